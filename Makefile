@@ -1,0 +1,59 @@
+# CloudBot control plane. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+TOOL    := go tool -modfile=tools/go.mod
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: prerequisites build ## Run everything on embedded defaults and print the URL
+	@exec bin/cloudbot serve
+
+.PHONY: test
+test: prerequisites lint build ## Linters, then all tests with the race detector, on real Postgres and JetStream
+	go test -race -timeout 15m ./...
+
+.PHONY: build
+build: ## Build bin/cloudbot and bin/cloudbot-guest
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cloudbot ./cmd/cloudbot
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cloudbot-guest ./cmd/cloudbot-guest
+
+.PHONY: story
+story: prerequisites build ## Play the scripted user story against a server and show the transcript
+	STORY=1 go test -count=1 -v -run '^TestStory$$' ./e2e
+
+.PHONY: bench
+bench: prerequisites ## Measure the log against pgbench and COPY in the same run
+	go run ./bench
+
+.PHONY: lint
+lint: ## go vet, staticcheck and gofmt
+	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$out" || { echo "run make fmt: $$out"; exit 1; }
+	go vet ./...
+	$(TOOL) staticcheck ./...
+
+.PHONY: fmt
+fmt: ## Format the Go code
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+
+.PHONY: generate
+generate: ## Generate code from the OpenAPI document
+	go generate ./...
+
+.PHONY: golden
+golden: ## Write golden files for new events (old ones stay as they are)
+	go test ./domain/... -run Golden -update
+
+.PHONY: clean
+clean: ## Remove what was built; data/ stays
+	rm -rf bin
+
+.PHONY: prerequisites
+prerequisites:
+	@deploy/prerequisites.sh

@@ -1,0 +1,319 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/mail"
+	"strings"
+	"time"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/account"
+	"github.com/cloudbot-ai/control-plane/domain/claim"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// MaxEmail bounds an e-mail address, in bytes (RFC 5321).
+const MaxEmail = 254
+
+// Refusals.
+var (
+	ErrEmail         = &domain.Error{Kind: domain.Invalid, Code: "invalid_email", Msg: "This is not an e-mail address."}
+	ErrCredentials   = &domain.Error{Kind: domain.Unauthenticated, Code: "wrong_credentials", Msg: "E-mail address or password is wrong."}
+	ErrWrongPassword = &domain.Error{Kind: domain.Forbidden, Code: "wrong_password", Msg: "The current password is wrong."}
+	ErrNoSession     = &domain.Error{Kind: domain.NotFound, Code: "session_not_found", Msg: "There is no such session."}
+)
+
+// Passwords hashes passwords and compares them.
+type Passwords interface {
+	// Check refuses what is too short, too long or too common with a *domain.Error.
+	Check(password string) error
+	Hash(ctx context.Context, password string) ([]byte, error)
+	// Compare takes as long for a nil hash as for a wrong password.
+	Compare(ctx context.Context, hash []byte, password string) (bool, error)
+}
+
+// Accounts are the commands about accounts and their sessions.
+type Accounts struct {
+	Log
+	Vault     Vault
+	Passwords Passwords
+	// Blind gives the keyed hash that an e-mail address is known by.
+	Blind func(purpose, value string) string
+}
+
+// Labels of an account's sealed data.
+const (
+	EmailLabel    = "email"
+	passwordLabel = "password"
+)
+
+// Login is a session that just began or was just refreshed; the front makes its tokens from it.
+type Login struct {
+	Account  string
+	Session  string
+	Leaf     session.Leaf
+	Position int64 // what a query may wait for
+}
+
+// NormalEmail returns the one form of an address that accounts are known by, or ErrEmail.
+func NormalEmail(email string) (string, error) {
+	email = strings.ToLower(norm.NFKC.String(strings.TrimSpace(email)))
+	parsed, err := mail.ParseAddress(email)
+	if err != nil || parsed.Address != email || len(email) > MaxEmail || strings.IndexFunc(email, isControl) >= 0 {
+		return "", ErrEmail
+	}
+	if _, host, ok := strings.Cut(email, "@"); !ok || !strings.Contains(strings.Trim(host, "."), ".") {
+		return "", ErrEmail
+	}
+	return email, nil
+}
+
+// SignUp opens an account and its first session. agent is the client's User-Agent.
+func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, agent string) (Login, error) {
+	email, err := NormalEmail(email)
+	if err != nil {
+		return Login{}, err
+	}
+	if err := c.Passwords.Check(password); err != nil {
+		return Login{}, err
+	}
+	address := c.Blind("email", email)
+	if s, err := eventstore.Fold(ctx, c.Store, claims, address); err != nil {
+		return Login{}, err
+	} else if s.Account != "" {
+		return Login{}, claim.ErrTaken
+	}
+	hash, err := c.Passwords.Hash(ctx, password)
+	if err != nil {
+		return Login{}, err
+	}
+	id := c.NewID()
+	o.Account = id
+	opened, err := c.seal(ctx, id, email, hash)
+	if err != nil {
+		return Login{}, err
+	}
+	start := session.Start{Account: id, TokenID: c.NewID(), Agent: clip(agent, 200), At: opened.At}
+	login := Login{Account: id, Session: c.NewID()}
+	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		if err := decide(ctx, u, claims, address, claim.Decide, claim.Claim{Account: id}); err != nil {
+			return nil, err
+		}
+		if err := decide(ctx, u, accounts, id, account.Decide, account.Command(opened)); err != nil {
+			return nil, err
+		}
+		login.Leaf, err = c.decideSession(ctx, u, login.Session, start)
+		return nil, err
+	})
+	if err != nil {
+		var refused *domain.Error
+		if errors.As(err, &refused) {
+			// Nobody will ever use the data key. Where the outcome is unknown it must stay: the account may exist.
+			err = errors.Join(err, c.Vault.DropKey(context.WithoutCancel(ctx), id))
+		}
+		return Login{}, err
+	}
+	login.Position = res.Last
+	return login, nil
+}
+
+func (c *Accounts) seal(ctx context.Context, id, email string, hash []byte) (account.SignUp, error) {
+	if err := c.Vault.NewKey(ctx, id); err != nil {
+		return account.SignUp{}, fmt.Errorf("make data key: %w", err)
+	}
+	sealedEmail, err := c.Vault.Seal(ctx, id, EmailLabel, []byte(email))
+	if err != nil {
+		return account.SignUp{}, fmt.Errorf("seal e-mail: %w", err)
+	}
+	sealedHash, err := c.Vault.Seal(ctx, id, passwordLabel, hash)
+	if err != nil {
+		return account.SignUp{}, fmt.Errorf("seal password: %w", err)
+	}
+	return account.SignUp{Email: sealedEmail, Password: sealedHash, At: c.Now()}, nil
+}
+
+// LogIn begins a session. It refuses an unknown address as it does a wrong password, and as slowly.
+func (c *Accounts) LogIn(ctx context.Context, o Origin, email, password, agent string) (Login, error) {
+	id, hash, err := c.lookUp(ctx, email)
+	if err != nil {
+		return Login{}, err
+	}
+	ok, err := c.Passwords.Compare(ctx, hash, password)
+	if err != nil {
+		return Login{}, err
+	}
+	if !ok || id == "" {
+		return Login{}, ErrCredentials
+	}
+	o.Account = id
+	login := Login{Account: id, Session: c.NewID()}
+	start := session.Start{Account: id, TokenID: c.NewID(), Agent: clip(agent, 200), At: c.Now()}
+	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		login.Leaf, err = c.decideSession(ctx, u, login.Session, start)
+		return nil, err
+	})
+	login.Position = res.Last
+	return login, err
+}
+
+// lookUp finds the account of an address and its password hash, or neither.
+func (c *Accounts) lookUp(ctx context.Context, email string) (id string, hash []byte, err error) {
+	email, err = NormalEmail(email)
+	if err != nil {
+		return "", nil, nil
+	}
+	owner, err := eventstore.Fold(ctx, c.Store, claims, c.Blind("email", email))
+	if err != nil || owner.Account == "" {
+		return "", nil, err
+	}
+	hash, err = c.passwordHash(ctx, owner.Account)
+	return owner.Account, hash, err
+}
+
+func (c *Accounts) passwordHash(ctx context.Context, id string) ([]byte, error) {
+	s, err := eventstore.Fold(ctx, c.Store, accounts, id)
+	if err != nil || !s.Exists() {
+		return nil, err
+	}
+	hash, err := c.Vault.Open(ctx, id, passwordLabel, s.Password)
+	if err != nil {
+		return nil, fmt.Errorf("open password hash: %w", err)
+	}
+	return hash, nil
+}
+
+// Refresh rotates the session's refresh token. Presenting one that was rotated out ends the session.
+func (c *Accounts) Refresh(ctx context.Context, o Origin, sessionID, tokenID string) (Login, error) {
+	login := Login{Session: sessionID}
+	cmd := session.Refresh{Presented: tokenID, NextID: c.NewID(), At: c.Now()}
+	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		s, err := eventstore.Load(ctx, u, sessions, sessionID)
+		if err != nil {
+			return nil, err
+		}
+		events, err := session.Decide(s, cmd)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range events {
+			s = session.Evolve(s, e)
+		}
+		login.Account, login.Leaf = s.Account, s.Leaf
+		if s.Ended != "" {
+			login.Account = ""
+		}
+		return nil, eventstore.Emit(u, sessions, sessionID, events...)
+	})
+	login.Position = res.Last
+	if err == nil && login.Account == "" {
+		err = session.ErrEnded
+	}
+	return login, err
+}
+
+// EndSession ends one of the account's own sessions.
+func (c *Accounts) EndSession(ctx context.Context, o Origin, sessionID string, why session.Reason) (int64, error) {
+	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		s, err := eventstore.Load(ctx, u, sessions, sessionID)
+		if err != nil {
+			return nil, err
+		}
+		if s.Account == "" || s.Account != o.Account {
+			return nil, ErrNoSession
+		}
+		events, err := session.Decide(s, session.End{Reason: why})
+		if err != nil {
+			return nil, err
+		}
+		return nil, eventstore.Emit(u, sessions, sessionID, events...)
+	})
+	return res.Last, err
+}
+
+// ChangePassword replaces the password and ends the account's sessions in others, in one append.
+func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next string, others []string) (int64, error) {
+	hash, err := c.passwordHash(ctx, o.Account)
+	if err != nil {
+		return 0, err
+	}
+	ok, err := c.Passwords.Compare(ctx, hash, current)
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		return 0, ErrWrongPassword
+	}
+	if err := c.Passwords.Check(next); err != nil {
+		return 0, err
+	}
+	if hash, err = c.Passwords.Hash(ctx, next); err != nil {
+		return 0, err
+	}
+	sealed, err := c.Vault.Seal(ctx, o.Account, passwordLabel, hash)
+	if err != nil {
+		return 0, fmt.Errorf("seal password: %w", err)
+	}
+	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		if err := decide(ctx, u, accounts, o.Account, account.Decide, account.Command(account.ChangePassword{Password: sealed})); err != nil {
+			return nil, err
+		}
+		for _, id := range others {
+			if err := decide(ctx, u, sessions, id, session.Decide, session.Command(session.End{Reason: session.PasswordChanged})); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
+	})
+	return res.Last, err
+}
+
+// Profile is an account as its owner sees it.
+type Profile struct {
+	ID        string
+	Email     string
+	CreatedAt time.Time
+}
+
+// Profile returns the account, or account.ErrNotFound.
+func (c *Accounts) Profile(ctx context.Context, id string) (Profile, error) {
+	s, err := eventstore.Fold(ctx, c.Store, accounts, id)
+	if err != nil {
+		return Profile{}, err
+	}
+	if !s.Exists() {
+		return Profile{}, account.ErrNotFound
+	}
+	email, err := c.Vault.Open(ctx, id, EmailLabel, s.Email)
+	if err != nil {
+		return Profile{}, fmt.Errorf("open e-mail: %w", err)
+	}
+	return Profile{ID: id, Email: string(email), CreatedAt: s.CreatedAt}, nil
+}
+
+func (c *Accounts) decideSession(ctx context.Context, u *eventstore.Unit, id string, start session.Start) (session.Leaf, error) {
+	s, err := eventstore.Load(ctx, u, sessions, id)
+	if err != nil {
+		return session.Leaf{}, err
+	}
+	events, err := session.Decide(s, start)
+	if err != nil {
+		return session.Leaf{}, err
+	}
+	for _, e := range events {
+		s = session.Evolve(s, e)
+	}
+	return s.Leaf, eventstore.Emit(u, sessions, id, events...)
+}
+
+// clip cuts s to at most n bytes of valid UTF-8.
+func clip(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "")
+}

@@ -1,0 +1,70 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+// TokenPlaceholder stands in a Spec's UserData where the enrolment token goes. The log keeps the
+// placeholder; the token is derived when the launch call is made.
+const TokenPlaceholder = "@ENROLMENT_TOKEN@"
+
+// Cloud is where machines come from: adapters/ec2 or adapters/local. Every method may be repeated
+// with the same arguments and then has the same effect as once. Errors are *CallError where the
+// cloud answered, anything else where it is unknown what happened; both lead to another try.
+type Cloud interface {
+	// Region is where machines are made: "eu-central-1", or "local".
+	Region() string
+	// Types lists the machine types a user may ask for, the default first.
+	Types() []MachineType
+	// Freeze settles the request of a new launch attempt. It calls nobody.
+	Freeze(a LaunchPlan) (instance.Spec, error)
+	// Launch makes the machine that s describes, with userData in place of s.UserData, and returns
+	// its id. The same ClientToken never makes a second machine.
+	Launch(ctx context.Context, s instance.Spec, userData string) (machine string, err error)
+	Start(ctx context.Context, machine string) error
+	Stop(ctx context.Context, machine string) error
+	Terminate(ctx context.Context, machine string) error
+	// Describe reports the machines with these ids, in any order; one it does not know is left out.
+	Describe(ctx context.Context, machines []string) ([]Machine, error)
+}
+
+// LaunchPlan is what a launch attempt is made from.
+type LaunchPlan struct {
+	Instance    string // id
+	Attempt     int    // from 1
+	Type        string
+	ClientToken string // unique to the attempt, at most 64 ASCII characters
+	Refused     string // code of the refusal before, "" on the first attempt
+}
+
+// MachineType is a size on offer.
+type MachineType struct {
+	ID     string // "t3.large"
+	CPUs   int
+	Memory int // MiB
+	Note   string
+}
+
+// Machine is what a cloud says of one machine.
+type Machine struct {
+	ID      string
+	Seen    instance.Seen
+	Address string // public, "" for none
+}
+
+// CallError is a cloud's refusal.
+type CallError struct {
+	Verdict    instance.Verdict
+	Code       string        // stable: "InsufficientInstanceCapacity"
+	Reason     string        // a sentence for the user, without ids of the operator's cloud
+	RetryAfter time.Duration // the least wait before the next try, 0: the saga's own back-off
+	Err        error         // for the operator's log
+}
+
+func (e *CallError) Error() string { return fmt.Sprintf("%s: %s: %v", e.Code, e.Reason, e.Err) }
+
+func (e *CallError) Unwrap() error { return e.Err }

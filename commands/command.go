@@ -1,0 +1,155 @@
+// Package commands holds the use cases: what the front, the guests and the saga may do to the
+// log. Each loads the streams it decides on, asks their deciders, and appends the outcome with the
+// command's receipt in one go.
+//
+// The one thing to know: an accepted command has exactly one outcome, readable by its id. The
+// same id with the same request gets the first answer again; with another request it is refused.
+package commands
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/account"
+	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/domain/claim"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/quota"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// The aggregates, tied to their streams.
+var (
+	accounts  = eventstore.Aggregate[account.State, account.Event]{Name: "account", Evolve: account.Evolve, Encode: account.Encode, Decode: account.Decode}
+	claims    = eventstore.Aggregate[claim.State, claim.Event]{Name: "email", Evolve: claim.Evolve, Encode: claim.Encode, Decode: claim.Decode}
+	sessions  = eventstore.Aggregate[session.State, session.Event]{Name: "session", Evolve: session.Evolve, Encode: session.Encode, Decode: session.Decode}
+	apikeys   = eventstore.Aggregate[apikey.State, apikey.Event]{Name: "apikey", Evolve: apikey.Evolve, Encode: apikey.Encode, Decode: apikey.Decode}
+	instances = eventstore.Aggregate[instance.State, instance.Event]{Name: "instance", Evolve: instance.Evolve, Encode: instance.Encode, Decode: instance.Decode}
+	quotas    = eventstore.Aggregate[quota.State, quota.Event]{Name: "quota", Evolve: quota.Evolve, Encode: quota.Encode, Decode: quota.Decode}
+)
+
+// System is the actor of what nobody asked for: the saga and the guests.
+const System = "system"
+
+// MaxCommandID bounds a client's Idempotency-Key, in bytes.
+const MaxCommandID = 128
+
+// Refusals.
+var (
+	ErrKeyReused = &domain.Error{Kind: domain.Invalid, Code: "idempotency_key_reused", Msg: "This Idempotency-Key was used for another request; use a new one."}
+	ErrBusy      = &domain.Error{Kind: domain.Unavailable, Code: "store_unavailable", Msg: "The request could not be recorded just now; try again with the same Idempotency-Key."}
+)
+
+// Origin says who sends a command, and as what.
+type Origin struct {
+	Account       string // "" before login
+	Session       string
+	CommandID     string // the client's Idempotency-Key; "": one is minted
+	CorrelationID string
+	TraceParent   string
+	ClientAddr    string
+}
+
+// Log is what every use case needs of the log.
+type Log struct {
+	Store eventstore.Store
+	NewID func() string    // ULIDs
+	Now   func() time.Time // UTC
+	// DigestKey keys the digests of requests in receipts, so that nobody guesses a name or key from them.
+	DigestKey []byte
+}
+
+func (l Log) stamp(o Origin) eventstore.Stamp {
+	actor := o.Account
+	if actor == "" {
+		actor = System
+	}
+	return eventstore.Stamp{NewID: l.NewID, Now: l.Now(), Meta: eventstore.Metadata{
+		Actor: actor, CommandID: o.CommandID, CorrelationID: o.CorrelationID,
+		TraceParent: o.TraceParent, ClientAddr: o.ClientAddr,
+	}}
+}
+
+// Outcome is a command's answer. Answer must hold no personal data: it is kept in the log's receipt.
+type Outcome[A any] struct {
+	Answer   A
+	Position int64 // last position the command wrote, 0 if it changed nothing: what a query may wait for
+	Replayed bool  // this is the first answer again
+}
+
+// once runs a user's command so that it has exactly one outcome. request identifies what was asked.
+func once[A any](ctx context.Context, l Log, o Origin, request any, decide func(*eventstore.Unit) (A, error)) (Outcome[A], error) {
+	digest, err := l.digest(request)
+	if err != nil {
+		return Outcome[A]{}, err
+	}
+	asked := o.CommandID != ""
+	if !asked {
+		o.CommandID = l.NewID()
+	}
+	key := o.Account + "/" + o.CommandID
+	if asked {
+		if out, err := replay[A](ctx, l, key, digest); out != nil || err != nil {
+			return deref(out), err
+		}
+	}
+	var answer A
+	res, err := eventstore.Run(ctx, l.Store, l.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		if answer, err = decide(u); err != nil {
+			return nil, err
+		}
+		kept, err := json.Marshal(answer)
+		return &eventstore.Receipt{Key: key, Request: digest, Response: kept}, err
+	})
+	var duplicate *eventstore.DuplicateError
+	if errors.As(err, &duplicate) || errors.Is(err, eventstore.ErrUnavailable) {
+		// Another request with this key was first, or our commit may have arrived: the receipt knows.
+		out, replayErr := replay[A](ctx, l, key, digest)
+		if out != nil || errors.As(err, &duplicate) {
+			return deref(out), replayErr
+		}
+	}
+	if err != nil {
+		return Outcome[A]{}, err
+	}
+	return Outcome[A]{Answer: answer, Position: res.Last}, nil
+}
+
+func replay[A any](ctx context.Context, l Log, key string, digest []byte) (*Outcome[A], error) {
+	r, err := l.Store.Receipt(ctx, key)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	if !hmac.Equal(r.Request, digest) {
+		return nil, ErrKeyReused
+	}
+	out := Outcome[A]{Position: r.Position, Replayed: true}
+	if err := json.Unmarshal(r.Response, &out.Answer); err != nil {
+		return nil, fmt.Errorf("read receipt: %w", err)
+	}
+	return &out, nil
+}
+
+func deref[A any](out *Outcome[A]) Outcome[A] {
+	if out == nil {
+		return Outcome[A]{}
+	}
+	return *out
+}
+
+func (l Log) digest(request any) ([]byte, error) {
+	text, err := json.Marshal(request)
+	if err != nil {
+		return nil, fmt.Errorf("digest request: %w", err)
+	}
+	mac := hmac.New(sha256.New, l.DigestKey)
+	mac.Write(text)
+	return mac.Sum(nil), nil
+}

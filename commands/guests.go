@@ -1,0 +1,77 @@
+package commands
+
+import (
+	"context"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// Enrolment derives and checks the one-time tokens with which machines enrol.
+type Enrolment interface {
+	CurrentKey() string
+	Token(instanceID string, attempt int, keyID string) (string, error)
+	Parse(token string) (instanceID string, attempt int, err error)
+	Verify(token, keyID string) bool
+}
+
+// Guests are the commands of the machines' guests.
+type Guests struct {
+	Log
+	APIKeys *Keys
+	Tokens  Enrolment
+}
+
+// Enroll binds the public key of a machine's guest to the instance that its token was made for.
+// The same token with the same key may be presented again; with another key it is refused.
+func (c *Guests) Enroll(ctx context.Context, token string, publicKey []byte) (string, error) {
+	id, attempt, err := c.Tokens.Parse(token)
+	if err != nil || len(publicKey) != 32 {
+		return "", instance.ErrEnrolment
+	}
+	cmd := instance.Enroll{Attempt: attempt, PublicKey: publicKey, At: c.Now()}
+	_, err = tell(ctx, c.Log, id, cmd, func(s instance.State) bool { return c.Tokens.Verify(token, s.Spec.TokenKey) })
+	return id, err
+}
+
+// Guest returns the public key that the instance's machine must prove to hold, and its account.
+func (c *Guests) Guest(ctx context.Context, id string) (publicKey []byte, account string, err error) {
+	s, err := eventstore.Fold(ctx, c.Store, instances, id)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case !s.Exists() || s.PublicKey == nil:
+		return nil, "", instance.ErrNotFound
+	case s.Final():
+		return nil, "", instance.ErrGone
+	}
+	return s.PublicKey, s.Account, nil
+}
+
+// Reached records how far the machine's boot is. Phases go forward within a boot; a repeated or
+// late one changes nothing.
+func (c *Guests) Reached(ctx context.Context, id, boot string, phase instance.Phase, detail string) error {
+	_, err := tell(ctx, c.Log, id, instance.ReachPhase{Boot: clip(boot, 64), Phase: phase, Detail: clip(detail, 200)}, nil)
+	return err
+}
+
+// Keys returns the account's API keys by environment variable, for one of its machines.
+func (c *Guests) Keys(ctx context.Context, account string) (map[string]string, error) {
+	return c.APIKeys.Environment(ctx, account)
+}
+
+// tell gives an instance a command nobody asked for: an observation, or a step of the saga.
+// allowed may refuse by the state; nil allows. The result is zero where it was so already.
+func tell(ctx context.Context, l Log, id string, cmd instance.Command, allowed func(instance.State) bool) (eventstore.Result, error) {
+	return eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		s, err := eventstore.Load(ctx, u, instances, id)
+		if err != nil {
+			return nil, err
+		}
+		if allowed != nil && !allowed(s) {
+			return nil, instance.ErrEnrolment
+		}
+		_, err = decideInstance(ctx, u, id, s, cmd)
+		return nil, err
+	})
+}

@@ -1,0 +1,125 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/provisioning"
+)
+
+// callTimeout bounds one call to the cloud. What happened after it is unknown and found out by a repeat.
+const callTimeout = time.Minute
+
+// call makes one call to the cloud and returns the command that records its outcome.
+func (s *Saga) call(ctx context.Context, id string, state instance.State, step provisioning.Step) (instance.Command, error) {
+	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	s.at("call", step, "before")
+	machine, err := s.dial(callCtx, id, state, step.Call)
+	s.at("call", step, "after")
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		s.Logger.WarnContext(ctx, "cloud refused a call", "instance", id, "call", step.Call, "try", state.Tries+1, "error", err)
+		return s.refusal(state, step.Call, err), nil
+	case step.Call == instance.CallLaunch:
+		return instance.Launched{Attempt: state.Attempts, Machine: machine}, nil
+	}
+	return instance.Accept{Call: step.Call, At: s.Now()}, nil
+}
+
+func (s *Saga) dial(ctx context.Context, id string, state instance.State, call instance.Call) (machine string, err error) {
+	switch call {
+	case instance.CallLaunch:
+		token, err := s.Tokens.Token(id, state.Attempts, state.Spec.TokenKey)
+		if err != nil {
+			return "", err
+		}
+		return s.Cloud.Launch(ctx, state.Spec, strings.ReplaceAll(state.Spec.UserData, TokenPlaceholder, token))
+	case instance.CallStart:
+		return "", s.Cloud.Start(ctx, state.Machine)
+	case instance.CallStop:
+		return "", s.Cloud.Stop(ctx, state.Machine)
+	}
+	return "", s.Cloud.Terminate(ctx, state.Machine)
+}
+
+func (s *Saga) refusal(state instance.State, call instance.Call, err error) instance.Refuse {
+	refused := &CallError{Verdict: instance.Again, Code: "no_answer", Reason: "The cloud did not answer; trying again."}
+	errors.As(err, &refused)
+	verdict, wait := refused.Verdict, backOff(state.Tries)
+	switch {
+	case verdict != instance.Again && (call == instance.CallStop || call == instance.CallTerminate):
+		// Giving up here would forget a machine that costs money.
+		verdict, wait = instance.Again, time.Minute
+	case verdict == instance.Another:
+		wait = min(wait, time.Second)
+	}
+	return instance.Refuse{
+		Call: call, Attempt: attemptOf(call, state), Verdict: verdict,
+		Code: refused.Code, Reason: refused.Reason, RetryAt: s.Now().Add(max(wait, refused.RetryAfter)),
+	}
+}
+
+func attemptOf(call instance.Call, state instance.State) int {
+	if call == instance.CallLaunch {
+		return state.Attempts
+	}
+	return 0
+}
+
+// backOff is 0.5 s, 1 s, 2 s … up to a minute, each ± half.
+func backOff(tries int) time.Duration {
+	d := min(500*time.Millisecond<<min(tries, 10), time.Minute)
+	return d/2 + rand.N(d)
+}
+
+// observe tells the instances what the cloud says of their machines.
+func (s *Saga) observe(ctx context.Context, targets []target) (changed []string, err error) {
+	ids := make([]string, len(targets))
+	for i, t := range targets {
+		ids[i] = t.machine
+	}
+	machines, err := s.Cloud.Describe(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]Machine, len(machines))
+	for _, m := range machines {
+		known[m.ID] = m
+	}
+	for _, t := range targets {
+		m, ok := known[t.machine]
+		if !ok {
+			m = Machine{ID: t.machine, Seen: instance.SeenMissing}
+		}
+		if m.Seen == instance.SeenPending {
+			continue
+		}
+		res, err := tell(ctx, s.Log, t.instance, instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, At: s.Now()}, nil)
+		if err != nil {
+			return changed, err
+		}
+		if res.Last > 0 {
+			changed = append(changed, t.instance)
+		}
+	}
+	return changed, nil
+}
+
+// target is a machine to look at.
+type target struct {
+	instance string
+	machine  string
+}
+
+// changing tells whether the cloud should have news of the machine soon.
+func changing(s instance.State, step provisioning.Step) bool {
+	return s.Machine != "" && step.Do == provisioning.Watch && s.Status != instance.Stopped &&
+		(s.Status != instance.Running || !s.Running)
+}

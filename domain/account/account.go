@@ -1,0 +1,119 @@
+// Package account decides about a user's account. Personal data reaches it sealed: e-mail and
+// password hash are ciphertext under the account's data key, which is kept outside the log.
+package account
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+)
+
+// Refusals.
+var (
+	ErrNotFound = &domain.Error{Kind: domain.NotFound, Code: "account_not_found", Msg: "There is no such account."}
+	ErrExists   = &domain.Error{Kind: domain.Conflict, Code: "account_exists", Msg: "This account exists already."}
+)
+
+// Event is a fact about one account.
+type Event interface{ event() }
+
+type (
+	// SignedUp opens the stream.
+	SignedUp struct {
+		Email    []byte    `json:"email"`    // sealed
+		Password []byte    `json:"password"` // sealed bcrypt hash
+		At       time.Time `json:"at"`
+	}
+	// PasswordChanged replaces the password.
+	PasswordChanged struct {
+		Password []byte `json:"password"` // sealed bcrypt hash
+	}
+)
+
+func (SignedUp) event()        {}
+func (PasswordChanged) event() {}
+
+// State is what decisions read of an account.
+type State struct {
+	Email     []byte // sealed
+	Password  []byte // sealed bcrypt hash; nil while the stream is empty
+	CreatedAt time.Time
+}
+
+// Exists tells whether anybody signed up.
+func (s State) Exists() bool { return s.Password != nil }
+
+// Evolve folds one event into the state.
+func Evolve(s State, e Event) State {
+	switch e := e.(type) {
+	case SignedUp:
+		return State{Email: e.Email, Password: e.Password, CreatedAt: e.At}
+	case PasswordChanged:
+		s.Password = e.Password
+	}
+	return s
+}
+
+// Command is SignUp or ChangePassword.
+type Command interface{ command() }
+
+type (
+	// SignUp opens an account.
+	SignUp struct {
+		Email    []byte // sealed
+		Password []byte // sealed bcrypt hash
+		At       time.Time
+	}
+	// ChangePassword replaces the password; the caller has checked the present one.
+	ChangePassword struct{ Password []byte }
+)
+
+func (SignUp) command()         {}
+func (ChangePassword) command() {}
+
+// Decide says what happens when c meets s.
+func Decide(s State, c Command) ([]Event, error) {
+	switch c := c.(type) {
+	case SignUp:
+		if s.Exists() {
+			return nil, ErrExists
+		}
+		return []Event{SignedUp(c)}, nil
+	case ChangePassword:
+		if !s.Exists() {
+			return nil, ErrNotFound
+		}
+		return []Event{PasswordChanged(c)}, nil
+	}
+	return nil, fmt.Errorf("account: unknown command %T", c)
+}
+
+// Encode gives an event its wire name, schema and data.
+func Encode(e Event) (name string, schema int, data []byte, err error) {
+	switch e.(type) {
+	case SignedUp:
+		name = "account.signed_up"
+	case PasswordChanged:
+		name = "account.password_changed"
+	default:
+		return "", 0, nil, fmt.Errorf("encode %T: not an account event", e)
+	}
+	data, err = json.Marshal(e)
+	return name, 1, data, err
+}
+
+// Decode is the inverse of Encode.
+func Decode(name string, schema int, data []byte) (Event, error) {
+	if schema != 1 {
+		return nil, fmt.Errorf("decode %s: unknown schema %d", name, schema)
+	}
+	switch name {
+	case "account.signed_up":
+		return domain.Unmarshal[SignedUp](data)
+	case "account.password_changed":
+		return domain.Unmarshal[PasswordChanged](data)
+	}
+	return nil, fmt.Errorf("decode %s: not an account event", name)
+}

@@ -1,0 +1,323 @@
+package instance
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+)
+
+// Refusals.
+var (
+	ErrNotFound      = &domain.Error{Kind: domain.NotFound, Code: "instance_not_found", Msg: "There is no such instance."}
+	ErrExists        = &domain.Error{Kind: domain.Conflict, Code: "instance_exists", Msg: "This instance exists already."}
+	ErrGone          = &domain.Error{Kind: domain.Conflict, Code: "instance_gone", Msg: "This instance is terminated or on its way there; create a new one."}
+	ErrStillStarting = &domain.Error{Kind: domain.Conflict, Code: "instance_not_running", Msg: "The instance is still coming up; wait until it is running, or terminate it."}
+	ErrStillStopping = &domain.Error{Kind: domain.Conflict, Code: "instance_stopping", Msg: "The instance is still stopping; start it again once it is stopped."}
+	ErrEnrolment     = &domain.Error{Kind: domain.Forbidden, Code: "enrolment_refused", Msg: "This enrolment token is used, too old or not for this machine."}
+	ErrSuperseded    = &domain.Error{Kind: domain.Conflict, Code: "launch_superseded", Msg: "The launch this belongs to is no longer the present one."}
+)
+
+const (
+	// EnrolWithin is how long after a launch attempt its enrolment token is good.
+	EnrolWithin = 30 * time.Minute
+	// MissingGrace is how long after a launch the cloud may not know its own machine yet.
+	MissingGrace = 5 * time.Minute
+)
+
+// Command is a wish or an observation. Its implementations are in this file.
+type Command interface{ command() }
+
+// Seen is a machine's state as the cloud reports it.
+type Seen string
+
+const (
+	SeenPending Seen = "pending" // also stopping and shutting down: on its way
+	SeenRunning Seen = "running"
+	SeenStopped Seen = "stopped"
+	SeenGone    Seen = "terminated"
+	SeenMissing Seen = "missing" // the cloud does not know it
+)
+
+type (
+	// Request, Rename, Stop, Start and Terminate are the user's.
+	Request struct {
+		Account string
+		Name    []byte // sealed
+		Type    string
+		Region  string
+	}
+	Rename    struct{ Name []byte }
+	Stop      struct{ At time.Time }
+	Start     struct{ At time.Time }
+	Terminate struct{ At time.Time }
+
+	// Attempt freezes the next launch request. The saga's, as the rest down to Conclude.
+	Attempt struct {
+		At   time.Time
+		Spec Spec
+	}
+	// Launched reports the outcome of an attempt.
+	Launched struct {
+		Attempt int
+		Machine string
+	}
+	// Accept reports that the cloud took a call.
+	Accept struct {
+		Call Call
+		At   time.Time
+	}
+	// Refuse reports that a call came back with an error.
+	Refuse struct {
+		Call    Call
+		Attempt int // of a launch
+		Verdict Verdict
+		Code    string
+		Reason  string
+		RetryAt time.Time
+	}
+	// Abandon gives the launch up.
+	Abandon struct{ Code, Reason string }
+	// Stall notes that the boot is overdue.
+	Stall struct{ Reason string }
+	// Conclude ends an instance that has no machine left.
+	Conclude struct{}
+
+	// Observe reports what the cloud says of a machine.
+	Observe struct {
+		Machine string
+		Seen    Seen
+		Address string
+		At      time.Time
+	}
+	// Enroll and ReachPhase are the guest's.
+	Enroll struct {
+		Attempt   int
+		PublicKey []byte
+		At        time.Time
+	}
+	ReachPhase struct {
+		Boot   string
+		Phase  Phase
+		Detail string
+	}
+)
+
+func (Request) command()    {}
+func (Rename) command()     {}
+func (Stop) command()       {}
+func (Start) command()      {}
+func (Terminate) command()  {}
+func (Attempt) command()    {}
+func (Launched) command()   {}
+func (Accept) command()     {}
+func (Refuse) command()     {}
+func (Abandon) command()    {}
+func (Stall) command()      {}
+func (Conclude) command()   {}
+func (Observe) command()    {}
+func (Enroll) command()     {}
+func (ReachPhase) command() {}
+
+// Decide says what happens when c meets s. No event and no error: it is so already.
+func Decide(s State, c Command) ([]Event, error) {
+	if r, ok := c.(Request); ok {
+		if s.Exists() {
+			return nil, ErrExists
+		}
+		return []Event{Requested(r)}, nil
+	}
+	if !s.Exists() {
+		return nil, ErrNotFound
+	}
+	switch c := c.(type) {
+	case Rename:
+		if s.Status == StatusGone {
+			return nil, ErrGone
+		}
+		return []Event{Renamed(c)}, nil
+	case Stop:
+		return decideStop(s, c)
+	case Start:
+		return decideStart(s, c)
+	case Terminate:
+		return decideTerminate(s, c)
+	case Attempt:
+		if s.Status != Launching || s.Open || s.Machine != "" {
+			return nil, nil
+		}
+		return []Event{LaunchAttempted{Attempt: s.Attempts + 1, At: c.At, Spec: c.Spec}}, nil
+	case Launched:
+		switch {
+		case c.Attempt == s.Attempts && s.Open:
+			return []Event{MachineLaunched(c)}, nil
+		case c.Attempt == s.Attempts && s.Machine == c.Machine:
+			return nil, nil
+		}
+		return nil, ErrSuperseded
+	case Accept:
+		if due(s) != c.Call || !s.Called.IsZero() && !c.At.After(s.Called) {
+			return nil, nil
+		}
+		return []Event{CallAccepted(c)}, nil
+	case Refuse:
+		return decideRefuse(s, c)
+	case Abandon:
+		if s.Status != Launching {
+			return nil, nil
+		}
+		return []Event{LaunchAbandoned(c)}, nil
+	case Stall:
+		if s.Status != Running || s.Phase == PhaseReady || s.Stalled {
+			return nil, nil
+		}
+		return []Event{BootStalled{Phase: s.Phase, Reason: c.Reason}}, nil
+	case Conclude:
+		if s.Status != Terminating || s.Open || s.Machine != "" {
+			return nil, nil
+		}
+		return []Event{ending(s)}, nil
+	case Observe:
+		return decideObserve(s, c), nil
+	case Enroll:
+		return decideEnroll(s, c)
+	case ReachPhase:
+		return decidePhase(s, c), nil
+	}
+	return nil, &domain.Error{Kind: domain.Invalid, Code: "unknown_command", Msg: "The instance does not know this command."}
+}
+
+func decideStop(s State, c Stop) ([]Event, error) {
+	switch s.Status {
+	case Stopping, Stopped:
+		return nil, nil
+	case Launching, Starting:
+		return nil, ErrStillStarting
+	case Running:
+		return []Event{StopRequested(c)}, nil
+	}
+	return nil, ErrGone
+}
+
+func decideStart(s State, c Start) ([]Event, error) {
+	switch s.Status {
+	case Launching, Starting, Running:
+		return nil, nil
+	case Stopping:
+		return nil, ErrStillStopping
+	case Stopped:
+		return []Event{StartRequested(c)}, nil
+	}
+	return nil, ErrGone
+}
+
+func decideTerminate(s State, c Terminate) ([]Event, error) {
+	switch s.Status {
+	case Terminating, StatusGone:
+		return nil, nil
+	}
+	if s.Machine == "" && !s.Open {
+		return []Event{TerminationRequested(c), Terminated{}}, nil
+	}
+	return []Event{TerminationRequested(c)}, nil
+}
+
+func decideRefuse(s State, c Refuse) ([]Event, error) {
+	if due(s) != c.Call {
+		return nil, nil
+	}
+	if c.Call == CallLaunch && c.Attempt != s.Attempts {
+		return nil, ErrSuperseded
+	}
+	refused := CallRefused{
+		Call: c.Call, Attempt: c.Attempt, Tries: s.Tries + 1,
+		Verdict: c.Verdict, Code: c.Code, Reason: c.Reason, RetryAt: c.RetryAt,
+	}
+	if c.Call == CallLaunch && c.Verdict == Never && s.Status == Launching {
+		return []Event{refused, LaunchAbandoned{Code: c.Code, Reason: c.Reason}}, nil
+	}
+	return []Event{refused}, nil
+}
+
+// due is the call the state waits for, "" where none is.
+func due(s State) Call {
+	switch {
+	case s.Open:
+		return CallLaunch
+	case s.Status == Starting:
+		return CallStart
+	case s.Status == Stopping:
+		return CallStop
+	case s.Status == Terminating && s.Machine != "":
+		return CallTerminate
+	}
+	return ""
+}
+
+func decideObserve(s State, c Observe) []Event {
+	if s.Final() || s.Machine == "" || s.Machine != c.Machine {
+		return nil
+	}
+	switch c.Seen {
+	case SeenRunning:
+		if !s.Running {
+			return []Event{MachineRunning{Address: c.Address, At: c.At}}
+		}
+		if c.Address != s.Address {
+			return []Event{AddressChanged{Address: c.Address}}
+		}
+	case SeenStopped:
+		// A machine that was told to start may still be reported stopped; one that we take down needs no other news.
+		if s.Status == Stopped || s.Status == Starting || s.Status == Terminating {
+			return nil
+		}
+		return []Event{MachineStopped{Asked: s.Status == Stopping}}
+	case SeenMissing:
+		if c.At.Sub(s.TriedAt) < MissingGrace {
+			return nil
+		}
+		return gone(s)
+	case SeenGone:
+		return gone(s)
+	}
+	return nil
+}
+
+func gone(s State) []Event {
+	return []Event{MachineGone{Asked: s.Status == Terminating}, ending(s)}
+}
+
+// ending is the final event of an instance without a machine.
+func ending(s State) Event {
+	switch {
+	case s.Abandoned != nil:
+		return Failed{Code: s.Abandoned.Code, Reason: s.Abandoned.Reason}
+	case s.Status == Terminating:
+		return Terminated{}
+	}
+	return Failed{Code: "machine_gone", Reason: "The machine was terminated from outside the control plane."}
+}
+
+func decideEnroll(s State, c Enroll) ([]Event, error) {
+	switch {
+	case s.Final() || c.Attempt != s.Attempts || !s.Open && s.Machine == "":
+		return nil, ErrEnrolment
+	case s.Enrolled == c.Attempt && bytes.Equal(s.PublicKey, c.PublicKey):
+		return nil, nil
+	case s.Enrolled == c.Attempt || c.At.Sub(s.TriedAt) > EnrolWithin:
+		return nil, ErrEnrolment
+	}
+	return []Event{GuestEnrolled{Attempt: c.Attempt, PublicKey: c.PublicKey}}, nil
+}
+
+func decidePhase(s State, c ReachPhase) []Event {
+	switch s.Status {
+	case Launching, Starting, Running:
+	default:
+		return nil // a late word of a machine that is going down
+	}
+	if c.Phase.Rank() < PhaseBooting.Rank() || c.Boot == s.Boot && c.Phase.Rank() <= s.Phase.Rank() {
+		return nil
+	}
+	return []Event{PhaseReached(c)}
+}

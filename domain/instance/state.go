@@ -1,0 +1,158 @@
+package instance
+
+import "time"
+
+// Status is what the user sees of an instance's life.
+type Status string
+
+const (
+	Launching   Status = "launching"
+	Running     Status = "running"
+	Stopping    Status = "stopping"
+	Stopped     Status = "stopped"
+	Starting    Status = "starting"
+	Terminating Status = "terminating"
+	StatusGone  Status = "terminated"
+	StatusFail  Status = "failed"
+)
+
+// Phase tells how far a boot is; the phases follow each other in the order below.
+type Phase string
+
+const (
+	PhaseRequested  Phase = "requested"
+	PhaseAllocating Phase = "allocating"
+	PhaseBooting    Phase = "booting"
+	PhaseInstalling Phase = "installing"
+	PhaseDesktop    Phase = "desktop"
+	PhaseAgent      Phase = "agent"
+	PhaseReady      Phase = "ready"
+)
+
+// Phases lists them in order.
+var Phases = [...]Phase{PhaseRequested, PhaseAllocating, PhaseBooting, PhaseInstalling, PhaseDesktop, PhaseAgent, PhaseReady}
+
+// Rank is the phase's place in the order, or -1.
+func (p Phase) Rank() int {
+	for i, q := range Phases {
+		if p == q {
+			return i
+		}
+	}
+	return -1
+}
+
+// State is what decisions read of an instance.
+type State struct {
+	Account string // "" while the stream is empty
+	Type    string
+	Region  string
+	Status  Status
+	Phase   Phase
+	Boot    string // boot id the phase belongs to
+
+	Attempts  int       // launches attempted
+	Spec      Spec      // of the latest attempt
+	TriedAt   time.Time // when the latest attempt was written
+	Open      bool      // the latest attempt has no outcome yet: a machine may exist
+	Machine   string    // the machine's id while there is one
+	Running   bool      // the cloud last reported it running
+	Address   string
+	PublicKey []byte // of the enrolled guest
+	Enrolled  int    // attempt the guest enrolled with
+
+	Abandoned *LaunchAbandoned // set once the launch was given up
+	Tries     int              // refusals of the present call in a row
+	Refusal   string           // reason of the latest one, a sentence
+	Code      string           // its code
+	RetryAt   time.Time        // not before; zero: at once
+	Called    time.Time        // when the cloud took the present call; zero: not yet
+	Since     time.Time        // when the present wish, or boot, began
+	Stalled   bool             // BootStalled was said for this boot
+}
+
+// Exists tells whether the instance was ever requested.
+func (s State) Exists() bool { return s.Account != "" }
+
+// Final tells whether nothing can happen to it any more.
+func (s State) Final() bool { return s.Status == StatusGone || s.Status == StatusFail }
+
+// Ready tells whether its desktop and agent can be used.
+func (s State) Ready() bool { return s.Status == Running && s.Phase == PhaseReady }
+
+// Evolve folds one event into the state. It never refuses: the event has happened.
+func Evolve(s State, e Event) State {
+	switch e := e.(type) {
+	case Requested:
+		return State{Account: e.Account, Type: e.Type, Region: e.Region, Status: Launching, Phase: PhaseRequested}
+	case Renamed:
+	case LaunchAttempted:
+		s.Attempts, s.Spec, s.TriedAt, s.Open = e.Attempt, e.Spec, e.At, true
+		s.Phase = PhaseAllocating
+		s = s.settled(e.At)
+	case MachineLaunched:
+		s.Machine, s.Open = e.Machine, false
+		if s.Phase.Rank() < PhaseBooting.Rank() { // the guest may have spoken before the launch call returned
+			s.Phase = PhaseBooting
+		}
+		s = s.settled(s.TriedAt)
+	case CallRefused:
+		s.Tries, s.RetryAt, s.Code, s.Refusal = e.Tries, e.RetryAt, e.Code, e.Reason
+		if e.Call == CallLaunch && e.Verdict != Again {
+			s.Open = false
+		}
+		if e.Call == CallStart && e.Verdict == Never {
+			s.Status = Stopped
+			s = s.settled(s.Since)
+		}
+	case CallAccepted:
+		s.Called, s.Tries, s.RetryAt = e.At, 0, time.Time{}
+	case LaunchAbandoned:
+		s.Abandoned = &e
+		s.Status = Terminating
+		s = s.settled(s.Since)
+	case MachineRunning:
+		s.Running, s.Address = true, e.Address
+		if s.Status == Launching || s.Status == Starting || s.Status == Stopped {
+			s.Status = Running
+			s = s.settled(e.At)
+		}
+	case AddressChanged:
+		s.Address = e.Address
+	case GuestEnrolled:
+		s.PublicKey, s.Enrolled = e.PublicKey, e.Attempt
+	case PhaseReached:
+		s.Boot, s.Phase, s.Stalled = e.Boot, e.Phase, false
+	case BootStalled:
+		s.Stalled = true
+	case StopRequested:
+		s.Status = Stopping
+		s = s.settled(e.At)
+	case StartRequested:
+		s.Status = Starting
+		s = s.settled(e.At)
+	case TerminationRequested:
+		s.Status = Terminating
+		s = s.settled(e.At)
+	case MachineStopped:
+		s.Running, s.Address, s.Phase = false, "", PhaseBooting
+		if s.Status != Terminating {
+			s.Status = Stopped
+			s = s.settled(s.Since)
+		}
+	case MachineGone:
+		s.Machine, s.Running, s.Address = "", false, ""
+		s = s.settled(s.Since)
+	case Terminated:
+		s.Status = StatusGone
+	case Failed:
+		s.Status = StatusFail
+	}
+	return s
+}
+
+// settled forgets the refusals of the call before: a new one begins.
+func (s State) settled(since time.Time) State {
+	s.Tries, s.RetryAt, s.Called, s.Since, s.Stalled = 0, time.Time{}, time.Time{}, since, false
+	return s
+}

@@ -1,0 +1,123 @@
+// Package quota decides how many instances an account may have at a time. Its stream, one an
+// account, is written in the same append as the instance it makes room for, so the limit holds
+// under any concurrency.
+package quota
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+)
+
+// Event is a fact about an account's slots.
+type Event interface{ event() }
+
+type (
+	// SlotTaken says that an instance uses one of the account's slots.
+	SlotTaken struct {
+		Instance string `json:"instance"`
+	}
+	// SlotReleased says that it no longer does: its machine is gone.
+	SlotReleased struct {
+		Instance string `json:"instance"`
+	}
+)
+
+func (SlotTaken) event()    {}
+func (SlotReleased) event() {}
+
+// State is the set of instances that hold a slot.
+type State struct{ held map[string]bool }
+
+// Held is the number of slots in use.
+func (s State) Held() int { return len(s.held) }
+
+// Evolve folds one event into the state.
+func Evolve(s State, e Event) State {
+	held := make(map[string]bool, len(s.held)+1)
+	for id := range s.held {
+		held[id] = true
+	}
+	switch e := e.(type) {
+	case SlotTaken:
+		held[e.Instance] = true
+	case SlotReleased:
+		delete(held, e.Instance)
+	}
+	return State{held}
+}
+
+// Command is Take or Release.
+type Command interface{ command() }
+
+type (
+	// Take asks for a slot among Limit.
+	Take struct {
+		Instance string
+		Limit    int
+	}
+	// Release gives one back.
+	Release struct{ Instance string }
+)
+
+func (Take) command()    {}
+func (Release) command() {}
+
+// Exceeded is the refusal of a Take beyond limit.
+func Exceeded(limit int) *domain.Error {
+	noun := "instances"
+	if limit == 1 {
+		noun = "instance"
+	}
+	return &domain.Error{Kind: domain.Conflict, Code: "quota_exceeded",
+		Msg: fmt.Sprintf("You have %d %s, which is your limit. Terminate one first.", limit, noun)}
+}
+
+// Decide says what happens when c meets s.
+func Decide(s State, c Command) ([]Event, error) {
+	switch c := c.(type) {
+	case Take:
+		if s.held[c.Instance] {
+			return nil, nil
+		}
+		if len(s.held) >= c.Limit {
+			return nil, Exceeded(c.Limit)
+		}
+		return []Event{SlotTaken{c.Instance}}, nil
+	case Release:
+		if !s.held[c.Instance] {
+			return nil, nil
+		}
+		return []Event{SlotReleased(c)}, nil
+	}
+	return nil, fmt.Errorf("quota: unknown command %T", c)
+}
+
+// Encode gives an event its wire name, schema and data.
+func Encode(e Event) (name string, schema int, data []byte, err error) {
+	switch e.(type) {
+	case SlotTaken:
+		name = "quota.slot_taken"
+	case SlotReleased:
+		name = "quota.slot_released"
+	default:
+		return "", 0, nil, fmt.Errorf("encode %T: not a quota event", e)
+	}
+	data, err = json.Marshal(e)
+	return name, 1, data, err
+}
+
+// Decode is the inverse of Encode.
+func Decode(name string, schema int, data []byte) (Event, error) {
+	if schema != 1 {
+		return nil, fmt.Errorf("decode %s: unknown schema %d", name, schema)
+	}
+	switch name {
+	case "quota.slot_taken":
+		return domain.Unmarshal[SlotTaken](data)
+	case "quota.slot_released":
+		return domain.Unmarshal[SlotReleased](data)
+	}
+	return nil, fmt.Errorf("decode %s: not a quota event", name)
+}

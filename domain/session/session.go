@@ -1,0 +1,198 @@
+// Package session decides about one login: a family of refresh tokens of which exactly one, the
+// leaf, is good. Each refresh makes the next generation; a token of an older one is a copy in
+// wrong hands and ends the family.
+//
+// The one thing to know: a token is its generation and id, so the leaf can be issued again, byte
+// for byte, to the tabs of one browser that refresh at the same moment.
+package session
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+)
+
+// Refusals.
+var (
+	ErrEnded = &domain.Error{Kind: domain.Unauthenticated, Code: "session_ended", Msg: "This session has ended; log in again."}
+)
+
+const (
+	// Grace is how long after a rotation the token before it still gets the new leaf.
+	Grace = 5 * time.Second
+	// Idle is how long a leaf is good.
+	Idle = 7 * 24 * time.Hour
+	// Lifetime is how long a session may be kept alive by refreshing.
+	Lifetime = 30 * 24 * time.Hour
+)
+
+// Reason says why a session ended.
+type Reason string
+
+const (
+	LoggedOut       Reason = "logged_out"
+	Revoked         Reason = "revoked"          // from the session list
+	PasswordChanged Reason = "password_changed" // on another session
+	Reused          Reason = "reused"           // an old refresh token came back
+)
+
+// Leaf identifies the one good refresh token of a family.
+type Leaf struct {
+	Generation int       `json:"generation"` // from 1
+	TokenID    string    `json:"token_id"`
+	IssuedAt   time.Time `json:"issued_at"`
+	ExpiresAt  time.Time `json:"expires_at"`
+}
+
+// Event is a fact about one session.
+type Event interface{ event() }
+
+type (
+	// Started opens the stream: somebody logged in.
+	Started struct {
+		Account string `json:"account"`
+		Leaf    Leaf   `json:"leaf"`
+		Agent   string `json:"agent,omitempty"` // the client's User-Agent, cut to 200 bytes
+	}
+	// Refreshed replaces the leaf.
+	Refreshed struct {
+		Leaf Leaf `json:"leaf"`
+	}
+	// Ended is final.
+	Ended struct {
+		Reason Reason `json:"reason"`
+	}
+)
+
+func (Started) event()   {}
+func (Refreshed) event() {}
+func (Ended) event()     {}
+
+// State is what decisions read of a session.
+type State struct {
+	Account   string // "" while the stream is empty
+	StartedAt time.Time
+	Leaf      Leaf
+	Before    string // token id of the generation before the leaf
+	Ended     Reason // "" while it lives
+}
+
+// Live tells whether the session can still be used at a time.
+func (s State) Live(now time.Time) bool {
+	return s.Account != "" && s.Ended == "" && now.Before(s.Leaf.ExpiresAt)
+}
+
+// Evolve folds one event into the state.
+func Evolve(s State, e Event) State {
+	switch e := e.(type) {
+	case Started:
+		return State{Account: e.Account, StartedAt: e.Leaf.IssuedAt, Leaf: e.Leaf}
+	case Refreshed:
+		s.Before, s.Leaf = s.Leaf.TokenID, e.Leaf
+	case Ended:
+		s.Ended = e.Reason
+	}
+	return s
+}
+
+// Command is Start, Refresh or End.
+type Command interface{ command() }
+
+type (
+	// Start begins a session.
+	Start struct {
+		Account string
+		TokenID string
+		Agent   string
+		At      time.Time
+	}
+	// Refresh presents a token and offers an id for the next one.
+	Refresh struct {
+		Presented string // token id
+		NextID    string
+		At        time.Time
+	}
+	// End ends the session.
+	End struct{ Reason Reason }
+)
+
+func (Start) command()   {}
+func (Refresh) command() {}
+func (End) command()     {}
+
+// Decide says what happens when c meets s. A reused token is no error here: it is an Ended event,
+// and the caller sees by the state that there is no leaf to hand out.
+func Decide(s State, c Command) ([]Event, error) {
+	switch c := c.(type) {
+	case Start:
+		if s.Account != "" {
+			return nil, fmt.Errorf("session: started twice")
+		}
+		leaf := Leaf{Generation: 1, TokenID: c.TokenID, IssuedAt: c.At, ExpiresAt: c.At.Add(Idle)}
+		return []Event{Started{Account: c.Account, Leaf: leaf, Agent: c.Agent}}, nil
+	case Refresh:
+		return decideRefresh(s, c)
+	case End:
+		if s.Account == "" {
+			return nil, ErrEnded
+		}
+		if s.Ended != "" {
+			return nil, nil
+		}
+		return []Event{Ended(c)}, nil
+	}
+	return nil, fmt.Errorf("session: unknown command %T", c)
+}
+
+func decideRefresh(s State, c Refresh) ([]Event, error) {
+	switch {
+	case !s.Live(c.At):
+		return nil, ErrEnded
+	case c.Presented == s.Leaf.TokenID:
+		end := c.At.Add(Idle)
+		if limit := s.StartedAt.Add(Lifetime); end.After(limit) {
+			end = limit
+		}
+		if !c.At.Before(end) {
+			return nil, ErrEnded
+		}
+		return []Event{Refreshed{Leaf{s.Leaf.Generation + 1, c.NextID, c.At, end}}}, nil
+	case c.Presented == s.Before && c.At.Sub(s.Leaf.IssuedAt) <= Grace:
+		return nil, nil // a tab that was a moment late: it gets the leaf
+	}
+	return []Event{Ended{Reason: Reused}}, nil
+}
+
+// Encode gives an event its wire name, schema and data.
+func Encode(e Event) (name string, schema int, data []byte, err error) {
+	switch e.(type) {
+	case Started:
+		name = "session.started"
+	case Refreshed:
+		name = "session.refreshed"
+	case Ended:
+		name = "session.ended"
+	default:
+		return "", 0, nil, fmt.Errorf("encode %T: not a session event", e)
+	}
+	data, err = json.Marshal(e)
+	return name, 1, data, err
+}
+
+// Decode is the inverse of Encode.
+func Decode(name string, schema int, data []byte) (Event, error) {
+	if schema != 1 {
+		return nil, fmt.Errorf("decode %s: unknown schema %d", name, schema)
+	}
+	switch name {
+	case "session.started":
+		return domain.Unmarshal[Started](data)
+	case "session.refreshed":
+		return domain.Unmarshal[Refreshed](data)
+	case "session.ended":
+		return domain.Unmarshal[Ended](data)
+	}
+	return nil, fmt.Errorf("decode %s: not a session event", name)
+}

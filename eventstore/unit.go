@@ -1,0 +1,129 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// Aggregate ties a decider's fold and codec to its streams. S is its state, E its sealed event type.
+type Aggregate[S, E any] struct {
+	Name   string // the streams' aggregate: "instance"
+	Evolve func(S, E) S
+	Encode func(E) (typ string, schema int, data []byte, err error)
+	Decode func(typ string, schema int, data []byte) (E, error)
+}
+
+// Stream returns the id of one aggregate's stream.
+func (a Aggregate[S, E]) Stream(id string) StreamID { return StreamID{a.Name, id} }
+
+// Stamp gives new events what a decider does not know: id, time and origin.
+type Stamp struct {
+	NewID func() string
+	Now   time.Time
+	Meta  Metadata
+}
+
+// Unit is one decision in the making: the streams it has read, at which versions, and what it
+// will write to them. It lives for one attempt of Run.
+type Unit struct {
+	store  Store
+	stamp  Stamp
+	writes []Write
+	seen   map[StreamID]int // index into writes
+}
+
+// Load folds the aggregate's stream and remembers its version, so that an Emit to it is refused
+// if anyone wrote there in between. Load a stream at most once a unit.
+func Load[S, E any](ctx context.Context, u *Unit, a Aggregate[S, E], id string) (S, error) {
+	stream := a.Stream(id)
+	state, version, err := fold(ctx, u.store, a, stream)
+	if err != nil {
+		return state, err
+	}
+	if _, twice := u.seen[stream]; twice {
+		return state, fmt.Errorf("load %s: %w: loaded twice in one unit", stream, ErrInvalid)
+	}
+	u.seen[stream] = len(u.writes)
+	u.writes = append(u.writes, Write{Stream: stream, Expected: version})
+	return state, nil
+}
+
+// Fold returns the aggregate's present state, for reading only.
+func Fold[S, E any](ctx context.Context, store Store, a Aggregate[S, E], id string) (S, error) {
+	state, _, err := fold(ctx, store, a, a.Stream(id))
+	return state, err
+}
+
+func fold[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID) (state S, version int64, err error) {
+	for e, err := range store.ReadStream(ctx, stream, 0) {
+		if err != nil {
+			return state, 0, fmt.Errorf("load %s: %w", stream, err)
+		}
+		ev, err := a.Decode(e.Type, e.Schema, e.Data)
+		if err != nil {
+			return state, 0, fmt.Errorf("load %s: event %d: %w", stream, e.Position, err)
+		}
+		state, version = a.Evolve(state, ev), e.Version
+	}
+	return state, version, nil
+}
+
+// Emit adds events to the unit's write of a stream that was loaded before.
+func Emit[S, E any](u *Unit, a Aggregate[S, E], id string, events ...E) error {
+	stream := a.Stream(id)
+	i, ok := u.seen[stream]
+	if !ok && len(events) > 0 {
+		return fmt.Errorf("emit to %s: %w: not loaded", stream, ErrInvalid)
+	}
+	for _, ev := range events {
+		typ, schema, data, err := a.Encode(ev)
+		if err != nil {
+			return fmt.Errorf("emit to %s: %w", stream, err)
+		}
+		u.writes[i].Events = append(u.writes[i].Events, NewEvent{
+			ID: u.stamp.NewID(), Type: typ, Schema: schema,
+			Time: u.stamp.Now, Data: data, Meta: u.stamp.Meta,
+		})
+	}
+	return nil
+}
+
+// maxTries bounds how often Run decides afresh. With jitter between tries, this many losses in a
+// row mean a stream written to without pause.
+const maxTries = 200
+
+// Run is the one load–decide–append loop. decide loads streams and emits events on a fresh Unit,
+// and may return the command's receipt; when another writer was first, it is called again.
+// An error of decide is returned as it is and nothing is written. A unit that emits nothing and
+// has no receipt writes nothing.
+func Run(ctx context.Context, store Store, stamp Stamp, decide func(*Unit) (*Receipt, error)) (Result, error) {
+	for try := 1; ; try++ {
+		u := &Unit{store: store, stamp: stamp, seen: map[StreamID]int{}}
+		receipt, err := decide(u)
+		if err != nil {
+			return Result{}, err
+		}
+		a := Append{Receipt: receipt}
+		for _, w := range u.writes {
+			if len(w.Events) > 0 {
+				a.Writes = append(a.Writes, w)
+			}
+		}
+		if len(a.Writes) == 0 && receipt == nil {
+			return Result{}, nil
+		}
+		res, err := store.Append(ctx, a)
+		var conflict *ConflictError
+		if !errors.As(err, &conflict) || try == maxTries {
+			return res, err
+		}
+		select {
+		case <-ctx.Done():
+			return Result{}, ctx.Err()
+		case <-time.After(rand.N(time.Duration(min(try, 20)) * time.Millisecond)):
+		}
+	}
+}

@@ -1,0 +1,26 @@
+package projections
+
+import (
+	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// applyAPIKeys keeps read.api_keys: which keys there are, never the keys.
+func applyAPIKeys(e eventstore.Event) ([]Statement, error) {
+	if e.Stream.Aggregate != "apikey" {
+		return nil, nil
+	}
+	ev, err := decode(e)
+	if err != nil {
+		return nil, err
+	}
+	switch ev := ev.(type) {
+	case apikey.Stored:
+		return sql(`INSERT INTO api_keys (account, provider, last4, updated_at) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (account, provider) DO UPDATE SET last4 = excluded.last4, updated_at = excluded.updated_at`,
+			ev.Account, ev.Provider, ev.Last4, e.Time), nil
+	case apikey.Removed:
+		return sql(`DELETE FROM api_keys WHERE account = $1 AND provider = $2`, ev.Account, ev.Provider), nil
+	}
+	return nil, nil
+}

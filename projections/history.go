@@ -1,0 +1,144 @@
+package projections
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/cloudbot-ai/control-plane/domain/account"
+	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// applyHistory keeps read.history: the events an owner may read, each with a sentence and with
+// data from which every secret, sealed value and frozen launch request was left out.
+func applyHistory(e eventstore.Event) ([]Statement, error) {
+	ev, err := decode(e)
+	if err != nil {
+		return nil, err
+	}
+	sentence, data := tellOwner(ev)
+	if sentence == "" {
+		return nil, nil
+	}
+	text, err := json.Marshal(data)
+	if err != nil {
+		return nil, err
+	}
+	insert := `INSERT INTO history (account, position, event_id, time, type, subject, actor, sentence, data) `
+	args := []any{e.Position, e.ID, e.Time, e.Type, e.Stream.String(), e.Meta.Actor, sentence, string(text)}
+	if owner := ownerOf(e, ev); owner != "" {
+		return sql(insert+`VALUES ($9, $1, $2, $3, $4, $5, $6, $7, $8)`, append(args, owner)...), nil
+	}
+	// Only a stream's first event names its owner; the others go where that one went.
+	return sql(insert+`SELECT account, $1, $2, $3, $4, $5, $6, $7, $8 FROM history WHERE subject = $5 ORDER BY position LIMIT 1`, args...), nil
+}
+
+func ownerOf(e eventstore.Event, ev any) string {
+	switch ev := ev.(type) {
+	case instance.Requested:
+		return ev.Account
+	case session.Started:
+		return ev.Account
+	case apikey.Stored:
+		return ev.Account
+	case apikey.Removed:
+		return ev.Account
+	}
+	if e.Stream.Aggregate == "account" {
+		return e.Stream.ID
+	}
+	return ""
+}
+
+// facts is the data of an entry.
+type facts map[string]any
+
+// tellOwner says what an event means to the owner. An empty sentence: not for the history.
+func tellOwner(ev any) (string, facts) {
+	switch ev := ev.(type) {
+	case account.SignedUp:
+		return "You signed up.", facts{}
+	case account.PasswordChanged:
+		return "The password was changed.", facts{}
+	case session.Started:
+		return "You logged in.", facts{"agent": ev.Agent}
+	case session.Ended:
+		return "A session ended: " + sessionEnds[ev.Reason] + ".", facts{"reason": ev.Reason}
+	case apikey.Stored:
+		return fmt.Sprintf("The key for %s was stored, ending in %s.", ev.Provider, ev.Last4), facts{"provider": ev.Provider, "last4": ev.Last4}
+	case apikey.Removed:
+		return fmt.Sprintf("The key for %s was removed.", ev.Provider), facts{"provider": ev.Provider}
+	case instance.Event:
+		return tellInstance(ev)
+	}
+	return "", nil
+}
+
+var sessionEnds = map[session.Reason]string{
+	session.LoggedOut:       "logged out",
+	session.Revoked:         "revoked from the session list",
+	session.PasswordChanged: "the password was changed",
+	session.Reused:          "an old refresh token was presented, so a copy may be in wrong hands",
+}
+
+func tellInstance(ev instance.Event) (string, facts) {
+	switch ev := ev.(type) {
+	case instance.Requested:
+		return "The desktop was requested.", facts{"instance_type": ev.Type, "region": ev.Region}
+	case instance.Renamed:
+		return "It was renamed.", facts{}
+	case instance.LaunchAttempted:
+		return fmt.Sprintf("Launch attempt %d begins.", ev.Attempt), facts{"attempt": ev.Attempt, "instance_type": ev.Spec.Type}
+	case instance.MachineLaunched:
+		return "A machine was allocated.", facts{"attempt": ev.Attempt, "ec2_instance_id": ev.Machine}
+	case instance.CallRefused:
+		return fmt.Sprintf("The cloud refused to %s the machine: %s", ev.Call, ev.Reason),
+			facts{"call": ev.Call, "code": ev.Code, "reason": ev.Reason, "tries": ev.Tries, "verdict": ev.Verdict, "retry_at": ev.RetryAt}
+	case instance.CallAccepted:
+		return fmt.Sprintf("The cloud was told to %s the machine.", ev.Call), facts{"call": ev.Call}
+	case instance.LaunchAbandoned:
+		return "The launch was given up: " + ev.Reason, facts{"code": ev.Code, "reason": ev.Reason}
+	case instance.MachineRunning:
+		return "The machine is running.", facts{"public_ip": ev.Address}
+	case instance.AddressChanged:
+		return "The machine's address changed.", facts{"public_ip": ev.Address}
+	case instance.GuestEnrolled:
+		return "The machine proved who it is.", facts{}
+	case instance.PhaseReached:
+		return phaseSentences[ev.Phase], facts{"phase": ev.Phase, "detail": ev.Detail}
+	case instance.BootStalled:
+		return ev.Reason, facts{"phase": ev.Phase, "reason": ev.Reason}
+	case instance.StopRequested:
+		return "A stop was requested.", facts{}
+	case instance.StartRequested:
+		return "A start was requested.", facts{}
+	case instance.TerminationRequested:
+		return "Its termination was requested.", facts{}
+	case instance.MachineStopped:
+		return told("The machine stopped.", "The machine was stopped from outside.", ev.Asked), facts{"asked": ev.Asked}
+	case instance.MachineGone:
+		return told("The machine is gone.", "The machine was terminated from outside.", ev.Asked), facts{"asked": ev.Asked}
+	case instance.Terminated:
+		return "The desktop is terminated.", facts{}
+	case instance.Failed:
+		return "The desktop failed: " + ev.Reason, facts{"code": ev.Code, "reason": ev.Reason}
+	}
+	return "", nil
+}
+
+var phaseSentences = map[instance.Phase]string{
+	instance.PhaseBooting:    "The machine has called home.",
+	instance.PhaseInstalling: "The software is being installed.",
+	instance.PhaseDesktop:    "The desktop is up.",
+	instance.PhaseAgent:      "The agent is up.",
+	instance.PhaseReady:      "Everything is ready.",
+}
+
+func told(asked, unasked string, wasAsked bool) string {
+	if wasAsked {
+		return asked
+	}
+	return unasked
+}

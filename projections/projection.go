@@ -1,0 +1,77 @@
+// Package projections holds the read models: how an event becomes rows, how the rows follow the
+// log, and the queries the front asks of them.
+//
+// The one thing to know: rows and checkpoint change in one transaction, and event n is applied
+// only on checkpoint n−1. A projection therefore equals a fold of the log at all times, may run
+// on any number of replicas at once, and may be thrown away and rebuilt.
+package projections
+
+import (
+	"fmt"
+
+	"github.com/cloudbot-ai/control-plane/domain/account"
+	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/domain/claim"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/quota"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// Projection turns events into rows.
+type Projection struct {
+	Name   string   // of its checkpoint
+	Tables []string // in schema read, without the schema
+	// Apply returns the statements that bring the tables from position e.Position−1 to e.Position.
+	// They name tables without a schema. It is pure; an error parks the event.
+	Apply func(e eventstore.Event) ([]Statement, error)
+}
+
+// Statement is one SQL statement with its arguments.
+type Statement struct {
+	SQL  string
+	Args []any
+}
+
+func sql(text string, args ...any) []Statement { return []Statement{{text, args}} }
+
+// All lists the projections there are.
+func All() []Projection {
+	return []Projection{
+		{Name: "instances", Tables: []string{"instances"}, Apply: applyInstances},
+		{Name: "sessions", Tables: []string{"sessions"}, Apply: applySessions},
+		{Name: "api_keys", Tables: []string{"api_keys"}, Apply: applyAPIKeys},
+		{Name: "history", Tables: []string{"history"}, Apply: applyHistory},
+	}
+}
+
+// Find returns the projection of that name.
+func Find(name string) (Projection, error) {
+	var known []string
+	for _, p := range All() {
+		if p.Name == name {
+			return p, nil
+		}
+		known = append(known, p.Name)
+	}
+	return Projection{}, fmt.Errorf("there is no projection %q; there are %v", name, known)
+}
+
+// decode returns the domain event in e. An unknown one is an error, never skipped.
+func decode(e eventstore.Event) (any, error) {
+	switch e.Stream.Aggregate {
+	case "account":
+		return account.Decode(e.Type, e.Schema, e.Data)
+	case "email":
+		return claim.Decode(e.Type, e.Schema, e.Data)
+	case "session":
+		return session.Decode(e.Type, e.Schema, e.Data)
+	case "apikey":
+		return apikey.Decode(e.Type, e.Schema, e.Data)
+	case "instance":
+		return instance.Decode(e.Type, e.Schema, e.Data)
+	case "quota":
+		return quota.Decode(e.Type, e.Schema, e.Data)
+	}
+	return nil, fmt.Errorf("decode %s: unknown aggregate %q", e.Type, e.Stream.Aggregate)
+}

@@ -1,0 +1,251 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// Feed delivers the log: every event with a position above after, in order, in batches, until ctx
+// ends or fn returns an error.
+type Feed interface {
+	Follow(ctx context.Context, after int64, fn func(ctx context.Context, events []eventstore.Event) error) error
+}
+
+// Projector keeps one projection's rows at the head of the log. Any number of replicas may run
+// the same one: the checkpoint decides which of them applies an event.
+type Projector struct {
+	Projection Projection
+	Pool       *pgxpool.Pool
+	Feed       Feed
+	Progress   *Progress
+	Log        *slog.Logger
+	// Parked is called when an event is parked, for an alert. Nil: nobody.
+	Parked func(projection string)
+}
+
+// Run follows the log until ctx ends. It survives the loss of Postgres or the feed.
+func (p *Projector) Run(ctx context.Context) error {
+	for wait := time.Duration(0); ; wait = min(max(2*wait, 50*time.Millisecond), 5*time.Second) {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		started := time.Now()
+		err := p.follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		p.Log.WarnContext(ctx, "projection interrupted, will resume", "projection", p.Projection.Name, "error", err)
+		if time.Since(started) > 10*time.Second {
+			wait = 0
+		}
+	}
+}
+
+func (p *Projector) follow(ctx context.Context) error {
+	at, err := p.checkpoint(ctx)
+	if err != nil {
+		return err
+	}
+	p.Progress.Set(p.Projection.Name, at)
+	return p.Feed.Follow(ctx, at, func(ctx context.Context, events []eventstore.Event) error {
+		at, err := p.apply(ctx, events, false)
+		if isPoison(err) {
+			at, err = p.applySingly(ctx, events)
+		}
+		if err != nil {
+			return err
+		}
+		p.Progress.Set(p.Projection.Name, at)
+		return nil
+	})
+}
+
+func (p *Projector) checkpoint(ctx context.Context) (int64, error) {
+	var at int64
+	if _, err := p.Pool.Exec(ctx, `INSERT INTO read.checkpoints VALUES ($1, 0) ON CONFLICT DO NOTHING`, p.Projection.Name); err != nil {
+		return 0, fmt.Errorf("make checkpoint of %s: %w", p.Projection.Name, err)
+	}
+	if err := p.Pool.QueryRow(ctx, `SELECT position FROM read.checkpoints WHERE projection = $1`, p.Projection.Name).Scan(&at); err != nil {
+		return 0, fmt.Errorf("read checkpoint of %s: %w", p.Projection.Name, err)
+	}
+	return at, nil
+}
+
+// poison marks an error that is the event's own fault and would come again.
+type poison struct {
+	event eventstore.Event
+	err   error
+}
+
+func (e *poison) Error() string { return fmt.Sprintf("event %d: %v", e.event.Position, e.err) }
+
+func (e *poison) Unwrap() error { return e.err }
+
+func isPoison(err error) bool {
+	var p *poison
+	return errors.As(err, &p)
+}
+
+// errGap says that events are missing between checkpoint and feed; following afresh mends it.
+var errGap = errors.New("the feed is ahead of the checkpoint")
+
+// apply brings rows and checkpoint over the events in one transaction and returns the checkpoint.
+// With park, an event that cannot be applied is set aside instead of failing the rest.
+func (p *Projector) apply(ctx context.Context, events []eventstore.Event, park bool) (at int64, err error) {
+	name := p.Projection.Name
+	err = pgx.BeginFunc(ctx, p.Pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SET LOCAL search_path = read`); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, `SELECT position FROM read.checkpoints WHERE projection = $1 FOR UPDATE`, name).Scan(&at); err != nil {
+			return err
+		}
+		for len(events) > 0 && events[0].Position <= at {
+			events = events[1:] // another replica was first, or a duplicate
+		}
+		if len(events) == 0 {
+			return nil
+		}
+		if events[0].Position != at+1 {
+			return errGap
+		}
+		parked, err := parkedStreams(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if err := p.applyAll(ctx, tx, events, parked, park); err != nil {
+			return err
+		}
+		at = events[len(events)-1].Position
+		_, err = tx.Exec(ctx, `UPDATE read.checkpoints SET position = $2 WHERE projection = $1`, name, at)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("apply to %s: %w", name, err)
+	}
+	return at, nil
+}
+
+func (p *Projector) applyAll(ctx context.Context, tx pgx.Tx, events []eventstore.Event, parked map[string]bool, park bool) error {
+	batch := newBatch(p.Projection)
+	for _, e := range events {
+		if parked[e.Stream.String()] {
+			if err := p.park(ctx, tx, e, errors.New("an earlier event of this stream is parked")); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := batch.add(e); err != nil {
+			if !park {
+				return err
+			}
+			if err := p.park(ctx, tx, e, err); err != nil {
+				return err
+			}
+		}
+	}
+	if !park {
+		return batch.send(ctx, tx)
+	}
+	// One event alone: a savepoint keeps the checkpoint's transaction alive when its statements fail.
+	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return batch.send(ctx, tx) })
+	if isPoison(err) {
+		return p.park(ctx, tx, events[0], err)
+	}
+	return err
+}
+
+// applySingly is the slow way around a poisonous event: one transaction an event.
+func (p *Projector) applySingly(ctx context.Context, events []eventstore.Event) (at int64, err error) {
+	for i := range events {
+		if at, err = p.apply(ctx, events[i:i+1], true); err != nil {
+			return 0, err
+		}
+	}
+	return at, nil
+}
+
+func (p *Projector) park(ctx context.Context, tx pgx.Tx, e eventstore.Event, why error) error {
+	_, err := tx.Exec(ctx, `INSERT INTO read.parked (projection, position, stream, error) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
+		p.Projection.Name, e.Position, e.Stream.String(), why.Error())
+	if err != nil {
+		return err
+	}
+	p.Log.ErrorContext(ctx, "event parked: run `cloudbot replay --parked` once its cause is mended",
+		"projection", p.Projection.Name, "position", e.Position, "stream", e.Stream.String(), "type", e.Type, "error", why)
+	if p.Parked != nil {
+		p.Parked(p.Projection.Name)
+	}
+	return nil
+}
+
+func parkedStreams(ctx context.Context, tx pgx.Tx, name string) (map[string]bool, error) {
+	rows, err := tx.Query(ctx, `SELECT DISTINCT stream FROM read.parked WHERE projection = $1`, name)
+	if err != nil {
+		return nil, err
+	}
+	streams, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(streams) == 0 {
+		return nil, err
+	}
+	set := make(map[string]bool, len(streams))
+	for _, s := range streams {
+		set[s] = true
+	}
+	return set, nil
+}
+
+// batch gathers the statements of several events for one round trip.
+type batch struct {
+	projection Projection
+	pgx        pgx.Batch
+	origin     []eventstore.Event // of each statement
+}
+
+func newBatch(p Projection) *batch { return &batch{projection: p} }
+
+func (b *batch) add(e eventstore.Event) error {
+	statements, err := b.projection.Apply(e)
+	if err != nil {
+		return &poison{e, err}
+	}
+	for _, s := range statements {
+		b.pgx.Queue(s.SQL, s.Args...)
+		b.origin = append(b.origin, e)
+	}
+	return nil
+}
+
+func (b *batch) send(ctx context.Context, tx pgx.Tx) error {
+	if b.pgx.Len() == 0 {
+		return nil
+	}
+	results := tx.SendBatch(ctx, &b.pgx)
+	for _, e := range b.origin {
+		if _, err := results.Exec(); err != nil {
+			_ = results.Close()
+			return blame(e, err)
+		}
+	}
+	return results.Close()
+}
+
+// blame tells an event's own fault (the data breaks a constraint or a type) from a failure of Postgres.
+func blame(e eventstore.Event, err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "23") {
+		return &poison{e, err}
+	}
+	return err
+}

@@ -1,0 +1,225 @@
+package projections
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+// Reader answers the front's queries from the read models. Every query names the account it is
+// for and sees nothing of any other.
+type Reader struct {
+	Pool *pgxpool.Pool
+	// Open unseals an account's data; see commands.Vault.
+	Open func(ctx context.Context, account, label string, sealed []byte) ([]byte, error)
+	// NameLabel is what an instance's name was sealed with.
+	NameLabel func(instanceID string) string
+	// Progress tells how far the read models are.
+	Progress *Progress
+}
+
+// Instance is a desktop as its owner sees it.
+type Instance struct {
+	ID         string
+	Name       string
+	Status     instance.Status
+	Phase      instance.Phase
+	Detail     string // what the guest says of the phase
+	Reason     string // why it is as it is, a sentence; "" while all is well
+	Type       string
+	Region     string
+	Address    string // public, "" for none
+	Machine    string // the cloud's id, "" for none
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	Position   int64     // of the event that last changed it
+	PhaseSince time.Time // when the present phase began
+}
+
+// Ready tells whether desktop and agent can be used.
+func (i Instance) Ready() bool { return i.Status == instance.Running && i.Phase == instance.PhaseReady }
+
+// Percent is how far the boot is, 0 to 100.
+func (i Instance) Percent() int {
+	return max(0, i.Phase.Rank()) * 100 / (len(instance.Phases) - 1)
+}
+
+// Page asks for a part of a list.
+type Page struct {
+	Before string // the last id of the page before, "" for the first page
+	Limit  int    // 1 to 100
+	All    bool   // with terminated ones
+}
+
+const instanceColumns = `id, name, status, phase, detail, reason, type, region, address, machine, created_at, updated_at, position, phase_since`
+
+// Instances returns the account's instances, newest first, and the cursor of the next page, "" on the last.
+func (r *Reader) Instances(ctx context.Context, account string, p Page) (list []Instance, next string, err error) {
+	rows, err := r.Pool.Query(ctx, `SELECT `+instanceColumns+` FROM read.instances
+		WHERE account = $1 AND ($2 = '' OR id < $2) AND ($3 OR status <> 'terminated')
+		ORDER BY id DESC LIMIT $4`, account, p.Before, p.All, p.Limit+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("list instances: %w", err)
+	}
+	list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Instance, error) { return r.scan(ctx, account, row) })
+	if err != nil {
+		return nil, "", fmt.Errorf("list instances: %w", err)
+	}
+	if len(list) > p.Limit {
+		list = list[:p.Limit]
+		next = list[p.Limit-1].ID
+	}
+	return list, next, nil
+}
+
+// Instance returns one of the account's instances, or instance.ErrNotFound.
+func (r *Reader) Instance(ctx context.Context, account, id string) (Instance, error) {
+	i, err := r.scan(ctx, account, r.Pool.QueryRow(ctx,
+		`SELECT `+instanceColumns+` FROM read.instances WHERE account = $1 AND id = $2`, account, id))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return i, instance.ErrNotFound
+	}
+	if err != nil {
+		return i, fmt.Errorf("find instance: %w", err)
+	}
+	return i, nil
+}
+
+func (r *Reader) scan(ctx context.Context, account string, row pgx.Row) (i Instance, err error) {
+	var sealed []byte
+	if err := row.Scan(&i.ID, &sealed, &i.Status, &i.Phase, &i.Detail, &i.Reason, &i.Type, &i.Region, &i.Address,
+		&i.Machine, &i.CreatedAt, &i.UpdatedAt, &i.Position, &i.PhaseSince); err != nil {
+		return i, err
+	}
+	name, err := r.Open(ctx, account, r.NameLabel(i.ID), sealed)
+	if err != nil {
+		return i, fmt.Errorf("open name of %s: %w", i.ID, err)
+	}
+	i.Name = string(name)
+	return i, nil
+}
+
+// Entry is an event as the owner may read it.
+type Entry struct {
+	Position int64
+	EventID  string
+	Time     time.Time
+	Type     string // wire name
+	Subject  string // "instance/01J…"
+	Actor    string // the account's id, or "system"
+	Sentence string // what happened, for people
+	Data     json.RawMessage
+}
+
+const entryColumns = `position, event_id, time, type, subject, actor, sentence, data`
+
+// History returns the events of one of the account's instances with a position above after, oldest first.
+func (r *Reader) History(ctx context.Context, account, id string, after int64, limit int) ([]Entry, error) {
+	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history
+		WHERE subject = $1 AND account = $2 AND position > $3 ORDER BY position LIMIT $4`, "instance/"+id, account, after, limit)
+}
+
+// Since returns the account's events with a position above after, oldest first.
+func (r *Reader) Since(ctx context.Context, account string, after int64, limit int) ([]Entry, error) {
+	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history
+		WHERE account = $1 AND position > $2 ORDER BY position LIMIT $3`, account, after, limit)
+}
+
+func (r *Reader) entries(ctx context.Context, query string, args ...any) ([]Entry, error) {
+	rows, err := r.Pool.Query(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read history: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e Entry, err error) {
+		err = row.Scan(&e.Position, &e.EventID, &e.Time, &e.Type, &e.Subject, &e.Actor, &e.Sentence, &e.Data)
+		return e, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read history: %w", err)
+	}
+	return list, nil
+}
+
+// Session is a login as its owner sees it.
+type Session struct {
+	ID         string
+	Agent      string // User-Agent
+	ClientAddr string // at login
+	StartedAt  time.Time
+	SeenAt     time.Time // last refresh
+	ExpiresAt  time.Time
+}
+
+// Sessions returns the account's live sessions, latest first.
+func (r *Reader) Sessions(ctx context.Context, account string) ([]Session, error) {
+	rows, err := r.Pool.Query(ctx, `SELECT id, agent, client_addr, started_at, seen_at, expires_at FROM read.sessions
+		WHERE account = $1 AND ended = '' AND expires_at > now() ORDER BY seen_at DESC, id DESC LIMIT 1000`, account)
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Session])
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	return list, nil
+}
+
+// EndedSince returns the ids of the sessions of all accounts that ended after t: what a front
+// that starts must refuse although their access tokens still run.
+func (r *Reader) EndedSince(ctx context.Context, t time.Time) ([]string, error) {
+	rows, err := r.Pool.Query(ctx, `SELECT id FROM read.sessions WHERE ended <> '' AND ended_at > $1`, t)
+	if err != nil {
+		return nil, fmt.Errorf("list ended sessions: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// APIKey is a stored key as its owner sees it.
+type APIKey struct {
+	Provider  string
+	Last4     string
+	UpdatedAt time.Time
+}
+
+// APIKeys returns the account's stored keys by provider.
+func (r *Reader) APIKeys(ctx context.Context, account string) ([]APIKey, error) {
+	rows, err := r.Pool.Query(ctx, `SELECT provider, last4, updated_at FROM read.api_keys WHERE account = $1 ORDER BY provider`, account)
+	if err != nil {
+		return nil, fmt.Errorf("list API keys: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[APIKey])
+	if err != nil {
+		return nil, fmt.Errorf("list API keys: %w", err)
+	}
+	return list, nil
+}
+
+// Live returns the ids of all instances that are not final, and the position the list is as of.
+// The saga starts from it.
+func (r *Reader) Live(ctx context.Context) (ids []string, position int64, err error) {
+	err = pgx.BeginTxFunc(ctx, r.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT id FROM read.instances WHERE status NOT IN ('terminated', 'failed')`)
+		if err != nil {
+			return err
+		}
+		if ids, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+			return err
+		}
+		err = tx.QueryRow(ctx, `SELECT position FROM read.checkpoints WHERE projection = 'instances'`).Scan(&position)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("list live instances: %w", err)
+	}
+	return ids, position, nil
+}
