@@ -310,10 +310,14 @@ func (c *Accounts) decideSession(ctx context.Context, u *eventstore.Unit, id str
 	return s.Leaf, eventstore.Emit(u, sessions, id, events...)
 }
 
-// clip cuts s to at most n bytes of valid UTF-8.
+// clip cuts s to at most n bytes of valid UTF-8 without control characters: databases refuse zero
+// bytes, and people should see what is there.
 func clip(s string, n int) string {
-	if len(s) > n {
-		s = s[:n]
-	}
-	return strings.ToValidUTF8(s, "")
+	s = strings.ToValidUTF8(s[:min(len(s), n)], "")
+	return strings.Map(func(r rune) rune {
+		if isControl(r) {
+			return -1
+		}
+		return r
+	}, s)
 }

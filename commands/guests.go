@@ -51,7 +51,7 @@ func (c *Guests) Guest(ctx context.Context, id string) (publicKey []byte, accoun
 // Reached records how far the machine's boot is. Phases go forward within a boot; a repeated or
 // late one changes nothing.
 func (c *Guests) Reached(ctx context.Context, id, boot string, phase instance.Phase, detail string) error {
-	_, err := tell(ctx, c.Log, id, instance.ReachPhase{Boot: clip(boot, 64), Phase: phase, Detail: clip(detail, 200)}, nil)
+	_, err := tell(ctx, c.Log, id, instance.ReachPhase{Boot: clip(boot, 64), Phase: phase, Detail: clip(detail, 200), At: c.Now()}, nil)
 	return err
 }
 

@@ -1,7 +1,9 @@
 package commands
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -38,12 +40,22 @@ type Saga struct {
 	PollEvery  time.Duration // between looks at machines that should be changing [1 s]
 	SweepEvery time.Duration // between looks at all machines [1 min]
 	Workers    int           // instances advanced at the same time [8]
+	// Jitter returns a duration below its argument. Nil: a random one.
+	Jitter func(time.Duration) time.Duration
 	// At is called before and after every effect outside the log, for tests of crashes. Nil: nobody.
 	At func(point string)
 }
 
 // Run does the saga's work until ctx ends or the feed fails.
 func (s *Saga) Run(ctx context.Context) error {
+	err := s.run(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (s *Saga) run(ctx context.Context) error {
 	ids, position, err := s.Live(ctx)
 	if err != nil {
 		return err
@@ -64,14 +76,10 @@ func (s *Saga) Run(ctx context.Context) error {
 			return nil
 		})
 	})
-	for range max(s.Workers, 1) {
+	for range cmp.Or(s.Workers, 8) {
 		g.Go(func() error { return a.work(ctx) })
 	}
-	err = g.Wait()
-	if ctx.Err() != nil && err == context.Canceled {
-		return nil
-	}
-	return err
+	return g.Wait()
 }
 
 // maxSteps bounds the steps taken for one instance in a row.
@@ -98,6 +106,9 @@ func (s *Saga) advance(ctx context.Context, id string) (instance.State, provisio
 		}
 		s.at("append", step, "before")
 		if _, err := tell(ctx, s.Log, id, cmd, nil); err != nil {
+			if l, ok := cmd.(instance.Launched); ok && errors.Is(err, instance.ErrSuperseded) {
+				err = errors.Join(err, s.discard(ctx, l.Machine))
+			}
 			return state, step, fmt.Errorf("record %s %s of instance %s: %w", step.Do, step.Call, id, err)
 		}
 		s.at("append", step, "after")

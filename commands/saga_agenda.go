@@ -3,6 +3,9 @@ package commands
 import (
 	"container/heap"
 	"context"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -22,6 +25,7 @@ type agenda struct {
 	queue   []string // due and not yet given to a worker
 	timers  timers
 	polling bool
+	polls   sync.WaitGroup
 	swept   time.Time
 }
 
@@ -81,6 +85,7 @@ func (a *agenda) run(ctx context.Context, ids []string) error {
 	}
 	poll := time.NewTicker(orDefault(a.saga.PollEvery, time.Second))
 	defer poll.Stop()
+	defer a.polls.Wait()
 	for {
 		var jobs chan string
 		var next string
@@ -132,7 +137,7 @@ func (a *agenda) settle(ctx context.Context, r advanced) {
 	switch {
 	case r.err != nil:
 		e.fails++
-		a.plan(r.id, e, a.saga.Now().Add(backOff(e.fails)))
+		a.plan(r.id, e, a.saga.Now().Add(a.saga.backOff(e.fails)))
 		a.saga.Logger.ErrorContext(ctx, "saga step did not work, will retry", "instance", r.id, "fails", e.fails, "error", r.err)
 	case r.step.Do == provisioning.Nothing && !e.again:
 		delete(a.entries, r.id)
@@ -192,8 +197,9 @@ func (a *agenda) poll(ctx context.Context) {
 	if len(targets) == 0 {
 		return
 	}
+	slices.SortFunc(targets, func(x, y target) int { return strings.Compare(x.instance, y.instance) })
 	a.polling = true
-	go func() {
+	a.polls.Go(func() {
 		changed, err := a.saga.observe(ctx, targets)
 		if err != nil && ctx.Err() == nil {
 			a.saga.Logger.WarnContext(ctx, "looking at machines did not work, will retry", "machines", len(targets), "error", err)
@@ -202,7 +208,7 @@ func (a *agenda) poll(ctx context.Context) {
 		case a.polled <- changed:
 		case <-ctx.Done():
 		}
-	}()
+	})
 }
 
 func orDefault(d, fallback time.Duration) time.Duration {

@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -28,7 +29,7 @@ func (s *Saga) call(ctx context.Context, id string, state instance.State, step p
 		s.Logger.WarnContext(ctx, "cloud refused a call", "instance", id, "call", step.Call, "try", state.Tries+1, "error", err)
 		return s.refusal(state, step.Call, err), nil
 	case step.Call == instance.CallLaunch:
-		return instance.Launched{Attempt: state.Attempts, Machine: machine}, nil
+		return instance.Launched{Attempt: state.Attempts, Machine: machine, At: s.Now()}, nil
 	}
 	return instance.Accept{Call: step.Call, At: s.Now()}, nil
 }
@@ -49,20 +50,50 @@ func (s *Saga) dial(ctx context.Context, id string, state instance.State, call i
 	return "", s.Cloud.Terminate(ctx, state.Machine)
 }
 
+// discard takes down a machine whose launch was superseded: another saga launched meanwhile, or
+// gave up. No instance knows it, so nobody else will.
+func (s *Saga) discard(ctx context.Context, machine string) (err error) {
+	s.Logger.WarnContext(ctx, "launch was superseded, taking its machine down", "machine", machine)
+	for try := range s.Policy.Filled().Tries {
+		if err = s.terminate(ctx, machine); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(s.backOff(try)):
+		}
+	}
+	return fmt.Errorf("take down superseded machine %s: %w", machine, err)
+}
+
+func (s *Saga) terminate(ctx context.Context, machine string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return s.Cloud.Terminate(ctx, machine)
+}
+
 func (s *Saga) refusal(state instance.State, call instance.Call, err error) instance.Refuse {
 	refused := &CallError{Verdict: instance.Again, Code: "no_answer", Reason: "The cloud did not answer; trying again."}
 	errors.As(err, &refused)
-	verdict, wait := refused.Verdict, backOff(state.Tries)
+	verdict, reason, wait := refused.Verdict, refused.Reason, s.backOff(state.Tries)
 	switch {
 	case verdict != instance.Again && (call == instance.CallStop || call == instance.CallTerminate):
 		// Giving up here would forget a machine that costs money.
 		verdict, wait = instance.Again, time.Minute
+	case call == instance.CallStart && verdict != instance.Never:
+		// There is no elsewhere for a machine that exists, and its owner may try later.
+		verdict = instance.Again
+		if tries := state.Tries + 1; tries >= s.Policy.Filled().Tries {
+			verdict = instance.Never
+			reason = fmt.Sprintf("The start was refused %d times in a row. The last answer was: %s", tries, reason)
+		}
 	case verdict == instance.Another:
 		wait = min(wait, time.Second)
 	}
 	return instance.Refuse{
 		Call: call, Attempt: attemptOf(call, state), Verdict: verdict,
-		Code: refused.Code, Reason: refused.Reason, RetryAt: s.Now().Add(max(wait, refused.RetryAfter)),
+		Code: refused.Code, Reason: reason, RetryAt: s.Now().Add(max(wait, refused.RetryAfter)),
 	}
 }
 
@@ -74,8 +105,11 @@ func attemptOf(call instance.Call, state instance.State) int {
 }
 
 // backOff is 0.5 s, 1 s, 2 s … up to a minute, each ± half.
-func backOff(tries int) time.Duration {
+func (s *Saga) backOff(tries int) time.Duration {
 	d := min(500*time.Millisecond<<min(tries, 10), time.Minute)
+	if s.Jitter != nil {
+		return d/2 + s.Jitter(d)
+	}
 	return d/2 + rand.N(d)
 }
 

@@ -86,8 +86,9 @@ type Result struct{ First, Last int64 }
 // Store is the log.
 type Store interface {
 	// Append writes a's events at consecutive positions, together with its receipt.
-	// Errors: *ConflictError, *DuplicateError, ErrTooLarge, ErrInvalid, or ErrUnavailable
-	// (which includes "unknown whether it committed": ask Receipt).
+	// Errors: *DuplicateError, which is told before *ConflictError; ErrTooLarge; ErrInvalid, also
+	// for a write without events; or ErrUnavailable, which includes "unknown whether it
+	// committed": ask Receipt. When ctx ends, the error is both ErrUnavailable and ctx's.
 	Append(ctx context.Context, a Append) (Result, error)
 	// ReadStream yields the stream's events with Version > after, in order. An error ends it.
 	ReadStream(ctx context.Context, s StreamID, after int64) iter.Seq2[Event, error]

@@ -20,7 +20,7 @@ func (p *Progress) Set(projection string, position int64) {
 	if p.at == nil {
 		p.at = map[string]int64{}
 	}
-	if p.at[projection] == position {
+	if was, known := p.at[projection]; known && was == position {
 		return
 	}
 	p.at[projection] = position

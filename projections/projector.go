@@ -34,6 +34,7 @@ type Projector struct {
 
 // Run follows the log until ctx ends. It survives the loss of Postgres or the feed.
 func (p *Projector) Run(ctx context.Context) error {
+	p.Progress.Set(p.Projection.Name, 0) // whoever waits, waits for this one too
 	for wait := time.Duration(0); ; wait = min(max(2*wait, 50*time.Millisecond), 5*time.Second) {
 		select {
 		case <-ctx.Done():
@@ -111,14 +112,9 @@ func (p *Projector) apply(ctx context.Context, events []eventstore.Event, park b
 		if err := tx.QueryRow(ctx, `SELECT position FROM read.checkpoints WHERE projection = $1 FOR UPDATE`, name).Scan(&at); err != nil {
 			return err
 		}
-		for len(events) > 0 && events[0].Position <= at {
-			events = events[1:] // another replica was first, or a duplicate
-		}
-		if len(events) == 0 {
-			return nil
-		}
-		if events[0].Position != at+1 {
-			return errGap
+		events, err := next(events, at)
+		if err != nil || len(events) == 0 {
+			return err
 		}
 		parked, err := parkedStreams(ctx, tx, name)
 		if err != nil {
@@ -135,6 +131,20 @@ func (p *Projector) apply(ctx context.Context, events []eventstore.Event, park b
 		return 0, fmt.Errorf("apply to %s: %w", name, err)
 	}
 	return at, nil
+}
+
+// next returns the events that follow position at. What is not above it was applied already, by
+// another replica or as a duplicate.
+func next(events []eventstore.Event, at int64) (fresh []eventstore.Event, err error) {
+	for _, e := range events {
+		switch want := at + int64(len(fresh)) + 1; {
+		case e.Position == want:
+			fresh = append(fresh, e)
+		case e.Position > want:
+			return nil, errGap
+		}
+	}
+	return fresh, nil
 }
 
 func (p *Projector) applyAll(ctx context.Context, tx pgx.Tx, events []eventstore.Event, parked map[string]bool, park bool) error {

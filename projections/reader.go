@@ -205,6 +205,11 @@ func (r *Reader) APIKeys(ctx context.Context, account string) ([]APIKey, error) 
 // The saga starts from it.
 func (r *Reader) Live(ctx context.Context) (ids []string, position int64, err error) {
 	err = pgx.BeginTxFunc(ctx, r.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		// The snapshot must be younger than the table: without the lock, a rebuild could put in a new
+		// one between them, whose last rows the snapshot does not see.
+		if _, err := tx.Exec(ctx, `LOCK TABLE read.instances IN ACCESS SHARE MODE`); err != nil {
+			return err
+		}
 		rows, err := tx.Query(ctx, `SELECT id FROM read.instances WHERE status NOT IN ('terminated', 'failed')`)
 		if err != nil {
 			return err

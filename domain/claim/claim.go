@@ -50,6 +50,9 @@ func Decide(s State, c Claim) ([]Event, error) {
 
 // Encode gives an event its wire name, schema and data.
 func Encode(e Event) (name string, schema int, data []byte, err error) {
+	if _, ok := e.(Claimed); !ok {
+		return "", 0, nil, fmt.Errorf("encode %T: not an e-mail event", e)
+	}
 	data, err = json.Marshal(e)
 	return "email.claimed", 1, data, err
 }

@@ -19,7 +19,7 @@ var (
 )
 
 const (
-	// EnrolWithin is how long after a launch attempt its enrolment token is good.
+	// EnrolWithin is how long after a launch, or its attempt while that is open, the enrolment token is good.
 	EnrolWithin = 30 * time.Minute
 	// MissingGrace is how long after a launch the cloud may not know its own machine yet.
 	MissingGrace = 5 * time.Minute
@@ -61,6 +61,7 @@ type (
 	Launched struct {
 		Attempt int
 		Machine string
+		At      time.Time
 	}
 	// Accept reports that the cloud took a call.
 	Accept struct {
@@ -100,6 +101,7 @@ type (
 		Boot   string
 		Phase  Phase
 		Detail string
+		At     time.Time
 	}
 )
 
@@ -273,7 +275,7 @@ func decideObserve(s State, c Observe) []Event {
 		}
 		return []Event{MachineStopped{Asked: s.Status == Stopping}}
 	case SeenMissing:
-		if c.At.Sub(s.TriedAt) < MissingGrace {
+		if c.At.Sub(s.LaunchedAt) < MissingGrace {
 			return nil
 		}
 		return gone(s)
@@ -304,7 +306,7 @@ func decideEnroll(s State, c Enroll) ([]Event, error) {
 		return nil, ErrEnrolment
 	case s.Enrolled == c.Attempt && bytes.Equal(s.PublicKey, c.PublicKey):
 		return nil, nil
-	case s.Enrolled == c.Attempt || c.At.Sub(s.TriedAt) > EnrolWithin:
+	case s.Enrolled == c.Attempt || c.At.Sub(s.launch()) > EnrolWithin:
 		return nil, ErrEnrolment
 	}
 	return []Event{GuestEnrolled{Attempt: c.Attempt, PublicKey: c.PublicKey}}, nil

@@ -65,8 +65,9 @@ type (
 	}
 	// MachineLaunched says that the cloud accepted the attempt. From here on there is a machine.
 	MachineLaunched struct {
-		Attempt int    `json:"attempt"`
-		Machine string `json:"machine"` // the cloud's id
+		Attempt int       `json:"attempt"`
+		Machine string    `json:"machine"` // the cloud's id
+		At      time.Time `json:"at"`      // when its answer came, which may be long after the attempt was written
 	}
 	// CallRefused says that the cloud, or the way to it, refused a call.
 	CallRefused struct {
@@ -104,9 +105,10 @@ type (
 	}
 	// PhaseReached tells how far the boot is.
 	PhaseReached struct {
-		Boot   string `json:"boot"` // the machine's boot id
-		Phase  Phase  `json:"phase"`
-		Detail string `json:"detail,omitempty"` // which desktop or agent it chose, for people
+		Boot   string    `json:"boot"` // the machine's boot id
+		Phase  Phase     `json:"phase"`
+		Detail string    `json:"detail,omitempty"` // which desktop or agent it chose, for people
+		At     time.Time `json:"at"`
 	}
 	// BootStalled says that a boot takes longer than it should; it goes on.
 	BootStalled struct {

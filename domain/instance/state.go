@@ -51,15 +51,16 @@ type State struct {
 	Phase   Phase
 	Boot    string // boot id the phase belongs to
 
-	Attempts  int       // launches attempted
-	Spec      Spec      // of the latest attempt
-	TriedAt   time.Time // when the latest attempt was written
-	Open      bool      // the latest attempt has no outcome yet: a machine may exist
-	Machine   string    // the machine's id while there is one
-	Running   bool      // the cloud last reported it running
-	Address   string
-	PublicKey []byte // of the enrolled guest
-	Enrolled  int    // attempt the guest enrolled with
+	Attempts   int       // launches attempted
+	Spec       Spec      // of the latest attempt
+	TriedAt    time.Time // when the latest attempt was written
+	Open       bool      // the latest attempt has no outcome yet: a machine may exist
+	Machine    string    // the machine's id while there is one
+	LaunchedAt time.Time // when the cloud's answer to its launch came
+	Running    bool      // the cloud last reported it running
+	Address    string
+	PublicKey  []byte // of the enrolled guest
+	Enrolled   int    // attempt the guest enrolled with
 
 	Abandoned *LaunchAbandoned // set once the launch was given up
 	Tries     int              // refusals of the present call in a row
@@ -91,11 +92,11 @@ func Evolve(s State, e Event) State {
 		s.Phase = PhaseAllocating
 		s = s.settled(e.At)
 	case MachineLaunched:
-		s.Machine, s.Open = e.Machine, false
+		s.Machine, s.LaunchedAt, s.Open = e.Machine, e.At, false
 		if s.Phase.Rank() < PhaseBooting.Rank() { // the guest may have spoken before the launch call returned
 			s.Phase = PhaseBooting
 		}
-		s = s.settled(s.TriedAt)
+		s = s.settled(e.At)
 	case CallRefused:
 		s.Tries, s.RetryAt, s.Code, s.Refusal = e.Tries, e.RetryAt, e.Code, e.Reason
 		if e.Call == CallLaunch && e.Verdict != Again {
@@ -122,7 +123,13 @@ func Evolve(s State, e Event) State {
 	case GuestEnrolled:
 		s.PublicKey, s.Enrolled = e.PublicKey, e.Attempt
 	case PhaseReached:
-		s.Boot, s.Phase, s.Stalled = e.Boot, e.Phase, false
+		if e.Boot != s.Boot {
+			s.Stalled = false
+			if s.Status == Running { // it was restarted from within
+				s.Since = e.At
+			}
+		}
+		s.Boot, s.Phase = e.Boot, e.Phase
 	case BootStalled:
 		s.Stalled = true
 	case StopRequested:
@@ -149,6 +156,14 @@ func Evolve(s State, e Event) State {
 		s.Status = StatusFail
 	}
 	return s
+}
+
+// launch is when the latest attempt had its outcome, or was written while it has none.
+func (s State) launch() time.Time {
+	if s.Open {
+		return s.TriedAt
+	}
+	return s.LaunchedAt
 }
 
 // settled forgets the refusals of the call before: a new one begins.

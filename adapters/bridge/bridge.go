@@ -1,0 +1,222 @@
+// Package bridge joins a browser's WebSocket to a machine: to its desktop (ServeVNC) or its agent
+// (ServeAgent). Who calls has authenticated the user and checked Origin and ticket; the target comes
+// from the instance's own tunnel and from nowhere else.
+//
+// The one thing to know: the machine is reached and unlocked before the upgrade, so a dead target is
+// an HTTP status; from the upgrade on, whatever ends one leg ends both, with a close code.
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+// Opener connects to a machine's services: wire.VNC or wire.Agent. Errors: wire.ErrNotConnected,
+// wire.ErrNotReady, wire.ErrBusy, or anything else for a machine out of reach.
+type Opener interface {
+	Open(ctx context.Context, instance, service string) (net.Conn, wire.Secret, error)
+}
+
+// Config is what a bridge needs.
+type Config struct {
+	Opener         Opener
+	Log            *slog.Logger  // nil: none
+	PingEvery      time.Duration // between pings to the browser; 0: 20 s
+	PongWithin     time.Duration // to answer one; 0: 10 s
+	WriteWithin    time.Duration // for the browser to take a frame; 0: 10 s. A slower one is dropped
+	OpenWithin     time.Duration // to reach and unlock the machine; 0: 10 s
+	MaxPerInstance int           // sessions at once; 0: 16
+	MaxPerAccount  int           // sessions at once; 0: 32
+	RetryAfter     time.Duration // told to browsers when this server stops; 0: 1 s
+}
+
+// Session is one browser's right to one machine.
+type Session struct {
+	Account   string
+	SessionID string // of the login
+	Instance  string
+	Mode      string          // "control"; anything else is view only
+	Protocols []string        // subprotocols to choose from; nil: "binary", "cloudbot"
+	Revoked   <-chan struct{} // closed when the login ends: close 4401; nil: never
+	Gone      <-chan struct{} // closed when the instance ends: close 4404; nil: never
+}
+
+func (s Session) control() bool { return s.Mode == "control" }
+
+// Close codes, as in the contract.
+const (
+	CloseSignedOut   websocket.StatusCode = 4401
+	CloseForbidden   websocket.StatusCode = 4403
+	CloseGone        websocket.StatusCode = 4404
+	CloseUnreachable                      = websocket.StatusInternalError  // 1011
+	CloseRestart                          = websocket.StatusServiceRestart // 1012
+	CloseNotReady                         = websocket.StatusTryAgainLater  // 1013
+)
+
+// Bridge holds the open sessions.
+type Bridge struct {
+	c       Config
+	log     *slog.Logger
+	stop    chan struct{} // closed when Run ends
+	buffers sync.Pool     // of *[]byte, bigBuffer long
+	large   *semaphore.Weighted
+
+	mu        sync.Mutex
+	stopping  bool
+	instances map[string]int
+	accounts  map[string]int
+	open      int
+	all       sync.WaitGroup
+}
+
+const (
+	bigBuffer   = 64 << 10
+	smallBuffer = 4 << 10
+)
+
+// New returns a bridge; Run it.
+func New(c Config) *Bridge {
+	set := func(d *time.Duration, to time.Duration) {
+		if *d == 0 {
+			*d = to
+		}
+	}
+	set(&c.PingEvery, 20*time.Second)
+	set(&c.PongWithin, 10*time.Second)
+	set(&c.WriteWithin, 10*time.Second)
+	set(&c.OpenWithin, 10*time.Second)
+	set(&c.RetryAfter, time.Second)
+	if c.MaxPerInstance == 0 {
+		c.MaxPerInstance = 16
+	}
+	if c.MaxPerAccount == 0 {
+		c.MaxPerAccount = 32
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Bridge{
+		c: c, log: c.Log, stop: make(chan struct{}),
+		buffers: sync.Pool{New: func() any { b := make([]byte, bigBuffer); return &b }},
+		large:   semaphore.NewWeighted(largeBudget), instances: map[string]int{}, accounts: map[string]int{},
+	}
+}
+
+// Run serves until ctx ends, then closes every session with 1012 and returns when none is left.
+func (b *Bridge) Run(ctx context.Context) error {
+	<-ctx.Done()
+	b.mu.Lock()
+	b.stopping = true
+	b.mu.Unlock()
+	close(b.stop)
+	b.all.Wait()
+	return nil
+}
+
+// Len is the number of open sessions.
+func (b *Bridge) Len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open
+}
+
+// enter counts a session in, or answers the request.
+func (b *Bridge) enter(w http.ResponseWriter, s Session) bool {
+	if closed(s.Revoked) {
+		problem(w, http.StatusUnauthorized, "signed_out", "You are not signed in any more.", 0)
+		return false
+	}
+	if closed(s.Gone) {
+		problem(w, http.StatusNotFound, "instance_gone", "This instance is gone.", 0)
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.stopping:
+		problem(w, http.StatusServiceUnavailable, "restarting", "The server is restarting; try again.", b.c.RetryAfter)
+		return false
+	case b.instances[s.Instance] >= b.c.MaxPerInstance:
+		problem(w, http.StatusTooManyRequests, "too_many_sessions", "This instance has as many viewers as it may.", 5*time.Second)
+		return false
+	case b.accounts[s.Account] >= b.c.MaxPerAccount:
+		problem(w, http.StatusTooManyRequests, "too_many_sessions", "You have as many open sessions as you may.", 5*time.Second)
+		return false
+	}
+	b.instances[s.Instance]++
+	b.accounts[s.Account]++
+	b.open++
+	b.all.Add(1)
+	return true
+}
+
+func (b *Bridge) leave(s Session) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for m, k := range map[*map[string]int]string{&b.instances: s.Instance, &b.accounts: s.Account} {
+		if (*m)[k]--; (*m)[k] == 0 {
+			delete(*m, k)
+		}
+	}
+	b.open--
+	b.all.Done()
+}
+
+// refuse answers a request whose machine cannot be used.
+func (b *Bridge) refuse(w http.ResponseWriter, s Session, err error) {
+	b.log.Info("bridge refused", "instance", s.Instance, "error", err)
+	var starting *startingError
+	switch {
+	case errors.As(err, &starting):
+		problem(w, http.StatusServiceUnavailable, "agent_starting", "The agent is still starting.", starting.after)
+	case errors.Is(err, wire.ErrNotReady):
+		problem(w, http.StatusServiceUnavailable, "not_ready", "The machine is not ready yet.", time.Second)
+	case errors.Is(err, wire.ErrBusy):
+		problem(w, http.StatusServiceUnavailable, "busy", "The machine has too many open connections.", 5*time.Second)
+	default:
+		problem(w, http.StatusBadGateway, "machine_unreachable", "The machine cannot be reached.", 0)
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func problem(w http.ResponseWriter, status int, code, detail string, retry time.Duration) {
+	if retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((retry+time.Second-1)/time.Second)))
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"status": status, "title": http.StatusText(status), "code": code, "detail": detail})
+}
+
+// accept upgrades the browser's request.
+func (b *Bridge) accept(w http.ResponseWriter, r *http.Request, s Session) (*websocket.Conn, error) {
+	protocols := s.Protocols
+	if protocols == nil {
+		protocols = []string{"binary", "cloudbot"}
+	}
+	return websocket.Accept(w, r, &websocket.AcceptOptions{
+		Subprotocols: protocols, CompressionMode: websocket.CompressionDisabled,
+		InsecureSkipVerify: true, // the front has checked Origin against its list
+	})
+}

@@ -1,0 +1,362 @@
+package bridge_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/cloudbot-ai/control-plane/adapters/bridge"
+	"github.com/cloudbot-ai/control-plane/guest/rfb"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+func asClose(err error, e *websocket.CloseError) bool { return errors.As(err, e) }
+
+// silent is a machine that says nothing until its connection ends; gone tells that it did.
+func silent() (serve func(net.Conn), gone chan struct{}) {
+	gone = make(chan struct{}, 10)
+	return vncServer(func(c net.Conn) { _, _ = io.Copy(io.Discard, c); gone <- struct{}{} }), gone
+}
+
+func waitGone(t *testing.T, gone <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-gone:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the machine's leg was not closed")
+	}
+}
+
+func TestDeadTargetIsAnHTTPStatus(t *testing.T) {
+	t.Parallel()
+	refusing := func(c net.Conn) { c.Close() }
+	starting := func(c net.Conn) {
+		gatewayRefusing(`{"code":"UNAVAILABLE","message":"starting","retryAfterMs":500}`)(c)
+	}
+	tests := []struct {
+		name, path string
+		o          opener
+		status     int
+		code       string
+	}{
+		{"not connected", "/vnc", opener{err: wire.ErrNotConnected}, 502, "machine_unreachable"},
+		{"not ready", "/vnc", opener{err: wire.ErrNotReady}, 503, "not_ready"},
+		{"busy", "/cloudbot", opener{err: wire.ErrBusy}, 503, "busy"},
+		{"closes at once", "/vnc", opener{serve: refusing}, 502, "machine_unreachable"},
+		{"gateway closes at once", "/cloudbot", opener{serve: refusing}, 502, "machine_unreachable"},
+		{"gateway starts", "/cloudbot", opener{serve: starting}, 503, "agent_starting"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, bridge.Config{Opener: tt.o}, bridge.Session{Mode: "control"})
+			_, res := f.dial(t, tt.path)
+			if res == nil || res.StatusCode != tt.status || res.Header.Get("Content-Type") != "application/problem+json" {
+				t.Fatalf("answer %+v", res)
+			}
+			if b, _ := io.ReadAll(res.Body); !strings.Contains(string(b), tt.code) {
+				t.Errorf("body %s", b)
+			}
+		})
+	}
+}
+
+func gatewayRefusing(e string) func(net.Conn) {
+	return func(c net.Conn) {
+		done := make(chan struct{})
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer close(done)
+			ws, err := websocket.Accept(w, r, nil)
+			if err != nil {
+				return
+			}
+			defer ws.CloseNow()
+			_ = ws.Write(r.Context(), websocket.MessageText, []byte(`{"type":"event","event":"connect.challenge","payload":{}}`))
+			_, _, _ = ws.Read(r.Context())
+			_ = ws.Write(r.Context(), websocket.MessageText, []byte(`{"type":"res","id":"cloudbot-connect","ok":false,"error":`+e+`}`))
+			_ = ws.Close(websocket.StatusTryAgainLater, "starting")
+		})}
+		_ = server.Serve(&oneConn{c: c, done: done})
+	}
+}
+
+func TestRevocationClosesBothLegs(t *testing.T) {
+	t.Parallel()
+	serve, gone := silent()
+	revoked := make(chan struct{})
+	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}}, bridge.Session{Mode: "control", Revoked: revoked})
+	c, _ := f.dial(t, "/vnc")
+	close(revoked)
+	if e := closeOf(t, c); e.Code != bridge.CloseSignedOut {
+		t.Errorf("close %v", e)
+	}
+	waitGone(t, gone)
+	if _, res := f.dial(t, "/vnc"); res == nil || res.StatusCode != 401 {
+		t.Errorf("dialling after the revocation: %v", res)
+	}
+}
+
+func TestGoneInstance(t *testing.T) {
+	t.Parallel()
+	serve, gone := silent()
+	over := make(chan struct{})
+	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}}, bridge.Session{Mode: "control", Gone: over})
+	c, _ := f.dial(t, "/vnc")
+	close(over)
+	if e := closeOf(t, c); e.Code != bridge.CloseGone {
+		t.Errorf("close %v", e)
+	}
+	waitGone(t, gone)
+}
+
+func TestShutdownSaysWhenToComeBack(t *testing.T) {
+	t.Parallel()
+	serve, gone := silent()
+	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}, RetryAfter: 1500 * time.Millisecond}, bridge.Session{Mode: "control"})
+	c, _ := f.dial(t, "/vnc")
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); f.stop() }()
+	if e := closeOf(t, c); e.Code != bridge.CloseRestart || e.Reason != `{"retry_ms":1500}` {
+		t.Errorf("close %v", e)
+	}
+	waitGone(t, gone)
+	<-stopped
+}
+
+func TestMachineGoneAfterTheUpgrade(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, bridge.Config{Opener: opener{serve: vncServer(func(c net.Conn) {
+		_, _ = c.Write([]byte("last words"))
+	})}}, bridge.Session{Mode: "control"})
+	c, _ := f.dial(t, "/vnc")
+	shake(t, c)
+	if e := closeOf(t, c); e.Code != bridge.CloseUnreachable {
+		t.Errorf("close %v", e)
+	}
+}
+
+// shake takes a browser's half of the RFB handshake, frame by frame.
+func shake(t testing.TB, c *websocket.Conn) {
+	t.Helper()
+	for _, say := range []string{rfb.Version, "\x01", "\x01", ""} {
+		if _, _, err := c.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if say != "" {
+			if err := c.Write(t.Context(), websocket.MessageBinary, []byte(say)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestBrowserThatLeavesEndsASilentRead(t *testing.T) {
+	t.Parallel()
+	serve, gone := silent()
+	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}}, bridge.Session{Mode: "control"})
+	for _, leave := range []func(*websocket.Conn){
+		func(c *websocket.Conn) { c.CloseNow() },
+		func(c *websocket.Conn) { _ = c.Close(websocket.StatusNormalClosure, "") },
+	} {
+		c, _ := f.dial(t, "/vnc")
+		shake(t, c)
+		leave(c)
+		waitGone(t, gone)
+	}
+}
+
+func TestBrowserThatAnswersNoPing(t *testing.T) {
+	t.Parallel()
+	serve, gone := silent()
+	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}, PingEvery: 20 * time.Millisecond, PongWithin: 50 * time.Millisecond}, bridge.Session{Mode: "control"})
+	c, _ := f.dial(t, "/vnc")
+	shake(t, c) // and never reads again, so it never answers
+	waitGone(t, gone)
+}
+
+func TestStalledReaderIsDropped(t *testing.T) {
+	t.Parallel()
+	sent := make(chan int64, 1)
+	f := newFixture(t, bridge.Config{Opener: opener{serve: vncServer(func(c net.Conn) {
+		n, _ := io.Copy(c, endless{})
+		sent <- n
+	})}, WriteWithin: 200 * time.Millisecond}, bridge.Session{Mode: "control"})
+	c, _ := f.dial(t, "/vnc")
+	shake(t, c) // and never reads again
+	select {
+	case n := <-sent:
+		t.Logf("%d KiB were taken from the machine, kernel buffers included", n>>10)
+	case <-time.After(20 * time.Second):
+		t.Fatal("a reader that stalls is not dropped")
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestCaps(t *testing.T) {
+	t.Parallel()
+	serve, _ := silent()
+	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}, MaxPerInstance: 2}, bridge.Session{Mode: "control"})
+	for range 2 {
+		if c, _ := f.dial(t, "/vnc"); c == nil {
+			t.Fatal("refused below the cap")
+		}
+	}
+	if _, res := f.dial(t, "/vnc"); res == nil || res.StatusCode != 429 || res.Header.Get("Retry-After") == "" {
+		t.Errorf("above the cap: %+v", res)
+	}
+}
+
+func TestManyBytesArriveWhole(t *testing.T) {
+	t.Parallel()
+	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB
+	back := make(chan []byte, 1)
+	f := newFixture(t, bridge.Config{Opener: opener{serve: vncServer(func(c net.Conn) {
+		_, _ = c.Write(want)
+		got := make([]byte, len(want))
+		_, _ = io.ReadFull(c, got)
+		back <- got
+		_, _ = io.Copy(io.Discard, c)
+	})}}, bridge.Session{Mode: "control"})
+	c, _ := f.dial(t, "/vnc")
+	shake(t, c)
+	n := websocket.NetConn(t.Context(), c, websocket.MessageBinary)
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(n, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("to the browser: %v", err)
+	}
+	for p := want; len(p) > 0; p = p[64<<10:] {
+		if _, err := n.Write(p[:64<<10]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(<-back, want) {
+		t.Error("to the machine: other bytes")
+	}
+}
+
+// echo is a gateway that sends every frame back.
+func echo(ctx context.Context, ws *websocket.Conn) {
+	for {
+		typ, b, err := ws.Read(ctx)
+		if err != nil {
+			return
+		}
+		if ws.Write(ctx, typ, b) != nil {
+			return
+		}
+	}
+}
+
+func TestLargestFrameBothWays(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}}, bridge.Session{Mode: "control"})
+	c, _ := f.dial(t, "/cloudbot")
+	if _, hello, err := c.Read(t.Context()); err != nil || bytes.Contains(hello, []byte("deviceToken")) || !bytes.Contains(hello, []byte(`"new":{"field":1}`)) {
+		t.Fatalf("hello %s %v", hello, err)
+	}
+	frame := []byte(`{"type":"req","id":"1","method":"x","params":"` + strings.Repeat("é", 25<<19) + `"}`)
+	if err := c.Write(t.Context(), websocket.MessageText, frame); err != nil {
+		t.Fatal(err)
+	}
+	if typ, got, err := c.Read(t.Context()); err != nil || typ != websocket.MessageText || !bytes.Equal(got, frame) {
+		t.Fatalf("%d bytes came back, %v", len(got), err)
+	}
+	// One byte more than is taken.
+	_ = c.Write(t.Context(), websocket.MessageText, bytes.Repeat([]byte(" "), 26<<20+1))
+	if e := closeOf(t, c); e.Code != websocket.StatusMessageTooBig {
+		t.Errorf("close %v", e)
+	}
+}
+
+func TestWhatTheAgentBridgeRefuses(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, frame string
+		typ         websocket.MessageType
+		code        websocket.StatusCode
+	}{
+		{"invalid UTF-8", "{\"type\":\"req\",\"x\":\"\xff\xfe\"}", websocket.MessageText, 1007},
+		{"binary", `{"type":"req"}`, websocket.MessageBinary, 1007},
+		{"not JSON", `hello`, websocket.MessageText, 1002},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}}, bridge.Session{Mode: "control"})
+			c, _ := f.dial(t, "/cloudbot")
+			if err := c.Write(t.Context(), tt.typ, []byte(tt.frame)); err != nil {
+				t.Fatal(err)
+			}
+			if e := closeOf(t, c); e.Code != tt.code {
+				t.Errorf("close %v", e)
+			}
+		})
+	}
+}
+
+func TestViewOnlyAgent(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}}, bridge.Session{Mode: ""})
+	c, _ := f.dial(t, "/cloudbot")
+	if _, _, err := c.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for frame, passed := range map[string]bool{
+		`{"type":"req","id":"1","method":"chat.history"}`:                        true,
+		`{"type":"req","id":"2","method":"chat.send"}`:                           false,
+		`{"type":"req","id":"3","method":"chat.send","METHOD":"chat.history"}`:   false,
+		`{"type":"req","id":"4","method":"chat.history","method":"chat.send"}`:   false,
+		`{"type":"req","id":"5","method":"chat\u002esend"}`:                      false,
+		`{"type":"event","id":"6","method":"chat.history"}`:                      false,
+		`{"type":"req","id":"7","method":"connect"}`:                             false,
+		`{"type":"req","id":"8","method":"CHAT.HISTORY"}`:                        false,
+		`{"type":"req","id":"9","method":"sessions.list","params":{"limit":10}}`: true,
+	} {
+		if err := c.Write(t.Context(), websocket.MessageText, []byte(frame)); err != nil {
+			t.Fatal(err)
+		}
+		_, got, err := c.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Equal(got, []byte(frame)) != passed {
+			t.Errorf("%s: answer %s", frame, got)
+		}
+	}
+}
+
+func TestGatewaySendsInvalidUTF8(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"\xff", strings.Repeat("x", 100<<10) + "\xc3", strings.Repeat("é", 50<<10) + "\xe2\x82"} {
+		f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(func(ctx context.Context, ws *websocket.Conn) {
+			_ = ws.Write(ctx, websocket.MessageText, []byte(text))
+			_, _, _ = ws.Read(ctx)
+		})}}, bridge.Session{Mode: "control"})
+		c, _ := f.dial(t, "/cloudbot")
+		if e := closeOf(t, c); e.Code != bridge.CloseUnreachable {
+			t.Errorf("close %v", e)
+		}
+	}
+}
+
+func TestGatewayRestart(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(func(_ context.Context, ws *websocket.Conn) {
+		_ = ws.Close(websocket.StatusServiceRestart, "restart")
+	})}}, bridge.Session{Mode: "control"})
+	c, _ := f.dial(t, "/cloudbot")
+	if e := closeOf(t, c); e.Code != bridge.CloseRestart || !strings.Contains(e.Reason, "retry_ms") {
+		t.Errorf("close %v", e)
+	}
+}

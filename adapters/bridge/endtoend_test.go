@@ -1,0 +1,475 @@
+package bridge_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"go.uber.org/goleak"
+
+	"github.com/cloudbot-ai/control-plane/adapters/bridge"
+	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/guest"
+	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/guest/rfb"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// machines is a small control plane: it knows one instance.
+type machines struct {
+	mu     sync.Mutex
+	key    []byte
+	keys   map[string]string
+	phases chan instance.Phase
+}
+
+func (m *machines) Enroll(_ context.Context, token string, key []byte) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if token != "one-time-token" || m.key != nil && !bytes.Equal(m.key, key) {
+		return "", instance.ErrEnrolment
+	}
+	m.key = key
+	return "01INSTANCE", nil
+}
+
+func (m *machines) Guest(_ context.Context, id string) ([]byte, string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if id != "01INSTANCE" {
+		return nil, "", instance.ErrNotFound
+	}
+	return m.key, "account", nil
+}
+
+func (m *machines) Reached(_ context.Context, _, _ string, p instance.Phase, _ string) error {
+	m.phases <- p
+	return nil
+}
+
+func (m *machines) Keys(context.Context, string) (map[string]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.keys, nil
+}
+
+// world is a guest, a hub and a bridge, joined as cmd/cloudbot joins them.
+type world struct {
+	hub    *tunnel.Hub
+	bridge *bridge.Bridge
+	url    string
+	m      *machines
+	log    *syncBuffer
+}
+
+func newWorld(t *testing.T, session bridge.Session, desktop string) *world {
+	t.Helper()
+	w := &world{m: &machines{phases: make(chan instance.Phase, 100), keys: map[string]string{"OPENAI_API_KEY": "sk-canary-0123456789abcdef"}}, log: &syncBuffer{}}
+	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var err error
+	if w.hub, err = tunnel.New(tunnel.Config{Machines: w.m, Log: log}); err != nil {
+		t.Fatal(err)
+	}
+	w.bridge = bridge.New(bridge.Config{Opener: w.hub, Log: log})
+	mux := http.NewServeMux()
+	mux.Handle("/api/guest/", w.hub.GuestHandler())
+	session.Account, session.Instance = "account", "01INSTANCE"
+	mux.HandleFunc("/vnc", func(rw http.ResponseWriter, r *http.Request) { w.bridge.ServeVNC(rw, r, session) })
+	mux.HandleFunc("/cloudbot", func(rw http.ResponseWriter, r *http.Request) { w.bridge.ServeAgent(rw, r, session) })
+	server := httptest.NewServer(mux)
+	w.url = server.URL
+
+	config, err := json.Marshal(map[string]any{
+		"control_plane_url": server.URL, "instance": "01INSTANCE", "token": "one-time-token", "boot": "boot-1",
+		"desktop": map[string]any{"kind": desktop}, "agent": map[string]any{"kind": "stand-in"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "config.json")
+	if err := os.WriteFile(path, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := guest.Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := guest.New(c, "test", w.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	all.Go(func() {
+		if err := g.Run(ctx); err != nil {
+			t.Errorf("guest: %v", err)
+		}
+	})
+	back, stop := context.WithCancel(context.Background())
+	var behind sync.WaitGroup
+	behind.Go(func() { _ = w.bridge.Run(back) })
+	behind.Go(func() { _ = w.hub.Run(back) })
+	t.Cleanup(func() {
+		stop()
+		behind.Wait()
+		cancel()
+		all.Wait()
+		server.Close()
+		_ = os.RemoveAll(place.Home(c.StateDir)) // outside the test's folder where the desktop's user cannot reach that
+		if t.Failed() {
+			t.Log(w.log.String())
+		}
+		if strings.Contains(w.log.String(), "sk-canary") {
+			t.Error("the log holds an API key")
+		}
+	})
+	for _, want := range []instance.Phase{instance.PhaseBooting, instance.PhaseInstalling, instance.PhaseDesktop, instance.PhaseAgent, instance.PhaseReady} {
+		select {
+		case got := <-w.m.phases:
+			if got != want {
+				t.Fatalf("phase %s, want %s", got, want)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("phase %s does not come", want)
+		}
+	}
+	return w
+}
+
+func (w *world) dial(t *testing.T, path string) *websocket.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(w.url, "http")+path, &websocket.DialOptions{Subprotocols: []string{"binary"}, HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})
+	if err != nil {
+		if res != nil {
+			b, _ := io.ReadAll(res.Body)
+			t.Logf("answer: %s", b)
+		}
+		t.Fatal(err)
+	}
+	if c.Subprotocol() != "binary" {
+		t.Errorf("subprotocol %q", c.Subprotocol())
+	}
+	c.SetReadLimit(-1)
+	t.Cleanup(func() { c.CloseNow() })
+	return c
+}
+
+// viewer is a small RFB client.
+type viewer struct {
+	t    *testing.T
+	c    net.Conn
+	w, h int
+	name string
+	fb   []uint32
+}
+
+func newViewer(t *testing.T, c *websocket.Conn) *viewer {
+	t.Helper()
+	v := &viewer{t: t, c: websocket.NetConn(t.Context(), c, websocket.MessageBinary)}
+	if got := string(v.read(12)); got != rfb.Version {
+		t.Fatalf("version %q", got)
+	}
+	v.write([]byte(rfb.Version))
+	if got := v.read(2); !bytes.Equal(got, []byte{1, rfb.SecurityNone}) {
+		t.Fatalf("security types %v", got)
+	}
+	v.write([]byte{rfb.SecurityNone})
+	if got := v.read(4); !bytes.Equal(got, make([]byte, 4)) {
+		t.Fatalf("security result %v", got)
+	}
+	v.write([]byte{1})
+	init := v.read(24)
+	v.w, v.h = int(binary.BigEndian.Uint16(init)), int(binary.BigEndian.Uint16(init[2:]))
+	v.name = string(v.read(int(binary.BigEndian.Uint32(init[20:]))))
+	v.fb = make([]uint32, v.w*v.h)
+	// 32 bits, little endian, 8 bits a colour: whatever the server prefers.
+	v.write([]byte{rfb.SetPixelFormat, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0})
+	v.write([]byte{rfb.SetEncodings, 0, 0, 1, 0, 0, 0, rfb.EncodingRaw})
+	return v
+}
+
+func (v *viewer) read(n int) []byte {
+	v.t.Helper()
+	b := make([]byte, n)
+	if _, err := io.ReadFull(v.c, b); err != nil {
+		v.t.Fatal(err)
+	}
+	return b
+}
+
+func (v *viewer) write(b []byte) {
+	v.t.Helper()
+	if _, err := v.c.Write(b); err != nil {
+		v.t.Fatal(err)
+	}
+}
+
+func (v *viewer) ask(incremental bool) {
+	b := []byte{rfb.FramebufferUpdateRequest, 0, 0, 0, 0, 0}
+	if incremental {
+		b[1] = 1
+	}
+	b = binary.BigEndian.AppendUint16(b, uint16(v.w))
+	v.write(binary.BigEndian.AppendUint16(b, uint16(v.h)))
+}
+
+// update reads one framebuffer update and tells how many pixels changed inside the given columns.
+func (v *viewer) update(inside func(x, y int) bool) (changed int) {
+	for {
+		switch kind := v.read(1)[0]; kind {
+		case rfb.Bell:
+			continue
+		case rfb.ServerCutText:
+			v.read(int(binary.BigEndian.Uint32(v.read(7)[3:])))
+			continue
+		case rfb.FramebufferUpdate:
+		default:
+			v.t.Fatalf("message %d", kind)
+		}
+		break
+	}
+	u := binary.BigEndian.Uint16
+	for range u(v.read(3)[1:]) {
+		r := v.read(12)
+		x0, y0, w, h := int(u(r)), int(u(r[2:])), int(u(r[4:])), int(u(r[6:]))
+		px := v.read(4 * w * h)
+		for y := range h {
+			for x := range w {
+				p := binary.LittleEndian.Uint32(px[4*(y*w+x):]) & 0xffffff
+				at := &v.fb[(y0+y)*v.w+x0+x]
+				if *at != p && (inside == nil || inside(x0+x, y0+y)) {
+					changed++
+				}
+				*at = p
+			}
+		}
+	}
+	return changed
+}
+
+func (v *viewer) colours() int {
+	seen := map[uint32]bool{}
+	for _, p := range v.fb {
+		seen[p] = true
+	}
+	return len(seen)
+}
+
+func (v *viewer) key(sym uint32) {
+	for _, down := range []byte{1, 0} {
+		v.write(binary.BigEndian.AppendUint32([]byte{rfb.KeyEvent, down, 0, 0}, sym))
+	}
+}
+
+// belowBar leaves the built-in screen's clock out.
+func belowBar(_, y int) bool { return y > 60 }
+
+func TestDesktopThroughTheWholePath(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"built-in", "x11"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			if kind == "x11" && !installed("Xvfb", "x11vnc", "xterm") {
+				t.Skip("Xvfb, x11vnc and xterm are not installed")
+			}
+			w := newWorld(t, bridge.Session{Mode: "control"}, kind)
+			v := newViewer(t, w.dial(t, "/vnc"))
+			if v.w != 1280 || v.h != 800 {
+				t.Errorf("screen of %d × %d", v.w, v.h)
+			}
+			v.ask(false)
+			v.update(nil)
+			for v.colours() < 3 { // a real desktop draws itself bit by bit
+				v.ask(true)
+				v.update(nil)
+			}
+			if kind == "x11" {
+				// The pointer into the terminal, for the focus.
+				v.write([]byte{rfb.PointerEvent, 0, 1, 144, 1, 44})
+				v.write([]byte{rfb.PointerEvent, 1, 1, 144, 1, 44})
+				v.write([]byte{rfb.PointerEvent, 0, 1, 144, 1, 44})
+			}
+			for changed := 0; changed < 20; {
+				for _, k := range "echo hello" {
+					v.key(uint32(k))
+				}
+				v.ask(true)
+				changed += v.update(belowBar)
+			}
+		})
+	}
+}
+
+func TestViewOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bridge.Session{Mode: "view"}, "built-in")
+	v := newViewer(t, w.dial(t, "/vnc"))
+	v.ask(false)
+	v.update(nil)
+	for _, k := range "rm -rf" {
+		v.key(uint32(k))
+	}
+	v.write([]byte{rfb.PointerEvent, 1, 1, 44, 1, 144})
+	v.write(append([]byte{rfb.ClientCutText, 0, 0, 0, 0, 0, 0, 5}, "paste"...))
+	v.ask(false) // answered after the input would have been
+	if changed := v.update(belowBar); changed != 0 {
+		t.Errorf("%d pixels changed by a viewer who may only look", changed)
+	}
+	c := newChat(t, w.dial(t, "/cloudbot"))
+	if r := c.ask("chat.send", map[string]any{"sessionKey": "main", "message": "hi", "idempotencyKey": "k"}); r.OK {
+		t.Error("a viewer who may only look has sent a message")
+	}
+	if r := c.ask("chat.history", map[string]any{"sessionKey": "main"}); !r.OK {
+		t.Errorf("history refused: %s", r.Error)
+	}
+}
+
+type chat struct {
+	t     *testing.T
+	c     *websocket.Conn
+	n     int
+	hello map[string]any
+}
+
+type answer struct {
+	Type, ID, Event string
+	OK              bool
+	Payload         map[string]any
+	Error           json.RawMessage
+}
+
+func newChat(t *testing.T, c *websocket.Conn) *chat {
+	t.Helper()
+	ch := &chat{t: t, c: c}
+	a := ch.next()
+	if a.Type != "res" || a.Payload["type"] != "hello-ok" {
+		t.Fatalf("first frame %+v", a)
+	}
+	ch.hello = a.Payload
+	return ch
+}
+
+func (c *chat) next() answer {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	_, b, err := c.c.Read(ctx)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var a answer
+	if err := json.Unmarshal(b, &a); err != nil {
+		c.t.Fatal(err)
+	}
+	return a
+}
+
+func (c *chat) ask(method string, params any) answer {
+	c.t.Helper()
+	c.n++
+	id := fmt.Sprint("r", c.n)
+	b, err := json.Marshal(map[string]any{"type": "req", "id": id, "method": method, "params": params})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := c.c.Write(c.t.Context(), websocket.MessageText, b); err != nil {
+		c.t.Fatal(err)
+	}
+	for {
+		if a := c.next(); a.Type == "res" && a.ID == id {
+			return a
+		}
+	}
+}
+
+func TestChatThroughTheWholePath(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bridge.Session{Mode: "control"}, "built-in")
+	c := newChat(t, w.dial(t, "/cloudbot"))
+	if auth, _ := json.Marshal(c.hello["auth"]); strings.Contains(strings.ToLower(string(auth)), "token") {
+		t.Errorf("the hello holds credentials: %s", auth)
+	}
+	if r := c.ask("connect", map[string]any{"minProtocol": 4, "maxProtocol": 4}); r.OK {
+		t.Error("a second connect was let through")
+	}
+	if r := c.ask("sessions.messages.subscribe", map[string]any{"key": "agent:main:main"}); !r.OK {
+		t.Fatalf("subscribe: %s", r.Error)
+	}
+	if r := c.ask("chat.send", map[string]any{"sessionKey": "main", "message": "good morning", "idempotencyKey": "k1"}); r.Payload["status"] != "started" || r.Payload["runId"] != "k1" {
+		t.Fatalf("send: %+v", r)
+	}
+	var text string
+	deltas := 0
+	for {
+		a := c.next()
+		if a.Event != "chat" {
+			continue
+		}
+		switch a.Payload["state"] {
+		case "delta":
+			deltas++
+			text += a.Payload["deltaText"].(string)
+			continue
+		case "final":
+		default:
+			continue
+		}
+		break
+	}
+	if deltas < 3 || !strings.Contains(text, "good morning") || !strings.Contains(text, "OPENAI_API_KEY") || strings.Contains(text, "sk-canary") {
+		t.Errorf("%d deltas: %q", deltas, text)
+	}
+	if r := c.ask("chat.send", map[string]any{"sessionKey": "main", "message": "good morning", "idempotencyKey": "k1"}); !r.OK || r.Payload["status"] == "started" {
+		t.Errorf("resend: %+v", r)
+	}
+	for path, want := range map[string]string{"/log": "tunnel is up", "/check": "x11vnc", "/debug": "OPENAI_API_KEY"} {
+		status, _, body, err := w.hub.Get(t.Context(), "01INSTANCE", path)
+		if err != nil || status != 200 || !strings.Contains(string(body), want) || strings.Contains(string(body), "sk-canary") {
+			t.Errorf("%s: %d %v\n%s", path, status, err, body)
+		}
+	}
+}
+
+func installed(names ...string) bool {
+	for _, n := range names {
+		if _, err := os.Stat("/usr/bin/" + n); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}

@@ -1,0 +1,251 @@
+package embedded
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// NATSConfig says where an in-process NATS server keeps its files.
+type NATSConfig struct {
+	Dir string       // data folder, made if missing; required
+	Log *slog.Logger // nil: silent
+	// Listen is a loopback address for subscribers outside the process: "127.0.0.1:4222", port 0
+	// for any free one. "": no listener, the server is reachable from inside the process only.
+	Listen string
+	// MaxStore limits the bytes JetStream may keep on disk; 0: three quarters of what is free.
+	MaxStore int64
+}
+
+// NATS is a running in-process server with JetStream. What it stores is a cache of the log: its
+// files may be wiped whenever it is not running, and files it cannot read are thrown away.
+type NATS struct {
+	cfg      NATSConfig
+	log      *slog.Logger
+	server   *server.Server
+	password string   // of the control plane's own connections; never leaves the process
+	home     *os.File // holds the flock on the data folder
+	close    func()   // once
+}
+
+const (
+	readerFile   = "reader.url"
+	natsPatience = 10 * time.Second
+	natsMemory   = 256 << 20
+)
+
+// StartNATS starts the server and returns when it takes connections. It stops when ctx ends and
+// on Close. Two processes cannot share a folder.
+func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
+	n := &NATS{cfg: cfg, log: cfg.Log, password: rand.Text()}
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Dir == "" {
+		return nil, errors.New("private nats: no data folder")
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("private nats: %w", err)
+	}
+	if n.home, err = lockFolder(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("private nats: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			n.home.Close()
+		}
+	}()
+	reader, err := readerPassword(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("private nats: %w", err)
+	}
+	opts, err := n.options(reader)
+	if err != nil {
+		return nil, fmt.Errorf("private nats: %w", err)
+	}
+	if err := n.run(opts); err != nil {
+		// It is a cache: what it cannot read is not worth a refusal to start.
+		n.log.WarnContext(ctx, "private nats does not start with its files: starting without them", "dir", cfg.Dir, "err", err)
+		if err := os.RemoveAll(opts.StoreDir); err != nil {
+			return nil, fmt.Errorf("private nats: %w", err)
+		}
+		if err := n.run(opts); err != nil {
+			return nil, fmt.Errorf("private nats: %w", err)
+		}
+	}
+	n.close = sync.OnceFunc(func() {
+		stop(n.server)
+		n.home.Close()
+	})
+	if cfg.Listen != "" {
+		if err := writeReaderFile(cfg.Dir, n.server.Addr().String(), reader); err != nil {
+			n.close()
+			return nil, fmt.Errorf("private nats: %w", err)
+		}
+	}
+	context.AfterFunc(ctx, n.close)
+	return n, nil
+}
+
+// URL is where subscribers outside the process connect; "" without a listener.
+func (n *NATS) URL() string {
+	if n.cfg.Listen == "" {
+		return ""
+	}
+	return "nats://" + n.server.Addr().String()
+}
+
+// ReaderFile is a file only its owner can read. It holds a URL with the credentials of a user
+// that may follow the events and do nothing else. "" without a listener.
+func (n *NATS) ReaderFile() string {
+	if n.cfg.Listen == "" {
+		return ""
+	}
+	return filepath.Join(n.cfg.Dir, readerFile)
+}
+
+// Connect opens a connection with all rights that does not leave the process and never gives up.
+func (n *NATS) Connect(opts ...nats.Option) (*nats.Conn, error) {
+	own := []nats.Option{
+		nats.InProcessServer(n), nats.UserInfo(controlUser, n.password),
+		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond),
+	}
+	nc, err := nats.Connect("", append(own, opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to private nats: %w", err)
+	}
+	return nc, nil
+}
+
+// InProcessConn lets nats.InProcessServer dial this server.
+func (n *NATS) InProcessConn() (net.Conn, error) { return n.server.InProcessConn() }
+
+// Close stops the server and waits for its end. Connections see it go away.
+func (n *NATS) Close() error {
+	n.close()
+	return nil
+}
+
+func (n *NATS) options(reader string) (*server.Options, error) {
+	opts := &server.Options{DontListen: true} // without users: whoever gets here is this process
+	if n.cfg.Listen != "" {
+		host, port, err := net.SplitHostPort(n.cfg.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %q: %w", n.cfg.Listen, err)
+		}
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return nil, fmt.Errorf("listen on %q: only loopback addresses are allowed", n.cfg.Listen)
+		}
+		if opts, err = accounts(n.password, reader); err != nil {
+			return nil, err
+		}
+		if opts.Port, err = strconv.Atoi(port); err != nil {
+			return nil, fmt.Errorf("listen on %q: %w", n.cfg.Listen, err)
+		}
+		if opts.Port == 0 {
+			opts.Port = server.RANDOM_PORT
+		}
+		opts.Host = host
+	}
+	opts.ServerName = "cloudbot-embedded"
+	opts.NoSigs = true // signals are the process's own business
+	opts.JetStream, opts.StoreDir = true, filepath.Join(n.cfg.Dir, "store")
+	opts.JetStreamMaxMemory, opts.JetStreamMaxStore = natsMemory, n.cfg.MaxStore
+	opts.DisableJetStreamBanner = true
+	return opts, nil
+}
+
+// run starts a server with these options, or leaves nothing behind.
+func (n *NATS) run(opts *server.Options) error {
+	s, err := server.NewServer(opts.Clone())
+	if err != nil {
+		return err
+	}
+	heard := &natsLog{log: n.log}
+	s.SetLoggerV2(heard, false, false, false)
+	s.Start()
+	// What is fatal is only ever logged, and a server that has given up is never ready.
+	if heard.fatal.Load() || !s.ReadyForConnections(natsPatience) || !s.JetStreamEnabled() {
+		stop(s)
+		return errors.New("the server does not get ready")
+	}
+	n.server = s
+	return nil
+}
+
+func stop(s *server.Server) {
+	s.Shutdown()
+	s.WaitForShutdown()
+}
+
+// readerPassword returns the password in the folder's file, or a new one.
+func readerPassword(dir string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, readerFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return rand.Text(), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if u, err := url.Parse(strings.TrimSpace(string(b))); err == nil && u.User != nil {
+		if p, ok := u.User.Password(); ok && p != "" {
+			return p, nil
+		}
+	}
+	return rand.Text(), nil
+}
+
+func writeReaderFile(dir, addr, password string) error {
+	u := url.URL{Scheme: "nats", User: url.UserPassword(readerUser, password), Host: addr}
+	tmp, err := os.CreateTemp(dir, readerFile+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // nothing is left after the rename
+	if _, err := tmp.WriteString(u.String() + "\n"); err != nil {
+		tmp.Close()
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), filepath.Join(dir, readerFile))
+}
+
+// natsLog passes on what an operator should see; the server's notices are chatter.
+type natsLog struct {
+	log   *slog.Logger
+	fatal atomic.Bool
+}
+
+func (l *natsLog) Noticef(format string, v ...any) { l.put(slog.LevelDebug, format, v) }
+func (l *natsLog) Warnf(format string, v ...any)   { l.put(slog.LevelWarn, format, v) }
+func (l *natsLog) Errorf(format string, v ...any)  { l.put(slog.LevelError, format, v) }
+func (l *natsLog) Debugf(string, ...any)           {}
+func (l *natsLog) Tracef(string, ...any)           {}
+
+func (l *natsLog) Fatalf(format string, v ...any) {
+	l.fatal.Store(true)
+	l.put(slog.LevelError, format, v)
+}
+
+func (l *natsLog) put(level slog.Level, format string, v []any) {
+	if l.log.Enabled(context.Background(), level) {
+		l.log.Log(context.Background(), level, "nats server", "says", fmt.Sprintf(format, v...))
+	}
+}

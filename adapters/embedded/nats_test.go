@@ -1,0 +1,276 @@
+package embedded_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded"
+)
+
+func startNATS(t *testing.T, cfg embedded.NATSConfig) (*embedded.NATS, *nats.Conn, jetstream.JetStream) {
+	t.Helper()
+	n, err := embedded.StartNATS(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	nc, err := n.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, nc, js
+}
+
+func makeEvents(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"cloudbot.events.>"}, AllowDirect: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "cloudbot.events.instance.1.requested", []byte(`{"n":1}`)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNATSKeepsItsStream(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "nats")
+	n, _, js := startNATS(t, embedded.NATSConfig{Dir: dir})
+	makeEvents(t, js)
+	if n.URL() != "" || n.ReaderFile() != "" {
+		t.Fatalf("without a listener: %q, %q", n.URL(), n.ReaderFile())
+	}
+	if _, err := embedded.StartNATS(t.Context(), embedded.NATSConfig{Dir: dir}); err == nil {
+		t.Fatal("a second server started in the same folder")
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, _, js = startNATS(t, embedded.NATSConfig{Dir: dir})
+	if m := lastMessage(t, js); string(m) != `{"n":1}` {
+		t.Fatalf("after the restart: %s", m)
+	}
+}
+
+func lastMessage(t *testing.T, js jetstream.JetStream) []byte {
+	t.Helper()
+	s, err := js.Stream(t.Context(), "EVENTS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.GetMsg(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Data
+}
+
+func TestNATSStopsWithItsContext(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	n, err := embedded.StartNATS(ctx, embedded.NATSConfig{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := n.Close(); err != nil { // waits for the stop that is under way
+		t.Fatal(err)
+	}
+	startNATS(t, embedded.NATSConfig{Dir: dir})
+}
+
+func TestNATSStartsOverBrokenFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	// A file where JetStream wants a folder.
+	if err := os.WriteFile(filepath.Join(dir, "store"), []byte("junk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, js := startNATS(t, embedded.NATSConfig{Dir: dir})
+	makeEvents(t, js)
+}
+
+func TestNATSListensOnLoopbackOnly(t *testing.T) {
+	t.Parallel()
+	for _, addr := range []string{"0.0.0.0:0", ":4222", "192.0.2.1:4222", "[::]:0", "127.0.0.1", "127.0.0.1:x"} {
+		if n, err := embedded.StartNATS(t.Context(), embedded.NATSConfig{Dir: t.TempDir(), Listen: addr}); err == nil {
+			n.Close()
+			t.Errorf("%s: started", addr)
+		}
+	}
+}
+
+func TestNATSReader(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	n, _, js := startNATS(t, embedded.NATSConfig{Dir: dir, Listen: "127.0.0.1:0"})
+	makeEvents(t, js)
+	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "tickets"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.PutString(t.Context(), "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(n.ReaderFile())
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("credentials: %v, %v", info.Mode(), err)
+	}
+	for _, opt := range [][]nats.Option{nil, {nats.UserInfo("control", "")}, {nats.UserInfo("reader", "guess")}} {
+		if nc, err := nats.Connect(n.URL(), opt...); err == nil {
+			nc.Close()
+			t.Fatal("admitted without credentials")
+		}
+	}
+	url := readerURL(t, n)
+	var denied atomic.Int64
+	nc, err := nats.Connect(url, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			denied.Add(1)
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+
+	t.Run("follows the stream", func(t *testing.T) {
+		rjs, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		consumer, err := rjs.OrderedConsumer(t.Context(), "EVENTS", jetstream.OrderedConsumerConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second))
+		if err != nil || string(m.Data()) != `{"n":1}` {
+			t.Fatalf("%v, %v", m, err)
+		}
+		durable, err := rjs.CreateOrUpdateConsumer(t.Context(), "EVENTS", jetstream.ConsumerConfig{Durable: "outside", AckPolicy: jetstream.AckExplicitPolicy})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err = durable.Next(jetstream.FetchMaxWait(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.DoubleAck(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("hears live events", func(t *testing.T) {
+		sub, err := nc.SubscribeSync("cloudbot.events.instance.>")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.FlushTimeout(5 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.Publish(t.Context(), "cloudbot.events.instance.1.renamed", []byte(`{"n":2}`)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sub.NextMsg(5 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for _, subject := range []string{
+		"cloudbot.events.instance.1.requested", "anything", "$KV.tickets.k", "$JS.API.STREAM.DELETE.EVENTS",
+		"$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.UPDATE.EVENTS", "$JS.API.STREAM.MSG.DELETE.EVENTS",
+		"$JS.API.STREAM.CREATE.MINE", "$JS.API.STREAM.INFO.KV_tickets", "$JS.API.DIRECT.GET.KV_tickets.$KV.tickets.k",
+		"$JS.API.CONSUMER.CREATE.KV_tickets", "$JS.API.STREAM.SNAPSHOT.EVENTS", "_R_.x", "$SYS.REQ.SERVER.PING",
+	} {
+		t.Run("may not publish "+subject, func(t *testing.T) {
+			before := denied.Load()
+			if _, err := nc.Request(subject, nil, 100*time.Millisecond); !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, nats.ErrPermissionViolation) {
+				t.Fatalf("got %v", err)
+			}
+			waitFor(t, func() bool { return denied.Load() > before })
+		})
+	}
+	for _, subject := range []string{">", "$KV.>", "$JS.API.>", "_R_.>", "$JS.>", "cloudbot.>"} {
+		t.Run("may not subscribe to "+subject, func(t *testing.T) {
+			before := denied.Load()
+			if _, err := nc.SubscribeSync(subject); err != nil {
+				t.Fatal(err)
+			}
+			if err := nc.FlushTimeout(5 * time.Second); err != nil && !errors.Is(err, nats.ErrPermissionViolation) {
+				t.Fatal(err)
+			}
+			waitFor(t, func() bool { return denied.Load() > before })
+		})
+	}
+	// A reply subject is not checked by the server: the answer to a call a reader may make must
+	// not become a call it may not make.
+	t.Run("replies change nothing", func(t *testing.T) {
+		for _, reply := range []string{"$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.DELETE.EVENTS", "cloudbot.events.instance.1.forged", "$KV.tickets.k"} {
+			if err := nc.PublishRequest("$JS.API.STREAM.INFO.EVENTS", reply, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := nc.FlushTimeout(5 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		e, err := kv.Get(t.Context(), "k")
+		if err != nil || string(e.Value()) != "v" {
+			t.Errorf("bucket: %v, %v", e, err)
+		}
+		s, err := js.Stream(t.Context(), "EVENTS")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.CachedInfo().State; got.Msgs != 2 || got.LastSeq != 2 {
+			t.Errorf("stream: %+v", got)
+		}
+	})
+	t.Run("keeps its password", func(t *testing.T) {
+		n.Close()
+		again, _, _ := startNATS(t, embedded.NATSConfig{Dir: dir, Listen: "127.0.0.1:0"})
+		if password(readerURL(t, again)) != password(url) {
+			t.Fatal("a restart locks the readers out")
+		}
+	})
+}
+
+func readerURL(t *testing.T, n *embedded.NATS) string {
+	t.Helper()
+	b, err := os.ReadFile(n.ReaderFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func password(url string) string {
+	_, rest, _ := strings.Cut(url, "reader:")
+	p, _, _ := strings.Cut(rest, "@")
+	return p
+}
+
+func waitFor(t *testing.T, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(10 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("it does not happen")
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package embedded
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// fallbackRoot holds the data of a root process whose own folder other users cannot enter.
+const fallbackRoot = "/var/lib/cloudbot"
+
+// maxSocketPath is what the kernel allows for a Unix socket's name, without the ending zero.
+const maxSocketPath = 107
+
+// unprivileged picks the user to run Postgres as, which refuses root: nil for "as we are".
+func unprivileged() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("user %s: %w", name, err)
+		}
+		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+	}
+	return nil, errors.New("postgres refuses to run as root and there is no user postgres or nobody: add one, or run as another user")
+}
+
+// place makes the folder and gives it to the server's user. Where that user cannot enter the
+// folder's parents, it is a folder below fallbackRoot, named by a hash of the wanted one.
+func (p *Postgres) place(dir string) (string, error) {
+	if !p.canEnter(filepath.Dir(dir)) {
+		sum := sha256.Sum256([]byte(dir))
+		other := filepath.Join(fallbackRoot, hex.EncodeToString(sum[:8]))
+		p.log.Warn("postgres cannot enter the data folder as an unprivileged user: its files are elsewhere", "wanted", dir, "used", other)
+		if dir = other; !p.canEnter(fallbackRoot) {
+			return "", fmt.Errorf("the data folder must be reachable for user id %d: choose one outside a closed home folder", p.owner.Uid)
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return "", err
+	}
+	return dir, p.ownFolder(dir)
+}
+
+// canEnter tells whether the server's user can search dir and all its parents. Folders that do
+// not exist yet will be made with mode 0755.
+func (p *Postgres) canEnter(dir string) bool {
+	if p.owner == nil {
+		return true
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err == nil {
+			mode, st := info.Mode().Perm(), info.Sys().(*syscall.Stat_t)
+			switch {
+			case st.Uid == p.owner.Uid:
+				mode >>= 6
+			case st.Gid == p.owner.Gid:
+				mode >>= 3
+			}
+			if mode&1 == 0 {
+				return false
+			}
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+		if dir == filepath.Dir(dir) {
+			return true
+		}
+	}
+}
+
+// ownFolder makes dir, closed to everyone but the server's user.
+func (p *Postgres) ownFolder(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	if p.owner == nil {
+		return nil
+	}
+	return os.Lchown(dir, int(p.owner.Uid), int(p.owner.Gid))
+}
+
+// lockFolder makes this process the folder's only user until the file is closed.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("data folder %s is in use by another process", dir)
+	}
+	return f, nil
+}
+
+// evict waits for the server of a killed predecessor: the kernel has told it to stop, and we hold
+// the folder's lock, so it is nobody's. Left-over pid files of dead servers are removed.
+func (p *Postgres) evict(ctx context.Context) error {
+	pidFile := filepath.Join(p.data(), "postmaster.pid")
+	b, err := os.ReadFile(pidFile)
+	if err != nil {
+		return nil
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	main, _ := strconv.Atoi(strings.TrimSpace(first))
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.Now().Add(stopPatience)
+	for signalled := false; ; signalled = true {
+		left := processesIn(p.data())
+		if len(left) == 0 {
+			break
+		}
+		if !signalled {
+			p.log.WarnContext(ctx, "stopping the postgres a killed process left behind", "pid", main)
+			for _, pid := range left {
+				if pid == main {
+					_ = syscall.Kill(pid, syscall.SIGINT)
+				}
+			}
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("an old server still runs in %s: stop process %d", p.data(), main)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	// Nobody works in the folder, so the number in the file is dead or someone else's by now:
+	// postgres could not tell the latter and would refuse to start.
+	if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// processesIn lists the processes whose working folder is dir, as that of every server process
+// is. Systems without /proc have none: there postgres itself judges its pid file.
+func processesIn(dir string) []int {
+	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	var pids []int
+	for _, link := range links {
+		if at, err := os.Readlink(link); err == nil && at == dir {
+			pid, _ := strconv.Atoi(strings.Split(link, "/")[2])
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// makeSockets picks the folder of the server's socket: the data folder, or a temporary one where
+// that name would be too long.
+func (p *Postgres) makeSockets() error {
+	p.sockets = filepath.Join(p.dir, "run")
+	if len(filepath.Join(p.sockets, ".s.PGSQL."+postgresPort)) <= maxSocketPath {
+		return p.ownFolder(p.sockets)
+	}
+	dir, err := os.MkdirTemp("/tmp", "cloudbot-pg-")
+	if err != nil {
+		return err
+	}
+	p.sockets = dir
+	return p.ownFolder(dir)
+}
+
+func (p *Postgres) removeSockets() {
+	if filepath.Dir(p.sockets) != p.dir {
+		_ = os.RemoveAll(p.sockets)
+	}
+}

@@ -1,0 +1,126 @@
+package httpapi
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+)
+
+func (s *Server) logOut(c echo.Context, who Claims) error {
+	if err := readBody(c); err != nil {
+		return err
+	}
+	return s.endSession(c, who, who.Session, session.LoggedOut)
+}
+
+func (s *Server) revokeSession(c echo.Context, who Claims) error {
+	id := c.Param("id")
+	if !isULID(id) {
+		return commands.ErrNoSession
+	}
+	return s.endSession(c, who, id, session.Revoked)
+}
+
+func (s *Server) endSession(c echo.Context, who Claims, id string, why session.Reason) error {
+	o, err := s.origin(c, who)
+	if err != nil {
+		return err
+	}
+	position, err := s.cfg.Accounts.EndSession(c.Request().Context(), o, id, why)
+	if err != nil {
+		return err
+	}
+	s.sessions.Ended(id)
+	wrote(c, position)
+	return c.NoContent(http.StatusNoContent)
+}
+
+type sessionView struct {
+	ID         string    `json:"id"`
+	Agent      string    `json:"agent"`
+	ClientAddr string    `json:"client_addr"`
+	StartedAt  time.Time `json:"started_at"`
+	SeenAt     time.Time `json:"seen_at"`
+	ExpiresAt  time.Time `json:"expires_at"`
+	Current    bool      `json:"current"`
+}
+
+func (s *Server) listSessions(c echo.Context, who Claims) error {
+	if err := s.await(c); err != nil {
+		return err
+	}
+	list, err := s.cfg.Queries.Sessions(c.Request().Context(), who.Account)
+	if err != nil {
+		return err
+	}
+	views := make([]sessionView, len(list))
+	for i, v := range list {
+		views[i] = sessionView{v.ID, v.Agent, v.ClientAddr, v.StartedAt.UTC(), v.SeenAt.UTC(), v.ExpiresAt.UTC(), v.ID == who.Session}
+	}
+	return c.JSON(http.StatusOK, map[string]any{"sessions": views})
+}
+
+// maxEndedAtOnce keeps a password change within one append.
+const maxEndedAtOnce = 90
+
+func (s *Server) changePassword(c echo.Context, who Claims) error {
+	var current, next string
+	if err := readBody(c, field{name: "current_password", into: &current}, field{name: "new_password", into: &next}); err != nil {
+		return err
+	}
+	o, err := s.origin(c, who)
+	if err != nil {
+		return err
+	}
+	if err := s.throttle(c, s.cfg.Limits.Password, "password:"+who.Account); err != nil {
+		return err
+	}
+	others, err := s.otherSessions(c, who)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request().Context()
+	first := min(len(others), maxEndedAtOnce)
+	position, err := s.cfg.Accounts.ChangePassword(ctx, o, current, next, others[:first])
+	if err != nil {
+		return err
+	}
+	for _, id := range others[first:] {
+		if position, err = s.cfg.Accounts.EndSession(ctx, o, id, session.PasswordChanged); err != nil {
+			return err
+		}
+	}
+	for _, id := range others {
+		s.sessions.Ended(id)
+	}
+	wrote(c, position)
+	return c.NoContent(http.StatusNoContent)
+}
+
+// otherSessions lists the account's other sessions as of now: the promise that they end would be
+// empty if the read model missed the newest.
+func (s *Server) otherSessions(c echo.Context, who Claims) ([]string, error) {
+	ctx := c.Request().Context()
+	head, err := s.cfg.Accounts.Store.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !s.waitFor(ctx, head) {
+		return nil, errBehind
+	}
+	list, err := s.cfg.Queries.Sessions(ctx, who.Account)
+	if err != nil {
+		return nil, err
+	}
+	var others []string
+	for _, v := range list {
+		if v.ID != who.Session {
+			others = append(others, v.ID)
+		}
+	}
+	return others, nil
+}

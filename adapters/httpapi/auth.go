@@ -1,0 +1,106 @@
+package httpapi
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+)
+
+// maxToken bounds a token before anybody parses it, in bytes.
+const maxToken = 4096
+
+// handler answers a request of somebody who is signed in.
+type handler func(c echo.Context, who Claims) error
+
+// signedIn lets the owners of good access tokens pass, a bounded number of requests each.
+func (s *Server) signedIn(h handler) echo.HandlerFunc {
+	return s.following(func(c echo.Context, who Claims) error {
+		leave := s.inFlight.enter(who.Account, s.cfg.Limits.InFlight)
+		if leave == nil {
+			return errTooManyAtOnce
+		}
+		defer leave()
+		return h(c, who)
+	})
+}
+
+// following is signedIn for what stays open, which has bounds of its own.
+func (s *Server) following(h handler) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		who, err := s.bearer(c.Request())
+		if err != nil {
+			return err
+		}
+		c.Set(keyAccount, who.Account)
+		return h(c, who)
+	}
+}
+
+// writes is signedIn for what changes something.
+func (s *Server) writes(h handler) echo.HandlerFunc {
+	return s.signedIn(func(c echo.Context, who Claims) error {
+		if err := s.throttleHere(s.cfg.Limits.Write, "write:"+who.Account); err != nil {
+			return err
+		}
+		return h(c, who)
+	})
+}
+
+// bearer returns what the access token says, or errSignIn: one answer for every reason.
+func (s *Server) bearer(r *http.Request) (Claims, error) {
+	values := r.Header.Values("Authorization")
+	if len(values) != 1 {
+		return Claims{}, errSignIn
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" || len(token) > maxToken {
+		return Claims{}, errSignIn
+	}
+	who, err := s.cfg.Tokens.ParseAccess(token)
+	if err != nil || who.Account == "" || who.Session == "" || !s.cfg.Now().Before(who.ExpiresAt) || s.sessions.IsEnded(who.Session) {
+		return Claims{}, errSignIn
+	}
+	return who, nil
+}
+
+// origin says who sends a command, and refuses an Idempotency-Key that is none.
+func (s *Server) origin(c echo.Context, who Claims) (commands.Origin, error) {
+	r := c.Request()
+	o := commands.Origin{
+		Account: who.Account, Session: who.Session,
+		CorrelationID: requestID(c), ClientAddr: clientAddr(r, s.cfg.TrustedProxies).String(),
+	}
+	if t := r.Header.Get("Traceparent"); saneTraceParent(t) {
+		o.TraceParent = t
+	}
+	switch keys := r.Header.Values("Idempotency-Key"); {
+	case len(keys) > 1:
+		return o, badRequest("invalid_idempotency_key", "Send one Idempotency-Key.")
+	case len(keys) == 1:
+		o.CommandID = keys[0]
+		bad := func(b rune) bool { return b <= ' ' || b > '~' }
+		if len(keys[0]) == 0 || len(keys[0]) > commands.MaxCommandID || strings.IndexFunc(keys[0], bad) >= 0 {
+			return o, badRequest("invalid_idempotency_key", "An Idempotency-Key has 1 to 128 visible ASCII characters and no spaces.")
+		}
+	}
+	return o, nil
+}
+
+// saneTraceParent accepts version 00 of W3C's header.
+func saneTraceParent(t string) bool {
+	if len(t) != 55 || t[:3] != "00-" || t[35] != '-' || t[52] != '-' {
+		return false
+	}
+	return strings.IndexFunc(t, func(r rune) bool { return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'f' || r == '-') }) < 0
+}
+
+// isULID tells whether s has the one spelling of an ULID.
+func isULID(s string) bool {
+	if len(s) != 26 || s[0] > '7' {
+		return false
+	}
+	return strings.IndexFunc(s, func(r rune) bool { return !strings.ContainsRune("0123456789ABCDEFGHJKMNPQRSTVWXYZ", r) }) < 0
+}

@@ -1,0 +1,195 @@
+package httpapi
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestBadInput sends nonsense to every call that takes a body or an id: it is refused as a problem
+// document, nothing is written, and no secret in it reaches an answer or the server's log.
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	required := map[string][]string{
+		"signUp": {"email", "password"}, "logIn": {"email", "password"}, "refresh": {"refresh_token"}, "changePassword": {"current_password", "new_password"},
+		"createInstance": nil, "renameInstance": {"name"}, "issueTicket": {"kind"}, "storeKey": {"provider", "api_key"}, "replaceKey": {"api_key"},
+		"logOut": nil, "stopInstance": nil, "startInstance": nil, "terminateInstance": nil,
+	}
+	first := map[string]string{"createInstance": "name"}
+	special := map[string][]string{
+		"signUp": {
+			`{"email":"no address","password":"` + canary + `"}`, `{"email":"` + strings.Repeat("a", 250) + `@example.com","password":"` + canary + `"}`,
+			`{"email":"a@b","password":"` + canary + `"}`, `{"email":"x@example.com\u0000","password":"` + canary + `"}`, `{"email":"x@example.com","password":"1234567"}`,
+			`{"email":"x@example.com","password":"` + strings.Repeat(canary, 3) + `"}`, `{"email":"","password":""}`,
+		},
+		"logIn":          {`{"email":"ada@example.com","password":"` + canary + `junk"}`, `{"email":"","password":""}`, `{"email":"\ufeff","password":"` + canary + `"}`},
+		"refresh":        {`{"refresh_token":""}`, `{"refresh_token":"` + canary + `"}`},
+		"changePassword": {`{"current_password":"no","new_password":"` + canary + `"}`, `{"current_password":"` + canary + `","new_password":"1"}`},
+		"createInstance": {
+			`{"instance_type":"m5.24xlarge"}`, `{"name":"` + strings.Repeat("é", 65) + `"}`, `{"name":"a\u0007b"}`, `{"name":"a\u202eb"}`, `{"region":"mars"}`,
+		},
+		"renameInstance": {`{"name":""}`, `{"name":"   "}`, `{"name":"` + strings.Repeat("x", 65) + `"}`, `{"name":"a\nb"}`},
+		"issueTicket":    {`{"kind":"ssh"}`, `{"kind":"vnc","mode":"root"}`, `{"kind":""}`},
+		"storeKey": {
+			`{"provider":"nobody","api_key":"` + canary + `"}`, `{"provider":"openai","api_key":"short"}`, `{"provider":"openai","api_key":"` + canary + ` with space"}`,
+			`{"provider":"openai","api_key":"` + strings.Repeat(canary, 40) + `"}`, `{"provider":"","api_key":""}`,
+		},
+		"replaceKey": {`{"api_key":"x"}`, `{"api_key":"` + canary + `\n` + canary + `"}`},
+	}
+	for _, op := range operations(t, loadDocument(t)) {
+		fields, takesBody := required[op.id]
+		if !takesBody && !op.object {
+			continue
+		}
+		t.Run(op.id, func(t *testing.T) {
+			t.Parallel()
+			f := newFront(t, func(c *Config) {
+				c.Limits.LoginAccount, c.Limits.SignUpAccount, c.Limits.SignUpAddress, c.Limits.Password = Rate{Limit: -1}, Rate{Limit: -1}, Rate{Limit: -1}, Rate{Limit: -1}
+			})
+			ada := f.estate("ada@example.com")
+			token := ada.access
+			if !op.signedIn {
+				token = ""
+			}
+			good := op.call(ada, token)
+			before := f.head()
+			refuse := func(what string, c call) {
+				t.Helper()
+				a := f.do(c)
+				if a.status < 400 || a.status >= 500 {
+					t.Errorf("%s: %d %s", what, a.status, a.body)
+				} else if a.field(t, "detail") == "" || a.field(t, "code") == "" || a.field(t, "request_id") == "" {
+					t.Errorf("%s: a bare problem: %s", what, a.body)
+				}
+				if strings.Contains(string(a.body), canary) {
+					t.Errorf("%s: the answer repeats a secret: %s", what, a.body)
+				}
+			}
+			body := func(text string) call {
+				c := good
+				c.body = text
+				return c
+			}
+			if takesBody {
+				field := "x"
+				if len(fields) > 0 {
+					field = fields[0]
+				} else if first[op.id] != "" {
+					field = first[op.id]
+				}
+				rest := ""
+				for _, name := range fields {
+					if name != field {
+						rest += `,"` + name + `":"` + canary + `"`
+					}
+				}
+				bad := map[string]string{
+					"number": `{"` + field + `":1` + rest + `}`, "bool": `{"` + field + `":true` + rest + `}`, "array": `{"` + field + `":["` + canary + `"]` + rest + `}`,
+					"object": `{"` + field + `":{"a":"` + canary + `"}` + rest + `}`, "unknown": `{"admin":"true"` + rest + `}`, "unknown secret": `{"x` + strings.Repeat("y", 50) + canary + `":"1"}`,
+					"upper case": `{"` + strings.ToUpper(field) + `":"` + canary + `"` + rest + `}`, "twice": `{"` + field + `":"a","` + field + `":"b"` + rest + `}`,
+					"list": `[]`, "null": `null`, "string": `"` + canary + `"`, "cut": `{"` + field + `":"` + canary, "no json": canary, "trailing": `{} {}`, "trailing garbage": `{}x`,
+					"deep": strings.Repeat(`{"a":`, 10000), "deep list": strings.Repeat("[", 20000), "not UTF-8": "{\"" + field + "\":\"\xff\"" + rest + "}",
+					"huge": `{"` + field + `":"` + strings.Repeat("a", maxBody) + `"}`, "prototype": `{"__proto__":{}}`, "comment": `{/*x*/}`,
+				}
+				if len(fields) > 0 {
+					bad["null field"], bad["empty object"], bad["empty"] = `{"`+field+`":null`+rest+`}`, `{}`, ""
+				}
+				for i, s := range special[op.id] {
+					bad["special "+string(rune('a'+i))] = s
+				}
+				for _, what := range slices.Sorted(maps.Keys(bad)) {
+					refuse(what, body(bad[what]))
+				}
+				for what, kind := range map[string]string{
+					"form": "application/x-www-form-urlencoded", "text": "text/plain", "none": "", "latin": "application/json; charset=latin1", "bad": "application/json;;;=",
+				} {
+					c := body(`{"a":"b"}`)
+					c.header = map[string]string{"Content-Type": kind}
+					refuse("as "+what, c)
+				}
+				c := body(`{"a":"b"}`)
+				c.header = map[string]string{"Content-Encoding": "gzip"}
+				refuse("gzip", c)
+			}
+			if op.object && op.signedIn {
+				for _, id := range []string{
+					"x", "0", "-1", ada.account, strings.ToLower(ada.instance), ada.instance + "0", ada.instance[:25], "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "null", "*",
+					"01JZ8Q3M5T9V2X4Y6A8C0E2G4J", "instance", "%27%20or%201=1", strings.Repeat("A", 900), "..", "%2e%2e", ada.instance + "%00", "a%2Fb", "🦜",
+				} {
+					c := good
+					c.path = strings.NewReplacer("{id}", id, "{provider}", id, "{report}", "log").Replace(op.path)
+					if a := f.do(c); a.status != 404 {
+						t.Errorf("id %q: %d %s", id, a.status, a.body)
+					}
+				}
+			}
+			if strings.Contains(strings.Join(documentedHeaders(t, op), " "), "Idempotency-Key") {
+				for _, key := range []string{strings.Repeat("k", 129), "with space", "ümlaut", "tab\tkey", ""} {
+					c := good
+					c.header = map[string]string{"Idempotency-Key": key}
+					refuse("key "+key, c)
+				}
+			}
+			if n := f.head() - before; n != 0 {
+				t.Errorf("%d events written", n)
+			}
+			if strings.Contains(f.log.String(), canary) {
+				t.Error("a secret is in the server's log")
+			}
+		})
+	}
+}
+
+func documentedHeaders(t *testing.T, o operation) (names []string) {
+	t.Helper()
+	for _, p := range loadDocument(t).Paths.Find(o.path).GetOperation(o.method).Parameters {
+		if p.Value.In == "header" {
+			names = append(names, p.Value.Name)
+		}
+	}
+	return names
+}
+
+func TestBadQueriesAreRefused(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.estate("ada@example.com")
+	for _, q := range []string{
+		"/api/instances?limit=0", "/api/instances?limit=101", "/api/instances?limit=x", "/api/instances?limit=9999999999999999999999",
+		"/api/instances?cursor=!!", "/api/instances?cursor=aW5zdGFuY2VzOic", "/api/instances?include=everything",
+		"/api/instances/" + ada.instance + "/history?cursor=aGlzdG9yeTotMQ", "/api/instances/" + ada.instance + "/history?limit=-5",
+		"/api/events?after=x", "/api/events?after=-1",
+	} {
+		if a := f.do(call{method: "GET", path: q, token: ada.access}); a.status != 400 && a.status != 422 {
+			t.Errorf("%s: %d %s", q, a.status, a.body)
+		}
+	}
+	for name, value := range map[string]string{"Cloudbot-Wait-For": "soon", "Authorization": "Basic YTpi"} {
+		a := f.do(call{method: "GET", path: "/api/instances", token: ada.access, header: map[string]string{name: value}})
+		if a.status != 400 && a.status != 401 {
+			t.Errorf("%s: %s: %d", name, value, a.status)
+		}
+	}
+	// A token in a URL is nobody's.
+	f.want(401, call{method: "GET", path: "/api/instances?access_token=" + ada.access + "&token=" + ada.access})
+	if strings.Contains(f.log.String(), ada.access) {
+		t.Error("a query is in the server's log")
+	}
+}
+
+func FuzzParseBody(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"a":"b"}`, `{"a":null}`, `{"a":"b"}{}`, `[`, `{"a":{"b":1}}`, `{"a":"b","a":"c"}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var a, b string
+		err := parseBody(data, []field{{"a", &a, false}, {"b", &b, true}})
+		if err == nil && !strings.Contains(string(data), `"`) {
+			t.Errorf("%q was taken", data)
+		}
+		if err != nil && refused(err).status/100 != 4 {
+			t.Errorf("%q: %v", data, err)
+		}
+	})
+}

@@ -1,0 +1,134 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/labstack/echo/v4"
+)
+
+// field is one string of a request's body.
+type field struct {
+	name     string
+	into     *string
+	optional bool // may be left out or null
+}
+
+// readBody reads a JSON object of strings, and nothing but the given fields. Every request body of
+// this API is one, so what a document could hide elsewhere (depth, duplicates, numbers, names that
+// differ in case) has no place to be. Errors never repeat a value: it may be a secret.
+func readBody(c echo.Context, fields ...field) error {
+	r := c.Request()
+	if r.ContentLength == 0 && len(fields) == 0 {
+		return nil
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, maxBody))
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return errBodyTooLarge
+		}
+		return badRequest("unreadable_body", "The body ended early or came too slowly.")
+	}
+	if len(data) == 0 && len(fields) == 0 {
+		return nil
+	}
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if charset := params["charset"]; err != nil || kind != "application/json" || r.Header.Get("Content-Encoding") != "" ||
+		charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return errMedia
+	}
+	if !utf8.Valid(data) {
+		return badRequest("malformed_json", "The body is not valid UTF-8.")
+	}
+	return parseBody(data, fields)
+}
+
+func parseBody(data []byte, fields []field) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	first, err := d.Token()
+	if err != nil {
+		return malformed(err)
+	}
+	if first != json.Delim('{') {
+		return invalid("wrong_type", "The body must be a JSON object.")
+	}
+	var seen []string
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return malformed(err)
+		}
+		key, _ := name.(string)
+		i := slices.IndexFunc(fields, func(f field) bool { return f.name == key })
+		if i < 0 {
+			return invalid("unknown_field", fmt.Sprintf("The field %q is not known here; %s.", shorten(key), expected(fields)))
+		}
+		if slices.Contains(seen, key) {
+			return invalid("duplicate_field", fmt.Sprintf("The field %q is there twice.", key))
+		}
+		seen = append(seen, key)
+		value, err := d.Token()
+		if err != nil {
+			return malformed(err)
+		}
+		switch value := value.(type) {
+		case string:
+			*fields[i].into = value
+		case nil:
+			if !fields[i].optional {
+				return invalid("wrong_type", fmt.Sprintf("The field %q must be a string.", key))
+			}
+		default:
+			return invalid("wrong_type", fmt.Sprintf("The field %q must be a string.", key))
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return malformed(err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return badRequest("malformed_json", "There is something after the JSON object.")
+	}
+	for _, f := range fields {
+		if !f.optional && !slices.Contains(seen, f.name) {
+			return invalid("missing_field", fmt.Sprintf("The field %q is missing.", f.name))
+		}
+	}
+	return nil
+}
+
+func malformed(err error) error {
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		return badRequest("malformed_json", fmt.Sprintf("The body is not valid JSON, near byte %d.", syntax.Offset))
+	}
+	return badRequest("malformed_json", "The body is not valid JSON: it ends early.")
+}
+
+func expected(fields []field) string {
+	if len(fields) == 0 {
+		return "no body is expected"
+	}
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.name
+	}
+	return "known are " + strings.Join(names, ", ")
+}
+
+// shorten keeps what a client sent readable in an answer to it.
+func shorten(s string) string {
+	if r := []rune(s); len(r) > 40 {
+		return string(r[:40]) + "…"
+	}
+	return s
+}

@@ -1,0 +1,110 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+func (s *Server) issueTicket(c echo.Context, who Claims) error {
+	var kind, mode string
+	id := c.Param("id")
+	if !isULID(id) {
+		return instance.ErrNotFound
+	}
+	if err := readBody(c, field{name: "kind", into: &kind}, field{name: "mode", into: &mode, optional: true}); err != nil {
+		return err
+	}
+	if kind != KindVNC && kind != KindAgent {
+		return invalid("invalid_kind", "The kind of a ticket is vnc or cloudbot.")
+	}
+	if mode == "" {
+		mode = ModeControl
+	}
+	if mode != ModeControl && mode != ModeView {
+		return invalid("invalid_mode", "The mode of a ticket is control or view.")
+	}
+	ctx := c.Request().Context()
+	if err := s.reachable(ctx, who.Account, id); err != nil {
+		return err
+	}
+	if s.cfg.Tickets == nil {
+		return errNotBuiltIn
+	}
+	token, expires, err := s.cfg.Tickets.Issue(ctx, Ticket{who.Account, who.Session, id, kind, mode})
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusCreated, struct {
+		Ticket    string    `json:"ticket"`
+		ExpiresAt time.Time `json:"expires_at"`
+	}{token, expires.UTC()})
+}
+
+// reachable asks the log, not a read model: whether a machine is somebody's is not a matter of lag.
+func (s *Server) reachable(ctx context.Context, account, id string) error {
+	if !isULID(id) {
+		return instance.ErrNotFound
+	}
+	i, err := s.cfg.Instances.Find(ctx, account, id)
+	if err != nil {
+		return err
+	}
+	switch i.Status {
+	case instance.Running:
+		return nil
+	case instance.Launching, instance.Starting:
+		return errStarting
+	case instance.Stopping, instance.Stopped:
+		return errNotRunning
+	}
+	return instance.ErrGone
+}
+
+// bridge settles who opens a WebSocket and whether they may; all refusals come before the upgrade.
+func (s *Server) bridge(kind string) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		id := c.Param("id")
+		if !wantsWebSocket(r) {
+			return errUpgrade
+		}
+		ok, program := s.sameSite(r)
+		if !ok {
+			return errForeignOrigin
+		}
+		b, err := s.visitor(c, kind, id, program)
+		if err != nil {
+			return err
+		}
+		c.Set(keyAccount, b.Account)
+		if err := s.reachable(r.Context(), b.Account, id); err != nil {
+			return err
+		}
+		if s.cfg.Bridges == nil {
+			return errNotBuiltIn
+		}
+		revoked, release := s.sessions.Watch(b.SessionID, b.ExpiresAt.Sub(s.cfg.Now()))
+		defer release()
+		gone, forget := s.gone.Watch(id, 0)
+		defer forget()
+		select {
+		case <-revoked:
+			return errSignIn
+		default:
+		}
+		b.Revoked, b.Gone = revoked, gone
+		s.metrics.bridges.Inc()
+		defer s.metrics.bridges.Dec()
+		if kind == KindVNC {
+			s.cfg.Bridges.ServeVNC(c.Response(), withoutCredentials(r), b)
+		} else {
+			s.cfg.Bridges.ServeAgent(c.Response(), withoutCredentials(r), b)
+		}
+		return nil
+	}
+}

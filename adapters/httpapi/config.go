@@ -1,0 +1,154 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/projections"
+)
+
+const (
+	maxHeader = 32 << 10 // bytes of a request's header
+	maxBody   = 64 << 10 // bytes of a request's body
+)
+
+// Config is what the front is made of.
+type Config struct {
+	// Required.
+	Accounts  *commands.Accounts
+	Instances *commands.Instances
+	Keys      *commands.Keys
+	Queries   Queries
+	Progress  *projections.Progress // how far the read models behind Queries are
+	Tokens    Tokens
+	Log       *slog.Logger
+
+	// Without one of these, what needs it answers 503, or 404 for Web and Mounts.
+	Tickets     Tickets
+	Bridges     Bridges
+	Diagnostics Diagnostics
+	Web         http.Handler            // the dashboard; sees paths below /app as if they were below /
+	Mounts      map[string]http.Handler // by prefix, such as "/guest/"; paths are kept, no deadline and no sign-in is imposed
+
+	Limiter        Limiter              // shared by replicas; nil: this process counts alone
+	Limits         Limits               // zero fields: see Limits
+	Origins        []string             // "https://app.example.com"; other sites may call from browsers. The front's own host always may
+	TrustedProxies []netip.Prefix       // whose X-Forwarded-For is believed; none by default
+	Checks         map[string]CheckFunc // parts that /ready asks about, by name
+	Metrics        *prometheus.Registry // nil: a private one
+	Environment    string               // as /health says it; "": development
+	Source         string               // CloudEvents source; "": /cloudbot/<Environment>, as on NATS
+	HSTS           bool                 // say Strict-Transport-Security: the front is reached by TLS
+
+	AccessLife  time.Duration    // life of an access token; 0: 1 h
+	TicketLife  time.Duration    // longest bridge opened with a ticket; 0: 12 h
+	Timeout     time.Duration    // of one request; 0: 25 s
+	Heartbeat   time.Duration    // between comments on a silent event stream; 0: 15 s
+	Drain       time.Duration    // for requests at the end of Run; 0: 20 s
+	MaxInFlight int              // requests at a time; 0: 2048
+	MaxStreams  int              // event streams an account may have; 0: 20
+	NewID       func() string    // ULIDs; nil: made here
+	Now         func() time.Time // nil: time.Now in UTC
+}
+
+// CheckFunc says whether a part is usable just now.
+type CheckFunc = func(ctx context.Context) error
+
+// Limits bounds tries. A zero Rate means the default in brackets, a negative Limit none.
+type Limits struct {
+	LoginAddress  Rate // log-ins from one address [60 in 5 min]
+	LoginAccount  Rate // log-ins to one account [10 in 5 min]
+	SignUpAddress Rate // sign-ups from one address [20 an hour]
+	SignUpAccount Rate // sign-ups with one e-mail address [10 an hour]
+	Refresh       Rate // refreshes from one address [600 in 5 min]
+	Ticket        Rate // bridge tickets shown from one address [600 in 5 min]
+	Password      Rate // password changes tried on one account [10 in 10 min]
+	Create        Rate // instances asked for by one account [60 in 10 min]
+	Write         Rate // other changes by one account [600 in 5 min]
+	InFlight      int  // requests of one account at a time [64]
+}
+
+// Rate is a number of tries in a window.
+type Rate struct {
+	Limit  int
+	Window time.Duration
+}
+
+func (r Rate) or(limit int, window time.Duration) Rate {
+	if r.Limit == 0 {
+		return Rate{limit, window}
+	}
+	return r
+}
+
+func (l Limits) filled() Limits {
+	l.LoginAddress = l.LoginAddress.or(60, 5*time.Minute)
+	l.LoginAccount = l.LoginAccount.or(10, 5*time.Minute)
+	l.SignUpAddress = l.SignUpAddress.or(20, time.Hour)
+	l.SignUpAccount = l.SignUpAccount.or(10, time.Hour)
+	l.Refresh = l.Refresh.or(600, 5*time.Minute)
+	l.Ticket = l.Ticket.or(600, 5*time.Minute)
+	l.Password = l.Password.or(10, 10*time.Minute)
+	l.Create = l.Create.or(60, 10*time.Minute)
+	l.Write = l.Write.or(600, 5*time.Minute)
+	fill(&l.InFlight, 64)
+	return l
+}
+
+func (c Config) filled() (Config, error) {
+	for name, missing := range map[string]bool{
+		"Accounts": c.Accounts == nil, "Instances": c.Instances == nil, "Keys": c.Keys == nil,
+		"Queries": c.Queries == nil, "Progress": c.Progress == nil, "Tokens": c.Tokens == nil, "Log": c.Log == nil,
+	} {
+		if missing {
+			return c, fmt.Errorf("%s: %w", name, errMissing)
+		}
+	}
+	for _, o := range c.Origins {
+		if u, err := url.Parse(o); err != nil || u.Host == "" || u.Scheme+"://"+u.Host != o || strings.ToLower(o) != o {
+			return c, fmt.Errorf("origin %q is not of the form https://host[:port] in lower case", o)
+		}
+	}
+	for prefix := range c.Mounts {
+		if !strings.HasPrefix(prefix, "/") || !strings.HasSuffix(prefix, "/") || len(prefix) < 3 {
+			return c, fmt.Errorf("mount %q is not of the form /name/", prefix)
+		}
+	}
+	c.Limits = c.Limits.filled()
+	c.Metrics = registry(c.Metrics)
+	fill(&c.Environment, "development")
+	fill(&c.Source, "/cloudbot/"+c.Environment)
+	fill(&c.AccessLife, time.Hour)
+	fill(&c.TicketLife, 12*time.Hour)
+	fill(&c.Timeout, 25*time.Second)
+	fill(&c.Heartbeat, 15*time.Second)
+	fill(&c.Drain, 20*time.Second)
+	fill(&c.MaxInFlight, 2048)
+	fill(&c.MaxStreams, 20)
+	if c.Now == nil {
+		c.Now = func() time.Time { return time.Now().UTC() }
+	}
+	if c.NewID == nil {
+		c.NewID = func() string { return ulid.MustNew(ulid.Now(), rand.Reader).String() }
+	}
+	return c, nil
+}
+
+// fill gives a zero field its default.
+func fill[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,130 @@
+package httpapi
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+//go:embed api/openapi.json
+var openAPI []byte
+
+// assets holds Swagger UI (swagger-ui-dist 5.35.0) and ReDoc (redoc 2.5.4) as their makers built
+// them, compressed, with their licences.
+//
+//go:embed assets
+var assets embed.FS
+
+// docsPolicy: both viewers make their own style elements. Scripts come from files of ours only.
+const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
+	"font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+const head = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>CloudBot API</title>
+<link rel="icon" href="/docs/files/favicon.png">
+`
+
+const swaggerPage = head + `<link rel="stylesheet" href="/docs/files/swagger-ui.css">
+<div id="swagger"></div>
+<script src="/docs/files/swagger-ui-bundle.js"></script>
+<script src="/docs/files/swagger.js"></script>
+`
+
+const redocPage = head + `<style>body { margin: 0 }</style>
+<div id="redoc"></div>
+<script src="/docs/files/redoc.standalone.js"></script>
+<script src="/docs/files/redoc.js"></script>
+`
+
+const barePage = head + `<h1>CloudBot control plane</h1>
+<p>This server was built without a dashboard. The API is at work: see <a href="/docs">its documentation</a>.
+`
+
+func (s *Server) document(c echo.Context) error {
+	return serveBytes(c, "application/json", openAPI)
+}
+
+func (s *Server) swagger(c echo.Context) error { return page(c, swaggerPage) }
+
+func (s *Server) redoc(c echo.Context) error { return page(c, redocPage) }
+
+func (s *Server) root(c echo.Context) error {
+	if s.cfg.Web != nil {
+		return toWeb(c)
+	}
+	return page(c, barePage)
+}
+
+func page(c echo.Context, html string) error {
+	c.Response().Header().Set("Content-Security-Policy", docsPolicy)
+	return serveBytes(c, "text/html; charset=utf-8", []byte(html))
+}
+
+// docsFiles maps the names in URLs to files, so that no path of a client ever reaches the file system.
+var docsFiles = map[string]string{
+	"swagger-ui.css": "swagger-ui.css.gz", "swagger-ui-bundle.js": "swagger-ui-bundle.js.gz",
+	"redoc.standalone.js": "redoc.standalone.js.gz", "swagger.js": "swagger.js", "redoc.js": "redoc.js",
+	"favicon.png": "favicon-32x32.png", "swagger-ui.LICENSE.txt": "swagger-ui.LICENSE.txt", "redoc.LICENSE.txt": "redoc.LICENSE.txt",
+}
+
+var docsTypes = map[string]string{
+	".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".png": "image/png", ".txt": "text/plain; charset=utf-8",
+}
+
+func (s *Server) docsFile(c echo.Context) error {
+	name := c.Param("name")
+	file, ok := docsFiles[name]
+	if !ok {
+		return errNoRoute
+	}
+	data, err := assets.ReadFile("assets/" + file)
+	if err != nil {
+		return err
+	}
+	if strings.HasSuffix(file, ".gz") {
+		c.Response().Header().Add("Vary", "Accept-Encoding")
+		if strings.Contains(c.Request().Header.Get("Accept-Encoding"), "gzip") {
+			c.Response().Header().Set("Content-Encoding", "gzip")
+		} else if data, err = gunzip(data); err != nil {
+			return err
+		}
+	}
+	return serveBytes(c, docsTypes[path.Ext(name)], data)
+}
+
+func gunzip(data []byte) ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
+}
+
+// serveBytes answers with data, or with 304 to who has it.
+func serveBytes(c echo.Context, kind string, data []byte) error {
+	sum := sha256.Sum256(data)
+	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
+	h := c.Response().Header()
+	h.Set("ETag", tag)
+	h.Set("Cache-Control", "no-cache") // kept, and asked about
+	if c.Request().Header.Get("If-None-Match") == tag {
+		h.Del("Content-Encoding")
+		return c.NoContent(http.StatusNotModified)
+	}
+	if c.Request().Method == http.MethodHead {
+		h.Set("Content-Type", kind)
+		return c.NoContent(http.StatusOK)
+	}
+	return c.Blob(http.StatusOK, kind, data)
+}

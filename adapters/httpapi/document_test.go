@@ -1,0 +1,137 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"maps"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/legacy"
+)
+
+var update = flag.Bool("update", false, "write api/openapi.json from api/openapi.yaml")
+
+func loadDocument(t testing.TB) *openapi3.T {
+	t.Helper()
+	loader := openapi3.NewLoader()
+	doc, err := loader.LoadFromFile("api/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Validate(t.Context()); err != nil {
+		t.Fatalf("api/openapi.yaml: %v", err)
+	}
+	return doc
+}
+
+func TestServedDocumentIsTheSource(t *testing.T) {
+	t.Parallel()
+	want, err := json.MarshalIndent(loadDocument(t), "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, '\n')
+	if *update {
+		if err := os.WriteFile("api/openapi.json", want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if !bytes.Equal(want, openAPI) {
+		t.Error("api/openapi.json is not api/openapi.yaml; run: go test ./adapters/httpapi -run TestServedDocumentIsTheSource -update")
+	}
+}
+
+var routeParam = regexp.MustCompile(`:(\w+)`)
+
+func TestDocumentAndRoutesAgree(t *testing.T) {
+	t.Parallel()
+	documented, routed := map[string]bool{}, map[string]bool{}
+	for path, item := range loadDocument(t).Paths.Map() {
+		for method := range item.Operations() {
+			documented[method+" "+path] = true
+		}
+	}
+	for _, r := range newFront(t, nil).server.echo.Routes() {
+		if r.Method == http.MethodHead {
+			continue // HEAD goes with GET
+		}
+		routed[r.Method+" "+routeParam.ReplaceAllString(r.Path, "{$1}")] = true
+	}
+	for _, r := range slices.Sorted(maps.Keys(routed)) {
+		if !documented[r] {
+			t.Errorf("%s is served and not documented", r)
+		}
+	}
+	for _, r := range slices.Sorted(maps.Keys(documented)) {
+		if !routed[r] {
+			t.Errorf("%s is documented and not served", r)
+		}
+	}
+}
+
+// conformity checks real requests and answers against the document.
+type conformity struct {
+	doc    *openapi3.T
+	router routers.Router
+}
+
+func newConformity(t testing.TB) *conformity {
+	t.Helper()
+	doc := loadDocument(t)
+	router, err := legacy.NewRouter(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Reports and pages are whatever they are; their bodies have no shape to check.
+	for _, kind := range []string{"text/event-stream", "text/html", "text/javascript", "text/css", "image/png"} {
+		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.FileBodyDecoder)
+	}
+	return &conformity{doc, router}
+}
+
+// check reports what in an exchange the document does not know. A path that no call has is not its matter.
+func (f *conformity) check(t testing.TB, req *http.Request, sent []byte, res *http.Response, got []byte) {
+	t.Helper()
+	r := req.Clone(context.WithoutCancel(req.Context()))
+	r.URL.Path = "/" + strings.Trim(r.URL.Path, "/")
+	if r.Method == http.MethodHead {
+		return
+	}
+	route, params, err := f.router.FindRoute(r)
+	if err != nil {
+		return
+	}
+	options := &openapi3filter.Options{
+		AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true, MultiError: true,
+	}
+	r.Body = http.NoBody
+	if len(sent) > 0 {
+		r.Body = readCloser{bytes.NewReader(sent)}
+	}
+	in := &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route, Options: options}
+	if res.StatusCode < 400 && res.StatusCode != http.StatusNotModified {
+		if err := openapi3filter.ValidateRequest(r.Context(), in); err != nil {
+			t.Errorf("%s %s was taken, and the document refuses it: %v", r.Method, r.URL.Path, err)
+		}
+	}
+	out := &openapi3filter.ResponseValidationInput{RequestValidationInput: in, Status: res.StatusCode, Header: res.Header, Options: options}
+	out.SetBodyBytes(got)
+	if err := openapi3filter.ValidateResponse(r.Context(), out); err != nil {
+		t.Errorf("%s %s answered %d, not as documented: %v\n%s", r.Method, r.URL.Path, res.StatusCode, err, got)
+	}
+}
+
+type readCloser struct{ *bytes.Reader }
+
+func (readCloser) Close() error { return nil }

@@ -1,0 +1,116 @@
+package httpapi
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+// nowhere is a path that no route has.
+const nowhere = "/-"
+
+// plainPath routes only paths that mean one thing to everybody: no escapes, no empty, "." or ".."
+// segments, no backslash. Anything else is answered as an unknown path. A trailing slash is taken off.
+func (s *Server) plainPath(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		u := c.Request().URL
+		c.Set(keyPath, u.Path)
+		if !plain(u.EscapedPath()) {
+			u.Path = nowhere
+		} else if len(u.Path) > 1 && strings.HasSuffix(u.Path, "/") && !s.subtree(u.Path) {
+			u.Path = strings.TrimSuffix(u.Path, "/")
+		}
+		u.RawPath = ""
+		return next(c)
+	}
+}
+
+func plain(path string) bool {
+	if !strings.HasPrefix(path, "/") || len(path) > 1024 {
+		return false
+	}
+	for i := range len(path) {
+		if b := path[i]; b <= ' ' || b >= 0x7f || b == '%' || b == '\\' {
+			return false
+		}
+	}
+	for segment := range strings.SplitSeq(strings.TrimSuffix(path[1:], "/"), "/") {
+		if (segment == "" && path != "/") || segment == "." || segment == ".." {
+			return false
+		}
+	}
+	return true
+}
+
+// apiPolicy lets a browser do nothing with an answer of the API but read it.
+const apiPolicy = "default-src 'none'; frame-ancestors 'none'"
+
+// webPolicy is for the dashboard: its own files and nothing else.
+const webPolicy = "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; " +
+	"object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+func (s *Server) headers(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Content-Security-Policy", apiPolicy)
+		if strings.HasPrefix(c.Request().URL.Path, "/api/") {
+			h.Set("Cache-Control", "no-store")
+		}
+		if s.cfg.HSTS {
+			h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+		}
+		return next(c)
+	}
+}
+
+const (
+	corsMethods = "GET, HEAD, POST, PUT, PATCH, DELETE"
+	corsHeaders = "Authorization, Content-Type, Idempotency-Key, Cloudbot-Wait-For, Last-Event-ID, X-Request-Id, Traceparent"
+	corsExposed = "Cloudbot-Position, Idempotency-Replayed, Location, Retry-After, X-Request-Id"
+)
+
+// cors lets the listed origins read answers. No cookie is ever used, so credentials are not allowed.
+func (s *Server) cors(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r, h := c.Request(), c.Response().Header()
+		h.Add("Vary", "Origin")
+		origin := r.Header.Get("Origin")
+		if !s.origins[origin] {
+			return next(c)
+		}
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Set("Access-Control-Expose-Headers", corsExposed)
+		h.Set("Cross-Origin-Resource-Policy", "cross-origin")
+		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+			return next(c)
+		}
+		h.Set("Access-Control-Allow-Methods", corsMethods)
+		h.Set("Access-Control-Allow-Headers", corsHeaders)
+		h.Set("Access-Control-Max-Age", "600")
+		return c.NoContent(http.StatusNoContent)
+	}
+}
+
+// sameSite tells whether a WebSocket may be opened by the page that asks for one. Browsers always
+// send Origin with it; a request without comes from a program, which must bring a bearer token.
+func (s *Server) sameSite(r *http.Request) (ok, program bool) {
+	values := r.Header.Values("Origin")
+	if len(values) == 0 {
+		return true, true
+	}
+	if len(values) > 1 {
+		return false, false
+	}
+	if s.origins[values[0]] {
+		return true, false
+	}
+	u, err := url.Parse(values[0])
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") && strings.EqualFold(u.Host, r.Host), false
+}

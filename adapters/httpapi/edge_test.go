@@ -1,0 +1,337 @@
+package httpapi
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+// raw sends a request line as it is, which http.Client would tidy up.
+func (f *front) raw(t *testing.T, line string, header ...string) *http.Response {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_, err = io.WriteString(conn, line+" HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n"+strings.Join(append(header, ""), "\r\n")+"\r\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	t.Cleanup(func() { res.Body.Close() })
+	return res
+}
+
+func TestNoPathEscapes(t *testing.T) {
+	t.Parallel()
+	web := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "file "+r.URL.Path) })
+	f := newFront(t, func(c *Config) {
+		c.Web, c.Mounts = web, map[string]http.Handler{"/guest/": web}
+	})
+	ada := f.estate("ada@example.com")
+	tricks := []string{
+		"%2F", "%2f..%2f..%2fetc%2fpasswd", "..%2f", "../", "..\\", "%5c..%5c", "/", "//evil.example", "/..", "/../..", "./x", ".", "..", "%2e%2e", "%2e%2e/",
+		"%00", "x%00.js", "\\", "a\\b", "%252F", "%c0%af", "..;/x", "x//y", "%0d%0aSet-Cookie:a=b",
+	}
+	var bases []string
+	for _, op := range operations(t, loadDocument(t)) {
+		if op.method == "GET" {
+			bases = append(bases, op.call(ada, "").path)
+		}
+	}
+	bases = append(bases, "/docs/files", "/app", "/app/assets", "/guest", "/guest/enrol", "/api", "/assets")
+	for _, base := range bases {
+		for _, trick := range tricks {
+			path := strings.TrimSuffix(base, "/") + "/" + trick
+			if trick == "..;/x" || (trick == "/" && base == "/") {
+				continue
+			}
+			if res := f.raw(t, "GET "+path, "Authorization: Bearer "+ada.access); res.StatusCode != 404 && res.StatusCode != 400 {
+				t.Errorf("GET %s: %d", path, res.StatusCode)
+			}
+		}
+	}
+	for _, line := range []string{"GET //", "GET //evil.example/%2f..", "GET /%2e/", "GET /.git/config", "GET /docs/files/../swagger.js", "GET /docs/%66iles/swagger.js", "GET /api/../docs", "OPTIONS *"} {
+		res := f.raw(t, line)
+		if res.StatusCode != 404 && res.StatusCode != 200 && res.StatusCode != 400 || res.StatusCode == 200 && line != "OPTIONS *" {
+			t.Errorf("%s: %d", line, res.StatusCode)
+		}
+		if res.Header.Get("Location") != "" {
+			t.Errorf("%s: sent to %s", line, res.Header.Get("Location"))
+		}
+	}
+}
+
+func TestUnknownPathsAndMethods(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	for _, p := range []string{"/api", "/api/", "/api/billing", "/api/nothing/here", "/assets/openclaw.tgz", "/app/", "/-", "/index.html"} {
+		a := f.want(404, call{method: "GET", path: p})
+		if a.field(t, "code") != "not_found" || a.header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %s %s", p, a.body, a.header)
+		}
+	}
+	a := f.want(405, call{method: "PUT", path: "/api/auth/login"})
+	if allow := a.header.Get("Allow"); !strings.Contains(allow, "POST") || strings.Contains(allow, "PUT") {
+		t.Errorf("Allow %q", allow)
+	}
+	f.want(405, call{method: "TRACE", path: "/api/auth/me"})
+	f.want(405, call{method: "BREW", path: "/health"})
+	f.want(405, call{method: "HEAD", path: "/api/events"})
+	if a := f.want(200, call{method: "HEAD", path: "/health"}); len(a.body) != 0 {
+		t.Error("HEAD has a body")
+	}
+	f.want(204, call{method: "OPTIONS", path: "/api/auth/login"})
+}
+
+func TestCORS(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	preflight := func(origin string) answer {
+		return f.do(call{method: "OPTIONS", path: "/api/instances", header: map[string]string{"Origin": origin, "Access-Control-Request-Method": "POST"}})
+	}
+	a := preflight(ours)
+	if a.status != 204 || a.header.Get("Access-Control-Allow-Origin") != ours || !strings.Contains(a.header.Get("Access-Control-Allow-Headers"), "Idempotency-Key") {
+		t.Errorf("%d %s", a.status, a.header)
+	}
+	for _, origin := range []string{"https://evil.example", "null", "http://app.example.com", ours + ".evil.example", "https://APP.example.com", ours + ":444", "*"} {
+		for _, a := range []answer{preflight(origin), f.do(call{method: "GET", path: "/health", header: map[string]string{"Origin": origin}})} {
+			if got := a.header.Get("Access-Control-Allow-Origin") + a.header.Get("Access-Control-Allow-Headers"); got != "" {
+				t.Errorf("%s: %q", origin, got)
+			}
+		}
+	}
+	a = f.want(401, call{method: "GET", path: "/api/auth/me", header: map[string]string{"Origin": ours}})
+	if a.header.Get("Access-Control-Allow-Origin") != ours || a.header.Get("Access-Control-Allow-Credentials") != "" || a.header.Get("Vary") != "Origin" {
+		t.Errorf("a problem cannot be read by the listed origin: %s", a.header)
+	}
+}
+
+func TestSecurityHeaders(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) { c.HSTS = true })
+	for _, p := range []string{"/health", "/api/instances", "/docs", "/nowhere", "/", "/redoc/", "/docs/files/swagger-ui-bundle.js"} {
+		h := f.do(call{method: "GET", path: p}).header
+		for name, want := range map[string]string{
+			"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY",
+			"Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+		} {
+			if h.Get(name) != want {
+				t.Errorf("%s: %s is %q", p, name, h.Get(name))
+			}
+		}
+		policy := h.Get("Content-Security-Policy")
+		if !strings.Contains(policy, "frame-ancestors 'none'") || !strings.Contains(policy, "default-src 'none'") ||
+			strings.Contains(strings.Split(policy+"style-src", "style-src")[0], "unsafe") || h.Get("X-Request-Id") == "" {
+			t.Errorf("%s: %s", p, h)
+		}
+		if strings.HasPrefix(p, "/api/") && h.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: Cache-Control %q", p, h.Get("Cache-Control"))
+		}
+	}
+}
+
+func TestRequestIDs(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	for sent, kept := range map[string]bool{"client-id-12345": true, "short": false, strings.Repeat("x", 65): false, "a b c d e f g": false, "<script>alert(1)</script>": false} {
+		a := f.do(call{method: "GET", path: "/api/none", header: map[string]string{"X-Request-Id": sent}})
+		if got := a.header.Get("X-Request-Id"); (got == sent) != kept || a.field(t, "request_id") != got {
+			t.Errorf("%q became %q: %s", sent, got, a.body)
+		}
+	}
+}
+
+func TestDocs(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	for page, script := range map[string]string{"/docs": "swagger-ui-bundle.js", "/docs/": "swagger.js", "/redoc": "redoc.standalone.js", "/": "/docs"} {
+		body := string(f.want(200, call{method: "GET", path: page}).body)
+		if !strings.Contains(body, script) || strings.Contains(body, "://") || strings.Contains(body, "<script>") {
+			t.Errorf("%s: %s", page, body)
+		}
+	}
+	for name := range docsFiles {
+		a := f.want(200, call{method: "GET", path: "/docs/files/" + name, header: map[string]string{"Accept-Encoding": "identity"}})
+		zipped := f.want(200, call{method: "GET", path: "/docs/files/" + name, header: map[string]string{"Accept-Encoding": "gzip"}})
+		if len(a.body) < 50 || len(zipped.body) > len(a.body) {
+			t.Errorf("%s: %d bytes, %d in gzip", name, len(a.body), len(zipped.body))
+		}
+		f.want(304, call{method: "GET", path: "/docs/files/" + name, header: map[string]string{"Accept-Encoding": "identity", "If-None-Match": a.header.Get("ETag")}})
+	}
+	for _, name := range []string{"swagger-ui-bundle.js.gz", "nothing.js", "assets"} {
+		f.want(404, call{method: "GET", path: "/docs/files/" + name})
+	}
+	if a := f.want(200, call{method: "GET", path: "/openapi.json"}); string(a.body) != string(openAPI) {
+		t.Error("another document is served")
+	}
+}
+
+func TestWebAndMounts(t *testing.T) {
+	t.Parallel()
+	seen := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = io.WriteString(w, r.Method+" "+r.URL.Path)
+	})
+	f := newFront(t, func(c *Config) { c.Web, c.Mounts = seen, map[string]http.Handler{"/guest/": seen, "/api/guest/": seen} })
+	for _, p := range []string{"/", "/app"} {
+		if a := f.want(303, call{method: "GET", path: p}); a.header.Get("Location") != "/app/" {
+			t.Errorf("%s: to %q", p, a.header.Get("Location"))
+		}
+	}
+	for path, want := range map[string]string{"/app/": "GET /", "/app/assets/x.js": "GET /assets/x.js", "/guest/tunnel": "GET /guest/tunnel", "/guest/a/": "GET /guest/a/", "/api/guest/tunnel": "GET /api/guest/tunnel"} {
+		if a := f.want(200, call{method: "GET", path: path}); string(a.body) != want {
+			t.Errorf("%s: %s, want %s", path, a.body, want)
+		}
+	}
+	if a := f.want(200, call{method: "POST", path: "/guest/enrol", body: "{}"}); string(a.body) != "POST /guest/enrol" {
+		t.Errorf("%s", a.body)
+	}
+}
+
+func TestReadySaysWhichPartIsNot(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) {
+		c.Environment = "staging"
+		c.Checks = map[string]CheckFunc{
+			"postgres": func(context.Context) error { return nil },
+			"nats":     func(context.Context) error { return errors.New("dial 10.0.0.9: refused") },
+			"stuck":    func(context.Context) error { select {} },
+		}
+	})
+	a := f.want(503, call{method: "GET", path: "/ready"})
+	var v healthView
+	a.into(t, &v)
+	if v.Checks["postgres"] != "ok" || v.Checks["nats"] != "failed" || v.Checks["stuck"] != "no answer" || strings.Contains(string(a.body), "10.0.0.9") {
+		t.Errorf("%s", a.body)
+	}
+	h := f.want(200, call{method: "GET", path: "/health"})
+	if h.field(t, "environment") != "staging" || h.field(t, "timestamp") == "" {
+		t.Errorf("%s", h.body)
+	}
+}
+
+func TestReadyWhileDraining(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	f.want(200, call{method: "GET", path: "/ready"})
+	f.server.drain()
+	f.want(503, call{method: "GET", path: "/ready"})
+}
+
+func TestAPanicIsAProblem(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	f.server.echo.GET("/panic", func(echo.Context) error { panic(canary) })
+	a := f.want(500, call{method: "GET", path: "/panic"})
+	if a.field(t, "code") != "internal" || strings.Contains(f.log.String()+string(a.body), canary) || !strings.Contains(f.log.String(), "panic in a request") {
+		t.Errorf("%s\n%s", a.body, f.log)
+	}
+}
+
+func TestInternalsStayInside(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	f.server.echo.GET("/broken", func(echo.Context) error { return errors.New("pq: relation read.instances at 10.1.2.3") })
+	if a := f.want(500, call{method: "GET", path: "/broken"}); strings.Contains(string(a.body), "10.1.2.3") {
+		t.Errorf("%s", a.body)
+	}
+	if !strings.Contains(f.log.String(), "10.1.2.3") {
+		t.Error("nobody will know why")
+	}
+}
+
+func TestAFloodIsRefused(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) { c.MaxInFlight, c.Limits.InFlight = 2, 1 })
+	ada := f.signUp("ada@example.com")
+	hold := make(chan struct{})
+	entered := make(chan struct{}, 2)
+	f.server.echo.GET("/slow", func(echo.Context) error { entered <- struct{}{}; <-hold; return errNoObject })
+	f.server.echo.GET("/mine", f.server.signedIn(func(echo.Context, Claims) error { entered <- struct{}{}; <-hold; return errNoObject }))
+	done := make(chan struct{}, 2)
+	send := func(path string) {
+		req := httptest.NewRequest("GET", path, nil)
+		req.Header.Set("Authorization", "Bearer "+ada.access)
+		f.server.ServeHTTP(httptest.NewRecorder(), req)
+		done <- struct{}{}
+	}
+	go send("/mine")
+	<-entered
+	f.want(429, call{method: "GET", path: "/api/auth/me", token: ada.access})
+	go send("/slow")
+	<-entered
+	f.want(503, call{method: "GET", path: "/health"})
+	close(hold)
+	<-done
+	<-done
+	f.want(200, call{method: "GET", path: "/api/auth/me", token: ada.access})
+}
+
+func TestMetricsAndAccessLog(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	id := f.create(ada, "x")
+	f.want(200, call{method: "GET", path: "/api/instances/" + id + "?secret=" + canary, token: ada.access})
+	f.want(404, call{method: "GET", path: "/" + canary})
+	admin := httptest.NewServer(f.server.AdminHandler())
+	defer admin.Close()
+	res, err := http.Get(admin.URL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, _ := io.ReadAll(res.Body)
+	for _, want := range []string{`route="/api/instances/:id",status="200"`, `route="unmatched",status="404"`, "cloudbot_http_request_duration_seconds_bucket"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	if strings.Contains(string(text)+f.log.String(), canary) || strings.Contains(string(text), id) || !strings.Contains(f.log.String(), "account="+ada.account) {
+		t.Error("a query, a path or an id got out")
+	}
+	f.want(404, call{method: "GET", path: "/metrics"})
+	f.want(404, call{method: "GET", path: "/debug/pprof/"})
+}
+
+func TestClientAddr(t *testing.T) {
+	t.Parallel()
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	for _, c := range []struct{ peer, forwarded, want string }{
+		{"198.51.100.1:5", "", "198.51.100.1"},
+		{"198.51.100.1:5", "1.1.1.1", "198.51.100.1"},
+		{"10.0.0.1:5", "1.1.1.1", "1.1.1.1"},
+		{"10.0.0.1:5", "6.6.6.6, 1.1.1.1, 10.0.0.2", "1.1.1.1"},
+		{"10.0.0.1:5", "nonsense", "10.0.0.1"},
+		{"10.0.0.1:5", "6.6.6.6, nonsense, 10.0.0.2", "10.0.0.2"},
+		{"[fd00::1]:5", "2001:db8::1", "2001:db8::1"},
+		{"[::ffff:10.0.0.1]:5", "1.1.1.1", "1.1.1.1"},
+		{"10.0.0.1:5", "", "10.0.0.1"},
+		{"nonsense", "1.1.1.1", "invalid IP"},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = c.peer
+		if c.forwarded != "" {
+			r.Header.Set("X-Forwarded-For", c.forwarded)
+		}
+		if got := clientAddr(r, trusted).String(); got != c.want {
+			t.Errorf("%s, %q: %s, want %s", c.peer, c.forwarded, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,215 @@
+package httpapi
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+// reader reads one event stream.
+type reader struct {
+	t     *testing.T
+	lines *bufio.Scanner
+	res   *http.Response
+}
+
+func (f *front) stream(t *testing.T, token, path, lastID string) *reader {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	if lastID != "" {
+		req.Header.Set("Last-Event-ID", lastID)
+	}
+	res, err := f.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { res.Body.Close() })
+	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/event-stream" || res.Header.Get("X-Accel-Buffering") != "no" {
+		t.Fatalf("%d %s", res.StatusCode, res.Header)
+	}
+	return &reader{t, bufio.NewScanner(res.Body), res}
+}
+
+// block returns the next block of lines; ok is false at the end of the stream.
+func (r *reader) block() (lines []string, ok bool) {
+	for r.lines.Scan() {
+		if r.lines.Text() == "" {
+			return lines, true
+		}
+		lines = append(lines, r.lines.Text())
+	}
+	return lines, false
+}
+
+// event returns the next event: its id, name and data. Comments are skipped.
+func (r *reader) event() (id, name string, data cloudEvent) {
+	r.t.Helper()
+	for {
+		lines, ok := r.block()
+		if !ok {
+			r.t.Fatal("the stream ended")
+		}
+		for _, l := range lines {
+			key, value, _ := strings.Cut(l, ": ")
+			switch key {
+			case "id":
+				id = value
+			case "event":
+				name = value
+			case "data":
+				if err := json.Unmarshal([]byte(value), &data); err != nil {
+					r.t.Fatal(err)
+				}
+			}
+		}
+		if id != "" {
+			return id, name, data
+		}
+	}
+}
+
+// end reads on until the stream ends, and returns its last words.
+func (r *reader) end() (last string) {
+	for {
+		lines, ok := r.block()
+		if !ok {
+			return last
+		}
+		last = strings.Join(lines, "\n")
+	}
+}
+
+func TestEventsAreLiveAndResume(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada, eve := f.signUp("ada@example.com"), f.signUp("eve@example.com")
+	f.caughtUp()
+	live := f.stream(t, ada.access, "/api/events", "")
+	f.create(eve, "not hers")
+	id := f.create(ada, "x")
+	first, name, ce := live.event()
+	if name != "instance.requested" || ce.Type != name || ce.Subject != "instance/"+id || ce.Sequence != first || ce.SpecVersion != "1.0" || ce.Source != "/cloudbot/development" || ce.Actor != ada.account {
+		t.Errorf("%s %s %+v", first, name, ce)
+	}
+	f.happen(id, instance.LaunchAttempted{Attempt: 1, At: f.clock.Now()}, instance.MachineLaunched{Attempt: 1, Machine: "i-1"})
+	_, two, _ := live.event()
+	third, three, _ := live.event()
+	if two != "instance.launch_attempted" || three != "instance.machine_launched" {
+		t.Errorf("%s, %s", two, three)
+	}
+
+	resumed := f.stream(t, ada.access, "/api/events", first)
+	for _, want := range []string{"instance.launch_attempted", "instance.machine_launched"} {
+		if _, got, _ := resumed.event(); got != want {
+			t.Errorf("resumed with %s, want %s", got, want)
+		}
+	}
+	after := f.stream(t, ada.access, "/api/events?after="+third, "")
+	f.happen(id, instance.MachineRunning{At: f.clock.Now()})
+	if _, got, _ := after.event(); got != "instance.machine_running" {
+		t.Errorf("after %s came %s", third, got)
+	}
+}
+
+func TestALongBacklogArrivesWhole(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	id := f.create(ada, "x")
+	const n = 2*streamBatch + 7
+	for i := 0; i < n; i += 50 {
+		var events []instance.Event
+		for range min(50, n-i) {
+			events = append(events, instance.Renamed{})
+		}
+		f.happen(id, events...)
+	}
+	s := f.stream(t, ada.access, "/api/events", "0")
+	last := ""
+	for range n + 3 { // signed up, session started, requested
+		last, _, _ = s.event()
+	}
+	if last != fmt.Sprint(f.head()) {
+		t.Errorf("ended at %s, want %d", last, f.head())
+	}
+}
+
+func TestAStreamEndsWithItsSession(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	s := f.stream(t, ada.access, "/api/events", "")
+	f.want(204, call{method: "POST", path: "/api/auth/logout", token: ada.access})
+	if last := s.end(); !strings.Contains(last, "session has ended") {
+		t.Errorf("last words %q", last)
+	}
+}
+
+func TestAStreamEndsWithItsToken(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	short, _ := f.tokens.Access(ada.account, ada.session, f.clock.Now().Add(-time.Hour+300*time.Millisecond))
+	if last := f.stream(t, short, "/api/events", "").end(); !strings.Contains(last, "sign in again") {
+		t.Errorf("last words %q", last)
+	}
+}
+
+func TestAStreamIsToldToComeBackWhenTheServerDrains(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	s := f.stream(t, ada.access, "/api/events", "")
+	if lines, _ := s.block(); !strings.HasPrefix(lines[0], "retry: ") {
+		t.Errorf("%q", lines)
+	}
+	f.server.drain()
+	if last := s.end(); !strings.HasPrefix(last, "retry: ") {
+		t.Errorf("last words %q", last)
+	}
+}
+
+func TestASilentStreamSaysThatItIsThere(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) { c.Heartbeat = 5 * time.Millisecond })
+	ada := f.signUp("ada@example.com")
+	s := f.stream(t, ada.access, "/api/events", "")
+	for {
+		lines, ok := s.block()
+		if !ok {
+			t.Fatal("the stream ended")
+		}
+		if len(lines) == 1 && lines[0] == ": still here" {
+			return
+		}
+	}
+}
+
+func TestStreamsOfAnAccountAreBounded(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) { c.MaxStreams = 2 })
+	ada, bob := f.signUp("ada@example.com"), f.signUp("bob@example.com")
+	one := f.stream(t, ada.access, "/api/events", "")
+	f.stream(t, ada.access, "/api/events", "")
+	f.want(429, call{method: "GET", path: "/api/events", token: ada.access})
+	f.stream(t, bob.access, "/api/events", "")
+	one.res.Body.Close()
+	for f.do(call{method: "GET", path: "/api/events", token: ada.access}).status == 429 {
+		if t.Context().Err() != nil {
+			t.Fatal("a stream that was left keeps its place")
+		}
+	}
+}

@@ -1,0 +1,206 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+)
+
+// fakeTokens signs small JSON objects, one kind never taken for another.
+type fakeTokens struct {
+	key []byte
+	now func() time.Time
+}
+
+type fakeClaims struct {
+	Kind, Account, Session, ID string
+	Expires                    time.Time
+}
+
+func (f fakeTokens) sign(c fakeClaims) string {
+	text, _ := json.Marshal(c)
+	body := base64.RawURLEncoding.EncodeToString(text)
+	mac := hmac.New(sha256.New, f.key)
+	mac.Write([]byte(body))
+	return body + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func (f fakeTokens) parse(kind, token string) (c fakeClaims, err error) {
+	body, _, _ := strings.Cut(token, ".")
+	text, err := base64.RawURLEncoding.DecodeString(body)
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(text, &c); err != nil {
+		return c, err
+	}
+	if !hmac.Equal([]byte(f.sign(c)), []byte(token)) || c.Kind != kind || !f.now().Before(c.Expires) {
+		return c, errors.New("bad token")
+	}
+	return c, nil
+}
+
+func (f fakeTokens) Access(account, session string, now time.Time) (string, time.Time) {
+	expires := now.Add(time.Hour)
+	return f.sign(fakeClaims{"access", account, session, "", expires}), expires
+}
+
+func (f fakeTokens) ParseAccess(token string) (Claims, error) {
+	c, err := f.parse("access", token)
+	return Claims{Account: c.Account, Session: c.Session, ExpiresAt: c.Expires}, err
+}
+
+func (f fakeTokens) Refresh(account, session string, leaf session.Leaf) string {
+	return f.sign(fakeClaims{"refresh", account, session, leaf.TokenID, leaf.ExpiresAt})
+}
+
+func (f fakeTokens) ParseRefresh(token string) (account, session, tokenID string, err error) {
+	c, err := f.parse("refresh", token)
+	return c.Account, c.Session, c.ID, err
+}
+
+// fakeTickets keeps tickets in a map; Redeem takes them out.
+type fakeTickets struct {
+	now    func() time.Time
+	mu     sync.Mutex
+	issued map[string]Ticket
+}
+
+var errTicket = &domain.Error{Kind: domain.Unauthenticated, Code: "bad_ticket", Msg: "bad ticket"}
+
+func (f *fakeTickets) Issue(_ context.Context, t Ticket) (string, time.Time, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	token := "tkt-" + t.Kind + "-" + t.Mode + "-" + base64.RawURLEncoding.EncodeToString([]byte(f.now().String()))
+	f.issued[token] = t
+	return token, f.now().Add(30 * time.Second), nil
+}
+
+func (f *fakeTickets) Redeem(_ context.Context, token string) (Ticket, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t, ok := f.issued[token]
+	delete(f.issued, token)
+	if !ok {
+		return t, errTicket
+	}
+	return t, nil
+}
+
+// fakeBridges echoes until the client leaves or the session ends.
+type fakeBridges struct {
+	mu     sync.Mutex
+	opened []BridgeSession
+	seen   []http.Header
+}
+
+func (f *fakeBridges) ServeVNC(w http.ResponseWriter, r *http.Request, b BridgeSession) {
+	f.serve(w, r, b)
+}
+
+func (f *fakeBridges) ServeAgent(w http.ResponseWriter, r *http.Request, b BridgeSession) {
+	f.serve(w, r, b)
+}
+
+func (f *fakeBridges) serve(w http.ResponseWriter, r *http.Request, b BridgeSession) {
+	f.mu.Lock()
+	f.opened, f.seen = append(f.opened, b), append(f.seen, r.Header.Clone())
+	f.mu.Unlock()
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"binary"}, InsecureSkipVerify: true})
+	if err != nil {
+		return
+	}
+	defer conn.CloseNow()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-b.Revoked:
+			_ = conn.Close(4401, "")
+		case <-b.Gone:
+			_ = conn.Close(4404, "")
+		case <-ctx.Done():
+		}
+	}()
+	for {
+		kind, data, err := conn.Read(ctx)
+		if err != nil || conn.Write(ctx, kind, data) != nil {
+			return
+		}
+	}
+}
+
+func (f *fakeBridges) last() (BridgeSession, http.Header) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.opened) == 0 {
+		return BridgeSession{}, nil
+	}
+	return f.opened[len(f.opened)-1], f.seen[len(f.seen)-1]
+}
+
+// fakeVault seals by naming the owner and label, so that a wrong one is noticed. It hides nothing
+// that a test looks for in clear: base64.
+type fakeVault struct{}
+
+func (fakeVault) NewKey(context.Context, string) error  { return nil }
+func (fakeVault) DropKey(context.Context, string) error { return nil }
+
+func (fakeVault) Seal(_ context.Context, account, label string, plain []byte) ([]byte, error) {
+	return []byte(base64.StdEncoding.EncodeToString([]byte(account + "|" + label + "|" + string(plain)))), nil
+}
+
+func (fakeVault) Open(_ context.Context, account, label string, sealed []byte) ([]byte, error) {
+	text, err := base64.StdEncoding.DecodeString(string(sealed))
+	plain, ok := strings.CutPrefix(string(text), account+"|"+label+"|")
+	if err != nil || !ok {
+		return nil, errors.New("sealed for somebody else")
+	}
+	return []byte(plain), nil
+}
+
+type fakePasswords struct{}
+
+func (fakePasswords) Check(p string) error {
+	if len(p) < 8 || len(p) > 72 {
+		return &domain.Error{Kind: domain.Invalid, Code: "weak_password", Msg: "A password has 8 to 72 bytes."}
+	}
+	return nil
+}
+
+func (fakePasswords) Hash(_ context.Context, p string) ([]byte, error) {
+	sum := sha256.Sum256([]byte(p))
+	return sum[:], nil
+}
+
+func (fakePasswords) Compare(_ context.Context, hash []byte, p string) (bool, error) {
+	sum := sha256.Sum256([]byte(p))
+	return hmac.Equal(hash, sum[:]), nil
+}
+
+// fakeCloud is asked for its region and types only.
+type fakeCloud struct{ commands.Cloud }
+
+func (fakeCloud) Region() string { return "test-1" }
+
+func (fakeCloud) Types() []commands.MachineType {
+	return []commands.MachineType{{ID: "t3.large"}, {ID: "t3.xlarge"}}
+}
+
+func (fakeCloud) Freeze(commands.LaunchPlan) (instance.Spec, error) {
+	return instance.Spec{}, errors.New("not here")
+}

@@ -1,0 +1,163 @@
+// Package httpapi is the front: it turns HTTP into commands and queries, and their outcomes into
+// HTTP. Start with New; api/openapi.yaml describes what it serves.
+//
+// The one thing to know: nothing is decided here. Who is asking is settled at the edge, everything
+// else by the commands; a refusal becomes an answer in problem.go and nowhere else.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Server is the front. It is an http.Handler; Run serves it on a listener.
+type Server struct {
+	cfg      Config
+	echo     *echo.Echo
+	sessions *Endings
+	gone     *Endings // instances
+	metrics  metrics
+	origins  map[string]bool
+	local    *localLimiter   // for limits that need not be shared, and when the shared ones fail
+	inFlight gate            // by account
+	streams  gate            // event streams by account
+	known    map[string]bool // route templates
+	long     map[string]bool // those that stay open
+	trees    []string        // prefixes that other handlers answer
+	total    atomic.Int64    // requests being answered, bridges and event streams not counted
+	parts    readiness
+	draining chan struct{} // closed when Run begins to stop
+	stopping atomic.Bool
+}
+
+// New builds the front. Its error names what is missing or wrong in cfg.
+func New(cfg Config) (*Server, error) {
+	cfg, err := cfg.filled()
+	if err != nil {
+		return nil, fmt.Errorf("http front: %w", err)
+	}
+	s := &Server{
+		cfg:      cfg,
+		sessions: newEndings(cfg.AccessLife+5*time.Minute, cfg.Now), // clocks differ
+		gone:     newEndings(5*time.Minute, cfg.Now),
+		origins:  map[string]bool{},
+		local:    newLocalLimiter(cfg.Now),
+		known:    map[string]bool{},
+		long:     map[string]bool{},
+		draining: make(chan struct{}),
+	}
+	for _, o := range cfg.Origins {
+		s.origins[o] = true
+	}
+	if s.metrics, err = newMetrics(cfg.Metrics); err != nil {
+		return nil, fmt.Errorf("http front: %w", err)
+	}
+	s.echo = echo.New()
+	s.echo.Logger.SetOutput(discard{})
+	s.echo.HTTPErrorHandler = s.problem
+	// The outermost first. What comes before routing sees no route template.
+	s.echo.Pre(s.plainPath)
+	s.echo.Use(s.observe, s.headers, s.recover, s.cors, s.bound)
+	for _, r := range s.routes() {
+		s.echo.Add(r.method, r.path, r.handle)
+		s.known[r.path], s.long[r.path] = true, r.long
+		if r.method == http.MethodGet && !r.long {
+			s.echo.Add(http.MethodHead, r.path, r.handle)
+		}
+	}
+	s.mount()
+	return s, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
+
+// Sessions knows the ended sessions; feed it session.ended from the log, so that an end on another
+// replica counts here.
+func (s *Server) Sessions() *Endings { return s.sessions }
+
+// Instances closes the bridges of instances that end; feed it instance.terminated and
+// instance.failed from the log.
+func (s *Server) Instances() *Endings { return s.gone }
+
+// Preload makes the server refuse the sessions that ended before it started. Run does it; a
+// caller that uses only the handler must.
+func (s *Server) Preload(ctx context.Context) error {
+	// Longer than an access token lives, for clocks that differ.
+	ids, err := s.cfg.Queries.EndedSince(ctx, s.cfg.Now().Add(-s.cfg.AccessLife-5*time.Minute))
+	if err != nil {
+		return fmt.Errorf("http front: %w", err)
+	}
+	for _, id := range ids {
+		s.sessions.Ended(id)
+	}
+	return nil
+}
+
+// Run serves on ln until ctx ends, then stops: no new connections, event streams are told to come
+// back, and requests get Config.Drain to finish. Bridges are not waited for; end them before.
+func (s *Server) Run(ctx context.Context, ln net.Listener) error {
+	if err := s.Preload(ctx); err != nil {
+		return err
+	}
+	// HTTP/1 only: WebSockets need it, and h2c stays off.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	server := &http.Server{
+		Handler:           s,
+		Protocols:         &protocols,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second, // event streams set their own; a bridge's connection leaves the server
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ln) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve http: %w", err)
+	case <-ctx.Done():
+	}
+	s.drain()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
+	defer cancel()
+	if err := server.Shutdown(end); err != nil {
+		s.cfg.Log.Warn("requests were cut at the end of the drain", "error", err)
+		_ = server.Close()
+	}
+	<-served
+	return nil
+}
+
+// drain tells event streams to end and readiness to say no. It may be called more than once.
+func (s *Server) drain() {
+	if s.stopping.CompareAndSwap(false, true) {
+		close(s.draining)
+	}
+}
+
+// discard silences Echo's own logger.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+var errMissing = errors.New("missing in Config")
+
+// registry returns r, or a private one.
+func registry(r *prometheus.Registry) *prometheus.Registry {
+	if r == nil {
+		return prometheus.NewRegistry()
+	}
+	return r
+}

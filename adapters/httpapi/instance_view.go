@@ -1,0 +1,100 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/projections"
+)
+
+// instanceView is an instance as the contract shows it; null where there is nothing yet.
+type instanceView struct {
+	ID           string          `json:"id"`
+	Name         string          `json:"name"`
+	Status       instance.Status `json:"status"`
+	Phase        instance.Phase  `json:"phase"`
+	PhaseDetail  *string         `json:"phase_detail"`
+	PhaseSince   time.Time       `json:"phase_since"`
+	Progress     int             `json:"progress"`
+	Ready        bool            `json:"ready"`
+	StatusReason *string         `json:"status_reason"`
+	Type         string          `json:"instance_type"`
+	Region       string          `json:"region"`
+	PublicIP     *string         `json:"public_ip"`
+	Machine      *string         `json:"ec2_instance_id"`
+	VNCPort      int             `json:"vnc_port"`
+	CloudbotPort int             `json:"cloudbot_port"`
+	CreatedAt    time.Time       `json:"created_at"`
+	UpdatedAt    time.Time       `json:"updated_at"`
+}
+
+// Ports on the machine's own loopback. They are reached through the bridges, never from outside.
+const (
+	vncPort   = 5900
+	agentPort = 18789
+)
+
+func view(i projections.Instance) instanceView {
+	return instanceView{
+		ID: i.ID, Name: i.Name, Status: i.Status,
+		Phase: i.Phase, PhaseDetail: orNull(i.Detail), PhaseSince: i.PhaseSince.UTC(),
+		Progress: i.Percent(), Ready: i.Ready(), StatusReason: orNull(i.Reason),
+		Type: i.Type, Region: i.Region, PublicIP: orNull(i.Address), Machine: orNull(i.Machine),
+		VNCPort: vncPort, CloudbotPort: agentPort,
+		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(),
+	}
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// defaultName is what commands.Instances.Create calls an instance whose request names none.
+const defaultName = "My desktop"
+
+// created is the instance right after its request. It is made from nothing but the command's
+// answer and the request itself, so a replay of the request gets the same bytes.
+func created(a commands.Created, name string) instanceView {
+	if name = strings.TrimSpace(name); name == "" {
+		name = defaultName
+	}
+	return view(projections.Instance{
+		ID: a.ID, Name: name, Status: instance.Launching, Phase: instance.PhaseRequested,
+		Type: a.Type, Region: a.Region, CreatedAt: a.CreatedAt, UpdatedAt: a.CreatedAt, PhaseSince: a.CreatedAt,
+	})
+}
+
+// find reads one of the account's instances. One that the log knows and the read model does not
+// yet is waited for, so that nobody is told that what they just made does not exist.
+func (s *Server) find(ctx context.Context, account, id string) (projections.Instance, error) {
+	if !isULID(id) {
+		return projections.Instance{}, instance.ErrNotFound
+	}
+	i, err := s.cfg.Queries.Instance(ctx, account, id)
+	if !errors.Is(err, instance.ErrNotFound) {
+		return i, err
+	}
+	if _, err := s.cfg.Instances.Find(ctx, account, id); err != nil {
+		return i, err
+	}
+	wait, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	for {
+		_, changed := s.cfg.Progress.Changed()
+		if i, err = s.cfg.Queries.Instance(ctx, account, id); !errors.Is(err, instance.ErrNotFound) {
+			return i, err
+		}
+		select {
+		case <-changed:
+		case <-wait.Done():
+			return i, errBehind
+		}
+	}
+}

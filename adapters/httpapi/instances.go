@@ -1,0 +1,145 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/projections"
+)
+
+func (s *Server) listInstances(c echo.Context, who Claims) error {
+	limit, err := pageLimit(c)
+	if err != nil {
+		return err
+	}
+	before, err := pageCursor(c, "instances", isULID)
+	if err != nil {
+		return err
+	}
+	page := projections.Page{Before: before, Limit: limit}
+	switch c.QueryParam("include") {
+	case "":
+	case "terminated":
+		page.All = true
+	default:
+		return invalid("invalid_include", "What may be included is: terminated.")
+	}
+	if err := s.await(c); err != nil {
+		return err
+	}
+	list, next, err := s.cfg.Queries.Instances(c.Request().Context(), who.Account, page)
+	if err != nil {
+		return err
+	}
+	views := make([]instanceView, len(list))
+	for i := range list {
+		views[i] = view(list[i])
+	}
+	return c.JSON(http.StatusOK, struct {
+		Instances []instanceView `json:"instances"`
+		Next      *string        `json:"next_cursor"`
+	}{views, cursor("instances", next)})
+}
+
+func (s *Server) createInstance(c echo.Context, who Claims) error {
+	var name, machineType string
+	if err := readBody(c, field{"name", &name, true}, field{"instance_type", &machineType, true}); err != nil {
+		return err
+	}
+	o, err := s.origin(c, who)
+	if err != nil {
+		return err
+	}
+	if err := s.throttleHere(s.cfg.Limits.Create, "create:"+who.Account); err != nil {
+		return err
+	}
+	out, err := s.cfg.Instances.Create(c.Request().Context(), o, name, machineType)
+	if err != nil {
+		return err
+	}
+	accepted(c, out)
+	c.Response().Header().Set("Location", "/api/instances/"+out.Answer.ID)
+	return c.JSON(http.StatusAccepted, created(out.Answer, name))
+}
+
+func (s *Server) getInstance(c echo.Context, who Claims) error {
+	if err := s.await(c); err != nil {
+		return err
+	}
+	i, err := s.find(c.Request().Context(), who.Account, c.Param("id"))
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, view(i))
+}
+
+func (s *Server) renameInstance(c echo.Context, who Claims) error {
+	var name string
+	if !isULID(c.Param("id")) {
+		return instance.ErrNotFound
+	}
+	if err := readBody(c, field{name: "name", into: &name}); err != nil {
+		return err
+	}
+	out, err := s.change(c, who, func(ctx context.Context, o commands.Origin, id string) (commands.Outcome[commands.Changed], error) {
+		return s.cfg.Instances.Rename(ctx, o, id, name)
+	})
+	if err != nil {
+		return err
+	}
+	ctx := c.Request().Context()
+	fresh := s.waitFor(ctx, out.Position)
+	i, err := s.find(ctx, who.Account, out.Answer.ID)
+	if err != nil {
+		return err
+	}
+	if !fresh {
+		i.Name = strings.TrimSpace(name) // it stands in the log, whatever the read model says yet
+	}
+	return c.JSON(http.StatusOK, view(i))
+}
+
+// changeCommand is one of commands.Instances' methods.
+type changeCommand func(ctx context.Context, o commands.Origin, id string) (commands.Outcome[commands.Changed], error)
+
+// changing answers a command about an instance with what it led to: its id and status.
+func (s *Server) changing(command changeCommand) handler {
+	return func(c echo.Context, who Claims) error {
+		if !isULID(c.Param("id")) {
+			return instance.ErrNotFound
+		}
+		if err := readBody(c); err != nil {
+			return err
+		}
+		out, err := s.change(c, who, command)
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusAccepted, out.Answer)
+	}
+}
+
+func (s *Server) change(c echo.Context, who Claims, command changeCommand) (commands.Outcome[commands.Changed], error) {
+	o, err := s.origin(c, who)
+	if err != nil {
+		return commands.Outcome[commands.Changed]{}, err
+	}
+	out, err := command(c.Request().Context(), o, c.Param("id"))
+	if err == nil {
+		accepted(c, out)
+	}
+	return out, err
+}
+
+// accepted says where a command went, and whether this is its first answer again.
+func accepted[A any](c echo.Context, out commands.Outcome[A]) {
+	wrote(c, out.Position)
+	if out.Replayed {
+		c.Response().Header().Set(headerReplayed, "true")
+	}
+}

@@ -1,0 +1,193 @@
+package httpapi
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+func TestInstanceLife(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	created := f.want(202, call{method: "POST", path: "/api/instances", token: ada.access, body: `{"name":"  Research ","instance_type":"t3.xlarge"}`})
+	var v instanceView
+	created.into(t, &v)
+	if v.Name != "Research" || v.Status != "launching" || v.Type != "t3.xlarge" || v.VNCPort != 5900 || v.CloudbotPort != 18789 || v.PublicIP != nil {
+		t.Errorf("%+v", v)
+	}
+	path := "/api/instances/" + v.ID
+	if created.header.Get("Location") != path {
+		t.Errorf("Location %q", created.header.Get("Location"))
+	}
+	position := created.header.Get("Cloudbot-Position")
+	read := f.want(200, call{method: "GET", path: path, token: ada.access, header: map[string]string{"Cloudbot-Wait-For": position}})
+	if n, _ := strconv.ParseInt(read.header.Get("Cloudbot-Position"), 10, 64); fmt.Sprint(n) < position {
+		t.Errorf("waited for %s, got %d", position, n)
+	}
+
+	f.want(409, call{method: "POST", path: path + "/stop", token: ada.access}) // still coming up
+	f.happen(v.ID,
+		instance.LaunchAttempted{Attempt: 1, At: f.clock.Now()}, instance.MachineLaunched{Attempt: 1, Machine: "i-1"},
+		instance.MachineRunning{Address: "203.0.113.7", At: f.clock.Now()})
+	before := f.head()
+	a := f.want(202, call{method: "POST", path: path + "/start/", token: ada.access}) // already so
+	if f.head() != before || a.field(t, "status") != "running" {
+		t.Errorf("start of a running one: %s, %d new events", a.body, f.head()-before)
+	}
+	if a := f.want(202, call{method: "POST", path: path + "/stop", token: ada.access, body: "{}"}); a.field(t, "status") != "stopping" {
+		t.Errorf("%s", a.body)
+	}
+	if a := f.want(200, call{method: "PATCH", path: path, token: ada.access, body: `{"name":"Renamed"}`}); a.field(t, "name") != "Renamed" || a.field(t, "public_ip") != "203.0.113.7" {
+		t.Errorf("%s", a.body)
+	}
+	if a := f.want(202, call{method: "DELETE", path: path, token: ada.access}); a.field(t, "status") != "terminating" {
+		t.Errorf("%s", a.body)
+	}
+	f.happen(v.ID, instance.MachineGone{Asked: true}, instance.Terminated{})
+	list := f.want(200, call{method: "GET", path: "/api/instances", token: ada.access})
+	if bytes.Contains(list.body, []byte(v.ID)) {
+		t.Errorf("the terminated one is listed: %s", list.body)
+	}
+	all := f.want(200, call{method: "GET", path: "/api/instances?include=terminated", token: ada.access})
+	if !bytes.Contains(all.body, []byte(v.ID)) {
+		t.Errorf("the terminated one is not listed: %s", all.body)
+	}
+	f.want(409, call{method: "POST", path: path + "/start", token: ada.access})
+}
+
+func TestCreateIsReplayedByteForByte(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	create := call{method: "POST", path: "/api/instances", token: ada.access, body: `{"name":"One"}`, header: map[string]string{"Idempotency-Key": "key-1"}}
+	first := f.want(202, create)
+	f.clock.advance(time.Minute)
+	f.happen(first.field(t, "id"), instance.LaunchAttempted{Attempt: 1, At: f.clock.Now()})
+	before := f.head()
+	again := f.want(202, create)
+	if !bytes.Equal(first.body, again.body) || again.header.Get("Idempotency-Replayed") != "true" || first.header.Get("Idempotency-Replayed") != "" {
+		t.Errorf("replay %q, first %s, then %s", again.header.Get("Idempotency-Replayed"), first.body, again.body)
+	}
+	if again.header.Get("Cloudbot-Position") != first.header.Get("Cloudbot-Position") {
+		t.Error("the replay names another position")
+	}
+	create.body = `{"name":"Two"}`
+	if a := f.want(422, create); a.field(t, "code") != "idempotency_key_reused" {
+		t.Errorf("%s", a.body)
+	}
+	if f.head() != before {
+		t.Error("a replay wrote events")
+	}
+	// Another account's key of the same name is another key.
+	bob := f.signUp("bob@example.com")
+	create.token = bob.access
+	if other := f.want(202, create); other.field(t, "id") == first.field(t, "id") {
+		t.Error("another account got the first one's answer")
+	}
+	for what, c := range map[string]call{
+		"terminate": {method: "DELETE", path: "/api/instances/" + first.field(t, "id"), token: ada.access},
+		"key":       {method: "POST", path: "/api/user/api-keys", token: ada.access, body: `{"provider":"openai","api_key":"sk-12345678"}`},
+	} {
+		c.header = map[string]string{"Idempotency-Key": "k-" + what}
+		one, two := f.do(c), f.do(c)
+		if one.status >= 300 || one.status != two.status || !bytes.Equal(one.body, two.body) || two.header.Get("Idempotency-Replayed") != "true" {
+			t.Errorf("%s: %d %s, then %d %s", what, one.status, one.body, two.status, two.body)
+		}
+	}
+}
+
+func TestQuotaIsAnswered(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	for range 3 {
+		f.create(ada, "x")
+	}
+	if a := f.want(409, call{method: "POST", path: "/api/instances", token: ada.access, body: "{}"}); a.field(t, "code") != "quota_exceeded" {
+		t.Errorf("%s", a.body)
+	}
+}
+
+func TestCreatesAreLimited(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) { c.Limits.Create = Rate{1, time.Minute} })
+	ada := f.signUp("ada@example.com")
+	f.create(ada, "x")
+	f.want(429, call{method: "POST", path: "/api/instances", token: ada.access, body: "{}"})
+}
+
+func TestListsArePaged(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	var want []string
+	for i := range 3 {
+		want = append([]string{f.create(ada, fmt.Sprint("n", i))}, want...)
+		f.clock.advance(time.Millisecond) // ULIDs of one millisecond have no order
+	}
+	var got []string
+	for next := ""; ; {
+		var page struct {
+			Instances []instanceView
+			Next      *string `json:"next_cursor"`
+		}
+		f.want(200, call{method: "GET", path: "/api/instances?limit=2" + next, token: ada.access}).into(t, &page)
+		for _, i := range page.Instances {
+			got = append(got, i.ID)
+		}
+		if page.Next == nil {
+			break
+		}
+		next = "&cursor=" + *page.Next
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestHistoryIsPaged(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	id := f.running(ada, "x")
+	var types []string
+	for next := ""; ; {
+		var page struct {
+			Events []eventView
+			Next   *string `json:"next_cursor"`
+		}
+		f.want(200, call{method: "GET", path: "/api/instances/" + id + "/history?limit=3" + next, token: ada.access}).into(t, &page)
+		for _, e := range page.Events {
+			types = append(types, e.Type+" by "+e.Who)
+		}
+		if page.Next == nil {
+			break
+		}
+		next = "&cursor=" + *page.Next
+	}
+	want := "[instance.requested by you instance.launch_attempted by system instance.machine_launched by system instance.machine_running by system]"
+	if fmt.Sprint(types) != want {
+		t.Errorf("%v, want %v", types, want)
+	}
+	f.want(422, call{method: "GET", path: "/api/instances?cursor=aGlzdG9yeToz", token: ada.access}) // another list's cursor
+}
+
+func TestAQueryAnswersAnywayWhenTheReadModelStaysBehind(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	f.caughtUp()
+	began := time.Now()
+	a := f.want(200, call{method: "GET", path: "/api/instances", token: ada.access, header: map[string]string{"Cloudbot-Wait-For": "1000000"}})
+	if took := time.Since(began); took < maxWait/2 {
+		t.Errorf("did not wait: %s", took)
+	}
+	if a.header.Get("Cloudbot-Position") != strconv.FormatInt(f.head(), 10) {
+		t.Errorf("position %s", a.header.Get("Cloudbot-Position"))
+	}
+}

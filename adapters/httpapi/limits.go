@@ -1,0 +1,161 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+// throttle refuses with 429 when key was used more often than rate allows, over all replicas.
+func (s *Server) throttle(c echo.Context, rate Rate, key string) error {
+	if rate.Limit < 0 {
+		return nil
+	}
+	wait, err := time.Duration(0), error(nil)
+	if s.cfg.Limiter == nil {
+		wait = s.local.allow(key, rate)
+	} else if wait, err = s.cfg.Limiter.Allow(c.Request().Context(), key, rate.Limit, rate.Window); err != nil {
+		// Neither open to guessing nor closed to users: this replica counts alone.
+		s.cfg.Log.Warn("shared limiter failed", "error", err)
+		wait = s.local.allow(key, rate)
+	}
+	return tooMany(wait)
+}
+
+// throttleHere is throttle by this replica's count alone: for what protects its own resources.
+func (s *Server) throttleHere(rate Rate, key string) error {
+	if rate.Limit < 0 {
+		return nil
+	}
+	return tooMany(s.local.allow(key, rate))
+}
+
+func tooMany(wait time.Duration) error {
+	if wait <= 0 {
+		return nil
+	}
+	seconds := int(math.Ceil(wait.Seconds()))
+	return &refusal{
+		status: 429, code: "too_many_requests", retryAfter: seconds,
+		detail: fmt.Sprintf("Too many tries; come back in %s.", plural(seconds, "second")),
+	}
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}
+
+// addressKey is what an address is counted by: one IPv6 customer has a whole /64.
+func addressKey(a netip.Addr) string {
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return a.String()
+}
+
+// localLimiter counts tries in fixed windows in memory.
+type localLimiter struct {
+	now func() time.Time
+	mu  sync.Mutex
+	by  map[string]window
+}
+
+type window struct {
+	ends time.Time
+	used int
+}
+
+// maxWindows bounds the limiter's memory, to about 20 MB.
+const maxWindows = 100_000
+
+func newLocalLimiter(now func() time.Time) *localLimiter {
+	return &localLimiter{now: now, by: map[string]window{}}
+}
+
+func (l *localLimiter) allow(key string, rate Rate) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	w, known := l.by[key]
+	if !known && len(l.by) >= maxWindows {
+		l.shrink(now)
+	}
+	if !now.Before(w.ends) {
+		w = window{ends: now.Add(rate.Window)}
+	}
+	if w.used >= rate.Limit {
+		return w.ends.Sub(now)
+	}
+	w.used++
+	l.by[key] = w
+	return 0
+}
+
+// shrink drops what has run out, and where that is not enough, whatever comes first.
+func (l *localLimiter) shrink(now time.Time) {
+	for k, w := range l.by {
+		if !now.Before(w.ends) {
+			delete(l.by, k)
+		}
+	}
+	for k := range l.by {
+		if len(l.by) < maxWindows*9/10 {
+			return
+		}
+		delete(l.by, k)
+	}
+}
+
+// gate counts what an account has open at a time. The zero value is ready to use.
+type gate struct {
+	mu   sync.Mutex
+	open map[string]int
+}
+
+// enter returns how to leave, or nil where limit are inside already.
+func (g *gate) enter(key string, limit int) (leave func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open[key] >= limit {
+		return nil
+	}
+	if g.open == nil {
+		g.open = map[string]int{}
+	}
+	g.open[key]++
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.open[key]--; g.open[key] == 0 {
+			delete(g.open, key)
+		}
+	}
+}
+
+// bound keeps the server answering under a flood: what is too much is refused at once.
+func (s *Server) bound(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if s.long[c.Path()] {
+			return next(c)
+		}
+		defer s.total.Add(-1)
+		if s.total.Add(1) > int64(s.cfg.MaxInFlight) {
+			return &refusal{status: 503, code: "overloaded", detail: "The server is busy; try again.", retryAfter: 1}
+		}
+		ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.Timeout)
+		defer cancel()
+		c.SetRequest(c.Request().WithContext(ctx))
+		return next(c)
+	}
+}

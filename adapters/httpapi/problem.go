@@ -1,0 +1,153 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// refusal is an answer that the front itself gives instead of a result.
+type refusal struct {
+	status     int
+	code       string
+	detail     string
+	retryAfter int // seconds, 0: not said
+}
+
+func (r *refusal) Error() string { return r.detail }
+
+// The front's own refusals.
+var (
+	errNoRoute       = &refusal{status: 404, code: "not_found", detail: "There is nothing here; GET /docs lists what there is."}
+	errMethod        = &refusal{status: 405, code: "method_not_allowed", detail: "This method is not allowed here; the Allow header lists those that are."}
+	errNoObject      = &refusal{status: 404, code: "not_found", detail: "There is no such thing."}
+	errSignIn        = &refusal{status: 401, code: "unauthenticated", detail: "Sign in: the access token is missing, wrong or no longer good."}
+	errInternal      = &refusal{status: 500, code: "internal", detail: "Something went wrong on our side. Tell us the request id if it stays so."}
+	errTimeout       = &refusal{status: 503, code: "timeout", detail: "This took too long; try again.", retryAfter: 2}
+	errStore         = &refusal{status: 503, code: "store_unavailable", detail: "The store is not reachable just now; try again.", retryAfter: 2}
+	errBehind        = &refusal{status: 503, code: "behind", detail: "The read model is behind just now; try again.", retryAfter: 2}
+	errBodyTooLarge  = &refusal{status: 413, code: "body_too_large", detail: "The body is too large; " + strconv.Itoa(maxBody) + " bytes are the limit."}
+	errMedia         = &refusal{status: 415, code: "unsupported_media_type", detail: "Send the body as Content-Type: application/json, in UTF-8 and not compressed."}
+	errTooManyAtOnce = &refusal{status: 429, code: "too_many_at_once", detail: "This account has too many requests open at a time; wait for some to end.", retryAfter: 1}
+	errTooManyStream = &refusal{status: 429, code: "too_many_streams", detail: "This account has too many event streams open; close some.", retryAfter: 30}
+	errForeignOrigin = &refusal{status: 403, code: "foreign_origin", detail: "This site may not open connections here; its origin is not on the list."}
+	errUpgrade       = &refusal{status: 426, code: "upgrade_required", detail: "This is a WebSocket; ask for an upgrade to websocket."}
+	errStarting      = &refusal{status: 503, code: "instance_not_running", detail: "The instance is still coming up; come back in a moment.", retryAfter: 3}
+	errNotRunning    = &refusal{status: 409, code: "instance_not_running", detail: "The instance is not running; start it first."}
+	errNoMachine     = &refusal{status: 503, code: "machine_unreachable", detail: "The machine is not connected just now; come back in a moment.", retryAfter: 5}
+	errMachine       = &refusal{status: 502, code: "machine_answer", detail: "The machine gave no answer that could be passed on."}
+	errNotBuiltIn    = &refusal{status: 503, code: "not_available", detail: "This server runs without the part that this needs."}
+)
+
+func invalid(code, detail string) error { return &refusal{status: 422, code: code, detail: detail} }
+
+func badRequest(code, detail string) error { return &refusal{status: 400, code: code, detail: detail} }
+
+// body is RFC 9457's problem document, with what programs and support need.
+type problemBody struct {
+	Type      string `json:"type"`
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Detail    string `json:"detail"`
+	Code      string `json:"code"`
+	RequestID string `json:"request_id"`
+	Instance  string `json:"instance,omitempty"`
+}
+
+// refused finds the answer to an error. Only what was written for users gets out.
+func refused(err error) *refusal {
+	var (
+		r    *refusal
+		d    *domain.Error
+		h    *echo.HTTPError
+		size *http.MaxBytesError
+		conf *eventstore.ConflictError
+		sql  interface{ SQLState() string }
+		netw net.Error
+	)
+	switch {
+	case errors.As(err, &r):
+		return r
+	case errors.As(err, &d):
+		r = &refusal{status: statuses[d.Kind], code: d.Code, detail: d.Msg}
+		if r.status == 0 {
+			return errInternal
+		}
+		if d.Kind == domain.Unavailable || d.Kind == domain.Exhausted {
+			r.retryAfter = 2
+		}
+		return r
+	case errors.As(err, &h) && h.Code == http.StatusNotFound:
+		return errNoRoute
+	case errors.As(err, &h) && h.Code == http.StatusMethodNotAllowed:
+		return errMethod
+	case errors.As(err, &size):
+		return errBodyTooLarge
+	case errors.Is(err, eventstore.ErrUnavailable), errors.As(err, &conf):
+		return &refusal{status: 503, code: commands.ErrBusy.Code, detail: commands.ErrBusy.Msg, retryAfter: 2}
+	case errors.Is(err, context.DeadlineExceeded):
+		return errTimeout
+	case errors.As(err, &sql) && (strings.HasPrefix(sql.SQLState(), "08") || strings.HasPrefix(sql.SQLState(), "53") || strings.HasPrefix(sql.SQLState(), "57")),
+		errors.As(err, &netw):
+		return errStore
+	}
+	return errInternal
+}
+
+var statuses = map[domain.Kind]int{
+	domain.Invalid: 422, domain.Unauthenticated: 401, domain.Forbidden: 403, domain.NotFound: 404,
+	domain.Conflict: 409, domain.Exhausted: 429, domain.Unavailable: 503,
+}
+
+// statusGone is what the access log says of a client that did not wait.
+const statusGone = 499
+
+// problem answers err. It is Echo's error handler.
+func (s *Server) problem(err error, c echo.Context) {
+	res := c.Response()
+	if res.Committed {
+		return
+	}
+	if errors.Is(err, context.Canceled) && c.Request().Context().Err() != nil {
+		res.Status = statusGone
+		return
+	}
+	r := refused(err)
+	if r.status >= 500 && r != errNotBuiltIn {
+		s.cfg.Log.Error("request failed", "request_id", requestID(c), "route", c.Path(), "code", r.code, "error", err)
+	}
+	body, _ := json.Marshal(problemBody{
+		Type: "about:blank", Title: http.StatusText(r.status), Status: r.status,
+		Detail: r.detail, Code: r.code, RequestID: requestID(c), Instance: requestPath(c),
+	})
+	h := res.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	if r.status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Bearer realm="cloudbot"`)
+	}
+	if r.status == http.StatusUpgradeRequired {
+		h.Set("Upgrade", "websocket")
+		h.Set("Connection", "Upgrade")
+	}
+	if r.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(r.retryAfter))
+	}
+	if r == errBodyTooLarge {
+		h.Set("Connection", "close") // the rest of the body is not read
+	}
+	res.WriteHeader(r.status)
+	if c.Request().Method != http.MethodHead {
+		_, _ = res.Write(body)
+	}
+}

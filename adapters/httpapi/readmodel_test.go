@@ -1,0 +1,197 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/eventstore/memory"
+	"github.com/cloudbot-ai/control-plane/projections"
+)
+
+// readModel answers queries by folding the whole log each time: small, and never behind.
+type readModel struct {
+	store *memory.Store
+	now   func() time.Time
+}
+
+type folded struct {
+	instances map[string]projections.Instance
+	states    map[string]instance.State
+	sessions  map[string]projections.Session
+	ended     map[string]time.Time
+	owner     map[string]string // of sessions and instances
+	keys      map[string]map[string]projections.APIKey
+	entries   map[string][]projections.Entry
+}
+
+func (m readModel) fold(ctx context.Context) (*folded, error) {
+	f := &folded{
+		map[string]projections.Instance{}, map[string]instance.State{}, map[string]projections.Session{}, map[string]time.Time{},
+		map[string]string{}, map[string]map[string]projections.APIKey{}, map[string][]projections.Entry{},
+	}
+	for e, err := range m.store.ReadAll(ctx, 0) {
+		if err != nil {
+			return nil, err
+		}
+		var account string
+		switch id := e.Stream.ID; e.Stream.Aggregate {
+		case "instance":
+			account = f.instance(e, id)
+		case "session":
+			account = f.session(e, id)
+		case "apikey":
+			account = f.key(e)
+		case "account":
+			account = id
+		}
+		if account != "" {
+			f.entries[account] = append(f.entries[account], projections.Entry{
+				Position: e.Position, EventID: e.ID, Time: e.Time, Type: e.Type, Subject: e.Stream.String(),
+				Actor: e.Meta.Actor, Sentence: "Something happened.", Data: json.RawMessage(`{"n":1}`),
+			})
+		}
+	}
+	return f, nil
+}
+
+func (f *folded) instance(e eventstore.Event, id string) string {
+	ev, _ := instance.Decode(e.Type, e.Schema, e.Data)
+	s := instance.Evolve(f.states[id], ev)
+	f.states[id] = s
+	i := f.instances[id]
+	switch ev := ev.(type) {
+	case instance.Requested:
+		name, _ := fakeVault{}.Open(context.Background(), s.Account, commands.NameLabel(id), ev.Name)
+		i = projections.Instance{ID: id, Name: string(name), CreatedAt: e.Time, PhaseSince: e.Time}
+	case instance.Renamed:
+		name, _ := fakeVault{}.Open(context.Background(), s.Account, commands.NameLabel(id), ev.Name)
+		i.Name = string(name)
+	}
+	i.Status, i.Phase, i.Type, i.Region, i.Address, i.Machine = s.Status, s.Phase, s.Type, s.Region, s.Address, s.Machine
+	i.UpdatedAt, i.Position = e.Time, e.Position
+	f.instances[id], f.owner[id] = i, s.Account
+	return s.Account
+}
+
+func (f *folded) session(e eventstore.Event, id string) string {
+	ev, _ := session.Decode(e.Type, e.Schema, e.Data)
+	switch ev := ev.(type) {
+	case session.Started:
+		f.owner[id] = ev.Account
+		f.sessions[id] = projections.Session{ID: id, Agent: ev.Agent, ClientAddr: e.Meta.ClientAddr, StartedAt: e.Time, SeenAt: e.Time, ExpiresAt: ev.Leaf.ExpiresAt}
+	case session.Ended:
+		f.ended[id] = e.Time
+	}
+	return f.owner[id]
+}
+
+func (f *folded) key(e eventstore.Event) string {
+	ev, _ := apikey.Decode(e.Type, e.Schema, e.Data)
+	switch ev := ev.(type) {
+	case apikey.Stored:
+		if f.keys[ev.Account] == nil {
+			f.keys[ev.Account] = map[string]projections.APIKey{}
+		}
+		f.keys[ev.Account][ev.Provider] = projections.APIKey{Provider: ev.Provider, Last4: ev.Last4, UpdatedAt: e.Time}
+		return ev.Account
+	case apikey.Removed:
+		delete(f.keys[ev.Account], ev.Provider)
+		return ev.Account
+	}
+	return ""
+}
+
+func (m readModel) Instances(ctx context.Context, account string, p projections.Page) (list []projections.Instance, next string, err error) {
+	f, err := m.fold(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	for id, i := range f.instances {
+		if f.owner[id] == account && (p.Before == "" || id < p.Before) && (p.All || i.Status != instance.StatusGone) {
+			list = append(list, i)
+		}
+	}
+	slices.SortFunc(list, func(a, b projections.Instance) int { return strings.Compare(b.ID, a.ID) })
+	if len(list) > p.Limit {
+		list = list[:p.Limit]
+		next = list[p.Limit-1].ID
+	}
+	return list, next, nil
+}
+
+func (m readModel) Instance(ctx context.Context, account, id string) (projections.Instance, error) {
+	f, err := m.fold(ctx)
+	if err != nil {
+		return projections.Instance{}, err
+	}
+	if i, ok := f.instances[id]; ok && f.owner[id] == account {
+		return i, nil
+	}
+	return projections.Instance{}, instance.ErrNotFound
+}
+
+func (m readModel) History(ctx context.Context, account, id string, after int64, limit int) ([]projections.Entry, error) {
+	return m.entries(ctx, account, "instance/"+id, after, limit)
+}
+
+func (m readModel) Since(ctx context.Context, account string, after int64, limit int) ([]projections.Entry, error) {
+	return m.entries(ctx, account, "", after, limit)
+}
+
+func (m readModel) entries(ctx context.Context, account, subject string, after int64, limit int) (list []projections.Entry, err error) {
+	f, err := m.fold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range f.entries[account] {
+		if e.Position > after && (subject == "" || e.Subject == subject) && len(list) < limit {
+			list = append(list, e)
+		}
+	}
+	return list, nil
+}
+
+func (m readModel) Sessions(ctx context.Context, account string) (list []projections.Session, err error) {
+	f, err := m.fold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for id, s := range f.sessions {
+		if _, over := f.ended[id]; f.owner[id] == account && !over {
+			list = append(list, s)
+		}
+	}
+	return list, nil
+}
+
+func (m readModel) EndedSince(ctx context.Context, t time.Time) (ids []string, err error) {
+	f, err := m.fold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for id, at := range f.ended {
+		if at.After(t) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func (m readModel) APIKeys(ctx context.Context, account string) (list []projections.APIKey, err error) {
+	f, err := m.fold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range f.keys[account] {
+		list = append(list, k)
+	}
+	return list, nil
+}

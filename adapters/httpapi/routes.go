@@ -1,0 +1,97 @@
+package httpapi
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+// route is one line of the table below.
+type route struct {
+	method, path string
+	handle       echo.HandlerFunc
+	long         bool // stays open: no deadline, no share of the requests in flight
+}
+
+// routes is the front: every call of api/openapi.yaml, and nothing else.
+func (s *Server) routes() []route {
+	in := s.cfg.Instances
+	return []route{
+		{"POST", "/api/auth/signup", s.signUp, false},
+		{"POST", "/api/auth/login", s.logIn, false},
+		{"POST", "/api/auth/refresh", s.refresh, false},
+		{"POST", "/api/auth/logout", s.signedIn(s.logOut), false},
+		{"GET", "/api/auth/me", s.signedIn(s.me), false},
+		{"GET", "/api/auth/sessions", s.signedIn(s.listSessions), false},
+		{"DELETE", "/api/auth/sessions/:id", s.writes(s.revokeSession), false},
+		{"POST", "/api/auth/password", s.writes(s.changePassword), false},
+
+		{"GET", "/api/instances", s.signedIn(s.listInstances), false},
+		{"POST", "/api/instances", s.writes(s.createInstance), false},
+		{"GET", "/api/instances/:id", s.signedIn(s.getInstance), false},
+		{"PATCH", "/api/instances/:id", s.writes(s.renameInstance), false},
+		{"DELETE", "/api/instances/:id", s.writes(s.changing(in.Terminate)), false},
+		{"POST", "/api/instances/:id/stop", s.writes(s.changing(in.Stop)), false},
+		{"POST", "/api/instances/:id/start", s.writes(s.changing(in.Start)), false},
+		{"GET", "/api/instances/:id/history", s.signedIn(s.history), false},
+		{"POST", "/api/instances/:id/tickets", s.writes(s.issueTicket), false},
+		{"GET", "/api/instances/:id/debug/:report", s.signedIn(s.diagnose), false},
+		{"GET", "/api/instances/:id/vnc", s.bridge(KindVNC), true},
+		{"GET", "/api/instances/:id/cloudbot", s.bridge(KindAgent), true},
+
+		{"GET", "/api/user/api-keys", s.signedIn(s.listKeys), false},
+		{"POST", "/api/user/api-keys", s.writes(s.storeKey), false},
+		{"PUT", "/api/user/api-keys/:provider", s.writes(s.replaceKey), false},
+		{"DELETE", "/api/user/api-keys/:provider", s.writes(s.removeKey), false},
+
+		{"GET", "/api/events", s.following(s.events), true},
+
+		{"GET", "/health", s.health, false},
+		{"GET", "/ready", s.ready, false},
+		{"GET", "/openapi.json", s.document, false},
+		{"GET", "/docs", s.swagger, false},
+		{"GET", "/redoc", s.redoc, false},
+		{"GET", "/docs/files/:name", s.docsFile, false},
+		{"GET", "/", s.root, false},
+	}
+}
+
+const webPrefix = "/app/"
+
+// mount puts the other handlers of Config in their places.
+func (s *Server) mount() {
+	for prefix, h := range s.cfg.Mounts {
+		s.tree(prefix, echo.WrapHandler(h))
+	}
+	if s.cfg.Web == nil {
+		return
+	}
+	web := echo.WrapHandler(http.StripPrefix(strings.TrimSuffix(webPrefix, "/"), s.cfg.Web))
+	s.tree(webPrefix, func(c echo.Context) error {
+		c.Response().Header().Set("Content-Security-Policy", webPolicy)
+		return web(c)
+	})
+	s.echo.GET(strings.TrimSuffix(webPrefix, "/"), toWeb)
+}
+
+// tree routes all below prefix, of any method, to h, which keeps its own time.
+func (s *Server) tree(prefix string, h echo.HandlerFunc) {
+	for _, path := range []string{prefix, prefix + "*"} {
+		s.echo.Any(path, h)
+		s.known[path], s.long[path] = true, true
+	}
+	s.trees = append(s.trees, prefix)
+}
+
+// subtree tells whether a path is another handler's, who may care for its trailing slash.
+func (s *Server) subtree(path string) bool {
+	for _, prefix := range s.trees {
+		if strings.HasPrefix(path, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func toWeb(c echo.Context) error { return c.Redirect(http.StatusSeeOther, webPrefix) }

@@ -1,0 +1,130 @@
+package httpapi
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/cloudbot-ai/control-plane/domain/session"
+)
+
+// bodies are good requests for the calls that have one.
+var bodies = map[string]string{
+	"createInstance": `{"name":"mine"}`, "renameInstance": `{"name":"renamed"}`, "issueTicket": `{"kind":"vnc"}`,
+	"storeKey": `{"provider":"openai","api_key":"` + canary + `"}`, "replaceKey": `{"api_key":"` + canary + `"}`,
+	"changePassword": `{"current_password":"` + canary + `","new_password":"` + canary + `2"}`,
+}
+
+// operation is one call of the document.
+type operation struct {
+	id, method, path string
+	signedIn         bool
+	object           bool // names a thing that belongs to somebody
+	socket           bool
+}
+
+func operations(t *testing.T, doc *openapi3.T) (all []operation) {
+	t.Helper()
+	for _, path := range slices.Sorted(maps.Keys(doc.Paths.Map())) {
+		for method, op := range doc.Paths.Find(path).Operations() {
+			all = append(all, operation{
+				id: op.OperationID, method: method, path: path,
+				signedIn: op.Security == nil || len(*op.Security) > 0, object: strings.Contains(path, "{"),
+				socket: strings.HasPrefix(op.OperationID, "bridge"),
+			})
+		}
+	}
+	return all
+}
+
+// estate is what one account owns, enough for every call to find something.
+type estate struct {
+	user
+	instance, otherSession string
+}
+
+func (f *front) estate(email string) estate {
+	u := f.signUp(email)
+	e := estate{user: u, instance: f.running(u, "secret name of "+email), otherSession: f.logIn(email).session}
+	f.want(201, call{method: "POST", path: "/api/user/api-keys", token: u.access, body: `{"provider":"openai","api_key":"` + canary + `"}`})
+	f.caughtUp()
+	return e
+}
+
+func (o operation) call(e estate, token string) call {
+	id := e.instance
+	if strings.Contains(o.path, "sessions") {
+		id = e.otherSession
+	}
+	path := strings.NewReplacer("{id}", id, "{provider}", "openai", "{report}", "log", "{name}", "swagger.js").Replace(o.path)
+	c := call{method: o.method, path: path, token: token}
+	if b, ok := bodies[o.id]; ok {
+		c.body = b
+	}
+	if o.socket {
+		c.header = map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+	}
+	return c
+}
+
+// TestTenancy asks for everything the document lists, as everybody.
+func TestTenancy(t *testing.T) {
+	t.Parallel()
+	for _, op := range operations(t, loadDocument(t)) {
+		if !op.signedIn {
+			continue
+		}
+		t.Run(op.id, func(t *testing.T) {
+			t.Parallel()
+			f := newFront(t, func(c *Config) { c.Diagnostics = &fakeGuest{body: "the log", kind: "text/plain"} })
+			ada, eve := f.estate("ada@example.com"), f.signUp("eve@example.com")
+			revoked := f.logIn("ada@example.com")
+			f.want(204, call{method: "POST", path: "/api/auth/logout", token: revoked.access})
+			expired, _ := f.tokens.Access(ada.account, ada.session, f.clock.Now().Add(-time.Hour-time.Minute))
+			ticket, _, err := f.tickets.Issue(t.Context(), Ticket{ada.account, ada.session, ada.instance, KindVNC, ModeControl})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.caughtUp()
+			before := f.head()
+
+			for who, token := range map[string]string{
+				"anonymous": "", "revoked": revoked.access, "expired": expired, "garbage": "e30.e30", "forged": ada.access + "x",
+				"refresh token": ada.refresh, "ticket": ticket, "too long": strings.Repeat("a", maxToken+1),
+				"unknown leaf": f.tokens.Refresh(ada.account, ada.session, session.Leaf{}),
+			} {
+				a := f.do(op.call(ada, token))
+				if a.status != 401 || a.header.Get("WWW-Authenticate") == "" || a.field(t, "code") != "unauthenticated" {
+					t.Errorf("%s: %d %s", who, a.status, a.body)
+				}
+			}
+			if op.object {
+				if a := f.do(op.call(ada, eve.access)); a.status != 404 {
+					t.Errorf("another tenant: %d %s", a.status, a.body)
+				}
+			}
+			if now := f.head(); now != before {
+				t.Errorf("%d events written by those who may not", now-before)
+			}
+			if !op.object {
+				a := f.do(op.call(ada, eve.access))
+				for _, theirs := range []string{ada.instance, ada.session, ada.account, "ada@", "secret name"} {
+					if bytes.Contains(a.body, []byte(theirs)) {
+						t.Errorf("another tenant reads %q: %s", theirs, a.body)
+					}
+				}
+			}
+			if a := f.do(op.call(ada, ada.access)); a.status >= 400 {
+				t.Errorf("the owner: %d %s", a.status, a.body)
+			}
+			if strings.Contains(f.log.String(), canary) {
+				t.Error("a secret is in the server's log")
+			}
+		})
+	}
+}

@@ -1,0 +1,88 @@
+package httpapi
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+const ticketPrefix = "ticket."
+
+// visitor finds out who asks: by ticket, as browsers do, or by bearer token. Nothing in a URL counts.
+func (s *Server) visitor(c echo.Context, kind, id string, program bool) (BridgeSession, error) {
+	r := c.Request()
+	ticket := ""
+	for _, p := range offered(r) {
+		if t, ok := strings.CutPrefix(p, ticketPrefix); ok {
+			if ticket != "" {
+				return BridgeSession{}, errSignIn
+			}
+			ticket = t
+		}
+	}
+	switch {
+	case r.Header.Get("Authorization") != "" && ticket == "":
+		who, err := s.bearer(r)
+		if err != nil {
+			return BridgeSession{}, err
+		}
+		mode := c.QueryParam("mode")
+		if mode == "" {
+			mode = ModeControl
+		}
+		if mode != ModeControl && mode != ModeView {
+			return BridgeSession{}, invalid("invalid_mode", "The mode of a bridge is control or view.")
+		}
+		return BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: mode, ExpiresAt: who.ExpiresAt}, nil
+	case ticket == "" || program || len(ticket) > maxToken || s.cfg.Tickets == nil:
+		return BridgeSession{}, errSignIn
+	}
+	addr := clientAddr(r, s.cfg.TrustedProxies)
+	if err := s.throttleHere(s.cfg.Limits.Ticket, "ticket:"+addressKey(addr)); err != nil {
+		return BridgeSession{}, err
+	}
+	t, err := s.cfg.Tickets.Redeem(r.Context(), ticket)
+	if err != nil {
+		if refused(err).status >= 500 {
+			return BridgeSession{}, err
+		}
+		return BridgeSession{}, errSignIn
+	}
+	if t.Account == "" || t.Instance != id || t.Kind != kind || s.sessions.IsEnded(t.Session) {
+		return BridgeSession{}, errSignIn
+	}
+	return BridgeSession{
+		Account: t.Account, SessionID: t.Session, Instance: id, Mode: t.Mode,
+		ExpiresAt: s.cfg.Now().Add(s.cfg.TicketLife),
+	}, nil
+}
+
+func offered(r *http.Request) []string {
+	var all []string
+	for p := range strings.SplitSeq(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), ",") {
+		if p = strings.TrimSpace(p); p != "" {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func wantsWebSocket(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket") &&
+		strings.Contains(strings.ToLower(r.Header.Get("Connection")), "upgrade") && r.Header.Get("Sec-WebSocket-Key") != ""
+}
+
+// withoutCredentials is the request as a bridge may see it, and perhaps pass on or echo.
+func withoutCredentials(r *http.Request) *http.Request {
+	clean := r.Clone(r.Context())
+	clean.Header.Del("Authorization")
+	clean.Header.Del("Cookie")
+	clean.Header.Del("Sec-WebSocket-Protocol")
+	for _, p := range offered(r) {
+		if !strings.HasPrefix(p, ticketPrefix) {
+			clean.Header.Add("Sec-WebSocket-Protocol", p)
+		}
+	}
+	return clean
+}

@@ -1,0 +1,324 @@
+package jetstream_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/natstest"
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
+)
+
+var aTicket = jetstream.Ticket{Account: "a", Session: "s", Instance: "i", Kind: "vnc", Mode: "view"}
+
+func TestTicketWorksOnceUnderManyTries(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	replicas := []*jetstream.Tickets{
+		jetstream.NewTickets(jetstream.TicketsConfig{Conn: s.Conn}),
+		jetstream.NewTickets(jetstream.TicketsConfig{Conn: s.Connect(t)}),
+	}
+	for range 10 {
+		token, expires, err := replicas[0].Issue(t.Context(), aTicket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := time.Until(expires); left <= 25*time.Second || left > 30*time.Second || len(token) != 43 {
+			t.Fatalf("%d characters, %s left", len(token), left)
+		}
+		var won atomic.Int64
+		var all sync.WaitGroup
+		for i := range 50 {
+			all.Go(func() {
+				got, err := replicas[i%2].Redeem(t.Context(), token)
+				switch {
+				case err == nil && got == aTicket:
+					won.Add(1)
+				case !errors.Is(err, jetstream.ErrTicket):
+					t.Errorf("%+v, %v", got, err)
+				}
+			})
+		}
+		all.Wait()
+		if won.Load() != 1 {
+			t.Fatalf("%d of 50 succeeded", won.Load())
+		}
+	}
+}
+
+func TestTicketEnds(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	var skew atomic.Int64
+	tickets := jetstream.NewTickets(jetstream.TicketsConfig{Conn: s.Conn, Now: func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }})
+	for _, jump := range []time.Duration{30 * time.Second, -2 * time.Minute} {
+		skew.Store(0)
+		token, _, err := tickets.Issue(t.Context(), aTicket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		skew.Store(int64(jump))
+		if _, err := tickets.Redeem(t.Context(), token); !errors.Is(err, jetstream.ErrTicket) {
+			t.Fatalf("after %s: %v", jump, err)
+		}
+	}
+	kv, err := s.JS.KeyValue(t.Context(), "tickets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, err := kv.Status(t.Context())
+	if err != nil || status.TTL() != 30*time.Second {
+		t.Fatalf("the server keeps them for %s, %v", status.TTL(), err)
+	}
+	for _, token := range []string{"", "x", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", string(make([]byte, 100000))} {
+		if _, err := tickets.Redeem(t.Context(), token); !errors.Is(err, jetstream.ErrTicket) {
+			t.Fatalf("%.10q: %v", token, err)
+		}
+	}
+}
+
+func TestTicketsAreStoredAsHashes(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	tickets := jetstream.NewTickets(jetstream.TicketsConfig{Conn: s.Conn})
+	token, _, err := tickets.Issue(t.Context(), aTicket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := s.JS.Stream(t.Context(), "KV_tickets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := stream.GetMsg(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains([]byte(m.Subject+string(m.Data)), []byte(token)) {
+		t.Fatal("the token is stored")
+	}
+}
+
+func TestTicketsAcrossAWipe(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	tickets := jetstream.NewTickets(jetstream.TicketsConfig{Conn: s.Conn})
+	token, _, err := tickets.Issue(t.Context(), aTicket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	if _, err := tickets.Redeem(t.Context(), token); !errors.Is(err, jetstream.ErrUnavailable) {
+		t.Fatalf("without NATS: %v", err)
+	}
+	s.Wipe(t)
+	s.Start(t)
+	eventually(t, s.Conn.IsConnected, func() string { return "no connection" })
+	if _, err := tickets.Redeem(t.Context(), token); !errors.Is(err, jetstream.ErrTicket) {
+		t.Fatalf("after the wipe: %v", err)
+	}
+	if token, _, err = tickets.Issue(t.Context(), aTicket); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := tickets.Redeem(t.Context(), token); err != nil || got != aTicket {
+		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
+func TestLimitIsSharedAndExact(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	start := time.Now()
+	var passed atomic.Int64
+	now := func() time.Time { return start.Add(time.Duration(passed.Load())) }
+	replicas := []*jetstream.Limiter{
+		jetstream.NewLimiter(jetstream.LimiterConfig{Conn: s.Conn, Now: now}),
+		jetstream.NewLimiter(jetstream.LimiterConfig{Conn: s.Connect(t), Now: now}),
+	}
+	burst := func(key string) int64 {
+		var allowed atomic.Int64
+		var all sync.WaitGroup
+		for i := range 60 {
+			all.Go(func() {
+				retry, err := replicas[i%2].Allow(t.Context(), key, 10, time.Minute)
+				if err != nil {
+					t.Error(err)
+				}
+				if retry == 0 {
+					allowed.Add(1)
+				} else if retry > time.Minute {
+					t.Errorf("come back in %s", retry)
+				}
+			})
+		}
+		all.Wait()
+		return allowed.Load()
+	}
+	if n := burst("k"); n != 10 {
+		t.Fatalf("%d of 10 allowed", n)
+	}
+	if n := burst("other"); n != 10 {
+		t.Fatalf("%d of 10 allowed for another key", n)
+	}
+	if n := burst("k"); n != 0 {
+		t.Fatalf("%d allowed beyond the limit", n)
+	}
+	passed.Store(int64(12 * time.Second)) // two of ten come back
+	if n := burst("k"); n != 2 {
+		t.Fatalf("%d of 2 allowed", n)
+	}
+	passed.Store(int64(-time.Hour)) // the clock jumps back
+	retry, err := replicas[0].Allow(t.Context(), "k", 10, time.Minute)
+	if err != nil || retry > time.Minute {
+		t.Fatalf("%s, %v", retry, err)
+	}
+}
+
+func TestLimitWithoutNATS(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	l := jetstream.NewLimiter(jetstream.LimiterConfig{Conn: s.Conn})
+	s.Stop()
+	allowed := 0
+	for range 30 {
+		retry, err := l.Allow(t.Context(), "k", 3, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if retry == 0 {
+			allowed++
+		}
+	}
+	if allowed != 3 {
+		t.Fatalf("%d of 3 allowed", allowed)
+	}
+	s.Start(t)
+	eventually(t, s.Conn.IsConnected, func() string { return "no connection" })
+	if retry, err := l.Allow(t.Context(), "k", 1, time.Hour); retry != 0 || err != nil {
+		t.Fatalf("%s, %v", retry, err)
+	}
+	if retry, err := l.Allow(t.Context(), "k", 1, time.Hour); retry == 0 || err != nil {
+		t.Fatalf("%s, %v", retry, err)
+	}
+	for _, c := range []struct {
+		limit  int
+		window time.Duration
+	}{{0, time.Second}, {1, 0}, {1, 2 * time.Hour}} {
+		if _, err := l.Allow(t.Context(), "k", c.limit, c.window); err == nil {
+			t.Errorf("%+v is accepted", c)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := l.Allow(ctx, "k", 1, time.Second); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestPresence(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	a := jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Conn, Log: logTo(t), TTL: time.Second, Renew: 50 * time.Millisecond})
+	b := jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Connect(t), Log: logTo(t), TTL: time.Second, Renew: 50 * time.Millisecond})
+	at := func(want string) {
+		t.Helper()
+		var got string
+		var err error
+		eventually(t, func() bool {
+			got, err = b.Lookup(t.Context(), "i")
+			if want == "" {
+				return errors.Is(err, jetstream.ErrNoTunnel)
+			}
+			return err == nil && got == want
+		}, func() string { return fmt.Sprintf("%q, %v instead of %q", got, err, want) })
+	}
+	at("")
+	releaseA, err := a.Claim(t.Context(), "i", "http://a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at("http://a")
+	releaseB, err := b.Claim(t.Context(), "i", "http://b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at("http://b")
+	// The older claim notices, and its release leaves the younger one alone.
+	releaseA()
+	releaseA()
+	at("http://b")
+	// A wiped server is told again.
+	s.Stop()
+	s.Wipe(t)
+	s.Start(t)
+	at("http://b")
+	// It outlives its TTL while it is renewed.
+	deadline := time.After(1500 * time.Millisecond)
+	for waiting := true; waiting; {
+		select {
+		case <-deadline:
+			waiting = false
+		default:
+			at("http://b")
+		}
+	}
+	releaseB()
+	at("")
+}
+
+func TestPresenceClaimedWithoutNATS(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	p := jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Conn, TTL: time.Second})
+	s.Stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	release, err := p.Claim(ctx, "i", "http://a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start(t)
+	found := func() bool { _, err := p.Lookup(t.Context(), "i"); return err == nil }
+	eventually(t, found, func() string { return "never told" })
+	cancel()
+	release()
+	if found() {
+		t.Fatal("not removed when ctx ended")
+	}
+}
+
+// The entry of a replica that died without a word goes by itself, and what is not ours is no entry.
+func TestPresenceOfTheDead(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	p := jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Conn, TTL: 200 * time.Millisecond, Renew: time.Hour})
+	release, err := p.Claim(t.Context(), "i", "http://a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	gone := func() bool { _, err := p.Lookup(t.Context(), "i"); return errors.Is(err, jetstream.ErrNoTunnel) }
+	if gone() {
+		t.Fatal("not told")
+	}
+	eventually(t, gone, func() string { return "it stays" })
+	forged, _ := json.Marshal(map[string]string{"url": "http://evil", "other": "field"})
+	kv, err := s.JS.KeyValue(t.Context(), "presence")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := kv.Keys(t.Context())
+	if err == nil {
+		t.Fatalf("left: %v", keys)
+	}
+	if _, err := kv.Put(t.Context(), "de7d1b721a1e0632b7cf04edf5032c8ecffa9f9a08492152b926f1a5a7e765d7", forged); err != nil { // SHA-256 of "i"
+		t.Fatal(err)
+	}
+	if !gone() {
+		t.Fatal("a forged entry is believed")
+	}
+}

@@ -1,0 +1,139 @@
+package jetstream
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// ContentType is that of an envelope, as the NATS binding of CloudEvents wants it.
+const ContentType = "application/cloudevents+json; charset=utf-8"
+
+// Envelope is an event as the world outside the log sees it: a CloudEvents 1.0 JSON object whose
+// data is the event's, byte for byte. The client's address is not in it.
+type Envelope struct {
+	Environment string // part of the source: "/cloudbot/<environment>"
+	Epoch       int    // together with the position, a number that is never used twice
+	Event       eventstore.Event
+}
+
+const sourcePrefix = "/cloudbot/"
+
+// wire names the attributes. Those of CloudEvents and its sequence and tracing extensions come
+// first; our own are lower-case letters, as its naming rule asks.
+type wire struct {
+	SpecVersion       string          `json:"specversion"`
+	ID                string          `json:"id"`
+	Source            string          `json:"source"`
+	Type              string          `json:"type"`
+	Subject           string          `json:"subject"`
+	Time              time.Time       `json:"time"`
+	DataContentType   string          `json:"datacontenttype"`
+	Sequence          string          `json:"sequence"`
+	TraceParent       string          `json:"traceparent,omitempty"`
+	Epoch             int             `json:"epoch"`
+	StreamVersion     int64           `json:"streamversion"`
+	DataSchemaVersion int             `json:"dataschemaversion"`
+	Actor             string          `json:"actor,omitempty"`
+	CommandID         string          `json:"commandid,omitempty"`
+	CorrelationID     string          `json:"correlationid,omitempty"`
+	CausationID       string          `json:"causationid,omitempty"`
+	Data              json.RawMessage `json:"data,omitempty"`
+}
+
+// Bytes is the envelope's JSON.
+func (v Envelope) Bytes() []byte {
+	e := v.Event
+	head, err := json.Marshal(wire{
+		SpecVersion: "1.0", ID: e.ID, Source: sourcePrefix + v.Environment, Type: e.Type,
+		Subject: e.Stream.String(), Time: e.Time.UTC(), DataContentType: "application/json",
+		Sequence: strconv.FormatInt(e.Position, 10), TraceParent: e.Meta.TraceParent,
+		Epoch: v.Epoch, StreamVersion: e.Version, DataSchemaVersion: e.Schema,
+		Actor: e.Meta.Actor, CommandID: e.Meta.CommandID,
+		CorrelationID: e.Meta.CorrelationID, CausationID: e.Meta.CausationID,
+	})
+	if err != nil {
+		panic(fmt.Sprintf("envelope of event %d: %v", e.Position, err)) // a year beyond 9999, which no store takes
+	}
+	// The encoder would compact the data and escape its HTML; it goes in as it is, and last.
+	b := make([]byte, 0, len(head)+len(e.Data)+len(dataKey)+1)
+	b = append(b, head[:len(head)-1]...)
+	b = append(b, ',')
+	b = append(b, dataKey...)
+	b = append(b, e.Data...)
+	return append(b, '}')
+}
+
+const dataKey = `"data":`
+
+// ParseEnvelope is the inverse of Bytes, but for the client's address.
+func ParseEnvelope(body []byte) (Envelope, error) {
+	var w wire
+	if err := json.Unmarshal(body, &w); err != nil {
+		return Envelope{}, fmt.Errorf("envelope: %w", err)
+	}
+	position, err := strconv.ParseInt(w.Sequence, 10, 64)
+	aggregate, id, ok := strings.Cut(w.Subject, "/")
+	environment, ours := strings.CutPrefix(w.Source, sourcePrefix)
+	if err != nil || position < 1 || !ok || !ours || w.SpecVersion != "1.0" || w.ID == "" || w.Type == "" || len(w.Data) == 0 {
+		return Envelope{}, fmt.Errorf("envelope: not one of ours")
+	}
+	return Envelope{
+		Environment: environment, Epoch: w.Epoch,
+		Event: eventstore.Event{
+			Position: position, Stream: eventstore.StreamID{Aggregate: aggregate, ID: id}, Version: w.StreamVersion,
+			NewEvent: eventstore.NewEvent{
+				ID: w.ID, Type: w.Type, Schema: w.DataSchemaVersion, Time: w.Time.UTC(), Data: exactData(body, w.Data),
+				Meta: eventstore.Metadata{
+					Actor: w.Actor, CommandID: w.CommandID, CorrelationID: w.CorrelationID,
+					CausationID: w.CausationID, TraceParent: w.TraceParent,
+				},
+			},
+		},
+	}, nil
+}
+
+// exactData gives back the white space around the data, which the decoder drops and the log keeps.
+func exactData(body []byte, data json.RawMessage) json.RawMessage {
+	inner, ok := bytes.CutSuffix(body, []byte("}"))
+	if !ok {
+		return data
+	}
+	value, ok := bytes.CutSuffix(bytes.TrimRight(inner, " \t\r\n"), data)
+	if !ok {
+		return data
+	}
+	before := bytes.TrimRight(value, " \t\r\n")
+	if !bytes.HasSuffix(before, []byte(dataKey)) {
+		return data
+	}
+	return json.RawMessage(inner[len(before):])
+}
+
+// Subject is where an event is published: cloudbot.events.<aggregate>.<id>.<event>.
+func Subject(e eventstore.Event) string {
+	name := e.Type
+	if _, event, ok := strings.Cut(e.Type, "."); ok {
+		name = event
+	}
+	return SubjectPrefix + token(e.Stream.Aggregate) + "." + token(e.Stream.ID) + "." + token(name)
+}
+
+// token makes s one token of a subject. The log's names are tokens as they are; a stranger must
+// not stop the relay.
+func token(s string) string {
+	if s == "" {
+		return "_"
+	}
+	return strings.Map(func(r rune) rune {
+		if r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, s)
+}

@@ -1,0 +1,207 @@
+package jetstream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	njs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+func TestFollowFromAnywhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 1200, "A")
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	for _, after := range []int64{0, 1, 700, 1199, 1200} {
+		r := w.follow(t, after)
+		r.has(t, after, 1200, "A")
+	}
+	r := w.follow(t, 1200)
+	w.log.write(t, 30, "A")
+	r.has(t, 1200, 1230, "A")
+	all := w.follow(t, 0)
+	all.has(t, 0, 1230, "A")
+	all.stop()
+	if m := slices.Max(all.sizes); m > 500 || m < 2 {
+		t.Fatalf("batches of up to %d", m)
+	}
+}
+
+// Whatever happens to NATS, a follower gets every event, in order and once.
+func TestFollowAcrossTroubles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stop := run(t, w.relay(t, jetstream.StreamLimits{}))
+	early := w.follow(t, 0)
+	total := int64(0)
+	write := func(n int) {
+		w.log.write(t, n, "A")
+		total += int64(n)
+	}
+	steps := []struct {
+		name string
+		do   func()
+	}{
+		{"quiet", func() {}},
+		{"stream deleted", func() {
+			if err := w.JS.DeleteStream(t.Context(), jetstream.StreamName); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"restart", func() { w.Stop(); write(5); w.Start(t) }},
+		{"wipe", func() { w.Stop(); w.Wipe(t); write(5); w.Start(t) }},
+		{"no relay", func() { stop() }},
+		{"relay again", func() { stop = run(t, w.relay(t, jetstream.StreamLimits{})) }},
+		{"down", func() { w.Stop() }},
+		{"up", func() { w.Start(t) }},
+		{"second relay", func() { run(t, w.relay(t, jetstream.StreamLimits{})) }},
+		{"new epoch", func() {
+			if _, err := w.epochs.Begin(t.Context(), 1, "test", total); err != nil {
+				t.Error(err)
+			}
+			err := w.JS.DeleteStream(t.Context(), jetstream.StreamName)
+			if err != nil && !errors.Is(err, njs.ErrStreamNotFound) { // a relay may be replacing it just now
+				t.Error(err)
+			}
+		}},
+	}
+	for _, s := range steps {
+		write(20)
+		s.do()
+		write(20)
+		late := w.follow(t, total-10)
+		write(3)
+		early.has(t, 0, total, "A")
+		late.has(t, total-13, total, "A")
+		late.stop()
+	}
+	w.settled(t)
+	if n := int64(len(early.got())); n != total {
+		t.Fatalf("%d events for %d", n, total)
+	}
+}
+
+// A stream that is not the log's must not be believed: the events in it never happened.
+func TestStaleStreamIsNotFollowed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 40, "A")
+	stop := run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	stop() // and nobody mends the stream
+	w.log.restore(t, 25)
+	r := w.follow(t, 20)
+	r.has(t, 20, 25, "A")
+	w.log.write(t, 20, "B") // 26 … 45, where the stream says otherwise up to 40
+	eventually(t, func() bool { return len(r.got()) >= 25 }, func() string { return fmt.Sprint(len(r.got())) })
+	for _, e := range r.got()[5:] {
+		if e.Stream.ID != fmt.Sprintf("01JB%d", e.Position) {
+			t.Fatalf("event %d is %s", e.Position, e.Stream)
+		}
+	}
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	w.log.write(t, 5, "B")
+	eventually(t, func() bool { return len(r.got()) >= 30 }, func() string { return fmt.Sprint(len(r.got())) })
+}
+
+func TestRewindEndsAFollow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 40, "A")
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	r := w.follow(t, 0)
+	r.has(t, 0, 40, "A")
+	shorter := w.follow(t, 39)
+	shorter.has(t, 39, 40, "A")
+	next := &log{}
+	next.store.Store(w.log.store.Load())
+	next.restore(t, 25)
+	next.write(t, 50, "B") // as long as before and longer
+	w.log.store.Store(next.store.Load())
+	for _, r := range []*reader{r, shorter} {
+		<-r.done
+		if !errors.Is(r.err, jetstream.ErrRewound) {
+			t.Fatalf("got %v", r.err)
+		}
+		for _, e := range r.got() {
+			if e.Position > 40 {
+				t.Fatalf("event %d was handed over after the rewind", e.Position)
+			}
+		}
+	}
+	ahead := w.follow(t, 1000)
+	<-ahead.done
+	if !errors.Is(ahead.err, jetstream.ErrRewound) {
+		t.Fatalf("got %v", ahead.err)
+	}
+}
+
+func TestFollowEndsWithItsFunction(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 10, "A")
+	f, err := jetstream.NewFeed(jetstream.FeedConfig{Store: w.log, Conn: w.Conn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	boom := errors.New("boom")
+	if err := f.Follow(t.Context(), 0, func(context.Context, []eventstore.Event) error { return boom }); err != boom {
+		t.Fatalf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := f.Follow(ctx, 0, func(context.Context, []eventstore.Event) error { cancel(); return nil }); err != nil {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// From append to follower, through relay and stream.
+func TestLatency(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 1, "A")
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t) // a follower that comes first follows the log for a moment, which is no measure here
+	f, err := jetstream.NewFeed(jetstream.FeedConfig{Store: w.log, Conn: w.Conn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrived := make(chan int64, 1000)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := f.Follow(ctx, 0, func(_ context.Context, events []eventstore.Event) error {
+			for _, e := range events {
+				arrived <- e.Position
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	<-arrived
+	var took []time.Duration
+	for i := range int64(100) {
+		began := time.Now()
+		w.log.write(t, 1, "A")
+		if got := <-arrived; got != i+2 {
+			t.Fatalf("event %d where %d belongs", got, i+2)
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	t.Logf("median %s, worst %s", took[50], took[99])
+	if took[50] > 40*time.Millisecond { // the log would have been asked after 50
+		t.Errorf("the stream does not deliver: median %s", took[50])
+	}
+}

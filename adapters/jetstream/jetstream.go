@@ -1,0 +1,107 @@
+// Package jetstream is what the control plane does with NATS JetStream: the Relay copies the log
+// to the stream EVENTS, a Feed follows it from there, and key-value buckets with a time to live
+// hold tickets, rate limits and the whereabouts of tunnels.
+//
+// The one thing to know: all of it is a cache. Message n of the stream is event n of the log, so
+// whoever misses a message reads it from the log, and whatever is wiped is filled again.
+package jetstream
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// StreamName is the stream's name, and SubjectPrefix what the subjects of its messages begin with.
+const (
+	StreamName    = "EVENTS"
+	SubjectPrefix = "cloudbot.events."
+)
+
+// epochKey is where the stream's metadata says which epoch its numbers belong to, and agreedKey
+// up to which position that epoch and the one before are the same.
+const (
+	epochKey  = "cloudbot.epoch"
+	agreedKey = "cloudbot.agreed"
+)
+
+// callTimeout bounds one call to JetStream: everything here has something better to do than wait.
+const callTimeout = 2 * time.Second
+
+// StreamLimits says how much of the log the stream keeps. Nothing in the control plane needs the
+// stream to be complete, so an operator may cap it.
+type StreamLimits struct {
+	Replicas int           // 0: 1
+	MaxBytes int64         // the oldest messages go first; 0: no limit
+	MaxAge   time.Duration // 0: for ever
+}
+
+func (l StreamLimits) any() bool { return l.MaxBytes > 0 || l.MaxAge > 0 }
+
+func (l StreamLimits) config(epoch int, agreed int64) jetstream.StreamConfig {
+	maxBytes := int64(-1)
+	if l.MaxBytes > 0 {
+		maxBytes = l.MaxBytes
+	}
+	return jetstream.StreamConfig{
+		Name:        StreamName,
+		Description: "CloudBot's event log; message n is event n",
+		Subjects:    []string{SubjectPrefix + ">"},
+		Storage:     jetstream.FileStorage,
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		MaxMsgs:     -1, MaxBytes: maxBytes, MaxAge: l.MaxAge, MaxConsumers: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1,
+		Replicas: max(l.Replicas, 1),
+		// Direct gets may be answered by a replica that is behind; the checks want the leader's word.
+		AllowDirect: false,
+		// Messages are refused by number, so the window by message id has nothing to do.
+		Duplicates: time.Second,
+		// The stream is only ever deleted as a whole: a hole would have to be found first.
+		DenyDelete: true, DenyPurge: true,
+		Metadata: map[string]string{epochKey: strconv.Itoa(epoch), agreedKey: strconv.FormatInt(agreed, 10)},
+	}
+}
+
+// sameSettings tells whether a stream is already as wanted, apart from what the server adds.
+func sameSettings(have, want jetstream.StreamConfig) bool {
+	return have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.MaxMsgs == want.MaxMsgs &&
+		have.Replicas == want.Replicas && have.Discard == want.Discard && have.AllowDirect == want.AllowDirect &&
+		have.DenyDelete && have.DenyPurge && len(have.Subjects) == 1 && have.Subjects[0] == want.Subjects[0]
+}
+
+// epochOf reads the epoch from a stream's metadata: 0 for a stream we did not make.
+func epochOf(c jetstream.StreamConfig) (epoch int, agreed int64) {
+	epoch, _ = strconv.Atoi(c.Metadata[epochKey])
+	agreed, _ = strconv.ParseInt(c.Metadata[agreedKey], 10, 64)
+	return epoch, agreed
+}
+
+// withOurs puts our metadata beside the server's own.
+func withOurs(have, ours map[string]string) map[string]string {
+	all := maps.Clone(have)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, ours)
+	return all
+}
+
+// wrongSequence tells whether the server refused a message because of its number.
+func wrongSequence(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == wrongSequenceConstant)
+}
+
+// wrongSequenceConstant is what clustered servers say for the same (JSStreamWrongLastSequenceConstantErr).
+const wrongSequenceConstant = 10164
+
+func orSilent(log *slog.Logger) *slog.Logger {
+	if log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return log
+}

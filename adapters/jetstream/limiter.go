@@ -1,0 +1,163 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// MaxWindow is the longest window a Limiter counts over.
+const MaxWindow = time.Hour
+
+// LimiterConfig says where the limits are kept.
+type LimiterConfig struct {
+	Conn     *nats.Conn       // required; may be disconnected
+	Log      *slog.Logger     // nil: silent
+	Replicas int              // 0: 1
+	Now      func() time.Time // nil: time.Now
+}
+
+// Limiter is a rate limiter that all replicas share. While NATS is away each replica limits by
+// itself, so that an outage is no licence to guess.
+type Limiter struct {
+	bucket *bucket
+	log    *slog.Logger
+	now    func() time.Time
+	local  localLimits
+	away   atomic.Bool // NATS was away at the last call
+	// One call a key at a time within a replica: only replicas compete for a key.
+	stripes [256]sync.Mutex
+	seed    maphash.Seed
+}
+
+const (
+	limiterTries   = 20
+	limiterBytes   = 64 << 20
+	contendedRetry = time.Second
+)
+
+// NewLimiter makes a Limiter. It may be called while NATS is away.
+func NewLimiter(cfg LimiterConfig) *Limiter {
+	l := &Limiter{
+		bucket: &bucket{conn: cfg.Conn, name: "limits", ttl: 2 * MaxWindow, replicas: cfg.Replicas, maxBytes: limiterBytes},
+		log:    orSilent(cfg.Log), now: cfg.Now, seed: maphash.MakeSeed(),
+	}
+	if l.now == nil {
+		l.now = time.Now
+	}
+	return l
+}
+
+// Allow counts one use of a key. 0 says go ahead; otherwise the use was not counted and there is
+// room again after retryAfter. A key has limit uses at once, and gets one back each window/limit.
+// Keys are hashed before they are stored; hash personal data with a key of your own first. An
+// error says that the arguments make no sense or that ctx ended.
+func (l *Limiter) Allow(ctx context.Context, key string, limit int, window time.Duration) (retryAfter time.Duration, err error) {
+	if limit < 1 || window <= 0 || window > MaxWindow {
+		return 0, fmt.Errorf("rate limit: %d in %s is not a limit", limit, window)
+	}
+	stripe := &l.stripes[maphash.String(l.seed, key)%uint64(len(l.stripes))]
+	stripe.Lock()
+	defer stripe.Unlock()
+	retryAfter, err = l.shared(ctx, key, limit, window)
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("rate limit: %w", ctx.Err())
+	}
+	if err == nil {
+		l.away.Store(false)
+		return retryAfter, nil
+	}
+	if !l.away.Swap(true) {
+		l.log.WarnContext(ctx, "rate limits are not shared for now", "err", err)
+	}
+	return l.local.allow(hashed(key), l.now(), limit, window), nil
+}
+
+func (l *Limiter) shared(ctx context.Context, key string, limit int, window time.Duration) (time.Duration, error) {
+	for range limiterTries {
+		value, revision, err := l.bucket.get(ctx, key)
+		if err != nil {
+			return 0, err
+		}
+		var full time.Time
+		if len(value) == 8 {
+			full = time.Unix(0, int64(binary.BigEndian.Uint64(value)))
+		}
+		full, retryAfter := use(full, l.now(), limit, window)
+		if retryAfter > 0 {
+			return retryAfter, nil
+		}
+		_, err = l.bucket.replace(ctx, key, binary.BigEndian.AppendUint64(nil, uint64(full.UnixNano())), revision)
+		if !errors.Is(err, errMoved) {
+			return 0, err
+		}
+		if !pause(ctx, rand.N(5*time.Millisecond)) {
+			return 0, ctx.Err()
+		}
+	}
+	// So many replicas at one key at once are no honest user.
+	return contendedRetry, nil
+}
+
+// use is the generic cell rate algorithm: full is when the key will have its whole limit back, and
+// a use is allowed if that is less than a window away afterwards.
+func use(full, now time.Time, limit int, window time.Duration) (after time.Time, retryAfter time.Duration) {
+	each := window / time.Duration(limit)
+	if full.Before(now) {
+		full = now
+	}
+	if full.After(now.Add(window)) {
+		full = now.Add(window) // a clock went back: nobody waits longer than a window for it
+	}
+	if wait := full.Add(each).Sub(now.Add(window)); wait > 0 {
+		return full, wait
+	}
+	return full.Add(each), 0
+}
+
+// localLimits are the limits of one replica. The zero value is ready.
+type localLimits struct {
+	mu   sync.Mutex
+	full map[string]time.Time
+}
+
+// maxLocal bounds the memory: beyond it, keys that have their whole limit back are forgotten, and
+// then any.
+const maxLocal = 50_000
+
+func (l *localLimits) allow(key string, now time.Time, limit int, window time.Duration) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.full == nil {
+		l.full = map[string]time.Time{}
+	}
+	if len(l.full) >= maxLocal {
+		l.forget(now)
+	}
+	full, retryAfter := use(l.full[key], now, limit, window)
+	l.full[key] = full
+	return retryAfter
+}
+
+func (l *localLimits) forget(now time.Time) {
+	for k, full := range l.full {
+		if !full.After(now) {
+			delete(l.full, k)
+		}
+	}
+	for k := range l.full {
+		if len(l.full) < maxLocal*9/10 {
+			break
+		}
+		delete(l.full, k)
+	}
+}

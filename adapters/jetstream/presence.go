@@ -1,0 +1,151 @@
+package jetstream
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+)
+
+// ErrNoTunnel says that no replica holds a tunnel to the instance's machine.
+var ErrNoTunnel = &domain.Error{Kind: domain.Unavailable, Code: "machine_not_connected", Msg: "The machine is not connected just now."}
+
+// PresenceConfig says where the whereabouts of tunnels are kept.
+type PresenceConfig struct {
+	Conn     *nats.Conn    // required; may be disconnected
+	Log      *slog.Logger  // nil: silent
+	Replicas int           // 0: 1
+	TTL      time.Duration // after which the entry of a dead replica is gone; 0: 30 s
+	Renew    time.Duration // how often a live replica renews; 0: a third of TTL
+}
+
+// Presence says which replica holds the tunnel to an instance's machine.
+type Presence struct {
+	bucket *bucket
+	log    *slog.Logger
+	renew  time.Duration
+}
+
+// NewPresence makes a Presence. It may be called while NATS is away.
+func NewPresence(cfg PresenceConfig) *Presence {
+	ttl := cmp.Or(cfg.TTL, 30*time.Second)
+	return &Presence{
+		bucket: &bucket{conn: cfg.Conn, name: "presence", ttl: ttl, replicas: cfg.Replicas},
+		log:    orSilent(cfg.Log), renew: cmp.Or(cfg.Renew, ttl/3),
+	}
+}
+
+type place struct {
+	URL   string    `json:"url"`
+	Owner string    `json:"owner"` // one claim, not one replica
+	Since time.Time `json:"since"`
+}
+
+// Claim says that the tunnel of an instance is here, at a URL other replicas can reach, and takes
+// over from whoever said so before. The claim is renewed until release is called or ctx ends, and
+// is then removed, unless another has taken over. NATS being away is no error: the claim is made
+// when it is back. release may be called more than once and waits for the removal.
+func (p *Presence) Claim(ctx context.Context, instanceID, url string) (release func(), err error) {
+	if instanceID == "" || url == "" {
+		return nil, errors.New("claim presence: no instance or no url")
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("claim presence: %w", err)
+	}
+	c := &claim{presence: p, instance: instanceID, place: place{URL: url, Owner: rand.Text(), Since: time.Now().UTC()}}
+	c.tell(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.keep(ctx)
+	}()
+	return sync.OnceFunc(func() {
+		cancel()
+		<-done
+	}), nil
+}
+
+// Lookup returns the URL of the replica that holds the instance's tunnel, or ErrNoTunnel.
+func (p *Presence) Lookup(ctx context.Context, instanceID string) (url string, err error) {
+	value, _, err := p.bucket.get(ctx, instanceID)
+	if err != nil {
+		return "", fmt.Errorf("look up tunnel: %w", err)
+	}
+	if at, err := parse[place](value); err == nil && at.URL != "" {
+		return at.URL, nil
+	}
+	return "", ErrNoTunnel
+}
+
+// claim is one replica's word about one tunnel.
+type claim struct {
+	presence *Presence
+	instance string
+	place    place
+	revision uint64 // of our entry; 0: not told yet, or wiped
+	lost     bool   // a younger claim stands there
+}
+
+// keep renews the claim until ctx ends, and takes it back then.
+func (c *claim) keep(ctx context.Context) {
+	wait := c.presence.renew
+	for !c.lost {
+		if c.revision == 0 {
+			wait = min(c.presence.renew, 500*time.Millisecond)
+		}
+		if !pause(ctx, wait) {
+			break
+		}
+		wait = c.presence.renew
+		c.tell(ctx)
+	}
+	if c.revision == 0 || c.lost {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bucketPatience)
+	defer cancel()
+	if err := c.presence.bucket.remove(ctx, c.instance, c.revision); err != nil && !errors.Is(err, errMoved) {
+		c.presence.log.WarnContext(ctx, "presence is left to time out", "instance", c.instance, "err", err)
+	}
+}
+
+// tell writes the claim over what stands there, unless that is younger.
+func (c *claim) tell(ctx context.Context) {
+	value, err := json.Marshal(c.place)
+	if err != nil {
+		return // strings and a time: it does not happen
+	}
+	for range 5 {
+		var revision uint64
+		if revision, err = c.presence.bucket.replace(ctx, c.instance, value, c.revision); err == nil {
+			c.revision = revision
+			return
+		}
+		if !errors.Is(err, errMoved) {
+			break
+		}
+		var there []byte
+		if there, c.revision, err = c.presence.bucket.get(ctx, c.instance); err != nil {
+			c.revision = 0
+			break
+		}
+		at, parseErr := parse[place](there)
+		if parseErr == nil && at.Owner != c.place.Owner && at.Since.After(c.place.Since) {
+			c.lost = true
+			return
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		c.presence.log.WarnContext(ctx, "presence not told", "instance", c.instance, "err", err)
+	}
+}

@@ -1,0 +1,243 @@
+package jetstream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// RelayConfig says what a relay copies, and where to.
+type RelayConfig struct {
+	Store       eventstore.Store // required
+	Conn        *nats.Conn       // required
+	Epochs      Epochs           // required
+	Environment string           // goes into each envelope's source
+	Limits      StreamLimits     // zero: the whole log, one replica
+	Log         *slog.Logger     // nil: silent
+	Poll        time.Duration    // how often to look without a hint, and after the stream; 0: one second
+	Window      int              // messages on their way at a time; 0: 512
+}
+
+// Relay publishes the log to the stream, in order and under the log's own numbers. Each message
+// names the number it must follow, so of two relays at work one is refused: that is harmless.
+type Relay struct {
+	cfg   RelayConfig
+	log   *slog.Logger
+	js    jetstream.JetStream
+	stats struct{ published, position, head, epoch atomic.Int64 }
+}
+
+// RelayStats are figures for metrics.
+type RelayStats struct {
+	Published int64 // messages since the start that the server acknowledged to this relay
+	Position  int64 // last position known to be in the stream
+	Lag       int64 // events that are not in the stream yet, as far as known
+	Epoch     int64
+}
+
+var (
+	// errRefused says that the stream does not stand where we thought.
+	errRefused = errors.New("the stream stands elsewhere")
+	// errAway says that NATS is not connected.
+	errAway = errors.New("NATS is away")
+)
+
+const ackPatience = 5 * time.Second
+
+// NewRelay makes a relay; Run runs it.
+func NewRelay(cfg RelayConfig) (*Relay, error) {
+	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
+	cfg.Window = cmp.Or(cfg.Window, 512)
+	// A context of its own: its pipeline must not stall on other publishers' messages.
+	js, err := jetstream.New(cfg.Conn, jetstream.WithDefaultTimeout(callTimeout),
+		jetstream.WithPublishAsyncMaxPending(2*cfg.Window), jetstream.WithPublishAsyncTimeout(ackPatience))
+	if err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	return &Relay{cfg: cfg, log: orSilent(cfg.Log), js: js}, nil
+}
+
+// Stats returns the present figures.
+func (r *Relay) Stats() RelayStats {
+	s := RelayStats{Published: r.stats.published.Load(), Position: r.stats.position.Load(), Epoch: r.stats.epoch.Load()}
+	s.Lag = max(r.stats.head.Load()-s.Position, 0)
+	return s
+}
+
+// Run publishes until ctx ends and then returns nil. It is called while a lease is held, but
+// nothing breaks when two run: what either finds in the stream, it checks against the log.
+func (r *Relay) Run(ctx context.Context) error {
+	hints := r.cfg.Store.Hints(ctx)
+	var suspect int64
+	for wait := time.Duration(0); ; {
+		at, err := r.session(ctx, hints, suspect, func() { wait = 0 })
+		if ctx.Err() != nil {
+			return nil
+		}
+		if head, err := r.cfg.Store.Head(ctx); err == nil {
+			r.stats.head.Store(head)
+		}
+		if errors.Is(err, errRefused) {
+			// Another relay, or a wiped stream. Look again soon, and at what stands there instead of ours.
+			suspect = at + 1
+			r.log.DebugContext(ctx, "relay refused", "position", at+1, "err", err)
+			wait = rand.N(20 * time.Millisecond)
+		} else {
+			if wait == 0 {
+				r.log.WarnContext(ctx, "relay interrupted", "position", at, "err", err)
+			}
+			wait = min(max(2*wait, 50*time.Millisecond), 3*time.Second)
+		}
+		if !pause(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// session brings the stream and the log together and keeps them so until something fails. It
+// returns the last position that is surely published. well is called once all is well.
+func (r *Relay) session(ctx context.Context, hints <-chan struct{}, suspect int64, well func()) (int64, error) {
+	if !r.cfg.Conn.IsConnected() {
+		return r.stats.position.Load(), errAway
+	}
+	st, err := r.stand(ctx, suspect)
+	if err != nil {
+		return 0, err
+	}
+	r.stats.epoch.Store(int64(st.epoch))
+	r.stats.position.Store(st.last)
+	look := time.NewTicker(r.cfg.Poll)
+	defer look.Stop()
+	end := &tail{at: st.last}
+	for {
+		if err := r.publish(ctx, end, st.epoch); err != nil {
+			return end.at, err
+		}
+		r.stats.head.Store(end.at)
+		well()
+		select {
+		case <-ctx.Done():
+			return end.at, ctx.Err()
+		case _, ok := <-hints:
+			if !ok {
+				hints = nil // ctx has ended, or the store gave up hinting: the ticker stays
+			}
+		case <-look.C:
+			if err := r.inspect(ctx, st, end.at); err != nil {
+				return end.at, err
+			}
+		}
+	}
+}
+
+// tail is the last event that the server has taken.
+type tail struct {
+	at int64
+	id string // "" while it is not known
+}
+
+// publish copies what the log holds after end, and moves end along. It reads the event at end once
+// more: when that is gone or another one, the log was rewound under us.
+func (r *Relay) publish(ctx context.Context, end *tail, epoch int) error {
+	var flight []inFlight
+	next := max(end.at, 1)
+	for e, err := range r.cfg.Store.ReadAll(ctx, next-1) {
+		if err != nil {
+			return fmt.Errorf("read the log after %d: %w", next-1, err)
+		}
+		if e.Position != next {
+			return fmt.Errorf("read the log: position %d where %d belongs", e.Position, next)
+		}
+		next++
+		if e.Position == end.at {
+			if end.id != "" && end.id != e.ID {
+				return fmt.Errorf("event %d is another one: %w", end.at, ErrRewound)
+			}
+			end.id = e.ID
+			continue
+		}
+		r.stats.head.Store(max(r.stats.head.Load(), e.Position))
+		f, err := r.send(e, epoch)
+		if err != nil {
+			return err
+		}
+		if flight = append(flight, f); len(flight) >= r.cfg.Window {
+			if err := r.land(ctx, flight[0], end); err != nil {
+				return err
+			}
+			flight = flight[1:]
+		}
+	}
+	if next <= end.at {
+		return fmt.Errorf("event %d is gone: %w", end.at, ErrRewound)
+	}
+	for _, f := range flight {
+		if err := r.land(ctx, f, end); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inFlight is a message the server has not answered for yet.
+type inFlight struct {
+	tail
+	ack jetstream.PubAckFuture
+}
+
+func (r *Relay) send(e eventstore.Event, epoch int) (inFlight, error) {
+	msg := &nats.Msg{
+		Subject: Subject(e),
+		Header:  nats.Header{"Content-Type": {ContentType}},
+		Data:    Envelope{Environment: r.cfg.Environment, Epoch: epoch, Event: e}.Bytes(),
+	}
+	ack, err := r.js.PublishMsgAsync(msg, jetstream.WithExpectStream(StreamName),
+		jetstream.WithExpectLastSequence(uint64(e.Position-1)), jetstream.WithRetryAttempts(0))
+	if err != nil {
+		return inFlight{}, fmt.Errorf("publish event %d: %w", e.Position, err)
+	}
+	return inFlight{tail{e.Position, e.ID}, ack}, nil
+}
+
+// land waits for the server's answer to the oldest message and moves end to it.
+func (r *Relay) land(ctx context.Context, f inFlight, end *tail) error {
+	select {
+	case ack := <-f.ack.Ok():
+		if int64(ack.Sequence) != f.at {
+			return fmt.Errorf("publish event %d: %w: it became %d", f.at, errRefused, ack.Sequence)
+		}
+	case err := <-f.ack.Err():
+		if wrongSequence(err) {
+			err = errRefused
+		}
+		return fmt.Errorf("publish event %d: %w", f.at, err)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	*end = f.tail
+	r.stats.published.Add(1)
+	r.stats.position.Store(f.at)
+	return nil
+}
+
+// pause waits, or tells that ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,294 @@
+package jetstream_test
+
+import (
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	njs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
+)
+
+func TestRelayKeepsTheNumbers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 300, "A")
+	r := w.relay(t, jetstream.StreamLimits{})
+	run(t, r)
+	w.log.write(t, 300, "A")
+	if c := w.settled(t); c.Stream != 600 {
+		t.Fatalf("%+v", c)
+	}
+	s, err := w.JS.Stream(t.Context(), jetstream.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.GetMsg(t.Context(), 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Subject != "cloudbot.events.instance.01JA7.requested" || m.Header.Get("Content-Type") != jetstream.ContentType {
+		t.Fatalf("%s %v", m.Subject, m.Header)
+	}
+	eventually(t, func() bool { return r.Stats() == jetstream.RelayStats{Published: 600, Position: 600, Epoch: 1} }, func() string { return "stats" })
+}
+
+func TestTwoRelaysAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 100, "A")
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	for range 20 {
+		w.log.write(t, 50, "A")
+	}
+	if c := w.settled(t); c.Stream != 1100 {
+		t.Fatalf("%+v", c)
+	}
+	if got := w.epochOfStream(t); got != "1" {
+		t.Fatalf("epoch %s: two relays are no reason for a new one", got)
+	}
+}
+
+func TestWipedFolderIsRefilled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 50, "A")
+	stop := run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	stop()
+	w.Stop()
+	w.Wipe(t)
+	w.Start(t)
+	w.log.write(t, 5, "A")
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	if c := w.settled(t); c.Stream != 55 || w.epochOfStream(t) != "1" {
+		t.Fatalf("%+v, epoch %s", c, w.epochOfStream(t))
+	}
+}
+
+func TestWipedFolderUnderARelay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 50, "A")
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	w.Stop()
+	w.Wipe(t)
+	w.log.write(t, 5, "A")
+	w.Start(t)
+	if c := w.settled(t); c.Stream != 55 || w.epochOfStream(t) != "1" {
+		t.Fatalf("%+v, epoch %s", c, w.epochOfStream(t))
+	}
+}
+
+func TestStreamDeletedWhileRunning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 20, "A")
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	for range 3 {
+		if err := w.JS.DeleteStream(t.Context(), jetstream.StreamName); err != nil {
+			t.Fatal(err)
+		}
+		w.log.write(t, 10, "A")
+		w.settled(t)
+	}
+}
+
+// Somebody caps the stream by hand: the cap goes and the prefix comes back.
+func TestPrefixLostWhileRunning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 20, "A")
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	s, err := w.JS.Stream(t.Context(), jetstream.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := s.CachedInfo().Config
+	cfg.MaxMsgs = 5
+	if _, err := w.JS.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if c := w.settled(t); c.Stream != 20 {
+		t.Fatalf("%+v", c)
+	}
+}
+
+func TestHoleIsFilled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 20, "A")
+	_, err := w.JS.CreateStream(t.Context(), njs.StreamConfig{
+		Name: jetstream.StreamName, Subjects: []string{"cloudbot.events.>"}, Metadata: map[string]string{"cloudbot.epoch": "1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e, err := range w.log.ReadAll(t.Context(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := jetstream.Envelope{Environment: "test", Epoch: 1, Event: e}.Bytes()
+		if _, err := w.JS.Publish(t.Context(), jetstream.Subject(e), body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := w.JS.Stream(t.Context(), jetstream.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DeleteMsg(t.Context(), 7); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := jetstream.Check(t.Context(), w.log, w.Conn); err != nil || c.Missing != 1 {
+		t.Fatalf("the checker does not see the hole: %+v, %v", c, err)
+	}
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	if w.epochOfStream(t) != "1" {
+		t.Fatal("a hole is no reason for a new epoch")
+	}
+}
+
+func TestShorterLogBeginsAnEpoch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 40, "A")
+	stop := run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	stop()
+	w.log.restore(t, 25)
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.log.write(t, 3, "B")
+	w.settled(t)
+	if got := w.epochOfStream(t); got != "2" || w.epochs.at != 25 {
+		t.Fatalf("epoch %s agrees up to %d", got, w.epochs.at)
+	}
+}
+
+// The database knows nothing of the epochs that came after its backup.
+func TestRestoredEpochsAreNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.epochs.n = 7
+	w.log.write(t, 10, "A")
+	stop := run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	stop()
+	w.epochs.n = 3
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.log.write(t, 1, "A")
+	eventually(t, func() bool { return w.epochOfStream(t) == "8" }, func() string { return w.epochOfStream(t) })
+	w.settled(t)
+}
+
+func TestOtherContentsBeginAnEpoch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 30, "A")
+	stop := run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	stop()
+	w.log.restore(t, 10)
+	w.log.write(t, 40, "B")
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	if c := w.settled(t); c.Stream != 50 || w.epochOfStream(t) != "2" || w.epochs.at != 10 {
+		t.Fatalf("%+v, epoch %s agrees up to %d", c, w.epochOfStream(t), w.epochs.at)
+	}
+}
+
+// The log is rewound and grows again, past where it was, without the relay being restarted.
+func TestRewindUnderARelay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 30, "A")
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	next := &log{}
+	next.store.Store(w.log.store.Load())
+	next.restore(t, 10)
+	next.write(t, 40, "B")
+	w.log.store.Store(next.store.Load())
+	if c := w.settled(t); c.Stream != 50 || w.epochOfStream(t) != "2" {
+		t.Fatalf("%+v, epoch %s", c, w.epochOfStream(t))
+	}
+}
+
+// A writer from before the epoch gets a message in. It keeps its epoch, so its number stays
+// unique, and the stream is mended.
+func TestStrangersMessageIsFound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.epochs.n = 2
+	w.log.write(t, 10, "A")
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	stale := &log{}
+	stale.store.Store(w.log.store.Load())
+	stale.restore(t, 10)
+	stale.write(t, 1, "Z")
+	for e, err := range stale.ReadAll(t.Context(), 10) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		msg := &nats.Msg{Subject: jetstream.Subject(e), Data: jetstream.Envelope{Epoch: 1, Event: e}.Bytes()}
+		if _, err := w.JS.PublishMsg(t.Context(), msg, njs.WithExpectLastSequence(10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.log.write(t, 20, "A")
+	if c := w.settled(t); c.Stream != 30 {
+		t.Fatalf("%+v", c)
+	}
+	if got := w.epochOfStream(t); got == "1" || got == "2" {
+		t.Fatalf("epoch %s", got)
+	}
+}
+
+func TestRestartUnderARelay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		for range 40 {
+			w.log.write(t, 50, "A")
+		}
+	}()
+	w.Stop()
+	<-written
+	w.log.write(t, 10, "A")
+	w.Start(t)
+	if c := w.settled(t); c.Stream != 2010 || w.epochOfStream(t) != "1" {
+		t.Fatalf("%+v, epoch %s", c, w.epochOfStream(t))
+	}
+}
+
+func TestCappedStreamIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 200, "A")
+	limits := jetstream.StreamLimits{MaxBytes: 20 << 10}
+	run(t, w.relay(t, limits))
+	r := w.follow(t, 0)
+	r.has(t, 0, 200, "A")
+	s := func() njs.StreamState {
+		s, err := w.JS.Stream(t.Context(), jetstream.StreamName)
+		if err != nil {
+			return njs.StreamState{}
+		}
+		return s.CachedInfo().State
+	}
+	eventually(t, func() bool { return s().LastSeq == 200 }, func() string { return "not filled" })
+	w.log.write(t, 50, "A")
+	r.has(t, 0, 250, "A")
+	eventually(t, func() bool { return s().LastSeq == 250 }, func() string { return "not filled" })
+	if first := s().FirstSeq; first < 2 {
+		t.Fatalf("nothing was discarded: the test shows nothing")
+	}
+}

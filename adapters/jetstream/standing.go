@@ -1,0 +1,231 @@
+package jetstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// standing is where the stream stood when it was last known to agree with the log.
+type standing struct {
+	created time.Time // tells a stream from its successor
+	epoch   int
+	last    int64
+}
+
+// stand makes sure that there is a stream, that it belongs to the present epoch and that what is
+// in it comes from the log, and returns where it ends. suspect is one more position to compare,
+// 0 for none.
+func (r *Relay) stand(ctx context.Context, suspect int64) (standing, error) {
+	epoch, err := r.cfg.Epochs.Current(ctx)
+	if err != nil {
+		return standing{}, err
+	}
+	info, err := streamInfo(ctx, r.js)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return r.create(ctx, epoch, 0)
+	}
+	if err != nil {
+		return standing{}, err
+	}
+	// The head is read after the stream: a stream that is only ever filled from this log cannot be ahead of it.
+	head, err := r.cfg.Store.Head(ctx)
+	if err != nil {
+		return standing{}, err
+	}
+	last := int64(info.State.LastSeq)
+	streamEpoch, agreed := epochOf(info.Config)
+	switch {
+	case streamEpoch < epoch:
+		// A relay began the epoch and did not live to empty the stream, or the stream is not ours.
+		return r.replace(ctx, info, epoch, agreed, "an epoch has begun")
+	case streamEpoch > epoch:
+		return r.begin(ctx, info, streamEpoch, min(last, head), "the database does not know the stream's epoch")
+	case last > head:
+		return r.begin(ctx, info, epoch, head, "the stream is ahead of the log")
+	}
+	for _, n := range []int64{last, suspect} {
+		if n < 1 || n > last {
+			continue
+		}
+		same, err := r.agrees(ctx, n, epoch)
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			// A hole, which is found below, or a message that the limits took.
+		case err != nil:
+			return standing{}, err
+		case !same:
+			return r.begin(ctx, info, epoch, n, "the stream holds what the log does not")
+		}
+	}
+	if holed(info, r.cfg.Limits) {
+		return r.replace(ctx, info, epoch, agreed, "messages are missing")
+	}
+	if want := r.cfg.Limits.config(epoch, agreed); !sameSettings(info.Config, want) {
+		want.Metadata = withOurs(info.Config.Metadata, want.Metadata)
+		if _, err := r.js.UpdateStream(ctx, want); err != nil {
+			return standing{}, fmt.Errorf("update stream: %w", err)
+		}
+	}
+	return standing{created: info.Created, epoch: epoch, last: last}, nil
+}
+
+// inspect looks after the stream while it should stand at position at.
+func (r *Relay) inspect(ctx context.Context, st standing, at int64) error {
+	info, err := streamInfo(ctx, r.js)
+	if err != nil {
+		return err
+	}
+	epoch, _ := epochOf(info.Config)
+	if !info.Created.Equal(st.created) || epoch != st.epoch || int64(info.State.LastSeq) != at || holed(info, r.cfg.Limits) {
+		return fmt.Errorf("look after the stream: %w", errRefused)
+	}
+	return nil
+}
+
+// holed tells whether messages are missing that should be there.
+func holed(info *jetstream.StreamInfo, limits StreamLimits) bool {
+	s := info.State
+	switch {
+	case s.NumDeleted > 0 || s.Lost != nil && len(s.Lost.Msgs) > 0:
+		return true
+	case s.LastSeq == 0:
+		return false
+	case s.Msgs == 0, s.FirstSeq > 1:
+		return !limits.any() // limits take the oldest, in order
+	}
+	return false
+}
+
+// begin starts a new epoch. The stream's numbers up to its last one are used up in the old epoch.
+// hi is a position up to which the two might agree.
+func (r *Relay) begin(ctx context.Context, info *jetstream.StreamInfo, old int, hi int64, reason string) (standing, error) {
+	at := r.agreement(ctx, hi, info)
+	epoch, err := r.cfg.Epochs.Begin(ctx, old, reason, at)
+	if err != nil {
+		return standing{}, err
+	}
+	r.log.WarnContext(ctx, "new epoch", "epoch", epoch, "reason", reason, "agreed", at, "stream", info.State.LastSeq)
+	return r.replace(ctx, info, epoch, at, reason)
+}
+
+// agreement finds the last position, at most hi, on which log and stream agree. They do so up to
+// some point and never again after it.
+func (r *Relay) agreement(ctx context.Context, hi int64, info *jetstream.StreamInfo) int64 {
+	epoch, _ := epochOf(info.Config)
+	lo := max(int64(info.State.FirstSeq), 1)
+	if hi < lo {
+		return 0
+	}
+	n := sort.Search(int(hi-lo+1), func(i int) bool {
+		same, err := r.agrees(ctx, lo+int64(i), epoch)
+		return err != nil || !same
+	})
+	if n == 0 {
+		return 0
+	}
+	return lo + int64(n) - 1
+}
+
+// replace empties the stream: it is deleted and made again under an epoch, to be filled from 1.
+func (r *Relay) replace(ctx context.Context, seen *jetstream.StreamInfo, epoch int, agreed int64, reason string) (standing, error) {
+	info, err := streamInfo(ctx, r.js)
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return standing{}, err
+	}
+	if err == nil {
+		if !info.Created.Equal(seen.Created) {
+			return standing{}, fmt.Errorf("replace stream: %w: another relay did", errRefused)
+		}
+		r.log.WarnContext(ctx, "stream replaced", "reason", reason, "epoch", epoch, "stream", info.State.LastSeq)
+		if err := r.js.DeleteStream(ctx, StreamName); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return standing{}, fmt.Errorf("delete stream: %w", err)
+		}
+	}
+	return r.create(ctx, epoch, agreed)
+}
+
+func (r *Relay) create(ctx context.Context, epoch int, agreed int64) (standing, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	s, err := r.js.CreateStream(ctx, r.cfg.Limits.config(epoch, agreed))
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return standing{}, fmt.Errorf("create stream: %w: another relay did", errRefused)
+	}
+	if err != nil {
+		return standing{}, fmt.Errorf("create stream: %w", err)
+	}
+	info := s.CachedInfo()
+	r.log.InfoContext(ctx, "stream created", "epoch", epoch)
+	return standing{created: info.Created, epoch: epoch, last: int64(info.State.LastSeq)}, nil
+}
+
+// agrees compares message n with event n. An error of jetstream.ErrMsgNotFound says there is no message.
+func (r *Relay) agrees(ctx context.Context, n int64, epoch int) (bool, error) {
+	got, err := messageAt(ctx, r.js, n)
+	if err != nil {
+		return false, err
+	}
+	want, err := eventAt(ctx, r.cfg.Store, n)
+	if err != nil {
+		return false, err
+	}
+	return want != nil && same(got, *want, epoch), nil
+}
+
+// same tells whether a message is the envelope of an event, in an epoch.
+func same(m *jetstream.RawStreamMsg, e eventstore.Event, epoch int) bool {
+	v, err := ParseEnvelope(m.Data)
+	return err == nil && v.Epoch == epoch && sameEvent(v.Event, e) && m.Subject == Subject(e) && int64(m.Sequence) == e.Position
+}
+
+func sameEvent(a, b eventstore.Event) bool {
+	return a.Position == b.Position && a.ID == b.ID && a.Type == b.Type && a.Stream == b.Stream &&
+		a.Version == b.Version && bytes.Equal(a.Data, b.Data)
+}
+
+// eventAt returns the log's event at a position, nil if the log ends before it.
+func eventAt(ctx context.Context, store eventstore.Store, n int64) (*eventstore.Event, error) {
+	for e, err := range store.ReadAll(ctx, n-1) {
+		if err != nil {
+			return nil, fmt.Errorf("read event %d: %w", n, err)
+		}
+		if e.Position != n {
+			return nil, fmt.Errorf("read event %d: got %d", n, e.Position)
+		}
+		return &e, nil
+	}
+	return nil, nil
+}
+
+// messageAt returns message n.
+func messageAt(ctx context.Context, js jetstream.JetStream, n int64) (*jetstream.RawStreamMsg, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	s, err := js.Stream(ctx, StreamName)
+	if err != nil {
+		return nil, fmt.Errorf("message %d: %w", n, err)
+	}
+	m, err := s.GetMsg(ctx, uint64(n))
+	if err != nil {
+		return nil, fmt.Errorf("message %d: %w", n, err)
+	}
+	return m, nil
+}
+
+func streamInfo(ctx context.Context, js jetstream.JetStream) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	s, err := js.Stream(ctx, StreamName)
+	if err != nil {
+		return nil, fmt.Errorf("stream: %w", err)
+	}
+	return s.CachedInfo(), nil
+}

@@ -1,0 +1,167 @@
+// Package lease lets one process at a time play a named role, by a row in Postgres that expires
+// unless renewed. Times are compared by the database's clock only. A holder stops itself before
+// its lease can have expired there, but a process that was frozen may act a moment longer: what a
+// role writes must still be refused when stale, as the log's version check does.
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/oklog/ulid/v2"
+)
+
+// ErrLost is the cause of a function's ended context when its lease was lost.
+var ErrLost = errors.New("lease lost")
+
+// Config says where leases are kept.
+type Config struct {
+	Pool *pgxpool.Pool // required; its database must have been migrated
+	Log  *slog.Logger  // nil: silent
+	TTL  time.Duration // how long a dead holder blocks the role; 0: 5 s. Renewed at 3/10 of it.
+}
+
+// Leases takes leases in the name of this process.
+type Leases struct {
+	pool   *pgxpool.Pool
+	log    *slog.Logger
+	ttl    time.Duration
+	holder string
+}
+
+// New returns leases for one holder: two values never hold the same lease together.
+func New(cfg Config) *Leases {
+	l := &Leases{pool: cfg.Pool, log: cfg.Log, ttl: cfg.TTL, holder: ulid.Make().String()}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	if l.ttl == 0 {
+		l.ttl = 5 * time.Second
+	}
+	return l
+}
+
+// Hold waits until it gets the lease and runs f while it is held. If the lease is lost, f's ctx
+// ends with cause ErrLost, and Hold waits for f to return, then for the lease, and runs f again.
+// Otherwise it releases the lease when f returns, and returns f's error. When ctx ends it returns
+// f's error, or ctx's if f was not running.
+func (l *Leases) Hold(ctx context.Context, name string, f func(context.Context) error) error {
+	for {
+		sent := time.Now()
+		term, err := l.take(ctx, name)
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("lease %s: %w", name, ctx.Err())
+		case err != nil:
+			l.log.WarnContext(ctx, "lease cannot be taken", "lease", name, "err", err)
+		case term > 0:
+			l.log.InfoContext(ctx, "lease taken", "lease", name, "term", term)
+			lost, err := l.while(ctx, name, term, sent, f)
+			if !lost {
+				return err
+			}
+			l.log.WarnContext(ctx, "lease lost", "lease", name, "term", term, "err", err)
+		}
+		// Somebody else has it, or the database is away. Jitter keeps the waiting apart.
+		wait, stop := context.WithTimeout(ctx, l.ttl/10+rand.N(l.ttl/10))
+		<-wait.Done()
+		stop()
+	}
+}
+
+// while runs f under the lease and tells whether the lease was lost meanwhile.
+func (l *Leases) while(ctx context.Context, name string, term int64, sent time.Time, f func(context.Context) error) (lost bool, err error) {
+	work, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	renewed := make(chan struct{})
+	go func() {
+		defer close(renewed)
+		if l.renew(renewing, name, term, sent) {
+			cancel(ErrLost)
+		}
+	}()
+	// Renewing goes on until f has returned, even when ctx has ended: until then f may still act.
+	err = f(work)
+	stop()
+	<-renewed
+	if errors.Is(context.Cause(work), ErrLost) {
+		return true, err
+	}
+	l.release(ctx, name, term)
+	return false, err
+}
+
+// renew keeps the lease until ctx ends, and returns true once it is lost: refused, or not
+// confirmed for so long that it may have expired, counted from when the last request was sent.
+func (l *Leases) renew(ctx context.Context, name string, term int64, sent time.Time) (lost bool) {
+	for pause := l.ttl * 3 / 10; ; {
+		safe := sent.Add(l.ttl * 8 / 10)
+		wait, stop := context.WithTimeout(ctx, min(pause, time.Until(safe)))
+		<-wait.Done()
+		stop()
+		if ctx.Err() != nil {
+			return false
+		}
+		now := time.Now()
+		if !now.Before(safe) {
+			return true
+		}
+		try, stop := context.WithDeadline(ctx, safe)
+		held, err := l.extend(try, name, term)
+		stop()
+		switch {
+		case ctx.Err() != nil:
+			return false
+		case err == nil && !held:
+			return true
+		case err == nil:
+			sent, pause = now, l.ttl*3/10
+		default:
+			pause = l.ttl / 20 // the database may be back in time
+		}
+	}
+}
+
+// take returns the new term, or 0 if another holds the lease.
+func (l *Leases) take(ctx context.Context, name string) (term int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.ttl)
+	defer cancel()
+	err = l.pool.QueryRow(ctx, `
+		INSERT INTO ops.leases AS l (name, holder, term, expires_at)
+		VALUES ($1, $2, 1, clock_timestamp() + $3)
+		ON CONFLICT (name) DO UPDATE
+		SET holder = excluded.holder, term = l.term + 1, expires_at = clock_timestamp() + $3
+		WHERE l.expires_at <= clock_timestamp()
+		RETURNING term`, name, l.holder, l.ttl).Scan(&term)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	return term, err
+}
+
+// extend returns false if the lease is another's, or has expired and so may be any moment.
+func (l *Leases) extend(ctx context.Context, name string, term int64) (bool, error) {
+	tag, err := l.pool.Exec(ctx, `
+		UPDATE ops.leases SET expires_at = clock_timestamp() + $4
+		WHERE name = $1 AND holder = $2 AND term = $3 AND expires_at > clock_timestamp()`,
+		name, l.holder, term, l.ttl)
+	return tag.RowsAffected() == 1, err
+}
+
+// release lets the next one in at once; if it fails, the lease simply expires.
+func (l *Leases) release(ctx context.Context, name string, term int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.ttl)
+	defer cancel()
+	if _, err := l.pool.Exec(ctx, `
+		UPDATE ops.leases SET expires_at = '-infinity' WHERE name = $1 AND holder = $2 AND term = $3`,
+		name, l.holder, term); err != nil {
+		l.log.WarnContext(ctx, "lease not released, it will expire", "lease", name, "err", err)
+	}
+}

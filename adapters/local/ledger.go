@@ -1,0 +1,162 @@
+package local
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// entry is one effective call. The ledger is append-only: a line a call, for people and tests.
+type entry struct {
+	Time        time.Time `json:"time"`
+	Call        string    `json:"call"` // launch, start, stop, terminate
+	Machine     string    `json:"machine"`
+	ClientToken string    `json:"client_token"`
+	Request     string    `json:"request,omitempty"` // SHA-256 of a launch's parameters
+}
+
+// known is what the ledger says of one machine.
+type known struct {
+	Launched, Terminated bool
+	Request              string
+	ClientToken          string
+	Last                 string // latest call
+}
+
+// running tells whether the machine should run.
+func (k known) running() bool { return k.Last == "launch" || k.Last == "start" }
+
+// ledger reads what other processes append as well.
+type ledger struct {
+	path string
+
+	mu       sync.Mutex
+	offset   int64
+	machines map[string]known
+}
+
+// add appends an entry and returns once it is on disk.
+func (l *ledger) add(e entry) error {
+	e.Time = time.Now().UTC()
+	text, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("open ledger: %w", err)
+	}
+	defer f.Close() // and with it the lock
+	if err := flock(context.Background(), f); err != nil {
+		return fmt.Errorf("lock ledger: %w", err)
+	}
+	// A line torn by a kill stands for a call that never took effect; left there, it would swallow ours.
+	end, err := wholeLines(f)
+	if err == nil {
+		err = f.Truncate(end)
+	}
+	if err == nil {
+		_, err = f.WriteAt(append(text, '\n'), end)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("append to ledger: %w", err)
+	}
+	return nil
+}
+
+// wholeLines is the offset after the last line end.
+func wholeLines(f *os.File) (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	end := st.Size()
+	for b := make([]byte, 4096); end > 0; {
+		n := min(int64(len(b)), end)
+		if _, err := f.ReadAt(b[:n], end-n); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(b[:n], '\n'); i >= 0 {
+			return end - n + int64(i) + 1, nil
+		}
+		end -= n
+	}
+	return 0, nil
+}
+
+// find returns what the ledger says of a machine now.
+func (l *ledger) find(id string) (known, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.catchUp()
+	return l.machines[id], err
+}
+
+// all returns the ids of all machines that were ever launched.
+func (l *ledger) all() ([]string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.catchUp()
+	return slices.Sorted(maps.Keys(l.machines)), err
+}
+
+func (l *ledger) catchUp() error {
+	f, err := os.Open(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open ledger: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.Seek(l.offset, io.SeekStart); err != nil {
+		return fmt.Errorf("read ledger: %w", err)
+	}
+	for r := bufio.NewReader(f); ; {
+		line, err := r.ReadBytes('\n')
+		if err == io.EOF {
+			return nil // what has no line end yet is read next time
+		}
+		if err != nil {
+			return fmt.Errorf("read ledger: %w", err)
+		}
+		l.offset += int64(len(line))
+		if err := l.learn(line); err != nil {
+			return fmt.Errorf("read ledger before byte %d: %w", l.offset, err)
+		}
+	}
+}
+
+// learn refuses a line it cannot read: guessing around it could launch a machine twice.
+func (l *ledger) learn(line []byte) error {
+	var e entry
+	if err := json.Unmarshal(line, &e); err != nil {
+		return err
+	}
+	if l.machines == nil {
+		l.machines = map[string]known{}
+	}
+	k := l.machines[e.Machine]
+	switch e.Call {
+	case "launch":
+		k.Launched, k.Request, k.ClientToken = true, e.Request, e.ClientToken
+	case "terminate":
+		k.Terminated = true
+	}
+	k.Last = e.Call
+	l.machines[e.Machine] = k
+	return nil
+}

@@ -1,0 +1,234 @@
+// Package local makes machines out of processes: each is a guest with a desktop of its own, which
+// dials home exactly as one on EC2 does. It is the cloud of a developer's computer.
+//
+// The one thing to know: everything it knows is on disk, guarded by file locks, so any number of
+// control-plane processes may share a folder, and any of them may die at any moment.
+package local
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+// Config says where machines live.
+type Config struct {
+	Dir             string        // one folder a machine, and the ledger; made if missing; required
+	GuestPath       string        // the guest's program; "": cloudbot-guest beside this executable
+	ControlPlaneURL string        // where guests dial home; required
+	Log             *slog.Logger  // nil: silent
+	Grace           time.Duration // for a guest to end before it is killed; 0: 5 s
+}
+
+// Cloud implements commands.Cloud.
+type Cloud struct {
+	cfg    Config
+	log    *slog.Logger
+	self   process
+	ledger ledger
+
+	guest  string         // absolute path of the guest's program
+	reaped sync.WaitGroup // guests of this process that run
+
+	mu     sync.Mutex
+	closed bool             // no machine is started any more
+	tries  map[string]retry // respawns of machines that do not stay up
+}
+
+// New opens the folder. Run keeps its machines up.
+func New(cfg Config) (*Cloud, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 5 * time.Second
+	}
+	var err error
+	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("open local machines: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Join(cfg.Dir, locksDir), 0o755); err != nil {
+		return nil, fmt.Errorf("open local machines: %w", err)
+	}
+	guest, err := findGuest(cfg.GuestPath)
+	if err != nil {
+		return nil, fmt.Errorf("open local machines: %w", err)
+	}
+	self, err := findProcess(os.Getpid())
+	if err != nil {
+		return nil, fmt.Errorf("open local machines: %w", err)
+	}
+	return &Cloud{
+		cfg: cfg, log: cfg.Log, self: self, guest: guest, tries: map[string]retry{},
+		ledger: ledger{path: filepath.Join(cfg.Dir, "ledger.jsonl")},
+	}, nil
+}
+
+// Region implements commands.Cloud.
+func (c *Cloud) Region() string { return "local" }
+
+// Types implements commands.Cloud. The sizes are those of EC2; a process uses what it uses.
+func (c *Cloud) Types() []commands.MachineType {
+	return []commands.MachineType{
+		{ID: "t3.large", CPUs: 2, Memory: 8 << 10, Note: "the default: a desktop and the agent at ease"},
+		{ID: "t3.medium", CPUs: 2, Memory: 4 << 10, Note: "the smallest that holds both"},
+		{ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10, Note: "for heavy work"},
+	}
+}
+
+// Freeze implements commands.Cloud.
+func (c *Cloud) Freeze(a commands.LaunchPlan) (instance.Spec, error) {
+	if !slices.ContainsFunc(c.Types(), func(t commands.MachineType) bool { return t.ID == a.Type }) {
+		return instance.Spec{}, fmt.Errorf("freeze a launch: unknown type %q", a.Type)
+	}
+	if a.ClientToken == "" || len(a.ClientToken) > 64 {
+		return instance.Spec{}, fmt.Errorf("freeze a launch: a client token of %d characters", len(a.ClientToken))
+	}
+	userData, err := json.Marshal(map[string]any{
+		"control_plane_url": c.cfg.ControlPlaneURL, "instance": a.Instance, "token": commands.TokenPlaceholder,
+	})
+	return instance.Spec{
+		ClientToken: a.ClientToken, Image: "local", Type: a.Type, Region: c.Region(), UserData: string(userData),
+	}, err
+}
+
+// idOf derives a machine's id from its ClientToken, so that a repeated launch cannot but find it.
+func idOf(clientToken string) string {
+	sum := sha256.Sum256([]byte(clientToken))
+	return "local-" + hex.EncodeToString(sum[:8])
+}
+
+// Launch implements commands.Cloud.
+func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (string, error) {
+	id := idOf(s.ClientToken)
+	sum := sha256.Sum256([]byte(s.Image + "\x00" + s.Type + "\x00" + userData))
+	request := hex.EncodeToString(sum[:])
+	err := c.locked(ctx, id, func() error {
+		known, err := c.ledger.find(id)
+		switch {
+		case err != nil:
+			return err
+		case known.Launched && known.Request != request:
+			return refused("IdempotentParameterMismatch", "This launch was made before with other parameters.", errors.New("same client token, other request"))
+		case known.Launched && !known.running():
+			return nil // it was made; what became of it since is Describe's to tell
+		case !known.Launched:
+			// The ledger first: from here on the machine exists, whatever dies when.
+			if err := c.ledger.add(entry{Call: "launch", Machine: id, ClientToken: s.ClientToken, Request: request}); err != nil {
+				return err
+			}
+		}
+		if err := c.prepare(id, userData); err != nil {
+			return err
+		}
+		m, err := c.read(id)
+		if err != nil {
+			return err
+		}
+		return c.ensureRunning(m)
+	})
+	if err != nil {
+		return "", fmt.Errorf("launch %s: %w", id, err)
+	}
+	return id, nil
+}
+
+// Start implements commands.Cloud.
+func (c *Cloud) Start(ctx context.Context, id string) error {
+	return c.change(ctx, "start", id, c.ensureRunning)
+}
+
+// Stop implements commands.Cloud. The machine has stopped when it returns.
+func (c *Cloud) Stop(ctx context.Context, id string) error {
+	return c.change(ctx, "stop", id, c.end)
+}
+
+// Terminate implements commands.Cloud. Nothing of the machine is left when it returns.
+func (c *Cloud) Terminate(ctx context.Context, id string) error {
+	return c.change(ctx, "terminate", id, c.erase)
+}
+
+// erase ends the machine's processes and deletes what it kept.
+func (c *Cloud) erase(m machine) error {
+	if err := c.end(m); err != nil {
+		return err
+	}
+	return c.remove(m.ID)
+}
+
+const codeUnknown = "InvalidInstanceID.NotFound"
+
+// change enters the call in the ledger unless it is so already, and has it done either way: whoever
+// made it before may have died in between.
+func (c *Cloud) change(ctx context.Context, call, id string, do func(machine) error) error {
+	err := c.locked(ctx, id, func() error {
+		known, err := c.ledger.find(id)
+		switch {
+		case err != nil:
+			return err
+		case !known.Launched || known.Terminated && call != "terminate":
+			return refused(codeUnknown, "The machine does not exist any more.", errors.New("not in the ledger, or terminated"))
+		case known.Last != call && !(call == "start" && known.running()):
+			if err := c.ledger.add(entry{Call: call, Machine: id, ClientToken: known.ClientToken}); err != nil {
+				return err
+			}
+		}
+		m, err := c.read(id)
+		if err != nil {
+			return err
+		}
+		return do(m)
+	})
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", call, id, err)
+	}
+	return nil
+}
+
+// Describe implements commands.Cloud.
+func (c *Cloud) Describe(_ context.Context, ids []string) ([]commands.Machine, error) {
+	var list []commands.Machine
+	for _, id := range ids {
+		known, err := c.ledger.find(id)
+		if err != nil {
+			return nil, fmt.Errorf("describe %s: %w", id, err)
+		}
+		if !known.Launched {
+			continue
+		}
+		alive, err := c.alive(id)
+		if err != nil {
+			return nil, fmt.Errorf("describe %s: %w", id, err)
+		}
+		seen := instance.SeenPending
+		switch {
+		case known.Terminated:
+			if _, err := os.Stat(c.folder(id)); !alive && errors.Is(err, fs.ErrNotExist) {
+				seen = instance.SeenGone
+			}
+		case known.running() && alive:
+			seen = instance.SeenRunning
+		case !known.running() && !alive:
+			seen = instance.SeenStopped
+		}
+		list = append(list, commands.Machine{ID: id, Seen: seen})
+	}
+	return list, nil
+}
+
+func refused(code, reason string, err error) error {
+	return &commands.CallError{Verdict: instance.Never, Code: code, Reason: reason, Err: err}
+}

@@ -1,0 +1,133 @@
+package local
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/place"
+)
+
+// locksDir holds a fixed few lock files: one for each machine would have to be removed with it, and
+// that cannot be done safely.
+const locksDir = ".locks"
+
+// Files of a machine's folder. What is wanted of the machine is in the ledger.
+const (
+	userDataFile = "user-data.json" // as launched, with the enrolment token
+	configFile   = "guest.json"     // of the present boot
+	machineFile  = "machine.json"   // who runs it
+	aliveFile    = "alive"          // locked as long as a guest of this machine lives
+	logFile      = "guest.log"
+	stateDir     = "state" // the guest's default
+)
+
+// machine tells who runs a machine, as it stands in its folder.
+type machine struct {
+	ID    string  `json:"id"`
+	Guest process `json:"guest"` // zero: never started
+	Owner process `json:"owner"` // the control plane that started or adopted it
+	URL   string  `json:"url"`   // where its guest dials home
+}
+
+func (c *Cloud) folder(id string) string { return filepath.Join(c.cfg.Dir, id) }
+
+func (c *Cloud) file(id, name string) string { return filepath.Join(c.folder(id), name) }
+
+// read returns who runs the machine; nobody yet where that was never written.
+func (c *Cloud) read(id string) (machine, error) {
+	m := machine{ID: id}
+	text, err := os.ReadFile(c.file(id, machineFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &m)
+	}
+	if err != nil {
+		return m, fmt.Errorf("read state of %s: %w", id, err)
+	}
+	return m, nil
+}
+
+func (c *Cloud) write(m machine) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return replaceFile(c.file(m.ID, machineFile), text)
+}
+
+// prepare makes the machine's folder with its user-data, unless it is there.
+func (c *Cloud) prepare(id, userData string) error {
+	if _, err := os.Stat(c.file(id, userDataFile)); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(c.folder(id), 0o711); err != nil { // so that the desktop's user gets to its home
+		return err
+	}
+	return replaceFile(c.file(id, userDataFile), []byte(userData))
+}
+
+// remove deletes what the machine kept, here and elsewhere.
+func (c *Cloud) remove(id string) error {
+	state := c.file(id, stateDir)
+	return errors.Join(os.RemoveAll(place.Shm(state)), os.RemoveAll(place.Home(state)), os.RemoveAll(c.folder(id)))
+}
+
+// locked runs f while no other goroutine or process works on the machine.
+func (c *Cloud) locked(ctx context.Context, id string, f func() error) error {
+	sum := sha256.Sum256([]byte(id))
+	lock, err := os.OpenFile(filepath.Join(c.cfg.Dir, locksDir, fmt.Sprintf("%02x", sum[0]&0x3f)), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close() // and with it the lock
+	if err := flock(ctx, lock); err != nil {
+		return fmt.Errorf("lock %s: %w", id, err)
+	}
+	return f()
+}
+
+// flock waits for the lock no longer than ctx.
+func flock(ctx context.Context, f *os.File) error {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+// replaceFile writes a file of mode 0600 so that after a crash it is either the old or the new one.
+func replaceFile(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if _, err = f.Write(text); err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,83 @@
+package secrets
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func TestDevSecretsAreMadeOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	got := make([]Dev, 16)
+	var all sync.WaitGroup
+	for i := range got {
+		all.Go(func() {
+			var err error
+			if got[i], err = LoadDev(dir); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for _, d := range got {
+		if d != got[0] {
+			t.Fatal("two processes made two")
+		}
+	}
+	info, err := os.Stat(filepath.Join(dir, "secrets.json"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info.Mode(), err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 {
+		t.Fatalf("left behind: %v, %v", left, err)
+	}
+	d := got[0]
+	if err := CheckProduction(map[string]string{"a": d.JWTSecret, "b": d.JWTRefreshSecret, "c": d.EncryptionKey}); err != nil {
+		t.Fatalf("what is made is not good enough: %v", err)
+	}
+	ring(t, d.EncryptionKey)
+	tokensAt(t, at, d.JWTSecret, d.JWTRefreshSecret)
+}
+
+func TestBrokenDevSecretsAreNotReplaced(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "secrets.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadDev(dir); err == nil {
+		t.Fatal("read")
+	}
+}
+
+func TestProductionRefusesWeakSecrets(t *testing.T) {
+	t.Parallel()
+	const good = "q7Vt2mZx9LpR4sKdW8yBnH3cFjG6aTuE"
+	for name, secret := range map[string]string{
+		"empty":              "",
+		"31 bytes":           good[:31],
+		"default":            "your-super-secret-key-change-in-production",
+		"upper case":         "CHANGE-ME-CHANGE-ME-CHANGE-ME-NOW",
+		"a password":         "password-password-password-password1",
+		"one character":      strings.Repeat("x", 64),
+		"second of two":      good + ",short",
+		"trailing separator": good + ",",
+	} {
+		err := CheckProduction(map[string]string{"GOOD_ONE": good, "BAD_ONE": secret})
+		switch {
+		case err == nil:
+			t.Errorf("%s: accepted", name)
+		case !strings.Contains(err.Error(), "BAD_ONE") || strings.Contains(err.Error(), "GOOD_ONE"):
+			t.Errorf("%s: says %v", name, err)
+		case len(secret) > 8 && strings.Contains(err.Error(), secret):
+			t.Errorf("%s: the error tells the secret", name)
+		}
+	}
+	if err := CheckProduction(map[string]string{"A": good, "B": good + "," + good}); err != nil {
+		t.Errorf("refused: %v", err)
+	}
+}

@@ -1,0 +1,105 @@
+package secrets
+
+import (
+	"crypto/cipher"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Keyring holds the key-encryption keys. The first one is current, the others only open what they
+// once closed.
+//
+// To rotate with several replicas: add the new key behind the old one everywhere, then put it
+// first, then Vault.Rewrap, then remove the old one.
+type Keyring struct {
+	keys []keyEncryptionKey
+}
+
+type keyEncryptionKey struct {
+	id    string
+	wrap  cipher.AEAD
+	enrol []byte
+	other []byte // root of Derive
+}
+
+// NewKeyring reads ENCRYPTION_KEY: keys of 32 random bytes in base64, base64url (a Fernet key is
+// one) or hex, separated by commas.
+func NewKeyring(spec string) (*Keyring, error) {
+	k := &Keyring{}
+	for i, text := range strings.Split(spec, ",") {
+		master, err := parseKey(strings.TrimSpace(text))
+		if err != nil {
+			return nil, fmt.Errorf("key %d: %w", i+1, err)
+		}
+		wrap, err := newGCM(derive(master, "wrap v1"))
+		if err != nil {
+			return nil, fmt.Errorf("key %d: %w", i+1, err)
+		}
+		key := keyEncryptionKey{id: hex.EncodeToString(derive(master, "key id v1")[:8]), wrap: wrap, enrol: derive(master, "enrolment v1"), other: derive(master, "derived v1")}
+		if k.find(key.id) != nil {
+			return nil, fmt.Errorf("key %d: it is there twice", i+1)
+		}
+		k.keys = append(k.keys, key)
+	}
+	return k, nil
+}
+
+// Current is the id of the current key. Ids say nothing about keys.
+func (k *Keyring) Current() string { return k.keys[0].id }
+
+// Derive returns 32 bytes for a purpose of the caller's, from the current key: they change with a
+// rotation. What must outlive one is keyed by Vault.Blind.
+func (k *Keyring) Derive(purpose string) []byte { return derive(k.keys[0].other, "purpose "+purpose) }
+
+func (k *Keyring) find(id string) *keyEncryptionKey {
+	for i := range k.keys {
+		if k.keys[i].id == id {
+			return &k.keys[i]
+		}
+	}
+	return nil
+}
+
+func (k *Keyring) ids() []string {
+	ids := make([]string, len(k.keys))
+	for i, key := range k.keys {
+		ids[i] = key.id
+	}
+	return ids
+}
+
+// wrap closes a key under the current key-encryption key. place is what the key is for: the same
+// must be said to unwrap it.
+func (k *Keyring) wrap(key, place []byte) (by string, wrapped []byte) {
+	return k.keys[0].id, k.keys[0].wrap.Seal(nil, nil, key, place)
+}
+
+func (k *Keyring) unwrap(by string, wrapped, place []byte) ([]byte, error) {
+	kek := k.find(by)
+	if kek == nil {
+		return nil, fmt.Errorf("key-encryption key %s is not in ENCRYPTION_KEY", by)
+	}
+	key, err := kek.wrap.Open(nil, nil, wrapped, place)
+	if err != nil || len(key) != keyBytes {
+		return nil, fmt.Errorf("unwrap: %w", errSealed)
+	}
+	return key, nil
+}
+
+var errKeyForm = errors.New("want 32 random bytes in base64 or hex (openssl rand -base64 32)")
+
+func parseKey(text string) ([]byte, error) {
+	if b, err := hex.DecodeString(text); err == nil && len(b) == keyBytes {
+		return b, nil
+	}
+	text = strings.TrimRight(text, "=")
+	for _, encoding := range []*base64.Encoding{base64.RawURLEncoding, base64.RawStdEncoding} {
+		if b, err := encoding.DecodeString(text); err == nil && len(b) == keyBytes {
+			return b, nil
+		}
+	}
+	return nil, errKeyForm
+}

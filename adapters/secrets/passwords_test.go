@@ -1,0 +1,139 @@
+package secrets
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+func cheap() *Passwords { return NewPasswords(PasswordsConfig{Cost: bcrypt.MinCost}) }
+
+func TestPasswordRules(t *testing.T) {
+	t.Parallel()
+	p := cheap()
+	for _, c := range []struct {
+		password string
+		want     error
+	}{
+		{"", ErrPasswordTooShort},
+		{"1234567", ErrPasswordTooShort},
+		{"kT9#vq2x", nil},
+		{"all lower case and spaces", nil}, // no rules of composition
+		{"ÄÖÜß", nil},                      // eight bytes
+		{strings.Repeat("ab", 36), nil},
+		{strings.Repeat("ab", 36) + "c", ErrPasswordTooLong},
+		{strings.Repeat("ä", 37), ErrPasswordTooLong}, // 74 bytes
+		{"password", ErrPasswordTooCommon},
+		{"PassWord1", ErrPasswordTooCommon},
+		{" iloveyou ", ErrPasswordTooCommon},
+		{"12345678", ErrPasswordTooCommon},
+		{"zzzzzzzzzzzz", ErrPasswordTooCommon},
+		{"cloudbot123", ErrPasswordTooCommon},
+	} {
+		if err := p.Check(c.password); !errors.Is(err, c.want) {
+			t.Errorf("%q: %v", c.password, err)
+		}
+	}
+	if !slices.IsSorted(p.list) || len(p.list) < 3000 || strings.ToLower(common) != common {
+		t.Errorf("the list: %d words, sorted %v", len(p.list), slices.IsSorted(p.list))
+	}
+}
+
+func TestHashAndCompare(t *testing.T) {
+	t.Parallel()
+	p := cheap()
+	full := strings.Repeat("x", 71) + "y"
+	hash := must[[]byte](t)(p.Hash(t.Context(), full))
+	for _, c := range []struct {
+		name  string
+		hash  []byte
+		plain string
+		want  bool
+	}{
+		{"right", hash, full, true},
+		{"wrong", hash, strings.Repeat("x", 72), false},
+		{"right with junk behind 72 bytes", hash, full + "junk", false},
+		{"empty", hash, "", false},
+		{"no such user", nil, full, false},
+		{"no such user, empty", nil, "", false},
+	} {
+		if got, err := p.Compare(t.Context(), c.hash, c.plain); err != nil || got != c.want {
+			t.Errorf("%s: %v, %v", c.name, got, err)
+		}
+	}
+	// A short password that got in some other way does not log in either.
+	short := must[[]byte](t)(bcrypt.GenerateFromPassword([]byte("short"), bcrypt.MinCost))
+	if got, err := p.Compare(t.Context(), short, "short"); err != nil || got {
+		t.Errorf("short: %v, %v", got, err)
+	}
+	if _, err := p.Compare(t.Context(), []byte("no hash"), full); err == nil {
+		t.Error("junk for a hash is no error")
+	}
+	for _, plain := range []string{"short", full + "x"} {
+		if _, err := p.Hash(t.Context(), plain); err == nil {
+			t.Errorf("%d bytes are hashed", len(plain))
+		}
+	}
+}
+
+// The stand-in for an unknown user must cost what a real hash costs.
+func TestUnknownUserTakesAsLong(t *testing.T) {
+	t.Parallel()
+	p := NewPasswords(PasswordsConfig{Cost: 8})
+	if cost := must[int](t)(bcrypt.Cost(p.dummy)); cost != 8 {
+		t.Fatalf("cost %d", cost)
+	}
+	if err := bcrypt.CompareHashAndPassword(p.dummy, []byte("whatever it is")); err != bcrypt.ErrMismatchedHashAndPassword {
+		t.Fatalf("the stand-in is not compared with at all: %v", err)
+	}
+	hash := must[[]byte](t)(p.Hash(t.Context(), "the right one"))
+	took := func(hash []byte, plain string) time.Duration {
+		best := time.Hour
+		for range 7 {
+			began := time.Now()
+			if _, err := p.Compare(t.Context(), hash, plain); err != nil {
+				t.Fatal(err)
+			}
+			best = min(best, time.Since(began))
+		}
+		return best
+	}
+	usual := took(hash, "the wrong one")
+	for name, d := range map[string]time.Duration{
+		"no such user": took(nil, "the wrong one"), "too long": took(hash, strings.Repeat("x", 200)), "empty": took(nil, ""),
+	} {
+		if d < usual/2 || d > usual*2 {
+			t.Errorf("%s: %s instead of %s", name, d, usual)
+		}
+	}
+}
+
+func TestHashesAreCapped(t *testing.T) {
+	t.Parallel()
+	p := NewPasswords(PasswordsConfig{Cost: bcrypt.MinCost, Concurrent: 2})
+	for range 2 {
+		if err := p.enter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := p.Hash(ctx, "a fine password"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("hash: %v", err)
+	}
+	if _, err := p.Compare(ctx, nil, "a fine password"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("compare: %v", err)
+	}
+	p.leave()
+	if _, err := p.Hash(t.Context(), "a fine password"); err != nil {
+		t.Fatal(err)
+	}
+	if d := NewPasswords(PasswordsConfig{}); d.cost < 12 || cap(d.slots) < 1 {
+		t.Errorf("by default cost %d, %d at a time", d.cost, cap(d.slots))
+	}
+}

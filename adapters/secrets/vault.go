@@ -1,0 +1,229 @@
+package secrets
+
+import (
+	"context"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+)
+
+// ErrErased says that the account's data key is gone, and with it all that was sealed under it.
+var ErrErased = &domain.Error{Kind: domain.NotFound, Code: "erased", Msg: "This account was erased."}
+
+// Vault seals data under a key of its own for each account.
+//
+// Sealed data is a header (format version, id of the data key), a nonce and AES-256-GCM's output.
+// It opens only with the account and label it was sealed for: rows that are swapped do not open.
+type Vault struct {
+	keys  *Keyring
+	store keyStore
+	cache *keyCache
+	blind []byte
+}
+
+const (
+	formatV1   = 1
+	keyIDSize  = 8
+	headerSize = 1 + keyIDSize
+	blindName  = "blind"
+)
+
+// row is a wrapped key as it is stored.
+type row struct {
+	name    string // account, or name of a named key
+	id      []byte // of a data key
+	by      string // the key-encryption key's id
+	wrapped []byte
+}
+
+// keyStore is where wrapped keys are kept.
+type keyStore interface {
+	add(ctx context.Context, r row) error                  // nothing if there is one
+	get(ctx context.Context, account string) (*row, error) // nil: none
+	drop(ctx context.Context, account string) error
+	addNamed(ctx context.Context, r row) error
+	getNamed(ctx context.Context, name string) (*row, error)
+	// rewrap passes keys wrapped by one of these, data keys and named ones, through change and
+	// keeps the result, some at a time; it returns how many.
+	rewrap(ctx context.Context, by []string, change func(named bool, r row) (row, error)) (int, error)
+	// wrappedByOthers counts keys that none of these wrapped.
+	wrappedByOthers(ctx context.Context, by []string) (int, error)
+}
+
+// VaultConfig says where the keys are. Both fields are required.
+type VaultConfig struct {
+	Pool    *pgxpool.Pool
+	Keyring *Keyring
+}
+
+// OpenVault opens the vault in a migrated database. The first one to open it makes its blind key.
+func OpenVault(ctx context.Context, cfg VaultConfig) (*Vault, error) {
+	return openVault(ctx, postgresKeys{cfg.Pool}, cfg.Keyring)
+}
+
+// NewMemoryVault returns a vault for tests: everything is real but the database.
+func NewMemoryVault() *Vault {
+	keys, err := NewKeyring(strings.Repeat("5a", keyBytes))
+	if err != nil {
+		panic(err)
+	}
+	v, err := openVault(context.Background(), newMemoryKeys(), keys)
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func openVault(ctx context.Context, store keyStore, keys *Keyring) (*Vault, error) {
+	v := &Vault{keys: keys, store: store, cache: newKeyCache()}
+	by, wrapped := keys.wrap(newKey(), namedPlace(blindName))
+	if err := store.addNamed(ctx, row{name: blindName, by: by, wrapped: wrapped}); err != nil {
+		return nil, fmt.Errorf("open vault: %w", err)
+	}
+	r, err := store.getNamed(ctx, blindName)
+	if err != nil {
+		return nil, fmt.Errorf("open vault: %w", err)
+	}
+	if v.blind, err = keys.unwrap(r.by, r.wrapped, namedPlace(blindName)); err != nil {
+		return nil, fmt.Errorf("open vault: blind key: %w", err)
+	}
+	return v, nil
+}
+
+// NewKey makes the account's data key, unless it has one.
+func (v *Vault) NewKey(ctx context.Context, account string) error {
+	id := random(keyIDSize)
+	by, wrapped := v.keys.wrap(newKey(), dataPlace(account, id))
+	if err := v.store.add(ctx, row{name: account, id: id, by: by, wrapped: wrapped}); err != nil {
+		return fmt.Errorf("new data key: %w", err)
+	}
+	return nil
+}
+
+// DropKey destroys the account's data key, for ever: what was sealed under it does not open again,
+// here at once, on other replicas within a minute.
+func (v *Vault) DropKey(ctx context.Context, account string) error {
+	err := v.store.drop(ctx, account)
+	v.cache.drop(account) // after the row, so that nobody caches it again
+	if err != nil {
+		return fmt.Errorf("drop data key: %w", err)
+	}
+	return nil
+}
+
+// Seal closes plain for an account and a label, which says what and which version it is:
+// "email", "apikey/openai/3". ErrErased if the account has no data key.
+func (v *Vault) Seal(ctx context.Context, account, label string, plain []byte) ([]byte, error) {
+	key, err := v.dataKey(ctx, account)
+	if err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	header := append([]byte{formatV1}, key.id...)
+	return key.aead.Seal(header, nil, plain, sealPlace(header, account, label)), nil
+}
+
+// Open is the inverse of Seal. ErrErased if the key it was sealed under is gone; any other failure
+// means damage or that it was sealed for something else.
+func (v *Vault) Open(ctx context.Context, account, label string, sealed []byte) ([]byte, error) {
+	if len(sealed) < headerSize || sealed[0] != formatV1 {
+		return nil, fmt.Errorf("open: %w", errSealed)
+	}
+	key, err := v.dataKey(ctx, account)
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	header := sealed[:headerSize]
+	plain, err := key.aead.Open(nil, nil, sealed[headerSize:], sealPlace(header, account, label))
+	if err == nil {
+		return plain, nil
+	}
+	if string(header[1:]) != string(key.id) {
+		return nil, fmt.Errorf("open: another data key: %w", ErrErased)
+	}
+	return nil, fmt.Errorf("open: %w", errSealed)
+}
+
+// Blind returns 32 lower-case letters and digits that stand for a value without telling it: the
+// same for the same purpose and value, on every replica, through every rotation.
+func (v *Vault) Blind(purpose, value string) string {
+	mac := hmac.New(sha256.New, v.blind)
+	mac.Write(parts(purpose, value))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(mac.Sum(nil)[:20]))
+}
+
+// Rewrap wraps all keys under the current key-encryption key and returns how many it changed. It
+// may run beside everything else, and again. It fails if a key is left that no key in the ring opens.
+func (v *Vault) Rewrap(ctx context.Context) (int, error) {
+	total, old := 0, v.keys.ids()[1:]
+	for len(old) > 0 {
+		n, err := v.store.rewrap(ctx, old, func(named bool, r row) (row, error) {
+			place := dataPlace(r.name, r.id)
+			if named {
+				place = namedPlace(r.name)
+			}
+			key, err := v.keys.unwrap(r.by, r.wrapped, place)
+			if err == nil {
+				r.by, r.wrapped = v.keys.wrap(key, place)
+			}
+			return r, err
+		})
+		total += n
+		if err != nil {
+			return total, fmt.Errorf("rewrap: %w", err)
+		}
+		if n == 0 {
+			break
+		}
+	}
+	left, err := v.store.wrappedByOthers(ctx, v.keys.ids()[:1])
+	if err != nil {
+		return total, fmt.Errorf("rewrap: %w", err)
+	}
+	if left > 0 {
+		return total, fmt.Errorf("rewrap: %d keys are not wrapped by the current one: run it again, and keep the old keys in ENCRYPTION_KEY", left)
+	}
+	return total, nil
+}
+
+type dataKey struct {
+	id   []byte
+	aead cipher.AEAD
+}
+
+func (v *Vault) dataKey(ctx context.Context, account string) (*dataKey, error) {
+	if k := v.cache.get(account); k != nil {
+		return k, nil
+	}
+	generation := v.cache.generation()
+	r, err := v.store.get(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return nil, ErrErased
+	}
+	key, err := v.keys.unwrap(r.by, r.wrapped, dataPlace(account, r.id))
+	if err != nil {
+		return nil, fmt.Errorf("data key: %w", err)
+	}
+	aead, err := newGCM(key)
+	if err != nil {
+		return nil, err
+	}
+	k := &dataKey{id: r.id, aead: aead}
+	v.cache.put(account, k, generation)
+	return k, nil
+}
+
+func dataPlace(account string, id []byte) []byte { return parts("data key", account, string(id)) }
+func namedPlace(name string) []byte              { return parts("named key", name) }
+func sealPlace(header []byte, account, label string) []byte {
+	return parts(string(header), account, label)
+}

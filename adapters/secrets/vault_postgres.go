@@ -1,0 +1,107 @@
+package secrets
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// postgresKeys is the keyStore of migrations/0003_secrets.sql.
+type postgresKeys struct{ pool *pgxpool.Pool }
+
+func (p postgresKeys) add(ctx context.Context, r row) error {
+	_, err := p.pool.Exec(ctx, `
+		INSERT INTO vault.data_keys (account_id, key_id, wrapped_by, wrapped) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (account_id) DO NOTHING`, r.name, r.id, r.by, r.wrapped)
+	return err
+}
+
+func (p postgresKeys) get(ctx context.Context, account string) (*row, error) {
+	r := row{name: account}
+	err := p.pool.QueryRow(ctx, `SELECT key_id, wrapped_by, wrapped FROM vault.data_keys WHERE account_id = $1`, account).
+		Scan(&r.id, &r.by, &r.wrapped)
+	return found(&r, err)
+}
+
+func (p postgresKeys) drop(ctx context.Context, account string) error {
+	_, err := p.pool.Exec(ctx, `DELETE FROM vault.data_keys WHERE account_id = $1`, account)
+	return err
+}
+
+func (p postgresKeys) addNamed(ctx context.Context, r row) error {
+	_, err := p.pool.Exec(ctx, `
+		INSERT INTO vault.named_keys (name, wrapped_by, wrapped) VALUES ($1, $2, $3)
+		ON CONFLICT (name) DO NOTHING`, r.name, r.by, r.wrapped)
+	return err
+}
+
+func (p postgresKeys) getNamed(ctx context.Context, name string) (*row, error) {
+	r := row{name: name}
+	err := p.pool.QueryRow(ctx, `SELECT wrapped_by, wrapped FROM vault.named_keys WHERE name = $1`, name).Scan(&r.by, &r.wrapped)
+	return found(&r, err)
+}
+
+func found(r *row, err error) (*row, error) {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// rewrap takes a few hundred rows a transaction. Rows that another Rewrap holds are left to it.
+func (p postgresKeys) rewrap(ctx context.Context, by []string, change func(bool, row) (row, error)) (int, error) {
+	total := 0
+	for _, table := range []struct {
+		named          bool
+		choose, update string
+	}{
+		{false, `SELECT account_id, key_id, wrapped_by, wrapped FROM vault.data_keys WHERE wrapped_by = ANY ($1)
+				ORDER BY account_id LIMIT 500 FOR UPDATE SKIP LOCKED`,
+			`UPDATE vault.data_keys SET wrapped_by = $2, wrapped = $3 WHERE account_id = $1`},
+		{true, `SELECT name, ''::bytea, wrapped_by, wrapped FROM vault.named_keys WHERE wrapped_by = ANY ($1)
+				ORDER BY name LIMIT 500 FOR UPDATE SKIP LOCKED`,
+			`UPDATE vault.named_keys SET wrapped_by = $2, wrapped = $3 WHERE name = $1`},
+	} {
+		err := pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, table.choose, by)
+			if err != nil {
+				return err
+			}
+			old, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (row, error) {
+				var k row
+				err := r.Scan(&k.name, &k.id, &k.by, &k.wrapped)
+				return k, err
+			})
+			if err != nil {
+				return err
+			}
+			batch := &pgx.Batch{}
+			for _, r := range old {
+				r, err := change(table.named, r)
+				if err != nil {
+					return err
+				}
+				batch.Queue(table.update, r.name, r.by, r.wrapped)
+			}
+			total += len(old)
+			return tx.SendBatch(ctx, batch).Close()
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return total, nil
+}
+
+func (p postgresKeys) wrappedByOthers(ctx context.Context, by []string) (int, error) {
+	var n int
+	err := p.pool.QueryRow(ctx, `
+		SELECT (SELECT count(*) FROM vault.data_keys WHERE wrapped_by <> ALL ($1))
+		     + (SELECT count(*) FROM vault.named_keys WHERE wrapped_by <> ALL ($1))`, by).Scan(&n)
+	return n, err
+}

@@ -1,0 +1,349 @@
+package secrets
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func ring(t testing.TB, keys ...string) *Keyring {
+	t.Helper()
+	k, err := NewKeyring(strings.Join(keys, ","))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+var (
+	keyA = strings.Repeat("a1", 32)
+	keyB = strings.Repeat("b2", 32)
+)
+
+// vaults are the two homes of keys; each opens a vault on one home with whatever ring.
+func vaults(t *testing.T, test func(t *testing.T, open func(*Keyring) (*Vault, error))) {
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		store := newMemoryKeys()
+		test(t, func(k *Keyring) (*Vault, error) { return openVault(t.Context(), store, k) })
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		pool, err := pgxpool.New(t.Context(), pgtest.New(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pool.Close)
+		test(t, func(k *Keyring) (*Vault, error) { return OpenVault(t.Context(), VaultConfig{Pool: pool, Keyring: k}) })
+	})
+}
+
+func must[T any](t testing.TB) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func TestSealedDataIsBoundToItsPlace(t *testing.T) {
+	t.Parallel()
+	vaults(t, func(t *testing.T, open func(*Keyring) (*Vault, error)) {
+		v := must[*Vault](t)(open(ring(t, keyA)))
+		for _, account := range []string{"a", "b", "ab"} {
+			if err := v.NewKey(t.Context(), account); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sealed := must[[]byte](t)(v.Seal(t.Context(), "a", "apikey/openai/1", []byte("sk-secret")))
+		if bytes.Contains(sealed, []byte("secret")) {
+			t.Fatal("in clear")
+		}
+		if got := must[[]byte](t)(v.Open(t.Context(), "a", "apikey/openai/1", sealed)); string(got) != "sk-secret" {
+			t.Fatalf("got %q", got)
+		}
+		for _, c := range []struct{ account, label string }{
+			{"b", "apikey/openai/1"}, {"ab", "apikey/openai/1"}, {"a", "apikey/openai/2"}, {"a", "apikey/groq/1"},
+			{"a", "email"}, {"a", ""}, {"a", "pikey/openai/1"},
+		} {
+			if got, err := v.Open(t.Context(), c.account, c.label, sealed); err == nil {
+				t.Errorf("opens as %+v: %q", c, got)
+			}
+		}
+		for i := range sealed {
+			bad := bytes.Clone(sealed)
+			bad[i] ^= 1
+			if _, err := v.Open(t.Context(), "a", "apikey/openai/1", bad); err == nil {
+				t.Errorf("opens with byte %d changed", i)
+			}
+			if _, err := v.Open(t.Context(), "a", "apikey/openai/1", sealed[:i]); err == nil {
+				t.Errorf("opens cut to %d bytes", i)
+			}
+		}
+		if bytes.Equal(sealed, must[[]byte](t)(v.Seal(t.Context(), "a", "apikey/openai/1", []byte("sk-secret")))) {
+			t.Error("the same text is sealed the same")
+		}
+	})
+}
+
+// Swapping the rows of two accounts must not let one read the other's data, or its own.
+func TestSwappedRowsDoNotOpen(t *testing.T) {
+	t.Parallel()
+	store := newMemoryKeys()
+	v := must[*Vault](t)(openVault(t.Context(), store, ring(t, keyA)))
+	for _, account := range []string{"a", "b"} {
+		if err := v.NewKey(t.Context(), account); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sealed := must[[]byte](t)(v.Seal(t.Context(), "a", "email", []byte("x")))
+	a, b := store.data["a"], store.data["b"]
+	a.name, b.name = "b", "a"
+	store.data["a"], store.data["b"] = b, a
+	fresh := must[*Vault](t)(openVault(t.Context(), store, ring(t, keyA)))
+	for _, account := range []string{"a", "b"} {
+		if _, err := fresh.Open(t.Context(), account, "email", sealed); err == nil {
+			t.Errorf("%s reads with the other's key", account)
+		}
+		if _, err := fresh.Seal(t.Context(), account, "email", nil); err == nil {
+			t.Errorf("%s writes with the other's key", account)
+		}
+	}
+}
+
+func TestErasure(t *testing.T) {
+	t.Parallel()
+	vaults(t, func(t *testing.T, open func(*Keyring) (*Vault, error)) {
+		v := must[*Vault](t)(open(ring(t, keyA)))
+		if _, err := v.Seal(t.Context(), "a", "email", nil); !errors.Is(err, ErrErased) {
+			t.Fatalf("sealed without a key: %v", err)
+		}
+		for range 2 { // the second changes nothing
+			if err := v.NewKey(t.Context(), "a"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sealed := must[[]byte](t)(v.Seal(t.Context(), "a", "email", []byte("x")))
+		if err := v.NewKey(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		must[[]byte](t)(v.Open(t.Context(), "a", "email", sealed))
+		for range 2 {
+			if err := v.DropKey(t.Context(), "a"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := v.Open(t.Context(), "a", "email", sealed); !errors.Is(err, ErrErased) {
+			t.Fatalf("after the key was dropped: %v", err)
+		}
+		// The same name again is another person.
+		if err := v.NewKey(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Open(t.Context(), "a", "email", sealed); !errors.Is(err, ErrErased) {
+			t.Fatalf("with a new key: %v", err)
+		}
+	})
+}
+
+func TestRotationUnderLoad(t *testing.T) {
+	t.Parallel()
+	vaults(t, func(t *testing.T, open func(*Keyring) (*Vault, error)) {
+		before := must[*Vault](t)(open(ring(t, keyA)))
+		sealed := map[string][]byte{}
+		for i := range 1100 { // more than two batches
+			account := hex.EncodeToString([]byte{byte(i >> 8), byte(i)})
+			if err := before.NewKey(t.Context(), account); err != nil {
+				t.Fatal(err)
+			}
+			if i%50 == 0 {
+				sealed[account] = must[[]byte](t)(before.Seal(t.Context(), account, "email", []byte(account)))
+			}
+		}
+		blind := before.Blind("email", "x@example.org")
+		if _, err := open(ring(t, keyB)); err == nil {
+			t.Fatal("opened with a key that wrapped nothing")
+		}
+		after := must[*Vault](t)(open(ring(t, keyB, keyA)))
+		ctx, stop := context.WithCancel(t.Context())
+		var load sync.WaitGroup
+		load.Go(func() {
+			for ctx.Err() == nil {
+				for account, s := range sealed {
+					after.cache.drop(account) // each time from the store
+					if got, err := after.Open(t.Context(), account, "email", s); err != nil || string(got) != account {
+						t.Errorf("during the rotation: %q, %v", got, err)
+						return
+					}
+				}
+			}
+		})
+		changed := must[int](t)(after.Rewrap(t.Context()))
+		stop()
+		load.Wait()
+		if changed != 1101 {
+			t.Fatalf("%d keys rewrapped, want 1100 and the blind key", changed)
+		}
+		if again := must[int](t)(after.Rewrap(t.Context())); again != 0 {
+			t.Fatalf("%d rewrapped again", again)
+		}
+		alone := must[*Vault](t)(open(ring(t, keyB)))
+		for account, s := range sealed {
+			if got := must[[]byte](t)(alone.Open(t.Context(), account, "email", s)); string(got) != account {
+				t.Fatalf("got %q", got)
+			}
+		}
+		if alone.Blind("email", "x@example.org") != blind {
+			t.Fatal("the rotation changed what stands for an address")
+		}
+		// Keys nobody can unwrap are an error, not silence.
+		lost := must[*Vault](t)(openVault(t.Context(), newMemoryKeys(), ring(t, keyA)))
+		lost.keys = ring(t, keyB)
+		if _, err := lost.Rewrap(t.Context()); err == nil {
+			t.Fatal("a lost key goes unnoticed")
+		}
+	})
+}
+
+func TestBlind(t *testing.T) {
+	t.Parallel()
+	vaults(t, func(t *testing.T, open func(*Keyring) (*Vault, error)) {
+		v := must[*Vault](t)(open(ring(t, keyA)))
+		got := v.Blind("email", "x@example.org")
+		if len(got) != 32 || strings.Trim(got, "abcdefghijklmnopqrstuvwxyz234567") != "" {
+			t.Fatalf("got %q", got)
+		}
+		if other := must[*Vault](t)(open(ring(t, keyA))); other.Blind("email", "x@example.org") != got {
+			t.Fatal("another replica says something else")
+		}
+		for _, c := range [][2]string{{"email", "y@example.org"}, {"throttle", "x@example.org"}, {"emailx", "@example.org"}, {"", "emailx@example.org"}} {
+			if v.Blind(c[0], c[1]) == got {
+				t.Errorf("%q collides", c)
+			}
+		}
+	})
+	if NewMemoryVault().Blind("a", "b") == NewMemoryVault().Blind("a", "b") {
+		t.Error("two installations blind alike: the key is not random")
+	}
+}
+
+func TestBlindKeyIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	vaults(t, func(t *testing.T, open func(*Keyring) (*Vault, error)) {
+		k := ring(t, keyA)
+		blinds := make([]string, 8)
+		var all sync.WaitGroup
+		for i := range blinds {
+			all.Go(func() {
+				v, err := open(k)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				blinds[i] = v.Blind("p", "v")
+			})
+		}
+		all.Wait()
+		for _, b := range blinds {
+			if b != blinds[0] {
+				t.Fatal("replicas that start together made several")
+			}
+		}
+	})
+}
+
+func TestKeyCache(t *testing.T) {
+	t.Parallel()
+	c, now := newKeyCache(), time.Unix(1700000000, 0)
+	c.now = func() time.Time { return now }
+	c.put("a", &dataKey{}, c.generation())
+	if c.get("a") == nil {
+		t.Fatal("not kept")
+	}
+	now = now.Add(cacheFor)
+	if c.get("a") != nil {
+		t.Fatal("kept for too long")
+	}
+	c.put("a", &dataKey{}, c.generation())
+	now = now.Add(-time.Hour)
+	if c.get("a") != nil {
+		t.Fatal("kept for an hour after the clock went back")
+	}
+	// A read that began before a drop must not bring the key back.
+	before := c.generation()
+	c.drop("a")
+	c.put("a", &dataKey{}, before)
+	if c.get("a") != nil {
+		t.Fatal("a dropped key came back")
+	}
+	for i := range 3 * cacheSize {
+		c.put(hex.EncodeToString([]byte{byte(i >> 8), byte(i)}), &dataKey{}, c.generation())
+	}
+	if len(c.byName) != cacheSize || c.recent.Len() != cacheSize {
+		t.Fatalf("%d, %d kept", len(c.byName), c.recent.Len())
+	}
+}
+
+func TestKeyring(t *testing.T) {
+	t.Parallel()
+	raw := bytes.Repeat([]byte{0xfb, 0xef}, 16) // '-' and '_' or '+' and '/' in base64
+	forms := []string{
+		hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)), base64.StdEncoding.EncodeToString(raw),
+		base64.URLEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw), " " + base64.RawStdEncoding.EncodeToString(raw) + " ",
+	}
+	for _, f := range forms {
+		if got := ring(t, f).Current(); got != ring(t, forms[0]).Current() {
+			t.Errorf("%s is another key", f)
+		}
+	}
+	short, long := base64.StdEncoding.EncodeToString(raw[:31]), base64.StdEncoding.EncodeToString(append(raw, 1))
+	for _, bad := range []string{"", ",", keyA + ",", "," + keyA, "password", short, long, keyA + "," + keyA, strings.Repeat("g", 64), strings.Repeat("k", 32)} {
+		_, err := NewKeyring(bad)
+		if err == nil {
+			t.Errorf("%q is accepted", bad)
+		} else if len(bad) > 7 && strings.Contains(err.Error(), bad) {
+			t.Errorf("the error tells the key: %v", err)
+		}
+	}
+	two := ring(t, keyA, keyB)
+	if two.Current() != ring(t, keyA).Current() || strings.Contains(keyA, two.Current()) {
+		t.Fatal("current key")
+	}
+	if !bytes.Equal(two.Derive("x"), ring(t, keyA).Derive("x")) || bytes.Equal(two.Derive("x"), two.Derive("y")) {
+		t.Fatal("derived keys")
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	v := NewMemoryVault()
+	if err := v.NewKey(context.Background(), "a"); err != nil {
+		f.Fatal(err)
+	}
+	good, err := v.Seal(context.Background(), "a", "l", []byte("x"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte{})
+	f.Add([]byte{1})
+	f.Add(good[:headerSize])
+	f.Add(good[:len(good)-1])
+	f.Fuzz(func(t *testing.T, sealed []byte) {
+		if plain, err := v.Open(t.Context(), "a", "l", sealed); err == nil && !bytes.Equal(sealed, good) {
+			t.Fatalf("forged: %q", plain)
+		}
+	})
+}

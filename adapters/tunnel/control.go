@@ -1,0 +1,223 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/yamux"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+const (
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 5 * time.Second
+	maxReports = 16  // phases that wait for the store; the oldest go first
+	maxDetail  = 300 // bytes of a phase's detail
+
+	linesPerSecond = 100 // of any kind, on average; more is a broken guest
+	linesBurst     = 10 * linesPerSecond
+)
+
+// listen reads the control stream until it ends. What it says changes nothing but its own machine.
+func (t *tunnel) listen(control *yamux.Stream) error {
+	lines := wire.NewLines(control)
+	all := bucket{rate: linesPerSecond, size: linesBurst, tokens: linesBurst, at: time.Now()}
+	logs := bucket{rate: wire.LogsPerSecond, size: 5 * wire.LogsPerSecond, tokens: 5 * wire.LogsPerSecond, at: time.Now()}
+	for {
+		m, err := lines.Next()
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		if !all.take(now) {
+			return errors.New("too many control lines")
+		}
+		switch {
+		case m.Hello != nil:
+			if err := t.greetedBy(*m.Hello); err != nil {
+				return err
+			}
+		case m.Phase != nil:
+			t.reached(*m.Phase)
+		case m.Health != nil:
+			t.mu.Lock()
+			t.health, t.healthAt = *m.Health, now
+			t.mu.Unlock()
+		case m.Log != nil:
+			if !logs.take(now) {
+				t.mu.Lock()
+				t.dropped++
+				t.mu.Unlock()
+				continue
+			}
+			t.h.log.Debug("guest log", "instance", t.instance, "line", clip(m.Log.Line, wire.MaxLogLine))
+		}
+	}
+}
+
+func (t *tunnel) greetedBy(h wire.Hello) error {
+	if h.Boot != t.boot || len(h.VNCPassword) > 64 || len(h.GatewayToken) > 256 {
+		return errors.New("the hello does not fit the greeting")
+	}
+	h.Version, h.Desktop, h.Agent = clip(h.Version, 64), clip(h.Desktop, 64), clip(h.Agent, 64)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.hello = h
+	if !t.greeted() {
+		close(t.ready)
+	}
+	return nil
+}
+
+// reached queues a phase for the store.
+func (t *tunnel) reached(p wire.Phase) {
+	if instance.Phase(p.Phase).Rank() < instance.PhaseBooting.Rank() {
+		return
+	}
+	p.Detail = clip(p.Detail, maxDetail)
+	t.mu.Lock()
+	t.phase = p.Phase
+	t.reports = append(t.reports, p)
+	if len(t.reports) > maxReports {
+		t.reports = t.reports[1:]
+	}
+	t.mu.Unlock()
+	select {
+	case t.reported <- struct{}{}:
+	default:
+	}
+}
+
+// report delivers the phases in order, each until the store took it. It has a goroutine a tunnel, so
+// one machine's trouble is not another's.
+func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
+	wait := firstRetry
+	for {
+		t.mu.Lock()
+		var next *wire.Phase
+		if len(t.reports) > 0 {
+			p := t.reports[0]
+			next = &p
+		}
+		t.mu.Unlock()
+		if next == nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.reported:
+			}
+			continue
+		}
+		err := t.h.c.Machines.Reached(ctx, t.instance, t.boot, instance.Phase(next.Phase), next.Detail)
+		if ctx.Err() != nil {
+			return
+		}
+		var d *domain.Error
+		if err != nil && (!errors.As(err, &d) || d.Kind == domain.Unavailable || d.Kind == domain.Exhausted) {
+			t.h.log.Warn("report a phase", "instance", t.instance, "phase", next.Phase, "error", err)
+			if !pause(ctx, wait) {
+				return
+			}
+			wait = min(2*wait, lastRetry)
+			continue
+		}
+		wait = firstRetry
+		t.mu.Lock()
+		if len(t.reports) > 0 && t.reports[0] == *next { // it may have been pushed out meanwhile
+			t.reports = t.reports[1:]
+		}
+		t.mu.Unlock()
+		if d != nil {
+			t.h.log.Info("a phase was refused", "instance", t.instance, "phase", next.Phase, "code", d.Code)
+			if d.Kind == domain.NotFound {
+				cancel(errGone)
+				return
+			}
+		}
+	}
+}
+
+func (t *tunnel) wantKeys() {
+	select {
+	case t.keys <- struct{}{}:
+	default:
+	}
+}
+
+// sendKeys sends the keys whenever they are wanted, and again where that did not work.
+func (t *tunnel) sendKeys(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.keys:
+		}
+		for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+			env, err := t.h.c.Machines.Keys(ctx, t.account)
+			if err == nil {
+				if err = t.send(wire.Message{Keys: &wire.Keys{Env: env}}); err != nil {
+					t.stop() // a control stream that cannot be written is of no use
+					return
+				}
+				break
+			}
+			if ctx.Err() == nil {
+				t.h.log.Warn("read an account's keys", "instance", t.instance, "error", err)
+			}
+			if !pause(ctx, wait) {
+				return
+			}
+		}
+	}
+}
+
+func (t *tunnel) send(m wire.Message) error {
+	t.sendMu.Lock()
+	defer t.sendMu.Unlock()
+	if t.control == nil {
+		return errors.New("no control stream yet")
+	}
+	_ = t.control.SetWriteDeadline(time.Now().Add(wire.WriteTimeout))
+	return wire.WriteLine(t.control, m, wire.MaxLine)
+}
+
+// pause waits about d; false when ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d/2 + rand.N(d/2))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// bucket allows rate a second, and size at once.
+type bucket struct {
+	rate, size, tokens float64
+	at                 time.Time
+}
+
+func (b *bucket) take(now time.Time) bool {
+	b.tokens = min(b.size, b.tokens+b.rate*now.Sub(b.at).Seconds())
+	b.at = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "")
+}

@@ -1,0 +1,162 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/coder/websocket"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+// refusal ends a greeting with a close code.
+type refusal struct {
+	code   websocket.StatusCode
+	reason string
+}
+
+func (r *refusal) Error() string { return r.reason }
+
+var (
+	errUnauthorized = &refusal{wire.CloseUnauthorized, "signature refused"}
+	errGone         = &refusal{wire.CloseGone, "no such instance"}
+	errOwned        = &refusal{wire.CloseOwned, "another boot of this machine holds the tunnel"}
+	errUnavailable  = &refusal{wire.CloseUnavailable, "try again"}
+	errClosing      = &refusal{websocket.StatusServiceRestart, "restarting"}
+)
+
+// greet upgrades, lets the guest prove itself, and serves its tunnel until it ends. The nonce is made
+// for this one connection, so a proof seen elsewhere is worth nothing here.
+func (h *Hub) greet(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Origin") != "" {
+		problem(w, http.StatusForbidden, "not_a_guest", "Tunnels are for machines, not for browsers.")
+		return
+	}
+	select {
+	case h.greetings <- struct{}{}:
+	default:
+		w.Header().Set("Retry-After", "1")
+		problem(w, http.StatusServiceUnavailable, "too_many_greetings", "Too many machines are dialling in; try again.")
+		return
+	}
+	t, err := func() (*tunnel, error) {
+		defer func() { <-h.greetings }()
+		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
+		if err != nil {
+			return nil, nil // it answered already
+		}
+		t, err := h.admit(r.Context(), ws)
+		if err == nil {
+			return t, nil
+		}
+		var no *refusal
+		if !errors.As(err, &no) {
+			no = errUnavailable
+		}
+		// The guest may be gone or hostile: tell it and leave, without waiting for its answer.
+		go func() { _ = ws.Close(no.code, no.reason) }()
+		return nil, err
+	}()
+	if err != nil {
+		h.log.WarnContext(r.Context(), "tunnel refused", "error", err)
+	}
+	if t != nil {
+		t.run(r.Context())
+	}
+}
+
+// admit takes the guest through the greeting and makes its tunnel the owner of the machine.
+func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
+	ctx, cancel := context.WithTimeout(ctx, wire.GreetingTimeout)
+	defer cancel()
+	ws.SetReadLimit(wire.MaxGreeting)
+	nonce := make([]byte, 32)
+	rand.Read(nonce)
+	if err := writeJSON(ctx, ws, wire.Challenge{Version: wire.Version, Nonce: nonce}); err != nil {
+		return nil, err
+	}
+	typ, b, err := ws.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var p wire.Proof
+	if typ != websocket.MessageText || json.Unmarshal(b, &p) != nil || p.Version != wire.Version || !word(p.Instance) || !word(p.Boot) {
+		return nil, errUnauthorized
+	}
+	key, account, err := h.c.Machines.Guest(ctx, p.Instance)
+	if err != nil {
+		var d *domain.Error
+		switch {
+		case !errors.As(err, &d) || d.Kind == domain.Unavailable || d.Kind == domain.Exhausted:
+			return nil, fmt.Errorf("look up the guest of %s: %w", p.Instance, err)
+		case d.Kind == domain.Unauthenticated || d.Kind == domain.Forbidden:
+			return nil, errUnauthorized
+		}
+		return nil, errGone
+	}
+	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, wire.SignedBytes(nonce, p.Instance, p.Boot), p.Signature) {
+		return nil, errUnauthorized
+	}
+	if err := h.yieldElsewhere(ctx, p.Instance, p.Boot); err != nil {
+		return nil, err
+	}
+	t := newTunnel(h, ws, p.Instance, p.Boot, account)
+	if err := h.take(ctx, t); err != nil {
+		return nil, err
+	}
+	if err := writeJSON(ctx, ws, wire.Welcome{OK: true}); err != nil {
+		t.abandon()
+		return nil, err
+	}
+	return t, nil
+}
+
+// take makes t the owner, after the one before it: the same boot comes back because it lost its
+// connection, whatever this end still believes; another boot has to wait until the owner is silent.
+func (h *Hub) take(ctx context.Context, t *tunnel) error {
+	for {
+		h.mu.Lock()
+		if h.closing {
+			h.mu.Unlock()
+			return errClosing
+		}
+		old := h.tunnels[t.instance]
+		if old == nil {
+			h.tunnels[t.instance] = t
+			h.all.Add(1)
+			h.mu.Unlock()
+			return nil
+		}
+		h.mu.Unlock()
+		if err := old.yield(ctx, t.boot); err != nil {
+			return err
+		}
+	}
+}
+
+// word admits ids: short, and nothing that needs escaping in a path or a log.
+func word(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for _, c := range s {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+func writeJSON(ctx context.Context, ws *websocket.Conn, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return ws.Write(ctx, websocket.MessageText, b)
+}

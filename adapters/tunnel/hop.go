@@ -1,0 +1,192 @@
+package tunnel
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/pipe"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+// HopPrefix is where HopHandler is to be mounted.
+const HopPrefix = "/internal/hop/"
+
+const hopProtocol = "cloudbot-hop"
+
+// HopHandler serves the other replicas, for machines whose tunnel is here. Mount it at HopPrefix with
+// the path unchanged. It never forwards further.
+func (h *Hub) HopHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+HopPrefix+"{instance}/{service}", h.hopOpen)
+	mux.HandleFunc("POST "+HopPrefix+"{instance}/yield/{boot}", h.hopYield)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h.hops == nil {
+			problem(w, http.StatusNotFound, "not_found", "There is nothing here.")
+			return
+		}
+		if err := h.hops.check(r, time.Now()); err != nil {
+			h.log.WarnContext(r.Context(), "hop refused", "error", err)
+			problem(w, http.StatusUnauthorized, "hop_refused", "This is for replicas only.")
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// hopOpen joins the caller's connection to a stream of a local tunnel.
+func (h *Hub) hopOpen(w http.ResponseWriter, r *http.Request) {
+	t := h.local(r.PathValue("instance"))
+	if t == nil {
+		problem(w, http.StatusNotFound, "not_connected", ErrNotConnected.Error())
+		return
+	}
+	conn, secret, err := t.open(r.Context(), r.PathValue("service"))
+	switch {
+	case errors.Is(err, ErrBusy):
+		problem(w, http.StatusTooManyRequests, "busy", ErrBusy.Error())
+		return
+	case errors.Is(err, ErrNotReady):
+		problem(w, http.StatusConflict, "not_ready", ErrNotReady.Error())
+		return
+	case err != nil:
+		problem(w, http.StatusBadGateway, "not_connected", ErrNotConnected.Error())
+		return
+	}
+	defer conn.Close()
+	sealed, err := h.hops.seal(secret, r.Header.Get(hopNonce))
+	if err != nil {
+		problem(w, http.StatusInternalServerError, "internal", "The secret cannot be sealed.")
+		return
+	}
+	back, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		problem(w, http.StatusInternalServerError, "internal", "The connection cannot be taken over.")
+		return
+	}
+	defer back.Close()
+	_ = back.SetDeadline(time.Now().Add(wire.WriteTimeout))
+	fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n%s: %s\r\n\r\n", hopProtocol, hopSecret, sealed)
+	if rw.Flush() != nil {
+		return
+	}
+	_ = back.SetDeadline(time.Time{})
+	// The hijacked request's context lives as long as this handler; the tunnel's end closes conn.
+	_ = pipe.Join(context.WithoutCancel(r.Context()), &buffered{Conn: back, r: rw.Reader}, conn)
+}
+
+// hopYield lets go of a machine whose guest dialled another replica.
+func (h *Hub) hopYield(w http.ResponseWriter, r *http.Request) {
+	if t := h.local(r.PathValue("instance")); t != nil {
+		if err := t.yield(r.Context(), r.PathValue("boot")); errors.Is(err, errOwned) {
+			problem(w, http.StatusConflict, "owned", errOwned.reason)
+			return
+		}
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// hop reaches a service of a machine at another replica.
+func (h *Hub) hop(ctx context.Context, target, instanceID, service string) (net.Conn, Secret, error) {
+	conn, res, nonce, err := h.call(ctx, http.MethodGet, target, HopPrefix+url.PathEscape(instanceID)+"/"+url.PathEscape(service))
+	if err != nil {
+		return nil, Secret{}, fmt.Errorf("%w: hop to its replica: %w", ErrNotConnected, err)
+	}
+	switch res.StatusCode {
+	case http.StatusSwitchingProtocols:
+		secret, err := h.hops.unseal(res.Header.Get(hopSecret), nonce)
+		if err != nil {
+			conn.Close()
+			return nil, Secret{}, err
+		}
+		return conn, secret, nil
+	case http.StatusConflict:
+		err = ErrNotReady
+	case http.StatusTooManyRequests:
+		err = ErrBusy
+	default:
+		err = fmt.Errorf("%w: its replica answers %d", ErrNotConnected, res.StatusCode)
+	}
+	conn.Close()
+	return nil, Secret{}, err
+}
+
+// yieldElsewhere makes the replica that holds the machine's tunnel, if any, let go of it.
+func (h *Hub) yieldElsewhere(ctx context.Context, instanceID, boot string) error {
+	if h.hops == nil {
+		return nil
+	}
+	target, err := h.c.Presence.Lookup(ctx, instanceID)
+	if err != nil || target == "" || target == h.c.Advertise {
+		return err
+	}
+	conn, res, _, err := h.call(ctx, http.MethodPost, target, HopPrefix+url.PathEscape(instanceID)+"/yield/"+url.PathEscape(boot))
+	if err != nil {
+		return nil // a replica that is gone holds nothing; its presence runs out
+	}
+	conn.Close()
+	if res.StatusCode == http.StatusConflict {
+		return errOwned
+	}
+	return nil
+}
+
+// call sends a signed request on a connection of its own, which is returned to go on with.
+func (h *Hub) call(ctx context.Context, method, target, path string) (conn net.Conn, res *http.Response, nonce string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, wire.GreetingTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, target+path, nil)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	nonce = h.hops.sign(req, target, time.Now())
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", hopProtocol)
+	if conn, err = dial(ctx, req.URL); err != nil {
+		return nil, nil, "", err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	r := bufio.NewReader(conn)
+	if err = req.Write(conn); err == nil {
+		res, err = http.ReadResponse(r, req)
+	}
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, nil, "", err
+	}
+	return &buffered{Conn: conn, r: r}, res, nonce, nil
+}
+
+func dial(ctx context.Context, u *url.URL) (net.Conn, error) {
+	port := u.Port()
+	if u.Scheme == "https" {
+		if port == "" {
+			port = "443"
+		}
+		d := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}}
+		return d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	}
+	if port == "" {
+		port = "80"
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+}
+
+// buffered reads first what came along with the answer's head.
+type buffered struct {
+	net.Conn
+	r io.Reader
+}
+
+func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }

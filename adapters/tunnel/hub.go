@@ -1,0 +1,196 @@
+// Package tunnel is the control plane's end of the machines' tunnels: each guest dials in, proves
+// who it is, and from then on the hub opens streams to its desktop, agent and diagnostics, takes its
+// boot phases, and hands it the API keys.
+//
+// The one thing to know: one tunnel owns a machine. A machine whose tunnel another replica holds is
+// reached there, in one authenticated hop; nobody forwards twice.
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+// What Open may answer; compare with errors.Is.
+var (
+	ErrNotConnected = wire.ErrNotConnected
+	ErrNotReady     = wire.ErrNotReady
+	ErrBusy         = wire.ErrBusy
+)
+
+// Secret is what a machine's services ask of who enters. It prints as a placeholder.
+type Secret = wire.Secret
+
+// Machines is what the hub knows of machines and tells about them. A *domain.Error is final, any
+// other error worth another try.
+type Machines interface {
+	// Enroll redeems a token for the machine that holds publicKey. The same pair may come twice.
+	Enroll(ctx context.Context, token string, publicKey []byte) (instanceID string, err error)
+	// Guest returns the enrolled key and the owner of an instance that is not gone.
+	Guest(ctx context.Context, instanceID string) (publicKey []byte, account string, err error)
+	// Reached notes how far a boot is.
+	Reached(ctx context.Context, instanceID, boot string, phase instance.Phase, detail string) error
+	// Keys returns the account's API keys, environment name to key.
+	Keys(ctx context.Context, account string) (map[string]string, error)
+}
+
+// Presence tells replicas who holds a machine's tunnel.
+type Presence interface {
+	// Claim says that the replica at url does, until release is called. A later claim by another
+	// replica wins, and release must not undo it.
+	Claim(ctx context.Context, instanceID, url string) (release func(), err error)
+	// Lookup returns the url of who does, "" for nobody.
+	Lookup(ctx context.Context, instanceID string) (url string, err error)
+}
+
+// Config is what a hub needs.
+type Config struct {
+	Machines  Machines
+	Presence  Presence     // nil: there is one replica
+	Advertise string       // this replica's own base URL, as the others reach it: "http://10.0.0.3:8000"
+	HopKey    []byte       // at least 32 bytes, the same on all replicas; nil: no hops
+	Log       *slog.Logger // nil: none
+}
+
+// Hub holds the tunnels of this replica.
+type Hub struct {
+	c    Config
+	log  *slog.Logger
+	hops *hopKeys // nil: no hops
+
+	greetings chan struct{} // bounds the connections that did not prove anything yet
+
+	mu      sync.Mutex
+	tunnels map[string]*tunnel
+	closing bool
+	all     sync.WaitGroup
+}
+
+// maxGreetings is how many connections may be on their way through the greeting at once.
+const maxGreetings = 512
+
+// New returns a hub; Run it, and mount GuestHandler and HopHandler.
+func New(c Config) (*Hub, error) {
+	h := &Hub{c: c, log: c.Log, greetings: make(chan struct{}, maxGreetings), tunnels: map[string]*tunnel{}}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	if c.Machines == nil {
+		return nil, errors.New("tunnel: Machines is needed")
+	}
+	if c.HopKey != nil {
+		if c.Advertise == "" || c.Presence == nil {
+			return nil, errors.New("tunnel: a HopKey needs Advertise and Presence")
+		}
+		var err error
+		if h.hops, err = newHopKeys(c.HopKey, c.Advertise); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// Run serves until ctx ends, then tells the guests to dial again at once and returns when their
+// tunnels are closed.
+func (h *Hub) Run(ctx context.Context) error {
+	<-ctx.Done()
+	h.mu.Lock()
+	h.closing = true
+	open := make([]*tunnel, 0, len(h.tunnels))
+	for _, t := range h.tunnels {
+		open = append(open, t)
+	}
+	h.mu.Unlock()
+	for _, t := range open {
+		h.all.Go(t.goAway)
+	}
+	h.all.Wait()
+	return nil
+}
+
+// Connected tells whether this replica holds the machine's tunnel and may open streams on it.
+func (h *Hub) Connected(instanceID string) bool {
+	t := h.local(instanceID)
+	return t != nil && t.greeted()
+}
+
+// Status is what a connected machine says of itself.
+type Status struct {
+	Since                   time.Time // when its tunnel came up
+	Guest, Desktop, Agent   string    // version of the guest, which desktop, which agent
+	Health                  wire.Health
+	HealthAt                time.Time // zero: no word yet
+	Phase                   string
+	Streams, DroppedLogLine int
+}
+
+// Status returns it for a machine whose tunnel this replica holds.
+func (h *Hub) Status(instanceID string) (Status, bool) {
+	t := h.local(instanceID)
+	if t == nil || !t.greeted() {
+		return Status{}, false
+	}
+	return t.status(), true
+}
+
+// Len is the number of tunnels this replica holds.
+func (h *Hub) Len() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.tunnels)
+}
+
+// PushKeys sends the account's API keys, as they are now, to its machines on this replica. It
+// returns at once; what fails is repeated while the tunnel lasts.
+func (h *Hub) PushKeys(_ context.Context, account string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, t := range h.tunnels {
+		if t.account == account {
+			t.wantKeys()
+		}
+	}
+}
+
+// Open connects to a service of the machine: wire.VNC, wire.Agent or wire.HTTP. Errors:
+// ErrNotConnected, ErrNotReady, ErrBusy, or what broke on the way. The connection is the caller's to close.
+func (h *Hub) Open(ctx context.Context, instanceID, service string) (net.Conn, Secret, error) {
+	if t := h.local(instanceID); t != nil {
+		return t.open(ctx, service)
+	}
+	if h.hops == nil {
+		return nil, Secret{}, ErrNotConnected
+	}
+	url, err := h.c.Presence.Lookup(ctx, instanceID)
+	if err != nil {
+		return nil, Secret{}, fmt.Errorf("look up who holds the tunnel of %s: %w", instanceID, err)
+	}
+	if url == "" || url == h.c.Advertise {
+		return nil, Secret{}, ErrNotConnected
+	}
+	return h.hop(ctx, url, instanceID, service)
+}
+
+// local returns the tunnel this replica holds, or nil.
+func (h *Hub) local(instanceID string) *tunnel {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.tunnels[instanceID]
+}
+
+// GuestHandler serves the guests: wire.EnrollPath and wire.TunnelPath.
+func (h *Hub) GuestHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+wire.EnrollPath, h.enroll)
+	mux.HandleFunc("GET "+wire.TunnelPath, h.greet)
+	return mux
+}

@@ -1,0 +1,294 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/hashicorp/yamux"
+
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+// pingTime is how long an owner has to answer before another boot may take its place.
+const pingTime = 2 * time.Second
+
+// tunnel is one machine's connection.
+type tunnel struct {
+	h                       *Hub
+	ws                      *websocket.Conn
+	instance, boot, account string
+	since                   time.Time
+
+	ready chan struct{} // closed with the first hello; secret is set by then
+	quit  chan struct{} // closed to end it
+	done  chan struct{} // closed once it has ended and nothing of it runs any more
+	end   sync.Once
+	keys  chan struct{} // holds a value when keys are to be sent
+
+	streams atomic.Int64
+	session atomic.Pointer[yamux.Session]
+
+	sendMu  sync.Mutex // of control
+	control *yamux.Stream
+
+	mu       sync.Mutex
+	hello    wire.Hello
+	health   wire.Health
+	healthAt time.Time
+	phase    string
+	dropped  int
+	reports  []wire.Phase // not delivered yet, oldest first
+	reported chan struct{}
+}
+
+func newTunnel(h *Hub, ws *websocket.Conn, instance, boot, account string) *tunnel {
+	return &tunnel{
+		h: h, ws: ws, instance: instance, boot: boot, account: account, since: time.Now(),
+		ready: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}),
+		keys: make(chan struct{}, 1), reported: make(chan struct{}, 1),
+	}
+}
+
+// stop ends the tunnel; it returns at once.
+func (t *tunnel) stop() { t.end.Do(func() { close(t.quit) }) }
+
+// abandon is for a tunnel that never ran.
+func (t *tunnel) abandon() {
+	t.stop()
+	t.leave()
+}
+
+// leave gives the machine up.
+func (t *tunnel) leave() {
+	t.h.mu.Lock()
+	if t.h.tunnels[t.instance] == t {
+		delete(t.h.tunnels, t.instance)
+	}
+	t.h.mu.Unlock()
+	close(t.done)
+	t.h.all.Done()
+}
+
+// run serves the tunnel until it ends.
+func (t *tunnel) run(ctx context.Context) {
+	defer t.leave()
+	defer t.stop()
+	log := t.h.log.With("instance", t.instance)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	session, err := wire.Session(ctx, t.ws, false)
+	if err != nil {
+		log.Error("tunnel session", "error", err)
+		t.ws.CloseNow()
+		return
+	}
+	t.session.Store(session)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer session.Close()
+	stop := context.AfterFunc(ctx, func() { session.Close() })
+	defer stop()
+
+	first := time.AfterFunc(wire.WriteTimeout, func() {
+		if !t.greeted() {
+			cancel(errors.New("the guest said no hello"))
+		}
+	})
+	defer first.Stop()
+	all.Go(func() { cancel(t.accept(ctx, session, &all)) })
+	all.Go(func() { t.presence(ctx) })
+	all.Go(func() { t.sendKeys(ctx) })
+	all.Go(func() { t.report(ctx, cancel) })
+	log.Info("machine connected", "boot", t.boot)
+	select {
+	case <-t.quit:
+		cancel(errors.New("superseded or asked to go"))
+	case <-ctx.Done():
+	case <-session.CloseChan():
+		cancel(errors.New("the connection broke"))
+	}
+	log.Info("machine disconnected", "cause", context.Cause(ctx))
+}
+
+// accept takes the control stream; a guest has no business opening others.
+func (t *tunnel) accept(ctx context.Context, session *yamux.Session, all *sync.WaitGroup) error {
+	control, err := session.AcceptStream()
+	if err != nil {
+		return err
+	}
+	t.sendMu.Lock()
+	t.control = control
+	t.sendMu.Unlock()
+	t.wantKeys()
+	all.Go(func() {
+		if err := t.listen(control); ctx.Err() == nil {
+			t.h.log.Info("control stream ended", "instance", t.instance, "cause", err)
+		}
+		t.stop()
+	})
+	if _, err := session.AcceptStream(); err != nil {
+		return err
+	}
+	return errors.New("the guest opened a stream of its own")
+}
+
+func (t *tunnel) greeted() bool {
+	select {
+	case <-t.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+func (t *tunnel) secret() Secret {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Secret{VNCPassword: t.hello.VNCPassword, GatewayToken: t.hello.GatewayToken}
+}
+
+func (t *tunnel) status() Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Status{
+		Since: t.since, Guest: t.hello.Version, Desktop: t.hello.Desktop, Agent: t.hello.Agent,
+		Health: t.health, HealthAt: t.healthAt, Phase: t.phase, Streams: int(t.streams.Load()), DroppedLogLine: t.dropped,
+	}
+}
+
+// yield ends the tunnel for the sake of boot, or returns errOwned.
+func (t *tunnel) yield(ctx context.Context, boot string) error {
+	if t.boot != boot && t.alive(ctx) {
+		return errOwned
+	}
+	t.stop()
+	select {
+	case <-t.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// alive tells whether the guest answers a ping in time.
+func (t *tunnel) alive(ctx context.Context) bool {
+	session := t.session.Load()
+	if session == nil {
+		return true // still in its greeting
+	}
+	pong := make(chan error, 1)
+	go func() { _, err := session.Ping(); pong <- err }()
+	timer := time.NewTimer(pingTime)
+	defer timer.Stop()
+	select {
+	case err := <-pong:
+		return err == nil
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// goAway asks the guest to dial again and ends the tunnel.
+func (t *tunnel) goAway() {
+	if t.send(wire.Message{GoAway: &wire.GoAway{}}) == nil {
+		timer := time.NewTimer(time.Second) // the guest closes at once; one that hangs is not waited for
+		defer timer.Stop()
+		select {
+		case <-t.done:
+		case <-timer.C:
+		}
+	}
+	t.stop()
+}
+
+// presence claims the machine for this replica until ctx ends.
+func (t *tunnel) presence(ctx context.Context) {
+	if t.h.c.Presence == nil {
+		return
+	}
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		release, err := t.h.c.Presence.Claim(ctx, t.instance, t.h.c.Advertise)
+		if err == nil {
+			<-ctx.Done()
+			release()
+			return
+		}
+		if ctx.Err() == nil {
+			t.h.log.Warn("claim a machine's presence", "instance", t.instance, "error", err)
+		}
+		if !pause(ctx, wait) {
+			return
+		}
+	}
+}
+
+// open opens a stream to a service.
+func (t *tunnel) open(ctx context.Context, service string) (net.Conn, Secret, error) {
+	ctx, cancel := context.WithTimeout(ctx, wire.WriteTimeout)
+	defer cancel()
+	select {
+	case <-t.ready:
+	case <-t.quit:
+		return nil, Secret{}, ErrNotConnected
+	case <-ctx.Done():
+		return nil, Secret{}, ErrNotConnected
+	}
+	if t.streams.Add(1) > wire.MaxStreams {
+		t.streams.Add(-1)
+		return nil, Secret{}, ErrBusy
+	}
+	s, err := t.session.Load().OpenStream()
+	if err != nil {
+		t.streams.Add(-1)
+		return nil, Secret{}, fmt.Errorf("%w: %w", ErrNotConnected, err)
+	}
+	c := &stream{Stream: s, t: t}
+	if err := c.ask(ctx, service); err != nil {
+		c.Close()
+		return nil, Secret{}, err
+	}
+	return c, t.secret(), nil
+}
+
+// stream is an open stream; its Close also ends a blocked Read, which yamux alone does not.
+type stream struct {
+	*yamux.Stream
+	t    *tunnel
+	once sync.Once
+}
+
+func (s *stream) Close() error {
+	s.once.Do(func() { s.t.streams.Add(-1) })
+	err := s.Stream.Close()
+	_ = s.SetReadDeadline(time.Unix(1, 0))
+	return err
+}
+
+// ask names the service and waits for the guest's word.
+func (s *stream) ask(ctx context.Context, service string) error {
+	end, _ := ctx.Deadline()
+	_ = s.SetDeadline(end)
+	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	var opened wire.Opened
+	err := wire.WriteLine(s, wire.Open{Open: service}, wire.MaxHeader)
+	if err == nil {
+		err = wire.ReadLine(s, &opened, wire.MaxHeader)
+	}
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("open %s: %w", service, err)
+	case !opened.OK:
+		return fmt.Errorf("open %s: %w: %q", service, ErrNotReady, clip(opened.Error, 200))
+	}
+	return s.SetDeadline(time.Time{})
+}

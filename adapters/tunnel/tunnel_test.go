@@ -1,0 +1,575 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/hashicorp/yamux"
+	"go.uber.org/goleak"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const id = "01INSTANCE"
+
+// machines knows one machine by its key; it can be made to fail.
+type machines struct {
+	mu      sync.Mutex
+	key     ed25519.PublicKey
+	private ed25519.PrivateKey
+	down    int // so many calls of Reached fail
+	reached []string
+	keys    map[string]string
+	news    chan struct{}
+}
+
+func newMachines(t *testing.T) *machines {
+	t.Helper()
+	pub, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &machines{key: pub, private: private, keys: map[string]string{"OPENAI_API_KEY": "one"}, news: make(chan struct{}, 100)}
+}
+
+func (m *machines) Enroll(_ context.Context, token string, key []byte) (string, error) {
+	if token != "good" || !bytes.Equal(key, m.key) {
+		return "", instance.ErrEnrolment
+	}
+	return id, nil
+}
+
+func (m *machines) Guest(_ context.Context, i string) ([]byte, string, error) {
+	if i != id {
+		return nil, "", instance.ErrNotFound
+	}
+	return m.key, "account", nil
+}
+
+func (m *machines) Reached(_ context.Context, i, boot string, p instance.Phase, _ string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down > 0 {
+		m.down--
+		return errors.New("the store is away")
+	}
+	m.reached = append(m.reached, boot+" "+string(p))
+	m.news <- struct{}{}
+	return nil
+}
+
+func (m *machines) Keys(context.Context, string) (map[string]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.keys, nil
+}
+
+// presence is the replicas' shared table.
+type presence struct {
+	mu  sync.Mutex
+	who map[string]string
+}
+
+func (p *presence) Claim(_ context.Context, i, url string) (func(), error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.who[i] = url
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.who[i] == url {
+			delete(p.who, i)
+		}
+	}, nil
+}
+
+func (p *presence) Lookup(_ context.Context, i string) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.who[i], nil
+}
+
+type replica struct {
+	hub  *Hub
+	url  string
+	stop func()
+}
+
+func newReplica(t *testing.T, m Machines, p Presence) *replica {
+	t.Helper()
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	c := Config{Machines: m}
+	if p != nil {
+		c.Presence, c.Advertise, c.HopKey = p, server.URL, bytes.Repeat([]byte("k"), 32)
+	}
+	h, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux.Handle("/api/guest/", h.GuestHandler())
+	mux.Handle(HopPrefix, h.HopHandler())
+	ctx, cancel := context.WithCancel(context.Background())
+	var run sync.WaitGroup
+	run.Go(func() { _ = h.Run(ctx) })
+	r := &replica{hub: h, url: server.URL, stop: func() { cancel(); run.Wait() }}
+	t.Cleanup(func() { r.stop(); server.Close() })
+	return r
+}
+
+// fakeGuest is a guest's end of a tunnel whose every word the test decides.
+type fakeGuest struct {
+	t       *testing.T
+	session *yamux.Session
+	control *yamux.Stream
+	lines   chan wire.Message // from the control plane; closed at the end
+}
+
+// dialAs greets as boot with the key; the error is the greeting's.
+func dialAs(t *testing.T, url, boot string, key ed25519.PrivateKey, spoil func(*wire.Proof)) (*fakeGuest, error) {
+	t.Helper()
+	ws, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(url, "http")+wire.TunnelPath, &websocket.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { ws.CloseNow() })
+	var c wire.Challenge
+	if _, b, err := ws.Read(t.Context()); err != nil || json.Unmarshal(b, &c) != nil {
+		return nil, err
+	}
+	p := wire.Proof{Version: wire.Version, Instance: id, Boot: boot, Signature: ed25519.Sign(key, wire.SignedBytes(c.Nonce, id, boot))}
+	if spoil != nil {
+		spoil(&p)
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := ws.Write(t.Context(), websocket.MessageText, b); err != nil {
+		return nil, err
+	}
+	if _, _, err := ws.Read(t.Context()); err != nil {
+		return nil, err
+	}
+	session, err := wire.Session(context.Background(), ws, true)
+	if err != nil {
+		return nil, err
+	}
+	g := &fakeGuest{t: t, session: session, lines: make(chan wire.Message, 100)}
+	t.Cleanup(func() { session.Close() })
+	if g.control, err = session.OpenStream(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(g.lines)
+		lines := wire.NewLines(g.control)
+		for {
+			m, err := lines.Next()
+			if err != nil {
+				return
+			}
+			g.lines <- m
+		}
+	}()
+	g.say(wire.Message{Hello: &wire.Hello{Version: "fake", Boot: boot, VNCPassword: "vnc-secret", GatewayToken: "gateway-secret"}})
+	return g, nil
+}
+
+func mustDial(t *testing.T, url, boot string, key ed25519.PrivateKey) *fakeGuest {
+	t.Helper()
+	g, err := dialAs(t, url, boot, key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func (g *fakeGuest) say(m wire.Message) {
+	g.t.Helper()
+	if err := wire.WriteLine(g.control, m, wire.MaxLine); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// hear waits for a message that fits.
+func (g *fakeGuest) hear(what string, fits func(wire.Message) bool) {
+	g.t.Helper()
+	late := time.After(15 * time.Second)
+	for {
+		select {
+		case m, ok := <-g.lines:
+			if !ok {
+				g.t.Fatalf("the tunnel ended before %s", what)
+			}
+			if fits(m) {
+				return
+			}
+		case <-late:
+			g.t.Fatalf("no %s", what)
+		}
+	}
+}
+
+// echo serves one stream: it names the service and sends back what it gets.
+func (g *fakeGuest) echo() {
+	for {
+		s, err := g.session.AcceptStream()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer s.Close()
+			var o wire.Open
+			if wire.ReadLine(s, &o, wire.MaxHeader) != nil {
+				return
+			}
+			if o.Open == wire.VNC {
+				_ = wire.WriteLine(s, wire.Opened{Error: "the desktop is not ready yet"}, wire.MaxHeader)
+				return
+			}
+			_ = wire.WriteLine(s, wire.Opened{OK: true}, wire.MaxHeader)
+			_, _ = io.Copy(s, s)
+		}()
+	}
+}
+
+func closeCode(t *testing.T, err error, want websocket.StatusCode) {
+	t.Helper()
+	if got := websocket.CloseStatus(err); got != want {
+		t.Errorf("refused with %d (%v), want %d", got, err, want)
+	}
+}
+
+func TestEnrol(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	for body, want := range map[string]int{
+		`{"token":"good","public_key":"` + b64(m.key) + `"}`:               200,
+		`{"token":"bad","public_key":"` + b64(m.key) + `"}`:                403,
+		`{"token":"good","public_key":"AAAA"}`:                             422,
+		`{"token":"good","public_key":"` + b64(m.key) + `","x":1}`:         422,
+		`{"token":"` + strings.Repeat("x", 9<<10) + `","public_key":"AA"}`: 422,
+	} {
+		res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Post(r.url+wire.EnrollPath, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%.60s: %d, want %d", body, res.StatusCode, want)
+		}
+	}
+}
+
+func b64(b []byte) string { t, _ := json.Marshal(b); return strings.Trim(string(t), `"`) }
+
+func TestGreetingRefusals(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	_, stranger, _ := ed25519.GenerateKey(nil)
+	_, err := dialAs(t, r.url, "b", stranger, nil)
+	closeCode(t, err, wire.CloseUnauthorized)
+	_, err = dialAs(t, r.url, "b", m.private, func(p *wire.Proof) { p.Instance = "01OTHER" })
+	closeCode(t, err, wire.CloseGone)
+	_, err = dialAs(t, r.url, "b", m.private, func(p *wire.Proof) { p.Boot = "another" })
+	closeCode(t, err, wire.CloseUnauthorized)
+	_, err = dialAs(t, r.url, "b", m.private, func(p *wire.Proof) { p.Instance = "../x" })
+	closeCode(t, err, wire.CloseUnauthorized)
+	// A proof that was good on another connection.
+	old := ed25519.Sign(m.private, wire.SignedBytes(make([]byte, 32), id, "b"))
+	_, err = dialAs(t, r.url, "b", m.private, func(p *wire.Proof) { p.Signature = old })
+	closeCode(t, err, wire.CloseUnauthorized)
+	if r.hub.Connected(id) || r.hub.Len() != 0 {
+		t.Error("somebody got in")
+	}
+}
+
+func TestOpenAndSecret(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	if _, _, err := r.hub.Open(t.Context(), id, wire.Agent); !errors.Is(err, ErrNotConnected) {
+		t.Errorf("before the tunnel: %v", err)
+	}
+	g := mustDial(t, r.url, "b", m.private)
+	go g.echo()
+	c, secret, err := r.hub.Open(t.Context(), id, wire.Agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret.VNCPassword != "vnc-secret" || secret.GatewayToken != "gateway-secret" || strings.Contains(secret.String(), "vnc") {
+		t.Errorf("secret %v", secret)
+	}
+	roundTrip(t, c)
+	blocked := make(chan error, 1)
+	go func() { _, err := c.Read(make([]byte, 1)); blocked <- err }()
+	c.Close()
+	if err := <-blocked; err == nil {
+		t.Error("a blocked read returned without an error after Close")
+	}
+	if _, _, err := r.hub.Open(t.Context(), id, wire.VNC); !errors.Is(err, ErrNotReady) {
+		t.Errorf("a service that is not up: %v", err)
+	}
+	var open []net.Conn
+	for range wire.MaxStreams {
+		c, _, err := r.hub.Open(t.Context(), id, wire.Agent)
+		if err != nil {
+			t.Fatalf("stream %d: %v", len(open), err)
+		}
+		open = append(open, c)
+	}
+	if _, _, err := r.hub.Open(t.Context(), id, wire.Agent); !errors.Is(err, ErrBusy) {
+		t.Errorf("one stream too many: %v", err)
+	}
+	for _, c := range open {
+		c.Close()
+		c.Close()
+	}
+	if c, _, err := r.hub.Open(t.Context(), id, wire.Agent); err != nil {
+		t.Errorf("after closing all: %v", err)
+	} else {
+		c.Close()
+	}
+}
+
+func roundTrip(t *testing.T, c net.Conn) {
+	t.Helper()
+	want := bytes.Repeat([]byte("0123456789"), 50_000) // more than a window
+	go func() { _, _ = c.Write(want) }()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("round trip: %v", err)
+	}
+}
+
+func TestSameBootSupersedesAnotherIsRefused(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	first := mustDial(t, r.url, "b", m.private)
+	_, err := dialAs(t, r.url, "clone", m.private, nil)
+	closeCode(t, err, wire.CloseOwned)
+	second := mustDial(t, r.url, "b", m.private)
+	<-first.session.CloseChan()
+	if r.hub.Len() != 1 {
+		t.Errorf("%d tunnels", r.hub.Len())
+	}
+	second.session.Close()
+	// The owner is gone: another boot may come, once the hub has seen that.
+	for {
+		if _, err := dialAs(t, r.url, "next", m.private, nil); err == nil {
+			break
+		} else if websocket.CloseStatus(err) != wire.CloseOwned {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestPhasesInOrderThroughAnOutage(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	m.down = 3
+	r := newReplica(t, m, nil)
+	g := mustDial(t, r.url, "b", m.private)
+	for _, p := range []string{"booting", "nonsense", "requested", "installing", "desktop", "agent", "ready"} {
+		g.say(wire.Message{Phase: &wire.Phase{Phase: p}})
+	}
+	for range 5 {
+		select {
+		case <-m.news:
+		case <-time.After(15 * time.Second):
+			t.Fatal("phases do not arrive")
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if got := strings.Join(m.reached, ","); got != "b booting,b installing,b desktop,b agent,b ready" {
+		t.Errorf("reached %s", got)
+	}
+}
+
+func TestKeysOnConnectAndOnPush(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	g := mustDial(t, r.url, "b", m.private)
+	g.hear("keys on connect", func(l wire.Message) bool { return l.Keys != nil && l.Keys.Env["OPENAI_API_KEY"] == "one" })
+	m.mu.Lock()
+	m.keys = map[string]string{"OPENAI_API_KEY": "two"}
+	m.mu.Unlock()
+	r.hub.PushKeys(t.Context(), "somebody else")
+	r.hub.PushKeys(t.Context(), "account")
+	g.hear("pushed keys", func(l wire.Message) bool { return l.Keys != nil && l.Keys.Env["OPENAI_API_KEY"] == "two" })
+}
+
+func TestGoAway(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	g := mustDial(t, r.url, "b", m.private)
+	g.hear("keys", func(l wire.Message) bool { return l.Keys != nil })
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); r.stop() }()
+	g.hear("goaway", func(l wire.Message) bool { return l.GoAway != nil })
+	g.session.Close()
+	<-stopped
+	if _, err := dialAs(t, r.url, "b", m.private, nil); err == nil {
+		t.Error("a stopped hub lets guests in")
+	}
+}
+
+func TestMisbehavingGuests(t *testing.T) {
+	t.Parallel()
+	for name, misbehave := range map[string]func(*fakeGuest){
+		"opens streams":   func(g *fakeGuest) { s, _ := g.session.OpenStream(); _, _ = s.Write([]byte("x")) },
+		"a line too long": func(g *fakeGuest) { _, _ = g.control.Write(bytes.Repeat([]byte("x"), wire.MaxLine+1)) },
+		"no JSON":         func(g *fakeGuest) { _, _ = g.control.Write([]byte("hello\n")) },
+		"another boot":    func(g *fakeGuest) { g.say(wire.Message{Hello: &wire.Hello{Boot: "other"}}) },
+		"floods": func(g *fakeGuest) {
+			for wire.WriteLine(g.control, wire.Message{Health: &wire.Health{}}, wire.MaxLine) == nil {
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachines(t)
+			r := newReplica(t, m, nil)
+			g := mustDial(t, r.url, "b", m.private)
+			misbehave(g)
+			select {
+			case <-g.session.CloseChan():
+			case <-time.After(15 * time.Second):
+				t.Error("the tunnel stays")
+			}
+		})
+	}
+}
+
+func TestHop(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	p := &presence{who: map[string]string{}}
+	a, b := newReplica(t, m, p), newReplica(t, m, p)
+	g := mustDial(t, a.url, "b", m.private)
+	go g.echo()
+	g.hear("keys", func(l wire.Message) bool { return l.Keys != nil })
+	var c net.Conn
+	var secret Secret
+	for { // presence is claimed beside the greeting
+		var err error
+		if c, secret, err = b.hub.Open(t.Context(), id, wire.Agent); err == nil {
+			break
+		} else if !errors.Is(err, ErrNotConnected) {
+			t.Fatal(err)
+		}
+	}
+	if secret.GatewayToken != "gateway-secret" {
+		t.Error("no secret came with the hop")
+	}
+	roundTrip(t, c)
+	c.Close()
+	if _, _, err := b.hub.Open(t.Context(), id, wire.VNC); !errors.Is(err, ErrNotReady) {
+		t.Errorf("a service that is not up: %v", err)
+	}
+	// The guest comes back to the other replica; the first one lets go. Another boot may not come.
+	_, err := dialAs(t, b.url, "clone", m.private, nil)
+	closeCode(t, err, wire.CloseOwned)
+	mustDial(t, b.url, "b", m.private)
+	<-g.session.CloseChan()
+	if a.hub.Len() != 0 || b.hub.Len() != 1 {
+		t.Errorf("%d and %d tunnels", a.hub.Len(), b.hub.Len())
+	}
+	// Somebody claims to hold a machine and does not: one hop, and no further.
+	p.mu.Lock()
+	p.who["01GHOST"] = a.url
+	p.mu.Unlock()
+	if _, _, err := b.hub.Open(t.Context(), "01GHOST", wire.Agent); !errors.Is(err, ErrNotConnected) {
+		t.Errorf("a stale presence: %v", err)
+	}
+}
+
+func TestHopProof(t *testing.T) {
+	t.Parallel()
+	keys := func(secret, self string) *hopKeys {
+		k, err := newHopKeys(bytes.Repeat([]byte(secret), 32), self)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	now := time.Now()
+	request := func(sign func(*http.Request)) *http.Request {
+		r := httptest.NewRequest(http.MethodGet, HopPrefix+"i/agent", nil)
+		sign(r)
+		return r
+	}
+	a, b := keys("k", "http://a"), keys("k", "http://b")
+	good := request(func(r *http.Request) { a.sign(r, "http://b", now) })
+	if err := b.check(good, now); err != nil {
+		t.Errorf("a good proof: %v", err)
+	}
+	for name, r := range map[string]*http.Request{
+		"seen before":       good,
+		"none":              request(func(*http.Request) {}),
+		"another key":       request(func(r *http.Request) { keys("x", "http://a").sign(r, "http://b", now) }),
+		"for another":       request(func(r *http.Request) { a.sign(r, "http://c", now) }),
+		"too old":           request(func(r *http.Request) { a.sign(r, "http://b", now.Add(-32*time.Second)) }),
+		"from the future":   request(func(r *http.Request) { a.sign(r, "http://b", now.Add(32*time.Second)) }),
+		"another path":      request(func(r *http.Request) { a.sign(r, "http://b", now); r.URL.Path += "x" }),
+		"another method":    request(func(r *http.Request) { a.sign(r, "http://b", now); r.Method = http.MethodPost }),
+		"nonce exchanged":   request(func(r *http.Request) { a.sign(r, "http://b", now); r.Header.Set(hopNonce, "0123456789abcdefgh") }),
+		"time made current": request(func(r *http.Request) { a.sign(r, "http://b", now.Add(-time.Minute)); r.Header.Set(hopTime, "0") }),
+	} {
+		if b.check(r, now) == nil {
+			t.Errorf("accepted: %s", name)
+		}
+	}
+	sealed, err := a.seal(Secret{VNCPassword: "p", GatewayToken: "t"}, "nonce")
+	if err != nil || strings.Contains(sealed, "p\"") {
+		t.Fatal(err)
+	}
+	if s, err := b.unseal(sealed, "nonce"); err != nil || s.GatewayToken != "t" {
+		t.Errorf("unseal: %v", err)
+	}
+	if _, err := b.unseal(sealed, "other"); err == nil {
+		t.Error("a secret of another hop was taken")
+	}
+	if _, err := newHopKeys([]byte("short"), "x"); err == nil {
+		t.Error("a short key was taken")
+	}
+}
+
+func TestTenantsOwnBrowserCannotDialIn(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, newMachines(t), nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+wire.TunnelPath, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Origin", "https://evil.example")
+	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusForbidden {
+		t.Errorf("status %d", res.StatusCode)
+	}
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// bar is the ratio to pgbench that the append path is to reach.
+func bar(callers int) float64 {
+	return map[int]float64{1: 0.8, 16: 1.5, 64: 4, 256: 4}[callers]
+}
+
+// benchAppend compares appends with pgbench's single-row INSERT of the same payload into a plain
+// table with an identity key, taking turns.
+func benchAppend(ctx context.Context, l *lab, o options) error {
+	if _, err := l.pool.Exec(ctx, `CREATE TABLE plain (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, data json)`); err != nil {
+		return err
+	}
+	script := filepath.Join(os.TempDir(), fmt.Sprintf("cloudbot-bench-%d.sql", os.Getpid()))
+	if err := os.WriteFile(script, []byte("INSERT INTO plain (data) VALUES ('"+payload+"');\n"), 0o644); err != nil {
+		return err
+	}
+	defer os.Remove(script)
+	if o.profile != "" {
+		f, err := os.Create(o.profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	fmt.Println("| callers | append/s | p50 | p99 | pgbench -M prepared | -M simple | ratio to prepared | bar |")
+	fmt.Println("|---:|---:|---:|---:|---:|---:|---:|---:|")
+	for _, n := range o.callers {
+		var ours, prepared, simple []float64
+		var p50, p99 []time.Duration
+		for range o.runs {
+			p, err := l.pgbench(ctx, script, "prepared", n, o.length)
+			if err != nil {
+				return err
+			}
+			rate, lat, err := l.append(ctx, n, o.length)
+			if err != nil {
+				return err
+			}
+			s, err := l.pgbench(ctx, script, "simple", n, o.length)
+			if err != nil {
+				return err
+			}
+			prepared, ours, simple = append(prepared, p), append(ours, rate), append(simple, s)
+			p50, p99 = append(p50, lat[len(lat)/2]), append(p99, lat[len(lat)*99/100])
+		}
+		fmt.Printf("| %d | %.0f | %s | %s | %.0f | %.0f | **%s** | %.1f |\n", n, median(ours),
+			median(p50).Round(10*time.Microsecond), median(p99).Round(10*time.Microsecond),
+			median(prepared), median(simple), ratio(median(ours), median(prepared)), bar(n))
+	}
+	return nil
+}
+
+var tps = regexp.MustCompile(`tps = ([0-9.]+)`)
+
+func (l *lab) pgbench(ctx context.Context, script, mode string, clients int, length time.Duration) (float64, error) {
+	if err := l.settleDown(ctx); err != nil {
+		return 0, err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(l.pg.BinDir(), "pgbench"), "-n", "-M", mode, "-f", script,
+		"-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), "-T", strconv.Itoa(int(length.Seconds())), l.pg.URL())
+	out, err := cmd.CombinedOutput()
+	m := tps.FindSubmatch(out)
+	if err != nil || m == nil {
+		return 0, fmt.Errorf("pgbench finished nothing: %v: %s", err, out)
+	}
+	return strconv.ParseFloat(string(m[1]), 64)
+}
+
+// append runs n callers, each waiting for its outcome before the next, and returns appends a
+// second and the sorted latencies.
+func (l *lab) append(ctx context.Context, n int, length time.Duration) (float64, []time.Duration, error) {
+	if err := l.settleDown(ctx); err != nil {
+		return 0, nil, err
+	}
+	store, err := l.open(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer store.Close()
+	var stop atomic.Bool
+	var failed atomic.Pointer[error]
+	latencies := make([][]time.Duration, n)
+	var wg sync.WaitGroup
+	begun := time.Now()
+	for i := range n {
+		wg.Go(func() {
+			c := newCaller()
+			for !stop.Load() {
+				a := c.next()
+				at := time.Now()
+				if _, err := store.Append(ctx, a); err != nil {
+					failed.Store(&err)
+					return
+				}
+				latencies[i] = append(latencies[i], time.Since(at))
+			}
+		})
+	}
+	timer := time.AfterFunc(length, func() { stop.Store(true) })
+	defer timer.Stop()
+	wg.Wait()
+	took := time.Since(begun)
+	if err := failed.Load(); err != nil {
+		return 0, nil, *err
+	}
+	lat := slices.Concat(latencies...)
+	slices.Sort(lat)
+	return float64(len(lat)) / took.Seconds(), lat, nil
+}
+
+// settleDown writes out what the run before has left, so that it does not burden this one.
+func (l *lab) settleDown(ctx context.Context) error {
+	_, err := l.pool.Exec(ctx, `CHECKPOINT`)
+	return err
+}
+
+func median[T int | float64 | time.Duration](v []T) T {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/joho/godotenv"
+)
+
+// config is what the environment says. `.env.example` lists it with a line each.
+type config struct {
+	Environment string `env:"ENVIRONMENT" envDefault:"development"`
+	Host        string `env:"HOST"`
+	Port        string `env:"PORT" envDefault:"8000"`
+	AdminAddr   string `env:"ADMIN_ADDR"`
+	PublicURL   string `env:"CONTROL_PLANE_URL"`
+
+	DatabaseURL string `env:"DATABASE_URL"`
+	NATSURL     string `env:"NATS_URL"`
+	NATSListen  string `env:"NATS_LISTEN"`
+	DataDir     string `env:"DATA_DIR" envDefault:"./data"`
+
+	JWTSecret        string `env:"JWT_SECRET_KEY"`
+	JWTRefreshSecret string `env:"JWT_REFRESH_SECRET_KEY"`
+	EncryptionKey    string `env:"ENCRYPTION_KEY"`
+
+	LocalDevMode bool   `env:"LOCAL_DEV_MODE" envDefault:"true"`
+	MachinesDir  string `env:"LOCAL_MACHINES_DIR"`
+	MaxInstances int    `env:"MAX_INSTANCES_PER_USER" envDefault:"2"`
+	CORSOrigins  string `env:"CORS_ORIGINS"`
+	Proxies      string `env:"TRUSTED_PROXIES"`
+	Advertise    string `env:"ADVERTISE_URL"`
+
+	LogLevel  string `env:"LOG_LEVEL"`
+	LogFormat string `env:"LOG_FORMAT" envDefault:"text"`
+}
+
+// loadConfig reads .env, which never overrides the environment, and then the environment.
+func loadConfig() (config, error) {
+	if err := godotenv.Load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return config{}, fmt.Errorf("read .env: %w", err)
+	}
+	cfg, err := env.ParseAs[config]()
+	if err != nil {
+		return cfg, fmt.Errorf("read the environment: %w", err)
+	}
+	if cfg.Host == "" {
+		cfg.Host = "127.0.0.1"
+		if cfg.production() {
+			cfg.Host = "0.0.0.0"
+		}
+	}
+	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
+		return cfg, err
+	}
+	return cfg, cfg.check()
+}
+
+func (c config) production() bool { return c.Environment == "production" }
+
+// check refuses what cannot work, all of it at once.
+func (c config) check() error {
+	var errs []error
+	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Environment != "development" && c.Environment != "production" && c.Environment != "test" {
+		refuse("ENVIRONMENT is %q; choose development, test or production", c.Environment)
+	}
+	if _, err := net.LookupPort("tcp", c.Port); err != nil {
+		refuse("PORT is %q; give a number from 0 to 65535", c.Port)
+	}
+	if c.MaxInstances < 1 || c.MaxInstances > 1000 {
+		refuse("MAX_INSTANCES_PER_USER is %d; give 1 to 1000", c.MaxInstances)
+	}
+	for name, text := range map[string]string{"CONTROL_PLANE_URL": c.PublicURL, "ADVERTISE_URL": c.Advertise} {
+		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			refuse("%s is %q; give a URL such as https://cloudbot.example", name, text)
+		}
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); c.LogLevel != "" && err != nil {
+		refuse("LOG_LEVEL is %q; choose debug, info, warn or error", c.LogLevel)
+	}
+	if _, err := c.proxies(); err != nil {
+		refuse("TRUSTED_PROXIES: %w", err)
+	}
+	if !c.LocalDevMode {
+		refuse("LOCAL_DEV_MODE is false, but machines on EC2 are not built yet; leave it true")
+	}
+	if c.production() && c.PublicURL == "" {
+		refuse("CONTROL_PLANE_URL is empty; in production give the URL that browsers and machines reach")
+	}
+	if c.production() && c.DatabaseURL == "" {
+		refuse("DATABASE_URL is empty; in production give a PostgreSQL 16 or newer")
+	}
+	return errors.Join(errs...)
+}
+
+func (c config) proxies() ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, text := range fields(c.Proxies) {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+func (c config) dir(name string) string { return filepath.Join(c.DataDir, name) }
+
+// makeDataDir makes the data folder. Others may pass through, as the private Postgres' user must,
+// but not look around; what is secret in it is closed by itself.
+func (c config) makeDataDir() error {
+	if err := os.MkdirAll(c.DataDir, 0o711); err != nil {
+		return fmt.Errorf("make the data folder: %w; set DATA_DIR to one you may write to", err)
+	}
+	return nil
+}
+
+// fields splits a list at commas and spaces.
+func fields(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+func (c config) machines() string {
+	if c.MachinesDir != "" {
+		return c.MachinesDir
+	}
+	return c.dir("machines")
+}
+
+// advertise is where other replicas reach this one.
+func (c config) advertise(url string) string {
+	if c.Advertise != "" {
+		return c.Advertise
+	}
+	return url
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
+)
+
+// filter says which events to show. Empty fields match everything.
+type filter struct {
+	aggregate, id, typ string
+	since, until       time.Time
+	after              int64
+	limit              int64
+}
+
+func eventsCmd() *cobra.Command {
+	var f filter
+	var follow bool
+	var since, until string
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Show, export or follow the log as JSON lines",
+		Long: `Shows the log in its order, one event a line, as JSON. Data is as it was appended;
+personal data and keys in it are sealed.`,
+		Example: `  cloudbot events --aggregate instance --id 01J…        one desktop's story
+  cloudbot events --type 'session.*' --since 1h -f       logins as they happen
+  cloudbot events > log.jsonl                            everything`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if f.since, err = moment(since); err != nil {
+				return err
+			}
+			if f.until, err = moment(until); err != nil {
+				return err
+			}
+			if _, err := path.Match(f.typ, ""); err != nil {
+				return fmt.Errorf("--type %q: %w", f.typ, err)
+			}
+			return tool(cmd.Context(), func(ctx context.Context, _ *pgxpool.Pool, store *postgres.Store) error {
+				return showEvents(ctx, store, f, follow, cmd.OutOrStdout())
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.aggregate, "aggregate", "", "only streams of this aggregate: account, apikey, email, instance, quota, session")
+	flags.StringVar(&f.id, "id", "", "only the stream with this id")
+	flags.StringVar(&f.typ, "type", "", "only events of this type; * matches any letters: 'instance.*'")
+	flags.StringVar(&since, "since", "", "only events from this time on: RFC 3339, or how long ago (90m)")
+	flags.StringVar(&until, "until", "", "only events before this time")
+	flags.Int64Var(&f.after, "after", 0, "only events with a position above this")
+	flags.Int64VarP(&f.limit, "limit", "n", 0, "stop after so many events; 0: no limit")
+	flags.BoolVarP(&follow, "follow", "f", false, "go on with new events as they are appended")
+	return cmd
+}
+
+// moment reads a time: RFC 3339, or a duration before now.
+func moment(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return t, fmt.Errorf("%q is no time: give RFC 3339 (2026-11-22T10:00:00Z) or how long ago (90m)", text)
+	}
+	return t, nil
+}
+
+func (f filter) matches(e eventstore.Event) bool {
+	typ := true
+	if f.typ != "" {
+		typ, _ = path.Match(f.typ, e.Type)
+	}
+	return typ && (f.aggregate == "" || f.aggregate == e.Stream.Aggregate) && (f.id == "" || f.id == e.Stream.ID) &&
+		(f.since.IsZero() || !e.Time.Before(f.since)) && (f.until.IsZero() || e.Time.Before(f.until))
+}
+
+// line is an event as the tool shows it.
+type line struct {
+	Position int64               `json:"position"`
+	Time     time.Time           `json:"time"`
+	Stream   string              `json:"stream"`
+	Version  int64               `json:"version"`
+	Type     string              `json:"type"`
+	Schema   int                 `json:"schema"`
+	ID       string              `json:"id"`
+	Data     json.RawMessage     `json:"data"`
+	Meta     eventstore.Metadata `json:"meta"`
+}
+
+func showEvents(ctx context.Context, store eventstore.Store, f filter, follow bool, w io.Writer) error {
+	out := bufio.NewWriterSize(w, 1<<16)
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	hints := store.Hints(ctx)
+	poll := time.NewTicker(time.Second)
+	defer poll.Stop()
+	for shown, at := int64(0), f.after; ; {
+		for e, err := range store.ReadAll(ctx, at) {
+			if err != nil {
+				return err
+			}
+			at = e.Position
+			if !f.matches(e) {
+				continue
+			}
+			if err := enc.Encode(line{e.Position, e.Time, e.Stream.String(), e.Version, e.Type, e.Schema, e.ID, e.Data, e.Meta}); err != nil {
+				return err
+			}
+			if shown++; shown == f.limit {
+				return out.Flush()
+			}
+		}
+		if err := out.Flush(); err != nil || !follow {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hints:
+		case <-poll.C:
+		}
+	}
+}

@@ -1,0 +1,61 @@
+// Command cloudbot is the control plane: one binary that serves everything (`cloudbot serve`) and
+// carries the operator's tools beside it. It is configured by the environment; `.env` is read.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	if err := root().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "cloudbot:", oneLine(err))
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cloudbot",
+		Short: "The control plane of personal cloud desktops with an AI agent",
+		Long: `The control plane of personal cloud desktops with an AI agent.
+
+It is configured by environment variables, which .env.example lists; a file .env
+in the working folder is read. Without DATABASE_URL it keeps a private Postgres
+under DATA_DIR, without NATS_URL it runs NATS in-process.`,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	cmd.AddCommand(serveCmd(), migrateCmd(), eventsCmd(), replayCmd(), verifyCmd(), doctorCmd())
+	return cmd
+}
+
+// oneLine flattens joined errors for the terminal.
+func oneLine(err error) string {
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		return err.Error()
+	}
+	text := ""
+	for i, e := range joined.Unwrap() {
+		if i > 0 {
+			text += "; "
+		}
+		text += e.Error()
+	}
+	return text
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudbot-ai/control-plane/migrations"
+)
+
+func migrateCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring the database to this version's schema",
+		Long:  "Brings the database to this version's schema. `serve` does it too; two at a time are safe.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			ctx := cmd.Context()
+			cfg, err := loadConfig()
+			if err != nil {
+				return err
+			}
+			log := logger(cfg)
+			url, closeIt, err := database(context.WithoutCancel(ctx), cfg, log)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, closeIt()) }()
+			if err := migrations.Up(ctx, url, log); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "the schema is up to date")
+			return nil
+		},
+	}
+}

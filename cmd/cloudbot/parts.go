@@ -1,0 +1,310 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/cloudbot-ai/control-plane/adapters/bridge"
+	"github.com/cloudbot-ai/control-plane/adapters/embedded"
+	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
+	"github.com/cloudbot-ai/control-plane/adapters/lease"
+	"github.com/cloudbot-ai/control-plane/adapters/local"
+	"github.com/cloudbot-ai/control-plane/adapters/secrets"
+	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
+	"github.com/cloudbot-ai/control-plane/projections"
+)
+
+// parts is the running system, put together.
+type parts struct {
+	cfg   config
+	log   *slog.Logger
+	pool  *pgxpool.Pool
+	store *postgres.Store
+	conn  *nats.Conn
+	bus   *embedded.NATS // nil with NATS_URL
+
+	leases   *lease.Leases
+	relay    *jetstream.Relay
+	feed     *jetstream.Feed
+	progress *projections.Progress
+	metrics  *prometheus.Registry
+	parked   *prometheus.CounterVec
+	cloud    *local.Cloud
+	saga     *commands.Saga
+	hub      *tunnel.Hub
+	bridge   *bridge.Bridge
+	front    *httpapi.Server
+	checks   map[string]httpapi.CheckFunc
+	stop     func() // ends the bridges
+	bridges  context.Context
+}
+
+// part is something that runs as long as the server.
+type part struct {
+	name string
+	run  func(context.Context) error
+}
+
+// assemble builds the system and connects it. Nothing of it runs yet.
+func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, url string) (_ *parts, err error) {
+	p := &parts{cfg: cfg, log: log, progress: &projections.Progress{}, metrics: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if err := p.connect(ctx, databaseURL); err != nil {
+		return nil, err
+	}
+	keys, err := loadSecrets(cfg)
+	if err != nil {
+		return nil, err
+	}
+	vault, err := secrets.OpenVault(ctx, secrets.VaultConfig{Pool: p.pool, Keyring: keys.ring})
+	if err != nil {
+		return nil, err
+	}
+	entropy := ulid.DefaultEntropy() // monotonic, so ids made in one millisecond keep their order
+	events := commands.Log{
+		Store:     p.store,
+		NewID:     func() string { return ulid.MustNew(ulid.Now(), entropy).String() },
+		Now:       func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
+		DigestKey: keys.ring.Derive("receipt digests"),
+	}
+	enrolment := secrets.NewEnrolment(keys.ring)
+	passwords := secrets.NewPasswords(secrets.PasswordsConfig{})
+
+	guest, err := guestProgram()
+	if err != nil {
+		return nil, err
+	}
+	if p.cloud, err = local.New(local.Config{
+		Dir: cfg.machines(), GuestPath: guest, ControlPlaneURL: url, Log: log,
+	}); err != nil {
+		return nil, err
+	}
+	apiKeys := &commands.Keys{Log: events, Vault: vault}
+	desktops := &commands.Instances{Log: events, Vault: vault, Cloud: p.cloud, Limit: cfg.MaxInstances}
+	reader := &projections.Reader{Pool: p.pool, Open: vault.Open, NameLabel: commands.NameLabel, Progress: p.progress}
+
+	if err := p.stream(reader, events, enrolment); err != nil {
+		return nil, err
+	}
+	if p.hub, err = tunnel.New(tunnel.Config{
+		Machines:  &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment},
+		Presence:  presence{jetstream.NewPresence(jetstream.PresenceConfig{Conn: p.conn, Log: log})},
+		Advertise: cfg.advertise(url),
+		HopKey:    keys.ring.Derive("hops between replicas"),
+		Log:       log,
+	}); err != nil {
+		return nil, err
+	}
+	p.bridge = bridge.New(bridge.Config{Opener: p.hub, Log: log})
+	p.bridges, p.stop = context.WithCancel(ctx)
+	proxies, err := cfg.proxies()
+	if err != nil {
+		return nil, err
+	}
+	p.front, err = httpapi.New(httpapi.Config{
+		Accounts:       &commands.Accounts{Log: events, Vault: vault, Passwords: passwords, Blind: vault.Blind},
+		Instances:      desktops,
+		Keys:           apiKeys,
+		Queries:        reader,
+		Progress:       p.progress,
+		Tokens:         tokens{keys.tokens},
+		Log:            log,
+		Tickets:        tickets{jetstream.NewTickets(jetstream.TicketsConfig{Conn: p.conn})},
+		Limiter:        jetstream.NewLimiter(jetstream.LimiterConfig{Conn: p.conn, Log: log}),
+		Bridges:        bridges{p.bridge},
+		Diagnostics:    diagnostics{p.hub},
+		Mounts:         map[string]http.Handler{guestPrefix: p.hub.GuestHandler(), tunnel.HopPrefix: p.hub.HopHandler()},
+		Origins:        fields(cfg.CORSOrigins),
+		TrustedProxies: proxies,
+		Checks:         p.checks,
+		Metrics:        p.metrics,
+		Environment:    cfg.Environment,
+		HSTS:           cfg.production(),
+	})
+	return p, err
+}
+
+// guestPrefix is where machines enrol and dial in; see package wire.
+const guestPrefix = "/api/guest/"
+
+// connect opens Postgres and NATS.
+func (p *parts) connect(ctx context.Context, databaseURL string) error {
+	pool, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	pool.MaxConns = max(pool.MaxConns, 24)
+	if p.pool, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
+		return fmt.Errorf("connect to Postgres: %w", err)
+	}
+	if p.store, err = postgres.Open(ctx, postgres.Config{Pool: p.pool, Log: p.log}); err != nil {
+		return err
+	}
+	if p.cfg.NATSURL != "" {
+		// It may come later: commands are accepted without it, and the relay catches up.
+		p.conn, err = nats.Connect(p.cfg.NATSURL, nats.Name("cloudbot"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))
+		if err != nil {
+			return fmt.Errorf("NATS_URL: %w", err)
+		}
+	} else {
+		p.bus, err = embedded.StartNATS(ctx, embedded.NATSConfig{Dir: p.cfg.dir("nats"), Listen: p.cfg.NATSListen, Log: p.log})
+		if err != nil {
+			return err
+		}
+		if p.conn, err = p.bus.Connect(nats.Name("cloudbot")); err != nil {
+			return err
+		}
+	}
+	p.leases = lease.New(lease.Config{Pool: p.pool, Log: p.log})
+	p.checks = map[string]httpapi.CheckFunc{
+		"postgres": func(ctx context.Context) error { return p.pool.Ping(ctx) },
+		"nats": func(context.Context) error {
+			if !p.conn.IsConnected() {
+				return errors.New("not connected")
+			}
+			return nil
+		},
+		"projections": p.caughtUp,
+	}
+	return nil
+}
+
+// caughtUp tells whether the read models are near the head of the log.
+func (p *parts) caughtUp(ctx context.Context) error {
+	head, err := p.store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	if behind := head - p.progress.Position(); behind > 10_000 || p.progress.Position() == 0 && head > 0 {
+		return fmt.Errorf("%d events behind", behind)
+	}
+	return nil
+}
+
+// stream builds what follows the log: relay, read models' feed and saga.
+func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment commands.Enrolment) (err error) {
+	if p.relay, err = jetstream.NewRelay(jetstream.RelayConfig{
+		Store: p.store, Conn: p.conn, Epochs: jetstream.PostgresEpochs{Pool: p.pool}, Environment: p.cfg.Environment, Log: p.log,
+	}); err != nil {
+		return err
+	}
+	if p.feed, err = jetstream.NewFeed(jetstream.FeedConfig{Store: p.store, Conn: p.conn, Log: p.log}); err != nil {
+		return err
+	}
+	p.saga = &commands.Saga{
+		Log: events, Cloud: p.cloud, Tokens: enrolment, Live: reader.Live, Feed: p.feed, Logger: p.log,
+		PollEvery: 100 * time.Millisecond, SweepEvery: 5 * time.Second, Workers: 8, At: failpoint(),
+	}
+	p.parked = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cloudbot_parked_events_total", Help: "Events that a projection could not apply and set aside.",
+	}, []string{"projection"})
+	p.metrics.MustRegister(p.parked, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		gauge("cloudbot_log_relay_lag_events", "Events not yet in JetStream.", func() float64 { return float64(p.relay.Stats().Lag) }),
+		gauge("cloudbot_log_epoch", "The stream's epoch.", func() float64 { return float64(p.relay.Stats().Epoch) }),
+		gauge("cloudbot_projection_position", "Position of the slowest read model.", func() float64 { return float64(p.progress.Position()) }),
+		gauge("cloudbot_tunnels", "Machines whose tunnel is here.", func() float64 { return float64(p.hub.Len()) }),
+		gauge("cloudbot_bridges", "Open bridges.", func() float64 { return float64(p.bridge.Len()) }),
+	)
+	return nil
+}
+
+func gauge(name, help string, f func() float64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
+}
+
+// background lists what runs beside the front.
+func (p *parts) background() []part {
+	list := []part{
+		{"relay", func(ctx context.Context) error { return p.held(ctx, "relay", p.relay.Run) }},
+		{"saga", func(ctx context.Context) error { return p.held(ctx, "saga", p.saga.Run) }},
+		{"local machines", p.cloud.Run},
+		{"tunnels", p.hub.Run},
+		{"bridges", func(ctx context.Context) error {
+			context.AfterFunc(ctx, p.stop)
+			return p.bridge.Run(p.bridges)
+		}},
+		{"news", p.followNews},
+	}
+	for _, projection := range projections.All() {
+		projector := &projections.Projector{
+			Projection: projection, Pool: p.pool, Feed: p.feed, Progress: p.progress, Log: p.log,
+			Parked: func(name string) { p.parked.WithLabelValues(name).Inc() },
+		}
+		list = append(list, part{"projection " + projection.Name, projector.Run})
+	}
+	return list
+}
+
+// held runs f while this replica holds the lease, and again after a failure of f.
+func (p *parts) held(ctx context.Context, name string, f func(context.Context) error) error {
+	for {
+		err := p.leases.Hold(ctx, name, f)
+		if ctx.Err() != nil {
+			return nil
+		}
+		p.log.WarnContext(ctx, "background role interrupted, will resume", "role", name, "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (p *parts) drainBridges() { p.stop() }
+
+// admin is what operators see: metrics, profiles, and the checker.
+func (p *parts) admin() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", p.front.AdminHandler())
+	mux.HandleFunc("GET /verify", func(w http.ResponseWriter, r *http.Request) {
+		counts, err := jetstream.Check(r.Context(), p.store, p.conn)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]int64{
+			"epoch": p.relay.Stats().Epoch, "log": counts.Log, "stream": counts.Stream,
+			"missing": counts.Missing, "extra": counts.Extra, "different": counts.Different,
+		})
+	})
+	return mux
+}
+
+// close releases what assemble opened.
+func (p *parts) close() {
+	if p.stop != nil {
+		p.stop()
+	}
+	if p.conn != nil {
+		p.conn.Close()
+	}
+	if p.bus != nil {
+		_ = p.bus.Close()
+	}
+	if p.store != nil {
+		p.store.Close()
+	}
+	if p.pool != nil {
+		p.pool.Close()
+	}
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
+	"github.com/cloudbot-ai/control-plane/projections"
+)
+
+func replayCmd() *cobra.Command {
+	var parked bool
+	var names []string
+	for _, p := range projections.All() {
+		names = append(names, p.Name)
+	}
+	cmd := &cobra.Command{
+		Use:   "replay <projection>",
+		Short: "Rebuild a read model from the log, or retry its parked events",
+		Long: `Folds the whole log into new tables beside the live ones and switches over in one
+transaction; queries are answered all the while. Safe beside a running server.
+
+With --parked it applies only the events that were set aside because they could
+not be applied, and those of the same streams after them, in order.
+
+Projections: ` + strings.Join(names, ", ") + `, or all.`,
+		Example:   "  cloudbot replay instances\n  cloudbot replay --parked all",
+		Args:      cobra.ExactArgs(1),
+		ValidArgs: append(names, "all"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			list := projections.All()
+			if args[0] != "all" {
+				p, err := projections.Find(args[0])
+				if err != nil {
+					return err
+				}
+				list = []projections.Projection{p}
+			}
+			return tool(cmd.Context(), func(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) error {
+				for _, p := range list {
+					say := func(format string, args ...any) { fmt.Fprintf(cmd.OutOrStdout(), p.Name+": "+format, args...) }
+					if err := replayOne(ctx, pool, store, p, parked, say); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&parked, "parked", false, "only retry parked events")
+	return cmd
+}
+
+func replayOne(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store, p projections.Projection, parked bool, say func(string, ...any)) error {
+	if parked {
+		applied, left, err := projections.RetryParked(ctx, pool, store, p)
+		if err != nil {
+			return err
+		}
+		say("%d parked events applied, %d left\n", applied, left)
+		return nil
+	}
+	began, told := time.Now(), time.Now()
+	n, err := projections.Rebuild(ctx, pool, store, p, func(position int64) {
+		if time.Since(told) > time.Second {
+			told = time.Now()
+			say("at event %d\n", position)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	say("rebuilt from %d events in %s\n", n, time.Since(began).Round(time.Millisecond))
+	return nil
+}

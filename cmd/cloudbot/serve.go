@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cloudbot-ai/control-plane/migrations"
+)
+
+func serveCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the control plane",
+		Long: `Runs the control plane: API, bridges, relay, read models and the saga. It brings the
+database to its schema first. Any number of replicas may run on one DATABASE_URL
+and one NATS_URL. Ctrl-C ends it in order; a second one at once.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig()
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), cfg)
+		},
+	}
+}
+
+// serve runs everything until ctx ends or a part fails for good.
+func serve(ctx context.Context, cfg config) (err error) {
+	log := logger(cfg)
+	if err := cfg.makeDataDir(); err != nil {
+		return err
+	}
+	// First of all, so that a taken port is said at once.
+	listener, err := net.Listen("tcp", net.JoinHostPort(cfg.Host, cfg.Port))
+	if err != nil {
+		return fmt.Errorf("listen: %w; set PORT to another", err)
+	}
+	defer listener.Close()
+	admin, err := listenAdmin(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	url := urlOf(cfg, listener)
+
+	// What is below outlives ctx, so that the parts above can end in order.
+	base := context.WithoutCancel(ctx)
+	databaseURL, closeDatabase, err := database(base, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeDatabase()) }()
+	if err := migrations.Up(ctx, databaseURL, log); err != nil {
+		return err
+	}
+	p, err := assemble(base, cfg, log, databaseURL, url)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+
+	me := running{PID: os.Getpid(), DatabaseURL: databaseURL, URL: url, AdminURL: "http://" + admin.Addr().String()}
+	if err := me.write(cfg); err != nil {
+		return err
+	}
+	defer os.Remove(cfg.runningFile())
+	return p.run(ctx, listener, admin, func() { fmt.Printf("CloudBot is ready: %s\n", url) })
+}
+
+// listenAdmin opens the operators' listener. Where nobody chose its port and the default is taken,
+// any other will do.
+func listenAdmin(cfg config, log interface{ Info(string, ...any) }) (net.Listener, error) {
+	if cfg.AdminAddr != "" {
+		l, err := net.Listen("tcp", cfg.AdminAddr)
+		if err != nil {
+			return nil, fmt.Errorf("listen on ADMIN_ADDR: %w", err)
+		}
+		return l, nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:8001")
+	if err != nil {
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return nil, fmt.Errorf("listen for operators: %w", err)
+		}
+	}
+	log.Info("metrics and profiles", "url", "http://"+l.Addr().String()+"/metrics")
+	return l, nil
+}
+
+// urlOf is where browsers and machines reach this server.
+func urlOf(cfg config, l net.Listener) string {
+	if cfg.PublicURL != "" {
+		return cfg.PublicURL
+	}
+	addr := l.Addr().(*net.TCPAddr)
+	host := cfg.Host
+	if addr.IP.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, fmt.Sprint(addr.Port))
+}
+
+// run runs the parts. ready is called once the server answers /ready.
+func (p *parts) run(ctx context.Context, listener, admin net.Listener, ready func()) error {
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	g, background := errgroup.WithContext(background)
+	for _, part := range p.background() {
+		g.Go(func() error {
+			if err := part.run(background); err != nil && background.Err() == nil {
+				return fmt.Errorf("%s: %w", part.name, err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error { return serveAdmin(background, admin, p.admin()) })
+	g.Go(func() error {
+		defer stopBackground() // the front has drained: the rest may go
+		front, stop := context.WithCancel(ctx)
+		defer stop()
+		context.AfterFunc(background, stop)
+		// Bridges are told first: their viewers come back to another replica while requests drain.
+		context.AfterFunc(front, p.drainBridges)
+		go p.whenReady(front, ready)
+		return p.front.Run(front, listener)
+	})
+	return g.Wait()
+}
+
+// whenReady calls ready once every check passes.
+func (p *parts) whenReady(ctx context.Context, ready func()) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if p.ready(ctx) == nil {
+			ready()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (p *parts) ready(ctx context.Context) error {
+	for name, check := range p.checks {
+		if err := check(ctx); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func serveAdmin(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve operators: %w", err)
+	}
+	return nil
+}

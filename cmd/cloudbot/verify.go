@@ -1,0 +1,58 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/spf13/cobra"
+)
+
+func verifyCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Join the log and JetStream number by number, and print the counts",
+		Long: `Asks the server that runs on this data folder to read the whole log and the whole
+stream EVENTS and to compare them: position, id, subject and data of each event.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig()
+			if err != nil {
+				return err
+			}
+			r, ok := readRunning(cfg)
+			if !ok {
+				return errors.New("no server runs on this data folder; start one with `cloudbot serve`")
+			}
+			res, err := http.Get(r.AdminURL + "/verify")
+			if err != nil {
+				return fmt.Errorf("ask the server: %w", err)
+			}
+			defer res.Body.Close()
+			text, err := io.ReadAll(res.Body)
+			if err != nil || res.StatusCode != http.StatusOK {
+				return fmt.Errorf("ask the server: %s: %s", res.Status, text)
+			}
+			if asJSON {
+				_, err = cmd.OutOrStdout().Write(text)
+				return err
+			}
+			var counts map[string]int64
+			if err := json.Unmarshal(text, &counts); err != nil {
+				return err
+			}
+			for _, name := range []string{"epoch", "log", "stream", "missing", "extra", "different"} {
+				fmt.Fprintf(cmd.OutOrStdout(), "%-10s %d\n", name, counts[name])
+			}
+			if counts["missing"]+counts["extra"]+counts["different"] > 0 {
+				return errors.New("log and stream differ; a running relay mends what is missing")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}

@@ -1,0 +1,13 @@
+package commands
+
+import (
+	"context"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// Tell lets tests stand in for the saga.
+func Tell(ctx context.Context, l Log, id string, c instance.Command) (eventstore.Result, error) {
+	return tell(ctx, l, id, c, nil)
+}

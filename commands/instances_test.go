@@ -1,0 +1,405 @@
+package commands_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+func code(err error) string {
+	var refused *domain.Error
+	if errors.As(err, &refused) {
+		return refused.Code
+	}
+	return ""
+}
+
+func with(o commands.Origin, key string) commands.Origin {
+	o.CommandID = key
+	return o
+}
+
+func TestCreate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2)
+	o, _ := w.signUp(t, "ada@example.org")
+	out, err := w.instances.Create(t.Context(), o, "  Büro 🖥 ", "")
+	if err != nil || out.Replayed || out.Position != w.head(t) || out.Answer.Type != "small" || out.Answer.Region != "test" {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	s, err := w.instances.Find(t.Context(), o.Account, out.Answer.ID)
+	if err != nil || s.Status != instance.Launching || s.Account != o.Account {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if name := w.name(t, o.Account, out.Answer.ID); name != "Büro 🖥" {
+		t.Errorf("name %q", name)
+	}
+	if out, err = w.instances.Create(t.Context(), o, "", "large"); err != nil || out.Answer.Type != "large" || w.name(t, o.Account, out.Answer.ID) != "My desktop" {
+		t.Errorf("%+v, %v", out, err)
+	}
+	head := w.head(t)
+	for _, c := range []struct{ name, typ, code string }{
+		{strings.Repeat("x", 65), "", "invalid_name"}, {"a\x00b", "", "invalid_name"}, {"a\u202eb", "", "invalid_name"}, {"a\xffb", "", "invalid_name"},
+		{"x", "mainframe", "unknown_instance_type"}, {"x", "", "quota_exceeded"},
+	} {
+		if _, err := w.instances.Create(t.Context(), o, c.name, c.typ); code(err) != c.code {
+			t.Errorf("%q %q: %v", c.name, c.typ, err)
+		}
+	}
+	if w.head(t) != head {
+		t.Error("refusals wrote events")
+	}
+}
+
+// name opens the sealed name of an instance as the log has it.
+func (w *world) name(t *testing.T, account, id string) string {
+	t.Helper()
+	var sealed []byte
+	for e, err := range w.ReadStream(t.Context(), eventstore.StreamID{Aggregate: "instance", ID: id}, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ev, err := instance.Decode(e.Type, e.Schema, e.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch ev := ev.(type) {
+		case instance.Requested:
+			sealed = ev.Name
+		case instance.Renamed:
+			sealed = ev.Name
+		}
+	}
+	plain, err := w.vault.Open(t.Context(), account, commands.NameLabel(id), sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(plain)
+}
+
+func TestIdempotency(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	ada, _ := w.signUp(t, "ada@example.org")
+	bob, _ := w.signUp(t, "bob@example.org")
+	first, err := w.instances.Create(t.Context(), with(ada, "key-1"), "desk", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := w.head(t)
+	w.clock.advance(3600e9)
+	again, err := w.instances.Create(t.Context(), with(ada, "key-1"), "desk", "")
+	if err != nil || !again.Replayed || again.Answer != first.Answer || again.Position != first.Position {
+		t.Errorf("%+v, %v, not %+v", again, err, first)
+	}
+	for name, ask := range map[string]func() error{
+		"another name": func() error { _, err := w.instances.Create(t.Context(), with(ada, "key-1"), "other", ""); return err },
+		"another type": func() error {
+			_, err := w.instances.Create(t.Context(), with(ada, "key-1"), "desk", "large")
+			return err
+		},
+		"another command": func() error {
+			_, err := w.instances.Terminate(t.Context(), with(ada, "key-1"), first.Answer.ID)
+			return err
+		},
+	} {
+		if err := ask(); !errors.Is(err, commands.ErrKeyReused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if w.head(t) != head {
+		t.Errorf("repetitions wrote %d events", w.head(t)-head)
+	}
+	if other, err := w.instances.Create(t.Context(), with(bob, "key-1"), "desk", ""); err != nil || other.Replayed {
+		t.Errorf("another account's key: %+v, %v", other, err)
+	}
+	if other, err := w.instances.Create(t.Context(), ada, "desk", ""); err != nil || other.Answer.ID == first.Answer.ID {
+		t.Errorf("without a key: %+v, %v", other, err)
+	}
+}
+
+// A command that was so already has its outcome too: it must not take effect when it is repeated later.
+func TestEventlessCommandsKeepReceipts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	o, _ := w.signUp(t, "ada@example.org")
+	id := w.runningInstance(t, o)
+	head := w.head(t)
+	out, err := w.instances.Start(t.Context(), with(o, "start"), id)
+	if err != nil || out.Position != 0 || out.Replayed || out.Answer.Status != instance.Running || w.head(t) != head {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	w.stop(t, o, id)
+	head = w.head(t)
+	again, err := w.instances.Start(t.Context(), with(o, "start"), id)
+	if err != nil || !again.Replayed || again.Answer != out.Answer || w.head(t) != head {
+		t.Errorf("%+v, %v, %d events", again, err, w.head(t)-head)
+	}
+}
+
+// A refused command has had no outcome: once it is possible, the same key is accepted.
+func TestRefusedCommandsKeepNoReceipt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	o, _ := w.signUp(t, "ada@example.org")
+	first, err := w.instances.Create(t.Context(), o, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.instances.Create(t.Context(), with(o, "k"), "", ""); code(err) != "quota_exceeded" {
+		t.Error(err)
+	}
+	if _, err := w.instances.Terminate(t.Context(), o, first.Answer.ID); err != nil {
+		t.Error(err)
+	}
+	if out, err := w.instances.Create(t.Context(), with(o, "k"), "", ""); err != nil || out.Replayed {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+func TestConcurrentDuplicates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	o, _ := w.signUp(t, "ada@example.org")
+	head := w.head(t)
+	var firsts atomic.Int64
+	ids := make([]string, 32)
+	var wg sync.WaitGroup
+	for i := range ids {
+		wg.Go(func() {
+			out, err := w.instances.Create(t.Context(), with(o, "one"), "desk", "")
+			if err != nil {
+				t.Error(err)
+			}
+			if !out.Replayed {
+				firsts.Add(1)
+			}
+			ids[i] = out.Answer.ID
+		})
+	}
+	wg.Wait()
+	for _, id := range ids {
+		if id != ids[0] || id == "" {
+			t.Fatalf("two answers: %v", ids)
+		}
+	}
+	if firsts.Load() != 1 || w.head(t) != head+2 {
+		t.Errorf("%d firsts, %d events", firsts.Load(), w.head(t)-head)
+	}
+}
+
+func TestOutcomeUnknown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	o, _ := w.signUp(t, "ada@example.org")
+	head := w.head(t)
+	w.lose = func(eventstore.Append) bool { return true }
+	for _, o := range []commands.Origin{with(o, "k"), o} { // a minted key knows as much
+		out, err := w.instances.Create(t.Context(), o, "desk", "")
+		if err != nil || !out.Replayed || out.Answer.ID == "" || out.Position != w.head(t) {
+			t.Errorf("%+v, %v", out, err)
+		}
+	}
+	if w.head(t) != head+4 {
+		t.Errorf("%d events for two instances", w.head(t)-head)
+	}
+}
+
+func TestStoreDown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	o, _ := w.signUp(t, "ada@example.org")
+	var failing atomic.Bool
+	failing.Store(true)
+	w.recorder.Store = refusing{w.recorder.Store, &failing}
+	if _, err := w.instances.Create(t.Context(), with(o, "k"), "desk", ""); !errors.Is(err, eventstore.ErrUnavailable) {
+		t.Error(err)
+	}
+	failing.Store(false)
+	if out, err := w.instances.Create(t.Context(), with(o, "k"), "desk", ""); err != nil || out.Replayed {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+func TestQuotaUnderConcurrency(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2)
+	o, _ := w.signUp(t, "ada@example.org")
+	var made atomic.Int64
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			_, err := w.instances.Create(t.Context(), o, "", "")
+			switch {
+			case err == nil:
+				made.Add(1)
+			case code(err) != "quota_exceeded":
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if made.Load() != 2 {
+		t.Errorf("%d made, 2 allowed", made.Load())
+	}
+}
+
+func TestSlotIsReleased(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	o, _ := w.signUp(t, "ada@example.org")
+	full := func(when string) {
+		t.Helper()
+		if _, err := w.instances.Create(t.Context(), o, "", ""); code(err) != "quota_exceeded" {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	out, err := w.instances.Create(t.Context(), o, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full("launching")
+	if _, err := w.instances.Terminate(t.Context(), o, out.Answer.ID); err != nil {
+		t.Fatal(err)
+	}
+	id := w.runningInstance(t, o)
+	full("running")
+	if _, err := w.instances.Terminate(t.Context(), o, id); err != nil {
+		t.Fatal(err)
+	}
+	full("terminating: there is a machine yet")
+	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.clock.now()})
+	id = w.runningInstance(t, o)
+	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.clock.now()}) // from outside: it failed
+	if s, _ := w.instances.Find(t.Context(), o.Account, id); s.Status != instance.StatusFail {
+		t.Errorf("%+v", s)
+	}
+	if _, err := w.instances.Create(t.Context(), o, "", ""); err != nil {
+		t.Errorf("after a failure: %v", err)
+	}
+	// Dismissing the failed one must not free the other's slot.
+	if _, err := w.instances.Terminate(t.Context(), o, id); err != nil {
+		t.Error(err)
+	}
+	full("after dismissing a failed one")
+}
+
+func TestForeignInstances(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2)
+	ada, _ := w.signUp(t, "ada@example.org")
+	bob, _ := w.signUp(t, "bob@example.org")
+	id := w.runningInstance(t, ada)
+	head, appends := w.head(t), len(w.appends)
+	for _, o := range []commands.Origin{bob, {Account: "01NOBODY"}, {}} {
+		for name, err := range w.everything(t, o, id) {
+			if !errors.Is(err, instance.ErrNotFound) && (name != "rename" || o == bob) {
+				t.Errorf("%s by %q: %v", name, o.Account, err)
+			}
+		}
+	}
+	for name, err := range w.everything(t, ada, "01NOTHING") {
+		if !errors.Is(err, instance.ErrNotFound) {
+			t.Errorf("%s of nothing: %v", name, err)
+		}
+	}
+	if w.head(t) != head || len(w.appends) != appends {
+		t.Errorf("%d events, %d appends", w.head(t)-head, len(w.appends)-appends)
+	}
+}
+
+func (w *world) everything(t *testing.T, o commands.Origin, id string) map[string]error {
+	t.Helper()
+	ctx := t.Context()
+	_, rename := w.instances.Rename(ctx, o, id, "mine")
+	_, stop := w.instances.Stop(ctx, o, id)
+	_, start := w.instances.Start(ctx, o, id)
+	_, terminate := w.instances.Terminate(ctx, o, id)
+	_, find := w.instances.Find(ctx, o.Account, id)
+	return map[string]error{"rename": rename, "stop": stop, "start": start, "terminate": terminate, "find": find}
+}
+
+func TestRename(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2)
+	o, _ := w.signUp(t, "ada@example.org")
+	id := w.runningInstance(t, o)
+	if _, err := w.instances.Rename(t.Context(), o, id, " neu "); err != nil || w.name(t, o.Account, id) != "neu" {
+		t.Errorf("%v", err)
+	}
+	for _, bad := range []string{"", "  ", "a\nb", strings.Repeat("ü", 65)} {
+		if _, err := w.instances.Rename(t.Context(), o, id, bad); !errors.Is(err, commands.ErrName) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// runningInstance creates an instance and tells it what a saga and a cloud would.
+func (w *world) runningInstance(t *testing.T, o commands.Origin) string {
+	t.Helper()
+	out, err := w.instances.Create(t.Context(), o, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := out.Answer.ID
+	w.tell(t, id, instance.Attempt{At: w.clock.now(), Spec: instance.Spec{ClientToken: id, TokenKey: "k1"}})
+	w.tell(t, id, instance.Launched{Attempt: 1, Machine: "m-" + id, At: w.clock.now()})
+	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenRunning, At: w.clock.now()})
+	return id
+}
+
+func (w *world) stop(t *testing.T, o commands.Origin, id string) {
+	t.Helper()
+	if _, err := w.instances.Stop(t.Context(), o, id); err != nil {
+		t.Fatal(err)
+	}
+	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenStopped, At: w.clock.now()})
+}
+
+// tell appends what an instance decides on a command of the saga's.
+func (w *world) tell(t *testing.T, id string, c instance.Command) {
+	t.Helper()
+	if _, err := commands.Tell(t.Context(), w.log, id, c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refusing is a store that is unavailable for writing while failing is set.
+type refusing struct {
+	eventstore.Store
+	failing *atomic.Bool
+}
+
+func (s refusing) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {
+	if s.failing.Load() {
+		return eventstore.Result{}, eventstore.ErrUnavailable
+	}
+	return s.Store.Append(ctx, a)
+}
+
+// TestAnswersRoundTrip: what a replay says must be what was said at first.
+func TestAnswersRoundTrip(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2)
+	o, _ := w.signUp(t, "ada@example.org")
+	id := w.runningInstance(t, o)
+	for _, a := range w.appends {
+		if a.Receipt != nil && !json.Valid(a.Receipt.Response) {
+			t.Errorf("receipt %s: %q", a.Receipt.Key, a.Receipt.Response)
+		}
+	}
+	first, err1 := w.instances.Stop(t.Context(), with(o, "s"), id)
+	again, err2 := w.instances.Stop(t.Context(), with(o, "s"), id)
+	if err1 != nil || err2 != nil || first.Answer != again.Answer || again.Answer.Status != instance.Stopping {
+		t.Errorf("%+v, %v; %+v, %v", first, err1, again, err2)
+	}
+}

@@ -1,0 +1,233 @@
+package commands_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/eventstore/memory"
+)
+
+// world is the use cases over a log in memory, with small working parts around them.
+type world struct {
+	*recorder
+	clock     *clock
+	vault     *vault
+	passwords *passwords
+	tokens    tokens
+
+	log       commands.Log
+	accounts  *commands.Accounts
+	instances *commands.Instances
+	keys      *commands.Keys
+	guests    *commands.Guests
+}
+
+func newWorld(limit int) *world {
+	w := &world{
+		recorder: &recorder{Store: memory.New()}, clock: &clock{}, vault: &vault{keys: map[string][]byte{}},
+		passwords: &passwords{}, tokens: tokens{"k1"},
+	}
+	w.clock.set(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC))
+	w.log = commands.Log{Store: w.recorder, NewID: newIDs(), Now: w.clock.now, DigestKey: []byte("digest key")}
+	w.accounts = &commands.Accounts{Log: w.log, Vault: w.vault, Passwords: w.passwords, Blind: blind}
+	w.instances = &commands.Instances{Log: w.log, Vault: w.vault, Cloud: newCloud(1), Limit: limit}
+	w.keys = &commands.Keys{Log: w.log, Vault: w.vault}
+	w.guests = &commands.Guests{Log: w.log, APIKeys: w.keys, Tokens: w.tokens}
+	return w
+}
+
+// signUp opens an account and returns its origin and login.
+func (w *world) signUp(t testing.TB, email string) (commands.Origin, commands.Login) {
+	t.Helper()
+	login, err := w.accounts.SignUp(t.Context(), commands.Origin{ClientAddr: "192.0.2.1"}, email, "correct horse", "browser")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return commands.Origin{Account: login.Account, Session: login.Session}, login
+}
+
+func (w *world) head(t testing.TB) int64 {
+	t.Helper()
+	head, err := w.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return head
+}
+
+// newIDs returns a source of ids that sort in the order they were made, as ULIDs do.
+func newIDs() func() string {
+	var n atomic.Int64
+	return func() string { return fmt.Sprintf("01TEST%020d", n.Add(1)) }
+}
+
+func blind(purpose, value string) string {
+	mac := hmac.New(sha256.New, []byte("blinding key"))
+	mac.Write([]byte(purpose + "|" + value))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+type clock struct{ at atomic.Int64 }
+
+func (c *clock) now() time.Time          { return time.Unix(0, c.at.Load()).UTC() }
+func (c *clock) set(t time.Time)         { c.at.Store(t.UnixNano()) }
+func (c *clock) advance(d time.Duration) { c.at.Add(int64(d)) }
+
+// recorder keeps what was appended, receipts included, and can lose the news of a commit.
+type recorder struct {
+	eventstore.Store
+	mu      sync.Mutex
+	appends []eventstore.Append
+	lose    func(eventstore.Append) bool // nil: never
+}
+
+func (r *recorder) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {
+	res, err := r.Store.Append(ctx, a)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		return res, err
+	}
+	r.appends = append(r.appends, a)
+	if r.lose != nil && r.lose(a) {
+		return eventstore.Result{}, fmt.Errorf("%w: connection cut after COMMIT", eventstore.ErrUnavailable)
+	}
+	return res, nil
+}
+
+// vault seals with AES-256-GCM under one key an account.
+type vault struct {
+	mu   sync.Mutex
+	keys map[string][]byte
+}
+
+func (v *vault) NewKey(_ context.Context, account string) error {
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.keys[account] = key
+	return nil
+}
+
+func (v *vault) DropKey(_ context.Context, account string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.keys, account)
+	return nil
+}
+
+func (v *vault) count() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.keys)
+}
+
+func (v *vault) aead(account string) (cipher.AEAD, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	key, ok := v.keys[account]
+	if !ok {
+		return nil, errors.New("vault: no key")
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+func (v *vault) Seal(_ context.Context, account, label string, plain []byte) ([]byte, error) {
+	aead, err := v.aead(account)
+	if err != nil {
+		return nil, err
+	}
+	return aead.Seal(nil, nil, plain, []byte(account+"|"+label)), nil
+}
+
+func (v *vault) Open(_ context.Context, account, label string, sealed []byte) ([]byte, error) {
+	aead, err := v.aead(account)
+	if err != nil {
+		return nil, err
+	}
+	return aead.Open(nil, nil, sealed, []byte(account+"|"+label))
+}
+
+var errWeak = &domain.Error{Kind: domain.Invalid, Code: "weak_password", Msg: "Too short."}
+
+// passwords are hashed quickly, and nobody should do that elsewhere.
+type passwords struct {
+	compared, blank atomic.Int64
+}
+
+func (*passwords) Check(password string) error {
+	if len(password) < 8 {
+		return errWeak
+	}
+	return nil
+}
+
+func (*passwords) Hash(_ context.Context, password string) ([]byte, error) {
+	sum := sha256.Sum256([]byte("salt" + password))
+	return sum[:], nil
+}
+
+func (p *passwords) Compare(ctx context.Context, hash []byte, password string) (bool, error) {
+	p.compared.Add(1)
+	if hash == nil {
+		p.blank.Add(1)
+	}
+	sum, _ := p.Hash(ctx, password)
+	return bytes.Equal(hash, sum), nil
+}
+
+// tokens are enrolment tokens under a current key: instance.attempt.mac.
+type tokens struct{ current string }
+
+func (k tokens) CurrentKey() string { return k.current }
+
+func (k tokens) Token(id string, attempt int, keyID string) (string, error) {
+	if keyID == "" {
+		return "", errors.New("tokens: no key")
+	}
+	mac := hmac.New(sha256.New, []byte(keyID))
+	fmt.Fprintf(mac, "%s.%d", id, attempt)
+	return fmt.Sprintf("%s.%d.%x", id, attempt, mac.Sum(nil)), nil
+}
+
+func (k tokens) Parse(token string) (id string, attempt int, err error) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return "", 0, errors.New("tokens: malformed")
+	}
+	attempt, err = strconv.Atoi(parts[1])
+	return parts[0], attempt, err
+}
+
+func (k tokens) Verify(token, keyID string) bool {
+	id, attempt, err := k.Parse(token)
+	if err != nil {
+		return false
+	}
+	want, err := k.Token(id, attempt, keyID)
+	return err == nil && hmac.Equal([]byte(want), []byte(token))
+}

@@ -1,0 +1,43 @@
+package account
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/domaintest"
+)
+
+var (
+	at      = time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
+	signUp  = SignUp{Email: []byte("sealed e-mail"), Password: []byte("sealed hash"), At: at}
+	opened  = SignedUp(signUp)
+	changed = PasswordChanged{Password: []byte("another sealed hash")}
+	decider = domaintest.Decider[State, Event, Command]{Evolve: Evolve, Decide: Decide}
+)
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	decider.Run(t, []domaintest.Case[Event, Command]{
+		{Name: "sign up", When: signUp, Then: []Event{opened}},
+		{Name: "sign up twice", Given: []Event{opened}, When: signUp, Err: ErrExists},
+		{Name: "change password", Given: []Event{opened}, When: ChangePassword(changed), Then: []Event{changed}},
+		{Name: "change password of nobody", When: ChangePassword(changed), Err: ErrNotFound},
+		{Name: "unknown command", Given: []Event{opened}, Err: domaintest.AnyError},
+	})
+}
+
+func TestEvolve(t *testing.T) {
+	t.Parallel()
+	s := decider.Fold(opened, changed)
+	if !s.Exists() || string(s.Password) != "another sealed hash" || string(s.Email) != "sealed e-mail" || !s.CreatedAt.Equal(at) {
+		t.Errorf("state is %+v", s)
+	}
+	if decider.Fold().Exists() {
+		t.Error("an empty stream exists")
+	}
+}
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t, opened, changed)
+}

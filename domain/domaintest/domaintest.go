@@ -1,0 +1,57 @@
+// Package domaintest tests a decider over its events: given what happened, when a command meets
+// it, then this happens. There is nothing to mock; a decider is three functions.
+package domaintest
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+)
+
+// Decider is what is tested: an aggregate's fold and its decisions.
+type Decider[S, E, C any] struct {
+	Evolve func(S, E) S
+	Decide func(S, C) ([]E, error)
+}
+
+// Case is one decision. Without Then and Err it is so already: nothing happens.
+type Case[E, C any] struct {
+	Name  string
+	Given []E
+	When  C
+	Then  []E
+	Err   error // compared with errors.Is; AnyError: any
+}
+
+// AnyError stands for an error that is the caller's mistake and has no sentinel.
+var AnyError = errors.New("any error")
+
+// Run runs the cases, each as a subtest.
+func (d Decider[S, E, C]) Run(t *testing.T, cases []Case[E, C]) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			got, err := d.Decide(d.Fold(c.Given...), c.When)
+			switch {
+			case c.Err == nil && err != nil:
+				t.Fatalf("refused with %v", err)
+			case c.Err == AnyError && err == nil, c.Err != AnyError && !errors.Is(err, c.Err):
+				t.Fatalf("error is %v, not %v", err, c.Err)
+			case err != nil && got != nil:
+				t.Fatalf("refused and yet %v", got)
+			case len(got) != len(c.Then) || len(got) > 0 && !reflect.DeepEqual(got, c.Then):
+				t.Fatalf("got  %+v\nwant %+v", got, c.Then)
+			}
+		})
+	}
+}
+
+// Fold gives the state after the events.
+func (d Decider[S, E, C]) Fold(events ...E) S {
+	var s S
+	for _, e := range events {
+		s = d.Evolve(s, e)
+	}
+	return s
+}

@@ -1,0 +1,180 @@
+package domaintest
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files that are missing; those that exist never change")
+
+// Codec is an aggregate's way of writing events down.
+type Codec[E any] struct {
+	Encode func(E) (name string, schema int, data []byte, err error)
+	Decode func(name string, schema int, data []byte) (E, error)
+}
+
+type golden struct {
+	Name   string          `json:"name"`
+	Schema int             `json:"schema"`
+	Data   json.RawMessage `json:"data"`
+}
+
+// Golden holds the codec to the files in testdata, which are what logs in the world contain. Every
+// file must decode and encode to the same bytes for ever. Samples has one event of every type of
+// the package, all fields filled; one that no file shows, or a type without a sample, fails.
+func (c Codec[E]) Golden(t *testing.T, samples ...E) {
+	t.Helper()
+	sampled := map[string]bool{}
+	for _, e := range samples {
+		sampled[reflect.TypeOf(e).Name()] = true
+		filled(t, e)
+		c.sample(t, e)
+	}
+	for _, typ := range eventTypes(t) {
+		if !sampled[typ] {
+			t.Errorf("event %s has no sample, so no golden file", typ)
+		}
+	}
+	files, err := filepath.Glob("testdata/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("golden files: %v, %v", files, err)
+	}
+	for _, f := range files {
+		c.file(t, f)
+	}
+	c.strangers(t)
+}
+
+// file decodes a golden file and encodes it again.
+func (c Codec[E]) file(t *testing.T, path string) {
+	t.Helper()
+	g := read(t, path)
+	if base := filepath.Base(path); !strings.HasPrefix(base, g.Name+".") {
+		t.Errorf("%s holds %s", path, g.Name)
+	}
+	e, err := c.Decode(g.Name, g.Schema, g.Data)
+	if err != nil {
+		t.Errorf("%s: %v", path, err)
+		return
+	}
+	name, schema, data, err := c.Encode(e)
+	if err != nil || name != g.Name || schema != g.Schema || !bytes.Equal(data, g.Data) {
+		t.Errorf("%s encodes as %s %d %s, %v\nfrom %s", path, name, schema, data, err, g.Data)
+	}
+}
+
+// sample looks for the file that shows e, and writes it when asked to.
+func (c Codec[E]) sample(t *testing.T, e E) {
+	t.Helper()
+	name, schema, data, err := c.Encode(e)
+	if err != nil {
+		t.Errorf("encode %T: %v", e, err)
+		return
+	}
+	back, err := c.Decode(name, schema, data)
+	if err != nil || !reflect.DeepEqual(back, e) {
+		t.Errorf("%s decodes to %+v, %v, not %+v", name, back, err, e)
+	}
+	path := filepath.Join("testdata", name+".json")
+	for n := 2; ; n++ {
+		if _, err := os.Stat(path); err != nil {
+			break
+		}
+		if bytes.Equal(read(t, path).Data, data) {
+			return
+		}
+		path = filepath.Join("testdata", fmt.Sprintf("%s.%d.json", name, n))
+	}
+	if !*update {
+		t.Errorf("no golden file shows %s as %s; run with -update, and keep the old files", name, data)
+		return
+	}
+	text := fmt.Sprintf("{\n  \"name\": %q,\n  \"schema\": %d,\n  \"data\": %s\n}\n", name, schema, data)
+	if err := os.MkdirAll("testdata", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// strangers must be errors: nothing unknown is skipped silently.
+func (c Codec[E]) strangers(t *testing.T) {
+	t.Helper()
+	var none E
+	if _, _, _, err := c.Encode(none); err == nil {
+		t.Error("no event at all is encoded")
+	}
+	files, _ := filepath.Glob("testdata/*.json")
+	for _, f := range files {
+		g := read(t, f)
+		if _, err := c.Decode(g.Name, g.Schema+1000, g.Data); err == nil {
+			t.Errorf("%s of a schema from the future is decoded", g.Name)
+		}
+		if _, err := c.Decode(g.Name, g.Schema, []byte(`[`)); err == nil {
+			t.Errorf("%s is decoded from broken data", g.Name)
+		}
+		if _, err := c.Decode(g.Name+"x", g.Schema, g.Data); err == nil {
+			t.Errorf("%sx is decoded", g.Name)
+		}
+	}
+}
+
+func read(t *testing.T, path string) (g golden) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(text, &g)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return g
+}
+
+// eventTypes finds the types of the package in the working directory that have the method event.
+func eventTypes(t *testing.T) (names []string) {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Recv == nil || fn.Name.Name != "event" {
+				continue
+			}
+			names = append(names, fn.Recv.List[0].Type.(*ast.Ident).Name)
+		}
+	}
+	if len(names) == 0 {
+		t.Fatal("the package has no events")
+	}
+	return names
+}
+
+// filled makes sure that a golden file shows every field.
+func filled(t *testing.T, e any) {
+	t.Helper()
+	v := reflect.ValueOf(e)
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Errorf("the sample of %T leaves %s empty", e, v.Type().Field(i).Name)
+		}
+	}
+}

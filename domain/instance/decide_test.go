@@ -1,0 +1,314 @@
+package instance
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/domaintest"
+)
+
+var (
+	t0      = time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
+	decider = domaintest.Decider[State, Event, Command]{Evolve: Evolve, Decide: Decide}
+	spec    = Spec{ClientToken: "i-1", Image: "ami", Type: "t3.large", Region: "r", UserData: "#!", TokenKey: "k"}
+	key     = []byte("0123456789abcdef0123456789abcdef")
+)
+
+// after appends to a copy, so that histories can share beginnings.
+func after(given []Event, more ...Event) []Event {
+	return append(given[:len(given):len(given)], more...)
+}
+
+var (
+	requested   = []Event{Requested{Account: "acc", Name: []byte("sealed"), Type: "t3.large", Region: "r"}}
+	open        = after(requested, LaunchAttempted{1, t0, spec})
+	launched    = after(open, MachineLaunched{1, "m1", t0.Add(time.Second)})
+	running     = after(launched, MachineRunning{"1.2.3.4", t0.Add(2 * time.Second)})
+	ready       = after(running, PhaseReached{"b1", PhaseReady, "", t0.Add(time.Minute)})
+	stopping    = after(ready, StopRequested{t0})
+	stopped     = after(stopping, MachineStopped{true})
+	starting    = after(stopped, StartRequested{t0})
+	cancelled   = after(open, TerminationRequested{t0})
+	terminating = after(ready, TerminationRequested{t0})
+	terminated  = after(terminating, MachineGone{true}, Terminated{})
+	abandoned   = after(launched, LaunchAbandoned{"launch_timeout", "Too slow."})
+	failed      = after(abandoned, MachineGone{true}, Failed{"launch_timeout", "Too slow."})
+)
+
+func TestDecideUsers(t *testing.T) {
+	t.Parallel()
+	rename := Rename{[]byte("other")}
+	decider.Run(t, []domaintest.Case[Event, Command]{
+		{Name: "request", When: Request{"acc", []byte("sealed"), "t3.large", "r"}, Then: requested},
+		{Name: "request twice", Given: requested, When: Request{Account: "acc"}, Err: ErrExists},
+		{Name: "nothing there", When: Terminate{t0}, Err: ErrNotFound},
+		{Name: "unknown command", Given: requested, Err: domaintest.AnyError},
+
+		{Name: "rename", Given: stopped, When: rename, Then: []Event{Renamed(rename)}},
+		{Name: "rename a failed one", Given: failed, When: rename, Then: []Event{Renamed(rename)}},
+		{Name: "rename a terminated one", Given: terminated, When: rename, Err: ErrGone},
+
+		{Name: "stop", Given: running, When: Stop{t0}, Then: []Event{StopRequested{t0}}},
+		{Name: "stop while launching", Given: open, When: Stop{t0}, Err: ErrStillStarting},
+		{Name: "stop while starting", Given: starting, When: Stop{t0}, Err: ErrStillStarting},
+		{Name: "stop while stopping", Given: stopping, When: Stop{t0}},
+		{Name: "stop when stopped", Given: stopped, When: Stop{t0}},
+		{Name: "stop while terminating", Given: terminating, When: Stop{t0}, Err: ErrGone},
+		{Name: "stop when terminated", Given: terminated, When: Stop{t0}, Err: ErrGone},
+		{Name: "stop when failed", Given: failed, When: Stop{t0}, Err: ErrGone},
+
+		{Name: "start", Given: stopped, When: Start{t0}, Then: []Event{StartRequested{t0}}},
+		{Name: "start while launching", Given: requested, When: Start{t0}},
+		{Name: "start while starting", Given: starting, When: Start{t0}},
+		{Name: "start when running", Given: running, When: Start{t0}},
+		{Name: "start while stopping", Given: stopping, When: Start{t0}, Err: ErrStillStopping},
+		{Name: "start while terminating", Given: cancelled, When: Start{t0}, Err: ErrGone},
+		{Name: "start when failed", Given: failed, When: Start{t0}, Err: ErrGone},
+
+		{Name: "terminate before any attempt", Given: requested, When: Terminate{t0}, Then: []Event{TerminationRequested{t0}, Terminated{}}},
+		{Name: "terminate with an open attempt", Given: open, When: Terminate{t0}, Then: []Event{TerminationRequested{t0}}},
+		{Name: "terminate between attempts", Given: after(open, CallRefused{Call: CallLaunch, Attempt: 1, Tries: 1, Verdict: Another}), When: Terminate{t0},
+			Then: []Event{TerminationRequested{t0}, Terminated{}}},
+		{Name: "terminate when launched", Given: launched, When: Terminate{t0}, Then: []Event{TerminationRequested{t0}}},
+		{Name: "terminate when stopped", Given: stopped, When: Terminate{t0}, Then: []Event{TerminationRequested{t0}}},
+		{Name: "terminate while stopping", Given: stopping, When: Terminate{t0}, Then: []Event{TerminationRequested{t0}}},
+		{Name: "terminate while starting", Given: starting, When: Terminate{t0}, Then: []Event{TerminationRequested{t0}}},
+		{Name: "terminate twice", Given: terminating, When: Terminate{t0}},
+		{Name: "terminate an abandoned one", Given: abandoned, When: Terminate{t0}},
+		{Name: "terminate when terminated", Given: terminated, When: Terminate{t0}},
+		{Name: "dismiss a failed one", Given: failed, When: Terminate{t0}, Then: []Event{TerminationRequested{t0}, Terminated{}}},
+	})
+}
+
+func TestDecideSaga(t *testing.T) {
+	t.Parallel()
+	refuse := func(c Call, attempt int, v Verdict) Refuse {
+		return Refuse{Call: c, Attempt: attempt, Verdict: v, Code: "busy", Reason: "Busy.", RetryAt: t0.Add(time.Second)}
+	}
+	refused := func(c Call, attempt, tries int, v Verdict) CallRefused {
+		return CallRefused{c, attempt, tries, v, "busy", "Busy.", t0.Add(time.Second)}
+	}
+	again := after(open, refused(CallLaunch, 1, 1, Again))
+	another := after(open, refused(CallLaunch, 1, 1, Another))
+	decider.Run(t, []domaintest.Case[Event, Command]{
+		{Name: "attempt", Given: requested, When: Attempt{t0, spec}, Then: []Event{LaunchAttempted{1, t0, spec}}},
+		{Name: "attempt while one is open", Given: open, When: Attempt{t0, spec}},
+		{Name: "attempt with a machine", Given: launched, When: Attempt{t0, spec}},
+		{Name: "attempt after another", Given: another, When: Attempt{t0, spec}, Then: []Event{LaunchAttempted{2, t0, spec}}},
+		{Name: "attempt after again", Given: again, When: Attempt{t0, spec}},
+		{Name: "attempt after termination", Given: cancelled, When: Attempt{t0, spec}},
+
+		{Name: "launched", Given: open, When: Launched{1, "m1", t0}, Then: []Event{MachineLaunched{1, "m1", t0}}},
+		{Name: "launched, told twice", Given: launched, When: Launched{1, "m1", t0}},
+		{Name: "launched another machine", Given: launched, When: Launched{1, "m2", t0}, Err: ErrSuperseded},
+		{Name: "launched after cancelling", Given: cancelled, When: Launched{1, "m1", t0}, Then: []Event{MachineLaunched{1, "m1", t0}}},
+		{Name: "launched an attempt that was refused", Given: another, When: Launched{1, "m1", t0}, Err: ErrSuperseded},
+		{Name: "launched an old attempt", Given: after(another, LaunchAttempted{2, t0, spec}), When: Launched{1, "m1", t0}, Err: ErrSuperseded},
+		{Name: "launched when terminated", Given: terminated, When: Launched{1, "m1", t0}, Err: ErrSuperseded},
+
+		{Name: "accept a stop", Given: stopping, When: Accept{CallStop, t0}, Then: []Event{CallAccepted{CallStop, t0}}},
+		{Name: "accept it twice", Given: after(stopping, CallAccepted{CallStop, t0}), When: Accept{CallStop, t0}},
+		{Name: "accept its repetition", Given: after(stopping, CallAccepted{CallStop, t0}), When: Accept{CallStop, t0.Add(1)}, Then: []Event{CallAccepted{CallStop, t0.Add(1)}}},
+		{Name: "accept a start", Given: starting, When: Accept{CallStart, t0}, Then: []Event{CallAccepted{CallStart, t0}}},
+		{Name: "accept a terminate", Given: terminating, When: Accept{CallTerminate, t0}, Then: []Event{CallAccepted{CallTerminate, t0}}},
+		{Name: "accept what is not due", Given: terminating, When: Accept{CallStop, t0}},
+		{Name: "accept too late", Given: terminated, When: Accept{CallTerminate, t0}},
+
+		{Name: "refuse a launch, again", Given: open, When: refuse(CallLaunch, 1, Again), Then: []Event{refused(CallLaunch, 1, 1, Again)}},
+		{Name: "refuse it once more", Given: again, When: refuse(CallLaunch, 1, Again), Then: []Event{refused(CallLaunch, 1, 2, Again)}},
+		{Name: "refuse a launch, another", Given: open, When: refuse(CallLaunch, 1, Another), Then: []Event{refused(CallLaunch, 1, 1, Another)}},
+		{Name: "refuse a launch, never", Given: open, When: refuse(CallLaunch, 1, Never),
+			Then: []Event{refused(CallLaunch, 1, 1, Never), LaunchAbandoned{"busy", "Busy."}}},
+		{Name: "refuse a cancelled launch, never", Given: cancelled, When: refuse(CallLaunch, 1, Never), Then: []Event{refused(CallLaunch, 1, 1, Never)}},
+		{Name: "refuse an old launch", Given: after(another, LaunchAttempted{2, t0, spec}), When: refuse(CallLaunch, 1, Never), Err: ErrSuperseded},
+		{Name: "refuse a launch that succeeded", Given: launched, When: refuse(CallLaunch, 1, Another)},
+		{Name: "refuse a stop", Given: stopping, When: refuse(CallStop, 0, Again), Then: []Event{refused(CallStop, 0, 1, Again)}},
+		{Name: "refuse a start, never", Given: starting, When: refuse(CallStart, 0, Never), Then: []Event{refused(CallStart, 0, 1, Never)}},
+		{Name: "refuse what is not due", Given: ready, When: refuse(CallStop, 0, Again)},
+
+		{Name: "abandon", Given: open, When: Abandon{"c", "R."}, Then: []Event{LaunchAbandoned{"c", "R."}}},
+		{Name: "abandon twice", Given: abandoned, When: Abandon{"c", "R."}},
+		{Name: "abandon what runs", Given: running, When: Abandon{"c", "R."}},
+
+		{Name: "stall", Given: running, When: Stall{"slow"}, Then: []Event{BootStalled{PhaseBooting, "slow"}}},
+		{Name: "stall twice", Given: after(running, BootStalled{PhaseBooting, "slow"}), When: Stall{"slow"}},
+		{Name: "stall twice in one boot", Given: after(running, PhaseReached{"b1", PhaseBooting, "", t0}, BootStalled{PhaseBooting, "slow"}, PhaseReached{"b1", PhaseAgent, "", t0}), When: Stall{"slow"}},
+		{Name: "stall in the next boot", Given: after(running, PhaseReached{"b1", PhaseAgent, "", t0}, BootStalled{PhaseAgent, "slow"}, PhaseReached{"b2", PhaseBooting, "", t0}), When: Stall{"slow"},
+			Then: []Event{BootStalled{PhaseBooting, "slow"}}},
+		{Name: "stall when ready", Given: ready, When: Stall{"slow"}},
+		{Name: "stall when stopped", Given: stopped, When: Stall{"slow"}},
+
+		{Name: "conclude a cancelled launch", Given: after(cancelled, CallRefused{Call: CallLaunch, Attempt: 1, Verdict: Never}), When: Conclude{}, Then: []Event{Terminated{}}},
+		{Name: "conclude an abandoned launch", Given: after(requested, LaunchAbandoned{"c", "R."}), When: Conclude{}, Then: []Event{Failed{"c", "R."}}},
+		{Name: "conclude with an open attempt", Given: cancelled, When: Conclude{}},
+		{Name: "conclude with a machine", Given: terminating, When: Conclude{}},
+		{Name: "conclude what runs", Given: running, When: Conclude{}},
+		{Name: "conclude twice", Given: terminated, When: Conclude{}},
+	})
+}
+
+func TestDecideObserve(t *testing.T) {
+	t.Parallel()
+	see := func(s Seen) Observe { return Observe{Machine: "m1", Seen: s, At: t0.Add(time.Hour)} }
+	late := after(open, MachineLaunched{1, "m1", t0.Add(time.Hour)}) // the launch was repeated until then
+	decider.Run(t, []domaintest.Case[Event, Command]{
+		{Name: "running", Given: launched, When: Observe{"m1", SeenRunning, "1.2.3.4", t0}, Then: []Event{MachineRunning{"1.2.3.4", t0}}},
+		{Name: "running still", Given: running, When: Observe{"m1", SeenRunning, "1.2.3.4", t0}},
+		{Name: "another address", Given: running, When: Observe{"m1", SeenRunning, "5.6.7.8", t0}, Then: []Event{AddressChanged{"5.6.7.8"}}},
+		{Name: "running again", Given: starting, When: Observe{"m1", SeenRunning, "a", t0}, Then: []Event{MachineRunning{"a", t0}}},
+		{Name: "started from outside", Given: stopped, When: Observe{"m1", SeenRunning, "a", t0}, Then: []Event{MachineRunning{"a", t0}}},
+		{Name: "running while terminating", Given: after(launched, TerminationRequested{t0}), When: Observe{"m1", SeenRunning, "a", t0}, Then: []Event{MachineRunning{"a", t0}}},
+		{Name: "stopped", Given: stopping, When: see(SeenStopped), Then: []Event{MachineStopped{true}}},
+		{Name: "stopped from outside", Given: ready, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
+		{Name: "stopped while launching", Given: launched, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
+		{Name: "stopped still", Given: stopped, When: see(SeenStopped)},
+		{Name: "not yet started", Given: starting, When: see(SeenStopped)},
+		{Name: "stopped while terminating", Given: terminating, When: see(SeenStopped)},
+		{Name: "pending", Given: launched, When: see(SeenPending)},
+		{Name: "gone, asked", Given: terminating, When: see(SeenGone), Then: []Event{MachineGone{true}, Terminated{}}},
+		{Name: "gone, abandoned", Given: abandoned, When: see(SeenGone), Then: []Event{MachineGone{true}, Failed{"launch_timeout", "Too slow."}}},
+		{Name: "gone from outside", Given: ready, When: see(SeenGone),
+			Then: []Event{MachineGone{false}, Failed{"machine_gone", "The machine was terminated from outside the control plane."}}},
+		{Name: "missing", Given: terminating, When: see(SeenMissing), Then: []Event{MachineGone{true}, Terminated{}}},
+		{Name: "missing just after launch", Given: launched, When: Observe{"m1", SeenMissing, "", t0.Add(MissingGrace)}},
+		{Name: "missing just after a late launch", Given: late, When: Observe{"m1", SeenMissing, "", t0.Add(time.Hour + MissingGrace - 1)}},
+		{Name: "missing long after a late launch", Given: late, When: Observe{"m1", SeenMissing, "", t0.Add(time.Hour + MissingGrace)},
+			Then: []Event{MachineGone{false}, Failed{"machine_gone", "The machine was terminated from outside the control plane."}}},
+		{Name: "another machine", Given: running, When: Observe{"m2", SeenGone, "", t0}},
+		{Name: "no machine", Given: open, When: Observe{"", SeenGone, "", t0}},
+		{Name: "after the end", Given: terminated, When: Observe{"", SeenGone, "", t0}},
+	})
+}
+
+func TestDecideGuest(t *testing.T) {
+	t.Parallel()
+	enroll := Enroll{1, key, t0.Add(time.Minute)}
+	enrolled := GuestEnrolled{1, key}
+	other := Enroll{1, []byte("another key"), t0.Add(time.Minute)}
+	late := after(open, MachineLaunched{1, "m1", t0.Add(2 * time.Hour)})
+	reach := func(boot string, p Phase) ReachPhase { return ReachPhase{boot, p, "detail", t0} }
+	reached := func(boot string, p Phase) []Event { return []Event{PhaseReached{boot, p, "detail", t0}} }
+	decider.Run(t, []domaintest.Case[Event, Command]{
+		{Name: "enrol", Given: launched, When: enroll, Then: []Event{enrolled}},
+		{Name: "enrol before the launch call returned", Given: open, When: enroll, Then: []Event{enrolled}},
+		{Name: "enrol twice", Given: after(launched, enrolled), When: enroll},
+		{Name: "enrol twice, late", Given: after(launched, enrolled), When: Enroll{1, key, t0.Add(time.Hour * 100)}},
+		{Name: "enrol another key", Given: after(launched, enrolled), When: other, Err: ErrEnrolment},
+		{Name: "enrol for a new attempt", Given: after(open, enrolled, CallRefused{Call: CallLaunch, Attempt: 1, Verdict: Another}, LaunchAttempted{2, t0, spec}),
+			When: Enroll{2, []byte("k2"), t0}, Then: []Event{GuestEnrolled{2, []byte("k2")}}},
+		{Name: "enrol at the last moment", Given: launched, When: Enroll{1, key, t0.Add(time.Second + EnrolWithin)}, Then: []Event{enrolled}},
+		{Name: "enrol too late", Given: launched, When: Enroll{1, key, t0.Add(time.Second + EnrolWithin + 1)}, Err: ErrEnrolment},
+		{Name: "enrol too late, open", Given: open, When: Enroll{1, key, t0.Add(EnrolWithin + 1)}, Err: ErrEnrolment},
+		{Name: "enrol after a late launch", Given: late, When: Enroll{1, key, t0.Add(2*time.Hour + EnrolWithin)}, Then: []Event{enrolled}},
+		{Name: "enrol for an old attempt", Given: launched, When: Enroll{0, key, t0}, Err: ErrEnrolment},
+		{Name: "enrol for a coming attempt", Given: launched, When: Enroll{2, key, t0}, Err: ErrEnrolment},
+		{Name: "enrol before any attempt", Given: requested, When: Enroll{0, key, t0}, Err: ErrEnrolment},
+		{Name: "enrol after the end", Given: terminated, When: enroll, Err: ErrEnrolment},
+
+		{Name: "booting", Given: open, When: reach("b1", PhaseBooting), Then: reached("b1", PhaseBooting)},
+		{Name: "forward", Given: running, When: reach("b1", PhaseDesktop), Then: reached("b1", PhaseDesktop)},
+		{Name: "the same again", Given: ready, When: reach("b1", PhaseReady)},
+		{Name: "backward", Given: ready, When: reach("b1", PhaseDesktop)},
+		{Name: "backward in a new boot", Given: ready, When: reach("b2", PhaseBooting), Then: reached("b2", PhaseBooting)},
+		{Name: "not a guest's phase", Given: running, When: reach("b1", PhaseAllocating)},
+		{Name: "no phase", Given: running, When: reach("b1", "party")},
+		{Name: "starting", Given: starting, When: reach("b2", PhaseReady), Then: reached("b2", PhaseReady)},
+		{Name: "a late word while stopping", Given: stopping, When: reach("b2", PhaseReady)},
+		{Name: "a late word when stopped", Given: stopped, When: reach("b1", PhaseReady)},
+		{Name: "a late word while terminating", Given: terminating, When: reach("b2", PhaseReady)},
+		{Name: "a late word after the end", Given: failed, When: reach("b2", PhaseReady)},
+	})
+}
+
+func TestEvolve(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		events  []Event
+		status  Status
+		phase   Phase
+		machine string
+	}{
+		{"requested", requested, Launching, PhaseRequested, ""},
+		{"open", open, Launching, PhaseAllocating, ""},
+		{"launched", launched, Launching, PhaseBooting, "m1"},
+		{"the guest spoke first", after(open, PhaseReached{"b", PhaseDesktop, "", t0}, MachineLaunched{1, "m1", t0}), Launching, PhaseDesktop, "m1"},
+		{"running", running, Running, PhaseBooting, "m1"},
+		{"ready", ready, Running, PhaseReady, "m1"},
+		{"stopping", stopping, Stopping, PhaseReady, "m1"},
+		{"stopped", stopped, Stopped, PhaseBooting, "m1"},
+		{"starting", starting, Starting, PhaseBooting, "m1"},
+		{"start refused for good", after(starting, CallRefused{Call: CallStart, Verdict: Never}), Stopped, PhaseBooting, "m1"},
+		{"terminating", terminating, Terminating, PhaseReady, "m1"},
+		{"stopped while terminating", after(terminating, MachineStopped{false}), Terminating, PhaseBooting, "m1"},
+		{"running while terminating", after(launched, TerminationRequested{t0}, MachineRunning{"a", t0}), Terminating, PhaseBooting, "m1"},
+		{"terminated", terminated, StatusGone, PhaseReady, ""},
+		{"failed", failed, StatusFail, PhaseBooting, ""},
+	} {
+		s := decider.Fold(c.events...)
+		if s.Status != c.status || s.Phase != c.phase || s.Machine != c.machine {
+			t.Errorf("%s: %s %s %q, not %s %s %q", c.name, s.Status, s.Phase, s.Machine, c.status, c.phase, c.machine)
+		}
+		if s.Final() != (c.status == StatusGone || c.status == StatusFail) || s.Ready() != (c.name == "ready") {
+			t.Errorf("%s: final %v, ready %v", c.name, s.Final(), s.Ready())
+		}
+	}
+}
+
+// A new call begins with no refusals counted against it and no wait before it.
+func TestEvolveSettles(t *testing.T) {
+	t.Parallel()
+	refused := CallRefused{Call: CallStop, Tries: 7, Verdict: Again, Code: "c", Reason: "R.", RetryAt: t0.Add(time.Hour)}
+	for name, e := range map[string]Event{
+		"accepted":   CallAccepted{CallStop, t0},
+		"stopped":    MachineStopped{true},
+		"terminated": TerminationRequested{t0},
+	} {
+		s := decider.Fold(after(stopping, refused, e)...)
+		if s.Tries != 0 || !s.RetryAt.IsZero() {
+			t.Errorf("%s: %d tries, retry at %v", name, s.Tries, s.RetryAt)
+		}
+	}
+	if s := decider.Fold(after(ready, PhaseReached{"b2", PhaseBooting, "", t0.Add(time.Hour)})...); !s.Since.Equal(t0.Add(time.Hour)) || s.Stalled {
+		t.Errorf("a new boot since %v, stalled %v", s.Since, s.Stalled)
+	}
+	if s := decider.Fold(launched...); !s.Since.Equal(t0.Add(time.Second)) {
+		t.Errorf("launched since %v", s.Since)
+	}
+}
+
+func TestRank(t *testing.T) {
+	t.Parallel()
+	for i, p := range Phases {
+		if p.Rank() != i {
+			t.Errorf("%s has rank %d", p, p.Rank())
+		}
+	}
+	if Phase("party").Rank() != -1 {
+		t.Error("an unknown phase has a rank")
+	}
+}
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	full := spec
+	full.Subnet, full.SecurityGroup, full.KeyPair, full.Tags = "subnet-1", "sg-1", "kp", map[string]string{"b": "2", "a": "<1>"}
+	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t,
+		requested[0], Renamed{[]byte("sealed")}, LaunchAttempted{2, t0, full}, MachineLaunched{2, "i-0abc", t0},
+		CallRefused{CallLaunch, 2, 3, Another, "InsufficientInstanceCapacity", "No capacity here.", t0}, CallAccepted{CallStop, t0},
+		LaunchAbandoned{"no_capacity", "No machine could be had."}, MachineRunning{"203.0.113.9", t0}, AddressChanged{"203.0.113.10"},
+		GuestEnrolled{2, key}, PhaseReached{"boot-1", PhaseDesktop, "XFCE", t0}, BootStalled{PhaseAgent, "Slow."},
+		StopRequested{t0}, StartRequested{t0}, TerminationRequested{t0}, MachineStopped{true}, MachineGone{true}, Terminated{}, Failed{"machine_gone", "It was terminated."})
+}
+
+func TestRefusalsAreDomainErrors(t *testing.T) {
+	t.Parallel()
+	codes := map[string]bool{}
+	for _, e := range []*domain.Error{ErrNotFound, ErrExists, ErrGone, ErrStillStarting, ErrStillStopping, ErrEnrolment, ErrSuperseded} {
+		if e.Kind == 0 || e.Code == "" || e.Error() == "" || codes[e.Code] {
+			t.Errorf("%+v is incomplete or shares its code", e)
+		}
+		codes[e.Code] = true
+	}
+}

@@ -1,0 +1,89 @@
+package quota
+
+import (
+	"errors"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/domaintest"
+)
+
+var decider = domaintest.Decider[State, Event, Command]{Evolve: Evolve, Decide: Decide}
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	decider.Run(t, []domaintest.Case[Event, Command]{
+		{Name: "take", When: Take{"a", 1}, Then: []Event{SlotTaken{"a"}}},
+		{Name: "take again", Given: []Event{SlotTaken{"a"}}, When: Take{"a", 1}},
+		{Name: "take again beyond a lowered limit", Given: []Event{SlotTaken{"a"}}, When: Take{"a", 0}},
+		{Name: "take the last", Given: []Event{SlotTaken{"a"}}, When: Take{"b", 2}, Then: []Event{SlotTaken{"b"}}},
+		{Name: "take after release", Given: []Event{SlotTaken{"a"}, SlotReleased{"a"}}, When: Take{"b", 1}, Then: []Event{SlotTaken{"b"}}},
+		{Name: "none left", Given: []Event{SlotTaken{"a"}}, When: Take{"b", 1}, Err: domaintest.AnyError},
+		{Name: "no slots at all", When: Take{"a", 0}, Err: domaintest.AnyError},
+		{Name: "release", Given: []Event{SlotTaken{"a"}}, When: Release{"a"}, Then: []Event{SlotReleased{"a"}}},
+		{Name: "release again", Given: []Event{SlotTaken{"a"}, SlotReleased{"a"}}, When: Release{"a"}},
+		{Name: "release another's", Given: []Event{SlotTaken{"a"}}, When: Release{"b"}},
+		{Name: "unknown command", Err: domaintest.AnyError},
+	})
+}
+
+func TestExceeded(t *testing.T) {
+	t.Parallel()
+	for limit, want := range map[int]string{
+		1: "You have 1 instance, which is your limit. Terminate one first.",
+		2: "You have 2 instances, which is your limit. Terminate one first.",
+	} {
+		s := decider.Fold(SlotTaken{"a"}, SlotTaken{"b"})
+		_, err := Decide(s, Take{"c", limit})
+		var refused *domain.Error
+		if !errors.As(err, &refused) || refused.Kind != domain.Conflict || refused.Code != "quota_exceeded" || refused.Msg != want {
+			t.Errorf("limit %d: %v", limit, err)
+		}
+	}
+}
+
+// Whatever is asked in whatever order, no more than limit slots are held, and asking again adds nothing.
+func TestNeverExceeded(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		limit := rapid.IntRange(0, 4).Draw(t, "limit")
+		var s State
+		held := map[string]bool{}
+		for range rapid.IntRange(0, 40).Draw(t, "commands") {
+			id := rapid.StringMatching("[a-f]").Draw(t, "instance")
+			var c Command = Release{id}
+			if rapid.Bool().Draw(t, "take") {
+				c = Take{id, limit}
+			}
+			before := s
+			events, err := Decide(s, c)
+			for _, e := range events {
+				s = Evolve(s, e)
+			}
+			switch c.(type) {
+			case Take:
+				if err == nil {
+					held[id] = true
+				}
+			case Release:
+				delete(held, id)
+			}
+			if s.Held() > limit || s.Held() != len(held) {
+				t.Fatalf("%d slots held of %d, model says %d", s.Held(), limit, len(held))
+			}
+			if again, err2 := Decide(s, c); len(again) > 0 || (err == nil) != (err2 == nil) {
+				t.Fatalf("%+v again: %v, %v", c, again, err2)
+			}
+			if len(events) > 0 && before.Held() == s.Held() {
+				t.Fatalf("%+v changed nothing, yet the state before was changed in place", events)
+			}
+		}
+	})
+}
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t, SlotTaken{"01JINSTANCE"}, SlotReleased{"01JINSTANCE"})
+}

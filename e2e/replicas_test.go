@@ -1,0 +1,176 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
+)
+
+// counts is what the checker says: Postgres and JetStream joined number by number.
+type counts struct {
+	Log       int64 `json:"log"`
+	Stream    int64 `json:"stream"`
+	Missing   int64 `json:"missing"`
+	Extra     int64 `json:"extra"`
+	Different int64 `json:"different"`
+	Epoch     int   `json:"epoch"`
+}
+
+// verify waits until the stream has caught up with the log and returns the checker's counts.
+func (s *server) verify() counts {
+	s.t.Helper()
+	var c counts
+	await(s.t, 20*time.Second, "JetStream to hold the whole log", func() bool {
+		if err := json.Unmarshal([]byte(s.cli("verify", "--json")), &c); err != nil {
+			s.t.Fatal(err)
+		}
+		return c.Log == c.Stream && c.Log > 0
+	})
+	s.t.Logf("checker: %+v", c)
+	if c.Missing+c.Extra+c.Different != 0 {
+		s.t.Errorf("log and stream differ: %+v", c)
+	}
+	return c
+}
+
+// TestWipedStream deletes JetStream's folder between two starts.
+func TestWipedStream(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.start()
+	u := signUp(t, s.URL, "linus@example.com")
+	id := u.must(http.StatusAccepted, "POST", "/api/instances", `{"name":"kept"}`).field("id")
+	u.awaitInstance(id, "ready", "true")
+	before := s.verify()
+	rows := u.must(http.StatusOK, "GET", "/api/instances/"+id+"/history", "").body
+	s.stop()
+
+	if err := os.RemoveAll(filepath.Join(s.dir, "nats")); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	u.base = s.URL
+	after := s.verify()
+	if after.Log < before.Log || after.Epoch != before.Epoch {
+		t.Errorf("before the wipe %+v, after it %+v", before, after)
+	}
+	again := u.must(http.StatusOK, "GET", "/api/instances/"+id+"/history", "").body
+	if !strings.HasPrefix(string(again), strings.TrimSuffix(strings.TrimSpace(string(rows)), `],"next_cursor":null}`)) {
+		t.Errorf("the history changed:\n%s\n%s", rows, again)
+	}
+	u.awaitInstance(id, "ready", "true")
+	s.cli("replay", "all")
+	u.awaitInstance(id, "name", "kept")
+	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
+	u.awaitInstance(id, "status", "terminated")
+}
+
+// TestTwoReplicas races two servers on one Postgres and one NATS.
+func TestTwoReplicas(t *testing.T) {
+	t.Parallel()
+	bus := natsURL(t)
+	machines := t.TempDir()
+	env := []string{
+		"DATABASE_URL=" + pgtest.New(t), "NATS_URL=" + bus, "LOCAL_MACHINES_DIR=" + machines,
+		"JWT_SECRET_KEY=" + strings.Repeat("access ", 6), "JWT_REFRESH_SECRET_KEY=" + strings.Repeat("refresh ", 6),
+		"ENCRYPTION_KEY=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+	}
+	a, b := newServer(t, env...), newServer(t, env...)
+	a.start()
+	b.start()
+	u := signUp(t, a.URL, "margaret@example.com")
+	onB := &client{t: t, base: b.URL, token: u.token}
+
+	// 32 creates at once, half on each, against a quota of 2.
+	var mu sync.Mutex
+	statuses := map[int]int{}
+	var ids []string
+	parallel(32, func(i int) {
+		c := []*client{u, onB}[i%2]
+		r, err := c.try("POST", "/api/instances", "{}")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if statuses[r.status]++; r.status == http.StatusAccepted {
+			ids = append(ids, r.field("id"))
+		}
+	})
+	t.Logf("32 creates against a quota of 2: %v", statuses)
+	if statuses[http.StatusAccepted] != 2 || statuses[http.StatusConflict] != 30 {
+		t.Errorf("statuses %v, want 2 accepted and 30 conflicts", statuses)
+	}
+	for _, id := range ids {
+		u.awaitInstance(id, "ready", "true")
+		// The guest's tunnel ends on one replica; both reach it.
+		for _, c := range []*client{u, onB} {
+			if shot, err := c.screenshot(id); err != nil || shot.colours < 2 {
+				t.Errorf("desktop of %s over %s: %+v %v", id, c.base, shot, err)
+			}
+		}
+	}
+
+	// 50 refreshes of one token at once.
+	login := u.must(http.StatusOK, "POST", "/api/auth/login", `{"email":"margaret@example.com","password":"a long enough pass phrase"}`)
+	refresh := fmt.Sprintf(`{"refresh_token":%q}`, login.field("refresh_token"))
+	leaves := map[string]bool{}
+	parallel(50, func(i int) {
+		c := &client{t: t, base: []string{a.URL, b.URL}[i%2]}
+		if r, err := c.try("POST", "/api/auth/refresh", refresh); err == nil && r.status == http.StatusOK {
+			mu.Lock()
+			defer mu.Unlock()
+			leaves[r.field("refresh_token")] = true
+		}
+	})
+	t.Logf("50 refreshes of one token: %d different successors", len(leaves))
+	if len(leaves) > 1 {
+		t.Errorf("%d live leaves in one family", len(leaves))
+	}
+
+	// One of them dies; the other goes on with everything.
+	a.kill()
+	for _, id := range ids {
+		onB.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
+		onB.awaitInstance(id, "status", "terminated")
+	}
+	b.verify()
+}
+
+func parallel(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	wg.Wait()
+}
+
+// natsURL starts a NATS that several servers reach.
+func natsURL(t *testing.T) string {
+	s, err := natsserver.NewServer(&natsserver.Options{
+		Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("NATS does not come up")
+	}
+	return s.ClientURL()
+}

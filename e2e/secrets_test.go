@@ -1,0 +1,76 @@
+package e2e
+
+import (
+	"bytes"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestSecretsAreNowhere stores canaries and then looks for them in everything the server keeps or says.
+func TestSecretsAreNowhere(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "LOG_LEVEL=debug")
+	s.start()
+	canaries := map[string]string{
+		"API key":  "sk-ant-api03-CANARYcanaryCANARYcanary-7f3a",
+		"e-mail":   "canary.person@example.com",
+		"password": "canary pass phrase 4711",
+		"name":     "Canary's own desktop",
+	}
+	u := &client{t: t, base: s.URL}
+	login := u.must(http.StatusCreated, "POST", "/api/auth/signup", `{"email":"`+canaries["e-mail"]+`","password":"`+canaries["password"]+`"}`)
+	u.token = login.field("access_token")
+	canaries["access token"], canaries["refresh token"] = login.field("access_token"), login.field("refresh_token")
+	u.must(http.StatusCreated, "POST", "/api/user/api-keys", `{"provider":"anthropic","api_key":"`+canaries["API key"]+`"}`)
+	id := u.must(http.StatusAccepted, "POST", "/api/instances", `{"name":"`+canaries["name"]+`"}`).field("id")
+	u.awaitInstance(id, "ready", "true")
+	if _, _, err := u.chat(id, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	// What goes wrong must not tell either.
+	u.do("POST", "/api/user/api-keys", `{"provider":"nobody","api_key":"`+canaries["API key"]+`"}`)
+	u.do("POST", "/api/auth/login", `{"email":"`+canaries["e-mail"]+`","password":"`+canaries["password"]+`","x":1}`)
+
+	places := map[string][]byte{"the log": []byte(s.cli("events"))}
+	res, err := http.Get(s.Admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	places["metrics"], _ = io.ReadAll(res.Body)
+	res.Body.Close()
+	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range procs {
+		places[p], _ = os.ReadFile(p)
+	}
+	s.stop() // so that everything is on disk
+	places["what the server said"] = []byte(s.out.tail(10 << 20))
+	files := 0
+	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		files++
+		places[path], err = os.ReadFile(path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for place, text := range places {
+		for what, canary := range canaries {
+			if bytes.Contains(bytes.ToLower(text), []byte(strings.ToLower(canary))) {
+				t.Errorf("the %s is in %s", what, place)
+			}
+		}
+	}
+	t.Logf("looked for %d canaries in %d places, %d of them files", len(canaries), len(places), files)
+	s.start()
+	u.base = s.URL
+	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
+	u.awaitInstance(id, "status", "terminated")
+}

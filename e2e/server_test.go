@@ -1,0 +1,338 @@
+// Package e2e plays users and faults against real server processes on real Postgres and JetStream.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
+)
+
+// bin is the folder of the two programs under test, built once by TestMain.
+var bin string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "cloudbot-e2e-")
+	if err == nil {
+		// A machine's guest runs as another user and must reach its program.
+		err = os.Chmod(dir, 0o755)
+	}
+	if err == nil {
+		bin = dir
+		err = build("cloudbot", "-tags", "failpoints")
+	}
+	if err == nil {
+		err = build("cloudbot-guest")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build the programs under test:", err)
+		os.Exit(1)
+	}
+	// pgtest.Main exits; what is in the temporary folder goes first.
+	os.Exit(func() int {
+		defer os.RemoveAll(dir)
+		return pgtest.Run(m)
+	}())
+}
+
+func build(name string, flags ...string) error {
+	args := append([]string{"build", "-o", filepath.Join(bin, name)}, flags...)
+	cmd := exec.Command("go", append(args, "../cmd/"+name)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	}
+	return nil
+}
+
+// server is one control-plane process.
+type server struct {
+	t     testing.TB
+	dir   string // DATA_DIR
+	port  string
+	env   []string
+	cmd   *exec.Cmd
+	out   *lockedBuffer
+	exit  chan struct{} // closed when the process has ended
+	URL   string
+	Admin string
+}
+
+// newServer describes a server with its own data folder; start starts it.
+func newServer(t testing.TB, env ...string) *server {
+	dir, err := os.MkdirTemp("", "cloudbot-data-")
+	if err == nil {
+		err = os.Chmod(dir, 0o711) // the private Postgres' user passes through
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := &server{t: t, dir: dir, port: freePort(t), env: env}
+	t.Cleanup(func() {
+		s.stop()
+		if t.Failed() && s.out != nil {
+			t.Logf("the server said:\n%s", s.out.tail(8000))
+		}
+	})
+	return s
+}
+
+// freePort finds a port for all of a server's lives: machines dial home to it. It is below those
+// that the kernel gives away, so nobody takes it while the server is down.
+func freePort(t testing.TB) string {
+	for range 100 {
+		port := strconv.Itoa(20000 + rand.IntN(10000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+// start runs the server until it says that it is ready.
+func (s *server) start(extra ...string) {
+	s.t.Helper()
+	s.launch(extra...)
+	s.waitReady()
+}
+
+func (s *server) launch(extra ...string) {
+	s.t.Helper()
+	os.Remove(filepath.Join(s.dir, "running.json"))
+	s.out, s.exit = &lockedBuffer{}, make(chan struct{})
+	s.cmd = exec.Command(filepath.Join(bin, "cloudbot"), "serve")
+	s.cmd.Dir = s.dir
+	s.cmd.Env = append(append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "DATA_DIR=" + s.dir, "PORT=" + s.port, "ADMIN_ADDR=127.0.0.1:0",
+		"ENVIRONMENT=test", "LOG_LEVEL=info",
+	}, s.env...), extra...)
+	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	cmd, exit := s.cmd, s.exit
+	go func() {
+		_ = cmd.Wait()
+		close(exit)
+	}()
+}
+
+func (s *server) waitReady() {
+	s.t.Helper()
+	await(s.t, 60*time.Second, "the server to be ready", func() bool {
+		select {
+		case <-s.exit:
+			s.t.Fatalf("the server ended:\n%s", s.out.tail(4000))
+		default:
+		}
+		var r struct {
+			URL   string `json:"url"`
+			Admin string `json:"admin_url"`
+		}
+		text, err := os.ReadFile(filepath.Join(s.dir, "running.json"))
+		if err != nil || json.Unmarshal(text, &r) != nil {
+			return false
+		}
+		s.URL, s.Admin = r.URL, r.Admin
+		res, err := http.Get(r.URL + "/ready")
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
+}
+
+// stop ends the server as Ctrl-C does, and waits for its end.
+func (s *server) stop() { s.signal(syscall.SIGTERM) }
+
+// kill ends it as a crash does.
+func (s *server) kill() { s.signal(syscall.SIGKILL) }
+
+func (s *server) signal(sig syscall.Signal) {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(sig)
+	select {
+	case <-s.exit:
+	case <-time.After(30 * time.Second):
+		_ = s.cmd.Process.Kill()
+		<-s.exit
+		s.t.Errorf("the server did not end within 30 s of %v", sig)
+	}
+}
+
+// cli runs one of the operator's tools beside the server and returns its output.
+func (s *server) cli(args ...string) string {
+	s.t.Helper()
+	cmd := exec.Command(filepath.Join(bin, "cloudbot"), args...)
+	cmd.Dir = s.dir
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "DATA_DIR=" + s.dir, "LOG_LEVEL=warn"}, s.env...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		s.t.Fatalf("cloudbot %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return string(out)
+}
+
+// await polls until ok says yes.
+func await(t testing.TB, within time.Duration, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("waited %v for %s", within, what)
+		case <-tick.C:
+		}
+	}
+}
+
+// client is a user of one server.
+type client struct {
+	t     testing.TB
+	base  string
+	token string
+}
+
+// answer is an HTTP answer, read whole.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// field returns a field of the JSON body by its dotted path, "" where there is none.
+func (a answer) field(path string) string {
+	var v any
+	if json.Unmarshal(a.body, &v) != nil {
+		return ""
+	}
+	for name := range strings.SplitSeq(path, ".") {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return ""
+		}
+		v = m[name]
+	}
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprint(v)
+}
+
+func (c *client) try(method, path, body string, header ...string) (answer, error) {
+	req, err := http.NewRequestWithContext(c.t.Context(), method, c.base+path, strings.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	return answer{res.StatusCode, res.Header, text}, err
+}
+
+func (c *client) do(method, path, body string, header ...string) answer {
+	c.t.Helper()
+	a, err := c.try(method, path, body, header...)
+	if err != nil {
+		c.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return a
+}
+
+// must is do, and fails the test on another status.
+func (c *client) must(status int, method, path, body string, header ...string) answer {
+	c.t.Helper()
+	a := c.do(method, path, body, header...)
+	if a.status != status {
+		c.t.Fatalf("%s %s: status %d, want %d\n%s", method, path, a.status, status, a.body)
+	}
+	return a
+}
+
+// signUp makes an account and returns its user, logged in.
+func signUp(t testing.TB, base, email string) *client {
+	t.Helper()
+	c := &client{t: t, base: base}
+	c.token = c.must(http.StatusCreated, "POST", "/api/auth/signup",
+		fmt.Sprintf(`{"email":%q,"password":"a long enough pass phrase"}`, email)).field("access_token")
+	return c
+}
+
+// awaitInstance polls the instance until a field has a value. It outlives restarts of the server.
+func (c *client) awaitInstance(id, path, value string) {
+	c.t.Helper()
+	var last answer
+	defer func() {
+		if c.t.Failed() {
+			c.t.Logf("the instance at last: %s", last.body)
+		}
+	}()
+	await(c.t, 40*time.Second, path+" "+value, func() bool {
+		a, err := c.try("GET", "/api/instances/"+id, "")
+		if err == nil {
+			last = a
+		}
+		return err == nil && a.field(path) == value
+	})
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) tail(n int) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.b.String()
+	return s[max(0, len(s)-n):]
+}
+
+// alive tells whether a process runs.
+func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }

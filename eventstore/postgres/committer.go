@@ -1,0 +1,181 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// replyPatience bounds a batch: beyond it the server counts as gone. It must exceed the lock timeout.
+const replyPatience = 30 * time.Second
+
+// committer owns the one connection that appends. Only the queue's leader uses it; the mutex is
+// for Close.
+type committer struct {
+	store    *Store
+	config   *pgx.ConnConfig
+	patience time.Duration
+	script   script
+
+	mu     sync.Mutex
+	conn   *pgx.Conn // nil: to be connected
+	used   time.Time // end of the last batch
+	closed bool
+	head   int64     // after the last batch
+	rival  time.Time // last collision of a lone append with another replica's
+	slow   bool      // every batch goes the careful way: for the tests that both ways agree
+}
+
+// errClosed answers appends to a closed store.
+var errClosed = errors.New("the store is closed")
+
+// committerConfig is like, for a connection that appends. Whatever the database's defaults are:
+// begin_append relies on READ COMMITTED, and a leader that hangs must not keep the lock.
+func committerConfig(like *pgx.ConnConfig, lockTimeout time.Duration) *pgx.ConnConfig {
+	c := like.Copy()
+	ms := strconv.FormatInt(lockTimeout.Milliseconds(), 10)
+	for k, v := range map[string]string{
+		"application_name":                    "cloudbot append",
+		"cloudbot.appending":                  "on", // lets the log's triggers pass
+		"default_transaction_isolation":       "read committed",
+		"lock_timeout":                        ms,
+		"idle_in_transaction_session_timeout": ms,
+		// Plans made for an empty log are kept when it has grown.
+		"enable_seqscan":  "off",
+		"plan_cache_mode": "force_generic_plan",
+	} {
+		c.RuntimeParams[k] = v
+	}
+	return c
+}
+
+func (c *committer) connect(ctx context.Context) error {
+	conn, err := pgx.ConnectConfig(ctx, c.config)
+	if err != nil {
+		return err
+	}
+	c.script = newScript()
+	for name, sql := range statements() {
+		if err == nil {
+			_, err = conn.PgConn().Prepare(ctx, name, sql, nil)
+		}
+	}
+	if err != nil {
+		conn.Close(ctx)
+		return fmt.Errorf("prepare: %w", err)
+	}
+	c.conn = conn
+	return nil
+}
+
+func (c *committer) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.drop()
+}
+
+// drop gives up the connection, and with it all beliefs about the log behind it.
+func (c *committer) drop() {
+	if c.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = c.conn.Close(ctx)
+	c.conn = nil
+	c.store.known.forget()
+}
+
+// run commits the batch and settles every request in it.
+func (c *committer) run(b *batch) {
+	if len(b.requests) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		fail(b.requests, unavailable("append", errClosed))
+		return
+	}
+	// A connection that broke while idle is no reason to doubt the batch's outcome later.
+	if c.conn != nil && time.Since(c.used) > time.Second && c.conn.PgConn().CheckConn() != nil {
+		c.drop()
+	}
+	if c.conn == nil || b.unsure || c.slow {
+		c.runCarefully(b.requests, false)
+		return
+	}
+	head, err := c.fast(b)
+	c.used = time.Now()
+	var pgErr *pgconn.PgError
+	switch {
+	case err == nil:
+		if head < c.head {
+			// An older log stands in the place of the one we knew.
+			c.store.known.forget()
+		}
+		settle(c.store.known, b.requests, head)
+		c.head = head + int64(b.events)
+		c.store.hints.broadcast()
+	case errors.As(err, &pgErr) && !c.conn.IsClosed():
+		// The transaction is rolled back and the connection is fine.
+		c.runCarefully(b.requests, false)
+	default:
+		c.store.log.Warn("append: connection lost", "err", err, "requests", len(b.requests))
+		c.drop()
+		c.runCarefully(b.requests, true)
+	}
+}
+
+// fast sends the batch and returns the head it was appended after. A *pgconn.PgError on a
+// connection still open means that nothing was kept; with any other error that is unknown.
+func (c *committer) fast(b *batch) (head int64, err error) {
+	conn := c.conn.PgConn()
+	if err := conn.Conn().SetDeadline(time.Now().Add(replyPatience)); err != nil {
+		return 0, err
+	}
+	lone := b.lone() && time.Since(c.rival) > rivalPause
+	wire := b.encode
+	if lone {
+		wire = b.encodeOne
+	}
+	if _, err := conn.Conn().Write(wire(&c.script)); err != nil {
+		return 0, err
+	}
+	var refusal error
+	for {
+		msg, err := conn.Frontend().Receive()
+		if err != nil {
+			return 0, err
+		}
+		switch m := msg.(type) {
+		case *pgproto3.DataRow:
+			if len(m.Values) > 0 && len(m.Values[0]) == 8 {
+				head = int64(binary.BigEndian.Uint64(m.Values[0]))
+			}
+		case *pgproto3.ErrorResponse:
+			pgErr := pgconn.ErrorResponseToPgError(m)
+			if pgErr.Severity == "FATAL" || pgErr.Severity == "PANIC" {
+				return 0, fmt.Errorf("connection ended: %s", pgErr.Message)
+			}
+			if lone && pgErr.ConstraintName == "entries_position" {
+				c.rival = time.Now()
+			}
+			refusal = pgErr
+		case *pgproto3.ReadyForQuery:
+			if refusal == nil && m.TxStatus != 'I' {
+				return 0, errors.New("the transaction did not end")
+			}
+			return head, errors.Join(refusal, conn.Conn().SetDeadline(time.Time{}))
+		}
+	}
+}

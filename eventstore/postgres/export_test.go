@@ -1,0 +1,11 @@
+package postgres
+
+// AlwaysCareful sends every batch the careful way.
+func (s *Store) AlwaysCareful() { s.commit.slow = true }
+
+// Waiting is the number of appends in the queue.
+func (s *Store) Waiting() int {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return len(s.queue.waiting)
+}

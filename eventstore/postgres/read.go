@@ -1,0 +1,201 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// Reads go page by page, each its own short statement, so that a slow reader holds no
+// transaction and no connection. While one page is read by the caller, the next is on its way.
+const (
+	firstPage = 200     // rows
+	maxPage   = 5000    // rows
+	pageBytes = 4 << 20 // a page stops growing beyond this
+)
+
+const columns = `position, version, time, schema, stream, type, id, data, meta`
+
+const (
+	readAll    = `SELECT ` + columns + ` FROM log.entries WHERE position > $1 ORDER BY position LIMIT $2`
+	readStream = `SELECT ` + columns + ` FROM log.entries WHERE version > $1 AND stream = $3 ORDER BY version LIMIT $2`
+)
+
+// ReadAll implements eventstore.Store.
+func (s *Store) ReadAll(ctx context.Context, after int64) iter.Seq2[eventstore.Event, error] {
+	return s.read(ctx, after, query{
+		name: "read_all", sql: readAll,
+		key: func(e *eventstore.Event) int64 { return e.Position },
+	}, func(eventstore.Event) {})
+}
+
+// ReadStream implements eventstore.Store.
+func (s *Store) ReadStream(ctx context.Context, stream eventstore.StreamID, after int64) iter.Seq2[eventstore.Event, error] {
+	generation := s.known.generation()
+	name := stream.String()
+	return s.read(ctx, after, query{
+		name: "read_stream", sql: readStream, stream: name,
+		key: func(e *eventstore.Event) int64 { return e.Version },
+	}, func(last eventstore.Event) { s.known.put(generation, name, last.Version) })
+}
+
+// query is one of the two ways to walk the log.
+type query struct {
+	name, sql string
+	stream    string // "": all
+	key       func(*eventstore.Event) int64
+}
+
+// page is one answer. done says that it was the last.
+type page struct {
+	events []eventstore.Event
+	bytes  int
+	done   bool
+	err    error
+}
+
+// read yields page after page. learn hears the last event of each.
+func (s *Store) read(ctx context.Context, after int64, q query, learn func(eventstore.Event)) iter.Seq2[eventstore.Event, error] {
+	return func(yield func(eventstore.Event, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		after, limit := max(after, 0), firstPage
+		p := s.page(ctx, q, after, limit)
+		for {
+			if p.err != nil {
+				yield(eventstore.Event{}, unavailable("read", p.err))
+				return
+			}
+			var next chan page
+			if n := len(p.events); n > 0 {
+				last := p.events[n-1]
+				learn(last)
+				after, limit = q.key(&last), nextLimit(n, p.bytes)
+				if !p.done {
+					next = make(chan page, 1) // the fetch ends by itself if the reader stops
+					go func() { next <- s.page(ctx, q, after, limit) }()
+				}
+			}
+			for i := range p.events {
+				if err := ctx.Err(); err != nil {
+					yield(eventstore.Event{}, unavailable("read", err))
+					return
+				}
+				if !yield(p.events[i], nil) {
+					return
+				}
+			}
+			if p.done {
+				return
+			}
+			p = <-next
+		}
+	}
+}
+
+// nextLimit aims at pages of pageBytes, judging by the last one.
+func nextLimit(rows, size int) int {
+	return max(min(maxPage, 4*rows, rows*pageBytes/max(size, 1)), 1)
+}
+
+func (s *Store) page(ctx context.Context, q query, after int64, limit int) (p page) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return page{err: err}
+	}
+	defer conn.Release()
+	if _, err := conn.Conn().Prepare(ctx, q.name, q.sql); err != nil {
+		return page{err: err}
+	}
+	args := [][]byte{
+		binary.BigEndian.AppendUint64(nil, uint64(after)),
+		binary.BigEndian.AppendUint64(nil, uint64(limit)),
+	}
+	if q.stream != "" {
+		args = append(args, []byte(q.stream))
+	}
+	rr := conn.Conn().PgConn().ExecPrepared(ctx, q.name, args, []int16{1}, []int16{1})
+	p = decodePage(rr, limit)
+	if _, err := rr.Close(); p.err == nil {
+		p.err = err
+	}
+	return p
+}
+
+func decodePage(rr *pgconn.ResultReader, limit int) (p page) {
+	p.events = make([]eventstore.Event, 0, min(limit, maxPage))
+	var types names
+	rows := 0
+	for rr.NextRow() {
+		rows++
+		if p.bytes > 2*pageBytes || p.err != nil {
+			continue // read and dropped: the next page begins here
+		}
+		p.events = append(p.events, eventstore.Event{})
+		n, err := decode(rr.Values(), &p.events[len(p.events)-1], &types)
+		p.bytes += n
+		p.err = err
+	}
+	p.done = rows < limit
+	return p
+}
+
+var errShape = errors.New("a row of an unknown shape")
+
+// decode reads one row and returns its size. All strings of an event share one piece of memory.
+func decode(v [][]byte, e *eventstore.Event, types *names) (int, error) {
+	if len(v) != 9 || len(v[0]) != 8 || len(v[1]) != 8 || len(v[2]) != 8 || len(v[3]) != 4 {
+		return 0, errShape
+	}
+	e.Position = int64(binary.BigEndian.Uint64(v[0]))
+	e.Version = int64(binary.BigEndian.Uint64(v[1]))
+	e.Time = time.UnixMicro(int64(binary.BigEndian.Uint64(v[2])) + postgresEpoch).UTC()
+	e.Schema = int(binary.BigEndian.Uint32(v[3]))
+	stream, typ, id, data, meta := v[4], v[5], v[6], v[7], v[8]
+
+	var b strings.Builder
+	b.Grow(len(stream) + len(id) + len(meta))
+	b.Write(stream)
+	b.Write(id)
+	b.Write(meta)
+	text := b.String()
+	name, rest, metaText := text[:len(stream)], text[len(stream):len(stream)+len(id)], text[len(stream)+len(id):]
+	aggregate, key, ok := strings.Cut(name, "/")
+	if !ok {
+		return 0, fmt.Errorf("position %d: stream %q has no aggregate", e.Position, name)
+	}
+	e.Stream = eventstore.StreamID{Aggregate: aggregate, ID: key}
+	e.ID = rest
+	e.Type = types.get(typ)
+	e.Data = json.RawMessage(slices.Clone(data))
+	if err := parseMeta(metaText, &e.Meta); err != nil {
+		return 0, fmt.Errorf("position %d: metadata: %w", e.Position, err)
+	}
+	return len(text) + len(typ) + len(data) + 28, nil
+}
+
+// names keeps one string for each of the few event types of a page.
+type names struct{ seen []string }
+
+func (n *names) get(b []byte) string {
+	for _, s := range n.seen {
+		if s == string(b) {
+			return s
+		}
+	}
+	s := string(b)
+	if len(n.seen) < 16 {
+		n.seen = append(n.seen, s)
+	}
+	return s
+}

@@ -1,0 +1,268 @@
+// Package agent runs what works on the desktop: a real OpenClaw gateway where it is installed, else
+// the stand-in of package gateway. API keys reach it in memory only.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/gateway"
+	"github.com/cloudbot-ai/control-plane/guest/pipe"
+	"github.com/cloudbot-ai/control-plane/guest/proc"
+)
+
+// Kinds of agent that a config may ask for.
+const (
+	Auto     = "auto"     // OpenClaw where installed, else the stand-in
+	OpenClaw = "openclaw" // OpenClaw or an error
+	StandIn  = "stand-in" // the stand-in
+)
+
+// Keys is where the API keys come from.
+type Keys interface {
+	// Env is the present keys, environment name to key, and a channel closed at their next change.
+	Env() (env map[string]string, changed <-chan struct{})
+}
+
+// Config describes the agent.
+type Config struct {
+	Kind    string // "": Auto
+	Command string // "": "openclaw"
+	Port    int    // loopback port of OpenClaw; 0: a free one
+	Token   string // that the gateway asks of who connects
+	Home    string // of the user it runs as
+	User    *proc.User
+	Env     []string // added to its environment
+	Keys    Keys
+	Arrived <-chan struct{} // closed once Keys were set for the first time; OpenClaw waits a little for it
+	Version string
+	Log     *slog.Logger
+	Output  io.Writer // of the program; nil: discarded
+}
+
+// Agent is one agent. Run keeps it up.
+type Agent struct {
+	c       Config
+	log     *slog.Logger
+	path    string // of OpenClaw; "": the stand-in
+	standIn *gateway.Gateway
+	handed  *pipe.Listener
+	port    atomic.Int64 // of OpenClaw while it is ready
+	up      chan struct{}
+}
+
+// New chooses the kind.
+func New(c Config) (*Agent, error) {
+	if c.Command == "" {
+		c.Command = "openclaw"
+	}
+	a := &Agent{c: c, log: c.Log, up: make(chan struct{})}
+	if c.Kind != StandIn {
+		path, err := exec.LookPath(c.Command)
+		if err != nil && c.Kind == OpenClaw {
+			return nil, err
+		}
+		a.path = path
+	}
+	if a.path == "" {
+		a.handed = pipe.NewListener()
+		a.standIn = gateway.New(gateway.Config{
+			Token: c.Token, Version: c.Version, Log: c.Log,
+			Keys: func() map[string]string { env, _ := c.Keys.Env(); return env },
+		})
+	}
+	return a, nil
+}
+
+// About says in a few words which agent this is.
+func (a *Agent) About() string {
+	if a.path == "" {
+		return "built-in stand-in"
+	}
+	return "OpenClaw gateway"
+}
+
+// Up is closed once the agent has been ready for the first time.
+func (a *Agent) Up() <-chan struct{} { return a.up }
+
+// Healthy tells whether it is ready now.
+func (a *Agent) Healthy() bool {
+	select {
+	case <-a.up:
+		return a.path == "" || a.port.Load() != 0
+	default:
+		return false
+	}
+}
+
+// Run keeps the agent up until ctx ends, and leaves no process behind.
+func (a *Agent) Run(ctx context.Context) error {
+	if a.path == "" {
+		return a.runStandIn(ctx)
+	}
+	// Starting without the keys only to start again with them would cost half a minute.
+	t := time.NewTimer(10 * time.Second)
+	select {
+	case <-ctx.Done():
+	case <-a.c.Arrived:
+	case <-t.C:
+	}
+	t.Stop()
+	wait := time.Second
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := a.runOpenClaw(ctx)
+		a.port.Store(0)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, errKeys) {
+			wait = time.Second
+			continue
+		}
+		a.log.Warn("agent ended, starting it again", "error", err)
+		if time.Since(began) > time.Minute {
+			wait = time.Second
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+		}
+		wait = min(2*wait, 30*time.Second)
+	}
+	return nil
+}
+
+func (a *Agent) runStandIn(ctx context.Context) error {
+	server := &http.Server{Handler: a.standIn, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	defer a.standIn.Close()
+	a.standIn.Ready()
+	close(a.up)
+	err := server.Serve(a.handed)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+var errKeys = errors.New("the API keys changed")
+
+// runOpenClaw runs the gateway until it ends or its keys change: it reads them when it starts.
+func (a *Agent) runOpenClaw(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	port := a.c.Port
+	if port == 0 {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		port = l.Addr().(*net.TCPAddr).Port
+		l.Close()
+	}
+	keys, changed := a.c.Keys.Env()
+	env := append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + a.c.Home, "LANG=C.UTF-8",
+		"OPENCLAW_GATEWAY_TOKEN=" + a.c.Token, "OPENCLAW_STATE_DIR=" + a.c.Home + "/.openclaw",
+		"OPENCLAW_DISABLE_BONJOUR=1", "OPENCLAW_SKIP_CHANNELS=1", "OPENCLAW_NO_RESPAWN=1",
+	}, a.c.Env...)
+	if a.c.User != nil {
+		env = append(env, "USER="+a.c.User.Name, "LOGNAME="+a.c.User.Name)
+	}
+	for name, key := range keys {
+		env = append(env, name+"="+key)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- proc.Run(ctx, proc.Child{
+			Path: a.path, Args: []string{"gateway", "run", "--allow-unconfigured", "--bind", "loopback", "--port", strconv.Itoa(port)},
+			Env: env, Dir: a.c.Home, User: a.c.User, Output: a.c.Output,
+		}, nil)
+		cancel(nil)
+	}()
+	poll := time.NewTicker(500 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-changed:
+			a.log.Info("API keys changed, restarting the agent")
+			a.port.Store(0)
+			cancel(errKeys)
+			<-ended
+			return errKeys
+		case <-poll.C:
+			if !ready(ctx, port) {
+				a.port.Store(0)
+				continue
+			}
+			a.port.Store(int64(port))
+			select {
+			case <-a.up:
+			default:
+				close(a.up)
+				poll.Reset(5 * time.Second)
+			}
+		}
+	}
+}
+
+func ready(ctx context.Context, port int) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/readyz", port), nil)
+	if err != nil {
+		return false
+	}
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 4096))
+	return res.StatusCode == http.StatusOK
+}
+
+// ErrNotReady says that the agent does not take connections yet.
+var ErrNotReady = errors.New("the agent is not ready yet")
+
+// Dial checks that the agent can be connected to and returns what serves one connection, and closes it.
+func (a *Agent) Dial(ctx context.Context) (serve func(context.Context, net.Conn) error, err error) {
+	if a.path == "" {
+		return a.handed.Hand, nil
+	}
+	port := a.port.Load()
+	if port == 0 {
+		return nil, ErrNotReady
+	}
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	to, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.FormatInt(port, 10)))
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, c net.Conn) error { return pipe.Join(ctx, c, to) }, nil
+}
+
+// Addr is the gateway's address, "" while there is none or it is built in.
+func (a *Agent) Addr() string {
+	if p := a.port.Load(); p != 0 {
+		return net.JoinHostPort("127.0.0.1", strconv.FormatInt(p, 10))
+	}
+	return ""
+}

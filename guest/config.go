@@ -1,0 +1,103 @@
+// Package guest is the agent on each machine: it enrols with the control plane, holds one outbound
+// tunnel to it, keeps the desktop and the AI agent up, and says how far the boot is.
+//
+// The one thing to know: nothing of it listens beyond loopback, and API keys are kept in memory
+// only. Load a Config, then New and Run.
+package guest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cloudbot-ai/control-plane/guest/agent"
+	"github.com/cloudbot-ai/control-plane/guest/desktop"
+)
+
+// Config is the machine's configuration file. Unknown fields are refused.
+type Config struct {
+	ControlPlaneURL string  `json:"control_plane_url"`   // "https://cloud.example.org", without a trailing slash
+	Instance        string  `json:"instance"`            // id of the instance this machine belongs to
+	Token           string  `json:"token"`               // enrolment token, single use
+	StateDir        string  `json:"state_dir,omitempty"` // "": "state"; relative to the file's own folder
+	User            string  `json:"user,omitempty"`      // whom desktop and agent run as where the guest is root; "": cloudbot, else nobody
+	Boot            string  `json:"boot,omitempty"`      // boot id; "": the kernel's
+	Desktop         Desktop `json:"desktop,omitzero"`
+	Agent           Agent   `json:"agent,omitzero"`
+}
+
+// Desktop is the desktop's part of a Config.
+type Desktop struct {
+	Kind     string   `json:"kind,omitempty"`     // auto (the default), x11, built-in
+	Display  int      `json:"display,omitempty"`  // X display; 0: a free one
+	Port     int      `json:"port,omitempty"`     // loopback port of the VNC server; 0: a free one
+	Geometry string   `json:"geometry,omitempty"` // "": 1280x800
+	Session  []string `json:"session,omitempty"`  // command of the session; none: openbox and xterm
+}
+
+// Agent is the agent's part of a Config.
+type Agent struct {
+	Kind    string `json:"kind,omitempty"`    // auto (the default), openclaw, stand-in
+	Command string `json:"command,omitempty"` // "": openclaw
+	Port    int    `json:"port,omitempty"`    // loopback port of OpenClaw; 0: a free one
+}
+
+// Load reads the file at path, lets change alter it, and checks the result; StateDir comes back absolute.
+func Load(path string, change func(*Config)) (Config, error) {
+	var c Config
+	f, err := os.Open(path)
+	if err != nil {
+		return c, err
+	}
+	defer f.Close()
+	d := json.NewDecoder(f)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return c, fmt.Errorf("read %s: %w", path, err)
+	}
+	if c.StateDir == "" {
+		c.StateDir = "state"
+	}
+	if !filepath.IsAbs(c.StateDir) {
+		c.StateDir = filepath.Join(filepath.Dir(path), c.StateDir)
+	}
+	if c.StateDir, err = filepath.Abs(c.StateDir); err != nil {
+		return c, err
+	}
+	if change != nil {
+		change(&c)
+	}
+	return c, c.check()
+}
+
+func (c Config) check() error {
+	u, err := url.Parse(c.ControlPlaneURL)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "":
+		return fmt.Errorf("control_plane_url %q: want something like https://cloud.example.org", c.ControlPlaneURL)
+	case strings.HasSuffix(c.ControlPlaneURL, "/"):
+		return fmt.Errorf("control_plane_url %q: leave the last slash out", c.ControlPlaneURL)
+	case c.Instance == "" || len(c.Instance) > 64:
+		return errors.New("instance: an id of at most 64 characters is needed")
+	case c.Token == "" || len(c.Token) > 1024:
+		return errors.New("token: the enrolment token is missing or too long")
+	case !oneOf(c.Desktop.Kind, "", desktop.Auto, desktop.X11, desktop.BuiltIn):
+		return fmt.Errorf("desktop.kind %q: want auto, x11 or built-in", c.Desktop.Kind)
+	case !oneOf(c.Agent.Kind, "", agent.Auto, agent.OpenClaw, agent.StandIn):
+		return fmt.Errorf("agent.kind %q: want auto, openclaw or stand-in", c.Agent.Kind)
+	}
+	return nil
+}
+
+func oneOf(s string, of ...string) bool {
+	for _, o := range of {
+		if s == o {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,244 @@
+// Package desktop gives the machine its screen: a real X desktop behind a VNC server where the
+// programs are installed, else the built-in screen. Either way there is a Conn to it, and a line
+// for people that says which it is.
+package desktop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/pipe"
+	"github.com/cloudbot-ai/control-plane/guest/proc"
+	"github.com/cloudbot-ai/control-plane/guest/screen"
+)
+
+// Kinds of desktop that a config may ask for.
+const (
+	Auto    = "auto"     // X where installed, else the built-in screen
+	X11     = "x11"      // X or an error
+	BuiltIn = "built-in" // the built-in screen
+)
+
+// Config describes the desktop.
+type Config struct {
+	Kind     string   // "": Auto
+	Display  int      // X display; 0: a free one
+	Port     int      // loopback port of the VNC server; 0: a free one
+	Geometry string   // "": "1280x800"
+	Session  []string // command of the session; none: openbox and xterm, where installed
+	Password string   // VNC password, at most 8 characters count
+	Home     string   // home folder of the session, the user's own
+	Shm      string   // private memory-backed folder, the user's own; password and cookie pass through it
+	User     *proc.User
+	Env      []string // added to every child's environment
+	Title    string   // shown on the built-in screen
+	Log      *slog.Logger
+	Output   io.Writer // of the programs; nil: discarded
+}
+
+// Desktop is one desktop. Run keeps it up.
+type Desktop struct {
+	c      Config
+	log    *slog.Logger
+	x      *programs // nil: built in
+	screen *screen.Screen
+	addr   atomic.Pointer[string] // of the VNC server while it answers
+	up     chan struct{}          // closed once it first answered
+}
+
+// New chooses the kind.
+func New(c Config) (*Desktop, error) {
+	if c.Geometry == "" {
+		c.Geometry = "1280x800"
+	}
+	d := &Desktop{c: c, log: c.Log, up: make(chan struct{})}
+	if c.Kind != BuiltIn {
+		x, err := find()
+		if err != nil && c.Kind == X11 {
+			return nil, err
+		}
+		d.x = x
+	}
+	if d.x == nil {
+		d.screen = screen.New(screen.Config{
+			Password: c.Password,
+			Title:    "CloudBot  -  built-in screen",
+			Notes: []string{
+				c.Title,
+				"No X server is installed here, so this picture stands in for the desktop.",
+				"Install xvfb, x11vnc, openbox and xterm for a real one.",
+			},
+		})
+	}
+	return d, nil
+}
+
+// About says in a few words which desktop this is.
+func (d *Desktop) About() string {
+	if d.x == nil {
+		return "built-in screen"
+	}
+	return d.x.about()
+}
+
+// Up is closed once the desktop has answered for the first time.
+func (d *Desktop) Up() <-chan struct{} { return d.up }
+
+// Healthy tells whether it answers now.
+func (d *Desktop) Healthy() bool { return d.x == nil || d.addr.Load() != nil }
+
+// Addr is the VNC server's address, "" while there is none or it is built in.
+func (d *Desktop) Addr() string {
+	if a := d.addr.Load(); a != nil {
+		return *a
+	}
+	return ""
+}
+
+// Run keeps the desktop up until ctx ends, and leaves no process behind.
+func (d *Desktop) Run(ctx context.Context) error {
+	if d.x == nil {
+		close(d.up)
+		<-ctx.Done()
+		return nil
+	}
+	wait := 250 * time.Millisecond
+	for {
+		began := time.Now()
+		err := d.runX(ctx)
+		d.addr.Store(nil)
+		if ctx.Err() != nil {
+			return nil
+		}
+		d.log.Warn("desktop ended, starting it again", "error", err)
+		if time.Since(began) > time.Minute {
+			wait = 250 * time.Millisecond
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+		}
+		wait = min(2*wait, 10*time.Second)
+	}
+}
+
+// ErrNotReady says that the desktop does not take connections yet.
+var ErrNotReady = errors.New("the desktop is not ready yet")
+
+// Dial checks that the desktop can be connected to and returns what serves one connection, and closes it.
+func (d *Desktop) Dial(ctx context.Context) (serve func(context.Context, net.Conn) error, err error) {
+	if d.x == nil {
+		return d.screen.Serve, nil
+	}
+	addr := d.addr.Load()
+	if addr == nil {
+		return nil, ErrNotReady
+	}
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	to, err := dialer.DialContext(ctx, "tcp", *addr)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, c net.Conn) error { return pipe.Join(ctx, c, to) }, nil
+}
+
+// programs are the paths of what is installed.
+type programs struct {
+	xvfb, x11vnc, xvnc string // xvnc serves in place of the other two
+	openbox, xterm     string
+	xsetroot           string
+}
+
+func find() (*programs, error) {
+	look := func(name string) string { p, _ := exec.LookPath(name); return p }
+	p := &programs{
+		xvfb: look("Xvfb"), x11vnc: look("x11vnc"), xvnc: look("Xvnc"),
+		openbox: look("openbox"), xterm: look("xterm"), xsetroot: look("xsetroot"),
+	}
+	if p.xvfb != "" && p.x11vnc != "" {
+		p.xvnc = ""
+		return p, nil
+	}
+	if p.xvnc != "" {
+		return p, nil
+	}
+	return nil, errors.New("neither Xvfb with x11vnc nor Xvnc is installed")
+}
+
+func (p *programs) about() string {
+	s := "Xvfb and x11vnc"
+	if p.xvnc != "" {
+		s = "TigerVNC"
+	}
+	if p.openbox != "" {
+		s += " with openbox"
+	}
+	return s
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// write makes a file of the desktop user's own in the memory-backed folder.
+func (d *Desktop) write(name string, data []byte) (string, error) {
+	p := filepath.Join(d.c.Shm, name)
+	_ = os.Remove(p)
+	f, err := os.OpenFile(p, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(data)
+	return p, errors.Join(err, f.Close(), d.c.User.Own(p))
+}
+
+// answers waits until the VNC server at addr greets.
+func answers(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	t := time.NewTicker(20 * time.Millisecond)
+	defer t.Stop()
+	for {
+		if greets(ctx, addr) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("VNC server at %s does not answer: %w", addr, ctx.Err())
+		case <-t.C:
+		}
+	}
+}
+
+func greets(ctx context.Context, addr string) bool {
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	b := make([]byte, 4)
+	_, err = io.ReadFull(c, b)
+	return err == nil && string(b) == "RFB "
+}
+
+func display(n int) string { return ":" + strconv.Itoa(n) }

@@ -1,0 +1,165 @@
+package desktop
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/proc"
+	"github.com/cloudbot-ai/control-plane/guest/rfb"
+)
+
+// runX starts the X server, the VNC server and the session; it returns when one of the first two
+// ends or ctx does, with all of them gone.
+func (d *Desktop) runX(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel(nil)
+	start := func(vital bool, c proc.Child) {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			err := proc.Run(ctx, c, nil)
+			if vital {
+				cancel(err)
+			} else if ctx.Err() == nil {
+				d.log.Info("a desktop program ended", "error", err)
+			}
+		}()
+	}
+
+	cookie := make([]byte, 16)
+	rand.Read(cookie)
+	auth, err := d.write("xauthority", xauthority(cookie))
+	if err != nil {
+		return err
+	}
+	port := d.c.Port
+	if port == 0 {
+		if port, err = freePort(); err != nil {
+			return err
+		}
+	}
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	env := append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + d.c.Home, "XAUTHORITY=" + auth,
+		"SHELL=/bin/bash", "LANG=C.UTF-8",
+	}, d.c.Env...)
+	if d.c.User != nil {
+		env = append(env, "USER="+d.c.User.Name, "LOGNAME="+d.c.User.Name)
+	}
+	child := func(path string, args ...string) proc.Child {
+		return proc.Child{Path: path, Args: args, Env: env, Dir: d.c.Home, User: d.c.User, Output: d.c.Output}
+	}
+
+	// The server picks a free display itself and tells which: nobody can take it in between.
+	told, tell, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer told.Close()
+	args := []string{"-nolisten", "tcp", "-auth", auth, "-displayfd", "3"}
+	if d.c.Display != 0 {
+		args = append([]string{display(d.c.Display)}, args...)
+	}
+	var server proc.Child
+	if d.x.xvnc != "" {
+		pass, err := d.write("vnc", rfb.Obscure(d.c.Password))
+		if err != nil {
+			tell.Close()
+			return err
+		}
+		server = child(d.x.xvnc, append(args, "-geometry", d.c.Geometry, "-depth", "24", "-rfbport", strconv.Itoa(port),
+			"-localhost", "-SecurityTypes", "VncAuth", "-PasswordFile", pass, "-AlwaysShared")...)
+	} else {
+		server = child(d.x.xvfb, append(args, "-screen", "0", d.c.Geometry+"x24", "-noreset")...)
+	}
+	server.Files = []*os.File{tell}
+	start(true, server)
+	number, err := readDisplay(ctx, told, tell)
+	if err != nil {
+		return err
+	}
+	env = append(env, "DISPLAY="+display(number))
+
+	if d.x.xvnc == "" {
+		pass, err := d.write("vnc", []byte(d.c.Password+"\n"))
+		if err != nil {
+			return err
+		}
+		// rm: the program removes the file once it has read it.
+		start(true, child(d.x.x11vnc, "-display", display(number), "-auth", auth, "-rfbport", strconv.Itoa(port), "-no6",
+			"-localhost", "-forever", "-shared", "-passwdfile", "rm:"+pass, "-quiet", "-nodpms", "-noxrecord",
+			"-wait", "15", "-defer", "10"))
+	}
+	d.session(start, child)
+	if err := answers(ctx, addr); err != nil {
+		return errors.Join(err, context.Cause(ctx))
+	}
+	d.addr.Store(&addr)
+	select {
+	case <-d.up:
+	default:
+		close(d.up)
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// session starts what the user sees.
+func (d *Desktop) session(start func(bool, proc.Child), child func(string, ...string) proc.Child) {
+	if s := d.c.Session; len(s) > 0 {
+		c := child(s[0], s[1:]...)
+		start(false, c)
+		return
+	}
+	if d.x.xsetroot != "" {
+		start(false, child(d.x.xsetroot, "-solid", "#16324f"))
+	}
+	if d.x.openbox != "" {
+		start(false, child(d.x.openbox))
+	}
+	if d.x.xterm != "" {
+		start(false, child(d.x.xterm, "-geometry", "100x28+120+90", "-bg", "#11161c", "-fg", "#e8eef2", "-cr", "#f2a65a",
+			"-fa", "Monospace", "-fs", "12", "-T", "CloudBot", "-e", "/bin/sh", "-c",
+			`printf '\033[1;33mWelcome to your CloudBot desktop.\033[0m\n\n'; exec "$SHELL"`))
+	}
+}
+
+// readDisplay reads the number the server writes when it is ready to be connected to.
+func readDisplay(ctx context.Context, told, tell *os.File) (int, error) {
+	stop := context.AfterFunc(ctx, func() { told.Close() })
+	defer stop()
+	_ = told.SetReadDeadline(time.Now().Add(15 * time.Second))
+	var got bytes.Buffer
+	_, err := io.CopyN(&got, told, 1)
+	for err == nil && !strings.HasSuffix(got.String(), "\n") && got.Len() < 16 {
+		_, err = io.CopyN(&got, told, 1)
+	}
+	tell.Close() // only now: the child has its own copy by then, or never will
+	if err != nil {
+		return 0, fmt.Errorf("X server does not come up: %w", errors.Join(err, context.Cause(ctx)))
+	}
+	return strconv.Atoi(strings.TrimSpace(got.String()))
+}
+
+// xauthority is an authority file with one cookie that fits every display.
+func xauthority(cookie []byte) []byte {
+	const name = "MIT-MAGIC-COOKIE-1"
+	b := []byte{0xff, 0xff, 0, 0, 0, 0} // family "wild", no address, no display number
+	b = binary.BigEndian.AppendUint16(b, uint16(len(name)))
+	b = append(b, name...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(cookie)))
+	return append(b, cookie...)
+}

@@ -1,0 +1,121 @@
+package guest
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// diagnostics serves the owner's questions over the tunnel; all of it is redacted.
+func (g *Guest) diagnostics(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, g.redact.Clean(g.lines.Text())) // again: a key may be younger than the line
+	})
+	mux.HandleFunc("GET /check", func(w http.ResponseWriter, r *http.Request) { g.answer(w, g.check(r.Context())) })
+	mux.HandleFunc("GET /debug", func(w http.ResponseWriter, _ *http.Request) { g.answer(w, g.debug()) })
+	mux.HandleFunc("GET /testapi", func(w http.ResponseWriter, r *http.Request) { g.answer(w, g.testAPI(r.Context())) })
+	server := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		MaxHeaderBytes: 8 << 10, BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	err := server.Serve(g.http)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (g *Guest) answer(w http.ResponseWriter, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		http.Error(w, "cannot tell", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, g.redact.Clean(string(b))+"\n")
+}
+
+// tools is what a desktop and an agent are made of, and how each tells its version.
+var tools = []struct {
+	name string
+	args []string // none: it has no harmless way to tell
+}{
+	{"Xvfb", nil}, {"Xvnc", []string{"-version"}}, {"x11vnc", []string{"-version"}}, {"openbox", []string{"--version"}},
+	{"xterm", []string{"-version"}}, {"startxfce4", nil}, {"node", []string{"--version"}}, {"openclaw", []string{"--version"}},
+}
+
+type tool struct {
+	Name    string `json:"name"`
+	Path    string `json:"path,omitempty"` // "": not installed
+	Version string `json:"version,omitempty"`
+}
+
+func (g *Guest) check(ctx context.Context) map[string]any {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	found := make([]tool, 0, len(tools))
+	for _, t := range tools {
+		path, _ := exec.LookPath(t.name)
+		f := tool{Name: t.name, Path: path}
+		if path != "" && t.args != nil {
+			f.Version = version(ctx, path, t.args)
+		}
+		found = append(found, f)
+	}
+	return map[string]any{
+		"guest": g.version, "os": runtime.GOOS + "/" + runtime.GOARCH, "programs": found,
+		"ports": map[string]string{"vnc": orNone(g.desktop.Addr()), "agent": orNone(g.agent.Addr())},
+	}
+}
+
+func orNone(addr string) string {
+	if addr == "" {
+		return "none: built in, or not up"
+	}
+	return addr
+}
+
+func version(ctx context.Context, path string, args []string) string {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env, cmd.WaitDelay = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}, time.Second
+	out, _ := cmd.CombinedOutput()
+	for l := range strings.Lines(string(out)) {
+		if l = strings.TrimSpace(l); l != "" {
+			return l[:min(len(l), 120)]
+		}
+	}
+	return "unknown"
+}
+
+func (g *Guest) debug() map[string]any {
+	keys, _ := g.keys.Env()
+	names := make([]string, 0, len(keys))
+	for _, p := range g.probes {
+		if _, ok := keys[p.env]; ok {
+			names = append(names, p.env)
+		}
+	}
+	tunnel := map[string]any{"dials": g.dials.Load(), "streams": g.streams.Load()}
+	if at := g.connected.Load(); at != nil {
+		tunnel["up_since"] = at.UTC().Format(time.RFC3339)
+	}
+	return map[string]any{
+		"instance": g.c.Instance, "boot": g.boot, "phase": g.phases.present(),
+		"guest_uptime_seconds": int64(time.Since(g.started).Seconds()),
+		"desktop":              map[string]any{"kind": g.desktop.About(), "healthy": g.desktop.Healthy()},
+		"agent":                map[string]any{"kind": g.agent.About(), "healthy": g.agent.Healthy()},
+		"tunnel":               tunnel, "health": g.health(), "keys": names,
+	}
+}

@@ -1,0 +1,148 @@
+// Package gateway is a stand-in for the OpenClaw gateway, for machines where it is not installed.
+// It speaks the same protocol 4 frames and refuses what the original refuses; its answers are an
+// echo that says plainly that no model is behind it.
+package gateway
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// MaxPayload is the largest frame it takes and says so in hello-ok.
+const MaxPayload = 25 << 20
+
+// Config describes a gateway. The zero value of each field but Token is useful.
+type Config struct {
+	Token   string                   // what connect must bring; "" admits nobody
+	Tick    time.Duration            // between tick events; 0: 30 s
+	Pace    time.Duration            // between two deltas of an answer; 0: 40 ms
+	Keys    func() map[string]string // the present API keys, only their names are used; nil: none
+	Version string                   // shown to clients
+	Log     *slog.Logger             // nil: none
+}
+
+// Gateway is one gateway with its sessions, kept in memory.
+type Gateway struct {
+	c       Config
+	log     *slog.Logger
+	ready   atomic.Bool
+	started time.Time
+
+	mu       sync.Mutex
+	sessions map[string]*session
+	clients  map[*client]struct{}
+	runs     map[string]context.CancelFunc // by idempotency key, while they answer
+	closed   bool
+	answers  sync.WaitGroup
+}
+
+// New returns a gateway that answers UNAVAILABLE until Ready is called.
+func New(c Config) *Gateway {
+	if c.Tick == 0 {
+		c.Tick = 30 * time.Second
+	}
+	if c.Pace == 0 {
+		c.Pace = 40 * time.Millisecond
+	}
+	if c.Keys == nil {
+		c.Keys = func() map[string]string { return nil }
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	g := &Gateway{
+		c: c, log: c.Log, started: time.Now(),
+		sessions: map[string]*session{},
+		clients:  map[*client]struct{}{},
+		runs:     map[string]context.CancelFunc{},
+	}
+	g.sessions[mainKey] = &session{Key: mainKey, Label: "Main", UpdatedAt: g.started.UnixMilli()}
+	return g
+}
+
+// Ready lets clients in.
+func (g *Gateway) Ready() { g.ready.Store(true) }
+
+// Close cuts the answers under way short, drops the clients and waits for the answers to end.
+func (g *Gateway) Close() {
+	g.mu.Lock()
+	g.closed = true
+	for _, cancel := range g.runs {
+		cancel()
+	}
+	for c := range g.clients {
+		c.event("shutdown", map[string]any{"reason": "stopping"})
+		c.cancel()
+	}
+	g.mu.Unlock()
+	g.answers.Wait()
+}
+
+// ServeHTTP answers the health endpoints and upgrades everything that asks for a WebSocket.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == "/healthz" || r.URL.Path == "/health":
+		reply(w, http.StatusOK, map[string]any{"ok": true, "status": "live"})
+	case r.URL.Path == "/readyz" || r.URL.Path == "/startupz" || r.URL.Path == "/ready":
+		if !g.ready.Load() {
+			reply(w, http.StatusServiceUnavailable, map[string]any{"ready": false, "failing": []string{"startup-sidecars"}})
+			return
+		}
+		reply(w, http.StatusOK, map[string]any{"ready": true, "failing": []string{}})
+	case forwarded(r):
+		// The original trusts no proxy: who forwards must strip these.
+		http.Error(w, "untrusted proxy headers", http.StatusForbidden)
+	case r.Header.Get("Upgrade") != "":
+		g.serveSocket(w, r)
+	default:
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte("CloudBot's stand-in for the OpenClaw gateway. There is no control UI here.\n"))
+	}
+}
+
+func forwarded(r *http.Request) bool {
+	for _, h := range [...]string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded"} {
+		if r.Header.Get(h) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *Gateway) admits(token string) bool {
+	return g.c.Token != "" && subtle.ConstantTimeCompare([]byte(g.c.Token), []byte(token)) == 1
+}
+
+// keyNames are the names of the configured keys, in order.
+func (g *Gateway) keyNames() []string {
+	names := []string{}
+	for n := range g.c.Keys() {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// broadcast queues an event for every client that listens to it.
+func (g *Gateway) broadcast(event string, payload any, listens func(*client) bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.clients {
+		if listens(c) {
+			c.event(event, payload)
+		}
+	}
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}

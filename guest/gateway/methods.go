@@ -1,0 +1,213 @@
+package gateway
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+)
+
+type method struct {
+	scope string
+	do    func(*client, request)
+}
+
+// methods is what the stand-in can do; the original has hundreds more.
+var methods = map[string]method{
+	"health":                        {"operator.read", health},
+	"status":                        {"operator.read", health},
+	"models.list":                   {"operator.read", modelsList},
+	"sessions.list":                 {"operator.read", sessionsList},
+	"sessions.create":               {"operator.write", sessionsCreate},
+	"sessions.patch":                {"operator.write", sessionsPatch},
+	"sessions.subscribe":            {"operator.read", sessionsSubscribe(true)},
+	"sessions.unsubscribe":          {"operator.read", sessionsSubscribe(false)},
+	"sessions.messages.subscribe":   {"operator.read", messagesSubscribe(true)},
+	"sessions.messages.unsubscribe": {"operator.read", messagesSubscribe(false)},
+	"chat.history":                  {"operator.read", chatHistory},
+	"chat.send":                     {"operator.write", chatSend},
+	"chat.abort":                    {"operator.write", chatAbort},
+}
+
+func methodNames() []string { return slices.Sorted(maps.Keys(methods)) }
+
+const (
+	mainKey     = "agent:main:main"
+	maxSessions = 200
+	maxHistory  = 500 // messages kept a session
+	maxKept     = 64 << 10
+)
+
+type session struct {
+	Key       string    `json:"key"`
+	Label     string    `json:"label,omitempty"`
+	UpdatedAt int64     `json:"updatedAt"`
+	messages  []message // oldest first
+	running   string    // idempotency key of the run that answers, "" for none
+	sent      []string  // idempotency keys seen, newest last
+}
+
+type message struct {
+	Role      string    `json:"role"`
+	Content   []content `json:"content"`
+	Timestamp int64     `json:"timestamp"`
+	RunID     string    `json:"runId,omitempty"`
+}
+
+type content struct {
+	Type string `json:"type"`
+	Text string `json:"text"`
+}
+
+func said(role, text, run string) message {
+	return message{Role: role, Content: []content{{"text", text}}, Timestamp: time.Now().UnixMilli(), RunID: run}
+}
+
+// canonical gives "main" and the like their full key.
+func canonical(key string) string {
+	if key == "" || key == "main" {
+		return mainKey
+	}
+	if strings.HasPrefix(key, "agent:") {
+		return key
+	}
+	return "agent:main:" + key
+}
+
+// params decodes into v, answering the request itself when that fails.
+func params(c *client, r request, v any) bool {
+	if len(r.Params) == 0 {
+		return true
+	}
+	if err := json.Unmarshal(r.Params, v); err != nil {
+		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "invalid params"})
+		return false
+	}
+	return true
+}
+
+func health(c *client, r request) {
+	c.answer(r.ID, map[string]any{"ok": true, "standIn": true, "uptimeMs": time.Since(c.g.started).Milliseconds(), "keys": c.g.keyNames()}, nil)
+}
+
+func modelsList(c *client, r request) {
+	c.answer(r.ID, map[string]any{"models": []any{map[string]any{"id": "stand-in/echo", "name": "Stand-in (echo)"}}}, nil)
+}
+
+func sessionsList(c *client, r request) {
+	p := struct{ Limit int }{Limit: 50}
+	if !params(c, r, &p) {
+		return
+	}
+	g := c.g
+	g.mu.Lock()
+	all := make([]session, 0, len(g.sessions))
+	for _, s := range g.sessions {
+		all = append(all, *s)
+	}
+	g.mu.Unlock()
+	sort.Slice(all, func(i, j int) bool {
+		if all[i].UpdatedAt != all[j].UpdatedAt {
+			return all[i].UpdatedAt > all[j].UpdatedAt
+		}
+		return all[i].Key < all[j].Key
+	})
+	if p.Limit > 0 && len(all) > p.Limit {
+		all = all[:p.Limit]
+	}
+	c.answer(r.ID, map[string]any{"ts": time.Now().UnixMilli(), "count": len(all), "sessions": all}, nil)
+}
+
+func sessionsCreate(c *client, r request) {
+	var p struct{ Key, Label string }
+	if !params(c, r, &p) {
+		return
+	}
+	key := canonical(p.Key)
+	g := c.g
+	g.mu.Lock()
+	s, exists := g.sessions[key]
+	if !exists && len(g.sessions) < maxSessions {
+		s = &session{Key: key, Label: clip(p.Label, 200), UpdatedAt: time.Now().UnixMilli()}
+		g.sessions[key] = s
+	}
+	g.mu.Unlock()
+	if s == nil {
+		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "too many sessions"})
+		return
+	}
+	c.answer(r.ID, map[string]any{"ok": true, "key": key, "created": !exists}, nil)
+	g.changed(key, "create")
+}
+
+func sessionsPatch(c *client, r request) {
+	var p struct {
+		Key   string
+		Label *string
+	}
+	if !params(c, r, &p) {
+		return
+	}
+	key := canonical(p.Key)
+	g := c.g
+	g.mu.Lock()
+	s := g.sessions[key]
+	if s != nil && p.Label != nil {
+		s.Label, s.UpdatedAt = clip(*p.Label, 200), time.Now().UnixMilli()
+	}
+	g.mu.Unlock()
+	if s == nil {
+		c.answer(r.ID, nil, &failure{Code: "NOT_FOUND", Message: "no such session"})
+		return
+	}
+	c.answer(r.ID, map[string]any{"ok": true, "key": key}, nil)
+	g.changed(key, "patch")
+}
+
+func (g *Gateway) changed(key, reason string) {
+	g.broadcast("sessions.changed", map[string]any{"sessionKey": key, "reason": reason, "ts": time.Now().UnixMilli()}, func(c *client) bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.sessions
+	})
+}
+
+func sessionsSubscribe(on bool) func(*client, request) {
+	return func(c *client, r request) {
+		c.mu.Lock()
+		c.sessions = on
+		c.mu.Unlock()
+		c.answer(r.ID, map[string]any{"subscribed": on}, nil)
+	}
+}
+
+func messagesSubscribe(on bool) func(*client, request) {
+	return func(c *client, r request) {
+		var p struct{ Key string }
+		if !params(c, r, &p) {
+			return
+		}
+		key := canonical(p.Key)
+		c.mu.Lock()
+		full := on && len(c.messages) >= maxSessions
+		if on && !full {
+			c.messages[key] = true
+		} else if !on {
+			delete(c.messages, key)
+		}
+		c.mu.Unlock()
+		if full {
+			c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "too many subscriptions"})
+			return
+		}
+		c.answer(r.ID, map[string]any{"subscribed": on, "key": key}, nil)
+	}
+}
+
+func (c *client) follows(key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.messages[key]
+}

@@ -1,0 +1,195 @@
+package guest
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/agent"
+	"github.com/cloudbot-ai/control-plane/guest/desktop"
+	"github.com/cloudbot-ai/control-plane/guest/pipe"
+	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/guest/proc"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+// MachineEnv marks every process of a machine, so that whoever runs several machines on one host
+// finds all that belong to one. The guest hands it on to its children.
+const MachineEnv = "CLOUDBOT_MACHINE"
+
+// Guest is one machine's agent.
+type Guest struct {
+	c       Config
+	version string
+	started time.Time
+	boot    string
+	key     ed25519.PrivateKey
+	secret  wire.Secret
+	redact  *Redactor
+	lines   *Log
+	log     *slog.Logger
+	keys    *keyring
+	phases  *phases
+	shm     string
+	desktop *desktop.Desktop
+	agent   *agent.Agent
+	http    *pipe.Listener // diagnostics
+	probes  []probe
+	client  *http.Client
+
+	connected atomic.Pointer[time.Time] // since when the tunnel is up; nil: it is not
+	dials     atomic.Int64
+	streams   atomic.Int64
+	announced bool // every phase was sent once; only the tunnel's goroutine uses it
+}
+
+// New prepares the machine: its key, its secrets, its desktop and agent. out receives the log.
+func New(c Config, version string, out io.Writer) (*Guest, error) {
+	g := &Guest{
+		c: c, version: version, started: time.Now(), boot: c.Boot,
+		redact: &Redactor{}, phases: newPhases(), http: pipe.NewListener(), probes: providers,
+		client: newClient(),
+	}
+	g.lines = NewLog(out, g.redact)
+	g.log = slog.New(slog.NewTextHandler(g.lines.Writer(""), nil))
+	g.keys = newKeyring(g.redact)
+	var err error
+	if g.boot == "" {
+		if g.boot, err = kernelBoot(); err != nil {
+			return nil, err
+		}
+	}
+	if g.key, err = machineKey(c.StateDir); err != nil {
+		return nil, err
+	}
+	g.secret = wire.Secret{VNCPassword: random(6), GatewayToken: random(32)}
+	g.redact.Know("own", c.Token, g.secret.VNCPassword, g.secret.GatewayToken)
+	return g, g.prepare()
+}
+
+// prepare settles whom desktop and agent run as and where they may write.
+func (g *Guest) prepare() error {
+	who, err := proc.Ordinary(g.c.User, "cloudbot", "nobody")
+	if err != nil {
+		return fmt.Errorf("find an ordinary user for the desktop: %w", err)
+	}
+	uid, gid := os.Getuid(), os.Getgid()
+	if who != nil {
+		uid, gid = int(who.UID), int(who.GID)
+	}
+	g.shm = place.Shm(g.c.StateDir)
+	_ = os.RemoveAll(g.shm) // of a guest that was killed
+	if err := place.Make(g.shm, uid, gid); err != nil {
+		return fmt.Errorf("make the memory-backed folder: %w", err)
+	}
+	home := filepath.Join(g.c.StateDir, "home")
+	if !who.CanReach(g.c.StateDir) {
+		home = place.Home(g.c.StateDir)
+		g.log.Info("the desktop's user cannot reach the state folder, its home is elsewhere", "user", who.Name, "home", home)
+	}
+	if err := place.Make(home, uid, gid); err != nil {
+		return fmt.Errorf("make the home folder: %w", err)
+	}
+	var env []string
+	if m := os.Getenv(MachineEnv); m != "" {
+		env = append(env, MachineEnv+"="+m)
+	}
+	g.desktop, err = desktop.New(desktop.Config{
+		Kind: g.c.Desktop.Kind, Display: g.c.Desktop.Display, Port: g.c.Desktop.Port,
+		Geometry: g.c.Desktop.Geometry, Session: g.c.Desktop.Session,
+		Password: g.secret.VNCPassword, Home: home, Shm: g.shm, User: who, Env: env,
+		Title: "Instance " + g.c.Instance, Log: g.log, Output: g.lines.Writer("desktop: "),
+	})
+	if err != nil {
+		return fmt.Errorf("desktop: %w", err)
+	}
+	g.agent, err = agent.New(agent.Config{
+		Kind: g.c.Agent.Kind, Command: g.c.Agent.Command, Port: g.c.Agent.Port, Token: g.secret.GatewayToken,
+		Home: home, User: who, Env: env, Keys: g.keys, Arrived: g.keys.arrived, Version: g.version, Log: g.log, Output: g.lines.Writer("agent: "),
+	})
+	if err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	return nil
+}
+
+// newClient follows no redirect and keeps no connection: the guest dials rarely.
+func newClient() *http.Client {
+	return &http.Client{
+		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSHandshakeTimeout: 10 * time.Second},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// random is n bytes as text without padding.
+func random(n int) string {
+	b := make([]byte, n)
+	rand.Read(b)
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// Run works until ctx ends; by then every child is gone and so is the memory-backed folder.
+func (g *Guest) Run(ctx context.Context) error {
+	defer os.RemoveAll(g.shm)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	g.log.Info("guest starts", "version", g.version, "instance", g.c.Instance, "boot", g.boot,
+		"desktop", g.desktop.About(), "agent", g.agent.About())
+	parts := []func(context.Context) error{g.desktop.Run, g.agent.Run, g.tunnel, g.bootUp, g.diagnostics}
+	done := make(chan error, len(parts))
+	for _, run := range parts {
+		go func() { done <- run(ctx) }()
+	}
+	var all error
+	for range parts {
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			all = errors.Join(all, err)
+			cancel(err)
+		}
+	}
+	g.log.Info("guest ends")
+	return all
+}
+
+// bootUp goes through the phases.
+func (g *Guest) bootUp(ctx context.Context) error {
+	steps := []struct {
+		wait   <-chan struct{}
+		phase  string
+		detail string
+	}{
+		{nil, booting, "The machine is up and connected."},
+		{nil, installing, "Nothing to install: everything comes with the image."},
+		{g.desktop.Up(), desktopUp, "Desktop: " + g.desktop.About() + "."},
+		{nil, agentUp, "Agent: " + g.agent.About() + " is starting."},
+		{g.agent.Up(), ready, "Desktop: " + g.desktop.About() + "; agent: " + g.agent.About() + "."},
+	}
+	for _, s := range steps {
+		if s.wait != nil {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-s.wait:
+			}
+		}
+		g.phases.reach(s.phase, s.detail)
+		g.log.Info("phase reached", "phase", s.phase)
+	}
+	return nil
+}
+
+func (g *Guest) health() wire.Health {
+	h := figures(g.c.StateDir)
+	h.Desktop, h.Agent, h.Streams = g.desktop.Healthy(), g.agent.Healthy(), int(g.streams.Load())
+	return h
+}

@@ -1,0 +1,90 @@
+// Package pipe moves bytes between a tunnel's streams and what serves them on the machine.
+package pipe
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+)
+
+// Join copies both ways between a and b until one side ends or ctx does, and closes both.
+func Join(ctx context.Context, a, b net.Conn) error {
+	shut := func() { a.Close(); b.Close() }
+	defer shut()
+	stop := context.AfterFunc(ctx, shut)
+	defer stop()
+	done := make(chan error, 2)
+	go func() { _, err := io.Copy(a, b); shut(); done <- err }()
+	go func() { _, err := io.Copy(b, a); shut(); done <- err }()
+	err := <-done
+	<-done
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Listener is a net.Listener of connections handed to it, for an http.Server without a port.
+type Listener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+// NewListener returns an open listener.
+func NewListener() *Listener {
+	return &Listener{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// Hand gives c to the server and returns once c is closed or ctx ends; it closes c.
+func (l *Listener) Hand(ctx context.Context, c net.Conn) error {
+	h := &handed{Conn: c, closed: make(chan struct{})}
+	defer h.Close()
+	select {
+	case l.conns <- h:
+	case <-l.done:
+		return net.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-h.closed:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func (l *Listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *Listener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *Listener) Addr() net.Addr { return addr{} }
+
+type addr struct{}
+
+func (addr) Network() string { return "tunnel" }
+func (addr) String() string  { return "tunnel" }
+
+type handed struct {
+	net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (h *handed) Close() error {
+	err := net.ErrClosed
+	h.once.Do(func() { err = h.Conn.Close(); close(h.closed) })
+	return err
+}

@@ -1,0 +1,302 @@
+package guest
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/hashicorp/yamux"
+
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+const (
+	firstWait = 50 * time.Millisecond
+	lastWait  = 5 * time.Second
+	longWait  = 30 * time.Second // after a refusal that time alone does not heal
+)
+
+var errGoAway = errors.New("the control plane asked to dial again")
+
+// tunnel keeps a tunnel to the control plane until ctx ends.
+func (g *Guest) tunnel(ctx context.Context) error {
+	wait := firstWait
+	for {
+		began := time.Now()
+		err := g.enroll(ctx)
+		if err == nil {
+			err = g.connect(ctx)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		limit := lastWait
+		var refused *refusedError
+		if errors.As(err, &refused) {
+			limit, wait = longWait, longWait
+		} else if errors.Is(err, errGoAway) || time.Since(began) > lastWait {
+			wait = firstWait
+		}
+		// Jitter, so that a control plane's restart does not bring all machines back in one instant.
+		pause := wait/2 + rand.N(wait/2)
+		g.log.Warn("no tunnel", "error", err, "again_in", pause.Round(time.Millisecond))
+		t := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+		}
+		wait = min(2*wait, limit)
+	}
+}
+
+// connect dials, proves who this is, and serves until the tunnel ends. The error says why.
+func (g *Guest) connect(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	g.dials.Add(1)
+	ws, err := g.dial(ctx)
+	if err != nil {
+		return err
+	}
+	session, err := wire.Session(ctx, ws, true)
+	if err != nil {
+		ws.CloseNow()
+		return err
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer session.Close()
+	stop := context.AfterFunc(ctx, func() { session.Close() })
+	defer stop()
+	control, err := session.OpenStream()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	g.connected.Store(&now)
+	defer g.connected.Store(nil)
+	g.log.Info("tunnel is up")
+
+	all.Add(3)
+	go func() { defer all.Done(); cancel(g.speak(ctx, control)) }()
+	go func() { defer all.Done(); cancel(g.listen(control)) }()
+	go func() { defer all.Done(); cancel(g.accept(ctx, session, &all)) }()
+	select {
+	case <-ctx.Done():
+	case <-session.CloseChan():
+		cancel(errors.New("the tunnel broke"))
+	}
+	return context.Cause(ctx)
+}
+
+func (g *Guest) dial(ctx context.Context) (*websocket.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*wire.GreetingTimeout)
+	defer cancel()
+	u := "ws" + strings.TrimPrefix(g.c.ControlPlaneURL, "http") + wire.TunnelPath
+	ws, _, err := websocket.Dial(ctx, u, &websocket.DialOptions{
+		HTTPClient: g.client, CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := g.greet(ctx, ws); err != nil {
+		ws.CloseNow()
+		switch websocket.CloseStatus(err) {
+		case wire.CloseUnauthorized:
+			g.forget()
+			return nil, errors.New("the control plane does not know this machine's key")
+		case wire.CloseGone:
+			return nil, &refusedError{"the control plane knows no such instance any more"}
+		case wire.CloseOwned:
+			return nil, errors.New("another boot of this machine holds the tunnel")
+		}
+		return nil, fmt.Errorf("greeting: %w", err)
+	}
+	return ws, nil
+}
+
+func (g *Guest) greet(ctx context.Context, ws *websocket.Conn) error {
+	ws.SetReadLimit(wire.MaxGreeting)
+	var c wire.Challenge
+	if err := readJSON(ctx, ws, &c); err != nil {
+		return err
+	}
+	if c.Version != wire.Version || len(c.Nonce) != 32 {
+		return fmt.Errorf("the control plane speaks version %d, not %d", c.Version, wire.Version)
+	}
+	proof, err := json.Marshal(wire.Proof{
+		Version: wire.Version, Instance: g.c.Instance, Boot: g.boot,
+		Signature: ed25519.Sign(g.key, wire.SignedBytes(c.Nonce, g.c.Instance, g.boot)),
+	})
+	if err != nil {
+		return err
+	}
+	if err := ws.Write(ctx, websocket.MessageText, proof); err != nil {
+		return err
+	}
+	var w wire.Welcome
+	if err := readJSON(ctx, ws, &w); err != nil {
+		return err
+	}
+	if !w.OK {
+		return errors.New("not welcome")
+	}
+	return nil
+}
+
+func readJSON(ctx context.Context, ws *websocket.Conn, v any) error {
+	_, b, err := ws.Read(ctx)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, v)
+}
+
+// speak writes the guest's side of the control stream.
+func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
+	send := func(m wire.Message) error {
+		_ = control.SetWriteDeadline(time.Now().Add(wire.WriteTimeout))
+		return wire.WriteLine(control, m, wire.MaxLine)
+	}
+	err := send(wire.Message{Hello: &wire.Hello{
+		Version: g.version, Boot: g.boot, VNCPassword: g.secret.VNCPassword, GatewayToken: g.secret.GatewayToken,
+		Desktop: g.desktop.About(), Agent: g.agent.About(),
+	}})
+	if err != nil {
+		return err
+	}
+	lines := make(chan string, 64) // more than that unsent is not worth a tunnel's memory
+	g.lines.Feed(func(l string) {
+		select {
+		case lines <- l:
+		default:
+		}
+	})
+	defer g.lines.Feed(nil)
+	said := 0
+	if g.announced { // only the present one again
+		reached, _ := g.phases.after(0)
+		said = max(0, len(reached)-1)
+	}
+	health := time.NewTicker(wire.HealthEvery)
+	defer health.Stop()
+	for {
+		reached, changed := g.phases.after(said)
+		for _, p := range reached {
+			if err := send(wire.Message{Phase: &p}); err != nil {
+				return err
+			}
+			said++
+			g.announced = true
+			if p.Phase == ready {
+				h := g.health()
+				if err := send(wire.Message{Health: &h}); err != nil {
+					return err
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		case l := <-lines:
+			err = send(wire.Message{Log: &wire.Log{Line: l}})
+		case <-health.C:
+			h := g.health()
+			err = send(wire.Message{Health: &h})
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// listen reads the control plane's side of the control stream.
+func (g *Guest) listen(control *yamux.Stream) error {
+	lines := wire.NewLines(control)
+	for {
+		m, err := lines.Next()
+		switch {
+		case err != nil:
+			return fmt.Errorf("control stream: %w", err)
+		case m.Keys != nil:
+			g.keys.set(m.Keys.Env)
+			g.log.Info("API keys received", "count", len(m.Keys.Env))
+		case m.GoAway != nil:
+			return errGoAway
+		}
+	}
+}
+
+// accept serves the streams that the control plane opens.
+func (g *Guest) accept(ctx context.Context, session *yamux.Session, all *sync.WaitGroup) error {
+	for {
+		stream, err := session.AcceptStream()
+		if err != nil {
+			return fmt.Errorf("accept a stream: %w", err)
+		}
+		if g.streams.Add(1) > wire.MaxStreams {
+			g.streams.Add(-1)
+			stream.Close()
+			continue
+		}
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			defer g.streams.Add(-1)
+			defer stream.Close()
+			if err := g.serve(ctx, stream); err != nil && ctx.Err() == nil {
+				g.log.Info("a stream ended", "error", err)
+			}
+		}()
+	}
+}
+
+func (g *Guest) serve(ctx context.Context, stream *yamux.Stream) error {
+	_ = stream.SetDeadline(time.Now().Add(wire.WriteTimeout))
+	var open wire.Open
+	if err := wire.ReadLine(stream, &open, wire.MaxHeader); err != nil {
+		return err
+	}
+	var (
+		handle func(context.Context, net.Conn) error
+		err    error
+	)
+	switch open.Open {
+	case wire.VNC:
+		handle, err = g.desktop.Dial(ctx)
+	case wire.Agent:
+		handle, err = g.agent.Dial(ctx)
+	case wire.HTTP:
+		handle = g.http.Hand
+	default:
+		err = errors.New("no such service")
+	}
+	if err != nil {
+		return errors.Join(err, wire.WriteLine(stream, wire.Opened{Error: err.Error()}, wire.MaxHeader))
+	}
+	if err := wire.WriteLine(stream, wire.Opened{OK: true}, wire.MaxHeader); err != nil {
+		return err
+	}
+	_ = stream.SetDeadline(time.Time{})
+	return handle(ctx, streamConn{stream})
+}
+
+// streamConn makes Close end a blocked Read here too: yamux alone waits for the other side's end.
+type streamConn struct{ *yamux.Stream }
+
+func (s streamConn) Close() error {
+	err := s.Stream.Close()
+	_ = s.Stream.SetReadDeadline(time.Unix(1, 0))
+	return err
+}

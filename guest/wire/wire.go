@@ -1,0 +1,210 @@
+// Package wire is the tunnel's format, shared by the guest and the control plane: a WebSocket
+// with binary messages, a mutual greeting in JSON, then a yamux session inside it.
+//
+// The guest opens one stream, the control stream, and keeps it: JSON lines both ways (Message).
+// Every other stream is opened by the control plane and begins with one line naming the service
+// (Open), answered by one line (Opened); after that the bytes are the service's own.
+package wire
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Version is the format's own number; each side refuses another.
+const Version = 1
+
+// Paths on the control plane.
+const (
+	EnrollPath = "/api/guest/enroll"
+	TunnelPath = "/api/guest/tunnel"
+)
+
+// Limits; both sides hold them.
+const (
+	MaxEnroll     = 8 << 10  // bytes of an enrolment request or answer
+	MaxGreeting   = 4 << 10  // bytes of a greeting message
+	MaxLine       = 64 << 10 // bytes of a control line, its newline included
+	MaxHeader     = 512      // bytes of a stream's opening line, its newline included
+	MaxLogLine    = 1 << 10  // bytes of text in one Log
+	MaxStreams    = 64       // open at once on a tunnel, the control stream not counted
+	LogsPerSecond = 20       // control lines of kind Log, with a burst of five seconds' worth
+
+	GreetingTimeout = 5 * time.Second
+	WriteTimeout    = 10 * time.Second
+	KeepAlive       = 10 * time.Second
+	HealthEvery     = 15 * time.Second
+)
+
+// Services a stream can be opened to.
+const (
+	VNC   = "vnc"   // raw RFB, with the machine's VNC password
+	Agent = "agent" // HTTP and WebSocket of the OpenClaw gateway
+	HTTP  = "http"  // HTTP of the guest's own diagnostics
+)
+
+// Close codes of the tunnel's WebSocket, after the HTTP status they stand for.
+const (
+	CloseUnauthorized = 4401 // the signature does not fit the enrolled key
+	CloseGone         = 4404 // no such instance, or it is terminated
+	CloseOwned        = 4409 // another boot of this machine holds the tunnel and answers
+	CloseUnavailable  = 4503 // the control plane cannot tell just now
+)
+
+var (
+	// ErrNotConnected says that no replica holds a tunnel to the machine.
+	ErrNotConnected = errors.New("the machine is not connected")
+	// ErrNotReady says that the machine is connected and the service is not up yet.
+	ErrNotReady = errors.New("the machine is not ready yet")
+	// ErrBusy says that the tunnel carries as many streams as it may.
+	ErrBusy = errors.New("the machine has too many open streams")
+)
+
+type (
+	// Enroll is the body of POST EnrollPath.
+	Enroll struct {
+		Token     string `json:"token"`
+		PublicKey []byte `json:"public_key"` // Ed25519
+	}
+	// Enrolled is its answer.
+	Enrolled struct {
+		Instance string `json:"instance"`
+	}
+	// Challenge opens the greeting; the control plane's.
+	Challenge struct {
+		Version int    `json:"version"`
+		Nonce   []byte `json:"nonce"` // 32 bytes, made for this connection
+	}
+	// Proof answers it; the guest's.
+	Proof struct {
+		Version   int    `json:"version"`
+		Instance  string `json:"instance"`
+		Boot      string `json:"boot"`
+		Signature []byte `json:"signature"` // over SignedBytes
+	}
+	// Welcome ends the greeting; a refusal is a close code instead.
+	Welcome struct {
+		OK bool `json:"ok"`
+	}
+	// Open is the first line of a stream that the control plane opens.
+	Open struct {
+		Open string `json:"open"`
+	}
+	// Opened answers it.
+	Opened struct {
+		OK    bool   `json:"ok"`
+		Error string `json:"error,omitempty"` // a sentence
+	}
+)
+
+// SignedBytes is what a Proof signs: bound to this purpose, machine, boot and connection.
+func SignedBytes(nonce []byte, instance, boot string) []byte {
+	return fmt.Appendf(nil, "cloudbot guest tunnel %d\n%x\n%q\n%q\n", Version, nonce, instance, boot)
+}
+
+// Message is one control line; exactly one field is set. A reader skips a line with none it knows.
+type Message struct {
+	Hello  *Hello  `json:"hello,omitempty"`  // guest: first, and again whenever it changes
+	Phase  *Phase  `json:"phase,omitempty"`  // guest
+	Log    *Log    `json:"log,omitempty"`    // guest
+	Health *Health `json:"health,omitempty"` // guest
+	Keys   *Keys   `json:"keys,omitempty"`   // control plane
+	GoAway *GoAway `json:"goaway,omitempty"` // control plane: dial again, at once
+}
+
+type (
+	// Hello tells who speaks, and what the bridges need to be let in.
+	Hello struct {
+		Version      string `json:"version"` // of the guest's program
+		Boot         string `json:"boot"`
+		VNCPassword  string `json:"vnc_password"`
+		GatewayToken string `json:"gateway_token"`
+		Desktop      string `json:"desktop"` // which it chose, for people
+		Agent        string `json:"agent"`
+	}
+	// Phase says how far the boot is.
+	Phase struct {
+		Phase    string `json:"phase"`            // booting, installing, desktop, agent, ready
+		Detail   string `json:"detail,omitempty"` // a sentence
+		Progress int    `json:"progress"`         // percent
+	}
+	// Log is one redacted line of the guest's log.
+	Log struct {
+		Line string `json:"line"`
+	}
+	// Health is what the machine says of itself.
+	Health struct {
+		UptimeSeconds   int64   `json:"uptime_seconds"`
+		Load            float64 `json:"load"`              // over one minute
+		MemoryTotal     int64   `json:"memory_total"`      // bytes
+		MemoryAvailable int64   `json:"memory_available"`  // bytes
+		DiskFree        int64   `json:"disk_free"`         // bytes, where the state is kept
+		Desktop         bool    `json:"desktop"`           // it answers
+		Agent           bool    `json:"agent"`             // it answers
+		Streams         int     `json:"streams,omitempty"` // open now
+	}
+	// Keys replaces all API keys of the machine: environment name to key.
+	Keys struct {
+		Env map[string]string `json:"env"`
+	}
+	// GoAway says that this end of the tunnel is about to close.
+	GoAway struct{}
+)
+
+// WriteLine writes v as one JSON line of at most limit bytes.
+func WriteLine(w io.Writer, v any, limit int) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(b)+1 > limit {
+		return fmt.Errorf("line of %d bytes is longer than %d", len(b)+1, limit)
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}
+
+// ReadLine reads one JSON line into v without reading a byte past it. It is for the few short
+// lines that come before a stream's own bytes; it reads byte by byte.
+func ReadLine(r io.Reader, v any, limit int) error {
+	line := make([]byte, 0, 128)
+	one := make([]byte, 1)
+	for {
+		if _, err := io.ReadFull(r, one); err != nil {
+			return err
+		}
+		if one[0] == '\n' {
+			return json.Unmarshal(line, v)
+		}
+		if len(line)+1 >= limit {
+			return fmt.Errorf("line is longer than %d bytes", limit)
+		}
+		line = append(line, one[0])
+	}
+}
+
+// Lines reads control messages one by one.
+type Lines struct{ s *bufio.Scanner }
+
+// NewLines reads from r, refusing lines beyond MaxLine.
+func NewLines(r io.Reader) *Lines {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 0, 1024), MaxLine)
+	return &Lines{s}
+}
+
+// Next returns the next message; io.EOF at the end.
+func (l *Lines) Next() (Message, error) {
+	var m Message
+	if !l.s.Scan() {
+		if err := l.s.Err(); err != nil {
+			return m, err
+		}
+		return m, io.EOF
+	}
+	return m, json.Unmarshal(l.s.Bytes(), &m)
+}

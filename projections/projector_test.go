@@ -1,0 +1,453 @@
+package projections_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"pgregory.net/rapid"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
+	"github.com/cloudbot-ai/control-plane/projections"
+)
+
+func find(t testing.TB, name string) projections.Projection {
+	t.Helper()
+	p, err := projections.Find(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	for _, p := range projections.All() {
+		if got := find(t, p.Name); got.Name != p.Name || len(got.Tables) == 0 {
+			t.Errorf("%+v", got)
+		}
+	}
+	if _, err := projections.Find("nothing"); err == nil {
+		t.Error("nothing was found")
+	}
+}
+
+// Every event type there is goes through every projection, on the real store.
+func TestEveryEventIsApplied(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	log, err := postgres.Open(t.Context(), postgres.Config{Pool: w.pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	w.store = log
+	w.feed = &follower{store: log}
+	w.everything("acc", "01INSTANCE")
+	stop := w.project(projections.All()...)
+	w.caughtUp()
+	stop()
+	if n := w.number(`SELECT count(*) FROM read.parked`); n != 0 || w.parked.Load() != 0 {
+		t.Fatalf("%d events are parked: %s", n, w.dump("parked"))
+	}
+	head, _ := w.store.Head(t.Context())
+	for _, p := range projections.All() {
+		if at := w.number(`SELECT position FROM read.checkpoints WHERE projection = $1`, p.Name); at != head {
+			t.Errorf("%s is at %d of %d", p.Name, at, head)
+		}
+	}
+	types := map[string]bool{}
+	for e, err := range w.store.ReadAll(t.Context(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		types[e.Type] = true
+	}
+	if len(types) != 30-1 {
+		t.Errorf("%d event types were written; there are 29 (add a new one to everything)", len(types))
+	}
+}
+
+// The rows say what the deciders' own fold says (I4).
+func TestInstancesEqualTheFold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.project(find(t, "instances"))
+	states := map[string]instance.State{}
+	statuses := map[instance.Status]int{}
+	rapid.Check(t, func(rt *rapid.T) {
+		id := fmt.Sprintf("01I%06d", len(states))
+		events := life(rt, "acc", id)
+		w.append(encoded[instance.Event](w, "instance", id, instance.Encode, events...)...)
+		var s instance.State
+		for _, e := range events {
+			s = instance.Evolve(s, e)
+		}
+		states[id] = s
+		statuses[s.Status]++
+		w.caughtUp()
+		got, err := w.reader.Instance(t.Context(), "acc", id)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if got.Status != s.Status || got.Phase != s.Phase || got.Machine != s.Machine || got.Address != s.Address || got.Type != s.Type || got.Region != s.Region || got.Ready() != s.Ready() {
+			rt.Fatalf("row  %+v\nfold %+v\nof %T", got, s, events)
+		}
+		if s.Status == instance.StatusFail && got.Reason == "" {
+			rt.Fatalf("failed without a reason: %+v", got)
+		}
+	})
+	t.Logf("%d streams ended %v", len(states), statuses)
+}
+
+// However often and in whatever order a feed repeats itself, rows are as from one clean pass.
+func TestDuplicatesAndReordering(t *testing.T) {
+	t.Parallel()
+	w, clean := newWorld(t), newWorld(t)
+	clean.store = w.store
+	clean.feed = &follower{store: w.store}
+	r := rand.New(rand.NewPCG(1, 2))
+	var earlier []eventstore.Event
+	tampered := 0
+	w.feed = &follower{store: w.store, tamper: func(batch []eventstore.Event) []eventstore.Event {
+		out := slices.Clone(batch)
+		if tampered++; tampered > 8 {
+			return out // each gap makes the projector wait longer
+		}
+		switch r.IntN(5) {
+		case 0: // old ones first
+			out = append(slices.Clone(earlier[:r.IntN(len(earlier)+1)]), out...)
+		case 1: // some lost, the rest comes after them
+			if len(out) > 1 {
+				out = out[r.IntN(len(out)):]
+			}
+		case 2: // each twice
+			for i := len(out) - 1; i >= 0; i-- {
+				out = slices.Insert(out, i, out[i])
+			}
+		case 3: // in any order
+			r.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+		}
+		earlier = append(earlier, batch...)
+		if len(earlier) > 40 {
+			earlier = earlier[len(earlier)-40:]
+		}
+		return out
+	}}
+	w.project(find(t, "instances"))
+	clean.project(find(t, "instances"))
+	for i := range 12 {
+		w.everything("acc", fmt.Sprintf("01I%d", i))
+	}
+	w.caughtUp()
+	clean.caughtUp()
+	same(t, w.dump("instances"), clean.dump("instances"))
+}
+
+// A batch with a hole, or out of order within itself, must not move the checkpoint over the hole.
+func TestGapFollowsAfresh(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var gaps atomic.Int64
+	f := &follower{store: w.store}
+	f.tamper = func(batch []eventstore.Event) []eventstore.Event {
+		if len(batch) > 20 && gaps.Add(1) <= 2 {
+			return append(slices.Clone(batch[:15]), batch[16:]...) // an instance's
+		}
+		return batch
+	}
+	w.feed = f
+	w.everything("acc", "01INSTANCE")
+	w.project(projections.All()[0])
+	w.caughtUp()
+	clean := newWorld(t)
+	clean.store, clean.feed = w.store, &follower{store: w.store}
+	clean.project(projections.All()[0])
+	clean.caughtUp()
+	same(t, w.dump("instances"), clean.dump("instances"))
+	if gaps.Load() < 2 || f.times() < 2 {
+		t.Errorf("%d gaps, followed %d times", gaps.Load(), f.times())
+	}
+}
+
+func TestTwoProjectorsAtOnce(t *testing.T) {
+	t.Parallel()
+	w, clean := newWorld(t), newWorld(t)
+	clean.store, clean.feed = w.store, &follower{store: w.store}
+	w.project(projections.All()...)
+	w.project(projections.All()...)
+	w.project(projections.All()...)
+	for i := range 10 {
+		w.everything(fmt.Sprint("acc", i), fmt.Sprintf("01I%d", i))
+	}
+	w.caughtUp()
+	clean.project(projections.All()...)
+	clean.caughtUp()
+	same(t, w.dumps(), clean.dumps())
+	if n := w.parked.Load(); n != 0 {
+		t.Errorf("%d events were parked", n)
+	}
+}
+
+// breaking is p, failing on the chosen events until it is mended.
+func breaking(p projections.Projection, bad func(eventstore.Event) bool, mended *atomic.Bool) projections.Projection {
+	apply := p.Apply
+	p.Apply = func(e eventstore.Event) ([]projections.Statement, error) {
+		if bad(e) && !mended.Load() {
+			return nil, errors.New("cannot apply this")
+		}
+		return apply(e)
+	}
+	return p
+}
+
+func TestPoisonIsParked(t *testing.T) {
+	t.Parallel()
+	for name, bad := range map[string]func(eventstore.Event) bool{
+		"first of its stream": func(e eventstore.Event) bool { return e.Type == "instance.requested" },
+		"in the middle":       func(e eventstore.Event) bool { return e.Type == "instance.machine_launched" },
+		"two of one stream":   func(e eventstore.Event) bool { return e.Type == "instance.launch_attempted" },
+		"the last":            func(e eventstore.Event) bool { return e.Type == "instance.terminated" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, clean := newWorld(t), newWorld(t)
+			clean.store, clean.feed = w.store, &follower{store: w.store}
+			var mended atomic.Bool
+			poisoned := eventstore.StreamID{Aggregate: "instance", ID: "01BAD"}
+			p := breaking(find(t, "instances"), func(e eventstore.Event) bool { return e.Stream == poisoned && bad(e) }, &mended)
+			stop := w.project(p)
+			w.everything("acc", "01FINE")
+			w.everything("acc", "01BAD")
+			w.everything("acc", "01ALSO")
+			w.caughtUp()
+			want := 0
+			for e, err := range w.store.ReadStream(t.Context(), poisoned, 0) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want > 0 || bad(e) {
+					want++
+				}
+			}
+			if n := w.number(`SELECT count(*) FROM read.parked WHERE stream = 'instance/01BAD'`); n != int64(want) || w.parked.Load() != n {
+				t.Errorf("%d events are parked and %d alerts, not %d", n, w.parked.Load(), want)
+			}
+			if n := w.number(`SELECT count(*) FROM read.instances WHERE status = 'terminated'`); n != 2 {
+				t.Errorf("%d other streams went on", n)
+			}
+			applied, left, err := projections.RetryParked(t.Context(), w.pool, w.store, p)
+			if err != nil || applied != 0 || left != want {
+				t.Errorf("not yet mended: %d applied, %d left, %v", applied, left, err)
+			}
+			mended.Store(true)
+			applied, left, err = projections.RetryParked(t.Context(), w.pool, w.store, p)
+			if err != nil || applied != want || left != 0 {
+				t.Errorf("mended: %d applied, %d left, %v", applied, left, err)
+			}
+			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Encode, instance.Renamed{Name: seal("acc", label("01BAD"), "after")})...)
+			w.caughtUp()
+			stop()
+			clean.project(find(t, "instances"))
+			clean.caughtUp()
+			same(t, w.dump("instances"), clean.dump("instances"))
+			if left := w.dump("parked"); left != "" {
+				t.Errorf("still parked: %s", left)
+			}
+		})
+	}
+}
+
+// Poison of the real kinds: a schema from the future, an unknown type, data that breaks a constraint.
+func TestPoisonKinds(t *testing.T) {
+	t.Parallel()
+	requested := func(id string) instance.Event {
+		return instance.Requested{Account: "acc", Name: seal("acc", label(id), "n"), Type: "t", Region: "r"}
+	}
+	stream := eventstore.StreamID{Aggregate: "instance", ID: "01BAD"}
+	for name, bad := range map[string]write{
+		"schema from the future": {stream, "instance.renamed", 2, []byte(`{}`)},
+		"unknown type":           {stream, "instance.exploded", 1, []byte(`{}`)},
+		"wrong shape":            {stream, "instance.renamed", 1, []byte(`[1]`)},
+		"breaks a constraint":    {stream, "instance.requested", 1, []byte(`{"account":"acc","name":"bg=="}`)},
+		"null in a column":       {stream, "instance.renamed", 1, []byte(`{"name":null}`)},
+		"zero byte in a text":    {stream, "instance.phase_reached", 1, []byte(`{"boot":"b","phase":"ready","detail":"a\u0000b"}`)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Encode, requested("01BAD"))...)
+			w.append(bad)
+			w.append(encoded[instance.Event](w, "instance", "01FINE", instance.Encode, requested("01FINE"))...)
+			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Encode, instance.StopRequested{At: began})...)
+			w.project(find(t, "instances"))
+			w.caughtUp()
+			if n := w.number(`SELECT count(*) FROM read.parked WHERE stream = 'instance/01BAD' AND position IN (2, 4)`); n != 2 || w.number(`SELECT count(*) FROM read.parked`) != 2 {
+				t.Errorf("parked: %s", w.dump("parked"))
+			}
+			if got, err := w.reader.Instance(t.Context(), "acc", "01BAD"); err != nil || got.Status != instance.Launching || got.Position != 1 {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if _, err := w.reader.Instance(t.Context(), "acc", "01FINE"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// An event of an aggregate nobody knows concerns the history, which must not skip it silently.
+func TestUnknownAggregate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.append(write{eventstore.StreamID{Aggregate: "martian", ID: "x"}, "martian.landed", 1, []byte(`{}`)})
+	w.project(projections.All()...)
+	w.caughtUp()
+	if got := w.number(`SELECT count(*) FROM read.parked WHERE projection = 'history'`); got != 1 {
+		t.Errorf("parked: %s", w.dump("parked"))
+	}
+}
+
+// A rebuild beside the live tables, while they change, ends with the rows of a clean pass.
+func TestRebuildBesideALiveProjector(t *testing.T) {
+	t.Parallel()
+	w, clean := newWorld(t), newWorld(t)
+	clean.store, clean.feed = w.store, &follower{store: w.store}
+	w.project(projections.All()...)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 25 {
+			w.everything(fmt.Sprint("acc", i%3), fmt.Sprintf("01I%d", i))
+		}
+	}()
+	rebuilds, reached := 0, int64(0)
+	for writing := true; writing || rebuilds < 8; {
+		for _, p := range projections.All() {
+			at, err := projections.Rebuild(t.Context(), w.pool, w.store, p, func(position int64) { reached = position })
+			if err != nil || at < reached {
+				t.Fatalf("rebuild %s: %d, %v", p.Name, at, err)
+			}
+			rebuilds++
+		}
+		select {
+		case <-done:
+			writing = false
+		default:
+		}
+	}
+	w.caughtUp()
+	clean.project(projections.All()...)
+	clean.caughtUp()
+	same(t, w.dumps(), clean.dumps())
+	if n := w.parked.Load(); n != 0 {
+		t.Errorf("%d events were parked", n)
+	}
+	if n := w.number(`SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'rebuild%'`); n != 0 {
+		t.Errorf("%d schemas were left", n)
+	}
+	if n := w.number(`SELECT count(*) FROM pg_indexes WHERE schemaname = 'read' AND tablename = 'instances'`); n != 3 {
+		t.Errorf("instances has %d indexes after %d rebuilds", n, rebuilds)
+	}
+}
+
+// A rebuild mends rows that were damaged, parked events and leftovers of a rebuild that died.
+func TestRebuildMends(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var mended atomic.Bool
+	p := breaking(find(t, "instances"), func(e eventstore.Event) bool { return e.Type == "instance.machine_launched" }, &mended)
+	w.everything("acc", "01I")
+	stop := w.project(p)
+	w.caughtUp()
+	stop()
+	if _, err := projections.Rebuild(t.Context(), w.pool, w.store, p, nil); err == nil {
+		t.Error("rebuilt over what cannot be applied")
+	}
+	for _, statement := range []string{`UPDATE read.instances SET status = 'party'`, `CREATE SCHEMA IF NOT EXISTS rebuild_instances`, `CREATE TABLE IF NOT EXISTS rebuild_instances.junk ()`} {
+		if _, err := w.pool.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mended.Store(true)
+	head, _ := w.store.Head(t.Context())
+	if at, err := projections.Rebuild(t.Context(), w.pool, w.store, p, nil); err != nil || at != head {
+		t.Fatalf("%d of %d, %v", at, head, err)
+	}
+	if got, err := w.reader.Instance(t.Context(), "acc", "01I"); err != nil || got.Status != instance.StatusGone || w.dump("parked") != "" {
+		t.Errorf("%+v, %v, parked %s", got, err, w.dump("parked"))
+	}
+}
+
+func TestRebuildOfAnEmptyLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, p := range projections.All() {
+		if at, err := projections.Rebuild(t.Context(), w.pool, w.store, p, nil); at != 0 || err != nil {
+			t.Errorf("%d, %v", at, err)
+		}
+	}
+}
+
+// A projector outlives the loss of its connections.
+func TestProjectorOutlivesLostConnections(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.project(projections.All()...)
+	for i := range 6 {
+		w.everything("acc", fmt.Sprintf("01I%d", i))
+		if _, err := w.pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.caughtUp()
+	if n := w.number(`SELECT count(*) FROM read.instances`); n != 12 || w.parked.Load() != 0 {
+		t.Errorf("%d instances, %d parked", n, w.parked.Load())
+	}
+}
+
+// No database at all is no reason to end.
+func TestProjectorOutlivesNoDatabase(t *testing.T) {
+	t.Parallel()
+	pool, err := pgxpool.New(t.Context(), "postgres://127.0.0.1:1/none?connect_timeout=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	p := &projections.Projector{Projection: find(t, "instances"), Pool: pool, Progress: &projections.Progress{}, Log: slog.New(slog.DiscardHandler)}
+	if err := p.Run(ctx); err != nil || ctx.Err() == nil {
+		t.Errorf("%v before its time", err)
+	}
+}
+
+// No secret and nothing sealed gets into the rows an owner, or a thief of the database, reads.
+func TestHistoryHoldsNoSecrets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.everything("acc", "01INSTANCE")
+	w.project(projections.All()...)
+	w.caughtUp()
+	text := w.dump("history") + w.dump("sessions") + w.dump("api_keys") + w.dump("checkpoints")
+	for _, canary := range []string{canaryMail, canaryHash, canaryKey, canaryName, canaryUserData, canaryGuest, canaryToken, "sealed"} {
+		for _, form := range []string{canary, fmt.Sprintf("%x", canary), base64.StdEncoding.EncodeToString([]byte(canary))} {
+			if strings.Contains(text, form) {
+				t.Errorf("%q stands in the read models", form)
+			}
+		}
+	}
+	if !strings.Contains(text, "ab12") || !strings.Contains(text, "instance.requested") {
+		t.Error("the scan saw nothing")
+	}
+}

@@ -1,0 +1,282 @@
+package projections_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/projections"
+)
+
+func TestReaderInstances(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 7 {
+		id := fmt.Sprintf("01A%d", i)
+		w.append(encoded[instance.Event](w, "instance", id, instance.Encode, instance.Requested{Account: "ada", Name: seal("ada", label(id), fmt.Sprint("desk ", i)), Type: "t", Region: "r"})...)
+	}
+	w.append(encoded[instance.Event](w, "instance", "01A3", instance.Encode, instance.TerminationRequested{At: began}, instance.Terminated{})...)
+	w.append(encoded[instance.Event](w, "instance", "01A4", instance.Encode, instance.LaunchAbandoned{Code: "c", Reason: "Why."}, instance.Failed{Code: "c", Reason: "Why."})...)
+	w.append(encoded[instance.Event](w, "instance", "01B1", instance.Encode, instance.Requested{Account: "bob", Name: seal("bob", label("01B1"), "bob's"), Type: "t", Region: "r"})...)
+	w.project(projections.All()...)
+	w.caughtUp()
+
+	pages := func(account string, limit int, all bool) (seen []string) {
+		for before, first := "", true; first || before != ""; first = false {
+			list, next, err := w.reader.Instances(t.Context(), account, projections.Page{Before: before, Limit: limit, All: all})
+			if err != nil || len(list) > limit {
+				t.Fatalf("%d rows, %v", len(list), err)
+			}
+			for _, i := range list {
+				seen = append(seen, i.ID+" "+i.Name)
+			}
+			before = next
+		}
+		return seen
+	}
+	want := []string{"01A6 desk 6", "01A5 desk 5", "01A4 desk 4", "01A3 desk 3", "01A2 desk 2", "01A1 desk 1", "01A0 desk 0"}
+	without := slices.Delete(slices.Clone(want), 3, 4)
+	for limit := 1; limit <= 8; limit++ {
+		if got := pages("ada", limit, true); !slices.Equal(got, want) {
+			t.Errorf("all, pages of %d: %v", limit, got)
+		}
+		if got := pages("ada", limit, false); !slices.Equal(got, without) {
+			t.Errorf("pages of %d: %v", limit, got)
+		}
+	}
+	if got := pages("bob", 10, true); !slices.Equal(got, []string{"01B1 bob's"}) {
+		t.Errorf("bob sees %v", got)
+	}
+	if got := pages("nobody", 10, true); got != nil {
+		t.Errorf("nobody sees %v", got)
+	}
+	for _, c := range [][2]string{{"bob", "01A1"}, {"", "01A1"}, {"ada", "01NOTHING"}, {"ada", "' OR 1=1 --"}} {
+		if got, err := w.reader.Instance(t.Context(), c[0], c[1]); !errors.Is(err, instance.ErrNotFound) {
+			t.Errorf("%v: %+v, %v", c, got, err)
+		}
+	}
+	failed, err := w.reader.Instance(t.Context(), "ada", "01A4")
+	if err != nil || failed.Reason != "Why." || failed.Status != instance.StatusFail || failed.CreatedAt.After(failed.UpdatedAt) || failed.Ready() {
+		t.Errorf("%+v, %v", failed, err)
+	}
+	ids, position, err := w.reader.Live(t.Context())
+	slices.Sort(ids)
+	if head, _ := w.store.Head(t.Context()); err != nil || position != head || !slices.Equal(ids, []string{"01A0", "01A1", "01A2", "01A5", "01A6", "01B1"}) {
+		t.Errorf("live %v at %d, %v", ids, position, err)
+	}
+}
+
+func TestReaderLiveOfNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if ids, position, err := w.reader.Live(t.Context()); len(ids) != 0 || position != 0 || err != nil {
+		t.Errorf("%v, %d, %v", ids, position, err)
+	}
+}
+
+// What Live says holds for its position, also while instances come and a rebuild switches the
+// tables under it: the saga would not hear of one that is in neither.
+func TestReaderLiveDuringRebuilds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := find(t, "instances")
+	w.project(p)
+	var over atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; !over.Load(); i++ {
+			id := fmt.Sprintf("01A%05d", i)
+			w.append(encoded[instance.Event](w, "instance", id, instance.Encode, instance.Requested{Account: "ada", Name: seal("ada", label(id), "n"), Type: "t", Region: "r"})...)
+			<-time.After(time.Millisecond)
+		}
+	})
+	looks := 0
+	wg.Go(func() {
+		for ; !over.Load(); looks++ {
+			ids, position, err := w.reader.Live(t.Context())
+			if err != nil || int64(len(ids)) != position {
+				t.Errorf("%d instances at position %d, %v", len(ids), position, err)
+				return
+			}
+			list, _, err := w.reader.Instances(t.Context(), "ada", projections.Page{Limit: 100})
+			if err != nil || len(list) < min(100, len(ids)) {
+				t.Errorf("a list of %d after %d were there, %v", len(list), len(ids), err)
+				return
+			}
+		}
+	})
+	for range 25 {
+		if _, err := projections.Rebuild(t.Context(), w.pool, w.store, p, nil); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	over.Store(true)
+	wg.Wait()
+	t.Logf("%d looks", looks)
+}
+
+func TestReaderHistory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.everything("ada", "01A")
+	w.everything("bob", "01B")
+	w.project(projections.All()...)
+	w.caughtUp()
+	all, err := w.reader.Since(t.Context(), "ada", 0, 1000)
+	if err != nil || len(all) < 20 {
+		t.Fatalf("%d entries, %v", len(all), err)
+	}
+	var after int64
+	var paged []projections.Entry
+	for {
+		page, err := w.reader.Since(t.Context(), "ada", after, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		paged = append(paged, page...)
+		after = page[len(page)-1].Position
+	}
+	if len(paged) != len(all) {
+		t.Errorf("%d entries in pages, %d at once", len(paged), len(all))
+	}
+	last := int64(0)
+	for _, e := range all {
+		if e.Position <= last || e.Sentence == "" || !json.Valid(e.Data) || e.Actor != "somebody" || e.EventID == "" || strings.Contains(e.Subject, "01B") {
+			t.Errorf("%+v", e)
+		}
+		last = e.Position
+	}
+	mine, err := w.reader.History(t.Context(), "ada", "01A", 0, 1000)
+	if err != nil || len(mine) != 22 {
+		t.Errorf("%d entries of the instance, %v", len(mine), err)
+	}
+	for _, e := range mine {
+		if e.Subject != "instance/01A" || !strings.HasPrefix(e.Type, "instance.") {
+			t.Errorf("%+v", e)
+		}
+	}
+	if rest, err := w.reader.History(t.Context(), "ada", "01A", mine[10].Position, 3); err != nil || len(rest) != 3 || rest[0].Position != mine[11].Position {
+		t.Errorf("%+v, %v", rest, err)
+	}
+	for _, account := range []string{"bob", "", "nobody"} {
+		if got, err := w.reader.History(t.Context(), account, "01A", 0, 10); err != nil || len(got) != 0 {
+			t.Errorf("%q reads %v, %v", account, got, err)
+		}
+	}
+}
+
+func TestReaderSessionsAndKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.everything("ada", "01A")
+	w.everything("bob", "01B")
+	expired := session.Leaf{Generation: 1, TokenID: "t", IssuedAt: time.Now().Add(-48 * time.Hour), ExpiresAt: time.Now().Add(-time.Hour)}
+	w.append(encoded[session.Event](w, "session", "expired-ada", session.Encode, session.Started{Account: "ada", Leaf: expired})...)
+	w.project(projections.All()...)
+	w.caughtUp()
+	list, err := w.reader.Sessions(t.Context(), "ada")
+	if err != nil || len(list) != 1 || list[0].ID != "live-01A" || list[0].Agent != "browser" || list[0].ClientAddr != "192.0.2.7" || !list[0].StartedAt.Equal(began) {
+		t.Errorf("%+v, %v", list, err)
+	}
+	ended, err := w.reader.EndedSince(t.Context(), began)
+	slices.Sort(ended)
+	if err != nil || !slices.Equal(ended, []string{"over-01A", "over-01B"}) {
+		t.Errorf("%v, %v", ended, err)
+	}
+	if ended, err = w.reader.EndedSince(t.Context(), began.Add(time.Hour)); err != nil || len(ended) != 0 {
+		t.Errorf("%v, %v", ended, err)
+	}
+	keys, err := w.reader.APIKeys(t.Context(), "ada")
+	if err != nil || len(keys) != 1 || keys[0].Provider != "openai" || keys[0].Last4 != "ab12" || keys[0].UpdatedAt.IsZero() {
+		t.Errorf("%+v, %v", keys, err)
+	}
+	if keys, err = w.reader.APIKeys(t.Context(), "nobody"); err != nil || len(keys) != 0 {
+		t.Errorf("%+v, %v", keys, err)
+	}
+}
+
+func TestPercent(t *testing.T) {
+	t.Parallel()
+	last := -1
+	for _, p := range instance.Phases {
+		n := projections.Instance{Phase: p}.Percent()
+		if n <= last || n > 100 {
+			t.Errorf("%s is %d %%", p, n)
+		}
+		last = n
+	}
+	if last != 100 || (projections.Instance{Phase: "party"}).Percent() != 0 {
+		t.Errorf("ready is %d %%", last)
+	}
+}
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var p projections.Progress
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := p.Wait(ctx, 0); err != nil {
+			t.Errorf("for nothing: %v", err)
+		}
+		if err := p.Wait(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("for what never comes: %v", err)
+		}
+		done := make(chan error)
+		go func() { done <- p.Wait(t.Context(), 5) }()
+		for _, s := range []struct {
+			name string
+			at   int64
+		}{{"a", 3}, {"b", 9}, {"a", 3}, {"a", 4}} {
+			p.Set(s.name, s.at)
+			synctest.Wait()
+			select {
+			case err := <-done:
+				t.Fatalf("done at %d: %v", p.Position(), err)
+			default:
+			}
+		}
+		if position, changed := p.Changed(); position != 4 {
+			t.Errorf("slowest at %d", position)
+		} else {
+			p.Set("a", 5)
+			<-changed
+		}
+		if err := <-done; err != nil || p.Position() != 5 {
+			t.Errorf("%v at %d", err, p.Position())
+		}
+	})
+}
+
+// Waiting for what one wrote, then reading it.
+func TestReadYourWrites(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.project(projections.All()...)
+	for i := range 20 {
+		id := fmt.Sprintf("01A%02d", i)
+		at := w.append(encoded[instance.Event](w, "instance", id, instance.Encode, instance.Requested{Account: "ada", Name: seal("ada", label(id), "n"), Type: "t", Region: "r"})...)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		if err := w.progress.Wait(ctx, at); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if _, err := w.reader.Instance(t.Context(), "ada", id); err != nil {
+			t.Fatalf("written at %d, read at %d: %v", at, w.progress.Position(), err)
+		}
+	}
+}

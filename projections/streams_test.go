@@ -1,0 +1,116 @@
+package projections_test
+
+import (
+	"fmt"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/cloudbot-ai/control-plane/domain/account"
+	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/domain/claim"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/quota"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+)
+
+// Canaries: what is sealed or secret in the events, and must not be in any history.
+const (
+	canaryMail, canaryHash, canaryKey, canaryName = "canary-mail", "canary-hash", "canary-apikey", "canary-name"
+	canaryUserData, canaryGuest, canaryToken      = "canary-userdata", "canary-guest-key-32-bytes-long--", "canary-token"
+)
+
+// everything writes one event of every type there is, for one account, with a canary in each field
+// that is nobody's to read.
+func (w *world) everything(acc, id string) {
+	at := began
+	leaf := session.Leaf{Generation: 1, TokenID: canaryToken, IssuedAt: at, ExpiresAt: time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)}
+	second := leaf
+	second.Generation = 2
+	w.append(encoded[account.Event](w, "account", acc, account.Encode, account.SignedUp{Email: []byte(canaryMail), Password: []byte(canaryHash), At: at}, account.PasswordChanged{Password: []byte(canaryHash)})...)
+	w.append(encoded[claim.Event](w, "email", "mail-"+acc, claim.Encode, claim.Claimed{Account: acc})...)
+	w.append(encoded[quota.Event](w, "quota", acc, quota.Encode, quota.SlotTaken{Instance: id}, quota.SlotReleased{Instance: id})...)
+	w.append(encoded[session.Event](w, "session", "live-"+id, session.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "browser"}, session.Refreshed{Leaf: second})...)
+	w.append(encoded[session.Event](w, "session", "over-"+id, session.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "old browser"}, session.Ended{Reason: session.Reused})...)
+	w.append(encoded[apikey.Event](w, "apikey", acc+"-openai", apikey.Encode, apikey.Stored{Account: acc, Provider: "openai", Version: 1, Key: []byte(canaryKey), Last4: "ab12"})...)
+	w.append(encoded[apikey.Event](w, "apikey", acc+"-xai", apikey.Encode, apikey.Stored{Account: acc, Provider: "xai", Version: 1, Key: []byte(canaryKey), Last4: "cd34"}, apikey.Removed{Account: acc, Provider: "xai"})...)
+	spec := instance.Spec{ClientToken: canaryToken, Image: "ami", Type: "t3.large", Region: "r", UserData: canaryUserData, TokenKey: canaryToken}
+	w.append(encoded[instance.Event](w, "instance", id, instance.Encode,
+		instance.Requested{Account: acc, Name: seal(acc, label(id), canaryName), Type: "t3.large", Region: "r"},
+		instance.Renamed{Name: seal(acc, label(id), canaryName+"-2")},
+		instance.LaunchAttempted{Attempt: 1, At: at, Spec: spec},
+		instance.CallRefused{Call: instance.CallLaunch, Attempt: 1, Tries: 1, Verdict: instance.Another, Code: "NoCapacity", Reason: "No capacity.", RetryAt: at},
+		instance.LaunchAttempted{Attempt: 2, At: at, Spec: spec},
+		instance.MachineLaunched{Attempt: 2, Machine: "i-1", At: at},
+		instance.GuestEnrolled{Attempt: 2, PublicKey: []byte(canaryGuest)},
+		instance.MachineRunning{Address: "203.0.113.1", At: at},
+		instance.AddressChanged{Address: "203.0.113.2"},
+		instance.PhaseReached{Boot: "b1", Phase: instance.PhaseInstalling, Detail: "XFCE", At: at},
+		instance.BootStalled{Phase: instance.PhaseInstalling, Reason: "It takes long."},
+		instance.PhaseReached{Boot: "b1", Phase: instance.PhaseReady, Detail: "all", At: at},
+		instance.StopRequested{At: at}, instance.CallAccepted{Call: instance.CallStop, At: at}, instance.MachineStopped{Asked: true},
+		instance.StartRequested{At: at}, instance.CallAccepted{Call: instance.CallStart, At: at}, instance.MachineRunning{Address: "203.0.113.3", At: at},
+		instance.MachineStopped{Asked: false}, instance.TerminationRequested{At: at}, instance.MachineGone{Asked: true}, instance.Terminated{})...)
+	w.append(encoded[instance.Event](w, "instance", id+"-failed", instance.Encode,
+		instance.Requested{Account: acc, Name: seal(acc, label(id+"-failed"), "other"), Type: "t3.large", Region: "r"},
+		instance.LaunchAbandoned{Code: "c", Reason: "Nothing worked."}, instance.Failed{Code: "c", Reason: "Nothing worked."})...)
+}
+
+// life draws a stream that instance.Decide would write, of commands in any order.
+func life(t *rapid.T, acc, id string) (events []instance.Event) {
+	var s instance.State
+	now := began
+	tell := func(c instance.Command) {
+		more, err := instance.Decide(s, c)
+		if err != nil {
+			return
+		}
+		for _, e := range more {
+			s = instance.Evolve(s, e)
+		}
+		events = append(events, more...)
+	}
+	tell(instance.Request{Account: acc, Name: seal(acc, label(id), "name"), Type: "t", Region: "r"})
+	for range rapid.IntRange(0, 40).Draw(t, "commands") {
+		now = now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "seconds")) * time.Second)
+		attempt := s.Attempts
+		n := rapid.IntRange(0, 30).Draw(t, "n")
+		switch rapid.IntRange(0, 13).Draw(t, "command") {
+		case 0:
+			tell(instance.Rename{Name: seal(acc, label(id), fmt.Sprint("name ", n))})
+		case 1:
+			tell(instance.Stop{At: now})
+		case 2:
+			tell(instance.Start{At: now})
+		case 3:
+			if n < 4 {
+				tell(instance.Terminate{At: now})
+			}
+			if n == 30 {
+				tell(instance.Abandon{Code: "c", Reason: "R."})
+			}
+		case 4, 5:
+			tell(instance.Attempt{At: now})
+			if n > 5 {
+				tell(instance.Launched{Attempt: s.Attempts, Machine: fmt.Sprint("m", s.Attempts), At: now})
+			}
+		case 6:
+			calls := []instance.Call{instance.CallLaunch, instance.CallStart, instance.CallStop, instance.CallTerminate}
+			verdicts := []instance.Verdict{instance.Again, instance.Another, instance.Never}
+			tell(instance.Refuse{Call: calls[n%4], Attempt: attempt, Verdict: verdicts[n%3], Code: "c", Reason: fmt.Sprint("Reason ", n, "."), RetryAt: now})
+		case 7:
+			tell(instance.Accept{Call: []instance.Call{instance.CallStart, instance.CallStop, instance.CallTerminate}[n%3], At: now})
+		case 8:
+			tell(instance.Stall{Reason: "Slow."})
+		case 9, 10, 11:
+			seen := []instance.Seen{instance.SeenRunning, instance.SeenRunning, instance.SeenStopped, instance.SeenStopped, instance.SeenMissing, instance.SeenGone}
+			tell(instance.Observe{Machine: s.Machine, Seen: seen[min(n/5, 5)], Address: fmt.Sprint("a", n%3), At: now})
+		case 12:
+			tell(instance.ReachPhase{Boot: fmt.Sprint("b", n%2), Phase: instance.Phases[n%7], Detail: fmt.Sprint("d", n), At: now})
+			tell(instance.Enroll{Attempt: attempt, PublicKey: []byte("k"), At: now})
+		case 13:
+			tell(instance.Conclude{})
+		}
+	}
+	return events
+}
