@@ -23,8 +23,6 @@ type room struct {
 
 func stdlib(string) bool { return false }
 
-func anything(string) bool { return true }
-
 func except(prefixes ...string) func(string) bool {
 	return func(path string) bool { return !under(path, prefixes...) }
 }

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -333,6 +332,3 @@ func (b *lockedBuffer) tail(n int) string {
 	s := b.b.String()
 	return s[max(0, len(s)-n):]
 }
-
-// alive tells whether a process runs.
-func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }

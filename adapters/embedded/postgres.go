@@ -219,7 +219,7 @@ func (p *Postgres) launch(cfg PostgresConfig) error {
 		if err != nil {
 			return
 		}
-		err = p.cmd.Wait()
+		_ = p.cmd.Wait() // its state says how it ended
 		p.log.Info("private postgres ended", "state", p.cmd.ProcessState.String())
 		close(p.exited)
 	}()

@@ -47,6 +47,15 @@ func New(cfg Config) *Leases {
 	return l
 }
 
+// Clear drops all leases, so that the roles of a process that crashed can be taken at once. It is
+// only for a database that no other process can be using.
+func (l *Leases) Clear(ctx context.Context) error {
+	if _, err := l.pool.Exec(ctx, `UPDATE ops.leases SET expires_at = now()`); err != nil {
+		return fmt.Errorf("clear leases: %w", err)
+	}
+	return nil
+}
+
 // Hold waits until it gets the lease and runs f while it is held. If the lease is lost, f's ctx
 // ends with cause ErrLost, and Hold waits for f to return, then for the lease, and runs f again.
 // Otherwise it releases the lease when f returns, and returns f's error. When ctx ends it returns

@@ -206,3 +206,27 @@ func pause(ctx context.Context, d time.Duration) {
 	defer cancel()
 	<-ctx.Done()
 }
+
+func TestClearFreesWhatADeadProcessHeld(t *testing.T) {
+	t.Parallel()
+	url := pgtest.New(t)
+	dead, next := holder(t, url, &cable{}), holder(t, url, &cable{})
+	held := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		_ = dead.Hold(ctx, "role", func(ctx context.Context) error {
+			close(held)
+			<-ctx.Done()
+			return nil
+		})
+	}()
+	<-held
+	if err := next.Clear(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	taken := false
+	if err := next.Hold(t.Context(), "role", func(context.Context) error { taken = true; return nil }); err != nil || !taken {
+		t.Fatalf("taken %v, error %v", taken, err)
+	}
+}

@@ -22,7 +22,6 @@ type keyEncryptionKey struct {
 	id    string
 	wrap  cipher.AEAD
 	enrol []byte
-	other []byte // root of Derive
 }
 
 // NewKeyring reads ENCRYPTION_KEY: keys of 32 random bytes in base64, base64url (a Fernet key is
@@ -38,7 +37,7 @@ func NewKeyring(spec string) (*Keyring, error) {
 		if err != nil {
 			return nil, fmt.Errorf("key %d: %w", i+1, err)
 		}
-		key := keyEncryptionKey{id: hex.EncodeToString(derive(master, "key id v1")[:8]), wrap: wrap, enrol: derive(master, "enrolment v1"), other: derive(master, "derived v1")}
+		key := keyEncryptionKey{id: hex.EncodeToString(derive(master, "key id v1")[:8]), wrap: wrap, enrol: derive(master, "enrolment v1")}
 		if k.find(key.id) != nil {
 			return nil, fmt.Errorf("key %d: it is there twice", i+1)
 		}
@@ -49,10 +48,6 @@ func NewKeyring(spec string) (*Keyring, error) {
 
 // Current is the id of the current key. Ids say nothing about keys.
 func (k *Keyring) Current() string { return k.keys[0].id }
-
-// Derive returns 32 bytes for a purpose of the caller's, from the current key: they change with a
-// rotation. What must outlive one is keyed by Vault.Blind.
-func (k *Keyring) Derive(purpose string) []byte { return derive(k.keys[0].other, "purpose "+purpose) }
 
 func (k *Keyring) find(id string) *keyEncryptionKey {
 	for i := range k.keys {

@@ -236,7 +236,7 @@ func TestBlind(t *testing.T) {
 			}
 		}
 	})
-	if NewMemoryVault().Blind("a", "b") == NewMemoryVault().Blind("a", "b") {
+	if one, two := NewMemoryVault(), NewMemoryVault(); one.Blind("a", "b") == two.Blind("a", "b") {
 		t.Error("two installations blind alike: the key is not random")
 	}
 }
@@ -322,9 +322,6 @@ func TestKeyring(t *testing.T) {
 	two := ring(t, keyA, keyB)
 	if two.Current() != ring(t, keyA).Current() || strings.Contains(keyA, two.Current()) {
 		t.Fatal("current key")
-	}
-	if !bytes.Equal(two.Derive("x"), ring(t, keyA).Derive("x")) || bytes.Equal(two.Derive("x"), two.Derive("y")) {
-		t.Fatal("derived keys")
 	}
 }
 

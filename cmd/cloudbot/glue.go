@@ -167,6 +167,11 @@ func loadSecrets(cfg config) (keyset, error) {
 	return keyset{ring, tokens}, err
 }
 
+// sharedKey is a key that all replicas have and that outlives a change of ENCRYPTION_KEY.
+func sharedKey(v *secrets.Vault, purpose string) []byte {
+	return []byte(v.Blind(purpose, "1") + v.Blind(purpose, "2"))
+}
+
 // guestProgram finds cloudbot-guest beside this program.
 func guestProgram() (string, error) {
 	self, err := os.Executable()

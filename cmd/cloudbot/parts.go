@@ -83,7 +83,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Store:     p.store,
 		NewID:     func() string { return ulid.MustNew(ulid.Now(), entropy).String() },
 		Now:       func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
-		DigestKey: keys.ring.Derive("receipt digests"),
+		DigestKey: sharedKey(vault, "receipt digests"),
 	}
 	enrolment := secrets.NewEnrolment(keys.ring)
 	passwords := secrets.NewPasswords(secrets.PasswordsConfig{})
@@ -108,7 +108,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Machines:  &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment},
 		Presence:  presence{jetstream.NewPresence(jetstream.PresenceConfig{Conn: p.conn, Log: log})},
 		Advertise: cfg.advertise(url),
-		HopKey:    keys.ring.Derive("hops between replicas"),
+		HopKey:    sharedKey(vault, "hops between replicas"),
 		Log:       log,
 	}); err != nil {
 		return nil, err
@@ -174,6 +174,12 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 		}
 	}
 	p.leases = lease.New(lease.Config{Pool: p.pool, Log: p.log})
+	if p.cfg.DatabaseURL == "" {
+		// A private database has no other user: whoever holds a lease there is dead.
+		if err := p.leases.Clear(ctx); err != nil {
+			return err
+		}
+	}
 	p.checks = map[string]httpapi.CheckFunc{
 		"postgres": func(ctx context.Context) error { return p.pool.Ping(ctx) },
 		"nats": func(context.Context) error {

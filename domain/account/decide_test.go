@@ -22,7 +22,7 @@ func TestDecide(t *testing.T) {
 		{Name: "sign up twice", Given: []Event{opened}, When: signUp, Err: ErrExists},
 		{Name: "change password", Given: []Event{opened}, When: ChangePassword(changed), Then: []Event{changed}},
 		{Name: "change password of nobody", When: ChangePassword(changed), Err: ErrNotFound},
-		{Name: "unknown command", Given: []Event{opened}, Err: domaintest.AnyError},
+		{Name: "unknown command", Given: []Event{opened}, Err: domaintest.ErrAny},
 	})
 }
 

@@ -21,14 +21,14 @@ func TestDecide(t *testing.T) {
 		{Name: "first, as a replacement", When: store(one, true), Err: ErrNotFound},
 		{Name: "replace", Given: []Event{one}, When: store(two, true), Then: []Event{two}},
 		{Name: "replace without asking", Given: []Event{one}, When: store(two, false), Then: []Event{two}},
-		{Name: "sealed for the wrong version", Given: []Event{one}, When: store(one, false), Err: domaintest.AnyError},
+		{Name: "sealed for the wrong version", Given: []Event{one}, When: store(one, false), Err: domaintest.ErrAny},
 		{Name: "versions go on after removal", Given: []Event{one, gone}, When: store(two, false), Then: []Event{two}},
-		{Name: "version 1 does not come back", Given: []Event{one, gone}, When: store(one, false), Err: domaintest.AnyError},
+		{Name: "version 1 does not come back", Given: []Event{one, gone}, When: store(one, false), Err: domaintest.ErrAny},
 		{Name: "replace a removed one", Given: []Event{one, gone}, When: store(two, true), Err: ErrNotFound},
 		{Name: "remove", Given: []Event{one}, When: Remove{"acc", "openai"}, Then: []Event{gone}},
 		{Name: "remove twice", Given: []Event{one, gone}, When: Remove{"acc", "openai"}, Err: ErrNotFound},
 		{Name: "remove none", When: Remove{"acc", "openai"}, Err: ErrNotFound},
-		{Name: "unknown command", Err: domaintest.AnyError},
+		{Name: "unknown command", Err: domaintest.ErrAny},
 	})
 	if s := d.Fold(one, gone); s.Key != nil || s.Last4 != "" || s.Version != 1 {
 		t.Errorf("after removal: %+v", s)

@@ -20,11 +20,11 @@ type Case[E, C any] struct {
 	Given []E
 	When  C
 	Then  []E
-	Err   error // compared with errors.Is; AnyError: any
+	Err   error // compared with errors.Is; ErrAny: any
 }
 
-// AnyError stands for an error that is the caller's mistake and has no sentinel.
-var AnyError = errors.New("any error")
+// ErrAny stands for an error that is the caller's mistake and has no sentinel.
+var ErrAny = errors.New("any error")
 
 // Run runs the cases, each as a subtest.
 func (d Decider[S, E, C]) Run(t *testing.T, cases []Case[E, C]) {
@@ -36,7 +36,7 @@ func (d Decider[S, E, C]) Run(t *testing.T, cases []Case[E, C]) {
 			switch {
 			case c.Err == nil && err != nil:
 				t.Fatalf("refused with %v", err)
-			case c.Err == AnyError && err == nil, c.Err != AnyError && !errors.Is(err, c.Err):
+			case c.Err == ErrAny && err == nil, c.Err != ErrAny && !errors.Is(err, c.Err):
 				t.Fatalf("error is %v, not %v", err, c.Err)
 			case err != nil && got != nil:
 				t.Fatalf("refused and yet %v", got)

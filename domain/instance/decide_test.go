@@ -43,7 +43,7 @@ func TestDecideUsers(t *testing.T) {
 		{Name: "request", When: Request{"acc", []byte("sealed"), "t3.large", "r"}, Then: requested},
 		{Name: "request twice", Given: requested, When: Request{Account: "acc"}, Err: ErrExists},
 		{Name: "nothing there", When: Terminate{t0}, Err: ErrNotFound},
-		{Name: "unknown command", Given: requested, Err: domaintest.AnyError},
+		{Name: "unknown command", Given: requested, Err: domaintest.ErrAny},
 
 		{Name: "rename", Given: stopped, When: rename, Then: []Event{Renamed(rename)}},
 		{Name: "rename a failed one", Given: failed, When: rename, Then: []Event{Renamed(rename)}},

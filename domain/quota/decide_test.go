@@ -20,12 +20,12 @@ func TestDecide(t *testing.T) {
 		{Name: "take again beyond a lowered limit", Given: []Event{SlotTaken{"a"}}, When: Take{"a", 0}},
 		{Name: "take the last", Given: []Event{SlotTaken{"a"}}, When: Take{"b", 2}, Then: []Event{SlotTaken{"b"}}},
 		{Name: "take after release", Given: []Event{SlotTaken{"a"}, SlotReleased{"a"}}, When: Take{"b", 1}, Then: []Event{SlotTaken{"b"}}},
-		{Name: "none left", Given: []Event{SlotTaken{"a"}}, When: Take{"b", 1}, Err: domaintest.AnyError},
-		{Name: "no slots at all", When: Take{"a", 0}, Err: domaintest.AnyError},
+		{Name: "none left", Given: []Event{SlotTaken{"a"}}, When: Take{"b", 1}, Err: domaintest.ErrAny},
+		{Name: "no slots at all", When: Take{"a", 0}, Err: domaintest.ErrAny},
 		{Name: "release", Given: []Event{SlotTaken{"a"}}, When: Release{"a"}, Then: []Event{SlotReleased{"a"}}},
 		{Name: "release again", Given: []Event{SlotTaken{"a"}, SlotReleased{"a"}}, When: Release{"a"}},
 		{Name: "release another's", Given: []Event{SlotTaken{"a"}}, When: Release{"b"}},
-		{Name: "unknown command", Err: domaintest.AnyError},
+		{Name: "unknown command", Err: domaintest.ErrAny},
 	})
 }
 

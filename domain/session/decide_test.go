@@ -28,7 +28,7 @@ func TestDecide(t *testing.T) {
 	late := Started{"acc", Leaf{40, "late", t0, t0.Add(Lifetime)}, "browser"} // a leaf that was refreshed up to the lifetime
 	decider.Run(t, []domaintest.Case[Event, Command]{
 		{Name: "start", When: Start{"acc", "one", "browser", t0}, Then: []Event{started}},
-		{Name: "start twice", Given: []Event{started}, When: Start{"acc", "x", "browser", t0}, Err: domaintest.AnyError},
+		{Name: "start twice", Given: []Event{started}, When: Start{"acc", "x", "browser", t0}, Err: domaintest.ErrAny},
 
 		{Name: "refresh", Given: []Event{started}, When: Refresh{"one", "two", t1}, Then: []Event{second}},
 		{Name: "refresh again", Given: []Event{started, second}, When: Refresh{"two", "three", t2}, Then: []Event{third}},
@@ -50,7 +50,7 @@ func TestDecide(t *testing.T) {
 		{Name: "end", Given: []Event{started}, When: End{LoggedOut}, Then: []Event{Ended{LoggedOut}}},
 		{Name: "end twice", Given: []Event{started, Ended{LoggedOut}}, When: End{Revoked}},
 		{Name: "end nothing", When: End{LoggedOut}, Err: ErrEnded},
-		{Name: "unknown command", Given: []Event{started}, Err: domaintest.AnyError},
+		{Name: "unknown command", Given: []Event{started}, Err: domaintest.ErrAny},
 	})
 }
 

@@ -95,6 +95,13 @@ func (c *committer) drop() {
 	c.store.known.forget()
 }
 
+// answers tells whether the connection still works.
+func (c *committer) answers() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return c.conn.Ping(ctx) == nil
+}
+
 // run commits the batch and settles every request in it.
 func (c *committer) run(b *batch) {
 	if len(b.requests) == 0 {
@@ -107,7 +114,7 @@ func (c *committer) run(b *batch) {
 		return
 	}
 	// A connection that broke while idle is no reason to doubt the batch's outcome later.
-	if c.conn != nil && time.Since(c.used) > time.Second && c.conn.PgConn().CheckConn() != nil {
+	if c.conn != nil && time.Since(c.used) > time.Second && !c.answers() {
 		c.drop()
 	}
 	if c.conn == nil || b.unsure || c.slow {

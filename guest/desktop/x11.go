@@ -149,7 +149,7 @@ func readDisplay(ctx context.Context, told, tell *os.File) (int, error) {
 	}
 	tell.Close() // only now: the child has its own copy by then, or never will
 	if err != nil {
-		return 0, fmt.Errorf("X server does not come up: %w", errors.Join(err, context.Cause(ctx)))
+		return 0, fmt.Errorf("start the X server: %w", errors.Join(err, context.Cause(ctx)))
 	}
 	return strconv.Atoi(strings.TrimSpace(got.String()))
 }

@@ -1,4 +1,5 @@
-package bridge_test
+// Package bridged plays a browser against guest, tunnel and bridge, joined as cmd/cloudbot joins them.
+package bridged_test
 
 import (
 	"bytes"
