@@ -20,7 +20,8 @@ type Cloud interface {
 	Region() string
 	// Types lists the machine types a user may ask for, the default first.
 	Types() []MachineType
-	// Freeze settles the request of a new launch attempt. It calls nobody.
+	// Freeze settles the request of a new launch attempt. It calls nobody. A *CallError with
+	// verdict Never gives the launch up.
 	Freeze(a LaunchPlan) (instance.Spec, error)
 	// Launch makes the machine that s describes, with userData in place of s.UserData, and returns
 	// its id. The same ClientToken never makes a second machine.
@@ -39,6 +40,8 @@ type LaunchPlan struct {
 	Type        string
 	ClientToken string // unique to the attempt, at most 64 ASCII characters
 	Refused     string // code of the refusal before, "" on the first attempt
+
+	Last instance.Spec // of the attempt before, zero on the first
 }
 
 // MachineType is a size on offer.
@@ -54,6 +57,23 @@ type Machine struct {
 	ID      string
 	Seen    instance.Seen
 	Address string // public, "" for none
+	Reason  string // why it is gone, a sentence for the user; "" where that was somebody's wish
+}
+
+// Inventory is a cloud that can say what it holds: what the Reconciler needs.
+type Inventory interface {
+	Cloud
+	// List reports every machine that carries the tag of this environment, and no other. One that
+	// was launched a moment ago, or ended a while ago, may be missing.
+	List(ctx context.Context) ([]Tagged, error)
+}
+
+// Tagged is a machine with what its tags say of it.
+type Tagged struct {
+	Machine
+	Instance string // the instance it was launched for, "" without a tag
+	Attempt  int    // of that instance's launch, 0 without a tag
+	Launched time.Time
 }
 
 // CallError is a cloud's refusal.

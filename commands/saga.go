@@ -137,8 +137,13 @@ func (s *Saga) freeze(id string, state instance.State) (instance.Command, error)
 	n := state.Attempts + 1
 	spec, err := s.Cloud.Freeze(LaunchPlan{
 		Instance: id, Attempt: n, Type: state.Type,
-		ClientToken: fmt.Sprintf("%s-%d", id, n), Refused: state.Code,
+		ClientToken: fmt.Sprintf("%s-%d", id, n), Refused: state.Code, Last: state.Spec,
 	})
+	var refused *CallError
+	if errors.As(err, &refused) && refused.Verdict == instance.Never {
+		s.Logger.Error("a launch cannot be frozen", "instance", id, "error", err)
+		return instance.Abandon{Code: refused.Code, Reason: refused.Reason}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

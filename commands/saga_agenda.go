@@ -19,7 +19,7 @@ type agenda struct {
 	wakes  chan string
 	jobs   chan string
 	done   chan advanced
-	polled chan []string
+	polled chan polled
 
 	entries map[string]*entry
 	queue   []string // due and not yet given to a worker
@@ -27,6 +27,8 @@ type agenda struct {
 	polling bool
 	polls   sync.WaitGroup
 	swept   time.Time
+	misses  int       // polls in a row that did not work
+	quiet   time.Time // no poll before
 }
 
 type entry struct {
@@ -35,6 +37,23 @@ type entry struct {
 	fails                  int
 	machine                string
 	changing               bool
+	status                 instance.Status
+	since, looked          time.Time // since when it is changing in this status, and the last look at it
+}
+
+// lookEvery bounds the wait between two looks at a machine that takes long to change.
+const lookEvery = 15 * time.Second
+
+// overdue tells whether to look at a changing machine: often at first, then less and less.
+func (e *entry) overdue(now time.Time) bool {
+	wait := now.Sub(e.looked)
+	return e.changing && (wait < 0 || wait >= min(now.Sub(e.since)/20, lookEvery))
+}
+
+// polled is what came of a poll.
+type polled struct {
+	changed []string
+	err     error
 }
 
 // advanced is what came of a look at an instance.
@@ -48,7 +67,7 @@ type advanced struct {
 func newAgenda(s *Saga) *agenda {
 	return &agenda{
 		saga: s, entries: map[string]*entry{},
-		wakes: make(chan string), jobs: make(chan string), done: make(chan advanced), polled: make(chan []string),
+		wakes: make(chan string), jobs: make(chan string), done: make(chan advanced), polled: make(chan polled),
 	}
 }
 
@@ -106,9 +125,14 @@ func (a *agenda) run(ctx context.Context, ids []string) error {
 			a.ring()
 		case <-poll.C:
 			a.poll(ctx)
-		case changed := <-a.polled:
+		case p := <-a.polled:
 			a.polling = false
-			for _, id := range changed {
+			if a.misses++; p.err == nil {
+				a.misses = 0
+			} else {
+				a.quiet = a.saga.Now().Add(a.saga.backOff(a.misses))
+			}
+			for _, id := range p.changed {
 				a.enqueue(id)
 			}
 		}
@@ -144,6 +168,9 @@ func (a *agenda) settle(ctx context.Context, r advanced) {
 		return
 	default:
 		e.fails, e.machine, e.changing = 0, r.state.Machine, changing(r.state, r.step)
+		if e.status != r.state.Status || !e.changing {
+			e.status, e.since = r.state.Status, a.saga.Now()
+		}
 		a.plan(r.id, e, r.step.At)
 	}
 	if e.again {
@@ -184,13 +211,17 @@ func (a *agenda) poll(ctx context.Context) {
 		return
 	}
 	now := a.saga.Now()
+	if now.Before(a.quiet) && a.quiet.Sub(now) <= 2*time.Minute { // further away, the clock was set back
+		return
+	}
 	sweep := now.Sub(a.swept) >= orDefault(a.saga.SweepEvery, time.Minute) || now.Before(a.swept)
 	if sweep {
 		a.swept = now
 	}
 	var targets []target
 	for id, e := range a.entries {
-		if e.machine != "" && (sweep || e.changing) {
+		if e.machine != "" && (sweep || e.overdue(now)) {
+			e.looked = now
 			targets = append(targets, target{id, e.machine})
 		}
 	}
@@ -205,7 +236,7 @@ func (a *agenda) poll(ctx context.Context) {
 			a.saga.Logger.WarnContext(ctx, "looking at machines did not work, will retry", "machines", len(targets), "error", err)
 		}
 		select {
-		case a.polled <- changed:
+		case a.polled <- polled{changed, err}:
 		case <-ctx.Done():
 		}
 	})

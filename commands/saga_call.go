@@ -127,6 +127,9 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 	for _, m := range machines {
 		known[m.ID] = m
 	}
+	if len(targets) >= suspicious && len(known) == 0 {
+		return nil, fmt.Errorf("the cloud knows none of %d machines: is this its account and region? If they are gone indeed, cloudbot reconcile --believe-missing says so", len(targets))
+	}
 	for _, t := range targets {
 		m, ok := known[t.machine]
 		if !ok {
@@ -135,7 +138,7 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 		if m.Seen == instance.SeenPending {
 			continue
 		}
-		res, err := tell(ctx, s.Log, t.instance, instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, At: s.Now()}, nil)
+		res, err := tell(ctx, s.Log, t.instance, instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: s.Now()}, nil)
 		if err != nil {
 			return changed, err
 		}
@@ -145,6 +148,10 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 	}
 	return changed, nil
 }
+
+// suspicious is how many machines cannot be gone all at once without an operator saying so: a
+// wrong account or region looks the same, and each of them would be forgotten.
+const suspicious = 5
 
 // target is a machine to look at.
 type target struct {

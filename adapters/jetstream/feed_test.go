@@ -52,6 +52,7 @@ func TestFollowAcrossTroubles(t *testing.T) {
 	}{
 		{"quiet", func() {}},
 		{"stream deleted", func() {
+			w.settled(t) // the relay may not have made it yet
 			if err := w.JS.DeleteStream(t.Context(), jetstream.StreamName); err != nil {
 				t.Error(err)
 			}

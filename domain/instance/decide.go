@@ -89,6 +89,7 @@ type (
 		Machine string
 		Seen    Seen
 		Address string
+		Reason  string // why it is gone, a sentence; "": the cloud did not say
 		At      time.Time
 	}
 	// Enroll and ReachPhase are the guest's.
@@ -278,16 +279,21 @@ func decideObserve(s State, c Observe) []Event {
 		if c.At.Sub(s.LaunchedAt) < MissingGrace {
 			return nil
 		}
-		return gone(s)
+		return gone(s, "")
 	case SeenGone:
-		return gone(s)
+		return gone(s, c.Reason)
 	}
 	return nil
 }
 
-func gone(s State) []Event {
-	return []Event{MachineGone{Asked: s.Status == Terminating}, ending(s)}
+func gone(s State, reason string) []Event {
+	if s.Status == Terminating || reason == "" {
+		return []Event{MachineGone{Asked: s.Status == Terminating}, ending(s)}
+	}
+	return []Event{MachineGone{}, Failed{Code: codeGone, Reason: reason}}
 }
+
+const codeGone = "machine_gone"
 
 // ending is the final event of an instance without a machine.
 func ending(s State) Event {
@@ -297,7 +303,7 @@ func ending(s State) Event {
 	case s.Status == Terminating:
 		return Terminated{}
 	}
-	return Failed{Code: "machine_gone", Reason: "The machine was terminated from outside the control plane."}
+	return Failed{Code: codeGone, Reason: "The machine was terminated from outside the control plane."}
 }
 
 func decideEnroll(s State, c Enroll) ([]Event, error) {

@@ -21,6 +21,8 @@ type Spec struct {
 	Subnet        string            `json:"subnet,omitempty"`
 	SecurityGroup string            `json:"security_group,omitempty"`
 	KeyPair       string            `json:"key_pair,omitempty"`
+	RootDevice    string            `json:"root_device,omitempty"` // the image's name for its disk
+	VolumeGiB     int               `json:"volume_gib,omitempty"`  // size of that disk
 	UserData      string            `json:"user_data"`
 	TokenKey      string            `json:"token_key"` // id of the key the enrolment token is derived with
 	Tags          map[string]string `json:"tags,omitempty"`

@@ -103,7 +103,7 @@ func (l *life) command(what, how byte) Command {
 	case 14:
 		return Conclude{}
 	case 15, 16, 17:
-		return Observe{l.state.Machine, seen, fmt.Sprint("a", pick(3)), l.now}
+		return Observe{l.state.Machine, seen, fmt.Sprint("a", pick(3)), "", l.now}
 	case 18:
 		return Enroll{attempt, []byte{how % 2}, l.now}
 	}

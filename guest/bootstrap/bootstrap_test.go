@@ -1,0 +1,120 @@
+package bootstrap
+
+import (
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func params() Params {
+	return Params{
+		ControlPlaneURL: "https://cloud.example.org",
+		Instance:        "01JD0000000000000000000000",
+		GuestSHA256:     map[string]string{"amd64": strings.Repeat("a1", 32), "arm64": strings.Repeat("b2", 32)},
+		AssetSHA256:     map[string]string{"openclaw.tgz": strings.Repeat("c3", 32)},
+		OpenClawURL:     "https://assets.example.org/openclaw.tgz",
+	}
+}
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	got, err := UserData(params())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "testdata/user-data.sh"
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil || got != string(want) {
+		t.Fatalf("user-data is not what %s says (go test -update writes it): %v", path, err)
+	}
+	if n := strings.Count(got, TokenPlaceholder); n != 1 {
+		t.Errorf("the placeholder stands there %d times", n)
+	}
+	if len(got) > 8<<10 {
+		t.Errorf("%d bytes: half of what EC2 takes should do", len(got))
+	}
+	for _, secret := range []string{"API_KEY", "sk-", "password"} {
+		if strings.Contains(got, secret) {
+			t.Errorf("user-data speaks of %q", secret)
+		}
+	}
+}
+
+// TestShellCheck is for where shellcheck is installed; the script within the script is looked at too.
+func TestShellCheck(t *testing.T) {
+	t.Parallel()
+	path, err := exec.LookPath("shellcheck")
+	if err != nil {
+		t.Skip("shellcheck is not installed")
+	}
+	got, err := UserData(params())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, inner, _ := strings.Cut(got, "<<'CLOUDBOT_SCRIPT'\n")
+	inner, _, _ = strings.Cut(inner, "CLOUDBOT_SCRIPT\n")
+	for name, text := range map[string]string{"user-data": got, "fetch-guest": inner} {
+		file := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.CommandContext(t.Context(), path, file).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+func TestRefusesWhatCouldBecomeACommand(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Params){
+		"command in the URL":     func(p *Params) { p.ControlPlaneURL = "https://x.example/$(reboot)" },
+		"newline in the URL":     func(p *Params) { p.ControlPlaneURL = "https://x.example\nCLOUDBOT_DATA" },
+		"password in the URL":    func(p *Params) { p.ControlPlaneURL = "https://user:pass@x.example" },
+		"slash at the end":       func(p *Params) { p.ControlPlaneURL += "/" },
+		"no scheme":              func(p *Params) { p.ControlPlaneURL = "x.example" },
+		"quote in the instance":  func(p *Params) { p.Instance = `a"b` },
+		"end of the block":       func(p *Params) { p.Instance = "a\nCLOUDBOT_DATA" },
+		"no instance":            func(p *Params) { p.Instance = "" },
+		"no guest":               func(p *Params) { p.GuestSHA256 = nil },
+		"odd architecture":       func(p *Params) { p.GuestSHA256["$(id)"] = strings.Repeat("a1", 32) },
+		"short sum":              func(p *Params) { p.GuestSHA256["amd64"] = "a1" },
+		"sum with a newline":     func(p *Params) { p.GuestSHA256["amd64"] = strings.Repeat("a1", 32) + "\n" },
+		"asset's name":           func(p *Params) { p.AssetSHA256["../x"] = strings.Repeat("a1", 32) },
+		"asset's sum":            func(p *Params) { p.AssetSHA256["openclaw.tgz"] = "`id`" },
+		"backtick in OpenClaw's": func(p *Params) { p.OpenClawURL = "https://x.example/`id`" },
+		"unknown app":            func(p *Params) { p.Apps = []string{"browser;id"} },
+		"unknown agent":          func(p *Params) { p.Agent = "x" },
+	} {
+		p := params()
+		change(&p)
+		if got, err := UserData(p); err == nil {
+			t.Errorf("%s: accepted\n%s", name, got)
+		}
+	}
+}
+
+// TestScriptParses asks bash whether the script, whole, is one.
+func TestScriptParses(t *testing.T) {
+	t.Parallel()
+	got, err := UserData(params())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exec.LookPath("bash"); err != nil {
+		t.Skip("bash is not installed")
+	}
+	out, err := exec.CommandContext(t.Context(), "bash", "-n", "-c", got).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

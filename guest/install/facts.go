@@ -1,0 +1,39 @@
+package install
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"runtime"
+	"strings"
+)
+
+// facts is what the steps must know of the machine.
+type facts struct {
+	arch   string // amd64, arm64
+	distro string // debian, ubuntu
+	name   string // "Debian GNU/Linux 12 (bookworm)"
+}
+
+func (i *Installer) system(ctx context.Context) facts {
+	if i.c.facts != nil {
+		return i.c.facts(ctx, i)
+	}
+	f := facts{arch: runtime.GOARCH, distro: "debian"}
+	file, err := os.Open(i.path("/etc/os-release"))
+	if err != nil {
+		return f
+	}
+	defer file.Close()
+	s := bufio.NewScanner(file)
+	for s.Scan() {
+		name, value, _ := strings.Cut(s.Text(), "=")
+		switch value = strings.Trim(value, `"`); name {
+		case "ID":
+			f.distro = value
+		case "PRETTY_NAME":
+			f.name = value
+		}
+	}
+	return f
+}

@@ -1,0 +1,109 @@
+package install
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// errNone says that the control plane has no such asset.
+var errNone = errors.New("the control plane has none")
+
+// get asks for url, with a few more tries where the network or the server is to blame.
+func (i *Installer) get(ctx context.Context, url string) (*http.Response, error) {
+	var last error
+	for _, pause := range []time.Duration{0, 2 * time.Second, 5 * time.Second} {
+		if pause > 0 {
+			i.c.pause(ctx, pause)
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return nil, err
+		}
+		res, err := i.c.client.Do(req)
+		if err != nil {
+			if last = err; ctx.Err() != nil {
+				break
+			}
+			continue
+		}
+		if res.StatusCode == http.StatusOK {
+			return res, nil
+		}
+		res.Body.Close()
+		last = fmt.Errorf("%s answers %s", url, res.Status)
+		if res.StatusCode == http.StatusNotFound {
+			return nil, fmt.Errorf("%w: %w", errNone, last)
+		}
+		if res.StatusCode < 500 && res.StatusCode != http.StatusTooManyRequests {
+			break
+		}
+	}
+	return nil, last
+}
+
+// download returns a small text.
+func (i *Installer) download(ctx context.Context, url string, most int64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
+	defer cancel()
+	res, err := i.get(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	return io.ReadAll(io.LimitReader(res.Body, most))
+}
+
+const mostAsset = 1 << 30
+
+// asset brings an asset of the control plane's to path and checks its sha256: the one this machine was told
+// at launch, else the one published beside it. errNone where there is no such asset.
+func (i *Installer) asset(ctx context.Context, name, path string, mode os.FileMode) error {
+	url := i.c.ControlPlaneURL + "/assets/" + name
+	want := i.c.Pins[name]
+	if want == "" {
+		text, err := i.download(ctx, url+".sha256", 1<<10)
+		if err != nil {
+			return err
+		}
+		if f := strings.Fields(string(text)); len(f) > 0 {
+			want = f[0]
+		}
+	}
+	return i.file(ctx, url, want, path, mode)
+}
+
+// file brings what is at url to path; want "" takes it as it is.
+func (i *Installer) file(ctx context.Context, url, want, path string, mode os.FileMode) error {
+	res, err := i.get(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	path = i.path(path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, sum), io.LimitReader(res.Body, mostAsset+1))
+	if err := errors.Join(err, f.Chmod(mode), f.Close()); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); n > mostAsset || want != "" && got != want {
+		return fmt.Errorf("%s has sha256 %s and %d bytes, expected %s", url, got, n, want)
+	}
+	return os.Rename(f.Name(), path)
+}

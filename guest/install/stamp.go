@@ -1,0 +1,91 @@
+package install
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// stampFile tells what was installed; it belongs to an image, the guest's state does not.
+const stampFile = "/usr/local/lib/cloudbot/installed.json"
+
+// done is one step's stamp.
+type done struct {
+	Revision int       `json:"revision"`
+	At       time.Time `json:"at"`
+	Note     string    `json:"note,omitempty"` // what was chosen
+}
+
+type stamp struct {
+	path  string
+	Steps map[string]done `json:"steps"`
+}
+
+func (s *stamp) read(path string) error {
+	s.path, s.Steps = path, map[string]done{}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if json.Unmarshal(text, s) != nil || s.Steps == nil {
+		s.Steps = map[string]done{} // half a stamp is none: the steps may be done again
+	}
+	return nil
+}
+
+func (s *stamp) has(step Step) bool {
+	d, ok := s.Steps[step.Name]
+	return ok && d.Revision >= step.Revision
+}
+
+func (s *stamp) add(step Step, note string) error {
+	s.Steps[step.Name] = done{step.Revision, time.Now().UTC().Truncate(time.Second), note}
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return putFile(s.path, append(text, '\n'), 0o644)
+}
+
+// Notes is what the steps chose, by step.
+func (i *Installer) Notes() map[string]string {
+	notes := map[string]string{}
+	for name, d := range i.stamp.Steps {
+		if d.Note != "" {
+			notes[name] = d.Note
+		}
+	}
+	return notes
+}
+
+// path is where an absolute path is on the machine being installed.
+func (i *Installer) path(p string) string { return filepath.Join(i.c.root, p) }
+
+// put writes a file of the machine, and the folders above it.
+func (i *Installer) put(path string, data []byte, mode fs.FileMode) error {
+	return putFile(i.path(path), data, mode)
+}
+
+// putFile replaces path with a file that is whole after a crash.
+func putFile(path string, data []byte, mode fs.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(f.Name(), path)
+}

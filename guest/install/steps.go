@@ -1,0 +1,32 @@
+package install
+
+import (
+	"slices"
+	"time"
+)
+
+// Steps lists what Run does, in order: what the user looks at first comes first, and what the
+// machine can do without comes last.
+func (i *Installer) Steps() []Step {
+	list := []Step{
+		{Name: "user", Title: "Making the machine's user", Revision: 1, Vital: true, Usual: 30 * time.Second, do: makeUser},
+		{Name: "desktop", Title: "Installing the desktop", Revision: 1, Vital: true, Usual: 4 * time.Minute, do: installDesktop},
+		{Name: "wallpaper", Title: "Hanging the wallpaper", Revision: 1, Usual: 30 * time.Second, Then: Desktop, do: hangWallpaper},
+	}
+	if !i.c.NoAgent {
+		list = append(list,
+			Step{Name: "node", Title: "Installing Node", Revision: 1, Vital: true, Usual: 3 * time.Minute, do: installNode},
+			Step{Name: "openclaw", Title: "Installing OpenClaw", Revision: 1, Vital: true, Usual: 4 * time.Minute, do: installOpenClaw},
+			Step{Name: "workspace", Title: "Making the agent's workspace", Revision: 1, Vital: true, Usual: 30 * time.Second, Then: Agent, do: makeWorkspace},
+		)
+	} else {
+		list[len(list)-1].Then = Desktop
+		list = append(list, Step{Name: "no-agent", Title: "Leaving the agent out", Revision: 1, Usual: time.Second, Then: Agent, do: nothing})
+	}
+	for _, app := range apps {
+		if i.c.Apps == nil || slices.Contains(i.c.Apps, app.name) {
+			list = append(list, Step{Name: app.name, Title: app.title, Revision: 1, Usual: 5 * time.Minute, do: app.install})
+		}
+	}
+	return list
+}
