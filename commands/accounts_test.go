@@ -97,6 +97,17 @@ func TestSignUpInParallel(t *testing.T) {
 	}
 }
 
+// Whoever is a moment late leaves nothing behind, not even a data key.
+func TestSignUpLosesTheRace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2)
+	w.passwords.meanwhile = func() { w.signUp(t, "ada@example.org") }
+	_, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "ada@example.org", "battery staple", "")
+	if !errors.Is(err, claim.ErrTaken) || w.vault.count() != 1 || w.head(t) != 3 {
+		t.Errorf("%v, %d keys, %d events", err, w.vault.count(), w.head(t))
+	}
+}
+
 // Where nobody knows whether the account exists, its key must stay: it may be needed.
 func TestSignUpWithUnknownOutcomeKeepsItsKey(t *testing.T) {
 	t.Parallel()

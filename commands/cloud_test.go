@@ -165,13 +165,15 @@ func (c *cloud) Freeze(p commands.LaunchPlan) (instance.Spec, error) {
 
 func (c *cloud) Launch(ctx context.Context, s instance.Spec, userData string) (id string, err error) {
 	token := s.ClientToken
+	c.mu.Lock()
+	request := fmt.Sprint(s, userData)
+	if was, used := c.specs[token]; used && was != request {
+		c.wrongs = append(c.wrongs, "IdempotentParameterMismatch: "+token)
+	}
+	c.specs[token] = request
+	c.mu.Unlock()
 	fresh := func() bool { return c.tokens[token] == nil }
 	err = c.call(ctx, "launch", token, fresh, func() {
-		request := fmt.Sprint(s, userData)
-		if was, used := c.specs[token]; used && was != request {
-			c.wrongs = append(c.wrongs, "IdempotentParameterMismatch: "+token)
-		}
-		c.specs[token] = request
 		m := c.tokens[token]
 		if m == nil {
 			m = c.launch(s, userData)

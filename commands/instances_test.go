@@ -1,7 +1,6 @@
 package commands_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -218,13 +217,11 @@ func TestStoreDown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(9)
 	o, _ := w.signUp(t, "ada@example.org")
-	var failing atomic.Bool
-	failing.Store(true)
-	w.recorder.Store = refusing{w.recorder.Store, &failing}
+	w.refuse.Store(true)
 	if _, err := w.instances.Create(t.Context(), with(o, "k"), "desk", ""); !errors.Is(err, eventstore.ErrUnavailable) {
 		t.Error(err)
 	}
-	failing.Store(false)
+	w.refuse.Store(false)
 	if out, err := w.instances.Create(t.Context(), with(o, "k"), "desk", ""); err != nil || out.Replayed {
 		t.Errorf("%+v, %v", out, err)
 	}
@@ -371,19 +368,6 @@ func (w *world) tell(t *testing.T, id string, c instance.Command) {
 	if _, err := commands.Tell(t.Context(), w.log, id, c); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// refusing is a store that is unavailable for writing while failing is set.
-type refusing struct {
-	eventstore.Store
-	failing *atomic.Bool
-}
-
-func (s refusing) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {
-	if s.failing.Load() {
-		return eventstore.Result{}, eventstore.ErrUnavailable
-	}
-	return s.Store.Append(ctx, a)
 }
 
 // TestAnswersRoundTrip: what a replay says must be what was said at first.

@@ -558,6 +558,118 @@ func TestSagaLaunchesLate(t *testing.T) {
 	})
 }
 
+// A saga that was frozen before its call and wakes up when another has launched elsewhere: the
+// log refuses what it tells, and its machine is taken down, however often that is refused.
+func TestSagaZombie(t *testing.T) {
+	t.Parallel()
+	play(t, func(s *stage) {
+		thaw := make(chan struct{})
+		frozen := false
+		s.crashes(func(point string) bool {
+			if point != "call.call.launch.before" || frozen {
+				return false
+			}
+			frozen = true
+			s.mu.Unlock()
+			<-thaw
+			s.mu.Lock()
+			return false
+		})
+		s.start()
+		id := s.create()
+		_ = pause(context.Background(), time.Minute)
+		no := fate{err: refused(instance.Another, "InsufficientInstanceCapacity")}
+		s.cloud.answers("launch", no)
+		s.start()
+		s.until("ready", id, ready)
+		s.cloud.answers("terminate", fate{err: errors.New("reset")}, fate{err: refused(instance.Again, "RequestLimitExceeded")})
+		close(thaw)
+		_ = pause(context.Background(), 10*time.Minute)
+		if got := s.cloud.launches(); got != 2 {
+			s.t.Errorf("%d machines were launched; the zombie should have launched one", got)
+		}
+		s.cloud.mu.Lock()
+		s.cloud.wrongs = nil // for a moment there were two
+		s.cloud.mu.Unlock()
+		s.agreed()
+	})
+}
+
+// What happens between a look at an instance and the end of its step is not missed.
+func TestSagaHearsWhatHappensWhileItLooks(t *testing.T) {
+	t.Parallel()
+	play(t, func(s *stage) {
+		s.start()
+		id := s.create()
+		s.until("ready", id, ready)
+		_ = pause(context.Background(), time.Hour)
+		var once sync.Once
+		var told time.Time
+		s.looked = func(stream eventstore.StreamID) {
+			// Only the saga reads the stream at this moment: somebody renamed the instance.
+			if stream.Aggregate != "instance" {
+				return
+			}
+			once.Do(func() {
+				told = time.Now()
+				if _, err := commands.Tell(context.Background(), s.log, id, instance.Stop{At: time.Now()}); err != nil {
+					s.t.Error(err)
+				}
+				_ = pause(context.Background(), time.Millisecond) // the news is there before the look ends
+			})
+		}
+		if _, err := s.store().Append(context.Background(), s.renamed(id)); err != nil {
+			s.t.Fatal(err)
+		}
+		synctest.Wait()
+		_ = pause(context.Background(), 2*time.Second)
+		if n := s.cloud.calls("stop"); n != 1 || told.IsZero() {
+			s.t.Errorf("%d stop calls at once", n)
+		}
+		s.until("stopped", id, status(instance.Stopped))
+	})
+}
+
+// renamed is an event that needs no step and wakes the saga.
+func (s *stage) renamed(id string) eventstore.Append {
+	stream := eventstore.StreamID{Aggregate: "instance", ID: id}
+	var version int64
+	for e, err := range s.store().ReadStream(context.Background(), stream, 0) {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		version = e.Version
+	}
+	typ, schema, data, err := instance.Encode(instance.Renamed{Name: []byte("sealed")})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	e := eventstore.NewEvent{ID: s.log.NewID(), Type: typ, Schema: schema, Time: time.Now(), Data: data}
+	return eventstore.Append{Writes: []eventstore.Write{{Stream: stream, Expected: version, Events: []eventstore.NewEvent{e}}}}
+}
+
+// store is the log without what watches it.
+func (s *stage) store() eventstore.Store { return s.recorder.Store }
+
+// A log that cannot be written for a while delays the saga and no more: no event will wake it.
+func TestSagaOutlivesTheStore(t *testing.T) {
+	t.Parallel()
+	play(t, func(s *stage) {
+		s.start()
+		id := s.create()
+		s.refuse.Store(true)
+		_ = pause(context.Background(), 30*time.Minute)
+		s.refuse.Store(false)
+		began := time.Now()
+		s.until("launched", id, func(st instance.State) bool { return st.Machine != "" })
+		if d := time.Since(began); d > 2*time.Minute {
+			s.t.Errorf("it took %v to come back", d)
+		}
+		s.until("ready", id, ready)
+		s.agreed()
+	})
+}
+
 func TestSagaGivesUpAMachineThatNeverRuns(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 	"sync"
@@ -96,9 +97,27 @@ type recorder struct {
 	mu      sync.Mutex
 	appends []eventstore.Append
 	lose    func(eventstore.Append) bool // nil: never
+	refuse  atomic.Bool                  // it is unavailable for writing
+	looked  func(eventstore.StreamID)    // called after a stream was read; nil: nobody
+}
+
+func (r *recorder) ReadStream(ctx context.Context, s eventstore.StreamID, after int64) iter.Seq2[eventstore.Event, error] {
+	return func(yield func(eventstore.Event, error) bool) {
+		for e, err := range r.Store.ReadStream(ctx, s, after) {
+			if !yield(e, err) {
+				return
+			}
+		}
+		if r.looked != nil {
+			r.looked(s)
+		}
+	}
 }
 
 func (r *recorder) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {
+	if r.refuse.Load() {
+		return eventstore.Result{}, fmt.Errorf("%w: scripted", eventstore.ErrUnavailable)
+	}
 	res, err := r.Store.Append(ctx, a)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -177,6 +196,7 @@ var errWeak = &domain.Error{Kind: domain.Invalid, Code: "weak_password", Msg: "T
 // passwords are hashed quickly, and nobody should do that elsewhere.
 type passwords struct {
 	compared, blank atomic.Int64
+	meanwhile       func() // happens while a password is hashed, once; nil: nothing
 }
 
 func (*passwords) Check(password string) error {
@@ -186,7 +206,11 @@ func (*passwords) Check(password string) error {
 	return nil
 }
 
-func (*passwords) Hash(_ context.Context, password string) ([]byte, error) {
+func (p *passwords) Hash(_ context.Context, password string) ([]byte, error) {
+	if do := p.meanwhile; do != nil {
+		p.meanwhile = nil
+		do()
+	}
 	sum := sha256.Sum256([]byte("salt" + password))
 	return sum[:], nil
 }

@@ -80,6 +80,7 @@ func TestTwoReplicas(t *testing.T) {
 	t.Parallel()
 	bus := natsURL(t)
 	machines := t.TempDir()
+	t.Cleanup(func() { killIn(machines) })
 	env := []string{
 		"DATABASE_URL=" + pgtest.New(t), "NATS_URL=" + bus, "LOCAL_MACHINES_DIR=" + machines,
 		"JWT_SECRET_KEY=" + strings.Repeat("access ", 6), "JWT_REFRESH_SECRET_KEY=" + strings.Repeat("refresh ", 6),

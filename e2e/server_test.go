@@ -87,11 +87,23 @@ func newServer(t testing.TB, env ...string) *server {
 	s := &server{t: t, dir: dir, port: freePort(t), env: env}
 	t.Cleanup(func() {
 		s.stop()
+		killIn(s.dir) // machines that a test which failed has left
 		if t.Failed() && s.out != nil {
 			t.Logf("the server said:\n%s", s.out.tail(8000))
 		}
 	})
 	return s
+}
+
+// killIn kills the processes that work in a folder or below it.
+func killIn(dir string) {
+	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	for _, link := range links {
+		if cwd, err := os.Readlink(link); err == nil && strings.HasPrefix(cwd+"/", dir+"/") {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 }
 
 // freePort finds a port for all of a server's lives: machines dial home to it. It is below those

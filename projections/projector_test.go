@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"pgregory.net/rapid"
 
@@ -403,14 +404,20 @@ func TestRebuildOfAnEmptyLog(t *testing.T) {
 func TestProjectorOutlivesLostConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	killer, err := pgx.Connect(t.Context(), w.pool.Config().ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer killer.Close(context.Background())
 	w.project(projections.All()...)
 	for i := range 6 {
 		w.everything("acc", fmt.Sprintf("01I%d", i))
-		if _, err := w.pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`); err != nil {
+		if _, err := killer.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w.caughtUp()
+	w.pool.Reset() // of connections that died idle
 	if n := w.number(`SELECT count(*) FROM read.instances`); n != 12 || w.parked.Load() != 0 {
 		t.Errorf("%d instances, %d parked", n, w.parked.Load())
 	}

@@ -40,7 +40,9 @@ func TestReaderInstances(t *testing.T) {
 			for _, i := range list {
 				seen = append(seen, i.ID+" "+i.Name)
 			}
-			before = next
+			if before = next; len(seen) > 100 {
+				t.Fatalf("pages without end: %v", seen)
+			}
 		}
 		return seen
 	}

@@ -90,8 +90,10 @@ func life(t *rapid.T, acc, id string) (events []instance.Event) {
 				tell(instance.Abandon{Code: "c", Reason: "R."})
 			}
 		case 4, 5:
-			tell(instance.Attempt{At: now})
-			if n > 5 {
+			if n < 20 {
+				tell(instance.Attempt{At: now})
+			}
+			if n > 10 {
 				tell(instance.Launched{Attempt: s.Attempts, Machine: fmt.Sprint("m", s.Attempts), At: now})
 			}
 		case 6:

@@ -9,6 +9,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -332,6 +335,25 @@ func TestClientAddr(t *testing.T) {
 		}
 		if got := clientAddr(r, trusted).String(); got != c.want {
 			t.Errorf("%s, %q: %s, want %s", c.peer, c.forwarded, got, c.want)
+		}
+	}
+}
+
+// A script that does not parse leaves a page blank, and nothing else would say so.
+func TestDocsScriptsParse(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	for name := range docsFiles {
+		if !strings.HasSuffix(name, ".js") {
+			continue
+		}
+		a := f.want(200, call{method: "GET", path: "/docs/files/" + name, header: map[string]string{"Accept-Encoding": "identity"}})
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, a.body, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.CommandContext(t.Context(), "node", "--check", path).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %.200s", name, err, out[max(0, len(out)-200):])
 		}
 	}
 }

@@ -41,7 +41,7 @@ func (d *Desktop) runX(ctx context.Context) error {
 
 	cookie := make([]byte, 16)
 	rand.Read(cookie)
-	auth, err := d.write("xauthority", xauthority(cookie))
+	auth, err := d.write("xauthority", Xauthority(cookie))
 	if err != nil {
 		return err
 	}
@@ -154,8 +154,8 @@ func readDisplay(ctx context.Context, told, tell *os.File) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(got.String()))
 }
 
-// xauthority is an authority file with one cookie that fits every display.
-func xauthority(cookie []byte) []byte {
+// Xauthority is an authority file with one cookie that fits every display.
+func Xauthority(cookie []byte) []byte {
 	const name = "MIT-MAGIC-COOKIE-1"
 	b := []byte{0xff, 0xff, 0, 0, 0, 0} // family "wild", no address, no display number
 	b = binary.BigEndian.AppendUint16(b, uint16(len(name)))

@@ -89,6 +89,9 @@ type Child struct {
 	Files  []*os.File // become descriptors 3, 4, …
 }
 
+// ErrEnded says that a child ended without an error, which is one for what is meant to stay.
+var ErrEnded = errors.New("it ended")
+
 const stopWithin = 3 * time.Second
 
 // Run starts the child and returns when it has ended and its group is gone: on its own, with its
@@ -139,7 +142,7 @@ func Run(ctx context.Context, c Child, started func(pid int)) error {
 		return ctx.Err()
 	}
 	if err == nil {
-		err = errors.New("it ended")
+		err = ErrEnded
 	}
 	return fmt.Errorf("%s: %w", filepath.Base(c.Path), err)
 }

@@ -1,0 +1,85 @@
+package ec2
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+// Start implements commands.Cloud.
+func (c *Cloud) Start(ctx context.Context, machine string) error {
+	c.settled(machine)
+	_, err := ask(ctx, c.act, c.api.StartInstances, &ec2.StartInstancesInput{InstanceIds: []string{machine}})
+	if err == nil {
+		return nil
+	}
+	err = c.refusal("start", err, "machine", machine)
+	if call := (*commands.CallError)(nil); errors.As(err, &call) && call.Verdict == instance.Another {
+		// The disk is where it is: it is here or nowhere that this machine starts.
+		call.Verdict, call.Reason, call.RetryAfter = instance.Again, saysNotStarts, jittered(20*time.Second)
+	}
+	return err
+}
+
+// forceAfter is how long a machine may take to stop before it is forced.
+const forceAfter = 4 * time.Minute
+
+// Stop implements commands.Cloud. Where an earlier call had no effect for minutes it says so, and
+// forces the machine, as pulling its plug would.
+func (c *Cloud) Stop(ctx context.Context, machine string) error {
+	out, err := ask(ctx, c.act, c.api.StopInstances, &ec2.StopInstancesInput{InstanceIds: []string{machine}})
+	if err != nil {
+		return c.refusal("stop", err, "machine", machine)
+	}
+	if len(out.StoppingInstances) != 1 || !was(out.StoppingInstances[0], types.InstanceStateNameStopping) || !c.overdue(machine, time.Now()) {
+		return nil
+	}
+	c.log.Warn("a machine takes long to stop, forcing it", "machine", machine)
+	_, err = ask(ctx, c.act, c.api.StopInstances, &ec2.StopInstancesInput{InstanceIds: []string{machine}, Force: aws.Bool(true)})
+	if err != nil {
+		return c.refusal("stop", err, "machine", machine)
+	}
+	return &commands.CallError{
+		Verdict: instance.Again, Code: "stop_forced", RetryAfter: time.Minute,
+		Reason: "The machine takes long to stop and is being forced to.", Err: errors.New("still stopping"),
+	}
+}
+
+func was(change types.InstanceStateChange, state types.InstanceStateName) bool {
+	return change.PreviousState != nil && change.PreviousState.Name == state
+}
+
+// overdue tells whether the machine was first asked to stop long ago, and remembers when that was.
+func (c *Cloud) overdue(machine string, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	since, known := c.stopping[machine]
+	if !known {
+		c.stopping[machine] = now
+	}
+	return known && now.Sub(since) >= forceAfter
+}
+
+// settled forgets that the machine was asked to stop.
+func (c *Cloud) settled(machine string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.stopping, machine)
+}
+
+// Terminate implements commands.Cloud.
+func (c *Cloud) Terminate(ctx context.Context, machine string) error {
+	c.settled(machine)
+	_, err := ask(ctx, c.act, c.api.TerminateInstances, &ec2.TerminateInstancesInput{InstanceIds: []string{machine}})
+	if err != nil {
+		return c.refusal("terminate", err, "machine", machine)
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package ec2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+const (
+	batch = 200  // values a filter takes
+	page  = 1000 // machines an answer holds
+)
+
+// Describe implements commands.Cloud: one call for up to 200 machines; for more, the pages of all
+// that carry our tag, and a call for those that do not.
+func (c *Cloud) Describe(ctx context.Context, ids []string) ([]commands.Machine, error) {
+	var list []commands.Machine
+	if len(ids) > batch {
+		asked := make(map[string]bool, len(ids))
+		for _, id := range ids {
+			asked[id] = true
+		}
+		err := c.each(ctx, []types.Filter{filter("tag:"+TagEnvironment, c.cfg.Environment)}, page, func(i types.Instance) {
+			if m := machine(i); asked[m.ID] {
+				list = append(list, m)
+				delete(asked, m.ID)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !asked[id] })
+	}
+	for some := range slices.Chunk(ids, batch) {
+		// By filter, not by id: an unknown id would fail the whole call.
+		err := c.each(ctx, []types.Filter{filter("instance-id", some...)}, 0, func(i types.Instance) { list = append(list, machine(i)) })
+		if err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// List implements commands.Inventory.
+func (c *Cloud) List(ctx context.Context) ([]commands.Tagged, error) {
+	var list []commands.Tagged
+	err := c.each(ctx, []types.Filter{filter("tag:"+TagEnvironment, c.cfg.Environment)}, page, func(i types.Instance) {
+		tags := map[string]string{}
+		for _, t := range i.Tags {
+			tags[aws.ToString(t.Key)] = aws.ToString(t.Value)
+		}
+		if tags[TagEnvironment] != c.cfg.Environment {
+			return // whatever the server says, this one is not ours
+		}
+		attempt, _ := strconv.Atoi(tags[TagAttempt])
+		list = append(list, commands.Tagged{
+			Machine: machine(i), Instance: tags[TagInstance], Attempt: attempt, Launched: aws.ToTime(i.LaunchTime),
+		})
+	})
+	return list, err
+}
+
+// each calls f for every machine that passes the filters. size is of a page, 0: all in one.
+func (c *Cloud) each(ctx context.Context, filters []types.Filter, size int32, f func(types.Instance)) error {
+	in := &ec2.DescribeInstancesInput{Filters: filters}
+	if size > 0 {
+		in.MaxResults = &size
+	}
+	for pages := 0; ; pages++ {
+		out, err := ask(ctx, c.look, c.api.DescribeInstances, in)
+		if err != nil {
+			return fmt.Errorf("describe machines: %w", c.refusal("describe", err))
+		}
+		for _, r := range out.Reservations {
+			for _, i := range r.Instances {
+				f(i)
+			}
+		}
+		if aws.ToString(out.NextToken) == "" {
+			return nil
+		}
+		if pages == 1000 {
+			return errors.New("describe machines: pages without end")
+		}
+		in.NextToken = out.NextToken
+	}
+}
+
+func filter(name string, values ...string) types.Filter {
+	return types.Filter{Name: &name, Values: values}
+}
+
+func machine(i types.Instance) commands.Machine {
+	m := commands.Machine{ID: aws.ToString(i.InstanceId), Seen: instance.SeenPending}
+	if i.State == nil {
+		return m
+	}
+	switch i.State.Name {
+	case types.InstanceStateNameRunning:
+		m.Seen, m.Address = instance.SeenRunning, aws.ToString(i.PublicIpAddress)
+	case types.InstanceStateNameStopped:
+		m.Seen = instance.SeenStopped
+	case types.InstanceStateNameTerminated:
+		m.Seen = instance.SeenGone
+		if i.StateReason != nil {
+			m.Reason = endings[aws.ToString(i.StateReason.Code)]
+		}
+	}
+	return m
+}
+
+// endings tells the user why EC2 ended a machine that nobody asked it to.
+var endings = map[string]string{
+	"Server.InsufficientInstanceCapacity": "The cloud had no room for the machine after all; please create another.",
+	"Server.InternalError":                "The cloud had an internal error and ended the machine; please create another.",
+	"Server.ScheduledStop":                "The cloud ended the machine because its hardware is retired; please create another.",
+	"Server.SpotInstanceTermination":      "The cloud took the machine back; please create another.",
+	"Client.InternalError":                "The machine's disk could not be made; the operator has to look at its image and encryption key.",
+	"Client.InvalidSnapshot.NotFound":     "The machine's disk could not be made; the operator has to look at its image.",
+	"Client.VolumeLimitExceeded":          "The service has reached the disk space it may use; the operator has to raise it.",
+}

@@ -1,0 +1,181 @@
+// Package ec2 makes machines on Amazon EC2. It is the only package that knows EC2's SDK.
+//
+// The one thing to know: the saga repeats a launch with the same ClientToken until it hears an
+// answer, so everything about the machine comes from the attempt's Spec, and no answer may say
+// "there is no machine" where there might be one.
+package ec2
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+// Config says where and how machines are made.
+type Config struct {
+	Region        string   // "eu-central-1"; "": as the SDK finds it, from AWS_REGION or a profile
+	Endpoint      string   // URL of EC2; "": AWS_ENDPOINT_URL, else the region's own
+	Environment   string   // whose machines these are: the value of TagEnvironment; required, one a database
+	Image         string   // AMI; required
+	SecurityGroup string   // needs no inbound rule; "": the VPC's default
+	Subnets       []string // tried in this order when one is full; none: the default VPC's choice
+	KeyPair       string   // "": machines without an SSH key
+	RootDevice    string   // the AMI's name for its disk; "": /dev/sda1, as on Ubuntu
+	VolumeGiB     int      // size of that disk; 0: 40
+	Types         []Type   // on offer, the default first; none: DefaultTypes
+
+	// UserData renders what a machine is told at its first boot, with commands.TokenPlaceholder
+	// where the enrolment token goes. Required.
+	UserData func(commands.LaunchPlan) (string, error)
+
+	AWS  *aws.Config  // credentials and transport; nil: the SDK's default chain, IAM roles included
+	Log  *slog.Logger // what the operator should know; nil: silent
+	Pace Pace         // of calls; the zero value suits an account's defaults
+}
+
+// Type is a size on offer.
+type Type struct {
+	commands.MachineType
+	Instead []string // types as good, taken where this one is full
+}
+
+// DefaultTypes hold a desktop and the agent.
+func DefaultTypes() []Type {
+	return []Type{
+		{commands.MachineType{ID: "t3.large", CPUs: 2, Memory: 8 << 10, Note: "the default: a desktop and the agent at ease"}, []string{"t3a.large"}},
+		{commands.MachineType{ID: "t3.medium", CPUs: 2, Memory: 4 << 10, Note: "the smallest that holds both"}, []string{"t3a.medium"}},
+		{commands.MachineType{ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10, Note: "for heavy work"}, []string{"t3a.xlarge"}},
+	}
+}
+
+// Tags of every machine, its disk and its network interface.
+const (
+	TagEnvironment = "cloudbot:environment"
+	TagInstance    = "cloudbot:instance"
+	TagAttempt     = "cloudbot:attempt"
+)
+
+// Cloud implements commands.Cloud and commands.Inventory.
+type Cloud struct {
+	cfg  Config
+	log  *slog.Logger
+	api  *ec2.Client
+	full *full
+	look *pace // Describe calls
+	act  *pace // the others
+
+	mu       sync.Mutex
+	strange  map[string]time.Time // client tokens that EC2 knows with another request, since when
+	stopping map[string]time.Time // machines asked to stop, since when
+}
+
+var (
+	_ commands.Cloud     = (*Cloud)(nil)
+	_ commands.Inventory = (*Cloud)(nil)
+)
+
+// New prepares the calls; it makes none.
+func New(ctx context.Context, cfg Config) (*Cloud, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(cfg.Types) == 0 {
+		cfg.Types = DefaultTypes()
+	}
+	if len(cfg.Subnets) == 0 {
+		cfg.Subnets = []string{""}
+	}
+	cfg.RootDevice = cmp.Or(cfg.RootDevice, "/dev/sda1")
+	cfg.VolumeGiB = cmp.Or(cfg.VolumeGiB, 40)
+	var shared aws.Config
+	if cfg.AWS != nil {
+		shared = cfg.AWS.Copy()
+	} else {
+		var err error
+		if shared, err = config.LoadDefaultConfig(ctx); err != nil {
+			return nil, fmt.Errorf("configure EC2: %w", err)
+		}
+	}
+	cfg.Region = cmp.Or(cfg.Region, shared.Region)
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("configure EC2: %w", err)
+	}
+	api := ec2.NewFromConfig(shared, func(o *ec2.Options) {
+		o.Region = cfg.Region
+		o.Retryer = aws.NopRetryer{} // the saga retries, and writes down why
+		if cfg.Endpoint != "" {
+			o.BaseEndpoint = &cfg.Endpoint
+		}
+		if o.HTTPClient == nil {
+			o.HTTPClient = http.DefaultClient
+		}
+	})
+	return &Cloud{
+		cfg: cfg, log: cfg.Log, api: api, full: &full{until: map[place]time.Time{}},
+		look: newPace(cfg.Pace.Look, 10, 40), act: newPace(cfg.Pace.Act, 2, 5),
+		strange: map[string]time.Time{}, stopping: map[string]time.Time{},
+	}, nil
+}
+
+func (c Config) check() error {
+	var missing []string
+	for name, value := range map[string]string{"a region": c.Region, "an environment id": c.Environment, "an image": c.Image} {
+		if value == "" {
+			missing = append(missing, name)
+		}
+	}
+	if c.UserData == nil {
+		missing = append(missing, "user data")
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return fmt.Errorf("%s missing", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// Region implements commands.Cloud.
+func (c *Cloud) Region() string { return c.cfg.Region }
+
+// Types implements commands.Cloud.
+func (c *Cloud) Types() []commands.MachineType {
+	list := make([]commands.MachineType, len(c.cfg.Types))
+	for i, t := range c.cfg.Types {
+		list[i] = t.MachineType
+	}
+	return list
+}
+
+// callTimeout bounds one request to EC2. What happened after it is unknown and found out by a repeat.
+const callTimeout = 25 * time.Second
+
+// ask makes one paced call.
+func ask[In, Out any](ctx context.Context, p *pace, call func(context.Context, In, ...func(*ec2.Options)) (Out, error), in In) (Out, error) {
+	var none Out
+	if err := p.wait(ctx); err != nil {
+		return none, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	out, err := call(ctx, in)
+	p.heard(err)
+	return out, err
+}
+
+// refused makes the saga's error of one that was not EC2's.
+func refused(v instance.Verdict, code, reason string, err error) error {
+	return &commands.CallError{Verdict: v, Code: code, Reason: reason, Err: err}
+}

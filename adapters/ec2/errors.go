@@ -1,0 +1,156 @@
+package ec2
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+// row says what an error code of EC2 leads to.
+type row struct {
+	verdict   instance.Verdict
+	reason    string        // for the user
+	wait      time.Duration // the least before the next try, jittered
+	throttled bool          // slows the pace down
+	full      bool          // the place has no capacity just now
+	operator  bool          // somebody must mend the account or the configuration
+}
+
+// What users are told. None of it names anything of the operator's account.
+const (
+	saysFull      = "The cloud has no machine of this type to spare just now."
+	saysLimit     = "The service has reached the number of machines it may run; the operator has been told."
+	saysBusy      = "The cloud is busy; trying again."
+	saysTrouble   = "The cloud had an internal error; trying again."
+	saysRights    = "The service may not do this in its cloud account; the operator has been told."
+	saysConfig    = "The service's cloud configuration is wrong; the operator has been told."
+	saysExpired   = "The service's access to the cloud has run out and is being renewed; trying again."
+	saysChanging  = "The machine is still changing its state; trying again."
+	saysUnknown   = "The cloud does not know the machine; looking again."
+	saysMismatch  = "This launch was made before with other parameters."
+	saysNotStarts = "The cloud has no room to start this machine just now; trying again."
+	saysUnclear   = "The cloud refused the request; the operator has been told."
+)
+
+// table maps EC2's error codes. A code that is not here is judged by families, in rowOf.
+var table = map[string]row{
+	"InsufficientInstanceCapacity":           {verdict: instance.Another, reason: saysFull, full: true},
+	"InsufficientHostCapacity":               {verdict: instance.Another, reason: saysFull, full: true},
+	"InsufficientCapacity":                   {verdict: instance.Another, reason: saysFull, full: true},
+	"InsufficientReservedInstanceCapacity":   {verdict: instance.Another, reason: saysFull, full: true},
+	"InsufficientAddressCapacity":            {verdict: instance.Another, reason: saysFull, full: true},
+	"InsufficientFreeAddressesInSubnet":      {verdict: instance.Another, reason: saysFull, full: true},
+	"InsufficientVolumeCapacity":             {verdict: instance.Another, reason: saysFull, full: true},
+	"SpotMaxPriceTooLow":                     {verdict: instance.Another, reason: saysFull, full: true},
+	"MaxSpotInstanceCountExceeded":           {verdict: instance.Another, reason: saysLimit, full: true, operator: true},
+	"InstanceLimitExceeded":                  {verdict: instance.Another, reason: saysLimit, full: true, operator: true},
+	"VcpuLimitExceeded":                      {verdict: instance.Another, reason: saysLimit, full: true, operator: true},
+	"VolumeLimitExceeded":                    {verdict: instance.Another, reason: saysLimit, full: true, operator: true},
+	"MaxIOPSLimitExceeded":                   {verdict: instance.Another, reason: saysLimit, full: true, operator: true},
+	"NetworkInterfaceLimitExceeded":          {verdict: instance.Another, reason: saysLimit, full: true, operator: true},
+	"Unsupported":                            {verdict: instance.Another, reason: saysFull, full: true},
+	"UnsupportedHostConfiguration":           {verdict: instance.Another, reason: saysFull, full: true},
+	"InvalidSubnetID.NotFound":               {verdict: instance.Another, reason: saysConfig, full: true, operator: true},
+	"RequestLimitExceeded":                   {verdict: instance.Again, reason: saysBusy, wait: 2 * time.Second, throttled: true},
+	"Throttling":                             {verdict: instance.Again, reason: saysBusy, wait: 2 * time.Second, throttled: true},
+	"ThrottlingException":                    {verdict: instance.Again, reason: saysBusy, wait: 2 * time.Second, throttled: true},
+	"EC2ThrottledException":                  {verdict: instance.Again, reason: saysBusy, wait: 2 * time.Second, throttled: true},
+	"ResourceCountExceeded":                  {verdict: instance.Again, reason: saysBusy, wait: 5 * time.Second, throttled: true},
+	"InternalError":                          {verdict: instance.Again, reason: saysTrouble},
+	"InternalFailure":                        {verdict: instance.Again, reason: saysTrouble},
+	"ServerInternal":                         {verdict: instance.Again, reason: saysTrouble},
+	"ServiceUnavailable":                     {verdict: instance.Again, reason: saysTrouble},
+	"Unavailable":                            {verdict: instance.Again, reason: saysTrouble},
+	"RequestTimeout":                         {verdict: instance.Again, reason: saysTrouble},
+	"IncorrectInstanceState":                 {verdict: instance.Again, reason: saysChanging, wait: 5 * time.Second},
+	"IncorrectState":                         {verdict: instance.Again, reason: saysChanging, wait: 5 * time.Second},
+	"ConcurrentModification":                 {verdict: instance.Again, reason: saysChanging, wait: 2 * time.Second},
+	"IdempotentInstanceTerminated":           {verdict: instance.Again, reason: saysChanging, wait: 5 * time.Second},
+	"InvalidInstanceID.NotFound":             {verdict: instance.Again, reason: saysUnknown, wait: 10 * time.Second},
+	"RequestExpired":                         {verdict: instance.Again, reason: saysExpired, wait: 15 * time.Second, operator: true},
+	"ExpiredToken":                           {verdict: instance.Again, reason: saysExpired, wait: 15 * time.Second, operator: true},
+	"ExpiredTokenException":                  {verdict: instance.Again, reason: saysExpired, wait: 15 * time.Second, operator: true},
+	"IdempotentParameterMismatch":            {verdict: instance.Again, reason: saysMismatch, wait: 10 * time.Second, operator: true},
+	"UnauthorizedOperation":                  {verdict: instance.Never, reason: saysRights, operator: true},
+	"AuthFailure":                            {verdict: instance.Never, reason: saysRights, operator: true},
+	"OptInRequired":                          {verdict: instance.Never, reason: saysRights, operator: true},
+	"PendingVerification":                    {verdict: instance.Never, reason: saysRights, operator: true},
+	"Blocked":                                {verdict: instance.Never, reason: saysRights, operator: true},
+	"SignatureDoesNotMatch":                  {verdict: instance.Never, reason: saysRights, operator: true},
+	"InvalidClientTokenId":                   {verdict: instance.Never, reason: saysRights, operator: true},
+	"OperationNotPermitted":                  {verdict: instance.Never, reason: saysRights, operator: true},
+	"InvalidBlockDeviceMapping":              {verdict: instance.Never, reason: saysConfig, operator: true},
+	"EncryptedVolumesNotSupported":           {verdict: instance.Never, reason: saysConfig, operator: true},
+	"InstanceTypeNotSupported":               {verdict: instance.Never, reason: saysConfig, operator: true},
+	"VPCIdNotSpecified":                      {verdict: instance.Never, reason: saysConfig, operator: true},
+	"DefaultVpcDoesNotExist":                 {verdict: instance.Never, reason: saysConfig, operator: true},
+	"MissingParameter":                       {verdict: instance.Never, reason: saysConfig, operator: true},
+	"UnknownParameter":                       {verdict: instance.Never, reason: saysConfig, operator: true},
+	"UnsupportedOperation":                   {verdict: instance.Never, reason: saysUnclear, operator: true},
+	"UnsupportedInstanceTypeOnDedicatedHost": {verdict: instance.Never, reason: saysConfig, operator: true},
+}
+
+// rowOf judges an error that EC2 answered with, by its code and, where that is new, its status.
+func rowOf(code string, status int) row {
+	if r, known := table[code]; known {
+		return r
+	}
+	switch {
+	case status == http.StatusTooManyRequests || strings.Contains(code, "Throttl"):
+		return table["Throttling"]
+	case status >= 500:
+		return table["InternalError"]
+	case strings.HasPrefix(code, "Insufficient"):
+		return table["InsufficientInstanceCapacity"]
+	case strings.HasPrefix(code, "Invalid"): // InvalidAMIID.NotFound, InvalidGroup.NotFound, InvalidKeyPair.NotFound, InvalidParameterValue …
+		return row{verdict: instance.Never, reason: saysConfig, operator: true}
+	}
+	return row{verdict: instance.Never, reason: saysUnclear, operator: true}
+}
+
+// refusal makes of EC2's error what the saga decides on, and tells the operator what only he can
+// mend. An error that is no answer of EC2 is returned as it is: nobody knows what happened.
+func (c *Cloud) refusal(call string, err error, about ...any) error {
+	code, r, answered := answer(err)
+	if !answered {
+		return err
+	}
+	if r.operator {
+		c.log.Error("EC2 refuses a call, and only the operator can mend it", append([]any{"call", call, "code", code, "error", err}, about...)...)
+	}
+	return &commands.CallError{Verdict: r.verdict, Code: code, Reason: r.reason, RetryAfter: jittered(r.wait), Err: err}
+}
+
+// answer tells what EC2 said, or that it said nothing.
+func answer(err error) (code string, r row, answered bool) {
+	var api smithy.APIError
+	var response *awshttp.ResponseError
+	status := 0
+	if errors.As(err, &response) {
+		status = response.HTTPStatusCode()
+	}
+	switch {
+	case errors.As(err, &api):
+		code = api.ErrorCode()
+		return code, rowOf(code, status), true
+	case status >= 500: // a proxy's page, with no code in it
+		return "InternalError", table["InternalError"], true
+	}
+	return "", row{}, false
+}
+
+// jittered is d and up to half of it more.
+func jittered(d time.Duration) time.Duration {
+	if d == 0 {
+		return 0
+	}
+	return d + rand.N(d/2)
+}

@@ -1,0 +1,106 @@
+package ec2
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+const (
+	maxUserData  = 16 << 10 // EC2's limit, in bytes
+	roomForToken = 512      // what filling in the enrolment token may add
+)
+
+// Freeze implements commands.Cloud: it settles the whole request, in the first place that is not
+// known to be full.
+func (c *Cloud) Freeze(a commands.LaunchPlan) (instance.Spec, error) {
+	i := slices.IndexFunc(c.cfg.Types, func(t Type) bool { return t.ID == a.Type })
+	if i < 0 {
+		return instance.Spec{}, refused(instance.Never, "unknown_instance_type",
+			"This instance type is not on offer any more; create an instance of another.", fmt.Errorf("type %q is not configured", a.Type))
+	}
+	if a.ClientToken == "" || len(a.ClientToken) > 64 {
+		return instance.Spec{}, fmt.Errorf("freeze a launch: a client token of %d characters", len(a.ClientToken))
+	}
+	userData, err := c.cfg.UserData(a)
+	if err == nil && len(userData) > maxUserData-roomForToken {
+		err = fmt.Errorf("%d bytes of user data are more than %d", len(userData), maxUserData-roomForToken)
+	}
+	if err != nil {
+		return instance.Spec{}, refused(instance.Never, "bad_user_data",
+			"The machine's first boot could not be prepared; the operator has been told.", errors.Join(errors.New("render user data"), err))
+	}
+	if table[a.Refused].full && a.Last.Type != "" {
+		c.full.note(place{a.Last.Type, a.Last.Subnet}, time.Now()) // another replica may have heard it
+	}
+	at := c.full.first(c.places(c.cfg.Types[i]), time.Now())
+	return instance.Spec{
+		ClientToken: a.ClientToken, Image: c.cfg.Image, Type: at.machineType, Region: c.cfg.Region,
+		Subnet: at.subnet, SecurityGroup: c.cfg.SecurityGroup, KeyPair: c.cfg.KeyPair,
+		RootDevice: c.cfg.RootDevice, VolumeGiB: c.cfg.VolumeGiB, UserData: userData,
+		Tags: map[string]string{
+			"Name":         "cloudbot-" + a.Instance,
+			TagEnvironment: c.cfg.Environment,
+			TagInstance:    a.Instance,
+			TagAttempt:     strconv.Itoa(a.Attempt),
+		},
+	}, nil
+}
+
+// place is where a machine may be made.
+type place struct{ machineType, subnet string }
+
+// places lists where a type's machine may be made: itself in every subnet, then what is as good.
+func (c *Cloud) places(t Type) []place {
+	var list []place
+	for _, id := range append([]string{t.ID}, t.Instead...) {
+		for _, subnet := range c.cfg.Subnets {
+			list = append(list, place{id, subnet})
+		}
+	}
+	return list
+}
+
+// fullFor is how long a place is avoided after it was full.
+const fullFor = 10 * time.Minute
+
+// full remembers places without capacity.
+type full struct {
+	mu    sync.Mutex
+	until map[place]time.Time
+}
+
+func (f *full) note(p place, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.until[p] = now.Add(fullFor)
+}
+
+// first returns the first place not known to be full, else the one that was found so longest ago.
+func (f *full) first(places []place, now time.Time) place {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	best := places[0]
+	for _, p := range places {
+		if until, known := f.until[p]; !known || !until.After(now) {
+			return p
+		}
+		if f.until[p].Before(f.until[best]) {
+			best = p
+		}
+	}
+	return best
+}
+
+// all tells whether every place is known to be full.
+func (f *full) all(places []place, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !slices.ContainsFunc(places, func(p place) bool { return !f.until[p].After(now) })
+}

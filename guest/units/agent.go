@@ -1,0 +1,195 @@
+package units
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/agent"
+)
+
+const agentUnit = "cloudbot-openclaw.service"
+
+// AgentConfig describes the agent.
+type AgentConfig struct {
+	Installed <-chan struct{} // closed once OpenClaw and its unit are there
+	Token     string          // that the gateway asks of who connects
+	Keys      agent.Keys
+	Arrived   <-chan struct{} // closed once keys were set for the first time
+	Memory    int64           // bytes the machine has; 0: unknown
+	Log       *slog.Logger
+
+	Dir     string  // "": Dir
+	Addr    string  // "": 127.0.0.1:18789
+	Control Control // nil: systemctl
+}
+
+// Agent is the OpenClaw gateway.
+type Agent struct {
+	c       AgentConfig
+	up      chan struct{}
+	healthy atomic.Bool
+}
+
+// NewAgent returns an agent that Run starts.
+func NewAgent(c AgentConfig) *Agent {
+	if c.Dir == "" {
+		c.Dir = Dir
+	}
+	if c.Addr == "" {
+		c.Addr = agentAddr
+	}
+	if c.Control == nil {
+		c.Control = systemctl
+	}
+	return &Agent{c: c, up: make(chan struct{})}
+}
+
+// About says in a few words which agent this is.
+func (a *Agent) About() string { return "OpenClaw gateway" }
+
+// Up is closed once it has been ready for the first time.
+func (a *Agent) Up() <-chan struct{} { return a.up }
+
+// Healthy tells whether it is ready now.
+func (a *Agent) Healthy() bool { return a.healthy.Load() }
+
+// Addr is the gateway's address, "" while it is not ready.
+func (a *Agent) Addr() string {
+	if a.healthy.Load() {
+		return a.c.Addr
+	}
+	return ""
+}
+
+// Run starts the unit once it is installed, gives it the keys and every change of them, and watches
+// it until ctx ends; the unit stays.
+func (a *Agent) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-a.c.Installed:
+	}
+	// Starting without the keys only to start again with them would cost half a minute.
+	patience := time.NewTimer(10 * time.Second)
+	select {
+	case <-ctx.Done():
+	case <-a.c.Arrived:
+	case <-patience.C:
+	}
+	patience.Stop()
+	for ctx.Err() == nil {
+		keys, changed := a.c.Keys.Env()
+		if err := a.hand(ctx, keys); err != nil && ctx.Err() == nil {
+			a.c.Log.Warn("the agent does not start", "error", err)
+			changed = soon(ctx)
+		}
+		a.watch(ctx, changed)
+	}
+	return nil
+}
+
+// hand writes what the unit is to know and has it start with that.
+func (a *Agent) hand(ctx context.Context, keys map[string]string) error {
+	fresh, err := write(filepath.Join(a.c.Dir, "openclaw.env"), environment(a.c.Token, a.c.Memory, keys), nil)
+	if err != nil {
+		return err
+	}
+	do := "start"
+	if fresh {
+		do = "restart" // it reads them when it starts
+		a.healthy.Store(false)
+		a.c.Log.Info("starting the agent", "keys", len(keys))
+	}
+	return a.c.Control(ctx, do, "--no-block", agentUnit)
+}
+
+// watch follows the agent's readiness until changed is closed or ctx ends.
+func (a *Agent) watch(ctx context.Context, changed <-chan struct{}) {
+	tick := time.NewTicker(2 * quickly)
+	defer tick.Stop()
+	for {
+		ok := ready(ctx, a.c.Addr)
+		a.healthy.Store(ok)
+		select {
+		case <-a.up:
+			tick.Reset(steadily)
+		default:
+			if ok {
+				close(a.up)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// environment is the unit's environment file: sorted, so that the same keys make the same file.
+func environment(token string, memory int64, keys map[string]string) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "OPENCLAW_GATEWAY_TOKEN=%s\nNODE_OPTIONS=--max-old-space-size=%d\n", quote(token), heap(memory))
+	for _, name := range slices.Sorted(maps.Keys(keys)) {
+		if v := keys[name]; !strings.ContainsAny(v, "\n\r\x00") { // such a key cannot be one
+			fmt.Fprintf(&b, "%s=%s\n", name, quote(v))
+		}
+	}
+	return []byte(b.String())
+}
+
+// quote is for systemd's environment files, which expand nothing within double quotes.
+func quote(v string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "`", "\\`", "$", `\$`).Replace(v) + `"`
+}
+
+// heap is the limit of the gateway's heap in MiB: 3/8 of the memory, so that a desktop fits beside it.
+func heap(memory int64) int64 {
+	if memory == 0 {
+		return 1536
+	}
+	return min(max(memory>>20*3/8, 768), 8192)
+}
+
+func ready(ctx context.Context, addr string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	req.Close = true
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	res.Body.Close()
+	return res.StatusCode == http.StatusOK
+}
+
+// soon returns a channel closed in a while.
+func soon(ctx context.Context) <-chan struct{} {
+	c := make(chan struct{})
+	t := time.AfterFunc(steadily, func() { close(c) })
+	context.AfterFunc(ctx, func() { t.Stop() })
+	return c
+}
+
+// Dial checks that the agent can be connected to and returns what serves one connection, and closes it.
+func (a *Agent) Dial(ctx context.Context) (func(context.Context, net.Conn) error, error) {
+	if !a.healthy.Load() {
+		return nil, agent.ErrNotReady
+	}
+	return dial(ctx, a.c.Addr, agent.ErrNotReady)
+}
