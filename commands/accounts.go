@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -98,8 +99,11 @@ func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, agent 
 	if err != nil {
 		return Login{}, err
 	}
-	start := session.Start{Account: id, TokenID: c.NewID(), Agent: clip(agent, 200), At: opened.At}
 	login := Login{Account: id, Session: c.NewID()}
+	start, err := c.start(ctx, o, login, agent)
+	if err != nil {
+		return Login{}, err
+	}
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		if err := decide(ctx, u, claims, address, claim.Decide, claim.Claim{Account: id}); err != nil {
 			return nil, err
@@ -152,13 +156,45 @@ func (c *Accounts) LogIn(ctx context.Context, o Origin, email, password, agent s
 	}
 	o.Account = id
 	login := Login{Account: id, Session: c.NewID()}
-	start := session.Start{Account: id, TokenID: c.NewID(), Agent: clip(agent, 200), At: c.Now()}
+	start, err := c.start(ctx, o, login, agent)
+	if err != nil {
+		return Login{}, err
+	}
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		login.Leaf, err = c.decideSession(ctx, u, login.Session, start)
 		return nil, err
 	})
+	if err != nil {
+		return Login{}, err
+	}
 	login.Position = res.Last
-	return login, err
+	return login, c.confirm(ctx, o, login, hash)
+}
+
+// confirm ends the login again if the password was changed since it was compared: whoever changed
+// it has ended the sessions that were there, and this one was not.
+func (c *Accounts) confirm(ctx context.Context, o Origin, login Login, hash []byte) error {
+	now, err := c.passwordHash(ctx, login.Account)
+	if err == nil && bytes.Equal(now, hash) {
+		return nil
+	}
+	_, ended := c.EndSession(ctx, o, login.Session, session.PasswordChanged)
+	return errors.Join(ErrCredentials, err, ended)
+}
+
+// AddressLabel is what the client's address in a session's first event is bound to, besides its account.
+func AddressLabel(sessionID string) string { return "session-address|" + sessionID }
+
+func (c *Accounts) start(ctx context.Context, o Origin, login Login, agent string) (session.Start, error) {
+	cmd := session.Start{Account: login.Account, TokenID: c.NewID(), Agent: clip(agent, 200), At: c.Now()}
+	if o.ClientAddr == "" {
+		return cmd, nil
+	}
+	var err error
+	if cmd.Address, err = c.Vault.Seal(ctx, login.Account, AddressLabel(login.Session), []byte(o.ClientAddr)); err != nil {
+		err = fmt.Errorf("seal address: %w", err)
+	}
+	return cmd, err
 }
 
 // lookUp finds the account of an address and its password hash, or neither.

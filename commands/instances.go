@@ -67,7 +67,9 @@ func (c *Instances) Create(ctx context.Context, o Origin, name, machineType stri
 		return Outcome[Created]{}, fmt.Errorf("seal name: %w", err)
 	}
 	answer := Created{ID: id, Type: kind.ID, Region: c.Cloud.Region(), CreatedAt: c.Now()}
-	return once(ctx, c.Log, o, asked, func(u *eventstore.Unit) (Created, error) {
+	log := c.Log
+	log.Now = func() time.Time { return answer.CreatedAt } // what the event will say, too
+	return once(ctx, log, o, asked, func(u *eventstore.Unit) (Created, error) {
 		if err := decide(ctx, u, quotas, o.Account, quota.Decide, quota.Command(quota.Take{Instance: id, Limit: c.Limit})); err != nil {
 			return answer, err
 		}

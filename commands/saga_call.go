@@ -123,6 +123,7 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 	if err != nil {
 		return nil, err
 	}
+	var failed error
 	known := make(map[string]Machine, len(machines))
 	for _, m := range machines {
 		known[m.ID] = m
@@ -140,13 +141,14 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 		}
 		res, err := tell(ctx, s.Log, t.instance, instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: s.Now()}, nil)
 		if err != nil {
-			return changed, err
+			failed = errors.Join(failed, fmt.Errorf("tell instance %s of its machine: %w", t.instance, err))
+			continue // one that cannot be read must not keep the others from their news
 		}
 		if res.Last > 0 {
 			changed = append(changed, t.instance)
 		}
 	}
-	return changed, nil
+	return changed, failed
 }
 
 // suspicious is how many machines cannot be gone all at once without an operator saying so: a

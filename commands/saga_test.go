@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,7 +64,7 @@ func (s *stage) start() *running {
 	var jitters sync.Mutex
 	saga := &commands.Saga{
 		Log: s.log, Cloud: s.cloud, Tokens: s.tokens, Live: s.live, Feed: feed{s.recorder},
-		Logger: slog.New(slog.DiscardHandler), PollEvery: 5 * time.Second, SweepEvery: 2 * time.Minute, Workers: s.workers,
+		Logger: slog.New(slog.DiscardHandler), PollEvery: 5 * time.Second, SweepEvery: 3 * time.Minute, Workers: s.workers,
 		Jitter: func(d time.Duration) time.Duration {
 			jitters.Lock()
 			defer jitters.Unlock()
@@ -577,13 +578,14 @@ func TestSagaZombie(t *testing.T) {
 		})
 		s.start()
 		id := s.create()
-		_ = pause(context.Background(), time.Minute)
+		_ = pause(context.Background(), time.Second)
 		no := fate{err: refused(instance.Another, "InsufficientInstanceCapacity")}
 		s.cloud.answers("launch", no)
 		s.start()
-		s.until("ready", id, ready)
+		s.until("launched", id, func(st instance.State) bool { return st.Attempts == 2 && st.Machine != "" })
 		s.cloud.answers("terminate", fate{err: errors.New("reset")}, fate{err: refused(instance.Again, "RequestLimitExceeded")})
 		close(thaw)
+		s.until("ready", id, ready)
 		_ = pause(context.Background(), 10*time.Minute)
 		if got := s.cloud.launches(); got != 2 {
 			s.t.Errorf("%d machines were launched; the zombie should have launched one", got)
@@ -603,27 +605,22 @@ func TestSagaHearsWhatHappensWhileItLooks(t *testing.T) {
 		id := s.create()
 		s.until("ready", id, ready)
 		_ = pause(context.Background(), time.Hour)
-		var once sync.Once
-		var told time.Time
+		var told atomic.Bool
 		s.looked = func(stream eventstore.StreamID) {
-			// Only the saga reads the stream at this moment: somebody renamed the instance.
-			if stream.Aggregate != "instance" {
+			if stream.Aggregate != "instance" || told.Swap(true) {
 				return
 			}
-			once.Do(func() {
-				told = time.Now()
-				if _, err := commands.Tell(context.Background(), s.log, id, instance.Stop{At: time.Now()}); err != nil {
-					s.t.Error(err)
-				}
-				_ = pause(context.Background(), time.Millisecond) // the news is there before the look ends
-			})
+			if _, err := commands.Tell(context.Background(), s.log, id, instance.Stop{At: time.Now()}); err != nil {
+				s.t.Error(err)
+			}
+			_ = pause(context.Background(), time.Millisecond) // the news is there before the look ends
 		}
 		if _, err := s.store().Append(context.Background(), s.renamed(id)); err != nil {
 			s.t.Fatal(err)
 		}
 		synctest.Wait()
 		_ = pause(context.Background(), 2*time.Second)
-		if n := s.cloud.calls("stop"); n != 1 || told.IsZero() {
+		if n := s.cloud.calls("stop"); n != 1 || !told.Load() {
 			s.t.Errorf("%d stop calls at once", n)
 		}
 		s.until("stopped", id, status(instance.Stopped))

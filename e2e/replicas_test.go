@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -59,7 +60,6 @@ func TestWipedStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.start()
-	u.base = s.URL
 	after := s.verify()
 	if after.Log < before.Log || after.Epoch != before.Epoch {
 		t.Errorf("before the wipe %+v, after it %+v", before, after)
@@ -78,7 +78,7 @@ func TestWipedStream(t *testing.T) {
 // TestTwoReplicas races two servers on one Postgres and one NATS.
 func TestTwoReplicas(t *testing.T) {
 	t.Parallel()
-	bus := natsURL(t)
+	bus := startNATS(t, natsserver.RANDOM_PORT)
 	machines := t.TempDir()
 	t.Cleanup(func() { killIn(machines) })
 	env := []string{
@@ -87,6 +87,9 @@ func TestTwoReplicas(t *testing.T) {
 		"ENCRYPTION_KEY=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
 	}
 	a, b := newServer(t, env...), newServer(t, env...)
+	for _, s := range []*server{a, b} {
+		s.env = append(s.env[:len(env):len(env)], "CONTROL_PLANE_URL=http://127.0.0.1:"+a.port) // one for both, as behind a load balancer
+	}
 	a.start()
 	b.start()
 	u := signUp(t, a.URL, "margaret@example.com")
@@ -157,10 +160,10 @@ func parallel(n int, f func(i int)) {
 	wg.Wait()
 }
 
-// natsURL starts a NATS that several servers reach.
-func natsURL(t *testing.T) string {
+// startNATS starts a NATS that several servers reach, and returns its URL.
+func startNATS(t *testing.T, port int) string {
 	s, err := natsserver.NewServer(&natsserver.Options{
-		Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+		Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -174,4 +177,31 @@ func natsURL(t *testing.T) string {
 		t.Fatal("NATS does not come up")
 	}
 	return s.ClientURL()
+}
+
+// TestNATSAbsentAtStart goes through an instance's life while there is no NATS, and then lets it come.
+func TestNATSAbsentAtStart(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	s := newServer(t, "DATABASE_URL="+pgtest.New(t), "NATS_URL=nats://127.0.0.1:"+port)
+	s.launch()
+	s.waitUp()
+	u := signUp(t, s.URL, "radia@example.com")
+	if a := u.do("GET", "/ready", ""); a.status != http.StatusServiceUnavailable || a.field("checks.nats") == "ok" {
+		t.Errorf("without NATS /ready says %d %s", a.status, a.body)
+	}
+	id := u.must(http.StatusAccepted, "POST", "/api/instances", "{}").field("id")
+	u.awaitInstance(id, "ready", "true")
+
+	n, _ := strconv.Atoi(port)
+	startNATS(t, n)
+	s.waitReady()
+	if c := s.verify(); c.Log < 10 {
+		t.Errorf("only %d events were relayed", c.Log)
+	}
+	if shot, err := u.screenshot(id); err != nil || shot.colours < 2 {
+		t.Errorf("desktop: %+v %v", shot, err)
+	}
+	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
+	u.awaitInstance(id, "status", "terminated")
 }

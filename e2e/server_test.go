@@ -85,6 +85,7 @@ func newServer(t testing.TB, env ...string) *server {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := &server{t: t, dir: dir, port: freePort(t), env: env}
+	s.URL = "http://127.0.0.1:" + s.port
 	t.Cleanup(func() {
 		s.stop()
 		killIn(s.dir) // machines that a test which failed has left
@@ -157,15 +158,14 @@ func (s *server) waitReady() {
 		default:
 		}
 		var r struct {
-			URL   string `json:"url"`
 			Admin string `json:"admin_url"`
 		}
 		text, err := os.ReadFile(filepath.Join(s.dir, "running.json"))
 		if err != nil || json.Unmarshal(text, &r) != nil {
 			return false
 		}
-		s.URL, s.Admin = r.URL, r.Admin
-		res, err := http.Get(r.URL + "/ready")
+		s.Admin = r.Admin
+		res, err := http.Get(s.URL + "/ready")
 		if err != nil {
 			return false
 		}

@@ -45,7 +45,7 @@ CREATE TABLE read.sessions (
     id          text COLLATE "C" PRIMARY KEY,
     account     text COLLATE "C" NOT NULL,
     agent       text NOT NULL,
-    client_addr text NOT NULL,
+    address     bytea, -- sealed
     started_at  timestamptz NOT NULL,
     seen_at     timestamptz NOT NULL,
     expires_at  timestamptz NOT NULL,

@@ -446,10 +446,15 @@ func TestHistoryHoldsNoSecrets(t *testing.T) {
 	w.everything("acc", "01INSTANCE")
 	w.project(projections.All()...)
 	w.caughtUp()
-	text := w.dump("history") + w.dump("sessions") + w.dump("api_keys") + w.dump("checkpoints")
+	open := w.dump("history") + w.dump("api_keys") + w.dump("checkpoints")
+	text := open + w.dump("sessions") // whose addresses are sealed, and stay so
 	for _, canary := range []string{canaryMail, canaryHash, canaryKey, canaryName, canaryUserData, canaryGuest, canaryToken, "sealed"} {
+		where := text
+		if canary == "sealed" {
+			where = open
+		}
 		for _, form := range []string{canary, fmt.Sprintf("%x", canary), base64.StdEncoding.EncodeToString([]byte(canary))} {
-			if strings.Contains(text, form) {
+			if strings.Contains(where, form) {
 				t.Errorf("%q stands in the read models", form)
 			}
 		}

@@ -21,6 +21,8 @@ type Reader struct {
 	Open func(ctx context.Context, account, label string, sealed []byte) ([]byte, error)
 	// NameLabel is what an instance's name was sealed with.
 	NameLabel func(instanceID string) string
+	// AddressLabel is what the client's address of a session was sealed with.
+	AddressLabel func(sessionID string) string
 	// Progress tells how far the read models are.
 	Progress *Progress
 }
@@ -157,14 +159,22 @@ type Session struct {
 	ExpiresAt  time.Time
 }
 
-// Sessions returns the account's live sessions, latest first.
+// Sessions returns the account's live sessions, latest first, at most 1000.
 func (r *Reader) Sessions(ctx context.Context, account string) ([]Session, error) {
-	rows, err := r.Pool.Query(ctx, `SELECT id, agent, client_addr, started_at, seen_at, expires_at FROM read.sessions
+	rows, err := r.Pool.Query(ctx, `SELECT id, agent, address, started_at, seen_at, expires_at FROM read.sessions
 		WHERE account = $1 AND ended = '' AND expires_at > now() ORDER BY seen_at DESC, id DESC LIMIT 1000`, account)
 	if err != nil {
 		return nil, fmt.Errorf("list sessions: %w", err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Session])
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s Session, err error) {
+		var sealed []byte
+		if err := row.Scan(&s.ID, &s.Agent, &sealed, &s.StartedAt, &s.SeenAt, &s.ExpiresAt); err != nil || sealed == nil {
+			return s, err
+		}
+		address, err := r.Open(ctx, account, r.AddressLabel(s.ID), sealed)
+		s.ClientAddr = string(address)
+		return s, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list sessions: %w", err)
 	}

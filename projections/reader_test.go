@@ -191,7 +191,7 @@ func TestReaderSessionsAndKeys(t *testing.T) {
 	w.project(projections.All()...)
 	w.caughtUp()
 	list, err := w.reader.Sessions(t.Context(), "ada")
-	if err != nil || len(list) != 1 || list[0].ID != "live-01A" || list[0].Agent != "browser" || list[0].ClientAddr != "192.0.2.7" || !list[0].StartedAt.Equal(began) {
+	if err != nil || len(list) != 1 || list[0].ID != "live-01A" || list[0].Agent != "browser" || list[0].ClientAddr != "192.0.2.8" || !list[0].StartedAt.Equal(began) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	ended, err := w.reader.EndedSince(t.Context(), began)

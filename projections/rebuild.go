@@ -2,6 +2,7 @@ package projections
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -13,10 +14,32 @@ import (
 // rebuildBatch is how many events a rebuild applies in one transaction.
 const rebuildBatch = 2000
 
+// ErrRebuilding refuses a second rebuild of a projection beside the first.
+var ErrRebuilding = errors.New("another rebuild of it is going on")
+
 // Rebuild folds the whole log into new tables beside the live ones and switches over in one
 // transaction. The live projection is served and goes on meanwhile. progress is called now and
 // then with the position reached; nil: nobody. It returns the number of events applied.
+// Only one rebuild of a projection goes on at a time; another one is refused with ErrRebuilding.
 func Rebuild(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, p Projection, progress func(position int64)) (int64, error) {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("rebuild %s: %w", p.Name, err)
+	}
+	defer conn.Release()
+	var free bool
+	if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtext('rebuild'), hashtext($1))`, p.Name).Scan(&free); err != nil {
+		return 0, fmt.Errorf("rebuild %s: %w", p.Name, err)
+	}
+	if !free {
+		return 0, fmt.Errorf("rebuild %s: %w", p.Name, ErrRebuilding)
+	}
+	defer func() {
+		end := context.WithoutCancel(ctx)
+		if _, err := conn.Exec(end, `SELECT pg_advisory_unlock(hashtext('rebuild'), hashtext($1))`, p.Name); err != nil {
+			_ = conn.Conn().Close(end) // the lock goes with its connection
+		}
+	}()
 	schema := pgx.Identifier{"rebuild_" + p.Name}.Sanitize()
 	if err := makeTables(ctx, pool, schema, p); err != nil {
 		return 0, fmt.Errorf("rebuild %s: make tables: %w", p.Name, err)
@@ -46,7 +69,7 @@ func Rebuild(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, p 
 	if err := flush(); err != nil {
 		return at, fmt.Errorf("rebuild %s: %w", p.Name, err)
 	}
-	at, err := switchOver(ctx, pool, store, schema, p, at)
+	at, err = switchOver(ctx, pool, store, schema, p, at)
 	if err != nil {
 		return at, fmt.Errorf("rebuild %s: switch over: %w", p.Name, err)
 	}

@@ -16,8 +16,8 @@ func applySessions(e eventstore.Event) ([]Statement, error) {
 	}
 	switch ev := ev.(type) {
 	case session.Started:
-		return sql(`INSERT INTO sessions (id, account, agent, client_addr, started_at, seen_at, expires_at) VALUES ($1, $2, $3, $4, $5, $5, $6)`,
-			e.Stream.ID, ev.Account, ev.Agent, e.Meta.ClientAddr, ev.Leaf.IssuedAt, ev.Leaf.ExpiresAt), nil
+		return sql(`INSERT INTO sessions (id, account, agent, address, started_at, seen_at, expires_at) VALUES ($1, $2, $3, $4, $5, $5, $6)`,
+			e.Stream.ID, ev.Account, ev.Agent, ev.Address, ev.Leaf.IssuedAt, ev.Leaf.ExpiresAt), nil
 	case session.Refreshed:
 		return sql(`UPDATE sessions SET seen_at = $2, expires_at = $3 WHERE id = $1`, e.Stream.ID, ev.Leaf.IssuedAt, ev.Leaf.ExpiresAt), nil
 	case session.Ended:

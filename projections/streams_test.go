@@ -30,7 +30,7 @@ func (w *world) everything(acc, id string) {
 	w.append(encoded[account.Event](w, "account", acc, account.Encode, account.SignedUp{Email: []byte(canaryMail), Password: []byte(canaryHash), At: at}, account.PasswordChanged{Password: []byte(canaryHash)})...)
 	w.append(encoded[claim.Event](w, "email", "mail-"+acc, claim.Encode, claim.Claimed{Account: acc})...)
 	w.append(encoded[quota.Event](w, "quota", acc, quota.Encode, quota.SlotTaken{Instance: id}, quota.SlotReleased{Instance: id})...)
-	w.append(encoded[session.Event](w, "session", "live-"+id, session.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "browser"}, session.Refreshed{Leaf: second})...)
+	w.append(encoded[session.Event](w, "session", "live-"+id, session.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "browser", Address: seal(acc, addressLabel("live-"+id), "192.0.2.8")}, session.Refreshed{Leaf: second})...)
 	w.append(encoded[session.Event](w, "session", "over-"+id, session.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "old browser"}, session.Ended{Reason: session.Reused})...)
 	w.append(encoded[apikey.Event](w, "apikey", acc+"-openai", apikey.Encode, apikey.Stored{Account: acc, Provider: "openai", Version: 1, Key: []byte(canaryKey), Last4: "ab12"})...)
 	w.append(encoded[apikey.Event](w, "apikey", acc+"-xai", apikey.Encode, apikey.Stored{Account: acc, Provider: "xai", Version: 1, Key: []byte(canaryKey), Last4: "cd34"}, apikey.Removed{Account: acc, Provider: "xai"})...)
@@ -112,6 +112,10 @@ func life(t *rapid.T, acc, id string) (events []instance.Event) {
 			tell(instance.Enroll{Attempt: attempt, PublicKey: []byte("k"), At: now})
 		case 13:
 			tell(instance.Conclude{})
+			if n%2 == 0 && s.Open { // the guest speaks before the launch call returns
+				tell(instance.ReachPhase{Boot: "b1", Phase: instance.Phases[n%7], Detail: "early", At: now})
+				tell(instance.Launched{Attempt: s.Attempts, Machine: fmt.Sprint("m", s.Attempts), At: now})
+			}
 		}
 	}
 	return events

@@ -44,7 +44,7 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(pool.Close)
 	w := &world{t: t, pool: pool, store: memory.New(), progress: &projections.Progress{}}
 	w.feed = &follower{store: w.store}
-	w.reader = &projections.Reader{Pool: pool, Open: open, NameLabel: label, Progress: w.progress}
+	w.reader = &projections.Reader{Pool: pool, Open: open, NameLabel: label, AddressLabel: addressLabel, Progress: w.progress}
 	return w
 }
 
@@ -62,6 +62,8 @@ func seal(account, label, plain string) []byte {
 }
 
 func label(id string) string { return "name of " + id }
+
+func addressLabel(id string) string { return "address of " + id }
 
 // follower is a Feed over a store, which can be made to misbehave.
 type follower struct {

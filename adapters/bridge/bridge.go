@@ -39,7 +39,7 @@ type Config struct {
 	OpenWithin     time.Duration // to reach and unlock the machine; 0: 10 s
 	MaxPerInstance int           // sessions at once; 0: 16
 	MaxPerAccount  int           // sessions at once; 0: 32
-	RetryAfter     time.Duration // told to browsers when this server stops; 0: 1 s
+	RetryAfter     time.Duration // told to browsers when this server stops, give or take half; 0: 1 s
 }
 
 // Session is one browser's right to one machine.

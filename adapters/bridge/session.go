@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -30,9 +31,10 @@ var (
 	errTooBig    = &ending{websocket.StatusMessageTooBig, "message too big"}
 )
 
-// restart tells the browser when to come back.
+// restart tells the browser when to come back: not all of them at the same moment.
 func (b *Bridge) restart() *ending {
-	return &ending{CloseRestart, fmt.Sprintf(`{"retry_ms":%d}`, b.c.RetryAfter.Milliseconds())}
+	wait := b.c.RetryAfter/2 + rand.N(b.c.RetryAfter)
+	return &ending{CloseRestart, fmt.Sprintf(`{"retry_ms":%d}`, wait.Milliseconds())}
 }
 
 // browser is the browser's leg. Its reads and writes are not bound to the session's context: that

@@ -110,6 +110,9 @@ func (p *Postgres) URL() string { return p.urlOf(postgresDB) }
 // BinDir is the folder of the Postgres programs in use.
 func (p *Postgres) BinDir() string { return p.bin }
 
+// Gone is closed when the server has ended, whoever ended it.
+func (p *Postgres) Gone() <-chan struct{} { return p.exited }
+
 // Close stops the server: connections are cut, a checkpoint is written. It waits for the end.
 func (p *Postgres) Close() error { return p.stop() }
 

@@ -89,16 +89,33 @@ func (s *Server) changePassword(c echo.Context, who Claims) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range others[first:] {
-		if position, err = s.cfg.Accounts.EndSession(ctx, o, id, session.PasswordChanged); err != nil {
-			return err
-		}
-	}
-	for _, id := range others {
+	for _, id := range others[:first] {
 		s.sessions.Ended(id)
+	}
+	// Those beyond one append, and those that began while the passwords were compared.
+	if position, err = s.endOthers(c, who, o, position); err != nil {
+		return err
 	}
 	wrote(c, position)
 	return c.NoContent(http.StatusNoContent)
+}
+
+// endOthers ends the account's other sessions until none is left, and returns the position of the last end.
+func (s *Server) endOthers(c echo.Context, who Claims, o commands.Origin, position int64) (int64, error) {
+	for {
+		others, err := s.otherSessions(c, who)
+		if err != nil || len(others) == 0 {
+			return position, err
+		}
+		for _, id := range others {
+			at, err := s.cfg.Accounts.EndSession(c.Request().Context(), o, id, session.PasswordChanged)
+			if err != nil {
+				return position, err
+			}
+			position = max(position, at)
+			s.sessions.Ended(id)
+		}
+	}
 }
 
 // otherSessions lists the account's other sessions as of now: the promise that they end would be

@@ -124,8 +124,13 @@ func (h *Hub) yieldElsewhere(ctx context.Context, instanceID, boot string) error
 		return nil
 	}
 	target, err := h.c.Presence.Lookup(ctx, instanceID)
-	if err != nil || target == "" || target == h.c.Advertise {
-		return err
+	if err != nil {
+		// The guest has proved who it is. A claim will be made when presence is back.
+		h.log.WarnContext(ctx, "nobody can say whether another replica holds the tunnel", "instance", instanceID, "error", err)
+		return nil
+	}
+	if target == "" || target == h.c.Advertise {
+		return nil
 	}
 	conn, res, _, err := h.call(ctx, http.MethodPost, target, HopPrefix+url.PathEscape(instanceID)+"/yield/"+url.PathEscape(boot))
 	if err != nil {

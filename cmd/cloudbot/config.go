@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/caarlos0/env/v11"
@@ -46,8 +47,12 @@ type config struct {
 
 // loadConfig reads .env, which never overrides the environment, and then the environment.
 func loadConfig() (config, error) {
-	if err := godotenv.Load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch err := godotenv.Load(); {
+	case errors.Is(err, fs.ErrNotExist) || err == nil:
+	case errors.As(err, new(*fs.PathError)):
 		return config{}, fmt.Errorf("read .env: %w", err)
+	default:
+		return config{}, errors.New("read .env: a line in it is not NAME=value") // the parser's own words would show what follows, secrets too
 	}
 	cfg, err := env.ParseAs[config]()
 	if err != nil {
@@ -59,6 +64,7 @@ func loadConfig() (config, error) {
 			cfg.Host = "0.0.0.0"
 		}
 	}
+	cfg.PublicURL, cfg.Advertise = strings.TrimSuffix(cfg.PublicURL, "/"), strings.TrimSuffix(cfg.Advertise, "/")
 	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
 		return cfg, err
 	}
@@ -84,6 +90,15 @@ func (c config) check() error {
 		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 			refuse("%s is %q; give a URL such as https://cloudbot.example", name, text)
 		}
+	}
+	for server := range strings.SplitSeq(c.NATSURL, ",") {
+		// Errors about URLs are kept to ourselves: they quote the password.
+		if u, err := url.Parse(server); server != "" && (err != nil || u.Host == "") {
+			refuse("NATS_URL is not of the form nats://host:4222")
+		}
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		refuse("LOG_FORMAT is %q; choose text or json", c.LogFormat)
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); c.LogLevel != "" && err != nil {
@@ -139,10 +154,32 @@ func (c config) machines() string {
 	return c.dir("machines")
 }
 
-// advertise is where other replicas reach this one.
-func (c config) advertise(url string) string {
+// advertise is where other replicas reach this one, which listens on port. It is never the public
+// URL: behind that is any of them.
+func (c config) advertise(port int) (string, error) {
 	if c.Advertise != "" {
-		return c.Advertise
+		return c.Advertise, nil
 	}
-	return url
+	host := c.Host
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() && c.NATSURL != "" {
+		var err error
+		if host, err = ownAddress(); err != nil {
+			return "", err
+		}
+	}
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(port)), nil
+}
+
+// ownAddress is this computer's first address that is not loopback.
+func ownAddress() (string, error) {
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", fmt.Errorf("find this computer's address: %w", err)
+	}
+	for _, a := range addresses {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			return n.IP.String(), nil
+		}
+	}
+	return "", errors.New("this computer has no address that other replicas could reach: set ADVERTISE_URL")
 }

@@ -8,9 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
+	"syscall"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloudbot-ai/control-plane/adapters/embedded"
@@ -20,7 +19,7 @@ import (
 // running is what a server says of itself in DATA_DIR/running.json, for the tools beside it.
 type running struct {
 	PID         int    `json:"pid"`
-	DatabaseURL string `json:"database_url"`
+	DatabaseURL string `json:"database_url,omitempty"` // of a private Postgres
 	URL         string `json:"url"`
 	AdminURL    string `json:"admin_url"`
 }
@@ -35,25 +34,29 @@ func (r running) write(cfg config) error {
 	return os.WriteFile(cfg.runningFile(), append(text, '\n'), 0o600)
 }
 
+// readRunning tells of the server that runs on the data folder, if one does.
 func readRunning(cfg config) (r running, ok bool) {
 	text, err := os.ReadFile(cfg.runningFile())
-	return r, err == nil && json.Unmarshal(text, &r) == nil
+	if err != nil || json.Unmarshal(text, &r) != nil {
+		return r, false
+	}
+	return r, !errors.Is(syscall.Kill(r.PID, 0), syscall.ESRCH)
 }
 
 // database opens Postgres: the one DATABASE_URL names, else a private one under DATA_DIR.
-// The returned function closes what was started.
-func database(ctx context.Context, cfg config, log *slog.Logger) (url string, closeIt func() error, err error) {
+// The returned function closes what was started; gone is closed when a private one ends by itself.
+func database(ctx context.Context, cfg config, log *slog.Logger) (url string, gone <-chan struct{}, closeIt func() error, err error) {
 	if cfg.DatabaseURL != "" {
-		return cfg.DatabaseURL, func() error { return nil }, nil
+		return cfg.DatabaseURL, nil, func() error { return nil }, nil
 	}
 	if err := cfg.makeDataDir(); err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
 	pg, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: cfg.dir("postgres"), Log: log})
 	if err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
-	return pg.URL(), pg.Close, nil
+	return pg.URL(), pg.Gone(), pg.Close, nil
 }
 
 // tool runs f on the log for one of the operator's tools: on the database of the server that runs
@@ -65,9 +68,9 @@ func tool(ctx context.Context, f func(ctx context.Context, pool *pgxpool.Pool, s
 	}
 	log := logger(cfg)
 	url, closeIt := "", func() error { return nil }
-	if r, ok := readRunning(cfg); ok && cfg.DatabaseURL == "" && answers(ctx, r.DatabaseURL) {
+	if r, ok := readRunning(cfg); ok && cfg.DatabaseURL == "" && r.DatabaseURL != "" {
 		url = r.DatabaseURL
-	} else if url, closeIt, err = database(context.WithoutCancel(ctx), cfg, log); err != nil {
+	} else if url, _, closeIt, err = database(context.WithoutCancel(ctx), cfg, log); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeIt()) }()
@@ -82,14 +85,4 @@ func tool(ctx context.Context, f func(ctx context.Context, pool *pgxpool.Pool, s
 	}
 	defer store.Close()
 	return f(ctx, pool, store)
-}
-
-func answers(ctx context.Context, url string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return false
-	}
-	return conn.Close(ctx) == nil
 }

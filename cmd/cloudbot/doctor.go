@@ -79,7 +79,7 @@ func checks(cfg config) []check {
 			return nc.ConnectedServerVersion() + " at " + nc.ConnectedUrlRedacted(), nil
 		}},
 		{"port", "note", func(context.Context) (string, error) {
-			if r, ok := readRunning(cfg); ok && r.URL != "" && answers(context.Background(), r.DatabaseURL) {
+			if r, ok := readRunning(cfg); ok {
 				return "a server of this data folder runs at " + r.URL, nil
 			}
 			l, err := net.Listen("tcp", net.JoinHostPort(cfg.Host, cfg.Port))
@@ -103,12 +103,12 @@ func checks(cfg config) []check {
 func checkPostgres(ctx context.Context, cfg config) (string, error) {
 	url := cfg.DatabaseURL
 	if url == "" {
-		if r, ok := readRunning(cfg); ok && answers(ctx, r.DatabaseURL) {
+		if r, ok := readRunning(cfg); ok {
 			url = r.DatabaseURL
 		}
 	}
 	if url == "" {
-		started, closeIt, err := database(context.WithoutCancel(ctx), cfg, logger(cfg))
+		started, _, closeIt, err := database(context.WithoutCancel(ctx), cfg, logger(cfg))
 		if err != nil {
 			return "", err
 		}

@@ -23,7 +23,7 @@ func migrateCmd() *cobra.Command {
 				return err
 			}
 			log := logger(cfg)
-			url, closeIt, err := database(context.WithoutCancel(ctx), cfg, log)
+			url, _, closeIt, err := database(context.WithoutCancel(ctx), cfg, log)
 			if err != nil {
 				return err
 			}

@@ -51,6 +51,8 @@ type parts struct {
 	checks   map[string]httpapi.CheckFunc
 	stop     func() // ends the bridges
 	bridges  context.Context
+
+	databaseGone <-chan struct{} // closed when a private Postgres ends by itself; nil: not ours
 }
 
 // part is something that runs as long as the server.
@@ -60,7 +62,7 @@ type part struct {
 }
 
 // assemble builds the system and connects it. Nothing of it runs yet.
-func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, url string) (_ *parts, err error) {
+func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, url, advertise string) (_ *parts, err error) {
 	p := &parts{cfg: cfg, log: log, progress: &projections.Progress{}, metrics: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
@@ -99,7 +101,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	}
 	apiKeys := &commands.Keys{Log: events, Vault: vault}
 	desktops := &commands.Instances{Log: events, Vault: vault, Cloud: p.cloud, Limit: cfg.MaxInstances}
-	reader := &projections.Reader{Pool: p.pool, Open: vault.Open, NameLabel: commands.NameLabel, Progress: p.progress}
+	reader := &projections.Reader{Pool: p.pool, Open: vault.Open, NameLabel: commands.NameLabel, AddressLabel: commands.AddressLabel, Progress: p.progress}
 
 	if err := p.stream(reader, events, enrolment); err != nil {
 		return nil, err
@@ -107,7 +109,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	if p.hub, err = tunnel.New(tunnel.Config{
 		Machines:  &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment},
 		Presence:  presence{jetstream.NewPresence(jetstream.PresenceConfig{Conn: p.conn, Log: log})},
-		Advertise: cfg.advertise(url),
+		Advertise: advertise,
 		HopKey:    sharedKey(vault, "hops between replicas"),
 		Log:       log,
 	}); err != nil {
@@ -248,6 +250,14 @@ func (p *parts) background() []part {
 			return p.bridge.Run(p.bridges)
 		}},
 		{"news", p.followNews},
+		{"private Postgres", func(ctx context.Context) error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-p.databaseGone:
+				return errors.New("it ended by itself; its last words are in postgres.log in its folder")
+			}
+		}},
 	}
 	for _, projection := range projections.All() {
 		projector := &projections.Projector{

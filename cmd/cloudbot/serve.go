@@ -54,7 +54,7 @@ func serve(ctx context.Context, cfg config) (err error) {
 
 	// What is below outlives ctx, so that the parts above can end in order.
 	base := context.WithoutCancel(ctx)
-	databaseURL, closeDatabase, err := database(base, cfg, log)
+	databaseURL, gone, closeDatabase, err := database(base, cfg, log)
 	if err != nil {
 		return err
 	}
@@ -62,13 +62,21 @@ func serve(ctx context.Context, cfg config) (err error) {
 	if err := migrations.Up(ctx, databaseURL, log); err != nil {
 		return err
 	}
-	p, err := assemble(base, cfg, log, databaseURL, url)
+	advertise, err := cfg.advertise(listener.Addr().(*net.TCPAddr).Port)
+	if err != nil {
+		return err
+	}
+	p, err := assemble(base, cfg, log, databaseURL, url, advertise)
 	if err != nil {
 		return err
 	}
 	defer p.close()
+	p.databaseGone = gone
 
-	me := running{PID: os.Getpid(), DatabaseURL: databaseURL, URL: url, AdminURL: "http://" + admin.Addr().String()}
+	me := running{PID: os.Getpid(), URL: url, AdminURL: "http://" + admin.Addr().String()}
+	if cfg.DatabaseURL == "" {
+		me.DatabaseURL = databaseURL // of a private socket: no secret
+	}
 	if err := me.write(cfg); err != nil {
 		return err
 	}
@@ -136,11 +144,9 @@ func (p *parts) run(ctx context.Context, listener, admin net.Listener, ready fun
 	return g.Wait()
 }
 
-// whenReady calls ready once every check passes.
+// whenReady calls ready once every check passes. It looks often at first, then once a second.
 func (p *parts) whenReady(ctx context.Context, ready func()) {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	for wait := 20 * time.Millisecond; ; wait = min(wait*11/10, time.Second) {
 		if p.ready(ctx) == nil {
 			ready()
 			return
@@ -148,7 +154,7 @@ func (p *parts) whenReady(ctx context.Context, ready func()) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 	}
 }

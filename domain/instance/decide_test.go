@@ -180,8 +180,8 @@ func TestDecideObserve(t *testing.T) {
 		{Name: "missing long after a late launch", Given: late, When: Observe{"m1", SeenMissing, "", "", t0.Add(time.Hour + MissingGrace)},
 			Then: []Event{MachineGone{false}, Failed{"machine_gone", "The machine was terminated from outside the control plane."}}},
 		{Name: "another machine", Given: running, When: Observe{"m2", SeenGone, "", "", t0}},
-		{Name: "no machine", Given: open, When: Observe{"", SeenGone, "", t0}},
-		{Name: "after the end", Given: terminated, When: Observe{"", SeenGone, "", t0}},
+		{Name: "no machine", Given: open, When: Observe{"", SeenGone, "", "", t0}},
+		{Name: "after the end", Given: terminated, When: Observe{"", SeenGone, "", "", t0}},
 	})
 }
 
@@ -298,6 +298,7 @@ func TestGolden(t *testing.T) {
 	t.Parallel()
 	full := spec
 	full.Subnet, full.SecurityGroup, full.KeyPair, full.Tags = "subnet-1", "sg-1", "kp", map[string]string{"b": "2", "a": "<1>"}
+	full.RootDevice, full.VolumeGiB = "/dev/sda1", 30
 	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t,
 		requested[0], Renamed{[]byte("sealed")}, LaunchAttempted{2, t0, full}, MachineLaunched{2, "i-0abc", t0},
 		CallRefused{CallLaunch, 2, 3, Another, "InsufficientInstanceCapacity", "No capacity here.", t0}, CallAccepted{CallStop, t0},

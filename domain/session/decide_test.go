@@ -19,16 +19,16 @@ func leaf(n int, id string, at time.Time) Leaf { return Leaf{n, id, at, at.Add(I
 
 func TestDecide(t *testing.T) {
 	t.Parallel()
-	started := Started{"acc", leaf(1, "one", t0), "browser"}
+	started := Started{"acc", leaf(1, "one", t0), "browser", []byte("sealed")}
 	t1 := t0.Add(time.Hour)
 	second := Refreshed{leaf(2, "two", t1)}
 	t2 := t1.Add(time.Hour)
 	third := Refreshed{leaf(3, "three", t2)}
 	reused := []Event{Ended{Reused}}
-	late := Started{"acc", Leaf{40, "late", t0, t0.Add(Lifetime)}, "browser"} // a leaf that was refreshed up to the lifetime
+	late := Started{"acc", Leaf{40, "late", t0, t0.Add(Lifetime)}, "browser", nil} // a leaf that was refreshed up to the lifetime
 	decider.Run(t, []domaintest.Case[Event, Command]{
-		{Name: "start", When: Start{"acc", "one", "browser", t0}, Then: []Event{started}},
-		{Name: "start twice", Given: []Event{started}, When: Start{"acc", "x", "browser", t0}, Err: domaintest.ErrAny},
+		{Name: "start", When: Start{"acc", "one", "browser", []byte("sealed"), t0}, Then: []Event{started}},
+		{Name: "start twice", Given: []Event{started}, When: Start{"acc", "x", "browser", nil, t0}, Err: domaintest.ErrAny},
 
 		{Name: "refresh", Given: []Event{started}, When: Refresh{"one", "two", t1}, Then: []Event{second}},
 		{Name: "refresh again", Given: []Event{started, second}, When: Refresh{"two", "three", t2}, Then: []Event{third}},
@@ -56,7 +56,7 @@ func TestDecide(t *testing.T) {
 
 func TestLive(t *testing.T) {
 	t.Parallel()
-	s := decider.Fold(Started{"acc", leaf(1, "one", t0), ""})
+	s := decider.Fold(Started{"acc", leaf(1, "one", t0), "", nil})
 	for _, c := range []struct {
 		name string
 		s    State
@@ -82,7 +82,7 @@ func TestFamilyLaws(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		now := t0
-		s := decider.Fold(Started{"acc", leaf(1, "id0", now), ""})
+		s := decider.Fold(Started{"acc", leaf(1, "id0", now), "", nil})
 		issued := []string{"id0"}
 		for n := 1; n <= rapid.IntRange(1, 60).Draw(t, "steps"); n++ {
 			now = now.Add(rapid.SampledFrom([]time.Duration{0, time.Second, Grace, 3 * 24 * time.Hour, Idle}).Draw(t, "wait"))
@@ -120,5 +120,5 @@ func TestFamilyLaws(t *testing.T) {
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t,
-		Started{"01JACCOUNT", leaf(1, "01JTOKEN", t0), "Mozilla/5.0 <&>"}, Refreshed{leaf(2, "01JTOKEN2", t0)}, Ended{LoggedOut})
+		Started{"01JACCOUNT", leaf(1, "01JTOKEN", t0), "Mozilla/5.0 <&>", []byte("sealed")}, Refreshed{leaf(2, "01JTOKEN2", t0)}, Ended{LoggedOut})
 }

@@ -54,7 +54,8 @@ type (
 	Started struct {
 		Account string `json:"account"`
 		Leaf    Leaf   `json:"leaf"`
-		Agent   string `json:"agent,omitempty"` // the client's User-Agent, cut to 200 bytes
+		Agent   string `json:"agent,omitempty"`   // the client's User-Agent, cut to 200 bytes
+		Address []byte `json:"address,omitempty"` // the client's, sealed
 	}
 	// Refreshed replaces the leaf.
 	Refreshed struct {
@@ -106,6 +107,7 @@ type (
 		Account string
 		TokenID string
 		Agent   string
+		Address []byte // sealed
 		At      time.Time
 	}
 	// Refresh presents a token and offers an id for the next one.
@@ -131,7 +133,7 @@ func Decide(s State, c Command) ([]Event, error) {
 			return nil, fmt.Errorf("session: started twice")
 		}
 		leaf := Leaf{Generation: 1, TokenID: c.TokenID, IssuedAt: c.At, ExpiresAt: c.At.Add(Idle)}
-		return []Event{Started{Account: c.Account, Leaf: leaf, Agent: c.Agent}}, nil
+		return []Event{Started{Account: c.Account, Leaf: leaf, Agent: c.Agent, Address: c.Address}}, nil
 	case Refresh:
 		return decideRefresh(s, c)
 	case End:

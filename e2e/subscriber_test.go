@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// TestOutsideSubscriber follows an instance's life over NATS as docs/asyncapi.yaml tells it.
+func TestOutsideSubscriber(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "NATS_LISTEN=127.0.0.1:0")
+	s.start()
+	url, err := os.ReadFile(filepath.Join(s.dir, "nats", "reader.url"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect(strings.TrimSpace(string(url)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	sub, err := nc.SubscribeSync("cloudbot.events.instance.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	u := signUp(t, s.URL, "barbara@example.com")
+	id := u.must(http.StatusAccepted, "POST", "/api/instances", "{}").field("id")
+	u.awaitInstance(id, "ready", "true")
+	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
+
+	seen, last := 0, int64(0)
+	for {
+		m, err := sub.NextMsg(20 * time.Second)
+		if err != nil {
+			t.Fatalf("after %d events: %v", seen, err)
+		}
+		var e struct {
+			SpecVersion string `json:"specversion"`
+			Type        string `json:"type"`
+			Subject     string `json:"subject"`
+			Sequence    int64  `json:"sequence,string"`
+		}
+		if err := json.Unmarshal(m.Data, &e); err != nil {
+			t.Fatal(err)
+		}
+		wantSubject := "cloudbot.events.instance." + id + "." + strings.TrimPrefix(e.Type, "instance.")
+		if e.SpecVersion != "1.0" || e.Subject != "instance/"+id || e.Sequence <= last || m.Subject != wantSubject {
+			t.Fatalf("message on %s after %d: %s", m.Subject, last, m.Data)
+		}
+		seen, last = seen+1, e.Sequence
+		if e.Type == "instance.terminated" {
+			break
+		}
+	}
+	t.Logf("%d events of one instance, the last at %d", seen, last)
+	if err := nc.Publish("cloudbot.events.instance.x.forged", []byte("{}")); err == nil {
+		if err := nc.Flush(); err == nil && nc.LastError() == nil {
+			t.Error("an outside subscriber may publish")
+		}
+	}
+}
