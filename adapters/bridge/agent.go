@@ -242,7 +242,10 @@ func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway 
 			return errLeft
 		}
 		defer b.large.Release(maxFrame)
+		// The place is wanted by others: who does not go on sending is dropped.
+		watch := time.AfterFunc(b.c.LargeWithin, func() { _ = w.CloseNow() })
 		_, err = io.Copy(buf, r)
+		watch.Stop()
 	}
 	if err != nil {
 		return left(err)

@@ -36,6 +36,7 @@ type Config struct {
 	PingEvery      time.Duration // between pings to the browser; 0: 20 s
 	PongWithin     time.Duration // to answer one; 0: 10 s
 	WriteWithin    time.Duration // for the browser to take a frame; 0: 10 s. A slower one is dropped
+	LargeWithin    time.Duration // for the browser to send the rest of a frame above 256 KiB; 0: 60 s
 	OpenWithin     time.Duration // to reach and unlock the machine; 0: 10 s
 	MaxPerInstance int           // sessions at once; 0: 16
 	MaxPerAccount  int           // sessions at once; 0: 32
@@ -96,6 +97,7 @@ func New(c Config) *Bridge {
 	set(&c.PingEvery, 20*time.Second)
 	set(&c.PongWithin, 10*time.Second)
 	set(&c.WriteWithin, 10*time.Second)
+	set(&c.LargeWithin, time.Minute)
 	set(&c.OpenWithin, 10*time.Second)
 	set(&c.RetryAfter, time.Second)
 	if c.MaxPerInstance == 0 {

@@ -371,3 +371,24 @@ func TestGatewayRestart(t *testing.T) {
 		t.Errorf("close %v", e)
 	}
 }
+
+// A browser that stops in the middle of a large frame does not keep the room for those of others.
+func TestStalledLargeFrameIsDropped(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}, LargeWithin: 50 * time.Millisecond}, bridge.Session{Mode: "control"})
+	c, _ := f.dial(t, "/cloudbot")
+	if _, _, err := c.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.Writer(t.Context(), websocket.MessageText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(bytes.Repeat([]byte(" "), 512<<10)); err != nil {
+		t.Fatal(err)
+	}
+	// And nothing more. The read answers pings meanwhile.
+	if _, _, err := c.Read(t.Context()); err == nil {
+		t.Fatal("an answer to half a frame")
+	}
+}

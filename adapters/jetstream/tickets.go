@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -96,7 +95,7 @@ func (t *Tickets) Redeem(ctx context.Context, token string) (Ticket, error) {
 	s, err := parse[storedTicket](value)
 	left := s.Expires.Sub(t.now())
 	// The bucket forgets by itself; this is for a bucket that somebody made to last, and for clocks that jump.
-	if err != nil || left <= 0 || left > 2*TicketLife || cmp.Or(s.Account, s.Session, s.Instance) == "" {
+	if err != nil || left <= 0 || left > 2*TicketLife || s.Account == "" || s.Session == "" || s.Instance == "" {
 		return Ticket{}, ErrTicket
 	}
 	return s.Ticket, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -153,7 +154,9 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
-	pool.MaxConns = max(pool.MaxConns, 24)
+	if !strings.Contains(databaseURL, "pool_max_conns") {
+		pool.MaxConns = max(pool.MaxConns, 24)
+	}
 	if p.pool, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
@@ -228,10 +231,20 @@ func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolmen
 		gauge("cloudbot_log_relay_lag_events", "Events not yet in JetStream.", func() float64 { return float64(p.relay.Stats().Lag) }),
 		gauge("cloudbot_log_epoch", "The stream's epoch.", func() float64 { return float64(p.relay.Stats().Epoch) }),
 		gauge("cloudbot_projection_position", "Position of the slowest read model.", func() float64 { return float64(p.progress.Position()) }),
+		gauge("cloudbot_parked_events", "Events set aside just now; cloudbot replay --parked retries them.", p.parkedNow),
 		gauge("cloudbot_tunnels", "Machines whose tunnel is here.", func() float64 { return float64(p.hub.Len()) }),
 		gauge("cloudbot_bridges", "Open bridges.", func() float64 { return float64(p.bridge.Len()) }),
 	)
 	return nil
+}
+
+// parkedNow counts the parked events, −1 where that cannot be told.
+func (p *parts) parkedNow() float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	n := -1.0
+	_ = p.pool.QueryRow(ctx, `SELECT count(*)::float8 FROM read.parked`).Scan(&n)
+	return n
 }
 
 func gauge(name, help string, f func() float64) prometheus.Collector {
