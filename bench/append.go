@@ -10,8 +10,10 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -42,17 +44,18 @@ func benchAppend(ctx context.Context, l *lab, o options) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	fmt.Println("| callers | append/s | p50 | p99 | pgbench -M prepared | -M simple | ratio to prepared | bar |")
-	fmt.Println("|---:|---:|---:|---:|---:|---:|---:|---:|")
+	fmt.Println("| callers | append/s | p50 | p99 | pgbench -M prepared | -M simple | ratio to prepared | bar | backend µs | client µs |")
+	fmt.Println("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
 	for _, n := range o.callers {
 		var ours, prepared, simple []float64
 		var p50, p99 []time.Duration
+		var server, client []float64
 		for range o.runs {
 			p, err := l.pgbench(ctx, script, "prepared", n, o.length)
 			if err != nil {
 				return err
 			}
-			rate, lat, err := l.append(ctx, n, o.length)
+			r, err := l.append(ctx, n, o.length)
 			if err != nil {
 				return err
 			}
@@ -60,12 +63,13 @@ func benchAppend(ctx context.Context, l *lab, o options) error {
 			if err != nil {
 				return err
 			}
-			prepared, ours, simple = append(prepared, p), append(ours, rate), append(simple, s)
-			p50, p99 = append(p50, lat[len(lat)/2]), append(p99, lat[len(lat)*99/100])
+			prepared, ours, simple = append(prepared, p), append(ours, r.rate), append(simple, s)
+			p50, p99 = append(p50, r.p50), append(p99, r.p99)
+			server, client = append(server, r.server), append(client, r.client)
 		}
-		fmt.Printf("| %d | %.0f | %s | %s | %.0f | %.0f | **%s** | %.1f |\n", n, median(ours),
+		fmt.Printf("| %d | %.0f | %s | %s | %.0f | %.0f | **%s** | %.1f | %.1f | %.1f |\n", n, median(ours),
 			median(p50).Round(10*time.Microsecond), median(p99).Round(10*time.Microsecond),
-			median(prepared), median(simple), ratio(median(ours), median(prepared)), bar(n))
+			median(prepared), median(simple), ratio(median(ours), median(prepared)), bar(n), median(server), median(client))
 	}
 	return nil
 }
@@ -86,17 +90,21 @@ func (l *lab) pgbench(ctx context.Context, script, mode string, clients int, len
 	return strconv.ParseFloat(string(m[1]), 64)
 }
 
-// append runs n callers, each waiting for its outcome before the next, and returns appends a
-// second and the sorted latencies.
-func (l *lab) append(ctx context.Context, n int, length time.Duration) (float64, []time.Duration, error) {
+// append runs n callers, each waiting for its outcome before the next.
+func (l *lab) append(ctx context.Context, n int, length time.Duration) (r appendRun, err error) {
 	if err := l.settleDown(ctx); err != nil {
-		return 0, nil, err
+		return r, err
 	}
 	store, err := l.open(ctx)
 	if err != nil {
-		return 0, nil, err
+		return r, err
 	}
 	defer store.Close()
+	backend, err := l.backend(ctx)
+	if err != nil {
+		return r, err
+	}
+	server, client := onCPU(backend), ownCPU()
 	var stop atomic.Bool
 	var failed atomic.Pointer[error]
 	latencies := make([][]time.Duration, n)
@@ -121,11 +129,42 @@ func (l *lab) append(ctx context.Context, n int, length time.Duration) (float64,
 	wg.Wait()
 	took := time.Since(begun)
 	if err := failed.Load(); err != nil {
-		return 0, nil, *err
+		return r, *err
 	}
 	lat := slices.Concat(latencies...)
 	slices.Sort(lat)
-	return float64(len(lat)) / took.Seconds(), lat, nil
+	each := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / float64(len(lat)) }
+	return appendRun{
+		rate: float64(len(lat)) / took.Seconds(), p50: lat[len(lat)/2], p99: lat[len(lat)*99/100],
+		server: each(onCPU(backend) - server), client: each(ownCPU() - client),
+	}, nil
+}
+
+// appendRun is what one run showed.
+type appendRun struct {
+	rate           float64 // appends a second
+	p50, p99       time.Duration
+	server, client float64 // processor time an append in µs: of the committing backend, of all of this process
+}
+
+// backend is the process behind the store's committing connection.
+func (l *lab) backend(ctx context.Context) (pid int, err error) {
+	err = l.pool.QueryRow(ctx, `SELECT pid FROM pg_stat_activity WHERE application_name = 'cloudbot append' ORDER BY backend_start DESC LIMIT 1`).Scan(&pid)
+	return pid, err
+}
+
+// onCPU is the processor time a process of one thread has had.
+func onCPU(pid int) time.Duration {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
+	ns, _, _ := strings.Cut(string(b), " ")
+	n, _ := strconv.ParseInt(ns, 10, 64)
+	return time.Duration(n)
+}
+
+func ownCPU() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // settleDown writes out what the run before has left, so that it does not burden this one.
