@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -12,7 +13,6 @@ type batch struct {
 	requests []*request
 	stale    []*request // left out: their callers refuse them themselves
 	events   int
-	bare     int // receipts without events
 	bytes    int
 	// unsure: some versions were verified in an earlier life of the log and must be looked up.
 	unsure bool
@@ -32,40 +32,36 @@ func (b *batch) add(r *request, unsure bool) {
 	b.requests = append(b.requests, r)
 	b.events += r.events
 	b.bytes += len(r.rows)
-	if r.events == 0 {
-		b.bare++
-	}
 	b.unsure = b.unsure || unsure
 }
 
 // Names of the committer's prepared statements.
 const (
 	stmtBegin    = "begin"
-	stmtEvents   = "events"
-	stmtReceipts = "receipts"
-	stmtEvent    = "event"
-	stmtReceipt  = "receipt"
+	stmtHead     = "head"
+	stmtCopy     = "copy"
+	stmtInsert   = "insert"
+	stmtCommit   = "commit"
+	stmtRollback = "rollback"
 )
 
 // statements is the SQL behind the names.
 //
-// A lone event's INSERT takes the lock in the statement that reads the head, which spares it a
-// statement. If another replica held the lock, the head was read too early: the position is
-// taken, its unique index refuses it, and the append goes the careful way.
+// The entries' INSERT and COPY take the lock themselves (log.admit) and bring their positions
+// along, counted from the head that the last batch left. If another replica has appended since,
+// the unique index refuses them. Nothing can make the head lower while the connection lives, so
+// no position is ever left out.
 func statements() map[string]string {
 	return map[string]string{
-		stmtBegin:    `SELECT log.begin_append()`,
-		stmtEvents:   copyEvents,
-		stmtReceipts: copyReceipts,
-		stmtEvent: `INSERT INTO log.entries (position, ` + eventColumns + `)
-			SELECT head + 1, $1::bigint, $2::timestamptz, $3::integer, $4, $5, $6, $7::json, $8, $9, $10::bytea, $11
-			FROM pg_advisory_xact_lock(4801402170), (SELECT coalesce(max(position), 0) AS head FROM log.entries) h
-			RETURNING position - 1, pg_notify('cloudbot_log', '')`,
-		stmtReceipt: `INSERT INTO log.entries (` + receiptColumns + `) VALUES ($1, $2, $3, $4)`,
+		stmtBegin:  `BEGIN`,
+		stmtHead:   `SELECT log.begin_append()`,
+		stmtCopy:   copyEntries,
+		stmtInsert: `INSERT INTO log.entries (` + rowColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+		stmtCommit: `COMMIT`, stmtRollback: `ROLLBACK`,
 	}
 }
 
-// rivalPause is how long lone appends go like batches after one has collided with another replica.
+// rivalPause is how long batches ask for the head first after another replica has appended.
 const rivalPause = time.Second
 
 // copyHeader opens binary COPY data: signature, flags, no extension.
@@ -75,16 +71,18 @@ const copyHeader = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 const copyTrailer = "\xff\xff"
 
 // script is the fixed part of a batch's messages.
-type script struct{ begin, events, receipts, event, receipt, execute, sync []byte }
+type script struct{ begin, copy, insert, execute, commit, rollback, sync []byte }
 
 func newScript() script {
 	execute := message('E', "\x00\x00\x00\x00\x00") // the unnamed portal, all rows
 	call := func(stmt string) []byte {
 		return append(message('B', "\x00"+stmt+"\x00\x00\x00\x00\x00\x00\x01\x00\x01"), execute...)
 	}
+	sync := message('S', "")
 	return script{
-		begin: call(stmtBegin), events: call(stmtEvents), receipts: call(stmtReceipts),
-		event: opening(stmtEvent), receipt: opening(stmtReceipt), execute: execute, sync: message('S', ""),
+		begin: slices.Concat(call(stmtBegin), call(stmtHead), sync),
+		copy:  call(stmtCopy), insert: opening(stmtInsert), execute: execute,
+		commit: call(stmtCommit), rollback: append(call(stmtRollback), sync...), sync: sync,
 	}
 }
 
@@ -105,51 +103,42 @@ func (s *script) bind(w, opening, row []byte) []byte {
 	return append(w, s.execute...)
 }
 
-// encode writes the whole transaction as one run of messages: lock and head, the events, receipts
-// without events, one Sync that commits. COPY data may follow its statement unasked: the server reads
-// it once it has got that far, and skips all of it up to Sync once anything has failed. COPY is
-// planned never, inserts a page of rows at a time and writes one WAL record for them.
-func (b *batch) encode(s *script) []byte {
-	w := append(b.wire[:0], s.begin...)
-	if b.events > 0 {
-		w = b.copyData(append(w, s.events...), false)
-	}
-	if b.bare > 0 {
-		w = b.copyData(append(w, s.receipts...), true)
-	}
-	w = append(w, s.sync...)
-	b.wire = w
-	return w
-}
-
-// lone tells a batch that goes as plain INSERTs: COPY costs more to set up, though hardly more
-// for a hundred rows than for one.
-func (b *batch) lone() bool { return len(b.requests) == 1 && b.events <= 1 }
-
-// encodeOne is encode for a lone batch.
-func (b *batch) encodeOne(s *script) []byte {
-	r := b.requests[0]
+// encode writes the whole transaction as one run of messages: the entries, and a Sync that
+// commits. COPY data may follow its statement unasked: the server reads it once it has got that
+// far, and skips all of it up to Sync once anything has failed. COPY is planned never, inserts a
+// page of rows at a time and writes one WAL record for them. It costs more to set up than an
+// INSERT, though hardly more for a hundred rows than for one.
+//
+// begun says that a transaction was begun before, and ends here.
+func (b *batch) encode(s *script, head int64, begun bool) []byte {
 	w := b.wire[:0]
-	if b.events > 0 {
-		w = s.bind(w, s.event, r.rows)
+	if len(b.requests) == 1 && b.events <= 1 {
+		w = b.requests[0].bind(w, s, head)
 	} else {
-		w = s.bind(w, s.receipt, r.rows)
+		w = b.copyData(append(w, s.copy...), head)
 	}
-	w = append(w, s.sync...)
-	b.wire = w
-	return w
+	if begun {
+		w = append(w, s.commit...)
+	}
+	b.wire = append(w, s.sync...)
+	return b.wire
 }
 
-// copyData appends the rows of those requests that are bare receipts, or of those that are not.
-func (b *batch) copyData(w []byte, bare bool) []byte {
+// bind appends an INSERT of the request's one row. A COPY row is also a statement's parameters: a
+// count and the fields, each with its length, are written alike in both.
+func (r *request) bind(w []byte, s *script, head int64) []byte {
+	w = binary.BigEndian.AppendUint32(append(w, 'B'), uint32(4+len(s.insert)+len(r.rows)+2))
+	w, _ = r.appendRows(append(w, s.insert...), head)
+	return append(append(w, 0, 0), s.execute...)
+}
+
+func (b *batch) copyData(w []byte, head int64) []byte {
 	w = append(w, 'd')
 	at := len(w)
 	w = append(w, 0, 0, 0, 0)
 	w = append(w, copyHeader...)
 	for _, r := range b.requests {
-		if (r.events == 0) == bare {
-			w = append(w, r.rows...)
-		}
+		w, head = r.appendRows(w, head)
 	}
 	w = append(w, copyTrailer...)
 	binary.BigEndian.PutUint32(w[at:], uint32(len(w)-at))

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -109,7 +108,7 @@ func (c *committer) careful(ctx context.Context, requests []*request, resent boo
 		r.claim(at, found)
 		winners = append(winners, r)
 	}
-	if err := insert(ctx, tx, winners); err != nil {
+	if err := insert(ctx, tx, winners, head); err != nil {
 		return err
 	}
 	if err := tx.Commit(ctx); err != nil {
@@ -144,9 +143,10 @@ func events(requests []*request) (n int64) {
 // lookUp returns the versions of all streams and the receipts under all keys of the requests.
 func lookUp(ctx context.Context, tx pgx.Tx, requests []*request) (at map[string]int64, found map[string]eventstore.Receipt, err error) {
 	var streams, keys []string
+	var streamKeys [][16]byte
 	for _, r := range requests {
 		for _, w := range r.writes {
-			streams = append(streams, w.stream)
+			streams, streamKeys = append(streams, w.stream), append(streamKeys, w.key)
 		}
 		if r.key != "" {
 			keys = append(keys, r.key)
@@ -155,8 +155,8 @@ func lookUp(ctx context.Context, tx pgx.Tx, requests []*request) (at map[string]
 	at = make(map[string]int64, len(streams))
 	// One probe of the index a stream: the newest version is at its end.
 	rows, err := tx.Query(ctx, `
-		SELECT s, coalesce((SELECT max(e.version) FROM log.entries e WHERE e.stream = s), 0)
-		FROM unnest($1::text[]) s`, streams)
+		SELECT s, coalesce((SELECT max(e.version) FROM log.entries e WHERE e.stream_key = k), 0)
+		FROM unnest($1::text[], $2::uuid[]) u(s, k)`, streams, streamKeys)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -179,8 +179,12 @@ type querier interface {
 
 // receipts returns those that exist, by key.
 func receipts(ctx context.Context, q querier, keys []string) (map[string]eventstore.Receipt, error) {
+	hashed := make([][16]byte, len(keys))
+	for i, key := range keys {
+		hashed[i] = indexKey(key)
+	}
 	rows, err := q.Query(ctx, `
-		SELECT receipt, request, response, coalesce(position, 0) FROM log.entries WHERE receipt = ANY ($1)`, keys)
+		SELECT receipt, request, response, coalesce(position, 0) FROM log.entries WHERE receipt_key = ANY ($1)`, hashed)
 	if err != nil {
 		return nil, err
 	}
@@ -231,33 +235,25 @@ func (r *request) committedBefore(ctx context.Context, tx pgx.Tx, found map[stri
 		return bytes.Equal(first.Request, r.digest) && bytes.Equal(first.Response, r.answer) && first.Position == 0, eventstore.Result{}, nil
 	}
 	var position int64
-	err := tx.QueryRow(ctx, `SELECT position FROM log.entries WHERE stream = $1 AND version = $2 AND id = $3`,
-		r.writes[0].stream, r.writes[0].expected+1, r.firstID).Scan(&position)
+	err := tx.QueryRow(ctx, `SELECT position FROM log.entries WHERE stream_key = $1 AND version = $2 AND id = $3`,
+		r.writes[0].key, r.writes[0].expected+1, r.firstID).Scan(&position)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, eventstore.Result{}, nil
 	}
 	return err == nil, eventstore.Result{First: position, Last: position + int64(r.events) - 1}, err
 }
 
-func insert(ctx context.Context, tx pgx.Tx, winners []*request) error {
-	if err := copyRows(ctx, tx, copyEvents, winners, false); err != nil {
-		return fmt.Errorf("insert events: %w", err)
-	}
-	return copyRows(ctx, tx, copyReceipts, winners, true)
-}
-
-// copyRows inserts those of the requests that are bare receipts, or those that are not.
-func copyRows(ctx context.Context, tx pgx.Tx, sql string, requests []*request, bare bool) error {
-	parts := []io.Reader{bytes.NewReader([]byte(copyHeader))}
-	for _, r := range requests {
-		if (r.events == 0) == bare {
-			parts = append(parts, bytes.NewReader(r.rows))
-		}
-	}
-	if len(parts) == 1 {
+func insert(ctx context.Context, tx pgx.Tx, winners []*request, head int64) error {
+	if len(winners) == 0 {
 		return nil
 	}
-	parts = append(parts, bytes.NewReader([]byte(copyTrailer)))
-	_, err := tx.Conn().PgConn().CopyFrom(ctx, io.MultiReader(parts...), sql)
-	return err
+	rows := []byte(copyHeader)
+	for _, r := range winners {
+		rows, head = r.appendRows(rows, head)
+	}
+	rows = append(rows, copyTrailer...)
+	if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(rows), copyEntries); err != nil {
+		return fmt.Errorf("insert: %w", err)
+	}
+	return nil
 }

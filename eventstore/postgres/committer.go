@@ -29,8 +29,8 @@ type committer struct {
 	conn   *pgx.Conn // nil: to be connected
 	used   time.Time // end of the last batch
 	closed bool
-	head   int64     // after the last batch
-	rival  time.Time // last collision of a lone append with another replica's
+	head   int64     // after the last batch; -1: unknown
+	rival  time.Time // another replica's last append, as far as we noticed
 	slow   bool      // every batch goes the careful way: for the tests that both ways agree
 }
 
@@ -72,7 +72,7 @@ func (c *committer) connect(ctx context.Context) error {
 		conn.Close(ctx)
 		return fmt.Errorf("prepare: %w", err)
 	}
-	c.conn = conn
+	c.conn, c.head = conn, -1
 	return nil
 }
 
@@ -126,10 +126,6 @@ func (c *committer) run(b *batch) {
 	var pgErr *pgconn.PgError
 	switch {
 	case err == nil:
-		if head < c.head {
-			// An older log stands in the place of the one we knew.
-			c.store.known.forget()
-		}
 		settle(c.store.known, b.requests, head)
 		c.head = head + int64(b.events)
 		c.store.hints.broadcast()
@@ -145,17 +141,39 @@ func (c *committer) run(b *batch) {
 
 // fast sends the batch and returns the head it was appended after. A *pgconn.PgError on a
 // connection still open means that nothing was kept; with any other error that is unknown.
+//
+// As long as no other replica appends, the head is where the last batch left it. Otherwise it is
+// asked for first, under the lock.
 func (c *committer) fast(b *batch) (head int64, err error) {
+	if c.head >= 0 && time.Since(c.rival) > rivalPause {
+		_, err := c.send(b.encode(&c.script, c.head, false))
+		if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.ConstraintName == "entries_position" {
+			c.rival = time.Now()
+		} else {
+			return c.head, err
+		}
+	}
+	if head, err = c.send(c.script.begin); err != nil {
+		return 0, err
+	}
+	if head < c.head {
+		// An older log stands in the place of the one we knew.
+		c.store.known.forget()
+	} else if c.head >= 0 && head > c.head {
+		c.rival = time.Now()
+	}
+	_, err = c.send(b.encode(&c.script, head, true))
+	return head, err
+}
+
+// send sends messages that end with a Sync and reads the answers. If they ask for the head, it is
+// returned. A refused transaction is rolled back.
+func (c *committer) send(wire []byte) (head int64, err error) {
 	conn := c.conn.PgConn()
 	if err := conn.Conn().SetDeadline(time.Now().Add(replyPatience)); err != nil {
 		return 0, err
 	}
-	lone := b.lone() && time.Since(c.rival) > rivalPause
-	wire := b.encode
-	if lone {
-		wire = b.encodeOne
-	}
-	if _, err := conn.Conn().Write(wire(&c.script)); err != nil {
+	if _, err := conn.Conn().Write(wire); err != nil {
 		return 0, err
 	}
 	var refusal error
@@ -174,13 +192,12 @@ func (c *committer) fast(b *batch) (head int64, err error) {
 			if pgErr.Severity == "FATAL" || pgErr.Severity == "PANIC" {
 				return 0, fmt.Errorf("connection ended: %s", pgErr.Message)
 			}
-			if lone && pgErr.ConstraintName == "entries_position" {
-				c.rival = time.Now()
-			}
 			refusal = pgErr
 		case *pgproto3.ReadyForQuery:
-			if refusal == nil && m.TxStatus != 'I' {
-				return 0, errors.New("the transaction did not end")
+			if m.TxStatus == 'E' {
+				if _, err := c.send(c.script.rollback); err != nil {
+					return 0, err
+				}
 			}
 			return head, errors.Join(refusal, conn.Conn().SetDeadline(time.Time{}))
 		}

@@ -166,7 +166,7 @@ func (s *Store) refuse(ctx context.Context, r *request) error {
 func (s *Store) version(ctx context.Context, stream string) (int64, error) {
 	generation := s.known.generation()
 	var v int64
-	err := s.pool.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM log.entries WHERE stream = $1`, stream).Scan(&v)
+	err := s.pool.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM log.entries WHERE stream_key = $1`, indexKey(stream)).Scan(&v)
 	if err != nil {
 		return 0, unavailable("look up "+stream, err)
 	}

@@ -53,7 +53,7 @@ func TestOnlyAppendsWrite(t *testing.T) {
 		`UPDATE log.entries SET data = '{"forged":true}'`,
 		`DELETE FROM log.entries`,
 		`TRUNCATE log.entries`,
-		`UPDATE log.events SET data = '{"forged":true}'`,
+		`UPDATE log.events SET type = 'forged'`,
 		`DELETE FROM log.events`,
 		`DELETE FROM log.receipts`,
 	} {

@@ -27,8 +27,8 @@ const (
 const columns = `position, version, time, schema, stream, type, id, data, meta`
 
 const (
-	readAll    = `SELECT ` + columns + ` FROM log.entries WHERE position > $1 ORDER BY position LIMIT $2`
-	readStream = `SELECT ` + columns + ` FROM log.entries WHERE version > $1 AND stream = $3 ORDER BY version LIMIT $2`
+	readAll    = `SELECT ` + columns + ` FROM log.entries WHERE position > $1 ORDER BY position NULLS FIRST LIMIT $2`
+	readStream = `SELECT ` + columns + ` FROM log.entries WHERE version > $1 AND stream_key = $3 ORDER BY version LIMIT $2`
 )
 
 // ReadAll implements eventstore.Store.
@@ -122,7 +122,8 @@ func (s *Store) page(ctx context.Context, q query, after int64, limit int) (p pa
 		binary.BigEndian.AppendUint64(nil, uint64(limit)),
 	}
 	if q.stream != "" {
-		args = append(args, []byte(q.stream))
+		key := indexKey(q.stream)
+		args = append(args, key[:])
 	}
 	rr := conn.Conn().PgConn().ExecPrepared(ctx, q.name, args, []int16{1}, []int16{1})
 	p = decodePage(rr, limit)

@@ -19,6 +19,7 @@ type request struct {
 	answer  []byte
 	events  int    // in all writes
 	rows    []byte // COPY rows: the events, the last with the receipt; or the receipt alone
+	ends    []int  // where each event's row ends; none for a receipt alone
 
 	generation uint64 // of known, when the versions were verified
 
@@ -33,6 +34,7 @@ type request struct {
 type write struct {
 	id       eventstore.StreamID
 	stream   string
+	key      [16]byte // stream's indexKey
 	expected int64
 	count    int
 }
@@ -61,15 +63,18 @@ func newRequest(a eventstore.Append) *request {
 	r := requests.Get().(*request)
 	for _, w := range a.Writes {
 		stream := w.Stream.String()
-		r.writes = append(r.writes, write{id: w.Stream, stream: stream, expected: w.Expected, count: len(w.Events)})
+		r.writes = append(r.writes, write{id: w.Stream, stream: stream, key: indexKey(stream), expected: w.Expected, count: len(w.Events)})
 		r.events += len(w.Events)
 	}
 	if a.Receipt != nil {
 		r.key, r.digest, r.answer = a.Receipt.Key, a.Receipt.Request, a.Receipt.Response
 	}
 	if r.events == 0 {
-		r.rows = appendReceipt(binary.BigEndian.AppendUint16(r.rows, 4), a.Receipt)
-		r.rows = appendNull(r.rows) // its position
+		r.rows = binary.BigEndian.AppendUint16(r.rows, columnCount)
+		for range columnCount - receiptColumns {
+			r.rows = appendNull(r.rows)
+		}
+		r.rows = appendReceipt(r.rows, a.Receipt)
 		return r
 	}
 	r.firstID = a.Writes[0].Events[0].ID
@@ -77,12 +82,13 @@ func newRequest(a eventstore.Append) *request {
 	for k, w := range a.Writes {
 		for i := range w.Events {
 			left--
-			r.rows = appendEvent(r.rows, r.writes[k].stream, w.Expected+int64(i)+1, &w.Events[i])
+			r.rows = appendEvent(r.rows, &r.writes[k], w.Expected+int64(i)+1, &w.Events[i])
 			if left == 0 && a.Receipt != nil {
 				r.rows = appendReceipt(r.rows, a.Receipt)
 			} else {
-				r.rows = appendNull(appendNull(appendNull(r.rows)))
+				r.rows = appendNull(appendNull(appendNull(appendNull(r.rows))))
 			}
+			r.ends = append(r.ends, len(r.rows))
 		}
 	}
 	return r
@@ -93,7 +99,7 @@ func (r *request) free() {
 		return
 	}
 	clear(r.writes)
-	*r = request{wake: r.wake, writes: r.writes[:0], rows: r.rows[:0]}
+	*r = request{wake: r.wake, writes: r.writes[:0], rows: r.rows[:0], ends: r.ends[:0]}
 	requests.Put(r)
 }
 
@@ -102,28 +108,45 @@ func (r *request) settle(res eventstore.Result, err error) {
 	r.result, r.err = res, err
 }
 
-// The column lists match the rows below.
+// rowColumns match the rows below. The receipt's come last.
 const (
-	eventColumns   = `version, time, schema, stream, type, id, data, meta, receipt, request, response`
-	receiptColumns = `receipt, request, response, position`
+	rowColumns = `position, version, time, schema, stream_key, stream, type, id, data, meta,
+		receipt_key, receipt, request, response`
+	columnCount    = 14
+	receiptColumns = 4
 )
 
-const (
-	copyEvents   = `COPY log.entries (` + eventColumns + `) FROM STDIN (FORMAT binary)`
-	copyReceipts = `COPY log.entries (` + receiptColumns + `) FROM STDIN (FORMAT binary)`
-)
+const copyEntries = `COPY log.entries (` + rowColumns + `) FROM STDIN (FORMAT binary)`
+
+// positionAt is where in its row an event's position stands: behind two lengths.
+const positionAt = 2 + 4
+
+// appendRows appends the request's rows with the positions after head, and returns the last.
+func (r *request) appendRows(b []byte, head int64) ([]byte, int64) {
+	at := len(b)
+	b = append(b, r.rows...)
+	start := 0
+	for _, end := range r.ends {
+		head++
+		binary.BigEndian.PutUint64(b[at+start+positionAt:], uint64(head))
+		start = end
+	}
+	return b, head
+}
 
 // postgresEpoch is where Postgres' timestamps count from, in Unix microseconds.
 const postgresEpoch = 946_684_800_000_000
 
 // appendEvent begins a row, which appendReceipt or nulls complete.
-func appendEvent(b []byte, stream string, version int64, e *eventstore.NewEvent) []byte {
-	b = binary.BigEndian.AppendUint16(b, 11)
+func appendEvent(b []byte, w *write, version int64, e *eventstore.NewEvent) []byte {
+	b = binary.BigEndian.AppendUint16(b, columnCount)
+	b = appendInt64(b, 0) // the position, for appendRows
 	b = appendInt64(b, version)
 	b = appendInt64(b, e.Time.Truncate(time.Microsecond).UnixMicro()-postgresEpoch)
 	b = binary.BigEndian.AppendUint32(b, 4)
 	b = binary.BigEndian.AppendUint32(b, uint32(e.Schema))
-	b = appendField(b, stream)
+	b = appendField(b, w.key[:])
+	b = appendField(b, w.stream)
 	b = appendField(b, e.Type)
 	b = appendField(b, e.ID)
 	b = appendField(b, e.Data)
@@ -134,7 +157,8 @@ func appendEvent(b []byte, stream string, version int64, e *eventstore.NewEvent)
 }
 
 func appendReceipt(b []byte, r *eventstore.Receipt) []byte {
-	b = appendField(appendField(b, r.Key), r.Request)
+	key := indexKey(r.Key)
+	b = appendField(appendField(appendField(b, key[:]), r.Key), r.Request)
 	if len(r.Response) == 0 {
 		return appendNull(b)
 	}
