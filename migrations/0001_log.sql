@@ -56,22 +56,13 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- +goose StatementBegin
-CREATE FUNCTION log.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION '% on log.% is refused', TG_OP, TG_TABLE_NAME
-        USING ERRCODE = 'insufficient_privilege',
-              HINT = 'The log is written by appending only: log.begin_append().';
-END $$;
--- +goose StatementEnd
-
--- admit lets the append path in, sees to it that every INSERT holds the log's lock, and tells
--- other processes' readers. Assignments instead of PERFORM: they run without a query of their own.
+-- admit lets nothing in but the append path's INSERT, sees to it that this holds the log's lock,
+-- and tells other processes' readers. Assignments instead of PERFORM: they need no query.
 -- +goose StatementBegin
 CREATE FUNCTION log.admit() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE done text;
 BEGIN
-    IF current_setting('cloudbot.appending', true) IS DISTINCT FROM 'on' THEN
+    IF TG_OP <> 'INSERT' OR current_setting('cloudbot.appending', true) IS DISTINCT FROM 'on' THEN
         RAISE EXCEPTION '% on log.% is refused', TG_OP, TG_TABLE_NAME
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'The log is written by appending only: log.begin_append().';
@@ -85,7 +76,7 @@ END $$;
 -- Triggers bind the owner and superusers too, which rights would not.
 CREATE TRIGGER only_append BEFORE INSERT ON log.entries FOR EACH STATEMENT EXECUTE FUNCTION log.admit();
 CREATE TRIGGER never_change BEFORE UPDATE OR DELETE OR TRUNCATE ON log.entries
-    FOR EACH STATEMENT EXECUTE FUNCTION log.refuse();
+    FOR EACH STATEMENT EXECUTE FUNCTION log.admit();
 
 REVOKE ALL ON SCHEMA log FROM PUBLIC;
 REVOKE ALL ON FUNCTION log.begin_append() FROM PUBLIC;

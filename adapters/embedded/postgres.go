@@ -128,7 +128,12 @@ func (p *Postgres) logFile() string { return filepath.Join(p.dir, "postgres.log"
 func (p *Postgres) run(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(p.bin, name), args...)
 	cmd.Dir = p.dir
-	cmd.Env = []string{"PATH=" + p.bin + ":/usr/bin:/bin", "LC_ALL=C", "TZ=UTC", "HOME=" + p.dir}
+	cmd.Env = []string{
+		"PATH=" + p.bin + ":/usr/bin:/bin", "LC_ALL=C", "TZ=UTC", "HOME=" + p.dir,
+		// A backend keeps the few MB it works with. Otherwise glibc gives them back after every
+		// batch of appends and fetches them again for the next: a fifth of its time.
+		"MALLOC_TOP_PAD_=4194304", "MALLOC_TRIM_THRESHOLD_=16777216",
+	}
 	// Its own process group: a Ctrl-C in the terminal is for us to answer, in our order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.owner, Setpgid: true, Pdeathsig: syscall.SIGINT}
 	return cmd

@@ -49,8 +49,8 @@ const (
 //
 // The entries' INSERT and COPY take the lock themselves (log.admit) and bring their positions
 // along, counted from the head that the last batch left. If another replica has appended since,
-// the unique index refuses them. Nothing can make the head lower while the connection lives, so
-// no position is ever left out.
+// the unique index refuses them. Entries are never removed, and a restored log or another server
+// means another connection: the head cannot have become lower, so no position is left out.
 func statements() map[string]string {
 	return map[string]string{
 		stmtBegin:  `BEGIN`,

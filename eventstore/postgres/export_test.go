@@ -9,3 +9,6 @@ func (s *Store) Waiting() int {
 	defer s.queue.mu.Unlock()
 	return len(s.queue.waiting)
 }
+
+// IndexKey is what stands in the indexes for a name.
+func IndexKey(name string) [16]byte { return indexKey(name) }
