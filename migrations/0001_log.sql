@@ -10,8 +10,7 @@ CREATE SCHEMA log;
 --
 -- Names stand in the indexes as the 16 bytes of indexKey (eventstore/postgres/key.go): a third of
 -- the work of text. There is no CHECK, no DEFAULT and no partial index, because Postgres prepares
--- their expressions anew for every statement; log.admit() lets nobody in
--- who could write nonsense.
+-- their expressions anew for every statement; log.admit() lets nobody in who could write nonsense.
 CREATE TABLE log.entries (
     position    bigint,
     version     bigint,
