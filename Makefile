@@ -14,6 +14,11 @@ help: ## List the targets
 run: prerequisites build ## Run everything on embedded defaults and print the URL
 	@exec bin/cloudbot serve
 
+.PHONY: run-ec2
+run-ec2: prerequisites build ## Run everything on the AWS path, against a small EC2 server of our own
+	@go build -o bin/ec2test ./adapters/ec2/ec2test/cmd/ec2test
+	@deploy/run-ec2.sh
+
 .PHONY: test
 test: prerequisites lint build ## Linters, then all tests with the race detector, on real Postgres and JetStream
 	go test -race -timeout 15m ./...

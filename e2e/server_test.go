@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		err = build("cloudbot-guest")
 	}
+	if err == nil {
+		err = build("../adapters/ec2/ec2test/cmd/ec2test")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "build the programs under test:", err)
 		os.Exit(1)
@@ -51,7 +54,7 @@ func TestMain(m *testing.M) {
 }
 
 func build(name string, flags ...string) error {
-	args := append([]string{"build", "-o", filepath.Join(bin, name)}, flags...)
+	args := append([]string{"build", "-o", filepath.Join(bin, filepath.Base(name))}, flags...)
 	cmd := exec.Command("go", append(args, "../cmd/"+name)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()

@@ -26,8 +26,14 @@ type Config struct {
 	StateDir        string  `json:"state_dir,omitempty"` // "": "state"; relative to the file's own folder
 	User            string  `json:"user,omitempty"`      // whom desktop and agent run as where the guest is root; "": cloudbot, else nobody
 	Boot            string  `json:"boot,omitempty"`      // boot id; "": the kernel's
-	Desktop         Desktop `json:"desktop,omitzero"`
-	Agent           Agent   `json:"agent,omitzero"`
+	Install         bool    `json:"install,omitempty"`   // set this computer up as a machine, as root, with systemd units for desktop and agent
+	Desktop         Desktop `json:"desktop,omitzero"`    // without Install
+	Agent           Agent   `json:"agent,omitzero"`      // with Install: Kind alone counts, and auto is openclaw
+
+	// With Install.
+	Apps        []string          `json:"apps,omitempty"`         // of browser, editor, office; none: all
+	Assets      map[string]string `json:"assets,omitempty"`       // sha256 of the control plane's assets; one not listed is taken by the sum published beside it
+	OpenClawURL string            `json:"openclaw_url,omitempty"` // OpenClaw's package where the control plane has none; "": npm
 }
 
 // Desktop is the desktop's part of a Config.

@@ -72,10 +72,14 @@ func (g *Guest) check(ctx context.Context) map[string]any {
 		}
 		found = append(found, f)
 	}
-	return map[string]any{
-		"guest": g.version, "os": runtime.GOOS + "/" + runtime.GOARCH, "programs": found,
+	report := map[string]any{
+		"guest": g.version, "versions": g.versions(), "os": runtime.GOOS + "/" + runtime.GOARCH, "programs": found,
 		"ports": map[string]string{"vnc": orNone(g.desktop.Addr()), "agent": orNone(g.agent.Addr())},
 	}
+	if g.setup != nil {
+		report["installed"] = g.setup.installer.Notes()
+	}
+	return report
 }
 
 func orNone(addr string) string {
@@ -89,7 +93,7 @@ func version(ctx context.Context, path string, args []string) string {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env, cmd.WaitDelay = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}, time.Second
+	cmd.Env, cmd.WaitDelay = []string{"PATH=/opt/cloudbot/bin:/usr/local/bin:/usr/bin:/bin"}, time.Second
 	out, _ := cmd.CombinedOutput()
 	for l := range strings.Lines(string(out)) {
 		if l = strings.TrimSpace(l); l != "" {
@@ -111,11 +115,15 @@ func (g *Guest) debug() map[string]any {
 	if at := g.connected.Load(); at != nil {
 		tunnel["up_since"] = at.UTC().Format(time.RFC3339)
 	}
-	return map[string]any{
-		"instance": g.c.Instance, "boot": g.boot, "phase": g.phases.present(),
+	report := map[string]any{
+		"instance": g.c.Instance, "boot": g.boot, "phase": g.phases.present(), "now": g.phases.detail(),
 		"guest_uptime_seconds": int64(time.Since(g.started).Seconds()),
 		"desktop":              map[string]any{"kind": g.desktop.About(), "healthy": g.desktop.Healthy()},
 		"agent":                map[string]any{"kind": g.agent.About(), "healthy": g.agent.Healthy()},
 		"tunnel":               tunnel, "health": g.health(), "keys": names,
 	}
+	if g.setup != nil {
+		report["complete"] = g.setup.complete.Load()
+	}
+	return report
 }

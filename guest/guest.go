@@ -17,6 +17,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/guest/agent"
 	"github.com/cloudbot-ai/control-plane/guest/desktop"
+	"github.com/cloudbot-ai/control-plane/guest/install"
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
 	"github.com/cloudbot-ai/control-plane/guest/place"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
@@ -41,8 +42,9 @@ type Guest struct {
 	keys    *keyring
 	phases  *phases
 	shm     string
-	desktop *desktop.Desktop
-	agent   *agent.Agent
+	desktop part
+	agent   part
+	setup   *setup         // nil: everything comes with the computer
 	http    *pipe.Listener // diagnostics
 	probes  []probe
 	client  *http.Client
@@ -50,7 +52,8 @@ type Guest struct {
 	connected atomic.Pointer[time.Time] // since when the tunnel is up; nil: it is not
 	dials     atomic.Int64
 	streams   atomic.Int64
-	announced bool // every phase was sent once; only the tunnel's goroutine uses it
+	changed   chan struct{} // holds a value when the hello is to be said again
+	announced bool          // every phase was sent once; only the tunnel's goroutine uses it
 }
 
 // New prepares the machine: its key, its secrets, its desktop and agent. out receives the log.
@@ -58,7 +61,7 @@ func New(c Config, version string, out io.Writer) (*Guest, error) {
 	g := &Guest{
 		c: c, version: version, started: time.Now(), boot: c.Boot,
 		redact: &Redactor{}, phases: newPhases(), http: pipe.NewListener(), probes: providers,
-		client: newClient(),
+		client: newClient(), changed: make(chan struct{}, 1),
 	}
 	g.lines = NewLog(out, g.redact)
 	g.log = slog.New(slog.NewTextHandler(g.lines.Writer(""), nil))
@@ -72,8 +75,16 @@ func New(c Config, version string, out io.Writer) (*Guest, error) {
 	if g.key, err = machineKey(c.StateDir); err != nil {
 		return nil, err
 	}
-	g.secret = wire.Secret{VNCPassword: random(6), GatewayToken: random(32)}
+	g.secret = newSecret()
+	if c.Install {
+		if g.secret, err = bootSecret(); err != nil {
+			return nil, fmt.Errorf("make this boot's secrets: %w", err)
+		}
+	}
 	g.redact.Know("own", c.Token, g.secret.VNCPassword, g.secret.GatewayToken)
+	if c.Install {
+		return g, g.prepareInstalled()
+	}
 	return g, g.prepare()
 }
 
@@ -140,12 +151,17 @@ func random(n int) string {
 
 // Run works until ctx ends; by then every child is gone and so is the memory-backed folder.
 func (g *Guest) Run(ctx context.Context) error {
-	defer os.RemoveAll(g.shm)
+	if g.shm != "" {
+		defer os.RemoveAll(g.shm)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	g.log.Info("guest starts", "version", g.version, "instance", g.c.Instance, "boot", g.boot,
 		"desktop", g.desktop.About(), "agent", g.agent.About())
 	parts := []func(context.Context) error{g.desktop.Run, g.agent.Run, g.tunnel, g.bootUp, g.diagnostics}
+	if g.setup != nil {
+		parts = append(parts, g.setup.run, g.setup.followUnits)
+	}
 	done := make(chan error, len(parts))
 	for _, run := range parts {
 		go func() { done <- run(ctx) }()
@@ -161,20 +177,16 @@ func (g *Guest) Run(ctx context.Context) error {
 	return all
 }
 
+// step is a phase, and what it waits for.
+type step struct {
+	wait   <-chan struct{} // nil: nothing
+	phase  string
+	detail string
+}
+
 // bootUp goes through the phases.
 func (g *Guest) bootUp(ctx context.Context) error {
-	steps := []struct {
-		wait   <-chan struct{}
-		phase  string
-		detail string
-	}{
-		{nil, booting, "The machine is up and connected."},
-		{nil, installing, "Nothing to install: everything comes with the image."},
-		{g.desktop.Up(), desktopUp, "Desktop: " + g.desktop.About() + "."},
-		{nil, agentUp, "Agent: " + g.agent.About() + " is starting."},
-		{g.agent.Up(), ready, "Desktop: " + g.desktop.About() + "; agent: " + g.agent.About() + "."},
-	}
-	for _, s := range steps {
+	for _, s := range g.steps() {
 		if s.wait != nil {
 			select {
 			case <-ctx.Done():
@@ -186,6 +198,33 @@ func (g *Guest) bootUp(ctx context.Context) error {
 		g.log.Info("phase reached", "phase", s.phase)
 	}
 	return nil
+}
+
+func (g *Guest) steps() []step {
+	list := []step{{nil, booting, "The machine is up and connected."}}
+	var installed <-chan struct{}
+	switch {
+	case g.setup == nil:
+		list = append(list, step{nil, installing, "Nothing to install: everything comes with the image."})
+	case !g.setup.installer.Done(install.Desktop): // else the image was baked, or this is a later boot
+		list = append(list, step{nil, installing, "Setting the machine up."})
+		fallthrough
+	default:
+		installed = g.setup.agent
+	}
+	return append(list,
+		step{g.desktop.Up(), desktopUp, "Desktop: " + g.desktop.About() + "."},
+		step{installed, agentUp, "Agent: " + g.agent.About() + " is starting."},
+		step{g.agent.Up(), ready, "Desktop: " + g.desktop.About() + "; agent: " + g.agent.About() + "."},
+	)
+}
+
+// introduce says the hello again: what the machine runs has changed.
+func (g *Guest) introduce() {
+	select {
+	case g.changed <- struct{}{}:
+	default:
+	}
 }
 
 func (g *Guest) health() wire.Health {

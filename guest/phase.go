@@ -34,11 +34,38 @@ func (p *phases) reach(phase, detail string) {
 	p.changed = make(chan struct{})
 }
 
+// say tells what goes on within the present phase; percent is of the whole installation. Nothing is
+// said before the first phase or after the last.
+func (p *phases) say(detail string, percent int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.reached)
+	if n == 0 || p.reached[n-1].Phase == ready {
+		return
+	}
+	last := p.reached[n-1]
+	// Between this phase's own figure and the next one's, and never backwards.
+	to := progress[last.Phase] + 19
+	last.Detail, last.Progress = detail, max(last.Progress, min(progress[booting]+percent*60/100, to))
+	p.reached = append(p.reached, last)
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
 // after returns the phases reached beyond the first n and a channel closed at the next.
 func (p *phases) after(n int) ([]wire.Phase, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]wire.Phase(nil), p.reached[min(n, len(p.reached)):]...), p.changed
+}
+
+func (p *phases) detail() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.reached) == 0 {
+		return ""
+	}
+	return p.reached[len(p.reached)-1].Detail
 }
 
 func (p *phases) present() string {

@@ -168,10 +168,13 @@ func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
 		_ = control.SetWriteDeadline(time.Now().Add(wire.WriteTimeout))
 		return wire.WriteLine(control, m, wire.MaxLine)
 	}
-	err := send(wire.Message{Hello: &wire.Hello{
-		Version: g.version, Boot: g.boot, VNCPassword: g.secret.VNCPassword, GatewayToken: g.secret.GatewayToken,
-		Desktop: g.desktop.About(), Agent: g.agent.About(),
-	}})
+	hello := func() error {
+		return send(wire.Message{Hello: &wire.Hello{
+			Version: g.version, Boot: g.boot, VNCPassword: g.secret.VNCPassword, GatewayToken: g.secret.GatewayToken,
+			Desktop: g.desktop.About(), Agent: g.agent.About(), Versions: g.versions(),
+		}})
+	}
+	err := hello()
 	if err != nil {
 		return err
 	}
@@ -209,6 +212,8 @@ func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		case <-g.changed:
+			err = hello()
 		case l := <-lines:
 			err = send(wire.Message{Log: &wire.Log{Line: l}})
 		case <-health.C:

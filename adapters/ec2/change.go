@@ -23,7 +23,7 @@ func (c *Cloud) Start(ctx context.Context, machine string) error {
 	err = c.refusal("start", err, "machine", machine)
 	if call := (*commands.CallError)(nil); errors.As(err, &call) && call.Verdict == instance.Another {
 		// The disk is where it is: it is here or nowhere that this machine starts.
-		call.Verdict, call.Reason, call.RetryAfter = instance.Again, saysNotStarts, jittered(20*time.Second)
+		call.Verdict, call.Reason, call.RetryAfter = instance.Again, saysNotStarts, c.jittered(20*time.Second)
 	}
 	return err
 }
@@ -38,7 +38,8 @@ func (c *Cloud) Stop(ctx context.Context, machine string) error {
 	if err != nil {
 		return c.refusal("stop", err, "machine", machine)
 	}
-	if len(out.StoppingInstances) != 1 || !was(out.StoppingInstances[0], types.InstanceStateNameStopping) || !c.overdue(machine, time.Now()) {
+	again := len(out.StoppingInstances) == 1 && was(out.StoppingInstances[0], types.InstanceStateNameStopping)
+	if !c.overdue(machine, again, time.Now()) {
 		return nil
 	}
 	c.log.Warn("a machine takes long to stop, forcing it", "machine", machine)
@@ -56,15 +57,16 @@ func was(change types.InstanceStateChange, state types.InstanceStateName) bool {
 	return change.PreviousState != nil && change.PreviousState.Name == state
 }
 
-// overdue tells whether the machine was first asked to stop long ago, and remembers when that was.
-func (c *Cloud) overdue(machine string, now time.Time) bool {
+// overdue tells whether a machine that is stopping still was asked to long ago. It remembers when
+// that was, as long as this process lives; one that forgot waits once more.
+func (c *Cloud) overdue(machine string, again bool, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	since, known := c.stopping[machine]
-	if !known {
+	if !again || !known {
 		c.stopping[machine] = now
 	}
-	return known && now.Sub(since) >= forceAfter
+	return again && known && now.Sub(since) >= forceAfter
 }
 
 // settled forgets that the machine was asked to stop.

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -44,6 +45,8 @@ type Config struct {
 	AWS  *aws.Config  // credentials and transport; nil: the SDK's default chain, IAM roles included
 	Log  *slog.Logger // what the operator should know; nil: silent
 	Pace Pace         // of calls; the zero value suits an account's defaults
+	// Jitter returns a duration below its argument. Nil: a random one.
+	Jitter func(time.Duration) time.Duration
 }
 
 // Type is a size on offer.
@@ -91,6 +94,9 @@ var (
 func New(ctx context.Context, cfg Config) (*Cloud, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Jitter == nil {
+		cfg.Jitter = rand.N[time.Duration]
 	}
 	if len(cfg.Types) == 0 {
 		cfg.Types = DefaultTypes()

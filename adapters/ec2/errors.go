@@ -2,7 +2,6 @@ package ec2
 
 import (
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
@@ -126,7 +125,7 @@ func (c *Cloud) refusal(call string, err error, about ...any) error {
 	if r.operator {
 		c.log.Error("EC2 refuses a call, and only the operator can mend it", append([]any{"call", call, "code", code, "error", err}, about...)...)
 	}
-	return &commands.CallError{Verdict: r.verdict, Code: code, Reason: r.reason, RetryAfter: jittered(r.wait), Err: err}
+	return &commands.CallError{Verdict: r.verdict, Code: code, Reason: r.reason, RetryAfter: c.jittered(r.wait), Err: err}
 }
 
 // answer tells what EC2 said, or that it said nothing.
@@ -148,9 +147,9 @@ func answer(err error) (code string, r row, answered bool) {
 }
 
 // jittered is d and up to half of it more.
-func jittered(d time.Duration) time.Duration {
+func (c *Cloud) jittered(d time.Duration) time.Duration {
 	if d == 0 {
 		return 0
 	}
-	return d + rand.N(d/2)
+	return d + c.cfg.Jitter(d/2)
 }

@@ -59,7 +59,7 @@ func (c *Cloud) secondThoughts(ctx context.Context, s instance.Spec, refusal err
 	case call.Code == codeMismatch && c.gaveUp(s.ClientToken, time.Now()):
 		call.Verdict = instance.Never
 	case call.Verdict == instance.Another && c.allFull(s):
-		call.RetryAfter = jittered(30 * time.Second)
+		call.RetryAfter = c.jittered(30 * time.Second)
 	}
 	return "", call
 }

@@ -23,6 +23,7 @@ listens beyond loopback. API keys arrive over the connection and stay in memory.
 
 Usage:
   cloudbot-guest -config FILE [-control-plane URL] [-boot ID]
+  cloudbot-guest bake -help            makes an image of a machine
 
 Flags:
   -config FILE         configuration, JSON (see below); needed
@@ -45,7 +46,12 @@ The configuration file:
                 "session": []},        command of the session; none: openbox and xterm
     "agent": {"kind": "auto",          auto, openclaw or stand-in
               "command": "openclaw",
-              "port": 0}               loopback port of OpenClaw, 0 for a free one
+              "port": 0},              loopback port of OpenClaw, 0 for a free one
+    "install": false,                  true: set this computer up as a machine, as root: user, XFCE,
+                                       VNC, Node, OpenClaw and what follows, as systemd units
+    "apps": ["browser", …],            with install: of browser, editor, office; left out: all
+    "assets": {"openclaw.tgz": "…"},   with install: sha256 by name; else as published beside it
+    "openclaw_url": "…"                with install: OpenClaw where the control plane has none; else npm
   }
 
 It logs to standard error and ends with SIGINT or SIGTERM, taking all it started along.
@@ -58,6 +64,11 @@ var version string
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if len(args) > 0 && args[0] == "bake" {
+		return bake(ctx, args[1:])
+	}
 	flags := flag.NewFlagSet("cloudbot-guest", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	path := flags.String("config", "", "")
@@ -90,8 +101,6 @@ func run(args []string) int {
 		fmt.Fprintln(os.Stderr, "cloudbot-guest:", err)
 		return 2
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
 	g, err := guest.New(c, number(), os.Stderr)
 	if err == nil {
 		err = g.Run(ctx)

@@ -36,6 +36,8 @@ type config struct {
 
 	LocalDevMode bool   `env:"LOCAL_DEV_MODE" envDefault:"true"`
 	MachinesDir  string `env:"LOCAL_MACHINES_DIR"`
+	EC2          ec2Config
+	AssetsDir    string `env:"ASSETS_DIR"`
 	MaxInstances int    `env:"MAX_INSTANCES_PER_USER" envDefault:"2"`
 	CORSOrigins  string `env:"CORS_ORIGINS"`
 	Proxies      string `env:"TRUSTED_PROXIES"`
@@ -108,7 +110,9 @@ func (c config) check() error {
 		refuse("TRUSTED_PROXIES: %w", err)
 	}
 	if !c.LocalDevMode {
-		refuse("LOCAL_DEV_MODE is false, but machines on EC2 are not built yet; leave it true")
+		if err := c.EC2.check(c.PublicURL); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if c.production() && c.PublicURL == "" {
 		refuse("CONTROL_PLANE_URL is empty; in production give the URL that browsers and machines reach")

@@ -16,12 +16,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/cloudbot-ai/control-plane/adapters/assets"
 	"github.com/cloudbot-ai/control-plane/adapters/bridge"
 	"github.com/cloudbot-ai/control-plane/adapters/embedded"
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
-	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/commands"
@@ -44,7 +44,7 @@ type parts struct {
 	progress *projections.Progress
 	metrics  *prometheus.Registry
 	parked   *prometheus.CounterVec
-	cloud    *local.Cloud
+	cloud    cloud
 	saga     *commands.Saga
 	hub      *tunnel.Hub
 	bridge   *bridge.Bridge
@@ -91,13 +91,8 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	enrolment := secrets.NewEnrolment(keys.ring)
 	passwords := secrets.NewPasswords(secrets.PasswordsConfig{})
 
-	guest, err := guestProgram()
-	if err != nil {
-		return nil, err
-	}
-	if p.cloud, err = local.New(local.Config{
-		Dir: cfg.machines(), GuestPath: guest, ControlPlaneURL: url, Log: log,
-	}); err != nil {
+	files := p.assets()
+	if p.cloud, err = p.openCloud(ctx, url, vault.Blind, files); err != nil {
 		return nil, err
 	}
 	apiKeys := &commands.Keys{Log: events, Vault: vault}
@@ -134,7 +129,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Limiter:        jetstream.NewLimiter(jetstream.LimiterConfig{Conn: p.conn, Log: log}),
 		Bridges:        bridges{p.bridge},
 		Diagnostics:    diagnostics{p.hub},
-		Mounts:         map[string]http.Handler{guestPrefix: p.hub.GuestHandler(), tunnel.HopPrefix: p.hub.HopHandler()},
+		Mounts:         map[string]http.Handler{guestPrefix: p.hub.GuestHandler(), tunnel.HopPrefix: p.hub.HopHandler(), assets.Prefix: files},
 		Origins:        fields(cfg.CORSOrigins),
 		TrustedProxies: proxies,
 		Checks:         p.checks,
@@ -222,7 +217,7 @@ func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolmen
 	}
 	p.saga = &commands.Saga{
 		Log: events, Cloud: p.cloud, Tokens: enrolment, Live: reader.Live, Feed: p.feed, Logger: p.log,
-		PollEvery: 100 * time.Millisecond, SweepEvery: 5 * time.Second, Workers: 8, At: failpoint(),
+		PollEvery: p.cloud.pollEvery, SweepEvery: p.cloud.sweepEvery, Workers: 8, At: failpoint(),
 	}
 	p.parked = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cloudbot_parked_events_total", Help: "Events that a projection could not apply and set aside.",
@@ -255,8 +250,7 @@ func gauge(name, help string, f func() float64) prometheus.Collector {
 func (p *parts) background() []part {
 	list := []part{
 		{"relay", func(ctx context.Context) error { return p.held(ctx, "relay", p.relay.Run) }},
-		{"saga", func(ctx context.Context) error { return p.held(ctx, "saga", p.saga.Run) }},
-		{"local machines", p.cloud.Run},
+		{"saga", func(ctx context.Context) error { return p.held(ctx, "saga", p.sagaAndReconciler()) }},
 		{"tunnels", p.hub.Run},
 		{"bridges", func(ctx context.Context) error {
 			context.AfterFunc(ctx, p.stop)
@@ -271,6 +265,9 @@ func (p *parts) background() []part {
 				return errors.New("it ended by itself; its last words are in postgres.log in its folder")
 			}
 		}},
+	}
+	if p.cloud.run != nil {
+		list = append(list, part{"machines", p.cloud.run})
 	}
 	for _, projection := range projections.All() {
 		projector := &projections.Projector{

@@ -1,7 +1,12 @@
 package bootstrap
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,11 +115,69 @@ func TestScriptParses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := exec.LookPath("bash"); err != nil {
-		t.Skip("bash is not installed")
-	}
-	out, err := exec.CommandContext(t.Context(), "bash", "-n", "-c", got).CombinedOutput()
-	if err != nil {
+	if out, err := exec.CommandContext(t.Context(), "bash", "-n", "-c", got).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestFetch runs the script that fetches the guest, on a folder instead of a computer, against a
+// server that fails, then gives another program, then the right one.
+func TestFetch(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("curl is not installed")
+	}
+	program := []byte("the guest's program\n")
+	answers := [][]byte{nil, []byte("another program"), program}
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/assets/cloudbot-guest-linux-") {
+			t.Errorf("asked for %s", r.URL.Path)
+		}
+		text := answers[min(asked, len(answers)-1)]
+		if asked++; text == nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write(text)
+	}))
+	defer server.Close()
+	sum := fmt.Sprintf("%x", sha256.Sum256(program))
+	p := params()
+	p.ControlPlaneURL, p.GuestSHA256 = server.URL, map[string]string{"amd64": sum, "arm64": sum}
+	got, err := UserData(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(after string) string {
+		_, text, _ := strings.Cut(got, after)
+		_, text, _ = strings.Cut(text, "\n")
+		text, _, _ = strings.Cut(text, "\nCLOUDBOT_")
+		return text + "\n"
+	}
+	dir := t.TempDir()
+	guest, source := filepath.Join(dir, "guest"), filepath.Join(dir, "source")
+	script := strings.NewReplacer("/usr/local/bin/cloudbot-guest", guest, "/etc/cloudbot/source", source, `sleep "$wait"`, ":").
+		Replace(block("put /usr/local/lib/cloudbot/fetch-guest"))
+	if err := os.WriteFile(source, []byte(block("put /etc/cloudbot/source")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, wantAsked := range []int{3, 3} { // the second time it is there already
+		if out, err := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if text, err := os.ReadFile(guest); err != nil || !bytes.Equal(text, program) || asked != wantAsked {
+			t.Errorf("%q %v after %d answers, want %d", text, err, asked, wantAsked)
+		}
+	}
+	answers = [][]byte{[]byte("another program")}
+	if err := os.WriteFile(guest, []byte("damaged"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput(); err == nil {
+		t.Errorf("a program with another sum was taken\n%s", out)
+	}
+	if left, _ := filepath.Glob(guest + ".*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }

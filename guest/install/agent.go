@@ -43,10 +43,11 @@ func installNode(ctx context.Context, i *Installer) (string, error) {
 		}
 	}
 	i.log.Warn("no Node from its vendor, taking npm's", "error", err)
-	if err := i.aptInstall(ctx, "ca-certificates", "npm"); err != nil {
+	if err := i.aptInstall(ctx, "ca-certificates", "npm", "libatomic1"); err != nil {
 		return "", err
 	}
-	if err := i.npm(ctx, npmNode, npmNPM); err != nil {
+	// One after the other: the distribution's Node is too old for the newer npm.
+	if err := errors.Join(i.npm(ctx, npmNode), i.npm(ctx, npmNPM)); err != nil {
 		return "", err
 	}
 	v := i.output(ctx, prefix+"/bin/node", "--version")
@@ -73,6 +74,7 @@ func (i *Installer) npm(ctx context.Context, packages ...string) error {
 	args := []string{
 		"install", "--global", "--prefix", prefix, "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel", "warn",
 		"--fetch-retries", "5", "--fetch-timeout", "60000",
+		"--allow-scripts=openclaw", // newer npm runs no package's own scripts unasked; the others do without
 	}
 	return i.c.run(ctx, Command{Path: "npm", Args: append(args, packages...), Env: []string{"NODE_OPTIONS=--max-old-space-size=1536"}})
 }
@@ -137,6 +139,9 @@ func makeWorkspace(ctx context.Context, i *Installer) (string, error) {
 		}
 	}
 	if err := os.MkdirAll(i.path(home+"/workspace"), 0o755); err != nil {
+		return "", err
+	}
+	if err := os.Chmod(i.path(home+"/.openclaw"), 0o700); err != nil {
 		return "", err
 	}
 	return "", i.command(ctx, "chown", "-R", User+":", home+"/.openclaw", home+"/workspace")

@@ -64,10 +64,10 @@ type vendor struct {
 func (i *Installer) addVendor(ctx context.Context, v vendor) (err error) {
 	ok := false
 	for _, a := range v.arch {
-		ok = ok || a == i.facts.arch
+		ok = ok || a == i.arch
 	}
 	if !ok {
-		return fmt.Errorf("%s has nothing for %s", v.name, i.facts.arch)
+		return fmt.Errorf("%s has nothing for %s", v.name, i.arch)
 	}
 	key, list := "/etc/apt/keyrings/"+v.name+".asc", "/etc/apt/sources.list.d/"+v.name+".list"
 	defer func() {
@@ -86,7 +86,7 @@ func (i *Installer) addVendor(ctx context.Context, v vendor) (err error) {
 	if err := i.put(key, text, 0o644); err != nil {
 		return err
 	}
-	line := fmt.Sprintf(v.source, "[arch="+i.facts.arch+" signed-by="+key+"]")
+	line := fmt.Sprintf(v.source, "[arch="+i.arch+" signed-by="+key+"]")
 	if err := i.put(list, []byte(line+"\n"), 0o644); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ var xfceFiles embed.FS
 
 const (
 	unitDir   = "/etc/systemd/system"
-	xfceDir   = "/etc/xdg/xfce4/xfconf/xfce-perchannel-xml"
+	xfceDir   = "/usr/local/share/cloudbot/xdg/xfce4/xfconf/xfce-perchannel-xml"
 	wallpaper = "/usr/local/share/cloudbot/wallpaper.jpg"
 	home      = "/home/" + User
 )
@@ -75,7 +75,11 @@ func (i *Installer) copyFiles(from fs.FS, dir, to string) error {
 }
 
 func hangWallpaper(ctx context.Context, i *Installer) (string, error) {
-	return "", i.asset(ctx, "wallpaper.jpg", wallpaper, 0o644)
+	err := i.asset(ctx, "wallpaper.jpg", wallpaper, 0o644)
+	if errors.Is(err, errNone) {
+		return "none: the control plane has no wallpaper", nil
+	}
+	return "", err
 }
 
 func nothing(context.Context, *Installer) (string, error) { return "", nil }

@@ -2,7 +2,6 @@ package install
 
 import (
 	"bufio"
-	"context"
 	"os"
 	"runtime"
 	"strings"
@@ -12,13 +11,10 @@ import (
 type facts struct {
 	arch   string // amd64, arm64
 	distro string // debian, ubuntu
-	name   string // "Debian GNU/Linux 12 (bookworm)"
+	os     string // "Debian GNU/Linux 12 (bookworm)"
 }
 
-func (i *Installer) system(ctx context.Context) facts {
-	if i.c.facts != nil {
-		return i.c.facts(ctx, i)
-	}
+func (i *Installer) system() facts {
 	f := facts{arch: runtime.GOARCH, distro: "debian"}
 	file, err := os.Open(i.path("/etc/os-release"))
 	if err != nil {
@@ -32,7 +28,7 @@ func (i *Installer) system(ctx context.Context) facts {
 		case "ID":
 			f.distro = value
 		case "PRETTY_NAME":
-			f.name = value
+			f.os = value
 		}
 	}
 	return f

@@ -31,11 +31,10 @@ type Config struct {
 	Log             *slog.Logger
 	Output          io.Writer // of the programs that are run; nil: discarded
 
-	root   string                                       // in place of /; "": /
-	run    func(ctx context.Context, c Command) error   // nil: as processes
-	client *http.Client                                 // nil: one that follows redirects
-	pause  func(ctx context.Context, d time.Duration)   // nil: waits
-	facts  func(ctx context.Context, i *Installer) facts // nil: the system's own
+	root   string                                     // in place of /; "": /
+	run    func(ctx context.Context, c Command) error // nil: as processes
+	client *http.Client                               // nil: one that follows redirects
+	pause  func(ctx context.Context, d time.Duration) // nil: waits
 }
 
 // Milestones between steps that others wait for.
@@ -68,9 +67,9 @@ type Progress struct {
 
 // Installer runs the steps.
 type Installer struct {
-	c     Config
-	log   *slog.Logger
-	facts facts
+	c   Config
+	log *slog.Logger
+	facts
 	stamp stamp
 	fresh bool // the package lists were read in this run
 }
@@ -93,6 +92,7 @@ func New(c Config) (*Installer, error) {
 	if i.c.run == nil {
 		i.c.run = i.execute
 	}
+	i.facts = i.system()
 	return i, i.stamp.read(i.path(stampFile))
 }
 
@@ -168,9 +168,6 @@ func (i *Installer) once(ctx context.Context, s Step, say func(string)) (string,
 		say(s.Title + " takes longer than usual.")
 	})
 	defer slow.Stop()
-	if i.facts == (facts{}) {
-		i.facts = i.system(ctx)
-	}
 	return s.do(ctx, i)
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type done struct {
 }
 
 type stamp struct {
+	mu    sync.Mutex
 	path  string
 	Steps map[string]done `json:"steps"`
 }
@@ -41,11 +43,15 @@ func (s *stamp) read(path string) error {
 }
 
 func (s *stamp) has(step Step) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	d, ok := s.Steps[step.Name]
 	return ok && d.Revision >= step.Revision
 }
 
 func (s *stamp) add(step Step, note string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.Steps[step.Name] = done{step.Revision, time.Now().UTC().Truncate(time.Second), note}
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
@@ -57,12 +63,26 @@ func (s *stamp) add(step Step, note string) error {
 // Notes is what the steps chose, by step.
 func (i *Installer) Notes() map[string]string {
 	notes := map[string]string{}
+	i.stamp.mu.Lock()
+	defer i.stamp.mu.Unlock()
 	for name, d := range i.stamp.Steps {
 		if d.Note != "" {
 			notes[name] = d.Note
 		}
 	}
 	return notes
+}
+
+// Versions is what is installed, by name: os, and node and openclaw once they are.
+func (i *Installer) Versions() map[string]string {
+	v := map[string]string{"os": i.os}
+	notes := i.Notes()
+	for _, name := range []string{"node", "openclaw"} {
+		if n := notes[name]; n != "" {
+			v[name] = versionOf(n)
+		}
+	}
+	return v
 }
 
 // path is where an absolute path is on the machine being installed.

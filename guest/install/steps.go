@@ -20,7 +20,6 @@ func (i *Installer) Steps() []Step {
 			Step{Name: "workspace", Title: "Making the agent's workspace", Revision: 1, Vital: true, Usual: 30 * time.Second, Then: Agent, do: makeWorkspace},
 		)
 	} else {
-		list[len(list)-1].Then = Desktop
 		list = append(list, Step{Name: "no-agent", Title: "Leaving the agent out", Revision: 1, Usual: time.Second, Then: Agent, do: nothing})
 	}
 	for _, app := range apps {

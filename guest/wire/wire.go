@@ -125,6 +125,9 @@ type (
 		GatewayToken string `json:"gateway_token"`
 		Desktop      string `json:"desktop"` // which it chose, for people
 		Agent        string `json:"agent"`
+
+		// Versions is what the machine runs: "guest", "os", and "openclaw" and "node" once they are installed.
+		Versions map[string]string `json:"versions,omitempty"`
 	}
 	// Phase says how far the boot is.
 	Phase struct {

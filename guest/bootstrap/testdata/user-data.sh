@@ -90,7 +90,7 @@ StartLimitIntervalSec=0
 
 [Service]
 EnvironmentFile=-/etc/default/cloudbot-guest
-Environment=HOME=/root LANG=C.UTF-8
+Environment=HOME=/root LANG=C.UTF-8 PATH=/opt/cloudbot/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 ExecStartPre=/usr/local/lib/cloudbot/fetch-guest
 ExecStart=/usr/local/bin/cloudbot-guest -config /etc/cloudbot/guest.json
 Restart=always

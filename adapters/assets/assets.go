@@ -1,0 +1,156 @@
+// Package assets serves what new machines download: the guest's program, OpenClaw, the wallpaper. They
+// come from a folder, an S3 bucket or the program itself, with ETags, ranges and published sha256 sums.
+//
+// The one thing to know: only the names listed here are ever looked up, so a path cannot lead elsewhere.
+package assets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Prefix is where the handler belongs.
+const Prefix = "/assets/"
+
+// Info describes an asset. A new content has a new Tag.
+type Info struct {
+	Size     int64
+	Modified time.Time // zero: unknown
+	Tag      string    // distinguishes contents, such as an S3 ETag; needs no quotes
+	SHA256   string    // in hex; "": not known yet
+}
+
+// Source is where assets are kept. A missing one is an fs.ErrNotExist.
+type Source interface {
+	Stat(ctx context.Context, name string) (size int64, modified time.Time, tag, sha256 string, err error)
+	// Open reads from offset on. The content is the one that Stat told of as tag, or Open fails.
+	Open(ctx context.Context, name, tag string, offset int64) (io.ReadCloser, error)
+}
+
+// Config is what the handler is made of.
+type Config struct {
+	Sources []Source     // the first that has an asset gives it
+	Log     *slog.Logger // nil: silent
+}
+
+// Handler serves Prefix. It is to be mounted there, with paths kept.
+type Handler struct {
+	c    Config
+	sums sums
+}
+
+// New returns a handler. Behind the sources of Config stands the built-in wallpaper.
+func New(c Config) *Handler {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.Sources = append(c.Sources[:len(c.Sources):len(c.Sources)], builtIn{})
+	return &Handler{c: c}
+}
+
+// kinds lists all names there are, with their media types.
+var kinds = []struct {
+	name *regexp.Regexp
+	kind string
+}{
+	{regexp.MustCompile(`^openclaw\.tgz$`), "application/gzip"},
+	{regexp.MustCompile(`^wallpaper\.jpg$`), "image/jpeg"},
+	{regexp.MustCompile(`^cloudbot-guest-(linux|darwin)-(amd64|arm64)$`), "application/octet-stream"},
+}
+
+// kindOf is the media type of an asset; "": there is none of that name.
+func kindOf(name string) string {
+	for _, k := range kinds {
+		if k.name.MatchString(name) {
+			return k.kind
+		}
+	}
+	return ""
+}
+
+const sumSuffix = ".sha256"
+
+// ServeHTTP answers GET and HEAD for an asset and, with .sha256 behind its name, for its sum as sha256sum prints it.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		refuse(w, http.StatusMethodNotAllowed, "method_not_allowed", "Assets can only be read.")
+		return
+	}
+	// The path as it was sent: one that needs decoding is none of ours.
+	sent, _, _ := strings.Cut(r.RequestURI, "?")
+	if sent == "" {
+		sent = r.URL.EscapedPath()
+	}
+	asked, ok := strings.CutPrefix(sent, Prefix)
+	name, sum := strings.CutSuffix(asked, sumSuffix)
+	kind := kindOf(name)
+	if !ok || kind == "" || r.URL.Path != Prefix+asked {
+		refuse(w, http.StatusNotFound, "not_found", "There is no such asset.")
+		return
+	}
+	source, info, err := h.find(r.Context(), name)
+	if err == nil && info.SHA256 == "" {
+		info.SHA256, err = h.sums.of(r.Context(), source, name, info)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		refuse(w, http.StatusNotFound, "not_found", "There is no such asset.")
+		return
+	case err != nil:
+		if r.Context().Err() == nil {
+			h.c.Log.ErrorContext(r.Context(), "find an asset", "asset", name, "error", err)
+		}
+		refuse(w, http.StatusServiceUnavailable, "unavailable", "The asset cannot be read just now.")
+		return
+	}
+	if sum {
+		h.serveSum(w, r, name, info)
+		return
+	}
+	h.serve(w, r, source, name, kind, info)
+}
+
+// SHA256 is an asset's sum in hex, for what names assets by it. A missing one is an fs.ErrNotExist.
+func (h *Handler) SHA256(ctx context.Context, name string) (string, error) {
+	if kindOf(name) == "" {
+		return "", fmt.Errorf("asset %q: %w", name, fs.ErrNotExist)
+	}
+	source, info, err := h.find(ctx, name)
+	if err != nil || info.SHA256 != "" {
+		return info.SHA256, err
+	}
+	return h.sums.of(ctx, source, name, info)
+}
+
+// find asks the sources in order.
+func (h *Handler) find(ctx context.Context, name string) (Source, Info, error) {
+	for _, s := range h.c.Sources {
+		var i Info
+		var err error
+		i.Size, i.Modified, i.Tag, i.SHA256, err = s.Stat(ctx, name)
+		if err == nil {
+			return s, i, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, Info{}, err
+		}
+	}
+	return nil, Info{}, fmt.Errorf("asset %s: %w", name, fs.ErrNotExist)
+}
+
+func refuse(w http.ResponseWriter, status int, code, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, `{"status":%d,"title":%q,"code":%q,"detail":%q}`+"\n", status, http.StatusText(status), code, detail)
+}

@@ -1,0 +1,191 @@
+package assets
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"image/jpeg"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var program = bytes.Repeat([]byte("0123456789abcdef"), 8<<10)
+
+func hexSum(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// front serves a folder with a guest in it, and a secret beside it.
+func front(t *testing.T) (*httptest.Server, string) {
+	t.Helper()
+	above := t.TempDir()
+	dir := filepath.Join(above, "assets")
+	for path, text := range map[string][]byte{
+		filepath.Join(dir, "cloudbot-guest-linux-amd64"): program,
+		filepath.Join(dir, "openclaw.tgz"):               []byte("a package"),
+		filepath.Join(dir, "notes.txt"):                  []byte("SECRET"),
+		filepath.Join(above, "secret"):                   []byte("SECRET"),
+	} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server := httptest.NewServer(New(Config{Sources: []Source{Folder{Dir: dir}}}))
+	t.Cleanup(server.Close)
+	return server, dir
+}
+
+func get(t *testing.T, url string, header ...string) (*http.Response, []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, body
+}
+
+func TestServesWithSumsTagsAndRanges(t *testing.T) {
+	t.Parallel()
+	server, dir := front(t)
+	url := server.URL + "/assets/cloudbot-guest-linux-amd64"
+	res, body := get(t, url)
+	sum := hexSum(program)
+	if res.StatusCode != 200 || !bytes.Equal(body, program) || res.Header.Get("X-Checksum-Sha256") != sum ||
+		res.Header.Get("Etag") != `"`+sum+`"` || res.Header.Get("Content-Type") != "application/octet-stream" || res.Header.Get("Accept-Ranges") != "bytes" {
+		t.Fatalf("%d, %d bytes, %v", res.StatusCode, len(body), res.Header)
+	}
+	if _, text := get(t, url+".sha256"); string(text) != sum+"  cloudbot-guest-linux-amd64\n" {
+		t.Errorf("sum: %q", text)
+	}
+	if res, body := get(t, url, "Range", "bytes=70000-70009"); res.StatusCode != 206 || !bytes.Equal(body, program[70000:70010]) {
+		t.Errorf("a range: %d %q", res.StatusCode, body)
+	}
+	if res, body := get(t, url, "Range", "bytes=-5"); res.StatusCode != 206 || !bytes.Equal(body, program[len(program)-5:]) {
+		t.Errorf("the end: %d %q", res.StatusCode, body)
+	}
+	if res, _ := get(t, url, "Range", "bytes=9999999-"); res.StatusCode != 416 {
+		t.Errorf("beyond the end: %d", res.StatusCode)
+	}
+	if res, body := get(t, url, "If-None-Match", `"`+sum+`"`); res.StatusCode != 304 || len(body) > 0 {
+		t.Errorf("known already: %d", res.StatusCode)
+	}
+	if res, body := get(t, url, "Range", "bytes=0-3", "If-Range", `"other"`); res.StatusCode != 200 || len(body) != len(program) {
+		t.Errorf("a range of another content: %d", res.StatusCode)
+	}
+	// Another content has another tag and sum, at once.
+	if err := os.WriteFile(filepath.Join(dir, "cloudbot-guest-linux-amd64"), []byte("new"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if res, body := get(t, url, "If-None-Match", `"`+sum+`"`); res.StatusCode != 200 || string(body) != "new" || res.Header.Get("X-Checksum-Sha256") != hexSum([]byte("new")) {
+		t.Errorf("after a change: %d %q %v", res.StatusCode, body, res.Header)
+	}
+}
+
+func TestTypesAndTheBuiltInWallpaper(t *testing.T) {
+	t.Parallel()
+	server, _ := front(t)
+	for name, kind := range map[string]string{"openclaw.tgz": "application/gzip", "wallpaper.jpg": "image/jpeg"} {
+		if res, _ := get(t, server.URL+"/assets/"+name); res.StatusCode != 200 || res.Header.Get("Content-Type") != kind || res.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %d %v", name, res.StatusCode, res.Header)
+		}
+	}
+	_, body := get(t, server.URL+"/assets/wallpaper.jpg")
+	if m, err := jpeg.DecodeConfig(bytes.NewReader(body)); err != nil || m.Width < 1920 || len(body) > 200<<10 {
+		t.Errorf("the wallpaper: %v, %d bytes, %v", m, len(body), err)
+	}
+	if res, _ := get(t, server.URL+"/assets/cloudbot-guest-linux-arm64"); res.StatusCode != 404 {
+		t.Errorf("an asset that is not there: %d", res.StatusCode)
+	}
+	res, err := http.Post(server.URL+"/assets/openclaw.tgz", "", nil)
+	if err != nil || res.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %v %v", res, err)
+	}
+	res.Body.Close()
+}
+
+// TestNothingElse asks for what is not an asset, in the ways that have opened doors elsewhere.
+func TestNothingElse(t *testing.T) {
+	t.Parallel()
+	server, dir := front(t)
+	if err := os.Symlink(filepath.Join(dir, "..", "secret"), filepath.Join(dir, "cloudbot-guest-linux-arm64")); err != nil {
+		t.Fatal(err)
+	}
+	paths := []string{"", "notes.txt", "../secret", "..%2fsecret", "%2e%2e/secret", "%2e%2e%2fsecret", `..\secret`, "..%5csecret", "....//secret", "./openclaw.tgz",
+		"/openclaw.tgz", "%2fopenclaw.tgz", "openclaw.tgz/", "openclaw.tgz/..", "openclaw.tgz%00", "openclaw.tgz%0a", "openclaw%2etgz", "OPENCLAW.TGZ", "openclaw.tgz.sha256.sha256",
+		"openclaw.tgz;x", "openclaw.tgz%3f", "x/../openclaw.tgz", "cloudbot-guest-linux-arm64", "cloudbot-guest-linux-amd64/../notes.txt", "cloudbot-guest-windows-amd64",
+		"cloudbot-guest-linux-amd64%20", "/etc/passwd", "//etc/passwd", "%252e%252e%252fsecret", "..;/secret", "%c0%ae%c0%ae/secret", ".sha256", "notes.txt.sha256"}
+	for _, path := range paths {
+		res, body := get(t, server.URL+"/assets/"+path)
+		if res.StatusCode == 200 || bytes.Contains(body, []byte("SECRET")) {
+			t.Errorf("%q: %d %.60q", path, res.StatusCode, body)
+		}
+	}
+	for _, path := range []string{"/openclaw.tgz", "/assets", "/Assets/openclaw.tgz", "//assets/openclaw.tgz", "/x/assets/openclaw.tgz"} {
+		if res, _ := get(t, server.URL+path); res.StatusCode != 404 {
+			t.Errorf("%q: %d", path, res.StatusCode)
+		}
+	}
+}
+
+// slow counts how often it is read.
+type slow struct {
+	opened  atomic.Int64
+	release chan struct{}
+}
+
+func (s *slow) Stat(_ context.Context, _ string) (int64, time.Time, string, string, error) {
+	return int64(len(program)), time.Time{}, "t1", "", nil
+}
+
+func (s *slow) Open(ctx context.Context, _, _ string, offset int64) (io.ReadCloser, error) {
+	s.opened.Add(1)
+	<-s.release
+	return io.NopCloser(bytes.NewReader(program[offset:])), nil
+}
+
+func TestASumIsReadOnce(t *testing.T) {
+	t.Parallel()
+	s := &slow{release: make(chan struct{})}
+	h := New(Config{Sources: []Source{s}})
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if sum, err := h.SHA256(t.Context(), "openclaw.tgz"); err != nil || sum != hexSum(program) {
+				t.Errorf("%q %v", sum, err)
+			}
+		})
+	}
+	close(s.release)
+	all.Wait()
+	if n := s.opened.Load(); n != 1 {
+		t.Errorf("read %d times", n)
+	}
+	if _, err := h.SHA256(t.Context(), "../secret"); err == nil || !strings.Contains(err.Error(), "not exist") {
+		t.Errorf("a sum of what is no asset: %v", err)
+	}
+}

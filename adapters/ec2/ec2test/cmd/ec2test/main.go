@@ -1,0 +1,150 @@
+// Command ec2test is package ec2test as a process of its own: an EC2 for a laptop. Point the
+// control plane at it with AWS_ENDPOINT_URL, and any AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+//
+// Below /_test/ it lets tests look and interfere: GET machines, ledger, faults; POST
+// outside?machine=…&state=stopped, full?type=…&subnet=…&full=true, plan with a Plan as JSON.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "ec2test:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) (err error) {
+	flags := flag.NewFlagSet("ec2test", flag.ContinueOnError)
+	listen := flags.String("listen", "127.0.0.1:4599", "address of the API; keep it on loopback")
+	dir := flags.String("dir", "ec2test", "folder for the ledger and the machines")
+	seed := flags.Uint64("seed", 1, "of whatever is drawn")
+	boot := flags.Duration("boot", 2*time.Second, "how long pending, stopping and shutting-down take")
+	faults := flags.Int("faults", 0, "chance in thousandths of each kind of fault, for each call")
+	guest := flags.String("guest", "", "program that runs on each machine with the configuration from its user-data: bin/cloudbot-guest")
+	hook := flags.String("command", "", "instead: shell command that runs on each machine, with MACHINE and the file USER_DATA")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *dir, err = filepath.Abs(*dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(*dir, 0o700); err != nil {
+		return err
+	}
+	ledger, err := os.OpenFile(filepath.Join(*dir, "ledger.jsonl"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer ledger.Close()
+	command, err := guestCommand(*guest, *hook)
+	if err != nil {
+		return err
+	}
+	span := ec2test.Span{Min: *boot, Max: *boot * 3 / 2}
+	n := *faults
+	srv := ec2test.New(ec2test.Config{
+		Seed: *seed, Ledger: ledger, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Guest: ec2test.Guest{Command: command, Dir: filepath.Join(*dir, "machines")},
+		Plan: ec2test.Plan{
+			Boot: span, Stop: span, Terminate: span, Unknown: ec2test.Span{Max: *boot}, Limits: true,
+			Throttled: n, Internal: n, InternalDone: n, LostRequest: n, LostReply: n, NoCapacity: n,
+		},
+	})
+	l, err := net.Listen("tcp", *listen)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("ec2test is ready: http://%s\n", l.Addr())
+	web := &http.Server{Handler: handler(srv), ReadHeaderTimeout: 10 * time.Second}
+	closed := context.AfterFunc(ctx, func() { _ = web.Close() })
+	defer closed()
+	guests := make(chan error, 1)
+	go func() {
+		err := srv.Run(ctx)
+		_ = web.Close()
+		guests <- err
+	}()
+	if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return <-guests
+}
+
+// guestCommand is what runs on each machine.
+func guestCommand(guest, hook string) ([]string, error) {
+	switch {
+	case hook != "":
+		return []string{"/bin/sh", "-c", hook}, nil
+	case guest == "":
+		return nil, nil
+	}
+	path, err := filepath.Abs(guest)
+	if err != nil {
+		return nil, err
+	}
+	// A real machine runs the whole script; this one takes the guest's configuration out of it, keeps
+	// its state in the machine's folder, and installs nothing.
+	const script = `set -eu
+awk '/guest.json/ {f=1; next} f && /^CLOUDBOT_DATA$/ {exit} f' "$USER_DATA" |
+  sed -e 's#"state_dir": *"[^"]*"#"state_dir": "state"#' -e 's#"install": *true#"install": false#' -e 's#"kind": *"openclaw"#"kind": "auto"#' |
+  awk -v boot="$MACHINE-$BOOT" 'NR==1 {print; print "  \"boot\": \"" boot "\","; next} {print}' > guest.json
+exec "$0" -config guest.json`
+	return []string{"/bin/sh", "-c", script, path}, nil
+}
+
+func handler(srv *ec2test.Server) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("POST /{$}", srv)
+	mux.HandleFunc("GET /_test/machines", func(w http.ResponseWriter, _ *http.Request) { answer(w, srv.Machines()) })
+	mux.HandleFunc("GET /_test/ledger", func(w http.ResponseWriter, _ *http.Request) { answer(w, srv.Ledger()) })
+	mux.HandleFunc("GET /_test/faults", func(w http.ResponseWriter, _ *http.Request) { answer(w, srv.Faults()) })
+	mux.HandleFunc("POST /_test/outside", func(w http.ResponseWriter, r *http.Request) {
+		if err := srv.Outside(r.FormValue("machine"), ec2test.State(r.FormValue("state"))); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+		}
+	})
+	mux.HandleFunc("POST /_test/full", func(_ http.ResponseWriter, r *http.Request) {
+		srv.SetFull(r.FormValue("type"), r.FormValue("subnet"), strings.EqualFold(r.FormValue("full"), "true"))
+	})
+	mux.HandleFunc("POST /_test/plan", func(w http.ResponseWriter, r *http.Request) {
+		var p ec2test.Plan
+		if err := json.NewDecoder(io.LimitReader(r.Body, 1<<16)).Decode(&p); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		srv.SetPlan(p)
+	})
+	return mux
+}
+
+// answer leaves user-data out: it holds tokens.
+func answer(w http.ResponseWriter, v any) {
+	if list, ok := v.([]ec2test.Machine); ok {
+		for i := range list {
+			list[i].Launch.UserData = ""
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v)
+}

@@ -1,0 +1,112 @@
+package ec2test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// Guest is a program that runs on each machine while it runs.
+type Guest struct {
+	// Command is started in the machine's folder, with the machine's id in MACHINE and the file that
+	// holds its user-data in USER_DATA. It is told to end with SIGTERM, and killed after 5 s.
+	Command []string
+	Dir     string // a folder a machine below this one; kept over stop and start
+}
+
+// Run starts and stops the guests as their machines come and go, until ctx ends, which ends them
+// all. Without a command it only waits.
+func (s *Server) Run(ctx context.Context) error {
+	guests := map[string]*guest{}
+	defer func() {
+		for _, g := range guests {
+			g.end()
+		}
+	}()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for _, m := range s.Machines() {
+			g := guests[m.ID]
+			switch {
+			case len(s.cfg.Guest.Command) == 0:
+			case m.State == Running && g == nil:
+				g, err := s.boot(m)
+				if err != nil {
+					return err
+				}
+				guests[m.ID] = g
+			case m.State == Running && g.exited():
+				s.Outside(m.ID, Stopped) //nolint:errcheck // it may be on its way already
+				delete(guests, m.ID)
+			case m.State != Running && g != nil:
+				g.end()
+				delete(guests, m.ID)
+			}
+		}
+	}
+}
+
+type guest struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+func (s *Server) boot(m Machine) (*guest, error) {
+	dir := filepath.Join(s.cfg.Guest.Dir, m.ID)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("boot %s: %w", m.ID, err)
+	}
+	userData := filepath.Join(dir, "user-data")
+	if err := os.WriteFile(userData, []byte(m.Launch.UserData), 0o600); err != nil {
+		return nil, fmt.Errorf("boot %s: %w", m.ID, err)
+	}
+	out, err := os.OpenFile(filepath.Join(dir, "console"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("boot %s: %w", m.ID, err)
+	}
+	defer out.Close()
+	cmd := exec.Command(s.cfg.Guest.Command[0], s.cfg.Guest.Command[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
+	cmd.Env = append(os.Environ(), "MACHINE="+m.ID, "USER_DATA="+userData, fmt.Sprint("BOOT=", m.Boots))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("boot %s: %w", m.ID, err)
+	}
+	g := &guest{cmd, make(chan struct{})}
+	go func() {
+		_ = cmd.Wait()
+		close(g.done)
+	}()
+	return g, nil
+}
+
+func (g *guest) exited() bool {
+	select {
+	case <-g.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// end ends the guest and what it started.
+func (g *guest) end() {
+	group := -g.cmd.Process.Pid
+	_ = syscall.Kill(group, syscall.SIGTERM)
+	select {
+	case <-g.done:
+	case <-time.After(5 * time.Second):
+	}
+	_ = syscall.Kill(group, syscall.SIGKILL)
+	<-g.done
+}

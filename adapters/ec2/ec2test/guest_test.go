@@ -1,0 +1,59 @@
+package ec2test
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func call(t *testing.T, s *Server, action string, more ...string) {
+	t.Helper()
+	form := url.Values{"Action": {action}, "Version": {version}}
+	for i := 0; i < len(more); i += 2 {
+		form.Set(more[i], more[i+1])
+	}
+	header := http.Header{"Authorization": {"AWS4-HMAC-SHA256 Credential=a/b/c/ec2/aws4_request, SignedHeaders=host, Signature=x"}, "X-Amz-Date": {"now"}}
+	if out := s.serve(header, []byte(form.Encode())); out.status != http.StatusOK {
+		t.Fatalf("%s: %s", action, out.body)
+	}
+}
+
+// A guest runs as long as its machine does, and finds the machine's user-data and its own files again.
+func TestGuestFollowsItsMachine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := New(Config{Guest: Guest{Dir: dir, Command: []string{"/bin/sh", "-c", `trap 'echo bye >>words; exit' TERM; cat "$USER_DATA" >>words; echo " boot $BOOT" >>words; while :; do sleep 0.05; done`}}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	call(t, s, actRun, "ImageId", "ami-1", "MinCount", "1", "MaxCount", "1", "UserData", "aGVsbG8=")
+	id := s.Machines()[0].ID
+	words := func(want string) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; {
+			text, _ := os.ReadFile(filepath.Join(dir, id, "words"))
+			if strings.Join(strings.Fields(string(text)), " ") == want {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the guest said %q, not %q", text, want)
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+	}
+	words("hello boot 1")
+	call(t, s, actStop, "InstanceId.1", id)
+	words("hello boot 1 bye")
+	call(t, s, actStart, "InstanceId.1", id)
+	words("hello boot 1 bye hello boot 2")
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	words("hello boot 1 bye hello boot 2 bye")
+}

@@ -1,0 +1,375 @@
+package ec2_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+func many(n int, f ec2test.Fate) (list []ec2test.Fate) {
+	for range n {
+		list = append(list, f)
+	}
+	return list
+}
+
+// What a launch may meet, and what becomes of it.
+func TestLaunchRows(t *testing.T) {
+	t.Parallel()
+	no := func(code string, status int) ec2test.Fate { return ec2test.Fate{Code: code, Status: status} }
+	for _, c := range []struct {
+		name     string
+		fates    []ec2test.Fate
+		want     instance.Status
+		code     string
+		machines int
+		attempts int
+	}{
+		{"throttled", many(4, no("RequestLimitExceeded", 503)), instance.Running, "", 1, 1},
+		{"500s", many(5, no("InternalError", 500)), instance.Running, "", 1, 1},
+		{"500 after the effect", []ec2test.Fate{{Code: "InternalError", Status: 500, Effect: true}}, instance.Running, "", 1, 1},
+		{"reply lost after success", many(3, ec2test.Fate{Cut: true, Effect: true}), instance.Running, "", 1, 1},
+		{"request lost", many(3, ec2test.Fate{Cut: true}), instance.Running, "", 1, 1},
+		{"no answer", []ec2test.Fate{{Hang: true}}, instance.Running, "", 1, 1},
+		{"no answer after the effect", []ec2test.Fate{{Hang: true, Effect: true}}, instance.Running, "", 1, 1},
+		{"capacity once", many(1, no("InsufficientInstanceCapacity", 500)), instance.Running, "", 1, 2},
+		{"capacity in three places", many(3, no("InsufficientInstanceCapacity", 500)), instance.Running, "", 1, 4},
+		{"capacity nowhere", many(6, no("InsufficientInstanceCapacity", 500)), instance.StatusFail, "no_capacity", 0, 6},
+		{"the account's limit", many(6, no("VcpuLimitExceeded", 400)), instance.StatusFail, "no_capacity", 0, 6},
+		{"not in this zone", many(1, no("Unsupported", 400)), instance.Running, "", 1, 2},
+		{"session token expired", many(2, no("RequestExpired", 400)), instance.Running, "", 1, 1},
+		{"no rights", many(1, no("UnauthorizedOperation", 403)), instance.StatusFail, "UnauthorizedOperation", 0, 1},
+		{"no such image", many(1, no("InvalidAMIID.NotFound", 400)), instance.StatusFail, "InvalidAMIID.NotFound", 0, 1},
+		{"a bad parameter", many(1, no("InvalidParameterValue", 400)), instance.StatusFail, "InvalidParameterValue", 0, 1},
+		{"not opted in", many(1, no("OptInRequired", 401)), instance.StatusFail, "OptInRequired", 0, 1},
+		{"blocked", many(1, no("Blocked", 403)), instance.StatusFail, "Blocked", 0, 1},
+		{"an error nobody heard of", many(1, no("Surprise", 400)), instance.StatusFail, "Surprise", 0, 1},
+		{"a server error nobody heard of", many(2, no("Surprise", 502)), instance.Running, "", 1, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			play(t, setup{seed: 3, plan: slow}, func(s *stage) {
+				s.srv.Script("RunInstances", c.fates...)
+				s.start()
+				id := s.create()
+				st := s.until(string(c.want), id, func(st instance.State) bool {
+					return st.Status == c.want && (st.Status != instance.Running || st.Ready())
+				})
+				if n := len(s.srv.Machines()); n != c.machines || st.Attempts != c.attempts || c.code != "" && st.Abandoned.Code != c.code {
+					t.Errorf("%d machines, %+v", n, st)
+				}
+				if st.Status == instance.StatusFail && (st.Abandoned.Reason == "" || st.Refusal == "") {
+					t.Errorf("no reason: %+v", st)
+				}
+				if calls := s.srv.Calls()["RunInstances"]; calls != len(c.fates)+min(c.machines, 1) {
+					t.Errorf("%d launch calls for %d faults", calls, len(c.fates))
+				}
+				s.agreed()
+			})
+		})
+	}
+}
+
+// A refusal that ends an attempt is not believed while the attempt's machine is to be seen.
+func TestRefusedAfterALostReply(t *testing.T) {
+	t.Parallel()
+	play(t, setup{seed: 1, plan: ec2test.Plan{Boot: ec2test.Span{Min: time.Minute}}}, func(s *stage) {
+		s.srv.Script("RunInstances", ec2test.Fate{Cut: true, Effect: true}, ec2test.Fate{Code: "UnauthorizedOperation", Status: 403})
+		s.start()
+		id := s.create()
+		st := s.until("ready", id, ready)
+		if st.Attempts != 1 || len(s.srv.Machines()) != 1 {
+			t.Errorf("%+v", st)
+		}
+		s.agreed()
+	})
+}
+
+// EC2 does not know its own machine for a minute.
+func TestNotFoundForAMinute(t *testing.T) {
+	t.Parallel()
+	for name, command := range map[string]string{"left alone": "", "terminated at once": "terminate"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, setup{seed: 1, plan: ec2test.Plan{Unknown: ec2test.Span{Min: 4 * time.Minute}}}, func(s *stage) {
+				s.start()
+				id := s.create()
+				s.until("launched", id, func(st instance.State) bool { return st.Machine != "" })
+				if command == "" {
+					s.until("ready", id, ready)
+				} else {
+					s.do(command, id)
+					s.until("terminated", id, status(instance.StatusGone))
+				}
+				s.agreed()
+			})
+		})
+	}
+}
+
+func TestStartWithoutCapacity(t *testing.T) {
+	t.Parallel()
+	for name, n := range map[string]int{"for a while": 3, "for ever": 10} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, setup{seed: 1, plan: slow}, func(s *stage) {
+				s.start()
+				id := s.create()
+				was := s.until("ready", id, ready).Address
+				s.do("stop", id)
+				s.until("stopped", id, status(instance.Stopped))
+				s.srv.Script("StartInstances", many(n, ec2test.Fate{Code: "InsufficientInstanceCapacity", Status: 500})...)
+				began := time.Now()
+				s.do("start", id)
+				if n == 10 {
+					st := s.until("stopped", id, status(instance.Stopped))
+					if st.Refusal == "" || time.Since(began) < 2*time.Minute || s.srv.Calls()["StartInstances"] != 10 {
+						t.Errorf("after %v: %+v", time.Since(began), st)
+					}
+				} else if st := s.until("ready", id, ready); st.Address == was || st.Address == "" {
+					t.Errorf("its address is still %q", st.Address)
+				}
+				s.agreed()
+			})
+		})
+	}
+}
+
+func TestChangedFromOutside(t *testing.T) {
+	t.Parallel()
+	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
+		s.start()
+		id := s.create()
+		m := s.until("ready", id, ready).Machine
+		for _, c := range []struct {
+			to   ec2test.State
+			want instance.Status
+		}{{ec2test.Stopped, instance.Stopped}, {ec2test.Running, instance.Running}, {ec2test.Terminated, instance.StatusFail}} {
+			if err := s.srv.Outside(m, c.to); err != nil {
+				t.Fatal(err)
+			}
+			s.until(string(c.want), id, func(st instance.State) bool { return st.Status == c.want && (c.want != instance.Running || st.Ready()) })
+			s.agreed()
+		}
+		if s.count("instance.machine_gone") != 1 {
+			t.Error("its end is not in the log")
+		}
+	})
+}
+
+// A machine that the cloud ends while it comes up says why, without the operator's ids.
+func TestDiesWhileComingUp(t *testing.T) {
+	t.Parallel()
+	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
+		s.start()
+		id := s.create()
+		m := s.until("launched", id, func(st instance.State) bool { return st.Machine != "" }).Machine
+		s.srv.Kill(m, "Client.VolumeLimitExceeded")
+		s.until("failed", id, status(instance.StatusFail))
+		if want := "disk space"; s.count("instance.failed") != 1 || !containsReason(s, id, want) {
+			t.Errorf("the reason does not speak of %s:\n%s", want, s.history())
+		}
+		s.agreed()
+	})
+}
+
+// A stop that never ends is repeated, explained and forced.
+func TestStopThatNeverEnds(t *testing.T) {
+	t.Parallel()
+	plan := slow
+	plan.Stuck = 1000
+	play(t, setup{seed: 1, plan: plan}, func(s *stage) {
+		s.start()
+		id := s.create()
+		s.until("ready", id, ready)
+		s.do("stop", id)
+		st := s.until("a reason", id, func(st instance.State) bool { return st.Code == "stop_forced" })
+		if st.Refusal == "" {
+			t.Errorf("%+v", st)
+		}
+		s.until("stopped", id, status(instance.Stopped))
+		if n := s.srv.Calls()["StopInstances"]; n > 5 {
+			t.Errorf("%d stop calls", n)
+		}
+		s.agreed()
+	})
+}
+
+// Waiting for many machines costs few calls: one for all of them, less often as time goes by.
+func TestOneCallForMany(t *testing.T) {
+	t.Parallel()
+	play(t, setup{seed: 1, plan: ec2test.Plan{Boot: ec2test.Span{Min: 4 * time.Minute}}}, func(s *stage) {
+		s.instances.Limit = 40
+		s.start()
+		for range 40 {
+			s.create()
+		}
+		_ = pause(context.Background(), 4*time.Minute-time.Second)
+		synctest.Wait()
+		if n := s.srv.Calls()["DescribeInstances"]; n > 60 || n < 5 {
+			t.Errorf("%d calls in four minutes for 40 machines", n)
+		}
+	})
+}
+
+// Two sagas at once, as when one was frozen and wakes up.
+func TestTwoSagas(t *testing.T) {
+	t.Parallel()
+	var counts tally
+	const schedules = 60
+	for seed := range uint64(schedules) {
+		synctest.Test(t, func(t *testing.T) {
+			s, err := schedule(t, setup{seed: seed, plan: rough(), lenient: true, reconcile: true, workers: 1}, 2, &counts)
+			if err != nil {
+				t.Errorf("seed %d: %v\n%s", seed, err, s.history())
+			}
+		})
+	}
+	t.Logf("%d schedules: %v", schedules, counts.counts)
+}
+
+func TestReconciler(t *testing.T) {
+	t.Parallel()
+	play(t, setup{seed: 1, plan: slow, lenient: true}, func(s *stage) {
+		cloud := s.newCloud()
+		rec := &commands.Reconciler{Log: s.log, Cloud: cloud, Live: s.live}
+		look := func(dry bool) commands.Report {
+			t.Helper()
+			rec.DryRun = dry
+			report, err := rec.Reconcile(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return report
+		}
+		foreign := s.srv.Put(map[string]string{"cloudbot:environment": "another", "cloudbot:instance": "01X", "cloudbot:attempt": "1"})
+		untagged := s.srv.Put(map[string]string{"Name": "the operator's own"})
+		unknown := s.srv.Put(map[string]string{"cloudbot:environment": environment, "cloudbot:instance": "01NEVER", "cloudbot:attempt": "1"})
+		nameless := s.srv.Put(map[string]string{"cloudbot:environment": environment})
+
+		// A launch whose answer is lost, and a saga that dies of it: the machine is adopted.
+		s.crashes(func(point string) bool { return point == "call.call.launch.after" })
+		s.start()
+		adopted := s.create()
+		_ = pause(context.Background(), time.Minute)
+		synctest.Wait()
+		if !s.dead() || !s.state(adopted).Open {
+			t.Fatalf("not open: %+v", s.state(adopted))
+		}
+		s.crashes(nil)
+		if report := look(true); report.Count(commands.Adopt) != 1 || report.Count(commands.Stranger) != 2 || s.state(adopted).Machine != "" {
+			t.Errorf("dry: %+v", report)
+		}
+		if report := look(false); report.Count(commands.Adopt) != 1 || s.state(adopted).Machine == "" || s.state(adopted).Attempts != 1 {
+			t.Errorf("%+v %+v", report, s.state(adopted))
+		}
+
+		// A launch that takes effect after its attempt was given up.
+		s.srv.Script("RunInstances", ec2test.Fate{Code: "InsufficientInstanceCapacity", Status: 500})
+		s.start()
+		s.until("ready", adopted, ready)
+		twice := s.create()
+		s.until("ready", twice, ready)
+		double := s.srv.Put(map[string]string{"cloudbot:environment": environment, "cloudbot:instance": twice, "cloudbot:attempt": "1"})
+		if report := look(false); report.Count(commands.Young) != 1 || report.Count(commands.Terminate) != 0 {
+			t.Errorf("while it is young: %+v", report)
+		}
+		_ = pause(context.Background(), 3*time.Minute)
+		if report := look(false); report.Count(commands.Terminate) != 1 || report.Count(commands.Stranger) != 2 {
+			t.Errorf("%+v", report)
+		}
+
+		// The log is behind the cloud: stopped while nobody looked.
+		s.stop()
+		machine := s.state(twice).Machine
+		if err := s.srv.Outside(machine, ec2test.Stopped); err != nil {
+			t.Fatal(err)
+		}
+		_ = pause(context.Background(), 3*time.Minute)
+		if report := look(false); report.Count(commands.Repair) != 1 || s.state(twice).Status != instance.Stopped {
+			t.Errorf("%+v %+v", report, s.state(twice))
+		}
+		if report := look(false); len(report.Findings) != 2 {
+			t.Errorf("a second look finds %+v", report)
+		}
+		for _, m := range s.srv.Machines() {
+			switch m.ID {
+			case foreign, untagged, unknown, nameless:
+				if m.State != ec2test.Running {
+					t.Errorf("%s is not ours to touch, and is %s", m.ID, m.State)
+				}
+			case double:
+				if m.Live() {
+					t.Errorf("the double %s is %s", m.ID, m.State)
+				}
+			}
+		}
+	})
+}
+
+// Machines that are all unknown at once are not believed to be gone: the account may be wrong.
+func TestWrongAccount(t *testing.T) {
+	t.Parallel()
+	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
+		s.instances.Limit = 6
+		s.start()
+		var ids []string
+		for range 6 {
+			ids = append(ids, s.create())
+		}
+		for _, id := range ids {
+			s.until("ready", id, ready)
+		}
+		s.stop()
+		right := s.srv
+		s.srv = ec2test.New(ec2test.Config{})
+		s.start()
+		_ = pause(context.Background(), time.Hour)
+		synctest.Wait()
+		rec := &commands.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live}
+		report, err := rec.Reconcile(context.Background())
+		if err != nil || report.Count(commands.Missing) != 6 {
+			t.Errorf("%+v %v", report, err)
+		}
+		for _, id := range ids {
+			if st := s.state(id); st.Status != instance.Running {
+				t.Errorf("%s is %s", id, st.Status)
+			}
+		}
+		rec.BelieveMissing = true
+		if report, err = rec.Reconcile(context.Background()); err != nil || report.Count(commands.Missing) != 6 {
+			t.Errorf("%+v %v", report, err)
+		}
+		for _, id := range ids {
+			if st := s.state(id); st.Status != instance.StatusFail {
+				t.Errorf("believed: %s is %s", id, st.Status)
+			}
+		}
+		s.stop()
+		s.srv = right
+	})
+}
+
+func (s *stage) count(typ string) (n int) {
+	for e, err := range s.store.ReadAll(context.Background(), 0) {
+		if err == nil && e.Type == typ {
+			n++
+		}
+	}
+	return n
+}
+
+func containsReason(s *stage, id, part string) bool {
+	for e, err := range s.store.ReadAll(context.Background(), 0) {
+		if err == nil && e.Stream.ID == id && e.Type == "instance.failed" {
+			return strings.Contains(string(e.Data), part)
+		}
+	}
+	return false
+}

@@ -1,0 +1,304 @@
+package ec2_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+
+	"errors"
+)
+
+// slow is a cloud that takes its time and never fails.
+var slow = ec2test.Plan{
+	Latency: ec2test.Span{Min: 50 * time.Millisecond, Max: 900 * time.Millisecond}, Boot: ec2test.Span{Min: 5 * time.Second, Max: 90 * time.Second},
+	Stop: ec2test.Span{Min: 5 * time.Second, Max: 80 * time.Second}, Terminate: ec2test.Span{Min: 5 * time.Second, Max: 60 * time.Second},
+	Unknown: ec2test.Span{Max: time.Minute}, Lag: ec2test.Span{Max: 8 * time.Second}, Limits: true,
+}
+
+// rough is what the saga must bear alone.
+func rough() ec2test.Plan {
+	p := slow
+	p.Throttled, p.Internal, p.InternalDone, p.LostRequest, p.LostReply = 60, 40, 40, 60, 90
+	p.Hung, p.HungDone, p.NoCapacity, p.Expired, p.Idle, p.Dies, p.Stuck = 12, 18, 120, 20, 40, 20, 40
+	return p
+}
+
+// roughest needs the reconciler: launches that take effect long after they were given up, and
+// rights that are missing just when a repeated launch would have found its machine.
+func roughest() ec2test.Plan {
+	p := rough()
+	p.Late, p.Refused = 60, 50
+	return p
+}
+
+// tally adds up what the schedules met, so that a run that met nothing shows.
+type tally struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+func (c *tally) add(what string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.counts == nil {
+		c.counts = map[string]int{}
+	}
+	c.counts[what] += n
+}
+
+// schedule plays one seed: faults, kills and users' commands, then calm. It returns what ledger and
+// log disagree on.
+func schedule(t testing.TB, c setup, sagas int, counts *tally) (*stage, error) {
+	s := newStage(t, c)
+	r := rand.New(rand.NewPCG(c.seed, 99))
+	crashes := rand.New(rand.NewPCG(c.seed, 98))
+	s.crashes(func(string) bool {
+		now := crashes.IntN(30) == 0
+		if now {
+			counts.add("kills at a failpoint", 1)
+		}
+		return now
+	})
+	for range sagas {
+		s.start()
+	}
+	ids := []string{s.create()}
+	for range 12 + r.IntN(14) {
+		_ = pause(context.Background(), time.Duration(r.Int64N(int64(50*time.Second))))
+		synctest.Wait()
+		s.act(r, &ids, counts)
+		synctest.Wait()
+		if s.dead() || len(s.runs) < sagas {
+			_ = pause(context.Background(), time.Duration(r.Int64N(int64(2*time.Minute))))
+			s.start()
+		}
+	}
+	s.crashes(nil)
+	s.srv.SetPlan(slow)
+	err := s.settle(sagas)
+	for what, n := range s.srv.Faults() {
+		counts.add(what, n)
+	}
+	for kind, n := range s.fixed {
+		counts.add("reconciler: "+string(kind), n)
+	}
+	for _, st := range s.fold() {
+		counts.add(string(st.Status), 1)
+		counts.add("instances", 1)
+		counts.add("attempts", st.Attempts)
+	}
+	for what, n := range s.srv.Calls() {
+		counts.add(what, n)
+	}
+	for _, e := range s.srv.Ledger() {
+		if e.Launch != nil {
+			counts.add("machines", 1)
+		}
+	}
+	s.stop()
+	return s, err
+}
+
+// settle lets time pass without faults until ledger and log agree, and stay so.
+func (s *stage) settle(sagas int) error {
+	err := errors.New("not looked")
+	for range 30 {
+		if s.dead() || len(s.runs) < sagas {
+			s.start()
+		}
+		_ = pause(context.Background(), 6*time.Minute)
+		synctest.Wait()
+		for range 6 {
+			s.speak(nil)
+		}
+		was := err
+		if err = s.agree(); err == nil && was == nil {
+			return nil
+		}
+		if f := (fatal{}); errors.As(err, &f) {
+			return err
+		}
+	}
+	return err
+}
+
+// act is what users, guests, operators and the world do next.
+func (s *stage) act(r *rand.Rand, ids *[]string, counts *tally) {
+	id := (*ids)[r.IntN(len(*ids))]
+	switch n := r.IntN(40); {
+	case n < 3:
+		out, err := s.instances.Create(context.Background(), origin, "desk", "")
+		if no := (*domain.Error)(nil); err == nil {
+			*ids = append(*ids, out.Answer.ID)
+		} else if !errors.As(err, &no) {
+			s.wrong("create: %v", err)
+		}
+	case n < 9:
+		s.do("stop", id)
+	case n < 17:
+		s.do("start", id)
+	case n < 20:
+		s.do("terminate", id)
+	case n < 22:
+		machines := s.srv.Machines()
+		if len(machines) > 0 {
+			to := []ec2test.State{ec2test.Stopped, ec2test.Running, ec2test.Stopped, ec2test.Terminated}[r.IntN(4)]
+			if s.srv.Outside(machines[r.IntN(len(machines))].ID, to) == nil {
+				counts.add("outside", 1)
+			}
+		}
+	case n < 24:
+		for _, run := range s.runs {
+			run.cancel()
+		}
+		counts.add("kills at any moment", 1)
+	case n < 26:
+		s.srv.SetFull("t3.large", s.subnets[r.IntN(2)], r.IntN(2) == 0)
+	default:
+		s.speak(func() bool { return r.IntN(3) == 0 })
+	}
+}
+
+// TestSchedules plays seeded schedules of API faults, kills and users' commands through the real
+// saga, adapter and SDK. At no time has an instance two machines, none is orphaned, none forgotten,
+// and every instance comes to rest with a reason. A fifth of them needs the reconciler.
+func TestSchedules(t *testing.T) {
+	t.Parallel()
+	schedules, lanes := 2000, 2
+	if testing.Short() {
+		schedules = 200
+	}
+	var alone, helped tally
+	t.Run("seeds", func(t *testing.T) {
+		for lane := range lanes {
+			t.Run(fmt.Sprint("lane ", lane), func(t *testing.T) {
+				t.Parallel()
+				for seed := lane; seed < schedules; seed += lanes {
+					synctest.Test(t, func(t *testing.T) {
+						c, counts := setup{seed: uint64(seed), plan: rough(), workers: 1 + seed/2%2}, &alone
+						if seed%5 == 0 {
+							c.plan, c.lenient, c.reconcile, counts = roughest(), true, true, &helped
+						}
+						if s, err := schedule(t, c, 1, counts); err != nil {
+							t.Errorf("seed %d: %v\n%s", seed, err, s.history())
+						}
+						counts.add("schedules", 1)
+					})
+					if t.Failed() {
+						t.FailNow()
+					}
+				}
+			})
+		}
+	})
+	t.Logf("saga alone: %v", alone.counts)
+	t.Logf("with the reconciler: %v", helped.counts)
+	for _, what := range []string{"throttled", "internal", "internal, done", "request lost", "reply lost", "hung", "hung, done", "no capacity", "expired", "idle", "dies", "stuck stop", "outside", "kills at a failpoint", "kills at any moment", "terminated", "failed", "running", "stopped"} {
+		if alone.counts[what] == 0 {
+			t.Errorf("no schedule met: %s", what)
+		}
+	}
+	for _, what := range []string{"late", "refused", "reconciler: terminate"} {
+		if helped.counts[what] == 0 {
+			t.Errorf("no schedule with the reconciler met: %s", what)
+		}
+	}
+}
+
+// One seed is one run.
+func TestSameSeedSameHistory(t *testing.T) {
+	t.Parallel()
+	for seed := uint64(5000); seed < 5006; seed++ {
+		var histories [2]string
+		for i := range histories {
+			synctest.Test(t, func(t *testing.T) {
+				s, err := schedule(t, setup{seed: seed, plan: rough(), workers: 1}, 1, &tally{})
+				if err != nil {
+					t.Error(err)
+				}
+				histories[i] = s.history()
+			})
+		}
+		if histories[0] != histories[1] {
+			t.Errorf("seed %d:\n%s\n---\n%s", seed, histories[0], histories[1])
+		}
+	}
+}
+
+// journey visits every failpoint there is: refusals, a lost reply, stop, start, an end, a launch
+// that is cancelled and one that can never be.
+func journey(s *stage) {
+	s.srv.Script("RunInstances", ec2test.Fate{Code: "InsufficientInstanceCapacity", Status: 500}, ec2test.Fate{Cut: true, Effect: true})
+	for _, action := range []string{"StopInstances", "StartInstances"} {
+		s.srv.Script(action, ec2test.Fate{Code: "RequestLimitExceeded", Status: 503})
+	}
+	s.start()
+	id := s.create()
+	s.until("ready", id, ready)
+	s.do("stop", id)
+	s.until("stopped", id, status(instance.Stopped))
+	s.do("start", id)
+	s.until("ready", id, ready)
+	s.do("terminate", id)
+	s.until("terminated", id, status(instance.StatusGone))
+	cancelled := s.create()
+	s.until("open", cancelled, func(st instance.State) bool { return st.Attempts > 0 })
+	s.do("terminate", cancelled)
+	s.until("terminated", cancelled, status(instance.StatusGone))
+	for range 2 {
+		s.srv.Script("RunInstances", ec2test.Fate{Code: "OptInRequired", Status: 401})
+		refused := s.create()
+		s.until("failed", refused, status(instance.StatusFail))
+	}
+	s.agreed()
+}
+
+// A kill at every failpoint, the first and the second time it is passed.
+func TestKillsAtEveryFailpoint(t *testing.T) {
+	t.Parallel()
+	var points map[string]int
+	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
+		journey(s)
+		s.stop()
+		points = s.points
+	})
+	kills := 0
+	for point, passed := range points {
+		for nth := 1; nth <= min(passed, 2); nth++ {
+			kills++
+			t.Run(fmt.Sprint(point, " ", nth), func(t *testing.T) {
+				t.Parallel()
+				play(t, setup{seed: 1, plan: slow}, func(s *stage) {
+					seen, killed := 0, false
+					s.crash = func(p string) bool {
+						if p == point {
+							seen++
+						}
+						now := p == point && seen == nth && !killed
+						killed = killed || now
+						return now
+					}
+					journey(s)
+					if !killed {
+						t.Error("it was not killed")
+					}
+				})
+			})
+		}
+	}
+	t.Logf("%d failpoints, %d kills: %v", len(points), kills, points)
+	for _, want := range []string{"call.call.launch.after", "append.attempt.before", "append.call.terminate.after", "append.conclude.after"} {
+		if points[want] == 0 {
+			t.Errorf("the journey never came to %s", want)
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/cloudbot-ai/control-plane/guest/install"
+)
+
+const bakeUsage = `cloudbot-guest bake makes this computer into an image of a CloudBot machine: it installs all that a
+machine needs, and removes what belongs to one machine alone. Run it as root on a fresh Debian or
+Ubuntu, then take the image. A machine launched from it starts with its desktop at once.
+
+Usage:
+  cloudbot-guest bake -control-plane URL [-openclaw-url URL] [-apps browser,editor,office]
+
+Flags:
+  -control-plane URL   takes OpenClaw and the wallpaper from its /assets/; needed
+  -openclaw-url URL    OpenClaw's package where the control plane has none; else npm is asked
+  -apps LIST           of browser, editor and office; all
+  -help                print this and exit
+
+Exit status: 0 once everything is installed, 1 after a failure, 2 for wrong arguments.
+`
+
+func bake(ctx context.Context, args []string) int {
+	flags := flag.NewFlagSet("cloudbot-guest bake", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(os.Stderr, bakeUsage) }
+	url := flags.String("control-plane", "", "")
+	tarball := flags.String("openclaw-url", "", "")
+	apps := flags.String("apps", "", "")
+	if err := flags.Parse(args); err != nil {
+		if err == flag.ErrHelp {
+			return 0
+		}
+		return 2
+	}
+	if *url == "" || flags.NArg() > 0 {
+		flags.Usage()
+		return 2
+	}
+	c := install.Config{
+		ControlPlaneURL: strings.TrimSuffix(*url, "/"), OpenClawURL: *tarball,
+		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Output: os.Stderr,
+	}
+	if *apps != "" {
+		c.Apps = strings.Split(*apps, ",")
+	}
+	if err := install.Bake(ctx, c); err != nil {
+		fmt.Fprintln(os.Stderr, "cloudbot-guest:", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cloudbot-ai/control-plane/adapters/assets"
+	"github.com/cloudbot-ai/control-plane/adapters/ec2"
+	"github.com/cloudbot-ai/control-plane/adapters/local"
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
+)
+
+// ec2Config is what the environment says of machines on EC2. Credentials are the SDK's own affair.
+type ec2Config struct {
+	Region        string `env:"AWS_REGION"`
+	Endpoint      string `env:"AWS_ENDPOINT_URL"`
+	Image         string `env:"UBUNTU_AMI_ID"`
+	SecurityGroup string `env:"EC2_SECURITY_GROUP_ID"`
+	Subnets       string `env:"EC2_SUBNET_ID"`
+	KeyPair       string `env:"EC2_KEY_PAIR_NAME"`
+	VolumeGiB     int    `env:"EC2_VOLUME_GIB" envDefault:"40"`
+	OpenClawURL   string `env:"MOLTBOT_TARBALL_URL"`
+}
+
+// check refuses what cannot work, all of it at once.
+func (c ec2Config) check(publicURL string) error {
+	var errs []error
+	if c.Image == "" {
+		errs = append(errs, errors.New("UBUNTU_AMI_ID is empty; give the machines' image, or set LOCAL_DEV_MODE=true"))
+	}
+	if publicURL == "" {
+		errs = append(errs, errors.New("CONTROL_PLANE_URL is empty; machines on EC2 need a URL to dial home to"))
+	}
+	if c.VolumeGiB < 20 || c.VolumeGiB > 16384 {
+		errs = append(errs, fmt.Errorf("EC2_VOLUME_GIB is %d; give 20 to 16384", c.VolumeGiB))
+	}
+	return errors.Join(errs...)
+}
+
+// cloud is where machines come from, with what keeps it going.
+type cloud struct {
+	commands.Cloud
+	inventory commands.Inventory          // for the reconciler; nil: it has nothing to reconcile
+	run       func(context.Context) error // nil: nothing to run
+
+	pollEvery, sweepEvery time.Duration // how often it may be looked at
+}
+
+// newLocalCloud makes machines out of processes.
+func newLocalCloud(cfg local.Config) (cloud, error) {
+	c, err := local.New(cfg)
+	if err != nil {
+		return cloud{}, err
+	}
+	return cloud{Cloud: c, run: c.Run, pollEvery: 100 * time.Millisecond, sweepEvery: 5 * time.Second}, nil
+}
+
+// newEC2Cloud makes them on EC2. environment names this database's machines among the account's;
+// sums returns the sha256 of the guest by architecture, as the assets have it.
+func newEC2Cloud(ctx context.Context, c ec2Config, environment, url string, sums func() (map[string]string, error), log *slog.Logger) (cloud, error) {
+	made, err := ec2.New(ctx, ec2.Config{
+		Region: c.Region, Endpoint: c.Endpoint, Environment: environment, Image: c.Image, SecurityGroup: c.SecurityGroup,
+		Subnets: fields(c.Subnets), KeyPair: c.KeyPair, VolumeGiB: c.VolumeGiB, UserData: userData(url, c.OpenClawURL, sums), Log: log,
+	})
+	if err != nil {
+		return cloud{}, err
+	}
+	return cloud{Cloud: made, inventory: made, pollEvery: time.Second, sweepEvery: time.Minute}, nil
+}
+
+// userData renders what a machine is told at its first boot.
+func userData(url, openClaw string, sums func() (map[string]string, error)) func(commands.LaunchPlan) (string, error) {
+	return func(p commands.LaunchPlan) (string, error) {
+		known, err := sums()
+		if err != nil {
+			return "", fmt.Errorf("find the guest's sha256: %w", err)
+		}
+		return bootstrap.UserData(bootstrap.Params{
+			ControlPlaneURL: url, Instance: p.Instance, GuestSHA256: known, OpenClawURL: openClaw,
+		})
+	}
+}
+
+// environmentID names a database's machines in the cloud account: the same for all its replicas,
+// and another for every other database, whatever the environment is called.
+func environmentID(name string, blind func(purpose, value string) string) string {
+	return name + "-" + blind("cloud environment", "1")[:16]
+}
+
+// openCloud opens the cloud that LOCAL_DEV_MODE says.
+func (p *parts) openCloud(ctx context.Context, url string, blind func(purpose, value string) string, files *assets.Handler) (cloud, error) {
+	if !p.cfg.LocalDevMode {
+		sums := func() (map[string]string, error) { return guestSums(ctx, files) }
+		return newEC2Cloud(ctx, p.cfg.EC2, environmentID(p.cfg.Environment, blind), url, sums, p.log)
+	}
+	guest, err := guestProgram()
+	if err != nil {
+		return cloud{}, err
+	}
+	return newLocalCloud(local.Config{Dir: p.cfg.machines(), GuestPath: guest, ControlPlaneURL: url, Log: p.log})
+}
+
+// assets serves what machines download, from ASSETS_DIR and from beside this program.
+func (p *parts) assets() *assets.Handler {
+	var sources []assets.Source
+	if p.cfg.AssetsDir != "" {
+		sources = append(sources, assets.Folder{Dir: p.cfg.AssetsDir})
+	}
+	if guest, err := guestProgram(); err == nil {
+		sources = append(sources, assets.Folder{
+			Dir:   filepath.Dir(guest),
+			Names: map[string]string{"cloudbot-guest-" + runtime.GOOS + "-" + runtime.GOARCH: filepath.Base(guest)},
+		})
+	}
+	return assets.New(assets.Config{Sources: sources, Log: p.log})
+}
+
+// guestSums returns the published sha256 of the guest by architecture, of those that there are.
+func guestSums(ctx context.Context, files *assets.Handler) (map[string]string, error) {
+	sums := map[string]string{}
+	for _, arch := range []string{"amd64", "arm64"} {
+		sum, err := files.SHA256(ctx, "cloudbot-guest-linux-"+arch)
+		switch {
+		case err == nil:
+			sums[arch] = sum
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+	}
+	if len(sums) == 0 {
+		return nil, errors.New("there is no guest among the assets: put cloudbot-guest-linux-amd64 into ASSETS_DIR, or beside this program (make build)")
+	}
+	return sums, nil
+}
+
+// sagaAndReconciler is what the saga's lease is for.
+func (p *parts) sagaAndReconciler() func(context.Context) error {
+	if p.cloud.inventory == nil {
+		return p.saga.Run
+	}
+	return withReconciler(p.saga.Run, &commands.Reconciler{
+		Log: p.saga.Log, Cloud: p.cloud.inventory, Live: p.saga.Live, Logger: p.log,
+	})
+}
+
+// withReconciler lets the saga's lease carry the reconciler as well.
+func withReconciler(saga func(context.Context) error, r *commands.Reconciler) func(context.Context) error {
+	return func(ctx context.Context) error {
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return saga(ctx) })
+		g.Go(func() error { return r.Run(ctx) })
+		return g.Wait()
+	}
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/oklog/ulid/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/cloudbot-ai/control-plane/adapters/secrets"
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
+	"github.com/cloudbot-ai/control-plane/projections"
+)
+
+func reconcileCmd() *cobra.Command {
+	var dry, asJSON, believe bool
+	cmd := &cobra.Command{
+		Use:   "reconcile",
+		Short: "Compare the cloud's machines with the log, and mend what differs",
+		Long: `Lists the machines that carry this environment's tag, then reads the log, and
+adopts, repairs or terminates what differs. A running server does the same every
+few minutes. Machines without our tag and environment are never touched, nor are
+those the log knows nothing of: they are reported. Safe beside a running server.`,
+		Example: "  cloudbot reconcile --dry-run          only look\n  cloudbot reconcile --json | jq .findings",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return tool(cmd.Context(), func(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) error {
+				r, err := reconciler(ctx, pool, store)
+				if err != nil {
+					return err
+				}
+				r.DryRun, r.BelieveMissing = dry, believe
+				report, err := r.Reconcile(ctx)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					enc := json.NewEncoder(cmd.OutOrStdout())
+					enc.SetIndent("", "  ")
+					return enc.Encode(report)
+				}
+				return report.Write(cmd.OutOrStdout())
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only report, change nothing")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&believe, "believe-missing", false, "machines that the cloud does not know are gone, even if they are all of them")
+	return cmd
+}
+
+// reconciler builds what the command needs, beside a server or without one.
+func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) (*commands.Reconciler, error) {
+	cfg, err := loadConfig()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.LocalDevMode {
+		return nil, errors.New("machines are local here (LOCAL_DEV_MODE=true), and there is nothing to reconcile")
+	}
+	keys, err := loadSecrets(cfg)
+	if err != nil {
+		return nil, err
+	}
+	vault, err := secrets.OpenVault(ctx, secrets.VaultConfig{Pool: pool, Keyring: keys.ring})
+	if err != nil {
+		return nil, err
+	}
+	launchesNothing := func() (map[string]string, error) { return nil, errors.New("this command launches nothing") }
+	log := logger(cfg)
+	c, err := newEC2Cloud(ctx, cfg.EC2, environmentID(cfg.Environment, vault.Blind), cfg.PublicURL, launchesNothing, log)
+	if err != nil {
+		return nil, err
+	}
+	entropy := ulid.DefaultEntropy()
+	return &commands.Reconciler{
+		Log: commands.Log{
+			Store: store, Now: func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
+			NewID: func() string { return ulid.MustNew(ulid.Now(), entropy).String() },
+		},
+		Cloud: c.inventory, Live: (&projections.Reader{Pool: pool}).Live, Logger: log,
+	}, nil
+}

@@ -1,0 +1,223 @@
+package commands
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// Reconciler compares what the cloud holds with what the log says, and mends what differs. The
+// saga needs it where nobody could know better: a launch that took effect after its attempt was
+// given up, a machine whose launch answer stays away.
+//
+// The cloud is listed first and the log read second, so every machine on the list has its attempt
+// in the log already. It never touches a machine that the log does not know.
+type Reconciler struct {
+	Log
+	Cloud Inventory
+	// Live returns the ids of the instances that are not final.
+	Live   func(ctx context.Context) (ids []string, position int64, err error)
+	Logger *slog.Logger
+
+	Every          time.Duration // between two looks of Run [5 min]
+	Grace          time.Duration // a machine younger than this is not terminated [2 min]
+	DryRun         bool          // only report
+	BelieveMissing bool          // an operator says that machines the cloud does not know are gone, however many
+}
+
+// Run reconciles now and then until ctx ends.
+func (r *Reconciler) Run(ctx context.Context) error {
+	for {
+		report, err := r.Reconcile(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			r.Logger.WarnContext(ctx, "reconciling did not work, will retry", "error", err)
+		default:
+			for _, f := range report.Findings {
+				r.Logger.WarnContext(ctx, "cloud and log differ", "kind", f.Kind, "machine", f.Machine, "instance", f.Instance, "why", f.Why, "done", f.Done, "error", f.Error)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(orDefault(r.Every, 5*time.Minute)):
+		}
+	}
+}
+
+// Reconcile looks once. A finding that could not be mended carries its error; the next look finds
+// it again.
+func (r *Reconciler) Reconcile(ctx context.Context) (Report, error) {
+	report := Report{At: r.Now(), DryRun: r.DryRun, Findings: []Finding{}}
+	machines, err := r.Cloud.List(ctx)
+	if err != nil {
+		return report, fmt.Errorf("list the cloud: %w", err)
+	}
+	slices.SortFunc(machines, func(a, b Tagged) int { return cmp.Compare(a.ID, b.ID) })
+	report.Machines = len(machines)
+	seen := map[string]bool{}
+	for _, m := range machines {
+		seen[m.ID] = true
+		if err := r.machine(ctx, &report, m); err != nil {
+			return report, err
+		}
+	}
+	return report, r.missing(ctx, &report, seen)
+}
+
+// machine holds one machine against the log.
+func (r *Reconciler) machine(ctx context.Context, report *Report, m Tagged) error {
+	f := Finding{Machine: m.ID, Instance: m.Instance, Attempt: m.Attempt, State: m.Seen}
+	if !m.Launched.IsZero() {
+		f.Age = max(0, report.At.Sub(m.Launched)).Round(time.Second)
+	}
+	if m.Instance == "" || m.Attempt == 0 {
+		f.Kind, f.Why = Stranger, "it carries the tag of this environment, but does not say which instance it is for"
+		return report.add(f, m.Seen != instance.SeenGone, nil)
+	}
+	s, err := eventstore.Fold(ctx, r.Store, instances, m.Instance)
+	if err != nil {
+		return err
+	}
+	f.Status = s.Status
+	switch {
+	case !s.Exists() || m.Attempt > s.Attempts:
+		f.Kind, f.Why = Stranger, "the log knows nothing of its launch; was the log restored from a backup?"
+		return report.add(f, m.Seen != instance.SeenGone, nil)
+	case s.Machine == m.ID:
+		return r.drift(ctx, report, f, s, m)
+	case s.Open && m.Attempt == s.Attempts:
+		f.Kind, f.Why = Adopt, "its launch was never answered"
+		return report.add(f, true, r.unless(func() error {
+			_, err := tell(ctx, r.Log, m.Instance, instance.Launched{Attempt: m.Attempt, Machine: m.ID, At: r.Now()}, nil)
+			return err
+		}))
+	case m.Seen == instance.SeenGone:
+		return nil
+	case f.Age < orDefault(r.Grace, 2*time.Minute):
+		f.Kind, f.Why = Young, "it is not the instance's, but young; the next look decides"
+		return report.add(f, true, nil)
+	}
+	f.Kind, f.Why = Terminate, "its launch was given up, and the instance has another machine"
+	if s.Final() {
+		f.Why = "its instance is over"
+	} else if s.Machine == "" {
+		f.Why = "its launch was given up"
+	}
+	return report.add(f, true, r.unless(func() error { return r.Cloud.Terminate(ctx, m.ID) }))
+}
+
+// drift tells the instance what has become of its machine.
+func (r *Reconciler) drift(ctx context.Context, report *Report, f Finding, s instance.State, m Tagged) error {
+	if m.Seen == instance.SeenPending {
+		return nil
+	}
+	news := instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: r.Now()}
+	events, err := instance.Decide(s, news)
+	if err != nil || len(events) == 0 {
+		return err
+	}
+	f.Kind, f.Why = Repair, fmt.Sprintf("the log says %s, the cloud says %s", s.Status, m.Seen)
+	if m.Seen == instance.SeenRunning && s.Running {
+		f.Why = "its address is another"
+	}
+	return report.add(f, true, r.unless(func() error { _, err := tell(ctx, r.Log, m.Instance, news, nil); return err }))
+}
+
+// missing looks at the machines of the log that the list lacks. Its tag may have been taken away,
+// so the cloud is asked once more, by id.
+func (r *Reconciler) missing(ctx context.Context, report *Report, seen map[string]bool) error {
+	ids, _, err := r.Live(ctx)
+	if err != nil {
+		return fmt.Errorf("list the instances: %w", err)
+	}
+	var lost []string
+	states := map[string]instance.State{}
+	owners := map[string]string{}
+	for _, id := range ids {
+		s, err := eventstore.Fold(ctx, r.Store, instances, id)
+		if err != nil {
+			return err
+		}
+		if s.Final() {
+			continue
+		}
+		report.Instances++
+		if s.Machine != "" && !seen[s.Machine] {
+			lost = append(lost, s.Machine)
+			owners[s.Machine], states[s.Machine] = id, s
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	found, err := r.Cloud.Describe(ctx, lost)
+	if err != nil {
+		return fmt.Errorf("look for machines that the list lacks: %w", err)
+	}
+	for _, m := range found {
+		s := states[m.ID]
+		delete(states, m.ID)
+		f := Finding{Machine: m.ID, Instance: owners[m.ID], Status: s.Status, State: m.Seen}
+		if err := r.drift(ctx, report, f, s, Tagged{Machine: m, Instance: owners[m.ID]}); err != nil {
+			return err
+		}
+	}
+	mass := len(lost) >= suspicious && len(found) == 0 && !r.BelieveMissing
+	for _, id := range lost {
+		s, still := states[id]
+		if !still {
+			continue
+		}
+		f := Finding{Kind: Missing, Machine: id, Instance: owners[id], Status: s.Status, State: instance.SeenMissing, Why: "the cloud does not know it"}
+		news := instance.Observe{Machine: id, Seen: instance.SeenMissing, At: r.Now()}
+		if events, err := instance.Decide(s, news); err != nil || len(events) == 0 {
+			continue // it is young
+		}
+		do := r.unless(func() error { _, err := tell(ctx, r.Log, owners[id], news, nil); return err })
+		if mass {
+			f.Why, do = "the cloud knows none of the machines: is this its account and region?", nil
+		}
+		if err := report.add(f, true, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unless returns do, and nothing in a dry run.
+func (r *Reconciler) unless(do func() error) func() error {
+	if r.DryRun {
+		return nil
+	}
+	return do
+}
+
+// add enters a finding, and mends it where do is given. Somebody who was faster is no error.
+func (p *Report) add(f Finding, worth bool, do func() error) error {
+	if !worth {
+		return nil
+	}
+	if do != nil {
+		err := do()
+		switch {
+		case errors.Is(err, eventstore.ErrUnavailable):
+			return err
+		case err != nil && !errors.Is(err, instance.ErrSuperseded):
+			f.Error = err.Error()
+		default:
+			f.Done = true
+		}
+	}
+	p.Findings = append(p.Findings, f)
+	return nil
+}

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Builds OpenClaw's package and puts it where the control plane serves it from: machines launched
+# from then on install it. See --help.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+deploy-openclaw.sh builds OpenClaw's package and publishes it as the asset openclaw.tgz.
+
+Usage:
+  deploy-openclaw.sh [--source DIR] --to s3://BUCKET[/PREFIX] | --to DIR [--skip-build] [--dry-run]
+
+  --source DIR    OpenClaw's source, with a package.json [./cloudbot]
+  --package FILE  publish this .tgz instead of building one
+  --to PLACE      an S3 bucket (needs the aws command line tool and its credentials), or the folder
+                  of assets of a control plane on this computer, such as ./data/assets
+  --skip-build    pack what is built already
+  --dry-run       say what would be done, and do nothing
+  --help          print this
+
+It runs `npm run build` and `npm pack`, checks that the package is OpenClaw's, publishes it with its sha256
+beside it (openclaw.tgz.sha256, and as metadata on S3), and prints both. Machines that exist keep
+what they have; new ones get the new package. A running control plane need not be restarted.
+TEXT
+}
+
+die() { echo "deploy-openclaw.sh: $*" >&2; exit 1; }
+
+source=./cloudbot package='' to='' build=yes dry=
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --source | --package | --to)
+      [ $# -ge 2 ] || die "$1 needs a value; see --help"
+      case "$1" in
+        --source) source=$2 ;;
+        --package) package=$2 ;;
+        --to) to=$2 ;;
+      esac
+      shift 2 ;;
+    --skip-build) build=; shift ;;
+    --dry-run) dry=yes; shift ;;
+    --help | -h) usage; exit 0 ;;
+    *) die "what is $1? see --help" ;;
+  esac
+done
+[ -n "$to" ] || die "say where to, with --to; see --help"
+case "$to" in
+  s3://?*) command -v aws >/dev/null || [ -n "$dry" ] || die "the aws command line tool is not installed" ;;
+  s3://) die "--to s3:// needs a bucket" ;;
+  *) [ -d "$to" ] || [ -n "$dry" ] || die "there is no folder $to" ;;
+esac
+
+# step COMMAND...: does it, or says it.
+step() {
+  echo "+ $*" >&2
+  [ -n "$dry" ] || "$@"
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+if [ -n "$package" ]; then
+  [ -f "$package" ] || die "there is no file $package"
+else
+  [ -f "$source/package.json" ] || [ -n "$dry" ] || die "there is no package.json in $source; say where OpenClaw's source is, with --source"
+  if [ -n "$build" ]; then step npm --prefix "$source" run build; fi
+  echo "+ npm pack $source" >&2
+  if [ -z "$dry" ]; then
+    npm pack --silent --pack-destination "$work" "$(cd "$source" && pwd)" >/dev/null
+    package=$(ls "$work"/*.tgz)
+  fi
+fi
+
+sum='' version=''
+if [ -n "$package" ]; then
+  # The commands that machines start must be in it: a wrong package would be found out on each of them.
+  manifest=$(tar -xzOf "$package" package/package.json) || die "$package is not an npm package"
+  read -r name version < <(printf '%s' "$manifest" | node -e '
+    const p = JSON.parse(require("fs").readFileSync(0, "utf8"));
+    const bin = typeof p.bin === "string" ? { [p.name]: p.bin } : p.bin || {};
+    console.log(bin.openclaw ? p.name : "-", p.version);')
+  [ "$name" != - ] || die "$package has no command openclaw"
+  sum=$(sha256sum <"$package" | cut -d ' ' -f 1)
+fi
+
+case "$to" in
+  s3://*)
+    to=${to%/}
+    step aws s3 cp "${package:-openclaw-VERSION.tgz}" "$to/openclaw.tgz" --content-type application/gzip --metadata "sha256=${sum:-SHA256},version=${version:-VERSION}"
+    printf '%s  openclaw.tgz\n' "$sum" >"$work/sum"
+    step aws s3 cp "$work/sum" "$to/openclaw.tgz.sha256" --content-type text/plain ;;
+  *)
+    # Under another name first, so that nobody is served half of it.
+    step cp "${package:-openclaw-VERSION.tgz}" "$to/.openclaw.tgz.new"
+    step chmod 644 "$to/.openclaw.tgz.new"
+    step mv -f "$to/.openclaw.tgz.new" "$to/openclaw.tgz" ;;
+esac
+if [ -n "$dry" ]; then
+  echo "nothing was done" >&2
+else
+  echo "openclaw $version sha256 $sum at $to/openclaw.tgz"
+fi

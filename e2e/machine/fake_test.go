@@ -1,0 +1,73 @@
+package machine
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// provider is an OpenAI-compatible model that repeats what the user said.
+type provider struct {
+	mu   sync.Mutex
+	auth []string // Authorization of each turn
+}
+
+func startProvider(t *testing.T, l net.Listener) *provider {
+	p := &provider{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/chat/completions", p.complete)
+	server := &http.Server{Handler: mux}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Close() })
+	return p
+}
+
+func (p *provider) complete(w http.ResponseWriter, r *http.Request) {
+	var ask struct {
+		Messages []struct {
+			Role    string          `json:"role"`
+			Content json.RawMessage `json:"content"`
+		} `json:"messages"`
+	}
+	_ = json.NewDecoder(r.Body).Decode(&ask)
+	p.mu.Lock()
+	p.auth = append(p.auth, r.Header.Get("Authorization"))
+	p.mu.Unlock()
+	said := "nothing"
+	for _, m := range ask.Messages {
+		if _, after, ok := strings.Cut(string(m.Content), "say:"); ok && m.Role == "user" {
+			said, _, _ = strings.Cut(after, ":")
+		}
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	for _, word := range strings.SplitAfter("You said "+said+", and I heard it.", " ") {
+		fmt.Fprintf(w, `data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"echo-1","choices":[{"index":0,"delta":{"role":"assistant","content":%q},"finish_reason":null}]}`+"\n\n", word)
+		w.(http.Flusher).Flush()
+	}
+	fmt.Fprint(w, `data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"echo-1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}`+"\n\ndata: [DONE]\n\n")
+}
+
+// lastKey is the Authorization of the last turn.
+func (p *provider) lastKey() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.auth) == 0 {
+		return ""
+	}
+	return p.auth[len(p.auth)-1]
+}
+
+// providerConfig is OpenClaw's configuration for it; the key is the one its user stored.
+const providerConfig = `{
+  "models": {"providers": {"fake": {
+    "baseUrl": "http://127.0.0.1:9099/v1", "apiKey": "${OPENAI_API_KEY}", "api": "openai-completions",
+    "models": [{"id": "echo-1", "name": "Echo", "reasoning": false, "input": ["text"],
+      "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}, "contextWindow": 128000, "maxTokens": 4096}]
+  }}},
+  "agents": {"defaults": {"workspace": "/home/cloudbot/workspace", "model": {"primary": "fake/echo-1"}, "heartbeat": {"every": "0m"}}}
+}
+`

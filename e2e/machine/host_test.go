@@ -1,0 +1,177 @@
+package machine
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// tools is what the test needs of the computer it runs on, by Debian package.
+var tools = map[string]string{
+	"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container", "ip": "iproute2", "ss": "iproute2", "iptables": "iptables", "nsenter": "util-linux",
+}
+
+// prepare installs what is missing and makes the root that machines begin with, once: it is cached.
+func prepare(t *testing.T) (base string) {
+	t.Helper()
+	var missing []string
+	for tool, pkg := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing = append(missing, pkg)
+		}
+	}
+	if len(missing) > 0 {
+		t.Logf("installing %v", missing)
+		must(t, "apt-get", "update", "-q")
+		must(t, "env", append([]string{"DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-q", "--no-install-recommends"}, missing...)...)
+	}
+	dir := os.Getenv("E2E_MACHINE_CACHE")
+	if dir == "" {
+		dir = "/var/cache/cloudbot-e2e"
+	}
+	for _, sub := range []string{"apt/partial", "npm"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	base = filepath.Join(dir, "bookworm-1")
+	if _, err := os.Stat(base); err == nil {
+		return base
+	}
+	t.Log("making the root, once")
+	os.RemoveAll(base + ".new")
+	// Small, as a cloud's image is before anybody has installed something.
+	must(t, "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,dbus,ca-certificates,curl,iproute2,procps", "bookworm", base+".new")
+	must(t, "cp", "/etc/resolv.conf", base+".new/etc/resolv.conf")
+	must(t, "chroot", base+".new", "sh", "-c", "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends cloud-init")
+	if err := os.Rename(base+".new", base); err != nil {
+		t.Fatal(err)
+	}
+	return base
+}
+
+// network is a namespace for the machine, its cable, and a way out.
+type network struct {
+	name          string
+	host, machine string // addresses
+}
+
+// cable makes the network and takes it away at the test's end.
+func cable(t *testing.T) network {
+	t.Helper()
+	n := os.Getpid() % 200
+	net := network{name: fmt.Sprintf("cbe2e%d", n), host: fmt.Sprintf("10.213.%d.1", n), machine: fmt.Sprintf("10.213.%d.2", n)}
+	out, in := net.name+"o", net.name+"i"
+	nat := []string{"POSTROUTING", "-s", net.machine + "/32", "-j", "MASQUERADE"}
+	t.Cleanup(func() {
+		for _, c := range [][]string{
+			{"ip", "link", "del", out}, {"ip", "netns", "del", net.name}, append([]string{"iptables", "-t", "nat", "-D"}, nat...),
+			{"iptables", "-D", "FORWARD", "-i", out, "-j", "ACCEPT"}, {"iptables", "-D", "FORWARD", "-o", out, "-j", "ACCEPT"},
+		} {
+			_ = exec.Command(c[0], c[1:]...).Run()
+		}
+	})
+	must(t, "ip", "netns", "add", net.name)
+	must(t, "ip", "link", "add", out, "type", "veth", "peer", "name", in, "netns", net.name)
+	must(t, "ip", "addr", "add", net.host+"/24", "dev", out)
+	must(t, "ip", "link", "set", out, "up")
+	inside := []string{"netns", "exec", net.name, "ip"}
+	must(t, "ip", append(inside, "addr", "add", net.machine+"/24", "dev", in)...)
+	must(t, "ip", append(inside, "link", "set", in, "up")...)
+	must(t, "ip", append(inside, "link", "set", "lo", "up")...)
+	must(t, "ip", append(inside, "route", "add", "default", "via", net.host)...)
+	must(t, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+	must(t, "iptables", append([]string{"-t", "nat", "-A"}, nat...)...)
+	must(t, "iptables", "-A", "FORWARD", "-i", out, "-j", "ACCEPT")
+	must(t, "iptables", "-A", "FORWARD", "-o", out, "-j", "ACCEPT")
+	return net
+}
+
+func (n network) path() string { return "/run/netns/" + n.name }
+
+// listen opens a loopback listener within the namespace.
+func (n network) listen(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	type result struct {
+		l   net.Listener
+		err error
+	}
+	done := make(chan result)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		ns, err := os.Open(n.path())
+		if err == nil {
+			err = unix.Setns(int(ns.Fd()), syscall.CLONE_NEWNET)
+			ns.Close()
+		}
+		var l net.Listener
+		if err == nil {
+			l, err = net.Listen("tcp", addr)
+		}
+		done <- result{l, err}
+	}()
+	r := <-done
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	t.Cleanup(func() { r.l.Close() })
+	return r.l
+}
+
+// computer is the running container.
+type computer struct{ t *testing.T }
+
+// leader is the process that is init within; "" while it is off.
+func (computer) leader() string {
+	nspawn, _ := exec.Command("pgrep", "-f", "^systemd-nspawn .*--machine=cloudbot ").Output()
+	pid := strings.TrimSpace(string(nspawn))
+	if pid == "" {
+		return ""
+	}
+	child, _ := exec.Command("pgrep", "-P", pid).Output()
+	return strings.TrimSpace(string(child))
+}
+
+// sh runs a script within.
+func (c computer) sh(script string) (string, error) {
+	pid := c.leader()
+	if pid == "" {
+		return "", fmt.Errorf("the computer is off")
+	}
+	cmd := exec.CommandContext(c.t.Context(), "nsenter", "-t", pid, "-m", "-p", "-n", "-i", "-u", "-C", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-c", script)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%s: %w: %s", script, err, out)
+	}
+	return string(out), err
+}
+
+func (c computer) must(script string) string {
+	c.t.Helper()
+	out, err := c.sh(script)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return out
+}
+
+func must(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	var out bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		s := out.String()
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, s[max(0, len(s)-3000):])
+	}
+	return out.String()
+}

@@ -1,0 +1,162 @@
+package machine
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// screenshot looks at the desktop through the VNC bridge until it shows a desktop's number of
+// colours, and saves the picture.
+func (u *user) screenshot(id, file string) (colours int, err error) {
+	ctx, cancel := context.WithTimeout(u.t.Context(), 60*time.Second)
+	defer cancel()
+	ws, err := u.bridge(ctx, id, "vnc")
+	if err != nil {
+		return 0, err
+	}
+	defer ws.CloseNow()
+	conn := websocket.NetConn(ctx, ws, websocket.MessageBinary)
+	size, err := rfbHello(conn)
+	if err != nil {
+		return 0, fmt.Errorf("RFB handshake: %w", err)
+	}
+	m := image.NewRGBA(image.Rectangle{Max: size})
+	same, last := 0, 0
+	for colours < 500 || same < 3 { // it is up, and has finished painting
+		if err := rfbUpdate(conn, m); err != nil {
+			return colours, fmt.Errorf("with %d colours: %w", colours, err)
+		}
+		if colours = count(m); colours == last {
+			same++
+		} else {
+			same, last = 0, colours
+		}
+		t := time.NewTimer(time.Second)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return colours, ctx.Err()
+		case <-t.C:
+		}
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, m); err != nil {
+		return colours, err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return colours, err
+	}
+	return colours, os.WriteFile(file, b.Bytes(), 0o644)
+}
+
+func count(m *image.RGBA) int {
+	seen := map[[3]byte]bool{}
+	for i := 0; i < len(m.Pix); i += 4 {
+		seen[[3]byte(m.Pix[i:i+3])] = true
+	}
+	return len(seen)
+}
+
+// rfbHello does the client's part of RFB 3.8 with security type None, and asks for raw rectangles.
+func rfbHello(conn io.ReadWriter) (size image.Point, err error) {
+	talk := []struct {
+		read  int
+		write []byte
+	}{
+		{12, []byte("RFB 003.008\n")},
+		{2, []byte{1}}, // one security type
+		{4, []byte{1}}, // its result; shared
+	}
+	for _, s := range talk {
+		b := make([]byte, s.read)
+		if _, err := io.ReadFull(conn, b); err != nil {
+			return size, err
+		}
+		if s.read == 2 && (b[0] != 1 || b[1] != 1) || s.read == 4 && binary.BigEndian.Uint32(b) != 0 {
+			return size, fmt.Errorf("the server says %v", b)
+		}
+		if _, err := conn.Write(s.write); err != nil {
+			return size, err
+		}
+	}
+	b := make([]byte, 24)
+	if _, err := io.ReadFull(conn, b); err != nil {
+		return size, err
+	}
+	if _, err := io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint32(b[20:]))); err != nil {
+		return size, err
+	}
+	size = image.Pt(int(binary.BigEndian.Uint16(b)), int(binary.BigEndian.Uint16(b[2:])))
+	_, err = conn.Write([]byte{
+		0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0, // SetPixelFormat: 32 bits, true colour
+		2, 0, 0, 1, 0, 0, 0, 0, // SetEncodings: raw
+	})
+	return size, err
+}
+
+// rfbUpdate asks for the whole picture and paints what comes.
+func rfbUpdate(conn io.ReadWriter, m *image.RGBA) error {
+	size := m.Bounds().Max
+	ask := []byte{3, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	binary.BigEndian.PutUint16(ask[6:], uint16(size.X))
+	binary.BigEndian.PutUint16(ask[8:], uint16(size.Y))
+	if _, err := conn.Write(ask); err != nil {
+		return err
+	}
+	for {
+		head := make([]byte, 1)
+		if _, err := io.ReadFull(conn, head); err != nil {
+			return err
+		}
+		switch head[0] {
+		case 0: // FramebufferUpdate
+			return rfbRectangles(conn, m)
+		case 2: // Bell
+		case 3: // ServerCutText
+			b := make([]byte, 7)
+			if _, err := io.ReadFull(conn, b); err != nil {
+				return err
+			}
+			if _, err := io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint32(b[3:]))); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("server message %d", head[0])
+		}
+	}
+}
+
+func rfbRectangles(conn io.Reader, m *image.RGBA) error {
+	b := make([]byte, 3)
+	if _, err := io.ReadFull(conn, b); err != nil {
+		return err
+	}
+	for range binary.BigEndian.Uint16(b[1:]) {
+		r := make([]byte, 12)
+		if _, err := io.ReadFull(conn, r); err != nil {
+			return err
+		}
+		x, y := int(binary.BigEndian.Uint16(r)), int(binary.BigEndian.Uint16(r[2:]))
+		w, h := int(binary.BigEndian.Uint16(r[4:])), int(binary.BigEndian.Uint16(r[6:]))
+		pixels := make([]byte, 4*w*h)
+		if _, err := io.ReadFull(conn, pixels); err != nil {
+			return err
+		}
+		for i := range w * h {
+			p := pixels[4*i:]
+			m.SetRGBA(x+i%w, y+i/w, color.RGBA{p[2], p[1], p[0], 255})
+		}
+	}
+	return nil
+}

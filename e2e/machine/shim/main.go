@@ -1,0 +1,131 @@
+// Command shim stands where the control plane's local cloud expects the guest's program, and gives it
+// a real computer instead: a Debian root that systemd boots in a container, with an address of its own and
+// with the rendered user-data for cloud-init, as on EC2. SIGTERM switches it off.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
+)
+
+// config stands in shim.json, beside the program.
+type config struct {
+	Base    string            // the root to begin with; it is copied
+	Netns   string            // path of the network namespace
+	Binds   []string          // of systemd-nspawn
+	Files   map[string]string // put into the root, by path
+	Params  bootstrap.Params  // Instance is filled in
+	Console string            // file that the console is appended to
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "shim:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	guest := flag.String("config", "", "the guest's configuration, as the local cloud writes it")
+	flag.Parse()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	var c config
+	if err := readJSON(filepath.Join(filepath.Dir(self), "shim.json"), &c); err != nil {
+		return err
+	}
+	root, err := filepath.Abs("root")
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
+		if err := c.build(root, *guest); err != nil {
+			return err
+		}
+	}
+	return c.boot(root)
+}
+
+// build makes the computer's disk.
+func (c config) build(root, guest string) error {
+	var told struct{ Instance, Token string }
+	if err := readJSON(guest, &told); err != nil {
+		return err
+	}
+	c.Params.Instance = told.Instance
+	script, err := bootstrap.UserData(c.Params)
+	if err != nil {
+		return err
+	}
+	files := map[string]string{
+		"/var/lib/cloud/seed/nocloud/user-data": strings.ReplaceAll(script, bootstrap.TokenPlaceholder, told.Token),
+		"/var/lib/cloud/seed/nocloud/meta-data": "instance-id: i-" + told.Instance + "\nlocal-hostname: cloudbot\n",
+		"/etc/cloud/cloud.cfg.d/99_e2e.cfg":     "datasource_list: [ NoCloud ]\nnetwork: {config: disabled}\n",
+	}
+	for path, text := range c.Files {
+		files[path] = text
+	}
+	if out, err := exec.Command("cp", "-a", "--reflink=auto", c.Base, root+".new").CombinedOutput(); err != nil {
+		return fmt.Errorf("copy the root: %w: %s", err, out)
+	}
+	for path, text := range files {
+		path = filepath.Join(root+".new", path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			return err
+		}
+	}
+	return os.Rename(root+".new", root)
+}
+
+// boot runs the computer until it is switched off. A reboot is within.
+func (c config) boot(root string) error {
+	console, err := os.OpenFile(c.Console, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer console.Close()
+	args := []string{
+		"--boot", "--quiet", "--directory=" + root, "--machine=cloudbot", "--register=no", "--keep-unit", "--link-journal=no",
+		"--network-namespace-path=" + c.Netns, "--resolv-conf=copy-host", "--console=pipe",
+	}
+	for _, b := range c.Binds {
+		args = append(args, "--bind="+b)
+	}
+	cmd := exec.Command("systemd-nspawn", args...)
+	cmd.Stdout, cmd.Stderr = console, console
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		<-stop
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+	}()
+	return cmd.Wait()
+}
+
+func readJSON(path string, v any) error {
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(text, v)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,282 @@
+package install
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// computer plays the commands of an installation, and remembers them.
+type computer struct {
+	mu     sync.Mutex
+	ran    []string
+	fail   func(line string) error // nil: nothing fails
+	output map[string]string       // by command line
+	assets map[string]string       // by name
+	log    bytes.Buffer
+	root   string
+	url    string
+}
+
+func newComputer(t *testing.T) *computer {
+	c := &computer{output: map[string]string{}, assets: map[string]string{}, root: t.TempDir()}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := strings.TrimPrefix(r.URL.Path, "/assets/")
+		base, isSum := strings.CutSuffix(name, ".sha256")
+		text, ok := c.assets[base]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		if isSum {
+			sum := sha256.Sum256([]byte(text))
+			text = hex.EncodeToString(sum[:]) + "  " + base + "\n"
+		}
+		_, _ = w.Write([]byte(text))
+	}))
+	t.Cleanup(server.Close)
+	c.url = server.URL
+	return c
+}
+
+func (c *computer) run(_ context.Context, cmd Command) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	line := cmd.String()
+	c.ran = append(c.ran, line)
+	if c.fail != nil {
+		if err := c.fail(line); err != nil {
+			return err
+		}
+	}
+	if cmd.Out != nil {
+		_, _ = cmd.Out.Write([]byte(c.output[line]))
+	}
+	return nil
+}
+
+func (c *computer) did(part string) int {
+	n := 0
+	for _, line := range c.ran {
+		if strings.Contains(line, part) {
+			n++
+		}
+	}
+	return n
+}
+
+// offline answers for this computer's own control plane alone: no vendor can be reached.
+type offline struct{ host string }
+
+func (o offline) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Host != o.host {
+		return nil, errors.New("no such host")
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func (c *computer) installer(t *testing.T, change func(*Config)) *Installer {
+	t.Helper()
+	cfg := Config{
+		ControlPlaneURL: c.url, Log: slog.New(slog.NewTextHandler(&c.log, nil)), root: c.root, run: c.run,
+		client: &http.Client{Transport: offline{strings.TrimPrefix(c.url, "http://")}}, pause: func(context.Context, time.Duration) {},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	i, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// run installs and returns the milestones in the order in which they were reached.
+func run(t *testing.T, i *Installer) (reached []Milestone, said []Progress, err error) {
+	t.Helper()
+	err = i.Run(t.Context(), func(p Progress) { said = append(said, p) }, func(m Milestone) { reached = append(reached, m) })
+	return reached, said, err
+}
+
+func working(t *testing.T) *computer {
+	c := newComputer(t)
+	c.assets["wallpaper.jpg"] = "picture"
+	c.output[prefix+"/bin/node --version"] = "v26.10.0\n"
+	c.output[openClaw+" --version"] = "OpenClaw 2026.9.6 (eb377ac)\n"
+	c.output["node --version"] = "v18.20.4\n"
+	return c
+}
+
+func TestInstallsOnceAndSaysWhatItChose(t *testing.T) {
+	t.Parallel()
+	c := working(t)
+	i := c.installer(t, nil)
+	if i.Done(Desktop) {
+		t.Error("a bare computer is done")
+	}
+	reached, said, err := run(t, i)
+	if err != nil || !slices.Equal(reached, []Milestone{Desktop, Agent, Complete}) {
+		t.Fatalf("%v %v\n%s", reached, err, c.log.String())
+	}
+	for n := 1; n < len(said); n++ {
+		if said[n].Percent < said[n-1].Percent {
+			t.Errorf("progress goes back: %v", said)
+		}
+	}
+	notes := i.Notes()
+	for step, want := range map[string]string{
+		"node": "of npm, as NodeSource cannot be reached", "openclaw": "2026.9.6 from npm", "browser": "chromium of the distribution",
+		"editor": "geany of the distribution", "office": "libreoffice-writer",
+	} {
+		if !strings.Contains(notes[step], want) {
+			t.Errorf("%s: %q, want %q", step, notes[step], want)
+		}
+	}
+	if v := i.Versions(); v["openclaw"] != "2026.9.6" || v["node"] != "26.10.0" {
+		t.Errorf("versions %v", v)
+	}
+	for path, part := range map[string]string{
+		wallpaper: "picture", unitDir + "/cloudbot-openclaw.service": "RestartPreventExitStatus=78", home + "/.openclaw/openclaw.json": `"every": "0m"`,
+	} {
+		if text, err := os.ReadFile(filepath.Join(c.root, path)); err != nil || !strings.Contains(string(text), part) {
+			t.Errorf("%s: %v %.100q", path, err, text)
+		}
+	}
+	if lists, _ := filepath.Glob(filepath.Join(c.root, "/etc/apt/sources.list.d/*")); len(lists) > 0 {
+		t.Errorf("lists of vendors that cannot be reached are left: %v", lists)
+	}
+
+	// Another boot, or a machine from an image: nothing is run.
+	c.ran = nil
+	again := c.installer(t, nil)
+	if !again.Done(Complete) {
+		t.Error("it is not done after all")
+	}
+	if reached, _, err := run(t, again); err != nil || len(reached) != 3 || len(c.ran) > 0 {
+		t.Errorf("again: %v %v ran %v", reached, err, c.ran)
+	}
+}
+
+func TestVitalStepsAreTriedUntilTheyWork(t *testing.T) {
+	t.Parallel()
+	c := working(t)
+	left := 4
+	c.fail = func(line string) error {
+		if strings.Contains(line, "xfce4-session") && left > 0 {
+			left--
+			return errors.New("the mirror is down")
+		}
+		return nil
+	}
+	if reached, _, err := run(t, c.installer(t, nil)); err != nil || len(reached) != 3 || c.did("xfce4-session") != 5 {
+		t.Errorf("%v %v after %d tries", reached, err, c.did("xfce4-session"))
+	}
+	if c.did(" update") < 4 {
+		t.Error("the lists were not read again after a failure")
+	}
+}
+
+func TestOthersAreLeftOutAndTriedAtTheNextBoot(t *testing.T) {
+	t.Parallel()
+	c := working(t)
+	c.fail = func(line string) error {
+		if strings.Contains(line, "libreoffice") || strings.Contains(line, "abiword") {
+			return errors.New("no room on the disk")
+		}
+		return nil
+	}
+	reached, _, err := run(t, c.installer(t, nil))
+	if err == nil || !strings.Contains(err.Error(), "office") || len(reached) != 3 || c.did("install --no-install-recommends libreoffice") != optionalTries {
+		t.Errorf("%v %v", reached, err)
+	}
+	c.fail, c.ran = nil, nil
+	if _, _, err := run(t, c.installer(t, nil)); err != nil || c.did("libreoffice") != 1 || c.did("xfce4-session") != 0 {
+		t.Errorf("the next boot: %v, ran %v", err, c.ran)
+	}
+}
+
+func TestOpenClawComesFromTheControlPlaneFirst(t *testing.T) {
+	t.Parallel()
+	c := working(t)
+	c.assets["openclaw.tgz"] = "a package"
+	i := c.installer(t, nil)
+	if _, _, err := run(t, i); err != nil || c.did(openClawFile) != 1 || c.did("openclaw@") != 0 {
+		t.Errorf("%v, ran %v", err, c.ran)
+	}
+	if n := i.Notes()["openclaw"]; !strings.Contains(n, "control plane") {
+		t.Errorf("note %q", n)
+	}
+}
+
+func TestAPinnedAssetMustFit(t *testing.T) {
+	t.Parallel()
+	c := working(t)
+	i := c.installer(t, func(cfg *Config) { cfg.Pins = map[string]string{"wallpaper.jpg": strings.Repeat("0", 64)} })
+	if _, _, err := run(t, i); err == nil || !strings.Contains(err.Error(), "sha256") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(filepath.Join(c.root, wallpaper)); err == nil {
+		t.Error("a wallpaper with another sum is there")
+	}
+}
+
+func TestTheUsersFilesStay(t *testing.T) {
+	t.Parallel()
+	c := working(t)
+	file := filepath.Join(c.root, home, ".openclaw/openclaw.json")
+	if err := putFile(file, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(t, c.installer(t, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := os.ReadFile(file); string(text) != "mine" {
+		t.Errorf("%q", text)
+	}
+}
+
+func TestBakeLeavesNothingOfOneMachine(t *testing.T) {
+	t.Parallel()
+	c := working(t)
+	own := []string{"/var/lib/cloudbot/machine.key", "/etc/cloudbot/guest.json", "/etc/ssh/ssh_host_ed25519_key", "/var/lib/apt/lists/x"}
+	for _, p := range own {
+		if err := putFile(filepath.Join(c.root, p), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := c.installer(t, nil).c
+	if err := Bake(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range own {
+		if _, err := os.Stat(filepath.Join(c.root, p)); err == nil {
+			t.Errorf("%s is in the image", p)
+		}
+	}
+	if !c.installer(t, nil).Done(Complete) {
+		t.Error("a machine from the image would install something")
+	}
+}
+
+func TestGoodNode(t *testing.T) {
+	t.Parallel()
+	for v, want := range map[string]bool{
+		"v24.16.0": true, "v24.15.9": false, "v25.9.0": false, "v26.0.9": false, "v26.1.0": true, "v26.10.0": true, "v27.0.0": true, "v18.20.4": false, "": false, "x.y": false,
+	} {
+		if goodNode(v) != want {
+			t.Errorf("%q: %v", v, !want)
+		}
+	}
+}

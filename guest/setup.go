@@ -1,0 +1,142 @@
+package guest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/cloudbot-ai/control-plane/guest/agent"
+	"github.com/cloudbot-ai/control-plane/guest/install"
+	"github.com/cloudbot-ai/control-plane/guest/proc"
+	"github.com/cloudbot-ai/control-plane/guest/units"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+// part is desktop or agent, however it is run.
+type part interface {
+	Run(ctx context.Context) error
+	Dial(ctx context.Context) (serve func(context.Context, net.Conn) error, err error)
+	Up() <-chan struct{}
+	Healthy() bool
+	About() string
+	Addr() string
+}
+
+// setup is the guest's part in making a bare machine into one of ours.
+type setup struct {
+	g         *Guest
+	installer *install.Installer
+	desktop   chan struct{} // closed once it is installed
+	agent     chan struct{}
+	complete  atomic.Bool // every step was tried
+}
+
+// prepareInstalled settles desktop and agent of a machine that is set up by its guest.
+func (g *Guest) prepareInstalled() error {
+	if os.Getuid() != 0 {
+		return errors.New("install: only root can set a machine up")
+	}
+	standIn := g.c.Agent.Kind == agent.StandIn
+	s := &setup{g: g, desktop: make(chan struct{}), agent: make(chan struct{})}
+	var err error
+	s.installer, err = install.New(install.Config{
+		ControlPlaneURL: g.c.ControlPlaneURL, OpenClawURL: g.c.OpenClawURL, Pins: g.c.Assets, Apps: g.c.Apps, NoAgent: standIn,
+		Log: g.log, Output: g.lines.Writer("install: "),
+	})
+	if err != nil {
+		return fmt.Errorf("read what is installed: %w", err)
+	}
+	g.setup = s
+	g.desktop = units.NewDesktop(units.DesktopConfig{
+		Installed: s.desktop, Password: g.secret.VNCPassword, User: install.User, Log: g.log,
+	})
+	if standIn {
+		g.agent, err = agent.New(agent.Config{Kind: agent.StandIn, Token: g.secret.GatewayToken, Keys: g.keys, Version: g.version, Log: g.log})
+		return err
+	}
+	g.agent = units.NewAgent(units.AgentConfig{
+		Installed: s.agent, Token: g.secret.GatewayToken, Keys: g.keys, Arrived: g.keys.arrived,
+		Memory: figures(g.c.StateDir).MemoryTotal, Log: g.log,
+	})
+	return nil
+}
+
+// run installs what is missing. What it could not is no reason for the guest to end.
+func (s *setup) run(ctx context.Context) error {
+	err := s.installer.Run(ctx,
+		func(p install.Progress) { s.g.phases.say(p.Detail, p.Percent) },
+		func(m install.Milestone) {
+			switch m {
+			case install.Desktop:
+				close(s.desktop)
+			case install.Agent:
+				close(s.agent)
+			case install.Complete:
+				s.complete.Store(true)
+			}
+			s.g.introduce()
+		})
+	if err != nil && ctx.Err() == nil {
+		s.g.log.Warn("some of it is not installed; the next boot tries again", "error", err)
+	}
+	return nil
+}
+
+// followUnits puts what the units say into the guest's log.
+func (s *setup) followUnits(ctx context.Context) error {
+	path, err := exec.LookPath("journalctl")
+	if err != nil {
+		return nil
+	}
+	_ = proc.Run(ctx, proc.Child{
+		Path: path, Args: []string{"--follow", "--boot", "--lines=50", "--output=cat", "--quiet", "--unit=cloudbot-xvfb", "--unit=cloudbot-xfce",
+			"--unit=cloudbot-vnc", "--unit=cloudbot-openclaw"},
+		Env: []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}, Dir: "/", Output: s.g.lines.Writer("unit: "),
+	}, nil)
+	return nil
+}
+
+// versions is what this machine runs, by name.
+func (g *Guest) versions() map[string]string {
+	v := map[string]string{"guest": g.version}
+	if g.setup != nil {
+		for name, version := range g.setup.installer.Versions() {
+			v[name] = version
+		}
+	}
+	return v
+}
+
+// bootSecret returns the secrets of this boot: a guest that is restarted finds those that the units
+// already use. They are kept in memory only.
+func bootSecret() (wire.Secret, error) {
+	if err := units.Folder(units.Dir); err != nil {
+		return wire.Secret{}, err
+	}
+	path := filepath.Join(units.Dir, "secret.json")
+	var s struct{ VNC, Gateway string }
+	text, err := os.ReadFile(path)
+	if err == nil && json.Unmarshal(text, &s) == nil && s.VNC != "" && s.Gateway != "" {
+		return wire.Secret{VNCPassword: s.VNC, GatewayToken: s.Gateway}, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return wire.Secret{}, err
+	}
+	made := newSecret()
+	s.VNC, s.Gateway = made.VNCPassword, made.GatewayToken
+	if text, err = json.Marshal(s); err == nil {
+		err = writeFile(path, text)
+	}
+	return made, err
+}
+
+func newSecret() wire.Secret {
+	return wire.Secret{VNCPassword: random(6), GatewayToken: random(32)}
+}

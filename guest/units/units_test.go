@@ -1,0 +1,211 @@
+package units
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// systemd remembers what it was told.
+type systemd struct {
+	mu   sync.Mutex
+	told []string
+	news chan string
+}
+
+func newSystemd() *systemd { return &systemd{news: make(chan string, 100)} }
+
+func (s *systemd) control(_ context.Context, args ...string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	line := strings.Join(args, " ")
+	s.told = append(s.told, line)
+	s.news <- line
+	return nil
+}
+
+func (s *systemd) expect(t *testing.T, want string) {
+	t.Helper()
+	select {
+	case got := <-s.news:
+		if got != want {
+			t.Fatalf("systemd was told %q, want %q", got, want)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatalf("systemd was not told %q", want)
+	}
+}
+
+type keys struct {
+	mu      sync.Mutex
+	env     map[string]string
+	changed chan struct{}
+}
+
+func (k *keys) Env() (map[string]string, <-chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.env, k.changed
+}
+
+func (k *keys) set(env map[string]string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.env = env
+	close(k.changed)
+	k.changed = make(chan struct{})
+}
+
+func closed() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
+	t.Parallel()
+	var ready atomic.Bool
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" || !ready.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer gateway.Close()
+	s, k, dir := newSystemd(), &keys{env: map[string]string{"OPENAI_API_KEY": `a"b$c\d`}, changed: make(chan struct{})}, t.TempDir()
+	c := AgentConfig{
+		Installed: closed(), Arrived: closed(), Token: "tok", Keys: k, Memory: 4 << 30, Log: slog.New(slog.DiscardHandler),
+		Dir: dir, Addr: strings.TrimPrefix(gateway.URL, "http://"), Control: s.control,
+	}
+	a := NewAgent(c)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+
+	s.expect(t, "restart --no-block cloudbot-openclaw.service")
+	file := filepath.Join(dir, "openclaw.env")
+	text, err := os.ReadFile(file)
+	want := "OPENCLAW_GATEWAY_TOKEN=\"tok\"\nNODE_OPTIONS=--max-old-space-size=1536\nOPENAI_API_KEY=\"a\\\"b\\$c\\\\d\"\n"
+	if err != nil || string(text) != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, text, want)
+	}
+	if st, err := os.Stat(file); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v %v", st.Mode(), err)
+	}
+	if _, err := a.Dial(ctx); err == nil || a.Healthy() || a.Addr() != "" {
+		t.Error("it is reached before it is ready")
+	}
+	ready.Store(true)
+	select {
+	case <-a.Up():
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not come up")
+	}
+	k.set(map[string]string{"OPENAI_API_KEY": "new", "XAI_API_KEY": "two\nlines"})
+	s.expect(t, "restart --no-block cloudbot-openclaw.service")
+	if text, _ := os.ReadFile(file); !bytes.Contains(text, []byte(`="new"`)) || bytes.Contains(text, []byte("XAI")) {
+		t.Errorf("after the change: %s", text)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+
+	// A guest that is restarted leaves an agent alone that has the same keys.
+	again, stop := context.WithCancel(t.Context())
+	go func() { done <- NewAgent(c).Run(again) }()
+	s.expect(t, "start --no-block cloudbot-openclaw.service")
+	stop()
+	<-done
+}
+
+func TestDesktopStartsWithItsSecretsAndComesBack(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	s, dir := newSystemd(), t.TempDir()
+	c := DesktopConfig{
+		Installed: closed(), Password: "pass", User: "nobody", Log: slog.New(slog.DiscardHandler), Dir: dir, Addr: addr, Control: s.control,
+	}
+	d := NewDesktop(c)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	const start = "start --no-block cloudbot-xvfb.service cloudbot-xfce.service cloudbot-vnc.service"
+	s.expect(t, start)
+	if text, err := os.ReadFile(filepath.Join(dir, "desktop", "vnc")); err != nil || string(text) != "pass\n" {
+		t.Errorf("%q %v", text, err)
+	}
+	cookie, err := os.ReadFile(filepath.Join(dir, "desktop", "xauthority"))
+	if err != nil || len(cookie) < 16 {
+		t.Errorf("%q %v", cookie, err)
+	}
+	if _, err := d.Dial(ctx); err == nil {
+		t.Error("it is reached before it is up")
+	}
+	if l, err = net.Listen("tcp", addr); err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("RFB 003.008\n"))
+			conn.Close()
+		}
+	}()
+	select {
+	case <-d.Up():
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not come up")
+	}
+	l.Close()
+	<-served
+	s.expect(t, start) // it is gone, and is started again
+	cancel()
+	<-done
+	if now, _ := os.ReadFile(filepath.Join(dir, "desktop", "xauthority")); !bytes.Equal(now, cookie) {
+		t.Error("the cookie of a session that may run was changed")
+	}
+}
+
+func TestFolderMustBeInMemory(t *testing.T) {
+	t.Parallel()
+	memory, err := os.MkdirTemp("/dev/shm", "cloudbot-test-")
+	if err != nil {
+		t.Skip("there is no /dev/shm")
+	}
+	defer os.RemoveAll(memory)
+	if err := Folder(memory); err != nil {
+		t.Error(err)
+	}
+	disk, err := os.MkdirTemp("/var/tmp", "cloudbot-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(disk)
+	if err := Folder(disk); err == nil {
+		t.Error("a folder on a disk is taken")
+	}
+}
