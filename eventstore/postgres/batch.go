@@ -94,15 +94,6 @@ func message(kind byte, body string) []byte {
 // opening is a Bind up to its parameters, all in binary, without the frame.
 func opening(stmt string) []byte { return []byte("\x00" + stmt + "\x00\x00\x01\x00\x01") }
 
-// bind appends a statement with one COPY row as its parameters: a count and the fields, each
-// with its length, are written alike in both. The result comes in binary.
-func (s *script) bind(w, opening, row []byte) []byte {
-	w = binary.BigEndian.AppendUint32(append(w, 'B'), uint32(4+len(opening)+len(row)+4))
-	w = append(append(w, opening...), row...)
-	w = append(w, 0, 1, 0, 1)
-	return append(w, s.execute...)
-}
-
 // encode writes the whole transaction as one run of messages: the entries, and a Sync that
 // commits. COPY data may follow its statement unasked: the server reads it once it has got that
 // far, and skips all of it up to Sync once anything has failed. COPY is planned never, inserts a
