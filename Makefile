@@ -8,7 +8,7 @@ TOOL    := go tool -modfile=tools/go.mod
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: prerequisites build ## Run everything on embedded defaults and print the URL
@@ -22,6 +22,10 @@ run-ec2: prerequisites build ## Run everything on the AWS path, against a small 
 .PHONY: test
 test: prerequisites lint build ## Linters, then all tests with the race detector, on real Postgres and JetStream
 	go test -race -timeout 15m ./...
+
+.PHONY: e2e-machine
+e2e-machine: prerequisites build ## Boot a real Debian machine and show all of it, as root (OPENCLAW=real: the real agent)
+	E2E_MACHINE=1 go test -count=1 -v -timeout 25m ./e2e/machine
 
 .PHONY: build
 build: ## Build bin/cloudbot and bin/cloudbot-guest
@@ -47,9 +51,9 @@ lint: ## go vet, staticcheck and gofmt
 fmt: ## Format the Go code
 	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
 
-.PHONY: generate
-generate: ## Generate code from the OpenAPI document
-	go generate ./...
+.PHONY: openapi
+openapi: ## Bring the served openapi.json to what openapi.yaml says
+	go test ./adapters/httpapi -run TestServedDocumentIsTheSource -update
 
 .PHONY: golden
 golden: ## Write golden files for new events (old ones stay as they are)

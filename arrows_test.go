@@ -44,7 +44,7 @@ const (
 // rooms is the table of ARCHITECTURE.md.
 var rooms = []room{
 	{"domain", []string{"domain"}, stdlib},
-	{"eventstore/postgres", []string{".", "eventstore"}, only(pgx)},
+	{"eventstore/postgres", []string{".", "eventstore"}, only(pgx, "github.com/oklog/ulid")},
 	{"eventstore/memory", []string{".", "eventstore"}, stdlib},
 	{"eventstore/eventstoretest", []string{".", "eventstore"}, only("pgregory.net/rapid")},
 	{"eventstore/internal", []string{"eventstore"}, stdlib},

@@ -15,6 +15,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/assets"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/local"
+	"github.com/cloudbot-ai/control-plane/adapters/s3"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
@@ -109,10 +110,16 @@ func (p *parts) openCloud(ctx context.Context, url string, blind func(purpose, v
 	return newLocalCloud(local.Config{Dir: p.cfg.machines(), GuestPath: guest, ControlPlaneURL: url, Log: p.log})
 }
 
-// assets serves what machines download, from ASSETS_DIR and from beside this program.
-func (p *parts) assets() *assets.Handler {
+// assets serves what machines download, from ASSETS_DIR, a folder or a bucket, and from beside this program.
+func (p *parts) assets(ctx context.Context) (*assets.Handler, error) {
 	var sources []assets.Source
-	if p.cfg.AssetsDir != "" {
+	if bucket, prefix, err := s3.Parse(p.cfg.AssetsDir); err == nil {
+		source, err := s3.New(ctx, s3.Config{Bucket: bucket, Prefix: prefix, Region: p.cfg.EC2.Region})
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, source)
+	} else if p.cfg.AssetsDir != "" {
 		sources = append(sources, assets.Folder{Dir: p.cfg.AssetsDir})
 	}
 	if guest, err := guestProgram(); err == nil {
@@ -121,7 +128,7 @@ func (p *parts) assets() *assets.Handler {
 			Names: map[string]string{"cloudbot-guest-" + runtime.GOOS + "-" + runtime.GOARCH: filepath.Base(guest)},
 		})
 	}
-	return assets.New(assets.Config{Sources: sources, Log: p.log})
+	return assets.New(assets.Config{Sources: sources, Log: p.log}), nil
 }
 
 // guestSums returns the published sha256 of the guest by architecture, of those that there are.

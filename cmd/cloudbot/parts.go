@@ -91,7 +91,10 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	enrolment := secrets.NewEnrolment(keys.ring)
 	passwords := secrets.NewPasswords(secrets.PasswordsConfig{})
 
-	files := p.assets()
+	files, err := p.assets(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if p.cloud, err = p.openCloud(ctx, url, vault.Blind, files); err != nil {
 		return nil, err
 	}

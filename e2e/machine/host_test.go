@@ -89,7 +89,15 @@ func cable(t *testing.T) network {
 	must(t, "ip", append(inside, "link", "set", in, "up")...)
 	must(t, "ip", append(inside, "link", "set", "lo", "up")...)
 	must(t, "ip", append(inside, "route", "add", "default", "via", net.host)...)
-	must(t, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+	const forward = "/proc/sys/net/ipv4/ip_forward"
+	before, err := os.ReadFile(forward)
+	if err == nil {
+		err = os.WriteFile(forward, []byte("1"), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.WriteFile(forward, before, 0o644) })
 	must(t, "iptables", append([]string{"-t", "nat", "-A"}, nat...)...)
 	must(t, "iptables", "-A", "FORWARD", "-i", out, "-j", "ACCEPT")
 	must(t, "iptables", "-A", "FORWARD", "-o", out, "-j", "ACCEPT")

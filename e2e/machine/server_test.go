@@ -16,8 +16,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/cloudbot-ai/control-plane/adapters/assets"
 )
 
 // server is a control plane whose machines are computers of ours.
@@ -53,7 +51,7 @@ func startServer(t *testing.T, n network, shim func(publicURL, guestSHA256 strin
 	s := &server{t: t, dir: filepath.Join(dir, "data"), out: &lockedBuffer{}}
 	port, public := freePort(t, "127.0.0.1"), ""
 	s.URL = "http://127.0.0.1:" + port
-	public = s.front(n, store)
+	public = s.front(n)
 	text, err := json.Marshal(shim(public, sumOf(t, guest)))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(bin, "shim.json"), text, 0o600)
@@ -102,7 +100,7 @@ func startServer(t *testing.T, n network, shim func(publicURL, guestSHA256 strin
 }
 
 // front is where the machine reaches the control plane: an address at the other end of its cable.
-func (s *server) front(n network, store string) string {
+func (s *server) front(n network) string {
 	l, err := net.Listen("tcp", n.host+":0")
 	if err != nil {
 		s.t.Fatal(err)
@@ -111,10 +109,8 @@ func (s *server) front(n network, store string) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	mux := http.NewServeMux()
-	mux.Handle(assets.Prefix, assets.New(assets.Config{Sources: []assets.Source{assets.Folder{Dir: store}}}))
-	mux.Handle("/", &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }})
-	front := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	pass := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }}
+	front := &http.Server{Handler: pass, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = front.Serve(l) }()
 	s.t.Cleanup(func() { front.Close() })
 	return "http://" + l.Addr().String()

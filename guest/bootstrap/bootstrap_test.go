@@ -181,3 +181,19 @@ func TestFetch(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+func TestProcessConfig(t *testing.T) {
+	t.Parallel()
+	script, err := UserData(params())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ProcessConfig(strings.Replace(script, TokenPlaceholder, "the.token", 1), "/s", "b1")
+	const want = `{"boot":"b1","control_plane_url":"https://cloud.example.org","instance":"01JD0000000000000000000000","state_dir":"/s","token":"the.token"}`
+	if err != nil || string(got) != want {
+		t.Errorf("%s %v", got, err)
+	}
+	if _, err := ProcessConfig("#!/bin/sh\n", "/s", "b1"); err == nil {
+		t.Error("another script is taken")
+	}
+}

@@ -1,0 +1,94 @@
+// Package deploy holds what puts the system on computers that are not this one. The tests here play
+// its scripts.
+package deploy
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// pack makes an npm package with this package.json.
+func pack(t *testing.T, manifest string) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	if err := w.WriteHeader(&tar.Header{Name: "package/package.json", Mode: 0o644, Size: int64(len(manifest))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte(manifest)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "made.tgz")
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func script(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "./deploy-openclaw.sh", args...).CombinedOutput()
+	return string(out), err
+}
+
+func TestDeployOpenClaw(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("node is not installed")
+	}
+	good := pack(t, `{"name":"openclaw","version":"1.2.3","bin":{"openclaw":"x.js"}}`)
+	other := pack(t, `{"name":"left-pad","version":"1.0.0"}`)
+	to := t.TempDir()
+
+	if out, err := script(t, "--package", good, "--to", to, "--dry-run"); err != nil || !strings.Contains(out, "nothing was done") {
+		t.Errorf("dry run: %v\n%s", err, out)
+	}
+	if left, _ := os.ReadDir(to); len(left) > 0 {
+		t.Errorf("a dry run wrote %v", left)
+	}
+	if out, err := script(t, "--package", good, "--to", "s3://bucket/assets/", "--dry-run"); err != nil || !strings.Contains(out, "s3://bucket/assets/openclaw.tgz --content-type application/gzip --metadata sha256=") {
+		t.Errorf("dry run to S3: %v\n%s", err, out)
+	}
+	if out, err := script(t, "--package", good, "--to", to); err != nil || !strings.Contains(out, "openclaw 1.2.3 sha256 ") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	want, _ := os.ReadFile(good)
+	if got, err := os.ReadFile(filepath.Join(to, "openclaw.tgz")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("published: %v", err)
+	}
+	for name, args := range map[string][]string{
+		"another package": {"--package", other, "--to", to}, "no package": {"--package", "deploy_test.go", "--to", to}, "no place": {"--package", good},
+		"no folder": {"--package", good, "--to", "/nowhere"}, "no bucket": {"--package", good, "--to", "s3://"}, "unknown flag": {"--force"}, "no value": {"--to"},
+	} {
+		if out, err := script(t, args...); err == nil {
+			t.Errorf("%s: accepted\n%s", name, out)
+		}
+	}
+	if out, err := script(t, "--help"); err != nil || !strings.Contains(out, "Usage:") {
+		t.Errorf("help: %v\n%s", err, out)
+	}
+}
+
+func TestScriptsPassShellCheck(t *testing.T) {
+	t.Parallel()
+	path, err := exec.LookPath("shellcheck")
+	if err != nil {
+		t.Skip("shellcheck is not installed")
+	}
+	if out, err := exec.CommandContext(t.Context(), path, "deploy-openclaw.sh").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
