@@ -2,8 +2,7 @@ package embedded
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,11 +42,14 @@ func unprivileged() (*syscall.Credential, error) {
 }
 
 // place makes the folder and gives it to the server's user. Where that user cannot enter the
-// folder's parents, it is a folder below fallbackRoot, named by a hash of the wanted one.
+// folder's parents, it is a folder below fallbackRoot, whose name stands in a file beside the wanted one:
+// who removes the data folder begins afresh.
 func (p *Postgres) place(dir string) (string, error) {
 	if !p.canEnter(filepath.Dir(dir)) {
-		sum := sha256.Sum256([]byte(dir))
-		other := filepath.Join(fallbackRoot, hex.EncodeToString(sum[:8]))
+		other, err := elsewhere(dir + ".elsewhere")
+		if err != nil {
+			return "", fmt.Errorf("find the data elsewhere: %w", err)
+		}
 		p.log.Warn("postgres cannot enter the data folder as an unprivileged user: its files are elsewhere", "wanted", dir, "used", other)
 		if dir = other; !p.canEnter(fallbackRoot) {
 			return "", fmt.Errorf("the data folder must be reachable for user id %d: choose one outside a closed home folder", p.owner.Uid)
@@ -57,6 +59,25 @@ func (p *Postgres) place(dir string) (string, error) {
 		return "", err
 	}
 	return dir, p.ownFolder(dir)
+}
+
+// elsewhere returns the folder below fallbackRoot that a file names, and makes the file if it is missing.
+func elsewhere(file string) (string, error) {
+	name, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return "", err
+		}
+		name = []byte(rand.Text()[:16])
+		err = os.WriteFile(file, name, 0o600)
+	}
+	if err != nil {
+		return "", err
+	}
+	if n := string(name); n == "" || n != filepath.Base(n) || n == "." || n == ".." {
+		return "", fmt.Errorf("%s does not hold the name of a folder: remove it to begin afresh", file)
+	}
+	return filepath.Join(fallbackRoot, string(name)), nil
 }
 
 // canEnter tells whether the server's user can search dir and all its parents. Folders that do

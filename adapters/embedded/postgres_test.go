@@ -217,3 +217,33 @@ func TestNoBinaries(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 }
+
+// Who removes the data folder begins afresh, also where the server's files are elsewhere.
+func TestRemovedFolderBeginsAfresh(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Log("only root's files are ever elsewhere")
+	}
+	dir := folder(t)
+	if err := os.Chmod(filepath.Dir(dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	for range 2 {
+		p := start(t, dir)
+		data := query[string](t, p.URL(), `SHOW data_directory`)
+		seen = append(seen, data)
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(filepath.Dir(data)) })
+		for _, name := range []string{dir, dir + ".elsewhere"} {
+			if err := os.RemoveAll(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if os.Geteuid() == 0 && seen[0] == seen[1] {
+		t.Errorf("both in %s", seen[0])
+	}
+}
