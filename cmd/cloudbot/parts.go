@@ -25,6 +25,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
@@ -81,13 +82,8 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	if err != nil {
 		return nil, err
 	}
-	entropy := ulid.DefaultEntropy() // monotonic, so ids made in one millisecond keep their order
-	events := commands.Log{
-		Store:     p.store,
-		NewID:     func() string { return ulid.MustNew(ulid.Now(), entropy).String() },
-		Now:       func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
-		DigestKey: sharedKey(vault, "receipt digests"),
-	}
+	events := newLog(p.store)
+	events.DigestKey = sharedKey(vault, "receipt digests")
 	enrolment := secrets.NewEnrolment(keys.ring)
 	passwords := secrets.NewPasswords(secrets.PasswordsConfig{})
 
@@ -141,6 +137,16 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		HSTS:           cfg.production(),
 	})
 	return p, err
+}
+
+// newLog is what use cases need of the log. Receipts need a DigestKey besides.
+func newLog(store eventstore.Store) commands.Log {
+	entropy := ulid.DefaultEntropy() // monotonic, so ids made in one millisecond keep their order
+	return commands.Log{
+		Store: store,
+		NewID: func() string { return ulid.MustNew(ulid.Now(), entropy).String() },
+		Now:   func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
+	}
 }
 
 // guestPrefix is where machines enrol and dial in; see package wire.

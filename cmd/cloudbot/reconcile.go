@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/oklog/ulid/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
@@ -76,12 +74,8 @@ func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) 
 	if err != nil {
 		return nil, err
 	}
-	entropy := ulid.DefaultEntropy()
 	return &commands.Reconciler{
-		Log: commands.Log{
-			Store: store, Now: func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
-			NewID: func() string { return ulid.MustNew(ulid.Now(), entropy).String() },
-		},
+		Log:   newLog(store),
 		Cloud: c.inventory, Live: (&projections.Reader{Pool: pool}).Live, Logger: log,
 	}, nil
 }
