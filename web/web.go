@@ -1,0 +1,180 @@
+// Package web is the dashboard: the files that Vite built from src, embedded, and how they are served.
+// Files below assets/ carry a hash of their content in their names, so browsers keep them for ever and a
+// tab that was opened before a deploy still asks for the names it knows: see Config.Shelf.
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+//go:embed all:dist
+var dist embed.FS
+
+// Built returns what `make build` embedded; nil where the program was built without.
+func Built() fs.FS {
+	files, err := fs.Sub(dist, "dist")
+	if err != nil {
+		return nil
+	}
+	if _, err := fs.Stat(files, indexName); err != nil {
+		return nil
+	}
+	return files
+}
+
+// Shelf keeps the hashed files of earlier builds, and of those that other replicas run.
+type Shelf interface {
+	// Get returns fs.ErrNotExist for a name that no build had, or none that is still kept.
+	Get(ctx context.Context, name string) ([]byte, error)
+}
+
+// Config is what a Handler serves.
+type Config struct {
+	Files fs.FS        // as Vite lays them out: index.html, assets/
+	Shelf Shelf        // nil: an old tab's chunks are gone with their build
+	Log   *slog.Logger // required with Shelf
+}
+
+// Handler serves the dashboard at "/"; it sees paths without the prefix it is mounted at.
+type Handler struct {
+	c     Config
+	files map[string]*file
+}
+
+const (
+	indexName = "index.html"
+	hashed    = "assets/"
+)
+
+// New reads all files.
+func New(c Config) (*Handler, error) {
+	h := &Handler{c: c, files: map[string]*file{}}
+	return h, Walk(c.Files, func(name string, data []byte) error {
+		h.files[name] = newFile(name, data)
+		return nil
+	})
+}
+
+// Walk calls f for each file that is served.
+func Walk(files fs.FS, f func(name string, data []byte) error) error {
+	return fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || strings.HasPrefix(path.Base(name), ".") || strings.HasPrefix(name, ".") {
+			return err
+		}
+		data, err := fs.ReadFile(files, name)
+		if err != nil {
+			return err
+		}
+		return f(name, data)
+	})
+}
+
+// Hashed tells whether a file's name changes with its content.
+func Hashed(name string) bool { return strings.HasPrefix(name, hashed) }
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "The dashboard is only read.", http.StatusMethodNotAllowed)
+		return
+	}
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	if f := h.files[name]; f != nil {
+		f.serve(w, r)
+		return
+	}
+	if !Hashed(name) {
+		// A page of the dashboard: which, is for the script to say.
+		if path.Ext(name) == "" {
+			h.files[indexName].serve(w, r)
+		} else {
+			http.NotFound(w, r)
+		}
+		return
+	}
+	if h.c.Shelf != nil {
+		data, err := h.c.Shelf.Get(r.Context(), name)
+		if err == nil {
+			newFile(name, data).serve(w, r)
+			return
+		}
+		if !errors.Is(err, fs.ErrNotExist) && r.Context().Err() == nil {
+			h.c.Log.Warn("an earlier build's file", "error", err)
+		}
+	}
+	http.NotFound(w, r)
+}
+
+type file struct {
+	name   string
+	data   []byte
+	tag    string
+	packed func() []byte // gzip of data, nil where that gains nothing
+}
+
+func newFile(name string, data []byte) *file {
+	sum := sha256.Sum256(data)
+	return &file{name: name, data: data, tag: `"` + hex.EncodeToString(sum[:16]) + `"`, packed: sync.OnceValue(func() []byte { return pack(data) })}
+}
+
+func pack(data []byte) []byte {
+	var b bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	_, _ = z.Write(data)
+	_ = z.Close()
+	if b.Len() > len(data)*9/10 {
+		return nil
+	}
+	return b.Bytes()
+}
+
+// types are named here: what the computer's own table says differs from one to the next.
+var types = map[string]string{
+	".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
+	".svg": "image/svg+xml", ".png": "image/png", ".woff2": "font/woff2", ".json": "application/json",
+}
+
+func (f *file) serve(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	kind := types[path.Ext(f.name)]
+	if kind == "" {
+		kind = mime.TypeByExtension(path.Ext(f.name))
+	}
+	h.Set("Content-Type", kind)
+	h.Add("Vary", "Accept-Encoding")
+	h.Set("Cache-Control", "no-cache") // kept, and asked about
+	if Hashed(f.name) {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	data, tag := f.data, f.tag
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		if packed := f.packed(); packed != nil {
+			data, tag = packed, strings.TrimSuffix(tag, `"`)+`-gzip"`
+			h.Set("Content-Encoding", "gzip")
+		}
+	}
+	h.Set("ETag", tag)
+	if r.Header.Get("If-None-Match") == tag {
+		h.Del("Content-Encoding")
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Content-Length", strconv.Itoa(len(data)))
+	if r.Method == http.MethodGet {
+		_, _ = w.Write(data)
+	}
+}
