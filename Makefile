@@ -38,7 +38,7 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	@touch $@
 
 web/dist/index.html: web/node_modules/.package-lock.json $(shell git ls-files -co --exclude-standard web ':!web/e2e' ':!web/*.go' ':!web/*.test.ts') adapters/httpapi/api/openapi.json
-	@cd web && npm run --silent build
+	@cd web && npm run --silent build || { rm -f dist/index.html; exit 1; }
 
 .PHONY: story
 story: prerequisites build ## Play the scripted user story against a server and show the transcript

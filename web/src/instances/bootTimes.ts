@@ -1,11 +1,15 @@
 import { queryOptions, useQuery } from "@tanstack/react-query";
-import { api, call, type Instance } from "@/api/client";
+import { refusal, signedFetch, type Instance } from "@/api/client";
 import type { BootTimes } from "./phases";
 
 export const bootTimesQuery = (type: string) =>
   queryOptions({
     queryKey: ["boot-times", type],
-    queryFn: ({ signal }) => call(api.GET("/api/boot-times", { params: { query: { instance_type: type } }, signal })),
+    queryFn: async ({ signal }) => {
+      const answer = await signedFetch(`/api/boot-times?instance_type=${encodeURIComponent(type)}`, { signal });
+      if (!answer.ok) throw await refusal(answer);
+      return (await answer.json()) as { launch: BootTimes; start: BootTimes };
+    },
     staleTime: 60_000,
   });
 

@@ -19,7 +19,7 @@ export function KeysPage() {
     onError: (error) => toast({ tone: "bad", title: "Not removed", detail: sentence(error) }),
   });
   // Those with a key first; within, as the server lists them.
-  const providers = [...(keys.data?.available ?? [])].sort((a, b) => Number(!!stored(b.id)) - Number(!!stored(a.id)));
+  const providers = (keys.data?.available ?? []).toSorted((a, b) => Number(!!stored(b.id)) - Number(!!stored(a.id)));
   return (
     <>
       <PageTitle>API keys</PageTitle>
