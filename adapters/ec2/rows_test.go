@@ -218,6 +218,40 @@ func TestOneCallForMany(t *testing.T) {
 	})
 }
 
+// A guest's first word brings one look at its machine, so that nobody waits for the next round.
+func TestTheGuestsWordBringsALook(t *testing.T) {
+	t.Parallel()
+	const takes = 31 * time.Second // a round begins every ten
+	play(t, setup{seed: 1, plan: ec2test.Plan{Boot: ec2test.Span{Min: takes}}}, func(s *stage) {
+		s.start()
+		id := s.create()
+		boots := func(what string) {
+			t.Helper()
+			_ = pause(context.Background(), takes+time.Second)
+			synctest.Wait()
+			if st := s.state(id); st.Running {
+				t.Fatalf("%s: somebody looked already", what)
+			}
+			before := s.srv.Calls()["DescribeInstances"]
+			s.speak(nil)
+			synctest.Wait()
+			if st := s.state(id); st.Status != instance.Running || st.Address == "" {
+				t.Errorf("%s: %s at %q with a guest that speaks", what, st.Status, st.Address)
+			}
+			s.speak(nil)
+			synctest.Wait()
+			if n := s.srv.Calls()["DescribeInstances"] - before; n != 1 {
+				t.Errorf("%s: %d looks", what, n)
+			}
+		}
+		boots("launch")
+		s.do("stop", id)
+		s.until("stopped", id, status(instance.Stopped))
+		s.do("start", id)
+		boots("start")
+	})
+}
+
 // Two sagas at once, as when one was frozen and wakes up.
 func TestTwoSagas(t *testing.T) {
 	t.Parallel()
