@@ -111,7 +111,7 @@ func tellInstance(ev instance.Event) (string, facts) {
 	case instance.BootStalled:
 		return ev.Reason, facts{"phase": ev.Phase, "reason": ev.Reason}
 	case instance.StopRequested:
-		return "A stop was requested.", facts{}
+		return told("A stop was requested.", "The machine is being stopped from outside.", !ev.Outside), facts{}
 	case instance.StartRequested:
 		return "A start was requested.", facts{}
 	case instance.TerminationRequested:

@@ -32,11 +32,12 @@ type Command interface{ command() }
 type Seen string
 
 const (
-	SeenPending Seen = "pending" // also stopping and shutting down: on its way
-	SeenRunning Seen = "running"
-	SeenStopped Seen = "stopped"
-	SeenGone    Seen = "terminated"
-	SeenMissing Seen = "missing" // the cloud does not know it
+	SeenPending  Seen = "pending" // also shutting down: on its way
+	SeenRunning  Seen = "running"
+	SeenStopping Seen = "stopping"
+	SeenStopped  Seen = "stopped"
+	SeenGone     Seen = "terminated"
+	SeenMissing  Seen = "missing" // the cloud does not know it
 )
 
 type (
@@ -197,7 +198,7 @@ func decideStop(s State, c Stop) ([]Event, error) {
 	case Launching, Starting:
 		return nil, ErrStillStarting
 	case Running:
-		return []Event{StopRequested(c)}, nil
+		return []Event{StopRequested{At: c.At}}, nil
 	}
 	return nil, ErrGone
 }
@@ -263,18 +264,22 @@ func decideObserve(s State, c Observe) []Event {
 	}
 	switch c.Seen {
 	case SeenRunning:
-		if !s.Running {
+		if !s.Running || s.Outside && s.Called.Equal(s.Since) { // their stop was a stale report, as we have not called ourselves
 			return []Event{MachineRunning{Address: c.Address, At: c.At}}
 		}
 		if c.Address != s.Address {
 			return []Event{AddressChanged{Address: c.Address}}
+		}
+	case SeenStopping:
+		if s.Status == Running {
+			return []Event{StopRequested{At: c.At, Outside: true}}
 		}
 	case SeenStopped:
 		// A machine that was told to start may still be reported stopped; one that we take down needs no other news.
 		if s.Status == Stopped || s.Status == Starting || s.Status == Terminating {
 			return nil
 		}
-		return []Event{MachineStopped{Asked: s.Status == Stopping}}
+		return []Event{MachineStopped{Asked: s.Status == Stopping && !s.Outside}}
 	case SeenMissing:
 		if c.At.Sub(s.LaunchedAt) < MissingGrace {
 			return nil

@@ -117,9 +117,11 @@ type (
 		Phase  Phase  `json:"phase"`
 		Reason string `json:"reason"`
 	}
-	// StopRequested, StartRequested and TerminationRequested are the user's wishes.
+	// StopRequested, StartRequested and TerminationRequested are the user's wishes. A stop may also be
+	// somebody else's, who asked the cloud for it past the control plane.
 	StopRequested struct {
-		At time.Time `json:"at"`
+		At      time.Time `json:"at"`
+		Outside bool      `json:"outside,omitempty"`
 	}
 	StartRequested struct {
 		At time.Time `json:"at"`

@@ -69,7 +69,7 @@ func (l *life) command(what, how byte) Command {
 	machine := fmt.Sprintf("m%d", attempt)
 	verdict := []Verdict{Again, Another, Never}[pick(3)]
 	call := []Call{CallLaunch, CallStart, CallStop, CallTerminate}[pick(4)]
-	seen := []Seen{SeenPending, SeenRunning, SeenRunning, SeenStopped, SeenGone, SeenMissing, "strange"}[pick(7)]
+	seen := []Seen{SeenPending, SeenRunning, SeenRunning, SeenStopping, SeenStopped, SeenGone, SeenMissing, "strange"}[pick(8)]
 	if d := due(l.state); d != "" && how >= 64 {
 		call = d
 	}
