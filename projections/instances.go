@@ -1,6 +1,8 @@
 package projections
 
 import (
+	"encoding/json"
+
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
@@ -46,6 +48,12 @@ func applyInstances(e eventstore.Event) ([]Statement, error) {
 		return set(`, address = $4`, ev.Address)
 	case instance.PhaseReached:
 		return set(`, phase = $4, detail = $5, phase_since = $2, reason = ''`, string(ev.Phase), ev.Detail)
+	case instance.VersionsReported:
+		text, err := json.Marshal(ev.Versions)
+		if err != nil {
+			return nil, err
+		}
+		return set(`, versions = $4`, string(text))
 	case instance.BootStalled:
 		return set(`, reason = $4`, ev.Reason)
 	case instance.StopRequested:

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"bytes"
+	"maps"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain"
@@ -23,6 +24,10 @@ const (
 	EnrolWithin = 30 * time.Minute
 	// MissingGrace is how long after a launch the cloud may not know its own machine yet.
 	MissingGrace = 5 * time.Minute
+	// MaxReports of versions are taken of a machine within ReportsWithin. They are counted by time and
+	// not by boot: a broken or hostile machine makes up as many boots as it likes.
+	MaxReports    = 8
+	ReportsWithin = time.Hour
 )
 
 // Command is a wish or an observation. Its implementations are in this file.
@@ -93,7 +98,7 @@ type (
 		Reason  string // why it is gone, a sentence; "": the cloud did not say
 		At      time.Time
 	}
-	// Enroll and ReachPhase are the guest's.
+	// Enroll, ReachPhase and ReportVersions are the guest's.
 	Enroll struct {
 		Attempt   int
 		PublicKey []byte
@@ -105,23 +110,29 @@ type (
 		Detail string
 		At     time.Time
 	}
+	ReportVersions struct {
+		Boot     string
+		Versions map[string]string
+		At       time.Time
+	}
 )
 
-func (Request) command()    {}
-func (Rename) command()     {}
-func (Stop) command()       {}
-func (Start) command()      {}
-func (Terminate) command()  {}
-func (Attempt) command()    {}
-func (Launched) command()   {}
-func (Accept) command()     {}
-func (Refuse) command()     {}
-func (Abandon) command()    {}
-func (Stall) command()      {}
-func (Conclude) command()   {}
-func (Observe) command()    {}
-func (Enroll) command()     {}
-func (ReachPhase) command() {}
+func (Request) command()        {}
+func (Rename) command()         {}
+func (Stop) command()           {}
+func (Start) command()          {}
+func (Terminate) command()      {}
+func (Attempt) command()        {}
+func (Launched) command()       {}
+func (Accept) command()         {}
+func (Refuse) command()         {}
+func (Abandon) command()        {}
+func (Stall) command()          {}
+func (Conclude) command()       {}
+func (Observe) command()        {}
+func (Enroll) command()         {}
+func (ReachPhase) command()     {}
+func (ReportVersions) command() {}
 
 // Decide says what happens when c meets s. No event and no error: it is so already.
 func Decide(s State, c Command) ([]Event, error) {
@@ -187,6 +198,8 @@ func Decide(s State, c Command) ([]Event, error) {
 		return decideEnroll(s, c)
 	case ReachPhase:
 		return decidePhase(s, c), nil
+	case ReportVersions:
+		return decideVersions(s, c), nil
 	}
 	return nil, &domain.Error{Kind: domain.Invalid, Code: "unknown_command", Msg: "The instance does not know this command."}
 }
@@ -324,13 +337,16 @@ func decideEnroll(s State, c Enroll) ([]Event, error) {
 }
 
 func decidePhase(s State, c ReachPhase) []Event {
-	switch s.Status {
-	case Launching, Starting, Running:
-	default:
-		return nil // a late word of a machine that is going down
-	}
-	if c.Phase.Rank() < PhaseBooting.Rank() || c.Boot == s.Boot && c.Phase.Rank() <= s.Phase.Rank() {
+	if !s.Up() || c.Phase.Rank() < PhaseBooting.Rank() || c.Boot == s.Boot && c.Phase.Rank() <= s.Phase.Rank() {
 		return nil
 	}
 	return []Event{PhaseReached(c)}
+}
+
+func decideVersions(s State, c ReportVersions) []Event {
+	full := s.Reports >= MaxReports && c.At.Sub(s.ReportsSince) < ReportsWithin
+	if !s.Up() || full || len(c.Versions) == 0 || maps.Equal(c.Versions, s.Versions) {
+		return nil
+	}
+	return []Event{VersionsReported(c)}
 }

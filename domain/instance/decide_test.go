@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -204,6 +205,14 @@ func TestDecideGuest(t *testing.T) {
 	late := after(open, MachineLaunched{1, "m1", t0.Add(2 * time.Hour)})
 	reach := func(boot string, p Phase) ReachPhase { return ReachPhase{boot, p, "detail", t0} }
 	reached := func(boot string, p Phase) []Event { return []Event{PhaseReached{boot, p, "detail", t0}} }
+	report := func(guest string, at time.Time) ReportVersions {
+		return ReportVersions{"b1", map[string]string{"guest": guest}, at}
+	}
+	reports := func(guest string, at time.Time) []Event { return []Event{VersionsReported(report(guest, at))} }
+	var many []Event
+	for i := range MaxReports {
+		many = after(many, reports(fmt.Sprint(i), t0)...)
+	}
 	decider.Run(t, []domaintest.Case[Event, Command]{
 		{Name: "enrol", Given: launched, When: enroll, Then: []Event{enrolled}},
 		{Name: "enrol before the launch call returned", Given: open, When: enroll, Then: []Event{enrolled}},
@@ -233,6 +242,20 @@ func TestDecideGuest(t *testing.T) {
 		{Name: "a late word when stopped", Given: stopped, When: reach("b1", PhaseReady)},
 		{Name: "a late word while terminating", Given: terminating, When: reach("b2", PhaseReady)},
 		{Name: "a late word after the end", Given: failed, When: reach("b2", PhaseReady)},
+
+		{Name: "versions", Given: open, When: report("1", t0), Then: reports("1", t0)},
+		{Name: "the same versions", Given: after(running, reports("1", t0)...), When: ReportVersions{"b2", map[string]string{"guest": "1"}, t0}},
+		{Name: "other versions", Given: after(running, reports("1", t0)...), When: report("2", t0), Then: reports("2", t0)},
+		{Name: "no versions", Given: running, When: ReportVersions{Boot: "b1", At: t0}},
+		{Name: "no versions any more", Given: after(running, reports("1", t0)...), When: ReportVersions{Boot: "b1", At: t0}},
+		{Name: "the last versions in time", Given: after(running, many[:MaxReports-1]...), When: report("new", t0), Then: reports("new", t0)},
+		{Name: "too many versions", Given: after(running, many...), When: report("new", t0.Add(ReportsWithin-1))},
+		{Name: "too many versions of another boot", Given: after(running, many...), When: ReportVersions{"b9", map[string]string{"guest": "new"}, t0}},
+		{Name: "too many versions while the clock went back", Given: after(running, many...), When: report("new", t0.Add(-time.Hour))},
+		{Name: "versions when there is room again", Given: after(running, many...), When: report("new", t0.Add(ReportsWithin)), Then: reports("new", t0.Add(ReportsWithin))},
+		{Name: "versions while stopping", Given: stopping, When: report("1", t0)},
+		{Name: "versions while terminating", Given: terminating, When: report("1", t0)},
+		{Name: "versions after the end", Given: terminated, When: report("1", t0)},
 	})
 }
 
@@ -314,7 +337,8 @@ func TestGolden(t *testing.T) {
 		requested[0], Renamed{[]byte("sealed")}, LaunchAttempted{2, t0, full}, MachineLaunched{2, "i-0abc", t0},
 		CallRefused{CallLaunch, 2, 3, Another, "InsufficientInstanceCapacity", "No capacity here.", t0}, CallAccepted{CallStop, t0},
 		LaunchAbandoned{"no_capacity", "No machine could be had."}, MachineRunning{"203.0.113.9", t0}, AddressChanged{"203.0.113.10"},
-		GuestEnrolled{2, key}, PhaseReached{"boot-1", PhaseDesktop, "XFCE", t0}, BootStalled{PhaseAgent, "Slow."},
+		GuestEnrolled{2, key}, PhaseReached{"boot-1", PhaseDesktop, "XFCE", t0},
+		VersionsReported{"boot-1", map[string]string{"os": "debian 13", "guest": "1.2.3"}, t0}, BootStalled{PhaseAgent, "Slow."},
 		StopRequested{t0, true}, StartRequested{t0}, TerminationRequested{t0}, MachineStopped{true}, MachineGone{true}, Terminated{}, Failed{"machine_gone", "It was terminated."})
 }
 

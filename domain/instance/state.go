@@ -71,6 +71,10 @@ type State struct {
 	Since     time.Time        // when the present wish, or boot, began
 	Stalled   bool             // BootStalled was said for this boot
 	Outside   bool             // the present stop was somebody else's wish
+
+	Versions     map[string]string // what the machine runs, by name
+	Reports      int               // of versions since ReportsSince
+	ReportsSince time.Time         // see ReportsWithin
 }
 
 // Exists tells whether the instance was ever requested.
@@ -131,6 +135,12 @@ func Evolve(s State, e Event) State {
 			}
 		}
 		s.Boot, s.Phase = e.Boot, e.Phase
+	case VersionsReported:
+		if e.At.Sub(s.ReportsSince) >= ReportsWithin {
+			s.Reports, s.ReportsSince = 0, e.At
+		}
+		s.Versions = e.Versions
+		s.Reports++
 	case BootStalled:
 		s.Stalled = true
 	case StopRequested:
@@ -160,6 +170,11 @@ func Evolve(s State, e Event) State {
 		s.Status = StatusFail
 	}
 	return s
+}
+
+// Up tells whether the machine's word counts; that of one that is going down comes late.
+func (s State) Up() bool {
+	return s.Status == Launching || s.Status == Starting || s.Status == Running
 }
 
 // launch is when the latest attempt had its outcome, or was written while it has none.
