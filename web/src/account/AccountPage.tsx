@@ -92,7 +92,7 @@ function Password({ email }: { email: string }) {
     onError: (error) => {
       if (!(error instanceof ApiError)) return;
       if (error.code === "wrong_password") setWrong({ current: error.detail });
-      else if (error.code === "weak_password") setWrong({ fresh: error.detail });
+      else if (error.code.startsWith("password_too_")) setWrong({ fresh: error.detail });
     },
   });
   const submit = (e: FormEvent) => {

@@ -119,7 +119,9 @@ function fieldErrors(error: unknown): { email?: string; password?: string } {
     case "email_taken":
     case "invalid_email":
       return { email: error.detail };
-    case "weak_password":
+    case "password_too_short":
+    case "password_too_long":
+    case "password_too_common":
       return { password: error.detail };
     default:
       return {};

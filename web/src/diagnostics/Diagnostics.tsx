@@ -55,7 +55,7 @@ function ReportCard({ id, report, title, about, ask }: { id: string; report: Rep
 
 function Text({ text, name }: { text: string; name: string }) {
   return (
-    <pre tabIndex={0} role="region" aria-label={name} className="max-h-96 overflow-auto rounded-md border border-line bg-sunken p-3 font-mono text-xs leading-relaxed whitespace-pre-wrap [overflow-wrap:anywhere]">
+    <pre tabIndex={0} role="region" aria-label={`${name}, text`} className="max-h-96 overflow-auto rounded-md border border-line bg-sunken p-3 font-mono text-xs leading-relaxed whitespace-pre-wrap [overflow-wrap:anywhere]">
       {text}
     </pre>
   );

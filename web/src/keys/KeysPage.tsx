@@ -75,8 +75,8 @@ function Row({ provider: p, stored, onEdit, onRemove }: { provider: Provider; st
         </p>
       </div>
       <div className="flex gap-2">
-        <Button size="small" onClick={onEdit} aria-label={`${stored ? "Replace" : "Set"} the key for ${p.name}`}>{stored ? "Replace" : "Set key"}</Button>
-        {stored && <Button size="small" variant="quiet" onClick={onRemove} aria-label={`Remove the key for ${p.name}`}>Remove</Button>}
+        <Button size="small" onClick={onEdit}>{stored ? "Replace" : "Set key"}<span className="sr-only"> for {p.name}</span></Button>
+        {stored && <Button size="small" variant="quiet" onClick={onRemove}>Remove<span className="sr-only"> the key for {p.name}</span></Button>}
       </div>
     </li>
   );

@@ -25,14 +25,13 @@ export function DialogPopup({ open, onClose, title, description, wide, children,
       <Base.Portal>
         <Base.Backdrop className={backdrop} />
         <Base.Popup className={`${popup} ${wide ? "max-w-3xl" : "max-w-lg"}`} {...(initialFocus ? { initialFocus } : {})}>
-          <div className="mb-1 flex items-start justify-between gap-4">
-            <Base.Title className="text-lg font-semibold break-words">{title}</Base.Title>
-            <Base.Close aria-label="Close" className="-mt-1 -mr-1 inline-flex size-9 shrink-0 items-center justify-center rounded-md hover:bg-sunken">
-              <CloseIcon />
-            </Base.Close>
-          </div>
-          {description && <Base.Description className="mb-4 text-sm text-muted" render={<div />}>{description}</Base.Description>}
-          {children}
+          <Base.Title className="mb-1 pr-10 text-lg font-semibold break-words">{title}</Base.Title>
+          {description && <Base.Description className="mb-2 text-sm text-muted" render={<div />}>{description}</Base.Description>}
+          <div className="mt-2">{children}</div>
+          {/* Last, so that what the dialog is about gets the focus. */}
+          <Base.Close aria-label="Close" className="absolute top-4 right-4 inline-flex size-9 items-center justify-center rounded-md hover:bg-sunken">
+            <CloseIcon />
+          </Base.Close>
         </Base.Popup>
       </Base.Portal>
     </Base.Root>
