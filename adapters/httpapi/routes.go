@@ -37,6 +37,7 @@ func (s *Server) routes() []route {
 		{"GET", "/api/instances/:id/history", s.signedIn(s.history), false},
 		{"POST", "/api/instances/:id/tickets", s.writes(s.issueTicket), false},
 		{"GET", "/api/instances/:id/debug/:report", s.signedIn(s.diagnose), false},
+		{"GET", "/api/instances/:id/boot", s.following(s.boot), true},
 		{"GET", "/api/instances/:id/vnc", s.bridge(KindVNC), true},
 		{"GET", "/api/instances/:id/cloudbot", s.bridge(KindAgent), true},
 
