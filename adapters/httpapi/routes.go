@@ -42,6 +42,7 @@ func (s *Server) routes() []route {
 		{"GET", "/api/instances/:id/cloudbot", s.bridge(KindAgent), true},
 
 		{"GET", "/api/instance-types", s.signedIn(s.instanceTypes), false},
+		{"GET", "/api/boot-times", s.signedIn(s.bootTimes), false},
 
 		{"GET", "/api/user/api-keys", s.signedIn(s.listKeys), false},
 		{"POST", "/api/user/api-keys", s.writes(s.storeKey), false},
