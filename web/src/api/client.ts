@@ -1,0 +1,105 @@
+// The way to the server: every call carries the access token, is repeated once after a silent
+// refresh, and fails with an ApiError that has a sentence for people.
+import createClient from "openapi-fetch";
+import type { components, paths } from "./schema";
+import { session } from "./session";
+
+export type Schemas = components["schemas"];
+export type Instance = Schemas["Instance"];
+export type Status = Schemas["Status"];
+export type Phase = Schemas["Phase"];
+export type HistoryEvent = Schemas["HistoryEvent"];
+export type Session = Schemas["Session"];
+
+/** A refusal of the server, or that it cannot be reached (status 0). */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    /** Stable, for programs; "offline" with status 0. */
+    readonly code: string,
+    /** A sentence for people. */
+    readonly detail: string,
+    /** Seconds to wait before another try, where the server said so. */
+    readonly retryAfter?: number,
+    readonly requestId?: string,
+  ) {
+    super(detail);
+    this.name = "ApiError";
+  }
+}
+
+/** What to tell people of any failure. */
+export function sentence(error: unknown): string {
+  return error instanceof ApiError ? error.detail : "Something went wrong in this page. Reload it; your desktops are not affected.";
+}
+
+const offline = () => new ApiError(0, "offline", "The server cannot be reached. Check your connection; this page tries again by itself.");
+
+/** Makes an ApiError of an answer that is not 2xx. */
+export async function refusal(response: Response): Promise<ApiError> {
+  let body: Partial<Schemas["Problem"]> = {};
+  try {
+    body = (await response.clone().json()) as Partial<Schemas["Problem"]>;
+  } catch {
+    // a proxy's page: the status has to do
+  }
+  const detail = typeof body.detail === "string" && body.detail !== "" ? body.detail : `The server answered with ${response.status}. Try again in a moment.`;
+  const wait = Number(response.headers.get("Retry-After"));
+  return new ApiError(response.status, typeof body.code === "string" ? body.code : "unknown", detail, wait > 0 ? wait : undefined, body.request_id);
+}
+
+// The highest position that a command of this tab wrote: queries wait for it, so that who changed
+// something sees it changed.
+let written = 0;
+
+function prepared(request: Request, token: string | undefined): Request {
+  const r = new Request(request);
+  if (token) r.headers.set("Authorization", `Bearer ${token}`);
+  if (request.method === "GET" && written > 0) r.headers.set("Cloudbot-Wait-For", String(written));
+  return r;
+}
+
+/** fetch with the session's token, repeated once with a fresh one after a 401. */
+export async function signedFetch(input: Request | string, init?: RequestInit): Promise<Response> {
+  const request = new Request(input, init);
+  const token = await session.token();
+  const ask = async (with_: string | undefined) => {
+    try {
+      return await fetch(prepared(request.clone(), with_));
+    } catch (error) {
+      if (request.signal.aborted) throw error;
+      throw offline();
+    }
+  };
+  let response = await ask(token);
+  if (response.status === 401 && token) {
+    const fresh = await session.refresh(token);
+    if (fresh) response = await ask(fresh);
+  }
+  const position = Number(response.headers.get("Cloudbot-Position"));
+  if (request.method !== "GET" && response.ok && position > written) written = position;
+  return response;
+}
+
+export const api = createClient<paths>({ baseUrl: location.origin, fetch: (request) => signedFetch(request) });
+
+/** Unwraps a call of `api`: its data, or a thrown ApiError. */
+export async function call<T>(answer: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
+  const { data, response } = await answer;
+  if (!response.ok) throw await refusalOf(response, (await answer).error);
+  return data as T;
+}
+
+// openapi-fetch has read the body already; what it read is the problem itself.
+async function refusalOf(response: Response, body: unknown): Promise<ApiError> {
+  const headers = new Headers(response.headers);
+  return refusal(new Response(typeof body === "string" ? body : JSON.stringify(body ?? {}), { status: response.status, headers }));
+}
+
+/** A key for a command, so that sending it twice does it once. */
+export const idempotencyKey = () => ({ "Idempotency-Key": crypto.randomUUID?.() ?? fallbackID() });
+
+// crypto.randomUUID is only there in secure contexts; a lab server may be reached by plain HTTP.
+function fallbackID(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+}
