@@ -57,7 +57,7 @@ const mostWaiting = 100;
 export class ChatConnection {
   readonly outbox: Outbox;
   private readonly link: Reconnect;
-  private chat = empty;
+  private chat: ChatState;
   private cached: Snapshot;
   private listeners = new Set<() => void>();
   private redraw: ReturnType<typeof setTimeout> | undefined;
@@ -73,6 +73,7 @@ export class ChatConnection {
 
   constructor(private readonly c: ChatConfig) {
     this.outbox = new Outbox(c.account, c.instance, c.storage ?? localStorage);
+    this.chat = { ...empty, outbox: this.outbox.list(empty.current) };
     this.link = new Reconnect({ connect: (generation, signal) => void this.connect(generation, signal), needed: () => this.needed() });
     this.cached = { link: this.link.state, chat: this.chat, everOpen: false };
     this.link.subscribe(() => {
@@ -112,7 +113,6 @@ export class ChatConnection {
   /** send keeps a message and sends it as soon as that is possible; it throws a sentence where it cannot be kept. */
   send(text: string): void {
     const { current } = this.chat;
-    if (current === "") throw new Error("The chat has not been reached yet. Wait for the connection.");
     this.outbox.add(current, text, Date.now());
     this.showOutbox(current);
     void this.flush(current);
@@ -237,13 +237,12 @@ export class ChatConnection {
   }
 
   private opened(hello: Record<string, unknown>, generation: number): void {
-    const main = id(rec(rec(hello.snapshot).sessionDefaults).mainSessionKey) || "agent:main:main";
+    const main = id(rec(rec(hello.snapshot).sessionDefaults).mainSessionKey) || this.chat.main;
     this.silent = Math.min(Math.max(num(rec(hello.policy).tickIntervalMs) ?? 30_000, 1_000), 120_000) * 2.5;
     this.listen(generation);
     this.everOpen = true;
-    const first = this.chat.current === "";
+    if (this.chat.current === this.chat.main && main !== this.chat.main) this.dispatch({ type: "open", key: main, outbox: this.outbox.list(main) });
     this.dispatch({ type: "connected", main });
-    if (first) this.showOutbox(this.chat.current);
     this.link.send({ type: "opened", generation });
     this.request("sessions.subscribe", {}).catch(ignore);
     this.listSoon(0);

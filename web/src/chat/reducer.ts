@@ -20,7 +20,7 @@ export interface Run {
 
 export interface ChatState {
   main: string;
-  current: string; // key of the open session; "" before the first connection
+  current: string; // key of the open session
   sessions: Session[];
   busy: string[]; // keys of other sessions that are being answered
   history: "none" | "loading" | "ready" | "failed";
@@ -49,14 +49,17 @@ export type Action =
   | { type: "taken"; key: string; item: Item }
   | { type: "stopping"; run: string };
 
+/** What the main session is called until the machine says so. */
+const main = "agent:main:main";
+
 export const empty: ChatState = {
-  main: "", current: "", sessions: [], busy: [], history: "none", earlier: undefined, messages: [], runs: [], ended: [], approvals: [], inquiries: [], outbox: [],
+  main, current: main, sessions: [], busy: [], history: "none", earlier: undefined, messages: [], runs: [], ended: [], approvals: [], inquiries: [], outbox: [],
 };
 
 export function reduce(s: ChatState, a: Action): ChatState {
   switch (a.type) {
     case "connected":
-      return { ...s, main: a.main, current: s.current || a.main };
+      return { ...s, main: a.main };
     case "event":
       return event(s, a.event, a.payload, a.now);
     case "sessions":
