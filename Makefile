@@ -28,10 +28,17 @@ e2e-machine: prerequisites build ## Boot a real Debian machine and show all of i
 	E2E_MACHINE=1 go test -count=1 -v -timeout 25m ./e2e/machine
 
 .PHONY: build
-build: ## Build bin/cloudbot and bin/cloudbot-guest
+build: web/dist/index.html ## Build the dashboard, bin/cloudbot and bin/cloudbot-guest
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cloudbot ./cmd/cloudbot
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cloudbot-guest ./cmd/cloudbot-guest
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	@cd web && npm ci --no-fund --no-audit --loglevel=error
+	@touch $@
+
+web/dist/index.html: web/node_modules/.package-lock.json $(shell git ls-files -co --exclude-standard web ':!web/e2e' ':!web/*.go' ':!web/*.test.ts') adapters/httpapi/api/openapi.json
+	@cd web && npm run --silent build || { rm -f dist/index.html; exit 1; }
 
 .PHONY: story
 story: prerequisites build ## Play the scripted user story against a server and show the transcript
@@ -57,7 +64,7 @@ openapi: ## Bring the served openapi.json to what openapi.yaml says
 
 .PHONY: golden
 golden: ## Write golden files for new events (old ones stay as they are)
-	go test ./domain/... -run Golden -update
+	go test $$(grep -l '\.Golden(' domain/*/*_test.go | xargs -n1 dirname | sed 's,^,./,') -run Golden -update
 
 .PHONY: clean
 clean: ## Remove what was built; data/ stays

@@ -25,6 +25,11 @@ type Cloud interface {
 	Freeze(a LaunchPlan) (instance.Spec, error)
 	// Launch makes the machine that s describes, with userData in place of s.UserData, and returns
 	// its id. The same ClientToken never makes a second machine.
+	//
+	// A *CallError with verdict Another or Never says that this ClientToken has no machine and, of all
+	// calls made so far, none will make it one: it ends the attempt, and the next one makes a machine
+	// of its own. Where an earlier call may have launched, even one that another process made, the
+	// adapter looks first; where it cannot tell, the verdict is Again.
 	Launch(ctx context.Context, s instance.Spec, userData string) (machine string, err error)
 	Start(ctx context.Context, machine string) error
 	Stop(ctx context.Context, machine string) error
@@ -49,7 +54,33 @@ type MachineType struct {
 	ID     string // "t3.large"
 	CPUs   int
 	Memory int // MiB
-	Note   string
+}
+
+// Summary says in a sentence what a size is good for.
+func (t MachineType) Summary() string {
+	i := len(fits) - 1
+	for i > 0 && t.Memory < fits[i].memory {
+		i--
+	}
+	cores := map[int]string{1: "One core", 2: "Two cores", 4: "Four cores", 8: "Eight cores"}[t.CPUs]
+	if cores == "" {
+		cores = fmt.Sprintf("%d cores", t.CPUs)
+	}
+	return fmt.Sprintf("%s, %g GB: %s.", cores, t.GiB(), fits[i].what)
+}
+
+// GiB is its memory in GiB.
+func (t MachineType) GiB() float64 { return float64(t.Memory) / 1024 }
+
+// fits says what goes into how much memory, in MiB, and more.
+var fits = [...]struct {
+	memory int
+	what   string
+}{
+	{0, "too little for the agent, as OpenClaw needs 4 GB"},
+	{4 << 10, "the least that OpenClaw runs in, with little room for the browser beside it"},
+	{8 << 10, "desktop, browser and agent with room to spare"},
+	{16 << 10, "for heavy work, with many pages and programs open at once"},
 }
 
 // Machine is what a cloud says of one machine.

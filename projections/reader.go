@@ -41,8 +41,9 @@ type Instance struct {
 	Machine    string // the cloud's id, "" for none
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
-	Position   int64     // of the event that last changed it
-	PhaseSince time.Time // when the present phase began
+	Position   int64             // of the event that last changed it
+	PhaseSince time.Time         // when the present phase began
+	Versions   map[string]string // what the machine runs, by name
 }
 
 // Ready tells whether desktop and agent can be used.
@@ -60,7 +61,7 @@ type Page struct {
 	All    bool   // with terminated ones
 }
 
-const instanceColumns = `id, name, status, phase, detail, reason, type, region, address, machine, created_at, updated_at, position, phase_since`
+const instanceColumns = `id, name, status, phase, detail, reason, type, region, address, machine, created_at, updated_at, position, phase_since, versions`
 
 // Instances returns the account's instances, newest first, and the cursor of the next page, "" on the last.
 func (r *Reader) Instances(ctx context.Context, account string, p Page) (list []Instance, next string, err error) {
@@ -97,7 +98,7 @@ func (r *Reader) Instance(ctx context.Context, account, id string) (Instance, er
 func (r *Reader) scan(ctx context.Context, account string, row pgx.Row) (i Instance, err error) {
 	var sealed []byte
 	if err := row.Scan(&i.ID, &sealed, &i.Status, &i.Phase, &i.Detail, &i.Reason, &i.Type, &i.Region, &i.Address,
-		&i.Machine, &i.CreatedAt, &i.UpdatedAt, &i.Position, &i.PhaseSince); err != nil {
+		&i.Machine, &i.CreatedAt, &i.UpdatedAt, &i.Position, &i.PhaseSince, &i.Versions); err != nil {
 		return i, err
 	}
 	name, err := r.Open(ctx, account, r.NameLabel(i.ID), sealed)

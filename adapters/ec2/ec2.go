@@ -58,9 +58,9 @@ type Type struct {
 // DefaultTypes hold a desktop and the agent.
 func DefaultTypes() []Type {
 	return []Type{
-		{commands.MachineType{ID: "t3.large", CPUs: 2, Memory: 8 << 10, Note: "the default: a desktop and the agent at ease"}, []string{"t3a.large"}},
-		{commands.MachineType{ID: "t3.medium", CPUs: 2, Memory: 4 << 10, Note: "the smallest that holds both"}, []string{"t3a.medium"}},
-		{commands.MachineType{ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10, Note: "for heavy work"}, []string{"t3a.xlarge"}},
+		{commands.MachineType{ID: "t3.large", CPUs: 2, Memory: 8 << 10}, []string{"t3a.large"}},
+		{commands.MachineType{ID: "t3.medium", CPUs: 2, Memory: 4 << 10}, []string{"t3a.medium"}},
+		{commands.MachineType{ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10}, []string{"t3a.xlarge"}},
 	}
 }
 

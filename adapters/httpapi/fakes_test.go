@@ -198,7 +198,7 @@ type fakeCloud struct{ commands.Cloud }
 func (fakeCloud) Region() string { return "test-1" }
 
 func (fakeCloud) Types() []commands.MachineType {
-	return []commands.MachineType{{ID: "t3.large"}, {ID: "t3.xlarge"}}
+	return []commands.MachineType{{ID: "t3.large", CPUs: 2, Memory: 8 << 10}, {ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10}}
 }
 
 func (fakeCloud) Freeze(commands.LaunchPlan) (instance.Spec, error) {

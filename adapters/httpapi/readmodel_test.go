@@ -76,6 +76,7 @@ func (f *folded) instance(e eventstore.Event, id string) string {
 		i.Name = string(name)
 	}
 	i.Status, i.Phase, i.Type, i.Region, i.Address, i.Machine = s.Status, s.Phase, s.Type, s.Region, s.Address, s.Machine
+	i.Versions = s.Versions
 	i.UpdatedAt, i.Position = e.Time, e.Position
 	f.instances[id], f.owner[id] = i, s.Account
 	return s.Account

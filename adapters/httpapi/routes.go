@@ -40,6 +40,8 @@ func (s *Server) routes() []route {
 		{"GET", "/api/instances/:id/vnc", s.bridge(KindVNC), true},
 		{"GET", "/api/instances/:id/cloudbot", s.bridge(KindAgent), true},
 
+		{"GET", "/api/instance-types", s.signedIn(s.instanceTypes), false},
+
 		{"GET", "/api/user/api-keys", s.signedIn(s.listKeys), false},
 		{"POST", "/api/user/api-keys", s.writes(s.storeKey), false},
 		{"PUT", "/api/user/api-keys/:provider", s.writes(s.replaceKey), false},

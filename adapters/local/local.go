@@ -83,9 +83,9 @@ func (c *Cloud) Region() string { return "local" }
 // Types implements commands.Cloud. The sizes are those of EC2; a process uses what it uses.
 func (c *Cloud) Types() []commands.MachineType {
 	return []commands.MachineType{
-		{ID: "t3.large", CPUs: 2, Memory: 8 << 10, Note: "the default: a desktop and the agent at ease"},
-		{ID: "t3.medium", CPUs: 2, Memory: 4 << 10, Note: "the smallest that holds both"},
-		{ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10, Note: "for heavy work"},
+		{ID: "t3.large", CPUs: 2, Memory: 8 << 10},
+		{ID: "t3.medium", CPUs: 2, Memory: 4 << 10},
+		{ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10},
 	}
 }
 

@@ -39,6 +39,8 @@ type Machines interface {
 	Guest(ctx context.Context, instanceID string) (publicKey []byte, account string, err error)
 	// Reached notes how far a boot is.
 	Reached(ctx context.Context, instanceID, boot string, phase instance.Phase, detail string) error
+	// Versions notes what a machine runs, by name.
+	Versions(ctx context.Context, instanceID, boot string, versions map[string]string) error
 	// Keys returns the account's API keys, environment name to key.
 	Keys(ctx context.Context, account string) (map[string]string, error)
 }

@@ -43,7 +43,7 @@ type tunnel struct {
 	healthAt time.Time
 	phase    string
 	dropped  int
-	reports  []wire.Phase // not delivered yet, oldest first
+	reports  []*report // not delivered yet, oldest first
 	reported chan struct{}
 }
 

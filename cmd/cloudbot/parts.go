@@ -23,11 +23,13 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
+	"github.com/cloudbot-ai/control-plane/adapters/shelf"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 	"github.com/cloudbot-ai/control-plane/projections"
+	"github.com/cloudbot-ai/control-plane/web"
 )
 
 // parts is the running system, put together.
@@ -116,6 +118,10 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	if err != nil {
 		return nil, err
 	}
+	page, err := p.dashboard()
+	if err != nil {
+		return nil, err
+	}
 	p.front, err = httpapi.New(httpapi.Config{
 		Accounts:       &commands.Accounts{Log: events, Vault: vault, Passwords: passwords, Blind: vault.Blind},
 		Instances:      desktops,
@@ -128,6 +134,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Limiter:        jetstream.NewLimiter(jetstream.LimiterConfig{Conn: p.conn, Log: log}),
 		Bridges:        bridges{p.bridge},
 		Diagnostics:    diagnostics{p.hub},
+		Web:            page,
 		Mounts:         map[string]http.Handler{guestPrefix: p.hub.GuestHandler(), tunnel.HopPrefix: p.hub.HopHandler(), assets.Prefix: files},
 		Origins:        fields(cfg.CORSOrigins),
 		TrustedProxies: proxies,
@@ -137,6 +144,26 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		HSTS:           cfg.production(),
 	})
 	return p, err
+}
+
+// dashboard serves what was built in; nil where nothing was.
+func (p *parts) dashboard() (http.Handler, error) {
+	files := web.Built()
+	if files == nil {
+		return nil, nil
+	}
+	return web.New(web.Config{Files: files, Shelf: shelf.Shelf{Pool: p.pool}, Log: p.log})
+}
+
+// keepDashboard keeps its files for the pages that will be open at the next deploy.
+func (p *parts) keepDashboard(ctx context.Context) error {
+	if files := web.Built(); files != nil {
+		if err := (shelf.Shelf{Pool: p.pool}).Put(ctx, files); err != nil && ctx.Err() == nil {
+			p.log.Warn("pages open now may break at the next deploy", "error", err)
+		}
+	}
+	<-ctx.Done()
+	return nil
 }
 
 // newLog is what use cases need of the log. Receipts need a DigestKey besides.
@@ -266,6 +293,7 @@ func (p *parts) background() []part {
 			return p.bridge.Run(p.bridges)
 		}},
 		{"news", p.followNews},
+		{"dashboard", p.keepDashboard},
 		{"private Postgres", func(ctx context.Context) error {
 			select {
 			case <-ctx.Done():

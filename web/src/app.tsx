@@ -1,3 +1,25 @@
+import { QueryClientProvider } from "@tanstack/react-query";
+import { RouterProvider } from "@tanstack/react-router";
+import { useEffect } from "react";
+import { queryClient } from "@/api/queries";
+import { session } from "@/api/session";
+import { router } from "@/router";
+import { Toasts } from "@/ui";
+
+session.watch();
+
 export function App() {
-  return <h1>CloudBot</h1>;
+  useEffect(() => {
+    const unsubscribe = session.subscribe(() => {
+      if (!session.getSnapshot().signedIn) queryClient.clear(); // the next account must not see this one's
+      void router.invalidate();
+    });
+    return () => void unsubscribe();
+  }, []);
+  return (
+    <QueryClientProvider client={queryClient}>
+      <RouterProvider router={router} />
+      <Toasts />
+    </QueryClientProvider>
+  );
 }

@@ -81,7 +81,7 @@ export async function signedFetch(input: Request | string, init?: RequestInit): 
   return response;
 }
 
-export const api = createClient<paths>({ baseUrl: location.origin, fetch: (request) => signedFetch(request) });
+export const api = createClient<paths>({ baseUrl: globalThis.location?.origin ?? "", fetch: (request) => signedFetch(request) });
 
 /** Unwraps a call of `api`: its data, or a thrown ApiError. */
 export async function call<T>(answer: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
@@ -96,10 +96,8 @@ async function refusalOf(response: Response, body: unknown): Promise<ApiError> {
   return refusal(new Response(typeof body === "string" ? body : JSON.stringify(body ?? {}), { status: response.status, headers }));
 }
 
-/** A key for a command, so that sending it twice does it once. */
-export const idempotencyKey = () => ({ "Idempotency-Key": crypto.randomUUID?.() ?? fallbackID() });
+/** An id that nobody else has. crypto.randomUUID is there in secure contexts only, and a server may be reached by plain HTTP. */
+export const newID = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
-// crypto.randomUUID is only there in secure contexts; a lab server may be reached by plain HTTP.
-function fallbackID(): string {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
-}
+/** The header that makes sending a command twice do it once. */
+export const idempotencyKey = () => ({ "Idempotency-Key": newID() });

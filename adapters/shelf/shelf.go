@@ -1,0 +1,52 @@
+// Package shelf keeps the dashboard's files of earlier builds in Postgres, so that a page that was
+// opened before a deploy still finds its parts, at whichever replica it asks.
+package shelf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cloudbot-ai/control-plane/web"
+)
+
+// Keep is how long a build's files stay after a replica last started with them.
+const Keep = 30 * 24 * time.Hour
+
+// Shelf implements web.Shelf.
+type Shelf struct{ Pool *pgxpool.Pool }
+
+// Get returns fs.ErrNotExist for a name that is not kept.
+func (s Shelf) Get(ctx context.Context, name string) ([]byte, error) {
+	var data []byte
+	err := s.Pool.QueryRow(ctx, `SELECT data FROM ops.web_files WHERE name = $1`, name).Scan(&data)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fs.ErrNotExist
+	}
+	return data, err
+}
+
+// Put lays this build's hashed files down and takes away what nobody has started with for long.
+func (s Shelf) Put(ctx context.Context, files fs.FS) error {
+	batch := &pgx.Batch{}
+	err := web.Walk(files, func(name string, data []byte) error {
+		if web.Hashed(name) {
+			// The name says what is in it: another's copy is the same.
+			batch.Queue(`INSERT INTO ops.web_files (name, data) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET used_at = now()`, name, data)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read the dashboard's files: %w", err)
+	}
+	batch.Queue(`DELETE FROM ops.web_files WHERE used_at < now() - $1::interval`, Keep)
+	if err := s.Pool.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("keep the dashboard's files: %w", err)
+	}
+	return nil
+}

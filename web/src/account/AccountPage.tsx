@@ -1,0 +1,118 @@
+import { useMutation, useQuery } from "@tanstack/react-query";
+import { useState, type FormEvent } from "react";
+import { api, ApiError, call, sentence, type Session } from "@/api/client";
+import { meQuery, queryClient, sessionsQuery } from "@/api/queries";
+import { logOut, PageTitle } from "@/shell";
+import { Badge, Banner, Button, Spinner, TextField, toast } from "@/ui";
+import { Ago } from "@/ui/time";
+import { newPasswordError } from "./LoginPage";
+
+const card = "rounded-xl border border-line bg-panel p-5";
+
+export function AccountPage() {
+  const me = useQuery(meQuery);
+  return (
+    <>
+      <PageTitle action={<Button onClick={() => void logOut()}>Log out</Button>}>Account</PageTitle>
+      <div className="flex flex-col gap-6">
+        <section className={card} aria-labelledby="who">
+          <h2 id="who" className="mb-2 text-lg font-semibold">You</h2>
+          <p className="min-h-6 break-all">{me.data?.email}</p>
+          <p className="min-h-5 text-sm text-muted">{me.data && <>Account since <Ago at={me.data.created_at} /></>}</p>
+        </section>
+        <Sessions />
+        <Password email={me.data?.email ?? ""} />
+      </div>
+    </>
+  );
+}
+
+function Sessions() {
+  const list = useQuery(sessionsQuery);
+  const revoke = useMutation({
+    mutationFn: async (sessions: Session[]) => {
+      for (const s of sessions) await call(api.DELETE("/api/auth/sessions/{id}", { params: { path: { id: s.id } } }));
+    },
+    onSettled: () => queryClient.invalidateQueries({ queryKey: ["sessions"] }),
+    onError: (error) => toast({ tone: "bad", title: "The session was not ended", detail: sentence(error) }),
+  });
+  const others = list.data?.sessions.filter((s) => !s.current) ?? [];
+  return (
+    <section className={card} aria-labelledby="sessions">
+      <div className="mb-3 flex flex-wrap items-center justify-between gap-2">
+        <h2 id="sessions" className="text-lg font-semibold">Where you are logged in</h2>
+        {others.length > 1 && <Button size="small" busy={revoke.isPending} onClick={() => revoke.mutate(others)}>End all others</Button>}
+      </div>
+      {list.isPending && <Spinner label="Loading…" />}
+      {list.error && <Banner tone="bad">{sentence(list.error)}</Banner>}
+      <ul className="divide-y divide-line">
+        {list.data?.sessions.map((s) => (
+          <li key={s.id} className="flex flex-wrap items-center gap-x-4 gap-y-1 py-3">
+            <div className="min-w-0 flex-1 basis-56">
+              <p className="font-medium break-words" title={s.agent}>
+                {browserOf(s.agent)} {s.current && <Badge tone="good">This one</Badge>}
+              </p>
+              <p className="text-sm break-words text-muted">
+                From {s.client_addr || "an unknown address"}, since <Ago at={s.started_at} />, last seen <Ago at={s.seen_at} />
+              </p>
+            </div>
+            {!s.current && (
+              <Button size="small" disabled={revoke.isPending} onClick={() => revoke.mutate([s])} aria-label={`End the session of ${browserOf(s.agent)} from ${s.client_addr}`}>
+                End session
+              </Button>
+            )}
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+/** A User-Agent in two words. */
+export function browserOf(agent: string): string {
+  const find = (list: [RegExp, string][]) => list.find(([r]) => r.test(agent))?.[1];
+  const browser = find([[/Edg\//, "Edge"], [/OPR\//, "Opera"], [/Firefox\//, "Firefox"], [/Chrome\//, "Chrome"], [/Safari\//, "Safari"], [/^curl\//, "curl"]]);
+  const system = find([[/Android/, "Android"], [/iPhone|iPad/, "iOS"], [/Windows/, "Windows"], [/Mac OS X/, "macOS"], [/CrOS/, "ChromeOS"], [/Linux/, "Linux"]]);
+  if (browser && system) return `${browser} on ${system}`;
+  return browser ?? (agent.slice(0, 60) || "Unknown program");
+}
+
+function Password({ email }: { email: string }) {
+  const [current, setCurrent] = useState("");
+  const [fresh, setFresh] = useState("");
+  const [wrong, setWrong] = useState<{ current?: string; fresh?: string }>({});
+  const change = useMutation({
+    mutationFn: () => call(api.POST("/api/auth/password", { body: { current_password: current, new_password: fresh } })),
+    onSuccess: () => {
+      setCurrent("");
+      setFresh("");
+      toast({ tone: "good", title: "Password changed", detail: "Your other sessions have ended." });
+      void queryClient.invalidateQueries({ queryKey: ["sessions"] });
+    },
+    onError: (error) => {
+      if (!(error instanceof ApiError)) return;
+      if (error.code === "wrong_password") setWrong({ current: error.detail });
+      else if (error.code.startsWith("password_too_")) setWrong({ fresh: error.detail });
+    },
+  });
+  const submit = (e: FormEvent) => {
+    e.preventDefault();
+    const no = newPasswordError(fresh).password;
+    const now = { ...(current ? {} : { current: "Enter your present password." }), ...(no ? { fresh: no } : {}) };
+    setWrong(now);
+    if (!now.current && !now.fresh) change.mutate();
+  };
+  return (
+    <section className={card} aria-labelledby="password">
+      <h2 id="password" className="mb-3 text-lg font-semibold">Change the password</h2>
+      <form onSubmit={submit} noValidate className="flex max-w-sm flex-col gap-4">
+        {change.error && !wrong.current && !wrong.fresh && <Banner tone="bad">{sentence(change.error)}</Banner>}
+        {/* So that password managers know whose password this is. */}
+        <input type="email" name="email" autoComplete="username" value={email} readOnly hidden />
+        <TextField label="Present password" type="password" name="current-password" autoComplete="current-password" value={current} onChange={setCurrent} error={wrong.current} />
+        <TextField label="New password" type="password" name="new-password" autoComplete="new-password" value={fresh} onChange={setFresh} error={wrong.fresh} hint="At least 8 characters. Your other sessions end." />
+        <div><Button type="submit" variant="primary" busy={change.isPending}>Change password</Button></div>
+      </form>
+    </section>
+  );
+}

@@ -1,0 +1,63 @@
+// Keeps what the pages know true: each event of the account refreshes what it changed.
+import { useEffect, useSyncExternalStore } from "react";
+import { followEvents, type EventsState, type LogEvent } from "./events";
+import { queryClient } from "./queries";
+
+let state: EventsState = "connecting";
+const listeners = new Set<() => void>();
+
+/** How the stream of events is. */
+export const useLiveState = () =>
+  useSyncExternalStore(
+    (l) => (listeners.add(l), () => listeners.delete(l)),
+    () => state,
+  );
+
+/** Follows the account's events while it is mounted. */
+export function useLive() {
+  useEffect(() => {
+    const control = new AbortController();
+    void followEvents(
+      {
+        onEvent: changed,
+        onFresh: () => void queryClient.invalidateQueries({ predicate: (q) => q.queryKey[0] !== "report" }),
+        onState: (now) => {
+          state = now;
+          for (const l of listeners) l();
+        },
+      },
+      control.signal,
+    );
+    return () => control.abort();
+  }, []);
+}
+
+const dirty = new Map<string, readonly string[]>();
+let timer: ReturnType<typeof setTimeout> | undefined;
+
+function changed(event: LogEvent) {
+  for (const key of keysOf(event)) dirty.set(key.join(" "), key);
+  // Events come in bursts; one refresh serves them all.
+  timer ??= setTimeout(() => {
+    timer = undefined;
+    for (const key of dirty.values()) void queryClient.invalidateQueries({ queryKey: key });
+    dirty.clear();
+  }, 30);
+}
+
+/** The queries an event makes old. */
+export function keysOf(event: Pick<LogEvent, "type" | "subject">): string[][] {
+  const id = event.subject.split("/").at(-1) ?? "";
+  switch (event.type.split(".")[0]) {
+    case "instance":
+      return [["instances"], ["instance", id], ["history", id]];
+    case "session":
+      return [["sessions"]];
+    case "apikey":
+      return [["keys"]];
+    case "account":
+      return [["me"]];
+    default:
+      return [];
+  }
+}

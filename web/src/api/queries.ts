@@ -1,0 +1,78 @@
+// What the pages ask of the server. Nothing here polls: api/live.ts refreshes what events change.
+import { infiniteQueryOptions, QueryClient, queryOptions } from "@tanstack/react-query";
+import { api, ApiError, call, type Instance } from "./client";
+
+export const queryClient = new QueryClient({
+  defaultOptions: {
+    queries: {
+      staleTime: Infinity, // events say when something changed
+      retry: (count, error) => (error instanceof ApiError ? error.status === 0 || error.status === 502 || error.status === 503 : false) && count < 5,
+      retryDelay: (count) => Math.min(8_000, 500 * 2 ** count),
+      networkMode: "always", // a server on this computer is there without a network
+      refetchOnWindowFocus: false,
+    },
+    mutations: { networkMode: "always" },
+  },
+});
+
+export const meQuery = queryOptions({
+  queryKey: ["me"],
+  queryFn: ({ signal }) => call(api.GET("/api/auth/me", { signal })),
+});
+
+export const instancesQuery = (terminated: boolean) =>
+  infiniteQueryOptions({
+    queryKey: ["instances", { terminated }],
+    queryFn: ({ signal, pageParam }) =>
+      call(
+        api.GET("/api/instances", {
+          params: { query: { ...(terminated ? { include: "terminated" as const } : {}), ...(pageParam ? { cursor: pageParam } : {}) } },
+          signal,
+        }),
+      ),
+    initialPageParam: "",
+    getNextPageParam: (page) => page.next_cursor,
+  });
+
+export const instanceQuery = (id: string) =>
+  queryOptions({
+    queryKey: ["instance", id],
+    queryFn: ({ signal }): Promise<Instance> => call(api.GET("/api/instances/{id}", { params: { path: { id } }, signal })),
+  });
+
+export const historyQuery = (id: string) =>
+  infiniteQueryOptions({
+    queryKey: ["history", id],
+    queryFn: ({ signal, pageParam }) =>
+      call(api.GET("/api/instances/{id}/history", { params: { path: { id }, query: { limit: 100, ...(pageParam ? { cursor: pageParam } : {}) } }, signal })),
+    initialPageParam: "",
+    getNextPageParam: (page) => page.next_cursor,
+  });
+
+export const sessionsQuery = queryOptions({
+  queryKey: ["sessions"],
+  queryFn: ({ signal }) => call(api.GET("/api/auth/sessions", { signal })),
+});
+
+export const keysQuery = queryOptions({
+  queryKey: ["keys"],
+  queryFn: ({ signal }) => call(api.GET("/api/user/api-keys", { signal })),
+});
+
+/** Reads a report of an instance's machine as text. Asked for by hand, and never kept. */
+export const reportQuery = (id: string, report: "log" | "check" | "debug" | "testapi") =>
+  queryOptions({
+    queryKey: ["report", id, report],
+    queryFn: async ({ signal }) => {
+      const text = await call(api.GET("/api/instances/{id}/debug/{report}", { params: { path: { id, report } }, parseAs: "text", signal }));
+      return text as string;
+    },
+    gcTime: 0,
+    retry: false,
+  });
+
+/** The sizes a desktop can have, and how many desktops the account may. */
+export const typesQuery = queryOptions({
+  queryKey: ["types"],
+  queryFn: ({ signal }) => call(api.GET("/api/instance-types", { signal })),
+});

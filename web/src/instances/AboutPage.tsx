@@ -1,0 +1,149 @@
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { ApiError, sentence, type HistoryEvent, type Instance } from "@/api/client";
+import { historyQuery, instanceQuery } from "@/api/queries";
+import type { AboutTab } from "@/router";
+import { NotFound, PageTitle } from "@/shell";
+import { Banner, Button, buttonClass, Spinner } from "@/ui";
+import { BackIcon } from "@/ui/icons";
+import { clockTime, duration } from "@/ui/time";
+import { Diagnostics } from "@/diagnostics/Diagnostics";
+import { StatusBadge } from "./InstanceCard";
+import { InstanceMenu } from "./InstanceMenu";
+import { possible } from "./commands";
+
+const tabs: { tab: AboutTab; label: string }[] = [
+  { tab: "history", label: "History" },
+  { tab: "diagnostics", label: "Diagnostics" },
+];
+
+export function AboutPage() {
+  const { id } = useParams({ from: "/signed-in/framed/desktops/$id/about" });
+  const { tab = "history" } = useSearch({ from: "/signed-in/framed/desktops/$id/about" });
+  const navigate = useNavigate();
+  const instance = useQuery(instanceQuery(id));
+  if (instance.error instanceof ApiError && instance.error.status === 404) return <NotFound />;
+  if (instance.error) return <Banner tone="bad" action={<Button size="small" onClick={() => void instance.refetch()}>Try again</Button>}>{sentence(instance.error)}</Banner>;
+  if (!instance.data) return <Spinner label="Loading…" />;
+  const i = instance.data;
+  return (
+    <>
+      <PageTitle
+        back={<Link to="/" className="mb-1 inline-flex items-center gap-1 text-sm text-muted hover:text-ink"><BackIcon className="size-4" />Desktops</Link>}
+        action={
+          <div className="flex items-center gap-2">
+            <StatusBadge instance={i} />
+            {possible(i).open && <Link to="/desktops/$id" params={{ id }} className={buttonClass("primary")}>Open</Link>}
+            <InstanceMenu instance={i} />
+          </div>
+        }
+      >
+        {i.name}
+      </PageTitle>
+      <Facts instance={i} />
+      <div role="tablist" aria-label="About this desktop" className="mb-5 flex gap-1 border-b border-line">
+        {tabs.map((t, n) => (
+          <button
+            key={t.tab}
+            type="button"
+            role="tab"
+            id={`tab-${t.tab}`}
+            aria-selected={t.tab === tab}
+            aria-controls="about-panel"
+            tabIndex={t.tab === tab ? 0 : -1}
+            onClick={() => void navigate({ to: "/desktops/$id/about", params: { id }, search: { tab: t.tab }, replace: true })}
+            onKeyDown={(e) => {
+              const step = e.key === "ArrowRight" ? 1 : e.key === "ArrowLeft" ? -1 : 0;
+              const to = step && tabs[(n + step + tabs.length) % tabs.length];
+              if (!to) return;
+              document.getElementById(`tab-${to.tab}`)?.focus();
+              void navigate({ to: "/desktops/$id/about", params: { id }, search: { tab: to.tab }, replace: true });
+            }}
+            className="-mb-px min-h-10 border-b-2 border-transparent px-3 text-sm text-muted hover:text-ink aria-selected:border-accent-ink aria-selected:font-medium aria-selected:text-ink"
+          >
+            {t.label}
+          </button>
+        ))}
+      </div>
+      <div id="about-panel" role="tabpanel" aria-labelledby={`tab-${tab}`}>
+        {tab === "history" ? <History id={id} /> : <Diagnostics instance={i} />}
+      </div>
+    </>
+  );
+}
+
+function Facts({ instance: i }: { instance: Instance }) {
+  const facts: [string, string | null][] = [
+    ["Size", i.instance_type],
+    ["Region", i.region],
+    ["Machine", i.ec2_instance_id],
+    ["Address", i.public_ip],
+    ["Created", new Date(i.created_at).toLocaleString()],
+  ];
+  return (
+    <>
+      {i.status_reason && <Banner tone={i.status === "failed" ? "bad" : "warn"} className="mb-5">{i.status_reason}</Banner>}
+      <dl className="mb-6 grid grid-cols-[repeat(auto-fill,minmax(11rem,1fr))] gap-x-6 gap-y-3 text-sm">
+        {facts.map(([name, value]) => value && (
+          <div key={name}>
+            <dt className="text-muted">{name}</dt>
+            <dd className="break-all">{value}</dd>
+          </div>
+        ))}
+        {Object.entries(i.versions).map(([name, value]) => (
+          <div key={`version-${name}`}>
+            <dt className="text-muted">{versionNames[name] ?? name}</dt>
+            <dd className="break-all">{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </>
+  );
+}
+
+const versionNames: Record<string, string> = { guest: "Guest", os: "System", node: "Node", openclaw: "OpenClaw" };
+
+function History({ id }: { id: string }) {
+  const history = useInfiniteQuery(historyQuery(id));
+  if (history.isPending) return <Spinner label="Loading…" />;
+  if (history.error) return <Banner tone="bad">{sentence(history.error)}</Banner>;
+  const events = history.data.pages.flatMap((p) => p.events);
+  return (
+    <>
+      <ol className="flex flex-col">
+        {days(events).map(([day, list]) => (
+          <li key={day}>
+            <h2 className="mt-2 mb-2 text-sm font-semibold text-muted">{day}</h2>
+            <ol className="border-l-2 border-line pl-4">
+              {list.map(({ event: e, since }) => (
+                <li key={e.position} className="relative py-2 before:absolute before:top-[1.05rem] before:-left-[1.36rem] before:size-2.5 before:rounded-full before:border-2 before:border-panel before:bg-accent-ink">
+                  <p className="break-words">{e.sentence}</p>
+                  <p className="text-xs text-muted">
+                    <time dateTime={e.time} title={new Date(e.time).toLocaleString()}>{clockTime(e.time)}</time>
+                    {since !== undefined && since >= 1_000 && ` · ${duration(since)} later`} · {e.who === "you" ? "you" : "the system"} · <span className="font-mono">{e.type}</span> · #{e.position}
+                  </p>
+                </li>
+              ))}
+            </ol>
+          </li>
+        ))}
+      </ol>
+      {history.hasNextPage && <Button className="mt-4" busy={history.isFetchingNextPage} onClick={() => void history.fetchNextPage()}>Show what came after</Button>}
+    </>
+  );
+}
+
+/** Groups events by day, each with the ms since the one before. */
+function days(events: HistoryEvent[]): [string, { event: HistoryEvent; since: number | undefined }[]][] {
+  const out: [string, { event: HistoryEvent; since: number | undefined }[]][] = [];
+  events.forEach((event, n) => {
+    const at = new Date(event.time);
+    const day = at.toLocaleDateString(undefined, { weekday: "long", year: "numeric", month: "long", day: "numeric" });
+    const before = events[n - 1];
+    const entry = { event, since: before && at.getTime() - Date.parse(before.time) };
+    const last = out.at(-1);
+    if (last?.[0] === day) last[1].push(entry);
+    else out.push([day, [entry]]);
+  });
+  return out;
+}

@@ -1,0 +1,45 @@
+import { Link } from "@tanstack/react-router";
+import type { Instance } from "@/api/client";
+import { Badge, Banner, Button, buttonClass } from "@/ui";
+import { PlayIcon, StopIcon } from "@/ui/icons";
+import { Ago } from "@/ui/time";
+import { BootBar } from "./BootBar";
+import { possible, useStart, useStop } from "./commands";
+import { InstanceMenu } from "./InstanceMenu";
+import { isBooting, statusWords } from "./phases";
+
+export function StatusBadge({ instance }: { instance: Instance }) {
+  const { text, tone } = statusWords(instance);
+  return <Badge tone={tone}>{text}</Badge>;
+}
+
+export function InstanceCard({ instance: i }: { instance: Instance }) {
+  const start = useStart();
+  const stop = useStop();
+  const can = possible(i);
+  return (
+    <article aria-labelledby={`name-${i.id}`} className="rounded-xl border border-line bg-panel p-4 sm:p-5">
+      <div className="flex flex-wrap items-center gap-x-4 gap-y-3">
+        <div className="min-w-0 flex-1 basis-60">
+          <div className="flex flex-wrap items-center gap-2">
+            <h2 id={`name-${i.id}`} className="max-w-full text-lg font-semibold break-words">
+              {can.open ? <Link to="/desktops/$id" params={{ id: i.id }} className="rounded hover:underline">{i.name}</Link> : i.name}
+            </h2>
+            <StatusBadge instance={i} />
+          </div>
+          <p className="mt-0.5 text-sm text-muted">
+            {i.instance_type} · {i.region} · created <Ago at={i.created_at} />
+          </p>
+        </div>
+        <div className="flex items-center gap-2">
+          {can.open && <Link to="/desktops/$id" params={{ id: i.id }} className={buttonClass("primary")} aria-label={`Open ${i.name}`}>Open</Link>}
+          {can.start && <Button variant="primary" busy={start.isPending} onClick={() => start.mutate({ instance: i, arg: undefined })} aria-label={`Start ${i.name}`}><PlayIcon />Start</Button>}
+          {can.stop && <Button busy={stop.isPending} onClick={() => stop.mutate({ instance: i, arg: undefined })} aria-label={`Stop ${i.name}`}><StopIcon />Stop</Button>}
+          <InstanceMenu instance={i} />
+        </div>
+      </div>
+      {isBooting(i) && <BootBar instance={i} className="mt-4" />}
+      {i.status_reason && <Banner tone={i.status === "failed" ? "bad" : "warn"} className="mt-4">{i.status_reason}</Banner>}
+    </article>
+  );
+}

@@ -1,0 +1,75 @@
+import { Link } from "@tanstack/react-router";
+import { useState, type FormEvent } from "react";
+import type { Instance } from "@/api/client";
+import { Button, ConfirmDialog, Dialog, IconButton, Menu, MenuItem, MenuLink, MenuSeparator, TextField, toast } from "@/ui";
+import { EditIcon, HistoryIcon, MoreIcon, PulseIcon, TrashIcon } from "@/ui/icons";
+import { possible, useRename, useTerminate } from "./commands";
+
+/** The rarer things to do with an instance. */
+export function InstanceMenu({ instance: i }: { instance: Instance }) {
+  const [asking, ask] = useState<"rename" | "terminate">();
+  const terminate = useTerminate();
+  const can = possible(i);
+  return (
+    <>
+      <Menu trigger={<IconButton label={`More for ${i.name}`}><MoreIcon /></IconButton>}>
+        {can.rename && <MenuItem icon={<EditIcon />} onSelect={() => ask("rename")}>Rename…</MenuItem>}
+        <MenuLink icon={<HistoryIcon />} render={<Link to="/desktops/$id/about" params={{ id: i.id }} />}>History</MenuLink>
+        <MenuLink icon={<PulseIcon />} render={<Link to="/desktops/$id/about" params={{ id: i.id }} search={{ tab: "diagnostics" }} />}>Diagnostics</MenuLink>
+        {can.terminate && (
+          <>
+            <MenuSeparator />
+            <MenuItem danger icon={<TrashIcon />} onSelect={() => ask("terminate")}>Terminate…</MenuItem>
+          </>
+        )}
+      </Menu>
+      {asking === "rename" && <RenameDialog instance={i} onClose={() => ask(undefined)} />}
+      <ConfirmDialog
+        open={asking === "terminate"}
+        onClose={() => ask(undefined)}
+        title={`Terminate ${i.name}?`}
+        action="Terminate"
+        typed={i.name}
+        onConfirm={async () => {
+          await terminate.mutateAsync({ instance: i, arg: undefined });
+          toast({ title: `${i.name} is being terminated`, detail: "Its history stays." });
+        }}
+      >
+        The machine and everything on its disk are deleted. This cannot be undone. To keep it and pay less, stop it instead.
+      </ConfirmDialog>
+    </>
+  );
+}
+
+const controls = /\p{Cc}|[\u202a-\u202e\u2066-\u2069]/u;
+
+/** What is wrong with a name, as the server would say it. */
+export function nameError(name: string, may0 = false): string | undefined {
+  const n = Array.from(name.trim()).length;
+  if (n === 0 && !may0) return "Give it a name.";
+  if (n > 64) return "A name has at most 64 characters.";
+  return controls.test(name) ? "A name has no control characters." : undefined;
+}
+
+function RenameDialog({ instance: i, onClose }: { instance: Instance; onClose: () => void }) {
+  const [name, setName] = useState(i.name);
+  const [wrong, setWrong] = useState<string>();
+  const rename = useRename();
+  const submit = (e: FormEvent) => {
+    e.preventDefault();
+    const no = nameError(name);
+    setWrong(no);
+    if (!no) rename.mutate({ instance: i, arg: name.trim() }, { onSuccess: onClose });
+  };
+  return (
+    <Dialog open onClose={onClose} title="Rename the desktop">
+      <form onSubmit={submit} className="flex flex-col gap-5" noValidate>
+        <TextField label="Name" name="name" value={name} onChange={setName} error={wrong} autoComplete="off" maxLength={200} />
+        <div className="flex justify-end gap-2">
+          <Button onClick={onClose}>Cancel</Button>
+          <Button variant="primary" type="submit" busy={rename.isPending}>Rename</Button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}

@@ -1,0 +1,81 @@
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useState } from "react";
+import { newID, sentence } from "@/api/client";
+import { instancesQuery } from "@/api/queries";
+import { PageTitle } from "@/shell";
+import { Banner, Button, Spinner, Switch } from "@/ui";
+import { DesktopIcon, PlusIcon } from "@/ui/icons";
+import { useCreate } from "./commands";
+import { CreateDialog } from "./CreateDialog";
+import { InstanceCard } from "./InstanceCard";
+
+export function InstancesPage() {
+  const search = useSearch({ from: "/signed-in/framed/" });
+  const navigate = useNavigate({ from: "/" });
+  const list = useInfiniteQuery(instancesQuery(search.terminated ?? false));
+  const instances = list.data?.pages.flatMap((p) => p.instances) ?? [];
+  const create = (open: boolean) => void navigate({ search: { ...(search.terminated ? { terminated: true } : {}), ...(open ? { create: true } : {}) }, replace: !open });
+
+  const first = list.isSuccess && instances.length === 0 && !search.terminated;
+  return (
+    <>
+      {first ? (
+        <FirstMinute onChoose={() => create(true)} />
+      ) : (
+        <>
+          <PageTitle action={<Button variant="primary" onClick={() => create(true)}><PlusIcon />New desktop</Button>}>Desktops</PageTitle>
+          {list.isPending && <div className="py-14 text-center text-muted"><Spinner label="Loading your desktops…" /></div>}
+          {list.error && <Banner tone="bad" action={<Button size="small" onClick={() => void list.refetch()}>Try again</Button>}>{sentence(list.error)}</Banner>}
+          <ul className="flex flex-col gap-3">
+            {instances.map((i) => (
+              <li key={i.id}><InstanceCard instance={i} /></li>
+            ))}
+          </ul>
+          {list.hasNextPage && (
+            <div className="mt-4 text-center">
+              <Button busy={list.isFetchingNextPage} onClick={() => void list.fetchNextPage()}>Show more</Button>
+            </div>
+          )}
+        </>
+      )}
+      {list.isSuccess && (
+        <div className="mt-8 flex justify-end">
+          <Switch
+            label="Show terminated desktops"
+            checked={search.terminated ?? false}
+            onChange={(on) => void navigate({ search: on ? { terminated: true } : {}, replace: true })}
+          />
+        </div>
+      )}
+      <CreateDialog open={search.create ?? false} onClose={() => create(false)} />
+    </>
+  );
+}
+
+/** What a newcomer sees: one button. */
+function FirstMinute({ onChoose }: { onChoose: () => void }) {
+  const navigate = useNavigate();
+  const make = useCreate();
+  const [key] = useState(newID);
+  return (
+    <section aria-labelledby="first" className="mx-auto flex max-w-xl flex-col items-center gap-4 py-10 text-center sm:py-16">
+      <title>Your first desktop · CloudBot</title>
+      <span className="rounded-2xl bg-accent-soft p-4 text-accent-ink"><DesktopIcon className="size-12" /></span>
+      <h1 id="first" className="text-3xl font-semibold tracking-tight text-balance">A computer of your own, with an agent on it</h1>
+      <p className="text-pretty text-muted">
+        It starts while you watch. Then you see its screen here, and beside it the agent, who works on the same machine: ask for something and look on.
+      </p>
+      {make.error && <Banner tone="bad" className="text-left">{sentence(make.error)}</Banner>}
+      <Button
+        variant="primary"
+        size="large"
+        busy={make.isPending}
+        onClick={() => make.mutate({ key }, { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id } }) })}
+      >
+        Create my desktop
+      </Button>
+      <Button variant="quiet" size="small" onClick={onChoose}>Choose a name and a size first</Button>
+    </section>
+  );
+}

@@ -1,0 +1,50 @@
+// What can be done with an instance, as mutations that say what went wrong.
+import { useMutation } from "@tanstack/react-query";
+import { api, call, idempotencyKey, sentence, type Instance } from "@/api/client";
+import { queryClient } from "@/api/queries";
+import { toast } from "@/ui";
+
+const refresh = (id: string) =>
+  Promise.all([
+    queryClient.invalidateQueries({ queryKey: ["instances"] }),
+    queryClient.invalidateQueries({ queryKey: ["instance", id] }),
+    queryClient.invalidateQueries({ queryKey: ["history", id] }),
+  ]);
+
+const at = (id: string) => ({ params: { path: { id }, header: idempotencyKey() } });
+
+function useCommand<T>(failed: string, run: (i: Instance, arg: T) => Promise<unknown>) {
+  return useMutation({
+    mutationFn: ({ instance, arg }: { instance: Instance; arg: T }) => run(instance, arg),
+    onSettled: (_d, _e, { instance }) => refresh(instance.id),
+    onError: (error) => toast({ tone: "bad", title: failed, detail: sentence(error) }),
+  });
+}
+
+export const useStart = () => useCommand<void>("Not started", (i) => call(api.POST("/api/instances/{id}/start", at(i.id))));
+export const useStop = () => useCommand<void>("Not stopped", (i) => call(api.POST("/api/instances/{id}/stop", at(i.id))));
+export const useTerminate = () => useCommand<void>("Not terminated", (i) => call(api.DELETE("/api/instances/{id}", at(i.id))));
+export const useRename = () =>
+  useCommand<string>("Not renamed", (i, name) => call(api.PATCH("/api/instances/{id}", { ...at(i.id), body: { name } })));
+
+/** Asks for a new instance. The key is the form's: sending it again asks for the same one. */
+export const useCreate = () =>
+  useMutation({
+    mutationFn: ({ key, ...body }: { key: string; name?: string; instance_type?: string }) =>
+      call(api.POST("/api/instances", { params: { header: { "Idempotency-Key": key } }, body })),
+    onSuccess: (instance) => {
+      queryClient.setQueryData(["instance", instance.id], instance);
+      void queryClient.invalidateQueries({ queryKey: ["instances"] });
+    },
+  });
+
+/** What the buttons of an instance offer in its present state. */
+export function possible(i: Instance) {
+  return {
+    open: i.status === "running" || i.status === "launching" || i.status === "starting",
+    start: i.status === "stopped",
+    stop: i.status === "running",
+    rename: i.status !== "terminated" && i.status !== "terminating" && i.status !== "failed",
+    terminate: i.status !== "terminated" && i.status !== "terminating" && i.status !== "failed",
+  };
+}

@@ -1,0 +1,49 @@
+import { describe, expect, it } from "vitest";
+import { estimate, phases, type BootTimes } from "./phases";
+
+const times: BootTimes = {
+  samples: 40,
+  phases: [
+    { phase: "allocating", p50_ms: 100, p95_ms: 200 },
+    { phase: "booting", p50_ms: 2_000, p95_ms: 4_000 },
+    { phase: "desktop", p50_ms: 30_000, p95_ms: 50_000 },
+    { phase: "agent", p50_ms: 35_000, p95_ms: 60_000 },
+  ],
+  total: { p50_ms: 40_000, p95_ms: 70_000 },
+};
+
+describe("estimate", () => {
+  it("never runs backwards and never arrives early", () => {
+    for (const t of [times, undefined, { samples: 0, phases: [] }]) {
+      let last = -1;
+      for (const { phase } of phases) {
+        if (phase === "ready") continue;
+        for (const ms of [0, 10, 500, 5_000, 60_000, 10_000_000]) {
+          const { fraction } = estimate(t, phase, 1_000, 1_000 + ms);
+          expect(fraction, `${phase} after ${ms}`).toBeGreaterThanOrEqual(last - 1e-9);
+          expect(fraction).toBeLessThan(1);
+          last = fraction;
+        }
+      }
+    }
+    expect(estimate(times, "ready", 0, 0).fraction).toBe(1);
+  });
+
+  it("follows the median", () => {
+    const e = estimate(times, "booting", 0, 14_000);
+    expect(e.left).toBe(24_000);
+    expect(e.promise).toBe(70_000);
+    expect(e.late).toBe(false);
+    expect(estimate(times, "booting", 0, 69_000).late).toBe(true);
+  });
+
+  it("has no place for a phase that other boots skipped", () => {
+    const e = estimate(times, "installing", 0, 0);
+    expect(e.fraction).toBe(0.75);
+    expect(e.left).toBe(10_000);
+  });
+
+  it("is not misled by a clock that is behind the server's", () => {
+    expect(estimate(times, "booting", 10_000, 0).fraction).toBeCloseTo(0.05);
+  });
+});

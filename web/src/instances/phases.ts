@@ -1,0 +1,85 @@
+// How far a boot is and how long it will take, from what boots of this installation took.
+import type { Instance, Phase, Status } from "@/api/client";
+import type { Tone } from "@/ui";
+
+/** The phases in order, as people read them. */
+export const phases: { phase: Phase; label: string }[] = [
+  { phase: "requested", label: "Asked for" },
+  { phase: "allocating", label: "Finding a machine" },
+  { phase: "booting", label: "Starting the machine" },
+  { phase: "installing", label: "Installing" },
+  { phase: "desktop", label: "Starting the desktop" },
+  { phase: "agent", label: "Starting the agent" },
+  { phase: "ready", label: "Ready" },
+];
+
+export const phaseLabel = (p: Phase) => phases.find((x) => x.phase === p)?.label ?? p;
+
+/** An instance on its way to ready. */
+export const isBooting = (i: Pick<Instance, "status" | "ready">) =>
+  i.status === "launching" || i.status === "starting" || (i.status === "running" && !i.ready);
+
+/** A status in words, with its colour. */
+export function statusWords(i: Pick<Instance, "status" | "ready">): { text: string; tone: Tone | "busy" } {
+  const words: Record<Status, { text: string; tone: Tone | "busy" }> = {
+    launching: { text: "Starting up", tone: "busy" },
+    starting: { text: "Starting", tone: "busy" },
+    running: i.ready ? { text: "Ready", tone: "good" } : { text: "Starting up", tone: "busy" },
+    stopping: { text: "Stopping", tone: "busy" },
+    stopped: { text: "Stopped", tone: "info" },
+    terminating: { text: "Terminating", tone: "busy" },
+    terminated: { text: "Terminated", tone: "info" },
+    failed: { text: "Failed", tone: "bad" },
+  };
+  return words[i.status];
+}
+
+/** What boots took: milliseconds from the request to each phase. */
+export type BootTimes = {
+  samples: number;
+  phases: { phase: Phase; p50_ms: number; p95_ms: number }[];
+  total?: { p50_ms: number; p95_ms: number } | null | undefined;
+};
+
+export type Estimate = {
+  /** 0 to 1; it never reaches 1 before ready. */
+  fraction: number;
+  /** Milliseconds left by the median; undefined: nobody can tell. */
+  left?: number;
+  /** Milliseconds that 95 of 100 boots take at most. */
+  promise?: number;
+  /** Longer than the promise, as far as this phase tells. */
+  late: boolean;
+};
+
+/**
+ * Estimates a boot that reached phase at since (ms), seen at now. Within a phase the bar approaches
+ * the next phase's place by the median and never passes it, so that it never runs backwards.
+ */
+export function estimate(times: BootTimes | undefined, phase: Phase, since: number, now: number, said = 0): Estimate {
+  if (phase === "ready") return { fraction: 1, late: false };
+  const inPhase = Math.max(0, now - since);
+  const at = phases.findIndex((p) => p.phase === phase);
+  const total = times?.total;
+  if (!times || !total || times.samples === 0 || total.p50_ms <= 0) {
+    // Nobody has booted here yet: what the server says of the phases, and a slow approach to the next.
+    const base = at / (phases.length - 1);
+    return { fraction: Math.max(approach(base, (at + 1) / (phases.length - 1), inPhase / 20_000), Math.min(said / 100, 0.98)), late: false };
+  }
+  const reached = (p: Phase, q: "p50_ms" | "p95_ms") => (p === "requested" ? 0 : p === "ready" ? total[q] : times.phases.find((x) => x.phase === p)?.[q]);
+  const goal = reached(phases.slice(at + 1).find((p) => reached(p.phase, "p50_ms") !== undefined)!.phase, "p50_ms")!;
+  // A phase that other boots skip has no place of its own: the bar waits for it just before the next.
+  const base = Math.min(goal, reached(phase, "p50_ms") ?? goal);
+  const fraction = approach(base / total.p50_ms, goal / total.p50_ms, inPhase / Math.max(250, goal - base));
+  return {
+    fraction: Math.min(0.98, fraction),
+    left: Math.max(0, total.p50_ms - base - Math.min(inPhase, goal - base)),
+    promise: total.p95_ms,
+    late: inPhase > Math.max(2_000, total.p95_ms - base),
+  };
+}
+
+// Linear at first, then slower: at the median it is at 4/5 of the way.
+function approach(from: number, to: number, share: number): number {
+  return from + (to - from) * (share <= 1 ? 0.8 * share : 1 - 0.2 / share);
+}

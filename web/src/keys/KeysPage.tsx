@@ -1,0 +1,114 @@
+import { useMutation, useQuery } from "@tanstack/react-query";
+import { useState, type FormEvent } from "react";
+import { api, call, idempotencyKey, sentence, type Schemas } from "@/api/client";
+import { keysQuery, queryClient } from "@/api/queries";
+import { PageTitle } from "@/shell";
+import { Badge, Banner, Button, ConfirmDialog, Dialog, Spinner, TextField, toast } from "@/ui";
+import { Ago } from "@/ui/time";
+
+type Provider = { id: string; name: string; plugin: boolean };
+
+export function KeysPage() {
+  const keys = useQuery(keysQuery);
+  const [editing, edit] = useState<Provider>();
+  const [removing, remove] = useState<Provider>();
+  const stored = (id: string) => keys.data?.keys.find((k) => k.provider === id);
+  const drop = useMutation({
+    mutationFn: (p: Provider) => call(api.DELETE("/api/user/api-keys/{provider}", { params: { path: { provider: p.id }, header: idempotencyKey() } })),
+    onSettled: () => queryClient.invalidateQueries({ queryKey: ["keys"] }),
+    onError: (error) => toast({ tone: "bad", title: "Not removed", detail: sentence(error) }),
+  });
+  // Those with a key first; within, as the server lists them.
+  const providers = (keys.data?.available ?? []).toSorted((a, b) => Number(!!stored(b.id)) - Number(!!stored(a.id)));
+  return (
+    <>
+      <PageTitle>API keys</PageTitle>
+      <p className="mb-6 max-w-2xl text-muted">
+        The agent thinks with a model of one of these providers, and pays with your key. Keys are stored encrypted, reach your running
+        machines without a restart, stay in their memory, and are never shown again.
+      </p>
+      {keys.isPending && <Spinner label="Loading…" />}
+      {keys.error && <Banner tone="bad" action={<Button size="small" onClick={() => void keys.refetch()}>Try again</Button>}>{sentence(keys.error)}</Banner>}
+      {keys.data && keys.data.keys.length === 0 && (
+        <Banner tone="info" className="mb-4" title="No key yet">One is enough to begin. Without any, the agent answers but no model stands behind it.</Banner>
+      )}
+      <ul className="divide-y divide-line rounded-xl border border-line bg-panel">
+        {providers.map((p) => (
+          <Row key={p.id} provider={p} stored={stored(p.id)} onEdit={() => edit(p)} onRemove={() => remove(p)} />
+        ))}
+      </ul>
+      {editing && <KeyDialog provider={editing} replaces={!!stored(editing.id)} onClose={() => edit(undefined)} />}
+      <ConfirmDialog
+        open={removing !== undefined}
+        onClose={() => remove(undefined)}
+        title={`Remove the key for ${removing?.name ?? ""}?`}
+        action="Remove"
+        onConfirm={async () => {
+          if (removing) await drop.mutateAsync(removing);
+        }}
+      >
+        Running machines forget it at once. The provider itself keeps it valid: revoke it there if it may have leaked.
+      </ConfirmDialog>
+    </>
+  );
+}
+
+function Row({ provider: p, stored, onEdit, onRemove }: { provider: Provider; stored: Schemas["StoredKey"] | undefined; onEdit: () => void; onRemove: () => void }) {
+  return (
+    <li className="flex flex-wrap items-center gap-x-4 gap-y-2 px-4 py-3">
+      <div className="min-w-0 flex-1 basis-48">
+        <p className="flex flex-wrap items-center gap-2 font-medium">
+          {p.name}
+          {stored && <Badge tone="good">Stored</Badge>}
+          {p.plugin && <Badge>Needs a plug-in</Badge>}
+        </p>
+        <p className="text-sm text-muted">
+          {stored ? (
+            <>
+              Ends in <span className="font-mono text-ink">{stored.last4}</span>, updated <Ago at={stored.updated_at} />
+            </>
+          ) : p.plugin ? (
+            "The agent on the machine has to have this provider's plug-in."
+          ) : (
+            "No key"
+          )}
+        </p>
+      </div>
+      <div className="flex gap-2">
+        <Button size="small" onClick={onEdit}>{stored ? "Replace" : "Set key"}<span className="sr-only"> for {p.name}</span></Button>
+        {stored && <Button size="small" variant="quiet" onClick={onRemove}>Remove<span className="sr-only"> the key for {p.name}</span></Button>}
+      </div>
+    </li>
+  );
+}
+
+function KeyDialog({ provider: p, replaces, onClose }: { provider: Provider; replaces: boolean; onClose: () => void }) {
+  const [key, setKey] = useState("");
+  const [wrong, setWrong] = useState<string>();
+  const store = useMutation({
+    mutationFn: () => call(api.POST("/api/user/api-keys", { params: { header: idempotencyKey() }, body: { provider: p.id, api_key: key.trim() } })),
+    onSuccess: () => {
+      toast({ tone: "good", title: `Key for ${p.name} stored`, detail: "Running machines have it within moments." });
+      void queryClient.invalidateQueries({ queryKey: ["keys"] });
+      onClose();
+    },
+    onError: (error) => setWrong(sentence(error)),
+  });
+  const submit = (e: FormEvent) => {
+    e.preventDefault();
+    setWrong(key.trim() ? undefined : "Paste the key here.");
+    if (key.trim()) store.mutate();
+  };
+  return (
+    <Dialog open onClose={onClose} title={`${replaces ? "Replace" : "Set"} the key for ${p.name}`} description={p.plugin ? "The agent needs a plug-in for this provider; without it the key is not used." : undefined}>
+      <form onSubmit={submit} className="flex flex-col gap-5" noValidate>
+        {/* Not a password of this site: password managers should leave it alone. */}
+        <TextField label="API key" type="password" name="api-key" autoComplete="off" data-1p-ignore data-lpignore="true" data-bwignore spellCheck={false} value={key} onChange={setKey} error={wrong} hint="It is checked for its form only. To see whether the provider takes it: a desktop's Diagnostics." />
+        <div className="flex justify-end gap-2">
+          <Button onClick={onClose}>Cancel</Button>
+          <Button variant="primary" type="submit" busy={store.isPending}>{replaces ? "Replace" : "Store"}</Button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}

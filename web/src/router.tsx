@@ -1,0 +1,86 @@
+// The pages and their addresses. What only a desktop or a form needs is loaded with its page.
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Outlet, redirect } from "@tanstack/react-router";
+import { session } from "@/api/session";
+import { LoginPage, SignupPage } from "@/account/LoginPage";
+import { InstancesPage } from "@/instances/InstancesPage";
+import { Broken, NotFound, PageFrame, Shell } from "@/shell";
+
+const root = createRootRoute({ component: Outlet, errorComponent: Broken, notFoundComponent: NotFound });
+
+// What a check leaves out stays as it came: a parameter that is no good is named, as undefined.
+
+type Next = { next?: string | undefined };
+
+/** Only a page of ours is a place to go on to. */
+function validNext({ next }: Record<string, unknown>): Next {
+  return { next: typeof next === "string" && /^\/(?![/\\])/.test(next) ? next : undefined };
+}
+
+const login = createRoute({ getParentRoute: () => root, path: "/login", validateSearch: validNext, component: LoginPage });
+const signup = createRoute({ getParentRoute: () => root, path: "/signup", validateSearch: validNext, component: SignupPage });
+
+const signedIn = createRoute({
+  getParentRoute: () => root,
+  id: "signed-in",
+  component: Shell,
+  beforeLoad: ({ location }) => {
+    if (!session.getSnapshot().signedIn) throw redirect({ to: "/login", search: location.href === "/" ? {} : { next: location.href } });
+  },
+});
+
+const framed = createRoute({ getParentRoute: () => signedIn, id: "framed", component: PageFrame });
+
+export type InstancesSearch = { create?: true | undefined; terminated?: true | undefined };
+
+const instances = createRoute({
+  getParentRoute: () => framed,
+  path: "/",
+  validateSearch: (s: Record<string, unknown>): InstancesSearch => ({ create: s.create ? true : undefined, terminated: s.terminated ? true : undefined }),
+  component: InstancesPage,
+});
+
+export const views = ["both", "desktop", "chat"] as const;
+export type View = (typeof views)[number];
+
+const workspace = createRoute({
+  getParentRoute: () => signedIn,
+  path: "/desktops/$id",
+  validateSearch: (s: Record<string, unknown>): { view?: View | undefined } => ({ view: views.find((v) => v === s.view) }),
+  component: lazyRouteComponent(() => import("@/workspace/WorkspacePage"), "WorkspacePage"),
+});
+
+export const aboutTabs = ["history", "diagnostics"] as const;
+export type AboutTab = (typeof aboutTabs)[number];
+
+const about = createRoute({
+  getParentRoute: () => framed,
+  path: "/desktops/$id/about",
+  validateSearch: (s: Record<string, unknown>): { tab?: AboutTab | undefined } => ({ tab: aboutTabs.find((t) => t === s.tab) }),
+  component: lazyRouteComponent(() => import("@/instances/AboutPage"), "AboutPage"),
+});
+
+const keys = createRoute({
+  getParentRoute: () => framed,
+  path: "/keys",
+  component: lazyRouteComponent(() => import("@/keys/KeysPage"), "KeysPage"),
+});
+
+const account = createRoute({
+  getParentRoute: () => framed,
+  path: "/account",
+  component: lazyRouteComponent(() => import("@/account/AccountPage"), "AccountPage"),
+});
+
+export const router = createRouter({
+  routeTree: root.addChildren([login, signup, signedIn.addChildren([workspace, framed.addChildren([instances, about, keys, account])])]),
+  basepath: "/app",
+  defaultPreload: "intent",
+  scrollRestoration: true,
+  defaultErrorComponent: Broken,
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}

@@ -1,0 +1,150 @@
+// What is around the pages: the bar at the top, and what stands in for a page that is not there.
+import { useQuery } from "@tanstack/react-query";
+import { Link, Outlet, useRouter } from "@tanstack/react-router";
+import { useState } from "react";
+import { api, call, sentence } from "@/api/client";
+import { useLive, useLiveState } from "@/api/live";
+import { meQuery } from "@/api/queries";
+import { session } from "@/api/session";
+import { Banner, Button, buttonClass, EmptyState, Menu, MenuItem, MenuLink, MenuRadio, MenuSeparator } from "@/ui";
+import { ChevronIcon, DesktopIcon, KeyIcon, UserIcon, WarnIcon } from "@/ui/icons";
+import { setTheme, theme, type Theme } from "@/ui/theme";
+
+export function Shell() {
+  useLive();
+  return (
+    <div className="flex h-full flex-col">
+      <a href="#main" className="sr-only z-50 rounded-md bg-accent px-4 py-2 text-on-accent focus:not-sr-only focus:fixed focus:top-2 focus:left-2">
+        Skip to content
+      </a>
+      <TopBar />
+      <Outlet />
+    </div>
+  );
+}
+
+const tab =
+  "inline-flex min-h-9 items-center gap-2 rounded-md px-2.5 text-sm text-muted hover:text-ink aria-[current=page]:bg-accent-soft aria-[current=page]:font-medium aria-[current=page]:text-accent-ink";
+
+function TopBar() {
+  return (
+    <header className="flex h-13 shrink-0 items-center gap-1 border-b border-line bg-panel px-3 sm:px-4">
+      <Link to="/" className="mr-2 inline-flex items-center gap-2 rounded-md font-semibold" aria-label="CloudBot, to the desktops">
+        <img src="/app/icon.svg" alt="" width="26" height="26" />
+        <span className="hidden sm:inline">CloudBot</span>
+      </Link>
+      <nav aria-label="Main" className="flex items-center gap-1">
+        <Link to="/" activeOptions={{ exact: true, includeSearch: false }} className={tab}>
+          <DesktopIcon />
+          <span className="max-[400px]:sr-only">Desktops</span>
+        </Link>
+        <Link to="/keys" className={tab}>
+          <KeyIcon />
+          <span className="max-[400px]:sr-only">API keys</span>
+        </Link>
+      </nav>
+      <LiveMark />
+      <AccountMenu />
+    </header>
+  );
+}
+
+/** Says when what the page shows may be old. */
+function LiveMark() {
+  const state = useLiveState();
+  return (
+    <span role="status" className="ml-auto truncate px-2 text-sm text-warn">
+      {state === "waiting" ? "Connection lost; trying again…" : ""}
+    </span>
+  );
+}
+
+function AccountMenu() {
+  const me = useQuery(meQuery);
+  const [chosen, choose] = useState<Theme>(theme());
+  return (
+    <Menu
+      trigger={
+        <button type="button" className="inline-flex min-h-9 max-w-56 items-center gap-1.5 rounded-md px-2 text-sm hover:bg-sunken">
+          <UserIcon />
+          <span className="sr-only">Account</span>
+          <span className="hidden truncate md:inline">{me.data?.email}</span>
+          <ChevronIcon className="size-4" />
+        </button>
+      }
+    >
+      {me.data && <div className="max-w-72 truncate px-3 py-1.5 text-xs text-muted">{me.data.email}</div>}
+      <MenuLink render={<Link to="/account" />} icon={<UserIcon />}>Account and sessions</MenuLink>
+      <MenuSeparator />
+      <MenuRadio
+        label="Appearance"
+        value={chosen}
+        onChange={(t) => {
+          setTheme(t);
+          choose(t);
+        }}
+        options={[{ value: "system", label: "As the system" }, { value: "light", label: "Light" }, { value: "dark", label: "Dark" }]}
+      />
+      <MenuSeparator />
+      <MenuItem onSelect={() => void logOut()}>Log out</MenuItem>
+    </Menu>
+  );
+}
+
+export async function logOut() {
+  try {
+    await call(api.POST("/api/auth/logout"));
+  } catch {
+    // The tokens are forgotten here in any case; the session ends by itself.
+  }
+  session.end();
+}
+
+/** A page that scrolls. */
+export function PageFrame() {
+  return (
+    <main id="main" tabIndex={-1} className="min-h-0 flex-1 overflow-y-auto outline-none">
+      <div className="mx-auto w-full max-w-5xl px-4 py-6 sm:px-6 sm:py-8">
+        <Outlet />
+      </div>
+    </main>
+  );
+}
+
+export function PageTitle({ children, action, back }: { children: string; action?: React.ReactNode; back?: React.ReactNode }) {
+  return (
+    <div className="mb-6 flex flex-wrap items-center justify-between gap-3">
+      <title>{`${children} · CloudBot`}</title>
+      <div className="min-w-0">
+        {back}
+        <h1 className="text-2xl font-semibold tracking-tight break-words">{children}</h1>
+      </div>
+      {action}
+    </div>
+  );
+}
+
+export function NotFound() {
+  return (
+    <main id="main">
+      <title>Not found · CloudBot</title>
+      <EmptyState icon={<WarnIcon className="size-10" />} title="There is no such page" action={<Link to="/" className={buttonClass("primary")}>To the desktops</Link>}>
+        The address may be mistyped, or what it named is gone.
+      </EmptyState>
+    </main>
+  );
+}
+
+export function Broken({ error }: { error: unknown }) {
+  const router = useRouter();
+  return (
+    <main id="main" className="mx-auto max-w-lg p-6">
+      <h1 className="mb-4 text-xl font-semibold">This page broke</h1>
+      <Banner tone="bad">{sentence(error)}</Banner>
+      <div className="mt-4 flex gap-2">
+        <Button variant="primary" onClick={() => location.reload()}>Reload</Button>
+        <Button onClick={() => void router.navigate({ to: "/" })}>To the desktops</Button>
+      </div>
+    </main>
+  );
+}

@@ -1,0 +1,52 @@
+import { useRef, useState, type ReactNode } from "react";
+
+const storageKey = "cloudbot.split";
+const least = 20, most = 80; // percent of the first panel
+
+/** Two panels with a bar between them that can be dragged, or moved with the arrow keys. */
+export function Splitter({ first, second, vertical }: { first: ReactNode; second: ReactNode; /** One above the other. */ vertical: boolean }) {
+  const [share, setShare] = useState(() => clamp(Number(localStorage.getItem(storageKey)) || 65));
+  const box = useRef<HTMLDivElement>(null);
+  const set = (percent: number) => {
+    const now = clamp(percent);
+    setShare(now);
+    localStorage.setItem(storageKey, String(Math.round(now)));
+  };
+  const move = (x: number, y: number) => {
+    const r = box.current!.getBoundingClientRect();
+    set(vertical ? ((y - r.top) / r.height) * 100 : ((x - r.left) / r.width) * 100);
+  };
+  return (
+    <div ref={box} className={`flex h-full min-h-0 min-w-0 ${vertical ? "flex-col" : ""}`}>
+      <div className="min-h-0 min-w-0" style={{ flex: `${share} 1 0` }}>{first}</div>
+      <div
+        role="separator"
+        tabIndex={0}
+        aria-label="Width of the desktop"
+        aria-orientation={vertical ? "horizontal" : "vertical"}
+        aria-valuemin={least}
+        aria-valuemax={most}
+        aria-valuenow={Math.round(share)}
+        aria-valuetext={`Desktop ${Math.round(share)} %, chat ${100 - Math.round(share)} %`}
+        onPointerDown={(e) => {
+          e.preventDefault();
+          e.currentTarget.setPointerCapture(e.pointerId);
+        }}
+        onPointerMove={(e) => e.currentTarget.hasPointerCapture(e.pointerId) && move(e.clientX, e.clientY)}
+        onDoubleClick={() => set(65)}
+        onKeyDown={(e) => {
+          const step = { ArrowLeft: -2, ArrowUp: -2, ArrowRight: 2, ArrowDown: 2, PageUp: -10, PageDown: 10, Home: -100, End: 100 }[e.key];
+          if (step === undefined) return;
+          e.preventDefault();
+          set(share + step);
+        }}
+        className={`group flex shrink-0 touch-none items-center justify-center bg-line hover:bg-accent-soft ${vertical ? "h-2.5 w-full cursor-row-resize" : "h-full w-2.5 cursor-col-resize"}`}
+      >
+        <span className={`rounded-full bg-outline group-hover:bg-accent-ink ${vertical ? "h-1 w-10" : "h-10 w-1"}`} />
+      </div>
+      <div className="min-h-0 min-w-0" style={{ flex: `${100 - share} 1 0` }}>{second}</div>
+    </div>
+  );
+}
+
+const clamp = (percent: number) => Math.min(most, Math.max(least, percent));
