@@ -1,0 +1,322 @@
+/**
+ * When a bridge to a machine is (re)connected: a pure state machine, `next`, and `Reconnect`, which runs
+ * it with real timers and the browser's events. It knows nothing of WebSockets or of what they carry.
+ *
+ * An owner gives `Reconnect` a `connect(generation)` that begins an attempt and reports how it went:
+ *
+ *     const link = new Reconnect({
+ *       connect: async (generation, signal) => {
+ *         try {
+ *           const { url, protocols } = await openBridge(id, "vnc", "control", signal);
+ *           if (signal.aborted) return;
+ *           const socket = new WebSocket(url, protocols);
+ *           socket.onopen = () => link.send({ type: "opened", generation });
+ *           socket.onclose = (e) => link.send({ type: "closed", generation, code: e.code, reason: e.reason });
+ *           signal.addEventListener("abort", () => socket.close());
+ *         } catch (error) { link.send({ type: "failed", generation, error: refusal(error) }); }
+ *       },
+ *     });
+ *     link.send({ type: "start" });
+ *
+ * The one thing to know: every attempt has a generation, and what an earlier one still says is ignored.
+ * `signal` is aborted as soon as its attempt is the current one no longer.
+ */
+
+/** Why there is no connection at present; the page has words for each. */
+export type Why =
+  | "lost" // it was there and broke off
+  | "unreachable" // the machine did not answer
+  | "starting" // the machine or what runs on it is not ready yet
+  | "restarting" // the server or the machine's service asked to come back
+  | "busy" // as many connections as there may be
+  | "offline" // this computer has no network
+  | "hidden"; // let go because nobody looks
+
+/** What ended it for good, each with one thing to do about it. */
+export type Ending =
+  | { reason: "signed_out"; action: "sign_in" }
+  | { reason: "forbidden"; action: "leave" }
+  | { reason: "gone"; action: "leave" }
+  | { reason: "refused"; action: "retry" };
+
+export type State =
+  | { at: "idle" }
+  | { at: "connecting"; generation: number; attempt: number; until: number } // attempt: 1 is the first
+  | { at: "open"; generation: number; since: number }
+  | { at: "waiting"; until: number; why: Why } // until: Infinity waits for an event instead
+  | ({ at: "ended" } & Ending);
+
+/** How an attempt was refused over HTTP, as ApiError has it. status 0: no answer at all. */
+export interface Refusal {
+  status: number;
+  code?: string | undefined;
+  retryAfter?: number | undefined; // seconds
+}
+
+export type Event =
+  | { type: "start" } // from idle
+  | { type: "opened"; generation: number }
+  | { type: "closed"; generation: number; code: number; reason: string }
+  | { type: "failed"; generation: number; error: Refusal }
+  | { type: "due" } // the time of the state's `until` has come
+  | { type: "online" }
+  | { type: "offline" }
+  | { type: "hidden" } // and it has been so for the grace; send it only then
+  | { type: "visible" }
+  | { type: "retryNow" } // the user's button, or news that the machine is up
+  | { type: "stop" };
+
+export interface Machine {
+  state: State;
+  generation: number; // of the latest attempt
+  failures: number; // in a row
+  online: boolean;
+  visible: boolean;
+}
+
+const stable = 3_000; // open this long, a connection counts as a success
+const patience = 25_000; // for an attempt to open
+const first = 500;
+const longest = 20_000;
+const startingPause = 2_000;
+const longestTold = 120_000; // of what a server may ask to wait
+
+export function machine(online = true, visible = true): Machine {
+  return { state: { at: "idle" }, generation: 0, failures: 0, online, visible };
+}
+
+/** next is the whole of it. now is in milliseconds, random in [0, 1). */
+export function next(m: Machine, e: Event, now: number, random: number): Machine {
+  switch (e.type) {
+    case "start":
+      return m.state.at === "idle" ? connect(m, now) : m;
+    case "opened":
+      return m.state.at === "connecting" && e.generation === m.generation
+        ? { ...m, state: { at: "open", generation: m.generation, since: now } }
+        : m;
+    case "closed":
+      return current(m, e.generation) ? closed(m, e.code, e.reason, now, random) : m;
+    case "failed":
+      return m.state.at === "connecting" && e.generation === m.generation ? failed(m, e.error, now, random) : m;
+    case "due":
+      if (m.state.at === "waiting" && now >= m.state.until) return connect(m, now);
+      if (m.state.at === "connecting" && now >= m.state.until) return backOff(m, "unreachable", now, random);
+      return m;
+    case "online": {
+      const up = { ...m, online: true, failures: 0 };
+      return m.state.at === "waiting" ? connect(up, now) : up;
+    }
+    case "offline":
+      // An open connection may survive it; a waiting one would only fail.
+      return waitsOr({ ...m, online: false }, "offline");
+    case "hidden":
+      return waitsOr({ ...m, visible: false }, "hidden");
+    case "visible": {
+      const seen = { ...m, visible: true };
+      return m.state.at === "waiting" && !m.visible ? connect(seen, now) : seen;
+    }
+    case "retryNow":
+      return m.state.at === "waiting" || (m.state.at === "ended" && m.state.action === "retry")
+        ? connect({ ...m, failures: 0 }, now)
+        : m;
+    case "stop":
+      return { ...m, state: { at: "idle" } };
+  }
+}
+
+function current(m: Machine, generation: number): boolean {
+  return (m.state.at === "connecting" || m.state.at === "open") && generation === m.generation;
+}
+
+function connect(m: Machine, now: number): Machine {
+  if (!m.online) return { ...m, state: { at: "waiting", until: Infinity, why: "offline" } };
+  if (!m.visible) return { ...m, state: { at: "waiting", until: Infinity, why: "hidden" } };
+  const generation = m.generation + 1;
+  return { ...m, generation, state: { at: "connecting", generation, attempt: m.failures + 1, until: now + patience } };
+}
+
+/** waitsOr parks whatever is under way until the opposite event. */
+function waitsOr(m: Machine, why: "offline" | "hidden"): Machine {
+  if (m.state.at === "idle" || m.state.at === "ended") return m;
+  if (why === "offline" && m.state.at === "open") return m;
+  return { ...m, state: { at: "waiting", until: Infinity, why } };
+}
+
+function closed(m: Machine, code: number, reason: string, now: number, random: number): Machine {
+  const wasOpen = m.state.at === "open";
+  const settled = m.state.at === "open" && now - m.state.since >= stable ? { ...m, failures: 0 } : m;
+  switch (code) {
+    case 4401:
+      return end(m, { reason: "signed_out", action: "sign_in" });
+    case 4403:
+      return end(m, { reason: "forbidden", action: "leave" });
+    case 4404:
+      return end(m, { reason: "gone", action: "leave" });
+    case 1012: {
+      const told = retryMs(reason);
+      return told === undefined ? backOff(settled, "restarting", now, random) : wait(settled, "restarting", now + told);
+    }
+    case 1013:
+      return wait(settled, "starting", now + spread(startingPause, random));
+    default:
+      // A refusal before the upgrade reaches a script as 1006 and nothing more.
+      return backOff(settled, wasOpen && code !== 1011 ? "lost" : "unreachable", now, random);
+  }
+}
+
+function failed(m: Machine, { status, code, retryAfter }: Refusal, now: number, random: number): Machine {
+  const told = retryAfter === undefined ? undefined : Math.min(Math.max(retryAfter * 1000, 0), longestTold);
+  const later = (why: Why) => (told === undefined ? backOff(m, why, now, random) : wait(m, why, now + Math.round(told * (1 + random / 4))));
+  switch (status) {
+    case 401:
+      return end(m, { reason: "signed_out", action: "sign_in" });
+    case 403:
+      return end(m, { reason: "forbidden", action: "leave" });
+    case 404:
+    case 410:
+      return end(m, { reason: "gone", action: "leave" });
+    case 429:
+      return later("busy");
+    case 503:
+      return later(code === "restarting" ? "restarting" : code === "busy" ? "busy" : "starting");
+    case 0:
+    case 408:
+    case 409:
+    case 500:
+    case 502:
+    case 504:
+      return later("unreachable");
+    default:
+      return end(m, { reason: "refused", action: "retry" });
+  }
+}
+
+function end(m: Machine, ending: Ending): Machine {
+  return { ...m, failures: 0, state: { at: "ended", ...ending } };
+}
+
+/** wait is for as long as was asked for, which still counts: a server that asks for ever is asked less often. */
+function wait(m: Machine, why: Why, until: number): Machine {
+  return park({ ...m, failures: m.failures + 1, state: { at: "waiting", until, why } });
+}
+
+function backOff(m: Machine, why: Why, now: number, random: number): Machine {
+  const most = Math.min(first * 2 ** m.failures, longest);
+  return wait(m, why, now + spread(most, random));
+}
+
+/** park waits without a time where an attempt could not be made anyway. */
+function park(m: Machine): Machine {
+  if (!m.online) return { ...m, state: { at: "waiting", until: Infinity, why: "offline" } };
+  if (!m.visible) return { ...m, state: { at: "waiting", until: Infinity, why: "hidden" } };
+  return m;
+}
+
+/** spread keeps many browsers from coming back in the same moment; never sooner than half. */
+const spread = (ms: number, random: number) => Math.round(ms / 2 + (ms / 2) * random);
+
+/** retryMs reads the reason of a close 1012: {"retry_ms":1234}. */
+function retryMs(reason: string): number | undefined {
+  try {
+    const told: unknown = (JSON.parse(reason) as { retry_ms?: unknown } | null)?.retry_ms;
+    return typeof told === "number" && told >= 0 ? Math.min(told, longestTold) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** refusal makes a Refusal of whatever was thrown: an ApiError keeps its status, anything else is no answer. */
+export function refusal(error: unknown): Refusal {
+  const e = (typeof error === "object" && error !== null ? error : {}) as { status?: unknown; code?: unknown; retryAfter?: unknown };
+  return {
+    status: typeof e.status === "number" ? e.status : 0,
+    code: typeof e.code === "string" ? e.code : undefined,
+    retryAfter: typeof e.retryAfter === "number" ? e.retryAfter : undefined,
+  };
+}
+
+export interface ReconnectConfig {
+  /** Begins attempt `generation`; reports by `send`. signal: the attempt, or the connection it became, is over. */
+  connect: (generation: number, signal: AbortSignal) => void;
+  /** Asked when the page has been hidden for the grace: true keeps the connection a while longer. */
+  needed?: () => boolean;
+  grace?: number; // ms a hidden page keeps its connection; default 30 s
+}
+
+/** Reconnect runs the machine. `state` is a new object exactly when it changed; subscribe to hear of it. */
+export class Reconnect {
+  private m = machine(navigator.onLine, true);
+  private listeners = new Set<() => void>();
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private hiding: ReturnType<typeof setTimeout> | undefined;
+  private attempt: AbortController | undefined;
+  private watching: AbortController | undefined;
+
+  constructor(private readonly c: ReconnectConfig) {}
+
+  get state(): State {
+    return this.m.state;
+  }
+
+  /** subscribe and `() => link.state` suit useSyncExternalStore. */
+  subscribe = (listener: () => void): (() => void) => {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  };
+
+  send(e: Event): void {
+    if (e.type === "start" && this.m.state.at === "idle") this.watch();
+    if (e.type === "stop") this.unwatch();
+    const before = this.m;
+    this.m = next(before, e, Date.now(), Math.random());
+    if (this.m.state === before.state) return;
+    this.arm();
+    const { state } = this.m;
+    if (state.at !== "open") {
+      this.attempt?.abort();
+      this.attempt = undefined;
+    }
+    if (state.at === "connecting") {
+      this.attempt = new AbortController();
+      this.c.connect(state.generation, this.attempt.signal);
+    }
+    for (const listener of this.listeners) listener();
+  }
+
+  private arm(): void {
+    clearTimeout(this.timer);
+    const { state } = this.m;
+    if ((state.at === "waiting" || state.at === "connecting") && state.until !== Infinity) {
+      this.timer = setTimeout(() => this.send({ type: "due" }), Math.max(0, state.until - Date.now()));
+    }
+  }
+
+  private watch(): void {
+    this.m = { ...this.m, online: navigator.onLine, visible: true };
+    this.watching = new AbortController();
+    const { signal } = this.watching;
+    window.addEventListener("online", () => this.send({ type: "online" }), { signal });
+    window.addEventListener("offline", () => this.send({ type: "offline" }), { signal });
+    document.addEventListener("visibilitychange", () => this.look(), { signal });
+    this.look();
+  }
+
+  private unwatch(): void {
+    this.watching?.abort();
+    clearTimeout(this.hiding);
+    clearTimeout(this.timer);
+  }
+
+  private look(): void {
+    clearTimeout(this.hiding);
+    if (document.visibilityState !== "hidden") {
+      this.send({ type: "visible" });
+      return;
+    }
+    const letGo = () => {
+      if (this.c.needed?.()) this.hiding = setTimeout(letGo, this.c.grace ?? 30_000);
+      else this.send({ type: "hidden" });
+    };
+    this.hiding = setTimeout(letGo, this.c.grace ?? 30_000);
+  }
+}
