@@ -38,7 +38,7 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	@touch $@
 
 web/dist/index.html: web/node_modules/.package-lock.json $(shell git ls-files -co --exclude-standard web ':!web/e2e' ':!web/*.go' ':!web/*.test.ts') adapters/httpapi/api/openapi.json
-	@cd web && npm run --silent build
+	@cd web && npm run --silent build || { rm -f dist/index.html; exit 1; }
 
 .PHONY: story
 story: prerequisites build ## Play the scripted user story against a server and show the transcript
@@ -64,7 +64,7 @@ openapi: ## Bring the served openapi.json to what openapi.yaml says
 
 .PHONY: golden
 golden: ## Write golden files for new events (old ones stay as they are)
-	go test ./domain/... -run Golden -update
+	go test $$(grep -l '\.Golden(' domain/*/*_test.go | xargs -n1 dirname | sed 's,^,./,') -run Golden -update
 
 .PHONY: clean
 clean: ## Remove what was built; data/ stays

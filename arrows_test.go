@@ -53,7 +53,7 @@ var rooms = []room{
 	{"projections", []string{"domain", "eventstore"}, only(pgx)},
 	{"migrations", nil, only(pgx, goose)},
 	{"adapters/httpapi", []string{".", "domain", "eventstore", "commands", "projections", "migrations", "guest/wire", "web"}, except(aws)},
-	{"adapters/ec2", []string{".", "domain", "eventstore", "commands", "projections", "deploy", "guest/wire"}, except(echo)},
+	{"adapters/ec2", []string{".", "domain", "eventstore", "commands", "projections", "deploy", "guest/wire", "guest/bootstrap"}, except(echo)},
 	{"adapters/*", []string{".", "domain", "eventstore", "commands", "projections", "migrations", "deploy", "guest", "web"}, except(echo, ec2)},
 	{"guest", []string{"guest"}, except(echo, aws, nats, pgx, goose)},
 	{"cmd/cloudbot-guest", []string{".", "guest"}, except(echo, aws, nats, pgx, goose)},

@@ -25,6 +25,11 @@ type Cloud interface {
 	Freeze(a LaunchPlan) (instance.Spec, error)
 	// Launch makes the machine that s describes, with userData in place of s.UserData, and returns
 	// its id. The same ClientToken never makes a second machine.
+	//
+	// A *CallError with verdict Another or Never says that this ClientToken has no machine and, of all
+	// calls made so far, none will make it one: it ends the attempt, and the next one makes a machine
+	// of its own. Where an earlier call may have launched, even one that another process made, the
+	// adapter looks first; where it cannot tell, the verdict is Again.
 	Launch(ctx context.Context, s instance.Spec, userData string) (machine string, err error)
 	Start(ctx context.Context, machine string) error
 	Stop(ctx context.Context, machine string) error

@@ -55,6 +55,13 @@ func (c *Guests) Reached(ctx context.Context, id, boot string, phase instance.Ph
 	return err
 }
 
+// Versions records what the machine runs, by name. What is known already changes nothing, and nor
+// does a machine that says too often something new.
+func (c *Guests) Versions(ctx context.Context, id, boot string, versions map[string]string) error {
+	_, err := tell(ctx, c.Log, id, instance.ReportVersions{Boot: clip(boot, 64), Versions: versions, At: c.Now()}, nil)
+	return err
+}
+
 // Keys returns the account's API keys by environment variable, for one of its machines.
 func (c *Guests) Keys(ctx context.Context, account string) (map[string]string, error) {
 	return c.APIKeys.Environment(ctx, account)

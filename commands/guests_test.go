@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"strings"
 	"sync"
@@ -111,6 +112,29 @@ func TestEnrolInParallel(t *testing.T) {
 	wg.Wait()
 	if won.Load() != 1 {
 		t.Errorf("%d keys were bound", won.Load())
+	}
+}
+
+// However often a machine says something new, the log takes a bounded number of it.
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	o, _ := w.signUp(t, "ada@example.org")
+	id := w.runningInstance(t, o)
+	head := w.head(t)
+	for i := range 3 * instance.MaxReports {
+		for range 2 {
+			if err := w.guests.Versions(t.Context(), id, fmt.Sprint("boot", i), map[string]string{"guest": fmt.Sprint(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := w.head(t) - head; got != instance.MaxReports {
+		t.Errorf("%d events", got)
+	}
+	w.clock.advance(instance.ReportsWithin)
+	if err := w.guests.Versions(t.Context(), id, "b", map[string]string{"guest": "new"}); err != nil || w.head(t)-head != instance.MaxReports+1 {
+		t.Errorf("%v, %d events", err, w.head(t)-head)
 	}
 }
 

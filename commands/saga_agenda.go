@@ -25,6 +25,7 @@ type agenda struct {
 	queue   []string // due and not yet given to a worker
 	timers  timers
 	polling bool
+	urgent  bool // a machine is to be looked at as soon as the present poll is over
 	polls   sync.WaitGroup
 	swept   time.Time
 	misses  int       // polls in a row that did not work
@@ -39,6 +40,7 @@ type entry struct {
 	changing               bool
 	status                 instance.Status
 	since, looked          time.Time // since when it is changing in this status, and the last look at it
+	boot                   string    // whose guest's word led to a look
 }
 
 // lookEvery bounds the wait between two looks at a machine that takes long to change.
@@ -135,6 +137,9 @@ func (a *agenda) run(ctx context.Context, ids []string) error {
 			for _, id := range p.changed {
 				a.enqueue(id)
 			}
+			if a.urgent {
+				a.poll(ctx)
+			}
 		}
 	}
 }
@@ -172,6 +177,11 @@ func (a *agenda) settle(ctx context.Context, r advanced) {
 			e.status, e.since = r.state.Status, a.saga.Now()
 		}
 		a.plan(r.id, e, r.step.At)
+		if e.changing && e.boot != r.state.Boot {
+			// A guest that speaks is on a machine that runs: the cloud has its news by now, and one look a boot is cheap.
+			e.boot, e.looked = r.state.Boot, time.Time{}
+			a.poll(ctx)
+		}
 	}
 	if e.again {
 		e.again = false
@@ -207,7 +217,7 @@ func (a *agenda) ring() {
 // poll looks at the machines that should be changing, and now and then at all of them. Polls never
 // overlap, so an older report cannot overtake a newer one.
 func (a *agenda) poll(ctx context.Context) {
-	if a.polling {
+	if a.urgent = a.polling; a.polling {
 		return
 	}
 	now := a.saga.Now()

@@ -3,6 +3,9 @@ package projections
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
@@ -108,10 +111,12 @@ func tellInstance(ev instance.Event) (string, facts) {
 		return "The machine proved who it is.", facts{}
 	case instance.PhaseReached:
 		return phaseSentences[ev.Phase], facts{"phase": ev.Phase, "detail": ev.Detail}
+	case instance.VersionsReported:
+		return versionsSentence(ev.Versions), facts{"versions": ev.Versions}
 	case instance.BootStalled:
 		return ev.Reason, facts{"phase": ev.Phase, "reason": ev.Reason}
 	case instance.StopRequested:
-		return "A stop was requested.", facts{}
+		return told("A stop was requested.", "The machine is being stopped from outside.", !ev.Outside), facts{}
 	case instance.StartRequested:
 		return "A start was requested.", facts{}
 	case instance.TerminationRequested:
@@ -134,6 +139,14 @@ var phaseSentences = map[instance.Phase]string{
 	instance.PhaseDesktop:    "The desktop is up.",
 	instance.PhaseAgent:      "The agent is up.",
 	instance.PhaseReady:      "Everything is ready.",
+}
+
+func versionsSentence(versions map[string]string) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(versions)) {
+		list = append(list, name+" "+versions[name])
+	}
+	return "The machine runs " + strings.Join(list, ", ") + "."
 }
 
 func told(asked, unasked string, wasAsked bool) string {

@@ -1,6 +1,8 @@
 package projections
 
 import (
+	"encoding/json"
+
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
@@ -41,15 +43,25 @@ func applyInstances(e eventstore.Event) ([]Statement, error) {
 	case instance.LaunchAbandoned:
 		return set(`, status = 'terminating', reason = $4`, ev.Reason)
 	case instance.MachineRunning:
-		return set(`, address = $4, reason = '', status = CASE WHEN status IN ('launching', 'starting', 'stopped') THEN 'running' ELSE status END`, ev.Address)
+		return set(`, address = $4, reason = '', status = CASE WHEN status IN ('launching', 'starting', 'stopping', 'stopped') THEN 'running' ELSE status END`, ev.Address)
 	case instance.AddressChanged:
 		return set(`, address = $4`, ev.Address)
 	case instance.PhaseReached:
 		return set(`, phase = $4, detail = $5, phase_since = $2, reason = ''`, string(ev.Phase), ev.Detail)
+	case instance.VersionsReported:
+		text, err := json.Marshal(ev.Versions)
+		if err != nil {
+			return nil, err
+		}
+		return set(`, versions = $4`, string(text))
 	case instance.BootStalled:
 		return set(`, reason = $4`, ev.Reason)
 	case instance.StopRequested:
-		return set(`, status = 'stopping', reason = ''`)
+		reason := ""
+		if ev.Outside {
+			reason = "The machine is being stopped from outside the control plane."
+		}
+		return set(`, status = 'stopping', reason = $4`, reason)
 	case instance.StartRequested:
 		return set(`, status = 'starting', reason = ''`)
 	case instance.TerminationRequested:

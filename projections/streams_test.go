@@ -46,6 +46,7 @@ func (w *world) everything(acc, id string) {
 		instance.MachineRunning{Address: "203.0.113.1", At: at},
 		instance.AddressChanged{Address: "203.0.113.2"},
 		instance.PhaseReached{Boot: "b1", Phase: instance.PhaseInstalling, Detail: "XFCE", At: at},
+		instance.VersionsReported{Boot: "b1", Versions: map[string]string{"os": "debian 13", "guest": "1"}, At: at},
 		instance.BootStalled{Phase: instance.PhaseInstalling, Reason: "It takes long."},
 		instance.PhaseReached{Boot: "b1", Phase: instance.PhaseReady, Detail: "all", At: at},
 		instance.StopRequested{At: at}, instance.CallAccepted{Call: instance.CallStop, At: at}, instance.MachineStopped{Asked: true},
@@ -110,6 +111,7 @@ func life(t *rapid.T, acc, id string) (events []instance.Event) {
 		case 12:
 			tell(instance.ReachPhase{Boot: fmt.Sprint("b", n%2), Phase: instance.Phases[n%7], Detail: fmt.Sprint("d", n), At: now})
 			tell(instance.Enroll{Attempt: attempt, PublicKey: []byte("k"), At: now})
+			tell(instance.ReportVersions{Boot: "b1", Versions: map[string]string{"guest": fmt.Sprint(n % 3)}, At: now})
 		case 13:
 			tell(instance.Conclude{})
 			if n%2 == 0 && s.Open { // the guest speaks before the launch call returns

@@ -2,6 +2,8 @@
 // come from a folder, an S3 bucket or the program itself, with ETags, ranges and published sha256 sums.
 //
 // The one thing to know: only the names listed here are ever looked up, so a path cannot lead elsewhere.
+// A guest also answers to its name with its sum behind it, "cloudbot-guest-linux-amd64-<sha256>", and once
+// kept it does so for ever: a machine's user-data names one version, whichever is the present one.
 package assets
 
 import (
@@ -14,6 +16,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -35,9 +38,16 @@ type Source interface {
 	Open(ctx context.Context, name, tag string, offset int64) (io.ReadCloser, error)
 }
 
+// Keeper is a Source that takes in what is to be kept.
+type Keeper interface {
+	Source
+	Put(ctx context.Context, name, sha256 string, content io.Reader) error
+}
+
 // Config is what the handler is made of.
 type Config struct {
 	Sources []Source     // the first that has an asset gives it
+	Kept    Keeper       // of guests by their sums; nil: only the present ones have one
 	Log     *slog.Logger // nil: silent
 }
 
@@ -45,6 +55,7 @@ type Config struct {
 type Handler struct {
 	c    Config
 	sums sums
+	kept sync.Map // names with sums that are known to be kept
 }
 
 // New returns a handler. Behind the sources of Config stands the built-in wallpaper.
@@ -53,6 +64,9 @@ func New(c Config) *Handler {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Sources = append(c.Sources[:len(c.Sources):len(c.Sources)], builtIn{})
+	if c.Kept != nil {
+		c.Sources = append(c.Sources, c.Kept)
+	}
 	return &Handler{c: c}
 }
 
@@ -63,7 +77,16 @@ var kinds = []struct {
 }{
 	{regexp.MustCompile(`^openclaw\.tgz$`), "application/gzip"},
 	{regexp.MustCompile(`^wallpaper\.jpg$`), "image/jpeg"},
-	{regexp.MustCompile(`^cloudbot-guest-(linux|darwin)-(amd64|arm64)$`), "application/octet-stream"},
+	{regexp.MustCompile(`^cloudbot-guest-(linux|darwin)-(amd64|arm64)(-[0-9a-f]{64})?$`), "application/octet-stream"},
+}
+
+// versioned cuts the sum off the name of one version.
+func versioned(name string) (base, sum string, ok bool) {
+	cut := len(name) - 65
+	if cut < 0 || name[cut] != '-' {
+		return name, "", false
+	}
+	return name[:cut], name[cut+1:], true
 }
 
 // kindOf is the media type of an asset; "": there is none of that name.
@@ -99,10 +122,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	source, info, err := h.find(r.Context(), name)
-	if err == nil && info.SHA256 == "" {
-		info.SHA256, err = h.sums.of(r.Context(), source, name, info)
+	base, pinned, one := versioned(name)
+	if one && errors.Is(err, fs.ErrNotExist) {
+		name = base
+		source, info, err = h.find(r.Context(), name)
 	}
 	switch {
+	case err == nil && one && info.SHA256 != pinned, one && errors.Is(err, fs.ErrNotExist):
+		h.c.Log.InfoContext(r.Context(), "a guest is asked for that is not kept here", "asset", base, "sha256", pinned)
+		refuse(w, http.StatusNotFound, "guest_gone", "This control plane has no guest with this sha256 any more: it was upgraded since. Terminate the instance and create another.")
+		return
 	case errors.Is(err, fs.ErrNotExist):
 		refuse(w, http.StatusNotFound, "not_found", "There is no such asset.")
 		return
@@ -125,19 +154,58 @@ func (h *Handler) SHA256(ctx context.Context, name string) (string, error) {
 	if kindOf(name) == "" {
 		return "", fmt.Errorf("asset %q: %w", name, fs.ErrNotExist)
 	}
-	source, info, err := h.find(ctx, name)
-	if err != nil || info.SHA256 != "" {
-		return info.SHA256, err
-	}
-	return h.sums.of(ctx, source, name, info)
+	_, info, err := h.find(ctx, name)
+	return info.SHA256, err
 }
 
-// find asks the sources in order.
+// keepTime bounds the copying of a version.
+const keepTime = 2 * time.Minute
+
+// Keep returns a guest's sum in hex, and sees to it that this version can be had by it from now on. Where that
+// does not work the sum is returned all the same: as long as the version is the present one it answers to it.
+func (h *Handler) Keep(ctx context.Context, name string) (string, error) {
+	if kindOf(name) == "" {
+		return "", fmt.Errorf("asset %q: %w", name, fs.ErrNotExist)
+	}
+	source, info, err := h.find(ctx, name)
+	if err != nil || h.c.Kept == nil {
+		return info.SHA256, err
+	}
+	version := name + "-" + info.SHA256
+	if _, known := h.kept.Load(version); known {
+		return info.SHA256, nil
+	}
+	if err := h.keep(ctx, source, name, info, version); err != nil {
+		h.c.Log.WarnContext(ctx, "a guest cannot be kept: machines launched now will not find it after an upgrade", "asset", version, "error", err)
+		return info.SHA256, nil
+	}
+	h.kept.Store(version, true)
+	return info.SHA256, nil
+}
+
+func (h *Handler) keep(ctx context.Context, source Source, name string, info Info, version string) error {
+	ctx, cancel := context.WithTimeout(ctx, keepTime)
+	defer cancel()
+	if _, _, _, _, err := h.c.Kept.Stat(ctx, version); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	content, err := source.Open(ctx, name, info.Tag, 0)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	return h.c.Kept.Put(ctx, version, info.SHA256, content)
+}
+
+// find asks the sources in order, and learns the sum.
 func (h *Handler) find(ctx context.Context, name string) (Source, Info, error) {
 	for _, s := range h.c.Sources {
 		var i Info
 		var err error
 		i.Size, i.Modified, i.Tag, i.SHA256, err = s.Stat(ctx, name)
+		if err == nil && i.SHA256 == "" {
+			i.SHA256, err = h.sums.of(ctx, s, name, i)
+		}
 		if err == nil {
 			return s, i, nil
 		}

@@ -137,7 +137,7 @@ func TestNothingElse(t *testing.T) {
 	}
 	paths := []string{"", "notes.txt", "../secret", "..%2fsecret", "%2e%2e/secret", "%2e%2e%2fsecret", `..\secret`, "..%5csecret", "....//secret", "./openclaw.tgz",
 		"/openclaw.tgz", "%2fopenclaw.tgz", "openclaw.tgz/", "openclaw.tgz/..", "openclaw.tgz%00", "openclaw.tgz%0a", "openclaw%2etgz", "OPENCLAW.TGZ", "openclaw.tgz.sha256.sha256",
-		"openclaw.tgz;x", "openclaw.tgz%3f", "x/../openclaw.tgz", "cloudbot-guest-linux-arm64", "cloudbot-guest-linux-amd64/../notes.txt", "cloudbot-guest-windows-amd64",
+		"openclaw.tgz;x", "openclaw.tgz%3f", "x/../openclaw.tgz", "cloudbot-guest-linux-arm64", "cloudbot-guest-linux-amd64/../notes.txt", "cloudbot-guest-windows-amd64", "cloudbot-guest-linux-amd64-" + strings.Repeat("0", 64), "cloudbot-guest-linux-amd64-" + hexSum(program)[:63], "cloudbot-guest-linux-amd64-../notes.txt",
 		"cloudbot-guest-linux-amd64%20", "/etc/passwd", "//etc/passwd", "%252e%252e%252fsecret", "..;/secret", "%c0%ae%c0%ae/secret", ".sha256", "notes.txt.sha256"}
 	for _, path := range paths {
 		res, body := get(t, server.URL+"/assets/"+path)
@@ -149,6 +149,68 @@ func TestNothingElse(t *testing.T) {
 		if res, _ := get(t, server.URL+path); res.StatusCode != 404 {
 			t.Errorf("%q: %d", path, res.StatusCode)
 		}
+	}
+}
+
+// A guest that was kept is served by its sum whatever came after it, over restarts; what was not is said to be gone.
+func TestGuestsBySum(t *testing.T) {
+	t.Parallel()
+	const name = "cloudbot-guest-linux-amd64"
+	dir, kept := t.TempDir(), filepath.Join(t.TempDir(), "guests")
+	put := func(text string) string {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return hexSum([]byte(text))
+	}
+	serve := func() (*Handler, string) {
+		h := New(Config{Sources: []Source{Folder{Dir: dir}}, Kept: Folder{Dir: kept}})
+		server := httptest.NewServer(h)
+		t.Cleanup(server.Close)
+		return h, server.URL + "/assets/" + name + "-"
+	}
+	serves := func(url, sum, want string) {
+		t.Helper()
+		if res, body := get(t, url+sum); res.StatusCode != 200 || string(body) != want || res.Header.Get("X-Checksum-Sha256") != sum {
+			t.Errorf("%s: %d %q", sum, res.StatusCode, body)
+		}
+	}
+	h, url := serve()
+	first := put("the first")
+	serves(url, first, "the first") // the present one needs no keeping
+	for range 2 {
+		if sum, err := h.Keep(t.Context(), name); err != nil || sum != first {
+			t.Fatalf("%q %v", sum, err)
+		}
+	}
+	second := put("the second")
+	serves(url, first, "the first")
+	serves(url, second, "the second")
+	if sum, err := h.Keep(t.Context(), name); err != nil || sum != second {
+		t.Fatalf("%q %v", sum, err)
+	}
+	third := put("the third")
+	_, url = serve()
+	serves(url, first, "the first")
+	serves(url, second, "the second")
+	put("the fourth")
+	if res, body := get(t, url+third); res.StatusCode != 404 || !bytes.Contains(body, []byte(`"code":"guest_gone"`)) {
+		t.Errorf("never kept: %d %s", res.StatusCode, body)
+	}
+	if err := os.WriteFile(filepath.Join(kept, name+"-"+first), []byte("tampered with"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if res, body := get(t, url+first); res.StatusCode != 404 || bytes.Contains(body, []byte("tampered")) {
+		t.Errorf("what is kept was changed: %d %s", res.StatusCode, body)
+	}
+	if list, err := os.ReadDir(kept); err != nil || len(list) != 2 {
+		t.Errorf("kept: %v %v", list, err)
+	}
+	// Where nothing can be kept, machines are launched all the same.
+	h = New(Config{Sources: []Source{Folder{Dir: dir}}, Kept: Folder{Dir: filepath.Join(dir, name)}})
+	if sum, err := h.Keep(t.Context(), name); err != nil || sum != hexSum([]byte("the fourth")) {
+		t.Errorf("%q %v", sum, err)
 	}
 }
 

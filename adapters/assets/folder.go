@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -70,6 +71,27 @@ func (f Folder) Open(_ context.Context, name, tag string, offset int64) (io.Read
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
+}
+
+// Put implements Keeper. The file is there whole or not at all.
+func (f Folder) Put(_ context.Context, name, _ string, content io.Reader) (err error) {
+	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(f.Dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(file.Name()))
+		}
+	}()
+	_, err = io.Copy(file, content)
+	if err = errors.Join(err, file.Chmod(0o644), file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), filepath.Join(f.Dir, name))
 }
 
 //go:generate go run ./draw wallpaper.jpg

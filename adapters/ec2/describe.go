@@ -107,6 +107,8 @@ func machine(i types.Instance) commands.Machine {
 	switch i.State.Name {
 	case types.InstanceStateNameRunning:
 		m.Seen, m.Address = instance.SeenRunning, aws.ToString(i.PublicIpAddress)
+	case types.InstanceStateNameStopping:
+		m.Seen = instance.SeenStopping
 	case types.InstanceStateNameStopped:
 		m.Seen = instance.SeenStopped
 	case types.InstanceStateNameTerminated:

@@ -201,6 +201,36 @@ func TestStopThatNeverEnds(t *testing.T) {
 	})
 }
 
+// A stop that somebody began in the web console is told as one, and where it does not end we take it over.
+func TestOutsideStopNeverEnds(t *testing.T) {
+	t.Parallel()
+	plan := slow
+	plan.Stuck = 1000
+	play(t, setup{seed: 1, plan: plan}, func(s *stage) {
+		s.start()
+		id := s.create()
+		s.until("ready", id, ready)
+		if err := s.srv.Outside(s.state(id).Machine, ec2test.Stopped); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		s.until("stopping", id, status(instance.Stopping))
+		if took := time.Since(began); took > 5*time.Minute || !s.state(id).Outside {
+			t.Errorf("told after %v: %+v", took, s.state(id))
+		}
+		if s.srv.Calls()["StopInstances"] != 0 {
+			t.Error("we stop it ourselves at once, and the report may be stale")
+		}
+		s.until("stopped", id, status(instance.Stopped))
+		if took := time.Since(began); took > 20*time.Minute {
+			t.Errorf("stopped after %v", took)
+		}
+		s.do("start", id)
+		s.until("ready", id, ready)
+		s.agreed()
+	})
+}
+
 // Waiting for many machines costs few calls: one for all of them, less often as time goes by.
 func TestOneCallForMany(t *testing.T) {
 	t.Parallel()
@@ -215,6 +245,40 @@ func TestOneCallForMany(t *testing.T) {
 		if n := s.srv.Calls()["DescribeInstances"]; n > 60 || n < 5 {
 			t.Errorf("%d calls in four minutes for 40 machines", n)
 		}
+	})
+}
+
+// A guest's first word brings one look at its machine, so that nobody waits for the next round.
+func TestTheGuestsWordBringsALook(t *testing.T) {
+	t.Parallel()
+	const takes = 31 * time.Second // a round begins every ten
+	play(t, setup{seed: 1, plan: ec2test.Plan{Boot: ec2test.Span{Min: takes}}}, func(s *stage) {
+		s.start()
+		id := s.create()
+		boots := func(what string) {
+			t.Helper()
+			_ = pause(context.Background(), takes+time.Second)
+			synctest.Wait()
+			if st := s.state(id); st.Running {
+				t.Fatalf("%s: somebody looked already", what)
+			}
+			before := s.srv.Calls()["DescribeInstances"]
+			s.speak(nil)
+			synctest.Wait()
+			if st := s.state(id); st.Status != instance.Running || st.Address == "" {
+				t.Errorf("%s: %s at %q with a guest that speaks", what, st.Status, st.Address)
+			}
+			s.speak(nil)
+			synctest.Wait()
+			if n := s.srv.Calls()["DescribeInstances"] - before; n != 1 {
+				t.Errorf("%s: %d looks", what, n)
+			}
+		}
+		boots("launch")
+		s.do("stop", id)
+		s.until("stopped", id, status(instance.Stopped))
+		s.do("start", id)
+		boots("start")
 	})
 }
 

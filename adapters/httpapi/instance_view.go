@@ -13,23 +13,24 @@ import (
 
 // instanceView is an instance as the contract shows it; null where there is nothing yet.
 type instanceView struct {
-	ID           string          `json:"id"`
-	Name         string          `json:"name"`
-	Status       instance.Status `json:"status"`
-	Phase        instance.Phase  `json:"phase"`
-	PhaseDetail  *string         `json:"phase_detail"`
-	PhaseSince   time.Time       `json:"phase_since"`
-	Progress     int             `json:"progress"`
-	Ready        bool            `json:"ready"`
-	StatusReason *string         `json:"status_reason"`
-	Type         string          `json:"instance_type"`
-	Region       string          `json:"region"`
-	PublicIP     *string         `json:"public_ip"`
-	Machine      *string         `json:"ec2_instance_id"`
-	VNCPort      int             `json:"vnc_port"`
-	CloudbotPort int             `json:"cloudbot_port"`
-	CreatedAt    time.Time       `json:"created_at"`
-	UpdatedAt    time.Time       `json:"updated_at"`
+	ID           string            `json:"id"`
+	Name         string            `json:"name"`
+	Status       instance.Status   `json:"status"`
+	Phase        instance.Phase    `json:"phase"`
+	PhaseDetail  *string           `json:"phase_detail"`
+	PhaseSince   time.Time         `json:"phase_since"`
+	Progress     int               `json:"progress"`
+	Ready        bool              `json:"ready"`
+	StatusReason *string           `json:"status_reason"`
+	Type         string            `json:"instance_type"`
+	Region       string            `json:"region"`
+	PublicIP     *string           `json:"public_ip"`
+	Machine      *string           `json:"ec2_instance_id"`
+	VNCPort      int               `json:"vnc_port"`
+	CloudbotPort int               `json:"cloudbot_port"`
+	CreatedAt    time.Time         `json:"created_at"`
+	UpdatedAt    time.Time         `json:"updated_at"`
+	Versions     map[string]string `json:"versions"`
 }
 
 // Ports on the machine's own loopback. They are reached through the bridges, never from outside.
@@ -39,13 +40,16 @@ const (
 )
 
 func view(i projections.Instance) instanceView {
+	if i.Versions == nil {
+		i.Versions = map[string]string{}
+	}
 	return instanceView{
 		ID: i.ID, Name: i.Name, Status: i.Status,
 		Phase: i.Phase, PhaseDetail: orNull(i.Detail), PhaseSince: i.PhaseSince.UTC(),
 		Progress: i.Percent(), Ready: i.Ready(), StatusReason: orNull(i.Reason),
 		Type: i.Type, Region: i.Region, PublicIP: orNull(i.Address), Machine: orNull(i.Machine),
 		VNCPort: vncPort, CloudbotPort: agentPort,
-		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(),
+		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(), Versions: i.Versions,
 	}
 }
 

@@ -191,3 +191,22 @@ func TestAQueryAnswersAnywayWhenTheReadModelStaysBehind(t *testing.T) {
 		t.Errorf("position %s", a.header.Get("Cloudbot-Position"))
 	}
 }
+
+func TestVersionsOfAMachine(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	id := f.running(ada, "x")
+	versions := func() map[string]string {
+		var got struct{ Versions map[string]string }
+		f.want(200, call{method: "GET", path: "/api/instances/" + id, token: ada.access}).into(t, &got)
+		return got.Versions
+	}
+	if got := versions(); got == nil || len(got) != 0 {
+		t.Errorf("before it called home: %v", got)
+	}
+	f.happen(id, instance.VersionsReported{Boot: "b", Versions: map[string]string{"guest": "1.2.3", "os": "debian 13"}, At: f.clock.Now()})
+	if got := versions(); len(got) != 2 || got["guest"] != "1.2.3" {
+		t.Errorf("%v", got)
+	}
+}

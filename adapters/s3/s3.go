@@ -1,8 +1,9 @@
-// Package s3 reads assets from an S3 bucket. It implements assets.Source by streaming: machines need
-// no way to the bucket, and no rights on it.
+// Package s3 has assets in an S3 bucket. It implements assets.Source by streaming: machines need no
+// way to the bucket, and no rights on it. As an assets.Keeper it needs the right to put objects.
 package s3
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -91,6 +92,9 @@ func (b *Bucket) key(name string) *string {
 	return aws.String(name)
 }
 
+// maxKnown bounds the memory for names that anybody may ask for.
+const maxKnown = 1000
+
 // Stat implements assets.Source. The sha256 is the one in the object's metadata, "" without.
 func (b *Bucket) Stat(ctx context.Context, name string) (int64, time.Time, string, string, error) {
 	b.mu.Lock()
@@ -102,6 +106,9 @@ func (b *Bucket) Stat(ctx context.Context, name string) (int64, time.Time, strin
 			return 0, time.Time{}, "", "", err
 		}
 		b.mu.Lock()
+		if len(b.known) >= maxKnown {
+			clear(b.known)
+		}
 		b.known[name] = o
 		b.mu.Unlock()
 	}
@@ -144,6 +151,23 @@ func (b *Bucket) Open(ctx context.Context, name, tag string, offset int64) (io.R
 		return nil, fmt.Errorf("read %s in bucket %s: it changed meanwhile", name, b.c.Bucket)
 	}
 	return out.Body, nil
+}
+
+// Put implements assets.Keeper.
+func (b *Bucket) Put(ctx context.Context, name, sha256 string, content io.Reader) error {
+	text, err := io.ReadAll(content) // a signed request has to be read twice
+	if err == nil {
+		_, err = b.client.PutObject(ctx, &s3.PutObjectInput{
+			Bucket: &b.c.Bucket, Key: b.key(name), Body: bytes.NewReader(text), Metadata: map[string]string{"sha256": sha256},
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("put %s into bucket %s: %w", name, b.c.Bucket, err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.known, name)
+	return nil
 }
 
 func missing(err error) bool {

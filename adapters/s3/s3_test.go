@@ -3,6 +3,7 @@ package s3
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http/httptest"
@@ -81,6 +82,49 @@ func TestWhatIsNotThere(t *testing.T) {
 	b.c.Bucket = "nowhere"
 	if _, _, _, _, err := b.Stat(t.Context(), "wallpaper.jpg"); err == nil {
 		t.Error("a bucket that is not there has a wallpaper")
+	}
+}
+
+func TestPut(t *testing.T) {
+	t.Parallel()
+	b, _ := bucket(t)
+	b.c.Remember = time.Hour
+	const name = "cloudbot-guest-linux-amd64"
+	if _, _, _, _, err := b.Stat(t.Context(), name); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	sum := strings.Repeat("a1", 32)
+	if err := b.Put(t.Context(), name, sum, strings.NewReader("a guest")); err != nil {
+		t.Fatal(err)
+	}
+	size, _, tag, got, err := b.Stat(t.Context(), name) // that there was none is forgotten
+	if err != nil || size != 7 || got != sum {
+		t.Errorf("%d %q %v", size, got, err)
+	}
+	r, err := b.Open(t.Context(), name, tag, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if text, err := io.ReadAll(r); err != nil || string(text) != "a guest" {
+		t.Errorf("%q %v", text, err)
+	}
+	b.c.Bucket = "nowhere"
+	if err := b.Put(t.Context(), name, sum, strings.NewReader("a guest")); err == nil {
+		t.Error("put into a bucket that is not there")
+	}
+}
+
+// Names that nobody has are asked for by anybody: what is remembered of them is bounded.
+func TestRemembersOnlySoMuch(t *testing.T) {
+	t.Parallel()
+	b, _ := bucket(t)
+	for i := range maxKnown + 10 {
+		b.known[fmt.Sprint(i)] = object{}
+	}
+	_, _, _, _, _ = b.Stat(t.Context(), "another")
+	if len(b.known) > maxKnown {
+		t.Errorf("%d names are remembered", len(b.known))
 	}
 }
 

@@ -3,9 +3,13 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hashicorp/yamux"
 
@@ -17,8 +21,12 @@ import (
 const (
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 5 * time.Second
-	maxReports = 16  // phases that wait for the store; the oldest go first
+	maxReports = 16  // that wait for the store; the oldest go first
 	maxDetail  = 300 // bytes of a phase's detail
+
+	maxVersions = 16 // that a machine may name
+	maxProgram  = 32 // bytes of a name
+	maxVersion  = 64 // bytes of a version
 
 	linesPerSecond = 100 // of any kind, on average; more is a broken guest
 	linesBurst     = 10 * linesPerSecond
@@ -28,7 +36,6 @@ const (
 func (t *tunnel) listen(control *yamux.Stream) error {
 	lines := wire.NewLines(control)
 	all := bucket{rate: linesPerSecond, size: linesBurst, tokens: linesBurst, at: time.Now()}
-	logs := bucket{rate: wire.LogsPerSecond, size: 5 * wire.LogsPerSecond, tokens: 5 * wire.LogsPerSecond, at: time.Now()}
 	for {
 		m, err := lines.Next()
 		if err != nil {
@@ -49,14 +56,6 @@ func (t *tunnel) listen(control *yamux.Stream) error {
 			t.mu.Lock()
 			t.health, t.healthAt = *m.Health, now
 			t.mu.Unlock()
-		case m.Log != nil:
-			if !logs.take(now) {
-				t.mu.Lock()
-				t.dropped++
-				t.mu.Unlock()
-				continue
-			}
-			t.h.log.Debug("guest log", "instance", t.instance, "line", clip(m.Log.Line, wire.MaxLogLine))
 		}
 	}
 }
@@ -66,13 +65,62 @@ func (t *tunnel) greetedBy(h wire.Hello) error {
 		return errors.New("the hello does not fit the greeting")
 	}
 	h.Version, h.Desktop, h.Agent = clip(h.Version, 64), clip(h.Desktop, 64), clip(h.Agent, 64)
+	h.Versions = sane(h.Versions)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !maps.Equal(h.Versions, t.hello.Versions) {
+		t.enqueue(&report{versions: h.Versions})
+	}
 	t.hello = h
 	if !t.greeted() {
 		close(t.ready)
 	}
 	return nil
+}
+
+// sane keeps of what a machine says it runs as much as may stand in the log; always the same of the same.
+func sane(versions map[string]string) map[string]string {
+	kept := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(versions)) {
+		version := versions[name]
+		if name == "" || version == "" || len(name) > maxProgram || !printable(name) || !printable(version) {
+			continue
+		}
+		if kept[name] = clip(version, maxVersion); len(kept) == maxVersions {
+			break
+		}
+	}
+	return kept
+}
+
+func printable(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) < 0
+}
+
+// report is something that a machine said and the store is to know.
+type report struct {
+	phase    wire.Phase
+	versions map[string]string // nil: it is a phase
+}
+
+// enqueue leaves r to the goroutine that reports. The caller holds t.mu.
+func (t *tunnel) enqueue(r *report) {
+	t.reports = append(t.reports, r)
+	if len(t.reports) > maxReports {
+		t.reports = t.reports[1:]
+	}
+	select {
+	case t.reported <- struct{}{}:
+	default:
+	}
+}
+
+// deliver gives the store one report.
+func (t *tunnel) deliver(ctx context.Context, r *report) error {
+	if r.versions != nil {
+		return t.h.c.Machines.Versions(ctx, t.instance, t.boot, r.versions)
+	}
+	return t.h.c.Machines.Reached(ctx, t.instance, t.boot, instance.Phase(r.phase.Phase), r.phase.Detail)
 }
 
 // reached queues a phase for the store.
@@ -82,28 +130,20 @@ func (t *tunnel) reached(p wire.Phase) {
 	}
 	p.Detail = clip(p.Detail, maxDetail)
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.phase = p.Phase
-	t.reports = append(t.reports, p)
-	if len(t.reports) > maxReports {
-		t.reports = t.reports[1:]
-	}
-	t.mu.Unlock()
-	select {
-	case t.reported <- struct{}{}:
-	default:
-	}
+	t.enqueue(&report{phase: p})
 }
 
-// report delivers the phases in order, each until the store took it. It has a goroutine a tunnel, so
-// one machine's trouble is not another's.
+// report delivers what the machine said in order, each until the store took it. It has a goroutine a
+// tunnel, so one machine's trouble is not another's.
 func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 	wait := firstRetry
 	for {
 		t.mu.Lock()
-		var next *wire.Phase
+		var next *report
 		if len(t.reports) > 0 {
-			p := t.reports[0]
-			next = &p
+			next = t.reports[0]
 		}
 		t.mu.Unlock()
 		if next == nil {
@@ -114,13 +154,13 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 			}
 			continue
 		}
-		err := t.h.c.Machines.Reached(ctx, t.instance, t.boot, instance.Phase(next.Phase), next.Detail)
+		err := t.deliver(ctx, next)
 		if ctx.Err() != nil {
 			return
 		}
 		var d *domain.Error
 		if err != nil && (!errors.As(err, &d) || d.Kind == domain.Unavailable || d.Kind == domain.Exhausted) {
-			t.h.log.Warn("report a phase", "instance", t.instance, "phase", next.Phase, "error", err)
+			t.h.log.Warn("pass on what a machine said", "instance", t.instance, "phase", next.phase.Phase, "error", err)
 			if !pause(ctx, wait) {
 				return
 			}
@@ -129,12 +169,12 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 		}
 		wait = firstRetry
 		t.mu.Lock()
-		if len(t.reports) > 0 && t.reports[0] == *next { // it may have been pushed out meanwhile
+		if len(t.reports) > 0 && t.reports[0] == next { // it may have been pushed out meanwhile
 			t.reports = t.reports[1:]
 		}
 		t.mu.Unlock()
 		if d != nil {
-			t.h.log.Info("a phase was refused", "instance", t.instance, "phase", next.Phase, "code", d.Code)
+			t.h.log.Info("what a machine said was refused", "instance", t.instance, "phase", next.phase.Phase, "code", d.Code)
 			if d.Kind == domain.NotFound {
 				cancel(errGone)
 				return

@@ -39,6 +39,8 @@ type Machines interface {
 	Guest(ctx context.Context, instanceID string) (publicKey []byte, account string, err error)
 	// Reached notes how far a boot is.
 	Reached(ctx context.Context, instanceID, boot string, phase instance.Phase, detail string) error
+	// Versions notes what a machine runs, by name.
+	Versions(ctx context.Context, instanceID, boot string, versions map[string]string) error
 	// Keys returns the account's API keys, environment name to key.
 	Keys(ctx context.Context, account string) (map[string]string, error)
 }
@@ -125,12 +127,12 @@ func (h *Hub) Connected(instanceID string) bool {
 
 // Status is what a connected machine says of itself.
 type Status struct {
-	Since                   time.Time // when its tunnel came up
-	Guest, Desktop, Agent   string    // version of the guest, which desktop, which agent
-	Health                  wire.Health
-	HealthAt                time.Time // zero: no word yet
-	Phase                   string
-	Streams, DroppedLogLine int
+	Since                 time.Time // when its tunnel came up
+	Guest, Desktop, Agent string    // version of the guest, which desktop, which agent
+	Health                wire.Health
+	HealthAt              time.Time // zero: no word yet
+	Phase                 string
+	Streams               int
 }
 
 // Status returns it for a machine whose tunnel this replica holds.

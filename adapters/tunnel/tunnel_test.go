@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -36,6 +37,9 @@ type machines struct {
 	reached []string
 	keys    map[string]string
 	news    chan struct{}
+
+	versions []string
+	told     chan struct{}
 }
 
 func newMachines(t *testing.T) *machines {
@@ -44,7 +48,7 @@ func newMachines(t *testing.T) *machines {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &machines{key: pub, private: private, keys: map[string]string{"OPENAI_API_KEY": "one"}, news: make(chan struct{}, 100)}
+	return &machines{key: pub, private: private, keys: map[string]string{"OPENAI_API_KEY": "one"}, news: make(chan struct{}, 100), told: make(chan struct{}, 100)}
 }
 
 func (m *machines) Enroll(_ context.Context, token string, key []byte) (string, error) {
@@ -70,6 +74,14 @@ func (m *machines) Reached(_ context.Context, i, boot string, p instance.Phase, 
 	}
 	m.reached = append(m.reached, boot+" "+string(p))
 	m.news <- struct{}{}
+	return nil
+}
+
+func (m *machines) Versions(_ context.Context, _, boot string, versions map[string]string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.versions = append(m.versions, fmt.Sprint(boot, " ", versions))
+	m.told <- struct{}{}
 	return nil
 }
 
@@ -388,6 +400,9 @@ func TestPhasesInOrderThroughAnOutage(t *testing.T) {
 	m.down = 3
 	r := newReplica(t, m, nil)
 	g := mustDial(t, r.url, "b", m.private)
+	if _, err := g.control.Write([]byte(`{"log":{"line":"of a guest that still sends them"}}` + "\n")); err != nil {
+		t.Fatal(err)
+	}
 	for _, p := range []string{"booting", "nonsense", "requested", "installing", "desktop", "agent", "ready"} {
 		g.say(wire.Message{Phase: &wire.Phase{Phase: p}})
 	}
@@ -402,6 +417,43 @@ func TestPhasesInOrderThroughAnOutage(t *testing.T) {
 	defer m.mu.Unlock()
 	if got := strings.Join(m.reached, ","); got != "b booting,b installing,b desktop,b agent,b ready" {
 		t.Errorf("reached %s", got)
+	}
+}
+
+// What a machine says it runs is passed on when it changes, in a shape that may stand in the log.
+func TestVersionsAreBoundedAndToldOnce(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	g := mustDial(t, r.url, "b", m.private)
+	hello := func(versions map[string]string) {
+		g.say(wire.Message{Hello: &wire.Hello{Boot: "b", Versions: versions}})
+	}
+	hostile := map[string]string{
+		"": "no name", "os": "", "bell": "\a", "line\n": "1", "bytes": "\xff", "turned": "\u202e1", strings.Repeat("n", maxProgram+1): "1",
+		"long": strings.Repeat("v", maxVersion+1),
+	}
+	for i := range 2 * maxVersions {
+		hostile[fmt.Sprintf("x%02d", i)] = "1"
+	}
+	for _, versions := range []map[string]string{{"guest": "1"}, {"guest": "1"}, {"guest": "1", "node": "22"}, hostile} {
+		hello(versions)
+	}
+	for range 3 {
+		select {
+		case <-m.told:
+		case <-time.After(15 * time.Second):
+			t.Fatal("versions do not arrive")
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	want := map[string]string{"long": strings.Repeat("v", maxVersion)}
+	for i := range maxVersions - 1 {
+		want[fmt.Sprintf("x%02d", i)] = "1"
+	}
+	if got := m.versions; got[0] != "b map[guest:1]" || got[1] != "b map[guest:1 node:22]" || got[2] != fmt.Sprint("b ", want) {
+		t.Errorf("told %s", got)
 	}
 }
 

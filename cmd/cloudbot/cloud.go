@@ -101,7 +101,14 @@ func environmentID(name string, blind func(purpose, value string) string) string
 func (p *parts) openCloud(ctx context.Context, url string, blind func(purpose, value string) string, files *assets.Handler) (cloud, error) {
 	if !p.cfg.LocalDevMode {
 		sums := func() (map[string]string, error) { return guestSums(ctx, files) }
-		return newEC2Cloud(ctx, p.cfg.EC2, environmentID(p.cfg.Environment, blind), url, sums, p.log)
+		c, err := newEC2Cloud(ctx, p.cfg.EC2, environmentID(p.cfg.Environment, blind), url, sums, p.log)
+		c.run = func(context.Context) error { // now, so that the first launch need not wait for it
+			if _, err := sums(); err != nil {
+				p.log.Error("machines would find no guest to run", "error", err)
+			}
+			return nil
+		}
+		return c, err
 	}
 	guest, err := guestProgram()
 	if err != nil {
@@ -113,12 +120,13 @@ func (p *parts) openCloud(ctx context.Context, url string, blind func(purpose, v
 // assets serves what machines download, from ASSETS_DIR, a folder or a bucket, and from beside this program.
 func (p *parts) assets(ctx context.Context) (*assets.Handler, error) {
 	var sources []assets.Source
+	var kept assets.Keeper = assets.Folder{Dir: p.cfg.dir("guests")}
 	if bucket, prefix, err := s3.Parse(p.cfg.AssetsDir); err == nil {
 		source, err := s3.New(ctx, s3.Config{Bucket: bucket, Prefix: prefix, Region: p.cfg.EC2.Region})
 		if err != nil {
 			return nil, err
 		}
-		sources = append(sources, source)
+		sources, kept = append(sources, source), source // replicas have the bucket in common, and no folder
 	} else if p.cfg.AssetsDir != "" {
 		sources = append(sources, assets.Folder{Dir: p.cfg.AssetsDir})
 	}
@@ -128,14 +136,15 @@ func (p *parts) assets(ctx context.Context) (*assets.Handler, error) {
 			Names: map[string]string{"cloudbot-guest-" + runtime.GOOS + "-" + runtime.GOARCH: filepath.Base(guest)},
 		})
 	}
-	return assets.New(assets.Config{Sources: sources, Log: p.log}), nil
+	return assets.New(assets.Config{Sources: sources, Kept: kept, Log: p.log}), nil
 }
 
-// guestSums returns the published sha256 of the guest by architecture, of those that there are.
+// guestSums returns the sha256 of the guest by architecture, of those that there are. What is said here is
+// frozen into launches, so each is kept for whoever comes for it later.
 func guestSums(ctx context.Context, files *assets.Handler) (map[string]string, error) {
 	sums := map[string]string{}
 	for _, arch := range []string{"amd64", "arm64"} {
-		sum, err := files.SHA256(ctx, "cloudbot-guest-linux-"+arch)
+		sum, err := files.Keep(ctx, "cloudbot-guest-linux-"+arch)
 		switch {
 		case err == nil:
 			sums[arch] = sum

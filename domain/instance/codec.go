@@ -32,6 +32,8 @@ func Encode(e Event) (name string, schema int, data []byte, err error) {
 		name = "instance.guest_enrolled"
 	case PhaseReached:
 		name = "instance.phase_reached"
+	case VersionsReported:
+		name = "instance.versions_reported"
 	case BootStalled:
 		name = "instance.boot_stalled"
 	case StopRequested:
@@ -83,6 +85,8 @@ func Decode(name string, schema int, data []byte) (Event, error) {
 		return domain.Unmarshal[GuestEnrolled](data)
 	case "instance.phase_reached":
 		return domain.Unmarshal[PhaseReached](data)
+	case "instance.versions_reported":
+		return domain.Unmarshal[VersionsReported](data)
 	case "instance.boot_stalled":
 		return domain.Unmarshal[BootStalled](data)
 	case "instance.stop_requested":

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"bytes"
+	"maps"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain"
@@ -23,6 +24,10 @@ const (
 	EnrolWithin = 30 * time.Minute
 	// MissingGrace is how long after a launch the cloud may not know its own machine yet.
 	MissingGrace = 5 * time.Minute
+	// MaxReports of versions are taken of a machine within ReportsWithin. They are counted by time and
+	// not by boot: a broken or hostile machine makes up as many boots as it likes.
+	MaxReports    = 8
+	ReportsWithin = time.Hour
 )
 
 // Command is a wish or an observation. Its implementations are in this file.
@@ -32,11 +37,12 @@ type Command interface{ command() }
 type Seen string
 
 const (
-	SeenPending Seen = "pending" // also stopping and shutting down: on its way
-	SeenRunning Seen = "running"
-	SeenStopped Seen = "stopped"
-	SeenGone    Seen = "terminated"
-	SeenMissing Seen = "missing" // the cloud does not know it
+	SeenPending  Seen = "pending" // also shutting down: on its way
+	SeenRunning  Seen = "running"
+	SeenStopping Seen = "stopping"
+	SeenStopped  Seen = "stopped"
+	SeenGone     Seen = "terminated"
+	SeenMissing  Seen = "missing" // the cloud does not know it
 )
 
 type (
@@ -92,7 +98,7 @@ type (
 		Reason  string // why it is gone, a sentence; "": the cloud did not say
 		At      time.Time
 	}
-	// Enroll and ReachPhase are the guest's.
+	// Enroll, ReachPhase and ReportVersions are the guest's.
 	Enroll struct {
 		Attempt   int
 		PublicKey []byte
@@ -104,23 +110,29 @@ type (
 		Detail string
 		At     time.Time
 	}
+	ReportVersions struct {
+		Boot     string
+		Versions map[string]string
+		At       time.Time
+	}
 )
 
-func (Request) command()    {}
-func (Rename) command()     {}
-func (Stop) command()       {}
-func (Start) command()      {}
-func (Terminate) command()  {}
-func (Attempt) command()    {}
-func (Launched) command()   {}
-func (Accept) command()     {}
-func (Refuse) command()     {}
-func (Abandon) command()    {}
-func (Stall) command()      {}
-func (Conclude) command()   {}
-func (Observe) command()    {}
-func (Enroll) command()     {}
-func (ReachPhase) command() {}
+func (Request) command()        {}
+func (Rename) command()         {}
+func (Stop) command()           {}
+func (Start) command()          {}
+func (Terminate) command()      {}
+func (Attempt) command()        {}
+func (Launched) command()       {}
+func (Accept) command()         {}
+func (Refuse) command()         {}
+func (Abandon) command()        {}
+func (Stall) command()          {}
+func (Conclude) command()       {}
+func (Observe) command()        {}
+func (Enroll) command()         {}
+func (ReachPhase) command()     {}
+func (ReportVersions) command() {}
 
 // Decide says what happens when c meets s. No event and no error: it is so already.
 func Decide(s State, c Command) ([]Event, error) {
@@ -186,6 +198,8 @@ func Decide(s State, c Command) ([]Event, error) {
 		return decideEnroll(s, c)
 	case ReachPhase:
 		return decidePhase(s, c), nil
+	case ReportVersions:
+		return decideVersions(s, c), nil
 	}
 	return nil, &domain.Error{Kind: domain.Invalid, Code: "unknown_command", Msg: "The instance does not know this command."}
 }
@@ -197,7 +211,7 @@ func decideStop(s State, c Stop) ([]Event, error) {
 	case Launching, Starting:
 		return nil, ErrStillStarting
 	case Running:
-		return []Event{StopRequested(c)}, nil
+		return []Event{StopRequested{At: c.At}}, nil
 	}
 	return nil, ErrGone
 }
@@ -263,18 +277,22 @@ func decideObserve(s State, c Observe) []Event {
 	}
 	switch c.Seen {
 	case SeenRunning:
-		if !s.Running {
+		if !s.Running || s.Outside && s.Called.Equal(s.Since) { // their stop was a stale report, as we have not called ourselves
 			return []Event{MachineRunning{Address: c.Address, At: c.At}}
 		}
 		if c.Address != s.Address {
 			return []Event{AddressChanged{Address: c.Address}}
+		}
+	case SeenStopping:
+		if s.Status == Running {
+			return []Event{StopRequested{At: c.At, Outside: true}}
 		}
 	case SeenStopped:
 		// A machine that was told to start may still be reported stopped; one that we take down needs no other news.
 		if s.Status == Stopped || s.Status == Starting || s.Status == Terminating {
 			return nil
 		}
-		return []Event{MachineStopped{Asked: s.Status == Stopping}}
+		return []Event{MachineStopped{Asked: s.Status == Stopping && !s.Outside}}
 	case SeenMissing:
 		if c.At.Sub(s.LaunchedAt) < MissingGrace {
 			return nil
@@ -319,13 +337,16 @@ func decideEnroll(s State, c Enroll) ([]Event, error) {
 }
 
 func decidePhase(s State, c ReachPhase) []Event {
-	switch s.Status {
-	case Launching, Starting, Running:
-	default:
-		return nil // a late word of a machine that is going down
-	}
-	if c.Phase.Rank() < PhaseBooting.Rank() || c.Boot == s.Boot && c.Phase.Rank() <= s.Phase.Rank() {
+	if !s.Up() || c.Phase.Rank() < PhaseBooting.Rank() || c.Boot == s.Boot && c.Phase.Rank() <= s.Phase.Rank() {
 		return nil
 	}
 	return []Event{PhaseReached(c)}
+}
+
+func decideVersions(s State, c ReportVersions) []Event {
+	full := s.Reports >= MaxReports && c.At.Sub(s.ReportsSince) < ReportsWithin
+	if !s.Up() || full || len(c.Versions) == 0 || maps.Equal(c.Versions, s.Versions) {
+		return nil
+	}
+	return []Event{VersionsReported(c)}
 }

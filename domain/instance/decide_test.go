@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ var (
 	launched    = after(open, MachineLaunched{1, "m1", t0.Add(time.Second)})
 	running     = after(launched, MachineRunning{"1.2.3.4", t0.Add(2 * time.Second)})
 	ready       = after(running, PhaseReached{"b1", PhaseReady, "", t0.Add(time.Minute)})
-	stopping    = after(ready, StopRequested{t0})
+	stopping    = after(ready, StopRequested{At: t0})
 	stopped     = after(stopping, MachineStopped{true})
 	starting    = after(stopped, StartRequested{t0})
 	cancelled   = after(open, TerminationRequested{t0})
@@ -49,7 +50,7 @@ func TestDecideUsers(t *testing.T) {
 		{Name: "rename a failed one", Given: failed, When: rename, Then: []Event{Renamed(rename)}},
 		{Name: "rename a terminated one", Given: terminated, When: rename, Err: ErrGone},
 
-		{Name: "stop", Given: running, When: Stop{t0}, Then: []Event{StopRequested{t0}}},
+		{Name: "stop", Given: running, When: Stop{t0}, Then: []Event{StopRequested{At: t0}}},
 		{Name: "stop while launching", Given: open, When: Stop{t0}, Err: ErrStillStarting},
 		{Name: "stop while starting", Given: starting, When: Stop{t0}, Err: ErrStillStarting},
 		{Name: "stop while stopping", Given: stopping, When: Stop{t0}},
@@ -152,6 +153,8 @@ func TestDecideObserve(t *testing.T) {
 	t.Parallel()
 	see := func(s Seen) Observe { return Observe{Machine: "m1", Seen: s, At: t0.Add(time.Hour)} }
 	late := after(open, MachineLaunched{1, "m1", t0.Add(time.Hour)}) // the launch was repeated until then
+	outside := after(ready, StopRequested{t0, true})
+	forced := after(outside, CallAccepted{CallStop, t0.Add(5 * time.Minute)})
 	decider.Run(t, []domaintest.Case[Event, Command]{
 		{Name: "running", Given: launched, When: Observe{"m1", SeenRunning, "1.2.3.4", "", t0}, Then: []Event{MachineRunning{"1.2.3.4", t0}}},
 		{Name: "running still", Given: running, When: Observe{"m1", SeenRunning, "1.2.3.4", "", t0}},
@@ -161,6 +164,15 @@ func TestDecideObserve(t *testing.T) {
 		{Name: "running while terminating", Given: after(launched, TerminationRequested{t0}), When: Observe{"m1", SeenRunning, "a", "", t0}, Then: []Event{MachineRunning{"a", t0}}},
 		{Name: "stopped", Given: stopping, When: see(SeenStopped), Then: []Event{MachineStopped{true}}},
 		{Name: "stopped from outside", Given: ready, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
+		{Name: "stopping from outside", Given: ready, When: see(SeenStopping), Then: []Event{StopRequested{t0.Add(time.Hour), true}}},
+		{Name: "stopping from outside, still", Given: outside, When: see(SeenStopping)},
+		{Name: "stopping, asked", Given: stopping, When: see(SeenStopping)},
+		{Name: "stopping before a start takes effect", Given: starting, When: see(SeenStopping)},
+		{Name: "stopping while terminating", Given: terminating, When: see(SeenStopping)},
+		{Name: "stopped from outside at last", Given: outside, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
+		{Name: "stopped from outside with our help", Given: forced, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
+		{Name: "stopping from outside was a stale report", Given: outside, When: Observe{"m1", SeenRunning, "a", "", t0}, Then: []Event{MachineRunning{"a", t0}}},
+		{Name: "running is the stale report", Given: forced, When: Observe{"m1", SeenRunning, "1.2.3.4", "", t0}},
 		{Name: "stopped while launching", Given: launched, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
 		{Name: "stopped still", Given: stopped, When: see(SeenStopped)},
 		{Name: "not yet started", Given: starting, When: see(SeenStopped)},
@@ -193,6 +205,14 @@ func TestDecideGuest(t *testing.T) {
 	late := after(open, MachineLaunched{1, "m1", t0.Add(2 * time.Hour)})
 	reach := func(boot string, p Phase) ReachPhase { return ReachPhase{boot, p, "detail", t0} }
 	reached := func(boot string, p Phase) []Event { return []Event{PhaseReached{boot, p, "detail", t0}} }
+	report := func(guest string, at time.Time) ReportVersions {
+		return ReportVersions{"b1", map[string]string{"guest": guest}, at}
+	}
+	reports := func(guest string, at time.Time) []Event { return []Event{VersionsReported(report(guest, at))} }
+	var many []Event
+	for i := range MaxReports {
+		many = after(many, reports(fmt.Sprint(i), t0)...)
+	}
 	decider.Run(t, []domaintest.Case[Event, Command]{
 		{Name: "enrol", Given: launched, When: enroll, Then: []Event{enrolled}},
 		{Name: "enrol before the launch call returned", Given: open, When: enroll, Then: []Event{enrolled}},
@@ -222,6 +242,20 @@ func TestDecideGuest(t *testing.T) {
 		{Name: "a late word when stopped", Given: stopped, When: reach("b1", PhaseReady)},
 		{Name: "a late word while terminating", Given: terminating, When: reach("b2", PhaseReady)},
 		{Name: "a late word after the end", Given: failed, When: reach("b2", PhaseReady)},
+
+		{Name: "versions", Given: open, When: report("1", t0), Then: reports("1", t0)},
+		{Name: "the same versions", Given: after(running, reports("1", t0)...), When: ReportVersions{"b2", map[string]string{"guest": "1"}, t0}},
+		{Name: "other versions", Given: after(running, reports("1", t0)...), When: report("2", t0), Then: reports("2", t0)},
+		{Name: "no versions", Given: running, When: ReportVersions{Boot: "b1", At: t0}},
+		{Name: "no versions any more", Given: after(running, reports("1", t0)...), When: ReportVersions{Boot: "b1", At: t0}},
+		{Name: "the last versions in time", Given: after(running, many[:MaxReports-1]...), When: report("new", t0), Then: reports("new", t0)},
+		{Name: "too many versions", Given: after(running, many...), When: report("new", t0.Add(ReportsWithin-1))},
+		{Name: "too many versions of another boot", Given: after(running, many...), When: ReportVersions{"b9", map[string]string{"guest": "new"}, t0}},
+		{Name: "too many versions while the clock went back", Given: after(running, many...), When: report("new", t0.Add(-time.Hour))},
+		{Name: "versions when there is room again", Given: after(running, many...), When: report("new", t0.Add(ReportsWithin)), Then: reports("new", t0.Add(ReportsWithin))},
+		{Name: "versions while stopping", Given: stopping, When: report("1", t0)},
+		{Name: "versions while terminating", Given: terminating, When: report("1", t0)},
+		{Name: "versions after the end", Given: terminated, When: report("1", t0)},
 	})
 }
 
@@ -303,8 +337,9 @@ func TestGolden(t *testing.T) {
 		requested[0], Renamed{[]byte("sealed")}, LaunchAttempted{2, t0, full}, MachineLaunched{2, "i-0abc", t0},
 		CallRefused{CallLaunch, 2, 3, Another, "InsufficientInstanceCapacity", "No capacity here.", t0}, CallAccepted{CallStop, t0},
 		LaunchAbandoned{"no_capacity", "No machine could be had."}, MachineRunning{"203.0.113.9", t0}, AddressChanged{"203.0.113.10"},
-		GuestEnrolled{2, key}, PhaseReached{"boot-1", PhaseDesktop, "XFCE", t0}, BootStalled{PhaseAgent, "Slow."},
-		StopRequested{t0}, StartRequested{t0}, TerminationRequested{t0}, MachineStopped{true}, MachineGone{true}, Terminated{}, Failed{"machine_gone", "It was terminated."})
+		GuestEnrolled{2, key}, PhaseReached{"boot-1", PhaseDesktop, "XFCE", t0},
+		VersionsReported{"boot-1", map[string]string{"os": "debian 13", "guest": "1.2.3"}, t0}, BootStalled{PhaseAgent, "Slow."},
+		StopRequested{t0, true}, StartRequested{t0}, TerminationRequested{t0}, MachineStopped{true}, MachineGone{true}, Terminated{}, Failed{"machine_gone", "It was terminated."})
 }
 
 func TestRefusalsAreDomainErrors(t *testing.T) {

@@ -112,14 +112,22 @@ type (
 		Detail string    `json:"detail,omitempty"` // which desktop or agent it chose, for people
 		At     time.Time `json:"at"`
 	}
+	// VersionsReported tells what the machine runs, by name. It is written when that changes.
+	VersionsReported struct {
+		Boot     string            `json:"boot"`
+		Versions map[string]string `json:"versions"`
+		At       time.Time         `json:"at"`
+	}
 	// BootStalled says that a boot takes longer than it should; it goes on.
 	BootStalled struct {
 		Phase  Phase  `json:"phase"`
 		Reason string `json:"reason"`
 	}
-	// StopRequested, StartRequested and TerminationRequested are the user's wishes.
+	// StopRequested, StartRequested and TerminationRequested are the user's wishes. A stop may also be
+	// somebody else's, who asked the cloud for it past the control plane.
 	StopRequested struct {
-		At time.Time `json:"at"`
+		At      time.Time `json:"at"`
+		Outside bool      `json:"outside,omitempty"`
 	}
 	StartRequested struct {
 		At time.Time `json:"at"`
@@ -155,6 +163,7 @@ func (MachineRunning) event()       {}
 func (AddressChanged) event()       {}
 func (GuestEnrolled) event()        {}
 func (PhaseReached) event()         {}
+func (VersionsReported) event()     {}
 func (BootStalled) event()          {}
 func (StopRequested) event()        {}
 func (StartRequested) event()       {}

@@ -69,11 +69,11 @@ func (l *life) command(what, how byte) Command {
 	machine := fmt.Sprintf("m%d", attempt)
 	verdict := []Verdict{Again, Another, Never}[pick(3)]
 	call := []Call{CallLaunch, CallStart, CallStop, CallTerminate}[pick(4)]
-	seen := []Seen{SeenPending, SeenRunning, SeenRunning, SeenStopped, SeenGone, SeenMissing, "strange"}[pick(7)]
+	seen := []Seen{SeenPending, SeenRunning, SeenRunning, SeenStopping, SeenStopped, SeenGone, SeenMissing, "strange"}[pick(8)]
 	if d := due(l.state); d != "" && how >= 64 {
 		call = d
 	}
-	switch what % 20 {
+	switch what % 21 {
 	case 0:
 		return Request{"acc", nil, "t", "r"}
 	case 1:
@@ -106,6 +106,8 @@ func (l *life) command(what, how byte) Command {
 		return Observe{l.state.Machine, seen, fmt.Sprint("a", pick(3)), "", l.now}
 	case 18:
 		return Enroll{attempt, []byte{how % 2}, l.now}
+	case 19:
+		return ReportVersions{fmt.Sprint("b", pick(2)), map[string]string{"os": fmt.Sprint(how)}, l.now}
 	}
 	return ReachPhase{fmt.Sprint("b", pick(2)), Phases[pick(len(Phases))], "", l.now}
 }

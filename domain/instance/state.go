@@ -70,6 +70,11 @@ type State struct {
 	Called    time.Time        // when the cloud took the present call; zero: not yet
 	Since     time.Time        // when the present wish, or boot, began
 	Stalled   bool             // BootStalled was said for this boot
+	Outside   bool             // the present stop was somebody else's wish
+
+	Versions     map[string]string // what the machine runs, by name
+	Reports      int               // of versions since ReportsSince
+	ReportsSince time.Time         // see ReportsWithin
 }
 
 // Exists tells whether the instance was ever requested.
@@ -114,7 +119,7 @@ func Evolve(s State, e Event) State {
 		s = s.settled(s.Since)
 	case MachineRunning:
 		s.Running, s.Address = true, e.Address
-		if s.Status == Launching || s.Status == Starting || s.Status == Stopped {
+		if s.Status == Launching || s.Status == Starting || s.Status == Stopped || s.Status == Stopping {
 			s.Status = Running
 			s = s.settled(e.At)
 		}
@@ -130,11 +135,20 @@ func Evolve(s State, e Event) State {
 			}
 		}
 		s.Boot, s.Phase = e.Boot, e.Phase
+	case VersionsReported:
+		if e.At.Sub(s.ReportsSince) >= ReportsWithin {
+			s.Reports, s.ReportsSince = 0, e.At
+		}
+		s.Versions = e.Versions
+		s.Reports++
 	case BootStalled:
 		s.Stalled = true
 	case StopRequested:
 		s.Status = Stopping
 		s = s.settled(e.At)
+		if e.Outside { // whoever it was has made the call; where it has no effect ours follows
+			s.Outside, s.Called = true, e.At
+		}
 	case StartRequested:
 		s.Status = Starting
 		s = s.settled(e.At)
@@ -158,6 +172,11 @@ func Evolve(s State, e Event) State {
 	return s
 }
 
+// Up tells whether the machine's word counts; that of one that is going down comes late.
+func (s State) Up() bool {
+	return s.Status == Launching || s.Status == Starting || s.Status == Running
+}
+
 // launch is when the latest attempt had its outcome, or was written while it has none.
 func (s State) launch() time.Time {
 	if s.Open {
@@ -168,6 +187,6 @@ func (s State) launch() time.Time {
 
 // settled forgets the refusals of the call before: a new one begins.
 func (s State) settled(since time.Time) State {
-	s.Tries, s.RetryAt, s.Called, s.Since, s.Stalled = 0, time.Time{}, time.Time{}, since, false
+	s.Tries, s.RetryAt, s.Called, s.Since, s.Stalled, s.Outside = 0, time.Time{}, time.Time{}, since, false, false
 	return s
 }

@@ -55,6 +55,8 @@ func TestNext(t *testing.T) {
 		{"stopping, refused", machine(instance.Stopping, func(s *instance.State) { s.Tries, s.RetryAt = 99, soon }), call(instance.CallStop, soon)},
 		{"stopping, accepted", machine(instance.Stopping, func(s *instance.State) { s.Called = t0 }), Step{Do: Watch, At: t0.Add(5 * m)}},
 		{"stopping, without effect", machine(instance.Stopping, func(s *instance.State) { s.Called = t0.Add(-5 * m) }), call(instance.CallStop, time.Time{})},
+		{"stopping from outside", machine(instance.Stopping, func(s *instance.State) { s.Called, s.Outside = t0, true }), Step{Do: Watch, At: t0.Add(5 * m)}},
+		{"stopping from outside without end", machine(instance.Stopping, func(s *instance.State) { s.Called, s.Outside = t0.Add(-5*m), true }), call(instance.CallStop, time.Time{})},
 		{"starting", machine(instance.Starting, none), call(instance.CallStart, time.Time{})},
 		{"starting, accepted", machine(instance.Starting, func(s *instance.State) { s.Called = t0 }), Step{Do: Watch, At: t0.Add(5 * m)}},
 

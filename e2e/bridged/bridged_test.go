@@ -64,6 +64,8 @@ func (m *machines) Reached(_ context.Context, _, _ string, p instance.Phase, _ s
 	return nil
 }
 
+func (m *machines) Versions(context.Context, string, string, map[string]string) error { return nil }
+
 func (m *machines) Keys(context.Context, string) (map[string]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -33,7 +33,7 @@ var Architectures = []string{"amd64", "arm64"}
 type Params struct {
 	ControlPlaneURL string            // "https://cloud.example.org", reachable from the machine
 	Instance        string            // the instance's id
-	GuestSHA256     map[string]string // of /assets/cloudbot-guest-linux-<arch>, in hex, by architecture; one or more
+	GuestSHA256     map[string]string // of the guest in hex, by architecture, one or more: the machine asks for /assets/cloudbot-guest-linux-<arch>-<sum>
 	AssetSHA256     map[string]string // of other assets, by name: "openclaw.tgz"; one not listed is taken by the sum published beside it
 	OpenClawURL     string            // where OpenClaw's package is when /assets/ has none; "": npm at the guest's own version
 	Apps            []string          // of browser, editor, office; nil: all

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -128,21 +129,30 @@ func TestFetch(t *testing.T) {
 		t.Skip("curl is not installed")
 	}
 	program := []byte("the guest's program\n")
+	sum := fmt.Sprintf("%x", sha256.Sum256(program))
+	var mu sync.Mutex
 	answers := [][]byte{nil, []byte("another program"), program}
 	asked := 0
+	answer := func(now ...[]byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		answers = now
+	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.URL.Path, "/assets/cloudbot-guest-linux-") {
+		if !strings.HasPrefix(r.URL.Path, "/assets/cloudbot-guest-linux-") || !strings.HasSuffix(r.URL.Path, "64-"+sum) {
 			t.Errorf("asked for %s", r.URL.Path)
 		}
+		mu.Lock()
 		text := answers[min(asked, len(answers)-1)]
-		if asked++; text == nil {
+		asked++
+		mu.Unlock()
+		if text == nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = w.Write(text)
 	}))
 	defer server.Close()
-	sum := fmt.Sprintf("%x", sha256.Sum256(program))
 	p := params()
 	p.ControlPlaneURL, p.GuestSHA256 = server.URL, map[string]string{"amd64": sum, "arm64": sum}
 	got, err := UserData(p)
@@ -157,7 +167,7 @@ func TestFetch(t *testing.T) {
 	}
 	dir := t.TempDir()
 	guest, source := filepath.Join(dir, "guest"), filepath.Join(dir, "source")
-	script := strings.NewReplacer("/usr/local/bin/cloudbot-guest", guest, "/etc/cloudbot/source", source, `sleep "$wait"`, ":").
+	script := strings.NewReplacer("/usr/local/bin/cloudbot-guest", guest, "/etc/cloudbot/source", source, "/dev/console", filepath.Join(dir, "console"), `sleep "$wait"`, ":").
 		Replace(block("put /usr/local/lib/cloudbot/fetch-guest"))
 	if err := os.WriteFile(source, []byte(block("put /etc/cloudbot/source")), 0o600); err != nil {
 		t.Fatal(err)
@@ -166,16 +176,28 @@ func TestFetch(t *testing.T) {
 		if out, err := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		if text, err := os.ReadFile(guest); err != nil || !bytes.Equal(text, program) || asked != wantAsked {
-			t.Errorf("%q %v after %d answers, want %d", text, err, asked, wantAsked)
+		mu.Lock()
+		n := asked
+		mu.Unlock()
+		if text, err := os.ReadFile(guest); err != nil || !bytes.Equal(text, program) || n != wantAsked {
+			t.Errorf("%q %v after %d answers, want %d", text, err, n, wantAsked)
 		}
 	}
-	answers = [][]byte{[]byte("another program")}
+	answer([]byte("another program"))
 	if err := os.WriteFile(guest, []byte("damaged"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput(); err == nil {
+	out, err := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput()
+	if err == nil || bytes.Contains(out, []byte("any more")) {
 		t.Errorf("a program with another sum was taken\n%s", out)
+	}
+	answer([]byte(`{"status":404,"title":"Not Found","code":"guest_gone","detail":"…"}`))
+	out, err = exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte("no guest with this machine's sha256 any more")) || !bytes.Contains(out, []byte("create another")) {
+		t.Errorf("a guest that is gone is not said to be: %v\n%s", err, out)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "console")); err != nil || !bytes.Contains(text, []byte("any more")) {
+		t.Errorf("the console says %q, %v", text, err)
 	}
 	if left, _ := filepath.Glob(guest + ".*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)

@@ -2,16 +2,15 @@ package gateway
 
 import (
 	"context"
-	"fmt"
+	"crypto/rand"
 	"slices"
-	"strings"
 	"time"
 )
 
 func chatHistory(c *client, r request) {
 	p := struct {
-		SessionKey string
-		Limit      int
+		SessionKey    string
+		Limit, Offset int // Offset: messages to leave out at the new end
 	}{Limit: 200}
 	if !params(c, r, &p) {
 		return
@@ -19,15 +18,23 @@ func chatHistory(c *client, r request) {
 	key := canonical(p.SessionKey)
 	list := []message{}
 	g := c.g
+	// Answered under the lock: what is told of a run before is in inFlightRun, what is told after is not.
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	answer := map[string]any{"sessionKey": key}
 	if s := g.sessions[key]; s != nil {
 		list = append(list, s.messages...)
+		if r := s.running; r != nil {
+			answer["inFlightRun"] = map[string]any{"runId": r.id, "text": r.text.String(), "startedAt": r.started.UnixMilli()}
+		}
 	}
-	g.mu.Unlock()
+	list = list[:max(0, len(list)-max(0, p.Offset))]
 	if p.Limit > 0 && len(list) > p.Limit {
 		list = list[len(list)-p.Limit:]
+		answer["hasMore"], answer["nextOffset"] = true, max(0, p.Offset)+p.Limit
 	}
-	c.answer(r.ID, map[string]any{"sessionKey": key, "messages": list}, nil)
+	answer["messages"] = list
+	c.answer(r.ID, answer, nil)
 }
 
 func chatSend(c *client, r request) {
@@ -39,7 +46,7 @@ func chatSend(c *client, r request) {
 		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "message and idempotencyKey are needed"})
 		return
 	}
-	key, run := canonical(p.SessionKey), p.IdempotencyKey
+	key, id := canonical(p.SessionKey), p.IdempotencyKey
 	g := c.g
 	g.mu.Lock()
 	s := g.sessions[key]
@@ -52,36 +59,37 @@ func chatSend(c *client, r request) {
 		s = &session{Key: key}
 		g.sessions[key] = s
 	}
-	if slices.Contains(s.sent, run) { // a resend after a reconnect: it was taken
+	if slices.Contains(s.sent, id) { // a resend after a reconnect: it was taken
 		status := "ok"
-		if s.running == run {
+		if s.running != nil && s.running.id == id {
 			status = "in_flight"
 		}
 		g.mu.Unlock()
-		c.answer(r.ID, map[string]any{"runId": run, "status": status}, nil)
+		c.answer(r.ID, map[string]any{"runId": id, "status": status}, nil)
 		return
 	}
-	if s.running != "" || g.closed {
+	if s.running != nil || g.closed {
 		g.mu.Unlock()
 		c.answer(r.ID, nil, &failure{Code: "UNAVAILABLE", Message: "the session is answering already", Retryable: true, RetryAfterMs: 500})
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	g.runs[run] = cancel
-	s.running = run
-	s.sent = append(s.sent, run)
+	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
+	answering := &run{g: g, s: s, id: id, started: time.Now(), ctx: ctx, cancel: cancel}
+	g.runs[id] = answering
+	s.running = answering
+	s.sent = append(s.sent, id)
 	if len(s.sent) > maxHistory {
 		s.sent = s.sent[1:]
 	}
-	s.say(said("user", clip(p.Message, maxKept), run))
+	g.say(s, spoken("user", clip(p.Message, maxKept), id+":user"))
 	g.answers.Add(1)
 	g.mu.Unlock()
 	// Who sends hears the answer, subscribed or not.
 	c.mu.Lock()
 	c.messages[key] = true
 	c.mu.Unlock()
-	c.answer(r.ID, map[string]any{"runId": run, "status": "started"}, nil)
-	go g.respond(ctx, cancel, s, run, p.Message)
+	c.answer(r.ID, map[string]any{"runId": id, "status": "started"}, nil)
+	go answering.respond(p.Message)
 }
 
 func chatAbort(c *client, r request) {
@@ -92,89 +100,29 @@ func chatAbort(c *client, r request) {
 	g := c.g
 	g.mu.Lock()
 	aborted := []string{}
-	if s := g.sessions[canonical(p.SessionKey)]; s != nil && s.running != "" && (p.RunID == "" || p.RunID == s.running) {
-		aborted = append(aborted, s.running)
-		g.runs[s.running]()
+	if s := g.sessions[canonical(p.SessionKey)]; s != nil && s.running != nil && (p.RunID == "" || p.RunID == s.running.id) {
+		aborted = append(aborted, s.running.id)
+		s.running.cancel()
 	}
 	g.mu.Unlock()
 	c.answer(r.ID, map[string]any{"ok": true, "aborted": len(aborted) > 0, "runIds": aborted}, nil)
 }
 
-func (s *session) say(m message) {
+// say adds to a session's transcript, and tells those who follow it.
+func (g *Gateway) say(s *session, m message) message {
+	if m.Timestamp == 0 {
+		m.Timestamp = time.Now().UnixMilli()
+	}
+	s.seq++
+	m.Meta = &meta{ID: rand.Text(), Seq: s.seq}
 	s.messages = append(s.messages, m)
 	if len(s.messages) > maxHistory {
 		s.messages = s.messages[1:]
 	}
 	s.UpdatedAt = m.Timestamp
-}
-
-// respond streams the answer to one message as the original does: status, deltas, final.
-func (g *Gateway) respond(ctx context.Context, cancel context.CancelFunc, s *session, run, question string) {
-	defer g.answers.Done()
-	defer cancel()
-	seq := 0
-	send := func(state string, more map[string]any) {
-		seq++
-		payload := map[string]any{"runId": run, "sessionKey": s.Key, "seq": seq, "state": state}
-		for k, v := range more {
-			payload[k] = v
-		}
-		g.broadcast("chat", payload, func(c *client) bool { return c.follows(s.Key) })
+	if s.Title == "" && m.Role == "user" {
+		s.Title = clipRunes(m.Content[0].Text, 60)
 	}
-	send("status", map[string]any{"phase": "preparing_workspace"})
-	var sb strings.Builder
-	aborted := false
-	for _, part := range pieces(g.answer(question)) {
-		select {
-		case <-ctx.Done():
-			aborted = true
-		case <-time.After(g.c.Pace):
-		}
-		if aborted {
-			break
-		}
-		sb.WriteString(part)
-		send("delta", map[string]any{"deltaText": part})
-	}
-	m := said("assistant", sb.String(), run)
-	g.mu.Lock()
-	s.say(m)
-	s.running = ""
-	delete(g.runs, run)
-	g.mu.Unlock()
-	if aborted {
-		send("aborted", map[string]any{"message": m})
-	} else {
-		send("final", map[string]any{"message": m})
-	}
-	g.changed(s.Key, "message")
-}
-
-func (g *Gateway) answer(question string) string {
-	have := "No API key is configured yet."
-	if names := g.keyNames(); len(names) > 0 {
-		have = "Keys are configured for: " + strings.Join(names, ", ") + "."
-	}
-	return fmt.Sprintf("You said: “%s”\n\nI am CloudBot's stand-in: OpenClaw is not installed on this machine, so no model reads this. %s "+
-		"The way from your browser to this machine and back works, as you can see from this answer arriving in pieces.", clipRunes(question, 400), have)
-}
-
-// pieces cuts a text after every second space or so, to be streamed.
-func pieces(t string) []string {
-	var out []string
-	words := strings.SplitAfter(t, " ")
-	for len(words) > 0 {
-		n := min(4, len(words))
-		out = append(out, strings.Join(words[:n], ""))
-		words = words[n:]
-	}
-	return out
-}
-
-func clipRunes(s string, n int) string {
-	r := []rune(s[:min(len(s), 4*n)])
-	if len(r) > n {
-		return string(r[:n]) + "…"
-	}
-	return strings.ToValidUTF8(string(r), "")
+	g.broadcastLocked("session.message", map[string]any{"sessionKey": s.Key, "message": m, "messageId": m.Meta.ID, "messageSeq": s.seq}, func(c *client) bool { return c.follows(s.Key) })
+	return m
 }

@@ -54,6 +54,7 @@ type client struct {
 	out    chan []byte
 	cancel context.CancelFunc
 	scopes []string
+	caps   map[string]bool // what it said that it can show
 
 	mu       sync.Mutex
 	seq      int64
@@ -104,7 +105,7 @@ func (c *client) connect(ctx context.Context) bool {
 	var p struct {
 		MinProtocol, MaxProtocol int
 		Client                   struct{ ID, Mode string }
-		Scopes                   []string
+		Scopes, Caps             []string
 		Auth                     struct{ Token string }
 	}
 	refuse := func(code websocket.StatusCode, f failure) bool {
@@ -128,12 +129,20 @@ func (c *client) connect(ctx context.Context) bool {
 	case !c.g.admits(p.Auth.Token):
 		return refuse(websocket.StatusPolicyViolation, failure{Code: "UNAUTHORIZED", Message: "unauthorized: gateway token mismatch"})
 	}
-	c.scopes = p.Scopes
+	c.scopes, c.caps = p.Scopes, map[string]bool{}
+	for _, name := range p.Caps {
+		c.caps[name] = true
+	}
 	c.answer(req.ID, c.g.hello(p.Scopes), nil)
 	return true
 }
 
 var knownClients = map[string]bool{"gateway-client": true, "webchat": true, "webchat-ui": true, "cli": true, "test": true}
+
+var eventNames = []string{
+	"connect.challenge", "chat", "agent", "sessions.changed", "session.message", "exec.approval.requested", "exec.approval.resolved",
+	"question.requested", "question.resolved", "tick", "shutdown",
+}
 
 func (g *Gateway) hello(scopes []string) map[string]any {
 	if scopes == nil {
@@ -142,7 +151,7 @@ func (g *Gateway) hello(scopes []string) map[string]any {
 	return map[string]any{
 		"type": "hello-ok", "protocol": 4,
 		"server":   map[string]any{"version": g.c.Version, "connId": rand.Text(), "standIn": true},
-		"features": map[string]any{"methods": methodNames(), "events": []string{"connect.challenge", "chat", "sessions.changed", "session.message", "tick", "shutdown"}},
+		"features": map[string]any{"methods": methodNames(), "events": eventNames},
 		"snapshot": map[string]any{
 			"uptimeMs":        time.Since(g.started).Milliseconds(),
 			"sessionDefaults": map[string]any{"mainSessionKey": mainKey, "defaultAgentId": "main", "mainKey": "main", "modelConfigured": len(g.c.Keys()) > 0},
@@ -181,8 +190,12 @@ func (c *client) read(ctx context.Context) {
 			c.answer(req.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "unknown method: " + clip(req.Method, 80)})
 			continue
 		}
-		if !c.holds(m.scope) {
-			c.answer(req.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "missing scope: " + m.scope})
+		scope := m.scope
+		if scope == "" {
+			scope = deleteScope(req.Params)
+		}
+		if !c.holds(scope) {
+			c.answer(req.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "missing scope: " + scope})
 			continue
 		}
 		m.do(c, req)

@@ -1,10 +1,10 @@
 // Package gateway is a stand-in for the OpenClaw gateway, for machines where it is not installed.
 // It speaks the same protocol 4 frames and refuses what the original refuses; its answers are an
-// echo that says plainly that no model is behind it.
+// echo that says plainly that no model is behind it. A few words, listed in script.go, make it show what
+// else an agent does: tools, approvals, questions, a cold start.
 package gateway
 
 import (
-	"context"
 	"crypto/subtle"
 	"encoding/json"
 	"log/slog"
@@ -38,7 +38,8 @@ type Gateway struct {
 	mu       sync.Mutex
 	sessions map[string]*session
 	clients  map[*client]struct{}
-	runs     map[string]context.CancelFunc // by idempotency key, while they answer
+	runs     map[string]*run    // by idempotency key, while they answer
+	prompts  map[string]*prompt // by id, while they wait for a person
 	closed   bool
 	answers  sync.WaitGroup
 }
@@ -61,9 +62,10 @@ func New(c Config) *Gateway {
 		c: c, log: c.Log, started: time.Now(),
 		sessions: map[string]*session{},
 		clients:  map[*client]struct{}{},
-		runs:     map[string]context.CancelFunc{},
+		runs:     map[string]*run{},
+		prompts:  map[string]*prompt{},
 	}
-	g.sessions[mainKey] = &session{Key: mainKey, Label: "Main", UpdatedAt: g.started.UnixMilli()}
+	g.sessions[mainKey] = &session{Key: mainKey, Kind: "direct", Label: "Main", UpdatedAt: g.started.UnixMilli()}
 	return g
 }
 
@@ -74,8 +76,8 @@ func (g *Gateway) Ready() { g.ready.Store(true) }
 func (g *Gateway) Close() {
 	g.mu.Lock()
 	g.closed = true
-	for _, cancel := range g.runs {
-		cancel()
+	for _, r := range g.runs {
+		r.cancel()
 	}
 	for c := range g.clients {
 		c.event("shutdown", map[string]any{"reason": "stopping"})
@@ -134,6 +136,10 @@ func (g *Gateway) keyNames() []string {
 func (g *Gateway) broadcast(event string, payload any, listens func(*client) bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.broadcastLocked(event, payload, listens)
+}
+
+func (g *Gateway) broadcastLocked(event string, payload any, listens func(*client) bool) {
 	for c := range g.clients {
 		if listens(c) {
 			c.event(event, payload)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -10,7 +11,7 @@ import (
 )
 
 type method struct {
-	scope string
+	scope string // "": as deleteScope says
 	do    func(*client, request)
 }
 
@@ -22,6 +23,7 @@ var methods = map[string]method{
 	"sessions.list":                 {"operator.read", sessionsList},
 	"sessions.create":               {"operator.write", sessionsCreate},
 	"sessions.patch":                {"operator.write", sessionsPatch},
+	"sessions.delete":               {"", sessionsDelete},
 	"sessions.subscribe":            {"operator.read", sessionsSubscribe(true)},
 	"sessions.unsubscribe":          {"operator.read", sessionsSubscribe(false)},
 	"sessions.messages.subscribe":   {"operator.read", messagesSubscribe(true)},
@@ -29,6 +31,11 @@ var methods = map[string]method{
 	"chat.history":                  {"operator.read", chatHistory},
 	"chat.send":                     {"operator.write", chatSend},
 	"chat.abort":                    {"operator.write", chatAbort},
+	"exec.approval.list":            {"operator.approvals", approvalList},
+	"exec.approval.resolve":         {"operator.approvals", approvalResolve},
+	"plugin.approval.list":          {"operator.approvals", pluginApprovalList},
+	"question.list":                 {"operator.questions", questionList},
+	"question.resolve":              {"operator.questions", questionResolve},
 }
 
 func methodNames() []string { return slices.Sorted(maps.Keys(methods)) }
@@ -42,27 +49,43 @@ const (
 
 type session struct {
 	Key       string    `json:"key"`
+	Kind      string    `json:"kind"`
 	Label     string    `json:"label,omitempty"`
+	Title     string    `json:"derivedTitle,omitempty"`
+	Archived  bool      `json:"archived,omitempty"`
 	UpdatedAt int64     `json:"updatedAt"`
 	messages  []message // oldest first
-	running   string    // idempotency key of the run that answers, "" for none
+	seq       int       // of the latest message
+	running   *run      // that answers; nil: none
 	sent      []string  // idempotency keys seen, newest last
 }
 
 type message struct {
-	Role      string    `json:"role"`
-	Content   []content `json:"content"`
-	Timestamp int64     `json:"timestamp"`
-	RunID     string    `json:"runId,omitempty"`
+	Role           string    `json:"role"`
+	Content        []content `json:"content"`
+	Timestamp      int64     `json:"timestamp"`
+	IdempotencyKey string    `json:"idempotencyKey,omitempty"`
+	ToolCallID     string    `json:"toolCallId,omitempty"`
+	ToolName       string    `json:"toolName,omitempty"`
+	IsError        bool      `json:"isError,omitempty"`
+	Meta           *meta     `json:"__openclaw,omitempty"`
+}
+
+type meta struct {
+	ID  string `json:"id"`
+	Seq int    `json:"seq"`
 }
 
 type content struct {
-	Type string `json:"type"`
-	Text string `json:"text"`
+	Type      string         `json:"type"`
+	Text      string         `json:"text,omitempty"`
+	ID        string         `json:"id,omitempty"`
+	Name      string         `json:"name,omitempty"`
+	Arguments map[string]any `json:"arguments,omitempty"`
 }
 
-func said(role, text, run string) message {
-	return message{Role: role, Content: []content{{"text", text}}, Timestamp: time.Now().UnixMilli(), RunID: run}
+func spoken(role, text, key string) message {
+	return message{Role: role, Content: []content{{Type: "text", Text: text}}, IdempotencyKey: key}
 }
 
 // canonical gives "main" and the like their full key.
@@ -97,7 +120,10 @@ func modelsList(c *client, r request) {
 }
 
 func sessionsList(c *client, r request) {
-	p := struct{ Limit int }{Limit: 50}
+	p := struct {
+		Limit    int
+		Archived bool
+	}{Limit: 50}
 	if !params(c, r, &p) {
 		return
 	}
@@ -105,7 +131,9 @@ func sessionsList(c *client, r request) {
 	g.mu.Lock()
 	all := make([]session, 0, len(g.sessions))
 	for _, s := range g.sessions {
-		all = append(all, *s)
+		if s.Archived == p.Archived {
+			all = append(all, *s)
+		}
 	}
 	g.mu.Unlock()
 	sort.Slice(all, func(i, j int) bool {
@@ -125,12 +153,15 @@ func sessionsCreate(c *client, r request) {
 	if !params(c, r, &p) {
 		return
 	}
+	if p.Key == "" {
+		p.Key = strings.ToLower(rand.Text())
+	}
 	key := canonical(p.Key)
 	g := c.g
 	g.mu.Lock()
 	s, exists := g.sessions[key]
 	if !exists && len(g.sessions) < maxSessions {
-		s = &session{Key: key, Label: clip(p.Label, 200), UpdatedAt: time.Now().UnixMilli()}
+		s = &session{Key: key, Kind: "direct", Label: clip(p.Label, 200), UpdatedAt: time.Now().UnixMilli()}
 		g.sessions[key] = s
 	}
 	g.mu.Unlock()
@@ -144,8 +175,9 @@ func sessionsCreate(c *client, r request) {
 
 func sessionsPatch(c *client, r request) {
 	var p struct {
-		Key   string
-		Label *string
+		Key      string
+		Label    *string
+		Archived *bool
 	}
 	if !params(c, r, &p) {
 		return
@@ -157,6 +189,9 @@ func sessionsPatch(c *client, r request) {
 	if s != nil && p.Label != nil {
 		s.Label, s.UpdatedAt = clip(*p.Label, 200), time.Now().UnixMilli()
 	}
+	if s != nil && p.Archived != nil && key != mainKey {
+		s.Archived = *p.Archived
+	}
 	g.mu.Unlock()
 	if s == nil {
 		c.answer(r.ID, nil, &failure{Code: "NOT_FOUND", Message: "no such session"})
@@ -164,6 +199,45 @@ func sessionsPatch(c *client, r request) {
 	}
 	c.answer(r.ID, map[string]any{"ok": true, "key": key}, nil)
 	g.changed(key, "patch")
+}
+
+// deleteScope is what sessions.delete needs: what is archived may be deleted by whoever may write.
+func deleteScope(raw json.RawMessage) string {
+	var p struct{ ArchivedOnly bool }
+	if json.Unmarshal(raw, &p) == nil && p.ArchivedOnly {
+		return "operator.write"
+	}
+	return "operator.admin"
+}
+
+func sessionsDelete(c *client, r request) {
+	var p struct {
+		Key          string
+		ArchivedOnly bool
+	}
+	if !params(c, r, &p) {
+		return
+	}
+	key := canonical(p.Key)
+	if key == mainKey {
+		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "Cannot delete the main session (" + mainKey + ")."})
+		return
+	}
+	g := c.g
+	g.mu.Lock()
+	s := g.sessions[key]
+	if s != nil && p.ArchivedOnly && !s.Archived {
+		g.mu.Unlock()
+		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "The session is not archived. Archive it first, then delete it."})
+		return
+	}
+	if s != nil && s.running != nil {
+		s.running.cancel()
+	}
+	delete(g.sessions, key)
+	g.mu.Unlock()
+	c.answer(r.ID, map[string]any{"ok": true, "key": key, "deleted": s != nil, "archived": []string{}}, nil)
+	g.changed(key, "delete")
 }
 
 func (g *Gateway) changed(key, reason string) {

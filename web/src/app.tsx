@@ -6,15 +6,16 @@ import { session } from "@/api/session";
 import { router } from "@/router";
 import { Toasts } from "@/ui";
 
+session.watch();
+
 export function App() {
-  useEffect(
-    () =>
-      session.subscribe(() => {
-        if (!session.getSnapshot().signedIn) queryClient.clear(); // the next account must not see this one's
-        void router.invalidate();
-      }),
-    [],
-  );
+  useEffect(() => {
+    const unsubscribe = session.subscribe(() => {
+      if (!session.getSnapshot().signedIn) queryClient.clear(); // the next account must not see this one's
+      void router.invalidate();
+    });
+    return () => void unsubscribe();
+  }, []);
   return (
     <QueryClientProvider client={queryClient}>
       <RouterProvider router={router} />

@@ -7,12 +7,13 @@ import { Broken, NotFound, PageFrame, Shell } from "@/shell";
 
 const root = createRootRoute({ component: Outlet, errorComponent: Broken, notFoundComponent: NotFound });
 
-type Next = { next?: string };
+// What a check leaves out stays as it came: a parameter that is no good is named, as undefined.
+
+type Next = { next?: string | undefined };
 
 /** Only a page of ours is a place to go on to. */
-function validNext(search: Record<string, unknown>): Next {
-  const next = search.next;
-  return typeof next === "string" && /^\/(?![/\\])/.test(next) ? { next } : {};
+function validNext({ next }: Record<string, unknown>): Next {
+  return { next: typeof next === "string" && /^\/(?![/\\])/.test(next) ? next : undefined };
 }
 
 const login = createRoute({ getParentRoute: () => root, path: "/login", validateSearch: validNext, component: LoginPage });
@@ -29,15 +30,12 @@ const signedIn = createRoute({
 
 const framed = createRoute({ getParentRoute: () => signedIn, id: "framed", component: PageFrame });
 
-export type InstancesSearch = { create?: true; terminated?: true };
+export type InstancesSearch = { create?: true | undefined; terminated?: true | undefined };
 
 const instances = createRoute({
   getParentRoute: () => framed,
   path: "/",
-  validateSearch: (s: Record<string, unknown>): InstancesSearch => ({
-    ...(s.create ? { create: true as const } : {}),
-    ...(s.terminated ? { terminated: true as const } : {}),
-  }),
+  validateSearch: (s: Record<string, unknown>): InstancesSearch => ({ create: s.create ? true : undefined, terminated: s.terminated ? true : undefined }),
   component: InstancesPage,
 });
 
@@ -47,7 +45,7 @@ export type View = (typeof views)[number];
 const workspace = createRoute({
   getParentRoute: () => signedIn,
   path: "/desktops/$id",
-  validateSearch: (s: Record<string, unknown>): { view?: View } => (views.includes(s.view as View) ? { view: s.view as View } : {}),
+  validateSearch: (s: Record<string, unknown>): { view?: View | undefined } => ({ view: views.find((v) => v === s.view) }),
   component: lazyRouteComponent(() => import("@/workspace/WorkspacePage"), "WorkspacePage"),
 });
 
@@ -57,7 +55,7 @@ export type AboutTab = (typeof aboutTabs)[number];
 const about = createRoute({
   getParentRoute: () => framed,
   path: "/desktops/$id/about",
-  validateSearch: (s: Record<string, unknown>): { tab?: AboutTab } => (aboutTabs.includes(s.tab as AboutTab) ? { tab: s.tab as AboutTab } : {}),
+  validateSearch: (s: Record<string, unknown>): { tab?: AboutTab | undefined } => ({ tab: aboutTabs.find((t) => t === s.tab) }),
   component: lazyRouteComponent(() => import("@/instances/AboutPage"), "AboutPage"),
 });
 

@@ -65,8 +65,9 @@ function AccountMenu() {
   return (
     <Menu
       trigger={
-        <button type="button" aria-label="Account" className="inline-flex min-h-9 max-w-56 items-center gap-1.5 rounded-md px-2 text-sm hover:bg-sunken">
+        <button type="button" className="inline-flex min-h-9 max-w-56 items-center gap-1.5 rounded-md px-2 text-sm hover:bg-sunken">
           <UserIcon />
+          <span className="sr-only">Account</span>
           <span className="hidden truncate md:inline">{me.data?.email}</span>
           <ChevronIcon className="size-4" />
         </button>

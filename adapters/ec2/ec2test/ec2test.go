@@ -113,7 +113,6 @@ func (s *Server) Outside(id string, state State) error {
 	switch {
 	case state == Stopped && m.state == Running:
 		s.become(m, Stopping)
-		m.stuck = false // whose hand it was has to force it
 		s.enter(Entry{Action: "StopInstances", Machine: id, Outside: true})
 	case state == Running && m.state == Stopped:
 		s.become(m, Pending)

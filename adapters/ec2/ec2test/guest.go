@@ -11,11 +11,14 @@ import (
 )
 
 // Guest is a program that runs on each machine while it runs.
+//
+// User-data is a script that makes over the computer it runs on, as root. Nobody runs it here:
+// Prepare takes out of it what Command needs.
 type Guest struct {
-	// Command is started in the machine's folder, with the machine's id in MACHINE and the file that
-	// holds its user-data in USER_DATA. It is told to end with SIGTERM, and killed after 5 s.
-	Command []string
-	Dir     string // a folder a machine below this one; kept over stop and start
+	Command []string // started in the machine's folder; told to end with SIGTERM, and killed after 5 s
+	Dir     string   // a folder a machine below this one; kept over stop and start
+	// Prepare readies a machine's folder before each boot. Nil: nothing is readied.
+	Prepare func(m Machine, dir string) error
 }
 
 // Run starts and stops the guests as their machines come and go, until ctx ends, which ends them
@@ -66,9 +69,10 @@ func (s *Server) boot(m Machine) (*guest, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("boot %s: %w", m.ID, err)
 	}
-	userData := filepath.Join(dir, "user-data")
-	if err := os.WriteFile(userData, []byte(m.Launch.UserData), 0o600); err != nil {
-		return nil, fmt.Errorf("boot %s: %w", m.ID, err)
+	if prepare := s.cfg.Guest.Prepare; prepare != nil {
+		if err := prepare(m, dir); err != nil {
+			return nil, fmt.Errorf("boot %s: %w", m.ID, err)
+		}
 	}
 	out, err := os.OpenFile(filepath.Join(dir, "console"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -77,7 +81,6 @@ func (s *Server) boot(m Machine) (*guest, error) {
 	defer out.Close()
 	cmd := exec.Command(s.cfg.Guest.Command[0], s.cfg.Guest.Command[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
-	cmd.Env = append(os.Environ(), "MACHINE="+m.ID, "USER_DATA="+userData, fmt.Sprint("BOOT=", m.Boots))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("boot %s: %w", m.ID, err)

@@ -2,6 +2,7 @@ package ec2test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -27,7 +28,12 @@ func call(t *testing.T, s *Server, action string, more ...string) {
 func TestGuestFollowsItsMachine(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := New(Config{Guest: Guest{Dir: dir, Command: []string{"/bin/sh", "-c", `trap 'echo bye >>words; exit' TERM; cat "$USER_DATA" >>words; echo " boot $BOOT" >>words; while :; do sleep 0.05; done`}}})
+	s := New(Config{Guest: Guest{
+		Dir: dir, Command: []string{"/bin/sh", "-c", `trap 'echo bye >>words; exit' TERM; cat told >>words; while :; do sleep 0.05; done`},
+		Prepare: func(m Machine, dir string) error {
+			return os.WriteFile(filepath.Join(dir, "told"), fmt.Appendf(nil, "%s boot %d\n", m.Launch.UserData, m.Boots), 0o600)
+		},
+	}})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

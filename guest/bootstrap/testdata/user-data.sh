@@ -62,12 +62,13 @@ good "$guest" && exit 0
 
 new=$(mktemp "$guest.XXXXXX")
 trap 'rm -f "$new"' EXIT
-from="$url/assets/cloudbot-guest-linux-$arch"
+from="$url/assets/cloudbot-guest-linux-$arch-$sum"
 for wait in 1 2 3 5 8 13 20 30; do
+  # An error's text is kept: it says whether waiting helps.
   if command -v curl >/dev/null; then
-    curl -fsSL --connect-timeout 10 --max-time 300 -o "$new" -- "$from" || true
+    curl -sSL --connect-timeout 10 --max-time 300 -o "$new" -- "$from" || true
   else
-    wget -q -T 60 -O "$new" -- "$from" || true
+    wget -q -T 60 --content-on-error -O "$new" -- "$from" || true
   fi
   if good "$new"; then
     chmod 755 "$new"
@@ -75,7 +76,12 @@ for wait in 1 2 3 5 8 13 20 30; do
     echo "cloudbot: guest installed"
     exit 0
   fi
-  echo "cloudbot: $from did not give the guest expected, trying again in $wait s" >&2
+  why="$from did not give the guest expected"
+  if head -c 1000 "$new" | grep -q '"code":"guest_gone"'; then
+    why="the control plane has no guest with this machine's sha256 any more: it was upgraded since; terminate the instance and create another"
+    { echo "cloudbot: $why" >/dev/console; } 2>/dev/null || true
+  fi
+  echo "cloudbot: $why; trying again in $wait s" >&2
   sleep "$wait"
 done
 exit 1

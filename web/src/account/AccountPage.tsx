@@ -57,8 +57,9 @@ function Sessions() {
               </p>
             </div>
             {!s.current && (
-              <Button size="small" disabled={revoke.isPending} onClick={() => revoke.mutate([s])} aria-label={`End the session of ${browserOf(s.agent)} from ${s.client_addr}`}>
+              <Button size="small" disabled={revoke.isPending} onClick={() => revoke.mutate([s])}>
                 End session
+                <span className="sr-only"> of {browserOf(s.agent)} from {s.client_addr}</span>
               </Button>
             )}
           </li>
@@ -92,7 +93,7 @@ function Password({ email }: { email: string }) {
     onError: (error) => {
       if (!(error instanceof ApiError)) return;
       if (error.code === "wrong_password") setWrong({ current: error.detail });
-      else if (error.code === "weak_password") setWrong({ fresh: error.detail });
+      else if (error.code.startsWith("password_too_")) setWrong({ fresh: error.detail });
     },
   });
   const submit = (e: FormEvent) => {

@@ -13,11 +13,7 @@ export function LoginPage() {
       action="Log in"
       path="/api/auth/login"
       notice={ended && <Banner tone="warn">{ended}</Banner>}
-      other={(next) => (
-        <>
-          New here? <Link to="/signup" search={next} className="font-medium text-accent-ink underline">Create an account</Link>
-        </>
-      )}
+      other={{ question: "New here?", to: "/signup", label: "Create an account" }}
     />
   );
 }
@@ -29,11 +25,7 @@ export function SignupPage() {
       action="Create account"
       path="/api/auth/signup"
       fresh
-      other={(next) => (
-        <>
-          Have an account? <Link to="/login" search={next} className="font-medium text-accent-ink underline">Log in</Link>
-        </>
-      )}
+      other={{ question: "Have an account?", to: "/login", label: "Log in" }}
     />
   );
 }
@@ -45,7 +37,7 @@ type DoorProps = {
   /** A new password is chosen here. */
   fresh?: boolean;
   notice?: ReactNode;
-  other: (search: { next?: string }) => ReactNode;
+  other: { question: string; to: "/login" | "/signup"; label: string };
 };
 
 function Door({ title, action, path, fresh, notice, other }: DoorProps) {
@@ -99,7 +91,9 @@ function Door({ title, action, path, fresh, notice, other }: DoorProps) {
           />
           <Button variant="primary" type="submit" busy={enter.isPending}>{action}</Button>
         </form>
-        <p className="mt-4 text-center text-sm text-muted">{other(next)}</p>
+        <p className="mt-4 text-center text-sm text-muted">
+          {other.question} <Link to={other.to} search={next} className="font-medium text-accent-ink underline">{other.label}</Link>
+        </p>
       </div>
     </main>
   );
@@ -125,7 +119,9 @@ function fieldErrors(error: unknown): { email?: string; password?: string } {
     case "email_taken":
     case "invalid_email":
       return { email: error.detail };
-    case "weak_password":
+    case "password_too_short":
+    case "password_too_long":
+    case "password_too_common":
       return { password: error.detail };
     default:
       return {};

@@ -81,7 +81,7 @@ export async function signedFetch(input: Request | string, init?: RequestInit): 
   return response;
 }
 
-export const api = createClient<paths>({ baseUrl: location.origin, fetch: (request) => signedFetch(request) });
+export const api = createClient<paths>({ baseUrl: globalThis.location?.origin ?? "", fetch: (request) => signedFetch(request) });
 
 /** Unwraps a call of `api`: its data, or a thrown ApiError. */
 export async function call<T>(answer: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {

@@ -12,7 +12,8 @@ class SessionStore {
   #state: SessionState = { signedIn: read() !== undefined };
   #refreshing: Promise<string | undefined> | undefined;
 
-  constructor() {
+  /** Notices what other tabs do: call it once. */
+  watch() {
     addEventListener("storage", (e) => {
       if (e.key !== storageKey && e.key !== null) return;
       const signedIn = read() !== undefined;

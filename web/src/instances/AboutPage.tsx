@@ -90,7 +90,7 @@ function Facts({ instance: i }: { instance: Instance }) {
             <dd className="break-all">{value}</dd>
           </div>
         ))}
-        {Object.entries(versionsOf(i)).map(([name, value]) => (
+        {Object.entries(i.versions).map(([name, value]) => (
           <div key={`version-${name}`}>
             <dt className="text-muted">{versionNames[name] ?? name}</dt>
             <dd className="break-all">{value}</dd>
@@ -102,8 +102,6 @@ function Facts({ instance: i }: { instance: Instance }) {
 }
 
 const versionNames: Record<string, string> = { guest: "Guest", os: "System", node: "Node", openclaw: "OpenClaw" };
-
-const versionsOf = (i: Instance) => (i as Instance & { versions?: Record<string, string> }).versions ?? {};
 
 function History({ id }: { id: string }) {
   const history = useInfiniteQuery(historyQuery(id));

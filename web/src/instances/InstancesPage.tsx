@@ -15,7 +15,7 @@ export function InstancesPage() {
   const navigate = useNavigate({ from: "/" });
   const list = useInfiniteQuery(instancesQuery(search.terminated ?? false));
   const instances = list.data?.pages.flatMap((p) => p.instances) ?? [];
-  const create = (open: boolean) => void navigate({ search: ({ create: _, ...rest }) => (open ? { ...rest, create: true } : rest), replace: !open });
+  const create = (open: boolean) => void navigate({ search: { ...(search.terminated ? { terminated: true } : {}), ...(open ? { create: true } : {}) }, replace: !open });
 
   const first = list.isSuccess && instances.length === 0 && !search.terminated;
   return (
@@ -44,7 +44,7 @@ export function InstancesPage() {
           <Switch
             label="Show terminated desktops"
             checked={search.terminated ?? false}
-            onChange={(on) => void navigate({ search: ({ terminated: _, ...rest }) => (on ? { ...rest, terminated: true } : rest), replace: true })}
+            onChange={(on) => void navigate({ search: on ? { terminated: true } : {}, replace: true })}
           />
         </div>
       )}

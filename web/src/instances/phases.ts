@@ -67,11 +67,9 @@ export function estimate(times: BootTimes | undefined, phase: Phase, since: numb
     return { fraction: Math.max(approach(base, (at + 1) / (phases.length - 1), inPhase / 20_000), Math.min(said / 100, 0.98)), late: false };
   }
   const reached = (p: Phase, q: "p50_ms" | "p95_ms") => (p === "requested" ? 0 : p === "ready" ? total[q] : times.phases.find((x) => x.phase === p)?.[q]);
-  // A phase that boots of this kind skip takes no time.
-  const begin = (q: "p50_ms" | "p95_ms") => reached(phase, q) ?? previous(at, (p) => reached(p, q));
-  const nextPhase = phases.slice(at + 1).find((p) => reached(p.phase, "p50_ms") !== undefined)!.phase;
-  const base = begin("p50_ms");
-  const goal = Math.max(base, reached(nextPhase, "p50_ms")!);
+  const goal = reached(phases.slice(at + 1).find((p) => reached(p.phase, "p50_ms") !== undefined)!.phase, "p50_ms")!;
+  // A phase that other boots skip has no place of its own: the bar waits for it just before the next.
+  const base = Math.min(goal, reached(phase, "p50_ms") ?? goal);
   const fraction = approach(base / total.p50_ms, goal / total.p50_ms, inPhase / Math.max(250, goal - base));
   return {
     fraction: Math.min(0.98, fraction),
@@ -79,14 +77,6 @@ export function estimate(times: BootTimes | undefined, phase: Phase, since: numb
     promise: total.p95_ms,
     late: inPhase > Math.max(2_000, total.p95_ms - base),
   };
-}
-
-function previous(at: number, of: (p: Phase) => number | undefined): number {
-  for (let i = at - 1; i >= 0; i--) {
-    const v = of(phases[i]!.phase);
-    if (v !== undefined) return v;
-  }
-  return 0;
 }
 
 // Linear at first, then slower: at the median it is at 4/5 of the way.

@@ -1,101 +1,11 @@
-import { AlertDialog as BaseAlert } from "@base-ui/react/alert-dialog";
-import { Dialog as Base } from "@base-ui/react/dialog";
-import { useState, type FormEvent, type ReactNode, type RefObject } from "react";
-import { Button } from "./button";
-import { TextField } from "./field";
-import { CloseIcon } from "./icons";
+import type { ConfirmProps, DialogProps } from "./dialog-popup";
+import { soon, whenOpen } from "./later";
 
-const backdrop = "fixed inset-0 z-40 bg-black/50";
-const popup =
-  "fixed inset-x-0 top-[max(1rem,8dvh)] z-50 mx-auto flex max-h-[84dvh] w-[calc(100%-2rem)] flex-col overflow-auto rounded-xl border border-line bg-panel p-5 text-ink shadow-xl";
-
-type DialogProps = {
-  open: boolean;
-  onClose: () => void;
-  title: string;
-  description?: ReactNode;
-  wide?: boolean;
-  children: ReactNode;
-  initialFocus?: RefObject<HTMLElement | null>;
-};
+const load = () => import("./dialog-popup");
+if (typeof window !== "undefined") soon(load);
 
 /** A dialog over the page. Escape and a click beside it close it. */
-export function Dialog({ open, onClose, title, description, wide, children, initialFocus }: DialogProps) {
-  return (
-    <Base.Root open={open} onOpenChange={(now) => !now && onClose()}>
-      <Base.Portal>
-        <Base.Backdrop className={backdrop} />
-        <Base.Popup className={`${popup} ${wide ? "max-w-3xl" : "max-w-lg"}`} {...(initialFocus ? { initialFocus } : {})}>
-          <div className="mb-1 flex items-start justify-between gap-4">
-            <Base.Title className="text-lg font-semibold break-words">{title}</Base.Title>
-            <Base.Close aria-label="Close" className="-mt-1 -mr-1 inline-flex size-9 shrink-0 items-center justify-center rounded-md hover:bg-sunken">
-              <CloseIcon />
-            </Base.Close>
-          </div>
-          {description && <Base.Description className="mb-4 text-sm text-muted" render={<div />}>{description}</Base.Description>}
-          {children}
-        </Base.Popup>
-      </Base.Portal>
-    </Base.Root>
-  );
-}
-
-type ConfirmProps = {
-  open: boolean;
-  onClose: () => void;
-  title: string;
-  children: ReactNode;
-  /** What the button does: "Terminate", never "OK". */
-  action: string;
-  /** A text that has to be typed first, for what cannot be undone. */
-  typed?: string;
-  onConfirm: () => Promise<void> | void;
-};
+export const Dialog = whenOpen<DialogProps>(async () => (await load()).DialogPopup);
 
 /** Asks before something that cannot be taken back. Cancel has the focus, so Enter cancels. */
-export function ConfirmDialog({ open, onClose, title, children, action, typed, onConfirm }: ConfirmProps) {
-  const [text, setText] = useState("");
-  const [busy, setBusy] = useState(false);
-  const close = () => {
-    setText("");
-    onClose();
-  };
-  const submit = async (e: FormEvent) => {
-    e.preventDefault();
-    if (busy || (typed !== undefined && text.trim() !== typed.trim())) return;
-    setBusy(true);
-    try {
-      await onConfirm();
-      close();
-    } catch {
-      // who confirms has said why; the question stays open
-    } finally {
-      setBusy(false);
-    }
-  };
-  return (
-    <BaseAlert.Root open={open} onOpenChange={(now) => !now && close()}>
-      <BaseAlert.Portal>
-        <BaseAlert.Backdrop className={backdrop} />
-        <BaseAlert.Popup className={`${popup} max-w-lg`}>
-          <BaseAlert.Title className="text-lg font-semibold break-words">{title}</BaseAlert.Title>
-          <BaseAlert.Description className="mt-2 text-sm break-words text-muted" render={<div />}>{children}</BaseAlert.Description>
-          <form onSubmit={submit} className="mt-5 flex flex-col gap-4">
-            <div className="order-2 flex flex-wrap justify-end gap-2">
-              {/* First in order, so that it gets the focus. */}
-              <Button onClick={close}>Cancel</Button>
-              <Button variant="danger" type="submit" busy={busy} disabled={typed !== undefined && text.trim() !== typed.trim()}>
-                {action}
-              </Button>
-            </div>
-            {typed !== undefined && (
-              <div className="order-1">
-                <TextField label={<>Type <strong className="font-semibold break-all text-ink select-all">{typed}</strong> to confirm</>} name="confirm-name" value={text} onChange={setText} autoComplete="off" />
-              </div>
-            )}
-          </form>
-        </BaseAlert.Popup>
-      </BaseAlert.Portal>
-    </BaseAlert.Root>
-  );
-}
+export const ConfirmDialog = whenOpen<ConfirmProps>(async () => (await load()).ConfirmPopup);

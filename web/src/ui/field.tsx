@@ -1,4 +1,3 @@
-import { Switch as BaseSwitch } from "@base-ui/react/switch";
 import { useId, useState, type ComponentProps, type ReactNode } from "react";
 import { EyeIcon } from "./icons";
 
@@ -49,10 +48,15 @@ export function TextField({ label, value, onChange, hint, error, type = "text", 
 export function Switch({ label, checked, onChange, disabled }: { label: ReactNode; checked: boolean; onChange: (on: boolean) => void; disabled?: boolean }) {
   return (
     <label className="inline-flex items-center gap-2 text-sm">
-      <BaseSwitch.Root checked={checked} onCheckedChange={onChange} disabled={disabled ?? false}
-        className="inline-flex h-6 w-10 items-center rounded-full border border-outline bg-sunken p-0.5 data-checked:border-accent data-checked:bg-accent">
-        <BaseSwitch.Thumb className="size-4.5 rounded-full bg-outline transition-transform data-checked:translate-x-4 data-checked:bg-on-accent" />
-      </BaseSwitch.Root>
+      <input
+        type="checkbox"
+        role="switch"
+        aria-checked={checked}
+        checked={checked}
+        disabled={disabled}
+        onChange={(e) => onChange(e.target.checked)}
+        className="relative h-6 w-10 shrink-0 cursor-pointer appearance-none rounded-full border border-outline bg-sunken transition-colors before:absolute before:top-0.5 before:left-0.5 before:size-4.5 before:rounded-full before:bg-outline before:transition-transform checked:border-accent checked:bg-accent checked:before:translate-x-4 checked:before:bg-on-accent forced-colors:appearance-auto"
+      />
       {label}
     </label>
   );

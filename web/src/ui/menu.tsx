@@ -1,26 +1,47 @@
-import { Menu as Base } from "@base-ui/react/menu";
-import type { ReactElement, ReactNode } from "react";
+// A menu's machinery is loaded when it is first used: see later.tsx. Its items get it by context.
+import type { Menu as BaseMenu } from "@base-ui/react/menu";
+import { cloneElement, createContext, lazy, Suspense, useContext, useState, type ReactElement, type ReactNode } from "react";
 import { CheckIcon } from "./icons";
+import { soon } from "./later";
 
-/** Opens a list of actions from trigger, a button element. */
-export function Menu({ trigger, children, align = "end", container }: { trigger: ReactElement; children: ReactNode; align?: "start" | "center" | "end"; /** Where it is drawn: needed within a full-screen element. */ container?: HTMLElement | null }) {
-  return (
-    <Base.Root>
-      <Base.Trigger render={trigger} />
-      <Base.Portal {...(container ? { container } : {})}>
-        <Base.Positioner align={align} sideOffset={6} collisionPadding={8} className="z-50">
-          <Base.Popup className="max-h-[min(70dvh,var(--available-height))] min-w-48 overflow-auto rounded-lg border border-line bg-raised py-1 text-sm text-ink shadow-lg outline-none">
-            {children}
-          </Base.Popup>
-        </Base.Positioner>
-      </Base.Portal>
-    </Base.Root>
+export const Parts = createContext<typeof BaseMenu | undefined>(undefined);
+
+const load = () => import("./menu-popup");
+const Loaded = lazy(async () => ({ default: (await load()).MenuPopup }));
+if (typeof window !== "undefined") soon(load);
+
+export type MenuProps = {
+  /** A button element that opens it. */
+  trigger: ReactElement<Record<string, unknown>>;
+  children: ReactNode;
+  align?: "start" | "center" | "end";
+  /** Where it is drawn: needed within a full-screen element. */
+  container?: HTMLElement | null;
+};
+
+/** A list of actions behind a button. */
+export function Menu(props: MenuProps) {
+  const [wanted, want] = useState(false);
+  const button = cloneElement(props.trigger, { "aria-haspopup": "menu", "aria-expanded": false, onClick: () => want(true) });
+  return wanted ? (
+    <Suspense fallback={button}>
+      <Loaded {...props} />
+    </Suspense>
+  ) : (
+    button
   );
+}
+
+function useParts() {
+  const parts = useContext(Parts);
+  if (!parts) throw new Error("a menu's item outside of a menu");
+  return parts;
 }
 
 const item = "flex min-h-9 w-full cursor-pointer items-center gap-2.5 px-3 py-1.5 text-left outline-none select-none data-disabled:cursor-not-allowed data-disabled:opacity-55 data-highlighted:bg-accent-soft data-highlighted:text-accent-ink forced-colors:data-highlighted:outline";
 
 export function MenuItem({ onSelect, icon, children, disabled, danger, hint }: { onSelect: () => void; icon?: ReactNode; children: ReactNode; disabled?: boolean; danger?: boolean; hint?: ReactNode }) {
+  const Base = useParts();
   return (
     <Base.Item className={`${item} ${danger ? "text-bad" : ""}`} onClick={onSelect} disabled={disabled ?? false}>
       {icon}
@@ -31,11 +52,13 @@ export function MenuItem({ onSelect, icon, children, disabled, danger, hint }: {
 }
 
 export function MenuLink({ render, icon, children }: { render: ReactElement; icon?: ReactNode; children: ReactNode }) {
+  const Base = useParts();
   return <Base.Item className={item} render={render}>{icon}<span className="flex-1">{children}</span></Base.Item>;
 }
 
 /** One of several settings; the chosen one has a tick. */
 export function MenuRadio<T extends string>({ value, onChange, label, options }: { value: T; onChange: (v: T) => void; label: string; options: { value: T; label: ReactNode; hint?: ReactNode; disabled?: boolean }[] }) {
+  const Base = useParts();
   return (
     <Base.RadioGroup value={value} onValueChange={(v) => onChange(v as T)} aria-label={label}>
       <div className="px-3 pt-2 pb-1 text-xs font-semibold text-muted" aria-hidden="true">{label}</div>
@@ -53,6 +76,7 @@ export function MenuRadio<T extends string>({ value, onChange, label, options }:
 }
 
 export function MenuCheck({ checked, onChange, children, disabled }: { checked: boolean; onChange: (on: boolean) => void; children: ReactNode; disabled?: boolean }) {
+  const Base = useParts();
   return (
     <Base.CheckboxItem checked={checked} onCheckedChange={onChange} disabled={disabled ?? false} className={item}>
       <span className="inline-flex size-4"><Base.CheckboxItemIndicator><CheckIcon className="size-4" /></Base.CheckboxItemIndicator></span>
@@ -61,4 +85,7 @@ export function MenuCheck({ checked, onChange, children, disabled }: { checked: 
   );
 }
 
-export const MenuSeparator = () => <Base.Separator className="my-1 border-t border-line" />;
+export function MenuSeparator() {
+  const Base = useParts();
+  return <Base.Separator className="my-1 border-t border-line" />;
+}

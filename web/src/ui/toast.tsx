@@ -1,37 +1,18 @@
-import { Toast as Base } from "@base-ui/react/toast";
-import { CloseIcon } from "./icons";
+import { lazy, Suspense } from "react";
 import type { Tone } from "./notice";
 
-const manager = Base.createToastManager();
+const load = () => import("./toast-list");
+const List = lazy(async () => ({ default: (await load()).Toasts }));
 
 /** Tells something in passing; bad news stays until it is closed. */
 export function toast({ title, detail, tone = "info" }: { title: string; detail?: string; tone?: Tone }) {
-  manager.add({ title, description: detail, type: tone, timeout: tone === "bad" ? 0 : 6000, priority: tone === "bad" ? "high" : "low" });
+  void load().then(({ manager }) => manager.add({ title, description: detail, type: tone, timeout: tone === "bad" ? 0 : 6000, priority: tone === "bad" ? "high" : "low" }));
 }
-
-const edge: Record<string, string> = { good: "border-l-good", warn: "border-l-warn", bad: "border-l-bad", info: "border-l-accent" };
 
 export function Toasts() {
   return (
-    <Base.Provider toastManager={manager} limit={4}>
-      <Base.Portal>
-        <Base.Viewport className="fixed right-4 bottom-4 left-4 z-[60] ml-auto flex max-w-sm flex-col gap-2">
-          <List />
-        </Base.Viewport>
-      </Base.Portal>
-    </Base.Provider>
+    <Suspense>
+      <List />
+    </Suspense>
   );
-}
-
-function List() {
-  const { toasts } = Base.useToastManager();
-  return toasts.map((t) => (
-    <Base.Root key={t.id} toast={t} className={`flex items-start gap-3 rounded-lg border border-l-4 border-line bg-raised p-3 text-sm text-ink shadow-lg data-limited:hidden ${edge[t.type ?? "info"] ?? edge.info}`}>
-      <div className="min-w-0 flex-1 break-words">
-        <Base.Title className="font-semibold" />
-        <Base.Description className="text-muted" />
-      </div>
-      <Base.Close aria-label="Close" className="inline-flex size-7 shrink-0 items-center justify-center rounded hover:bg-sunken"><CloseIcon className="size-4" /></Base.Close>
-    </Base.Root>
-  ));
 }

@@ -45,7 +45,7 @@ function Log({ lines, skipped }: { lines: ReturnType<typeof useBoot>["lines"]; s
   const box = useRef<HTMLDivElement>(null);
   const stick = useRef(true);
   useEffect(() => {
-    if (stick.current && box.current) box.current.scrollTop = box.current.scrollHeight;
+    if (lines.length > 0 && stick.current && box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [lines]);
   return (
     <details className="mt-5 border-t border-line pt-3 text-sm">

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
+	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
 func main() {
@@ -42,7 +43,6 @@ func run(ctx context.Context, args []string) (err error) {
 	boot := flags.Duration("boot", 2*time.Second, "how long pending, stopping and shutting-down take")
 	faults := flags.Int("faults", 0, "chance in thousandths of each kind of fault, for each call")
 	guest := flags.String("guest", "", "program that runs on each machine with the configuration from its user-data: bin/cloudbot-guest")
-	hook := flags.String("command", "", "instead: shell command that runs on each machine, with MACHINE and the file USER_DATA")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer ledger.Close()
-	command, err := guestCommand(*guest, *hook)
+	guests, err := machines(*guest, filepath.Join(*dir, "machines"))
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string) (err error) {
 	n := *faults
 	srv := ec2test.New(ec2test.Config{
 		Seed: *seed, Ledger: ledger, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		Guest: ec2test.Guest{Command: command, Dir: filepath.Join(*dir, "machines")},
+		Guest: guests,
 		Plan: ec2test.Plan{
 			Boot: span, Stop: span, Terminate: span, Unknown: ec2test.Span{Max: *boot}, Limits: true,
 			Throttled: n, Internal: n, InternalDone: n, LostRequest: n, LostReply: n, NoCapacity: n,
@@ -79,38 +79,33 @@ func run(ctx context.Context, args []string) (err error) {
 	web := &http.Server{Handler: handler(srv), ReadHeaderTimeout: 10 * time.Second}
 	closed := context.AfterFunc(ctx, func() { _ = web.Close() })
 	defer closed()
-	guests := make(chan error, 1)
+	ended := make(chan error, 1)
 	go func() {
 		err := srv.Run(ctx)
 		_ = web.Close()
-		guests <- err
+		ended <- err
 	}()
 	if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
-	return <-guests
+	return <-ended
 }
 
-// guestCommand is what runs on each machine.
-func guestCommand(guest, hook string) ([]string, error) {
-	switch {
-	case hook != "":
-		return []string{"/bin/sh", "-c", hook}, nil
-	case guest == "":
-		return nil, nil
+// machines runs a guest's program on each machine, with the configuration from its user-data.
+func machines(program, dir string) (ec2test.Guest, error) {
+	if program == "" {
+		return ec2test.Guest{}, nil
 	}
-	path, err := filepath.Abs(guest)
+	path, err := filepath.Abs(program)
+	return ec2test.Guest{Command: []string{path, "-config", "guest.json"}, Dir: dir, Prepare: configure}, err
+}
+
+func configure(m ec2test.Machine, dir string) error {
+	config, err := bootstrap.ProcessConfig(m.Launch.UserData, "state", fmt.Sprintf("%s-%d", m.ID, m.Boots))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	// A real machine runs the whole script; this one takes the guest's configuration out of it, keeps
-	// its state in the machine's folder, and installs nothing.
-	const script = `set -eu
-awk '/guest.json/ {f=1; next} f && /^CLOUDBOT_DATA$/ {exit} f' "$USER_DATA" |
-  sed -e 's#"state_dir": *"[^"]*"#"state_dir": "state"#' -e 's#"install": *true#"install": false#' -e 's#"kind": *"openclaw"#"kind": "auto"#' |
-  awk -v boot="$MACHINE-$BOOT" 'NR==1 {print; print "  \"boot\": \"" boot "\","; next} {print}' > guest.json
-exec "$0" -config guest.json`
-	return []string{"/bin/sh", "-c", script, path}, nil
+	return os.WriteFile(filepath.Join(dir, "guest.json"), config, 0o600)
 }
 
 func handler(srv *ec2test.Server) http.Handler {

@@ -1,0 +1,204 @@
+package gateway
+
+import (
+	"cmp"
+	"crypto/rand"
+	"maps"
+	"slices"
+	"time"
+)
+
+const promptLife = 5 * time.Minute
+
+// prompt is something a run waits for a person to decide: an approval or questions.
+type prompt struct {
+	kind    string // "approval" or "question"
+	run     string
+	record  map[string]any // as clients see it
+	created int64
+	allowed []string // decisions, or question ids
+	decided chan map[string][]string
+}
+
+const decisionKey = "decision"
+
+type question struct {
+	ID          string   `json:"questionId"`
+	Header      string   `json:"header"`
+	Question    string   `json:"question"`
+	Options     []option `json:"options"`
+	MultiSelect bool     `json:"multiSelect,omitempty"`
+	IsOther     bool     `json:"isOther,omitempty"`
+}
+
+type option struct {
+	Label       string `json:"label"`
+	Description string `json:"description,omitempty"`
+}
+
+// approval asks whether a command may run and returns the decision, "" where there is none.
+func (r *run) approval(call, command string) string {
+	now := time.Now()
+	id := rand.Text()
+	p := &prompt{
+		kind: "approval", run: r.id, created: now.UnixMilli(), allowed: []string{"allow-once", "allow-always", "deny"},
+		record: map[string]any{
+			"approvalKind": "exec", "id": id, "createdAtMs": now.UnixMilli(), "expiresAtMs": now.Add(promptLife).UnixMilli(),
+			"request": map[string]any{"command": command, "cwd": "/home/user", "host": "gateway", "agentId": "main", "sessionKey": r.s.Key, "runId": r.id, "toolCallId": call, "ask": "on-miss"},
+		},
+	}
+	r.act("approval", map[string]any{"phase": "requested", "kind": "exec", "status": "pending", "title": "Command approval requested", "toolCallId": call, "approvalId": id, "command": command, "host": "gateway"})
+	decided := r.await(id, p, "exec.approval.requested")
+	status := "denied"
+	if len(decided[decisionKey]) == 1 && decided[decisionKey][0] != "deny" {
+		status = "approved"
+	}
+	r.act("approval", map[string]any{"phase": "resolved", "kind": "exec", "status": status, "title": "Command approval resolved", "toolCallId": call, "approvalId": id})
+	if len(decided[decisionKey]) == 0 {
+		return ""
+	}
+	return decided[decisionKey][0]
+}
+
+// questions asks a person and returns what was answered, nil where nothing was.
+func (r *run) questions(list []question) map[string][]string {
+	now := time.Now()
+	id := rand.Text()
+	p := &prompt{kind: "question", run: r.id, created: now.UnixMilli(), record: map[string]any{
+		"id": id, "questions": list, "agentId": "main", "sessionKey": r.s.Key, "runId": r.id,
+		"createdAtMs": now.UnixMilli(), "expiresAtMs": now.Add(promptLife).UnixMilli(), "status": "pending",
+	}}
+	for _, q := range list {
+		p.allowed = append(p.allowed, q.ID)
+	}
+	return r.await(id, p, "question.requested")
+}
+
+func (r *run) await(id string, p *prompt, event string) map[string][]string {
+	g := r.g
+	p.decided = make(chan map[string][]string, 1)
+	g.mu.Lock()
+	g.prompts[id] = p
+	g.broadcastLocked(event, p.record, p.hears)
+	g.mu.Unlock()
+	expired := time.NewTimer(promptLife)
+	defer expired.Stop()
+	select {
+	case <-r.ctx.Done():
+	case <-expired.C:
+	case answer := <-p.decided:
+		return answer
+	}
+	g.mu.Lock()
+	g.forgetLocked(r.id)
+	g.mu.Unlock()
+	return nil
+}
+
+// hears tells whether a client is told of the prompt: approvals go to those who said that they show them.
+func (p *prompt) hears(c *client) bool {
+	if p.kind == "approval" {
+		return c.holds("operator.approvals") && (c.caps["approvals"] || c.caps["exec-approvals"])
+	}
+	return c.holds("operator.questions")
+}
+
+// forgetLocked withdraws what a run still asked when it ended.
+func (g *Gateway) forgetLocked(run string) {
+	for id, p := range g.prompts {
+		if p.run != run {
+			continue
+		}
+		delete(g.prompts, id)
+		if p.kind == "question" {
+			g.broadcastLocked("question.resolved", map[string]any{"id": id, "status": "cancelled"}, p.hears)
+		} else {
+			g.broadcastLocked("exec.approval.resolved", map[string]any{"id": id, "decision": "deny", "resolvedBy": nil, "ts": time.Now().UnixMilli(), "request": p.record["request"]}, p.hears)
+		}
+	}
+}
+
+func (g *Gateway) pending(kind string) []map[string]any {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list := []map[string]any{}
+	ids := slices.SortedFunc(maps.Keys(g.prompts), func(a, b string) int { return cmp.Compare(g.prompts[a].created, g.prompts[b].created) })
+	for _, id := range ids {
+		if g.prompts[id].kind == kind {
+			list = append(list, g.prompts[id].record)
+		}
+	}
+	return list
+}
+
+func approvalList(c *client, r request) { c.answer(r.ID, c.g.pending("approval"), nil) }
+
+func pluginApprovalList(c *client, r request) { c.answer(r.ID, []any{}, nil) }
+
+func questionList(c *client, r request) {
+	c.answer(r.ID, map[string]any{"questions": c.g.pending("question")}, nil)
+}
+
+func approvalResolve(c *client, r request) {
+	var p struct{ ID, Decision string }
+	if !params(c, r, &p) {
+		return
+	}
+	g := c.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a := g.prompts[p.ID]
+	switch {
+	case a == nil || a.kind != "approval":
+		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "unknown or expired approval id"})
+		return
+	case !slices.Contains(a.allowed, p.Decision):
+		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "invalid decision"})
+		return
+	}
+	delete(g.prompts, p.ID)
+	a.decided <- map[string][]string{decisionKey: {p.Decision}}
+	c.answer(r.ID, map[string]any{"ok": true}, nil)
+	g.broadcastLocked("exec.approval.resolved", map[string]any{"id": p.ID, "decision": p.Decision, "resolvedBy": "gateway-client", "ts": time.Now().UnixMilli(), "request": a.record["request"]}, a.hears)
+}
+
+func questionResolve(c *client, r request) {
+	var p struct {
+		ID      string
+		Cancel  bool
+		Answers *struct{ Answers map[string][]string }
+	}
+	if !params(c, r, &p) {
+		return
+	}
+	g := c.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	q := g.prompts[p.ID]
+	switch {
+	case q == nil || q.kind != "question":
+		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "unknown or expired question id"})
+		return
+	case p.Cancel == (p.Answers != nil):
+		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "either answers or cancel is needed"})
+		return
+	}
+	event := map[string]any{"id": p.ID, "status": "cancelled"}
+	var answers map[string][]string
+	if p.Answers != nil {
+		answers = p.Answers.Answers
+		for _, id := range q.allowed {
+			if len(answers[id]) == 0 {
+				c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "no answer to " + id})
+				return
+			}
+		}
+		event = map[string]any{"id": p.ID, "status": "answered", "answers": map[string]any{"answers": answers}}
+	}
+	delete(g.prompts, p.ID)
+	q.decided <- answers
+	result := maps.Clone(event)
+	delete(result, "id")
+	c.answer(r.ID, result, nil)
+	g.broadcastLocked("question.resolved", event, q.hears)
+}

@@ -1,0 +1,165 @@
+package gateway
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const runLimit = 10 * time.Minute
+
+// run is the answer to one message under way. It tells what happens as the original does: the states
+// status, delta and one of final, aborted or error as chat events, the use of tools as agent events.
+type run struct {
+	g       *Gateway
+	s       *session
+	id      string // the message's idempotency key
+	started time.Time
+	ctx     context.Context
+	cancel  context.CancelFunc
+
+	// Guarded by g.mu, for chat.history tells of them.
+	chats, acts int // events told, by kind
+	text        strings.Builder
+	tools       []content // what was called, for the transcript
+	results     []message
+}
+
+// respond runs what the question asks for, then settles the run.
+func (r *run) respond(question string) {
+	defer r.g.answers.Done()
+	defer r.cancel()
+	r.status("preparing_workspace")
+	failed := script(r, question)
+	switch {
+	case r.ctx.Err() != nil:
+		r.end("aborted", nil)
+	case failed != "":
+		// The original reports some failures twice.
+		failure := map[string]any{"errorMessage": failed, "errorKind": "unknown"}
+		r.end("error", failure)
+		r.tell("error", failure)
+	default:
+		r.end("final", nil)
+	}
+	r.g.changed(r.s.Key, "message")
+}
+
+// pause waits for a share of the pace and tells whether the run goes on.
+func (r *run) pause(times int) bool {
+	select {
+	case <-r.ctx.Done():
+		return false
+	case <-time.After(time.Duration(times) * r.g.c.Pace):
+		return true
+	}
+}
+
+func (r *run) status(phase string) { r.tell("status", map[string]any{"phase": phase}) }
+
+// stream says a text in pieces, each after so many paces.
+func (r *run) stream(text string, times int) {
+	for _, part := range pieces(text) {
+		if !r.pause(times) {
+			return
+		}
+		r.tell("delta", map[string]any{"deltaText": part})
+	}
+}
+
+// replace takes back what was said and says text instead.
+func (r *run) replace(text string) {
+	r.tell("delta", map[string]any{"deltaText": text, "replace": true})
+}
+
+func (r *run) tell(state string, more map[string]any) {
+	r.g.mu.Lock()
+	defer r.g.mu.Unlock()
+	r.tellLocked(state, more)
+}
+
+func (r *run) tellLocked(state string, more map[string]any) {
+	if text, ok := more["deltaText"].(string); ok {
+		if more["replace"] == true {
+			r.text.Reset()
+		}
+		r.text.WriteString(text)
+	}
+	r.chats++
+	payload := map[string]any{"runId": r.id, "sessionKey": r.s.Key, "seq": r.chats, "state": state}
+	for k, v := range more {
+		payload[k] = v
+	}
+	r.g.broadcastLocked("chat", payload, func(c *client) bool { return c.follows(r.s.Key) })
+}
+
+// end settles the transcript and tells the run's last state.
+func (r *run) end(state string, more map[string]any) {
+	g := r.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	said := r.text.String()
+	if len(r.tools) > 0 {
+		g.say(r.s, message{Role: "assistant", Content: r.tools, IdempotencyKey: r.id + ":tools"})
+		for _, m := range r.results {
+			g.say(r.s, m)
+		}
+	}
+	if said != "" {
+		m := g.say(r.s, spoken("assistant", said, r.id))
+		if more == nil {
+			more = map[string]any{"message": m}
+		}
+	}
+	if r.s.running == r {
+		r.s.running = nil
+	}
+	delete(g.runs, r.id)
+	g.forgetLocked(r.id)
+	r.tellLocked(state, more)
+}
+
+// tool tells the use of a tool: its start now, what it prints, and its result by the function returned.
+func (r *run) tool(name string, args map[string]any) (id string, update func(string), result func(text string, failed bool)) {
+	r.g.mu.Lock()
+	id = "call_" + strconv.Itoa(len(r.tools)+1)
+	r.tools = append(r.tools, content{Type: "toolCall", ID: id, Name: name, Arguments: args})
+	r.g.mu.Unlock()
+	r.act("tool", map[string]any{"phase": "start", "name": name, "toolCallId": id, "args": args})
+	update = func(text string) {
+		r.act("tool", map[string]any{"phase": "update", "name": name, "toolCallId": id, "partialResult": resultOf(text)})
+	}
+	result = func(text string, failed bool) {
+		r.g.mu.Lock()
+		r.results = append(r.results, message{Role: "toolResult", ToolCallID: id, ToolName: name, IsError: failed, Content: []content{{Type: "text", Text: text}}, Timestamp: time.Now().UnixMilli()})
+		r.g.mu.Unlock()
+		r.act("tool", map[string]any{"phase": "result", "name": name, "toolCallId": id, "isError": failed, "result": resultOf(text)})
+	}
+	return id, update, result
+}
+
+func resultOf(text string) map[string]any {
+	return map[string]any{"content": []content{{Type: "text", Text: text}}}
+}
+
+// act tells an agent event to those who asked for tool events when they connected.
+func (r *run) act(stream string, data map[string]any) {
+	r.g.mu.Lock()
+	defer r.g.mu.Unlock()
+	r.acts++
+	payload := map[string]any{"runId": r.id, "sessionKey": r.s.Key, "seq": r.acts, "stream": stream, "ts": time.Now().UnixMilli(), "data": data}
+	r.g.broadcastLocked("agent", payload, func(c *client) bool { return c.caps["tool-events"] && c.follows(r.s.Key) })
+}
+
+// pieces cuts a text after every fourth space or so, to be streamed.
+func pieces(t string) []string {
+	var out []string
+	words := strings.SplitAfter(t, " ")
+	for len(words) > 0 {
+		n := min(4, len(words))
+		out = append(out, strings.Join(words[:n], ""))
+		words = words[n:]
+	}
+	return out
+}

@@ -1,0 +1,161 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+)
+
+// scripts are the words that show, without a model, what else an agent does.
+var scripts = map[string]func(*run) (failed string){
+	"/markdown": markdown,
+	"/tool":     useTools,
+	"/slow":     slow,
+	"/cold":     cold,
+	"/replace":  changeOfMind,
+	"/approve":  askToRun,
+	"/ask":      askQuestions,
+	"/error":    fail,
+}
+
+// script answers a question. failed is why there is no answer, "" where there is one.
+func script(r *run, question string) (failed string) {
+	word, _, _ := strings.Cut(strings.TrimSpace(question), " ")
+	if s := scripts[word]; s != nil {
+		r.status("starting_model")
+		return s(r)
+	}
+	r.stream(r.g.answer(question), 1)
+	return ""
+}
+
+func (g *Gateway) answer(question string) string {
+	have := "No API key is configured yet."
+	if names := g.keyNames(); len(names) > 0 {
+		have = "Keys are configured for: " + strings.Join(names, ", ") + "."
+	}
+	return fmt.Sprintf("You said: “%s”\n\nI am CloudBot's stand-in: OpenClaw is not installed on this machine, so no model reads this. %s "+
+		"The way from your browser to this machine and back works, as you can see from this answer arriving in pieces.\n\n"+
+		"To see what else an agent shows, send `/markdown`, `/tool`, `/approve`, `/ask`, `/slow`, `/cold`, `/replace` or `/error`.",
+		clipRunes(question, 400), have)
+}
+
+func markdown(r *run) string {
+	r.stream(`## What Markdown looks like
+
+A paragraph with **strong** words, *stressed* ones, some `+"`code`"+` and a [link to the project](https://github.com/openclaw/openclaw).
+
+1. First, a numbered list
+2. then a second item
+   - with one below it
+
+- [x] done
+- [ ] still to do
+
+`+"```go\npackage main\n\nimport \"fmt\"\n\nfunc main() {\n\tfmt.Println(\"Hello from the machine, in a line that is long enough to need scrolling on a small screen\")\n}\n```"+`
+
+| Machine | State |
+| --- | --- |
+| desktop | running |
+| agent | ready |
+
+> What comes from a machine is not trusted: [this link](javascript:alert(1)) goes nowhere, <b onclick="alert(1)">HTML</b> stays text, and the picture below is not loaded.
+
+![A picture elsewhere](https://example.com/picture.png)
+`, 1)
+	return ""
+}
+
+func useTools(r *run) string {
+	_, update, result := r.tool("exec", map[string]any{"command": "ls -l ~/Desktop"})
+	for _, line := range []string{"total 8", "-rw-r--r-- 1 user user 120 notes.txt", "-rw-r--r-- 1 user user  64 plan.md"} {
+		if !r.pause(10) {
+			return ""
+		}
+		update(line + "\n")
+	}
+	result("total 8\n-rw-r--r-- 1 user user 120 notes.txt\n-rw-r--r-- 1 user user  64 plan.md\n", false)
+	_, _, result = r.tool("read", map[string]any{"path": "~/Desktop/missing.txt"})
+	if !r.pause(10) {
+		return ""
+	}
+	result("ENOENT: no such file or directory, open '/home/user/Desktop/missing.txt'", true)
+	r.stream("I pretended to use two tools: a command that listed the desktop's files, and one that looked for a file that is not there. Nothing was run.", 1)
+	return ""
+}
+
+func slow(r *run) string {
+	for i := range 60 {
+		r.stream(fmt.Sprintf("This is sentence %d of sixty. ", i+1), 8)
+	}
+	return ""
+}
+
+func cold(r *run) string {
+	for _, phase := range []string{"preparing_workspace", "provisioning_environment", "running_setup", "preparing_context", "starting_model"} {
+		if r.status(phase); !r.pause(25) {
+			return ""
+		}
+	}
+	r.stream("That was a cold start: the first answer of a machine takes about half a minute.", 1)
+	return ""
+}
+
+func changeOfMind(r *run) string {
+	r.stream("This is a first draft, which will not stay.", 2)
+	if r.pause(10) {
+		r.replace("This replaced what was here before.")
+		r.stream(" And this was added.", 2)
+	}
+	return ""
+}
+
+func askToRun(r *run) string {
+	const command = "rm -rf ~/Downloads/old"
+	call, _, result := r.tool("exec", map[string]any{"command": command})
+	switch r.approval(call, command) {
+	case "allow-once", "allow-always":
+		result("(pretended)", false)
+		r.stream("You allowed it. I pretended to run the command; nothing was deleted.", 1)
+	case "deny":
+		result("The command was denied.", true)
+		r.stream("You denied it, so I did not run the command.", 1)
+	default:
+		result("Nobody answered.", true)
+		r.stream("Nobody answered in time, so I did not run the command.", 1)
+	}
+	return ""
+}
+
+func askQuestions(r *run) string {
+	answers := r.questions([]question{
+		{ID: "colour", Header: "Colour", Question: "Which colour should the desktop have?", IsOther: true,
+			Options: []option{{"Blue", "As it is now"}, {"Green", "Easy on the eyes"}, {"Grey", ""}}},
+		{ID: "tools", Header: "Tools", Question: "Which tools do you need?", MultiSelect: true,
+			Options: []option{{"Browser", ""}, {"Editor", ""}, {"Terminal", ""}}},
+		{ID: "name", Header: "Name", Question: "How should the machine be called?", Options: []option{}},
+	})
+	if answers == nil {
+		r.stream("You did not answer, which is fine too.", 1)
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("Thank you. You answered:\n\n")
+	for _, id := range []string{"colour", "tools", "name"} {
+		fmt.Fprintf(&b, "- %s: %s\n", id, clipRunes(strings.Join(answers[id], ", "), 200))
+	}
+	r.stream(b.String(), 1)
+	return ""
+}
+
+func fail(r *run) string {
+	r.stream("This begins well enough,", 2)
+	return "The model's provider answered 529: overloaded. Nothing is wrong with your machine; try again later."
+}
+
+func clipRunes(s string, n int) string {
+	r := []rune(s[:min(len(s), 4*n)])
+	if len(r) > n {
+		return string(r[:n]) + "…"
+	}
+	return strings.ToValidUTF8(string(r), "")
+}

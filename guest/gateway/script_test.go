@@ -1,0 +1,308 @@
+package gateway
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+var update = flag.Bool("update", false, "write the recorded frames anew")
+
+// user is a client with all that the control plane asks for.
+type user struct {
+	t     *testing.T
+	c     *websocket.Conn
+	n     int
+	heard []map[string]any
+}
+
+const allScopes = `"operator.read","operator.write","operator.approvals","operator.questions"`
+
+func connectedTo(t *testing.T, url, scopes, caps string) *user {
+	t.Helper()
+	c, err := dial(t, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadLimit(4 << 20)
+	u := &user{t: t, c: c}
+	if r := ask(t, c, `{"type":"req","id":"c","method":"connect","params":{"minProtocol":4,"maxProtocol":4,"client":{"id":"gateway-client","mode":"backend"},"role":"operator","scopes":[`+scopes+`],"caps":[`+caps+`],"auth":{"token":"right"}}}`); r["ok"] != true {
+		t.Fatal(r)
+	}
+	return u
+}
+
+func begin(t *testing.T, scopes, caps string) *user {
+	t.Helper()
+	g := New(Config{Token: "right", Pace: time.Millisecond})
+	g.Ready()
+	return connectedTo(t, serve(t, g), scopes, caps)
+}
+
+func (u *user) next() map[string]any {
+	u.t.Helper()
+	m := next(u.t, u.c, "")
+	if m["event"] != "connect.challenge" {
+		u.heard = append(u.heard, m)
+	}
+	return m
+}
+
+// ask returns the answer's payload, or its error.
+func (u *user) ask(method, params string) (payload, failed map[string]any) {
+	u.t.Helper()
+	u.n++
+	id := fmt.Sprint("r", u.n)
+	if err := u.c.Write(u.t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"type":"req","id":%q,"method":%q,"params":%s}`, id, method, params)); err != nil {
+		u.t.Fatal(err)
+	}
+	for {
+		m := u.next()
+		if m["id"] == id {
+			payload, _ = m["payload"].(map[string]any)
+			failed, _ = m["error"].(map[string]any)
+			return payload, failed
+		}
+	}
+}
+
+// until reads on to an event whose payload matches.
+func (u *user) until(event string, match func(map[string]any) bool) map[string]any {
+	u.t.Helper()
+	for {
+		m := u.next()
+		payload, _ := m["payload"].(map[string]any)
+		if m["event"] == event && (match == nil || match(payload)) {
+			return payload
+		}
+	}
+}
+
+func state(s string) func(map[string]any) bool {
+	return func(p map[string]any) bool { return p["state"] == s }
+}
+
+func (u *user) say(message, key string) {
+	u.t.Helper()
+	if p, f := u.ask("chat.send", fmt.Sprintf(`{"sessionKey":"main","message":%q,"idempotencyKey":%q}`, message, key)); p["status"] != "started" {
+		u.t.Fatal(p, f)
+	}
+}
+
+// TestRecorded plays every word and compares what the gateway says with what the dashboard's tests read.
+func TestRecorded(t *testing.T) {
+	t.Parallel()
+	caps := `"tool-events","approvals"`
+	recorded := map[string][]map[string]any{}
+	for name, play := range map[string]func(*user){
+		"tool":    func(u *user) { u.say("/tool", "run"); u.until("chat", state("final")) },
+		"cold":    func(u *user) { u.say("/cold", "run"); u.until("chat", state("final")) },
+		"replace": func(u *user) { u.say("/replace", "run"); u.until("chat", state("final")) },
+		"error": func(u *user) {
+			u.say("/error", "run")
+			u.until("chat", state("error"))
+			u.until("chat", state("error"))
+		},
+		"approve": func(u *user) {
+			u.say("/approve", "run")
+			p := u.until("exec.approval.requested", nil)
+			u.ask("exec.approval.resolve", fmt.Sprintf(`{"id":%q,"decision":"allow-once"}`, p["id"]))
+			u.until("chat", state("final"))
+		},
+		"ask": func(u *user) {
+			u.say("/ask", "run")
+			p := u.until("question.requested", nil)
+			u.ask("question.resolve", fmt.Sprintf(`{"id":%q,"answers":{"answers":{"colour":["Blue"],"tools":["Browser","Editor"],"name":["Ada"]}}}`, p["id"]))
+			u.until("chat", state("final"))
+		},
+		"reconnect": func(u *user) {
+			u.ask("sessions.create", `{"key":"two","label":"Two"}`)
+			u.say("/slow", "run")
+			u.until("chat", state("delta"))
+			u.ask("chat.history", `{"sessionKey":"main"}`)
+			u.ask("chat.send", `{"sessionKey":"main","message":"/slow","idempotencyKey":"run"}`)
+			u.ask("chat.send", `{"sessionKey":"main","message":"another","idempotencyKey":"run-2"}`)
+			u.ask("chat.abort", `{"sessionKey":"main","runId":"run"}`)
+		},
+		"history": func(u *user) {
+			u.say("/tool", "run")
+			u.until("chat", state("final"))
+			u.ask("chat.history", `{"sessionKey":"main"}`)
+			u.ask("sessions.list", `{"limit":10}`)
+		},
+	} {
+		u := begin(t, allScopes, caps)
+		u.heard = nil
+		play(u)
+		recorded[name] = u.heard
+	}
+	got := normal(t, recorded)
+	path := filepath.Join("..", "..", "web", "src", "chat", "testdata", "frames.json")
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// How far /slow came is for the clock to say, so the order and shapes are compared there, not the words.
+	var a, b map[string][]map[string]any
+	if err := json.Unmarshal(got, &a); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(want, &b); err != nil {
+		t.Fatal(err)
+	}
+	delete(a, "reconnect")
+	delete(b, "reconnect")
+	for name := range a {
+		if !reflect.DeepEqual(a[name], b[name]) {
+			t.Errorf("%s: the frames differ from %s; go test -update ./guest/gateway writes them anew", name, path)
+		}
+	}
+}
+
+var (
+	moments = regexp.MustCompile(`"(ts|timestamp|createdAtMs|expiresAtMs|updatedAt|startedAt)": \d+`)
+	random  = regexp.MustCompile(`"[A-Z2-7]{26}"`)
+)
+
+// normal is v as JSON with the moments and the random ids made the same each time.
+func normal(t *testing.T, v any) []byte {
+	b, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = moments.ReplaceAll(b, []byte(`"$1": 1700000000000`))
+	ids := map[string]string{}
+	b = random.ReplaceAllFunc(b, func(id []byte) []byte {
+		if ids[string(id)] == "" {
+			ids[string(id)] = fmt.Sprintf(`"id-%d"`, len(ids)+1)
+		}
+		return []byte(ids[string(id)])
+	})
+	return append(b, '\n')
+}
+
+func TestPromptsNeedTheirScopes(t *testing.T) {
+	t.Parallel()
+	u := begin(t, `"operator.read","operator.write"`, `"tool-events","approvals"`)
+	for _, method := range []string{"exec.approval.list", "exec.approval.resolve", "question.list", "question.resolve"} {
+		if _, f := u.ask(method, `{"id":"x"}`); f == nil || !strings.Contains(f["message"].(string), "missing scope") {
+			t.Errorf("%s: %v", method, f)
+		}
+	}
+	u.say("/ask", "a")
+	u.until("chat", func(p map[string]any) bool { return p["phase"] == "starting_model" })
+	if p, _ := u.ask("chat.abort", `{"sessionKey":"main"}`); p["aborted"] != true {
+		t.Error(p)
+	}
+	u.ask("health", `{}`)
+	for _, m := range u.heard {
+		if m["event"] == "question.requested" || m["event"] == "exec.approval.requested" {
+			t.Errorf("told without the scope: %v", m)
+		}
+	}
+}
+
+func TestApprovalsGoToWhoShowsThem(t *testing.T) {
+	t.Parallel()
+	u := begin(t, allScopes, `"tool-events"`)
+	u.say("/approve", "a")
+	p := u.until("agent", func(p map[string]any) bool { return p["stream"] == "approval" })
+	id := p["data"].(map[string]any)["approvalId"]
+	if _, f := u.ask("exec.approval.resolve", fmt.Sprintf(`{"id":%q,"decision":"perhaps"}`, id)); f == nil {
+		t.Error("took a decision that is none")
+	}
+	if _, f := u.ask("exec.approval.resolve", fmt.Sprintf(`{"id":%q,"decision":"deny"}`, id)); f != nil {
+		t.Error(f)
+	}
+	if _, f := u.ask("exec.approval.resolve", fmt.Sprintf(`{"id":%q,"decision":"deny"}`, id)); f == nil {
+		t.Error("decided twice")
+	}
+	final := u.until("chat", state("final"))
+	if text := fmt.Sprint(final["message"]); !strings.Contains(text, "denied") {
+		t.Error(text)
+	}
+	if slices.ContainsFunc(u.heard, func(m map[string]any) bool { return m["event"] == "exec.approval.requested" }) {
+		t.Error("told to a client that does not show approvals")
+	}
+}
+
+func TestAbortWithdrawsQuestions(t *testing.T) {
+	t.Parallel()
+	u := begin(t, allScopes, "")
+	u.say("/ask", "a")
+	asked := u.until("question.requested", nil)
+	if _, f := u.ask("question.resolve", fmt.Sprintf(`{"id":%q,"answers":{"answers":{"colour":["Blue"]}}}`, asked["id"])); f == nil {
+		t.Error("took half an answer")
+	}
+	u.ask("chat.abort", `{"sessionKey":"main","runId":"a"}`)
+	if !slices.ContainsFunc(u.heard, func(m map[string]any) bool { return m["event"] == "question.resolved" }) {
+		if p := u.until("question.resolved", nil); p["status"] != "cancelled" {
+			t.Error(p)
+		}
+	}
+	u.ask("chat.history", `{"sessionKey":"main"}`)
+	if p, _ := u.ask("question.list", `{}`); len(p["questions"].([]any)) != 0 {
+		t.Error(p)
+	}
+}
+
+func TestDeletingASession(t *testing.T) {
+	t.Parallel()
+	u := begin(t, allScopes, "")
+	p, _ := u.ask("sessions.create", `{}`)
+	key := fmt.Sprintf("%q", p["key"])
+	if p["key"] == mainKey {
+		t.Fatal("a session without a key is a new one")
+	}
+	refused := map[string]string{
+		`{"key":` + key + `}`:                     "operator.admin",
+		`{"key":` + key + `,"archivedOnly":true}`: "not archived",
+		`{"key":"main","archivedOnly":true}`:      "main session",
+	}
+	for params, why := range refused {
+		if _, f := u.ask("sessions.delete", params); f == nil || !strings.Contains(f["message"].(string), why) {
+			t.Errorf("%s: %v", params, f)
+		}
+	}
+	u.ask("sessions.patch", `{"key":`+key+`,"archived":true}`)
+	if p, f := u.ask("sessions.delete", `{"key":`+key+`,"archivedOnly":true}`); p["deleted"] != true {
+		t.Error(p, f)
+	}
+	if p, _ := u.ask("sessions.list", `{}`); p["count"] != 1.0 {
+		t.Error(p)
+	}
+}
+
+func TestEarlierHistory(t *testing.T) {
+	t.Parallel()
+	u := begin(t, allScopes, "")
+	for i := range 3 {
+		u.say("hello", fmt.Sprint("k", i))
+		u.until("chat", state("final"))
+	}
+	p, _ := u.ask("chat.history", `{"sessionKey":"main","limit":4}`)
+	if len(p["messages"].([]any)) != 4 || p["hasMore"] != true || p["nextOffset"] != 4.0 {
+		t.Error(p)
+	}
+	if p, _ = u.ask("chat.history", `{"sessionKey":"main","limit":4,"offset":4}`); len(p["messages"].([]any)) != 2 || p["hasMore"] != nil {
+		t.Error(p)
+	}
+}

@@ -1,0 +1,31 @@
+package projections_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+// Who did not ask for a stop reads whose it was, while it lasts and after it.
+func TestStopFromOutsideHasAReason(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.project(find(t, "instances"), find(t, "history"))
+	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	see := func(status instance.Status, events ...instance.Event) {
+		t.Helper()
+		w.append(encoded[instance.Event](w, "instance", "01OUTSIDE", instance.Encode, events...)...)
+		w.caughtUp()
+		if got, err := w.reader.Instance(t.Context(), "acc", "01OUTSIDE"); err != nil || got.Status != status || !strings.Contains(got.Reason, "from outside") {
+			t.Errorf("%+v %v", got, err)
+		}
+	}
+	see(instance.Stopping, instance.Requested{Account: "acc", Name: seal("acc", label("01OUTSIDE"), "desk"), Type: "t3.large", Region: "eu"}, instance.LaunchAttempted{Attempt: 1, At: at}, instance.MachineLaunched{Attempt: 1, Machine: "i-1", At: at},
+		instance.MachineRunning{At: at}, instance.StopRequested{At: at, Outside: true})
+	see(instance.Stopped, instance.MachineStopped{})
+	if told, err := w.reader.History(t.Context(), "acc", "01OUTSIDE", 0, 10); err != nil || len(told) != 6 || told[4].Sentence != "The machine is being stopped from outside." {
+		t.Errorf("the history: %+v %v", told, err)
+	}
+}

@@ -1,0 +1,127 @@
+import { expect, logIn, look, newEmail, password, signUp, test } from "./fixtures";
+
+test.describe.configure({ mode: "serial" });
+
+test("sign-up says what is wrong, beside the field it is about", async ({ page }, info) => {
+  await page.goto("/app/signup");
+  const create = page.getByRole("button", { name: "Create account" });
+  await create.click();
+  await expect(page.getByText("Enter your e-mail address.")).toBeVisible();
+  await expect(page.getByText("Use at least 8 characters.")).toBeVisible();
+  await look(page, "sign-up-errors");
+
+  await page.getByLabel("E-mail").fill("nobody");
+  await page.getByLabel("Password", { exact: true }).fill("x".repeat(73));
+  await create.click();
+  await expect(page.getByText("This is not an e-mail address")).toBeVisible();
+  await expect(page.getByText("Use at most 72 bytes")).toBeVisible();
+
+  // What only the server knows.
+  await page.getByLabel("E-mail").fill(newEmail(info));
+  await page.getByLabel("Password", { exact: true }).fill("password123");
+  await create.click();
+  await expect(page.getByLabel("Password", { exact: true })).toHaveAttribute("aria-invalid", "true");
+});
+
+test("an address is taken once; a log-in with a wrong password says so in one sentence", async ({ page, context }, info) => {
+  const email = await signUp(page, info);
+  await page.getByRole("button", { name: "Account" }).click();
+  await page.getByRole("menuitem", { name: "Log out" }).click();
+  await expect(page.getByRole("heading", { name: "Log in" })).toBeVisible();
+  await look(page, "log-in");
+
+  await page.getByRole("link", { name: "Create an account" }).click();
+  await page.getByLabel("E-mail").fill(email.toUpperCase());
+  await page.getByLabel("Password", { exact: true }).fill(password);
+  await page.getByRole("button", { name: "Create account" }).click();
+  await expect(page.getByLabel("E-mail")).toHaveAttribute("aria-invalid", "true");
+
+  await page.getByRole("link", { name: "Log in" }).click();
+  await page.getByLabel("E-mail").fill(email);
+  await page.getByLabel("Password", { exact: true }).fill("not the password");
+  await page.getByRole("button", { name: "Log in" }).click();
+  await expect(page.getByRole("alert")).toBeVisible();
+
+  // A page that needs an account comes back after the log-in.
+  await page.goto("/app/keys");
+  await expect(page).toHaveURL(/login\?next=/);
+  await page.getByLabel("E-mail").fill(email);
+  await page.getByLabel("Password", { exact: true }).fill(password);
+  await page.getByRole("button", { name: "Log in" }).click();
+  await expect(page.getByRole("heading", { name: "API keys" })).toBeVisible();
+
+  // Another site's address is no page to go on to.
+  await page.evaluate(() => localStorage.clear());
+  await page.goto("/app/login?next=//evil.example/");
+  await page.getByLabel("E-mail").fill(email);
+  await page.getByLabel("Password", { exact: true }).fill(password);
+  await page.getByRole("button", { name: "Log in" }).click();
+  await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible();
+  expect(new URL(page.url()).pathname).toBe("/app/");
+  await context.close();
+});
+
+test("sessions are listed and ended, in another browser at once", async ({ page, browser, server }, info) => {
+  const email = await signUp(page, info);
+  const other = await browser.newContext({ baseURL: server.url });
+  const there = await other.newPage();
+  await logIn(there, email);
+  await expect(there.getByRole("button", { name: "Create my desktop" })).toBeVisible();
+
+  await page.goto("/app/account");
+  await expect(page.getByText("This one")).toHaveCount(1);
+  await look(page, "account");
+  await page.getByRole("button", { name: /^End session of/ }).click();
+  await expect(page.getByRole("button", { name: /^End session of/ })).toHaveCount(0);
+  await expect(there.getByRole("heading", { name: "Log in" })).toBeVisible({ timeout: 15_000 });
+  await expect(there.getByText("Your session has ended")).toBeVisible();
+  await other.close();
+});
+
+test("a changed password ends the other sessions", async ({ page, browser, server }, info) => {
+  const email = await signUp(page, info);
+  const other = await browser.newContext({ baseURL: server.url });
+  const there = await other.newPage();
+  await logIn(there, email);
+  await expect(there.getByRole("button", { name: "Create my desktop" })).toBeVisible();
+
+  await page.goto("/app/account");
+  await page.getByLabel("Present password", { exact: true }).fill("wrong wrong wrong");
+  await page.getByLabel("New password", { exact: true }).fill("quite another phrase");
+  await page.getByRole("button", { name: "Change password" }).click();
+  await expect(page.getByLabel("Present password", { exact: true })).toHaveAttribute("aria-invalid", "true");
+  await page.getByLabel("Present password", { exact: true }).fill(password);
+  await page.getByRole("button", { name: "Change password" }).click();
+  await expect(page.getByText("Password changed")).toBeVisible();
+  await expect(there.getByRole("heading", { name: "Log in" })).toBeVisible({ timeout: 15_000 });
+  await other.close();
+});
+
+test("tabs share a session: one refresh serves both, and a log-out ends both", async ({ page, context }, info) => {
+  await signUp(page, info);
+  const second = await context.newPage();
+  await second.goto("/app/keys");
+  await expect(second.getByRole("heading", { name: "API keys" })).toBeVisible();
+  // The access token goes bad in both at once; each needs another one at the same moment.
+  let refreshes = 0;
+  await context.route("**/api/auth/refresh", (route) => {
+    refreshes++;
+    return route.continue();
+  });
+  await page.evaluate(() => {
+    const s = JSON.parse(localStorage.getItem("cloudbot.session")!);
+    localStorage.setItem("cloudbot.session", JSON.stringify({ ...s, access: `${s.access}x` }));
+  });
+  await Promise.all([
+    page.evaluate(() => document.querySelector<HTMLAnchorElement>('a[href="/app/keys"]')!.click()),
+    second.evaluate(() => document.querySelector<HTMLAnchorElement>('a[href="/app/"]')!.click()),
+  ]);
+  await expect(page.getByRole("heading", { name: "API keys" })).toBeVisible();
+  await expect(page.getByText("Anthropic", { exact: true })).toBeVisible();
+  await expect(second.getByRole("button", { name: "Create my desktop" })).toBeVisible();
+  expect(refreshes).toBe(1);
+
+  await page.getByRole("button", { name: "Account" }).click();
+  await page.getByRole("menuitem", { name: "Log out" }).click();
+  await expect(second.getByRole("heading", { name: "Log in" })).toBeVisible();
+});

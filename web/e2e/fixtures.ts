@@ -1,0 +1,99 @@
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { test as base, expect, type Page, type TestInfo } from "@playwright/test";
+import { Server } from "./server";
+
+export { expect };
+
+export const password = "correct horse battery";
+
+let accounts = 0;
+export const newEmail = (info: TestInfo) => `u${info.workerIndex}-${accounts++}@example.com`;
+
+type Fixtures = {
+  /** What pages complained about; a test that expects something takes it out. */
+  complaints: string[];
+};
+
+export const test = base.extend<Fixtures, { server: Server }>({
+  server: [
+    // oxlint-disable-next-line no-empty-pattern -- a fixture takes a pattern, this one nothing of it
+    async ({}, use) => {
+      const server = await Server.start();
+      await use(server);
+      await server.remove();
+    },
+    { scope: "worker", timeout: 90_000 },
+  ],
+  baseURL: async ({ server }, use) => use(server.url),
+  complaints: [async ({ context }, use) => {
+    const list: string[] = [];
+    const listen = (page: Page) => {
+      page.on("pageerror", (e) => list.push(`page error: ${e.message}`));
+      page.on("console", (m) => {
+        // A refusal the page deals with is logged by the browser as a failed resource: that is no fault.
+        if (m.type() === "error" && !m.text().startsWith("Failed to load resource") && !m.text().includes("ERR_CONNECTION_REFUSED")) list.push(m.text());
+        if (m.text().includes("Content Security Policy")) list.push(m.text());
+      });
+    };
+    context.on("page", listen);
+    await use(list);
+    expect(list, "the page complained").toEqual([]);
+  }, { auto: true }],
+});
+
+/** Opens a new account by the page itself, and stands before the first button. */
+export async function signUp(page: Page, info: TestInfo): Promise<string> {
+  const email = newEmail(info);
+  await page.goto("/");
+  await page.getByRole("link", { name: "Create an account" }).click();
+  await page.getByLabel("E-mail").fill(email);
+  await page.getByLabel("Password", { exact: true }).fill(password);
+  await page.getByRole("button", { name: "Create account" }).click();
+  await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible();
+  return email;
+}
+
+export async function logIn(page: Page, email: string) {
+  await page.goto("/app/login");
+  await page.getByLabel("E-mail").fill(email);
+  await page.getByLabel("Password", { exact: true }).fill(password);
+  await page.getByRole("button", { name: "Log in" }).click();
+}
+
+/** Creates a desktop by the page, and waits until it is ready. */
+export async function firstDesktop(page: Page) {
+  await page.getByRole("button", { name: "Create my desktop" }).click();
+  await expect(page).toHaveURL(/\/app\/desktops\/[0-9A-Z]{26}/);
+  await expect(page.locator("#main").getByText("Ready", { exact: true }).first()).toBeVisible({ timeout: 30_000 });
+  return page.url().match(/desktops\/([0-9A-Z]{26})/)![1]!;
+}
+
+const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+type AxeResult = { violations: { id: string; impact: string; help: string; nodes: { html: string; failureSummary: string }[] }[] };
+
+/** Asks axe about the page: WCAG 2.2 A and AA, nothing serious or worse. */
+export async function accessible(page: Page, name: string) {
+  await page.evaluate(axeSource);
+  const { violations } = await page.evaluate<AxeResult>(`axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] })`);
+  const bad = violations.filter((v) => v.impact === "serious" || v.impact === "critical");
+  expect(bad.map((v) => `${v.id}: ${v.help}\n${v.nodes.map((n) => `  ${n.html}\n  ${n.failureSummary}`).join("\n")}`), `axe on ${name}`).toEqual([]);
+}
+
+/** Looks at a page in light and dark, wide and narrow; keeps the pictures. */
+export async function look(page: Page, name: string) {
+  for (const scheme of ["light", "dark"] as const) {
+    await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
+    await page.screenshot({ path: `artifacts/${name}-${scheme}.png` });
+    await accessible(page, `${name}, ${scheme}`);
+  }
+  const size = page.viewportSize()!;
+  await page.setViewportSize({ width: 320, height: 640 });
+  await page.screenshot({ path: `artifacts/${name}-narrow.png` });
+  await accessible(page, `${name}, narrow`);
+  const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  expect(over, `${name}: pixels beyond 320`).toBeLessThanOrEqual(0);
+  await page.setViewportSize(size);
+  await page.emulateMedia({ colorScheme: "light", reducedMotion: null });
+}

@@ -1,0 +1,81 @@
+import { expect, firstDesktop, look, signUp, test } from "./fixtures";
+
+test("the first minute, and what can be done with a desktop", async ({ page, context }, info) => {
+  await signUp(page, info);
+  await look(page, "first-minute");
+  const id = await firstDesktop(page);
+
+  // A second tab sees what happens in the first, without a reload.
+  const second = await context.newPage();
+  await second.goto("/app/");
+  const card = second.getByRole("article", { name: "My desktop" });
+  await expect(card.getByText("Ready")).toBeVisible();
+
+  await page.getByRole("button", { name: "More for My desktop" }).click();
+  await page.getByRole("menuitem", { name: "Rename…" }).click();
+  await page.getByRole("textbox", { name: "Name" }).fill(" ");
+  await page.getByRole("button", { name: "Rename" }).click();
+  await expect(page.getByText("Give it a name.")).toBeVisible();
+  await page.getByRole("textbox", { name: "Name" }).fill("Research");
+  await page.getByRole("button", { name: "Rename" }).click();
+  await expect(page.getByRole("heading", { name: "Research" })).toBeVisible();
+  await expect(second.getByRole("article", { name: "Research" })).toBeVisible();
+
+  await second.getByRole("button", { name: "Stop Research" }).click();
+  await expect(page.getByText("This desktop is stopped")).toBeVisible({ timeout: 20_000 });
+  await look(page, "stopped");
+  await page.getByRole("button", { name: "Start" }).click();
+  await expect(second.getByRole("article", { name: "Research" }).getByText("Ready")).toBeVisible({ timeout: 30_000 });
+
+  await page.goto(`/app/desktops/${id}/about`);
+  await expect(page.getByText("instance.requested")).toBeVisible();
+  await expect(page.getByText("instance.stop_requested")).toBeVisible();
+  await look(page, "history");
+  await page.getByRole("tab", { name: "History" }).press("ArrowRight");
+  await expect(page.getByRole("tab", { name: "Diagnostics" })).toBeFocused();
+  await expect(page.getByRole("region", { name: "Log, text" })).toContainText(/\S/);
+  await page.getByRole("button", { name: "Test the keys" }).click();
+  await expect(page.getByText("The machine has no API key")).toBeVisible();
+  await look(page, "diagnostics");
+
+  // Terminating asks for the name; Enter on Cancel cancels.
+  await page.getByRole("button", { name: "More for Research" }).click();
+  await page.getByRole("menuitem", { name: "Terminate…" }).click();
+  const question = page.getByRole("alertdialog");
+  await expect(question.getByRole("button", { name: "Terminate" })).toBeDisabled();
+  await look(page, "terminate");
+  await expect(question.getByRole("button", { name: "Cancel" })).toBeFocused();
+  await page.keyboard.press("Enter");
+  await expect(question).toHaveCount(0);
+  await page.getByRole("button", { name: "More for Research" }).click();
+  await page.getByRole("menuitem", { name: "Terminate…" }).click();
+  await question.getByRole("textbox").fill("research");
+  await expect(question.getByRole("button", { name: "Terminate" })).toBeDisabled();
+  await question.getByRole("textbox").fill("Research");
+  await question.getByRole("button", { name: "Terminate" }).click();
+  await expect(second.getByRole("button", { name: "Create my desktop" })).toBeVisible({ timeout: 20_000 });
+  await second.getByRole("switch", { name: "Show terminated desktops" }).check();
+  await expect(second.getByRole("article", { name: "Research" }).getByText("Terminated")).toBeVisible();
+});
+
+test("sizes are explained, and a refusal says what to do", async ({ page }, info) => {
+  await signUp(page, info);
+  await page.getByRole("button", { name: "Choose a name and a size first" }).click();
+  await expect(page.getByRole("radio")).toHaveCount(3);
+  await look(page, "create");
+  await page.getByRole("textbox", { name: "Name" }).fill("One");
+  await page.getByRole("radio", { name: /t3\.medium/ }).check();
+  await page.getByRole("button", { name: "Create", exact: true }).click();
+  await expect(page.getByRole("heading", { name: "One" })).toBeVisible();
+  for (const name of ["Two", "Three", "Four"]) {
+    await page.goto("/app/?create=true");
+    await page.getByRole("textbox", { name: "Name" }).fill(name);
+    await page.getByRole("button", { name: "Create", exact: true }).click();
+    if (name !== "Four") await expect(page.getByRole("heading", { name })).toBeVisible();
+  }
+  await expect(page.getByRole("dialog").getByRole("alert")).toContainText("Terminate one first");
+  await page.keyboard.press("Escape");
+  await expect(page.getByRole("dialog")).toHaveCount(0);
+  await expect(page.getByRole("article")).toHaveCount(3);
+  await look(page, "desktops");
+});

@@ -1,0 +1,35 @@
+import { expect, look, signUp, test } from "./fixtures";
+
+test("a key is set, replaced and removed, and never shown", async ({ page }, info) => {
+  await signUp(page, info);
+  await page.getByRole("link", { name: "API keys" }).click();
+  await expect(page.getByText("No key yet")).toBeVisible();
+  await look(page, "keys-empty");
+
+  await page.getByRole("button", { name: "Set key for Anthropic" }).click();
+  await page.getByRole("button", { name: "Store" }).click();
+  await expect(page.getByText("Paste the key here.")).toBeVisible();
+  await page.getByLabel("API key", { exact: true }).fill("short");
+  await page.getByRole("button", { name: "Store" }).click();
+  await expect(page.getByRole("dialog").getByRole("alert")).toBeVisible();
+  await page.getByLabel("API key", { exact: true }).fill("sk-ant-canary-00000000000000001234");
+  await look(page, "key-dialog");
+  await page.getByRole("button", { name: "Store" }).click();
+  await expect(page.getByText("1234")).toBeVisible();
+  await expect(page.getByRole("dialog")).toHaveCount(0);
+
+  await page.getByRole("button", { name: "Replace for Anthropic" }).click();
+  await page.getByLabel("API key", { exact: true }).fill("sk-ant-canary-00000000000000005678");
+  await page.getByRole("button", { name: "Replace", exact: true }).click();
+  await expect(page.getByText("5678")).toBeVisible();
+  expect(await page.content()).not.toContain("sk-ant-canary");
+  await look(page, "keys");
+
+  await page.getByRole("button", { name: "Remove the key for Anthropic" }).click();
+  await page.keyboard.press("Enter"); // Cancel has the focus
+  await expect(page.getByRole("alertdialog")).toHaveCount(0);
+  await expect(page.getByText("5678")).toBeVisible();
+  await page.getByRole("button", { name: "Remove the key for Anthropic" }).click();
+  await page.getByRole("alertdialog").getByRole("button", { name: "Remove" }).click();
+  await expect(page.getByText("No key yet")).toBeVisible();
+});

@@ -1,0 +1,70 @@
+// A server of the tests' own: the real program on its embedded defaults, with an empty data folder.
+import { spawn, type ChildProcess } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const program = new URL("../../bin/cloudbot", import.meta.url).pathname;
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (!address || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+export class Server {
+  #process: ChildProcess | undefined;
+  #said = "";
+
+  private constructor(
+    private readonly dir: string,
+    private readonly port: number,
+    private readonly admin: number,
+  ) {}
+
+  get url() {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  static async start(): Promise<Server> {
+    const server = new Server(await mkdtemp(join(tmpdir(), "cloudbot-web-")), await freePort(), await freePort());
+    await server.run();
+    return server;
+  }
+
+  async run() {
+    const child = spawn(program, ["serve"], {
+      env: { PATH: process.env.PATH, HOME: this.dir, DATA_DIR: this.dir, PORT: String(this.port), ADMIN_ADDR: `127.0.0.1:${this.admin}`, MAX_INSTANCES_PER_USER: "3" },
+      cwd: this.dir,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#process = child;
+    child.stdout.on("data", (d) => (this.#said += d));
+    child.stderr.on("data", (d) => (this.#said += d));
+    for (let i = 0; i < 600; i++) {
+      if (child.exitCode !== null) break;
+      const ready = await fetch(`${this.url}/ready`).catch(() => undefined);
+      if (ready?.ok) return;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    throw new Error(`the server did not become ready:\n${this.#said.slice(-4_000)}`);
+  }
+
+  /** Ends the program as a deploy would, or as a power cut would. */
+  async end(signal: "SIGTERM" | "SIGKILL" = "SIGTERM") {
+    const child = this.#process;
+    if (!child || child.exitCode !== null) return;
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    child.kill(signal);
+    await gone;
+  }
+
+  async remove() {
+    await this.end();
+    await rm(this.dir, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,99 @@
+// What the agent did and said: tools first, then the text.
+import { Component, lazy, Suspense, useEffect, useState, type ReactNode } from "react";
+import { Spinner } from "@/ui";
+import { CheckIcon, ChevronIcon, StopIcon, ToolIcon, WarnIcon } from "@/ui/icons";
+import type { Tool } from "./frames";
+import { Scroll } from "./scroll";
+import { seconds } from "./words";
+
+const Markdown = lazy(() => import("./markdown"));
+
+/** Text shows Markdown; as it was written until the parser is loaded, and where it cannot be. */
+export function Text({ text }: { text: string }) {
+  const raw = <p className="break-words whitespace-pre-wrap">{text}</p>;
+  return (
+    <Otherwise show={raw}>
+      <Suspense fallback={raw}>
+        <Markdown text={text} />
+      </Suspense>
+    </Otherwise>
+  );
+}
+
+class Otherwise extends Component<{ show: ReactNode; children: ReactNode }, { failed: boolean }> {
+  override state = { failed: false };
+  static getDerivedStateFromError = () => ({ failed: true });
+  override render() {
+    return this.state.failed ? this.props.show : this.props.children;
+  }
+}
+
+export function Tools({ tools }: { tools: Tool[] }) {
+  if (tools.length === 0) return null;
+  return (
+    <ul aria-label="Tools used" className="my-1.5 flex flex-col gap-1">
+      {tools.map((t) => <li key={t.id}><Row tool={t} /></li>)}
+    </ul>
+  );
+}
+
+const states = { running: "running", done: "done", failed: "failed", stopped: "not finished" };
+
+function Row({ tool: t }: { tool: Tool }) {
+  const took = t.startedAt !== undefined && t.endedAt !== undefined ? ` · ${seconds(t.endedAt - t.startedAt)}` : "";
+  return (
+    <details className="group rounded-lg border border-line bg-panel text-sm">
+      <summary className="flex min-h-9 list-none items-center gap-2 rounded-lg px-2.5 py-1 hover:bg-sunken [&::-webkit-details-marker]:hidden">
+        <ToolIcon className="size-4 shrink-0 text-muted" />
+        <span className="shrink-0 font-mono text-xs font-semibold">{t.name}</span>
+        <span className="min-w-0 flex-1 truncate font-mono text-xs text-muted">{brief(t.args)}</span>
+        <State tool={t} />
+        <span className={`shrink-0 text-xs ${t.state === "failed" ? "text-bad" : "text-muted"}`}>{states[t.state]}{took}</span>
+        <ChevronIcon className="size-4 shrink-0 text-muted group-open:rotate-180" />
+      </summary>
+      <div className="flex flex-col gap-2 border-t border-line p-2.5">
+        {t.args && <Detail name="Input" text={t.args} />}
+        {t.result && <Detail name="Result" text={t.result} />}
+        {!t.args && !t.result && <p className="text-muted">Nothing was told about it.</p>}
+      </div>
+    </details>
+  );
+}
+
+function State({ tool }: { tool: Tool }) {
+  if (tool.state === "running") return <Spinner />;
+  if (tool.state === "failed") return <WarnIcon className="size-4 shrink-0 text-bad" />;
+  if (tool.state === "stopped") return <StopIcon className="size-4 shrink-0 text-muted" />;
+  return <CheckIcon className="size-4 shrink-0 text-good" />;
+}
+
+function Detail({ name, text }: { name: string; text: string }) {
+  return (
+    <div>
+      <p className="mb-1 text-xs font-medium text-muted">{name}</p>
+      <Scroll pre label={name} className="max-h-64 overflow-auto rounded bg-sunken p-2 font-mono text-xs break-words whitespace-pre-wrap">{text}</Scroll>
+    </div>
+  );
+}
+
+/** brief is the first value of a tool's input, on one line. */
+function brief(args: string): string {
+  try {
+    const first: unknown = Object.values(JSON.parse(args) as object)[0];
+    if (typeof first === "string") return first.slice(0, 200);
+  } catch {
+    // cut short, or no JSON
+  }
+  return args.replaceAll(/\s+/g, " ").slice(0, 200);
+}
+
+/** Elapsed counts the seconds since a moment, once they begin to be felt. */
+export function Elapsed({ since }: { since: number | undefined }) {
+  const [now, setNow] = useState(() => Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 1_000);
+    return () => clearInterval(timer);
+  }, []);
+  if (since === undefined || now - since < 3_000) return null;
+  return <span aria-hidden="true" className="tabular-nums">{Math.round((now - since) / 1_000)} s</span>;
+}

@@ -1,0 +1,56 @@
+import { useId, useRef, useState, type KeyboardEvent } from "react";
+import { Button, IconButton, toast } from "@/ui";
+import { SendIcon, StopIcon } from "@/ui/icons";
+import type { ChatConnection } from "./connection";
+
+/** Where messages are written. Enter sends, Shift+Enter begins a line, Escape stops an answer. */
+export function Composer({ connection, session, running }: { connection: ChatConnection; session: string; running: boolean }) {
+  const [text, setText] = useState(() => connection.outbox.draft(session));
+  const [problem, setProblem] = useState("");
+  const field = useRef<HTMLTextAreaElement>(null);
+  const hint = useId();
+
+  const write = (value: string) => {
+    setText(value);
+    setProblem("");
+    connection.outbox.setDraft(session, value);
+  };
+  const send = () => {
+    if (text.trim() === "") return;
+    try {
+      connection.send(text);
+      write("");
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : "This could not be sent.");
+    }
+    field.current?.focus();
+  };
+  const stop = () => {
+    connection.abort().catch((error: unknown) => toast({ title: "The answer could not be stopped.", detail: error instanceof Error ? error.message : "", tone: "bad" }));
+    field.current?.focus();
+  };
+  const key = (e: KeyboardEvent) => {
+    // While an input method is open these keys are its own; 229 is what some browsers say instead.
+    if (e.nativeEvent.isComposing || e.keyCode === 229) return;
+    if (e.key === "Enter" && !e.shiftKey) {
+      e.preventDefault();
+      send();
+    } else if (e.key === "Escape" && running) {
+      e.preventDefault();
+      stop();
+    }
+  };
+
+  return (
+    <form className="mx-auto w-full max-w-3xl shrink-0 px-3 pt-2 pb-3 sm:px-5" onSubmit={(e) => { e.preventDefault(); send(); }}>
+      <div className="flex items-end gap-1.5 rounded-xl border border-outline bg-panel p-1.5 focus-within:outline-2 focus-within:outline-offset-1 focus-within:outline-accent-ink">
+        <textarea ref={field} value={text} onChange={(e) => write(e.target.value)} onKeyDown={key} rows={1} aria-label="Message to the agent" aria-describedby={hint} aria-invalid={problem ? true : undefined}
+          placeholder="Message the agent" className="field-sizing-content max-h-40 min-h-9 flex-1 resize-none bg-transparent px-2 py-1.5 text-base outline-none placeholder:text-muted sm:text-sm" />
+        {running && <Button size="small" className="min-h-9" onClick={stop}><StopIcon className="size-4" /> Stop</Button>}
+        <IconButton type="submit" label="Send" disabled={text.trim() === ""} className="bg-accent text-on-accent enabled:hover:bg-accent-hover"><SendIcon /></IconButton>
+      </div>
+      <p id={hint} className="sr-only">Enter sends, Shift and Enter begins a new line{running ? ", Escape stops the answer" : ""}.</p>
+      {problem && <p role="alert" className="mt-1 px-1 text-sm text-bad">{problem}</p>}
+    </form>
+  );
+}

@@ -1,0 +1,240 @@
+// What is read of the frames of the OpenClaw protocol. Everything comes from the machine, which is not
+// trusted: what is unknown is ignored, what is kept is text or a number, and of bounded size.
+
+export type Rec = Record<string, unknown>;
+
+export interface Failure {
+  code: string;
+  message: string;
+  retryable: boolean;
+  retryAfterMs: number | undefined;
+}
+
+export type Frame =
+  | { type: "event"; event: string; payload: Rec }
+  | { type: "res"; id: string; ok: boolean; payload: unknown; error: Failure };
+
+export interface Tool {
+  id: string;
+  name: string;
+  args: string;
+  result: string;
+  state: "running" | "done" | "failed" | "stopped";
+  startedAt: number | undefined;
+  endedAt: number | undefined;
+}
+
+export interface Message {
+  id: string;
+  role: "user" | "assistant" | "note"; // note: why a run failed
+  text: string;
+  tools: Tool[];
+  at: number | undefined;
+  run: string | undefined; // the idempotency key that began it
+  stopped?: boolean; // cut short by the user
+  local?: boolean; // taken by the machine, not seen in its history yet
+}
+
+export interface Session {
+  key: string;
+  title: string;
+  updatedAt: number;
+  main: boolean;
+}
+
+export type Decision = "allow-once" | "allow-always" | "deny";
+
+export interface Approval {
+  id: string;
+  kind: "exec" | "plugin";
+  session: string | undefined;
+  title: string;
+  command: string;
+  detail: string;
+  decisions: Decision[];
+  expiresAt: number;
+}
+
+export interface Question {
+  id: string;
+  header: string;
+  text: string;
+  options: { label: string; description: string }[];
+  many: boolean;
+  other: boolean; // an answer in own words may be given
+  secret: boolean;
+}
+
+export interface Inquiry {
+  id: string;
+  session: string | undefined;
+  questions: Question[];
+  expiresAt: number;
+}
+
+export interface InFlight {
+  run: string;
+  text: string;
+  startedAt: number | undefined;
+}
+
+export const limits = { text: 200_000, detail: 8_000, name: 200, messages: 1_000, tools: 200, sessions: 500, prompts: 50 };
+
+export const rec = (v: unknown): Rec => (typeof v === "object" && v !== null && !Array.isArray(v) ? (v as Rec) : {});
+export const list = (v: unknown, most: number): unknown[] => (Array.isArray(v) ? v.slice(0, most) : []);
+export const num = (v: unknown): number | undefined => (typeof v === "number" && Number.isFinite(v) ? v : undefined);
+
+/** str is v where it is text, cut to most characters. */
+export function str(v: unknown, most = limits.name): string {
+  if (typeof v !== "string") return "";
+  return v.length > most ? `${v.slice(0, most)}…` : v;
+}
+
+/** id is for what has to be sent back exactly: rather nothing than a piece. */
+export const id = (v: unknown): string => (typeof v === "string" && v.length <= 512 ? v : "");
+
+export function parseFrame(data: unknown): Frame | undefined {
+  if (typeof data !== "string") return undefined;
+  let frame: Rec;
+  try {
+    frame = rec(JSON.parse(data));
+  } catch {
+    return undefined;
+  }
+  if (frame.type === "event" && id(frame.event)) return { type: "event", event: id(frame.event), payload: rec(frame.payload) };
+  if (frame.type === "res" && id(frame.id)) {
+    return { type: "res", id: id(frame.id), ok: frame.ok === true, payload: frame.payload, error: failure(frame.error) };
+  }
+  return undefined;
+}
+
+function failure(v: unknown): Failure {
+  const e = rec(v);
+  return {
+    code: str(e.code) || "UNKNOWN",
+    message: str(e.message, 500) || "The agent refused without saying why.",
+    retryable: e.retryable === true,
+    retryAfterMs: num(e.retryAfterMs),
+  };
+}
+
+/** plain is the text of a message's or a tool result's content. */
+export function plain(v: unknown, most = limits.text): string {
+  if (typeof v === "string") return str(v, most);
+  if (Array.isArray(v)) {
+    const parts = v.map((part: unknown) => {
+      const p = rec(part);
+      if (typeof p.text === "string" && p.type !== "thinking") return p.text;
+      return p.type === "image" ? `[image${typeof p.alt === "string" ? `: ${p.alt}` : ""}]` : "";
+    });
+    return str(parts.filter(Boolean).join("\n\n"), most);
+  }
+  const r = rec(v);
+  return "content" in r ? plain(r.content, most) : "";
+}
+
+/** shown is any value as people may read it: text as it is, the rest as JSON. */
+export function shown(v: unknown): string {
+  if (v === undefined || v === null) return "";
+  const text = plain(v, limits.detail);
+  if (text !== "" || typeof v === "string") return text;
+  return str(JSON.stringify(v, null, 2), limits.detail);
+}
+
+const metadata = "__openclaw"; // where the gateway keeps what it knows of a message
+
+/** runOf is the idempotency key that began what a message belongs to: transcripts append who spoke. */
+function runOf(m: Rec): string | undefined {
+  const key = id(m.idempotencyKey) || id(rec(m[metadata]).idempotencyKey);
+  return key.replace(/:(user|tools|assistant.*)$/, "") || undefined;
+}
+
+const isCall = (type: unknown) => type === "toolCall" || type === "tool_use" || type === "toolUse" || type === "tool_call";
+
+/** transcript makes messages of what chat.history returns: calls and results of tools go with the answer that they led to. */
+export function transcript(raw: unknown, prefix = ""): Message[] {
+  const out: Message[] = [];
+  let waiting: Message | undefined; // tools that no text has followed yet
+  const settle = () => {
+    if (waiting) out.push(waiting);
+    waiting = undefined;
+  };
+  list(raw, limits.messages).forEach((v, i) => {
+    const m = rec(v);
+    const base = { id: `${prefix}${i}:${id(rec(m[metadata]).id)}`, at: num(m.timestamp), run: runOf(m) };
+    if (m.role === "user") {
+      settle();
+      out.push({ ...base, role: "user", text: plain(m.content), tools: [] });
+    } else if (m.role === "assistant") {
+      const tools = list(m.content, limits.tools).map(rec).filter((c) => isCall(c.type)).map(callOf);
+      const text = plain(m.content);
+      const before: Message = waiting ?? { ...base, role: "assistant", text: "", tools: [] };
+      const message: Message = { ...before, ...base, text, tools: [...before.tools, ...tools] };
+      waiting = text === "" ? message : undefined;
+      if (text !== "") out.push(message);
+    } else if (m.role === "toolResult" || m.role === "tool") {
+      const call = id(m.toolCallId) || id(m.tool_call_id);
+      const owner = waiting ?? out.findLast((o) => o.role === "assistant");
+      const tool = owner?.tools.find((t) => t.id === call);
+      if (tool) Object.assign(tool, { result: shown(m.content), state: m.isError === true ? "failed" : "done" });
+    }
+  });
+  settle();
+  return out.filter((m) => m.text !== "" || m.tools.length > 0);
+}
+
+const callOf = (c: Rec): Tool => ({
+  id: id(c.id), name: str(c.name) || "tool", args: shown(c.arguments ?? c.input), result: "", state: "stopped", startedAt: undefined, endedAt: undefined,
+});
+
+export function inFlight(v: unknown): InFlight | undefined {
+  const r = rec(v);
+  return id(r.runId) ? { run: id(r.runId), text: str(r.text, limits.text), startedAt: num(r.startedAt) } : undefined;
+}
+
+export function sessions(payload: unknown, main: string): Session[] {
+  return list(rec(payload).sessions, limits.sessions).flatMap((v) => {
+    const s = rec(v);
+    const key = id(s.key);
+    if (!key || s.archived === true) return [];
+    const title = str(s.label) || str(s.displayName) || str(s.derivedTitle);
+    return [{ key, title: title || (key === main ? "Main" : "New chat"), updatedAt: num(s.updatedAt) ?? 0, main: key === main }];
+  });
+}
+
+const decisions: Decision[] = ["allow-once", "allow-always", "deny"];
+
+export function approval(v: unknown, kind: "exec" | "plugin"): Approval | undefined {
+  const a = rec(v);
+  const r = rec(a.request);
+  if (!id(a.id)) return undefined;
+  const unavailable = [...list(r.unavailableDecisions, 10), ...(r.ask === "always" ? ["allow-always"] : [])];
+  const offered = list(r.allowedDecisions, 10);
+  const detail = [str(r.warningText, 500), str(r.description, 600), str(r.detail, limits.detail), r.cwd ? `in ${str(r.cwd)}` : "", r.host ? `on ${str(r.host)}` : ""];
+  return {
+    id: id(a.id),
+    kind,
+    session: id(r.sessionKey) || undefined,
+    title: str(r.title) || (kind === "exec" ? "May this command run?" : "May this be done?"),
+    command: str(r.command, limits.detail) || list(r.commandArgv, 100).map((x) => str(x)).join(" "),
+    detail: detail.filter(Boolean).join("\n"),
+    decisions: decisions.filter((d) => d === "deny" || (!unavailable.includes(d) && (offered.length === 0 || offered.includes(d)))),
+    expiresAt: num(a.expiresAtMs) ?? Infinity,
+  };
+}
+
+export function inquiry(v: unknown): Inquiry | undefined {
+  const r = rec(v);
+  const questions = list(r.questions, 10).flatMap((q) => question(rec(q)));
+  if (!id(r.id) || questions.length === 0 || (r.status !== undefined && r.status !== "pending")) return undefined;
+  return { id: id(r.id), session: id(r.sessionKey) || undefined, questions, expiresAt: num(r.expiresAtMs) ?? Infinity };
+}
+
+function question(q: Rec): Question[] {
+  if (!id(q.questionId) || !str(q.question)) return [];
+  const options = list(q.options, 20).map(rec).flatMap((o) => (id(o.label) ? [{ label: id(o.label), description: str(o.description, 500) }] : []));
+  return [{
+    id: id(q.questionId), header: str(q.header), text: str(q.question, 2_000), options,
+    many: q.multiSelect === true, other: q.isOther === true || options.length === 0, secret: q.isSecret === true,
+  }];
+}

@@ -1,0 +1,183 @@
+// The messages of the open session, newest last. It stays at the end unless the reader went elsewhere.
+import { memo, useCallback, useEffect, useLayoutEffect, useRef, useState, type ReactNode } from "react";
+import { Banner, Button, EmptyState, Spinner, toast } from "@/ui";
+import { ChatIcon, ChevronIcon } from "@/ui/icons";
+import { Elapsed, Text, Tools } from "./answer";
+import type { ChatConnection } from "./connection";
+import type { Message } from "./frames";
+import type { Item } from "./outbox";
+import type { ChatState, Run } from "./reducer";
+import { phaseWords } from "./words";
+
+const shownAtOnce = 60; // messages drawn; more on request
+const nearEnd = 48; // px
+
+export function Log({ connection, chat, open }: { connection: ChatConnection; chat: ChatState; open: boolean }) {
+  const [most, setMost] = useState(shownAtOnce);
+  const [loading, setLoading] = useState(false);
+  const { box, content, atEnd, toEnd, hold } = useEnd();
+  const shown = chat.messages.slice(-most);
+  const hidden = chat.messages.length - shown.length;
+
+  const earlier = async () => {
+    hold();
+    setMost((n) => n + shownAtOnce);
+    if (hidden >= shownAtOnce || chat.earlier === undefined) return;
+    setLoading(true);
+    try {
+      await connection.earlier();
+    } catch {
+      toast({ title: "Earlier messages could not be loaded.", tone: "bad" });
+    } finally {
+      hold();
+      setLoading(false);
+    }
+  };
+
+  return (
+    <div className="relative flex min-h-0 flex-1 flex-col">
+      {/* It scrolls, so it has to be reachable by keyboard. */}
+      {/* oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
+      <div ref={box} tabIndex={0} role="log" aria-live="polite" aria-label="Messages" className="min-h-0 flex-1 overflow-y-auto overscroll-contain px-3 py-4 sm:px-5">
+        <div ref={content} className="mx-auto flex max-w-3xl flex-col gap-4">
+          {(hidden > 0 || chat.earlier !== undefined) && (
+            <Button variant="quiet" size="small" busy={loading} disabled={hidden === 0 && !open} onClick={() => void earlier()} className="self-center">Show earlier messages</Button>
+          )}
+          {chat.history === "failed" && (
+            <Banner tone="bad" action={<Button size="small" onClick={() => connection.reload()}>Try again</Button>}>The messages of this chat could not be loaded.</Banner>
+          )}
+          {(chat.history === "loading" || (chat.history === "none" && open)) && <p className="self-center text-sm text-muted"><Spinner label="Loading the messages…" /></p>}
+          {chat.history === "ready" && chat.messages.length + chat.runs.length + chat.outbox.length === 0 && (
+            <EmptyState icon={<ChatIcon className="size-8" />} title="Nothing said yet">Ask the agent to do something on this machine. It sees the same desktop as you do.</EmptyState>
+          )}
+          {shown.map((m) => <Said key={m.id} message={m} />)}
+          {chat.runs.map((r) => <Running key={r.id} run={r} />)}
+          {chat.outbox.map((i) => <Waiting key={i.key} item={i} open={open} running={chat.runs.length > 0} connection={connection} />)}
+        </div>
+      </div>
+      {!atEnd && (
+        <Button size="small" onClick={toEnd} className="absolute bottom-3 left-1/2 -translate-x-1/2 rounded-full shadow-md">
+          <ChevronIcon className="size-4" /> Jump to latest
+        </Button>
+      )}
+    </div>
+  );
+}
+
+/** useEnd keeps a box scrolled to its end while the reader is there, and in place while the beginning grows. */
+function useEnd() {
+  const box = useRef<HTMLDivElement>(null);
+  const content = useRef<HTMLDivElement>(null);
+  const stuck = useRef(true);
+  const held = useRef<number | undefined>(undefined); // distance from the end to keep
+  const [atEnd, setAtEnd] = useState(true);
+
+  const settle = useCallback(() => {
+    const b = box.current;
+    if (!b) return;
+    if (held.current !== undefined) b.scrollTop = b.scrollHeight - held.current;
+    else if (stuck.current) b.scrollTop = b.scrollHeight;
+  }, []);
+  useLayoutEffect(settle);
+  useEffect(() => {
+    const b = box.current;
+    if (!b || !content.current) return undefined;
+    const size = new ResizeObserver(settle);
+    size.observe(content.current);
+    size.observe(b);
+    const scrolled = () => {
+      const end = b.scrollHeight - b.scrollTop - b.clientHeight < nearEnd;
+      stuck.current = end;
+      setAtEnd(end);
+    };
+    const read = () => (held.current = undefined);
+    b.addEventListener("scroll", scrolled, { passive: true });
+    for (const moves of ["wheel", "touchmove", "keydown"] as const) b.addEventListener(moves, read, { passive: true });
+    return () => {
+      size.disconnect();
+      b.removeEventListener("scroll", scrolled);
+      for (const moves of ["wheel", "touchmove", "keydown"] as const) b.removeEventListener(moves, read);
+    };
+  }, [settle]);
+
+  const toEnd = () => {
+    held.current = undefined;
+    stuck.current = true;
+    setAtEnd(true);
+    settle();
+    box.current?.focus({ preventScroll: true });
+  };
+  const hold = () => {
+    const b = box.current;
+    if (b) held.current = b.scrollHeight - b.scrollTop;
+  };
+  return { box, content, atEnd, toEnd, hold };
+}
+
+const Said = memo(function Said({ message: m }: { message: Message }) {
+  switch (m.role) {
+    case "user":
+      return <Mine at={m.at}>{m.text}</Mine>;
+    case "note":
+      return <Banner tone={m.id.startsWith("error-") ? "bad" : "info"}>{m.text}</Banner>;
+    case "assistant":
+      return (
+        <article aria-label="The agent" className="min-w-0">
+          <Tools tools={m.tools} />
+          {m.text && <Text text={m.text} />}
+          {m.stopped && <p className="mt-1 text-xs text-muted">You stopped this answer.</p>}
+        </article>
+      );
+  }
+});
+
+function Mine({ children, at, below }: { children: string; at?: number | undefined; below?: ReactNode }) {
+  return (
+    <article aria-label="You" className="flex max-w-[88%] flex-col items-end gap-1 self-end">
+      <p title={at === undefined ? undefined : new Date(at).toLocaleString()} className="rounded-2xl rounded-br-md bg-accent-soft px-3.5 py-2 break-words whitespace-pre-wrap text-ink [overflow-wrap:anywhere]">{children}</p>
+      {below}
+    </article>
+  );
+}
+
+function Running({ run }: { run: Run }) {
+  const words = run.stopping ? "Stopping" : phaseWords(run.phase);
+  return (
+    // While it is busy it is not read out; the whole answer is, once it stands.
+    <article aria-label="The agent answers" aria-busy="true" className="min-w-0">
+      <Tools tools={run.tools} />
+      {run.text && <Text text={run.text} />}
+      {(run.text === "" || run.stopping) && (
+        <p className="mt-1 flex items-center gap-2 text-sm text-muted">
+          <Spinner />
+          <span>{words}…</span>
+          <Elapsed since={run.startedAt} />
+        </p>
+      )}
+    </article>
+  );
+}
+
+function Waiting({ item, open, running, connection }: { item: Item; open: boolean; running: boolean; connection: ChatConnection }) {
+  return <Mine at={item.at} below={<Delivery item={item} open={open} running={running} connection={connection} />}>{item.text}</Mine>;
+}
+
+function Delivery({ item, open, running, connection }: { item: Item; open: boolean; running: boolean; connection: ChatConnection }) {
+  if (item.state === "queued" || item.state === "sent") {
+    const why = !open ? "Kept here until the agent can be reached" : item.state === "sent" ? "Sending…" : running ? "Waits for the answer before it" : "Waits to be sent";
+    return <p className="text-xs text-muted">{why}</p>;
+  }
+  return (
+    <div role="alert" className="flex max-w-sm flex-col items-end gap-1.5 text-right text-xs">
+      <p className="text-bad">
+        {item.state === "unconfirmed"
+          ? <><strong>Delivery unconfirmed.</strong> The agent may have it or not. Sent again it carries the same key (<code className="font-mono" title={item.key}>{item.key.slice(0, 8)}</code>), so it is taken only once.</>
+          : <><strong>Not taken.</strong> {item.reason}</>}
+      </p>
+      <span className="flex gap-2">
+        <Button size="small" onClick={() => connection.resend(item.key)}>Retry</Button>
+        <Button size="small" variant="quiet" onClick={() => connection.discard(item.key)}>Discard</Button>
+      </span>
+    </div>
+  );
+}

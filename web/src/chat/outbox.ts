@@ -1,0 +1,121 @@
+// What was written and is not known to have arrived, kept in this browser. Each message has its
+// idempotency key before it is first sent: sent again with the same key it is taken once.
+
+export interface Item {
+  key: string; // idempotency key, and the id of the run that answers
+  text: string;
+  at: number; // written
+  state: "queued" | "sent" | "unconfirmed" | "refused"; // unconfirmed and refused wait for the user
+  tries: number;
+  reason?: string; // of a refusal
+}
+
+export const outboxLimits = { messages: 50, bytes: 64 << 10 };
+const prefix = "cloudbot.outbox:";
+const drafts = "cloudbot.draft:";
+
+const name = (...parts: string[]) => parts.map(encodeURIComponent).join(":");
+
+/** clearOutboxes forgets what an account wrote and did not send, for its log-out. */
+export function clearOutboxes(account: string, storage: Storage = localStorage): void {
+  for (const key of keys(storage)) {
+    if (key.startsWith(`${prefix}${name(account)}:`) || key.startsWith(`${drafts}${name(account)}:`)) storage.removeItem(key);
+  }
+}
+
+const keys = (storage: Storage) => Array.from({ length: storage.length }, (_, i) => storage.key(i) ?? "");
+
+/** Outbox holds the messages to one instance's sessions. It reads the storage each time: tabs share it. */
+export class Outbox {
+  private unkept = new Map<string, Item[]>(); // where the storage refuses: at least for as long as the page is open
+
+  constructor(private readonly account: string, private readonly instance: string, private readonly storage: Storage = localStorage) {}
+
+  private place(session: string) {
+    return prefix + name(this.account, this.instance, session);
+  }
+
+  /** lock names what only one tab at a time may send. */
+  lock(session: string) {
+    return this.place(session);
+  }
+
+  /** sessionOf tells whose outbox a storage event is about. */
+  sessionOf(storageKey: string | null): string | undefined {
+    const mine = `${prefix}${name(this.account, this.instance)}:`;
+    return storageKey?.startsWith(mine) ? decodeURIComponent(storageKey.slice(mine.length)) : undefined;
+  }
+
+  /** sessions are those that have something to send. */
+  sessions(): string[] {
+    const stored = keys(this.storage).flatMap((k) => this.sessionOf(k) ?? []);
+    return [...new Set([...stored, ...this.unkept.keys()])];
+  }
+
+  list(session: string): Item[] {
+    const unkept = this.unkept.get(session);
+    if (unkept) return unkept;
+    try {
+      const items: unknown = JSON.parse(this.storage.getItem(this.place(session)) ?? "[]");
+      return Array.isArray(items) ? items.filter(isItem) : [];
+    } catch {
+      return [];
+    }
+  }
+
+  /** add keeps a message; the error it may throw is a sentence for the user. */
+  add(session: string, text: string, at: number, key: string = crypto.randomUUID()): Item {
+    const items = this.list(session);
+    if (new TextEncoder().encode(text).length > outboxLimits.bytes) throw new Error("This message is too long: 64 KiB is the most. Send it in parts, or put it into a file.");
+    if (items.length >= outboxLimits.messages) throw new Error("Fifty messages wait to be sent. Retry or discard some of them first.");
+    const item: Item = { key, text, at, state: "queued", tries: 0 };
+    this.write(session, [...items, item]);
+    return item;
+  }
+
+  update(session: string, key: string, change: Partial<Item>): void {
+    this.write(session, this.list(session).map((i) => (i.key === key ? { ...i, ...change } : i)));
+  }
+
+  remove(session: string, ...gone: string[]): Item | undefined {
+    const items = this.list(session);
+    const kept = items.filter((i) => !gone.includes(i.key));
+    if (kept.length < items.length) this.write(session, kept);
+    return items.find((i) => gone.includes(i.key));
+  }
+
+  clear(session: string): void {
+    this.write(session, []);
+    this.storage.removeItem(drafts + name(this.account, this.instance, session));
+  }
+
+  private write(session: string, items: Item[]): void {
+    try {
+      if (items.length === 0) this.storage.removeItem(this.place(session));
+      else this.storage.setItem(this.place(session), JSON.stringify(items));
+      this.unkept.delete(session);
+    } catch {
+      this.unkept.set(session, items);
+    }
+  }
+
+  draft(session: string): string {
+    return this.storage.getItem(drafts + name(this.account, this.instance, session)) ?? "";
+  }
+
+  setDraft(session: string, text: string): void {
+    const place = drafts + name(this.account, this.instance, session);
+    try {
+      if (text === "") this.storage.removeItem(place);
+      else this.storage.setItem(place, text);
+    } catch {
+      // it stays in the text field
+    }
+  }
+}
+
+function isItem(v: unknown): v is Item {
+  const i = v as Partial<Item> | null;
+  return typeof i?.key === "string" && typeof i.text === "string" && typeof i.at === "number" && typeof i.tries === "number" &&
+    (i.state === "queued" || i.state === "sent" || i.state === "unconfirmed" || i.state === "refused");
+}

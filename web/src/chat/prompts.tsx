@@ -1,0 +1,137 @@
+// What the agent wants a person to decide, answered in place.
+import { useId, useState, type FormEvent, type ReactNode } from "react";
+import { Button, toast } from "@/ui";
+import type { ChatConnection } from "./connection";
+import type { Approval, Decision, Inquiry, Question } from "./frames";
+import type { ChatState } from "./reducer";
+import { Scroll } from "./scroll";
+
+export function Prompts({ connection, chat, open }: { connection: ChatConnection; chat: ChatState; open: boolean }) {
+  const titleOf = (key: string | undefined) => (key === undefined || key === chat.current ? undefined : (chat.sessions.find((s) => s.key === key)?.title ?? "another chat"));
+  const elsewhere = (key: string | undefined) => {
+    const title = titleOf(key);
+    return title === undefined || key === undefined ? null : (
+      <p className="text-xs text-muted">
+        This is about <button type="button" onClick={() => connection.open(key)} className="min-h-6 text-accent-ink underline">{title}</button>.
+      </p>
+    );
+  };
+  return (
+    <div aria-live="polite" className="mx-auto flex max-h-[50%] w-full max-w-3xl shrink-0 flex-col gap-2 overflow-y-auto px-3 empty:hidden sm:px-5">
+      {chat.approvals.map((a) => <ApprovalCard key={a.id} approval={a} connection={connection} open={open}>{elsewhere(a.session)}</ApprovalCard>)}
+      {chat.inquiries.map((q) => <InquiryCard key={q.id} inquiry={q} connection={connection} open={open}>{elsewhere(q.session)}</InquiryCard>)}
+    </div>
+  );
+}
+
+const card = "flex flex-col gap-3 rounded-lg border-2 border-warn bg-warn-soft p-3 text-sm text-ink";
+
+const names: Record<Decision, string> = { "allow-once": "Allow once", "allow-always": "Always allow", deny: "Deny" };
+
+/** refused tells why an answer did not arrive; it may be too late for it. */
+function refused(error: unknown) {
+  toast({ title: "Your answer was not taken.", detail: error instanceof Error ? error.message : "", tone: "bad" });
+}
+
+function ApprovalCard({ approval: a, connection, open, children }: { approval: Approval; connection: ChatConnection; open: boolean; children: ReactNode }) {
+  const title = useId();
+  const [busy, setBusy] = useState<Decision>();
+  const decide = async (decision: Decision) => {
+    setBusy(decision);
+    try {
+      await connection.decide(a, decision);
+    } catch (error) {
+      refused(error);
+      setBusy(undefined);
+    }
+  };
+  return (
+    <section aria-labelledby={title} className={card}>
+      <h3 id={title} className="font-semibold">{a.title}</h3>
+      {a.command && <Scroll pre label="The command" className="max-h-40 overflow-auto rounded border border-line bg-panel p-2 font-mono text-xs break-words whitespace-pre-wrap">{a.command}</Scroll>}
+      {a.detail && <p className="max-h-40 overflow-y-auto text-xs break-words whitespace-pre-wrap">{a.detail}</p>}
+      {children}
+      <div className="flex flex-wrap gap-2">
+        {a.decisions.map((d) => (
+          <Button key={d} size="small" variant={d === "allow-once" ? "primary" : "plain"} busy={busy === d} disabled={!open || busy !== undefined} onClick={() => void decide(d)}>{names[d]}</Button>
+        ))}
+      </div>
+    </section>
+  );
+}
+
+/** own stands for an answer in the user's words, which no option's label is. */
+const own = "\u0000own";
+
+function InquiryCard({ inquiry, connection, open, children }: { inquiry: Inquiry; connection: ChatConnection; open: boolean; children: ReactNode }) {
+  const [chosen, setChosen] = useState<Record<string, string[]>>({});
+  const [words, setWords] = useState<Record<string, string>>({});
+  const [missing, setMissing] = useState<string[]>([]);
+  const [busy, setBusy] = useState(false);
+
+  const answers = (q: Question): string[] => {
+    const said = (words[q.id] ?? "").trim();
+    const picked = q.options.length === 0 ? [own] : (chosen[q.id] ?? []);
+    return picked.flatMap((c) => (c === own ? (said ? [said] : []) : [c]));
+  };
+  const give = async (all: Record<string, string[]> | undefined) => {
+    setBusy(true);
+    try {
+      await connection.answer(inquiry.id, all);
+    } catch (error) {
+      refused(error);
+      setBusy(false);
+    }
+  };
+  const submit = (e: FormEvent) => {
+    e.preventDefault();
+    const without = inquiry.questions.filter((q) => answers(q).length === 0).map((q) => q.id);
+    setMissing(without);
+    if (without.length === 0) void give(Object.fromEntries(inquiry.questions.map((q) => [q.id, answers(q)])));
+  };
+  return (
+    <form onSubmit={submit} aria-label="The agent asks" className={card}>
+      {inquiry.questions.map((q) => (
+        <Asked key={q.id} question={q} chosen={chosen[q.id] ?? []} words={words[q.id] ?? ""} missing={missing.includes(q.id)}
+          onChoose={(c) => setChosen({ ...chosen, [q.id]: c })} onWords={(w) => setWords({ ...words, [q.id]: w })} />
+      ))}
+      {children}
+      <div className="flex flex-wrap gap-2">
+        <Button type="submit" size="small" variant="primary" busy={busy} disabled={!open}>Answer</Button>
+        <Button size="small" variant="quiet" disabled={!open || busy} onClick={() => void give(undefined)}>Do not answer</Button>
+      </div>
+    </form>
+  );
+}
+
+type AskedProps = { question: Question; chosen: string[]; words: string; missing: boolean; onChoose: (c: string[]) => void; onWords: (w: string) => void };
+
+function Asked({ question: q, chosen, words, missing, onChoose, onWords }: AskedProps) {
+  const name = useId();
+  const toggle = (value: string) => {
+    if (!q.many) onChoose([value]);
+    else onChoose(chosen.includes(value) ? chosen.filter((c) => c !== value) : [...chosen, value]);
+  };
+  const choice = (value: string, label: string, description: string) => (
+    <label key={value} className="flex min-h-8 items-start gap-2 py-1">
+      <input type={q.many ? "checkbox" : "radio"} name={name} checked={chosen.includes(value)} onChange={() => toggle(value)} className="mt-1 size-4 shrink-0 accent-(--c-accent)" />
+      <span className="min-w-0 break-words">{label}{description && <span className="block text-xs text-muted">{description}</span>}</span>
+    </label>
+  );
+  const write = (w: string) => {
+    onWords(w);
+    if (q.options.length > 0 && w !== "" && !chosen.includes(own)) onChoose(q.many ? [...chosen, own] : [own]);
+  };
+  return (
+    <fieldset aria-describedby={missing ? `${name}-missing` : undefined} className="min-w-0">
+      <legend className="mb-1 font-semibold break-words">{q.text}</legend>
+      {q.options.map((o) => choice(o.label, o.label, o.description))}
+      {q.other && q.options.length > 0 && choice(own, "Something else", "")}
+      {q.other && (
+        <input type={q.secret ? "password" : "text"} autoComplete="off" value={words} onChange={(e) => write(e.target.value)} aria-label={`Your own answer to: ${q.text}`}
+          className="min-h-10 w-full rounded-md border border-outline bg-panel px-3 text-base sm:text-sm" />
+      )}
+      {missing && <p id={`${name}-missing`} role="alert" className="mt-1 text-bad">{q.options.length > 0 ? "Choose an answer." : "Write an answer."}</p>}
+    </fieldset>
+  );
+}
