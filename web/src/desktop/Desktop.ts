@@ -244,19 +244,27 @@ export class Desktop {
       const [{ Viewer }, { url, protocols }] = await Promise.all([load(), open(this.id, "vnc", mode, signal)]);
       if (signal.aborted) return;
       const socket = dial(url, protocols);
+      const over = (code: number, reason: string) => this.#link.send({ type: "closed", generation, code, reason });
+      // Before noVNC's own listener: it knows the code no more.
+      socket.addEventListener("close", (e) => over(e.code, e.reason), { once: true });
       const viewer: Viewer = new Viewer(this.#stage, socket, {
         frame: (ms) => this.#frame(viewer, ms),
         size: (from) => this.#resized(viewer, from),
         roundTrip: (ms) => (this.#roundTrip = ms),
         taken: () => this.#paste?.told && this.#finishPaste(),
       });
-      const over = (code: number, reason: string) => this.#link.send({ type: "closed", generation, code, reason });
-      socket.addEventListener("close", (e) => over(e.code, e.reason), { once: true });
       viewer.addEventListener("connect", () => {
         if (!signal.aborted) this.#connected(viewer, generation);
       });
-      viewer.addEventListener("disconnect", () => over(1006, "")); // of the protocol; the socket's own end came first
-      signal.addEventListener("abort", () => this.#over(viewer), { once: true });
+      let disconnected = false;
+      viewer.addEventListener("disconnect", () => {
+        disconnected = true;
+        over(1006, ""); // it broke off over the protocol; if the socket ended, that was told first
+      });
+      signal.addEventListener("abort", () => {
+        this.#over(viewer);
+        if (!disconnected) viewer.disconnect();
+      }, { once: true });
       viewer.viewOnly = mode === "view";
       viewer.background = "transparent";
       viewer.showDotCursor = true;
@@ -304,7 +312,6 @@ export class Desktop {
       this.#clipboard.disconnected();
       this.#set({ painted: false, held: [], focused: false, takesSize: undefined, roundTripMs: undefined, panning: false });
     }
-    viewer.disconnect();
   }
 
   /** The picture stays while there is no connection; it is a copy, so a dead viewer keeps nothing alive. */
