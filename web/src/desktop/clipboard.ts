@@ -50,6 +50,7 @@ export class ClipboardSync {
     this.#remote = remote;
     this.#shared = this.#here = undefined;
     this.#set({ latinOnly: undefined });
+    void this.local.mayRead().then((mayRead) => this.#set({ mayRead }));
   }
 
   disconnected() {
