@@ -48,6 +48,9 @@ type bootTimesView struct {
 
 // bootTimes tells how long boots take here, whoever's they were.
 func (s *Server) bootTimes(c echo.Context, _ Claims) error {
+	if err := s.await(c); err != nil {
+		return err
+	}
 	times, err := s.cfg.Queries.BootTimes(c.Request().Context(), c.QueryParam("instance_type"))
 	if err != nil {
 		return err

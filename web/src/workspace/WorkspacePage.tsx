@@ -105,7 +105,12 @@ const viewNames: Record<View, { label: string; icon: ReactNode }> = {
   chat: { label: "Chat only", icon: <ChatIcon /> },
 };
 
-const useView = () => useSearch({ from: "/signed-in/desktops/$id" }).view ?? "both";
+/** What is shown: what was chosen, else both where there is room. */
+function useView(): View {
+  const { view } = useSearch({ from: "/signed-in/desktops/$id" });
+  const isWide = useWide();
+  return view ?? (isWide ? "both" : "desktop");
+}
 
 function ViewChoice() {
   const view = useView();
@@ -115,7 +120,7 @@ function ViewChoice() {
       <legend className="sr-only">What is shown</legend>
       {(["desktop", "both", "chat"] satisfies View[]).map((v) => (
         <label key={v} title={viewNames[v].label} className="inline-flex size-9 items-center justify-center rounded-md text-muted hover:text-ink has-checked:bg-accent-soft has-checked:text-accent-ink has-focus-visible:outline-2 has-focus-visible:outline-accent-ink">
-          <input type="radio" name="view" value={v} checked={v === view} onChange={() => void navigate({ search: v === "both" ? {} : { view: v }, replace: true })} className="sr-only" />
+          <input type="radio" name="view" value={v} checked={v === view} onChange={() => void navigate({ search: { view: v }, replace: true })} className="sr-only" />
           {viewNames[v].icon}
           <span className="sr-only">{viewNames[v].label}</span>
         </label>
