@@ -126,7 +126,7 @@ const Said = memo(function Said({ message: m }: { message: Message }) {
         <article aria-label="The agent" className="min-w-0">
           <Tools tools={m.tools} />
           {m.text && <Text text={m.text} />}
-          {m.stopped && <p className="mt-1 text-xs text-muted">You stopped this answer.</p>}
+          {m.stopped && <p className="mt-1 text-xs text-muted">This answer was stopped.</p>}
         </article>
       );
   }
@@ -165,7 +165,7 @@ function Waiting({ item, open, running, connection }: { item: Item; open: boolea
 
 function Delivery({ item, open, running, connection }: { item: Item; open: boolean; running: boolean; connection: ChatConnection }) {
   if (item.state === "queued" || item.state === "sent") {
-    const why = !open ? "Kept here until the agent can be reached" : item.state === "sent" ? "Sending…" : running ? "Waits for the answer before it" : "Waits to be sent";
+    const why = !open ? "Kept here until the agent can be reached" : running ? "Waits for the answer before it" : item.state === "sent" ? "Sending…" : "Waits to be sent";
     return <p className="text-xs text-muted">{why}</p>;
   }
   return (

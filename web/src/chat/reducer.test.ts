@@ -158,6 +158,11 @@ describe("what may go wrong on the way", () => {
     expect(reduce(s, { type: "expired", now: 50 }).inquiries).toEqual([]);
   });
 
+  test("an answer that was stopped is known as such after a reload", () => {
+    const s = run([history({ messages: [{ role: "assistant", content: "half", openclawAbort: { aborted: true } }, { role: "assistant", content: "whole" }] })]);
+    expect(s.messages.map((m) => m.stopped)).toEqual([true, undefined]);
+  });
+
   test("earlier messages go before", () => {
     const s = run([history({ messages: [{ role: "user", content: "late" }], hasMore: true, nextOffset: 1 })]);
     expect(s.earlier).toBe(1);
