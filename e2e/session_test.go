@@ -20,24 +20,12 @@ import (
 // followPhases reads the account's events from the beginning until the instance has gone through
 // the phases, in their order.
 func (c *client) followPhases(id string, within time.Duration, phases []string) error {
-	ctx, cancel := context.WithTimeout(c.t.Context(), within)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", c.base+"/api/events", nil)
+	lines, leave, err := c.stream("/api/events", "0", within)
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
-	req.Header.Set("Last-Event-ID", "0")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("events: status %d", res.StatusCode)
-	}
+	defer leave()
 	left := phases
-	lines := bufio.NewScanner(res.Body)
 	for len(left) > 0 && lines.Scan() {
 		data, ok := strings.CutPrefix(lines.Text(), "data:")
 		if !ok {
@@ -61,6 +49,51 @@ func (c *client) followPhases(id string, within time.Duration, phases []string) 
 		return fmt.Errorf("within %v the phases %v did not come: %v", within, left, lines.Err())
 	}
 	return nil
+}
+
+// stream opens an event stream for a while.
+func (c *client) stream(path, lastID string, within time.Duration) (lines *bufio.Scanner, leave func(), err error) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), within)
+	req, err := http.NewRequestWithContext(ctx, "GET", c.base+path, nil)
+	if err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	if lastID != "" {
+		req.Header.Set("Last-Event-ID", lastID)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	leave = func() { cancel(); res.Body.Close() }
+	if res.StatusCode != http.StatusOK {
+		leave()
+		return nil, nil, fmt.Errorf("%s: status %d", path, res.StatusCode)
+	}
+	return bufio.NewScanner(res.Body), leave, nil
+}
+
+// watchBoot reads what the instance's machine says of its boot until it said ready, in progress and in
+// its log, and returns it all.
+func (c *client) watchBoot(id string, within time.Duration) (told string, err error) {
+	lines, leave, err := c.stream("/api/instances/"+id+"/boot", "", within)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	logged, ready := false, false
+	for !(logged && ready) && lines.Scan() {
+		told += lines.Text() + "\n"
+		logged = logged || strings.HasPrefix(lines.Text(), `data: {"seq":`) && strings.Contains(lines.Text(), "phase=ready")
+		ready = ready || strings.HasPrefix(lines.Text(), `data: {"phase":"ready"`) && strings.Contains(lines.Text(), `"progress":100`)
+	}
+	if !(logged && ready) {
+		return told, fmt.Errorf("within %v the boot was not told to its end: %v", within, lines.Err())
+	}
+	return told, nil
 }
 
 // bridge opens one of the instance's WebSockets with a ticket, as a browser does.

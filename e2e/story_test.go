@@ -36,7 +36,7 @@ func TestStory(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"api": cmdAPI, "expect": cmdExpect, "keep": cmdKeep, "field": cmdField, "count": cmdCount, "shows": cmdShows,
-			"follow": cmdFollow, "becomes": cmdBecomes, "desktop": cmdDesktop, "chat": cmdChat,
+			"follow": cmdFollow, "boot": cmdBoot, "becomes": cmdBecomes, "desktop": cmdDesktop, "chat": cmdChat,
 			"gone": cmdGone, "tells": cmdTells, "log": cmdLog,
 		},
 	})
@@ -133,6 +133,16 @@ func cmdFollow(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Logf("ready after %v", time.Since(began).Round(time.Millisecond))
 }
 
+// boot ID WITHIN: the machine tells its boot to the end, with lines of its log. shows looks at what it told.
+func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
+	p := playOf(ts, neg, args, 2)
+	within, err := time.ParseDuration(args[1])
+	ts.Check(err)
+	told, err := p.watchBoot(args[0], within)
+	ts.Check(err)
+	p.last = answer{status: 200, body: []byte(told)}
+}
+
 func cmdBecomes(ts *testscript.TestScript, neg bool, args []string) {
 	p := playOf(ts, neg, args, 3)
 	p.awaitInstance(args[0], args[1], args[2])
@@ -167,22 +177,30 @@ func cmdGone(ts *testscript.TestScript, neg bool, args []string) {
 	await(p.t, 5*time.Second, "the machine's processes to end", func() bool { return len(p.server.leftOf(args[0])) == 0 })
 }
 
-// tells TYPE ...: the history in the last answer contains these events in this order.
+// tells ID TYPE ...: the instance's history contains these events in this order, as soon as it has come
+// as far: it is a read model of its own.
 func cmdTells(ts *testscript.TestScript, neg bool, args []string) {
-	p := playOf(ts, neg, args, 1)
+	p := playOf(ts, neg, args, 2)
 	var body struct {
 		Events []struct {
 			Type     string `json:"type"`
 			Sentence string `json:"sentence"`
 		} `json:"events"`
 	}
-	ts.Check(json.Unmarshal(p.last.body, &body))
-	var types []string
+	await(p.t, 10*time.Second, fmt.Sprint("history with ", args[1:]), func() bool {
+		a, err := p.try("GET", "/api/instances/"+args[0]+"/history", "")
+		body.Events = nil
+		var types []string
+		if err == nil && json.Unmarshal(a.body, &body) == nil {
+			for _, e := range body.Events {
+				types = append(types, e.Type)
+			}
+		}
+		return missing(types, args[1:]) == ""
+	})
 	for _, e := range body.Events {
-		types = append(types, e.Type)
 		ts.Logf("%-32s %s", e.Type, e.Sentence)
 	}
-	inOrder(ts, types, args)
 }
 
 // log ID TYPE ...: so does the log itself, by `cloudbot events`.
@@ -191,18 +209,22 @@ func cmdLog(ts *testscript.TestScript, neg bool, args []string) {
 	if p.server == nil {
 		return
 	}
-	inOrder(ts, p.server.eventTypes("--aggregate", "instance", "--id", args[0]), args[1:])
+	types := p.server.eventTypes("--aggregate", "instance", "--id", args[0])
+	if w := missing(types, args[1:]); w != "" {
+		ts.Fatalf("%s is missing or out of order in %v", w, types)
+	}
 }
 
-func inOrder(ts *testscript.TestScript, have, want []string) {
-	rest := have
+// missing is the first of want that have does not have after those before it, "" where it has all.
+func missing(have, want []string) string {
 	for _, w := range want {
-		i := slices.Index(rest, w)
+		i := slices.Index(have, w)
 		if i < 0 {
-			ts.Fatalf("%s is missing or out of order in %v", w, have)
+			return w
 		}
-		rest = rest[i+1:]
+		have = have[i+1:]
 	}
+	return ""
 }
 
 func clip(s string) string {

@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
 // diagnostics serves the owner's questions over the tunnel; all of it is redacted.
@@ -19,6 +21,7 @@ func (g *Guest) diagnostics(ctx context.Context) error {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, g.redact.Clean(g.lines.Text())) // again: a key may be younger than the line
 	})
+	mux.HandleFunc("GET "+wire.FollowPath, g.follow)
 	mux.HandleFunc("GET /check", func(w http.ResponseWriter, r *http.Request) { g.answer(w, g.check(r.Context())) })
 	mux.HandleFunc("GET /debug", func(w http.ResponseWriter, _ *http.Request) { g.answer(w, g.debug()) })
 	mux.HandleFunc("GET /testapi", func(w http.ResponseWriter, r *http.Request) { g.answer(w, g.testAPI(r.Context())) })

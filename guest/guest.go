@@ -63,7 +63,7 @@ func New(c Config, version string, out io.Writer) (*Guest, error) {
 		redact: &Redactor{}, phases: newPhases(), http: pipe.NewListener(), probes: providers,
 		client: newClient(), changed: make(chan struct{}, 1),
 	}
-	g.lines = NewLog(out, g.redact)
+	g.lines = NewLog(out, g.redact, g.phases.present)
 	g.log = slog.New(slog.NewTextHandler(g.lines.Writer(""), nil))
 	g.keys = newKeyring(g.redact)
 	var err error

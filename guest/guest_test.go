@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 
 	"go.uber.org/goleak"
 )
@@ -51,7 +50,7 @@ func TestLogRedactsWhatArrivesInPieces(t *testing.T) {
 	var out bytes.Buffer
 	var r Redactor
 	r.Know("keys", "canary-value-1")
-	l := NewLog(&out, &r)
+	l := NewLog(&out, &r, newPhases().present)
 	w := l.Writer("p: ")
 	for _, piece := range []string{"one canary-", "value-1 two\nthr", "ee\n"} {
 		_, _ = io.WriteString(w, piece)
@@ -65,21 +64,6 @@ func TestLogRedactsWhatArrivesInPieces(t *testing.T) {
 	if n := len(l.Text()); n > ringBytes+1 {
 		t.Errorf("the ring holds %d bytes", n)
 	}
-}
-
-func TestLogFeedIsLimited(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := NewLog(io.Discard, &Redactor{})
-		fed := 0
-		l.Feed(func(string) { fed++ })
-		for range 1000 {
-			l.line("x")
-		}
-		if fed != 20 {
-			t.Errorf("%d lines in one second", fed)
-		}
-	})
 }
 
 func TestKeyring(t *testing.T) {

@@ -3,6 +3,8 @@ package guest
 import (
 	"bytes"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -12,61 +14,77 @@ import (
 
 const (
 	ringBytes   = 256 << 10 // of log kept for the owner to read
+	lineBytes   = 64        // that a line takes besides its text
 	partialLine = 8 << 10   // bytes of a line without an end that are waited for
 )
 
-// Log takes lines from the guest and its programs, cleans them, and gives them to a writer, a ring
-// in memory, and the tunnel.
+// Log takes lines from the guest and its programs, cleans them, and gives them to a writer and a ring
+// in memory.
 type Log struct {
 	redact *Redactor
 	out    io.Writer
+	phase  func() string
 
-	mu     sync.Mutex
-	lines  []string
-	size   int
-	feed   func(line string) // nil: nobody listens
-	second time.Time
-	sent   int // lines given to feed in this second
+	mu    sync.Mutex
+	lines []wire.Line // without a gap in their numbers
+	size  int
+	last  int64         // number of the latest line
+	more  chan struct{} // closed at the next line
 }
 
-// NewLog returns a log that also writes to out.
-func NewLog(out io.Writer, r *Redactor) *Log { return &Log{redact: r, out: out} }
+// NewLog returns a log that also writes to out; phase says which phase of the boot it is.
+func NewLog(out io.Writer, r *Redactor, phase func() string) *Log {
+	return &Log{redact: r, out: out, phase: phase, last: microsUp(), more: make(chan struct{})}
+}
+
+// microsUp is how long the kernel is up. Lines are numbered from there, so that a guest that is started
+// again within a boot goes on above the numbers it used before.
+func microsUp() int64 {
+	up, _, _ := strings.Cut(read("/proc/uptime"), " ")
+	seconds, _ := strconv.ParseFloat(up, 64)
+	return int64(seconds * 1e6)
+}
 
 func (l *Log) line(text string) {
-	text = l.redact.Clean(strings.ToValidUTF8(strings.TrimRight(text, "\r"), "?"))
-	if len(text) > wire.MaxLogLine {
-		text = strings.ToValidUTF8(text[:wire.MaxLogLine], "")
-	}
+	text = cut(l.redact.Clean(strings.ToValidUTF8(strings.TrimRight(text, "\r"), "?")))
+	phase := l.phase()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, _ = io.WriteString(l.out, text+"\n")
-	l.lines = append(l.lines, text)
-	for l.size += len(text) + 1; l.size > ringBytes; l.lines = l.lines[1:] {
-		l.size -= len(l.lines[0]) + 1
+	l.last++
+	l.lines = append(l.lines, wire.Line{Seq: l.last, At: time.Now().UTC(), Phase: phase, Text: text})
+	for l.size += len(text) + lineBytes; l.size > ringBytes; l.lines = l.lines[1:] {
+		l.size -= len(l.lines[0].Text) + lineBytes
 	}
-	if l.feed == nil {
-		return
+	close(l.more)
+	l.more = make(chan struct{})
+}
+
+// cut makes text as long as a line may be.
+func cut(text string) string {
+	if len(text) > wire.MaxLogLine {
+		text = strings.ToValidUTF8(text[:wire.MaxLogLine], "")
 	}
-	if now := time.Now().Truncate(time.Second); now != l.second {
-		l.second, l.sent = now, 0
-	}
-	if l.sent++; l.sent <= wire.LogsPerSecond {
-		l.feed(text)
-	}
+	return text
 }
 
 // Text is what the ring holds.
 func (l *Log) Text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Join(l.lines, "\n") + "\n"
+	lines, _ := l.after(0)
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString(line.Text)
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
-// Feed sets who gets the lines from now on; f must not block and must not log.
-func (l *Log) Feed(f func(line string)) {
+// after returns the lines of the ring with a greater number and a channel closed at the next line.
+func (l *Log) after(seq int64) ([]wire.Line, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.feed = f
+	first := l.last - int64(len(l.lines)) // number of the line before the ring's first
+	return slices.Clone(l.lines[min(max(0, seq-first), int64(len(l.lines))):]), l.more
 }
 
 // Writer returns a writer of lines, each put behind prefix. One source each: a half line waits for

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"sync"
+	"time"
 
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
@@ -29,7 +30,7 @@ func newPhases() *phases { return &phases{changed: make(chan struct{})} }
 func (p *phases) reach(phase, detail string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.reached = append(p.reached, wire.Phase{Phase: phase, Detail: detail, Progress: progress[phase]})
+	p.reached = append(p.reached, wire.Phase{Phase: phase, Detail: detail, Progress: progress[phase], At: time.Now().UTC()})
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
@@ -46,7 +47,7 @@ func (p *phases) say(detail string, percent int) {
 	last := p.reached[n-1]
 	// Between this phase's own figure and the next one's, and never backwards.
 	to := progress[last.Phase] + 19
-	last.Detail, last.Progress = detail, max(last.Progress, min(progress[booting]+percent*60/100, to))
+	last.Detail, last.Progress, last.At = detail, max(last.Progress, min(progress[booting]+percent*60/100, to)), time.Now().UTC()
 	p.reached = append(p.reached, last)
 	close(p.changed)
 	p.changed = make(chan struct{})
@@ -68,11 +69,12 @@ func (p *phases) detail() string {
 	return p.reached[len(p.reached)-1].Detail
 }
 
+// present is the phase the boot is in.
 func (p *phases) present() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.reached) == 0 {
-		return ""
+		return booting
 	}
 	return p.reached[len(p.reached)-1].Phase
 }

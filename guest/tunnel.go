@@ -178,14 +178,6 @@ func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
 	if err != nil {
 		return err
 	}
-	lines := make(chan string, 64) // more than that unsent is not worth a tunnel's memory
-	g.lines.Feed(func(l string) {
-		select {
-		case lines <- l:
-		default:
-		}
-	})
-	defer g.lines.Feed(nil)
 	said := 0
 	if g.announced { // only the present one again
 		reached, _ := g.phases.after(0)
@@ -214,8 +206,6 @@ func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
 		case <-changed:
 		case <-g.changed:
 			err = hello()
-		case l := <-lines:
-			err = send(wire.Message{Log: &wire.Log{Line: l}})
 		case <-health.C:
 			h := g.health()
 			err = send(wire.Message{Health: &h})

@@ -39,6 +39,7 @@ func sql(text string, args ...any) []Statement { return []Statement{{text, args}
 func All() []Projection {
 	return []Projection{
 		{Name: "instances", Tables: []string{"instances"}, Apply: applyInstances},
+		{Name: "boots", Tables: []string{"boots"}, Apply: applyBoots},
 		{Name: "sessions", Tables: []string{"sessions"}, Apply: applySessions},
 		{Name: "api_keys", Tables: []string{"api_keys"}, Apply: applyAPIKeys},
 		{Name: "history", Tables: []string{"history"}, Apply: applyHistory},

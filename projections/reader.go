@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,8 +14,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// Reader answers the front's queries from the read models. Every query names the account it is
-// for and sees nothing of any other.
+// Reader answers the front's queries from the read models. A query names the account it is for and
+// sees nothing of any other; those over all accounts say so.
 type Reader struct {
 	Pool *pgxpool.Pool
 	// Open unseals an account's data; see commands.Vault.
@@ -210,6 +211,60 @@ func (r *Reader) APIKeys(ctx context.Context, account string) ([]APIKey, error) 
 		return nil, fmt.Errorf("list API keys: %w", err)
 	}
 	return list, nil
+}
+
+// Spread says how long something takes, in milliseconds: half the time no longer than P50, and one time
+// in twenty longer than P95.
+type Spread struct{ P50, P95 int64 }
+
+// PhaseTime is how long it takes from a boot's request to a phase.
+type PhaseTime struct {
+	Phase instance.Phase
+	Spread
+}
+
+// BootTimes is how long boots of a kind take.
+type BootTimes struct {
+	Samples int         // boots it is made from
+	Phases  []PhaseTime // in order, those that there are samples of; ready is the last
+}
+
+// latestBoots is how many boots of a kind BootTimes looks at.
+const latestBoots = 200
+
+// BootTimes returns by kind how long the latest boots of a machine type took, "" for any type, over
+// all accounts: nothing but numbers.
+func (r *Reader) BootTimes(ctx context.Context, machineType string) (map[string]BootTimes, error) {
+	rows, err := r.Pool.Query(ctx, `SELECT kind, phase, count(*),
+			percentile_disc(0.5) WITHIN GROUP (ORDER BY ms::bigint), percentile_disc(0.95) WITHIN GROUP (ORDER BY ms::bigint)
+		FROM (VALUES ($1), ($2)) AS kinds (kind)
+		CROSS JOIN LATERAL (SELECT reached FROM read.boots b
+			WHERE b.kind = kinds.kind AND ready_at IS NOT NULL AND ($3 = '' OR type = $3) ORDER BY began DESC LIMIT $4) AS latest
+		CROSS JOIN LATERAL jsonb_each_text(reached) AS phases (phase, ms)
+		GROUP BY kind, phase`, BootLaunch, BootStart, machineType, latestBoots)
+	if err != nil {
+		return nil, fmt.Errorf("read boot times: %w", err)
+	}
+	times := map[string]BootTimes{}
+	var kind string
+	var samples int
+	var p PhaseTime
+	_, err = pgx.ForEachRow(rows, []any{&kind, &p.Phase, &samples, &p.P50, &p.P95}, func() error {
+		t := times[kind]
+		t.Phases = append(t.Phases, p)
+		if p.Phase == instance.PhaseReady {
+			t.Samples = samples
+		}
+		times[kind] = t
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read boot times: %w", err)
+	}
+	for _, t := range times {
+		slices.SortFunc(t.Phases, func(a, b PhaseTime) int { return a.Phase.Rank() - b.Phase.Rank() })
+	}
+	return times, nil
 }
 
 // Live returns the ids of all instances that are not final, and the position the list is as of.

@@ -158,28 +158,33 @@ func encoded[E any](w *world, aggregate, id string, encode func(E) (string, int,
 	return list
 }
 
-// append writes to the log, each event an append of its own, and returns the head.
+// append writes to the log, each event an append of its own a second after the one before, and returns the head.
 func (w *world) append(writes ...write) (head int64) {
 	w.t.Helper()
 	for _, x := range writes {
-		var version int64
-		for e, err := range w.store.ReadStream(w.t.Context(), x.stream, 0) {
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			version = e.Version
-		}
-		n := w.ids.Add(1)
-		res, err := w.store.Append(w.t.Context(), eventstore.Append{Writes: []eventstore.Write{{Stream: x.stream, Expected: version, Events: []eventstore.NewEvent{{
-			ID: fmt.Sprintf("01EVENT%020d", n), Type: x.typ, Schema: x.schema, Time: began.Add(time.Duration(n) * time.Second), Data: json.RawMessage(x.data),
-			Meta: eventstore.Metadata{Actor: "somebody", ClientAddr: "192.0.2.7"},
-		}}}}})
+		head = w.appendAt(began.Add(time.Duration(w.ids.Load()+1)*time.Second), x)
+	}
+	return head
+}
+
+// appendAt writes one event of that time.
+func (w *world) appendAt(at time.Time, x write) (head int64) {
+	w.t.Helper()
+	var version int64
+	for e, err := range w.store.ReadStream(w.t.Context(), x.stream, 0) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		head = res.Last
+		version = e.Version
 	}
-	return head
+	res, err := w.store.Append(w.t.Context(), eventstore.Append{Writes: []eventstore.Write{{Stream: x.stream, Expected: version, Events: []eventstore.NewEvent{{
+		ID: fmt.Sprintf("01EVENT%020d", w.ids.Add(1)), Type: x.typ, Schema: x.schema, Time: at, Data: json.RawMessage(x.data),
+		Meta: eventstore.Metadata{Actor: "somebody", ClientAddr: "192.0.2.7"},
+	}}}}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return res.Last
 }
 
 // caughtUp waits until every projection that runs has the whole log.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -20,8 +19,7 @@ const (
 // diagnosticNames are the reports of a guest's diagnostics server.
 var diagnosticNames = [...]string{"log", "check", "debug", "testapi"}
 
-// diagnose passes on one report of the instance's machine. What a machine says is never trusted:
-// it is bounded, it is text or JSON, and it cannot send the reader elsewhere.
+// diagnose passes on one report of the instance's machine, bounded, as text or JSON.
 func (s *Server) diagnose(c echo.Context, who Claims) error {
 	id, name := c.Param("id"), c.Param("report")
 	if !slices.Contains(diagnosticNames[:], name) {
@@ -35,35 +33,11 @@ func (s *Server) diagnose(c echo.Context, who Claims) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), diagnosticTime)
 	defer cancel()
-	var dialErr error
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			conn, err := s.cfg.Diagnostics.Dial(ctx, id)
-			dialErr = err
-			return conn, err
-		},
-		DisableKeepAlives:      true,
-		DisableCompression:     true, // a small answer must not grow here
-		MaxResponseHeaderBytes: 16 << 10,
-	}
-	defer transport.CloseIdleConnections()
-	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://guest/"+name, nil)
+	answer, err := s.ask(ctx, id, "/"+name)
 	if err != nil {
 		return err
 	}
-	answer, err := transport.RoundTrip(ask) // not a Client: that would follow redirects
-	if err != nil {
-		s.cfg.Log.Info("no diagnostics", "instance", id, "report", name, "error", err)
-		if dialErr != nil {
-			return errNoMachine
-		}
-		return errMachine
-	}
 	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		s.cfg.Log.Info("no diagnostics", "instance", id, "report", name, "status", answer.StatusCode)
-		return errMachine
-	}
 	body, err := io.ReadAll(io.LimitReader(answer.Body, diagnosticBytes+1))
 	if err != nil {
 		return errMachine

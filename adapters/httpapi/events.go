@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -45,6 +46,23 @@ func (s *Server) events(c echo.Context, who Claims) error {
 	if err != nil {
 		return err
 	}
+	return s.streaming(c, who, func(ctx context.Context, out *stream) {
+		if out.send("retry: %d\n: as of %d\n\n", retryMillis(), after) == nil {
+			s.follow(ctx, out, who.Account, after)
+		}
+	})
+}
+
+// What ends a stream early, as its last words say it.
+var (
+	errTokenOver   = errors.New("sign in again")
+	errSessionOver = errors.New("this session has ended")
+	errDraining    = errors.New("come back")
+)
+
+// streaming opens one of the account's event streams for follow, whose ctx ends when the client leaves,
+// session or token end, or the server drains.
+func (s *Server) streaming(c echo.Context, who Claims, follow func(ctx context.Context, out *stream)) error {
 	leave := s.streams.enter(who.Account, s.cfg.MaxStreams)
 	if leave == nil {
 		return errTooManyStream
@@ -54,13 +72,29 @@ func (s *Server) events(c echo.Context, who Claims) error {
 	defer s.metrics.streams.Dec()
 	revoked, release := s.sessions.Watch(who.Session, 0)
 	defer release()
-	ctx, cancel := context.WithTimeout(c.Request().Context(), who.ExpiresAt.Sub(s.cfg.Now()))
-	defer cancel()
+	ctx, expire := context.WithTimeoutCause(c.Request().Context(), who.ExpiresAt.Sub(s.cfg.Now()), errTokenOver)
+	defer expire()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go func() {
+		select {
+		case <-revoked:
+			end(errSessionOver)
+		case <-s.draining:
+			end(errDraining)
+		case <-ctx.Done():
+		}
+	}()
 	out := startStream(c)
-	if err := out.send("retry: %d\n: as of %d\n\n", retryMillis(), after); err != nil {
-		return nil
+	out.heartbeat = time.NewTicker(s.cfg.Heartbeat)
+	defer out.heartbeat.Stop()
+	follow(ctx, out)
+	switch why := context.Cause(ctx); why {
+	case errTokenOver, errSessionOver:
+		_ = out.send(": %v\n\n", why)
+	case errDraining:
+		_ = out.send("retry: %d\n: %v\n\n", retryMillis(), why)
 	}
-	s.follow(ctx, out, who.Account, after, revoked)
 	return nil
 }
 
@@ -80,9 +114,7 @@ func (s *Server) resumeAt(c echo.Context) (int64, error) {
 
 // follow writes what the read model has above after, then waits for it to change. It returns when
 // the stream has to end for whatever reason.
-func (s *Server) follow(ctx context.Context, out *stream, account string, after int64, revoked <-chan struct{}) {
-	heartbeat := time.NewTicker(s.cfg.Heartbeat)
-	defer heartbeat.Stop()
+func (s *Server) follow(ctx context.Context, out *stream, account string, after int64) {
 	pause := minPause
 	for {
 		// Asked for before the query, so that a change during it is not missed.
@@ -95,7 +127,7 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, after 
 			return // the client comes back with Last-Event-ID
 		}
 		for _, e := range list {
-			if out.event(s.cfg.Source, e) != nil {
+			if out.event(strconv.FormatInt(e.Position, 10), e.Type, s.cloudEvent(e)) != nil {
 				return
 			}
 			after = e.Position
@@ -110,15 +142,8 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, after 
 		for waiting := true; waiting; {
 			select {
 			case <-ctx.Done():
-				_ = out.send(": sign in again\n\n")
 				return
-			case <-revoked:
-				_ = out.send(": this session has ended\n\n")
-				return
-			case <-s.draining:
-				_ = out.send("retry: %d\n: come back\n\n", retryMillis())
-				return
-			case <-heartbeat.C:
+			case <-out.heartbeat.C:
 				if out.send(": still here\n\n") != nil {
 					return
 				}
@@ -137,8 +162,9 @@ func retryMillis() int { return 1000 + rand.IntN(2000) }
 
 // stream writes Server-Sent Events.
 type stream struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
+	w         http.ResponseWriter
+	control   *http.ResponseController
+	heartbeat *time.Ticker
 }
 
 func startStream(c echo.Context) *stream {
@@ -163,14 +189,22 @@ func (s *stream) send(format string, args ...any) error {
 	return s.control.Flush()
 }
 
-func (s *stream) event(source string, e projections.Entry) error {
-	data, err := json.Marshal(cloudEvent{
-		SpecVersion: "1.0", ID: e.EventID, Source: source, Type: e.Type, Subject: e.Subject,
-		Time: e.Time.UTC(), ContentType: "application/json", Sequence: strconv.FormatInt(e.Position, 10),
-		Actor: e.Actor, Sentence: e.Sentence, Data: orEmpty(e.Data),
-	})
+// event sends one event; without an id the client's Last-Event-ID stays what it is.
+func (s *stream) event(id, name string, data any) error {
+	text, err := json.Marshal(data)
 	if err != nil {
 		return err
 	}
-	return s.send("id: %d\nevent: %s\ndata: %s\n\n", e.Position, e.Type, data)
+	if id != "" {
+		id = "id: " + id + "\n"
+	}
+	return s.send("%sevent: %s\ndata: %s\n\n", id, name, text)
+}
+
+func (s *Server) cloudEvent(e projections.Entry) cloudEvent {
+	return cloudEvent{
+		SpecVersion: "1.0", ID: e.EventID, Source: s.cfg.Source, Type: e.Type, Subject: e.Subject,
+		Time: e.Time.UTC(), ContentType: "application/json", Sequence: strconv.FormatInt(e.Position, 10),
+		Actor: e.Actor, Sentence: e.Sentence, Data: orEmpty(e.Data),
+	}
 }

@@ -19,6 +19,7 @@ type Queries interface {
 	Sessions(ctx context.Context, account string) ([]projections.Session, error)
 	EndedSince(ctx context.Context, t time.Time) ([]string, error)
 	APIKeys(ctx context.Context, account string) ([]projections.APIKey, error)
+	BootTimes(ctx context.Context, machineType string) (map[string]projections.BootTimes, error)
 }
 
 // Claims is what a good access token says.

@@ -37,10 +37,12 @@ func (s *Server) routes() []route {
 		{"GET", "/api/instances/:id/history", s.signedIn(s.history), false},
 		{"POST", "/api/instances/:id/tickets", s.writes(s.issueTicket), false},
 		{"GET", "/api/instances/:id/debug/:report", s.signedIn(s.diagnose), false},
+		{"GET", "/api/instances/:id/boot", s.following(s.boot), true},
 		{"GET", "/api/instances/:id/vnc", s.bridge(KindVNC), true},
 		{"GET", "/api/instances/:id/cloudbot", s.bridge(KindAgent), true},
 
 		{"GET", "/api/instance-types", s.signedIn(s.instanceTypes), false},
+		{"GET", "/api/boot-times", s.signedIn(s.bootTimes), false},
 
 		{"GET", "/api/user/api-keys", s.signedIn(s.listKeys), false},
 		{"POST", "/api/user/api-keys", s.writes(s.storeKey), false},

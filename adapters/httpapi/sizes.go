@@ -4,6 +4,9 @@ import (
 	"net/http"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/projections"
 )
 
 type typeView struct {
@@ -25,4 +28,43 @@ func (s *Server) instanceTypes(c echo.Context, _ Claims) error {
 		Default      string     `json:"default"`
 		MaxInstances int        `json:"max_instances"`
 	}{views, types[0].ID, s.cfg.Instances.Limit})
+}
+
+type spreadView struct {
+	P50 int64 `json:"p50_ms"`
+	P95 int64 `json:"p95_ms"`
+}
+
+type phaseTimeView struct {
+	Phase instance.Phase `json:"phase"`
+	spreadView
+}
+
+type bootTimesView struct {
+	Samples int             `json:"samples"`
+	Phases  []phaseTimeView `json:"phases"`
+	Total   *spreadView     `json:"total"` // null without samples
+}
+
+// bootTimes tells how long boots take here, whoever's they were.
+func (s *Server) bootTimes(c echo.Context, _ Claims) error {
+	if err := s.await(c); err != nil {
+		return err
+	}
+	times, err := s.cfg.Queries.BootTimes(c.Request().Context(), c.QueryParam("instance_type"))
+	if err != nil {
+		return err
+	}
+	views := map[string]bootTimesView{}
+	for _, kind := range []string{projections.BootLaunch, projections.BootStart} {
+		v := bootTimesView{Samples: times[kind].Samples, Phases: []phaseTimeView{}}
+		for _, p := range times[kind].Phases {
+			v.Phases = append(v.Phases, phaseTimeView{p.Phase, spreadView(p.Spread)})
+			if p.Phase == instance.PhaseReady {
+				v.Total = &spreadView{p.P50, p.P95}
+			}
+		}
+		views[kind] = v
+	}
+	return c.JSON(http.StatusOK, views)
 }

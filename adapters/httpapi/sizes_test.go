@@ -1,6 +1,9 @@
 package httpapi
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestInstanceTypes(t *testing.T) {
 	t.Parallel()
@@ -20,5 +23,22 @@ func TestInstanceTypes(t *testing.T) {
 	}
 	for _, offered := range got.Types {
 		f.want(202, call{method: "POST", path: "/api/instances", token: ada.access, body: map[string]string{"instance_type": offered.ID}})
+	}
+}
+
+func TestBootTimes(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	const none = `{"samples":0,"phases":[],"total":null}`
+	some := `{"samples":2,"phases":[{"phase":"booting","p50_ms":1000,"p95_ms":2000},{"phase":"ready","p50_ms":60000,"p95_ms":90000}],"total":{"p50_ms":60000,"p95_ms":90000}}`
+	for query, want := range map[string]string{
+		"":                        `{"launch":` + some + `,"start":` + none + `}`,
+		"?instance_type=t3.large": `{"launch":` + some + `,"start":` + none + `}`,
+		"?instance_type=nothing":  `{"launch":` + none + `,"start":` + none + `}`,
+	} {
+		if a := f.want(200, call{method: "GET", path: "/api/boot-times" + query, token: ada.access}); strings.TrimSpace(string(a.body)) != want {
+			t.Errorf("%s: %s", query, a.body)
+		}
 	}
 }

@@ -36,7 +36,6 @@ const (
 func (t *tunnel) listen(control *yamux.Stream) error {
 	lines := wire.NewLines(control)
 	all := bucket{rate: linesPerSecond, size: linesBurst, tokens: linesBurst, at: time.Now()}
-	logs := bucket{rate: wire.LogsPerSecond, size: 5 * wire.LogsPerSecond, tokens: 5 * wire.LogsPerSecond, at: time.Now()}
 	for {
 		m, err := lines.Next()
 		if err != nil {
@@ -57,14 +56,6 @@ func (t *tunnel) listen(control *yamux.Stream) error {
 			t.mu.Lock()
 			t.health, t.healthAt = *m.Health, now
 			t.mu.Unlock()
-		case m.Log != nil:
-			if !logs.take(now) {
-				t.mu.Lock()
-				t.dropped++
-				t.mu.Unlock()
-				continue
-			}
-			t.h.log.Debug("guest log", "instance", t.instance, "line", clip(m.Log.Line, wire.MaxLogLine))
 		}
 	}
 }

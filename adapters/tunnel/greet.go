@@ -86,7 +86,7 @@ func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
 		return nil, err
 	}
 	var p wire.Proof
-	if typ != websocket.MessageText || json.Unmarshal(b, &p) != nil || p.Version != wire.Version || !word(p.Instance) || !word(p.Boot) {
+	if typ != websocket.MessageText || json.Unmarshal(b, &p) != nil || p.Version != wire.Version || !wire.Word(p.Instance) || !wire.Word(p.Boot) {
 		return nil, errUnauthorized
 	}
 	key, account, err := h.c.Machines.Guest(ctx, p.Instance)
@@ -138,19 +138,6 @@ func (h *Hub) take(ctx context.Context, t *tunnel) error {
 			return err
 		}
 	}
-}
-
-// word admits ids: short, and nothing that needs escaping in a path or a log.
-func word(s string) bool {
-	if s == "" || len(s) > 64 {
-		return false
-	}
-	for _, c := range s {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return true
 }
 
 func writeJSON(ctx context.Context, ws *websocket.Conn, v any) error {

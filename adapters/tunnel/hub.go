@@ -127,12 +127,12 @@ func (h *Hub) Connected(instanceID string) bool {
 
 // Status is what a connected machine says of itself.
 type Status struct {
-	Since                   time.Time // when its tunnel came up
-	Guest, Desktop, Agent   string    // version of the guest, which desktop, which agent
-	Health                  wire.Health
-	HealthAt                time.Time // zero: no word yet
-	Phase                   string
-	Streams, DroppedLogLine int
+	Since                 time.Time // when its tunnel came up
+	Guest, Desktop, Agent string    // version of the guest, which desktop, which agent
+	Health                wire.Health
+	HealthAt              time.Time // zero: no word yet
+	Phase                 string
+	Streams               int
 }
 
 // Status returns it for a machine whose tunnel this replica holds.

@@ -42,7 +42,6 @@ type tunnel struct {
 	health   wire.Health
 	healthAt time.Time
 	phase    string
-	dropped  int
 	reports  []*report // not delivered yet, oldest first
 	reported chan struct{}
 }
@@ -158,7 +157,7 @@ func (t *tunnel) status() Status {
 	defer t.mu.Unlock()
 	return Status{
 		Since: t.since, Guest: t.hello.Version, Desktop: t.hello.Desktop, Agent: t.hello.Agent,
-		Health: t.health, HealthAt: t.healthAt, Phase: t.phase, Streams: int(t.streams.Load()), DroppedLogLine: t.dropped,
+		Health: t.health, HealthAt: t.healthAt, Phase: t.phase, Streams: int(t.streams.Load()),
 	}
 }
 

@@ -400,6 +400,9 @@ func TestPhasesInOrderThroughAnOutage(t *testing.T) {
 	m.down = 3
 	r := newReplica(t, m, nil)
 	g := mustDial(t, r.url, "b", m.private)
+	if _, err := g.control.Write([]byte(`{"log":{"line":"of a guest that still sends them"}}` + "\n")); err != nil {
+		t.Fatal(err)
+	}
 	for _, p := range []string{"booting", "nonsense", "requested", "installing", "desktop", "agent", "ready"} {
 		g.say(wire.Message{Phase: &wire.Phase{Phase: p}})
 	}

@@ -76,7 +76,7 @@ func New(c Config) (*Desktop, error) {
 			Notes: []string{
 				c.Title,
 				"No X server is installed here, so this picture stands in for the desktop.",
-				"Install xvfb, x11vnc, openbox and xterm for a real one.",
+				"Install Xvnc (TigerVNC), openbox and xterm for a real one.",
 			},
 		})
 	}
@@ -157,25 +157,24 @@ func (d *Desktop) Dial(ctx context.Context) (serve func(context.Context, net.Con
 
 // programs are the paths of what is installed.
 type programs struct {
-	xvfb, x11vnc, xvnc string // xvnc serves in place of the other two
-	openbox, xterm     string
-	xsetroot           string
+	xvnc           string // both in one; "": the other two
+	xvfb, x11vnc   string
+	openbox, xterm string
+	xsetroot       string
 }
 
+// find prefers Xvnc: its screen takes the viewer's size, its clipboard all of Unicode, and it knows
+// what changed without polling.
 func find() (*programs, error) {
 	look := func(name string) string { p, _ := exec.LookPath(name); return p }
 	p := &programs{
-		xvfb: look("Xvfb"), x11vnc: look("x11vnc"), xvnc: look("Xvnc"),
+		xvnc: look("Xvnc"), xvfb: look("Xvfb"), x11vnc: look("x11vnc"),
 		openbox: look("openbox"), xterm: look("xterm"), xsetroot: look("xsetroot"),
 	}
-	if p.xvfb != "" && p.x11vnc != "" {
-		p.xvnc = ""
-		return p, nil
+	if p.xvnc == "" && (p.xvfb == "" || p.x11vnc == "") {
+		return nil, errors.New("neither Xvnc nor Xvfb with x11vnc is installed")
 	}
-	if p.xvnc != "" {
-		return p, nil
-	}
-	return nil, errors.New("neither Xvfb with x11vnc nor Xvnc is installed")
+	return p, nil
 }
 
 func (p *programs) about() string {

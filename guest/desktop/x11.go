@@ -19,6 +19,9 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 )
 
+// maxClipboard is as much text as a viewer may paste, in bytes of UTF-8.
+const maxClipboard = 1 << 20
+
 // runX starts the X server, the VNC server and the session; it returns when one of the first two
 // ends or ctx does, with all of them gone.
 func (d *Desktop) runX(ctx context.Context) error {
@@ -69,7 +72,8 @@ func (d *Desktop) runX(ctx context.Context) error {
 		return err
 	}
 	defer told.Close()
-	args := []string{"-nolisten", "tcp", "-auth", auth, "-displayfd", "3"}
+	// noreset: the last program to end must not take the settings of the screen with it.
+	args := []string{"-nolisten", "tcp", "-auth", auth, "-displayfd", "3", "-noreset"}
 	if d.c.Display != 0 {
 		args = append([]string{display(d.c.Display)}, args...)
 	}
@@ -81,9 +85,10 @@ func (d *Desktop) runX(ctx context.Context) error {
 			return err
 		}
 		server = child(d.x.xvnc, append(args, "-geometry", d.c.Geometry, "-depth", "24", "-rfbport", strconv.Itoa(port),
-			"-localhost", "-SecurityTypes", "VncAuth", "-PasswordFile", pass, "-AlwaysShared")...)
+			"-localhost", "-SecurityTypes", "VncAuth", "-PasswordFile", pass, "-AlwaysShared",
+			"-MaxCutText", strconv.Itoa(maxClipboard))...)
 	} else {
-		server = child(d.x.xvfb, append(args, "-screen", "0", d.c.Geometry+"x24", "-noreset")...)
+		server = child(d.x.xvfb, append(args, "-screen", "0", d.c.Geometry+"x24")...)
 	}
 	server.Files = []*os.File{tell}
 	start(true, server)

@@ -26,13 +26,12 @@ const (
 
 // Limits; both sides hold them.
 const (
-	MaxEnroll     = 8 << 10  // bytes of an enrolment request or answer
-	MaxGreeting   = 4 << 10  // bytes of a greeting message
-	MaxLine       = 64 << 10 // bytes of a control line, its newline included
-	MaxHeader     = 512      // bytes of a stream's opening line, its newline included
-	MaxLogLine    = 1 << 10  // bytes of text in one Log
-	MaxStreams    = 64       // open at once on a tunnel, the control stream not counted
-	LogsPerSecond = 20       // control lines of kind Log, with a burst of five seconds' worth
+	MaxEnroll   = 8 << 10  // bytes of an enrolment request or answer
+	MaxGreeting = 4 << 10  // bytes of a greeting message
+	MaxLine     = 64 << 10 // bytes of a control line, its newline included
+	MaxHeader   = 512      // bytes of a stream's opening line, its newline included
+	MaxLogLine  = 1 << 10  // bytes of text in one Line
+	MaxStreams  = 64       // open at once on a tunnel, the control stream not counted
 
 	GreetingTimeout = 5 * time.Second
 	WriteTimeout    = 10 * time.Second
@@ -110,7 +109,6 @@ func SignedBytes(nonce []byte, instance, boot string) []byte {
 type Message struct {
 	Hello  *Hello  `json:"hello,omitempty"`  // guest: first, and again whenever it changes
 	Phase  *Phase  `json:"phase,omitempty"`  // guest
-	Log    *Log    `json:"log,omitempty"`    // guest
 	Health *Health `json:"health,omitempty"` // guest
 	Keys   *Keys   `json:"keys,omitempty"`   // control plane
 	GoAway *GoAway `json:"goaway,omitempty"` // control plane: dial again, at once
@@ -131,13 +129,10 @@ type (
 	}
 	// Phase says how far the boot is.
 	Phase struct {
-		Phase    string `json:"phase"`            // booting, installing, desktop, agent, ready
-		Detail   string `json:"detail,omitempty"` // a sentence
-		Progress int    `json:"progress"`         // percent
-	}
-	// Log is one redacted line of the guest's log.
-	Log struct {
-		Line string `json:"line"`
+		Phase    string    `json:"phase"`            // booting, installing, desktop, agent, ready
+		Detail   string    `json:"detail,omitempty"` // a sentence
+		Progress int       `json:"progress"`         // percent
+		At       time.Time `json:"at,omitzero"`      // when it was reached, or the detail said, by the machine's clock
 	}
 	// Health is what the machine says of itself.
 	Health struct {

@@ -57,8 +57,9 @@ function Sessions() {
               </p>
             </div>
             {!s.current && (
-              <Button size="small" disabled={revoke.isPending} onClick={() => revoke.mutate([s])} aria-label={`End the session of ${browserOf(s.agent)} from ${s.client_addr}`}>
+              <Button size="small" disabled={revoke.isPending} onClick={() => revoke.mutate([s])}>
                 End session
+                <span className="sr-only"> of {browserOf(s.agent)} from {s.client_addr}</span>
               </Button>
             )}
           </li>

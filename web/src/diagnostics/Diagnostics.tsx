@@ -5,6 +5,7 @@ import { reportQuery } from "@/api/queries";
 import { Banner, Button, Spinner } from "@/ui";
 import { CopyButton } from "@/ui/copy";
 import { RefreshIcon } from "@/ui/icons";
+import { probesOf, verdict } from "./probes";
 
 type Report = "check" | "debug" | "log" | "testapi";
 
@@ -61,32 +62,16 @@ function Text({ text, name }: { text: string; name: string }) {
   );
 }
 
-type Probe = { provider: string; result: string; status?: number };
-
-const results: Record<string, string> = {
-  accepted: "takes the key",
-  unauthorised: "refuses the key: replace it under API keys",
-  unreachable: "cannot be reached from the machine",
-  unexpected: "gave an unexpected answer",
-};
-
 /** The providers that have a key, with what they said to it. */
 function Keys({ text }: { text: string }) {
-  let probes: Probe[];
-  try {
-    const parsed = JSON.parse(text) as { providers?: unknown };
-    probes = Array.isArray(parsed.providers) ? (parsed.providers as Probe[]).filter((p) => typeof p?.provider === "string" && typeof p.result === "string") : [];
-  } catch {
-    return <Text text={text} name="API keys" />;
-  }
-  const have = probes.filter((p) => p.result !== "no key");
+  const have = probesOf(text);
+  if (!have) return <Text text={text} name="API keys" />;
   if (have.length === 0) return <p className="text-sm">The machine has no API key. Store one under API keys; it arrives here without a restart.</p>;
   return (
     <ul className="flex flex-col gap-1 text-sm">
       {have.map((p) => (
         <li key={p.provider} className={p.result === "accepted" ? "text-good" : "text-warn"}>
-          <strong className="font-semibold">{p.provider}</strong> {results[p.result] ?? p.result}
-          {p.status ? ` (${p.status})` : ""}
+          <strong className="font-semibold">{p.provider}</strong> {verdict(p)}
         </li>
       ))}
     </ul>

@@ -4,7 +4,7 @@ import { Badge, Banner, Button, buttonClass } from "@/ui";
 import { PlayIcon, StopIcon } from "@/ui/icons";
 import { Ago } from "@/ui/time";
 import { BootBar } from "./BootBar";
-import { possible, useStart, useStop } from "./commands";
+import { possible, useStart, useStop, useTerminate } from "./commands";
 import { InstanceMenu } from "./InstanceMenu";
 import { isBooting, statusWords } from "./phases";
 
@@ -16,6 +16,7 @@ export function StatusBadge({ instance }: { instance: Instance }) {
 export function InstanceCard({ instance: i }: { instance: Instance }) {
   const start = useStart();
   const stop = useStop();
+  const terminate = useTerminate();
   const can = possible(i);
   return (
     <article aria-labelledby={`name-${i.id}`} className="rounded-xl border border-line bg-panel p-4 sm:p-5">
@@ -32,9 +33,10 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
           </p>
         </div>
         <div className="flex items-center gap-2">
-          {can.open && <Link to="/desktops/$id" params={{ id: i.id }} className={buttonClass("primary")} aria-label={`Open ${i.name}`}>Open</Link>}
-          {can.start && <Button variant="primary" busy={start.isPending} onClick={() => start.mutate({ instance: i, arg: undefined })} aria-label={`Start ${i.name}`}><PlayIcon />Start</Button>}
-          {can.stop && <Button busy={stop.isPending} onClick={() => stop.mutate({ instance: i, arg: undefined })} aria-label={`Stop ${i.name}`}><StopIcon />Stop</Button>}
+          {can.open && <Link to="/desktops/$id" params={{ id: i.id }} className={buttonClass("primary")}>Open<span className="sr-only"> {i.name}</span></Link>}
+          {can.start && <Button variant="primary" busy={start.isPending} onClick={() => start.mutate({ instance: i, arg: undefined })}><PlayIcon />Start<span className="sr-only"> {i.name}</span></Button>}
+          {can.stop && <Button busy={stop.isPending} onClick={() => stop.mutate({ instance: i, arg: undefined })}><StopIcon />Stop<span className="sr-only"> {i.name}</span></Button>}
+          {can.remove && <Button busy={terminate.isPending} onClick={() => terminate.mutate({ instance: i, arg: undefined })}>Remove<span className="sr-only"> {i.name}</span></Button>}
           <InstanceMenu instance={i} />
         </div>
       </div>

@@ -73,7 +73,11 @@ async function follow(id: string, update: (f: (b: Boot) => Boot) => void, signal
   for (let tries = 0; !signal.aborted; tries++) {
     try {
       for await (const m of stream(`/api/instances/${id}/boot`, last, signal, () => (tries = 0))) {
-        if (m.id) last = m.id;
+        if (m.id) {
+          // `<boot>.<seq>`: another boot begins its log afresh.
+          if (last !== undefined && last.split(".")[0] !== m.id.split(".")[0]) update(() => noBoot);
+          last = m.id;
+        }
         if (m.event === "end") return;
         const { event, data } = m;
         if (event) update((b) => reduceBoot(b, event, data));

@@ -1,20 +1,21 @@
 import { queryOptions, useQuery } from "@tanstack/react-query";
-import { refusal, signedFetch, type Instance } from "@/api/client";
+import { api, call, type Instance } from "@/api/client";
 import type { BootTimes } from "./phases";
 
-export const bootTimesQuery = (type: string) =>
+const bootTimesQuery = (type: string) =>
   queryOptions({
     queryKey: ["boot-times", type],
-    queryFn: async ({ signal }) => {
-      const answer = await signedFetch(`/api/boot-times?instance_type=${encodeURIComponent(type)}`, { signal });
-      if (!answer.ok) throw await refusal(answer);
-      return (await answer.json()) as { launch: BootTimes; start: BootTimes };
-    },
+    queryFn: ({ signal }) => call(api.GET("/api/boot-times", { params: { query: { instance_type: type } }, signal })),
     staleTime: 60_000,
   });
 
 /** What boots like this one took here; undefined while that is not known. */
 export function useBootTimes(i: Instance): BootTimes | undefined {
   const { data } = useQuery(bootTimesQuery(i.instance_type));
-  return data && (i.status === "launching" ? data.launch : data.start);
+  if (!data) return undefined;
+  if (i.status === "launching") return data.launch;
+  if (i.status === "starting") return data.start;
+  // Running and not ready: a machine this young has not been stopped and started yet.
+  const age = Date.parse(i.phase_since) - Date.parse(i.created_at);
+  return age < 60_000 + 2 * (data.launch.total?.p95_ms ?? 0) ? data.launch : data.start;
 }

@@ -45,6 +45,8 @@ export function possible(i: Instance) {
     start: i.status === "stopped",
     stop: i.status === "running",
     rename: i.status !== "terminated" && i.status !== "terminating" && i.status !== "failed",
+    /** Nothing of it is left but its line in the list. */
+    remove: i.status === "failed",
     terminate: i.status !== "terminated" && i.status !== "terminating" && i.status !== "failed",
   };
 }

@@ -1,10 +1,11 @@
-import { useMutation, useQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useMutation, useQuery } from "@tanstack/react-query";
 import { useState, type FormEvent } from "react";
 import { api, call, idempotencyKey, sentence, type Schemas } from "@/api/client";
-import { keysQuery, queryClient } from "@/api/queries";
+import { instancesQuery, keysQuery, queryClient, reportQuery } from "@/api/queries";
 import { PageTitle } from "@/shell";
 import { Badge, Banner, Button, ConfirmDialog, Dialog, Spinner, TextField, toast } from "@/ui";
 import { Ago } from "@/ui/time";
+import { probesOf, verdict, type Probe } from "@/diagnostics/probes";
 
 type Provider = { id: string; name: string; plugin: boolean };
 
@@ -18,23 +19,29 @@ export function KeysPage() {
     onSettled: () => queryClient.invalidateQueries({ queryKey: ["keys"] }),
     onError: (error) => toast({ tone: "bad", title: "Not removed", detail: sentence(error) }),
   });
+  // The machines ask the providers, so one has to be up.
+  const instances = useInfiniteQuery(instancesQuery(false));
+  const ready = instances.data?.pages.flatMap((p) => p.instances).find((i) => i.ready && i.status === "running");
+  const check = useQuery({ ...reportQuery(ready?.id ?? "", "testapi"), enabled: false });
+  const probes = check.data === undefined ? undefined : probesOf(check.data);
   // Those with a key first; within, as the server lists them.
   const providers = (keys.data?.available ?? []).toSorted((a, b) => Number(!!stored(b.id)) - Number(!!stored(a.id)));
   return (
     <>
-      <PageTitle>API keys</PageTitle>
+      <PageTitle action={keys.data && keys.data.keys.length > 0 && <Button busy={check.isFetching} disabled={!ready} title={ready ? `Asks from ${ready.name}` : "A desktop has to be ready for it"} onClick={() => void check.refetch()}>Test the keys</Button>}>API keys</PageTitle>
       <p className="mb-6 max-w-2xl text-muted">
         The agent thinks with a model of one of these providers, and pays with your key. Keys are stored encrypted, reach your running
         machines without a restart, stay in their memory, and are never shown again.
       </p>
       {keys.isPending && <Spinner label="Loading…" />}
       {keys.error && <Banner tone="bad" action={<Button size="small" onClick={() => void keys.refetch()}>Try again</Button>}>{sentence(keys.error)}</Banner>}
+      {check.error && <Banner tone="bad" className="mb-4">{sentence(check.error)}</Banner>}
       {keys.data && keys.data.keys.length === 0 && (
         <Banner tone="info" className="mb-4" title="No key yet">One is enough to begin. Without any, the agent answers but no model stands behind it.</Banner>
       )}
       <ul className="divide-y divide-line rounded-xl border border-line bg-panel">
         {providers.map((p) => (
-          <Row key={p.id} provider={p} stored={stored(p.id)} onEdit={() => edit(p)} onRemove={() => remove(p)} />
+          <Row key={p.id} provider={p} stored={stored(p.id)} probe={probes?.find((x) => x.provider === p.id)} onEdit={() => edit(p)} onRemove={() => remove(p)} />
         ))}
       </ul>
       {editing && <KeyDialog provider={editing} replaces={!!stored(editing.id)} onClose={() => edit(undefined)} />}
@@ -53,7 +60,7 @@ export function KeysPage() {
   );
 }
 
-function Row({ provider: p, stored, onEdit, onRemove }: { provider: Provider; stored: Schemas["StoredKey"] | undefined; onEdit: () => void; onRemove: () => void }) {
+function Row({ provider: p, stored, probe, onEdit, onRemove }: { provider: Provider; stored: Schemas["StoredKey"] | undefined; probe: Probe | undefined; onEdit: () => void; onRemove: () => void }) {
   return (
     <li className="flex flex-wrap items-center gap-x-4 gap-y-2 px-4 py-3">
       <div className="min-w-0 flex-1 basis-48">
@@ -73,6 +80,7 @@ function Row({ provider: p, stored, onEdit, onRemove }: { provider: Provider; st
             "No key"
           )}
         </p>
+        {stored && probe && <p role="status" className={`text-sm ${probe.result === "accepted" ? "text-good" : "text-warn"}`}>The provider {verdict(probe)}.</p>}
       </div>
       <div className="flex gap-2">
         <Button size="small" onClick={onEdit}>{stored ? "Replace" : "Set key"}<span className="sr-only"> for {p.name}</span></Button>
@@ -103,7 +111,7 @@ function KeyDialog({ provider: p, replaces, onClose }: { provider: Provider; rep
     <Dialog open onClose={onClose} title={`${replaces ? "Replace" : "Set"} the key for ${p.name}`} description={p.plugin ? "The agent needs a plug-in for this provider; without it the key is not used." : undefined}>
       <form onSubmit={submit} className="flex flex-col gap-5" noValidate>
         {/* Not a password of this site: password managers should leave it alone. */}
-        <TextField label="API key" type="password" name="api-key" autoComplete="off" data-1p-ignore data-lpignore="true" data-bwignore spellCheck={false} value={key} onChange={setKey} error={wrong} hint="It is checked for its form only. To see whether the provider takes it: a desktop's Diagnostics." />
+        <TextField label="API key" type="password" name="api-key" autoComplete="off" data-1p-ignore data-lpignore="true" data-bwignore spellCheck={false} value={key} onChange={setKey} error={wrong} hint="Only its form is checked here. “Test the keys” asks the provider, from one of your desktops." />
         <div className="flex justify-end gap-2">
           <Button onClick={onClose}>Cancel</Button>
           <Button variant="primary" type="submit" busy={store.isPending}>{replaces ? "Replace" : "Store"}</Button>

@@ -1,8 +1,13 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
-import { useSyncExternalStore, type ReactNode } from "react";
+import { useEffect, useState, useSyncExternalStore, type ReactNode } from "react";
 import { ApiError, sentence, type Instance } from "@/api/client";
-import { instanceQuery } from "@/api/queries";
+import { instanceQuery, meQuery } from "@/api/queries";
+import { session } from "@/api/session";
+import { ChatPanel } from "@/chat/ChatPanel";
+import { ChatConnection } from "@/chat/connection";
+import { DesktopPanel } from "@/desktop/DesktopPanel";
+import { useDesktop } from "@/desktop/useDesktop";
 import { possible, useStart } from "@/instances/commands";
 import { StatusBadge } from "@/instances/InstanceCard";
 import { InstanceMenu } from "@/instances/InstanceMenu";
@@ -100,7 +105,12 @@ const viewNames: Record<View, { label: string; icon: ReactNode }> = {
   chat: { label: "Chat only", icon: <ChatIcon /> },
 };
 
-const useView = () => useSearch({ from: "/signed-in/desktops/$id" }).view ?? "both";
+/** What is shown: what was chosen, else both where there is room. */
+function useView(): View {
+  const { view } = useSearch({ from: "/signed-in/desktops/$id" });
+  const isWide = useWide();
+  return view ?? (isWide ? "both" : "desktop");
+}
 
 function ViewChoice() {
   const view = useView();
@@ -110,7 +120,7 @@ function ViewChoice() {
       <legend className="sr-only">What is shown</legend>
       {(["desktop", "both", "chat"] satisfies View[]).map((v) => (
         <label key={v} title={viewNames[v].label} className="inline-flex size-9 items-center justify-center rounded-md text-muted hover:text-ink has-checked:bg-accent-soft has-checked:text-accent-ink has-focus-visible:outline-2 has-focus-visible:outline-accent-ink">
-          <input type="radio" name="view" value={v} checked={v === view} onChange={() => void navigate({ search: v === "both" ? {} : { view: v }, replace: true })} className="sr-only" />
+          <input type="radio" name="view" value={v} checked={v === view} onChange={() => void navigate({ search: { view: v }, replace: true })} className="sr-only" />
           {viewNames[v].icon}
           <span className="sr-only">{viewNames[v].label}</span>
         </label>
@@ -120,12 +130,26 @@ function ViewChoice() {
 }
 
 function Panels({ instance: i }: { instance: Instance }) {
+  const me = useQuery(meQuery);
   const view = useView();
   const isWide = useWide();
-  const desktop = <div className="p-4">Desktop of {i.name}</div>;
-  const chat = <div className="p-4">Chat</div>;
-  if (view === "desktop") return desktop;
-  if (view === "chat") return chat;
-  return <Splitter first={desktop} second={chat} vertical={!isWide} />;
+  const desktop = useDesktop(i.id);
+  const navigate = useNavigate();
+  const screen = <DesktopPanel desktop={desktop} instance={i} onEnd={(action) => (action === "sign_in" ? session.end() : void navigate({ to: "/" }))} />;
+  if (!me.data) return screen;
+  return (
+    <WithChat key={me.data.id} account={me.data.id} instance={i.id}>
+      {(talk) => (view === "desktop" ? screen : view === "chat" ? talk : <Splitter first={screen} second={talk} vertical={!isWide} />)}
+    </WithChat>
+  );
 }
 
+/** Keeps the connection to the agent while the workspace is open, whether or not the panel is there. */
+function WithChat({ account, instance, children }: { account: string; instance: string; children: (panel: ReactNode) => ReactNode }) {
+  const [connection] = useState(() => new ChatConnection({ account, instance }));
+  useEffect(() => {
+    connection.start();
+    return () => connection.stop();
+  }, [connection]);
+  return children(<ChatPanel connection={connection} />);
+}

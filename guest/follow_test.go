@@ -1,0 +1,162 @@
+package guest
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+// follower is a guest of which nothing but its log and phases work, and who reads them.
+type follower struct {
+	*Guest
+	t   *testing.T
+	url string
+}
+
+func newFollower(t *testing.T) *follower {
+	t.Helper()
+	g := &Guest{boot: "b1", redact: &Redactor{}, phases: newPhases()}
+	g.lines = NewLog(io.Discard, g.redact, g.phases.present)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(g.follow))
+	server.Config.ReadTimeout, server.Config.WriteTimeout = 100*time.Millisecond, 100*time.Millisecond // it must outlast both
+	server.Start()
+	t.Cleanup(server.Close)
+	return &follower{g, t, server.URL}
+}
+
+// from returns what comes after that place, one by one, as text.
+func (f *follower) from(after string) (next func() string) {
+	f.t.Helper()
+	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(f.url + "?after=" + after)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { res.Body.Close() })
+	lines := bufio.NewScanner(res.Body)
+	return func() string {
+		f.t.Helper()
+		if !lines.Scan() {
+			f.t.Fatalf("it ended: %v", lines.Err())
+		}
+		var m wire.Follow
+		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
+			f.t.Fatal(err)
+		}
+		switch {
+		case m.Phase != nil:
+			return fmt.Sprintf("%s %d %s", m.Phase.Phase, m.Phase.Progress, m.Phase.Detail)
+		case m.Line != nil:
+			return fmt.Sprintf("+%d %s: %s", m.Line.Seq-f.first(), m.Line.Phase, m.Line.Text)
+		}
+		return m.Boot
+	}
+}
+
+// first is the number of the ring's first line.
+func (f *follower) first() int64 {
+	lines, _ := f.lines.after(0)
+	return lines[0].Seq
+}
+
+func (f *follower) hear(next func() string, want ...string) {
+	f.t.Helper()
+	for _, w := range want {
+		if got := next(); got != w {
+			f.t.Fatalf("%q, want %q", got, w)
+		}
+	}
+}
+
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	f := newFollower(t)
+	f.lines.line("one")
+	live := f.from("")
+	f.hear(live, "b1", "+0 booting: one")
+	f.phases.reach(booting, "Up.")
+	f.hear(live, "booting 20 Up.")
+	f.phases.reach(installing, "")
+	f.phases.say("Browser.", 60)
+	f.hear(live, "installing 40 ", "installing 56 Browser.")
+	<-time.After(150 * time.Millisecond) // beyond the server's deadlines
+	f.lines.line("two")
+	f.lines.line("three")
+	f.hear(live, "+1 installing: two", "+2 installing: three")
+
+	place := wire.Place{Boot: "b1", Seq: f.first() + 1}
+	f.hear(f.from(place.String()), "b1", "installing 56 Browser.", "+2 installing: three")
+	place.Boot = "b0"
+	f.hear(f.from(place.String()), "b1", "booting 20 Up.", "installing 40 ", "installing 56 Browser.", "+0 booting: one")
+	f.hear(f.from("nonsense"), "b1", "booting 20 Up.")
+}
+
+// A key that came after the line is not in what is followed later.
+func TestFollowRedactsAgain(t *testing.T) {
+	t.Parallel()
+	f := newFollower(t)
+	f.lines.line("said late-canary aloud")
+	f.redact.Know("keys", "late-canary")
+	f.hear(f.from(""), "b1", "+0 booting: said [redacted] aloud")
+}
+
+func TestFollowIsBounded(t *testing.T) {
+	t.Parallel()
+	f := newFollower(t)
+	for range 20_000 {
+		f.lines.line("")
+	}
+	if lines, _ := f.lines.after(0); len(lines) > ringBytes/lineBytes {
+		t.Errorf("%d empty lines are kept", len(lines))
+	}
+	f.lines.line("last")
+	f.lines.line(strings.Repeat("\x01", 2*wire.MaxLogLine)) // grows when it is encoded
+	lines, _ := f.lines.after(0)
+	last := lines[len(lines)-2]
+	next := f.from(wire.Place{Boot: "b1", Seq: last.Seq}.String())
+	next()
+	if got := next(); !strings.HasSuffix(got, strings.Repeat("\x01", wire.MaxLogLine)) {
+		t.Errorf("%q", got)
+	}
+	// A reader that was away for too long goes on with what is left, one of the future waits.
+	if lines, _ := f.lines.after(1); len(lines) == 0 || lines[0].Seq < 2 {
+		t.Error("nothing after what is gone")
+	}
+	if lines, _ := f.lines.after(last.Seq + 1_000_000); len(lines) != 0 {
+		t.Errorf("%d lines of the future", len(lines))
+	}
+}
+
+// A guest that is started again within a boot does not use numbers twice.
+func TestNumbersGrowOverRestarts(t *testing.T) {
+	t.Parallel()
+	before := NewLog(io.Discard, &Redactor{}, func() string { return "" })
+	for range 50 {
+		before.line("x")
+	}
+	<-time.After(20 * time.Millisecond) // the kernel's clock has steps of ten
+	if after := NewLog(io.Discard, &Redactor{}, func() string { return "" }); after.last <= before.last {
+		t.Errorf("%d after %d", after.last, before.last)
+	}
+}
+
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	for _, p := range []wire.Place{{Boot: "b"}, {Boot: "0b1e-4c_A", Seq: 1 << 60}} {
+		if got, err := wire.ParsePlace(p.String()); got != p || err != nil {
+			t.Errorf("%v, %v", got, err)
+		}
+	}
+	for _, text := range []string{"", ".", ".1", "b", "b.", "b.-1", "b.+1", "b.01", "b.1.1", "b\n.1", "b.1\n", "b.99999999999999999999", "ü.1", strings.Repeat("b", 65) + ".1"} {
+		if got, err := wire.ParsePlace(text); err == nil {
+			t.Errorf("%q is %v", text, got)
+		}
+	}
+}

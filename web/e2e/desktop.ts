@@ -1,0 +1,25 @@
+import { expect, type Page } from "@playwright/test";
+
+/** The screen of the workspace that is open. */
+export const screen = (page: Page) => page.locator(".cloudbot-desktop canvas").first();
+
+/** The screen's pixels, as a picture that can be compared. */
+export const pixels = (page: Page) => screen(page).evaluate((c) => (c as HTMLCanvasElement).toDataURL());
+
+/** Waits until the screen shows something else than before. */
+export async function changed(page: Page, before: string) {
+  await expect.poll(async () => (await pixels(page)) !== before, { timeout: 15_000 }).toBe(true);
+}
+
+/** Waits until the terminal of the desktop is there, and the screen has come to rest. */
+export async function settled(page: Page) {
+  await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 20_000 });
+  // The terminal is dark where the background is not: it covers the middle of the screen.
+  await expect
+    .poll(() => screen(page).evaluate((c) => {
+      const canvas = c as HTMLCanvasElement;
+      const d = canvas.getContext("2d")!.getImageData(Math.floor(canvas.width * 0.4), Math.floor(canvas.height * 0.6), 1, 1).data;
+      return d[0]! + d[1]! + d[2]! < 96;
+    }), { timeout: 20_000 })
+    .toBe(true);
+}

@@ -1,0 +1,87 @@
+import { Popover } from "@base-ui/react/popover";
+import { Toolbar } from "@base-ui/react/toolbar";
+import { useRef, useState } from "react";
+import { Button, IconButton } from "@/ui";
+import { ClipboardIcon } from "@/ui/icons";
+import type { ClipboardProblem, ClipboardState } from "./clipboard";
+import type { Desktop } from "./Desktop";
+
+/** The clipboard by hand: for browsers that refuse, and to see what went over. */
+export function ClipboardButton({ desktop, state, connected, container }: { desktop: Desktop; state: ClipboardState; connected: boolean; container: HTMLElement | null }) {
+  const news = connected && state.waiting;
+  return (
+    <Popover.Root>
+      <Popover.Trigger
+        render={
+          <Toolbar.Button
+            disabled={!connected}
+            render={
+              <IconButton label={news ? "Clipboard: new text from the desktop" : "Clipboard"} className="relative">
+                <ClipboardIcon />
+                {news && <span aria-hidden="true" className="absolute top-1 right-1 size-2 rounded-full bg-accent-ink" />}
+              </IconButton>
+            }
+          />
+        }
+      />
+      <Popover.Portal {...(container ? { container } : {})}>
+        <Popover.Positioner align="end" sideOffset={6} collisionPadding={8} className="z-50">
+          <Popover.Popup className="flex w-[min(22rem,calc(100vw-1rem))] flex-col gap-2.5 rounded-lg border border-line bg-raised p-3 text-sm text-ink shadow-lg">
+            <Popover.Title className="font-semibold">Clipboard</Popover.Title>
+            <Contents key={state.text} desktop={desktop} state={state} />
+          </Popover.Popup>
+        </Popover.Positioner>
+      </Popover.Portal>
+    </Popover.Root>
+  );
+}
+
+function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState }) {
+  const [text, setText] = useState(state.text);
+  const [said, setSaid] = useState("");
+  const field = useRef<HTMLTextAreaElement>(null);
+  const copy = async () => {
+    if (await desktop.takeText()) {
+      setSaid("Copied.");
+    } else {
+      field.current?.select();
+      setSaid("The browser refused. The text is selected: copy it by keyboard.");
+    }
+  };
+  const send = () => {
+    desktop.sendText(text);
+    setSaid("The desktop has it: paste it there.");
+  };
+  return (
+    <>
+      <label className="flex flex-col gap-1">
+        <span className="text-xs text-muted">{state.from === "desktop" ? "Copied on the desktop" : "Text for the desktop"}</span>
+        <textarea ref={field} value={text} onChange={(e) => setText(e.target.value)} rows={4} spellCheck={false}
+          className="w-full resize-y rounded-md border border-outline bg-panel px-2 py-1.5 font-mono text-base sm:text-xs" />
+      </label>
+      <div className="flex flex-wrap gap-2">
+        <Button size="small" variant="primary" onClick={send} disabled={text === "" || text === state.text}>Send to the desktop</Button>
+        <Button size="small" onClick={() => void copy()} disabled={state.text === "" || state.from !== "desktop"}>Copy to this device</Button>
+      </div>
+      <p role="status" className="text-xs text-muted empty:hidden">{said}</p>
+      {state.problem && <p role="alert" className="text-xs text-warn">{problemLine(state.problem)}</p>}
+      {state.latinOnly && <p className="text-xs text-muted">This desktop's server takes Western European letters only.</p>}
+      {state.mayRead === "prompt" ? (
+        <div className="flex flex-col items-start gap-1.5 text-xs text-muted">
+          What you copy elsewhere goes to the desktop when you paste. It can go by itself:
+          <Button size="small" variant="quiet" onClick={() => void desktop.allowClipboard()}>Let the browser allow it</Button>
+        </div>
+      ) : (
+        <p className="text-xs text-muted">
+          {state.mayRead === "granted" ? "What you copy elsewhere goes to the desktop by itself." : "Copy and paste by keyboard on the desktop; your browser lets no page read the clipboard by itself."}
+        </p>
+      )}
+    </>
+  );
+}
+
+function problemLine(p: ClipboardProblem): string {
+  if (p.kind === "long") return p.from === "desktop" ? "The text copied on the desktop is longer than 1 MiB and stayed there." : "The text is longer than 1 MiB and was not sent.";
+  const few = p.characters.slice(0, 12).join(" ");
+  return `The desktop got “?” for ${few}${p.characters.length > 12 ? " and others" : ""}.`;
+}

@@ -1,0 +1,75 @@
+import { useEffect, useState } from "react";
+import { Button, Spinner } from "@/ui";
+import type { Desktop, DesktopSnapshot } from "./Desktop";
+import { endings, isUp, machineLine, whys, type DesktopInstance } from "./status";
+
+type Props = {
+  desktop: Desktop;
+  now: DesktopSnapshot;
+  instance: DesktopInstance;
+  onEnd: ((action: "sign_in" | "leave") => void) | undefined;
+  onStart: (() => void) | undefined;
+};
+
+/** What is said over the screen while there is none, or an old one. */
+export function Overlay({ desktop, now, instance, onEnd, onStart }: Props) {
+  const { link } = now;
+  if (link.at === "open" && now.painted) return null;
+  return (
+    <div className="pointer-events-none absolute inset-0 flex items-center justify-center p-4">
+      <div role="status" className="pointer-events-auto flex max-w-sm flex-col items-center gap-2 rounded-xl border border-line bg-panel/95 px-5 py-4 text-center text-sm shadow-lg">
+        {link.at === "idle" && !isUp(instance) && <Machine instance={instance} onStart={onStart} />}
+        {((link.at === "idle" && isUp(instance)) || link.at === "connecting") && <Spinner label={now.still ? "Connecting again…" : "Connecting…"} />}
+        {link.at === "open" && <Spinner label="Waiting for the picture…" />}
+        {link.at === "waiting" && (
+          <>
+            <p className="font-medium">{whys[link.why]}</p>
+            {now.still && <p className="text-xs text-muted">You see the last picture.</p>}
+            {Number.isFinite(link.until) && (
+              <p className="flex flex-wrap items-center justify-center gap-3">
+                <Countdown until={link.until} />
+                <Button size="small" onClick={() => desktop.retryNow()}>Connect now</Button>
+              </p>
+            )}
+          </>
+        )}
+        {link.at === "ended" && (
+          <>
+            <p className="font-medium">{endings[link.reason].title}</p>
+            <p className="text-muted">{endings[link.reason].detail}</p>
+            <Button
+              size="small"
+              variant="primary"
+              onClick={() => (link.action === "retry" ? desktop.retryNow() : onEnd ? onEnd(link.action) : location.assign(import.meta.env.BASE_URL))}
+            >
+              {endings[link.reason].button}
+            </Button>
+          </>
+        )}
+      </div>
+    </div>
+  );
+}
+
+function Machine({ instance, onStart }: { instance: DesktopInstance; onStart: (() => void) | undefined }) {
+  const { title, detail, boots } = machineLine(instance);
+  return (
+    <>
+      <p className="font-medium">{title}</p>
+      {detail && <p className="text-muted">{detail}</p>}
+      {boots && <progress aria-label="Progress of the boot" value={instance.progress} max={100} className="h-1.5 w-48 accent-accent-ink" />}
+      {instance.status === "stopped" && onStart && <Button size="small" variant="primary" onClick={onStart}>Start the machine</Button>}
+    </>
+  );
+}
+
+/** Not announced second by second: what matters is said once, beside it. */
+function Countdown({ until }: { until: number }) {
+  const [now, setNow] = useState(() => Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 250);
+    return () => clearInterval(timer);
+  }, []);
+  const seconds = Math.max(0, Math.ceil((until - now) / 1000));
+  return <span aria-hidden="true" className="text-muted tabular-nums">Again in {seconds} s</span>;
+}

@@ -1,0 +1,168 @@
+// One clipboard for both sides. What is copied on the desktop while it has the focus goes to the
+// browser's clipboard at once, or at the next gesture where the browser wants one; what a program there
+// copies meanwhile is only offered, for it must not replace what the user copied elsewhere. Text from here
+// goes to the desktop when it gets the focus, where reading is allowed, and always with the paste
+// gesture. Nothing here asks for a permission by itself.
+
+export const limit = 1 << 20; // bytes of UTF-8, either way
+
+export type MayRead = "granted" | "prompt" | "denied" | "unknown";
+
+export interface LocalClipboard {
+  mayRead(): Promise<MayRead>;
+  read(): Promise<string>;
+  write(text: string): Promise<void>;
+}
+
+export interface RemoteClipboard {
+  readonly takesUnicode: boolean;
+  send(text: string): void;
+}
+
+export type ClipboardProblem = { kind: "long"; from: "desktop" | "here" } | { kind: "lost"; characters: string[] };
+
+export interface ClipboardState {
+  /** The text that went over last, whichever way. */
+  text: string;
+  from: "nobody" | "desktop" | "here";
+  /** The desktop's text is not in this browser's clipboard yet. */
+  waiting: boolean;
+  mayRead: MayRead;
+  /** The desktop takes Western European letters only; undefined: not connected. */
+  latinOnly: boolean | undefined;
+  problem: ClipboardProblem | undefined;
+}
+
+export class ClipboardSync {
+  state: ClipboardState = { text: "", from: "nobody", waiting: false, mayRead: "unknown", latinOnly: undefined, problem: undefined };
+  #remote: RemoteClipboard | undefined;
+  #shared: string | undefined; // what both sides are known to hold
+  #here: string | undefined; // what the browser's clipboard was last known to hold
+  #retry = false; // the next gesture may write
+  #reading = false;
+
+  constructor(
+    private readonly local: LocalClipboard,
+    private readonly changed: () => void,
+  ) {}
+
+  connected(remote: RemoteClipboard) {
+    this.#remote = remote;
+    this.#shared = this.#here = undefined;
+    this.#set({ latinOnly: undefined });
+  }
+
+  disconnected() {
+    this.#remote = undefined;
+    this.#set({ latinOnly: undefined });
+  }
+
+  /** What the server can is known only some time after it was connected to. */
+  look() {
+    if (this.#remote) this.#set({ latinOnly: !this.#remote.takesUnicode });
+  }
+
+  /** focused: the desktop has the focus, so the user is the one who copied. */
+  async fromDesktop(text: string, focused: boolean): Promise<void> {
+    if (text === this.#shared) return;
+    if (size(text) > limit) {
+      this.#set({ problem: { kind: "long", from: "desktop" } });
+      return;
+    }
+    this.#shared = text;
+    this.#retry = focused;
+    this.#set({ text, from: "desktop", waiting: true, problem: undefined });
+    if (focused) await this.take();
+  }
+
+  /** Puts the desktop's text into the browser's clipboard; false: the browser refused. */
+  async take(): Promise<boolean> {
+    const { text } = this.state;
+    try {
+      await this.local.write(text);
+    } catch {
+      return false; // not focused, or no gesture
+    }
+    this.#here = text;
+    if (this.state.text === text) {
+      this.#retry = false;
+      this.#set({ waiting: false });
+    }
+    return true;
+  }
+
+  /** A press of a key or button on the desktop: browsers that refused to write may allow it now. */
+  async gesture(): Promise<void> {
+    if (this.#retry) await this.take();
+  }
+
+  /** The desktop has the focus now: it gets what was copied elsewhere meanwhile. */
+  async focused(): Promise<void> {
+    if (this.#retry) return this.gesture(); // the desktop's text is newer
+    this.#set({ mayRead: await this.local.mayRead() });
+    if (this.state.mayRead === "granted") await this.#read();
+  }
+
+  /** The user's own wish to have reading allowed: the one place that may ask. */
+  async allow(): Promise<void> {
+    await this.#read();
+    this.#set({ mayRead: await this.local.mayRead() });
+  }
+
+  /** Gives text to the desktop. It has it before any key that is sent afterwards. */
+  send(text: string): void {
+    if (text === "" || text === this.#shared || !this.#remote) return;
+    if (size(text) > limit) {
+      this.#set({ problem: { kind: "long", from: "here" } });
+      return;
+    }
+    const lost = this.#remote.takesUnicode ? [] : beyondLatin(text);
+    this.#remote.send(text);
+    this.#shared = text;
+    this.#retry = false;
+    this.#set({ text, from: "here", waiting: false, problem: lost.length > 0 ? { kind: "lost", characters: lost } : undefined });
+  }
+
+  async #read(): Promise<void> {
+    if (this.#reading) return;
+    this.#reading = true;
+    try {
+      const text = await this.local.read();
+      const news = text !== this.#here;
+      this.#here = text;
+      if (news && !this.#retry) this.send(text);
+    } catch {
+      // refused, or not text
+    } finally {
+      this.#reading = false;
+    }
+  }
+
+  #set(patch: Partial<ClipboardState>) {
+    const next = { ...this.state, ...patch };
+    if (Object.keys(patch).every((k) => next[k as keyof ClipboardState] === this.state[k as keyof ClipboardState])) return;
+    this.state = next;
+    this.changed();
+  }
+}
+
+/** The characters that Latin-1 has no place for, each once. */
+export const beyondLatin = (text: string): string[] => [...new Set([...text].filter((c) => c.codePointAt(0)! > 0xff))];
+
+const size = (text: string) => (text.length * 3 <= limit ? text.length : new TextEncoder().encode(text).length);
+
+export const browserClipboard: LocalClipboard = {
+  async mayRead() {
+    try {
+      return (await navigator.permissions.query({ name: "clipboard-read" as PermissionName })).state;
+    } catch {
+      return "unknown"; // the browser knows no such permission
+    }
+  },
+  async read() {
+    return navigator.clipboard.readText();
+  },
+  async write(text) {
+    await navigator.clipboard.writeText(text);
+  },
+};

@@ -1,0 +1,58 @@
+// noVNC brings no types. These are the parts in use. The names with an underscore are not of its public
+// interface: the version is pinned exactly, and viewer.ts is the only file that touches them.
+declare module "@novnc/novnc" {
+  interface Events {
+    connect: object;
+    disconnect: { clean: boolean };
+    securityfailure: { status: number; reason?: string };
+    clipboard: { text: string };
+    desktopname: { name: string };
+    bell: object;
+  }
+
+  export default class RFB {
+    constructor(target: HTMLElement, channel: WebSocket, options?: { shared?: boolean });
+
+    viewOnly: boolean;
+    focusOnClick: boolean;
+    clipViewport: boolean;
+    dragViewport: boolean;
+    scaleViewport: boolean;
+    resizeSession: boolean;
+    showDotCursor: boolean;
+    background: string;
+    qualityLevel: number;
+    compressionLevel: number;
+
+    addEventListener<T extends keyof Events>(type: T, listener: (event: CustomEvent<Events[T]>) => void): void;
+    disconnect(): void;
+    sendKey(keysym: number, code: string | null, down?: boolean): void;
+    focus(options?: FocusOptions): void;
+    blur(): void;
+    clipboardPasteFrom(text: string): void;
+
+    protected _canvas: HTMLCanvasElement;
+    protected _screen: HTMLElement;
+    protected _fbWidth: number;
+    protected _fbHeight: number;
+    protected _viewOnly: boolean;
+    protected _supportsSetDesktopSize: boolean;
+    protected _supportsFence: boolean;
+    protected _clipboardServerCapabilitiesFormats: Record<number, boolean>;
+    protected _FBU: { x: number; y: number };
+    protected _keyboard: { _allKeysUp(): void };
+    protected _sock: {
+      rQwait(what: string, bytes: number, back?: number): boolean;
+      rQpeekBytes(bytes: number): Uint8Array;
+      rQskipBytes(bytes: number): void;
+      sQpush8(n: number): void;
+      sQpush32(n: number): void;
+      flush(): void;
+    };
+    protected _framebufferUpdate(): boolean;
+    protected _requestRemoteResize(): void;
+    protected _handleExtendedDesktopSize(): boolean;
+    protected _handleServerCutText(): boolean;
+    protected _handleServerFenceMsg(): boolean;
+  }
+}

@@ -1,0 +1,21 @@
+export type Probe = { provider: string; result: string; status?: number };
+
+/** What providers said to their keys, by the machine's report; undefined: it is no such report. */
+export function probesOf(text: string): Probe[] | undefined {
+  try {
+    const { providers } = JSON.parse(text) as { providers?: unknown };
+    if (!Array.isArray(providers)) return undefined;
+    return (providers as Probe[]).filter((p) => typeof p?.provider === "string" && typeof p.result === "string" && p.result !== "no key");
+  } catch {
+    return undefined;
+  }
+}
+
+const results: Record<string, string> = {
+  accepted: "takes the key",
+  unauthorised: "refuses the key: replace it under API keys",
+  unreachable: "cannot be reached from the machine",
+  unexpected: "gave an unexpected answer",
+};
+
+export const verdict = (p: Probe) => `${results[p.result] ?? p.result}${typeof p.status === "number" ? ` (${p.status})` : ""}`;
