@@ -68,7 +68,14 @@ type message struct {
 	ToolCallID     string    `json:"toolCallId,omitempty"`
 	ToolName       string    `json:"toolName,omitempty"`
 	IsError        bool      `json:"isError,omitempty"`
+	Abort          *abort    `json:"openclawAbort,omitempty"`
 	Meta           *meta     `json:"__openclaw,omitempty"`
+}
+
+type abort struct {
+	Aborted bool   `json:"aborted"`
+	Origin  string `json:"origin"`
+	RunID   string `json:"runId"`
 }
 
 type meta struct {

@@ -107,7 +107,11 @@ func (r *run) end(state string, more map[string]any) {
 		}
 	}
 	if said != "" {
-		m := g.say(r.s, spoken("assistant", said, r.id))
+		m := spoken("assistant", said, r.id)
+		if state == "aborted" {
+			m.Abort = &abort{Aborted: true, Origin: "rpc", RunID: r.id}
+		}
+		m = g.say(r.s, m)
 		if more == nil {
 			more = map[string]any{"message": m}
 		}

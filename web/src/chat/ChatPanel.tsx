@@ -20,6 +20,7 @@ export function ChatPanel({ connection }: { connection: ChatConnection }) {
   const open = link.at === "open";
   return (
     <section aria-label="Chat" className="flex h-full min-h-0 min-w-0 flex-col bg-panel text-ink">
+      <h2 className="sr-only">Chat</h2>
       <Sessions connection={connection} chat={chat} open={open} />
       <Connection link={link} everOpen={everOpen} onRetry={() => connection.retryNow()} />
       <Log key={`log ${chat.current}`} connection={connection} chat={chat} open={open} />

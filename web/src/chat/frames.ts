@@ -31,7 +31,7 @@ export interface Message {
   tools: Tool[];
   at: number | undefined;
   run: string | undefined; // the idempotency key that began it
-  stopped?: boolean; // cut short by the user
+  stopped?: boolean; // cut short on request
   local?: boolean; // taken by the machine, not seen in its history yet
 }
 
@@ -168,7 +168,8 @@ export function transcript(raw: unknown, prefix = ""): Message[] {
     } else if (m.role === "assistant") {
       const tools = list(m.content, limits.tools).map(rec).filter((c) => isCall(c.type)).map(callOf);
       const text = plain(m.content);
-      const before: Message = waiting ?? { ...base, role: "assistant", text: "", tools: [] };
+      const stopped = rec(m.openclawAbort).aborted === true;
+      const before: Message = waiting ?? { ...base, role: "assistant", text: "", tools: [], ...(stopped ? { stopped } : {}) };
       const message: Message = { ...before, ...base, text, tools: [...before.tools, ...tools] };
       waiting = text === "" ? message : undefined;
       if (text !== "") out.push(message);

@@ -17,6 +17,7 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
   const [loading, setLoading] = useState(false);
   const { box, content, atEnd, toEnd, hold } = useEnd();
   const shown = chat.messages.slice(-most);
+  const asks = [...chat.approvals, ...chat.inquiries].some((p) => p.session === chat.current);
   const hidden = chat.messages.length - shown.length;
 
   const earlier = async () => {
@@ -51,7 +52,7 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
             <EmptyState icon={<ChatIcon className="size-8" />} title="Nothing said yet">Ask the agent to do something on this machine. It sees the same desktop as you do.</EmptyState>
           )}
           {shown.map((m) => <Said key={m.id} message={m} />)}
-          {chat.runs.map((r) => <Running key={r.id} run={r} />)}
+          {chat.runs.map((r) => <Running key={r.id} run={r} asks={asks} />)}
           {chat.outbox.map((i) => <Waiting key={i.key} item={i} open={open} running={chat.runs.length > 0} connection={connection} />)}
         </div>
       </div>
@@ -125,7 +126,7 @@ const Said = memo(function Said({ message: m }: { message: Message }) {
         <article aria-label="The agent" className="min-w-0">
           <Tools tools={m.tools} />
           {m.text && <Text text={m.text} />}
-          {m.stopped && <p className="mt-1 text-xs text-muted">You stopped this answer.</p>}
+          {m.stopped && <p className="mt-1 text-xs text-muted">This answer was stopped.</p>}
         </article>
       );
   }
@@ -140,14 +141,14 @@ function Mine({ children, at, below }: { children: string; at?: number | undefin
   );
 }
 
-function Running({ run }: { run: Run }) {
-  const words = run.stopping ? "Stopping" : phaseWords(run.phase);
+function Running({ run, asks }: { run: Run; asks: boolean }) {
+  const words = run.stopping ? "Stopping" : asks ? "Waiting for your answer" : phaseWords(run.phase);
   return (
     // While it is busy it is not read out; the whole answer is, once it stands.
     <article aria-label="The agent answers" aria-busy="true" className="min-w-0">
       <Tools tools={run.tools} />
       {run.text && <Text text={run.text} />}
-      {(run.text === "" || run.stopping) && (
+      {(run.text === "" || run.stopping || asks) && (
         <p className="mt-1 flex items-center gap-2 text-sm text-muted">
           <Spinner />
           <span>{words}…</span>
@@ -164,7 +165,7 @@ function Waiting({ item, open, running, connection }: { item: Item; open: boolea
 
 function Delivery({ item, open, running, connection }: { item: Item; open: boolean; running: boolean; connection: ChatConnection }) {
   if (item.state === "queued" || item.state === "sent") {
-    const why = !open ? "Kept here until the agent can be reached" : item.state === "sent" ? "Sending…" : running ? "Waits for the answer before it" : "Waits to be sent";
+    const why = !open ? "Kept here until the agent can be reached" : running ? "Waits for the answer before it" : item.state === "sent" ? "Sending…" : "Waits to be sent";
     return <p className="text-xs text-muted">{why}</p>;
   }
   return (

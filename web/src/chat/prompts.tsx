@@ -1,5 +1,5 @@
 // What the agent wants a person to decide, answered in place.
-import { useId, useState, type FormEvent, type ReactNode } from "react";
+import { useId, useRef, useState, type FormEvent, type ReactNode } from "react";
 import { Button, toast } from "@/ui";
 import type { ChatConnection } from "./connection";
 import type { Approval, Decision, Inquiry, Question } from "./frames";
@@ -17,14 +17,14 @@ export function Prompts({ connection, chat, open }: { connection: ChatConnection
     );
   };
   return (
-    <div aria-live="polite" className="mx-auto flex max-h-[50%] w-full max-w-3xl shrink-0 flex-col gap-2 overflow-y-auto px-3 empty:hidden sm:px-5">
+    <div aria-live="polite" className="flex max-h-[55%] shrink-0 flex-col items-center gap-2 overflow-y-auto px-3 pt-2 empty:hidden sm:px-5">
       {chat.approvals.map((a) => <ApprovalCard key={a.id} approval={a} connection={connection} open={open}>{elsewhere(a.session)}</ApprovalCard>)}
       {chat.inquiries.map((q) => <InquiryCard key={q.id} inquiry={q} connection={connection} open={open}>{elsewhere(q.session)}</InquiryCard>)}
     </div>
   );
 }
 
-const card = "flex flex-col gap-3 rounded-lg border-2 border-warn bg-warn-soft p-3 text-sm text-ink";
+const card = "flex w-full max-w-3xl flex-col gap-3 rounded-lg border-2 border-warn bg-warn-soft p-3 text-sm text-ink";
 
 const names: Record<Decision, string> = { "allow-once": "Allow once", "allow-always": "Always allow", deny: "Deny" };
 
@@ -68,6 +68,7 @@ function InquiryCard({ inquiry, connection, open, children }: { inquiry: Inquiry
   const [words, setWords] = useState<Record<string, string>>({});
   const [missing, setMissing] = useState<string[]>([]);
   const [busy, setBusy] = useState(false);
+  const form = useRef<HTMLFormElement>(null);
 
   const answers = (q: Question): string[] => {
     const said = (words[q.id] ?? "").trim();
@@ -87,10 +88,12 @@ function InquiryCard({ inquiry, connection, open, children }: { inquiry: Inquiry
     e.preventDefault();
     const without = inquiry.questions.filter((q) => answers(q).length === 0).map((q) => q.id);
     setMissing(without);
-    if (without.length === 0) void give(Object.fromEntries(inquiry.questions.map((q) => [q.id, answers(q)])));
+    const first = inquiry.questions.findIndex((q) => q.id === without[0]);
+    if (first >= 0) form.current?.querySelectorAll("fieldset")[first]?.querySelector("input")?.focus();
+    else void give(Object.fromEntries(inquiry.questions.map((q) => [q.id, answers(q)])));
   };
   return (
-    <form onSubmit={submit} aria-label="The agent asks" className={card}>
+    <form ref={form} onSubmit={submit} aria-label="The agent asks" className={card}>
       {inquiry.questions.map((q) => (
         <Asked key={q.id} question={q} chosen={chosen[q.id] ?? []} words={words[q.id] ?? ""} missing={missing.includes(q.id)}
           onChoose={(c) => setChosen({ ...chosen, [q.id]: c })} onWords={(w) => setWords({ ...words, [q.id]: w })} />

@@ -1,0 +1,277 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { ChatConnection } from "./connection";
+import { FakeGateway, FakeSocket, MemoryStorage } from "./testing";
+
+vi.mock("@/api/bridge", () => ({ openBridge: () => Promise.reject(new Error("not in tests")) }));
+
+let gateway: FakeGateway;
+let storage: MemoryStorage;
+let page: EventTarget & { visibilityState: string };
+let locks: Promise<unknown>;
+let all: ChatConnection[];
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  vi.spyOn(Math, "random").mockReturnValue(0.5);
+  gateway = new FakeGateway();
+  storage = new MemoryStorage();
+  all = [];
+  locks = Promise.resolve();
+  page = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  vi.stubGlobal("window", new EventTarget());
+  vi.stubGlobal("document", page);
+  // One at a time, as Web Locks have it for all tabs of a browser.
+  const request = (_: string, f: () => Promise<void>) => (locks = locks.then(f));
+  vi.stubGlobal("navigator", { onLine: true, locks: { request } });
+  vi.stubGlobal("WebSocket", class extends FakeSocket { constructor() { super(gateway); } });
+});
+afterEach(() => {
+  for (const c of all) c.stop();
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
+
+const settle = (ms = 0) => vi.advanceTimersByTimeAsync(ms);
+const begin = (open = () => Promise.resolve({ url: "wss://x/", protocols: [] as string[] })) => {
+  const c = new ChatConnection({ account: "a", instance: "i", open, storage });
+  all.push(c);
+  c.start();
+  return c;
+};
+const connected = async () => {
+  const c = begin();
+  await settle();
+  gateway.hello();
+  await settle(10);
+  return c;
+};
+const again = async (wait: number) => {
+  const before = gateway.sockets.length;
+  await settle(wait);
+  expect(gateway.sockets.length).toBe(before + 1);
+  gateway.hello();
+  await settle(10);
+};
+const states = (c: ChatConnection) => c.snapshot().chat.outbox.map((i) => i.state);
+
+describe("a chat's connection", () => {
+  test("follows its session, loads the history and what is asked", async () => {
+    const c = await connected();
+    expect(c.snapshot().link.at).toBe("open");
+    expect(c.snapshot().chat.history).toBe("ready");
+    for (const m of ["sessions.subscribe", "sessions.messages.subscribe", "chat.history", "sessions.list", "exec.approval.list", "question.list"]) expect([m, gateway.count(m)]).toEqual([m, 1]);
+  });
+
+  test("is not open before the machine said hello", async () => {
+    const c = begin();
+    await settle(5_000);
+    expect(c.snapshot().link.at).toBe("connecting");
+    expect(gateway.asked).toEqual([]);
+  });
+
+  test("gets a fresh ticket each time, and a late one opens nothing", async () => {
+    const tickets: ((a: { url: string; protocols: string[] }) => void)[] = [];
+    begin(() => new Promise((resolve) => tickets.push(resolve)));
+    await settle(25_000); // the first takes too long
+    await settle(1_000);
+    expect(tickets).toHaveLength(2);
+    tickets[0]!({ url: "wss://late/", protocols: [] });
+    await settle();
+    expect(gateway.sockets).toHaveLength(0);
+    tickets[1]!({ url: "wss://x/", protocols: [] });
+    await settle();
+    expect(gateway.sockets).toHaveLength(1);
+  });
+
+  test("after a break it subscribes again and has the history, without anything twice", async () => {
+    const c = await connected();
+    c.send("hello");
+    await settle(10);
+    gateway.event("chat", { runId: gateway.taken[0]!.key, sessionKey: "agent:main:main", seq: 1, state: "delta", deltaText: "Good " });
+    await settle(5_000);
+    gateway.answers["chat.history"] = () => ({
+      messages: gateway.taken.map((t) => ({ role: "user", content: t.text, idempotencyKey: `${t.key}:user` })), inFlightRun: { runId: gateway.taken[0]!.key, text: "Good morning" },
+    });
+    gateway.socket.cut(1006);
+    await again(500);
+    expect(gateway.count("sessions.messages.subscribe")).toBe(2);
+    expect(c.snapshot().chat.messages.map((m) => m.text)).toEqual(["hello"]);
+    expect(c.snapshot().chat.runs.map((r) => r.text)).toEqual(["Good morning"]);
+  });
+
+  test("notices a machine that has gone silent", async () => {
+    const c = await connected();
+    await settle(74_000);
+    expect(c.snapshot().link.at).toBe("open");
+    await settle(2_000);
+    expect(c.snapshot().link.at).not.toBe("open");
+  });
+
+  test("a hidden page lets go after half a minute, unless something is under way", async () => {
+    const c = await connected();
+    gateway.event("chat", { runId: "r", sessionKey: "agent:main:main", seq: 1, state: "delta", deltaText: "x" });
+    page.visibilityState = "hidden";
+    page.dispatchEvent(new Event("visibilitychange"));
+    await settle(31_000);
+    expect(c.snapshot().link.at).toBe("open");
+    gateway.event("chat", { runId: "r", sessionKey: "agent:main:main", seq: 2, state: "final" });
+    await settle(31_000);
+    expect(c.snapshot().link).toMatchObject({ at: "waiting", why: "hidden" });
+    page.visibilityState = "visible";
+    page.dispatchEvent(new Event("visibilitychange"));
+    await again(0);
+    expect(c.snapshot().link.at).toBe("open");
+  });
+
+  test("what may be done twice survives a break; what may not is told", async () => {
+    const c = await connected();
+    gateway.silent = new Set(["sessions.patch", "sessions.create"]);
+    const renamed = c.rename("agent:main:main", "New name");
+    const created = c.create().catch((e: Error) => e.name);
+    await settle(5_000);
+    gateway.socket.cut(1006);
+    expect(await created).toBe("LostError");
+    gateway.silent.clear();
+    await again(500);
+    await renamed;
+    expect(gateway.count("sessions.patch")).toBe(2);
+    expect(gateway.count("sessions.create")).toBe(1);
+  });
+
+  test("deletes a session by archiving it first", async () => {
+    const c = await connected();
+    await c.remove("agent:main:two");
+    const steps = gateway.asked.filter((a) => /patch|delete/.test(a.method));
+    expect(steps).toEqual([
+      { method: "sessions.patch", params: { key: "agent:main:two", archived: true } },
+      { method: "sessions.delete", params: { key: "agent:main:two", archivedOnly: true } },
+    ]);
+  });
+});
+
+describe("the outbox", () => {
+  test("what is written offline is sent once there is a connection", async () => {
+    const c = begin();
+    c.send("early");
+    expect(states(c)).toEqual(["queued"]);
+    await settle();
+    gateway.hello();
+    await settle(10);
+    expect(gateway.taken.map((t) => t.text)).toEqual(["early"]);
+    expect(c.snapshot().chat.outbox).toEqual([]);
+    expect(c.snapshot().chat.messages.map((m) => m.text)).toEqual(["early"]);
+    expect(storage.length).toBe(0);
+  });
+
+  test("what was taken without a word is not sent again: the history proves it", async () => {
+    const c = await connected();
+    gateway.silent.add("chat.send");
+    c.send("hello");
+    await settle(10);
+    expect(states(c)).toEqual(["sent"]);
+    gateway.socket.cut(1006);
+    gateway.silent.clear();
+    await again(1_000);
+    expect(gateway.count("chat.send")).toBe(1);
+    expect(states(c)).toEqual([]);
+  });
+
+  test("what history does not show is sent again with the same key", async () => {
+    const c = await connected();
+    gateway.answers["chat.history"] = () => ({ messages: [] });
+    gateway.silent.add("chat.send");
+    c.send("hello");
+    await settle(10);
+    gateway.socket.cut(1006);
+    gateway.silent.clear();
+    await again(1_000);
+    expect(gateway.count("chat.send")).toBe(2);
+    expect(gateway.taken).toHaveLength(1);
+    expect(states(c)).toEqual([]);
+    expect(c.snapshot().chat.messages.map((m) => m.text)).toEqual(["hello"]);
+  });
+
+  test("after three sends without an answer the user decides; the key stays", async () => {
+    const c = await connected();
+    gateway.answers["chat.history"] = () => ({ messages: [] });
+    gateway.silent.add("chat.send");
+    c.send("hello");
+    for (let i = 0; i < 20; i++) {
+      await settle(10_000);
+      gateway.event("tick", {});
+    }
+    expect(gateway.count("chat.send")).toBe(3);
+    expect(states(c)).toEqual(["unconfirmed"]);
+    const { key } = c.snapshot().chat.outbox[0]!;
+    gateway.silent.clear();
+    c.resend(key);
+    await settle(10);
+    expect(gateway.taken).toEqual([{ key, text: "hello" }]);
+    expect(states(c)).toEqual([]);
+  });
+
+  test("discarding forgets it", async () => {
+    const c = await connected();
+    gateway.refuse["chat.send"] = { code: "INVALID_REQUEST", message: "too long for the model" };
+    c.send("hello");
+    await settle(10);
+    expect(c.snapshot().chat.outbox).toMatchObject([{ state: "refused", reason: "too long for the model" }]);
+    c.discard(c.snapshot().chat.outbox[0]!.key);
+    expect(states(c)).toEqual([]);
+    expect(storage.length).toBe(0);
+  });
+
+  test("waits while the agent answers something else, and keeps the order", async () => {
+    const c = await connected();
+    gateway.refuse["chat.send"] = { code: "UNAVAILABLE", message: "answering", retryable: true, retryAfterMs: 500 };
+    c.send("one");
+    c.send("two");
+    await settle(3_000);
+    expect(c.snapshot().chat.outbox).toMatchObject([{ state: "queued", tries: 0 }, { state: "queued", tries: 0 }]);
+    gateway.refuse["chat.send"] = undefined;
+    await settle(1_000);
+    expect(gateway.taken.map((t) => t.text)).toEqual(["one", "two"]);
+  });
+
+  test("a reloaded page sends what the one before had not", async () => {
+    const first = begin();
+    first.send("written before the reload");
+    first.stop();
+    const second = await connected();
+    expect(gateway.taken.map((t) => t.text)).toEqual(["written before the reload"]);
+    expect(second.snapshot().chat.outbox).toEqual([]);
+  });
+
+  test("of two tabs one sends", async () => {
+    const a = await connected();
+    gateway.socket.cut(1006); // both are without a connection while it is written
+    const b = begin();
+    await settle();
+    a.send("once");
+    b.retryNow();
+    await settle(1_000);
+    for (const s of gateway.sockets) {
+      s.hear({ type: "res", id: "c", ok: true, payload: { type: "hello-ok" } });
+    }
+    await settle(100);
+    expect(gateway.count("chat.send")).toBe(1);
+    expect(gateway.taken).toHaveLength(1);
+  });
+
+  test("a stop outlives a break, and names the run it means", async () => {
+    const c = await connected();
+    gateway.event("chat", { runId: "r", sessionKey: "agent:main:main", seq: 1, state: "delta", deltaText: "x" });
+    gateway.silent.add("chat.abort");
+    const stopped = c.abort();
+    await settle(5_000);
+    expect(c.snapshot().chat.runs[0]).toMatchObject({ stopping: true });
+    gateway.socket.cut(1006);
+    gateway.silent.clear();
+    gateway.answers["chat.history"] = () => ({ messages: [], inFlightRun: { runId: "r", text: "x and more" } });
+    await again(500);
+    await stopped;
+    const aborts = gateway.asked.filter((a) => a.method === "chat.abort").map((a) => a.params);
+    expect(aborts).toEqual([{ sessionKey: "agent:main:main", runId: "r" }, { sessionKey: "agent:main:main", runId: "r" }]);
+  });
+});

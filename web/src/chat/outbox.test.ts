@@ -1,0 +1,63 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import { clearOutboxes, Outbox } from "./outbox";
+import { MemoryStorage } from "./testing";
+
+let storage: MemoryStorage;
+beforeEach(() => (storage = new MemoryStorage()));
+const open = (account = "a", instance = "i") => new Outbox(account, instance, storage);
+
+describe("outbox", () => {
+  test("keeps messages in order, with a key each, for the next page too", () => {
+    const one = open().add("s", "one", 1);
+    const two = open().add("s", "two", 2);
+    expect(one.key).not.toBe(two.key);
+    expect(open().list("s").map((i) => [i.text, i.state])).toEqual([["one", "queued"], ["two", "queued"]]);
+    open().update("s", one.key, { state: "sent", tries: 1 });
+    expect(open().list("s")[0]).toEqual({ ...one, state: "sent", tries: 1 });
+    expect(open().remove("s", one.key)?.text).toBe("one");
+    expect(open().list("s").map((i) => i.text)).toEqual(["two"]);
+  });
+
+  test("instances, sessions and accounts do not see each other's", () => {
+    open("a", "i").add("s:1", "mine", 1);
+    expect(open("a", "i").sessions()).toEqual(["s:1"]);
+    for (const other of [open("a", "j"), open("b", "i"), open("a", "i:s")]) expect(other.sessions()).toEqual([]);
+    expect(open("a", "i").list("s")).toEqual([]);
+  });
+
+  test("is bounded, and says so in a sentence", () => {
+    expect(() => open().add("s", "é".repeat(33_000), 1)).toThrow(/too long/);
+    for (let i = 0; i < 50; i++) open().add("s", "x", i);
+    expect(() => open().add("s", "x", 51)).toThrow(/Fifty/);
+    expect(open().list("s")).toHaveLength(50);
+  });
+
+  test("what it cannot store it keeps while the page is open", () => {
+    const o = open();
+    storage.full = true;
+    o.add("s", "kept", 1);
+    expect(o.list("s").map((i) => i.text)).toEqual(["kept"]);
+    expect(o.sessions()).toEqual(["s"]);
+  });
+
+  test("what somebody else wrote there is no message", () => {
+    open().add("s", "x", 1);
+    const place = storage.key(0)!;
+    for (const nonsense of ["{", "null", '{"a":1}', '[1,null,{"key":1}]']) {
+      storage.setItem(place, nonsense);
+      expect(open().list("s")).toEqual([]);
+    }
+  });
+
+  test("a log-out forgets one account's messages and drafts", () => {
+    open("a").add("s", "x", 1);
+    open("a").setDraft("s", "half a sentence");
+    open("ab").add("s", "y", 1);
+    storage.setItem("cloudbot.session", "t");
+    clearOutboxes("a", storage);
+    expect(open("a").list("s")).toEqual([]);
+    expect(open("a").draft("s")).toBe("");
+    expect(open("ab").list("s")).toHaveLength(1);
+    expect(storage.getItem("cloudbot.session")).toBe("t");
+  });
+});

@@ -1,0 +1,199 @@
+import { describe, expect, test } from "vitest";
+import recorded from "./testdata/frames.json";
+import { parseFrame, type Frame } from "./frames";
+import { empty, reduce, type Action, type ChatState } from "./reducer";
+
+// The frames are what the stand-in gateway says; its own tests keep them so.
+type Name = keyof typeof recorded;
+const main = "agent:main:main";
+
+const frames = (name: Name): Frame[] => recorded[name].map((f) => parseFrame(JSON.stringify(f))!);
+const events = (name: Name) => frames(name).filter((f) => f.type === "event");
+const answers = (name: Name) => frames(name).filter((f) => f.type === "res");
+
+const tell = (event: string, payload: object, now = 1): Action => ({ type: "event", event, payload: payload as Record<string, unknown>, now });
+const chat = (state: string, seq: number, more: object = {}): Action => tell("chat", { runId: "run", sessionKey: main, seq, state, ...more }, seq);
+const run = (actions: Action[], from: ChatState = empty) => actions.reduce(reduce, from);
+const play = (name: Name, from: ChatState = empty) => run(events(name).map((f, i) => tell(f.event, f.payload, i)), from);
+
+const shape = (s: ChatState) => s.messages.filter((m) => m.role === "assistant").map((m) => [m.run, m.text, m.tools.map((t) => [t.name, t.state, t.result])]);
+const other = (state: string) => tell("chat", { runId: "r2", sessionKey: "agent:main:two", seq: 1, state, deltaText: "x" });
+const replay = (name: Name, nth: number): unknown => {
+  const r = answers(name)[nth]!;
+  return r.payload;
+};
+const history = (payload: unknown, asked = 0): Action => ({ type: "history", key: main, payload, offset: 0, asked });
+
+describe("recorded", () => {
+  test("a run with tools shows them as they happen and settles", () => {
+    const during: string[] = [];
+    const end = events("tool").reduce((s, f, i) => {
+      const next = reduce(s, tell(f.event, f.payload, i));
+      during.push(...next.runs.flatMap((r) => r.tools.map((t) => `${t.name} ${t.state}`)));
+      return next;
+    }, empty);
+    expect(new Set(during)).toEqual(new Set(["exec running", "exec done", "read running", "read failed"]));
+    expect(end.runs).toEqual([]);
+    expect(end.messages).toHaveLength(1);
+    expect(end.messages[0]).toMatchObject({ role: "assistant", run: "run", tools: [{ name: "exec", state: "done" }, { name: "read", state: "failed" }] });
+    expect(end.messages[0]!.tools[0]!.result).toContain("notes.txt");
+    expect(end.messages[0]!.text).toContain("Nothing was run");
+  });
+
+  test("a cold start's phases", () => {
+    const seen = events("cold").reduce<[ChatState, string[]]>(([s, p], f) => {
+      const next = reduce(s, tell(f.event, f.payload));
+      return [next, [...p, next.runs[0]?.phase ?? ""]];
+    }, [empty, []])[1];
+    expect([...new Set(seen)].filter(Boolean)).toEqual(["preparing_workspace", "starting_model", "provisioning_environment", "running_setup", "preparing_context"]);
+  });
+
+  test("what is replaced is gone", () => {
+    const [before] = events("replace").filter((f) => f.payload.replace === true);
+    expect(before).toBeDefined();
+    expect(play("replace").messages[0]!.text).toBe("This replaced what was here before. And this was added.");
+  });
+
+  test("an error told twice is one", () => {
+    const end = play("error");
+    expect(events("error").filter((f) => f.payload.state === "error")).toHaveLength(2);
+    expect(end.messages.filter((m) => m.role === "note")).toHaveLength(1);
+    expect(end.messages[0]!.text).toBe("This begins well enough,");
+  });
+
+  test("an approval comes, and goes when it is decided", () => {
+    const all = events("approve");
+    const at = all.findIndex((f) => f.event === "exec.approval.requested");
+    const before = run(all.slice(0, at + 1).map((f) => tell(f.event, f.payload)));
+    expect(before.approvals).toMatchObject([{ kind: "exec", session: main, command: "rm -rf ~/Downloads/old", decisions: ["allow-once", "allow-always", "deny"] }]);
+    expect(play("approve").approvals).toEqual([]);
+  });
+
+  test("questions come, and go when they are answered", () => {
+    const asked = run(events("ask").filter((f) => f.event === "question.requested").map((f) => tell(f.event, f.payload)));
+    expect(asked.inquiries[0]!.questions.map((q) => [q.id, q.many, q.other])).toEqual([["colour", false, true], ["tools", true, false], ["name", false, true]]);
+    expect(play("ask").inquiries).toEqual([]);
+  });
+
+  test("history is the same conversation as the one that was heard", () => {
+    const heard = play("history");
+    const read = run([history(replay("history", 1))]);
+    expect(shape(read)).toEqual(shape(heard));
+    expect(read.messages[0]).toMatchObject({ role: "user", text: "/tool", run: "run" });
+    expect(run([{ type: "sessions", payload: replay("history", 2) }]).sessions).toMatchObject([{ key: main, title: "Main", main: true }]);
+  });
+
+  test("after a reconnect the answer under way goes on where history left it, once", () => {
+    const before = run([chat("delta", 1, { deltaText: "This is " }), { type: "taken", key: main, item: { key: "run", text: "/slow", at: 0, state: "sent", tries: 1 } }]);
+    const after = run([history(replay("reconnect", 2), 5)], before);
+    expect(after.messages.map((m) => m.text)).toEqual(["/slow"]);
+    expect(after.runs).toMatchObject([{ id: "run", text: "This is sentence 1 " }]);
+    const done = run([chat("delta", 4, { deltaText: "of sixty." }), chat("final", 5)], after);
+    expect(done.messages.map((m) => m.text)).toEqual(["/slow", "This is sentence 1 of sixty."]);
+  });
+});
+
+describe("what may go wrong on the way", () => {
+  test("deltas that are late or come twice are ignored", () => {
+    const s = run([chat("delta", 1, { deltaText: "a" }), chat("delta", 3, { deltaText: "c" }), chat("delta", 2, { deltaText: "b" }), chat("delta", 3, { deltaText: "c" })]);
+    expect(s.runs[0]!.text).toBe("ac");
+  });
+
+  test("the whole text, where it comes along, mends a gap", () => {
+    const s = run([chat("delta", 1, { deltaText: "a" }), chat("delta", 3, { deltaText: "c", message: { role: "assistant", content: [{ type: "text", text: "abc" }] } })]);
+    expect(s.runs[0]!.text).toBe("abc");
+  });
+
+  test("nothing brings an ended run back", () => {
+    const s = run([chat("delta", 1, { deltaText: "a" }), chat("final", 2)]);
+    expect(run([chat("delta", 3, { deltaText: "b" }), chat("status", 4, { phase: "x" }), chat("final", 5), chat("aborted", 6), tell("agent", { runId: "run", sessionKey: main, seq: 9, stream: "tool", data: { phase: "start", toolCallId: "t" } })], s)).toBe(s);
+  });
+
+  test("a run that ended unheard is not said to go on", () => {
+    const before = run([chat("delta", 1, { deltaText: "half" })]);
+    const after = run([history({ messages: [{ role: "user", content: "q", idempotencyKey: "run:user" }, { role: "assistant", content: "half and whole" }] }, 10)], before);
+    expect(after.runs).toEqual([]);
+    expect(after.messages.map((m) => m.text)).toEqual(["q", "half and whole"]);
+  });
+
+  test("a run that began after history was asked for stays", () => {
+    const s = run([chat("delta", 20, { deltaText: "new" }), history({ messages: [] }, 15)]);
+    expect(s.runs).toMatchObject([{ text: "new" }]);
+  });
+
+  test("what the user said is shown once: from the outbox, the event and history", () => {
+    const item = { key: "k", text: "hello", at: 0, state: "sent" as const, tries: 1 };
+    const user = { role: "user", content: [{ type: "text", text: "hello" }], idempotencyKey: "k:user", timestamp: 1 };
+    const s = run([
+      { type: "outbox", key: main, items: [item] },
+      tell("session.message", { sessionKey: main, messageSeq: 1, message: user }),
+      { type: "taken", key: main, item },
+      history({ messages: [user] }),
+      tell("session.message", { sessionKey: main, messageSeq: 1, message: user }),
+    ]);
+    expect(s.messages.map((m) => m.text)).toEqual(["hello"]);
+    expect(s.outbox).toEqual([]);
+  });
+
+  test("what was taken stays where the history does not have it yet", () => {
+    const s = run([{ type: "taken", key: main, item: { key: "k", text: "hello", at: 0, state: "sent", tries: 1 } }, history({ messages: [] })]);
+    expect(s.messages.map((m) => m.text)).toEqual(["hello"]);
+  });
+
+  test("another session's run marks it as busy and leaves this one alone", () => {
+    const s = run([other("delta")]);
+    expect(s).toMatchObject({ busy: ["agent:main:two"], runs: [] });
+    expect(run([other("final")], s).busy).toEqual([]);
+  });
+
+  test("a stop before the first word says so", () => {
+    const s = run([chat("status", 1, { phase: "preparing_workspace" }), { type: "stopping", run: "run" }, chat("aborted", 2)]);
+    expect(s.messages).toMatchObject([{ role: "note" }]);
+  });
+
+  test("prompts that nobody waits for any more are withdrawn", () => {
+    const s = run([tell("question.requested", { id: "q", questions: [{ questionId: "a", question: "?", header: "", options: [] }], expiresAtMs: 50, createdAtMs: 1, status: "pending" })]);
+    expect(s.inquiries).toHaveLength(1);
+    expect(reduce(s, { type: "expired", now: 49 })).toBe(s);
+    expect(reduce(s, { type: "expired", now: 50 }).inquiries).toEqual([]);
+  });
+
+  test("an answer that was stopped is known as such after a reload", () => {
+    const s = run([history({ messages: [{ role: "assistant", content: "half", openclawAbort: { aborted: true } }, { role: "assistant", content: "whole" }] })]);
+    expect(s.messages.map((m) => m.stopped)).toEqual([true, undefined]);
+  });
+
+  test("earlier messages go before", () => {
+    const s = run([history({ messages: [{ role: "user", content: "late" }], hasMore: true, nextOffset: 1 })]);
+    expect(s.earlier).toBe(1);
+    const all = run([{ type: "history", key: main, payload: { messages: [{ role: "user", content: "early" }] }, offset: 1, asked: 0 }], s);
+    expect(all.messages.map((m) => m.text)).toEqual(["early", "late"]);
+    expect(all.earlier).toBeUndefined();
+    expect(new Set(all.messages.map((m) => m.id)).size).toBe(2);
+  });
+});
+
+describe("what the machine sends is not trusted", () => {
+  const strange: unknown[] = [null, undefined, 1, "x", [], {}, { runId: 7 }, { runId: "r", state: "delta", sessionKey: main, deltaText: { a: 1 } }, { runId: "r", sessionKey: main, state: "final", message: { content: [null, 3, { text: 4 }] } }, { message: [] }, { id: {}, questions: "no" }, { id: "q", questions: [null, { questionId: "a" }] }];
+  test.each(["chat", "agent", "session.message", "exec.approval.requested", "question.requested", "question.resolved", "unheard.of"])("%s of any shape", (event) => {
+    for (const payload of strange) expect(() => reduce(empty, { type: "event", event, payload: (payload ?? {}) as Record<string, unknown>, now: 1 })).not.toThrow();
+  });
+  test("frames of any shape", () => {
+    for (const text of ["", "null", "[]", "7", '{"type":"event"}', '{"type":"res"}', '{"type":"event","event":7}', "{"]) expect(parseFrame(text)).toBeUndefined();
+    expect(parseFrame(new ArrayBuffer(3))).toBeUndefined();
+  });
+  test("answers of any shape", () => {
+    for (const payload of strange) {
+      for (const a of [history(payload), { type: "sessions", payload }, { type: "approvals", kind: "exec", payload }, { type: "inquiries", payload }] as Action[]) expect(() => reduce(empty, a)).not.toThrow();
+    }
+  });
+  test("text is bounded", () => {
+    const huge = "x".repeat(1_000_000);
+    const s = run([chat("delta", 1, { deltaText: huge }), tell("agent", { runId: "run", sessionKey: main, seq: 1, stream: "tool", ts: 1, data: { phase: "start", name: huge, toolCallId: "t", args: { huge } } })]);
+    expect(s.runs[0]!.text.length).toBeLessThan(200_010);
+    expect(s.runs[0]!.tools[0]!.args.length).toBeLessThan(8_010);
+    const many = run(Array.from({ length: 1_200 }, (_, i) => tell("chat", { runId: `r${i}`, sessionKey: main, seq: 1, state: "final", message: { content: `m${i}` } })));
+    expect(many.messages).toHaveLength(1_000);
+    expect(many.messages.at(-1)!.text).toBe("m1199");
+  });
+});
