@@ -92,21 +92,30 @@ test("lines of a machine's log, and its reports", async ({ page }, info) => {
 });
 
 test("the name of a screen", async ({ page }, info) => {
+  const name = corpus.filter((t) => !t.includes("\n")).join(" ");
+  await page.routeWebSocket(/\/vnc$/, (socket) => rfb(socket, name));
   await signUp(page, info);
-  for (const name of [corpus[0]!, corpus[1]!, corpus[4]!]) {
-    await page.routeWebSocket(/\/vnc$/, (socket) => rfb(socket, name));
-    if (page.url().includes("/desktops/")) await page.reload();
-    else await firstDesktop(page);
-    await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 20_000 });
-    await harmless(page);
-  }
+  // noVNC looks for a channel's members on the channel and its prototype; the test's stand-in has them further up.
+  await page.evaluate(() => {
+    const members = ["send", "close", "binaryType", "onerror", "onmessage", "onopen"];
+    for (let from = WebSocket.prototype as object | null; from; from = Object.getPrototypeOf(from) as object | null) {
+      for (const m of members) {
+        const d = Object.getOwnPropertyDescriptor(from, m);
+        if (d && !Object.hasOwn(WebSocket.prototype, m)) Object.defineProperty(WebSocket.prototype, m, d);
+      }
+    }
+  });
+  await firstDesktop(page);
+  await expect(page.getByText(/^Connected · 64 × 48/)).toBeVisible({ timeout: 20_000 });
+  await harmless(page);
 });
 
-/** Plays the server's side of RFB up to a screen with this name; nothing is ever drawn but one frame. */
+const u16 = (n: number) => Buffer.from([n >> 8, n & 255]);
+const u32 = (n: number) => Buffer.from([n >>> 24, (n >>> 16) & 255, (n >>> 8) & 255, n & 255]);
+
+/** Plays the server's side of RFB up to a screen with this name, and draws it once. */
 function rfb(socket: WebSocketRoute, name: string) {
   const send = (...bytes: (number | Uint8Array)[]) => socket.send(Buffer.concat(bytes.map((b) => (typeof b === "number" ? Buffer.from([b]) : b))));
-  const u16 = (n: number) => Buffer.from([n >> 8, n & 255]);
-  const u32 = (n: number) => Buffer.from([n >>> 24, (n >>> 16) & 255, (n >>> 8) & 255, n & 255]);
   let step = 0;
   send(Buffer.from("RFB 003.008\n"));
   socket.onMessage((message) => {
@@ -122,7 +131,7 @@ function rfb(socket: WebSocketRoute, name: string) {
         return send(u16(64), u16(48), format, u32(text.length), text);
       }
       default:
-        // A request for the screen is answered once with all of it, in one colour.
+        // A request for the screen is answered with all of it, in one colour.
         if (data.includes(3) && step < 8) send(0, 0, u16(1), u16(0), u16(0), u16(64), u16(48), u32(0), Buffer.alloc(64 * 48 * 4, 0x55));
     }
   });

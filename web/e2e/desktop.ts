@@ -32,3 +32,19 @@ export async function at(page: Page, x: number, y: number) {
 
 /** The terminal's first line, in pixels of the remote screen. */
 export const firstLine = { x: 160, y: 121 };
+
+/** Waits until the screen has shown the same for a second. */
+export async function atRest(page: Page): Promise<string> {
+  let last = "";
+  await expect
+    .poll(
+      async () => {
+        const before = last;
+        last = await pixels(page);
+        return last === before;
+      },
+      { intervals: [1_000], timeout: 20_000 },
+    )
+    .toBe(true);
+  return last;
+}

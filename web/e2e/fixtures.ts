@@ -31,8 +31,8 @@ export const test = base.extend<Fixtures, { server: Server }>({
     const listen = (page: Page) => {
       page.on("pageerror", (e) => list.push(`page error: ${e.message}`));
       page.on("console", (m) => {
-        // A refusal the page deals with is logged by the browser as a failed resource: that is no fault.
-        if (m.type() === "error" && !m.text().startsWith("Failed to load resource") && !m.text().includes("ERR_CONNECTION_REFUSED")) list.push(m.text());
+        // A refusal the page deals with is logged by the browser all the same: that is no fault.
+        if (m.type() === "error" && !/^Failed to load resource|^WebSocket connection to|ERR_CONNECTION_REFUSED/.test(m.text())) list.push(m.text());
         if (m.text().includes("Content Security Policy")) list.push(m.text());
       });
     };
@@ -59,6 +59,7 @@ export async function logIn(page: Page, email: string) {
   await page.getByLabel("E-mail").fill(email);
   await page.getByLabel("Password", { exact: true }).fill(password);
   await page.getByRole("button", { name: "Log in" }).click();
+  await expect(page).not.toHaveURL(/\/login/);
 }
 
 /** Creates a desktop by the page, and waits until it is ready. */

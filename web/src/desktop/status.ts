@@ -71,8 +71,8 @@ export function statusLine(now: DesktopSnapshot, short: boolean): string {
     case "ended":
       return "Ended";
     case "open":
+      if (now.mode === "view") return now.focused && !short ? "View only. Ctrl + Alt + Shift together leaves the desktop." : "View only";
       if (now.focused) return short ? "Ctrl+Alt+Shift leaves" : "Keys go to the desktop. Ctrl + Alt + Shift together leaves it.";
-      if (now.mode === "view") return "View only";
       return [short ? "" : "Connected", `${now.width} × ${now.height}`, !short && now.roundTripMs !== undefined ? `${now.roundTripMs} ms` : ""].filter(Boolean).join(" · ");
   }
 }
