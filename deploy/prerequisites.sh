@@ -10,8 +10,8 @@ have_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >
 
 need=() want=()
 have_postgres || need+=(postgresql)
-have Xvfb || want+=(xvfb)
-have x11vnc || want+=(x11vnc)
+# Xvfb with x11vnc will do where they are there already, but their screen has a fixed size.
+have Xvnc || { have Xvfb && have x11vnc; } || want+=(tigervnc-standalone-server)
 have openbox || want+=(openbox)
 have xterm || want+=(xterm)
 have xsetroot || want+=(x11-xserver-utils)

@@ -89,12 +89,12 @@ func checks(cfg config) []check {
 			return net.JoinHostPort(cfg.Host, cfg.Port) + " is free", l.Close()
 		}},
 		{"desktop", "note", func(context.Context) (string, error) {
-			for _, programs := range [][]string{{"Xvfb", "x11vnc"}, {"Xvnc"}} {
+			for _, programs := range [][]string{{"Xvnc"}, {"Xvfb", "x11vnc"}} {
 				if installed(programs...) {
 					return fmt.Sprintf("a real one: %v", programs), nil
 				}
 			}
-			return "", errors.New("a built-in test screen; for a real one: sudo apt-get install xvfb x11vnc openbox xterm x11-xserver-utils")
+			return "", errors.New("a built-in test screen; for a real one: sudo apt-get install tigervnc-standalone-server openbox xterm x11-xserver-utils")
 		}},
 		{"guest", "BAD", func(context.Context) (string, error) { return guestProgram() }},
 	}

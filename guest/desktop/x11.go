@@ -19,6 +19,9 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 )
 
+// A viewer hears of what was copied, not of what was merely selected: a text that is selected to be
+// replaced must not replace the one to be pasted.
+
 // maxClipboard is as much text as a viewer may paste, in bytes of UTF-8.
 const maxClipboard = 1 << 20
 
@@ -86,7 +89,7 @@ func (d *Desktop) runX(ctx context.Context) error {
 		}
 		server = child(d.x.xvnc, append(args, "-geometry", d.c.Geometry, "-depth", "24", "-rfbport", strconv.Itoa(port),
 			"-localhost", "-SecurityTypes", "VncAuth", "-PasswordFile", pass, "-AlwaysShared",
-			"-MaxCutText", strconv.Itoa(maxClipboard))...)
+			"-MaxCutText", strconv.Itoa(maxClipboard), "-SendPrimary=0")...)
 	} else {
 		server = child(d.x.xvfb, append(args, "-screen", "0", d.c.Geometry+"x24")...)
 	}
@@ -105,7 +108,7 @@ func (d *Desktop) runX(ctx context.Context) error {
 		}
 		// rm: the program removes the file once it has read it.
 		start(true, child(d.x.x11vnc, "-display", display(number), "-auth", auth, "-rfbport", strconv.Itoa(port), "-no6",
-			"-localhost", "-forever", "-shared", "-passwdfile", "rm:"+pass, "-quiet", "-nodpms", "-noxrecord",
+			"-localhost", "-forever", "-shared", "-passwdfile", "rm:"+pass, "-quiet", "-nodpms", "-noxrecord", "-noprimary",
 			"-wait", "15", "-defer", "10"))
 	}
 	d.session(start, child)
@@ -137,7 +140,8 @@ func (d *Desktop) session(start func(bool, proc.Child), child func(string, ...st
 	}
 	if d.x.xterm != "" {
 		start(false, child(d.x.xterm, "-geometry", "100x28+120+90", "-bg", "#11161c", "-fg", "#e8eef2", "-cr", "#f2a65a",
-			"-fa", "Monospace", "-fs", "12", "-T", "CloudBot", "-e", "/bin/sh", "-c",
+			"-fa", "Monospace", "-fs", "12", "-T", "CloudBot",
+			"-xrm", "XTerm*selectToClipboard: true", "-e", "/bin/sh", "-c",
 			`printf '\033[1;33mWelcome to your CloudBot desktop.\033[0m\n\n'; exec "$SHELL"`))
 	}
 }

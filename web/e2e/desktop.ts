@@ -23,3 +23,12 @@ export async function settled(page: Page) {
     }), { timeout: 20_000 })
     .toBe(true);
 }
+
+/** Where a point of the remote screen is on the page, as a position within the canvas. */
+export async function at(page: Page, x: number, y: number) {
+  const [box, size] = await Promise.all([screen(page).boundingBox(), screen(page).evaluate((c) => [(c as HTMLCanvasElement).width, (c as HTMLCanvasElement).height])]);
+  return { x: (x / size[0]!) * box!.width, y: (y / size[1]!) * box!.height };
+}
+
+/** The terminal's first line, in pixels of the remote screen. */
+export const firstLine = { x: 160, y: 121 };

@@ -1,5 +1,5 @@
-import { changed, pixels, screen, settled } from "./desktop";
-import { expect, firstDesktop, look, signUp, test } from "./fixtures";
+import { at, changed, firstLine, pixels, screen, settled } from "./desktop";
+import { expect, firstDesktop, logIn, look, newEmail, password, signUp, test } from "./fixtures";
 
 test("by mouse: a screen that answers, an agent that answers, and both side by side", async ({ page, context }, info) => {
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
@@ -14,16 +14,25 @@ test("by mouse: a screen that answers, an agent that answers, and both side by s
   await changed(page, before);
   await page.keyboard.press("Control+u");
 
-  // From here to there: text of this computer is pasted there; and back: what is selected there is here.
-  await page.evaluate(() => navigator.clipboard.writeText("grüße-aus-der-ferne"));
+  // From here to there: this computer's text is pasted there.
+  const text = "grüße aus der ferne";
+  await page.evaluate((t) => navigator.clipboard.writeText(t), text);
   await page.getByRole("textbox", { name: /message/i }).click();
-  await screen(page).click();
-  await page.waitForTimeout(500); // the clipboard is handed over when the screen gets the focus
-  await page.keyboard.type("clear; cat > /dev/null; echo '");
-  await page.keyboard.press("Shift+Insert");
+  await screen(page).click(); // the clipboard is handed over with the focus
+  await page.keyboard.type("clear; echo '");
+  await expect(async () => {
+    const unpasted = await pixels(page);
+    await page.keyboard.press("Shift+Insert");
+    await changed(page, unpasted);
+  }).toPass();
   await page.keyboard.type("'");
   await page.keyboard.press("Enter");
-  await page.keyboard.press("Control+d");
+  // And back: what is selected there is this computer's clipboard.
+  await page.evaluate(() => navigator.clipboard.writeText("something else"));
+  await expect(async () => {
+    await screen(page).click({ position: await at(page, firstLine.x, firstLine.y), clickCount: 3 });
+    await expect.poll(() => page.evaluate(() => navigator.clipboard.readText()), { timeout: 3_000 }).toContain(text);
+  }).toPass({ timeout: 20_000 });
 
   // A chat turn.
   const message = page.getByRole("textbox", { name: /message/i });
@@ -43,4 +52,112 @@ test("by mouse: a screen that answers, an agent that answers, and both side by s
   await page.keyboard.type("ls");
   await changed(page, again);
   expect(sockets).toBe(0);
+});
+
+test("by keyboard alone: from sign-up to the end of the desktop", async ({ page }, info) => {
+  // Moves the focus with Tab until it is on what has this name.
+  const to = async (name: string | RegExp, role?: string) => {
+    for (let i = 0; i < 60; i++) {
+      await page.keyboard.press("Tab");
+      const here = await page.evaluate(() => {
+        const e = document.activeElement as HTMLElement | null;
+        const label = e?.getAttribute("aria-label") ?? (e instanceof HTMLInputElement ? (e.labels?.[0]?.textContent ?? "") : (e?.textContent ?? ""));
+        return { name: label.trim(), role: e?.getAttribute("role") ?? e?.tagName.toLowerCase() ?? "" };
+      });
+      if ((typeof name === "string" ? here.name === name : name.test(here.name)) && (!role || here.role === role)) return;
+    }
+    throw new Error(`Tab does not reach ${name}`);
+  };
+  await page.goto("/app/signup");
+  await to("E-mail");
+  await page.keyboard.type(newEmail(info));
+  await to("Password");
+  await page.keyboard.type(password);
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible();
+  await to("Create my desktop");
+  await page.keyboard.press("Enter");
+  await settled(page);
+
+  // Into the screen, and out of it again: it takes every key but the way out.
+  await to(/screen of|desktop of/i, "canvas");
+  const before = await pixels(page);
+  await page.keyboard.type("echo typed");
+  await page.keyboard.press("Tab"); // the desktop's, too
+  await changed(page, before);
+  await expect(screen(page)).toBeFocused();
+  await page.keyboard.press("Control+Alt+Shift");
+  await expect(screen(page)).not.toBeFocused();
+
+  await to(/^Message/i, "textarea");
+  await page.keyboard.type("hello");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("log")).toContainText("stand-in", { timeout: 20_000 });
+
+  // The end of it.
+  await page.keyboard.press("Home");
+  await page.goto("/app/");
+  await to("More for My desktop");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("menu")).toBeVisible();
+  await page.keyboard.press("End");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("alertdialog")).toBeVisible();
+  await page.keyboard.press("Shift+Tab");
+  await expect(page.getByRole("alertdialog").getByRole("textbox")).toBeFocused();
+  await page.keyboard.type("My desktop");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible({ timeout: 20_000 });
+});
+
+test("a server that is restarted under an open workspace: nothing is lost, nobody reloads", async ({ page, server }, info) => {
+  await signUp(page, info);
+  await firstDesktop(page);
+  await settled(page);
+  await server.end("SIGKILL");
+  await expect(page.getByText(/^Connected/)).toHaveCount(0, { timeout: 20_000 });
+  await expect(page.getByText("Connection lost; trying again…")).toBeVisible();
+  await look(page, "reconnecting");
+  // What is said meanwhile is kept.
+  const message = page.getByRole("textbox", { name: /message/i });
+  await message.fill("Said while nobody listened");
+  await message.press("Enter");
+  await expect(page.getByText("Said while nobody listened")).toBeVisible();
+  await server.run();
+  await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 40_000 });
+  await expect(page.getByRole("log")).toContainText("You said: “Said while nobody listened”", { timeout: 30_000 });
+  await expect(page.getByText("Connection lost; trying again…")).toHaveCount(0, { timeout: 30_000 });
+  const before = await pixels(page);
+  await screen(page).click();
+  await page.keyboard.type("echo back");
+  await changed(page, before);
+});
+
+test("a session that is revoked ends the open workspace", async ({ page, browser, server }, info) => {
+  const email = await signUp(page, info);
+  await firstDesktop(page);
+  await settled(page);
+  const other = await browser.newContext({ baseURL: server.url });
+  const there = await other.newPage();
+  await logIn(there, email);
+  await there.goto("/app/account");
+  await there.getByRole("button", { name: /^End session of/ }).click();
+  await expect(page.getByRole("heading", { name: "Log in" })).toBeVisible({ timeout: 15_000 });
+  await expect(page.getByText("Your session has ended")).toBeVisible();
+  await other.close();
+});
+
+test("who only views cannot type", async ({ page }, info) => {
+  await signUp(page, info);
+  await firstDesktop(page);
+  await settled(page);
+  await page.getByRole("button", { name: "View only", exact: true }).click();
+  await expect(page.getByRole("button", { name: /take control/ })).toBeVisible();
+  await expect(page.getByText(/^Connected|View only/).first()).toBeVisible();
+  await page.mouse.move(5, 300);
+  const before = await pixels(page);
+  await screen(page).click({ position: { x: 300, y: 200 } });
+  await page.keyboard.type("echo no");
+  await page.waitForTimeout(1_500); // nothing is to happen, and that takes time to see
+  expect(await pixels(page)).toBe(before);
 });

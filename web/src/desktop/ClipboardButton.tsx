@@ -28,7 +28,7 @@ export function ClipboardButton({ desktop, state, connected, container }: { desk
         <Popover.Positioner align="end" sideOffset={6} collisionPadding={8} className="z-50">
           <Popover.Popup className="flex w-[min(22rem,calc(100vw-1rem))] flex-col gap-2.5 rounded-lg border border-line bg-raised p-3 text-sm text-ink shadow-lg">
             <Popover.Title className="font-semibold">Clipboard</Popover.Title>
-            <Contents key={state.text} desktop={desktop} state={state} />
+            <Contents desktop={desktop} state={state} />
           </Popover.Popup>
         </Popover.Positioner>
       </Popover.Portal>
@@ -37,9 +37,10 @@ export function ClipboardButton({ desktop, state, connected, container }: { desk
 }
 
 function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState }) {
-  const [text, setText] = useState(state.text);
+  const [draft, setDraft] = useState<string>(); // undefined: what went over last is shown
   const [said, setSaid] = useState("");
   const field = useRef<HTMLTextAreaElement>(null);
+  const text = draft ?? state.text;
   const copy = async () => {
     if (await desktop.takeText()) {
       setSaid("Copied.");
@@ -50,20 +51,21 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
   };
   const send = () => {
     desktop.sendText(text);
+    setDraft(undefined);
     setSaid("The desktop has it: paste it there.");
   };
   return (
     <>
       <label className="flex flex-col gap-1">
-        <span className="text-xs text-muted">{state.from === "desktop" ? "Copied on the desktop" : "Text for the desktop"}</span>
-        <textarea ref={field} value={text} onChange={(e) => setText(e.target.value)} rows={4} spellCheck={false}
+        <span className="text-xs text-muted">{state.from === "desktop" && draft === undefined ? "Copied on the desktop" : "Text for the desktop"}</span>
+        <textarea ref={field} value={text} onChange={(e) => setDraft(e.target.value)} rows={4} spellCheck={false}
           className="w-full resize-y rounded-md border border-outline bg-panel px-2 py-1.5 font-mono text-base sm:text-xs" />
       </label>
       <div className="flex flex-wrap gap-2">
         <Button size="small" variant="primary" onClick={send} disabled={text === "" || text === state.text}>Send to the desktop</Button>
         <Button size="small" onClick={() => void copy()} disabled={state.text === "" || state.from !== "desktop"}>Copy to this device</Button>
       </div>
-      <p role="status" className="text-xs text-muted empty:hidden">{said}</p>
+      <output className="text-xs text-muted empty:hidden">{said}</output>
       {state.problem && <p role="alert" className="text-xs text-warn">{problemLine(state.problem)}</p>}
       {state.latinOnly && <p className="text-xs text-muted">This desktop's server takes Western European letters only.</p>}
       {state.mayRead === "prompt" ? (

@@ -14,7 +14,7 @@ import { browserClipboard, ClipboardSync, type ClipboardState } from "./clipboar
 import { Backspace, Control, Enter, keysymOf, meansControl, pastes, typed, WayOut, type Combination, type Key } from "./keys";
 import { adapt, levelFor, start, type Quality, type QualityChoice } from "./quality";
 import { decides, type SizeEvent } from "./size";
-import type { Viewer, ViewerEvents } from "./viewer";
+import type { SizeFrom, Viewer, ViewerEvents } from "./viewer";
 
 export type Mode = "control" | "view";
 export type Scale = "fit" | "match" | "actual";
@@ -65,13 +65,11 @@ const parts: DesktopParts = {
 
 const isMac = /Mac|iPhone|iPad|iPod/.test(navigator.platform);
 const pasteEventWithin = 60; // ms after the key; a browser that fires none has no text for us
+const takenWithin = 100; // ms; a server that fetches the text only when a program asks for it needs none
 
 export class Desktop {
   /** Holds the screen; attach puts it where it is seen. */
   readonly element = document.createElement("div");
-  /** Called when the user leaves the desktop by keyboard: focus something near. */
-  onLeave: () => void = () => {};
-
   #snapshot: DesktopSnapshot;
   #listeners = new Set<() => void>();
   #parts: DesktopParts;
@@ -84,10 +82,13 @@ export class Desktop {
   #slowest: number | undefined; // frame of this second, ms
   #roundTrip: number | undefined; // of this second, ms
   #ticking: ReturnType<typeof setInterval> | undefined;
-  #size = "";
+  #size = ""; // of the remote screen, as last told
+  #fixed = false; // the server refused a size
   #wayOut = new WayOut();
+  #leave = () => {};
   #hadFocus = false; // when the connection broke: the next one gives it back
-  #paste: { key: Key; timer: ReturnType<typeof setTimeout> } | undefined;
+  /** A key that pastes, kept back until the desktop was told of the text. */
+  #paste: { key: Key; timer: ReturnType<typeof setTimeout>; told: boolean } | undefined;
   #watching = new AbortController();
 
   constructor(
@@ -183,6 +184,11 @@ export class Desktop {
 
   // — keys —
 
+  /** What to do when the user leaves the desktop by keyboard: focus something near. */
+  onLeave(leave: () => void) {
+    this.#leave = leave;
+  }
+
   focus() {
     this.#viewer?.focus({ preventScroll: true });
   }
@@ -238,18 +244,27 @@ export class Desktop {
       const [{ Viewer }, { url, protocols }] = await Promise.all([load(), open(this.id, "vnc", mode, signal)]);
       if (signal.aborted) return;
       const socket = dial(url, protocols);
+      const over = (code: number, reason: string) => this.#link.send({ type: "closed", generation, code, reason });
+      // Before noVNC's own listener: it knows the code no more.
+      socket.addEventListener("close", (e) => over(e.code, e.reason), { once: true });
       const viewer: Viewer = new Viewer(this.#stage, socket, {
         frame: (ms) => this.#frame(viewer, ms),
         size: (from) => this.#resized(viewer, from),
         roundTrip: (ms) => (this.#roundTrip = ms),
+        taken: () => this.#paste?.told && this.#finishPaste(),
       });
-      const over = (code: number, reason: string) => this.#link.send({ type: "closed", generation, code, reason });
-      socket.addEventListener("close", (e) => over(e.code, e.reason), { once: true });
       viewer.addEventListener("connect", () => {
         if (!signal.aborted) this.#connected(viewer, generation);
       });
-      viewer.addEventListener("disconnect", () => over(1006, "")); // of the protocol; the socket's own end came first
-      signal.addEventListener("abort", () => this.#over(viewer), { once: true });
+      let disconnected = false;
+      viewer.addEventListener("disconnect", () => {
+        disconnected = true;
+        over(1006, ""); // it broke off over the protocol; if the socket ended, that was told first
+      });
+      signal.addEventListener("abort", () => {
+        this.#over(viewer);
+        if (!disconnected) viewer.disconnect();
+      }, { once: true });
       viewer.viewOnly = mode === "view";
       viewer.background = "transparent";
       viewer.showDotCursor = true;
@@ -297,7 +312,6 @@ export class Desktop {
       this.#clipboard.disconnected();
       this.#set({ painted: false, held: [], focused: false, takesSize: undefined, roundTripMs: undefined, panning: false });
     }
-    viewer.disconnect();
   }
 
   /** The picture stays while there is no connection; it is a copy, so a dead viewer keeps nothing alive. */
@@ -318,7 +332,7 @@ export class Desktop {
     this.#slowest = Math.max(this.#slowest ?? 0, ms);
     if (viewer !== this.#viewer || this.#snapshot.painted) return;
     this.#still.hidden = true;
-    this.#set({ painted: true, still: false, takesSize: viewer.takesSize, width: viewer.width, height: viewer.height });
+    this.#set({ painted: true, still: false, takesSize: viewer.takesSize && !this.#fixed, width: viewer.width, height: viewer.height });
     this.#applyScale();
   }
 
@@ -337,11 +351,17 @@ export class Desktop {
 
   // — size and quality —
 
-  #resized(viewer: Viewer, from: "server" | "me" | "other") {
+  #resized(viewer: Viewer, from: SizeFrom) {
+    if (from === "refused") {
+      this.#fixed = true;
+      this.#set({ takesSize: false, ...(this.#snapshot.scale === "match" ? { scale: "fit" } : {}) });
+      this.#applyScale();
+      return;
+    }
     const size = `${viewer.width}x${viewer.height}`;
     const changed = this.#size !== "" && this.#size !== size;
     this.#size = size;
-    this.#set({ takesSize: true, width: viewer.width, height: viewer.height });
+    this.#set({ takesSize: !this.#fixed, width: viewer.width, height: viewer.height });
     this.#decide(from === "server" ? { type: "resized", from, changed } : { type: "resized", from });
   }
 
@@ -355,9 +375,9 @@ export class Desktop {
   #applyScale() {
     const v = this.#viewer;
     if (!v) return;
-    const { scale, mode, takesSize, decides, panning } = this.#snapshot;
+    const { scale, mode, takesSize, decides: mine, panning } = this.#snapshot;
     // Match falls back to Fit where the size is the server's or another viewer's to decide.
-    const sizes = scale === "match" && mode === "control" && decides && takesSize !== false;
+    const sizes = scale === "match" && mode === "control" && mine && takesSize !== false;
     // A scrollbar needs a mouse; fingers drag.
     const drags = scale === "actual" && matchMedia("(pointer: coarse)").matches;
     v.clipViewport = drags;
@@ -413,6 +433,7 @@ export class Desktop {
   #keyDown(e: KeyboardEvent) {
     this.#wayOut.press(e.code);
     if (this.#snapshot.mode === "view") return;
+    this.#finishPaste(); // before any later key
     this.#worked();
     if (pastes(e, isMac)) {
       // Kept from noVNC, which would keep the browser from pasting. The key follows the text.
@@ -426,23 +447,25 @@ export class Desktop {
   }
 
   #keyUp(e: KeyboardEvent) {
+    if (e.code !== this.#paste?.key.code) this.#finishPaste(); // while its modifiers are down
     if (!this.#wayOut.release(e.code)) return;
     this.#viewer?.releaseKeys();
     this.#viewer?.blur();
-    this.onLeave();
+    this.#leave();
   }
 
-  #awaitPaste(key: Key) {
+  #awaitPaste(key: Key, told = false) {
     clearTimeout(this.#paste?.timer);
-    this.#paste = { key, timer: setTimeout(() => this.#finishPaste(), pasteEventWithin) };
+    this.#paste = { key, told, timer: setTimeout(() => this.#finishPaste(), told ? takenWithin : pasteEventWithin) };
   }
 
   #pasted(e: ClipboardEvent) {
     if (!this.#snapshot.focused || this.#snapshot.mode === "view") return;
     e.preventDefault();
     e.stopPropagation();
-    this.#clipboard.send(e.clipboardData?.getData("text/plain") ?? "");
-    if (this.#paste) this.#finishPaste();
+    const told = this.#clipboard.send(e.clipboardData?.getData("text/plain") ?? "");
+    if (this.#paste && told) this.#awaitPaste(this.#paste.key, true);
+    else if (this.#paste) this.#finishPaste();
     else this.#withControl({ name: "", code: "KeyV", keysym: 0x76 }); // from the browser's menu
   }
 

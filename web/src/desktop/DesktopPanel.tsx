@@ -1,6 +1,6 @@
 import { Toolbar } from "@base-ui/react/toolbar";
 import { useEffect, useLayoutEffect, useRef, useState, useSyncExternalStore, type ReactNode } from "react";
-import { IconButton } from "@/ui";
+import { IconButton, toast } from "@/ui";
 import { EyeIcon, FullScreenIcon, KeyboardIcon } from "@/ui/icons";
 import { ClipboardButton } from "./ClipboardButton";
 import type { Desktop } from "./Desktop";
@@ -43,9 +43,12 @@ export function DesktopPanel({ desktop, instance, onEnd, onStart, children }: De
     desktop.attach(here);
     return () => desktop.detach(here);
   }, [desktop]);
+  const chosen = useRef(now.scale);
   useEffect(() => {
-    desktop.onLeave = () => way.current?.focus();
-  }, [desktop]);
+    if (chosen.current === "match" && now.scale === "fit" && now.takesSize === false) toast({ title: "Fit instead of Match", detail: "This desktop's server has a fixed size." });
+    chosen.current = now.scale;
+  }, [now.scale, now.takesSize]);
+  useEffect(() => desktop.onLeave(() => way.current?.focus()), [desktop]);
 
   return (
     <section ref={setPanel} aria-label={`Desktop of ${instance.name}`} className="group/panel relative flex h-full min-h-0 min-w-0 flex-col bg-sunken text-ink">
@@ -53,9 +56,9 @@ export function DesktopPanel({ desktop, instance, onEnd, onStart, children }: De
         aria-label="Desktop"
         className={`z-10 flex shrink-0 items-center gap-0.5 border-b border-line bg-panel px-1.5 py-1 ${screen.on ? "absolute inset-x-0 top-0 -translate-y-[calc(100%-0.4rem)] opacity-60 shadow-lg transition-transform hover:translate-y-0 hover:opacity-100 focus-within:translate-y-0 focus-within:opacity-100 has-data-popup-open:translate-y-0 has-data-popup-open:opacity-100" : ""}`}
       >
-        <span role="status" className="min-w-0 flex-1 truncate pl-1.5 text-xs text-muted">
+        <output className="min-w-0 flex-1 truncate pl-1.5 text-xs text-muted">
           {statusLine(now, narrow)}
-        </span>
+        </output>
         <Toolbar.Button ref={way} render={<IconButton label={viewOnly ? "View only: take control" : "View only"} pressed={viewOnly} onClick={() => desktop.setMode(viewOnly ? "control" : "view")}><EyeIcon /></IconButton>} />
         <ClipboardButton desktop={desktop} state={now.clipboard} connected={now.painted && !viewOnly} container={panel} />
         <KeysMenu desktop={desktop} now={now} container={panel} />
@@ -79,9 +82,9 @@ export function DesktopPanel({ desktop, instance, onEnd, onStart, children }: De
         <div ref={stage} className={`absolute inset-0 ${viewOnly ? "[&_canvas]:cursor-default!" : ""}`} />
         <Overlay desktop={desktop} now={now} instance={instance} onEnd={onEnd} onStart={onStart} />
         {screen.hint && (
-          <p role="status" className="pointer-events-none absolute inset-x-0 bottom-6 mx-auto w-fit max-w-[90%] rounded-lg border border-line bg-raised px-3 py-2 text-center text-sm shadow-lg">
+          <output className="pointer-events-none absolute inset-x-0 bottom-6 mx-auto w-fit max-w-[90%] rounded-lg border border-line bg-raised px-3 py-2 text-center text-sm shadow-lg">
             Ctrl + Alt + Shift leaves the desktop; hold Esc to leave full screen. The toolbar is at the upper edge.
-          </p>
+          </output>
         )}
         <OnScreenKeyboard ref={keyboard} desktop={desktop} />
       </div>

@@ -17,7 +17,7 @@ export function Overlay({ desktop, now, instance, onEnd, onStart }: Props) {
   if (link.at === "open" && now.painted) return null;
   return (
     <div className="pointer-events-none absolute inset-0 flex items-center justify-center p-4">
-      <div role="status" className="pointer-events-auto flex max-w-sm flex-col items-center gap-2 rounded-xl border border-line bg-panel/95 px-5 py-4 text-center text-sm shadow-lg">
+      <div aria-live="polite" className="pointer-events-auto flex max-w-sm flex-col items-center gap-2 rounded-xl border border-line bg-panel/95 px-5 py-4 text-center text-sm shadow-lg">
         {link.at === "idle" && !isUp(instance) && <Machine instance={instance} onStart={onStart} />}
         {((link.at === "idle" && isUp(instance)) || link.at === "connecting") && <Spinner label={now.still ? "Connecting again…" : "Connecting…"} />}
         {link.at === "open" && <Spinner label="Waiting for the picture…" />}

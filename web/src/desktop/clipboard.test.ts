@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { beyondLatin, ClipboardSync, limit, type MayRead } from "./clipboard";
+import { beyondLatin, ClipboardSync, limit, repaired, type MayRead } from "./clipboard";
 
 let local: { text: string; may: MayRead; refuses: boolean; reads: number };
 let desktop: { text: string; sent: number; takesUnicode: boolean };
@@ -146,5 +146,13 @@ it("carries a mebibyte and no more, either way", async () => {
   await sync.fromDesktop(most + "x", true);
   expect([local.text, sync.state.problem]).toEqual(["", { kind: "long", from: "desktop" }]);
 });
+
+it.each([
+  ["back â\u0086\u0092 1", "back → 1"],
+  ["Ã©tÃ©", "été"],
+  ["été", "été"],
+  ["plain", "plain"],
+  ["Ã© and →", "Ã© and →"],
+])("reads UTF-8 that came as Latin-1: %s", (got, want) => expect(repaired(got)).toBe(want));
 
 it("knows what Latin-1 lacks", () => expect(beyondLatin("aÿĀ😀Ā")).toEqual(["Ā", "😀"]));

@@ -50,6 +50,7 @@ export class ClipboardSync {
     this.#remote = remote;
     this.#shared = this.#here = undefined;
     this.#set({ latinOnly: undefined });
+    void this.local.mayRead().then((mayRead) => this.#set({ mayRead }));
   }
 
   disconnected() {
@@ -63,7 +64,8 @@ export class ClipboardSync {
   }
 
   /** focused: the desktop has the focus, so the user is the one who copied. */
-  async fromDesktop(text: string, focused: boolean): Promise<void> {
+  async fromDesktop(received: string, focused: boolean): Promise<void> {
+    const text = repaired(received);
     if (text === this.#shared) return;
     if (size(text) > limit) {
       this.#set({ problem: { kind: "long", from: "desktop" } });
@@ -109,18 +111,19 @@ export class ClipboardSync {
     this.#set({ mayRead: await this.local.mayRead() });
   }
 
-  /** Gives text to the desktop. It has it before any key that is sent afterwards. */
-  send(text: string): void {
-    if (text === "" || text === this.#shared || !this.#remote) return;
+  /** Gives text to the desktop; false: it has it already, or cannot have it. */
+  send(text: string): boolean {
+    if (text === "" || text === this.#shared || !this.#remote) return false;
     if (size(text) > limit) {
       this.#set({ problem: { kind: "long", from: "here" } });
-      return;
+      return false;
     }
     const lost = this.#remote.takesUnicode ? [] : beyondLatin(text);
     this.#remote.send(text);
     this.#shared = text;
     this.#retry = false;
     this.#set({ text, from: "here", waiting: false, problem: lost.length > 0 ? { kind: "lost", characters: lost } : undefined });
+    return true;
   }
 
   async #read(): Promise<void> {
@@ -148,6 +151,17 @@ export class ClipboardSync {
 
 /** The characters that Latin-1 has no place for, each once. */
 export const beyondLatin = (text: string): string[] => [...new Set([...text].filter((c) => c.codePointAt(0)! > 0xff))];
+
+/** Some servers (x11vnc) send UTF-8 where Latin-1 is due. Latin-1 that happens to be UTF-8 is hardly ever meant. */
+export function repaired(text: string): string {
+  const most = [...text].reduce((max, c) => Math.max(max, c.codePointAt(0)!), 0);
+  if (most < 0x80 || most > 0xff) return text;
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(text, (c) => c.charCodeAt(0)));
+  } catch {
+    return text;
+  }
+}
 
 const size = (text: string) => (text.length * 3 <= limit ? text.length : new TextEncoder().encode(text).length);
 

@@ -38,11 +38,13 @@ describe("an on-screen keyboard's field", () => {
   ])("%s → %s", (before, after, removed, added) => expect(typed(before, after)).toEqual({ removed, added }));
 });
 
+/** Presses (+) and releases (-) in turn; whether one of them leaves. */
+function run(...events: string[]) {
+  const out = new WayOut();
+  return events.map((e) => (e[0] === "+" ? out.press(e.slice(1)) : out.release(e.slice(1)))).includes(true);
+}
+
 describe("the way out", () => {
-  const run = (...events: string[]) => {
-    const out = new WayOut();
-    return events.map((e) => (e[0] === "+" ? out.press(e.slice(1)) : out.release(e.slice(1)))).includes(true);
-  };
   it("is Ctrl, Alt and Shift alone, in any order", () => {
     expect(run("+ControlLeft", "+AltLeft", "+ShiftLeft", "-AltLeft")).toBe(true);
     expect(run("+ShiftRight", "+ControlLeft", "+AltLeft", "-ShiftRight", "-AltLeft", "-ControlLeft")).toBe(true);

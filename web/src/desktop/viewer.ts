@@ -1,10 +1,11 @@
 // The only file that loads noVNC, and it is itself loaded when a desktop opens. Viewer adds to it what
 // its interface does not tell: frames, sizes and who asked for them, the time of a round trip, and
 // whether the server takes a new size and all of Unicode.
+/* oxlint-disable no-underscore-dangle -- the names are noVNC's; its version is pinned */
 import RFB from "@novnc/novnc";
 
-/** Who made the remote screen the size it is. */
-export type SizeFrom = "server" | "me" | "other";
+/** Who made the remote screen the size it is; or the server takes none, though it speaks of sizes. */
+export type SizeFrom = "server" | "me" | "other" | "refused";
 
 export interface ViewerEvents {
   /** A whole update of the screen is drawn; it took this long from its first byte. */
@@ -13,6 +14,8 @@ export interface ViewerEvents {
   size(from: SizeFrom): void;
   /** A round trip through the server's queue took this long. */
   roundTrip(ms: number): void;
+  /** The server fetches the text that it was told of. */
+  taken(): void;
 }
 
 // A fence of ours carries this as its payload, so that it is told from the server's own.
@@ -86,8 +89,11 @@ export class Viewer extends RFB {
   protected override _handleExtendedDesktopSize(): boolean {
     const { x, y } = this._FBU; // the reason, and for a request of ours its outcome
     const whole = super._handleExtendedDesktopSize();
-    if (whole && !(x === 1 && y !== 0)) this.#tell.size(x === 1 ? "me" : x === 2 ? "other" : "server");
-    return whole;
+    const prohibited = 1;
+    if (!whole) return false;
+    if (x !== 1) this.#tell.size(x === 2 ? "other" : "server");
+    else if (y === 0 || y === prohibited) this.#tell.size(y === 0 ? "me" : "refused");
+    return true;
   }
 
   // noVNC fails on a fence that it did not get as a request; it never sends one itself.
@@ -110,11 +116,16 @@ export class Viewer extends RFB {
   // dropped by who listens.
   protected override _handleServerCutText(): boolean {
     const view = this._viewOnly;
+    const request = !this._sock.rQwait("clipboard", 11) && this._sock.rQpeekBytes(11);
     this._viewOnly = false;
+    let whole = false;
     try {
-      return super._handleServerCutText();
+      whole = super._handleServerCutText();
     } finally {
       this._viewOnly = view;
     }
+    // A negative length is the extended clipboard's; its first byte says what is wanted.
+    if (whole && request && request[3]! >= 0x80 && request[7] === 2) this.#tell.taken();
+    return whole;
   }
 }

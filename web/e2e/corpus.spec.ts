@@ -1,0 +1,153 @@
+// What a machine, an agent or an owner writes is text wherever it is shown. The machine here is a
+// hostile one: the test answers for it.
+import { expect, firstDesktop, signUp, test } from "./fixtures";
+import type { Page, WebSocketRoute } from "@playwright/test";
+
+const corpus = [
+  `<img src=x onerror="window.pwned=1">`,
+  `<script>window.pwned=1</script>`,
+  `"><svg onload=window.pwned=1>`,
+  `<iframe srcdoc="<script>parent.pwned=1</script>"></iframe>`,
+  `[click](javascript:window.pwned=1)`,
+  `[click](  JaVaScRiPt:window.pwned=1)`,
+  `[click](java\nscript:window.pwned=1)`,
+  `[click](data:text/html,<script>window.pwned=1</script>)`,
+  `[click](vbscript:window.pwned=1)`,
+  `<javascript:window.pwned=1>`,
+  `![x](javascript:window.pwned=1)`,
+  `![x](https://evil.example/track.png)`,
+  `<a href="javascript:window.pwned=1">click</a>`,
+  `[ref]: javascript:window.pwned=1\n\n[ref]`,
+  "```html\n<img src=x onerror=window.pwned=1>\n```",
+  `<style>*{display:none}</style>`,
+  `<form action="https://evil.example"><button>x</button></form>`,
+  `\u202eevil\u2066`,
+];
+
+/** Nothing of the corpus ran, became an element, or became a link with a scheme that runs. */
+async function harmless(page: Page) {
+  const found = await page.evaluate(() => ({
+    ran: (window as unknown as { pwned?: number }).pwned !== undefined,
+    elements: [...document.querySelectorAll("main iframe, main script, main style, main form[action], main img[src^='http'], main img[src='x'], main svg[onload], main [onerror], main [onload]")].map((e) => e.outerHTML),
+    links: [...document.querySelectorAll<HTMLAnchorElement>("a[href]")].filter((a) => !/^(https?:|mailto:)$/.test(a.protocol)).map((a) => a.outerHTML),
+  }));
+  expect(found).toEqual({ ran: false, elements: [], links: [] });
+}
+
+test("names of desktops", async ({ page }, info) => {
+  await signUp(page, info);
+  const token = await page.evaluate(() => JSON.parse(localStorage.getItem("cloudbot.session")!).access as string);
+  const names = corpus.filter((t) => t.length <= 64 && !/[\n\u202e]/.test(t));
+  const authorization = { Authorization: `Bearer ${token}` };
+  const made = await page.request.post("/api/instances", { headers: authorization, data: { name: names[0]! } });
+  const { id } = (await made.json()) as { id: string };
+  for (const name of names) {
+    const answer = await page.request.patch(`/api/instances/${id}`, { headers: authorization, data: { name } });
+    expect(answer.ok(), name).toBe(true);
+    await expect(page.getByRole("heading", { name })).toBeVisible();
+    await harmless(page);
+  }
+  const name = names.at(-1)!;
+  for (const path of [`/app/desktops/${id}`, `/app/desktops/${id}/about`, "/app/"]) {
+    await page.goto(path);
+    await expect(page.getByRole("heading", { name })).toBeVisible();
+    await harmless(page);
+  }
+  await page.getByRole("button", { name: /^More for/ }).click();
+  await page.getByRole("menuitem", { name: "Terminate…" }).click();
+  await expect(page.getByRole("alertdialog")).toContainText(name);
+  await harmless(page);
+});
+
+test("lines of a machine's log, and its reports", async ({ page }, info) => {
+  await signUp(page, info);
+  await page.route("**/api/instances/*/boot", (route) =>
+    route.fulfill({
+      contentType: "text/event-stream",
+      body:
+        corpus.map((text, i) => `id: b.${i}\nevent: line\ndata: ${JSON.stringify({ seq: i, at: "2026-11-01T10:00:00Z", phase: "booting", text })}\n\n`).join("") +
+        `event: progress\ndata: ${JSON.stringify({ phase: "booting", detail: corpus[0], progress: 30, at: "2026-11-01T10:00:00Z" })}\n\n`,
+    }),
+  );
+  await page.route(/\/api\/instances\/[0-9A-Z]{26}$/, async (route) => {
+    const answer = await route.fetch();
+    const body = (await answer.json()) as Record<string, unknown>;
+    await route.fulfill({ response: answer, json: { ...body, status: "launching", phase: "booting", ready: false, phase_detail: corpus[1], status_reason: corpus[2], versions: { os: corpus[0], [corpus[1]!]: "1" } } });
+  });
+  await page.getByRole("button", { name: "Create my desktop" }).click();
+  await page.getByText("Log", { exact: true }).click();
+  await expect(page.getByRole("region", { name: "Log of the start" })).toContainText(corpus[3]!);
+  await harmless(page);
+
+  await page.route("**/debug/*", (route) => route.fulfill({ contentType: "text/plain", body: corpus.join("\n") }));
+  await page.route(/\/api\/instances\/[0-9A-Z]{26}$/, async (route) => {
+    const answer = await route.fetch();
+    await route.fulfill({ response: answer, json: { ...((await answer.json()) as object), status: "running", ready: true, versions: { os: corpus[0], [corpus[1]!]: "1" } } });
+  });
+  await page.goto(`${page.url()}/about?tab=diagnostics`);
+  await expect(page.getByRole("region", { name: "Log, text" })).toContainText(corpus[3]!);
+  await page.getByRole("button", { name: "Test the keys" }).click();
+  await expect(page.getByRole("region", { name: "API keys, text" })).toContainText(corpus[3]!);
+  await harmless(page);
+});
+
+test("the name of a screen", async ({ page }, info) => {
+  await signUp(page, info);
+  for (const name of [corpus[0]!, corpus[1]!, corpus[4]!]) {
+    await page.routeWebSocket(/\/vnc$/, (socket) => rfb(socket, name));
+    if (page.url().includes("/desktops/")) await page.reload();
+    else await firstDesktop(page);
+    await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 20_000 });
+    await harmless(page);
+  }
+});
+
+/** Plays the server's side of RFB up to a screen with this name; nothing is ever drawn but one frame. */
+function rfb(socket: WebSocketRoute, name: string) {
+  const send = (...bytes: (number | Uint8Array)[]) => socket.send(Buffer.concat(bytes.map((b) => (typeof b === "number" ? Buffer.from([b]) : b))));
+  const u16 = (n: number) => Buffer.from([n >> 8, n & 255]);
+  const u32 = (n: number) => Buffer.from([n >>> 24, (n >>> 16) & 255, (n >>> 8) & 255, n & 255]);
+  let step = 0;
+  send(Buffer.from("RFB 003.008\n"));
+  socket.onMessage((message) => {
+    const data = Buffer.from(message as Buffer);
+    switch (step++) {
+      case 0:
+        return send(1, 1); // one security type: none
+      case 1:
+        return send(u32(0));
+      case 2: {
+        const text = Buffer.from(name);
+        const format = Buffer.from([32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0]);
+        return send(u16(64), u16(48), format, u32(text.length), text);
+      }
+      default:
+        // A request for the screen is answered once with all of it, in one colour.
+        if (data.includes(3) && step < 8) send(0, 0, u16(1), u16(0), u16(0), u16(64), u16(48), u32(0), Buffer.alloc(64 * 48 * 4, 0x55));
+    }
+  });
+}
+
+test("what an agent says", async ({ page }, info) => {
+  await signUp(page, info);
+  await page.routeWebSocket(/\/cloudbot$/, (socket) => {
+    const server = socket.connectToServer();
+    socket.onMessage((m) => server.send(m));
+    server.onMessage((m) => {
+      // The history is the hostile machine's.
+      const frame = JSON.parse(String(m)) as { type?: string; ok?: boolean; payload?: { messages?: unknown[] } };
+      if (frame.type === "res" && frame.ok && Array.isArray(frame.payload?.messages)) {
+        frame.payload.messages = corpus.flatMap((text, i) => [
+          { role: "user", content: [{ type: "text", text }], timestamp: i * 2 + 1, runId: `u${i}` },
+          { role: "assistant", content: [{ type: "text", text }], timestamp: i * 2 + 2, runId: `a${i}` },
+        ]);
+      }
+      socket.send(JSON.stringify(frame));
+    });
+  });
+  await firstDesktop(page);
+  const log = page.getByRole("log");
+  await expect(log).toContainText("evil", { timeout: 20_000 });
+  await expect(log.getByText("click").first()).toBeVisible();
+  await harmless(page);
+});

@@ -1,0 +1,275 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { Desktop as DesktopType } from "./Desktop";
+import type { SizeFrom, ViewerEvents } from "./viewer";
+
+// As much of a browser as Desktop touches.
+class FakeElement extends EventTarget {
+  style: Record<string, string> = {};
+  children: FakeElement[] = [];
+  parentElement: FakeElement | null = null;
+  hidden = false;
+  className = "";
+  tabIndex = -1;
+  width = 1280;
+  height = 800;
+  setAttribute() {}
+  append(...all: FakeElement[]) {
+    for (const e of all) {
+      e.remove();
+      e.parentElement = this;
+      this.children.push(e);
+    }
+  }
+  remove() {
+    this.parentElement?.children.splice(this.parentElement.children.indexOf(this), 1);
+    this.parentElement = null;
+  }
+  getContext() {
+    return { drawImage() {} };
+  }
+}
+
+class FakeSocket extends EventTarget {}
+
+class FakeViewer {
+  static all: FakeViewer[] = [];
+  canvas = new FakeElement();
+  width = 1280;
+  height = 800;
+  takesSize = true;
+  takesUnicode = true;
+  viewOnly = false;
+  scaleViewport = false;
+  resizeSession = false;
+  qualityLevel = -1;
+  compressionLevel = -1;
+  disconnected = false;
+  sent: string[] = [];
+  #listeners = new Map<string, (e: unknown) => void>();
+  constructor(_: unknown, readonly socket: FakeSocket, readonly tell: ViewerEvents) {
+    FakeViewer.all.push(this);
+  }
+  addEventListener(type: string, f: (e: unknown) => void) {
+    this.#listeners.set(type, f);
+  }
+  emit(type: string, detail: object = {}) {
+    this.#listeners.get(type)?.({ detail });
+  }
+  disconnect() {
+    this.disconnected = true;
+  }
+  sendKey(keysym: number, _: string, down?: boolean) {
+    this.sent.push(`${down === undefined ? "" : down ? "+" : "-"}${keysym.toString(16)}`);
+  }
+  clipboardPasteFrom(text: string) {
+    this.sent.push(text);
+  }
+  releaseKeys() {}
+  ask() {}
+  focus() {}
+  blur() {}
+}
+
+let desktop: DesktopType;
+let tickets: string[];
+const viewer = () => FakeViewer.all.at(-1)!;
+const settle = () => vi.advanceTimersByTimeAsync(0);
+
+beforeEach(async () => {
+  vi.useFakeTimers();
+  const page = Object.assign(new EventTarget(), { createElement: () => new FakeElement(), hasFocus: () => true, visibilityState: "visible", body: new FakeElement() });
+  vi.stubGlobal("document", page);
+  vi.stubGlobal("window", new EventTarget());
+  vi.stubGlobal("navigator", { platform: "Linux", onLine: true });
+  vi.stubGlobal("matchMedia", () => ({ matches: false }));
+  vi.stubGlobal("localStorage", { getItem: () => null, setItem: () => {} });
+  vi.stubGlobal("location", { origin: "http://here" });
+  vi.doMock("@/api/bridge", () => ({ openBridge: () => Promise.reject(new Error("unused")) }));
+  FakeViewer.all = [];
+  tickets = [];
+  const { Desktop } = await import("./Desktop");
+  desktop = new Desktop("i1", {
+    open: async (_, kind, mode) => {
+      tickets.push(`${kind} ${mode}`);
+      return { url: "ws://here", protocols: ["binary"] };
+    },
+    load: async () => ({ Viewer: FakeViewer }) as never,
+    socket: () => new FakeSocket() as never,
+  });
+});
+
+afterEach(() => {
+  desktop.close();
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+async function opened() {
+  desktop.setUp(true);
+  await settle();
+  viewer().emit("connect");
+  viewer().tell.frame(10);
+}
+
+const close = (v: FakeViewer, code: number) => v.socket.dispatchEvent(Object.assign(new Event("close"), { code, reason: "" }));
+
+function told(from: SizeFrom, width = 1280) {
+  viewer().width = width;
+  viewer().tell.size(from);
+}
+
+const noModifiers = { ctrlKey: false, altKey: false, shiftKey: false, metaKey: false };
+const key = (type: string, code: string, more = {}) => desktop.element.dispatchEvent(Object.assign(new Event(type), { code, ...noModifiers, ...more }));
+const paste = (text: string) => document.dispatchEvent(Object.assign(new Event("paste"), { clipboardData: { getData: () => text } }));
+
+describe("the connection", () => {
+  it("keeps the last frame, comes back with a fresh ticket, and shows the new picture", async () => {
+    await opened();
+    expect(desktop.getSnapshot()).toMatchObject({ painted: true, still: false, link: { at: "open" } });
+    const first = viewer();
+    close(first, 1006);
+    expect(desktop.getSnapshot()).toMatchObject({ painted: false, still: true, link: { at: "waiting", why: "lost" } });
+    expect(first.disconnected).toBe(true);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(tickets).toEqual(["vnc control", "vnc control"]);
+    viewer().emit("connect");
+    expect(desktop.getSnapshot()).toMatchObject({ painted: false, still: true });
+    viewer().tell.frame(10);
+    expect(desktop.getSnapshot()).toMatchObject({ painted: true, still: false });
+  });
+
+  it("ends for good when the server says so", async () => {
+    await opened();
+    close(viewer(), 4401);
+    await vi.advanceTimersByTimeAsync(600_000);
+    expect(desktop.getSnapshot().link).toMatchObject({ at: "ended", reason: "signed_out" });
+    expect(tickets).toHaveLength(1);
+  });
+
+  it("ignores a viewer that is not the present one", async () => {
+    await opened();
+    const old = viewer();
+    desktop.setMode("view");
+    await settle();
+    viewer().emit("connect");
+    old.emit("connect");
+    old.tell.frame(10);
+    close(old, 4404);
+    expect(desktop.getSnapshot()).toMatchObject({ painted: false, link: { at: "open" } });
+  });
+
+  it("asks for another ticket to change what it may do", async () => {
+    await opened();
+    desktop.setMode("view");
+    await settle();
+    expect(tickets).toEqual(["vnc control", "vnc view"]);
+    expect(viewer().viewOnly).toBe(true);
+  });
+
+  it("stays while its element moves", async () => {
+    await opened();
+    const a = new FakeElement() as never, b = new FakeElement() as never;
+    desktop.attach(a);
+    desktop.attach(b);
+    desktop.detach(a);
+    expect(desktop.element.parentElement).toBe(b);
+    desktop.detach(b);
+    expect([desktop.element.parentElement, viewer().disconnected, tickets.length]).toEqual([null, false, 1]);
+  });
+
+  it("lets go when the machine goes down, and connects when it is up again", async () => {
+    await opened();
+    desktop.setUp(false);
+    expect(desktop.getSnapshot()).toMatchObject({ link: { at: "idle" }, still: true });
+    desktop.setUp(true);
+    await settle();
+    expect(tickets).toHaveLength(2);
+  });
+});
+
+describe("the size", () => {
+  it("is asked for by who works, and left to another who does", async () => {
+    await opened();
+    told("server");
+    desktop.setScale("match");
+    expect(viewer()).toMatchObject({ resizeSession: true, scaleViewport: false });
+    told("me", 900);
+    told("other", 700);
+    expect(viewer()).toMatchObject({ resizeSession: false, scaleViewport: true });
+    desktop.element.dispatchEvent(new Event("pointerdown"));
+    expect(viewer().resizeSession).toBe(true);
+  });
+  it("is the server's where it refuses", async () => {
+    await opened();
+    desktop.setScale("match");
+    told("refused");
+    expect(desktop.getSnapshot()).toMatchObject({ scale: "fit", takesSize: false });
+    expect(viewer()).toMatchObject({ resizeSession: false, scaleViewport: true });
+  });
+  it("is never asked for in view only", async () => {
+    desktop.setScale("match");
+    desktop.setMode("view");
+    await opened();
+    told("server");
+    expect(viewer().resizeSession).toBe(false);
+  });
+});
+
+describe("keys", () => {
+  it("paste only after the desktop fetched the text, or was given the time to", async () => {
+    await opened();
+    desktop.element.dispatchEvent(new Event("focusin"));
+    key("keydown", "KeyV", { ctrlKey: true });
+    paste("text");
+    expect(viewer().sent).toEqual(["text"]);
+    viewer().tell.taken();
+    expect(viewer().sent).toEqual(["text", "76"]);
+    key("keydown", "KeyV", { ctrlKey: true });
+    paste("more");
+    await vi.advanceTimersByTimeAsync(99);
+    expect(viewer().sent).toHaveLength(3);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(viewer().sent.slice(2)).toEqual(["more", "76"]);
+  });
+
+  it("never overtake each other", async () => {
+    await opened();
+    desktop.element.dispatchEvent(new Event("focusin"));
+    key("keydown", "KeyV", { ctrlKey: true });
+    paste("text");
+    key("keyup", "ControlLeft");
+    expect(viewer().sent).toEqual(["text", "76"]);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(viewer().sent).toHaveLength(2);
+  });
+
+  it("are let go when the page is left", async () => {
+    await opened();
+    const { Control } = await import("./keys");
+    desktop.hold(Control, true);
+    window.dispatchEvent(new Event("blur"));
+    expect(viewer().sent).toEqual(["+ffe3", "-ffe3"]);
+    expect(desktop.getSnapshot().held).toEqual([]);
+  });
+
+  it("lead out again", async () => {
+    await opened();
+    const left = vi.fn();
+    desktop.onLeave(left);
+    for (const c of ["ControlLeft", "AltLeft", "ShiftLeft"]) key("keydown", c);
+    key("keyup", "ShiftLeft");
+    expect(left).toHaveBeenCalledOnce();
+  });
+});
+
+it("asks for less where frames are slow, and for what the user chose", async () => {
+  await opened();
+  expect(viewer().qualityLevel).toBe(6);
+  for (let second = 0; second < 2; second++) {
+    viewer().tell.frame(900);
+    await vi.advanceTimersByTimeAsync(1000);
+  }
+  expect(viewer()).toMatchObject({ qualityLevel: 4, compressionLevel: 6 });
+  desktop.setQuality("best");
+  expect(viewer().qualityLevel).toBe(9);
+});
