@@ -135,15 +135,31 @@ func (d *Desktop) session(start func(bool, proc.Child), child func(string, ...st
 	if d.x.xsetroot != "" {
 		start(false, child(d.x.xsetroot, "-solid", "#16324f"))
 	}
-	if d.x.openbox != "" {
-		start(false, child(d.x.openbox))
+	if d.x.xterm == "" {
+		if d.x.openbox != "" {
+			start(false, child(d.x.openbox))
+		}
+		return
 	}
-	if d.x.xterm != "" {
-		start(false, child(d.x.xterm, "-geometry", "100x28+120+90", "-bg", "#11161c", "-fg", "#e8eef2", "-cr", "#f2a65a",
-			"-fa", "Monospace", "-fs", "12", "-T", "CloudBot",
-			"-xrm", "XTerm*selectToClipboard: true", "-e", "/bin/sh", "-c",
-			`printf '\033[1;33mWelcome to your CloudBot desktop.\033[0m\n\n'; exec "$SHELL"`))
+	terminal := []string{d.x.xterm, "-geometry", "100x28+120+90", "-bg", "#11161c", "-fg", "#e8eef2", "-cr", "#f2a65a",
+		"-fa", "Monospace", "-fs", "12", "-T", "CloudBot",
+		"-xrm", "XTerm*selectToClipboard: true", "-e", "/bin/sh", "-c",
+		`printf '\033[1;33mWelcome to your CloudBot desktop.\033[0m\n\n'; exec "$SHELL"`}
+	if d.x.openbox == "" {
+		start(false, child(terminal[0], terminal[1:]...))
+		return
 	}
+	// The window manager starts the terminal: a window that maps itself while openbox takes over may stay hidden.
+	start(false, child(d.x.openbox, "--startup", quoted(terminal)))
+}
+
+// quoted is args as a shell reads them.
+func quoted(args []string) string {
+	q := make([]string, len(args))
+	for i, a := range args {
+		q[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+	}
+	return strings.Join(q, " ")
 }
 
 // readDisplay reads the number the server writes when it is ready to be connected to.

@@ -12,11 +12,12 @@ export function ClipboardButton({ desktop, state, connected, container }: { desk
   return (
     <Popover.Root>
       <Popover.Trigger
+        disabled={!connected}
         render={
           <Toolbar.Button
             disabled={!connected}
             render={
-              <IconButton label={news ? "Clipboard: new text from the desktop" : "Clipboard"} className="relative">
+              <IconButton label={news ? "Clipboard: new text from the desktop" : "Clipboard"} className="relative data-disabled:cursor-not-allowed data-disabled:opacity-50">
                 <ClipboardIcon />
                 {news && <span aria-hidden="true" className="absolute top-1 right-1 size-2 rounded-full bg-accent-ink" />}
               </IconButton>

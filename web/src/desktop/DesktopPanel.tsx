@@ -63,7 +63,7 @@ export function DesktopPanel({ desktop, instance, onEnd, onStart, children }: De
         <ClipboardButton desktop={desktop} state={now.clipboard} connected={now.painted && !viewOnly} container={panel} />
         <KeysMenu desktop={desktop} now={now} container={panel} />
         {touch && (
-          <Toolbar.Button disabled={!now.painted || viewOnly} render={<IconButton label="On-screen keyboard" onClick={() => keyboard.current?.open()}><KeyboardIcon /></IconButton>} />
+          <Toolbar.Button disabled={!now.painted || viewOnly} render={<IconButton label="On-screen keyboard" className="data-disabled:cursor-not-allowed data-disabled:opacity-50" onClick={() => keyboard.current?.open()}><KeyboardIcon /></IconButton>} />
         )}
         {touch && now.scale === "actual" && (
           <Toolbar.Button render={<IconButton label="Move the view by dragging" pressed={now.panning} onClick={() => desktop.setPanning(!now.panning)}><HandIcon /></IconButton>} />

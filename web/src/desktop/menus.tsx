@@ -12,7 +12,7 @@ export function KeysMenu({ desktop, now, container }: Props) {
   const off = !now.painted || now.mode === "view";
   const held = now.held.map((k) => k.name).join(" + ");
   return (
-    <Menu container={container} trigger={<Toolbar.Button disabled={off} render={<IconButton label={held ? `Keys; ${held} held` : "Keys"} className={held ? "bg-accent-soft text-accent-ink" : ""}><KeyCapIcon /></IconButton>} />}>
+    <Menu container={container} trigger={<Toolbar.Button disabled={off} render={<IconButton label={held ? `Keys; ${held} held` : "Keys"} className={`data-disabled:cursor-not-allowed data-disabled:opacity-50 ${held ? "bg-accent-soft text-accent-ink" : ""}`}><KeyCapIcon /></IconButton>} />}>
       {combinations.map((c) => (
         <MenuItem key={c.name} onSelect={() => desktop.press(c)}>{c.name}</MenuItem>
       ))}
