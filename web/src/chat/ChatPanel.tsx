@@ -14,15 +14,21 @@ export function useChat(connection: ChatConnection): Snapshot {
   return useSyncExternalStore(connection.subscribe, connection.snapshot);
 }
 
+export interface ChatPanelProps {
+  connection: ChatConnection;
+  /** The button of a connection that ended for good. Absent: it leads to the dashboard's first page. */
+  onEnd?: (action: "sign_in" | "leave") => void;
+}
+
 /** ChatPanel fills the box that it is in. */
-export function ChatPanel({ connection }: { connection: ChatConnection }) {
+export function ChatPanel({ connection, onEnd }: ChatPanelProps) {
   const { link, chat, everOpen } = useChat(connection);
   const open = link.at === "open";
   return (
     <section aria-label="Chat" className="flex h-full min-h-0 min-w-0 flex-col bg-panel text-ink">
       <h2 className="sr-only">Chat</h2>
       <Sessions connection={connection} chat={chat} open={open} />
-      <Connection link={link} everOpen={everOpen} onRetry={() => connection.retryNow()} />
+      <Connection link={link} everOpen={everOpen} onRetry={() => connection.retryNow()} onEnd={onEnd} />
       <Log key={`log ${chat.current}`} connection={connection} chat={chat} open={open} />
       <Prompts connection={connection} chat={chat} open={open} />
       <Composer key={`composer ${chat.current}`} connection={connection} session={chat.current} running={chat.runs.length > 0} />
@@ -30,17 +36,22 @@ export function ChatPanel({ connection }: { connection: ChatConnection }) {
   );
 }
 
-function Connection({ link, everOpen, onRetry }: { link: State; everOpen: boolean; onRetry: () => void }) {
+type RemedyProps = { link: State; onRetry: () => void; onEnd: ChatPanelProps["onEnd"] | undefined };
+
+function Connection({ everOpen, ...remedy }: RemedyProps & { everOpen: boolean }) {
+  const { link } = remedy;
   const words = linkWords(link, everOpen);
   if (words === undefined) return null;
-  return <div className="px-3 pt-2 sm:px-5"><Banner tone={link.at === "ended" ? "bad" : link.at === "waiting" ? "warn" : "info"} action={<Remedy link={link} onRetry={onRetry} />}>{words}</Banner></div>;
+  return <div className="px-3 pt-2 sm:px-5"><Banner tone={link.at === "ended" ? "bad" : link.at === "waiting" ? "warn" : "info"} action={<Remedy {...remedy} />}>{words}</Banner></div>;
 }
 
 /** Remedy is the one thing that can be done about it. */
-function Remedy({ link, onRetry }: { link: State; onRetry: () => void }) {
-  const retry = link.at === "waiting" || (link.at === "ended" && link.action === "retry");
-  if (retry) return <Button size="small" onClick={onRetry}>Try now</Button>;
+function Remedy({ link, onRetry, onEnd }: RemedyProps) {
+  if (link.at === "waiting") return <Button size="small" onClick={onRetry}>Try now</Button>;
   if (link.at !== "ended") return null;
-  // A fresh page: the one that says log in, or the one with the machines that are there.
-  return <a href={import.meta.env.BASE_URL} className={buttonClass("plain", "small")}>{link.action === "sign_in" ? "Log in" : "To your machines"}</a>;
+  const { action } = link;
+  if (action === "retry") return <Button size="small" onClick={onRetry}>Try again</Button>;
+  const words = action === "sign_in" ? "Log in" : "To your desktops";
+  if (onEnd) return <Button size="small" onClick={() => onEnd(action)}>{words}</Button>;
+  return <a href={import.meta.env.BASE_URL} className={buttonClass("plain", "small")}>{words}</a>;
 }

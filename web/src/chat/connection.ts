@@ -49,7 +49,7 @@ interface Waiting {
 }
 
 const answerWithin = 30_000;
-const frameEvery = 50; // ms between two redraws while an answer streams
+const frameEvery = 50; // ms between two redraws while an answer streams, and more the longer it is: it is parsed each time
 const page = 100; // messages a history request
 const mostTries = 3; // sends without an answer before the user is asked
 const mostWaiting = 100;
@@ -412,7 +412,7 @@ export class ChatConnection {
     if (this.chat === before) return;
     if (this.chat.approvals !== before.approvals || this.chat.inquiries !== before.inquiries) this.watchExpiry();
     if (!soon) this.draw();
-    else this.redraw ??= setTimeout(() => this.draw(), frameEvery);
+    else this.redraw ??= setTimeout(() => this.draw(), frameEvery + this.chat.runs.reduce((n, r) => n + r.text.length, 0) / 200);
   }
 
   private draw(): void {
