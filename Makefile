@@ -15,7 +15,7 @@ run: prerequisites build ## Run everything on embedded defaults and print the UR
 	@exec bin/cloudbot serve
 
 .PHONY: run-ec2
-run-ec2: prerequisites build ## Run everything on the AWS path, against a small EC2 server of our own
+run-ec2: prerequisites build guests ## Run everything on the AWS path, against a small EC2 server of our own
 	@go build -o bin/ec2test ./adapters/ec2/ec2test/cmd/ec2test
 	@deploy/run-ec2.sh
 
@@ -32,6 +32,12 @@ build: ## Build bin/cloudbot and bin/cloudbot-guest
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cloudbot ./cmd/cloudbot
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cloudbot-guest ./cmd/cloudbot-guest
+
+.PHONY: guests
+guests: ## Build the guests that machines on EC2 download, for both architectures, beside bin/cloudbot
+	@mkdir -p bin
+	for arch in amd64 arm64; do CGO_ENABLED=0 GOOS=linux GOARCH=$$arch \
+	  go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cloudbot-guest-linux-$$arch ./cmd/cloudbot-guest || exit; done
 
 .PHONY: story
 story: prerequisites build ## Play the scripted user story against a server and show the transcript
