@@ -44,7 +44,7 @@ story: prerequisites build ## Play the scripted user story against a server and 
 	STORY=1 go test -count=1 -v -run '^TestStory$$' ./e2e
 
 .PHONY: bench
-bench: prerequisites ## Measure the log against pgbench and COPY in the same run
+bench: prerequisites ## Measure the log against pgbench and COPY in the same run, and our share of a launch
 	go run ./bench
 
 .PHONY: lint
