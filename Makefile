@@ -15,13 +15,18 @@ run: prerequisites build ## Run everything on embedded defaults and print the UR
 	@exec bin/cloudbot serve
 
 .PHONY: run-ec2
-run-ec2: prerequisites build ## Run everything on the AWS path, against a small EC2 server of our own
+run-ec2: prerequisites build guests ## Run everything on the AWS path, against a small EC2 server of our own
 	@go build -o bin/ec2test ./adapters/ec2/ec2test/cmd/ec2test
 	@deploy/run-ec2.sh
 
 .PHONY: test
-test: prerequisites lint build ## Linters, then all tests with the race detector, on real Postgres and JetStream
+test: prerequisites browser lint build ## Linters, then all tests: with the race detector on real Postgres and JetStream, and in a browser
 	go test -race -timeout 15m ./...
+	cd web && npm run --silent unit && npm run --silent e2e
+
+.PHONY: test-web
+test-web: prerequisites browser build ## The dashboard's tests alone (WEB='workspace -g mouse' chooses)
+	cd web && npm run --silent lint && npm run --silent unit && npm run --silent e2e -- $(WEB)
 
 .PHONY: e2e-machine
 e2e-machine: prerequisites build ## Boot a real Debian machine and show all of it, as root (OPENCLAW=real: the real agent)
@@ -33,8 +38,14 @@ build: web/dist/index.html ## Build the dashboard, bin/cloudbot and bin/cloudbot
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cloudbot ./cmd/cloudbot
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cloudbot-guest ./cmd/cloudbot-guest
 
+.PHONY: guests
+guests: ## Build the guests that machines on EC2 download, for both architectures, beside bin/cloudbot
+	@mkdir -p bin
+	for arch in amd64 arm64; do CGO_ENABLED=0 GOOS=linux GOARCH=$$arch \
+	  go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cloudbot-guest-linux-$$arch ./cmd/cloudbot-guest || exit; done
+
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
-	@cd web && npm ci --no-fund --no-audit --loglevel=error
+	@cd web && npm ci --loglevel=error
 	@touch $@
 
 web/dist/index.html: web/node_modules/.package-lock.json $(shell git ls-files -co --exclude-standard web ':!web/e2e' ':!web/*.go' ':!web/*.test.ts') adapters/httpapi/api/openapi.json
@@ -45,14 +56,15 @@ story: prerequisites build ## Play the scripted user story against a server and 
 	STORY=1 go test -count=1 -v -run '^TestStory$$' ./e2e
 
 .PHONY: bench
-bench: prerequisites ## Measure the log against pgbench and COPY in the same run
+bench: prerequisites ## Measure the log against pgbench and COPY in the same run, and our share of a launch
 	go run ./bench
 
 .PHONY: lint
-lint: ## go vet, staticcheck and gofmt
+lint: web/node_modules/.package-lock.json ## go vet, staticcheck and gofmt, and the dashboard's linter
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$out" || { echo "run make fmt: $$out"; exit 1; }
 	go vet ./...
 	$(TOOL) staticcheck ./...
+	cd web && npm run --silent lint
 
 .PHONY: fmt
 fmt: ## Format the Go code
@@ -68,8 +80,12 @@ golden: ## Write golden files for new events (old ones stay as they are)
 
 .PHONY: clean
 clean: ## Remove what was built; data/ stays
-	rm -rf bin
+	rm -rf bin web/dist/* web/node_modules web/artifacts web/test-results
 
 .PHONY: prerequisites
 prerequisites:
 	@deploy/prerequisites.sh
+
+.PHONY: browser
+browser:
+	@deploy/prerequisites.sh browser

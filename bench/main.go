@@ -1,9 +1,10 @@
 // Command bench measures the log against plain Postgres in the same run, because a figure of a
 // shared machine means nothing alone: append against pgbench, replay against COPY, and a count of
-// lost events. It starts a private Postgres and prints Markdown.
+// lost events. Of a launch it measures what the server adds to what EC2 takes. It starts a private
+// Postgres and prints Markdown.
 //
 //	go run ./bench              # everything
-//	go run ./bench append       # or replay, loss
+//	go run ./bench append       # or replay, loss, launch
 package main
 
 import (
@@ -32,6 +33,8 @@ type options struct {
 	callers []int
 	events  int // of the replay and of the loss test
 	profile string
+
+	launches int
 }
 
 func main() {
@@ -48,6 +51,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.runs, "runs", 3, "runs of each side; the median counts")
 	flag.DurationVar(&o.length, "length", 3*time.Second, "length of one append run")
 	flag.IntVar(&o.events, "events", 200_000, "events of the replay; half of them in the loss test")
+	flag.IntVar(&o.launches, "launches", 50, "launches, one after the other")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the append runs to this file")
 	one := flag.Int("callers", 0, "only this number of callers")
 	flag.Parse()
@@ -59,17 +63,17 @@ func run(ctx context.Context) error {
 	debug.SetGCPercent(400)
 
 	parts := map[string]func(context.Context, *lab, options) error{
-		"append": benchAppend, "replay": benchReplay, "loss": benchLoss,
+		"append": benchAppend, "replay": benchReplay, "loss": benchLoss, "launch": benchLaunch,
 	}
 	printSetting()
 	wanted := flag.Args()
 	if len(wanted) == 0 {
-		wanted = []string{"append", "replay", "loss"}
+		wanted = []string{"append", "replay", "loss", "launch"}
 	}
 	for _, name := range wanted {
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("no measurement %q: append, replay or loss", name)
+			return fmt.Errorf("no measurement %q: append, replay, loss or launch", name)
 		}
 		if err := inLab(ctx, func(l *lab) error { return part(ctx, l, o) }); err != nil {
 			return fmt.Errorf("%s: %w", name, err)

@@ -26,10 +26,10 @@ type Cloud interface {
 	// Launch makes the machine that s describes, with userData in place of s.UserData, and returns
 	// its id. The same ClientToken never makes a second machine.
 	//
-	// A *CallError with verdict Another or Never says that this ClientToken has no machine and, of all
-	// calls made so far, none will make it one: it ends the attempt, and the next one makes a machine
-	// of its own. Where an earlier call may have launched, even one that another process made, the
-	// adapter looks first; where it cannot tell, the verdict is Again.
+	// A *CallError with verdict Another or Never says that neither this call nor one before it has made a
+	// machine, as far as the cloud knows: it ends the attempt, and the next one makes a machine of its own.
+	// An adapter must not return it for a launch that may have happened; it looks first, and where it cannot
+	// tell, the verdict is Again and Unsure is set. Calls that are still on their way are the saga's affair.
 	Launch(ctx context.Context, s instance.Spec, userData string) (machine string, err error)
 	Start(ctx context.Context, machine string) error
 	Stop(ctx context.Context, machine string) error
@@ -113,6 +113,7 @@ type CallError struct {
 	Code       string        // stable: "InsufficientInstanceCapacity"
 	Reason     string        // a sentence for the user, without ids of the operator's cloud
 	RetryAfter time.Duration // the least wait before the next try, 0: the saga's own back-off
+	Unsure     bool          // of a launch: it may have had its effect all the same
 	Err        error         // for the operator's log
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -85,8 +86,11 @@ func (s *Saga) run(ctx context.Context) error {
 // maxSteps bounds the steps taken for one instance in a row.
 const maxSteps = 20
 
-// advance takes the steps that are due for an instance and returns the first that is not yet.
-func (s *Saga) advance(ctx context.Context, id string) (instance.State, provisioning.Step, error) {
+// advance takes the steps that are due for an instance and returns the first that is not yet. mine holds
+// the attempt, by instance, that nobody but this run of the saga has called for, or not without being
+// reckoned with: an attempt that is found open may have a call of somebody else under way, so it is
+// said to be unsure before it is called for again.
+func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance.State, provisioning.Step, error) {
 	for range maxSteps {
 		state, err := eventstore.Fold(ctx, s.Store, instances, id)
 		if err != nil {
@@ -97,7 +101,12 @@ func (s *Saga) advance(ctx context.Context, id string) (instance.State, provisio
 		if step.Do == provisioning.Nothing || step.Do == provisioning.Watch || step.At.After(now) {
 			return state, step, nil
 		}
-		cmd, err := s.do(ctx, id, state, step)
+		var cmd instance.Command
+		if own, _ := mine.Load(id); step.Call == instance.CallLaunch && own != state.Attempts {
+			cmd = instance.Resume{Attempt: state.Attempts, At: now}
+		} else {
+			cmd, err = s.do(ctx, id, state, step)
+		}
 		if err != nil {
 			return state, step, fmt.Errorf("%s %s of instance %s: %w", step.Do, step.Call, id, err)
 		}
@@ -105,13 +114,22 @@ func (s *Saga) advance(ctx context.Context, id string) (instance.State, provisio
 			return state, step, ctx.Err() // an outcome seen under a lost lease is for the next saga to find out
 		}
 		s.at("append", step, "before")
-		if _, err := tell(ctx, s.Log, id, cmd, nil); err != nil {
+		res, err := tell(ctx, s.Log, id, cmd, nil)
+		if err != nil {
 			if l, ok := cmd.(instance.Launched); ok && errors.Is(err, instance.ErrSuperseded) {
 				err = errors.Join(err, s.discard(ctx, l.Machine))
 			}
 			return state, step, fmt.Errorf("record %s %s of instance %s: %w", step.Do, step.Call, id, err)
 		}
 		s.at("append", step, "after")
+		switch c := cmd.(type) {
+		case instance.Attempt:
+			if res.Last > 0 {
+				mine.Store(id, c.Number)
+			}
+		case instance.Resume:
+			mine.Store(id, c.Attempt)
+		}
 	}
 	return instance.State{}, provisioning.Step{}, fmt.Errorf("advance instance %s: %d steps without rest", id, maxSteps)
 }
@@ -148,7 +166,7 @@ func (s *Saga) freeze(id string, state instance.State) (instance.Command, error)
 		return nil, err
 	}
 	spec.TokenKey = s.Tokens.CurrentKey()
-	return instance.Attempt{At: s.Now(), Spec: spec}, nil
+	return instance.Attempt{At: s.Now(), Spec: spec, Number: n}, nil
 }
 
 func abandonReason(why string, state instance.State) string {

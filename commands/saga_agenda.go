@@ -21,6 +21,7 @@ type agenda struct {
 	done   chan advanced
 	polled chan polled
 
+	mine    sync.Map // see Saga.advance; the workers'
 	entries map[string]*entry
 	queue   []string // due and not yet given to a worker
 	timers  timers
@@ -90,7 +91,7 @@ func (a *agenda) work(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case id := <-a.jobs:
-			state, step, err := a.saga.advance(ctx, id)
+			state, step, err := a.saga.advance(ctx, id, &a.mine)
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
@@ -170,6 +171,7 @@ func (a *agenda) settle(ctx context.Context, r advanced) {
 		a.saga.Logger.ErrorContext(ctx, "saga step did not work, will retry", "instance", r.id, "fails", e.fails, "error", r.err)
 	case r.step.Do == provisioning.Nothing && !e.again:
 		delete(a.entries, r.id)
+		a.mine.Delete(r.id)
 		return
 	default:
 		e.fails, e.machine, e.changing = 0, r.state.Machine, changing(r.state, r.step)

@@ -74,7 +74,7 @@ func (s *Saga) terminate(ctx context.Context, machine string) error {
 }
 
 func (s *Saga) refusal(state instance.State, call instance.Call, err error) instance.Refuse {
-	refused := &CallError{Verdict: instance.Again, Code: "no_answer", Reason: "The cloud did not answer; trying again."}
+	refused := &CallError{Verdict: instance.Again, Code: "no_answer", Reason: "The cloud did not answer; trying again.", Unsure: true}
 	errors.As(err, &refused)
 	verdict, reason, wait := refused.Verdict, refused.Reason, s.backOff(state.Tries)
 	switch {
@@ -93,7 +93,7 @@ func (s *Saga) refusal(state instance.State, call instance.Call, err error) inst
 	}
 	return instance.Refuse{
 		Call: call, Attempt: attemptOf(call, state), Verdict: verdict,
-		Code: refused.Code, Reason: reason, RetryAt: s.Now().Add(max(wait, refused.RetryAfter)),
+		Code: refused.Code, Reason: reason, RetryAt: s.Now().Add(max(wait, refused.RetryAfter)), At: s.Now(), Unsure: refused.Unsure,
 	}
 }
 

@@ -559,28 +559,68 @@ func TestSagaLaunchesLate(t *testing.T) {
 	})
 }
 
-// A saga that was frozen before its call and wakes up when another has launched elsewhere: the
-// log refuses what it tells, and its machine is taken down, however often that is refused.
+// freeze freezes the first saga that is about to launch, until the channel is closed.
+func (s *stage) freeze() (thaw chan struct{}) {
+	thaw = make(chan struct{})
+	frozen := false
+	s.crashes(func(point string) bool {
+		if point != "call.call.launch.before" || frozen {
+			return false
+		}
+		frozen = true
+		s.mu.Unlock()
+		<-thaw
+		s.mu.Lock()
+		return false
+	})
+	return thaw
+}
+
+var noCapacity = fate{err: refused(instance.Another, "InsufficientInstanceCapacity")}
+
+// A saga that was frozen before its call wakes up while another goes on with its attempt: no refusal that
+// the other hears ends the attempt as long as that call may be under way, so there is one machine.
+func TestSagaReckonsWithAnother(t *testing.T) {
+	t.Parallel()
+	play(t, func(s *stage) {
+		thaw := s.freeze()
+		s.start()
+		id := s.create()
+		_ = pause(context.Background(), time.Second)
+		s.cloud.answers("launch", noCapacity, noCapacity, noCapacity)
+		s.start()
+		_ = pause(context.Background(), 3*time.Minute)
+		if st := s.state(id); !st.Open || st.Attempts != 1 || st.Tries != 2 {
+			s.t.Errorf("after two refusals: %+v", st)
+		}
+		close(thaw)
+		s.until("ready", id, ready)
+		if got := s.cloud.launches(); got != 1 || s.state(id).Attempts != 1 {
+			s.t.Errorf("%d machines were launched", got)
+		}
+		s.agreed()
+	})
+}
+
+// Where the clock jumps over that time, the attempt ends too early: the log refuses what the frozen one tells
+// of it, and its machine is taken down, however often that is refused.
 func TestSagaZombie(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
-		thaw := make(chan struct{})
-		frozen := false
+		var jump atomic.Int64
+		s.log.Now = func() time.Time { return time.Now().UTC().Add(time.Duration(jump.Load())) }
+		thaw := s.freeze()
+		freezing := s.crash
 		s.crashes(func(point string) bool {
-			if point != "call.call.launch.before" || frozen {
-				return false
+			if point == "call.call.launch.after" {
+				jump.Store(int64(instance.DoubtFor))
 			}
-			frozen = true
-			s.mu.Unlock()
-			<-thaw
-			s.mu.Lock()
-			return false
+			return freezing(point)
 		})
 		s.start()
 		id := s.create()
 		_ = pause(context.Background(), time.Second)
-		no := fate{err: refused(instance.Another, "InsufficientInstanceCapacity")}
-		s.cloud.answers("launch", no)
+		s.cloud.answers("launch", noCapacity)
 		s.start()
 		s.until("launched", id, func(st instance.State) bool { return st.Attempts == 2 && st.Machine != "" })
 		s.cloud.answers("terminate", fate{err: errors.New("reset")}, fate{err: refused(instance.Again, "RequestLimitExceeded")})

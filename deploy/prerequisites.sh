@@ -3,21 +3,23 @@
 # (needed), and a light X desktop with a VNC server (wanted: without it the desktop is a built-in
 # test screen). Elsewhere, or without the right to install, it says what to install.
 # Usage: prerequisites.sh            says nothing when nothing is missing
+#        prerequisites.sh browser    the browser that the dashboard's tests drive, too
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
 have_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
-need=() want=()
+need=() want=() browser=()
 have_postgres || need+=(postgresql)
 # Xvfb with x11vnc will do where they are there already, but their screen has a fixed size.
 have Xvnc || { have Xvfb && have x11vnc; } || want+=(tigervnc-standalone-server)
 have openbox || want+=(openbox)
 have xterm || want+=(xterm)
 have xsetroot || want+=(x11-xserver-utils)
-[ ${#need[@]} -eq 0 ] && [ ${#want[@]} -eq 0 ] && exit 0
+if [ "${1:-}" = browser ]; then have "${CHROMIUM:-chromium}" || browser+=(chromium); fi
+[ ${#need[@]} -eq 0 ] && [ ${#want[@]} -eq 0 ] && [ ${#browser[@]} -eq 0 ] && exit 0
 
-packages="${need[*]} ${want[*]}"
+packages="${need[*]} ${want[*]} ${browser[*]}"
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
   if have sudo && sudo -n true 2>/dev/null; then as_root=(sudo -n); else as_root=(false); fi
@@ -43,5 +45,9 @@ fi
 if [ ${#need[@]} -gt 0 ]; then
   echo "please install PostgreSQL 15 or newer (Debian, Ubuntu: sudo apt-get install $packages), or set DATABASE_URL" >&2
   [ -n "${DATABASE_URL:-}" ] || exit 1
+fi
+if [ ${#browser[@]} -gt 0 ]; then
+  echo "please install Chromium (Debian: sudo apt-get install chromium), or put the path of a Chrome or Chromium into CHROMIUM" >&2
+  exit 1
 fi
 exit 0

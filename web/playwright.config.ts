@@ -1,4 +1,10 @@
+import { execFileSync } from "node:child_process";
 import { defineConfig } from "@playwright/test";
+
+/** The browser of the distribution, or the one that CHROMIUM names. */
+function chromium(): string {
+  return execFileSync("sh", ["-c", 'command -v "${CHROMIUM:-chromium}"'], { encoding: "utf8" }).trim();
+}
 
 export default defineConfig({
   testDir: "e2e",
@@ -15,7 +21,7 @@ export default defineConfig({
     trace: "retain-on-failure",
     screenshot: "only-on-failure",
     launchOptions: {
-      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      executablePath: chromium(),
       args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
     },
   },

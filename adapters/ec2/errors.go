@@ -20,6 +20,7 @@ type row struct {
 	wait      time.Duration // the least before the next try, jittered
 	throttled bool          // slows the pace down
 	full      bool          // the place has no capacity just now
+	unsure    bool          // the call may have taken effect all the same
 	operator  bool          // somebody must mend the account or the configuration
 }
 
@@ -63,12 +64,12 @@ var table = map[string]row{
 	"ThrottlingException":                    {verdict: instance.Again, reason: saysBusy, wait: 2 * time.Second, throttled: true},
 	"EC2ThrottledException":                  {verdict: instance.Again, reason: saysBusy, wait: 2 * time.Second, throttled: true},
 	"ResourceCountExceeded":                  {verdict: instance.Again, reason: saysBusy, wait: 5 * time.Second, throttled: true},
-	"InternalError":                          {verdict: instance.Again, reason: saysTrouble},
-	"InternalFailure":                        {verdict: instance.Again, reason: saysTrouble},
-	"ServerInternal":                         {verdict: instance.Again, reason: saysTrouble},
-	"ServiceUnavailable":                     {verdict: instance.Again, reason: saysTrouble},
-	"Unavailable":                            {verdict: instance.Again, reason: saysTrouble},
-	"RequestTimeout":                         {verdict: instance.Again, reason: saysTrouble},
+	"InternalError":                          {verdict: instance.Again, reason: saysTrouble, unsure: true},
+	"InternalFailure":                        {verdict: instance.Again, reason: saysTrouble, unsure: true},
+	"ServerInternal":                         {verdict: instance.Again, reason: saysTrouble, unsure: true},
+	"ServiceUnavailable":                     {verdict: instance.Again, reason: saysTrouble, unsure: true},
+	"Unavailable":                            {verdict: instance.Again, reason: saysTrouble, unsure: true},
+	"RequestTimeout":                         {verdict: instance.Again, reason: saysTrouble, unsure: true},
 	"IncorrectInstanceState":                 {verdict: instance.Again, reason: saysChanging, wait: 5 * time.Second},
 	"IncorrectState":                         {verdict: instance.Again, reason: saysChanging, wait: 5 * time.Second},
 	"ConcurrentModification":                 {verdict: instance.Again, reason: saysChanging, wait: 2 * time.Second},
@@ -125,7 +126,7 @@ func (c *Cloud) refusal(call string, err error, about ...any) error {
 	if r.operator {
 		c.log.Error("EC2 refuses a call, and only the operator can mend it", append([]any{"call", call, "code", code, "error", err}, about...)...)
 	}
-	return &commands.CallError{Verdict: r.verdict, Code: code, Reason: r.reason, RetryAfter: c.jittered(r.wait), Err: err}
+	return &commands.CallError{Verdict: r.verdict, Code: code, Reason: r.reason, RetryAfter: c.jittered(r.wait), Unsure: r.unsure, Err: err}
 }
 
 // answer tells what EC2 said, or that it said nothing.

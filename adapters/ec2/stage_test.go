@@ -38,7 +38,6 @@ var origin = commands.Origin{Account: "01ACCOUNT"}
 type setup struct {
 	seed      uint64
 	plan      ec2test.Plan
-	lenient   bool // a machine may for a while be beside another, or outlive its instance
 	reconcile bool
 	workers   int
 
@@ -135,7 +134,7 @@ func (s *stage) start() {
 	cloud := s.newCloud()
 	saga := &commands.Saga{
 		Log: s.log, Cloud: cloud, Tokens: tokens{}, Live: s.live, Feed: feed{s.store},
-		Logger: slog.New(slog.DiscardHandler), PollEvery: 10 * time.Second, SweepEvery: 4 * time.Minute, Workers: max(s.workers, 1),
+		Logger: slog.New(slog.DiscardHandler), PollEvery: 30 * time.Second, SweepEvery: 4 * time.Minute, Workers: max(s.workers, 1),
 		Jitter: func(d time.Duration) time.Duration {
 			jitters.Lock()
 			defer jitters.Unlock()
@@ -233,7 +232,7 @@ func (s *stage) effect(e ec2test.Entry, all []ec2test.Machine) {
 		s.wrong("%s was launched and the log does not say so: %+v", e.Machine, spec)
 	}
 	for _, m := range all {
-		if !s.lenient && m.ID != e.Machine && m.Launch.Tags["instance"][ec2.TagInstance] == id && m.Live() {
+		if m.ID != e.Machine && m.Launch.Tags["instance"][ec2.TagInstance] == id && m.Live() {
 			s.wrong("%s was launched for %s beside %s (%s)", e.Machine, id, m.ID, m.State)
 		}
 	}
@@ -259,9 +258,6 @@ func (s *stage) attempt(id, number string) (spec instance.Spec, ok bool) {
 
 // final holds the end of an instance against the cloud.
 func (s *stage) final(id string) {
-	if s.lenient {
-		return
-	}
 	for _, m := range s.srv.Machines() {
 		if m.Launch.Tags["instance"][ec2.TagInstance] == id && m.Live() {
 			s.wrong("%s is over, and its machine %s is %s", id, m.ID, m.State)

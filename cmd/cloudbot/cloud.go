@@ -153,7 +153,7 @@ func guestSums(ctx context.Context, files *assets.Handler) (map[string]string, e
 		}
 	}
 	if len(sums) == 0 {
-		return nil, errors.New("there is no guest among the assets: put cloudbot-guest-linux-amd64 into ASSETS_DIR, or beside this program (make build)")
+		return nil, errors.New("there is no guest among the assets: put cloudbot-guest-linux-amd64 into ASSETS_DIR, or beside this program (make guests)")
 	}
 	return sums, nil
 }

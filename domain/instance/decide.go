@@ -28,6 +28,11 @@ const (
 	// not by boot: a broken or hostile machine makes up as many boots as it likes.
 	MaxReports    = 8
 	ReportsWithin = time.Hour
+	// DoubtFor is how long after an unsure launch call no refusal ends its attempt: the cloud takes no request
+	// that was signed five minutes ago, and knows what it made MissingGrace later.
+	DoubtFor = 5*time.Minute + MissingGrace
+	// doubtStep is the wait between two calls within that time.
+	doubtStep = 2 * time.Minute
 )
 
 // Command is a wish or an observation. Its implementations are in this file.
@@ -60,8 +65,9 @@ type (
 
 	// Attempt freezes the next launch request. The saga's, as the rest down to Conclude.
 	Attempt struct {
-		At   time.Time
-		Spec Spec
+		At     time.Time
+		Spec   Spec
+		Number int // that it was frozen for; 0: whichever is next
 	}
 	// Launched reports the outcome of an attempt.
 	Launched struct {
@@ -82,6 +88,13 @@ type (
 		Code    string
 		Reason  string
 		RetryAt time.Time
+		At      time.Time
+		Unsure  bool // of a launch: it may have had its effect, or may have it later
+	}
+	// Resume reports that somebody goes on with an attempt that another may have called for, and still may.
+	Resume struct {
+		Attempt int
+		At      time.Time
 	}
 	// Abandon gives the launch up.
 	Abandon struct{ Code, Reason string }
@@ -126,6 +139,7 @@ func (Attempt) command()        {}
 func (Launched) command()       {}
 func (Accept) command()         {}
 func (Refuse) command()         {}
+func (Resume) command()         {}
 func (Abandon) command()        {}
 func (Stall) command()          {}
 func (Conclude) command()       {}
@@ -158,7 +172,7 @@ func Decide(s State, c Command) ([]Event, error) {
 	case Terminate:
 		return decideTerminate(s, c)
 	case Attempt:
-		if s.Status != Launching || s.Open || s.Machine != "" {
+		if s.Status != Launching || s.Open || s.Machine != "" || c.Number != 0 && c.Number != s.Attempts+1 {
 			return nil, nil
 		}
 		return []Event{LaunchAttempted{Attempt: s.Attempts + 1, At: c.At, Spec: c.Spec}}, nil
@@ -177,6 +191,14 @@ func Decide(s State, c Command) ([]Event, error) {
 		return []Event{CallAccepted(c)}, nil
 	case Refuse:
 		return decideRefuse(s, c)
+	case Resume:
+		if !s.Open || c.Attempt != s.Attempts || c.At.Equal(s.Unsure) {
+			return nil, nil
+		}
+		return []Event{CallRefused{
+			Call: CallLaunch, Attempt: c.Attempt, Tries: s.Tries, Verdict: Again, Code: "interrupted", RetryAt: c.At, Unsure: c.At,
+			Reason: "The control plane was interrupted while it asked for the machine; asking again.",
+		}}, nil
 	case Abandon:
 		if s.Status != Launching {
 			return nil, nil
@@ -246,14 +268,34 @@ func decideRefuse(s State, c Refuse) ([]Event, error) {
 	if c.Call == CallLaunch && c.Attempt != s.Attempts {
 		return nil, ErrSuperseded
 	}
+	if doubt := s.Unsure.Add(DoubtFor); c.Call == CallLaunch && c.Verdict != Again && !s.Unsure.IsZero() && c.At.Before(doubt) {
+		c.Verdict, c.RetryAt = Again, earlier(doubt, later(c.RetryAt, c.At.Add(doubtStep)))
+	}
 	refused := CallRefused{
 		Call: c.Call, Attempt: c.Attempt, Tries: s.Tries + 1,
 		Verdict: c.Verdict, Code: c.Code, Reason: c.Reason, RetryAt: c.RetryAt,
+	}
+	if c.Call == CallLaunch && c.Unsure {
+		refused.Unsure = c.At
 	}
 	if c.Call == CallLaunch && c.Verdict == Never && s.Status == Launching {
 		return []Event{refused, LaunchAbandoned{Code: c.Code, Reason: c.Reason}}, nil
 	}
 	return []Event{refused}, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // due is the call the state waits for, "" where none is.

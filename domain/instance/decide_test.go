@@ -88,17 +88,36 @@ func TestDecideSaga(t *testing.T) {
 		return Refuse{Call: c, Attempt: attempt, Verdict: v, Code: "busy", Reason: "Busy.", RetryAt: t0.Add(time.Second)}
 	}
 	refused := func(c Call, attempt, tries int, v Verdict) CallRefused {
-		return CallRefused{c, attempt, tries, v, "busy", "Busy.", t0.Add(time.Second)}
+		return CallRefused{Call: c, Attempt: attempt, Tries: tries, Verdict: v, Code: "busy", Reason: "Busy.", RetryAt: t0.Add(time.Second)}
 	}
+	// at is a refusal as it comes at a time; unsure as it is then written.
+	at := func(r Refuse, after time.Duration, unsure bool) Refuse {
+		r.At, r.Unsure = t0.Add(after), unsure
+		return r
+	}
+	unsure := func(r CallRefused, after, wait time.Duration) CallRefused {
+		r.Unsure, r.RetryAt = t0.Add(after), t0.Add(wait)
+		return r
+	}
+	held := func(tries int, retry time.Duration) CallRefused {
+		r := refused(CallLaunch, 1, tries, Again)
+		r.RetryAt = t0.Add(retry)
+		return r
+	}
+	interrupted := CallRefused{Call: CallLaunch, Attempt: 1, Verdict: Again, Code: "interrupted", RetryAt: t0, Unsure: t0,
+		Reason: "The control plane was interrupted while it asked for the machine; asking again."}
+	doubted := after(open, unsure(refused(CallLaunch, 1, 1, Again), 0, time.Second))
 	again := after(open, refused(CallLaunch, 1, 1, Again))
 	another := after(open, refused(CallLaunch, 1, 1, Another))
 	decider.Run(t, []domaintest.Case[Event, Command]{
-		{Name: "attempt", Given: requested, When: Attempt{t0, spec}, Then: []Event{LaunchAttempted{1, t0, spec}}},
-		{Name: "attempt while one is open", Given: open, When: Attempt{t0, spec}},
-		{Name: "attempt with a machine", Given: launched, When: Attempt{t0, spec}},
-		{Name: "attempt after another", Given: another, When: Attempt{t0, spec}, Then: []Event{LaunchAttempted{2, t0, spec}}},
-		{Name: "attempt after again", Given: again, When: Attempt{t0, spec}},
-		{Name: "attempt after termination", Given: cancelled, When: Attempt{t0, spec}},
+		{Name: "attempt", Given: requested, When: Attempt{At: t0, Spec: spec}, Then: []Event{LaunchAttempted{1, t0, spec}}},
+		{Name: "attempt frozen for this number", Given: another, When: Attempt{t0, spec, 2}, Then: []Event{LaunchAttempted{2, t0, spec}}},
+		{Name: "attempt frozen for one that there is", Given: another, When: Attempt{t0, spec, 1}},
+		{Name: "attempt while one is open", Given: open, When: Attempt{At: t0, Spec: spec}},
+		{Name: "attempt with a machine", Given: launched, When: Attempt{At: t0, Spec: spec}},
+		{Name: "attempt after another", Given: another, When: Attempt{At: t0, Spec: spec}, Then: []Event{LaunchAttempted{2, t0, spec}}},
+		{Name: "attempt after again", Given: again, When: Attempt{At: t0, Spec: spec}},
+		{Name: "attempt after termination", Given: cancelled, When: Attempt{At: t0, Spec: spec}},
 
 		{Name: "launched", Given: open, When: Launched{1, "m1", t0}, Then: []Event{MachineLaunched{1, "m1", t0}}},
 		{Name: "launched, told twice", Given: launched, When: Launched{1, "m1", t0}},
@@ -124,6 +143,17 @@ func TestDecideSaga(t *testing.T) {
 		{Name: "refuse a cancelled launch, never", Given: cancelled, When: refuse(CallLaunch, 1, Never), Then: []Event{refused(CallLaunch, 1, 1, Never)}},
 		{Name: "refuse an old launch", Given: after(another, LaunchAttempted{2, t0, spec}), When: refuse(CallLaunch, 1, Never), Err: ErrSuperseded},
 		{Name: "refuse a launch that succeeded", Given: launched, When: refuse(CallLaunch, 1, Another)},
+		{Name: "refuse a launch, unsure", Given: open, When: at(refuse(CallLaunch, 1, Again), 0, true), Then: []Event{unsure(refused(CallLaunch, 1, 1, Again), 0, time.Second)}},
+		{Name: "resume", Given: open, When: Resume{1, t0}, Then: []Event{interrupted}},
+		{Name: "resume twice", Given: after(open, interrupted), When: Resume{1, t0}},
+		{Name: "resume an old attempt", Given: after(another, LaunchAttempted{2, t0, spec}), When: Resume{1, t0}},
+		{Name: "resume what has its machine", Given: launched, When: Resume{1, t0}},
+		{Name: "another, in doubt", Given: doubted, When: at(refuse(CallLaunch, 1, Another), time.Second, false), Then: []Event{held(2, time.Second+2*time.Minute)}},
+		{Name: "another, interrupted", Given: after(open, interrupted), When: at(refuse(CallLaunch, 1, Another), time.Second, false), Then: []Event{held(1, time.Second+2*time.Minute)}},
+		{Name: "never, in doubt", Given: doubted, When: at(refuse(CallLaunch, 1, Never), DoubtFor-time.Second, false), Then: []Event{held(2, DoubtFor)}},
+		{Name: "never, in doubt, cancelled", Given: after(doubted, TerminationRequested{t0}), When: at(refuse(CallLaunch, 1, Never), time.Second, false), Then: []Event{held(1, time.Second+2*time.Minute)}},
+		{Name: "another, after doubt", Given: doubted, When: at(refuse(CallLaunch, 1, Another), DoubtFor, false), Then: []Event{refused(CallLaunch, 1, 2, Another)}},
+		{Name: "another, the doubt was of an old attempt", Given: after(another, LaunchAttempted{2, t0, spec}), When: at(refuse(CallLaunch, 2, Another), 0, false), Then: []Event{refused(CallLaunch, 2, 1, Another)}},
 		{Name: "refuse a stop", Given: stopping, When: refuse(CallStop, 0, Again), Then: []Event{refused(CallStop, 0, 1, Again)}},
 		{Name: "refuse a start, never", Given: starting, When: refuse(CallStart, 0, Never), Then: []Event{refused(CallStart, 0, 1, Never)}},
 		{Name: "refuse what is not due", Given: ready, When: refuse(CallStop, 0, Again)},
@@ -335,7 +365,7 @@ func TestGolden(t *testing.T) {
 	full.RootDevice, full.VolumeGiB = "/dev/sda1", 30
 	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t,
 		requested[0], Renamed{[]byte("sealed")}, LaunchAttempted{2, t0, full}, MachineLaunched{2, "i-0abc", t0},
-		CallRefused{CallLaunch, 2, 3, Another, "InsufficientInstanceCapacity", "No capacity here.", t0}, CallAccepted{CallStop, t0},
+		CallRefused{CallLaunch, 2, 3, Another, "InsufficientInstanceCapacity", "No capacity here.", t0, t0}, CallAccepted{CallStop, t0},
 		LaunchAbandoned{"no_capacity", "No machine could be had."}, MachineRunning{"203.0.113.9", t0}, AddressChanged{"203.0.113.10"},
 		GuestEnrolled{2, key}, PhaseReached{"boot-1", PhaseDesktop, "XFCE", t0},
 		VersionsReported{"boot-1", map[string]string{"os": "debian 13", "guest": "1.2.3"}, t0}, BootStalled{PhaseAgent, "Slow."},

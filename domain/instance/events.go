@@ -80,6 +80,8 @@ type (
 		Code    string    `json:"code"`
 		Reason  string    `json:"reason"`
 		RetryAt time.Time `json:"retry_at"`
+		// Unsure is when a launch call ended that may have had its effect, or may have it later. Zero: it had none.
+		Unsure time.Time `json:"unsure,omitzero"`
 	}
 	// CallAccepted says that the cloud took a start, stop or terminate call; its effect is still to be seen.
 	CallAccepted struct {

@@ -43,6 +43,7 @@ type life struct {
 	now      time.Time
 	attempts int
 	open     bool            // the latest attempt has no outcome
+	unsure   time.Time       // when a call of it last ended unsure
 	machines map[string]bool // alive
 	started  map[string]bool // ever
 	final    bool
@@ -88,19 +89,22 @@ func (l *life) command(what, how byte) Command {
 		}
 		return Terminate{l.now}
 	case 5, 6:
-		return Attempt{l.now, spec}
+		return Attempt{At: l.now, Spec: spec}
 	case 7, 8:
 		return Launched{attempt, machine, l.now}
 	case 9, 10:
 		return Accept{call, l.now}
 	case 11, 12:
-		return Refuse{call, attempt, verdict, "c", "R.", l.now.Add(time.Duration(how) * time.Second)}
+		return Refuse{call, attempt, verdict, "c", "R.", l.now.Add(time.Duration(how) * time.Second), l.now, how%5 == 0}
 	case 13:
 		if how < 200 {
 			return Stall{"slow"}
 		}
 		return Abandon{"c", "R."}
 	case 14:
+		if how%2 == 0 {
+			return Resume{attempt, l.now}
+		}
 		return Conclude{}
 	case 15, 16, 17:
 		return Observe{l.state.Machine, seen, fmt.Sprint("a", pick(3)), "", l.now}
@@ -171,7 +175,7 @@ func (l *life) see(e Event) error {
 		if e.Attempt != l.attempts+1 || l.doomed {
 			return fmt.Errorf("attempt %d after %d, doomed %v", e.Attempt, l.attempts, l.doomed)
 		}
-		l.attempts, l.open = e.Attempt, true
+		l.attempts, l.open, l.unsure = e.Attempt, true, time.Time{}
 	case MachineLaunched:
 		if !l.open || e.Attempt != l.attempts || l.started[e.Machine] {
 			return fmt.Errorf("open %v, attempts %d, machine new %v", l.open, l.attempts, !l.started[e.Machine])
@@ -180,7 +184,13 @@ func (l *life) see(e Event) error {
 		l.machines[e.Machine], l.started[e.Machine] = true, true
 	case CallRefused:
 		if e.Call == CallLaunch && e.Verdict != Again {
+			if l.open && !l.unsure.IsZero() && l.now.Before(l.unsure.Add(DoubtFor)) {
+				return fmt.Errorf("the attempt ends %v after a call that was unsure", l.now.Sub(l.unsure))
+			}
 			l.open = false
+		}
+		if !e.Unsure.IsZero() {
+			l.unsure = e.Unsure
 		}
 	case LaunchAbandoned, TerminationRequested:
 		l.doomed = true

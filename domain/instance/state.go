@@ -55,6 +55,7 @@ type State struct {
 	Spec       Spec      // of the latest attempt
 	TriedAt    time.Time // when the latest attempt was written
 	Open       bool      // the latest attempt has no outcome yet: a machine may exist
+	Unsure     time.Time // when a call of the latest attempt last ended unsure; zero: never
 	Machine    string    // the machine's id while there is one
 	LaunchedAt time.Time // when the cloud's answer to its launch came
 	Running    bool      // the cloud last reported it running
@@ -93,7 +94,7 @@ func Evolve(s State, e Event) State {
 		return State{Account: e.Account, Type: e.Type, Region: e.Region, Status: Launching, Phase: PhaseRequested}
 	case Renamed:
 	case LaunchAttempted:
-		s.Attempts, s.Spec, s.TriedAt, s.Open = e.Attempt, e.Spec, e.At, true
+		s.Attempts, s.Spec, s.TriedAt, s.Open, s.Unsure = e.Attempt, e.Spec, e.At, true, time.Time{}
 		s.Phase = PhaseAllocating
 		s = s.settled(e.At)
 	case MachineLaunched:
@@ -106,6 +107,9 @@ func Evolve(s State, e Event) State {
 		s.Tries, s.RetryAt, s.Code, s.Refusal = e.Tries, e.RetryAt, e.Code, e.Reason
 		if e.Call == CallLaunch && e.Verdict != Again {
 			s.Open = false
+		}
+		if e.Unsure.After(s.Unsure) {
+			s.Unsure = e.Unsure
 		}
 		if e.Call == CallStart && e.Verdict == Never {
 			s.Status = Stopped

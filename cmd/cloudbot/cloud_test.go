@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cloudbot-ai/control-plane/adapters/assets"
+	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
+	"github.com/cloudbot-ai/control-plane/adapters/secrets"
+	"github.com/cloudbot-ai/control-plane/commands"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func TestEC2ConfigCheck(t *testing.T) {
+	t.Parallel()
+	good := ec2Config{Image: "ami-1", VolumeGiB: 40}
+	if err := good.check("https://cloud.example.org"); err != nil {
+		t.Error(err)
+	}
+	err := ec2Config{VolumeGiB: 8}.check("")
+	for _, name := range []string{"UBUNTU_AMI_ID", "CONTROL_PLANE_URL", "EC2_VOLUME_GIB"} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v does not speak of %s", err, name)
+		}
+	}
+}
+
+// The name of an environment is not enough: two databases of one name must not touch each other's machines.
+func TestEnvironmentID(t *testing.T) {
+	t.Parallel()
+	blind := func(key string) func(string, string) string {
+		return func(purpose, value string) string { return (key + purpose + value + strings.Repeat("x", 16))[:32] }
+	}
+	a, b := environmentID("production", blind("0123456789abcdef")), environmentID("production", blind("f123456789abcdef"))
+	if a == b || !strings.HasPrefix(a, "production-") || a != environmentID("production", blind("0123456789abcdef")) {
+		t.Errorf("%q and %q", a, b)
+	}
+}
+
+func TestUserDataNamesTheGuestsThatThereAre(t *testing.T) {
+	t.Parallel()
+	dir, kept := t.TempDir(), t.TempDir()
+	files := assets.New(assets.Config{Sources: []assets.Source{assets.Folder{Dir: dir}}, Kept: assets.Folder{Dir: kept}})
+	render := userData("https://cloud.example.org", "", func() (map[string]string, error) { return guestSums(t.Context(), files) })
+	plan := commands.LaunchPlan{Instance: "01JD0000000000000000000000", Attempt: 1}
+	if _, err := render(plan); err == nil || !strings.Contains(err.Error(), "make guests") {
+		t.Errorf("without a guest: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "cloudbot-guest-linux-arm64"), []byte("a guest"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script, err := render(plan)
+	list, _ := os.ReadDir(kept)
+	if err != nil || len(list) != 1 || !strings.HasPrefix(list[0].Name(), "cloudbot-guest-linux-arm64-") {
+		t.Fatalf("%v; kept is %v", err, list)
+	}
+	promised := strings.TrimPrefix(list[0].Name(), "cloudbot-guest-linux-")
+	if !strings.Contains(script, strings.Replace(promised, "-", " ", 1)) || strings.Contains(script, "\namd64 ") {
+		t.Errorf("the script does not name what is kept:\n%s", script)
+	}
+}
+
+// The reconciler runs as long as the saga does, and an end of one is an end of both.
+func TestWithReconciler(t *testing.T) {
+	t.Parallel()
+	var looked atomic.Bool
+	r := &commands.Reconciler{Log: commands.Log{Now: time.Now}, Cloud: lister(func() { looked.Store(true) }), Logger: slog.New(slog.DiscardHandler)}
+	lost := errors.New("the lease is lost")
+	err := withReconciler(func(ctx context.Context) error {
+		for !looked.Load() {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Millisecond):
+			}
+		}
+		return lost
+	}, r)(t.Context())
+	if !errors.Is(err, lost) {
+		t.Error(err)
+	}
+}
+
+type inventory struct {
+	commands.Cloud
+	listed func()
+}
+
+func lister(f func()) commands.Inventory { return inventory{listed: f} }
+
+func (i inventory) List(context.Context) ([]commands.Tagged, error) {
+	i.listed()
+	return nil, errors.New("busy")
+}
+
+// TestReconcileCmd runs the command beside a database and a cloud with a stranger in it.
+func TestReconcileCmd(t *testing.T) {
+	cloud := ec2test.New(ec2test.Config{})
+	front := httptest.NewServer(cloud)
+	defer front.Close()
+	dir, url := t.TempDir(), pgtest.New(t)
+	t.Chdir(dir) // no .env of a developer's
+	for name, value := range map[string]string{
+		"ENVIRONMENT": "test", "DATA_DIR": dir, "DATABASE_URL": url, "LOCAL_DEV_MODE": "false", "CONTROL_PLANE_URL": "https://cloud.example.org",
+		"AWS_ENDPOINT_URL": front.URL, "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "secret", "UBUNTU_AMI_ID": "ami-1",
+	} {
+		t.Setenv(name, value)
+	}
+	run := func(args ...string) (string, error) {
+		var out bytes.Buffer
+		cmd := reconcileCmd()
+		cmd.SetOut(&out)
+		cmd.SetErr(&out)
+		cmd.SetArgs(args)
+		err := cmd.ExecuteContext(t.Context())
+		return out.String(), err
+	}
+	if out, err := run("--dry-run"); err != nil || !strings.Contains(out, "Cloud and log agree") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	stranger := cloud.Put(map[string]string{"cloudbot:environment": environmentOf(t, url)})
+	cloud.Put(map[string]string{"cloudbot:environment": "test-of-somebody-else"})
+	if out, err := run("--dry-run"); err != nil || !strings.Contains(out, stranger) || !strings.Contains(out, "this was a dry run") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	out, err := run("--json")
+	var report commands.Report
+	if err != nil || json.Unmarshal([]byte(out), &report) != nil || report.Machines != 1 || report.Count(commands.Stranger) != 1 || report.DryRun {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for _, m := range cloud.Machines() {
+		if m.State != ec2test.Running {
+			t.Errorf("%s is not ours to touch, and is %s", m.ID, m.State)
+		}
+	}
+	t.Setenv("LOCAL_DEV_MODE", "true")
+	if out, err := run(); err == nil || !strings.Contains(err.Error(), "LOCAL_DEV_MODE") {
+		t.Errorf("with local machines: %v\n%s", err, out)
+	}
+}
+
+// environmentOf is what the database's machines are tagged with.
+func environmentOf(t *testing.T, url string) string {
+	t.Helper()
+	cfg, err := loadConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := loadSecrets(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	vault, err := secrets.OpenVault(t.Context(), secrets.VaultConfig{Pool: pool, Keyring: keys.ring})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return environmentID(cfg.Environment, vault.Blind)
+}

@@ -1,0 +1,295 @@
+package commands_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+// stock is a cloud that holds what the test says.
+type stock struct {
+	commands.Cloud               // only what the Reconciler calls is there
+	tagged                       []commands.Tagged
+	untagged                     []commands.Machine // found by id alone
+	terminated                   []string
+	fails, undescribed, unlisted error
+}
+
+func (s *stock) List(context.Context) ([]commands.Tagged, error) { return s.tagged, s.unlisted }
+
+func (s *stock) Describe(_ context.Context, ids []string) (list []commands.Machine, err error) {
+	for _, m := range s.untagged {
+		if slices.Contains(ids, m.ID) {
+			list = append(list, m)
+		}
+	}
+	return list, s.undescribed
+}
+
+func (s *stock) Terminate(_ context.Context, id string) error {
+	if s.fails == nil {
+		s.terminated = append(s.terminated, id)
+	}
+	return s.fails
+}
+
+// desk is a world with a reconciler and instances in several states.
+type desk struct {
+	*world
+	t     *testing.T
+	cloud *stock
+	*commands.Reconciler
+	ids []string
+}
+
+func newDesk(t *testing.T) *desk {
+	w := newWorld(20)
+	d := &desk{world: w, t: t, cloud: &stock{}}
+	d.Reconciler = &commands.Reconciler{
+		Log: w.log, Cloud: d.cloud, Logger: slog.New(slog.DiscardHandler),
+		Live: func(context.Context) ([]string, int64, error) { return d.ids, 0, nil },
+	}
+	return d
+}
+
+// instance makes one whose stream has seen the commands.
+func (d *desk) instance(cmds ...instance.Command) string {
+	d.t.Helper()
+	id := fmt.Sprintf("01DESK%020d", len(d.ids))
+	d.ids = append(d.ids, id)
+	for _, c := range append([]instance.Command{instance.Request{Account: "acc", Type: "small", Region: "test"}}, cmds...) {
+		if _, err := commands.Tell(d.t.Context(), d.log, id, c); err != nil {
+			d.t.Fatalf("%T: %v", c, err)
+		}
+	}
+	return id
+}
+
+func (d *desk) state(id string) instance.State {
+	d.t.Helper()
+	s, err := commands.StateOf(d.t.Context(), d.log, id)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return s
+}
+
+func (d *desk) look() commands.Report {
+	d.t.Helper()
+	report, err := d.Reconcile(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return report
+}
+
+// holds puts a machine of an instance's attempt into the cloud, an hour old.
+func (d *desk) holds(machine, id string, attempt int, seen instance.Seen) {
+	d.cloud.tagged = append(d.cloud.tagged, commands.Tagged{
+		Machine: commands.Machine{ID: machine, Seen: seen, Address: "192.0.2.1"}, Instance: id, Attempt: attempt, Launched: d.clock.now().Add(-time.Hour),
+	})
+}
+
+func (d *desk) attempt() instance.Command {
+	return instance.Attempt{At: d.clock.now(), Spec: instance.Spec{ClientToken: "t"}}
+}
+
+func (d *desk) refused() instance.Command {
+	return instance.Refuse{Call: instance.CallLaunch, Attempt: 1, Verdict: instance.Another, Code: "c", Reason: "R.", At: d.clock.now()}
+}
+
+func (d *desk) runs(machine string) []instance.Command {
+	now := d.clock.now()
+	return []instance.Command{d.attempt(), instance.Launched{Attempt: 1, Machine: machine, At: now}, instance.Observe{Machine: machine, Seen: instance.SeenRunning, Address: "192.0.2.1", At: now}}
+}
+
+func TestReconcileKinds(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	open := d.instance(d.attempt())
+	fine := d.instance(d.runs("m-fine")...)
+	stopped := d.instance(d.runs("m-stopped")...)
+	stuck := d.instance(d.runs("m-stuck")...)
+	moved := d.instance(d.runs("m-moved")...)
+	over := d.instance(d.attempt(), d.refused(), instance.Terminate{At: d.clock.now()})
+	second := d.instance(d.attempt(), d.refused(), d.attempt())
+	between := d.instance(d.attempt(), d.refused())
+	d.holds("m-open", open, 1, instance.SeenPending)
+	d.holds("m-fine", fine, 1, instance.SeenRunning)
+	d.holds("m-stopped", stopped, 1, instance.SeenStopped)
+	d.holds("m-stuck", stuck, 1, instance.SeenStopping)
+	d.holds("m-over", over, 1, instance.SeenRunning)
+	d.holds("m-old", second, 1, instance.SeenStopped)
+	d.holds("m-given-up", between, 1, instance.SeenRunning)
+	d.holds("m-ended", between, 1, instance.SeenGone)
+	d.holds("m-young", between, 1, instance.SeenPending)
+	d.cloud.tagged[len(d.cloud.tagged)-1].Launched = d.clock.now().Add(-time.Minute)
+	d.holds("m-nameless", "", 0, instance.SeenRunning)
+	d.holds("m-unknown", "01NEVER", 1, instance.SeenRunning)
+	d.holds("m-later", fine, 2, instance.SeenRunning) // an attempt that the log has not seen
+	d.holds("m-nameless-ended", "", 0, instance.SeenGone)
+	d.cloud.untagged = []commands.Machine{{ID: "m-moved", Seen: instance.SeenRunning, Address: "192.0.2.77"}} // its tag was taken away
+	want := map[string]commands.Kind{
+		"m-open": commands.Adopt, "m-stopped": commands.Repair, "m-stuck": commands.Repair, "m-moved": commands.Repair,
+		"m-over": commands.Terminate, "m-old": commands.Terminate, "m-given-up": commands.Terminate, "m-young": commands.Young,
+		"m-nameless": commands.Stranger, "m-unknown": commands.Stranger, "m-later": commands.Stranger,
+	}
+	check := func(report commands.Report, done bool) {
+		t.Helper()
+		got := map[string]commands.Kind{}
+		for _, f := range report.Findings {
+			got[f.Machine] = f.Kind
+			mends := f.Kind != commands.Young && f.Kind != commands.Stranger
+			if f.Why == "" || f.Error != "" || f.Done != (done && mends) {
+				t.Errorf("%+v", f)
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got  %v\nwant %v", got, want)
+		}
+	}
+	d.DryRun = true
+	before := d.head(t)
+	report := d.look()
+	check(report, false)
+	if d.head(t) != before || len(d.cloud.terminated) > 0 {
+		t.Errorf("a dry run changed something: %v", d.cloud.terminated)
+	}
+	if report.Machines != 13 || report.Instances != 7 || !report.DryRun {
+		t.Errorf("%d machines, %d instances", report.Machines, report.Instances)
+	}
+	d.DryRun = false
+	check(d.look(), true)
+	if got := strings.Join(d.cloud.terminated, " "); got != "m-given-up m-old m-over" {
+		t.Errorf("terminated %s", got)
+	}
+	for id, want := range map[string]instance.Status{open: instance.Launching, fine: instance.Running, stopped: instance.Stopped, stuck: instance.Stopping, moved: instance.Running} {
+		if got := d.state(id); got.Status != want {
+			t.Errorf("%s is %s, not %s", id, got.Status, want)
+		}
+	}
+	if d.state(open).Machine != "m-open" || d.state(moved).Address != "192.0.2.77" {
+		t.Errorf("%+v %+v", d.state(open), d.state(moved))
+	}
+}
+
+// Machines that the cloud does not know are gone, unless they are so many that it must be another account.
+func TestReconcileMissing(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name        string
+		n           int
+		age         time.Duration
+		believe     bool
+		found, gone int
+	}{
+		{"young", 1, instance.MissingGrace - 1, false, 0, 0},
+		{"one", 1, instance.MissingGrace, false, 1, 1},
+		{"four", 4, time.Hour, false, 4, 4},
+		{"all of five", 5, time.Hour, false, 5, 0},
+		{"all of five, believed", 5, time.Hour, true, 5, 5},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t)
+			for i := range c.n {
+				d.instance(d.runs(fmt.Sprint("m-", i))...)
+			}
+			d.clock.advance(c.age)
+			d.BelieveMissing = c.believe
+			report := d.look()
+			gone := 0
+			for _, id := range d.ids {
+				if d.state(id).Final() {
+					gone++
+				}
+			}
+			if report.Count(commands.Missing) != c.found || gone != c.gone {
+				t.Errorf("%d gone of %+v", gone, report.Findings)
+			}
+		})
+	}
+}
+
+func TestReconcileFailures(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	over := d.instance(d.attempt(), d.refused(), instance.Terminate{At: d.clock.now()})
+	d.holds("m-over", over, 1, instance.SeenRunning)
+	d.cloud.fails = errors.New("no rights")
+	if f := d.look().Findings; len(f) != 1 || f[0].Done || f[0].Error != "no rights" {
+		t.Errorf("%+v", f)
+	}
+	d.cloud.fails = nil
+	if f := d.look().Findings; len(f) != 1 || !f[0].Done {
+		t.Errorf("the next look does not try again: %+v", f)
+	}
+	d.instance(d.runs("m-lost")...)
+	d.cloud.undescribed = errors.New("busy")
+	if _, err := d.Reconcile(t.Context()); !errors.Is(err, d.cloud.undescribed) {
+		t.Error(err)
+	}
+	d.cloud.unlisted = errors.New("busy")
+	if _, err := d.Reconcile(t.Context()); !errors.Is(err, d.cloud.unlisted) {
+		t.Error(err)
+	}
+}
+
+// Run looks now and then, through failures, until it is told to end.
+func TestReconcileRun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		d.cloud.unlisted = errors.New("busy")
+		var log bytes.Buffer
+		d.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+		defer cancel()
+		if err := d.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(log.String(), "will retry"); n != 3 {
+			t.Errorf("%d looks in twelve minutes: %s", n, log.String())
+		}
+	})
+}
+
+func TestReportWrite(t *testing.T) {
+	t.Parallel()
+	full := commands.Report{DryRun: true, Machines: 12, Instances: 9, Findings: []commands.Finding{
+		{Kind: commands.Adopt, Machine: "i-0a", Instance: "01JD0000000000000000000001", Attempt: 1, State: instance.SeenPending, Status: instance.Launching, Age: 90 * time.Second, Why: "its launch was never answered", Done: true},
+		{Kind: commands.Terminate, Machine: "i-0b", Instance: "01JD0000000000000000000002", Attempt: 1, State: instance.SeenRunning, Status: instance.StatusGone, Age: time.Hour, Why: "its instance is over", Error: "no rights"},
+		{Kind: commands.Stranger, Machine: "i-0c", State: instance.SeenRunning, Age: 26 * time.Hour, Why: "it carries the tag of this environment, but does not say which instance it is for"},
+	}}
+	var got bytes.Buffer
+	for _, r := range []commands.Report{full, {Machines: 1, Instances: 1}} {
+		if err := r.Write(&got); err != nil {
+			t.Fatal(err)
+		}
+		got.WriteString("----\n")
+	}
+	want, err := os.ReadFile(filepath.Join("testdata", "reconcile.txt"))
+	if err != nil || got.String() != string(want) {
+		t.Errorf("%v; the report is\n%s", err, got.String())
+	}
+	if err := full.Write(broken{}); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("a report that cannot be written: %v", err)
+	}
+}
+
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
