@@ -135,7 +135,7 @@ func connect(ctx context.Context, ws *websocket.Conn, token string, control bool
 	b, err := json.Marshal(map[string]any{"type": "req", "id": connectID, "method": "connect", "params": map[string]any{
 		"minProtocol": 4, "maxProtocol": 4,
 		"client": map[string]any{"id": "gateway-client", "version": "0.1.0", "platform": "linux", "mode": "backend"},
-		"role":   "operator", "scopes": scopes, "caps": []string{"tool-events"}, "auth": map[string]any{"token": token},
+		"role":   "operator", "scopes": scopes, "caps": []string{"tool-events", "approvals"}, "auth": map[string]any{"token": token},
 	}})
 	if err != nil {
 		return nil, err

@@ -4,8 +4,9 @@ import { Link, Outlet, useRouter } from "@tanstack/react-router";
 import { useState } from "react";
 import { api, call, sentence } from "@/api/client";
 import { useLive, useLiveState } from "@/api/live";
-import { meQuery } from "@/api/queries";
+import { meQuery, queryClient } from "@/api/queries";
 import { session } from "@/api/session";
+import { clearOutboxes } from "@/chat/outbox";
 import { Banner, Button, buttonClass, EmptyState, Menu, MenuItem, MenuLink, MenuRadio, MenuSeparator } from "@/ui";
 import { ChevronIcon, DesktopIcon, KeyIcon, UserIcon, WarnIcon } from "@/ui/icons";
 import { setTheme, theme, type Theme } from "@/ui/theme";
@@ -92,6 +93,8 @@ function AccountMenu() {
 }
 
 export async function logOut() {
+  const me = queryClient.getQueryData(meQuery.queryKey);
+  if (me) clearOutboxes(me.id); // what was not sent is the account's, and somebody else may log in here
   try {
     await call(api.POST("/api/auth/logout"));
   } catch {

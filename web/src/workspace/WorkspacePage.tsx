@@ -135,21 +135,22 @@ function Panels({ instance: i }: { instance: Instance }) {
   const isWide = useWide();
   const desktop = useDesktop(i.id);
   const navigate = useNavigate();
-  const screen = <DesktopPanel desktop={desktop} instance={i} onEnd={(action) => (action === "sign_in" ? session.end() : void navigate({ to: "/" }))} />;
+  const onEnd = (action: "sign_in" | "leave") => (action === "sign_in" ? session.end() : void navigate({ to: "/" }));
+  const screen = <DesktopPanel desktop={desktop} instance={i} onEnd={onEnd} />;
   if (!me.data) return screen;
   return (
-    <WithChat key={me.data.id} account={me.data.id} instance={i.id}>
+    <WithChat key={me.data.id} account={me.data.id} instance={i.id} onEnd={onEnd}>
       {(talk) => (view === "desktop" ? screen : view === "chat" ? talk : <Splitter first={screen} second={talk} vertical={!isWide} />)}
     </WithChat>
   );
 }
 
 /** Keeps the connection to the agent while the workspace is open, whether or not the panel is there. */
-function WithChat({ account, instance, children }: { account: string; instance: string; children: (panel: ReactNode) => ReactNode }) {
+function WithChat({ account, instance, onEnd, children }: { account: string; instance: string; onEnd: (action: "sign_in" | "leave") => void; children: (panel: ReactNode) => ReactNode }) {
   const [connection] = useState(() => new ChatConnection({ account, instance }));
   useEffect(() => {
     connection.start();
     return () => connection.stop();
   }, [connection]);
-  return children(<ChatPanel connection={connection} />);
+  return children(<ChatPanel connection={connection} onEnd={onEnd} />);
 }
