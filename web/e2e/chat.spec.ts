@@ -63,4 +63,26 @@ test("chats are begun, renamed, switched and deleted", async ({ page }, info) =>
   await say(page, "the second chat");
   await expect(log).toContainText("You said: “the second chat”", { timeout: 20_000 });
   await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+
+  await page.getByRole("button", { name: "More about this chat" }).click();
+  await page.getByRole("menuitem", { name: "Rename…" }).click();
+  await page.getByRole("textbox", { name: "Name" }).fill("Second thoughts");
+  await page.keyboard.press("Enter");
+  const chooser = page.getByRole("button", { name: /^Chat: / });
+  await expect(chooser).toHaveText("Second thoughts");
+
+  await chooser.click();
+  await page.getByRole("menuitemradio", { name: /^Main/ }).click();
+  await expect(log).toContainText("the first chat");
+  await expect(log).not.toContainText("the second chat");
+  await chooser.click();
+  await page.getByRole("menuitemradio", { name: /^Second thoughts/ }).click();
+  await expect(log).toContainText("the second chat");
+
+  await page.getByRole("button", { name: "More about this chat" }).click();
+  await page.getByRole("menuitem", { name: "Delete…" }).click();
+  await page.getByRole("alertdialog").getByRole("button", { name: "Delete" }).click();
+  await expect(log).toContainText("the first chat");
+  await chooser.click();
+  await expect(page.getByRole("menuitemradio", { name: /^Second thoughts/ })).toHaveCount(0);
 });

@@ -40,6 +40,10 @@ test("by mouse: a screen that answers, an agent that answers, and both side by s
   await message.press("Enter");
   await expect(page.getByRole("log")).toContainText("stand-in", { timeout: 20_000 });
   await expect(page.getByRole("log")).toContainText("Are you there?");
+  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+  await message.fill("/tool");
+  await message.press("Enter");
+  await expect(page.getByRole("log")).toContainText("Nothing was run", { timeout: 20_000 });
   await look(page, "workspace");
 
   // Moving the screen between the layouts keeps its connection.
