@@ -116,6 +116,7 @@ func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance
 		s.at("append", step, "before")
 		res, err := tell(ctx, s.Log, id, cmd, nil)
 		if err != nil {
+			mine.Delete(id) // what came of a call may be nowhere
 			if l, ok := cmd.(instance.Launched); ok && errors.Is(err, instance.ErrSuperseded) {
 				err = errors.Join(err, s.discard(ctx, l.Machine))
 			}

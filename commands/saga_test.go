@@ -602,6 +602,28 @@ func TestSagaReckonsWithAnother(t *testing.T) {
 	})
 }
 
+// A saga that could not write down what came of its call reckons with that as with another's.
+func TestSagaReckonsWithWhatItCouldNotWrite(t *testing.T) {
+	t.Parallel()
+	play(t, func(s *stage) {
+		s.crashes(func(point string) bool {
+			if point == "append.call.launch.before" && s.points[point] == 1 {
+				s.refuse.Store(true)
+			}
+			return false
+		})
+		s.cloud.answers("launch", fate{err: errors.New("connection reset by peer")}, noCapacity)
+		s.start()
+		id := s.create()
+		_ = pause(context.Background(), time.Second)
+		s.refuse.Store(false)
+		_ = pause(context.Background(), time.Minute)
+		if st := s.state(id); !st.Open || st.Attempts != 1 || st.Tries != 1 || st.Unsure.IsZero() {
+			s.t.Errorf("%+v", st)
+		}
+	})
+}
+
 // Where the clock jumps over that time, the attempt ends too early: the log refuses what the frozen one tells
 // of it, and its machine is taken down, however often that is refused.
 func TestSagaZombie(t *testing.T) {

@@ -90,13 +90,18 @@ func launch(t *testing.T, real, baked bool) *story {
 	if real {
 		m.fake = startProvider(t, m.net.listen(t, "127.0.0.1:9099"))
 	}
+	image, err := os.MkdirTemp("/var/tmp", "cloudbot-image-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(image) }) // when the machine has ended, with its server
 	m.server = startServer(t, m.net, func(public, sum string) any {
 		agent := "stand-in"
 		if real {
 			agent = ""
 		}
 		if baked {
-			base = m.bake(base, public)
+			base = m.bake(base, filepath.Join(image, "root"), public)
 		}
 		return map[string]any{
 			"Base": base, "Netns": m.net.path(), "Console": m.cons,
@@ -115,15 +120,9 @@ func launch(t *testing.T, real, baked bool) *story {
 	return m
 }
 
-// bake makes an image's root out of a bare one, as Packer does, and returns where it is.
-func (m *story) bake(base, public string) string {
+// bake makes an image's root out of a bare one, as Packer does, and returns it.
+func (m *story) bake(base, root, public string) string {
 	m.t.Helper()
-	dir, err := os.MkdirTemp("/var/tmp", "cloudbot-image-")
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	m.t.Cleanup(func() { os.RemoveAll(dir) })
-	root := filepath.Join(dir, "root")
 	must(m.t, "cp", "-a", "--reflink=auto", base, root)
 	for path, text := range m.files() {
 		path = filepath.Join(root, path)

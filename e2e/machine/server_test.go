@@ -52,13 +52,6 @@ func startServer(t *testing.T, n network, shim func(publicURL, guestSHA256 strin
 	port, public := freePort(t, "127.0.0.1"), ""
 	s.URL = "http://127.0.0.1:" + port
 	public = s.front(n)
-	text, err := json.Marshal(shim(public, sumOf(t, guest)))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(bin, "shim.json"), text, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	cmd := exec.Command(filepath.Join(bin, "cloudbot"), "serve")
 	cmd.Dir = dir
 	cmd.Env = []string{
@@ -96,6 +89,14 @@ func startServer(t *testing.T, n network, shim func(publicURL, guestSHA256 strin
 		res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
+	// Now, as an image is baked with what the control plane serves.
+	text, err := json.Marshal(shim(public, sumOf(t, guest)))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(bin, "shim.json"), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
