@@ -3,7 +3,7 @@
 # (needed), and a light X desktop with a VNC server (wanted: without it the desktop is a built-in
 # test screen). Elsewhere, or without the right to install, it says what to install.
 # Usage: prerequisites.sh            says nothing when nothing is missing
-#        prerequisites.sh browser    the browser that the dashboard's tests drive, too
+#        prerequisites.sh browser    what the dashboard's tests drive, too
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -16,7 +16,10 @@ have Xvnc || { have Xvfb && have x11vnc; } || want+=(tigervnc-standalone-server)
 have openbox || want+=(openbox)
 have xterm || want+=(xterm)
 have xsetroot || want+=(x11-xserver-utils)
-if [ "${1:-}" = browser ]; then have "${CHROMIUM:-chromium}" || browser+=(chromium); fi
+if [ "${1:-}" = browser ]; then
+  have "${CHROMIUM:-chromium}" || browser+=(chromium)
+  have Xvnc || browser+=(tigervnc-standalone-server) # the tests resize the screen
+fi
 [ ${#need[@]} -eq 0 ] && [ ${#want[@]} -eq 0 ] && [ ${#browser[@]} -eq 0 ] && exit 0
 
 packages="${need[*]} ${want[*]} ${browser[*]}"
@@ -47,7 +50,7 @@ if [ ${#need[@]} -gt 0 ]; then
   [ -n "${DATABASE_URL:-}" ] || exit 1
 fi
 if [ ${#browser[@]} -gt 0 ]; then
-  echo "please install Chromium (Debian: sudo apt-get install chromium), or put the path of a Chrome or Chromium into CHROMIUM" >&2
+  echo "the dashboard's tests need more: please install ${browser[*]} (a Chrome elsewhere will do: put its path into CHROMIUM)" >&2
   exit 1
 fi
 exit 0

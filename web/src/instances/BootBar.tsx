@@ -21,7 +21,7 @@ export function BootBar({ instance: i, className = "" }: { instance: Instance; c
         className="h-2 overflow-hidden rounded-full border border-outline/40 bg-sunken">
         <div className="h-full rounded-full bg-accent transition-[width] duration-500 ease-linear forced-colors:bg-[Highlight]" style={{ width: `${percent}%` }} />
       </div>
-      {e.promise !== undefined && <p className="mt-1.5 text-xs text-muted">19 of 20 desktops here are ready within {duration(e.promise)}.</p>}
+      {e.promise !== undefined && <p className="mt-1.5 text-xs text-muted">19 of 20 desktops here are ready within {duration(Math.ceil(e.promise / 1000) * 1000)}.</p>}
     </div>
   );
 }

@@ -1,0 +1,71 @@
+import { atRest, changed, screen, settled } from "./desktop";
+import { expect, firstDesktop, look, signUp, test } from "./fixtures";
+
+test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info) => {
+  await signUp(page, info);
+  await firstDesktop(page);
+  await settled(page);
+  const size = () => screen(page).evaluate((c) => [(c as HTMLCanvasElement).width, (c as HTMLCanvasElement).height].join("×"));
+  const choose = async (name: RegExp) => {
+    await page.getByRole("button", { name: /^Screen: / }).click();
+    await page.getByRole("menuitemradio", { name }).click();
+  };
+
+  // Fit shows all of it, whatever its size; Match makes it the panel's.
+  expect(await size()).toBe("1280×800");
+  await choose(/^Match/);
+  await expect.poll(size).not.toBe("1280×800");
+  await choose(/^Fit/);
+  await expect(page.getByRole("button", { name: "Screen: Fit" })).toBeVisible();
+
+  await page.getByRole("button", { name: "Full screen", exact: true }).click();
+  await expect.poll(() => page.evaluate(() => document.fullscreenElement !== null)).toBe(true);
+  await page.getByRole("button", { name: "Leave full screen" }).focus();
+  await page.keyboard.press("Enter");
+  await expect.poll(() => page.evaluate(() => document.fullscreenElement !== null)).toBe(false);
+
+  // A key that the browser keeps to itself.
+  const before = await atRest(page);
+  await screen(page).click();
+  await page.keyboard.type("echo one two");
+  await changed(page, before);
+  await page.getByRole("button", { name: "Keys" }).click();
+  await expect(page.getByRole("menuitem", { name: "Ctrl + Alt + Del" })).toBeVisible();
+  await look(page, "keys-menu");
+  await page.keyboard.press("Escape");
+
+  // Where the browser gives nothing away, text goes over by hand.
+  await page.getByRole("button", { name: /^Clipboard/ }).click();
+  await look(page, "clipboard");
+  // The narrow layout is another one, and the panel closes with it.
+  await page.getByRole("button", { name: /^Clipboard/ }).click();
+  await page.getByRole("dialog", { name: "Clipboard" }).getByRole("textbox").fill("by hand: žluťoučký");
+  await page.getByRole("button", { name: "Send to the desktop" }).click();
+  await expect(page.getByText("The desktop has it")).toBeVisible();
+  await page.keyboard.press("Escape");
+  await screen(page).click();
+  await page.keyboard.press("Control+u");
+  const empty = await atRest(page);
+  await page.keyboard.press("Shift+Insert");
+  await changed(page, empty);
+});
+
+test("a boot says how long it will take, by what boots here took", async ({ page }, info) => {
+  await signUp(page, info);
+  const id = await firstDesktop(page);
+  // The same desktop, seen as it was in the middle of its boot.
+  await page.route(`**/api/instances/${id}`, async (route) => {
+    const answer = await route.fetch();
+    const body = (await answer.json()) as object;
+    await route.fulfill({ response: answer, json: { ...body, status: "launching", phase: "booting", progress: 30, ready: false, phase_since: new Date().toISOString() } });
+  });
+  await page.reload();
+  await expect(page.getByText(/19 of 20 desktops here are ready within \d+ s/)).toBeVisible();
+  const bar = page.getByRole("progressbar");
+  await expect.poll(async () => Number(await bar.getAttribute("aria-valuenow"))).toBeGreaterThan(0);
+  await page.getByText("Log", { exact: true }).click();
+  const log = page.getByRole("region", { name: "Log of the start" });
+  await expect(log).toContainText(/level=INFO/, { timeout: 20_000 });
+  await look(page, "boot");
+});
+
