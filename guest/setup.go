@@ -96,8 +96,8 @@ func (s *setup) followUnits(ctx context.Context) error {
 		return nil
 	}
 	_ = proc.Run(ctx, proc.Child{
-		Path: path, Args: []string{"--follow", "--boot", "--lines=50", "--output=cat", "--quiet", "--unit=cloudbot-xvfb", "--unit=cloudbot-xfce",
-			"--unit=cloudbot-vnc", "--unit=cloudbot-openclaw"},
+		Path: path, Args: []string{"--follow", "--boot", "--lines=50", "--output=cat", "--quiet", "--unit=cloudbot-xvnc", "--unit=cloudbot-xfce",
+			"--unit=cloudbot-openclaw"},
 		Env: []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}, Dir: "/", Output: s.g.lines.Writer("unit: "),
 	}, nil)
 	return nil

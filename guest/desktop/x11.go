@@ -19,14 +19,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 )
 
-// A viewer hears of what was copied, not of what was merely selected: a text that is selected to be
-// replaced must not replace the one to be pasted.
-
 // maxClipboard is as much text as a viewer may paste, in bytes of UTF-8.
 const maxClipboard = 1 << 20
 
 // runX starts the X server, the VNC server and the session; it returns when one of the first two
-// ends or ctx does, with all of them gone.
+// ends or ctx does, with all of them gone. A viewer hears of what was copied, not of what was merely
+// selected (SendPrimary): a text that is selected to be replaced must not replace the one to be pasted.
 func (d *Desktop) runX(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var all sync.WaitGroup
@@ -95,7 +93,7 @@ func (d *Desktop) runX(ctx context.Context) error {
 	}
 	server.Files = []*os.File{tell}
 	start(true, server)
-	number, err := readDisplay(ctx, told, tell)
+	number, err := readDisplay(ctx, told)
 	if err != nil {
 		return err
 	}
@@ -163,7 +161,7 @@ func quoted(args []string) string {
 }
 
 // readDisplay reads the number the server writes when it is ready to be connected to.
-func readDisplay(ctx context.Context, told, tell *os.File) (int, error) {
+func readDisplay(ctx context.Context, told *os.File) (int, error) {
 	stop := context.AfterFunc(ctx, func() { told.Close() })
 	defer stop()
 	_ = told.SetReadDeadline(time.Now().Add(15 * time.Second))
@@ -172,7 +170,6 @@ func readDisplay(ctx context.Context, told, tell *os.File) (int, error) {
 	for err == nil && !strings.HasSuffix(got.String(), "\n") && got.Len() < 16 {
 		_, err = io.CopyN(&got, told, 1)
 	}
-	tell.Close() // only now: the child has its own copy by then, or never will
 	if err != nil {
 		return 0, fmt.Errorf("start the X server: %w", errors.Join(err, context.Cause(ctx)))
 	}

@@ -35,7 +35,7 @@ func makeUser(ctx context.Context, i *Installer) (string, error) {
 }
 
 // desktopPackages is a small XFCE: on a machine that is looked at from afar nothing else pays.
-const desktopPackages = "xvfb x11vnc xauth x11-xserver-utils dbus dbus-x11 xfce4-session xfwm4 xfdesktop4 xfce4-panel xfce4-settings " +
+const desktopPackages = "tigervnc-standalone-server xauth x11-xserver-utils dbus dbus-x11 xfce4-session xfwm4 xfdesktop4 xfce4-panel xfce4-settings " +
 	"xfce4-terminal thunar xfce4-appfinder adwaita-icon-theme fonts-dejavu-core xdg-utils xdotool"
 
 func installDesktop(ctx context.Context, i *Installer) (string, error) {
@@ -48,7 +48,7 @@ func installDesktop(ctx context.Context, i *Installer) (string, error) {
 	if err := i.command(ctx, "systemctl", "daemon-reload"); err != nil && i.booted() {
 		return "", err
 	}
-	return "XFCE on Xvfb and x11vnc", nil
+	return "XFCE on TigerVNC", nil
 }
 
 // booted tells whether systemd runs here; where an image is baked it need not.

@@ -86,7 +86,7 @@ type Child struct {
 	Dir    string
 	User   *User
 	Output io.Writer  // standard output and error; nil: discarded
-	Files  []*os.File // become descriptors 3, 4, …
+	Files  []*os.File // become descriptors 3, 4, …; Run closes them here
 }
 
 // ErrEnded says that a child ended without an error, which is one for what is meant to stay.
@@ -109,7 +109,11 @@ func Run(ctx context.Context, c Child, started func(pid int)) error {
 	if c.User != nil {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.User.UID, Gid: c.User.GID}
 	}
-	if err := cmd.Start(); err != nil {
+	err := cmd.Start()
+	for _, f := range c.Files {
+		f.Close()
+	}
+	if err != nil {
 		return fmt.Errorf("start %s: %w", filepath.Base(c.Path), err)
 	}
 	pid := cmd.Process.Pid
@@ -134,7 +138,7 @@ func Run(ctx context.Context, c Child, started func(pid int)) error {
 	if started != nil {
 		started(pid)
 	}
-	err := cmd.Wait()
+	err = cmd.Wait()
 	close(ended)
 	<-stopped
 	_ = syscall.Kill(-pid, syscall.SIGKILL) // what is left of the group

@@ -14,9 +14,10 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/desktop"
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
+	"github.com/cloudbot-ai/control-plane/guest/rfb"
 )
 
-var desktopUnits = []string{"cloudbot-xvfb.service", "cloudbot-xfce.service", "cloudbot-vnc.service"}
+var desktopUnits = []string{"cloudbot-xvnc.service", "cloudbot-xfce.service"}
 
 // DesktopConfig describes the desktop.
 type DesktopConfig struct {
@@ -30,7 +31,7 @@ type DesktopConfig struct {
 	Control Control // nil: systemctl
 }
 
-// Desktop is XFCE on Xvfb, seen through x11vnc.
+// Desktop is XFCE on Xvnc.
 type Desktop struct {
 	c       DesktopConfig
 	up      chan struct{}
@@ -52,7 +53,7 @@ func NewDesktop(c DesktopConfig) *Desktop {
 }
 
 // About says in a few words which desktop this is.
-func (d *Desktop) About() string { return "XFCE on Xvfb and x11vnc" }
+func (d *Desktop) About() string { return "XFCE on TigerVNC" }
 
 // Up is closed once it has answered for the first time.
 func (d *Desktop) Up() <-chan struct{} { return d.up }
@@ -119,7 +120,7 @@ func (d *Desktop) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := write(filepath.Join(d.c.Dir, "desktop", "vnc"), []byte(d.c.Password+"\n"), who); err != nil {
+	if _, err := write(filepath.Join(d.c.Dir, "desktop", "vnc"), rfb.Obscure(d.c.Password), who); err != nil {
 		return err
 	}
 	return d.c.Control(ctx, append([]string{"start", "--no-block"}, desktopUnits...)...)

@@ -36,7 +36,7 @@ const (
 	steadily = 5 * time.Second        // after that
 )
 
-// Control tells systemd something: "start", "cloudbot-xvfb.service".
+// Control tells systemd something: "start", "cloudbot-xvnc.service".
 type Control func(ctx context.Context, args ...string) error
 
 func systemctl(ctx context.Context, args ...string) error {

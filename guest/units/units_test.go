@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/cloudbot-ai/control-plane/guest/rfb"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -148,9 +150,9 @@ func TestDesktopStartsWithItsSecretsAndComesBack(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	const start = "start --no-block cloudbot-xvfb.service cloudbot-xfce.service cloudbot-vnc.service"
+	const start = "start --no-block cloudbot-xvnc.service cloudbot-xfce.service"
 	s.expect(t, start)
-	if text, err := os.ReadFile(filepath.Join(dir, "desktop", "vnc")); err != nil || string(text) != "pass\n" {
+	if text, err := os.ReadFile(filepath.Join(dir, "desktop", "vnc")); err != nil || !bytes.Equal(text, rfb.Obscure("pass")) {
 		t.Errorf("%q %v", text, err)
 	}
 	cookie, err := os.ReadFile(filepath.Join(dir, "desktop", "xauthority"))
