@@ -34,7 +34,7 @@ export function AboutPage() {
           <div className="flex items-center gap-2">
             <StatusBadge instance={i} />
             {possible(i).open && <Link to="/desktops/$id" params={{ id }} className={buttonClass("primary")}>Open</Link>}
-            <InstanceMenu instance={i} />
+            <InstanceMenu instance={i} withStop />
           </div>
         }
       >

@@ -2,17 +2,19 @@ import { Link } from "@tanstack/react-router";
 import { useState, type FormEvent } from "react";
 import type { Instance } from "@/api/client";
 import { Button, ConfirmDialog, Dialog, IconButton, Menu, MenuItem, MenuLink, MenuSeparator, TextField, toast } from "@/ui";
-import { EditIcon, HistoryIcon, MoreIcon, PulseIcon, TrashIcon } from "@/ui/icons";
-import { possible, useRename, useTerminate } from "./commands";
+import { EditIcon, HistoryIcon, MoreIcon, PulseIcon, StopIcon, TrashIcon } from "@/ui/icons";
+import { possible, useRename, useStop, useTerminate } from "./commands";
 
-/** The rarer things to do with an instance. */
-export function InstanceMenu({ instance: i }: { instance: Instance }) {
+/** What can be done with an instance; stop is in it where no button beside it says so. */
+export function InstanceMenu({ instance: i, withStop }: { instance: Instance; withStop?: boolean }) {
   const [asking, ask] = useState<"rename" | "terminate">();
   const terminate = useTerminate();
+  const stop = useStop();
   const can = possible(i);
   return (
     <>
       <Menu trigger={<IconButton label={`More for ${i.name}`}><MoreIcon /></IconButton>}>
+        {withStop && can.stop && <MenuItem icon={<StopIcon />} onSelect={() => stop.mutate({ instance: i, arg: undefined })}>Stop</MenuItem>}
         {can.rename && <MenuItem icon={<EditIcon />} onSelect={() => ask("rename")}>Rename…</MenuItem>}
         <MenuLink icon={<HistoryIcon />} render={<Link to="/desktops/$id/about" params={{ id: i.id }} />}>History</MenuLink>
         <MenuLink icon={<PulseIcon />} render={<Link to="/desktops/$id/about" params={{ id: i.id }} search={{ tab: "diagnostics" }} />}>Diagnostics</MenuLink>

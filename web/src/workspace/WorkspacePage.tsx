@@ -47,7 +47,7 @@ function Workspace({ instance: i }: { instance: Instance }) {
         <StatusBadge instance={i} />
         <div className="ml-auto flex items-center gap-1">
           {i.status === "running" && <ViewChoice />}
-          <InstanceMenu instance={i} />
+          <InstanceMenu instance={i} withStop />
         </div>
       </div>
       <div className="min-h-0 flex-1">
