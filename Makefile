@@ -45,6 +45,8 @@ guests: ## Build the guests that machines on EC2 download, for both architecture
 	  go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cloudbot-guest-linux-$$arch ./cmd/cloudbot-guest || exit; done
 
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' && command -v npm >/dev/null || \
+	  { echo "please install Node 20.19 or newer with npm: the dashboard is built with it" >&2; exit 1; }
 	@cd web && npm ci --loglevel=error
 	@touch $@
 
