@@ -1,6 +1,7 @@
 // The way to the server: every call carries the access token, is repeated once after a silent
 // refresh, and fails with an ApiError that has a sentence for people.
 import createClient from "openapi-fetch";
+import { newID } from "./id";
 import type { components, paths } from "./schema";
 import { session } from "./session";
 
@@ -95,9 +96,6 @@ async function refusalOf(response: Response, body: unknown): Promise<ApiError> {
   const headers = new Headers(response.headers);
   return refusal(new Response(typeof body === "string" ? body : JSON.stringify(body ?? {}), { status: response.status, headers }));
 }
-
-/** An id that nobody else has. crypto.randomUUID is there in secure contexts only, and a server may be reached by plain HTTP. */
-export const newID = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
 /** The header that makes sending a command twice do it once. */
 export const idempotencyKey = () => ({ "Idempotency-Key": newID() });
