@@ -13,8 +13,9 @@ test.each(["constructor", "__proto__", "toString"])("a machine that calls things
   expect(phaseWords(name)).toBeTypeOf("string");
 });
 
+const command = (text: string) => approval({ id: "a", request: { command: text } }, "exec")!.command;
+
 test("a command that is to be allowed is shown whole, and cannot look like another", () => {
-  const command = (text: string) => approval({ id: "a", request: { command: text } }, "exec")!.command;
   expect(command("echo a \u202e# b\r\n\tc\u200b")).toBe("echo a \\u{202e}# b\\u{d}\n\tc\\u{200b}");
   expect(command(`${" ".repeat(20_000)}; rm -rf ~`)).toMatch(/rm -rf ~$/);
 });
