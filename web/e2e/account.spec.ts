@@ -125,3 +125,26 @@ test("tabs share a session: one refresh serves both, and a log-out ends both", a
   await page.getByRole("menuitem", { name: "Log out" }).click();
   await expect(second.getByRole("heading", { name: "Log in" })).toBeVisible();
 });
+
+test("who logs in after somebody else sees nothing of theirs, in a tab that heard of neither", async ({ page, context }, info) => {
+  const first = await signUp(page, info);
+  await page.goto("/app/login");
+  await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible(); // signed in, so it goes on
+  await page.getByRole("button", { name: "Create my desktop" }).click();
+  await page.getByRole("link", { name: "Back to the desktops" }).click();
+  await expect(page.getByRole("article", { name: "My desktop" })).toBeVisible();
+
+  const second = await context.newPage();
+  await second.goto("/app/account");
+  await expect(second.getByText(first).first()).toBeVisible();
+  // Both changes at once: one event arrives, and the storage has tokens before it and after.
+  const email = newEmail(info);
+  await second.evaluate(async (body) => {
+    const answer = await fetch("/api/auth/signup", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    const { access_token: access, refresh_token: refresh } = (await answer.json()) as { access_token: string; refresh_token: string };
+    localStorage.setItem("cloudbot.session", JSON.stringify({ access, refresh, expires: Date.now() + 3_600_000, login: "another" }));
+  }, JSON.stringify({ email, password }));
+  await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible();
+  await expect(page.getByText(email).first()).toBeVisible();
+  await expect(page.getByText(first)).toHaveCount(0);
+});

@@ -11,7 +11,7 @@ session.watch();
 export function App() {
   useEffect(() => {
     const unsubscribe = session.subscribe(() => {
-      if (!session.getSnapshot().signedIn) queryClient.clear(); // the next account must not see this one's
+      queryClient.clear(); // the next account must not see this one's
       void router.invalidate();
     });
     return () => void unsubscribe();

@@ -16,15 +16,20 @@ function validNext({ next }: Record<string, unknown>): Next {
   return { next: typeof next === "string" && /^\/(?![/\\])/.test(next) ? next : undefined };
 }
 
-const login = createRoute({ getParentRoute: () => root, path: "/login", validateSearch: validNext, component: LoginPage });
-const signup = createRoute({ getParentRoute: () => root, path: "/signup", validateSearch: validNext, component: SignupPage });
+/** Who is signed in goes on: at once after a log-in, in whichever tab it was. */
+function goOn({ search }: { search: Next }) {
+  if (session.getSnapshot().login) throw redirect({ href: search.next ?? "/", replace: true });
+}
+
+const login = createRoute({ getParentRoute: () => root, path: "/login", validateSearch: validNext, beforeLoad: goOn, component: LoginPage });
+const signup = createRoute({ getParentRoute: () => root, path: "/signup", validateSearch: validNext, beforeLoad: goOn, component: SignupPage });
 
 const signedIn = createRoute({
   getParentRoute: () => root,
   id: "signed-in",
   component: Shell,
   beforeLoad: ({ location }) => {
-    if (!session.getSnapshot().signedIn) throw redirect({ to: "/login", search: location.href === "/" ? {} : { next: location.href } });
+    if (!session.getSnapshot().login) throw redirect({ to: "/login", search: location.href === "/" ? {} : { next: location.href } });
   },
 });
 

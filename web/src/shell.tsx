@@ -1,7 +1,7 @@
 // What is around the pages: the bar at the top, and what stands in for a page that is not there.
 import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet, useRouter } from "@tanstack/react-router";
-import { useState } from "react";
+import { useState, useSyncExternalStore } from "react";
 import { api, call, sentence } from "@/api/client";
 import { useLive, useLiveState } from "@/api/live";
 import { meQuery, queryClient } from "@/api/queries";
@@ -12,6 +12,11 @@ import { ChevronIcon, DesktopIcon, KeyIcon, UserIcon, WarnIcon } from "@/ui/icon
 import { setTheme, theme, type Theme } from "@/ui/theme";
 
 export function Shell() {
+  const { login } = useSyncExternalStore(session.subscribe, session.getSnapshot);
+  return <SignedIn key={login} />; // nothing that a page holds is for the next account
+}
+
+function SignedIn() {
   useLive();
   return (
     <div className="flex h-full flex-col">
@@ -96,7 +101,7 @@ export async function logOut() {
   const me = queryClient.getQueryData(meQuery.queryKey);
   if (me) clearOutboxes(me.id); // what was not sent is the account's, and somebody else may log in here
   try {
-    await call(api.POST("/api/auth/logout"));
+    await call(api.POST("/api/auth/logout", { signal: AbortSignal.timeout(5_000) }));
   } catch {
     // The tokens are forgotten here in any case; the session ends by itself.
   }

@@ -1,5 +1,5 @@
 import { useMutation } from "@tanstack/react-query";
-import { Link, useRouter, useSearch } from "@tanstack/react-router";
+import { Link, useSearch } from "@tanstack/react-router";
 import { useState, useSyncExternalStore, type FormEvent, type ReactNode } from "react";
 import { api, ApiError, call, sentence } from "@/api/client";
 import { session } from "@/api/session";
@@ -43,16 +43,12 @@ type DoorProps = {
 function Door({ title, action, path, fresh, notice, other }: DoorProps) {
   const search = useSearch({ strict: false }) as { next?: string };
   const next = search.next ? { next: search.next } : {};
-  const router = useRouter();
   const [email, setEmail] = useState("");
   const [password, setPassword] = useState("");
   const [wrong, setWrong] = useState<{ email?: string; password?: string }>({});
   const enter = useMutation({
     mutationFn: () => call(api.POST(path, { body: { email: email.trim(), password } })),
-    onSuccess: (tokens) => {
-      session.start(tokens);
-      router.history.push(`/app${search.next ?? "/"}`);
-    },
+    onSuccess: (tokens) => session.start(tokens), // the router goes on by itself
     onError: (error) => setWrong(fieldErrors(error)),
   });
   const submit = (e: FormEvent) => {

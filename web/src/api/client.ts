@@ -1,6 +1,7 @@
 // The way to the server: every call carries the access token, is repeated once after a silent
 // refresh, and fails with an ApiError that has a sentence for people.
 import createClient from "openapi-fetch";
+import { newID } from "./id";
 import type { components, paths } from "./schema";
 import { session } from "./session";
 
@@ -33,7 +34,7 @@ export function sentence(error: unknown): string {
   return error instanceof ApiError ? error.detail : "Something went wrong in this page. Reload it; your desktops are not affected.";
 }
 
-const offline = () => new ApiError(0, "offline", "The server cannot be reached. Check your connection; this page tries again by itself.");
+const offline = () => new ApiError(0, "offline", "The server cannot be reached. Check your connection, then try again.");
 
 /** Makes an ApiError of an answer that is not 2xx. */
 export async function refusal(response: Response): Promise<ApiError> {
@@ -48,14 +49,19 @@ export async function refusal(response: Response): Promise<ApiError> {
   return new ApiError(response.status, typeof body.code === "string" ? body.code : "unknown", detail, wait > 0 ? wait : undefined, body.request_id);
 }
 
-// The highest position that a command of this tab wrote: queries wait for it, so that who changed
-// something sees it changed.
-let written = 0;
+// The highest position that this tab knows of, by a command of its own or by an event: queries wait for
+// it, so that who changed something, or heard of a change, sees it. The read models follow each at its pace.
+let known = 0;
+
+/** Queries from now on are as of this position, or later. */
+export function heardOf(position: number) {
+  if (position > known) known = position;
+}
 
 function prepared(request: Request, token: string | undefined): Request {
   const r = new Request(request);
   if (token) r.headers.set("Authorization", `Bearer ${token}`);
-  if (request.method === "GET" && written > 0) r.headers.set("Cloudbot-Wait-For", String(written));
+  if (request.method === "GET" && known > 0) r.headers.set("Cloudbot-Wait-For", String(known));
   return r;
 }
 
@@ -76,8 +82,7 @@ export async function signedFetch(input: Request | string, init?: RequestInit): 
     const fresh = await session.refresh(token);
     if (fresh) response = await ask(fresh);
   }
-  const position = Number(response.headers.get("Cloudbot-Position"));
-  if (request.method !== "GET" && response.ok && position > written) written = position;
+  if (request.method !== "GET" && response.ok) heardOf(Number(response.headers.get("Cloudbot-Position")));
   return response;
 }
 
@@ -95,9 +100,6 @@ async function refusalOf(response: Response, body: unknown): Promise<ApiError> {
   const headers = new Headers(response.headers);
   return refusal(new Response(typeof body === "string" ? body : JSON.stringify(body ?? {}), { status: response.status, headers }));
 }
-
-/** An id that nobody else has. crypto.randomUUID is there in secure contexts only, and a server may be reached by plain HTTP. */
-export const newID = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
 /** The header that makes sending a command twice do it once. */
 export const idempotencyKey = () => ({ "Idempotency-Key": newID() });

@@ -1,5 +1,7 @@
 // Keeps what the pages know true: each event of the account refreshes what it changed.
+import type { QueryFilters } from "@tanstack/react-query";
 import { useEffect, useSyncExternalStore } from "react";
+import { heardOf } from "./client";
 import { followEvents, type EventsState, type LogEvent } from "./events";
 import { queryClient } from "./queries";
 
@@ -20,7 +22,7 @@ export function useLive() {
     void followEvents(
       {
         onEvent: changed,
-        onFresh: () => void queryClient.invalidateQueries({ predicate: (q) => q.queryKey[0] !== "report" }),
+        onOpen: (resumed) => renew({ predicate: (q) => q.queryKey[0] !== "report" && (!resumed || q.state.status === "error") }),
         onState: (now) => {
           state = now;
           for (const l of listeners) l();
@@ -35,12 +37,21 @@ export function useLive() {
 const dirty = new Map<string, readonly string[]>();
 let timer: ReturnType<typeof setTimeout> | undefined;
 
+/** Asks again for what is old; also where the first answer is still on its way: it may have been too early. */
+export function renew(which: QueryFilters) {
+  for (const q of queryClient.getQueryCache().findAll({ ...which, fetchStatus: "fetching" })) {
+    if (q.state.data === undefined) void q.promise?.then(() => queryClient.invalidateQueries({ queryKey: q.queryKey, exact: true }), () => undefined);
+  }
+  void queryClient.invalidateQueries(which);
+}
+
 function changed(event: LogEvent) {
+  heardOf(Number(event.sequence));
   for (const key of keysOf(event)) dirty.set(key.join(" "), key);
   // Events come in bursts; one refresh serves them all.
   timer ??= setTimeout(() => {
     timer = undefined;
-    for (const key of dirty.values()) void queryClient.invalidateQueries({ queryKey: key });
+    for (const key of dirty.values()) renew({ queryKey: key });
     dirty.clear();
   }, 30);
 }

@@ -1,24 +1,46 @@
 // The signed-in session, shared by the tabs of this browser. The refresh token is good once, so
 // tabs take turns: whoever comes second finds the first one's new tokens instead of asking.
-type Tokens = { access: string; refresh: string; expires: number };
+import { newID } from "./id";
+
+type Tokens = {
+  access: string;
+  refresh: string;
+  expires: number;
+  /** Another one with each log-in: a page tells by it that these are not the tokens it began with. */
+  login: string;
+};
+type Answer = { access_token: string; refresh_token: string; expires_in: number };
 
 const storageKey = "cloudbot.session";
 const early = 30_000; // ms before its end that an access token is exchanged
+const patience = 15_000; // ms for an exchange: all tabs wait for it
 
-export type SessionState = { signedIn: boolean; /** Why it ended, where that was not asked for. */ ended?: string };
+export type SessionState = {
+  /** Whose pages these are; undefined: nobody is signed in. It changes where somebody else logs in. */
+  login: string | undefined;
+  /** Why it ended, where that was not asked for. */
+  ended?: string;
+};
 
 class SessionStore {
   #listeners = new Set<() => void>();
-  #state: SessionState = { signedIn: read() !== undefined };
+  #state: SessionState = { login: read()?.login };
   #refreshing: Promise<string | undefined> | undefined;
 
   /** Notices what other tabs do: call it once. */
   watch() {
     addEventListener("storage", (e) => {
-      if (e.key !== storageKey && e.key !== null) return;
-      const signedIn = read() !== undefined;
-      if (signedIn !== this.#state.signedIn) this.#set({ signedIn });
+      if (e.key === storageKey || e.key === null) this.#mine();
     });
+    addEventListener("pageshow", () => this.#mine()); // kept by "Back", it heard of nothing
+  }
+
+  /** The tokens, where they are those of this page's log-in. If not, the page is told. */
+  #mine(): Tokens | undefined {
+    const now = read();
+    if (now?.login === this.#state.login) return now;
+    this.#set({ login: now?.login });
+    return undefined;
   }
 
   subscribe = (listener: () => void) => {
@@ -33,20 +55,21 @@ class SessionStore {
   }
 
   /** Takes the tokens of a log-in or sign-up. */
-  start(answer: { access_token: string; refresh_token: string; expires_in: number }) {
-    write(answer);
-    this.#set({ signedIn: true });
+  start(answer: Answer) {
+    const { login } = write(answer, newID());
+    this.#set({ login });
   }
 
   /** Forgets the tokens; reason is shown on the log-in page. */
   end(reason?: string) {
+    if (!this.#mine()) return; // another tab was faster
     localStorage.removeItem(storageKey);
-    if (this.#state.signedIn) this.#set(reason ? { signedIn: false, ended: reason } : { signedIn: false });
+    this.#set(reason ? { login: undefined, ended: reason } : { login: undefined });
   }
 
   /** An access token that is good for a while yet; undefined: nobody is signed in. */
   async token(): Promise<string | undefined> {
-    const now = read();
+    const now = this.#mine();
     if (!now) return undefined;
     if (now.expires - Date.now() > early) return now.access;
     return (await this.refresh(now.access)) ?? now.access;
@@ -59,29 +82,24 @@ class SessionStore {
   }
 
   async #exchange(stale: string): Promise<string | undefined> {
-    const now = read();
+    const now = this.#mine();
     if (!now) return undefined;
     if (now.access !== stale) return now.access; // another tab was faster
-    let response: Response;
     try {
-      response = await fetch("/api/auth/refresh", {
+      const response = await fetch("/api/auth/refresh", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ refresh_token: now.refresh }),
+        signal: AbortSignal.timeout(patience),
       });
+      const answer = response.ok ? ((await response.json()) as Answer) : undefined;
+      // A log-out, or another log-in, may have come in between: then this is not wanted any more.
+      const present = this.#mine();
+      if (present?.refresh !== now.refresh) return present?.access;
+      if (answer) return write(answer, now.login).access;
+      if (response.status === 401 || response.status === 422) this.end("Your session has ended. Log in again.");
     } catch {
-      return undefined; // no way to the server: still signed in
-    }
-    if (response.ok) {
-      const answer = (await response.json()) as { access_token: string; refresh_token: string; expires_in: number };
-      // A log-out, or another account's log-in, may have come in between: then this is not wanted any more.
-      if (read()?.refresh !== now.refresh) return read()?.access;
-      return write(answer).access;
-    }
-    if (response.status === 401 || response.status === 422) {
-      const present = read();
-      if (present && present.refresh !== now.refresh) return present.access;
-      this.end("Your session has ended. Log in again.");
+      // no way to the server: still signed in
     }
     return undefined;
   }
@@ -95,15 +113,15 @@ function inTurn<T>(f: () => Promise<T>): Promise<T> {
 function read(): Tokens | undefined {
   try {
     const t = JSON.parse(localStorage.getItem(storageKey) ?? "null") as Tokens | null;
-    if (t && typeof t.access === "string" && typeof t.refresh === "string" && typeof t.expires === "number") return t;
+    if (t && typeof t.access === "string" && typeof t.refresh === "string" && typeof t.expires === "number" && typeof t.login === "string") return t;
   } catch {
     // not ours
   }
   return undefined;
 }
 
-function write(answer: { access_token: string; refresh_token: string; expires_in: number }): Tokens {
-  const t = { access: answer.access_token, refresh: answer.refresh_token, expires: Date.now() + answer.expires_in * 1000 };
+function write(answer: Answer, login: string): Tokens {
+  const t = { login, access: answer.access_token, refresh: answer.refresh_token, expires: Date.now() + answer.expires_in * 1000 };
   localStorage.setItem(storageKey, JSON.stringify(t));
   return t;
 }

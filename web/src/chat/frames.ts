@@ -203,6 +203,9 @@ export function sessions(payload: unknown, main: string): Session[] {
   });
 }
 
+/** visible spells out what would make text look like another one: it is to be judged by its looks. */
+const visible = (text: string) => text.replaceAll(/[\p{Cf}\u2028\u2029]|(?![\n\t])\p{Cc}/gu, (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`);
+
 const decisions: Decision[] = ["allow-once", "allow-always", "deny"];
 
 export function approval(v: unknown, kind: "exec" | "plugin"): Approval | undefined {
@@ -217,7 +220,7 @@ export function approval(v: unknown, kind: "exec" | "plugin"): Approval | undefi
     kind,
     session: id(r.sessionKey) || undefined,
     title: str(r.title) || (kind === "exec" ? "May this command run?" : "May this be done?"),
-    command: str(r.command, limits.detail) || list(r.commandArgv, 100).map((x) => str(x)).join(" "),
+    command: visible(str(r.command, limits.text) || str(list(r.commandArgv, 1_000).map((x) => str(x, limits.text)).join(" "), limits.text)),
     detail: detail.filter(Boolean).join("\n"),
     decisions: decisions.filter((d) => d === "deny" || (!unavailable.includes(d) && (offered.length === 0 || offered.includes(d)))),
     expiresAt: num(a.expiresAtMs) ?? Infinity,

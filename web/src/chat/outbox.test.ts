@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { clearOutboxes, Outbox } from "./outbox";
 import { MemoryStorage } from "./testing";
 
@@ -23,6 +23,12 @@ describe("outbox", () => {
     expect(open("a", "i").sessions()).toEqual(["s:1"]);
     for (const other of [open("a", "j"), open("b", "i"), open("a", "i:s")]) expect(other.sessions()).toEqual([]);
     expect(open("a", "i").list("s")).toEqual([]);
+  });
+
+  test("has keys without a secure context, where crypto has no randomUUID", () => {
+    vi.stubGlobal("crypto", { getRandomValues: crypto.getRandomValues.bind(crypto) });
+    expect(open().add("s", "one", 1).key).toMatch(/^[0-9a-f]{32}$/);
+    vi.unstubAllGlobals();
   });
 
   test("is bounded, and says so in a sentence", () => {

@@ -1,6 +1,8 @@
 // What was written and is not known to have arrived, kept in this browser. Each message has its
 // idempotency key before it is first sent: sent again with the same key it is taken once.
 
+import { newID } from "@/api/id";
+
 export interface Item {
   key: string; // idempotency key, and the id of the run that answers
   text: string;
@@ -64,7 +66,7 @@ export class Outbox {
   }
 
   /** add keeps a message; the error it may throw is a sentence for the user. */
-  add(session: string, text: string, at: number, key: string = crypto.randomUUID()): Item {
+  add(session: string, text: string, at: number, key: string = newID()): Item {
     const items = this.list(session);
     if (new TextEncoder().encode(text).length > outboxLimits.bytes) throw new Error("This message is too long: 64 KiB is the most. Send it in parts, or put it into a file.");
     if (items.length >= outboxLimits.messages) throw new Error("Fifty messages wait to be sent. Retry or discard some of them first.");

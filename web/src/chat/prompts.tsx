@@ -64,15 +64,16 @@ function ApprovalCard({ approval: a, connection, open, children }: { approval: A
 const own = "\u0000own";
 
 function InquiryCard({ inquiry, connection, open, children }: { inquiry: Inquiry; connection: ChatConnection; open: boolean; children: ReactNode }) {
-  const [chosen, setChosen] = useState<Record<string, string[]>>({});
-  const [words, setWords] = useState<Record<string, string>>({});
+  // By question id, which is the machine's to choose.
+  const [chosen, setChosen] = useState<ReadonlyMap<string, string[]>>(new Map());
+  const [words, setWords] = useState<ReadonlyMap<string, string>>(new Map());
   const [missing, setMissing] = useState<string[]>([]);
   const [busy, setBusy] = useState(false);
   const form = useRef<HTMLFormElement>(null);
 
   const answers = (q: Question): string[] => {
-    const said = (words[q.id] ?? "").trim();
-    const picked = q.options.length === 0 ? [own] : (chosen[q.id] ?? []);
+    const said = (words.get(q.id) ?? "").trim();
+    const picked = q.options.length === 0 ? [own] : (chosen.get(q.id) ?? []);
     return picked.flatMap((c) => (c === own ? (said ? [said] : []) : [c]));
   };
   const give = async (all: Record<string, string[]> | undefined) => {
@@ -95,8 +96,8 @@ function InquiryCard({ inquiry, connection, open, children }: { inquiry: Inquiry
   return (
     <form ref={form} onSubmit={submit} aria-label="The agent asks" className={card}>
       {inquiry.questions.map((q) => (
-        <Asked key={q.id} question={q} chosen={chosen[q.id] ?? []} words={words[q.id] ?? ""} missing={missing.includes(q.id)}
-          onChoose={(c) => setChosen({ ...chosen, [q.id]: c })} onWords={(w) => setWords({ ...words, [q.id]: w })} />
+        <Asked key={q.id} question={q} chosen={chosen.get(q.id) ?? []} words={words.get(q.id) ?? ""} missing={missing.includes(q.id)}
+          onChoose={(c) => setChosen(new Map(chosen).set(q.id, c))} onWords={(w) => setWords(new Map(words).set(q.id, w))} />
       ))}
       {children}
       <div className="flex flex-wrap gap-2">

@@ -1,7 +1,8 @@
 // The chat's words for what the machine and the connection say in codes.
 import type { State, Why } from "@/bridge/reconnect";
 
-const phases: Record<string, string> = {
+// A Map, as the machine names the phase: an object has names of its own, such as "constructor".
+const phases = new Map(Object.entries({
   preparing_workspace: "Preparing the workspace",
   naming_worktree: "Naming the working copy",
   creating_worktree: "Making a working copy",
@@ -9,10 +10,10 @@ const phases: Record<string, string> = {
   provisioning_environment: "Setting up the environment",
   preparing_context: "Reading the context",
   starting_model: "Starting the model",
-};
+}));
 
 /** phaseWords says what a run does before there is something to read. */
-export const phaseWords = (phase: string): string => phases[phase] ?? (phase.replaceAll("_", " ") || "Thinking");
+export const phaseWords = (phase: string): string => phases.get(phase) ?? (phase.replaceAll("_", " ") || "Thinking");
 
 const whys: Record<Why, string> = {
   lost: "The connection to the agent broke off. It is made again by itself; what you write is kept.",

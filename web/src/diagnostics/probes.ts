@@ -11,11 +11,11 @@ export function probesOf(text: string): Probe[] | undefined {
   }
 }
 
-const results: Record<string, string> = {
+const results = new Map(Object.entries({
   accepted: "takes the key",
   unauthorised: "refuses the key: replace it under API keys",
   unreachable: "cannot be reached from the machine",
   unexpected: "gave an unexpected answer",
-};
+}));
 
-export const verdict = (p: Probe) => `${results[p.result] ?? p.result}${typeof p.status === "number" ? ` (${p.status})` : ""}`;
+export const verdict = (p: Probe) => `${results.get(p.result) ?? p.result}${typeof p.status === "number" ? ` (${p.status})` : ""}`;

@@ -92,7 +92,7 @@ function Facts({ instance: i }: { instance: Instance }) {
         ))}
         {Object.entries(i.versions).map(([name, value]) => (
           <div key={`version-${name}`}>
-            <dt className="text-muted">{versionNames[name] ?? name}</dt>
+            <dt className="text-muted">{versionNames.get(name) ?? name}</dt>
             <dd className="break-all">{value}</dd>
           </div>
         ))}
@@ -101,7 +101,8 @@ function Facts({ instance: i }: { instance: Instance }) {
   );
 }
 
-const versionNames: Record<string, string> = { guest: "Guest", os: "System", node: "Node", openclaw: "OpenClaw" };
+// A Map, as the machine names its programs: an object has names of its own, such as "constructor".
+const versionNames = new Map(Object.entries({ guest: "Guest", os: "System", node: "Node", openclaw: "OpenClaw" }));
 
 function History({ id }: { id: string }) {
   const history = useInfiniteQuery(historyQuery(id));

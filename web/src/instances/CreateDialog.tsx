@@ -1,7 +1,8 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useState, type FormEvent } from "react";
-import { ApiError, newID, sentence } from "@/api/client";
+import { ApiError, sentence } from "@/api/client";
+import { newID } from "@/api/id";
 import { typesQuery } from "@/api/queries";
 import { Banner, Button, Dialog, Spinner, TextField } from "@/ui";
 import { useCreate } from "./commands";

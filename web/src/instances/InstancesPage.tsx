@@ -1,7 +1,8 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
-import { newID, sentence } from "@/api/client";
+import { sentence } from "@/api/client";
+import { newID } from "@/api/id";
 import { instancesQuery } from "@/api/queries";
 import { PageTitle } from "@/shell";
 import { Banner, Button, Spinner, Switch } from "@/ui";

@@ -1,0 +1,21 @@
+import { renderToStaticMarkup } from "react-dom/server";
+import { expect, test } from "vitest";
+import type { ChatConnection } from "./connection";
+import { approval, inquiry } from "./frames";
+import { Prompts } from "./prompts";
+import { empty } from "./reducer";
+import { phaseWords } from "./words";
+
+test.each(["constructor", "__proto__", "toString"])("a machine that calls things %s breaks no page", (name) => {
+  const asked = inquiry({ id: "i", questions: [{ questionId: name, question: "Which?", options: [{ label: "This" }] }] })!;
+  const page = renderToStaticMarkup(<Prompts connection={{} as ChatConnection} chat={{ ...empty, inquiries: [asked] }} open />);
+  expect(page).toContain("Which?");
+  expect(phaseWords(name)).toBeTypeOf("string");
+});
+
+const command = (text: string) => approval({ id: "a", request: { command: text } }, "exec")!.command;
+
+test("a command that is to be allowed is shown whole, and cannot look like another", () => {
+  expect(command("echo a \u202e# b\r\n\tc\u200b")).toBe("echo a \\u{202e}# b\\u{d}\n\tc\\u{200b}");
+  expect(command(`${" ".repeat(20_000)}; rm -rf ~`)).toMatch(/rm -rf ~$/);
+});
