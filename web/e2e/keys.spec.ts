@@ -26,7 +26,8 @@ test("a key is set, replaced and removed, and never shown", async ({ page }, inf
   await look(page, "keys");
 
   await page.getByRole("button", { name: "Remove the key for Anthropic" }).click();
-  await page.keyboard.press("Enter"); // Cancel has the focus
+  await expect(page.getByRole("alertdialog").getByRole("button", { name: "Cancel" })).toBeFocused();
+  await page.keyboard.press("Enter");
   await expect(page.getByRole("alertdialog")).toHaveCount(0);
   await expect(page.getByText("5678")).toBeVisible();
   await page.getByRole("button", { name: "Remove the key for Anthropic" }).click();
