@@ -16,8 +16,11 @@ import (
 	"github.com/coder/websocket"
 )
 
+// cloud is a place where our wallpaper is nearly white, on a screen of 1280 by 800.
+var cloud = image.Pt(870, 430)
+
 // screenshot looks at the desktop through the VNC bridge until it shows a desktop's number of
-// colours, and saves the picture.
+// colours, and saves the picture. A desktop without our wallpaper is not a whole one.
 func (u *user) screenshot(id, file string) (colours int, err error) {
 	ctx, cancel := context.WithTimeout(u.t.Context(), 60*time.Second)
 	defer cancel()
@@ -57,7 +60,13 @@ func (u *user) screenshot(id, file string) (colours int, err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return colours, err
 	}
-	return colours, os.WriteFile(file, b.Bytes(), 0o644)
+	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+		return colours, err
+	}
+	if c := m.RGBAAt(cloud.X, cloud.Y); c.R < 160 || c.G < 160 || c.B < 160 {
+		return colours, fmt.Errorf("no wallpaper: %v at %v", c, cloud)
+	}
+	return colours, nil
 }
 
 func count(m *image.RGBA) int {
