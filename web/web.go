@@ -83,6 +83,13 @@ func Walk(files fs.FS, f func(name string, data []byte) error) error {
 	})
 }
 
+// shelved tells whether a build may have had a file of that name: anybody may ask, and the Shelf is not
+// asked for nonsense.
+func shelved(name string) bool {
+	name = strings.TrimPrefix(name, hashed)
+	return name != "" && len(name) <= 100 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
+}
+
 // Hashed tells whether a file's name changes with its content.
 func Hashed(name string) bool { return strings.HasPrefix(name, hashed) }
 
@@ -106,10 +113,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	if h.c.Shelf != nil {
+	if h.c.Shelf != nil && shelved(name) {
 		data, err := h.c.Shelf.Get(r.Context(), name)
 		if err == nil {
-			newFile(name, data).serve(w, r)
+			old := newFile(name, data)
+			old.packed = func() []byte { return nil } // packing it for each request would cost more than it saves
+			old.serve(w, r)
 			return
 		}
 		if !errors.Is(err, fs.ErrNotExist) && r.Context().Err() == nil {

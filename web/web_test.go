@@ -115,3 +115,29 @@ func TestBuilt(t *testing.T) {
 		t.Errorf("index.html: %v", err)
 	}
 }
+
+type asked map[string]int
+
+func (a asked) Get(_ context.Context, name string) ([]byte, error) {
+	a[name]++
+	return []byte(strings.Repeat("old();", 500)), nil
+}
+
+// Anybody may ask for anything: the shelf is asked for names that a build may have had, and what it
+// has is not packed anew for each who asks.
+func TestTheShelfIsAskedForNamesOnly(t *testing.T) {
+	t.Parallel()
+	shelf := asked{}
+	h := handler(t, shelf)
+	for _, path := range []string{"/assets/", "/assets/%00.js", "/assets/%ff.js", "/assets/a%20b.js", "/assets/a/b.js", "/assets/" + strings.Repeat("a", 101)} {
+		if a := get(h, "GET", path); a.StatusCode != 404 {
+			t.Errorf("%s: %d", path, a.StatusCode)
+		}
+	}
+	if len(shelf) != 0 {
+		t.Errorf("the shelf was asked for %v", shelf)
+	}
+	if a := get(h, "GET", "/assets/app_0-Z.js", "Accept-Encoding", "gzip"); a.StatusCode != 200 || a.Header.Get("Content-Encoding") != "" || shelf["assets/app_0-Z.js"] != 1 {
+		t.Errorf("%d %v %v", a.StatusCode, a.Header, shelf)
+	}
+}

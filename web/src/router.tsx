@@ -1,11 +1,11 @@
 // The pages and their addresses. What only a desktop or a form needs is loaded with its page.
-import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Outlet, redirect } from "@tanstack/react-router";
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from "@tanstack/react-router";
 import { session } from "@/api/session";
 import { LoginPage, SignupPage } from "@/account/LoginPage";
 import { InstancesPage } from "@/instances/InstancesPage";
-import { Broken, NotFound, PageFrame, Shell } from "@/shell";
+import { Broken, NotFound, PageFrame, Root, Shell } from "@/shell";
 
-const root = createRootRoute({ component: Outlet, errorComponent: Broken, notFoundComponent: NotFound });
+const root = createRootRoute({ component: Root, errorComponent: Broken, notFoundComponent: NotFound });
 
 // What a check leaves out stays as it came: a parameter that is no good is named, as undefined.
 

@@ -1,7 +1,7 @@
 // What is around the pages: the bar at the top, and what stands in for a page that is not there.
 import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet, useRouter } from "@tanstack/react-router";
-import { useState, useSyncExternalStore } from "react";
+import { useEffect, useState, useSyncExternalStore } from "react";
 import { api, call, sentence } from "@/api/client";
 import { useLive, useLiveState } from "@/api/live";
 import { meQuery, queryClient } from "@/api/queries";
@@ -10,6 +10,18 @@ import { clearOutboxes } from "@/chat/outbox";
 import { Banner, Button, buttonClass, EmptyState, Menu, MenuItem, MenuLink, MenuRadio, MenuSeparator } from "@/ui";
 import { ChevronIcon, DesktopIcon, KeyIcon, UserIcon, WarnIcon } from "@/ui/icons";
 import { setTheme, theme, type Theme } from "@/ui/theme";
+
+/** All pages: the focus goes on to what has come, as it would with pages of their own. */
+export function Root() {
+  const router = useRouter();
+  useEffect(() => router.subscribe("onRendered", ({ fromLocation, pathChanged }) => {
+    if (!fromLocation || !pathChanged) return;
+    const page = document.querySelector("main"); // not its heading, which may change once there is something to show
+    page?.setAttribute("tabindex", "-1");
+    page?.focus({ preventScroll: true });
+  }), [router]);
+  return <Outlet />;
+}
 
 export function Shell() {
   const { login } = useSyncExternalStore(session.subscribe, session.getSnapshot);
@@ -133,13 +145,18 @@ export function PageTitle({ children, action, back }: { children: string; action
 }
 
 export function NotFound() {
+  return <main id="main"><Missing /></main>;
+}
+
+/** NotFound within a page's frame. */
+export function Missing() {
   return (
-    <main id="main">
+    <>
       <title>Not found · CloudBot</title>
       <EmptyState icon={<WarnIcon className="size-10" />} title="There is no such page" action={<Link to="/" className={buttonClass("primary")}>To the desktops</Link>}>
         The address may be mistyped, or what it named is gone.
       </EmptyState>
-    </main>
+    </>
   );
 }
 

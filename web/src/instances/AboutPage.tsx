@@ -3,7 +3,7 @@ import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router"
 import { ApiError, sentence, type HistoryEvent, type Instance } from "@/api/client";
 import { historyQuery, instanceQuery } from "@/api/queries";
 import type { AboutTab } from "@/router";
-import { NotFound, PageTitle } from "@/shell";
+import { Missing, PageTitle } from "@/shell";
 import { Banner, Button, buttonClass, Spinner } from "@/ui";
 import { BackIcon } from "@/ui/icons";
 import { clockTime, duration } from "@/ui/time";
@@ -22,7 +22,7 @@ export function AboutPage() {
   const { tab = "history" } = useSearch({ from: "/signed-in/framed/desktops/$id/about" });
   const navigate = useNavigate();
   const instance = useQuery(instanceQuery(id));
-  if (instance.error instanceof ApiError && instance.error.status === 404) return <NotFound />;
+  if (instance.error instanceof ApiError && instance.error.status === 404) return <Missing />;
   if (instance.error) return <Banner tone="bad" action={<Button size="small" onClick={() => void instance.refetch()}>Try again</Button>}>{sentence(instance.error)}</Banner>;
   if (!instance.data) return <Spinner label="Loading…" />;
   const i = instance.data;

@@ -13,7 +13,7 @@ import { StatusBadge } from "@/instances/InstanceCard";
 import { InstanceMenu } from "@/instances/InstanceMenu";
 import { isBooting } from "@/instances/phases";
 import type { View } from "@/router";
-import { NotFound } from "@/shell";
+import { Missing } from "@/shell";
 import { Banner, Button, buttonClass, EmptyState, Spinner } from "@/ui";
 import { BackIcon, ChatIcon, DesktopIcon, PlayIcon, SplitIcon } from "@/ui/icons";
 import { BootPanel } from "./BootPanel";
@@ -22,24 +22,29 @@ import { Splitter } from "./Splitter";
 export function WorkspacePage() {
   const { id } = useParams({ from: "/signed-in/desktops/$id" });
   const instance = useQuery(instanceQuery(id));
-  if (instance.error instanceof ApiError && instance.error.status === 404) return <NotFound />;
-  if (!instance.data) {
-    return (
-      <main id="main" className="p-8">
-        {instance.error ? (
-          <Banner tone="bad" action={<Button size="small" onClick={() => void instance.refetch()}>Try again</Button>}>{sentence(instance.error)}</Banner>
-        ) : (
-          <Spinner label="Loading…" />
-        )}
-      </main>
-    );
-  }
-  return <Workspace key={id} instance={instance.data} />;
+  const missing = instance.error instanceof ApiError && instance.error.status === 404;
+  return (
+    <main id="main" tabIndex={-1} className="flex min-h-0 flex-1 flex-col outline-none">
+      {missing ? (
+        <Missing />
+      ) : instance.data ? (
+        <Workspace key={id} instance={instance.data} />
+      ) : (
+        <div className="p-8">
+          {instance.error ? (
+            <Banner tone="bad" action={<Button size="small" onClick={() => void instance.refetch()}>Try again</Button>}>{sentence(instance.error)}</Banner>
+          ) : (
+            <Spinner label="Loading…" />
+          )}
+        </div>
+      )}
+    </main>
+  );
 }
 
 function Workspace({ instance: i }: { instance: Instance }) {
   return (
-    <main id="main" tabIndex={-1} className="flex min-h-0 flex-1 flex-col outline-none">
+    <>
       <title>{`${i.name} · CloudBot`}</title>
       <div className="flex min-h-11 shrink-0 items-center gap-2 border-b border-line bg-panel px-2 sm:px-3">
         <Link to="/" aria-label="Back to the desktops" title="Back to the desktops" className="inline-flex size-9 shrink-0 items-center justify-center rounded-md hover:bg-sunken"><BackIcon /></Link>
@@ -53,7 +58,7 @@ function Workspace({ instance: i }: { instance: Instance }) {
       <div className="min-h-0 flex-1">
         <Body instance={i} />
       </div>
-    </main>
+    </>
   );
 }
 
