@@ -87,7 +87,9 @@ func (d *Desktop) runX(ctx context.Context) error {
 		}
 		server = child(d.x.xvnc, append(args, "-geometry", d.c.Geometry, "-depth", "24", "-rfbport", strconv.Itoa(port),
 			"-localhost", "-SecurityTypes", "VncAuth", "-PasswordFile", pass, "-AlwaysShared",
-			"-MaxCutText", strconv.Itoa(maxClipboard), "-SendPrimary=0")...)
+			"-MaxCutText", strconv.Itoa(maxClipboard), "-SendPrimary=0",
+			// Looking whether it answers, without ever logging in, must not count as guessing.
+			"-BlacklistThreshold=1000000000")...)
 	} else {
 		server = child(d.x.xvfb, append(args, "-screen", "0", d.c.Geometry+"x24")...)
 	}

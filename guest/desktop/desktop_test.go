@@ -1,0 +1,78 @@
+package desktop
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/rfb"
+)
+
+// TestLookingIsNotGuessing connects more often without logging in than VNC servers take for an attack:
+// the guest does so for as long as the machine runs. The viewer's own log-in must work all the same.
+func TestLookingIsNotGuessing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d, err := New(Config{Kind: X11, Password: "pass", Home: dir, Shm: dir, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Skip(err)
+	}
+	if d.x.xvnc == "" {
+		t.Skip("not Xvnc, which is the one that counts")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = d.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	select {
+	case <-d.Up():
+	case <-time.After(30 * time.Second):
+		t.Fatal("it does not come up")
+	}
+	for range 12 {
+		c := dial(t, d)
+		expect(t, c, 12)
+		c.Close()
+	}
+	c := dial(t, d)
+	defer c.Close()
+	expect(t, c, 12)
+	send(t, c, []byte("RFB 003.008\n"))
+	types := expect(t, c, 1)
+	expect(t, c, int(types[0]))
+	send(t, c, []byte{2}) // VNC authentication
+	answer := rfb.Answer("pass", expect(t, c, 16))
+	send(t, c, answer[:])
+	if result := expect(t, c, 4); result[3] != 0 {
+		t.Errorf("the log-in was refused: %v", result)
+	}
+}
+
+func dial(t *testing.T, d *Desktop) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", d.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c
+}
+
+func expect(t *testing.T, r io.Reader, n int) []byte {
+	t.Helper()
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func send(t *testing.T, w io.Writer, b []byte) {
+	t.Helper()
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+}
