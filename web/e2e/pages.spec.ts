@@ -25,3 +25,19 @@ test("a new page has the focus at its beginning, whichever way it came", async (
   await expect(page.getByText("There is no such page")).toBeVisible();
   await expect(main).toHaveCount(1);
 });
+
+// Forced colours leave no background to tell one thing from another, except those of the system's own.
+test("what is chosen, and what is a button, is seen in forced colours", async ({ page }, info) => {
+  await signUp(page, info);
+  await page.emulateMedia({ forcedColors: "active" });
+  const border = (name: string) => page.getByRole("button", { name }).evaluate((e) => getComputedStyle(e).borderTopWidth);
+  expect(await border("Create my desktop")).not.toBe("0px");
+  const id = await firstDesktop(page);
+  const backgrounds = await page.getByRole("group", { name: "What is shown" }).locator("label").evaluateAll((all) => all.map((e) => getComputedStyle(e).backgroundColor));
+  expect(new Set(backgrounds).size).toBe(2);
+  await page.screenshot({ path: "artifacts/workspace-forced.png" });
+  await page.goto(`/app/desktops/${id}/about`);
+  await expect(page.getByRole("tab")).toHaveCount(2);
+  const lines = await page.getByRole("tab").evaluateAll((all) => all.map((e) => getComputedStyle(e).borderBottomColor));
+  expect(new Set(lines).size).toBe(2);
+});

@@ -42,7 +42,7 @@ function SignedIn() {
 }
 
 const tab =
-  "inline-flex min-h-9 items-center gap-2 rounded-md px-2.5 text-sm text-muted hover:text-ink aria-[current=page]:bg-accent-soft aria-[current=page]:font-medium aria-[current=page]:text-accent-ink";
+  "inline-flex min-h-9 items-center gap-2 rounded-md px-2.5 text-sm text-muted hover:text-ink aria-[current=page]:bg-accent-soft aria-[current=page]:font-medium aria-[current=page]:text-accent-ink forced-colors:aria-[current=page]:underline";
 
 function TopBar() {
   return (

@@ -135,7 +135,7 @@ const Said = memo(function Said({ message: m }: { message: Message }) {
 function Mine({ children, at, below }: { children: string; at?: number | undefined; below?: ReactNode }) {
   return (
     <article aria-label="You" className="flex max-w-[88%] flex-col items-end gap-1 self-end">
-      <p title={at === undefined ? undefined : new Date(at).toLocaleString()} className="rounded-2xl rounded-br-md bg-accent-soft px-3.5 py-2 break-words whitespace-pre-wrap text-ink [overflow-wrap:anywhere]">{children}</p>
+      <p title={at === undefined ? undefined : new Date(at).toLocaleString()} className="rounded-2xl rounded-br-md bg-accent-soft px-3.5 py-2 break-words whitespace-pre-wrap text-ink [overflow-wrap:anywhere] forced-colors:border">{children}</p>
       {below}
     </article>
   );

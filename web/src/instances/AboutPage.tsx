@@ -59,7 +59,7 @@ export function AboutPage() {
               document.getElementById(`tab-${to.tab}`)?.focus();
               void navigate({ to: "/desktops/$id/about", params: { id }, search: { tab: to.tab }, replace: true });
             }}
-            className="-mb-px min-h-10 border-b-2 border-transparent px-3 text-sm text-muted hover:text-ink aria-selected:border-accent-ink aria-selected:font-medium aria-selected:text-ink"
+            className="-mb-px min-h-10 border-b-2 border-transparent px-3 text-sm text-muted hover:text-ink aria-selected:border-accent-ink aria-selected:font-medium aria-selected:text-ink forced-colors:border-[Canvas] forced-colors:aria-selected:border-[Highlight]"
           >
             {t.label}
           </button>

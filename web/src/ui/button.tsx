@@ -4,13 +4,13 @@ import { Spinner } from "./spinner";
 export type ButtonVariant = "primary" | "plain" | "quiet" | "danger";
 
 const base =
-  "inline-flex shrink-0 items-center justify-center gap-2 rounded-md font-medium whitespace-nowrap select-none transition-colors " +
+  "inline-flex shrink-0 items-center justify-center gap-2 rounded-md font-medium whitespace-nowrap select-none transition-colors forced-colors:border " +
   "disabled:opacity-55 disabled:cursor-not-allowed aria-disabled:opacity-55 aria-disabled:cursor-not-allowed";
 const sizes = { small: "min-h-8 px-2.5 text-sm", normal: "min-h-10 px-4 text-sm", large: "min-h-12 px-6 text-base" };
 const variants: Record<ButtonVariant, string> = {
   primary: "bg-accent text-on-accent enabled:hover:bg-accent-hover",
   plain: "border border-outline bg-raised text-ink enabled:hover:bg-sunken",
-  quiet: "text-ink enabled:hover:bg-sunken forced-colors:border",
+  quiet: "text-ink enabled:hover:bg-sunken",
   danger: "bg-bad text-on-bad dark:text-on-bad enabled:hover:brightness-110",
 };
 
@@ -42,7 +42,7 @@ export function IconButton({ label, className = "", pressed, ...rest }: Omit<Com
       aria-label={label}
       title={label}
       aria-pressed={pressed}
-      className={`inline-flex size-9 shrink-0 items-center justify-center rounded-md text-ink enabled:hover:bg-sunken disabled:opacity-50 aria-pressed:bg-accent-soft aria-pressed:text-accent-ink forced-colors:border ${className}`}
+      className={`inline-flex size-9 shrink-0 items-center justify-center rounded-md text-ink enabled:hover:bg-sunken disabled:opacity-50 aria-pressed:bg-accent-soft aria-pressed:text-accent-ink forced-colors:border forced-colors:aria-pressed:bg-[Highlight] forced-colors:aria-pressed:text-[HighlightText] ${className}`}
       {...rest}
     />
   );

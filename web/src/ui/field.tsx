@@ -33,7 +33,7 @@ export function TextField({ label, value, onChange, hint, error, type = "text", 
         />
         {password && (
           <button type="button" onClick={() => setShown(!shown)} aria-pressed={shown} aria-label="Show what is typed" title="Show what is typed"
-            className="absolute inset-y-0 right-0 inline-flex w-10 items-center justify-center text-muted hover:text-ink aria-pressed:text-accent-ink">
+            className="absolute inset-y-0 right-0 inline-flex w-10 items-center justify-center text-muted hover:text-ink aria-pressed:text-accent-ink forced-colors:aria-pressed:text-[Highlight]">
             <EyeIcon />
           </button>
         )}

@@ -40,9 +40,9 @@ export function Splitter({ first, second, vertical }: { first: ReactNode; second
           e.preventDefault();
           set(share + step);
         }}
-        className={`group flex shrink-0 touch-none items-center justify-center bg-line hover:bg-accent-soft ${vertical ? "h-2.5 w-full cursor-row-resize" : "h-full w-2.5 cursor-col-resize"}`}
+        className={`group flex shrink-0 touch-none items-center justify-center bg-line hover:bg-accent-soft forced-colors:border ${vertical ? "h-2.5 w-full cursor-row-resize" : "h-full w-2.5 cursor-col-resize"}`}
       >
-        <span className={`rounded-full bg-outline group-hover:bg-accent-ink ${vertical ? "h-1 w-10" : "h-10 w-1"}`} />
+        <span className={`rounded-full bg-outline group-hover:bg-accent-ink forced-colors:bg-[ButtonText] ${vertical ? "h-1 w-10" : "h-10 w-1"}`} />
       </div>
       <div className="min-h-0 min-w-0" style={{ flex: `${100 - share} 1 0` }}>{second}</div>
     </div>

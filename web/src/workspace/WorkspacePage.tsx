@@ -124,7 +124,7 @@ function ViewChoice() {
     <fieldset className="flex rounded-md border border-line">
       <legend className="sr-only">What is shown</legend>
       {(["desktop", "both", "chat"] satisfies View[]).map((v) => (
-        <label key={v} title={viewNames[v].label} className="inline-flex size-9 items-center justify-center rounded-md text-muted hover:text-ink has-checked:bg-accent-soft has-checked:text-accent-ink has-focus-visible:outline-2 has-focus-visible:outline-accent-ink">
+        <label key={v} title={viewNames[v].label} className="inline-flex size-9 items-center justify-center rounded-md text-muted hover:text-ink has-checked:bg-accent-soft has-checked:text-accent-ink forced-colors:has-checked:bg-[Highlight] forced-colors:has-checked:text-[HighlightText] has-focus-visible:outline-2 has-focus-visible:outline-accent-ink">
           <input type="radio" name="view" value={v} checked={v === view} onChange={() => void navigate({ search: { view: v }, replace: true })} className="sr-only" />
           {viewNames[v].icon}
           <span className="sr-only">{viewNames[v].label}</span>
