@@ -1,5 +1,6 @@
 // What was written and is not known to have arrived, kept in this browser. Each message has its
-// idempotency key before it is first sent: sent again with the same key it is taken once.
+// idempotency key before it is first sent: sent again with the same key it is taken once. And each has a
+// place of its own in the storage: in one list, what two tabs write at a time would be the last one's.
 
 import { newID } from "@/api/id";
 
@@ -29,7 +30,7 @@ const keys = (storage: Storage) => Array.from({ length: storage.length }, (_, i)
 
 /** Outbox holds the messages to one instance's sessions. It reads the storage each time: tabs share it. */
 export class Outbox {
-  private unkept = new Map<string, Item[]>(); // where the storage refuses: at least for as long as the page is open
+  private unkept = new Map<string, Map<string, Item>>(); // by session and key; where the storage refuses: at least for as long as the page is open
 
   constructor(private readonly account: string, private readonly instance: string, private readonly storage: Storage = localStorage) {}
 
@@ -45,24 +46,24 @@ export class Outbox {
   /** sessionOf tells whose outbox a storage event is about. */
   sessionOf(storageKey: string | null): string | undefined {
     const mine = `${prefix}${name(this.account, this.instance)}:`;
-    return storageKey?.startsWith(mine) ? decodeURIComponent(storageKey.slice(mine.length)) : undefined;
+    return storageKey?.startsWith(mine) ? decodeURIComponent(storageKey.slice(mine.length).split(":")[0]!) : undefined;
   }
 
   /** sessions are those that have something to send. */
   sessions(): string[] {
     const stored = keys(this.storage).flatMap((k) => this.sessionOf(k) ?? []);
-    return [...new Set([...stored, ...this.unkept.keys()])];
+    return [...new Set([...stored, ...[...this.unkept].flatMap(([s, items]) => (items.size > 0 ? s : []))])];
   }
 
+  /** list has the oldest first. */
   list(session: string): Item[] {
-    const unkept = this.unkept.get(session);
-    if (unkept) return unkept;
-    try {
-      const items: unknown = JSON.parse(this.storage.getItem(this.place(session)) ?? "[]");
-      return Array.isArray(items) ? items.filter(isItem) : [];
-    } catch {
-      return [];
+    const items = new Map<string, Item>();
+    for (const place of keys(this.storage)) {
+      const item = place.startsWith(`${this.place(session)}:`) ? parse(this.storage.getItem(place)) : undefined;
+      if (item) items.set(item.key, item);
     }
+    for (const item of this.unkept.get(session)?.values() ?? []) items.set(item.key, item);
+    return [...items.values()].toSorted((a, b) => a.at - b.at);
   }
 
   /** add keeps a message; the error it may throw is a sentence for the user. */
@@ -70,34 +71,40 @@ export class Outbox {
     const items = this.list(session);
     if (new TextEncoder().encode(text).length > outboxLimits.bytes) throw new Error("This message is too long: 64 KiB is the most. Send it in parts, or put it into a file.");
     if (items.length >= outboxLimits.messages) throw new Error("Fifty messages wait to be sent. Retry or discard some of them first.");
-    const item: Item = { key, text, at, state: "queued", tries: 0 };
-    this.write(session, [...items, item]);
+    const after = (items.at(-1)?.at ?? -1) + 1; // clocks jump; the order stays
+    const item: Item = { key, text, at: Math.max(at, after), state: "queued", tries: 0 };
+    this.write(session, item);
     return item;
   }
 
   update(session: string, key: string, change: Partial<Item>): void {
-    this.write(session, this.list(session).map((i) => (i.key === key ? { ...i, ...change } : i)));
+    const item = this.list(session).find((i) => i.key === key);
+    if (item) this.write(session, { ...item, ...change });
   }
 
-  remove(session: string, ...gone: string[]): Item | undefined {
-    const items = this.list(session);
-    const kept = items.filter((i) => !gone.includes(i.key));
-    if (kept.length < items.length) this.write(session, kept);
-    return items.find((i) => gone.includes(i.key));
+  remove(session: string, ...gone: string[]): void {
+    for (const key of gone) {
+      this.storage.removeItem(this.slot(session, key));
+      this.unkept.get(session)?.delete(key);
+    }
   }
 
   clear(session: string): void {
-    this.write(session, []);
+    this.remove(session, ...this.list(session).map((i) => i.key));
     this.storage.removeItem(drafts + name(this.account, this.instance, session));
   }
 
-  private write(session: string, items: Item[]): void {
+  private slot(session: string, key: string) {
+    return `${this.place(session)}:${name(key)}`;
+  }
+
+  private write(session: string, item: Item): void {
+    const unkept = this.unkept.get(session) ?? new Map<string, Item>();
     try {
-      if (items.length === 0) this.storage.removeItem(this.place(session));
-      else this.storage.setItem(this.place(session), JSON.stringify(items));
-      this.unkept.delete(session);
+      this.storage.setItem(this.slot(session, item.key), JSON.stringify(item));
+      unkept.delete(item.key);
     } catch {
-      this.unkept.set(session, items);
+      this.unkept.set(session, unkept.set(item.key, item));
     }
   }
 
@@ -113,6 +120,15 @@ export class Outbox {
     } catch {
       // it stays in the text field
     }
+  }
+}
+
+function parse(text: string | null): Item | undefined {
+  try {
+    const v: unknown = JSON.parse(text ?? "null");
+    return isItem(v) ? v : undefined;
+  } catch {
+    return undefined;
   }
 }
 

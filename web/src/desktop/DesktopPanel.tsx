@@ -56,9 +56,11 @@ export function DesktopPanel({ desktop, instance, onEnd, onStart, children }: De
         aria-label="Desktop"
         className={`z-10 flex shrink-0 items-center gap-0.5 border-b border-line bg-panel px-1.5 py-1 ${screen.on ? "absolute inset-x-0 top-0 -translate-y-[calc(100%-0.4rem)] opacity-60 shadow-lg transition-transform hover:translate-y-0 hover:opacity-100 focus-within:translate-y-0 focus-within:opacity-100 has-data-popup-open:translate-y-0 has-data-popup-open:opacity-100" : ""}`}
       >
-        <output className="min-w-0 flex-1 truncate pl-1.5 text-xs text-muted">
-          {statusLine(now, narrow)}
-        </output>
+        <div className="min-w-0 flex-1 truncate pl-1.5 text-xs text-muted">
+          <output>{statusLine(now, narrow)}</output>
+          {/* It is another each second: not for a live region. */}
+          {now.link.at === "open" && !narrow && !now.focused && now.roundTripMs !== undefined && <span aria-hidden="true"> · {now.roundTripMs} ms</span>}
+        </div>
         <Toolbar.Button ref={way} render={<IconButton label={viewOnly ? "View only: take control" : "View only"} pressed={viewOnly} onClick={() => desktop.setMode(viewOnly ? "control" : "view")}><EyeIcon /></IconButton>} />
         <ClipboardButton desktop={desktop} state={now.clipboard} connected={now.painted && !viewOnly} container={panel} />
         <KeysMenu desktop={desktop} now={now} container={panel} />

@@ -73,6 +73,6 @@ export function statusLine(now: DesktopSnapshot, short: boolean): string {
     case "open":
       if (now.mode === "view") return now.focused && !short ? "View only. Ctrl + Alt + Shift together leaves the desktop." : "View only";
       if (now.focused) return short ? "Ctrl+Alt+Shift leaves" : "Keys go to the desktop. Ctrl + Alt + Shift together leaves it.";
-      return [short ? "" : "Connected", `${now.width} × ${now.height}`, !short && now.roundTripMs !== undefined ? `${now.roundTripMs} ms` : ""].filter(Boolean).join(" · ");
+      return [short ? "" : "Connected", `${now.width} × ${now.height}`].filter(Boolean).join(" · ");
   }
 }

@@ -23,7 +23,7 @@ export function AboutPage() {
   const navigate = useNavigate();
   const instance = useQuery(instanceQuery(id));
   if (instance.error instanceof ApiError && instance.error.status === 404) return <Missing />;
-  if (instance.error) return <Banner tone="bad" action={<Button size="small" onClick={() => void instance.refetch()}>Try again</Button>}>{sentence(instance.error)}</Banner>;
+  if (instance.error && !instance.data) return <Banner tone="bad" action={<Button size="small" onClick={() => void instance.refetch()}>Try again</Button>}>{sentence(instance.error)}</Banner>;
   if (!instance.data) return <Spinner label="Loading…" />;
   const i = instance.data;
   return (
@@ -107,7 +107,7 @@ const versionNames = new Map(Object.entries({ guest: "Guest", os: "System", node
 function History({ id }: { id: string }) {
   const history = useInfiniteQuery(historyQuery(id));
   if (history.isPending) return <Spinner label="Loading…" />;
-  if (history.error) return <Banner tone="bad">{sentence(history.error)}</Banner>;
+  if (!history.data) return <Banner tone="bad" action={<Button size="small" onClick={() => void history.refetch()}>Try again</Button>}>{sentence(history.error)}</Banner>;
   const events = history.data.pages.flatMap((p) => p.events);
   return (
     <>

@@ -2,7 +2,6 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useState, type FormEvent } from "react";
 import { ApiError, sentence } from "@/api/client";
-import { newID } from "@/api/id";
 import { typesQuery } from "@/api/queries";
 import { Banner, Button, Dialog, Spinner, TextField } from "@/ui";
 import { useCreate } from "./commands";
@@ -23,7 +22,6 @@ function Form({ onClose }: { onClose: () => void }) {
   const [name, setName] = useState("");
   const [wrong, setWrong] = useState<string>();
   const [type, setType] = useState<string>();
-  const [key, renew] = useState(newID);
   const chosen = type ?? types.data?.default;
   const submit = (e: FormEvent) => {
     e.preventDefault();
@@ -31,12 +29,8 @@ function Form({ onClose }: { onClose: () => void }) {
     setWrong(no);
     if (no) return;
     create.mutate(
-      { key, ...(name.trim() ? { name: name.trim() } : {}), ...(chosen ? { instance_type: chosen } : {}) },
-      {
-        onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id } }),
-        // A refusal is final for its key. Where no answer came, the same key asks for the same desktop.
-        onError: (error) => error instanceof ApiError && error.status >= 400 && error.status < 500 && renew(newID()),
-      },
+      { ...(name.trim() ? { name: name.trim() } : {}), ...(chosen ? { instance_type: chosen } : {}) },
+      { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id } }) },
     );
   };
   return (

@@ -1,8 +1,6 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { useState } from "react";
 import { sentence } from "@/api/client";
-import { newID } from "@/api/id";
 import { instancesQuery } from "@/api/queries";
 import { PageTitle } from "@/shell";
 import { Banner, Button, Spinner, Switch } from "@/ui";
@@ -58,7 +56,6 @@ export function InstancesPage() {
 function FirstMinute({ onChoose }: { onChoose: () => void }) {
   const navigate = useNavigate();
   const make = useCreate();
-  const [key] = useState(newID);
   return (
     <section aria-labelledby="first" className="mx-auto flex max-w-xl flex-col items-center gap-4 py-10 text-center sm:py-16">
       <title>Your first desktop · CloudBot</title>
@@ -72,7 +69,7 @@ function FirstMinute({ onChoose }: { onChoose: () => void }) {
         variant="primary"
         size="large"
         busy={make.isPending}
-        onClick={() => make.mutate({ key }, { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id } }) })}
+        onClick={() => make.mutate({}, { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id } }) })}
       >
         Create my desktop
       </Button>

@@ -1,6 +1,8 @@
 // What can be done with an instance, as mutations that say what went wrong.
 import { useMutation } from "@tanstack/react-query";
-import { api, call, idempotencyKey, sentence, type Instance } from "@/api/client";
+import { useState } from "react";
+import { api, ApiError, call, idempotencyKey, sentence, type Instance } from "@/api/client";
+import { newID } from "@/api/id";
 import { queryClient } from "@/api/queries";
 import { toast } from "@/ui";
 
@@ -27,16 +29,19 @@ export const useTerminate = () => useCommand<void>("Not terminated", (i) => call
 export const useRename = () =>
   useCommand<string>("Not renamed", (i, name) => call(api.PATCH("/api/instances/{id}", { ...at(i.id), body: { name } })));
 
-/** Asks for a new instance. The key is the form's: sending it again asks for the same one. */
-export const useCreate = () =>
-  useMutation({
-    mutationFn: ({ key, ...body }: { key: string; name?: string; instance_type?: string }) =>
-      call(api.POST("/api/instances", { params: { header: { "Idempotency-Key": key } }, body })),
+/** Asks for a new instance; where no answer came, asking again asks for the same one. */
+export function useCreate() {
+  const [key, renew] = useState(newID);
+  return useMutation({
+    mutationFn: (body: { name?: string; instance_type?: string }) => call(api.POST("/api/instances", { params: { header: { "Idempotency-Key": key } }, body })),
+    // A refusal is final for its key.
+    onError: (error) => error instanceof ApiError && error.status >= 400 && error.status < 500 && renew(newID()),
     onSuccess: (instance) => {
       queryClient.setQueryData(["instance", instance.id], instance);
       void queryClient.invalidateQueries({ queryKey: ["instances"] });
     },
   });
+}
 
 /** What the buttons of an instance offer in its present state. */
 export function possible(i: Instance) {

@@ -22,7 +22,7 @@ export function Splitter({ first, second, vertical }: { first: ReactNode; second
       <div
         role="separator"
         tabIndex={0}
-        aria-label="Width of the desktop"
+        aria-label={vertical ? "Height of the desktop" : "Width of the desktop"}
         aria-orientation={vertical ? "horizontal" : "vertical"}
         aria-valuemin={least}
         aria-valuemax={most}
