@@ -26,6 +26,16 @@ test("a new page has the focus at its beginning, whichever way it came", async (
   await expect(main).toHaveCount(1);
 });
 
+test("who logs out does not send the next one to the page that was open", async ({ page }, info) => {
+  await signUp(page, info);
+  await page.getByRole("link", { name: "API keys" }).click();
+  await expect(page.getByText("Anthropic", { exact: true })).toBeVisible();
+  await page.getByRole("button", { name: "Account" }).click();
+  await page.getByRole("menuitem", { name: "Log out" }).click();
+  await expect(page.getByRole("heading", { name: "Log in" })).toBeVisible();
+  expect(new URL(page.url()).search).toBe("");
+});
+
 // Forced colours leave no background to tell one thing from another, except those of the system's own.
 test("what is chosen, and what is a button, is seen in forced colours", async ({ page }, info) => {
   await signUp(page, info);

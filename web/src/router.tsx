@@ -29,7 +29,8 @@ const signedIn = createRoute({
   id: "signed-in",
   component: Shell,
   beforeLoad: ({ location }) => {
-    if (!session.getSnapshot().login) throw redirect({ to: "/login", search: location.href === "/" ? {} : { next: location.href } });
+    const { login: who, left } = session.getSnapshot();
+    if (!who) throw redirect({ to: "/login", search: left || location.href === "/" ? {} : { next: location.href } });
   },
 });
 

@@ -25,7 +25,7 @@ export function Root() {
 
 export function Shell() {
   const { login } = useSyncExternalStore(session.subscribe, session.getSnapshot);
-  return <SignedIn key={login} />; // nothing that a page holds is for the next account
+  return login && <SignedIn key={login} />; // nothing that a page holds is for the next account
 }
 
 function SignedIn() {

@@ -20,6 +20,8 @@ export type SessionState = {
   login: string | undefined;
   /** Why it ended, where that was not asked for. */
   ended?: string;
+  /** It was asked for: who logs in next begins at the beginning. */
+  left?: boolean;
 };
 
 class SessionStore {
@@ -60,11 +62,11 @@ class SessionStore {
     this.#set({ login });
   }
 
-  /** Forgets the tokens; reason is shown on the log-in page. */
+  /** Forgets the tokens; reason is shown on the log-in page. Without one, it was asked for. */
   end(reason?: string) {
     if (!this.#mine()) return; // another tab was faster
     localStorage.removeItem(storageKey);
-    this.#set(reason ? { login: undefined, ended: reason } : { login: undefined });
+    this.#set(reason ? { login: undefined, ended: reason } : { login: undefined, left: true });
   }
 
   /** An access token that is good for a while yet; undefined: nobody is signed in. */

@@ -98,7 +98,6 @@ function KeyDialog({ provider: p, replaces, onClose }: { provider: Provider; rep
     onSuccess: () => {
       toast({ tone: "good", title: `Key for ${p.name} stored`, detail: "Running machines have it within moments." });
       void queryClient.invalidateQueries({ queryKey: ["keys"] });
-      void queryClient.resetQueries({ queryKey: ["report"] }); // it was about the key before
       onClose();
     },
     onError: (error) => setWrong(sentence(error)),

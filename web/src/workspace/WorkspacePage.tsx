@@ -140,7 +140,7 @@ function Panels({ instance: i }: { instance: Instance }) {
   const isWide = useWide();
   const desktop = useDesktop(i.id);
   const navigate = useNavigate();
-  const onEnd = (action: "sign_in" | "leave") => (action === "sign_in" ? session.end() : void navigate({ to: "/" }));
+  const onEnd = (action: "sign_in" | "leave") => (action === "sign_in" ? session.end("Your session has ended. Log in again.") : void navigate({ to: "/" }));
   const screen = <DesktopPanel desktop={desktop} instance={i} onEnd={onEnd} />;
   if (!me.data) return screen;
   return (
