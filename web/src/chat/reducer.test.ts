@@ -94,6 +94,14 @@ describe("recorded", () => {
 });
 
 describe("what may go wrong on the way", () => {
+  test("a model that does not answer: the run says why it begins again", () => {
+    // As OpenClaw 2026.9.6 sent it.
+    const retrying = { phase: "retrying", message: "Provider temporarily unavailable. Retrying in 22s (5/8).", retryAttempt: 5, maxRetries: 8, delayMs: 21140, attempt: 6, maxAttempts: 9, reason: "timeout" };
+    const s = run([chat("status", 1, { phase: "starting_model" }), tell("agent", { runId: "run", stream: "run_status", data: retrying, sessionKey: main, seq: 2 })]);
+    expect(s.runs[0]!.phase).toBe("Provider temporarily unavailable. Retrying in 22s (5/8)");
+    expect(run([chat("status", 3, { phase: "preparing_context" })], s).runs[0]!.phase).toBe("preparing_context");
+  });
+
   test("deltas that are late or come twice are ignored", () => {
     const s = run([chat("delta", 1, { deltaText: "a" }), chat("delta", 3, { deltaText: "c" }), chat("delta", 2, { deltaText: "b" }), chat("delta", 3, { deltaText: "c" })]);
     expect(s.runs[0]!.text).toBe("ac");

@@ -188,9 +188,15 @@ function end(s: ChatState, run: string, p: Rec, now: number): ChatState {
 function agent(s: ChatState, p: Rec, now: number): ChatState {
   const run = id(p.runId);
   const key = id(p.sessionKey);
-  if (!run || p.stream !== "tool" || s.ended.includes(run)) return s;
+  if (!run || (p.stream !== "tool" && p.stream !== "run_status") || s.ended.includes(run)) return s;
   if (key !== "" && key !== s.current) return s;
   if (key === "" && !s.runs.some((r) => r.id === run)) return s;
+  if (p.stream === "run_status") {
+    // Its phases come as chat events too; why it begins again is said here alone.
+    const { phase, message } = rec(p.data);
+    const why = phase === "retrying" ? str(message, 300).replace(/\.$/, "") : "";
+    return why ? withRun(s, run, now, (r) => (r.text === "" ? { ...r, phase: why } : r)) : s;
+  }
   const seq = num(p.seq) ?? 0;
   return withRun(s, run, now, (r) => (seq !== 0 && seq <= r.actSeq ? r : { ...r, phase: "", actSeq: Math.max(seq, r.actSeq), tools: used(r.tools, rec(p.data), num(p.ts) ?? now) }));
 }
