@@ -243,9 +243,12 @@ export interface ReconnectConfig {
   grace?: number; // ms a hidden page keeps its connection; default 30 s
 }
 
+/** Whether a try makes sense. The browser knows of networks only, and a server on this computer needs none. */
+const online = () => navigator.onLine || /^(localhost|127\.|\[::1\])/.test(globalThis.location?.hostname ?? "");
+
 /** Reconnect runs the machine. `state` is a new object exactly when it changed; subscribe to hear of it. */
 export class Reconnect {
-  private m = machine(navigator.onLine, true);
+  private m = machine(online(), true);
   private listeners = new Set<() => void>();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private hiding: ReturnType<typeof setTimeout> | undefined;
@@ -292,11 +295,11 @@ export class Reconnect {
   }
 
   private watch(): void {
-    this.m = { ...this.m, online: navigator.onLine, visible: true };
+    this.m = { ...this.m, online: online(), visible: true };
     this.watching = new AbortController();
     const { signal } = this.watching;
     window.addEventListener("online", () => this.send({ type: "online" }), { signal });
-    window.addEventListener("offline", () => this.send({ type: "offline" }), { signal });
+    window.addEventListener("offline", () => online() || this.send({ type: "offline" }), { signal });
     document.addEventListener("visibilitychange", () => this.look(), { signal });
     this.look();
   }
