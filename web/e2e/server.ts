@@ -38,7 +38,7 @@ export class Server {
 
   async run() {
     const child = spawn(program, ["serve"], {
-      env: { PATH: process.env.PATH, HOME: this.dir, DATA_DIR: this.dir, PORT: String(this.port), ADMIN_ADDR: `127.0.0.1:${this.admin}`, MAX_INSTANCES_PER_USER: "3" },
+      env: { PATH: process.env.PATH, HOME: this.dir, DATA_DIR: this.dir, PORT: String(this.port), ADMIN_ADDR: `127.0.0.1:${this.admin}`, MAX_INSTANCES_PER_USER: "3", TRUSTED_PROXIES: "127.0.0.1/32" },
       cwd: this.dir,
       stdio: ["ignore", "pipe", "pipe"],
     });
