@@ -50,7 +50,7 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	@cd web && npm ci --loglevel=error
 	@touch $@
 
-web/dist/index.html: web/node_modules/.package-lock.json $(shell git ls-files -co --exclude-standard web ':!web/e2e' ':!web/*.go' ':!web/*.test.ts') adapters/httpapi/api/openapi.json
+web/dist/index.html: web/node_modules/.package-lock.json $(wildcard $(shell git ls-files -co --exclude-standard web ':!web/e2e' ':!web/*.go' ':!web/*.test.ts')) adapters/httpapi/api/openapi.json
 	@cd web && npm run --silent build || { rm -f dist/index.html; exit 1; }
 
 .PHONY: story

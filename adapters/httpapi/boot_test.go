@@ -102,32 +102,19 @@ func reached(phase string, percent int) wire.Follow {
 func (r *reader) next() string {
 	r.t.Helper()
 	for {
-		lines, ok := r.block()
-		if !ok {
-			r.t.Fatal("the stream ended")
-		}
-		var id, name string
+		id, name, text := r.message()
 		var data struct {
 			Phase, Text, Detail, Reason string
 			Progress, Lines, Seq        int64
 			At                          time.Time
 		}
-		for _, l := range lines {
-			key, value, _ := strings.Cut(l, ": ")
-			switch key {
-			case "id":
-				id = value
-			case "event":
-				name = value
-			case "data":
-				if err := json.Unmarshal([]byte(value), &data); err != nil {
-					r.t.Fatal(err)
-				}
-			}
+		if name == "" {
+			continue
+		}
+		if err := json.Unmarshal([]byte(text), &data); err != nil {
+			r.t.Fatal(err)
 		}
 		switch name {
-		case "":
-			continue
 		case "progress":
 			return fmt.Sprint("progress ", data.Phase, " ", data.Progress)
 		case "line":

@@ -54,30 +54,39 @@ func (r *reader) block() (lines []string, ok bool) {
 	return lines, false
 }
 
+// message returns the next block's id, name and data, "" for what it has not.
+func (r *reader) message() (id, name, data string) {
+	r.t.Helper()
+	lines, ok := r.block()
+	if !ok {
+		r.t.Fatal("the stream ended")
+	}
+	for _, l := range lines {
+		key, value, _ := strings.Cut(l, ": ")
+		switch key {
+		case "id":
+			id = value
+		case "event":
+			name = value
+		case "data":
+			data = value
+		}
+	}
+	return id, name, data
+}
+
 // event returns the next event: its id, name and data. Comments are skipped.
-func (r *reader) event() (id, name string, data cloudEvent) {
+func (r *reader) event() (id, name string, event cloudEvent) {
 	r.t.Helper()
 	for {
-		lines, ok := r.block()
-		if !ok {
-			r.t.Fatal("the stream ended")
+		id, name, data := r.message()
+		if id == "" {
+			continue
 		}
-		for _, l := range lines {
-			key, value, _ := strings.Cut(l, ": ")
-			switch key {
-			case "id":
-				id = value
-			case "event":
-				name = value
-			case "data":
-				if err := json.Unmarshal([]byte(value), &data); err != nil {
-					r.t.Fatal(err)
-				}
-			}
+		if err := json.Unmarshal([]byte(data), &event); err != nil {
+			r.t.Fatal(err)
 		}
-		if id != "" {
-			return id, name, data
-		}
+		return id, name, event
 	}
 }
 

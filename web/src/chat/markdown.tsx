@@ -1,7 +1,8 @@
 // Answers as Markdown. Loaded only when there is one: the parser is large.
-import { isValidElement, memo, useState, type ComponentProps, type ReactNode } from "react";
+import { isValidElement, memo, type ComponentProps, type ReactNode } from "react";
 import Parser, { type Components } from "react-markdown";
 import gfm from "remark-gfm";
+import { useCopy } from "@/ui/copy";
 import { CheckIcon, CopyIcon } from "@/ui/icons";
 import { Scroll } from "./scroll";
 
@@ -54,20 +55,11 @@ function Block({ children }: { children?: ReactNode }) {
 }
 
 export function Copy({ text, what }: { text: string; what: string }) {
-  const [done, setDone] = useState<"" | "Copied" | "Could not copy">("");
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      setDone("Copied");
-    } catch {
-      setDone("Could not copy");
-    }
-    setTimeout(() => setDone(""), 2_000);
-  };
+  const { outcome, copy } = useCopy(text);
   return (
     <button type="button" onClick={() => void copy()} aria-label={`Copy ${what}`} className="inline-flex min-h-9 items-center gap-1.5 px-3 hover:text-ink">
-      {done === "Copied" ? <CheckIcon className="size-4" /> : <CopyIcon className="size-4" />}
-      <output>{done || "Copy"}</output>
+      {outcome === "copied" ? <CheckIcon className="size-4" /> : <CopyIcon className="size-4" />}
+      <output>{outcome === "copied" ? "Copied" : outcome === "refused" ? "Could not copy" : "Copy"}</output>
     </button>
   );
 }

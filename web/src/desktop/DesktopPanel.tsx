@@ -2,6 +2,7 @@ import { Toolbar } from "@base-ui/react/toolbar";
 import { useEffect, useLayoutEffect, useRef, useState, useSyncExternalStore, type ReactNode } from "react";
 import { IconButton, toast } from "@/ui";
 import { EyeIcon, FullScreenIcon, KeyboardIcon } from "@/ui/icons";
+import { useMedia } from "@/ui/media";
 import { ClipboardButton } from "./ClipboardButton";
 import type { Desktop } from "./Desktop";
 import { HandIcon, SmallScreenIcon } from "./icons";
@@ -34,7 +35,7 @@ export function DesktopPanel({ desktop, instance, onEnd, onStart, children }: De
   const screen = useFullScreen(panel);
   const narrow = useNarrow(panel);
   const up = isUp(instance);
-  const touch = useMatches("(any-pointer: coarse)");
+  const touch = useMedia("(any-pointer: coarse)");
   const viewOnly = now.mode === "view";
 
   useEffect(() => desktop.setUp(up), [desktop, up]);
@@ -92,17 +93,6 @@ export function DesktopPanel({ desktop, instance, onEnd, onStart, children }: De
       </div>
       <div ref={after} tabIndex={-1} className="sr-only">After the desktop</div>
     </section>
-  );
-}
-
-function useMatches(query: string): boolean {
-  return useSyncExternalStore(
-    (changed) => {
-      const list = matchMedia(query);
-      list.addEventListener("change", changed);
-      return () => list.removeEventListener("change", changed);
-    },
-    () => matchMedia(query).matches,
   );
 }
 

@@ -1,14 +1,5 @@
-// Icons that only the desktop needs, drawn as those of @/ui/icons are.
-import type { ReactNode } from "react";
-
-const icon = (d: ReactNode) =>
-  function Icon({ className = "size-5" }: { className?: string }) {
-    return (
-      <svg aria-hidden="true" viewBox="0 0 20 20" className={className} fill="none" stroke="currentColor" strokeWidth="1.6" strokeLinecap="round" strokeLinejoin="round">
-        {d}
-      </svg>
-    );
-  };
+// Icons that only the desktop needs.
+import { icon } from "@/ui/icons";
 
 export const KeyCapIcon = icon(<><rect x="3" y="3" width="14" height="14" rx="2.5" /><path d="M7 13h6M7.5 9.5 10 7l2.5 2.5" /></>);
 export const HandIcon = icon(<path d="M7 10V4.8a1.2 1.2 0 0 1 2.4 0V9M9.4 9V3.7a1.2 1.2 0 0 1 2.4 0V9M11.8 9V4.8a1.2 1.2 0 0 1 2.4 0V12c0 3-1.8 5.2-4.6 5.2-2.2 0-3.4-1-4.6-3L3.6 11a1.2 1.2 0 0 1 2-1.3L7 11.5" />);

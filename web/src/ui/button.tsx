@@ -11,7 +11,7 @@ const variants: Record<ButtonVariant, string> = {
   primary: "bg-accent text-on-accent enabled:hover:bg-accent-hover",
   plain: "border border-outline bg-raised text-ink enabled:hover:bg-sunken",
   quiet: "text-ink enabled:hover:bg-sunken",
-  danger: "bg-bad text-on-bad dark:text-on-bad enabled:hover:brightness-110",
+  danger: "bg-bad text-on-bad enabled:hover:brightness-110",
 };
 
 export function buttonClass(variant: ButtonVariant = "plain", size: keyof typeof sizes = "normal", more = "") {

@@ -3,24 +3,36 @@ import { Button } from "./button";
 import { CheckIcon, CopyIcon } from "./icons";
 import { toast } from "./toast";
 
-/** Copies text; where the browser refuses, it says so. */
-export function CopyButton({ text, label = "Copy", children = "Copy" }: { text: string; label?: string; children?: string }) {
-  const [done, setDone] = useState(false);
+/** Copies a text; for two seconds after, says how that went. */
+export function useCopy(text: string): { outcome: "" | "copied" | "refused"; copy: () => Promise<boolean> } {
+  const [outcome, setOutcome] = useState<"" | "copied" | "refused">("");
   useEffect(() => {
-    if (!done) return;
-    const timer = setTimeout(() => setDone(false), 2_000);
+    if (!outcome) return;
+    const timer = setTimeout(() => setOutcome(""), 2_000);
     return () => clearTimeout(timer);
-  }, [done]);
+  }, [outcome]);
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text);
-      setDone(true);
+      setOutcome("copied");
+      return true;
     } catch {
-      toast({ tone: "warn", title: "The browser does not allow copying", detail: "Select the text and copy it by hand." });
+      setOutcome("refused");
+      return false;
     }
   };
+  return { outcome, copy };
+}
+
+/** Copies text; where the browser refuses, it says so. */
+export function CopyButton({ text, label = "Copy", children = "Copy" }: { text: string; label?: string; children?: string }) {
+  const { outcome, copy } = useCopy(text);
+  const done = outcome === "copied";
+  const press = async () => {
+    if (!(await copy())) toast({ tone: "warn", title: "The browser does not allow copying", detail: "Select the text and copy it by hand." });
+  };
   return (
-    <Button size="small" onClick={() => void copy()} aria-label={label}>
+    <Button size="small" onClick={() => void press()} aria-label={label}>
       {done ? <CheckIcon className="size-4" /> : <CopyIcon className="size-4" />}
       <span aria-live="polite">{done ? "Copied" : children}</span>
     </Button>

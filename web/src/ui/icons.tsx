@@ -1,7 +1,8 @@
 // Line icons on a 20 × 20 grid. They are decoration: names are on the buttons that hold them.
 import type { ReactNode } from "react";
 
-const icon = (d: ReactNode) =>
+/** Draws one: paths on the grid, in strokes of the text's colour. */
+export const icon = (d: ReactNode) =>
   function Icon({ className = "size-5" }: { className?: string }) {
     return (
       <svg aria-hidden="true" viewBox="0 0 20 20" className={className} fill="none" stroke="currentColor" strokeWidth="1.6" strokeLinecap="round" strokeLinejoin="round">
@@ -34,7 +35,6 @@ export const EyeIcon = icon(<><path d="M2 10s3-5.5 8-5.5S18 10 18 10s-3 5.5-8 5.
 export const RefreshIcon = icon(<path d="M16 8a6.3 6.3 0 0 0-11.5-1.5M4 3v4h4M4 12a6.3 6.3 0 0 0 11.5 1.5M16 17v-4h-4" />);
 export const WarnIcon = icon(<path d="M10 3 2 17h16zM10 8v4M10 14.5v.01" />);
 export const InfoIcon = icon(<><circle cx="10" cy="10" r="7.5" /><path d="M10 9v5M10 6.3v.01" /></>);
-export const SunIcon = icon(<><circle cx="10" cy="10" r="3.3" /><path d="M10 2v2M10 16v2M2 10h2M16 10h2M4.3 4.3l1.4 1.4M14.3 14.3l1.4 1.4M15.7 4.3l-1.4 1.4M5.7 14.3l-1.4 1.4" /></>);
 export const ToolIcon = icon(<path d="M12.5 3.5a4 4 0 0 0-4.8 5.3L3 13.5 6.5 17l4.7-4.7a4 4 0 0 0 5.3-4.8L14 10l-2.5-.5L11 7z" />);
 export const HistoryIcon = icon(<><circle cx="10" cy="10" r="7.5" /><path d="M10 5.5V10l3 2" /></>);
 export const PulseIcon = icon(<path d="M2 10h4l2-5 4 10 2-5h4" />);

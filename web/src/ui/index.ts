@@ -5,4 +5,3 @@ export * from "./menu";
 export * from "./notice";
 export * from "./spinner";
 export * from "./toast";
-export * from "./tooltip";

@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
-import { useEffect, useState, useSyncExternalStore, type ReactNode } from "react";
+import { useEffect, useState, type ReactNode } from "react";
 import { ApiError, sentence, type Instance } from "@/api/client";
 import { instanceQuery, meQuery } from "@/api/queries";
 import { session } from "@/api/session";
@@ -16,6 +16,7 @@ import type { View } from "@/router";
 import { Missing } from "@/shell";
 import { Banner, Button, buttonClass, EmptyState, Spinner } from "@/ui";
 import { BackIcon, ChatIcon, DesktopIcon, PlayIcon, SplitIcon } from "@/ui/icons";
+import { useMedia } from "@/ui/media";
 import { BootPanel } from "./BootPanel";
 import { Splitter } from "./Splitter";
 
@@ -97,12 +98,8 @@ function Body({ instance: i }: { instance: Instance }) {
   );
 }
 
-const wide = matchMedia("(min-width: 56rem)");
-const useWide = () =>
-  useSyncExternalStore(
-    (l) => (wide.addEventListener("change", l), () => wide.removeEventListener("change", l)),
-    () => wide.matches,
-  );
+/** Whether there is room for screen and chat side by side. */
+const useWide = () => useMedia("(min-width: 56rem)");
 
 const viewNames: Record<View, { label: string; icon: ReactNode }> = {
   desktop: { label: "Desktop only", icon: <DesktopIcon /> },
