@@ -98,13 +98,14 @@ func chatAbort(c *client, r request) {
 		return
 	}
 	g := c.g
+	// Answered under the lock, so before the run tells that it was aborted.
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	aborted := []string{}
 	if s := g.sessions[canonical(p.SessionKey)]; s != nil && s.running != nil && (p.RunID == "" || p.RunID == s.running.id) {
 		aborted = append(aborted, s.running.id)
 		s.running.cancel()
 	}
-	g.mu.Unlock()
 	c.answer(r.ID, map[string]any{"ok": true, "aborted": len(aborted) > 0, "runIds": aborted}, nil)
 }
 
