@@ -24,6 +24,11 @@ test: prerequisites browser lint build ## Linters, then all tests: with the race
 	go test -race -timeout 15m ./...
 	cd web && npm run --silent unit && npm run --silent e2e
 
+.PHONY: faults
+faults: prerequisites build ## Play the fault table alone, and print what was met, how often
+	@set -o pipefail; go test -count=1 -v -run 'Schedules|TwoSagas|Kill|Planted|WipedStream|Replicas|NATSAbsent' ./commands ./adapters/ec2 ./e2e | \
+	  grep -vE '^ *(=== |--- PASS)|^$$'
+
 .PHONY: test-web
 test-web: prerequisites browser build ## The dashboard's tests alone (WEB='workspace -g mouse' chooses)
 	cd web && npm run --silent lint && npm run --silent unit && npm run --silent e2e -- $(WEB)

@@ -104,6 +104,7 @@ type Tagged struct {
 	Machine
 	Instance string // the instance it was launched for, "" without a tag
 	Attempt  int    // of that instance's launch, 0 without a tag
+	Token    string // the ClientToken it was launched with
 	Launched time.Time
 }
 

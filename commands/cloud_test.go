@@ -1,6 +1,7 @@
 package commands_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
@@ -23,6 +25,8 @@ import (
 type cloud struct {
 	mu       sync.Mutex
 	seed     uint64
+	region   string      // it is in; "": test
+	blind    atomic.Bool // it knows none of its machines
 	faulty   bool
 	certain  bool              // no launch has an outcome that its caller does not hear
 	script   map[string][]fate // by call: what its next answers are
@@ -150,7 +154,7 @@ func (c *cloud) note(format string, args ...any) {
 	c.trace = append(c.trace, time.Now().UTC().Format("15:04:05.000000000 ")+fmt.Sprintf(format, args...))
 }
 
-func (c *cloud) Region() string { return "test" }
+func (c *cloud) Region() string { return cmp.Or(c.region, "test") }
 
 func (c *cloud) Types() []commands.MachineType {
 	return []commands.MachineType{{ID: "small"}, {ID: "large"}}
@@ -261,6 +265,9 @@ func (c *cloud) Terminate(ctx context.Context, id string) error {
 }
 
 func (c *cloud) Describe(ctx context.Context, ids []string) (list []commands.Machine, err error) {
+	if c.blind.Load() {
+		return nil, nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := ctx.Err(); err != nil {

@@ -23,8 +23,10 @@ type Reconciler struct {
 	Log
 	Cloud Inventory
 	// Live returns the ids of the instances that are not final.
-	Live   func(ctx context.Context) (ids []string, position int64, err error)
-	Logger *slog.Logger
+	Live func(ctx context.Context) (ids []string, position int64, err error)
+	// Connected is as of a Saga.
+	Connected func(ctx context.Context, instance string) (bool, error)
+	Logger    *slog.Logger
 
 	Every          time.Duration // between two looks of Run [5 min]
 	Grace          time.Duration // a machine younger than this is not terminated [2 min]
@@ -80,19 +82,24 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m Tagged) erro
 	if !m.Launched.IsZero() {
 		f.Age = max(0, report.At.Sub(m.Launched)).Round(time.Second)
 	}
-	if m.Instance == "" || m.Attempt == 0 {
-		f.Kind, f.Why = Stranger, "it carries the tag of this environment, but does not say which instance it is for"
+	stranger := func(why string) error {
+		f.Kind, f.Why = Stranger, why
 		return report.add(f, m.Seen != instance.SeenGone, nil)
+	}
+	switch {
+	case m.Instance == "" || m.Attempt == 0:
+		return stranger("it carries the tag of this environment, but does not say which instance it is for")
+	case m.Token != clientToken(m.Instance, m.Attempt):
+		return stranger("its tags are ours, but we did not launch it; was it made as a copy of another machine?")
 	}
 	s, err := eventstore.Fold(ctx, r.Store, instances, m.Instance)
 	if err != nil {
-		return err
+		return report.unreadable(f, err)
 	}
 	f.Status = s.Status
 	switch {
 	case !s.Exists() || m.Attempt > s.Attempts:
-		f.Kind, f.Why = Stranger, "the log knows nothing of its launch; was the log restored from a backup?"
-		return report.add(f, m.Seen != instance.SeenGone, nil)
+		return stranger("the log knows nothing of its launch; was the log restored from a backup?")
 	case s.Machine == m.ID:
 		return r.drift(ctx, report, f, s, m)
 	case s.Open && m.Attempt == s.Attempts:
@@ -103,6 +110,9 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m Tagged) erro
 		}))
 	case m.Seen == instance.SeenGone:
 		return nil
+	case s.Lost == m.ID:
+		f.Kind, f.Why = Returned, "its instance was given up while the cloud did not know it; what its owner left may be on it"
+		return report.add(f, true, nil)
 	case f.Age < orDefault(r.Grace, 2*time.Minute):
 		f.Kind, f.Why = Young, "it is not the instance's, but young; the next look decides"
 		return report.add(f, true, nil)
@@ -118,16 +128,16 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m Tagged) erro
 
 // drift tells the instance what has become of its machine.
 func (r *Reconciler) drift(ctx context.Context, report *Report, f Finding, s instance.State, m Tagged) error {
-	if m.Seen == instance.SeenPending {
-		return nil
-	}
 	news := instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: r.Now()}
 	events, err := instance.Decide(s, news)
 	if err != nil || len(events) == 0 {
 		return err
 	}
 	f.Kind, f.Why = Repair, fmt.Sprintf("the log says %s, the cloud says %s", s.Status, m.Seen)
-	if m.Seen == instance.SeenRunning && s.Running {
+	switch {
+	case !s.Missed.IsZero():
+		f.Why = "the cloud knows it again"
+	case m.Seen == instance.SeenRunning && s.Running:
 		f.Why = "its address is another"
 	}
 	return report.add(f, true, r.unless(func() error { _, err := tell(ctx, r.Log, m.Instance, news, nil); return err }))
@@ -146,13 +156,16 @@ func (r *Reconciler) missing(ctx context.Context, report *Report, seen map[strin
 	for _, id := range ids {
 		s, err := eventstore.Fold(ctx, r.Store, instances, id)
 		if err != nil {
-			return err
+			if err := report.unreadable(Finding{Instance: id}, err); err != nil {
+				return err
+			}
+			continue
 		}
 		if s.Final() {
 			continue
 		}
 		report.Instances++
-		if s.Machine != "" && !seen[s.Machine] {
+		if s.Machine != "" && !seen[s.Machine] && ours(r.Cloud, s) {
 			lost = append(lost, s.Machine)
 			owners[s.Machine], states[s.Machine] = id, s
 		}
@@ -172,26 +185,43 @@ func (r *Reconciler) missing(ctx context.Context, report *Report, seen map[strin
 			return err
 		}
 	}
-	mass := len(lost) >= suspicious && len(found) == 0 && !r.BelieveMissing
+	mass := suspect(len(states), len(seen)+len(lost)) && !r.BelieveMissing
 	for _, id := range lost {
-		s, still := states[id]
-		if !still {
-			continue
-		}
-		f := Finding{Kind: Missing, Machine: id, Instance: owners[id], Status: s.Status, State: instance.SeenMissing, Why: "the cloud does not know it"}
-		news := instance.Observe{Machine: id, Seen: instance.SeenMissing, At: r.Now()}
-		if events, err := instance.Decide(s, news); err != nil || len(events) == 0 {
-			continue // it is young
-		}
-		do := r.unless(func() error { _, err := tell(ctx, r.Log, owners[id], news, nil); return err })
-		if mass {
-			f.Why, do = "the cloud knows none of the machines: is this its account and region?", nil
-		}
-		if err := report.add(f, true, do); err != nil {
-			return err
+		if s, still := states[id]; still {
+			if err := r.unknown(ctx, report, owners[id], s, mass); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// unknown tells the instance that the cloud does not know its machine. mass: nor many others.
+func (r *Reconciler) unknown(ctx context.Context, report *Report, owner string, s instance.State, mass bool) error {
+	if report.At.Sub(s.LaunchedAt) < instance.MissingGrace {
+		return nil
+	}
+	f := Finding{Kind: Missing, Machine: s.Machine, Instance: owner, Status: s.Status, State: instance.SeenMissing}
+	news := instance.Observe{Machine: s.Machine, Seen: instance.SeenMissing, At: r.Now(), Sure: r.BelieveMissing}
+	events, err := instance.Decide(s, news)
+	if err != nil {
+		return err
+	}
+	do := r.unless(func() error { _, err := tell(ctx, r.Log, owner, news, nil); return err })
+	vouch := vouched(ctx, r.Connected, owner)
+	switch {
+	case vouch != nil:
+		f.Why, do = "the cloud does not know it; "+vouch.Error(), nil
+	case mass:
+		f.Why, do = "the cloud does not know most of the machines: is this its account and region?", nil
+	case len(events) > 1: // it is given up
+		f.Why = "the cloud does not know it"
+	case len(events) == 1:
+		f.Why = fmt.Sprintf("the cloud does not know it; that is believed after %v without a break, or with --believe-missing", instance.MissingFor)
+	default:
+		f.Why, do = fmt.Sprintf("the cloud does not know it since %s; that is believed after %v without a break, or with --believe-missing", s.Missed.UTC().Format(time.RFC3339), instance.MissingFor), nil
+	}
+	return report.add(f, true, do)
 }
 
 // unless returns do, and nothing in a dry run.
@@ -200,6 +230,12 @@ func (r *Reconciler) unless(do func() error) func() error {
 		return nil
 	}
 	return do
+}
+
+// unreadable enters an instance whose log cannot be read: it must not keep the others from their due.
+func (p *Report) unreadable(f Finding, err error) error {
+	f.Kind, f.Why = Unreadable, "its events cannot be read; was one written by a newer version?"
+	return p.add(f, true, func() error { return err })
 }
 
 // add enters a finding, and mends it where do is given. Somebody who was faster is no error.

@@ -20,6 +20,9 @@ const (
 	Missing   Kind = "missing"   // the cloud does not know the instance's machine
 	Young     Kind = "young"     // to be terminated, were it not so young
 	Stranger  Kind = "stranger"  // our tag without a history; for the operator to look at
+	Returned  Kind = "returned"  // given up as missing, and here again; for the operator to look at
+
+	Unreadable Kind = "unreadable" // the instance's events cannot be read
 )
 
 // Report is what a look of the Reconciler found.
@@ -81,8 +84,8 @@ func (p Report) Write(w io.Writer) error {
 	if p.DryRun {
 		b.WriteString("\nNothing was changed: this was a dry run.\n")
 	}
-	if p.Count(Stranger) > 0 {
-		b.WriteString("\nStrangers are never touched. Terminate them by hand once you know whose they are.\n")
+	if p.Count(Stranger)+p.Count(Returned) > 0 {
+		b.WriteString("\nStrangers and machines that returned are never touched. Terminate them by hand once you know whose they are and what is on them.\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // stock is a cloud that holds what the test says.
@@ -52,12 +53,16 @@ type desk struct {
 	t     *testing.T
 	cloud *stock
 	*commands.Reconciler
-	ids []string
+	ids    []string
+	region string // of launches
 }
+
+// Region is where the stock is.
+func (s *stock) Region() string { return "here" }
 
 func newDesk(t *testing.T) *desk {
 	w := newWorld(20)
-	d := &desk{world: w, t: t, cloud: &stock{}}
+	d := &desk{world: w, t: t, cloud: &stock{}, region: "here"}
 	d.Reconciler = &commands.Reconciler{
 		Log: w.log, Cloud: d.cloud, Logger: slog.New(slog.DiscardHandler),
 		Live: func(context.Context) ([]string, int64, error) { return d.ids, 0, nil },
@@ -99,12 +104,12 @@ func (d *desk) look() commands.Report {
 // holds puts a machine of an instance's attempt into the cloud, an hour old.
 func (d *desk) holds(machine, id string, attempt int, seen instance.Seen) {
 	d.cloud.tagged = append(d.cloud.tagged, commands.Tagged{
-		Machine: commands.Machine{ID: machine, Seen: seen, Address: "192.0.2.1"}, Instance: id, Attempt: attempt, Launched: d.clock.now().Add(-time.Hour),
+		Machine: commands.Machine{ID: machine, Seen: seen, Address: "192.0.2.1"}, Instance: id, Attempt: attempt, Token: fmt.Sprintf("%s-%d", id, attempt), Launched: d.clock.now().Add(-time.Hour),
 	})
 }
 
 func (d *desk) attempt() instance.Command {
-	return instance.Attempt{At: d.clock.now(), Spec: instance.Spec{ClientToken: "t"}}
+	return instance.Attempt{At: d.clock.now(), Spec: instance.Spec{ClientToken: "t", Region: d.region}}
 }
 
 func (d *desk) refused() instance.Command {
@@ -114,6 +119,25 @@ func (d *desk) refused() instance.Command {
 func (d *desk) runs(machine string) []instance.Command {
 	now := d.clock.now()
 	return []instance.Command{d.attempt(), instance.Launched{Attempt: 1, Machine: machine, At: now}, instance.Observe{Machine: machine, Seen: instance.SeenRunning, Address: "192.0.2.1", At: now}}
+}
+
+// gives is an operator's word that a machine is gone which the cloud does not know.
+func (d *desk) gives(machine string) instance.Command {
+	return instance.Observe{Machine: machine, Seen: instance.SeenMissing, At: d.clock.now().Add(time.Hour), Sure: true}
+}
+
+// unreadable makes an instance whose stream holds what a newer version wrote.
+func (d *desk) unreadable() string {
+	d.t.Helper()
+	id := d.instance()
+	_, err := d.log.Store.Append(d.t.Context(), eventstore.Append{Writes: []eventstore.Write{{
+		Stream: eventstore.StreamID{Aggregate: "instance", ID: id}, Expected: 1,
+		Events: []eventstore.NewEvent{{ID: d.log.NewID(), Type: "instance.of_the_future", Schema: 1, Time: d.clock.now(), Data: []byte("{}")}},
+	}}})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return id
 }
 
 func TestReconcileKinds(t *testing.T) {
@@ -141,10 +165,16 @@ func TestReconcileKinds(t *testing.T) {
 	d.holds("m-unknown", "01NEVER", 1, instance.SeenRunning)
 	d.holds("m-later", fine, 2, instance.SeenRunning) // an attempt that the log has not seen
 	d.holds("m-nameless-ended", "", 0, instance.SeenGone)
+	d.holds("m-copied", over, 1, instance.SeenRunning) // "launch more like this" takes the tags along
+	d.cloud.tagged[len(d.cloud.tagged)-1].Token = "somebody's"
+	lost := d.instance(append(d.runs("m-lost"), d.gives("m-lost"))...)
+	d.holds("m-lost", lost, 1, instance.SeenRunning)
+	d.holds("m-unread", d.unreadable(), 1, instance.SeenRunning)
 	d.cloud.untagged = []commands.Machine{{ID: "m-moved", Seen: instance.SeenRunning, Address: "192.0.2.77"}} // its tag was taken away
 	want := map[string]commands.Kind{
 		"m-open": commands.Adopt, "m-stopped": commands.Repair, "m-stuck": commands.Repair, "m-moved": commands.Repair,
 		"m-over": commands.Terminate, "m-old": commands.Terminate, "m-given-up": commands.Terminate, "m-young": commands.Young,
+		"m-copied": commands.Stranger, "m-lost": commands.Returned, "m-unread": commands.Unreadable, "": commands.Unreadable,
 		"m-nameless": commands.Stranger, "m-unknown": commands.Stranger, "m-later": commands.Stranger,
 	}
 	check := func(report commands.Report, done bool) {
@@ -152,8 +182,8 @@ func TestReconcileKinds(t *testing.T) {
 		got := map[string]commands.Kind{}
 		for _, f := range report.Findings {
 			got[f.Machine] = f.Kind
-			mends := f.Kind != commands.Young && f.Kind != commands.Stranger
-			if f.Why == "" || f.Error != "" || f.Done != (done && mends) {
+			mends := !slices.Contains([]commands.Kind{commands.Young, commands.Stranger, commands.Returned, commands.Unreadable}, f.Kind)
+			if f.Why == "" || (f.Error != "") != (f.Kind == commands.Unreadable) || f.Done != (done && mends) {
 				t.Errorf("%+v", f)
 			}
 		}
@@ -168,7 +198,7 @@ func TestReconcileKinds(t *testing.T) {
 	if d.head(t) != before || len(d.cloud.terminated) > 0 {
 		t.Errorf("a dry run changed something: %v", d.cloud.terminated)
 	}
-	if report.Machines != 13 || report.Instances != 7 || !report.DryRun {
+	if report.Machines != 16 || report.Instances != 7 || !report.DryRun {
 		t.Errorf("%d machines, %d instances", report.Machines, report.Instances)
 	}
 	d.DryRun = false
@@ -186,30 +216,49 @@ func TestReconcileKinds(t *testing.T) {
 	}
 }
 
-// Machines that the cloud does not know are gone, unless they are so many that it must be another account.
+// Machines that the cloud does not know are gone after a while, unless they are so many that it must be
+// another account, or their guests speak.
 func TestReconcileMissing(t *testing.T) {
 	t.Parallel()
+	const long = instance.MissingFor
+	connected := func(context.Context, string) (bool, error) { return true, nil }
+	unknown := func(context.Context, string) (bool, error) { return false, errors.New("NATS is away") }
 	for _, c := range []struct {
 		name        string
-		n           int
-		age         time.Duration
-		believe     bool
-		found, gone int
+		change      func(*desk)
+		n, there    int           // machines that are missing, and that are not
+		age, later  time.Duration // of the machines at the first look, and from it to the second
+		found, gone int           // at the second look
 	}{
-		{"young", 1, instance.MissingGrace - 1, false, 0, 0},
-		{"one", 1, instance.MissingGrace, false, 1, 1},
-		{"four", 4, time.Hour, false, 4, 4},
-		{"all of five", 5, time.Hour, false, 5, 0},
-		{"all of five, believed", 5, time.Hour, true, 5, 5},
+		{name: "young", n: 1, later: instance.MissingGrace - 1},
+		{name: "one, once", n: 1, age: time.Hour, later: 0, found: 1},
+		{name: "one, for a while", n: 1, age: time.Hour, later: long - 1, found: 1},
+		{name: "one, for long", n: 1, age: time.Hour, later: long, found: 1, gone: 1},
+		{name: "one, believed", change: func(d *desk) { d.BelieveMissing = true }, n: 1, age: time.Hour, gone: 1},
+		{name: "one, its guest speaks", change: func(d *desk) { d.Connected = connected }, n: 1, age: time.Hour, later: long, found: 1},
+		{name: "one, nobody knows whether its guest speaks", change: func(d *desk) { d.Connected = unknown }, n: 1, age: time.Hour, later: long, found: 1},
+		{name: "one, of another region", change: func(d *desk) { d.region = "elsewhere" }, n: 1, age: time.Hour, later: long},
+		{name: "four of four", n: 4, age: time.Hour, later: long, found: 4, gone: 4},
+		{name: "five of ten", n: 5, there: 5, age: time.Hour, later: long, found: 5, gone: 5},
+		{name: "six of ten", n: 6, there: 4, age: time.Hour, later: long, found: 6},
+		{name: "six of ten, believed", change: func(d *desk) { d.BelieveMissing = true }, n: 6, there: 4, age: time.Hour, gone: 6},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			d := newDesk(t)
-			for i := range c.n {
-				d.instance(d.runs(fmt.Sprint("m-", i))...)
+			if c.change != nil {
+				c.change(d)
+			}
+			for i := range c.n + c.there {
+				machine := fmt.Sprint("m-", i)
+				id := d.instance(d.runs(machine)...)
+				if i >= c.n {
+					d.holds(machine, id, 1, instance.SeenRunning)
+				}
 			}
 			d.clock.advance(c.age)
-			d.BelieveMissing = c.believe
+			d.look()
+			d.clock.advance(c.later)
 			report := d.look()
 			gone := 0
 			for _, id := range d.ids {
@@ -237,7 +286,7 @@ func TestReconcileFailures(t *testing.T) {
 	if f := d.look().Findings; len(f) != 1 || !f[0].Done {
 		t.Errorf("the next look does not try again: %+v", f)
 	}
-	d.instance(d.runs("m-lost")...)
+	d.instance(d.runs("m-unseen")...)
 	d.cloud.undescribed = errors.New("busy")
 	if _, err := d.Reconcile(t.Context()); !errors.Is(err, d.cloud.undescribed) {
 		t.Error(err)

@@ -34,9 +34,12 @@ type Saga struct {
 	Tokens Enrolment
 	Policy provisioning.Policy
 	// Live returns the ids of the instances that are not final, as of a position of the log.
-	Live   func(ctx context.Context) (ids []string, position int64, err error)
-	Feed   Feed
-	Logger *slog.Logger
+	Live func(ctx context.Context) (ids []string, position int64, err error)
+	Feed Feed
+	// Connected tells whether an instance's guest is connected: its machine exists, whatever the cloud
+	// says. An error: nobody knows just now. Nil: nobody ever does.
+	Connected func(ctx context.Context, instance string) (bool, error)
+	Logger    *slog.Logger
 
 	PollEvery  time.Duration // between looks at machines that should be changing [1 s]
 	SweepEvery time.Duration // between looks at all machines [1 min]
@@ -156,7 +159,7 @@ func (s *Saga) freeze(id string, state instance.State) (instance.Command, error)
 	n := state.Attempts + 1
 	spec, err := s.Cloud.Freeze(LaunchPlan{
 		Instance: id, Attempt: n, Type: state.Type,
-		ClientToken: fmt.Sprintf("%s-%d", id, n), Refused: state.Code, Last: state.Spec,
+		ClientToken: clientToken(id, n), Refused: state.Code, Last: state.Spec,
 	})
 	var refused *CallError
 	if errors.As(err, &refused) && refused.Verdict == instance.Never {
@@ -169,6 +172,8 @@ func (s *Saga) freeze(id string, state instance.State) (instance.Command, error)
 	spec.TokenKey = s.Tokens.CurrentKey()
 	return instance.Attempt{At: s.Now(), Spec: spec, Number: n}, nil
 }
+
+func clientToken(instance string, attempt int) string { return fmt.Sprintf("%s-%d", instance, attempt) }
 
 func abandonReason(why string, state instance.State) string {
 	switch why {

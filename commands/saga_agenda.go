@@ -175,6 +175,9 @@ func (a *agenda) settle(ctx context.Context, r advanced) {
 		return
 	default:
 		e.fails, e.machine, e.changing = 0, r.state.Machine, changing(r.state, r.step)
+		if !ours(a.saga.Cloud, r.state) {
+			e.machine, e.changing = "", false // this cloud has no news of it
+		}
 		if e.status != r.state.Status || !e.changing {
 			e.status, e.since = r.state.Status, a.saga.Now()
 		}

@@ -35,6 +35,13 @@ func (s *Saga) call(ctx context.Context, id string, state instance.State, step p
 }
 
 func (s *Saga) dial(ctx context.Context, id string, state instance.State, call instance.Call) (machine string, err error) {
+	if !ours(s.Cloud, state) {
+		// Asked here, the cloud would know nothing of it: what the other region holds would be forgotten.
+		return "", &CallError{
+			Verdict: instance.Again, Code: "other_region", Reason: "The service's cloud configuration is wrong; the operator has been told.",
+			Err: fmt.Errorf("its launch belongs to region %s, and we are in %s", state.Spec.Region, s.Cloud.Region()),
+		}
+	}
 	switch call {
 	case instance.CallLaunch:
 		token, err := s.Tokens.Token(id, state.Attempts, state.Spec.TokenKey)
@@ -67,6 +74,11 @@ func (s *Saga) discard(ctx context.Context, machine string) (err error) {
 	return fmt.Errorf("take down superseded machine %s: %w", machine, err)
 }
 
+// ours tells whether the instance's launch belongs to the region that we ask.
+func ours(c Cloud, state instance.State) bool {
+	return state.Spec.Region == "" || state.Spec.Region == c.Region()
+}
+
 func (s *Saga) terminate(ctx context.Context, machine string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -77,10 +89,13 @@ func (s *Saga) refusal(state instance.State, call instance.Call, err error) inst
 	refused := &CallError{Verdict: instance.Again, Code: "no_answer", Reason: "The cloud did not answer; trying again.", Unsure: true}
 	errors.As(err, &refused)
 	verdict, reason, wait := refused.Verdict, refused.Reason, s.backOff(state.Tries)
+	if state.Tries >= lastingAfter { // what is refused for days must not fill the log
+		wait = s.jittered(10 * time.Minute)
+	}
 	switch {
 	case verdict != instance.Again && (call == instance.CallStop || call == instance.CallTerminate):
 		// Giving up here would forget a machine that costs money.
-		verdict, wait = instance.Again, time.Minute
+		verdict, wait = instance.Again, max(wait, time.Minute)
 	case call == instance.CallStart && verdict != instance.Never:
 		// There is no elsewhere for a machine that exists, and its owner may try later.
 		verdict = instance.Again
@@ -97,6 +112,9 @@ func (s *Saga) refusal(state instance.State, call instance.Call, err error) inst
 	}
 }
 
+// lastingAfter is how many refusals in a row, twenty minutes or so, make a lasting one.
+const lastingAfter = 25
+
 func attemptOf(call instance.Call, state instance.State) int {
 	if call == instance.CallLaunch {
 		return state.Attempts
@@ -106,7 +124,10 @@ func attemptOf(call instance.Call, state instance.State) int {
 
 // backOff is 0.5 s, 1 s, 2 s … up to a minute, each ± half.
 func (s *Saga) backOff(tries int) time.Duration {
-	d := min(500*time.Millisecond<<min(tries, 10), time.Minute)
+	return s.jittered(min(500*time.Millisecond<<min(tries, 10), time.Minute))
+}
+
+func (s *Saga) jittered(d time.Duration) time.Duration {
 	if s.Jitter != nil {
 		return d/2 + s.Jitter(d)
 	}
@@ -128,16 +149,17 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 	for _, m := range machines {
 		known[m.ID] = m
 	}
-	if len(targets) >= suspicious && len(known) == 0 {
-		return nil, fmt.Errorf("the cloud knows none of %d machines: is this its account and region? If they are gone indeed, cloudbot reconcile --believe-missing says so", len(targets))
+	if n := len(targets) - len(known); suspect(n, len(targets)) {
+		return nil, fmt.Errorf("the cloud does not know %d of %d machines: is this its account and region? If they are gone indeed, cloudbot reconcile --believe-missing says so", n, len(targets))
 	}
 	for _, t := range targets {
 		m, ok := known[t.machine]
 		if !ok {
+			if why := vouched(ctx, s.Connected, t.instance); why != nil {
+				failed = errors.Join(failed, fmt.Errorf("the cloud does not know machine %s: %w", t.machine, why))
+				continue
+			}
 			m = Machine{ID: t.machine, Seen: instance.SeenMissing}
-		}
-		if m.Seen == instance.SeenPending {
-			continue
 		}
 		res, err := tell(ctx, s.Log, t.instance, instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: s.Now()}, nil)
 		if err != nil {
@@ -151,9 +173,23 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 	return changed, failed
 }
 
-// suspicious is how many machines cannot be gone all at once without an operator saying so: a
-// wrong account or region looks the same, and each of them would be forgotten.
-const suspicious = 5
+var errConnected = errors.New("its guest is connected, so it exists: is this its account and region?")
+
+// vouched returns why a machine that the cloud does not know may exist all the same, or nil.
+func vouched(ctx context.Context, connected func(context.Context, string) (bool, error), id string) error {
+	if connected == nil {
+		return nil
+	}
+	is, err := connected(ctx, id)
+	if err == nil && is {
+		err = errConnected
+	}
+	return err
+}
+
+// suspect tells whether so many machines of those asked for cannot be gone all at once without an operator
+// saying so: a wrong account or region looks the same, and each of them would be forgotten.
+func suspect(missing, asked int) bool { return missing >= 5 && 2*missing > asked }
 
 // target is a machine to look at.
 type target struct {

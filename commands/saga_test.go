@@ -33,10 +33,11 @@ type stage struct {
 	points map[string]int
 	mu     sync.Mutex
 
-	workers int
-	read    int64 // how far the log is folded
-	states  map[string]instance.State
-	slots   map[string]int // held, by instance
+	workers   int
+	connected func(context.Context, string) (bool, error)
+	read      int64 // how far the log is folded
+	states    map[string]instance.State
+	slots     map[string]int // held, by instance
 }
 
 type running struct {
@@ -63,7 +64,7 @@ func (s *stage) start() *running {
 	jitter := rand.New(rand.NewPCG(s.cloud.seed, uint64(len(s.sagas))))
 	var jitters sync.Mutex
 	saga := &commands.Saga{
-		Log: s.log, Cloud: s.cloud, Tokens: s.tokens, Live: s.live, Feed: feed{s.recorder},
+		Log: s.log, Cloud: s.cloud, Tokens: s.tokens, Live: s.live, Feed: feed{s.recorder}, Connected: s.connected,
 		Logger: slog.New(slog.DiscardHandler), PollEvery: 5 * time.Second, SweepEvery: 3 * time.Minute, Workers: s.workers,
 		Jitter: func(d time.Duration) time.Duration {
 			jitters.Lock()
@@ -516,6 +517,62 @@ func TestSagaRepeatsWhatHasNoEffect(t *testing.T) {
 	}
 }
 
+// A control plane that was moved to another region makes no calls for what it launched in the old one.
+func TestSagaOtherRegion(t *testing.T) {
+	t.Parallel()
+	play(t, func(s *stage) {
+		s.start()
+		id := s.create()
+		s.until("ready", id, ready)
+		s.stop()
+		s.cloud.region = "elsewhere"
+		s.start()
+		_ = pause(context.Background(), 2*instance.MissingFor)
+		if st := s.state(id); !st.Ready() || !st.Missed.IsZero() {
+			s.t.Errorf("%+v", st)
+		}
+		s.do("terminate", id)
+		_ = pause(context.Background(), time.Hour)
+		if st := s.state(id); st.Status != instance.Terminating || st.Code != "other_region" || s.cloud.calls("terminate") > 0 {
+			s.t.Errorf("%d calls, %+v", s.cloud.calls("terminate"), st)
+		}
+		s.stop()
+		s.cloud.region = ""
+		s.start()
+		s.until("terminated", id, status(instance.StatusGone))
+		s.agreed()
+	})
+}
+
+// A machine whose guest is connected exists, whatever the cloud says, and so it may where nobody can tell.
+func TestSagaBelievesGuests(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		connected bool
+		err       error
+		lost      bool
+	}{
+		"connected":     {connected: true},
+		"nobody knows":  {err: errors.New("NATS is away")},
+		"not connected": {lost: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, func(s *stage) {
+				s.connected = func(context.Context, string) (bool, error) { return c.connected, c.err }
+				s.start()
+				id := s.create()
+				s.until("ready", id, ready)
+				s.cloud.blind.Store(true)
+				_ = pause(context.Background(), 2*instance.MissingFor)
+				if st := s.state(id); (st.Status == instance.StatusFail) != c.lost {
+					s.t.Errorf("%+v", st)
+				}
+			})
+		})
+	}
+}
+
 // Stop and terminate are never given up, whatever the cloud says: a forgotten machine costs money.
 func TestSagaNeverGivesUpTakingDown(t *testing.T) {
 	t.Parallel()
@@ -523,13 +580,19 @@ func TestSagaNeverGivesUpTakingDown(t *testing.T) {
 		t.Run(string(v), func(t *testing.T) {
 			t.Parallel()
 			play(t, func(s *stage) {
-				for range 50 {
+				const lasting = 120
+				for range lasting {
 					s.cloud.answers("terminate", fate{err: refused(v, "UnauthorizedOperation")})
 				}
 				s.start()
 				id := s.create()
 				s.until("ready", id, ready)
 				s.do("terminate", id)
+				_ = pause(context.Background(), 12*time.Hour)
+				if n := s.cloud.calls("terminate"); n < 50 || n >= lasting {
+					s.t.Errorf("%d calls in half a day of refusals", n)
+				}
+				_ = pause(context.Background(), 12*time.Hour)
 				s.until("terminated", id, status(instance.StatusGone))
 				s.agreed()
 			})
@@ -900,7 +963,7 @@ func TestSagaPolicy(t *testing.T) {
 		s.cloud.answers("launch", fate{err: refused(instance.Another, "X")})
 		ctx, cancel := context.WithCancel(context.Background())
 		saga := &commands.Saga{
-			Log: s.log, Cloud: s.cloud, Tokens: s.tokens, Live: s.live, Feed: feed{s.recorder},
+			Log: s.log, Cloud: s.cloud, Tokens: s.tokens, Live: s.live, Feed: feed{s.recorder}, Connected: s.connected,
 			Logger: slog.New(slog.DiscardHandler), Policy: provisioning.Policy{Attempts: 1},
 		}
 		done := make(chan error, 1)

@@ -97,7 +97,11 @@ func tellInstance(ev instance.Event) (string, facts) {
 	case instance.MachineLaunched:
 		return "A machine was allocated.", facts{"attempt": ev.Attempt, "ec2_instance_id": ev.Machine}
 	case instance.CallRefused:
-		return fmt.Sprintf("The cloud refused to %s the machine: %s", ev.Call, ev.Reason),
+		sentence := fmt.Sprintf("The cloud refused to %s the machine: %s", ev.Call, ev.Reason)
+		if ev.Undone {
+			sentence = "The start did not last: " + ev.Reason
+		}
+		return sentence,
 			facts{"call": ev.Call, "code": ev.Code, "reason": ev.Reason, "tries": ev.Tries, "verdict": ev.Verdict, "retry_at": ev.RetryAt}
 	case instance.CallAccepted:
 		return fmt.Sprintf("The cloud was told to %s the machine.", ev.Call), facts{"call": ev.Call}
@@ -123,7 +127,14 @@ func tellInstance(ev instance.Event) (string, facts) {
 		return "Its termination was requested.", facts{}
 	case instance.MachineStopped:
 		return told("The machine stopped.", "The machine was stopped from outside.", ev.Asked), facts{"asked": ev.Asked}
+	case instance.MachineMissed:
+		return "The cloud does not know the machine just now; looking again.", facts{}
+	case instance.MachineFound:
+		return "The cloud knows the machine again.", facts{}
 	case instance.MachineGone:
+		if ev.Missing && !ev.Asked {
+			return "The cloud has not known the machine for long.", facts{"asked": false, "missing": true}
+		}
 		return told("The machine is gone.", "The machine was terminated from outside.", ev.Asked), facts{"asked": ev.Asked}
 	case instance.Terminated:
 		return "The desktop is terminated.", facts{}

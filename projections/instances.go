@@ -81,5 +81,5 @@ func applyInstances(e eventstore.Event) ([]Statement, error) {
 	case instance.Failed:
 		return set(`, status = 'failed', reason = $4`, ev.Reason)
 	}
-	return set(``) // GuestEnrolled: nothing an owner sees
+	return set(``) // GuestEnrolled, MachineMissed, MachineFound: nothing that a list shows
 }

@@ -163,7 +163,7 @@ func TestReaderHistory(t *testing.T) {
 		last = e.Position
 	}
 	mine, err := w.reader.History(t.Context(), "ada", "01A", 0, 1000)
-	if err != nil || len(mine) != 23 {
+	if err != nil || len(mine) != 25 {
 		t.Errorf("%d entries of the instance, %v", len(mine), err)
 	}
 	for _, e := range mine {

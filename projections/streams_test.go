@@ -51,6 +51,7 @@ func (w *world) everything(acc, id string) {
 		instance.PhaseReached{Boot: "b1", Phase: instance.PhaseReady, Detail: "all", At: at},
 		instance.StopRequested{At: at}, instance.CallAccepted{Call: instance.CallStop, At: at}, instance.MachineStopped{Asked: true},
 		instance.StartRequested{At: at}, instance.CallAccepted{Call: instance.CallStart, At: at}, instance.MachineRunning{Address: "203.0.113.3", At: at},
+		instance.MachineMissed{At: at}, instance.MachineFound{},
 		instance.MachineStopped{Asked: false}, instance.TerminationRequested{At: at}, instance.MachineGone{Asked: true}, instance.Terminated{})...)
 	w.append(encoded[instance.Event](w, "instance", id+"-failed", instance.Encode,
 		instance.Requested{Account: acc, Name: seal(acc, label(id+"-failed"), "other"), Type: "t3.large", Region: "r"},

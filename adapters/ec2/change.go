@@ -28,8 +28,9 @@ func (c *Cloud) Start(ctx context.Context, machine string) error {
 	return err
 }
 
-// forceAfter is how long a machine may take to stop before it is forced.
-const forceAfter = 4 * time.Minute
+// forceAfter is how long a machine may take to stop before it is forced: longer than its agent may take to
+// finish, which is TimeoutStopSec in guest/install/units.
+const forceAfter = 7 * time.Minute
 
 // Stop implements commands.Cloud. Where an earlier call had no effect for minutes it says so, and
 // forces the machine, as pulling its plug would.

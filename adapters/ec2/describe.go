@@ -63,7 +63,7 @@ func (c *Cloud) List(ctx context.Context) ([]commands.Tagged, error) {
 		}
 		attempt, _ := strconv.Atoi(tags[TagAttempt])
 		list = append(list, commands.Tagged{
-			Machine: machine(i), Instance: tags[TagInstance], Attempt: attempt, Launched: aws.ToTime(i.LaunchTime),
+			Machine: machine(i), Instance: tags[TagInstance], Attempt: attempt, Token: aws.ToString(i.ClientToken), Launched: aws.ToTime(i.LaunchTime),
 		})
 	})
 	return list, err
@@ -110,17 +110,31 @@ func machine(i types.Instance) commands.Machine {
 	case types.InstanceStateNameStopping:
 		m.Seen = instance.SeenStopping
 	case types.InstanceStateNameStopped:
-		m.Seen = instance.SeenStopped
+		m.Seen, m.Reason = instance.SeenStopped, because(i, stops)
 	case types.InstanceStateNameTerminated:
-		m.Seen = instance.SeenGone
-		if i.StateReason != nil {
-			m.Reason = endings[aws.ToString(i.StateReason.Code)]
-		}
+		m.Seen, m.Reason = instance.SeenGone, because(i, endings)
 	}
 	return m
 }
 
-// endings tells the user why EC2 ended a machine that nobody asked it to.
+// because finds the sentence for why a machine is in its state, "" where that was somebody's wish.
+func because(i types.Instance, sentences map[string]string) string {
+	if i.StateReason == nil {
+		return ""
+	}
+	return sentences[aws.ToString(i.StateReason.Code)]
+}
+
+// stops tells the user why EC2 stopped a machine that nobody asked it to, or undid its start.
+var stops = map[string]string{
+	"Server.InsufficientInstanceCapacity": "The cloud has no room to start the machine just now; try again later.",
+	"Server.InternalError":                "The cloud had an internal error and stopped the machine; start it again.",
+	"Server.ScheduledStop":                "The cloud stopped the machine because its hardware is retired; started again, it comes up elsewhere.",
+	"Client.InternalError":                "The machine's disk could not be used; the operator has to look at its encryption key.",
+	"Client.VolumeLimitExceeded":          "The service has reached the disk space it may use; the operator has to raise it.",
+}
+
+// endings tells the user why EC2 ended a machine that nobody asked it to end.
 var endings = map[string]string{
 	"Server.InsufficientInstanceCapacity": "The cloud had no room for the machine after all; please create another.",
 	"Server.InternalError":                "The cloud had an internal error and ended the machine; please create another.",

@@ -216,21 +216,6 @@ func TestMismatch(t *testing.T) {
 	})
 }
 
-func TestOtherRegion(t *testing.T) {
-	t.Parallel()
-	srv := ec2test.New(ec2test.Config{})
-	c := open(t, srv, nil)
-	s, err := c.Freeze(plan(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Region = "us-test-1"
-	var refused *commands.CallError
-	if _, err := c.Launch(t.Context(), s, "x"); !errors.As(err, &refused) || refused.Verdict != instance.Again || len(srv.Machines()) > 0 {
-		t.Errorf("%v", err)
-	}
-}
-
 func TestDescribeInBatches(t *testing.T) {
 	t.Parallel()
 	srv := ec2test.New(ec2test.Config{})
@@ -238,10 +223,10 @@ func TestDescribeInBatches(t *testing.T) {
 	tags := map[string]string{ec2.TagEnvironment: environment, ec2.TagInstance: "01X", ec2.TagAttempt: "7"}
 	var ids []string
 	for range 2400 {
-		ids = append(ids, srv.Put(tags))
+		ids = append(ids, srv.Put("", tags))
 	}
-	untagged := srv.Put(nil)
-	other := srv.Put(map[string]string{ec2.TagEnvironment: "other"})
+	untagged := srv.Put("", nil)
+	other := srv.Put("", map[string]string{ec2.TagEnvironment: "other"})
 	for _, row := range []struct {
 		ids   []string
 		calls int

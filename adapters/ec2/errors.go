@@ -36,6 +36,7 @@ const (
 	saysChanging  = "The machine is still changing its state; trying again."
 	saysUnknown   = "The cloud does not know the machine; looking again."
 	saysMismatch  = "This launch was made before with other parameters."
+	saysEnded     = "The machine was ended before its launch was confirmed; trying again."
 	saysNotStarts = "The cloud has no room to start this machine just now; trying again."
 	saysUnclear   = "The cloud refused the request; the operator has been told."
 )
@@ -73,7 +74,7 @@ var table = map[string]row{
 	"IncorrectInstanceState":                 {verdict: instance.Again, reason: saysChanging, wait: 5 * time.Second},
 	"IncorrectState":                         {verdict: instance.Again, reason: saysChanging, wait: 5 * time.Second},
 	"ConcurrentModification":                 {verdict: instance.Again, reason: saysChanging, wait: 2 * time.Second},
-	"IdempotentInstanceTerminated":           {verdict: instance.Again, reason: saysChanging, wait: 5 * time.Second},
+	"IdempotentInstanceTerminated":           {verdict: instance.Another, reason: saysEnded},
 	"InvalidInstanceID.NotFound":             {verdict: instance.Again, reason: saysUnknown, wait: 10 * time.Second},
 	"RequestExpired":                         {verdict: instance.Again, reason: saysExpired, wait: 15 * time.Second, operator: true},
 	"ExpiredToken":                           {verdict: instance.Again, reason: saysExpired, wait: 15 * time.Second, operator: true},

@@ -67,6 +67,15 @@ func (c *Cloud) places(t Type) []place {
 	return list
 }
 
+// Attempts is how many launches it takes to have asked in every place of a type once.
+func (c *Cloud) Attempts() int {
+	most := 0
+	for _, t := range c.cfg.Types {
+		most = max(most, len(c.places(t)))
+	}
+	return most
+}
+
 // fullFor is how long a place is avoided after it was full.
 const fullFor = 10 * time.Minute
 

@@ -19,10 +19,6 @@ import (
 
 // Launch implements commands.Cloud.
 func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (string, error) {
-	if s.Region != c.cfg.Region {
-		// Asked here, EC2 would know nothing of it: whatever the other region holds would be forgotten.
-		return "", refused(instance.Again, "other_region", saysConfig, fmt.Errorf("this launch belongs to region %s, and we are in %s", s.Region, c.cfg.Region))
-	}
 	out, err := ask(ctx, c.act, c.api.RunInstances, request(s, userData))
 	if err == nil {
 		if len(out.Instances) != 1 {
@@ -49,7 +45,7 @@ const codeMismatch = "IdempotentParameterMismatch"
 func (c *Cloud) secondThoughts(ctx context.Context, s instance.Spec, refusal error) (string, error) {
 	var call *commands.CallError
 	errors.As(refusal, &call)
-	id, err := c.find(ctx, s.ClientToken)
+	id, err := c.find(ctx, s)
 	switch _, r, answered := answer(err); {
 	case id != "":
 		c.log.Warn("a launch was refused, and yet its machine exists", "machine", id, "client_token", s.ClientToken, "error", refusal)
@@ -84,10 +80,11 @@ func (c *Cloud) allFull(s instance.Spec) bool {
 	return i >= 0 && c.full.all(c.places(c.cfg.Types[i]), time.Now())
 }
 
-// find returns the machine that was made with a client token, "" if none is to be seen.
-func (c *Cloud) find(ctx context.Context, token string) (string, error) {
+// find returns the machine that was made with the launch's client token, "" if none is to be seen. Its tag is as
+// the launch has it: the environment may have been renamed since.
+func (c *Cloud) find(ctx context.Context, s instance.Spec) (string, error) {
 	out, err := ask(ctx, c.look, c.api.DescribeInstances, &ec2.DescribeInstancesInput{Filters: []types.Filter{
-		filter("client-token", token), filter("tag:"+TagEnvironment, c.cfg.Environment),
+		filter("client-token", s.ClientToken), filter("tag:"+TagEnvironment, s.Tags[TagEnvironment]),
 	}})
 	if err != nil {
 		return "", err

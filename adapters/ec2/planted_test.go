@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -351,10 +352,12 @@ func (f *forgetful) Append(ctx context.Context, a eventstore.Append) (eventstore
 	return f.Store.Append(ctx, a)
 }
 
-// careless appends at whatever version the stream has.
+// careless appends at whatever version the stream has. It takes a moment for it, in which another saga may read
+// what this one has read.
 type careless struct{ eventstore.Store }
 
 func (c *careless) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {
+	_ = pause(ctx, time.Millisecond)
 	for {
 		res, err := c.Store.Append(ctx, a)
 		var conflict *eventstore.ConflictError

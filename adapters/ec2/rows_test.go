@@ -2,11 +2,13 @@ package ec2_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -234,7 +236,7 @@ func TestOutsideStopNeverEnds(t *testing.T) {
 // Waiting for many machines costs few calls: one for all of them, less often as time goes by.
 func TestOneCallForMany(t *testing.T) {
 	t.Parallel()
-	play(t, setup{seed: 1, plan: ec2test.Plan{Boot: ec2test.Span{Min: 4 * time.Minute}}}, func(s *stage) {
+	play(t, setup{seed: 1, poll: time.Second, plan: ec2test.Plan{Boot: ec2test.Span{Min: 4 * time.Minute}}}, func(s *stage) {
 		s.instances.Limit = 40
 		s.start()
 		for range 40 {
@@ -242,7 +244,7 @@ func TestOneCallForMany(t *testing.T) {
 		}
 		_ = pause(context.Background(), 4*time.Minute-time.Second)
 		synctest.Wait()
-		if n := s.srv.Calls()["DescribeInstances"]; n > 60 || n < 5 {
+		if n := s.srv.Calls()["DescribeInstances"]; n > 120 || n < 40 { // one a second would be 240
 			t.Errorf("%d calls in four minutes for 40 machines", n)
 		}
 	})
@@ -315,10 +317,10 @@ func TestReconciler(t *testing.T) {
 			}
 			return report
 		}
-		foreign := s.srv.Put(map[string]string{"cloudbot:environment": "another", "cloudbot:instance": "01X", "cloudbot:attempt": "1"})
-		untagged := s.srv.Put(map[string]string{"Name": "the operator's own"})
-		unknown := s.srv.Put(map[string]string{"cloudbot:environment": environment, "cloudbot:instance": "01NEVER", "cloudbot:attempt": "1"})
-		nameless := s.srv.Put(map[string]string{"cloudbot:environment": environment})
+		foreign := s.srv.Put("", map[string]string{"cloudbot:environment": "another", "cloudbot:instance": "01X", "cloudbot:attempt": "1"})
+		untagged := s.srv.Put("", map[string]string{"Name": "the operator's own"})
+		unknown := s.srv.Put("01NEVER-1", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": "01NEVER", "cloudbot:attempt": "1"})
+		nameless := s.srv.Put("", map[string]string{"cloudbot:environment": environment})
 
 		// A launch whose answer is lost, and a saga that dies of it: the machine is adopted.
 		s.crashes(func(point string) bool { return point == "call.call.launch.after" })
@@ -343,12 +345,13 @@ func TestReconciler(t *testing.T) {
 		s.until("ready", adopted, ready)
 		twice := s.create()
 		s.until("ready", twice, ready)
-		double := s.srv.Put(map[string]string{"cloudbot:environment": environment, "cloudbot:instance": twice, "cloudbot:attempt": "1"})
+		copied := s.srv.Put("", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": twice, "cloudbot:attempt": "1"})
+		double := s.srv.Put(twice+"-1", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": twice, "cloudbot:attempt": "1"})
 		if report := look(false); report.Count(commands.Young) != 1 || report.Count(commands.Terminate) != 0 {
 			t.Errorf("while it is young: %+v", report)
 		}
 		_ = pause(context.Background(), 3*time.Minute)
-		if report := look(false); report.Count(commands.Terminate) != 1 || report.Count(commands.Stranger) != 2 {
+		if report := look(false); report.Count(commands.Terminate) != 1 || report.Count(commands.Stranger) != 3 {
 			t.Errorf("%+v", report)
 		}
 
@@ -362,12 +365,12 @@ func TestReconciler(t *testing.T) {
 		if report := look(false); report.Count(commands.Repair) != 1 || s.state(twice).Status != instance.Stopped {
 			t.Errorf("%+v %+v", report, s.state(twice))
 		}
-		if report := look(false); len(report.Findings) != 2 {
+		if report := look(false); len(report.Findings) != 3 {
 			t.Errorf("a second look finds %+v", report)
 		}
 		for _, m := range s.srv.Machines() {
 			switch m.ID {
-			case foreign, untagged, unknown, nameless:
+			case foreign, untagged, unknown, nameless, copied:
 				if m.State != ec2test.Running {
 					t.Errorf("%s is not ours to touch, and is %s", m.ID, m.State)
 				}
@@ -380,47 +383,156 @@ func TestReconciler(t *testing.T) {
 	})
 }
 
-// Machines that are all unknown at once are not believed to be gone: the account may be wrong.
+// Machines that are mostly unknown at once are not believed to be gone: the account may be wrong. Fewer are
+// believed after half an hour, and what comes back after that is left alone.
 func TestWrongAccount(t *testing.T) {
 	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		n      int
+		more   bool // a machine is made in the wrong account as well
+		within time.Duration
+		kept   bool
+	}{
+		{"six", 6, false, 2 * time.Hour, true},
+		{"six, and a new one there", 6, true, 2 * time.Hour, true},
+		{"three, for a while", 3, false, 25 * time.Minute, true},
+		{"three, for long", 3, false, time.Hour, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			play(t, setup{seed: 1, plan: slow}, func(s *stage) {
+				s.instances.Limit = 7
+				s.start()
+				var ids []string
+				for range c.n {
+					ids = append(ids, s.create())
+				}
+				for _, id := range ids {
+					s.until("ready", id, ready)
+				}
+				s.stop()
+				right := s.srv
+				s.srv, s.reconcile = ec2test.New(ec2test.Config{}), true
+				s.start()
+				if c.more {
+					s.until("running", s.create(), status(instance.Running))
+				}
+				_ = pause(context.Background(), c.within)
+				synctest.Wait()
+				rec := &commands.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live}
+				if report, err := rec.Reconcile(context.Background()); err != nil || c.kept && report.Count(commands.Missing) != c.n {
+					t.Errorf("%+v %v", report, err)
+				}
+				s.holds(ids, c.kept)
+				s.stop()
+
+				s.srv = right
+				s.start()
+				_ = pause(context.Background(), time.Hour)
+				synctest.Wait()
+				rec.Cloud, rec.DryRun = s.newCloud(), true
+				if report, err := rec.Reconcile(context.Background()); err != nil || !c.kept && report.Count(commands.Returned) != c.n {
+					t.Errorf("%+v %v", report, err)
+				}
+				s.holds(ids, c.kept)
+				for _, m := range right.Machines() {
+					if m.State != ec2test.Running {
+						t.Errorf("%s is %s: what its owner left on it is gone", m.ID, m.State)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Where every place but the last is full, the last one is found.
+func TestEveryPlaceIsAsked(t *testing.T) {
+	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
-		s.instances.Limit = 6
+		s.subnets = []string{"subnet-a", "subnet-b", "subnet-c", "subnet-d"}
+		attempts := s.newCloud().(*ec2.Cloud).Attempts()
+		for _, subnet := range s.subnets {
+			s.srv.SetFull("t3.large", subnet, true)
+			s.srv.SetFull("t3a.large", subnet, subnet != "subnet-d")
+		}
+		s.policy.Attempts = max(6, attempts)
 		s.start()
-		var ids []string
-		for range 6 {
-			ids = append(ids, s.create())
+		id := s.create()
+		if st := s.until("ready", id, ready); st.Attempts != 8 || attempts != 8 {
+			t.Errorf("%d attempts of %d", st.Attempts, attempts)
 		}
-		for _, id := range ids {
-			s.until("ready", id, ready)
-		}
-		s.stop()
-		right := s.srv
-		s.srv = ec2test.New(ec2test.Config{})
-		s.start()
-		_ = pause(context.Background(), time.Hour)
-		synctest.Wait()
-		rec := &commands.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live}
-		report, err := rec.Reconcile(context.Background())
-		if err != nil || report.Count(commands.Missing) != 6 {
-			t.Errorf("%+v %v", report, err)
-		}
-		for _, id := range ids {
-			if st := s.state(id); st.Status != instance.Running {
-				t.Errorf("%s is %s", id, st.Status)
-			}
-		}
-		rec.BelieveMissing = true
-		if report, err = rec.Reconcile(context.Background()); err != nil || report.Count(commands.Missing) != 6 {
-			t.Errorf("%+v %v", report, err)
-		}
-		for _, id := range ids {
-			if st := s.state(id); st.Status != instance.StatusFail {
-				t.Errorf("believed: %s is %s", id, st.Status)
-			}
-		}
-		s.stop()
-		s.srv = right
+		s.agreed()
 	})
+}
+
+// An operator's word is enough.
+func TestMissingBelieved(t *testing.T) {
+	t.Parallel()
+	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
+		s.start()
+		id := s.create()
+		s.until("ready", id, ready)
+		s.stop()
+		s.srv = ec2test.New(ec2test.Config{})
+		_ = pause(context.Background(), time.Hour)
+		rec := &commands.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live, BelieveMissing: true}
+		if report, err := rec.Reconcile(context.Background()); err != nil || report.Count(commands.Missing) != 1 {
+			t.Errorf("%+v %v", report, err)
+		}
+		s.holds([]string{id}, false)
+	})
+}
+
+// holds tells whether the instances run, or have failed.
+func (s *stage) holds(ids []string, run bool) {
+	s.t.Helper()
+	want := instance.StatusFail
+	if run {
+		want = instance.Running
+	}
+	for _, id := range ids {
+		if st := s.state(id); st.Status != want {
+			s.t.Errorf("%s is %s, not %s", id, st.Status, want)
+		}
+	}
+}
+
+// A start that the cloud takes and undoes is tried again, and then given up with the reason.
+func TestStartUndone(t *testing.T) {
+	t.Parallel()
+	for _, always := range []bool{false, true} {
+		t.Run(fmt.Sprint("always ", always), func(t *testing.T) {
+			t.Parallel()
+			play(t, setup{seed: 1, plan: slow}, func(s *stage) {
+				s.start()
+				id := s.create()
+				s.until("ready", id, ready)
+				s.do("stop", id)
+				s.until("stopped", id, status(instance.Stopped))
+				undoing := slow
+				undoing.Undone = 1000
+				s.srv.SetPlan(undoing)
+				s.do("start", id)
+				s.until("undone", id, func(st instance.State) bool { return st.Undone > 0 })
+				if !always {
+					s.srv.SetPlan(slow)
+					s.until("ready", id, ready)
+					s.agreed()
+					return
+				}
+				st := s.until("stopped", id, status(instance.Stopped))
+				if n := s.srv.Calls()["StartInstances"]; n != instance.MaxUndone || !strings.Contains(st.Refusal, "encryption key") {
+					t.Errorf("%d calls, and the reason is %q", n, st.Refusal)
+				}
+				s.agreed()
+				s.srv.SetPlan(slow)
+				s.do("start", id)
+				s.until("ready", id, ready)
+				s.agreed()
+			})
+		})
+	}
 }
 
 func (s *stage) count(typ string) (n int) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -28,7 +29,7 @@ var slow = ec2test.Plan{
 func rough() ec2test.Plan {
 	p := slow
 	p.Throttled, p.Internal, p.InternalDone, p.LostRequest, p.LostReply = 60, 40, 40, 60, 90
-	p.Hung, p.HungDone, p.NoCapacity, p.Expired, p.Idle, p.Dies, p.Stuck = 12, 18, 120, 20, 40, 20, 40
+	p.Hung, p.HungDone, p.NoCapacity, p.Expired, p.Idle, p.Dies, p.Stuck, p.Undone, p.Unseen = 12, 18, 120, 20, 40, 20, 40, 60, 30
 	return p
 }
 
@@ -203,7 +204,7 @@ func TestSchedules(t *testing.T) {
 	})
 	t.Logf("saga alone: %v", alone.counts)
 	t.Logf("with late launches and the reconciler: %v", late.counts)
-	for _, what := range []string{"throttled", "internal", "internal, done", "request lost", "reply lost", "hung", "hung, done", "no capacity", "expired", "idle", "dies", "stuck stop", "outside", "kills at a failpoint", "kills at any moment", "terminated", "failed", "running", "stopped"} {
+	for _, what := range []string{"throttled", "internal", "internal, done", "request lost", "reply lost", "hung", "hung, done", "no capacity", "expired", "idle", "dies", "stuck stop", "undone", "unseen", "outside", "kills at a failpoint", "kills at any moment", "terminated", "failed", "running", "stopped"} {
 		if alone.counts[what] == 0 {
 			t.Errorf("no schedule met: %s", what)
 		}
@@ -238,22 +239,33 @@ func TestSameSeedSameHistory(t *testing.T) {
 	}
 }
 
-// journey visits every failpoint there is: refusals, a lost reply, stop, start, an end, a launch
-// that is cancelled and one that can never be.
+// journey visits every failpoint there is: refusals, a lost reply, a boot that takes too long, stop, start,
+// an end, a launch that is cancelled, one that is given up and one that can never be.
 func journey(s *stage) {
 	s.srv.Script("RunInstances", ec2test.Fate{Code: "InsufficientInstanceCapacity", Status: 500}, ec2test.Fate{Cut: true, Effect: true})
 	for _, action := range []string{"StopInstances", "StartInstances"} {
 		s.srv.Script(action, ec2test.Fate{Code: "RequestLimitExceeded", Status: 503})
 	}
 	s.start()
-	id := s.create()
-	s.until("ready", id, ready)
+	var id string
+	for range 2 {
+		s.mute = true
+		id = s.create()
+		s.until("stalled", id, func(st instance.State) bool { return st.Stalled })
+		s.mute = false
+		s.until("ready", id, ready)
+	}
 	s.do("stop", id)
 	s.until("stopped", id, status(instance.Stopped))
 	s.do("start", id)
 	s.until("ready", id, ready)
 	s.do("terminate", id)
 	s.until("terminated", id, status(instance.StatusGone))
+	for range 2 {
+		s.srv.Script("RunInstances", many(10, ec2test.Fate{Code: "RequestLimitExceeded", Status: 503})...)
+		busy := s.create()
+		s.until("failed", busy, status(instance.StatusFail))
+	}
 	cancelled := s.create()
 	s.until("open", cancelled, func(st instance.State) bool { return st.Attempts > 0 })
 	s.do("terminate", cancelled)
@@ -300,7 +312,14 @@ func TestKillsAtEveryFailpoint(t *testing.T) {
 		}
 	}
 	t.Logf("%d failpoints, %d kills: %v", len(points), kills, points)
-	for _, want := range []string{"call.call.launch.after", "append.attempt.before", "append.call.terminate.after", "append.conclude.after"} {
+	var all []string
+	for _, step := range []string{"attempt", "abandon", "stall", "conclude", "call.launch", "call.stop", "call.start", "call.terminate"} {
+		all = append(all, "append."+step+".before", "append."+step+".after")
+		if strings.HasPrefix(step, "call.") {
+			all = append(all, "call."+step+".before", "call."+step+".after")
+		}
+	}
+	for _, want := range all {
 		if points[want] == 0 {
 			t.Errorf("the journey never came to %s", want)
 		}

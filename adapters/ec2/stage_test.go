@@ -1,6 +1,7 @@
 package ec2_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -26,6 +27,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
 )
@@ -40,6 +42,8 @@ type setup struct {
 	plan      ec2test.Plan
 	reconcile bool
 	workers   int
+	poll      time.Duration // between looks at machines that should be changing; 0: 30 s
+	policy    provisioning.Policy
 
 	transport func(http.RoundTripper) http.RoundTripper
 	cloud     func(commands.Inventory) commands.Inventory
@@ -63,6 +67,7 @@ type stage struct {
 	wrongs []string
 	runs   []*run
 	made   int
+	mute   bool // guests say nothing while until waits
 	fixed  map[commands.Kind]int
 
 	read   int64
@@ -134,7 +139,7 @@ func (s *stage) start() {
 	cloud := s.newCloud()
 	saga := &commands.Saga{
 		Log: s.log, Cloud: cloud, Tokens: tokens{}, Live: s.live, Feed: feed{s.store},
-		Logger: slog.New(slog.DiscardHandler), PollEvery: 30 * time.Second, SweepEvery: 4 * time.Minute, Workers: max(s.workers, 1),
+		Logger: slog.New(slog.DiscardHandler), PollEvery: cmp.Or(s.poll, 30*time.Second), SweepEvery: 4 * time.Minute, Policy: s.policy, Workers: max(s.workers, 1),
 		Jitter: func(d time.Duration) time.Duration {
 			jitters.Lock()
 			defer jitters.Unlock()
@@ -403,7 +408,7 @@ func (s *stage) until(what, id string, wanted func(instance.State) bool) instanc
 		}
 		_ = pause(context.Background(), 2*time.Second)
 		synctest.Wait()
-		s.speak(nil)
+		s.speak(func() bool { return s.mute })
 		if s.dead() {
 			s.start()
 		}

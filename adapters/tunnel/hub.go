@@ -182,6 +182,21 @@ func (h *Hub) Open(ctx context.Context, instanceID, service string) (net.Conn, S
 	return h.hop(ctx, url, instanceID, service)
 }
 
+// ConnectedAnywhere tells whether any replica holds the machine's tunnel.
+func (h *Hub) ConnectedAnywhere(ctx context.Context, instanceID string) (bool, error) {
+	if h.local(instanceID) != nil {
+		return true, nil
+	}
+	if h.c.Presence == nil {
+		return false, nil
+	}
+	url, err := h.c.Presence.Lookup(ctx, instanceID)
+	if err != nil {
+		return false, fmt.Errorf("look up who holds the tunnel of %s: %w", instanceID, err)
+	}
+	return url != "" && url != h.c.Advertise, nil
+}
+
 // local returns the tunnel this replica holds, or nil.
 func (h *Hub) local(instanceID string) *tunnel {
 	h.mu.Lock()

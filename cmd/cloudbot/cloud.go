@@ -17,6 +17,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/adapters/s3"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
@@ -54,6 +55,7 @@ type cloud struct {
 	run       func(context.Context) error // nil: nothing to run
 
 	pollEvery, sweepEvery time.Duration // how often it may be looked at
+	policy                provisioning.Policy
 }
 
 // newLocalCloud makes machines out of processes.
@@ -75,7 +77,10 @@ func newEC2Cloud(ctx context.Context, c ec2Config, environment, url string, sums
 	if err != nil {
 		return cloud{}, err
 	}
-	return cloud{Cloud: made, inventory: made, pollEvery: time.Second, sweepEvery: time.Minute}, nil
+	return cloud{
+		Cloud: made, inventory: made, pollEvery: time.Second, sweepEvery: time.Minute,
+		policy: provisioning.Policy{Attempts: max(6, made.Attempts())}, // every place is asked once
+	}, nil
 }
 
 // userData renders what a machine is told at its first boot.
@@ -164,7 +169,7 @@ func (p *parts) sagaAndReconciler() func(context.Context) error {
 		return p.saga.Run
 	}
 	return withReconciler(p.saga.Run, &commands.Reconciler{
-		Log: p.saga.Log, Cloud: p.cloud.inventory, Live: p.saga.Live, Logger: p.log,
+		Log: p.saga.Log, Cloud: p.cloud.inventory, Live: p.saga.Live, Connected: p.hub.ConnectedAnywhere, Logger: p.log,
 	})
 }
 

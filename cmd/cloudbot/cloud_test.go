@@ -132,8 +132,8 @@ func TestReconcileCmd(t *testing.T) {
 	if out, err := run("--dry-run"); err != nil || !strings.Contains(out, "Cloud and log agree") {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	stranger := cloud.Put(map[string]string{"cloudbot:environment": environmentOf(t, url)})
-	cloud.Put(map[string]string{"cloudbot:environment": "test-of-somebody-else"})
+	stranger := cloud.Put("", map[string]string{"cloudbot:environment": environmentOf(t, url)})
+	cloud.Put("", map[string]string{"cloudbot:environment": "test-of-somebody-else"})
 	if out, err := run("--dry-run"); err != nil || !strings.Contains(out, stranger) || !strings.Contains(out, "this was a dry run") {
 		t.Errorf("%v\n%s", err, out)
 	}

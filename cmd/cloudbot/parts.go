@@ -252,8 +252,8 @@ func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolmen
 		return err
 	}
 	p.saga = &commands.Saga{
-		Log: events, Cloud: p.cloud, Tokens: enrolment, Live: reader.Live, Feed: p.feed, Logger: p.log,
-		PollEvery: p.cloud.pollEvery, SweepEvery: p.cloud.sweepEvery, Workers: 8, At: failpoint(),
+		Log: events, Cloud: p.cloud, Tokens: enrolment, Live: reader.Live, Feed: p.feed, Connected: p.hub.ConnectedAnywhere, Logger: p.log,
+		PollEvery: p.cloud.pollEvery, SweepEvery: p.cloud.sweepEvery, Policy: p.cloud.policy, Workers: 8, At: failpoint(),
 	}
 	p.parked = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cloudbot_parked_events_total", Help: "Events that a projection could not apply and set aside.",

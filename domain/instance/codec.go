@@ -44,6 +44,10 @@ func Encode(e Event) (name string, schema int, data []byte, err error) {
 		name = "instance.termination_requested"
 	case MachineStopped:
 		name = "instance.machine_stopped"
+	case MachineMissed:
+		name = "instance.machine_missed"
+	case MachineFound:
+		name = "instance.machine_found"
 	case MachineGone:
 		name = "instance.machine_gone"
 	case Terminated:
@@ -97,6 +101,10 @@ func Decode(name string, schema int, data []byte) (Event, error) {
 		return domain.Unmarshal[TerminationRequested](data)
 	case "instance.machine_stopped":
 		return domain.Unmarshal[MachineStopped](data)
+	case "instance.machine_missed":
+		return domain.Unmarshal[MachineMissed](data)
+	case "instance.machine_found":
+		return domain.Unmarshal[MachineFound](data)
 	case "instance.machine_gone":
 		return domain.Unmarshal[MachineGone](data)
 	case "instance.terminated":

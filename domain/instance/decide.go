@@ -2,6 +2,7 @@ package instance
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"time"
 
@@ -24,6 +25,13 @@ const (
 	EnrolWithin = 30 * time.Minute
 	// MissingGrace is how long after a launch the cloud may not know its own machine yet.
 	MissingGrace = 5 * time.Minute
+	// MissingFor is how long the cloud must not know a machine, without a break, before that is believed of
+	// one that nobody asked it to terminate. EC2 says that an unknown id is no proof that a machine is gone.
+	MissingFor = 30 * time.Minute
+	// StartLag is how long after a start the cloud may still report the machine stopped.
+	StartLag = time.Minute
+	// MaxUndone is how many starts in a row the cloud may take and undo.
+	MaxUndone = 3
 	// MaxReports of versions are taken of a machine within ReportsWithin. They are counted by time and
 	// not by boot: a broken or hostile machine makes up as many boots as it likes.
 	MaxReports    = 8
@@ -108,8 +116,9 @@ type (
 		Machine string
 		Seen    Seen
 		Address string
-		Reason  string // why it is gone, a sentence; "": the cloud did not say
+		Reason  string // why it is gone or stopped, a sentence; "": the cloud did not say
 		At      time.Time
+		Sure    bool // that a missing machine is gone: an operator says so
 	}
 	// Enroll, ReachPhase and ReportVersions are the guest's.
 	Enroll struct {
@@ -317,6 +326,17 @@ func decideObserve(s State, c Observe) []Event {
 	if s.Final() || s.Machine == "" || s.Machine != c.Machine {
 		return nil
 	}
+	if c.Seen == SeenMissing {
+		return decideMissing(s, c)
+	}
+	events := decideSeen(s, c)
+	if !s.Missed.IsZero() {
+		return append([]Event{MachineFound{}}, events...)
+	}
+	return events
+}
+
+func decideSeen(s State, c Observe) []Event {
 	switch c.Seen {
 	case SeenRunning:
 		if !s.Running || s.Outside && s.Called.Equal(s.Since) { // their stop was a stale report, as we have not called ourselves
@@ -330,20 +350,55 @@ func decideObserve(s State, c Observe) []Event {
 			return []Event{StopRequested{At: c.At, Outside: true}}
 		}
 	case SeenStopped:
-		// A machine that was told to start may still be reported stopped; one that we take down needs no other news.
-		if s.Status == Stopped || s.Status == Starting || s.Status == Terminating {
+		switch s.Status {
+		case Stopped, Terminating: // one that we take down needs no other news
 			return nil
+		case Starting:
+			return decideUndone(s, c)
 		}
 		return []Event{MachineStopped{Asked: s.Status == Stopping && !s.Outside}}
-	case SeenMissing:
-		if c.At.Sub(s.LaunchedAt) < MissingGrace {
-			return nil
-		}
-		return gone(s, "")
 	case SeenGone:
 		return gone(s, c.Reason)
 	}
 	return nil
+}
+
+// decideMissing waits until the cloud has not known a machine for long, and for less long where it was told
+// to terminate it: it lists an ended machine for a while, and then no more.
+func decideMissing(s State, c Observe) []Event {
+	believed := MissingFor
+	if s.Status == Terminating && !s.Called.IsZero() {
+		believed = MissingGrace
+	}
+	switch {
+	case c.At.Sub(s.LaunchedAt) < MissingGrace:
+		return nil
+	case c.Sure:
+	case s.Missed.IsZero():
+		return []Event{MachineMissed{At: c.At}}
+	case c.At.Sub(s.Missed) < believed:
+		return nil
+	}
+	if s.Status == Terminating {
+		return []Event{MachineGone{Asked: true, Missing: true}, ending(s)}
+	}
+	return []Event{MachineGone{Missing: true}, Failed{Code: codeLost, Reason: "The cloud does not know the machine any more; it was probably terminated from outside the control plane."}}
+}
+
+// decideUndone takes note of a start that the cloud accepted and that came to nothing: there was no room
+// after all, or the disk's key could not be used.
+func decideUndone(s State, c Observe) []Event {
+	if s.Called.IsZero() || c.At.Sub(s.Called) < StartLag {
+		return nil
+	}
+	e := CallRefused{
+		Call: CallStart, Tries: s.Undone + 1, Verdict: Again, Code: codeUndone, Undone: true,
+		Reason: cmp.Or(c.Reason, "The machine stopped again right after it was started."), RetryAt: c.At.Add(StartLag),
+	}
+	if e.Tries >= MaxUndone {
+		e.Verdict = Never
+	}
+	return []Event{e}
 }
 
 func gone(s State, reason string) []Event {
@@ -353,7 +408,11 @@ func gone(s State, reason string) []Event {
 	return []Event{MachineGone{}, Failed{Code: codeGone, Reason: reason}}
 }
 
-const codeGone = "machine_gone"
+const (
+	codeGone   = "machine_gone"
+	codeLost   = "machine_lost"
+	codeUndone = "start_undone"
+)
 
 // ending is the final event of an instance without a machine.
 func ending(s State) Event {

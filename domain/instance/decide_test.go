@@ -32,9 +32,9 @@ var (
 	starting    = after(stopped, StartRequested{t0})
 	cancelled   = after(open, TerminationRequested{t0})
 	terminating = after(ready, TerminationRequested{t0})
-	terminated  = after(terminating, MachineGone{true}, Terminated{})
+	terminated  = after(terminating, MachineGone{Asked: true}, Terminated{})
 	abandoned   = after(launched, LaunchAbandoned{"launch_timeout", "Too slow."})
-	failed      = after(abandoned, MachineGone{true}, Failed{"launch_timeout", "Too slow."})
+	failed      = after(abandoned, MachineGone{Asked: true}, Failed{"launch_timeout", "Too slow."})
 )
 
 func TestDecideUsers(t *testing.T) {
@@ -185,13 +185,24 @@ func TestDecideObserve(t *testing.T) {
 	late := after(open, MachineLaunched{1, "m1", t0.Add(time.Hour)}) // the launch was repeated until then
 	outside := after(ready, StopRequested{t0, true})
 	forced := after(outside, CallAccepted{CallStop, t0.Add(5 * time.Minute)})
+	lost := Failed{"machine_lost", "The cloud does not know the machine any more; it was probably terminated from outside the control plane."}
+	undone := func(tries int, v Verdict, reason string) Event {
+		return CallRefused{Call: CallStart, Tries: tries, Verdict: v, Code: "start_undone", Reason: reason, RetryAt: t0.Add(2 * StartLag), Undone: true}
+	}
+	called := func(before int) []Event { // a start that the cloud took at t0, and before undid so often
+		given := starting
+		for n := range before {
+			given = after(given, CallAccepted{CallStart, t0}, undone(n+1, Again, "R."))
+		}
+		return after(given, CallAccepted{CallStart, t0})
+	}
 	decider.Run(t, []domaintest.Case[Event, Command]{
-		{Name: "running", Given: launched, When: Observe{"m1", SeenRunning, "1.2.3.4", "", t0}, Then: []Event{MachineRunning{"1.2.3.4", t0}}},
-		{Name: "running still", Given: running, When: Observe{"m1", SeenRunning, "1.2.3.4", "", t0}},
-		{Name: "another address", Given: running, When: Observe{"m1", SeenRunning, "5.6.7.8", "", t0}, Then: []Event{AddressChanged{"5.6.7.8"}}},
-		{Name: "running again", Given: starting, When: Observe{"m1", SeenRunning, "a", "", t0}, Then: []Event{MachineRunning{"a", t0}}},
-		{Name: "started from outside", Given: stopped, When: Observe{"m1", SeenRunning, "a", "", t0}, Then: []Event{MachineRunning{"a", t0}}},
-		{Name: "running while terminating", Given: after(launched, TerminationRequested{t0}), When: Observe{"m1", SeenRunning, "a", "", t0}, Then: []Event{MachineRunning{"a", t0}}},
+		{Name: "running", Given: launched, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t0}, Then: []Event{MachineRunning{"1.2.3.4", t0}}},
+		{Name: "running still", Given: running, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t0}},
+		{Name: "another address", Given: running, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "5.6.7.8", At: t0}, Then: []Event{AddressChanged{"5.6.7.8"}}},
+		{Name: "running again", Given: starting, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{"a", t0}}},
+		{Name: "started from outside", Given: stopped, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{"a", t0}}},
+		{Name: "running while terminating", Given: after(launched, TerminationRequested{t0}), When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{"a", t0}}},
 		{Name: "stopped", Given: stopping, When: see(SeenStopped), Then: []Event{MachineStopped{true}}},
 		{Name: "stopped from outside", Given: ready, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
 		{Name: "stopping from outside", Given: ready, When: see(SeenStopping), Then: []Event{StopRequested{t0.Add(time.Hour), true}}},
@@ -201,29 +212,46 @@ func TestDecideObserve(t *testing.T) {
 		{Name: "stopping while terminating", Given: terminating, When: see(SeenStopping)},
 		{Name: "stopped from outside at last", Given: outside, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
 		{Name: "stopped from outside with our help", Given: forced, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
-		{Name: "stopping from outside was a stale report", Given: outside, When: Observe{"m1", SeenRunning, "a", "", t0}, Then: []Event{MachineRunning{"a", t0}}},
-		{Name: "running is the stale report", Given: forced, When: Observe{"m1", SeenRunning, "1.2.3.4", "", t0}},
+		{Name: "stopping from outside was a stale report", Given: outside, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{"a", t0}}},
+		{Name: "running is the stale report", Given: forced, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t0}},
 		{Name: "stopped while launching", Given: launched, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
 		{Name: "stopped still", Given: stopped, When: see(SeenStopped)},
-		{Name: "not yet started", Given: starting, When: see(SeenStopped)},
 		{Name: "stopped while terminating", Given: terminating, When: see(SeenStopped)},
 		{Name: "pending", Given: launched, When: see(SeenPending)},
-		{Name: "gone, asked", Given: terminating, When: see(SeenGone), Then: []Event{MachineGone{true}, Terminated{}}},
-		{Name: "gone, abandoned", Given: abandoned, When: see(SeenGone), Then: []Event{MachineGone{true}, Failed{"launch_timeout", "Too slow."}}},
+		{Name: "gone, asked", Given: terminating, When: see(SeenGone), Then: []Event{MachineGone{Asked: true}, Terminated{}}},
+		{Name: "gone, abandoned", Given: abandoned, When: see(SeenGone), Then: []Event{MachineGone{Asked: true}, Failed{"launch_timeout", "Too slow."}}},
 		{Name: "gone from outside", Given: ready, When: see(SeenGone),
-			Then: []Event{MachineGone{false}, Failed{"machine_gone", "The machine was terminated from outside the control plane."}}},
+			Then: []Event{MachineGone{}, Failed{"machine_gone", "The machine was terminated from outside the control plane."}}},
 		{Name: "gone, the cloud says why", Given: running, When: Observe{Machine: "m1", Seen: SeenGone, Reason: "Its disk could not be made."},
 			Then: []Event{MachineGone{}, Failed{"machine_gone", "Its disk could not be made."}}},
 		{Name: "gone, asked, the cloud says why", Given: terminating, When: Observe{Machine: "m1", Seen: SeenGone, Reason: "Its disk could not be made."},
-			Then: []Event{MachineGone{true}, Terminated{}}},
-		{Name: "missing", Given: terminating, When: see(SeenMissing), Then: []Event{MachineGone{true}, Terminated{}}},
-		{Name: "missing just after launch", Given: launched, When: Observe{"m1", SeenMissing, "", "", t0.Add(MissingGrace)}},
-		{Name: "missing just after a late launch", Given: late, When: Observe{"m1", SeenMissing, "", "", t0.Add(time.Hour + MissingGrace - 1)}},
-		{Name: "missing long after a late launch", Given: late, When: Observe{"m1", SeenMissing, "", "", t0.Add(time.Hour + MissingGrace)},
-			Then: []Event{MachineGone{false}, Failed{"machine_gone", "The machine was terminated from outside the control plane."}}},
-		{Name: "another machine", Given: running, When: Observe{"m2", SeenGone, "", "", t0}},
-		{Name: "no machine", Given: open, When: Observe{"", SeenGone, "", "", t0}},
-		{Name: "after the end", Given: terminated, When: Observe{"", SeenGone, "", "", t0}},
+			Then: []Event{MachineGone{Asked: true}, Terminated{}}},
+		{Name: "missing, terminating", Given: after(terminating, CallAccepted{CallTerminate, t0}), When: see(SeenMissing), Then: []Event{MachineMissed{t0.Add(time.Hour)}}},
+		{Name: "missing for a while, our call was taken", Given: after(terminating, CallAccepted{CallTerminate, t0}, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace - 1)}},
+		{Name: "missing for longer, our call was taken", Given: after(terminating, CallAccepted{CallTerminate, t0}, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace + time.Second)}, Then: []Event{MachineGone{true, true}, Terminated{}}},
+		{Name: "missing for longer, our call was not taken", Given: after(terminating, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace + time.Second)}},
+		{Name: "missing for long, our call was never taken", Given: after(terminating, MachineMissed{t0}), When: see(SeenMissing), Then: []Event{MachineGone{true, true}, Terminated{}}},
+		{Name: "missing just after launch", Given: launched, When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace)}},
+		{Name: "missing just after launch, sure", Given: launched, When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace), Sure: true}},
+		{Name: "missing just after a late launch", Given: late, When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(time.Hour + MissingGrace - 1)}},
+		{Name: "missing for the first time", Given: late, When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(time.Hour + MissingGrace)}, Then: []Event{MachineMissed{t0.Add(time.Hour + MissingGrace)}}},
+		{Name: "missing for a while", Given: after(ready, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingFor - 1)}},
+		{Name: "missing for long", Given: after(ready, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingFor)}, Then: []Event{MachineGone{Missing: true}, lost}},
+		{Name: "missing, an operator is sure", Given: ready, When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(time.Hour), Sure: true}, Then: []Event{MachineGone{Missing: true}, lost}},
+		{Name: "found", Given: after(ready, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t0}, Then: []Event{MachineFound{}}},
+		{Name: "found, stopped", Given: after(ready, MachineMissed{t0}), When: see(SeenStopped), Then: []Event{MachineFound{}, MachineStopped{false}}},
+		{Name: "found, on its way", Given: after(ready, MachineMissed{t0}), When: see(SeenPending), Then: []Event{MachineFound{}}},
+		{Name: "missing anew", Given: after(ready, MachineMissed{t0}, MachineFound{}), When: see(SeenMissing), Then: []Event{MachineMissed{t0.Add(time.Hour)}}},
+
+		{Name: "stopped before the start call", Given: starting, When: see(SeenStopped)},
+		{Name: "stopped still, just after the start call", Given: called(0), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag - 1)}},
+		{Name: "start undone", Given: called(0), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag)}, Then: []Event{undone(1, Again, "The machine stopped again right after it was started.")}},
+		{Name: "start undone, the cloud says why", Given: called(0), When: Observe{Machine: "m1", Seen: SeenStopped, Reason: "Its key.", At: t0.Add(StartLag)}, Then: []Event{undone(1, Again, "Its key.")}},
+		{Name: "start undone, not called again yet", Given: after(called(0), undone(1, Again, "R.")), When: see(SeenStopped)},
+		{Name: "start undone for good", Given: called(2), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag)}, Then: []Event{undone(3, Never, "The machine stopped again right after it was started.")}},
+		{Name: "another machine", Given: running, When: Observe{Machine: "m2", Seen: SeenGone, At: t0}},
+		{Name: "no machine", Given: open, When: Observe{Machine: "", Seen: SeenGone, At: t0}},
+		{Name: "after the end", Given: terminated, When: Observe{Machine: "", Seen: SeenGone, At: t0}},
 	})
 }
 
@@ -365,11 +393,11 @@ func TestGolden(t *testing.T) {
 	full.RootDevice, full.VolumeGiB = "/dev/sda1", 30
 	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t,
 		requested[0], Renamed{[]byte("sealed")}, LaunchAttempted{2, t0, full}, MachineLaunched{2, "i-0abc", t0},
-		CallRefused{CallLaunch, 2, 3, Another, "InsufficientInstanceCapacity", "No capacity here.", t0, t0}, CallAccepted{CallStop, t0},
+		CallRefused{CallLaunch, 2, 3, Another, "InsufficientInstanceCapacity", "No capacity here.", t0, t0, true}, CallAccepted{CallStop, t0},
 		LaunchAbandoned{"no_capacity", "No machine could be had."}, MachineRunning{"203.0.113.9", t0}, AddressChanged{"203.0.113.10"},
 		GuestEnrolled{2, key}, PhaseReached{"boot-1", PhaseDesktop, "XFCE", t0},
 		VersionsReported{"boot-1", map[string]string{"os": "debian 13", "guest": "1.2.3"}, t0}, BootStalled{PhaseAgent, "Slow."},
-		StopRequested{t0, true}, StartRequested{t0}, TerminationRequested{t0}, MachineStopped{true}, MachineGone{true}, Terminated{}, Failed{"machine_gone", "It was terminated."})
+		StopRequested{t0, true}, StartRequested{t0}, TerminationRequested{t0}, MachineStopped{true}, MachineMissed{t0}, MachineFound{}, MachineGone{true, true}, Terminated{}, Failed{"machine_gone", "It was terminated."})
 }
 
 func TestRefusalsAreDomainErrors(t *testing.T) {

@@ -82,6 +82,8 @@ type (
 		RetryAt time.Time `json:"retry_at"`
 		// Unsure is when a launch call ended that may have had its effect, or may have it later. Zero: it had none.
 		Unsure time.Time `json:"unsure,omitzero"`
+		// Undone says that the cloud took the call, a start, and that its effect did not last.
+		Undone bool `json:"undone,omitempty"`
 	}
 	// CallAccepted says that the cloud took a start, stop or terminate call; its effect is still to be seen.
 	CallAccepted struct {
@@ -141,9 +143,17 @@ type (
 	MachineStopped struct {
 		Asked bool `json:"asked"`
 	}
-	// MachineGone says that the cloud reports the machine terminated; Asked whether we asked for it.
+	// MachineMissed says that the cloud does not know the machine, which may be so for a while only;
+	// MachineFound that it knows it again.
+	MachineMissed struct {
+		At time.Time `json:"at"`
+	}
+	MachineFound struct{}
+	// MachineGone says that the cloud reports the machine terminated, or, Missing, has not known it for
+	// long; Asked whether we asked for that.
 	MachineGone struct {
-		Asked bool `json:"asked"`
+		Asked   bool `json:"asked"`
+		Missing bool `json:"missing,omitempty"`
 	}
 	// Terminated is final: no machine is left.
 	Terminated struct{}
@@ -171,6 +181,8 @@ func (StopRequested) event()        {}
 func (StartRequested) event()       {}
 func (TerminationRequested) event() {}
 func (MachineStopped) event()       {}
+func (MachineMissed) event()        {}
+func (MachineFound) event()         {}
 func (MachineGone) event()          {}
 func (Terminated) event()           {}
 func (Failed) event()               {}

@@ -107,7 +107,7 @@ func (l *life) command(what, how byte) Command {
 		}
 		return Conclude{}
 	case 15, 16, 17:
-		return Observe{l.state.Machine, seen, fmt.Sprint("a", pick(3)), "", l.now}
+		return Observe{Machine: l.state.Machine, Seen: seen, Address: fmt.Sprint("a", pick(3)), At: l.now, Sure: how > 250}
 	case 18:
 		return Enroll{attempt, []byte{how % 2}, l.now}
 	case 19:

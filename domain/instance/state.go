@@ -72,6 +72,9 @@ type State struct {
 	Since     time.Time        // when the present wish, or boot, began
 	Stalled   bool             // BootStalled was said for this boot
 	Outside   bool             // the present stop was somebody else's wish
+	Undone    int              // starts in a row that the cloud took and undid
+	Missed    time.Time        // since when the cloud does not know the machine; zero: it does
+	Lost      string           // the machine that was given up because the cloud did not know it
 
 	Versions     map[string]string // what the machine runs, by name
 	Reports      int               // of versions since ReportsSince
@@ -110,6 +113,9 @@ func Evolve(s State, e Event) State {
 		}
 		if e.Unsure.After(s.Unsure) {
 			s.Unsure = e.Unsure
+		}
+		if e.Undone {
+			s.Undone, s.Called = s.Undone+1, time.Time{}
 		}
 		if e.Call == CallStart && e.Verdict == Never {
 			s.Status = Stopped
@@ -165,8 +171,15 @@ func Evolve(s State, e Event) State {
 			s.Status = Stopped
 			s = s.settled(s.Since)
 		}
+	case MachineMissed:
+		s.Missed = e.At
+	case MachineFound:
+		s.Missed = time.Time{}
 	case MachineGone:
-		s.Machine, s.Running, s.Address = "", false, ""
+		if e.Missing && !e.Asked {
+			s.Lost = s.Machine
+		}
+		s.Machine, s.Running, s.Address, s.Missed = "", false, "", time.Time{}
 		s = s.settled(s.Since)
 	case Terminated:
 		s.Status = StatusGone
@@ -191,6 +204,6 @@ func (s State) launch() time.Time {
 
 // settled forgets the refusals of the call before: a new one begins.
 func (s State) settled(since time.Time) State {
-	s.Tries, s.RetryAt, s.Called, s.Since, s.Stalled, s.Outside = 0, time.Time{}, time.Time{}, since, false, false
+	s.Tries, s.RetryAt, s.Called, s.Since, s.Stalled, s.Outside, s.Undone = 0, time.Time{}, time.Time{}, since, false, false, 0
 	return s
 }

@@ -22,8 +22,8 @@ func (s *Server) act(action string, p params) (any, error) {
 // idle answers as if the call took effect.
 func (s *Server) idle(action string, p params) (any, error) { return s.change(action, p, true) }
 
-// run launches. A client token that is in use gives its machine again, whatever became of it, and
-// needs no capacity; with other parameters it is refused.
+// run launches. A client token that is in use gives its machine again and needs no capacity; with other
+// parameters, or once its machine is terminated, it is refused.
 func (s *Server) run(p params) (any, error) {
 	l, err := p.launch()
 	if err != nil {
@@ -33,6 +33,9 @@ func (s *Server) run(p params) (any, error) {
 		if m.launch.Digest != l.Digest {
 			s.wrongs = append(s.wrongs, "IdempotentParameterMismatch of "+l.ClientToken)
 			return nil, refuse("IdempotentParameterMismatch", "The client token you have provided is already being used for a request with other parameters.")
+		}
+		if m.state == Terminated {
+			return nil, refuse("IdempotentInstanceTerminated", "The client token you have provided was used to launch an instance that has been terminated.")
 		}
 		return reservation(m), nil
 	}
@@ -96,6 +99,10 @@ func (s *Server) change(action string, p params, idle bool) (any, error) {
 		}
 		if to != "" && !idle {
 			s.become(m, to)
+			if action == actStart && s.rand("undone").IntN(1000) < s.plan.Undone {
+				s.faults["undone"]++
+				m.next, m.reason = Stopped, "Client.InternalError"
+			}
 			if action == actTerminate {
 				m.reason = "Client.UserInitiatedShutdown"
 			}

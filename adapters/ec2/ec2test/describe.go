@@ -35,7 +35,7 @@ func (s *Server) describe(p params) (any, error) {
 	reply := xmlDescribe{Space: space, RequestID: "ec2test"}
 	for _, id := range sorted(s.machines) {
 		m := s.machines[id]
-		if id <= string(after) || !s.visible(m) || len(ids) > 0 && !slices.Contains(ids, id) {
+		if id <= string(after) || !s.visible(m) || s.overlooked(m) || len(ids) > 0 && !slices.Contains(ids, id) {
 			continue
 		}
 		name, address := m.reported()
@@ -60,6 +60,15 @@ func (s *Server) describe(p params) (any, error) {
 		reply.Reservations = append(reply.Reservations, xmlReservation{"r-" + id[2:], "000000000000", []xmlInstance{m.xml(name, address)}})
 	}
 	return reply, nil
+}
+
+// overlooked tells whether a report leaves out a machine that reports have shown before.
+func (s *Server) overlooked(m *machine) bool {
+	if s.plan.Unseen == 0 || s.rand("unseen "+m.id).IntN(1000) >= s.plan.Unseen {
+		return false
+	}
+	s.faults["unseen"]++
+	return true
 }
 
 func (m *machine) matches(f filter, state State) (match, known bool) {

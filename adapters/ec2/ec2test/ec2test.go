@@ -127,11 +127,11 @@ func (s *Server) Outside(id string, state State) error {
 	return nil
 }
 
-// Put adds a machine that somebody else made, as it is.
-func (s *Server) Put(tags map[string]string) (id string) {
+// Put adds a machine that somebody else made, as it is, with a client token or "".
+func (s *Server) Put(token string, tags map[string]string) (id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := s.add(Launch{Type: "t3.large", Tags: map[string]map[string]string{"instance": tags}})
+	m := s.add(Launch{ClientToken: token, Type: "t3.large", Tags: map[string]map[string]string{"instance": tags}})
 	m.state, m.next, m.known = Running, "", time.Time{}
 	s.enter(Entry{Action: "RunInstances", Machine: m.id, Outside: true, Launch: &m.launch})
 	return m.id

@@ -82,7 +82,7 @@ func (s *Server) become(m *machine, state State) {
 	m.state = state
 	switch r := s.rand(string(state)); state {
 	case Pending:
-		m.next, m.changes = Running, now.Add(s.plan.Boot.draw(r))
+		m.next, m.changes, m.reason = Running, now.Add(s.plan.Boot.draw(r)), ""
 		m.launched = now
 	case Stopping:
 		m.next, m.changes = Stopped, now.Add(s.plan.Stop.draw(r))

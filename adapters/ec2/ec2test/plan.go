@@ -32,6 +32,8 @@ type Plan struct {
 	Idle         int // accepted, and nothing comes of it; not launches
 	Dies         int // a new machine ends while it comes up
 	Stuck        int // a stop does not end unless it is forced
+	Undone       int // a start comes to nothing: the machine stops again while it comes up
+	Unseen       int // of each report of a machine: it is left out, though it has been seen before
 }
 
 // Span is a random time from Min to Max.
