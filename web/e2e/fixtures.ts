@@ -74,9 +74,17 @@ export async function firstDesktop(page: Page) {
   return page.url().match(/desktops\/([0-9A-Z]{26})/)![1]!;
 }
 
+/** Whatever went away, somebody who uses the keyboard is still somewhere. */
+export const hasFocus = (page: Page) => expect.poll(() => page.evaluate(() => document.activeElement?.tagName), "what has the focus").not.toBe("BODY");
+
 const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 type AxeResult = { violations: { id: string; impact: string; help: string; nodes: { html: string; failureSummary: string }[] }[] };
+
+async function fits(page: Page, name: string) {
+  const over = await page.evaluate(() => document.documentElement.scrollHeight - window.innerHeight);
+  expect(over, `${name}: pixels below the window, which would take its bar away when scrolled`).toBeLessThanOrEqual(0);
+}
 
 /** Asks axe about the page: WCAG 2.2 A and AA, nothing serious or worse. */
 export async function accessible(page: Page, name: string) {
@@ -92,11 +100,13 @@ export async function look(page: Page, name: string) {
     await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
     await page.screenshot({ path: `artifacts/${name}-${scheme}.png` });
     await accessible(page, `${name}, ${scheme}`);
+    await fits(page, `${name}, ${scheme}`);
   }
   const size = page.viewportSize()!;
   await page.setViewportSize({ width: 320, height: 640 });
   await page.screenshot({ path: `artifacts/${name}-narrow.png` });
   await accessible(page, `${name}, narrow`);
+  await fits(page, `${name}, narrow`);
   const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   expect(over, `${name}: pixels beyond 320`).toBeLessThanOrEqual(0);
   await page.setViewportSize(size);

@@ -1,9 +1,9 @@
 // The pages and their addresses. What only a desktop or a form needs is loaded with its page.
-import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from "@tanstack/react-router";
+import { createRootRoute, createRoute, createRouter, redirect } from "@tanstack/react-router";
 import { session } from "@/api/session";
 import { LoginPage, SignupPage } from "@/account/LoginPage";
 import { InstancesPage } from "@/instances/InstancesPage";
-import { Broken, NotFound, PageFrame, Root, Shell } from "@/shell";
+import { BareFrame, Broken, latePage, NotFound, PageFrame, Pending, Root, Shell } from "@/shell";
 
 const root = createRootRoute({ component: Root, errorComponent: Broken, notFoundComponent: NotFound });
 
@@ -52,7 +52,8 @@ const workspace = createRoute({
   getParentRoute: () => signedIn,
   path: "/desktops/$id",
   validateSearch: (s: Record<string, unknown>): { view?: View | undefined } => ({ view: views.find((v) => v === s.view) }),
-  component: lazyRouteComponent(() => import("@/workspace/WorkspacePage"), "WorkspacePage"),
+  component: latePage(async () => (await import("@/workspace/WorkspacePage")).WorkspacePage, BareFrame),
+  pendingComponent: () => <BareFrame><Pending /></BareFrame>,
 });
 
 export const aboutTabs = ["history", "diagnostics"] as const;
@@ -62,19 +63,19 @@ const about = createRoute({
   getParentRoute: () => framed,
   path: "/desktops/$id/about",
   validateSearch: (s: Record<string, unknown>): { tab?: AboutTab | undefined } => ({ tab: aboutTabs.find((t) => t === s.tab) }),
-  component: lazyRouteComponent(() => import("@/instances/AboutPage"), "AboutPage"),
+  component: latePage(async () => (await import("@/instances/AboutPage")).AboutPage),
 });
 
 const keys = createRoute({
   getParentRoute: () => framed,
   path: "/keys",
-  component: lazyRouteComponent(() => import("@/keys/KeysPage"), "KeysPage"),
+  component: latePage(async () => (await import("@/keys/KeysPage")).KeysPage),
 });
 
 const account = createRoute({
   getParentRoute: () => framed,
   path: "/account",
-  component: lazyRouteComponent(() => import("@/account/AccountPage"), "AccountPage"),
+  component: latePage(async () => (await import("@/account/AccountPage")).AccountPage),
 });
 
 export const router = createRouter({
@@ -83,6 +84,9 @@ export const router = createRouter({
   defaultPreload: "intent",
   scrollRestoration: true,
   defaultErrorComponent: Broken,
+  defaultPendingComponent: Pending,
+  defaultPendingMs: 150, // a press is answered at once, on a slow line, too
+  defaultPendingMinMs: 200,
 });
 
 declare module "@tanstack/react-router" {

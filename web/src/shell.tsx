@@ -1,14 +1,15 @@
 // What is around the pages: the bar at the top, and what stands in for a page that is not there.
 import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet, useRouter } from "@tanstack/react-router";
-import { useEffect, useState, useSyncExternalStore } from "react";
+import { useEffect, useState, useSyncExternalStore, type ComponentType, type ReactNode } from "react";
 import { api, call, sentence } from "@/api/client";
 import { useLive, useLiveState } from "@/api/live";
 import { meQuery, queryClient } from "@/api/queries";
 import { session } from "@/api/session";
 import { clearOutboxes } from "@/chat/outbox";
-import { Banner, Button, buttonClass, EmptyState, Menu, MenuItem, MenuLink, MenuRadio, MenuSeparator } from "@/ui";
+import { Banner, Button, buttonClass, EmptyState, Menu, MenuItem, MenuLink, MenuRadio, MenuSeparator, Spinner } from "@/ui";
 import { ChevronIcon, DesktopIcon, KeyIcon, UserIcon, WarnIcon } from "@/ui/icons";
+import { loadParts, part, usePart } from "@/ui/later";
 import { setTheme, theme, type Theme } from "@/ui/theme";
 
 /** All pages: the focus goes on to what has come, as it would with pages of their own. */
@@ -30,6 +31,7 @@ export function Shell() {
 
 function SignedIn() {
   useLive();
+  useEffect(loadParts, []);
   return (
     <div className="flex h-full flex-col">
       <a href="#main" className="sr-only z-50 rounded-md bg-accent px-4 py-2 text-on-accent focus:not-sr-only focus:fixed focus:top-2 focus:left-2">
@@ -120,10 +122,10 @@ export async function logOut() {
   session.end();
 }
 
-/** A page that scrolls. */
+/** A page that scrolls. What is in it and placed freely, such as text for screen readers, scrolls with it. */
 export function PageFrame() {
   return (
-    <main id="main" tabIndex={-1} className="min-h-0 flex-1 overflow-y-auto outline-none">
+    <main id="main" tabIndex={-1} className="relative min-h-0 flex-1 overflow-y-auto outline-none">
       <div className="mx-auto w-full max-w-5xl px-4 py-6 sm:px-6 sm:py-8">
         <Outlet />
       </div>
@@ -131,7 +133,45 @@ export function PageFrame() {
   );
 }
 
-export function PageTitle({ children, action, back }: { children: string; action?: React.ReactNode; back?: React.ReactNode }) {
+/** A page that fills the window, until it is there. */
+export function BareFrame({ children }: { children: ReactNode }) {
+  return <main id="main" tabIndex={-1} className="relative min-h-0 flex-1 overflow-y-auto p-6 outline-none">{children}</main>;
+}
+
+/** Stands for a page that is on its way. */
+export function Pending() {
+  return <div className="py-14 text-center text-muted"><Spinner label="Loading…" /></div>;
+}
+
+/**
+ * A page that is loaded when it is gone to, or before that when the browser is idle. Where it does not come it
+ * says so and can be tried again: the others are not touched. (The router's own would load the whole dashboard anew.)
+ */
+export function latePage(load: () => Promise<ComponentType>, Frame: ComponentType<{ children: ReactNode }> = Framed) {
+  const it = part(load);
+  function Page() {
+    const { value: Loaded, failed, again } = usePart(it, true);
+    return Loaded ? <Loaded /> : <Frame>{failed ? <PageNotLoaded again={again} /> : <Pending />}</Frame>;
+  }
+  // The router waits for this before it leaves the page before.
+  Page.preload = () => it.load().then(() => undefined, () => undefined);
+  return Page;
+}
+
+const Framed = ({ children }: { children: ReactNode }) => children;
+
+function PageNotLoaded({ again }: { again: () => void }) {
+  return (
+    <>
+      <title>Not loaded · CloudBot</title>
+      <EmptyState icon={<WarnIcon className="size-10" />} title="This page could not be loaded" action={<Button variant="primary" onClick={again}>Try again</Button>}>
+        <p role="alert">The server cannot be reached. Check your connection, then try again.</p>
+      </EmptyState>
+    </>
+  );
+}
+
+export function PageTitle({ children, action, back }: { children: string; action?: ReactNode; back?: ReactNode }) {
   return (
     <div className="mb-6 flex flex-wrap items-center justify-between gap-3">
       <title>{`${children} · CloudBot`}</title>

@@ -6,12 +6,12 @@ import { newID } from "@/api/id";
 import { queryClient } from "@/api/queries";
 import { toast } from "@/ui";
 
-const refresh = (id: string) =>
-  Promise.all([
-    queryClient.invalidateQueries({ queryKey: ["instances"] }),
-    queryClient.invalidateQueries({ queryKey: ["instance", id] }),
-    queryClient.invalidateQueries({ queryKey: ["history", id] }),
-  ]);
+// Not waited for: with no way to the server it is tried for long, and the button would be busy until then.
+function refresh(id: string) {
+  void queryClient.invalidateQueries({ queryKey: ["instances"] });
+  void queryClient.invalidateQueries({ queryKey: ["instance", id] });
+  void queryClient.invalidateQueries({ queryKey: ["history", id] });
+}
 
 const at = (id: string) => ({ params: { path: { id }, header: idempotencyKey() } });
 

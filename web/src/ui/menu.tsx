@@ -1,14 +1,12 @@
 // A menu's machinery is loaded when it is first used: see later.tsx. Its items get it by context.
 import type { Menu as BaseMenu } from "@base-ui/react/menu";
-import { cloneElement, createContext, lazy, Suspense, useContext, useState, type ReactElement, type ReactNode } from "react";
+import { cloneElement, createContext, useContext, useState, type ReactElement, type ReactNode } from "react";
 import { CheckIcon } from "./icons";
-import { soon } from "./later";
+import { NotLoaded, part, usePart } from "./later";
 
 export const Parts = createContext<typeof BaseMenu | undefined>(undefined);
 
-const load = () => import("./menu-popup");
-const Loaded = lazy(async () => ({ default: (await load()).MenuPopup }));
-if (typeof window !== "undefined") soon(load);
+const popup = part(async () => (await import("./menu-popup")).MenuPopup);
 
 export type MenuProps = {
   /** A button element that opens it. */
@@ -22,13 +20,21 @@ export type MenuProps = {
 /** A list of actions behind a button. */
 export function Menu(props: MenuProps) {
   const [wanted, want] = useState(false);
-  const button = cloneElement(props.trigger, { "aria-haspopup": "menu", "aria-expanded": false, onClick: () => want(true) });
-  return wanted ? (
-    <Suspense fallback={button}>
-      <Loaded {...props} />
-    </Suspense>
-  ) : (
-    button
+  const { value: Loaded, failed, again } = usePart(popup, wanted);
+  if (wanted && Loaded) return <Loaded {...props} />;
+  const press = () => {
+    want(true);
+    again();
+  };
+  const close = () => {
+    want(false);
+    again();
+  };
+  return (
+    <>
+      {cloneElement(props.trigger, { "aria-haspopup": "menu", "aria-expanded": false, onClick: press })}
+      {wanted && failed && <NotLoaded again={again} onClose={close} />}
+    </>
   );
 }
 

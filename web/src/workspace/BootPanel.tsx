@@ -16,7 +16,7 @@ export function BootPanel({ instance: stored }: { instance: Instance }) {
   const i = p && p.phase === stored.phase ? { ...stored, phase_detail: p.detail || stored.phase_detail, progress: Math.max(p.progress, stored.progress) } : stored;
   const at = phases.findIndex((x) => x.phase === i.phase);
   return (
-    <section aria-label="Start of the desktop" className="flex h-full flex-col items-center overflow-y-auto p-4 sm:p-8">
+    <section aria-label="Start of the desktop" className="relative flex h-full flex-col items-center overflow-y-auto p-4 sm:p-8">
       <div className="w-full max-w-xl rounded-xl border border-line bg-panel p-5">
         <h2 className="mb-3 text-lg font-semibold">Your desktop is starting</h2>
         <BootBar instance={i} />

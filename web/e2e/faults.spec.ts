@@ -1,0 +1,136 @@
+// What does not come, and what is refused, costs nothing but itself.
+import type { Page } from "@playwright/test";
+import { expect, firstDesktop, hasFocus, signUp, test } from "./fixtures";
+
+/** Nothing is loaded ahead: what is wanted is asked for then. */
+const noIdle = (page: Page) => page.addInitScript(() => (window.requestIdleCallback = () => 0));
+
+/** The page is the one that was marked: it was not loaded anew. */
+const mark = (page: Page) => page.evaluate(() => void Object.assign(window, { marked: true }));
+const marked = (page: Page) => page.evaluate(() => "marked" in window);
+
+test("a menu and a dialog that cannot be loaded say so, and can be tried again", async ({ page }, info) => {
+  await noIdle(page);
+  await signUp(page, info);
+  await mark(page);
+  const away = async (what: string) => {
+    await page.route(`**/assets/${what}-*.js`, (route) => route.abort());
+    return () => page.unroute(`**/assets/${what}-*.js`);
+  };
+  let back = await away("menu-popup");
+  await page.getByRole("button", { name: "Account" }).click();
+  const note = page.getByRole("alert").filter({ hasText: "could not be loaded" });
+  await expect(note).toBeVisible();
+  await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible();
+  await note.getByRole("button", { name: "Close" }).click();
+  await expect(note).toHaveCount(0);
+  await page.getByRole("button", { name: "Account" }).click();
+  await expect(note).toBeVisible();
+  await back();
+  await note.getByRole("button", { name: "Try again" }).click();
+  await expect(page.getByRole("menuitem", { name: "Log out" })).toBeVisible();
+  await page.keyboard.press("Escape");
+
+  back = await away("dialog-popup");
+  await page.getByRole("button", { name: "Choose a name and a size first" }).click();
+  await expect(note).toBeVisible();
+  await back();
+  await note.getByRole("button", { name: "Try again" }).click();
+  await expect(page.getByRole("dialog", { name: "New desktop" })).toBeVisible();
+  expect(await marked(page)).toBe(true);
+});
+
+test("one lost answer is asked for again by itself", async ({ page }, info) => {
+  await noIdle(page);
+  await signUp(page, info);
+  await page.route("**/assets/menu-popup-*.js", (route) => route.abort(), { times: 1 });
+  await page.getByRole("button", { name: "Account" }).click();
+  await expect(page.getByRole("menuitem", { name: "Log out" })).toBeVisible();
+});
+
+test("a page that is opened for the first time while the server is away says so, and is not the browser's", async ({ page, server }, info) => {
+  await noIdle(page);
+  await signUp(page, info);
+  await mark(page);
+  await server.end();
+  await page.getByRole("link", { name: "API keys" }).click();
+  await expect(page.getByRole("heading", { name: "This page could not be loaded" })).toBeVisible();
+  await page.getByRole("button", { name: "Try again" }).click();
+  await expect(page.getByRole("button", { name: "Try again" })).toBeVisible();
+  await server.run();
+  await page.getByRole("button", { name: "Try again" }).click();
+  await expect(page.getByText("Anthropic", { exact: true })).toBeVisible({ timeout: 20_000 });
+  expect(await marked(page)).toBe(true);
+});
+
+test("the pages are there soon, so that they open without the server", async ({ page, server }, info) => {
+  await signUp(page, info);
+  const loaded = () => page.evaluate(() => performance.getEntriesByType("resource").map((e) => e.name.replace(/.*\/|-.*/g, "")));
+  for (const part of ["KeysPage", "AboutPage", "AccountPage", "WorkspacePage", "menu", "dialog"]) await expect.poll(loaded).toContain(part);
+  await server.end();
+  await page.getByRole("link", { name: "API keys" }).click();
+  await expect(page.getByRole("heading", { level: 1, name: "API keys" })).toBeVisible();
+  await server.run();
+});
+
+test("a refusal ends the wait of its button, whatever else cannot be had", async ({ page }, info) => {
+  await signUp(page, info);
+  await firstDesktop(page);
+  await page.getByRole("link", { name: "Back to the desktops" }).click();
+  const stop = page.getByRole("button", { name: "Stop My desktop" });
+  await expect(stop).toBeVisible();
+  await page.clock.install();
+  await page.route("**/api/instances**", (route) => route.abort());
+  await page.route("**/api/instances/*/stop", (route) => route.fulfill({ status: 409, contentType: "application/problem+json", json: { title: "x", status: 409, code: "x", detail: "Not just now." } }));
+  await stop.click();
+  const note = page.getByRole("alert").filter({ hasText: "Not stopped" });
+  await expect(note).toContainText("Not just now.");
+  await expect(stop).not.toHaveAttribute("aria-busy", "true");
+  await expect(stop).toBeFocused();
+
+  // It stays while somebody reads it, and leaves after that.
+  await note.hover();
+  await page.clock.runFor(20_000);
+  await expect(note).toBeVisible();
+  await page.mouse.move(0, 0);
+  await page.clock.runFor(14_000);
+  await expect(note).toBeVisible();
+  await note.getByRole("button", { name: "Close" }).focus();
+  await page.clock.runFor(20_000);
+  await expect(note).toBeVisible();
+  await stop.focus();
+  await page.clock.runFor(16_000);
+  await expect(note).toHaveCount(0);
+  await hasFocus(page);
+});
+
+test("what is told in passing covers nothing that can be pressed", async ({ page }, info) => {
+  await signUp(page, info);
+  const id = await firstDesktop(page);
+  // A toast, by a stop that is refused.
+  await page.route("**/api/instances/*/stop", (route) => route.fulfill({ status: 409, contentType: "application/problem+json", json: { title: "x", status: 409, code: "x", detail: "The machine is busy with something else just now. Try again in a moment." } }));
+  const covered = () =>
+    page.evaluate(() => {
+      const box = document.querySelector("section[aria-label=Notifications]")!.getBoundingClientRect();
+      return [...document.querySelectorAll("main :is(a, button, input, textarea), header :is(a, button)")]
+        .filter((e) => {
+          const r = e.getBoundingClientRect();
+          return r.width > 1 && r.bottom > box.top && r.top < box.bottom && r.right > box.left && r.left < box.right;
+        })
+        .map((e) => e.outerHTML);
+    });
+  for (const [width, height] of [[1280, 800], [320, 640]] as const) {
+    await page.setViewportSize({ width, height });
+    for (const path of ["", `desktops/${id}?view=both`, `desktops/${id}?view=chat`]) {
+      await page.goto(`/app/${path}`);
+      if (path === "") await page.getByRole("button", { name: "Stop My desktop" }).click();
+      else {
+        await page.getByRole("button", { name: "More for My desktop" }).click();
+        await page.getByRole("menuitem", { name: "Stop" }).click();
+      }
+      await expect(page.getByRole("alert").filter({ hasText: "Not stopped" })).toBeVisible();
+      await page.screenshot({ path: `artifacts/toast-${width}-${path.slice(-4) || "list"}.png` });
+      expect(await covered(), `${path} at ${width}`).toEqual([]);
+    }
+  }
+});
