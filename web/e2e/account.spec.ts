@@ -1,4 +1,4 @@
-import { expect, logIn, look, newEmail, password, signUp, test } from "./fixtures";
+import { expect, hasFocus, logIn, look, newEmail, password, signUp, test } from "./fixtures";
 
 test.describe.configure({ mode: "serial" });
 
@@ -8,6 +8,7 @@ test("sign-up says what is wrong, beside the field it is about", async ({ page }
   await create.click();
   await expect(page.getByText("Enter your e-mail address.")).toBeVisible();
   await expect(page.getByText("Use at least 8 characters.")).toBeVisible();
+  await expect(page.getByLabel("E-mail")).toBeFocused();
   await look(page, "sign-up-errors");
 
   await page.getByLabel("E-mail").fill("nobody");
@@ -21,6 +22,7 @@ test("sign-up says what is wrong, beside the field it is about", async ({ page }
   await page.getByLabel("Password", { exact: true }).fill("password123");
   await create.click();
   await expect(page.getByLabel("Password", { exact: true })).toHaveAttribute("aria-invalid", "true");
+  await expect(page.getByLabel("Password", { exact: true })).toBeFocused();
 });
 
 test("an address is taken once; a log-in with a wrong password says so in one sentence", async ({ page, context }, info) => {
@@ -41,6 +43,7 @@ test("an address is taken once; a log-in with a wrong password says so in one se
   await page.getByLabel("Password", { exact: true }).fill("not the password");
   await page.getByRole("button", { name: "Log in" }).click();
   await expect(page.getByRole("alert")).toBeVisible();
+  await expect(page.getByRole("button", { name: "Log in" })).toBeFocused(); // which of the two is wrong is not said
 
   // A page that needs an account comes back after the log-in.
   await page.goto("/app/keys");
@@ -73,6 +76,7 @@ test("sessions are listed and ended, in another browser at once", async ({ page,
   await look(page, "account");
   await page.getByRole("button", { name: /^End session of/ }).click();
   await expect(page.getByRole("button", { name: /^End session of/ })).toHaveCount(0);
+  await hasFocus(page);
   await expect(there.getByRole("heading", { name: "Log in" })).toBeVisible({ timeout: 15_000 });
   await expect(there.getByText("Your session has ended")).toBeVisible();
   await other.close();
@@ -90,6 +94,7 @@ test("a changed password ends the other sessions", async ({ page, browser, serve
   await page.getByLabel("New password", { exact: true }).fill("quite another phrase");
   await page.getByRole("button", { name: "Change password" }).click();
   await expect(page.getByLabel("Present password", { exact: true })).toHaveAttribute("aria-invalid", "true");
+  await expect(page.getByLabel("Present password", { exact: true })).toBeFocused();
   await page.getByLabel("Present password", { exact: true }).fill(password);
   await page.getByRole("button", { name: "Change password" }).click();
   await expect(page.getByText("Password changed")).toBeVisible();

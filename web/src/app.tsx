@@ -5,6 +5,7 @@ import { queryClient } from "@/api/queries";
 import { session } from "@/api/session";
 import { router } from "@/router";
 import { Toasts } from "@/ui";
+import { keepFocus } from "@/ui/focus";
 
 session.watch();
 
@@ -16,6 +17,7 @@ export function App() {
     });
     return () => void unsubscribe();
   }, []);
+  useEffect(keepFocus, []);
   return (
     <QueryClientProvider client={queryClient}>
       <RouterProvider router={router} />

@@ -3,7 +3,7 @@ import { useState, type FormEvent } from "react";
 import { api, ApiError, call, sentence, type Session } from "@/api/client";
 import { meQuery, queryClient, sessionsQuery } from "@/api/queries";
 import { logOut, PageTitle } from "@/shell";
-import { Badge, Banner, Button, Spinner, TextField, toast } from "@/ui";
+import { Badge, Banner, Button, Spinner, TextField, toast, useWrong } from "@/ui";
 import { Ago } from "@/ui/time";
 import { newPasswordError } from "./LoginPage";
 
@@ -33,7 +33,7 @@ function Sessions() {
     mutationFn: async (sessions: Session[]) => {
       for (const s of sessions) await call(api.DELETE("/api/auth/sessions/{id}", { params: { path: { id: s.id } } }));
     },
-    onSettled: () => queryClient.invalidateQueries({ queryKey: ["sessions"] }),
+    onSettled: () => void queryClient.invalidateQueries({ queryKey: ["sessions"] }),
     onError: (error) => toast({ tone: "bad", title: "The session was not ended", detail: sentence(error) }),
   });
   const others = list.data?.sessions.filter((s) => !s.current) ?? [];
@@ -57,7 +57,7 @@ function Sessions() {
               </p>
             </div>
             {!s.current && (
-              <Button size="small" disabled={revoke.isPending} onClick={() => revoke.mutate([s])}>
+              <Button size="small" busy={revoke.isPending && revoke.variables.includes(s)} onClick={() => revoke.mutate([s])}>
                 End session
                 <span className="sr-only"> of {browserOf(s.agent)} from {s.client_addr}</span>
               </Button>
@@ -81,7 +81,7 @@ export function browserOf(agent: string): string {
 function Password({ email }: { email: string }) {
   const [current, setCurrent] = useState("");
   const [fresh, setFresh] = useState("");
-  const [wrong, setWrong] = useState<{ current?: string; fresh?: string }>({});
+  const { form, wrong, say } = useWrong<"current" | "fresh">();
   const change = useMutation({
     mutationFn: () => call(api.POST("/api/auth/password", { body: { current_password: current, new_password: fresh } })),
     onSuccess: () => {
@@ -92,21 +92,21 @@ function Password({ email }: { email: string }) {
     },
     onError: (error) => {
       if (!(error instanceof ApiError)) return;
-      if (error.code === "wrong_password") setWrong({ current: error.detail });
-      else if (error.code.startsWith("password_too_")) setWrong({ fresh: error.detail });
+      if (error.code === "wrong_password") say({ current: error.detail });
+      else if (error.code.startsWith("password_too_")) say({ fresh: error.detail });
     },
   });
   const submit = (e: FormEvent) => {
     e.preventDefault();
     const no = newPasswordError(fresh).password;
     const now = { ...(current ? {} : { current: "Enter your present password." }), ...(no ? { fresh: no } : {}) };
-    setWrong(now);
+    say(now);
     if (!now.current && !now.fresh) change.mutate();
   };
   return (
     <section className={card} aria-labelledby="password">
       <h2 id="password" className="mb-3 text-lg font-semibold">Change the password</h2>
-      <form onSubmit={submit} noValidate className="flex max-w-sm flex-col gap-4">
+      <form ref={form} onSubmit={submit} noValidate className="flex max-w-sm flex-col gap-4">
         {change.error && !wrong.current && !wrong.fresh && <Banner tone="bad">{sentence(change.error)}</Banner>}
         {/* So that password managers know whose password this is. */}
         <input type="email" name="email" autoComplete="username" value={email} readOnly hidden />

@@ -3,7 +3,7 @@ import { Link, useSearch } from "@tanstack/react-router";
 import { useState, useSyncExternalStore, type FormEvent, type ReactNode } from "react";
 import { api, ApiError, call, sentence } from "@/api/client";
 import { session } from "@/api/session";
-import { Banner, Button, TextField } from "@/ui";
+import { Banner, Button, TextField, useWrong } from "@/ui";
 
 export function LoginPage() {
   const { ended } = useSyncExternalStore(session.subscribe, session.getSnapshot);
@@ -45,23 +45,23 @@ function Door({ title, action, path, fresh, notice, other }: DoorProps) {
   const next = search.next ? { next: search.next } : {};
   const [email, setEmail] = useState("");
   const [password, setPassword] = useState("");
-  const [wrong, setWrong] = useState<{ email?: string; password?: string }>({});
+  const { form, wrong, say } = useWrong<"email" | "password">();
   const enter = useMutation({
     mutationFn: () => call(api.POST(path, { body: { email: email.trim(), password } })),
     onSuccess: (tokens) => session.start(tokens), // the router goes on by itself
-    onError: (error) => setWrong(fieldErrors(error)),
+    onError: (error) => say(fieldErrors(error)),
   });
   const submit = (e: FormEvent) => {
     e.preventDefault();
     const now = { ...emailError(email), ...(fresh ? newPasswordError(password) : password ? {} : { password: "Enter your password." }) };
-    setWrong(now);
+    say(now);
     if (!now.email && !now.password) enter.mutate();
   };
   const general = enter.error && !wrong.email && !wrong.password ? sentence(enter.error) : undefined;
   return (
-    <main className="flex min-h-full flex-col items-center justify-center bg-page px-4 py-10">
+    <main className="relative h-full overflow-y-auto bg-page">
       <title>{`${title} · CloudBot`}</title>
-      <div className="w-full max-w-sm">
+      <div className="mx-auto flex min-h-full w-full max-w-sm flex-col justify-center px-4 py-10 box-content">
         <div className="mb-6 flex items-center gap-3">
           <img src="/app/icon.svg" alt="" width="40" height="40" />
           <div>
@@ -69,7 +69,7 @@ function Door({ title, action, path, fresh, notice, other }: DoorProps) {
             <p className="text-sm text-muted">Your desktop in the cloud, with an agent at work on it</p>
           </div>
         </div>
-        <form onSubmit={submit} noValidate className="flex flex-col gap-4 rounded-xl border border-line bg-panel p-5 shadow-sm">
+        <form ref={form} onSubmit={submit} noValidate className="flex flex-col gap-4 rounded-xl border border-line bg-panel p-5 shadow-sm">
           <h1 className="text-xl font-semibold">{title}</h1>
           {notice}
           {general && <Banner tone="bad">{general}</Banner>}

@@ -19,7 +19,7 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
   const terminate = useTerminate();
   const can = possible(i);
   return (
-    <article aria-labelledby={`name-${i.id}`} className="rounded-xl border border-line bg-panel p-4 sm:p-5">
+    <article tabIndex={-1} aria-labelledby={`name-${i.id}`} className="outline-none rounded-xl border border-line bg-panel p-4 sm:p-5">
       <div className="flex flex-wrap items-center gap-x-4 gap-y-3">
         <div className="min-w-0 flex-1 basis-60">
           <div className="flex flex-wrap items-center gap-2">

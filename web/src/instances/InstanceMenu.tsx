@@ -1,7 +1,7 @@
 import { Link } from "@tanstack/react-router";
 import { useState, type FormEvent } from "react";
 import type { Instance } from "@/api/client";
-import { Button, ConfirmDialog, Dialog, IconButton, Menu, MenuItem, MenuLink, MenuSeparator, TextField, toast } from "@/ui";
+import { Button, ConfirmDialog, Dialog, IconButton, Menu, MenuItem, MenuLink, MenuSeparator, TextField, toast, useWrong } from "@/ui";
 import { EditIcon, HistoryIcon, MoreIcon, PulseIcon, StopIcon, TrashIcon } from "@/ui/icons";
 import { possible, useRename, useStop, useTerminate } from "./commands";
 
@@ -55,18 +55,18 @@ export function nameError(name: string, may0 = false): string | undefined {
 
 function RenameDialog({ instance: i, onClose }: { instance: Instance; onClose: () => void }) {
   const [name, setName] = useState(i.name);
-  const [wrong, setWrong] = useState<string>();
+  const { form, wrong, say } = useWrong<"name">();
   const rename = useRename();
   const submit = (e: FormEvent) => {
     e.preventDefault();
     const no = nameError(name);
-    setWrong(no);
+    say({ name: no });
     if (!no) rename.mutate({ instance: i, arg: name.trim() }, { onSuccess: onClose });
   };
   return (
     <Dialog open onClose={onClose} title="Rename the desktop">
-      <form onSubmit={submit} className="flex flex-col gap-5" noValidate>
-        <TextField label="Name" name="name" value={name} onChange={setName} error={wrong} autoComplete="off" maxLength={200} />
+      <form ref={form} onSubmit={submit} className="flex flex-col gap-5" noValidate>
+        <TextField label="Name" name="name" value={name} onChange={setName} error={wrong.name} autoComplete="off" maxLength={200} />
         <div className="flex justify-end gap-2">
           <Button onClick={onClose}>Cancel</Button>
           <Button variant="primary" type="submit" busy={rename.isPending}>Rename</Button>

@@ -3,7 +3,7 @@ import { useState, type FormEvent } from "react";
 import { api, call, idempotencyKey, sentence, type Schemas } from "@/api/client";
 import { instancesQuery, keysQuery, queryClient, reportQuery } from "@/api/queries";
 import { PageTitle } from "@/shell";
-import { Badge, Banner, Button, ConfirmDialog, Dialog, Spinner, TextField, toast } from "@/ui";
+import { Badge, Banner, Button, ConfirmDialog, Dialog, Spinner, TextField, toast, useWrong } from "@/ui";
 import { Ago } from "@/ui/time";
 import { probesOf, verdict, type Probe } from "@/diagnostics/probes";
 
@@ -16,7 +16,7 @@ export function KeysPage() {
   const stored = (id: string) => keys.data?.keys.find((k) => k.provider === id);
   const drop = useMutation({
     mutationFn: (p: Provider) => call(api.DELETE("/api/user/api-keys/{provider}", { params: { path: { provider: p.id }, header: idempotencyKey() } })),
-    onSettled: () => queryClient.invalidateQueries({ queryKey: ["keys"] }),
+    onSettled: () => void queryClient.invalidateQueries({ queryKey: ["keys"] }),
     onError: (error) => toast({ tone: "bad", title: "Not removed", detail: sentence(error) }),
   });
   // The machines ask the providers, so one has to be up.
@@ -92,7 +92,7 @@ function Row({ provider: p, stored, probe, onEdit, onRemove }: { provider: Provi
 
 function KeyDialog({ provider: p, replaces, onClose }: { provider: Provider; replaces: boolean; onClose: () => void }) {
   const [key, setKey] = useState("");
-  const [wrong, setWrong] = useState<string>();
+  const { form, wrong, say } = useWrong<"key">();
   const store = useMutation({
     mutationFn: () => call(api.POST("/api/user/api-keys", { params: { header: idempotencyKey() }, body: { provider: p.id, api_key: key.trim() } })),
     onSuccess: () => {
@@ -100,18 +100,18 @@ function KeyDialog({ provider: p, replaces, onClose }: { provider: Provider; rep
       void queryClient.invalidateQueries({ queryKey: ["keys"] });
       onClose();
     },
-    onError: (error) => setWrong(sentence(error)),
+    onError: (error) => say({ key: sentence(error) }),
   });
   const submit = (e: FormEvent) => {
     e.preventDefault();
-    setWrong(key.trim() ? undefined : "Paste the key here.");
+    say({ key: key.trim() ? undefined : "Paste the key here." });
     if (key.trim()) store.mutate();
   };
   return (
     <Dialog open onClose={onClose} title={`${replaces ? "Replace" : "Set"} the key for ${p.name}`} description={p.plugin ? "The agent needs a plug-in for this provider; without it the key is not used." : undefined}>
-      <form onSubmit={submit} className="flex flex-col gap-5" noValidate>
+      <form ref={form} onSubmit={submit} className="flex flex-col gap-5" noValidate>
         {/* Not a password of this site: password managers should leave it alone. */}
-        <TextField label="API key" type="password" name="api-key" autoComplete="off" data-1p-ignore data-lpignore="true" data-bwignore spellCheck={false} value={key} onChange={setKey} error={wrong} hint="Only its form is checked here. “Test the keys” asks the provider, from one of your desktops." />
+        <TextField label="API key" type="password" name="api-key" autoComplete="off" data-1p-ignore data-lpignore="true" data-bwignore spellCheck={false} value={key} onChange={setKey} error={wrong.key} hint="Only its form is checked here. “Test the keys” asks the provider, from one of your desktops." />
         <div className="flex justify-end gap-2">
           <Button onClick={onClose}>Cancel</Button>
           <Button variant="primary" type="submit" busy={store.isPending}>{replaces ? "Replace" : "Store"}</Button>

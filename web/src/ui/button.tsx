@@ -21,13 +21,20 @@ export function buttonClass(variant: ButtonVariant = "plain", size: keyof typeof
 export type ButtonProps = ComponentProps<"button"> & {
   variant?: ButtonVariant;
   size?: keyof typeof sizes;
-  /** Work goes on: the button shows it and takes no second press. */
+  /** Work goes on: the button shows it and takes no second press. It keeps the focus, which a disabled one loses. */
   busy?: boolean;
 };
 
-export function Button({ variant, size, busy, className = "", type = "button", disabled, children, ...rest }: ButtonProps) {
+export function Button({ variant, size, busy, className = "", type = "button", onClick, children, ...rest }: ButtonProps) {
   return (
-    <button type={type} className={buttonClass(variant, size, className)} disabled={disabled || busy} aria-busy={busy || undefined} {...rest}>
+    <button
+      type={type}
+      className={buttonClass(variant, size, className)}
+      aria-disabled={busy || undefined}
+      aria-busy={busy || undefined}
+      onClick={busy ? (e) => e.preventDefault() : onClick} // Enter in a form's field presses its button, too
+      {...rest}
+    >
       {busy && <Spinner />}
       {children}
     </button>

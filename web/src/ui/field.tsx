@@ -1,4 +1,4 @@
-import { useId, useState, type ComponentProps, type ReactNode } from "react";
+import { useEffect, useId, useRef, useState, type ComponentProps, type ReactNode } from "react";
 import { EyeIcon } from "./icons";
 
 type TextFieldProps = Omit<ComponentProps<"input">, "onChange" | "value"> & {
@@ -42,6 +42,16 @@ export function TextField({ label, value, onChange, hint, error, type = "text", 
       {error && <p id={`${input}-error`} role="alert" className="text-sm text-bad">{error}</p>}
     </div>
   );
+}
+
+/** What is wrong with a form's fields, as sentences. Saying it moves the focus to the first of them. */
+export function useWrong<Field extends string>() {
+  const form = useRef<HTMLFormElement>(null);
+  const [wrong, say] = useState<{ [f in Field]?: string | undefined }>({});
+  useEffect(() => {
+    if (Object.values(wrong).some(Boolean)) form.current?.querySelector<HTMLElement>("[aria-invalid=true]")?.focus();
+  }, [wrong]);
+  return { form, wrong, say };
 }
 
 /** A setting that is on or off, at once. */
