@@ -1,4 +1,4 @@
-import { expect, firstDesktop, look, signUp, test } from "./fixtures";
+import { expect, firstDesktop, hasFocus, look, signUp, test } from "./fixtures";
 
 test("the first minute, and what can be done with a desktop", async ({ page, context }, info) => {
   await signUp(page, info);
@@ -23,8 +23,12 @@ test("the first minute, and what can be done with a desktop", async ({ page, con
 
   await second.getByRole("button", { name: "Stop Research" }).click();
   await expect(page.getByText("This desktop is stopped")).toBeVisible({ timeout: 20_000 });
+  await expect(second.getByRole("button", { name: "Start Research" })).toBeVisible();
+  await expect(second.getByRole("article", { name: "Research" })).toBeFocused();
   await look(page, "stopped");
   await page.getByRole("button", { name: "Start" }).click();
+  await expect(page.getByRole("button", { name: "Start" })).toHaveCount(0);
+  await hasFocus(page);
   await expect(second.getByRole("article", { name: "Research" }).getByText("Ready")).toBeVisible({ timeout: 30_000 });
 
   await page.goto(`/app/desktops/${id}/about`);
@@ -53,6 +57,8 @@ test("the first minute, and what can be done with a desktop", async ({ page, con
   await expect(question.getByRole("button", { name: "Terminate" })).toBeDisabled();
   await question.getByRole("textbox").fill("Research");
   await question.getByRole("button", { name: "Terminate" }).click();
+  await expect(question).toHaveCount(0);
+  await hasFocus(page);
   await expect(second.getByRole("button", { name: "Create my desktop" })).toBeVisible({ timeout: 20_000 });
   await second.getByRole("switch", { name: "Show terminated desktops" }).check();
   await expect(second.getByRole("article", { name: "Research" }).getByText("Terminated")).toBeVisible();
@@ -67,6 +73,9 @@ test("sizes are explained, and a refusal says what to do", async ({ page }, info
   await page.getByRole("radio", { name: /t3\.medium/ }).check();
   await page.getByRole("button", { name: "Create", exact: true }).click();
   await expect(page.getByRole("heading", { name: "One" })).toBeVisible();
+  await page.goBack();
+  await expect(page.getByRole("article", { name: "One" })).toBeVisible();
+  await expect(page.getByRole("dialog")).toHaveCount(0);
   for (const name of ["Two", "Three", "Four"]) {
     await page.goto("/app/?create=true");
     await page.getByRole("textbox", { name: "Name" }).fill(name);
@@ -76,6 +85,24 @@ test("sizes are explained, and a refusal says what to do", async ({ page }, info
   await expect(page.getByRole("dialog").getByRole("alert")).toContainText("Terminate one first");
   await page.keyboard.press("Escape");
   await expect(page.getByRole("dialog")).toHaveCount(0);
+  await hasFocus(page);
   await expect(page.getByRole("article")).toHaveCount(3);
   await look(page, "desktops");
+});
+
+test("a name is typed as it is seen, whatever white space and letters it is made of", async ({ page }, info) => {
+  await signUp(page, info);
+  await firstDesktop(page);
+  await page.getByRole("button", { name: "More for My desktop" }).click();
+  await page.getByRole("menuitem", { name: "Rename…" }).click();
+  await page.getByRole("textbox", { name: "Name" }).fill("Cafe\u0301  at\u00a0night");
+  await page.getByRole("button", { name: "Rename" }).click();
+  await page.getByRole("button", { name: /^More for Caf/ }).click();
+  await page.getByRole("menuitem", { name: "Terminate…" }).click();
+  const question = page.getByRole("alertdialog");
+  await question.getByRole("textbox").fill("Cafe at night");
+  await expect(question.getByRole("button", { name: "Terminate" })).toBeDisabled();
+  await question.getByRole("textbox").fill(" Caf\u00e9 at night");
+  await question.getByRole("button", { name: "Terminate" }).click();
+  await expect(page.getByText("is being terminated")).toBeVisible();
 });

@@ -3,7 +3,7 @@ import { Link, useNavigate } from "@tanstack/react-router";
 import { useState, type FormEvent } from "react";
 import { ApiError, sentence } from "@/api/client";
 import { typesQuery } from "@/api/queries";
-import { Banner, Button, Dialog, Spinner, TextField } from "@/ui";
+import { Banner, Button, Dialog, Spinner, TextField, useWrong } from "@/ui";
 import { useCreate } from "./commands";
 import { nameError } from "./InstanceMenu";
 
@@ -20,22 +20,22 @@ function Form({ onClose }: { onClose: () => void }) {
   const types = useQuery(typesQuery);
   const create = useCreate();
   const [name, setName] = useState("");
-  const [wrong, setWrong] = useState<string>();
+  const { form, wrong, say } = useWrong<"name">();
   const [type, setType] = useState<string>();
   const chosen = type ?? types.data?.default;
   const submit = (e: FormEvent) => {
     e.preventDefault();
     const no = nameError(name, true);
-    setWrong(no);
+    say({ name: no });
     if (no) return;
     create.mutate(
       { ...(name.trim() ? { name: name.trim() } : {}), ...(chosen ? { instance_type: chosen } : {}) },
-      { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id } }) },
+      { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id }, replace: true }) } // "Back" is for the list, not for this question,
     );
   };
   return (
-    <form onSubmit={submit} noValidate className="flex flex-col gap-5">
-      <TextField label="Name" name="name" value={name} onChange={setName} error={wrong} placeholder="My desktop" autoComplete="off" maxLength={200} hint="You can rename it at any time." />
+    <form ref={form} onSubmit={submit} noValidate className="flex flex-col gap-5">
+      <TextField label="Name" name="name" value={name} onChange={setName} error={wrong.name} placeholder="My desktop" autoComplete="off" maxLength={200} hint="You can rename it at any time." />
       <fieldset>
         <legend className="mb-1.5 text-sm font-medium">Size</legend>
         {types.isPending && <Spinner label="Loading…" />}

@@ -38,6 +38,9 @@ export function DialogPopup({ open, onClose, title, description, wide, children,
   );
 }
 
+/** As it is seen: a page draws white space as one space, and a keyboard may compose letters otherwise. */
+const folded = (text: string) => text.normalize("NFC").replace(/\s+/gu, " ").trim();
+
 export type ConfirmProps = {
   open: boolean;
   onClose: () => void;
@@ -57,9 +60,10 @@ export function ConfirmPopup({ open, onClose, title, children, action, typed, on
     setText("");
     onClose();
   };
+  const untyped = typed !== undefined && folded(text) !== folded(typed);
   const submit = async (e: FormEvent) => {
     e.preventDefault();
-    if (busy || (typed !== undefined && text.trim() !== typed.trim())) return;
+    if (busy || untyped) return;
     setBusy(true);
     try {
       await onConfirm();
@@ -81,7 +85,7 @@ export function ConfirmPopup({ open, onClose, title, children, action, typed, on
             <div className="order-2 flex flex-wrap justify-end gap-2">
               {/* First in order, so that it gets the focus. */}
               <Button onClick={close}>Cancel</Button>
-              <Button variant="danger" type="submit" busy={busy} disabled={typed !== undefined && text.trim() !== typed.trim()}>
+              <Button variant="danger" type="submit" busy={busy} disabled={untyped}>
                 {action}
               </Button>
             </div>
