@@ -1,6 +1,6 @@
 import type { Instance } from "@/api/client";
 import { duration, useNow } from "@/ui/time";
-import { estimate, phaseLabel } from "./phases";
+import { estimate, experience, phaseLabel } from "./phases";
 import { useBootTimes } from "./bootTimes";
 
 /** How far an instance's boot is, by what boots here took before. */
@@ -8,6 +8,7 @@ export function BootBar({ instance: i, className = "" }: { instance: Instance; c
   const now = useNow();
   const times = useBootTimes(i);
   const e = estimate(times, i.phase, Date.parse(i.phase_since), now, i.progress);
+  const known = experience(times);
   const percent = Math.round(e.fraction * 100);
   return (
     <div className={className}>
@@ -21,7 +22,7 @@ export function BootBar({ instance: i, className = "" }: { instance: Instance; c
         className="h-2 overflow-hidden rounded-full border border-outline/40 bg-sunken">
         <div className="h-full rounded-full bg-accent transition-[width] duration-500 ease-linear forced-colors:bg-[Highlight]" style={{ width: `${percent}%` }} />
       </div>
-      {e.promise !== undefined && <p className="mt-1.5 text-xs text-muted">19 of 20 desktops here are ready within {duration(Math.ceil(e.promise / 1000) * 1000)}.</p>}
+      {known && <p className="mt-1.5 text-xs text-muted">{known}</p>}
     </div>
   );
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { estimate, phases, type BootTimes } from "./phases";
+import { estimate, experience, phases, type BootTimes } from "./phases";
 
 const times: BootTimes = {
   samples: 40,
@@ -32,7 +32,6 @@ describe("estimate", () => {
   it("follows the median", () => {
     const e = estimate(times, "booting", 0, 14_000);
     expect(e.left).toBe(24_000);
-    expect(e.promise).toBe(70_000);
     expect(e.late).toBe(false);
     expect(estimate(times, "booting", 0, 69_000).late).toBe(true);
   });
@@ -46,4 +45,13 @@ describe("estimate", () => {
   it("is not misled by a clock that is behind the server's", () => {
     expect(estimate(times, "booting", 10_000, 0).fraction).toBeCloseTo(0.05);
   });
+});
+
+it("promises no more than what is known", () => {
+  const said = (samples: number) => experience({ ...times, samples });
+  expect(said(20)).toBe("19 of 20 desktops here are ready within 70 s.");
+  expect(said(19)).toBe("Half of the 19 desktops that started here before were ready within 40 s.");
+  expect(said(1)).toBe("The one desktop that started here before was ready within 40 s.");
+  expect(said(0)).toBeUndefined();
+  expect(experience(undefined)).toBeUndefined();
 });

@@ -1,6 +1,7 @@
 // How far a boot is and how long it will take, from what boots of this installation took.
 import type { Instance, Phase, Status } from "@/api/client";
 import type { Tone } from "@/ui";
+import { duration } from "@/ui/time";
 
 /** The phases in order, as people read them. */
 export const phases: { phase: Phase; label: string }[] = [
@@ -46,9 +47,7 @@ export type Estimate = {
   fraction: number;
   /** Milliseconds left by the median; undefined: nobody can tell. */
   left?: number;
-  /** Milliseconds that 95 of 100 boots take at most. */
-  promise?: number;
-  /** Longer than the promise, as far as this phase tells. */
+  /** Longer than 19 of 20 boots, as far as this phase tells. */
   late: boolean;
 };
 
@@ -74,9 +73,18 @@ export function estimate(times: BootTimes | undefined, phase: Phase, since: numb
   return {
     fraction: Math.min(0.98, fraction),
     left: Math.max(0, total.p50_ms - base - Math.min(inPhase, goal - base)),
-    promise: total.p95_ms,
     late: inPhase > Math.max(2_000, total.p95_ms - base),
   };
+}
+
+/** What may be said of how long a boot takes here. What 19 of 20 boots take is known of 20 boots or more. */
+export function experience(times: BootTimes | undefined): string | undefined {
+  const total = times?.total;
+  if (!times || !total || times.samples === 0) return undefined;
+  const within = (ms: number) => `ready within ${duration(Math.ceil(ms / 1000) * 1000)}.`;
+  if (times.samples >= 20) return `19 of 20 desktops here are ${within(total.p95_ms)}`;
+  if (times.samples === 1) return `The one desktop that started here before was ${within(total.p50_ms)}`;
+  return `Half of the ${times.samples} desktops that started here before were ${within(total.p50_ms)}`;
 }
 
 // Linear at first, then slower: at the median it is at 4/5 of the way.
