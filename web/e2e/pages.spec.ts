@@ -51,3 +51,25 @@ test("what is chosen, and what is a button, is seen in forced colours", async ({
   const lines = await page.getByRole("tab").evaluateAll((all) => all.map((e) => getComputedStyle(e).borderBottomColor));
   expect(new Set(lines).size).toBe(2);
 });
+
+test("the first load is small: all that a browser fetches before anybody presses anything", async ({ page }, info) => {
+  // What is fetched ahead on an idle browser is for later, and only for who is signed in: the page does not wait for it.
+  await page.addInitScript(() => {
+    if (!location.pathname.endsWith("/login")) window.requestIdleCallback = () => 0;
+  });
+  const fetched = () =>
+    page.evaluate(() => (performance.getEntries() as PerformanceResourceTiming[]).filter((e) => ["navigation", "resource"].includes(e.entryType) && new URL(e.name).pathname.startsWith("/app/")).map((e) => ({ name: e.name, bytes: e.encodedBodySize })));
+  const small = async () => {
+    const files = await fetched();
+    const total = files.reduce((sum, f) => sum + f.bytes, 0);
+    expect(total, "it was measured").toBeGreaterThan(100_000);
+    expect(total, files.map((f) => `${f.bytes} ${f.name}`).join("\n")).toBeLessThanOrEqual(150_000);
+  };
+  await page.goto("/app/login", { waitUntil: "networkidle" });
+  await small();
+  await signUp(page, info);
+  await page.goto("/app/");
+  await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible();
+  await expect(page.getByText("@example.com")).toBeVisible();
+  await small();
+});

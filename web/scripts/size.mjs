@@ -1,5 +1,6 @@
 // Fails when the first load is larger than it may be: the entry chunk with what it imports
-// statically, and the page itself. Run after `vite build`.
+// statically, and the page itself. Run after `vite build`. What a browser really fetches before
+// anybody presses anything is counted in e2e/pages.spec.ts.
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 
