@@ -130,6 +130,12 @@ func (r *Reader) History(ctx context.Context, account, id string, after int64, l
 		WHERE subject = $1 AND account = $2 AND position > $3 ORDER BY position LIMIT $4`, "instance/"+id, account, after, limit)
 }
 
+// HistoryBefore returns the events of one of the account's instances with a position below before, newest first.
+func (r *Reader) HistoryBefore(ctx context.Context, account, id string, before int64, limit int) ([]Entry, error) {
+	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history
+		WHERE subject = $1 AND account = $2 AND position < $3 ORDER BY position DESC LIMIT $4`, "instance/"+id, account, before, limit)
+}
+
 // Since returns the account's events with a position above after, oldest first.
 func (r *Reader) Since(ctx context.Context, account string, after int64, limit int) ([]Entry, error) {
 	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history

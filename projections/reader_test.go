@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -174,7 +176,17 @@ func TestReaderHistory(t *testing.T) {
 	if rest, err := w.reader.History(t.Context(), "ada", "01A", mine[10].Position, 3); err != nil || len(rest) != 3 || rest[0].Position != mine[11].Position {
 		t.Errorf("%+v, %v", rest, err)
 	}
+	newest, err := w.reader.HistoryBefore(t.Context(), "ada", "01A", math.MaxInt64, 1000)
+	if slices.Reverse(newest); err != nil || !reflect.DeepEqual(newest, mine) {
+		t.Errorf("newest first, it is another history: %+v, %v", newest, err)
+	}
+	if rest, err := w.reader.HistoryBefore(t.Context(), "ada", "01A", mine[10].Position, 3); err != nil || len(rest) != 3 || rest[0].Position != mine[9].Position {
+		t.Errorf("%+v, %v", rest, err)
+	}
 	for _, account := range []string{"bob", "", "nobody"} {
+		if got, err := w.reader.HistoryBefore(t.Context(), account, "01A", math.MaxInt64, 10); err != nil || len(got) != 0 {
+			t.Errorf("%q reads %v, %v", account, got, err)
+		}
 		if got, err := w.reader.History(t.Context(), account, "01A", 0, 10); err != nil || len(got) != 0 {
 			t.Errorf("%q reads %v, %v", account, got, err)
 		}

@@ -158,7 +158,7 @@ func TestBadQueriesAreRefused(t *testing.T) {
 	for _, q := range []string{
 		"/api/instances?limit=0", "/api/instances?limit=101", "/api/instances?limit=x", "/api/instances?limit=9999999999999999999999",
 		"/api/instances?cursor=!!", "/api/instances?cursor=aW5zdGFuY2VzOic", "/api/instances?include=everything",
-		"/api/instances/" + ada.instance + "/history?cursor=aGlzdG9yeTotMQ", "/api/instances/" + ada.instance + "/history?limit=-5",
+		"/api/instances/" + ada.instance + "/history?cursor=aGlzdG9yeTotMQ", "/api/instances/" + ada.instance + "/history?limit=-5", "/api/instances/" + ada.instance + "/history?order=up",
 		"/api/events?after=x", "/api/events?after=-1",
 	} {
 		if a := f.do(call{method: "GET", path: q, token: ada.access}); a.status != 400 && a.status != 422 {

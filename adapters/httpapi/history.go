@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -28,7 +29,16 @@ func (s *Server) history(c echo.Context, who Claims) error {
 	if err != nil {
 		return err
 	}
-	at, err := pageCursor(c, "history", isPosition)
+	// A cursor is for the order it came from.
+	kind, from, read := "history", int64(0), s.cfg.Queries.History
+	switch c.QueryParam("order") {
+	case "", "asc":
+	case "desc":
+		kind, from, read = "history-desc", math.MaxInt64, s.cfg.Queries.HistoryBefore
+	default:
+		return invalid("invalid_order", "An order is asc, oldest first, or desc, newest first.")
+	}
+	at, err := pageCursor(c, kind, isPosition)
 	if err != nil {
 		return err
 	}
@@ -40,8 +50,10 @@ func (s *Server) history(c echo.Context, who Claims) error {
 	if err != nil {
 		return err
 	}
-	after, _ := strconv.ParseInt(at, 10, 64) // "": 0
-	list, err := s.cfg.Queries.History(ctx, who.Account, i.ID, after, limit+1)
+	if at != "" {
+		from, _ = strconv.ParseInt(at, 10, 64) // isPosition
+	}
+	list, err := read(ctx, who.Account, i.ID, from, limit+1)
 	if err != nil {
 		return err
 	}
@@ -57,7 +69,7 @@ func (s *Server) history(c echo.Context, who Claims) error {
 	return c.JSON(http.StatusOK, struct {
 		Events []eventView `json:"events"`
 		Next   *string     `json:"next_cursor"`
-	}{views, cursor("history", next)})
+	}{views, cursor(kind, next)})
 }
 
 func actor(e projections.Entry, who Claims) string {

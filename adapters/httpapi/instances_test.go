@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -155,26 +156,37 @@ func TestHistoryIsPaged(t *testing.T) {
 	f := newFront(t, nil)
 	ada := f.signUp("ada@example.com")
 	id := f.running(ada, "x")
-	var types []string
-	for next := ""; ; {
-		var page struct {
-			Events []eventView
-			Next   *string `json:"next_cursor"`
+	read := func(order string) (types, cursors []string) {
+		for next := ""; ; {
+			var page struct {
+				Events []eventView
+				Next   *string `json:"next_cursor"`
+			}
+			f.want(200, call{method: "GET", path: "/api/instances/" + id + "/history?limit=3" + order + next, token: ada.access}).into(t, &page)
+			for _, e := range page.Events {
+				types = append(types, e.Type+" by "+e.Who)
+			}
+			if page.Next == nil {
+				return types, cursors
+			}
+			cursors = append(cursors, *page.Next)
+			next = "&cursor=" + *page.Next
 		}
-		f.want(200, call{method: "GET", path: "/api/instances/" + id + "/history?limit=3" + next, token: ada.access}).into(t, &page)
-		for _, e := range page.Events {
-			types = append(types, e.Type+" by "+e.Who)
-		}
-		if page.Next == nil {
-			break
-		}
-		next = "&cursor=" + *page.Next
 	}
-	want := "[instance.requested by you instance.launch_attempted by system instance.machine_launched by system instance.machine_running by system]"
-	if fmt.Sprint(types) != want {
+	want := []string{"instance.requested by you", "instance.launch_attempted by system", "instance.machine_launched by system", "instance.machine_running by system"}
+	if types, _ := read("&order=asc"); !slices.Equal(types, want) {
 		t.Errorf("%v, want %v", types, want)
 	}
-	f.want(422, call{method: "GET", path: "/api/instances?cursor=aGlzdG9yeToz", token: ada.access}) // another list's cursor
+	types, cursors := read("")
+	if !slices.Equal(types, want) {
+		t.Errorf("%v, want %v", types, want)
+	}
+	slices.Reverse(want)
+	if types, _ := read("&order=desc"); !slices.Equal(types, want) {
+		t.Errorf("newest first: %v, want %v", types, want)
+	}
+	f.want(422, call{method: "GET", path: "/api/instances/" + id + "/history?order=desc&cursor=" + cursors[0], token: ada.access}) // the other order's
+	f.want(422, call{method: "GET", path: "/api/instances?cursor=aGlzdG9yeToz", token: ada.access})                                // another list's cursor
 }
 
 func TestAQueryAnswersAnywayWhenTheReadModelStaysBehind(t *testing.T) {

@@ -15,6 +15,7 @@ type Queries interface {
 	Instances(ctx context.Context, account string, p projections.Page) (list []projections.Instance, next string, err error)
 	Instance(ctx context.Context, account, id string) (projections.Instance, error)
 	History(ctx context.Context, account, id string, after int64, limit int) ([]projections.Entry, error)
+	HistoryBefore(ctx context.Context, account, id string, before int64, limit int) ([]projections.Entry, error)
 	Since(ctx context.Context, account string, after int64, limit int) ([]projections.Entry, error)
 	Sessions(ctx context.Context, account string) ([]projections.Session, error)
 	EndedSince(ctx context.Context, t time.Time) ([]string, error)

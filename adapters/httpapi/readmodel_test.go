@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -141,6 +142,17 @@ func (m readModel) Instance(ctx context.Context, account, id string) (projection
 
 func (m readModel) History(ctx context.Context, account, id string, after int64, limit int) ([]projections.Entry, error) {
 	return m.entries(ctx, account, "instance/"+id, after, limit)
+}
+
+func (m readModel) HistoryBefore(ctx context.Context, account, id string, before int64, limit int) (list []projections.Entry, err error) {
+	all, err := m.entries(ctx, account, "instance/"+id, 0, math.MaxInt)
+	slices.Reverse(all)
+	for _, e := range all {
+		if e.Position < before && len(list) < limit {
+			list = append(list, e)
+		}
+	}
+	return list, err
 }
 
 func (m readModel) Since(ctx context.Context, account string, after int64, limit int) ([]projections.Entry, error) {

@@ -34,6 +34,19 @@ test("the first minute, and what can be done with a desktop", async ({ page, con
   await page.goto(`/app/desktops/${id}/about`);
   await expect(page.getByText("instance.requested")).toBeVisible();
   await expect(page.getByText("instance.stop_requested")).toBeVisible();
+  // The newest stands first, and what happens now comes in above it.
+  const newest = page.getByRole("tabpanel").getByRole("listitem").getByRole("listitem").first();
+  await expect(newest).toContainText("Everything is ready.");
+  await second.getByRole("button", { name: "More for Research" }).click();
+  await second.getByRole("menuitem", { name: "Rename…" }).click();
+  await second.getByRole("textbox", { name: "Name" }).fill("Research 2");
+  await second.getByRole("button", { name: "Rename" }).click();
+  await expect(newest).toContainText("It was renamed.");
+  await second.getByRole("button", { name: "More for Research 2" }).click();
+  await second.getByRole("menuitem", { name: "Rename…" }).click();
+  await second.getByRole("textbox", { name: "Name" }).fill("Research");
+  await second.getByRole("button", { name: "Rename" }).click();
+  await expect(page.getByRole("heading", { level: 1, name: "Research", exact: true })).toBeVisible();
   await look(page, "history");
   await page.getByRole("tab", { name: "History" }).press("ArrowRight");
   await expect(page.getByRole("tab", { name: "Diagnostics" })).toBeFocused();

@@ -40,11 +40,12 @@ export const instanceQuery = (id: string) =>
     queryFn: ({ signal }): Promise<Instance> => call(api.GET("/api/instances/{id}", { params: { path: { id } }, signal })),
   });
 
+/** Newest first: what is live comes in at the top. */
 export const historyQuery = (id: string) =>
   infiniteQueryOptions({
     queryKey: ["history", id],
     queryFn: ({ signal, pageParam }) =>
-      call(api.GET("/api/instances/{id}/history", { params: { path: { id }, query: { limit: 100, ...(pageParam ? { cursor: pageParam } : {}) } }, signal })),
+      call(api.GET("/api/instances/{id}/history", { params: { path: { id }, query: { limit: 100, order: "desc", ...(pageParam ? { cursor: pageParam } : {}) } }, signal })),
     initialPageParam: "",
     getNextPageParam: (page) => page.next_cursor,
   });

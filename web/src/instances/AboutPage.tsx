@@ -129,18 +129,18 @@ function History({ id }: { id: string }) {
           </li>
         ))}
       </ol>
-      {history.hasNextPage && <Button className="mt-4" busy={history.isFetchingNextPage} onClick={() => void history.fetchNextPage()}>Show what came after</Button>}
+      {history.hasNextPage && <Button className="mt-4" busy={history.isFetchingNextPage} onClick={() => void history.fetchNextPage()}>Show what came before</Button>}
     </>
   );
 }
 
-/** Groups events by day, each with the ms since the one before. */
+/** Groups events, which come newest first, by day, each with the ms since the one before it. */
 function days(events: HistoryEvent[]): [string, { event: HistoryEvent; since: number | undefined }[]][] {
   const out: [string, { event: HistoryEvent; since: number | undefined }[]][] = [];
   events.forEach((event, n) => {
     const at = new Date(event.time);
     const day = at.toLocaleDateString(undefined, { weekday: "long", year: "numeric", month: "long", day: "numeric" });
-    const before = events[n - 1];
+    const before = events[n + 1];
     const entry = { event, since: before && at.getTime() - Date.parse(before.time) };
     const last = out.at(-1);
     if (last?.[0] === day) last[1].push(entry);
