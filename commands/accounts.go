@@ -23,7 +23,7 @@ const MaxEmail = 254
 
 // Refusals.
 var (
-	ErrEmail         = &domain.Error{Kind: domain.Invalid, Code: "invalid_email", Msg: "This is not an e-mail address."}
+	ErrEmail         = &domain.Error{Kind: domain.Invalid, Code: "invalid_email", Msg: "This is not an e-mail address; write it as name@example.com."}
 	ErrCredentials   = &domain.Error{Kind: domain.Unauthenticated, Code: "wrong_credentials", Msg: "E-mail address or password is wrong."}
 	ErrWrongPassword = &domain.Error{Kind: domain.Forbidden, Code: "wrong_password", Msg: "The current password is wrong."}
 	ErrNoSession     = &domain.Error{Kind: domain.NotFound, Code: "session_not_found", Msg: "There is no such session."}
