@@ -153,3 +153,23 @@ test("who logs in after somebody else sees nothing of theirs, in a tab that hear
   await expect(page.getByText(email).first()).toBeVisible();
   await expect(page.getByText(first)).toHaveCount(0);
 });
+
+test("eight tabs have one stream of events, and it outlives the tab that has it", async ({ page, context }, info) => {
+  let streams = 0;
+  context.on("request", (r) => void (r.url().endsWith("/api/events") && streams++));
+  await signUp(page, info);
+  const tabs = [];
+  for (let i = 0; i < 7; i++) {
+    const tab = await context.newPage(); // each over the six connections that there are
+    await tab.goto("/app/");
+    await expect(tab.getByRole("button", { name: "Create my desktop" })).toBeVisible();
+    tabs.push(tab);
+  }
+  expect(streams).toBe(1);
+  await page.close();
+  await expect.poll(() => streams).toBe(2);
+  await tabs[3]!.getByRole("button", { name: "Create my desktop" }).click();
+  await expect(tabs[3]!).toHaveURL(/desktops/);
+  for (const i of [0, 6]) await expect(tabs[i]!.getByRole("article", { name: "My desktop" })).toBeVisible();
+  expect(streams).toBe(2);
+});

@@ -26,11 +26,11 @@ export function Root() {
 
 export function Shell() {
   const { login } = useSyncExternalStore(session.subscribe, session.getSnapshot);
-  return login && <SignedIn key={login} />; // nothing that a page holds is for the next account
+  return login && <SignedIn key={login} login={login} />; // nothing that a page holds is for the next account
 }
 
-function SignedIn() {
-  useLive();
+function SignedIn({ login }: { login: string }) {
+  useLive(login);
   useEffect(loadParts, []);
   return (
     <div className="flex h-full flex-col">

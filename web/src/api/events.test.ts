@@ -1,9 +1,10 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { AsyncLocalStorage } from "node:async_hooks";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 const signedFetch = vi.hoisted(() => vi.fn<(path: string, init: RequestInit) => Promise<Response>>());
 vi.mock("./client", () => ({ signedFetch }));
 
-import { followEvents } from "./events";
+import { followEvents, shareEvents } from "./events";
 
 class Page extends EventTarget {
   visibilityState = "visible";
@@ -14,7 +15,7 @@ class Page extends EventTarget {
 }
 
 let page: Page;
-let streams: { init: RequestInit; send: (text: string) => void; open: boolean }[];
+let streams: { init: RequestInit; send: (text: string) => void; end: () => void; open: boolean }[];
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -24,12 +25,14 @@ beforeEach(() => {
   vi.stubGlobal("removeEventListener", () => undefined);
   streams = [];
   signedFetch.mockImplementation(async (_, init) => {
-    const s = { init, send: (_text: string) => undefined as void, open: true };
+    const s = { init, send: (_text: string) => undefined as void, end: () => undefined as void, open: true };
     streams.push(s);
     const body = new ReadableStream<Uint8Array>({
       start(c) {
         s.send = (text) => c.enqueue(new TextEncoder().encode(text));
+        s.end = () => c.close();
         init.signal?.addEventListener("abort", () => {
+          if (!s.open) return;
           s.open = false;
           c.error(init.signal?.reason);
         });
@@ -83,4 +86,170 @@ test("while there is no way to the server, that is said once and not with each t
   expect(new Set(states.slice(1))).toEqual(new Set(["waiting"]));
   control.abort();
   await done;
+});
+
+test("an orderly end is no lost connection, unless there is no way back", async () => {
+  const states: string[] = [];
+  const control = new AbortController();
+  const done = followEvents({ onEvent: () => undefined, onOpen: () => undefined, onState: (s) => states.push(s) }, control.signal);
+  await vi.advanceTimersByTimeAsync(10_000);
+  streams[0]!.end();
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(streams).toHaveLength(2);
+  expect(states).toEqual(["connecting", "live", "live"]);
+  signedFetch.mockRejectedValue(new Error("offline"));
+  streams[1]!.end();
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(states.at(-1)).toBe("waiting");
+  control.abort();
+  await done;
+});
+
+test("a page that was never seen opens nothing", async () => {
+  page.turn("hidden");
+  const control = new AbortController();
+  const done = followEvents({ onEvent: () => undefined, onOpen: () => undefined, onState: () => undefined }, control.signal);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(streams).toHaveLength(0);
+  page.turn("visible");
+  await vi.advanceTimersByTimeAsync(10);
+  expect(streams).toHaveLength(1);
+  control.abort();
+  await done;
+});
+
+const event = (n: number) => `id: ${n}\nevent: e\ndata: {"type":"e"}\n\n`;
+const rest = () => vi.advanceTimersByTimeAsync(50);
+const open = () => streams.filter((s) => s.open);
+
+describe("the tabs of a browser", () => {
+  const documents = new AsyncLocalStorage<Page>();
+
+  /** A tab of its own, on the locks and channels that all share. */
+  function tab(visibility: "visible" | "hidden" = "visible") {
+    const own = new Page();
+    own.visibilityState = visibility;
+    const control = new AbortController();
+    const t = { page: own, heard: [] as string[], opened: [] as boolean[], states: [] as string[], control };
+    void documents.run(own, () => shareEvents("a", { onEvent: (e, at) => t.heard.push(`${e.type}${at}`), onOpen: (r) => t.opened.push(r), onState: (s) => t.states.push(s) }, control.signal));
+    return t;
+  }
+  const turn = (t: ReturnType<typeof tab>, state: "visible" | "hidden") => documents.run(t.page, () => t.page.turn(state));
+  const leave = async (...tabs: ReturnType<typeof tab>[]) => {
+    for (const t of tabs) t.control.abort();
+    await rest();
+  };
+
+  beforeEach(() => {
+    // Each tab has a document of its own, wherever its code goes on.
+    vi.stubGlobal("document", new Proxy({} as Page, {
+      get: (_, key: keyof Page) => {
+        const own = documents.getStore() ?? page;
+        const value = own[key] as unknown;
+        return typeof value === "function" ? (value.bind(own) as unknown) : value;
+      },
+    }));
+    // One queue of who waits for the lock, and one of each channel's messages.
+    const queue: (() => void)[] = [];
+    let held = false;
+    const next = () => {
+      if (!held) queue.shift()?.();
+    };
+    vi.stubGlobal("navigator", {
+      locks: {
+        request: (_: string, { signal }: { signal: AbortSignal }, f: () => Promise<void>) =>
+          new Promise<void>((resolve, reject) => {
+            const take = () => {
+              held = true;
+              void f().then(() => {
+                held = false;
+                resolve();
+                next();
+              });
+            };
+            queue.push(take);
+            signal.addEventListener("abort", () => {
+              const at = queue.indexOf(take);
+              if (at < 0) return;
+              queue.splice(at, 1);
+              reject(signal.reason as Error);
+            });
+            next();
+          }),
+      },
+    });
+    const channels = new Set<EventTarget>();
+    vi.stubGlobal("BroadcastChannel", class extends EventTarget {
+      constructor() {
+        super();
+        channels.add(this);
+      }
+      postMessage(data: unknown) { for (const c of channels) if (c !== this) c.dispatchEvent(new MessageEvent("message", { data })); }
+      close() { channels.delete(this); }
+    });
+  });
+
+  test("share one stream, and the next one goes on where the first one was", async () => {
+    const [a, b, c] = [tab(), tab(), tab("hidden")];
+    await rest();
+    expect(streams).toHaveLength(1);
+    streams[0]!.send(event(7) + event(9));
+    await rest();
+    for (const t of [a, b, c]) {
+      expect(t.heard).toEqual(["e7", "e9"]);
+      expect(t.states.at(-1)).toBe("live");
+      expect(t.opened).toEqual([false]);
+    }
+
+    await leave(a);
+    expect(open()).toHaveLength(1);
+    expect(streams[1]!.init.headers).toEqual({ "Last-Event-ID": "9" });
+    streams[1]!.send(event(12));
+    await rest();
+    expect(a.heard).toEqual(["e7", "e9"]);
+    for (const t of [b, c]) {
+      expect(t.heard).toEqual(["e7", "e9", "e12"]);
+      expect(t.opened).toEqual([false, true]); // nothing was missed
+    }
+
+    // Who comes later knows nothing of what was, and missed nothing from then on.
+    const d = tab();
+    await rest();
+    expect(d.opened).toEqual([false]);
+    expect(d.states.at(-1)).toBe("live");
+    streams[1]!.send(event(13));
+    await rest();
+    expect(d.heard).toEqual(["e13"]);
+    expect(d.opened).toEqual([false]);
+    await leave(b, c, d);
+  });
+
+  test("a tab that is hidden gives the stream to one that is looked at", async () => {
+    const a = tab();
+    const b = tab();
+    await rest();
+    streams[0]!.send(event(7));
+    await rest();
+    turn(a, "hidden");
+    await vi.advanceTimersByTimeAsync(31_000);
+    expect(streams.map((s) => s.open)).toEqual([false, true]);
+    streams[1]!.send(event(8));
+    await rest();
+    expect(a.heard).toEqual(["e7", "e8"]); // it is told all the same
+    await leave(a, b);
+  });
+
+  test("a tab that missed something asks for everything anew", async () => {
+    const a = tab();
+    const b = tab();
+    await rest();
+    streams[0]!.send(event(7));
+    await rest();
+    const channel = new BroadcastChannel("x");
+    channel.postMessage({ event: { type: "e" }, position: "20", after: "15" });
+    expect(b.heard).toEqual(["e7", "e20"]);
+    expect(b.opened).toEqual([false, false]);
+    channel.close();
+    await leave(a, b);
+  });
 });

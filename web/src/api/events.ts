@@ -1,4 +1,4 @@
-// The account's events, live: one stream a tab, resumed after the last position that arrived.
+// The account's events, live: one stream for all tabs, resumed after the last position that arrived.
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { signedFetch } from "./client";
 
@@ -9,38 +9,120 @@ export type EventsState = "connecting" | "live" | "waiting";
 
 const silence = 40_000; // ms without a byte after which a stream is taken for dead; the server sends one each 15 s
 // ms that a hidden page keeps its streams. Over HTTP/1.1 a browser has six connections to a server for all
-// tabs together: with a stream each, the seventh tab would wait for ever.
+// tabs together: with a stream each, the sixth tab would wait for ever.
 const grace = 30_000;
 const least = 1_000, most = 20_000; // ms between tries
 
 type Config = {
-  onEvent: (event: LogEvent) => void;
+  onEvent: (event: LogEvent, position: string) => void;
   /** The stream is open. Where it did not resume, what is known may be old. */
   onOpen: (resumed: boolean) => void;
   onState: (state: EventsState) => void;
 };
 
-/** Follows the events until the signal aborts. */
-export async function followEvents({ onEvent, onOpen, onState }: Config, signal: AbortSignal): Promise<void> {
+type Word =
+  | { /** Somebody new asks how it is. */ hello: true }
+  | { event: LogEvent; position: string; /** The position before it: who was at another has missed something. */ after: string | undefined }
+  | { state: EventsState; /** Where the stream is; whether it has missed nothing. */ last: string | undefined; resumed: boolean };
+
+/**
+ * Follows the events of a log-in until the signal aborts. Its tabs share one stream: one that is looked at
+ * has it and tells the others, and when that one goes or is hidden, the next one goes on where it was.
+ */
+export async function shareEvents(login: string, { onEvent, onOpen, onState }: Config, signal: AbortSignal): Promise<void> {
+  const { locks } = navigator;
+  if (!locks) return followEvents({ onEvent, onOpen, onState }, signal); // only secure pages have them
+  const name = `cloudbot.events.${login}`;
+  const channel = new BroadcastChannel(name);
+  const tell = (word: Word) => channel.postMessage(word);
+  let leads = false;
+  let joined = false; // what was known before may be old
   let last: string | undefined;
+  let state: EventsState = "connecting";
+  const set = (now: EventsState) => onState((state = now));
+  const open = (resumed: boolean) => {
+    joined = true;
+    onOpen(resumed);
+  };
+  channel.addEventListener("message", ({ data: word }: MessageEvent<Word>) => {
+    if ("hello" in word) {
+      if (leads) tell({ state, last, resumed: true });
+    } else if (leads) {
+      // the one before is still leaving
+    } else if ("event" in word) {
+      const missed = !joined || word.after !== last;
+      last = word.position;
+      onEvent(word.event, word.position);
+      if (missed) open(false);
+    } else {
+      set(word.state);
+      if (word.state !== "live") return;
+      const resumed = joined && word.resumed && word.last === last;
+      last = word.last;
+      open(resumed);
+    }
+  });
+  onState(state);
+  tell({ hello: true });
+  while (!signal.aborted) {
+    await seen(signal);
+    const turn = new AbortController();
+    const end = () => turn.abort();
+    const release = whenHidden(end);
+    signal.addEventListener("abort", end);
+    const lead = async () => {
+      leads = true;
+      await followEvents(
+        {
+          onEvent: (event, position) => {
+            tell({ event, position, after: last });
+            last = position;
+            onEvent(event, position);
+          },
+          onOpen: (resumed) => {
+            tell({ state, last, resumed });
+            open(resumed);
+          },
+          onState: (now) => {
+            set(now);
+            if (now !== "live") tell({ state, last, resumed: true }); // what is live is told when it is open
+          },
+        },
+        turn.signal,
+        last,
+      );
+      leads = false;
+    };
+    if (!signal.aborted) await locks.request(name, { signal: turn.signal }, lead).catch(() => undefined); // hidden before its turn came
+    release();
+    signal.removeEventListener("abort", end);
+  }
+  channel.close();
+}
+
+/** Follows the events over a stream of its own, after the position last where there is one. */
+export async function followEvents({ onEvent, onOpen, onState }: Config, signal: AbortSignal, last?: string): Promise<void> {
   let tries = 0;
   onState("connecting");
+  await seen(signal);
   while (!signal.aborted) {
     const opened = Date.now();
+    let lost = true;
     try {
       for await (const message of stream("/api/events", last, signal, () => {
         onState("live");
         onOpen(last !== undefined);
       })) {
         if (message.id) last = message.id;
-        if (message.event) onEvent(JSON.parse(message.data) as LogEvent);
+        if (message.event) onEvent(JSON.parse(message.data) as LogEvent, message.id ?? "");
       }
+      lost = false; // ended in order, as each hour: nothing to tell of, unless there is no way back
     } catch {
       // whatever it was: come back
     }
     if (signal.aborted) return;
     tries = Date.now() - opened > 3_000 ? 0 : tries + 1;
-    if (document.visibilityState === "visible") onState("waiting");
+    if (lost && document.visibilityState === "visible") onState("waiting");
     await pause(Math.min(most, least * 2 ** Math.min(tries, 5)) * (0.5 + Math.random() / 2), signal);
   }
 }
@@ -55,14 +137,9 @@ export async function* stream(path: string, last: string | undefined, signal: Ab
   let heard = Date.now();
   // A computer that slept finds the time gone as soon as it looks.
   const watch = setInterval(() => Date.now() - heard > silence && control.abort(), 5_000);
-  let hiding: ReturnType<typeof setTimeout> | undefined;
-  const look = () => {
-    clearTimeout(hiding);
-    if (document.visibilityState !== "visible") hiding = setTimeout(stop, grace);
-    else if (Date.now() - heard > silence) stop();
-  };
-  look();
+  const look = () => document.visibilityState === "visible" && Date.now() - heard > silence && stop();
   document.addEventListener("visibilitychange", look);
+  const release = whenHidden(stop);
   try {
     const response = await signedFetch(path, { headers: last === undefined ? {} : { "Last-Event-ID": last }, signal: control.signal });
     if (!response.ok || !response.body) throw new Error(`${path}: ${response.status}`);
@@ -79,27 +156,45 @@ export async function* stream(path: string, last: string | undefined, signal: Ab
     }
   } finally {
     clearInterval(watch);
-    clearTimeout(hiding);
+    release();
     document.removeEventListener("visibilitychange", look);
     signal.removeEventListener("abort", stop);
     control.abort();
   }
 }
 
+/** Calls f once the page has been hidden for a while; the function it returns ends that. */
+function whenHidden(f: () => void): () => void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const look = () => {
+    clearTimeout(timer);
+    if (document.visibilityState !== "visible") timer = setTimeout(f, grace);
+  };
+  look();
+  document.addEventListener("visibilitychange", look);
+  return () => {
+    clearTimeout(timer);
+    document.removeEventListener("visibilitychange", look);
+  };
+}
+
+/** Waits until somebody looks at the page. */
+const seen = (signal: AbortSignal) => (signal.aborted || document.visibilityState === "visible" ? Promise.resolve() : pause(0, signal));
+
 /** Waits; at once again when the browser is back online or the page is looked at. A hidden page waits until it is. */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);
-      removeEventListener("online", seen);
-      document.removeEventListener("visibilitychange", seen);
+      removeEventListener("online", look);
+      document.removeEventListener("visibilitychange", look);
       signal.removeEventListener("abort", done);
       resolve();
     };
-    const seen = () => document.visibilityState === "visible" && done();
-    const timer = setTimeout(seen, ms);
-    addEventListener("online", seen);
-    document.addEventListener("visibilitychange", seen);
+    const look = () => document.visibilityState === "visible" && done();
+    const timer = setTimeout(look, ms);
+    addEventListener("online", look);
+    document.addEventListener("visibilitychange", look);
     signal.addEventListener("abort", done);
   });
 }

@@ -2,7 +2,7 @@
 import type { QueryFilters } from "@tanstack/react-query";
 import { useEffect, useSyncExternalStore } from "react";
 import { heardOf } from "./client";
-import { followEvents, type EventsState, type LogEvent } from "./events";
+import { shareEvents, type EventsState, type LogEvent } from "./events";
 import { queryClient } from "./queries";
 
 let state: EventsState = "connecting";
@@ -16,10 +16,11 @@ export const useLiveState = () =>
   );
 
 /** Follows the account's events while it is mounted. */
-export function useLive() {
+export function useLive(login: string) {
   useEffect(() => {
     const control = new AbortController();
-    void followEvents(
+    void shareEvents(
+      login,
       {
         onEvent: changed,
         onOpen: (resumed) => renew({ predicate: (q) => q.queryKey[0] !== "report" && (!resumed || q.state.status === "error") }),
@@ -31,7 +32,7 @@ export function useLive() {
       control.signal,
     );
     return () => control.abort();
-  }, []);
+  }, [login]);
 }
 
 const dirty = new Map<string, readonly string[]>();
@@ -49,11 +50,15 @@ function changed(event: LogEvent) {
   heardOf(Number(event.sequence));
   for (const key of keysOf(event)) dirty.set(key.join(" "), key);
   // Events come in bursts; one refresh serves them all.
-  timer ??= setTimeout(() => {
-    timer = undefined;
-    for (const key of dirty.values()) renew({ queryKey: key });
-    dirty.clear();
-  }, 30);
+  timer ??= setTimeout(flush, 30);
+}
+
+function flush() {
+  // A page that nobody looks at asks once it is seen: there may be many of them.
+  if (document.visibilityState !== "visible") return document.addEventListener("visibilitychange", flush, { once: true });
+  timer = undefined;
+  for (const key of dirty.values()) renew({ queryKey: key });
+  dirty.clear();
 }
 
 /** The queries an event makes old. */

@@ -77,11 +77,12 @@ export function estimate(times: BootTimes | undefined, phase: Phase, since: numb
   };
 }
 
+const within = (ms: number) => `ready within ${duration(Math.ceil(ms / 1000) * 1000)}.`;
+
 /** What may be said of how long a boot takes here. What 19 of 20 boots take is known of 20 boots or more. */
 export function experience(times: BootTimes | undefined): string | undefined {
   const total = times?.total;
   if (!times || !total || times.samples === 0) return undefined;
-  const within = (ms: number) => `ready within ${duration(Math.ceil(ms / 1000) * 1000)}.`;
   if (times.samples >= 20) return `19 of 20 desktops here are ${within(total.p95_ms)}`;
   if (times.samples === 1) return `The one desktop that started here before was ${within(total.p50_ms)}`;
   return `Half of the ${times.samples} desktops that started here before were ${within(total.p50_ms)}`;
