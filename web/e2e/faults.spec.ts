@@ -134,3 +134,19 @@ test("what is told in passing covers nothing that can be pressed", async ({ page
     }
   }
 });
+
+test("on a slow line a press is answered at once", async ({ page }, info) => {
+  await noIdle(page);
+  await signUp(page, info);
+  let arrive: (() => void) | undefined;
+  const arrived = new Promise<void>((resolve) => (arrive = resolve));
+  await page.route("**/assets/WorkspacePage-*.js", async (route) => {
+    await arrived;
+    await route.continue();
+  });
+  await page.getByRole("button", { name: "Create my desktop" }).click();
+  await expect(page.getByRole("main").getByText("Loading…")).toBeVisible();
+  await expect(page.getByRole("button", { name: "Create my desktop" })).toHaveCount(0);
+  arrive?.();
+  await expect(page.getByRole("heading", { name: "My desktop" })).toBeVisible();
+});

@@ -3,6 +3,7 @@ import { expect, firstDesktop, hasFocus, look, signUp, test } from "./fixtures";
 test("the first minute, and what can be done with a desktop", async ({ page, context }, info) => {
   await signUp(page, info);
   await look(page, "first-minute");
+  await expect(page.getByRole("switch")).toHaveCount(0); // there is nothing terminated to show
   const id = await firstDesktop(page);
 
   // A second tab sees what happens in the first, without a reload.

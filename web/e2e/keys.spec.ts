@@ -1,4 +1,4 @@
-import { expect, look, signUp, test } from "./fixtures";
+import { expect, firstDesktop, look, signUp, test } from "./fixtures";
 
 test("a key is set, replaced and removed, and never shown", async ({ page }, info) => {
   await signUp(page, info);
@@ -33,4 +33,28 @@ test("a key is set, replaced and removed, and never shown", async ({ page }, inf
   await page.getByRole("button", { name: "Remove the key for Anthropic" }).click();
   await page.getByRole("alertdialog").getByRole("button", { name: "Remove" }).click();
   await expect(page.getByText("No key yet")).toBeVisible();
+});
+
+test("what a provider said of a key is not said of the one that replaced it", async ({ page }, info) => {
+  await signUp(page, info);
+  await firstDesktop(page);
+  await page.route("**/debug/testapi", (route) => route.fulfill({ contentType: "text/plain", body: JSON.stringify({ providers: [{ provider: "anthropic", result: "unauthorised", status: 401 }, { provider: "openai", result: "accepted", status: 200 }] }) }));
+  await page.getByRole("link", { name: "API keys" }).click();
+  const set = async (button: string, key: string, store: string) => {
+    await page.getByRole("button", { name: button }).click();
+    await page.getByLabel("API key", { exact: true }).fill(key);
+    await page.getByRole("button", { name: store, exact: true }).click();
+    await expect(page.getByRole("dialog")).toHaveCount(0);
+  };
+  await set("Set key for Anthropic", "sk-ant-canary-00000000000000001234", "Store");
+  await set("Set key for OpenAI", "sk-canary-000000000000000000001234", "Store");
+  await page.getByRole("button", { name: "Test the keys" }).click();
+  const refused = page.getByText("The provider refuses the key");
+  await expect(refused).toBeVisible();
+  await set("Replace for Anthropic", "sk-ant-canary-00000000000000005678", "Replace");
+  await expect(page.getByText("5678")).toBeVisible();
+  await expect(refused).toHaveCount(0);
+  await expect(page.getByText("The provider takes the key")).toBeVisible();
+  await page.getByRole("button", { name: "Test the keys" }).click();
+  await expect(refused).toBeVisible();
 });

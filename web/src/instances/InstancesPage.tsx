@@ -17,6 +17,9 @@ export function InstancesPage() {
   const create = (open: boolean) => void navigate({ search: { ...(search.terminated ? { terminated: true } : {}), ...(open ? { create: true } : {}) }, replace: !open });
 
   const first = list.isSuccess && instances.length === 0 && !search.terminated;
+  // A newcomer has none of them to show.
+  const ended = useInfiniteQuery({ ...instancesQuery(true), enabled: first });
+  const offer = list.isSuccess && (!first || (ended.data?.pages[0]?.instances.length ?? 0) > 0);
   return (
     <>
       {first ? (
@@ -38,7 +41,7 @@ export function InstancesPage() {
           )}
         </>
       )}
-      {list.isSuccess && (
+      {offer && (
         <div className="mt-8 flex justify-end">
           <Switch
             label="Show terminated desktops"

@@ -23,12 +23,19 @@ export function KeysPage() {
   const instances = useInfiniteQuery(instancesQuery(false));
   const ready = instances.data?.pages.flatMap((p) => p.instances).find((i) => i.ready && i.status === "running");
   const check = useQuery({ ...reportQuery(ready?.id ?? "", "testapi"), enabled: false });
+  // What a provider said is of the key that it was asked about, and not of the one that replaced it.
+  const [asked, askedOf] = useState<Schemas["StoredKey"][]>([]);
+  const isOld = (id: string) => asked.find((k) => k.provider === id)?.updated_at !== stored(id)?.updated_at;
+  const test = () => {
+    askedOf(keys.data?.keys ?? []);
+    void check.refetch();
+  };
   const probes = check.data === undefined ? undefined : probesOf(check.data);
   // Those with a key first; within, as the server lists them.
   const providers = (keys.data?.available ?? []).toSorted((a, b) => Number(!!stored(b.id)) - Number(!!stored(a.id)));
   return (
     <>
-      <PageTitle action={keys.data && keys.data.keys.length > 0 && <Button busy={check.isFetching} disabled={!ready} title={ready ? `Asks from ${ready.name}` : "A desktop has to be ready for it"} onClick={() => void check.refetch()}>Test the keys</Button>}>API keys</PageTitle>
+      <PageTitle action={keys.data && keys.data.keys.length > 0 && <Button busy={check.isFetching} disabled={!ready} title={ready ? `Asks from ${ready.name}` : "A desktop has to be ready for it"} onClick={test}>Test the keys</Button>}>API keys</PageTitle>
       <p className="mb-6 max-w-2xl text-muted">
         The agent thinks with a model of one of these providers, and pays with your key. Keys are stored encrypted, reach your running
         machines without a restart, stay in their memory, and are never shown again.
@@ -41,7 +48,7 @@ export function KeysPage() {
       )}
       <ul className="divide-y divide-line rounded-xl border border-line bg-panel">
         {providers.map((p) => (
-          <Row key={p.id} provider={p} stored={stored(p.id)} probe={probes?.find((x) => x.provider === p.id)} onEdit={() => edit(p)} onRemove={() => remove(p)} />
+          <Row key={p.id} provider={p} stored={stored(p.id)} probe={isOld(p.id) ? undefined : probes?.find((x) => x.provider === p.id)} onEdit={() => edit(p)} onRemove={() => remove(p)} />
         ))}
       </ul>
       {editing && <KeyDialog provider={editing} replaces={!!stored(editing.id)} onClose={() => edit(undefined)} />}
