@@ -28,11 +28,28 @@ const corpus = [
 async function harmless(page: Page) {
   const found = await page.evaluate(() => ({
     ran: (window as unknown as { pwned?: number }).pwned !== undefined,
-    elements: [...document.querySelectorAll("main iframe, main script, main style, main form[action], main img[src^='http'], main img[src='x'], main svg[onload], main [onerror], main [onload]")].map((e) => e.outerHTML),
+    // In the whole body: dialogs, menus and what is told in passing are beside the page.
+    elements: [...document.body.querySelectorAll("iframe, script, style, form[action], img[src^='http'], img[src='x'], svg[onload], [onerror], [onload], [srcdoc]")].map((e) => e.outerHTML),
     links: [...document.querySelectorAll<HTMLAnchorElement>("a[href]")].filter((a) => !/^(https?:|mailto:)$/.test(a.protocol)).map((a) => a.outerHTML),
   }));
   expect(found).toEqual({ ran: false, elements: [], links: [] });
 }
+
+test("what the tests here look for, they find, wherever on the page it is", async ({ page, complaints }) => {
+  await page.goto("/app/login");
+  await harmless(page);
+  for (const text of [corpus[0]!, corpus[3]!, corpus[12]!, corpus[15]!, corpus[16]!, `<svg onload="1">`, `<img src="https://evil.example/track.png">`]) {
+    await page.evaluate((html) => {
+      const there = document.createElement("div");
+      there.id = "planted";
+      there.innerHTML = html;
+      document.body.append(there);
+    }, text);
+    await expect(harmless(page), text).rejects.toThrow();
+    await page.evaluate(() => document.getElementById("planted")!.remove());
+  }
+  complaints.length = 0; // the policy had its say on each
+});
 
 test("names of desktops", async ({ page }, info) => {
   await signUp(page, info);
@@ -56,6 +73,10 @@ test("names of desktops", async ({ page }, info) => {
   await page.getByRole("button", { name: /^More for/ }).click();
   await page.getByRole("menuitem", { name: "Terminate…" }).click();
   await expect(page.getByRole("alertdialog")).toContainText(name);
+  await harmless(page);
+  await page.getByRole("alertdialog").getByRole("textbox").fill(name);
+  await page.getByRole("alertdialog").getByRole("button", { name: "Terminate" }).click();
+  await expect(page.getByRole("region", { name: "Notifications" })).toContainText(name);
   await harmless(page);
 });
 
@@ -158,5 +179,78 @@ test("what an agent says", async ({ page }, info) => {
   const log = page.getByRole("log");
   await expect(log).toContainText("evil", { timeout: 20_000 });
   await expect(log.getByText("click").first()).toBeVisible();
+  await harmless(page);
+});
+
+// What of the agent's frames people read, and what is too long for one line of it.
+const texts = new Set(["command", "text", "deltaText", "errorMessage", "question", "description", "warningText", "detail"]);
+const lines = new Set(["title", "label", "displayName", "derivedTitle", "header", "cwd", "host", "name"]);
+const allTexts = corpus.join("\n\n");
+
+/** A frame with everything in it that is read made hostile. */
+function hostile(value: unknown, key: string, next: () => string): unknown {
+  if (Array.isArray(value)) return value.map((v) => hostile(v, key, next));
+  if (typeof value === "object" && value !== null) return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, hostile(v, k, next)]));
+  if (typeof value !== "string") return value;
+  return texts.has(key) ? allTexts : lines.has(key) ? next() : value;
+}
+
+test("what an agent does: tools, approvals, questions, errors, and the titles of its chats", async ({ page }, info) => {
+  await signUp(page, info);
+  await page.routeWebSocket(/\/cloudbot$/, (socket) => {
+    const server = socket.connectToServer();
+    let n = 0;
+    const next = () => corpus[n++ % corpus.length]!;
+    socket.onMessage((m) => server.send(m));
+    server.onMessage((m) => {
+      const frame = JSON.parse(String(m)) as { type?: string; payload?: unknown };
+      socket.send(JSON.stringify(frame.type === "hello-ok" ? frame : { ...frame, payload: hostile(frame.payload, "", next) }));
+    });
+  });
+  await firstDesktop(page);
+  await page.getByRole("radio", { name: "Chat only" }).check({ force: true });
+  const log = page.getByRole("log");
+  const message = page.getByRole("textbox", { name: /message/i });
+  const say = async (text: string) => {
+    await message.fill(text);
+    await message.press("Enter");
+  };
+  const idle = () => expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+  const one = corpus[1]!;
+
+  await say("/tool");
+  await expect(log.locator("details").nth(1)).toBeVisible({ timeout: 20_000 });
+  await idle();
+  for (const tool of await log.locator("summary").all()) await tool.click();
+  await expect(log.locator("details").first()).toContainText(one);
+  await harmless(page);
+
+  await say("/approve");
+  const deny = page.getByRole("button", { name: "Deny" });
+  await expect(deny).toBeVisible({ timeout: 20_000 });
+  await expect(page.locator("section", { has: deny }).last()).toContainText(one);
+  await harmless(page);
+  await deny.click();
+  await idle();
+
+  await say("/ask");
+  const question = page.getByRole("form", { name: "The agent asks" });
+  await expect(question).toContainText(one, { timeout: 20_000 });
+  await harmless(page);
+  await page.getByRole("button", { name: "Do not answer" }).click();
+  await idle();
+
+  await say("/error");
+  await expect(log.getByRole("alert").first()).toContainText(one, { timeout: 20_000 });
+  await harmless(page);
+  await idle();
+
+  await page.getByRole("button", { name: /^New chat/ }).click();
+  await say("hello");
+  await idle();
+  await page.reload();
+  await page.getByRole("button", { name: /^Chat: / }).click();
+  await expect(page.getByRole("menuitemradio").nth(1)).toBeVisible();
+  await expect(page.getByRole("menu")).toContainText(/<|javascript:/);
   await harmless(page);
 });

@@ -1,6 +1,6 @@
 // What does not come, and what is refused, costs nothing but itself.
 import type { Page } from "@playwright/test";
-import { expect, firstDesktop, hasFocus, signUp, test } from "./fixtures";
+import { expect, firstDesktop, hasFocus, look, signUp, test } from "./fixtures";
 
 /** Nothing is loaded ahead: what is wanted is asked for then. */
 const noIdle = (page: Page) => page.addInitScript(() => (window.requestIdleCallback = () => 0));
@@ -55,6 +55,7 @@ test("a page that is opened for the first time while the server is away says so,
   await server.end();
   await page.getByRole("link", { name: "API keys" }).click();
   await expect(page.getByRole("heading", { name: "This page could not be loaded" })).toBeVisible();
+  await look(page, "not-loaded");
   await page.getByRole("button", { name: "Try again" }).click();
   await expect(page.getByRole("button", { name: "Try again" })).toBeVisible();
   await server.run();
@@ -149,4 +150,15 @@ test("on a slow line a press is answered at once", async ({ page }, info) => {
   await expect(page.getByRole("button", { name: "Create my desktop" })).toHaveCount(0);
   arrive?.();
   await expect(page.getByRole("heading", { name: "My desktop" })).toBeVisible();
+});
+
+test("a page that breaks says so, and leads out", async ({ page, complaints }, info) => {
+  await signUp(page, info);
+  await page.route(/\/api\/instances\/01ARZ3NDEKTSV4RRFFQ69G5FAV$/, (route) => route.fulfill({ json: { id: "01ARZ3NDEKTSV4RRFFQ69G5FAV", name: "x", status: "no such" } }));
+  await page.goto("/app/desktops/01ARZ3NDEKTSV4RRFFQ69G5FAV");
+  await expect(page.getByRole("heading", { name: "This page broke" })).toBeVisible();
+  await look(page, "broken");
+  await page.getByRole("button", { name: "To the desktops" }).click();
+  await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible();
+  complaints.length = 0; // that is what it is about
 });

@@ -76,6 +76,13 @@ test("the first minute, and what can be done with a desktop", async ({ page, con
   await expect(second.getByRole("button", { name: "Create my desktop" })).toBeVisible({ timeout: 20_000 });
   await second.getByRole("switch", { name: "Show terminated desktops" }).check();
   await expect(second.getByRole("article", { name: "Research" }).getByText("Terminated")).toBeVisible();
+  await expect(page.getByText("This desktop is terminated").or(page.getByText("The desktop is terminated."))).toBeVisible();
+  await page.goto(`/app/desktops/${id}`);
+  await expect(page.getByText("This desktop is terminated")).toBeVisible();
+  await look(page, "terminated");
+  await page.goto(`/app/desktops/${id}/about`);
+  await expect(page.getByText("The desktop is terminated.")).toBeVisible();
+  await look(page, "terminated-history");
 });
 
 test("sizes are explained, and a refusal says what to do", async ({ page }, info) => {

@@ -1,4 +1,4 @@
-import { expect, firstDesktop, signUp, test } from "./fixtures";
+import { expect, firstDesktop, look, signUp, test } from "./fixtures";
 
 test("a new page has the focus at its beginning, whichever way it came", async ({ page }, info) => {
   await signUp(page, info);
@@ -24,6 +24,10 @@ test("a new page has the focus at its beginning, whichever way it came", async (
   await page.goto("/app/desktops/01ARZ3NDEKTSV4RRFFQ69G5FAV/about");
   await expect(page.getByText("There is no such page")).toBeVisible();
   await expect(main).toHaveCount(1);
+  await look(page, "not-found");
+  await page.goto("/app/nowhere");
+  await expect(page.getByText("There is no such page")).toBeVisible();
+  await look(page, "not-found-at-all");
 });
 
 test("who logs out does not send the next one to the page that was open", async ({ page }, info) => {

@@ -1,5 +1,5 @@
 import { at, atRest, changed, firstLine, pixels, screen, settled } from "./desktop";
-import { expect, firstDesktop, logIn, look, newEmail, password, signUp, test } from "./fixtures";
+import { expect, firstDesktop, hasFocus, logIn, look, newEmail, password, signUp, test } from "./fixtures";
 
 test("by mouse: a screen that answers, an agent that answers, and both side by side", async ({ page, context }, info) => {
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
@@ -58,7 +58,9 @@ test("by mouse: a screen that answers, an agent that answers, and both side by s
   expect(sockets).toBe(0);
 });
 
-test("by keyboard alone: from sign-up to the end of the desktop", async ({ page }, info) => {
+test("by keyboard alone: from sign-up to the end of the desktop", async ({ page, context }, info) => {
+  test.slow(); // a stop and a start more than the others
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
   // Moves the focus with Tab until it is on what has this name.
   const to = async (name: string | RegExp, role?: string) => {
     for (let i = 0; i < 60; i++) {
@@ -100,9 +102,49 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page 
   await page.keyboard.press("Enter");
   await expect(page.getByRole("log")).toContainText("stand-in", { timeout: 20_000 });
 
+  // From here to there: copied out of the message, pasted there.
+  await page.keyboard.type("grüße");
+  await page.keyboard.press("Control+a");
+  await page.keyboard.press("Control+c");
+  await to(/^Desktop\. Leave it with/, "application");
+  await page.keyboard.press("Control+u");
+  await expect(async () => {
+    const unpasted = await pixels(page);
+    await page.keyboard.press("Shift+Insert");
+    await changed(page, unpasted);
+  }).toPass();
+  await page.keyboard.press("Control+Alt+Shift");
+  await expect(screen(page)).not.toBeFocused();
+
+  // A key for the agent.
+  await to("Skip the desktop");
+  await page.keyboard.press("Enter");
+  await to("API keys", "a");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("heading", { level: 1, name: "API keys" })).toBeVisible();
+  await to("Set key for Anthropic");
+  await page.keyboard.press("Enter");
+  await expect(page.getByLabel("API key", { exact: true })).toBeFocused();
+  await page.keyboard.press("Enter");
+  await expect(page.getByText("Paste the key here.")).toBeVisible();
+  await page.keyboard.type("sk-ant-canary-00000000000000001234");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("dialog")).toHaveCount(0);
+  await expect(page.getByText("1234")).toBeVisible();
+
+  // Stopped, and started again: the focus stays with the desktop.
+  await to("Desktops", "a");
+  await page.keyboard.press("Enter");
+  await to("Stop My desktop");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("button", { name: "Start My desktop" })).toBeVisible({ timeout: 20_000 });
+  await expect(page.getByRole("article", { name: "My desktop" })).toBeFocused();
+  await to("Start My desktop");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("article", { name: "My desktop" }).getByText("Ready")).toBeVisible({ timeout: 30_000 });
+  await hasFocus(page);
+
   // The end of it.
-  await page.keyboard.press("Home");
-  await page.goto("/app/");
   await to("More for My desktop");
   await page.keyboard.press("Enter");
   await expect(page.getByRole("menu")).toBeVisible();

@@ -25,11 +25,12 @@ export type ButtonProps = ComponentProps<"button"> & {
   busy?: boolean;
 };
 
-export function Button({ variant, size, busy, className = "", type = "button", onClick, children, ...rest }: ButtonProps) {
+export function Button({ variant, size, busy, className = "", type = "button", disabled, onClick, children, ...rest }: ButtonProps) {
   return (
     <button
       type={type}
       className={buttonClass(variant, size, className)}
+      disabled={disabled && !busy}
       aria-disabled={busy || undefined}
       aria-busy={busy || undefined}
       onClick={busy ? (e) => e.preventDefault() : onClick} // Enter in a form's field presses its button, too
