@@ -49,7 +49,7 @@ const tab =
 function TopBar() {
   return (
     <header className="flex h-13 shrink-0 items-center gap-1 border-b border-line bg-panel px-3 sm:px-4">
-      <Link to="/" className="mr-2 inline-flex items-center gap-2 rounded-md font-semibold" aria-label="CloudBot, to the desktops">
+      <Link to="/" className="mr-2 inline-flex shrink-0 items-center gap-2 rounded-md font-semibold" aria-label="CloudBot, to the desktops">
         <img src="/app/icon.svg" alt="" width="26" height="26" />
         <span className="hidden sm:inline">CloudBot</span>
       </Link>
