@@ -162,3 +162,20 @@ test("a page that breaks says so, and leads out", async ({ page, complaints }, i
   await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible();
   complaints.length = 0; // that is what it is about
 });
+
+test("what is told in passing is there for all, over an open dialog, too", async ({ page }, info) => {
+  await signUp(page, info);
+  await firstDesktop(page);
+  await page.route(/\/api\/instances\/[0-9A-Z]{26}$/, (route) => (route.request().method() === "PATCH" ? route.fulfill({ status: 409, contentType: "application/problem+json", json: { title: "x", status: 409, code: "x", detail: "Not just now." } }) : route.continue()));
+  await page.getByRole("button", { name: "More for My desktop" }).click();
+  await page.getByRole("menuitem", { name: "Rename…" }).click();
+  const rename = page.getByRole("dialog").getByRole("button", { name: "Rename" });
+  await page.getByRole("dialog").getByRole("textbox").fill("Other");
+  await rename.click();
+  const note = page.getByRole("alert").filter({ hasText: "Not renamed" }); // a role is what a screen reader is told of
+  await expect(note).toBeVisible();
+  await expect(rename).toBeFocused();
+  await note.getByRole("button", { name: "Close" }).click();
+  await expect(note).toHaveCount(0);
+  await expect(page.getByRole("dialog")).toBeVisible();
+});
