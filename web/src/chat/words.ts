@@ -17,6 +17,7 @@ export const phaseWords = (phase: string): string => phases.get(phase) ?? (phase
 
 const whys: Record<Why, string> = {
   lost: "The connection to the agent broke off. It is made again by itself; what you write is kept.",
+  unserved: "The server does not answer. Trying again; what you write is kept.",
   unreachable: "The agent cannot be reached. Trying again; what you write is kept.",
   starting: "The agent is still starting. This can take half a minute.",
   restarting: "The agent is restarting. It will be back in a moment.",

@@ -3,7 +3,7 @@ import { useEffect, useLayoutEffect, useRef, useState, useSyncExternalStore, typ
 import { IconButton, toast } from "@/ui";
 import { EyeIcon, FullScreenIcon, KeyboardIcon } from "@/ui/icons";
 import { useMedia } from "@/ui/media";
-import { ClipboardButton } from "./ClipboardButton";
+import { ClipboardButton, problemLine } from "./ClipboardButton";
 import type { Desktop } from "./Desktop";
 import { HandIcon, SmallScreenIcon } from "./icons";
 import { KeysMenu, ScreenMenu } from "./menus";
@@ -49,6 +49,10 @@ export function DesktopPanel({ desktop, instance, onEnd, onStart, children }: De
     if (chosen.current === "match" && now.scale === "fit" && now.takesSize === false) toast({ title: "Fit instead of Match", detail: "This desktop's server has a fixed size." });
     chosen.current = now.scale;
   }, [now.scale, now.takesSize]);
+  const { problem } = now.clipboard;
+  useEffect(() => {
+    if (problem?.kind === "long") toast({ title: problemLine(problem), tone: "bad" });
+  }, [problem]);
   useEffect(() => desktop.onLeave(() => way.current?.focus()), [desktop]);
 
   return (

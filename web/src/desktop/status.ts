@@ -17,6 +17,7 @@ export const isUp = (i: DesktopInstance): boolean => i.status === "running" && [
 
 export const whys: Record<Why, string> = {
   lost: "The connection broke off.",
+  unserved: "The server does not answer.",
   unreachable: "The machine does not answer.",
   starting: "The desktop is still starting.",
   restarting: "The server is restarting.",
@@ -27,8 +28,8 @@ export const whys: Record<Why, string> = {
 
 export const endings: Record<Ending["reason"], { title: string; detail: string; button: string }> = {
   signed_out: { title: "You are signed out", detail: "Sign in again to see this desktop.", button: "Sign in" },
-  forbidden: { title: "You may not see this desktop", detail: "It is not yours, or not any more.", button: "Back to the instances" },
-  gone: { title: "This machine is gone", detail: "It was terminated. Its history is kept.", button: "Back to the instances" },
+  forbidden: { title: "You may not see this desktop", detail: "It is not yours, or not any more.", button: "Back to the desktops" },
+  gone: { title: "This machine is gone", detail: "It was terminated. Its history is kept.", button: "Back to the desktops" },
   refused: { title: "The server refused the connection", detail: "This should not happen; it may be over by now.", button: "Try again" },
 };
 
