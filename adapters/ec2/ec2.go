@@ -39,7 +39,8 @@ type Config struct {
 	Types         []Type   // on offer, the default first; none: DefaultTypes
 
 	// UserData renders what a machine is told at its first boot, with commands.TokenPlaceholder
-	// where the enrolment token goes. Required.
+	// where the enrolment token goes. It calls nobody. A *commands.CallError with verdict Never gives the
+	// launch up; after any other error it is asked again. Required.
 	UserData func(commands.LaunchPlan) (string, error)
 
 	AWS  *aws.Config  // credentials and transport; nil: the SDK's default chain, IAM roles included

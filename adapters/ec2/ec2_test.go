@@ -176,7 +176,12 @@ func TestFreezeRefuses(t *testing.T) {
 			c.UserData = func(commands.LaunchPlan) (string, error) { return strings.Repeat("x", 16<<10), nil }
 		}, true},
 		"no user data": {plan(1), func(c *ec2.Config) {
-			c.UserData = func(commands.LaunchPlan) (string, error) { return "", errors.New("no guest") }
+			c.UserData = func(commands.LaunchPlan) (string, error) { return "", errors.New("not known yet") }
+		}, false},
+		"bad user data": {plan(1), func(c *ec2.Config) {
+			c.UserData = func(commands.LaunchPlan) (string, error) {
+				return "", &commands.CallError{Verdict: instance.Never, Code: "bad_user_data"}
+			}
 		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"runtime"
@@ -17,6 +16,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/adapters/s3"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
@@ -68,11 +68,11 @@ func newLocalCloud(cfg local.Config) (cloud, error) {
 }
 
 // newEC2Cloud makes them on EC2. environment names this database's machines among the account's;
-// sums returns the sha256 of the guest by architecture, as the assets have it.
-func newEC2Cloud(ctx context.Context, c ec2Config, environment, url string, sums func() (map[string]string, error), log *slog.Logger) (cloud, error) {
+// told returns what they are told of the assets, and calls nobody.
+func newEC2Cloud(ctx context.Context, c ec2Config, environment, url string, told func() (download, error), log *slog.Logger) (cloud, error) {
 	made, err := ec2.New(ctx, ec2.Config{
 		Region: c.Region, Endpoint: c.Endpoint, Environment: environment, Image: c.Image, SecurityGroup: c.SecurityGroup,
-		Subnets: fields(c.Subnets), KeyPair: c.KeyPair, VolumeGiB: c.VolumeGiB, UserData: userData(url, c.OpenClawURL, sums), Log: log,
+		Subnets: fields(c.Subnets), KeyPair: c.KeyPair, VolumeGiB: c.VolumeGiB, UserData: userData(c, url, told), Log: log,
 	})
 	if err != nil {
 		return cloud{}, err
@@ -83,16 +83,21 @@ func newEC2Cloud(ctx context.Context, c ec2Config, environment, url string, sums
 	}, nil
 }
 
-// userData renders what a machine is told at its first boot.
-func userData(url, openClaw string, sums func() (map[string]string, error)) func(commands.LaunchPlan) (string, error) {
+// userData renders what a machine is told at its first boot. Where the assets are not known the launch
+// waits; a template or a setting that is wrong gives it up.
+func userData(c ec2Config, url string, told func() (download, error)) func(commands.LaunchPlan) (string, error) {
 	return func(p commands.LaunchPlan) (string, error) {
-		known, err := sums()
+		known, err := told()
 		if err != nil {
-			return "", fmt.Errorf("find the guest's sha256: %w", err)
+			return "", err
 		}
-		return bootstrap.UserData(bootstrap.Params{
-			ControlPlaneURL: url, Instance: p.Instance, GuestSHA256: known, OpenClawURL: openClaw,
-		})
+		text, err := bootstrap.UserData(bootstrap.Params{ControlPlaneURL: url, Instance: p.Instance, GuestSHA256: known.guests, OpenClawURL: c.OpenClawURL})
+		if err != nil {
+			return "", &commands.CallError{
+				Verdict: instance.Never, Code: "bad_user_data", Reason: "The machine's first boot could not be prepared; the operator has been told.", Err: err,
+			}
+		}
+		return text, nil
 	}
 }
 
@@ -105,14 +110,9 @@ func environmentID(name string, blind func(purpose, value string) string) string
 // openCloud opens the cloud that LOCAL_DEV_MODE says.
 func (p *parts) openCloud(ctx context.Context, url string, blind func(purpose, value string) string, files *assets.Handler) (cloud, error) {
 	if !p.cfg.LocalDevMode {
-		sums := func() (map[string]string, error) { return guestSums(ctx, files) }
-		c, err := newEC2Cloud(ctx, p.cfg.EC2, environmentID(p.cfg.Environment, blind), url, sums, p.log)
-		c.run = func(context.Context) error { // now, so that the first launch need not wait for it
-			if _, err := sums(); err != nil {
-				p.log.Error("machines would find no guest to run", "error", err)
-			}
-			return nil
-		}
+		told := &downloads{look: lookAt(files), log: p.log}
+		c, err := newEC2Cloud(ctx, p.cfg.EC2, environmentID(p.cfg.Environment, blind), url, told.known, p.log)
+		c.run = told.run
 		return c, err
 	}
 	guest, err := guestProgram()
@@ -127,7 +127,7 @@ func (p *parts) assets(ctx context.Context) (*assets.Handler, error) {
 	var sources []assets.Source
 	var kept assets.Keeper = assets.Folder{Dir: p.cfg.dir("guests")}
 	if bucket, prefix, err := s3.Parse(p.cfg.AssetsDir); err == nil {
-		source, err := s3.New(ctx, s3.Config{Bucket: bucket, Prefix: prefix, Region: p.cfg.EC2.Region})
+		source, err := s3.New(ctx, s3.Config{Bucket: bucket, Prefix: prefix, Region: p.cfg.EC2.Region, Log: p.log})
 		if err != nil {
 			return nil, err
 		}
@@ -142,25 +142,6 @@ func (p *parts) assets(ctx context.Context) (*assets.Handler, error) {
 		})
 	}
 	return assets.New(assets.Config{Sources: sources, Kept: kept, Log: p.log}), nil
-}
-
-// guestSums returns the sha256 of the guest by architecture, of those that there are. What is said here is
-// frozen into launches, so each is kept for whoever comes for it later.
-func guestSums(ctx context.Context, files *assets.Handler) (map[string]string, error) {
-	sums := map[string]string{}
-	for _, arch := range []string{"amd64", "arm64"} {
-		sum, err := files.Keep(ctx, "cloudbot-guest-linux-"+arch)
-		switch {
-		case err == nil:
-			sums[arch] = sum
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, err
-		}
-	}
-	if len(sums) == 0 {
-		return nil, errors.New("there is no guest among the assets: put cloudbot-guest-linux-amd64 into ASSETS_DIR, or beside this program (make guests)")
-	}
-	return sums, nil
 }
 
 // sagaAndReconciler is what the saga's lease is for.

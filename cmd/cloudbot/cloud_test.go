@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -21,6 +22,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -55,12 +57,18 @@ func TestUserDataNamesTheGuestsThatThereAre(t *testing.T) {
 	t.Parallel()
 	dir, kept := t.TempDir(), t.TempDir()
 	files := assets.New(assets.Config{Sources: []assets.Source{assets.Folder{Dir: dir}}, Kept: assets.Folder{Dir: kept}})
-	render := userData("https://cloud.example.org", "", func() (map[string]string, error) { return guestSums(t.Context(), files) })
+	told := &downloads{look: lookAt(files), log: slog.New(slog.DiscardHandler)}
+	render := userData(ec2Config{}, "https://cloud.example.org", told.known)
 	plan := commands.LaunchPlan{Instance: "01JD0000000000000000000000", Attempt: 1}
-	if _, err := render(plan); err == nil || !strings.Contains(err.Error(), "make guests") {
+	_ = told.refresh(t.Context())
+	var final *commands.CallError
+	if _, err := render(plan); err == nil || !strings.Contains(err.Error(), "make guests") || errors.As(err, &final) {
 		t.Errorf("without a guest: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "cloudbot-guest-linux-arm64"), []byte("a guest"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := told.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	script, err := render(plan)
@@ -72,6 +80,72 @@ func TestUserDataNamesTheGuestsThatThereAre(t *testing.T) {
 	if !strings.Contains(script, strings.Replace(promised, "-", " ", 1)) || strings.Contains(script, "\namd64 ") {
 		t.Errorf("the script does not name what is kept:\n%s", script)
 	}
+}
+
+// A setting that no script can hold gives the launch up: waiting would not mend it.
+func TestUserDataThatCannotBe(t *testing.T) {
+	t.Parallel()
+	told := func() (download, error) {
+		return download{guests: map[string]string{"amd64": strings.Repeat("a1", 32)}}, nil
+	}
+	var final *commands.CallError
+	_, err := userData(ec2Config{}, "https://cloud.example.org/`id`", told)(commands.LaunchPlan{Instance: "01JD0000000000000000000000"})
+	if !errors.As(err, &final) || final.Verdict != instance.Never || final.Code != "bad_user_data" {
+		t.Errorf("%v", err)
+	}
+}
+
+// A bucket that hangs or fails keeps nobody waiting, and what it gave before goes on being told.
+func TestDownloadsAreKnownWithoutAsking(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		var log bytes.Buffer
+		type look = func(context.Context) (download, error)
+		var now atomic.Pointer[look]
+		answer := func(l look) { now.Store(&l) }
+		d := &downloads{look: func(ctx context.Context) (download, error) { return (*now.Load())(ctx) }, log: slog.New(slog.NewTextHandler(&log, nil))}
+		hang := func(ctx context.Context) (download, error) { <-ctx.Done(); return download{}, ctx.Err() }
+		guest := func(sum string) look {
+			return func(context.Context) (download, error) {
+				return download{guests: map[string]string{"amd64": sum}}, nil
+			}
+		}
+		ended := make(chan error, 1)
+		answer(hang)
+		go func() { ended <- d.run(ctx) }()
+		expect := func(when, want string) {
+			t.Helper()
+			before := time.Now()
+			got, err := d.known()
+			if got.guests["amd64"] != want || (err == nil) != (want != "") || time.Since(before) > 0 {
+				t.Errorf("%s: %v %v after %v", when, got, err, time.Since(before))
+			}
+		}
+		synctest.Wait()
+		expect("while the first look hangs", "")
+		answer(guest("one"))
+		time.Sleep(lookTime + lookEvery) // of the bubble
+		expect("once it answers", "one")
+		answer(func(context.Context) (download, error) { return download{}, errors.New("a 500") })
+		time.Sleep(time.Hour)
+		expect("after an hour of failures", "one")
+		answer(hang)
+		time.Sleep(time.Hour)
+		expect("after an hour of silence", "one")
+		answer(guest("two"))
+		time.Sleep(lookTime + lookEvery)
+		expect("once it is replaced", "two")
+		if n := strings.Count(log.String(), "a 500"); n != 1 {
+			t.Errorf("one trouble is said %d times", n)
+		}
+		answer(hang)
+		time.Sleep(lookEvery)
+		stop() // ends a look that is under way
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // The reconciler runs as long as the saga does, and an end of one is an end of both.

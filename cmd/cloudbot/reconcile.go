@@ -68,7 +68,7 @@ func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) 
 	if err != nil {
 		return nil, err
 	}
-	launchesNothing := func() (map[string]string, error) { return nil, errors.New("this command launches nothing") }
+	launchesNothing := func() (download, error) { return download{}, errors.New("this command launches nothing") }
 	log := logger(cfg)
 	c, err := newEC2Cloud(ctx, cfg.EC2, environmentID(cfg.Environment, vault.Blind), cfg.PublicURL, launchesNothing, log)
 	if err != nil {
