@@ -46,6 +46,9 @@ func open(t *testing.T, srv *ec2test.Server, change func(*ec2.Config)) *ec2.Clou
 			change(c)
 		}
 	}))
+	if err == nil {
+		_, err = c.Settle(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,6 +346,9 @@ func TestOverHTTP(t *testing.T) {
 	web.Start()
 	defer web.Close()
 	c, err := ec2.New(t.Context(), config(func(c *ec2.Config) { c.Endpoint, c.AWS = web.URL, awsConfig(web.Client().Transport) }))
+	if err == nil {
+		_, err = c.Settle(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,10 @@ func (c *Cloud) Freeze(a commands.LaunchPlan) (instance.Spec, error) {
 	if a.ClientToken == "" || len(a.ClientToken) > 64 {
 		return instance.Spec{}, fmt.Errorf("freeze a launch: a client token of %d characters", len(a.ClientToken))
 	}
+	image, err := c.frozen()
+	if err != nil {
+		return instance.Spec{}, err
+	}
 	userData, err := c.cfg.UserData(a)
 	if err != nil {
 		return instance.Spec{}, fmt.Errorf("render user data: %w", err)
@@ -43,7 +47,7 @@ func (c *Cloud) Freeze(a commands.LaunchPlan) (instance.Spec, error) {
 	return instance.Spec{
 		ClientToken: a.ClientToken, Image: c.cfg.Image, Type: at.machineType, Region: c.cfg.Region,
 		Subnet: at.subnet, SecurityGroup: c.cfg.SecurityGroup, KeyPair: c.cfg.KeyPair,
-		RootDevice: c.cfg.RootDevice, VolumeGiB: c.cfg.VolumeGiB, UserData: userData,
+		RootDevice: image.Root, VolumeGiB: c.cfg.VolumeGiB, UserData: userData,
 		Tags: map[string]string{
 			"Name":         "cloudbot-" + a.Instance,
 			TagEnvironment: c.cfg.Environment,

@@ -78,7 +78,7 @@ func newEC2Cloud(ctx context.Context, c ec2Config, environment, url string, told
 		return cloud{}, err
 	}
 	return cloud{
-		Cloud: made, inventory: made, pollEvery: time.Second, sweepEvery: time.Minute,
+		Cloud: made, inventory: made, run: made.Run, pollEvery: time.Second, sweepEvery: time.Minute,
 		policy: provisioning.Policy{Attempts: max(6, made.Attempts())}, // every place is asked once
 	}, nil
 }
@@ -112,7 +112,8 @@ func (p *parts) openCloud(ctx context.Context, url string, blind func(purpose, v
 	if !p.cfg.LocalDevMode {
 		told := &downloads{look: lookAt(files), log: p.log}
 		c, err := newEC2Cloud(ctx, p.cfg.EC2, environmentID(p.cfg.Environment, blind), url, told.known, p.log)
-		c.run = told.run
+		looks := c.run
+		c.run = func(ctx context.Context) error { return together(ctx, looks, told.run) }
 		return c, err
 	}
 	guest, err := guestProgram()
@@ -157,9 +158,15 @@ func (p *parts) sagaAndReconciler() func(context.Context) error {
 // withReconciler lets the saga's lease carry the reconciler as well.
 func withReconciler(saga func(context.Context) error, r *commands.Reconciler) func(context.Context) error {
 	return func(ctx context.Context) error {
-		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return saga(ctx) })
-		g.Go(func() error { return r.Run(ctx) })
-		return g.Wait()
+		return together(ctx, saga, r.Run)
 	}
+}
+
+// together runs all of them, until one fails or all have ended.
+func together(ctx context.Context, all ...func(context.Context) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, f := range all {
+		g.Go(func() error { return f(ctx) })
+	}
+	return g.Wait()
 }

@@ -136,8 +136,8 @@ func TestDownloadsAreKnownWithoutAsking(t *testing.T) {
 		answer(guest("two"))
 		time.Sleep(lookTime + lookEvery)
 		expect("once it is replaced", "two")
-		if n := strings.Count(log.String(), "a 500"); n != 1 {
-			t.Errorf("one trouble is said %d times", n)
+		if n := strings.Count(log.String(), "a 500"); n < 1 || n > 7 {
+			t.Errorf("an hour's trouble is said %d times", n)
 		}
 		answer(hang)
 		time.Sleep(lookEvery)

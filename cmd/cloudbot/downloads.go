@@ -26,11 +26,13 @@ type downloads struct {
 
 	mu   sync.Mutex
 	last *download
-	err  error // of the last look
+	err  error     // of the last look
+	said time.Time // when the operator was told of it
 }
 
 const (
 	lookEvery = 15 * time.Second // at most so old is what a launch is told
+	sayEvery  = 10 * time.Minute // while it does not work
 	lookTime  = 3 * time.Minute  // bounds a look: a guest may have to be read, and copied
 )
 
@@ -72,7 +74,8 @@ func (d *downloads) refresh(ctx context.Context) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err != nil && (d.err == nil || d.err.Error() != err.Error()) { // said once, not every few seconds
+	if now := time.Now(); err != nil && (d.err == nil || now.Sub(d.said) >= sayEvery) {
+		d.said = now
 		if d.last == nil {
 			d.log.Error("new machines would find no guest to run, so none is launched", "error", err)
 		} else {
