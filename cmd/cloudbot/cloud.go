@@ -2,11 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,11 +36,12 @@ type ec2Config struct {
 	KeyPair       string `env:"EC2_KEY_PAIR_NAME"`
 	VolumeGiB     int    `env:"EC2_VOLUME_GIB" envDefault:"40"`
 	OpenClawURL   string `env:"MOLTBOT_TARBALL_URL"`
+	OpenClawSum   string `env:"MOLTBOT_TARBALL_SHA256"`
 }
 
 // check refuses what cannot work, all of it at once.
-func (c ec2Config) check(publicURL string) error {
-	var errs []error
+func (c ec2Config) check(publicURL string, production bool) error {
+	errs := []error{c.checkOpenClaw(production), c.sample(publicURL)}
 	if c.Image == "" {
 		errs = append(errs, errors.New("UBUNTU_AMI_ID is empty; give the machines' image, or set LOCAL_DEV_MODE=true"))
 	}
@@ -46,6 +52,57 @@ func (c ec2Config) check(publicURL string) error {
 		errs = append(errs, fmt.Errorf("EC2_VOLUME_GIB is %d; give 20 to 16384", c.VolumeGiB))
 	}
 	return errors.Join(errs...)
+}
+
+// checkOpenClaw refuses a package that others could replace: each machine runs what is in it.
+func (c ec2Config) checkOpenClaw(production bool) error {
+	if c.OpenClawURL == "" {
+		if c.OpenClawSum != "" {
+			return errors.New("MOLTBOT_TARBALL_SHA256 is given without MOLTBOT_TARBALL_URL; give both or neither (openclaw.tgz in ASSETS_DIR needs none)")
+		}
+		return nil
+	}
+	var errs []error
+	// The URL is never quoted: a presigned one is as good as a password.
+	u, err := url.Parse(c.OpenClawURL)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		errs = append(errs, errors.New("MOLTBOT_TARBALL_URL is not a URL such as https://assets.example.org/openclaw.tgz"))
+	case production && u.Scheme == "http" && !loopback(u.Hostname()):
+		errs = append(errs, errors.New("MOLTBOT_TARBALL_URL is plain http; in production give one with https"))
+	}
+	switch sum, err := hex.DecodeString(c.OpenClawSum); {
+	case c.OpenClawSum != "" && (err != nil || len(sum) != sha256.Size):
+		errs = append(errs, errors.New("MOLTBOT_TARBALL_SHA256 is not a sha256; give the 64 hexadecimal digits that sha256sum prints"))
+	case c.OpenClawSum == "" && production:
+		errs = append(errs, errors.New("MOLTBOT_TARBALL_SHA256 is empty; in production give the sha256 of what is at MOLTBOT_TARBALL_URL"))
+	}
+	return errors.Join(errs...)
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// sample renders a user-data now, as what it cannot hold would fail each user's launch later.
+func (c ec2Config) sample(publicURL string) error {
+	render := func(name string, c ec2Config, url string) error {
+		if url == "" {
+			return nil // is said already
+		}
+		told := func() (download, error) {
+			return download{guests: map[string]string{"amd64": strings.Repeat("0", 64)}}, nil
+		}
+		_, err := userData(c, url, told)(commands.LaunchPlan{Instance: "01JD0000000000000000000000"})
+		if refused := (*commands.CallError)(nil); errors.As(err, &refused) {
+			return fmt.Errorf("%s cannot be told to a machine: %w", name, refused.Err)
+		}
+		return err
+	}
+	return errors.Join(
+		render("CONTROL_PLANE_URL", ec2Config{}, publicURL),
+		render("MOLTBOT_TARBALL_URL", ec2Config{OpenClawURL: c.OpenClawURL}, "https://cloud.example.org"))
 }
 
 // cloud is where machines come from, with what keeps it going.
@@ -85,13 +142,22 @@ func newEC2Cloud(ctx context.Context, c ec2Config, environment, url string, told
 
 // userData renders what a machine is told at its first boot. Where the assets are not known the launch
 // waits; a template or a setting that is wrong gives it up.
-func userData(c ec2Config, url string, told func() (download, error)) func(commands.LaunchPlan) (string, error) {
+func userData(c ec2Config, url string, assets func() (download, error)) func(commands.LaunchPlan) (string, error) {
 	return func(p commands.LaunchPlan) (string, error) {
-		known, err := told()
+		known, err := assets()
 		if err != nil {
 			return "", err
 		}
-		text, err := bootstrap.UserData(bootstrap.Params{ControlPlaneURL: url, Instance: p.Instance, GuestSHA256: known.guests, OpenClawURL: c.OpenClawURL})
+		told := bootstrap.Params{ControlPlaneURL: url, Instance: p.Instance, GuestSHA256: known.guests}
+		if !known.openClaw && c.OpenClawURL != "" {
+			// A pin is by name and holds for /assets/ too, where another package may be: it is one or the other. The
+			// package there is taken by the sum beside it, as only the newest is kept: a pin would outlive it.
+			told.OpenClawURL = c.OpenClawURL
+			if c.OpenClawSum != "" {
+				told.AssetSHA256 = map[string]string{openClawAsset: strings.ToLower(c.OpenClawSum)}
+			}
+		}
+		text, err := bootstrap.UserData(told)
 		if err != nil {
 			return "", &commands.CallError{
 				Verdict: instance.Never, Code: "bad_user_data", Reason: "The machine's first boot could not be prepared; the operator has been told.", Err: err,

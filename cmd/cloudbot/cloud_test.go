@@ -30,14 +30,70 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func TestEC2ConfigCheck(t *testing.T) {
 	t.Parallel()
 	good := ec2Config{Image: "ami-1", VolumeGiB: 40}
-	if err := good.check("https://cloud.example.org"); err != nil {
+	if err := good.check("https://cloud.example.org", true); err != nil {
 		t.Error(err)
 	}
-	err := ec2Config{VolumeGiB: 8}.check("")
+	err := ec2Config{VolumeGiB: 8}.check("", true)
 	for _, name := range []string{"UBUNTU_AMI_ID", "CONTROL_PLANE_URL", "EC2_VOLUME_GIB"} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%v does not speak of %s", err, name)
 		}
+	}
+}
+
+// What each machine is going to run comes over https and with a sum, or the server does not start.
+func TestOpenClawsPackageIsChecked(t *testing.T) {
+	t.Parallel()
+	sum := strings.Repeat("aB", 32)
+	for name, c := range map[string]struct {
+		url, sum   string
+		production bool
+		says       string // the setting that is spoken of; "": it is accepted
+	}{
+		"neither":                    {"", "", true, ""},
+		"both":                       {"https://x.example/o.tgz", sum, true, ""},
+		"presigned":                  {"https://x.example/o%40.tgz?X-Amz-Signature=f0&X-Amz-Date=1", sum, true, ""},
+		"without a sum":              {"https://x.example/o.tgz", "", true, "MOLTBOT_TARBALL_SHA256 is empty"},
+		"without a sum, to try":      {"http://x.example/o.tgz", "", false, ""},
+		"over http":                  {"http://x.example/o.tgz?secret", sum, true, "MOLTBOT_TARBALL_URL is plain http"},
+		"over http on this computer": {"http://127.0.0.1:1/o.tgz", sum, true, ""},
+		"no sum":                     {"https://x.example/o.tgz", "abc", false, "MOLTBOT_TARBALL_SHA256 is not"},
+		"a sum of nothing":           {"", sum, false, "MOLTBOT_TARBALL_SHA256 is given without"},
+		"another scheme":             {"ftp://x.example/secret", sum, false, "MOLTBOT_TARBALL_URL is not"},
+		"what no script can hold":    {"https://x.example/`id`?secret", sum, false, "MOLTBOT_TARBALL_URL cannot be told to a machine"},
+	} {
+		config := ec2Config{Image: "ami-1", VolumeGiB: 40, OpenClawURL: c.url, OpenClawSum: c.sum}
+		err := config.check("https://cloud.example.org", c.production)
+		if (err == nil) != (c.says == "") || err != nil && (!strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := (ec2Config{Image: "ami-1", VolumeGiB: 40}).check("https://cloud.example.org/a%20b", false); err == nil || !strings.Contains(err.Error(), "CONTROL_PLANE_URL") {
+		t.Errorf("a URL that no script can hold: %v", err)
+	}
+}
+
+// The sum is the pin of the package at the URL. Where /assets/ has one of its own, which may be another, that is taken instead.
+func TestOpenClawIsPinned(t *testing.T) {
+	t.Parallel()
+	c := ec2Config{OpenClawURL: "https://x.example/o.tgz", OpenClawSum: strings.Repeat("aB", 32)}
+	for own, want := range map[bool]bool{false: true, true: false} {
+		told := func() (download, error) {
+			return download{guests: map[string]string{"amd64": strings.Repeat("a1", 32)}, openClaw: own}, nil
+		}
+		text, err := userData(c, "https://cloud.example.org", told)(commands.LaunchPlan{Instance: "01JD0000000000000000000000"})
+		pinned := strings.Contains(text, `"openclaw.tgz": "`+strings.Repeat("ab", 32)+`"`)
+		if err != nil || pinned != want || strings.Contains(text, c.OpenClawURL) != want {
+			t.Errorf("with a package in the assets %v: %v\n%s", own, err, text)
+		}
+	}
+	// Without a sum, which is for trying it out, there is no pin.
+	c.OpenClawSum = ""
+	none := func() (download, error) {
+		return download{guests: map[string]string{"amd64": strings.Repeat("a1", 32)}}, nil
+	}
+	if text, err := userData(c, "https://cloud.example.org", none)(commands.LaunchPlan{Instance: "01JD0000000000000000000000"}); err != nil || strings.Contains(text, "openclaw.tgz") || !strings.Contains(text, c.OpenClawURL) {
+		t.Errorf("%v\n%s", err, text)
 	}
 }
 
