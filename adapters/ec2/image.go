@@ -78,7 +78,7 @@ func (c *Cloud) lookUp(ctx context.Context) (*types.Image, error) {
 	case strings.HasPrefix(code, "InvalidAMIID"):
 		return nil, nil
 	case code == "UnauthorizedOperation":
-		return nil, fmt.Errorf("ask EC2 about the image: %w; give this server ec2:DescribeImages (deploy/iam-policy.json)", err)
+		return nil, fmt.Errorf("ask EC2 about the image: %w; give this server ec2:DescribeImages (%s)", err, policy)
 	case err != nil:
 		return nil, fmt.Errorf("ask EC2 about the image: %w", err)
 	case len(out.Images) == 0:
@@ -124,6 +124,18 @@ func archOf(machineType string) string {
 		return string(types.ArchitectureValuesArm64)
 	}
 	return string(types.ArchitectureValuesX8664)
+}
+
+// GuestArch is the architecture of the image as Go names it, once it is known; "" before.
+func (c *Cloud) GuestArch() string {
+	s := c.image.Load()
+	switch {
+	case s == nil:
+		return ""
+	case s.image.Arch == string(types.ArchitectureValuesX8664):
+		return "amd64"
+	}
+	return s.image.Arch
 }
 
 // frozen is the image that a launch is settled with. While EC2 has not told of it, asking again later is right.

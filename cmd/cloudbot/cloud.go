@@ -124,20 +124,13 @@ func newLocalCloud(cfg local.Config) (cloud, error) {
 	return cloud{Cloud: c, run: c.Run, pollEvery: 100 * time.Millisecond, sweepEvery: 5 * time.Second}, nil
 }
 
-// newEC2Cloud makes them on EC2. environment names this database's machines among the account's;
+// openEC2 prepares the calls to EC2. environment names this database's machines among the account's;
 // told returns what they are told of the assets, and calls nobody.
-func newEC2Cloud(ctx context.Context, c ec2Config, environment, url string, told func() (download, error), log *slog.Logger) (cloud, error) {
-	made, err := ec2.New(ctx, ec2.Config{
+func openEC2(ctx context.Context, c ec2Config, environment, url string, told func() (download, error), log *slog.Logger) (*ec2.Cloud, error) {
+	return ec2.New(ctx, ec2.Config{
 		Region: c.Region, Endpoint: c.Endpoint, Environment: environment, Image: c.Image, SecurityGroup: c.SecurityGroup,
 		Subnets: fields(c.Subnets), KeyPair: c.KeyPair, VolumeGiB: c.VolumeGiB, UserData: userData(c, url, told), Log: log,
 	})
-	if err != nil {
-		return cloud{}, err
-	}
-	return cloud{
-		Cloud: made, inventory: made, run: made.Run, pollEvery: time.Second, sweepEvery: time.Minute,
-		policy: provisioning.Policy{Attempts: max(6, made.Attempts())}, // every place is asked once
-	}, nil
 }
 
 // userData renders what a machine is told at its first boot. Where the assets are not known the launch
@@ -177,10 +170,15 @@ func environmentID(name string, blind func(purpose, value string) string) string
 func (p *parts) openCloud(ctx context.Context, url string, blind func(purpose, value string) string, files *assets.Handler) (cloud, error) {
 	if !p.cfg.LocalDevMode {
 		told := &downloads{look: lookAt(files), log: p.log}
-		c, err := newEC2Cloud(ctx, p.cfg.EC2, environmentID(p.cfg.Environment, blind), url, told.known, p.log)
-		looks := c.run
-		c.run = func(ctx context.Context) error { return together(ctx, looks, told.run) }
-		return c, err
+		made, err := openEC2(ctx, p.cfg.EC2, environmentID(p.cfg.Environment, blind), url, told.known, p.log)
+		if err != nil {
+			return cloud{}, err
+		}
+		run := func(ctx context.Context) error { return together(ctx, made.Run, told.run) }
+		return cloud{
+			Cloud: made, inventory: made, run: run, pollEvery: time.Second, sweepEvery: time.Minute,
+			policy: provisioning.Policy{Attempts: max(6, made.Attempts())}, // every place is asked once
+		}, nil
 	}
 	guest, err := guestProgram()
 	if err != nil {
