@@ -166,13 +166,15 @@ func (b *Bucket) Open(ctx context.Context, name, tag string, offset int64) (io.R
 	}
 	out, err := ask(ctx, b, b.client.GetObject, in)
 	if err != nil {
+		if !forbidden(err) { // else it is still known to be there
+			b.mu.Lock()
+			delete(b.known, name) // it changed, maybe
+			b.mu.Unlock()
+		}
 		if missing(err) || forbidden(err) {
 			b.tell(err)
 			err = errors.Join(err, fs.ErrNotExist)
 		}
-		b.mu.Lock()
-		delete(b.known, name) // it changed, maybe
-		b.mu.Unlock()
 		return nil, fmt.Errorf("read %s in bucket %s: %w", name, b.c.Bucket, err)
 	}
 	if tag != aws.ToString(out.ETag) { // a store that knows no If-Match

@@ -135,6 +135,9 @@ func TestForbiddenIsAbsent(t *testing.T) {
 	if r, err := b.Open(t.Context(), "openclaw.tgz", tag, 0); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("read: %v %v", r, err)
 	}
+	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("seen before, and not read: %v", err)
+	}
 }
 
 // A bucket is asked where it is, whatever region is configured; a HEAD may be refused without saying where.
@@ -193,8 +196,9 @@ func TestHungBucket(t *testing.T) {
 		return true
 	})
 	b.c.patience = 10 * time.Millisecond
-	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
+	began := time.Now()
+	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) >= answerTime {
+		t.Errorf("%v after %v", err, time.Since(began))
 	}
 }
 
