@@ -99,10 +99,17 @@ func (p Params) config() (string, error) {
 // Everything that gets into the script is of these forms, so it cannot end the block it stands in.
 var (
 	goodURL  = regexp.MustCompile(`^https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?$`)
+	goodFile = regexp.MustCompile(`^https?://[A-Za-z0-9._:\[\]-]+/[A-Za-z0-9._~/%@?&=+,;:-]+$`) // presigned, maybe; no user and password
 	goodID   = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 	goodSum  = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	goodName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
 )
+
+// goodPackage admits what can be fetched. It is data in a quoted block, but the placeholder would be filled in there too.
+func goodPackage(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && goodFile.MatchString(text) && len(text) <= 2048 && !strings.Contains(text, TokenPlaceholder)
+}
 
 func (p Params) check() error {
 	u, err := url.Parse(p.ControlPlaneURL)
@@ -111,8 +118,9 @@ func (p Params) check() error {
 		return fmt.Errorf("control plane URL %q: want something like https://cloud.example.org", p.ControlPlaneURL)
 	case !goodID.MatchString(p.Instance):
 		return fmt.Errorf("instance %q is not an id", p.Instance)
-	case p.OpenClawURL != "" && (!goodURL.MatchString(p.OpenClawURL) || len(p.OpenClawURL) > 512):
-		return fmt.Errorf("OpenClaw's URL %q: want something like https://assets.example.org/openclaw.tgz", p.OpenClawURL)
+	case p.OpenClawURL != "" && !goodPackage(p.OpenClawURL):
+		// Not quoted: it may be presigned.
+		return errors.New("OpenClaw's URL: want something like https://assets.example.org/openclaw.tgz, of at most 2048 plain characters")
 	case p.Agent != "" && p.Agent != "openclaw" && p.Agent != "stand-in":
 		return fmt.Errorf("agent %q: want openclaw or stand-in", p.Agent)
 	}
