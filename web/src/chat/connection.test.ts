@@ -139,6 +139,45 @@ describe("a chat's connection", () => {
     expect(gateway.count("sessions.create")).toBe(1);
   });
 
+  test("asks for earlier messages until there are some, though new ones have moved them", async () => {
+    const c = await connected();
+    const message = (n: number) => ({ role: "user", content: `${n}`, __openclaw: { id: `e${n}` } });
+    let total = 150;
+    gateway.answers["chat.history"] = ({ offset = 0 }) => {
+      const end = total - Number(offset), from = Math.max(0, end - 100);
+      return { messages: Array.from({ length: end - from }, (_, i) => message(from + i)), ...(from > 0 && { hasMore: true, nextOffset: Number(offset) + 100 }) };
+    };
+    c.reload();
+    await settle(10);
+    expect(c.snapshot().chat.messages[0]!.text).toBe("50");
+    total = 250; // the next page is the one that is there
+    await c.earlier();
+    expect(c.snapshot().chat.messages[0]!.text).toBe("0");
+    expect(c.snapshot().chat.messages).toHaveLength(150);
+  });
+
+  test("a machine that always tells of the same page is not asked for ever", async () => {
+    const c = await connected();
+    gateway.answers["chat.history"] = () => ({ messages: [{ role: "user", content: "x", __openclaw: { id: "x" } }], hasMore: true, nextOffset: 100 });
+    c.reload();
+    await settle(10);
+    await c.earlier();
+    expect(gateway.count("chat.history")).toBeLessThan(5);
+  });
+
+  test("hears of a chat that was left while it was being answered until it is", async () => {
+    const c = await connected();
+    gateway.event("chat", { runId: "r", sessionKey: "agent:main:main", seq: 1, state: "delta", deltaText: "x" });
+    c.open("agent:main:two");
+    await settle(10);
+    expect(c.snapshot().chat.busy).toEqual(["agent:main:main"]);
+    expect(gateway.count("sessions.messages.unsubscribe")).toBe(0);
+    gateway.event("chat", { runId: "r", sessionKey: "agent:main:main", seq: 2, state: "final" });
+    await settle(100);
+    expect(c.snapshot().chat.busy).toEqual([]);
+    expect(gateway.count("sessions.messages.unsubscribe")).toBe(1);
+  });
+
   test("deletes a session by archiving it first", async () => {
     const c = await connected();
     await c.remove("agent:main:two");

@@ -26,6 +26,7 @@ export interface Tool {
 
 export interface Message {
   id: string;
+  entry?: string; // its id in the machine's transcript
   role: "user" | "assistant" | "note"; // note: why a run failed
   text: string;
   tools: Tool[];
@@ -33,6 +34,7 @@ export interface Message {
   run: string | undefined; // the idempotency key that began it
   stopped?: boolean; // cut short on request
   local?: boolean; // taken by the machine, not seen in its history yet
+  orphan?: boolean; // the result of a tool whose call stands on an earlier page
 }
 
 export interface Session {
@@ -151,37 +153,50 @@ function runOf(m: Rec): string | undefined {
 
 const isCall = (type: unknown) => type === "toolCall" || type === "tool_use" || type === "toolUse" || type === "tool_call";
 
-/** transcript makes messages of what chat.history returns: calls and results of tools go with the answer that they led to. */
+/** transcript makes messages of what chat.history returns. Results of tools go to their calls. */
 export function transcript(raw: unknown, prefix = ""): Message[] {
   const out: Message[] = [];
-  let waiting: Message | undefined; // tools that no text has followed yet
-  const settle = () => {
-    if (waiting) out.push(waiting);
-    waiting = undefined;
-  };
+  const taken = new Set<string>();
+  let asked: string | undefined; // what is said belongs to what was asked before it
   list(raw, limits.messages).forEach((v, i) => {
     const m = rec(v);
-    const base = { id: `${prefix}${i}:${id(rec(m[metadata]).id)}`, at: num(m.timestamp), run: runOf(m) };
+    const entry = id(rec(m[metadata]).id);
+    const base = { id: entry === "" || taken.has(entry) ? `${prefix}${i}` : entry, ...(entry && { entry }), at: num(m.timestamp), run: runOf(m) ?? asked };
+    taken.add(entry);
     if (m.role === "user") {
-      settle();
-      out.push({ ...base, role: "user", text: plain(m.content), tools: [] });
+      asked = runOf(m);
+      out.push({ ...base, role: "user", text: plain(m.content), tools: [], run: asked });
     } else if (m.role === "assistant") {
       const tools = list(m.content, limits.tools).map(rec).filter((c) => isCall(c.type)).map(callOf);
-      const text = plain(m.content);
-      const stopped = rec(m.openclawAbort).aborted === true;
-      const before: Message = waiting ?? { ...base, role: "assistant", text: "", tools: [], ...(stopped ? { stopped } : {}) };
-      const message: Message = { ...before, ...base, text, tools: [...before.tools, ...tools] };
-      waiting = text === "" ? message : undefined;
-      if (text !== "") out.push(message);
+      out.push({ ...base, role: "assistant", text: plain(m.content), tools, ...(rec(m.openclawAbort).aborted === true && { stopped: true }) });
     } else if (m.role === "toolResult" || m.role === "tool") {
       const call = id(m.toolCallId) || id(m.tool_call_id);
-      const owner = waiting ?? out.findLast((o) => o.role === "assistant");
-      const tool = owner?.tools.find((t) => t.id === call);
-      if (tool) Object.assign(tool, { result: shown(m.content), state: m.isError === true ? "failed" : "done" });
+      const tool = { ...callOf({ id: call, name: m.toolName }), result: shown(m.content), state: m.isError === true ? ("failed" as const) : ("done" as const) };
+      if (call && !settle(out, tool)) out.push({ ...base, role: "assistant", text: "", tools: [tool], orphan: true });
     }
   });
-  settle();
   return out.filter((m) => m.text !== "" || m.tools.length > 0);
+}
+
+/** same tells whether two are one message: by the machine's id, or else by what began them. */
+export const same = (a: Message, b: Message): boolean =>
+  a.role === b.role &&
+  ((a.entry !== undefined && a.entry === b.entry) || (a.run !== undefined && a.run === b.run && (a.role === "user" || !a.entry || !b.entry)));
+
+/** settle gives a tool's result to the latest call that it answers, and tells whether there is one. */
+function settle(messages: Message[], { id: call, result, state }: Tool): boolean {
+  const at = messages.findLastIndex((m) => m.tools.some((t) => t.id === call));
+  const owner = messages[at];
+  if (owner) messages[at] = { ...owner, tools: owner.tools.map((t) => (t.id === call ? { ...t, result, state } : t)) };
+  return owner !== undefined;
+}
+
+/** joined puts an earlier page before what is there, up to where the two overlap. */
+export function joined(page: Message[], there: Message[]): Message[] {
+  const overlap = page.findIndex((m) => there.some((x) => same(x, m)));
+  const fresh = overlap < 0 ? [...page] : page.slice(0, overlap);
+  const rest = there.filter((m) => !m.orphan || !settle(fresh, m.tools[0]!));
+  return [...fresh, ...rest];
 }
 
 const callOf = (c: Rec): Tool => ({

@@ -16,7 +16,8 @@ const chat = (state: string, seq: number, more: object = {}): Action => tell("ch
 const run = (actions: Action[], from: ChatState = empty) => actions.reduce(reduce, from);
 const play = (name: Name, from: ChatState = empty) => run(events(name).map((f, i) => tell(f.event, f.payload, i)), from);
 
-const shape = (s: ChatState) => s.messages.filter((m) => m.role === "assistant").map((m) => [m.run, m.text, m.tools.map((t) => [t.name, t.state, t.result])]);
+// What the agent did and said, in order; in how many messages does not matter.
+const shape = (s: ChatState) => s.messages.filter((m) => m.role === "assistant").flatMap((m) => [...m.tools.map((t) => [m.run, t.name, t.state, t.result]), ...(m.text ? [[m.run, m.text]] : [])]);
 const other = (state: string) => tell("chat", { runId: "r2", sessionKey: "agent:main:two", seq: 1, state, deltaText: "x" });
 const replay = (name: Name, nth: number): unknown => {
   const r = answers(name)[nth]!;
@@ -154,6 +155,14 @@ describe("what may go wrong on the way", () => {
     expect(run([other("final")], s).busy).toEqual([]);
   });
 
+  test("a session that is left while it is being answered is busy until it is not", () => {
+    const s = run([chat("delta", 1, { deltaText: "x" }), { type: "open", key: "agent:main:two", outbox: [] }]);
+    expect(s.busy).toEqual([main]);
+    expect(reduce(s, chat("final", 2)).busy).toEqual([]);
+    expect(reduce(s, { type: "open", key: main, outbox: [] }).busy).toEqual([]);
+    expect(reduce(s, { type: "connected", main }).busy).toEqual([]); // its end may have gone unheard
+  });
+
   test("a stop before the first word says so", () => {
     const s = run([chat("status", 1, { phase: "preparing_workspace" }), { type: "stopping", run: "run" }, chat("aborted", 2)]);
     expect(s.messages).toMatchObject([{ role: "note" }]);
@@ -178,6 +187,82 @@ describe("what may go wrong on the way", () => {
     expect(all.messages.map((m) => m.text)).toEqual(["early", "late"]);
     expect(all.earlier).toBeUndefined();
     expect(new Set(all.messages.map((m) => m.id)).size).toBe(2);
+  });
+});
+
+describe("a long chat", () => {
+  // As a machine keeps it: numbered, so that the order can be seen. A page is counted from the newest end.
+  const said = (n: number) => ({ role: n % 2 ? "assistant" : "user", content: `${n}`, __openclaw: { id: `e${n}` } });
+  const page = (total: number, offset: number, limit = 100) => {
+    const end = Math.max(0, total - offset), from = Math.max(0, end - limit);
+    return { messages: Array.from({ length: end - from }, (_, i) => said(from + i)), ...(from > 0 && { hasMore: true, nextOffset: offset + limit }) };
+  };
+  const earlier = (s: ChatState, total: number): ChatState => reduce(s, { type: "history", key: main, payload: page(total, s.earlier!), offset: s.earlier!, asked: 0 });
+  const numbers = (s: ChatState) => s.messages.map((m) => Number(m.text));
+  const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+
+  test("what came since the first page is not shown twice", () => {
+    const first = run([history(page(250, 0)), chat("delta", 1, { deltaText: "250" }), chat("final", 2)]);
+    const s = earlier(first, 260);
+    expect(numbers(s)).toEqual(range(60, 251));
+    expect(numbers(earlier(s, 260))).toEqual(range(0, 251));
+    expect(earlier(s, 260).earlier).toBeUndefined();
+  });
+
+  test("the same without ids in the transcript: who spoke, and in which run", () => {
+    const turn = (n: number) => [{ role: "user", content: `q${n}`, idempotencyKey: `${n}:user` }, { role: "assistant", content: `a${n}`, idempotencyKey: `${n}` }];
+    const s = run([history({ messages: [...turn(2), ...turn(3)], hasMore: true, nextOffset: 4 }), { type: "history", key: main, payload: { messages: [...turn(1), ...turn(2)] }, offset: 4, asked: 0 }]);
+    expect(s.messages.map((m) => m.text)).toEqual(["q1", "a1", "q2", "a2", "q3", "a3"]);
+  });
+
+  test("a page that begins with a result has its call once the page before is there", () => {
+    const [call, result] = [{ role: "assistant", content: [{ type: "toolCall", id: "c", name: "exec", arguments: { command: "ls" } }], __openclaw: { id: "x" } }, { role: "toolResult", toolCallId: "c", toolName: "exec", content: "a file" }];
+    const s = run([history({ messages: [result, said(2)], hasMore: true, nextOffset: 2 })]);
+    expect(s.messages[0]!.tools).toMatchObject([{ name: "exec", args: "", result: "a file", state: "done" }]);
+    const all = reduce(s, { type: "history", key: main, payload: { messages: [said(0), call] }, offset: 2, asked: 0 });
+    expect(all.messages.map((m) => [m.text, m.tools.length])).toEqual([["0", 0], ["", 1], ["2", 0]]);
+    expect(all.messages[1]!.tools).toMatchObject([{ result: "a file", state: "done" }]);
+    expect(all.messages[1]!.tools[0]!.args).toContain("ls");
+  });
+
+  test("beyond what is kept the earliest stay, and the newest are known to be missing", () => {
+    const all = range(0, 14).reduce((s) => (s.earlier === undefined ? s : earlier(s, 1_200)), run([history(page(1_200, 0))]));
+    expect(numbers(all)).toEqual(range(0, 1_000));
+    expect(all).toMatchObject({ later: true, earlier: undefined });
+    // What comes now would stand behind the gap as if there were none.
+    const heard = run([chat("delta", 1, { deltaText: "1200" }), chat("final", 2), { type: "taken", key: main, item: { key: "k", text: "x", at: 0, state: "sent", tries: 1 } }], all);
+    expect(numbers(heard)).toEqual(range(0, 1_000));
+    const back = reduce(heard, history(page(1_201, 0)));
+    expect(numbers(back)).toEqual(range(1_101, 1_201));
+    expect(back).toMatchObject({ later: false, earlier: 100 });
+  });
+
+  test("what had to make room for new messages can be had again", () => {
+    const s = run([history(page(20, 0)), ...range(0, 1_000).map((i) => tell("chat", { runId: `r${i}`, sessionKey: main, seq: 1, state: "final", message: { content: `${i}` } }))]);
+    expect(s.messages).toHaveLength(1_000);
+    expect(s.earlier).toBeDefined();
+  });
+
+  test("after a reconnect the earlier pages are still there", () => {
+    const before = earlier(run([history(page(250, 0))]), 250);
+    const after = reduce(before, history(page(260, 0)));
+    expect(numbers(after)).toEqual(range(50, 260));
+    expect(after.earlier).toBe(200);
+    expect(after.messages[3]).toBe(before.messages[3]); // nor is it drawn anew
+    expect(numbers(earlier(after, 260))).toEqual(range(0, 260));
+  });
+
+  test("after a long absence nothing is kept that does not reach up to the newest", () => {
+    const after = reduce(earlier(run([history(page(250, 0))]), 250), history(page(900, 0)));
+    expect(numbers(after)).toEqual(range(800, 900));
+    expect(after.earlier).toBe(100);
+  });
+
+  test("notes of failed runs stay where they are, once", () => {
+    const messages = range(0, 4).map((n) => ({ ...said(n), idempotencyKey: n % 2 ? `r${n - 1}` : `r${n}:user` }));
+    const failed = tell("chat", { runId: "r2", sessionKey: main, seq: 1, state: "error", errorMessage: "no" });
+    const s = run([history({ messages }), failed, history({ messages: messages.slice(1) }), history({ messages: messages.slice(1) })]);
+    expect(s.messages.map((m) => m.text)).toEqual(["0", "1", "2", "3", "no"]);
   });
 });
 
