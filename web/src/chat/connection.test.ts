@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ChatConnection } from "./connection";
-import { FakeGateway, FakeSocket, MemoryStorage } from "./testing";
+import { FakeGateway, FakeSocket, MemoryStorage, pageOf } from "./testing";
 
 vi.mock("@/api/bridge", () => ({ openBridge: () => Promise.reject(new Error("not in tests")) }));
 
@@ -141,12 +141,8 @@ describe("a chat's connection", () => {
 
   test("asks for earlier messages until there are some, though new ones have moved them", async () => {
     const c = await connected();
-    const message = (n: number) => ({ role: "user", content: `${n}`, __openclaw: { id: `e${n}` } });
     let total = 150;
-    gateway.answers["chat.history"] = ({ offset = 0 }) => {
-      const end = total - Number(offset), from = Math.max(0, end - 100);
-      return { messages: Array.from({ length: end - from }, (_, i) => message(from + i)), ...(from > 0 && { hasMore: true, nextOffset: Number(offset) + 100 }) };
-    };
+    gateway.answers["chat.history"] = ({ offset }) => pageOf(total, Number(offset ?? 0));
     c.reload();
     await settle(10);
     expect(c.snapshot().chat.messages[0]!.text).toBe("50");

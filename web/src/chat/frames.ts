@@ -20,6 +20,7 @@ export interface Tool {
   args: string;
   result: string;
   state: "running" | "done" | "failed" | "stopped";
+  after: number; // how many characters of the answer were said before it
   startedAt: number | undefined;
   endedAt: number | undefined;
 }
@@ -167,7 +168,8 @@ export function transcript(raw: unknown, prefix = ""): Message[] {
       asked = runOf(m);
       out.push({ ...base, role: "user", text: plain(m.content), tools: [], run: asked });
     } else if (m.role === "assistant") {
-      const tools = list(m.content, limits.tools).map(rec).filter((c) => isCall(c.type)).map(callOf);
+      const parts = list(m.content, limits.tools);
+      const tools = parts.flatMap((c, n) => (isCall(rec(c).type) ? [{ ...callOf(rec(c)), after: plain(parts.slice(0, n)).length }] : []));
       out.push({ ...base, role: "assistant", text: plain(m.content), tools, ...(rec(m.openclawAbort).aborted === true && { stopped: true }) });
     } else if (m.role === "toolResult" || m.role === "tool") {
       const call = id(m.toolCallId) || id(m.tool_call_id);
@@ -200,8 +202,19 @@ export function joined(page: Message[], there: Message[]): Message[] {
 }
 
 const callOf = (c: Rec): Tool => ({
-  id: id(c.id), name: str(c.name) || "tool", args: shown(c.arguments ?? c.input), result: "", state: "stopped", startedAt: undefined, endedAt: undefined,
+  id: id(c.id), name: str(c.name) || "tool", args: shown(c.arguments ?? c.input), result: "", state: "stopped", after: 0, startedAt: undefined, endedAt: undefined,
 });
+
+/** placed keeps tools where they began in a text, as long as it still begins as it did; else they go first. */
+export const placed = (tools: Tool[], before: string, after: string): Tool[] =>
+  tools.map((t) => (after.startsWith(before.slice(0, t.after)) ? t : { ...t, after: 0 }));
+
+/** inOrder is an answer's text and tools as they came. */
+export function inOrder(text: string, tools: Tool[]): { text: string; tools: Tool[] }[] {
+  const places = [...new Set(tools.map((t) => t.after))].toSorted((a, b) => a - b);
+  const parts = places.map((at, n) => ({ text: text.slice(places[n - 1] ?? 0, at), tools: tools.filter((t) => t.after === at) }));
+  return [...parts, { text: text.slice(places.at(-1) ?? 0), tools: [] }];
+}
 
 export function inFlight(v: unknown): InFlight | undefined {
   const r = rec(v);

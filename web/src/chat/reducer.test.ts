@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import recorded from "./testdata/frames.json";
-import { parseFrame, type Frame } from "./frames";
+import { inOrder, parseFrame, type Frame } from "./frames";
 import { empty, reduce, type Action, type ChatState } from "./reducer";
+import { pageOf, said } from "./testing";
 
 // The frames are what the stand-in gateway says; its own tests keep them so.
 type Name = keyof typeof recorded;
@@ -17,12 +18,19 @@ const run = (actions: Action[], from: ChatState = empty) => actions.reduce(reduc
 const play = (name: Name, from: ChatState = empty) => run(events(name).map((f, i) => tell(f.event, f.payload, i)), from);
 
 // What the agent did and said, in order; in how many messages does not matter.
-const shape = (s: ChatState) => s.messages.filter((m) => m.role === "assistant").flatMap((m) => [...m.tools.map((t) => [m.run, t.name, t.state, t.result]), ...(m.text ? [[m.run, m.text]] : [])]);
+const shape = (s: ChatState) =>
+  s.messages.filter((m) => m.role === "assistant").flatMap((m) => inOrder(m.text, m.tools).flatMap((p) => [...(p.text ? [[m.run, p.text]] : []), ...p.tools.map((t) => [m.run, t.name, t.state, t.result])]));
+const began = (call: string) => tell("agent", { runId: "run", sessionKey: main, stream: "tool", data: { phase: "start", toolCallId: call } });
+const places = (s: ChatState) => (s.runs[0] ?? s.messages[0])!.tools.map((t) => t.after);
 const other = (state: string) => tell("chat", { runId: "r2", sessionKey: "agent:main:two", seq: 1, state, deltaText: "x" });
 const replay = (name: Name, nth: number): unknown => {
   const r = answers(name)[nth]!;
   return r.payload;
 };
+const earlier = (s: ChatState, total: number): ChatState => reduce(s, { type: "history", key: main, payload: pageOf(total, s.earlier!), offset: s.earlier!, asked: 0 });
+const numbers = (s: ChatState) => s.messages.map((m) => Number(m.text));
+const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+const turn = (n: number) => [{ role: "user", content: `q${n}`, idempotencyKey: `${n}:user` }, { role: "assistant", content: `a${n}`, idempotencyKey: `${n}` }];
 const history = (payload: unknown, asked = 0): Action => ({ type: "history", key: main, payload, offset: 0, asked });
 
 describe("recorded", () => {
@@ -38,7 +46,10 @@ describe("recorded", () => {
     expect(end.messages).toHaveLength(1);
     expect(end.messages[0]).toMatchObject({ role: "assistant", run: "run", tools: [{ name: "exec", state: "done" }, { name: "read", state: "failed" }] });
     expect(end.messages[0]!.tools[0]!.result).toContain("notes.txt");
-    expect(end.messages[0]!.text).toContain("Nothing was run");
+    expect(shape(end).map(([, what]) => what)).toEqual([
+      "I pretend to use two tools. The first lists the desktop's files.", "exec", "The second looks for a file that is not there.", "read",
+      "That is all: one of them found something, the other did not. Nothing was run.",
+    ]);
   });
 
   test("a cold start's phases", () => {
@@ -111,6 +122,22 @@ describe("what may go wrong on the way", () => {
   test("the whole text, where it comes along, mends a gap", () => {
     const s = run([chat("delta", 1, { deltaText: "a" }), chat("delta", 3, { deltaText: "c", message: { role: "assistant", content: [{ type: "text", text: "abc" }] } })]);
     expect(s.runs[0]!.text).toBe("abc");
+  });
+
+  test("tools stay where they began while the text begins as it did, and else go first", () => {
+    const s = run([chat("delta", 1, { deltaText: "One. " }), began("a"), chat("delta", 2, { deltaText: "Two. " }), began("b")]);
+    expect(places(s)).toEqual([5, 10]);
+    expect(places(run([chat("final", 3, { message: { content: "One. Two. Three." } })], s))).toEqual([5, 10]);
+    expect(places(run([chat("final", 3, { message: { content: "Three." } })], s))).toEqual([0, 0]);
+    expect(places(run([chat("final", 3, { message: { content: "One. And three." } })], s))).toEqual([5, 0]);
+    expect(places(run([chat("delta", 3, { deltaText: "Instead.", replace: true })], s))).toEqual([0, 0]);
+    expect(places(run([history({ messages: [], inFlightRun: { runId: "run", text: "Quite another text." } }, 9)], s))).toEqual([0, 0]);
+  });
+
+  test("in history, too, what was said before a tool stands before it", () => {
+    const call = { type: "toolCall", id: "c", name: "exec" };
+    const s = run([history({ messages: [{ role: "assistant", content: [{ type: "text", text: "First" }, call, { type: "text", text: "then" }] }, { role: "toolResult", toolCallId: "c", content: "ok" }, { role: "assistant", content: "at last" }] })]);
+    expect(shape(s).map(([, what]) => what)).toEqual(["First", "exec", "\n\nthen", "at last"]);
   });
 
   test("nothing brings an ended run back", () => {
@@ -191,18 +218,8 @@ describe("what may go wrong on the way", () => {
 });
 
 describe("a long chat", () => {
-  // As a machine keeps it: numbered, so that the order can be seen. A page is counted from the newest end.
-  const said = (n: number) => ({ role: n % 2 ? "assistant" : "user", content: `${n}`, __openclaw: { id: `e${n}` } });
-  const page = (total: number, offset: number, limit = 100) => {
-    const end = Math.max(0, total - offset), from = Math.max(0, end - limit);
-    return { messages: Array.from({ length: end - from }, (_, i) => said(from + i)), ...(from > 0 && { hasMore: true, nextOffset: offset + limit }) };
-  };
-  const earlier = (s: ChatState, total: number): ChatState => reduce(s, { type: "history", key: main, payload: page(total, s.earlier!), offset: s.earlier!, asked: 0 });
-  const numbers = (s: ChatState) => s.messages.map((m) => Number(m.text));
-  const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
-
   test("what came since the first page is not shown twice", () => {
-    const first = run([history(page(250, 0)), chat("delta", 1, { deltaText: "250" }), chat("final", 2)]);
+    const first = run([history(pageOf(250, 0)), chat("delta", 1, { deltaText: "250" }), chat("final", 2)]);
     const s = earlier(first, 260);
     expect(numbers(s)).toEqual(range(60, 251));
     expect(numbers(earlier(s, 260))).toEqual(range(0, 251));
@@ -210,7 +227,6 @@ describe("a long chat", () => {
   });
 
   test("the same without ids in the transcript: who spoke, and in which run", () => {
-    const turn = (n: number) => [{ role: "user", content: `q${n}`, idempotencyKey: `${n}:user` }, { role: "assistant", content: `a${n}`, idempotencyKey: `${n}` }];
     const s = run([history({ messages: [...turn(2), ...turn(3)], hasMore: true, nextOffset: 4 }), { type: "history", key: main, payload: { messages: [...turn(1), ...turn(2)] }, offset: 4, asked: 0 }]);
     expect(s.messages.map((m) => m.text)).toEqual(["q1", "a1", "q2", "a2", "q3", "a3"]);
   });
@@ -226,26 +242,26 @@ describe("a long chat", () => {
   });
 
   test("beyond what is kept the earliest stay, and the newest are known to be missing", () => {
-    const all = range(0, 14).reduce((s) => (s.earlier === undefined ? s : earlier(s, 1_200)), run([history(page(1_200, 0))]));
+    const all = range(0, 14).reduce((s) => (s.earlier === undefined ? s : earlier(s, 1_200)), run([history(pageOf(1_200, 0))]));
     expect(numbers(all)).toEqual(range(0, 1_000));
     expect(all).toMatchObject({ later: true, earlier: undefined });
     // What comes now would stand behind the gap as if there were none.
     const heard = run([chat("delta", 1, { deltaText: "1200" }), chat("final", 2), { type: "taken", key: main, item: { key: "k", text: "x", at: 0, state: "sent", tries: 1 } }], all);
     expect(numbers(heard)).toEqual(range(0, 1_000));
-    const back = reduce(heard, history(page(1_201, 0)));
+    const back = reduce(heard, history(pageOf(1_201, 0)));
     expect(numbers(back)).toEqual(range(1_101, 1_201));
     expect(back).toMatchObject({ later: false, earlier: 100 });
   });
 
   test("what had to make room for new messages can be had again", () => {
-    const s = run([history(page(20, 0)), ...range(0, 1_000).map((i) => tell("chat", { runId: `r${i}`, sessionKey: main, seq: 1, state: "final", message: { content: `${i}` } }))]);
+    const s = run([history(pageOf(20, 0)), ...range(0, 1_000).map((i) => tell("chat", { runId: `r${i}`, sessionKey: main, seq: 1, state: "final", message: { content: `${i}` } }))]);
     expect(s.messages).toHaveLength(1_000);
     expect(s.earlier).toBeDefined();
   });
 
   test("after a reconnect the earlier pages are still there", () => {
-    const before = earlier(run([history(page(250, 0))]), 250);
-    const after = reduce(before, history(page(260, 0)));
+    const before = earlier(run([history(pageOf(250, 0))]), 250);
+    const after = reduce(before, history(pageOf(260, 0)));
     expect(numbers(after)).toEqual(range(50, 260));
     expect(after.earlier).toBe(200);
     expect(after.messages[3]).toBe(before.messages[3]); // nor is it drawn anew
@@ -253,7 +269,7 @@ describe("a long chat", () => {
   });
 
   test("after a long absence nothing is kept that does not reach up to the newest", () => {
-    const after = reduce(earlier(run([history(page(250, 0))]), 250), history(page(900, 0)));
+    const after = reduce(earlier(run([history(pageOf(250, 0))]), 250), history(pageOf(900, 0)));
     expect(numbers(after)).toEqual(range(800, 900));
     expect(after.earlier).toBe(100);
   });

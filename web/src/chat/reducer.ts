@@ -1,6 +1,6 @@
 // The state of a chat, and how frames, answers and the outbox change it. Pure: no clock, no connection.
 import {
-  approval, id, inFlight, inquiry, joined, limits, list, num, plain, rec, same, sessions, shown, str, transcript,
+  approval, id, inFlight, inquiry, joined, limits, list, num, placed, plain, rec, same, sessions, shown, str, transcript,
   type Approval, type Inquiry, type Message, type Rec, type Session, type Tool,
 } from "./frames";
 import type { Item } from "./outbox";
@@ -161,7 +161,7 @@ function delta(r: Run, p: Rec): Run {
   // Where the whole text so far comes along it mends what a broken connection left out.
   const whole = plain(p.message);
   const text = whole !== "" ? whole : p.replace === true ? str(p.deltaText, limits.text) : r.text + str(p.deltaText, limits.text);
-  return { ...r, chatSeq: seq, phase: "", text: str(text, limits.text) };
+  return { ...r, chatSeq: seq, phase: "", text: str(text, limits.text), tools: placed(r.tools, r.text, text) };
 }
 
 function withRun(s: ChatState, run: string, now: number, f: (r: Run) => Run): ChatState {
@@ -176,7 +176,7 @@ function withRun(s: ChatState, run: string, now: number, f: (r: Run) => Run): Ch
 function end(s: ChatState, run: string, p: Rec, now: number): ChatState {
   const r = s.runs.find((x) => x.id === run);
   const text = plain(p.message) || r?.text || "";
-  const tools = (r?.tools ?? []).map((t): Tool => (t.state === "running" ? { ...t, state: "stopped", endedAt: now } : t));
+  const tools = placed(r?.tools ?? [], r?.text ?? "", text).map((t): Tool => (t.state === "running" ? { ...t, state: "stopped", endedAt: now } : t));
   const messages = [...s.messages];
   if (text !== "" || tools.length > 0) {
     messages.push({ id: `run-${run}`, role: "assistant", text, tools, at: now, run, stopped: p.state === "aborted" });
@@ -202,15 +202,15 @@ function agent(s: ChatState, p: Rec, now: number): ChatState {
     return why ? withRun(s, run, now, (r) => (r.text === "" ? { ...r, phase: why } : r)) : s;
   }
   const seq = num(p.seq) ?? 0;
-  return withRun(s, run, now, (r) => (seq !== 0 && seq <= r.actSeq ? r : { ...r, phase: "", actSeq: Math.max(seq, r.actSeq), tools: used(r.tools, rec(p.data), num(p.ts) ?? now) }));
+  return withRun(s, run, now, (r) => (seq !== 0 && seq <= r.actSeq ? r : { ...r, phase: "", actSeq: Math.max(seq, r.actSeq), tools: used(r, rec(p.data), num(p.ts) ?? now) }));
 }
 
 /** used keeps the list of what tools a run used. */
-function used(all: Tool[], d: Rec, at: number): Tool[] {
+function used({ text, tools: all }: Run, d: Rec, at: number): Tool[] {
   const call = id(d.toolCallId);
   if (!call) return all;
   const known = all.find((t) => t.id === call);
-  const t: Tool = known ?? { id: call, name: str(d.name) || "tool", args: "", result: "", state: "running", startedAt: at, endedAt: undefined };
+  const t: Tool = known ?? { id: call, name: str(d.name) || "tool", args: "", result: "", state: "running", after: text.length, startedAt: at, endedAt: undefined };
   const changed = progress(t, d, at);
   return known ? all.map((x) => (x === known ? changed : x)) : [...all, changed].slice(-limits.tools);
 }
@@ -258,10 +258,10 @@ function history(s: ChatState, p: Rec, offset: number, asked: number): ChatState
 /** latest replaces what is settled by what the machine has; what only this page knows is kept, and what stands before it. */
 function latest(s: ChatState, loaded: Message[], earlier: number | undefined, p: Rec, asked: number): ChatState {
   const overlap = s.later ? -1 : s.messages.findIndex((x) => loaded.some((m) => same(x, m)));
-  const before = s.messages.slice(0, Math.max(0, overlap));
-  const messages = joined(before, loaded);
+  const kept = s.messages.slice(0, Math.max(0, overlap));
+  const messages = joined(kept, loaded);
   const knownKeys = new Set(loaded.filter((m) => m.role === "user").map((m) => m.run));
-  for (const m of s.messages.slice(before.length)) {
+  for (const m of s.messages.slice(kept.length)) {
     if (m.local && !knownKeys.has(m.run)) messages.push(m);
     if (m.role === "note") {
       const after = messages.findLastIndex((x) => x.run === m.run);
@@ -275,10 +275,11 @@ function latest(s: ChatState, loaded: Message[], earlier: number | undefined, p:
   if (now && !s.ended.includes(now.run)) {
     const known = s.runs.find((r) => r.id === now.run);
     const before = known ?? { id: now.run, phase: "", text: "", tools: [], startedAt: now.startedAt, stopping: false, chatSeq: 0, actSeq: 0, heard: asked };
-    runs.unshift({ ...before, text: now.text.length > before.text.length ? now.text : before.text });
+    const text = now.text.length > before.text.length ? now.text : before.text;
+    runs.unshift({ ...before, text, tools: placed(before.tools, before.text, text) });
   }
   return {
-    ...s, ...newest({ ...s, later: false, earlier: before.length > 0 ? s.earlier : earlier }, messages), later: false, history: "ready", runs,
+    ...s, ...newest({ ...s, later: false, earlier: kept.length > 0 ? s.earlier : earlier }, messages), later: false, history: "ready", runs,
     ended: [...s.ended, ...over].slice(-200), outbox: s.outbox.filter((i) => !knownKeys.has(i.key)),
   };
 }
