@@ -151,7 +151,7 @@ var phaseSentences = map[instance.Phase]string{
 	instance.PhaseBooting:    "The machine has called home.",
 	instance.PhaseInstalling: "The software is being installed.",
 	instance.PhaseDesktop:    "The desktop is up.",
-	instance.PhaseAgent:      "The agent is up.",
+	instance.PhaseAgent:      "The agent is starting.",
 	instance.PhaseReady:      "Everything is ready.",
 }
 

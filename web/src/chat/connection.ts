@@ -9,6 +9,7 @@ import { confirmedBy, empty, reduce, type Action, type ChatState } from "./reduc
 export interface ChatConfig {
   account: string; // whose outbox it is
   instance: string;
+  session?: string | undefined; // that is open at first; default the main one
   mode?: "control" | "view"; // default control
   /** How a ticket is got; default openBridge. */
   open?: (signal: AbortSignal) => Promise<BridgeAddress>;
@@ -74,7 +75,8 @@ export class ChatConnection {
 
   constructor(private readonly c: ChatConfig) {
     this.outbox = new Outbox(c.account, c.instance, c.storage ?? localStorage);
-    this.chat = { ...empty, outbox: this.outbox.list(empty.current) };
+    const current = c.session ?? empty.current;
+    this.chat = { ...empty, current, outbox: this.outbox.list(current) };
     this.link = new Reconnect({ connect: (generation, signal) => void this.connect(generation, signal), needed: () => this.needed() });
     this.cached = { link: this.link.state, chat: this.chat, everOpen: false };
     this.link.subscribe(() => {

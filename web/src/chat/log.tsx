@@ -118,6 +118,7 @@ function useEnd(written: number) {
     size.observe(content.current);
     size.observe(b);
     const scrolled = () => {
+      if (b.clientHeight === 0) return;
       const end = b.scrollHeight - b.scrollTop - b.clientHeight < nearEnd;
       stuck.current = end;
       setAtEnd(end);

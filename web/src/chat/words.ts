@@ -32,7 +32,7 @@ export function linkWords(link: State, everOpen: boolean): string | undefined {
     case "open":
       return undefined;
     case "idle":
-      return "The chat is not connected.";
+      return "The agent is still starting. What you write is kept, and sent once it is there.";
     case "connecting":
       return everOpen || link.attempt > 1 ? "Connecting to the agent again…" : "Connecting to the agent…";
     case "waiting":
