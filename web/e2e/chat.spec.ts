@@ -162,6 +162,11 @@ test("a long chat is read in peace", async ({ page }, info) => {
   await expect(log.getByText("My own words")).toBeInViewport();
   await expect.poll(async () => (await stands(log)).below).toBeLessThan(2);
   expect(agent.sent).toEqual(["My own words"]);
+
+  // A picture that comes along is seen.
+  const dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+  agent.chat("final", 12, { message: { content: [{ type: "text", text: "Once upon a time. The end." }, { type: "image", mimeType: "image/png", data: dot, alt: "A green dot" }] } });
+  await expect.poll(() => page.getByRole("img", { name: "A green dot" }).evaluate((i) => (i as HTMLImageElement).naturalWidth)).toBe(1);
 });
 
 test("on a phone Enter begins a new line, and the button sends", async ({ browser, server }, info) => {
@@ -178,4 +183,23 @@ test("on a phone Enter begins a new line, and the button sends", async ({ browse
   await page.getByRole("button", { name: "Send", exact: true }).tap();
   await expect(page.getByRole("log")).toContainText("You said: “one\ntwo”", { timeout: 20_000 });
   await phone.close();
+});
+
+test("a chat that is too long to be kept whole says what is missing, and leads back to it", async ({ page }, info) => {
+  await Agent.of(page, 1_150);
+  await signUp(page, info);
+  await firstDesktop(page);
+  const log = page.getByRole("log");
+  await expect(log).toContainText("1149");
+  const earlier = page.getByRole("button", { name: "Show earlier messages" });
+  for (let n = 0; n < 40 && (await earlier.count()) > 0; n++) {
+    await expect(earlier).toBeEnabled();
+    await earlier.dispatchEvent("click");
+  }
+  await expect(log.getByRole("article").first()).toHaveText("0");
+  await expect(log.getByRole("article").last()).toHaveText("999");
+  await expect(log.getByText("had to make room for the earlier ones")).toBeAttached();
+  await page.getByRole("button", { name: "Jump to latest" }).click();
+  await expect(log.getByText("1149", { exact: true })).toBeInViewport();
+  await expect(log.getByText("had to make room")).toHaveCount(0);
 });

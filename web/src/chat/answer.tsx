@@ -2,7 +2,7 @@
 import { Component, Fragment, lazy, Suspense, useEffect, useState, type ReactNode } from "react";
 import { Spinner } from "@/ui";
 import { CheckIcon, ChevronIcon, StopIcon, ToolIcon, WarnIcon } from "@/ui/icons";
-import { inOrder, type Tool } from "./frames";
+import { inOrder, type Picture, type Tool } from "./frames";
 import { Scroll } from "./scroll";
 import { seconds } from "./words";
 
@@ -39,6 +39,11 @@ class Otherwise extends Component<{ show: ReactNode; children: ReactNode }, { fa
   }
 }
 
+export function Pictures({ pictures = [] }: { pictures?: Picture[] | undefined }) {
+  // oxlint-disable-next-line react/no-array-index-key -- they never change
+  return pictures.map((p, n) => <img key={n} src={p.src} alt={p.alt || "Picture without a description"} className="my-1.5 max-h-96 max-w-full rounded-lg border border-line object-contain" />);
+}
+
 function Tools({ tools }: { tools: Tool[] }) {
   if (tools.length === 0) return null;
   return (
@@ -65,7 +70,8 @@ function Row({ tool: t }: { tool: Tool }) {
       <div className="flex flex-col gap-2 border-t border-line p-2.5">
         {t.args && <Detail name="Input" text={t.args} />}
         {t.result && <Detail name="Result" text={t.result} />}
-        {!t.args && !t.result && <p className="text-muted">Nothing was told about it.</p>}
+        <Pictures pictures={t.pictures} />
+        {!t.args && !t.result && !t.pictures && <p className="text-muted">Nothing was told about it.</p>}
       </div>
     </details>
   );

@@ -2,7 +2,7 @@
 import { memo, useCallback, useEffect, useLayoutEffect, useRef, useState, type ReactNode } from "react";
 import { Banner, Button, EmptyState, Spinner, toast } from "@/ui";
 import { ChatIcon, ChevronIcon } from "@/ui/icons";
-import { Answer, Elapsed } from "./answer";
+import { Answer, Elapsed, Pictures } from "./answer";
 import type { ChatConnection } from "./connection";
 import type { Message } from "./frames";
 import type { Item } from "./outbox";
@@ -151,13 +151,14 @@ const goesOn = (before: Message | undefined, m: Message) => before?.role === "as
 const Said = memo(function Said({ message: m, goesOn: more }: { message: Message; goesOn: boolean }) {
   switch (m.role) {
     case "user":
-      return <Mine at={m.at}>{m.text}</Mine>;
+      return <Mine at={m.at} below={<Pictures pictures={m.pictures} />}>{m.text}</Mine>;
     case "note":
       return <Banner tone={m.id.startsWith("error-") ? "bad" : "info"}>{m.text}</Banner>;
     case "assistant":
       return (
         <article aria-label="The agent" className={`min-w-0 ${more ? "-mt-3" : ""}`}>
           <Answer text={m.text} tools={m.tools} />
+          <Pictures pictures={m.pictures} />
           {m.stopped && <p className="mt-1 text-xs text-muted">This answer was stopped.</p>}
         </article>
       );
@@ -167,7 +168,7 @@ const Said = memo(function Said({ message: m, goesOn: more }: { message: Message
 function Mine({ children, at, below }: { children: string; at?: number | undefined; below?: ReactNode }) {
   return (
     <article aria-label="You" className="flex max-w-[88%] flex-col items-end gap-1 self-end">
-      <p title={at === undefined ? undefined : new Date(at).toLocaleString()} className="rounded-2xl rounded-br-md bg-accent-soft px-3.5 py-2 break-words whitespace-pre-wrap text-ink [overflow-wrap:anywhere] forced-colors:border">{children}</p>
+      {children && <p title={at === undefined ? undefined : new Date(at).toLocaleString()} className="rounded-2xl rounded-br-md bg-accent-soft px-3.5 py-2 break-words whitespace-pre-wrap text-ink [overflow-wrap:anywhere] forced-colors:border">{children}</p>}
       {below}
     </article>
   );

@@ -282,7 +282,25 @@ describe("a long chat", () => {
   });
 });
 
+const image = (more: object) => ({ type: "image", alt: "a face", mimeType: "image/png", ...more });
+
 describe("what the machine sends is not trusted", () => {
+  test("a picture is shown where it comes along, and none is fetched", () => {
+    const shown = run([history({ messages: [
+      { role: "user", content: [{ type: "text", text: "look" }, image({ data: "iVBO+/8=" })] },
+      { role: "assistant", content: [{ type: "image", source: { type: "base64", media_type: "image/webp", data: "AAAA" } }, { type: "toolCall", id: "c", name: "browser" }] },
+      { role: "toolResult", toolCallId: "c", content: [image({ data: "BBBB", mimeType: "image/jpeg" })] },
+    ] })]).messages;
+    expect(shown).toMatchObject([{ text: "look", pictures: [{ src: "data:image/png;base64,iVBO+/8=", alt: "a face" }] }, { text: "", pictures: [{ src: "data:image/webp;base64,AAAA" }], tools: [{ result: "", pictures: [{ src: "data:image/jpeg;base64,BBBB" }] }] }]);
+    const final = run([chat("final", 1, { message: { content: [image({ data: "CCCC" })] } })]).messages;
+    expect(final).toMatchObject([{ text: "", pictures: [{ src: "data:image/png;base64,CCCC" }] }]);
+    for (const bad of [{ data: "https://example.com/x.png" }, { url: "https://example.com/x.png" }, { data: "AAAA", mimeType: "image/svg+xml" }, { data: "AAAA", mimeType: "image/png\n,x" }, { data: "A".repeat(7 << 20) }, { data: 7 }]) {
+      const [m] = run([history({ messages: [{ role: "user", content: [image(bad)] }] })]).messages;
+      expect(m).toMatchObject({ text: "[image: a face]" });
+      expect(m).not.toHaveProperty("pictures");
+    }
+  });
+
   const strange: unknown[] = [null, undefined, 1, "x", [], {}, { runId: 7 }, { runId: "r", state: "delta", sessionKey: main, deltaText: { a: 1 } }, { runId: "r", sessionKey: main, state: "final", message: { content: [null, 3, { text: 4 }] } }, { message: [] }, { id: {}, questions: "no" }, { id: "q", questions: [null, { questionId: "a" }] }];
   test.each(["chat", "agent", "session.message", "exec.approval.requested", "question.requested", "question.resolved", "unheard.of"])("%s of any shape", (event) => {
     for (const payload of strange) expect(() => reduce(empty, { type: "event", event, payload: (payload ?? {}) as Record<string, unknown>, now: 1 })).not.toThrow();

@@ -1,6 +1,6 @@
 // The state of a chat, and how frames, answers and the outbox change it. Pure: no clock, no connection.
 import {
-  approval, id, inFlight, inquiry, joined, limits, list, num, placed, plain, rec, same, sessions, shown, str, transcript,
+  approval, id, inFlight, inquiry, joined, limits, list, num, pictures, placed, plain, rec, same, sessions, shown, str, transcript,
   type Approval, type Inquiry, type Message, type Rec, type Session, type Tool,
 } from "./frames";
 import type { Item } from "./outbox";
@@ -178,8 +178,9 @@ function end(s: ChatState, run: string, p: Rec, now: number): ChatState {
   const text = plain(p.message) || r?.text || "";
   const tools = placed(r?.tools ?? [], r?.text ?? "", text).map((t): Tool => (t.state === "running" ? { ...t, state: "stopped", endedAt: now } : t));
   const messages = [...s.messages];
-  if (text !== "" || tools.length > 0) {
-    messages.push({ id: `run-${run}`, role: "assistant", text, tools, at: now, run, stopped: p.state === "aborted" });
+  const seen = pictures(rec(p.message).content);
+  if (text !== "" || tools.length > 0 || seen.pictures) {
+    messages.push({ id: `run-${run}`, role: "assistant", text, ...seen, tools, at: now, run, stopped: p.state === "aborted" });
   } else if (p.state === "aborted") {
     messages.push({ id: `stop-${run}`, role: "note", text: "Stopped before there was an answer.", tools: [], at: now, run });
   }
@@ -222,7 +223,7 @@ function progress(t: Tool, d: Rec, at: number): Tool {
     case "update":
       return t.state === "running" ? { ...t, result: str(shown(d.partialResult) || t.result, limits.detail) } : t;
     case "result":
-      return { ...t, state: d.isError === true ? "failed" : "done", result: shown(d.result) || t.result, endedAt: at };
+      return { ...t, state: d.isError === true ? "failed" : "done", result: shown(d.result) || t.result, ...pictures(rec(d.result).content), endedAt: at };
     default:
       return t;
   }
