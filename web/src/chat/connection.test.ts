@@ -33,14 +33,14 @@ afterEach(() => {
 });
 
 const settle = (ms = 0) => vi.advanceTimersByTimeAsync(ms);
-const begin = (open = () => Promise.resolve({ url: "wss://x/", protocols: [] as string[] })) => {
-  const c = new ChatConnection({ account: "a", instance: "i", open, storage });
+const begin = (open = () => Promise.resolve({ url: "wss://x/", protocols: [] as string[] }), session?: string) => {
+  const c = new ChatConnection({ account: "a", instance: "i", open, storage, session });
   all.push(c);
   c.start();
   return c;
 };
-const connected = async () => {
-  const c = begin();
+const connected = async (session?: string) => {
+  const c = begin(undefined, session);
   await settle();
   gateway.hello();
   await settle(10);
@@ -61,6 +61,13 @@ describe("a chat's connection", () => {
     expect(c.snapshot().link.at).toBe("open");
     expect(c.snapshot().chat.history).toBe("ready");
     for (const m of ["sessions.subscribe", "sessions.messages.subscribe", "chat.history", "sessions.list", "exec.approval.list", "question.list"]) expect([m, gateway.count(m)]).toEqual([m, 1]);
+  });
+
+  test("begins with the session that was open, unless it is no more", async () => {
+    gateway.answers["sessions.list"] = () => ({ sessions: [{ key: "agent:main:two" }] });
+    expect((await connected("agent:main:two")).snapshot().chat.current).toBe("agent:main:two");
+    expect((await connected("agent:main:deleted")).snapshot().chat.current).toBe("agent:main:main");
+    expect(gateway.asked.filter((a) => a.method === "chat.history").map((a) => a.params.sessionKey)).toEqual(["agent:main:two", "agent:main:deleted", "agent:main:main"]);
   });
 
   test("is not open before the machine said hello", async () => {

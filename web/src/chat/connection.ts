@@ -349,8 +349,18 @@ export class ChatConnection {
   private listSoon(after: number): void {
     clearTimeout(this.relist);
     this.relist = setTimeout(() => {
-      this.request("sessions.list", { limit: 200, includeDerivedTitles: true }).then((payload) => this.dispatch({ type: "sessions", payload }), ignore);
+      this.request("sessions.list", { limit: 200, includeDerivedTitles: true }).then((payload) => {
+        this.dispatch({ type: "sessions", payload });
+        this.leaveDeleted();
+      }, ignore);
     }, after);
+  }
+
+  /** leaveDeleted goes to the main session where the one that was to be open at first is no more. */
+  private leaveDeleted(): void {
+    const { current, main, history, messages, runs, outbox, sessions } = this.chat;
+    const nothing = history === "ready" && messages.length + runs.length + outbox.length === 0;
+    if (nothing && current === this.c.session && !sessions.some((s) => s.key === current)) this.open(main);
   }
 
   // The outbox.
