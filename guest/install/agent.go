@@ -42,6 +42,15 @@ func installNode(ctx context.Context, i *Installer) (string, error) {
 			}
 		}
 	}
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.Is(err, errLocked): // says nothing about the vendor
+		return "", err
+	case err == nil:
+		err = errors.New("NodeSource's is too old")
+	}
+	why := reason(err)
 	i.log.Warn("no Node from its vendor, taking npm's", "error", err)
 	if err := i.aptInstall(ctx, "ca-certificates", "npm", "libatomic1"); err != nil {
 		return "", err
@@ -54,7 +63,7 @@ func installNode(ctx context.Context, i *Installer) (string, error) {
 	if !goodNode(v) {
 		return "", fmt.Errorf("npm's %s says that it is version %q", npmNode, v)
 	}
-	return "Node " + v + " of npm, as NodeSource cannot be reached", nil
+	return "Node " + v + " of npm, as " + why, nil
 }
 
 // goodNode admits 24.16 and later of 24, and 26.1 and later: what OpenClaw asks for.

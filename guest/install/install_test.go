@@ -137,7 +137,7 @@ func TestInstallsOnceAndSaysWhatItChose(t *testing.T) {
 	}
 	notes := i.Notes()
 	for step, want := range map[string]string{
-		"node": "of npm, as NodeSource cannot be reached", "openclaw": "2026.9.6 from npm", "browser": "chromium of the distribution",
+		"node": "of npm, as nodesource's repository cannot be reached", "openclaw": "2026.9.6 from npm", "browser": "chromium of the distribution",
 		"editor": "geany of the distribution", "office": "libreoffice-writer",
 	} {
 		if !strings.Contains(notes[step], want) {
