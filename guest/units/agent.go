@@ -1,12 +1,16 @@
 package units
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -97,19 +101,29 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// hand writes what the unit is to know and has it start with that.
+// hand writes what the unit is to know and has it start with that. A running unit reads its file only
+// when it is restarted, so that is owed, over failures and restarts of the guest, until systemd takes it on.
 func (a *Agent) hand(ctx context.Context, keys map[string]string) error {
-	fresh, err := write(filepath.Join(a.c.Dir, "openclaw.env"), environment(a.c.Token, a.c.Memory, keys), nil)
-	if err != nil {
+	file, owed := filepath.Join(a.c.Dir, "openclaw.env"), filepath.Join(a.c.Dir, "openclaw.owed")
+	text := environment(a.c.Token, a.c.Memory, keys)
+	if old, err := os.ReadFile(file); err != nil || !bytes.Equal(old, text) {
+		// First, as nobody knows afterwards what the unit has read.
+		if _, err := write(owed, []byte("restart\n"), nil); err != nil {
+			return err
+		}
+		if _, err := write(file, text, nil); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(owed); errors.Is(err, fs.ErrNotExist) {
+		return a.c.Control(ctx, "start", "--no-block", agentUnit)
+	}
+	a.healthy.Store(false)
+	a.c.Log.Info("starting the agent", "keys", len(keys))
+	if err := a.c.Control(ctx, "restart", "--no-block", agentUnit); err != nil {
 		return err
 	}
-	do := "start"
-	if fresh {
-		do = "restart" // it reads them when it starts
-		a.healthy.Store(false)
-		a.c.Log.Info("starting the agent", "keys", len(keys))
-	}
-	return a.c.Control(ctx, do, "--no-block", agentUnit)
+	return os.Remove(owed)
 }
 
 // watch follows the agent's readiness until changed is closed or ctx ends.
