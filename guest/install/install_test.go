@@ -56,16 +56,23 @@ func (c *computer) run(_ context.Context, cmd Command) error {
 	defer c.mu.Unlock()
 	line := cmd.String()
 	c.ran = append(c.ran, line)
+	if cmd.Out != nil {
+		_, _ = cmd.Out.Write([]byte(c.output[line]))
+	}
 	if c.fail != nil {
 		if err := c.fail(line); err != nil {
 			return err
 		}
 	}
-	if cmd.Out != nil {
-		_, _ = cmd.Out.Write([]byte(c.output[line]))
+	if _, provider, ok := strings.Cut(line, "plugins install npm:@openclaw/"); ok && strings.HasPrefix(line, "runuser -u cloudbot -- ") {
+		provider, _, _ = strings.Cut(provider, "-provider@"+PluginVersion+" ")
+		return c.has(home + "/.openclaw/npm/projects/openclaw-" + provider + "-provider-0123/node_modules/@openclaw/" + provider + "-provider/package.json")
 	}
 	return nil
 }
+
+// has gives the computer a file.
+func (c *computer) has(path string) error { return putFile(filepath.Join(c.root, path), nil, 0o644) }
 
 func (c *computer) did(part string) int {
 	n := 0
@@ -217,6 +224,53 @@ func TestOpenClawComesFromTheControlPlaneFirst(t *testing.T) {
 	}
 	if n := i.Notes()["openclaw"]; !strings.Contains(n, "control plane") {
 		t.Errorf("note %q", n)
+	}
+}
+
+func TestAPlugInThatIsNotPublishedIsSaidToBeMissing(t *testing.T) {
+	t.Parallel()
+	c := working(t)
+	groq := strings.Join([]string{"runuser -u cloudbot --", openClaw, "plugins install", plugin("groq"), "--pin --force"}, " ")
+	c.output[groq] = "Package not found on npm: @openclaw/groq-provider@2026.9.5. See https://docs.openclaw.ai/tools/plugin for installable plugins.\n"
+	c.fail = func(line string) error {
+		if line == groq {
+			return errors.New("exit status 1")
+		}
+		return nil
+	}
+	i := c.installer(t, nil)
+	if _, _, err := run(t, i); err != nil || c.did("plugins install") != len(plugged) {
+		t.Errorf("%v, ran %v", err, c.ran)
+	}
+	if n := i.Notes()["plugins"]; !strings.HasPrefix(n, "without groq: ") || !slices.Equal(i.Lacks(), []string{"groq"}) {
+		t.Errorf("note %q, lacks %v", n, i.Lacks())
+	}
+	if !strings.Contains(c.log.String(), "API keys have no effect on this machine") {
+		t.Error("the log does not say so")
+	}
+	// OpenClaw got it from elsewhere, for a key that it has.
+	if err := c.has(home + "/.openclaw/extensions/groq/package.json"); err != nil || len(i.Lacks()) > 0 {
+		t.Errorf("%v, lacks %v", err, i.Lacks())
+	}
+}
+
+func TestPlugInsThatCannotBeReachedAreTriedAtTheNextBoot(t *testing.T) {
+	t.Parallel()
+	c := working(t)
+	c.fail = func(line string) error {
+		if strings.Contains(line, "plugins install") {
+			return errors.New("exit status 1")
+		}
+		return nil
+	}
+	i := c.installer(t, nil)
+	reached, _, err := run(t, i)
+	if err == nil || len(reached) != 3 || c.did("plugins install") != optionalTries || !slices.Equal(i.Lacks(), plugged) {
+		t.Errorf("%v %v, ran %v", reached, err, c.ran)
+	}
+	c.fail, c.ran = nil, nil
+	if _, _, err := run(t, c.installer(t, nil)); err != nil || c.did("plugins install") != len(plugged) || len(i.Lacks()) > 0 {
+		t.Errorf("the next boot: %v, ran %v", err, c.ran)
 	}
 }
 
