@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -332,5 +333,41 @@ func TestGoodNode(t *testing.T) {
 		if goodNode(v) != want {
 			t.Errorf("%q: %v", v, !want)
 		}
+	}
+}
+
+// TestAStopLeavesTheAgentWhatItNeeds reads the agent's unit: what is named in After stops after it, and
+// the control plane forces a machine after seven minutes.
+func TestAStopLeavesTheAgentWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	setting := func(unit, name string) string {
+		text, err := unitFiles.ReadFile("units/" + unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(text), "\n"+name+"=")
+		value, _, _ := strings.Cut(after, "\n")
+		return value
+	}
+	after := strings.Fields(setting("cloudbot-openclaw.service", "After"))
+	for _, unit := range []string{"network.target", "nss-lookup.target", "cloudbot-xvnc.service", "cloudbot-guest.service"} {
+		if !slices.Contains(after, unit) {
+			t.Errorf("%s may stop before the agent has ended", unit)
+		}
+	}
+	seconds := 0
+	for _, unit := range []string{"cloudbot-openclaw.service", "cloudbot-xvnc.service"} {
+		n, err := strconv.Atoi(setting(unit, "TimeoutStopSec"))
+		if err != nil {
+			t.Errorf("%s: %v", unit, err)
+		}
+		seconds += n
+	}
+	const guest, rest = 30, 30 // seconds: of the guest's unit, and of the system
+	if most := 7 * 60; seconds+guest+rest > most {
+		t.Errorf("%d s may pass, and %d for the rest: the control plane forces a machine after %d", seconds, guest+rest, most)
+	}
+	if mode := setting("cloudbot-openclaw.service", "KillMode"); mode != "mixed" {
+		t.Errorf("KillMode=%s: what a turn has started would end at once", mode)
 	}
 }

@@ -10,7 +10,7 @@ import (
 func (i *Installer) Steps() []Step {
 	list := []Step{
 		{Name: "user", Title: "Making the machine's user", Revision: 1, Vital: true, Usual: 30 * time.Second, do: makeUser},
-		{Name: "desktop", Title: "Installing the desktop", Revision: 2, Vital: true, Usual: 4 * time.Minute, do: installDesktop},
+		{Name: "desktop", Title: "Installing the desktop", Revision: 3, Vital: true, Usual: 4 * time.Minute, do: installDesktop},
 		{Name: "wallpaper", Title: "Hanging the wallpaper", Revision: 1, Usual: 30 * time.Second, Then: Desktop, do: hangWallpaper},
 	}
 	if !i.c.NoAgent {
