@@ -94,12 +94,15 @@ func installOpenClaw(ctx context.Context, i *Installer) (string, error) {
 	err := i.asset(ctx, "openclaw.tgz", openClawFile, 0o644)
 	if errors.Is(err, errNone) && i.c.OpenClawURL != "" {
 		from = "the package at the address configured"
-		err = i.file(ctx, i.c.OpenClawURL, i.c.Pins["openclaw.tgz"], openClawFile, 0o644)
+		err = i.elsewhere(ctx, "openclaw.tgz", i.c.OpenClawURL, openClawFile, 0o644)
 	}
 	what := openClawFile
 	switch {
 	case errors.Is(err, errNone):
 		from, what = "npm", "openclaw@"+OpenClawVersion
+	case errors.Is(err, errOpen):
+		from, what = "npm, as "+err.Error(), "openclaw@"+OpenClawVersion
+		i.log.Warn("OpenClaw's package is refused: give MOLTBOT_TARBALL_URL with https; taking npm's", "error", err)
 	case err != nil:
 		return "", err
 	}

@@ -24,8 +24,8 @@ const OpenClawVersion = "2026.9.6"
 // Config says what to install, and from where.
 type Config struct {
 	ControlPlaneURL string            // its /assets/ are asked first
-	OpenClawURL     string            // OpenClaw's package where /assets/ has none; "": npm at OpenClawVersion
-	Pins            map[string]string // sha256 by asset; one not listed is taken by the sum published beside it
+	OpenClawURL     string            // OpenClaw's package where /assets/ has none, https; "": npm at OpenClawVersion
+	Pins            map[string]string // sha256 by asset, wherever it comes from; one not listed is taken by the sum published beside it in /assets/
 	Apps            []string          // of browser, editor, office; nil: all
 	NoAgent         bool              // leave Node and OpenClaw out
 	Log             *slog.Logger
@@ -33,7 +33,7 @@ type Config struct {
 
 	root   string                                     // in place of /; "": /
 	run    func(ctx context.Context, c Command) error // nil: as processes
-	client *http.Client                               // nil: one that follows redirects
+	client *http.Client                               // nil: one that follows redirects, but none from https to http
 	pause  func(ctx context.Context, d time.Duration) // nil: waits
 }
 
@@ -84,7 +84,7 @@ func New(c Config) (*Installer, error) {
 		c.Output = io.Discard
 	}
 	if c.client == nil {
-		c.client = &http.Client{Timeout: 10 * time.Minute}
+		c.client = &http.Client{Timeout: 10 * time.Minute, CheckRedirect: noDowngrade}
 	}
 	if c.pause == nil {
 		c.pause = wait

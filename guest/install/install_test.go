@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -284,6 +286,57 @@ func TestAPinnedAssetMustFit(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(c.root, wallpaper)); err == nil {
 		t.Error("a wallpaper with another sum is there")
+	}
+}
+
+func TestOpenClawFromElsewhere(t *testing.T) {
+	t.Parallel()
+	const good = "a package"
+	sum := func(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+	for name, c := range map[string]struct {
+		url  func(here string) string // of the server that has it
+		pin  string
+		want string // in the error, or in the note
+		ok   bool
+	}{
+		"with its sum":              {func(here string) string { return here + "/good.tgz" }, sum(good), "from the package at the address configured", true},
+		"without a sum":             {func(here string) string { return here + "/good.tgz" }, "", "from the package at the address configured", true},
+		"with another sum":          {func(here string) string { return here + "/good.tgz" }, sum("another"), "expected " + sum("another"), false},
+		"over an open network":      {func(string) string { return "http://assets.example.org/good.tgz" }, sum(good), "from npm, as the address configured is not https", true},
+		"redirected to an open one": {func(here string) string { return here + "/away.tgz" }, sum(good), "which is not https", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/away.tgz" {
+					http.Redirect(w, r, "http://assets.example.org/good.tgz", http.StatusFound)
+					return
+				}
+				_, _ = io.WriteString(w, good)
+			}))
+			defer other.Close()
+			i := working(t).installer(t, func(cfg *Config) {
+				cfg.OpenClawURL, cfg.Pins = c.url(other.URL), map[string]string{"openclaw.tgz": c.pin}
+				cfg.client = &http.Client{CheckRedirect: noDowngrade}
+			})
+			note, err := installOpenClaw(t.Context(), i)
+			if err != nil {
+				note = err.Error()
+			}
+			if (err == nil) != c.ok || !strings.Contains(note, c.want) {
+				t.Errorf("%q, %v, want %q", note, err, c.want)
+			}
+		})
+	}
+}
+
+func TestAnAssetWithoutASumIsNotTaken(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	i := working(t).installer(t, func(cfg *Config) { cfg.ControlPlaneURL, cfg.client = server.URL, server.Client() })
+	if err := i.asset(t.Context(), "openclaw.tgz", openClawFile, 0o644); err == nil || !strings.Contains(err.Error(), "holds no sha256") {
+		t.Error(err)
 	}
 }
 
