@@ -85,7 +85,9 @@ func closed() chan struct{} {
 func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	t.Parallel()
 	var ready atomic.Bool
+	looks := make(chan bool, 1000)
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		looks <- ready.Load()
 		if r.URL.Path != "/readyz" || !ready.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -122,6 +124,23 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	}
 	k.set(map[string]string{"OPENAI_API_KEY": "new", "XAI_API_KEY": "two\nlines"})
 	s.expect(t, "restart --no-block cloudbot-openclaw.service")
+	for len(looks) > 0 {
+		<-looks
+	}
+	for range 3 { // the old one answers for a moment still
+		if <-looks; a.Healthy() {
+			t.Fatal("the agent that is about to end is taken for the new one")
+		}
+	}
+	ready.Store(false)
+	for <-looks {
+	}
+	ready.Store(true)
+	for began := time.Now(); !a.Healthy(); <-looks {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("the new one is not noticed")
+		}
+	}
 	if text, _ := os.ReadFile(file); !bytes.Contains(text, []byte(`="new"`)) || bytes.Contains(text, []byte("XAI")) {
 		t.Errorf("after the change: %s", text)
 	}
@@ -147,7 +166,7 @@ func TestARestartIsOwedUntilItIsMade(t *testing.T) {
 	hand := func(key string, fail error, want string) {
 		t.Helper()
 		s.fail = fail
-		if err := a.hand(t.Context(), map[string]string{"OPENAI_API_KEY": key}); !errors.Is(err, fail) {
+		if _, err := a.hand(t.Context(), map[string]string{"OPENAI_API_KEY": key}); !errors.Is(err, fail) {
 			t.Errorf("%v, want %v", err, fail)
 		}
 		s.expect(t, want)
