@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"slices"
@@ -34,8 +35,8 @@ type Params struct {
 	ControlPlaneURL string            // "https://cloud.example.org", reachable from the machine
 	Instance        string            // the instance's id
 	GuestSHA256     map[string]string // of the guest in hex, by architecture, one or more: the machine asks for /assets/cloudbot-guest-linux-<arch>-<sum>
-	AssetSHA256     map[string]string // of other assets, by name: "openclaw.tgz"; one not listed is taken by the sum published beside it
-	OpenClawURL     string            // where OpenClaw's package is when /assets/ has none; "": npm at the guest's own version
+	AssetSHA256     map[string]string // of other assets, by name: "openclaw.tgz", wherever it comes from; one not listed is taken by the sum published beside it in /assets/
+	OpenClawURL     string            // where OpenClaw's package is when /assets/ has none, https: a machine takes nothing else; "": npm at the guest's own version
 	Apps            []string          // of browser, editor, office; nil: all
 	Agent           string            // "": OpenClaw; "stand-in": the built-in one, for tests
 }
@@ -109,6 +110,13 @@ var (
 func goodPackage(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.Host != "" && goodFile.MatchString(text) && len(text) <= 2048 && !strings.Contains(text, TokenPlaceholder)
+}
+
+// Safe tells whether what is at u cannot be replaced on its way: https, or http that does not leave this computer.
+func Safe(u *url.URL) bool {
+	host := u.Hostname()
+	ip := net.ParseIP(host)
+	return u.Scheme == "https" && host != "" || u.Scheme == "http" && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 func (p Params) check() error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -236,6 +237,19 @@ func TestFetch(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(guest + ".*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestSafe(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"https://x.example/a": true, "http://127.0.0.1:80/a": true, "http://[::1]/a": true, "http://localhost:8000/a": true,
+		"http://x.example/a": false, "http://10.0.0.1/a": false, "http://localhost.x.example/a": false, "http://127.0.0.1.x.example/": false,
+		"ftp://127.0.0.1/a": false, "https:///a": false, "/a": false, "": false,
+	} {
+		if u, err := url.Parse(text); err != nil || Safe(u) != want {
+			t.Errorf("%q: %v, %v", text, !want, err)
+		}
 	}
 }
 
