@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"path/filepath"
 	"runtime"
@@ -68,8 +67,8 @@ func (c ec2Config) checkOpenClaw(production bool) error {
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		errs = append(errs, errors.New("MOLTBOT_TARBALL_URL is not a URL such as https://assets.example.org/openclaw.tgz"))
-	case production && u.Scheme == "http" && !loopback(u.Hostname()):
-		errs = append(errs, errors.New("MOLTBOT_TARBALL_URL is plain http; in production give one with https"))
+	case !bootstrap.Safe(u): // machines refuse it
+		errs = append(errs, errors.New("MOLTBOT_TARBALL_URL is plain http; give one with https"))
 	}
 	switch sum, err := hex.DecodeString(c.OpenClawSum); {
 	case c.OpenClawSum != "" && (err != nil || len(sum) != sha256.Size):
@@ -78,11 +77,6 @@ func (c ec2Config) checkOpenClaw(production bool) error {
 		errs = append(errs, errors.New("MOLTBOT_TARBALL_SHA256 is empty; in production give the sha256 of what is at MOLTBOT_TARBALL_URL"))
 	}
 	return errors.Join(errs...)
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // sample renders a user-data now, as what it cannot hold would fail each user's launch later.
