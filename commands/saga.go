@@ -105,9 +105,12 @@ func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance
 			return state, step, nil
 		}
 		var cmd instance.Command
-		if own, _ := mine.Load(id); step.Call == instance.CallLaunch && own != state.Attempts {
+		switch own, _ := mine.Load(id); {
+		case step.Call == instance.CallLaunch && own != state.Attempts:
 			cmd = instance.Resume{Attempt: state.Attempts, At: now}
-		} else {
+		case step.Call == instance.CallLaunch && state.Status == instance.Terminating && state.Unsure.IsZero():
+			cmd = cancelled(state, now)
+		default:
 			cmd, err = s.do(ctx, id, state, step)
 		}
 		if err != nil {
@@ -153,6 +156,15 @@ func (s *Saga) do(ctx context.Context, id string, state instance.State, step pro
 		return instance.Conclude{}, nil
 	}
 	return nil, fmt.Errorf("unknown step")
+}
+
+// cancelled ends an attempt that is not wanted any more and that each call for, all of them ours, was refused
+// without doubt, if there was one: no machine was made, so none has to be made to be taken down.
+func cancelled(state instance.State, now time.Time) instance.Command {
+	return instance.Refuse{
+		Call: instance.CallLaunch, Attempt: state.Attempts, Verdict: instance.Never, At: now,
+		Code: instance.CodeCancelled, Reason: "The launch was cancelled before a machine was made.",
+	}
 }
 
 func (s *Saga) freeze(id string, state instance.State) (instance.Command, error) {

@@ -19,7 +19,7 @@ Usage:
   --help          print this
 
 It runs `npm run build` and `npm pack`, checks that the package is OpenClaw's, publishes it with its sha256
-beside it (openclaw.tgz.sha256, and as metadata on S3), and prints both. Machines that exist keep
+beside it (openclaw.tgz.sha256, for sha256sum -c; on S3 as metadata, too), and prints both. Machines that exist keep
 what they have; new ones get the new package. A running control plane need not be restarted.
 TEXT
 }
@@ -83,17 +83,19 @@ if [ -n "$package" ]; then
   sum=$(sha256sum <"$package" | cut -d ' ' -f 1)
 fi
 
+printf '%s  openclaw.tgz\n' "$sum" >"$work/sum"
 case "$to" in
   s3://*)
     to=${to%/}
     step aws s3 cp "${package:-openclaw-VERSION.tgz}" "$to/openclaw.tgz" --content-type application/gzip --metadata "sha256=${sum:-SHA256},version=${version:-VERSION}"
-    printf '%s  openclaw.tgz\n' "$sum" >"$work/sum"
     step aws s3 cp "$work/sum" "$to/openclaw.tgz.sha256" --content-type text/plain ;;
   *)
     # Under another name first, so that nobody is served half of it.
     step cp "${package:-openclaw-VERSION.tgz}" "$to/.openclaw.tgz.new"
-    step chmod 644 "$to/.openclaw.tgz.new"
-    step mv -f "$to/.openclaw.tgz.new" "$to/openclaw.tgz" ;;
+    step cp "$work/sum" "$to/.openclaw.tgz.sha256.new"
+    step chmod 644 "$to/.openclaw.tgz.new" "$to/.openclaw.tgz.sha256.new"
+    step mv -f "$to/.openclaw.tgz.new" "$to/openclaw.tgz"
+    step mv -f "$to/.openclaw.tgz.sha256.new" "$to/openclaw.tgz.sha256" ;;
 esac
 if [ -n "$dry" ]; then
   echo "nothing was done" >&2

@@ -59,7 +59,7 @@ func TestDeployOpenClaw(t *testing.T) {
 	if left, _ := os.ReadDir(to); len(left) > 0 {
 		t.Errorf("a dry run wrote %v", left)
 	}
-	if out, err := script(t, "--package", good, "--to", "s3://bucket/assets/", "--dry-run"); err != nil || !strings.Contains(out, "s3://bucket/assets/openclaw.tgz --content-type application/gzip --metadata sha256=") {
+	if out, err := script(t, "--package", good, "--to", "s3://bucket/assets/", "--dry-run"); err != nil || !strings.Contains(out, "s3://bucket/assets/openclaw.tgz --content-type application/gzip --metadata sha256=") || !strings.Contains(out, "s3://bucket/assets/openclaw.tgz.sha256 ") {
 		t.Errorf("dry run to S3: %v\n%s", err, out)
 	}
 	if out, err := script(t, "--package", good, "--to", to); err != nil || !strings.Contains(out, "openclaw 1.2.3 sha256 ") {
@@ -68,6 +68,14 @@ func TestDeployOpenClaw(t *testing.T) {
 	want, _ := os.ReadFile(good)
 	if got, err := os.ReadFile(filepath.Join(to, "openclaw.tgz")); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("published: %v", err)
+	}
+	check := exec.CommandContext(t.Context(), "sha256sum", "-c", "openclaw.tgz.sha256")
+	check.Dir = to
+	if out, err := check.CombinedOutput(); err != nil || string(out) != "openclaw.tgz: OK\n" {
+		t.Errorf("the sum beside it: %v\n%s", err, out)
+	}
+	if left, _ := filepath.Glob(filepath.Join(to, ".*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 	for name, args := range map[string][]string{
 		"another package": {"--package", other, "--to", to}, "no package": {"--package", "deploy_test.go", "--to", to}, "no place": {"--package", good},

@@ -33,7 +33,7 @@ type Config struct {
 	// With Install.
 	Apps        []string          `json:"apps,omitempty"`         // of browser, editor, office; none: all
 	Assets      map[string]string `json:"assets,omitempty"`       // sha256 of the control plane's assets; one not listed is taken by the sum published beside it
-	OpenClawURL string            `json:"openclaw_url,omitempty"` // OpenClaw's package where the control plane has none; "": npm
+	OpenClawURL string            `json:"openclaw_url,omitempty"` // OpenClaw's package where the control plane has none, https; "": npm
 }
 
 // Desktop is the desktop's part of a Config.

@@ -81,6 +81,7 @@ func (g *Guest) check(ctx context.Context) map[string]any {
 	}
 	if g.setup != nil {
 		report["installed"] = g.setup.installer.Notes()
+		report["providers_without_plugin"] = g.setup.installer.Lacks()
 	}
 	return report
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -82,6 +83,9 @@ func New(c Config, version string, out io.Writer) (*Guest, error) {
 		}
 	}
 	g.redact.Know("own", c.Token, g.secret.VNCPassword, g.secret.GatewayToken)
+	if _, signature, ok := strings.Cut(c.OpenClawURL, "?"); ok {
+		g.redact.Know("openclaw_url", signature)
+	}
 	if c.Install {
 		return g, g.prepareInstalled()
 	}

@@ -10,10 +10,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/cloudbot-ai/control-plane/guest/install"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -185,5 +188,19 @@ func TestAPIProbe(t *testing.T) {
 	}
 	if strings.Contains(w.Body.String(), "canary") {
 		t.Errorf("a key got out: %s", w.Body)
+	}
+	// A machine that was set up, and has no plug-in for mistral.
+	installer, err := install.New(install.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(installer.Lacks(), "mistral") {
+		t.Skip("OpenClaw is installed on this computer")
+	}
+	g.setup = &setup{g: g, installer: installer}
+	for provider, want := range map[string]string{"anthropic": "accepted", "mistral": "no plug-in"} {
+		if r := g.try(t.Context(), probe{provider: provider, url: server.URL}, "canary-right"); r.Result != want {
+			t.Errorf("%s: %s, want %s", provider, r.Result, want)
+		}
 	}
 }

@@ -96,6 +96,7 @@ type lineWriter struct {
 	prefix string
 	mu     sync.Mutex
 	rest   []byte
+	key    privateKey
 }
 
 func (w *lineWriter) Write(p []byte) (int, error) {
@@ -107,12 +108,21 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 		if i < 0 {
 			break
 		}
-		w.log.line(w.prefix + string(w.rest[:i]))
+		w.line(w.rest[:i])
 		w.rest = w.rest[i+1:]
 	}
-	if len(w.rest) > partialLine {
-		w.log.line(w.prefix + string(w.rest))
-		w.rest = nil
+	for len(w.rest) > partialLine {
+		i := bytes.LastIndexAny(w.rest[:partialLine], " \t") + 1 // whole words, so that none is half a secret
+		if name := dangling.FindIndex(w.rest[:i]); name != nil {
+			i = bytes.LastIndexAny(w.rest[:name[0]], " \t") + 1
+		}
+		if i == 0 {
+			i = len(w.rest)
+		}
+		w.line(w.rest[:i])
+		w.rest = w.rest[i:]
 	}
 	return len(p), nil
 }
+
+func (w *lineWriter) line(text []byte) { w.log.line(w.prefix + w.key.clean(string(text))) }

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"net/url"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -14,13 +15,142 @@ const redacted = "[redacted]"
 // keyShapes find what looks like a credential even where nobody told of it.
 var keyShapes = regexp.MustCompile(`(?i)` + strings.Join([]string{
 	`\bsk-[a-z0-9_-]{12,}`, `\bAIza[0-9a-z_-]{20,}`, `\bgsk_[a-z0-9]{12,}`, `\bxai-[a-z0-9]{12,}`, `\btgp_[a-z0-9_-]{12,}`,
-	`\bhf_[a-z0-9]{12,}`, `\bgh[pousr]_[a-z0-9]{20,}`, `\bA(?:KI|SI)A[0-9A-Z]{16}\b`,
+	`\bhf_[a-z0-9]{12,}`, `gh[pousr]_[a-z0-9]{20,}`, `github_pat_[a-z0-9_]{20,}`, `glpat-[a-z0-9_-]{16,}`, `npm_[a-z0-9]{30,}`,
+	`\b[rs]k_(?:live|test)_[a-z0-9]{12,}`, `\bx(?:ox[a-z]|app)-[a-z0-9-]{10,}`, `(?-i:A(?:KI|SI)A[0-9A-Z]{16})`,
 	`\beyJ[a-z0-9_-]{8,}\.[a-z0-9_-]{8,}\.[a-z0-9_-]*`,
-	`-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(?:-----END [A-Z ]*PRIVATE KEY-----)?`,
 }, "|"))
 
-// namedValues find a value by the name it goes under; the name stays.
-var namedValues = regexp.MustCompile(`(?i)((?:api[_-]?key|token|passw(?:or)?d|secret|authorization)["']?\s*[:=]\s*["']?(?:bearer\s+|basic\s+)?)([^\s"',;&]{4,})`)
+// A private key as PEM: its first line, what follows, and its last line.
+const (
+	keyBegin = `-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----`
+	keyBody  = `[\w+/=:,.\\\s\[\]-]*`
+	keyEnd   = `-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----`
+)
+
+// wholeKey finds a private key, and openKey what may belong to one whose last line is not there.
+var (
+	wholeKey = regexp.MustCompile(`(?i)` + keyBegin + keyBody + `?` + keyEnd)
+	openKey  = regexp.MustCompile(`(?i)` + keyBegin + keyBody)
+)
+
+// userInfo finds the password in a URL, or a name there that is long enough for a token.
+var userInfo = regexp.MustCompile(`(?i)([a-z][a-z0-9+.-]*://[^\s/:@"'<>]*:)[^\s/"'<>]+@|(https?://)[^\s/:@"'<>]{16,}@`)
+
+// secretName is a secret's name from where that shows on.
+const secretName = `(?:secret|token|passw(?:or)?d|passphrase|key|authorization|credential|signature)[\w.-]*`
+
+// flagged finds the value that follows an option of such a name.
+var flagged = regexp.MustCompile(`(?i)(--[\w.-]*` + secretName + `[ \t]+)(?:(")[^"\n]+|(')[^'\n]+|[^\s"':=-]\S*)`)
+
+// dangling finds a name at the end of a text whose value is yet to come.
+var dangling = regexp.MustCompile(`(?i)(?:` + secretName + `\\*["']?\s*[:=]?\s*|\b(?:bearer|basic)\s+)+$`)
+
+// bearer finds a token by the scheme it is sent with.
+var bearer = regexp.MustCompile(`(?i)\b(?:bearer|basic)\s+([a-z0-9._~+/=-]{8,})`)
+
+// named finds a value by the name it goes under: the end of the name, and the value in double quotes, single ones,
+// escaped ones, or none. One without quotes may be a name with a value itself, and so on.
+var named = regexp.MustCompile(`(?i)(` + secretName + `)(?:\\*["'])?[ \t]*[:=]+[ \t]*(?:"((?:[^"\\\n]|\\.)+)|'([^'\n]+)|\\+["']([^"'\\\n]+)|` +
+	`(?:(?:bearer|basic|token)[ \t]+)?(` + bare + `(?:[ \t]*[:=]+[ \t]*` + bare + `)*[:=]*))`)
+
+const bare = `[^\s"',;&:=]+`
+
+// surely are the names whose values are secrets whatever they look like; those of other names have to look like one.
+var surely = regexp.MustCompile(`(?i)secret|token$|passw(?:or)?d|passphrase|authorization|(?:api|access|private)[_-]?key`)
+
+// plain are values that hide nothing, and stand behind names such as a package's.
+var plain = []string{"true", "false", "null", "none", "undefined", "amd64", "arm64"}
+
+func secret(name, value string) bool {
+	switch {
+	case strings.HasPrefix(value, "-----BEGIN"): // is found by that
+		return false
+	case len(value) < 4 || slices.Contains(plain, strings.TrimRight(value, ".)}]")):
+		return false
+	case surely.MatchString(name):
+		return true
+	}
+	return telling(value)
+}
+
+// telling says whether a value looks like a secret: no word of a language and no count.
+func telling(value string) bool {
+	const digits = "0123456789"
+	switch {
+	case strings.ContainsAny(value, " \t\n") && !strings.ContainsAny(value, ":="):
+		return false
+	case len(value) >= 16:
+		return true
+	}
+	return len(value) >= 6 && strings.ContainsAny(value, digits) && strings.Trim(value, digits+".%") != ""
+}
+
+// replaceNamed replaces the values that go under a secret's name.
+func replaceNamed(text string) string {
+	var b strings.Builder
+	at := 0
+	for _, m := range named.FindAllStringSubmatchIndex(text, -1) {
+		name := text[at:m[3]]
+		name = name[strings.LastIndexAny(name, " \t\n\"'")+1:]
+		for g := 4; g < len(m); g += 2 {
+			if m[g] < 0 {
+				continue
+			}
+			value := text[m[g]:m[g+1]]
+			b.WriteString(text[at:m[g]])
+			if secret(name, value) {
+				b.WriteString(redacted)
+			} else {
+				b.WriteString(replaceNamed(value)) // short, or made of several words: "key: password=…"
+			}
+			at = m[g+1]
+		}
+	}
+	b.WriteString(text[at:])
+	return b.String()
+}
+
+func replaceBearer(match string) string {
+	token := bearer.FindStringSubmatch(match)[1]
+	if !telling(token) {
+		return match
+	}
+	return strings.TrimSuffix(match, token) + redacted
+}
+
+var (
+	keyBegins = regexp.MustCompile(`(?i)` + keyBegin)
+	keyEnds   = regexp.MustCompile(`(?i)` + keyEnd)
+	keyRun    = regexp.MustCompile(`[A-Za-z0-9+/=]{16,}`)
+)
+
+// keyLines is more than a private key's PEM has.
+const keyLines = 300
+
+// privateKey finds the lines of a private key that come one after the other.
+type privateKey struct {
+	left int // lines that may still belong to one
+}
+
+// clean removes what belongs to a key from the next line. Other programs' lines may stand in between.
+func (k *privateKey) clean(line string) string {
+	if k.left > 0 {
+		end := keyEnds.FindStringIndex(line)
+		if end == nil {
+			k.left--
+			if strings.ContainsAny(strings.TrimSpace(line), " \t") {
+				return keyRun.ReplaceAllString(line, redacted)
+			}
+			return redacted
+		}
+		k.left = 0
+		line = redacted + line[end[1]:]
+	}
+	if all := keyBegins.FindAllStringIndex(line, -1); all != nil && !keyEnds.MatchString(line[all[len(all)-1][1]:]) {
+		k.left = keyLines
+	}
+	return line
+}
 
 // Redactor removes secrets from text on its way out of the machine.
 type Redactor struct {
@@ -63,6 +193,11 @@ func (r *Redactor) Clean(text string) string {
 	if all != nil {
 		text = all.Replace(text)
 	}
+	text = wholeKey.ReplaceAllString(text, redacted)
 	text = keyShapes.ReplaceAllString(text, redacted)
-	return namedValues.ReplaceAllString(text, "${1}"+redacted)
+	text = userInfo.ReplaceAllString(text, "${1}${2}"+redacted+"@")
+	text = flagged.ReplaceAllString(text, "${1}${2}${3}"+redacted)
+	text = replaceNamed(text)
+	text = bearer.ReplaceAllStringFunc(text, replaceBearer)
+	return openKey.ReplaceAllString(text, redacted)
 }

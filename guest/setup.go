@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"github.com/cloudbot-ai/control-plane/guest/agent"
@@ -101,6 +102,11 @@ func (s *setup) followUnits(ctx context.Context) error {
 		Env: []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}, Dir: "/", Output: s.g.lines.Writer("unit: "),
 	}, nil)
 	return nil
+}
+
+// lacks tells whether this machine's agent cannot use the provider, as it has no plug-in for it.
+func (g *Guest) lacks(provider string) bool {
+	return g.setup != nil && slices.Contains(g.setup.installer.Lacks(), provider)
 }
 
 // versions is what this machine runs, by name.

@@ -31,7 +31,7 @@ var providers = []probe{
 
 type probed struct {
 	Provider string `json:"provider"`
-	Result   string `json:"result"`           // no key, accepted, unauthorised, unreachable, unexpected
+	Result   string `json:"result"`           // no key, accepted, no plug-in, unauthorised, unreachable, unexpected
 	Status   int    `json:"status,omitempty"` // of the provider's answer
 }
 
@@ -77,6 +77,8 @@ func (g *Guest) try(ctx context.Context, p probe, key string) probed {
 	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10))
 	r.Status = res.StatusCode
 	switch {
+	case res.StatusCode == http.StatusOK && g.lacks(p.provider):
+		r.Result = "no plug-in" // a good key that is of no use here
 	case res.StatusCode == http.StatusOK:
 		r.Result = "accepted"
 	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden,

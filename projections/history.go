@@ -98,8 +98,11 @@ func tellInstance(ev instance.Event) (string, facts) {
 		return "A machine was allocated.", facts{"attempt": ev.Attempt, "ec2_instance_id": ev.Machine}
 	case instance.CallRefused:
 		sentence := fmt.Sprintf("The cloud refused to %s the machine: %s", ev.Call, ev.Reason)
-		if ev.Undone {
+		switch {
+		case ev.Undone:
 			sentence = "The start did not last: " + ev.Reason
+		case ev.Code == instance.CodeInterrupted || ev.Code == instance.CodeCancelled:
+			sentence = ev.Reason
 		}
 		return sentence,
 			facts{"call": ev.Call, "code": ev.Code, "reason": ev.Reason, "tries": ev.Tries, "verdict": ev.Verdict, "retry_at": ev.RetryAt}
@@ -148,7 +151,7 @@ var phaseSentences = map[instance.Phase]string{
 	instance.PhaseBooting:    "The machine has called home.",
 	instance.PhaseInstalling: "The software is being installed.",
 	instance.PhaseDesktop:    "The desktop is up.",
-	instance.PhaseAgent:      "The agent is up.",
+	instance.PhaseAgent:      "The agent is starting.",
 	instance.PhaseReady:      "Everything is ready.",
 }
 

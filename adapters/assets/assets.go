@@ -158,6 +158,15 @@ func (h *Handler) SHA256(ctx context.Context, name string) (string, error) {
 	return info.SHA256, err
 }
 
+// Where tells people where an asset comes from. A missing one is an fs.ErrNotExist.
+func (h *Handler) Where(ctx context.Context, name string) (string, error) {
+	source, _, err := h.find(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprint(source), nil
+}
+
 // keepTime bounds the copying of a version.
 const keepTime = 2 * time.Minute
 

@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"image/jpeg"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -249,5 +251,22 @@ func TestASumIsReadOnce(t *testing.T) {
 	}
 	if _, err := h.SHA256(t.Context(), "../secret"); err == nil || !strings.Contains(err.Error(), "not exist") {
 		t.Errorf("a sum of what is no asset: %v", err)
+	}
+}
+
+func TestWhere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	h := New(Config{Sources: []Source{Folder{Dir: t.TempDir()}, Folder{Dir: dir}}})
+	if place, err := h.Where(t.Context(), "openclaw.tgz"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%q %v", place, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "openclaw.tgz"), []byte("a package"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"openclaw.tgz": dir, "wallpaper.jpg": "the program itself"} {
+		if place, err := h.Where(t.Context(), name); err != nil || place != want {
+			t.Errorf("%s: %q %v", name, place, err)
+		}
 	}
 }

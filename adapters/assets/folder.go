@@ -19,6 +19,9 @@ type Folder struct {
 	Names map[string]string // file's name by asset's, where they differ
 }
 
+// String names the place, for people.
+func (f Folder) String() string { return f.Dir }
+
 func (f Folder) open(name string) (*os.File, fs.FileInfo, error) {
 	if other := f.Names[name]; other != "" {
 		name = other
@@ -110,6 +113,8 @@ func (builtIn) Stat(_ context.Context, name string) (int64, time.Time, string, s
 	}
 	return int64(len(wallpaper)), time.Time{}, "built-in", "", nil
 }
+
+func (builtIn) String() string { return "the program itself" }
 
 func (builtIn) Open(_ context.Context, _, _ string, offset int64) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(wallpaper[offset:])), nil

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -34,12 +35,12 @@ type Config struct {
 	SecurityGroup string   // needs no inbound rule; "": the VPC's default
 	Subnets       []string // tried in this order when one is full; none: the default VPC's choice
 	KeyPair       string   // "": machines without an SSH key
-	RootDevice    string   // the AMI's name for its disk; "": /dev/sda1, as on Ubuntu
-	VolumeGiB     int      // size of that disk; 0: 40
+	VolumeGiB     int      // size of the disk; 0: 40
 	Types         []Type   // on offer, the default first; none: DefaultTypes
 
 	// UserData renders what a machine is told at its first boot, with commands.TokenPlaceholder
-	// where the enrolment token goes. Required.
+	// where the enrolment token goes. It calls nobody. A *commands.CallError with verdict Never gives the
+	// launch up; after any other error it is asked again. Required.
 	UserData func(commands.LaunchPlan) (string, error)
 
 	AWS  *aws.Config  // credentials and transport; nil: the SDK's default chain, IAM roles included
@@ -71,7 +72,8 @@ const (
 	TagAttempt     = "cloudbot:attempt"
 )
 
-// Cloud implements commands.Cloud and commands.Inventory.
+// Cloud implements commands.Cloud and commands.Inventory. It launches nothing before Run or Settle has
+// found out about the image.
 type Cloud struct {
 	cfg  Config
 	log  *slog.Logger
@@ -79,6 +81,8 @@ type Cloud struct {
 	full *full
 	look *pace // Describe calls
 	act  *pace // the others
+
+	image atomic.Pointer[settled] // nil: EC2 has not told of it yet
 
 	mu       sync.Mutex
 	strange  map[string]time.Time // client tokens that EC2 knows with another request, since when
@@ -104,7 +108,6 @@ func New(ctx context.Context, cfg Config) (*Cloud, error) {
 	if len(cfg.Subnets) == 0 {
 		cfg.Subnets = []string{""}
 	}
-	cfg.RootDevice = cmp.Or(cfg.RootDevice, "/dev/sda1")
 	cfg.VolumeGiB = cmp.Or(cfg.VolumeGiB, 40)
 	var shared aws.Config
 	if cfg.AWS != nil {

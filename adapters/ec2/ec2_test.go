@@ -46,6 +46,9 @@ func open(t *testing.T, srv *ec2test.Server, change func(*ec2.Config)) *ec2.Clou
 			change(c)
 		}
 	}))
+	if err == nil {
+		_, err = c.Settle(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +179,12 @@ func TestFreezeRefuses(t *testing.T) {
 			c.UserData = func(commands.LaunchPlan) (string, error) { return strings.Repeat("x", 16<<10), nil }
 		}, true},
 		"no user data": {plan(1), func(c *ec2.Config) {
-			c.UserData = func(commands.LaunchPlan) (string, error) { return "", errors.New("no guest") }
+			c.UserData = func(commands.LaunchPlan) (string, error) { return "", errors.New("not known yet") }
+		}, false},
+		"bad user data": {plan(1), func(c *ec2.Config) {
+			c.UserData = func(commands.LaunchPlan) (string, error) {
+				return "", &commands.CallError{Verdict: instance.Never, Code: "bad_user_data"}
+			}
 		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -338,6 +346,9 @@ func TestOverHTTP(t *testing.T) {
 	web.Start()
 	defer web.Close()
 	c, err := ec2.New(t.Context(), config(func(c *ec2.Config) { c.Endpoint, c.AWS = web.URL, awsConfig(web.Client().Transport) }))
+	if err == nil {
+		_, err = c.Settle(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package ec2
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -28,13 +27,18 @@ func (c *Cloud) Freeze(a commands.LaunchPlan) (instance.Spec, error) {
 	if a.ClientToken == "" || len(a.ClientToken) > 64 {
 		return instance.Spec{}, fmt.Errorf("freeze a launch: a client token of %d characters", len(a.ClientToken))
 	}
-	userData, err := c.cfg.UserData(a)
-	if err == nil && len(userData) > maxUserData-roomForToken {
-		err = fmt.Errorf("%d bytes of user data are more than %d", len(userData), maxUserData-roomForToken)
-	}
+	image, err := c.frozen()
 	if err != nil {
+		return instance.Spec{}, err
+	}
+	userData, err := c.cfg.UserData(a)
+	if err != nil {
+		return instance.Spec{}, fmt.Errorf("render user data: %w", err)
+	}
+	if len(userData) > maxUserData-roomForToken {
 		return instance.Spec{}, refused(instance.Never, "bad_user_data",
-			"The machine's first boot could not be prepared; the operator has been told.", errors.Join(errors.New("render user data"), err))
+			"The machine's first boot could not be prepared; the operator has been told.",
+			fmt.Errorf("%d bytes of user data are more than %d", len(userData), maxUserData-roomForToken))
 	}
 	if table[a.Refused].full && a.Last.Type != "" {
 		c.full.note(place{a.Last.Type, a.Last.Subnet}, time.Now()) // another replica may have heard it
@@ -43,7 +47,7 @@ func (c *Cloud) Freeze(a commands.LaunchPlan) (instance.Spec, error) {
 	return instance.Spec{
 		ClientToken: a.ClientToken, Image: c.cfg.Image, Type: at.machineType, Region: c.cfg.Region,
 		Subnet: at.subnet, SecurityGroup: c.cfg.SecurityGroup, KeyPair: c.cfg.KeyPair,
-		RootDevice: c.cfg.RootDevice, VolumeGiB: c.cfg.VolumeGiB, UserData: userData,
+		RootDevice: image.Root, VolumeGiB: c.cfg.VolumeGiB, UserData: userData,
 		Tags: map[string]string{
 			"Name":         "cloudbot-" + a.Instance,
 			TagEnvironment: c.cfg.Environment,

@@ -110,6 +110,9 @@ func (s *stage) newCloud() commands.Inventory {
 		Jitter:   func(d time.Duration) time.Duration { return time.Duration(s.seed*7919) % d },
 		UserData: func(commands.LaunchPlan) (string, error) { return "token=" + commands.TokenPlaceholder, nil },
 	})
+	if err == nil {
+		_, err = c.Settle(context.Background())
+	}
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -1,33 +1,42 @@
 // Package s3 has assets in an S3 bucket. It implements assets.Source by streaming: machines need no
 // way to the bucket, and no rights on it. As an assets.Keeper it needs the right to put objects.
+//
+// The one thing to know: without s3:ListBucket S3 answers 403 for what is not there, so a 403 is taken
+// as that, except for an object that was seen before.
 package s3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 )
 
-// Config names the bucket. Credentials and region come from where the SDK looks for them.
+// Config names the bucket. Credentials come from where the SDK looks for them.
 type Config struct {
 	Bucket      string
 	Prefix      string                  // of the objects' keys, without a slash at its end; "": none
-	Region      string                  // "": the SDK's
+	Region      string                  // where to ask first; "": the SDK's. S3 tells where the bucket really is
 	Endpoint    string                  // "": AWS; another one is addressed by path
 	Remember    time.Duration           // how long what is known of an object is taken as true; 0: 10 s
+	Log         *slog.Logger            // nil: silent
 	credentials aws.CredentialsProvider // nil: the SDK's
+	patience    time.Duration           // with a question, repeats included; 0: 20 s
 }
 
 // Bucket is a bucket with assets.
@@ -35,8 +44,10 @@ type Bucket struct {
 	c      Config
 	client *s3.Client
 
-	mu    sync.Mutex
-	known map[string]object
+	mu     sync.Mutex
+	known  map[string]object
+	region string    // the bucket's, once S3 told of another than the one configured
+	said   sync.Once // that rights are missing
 }
 
 // object is what a HEAD said.
@@ -66,7 +77,15 @@ func New(ctx context.Context, c Config) (*Bucket, error) {
 	if c.Remember == 0 {
 		c.Remember = 10 * time.Second
 	}
-	var options []func(*awsconfig.LoadOptions) error
+	if c.patience == 0 {
+		c.patience = 20 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	// A body may take long; that nothing is answered at all must not.
+	answers := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = answerTime })
+	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithHTTPClient(answers)}
 	if c.Region != "" {
 		options = append(options, awsconfig.WithRegion(c.Region))
 	}
@@ -115,11 +134,17 @@ func (b *Bucket) Stat(ctx context.Context, name string) (int64, time.Time, strin
 	return o.size, o.modified, o.tag, o.sum, o.err
 }
 
+// answerTime bounds the wait for S3 to begin an answer.
+const answerTime = 10 * time.Second
+
 func (b *Bucket) head(ctx context.Context, name string) (object, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.c.patience)
+	defer cancel()
 	now := time.Now()
-	out, err := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.c.Bucket, Key: b.key(name)})
+	out, err := ask(ctx, b, b.client.HeadObject, &s3.HeadObjectInput{Bucket: &b.c.Bucket, Key: b.key(name)})
 	switch {
-	case missing(err):
+	case missing(err) || forbidden(err) && !b.seen(name):
+		b.tell(err)
 		return object{err: fmt.Errorf("%s: %w", name, fs.ErrNotExist), asked: now}, nil
 	case err != nil:
 		return object{}, fmt.Errorf("look up %s in bucket %s: %w", name, b.c.Bucket, err)
@@ -139,11 +164,17 @@ func (b *Bucket) Open(ctx context.Context, name, tag string, offset int64) (io.R
 	if offset > 0 {
 		in.Range = aws.String(fmt.Sprintf("bytes=%d-", offset))
 	}
-	out, err := b.client.GetObject(ctx, in)
+	out, err := ask(ctx, b, b.client.GetObject, in)
 	if err != nil {
-		b.mu.Lock()
-		delete(b.known, name) // it changed, maybe
-		b.mu.Unlock()
+		if !forbidden(err) { // else it is still known to be there
+			b.mu.Lock()
+			delete(b.known, name) // it changed, maybe
+			b.mu.Unlock()
+		}
+		if missing(err) || forbidden(err) {
+			b.tell(err)
+			err = errors.Join(err, fs.ErrNotExist)
+		}
 		return nil, fmt.Errorf("read %s in bucket %s: %w", name, b.c.Bucket, err)
 	}
 	if tag != aws.ToString(out.ETag) { // a store that knows no If-Match
@@ -157,9 +188,11 @@ func (b *Bucket) Open(ctx context.Context, name, tag string, offset int64) (io.R
 func (b *Bucket) Put(ctx context.Context, name, sha256 string, content io.Reader) error {
 	text, err := io.ReadAll(content) // a signed request has to be read twice
 	if err == nil {
-		_, err = b.client.PutObject(ctx, &s3.PutObjectInput{
-			Bucket: &b.c.Bucket, Key: b.key(name), Body: bytes.NewReader(text), Metadata: map[string]string{"sha256": sha256},
-		})
+		put := func(ctx context.Context, in *s3.PutObjectInput, options ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+			in.Body = bytes.NewReader(text) // from its beginning, the second time as well
+			return b.client.PutObject(ctx, in, options...)
+		}
+		_, err = ask(ctx, b, put, &s3.PutObjectInput{Bucket: &b.c.Bucket, Key: b.key(name), Metadata: map[string]string{"sha256": sha256}})
 	}
 	if err != nil {
 		return fmt.Errorf("put %s into bucket %s: %w", name, b.c.Bucket, err)
@@ -170,8 +203,81 @@ func (b *Bucket) Put(ctx context.Context, name, sha256 string, content io.Reader
 	return nil
 }
 
+// seen tells whether the object was there when it was last asked for. A 403 for it is a matter of credentials.
+func (b *Bucket) seen(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, ok := b.known[name]
+	return ok && o.err == nil
+}
+
+// tell says once what a 403 may mean.
+func (b *Bucket) tell(err error) {
+	if forbidden(err) {
+		b.said.Do(func() {
+			b.c.Log.Warn("S3 answers 403 for an asset, which is taken as absent: give this server s3:ListBucket on the bucket, so that S3 "+
+				"says what is absent, and s3:GetObject on its objects (deploy/iam-policy.json); or its credentials are wrong", "bucket", b.c.Bucket, "error", err)
+		})
+	}
+}
+
+// ask makes a call where the bucket is, which S3 tells to whoever asks elsewhere.
+func ask[In, Out any](ctx context.Context, b *Bucket, call func(context.Context, In, ...func(*s3.Options)) (Out, error), in In) (Out, error) {
+	b.mu.Lock()
+	region := b.region
+	b.mu.Unlock()
+	there := func(o *s3.Options) { o.Region = cmp.Or(region, o.Region) }
+	out, err := call(ctx, in, there)
+	if !elsewhere(err) {
+		return out, err
+	}
+	told := regionOf(err)
+	if told == "" { // a HEAD of an object may be refused without saying more
+		_, bucketErr := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.c.Bucket}, there)
+		told = regionOf(bucketErr)
+	}
+	if told == "" || told == region {
+		return out, err
+	}
+	region = told
+	if out, err = call(ctx, in, there); !elsewhere(err) {
+		b.mu.Lock()
+		b.region = told
+		b.mu.Unlock()
+		b.c.Log.Info("the bucket of assets is in another region than AWS_REGION, and is asked there", "bucket", b.c.Bucket, "region", told)
+	}
+	return out, err
+}
+
+// elsewhere tells whether a refusal may be for the region that was asked.
+func elsewhere(err error) bool {
+	var response *awshttp.ResponseError
+	if !errors.As(err, &response) {
+		return false
+	}
+	status := response.HTTPStatusCode()
+	return status == http.StatusMovedPermanently || status == http.StatusTemporaryRedirect || status == http.StatusBadRequest
+}
+
+// regionOf is the bucket's region as a refusal names it.
+func regionOf(err error) string {
+	var response *awshttp.ResponseError
+	if !errors.As(err, &response) || response.Response == nil {
+		return ""
+	}
+	return response.Response.Header.Get("X-Amz-Bucket-Region")
+}
+
 func missing(err error) bool {
 	var key *types.NoSuchKey
 	var api smithy.APIError
 	return errors.As(err, &key) || errors.As(err, &api) && (api.ErrorCode() == "NotFound" || api.ErrorCode() == "NoSuchKey")
 }
+
+func forbidden(err error) bool {
+	var response *awshttp.ResponseError
+	return errors.As(err, &response) && response.HTTPStatusCode() == http.StatusForbidden
+}
+
+// String names the place, for people.
+func (b *Bucket) String() string { return strings.TrimSuffix("s3://"+b.c.Bucket+"/"+b.c.Prefix, "/") }

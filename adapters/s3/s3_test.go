@@ -2,12 +2,16 @@ package s3
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,11 +22,22 @@ import (
 
 func bucket(t *testing.T) (*Bucket, *s3mem.Backend) {
 	t.Helper()
+	return guarded(t, nil)
+}
+
+// guarded is a bucket in front of which somebody answers, where he wants to: true says that he did.
+func guarded(t *testing.T, answers func(http.ResponseWriter, *http.Request) bool) (*Bucket, *s3mem.Backend) {
+	t.Helper()
 	store := s3mem.New()
 	if err := store.CreateBucket("assets"); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(gofakes3.New(store).Server())
+	under := gofakes3.New(store).Server()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if answers == nil || !answers(w, r) {
+			under.ServeHTTP(w, r)
+		}
+	}))
 	t.Cleanup(server.Close)
 	b, err := New(t.Context(), Config{
 		Bucket: "assets", Prefix: "prod", Region: "eu-central-1", Endpoint: server.URL, Remember: time.Nanosecond,
@@ -82,6 +97,108 @@ func TestWhatIsNotThere(t *testing.T) {
 	b.c.Bucket = "nowhere"
 	if _, _, _, _, err := b.Stat(t.Context(), "wallpaper.jpg"); err == nil {
 		t.Error("a bucket that is not there has a wallpaper")
+	}
+}
+
+// Without s3:ListBucket what is absent answers 403. What was there before is not taken as absent: then it is
+// the credentials, and a guest of another source must not take its place.
+func TestForbiddenIsAbsent(t *testing.T) {
+	t.Parallel()
+	var denied atomic.Bool
+	denied.Store(true)
+	b, store := guarded(t, func(w http.ResponseWriter, _ *http.Request) bool {
+		if denied.Load() {
+			w.WriteHeader(http.StatusForbidden)
+		}
+		return denied.Load()
+	})
+	var log bytes.Buffer
+	b.c.Log = slog.New(slog.NewTextHandler(&log, nil))
+	put(t, store, "prod/openclaw.tgz", "0123456789", map[string]string{})
+	for range 2 {
+		if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("never seen: %v", err)
+		}
+	}
+	if n := strings.Count(log.String(), "s3:ListBucket"); n != 1 {
+		t.Errorf("the operator is told %d times:\n%s", n, log.String())
+	}
+	denied.Store(false)
+	_, _, tag, _, err := b.Stat(t.Context(), "openclaw.tgz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	denied.Store(true)
+	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("seen before: %v", err)
+	}
+	if r, err := b.Open(t.Context(), "openclaw.tgz", tag, 0); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("read: %v %v", r, err)
+	}
+	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("seen before, and not read: %v", err)
+	}
+}
+
+// A bucket is asked where it is, whatever region is configured; a HEAD may be refused without saying where.
+func TestBucketInAnotherRegion(t *testing.T) {
+	t.Parallel()
+	for name, refuse := range map[string]func(http.ResponseWriter, *http.Request){
+		"redirected": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Amz-Bucket-Region", "us-west-2")
+			w.WriteHeader(http.StatusMovedPermanently)
+		},
+		"refused": func(w http.ResponseWriter, r *http.Request) {
+			if strings.Trim(r.URL.Path, "/") == "assets" {
+				w.Header().Set("X-Amz-Bucket-Region", "us-west-2")
+			}
+			w.WriteHeader(http.StatusBadRequest)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var refused atomic.Int32
+			b, _ := guarded(t, func(w http.ResponseWriter, r *http.Request) bool {
+				if strings.Contains(r.Header.Get("Authorization"), "/us-west-2/s3/") {
+					return false
+				}
+				refused.Add(1)
+				refuse(w, r)
+				return true
+			})
+			if err := b.Put(t.Context(), "wallpaper.jpg", strings.Repeat("a1", 32), strings.NewReader("a picture")); err != nil {
+				t.Fatal(err)
+			}
+			size, _, tag, _, err := b.Stat(t.Context(), "wallpaper.jpg")
+			if err != nil || size != int64(len("a picture")) {
+				t.Fatalf("%d %v", size, err)
+			}
+			r, err := b.Open(t.Context(), "wallpaper.jpg", tag, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Close()
+			if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); !errors.Is(err, fs.ErrNotExist) {
+				t.Error(err)
+			}
+			if n := refused.Load(); n > 2 {
+				t.Errorf("the wrong region was asked %d times", n)
+			}
+		})
+	}
+}
+
+// A bucket that does not answer is not waited for.
+func TestHungBucket(t *testing.T) {
+	t.Parallel()
+	b, _ := guarded(t, func(_ http.ResponseWriter, r *http.Request) bool {
+		<-r.Context().Done()
+		return true
+	})
+	b.c.patience = 10 * time.Millisecond
+	began := time.Now()
+	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) >= answerTime {
+		t.Errorf("%v after %v", err, time.Since(began))
 	}
 }
 

@@ -16,11 +16,12 @@ machine needs, and removes what belongs to one machine alone. Run it as root on 
 Ubuntu, then take the image. A machine launched from it starts with its desktop at once.
 
 Usage:
-  cloudbot-guest bake -control-plane URL [-openclaw-url URL] [-apps browser,editor,office]
+  cloudbot-guest bake -control-plane URL [-openclaw-url URL] [-openclaw-sha256 SUM] [-apps browser,editor,office]
 
 Flags:
   -control-plane URL   takes OpenClaw and the wallpaper from its /assets/; needed
-  -openclaw-url URL    OpenClaw's package where the control plane has none; else npm is asked
+  -openclaw-url URL    OpenClaw's package where the control plane has none, https; else npm is asked
+  -openclaw-sha256 SUM of the package, from wherever it comes but npm; else as published beside it in /assets/
   -apps LIST           of browser, editor and office; all
   -help                print this and exit
 
@@ -32,6 +33,7 @@ func bake(ctx context.Context, args []string) int {
 	flags.Usage = func() { fmt.Fprint(os.Stderr, bakeUsage) }
 	url := flags.String("control-plane", "", "")
 	tarball := flags.String("openclaw-url", "", "")
+	sum := flags.String("openclaw-sha256", "", "")
 	apps := flags.String("apps", "", "")
 	if err := flags.Parse(args); err != nil {
 		if err == flag.ErrHelp {
@@ -46,6 +48,9 @@ func bake(ctx context.Context, args []string) int {
 	c := install.Config{
 		ControlPlaneURL: strings.TrimSuffix(*url, "/"), OpenClawURL: *tarball,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Output: os.Stderr,
+	}
+	if *sum != "" {
+		c.Pins = map[string]string{"openclaw.tgz": strings.ToLower(*sum)}
 	}
 	if *apps != "" {
 		c.Apps = strings.Split(*apps, ",")

@@ -51,7 +51,7 @@ The configuration file:
                                        VNC, Node, OpenClaw and what follows, as systemd units
     "apps": ["browser", …],            with install: of browser, editor, office; left out: all
     "assets": {"openclaw.tgz": "…"},   with install: sha256 by name; else as published beside it
-    "openclaw_url": "…"                with install: OpenClaw where the control plane has none; else npm
+    "openclaw_url": "…"                with install: OpenClaw where the control plane has none, https; else npm
   }
 
 It logs to standard error and ends with SIGINT or SIGTERM, taking all it started along.

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
+	"net/url"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/adapters/s3"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
@@ -31,11 +35,12 @@ type ec2Config struct {
 	KeyPair       string `env:"EC2_KEY_PAIR_NAME"`
 	VolumeGiB     int    `env:"EC2_VOLUME_GIB" envDefault:"40"`
 	OpenClawURL   string `env:"MOLTBOT_TARBALL_URL"`
+	OpenClawSum   string `env:"MOLTBOT_TARBALL_SHA256"`
 }
 
 // check refuses what cannot work, all of it at once.
-func (c ec2Config) check(publicURL string) error {
-	var errs []error
+func (c ec2Config) check(publicURL string, production bool) error {
+	errs := []error{c.checkOpenClaw(production), c.sample(publicURL)}
 	if c.Image == "" {
 		errs = append(errs, errors.New("UBUNTU_AMI_ID is empty; give the machines' image, or set LOCAL_DEV_MODE=true"))
 	}
@@ -46,6 +51,52 @@ func (c ec2Config) check(publicURL string) error {
 		errs = append(errs, fmt.Errorf("EC2_VOLUME_GIB is %d; give 20 to 16384", c.VolumeGiB))
 	}
 	return errors.Join(errs...)
+}
+
+// checkOpenClaw refuses a package that others could replace: each machine runs what is in it.
+func (c ec2Config) checkOpenClaw(production bool) error {
+	if c.OpenClawURL == "" {
+		if c.OpenClawSum != "" {
+			return errors.New("MOLTBOT_TARBALL_SHA256 is given without MOLTBOT_TARBALL_URL; give both or neither (openclaw.tgz in ASSETS_DIR needs none)")
+		}
+		return nil
+	}
+	var errs []error
+	// The URL is never quoted: a presigned one is as good as a password.
+	u, err := url.Parse(c.OpenClawURL)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		errs = append(errs, errors.New("MOLTBOT_TARBALL_URL is not a URL such as https://assets.example.org/openclaw.tgz"))
+	case !bootstrap.Safe(u): // machines refuse it
+		errs = append(errs, errors.New("MOLTBOT_TARBALL_URL is plain http; give one with https"))
+	}
+	switch sum, err := hex.DecodeString(c.OpenClawSum); {
+	case c.OpenClawSum != "" && (err != nil || len(sum) != sha256.Size):
+		errs = append(errs, errors.New("MOLTBOT_TARBALL_SHA256 is not a sha256; give the 64 hexadecimal digits that sha256sum prints"))
+	case c.OpenClawSum == "" && production:
+		errs = append(errs, errors.New("MOLTBOT_TARBALL_SHA256 is empty; in production give the sha256 of what is at MOLTBOT_TARBALL_URL"))
+	}
+	return errors.Join(errs...)
+}
+
+// sample renders a user-data now, as what it cannot hold would fail each user's launch later.
+func (c ec2Config) sample(publicURL string) error {
+	render := func(name string, c ec2Config, url string) error {
+		if url == "" {
+			return nil // is said already
+		}
+		told := func() (download, error) {
+			return download{guests: map[string]string{"amd64": strings.Repeat("0", 64)}}, nil
+		}
+		_, err := userData(c, url, told)(commands.LaunchPlan{Instance: "01JD0000000000000000000000"})
+		if refused := (*commands.CallError)(nil); errors.As(err, &refused) {
+			return fmt.Errorf("%s cannot be told to a machine: %w", name, refused.Err)
+		}
+		return err
+	}
+	return errors.Join(
+		render("CONTROL_PLANE_URL", ec2Config{}, publicURL),
+		render("MOLTBOT_TARBALL_URL", ec2Config{OpenClawURL: c.OpenClawURL}, "https://cloud.example.org"))
 }
 
 // cloud is where machines come from, with what keeps it going.
@@ -67,32 +118,39 @@ func newLocalCloud(cfg local.Config) (cloud, error) {
 	return cloud{Cloud: c, run: c.Run, pollEvery: 100 * time.Millisecond, sweepEvery: 5 * time.Second}, nil
 }
 
-// newEC2Cloud makes them on EC2. environment names this database's machines among the account's;
-// sums returns the sha256 of the guest by architecture, as the assets have it.
-func newEC2Cloud(ctx context.Context, c ec2Config, environment, url string, sums func() (map[string]string, error), log *slog.Logger) (cloud, error) {
-	made, err := ec2.New(ctx, ec2.Config{
+// openEC2 prepares the calls to EC2. environment names this database's machines among the account's;
+// told returns what they are told of the assets, and calls nobody.
+func openEC2(ctx context.Context, c ec2Config, environment, url string, told func() (download, error), log *slog.Logger) (*ec2.Cloud, error) {
+	return ec2.New(ctx, ec2.Config{
 		Region: c.Region, Endpoint: c.Endpoint, Environment: environment, Image: c.Image, SecurityGroup: c.SecurityGroup,
-		Subnets: fields(c.Subnets), KeyPair: c.KeyPair, VolumeGiB: c.VolumeGiB, UserData: userData(url, c.OpenClawURL, sums), Log: log,
+		Subnets: fields(c.Subnets), KeyPair: c.KeyPair, VolumeGiB: c.VolumeGiB, UserData: userData(c, url, told), Log: log,
 	})
-	if err != nil {
-		return cloud{}, err
-	}
-	return cloud{
-		Cloud: made, inventory: made, pollEvery: time.Second, sweepEvery: time.Minute,
-		policy: provisioning.Policy{Attempts: max(6, made.Attempts())}, // every place is asked once
-	}, nil
 }
 
-// userData renders what a machine is told at its first boot.
-func userData(url, openClaw string, sums func() (map[string]string, error)) func(commands.LaunchPlan) (string, error) {
+// userData renders what a machine is told at its first boot. Where the assets are not known the launch
+// waits; a template or a setting that is wrong gives it up.
+func userData(c ec2Config, url string, assets func() (download, error)) func(commands.LaunchPlan) (string, error) {
 	return func(p commands.LaunchPlan) (string, error) {
-		known, err := sums()
+		known, err := assets()
 		if err != nil {
-			return "", fmt.Errorf("find the guest's sha256: %w", err)
+			return "", err
 		}
-		return bootstrap.UserData(bootstrap.Params{
-			ControlPlaneURL: url, Instance: p.Instance, GuestSHA256: known, OpenClawURL: openClaw,
-		})
+		told := bootstrap.Params{ControlPlaneURL: url, Instance: p.Instance, GuestSHA256: known.guests}
+		if !known.openClaw && c.OpenClawURL != "" {
+			// A pin is by name and holds for /assets/ too, where another package may be: it is one or the other. The
+			// package there is taken by the sum beside it, as only the newest is kept: a pin would outlive it.
+			told.OpenClawURL = c.OpenClawURL
+			if c.OpenClawSum != "" {
+				told.AssetSHA256 = map[string]string{openClawAsset: strings.ToLower(c.OpenClawSum)}
+			}
+		}
+		text, err := bootstrap.UserData(told)
+		if err != nil {
+			return "", &commands.CallError{
+				Verdict: instance.Never, Code: "bad_user_data", Reason: "The machine's first boot could not be prepared; the operator has been told.", Err: err,
+			}
+		}
+		return text, nil
 	}
 }
 
@@ -105,15 +163,16 @@ func environmentID(name string, blind func(purpose, value string) string) string
 // openCloud opens the cloud that LOCAL_DEV_MODE says.
 func (p *parts) openCloud(ctx context.Context, url string, blind func(purpose, value string) string, files *assets.Handler) (cloud, error) {
 	if !p.cfg.LocalDevMode {
-		sums := func() (map[string]string, error) { return guestSums(ctx, files) }
-		c, err := newEC2Cloud(ctx, p.cfg.EC2, environmentID(p.cfg.Environment, blind), url, sums, p.log)
-		c.run = func(context.Context) error { // now, so that the first launch need not wait for it
-			if _, err := sums(); err != nil {
-				p.log.Error("machines would find no guest to run", "error", err)
-			}
-			return nil
+		told := &downloads{look: lookAt(files), log: p.log}
+		made, err := openEC2(ctx, p.cfg.EC2, environmentID(p.cfg.Environment, blind), url, told.known, p.log)
+		if err != nil {
+			return cloud{}, err
 		}
-		return c, err
+		run := func(ctx context.Context) error { return together(ctx, made.Run, told.run) }
+		return cloud{
+			Cloud: made, inventory: made, run: run, pollEvery: time.Second, sweepEvery: time.Minute,
+			policy: provisioning.Policy{Attempts: max(6, made.Attempts())}, // every place is asked once
+		}, nil
 	}
 	guest, err := guestProgram()
 	if err != nil {
@@ -127,7 +186,7 @@ func (p *parts) assets(ctx context.Context) (*assets.Handler, error) {
 	var sources []assets.Source
 	var kept assets.Keeper = assets.Folder{Dir: p.cfg.dir("guests")}
 	if bucket, prefix, err := s3.Parse(p.cfg.AssetsDir); err == nil {
-		source, err := s3.New(ctx, s3.Config{Bucket: bucket, Prefix: prefix, Region: p.cfg.EC2.Region})
+		source, err := s3.New(ctx, s3.Config{Bucket: bucket, Prefix: prefix, Region: p.cfg.EC2.Region, Log: p.log})
 		if err != nil {
 			return nil, err
 		}
@@ -144,25 +203,6 @@ func (p *parts) assets(ctx context.Context) (*assets.Handler, error) {
 	return assets.New(assets.Config{Sources: sources, Kept: kept, Log: p.log}), nil
 }
 
-// guestSums returns the sha256 of the guest by architecture, of those that there are. What is said here is
-// frozen into launches, so each is kept for whoever comes for it later.
-func guestSums(ctx context.Context, files *assets.Handler) (map[string]string, error) {
-	sums := map[string]string{}
-	for _, arch := range []string{"amd64", "arm64"} {
-		sum, err := files.Keep(ctx, "cloudbot-guest-linux-"+arch)
-		switch {
-		case err == nil:
-			sums[arch] = sum
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, err
-		}
-	}
-	if len(sums) == 0 {
-		return nil, errors.New("there is no guest among the assets: put cloudbot-guest-linux-amd64 into ASSETS_DIR, or beside this program (make guests)")
-	}
-	return sums, nil
-}
-
 // sagaAndReconciler is what the saga's lease is for.
 func (p *parts) sagaAndReconciler() func(context.Context) error {
 	if p.cloud.inventory == nil {
@@ -176,9 +216,15 @@ func (p *parts) sagaAndReconciler() func(context.Context) error {
 // withReconciler lets the saga's lease carry the reconciler as well.
 func withReconciler(saga func(context.Context) error, r *commands.Reconciler) func(context.Context) error {
 	return func(ctx context.Context) error {
-		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return saga(ctx) })
-		g.Go(func() error { return r.Run(ctx) })
-		return g.Wait()
+		return together(ctx, saga, r.Run)
 	}
+}
+
+// together runs all of them, until one fails or all have ended.
+func together(ctx context.Context, all ...func(context.Context) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, f := range all {
+		g.Go(func() error { return f(ctx) })
+	}
+	return g.Wait()
 }

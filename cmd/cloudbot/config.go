@@ -110,7 +110,7 @@ func (c config) check() error {
 		refuse("TRUSTED_PROXIES: %w", err)
 	}
 	if !c.LocalDevMode {
-		if err := c.EC2.check(c.PublicURL); err != nil {
+		if err := c.EC2.check(c.PublicURL, c.production()); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
+
+	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 )
 
 func doctorCmd() *cobra.Command {
@@ -25,13 +29,10 @@ func doctorCmd() *cobra.Command {
 				return err
 			}
 			bad := 0
-			for _, c := range checks(cfg) {
-				mark, note, err := "ok", "", error(nil)
-				if note, err = c.check(cmd.Context()); err != nil {
-					mark, note = c.mark, err.Error()
-					if mark == "BAD" {
-						bad++
-					}
+			for _, c := range checks(cmd.Context(), cfg) {
+				note, mark := c.do(cmd.Context())
+				if mark == "BAD" {
+					bad++
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%-5s %-14s %s\n", mark, c.name, note)
 			}
@@ -50,7 +51,31 @@ type check struct {
 	check func(ctx context.Context) (note string, err error)
 }
 
-func checks(cfg config) []check {
+// checkTime bounds a check. A private Postgres may have to be made for one.
+const checkTime = time.Minute
+
+func (c check) do(ctx context.Context) (note, mark string) {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	note, err := c.check(ctx)
+	var remark ec2.Remark
+	switch {
+	case errors.As(err, &remark):
+		return err.Error(), "note"
+	case err != nil:
+		return err.Error(), c.mark
+	}
+	return note, "ok"
+}
+
+func checks(ctx context.Context, cfg config) []check {
+	if cfg.LocalDevMode {
+		return append(checksOfServer(cfg), checksOfLocal()...)
+	}
+	return append(checksOfServer(cfg), checksOfEC2(ctx, cfg)...)
+}
+
+func checksOfServer(cfg config) []check {
 	return []check{
 		{"data folder", "BAD", func(context.Context) (string, error) {
 			if err := cfg.makeDataDir(); err != nil {
@@ -88,6 +113,12 @@ func checks(cfg config) []check {
 			}
 			return net.JoinHostPort(cfg.Host, cfg.Port) + " is free", l.Close()
 		}},
+	}
+}
+
+// checksOfLocal are for machines on this computer.
+func checksOfLocal() []check {
+	return []check{
 		{"desktop", "note", func(context.Context) (string, error) {
 			for _, programs := range [][]string{{"Xvnc"}, {"Xvfb", "x11vnc"}} {
 				if installed(programs...) {
@@ -98,6 +129,49 @@ func checks(cfg config) []check {
 		}},
 		{"guest", "BAD", func(context.Context) (string, error) { return guestProgram() }},
 	}
+}
+
+// checksOfEC2 are for machines on EC2: what is configured over there, and what they download here.
+func checksOfEC2(ctx context.Context, cfg config) []check {
+	nothing := func() (download, error) { return download{}, errors.New("this command launches nothing") }
+	log := logger(cfg)
+	c, err := openEC2(ctx, cfg.EC2, cfg.Environment+"-doctor", cfg.PublicURL, nothing, log)
+	if err != nil {
+		return []check{{"EC2", "BAD", func(context.Context) (string, error) { return "", err }}}
+	}
+	var list []check
+	for _, about := range c.Checks() {
+		list = append(list, check{about.Name, "BAD", about.Do})
+	}
+	return append(list, check{"assets", "BAD", func(ctx context.Context) (string, error) {
+		return checkAssets(ctx, &parts{cfg: cfg, log: log}, cmp.Or(c.GuestArch(), "amd64"))
+	}})
+}
+
+// checkAssets tells where machines of an architecture get their guest from, and OpenClaw.
+func checkAssets(ctx context.Context, p *parts, arch string) (string, error) {
+	files, err := p.assets(ctx)
+	if err != nil {
+		return "", err
+	}
+	guest := "cloudbot-guest-linux-" + arch
+	place, err := files.Where(ctx, guest)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("there is no %s, so machines could not start: put it into ASSETS_DIR, or beside this program (make guests)", guest)
+	case err != nil:
+		return "", fmt.Errorf("ASSETS_DIR cannot be read: %w", err)
+	}
+	from, err := files.Where(ctx, openClawAsset)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && p.cfg.EC2.OpenClawURL != "":
+		from = "MOLTBOT_TARBALL_URL"
+	case errors.Is(err, fs.ErrNotExist):
+		from = "npm"
+	case err != nil:
+		return "", fmt.Errorf("ASSETS_DIR cannot be read: %w", err)
+	}
+	return fmt.Sprintf("%s is in %s; OpenClaw is from %s", guest, place, from), nil
 }
 
 func checkPostgres(ctx context.Context, cfg config) (string, error) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
@@ -22,7 +24,8 @@ func reconcileCmd() *cobra.Command {
 		Long: `Lists the machines that carry this environment's tag, then reads the log, and
 adopts, repairs or terminates what differs. A running server does the same every
 few minutes. Machines without our tag and environment are never touched, nor are
-those the log knows nothing of: they are reported. Safe beside a running server.`,
+those the log knows nothing of: they are reported. Safe beside a running server.
+It ends with an error where something could not be mended.`,
 		Example: "  cloudbot reconcile --dry-run          only look\n  cloudbot reconcile --json | jq .findings",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,12 +39,7 @@ those the log knows nothing of: they are reported. Safe beside a running server.
 				if err != nil {
 					return err
 				}
-				if asJSON {
-					enc := json.NewEncoder(cmd.OutOrStdout())
-					enc.SetIndent("", "  ")
-					return enc.Encode(report)
-				}
-				return report.Write(cmd.OutOrStdout())
+				return tell(cmd.OutOrStdout(), report, asJSON)
 			})
 		},
 	}
@@ -49,6 +47,27 @@ those the log knows nothing of: they are reported. Safe beside a running server.
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&believe, "believe-missing", false, "machines that the cloud does not know are gone, even if they are all of them")
 	return cmd
+}
+
+// tell prints a report. What could not be mended is an error, too, for who looks at the exit code only.
+func tell(w io.Writer, r commands.Report, asJSON bool) (err error) {
+	if asJSON {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(r)
+	} else {
+		err = r.Write(w)
+	}
+	n := 0
+	for _, f := range r.Findings {
+		if f.Error != "" {
+			n++
+		}
+	}
+	if n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d of %d findings could not be mended: see why, and run it again", n, len(r.Findings)))
+	}
+	return err
 }
 
 // reconciler builds what the command needs, beside a server or without one.
@@ -68,14 +87,14 @@ func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) 
 	if err != nil {
 		return nil, err
 	}
-	launchesNothing := func() (map[string]string, error) { return nil, errors.New("this command launches nothing") }
+	launchesNothing := func() (download, error) { return download{}, errors.New("this command launches nothing") }
 	log := logger(cfg)
-	c, err := newEC2Cloud(ctx, cfg.EC2, environmentID(cfg.Environment, vault.Blind), cfg.PublicURL, launchesNothing, log)
+	c, err := openEC2(ctx, cfg.EC2, environmentID(cfg.Environment, vault.Blind), cfg.PublicURL, launchesNothing, log)
 	if err != nil {
 		return nil, err
 	}
 	return &commands.Reconciler{
 		Log:   newLog(store),
-		Cloud: c.inventory, Live: (&projections.Reader{Pool: pool}).Live, Logger: log,
+		Cloud: c, Live: (&projections.Reader{Pool: pool}).Live, Logger: log,
 	}, nil
 }

@@ -205,7 +205,7 @@ func Decide(s State, c Command) ([]Event, error) {
 			return nil, nil
 		}
 		return []Event{CallRefused{
-			Call: CallLaunch, Attempt: c.Attempt, Tries: s.Tries, Verdict: Again, Code: "interrupted", RetryAt: c.At, Unsure: c.At,
+			Call: CallLaunch, Attempt: c.Attempt, Tries: s.Tries, Verdict: Again, Code: CodeInterrupted, RetryAt: c.At, Unsure: c.At,
 			Reason: "The control plane was interrupted while it asked for the machine; asking again.",
 		}}, nil
 	case Abandon:
@@ -407,6 +407,12 @@ func gone(s State, reason string) []Event {
 	}
 	return []Event{MachineGone{}, Failed{Code: codeGone, Reason: reason}}
 }
+
+// Codes of a CallRefused that are the control plane's own word, not the cloud's.
+const (
+	CodeInterrupted = "interrupted"
+	CodeCancelled   = "cancelled"
+)
 
 const (
 	codeGone   = "machine_gone"

@@ -13,7 +13,29 @@ import (
 // provider is an OpenAI-compatible model that repeats what the user said.
 type provider struct {
 	mu   sync.Mutex
-	auth []string // Authorization of each turn
+	auth []string      // Authorization of each turn
+	held chan struct{} // a turn says its first word and waits until this is closed; nil: it does not
+	busy bool          // a turn waits
+}
+
+// hold has turns wait until they are let go.
+func (p *provider) hold() (let func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	held := make(chan struct{})
+	p.held = held
+	return func() {
+		p.mu.Lock()
+		p.held, p.busy = nil, false
+		p.mu.Unlock()
+		close(held)
+	}
+}
+
+func (p *provider) waits() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.busy
 }
 
 func startProvider(t *testing.T, l net.Listener) *provider {
@@ -36,6 +58,7 @@ func (p *provider) complete(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewDecoder(r.Body).Decode(&ask)
 	p.mu.Lock()
 	p.auth = append(p.auth, r.Header.Get("Authorization"))
+	held := p.held
 	p.mu.Unlock()
 	said := "nothing"
 	for _, m := range ask.Messages {
@@ -47,6 +70,17 @@ func (p *provider) complete(w http.ResponseWriter, r *http.Request) {
 	for _, word := range strings.SplitAfter("You said "+said+", and I heard it.", " ") {
 		fmt.Fprintf(w, `data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"echo-1","choices":[{"index":0,"delta":{"role":"assistant","content":%q},"finish_reason":null}]}`+"\n\n", word)
 		w.(http.Flusher).Flush()
+		if held != nil {
+			p.mu.Lock()
+			p.busy = true
+			p.mu.Unlock()
+			select {
+			case <-held:
+			case <-r.Context().Done():
+				return
+			}
+			held = nil
+		}
 	}
 	fmt.Fprint(w, `data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"echo-1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}`+"\n\ndata: [DONE]\n\n")
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"slices"
@@ -34,8 +35,8 @@ type Params struct {
 	ControlPlaneURL string            // "https://cloud.example.org", reachable from the machine
 	Instance        string            // the instance's id
 	GuestSHA256     map[string]string // of the guest in hex, by architecture, one or more: the machine asks for /assets/cloudbot-guest-linux-<arch>-<sum>
-	AssetSHA256     map[string]string // of other assets, by name: "openclaw.tgz"; one not listed is taken by the sum published beside it
-	OpenClawURL     string            // where OpenClaw's package is when /assets/ has none; "": npm at the guest's own version
+	AssetSHA256     map[string]string // of other assets, by name: "openclaw.tgz", wherever it comes from; one not listed is taken by the sum published beside it in /assets/
+	OpenClawURL     string            // where OpenClaw's package is when /assets/ has none, https: a machine takes nothing else; "": npm at the guest's own version
 	Apps            []string          // of browser, editor, office; nil: all
 	Agent           string            // "": OpenClaw; "stand-in": the built-in one, for tests
 }
@@ -99,10 +100,24 @@ func (p Params) config() (string, error) {
 // Everything that gets into the script is of these forms, so it cannot end the block it stands in.
 var (
 	goodURL  = regexp.MustCompile(`^https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?$`)
+	goodFile = regexp.MustCompile(`^https?://[A-Za-z0-9._:\[\]-]+/[A-Za-z0-9._~/%@?&=+,;:-]+$`) // presigned, maybe; no user and password
 	goodID   = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 	goodSum  = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	goodName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
 )
+
+// goodPackage admits what can be fetched. It is data in a quoted block, but the placeholder would be filled in there too.
+func goodPackage(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && goodFile.MatchString(text) && len(text) <= 2048 && !strings.Contains(text, TokenPlaceholder)
+}
+
+// Safe tells whether what is at u cannot be replaced on its way: https, or http that does not leave this computer.
+func Safe(u *url.URL) bool {
+	host := u.Hostname()
+	ip := net.ParseIP(host)
+	return u.Scheme == "https" && host != "" || u.Scheme == "http" && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
 
 func (p Params) check() error {
 	u, err := url.Parse(p.ControlPlaneURL)
@@ -111,8 +126,9 @@ func (p Params) check() error {
 		return fmt.Errorf("control plane URL %q: want something like https://cloud.example.org", p.ControlPlaneURL)
 	case !goodID.MatchString(p.Instance):
 		return fmt.Errorf("instance %q is not an id", p.Instance)
-	case p.OpenClawURL != "" && (!goodURL.MatchString(p.OpenClawURL) || len(p.OpenClawURL) > 512):
-		return fmt.Errorf("OpenClaw's URL %q: want something like https://assets.example.org/openclaw.tgz", p.OpenClawURL)
+	case p.OpenClawURL != "" && !goodPackage(p.OpenClawURL):
+		// Not quoted: it may be presigned.
+		return errors.New("OpenClaw's URL: want something like https://assets.example.org/openclaw.tgz, of at most 2048 plain characters")
 	case p.Agent != "" && p.Agent != "openclaw" && p.Agent != "stand-in":
 		return fmt.Errorf("agent %q: want openclaw or stand-in", p.Agent)
 	}

@@ -3,10 +3,12 @@ package bootstrap
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,6 +100,12 @@ func TestRefusesWhatCouldBecomeACommand(t *testing.T) {
 		"asset's name":           func(p *Params) { p.AssetSHA256["../x"] = strings.Repeat("a1", 32) },
 		"asset's sum":            func(p *Params) { p.AssetSHA256["openclaw.tgz"] = "`id`" },
 		"backtick in OpenClaw's": func(p *Params) { p.OpenClawURL = "https://x.example/`id`" },
+		"dollar in OpenClaw's":   func(p *Params) { p.OpenClawURL = "https://x.example/a?b=$(id)" },
+		"newline in OpenClaw's":  func(p *Params) { p.OpenClawURL = "https://x.example/a?b=\nCLOUDBOT_DATA" },
+		"password in OpenClaw's": func(p *Params) { p.OpenClawURL = "https://user:pass@x.example/a.tgz" },
+		"token in OpenClaw's":    func(p *Params) { p.OpenClawURL = "https://x.example/a.tgz?" + TokenPlaceholder },
+		"half an escape":         func(p *Params) { p.OpenClawURL = "https://x.example/a%2" },
+		"file of OpenClaw's":     func(p *Params) { p.OpenClawURL = "file:///etc/passwd" },
 		"unknown app":            func(p *Params) { p.Apps = []string{"browser;id"} },
 		"unknown agent":          func(p *Params) { p.Agent = "x" },
 	} {
@@ -106,6 +114,34 @@ func TestRefusesWhatCouldBecomeACommand(t *testing.T) {
 		if got, err := UserData(p); err == nil {
 			t.Errorf("%s: accepted\n%s", name, got)
 		}
+	}
+}
+
+// A presigned URL reaches the guest as it is, through bash and JSON.
+func TestPresignedURL(t *testing.T) {
+	t.Parallel()
+	p := params()
+	p.OpenClawURL = "https://b.s3.eu-central-1.amazonaws.com/openclaw%40latest.tgz?X-Amz-Credential=AK%2F20260101%2Fs3&X-Amz-Date=a@b,c;d+e&X-Amz-Signature=" + strings.Repeat("f0", 32)
+	got, err := UserData(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "guest.json")
+	_, put, _ := strings.Cut(got, "put /etc/cloudbot/guest.json 600 ")
+	put, _, _ = strings.Cut(put, "\nCLOUDBOT_DATA\n")
+	if out, err := exec.CommandContext(t.Context(), "bash", "-c", "cat >'"+file+"' "+put+"\nCLOUDBOT_DATA\n").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	text, err := os.ReadFile(file)
+	var config struct {
+		OpenClaw string `json:"openclaw_url"`
+	}
+	if err != nil || json.Unmarshal(text, &config) != nil || config.OpenClaw != p.OpenClawURL {
+		t.Errorf("%v\n%s", err, text)
+	}
+	p.OpenClawURL = "https://x.example/`id`?X-Amz-Signature=secret"
+	if _, err := UserData(p); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("an error tells of the signature: %v", err)
 	}
 }
 
@@ -201,6 +237,19 @@ func TestFetch(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(guest + ".*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestSafe(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"https://x.example/a": true, "http://127.0.0.1:80/a": true, "http://[::1]/a": true, "http://localhost:8000/a": true,
+		"http://x.example/a": false, "http://10.0.0.1/a": false, "http://localhost.x.example/a": false, "http://127.0.0.1.x.example/": false,
+		"ftp://127.0.0.1/a": false, "https:///a": false, "/a": false, "": false,
+	} {
+		if u, err := url.Parse(text); err != nil || Safe(u) != want {
+			t.Errorf("%q: %v, %v", text, !want, err)
+		}
 	}
 }
 

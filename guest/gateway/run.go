@@ -22,8 +22,9 @@ type run struct {
 	// Guarded by g.mu, for chat.history tells of them.
 	chats, acts int // events told, by kind
 	text        strings.Builder
-	tools       []content // what was called, for the transcript
-	results     []message
+	calls       int
+	transcript  []message // calls, each with what was said before it, and results
+	kept        int       // bytes of text that are in transcript
 }
 
 // respond runs what the question asks for, then settles the run.
@@ -83,6 +84,7 @@ func (r *run) tellLocked(state string, more map[string]any) {
 	if text, ok := more["deltaText"].(string); ok {
 		if more["replace"] == true {
 			r.text.Reset()
+			r.kept = 0
 		}
 		r.text.WriteString(text)
 	}
@@ -99,22 +101,21 @@ func (r *run) end(state string, more map[string]any) {
 	g := r.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	said := r.text.String()
-	if len(r.tools) > 0 {
-		g.say(r.s, message{Role: "assistant", Content: r.tools, IdempotencyKey: r.id + ":tools"})
-		for _, m := range r.results {
-			g.say(r.s, m)
-		}
+	for _, m := range r.transcript {
+		g.say(r.s, m)
 	}
-	if said != "" {
-		m := spoken("assistant", said, r.id)
+	said := r.text.String()
+	if rest := said[r.kept:]; rest != "" {
+		m := spoken("assistant", rest, r.id)
 		if state == "aborted" {
 			m.Abort = &abort{Aborted: true, Origin: "rpc", RunID: r.id}
 		}
-		m = g.say(r.s, m)
-		if more == nil {
-			more = map[string]any{"message": m}
-		}
+		g.say(r.s, m)
+	}
+	if said != "" && more == nil { // the whole of it, however many messages the transcript has
+		whole := spoken("assistant", said, r.id)
+		whole.Timestamp = time.Now().UnixMilli()
+		more = map[string]any{"message": whole}
 	}
 	if r.s.running == r {
 		r.s.running = nil
@@ -127,8 +128,15 @@ func (r *run) end(state string, more map[string]any) {
 // tool tells the use of a tool: its start now, what it prints, and its result by the function returned.
 func (r *run) tool(name string, args map[string]any) (id string, update func(string), result func(text string, failed bool)) {
 	r.g.mu.Lock()
-	id = "call_" + strconv.Itoa(len(r.tools)+1)
-	r.tools = append(r.tools, content{Type: "toolCall", ID: id, Name: name, Arguments: args})
+	r.calls++
+	id = "call_" + strconv.Itoa(r.calls)
+	call := message{Role: "assistant", IdempotencyKey: r.id + ":tools"}
+	if said := r.text.String()[r.kept:]; said != "" {
+		call.Content = append(call.Content, content{Type: "text", Text: said})
+		r.kept = r.text.Len()
+	}
+	call.Content = append(call.Content, content{Type: "toolCall", ID: id, Name: name, Arguments: args})
+	r.transcript = append(r.transcript, call)
 	r.g.mu.Unlock()
 	r.act("tool", map[string]any{"phase": "start", "name": name, "toolCallId": id, "args": args})
 	update = func(text string) {
@@ -136,7 +144,7 @@ func (r *run) tool(name string, args map[string]any) (id string, update func(str
 	}
 	result = func(text string, failed bool) {
 		r.g.mu.Lock()
-		r.results = append(r.results, message{Role: "toolResult", ToolCallID: id, ToolName: name, IsError: failed, Content: []content{{Type: "text", Text: text}}, Timestamp: time.Now().UnixMilli()})
+		r.transcript = append(r.transcript, message{Role: "toolResult", ToolCallID: id, ToolName: name, IsError: failed, Content: []content{{Type: "text", Text: text}}, Timestamp: time.Now().UnixMilli()})
 		r.g.mu.Unlock()
 		r.act("tool", map[string]any{"phase": "result", "name": name, "toolCallId": id, "isError": failed, "result": resultOf(text)})
 	}

@@ -66,6 +66,7 @@ A paragraph with **strong** words, *stressed* ones, some `+"`code`"+` and a [lin
 }
 
 func useTools(r *run) string {
+	r.stream("I pretend to use two tools. The first lists the desktop's files.", 1)
 	_, update, result := r.tool("exec", map[string]any{"command": "ls -l ~/Desktop"})
 	for _, line := range []string{"total 8", "-rw-r--r-- 1 user user 120 notes.txt", "-rw-r--r-- 1 user user  64 plan.md"} {
 		if !r.pause(10) {
@@ -74,12 +75,13 @@ func useTools(r *run) string {
 		update(line + "\n")
 	}
 	result("total 8\n-rw-r--r-- 1 user user 120 notes.txt\n-rw-r--r-- 1 user user  64 plan.md\n", false)
+	r.stream("The second looks for a file that is not there.", 1)
 	_, _, result = r.tool("read", map[string]any{"path": "~/Desktop/missing.txt"})
 	if !r.pause(10) {
 		return ""
 	}
 	result("ENOENT: no such file or directory, open '/home/user/Desktop/missing.txt'", true)
-	r.stream("I pretended to use two tools: a command that listed the desktop's files, and one that looked for a file that is not there. Nothing was run.", 1)
+	r.stream("That is all: one of them found something, the other did not. Nothing was run.", 1)
 	return ""
 }
 

@@ -42,6 +42,15 @@ func installNode(ctx context.Context, i *Installer) (string, error) {
 			}
 		}
 	}
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.Is(err, errLocked): // says nothing about the vendor
+		return "", err
+	case err == nil:
+		err = errors.New("NodeSource's is too old")
+	}
+	why := reason(err)
 	i.log.Warn("no Node from its vendor, taking npm's", "error", err)
 	if err := i.aptInstall(ctx, "ca-certificates", "npm", "libatomic1"); err != nil {
 		return "", err
@@ -54,7 +63,7 @@ func installNode(ctx context.Context, i *Installer) (string, error) {
 	if !goodNode(v) {
 		return "", fmt.Errorf("npm's %s says that it is version %q", npmNode, v)
 	}
-	return "Node " + v + " of npm, as NodeSource cannot be reached", nil
+	return "Node " + v + " of npm, as " + why, nil
 }
 
 // goodNode admits 24.16 and later of 24, and 26.1 and later: what OpenClaw asks for.
@@ -85,12 +94,15 @@ func installOpenClaw(ctx context.Context, i *Installer) (string, error) {
 	err := i.asset(ctx, "openclaw.tgz", openClawFile, 0o644)
 	if errors.Is(err, errNone) && i.c.OpenClawURL != "" {
 		from = "the package at the address configured"
-		err = i.file(ctx, i.c.OpenClawURL, i.c.Pins["openclaw.tgz"], openClawFile, 0o644)
+		err = i.elsewhere(ctx, "openclaw.tgz", i.c.OpenClawURL, openClawFile, 0o644)
 	}
 	what := openClawFile
 	switch {
 	case errors.Is(err, errNone):
 		from, what = "npm", "openclaw@"+OpenClawVersion
+	case errors.Is(err, errOpen):
+		from, what = "npm, as "+err.Error(), "openclaw@"+OpenClawVersion
+		i.log.Warn("OpenClaw's package is refused: give MOLTBOT_TARBALL_URL with https; taking npm's", "error", err)
 	case err != nil:
 		return "", err
 	}

@@ -1,6 +1,9 @@
 package install
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // app is a program that people expect of a desktop.
 type app struct {
@@ -47,8 +50,11 @@ func (a app) install(ctx context.Context, i *Installer) (string, error) {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
+		if errors.Is(err, errLocked) { // says nothing about the vendor
+			return "", err
+		}
 		i.log.Warn("not to be had from its vendor, taking the distribution's equivalent", "step", a.name, "error", err)
-		note = " of the distribution, as " + a.vendor.name + "'s repository cannot be used"
+		note = " of the distribution, as " + reason(err)
 	}
 	took, err := i.firstOf(ctx, a.instead...)
 	return took + note, err

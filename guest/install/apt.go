@@ -2,12 +2,13 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 )
 
-// aptOptions make apt wait for its lock, try a network again, and ask nobody anything.
+// aptOptions make apt wait for dpkg's lock, try a network again, and ask nobody anything.
 var aptOptions = []string{
 	"-y", "-q", "-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=4", "-o", "Acquire::http::Timeout=30",
 	"-o", "Acquire::https::Timeout=30", "-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
@@ -15,13 +16,13 @@ var aptOptions = []string{
 
 // apt runs one command of apt-get.
 func (i *Installer) apt(ctx context.Context, args ...string) error {
-	return i.c.run(ctx, Command{Path: "nice", Args: append(append([]string{"-n", "5", "apt-get"}, aptOptions...), args...)})
+	return i.unlocked(ctx, Command{Path: "nice", Args: append(append([]string{"-n", "5", "apt-get"}, aptOptions...), args...)})
 }
 
 // aptInstall installs packages without what they merely recommend. The lists are read once a run.
 func (i *Installer) aptInstall(ctx context.Context, packages ...string) error {
 	// A machine that was switched off in the middle of this left dpkg in the middle too.
-	if err := i.command(ctx, "dpkg", "--configure", "-a"); err != nil {
+	if err := i.unlocked(ctx, Command{Path: "dpkg", Args: []string{"--configure", "-a"}}); err != nil {
 		return err
 	}
 	if !i.fresh {
@@ -47,6 +48,9 @@ func (i *Installer) firstOf(ctx context.Context, choices ...string) (string, err
 		}
 		if ctx.Err() != nil {
 			return "", ctx.Err()
+		}
+		if errors.Is(last, errLocked) { // the next choice would wait for the same
+			return "", last
 		}
 	}
 	return "", fmt.Errorf("none of %q can be installed: %w", choices, last)
@@ -91,5 +95,8 @@ func (i *Installer) addVendor(ctx context.Context, v vendor) (err error) {
 		return err
 	}
 	// Only this list: the others are fresh.
-	return i.apt(ctx, "update", "-o", "Dir::Etc::sourcelist="+list, "-o", "Dir::Etc::sourceparts=-", "-o", "APT::Get::List-Cleanup=0")
+	if err := i.apt(ctx, "update", "-o", "Dir::Etc::sourcelist="+list, "-o", "Dir::Etc::sourceparts=-", "-o", "APT::Get::List-Cleanup=0"); err != nil {
+		return fmt.Errorf("%s's package list cannot be read: %w", v.name, err)
+	}
+	return nil
 }

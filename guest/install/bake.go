@@ -31,6 +31,7 @@ var personal = []string{
 	"/var/lib/cloudbot", "/etc/cloudbot/guest.json", "/etc/cloudbot/source", "/run/cloudbot", "/root/.npm",
 	"/var/lib/apt/lists/*", "/var/log/cloud-init*", "/var/lib/cloud/instances", "/var/lib/cloud/instance", "/etc/ssh/ssh_host_*",
 	"/home/*/.bash_history", "/root/.bash_history", "/home/*/.ssh/authorized_keys", "/root/.ssh/authorized_keys",
+	home + "/.npm", home + "/.openclaw/config-journal-fingerprint.key", // OpenClaw makes another
 }
 
 func (i *Installer) clean(ctx context.Context) error {

@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
 // errNone says that the control plane has no such asset.
@@ -77,8 +81,39 @@ func (i *Installer) asset(ctx context.Context, name, path string, mode os.FileMo
 		if f := strings.Fields(string(text)); len(f) > 0 {
 			want = f[0]
 		}
+		if !goodSum.MatchString(want) {
+			return fmt.Errorf("%s.sha256 holds no sha256, without which %s is not taken", url, name)
+		}
 	}
 	return i.file(ctx, url, want, path, mode)
+}
+
+var goodSum = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// errOpen says that an address is not https, and so what is there may be replaced on its way.
+var errOpen = errors.New("the address configured is not https")
+
+// elsewhere brings an asset from an address that is not the control plane's. The address is not logged: it may be presigned.
+func (i *Installer) elsewhere(ctx context.Context, name, from, path string, mode os.FileMode) error {
+	if u, err := url.Parse(from); err != nil || !bootstrap.Safe(u) {
+		return errOpen // even with a sum, which somebody is about to forget one day
+	}
+	want := i.c.Pins[name]
+	if want == "" {
+		i.log.Warn("an asset from elsewhere is taken as it is, as no sha256 of it is known", "asset", name)
+	}
+	return i.file(ctx, from, want, path, mode)
+}
+
+// noDowngrade keeps a redirect from leading an https request over an open network.
+func noDowngrade(r *http.Request, via []*http.Request) error {
+	if len(via) >= 10 {
+		return errors.New("more than 10 redirects")
+	}
+	if bootstrap.Safe(via[0].URL) && !bootstrap.Safe(r.URL) {
+		return fmt.Errorf("%s leads to %s, which is not https", via[0].URL.Redacted(), r.URL.Redacted())
+	}
+	return nil
 }
 
 // file brings what is at url to path; want "" takes it as it is.

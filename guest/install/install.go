@@ -24,8 +24,8 @@ const OpenClawVersion = "2026.9.6"
 // Config says what to install, and from where.
 type Config struct {
 	ControlPlaneURL string            // its /assets/ are asked first
-	OpenClawURL     string            // OpenClaw's package where /assets/ has none; "": npm at OpenClawVersion
-	Pins            map[string]string // sha256 by asset; one not listed is taken by the sum published beside it
+	OpenClawURL     string            // OpenClaw's package where /assets/ has none, https; "": npm at OpenClawVersion
+	Pins            map[string]string // sha256 by asset, wherever it comes from; one not listed is taken by the sum published beside it in /assets/
 	Apps            []string          // of browser, editor, office; nil: all
 	NoAgent         bool              // leave Node and OpenClaw out
 	Log             *slog.Logger
@@ -33,7 +33,7 @@ type Config struct {
 
 	root   string                                     // in place of /; "": /
 	run    func(ctx context.Context, c Command) error // nil: as processes
-	client *http.Client                               // nil: one that follows redirects
+	client *http.Client                               // nil: one that follows redirects, but none from https to http
 	pause  func(ctx context.Context, d time.Duration) // nil: waits
 }
 
@@ -71,7 +71,8 @@ type Installer struct {
 	log *slog.Logger
 	facts
 	stamp stamp
-	fresh bool // the package lists were read in this run
+	fresh bool              // the package lists were read in this run
+	tell  func(what string) // what holds the present step up
 }
 
 // New reads what was done before.
@@ -83,12 +84,12 @@ func New(c Config) (*Installer, error) {
 		c.Output = io.Discard
 	}
 	if c.client == nil {
-		c.client = &http.Client{Timeout: 10 * time.Minute}
+		c.client = &http.Client{Timeout: 10 * time.Minute, CheckRedirect: noDowngrade}
 	}
 	if c.pause == nil {
 		c.pause = wait
 	}
-	i := &Installer{c: c, log: c.Log}
+	i := &Installer{c: c, log: c.Log, tell: func(string) {}}
 	if i.c.run == nil {
 		i.c.run = i.execute
 	}
@@ -131,14 +132,20 @@ func (i *Installer) Run(ctx context.Context, report func(Progress), reached func
 	return all
 }
 
-const optionalTries = 2
+// What a step that is not vital has before the machine goes on without.
+const (
+	optionalTries = 2
+	optionalWaits = 3 // for others to leave the package system alone, lockPatience each
+)
 
-// try does one step until it works; a step that is not vital may fail twice.
+// try does one step until it works; a step that is not vital may fail twice. That others used the
+// package system is no failure.
 func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
 	pause := 5 * time.Second
-	for n := 1; ; n++ {
+	failed, waited := 0, 0
+	for {
 		say(s.Title + ".")
-		i.log.Info("installing", "step", s.Name, "try", n)
+		i.log.Info("installing", "step", s.Name, "try", failed+1)
 		began := time.Now()
 		note, err := i.once(ctx, s, say)
 		took := time.Since(began).Round(100 * time.Millisecond)
@@ -148,7 +155,12 @@ func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
 			return i.stamp.add(s, note)
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !s.Vital && n >= optionalTries:
+		case errors.Is(err, errLocked):
+			waited++
+		default:
+			failed++
+		}
+		if !s.Vital && (failed >= optionalTries || waited >= optionalWaits) {
 			i.log.Warn("not installed, going on without", "step", s.Name, "error", err)
 			return err
 		}
@@ -163,6 +175,7 @@ func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
 func (i *Installer) once(ctx context.Context, s Step, say func(string)) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*s.Usual)
 	defer cancel()
+	i.tell = func(what string) { say(s.Title + ": " + what + ".") }
 	slow := time.AfterFunc(s.Usual, func() {
 		i.log.Warn("installing takes longer than usual", "step", s.Name, "usual", s.Usual)
 		say(s.Title + " takes longer than usual.")

@@ -6,12 +6,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -56,16 +59,23 @@ func (c *computer) run(_ context.Context, cmd Command) error {
 	defer c.mu.Unlock()
 	line := cmd.String()
 	c.ran = append(c.ran, line)
+	if cmd.Out != nil {
+		_, _ = cmd.Out.Write([]byte(c.output[line]))
+	}
 	if c.fail != nil {
 		if err := c.fail(line); err != nil {
 			return err
 		}
 	}
-	if cmd.Out != nil {
-		_, _ = cmd.Out.Write([]byte(c.output[line]))
+	if _, provider, ok := strings.Cut(line, "plugins install npm:@openclaw/"); ok && strings.HasPrefix(line, "runuser -u cloudbot -- ") {
+		provider, _, _ = strings.Cut(provider, "-provider@"+PluginVersion+" ")
+		return c.has(home + "/.openclaw/npm/projects/openclaw-" + provider + "-provider-0123/node_modules/@openclaw/" + provider + "-provider/package.json")
 	}
 	return nil
 }
+
+// has gives the computer a file.
+func (c *computer) has(path string) error { return putFile(filepath.Join(c.root, path), nil, 0o644) }
 
 func (c *computer) did(part string) int {
 	n := 0
@@ -137,7 +147,7 @@ func TestInstallsOnceAndSaysWhatItChose(t *testing.T) {
 	}
 	notes := i.Notes()
 	for step, want := range map[string]string{
-		"node": "of npm, as NodeSource cannot be reached", "openclaw": "2026.9.6 from npm", "browser": "chromium of the distribution",
+		"node": "of npm, as nodesource's repository cannot be reached", "openclaw": "2026.9.6 from npm", "browser": "chromium of the distribution",
 		"editor": "geany of the distribution", "office": "libreoffice-writer",
 	} {
 		if !strings.Contains(notes[step], want) {
@@ -220,6 +230,53 @@ func TestOpenClawComesFromTheControlPlaneFirst(t *testing.T) {
 	}
 }
 
+func TestAPlugInThatIsNotPublishedIsSaidToBeMissing(t *testing.T) {
+	t.Parallel()
+	c := working(t)
+	groq := strings.Join([]string{"runuser -u cloudbot --", openClaw, "plugins install", plugin("groq"), "--pin --force"}, " ")
+	c.output[groq] = "Package not found on npm: @openclaw/groq-provider@2026.9.5. See https://docs.openclaw.ai/tools/plugin for installable plugins.\n"
+	c.fail = func(line string) error {
+		if line == groq {
+			return errors.New("exit status 1")
+		}
+		return nil
+	}
+	i := c.installer(t, nil)
+	if _, _, err := run(t, i); err != nil || c.did("plugins install") != len(plugged) {
+		t.Errorf("%v, ran %v", err, c.ran)
+	}
+	if n := i.Notes()["plugins"]; !strings.HasPrefix(n, "without groq: ") || !slices.Equal(i.Lacks(), []string{"groq"}) {
+		t.Errorf("note %q, lacks %v", n, i.Lacks())
+	}
+	if !strings.Contains(c.log.String(), "API keys have no effect on this machine") {
+		t.Error("the log does not say so")
+	}
+	// OpenClaw got it from elsewhere, for a key that it has.
+	if err := c.has(home + "/.openclaw/extensions/groq/package.json"); err != nil || len(i.Lacks()) > 0 {
+		t.Errorf("%v, lacks %v", err, i.Lacks())
+	}
+}
+
+func TestPlugInsThatCannotBeReachedAreTriedAtTheNextBoot(t *testing.T) {
+	t.Parallel()
+	c := working(t)
+	c.fail = func(line string) error {
+		if strings.Contains(line, "plugins install") {
+			return errors.New("exit status 1")
+		}
+		return nil
+	}
+	i := c.installer(t, nil)
+	reached, _, err := run(t, i)
+	if err == nil || len(reached) != 3 || c.did("plugins install") != optionalTries || !slices.Equal(i.Lacks(), plugged) {
+		t.Errorf("%v %v, ran %v", reached, err, c.ran)
+	}
+	c.fail, c.ran = nil, nil
+	if _, _, err := run(t, c.installer(t, nil)); err != nil || c.did("plugins install") != len(plugged) || len(i.Lacks()) > 0 {
+		t.Errorf("the next boot: %v, ran %v", err, c.ran)
+	}
+}
+
 func TestAPinnedAssetMustFit(t *testing.T) {
 	t.Parallel()
 	c := working(t)
@@ -229,6 +286,57 @@ func TestAPinnedAssetMustFit(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(c.root, wallpaper)); err == nil {
 		t.Error("a wallpaper with another sum is there")
+	}
+}
+
+func TestOpenClawFromElsewhere(t *testing.T) {
+	t.Parallel()
+	const good = "a package"
+	sum := func(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+	for name, c := range map[string]struct {
+		url  func(here string) string // of the server that has it
+		pin  string
+		want string // in the error, or in the note
+		ok   bool
+	}{
+		"with its sum":              {func(here string) string { return here + "/good.tgz" }, sum(good), "from the package at the address configured", true},
+		"without a sum":             {func(here string) string { return here + "/good.tgz" }, "", "from the package at the address configured", true},
+		"with another sum":          {func(here string) string { return here + "/good.tgz" }, sum("another"), "expected " + sum("another"), false},
+		"over an open network":      {func(string) string { return "http://assets.example.org/good.tgz" }, sum(good), "from npm, as the address configured is not https", true},
+		"redirected to an open one": {func(here string) string { return here + "/away.tgz" }, sum(good), "which is not https", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/away.tgz" {
+					http.Redirect(w, r, "http://assets.example.org/good.tgz", http.StatusFound)
+					return
+				}
+				_, _ = io.WriteString(w, good)
+			}))
+			defer other.Close()
+			i := working(t).installer(t, func(cfg *Config) {
+				cfg.OpenClawURL, cfg.Pins = c.url(other.URL), map[string]string{"openclaw.tgz": c.pin}
+				cfg.client = &http.Client{CheckRedirect: noDowngrade}
+			})
+			note, err := installOpenClaw(t.Context(), i)
+			if err != nil {
+				note = err.Error()
+			}
+			if (err == nil) != c.ok || !strings.Contains(note, c.want) {
+				t.Errorf("%q, %v, want %q", note, err, c.want)
+			}
+		})
+	}
+}
+
+func TestAnAssetWithoutASumIsNotTaken(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	i := working(t).installer(t, func(cfg *Config) { cfg.ControlPlaneURL, cfg.client = server.URL, server.Client() })
+	if err := i.asset(t.Context(), "openclaw.tgz", openClawFile, 0o644); err == nil || !strings.Contains(err.Error(), "holds no sha256") {
+		t.Error(err)
 	}
 }
 
@@ -278,5 +386,41 @@ func TestGoodNode(t *testing.T) {
 		if goodNode(v) != want {
 			t.Errorf("%q: %v", v, !want)
 		}
+	}
+}
+
+// TestAStopLeavesTheAgentWhatItNeeds reads the agent's unit: what is named in After stops after it, and
+// the control plane forces a machine after seven minutes.
+func TestAStopLeavesTheAgentWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	setting := func(unit, name string) string {
+		text, err := unitFiles.ReadFile("units/" + unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(text), "\n"+name+"=")
+		value, _, _ := strings.Cut(after, "\n")
+		return value
+	}
+	after := strings.Fields(setting("cloudbot-openclaw.service", "After"))
+	for _, unit := range []string{"network.target", "nss-lookup.target", "cloudbot-xvnc.service", "cloudbot-guest.service"} {
+		if !slices.Contains(after, unit) {
+			t.Errorf("%s may stop before the agent has ended", unit)
+		}
+	}
+	seconds := 0
+	for _, unit := range []string{"cloudbot-openclaw.service", "cloudbot-xvnc.service"} {
+		n, err := strconv.Atoi(setting(unit, "TimeoutStopSec"))
+		if err != nil {
+			t.Errorf("%s: %v", unit, err)
+		}
+		seconds += n
+	}
+	const guest, rest = 30, 30 // seconds: of the guest's unit, and of the system
+	if most := 7 * 60; seconds+guest+rest > most {
+		t.Errorf("%d s may pass, and %d for the rest: the control plane forces a machine after %d", seconds, guest+rest, most)
+	}
+	if mode := setting("cloudbot-openclaw.service", "KillMode"); mode != "mixed" {
+		t.Errorf("KillMode=%s: what a turn has started would end at once", mode)
 	}
 }

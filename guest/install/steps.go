@@ -10,14 +10,15 @@ import (
 func (i *Installer) Steps() []Step {
 	list := []Step{
 		{Name: "user", Title: "Making the machine's user", Revision: 1, Vital: true, Usual: 30 * time.Second, do: makeUser},
-		{Name: "desktop", Title: "Installing the desktop", Revision: 2, Vital: true, Usual: 4 * time.Minute, do: installDesktop},
+		{Name: "desktop", Title: "Installing the desktop", Revision: 3, Vital: true, Usual: 4 * time.Minute, do: installDesktop},
 		{Name: "wallpaper", Title: "Hanging the wallpaper", Revision: 1, Usual: 30 * time.Second, Then: Desktop, do: hangWallpaper},
 	}
 	if !i.c.NoAgent {
 		list = append(list,
 			Step{Name: "node", Title: "Installing Node", Revision: 1, Vital: true, Usual: 3 * time.Minute, do: installNode},
 			Step{Name: "openclaw", Title: "Installing OpenClaw", Revision: 1, Vital: true, Usual: 4 * time.Minute, do: installOpenClaw},
-			Step{Name: "workspace", Title: "Making the agent's workspace", Revision: 1, Vital: true, Usual: 30 * time.Second, Then: Agent, do: makeWorkspace},
+			Step{Name: "workspace", Title: "Making the agent's workspace", Revision: 1, Vital: true, Usual: 30 * time.Second, do: makeWorkspace},
+			Step{Name: "plugins", Title: "Installing plug-ins of model providers", Revision: 1, Usual: time.Minute, Then: Agent, do: installPlugins},
 		)
 	} else {
 		list = append(list, Step{Name: "no-agent", Title: "Leaving the agent out", Revision: 1, Usual: time.Second, Then: Agent, do: nothing})

@@ -1,12 +1,16 @@
 package units
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,45 +92,66 @@ func (a *Agent) Run(ctx context.Context) error {
 	patience.Stop()
 	for ctx.Err() == nil {
 		keys, changed := a.c.Keys.Env()
-		if err := a.hand(ctx, keys); err != nil && ctx.Err() == nil {
+		restarted, err := a.hand(ctx, keys)
+		if err != nil && ctx.Err() == nil {
 			a.c.Log.Warn("the agent does not start", "error", err)
 			changed = soon(ctx)
 		}
-		a.watch(ctx, changed)
+		a.watch(ctx, changed, restarted)
 	}
 	return nil
 }
 
-// hand writes what the unit is to know and has it start with that.
-func (a *Agent) hand(ctx context.Context, keys map[string]string) error {
-	fresh, err := write(filepath.Join(a.c.Dir, "openclaw.env"), environment(a.c.Token, a.c.Memory, keys), nil)
-	if err != nil {
-		return err
+// hand writes what the unit is to know and has it start with that. A running unit reads its file only
+// when it is restarted, so that is owed, over failures and restarts of the guest, until systemd takes it on.
+func (a *Agent) hand(ctx context.Context, keys map[string]string) (restarted bool, err error) {
+	file, owed := filepath.Join(a.c.Dir, "openclaw.env"), filepath.Join(a.c.Dir, "openclaw.owed")
+	text := environment(a.c.Token, a.c.Memory, keys)
+	if old, err := os.ReadFile(file); err != nil || !bytes.Equal(old, text) {
+		// First, as nobody knows afterwards what the unit has read.
+		if _, err := write(owed, []byte("restart\n"), nil); err != nil {
+			return false, err
+		}
+		if _, err := write(file, text, nil); err != nil {
+			return false, err
+		}
 	}
-	do := "start"
-	if fresh {
-		do = "restart" // it reads them when it starts
-		a.healthy.Store(false)
-		a.c.Log.Info("starting the agent", "keys", len(keys))
+	if _, err := os.Stat(owed); errors.Is(err, fs.ErrNotExist) {
+		return false, a.c.Control(ctx, "start", "--no-block", agentUnit)
 	}
-	return a.c.Control(ctx, do, "--no-block", agentUnit)
+	a.healthy.Store(false)
+	a.c.Log.Info("starting the agent", "keys", len(keys))
+	if err := a.c.Control(ctx, "restart", "--no-block", agentUnit); err != nil {
+		return false, err
+	}
+	return true, os.Remove(owed)
 }
 
+// stillOld is how long, after a restart was asked for, an answer is taken for the old agent's. No new one is ready that soon.
+const stillOld = 5 * time.Second
+
 // watch follows the agent's readiness until changed is closed or ctx ends.
-func (a *Agent) watch(ctx context.Context, changed <-chan struct{}) {
+func (a *Agent) watch(ctx context.Context, changed <-chan struct{}, restarted bool) {
 	tick := time.NewTicker(2 * quickly)
 	defer tick.Stop()
+	began := time.Now()
 	for {
 		ok := ready(ctx, a.c.Addr)
+		if !ok {
+			restarted = false // the old one is gone, or ends what it does
+		}
+		ok = ok && !(restarted && time.Since(began) < stillOld)
 		a.healthy.Store(ok)
-		select {
-		case <-a.up:
-			tick.Reset(steadily)
-		default:
-			if ok {
+		every := 2 * quickly
+		if ok {
+			every = steadily
+			select {
+			case <-a.up:
+			default:
 				close(a.up)
 			}
 		}
+		tick.Reset(every)
 		select {
 		case <-ctx.Done():
 			return

@@ -3,6 +3,7 @@ package units
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -27,6 +28,7 @@ type systemd struct {
 	mu   sync.Mutex
 	told []string
 	news chan string
+	fail error // of what it is told next, once
 }
 
 func newSystemd() *systemd { return &systemd{news: make(chan string, 100)} }
@@ -37,7 +39,9 @@ func (s *systemd) control(_ context.Context, args ...string) error {
 	line := strings.Join(args, " ")
 	s.told = append(s.told, line)
 	s.news <- line
-	return nil
+	err := s.fail
+	s.fail = nil
+	return err
 }
 
 func (s *systemd) expect(t *testing.T, want string) {
@@ -81,7 +85,9 @@ func closed() chan struct{} {
 func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	t.Parallel()
 	var ready atomic.Bool
+	looks := make(chan bool, 1000)
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		looks <- ready.Load()
 		if r.URL.Path != "/readyz" || !ready.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -118,6 +124,23 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	}
 	k.set(map[string]string{"OPENAI_API_KEY": "new", "XAI_API_KEY": "two\nlines"})
 	s.expect(t, "restart --no-block cloudbot-openclaw.service")
+	for len(looks) > 0 {
+		<-looks
+	}
+	for range 3 { // the old one answers for a moment still
+		if <-looks; a.Healthy() {
+			t.Fatal("the agent that is about to end is taken for the new one")
+		}
+	}
+	ready.Store(false)
+	for <-looks {
+	}
+	ready.Store(true)
+	for began := time.Now(); !a.Healthy(); <-looks {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("the new one is not noticed")
+		}
+	}
 	if text, _ := os.ReadFile(file); !bytes.Contains(text, []byte(`="new"`)) || bytes.Contains(text, []byte("XAI")) {
 		t.Errorf("after the change: %s", text)
 	}
@@ -132,6 +155,33 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	s.expect(t, "start --no-block cloudbot-openclaw.service")
 	stop()
 	<-done
+}
+
+// TestARestartIsOwedUntilItIsMade has systemd refuse one, and the guest end before it tries again.
+func TestARestartIsOwedUntilItIsMade(t *testing.T) {
+	t.Parallel()
+	s, dir := newSystemd(), t.TempDir()
+	a := NewAgent(AgentConfig{Log: slog.New(slog.DiscardHandler), Dir: dir, Control: s.control})
+	const start, restart = "start --no-block cloudbot-openclaw.service", "restart --no-block cloudbot-openclaw.service"
+	hand := func(key string, fail error, want string) {
+		t.Helper()
+		s.fail = fail
+		if _, err := a.hand(t.Context(), map[string]string{"OPENAI_API_KEY": key}); !errors.Is(err, fail) {
+			t.Errorf("%v, want %v", err, fail)
+		}
+		s.expect(t, want)
+	}
+	refusal := errors.New("systemd is reloading")
+	hand("first", nil, restart)
+	hand("first", nil, start)
+	hand("second", refusal, restart)
+	hand("second", refusal, restart)
+	a = NewAgent(a.c) // the guest is started again
+	hand("second", nil, restart)
+	hand("second", nil, start)
+	hand("third", refusal, restart)
+	hand("second", nil, restart) // changed back before the unit read it, which nobody can know
+	hand("second", nil, start)
 }
 
 func TestDesktopStartsWithItsSecretsAndComesBack(t *testing.T) {

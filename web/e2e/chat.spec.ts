@@ -1,5 +1,6 @@
 import { expect, firstDesktop, look, signUp, test } from "./fixtures";
-import type { Page } from "@playwright/test";
+import { Agent } from "./gateway";
+import type { Locator, Page } from "@playwright/test";
 
 const say = async (page: Page, text: string) => {
   const message = page.getByRole("textbox", { name: /message/i });
@@ -18,6 +19,12 @@ test("what an agent does besides talking", async ({ page }, info) => {
   await expect(log.getByText("done", { exact: false }).first()).toBeVisible({ timeout: 20_000 });
   await expect(log.getByText("failed", { exact: false }).first()).toBeVisible();
   await expect(log).toContainText("Nothing was run");
+  // Each between what was said before it and after it; so, too, as the machine tells it later.
+  const inOrder = /The first lists the desktop's files\..*exec.*The second looks for a file that is not there\..*read.*That is all/s;
+  await expect(log).toHaveText(inOrder);
+  await look(page, "chat-tools");
+  await page.reload();
+  await expect(log).toHaveText(inOrder);
 
   // It asks before it acts; the answer is given in place.
   await say(page, "/approve");
@@ -25,6 +32,7 @@ test("what an agent does besides talking", async ({ page }, info) => {
   await look(page, "chat-approval");
   await page.getByRole("button", { name: "Allow once" }).click();
   await expect(page.getByRole("button", { name: "Allow once" })).toHaveCount(0);
+  await expect(page.getByRole("textbox", { name: /message/i })).toBeFocused();
   await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
 
   // It asks what is meant.
@@ -60,6 +68,7 @@ test("chats are begun, renamed, switched and deleted", async ({ page }, info) =>
 
   await page.getByRole("button", { name: /^New chat/ }).click();
   await expect(log).not.toContainText("the first chat");
+  await expect(page.getByRole("textbox", { name: /message/i })).toBeFocused();
   await say(page, "the second chat");
   await expect(log).toContainText("You said: “the second chat”", { timeout: 20_000 });
   await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
@@ -71,10 +80,35 @@ test("chats are begun, renamed, switched and deleted", async ({ page }, info) =>
   const chooser = page.getByRole("button", { name: /^Chat: / });
   await expect(chooser).toHaveText("Second thoughts");
 
+  // It is open still after a reload, and after leaving the page and coming back.
+  await page.reload();
+  await expect(log).toContainText("You said: “the second chat”");
+  await expect(chooser).toHaveText("Second thoughts");
+  const steps = await page.evaluate(() => history.length);
+  await page.getByRole("link", { name: "Back to the desktops" }).click();
+  await expect(page.getByRole("link", { name: /^Open/ })).toBeVisible();
+  await page.goBack();
+  await expect(chooser).toHaveText("Second thoughts");
+  await expect(log).toContainText("You said: “the second chat”");
+
   await chooser.click();
   await page.getByRole("menuitemradio", { name: /^Main/ }).click();
   await expect(log).toContainText("the first chat");
   await expect(log).not.toContainText("the second chat");
+  await expect(page).not.toHaveURL(/chat=agent/);
+  expect(await page.evaluate(() => history.length)).toBe(steps + 1); // that of the page left; switching is no step
+
+  // One that is left while it is being answered says so in the list, until it is.
+  await say(page, "/slow");
+  await expect(log).toContainText("This is sentence 1");
+  await chooser.click();
+  await page.getByRole("menuitemradio", { name: /^Second thoughts/ }).click();
+  await expect(log).toContainText("the second chat");
+  await chooser.click();
+  await expect(page.getByRole("menuitemradio", { name: /^Main/ })).toContainText("is being answered");
+  await page.getByRole("menuitemradio", { name: /^Main/ }).click();
+  await expect(log).toContainText("This is sentence 2");
+  await page.getByRole("button", { name: "Stop" }).click();
   await chooser.click();
   await page.getByRole("menuitemradio", { name: /^Second thoughts/ }).click();
   await expect(log).toContainText("the second chat");
@@ -85,4 +119,87 @@ test("chats are begun, renamed, switched and deleted", async ({ page }, info) =>
   await expect(log).toContainText("the first chat");
   await chooser.click();
   await expect(page.getByRole("menuitemradio", { name: /^Second thoughts/ })).toHaveCount(0);
+});
+
+/** Where the log stands: what is in sight, and how far it is from either end. */
+const stands = (log: Locator) => log.evaluate((l) => ({ top: l.scrollTop, below: l.scrollHeight - l.scrollTop - l.clientHeight }));
+const topOf = (page: Page, text: string) => page.getByRole("log").getByText(text, { exact: true }).evaluate((e) => e.getBoundingClientRect().top);
+
+test("a long chat is read in peace", async ({ page }, info) => {
+  const agent = await Agent.of(page, 250);
+  await signUp(page, info);
+  await firstDesktop(page);
+  await page.getByRole("radio", { name: "Chat only" }).check({ force: true });
+  const log = page.getByRole("log");
+  await expect(log).toContainText("249");
+  expect((await stands(log)).below).toBeLessThan(2);
+
+  // Earlier messages come before what is read, which stays where it is, though an answer comes meanwhile.
+  agent.chat("delta", 1, { deltaText: "Once upon a time. " });
+  await log.evaluate((l) => (l.scrollTop = 0));
+  const before = await topOf(page, "190");
+  const earlier = page.getByRole("button", { name: "Show earlier messages" });
+  await earlier.click();
+  await expect(log.getByText("150", { exact: true })).toBeAttached();
+  expect(await topOf(page, "190")).toBeCloseTo(before, 0);
+  await expect(earlier).toBeEnabled();
+  await earlier.dispatchEvent("click"); // without going there first
+  await expect(log.getByText("100", { exact: true })).toBeAttached();
+  await expect(earlier).toBeEnabled();
+  expect(await topOf(page, "190")).toBeCloseTo(before, 0);
+  expect(await log.getByText("150", { exact: true }).count()).toBe(1);
+
+  // Then the scrollbar is the reader's, with no wheel or key, and what streams does not move it.
+  await log.evaluate((l) => (l.scrollTop -= 200));
+  const { top } = await stands(log);
+  for (let seq = 2; seq < 12; seq++) agent.chat("delta", seq, { deltaText: `There was line ${seq}.\n\n` });
+  await expect(log).toContainText("There was line 11");
+  expect((await stands(log)).top).toBe(top);
+  expect(await topOf(page, "190")).toBeCloseTo(before + 200, 0);
+
+  // Who writes sees what was written.
+  await say(page, "My own words");
+  await expect(log.getByText("My own words")).toBeInViewport();
+  await expect.poll(async () => (await stands(log)).below).toBeLessThan(2);
+  expect(agent.sent).toEqual(["My own words"]);
+
+  // A picture that comes along is seen.
+  const dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+  agent.chat("final", 12, { message: { content: [{ type: "text", text: "Once upon a time. The end." }, { type: "image", mimeType: "image/png", data: dot, alt: "A green dot" }] } });
+  await expect.poll(() => page.getByRole("img", { name: "A green dot" }).evaluate((i) => (i as HTMLImageElement).naturalWidth)).toBe(1);
+});
+
+test("on a phone Enter begins a new line, and the button sends", async ({ browser, server }, info) => {
+  const phone = await browser.newContext({ baseURL: server.url, viewport: { width: 390, height: 700 }, hasTouch: true, isMobile: true });
+  const page = await phone.newPage();
+  await signUp(page, info);
+  await firstDesktop(page);
+  await page.getByRole("radio", { name: "Chat only" }).check({ force: true });
+  const message = page.getByRole("textbox", { name: /message/i });
+  await message.fill("one");
+  await message.press("Enter");
+  await message.pressSequentially("two");
+  await expect(message).toHaveValue("one\ntwo");
+  await page.getByRole("button", { name: "Send", exact: true }).tap();
+  await expect(page.getByRole("log")).toContainText("You said: “one\ntwo”", { timeout: 20_000 });
+  await phone.close();
+});
+
+test("a chat that is too long to be kept whole says what is missing, and leads back to it", async ({ page }, info) => {
+  await Agent.of(page, 1_150);
+  await signUp(page, info);
+  await firstDesktop(page);
+  const log = page.getByRole("log");
+  await expect(log).toContainText("1149");
+  const earlier = page.getByRole("button", { name: "Show earlier messages" });
+  for (let n = 0; n < 40 && (await earlier.count()) > 0; n++) {
+    await expect(earlier).toBeEnabled();
+    await earlier.dispatchEvent("click");
+  }
+  await expect(log.getByRole("article").first()).toHaveText("0");
+  await expect(log.getByRole("article").last()).toHaveText("999");
+  await expect(log.getByText("had to make room for the earlier ones")).toBeAttached();
+  await page.getByRole("button", { name: "Jump to latest" }).click();
+  await expect(log.getByText("1149", { exact: true })).toBeInViewport();
+  await expect(log.getByText("had to make room")).toHaveCount(0);
 });

@@ -1,5 +1,6 @@
 import { atRest, changed, screen, settled } from "./desktop";
 import { expect, firstDesktop, look, signUp, test } from "./fixtures";
+import { Line } from "./line";
 
 test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info) => {
   await signUp(page, info);
@@ -37,8 +38,6 @@ test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info
   // Where the browser gives nothing away, text goes over by hand.
   await page.getByRole("button", { name: /^Clipboard/ }).click();
   await look(page, "clipboard");
-  // The narrow layout is another one, and the panel closes with it.
-  await page.getByRole("button", { name: /^Clipboard/ }).click();
   await page.getByRole("dialog", { name: "Clipboard" }).getByRole("textbox").fill("by hand: žluťoučký");
   await page.getByRole("button", { name: "Send to the desktop" }).click();
   await expect(page.getByText("The desktop has it")).toBeVisible();
@@ -48,6 +47,29 @@ test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info
   const empty = await atRest(page);
   await page.keyboard.press("Shift+Insert");
   await changed(page, empty);
+});
+
+test("a dead line is noticed, and another one made", async ({ browser, server }, info) => {
+  test.slow();
+  const line = await Line.to(server.url);
+  const context = await browser.newContext({ baseURL: line.url });
+  try {
+    const page = await context.newPage();
+    await signUp(page, info);
+    await firstDesktop(page);
+    await settled(page);
+    line.die();
+    await expect(page.getByText("Reconnecting…")).toBeVisible({ timeout: 30_000 });
+    // Some tries go out on what is left of the dead line.
+    await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 60_000 });
+    const before = await atRest(page);
+    await screen(page).click();
+    await page.keyboard.type("still here");
+    await changed(page, before);
+  } finally {
+    await context.close();
+    line.close();
+  }
 });
 
 test("a boot says how long it will take, by what boots here took", async ({ page }, info) => {

@@ -213,3 +213,80 @@ test("who only views cannot type", async ({ page }, info) => {
   await page.keyboard.type("echo yes");
   await changed(page, before);
 });
+
+test("whoever looks at the desktop alone learns that the agent waits, and what is half answered stays", async ({ page }, info) => {
+  await signUp(page, info);
+  await firstDesktop(page);
+  const message = page.getByRole("textbox", { name: /message/i });
+  await message.fill("/ask");
+  await message.press("Enter");
+  await page.getByRole("radio", { name: /^Green/ }).check();
+  await page.getByRole("radio", { name: "Desktop only" }).check({ force: true });
+
+  await expect(page).toHaveTitle(/^Your answer is needed · My desktop/);
+  await expect(page.getByRole("radio", { name: "Chat only, the agent waits for your answer" })).toBeVisible();
+  await expect(page.getByRole("status").filter({ hasText: "The agent waits for your answer." }).first()).toBeVisible();
+  await expect(message).toBeHidden();
+  await look(page, "waits-for-answer");
+
+  await page.getByRole("button", { name: "Show the chat" }).click();
+  await expect(page.getByRole("radio", { name: /^Green/ })).toBeChecked();
+  await page.getByRole("button", { name: "Do not answer" }).click();
+  await expect(page).toHaveTitle(/^My desktop/);
+  await expect(page.getByRole("radio", { name: "Chat only", exact: true })).toBeVisible();
+  await expect(message).toBeFocused();
+});
+
+test("the screen is there before the agent is, and what is written meanwhile is sent", async ({ page }, info) => {
+  await signUp(page, info);
+  const id = await firstDesktop(page);
+  await settled(page);
+  // As it is for half a minute with the real agent.
+  const own = new RegExp(`/api/instances/${id}$`);
+  await page.route(own, async (route) => {
+    const answer = await route.fetch();
+    const body = route.request().method() === "GET" ? { ...((await answer.json()) as object), ready: false, phase: "agent", phase_detail: "Agent: OpenClaw is starting.", progress: 80 } : undefined;
+    await route.fulfill({ response: answer, ...(body && { json: body }) });
+  });
+  await page.reload();
+  const strip = page.getByRole("region", { name: "Start of the agent" });
+  await expect(strip.getByRole("progressbar")).toBeVisible();
+  await expect(strip).toContainText("Starting the agent");
+  await expect(page.getByText(/^Connected/)).toBeVisible();
+  const before = await pixels(page);
+  await screen(page).click();
+  await page.keyboard.type("echo early");
+  await changed(page, before);
+  await expect(page.getByText("The agent is still starting.")).toBeVisible();
+  const message = page.getByRole("textbox", { name: /message/i });
+  await message.fill("Said before you were there");
+  await message.press("Enter");
+  await look(page, "agent-starting");
+  await strip.getByText("Log").click();
+  await expect(strip.getByRole("region", { name: "Log of the start" })).toBeVisible();
+
+  // Its readiness comes as an event; a new name is one, too.
+  await page.unroute(own);
+  await page.getByRole("button", { name: /^More for/ }).click();
+  await page.getByRole("menuitem", { name: "Rename…" }).click();
+  await page.getByRole("textbox", { name: "Name" }).fill("Ready by now");
+  await page.keyboard.press("Enter");
+  await expect(strip).toHaveCount(0);
+  await expect(page.getByRole("log")).toContainText("You said: “Said before you were there”", { timeout: 20_000 });
+});
+
+test("where there is little height one can still write", async ({ page }, info) => {
+  await signUp(page, info);
+  await firstDesktop(page);
+  for (const view of ["Chat only", "Desktop and chat"]) await page.getByRole("radio", { name: view }).check({ force: true });
+  const message = page.getByRole("textbox", { name: /message/i });
+  for (const height of [380, 320]) {
+    await page.setViewportSize({ width: 640, height });
+    await expect(message).toBeInViewport({ ratio: 1 });
+    await expect(page.getByRole("button", { name: "Send", exact: true })).toBeInViewport({ ratio: 1 });
+    await message.fill("in sight");
+    // With its outline, too.
+    expect(await message.evaluate((m) => innerHeight - m.closest("form")!.getBoundingClientRect().bottom), `at ${height}`).toBeGreaterThanOrEqual(0);
+  }
+  await page.screenshot({ path: "artifacts/little-height.png" });
+});

@@ -48,10 +48,15 @@ const instances = createRoute({
 export const views = ["both", "desktop", "chat"] as const;
 export type View = (typeof views)[number];
 
+export type WorkspaceSearch = { view?: View | undefined; /** Key of the open chat; absent: the main one. */ chat?: string | undefined };
+
 const workspace = createRoute({
   getParentRoute: () => signedIn,
   path: "/desktops/$id",
-  validateSearch: (s: Record<string, unknown>): { view?: View | undefined } => ({ view: views.find((v) => v === s.view) }),
+  validateSearch: (s: Record<string, unknown>): WorkspaceSearch => ({
+    view: views.find((v) => v === s.view),
+    chat: typeof s.chat === "string" && s.chat !== "" && s.chat.length <= 512 ? s.chat : undefined,
+  }),
   component: latePage(async () => (await import("@/workspace/WorkspacePage")).WorkspacePage, BareFrame),
   pendingComponent: () => <BareFrame><Pending /></BareFrame>,
 });

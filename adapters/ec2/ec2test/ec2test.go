@@ -51,6 +51,7 @@ type Server struct {
 	calls    map[string]int
 	wrongs   []string
 	failed   error // of writing the ledger
+	looks    looks
 }
 
 // late is a call whose request arrives long after its caller gave up.

@@ -127,6 +127,8 @@ func (s *Server) serve(header http.Header, body []byte) outcome {
 		return answer(nil, &refusal{http.StatusUnauthorized, "AuthFailure", "AWS was not able to validate the provided access credentials"})
 	case form.Get("Version") != version:
 		return answer(nil, refuse("NoSuchVersion", "The requested version (%s) of service AmazonEC2 does not exist", form.Get("Version")))
+	case harmless(action, params(form)):
+		return s.tryOut(action, params(form))
 	case limits[action] == [2]float64{}:
 		return answer(nil, refuse("InvalidAction", "The action %s is not valid for this web service.", action))
 	case s.plan.Limits && !s.within(action):

@@ -3,10 +3,15 @@ import { api, call } from "./client";
 /** Where a bridge's WebSocket is opened, and the subprotocols that let it in: good once, for 30 seconds. */
 export type BridgeAddress = { url: string; protocols: string[] };
 
-/** Gets a ticket for an instance's screen or agent. Throws an ApiError. */
-export async function openBridge(id: string, kind: "vnc" | "cloudbot", mode: "control" | "view", signal?: AbortSignal): Promise<BridgeAddress> {
+// After a line went dead the browser may ask on a connection of it, where no answer ever comes; the next try
+// takes another one.
+const answerWithin = 8_000; // ms
+
+/** Gets a ticket for an instance's screen or agent. Throws an ApiError, or what aborted it. */
+export async function openBridge(id: string, kind: "vnc" | "cloudbot", mode: "control" | "view", gone: AbortSignal): Promise<BridgeAddress> {
+  const signal = AbortSignal.any([gone, AbortSignal.timeout(answerWithin)]);
   const { ticket } = await call(
-    api.POST("/api/instances/{id}/tickets", { params: { path: { id } }, body: { kind, mode }, ...(signal ? { signal } : {}) }),
+    api.POST("/api/instances/{id}/tickets", { params: { path: { id } }, body: { kind, mode }, signal }),
   );
   return { url: `${location.origin.replace(/^http/, "ws")}/api/instances/${id}/${kind}`, protocols: ["binary", `ticket.${ticket}`] };
 }

@@ -47,6 +47,8 @@ describe("reconnect", () => {
     expect(play([[5_000, closed(1, 1012, '{"retry_ms":1e12}')]], from).state).toMatchObject({ until: 125_000 });
     expect(play([[5_000, closed(1, 1013)]], from).state).toMatchObject({ why: "starting", until: 6_500 });
     expect(play([[0, { type: "start" }], [9, failed(1, 503, { code: "agent_starting", retryAfter: 4 })]]).state).toEqual({ at: "waiting", until: 4_509, why: "starting" });
+    expect(play([[0, { type: "start" }], [9, failed(1, 0)]]).state).toMatchObject({ why: "unserved" });
+    expect(play([[0, { type: "start" }], [9, failed(1, 502)]]).state).toMatchObject({ why: "unreachable" });
     expect(play([[0, { type: "start" }], [9, failed(1, 429, { retryAfter: 60 })]]).state).toMatchObject({ why: "busy", until: 67_509 });
   });
 

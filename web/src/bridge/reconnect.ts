@@ -25,6 +25,7 @@
 /** Why there is no connection at present; the page has words for each. */
 export type Why =
   | "lost" // it was there and broke off
+  | "unserved" // the server did not answer
   | "unreachable" // the machine did not answer
   | "starting" // the machine or what runs on it is not ready yet
   | "restarting" // the server or the machine's service asked to come back
@@ -180,9 +181,10 @@ function failed(m: Machine, { status, code, retryAfter }: Refusal, now: number, 
     case 503:
       return later(code === "restarting" ? "restarting" : code === "busy" ? "busy" : "starting");
     case 0:
+    case 500:
+      return later("unserved");
     case 408:
     case 409:
-    case 500:
     case 502:
     case 504:
       return later("unreachable");

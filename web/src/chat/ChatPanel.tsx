@@ -1,5 +1,5 @@
 // The chat with a machine's agent. The connection is the workspace's, so that it outlives the panel.
-import { useSyncExternalStore } from "react";
+import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Banner, Button, buttonClass } from "@/ui";
 import type { State } from "@/bridge/reconnect";
 import { Composer } from "./composer";
@@ -24,14 +24,21 @@ export interface ChatPanelProps {
 export function ChatPanel({ connection, onEnd }: ChatPanelProps) {
   const { link, chat, everOpen } = useChat(connection);
   const open = link.at === "open";
+  const field = useRef<HTMLTextAreaElement>(null);
+  // What was pressed is gone with what it answered or began; the focus goes on to where one writes.
+  const [done, setDone] = useState(0);
+  useEffect(() => {
+    if (done > 0) field.current?.focus();
+  }, [done]);
+  const onDone = () => setDone((n) => n + 1);
   return (
     <section aria-label="Chat" className="flex h-full min-h-0 min-w-0 flex-col bg-panel text-ink">
       <h2 className="sr-only">Chat</h2>
-      <Sessions connection={connection} chat={chat} open={open} />
+      <Sessions connection={connection} chat={chat} open={open} onNew={onDone} />
       <Connection link={link} everOpen={everOpen} onRetry={() => connection.retryNow()} onEnd={onEnd} />
       <Log key={`log ${chat.current}`} connection={connection} chat={chat} open={open} />
-      <Prompts connection={connection} chat={chat} open={open} />
-      <Composer key={`composer ${chat.current}`} connection={connection} session={chat.current} running={chat.runs.length > 0} />
+      <Prompts connection={connection} chat={chat} open={open} onDone={onDone} />
+      <Composer key={`composer ${chat.current}`} connection={connection} session={chat.current} running={chat.runs.length > 0} field={field} />
     </section>
   );
 }

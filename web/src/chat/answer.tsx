@@ -1,15 +1,26 @@
-// What the agent did and said: tools first, then the text.
-import { Component, lazy, Suspense, useEffect, useState, type ReactNode } from "react";
+// What the agent did and said, in that order.
+import { Component, Fragment, lazy, Suspense, useEffect, useState, type ReactNode } from "react";
 import { Spinner } from "@/ui";
 import { CheckIcon, ChevronIcon, StopIcon, ToolIcon, WarnIcon } from "@/ui/icons";
-import type { Tool } from "./frames";
+import { inOrder, type Picture, type Tool } from "./frames";
 import { Scroll } from "./scroll";
 import { seconds } from "./words";
 
 const Markdown = lazy(() => import("./markdown"));
 
+/** Answer is a text with the tools between its parts that were used there. */
+export function Answer({ text, tools }: { text: string; tools: Tool[] }) {
+  return inOrder(text, tools).map((part, n) => (
+    // oxlint-disable-next-line react/no-array-index-key -- a part stays what it is: only the last one grows
+    <Fragment key={n}>
+      {part.text.trim() !== "" && <Text text={part.text} />}
+      <Tools tools={part.tools} />
+    </Fragment>
+  ));
+}
+
 /** Text shows Markdown; as it was written until the parser is loaded, and where it cannot be. */
-export function Text({ text }: { text: string }) {
+function Text({ text }: { text: string }) {
   const raw = <p className="break-words whitespace-pre-wrap">{text}</p>;
   return (
     <Otherwise show={raw}>
@@ -28,7 +39,12 @@ class Otherwise extends Component<{ show: ReactNode; children: ReactNode }, { fa
   }
 }
 
-export function Tools({ tools }: { tools: Tool[] }) {
+export function Pictures({ pictures = [] }: { pictures?: Picture[] | undefined }) {
+  // oxlint-disable-next-line react/no-array-index-key -- they never change
+  return pictures.map((p, n) => <img key={n} src={p.src} alt={p.alt || "Picture without a description"} className="my-1.5 max-h-96 max-w-full rounded-lg border border-line object-contain" />);
+}
+
+function Tools({ tools }: { tools: Tool[] }) {
   if (tools.length === 0) return null;
   return (
     <ul aria-label="Tools used" className="my-1.5 flex flex-col gap-1">
@@ -54,7 +70,8 @@ function Row({ tool: t }: { tool: Tool }) {
       <div className="flex flex-col gap-2 border-t border-line p-2.5">
         {t.args && <Detail name="Input" text={t.args} />}
         {t.result && <Detail name="Result" text={t.result} />}
-        {!t.args && !t.result && <p className="text-muted">Nothing was told about it.</p>}
+        <Pictures pictures={t.pictures} />
+        {!t.args && !t.result && !t.pictures && <p className="text-muted">Nothing was told about it.</p>}
       </div>
     </details>
   );

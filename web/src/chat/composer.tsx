@@ -1,13 +1,17 @@
-import { useId, useRef, useState, type KeyboardEvent } from "react";
+import { useId, useState, type KeyboardEvent, type RefObject } from "react";
 import { Button, IconButton, toast } from "@/ui";
 import { SendIcon, StopIcon } from "@/ui/icons";
+import { useMedia } from "@/ui/media";
 import type { ChatConnection } from "./connection";
 
+type Props = { connection: ChatConnection; session: string; running: boolean; field: RefObject<HTMLTextAreaElement | null> };
+
 /** Where messages are written. Enter sends, Shift+Enter begins a line, Escape stops an answer. */
-export function Composer({ connection, session, running }: { connection: ChatConnection; session: string; running: boolean }) {
+export function Composer({ connection, session, running, field }: Props) {
   const [text, setText] = useState(() => connection.outbox.draft(session));
   const [problem, setProblem] = useState("");
-  const field = useRef<HTMLTextAreaElement>(null);
+  // A keyboard on the screen has no Shift+Enter, and a button to send is at the thumb.
+  const touch = useMedia("(pointer: coarse) and (not (any-pointer: fine))");
   const hint = useId();
 
   const write = (value: string) => {
@@ -32,7 +36,7 @@ export function Composer({ connection, session, running }: { connection: ChatCon
   const key = (e: KeyboardEvent) => {
     // While an input method is open these keys are its own; 229 is what some browsers say instead.
     if (e.nativeEvent.isComposing || e.keyCode === 229) return;
-    if (e.key === "Enter" && !e.shiftKey) {
+    if (e.key === "Enter" && !e.shiftKey && !touch) {
       e.preventDefault();
       send();
     } else if (e.key === "Escape" && running) {
@@ -49,7 +53,7 @@ export function Composer({ connection, session, running }: { connection: ChatCon
         {running && <Button size="small" className="min-h-9" onClick={stop}><StopIcon className="size-4" /> Stop</Button>}
         <IconButton type="submit" label="Send" disabled={text.trim() === ""} className="bg-accent text-on-accent enabled:hover:bg-accent-hover"><SendIcon /></IconButton>
       </div>
-      <p id={hint} className="sr-only">Enter sends, Shift and Enter begins a new line{running ? ", Escape stops the answer" : ""}.</p>
+      <p id={hint} className="sr-only">{touch ? "Enter begins a new line, the button sends" : "Enter sends, Shift and Enter begins a new line"}{running ? ", Escape stops the answer" : ""}.</p>
       {problem && <p role="alert" className="mx-auto mt-1 max-w-3xl px-1 text-sm text-bad">{problem}</p>}
     </form>
   );

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ChatConnection } from "./connection";
-import { FakeGateway, FakeSocket, MemoryStorage } from "./testing";
+import { FakeGateway, FakeSocket, MemoryStorage, pageOf } from "./testing";
 
 vi.mock("@/api/bridge", () => ({ openBridge: () => Promise.reject(new Error("not in tests")) }));
 
@@ -33,14 +33,14 @@ afterEach(() => {
 });
 
 const settle = (ms = 0) => vi.advanceTimersByTimeAsync(ms);
-const begin = (open = () => Promise.resolve({ url: "wss://x/", protocols: [] as string[] })) => {
-  const c = new ChatConnection({ account: "a", instance: "i", open, storage });
+const begin = (open = () => Promise.resolve({ url: "wss://x/", protocols: [] as string[] }), session?: string) => {
+  const c = new ChatConnection({ account: "a", instance: "i", open, storage, session });
   all.push(c);
   c.start();
   return c;
 };
-const connected = async () => {
-  const c = begin();
+const connected = async (session?: string) => {
+  const c = begin(undefined, session);
   await settle();
   gateway.hello();
   await settle(10);
@@ -61,6 +61,13 @@ describe("a chat's connection", () => {
     expect(c.snapshot().link.at).toBe("open");
     expect(c.snapshot().chat.history).toBe("ready");
     for (const m of ["sessions.subscribe", "sessions.messages.subscribe", "chat.history", "sessions.list", "exec.approval.list", "question.list"]) expect([m, gateway.count(m)]).toEqual([m, 1]);
+  });
+
+  test("begins with the session that was open, unless it is no more", async () => {
+    gateway.answers["sessions.list"] = () => ({ sessions: [{ key: "agent:main:two" }] });
+    expect((await connected("agent:main:two")).snapshot().chat.current).toBe("agent:main:two");
+    expect((await connected("agent:main:deleted")).snapshot().chat.current).toBe("agent:main:main");
+    expect(gateway.asked.filter((a) => a.method === "chat.history").map((a) => a.params.sessionKey)).toEqual(["agent:main:two", "agent:main:deleted", "agent:main:main"]);
   });
 
   test("is not open before the machine said hello", async () => {
@@ -137,6 +144,41 @@ describe("a chat's connection", () => {
     await renamed;
     expect(gateway.count("sessions.patch")).toBe(2);
     expect(gateway.count("sessions.create")).toBe(1);
+  });
+
+  test("asks for earlier messages until there are some, though new ones have moved them", async () => {
+    const c = await connected();
+    let total = 150;
+    gateway.answers["chat.history"] = ({ offset }) => pageOf(total, Number(offset ?? 0));
+    c.reload();
+    await settle(10);
+    expect(c.snapshot().chat.messages[0]!.text).toBe("50");
+    total = 250; // the next page is the one that is there
+    await c.earlier();
+    expect(c.snapshot().chat.messages[0]!.text).toBe("0");
+    expect(c.snapshot().chat.messages).toHaveLength(150);
+  });
+
+  test("a machine that always tells of the same page is not asked for ever", async () => {
+    const c = await connected();
+    gateway.answers["chat.history"] = () => ({ messages: [{ role: "user", content: "x", __openclaw: { id: "x" } }], hasMore: true, nextOffset: 100 });
+    c.reload();
+    await settle(10);
+    await c.earlier();
+    expect(gateway.count("chat.history")).toBeLessThan(5);
+  });
+
+  test("hears of a chat that was left while it was being answered until it is", async () => {
+    const c = await connected();
+    gateway.event("chat", { runId: "r", sessionKey: "agent:main:main", seq: 1, state: "delta", deltaText: "x" });
+    c.open("agent:main:two");
+    await settle(10);
+    expect(c.snapshot().chat.busy).toEqual(["agent:main:main"]);
+    expect(gateway.count("sessions.messages.unsubscribe")).toBe(0);
+    gateway.event("chat", { runId: "r", sessionKey: "agent:main:main", seq: 2, state: "final" });
+    await settle(100);
+    expect(c.snapshot().chat.busy).toEqual([]);
+    expect(gateway.count("sessions.messages.unsubscribe")).toBe(1);
   });
 
   test("deletes a session by archiving it first", async () => {

@@ -9,6 +9,7 @@ import { confirmedBy, empty, reduce, type Action, type ChatState } from "./reduc
 export interface ChatConfig {
   account: string; // whose outbox it is
   instance: string;
+  session?: string | undefined; // that is open at first; default the main one
   mode?: "control" | "view"; // default control
   /** How a ticket is got; default openBridge. */
   open?: (signal: AbortSignal) => Promise<BridgeAddress>;
@@ -51,6 +52,7 @@ interface Waiting {
 const answerWithin = 30_000;
 const frameEvery = 50; // ms between two redraws while an answer streams, and more the longer it is: it is parsed each time
 const page = 100; // messages a history request
+const mostPages = 20; // asked for at a time
 const mostTries = 3; // sends without an answer before the user is asked
 const mostWaiting = 100;
 
@@ -73,7 +75,8 @@ export class ChatConnection {
 
   constructor(private readonly c: ChatConfig) {
     this.outbox = new Outbox(c.account, c.instance, c.storage ?? localStorage);
-    this.chat = { ...empty, outbox: this.outbox.list(empty.current) };
+    const current = c.session ?? empty.current;
+    this.chat = { ...empty, current, outbox: this.outbox.list(current) };
     this.link = new Reconnect({ connect: (generation, signal) => void this.connect(generation, signal), needed: () => this.needed() });
     this.cached = { link: this.link.state, chat: this.chat, everOpen: false };
     this.link.subscribe(() => {
@@ -115,7 +118,8 @@ export class ChatConnection {
     const { current } = this.chat;
     this.outbox.add(current, text, Date.now());
     this.showOutbox(current);
-    void this.flush(current);
+    if (this.chat.later && this.link.state.at === "open") this.reload(); // and then
+    else void this.flush(current);
   }
 
   resend(key: string): void {
@@ -143,8 +147,13 @@ export class ChatConnection {
     const before = this.chat.current;
     this.dispatch({ type: "open", key, outbox: this.outbox.list(key) });
     if (this.link.state.at !== "open") return;
-    if (before) this.request("sessions.messages.unsubscribe", { key: before }).catch(ignore);
+    this.unfollow(before);
     void this.load();
+  }
+
+  /** unfollow hears no more of a session, unless the list tells that it is being answered: then until it is. */
+  private unfollow(key: string): void {
+    if (key !== this.chat.current && !this.chat.busy.includes(key)) this.request("sessions.messages.unsubscribe", { key }).catch(ignore);
   }
 
   /** create begins a new session and opens it. */
@@ -179,16 +188,18 @@ export class ChatConnection {
     this.dispatch({ type: "answered", id: inquiry });
   }
 
-  /** earlier loads the messages before those that are there. */
+  /** earlier loads the messages before those that are there. What came since has moved them: a page may hold none of them. */
   async earlier(): Promise<void> {
-    const { current, earlier } = this.chat;
-    if (earlier === undefined) return;
-    const asked = Date.now();
-    const payload = await this.request("chat.history", { sessionKey: current, limit: page, offset: earlier });
-    this.dispatch({ type: "history", key: current, payload, offset: earlier, asked });
+    const { current, messages } = this.chat;
+    for (let pages = 0; pages < mostPages; pages++) {
+      const { earlier } = this.chat;
+      if (earlier === undefined || this.chat.current !== current || this.chat.messages[0] !== messages[0]) return;
+      const payload = await this.request("chat.history", { sessionKey: current, limit: page, offset: earlier });
+      if (this.chat.earlier === earlier) this.dispatch({ type: "history", key: current, payload, offset: earlier, asked: Date.now() });
+    }
   }
 
-  /** reload asks for the open session's history again, where that failed. */
+  /** reload asks for the newest messages of the open session again: where that failed, or they had to make room. */
   reload(): void {
     void this.load();
   }
@@ -264,6 +275,7 @@ export class ChatConnection {
   private event(name: string, payload: Record<string, unknown>): void {
     const before = this.chat;
     this.dispatch({ type: "event", event: name, payload, now: Date.now() }, true);
+    for (const key of before.busy) this.unfollow(key);
     if (name === "sessions.changed") {
       if (payload.reason === "delete" && id(payload.sessionKey) === this.chat.current && this.chat.current !== this.chat.main) this.open(this.chat.main);
       this.listSoon(300);
@@ -337,8 +349,18 @@ export class ChatConnection {
   private listSoon(after: number): void {
     clearTimeout(this.relist);
     this.relist = setTimeout(() => {
-      this.request("sessions.list", { limit: 200, includeDerivedTitles: true }).then((payload) => this.dispatch({ type: "sessions", payload }), ignore);
+      this.request("sessions.list", { limit: 200, includeDerivedTitles: true }).then((payload) => {
+        this.dispatch({ type: "sessions", payload });
+        this.leaveDeleted();
+      }, ignore);
     }, after);
+  }
+
+  /** leaveDeleted goes to the main session where the one that was to be open at first is no more. */
+  private leaveDeleted(): void {
+    const { current, main, history, messages, runs, outbox, sessions } = this.chat;
+    const nothing = history === "ready" && messages.length + runs.length + outbox.length === 0;
+    if (nothing && current === this.c.session && !sessions.some((s) => s.key === current)) this.open(main);
   }
 
   // The outbox.

@@ -14,25 +14,35 @@ export type Frame =
   | { type: "event"; event: string; payload: Rec }
   | { type: "res"; id: string; ok: boolean; payload: unknown; error: Failure };
 
+export interface Picture {
+  src: string; // a data: URL: nothing is fetched for it
+  alt: string;
+}
+
 export interface Tool {
   id: string;
   name: string;
   args: string;
   result: string;
+  pictures?: Picture[]; // of the result
   state: "running" | "done" | "failed" | "stopped";
+  after: number; // how many characters of the answer were said before it
   startedAt: number | undefined;
   endedAt: number | undefined;
 }
 
 export interface Message {
   id: string;
+  entry?: string; // its id in the machine's transcript
   role: "user" | "assistant" | "note"; // note: why a run failed
   text: string;
+  pictures?: Picture[];
   tools: Tool[];
   at: number | undefined;
   run: string | undefined; // the idempotency key that began it
   stopped?: boolean; // cut short on request
   local?: boolean; // taken by the machine, not seen in its history yet
+  orphan?: boolean; // the result of a tool whose call stands on an earlier page
 }
 
 export interface Session {
@@ -78,7 +88,7 @@ export interface InFlight {
   startedAt: number | undefined;
 }
 
-export const limits = { text: 200_000, detail: 8_000, name: 200, messages: 1_000, tools: 200, sessions: 500, prompts: 50 };
+export const limits = { text: 200_000, detail: 8_000, name: 200, messages: 1_000, tools: 200, sessions: 500, prompts: 50, picture: 6 << 20, pictures: 8 };
 
 export const rec = (v: unknown): Rec => (typeof v === "object" && v !== null && !Array.isArray(v) ? (v as Rec) : {});
 export const list = (v: unknown, most: number): unknown[] => (Array.isArray(v) ? v.slice(0, most) : []);
@@ -118,6 +128,22 @@ function failure(v: unknown): Failure {
   };
 }
 
+/** picture is an image that came along as base64; one that stands elsewhere is not loaded, as that would tell who looks. */
+function picture(part: Rec): Picture | undefined {
+  const source = rec(part.source);
+  const kind = str(part.mimeType ?? source.media_type);
+  const data = part.data ?? source.data;
+  if (part.type !== "image" || typeof data !== "string" || data.length > limits.picture) return undefined;
+  if (!/^image\/(png|jpeg|gif|webp)$/.test(kind) || !/^[A-Za-z0-9+/]+={0,2}$/.test(data)) return undefined;
+  return { src: `data:${kind};base64,${data}`, alt: str(part.alt) };
+}
+
+/** pictures are those of a message's or a tool result's content. */
+export function pictures(v: unknown): { pictures?: Picture[] } {
+  const found = list(v, limits.tools).flatMap((part) => picture(rec(part)) ?? []).slice(0, limits.pictures);
+  return found.length > 0 ? { pictures: found } : {};
+}
+
 /** plain is the text of a message's or a tool result's content. */
 export function plain(v: unknown, most = limits.text): string {
   if (typeof v === "string") return str(v, most);
@@ -125,7 +151,7 @@ export function plain(v: unknown, most = limits.text): string {
     const parts = v.map((part: unknown) => {
       const p = rec(part);
       if (typeof p.text === "string" && p.type !== "thinking") return p.text;
-      return p.type === "image" ? `[image${typeof p.alt === "string" ? `: ${p.alt}` : ""}]` : "";
+      return p.type === "image" && !picture(p) ? `[image${typeof p.alt === "string" ? `: ${p.alt}` : ""}]` : "";
     });
     return str(parts.filter(Boolean).join("\n\n"), most);
   }
@@ -137,7 +163,7 @@ export function plain(v: unknown, most = limits.text): string {
 export function shown(v: unknown): string {
   if (v === undefined || v === null) return "";
   const text = plain(v, limits.detail);
-  if (text !== "" || typeof v === "string") return text;
+  if (text !== "" || typeof v === "string" || pictures(Array.isArray(v) ? v : rec(v).content).pictures) return text;
   return str(JSON.stringify(v, null, 2), limits.detail);
 }
 
@@ -151,42 +177,67 @@ function runOf(m: Rec): string | undefined {
 
 const isCall = (type: unknown) => type === "toolCall" || type === "tool_use" || type === "toolUse" || type === "tool_call";
 
-/** transcript makes messages of what chat.history returns: calls and results of tools go with the answer that they led to. */
+/** transcript makes messages of what chat.history returns. Results of tools go to their calls. */
 export function transcript(raw: unknown, prefix = ""): Message[] {
   const out: Message[] = [];
-  let waiting: Message | undefined; // tools that no text has followed yet
-  const settle = () => {
-    if (waiting) out.push(waiting);
-    waiting = undefined;
-  };
+  const taken = new Set<string>();
+  let asked: string | undefined; // what is said belongs to what was asked before it
   list(raw, limits.messages).forEach((v, i) => {
     const m = rec(v);
-    const base = { id: `${prefix}${i}:${id(rec(m[metadata]).id)}`, at: num(m.timestamp), run: runOf(m) };
+    const entry = id(rec(m[metadata]).id);
+    const base = { id: entry === "" || taken.has(entry) ? `${prefix}${i}` : entry, ...(entry && { entry }), at: num(m.timestamp), run: runOf(m) ?? asked };
+    taken.add(entry);
     if (m.role === "user") {
-      settle();
-      out.push({ ...base, role: "user", text: plain(m.content), tools: [] });
+      asked = runOf(m);
+      out.push({ ...base, role: "user", text: plain(m.content), ...pictures(m.content), tools: [], run: asked });
     } else if (m.role === "assistant") {
-      const tools = list(m.content, limits.tools).map(rec).filter((c) => isCall(c.type)).map(callOf);
-      const text = plain(m.content);
-      const stopped = rec(m.openclawAbort).aborted === true;
-      const before: Message = waiting ?? { ...base, role: "assistant", text: "", tools: [], ...(stopped ? { stopped } : {}) };
-      const message: Message = { ...before, ...base, text, tools: [...before.tools, ...tools] };
-      waiting = text === "" ? message : undefined;
-      if (text !== "") out.push(message);
+      const parts = list(m.content, limits.tools);
+      const tools = parts.flatMap((c, n) => (isCall(rec(c).type) ? [{ ...callOf(rec(c)), after: plain(parts.slice(0, n)).length }] : []));
+      out.push({ ...base, role: "assistant", text: plain(m.content), ...pictures(m.content), tools, ...(rec(m.openclawAbort).aborted === true && { stopped: true }) });
     } else if (m.role === "toolResult" || m.role === "tool") {
       const call = id(m.toolCallId) || id(m.tool_call_id);
-      const owner = waiting ?? out.findLast((o) => o.role === "assistant");
-      const tool = owner?.tools.find((t) => t.id === call);
-      if (tool) Object.assign(tool, { result: shown(m.content), state: m.isError === true ? "failed" : "done" });
+      const tool = { ...callOf({ id: call, name: m.toolName }), result: shown(m.content), ...pictures(m.content), state: m.isError === true ? ("failed" as const) : ("done" as const) };
+      if (call && !settle(out, tool)) out.push({ ...base, role: "assistant", text: "", tools: [tool], orphan: true });
     }
   });
-  settle();
-  return out.filter((m) => m.text !== "" || m.tools.length > 0);
+  return out.filter((m) => m.text !== "" || m.tools.length > 0 || m.pictures);
+}
+
+/** same tells whether two are one message: by the machine's id, or else by what began them. */
+export const same = (a: Message, b: Message): boolean =>
+  a.role === b.role &&
+  ((a.entry !== undefined && a.entry === b.entry) || (a.run !== undefined && a.run === b.run && (a.role === "user" || !a.entry || !b.entry)));
+
+/** settle gives a tool's result to the latest call that it answers, and tells whether there is one. */
+function settle(messages: Message[], { id: call, result, pictures: seen, state }: Tool): boolean {
+  const at = messages.findLastIndex((m) => m.tools.some((t) => t.id === call));
+  const owner = messages[at];
+  if (owner) messages[at] = { ...owner, tools: owner.tools.map((t) => (t.id === call ? { ...t, result, ...(seen && { pictures: seen }), state } : t)) };
+  return owner !== undefined;
+}
+
+/** joined puts an earlier page before what is there, up to where the two overlap. */
+export function joined(page: Message[], there: Message[]): Message[] {
+  const overlap = page.findIndex((m) => there.some((x) => same(x, m)));
+  const fresh = overlap < 0 ? [...page] : page.slice(0, overlap);
+  const rest = there.filter((m) => !m.orphan || !settle(fresh, m.tools[0]!));
+  return [...fresh, ...rest];
 }
 
 const callOf = (c: Rec): Tool => ({
-  id: id(c.id), name: str(c.name) || "tool", args: shown(c.arguments ?? c.input), result: "", state: "stopped", startedAt: undefined, endedAt: undefined,
+  id: id(c.id), name: str(c.name) || "tool", args: shown(c.arguments ?? c.input), result: "", state: "stopped", after: 0, startedAt: undefined, endedAt: undefined,
 });
+
+/** placed keeps tools where they began in a text, as long as it still begins as it did; else they go first. */
+export const placed = (tools: Tool[], before: string, after: string): Tool[] =>
+  tools.map((t) => (after.startsWith(before.slice(0, t.after)) ? t : { ...t, after: 0 }));
+
+/** inOrder is an answer's text and tools as they came. */
+export function inOrder(text: string, tools: Tool[]): { text: string; tools: Tool[] }[] {
+  const places = [...new Set(tools.map((t) => t.after))].toSorted((a, b) => a - b);
+  const parts = places.map((at, n) => ({ text: text.slice(places[n - 1] ?? 0, at), tools: tools.filter((t) => t.after === at) }));
+  return [...parts, { text: text.slice(places.at(-1) ?? 0), tools: [] }];
+}
 
 export function inFlight(v: unknown): InFlight | undefined {
   const r = rec(v);

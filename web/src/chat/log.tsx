@@ -2,7 +2,7 @@
 import { memo, useCallback, useEffect, useLayoutEffect, useRef, useState, type ReactNode } from "react";
 import { Banner, Button, EmptyState, Spinner, toast } from "@/ui";
 import { ChatIcon, ChevronIcon } from "@/ui/icons";
-import { Elapsed, Text, Tools } from "./answer";
+import { Answer, Elapsed, Pictures } from "./answer";
 import type { ChatConnection } from "./connection";
 import type { Message } from "./frames";
 import type { Item } from "./outbox";
@@ -15,13 +15,13 @@ const nearEnd = 48; // px
 export function Log({ connection, chat, open }: { connection: ChatConnection; chat: ChatState; open: boolean }) {
   const [most, setMost] = useState(shownAtOnce);
   const [loading, setLoading] = useState(false);
-  const { box, content, atEnd, toEnd, hold } = useEnd();
+  const { box, content, atEnd, toEnd, stay } = useEnd(chat.outbox.at(-1)?.at ?? 0);
   const shown = chat.messages.slice(-most);
   const asks = [...chat.approvals, ...chat.inquiries].some((p) => p.session === chat.current);
   const hidden = chat.messages.length - shown.length;
 
   const earlier = async () => {
-    hold();
+    stay();
     setMost((n) => n + shownAtOnce);
     if (hidden >= shownAtOnce || chat.earlier === undefined) return;
     setLoading(true);
@@ -30,16 +30,20 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
     } catch {
       toast({ title: "Earlier messages could not be loaded.", tone: "bad" });
     } finally {
-      hold();
       setLoading(false);
     }
+  };
+
+  const latest = () => {
+    if (chat.later) connection.reload();
+    toEnd();
   };
 
   return (
     <div className="relative flex min-h-0 flex-1 flex-col">
       {/* It scrolls, so it has to be reachable by keyboard. */}
       {/* oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
-      <div ref={box} tabIndex={0} role="log" aria-live="polite" aria-label="Messages" className="min-h-0 flex-1 overflow-y-auto overscroll-contain px-3 py-4 sm:px-5">
+      <div ref={box} tabIndex={0} role="log" aria-live="polite" aria-label="Messages" className="min-h-0 flex-1 overflow-y-auto overscroll-contain [overflow-anchor:none] px-3 py-4 sm:px-5">
         <div ref={content} className="mx-auto flex max-w-3xl flex-col gap-4">
           {(hidden > 0 || chat.earlier !== undefined) && (
             <Button variant="quiet" size="small" busy={loading} disabled={hidden === 0 && !open} onClick={() => void earlier()} className="self-center">Show earlier messages</Button>
@@ -51,13 +55,19 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
           {chat.history === "ready" && chat.messages.length + chat.runs.length + chat.outbox.length === 0 && (
             <EmptyState icon={<ChatIcon className="size-8" />} title="Nothing said yet">Ask the agent to do something on this machine. It sees the same desktop as you do.</EmptyState>
           )}
-          {shown.map((m) => <Said key={m.id} message={m} />)}
-          {chat.runs.map((r) => <Running key={r.id} run={r} asks={asks} />)}
-          {chat.outbox.map((i) => <Waiting key={i.key} item={i} open={open} running={chat.runs.length > 0} connection={connection} />)}
+          {shown.map((m, i) => <Said key={m.id} message={m} goesOn={goesOn(shown[i - 1], m)} />)}
+          {chat.later ? (
+            <p className="self-center text-sm text-muted">The messages after this one had to make room for the earlier ones.</p>
+          ) : (
+            <>
+              {chat.runs.map((r) => <Running key={r.id} run={r} asks={asks} />)}
+              {chat.outbox.map((i) => <Waiting key={i.key} item={i} open={open} running={chat.runs.length > 0} connection={connection} />)}
+            </>
+          )}
         </div>
       </div>
-      {!atEnd && (
-        <Button size="small" onClick={toEnd} className="absolute bottom-3 left-1/2 -translate-x-1/2 rounded-full shadow-md">
+      {(!atEnd || chat.later) && (
+        <Button size="small" onClick={latest} disabled={chat.later && !open} className="absolute bottom-3 left-1/2 -translate-x-1/2 rounded-full shadow-md">
           <ChevronIcon className="size-4" /> Jump to latest
         </Button>
       )}
@@ -65,21 +75,42 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
   );
 }
 
-/** useEnd keeps a box scrolled to its end while the reader is there, and in place while the beginning grows. */
-function useEnd() {
+/** The first message in sight of a box, and how far below the beginning of what scrolls it stands. */
+function inSight(box: HTMLElement): { message: Element; at: number } | undefined {
+  const edge = box.getBoundingClientRect().top;
+  const message = [...box.querySelectorAll("article")].find((a) => a.getBoundingClientRect().bottom > edge);
+  return message && { message, at: placeOf(message, box) };
+}
+
+const placeOf = (message: Element, box: HTMLElement) => message.getBoundingClientRect().top - box.getBoundingClientRect().top + box.scrollTop;
+
+/**
+ * useEnd keeps a box scrolled to its end while the reader is there, and else what is read where it is, whatever
+ * grows above it. written is when something was last sent: who writes wants to see it.
+ */
+function useEnd(written: number) {
   const box = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const stuck = useRef(true);
-  const held = useRef<number | undefined>(undefined); // distance from the end to keep
+  const read = useRef<ReturnType<typeof inSight>>(undefined);
+  const lastWritten = useRef(written);
   const [atEnd, setAtEnd] = useState(true);
 
   const settle = useCallback(() => {
     const b = box.current;
-    if (!b) return;
-    if (held.current !== undefined) b.scrollTop = b.scrollHeight - held.current;
-    else if (stuck.current) b.scrollTop = b.scrollHeight;
+    if (!b || b.clientHeight === 0) return; // it is hidden
+    if (stuck.current) {
+      b.scrollTop = b.scrollHeight;
+      return;
+    }
+    if (read.current?.message.isConnected) b.scrollTop += placeOf(read.current.message, b) - read.current.at;
+    read.current = inSight(b);
   }, []);
-  useLayoutEffect(settle);
+  useLayoutEffect(() => {
+    if (written > lastWritten.current) stuck.current = true;
+    lastWritten.current = Math.max(written, lastWritten.current);
+    settle();
+  });
   useEffect(() => {
     const b = box.current;
     if (!b || !content.current) return undefined;
@@ -87,45 +118,47 @@ function useEnd() {
     size.observe(content.current);
     size.observe(b);
     const scrolled = () => {
+      if (b.clientHeight === 0) return;
       const end = b.scrollHeight - b.scrollTop - b.clientHeight < nearEnd;
       stuck.current = end;
       setAtEnd(end);
+      read.current = inSight(b);
     };
-    const read = () => (held.current = undefined);
     b.addEventListener("scroll", scrolled, { passive: true });
-    for (const moves of ["wheel", "touchmove", "keydown"] as const) b.addEventListener(moves, read, { passive: true });
     return () => {
       size.disconnect();
       b.removeEventListener("scroll", scrolled);
-      for (const moves of ["wheel", "touchmove", "keydown"] as const) b.removeEventListener(moves, read);
     };
   }, [settle]);
 
   const toEnd = () => {
-    held.current = undefined;
     stuck.current = true;
     setAtEnd(true);
     settle();
     box.current?.focus({ preventScroll: true });
   };
-  const hold = () => {
-    const b = box.current;
-    if (b) held.current = b.scrollHeight - b.scrollTop;
+  /** What is in sight stays there, though it may be the end. */
+  const stay = () => {
+    stuck.current = false;
+    if (box.current) read.current = inSight(box.current);
   };
-  return { box, content, atEnd, toEnd, hold };
+  return { box, content, atEnd, toEnd, stay };
 }
 
-const Said = memo(function Said({ message: m }: { message: Message }) {
+/** Whether a message is more of the answer before it: the machine keeps one for each time it uses tools. */
+const goesOn = (before: Message | undefined, m: Message) => before?.role === "assistant" && m.role === "assistant" && before.run === m.run;
+
+const Said = memo(function Said({ message: m, goesOn: more }: { message: Message; goesOn: boolean }) {
   switch (m.role) {
     case "user":
-      return <Mine at={m.at}>{m.text}</Mine>;
+      return <Mine at={m.at} below={<Pictures pictures={m.pictures} />}>{m.text}</Mine>;
     case "note":
       return <Banner tone={m.id.startsWith("error-") ? "bad" : "info"}>{m.text}</Banner>;
     case "assistant":
       return (
-        <article aria-label="The agent" className="min-w-0">
-          <Tools tools={m.tools} />
-          {m.text && <Text text={m.text} />}
+        <article aria-label="The agent" className={`min-w-0 ${more ? "-mt-3" : ""}`}>
+          <Answer text={m.text} tools={m.tools} />
+          <Pictures pictures={m.pictures} />
           {m.stopped && <p className="mt-1 text-xs text-muted">This answer was stopped.</p>}
         </article>
       );
@@ -135,7 +168,7 @@ const Said = memo(function Said({ message: m }: { message: Message }) {
 function Mine({ children, at, below }: { children: string; at?: number | undefined; below?: ReactNode }) {
   return (
     <article aria-label="You" className="flex max-w-[88%] flex-col items-end gap-1 self-end">
-      <p title={at === undefined ? undefined : new Date(at).toLocaleString()} className="rounded-2xl rounded-br-md bg-accent-soft px-3.5 py-2 break-words whitespace-pre-wrap text-ink [overflow-wrap:anywhere] forced-colors:border">{children}</p>
+      {children && <p title={at === undefined ? undefined : new Date(at).toLocaleString()} className="rounded-2xl rounded-br-md bg-accent-soft px-3.5 py-2 break-words whitespace-pre-wrap text-ink [overflow-wrap:anywhere] forced-colors:border">{children}</p>}
       {below}
     </article>
   );
@@ -146,8 +179,7 @@ function Running({ run, asks }: { run: Run; asks: boolean }) {
   return (
     // While it is busy it is not read out; the whole answer is, once it stands.
     <article aria-label="The agent answers" aria-busy="true" className="min-w-0">
-      <Tools tools={run.tools} />
-      {run.text && <Text text={run.text} />}
+      <Answer text={run.text} tools={run.tools} />
       {(run.text === "" || run.stopping || asks) && (
         <p className="mt-1 flex items-center gap-2 text-sm text-muted">
           <Spinner />

@@ -8,7 +8,7 @@ import { phaseWords } from "./words";
 
 test.each(["constructor", "__proto__", "toString"])("a machine that calls things %s breaks no page", (name) => {
   const asked = inquiry({ id: "i", questions: [{ questionId: name, question: "Which?", options: [{ label: "This" }] }] })!;
-  const page = renderToStaticMarkup(<Prompts connection={{} as ChatConnection} chat={{ ...empty, inquiries: [asked] }} open />);
+  const page = renderToStaticMarkup(<Prompts connection={{} as ChatConnection} chat={{ ...empty, inquiries: [asked] }} open onDone={() => undefined} />);
   expect(page).toContain("Which?");
   expect(phaseWords(name)).toBeTypeOf("string");
 });

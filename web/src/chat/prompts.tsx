@@ -6,20 +6,28 @@ import type { Approval, Decision, Inquiry, Question } from "./frames";
 import type { ChatState } from "./reducer";
 import { Scroll } from "./scroll";
 
-export function Prompts({ connection, chat, open }: { connection: ChatConnection; chat: ChatState; open: boolean }) {
+type Props = {
+  connection: ChatConnection;
+  chat: ChatState;
+  open: boolean;
+  /** What was pressed here is gone. */
+  onDone: () => void;
+};
+
+export function Prompts({ connection, chat, open, onDone }: Props) {
   const titleOf = (key: string | undefined) => (key === undefined || key === chat.current ? undefined : (chat.sessions.find((s) => s.key === key)?.title ?? "another chat"));
   const elsewhere = (key: string | undefined) => {
     const title = titleOf(key);
     return title === undefined || key === undefined ? null : (
       <p className="text-xs text-muted">
-        This is about <button type="button" onClick={() => connection.open(key)} className="min-h-6 text-accent-ink underline">{title}</button>.
+        This is about <button type="button" onClick={() => { connection.open(key); onDone(); }} className="min-h-6 text-accent-ink underline">{title}</button>.
       </p>
     );
   };
   return (
     <div aria-live="polite" className="flex max-h-[55%] shrink-0 flex-col items-center gap-2 overflow-y-auto px-3 pt-2 empty:hidden sm:px-5">
-      {chat.approvals.map((a) => <ApprovalCard key={a.id} approval={a} connection={connection} open={open}>{elsewhere(a.session)}</ApprovalCard>)}
-      {chat.inquiries.map((q) => <InquiryCard key={q.id} inquiry={q} connection={connection} open={open}>{elsewhere(q.session)}</InquiryCard>)}
+      {chat.approvals.map((a) => <ApprovalCard key={a.id} approval={a} connection={connection} open={open} onDone={onDone}>{elsewhere(a.session)}</ApprovalCard>)}
+      {chat.inquiries.map((q) => <InquiryCard key={q.id} inquiry={q} connection={connection} open={open} onDone={onDone}>{elsewhere(q.session)}</InquiryCard>)}
     </div>
   );
 }
@@ -33,13 +41,16 @@ function refused(error: unknown) {
   toast({ title: "Your answer was not taken.", detail: error instanceof Error ? error.message : "", tone: "bad" });
 }
 
-function ApprovalCard({ approval: a, connection, open, children }: { approval: Approval; connection: ChatConnection; open: boolean; children: ReactNode }) {
+type CardProps = Omit<Props, "chat"> & { children: ReactNode };
+
+function ApprovalCard({ approval: a, connection, open, onDone, children }: CardProps & { approval: Approval }) {
   const title = useId();
   const [busy, setBusy] = useState<Decision>();
   const decide = async (decision: Decision) => {
     setBusy(decision);
     try {
       await connection.decide(a, decision);
+      onDone();
     } catch (error) {
       refused(error);
       setBusy(undefined);
@@ -63,7 +74,7 @@ function ApprovalCard({ approval: a, connection, open, children }: { approval: A
 /** own stands for an answer in the user's words, which no option's label is. */
 const own = "\u0000own";
 
-function InquiryCard({ inquiry, connection, open, children }: { inquiry: Inquiry; connection: ChatConnection; open: boolean; children: ReactNode }) {
+function InquiryCard({ inquiry, connection, open, onDone, children }: CardProps & { inquiry: Inquiry }) {
   // By question id, which is the machine's to choose.
   const [chosen, setChosen] = useState<ReadonlyMap<string, string[]>>(new Map());
   const [words, setWords] = useState<ReadonlyMap<string, string>>(new Map());
@@ -80,6 +91,7 @@ function InquiryCard({ inquiry, connection, open, children }: { inquiry: Inquiry
     setBusy(true);
     try {
       await connection.answer(inquiry.id, all);
+      onDone();
     } catch (error) {
       refused(error);
       setBusy(false);

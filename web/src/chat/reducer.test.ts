@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import recorded from "./testdata/frames.json";
-import { parseFrame, type Frame } from "./frames";
+import { inOrder, parseFrame, type Frame } from "./frames";
 import { empty, reduce, type Action, type ChatState } from "./reducer";
+import { pageOf, said } from "./testing";
 
 // The frames are what the stand-in gateway says; its own tests keep them so.
 type Name = keyof typeof recorded;
@@ -16,12 +17,20 @@ const chat = (state: string, seq: number, more: object = {}): Action => tell("ch
 const run = (actions: Action[], from: ChatState = empty) => actions.reduce(reduce, from);
 const play = (name: Name, from: ChatState = empty) => run(events(name).map((f, i) => tell(f.event, f.payload, i)), from);
 
-const shape = (s: ChatState) => s.messages.filter((m) => m.role === "assistant").map((m) => [m.run, m.text, m.tools.map((t) => [t.name, t.state, t.result])]);
+// What the agent did and said, in order; in how many messages does not matter.
+const shape = (s: ChatState) =>
+  s.messages.filter((m) => m.role === "assistant").flatMap((m) => inOrder(m.text, m.tools).flatMap((p) => [...(p.text ? [[m.run, p.text]] : []), ...p.tools.map((t) => [m.run, t.name, t.state, t.result])]));
+const began = (call: string) => tell("agent", { runId: "run", sessionKey: main, stream: "tool", data: { phase: "start", toolCallId: call } });
+const places = (s: ChatState) => (s.runs[0] ?? s.messages[0])!.tools.map((t) => t.after);
 const other = (state: string) => tell("chat", { runId: "r2", sessionKey: "agent:main:two", seq: 1, state, deltaText: "x" });
 const replay = (name: Name, nth: number): unknown => {
   const r = answers(name)[nth]!;
   return r.payload;
 };
+const earlier = (s: ChatState, total: number): ChatState => reduce(s, { type: "history", key: main, payload: pageOf(total, s.earlier!), offset: s.earlier!, asked: 0 });
+const numbers = (s: ChatState) => s.messages.map((m) => Number(m.text));
+const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+const turn = (n: number) => [{ role: "user", content: `q${n}`, idempotencyKey: `${n}:user` }, { role: "assistant", content: `a${n}`, idempotencyKey: `${n}` }];
 const history = (payload: unknown, asked = 0): Action => ({ type: "history", key: main, payload, offset: 0, asked });
 
 describe("recorded", () => {
@@ -37,7 +46,10 @@ describe("recorded", () => {
     expect(end.messages).toHaveLength(1);
     expect(end.messages[0]).toMatchObject({ role: "assistant", run: "run", tools: [{ name: "exec", state: "done" }, { name: "read", state: "failed" }] });
     expect(end.messages[0]!.tools[0]!.result).toContain("notes.txt");
-    expect(end.messages[0]!.text).toContain("Nothing was run");
+    expect(shape(end).map(([, what]) => what)).toEqual([
+      "I pretend to use two tools. The first lists the desktop's files.", "exec", "The second looks for a file that is not there.", "read",
+      "That is all: one of them found something, the other did not. Nothing was run.",
+    ]);
   });
 
   test("a cold start's phases", () => {
@@ -112,6 +124,22 @@ describe("what may go wrong on the way", () => {
     expect(s.runs[0]!.text).toBe("abc");
   });
 
+  test("tools stay where they began while the text begins as it did, and else go first", () => {
+    const s = run([chat("delta", 1, { deltaText: "One. " }), began("a"), chat("delta", 2, { deltaText: "Two. " }), began("b")]);
+    expect(places(s)).toEqual([5, 10]);
+    expect(places(run([chat("final", 3, { message: { content: "One. Two. Three." } })], s))).toEqual([5, 10]);
+    expect(places(run([chat("final", 3, { message: { content: "Three." } })], s))).toEqual([0, 0]);
+    expect(places(run([chat("final", 3, { message: { content: "One. And three." } })], s))).toEqual([5, 0]);
+    expect(places(run([chat("delta", 3, { deltaText: "Instead.", replace: true })], s))).toEqual([0, 0]);
+    expect(places(run([history({ messages: [], inFlightRun: { runId: "run", text: "Quite another text." } }, 9)], s))).toEqual([0, 0]);
+  });
+
+  test("in history, too, what was said before a tool stands before it", () => {
+    const call = { type: "toolCall", id: "c", name: "exec" };
+    const s = run([history({ messages: [{ role: "assistant", content: [{ type: "text", text: "First" }, call, { type: "text", text: "then" }] }, { role: "toolResult", toolCallId: "c", content: "ok" }, { role: "assistant", content: "at last" }] })]);
+    expect(shape(s).map(([, what]) => what)).toEqual(["First", "exec", "\n\nthen", "at last"]);
+  });
+
   test("nothing brings an ended run back", () => {
     const s = run([chat("delta", 1, { deltaText: "a" }), chat("final", 2)]);
     expect(run([chat("delta", 3, { deltaText: "b" }), chat("status", 4, { phase: "x" }), chat("final", 5), chat("aborted", 6), tell("agent", { runId: "run", sessionKey: main, seq: 9, stream: "tool", data: { phase: "start", toolCallId: "t" } })], s)).toBe(s);
@@ -154,6 +182,14 @@ describe("what may go wrong on the way", () => {
     expect(run([other("final")], s).busy).toEqual([]);
   });
 
+  test("a session that is left while it is being answered is busy until it is not", () => {
+    const s = run([chat("delta", 1, { deltaText: "x" }), { type: "open", key: "agent:main:two", outbox: [] }]);
+    expect(s.busy).toEqual([main]);
+    expect(reduce(s, chat("final", 2)).busy).toEqual([]);
+    expect(reduce(s, { type: "open", key: main, outbox: [] }).busy).toEqual([]);
+    expect(reduce(s, { type: "connected", main }).busy).toEqual([]); // its end may have gone unheard
+  });
+
   test("a stop before the first word says so", () => {
     const s = run([chat("status", 1, { phase: "preparing_workspace" }), { type: "stopping", run: "run" }, chat("aborted", 2)]);
     expect(s.messages).toMatchObject([{ role: "note" }]);
@@ -181,7 +217,90 @@ describe("what may go wrong on the way", () => {
   });
 });
 
+describe("a long chat", () => {
+  test("what came since the first page is not shown twice", () => {
+    const first = run([history(pageOf(250, 0)), chat("delta", 1, { deltaText: "250" }), chat("final", 2)]);
+    const s = earlier(first, 260);
+    expect(numbers(s)).toEqual(range(60, 251));
+    expect(numbers(earlier(s, 260))).toEqual(range(0, 251));
+    expect(earlier(s, 260).earlier).toBeUndefined();
+  });
+
+  test("the same without ids in the transcript: who spoke, and in which run", () => {
+    const s = run([history({ messages: [...turn(2), ...turn(3)], hasMore: true, nextOffset: 4 }), { type: "history", key: main, payload: { messages: [...turn(1), ...turn(2)] }, offset: 4, asked: 0 }]);
+    expect(s.messages.map((m) => m.text)).toEqual(["q1", "a1", "q2", "a2", "q3", "a3"]);
+  });
+
+  test("a page that begins with a result has its call once the page before is there", () => {
+    const [call, result] = [{ role: "assistant", content: [{ type: "toolCall", id: "c", name: "exec", arguments: { command: "ls" } }], __openclaw: { id: "x" } }, { role: "toolResult", toolCallId: "c", toolName: "exec", content: "a file" }];
+    const s = run([history({ messages: [result, said(2)], hasMore: true, nextOffset: 2 })]);
+    expect(s.messages[0]!.tools).toMatchObject([{ name: "exec", args: "", result: "a file", state: "done" }]);
+    const all = reduce(s, { type: "history", key: main, payload: { messages: [said(0), call] }, offset: 2, asked: 0 });
+    expect(all.messages.map((m) => [m.text, m.tools.length])).toEqual([["0", 0], ["", 1], ["2", 0]]);
+    expect(all.messages[1]!.tools).toMatchObject([{ result: "a file", state: "done" }]);
+    expect(all.messages[1]!.tools[0]!.args).toContain("ls");
+  });
+
+  test("beyond what is kept the earliest stay, and the newest are known to be missing", () => {
+    const all = range(0, 14).reduce((s) => (s.earlier === undefined ? s : earlier(s, 1_200)), run([history(pageOf(1_200, 0))]));
+    expect(numbers(all)).toEqual(range(0, 1_000));
+    expect(all).toMatchObject({ later: true, earlier: undefined });
+    // What comes now would stand behind the gap as if there were none.
+    const heard = run([chat("delta", 1, { deltaText: "1200" }), chat("final", 2), { type: "taken", key: main, item: { key: "k", text: "x", at: 0, state: "sent", tries: 1 } }], all);
+    expect(numbers(heard)).toEqual(range(0, 1_000));
+    const back = reduce(heard, history(pageOf(1_201, 0)));
+    expect(numbers(back)).toEqual(range(1_101, 1_201));
+    expect(back).toMatchObject({ later: false, earlier: 100 });
+  });
+
+  test("what had to make room for new messages can be had again", () => {
+    const s = run([history(pageOf(20, 0)), ...range(0, 1_000).map((i) => tell("chat", { runId: `r${i}`, sessionKey: main, seq: 1, state: "final", message: { content: `${i}` } }))]);
+    expect(s.messages).toHaveLength(1_000);
+    expect(s.earlier).toBeDefined();
+  });
+
+  test("after a reconnect the earlier pages are still there", () => {
+    const before = earlier(run([history(pageOf(250, 0))]), 250);
+    const after = reduce(before, history(pageOf(260, 0)));
+    expect(numbers(after)).toEqual(range(50, 260));
+    expect(after.earlier).toBe(200);
+    expect(after.messages[3]).toBe(before.messages[3]); // nor is it drawn anew
+    expect(numbers(earlier(after, 260))).toEqual(range(0, 260));
+  });
+
+  test("after a long absence nothing is kept that does not reach up to the newest", () => {
+    const after = reduce(earlier(run([history(pageOf(250, 0))]), 250), history(pageOf(900, 0)));
+    expect(numbers(after)).toEqual(range(800, 900));
+    expect(after.earlier).toBe(100);
+  });
+
+  test("notes of failed runs stay where they are, once", () => {
+    const messages = range(0, 4).map((n) => ({ ...said(n), idempotencyKey: n % 2 ? `r${n - 1}` : `r${n}:user` }));
+    const failed = tell("chat", { runId: "r2", sessionKey: main, seq: 1, state: "error", errorMessage: "no" });
+    const s = run([history({ messages }), failed, history({ messages: messages.slice(1) }), history({ messages: messages.slice(1) })]);
+    expect(s.messages.map((m) => m.text)).toEqual(["0", "1", "2", "3", "no"]);
+  });
+});
+
+const image = (more: object) => ({ type: "image", alt: "a face", mimeType: "image/png", ...more });
+
 describe("what the machine sends is not trusted", () => {
+  test("a picture is shown where it comes along, and none is fetched", () => {
+    const shown = run([history({ messages: [
+      { role: "user", content: [{ type: "text", text: "look" }, image({ data: "iVBO+/8=" })] },
+      { role: "assistant", content: [{ type: "image", source: { type: "base64", media_type: "image/webp", data: "AAAA" } }, { type: "toolCall", id: "c", name: "browser" }] },
+      { role: "toolResult", toolCallId: "c", content: [image({ data: "BBBB", mimeType: "image/jpeg" })] },
+    ] })]).messages;
+    expect(shown).toMatchObject([{ text: "look", pictures: [{ src: "data:image/png;base64,iVBO+/8=", alt: "a face" }] }, { text: "", pictures: [{ src: "data:image/webp;base64,AAAA" }], tools: [{ result: "", pictures: [{ src: "data:image/jpeg;base64,BBBB" }] }] }]);
+    const final = run([chat("final", 1, { message: { content: [image({ data: "CCCC" })] } })]).messages;
+    expect(final).toMatchObject([{ text: "", pictures: [{ src: "data:image/png;base64,CCCC" }] }]);
+    for (const bad of [{ data: "https://example.com/x.png" }, { url: "https://example.com/x.png" }, { data: "AAAA", mimeType: "image/svg+xml" }, { data: "AAAA", mimeType: "image/png\n,x" }, { data: "A".repeat(7 << 20) }, { data: 7 }]) {
+      const [m] = run([history({ messages: [{ role: "user", content: [image(bad)] }] })]).messages;
+      expect(m).toMatchObject({ text: "[image: a face]" });
+      expect(m).not.toHaveProperty("pictures");
+    }
+  });
+
   const strange: unknown[] = [null, undefined, 1, "x", [], {}, { runId: 7 }, { runId: "r", state: "delta", sessionKey: main, deltaText: { a: 1 } }, { runId: "r", sessionKey: main, state: "final", message: { content: [null, 3, { text: 4 }] } }, { message: [] }, { id: {}, questions: "no" }, { id: "q", questions: [null, { questionId: "a" }] }];
   test.each(["chat", "agent", "session.message", "exec.approval.requested", "question.requested", "question.resolved", "unheard.of"])("%s of any shape", (event) => {
     for (const payload of strange) expect(() => reduce(empty, { type: "event", event, payload: (payload ?? {}) as Record<string, unknown>, now: 1 })).not.toThrow();

@@ -1,6 +1,6 @@
 // The state of a chat, and how frames, answers and the outbox change it. Pure: no clock, no connection.
 import {
-  approval, id, inFlight, inquiry, limits, list, num, plain, rec, sessions, shown, str, transcript,
+  approval, id, inFlight, inquiry, joined, limits, list, num, pictures, placed, plain, rec, same, sessions, shown, str, transcript,
   type Approval, type Inquiry, type Message, type Rec, type Session, type Tool,
 } from "./frames";
 import type { Item } from "./outbox";
@@ -24,7 +24,8 @@ export interface ChatState {
   sessions: Session[];
   busy: string[]; // keys of other sessions that are being answered
   history: "none" | "loading" | "ready" | "failed";
-  earlier: number | undefined; // where earlier messages begin; undefined: there are none
+  earlier: number | undefined; // where earlier messages begin, or sooner: they come in between; undefined: there are none
+  later: boolean; // the newest messages had to make room for the earliest
   messages: Message[];
   runs: Run[];
   ended: string[]; // ids of runs, newest last: what they still say is ignored
@@ -53,19 +54,22 @@ export type Action =
 const main = "agent:main:main";
 
 export const empty: ChatState = {
-  main, current: main, sessions: [], busy: [], history: "none", earlier: undefined, messages: [], runs: [], ended: [], approvals: [], inquiries: [], outbox: [],
+  main, current: main, sessions: [], busy: [], history: "none", earlier: undefined, later: false, messages: [], runs: [], ended: [], approvals: [], inquiries: [], outbox: [],
 };
 
 export function reduce(s: ChatState, a: Action): ChatState {
   switch (a.type) {
     case "connected":
-      return { ...s, main: a.main };
+      return { ...s, main: a.main, busy: [] }; // who ended meanwhile was not heard
     case "event":
       return event(s, a.event, a.payload, a.now);
     case "sessions":
       return { ...s, sessions: sessions(a.payload, s.main) };
     case "open":
-      return { ...s, current: a.key, history: "none", earlier: undefined, messages: [], runs: [], outbox: a.outbox, busy: s.busy.filter((k) => k !== a.key) };
+      return {
+        ...s, current: a.key, history: "none", earlier: undefined, later: false, messages: [], runs: [], outbox: a.outbox,
+        busy: [...s.busy, ...(s.runs.length > 0 ? [s.current] : [])].filter((k) => k !== a.key),
+      };
     case "loading":
       return s.history === "ready" ? s : { ...s, history: "loading" };
     case "history":
@@ -157,7 +161,7 @@ function delta(r: Run, p: Rec): Run {
   // Where the whole text so far comes along it mends what a broken connection left out.
   const whole = plain(p.message);
   const text = whole !== "" ? whole : p.replace === true ? str(p.deltaText, limits.text) : r.text + str(p.deltaText, limits.text);
-  return { ...r, chatSeq: seq, phase: "", text: str(text, limits.text) };
+  return { ...r, chatSeq: seq, phase: "", text: str(text, limits.text), tools: placed(r.tools, r.text, text) };
 }
 
 function withRun(s: ChatState, run: string, now: number, f: (r: Run) => Run): ChatState {
@@ -172,17 +176,18 @@ function withRun(s: ChatState, run: string, now: number, f: (r: Run) => Run): Ch
 function end(s: ChatState, run: string, p: Rec, now: number): ChatState {
   const r = s.runs.find((x) => x.id === run);
   const text = plain(p.message) || r?.text || "";
-  const tools = (r?.tools ?? []).map((t): Tool => (t.state === "running" ? { ...t, state: "stopped", endedAt: now } : t));
+  const tools = placed(r?.tools ?? [], r?.text ?? "", text).map((t): Tool => (t.state === "running" ? { ...t, state: "stopped", endedAt: now } : t));
   const messages = [...s.messages];
-  if (text !== "" || tools.length > 0) {
-    messages.push({ id: `run-${run}`, role: "assistant", text, tools, at: now, run, stopped: p.state === "aborted" });
+  const seen = pictures(rec(p.message).content);
+  if (text !== "" || tools.length > 0 || seen.pictures) {
+    messages.push({ id: `run-${run}`, role: "assistant", text, ...seen, tools, at: now, run, stopped: p.state === "aborted" });
   } else if (p.state === "aborted") {
     messages.push({ id: `stop-${run}`, role: "note", text: "Stopped before there was an answer.", tools: [], at: now, run });
   }
   if (p.state === "error") {
     messages.push({ id: `error-${run}`, role: "note", text: str(p.errorMessage, 2_000) || "The agent could not answer.", tools: [], at: now, run });
   }
-  return { ...s, messages: messages.slice(-limits.messages), runs: s.runs.filter((x) => x.id !== run), ended: [...s.ended, run].slice(-200) };
+  return { ...s, ...newest(s, messages), runs: s.runs.filter((x) => x.id !== run), ended: [...s.ended, run].slice(-200) };
 }
 
 function agent(s: ChatState, p: Rec, now: number): ChatState {
@@ -198,15 +203,15 @@ function agent(s: ChatState, p: Rec, now: number): ChatState {
     return why ? withRun(s, run, now, (r) => (r.text === "" ? { ...r, phase: why } : r)) : s;
   }
   const seq = num(p.seq) ?? 0;
-  return withRun(s, run, now, (r) => (seq !== 0 && seq <= r.actSeq ? r : { ...r, phase: "", actSeq: Math.max(seq, r.actSeq), tools: used(r.tools, rec(p.data), num(p.ts) ?? now) }));
+  return withRun(s, run, now, (r) => (seq !== 0 && seq <= r.actSeq ? r : { ...r, phase: "", actSeq: Math.max(seq, r.actSeq), tools: used(r, rec(p.data), num(p.ts) ?? now) }));
 }
 
 /** used keeps the list of what tools a run used. */
-function used(all: Tool[], d: Rec, at: number): Tool[] {
+function used({ text, tools: all }: Run, d: Rec, at: number): Tool[] {
   const call = id(d.toolCallId);
   if (!call) return all;
   const known = all.find((t) => t.id === call);
-  const t: Tool = known ?? { id: call, name: str(d.name) || "tool", args: "", result: "", state: "running", startedAt: at, endedAt: undefined };
+  const t: Tool = known ?? { id: call, name: str(d.name) || "tool", args: "", result: "", state: "running", after: text.length, startedAt: at, endedAt: undefined };
   const changed = progress(t, d, at);
   return known ? all.map((x) => (x === known ? changed : x)) : [...all, changed].slice(-limits.tools);
 }
@@ -218,7 +223,7 @@ function progress(t: Tool, d: Rec, at: number): Tool {
     case "update":
       return t.state === "running" ? { ...t, result: str(shown(d.partialResult) || t.result, limits.detail) } : t;
     case "result":
-      return { ...t, state: d.isError === true ? "failed" : "done", result: shown(d.result) || t.result, endedAt: at };
+      return { ...t, state: d.isError === true ? "failed" : "done", result: shown(d.result) || t.result, ...pictures(rec(d.result).content), endedAt: at };
     default:
       return t;
   }
@@ -226,23 +231,38 @@ function progress(t: Tool, d: Rec, at: number): Tool {
 
 /** withUser adds what the user said, once. */
 function withUser(s: ChatState, m: Message): ChatState {
-  const known = m.run === undefined ? -1 : s.messages.findIndex((x) => x.role === "user" && x.run === m.run);
-  if (known >= 0) return s;
+  if (s.messages.some((x) => same(x, m))) return s;
   // An answer may have ended before its question was confirmed; the question goes first all the same.
   const answer = m.run === undefined ? -1 : s.messages.findIndex((x) => x.run === m.run);
   const messages = [...s.messages];
   messages.splice(answer < 0 ? messages.length : answer, 0, m);
-  return { ...s, messages: messages.slice(-limits.messages), outbox: s.outbox.filter((i) => i.key !== m.run) };
+  return { ...s, ...newest(s, messages), outbox: s.outbox.filter((i) => i.key !== m.run) };
 }
 
-/** history replaces what is settled by what the machine has; what only this page knows is kept. */
+/** newest bounds what has grown at its end. After a gap nothing is put: it would look as if nothing were missing. */
+function newest(s: ChatState, messages: Message[]): Pick<ChatState, "messages" | "earlier"> {
+  if (s.later) return s;
+  const over = messages.length > limits.messages;
+  return { messages: messages.slice(-limits.messages), earlier: over ? (s.earlier ?? limits.messages) : s.earlier };
+}
+
+/** history takes a page of what the machine has: the newest, or an earlier one. */
 function history(s: ChatState, p: Rec, offset: number, asked: number): ChatState {
-  const earlier = p.hasMore === true ? num(p.nextOffset) : undefined;
   const loaded = transcript(p.messages, `h${offset}-`);
-  if (offset > 0) return { ...s, earlier, messages: [...loaded, ...s.messages].slice(-limits.messages) };
-  const messages = loaded;
+  const next = num(p.nextOffset) ?? 0;
+  const earlier = p.hasMore === true && next > offset ? next : undefined;
+  if (offset === 0) return latest(s, loaded, earlier, p, asked);
+  const messages = joined(loaded, s.messages);
+  return { ...s, earlier, later: s.later || messages.length > limits.messages, messages: messages.slice(0, limits.messages) };
+}
+
+/** latest replaces what is settled by what the machine has; what only this page knows is kept, and what stands before it. */
+function latest(s: ChatState, loaded: Message[], earlier: number | undefined, p: Rec, asked: number): ChatState {
+  const overlap = s.later ? -1 : s.messages.findIndex((x) => loaded.some((m) => same(x, m)));
+  const kept = s.messages.slice(0, Math.max(0, overlap));
+  const messages = joined(kept, loaded);
   const knownKeys = new Set(loaded.filter((m) => m.role === "user").map((m) => m.run));
-  for (const m of s.messages) {
+  for (const m of s.messages.slice(kept.length)) {
     if (m.local && !knownKeys.has(m.run)) messages.push(m);
     if (m.role === "note") {
       const after = messages.findLastIndex((x) => x.run === m.run);
@@ -256,11 +276,12 @@ function history(s: ChatState, p: Rec, offset: number, asked: number): ChatState
   if (now && !s.ended.includes(now.run)) {
     const known = s.runs.find((r) => r.id === now.run);
     const before = known ?? { id: now.run, phase: "", text: "", tools: [], startedAt: now.startedAt, stopping: false, chatSeq: 0, actSeq: 0, heard: asked };
-    runs.unshift({ ...before, text: now.text.length > before.text.length ? now.text : before.text });
+    const text = now.text.length > before.text.length ? now.text : before.text;
+    runs.unshift({ ...before, text, tools: placed(before.tools, before.text, text) });
   }
   return {
-    ...s, history: "ready", earlier, messages: messages.slice(-limits.messages), runs, ended: [...s.ended, ...over].slice(-200),
-    outbox: s.outbox.filter((i) => !knownKeys.has(i.key)),
+    ...s, ...newest({ ...s, later: false, earlier: kept.length > 0 ? s.earlier : earlier }, messages), later: false, history: "ready", runs,
+    ended: [...s.ended, ...over].slice(-200), outbox: s.outbox.filter((i) => !knownKeys.has(i.key)),
   };
 }
 

@@ -9,7 +9,7 @@ const sorry = (title: string) => (error: unknown) => {
   toast({ title, detail: error instanceof Error ? error.message : "", tone: "bad" });
 };
 
-export function Sessions({ connection, chat, open }: { connection: ChatConnection; chat: ChatState; open: boolean }) {
+export function Sessions({ connection, chat, open, onNew }: { connection: ChatConnection; chat: ChatState; open: boolean; onNew: () => void }) {
   const [dialog, setDialog] = useState<"rename" | "delete">();
   const [creating, setCreating] = useState(false);
   const current = chat.sessions.find((s) => s.key === chat.current);
@@ -18,7 +18,7 @@ export function Sessions({ connection, chat, open }: { connection: ChatConnectio
 
   const create = async () => {
     setCreating(true);
-    await connection.create().catch(sorry("A new chat could not be begun."));
+    await connection.create().then(onNew, sorry("A new chat could not be begun."));
     setCreating(false);
   };
   const options = chat.sessions.map((s) => ({ value: s.key, label: s.title, hint: chat.busy.includes(s.key) ? "is being answered" : undefined }));

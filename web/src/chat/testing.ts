@@ -14,6 +14,15 @@ export class MemoryStorage implements Storage {
   clear() { this.m.clear(); }
 }
 
+/** The nth message of a long chat, as a machine keeps it: numbered, so that the order can be seen. */
+export const said = (n: number) => ({ role: n % 2 ? "assistant" : "user", content: `${n}`, __openclaw: { id: `e${n}` } });
+
+/** What chat.history answers of a chat of so many messages: a page is counted from the newest end. */
+export function pageOf(total: number, offset = 0, limit = 100) {
+  const end = Math.max(0, total - offset), from = Math.max(0, end - limit);
+  return { messages: Array.from({ length: end - from }, (_, i) => said(from + i)), ...(from > 0 && { hasMore: true, nextOffset: offset + limit }) };
+}
+
 type Request = { type: "req"; id: string; method: string; params: Record<string, unknown> };
 
 /** A gateway of a single session, reached by sockets that can be cut. */

@@ -17,6 +17,7 @@ export const phaseWords = (phase: string): string => phases.get(phase) ?? (phase
 
 const whys: Record<Why, string> = {
   lost: "The connection to the agent broke off. It is made again by itself; what you write is kept.",
+  unserved: "The server does not answer. Trying again; what you write is kept.",
   unreachable: "The agent cannot be reached. Trying again; what you write is kept.",
   starting: "The agent is still starting. This can take half a minute.",
   restarting: "The agent is restarting. It will be back in a moment.",
@@ -31,7 +32,7 @@ export function linkWords(link: State, everOpen: boolean): string | undefined {
     case "open":
       return undefined;
     case "idle":
-      return "The chat is not connected.";
+      return "The agent is still starting. What you write is kept, and sent once it is there.";
     case "connecting":
       return everOpen || link.attempt > 1 ? "Connecting to the agent again…" : "Connecting to the agent…";
     case "waiting":

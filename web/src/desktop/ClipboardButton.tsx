@@ -51,7 +51,10 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
     }
   };
   const send = () => {
-    desktop.sendText(text);
+    if (desktop.sendText(text) === "long") {
+      setSaid(""); // the problem is told below, and the draft stays
+      return;
+    }
     setDraft(undefined);
     setSaid("The desktop has it: paste it there.");
   };
@@ -83,8 +86,8 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
   );
 }
 
-function problemLine(p: ClipboardProblem): string {
-  if (p.kind === "long") return p.from === "desktop" ? "The text copied on the desktop is longer than 1 MiB and stayed there." : "The text is longer than 1 MiB and was not sent.";
+export function problemLine(p: ClipboardProblem): string {
+  if (p.kind === "long") return p.from === "desktop" ? "The text copied on the desktop is longer than 1 MiB and stayed there." : "The text is longer than 1 MiB: the desktop did not get it, and nothing was pasted.";
   const few = p.characters.slice(0, 12).join(" ");
   return `The desktop got “?” for ${few}${p.characters.length > 12 ? " and others" : ""}.`;
 }

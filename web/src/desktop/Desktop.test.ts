@@ -44,6 +44,7 @@ class FakeViewer {
   qualityLevel = -1;
   compressionLevel = -1;
   disconnected = false;
+  unansweredMs = 0;
   sent: string[] = [];
   #listeners = new Map<string, (e: unknown) => void>();
   constructor(_: unknown, readonly socket: FakeSocket, readonly tell: ViewerEvents) {
@@ -118,8 +119,9 @@ function told(from: SizeFrom, width = 1280) {
   viewer().tell.size(from);
 }
 
+const letter = (code: string) => (/^Key(.)$/.exec(code)?.[1] ?? code).toLowerCase();
 const noModifiers = { ctrlKey: false, altKey: false, shiftKey: false, metaKey: false };
-const key = (type: string, code: string, more = {}) => desktop.element.dispatchEvent(Object.assign(new Event(type), { code, ...noModifiers, ...more }));
+const key = (type: string, code: string, more = {}) => desktop.element.dispatchEvent(Object.assign(new Event(type), { code, key: letter(code), ...noModifiers, ...more }));
 const paste = (text: string) => document.dispatchEvent(Object.assign(new Event("paste"), { clipboardData: { getData: () => text } }));
 
 describe("the connection", () => {
@@ -144,6 +146,19 @@ describe("the connection", () => {
     await vi.advanceTimersByTimeAsync(600_000);
     expect(desktop.getSnapshot().link).toMatchObject({ at: "ended", reason: "signed_out" });
     expect(tickets).toHaveLength(1);
+  });
+
+  it("is given up when nothing comes any more, though its socket says nothing of it", async () => {
+    await opened();
+    viewer().unansweredMs = 14_999;
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(desktop.getSnapshot().link.at).toBe("open");
+    viewer().unansweredMs = 15_000;
+    const dead = viewer();
+    await vi.advanceTimersByTimeAsync(1000);
+    expect([dead.disconnected, desktop.getSnapshot().still, desktop.getSnapshot().link.at]).toEqual([true, true, "waiting"]);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(tickets).toHaveLength(2);
   });
 
   it("ignores a viewer that is not the present one", async () => {
@@ -230,6 +245,18 @@ describe("keys", () => {
     expect(viewer().sent).toHaveLength(3);
     await vi.advanceTimersByTimeAsync(1);
     expect(viewer().sent.slice(2)).toEqual(["more", "76"]);
+  });
+
+  it("do not paste what was there before when the text is too long", async () => {
+    await opened();
+    desktop.element.dispatchEvent(new Event("focusin"));
+    desktop.sendText("before");
+    key("keydown", "KeyV", { ctrlKey: true });
+    paste("x".repeat((1 << 20) + 1));
+    paste("x".repeat((1 << 20) + 1)); // from the browser's menu
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(viewer().sent).toEqual(["before"]);
+    expect(desktop.getSnapshot().clipboard.problem).toEqual({ kind: "long", from: "here" });
   });
 
   it("never overtake each other", async () => {

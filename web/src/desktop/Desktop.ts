@@ -10,8 +10,8 @@
  */
 import { openBridge } from "@/api/bridge";
 import { Reconnect, refusal, type State } from "@/bridge/reconnect";
-import { browserClipboard, ClipboardSync, type ClipboardState } from "./clipboard";
-import { Backspace, Control, Enter, keysymOf, meansControl, pastes, typed, WayOut, type Combination, type Key } from "./keys";
+import { browserClipboard, ClipboardSync, type ClipboardState, type Sent } from "./clipboard";
+import { Backspace, Control, Enter, keysymOf, letterOf, meansControl, pastes, typed, WayOut, type Combination, type Key } from "./keys";
 import { adapt, levelFor, start, type Quality, type QualityChoice } from "./quality";
 import { decides, type SizeEvent } from "./size";
 import type { SizeFrom, Viewer, ViewerEvents } from "./viewer";
@@ -65,6 +65,7 @@ const parts: DesktopParts = {
 
 const isMac = /Mac|iPhone|iPad|iPod/.test(navigator.platform);
 const pasteEventWithin = 60; // ms after the key; a browser that fires none has no text for us
+const deadAfter = 15_000; // ms without an answer, or anything else: a line that was cut says nothing
 const takenWithin = 100; // ms; a server that fetches the text only when a program asks for it needs none
 
 export class Desktop {
@@ -221,8 +222,8 @@ export class Desktop {
   // — clipboard —
 
   /** Gives text to the desktop, as if it had been copied there. */
-  sendText(text: string) {
-    this.#clipboard.send(text);
+  sendText(text: string): Sent {
+    return this.#clipboard.send(text);
   }
 
   /** Puts the desktop's text into the browser's clipboard; false: the browser refused. */
@@ -296,7 +297,7 @@ export class Desktop {
         send: (text) => viewer.clipboardPasteFrom(text),
       });
     }
-    this.#ticking = setInterval(() => this.#tick(viewer), 1000);
+    this.#ticking = setInterval(() => this.#tick(viewer, generation), 1000);
     this.#link.send({ type: "opened", generation });
     if (this.#hadFocus && document.activeElement === document.body) this.focus();
     this.#hadFocus = false;
@@ -336,7 +337,11 @@ export class Desktop {
     this.#applyScale();
   }
 
-  #tick(viewer: Viewer) {
+  #tick(viewer: Viewer, generation: number) {
+    if (viewer.unansweredMs >= deadAfter) {
+      this.#link.send({ type: "closed", generation, code: 1006, reason: "" });
+      return;
+    }
     this.#quality = adapt(this.#quality, { frameMs: this.#slowest, roundTripMs: this.#roundTrip });
     if (this.#roundTrip !== undefined) this.#set({ roundTripMs: Math.round(this.#roundTrip) });
     this.#slowest = this.#roundTrip = undefined;
@@ -442,7 +447,7 @@ export class Desktop {
     } else if (meansControl(e, isMac)) {
       e.stopPropagation();
       e.preventDefault();
-      this.#withControl({ name: "", code: e.code, keysym: keysymOf(e.code.slice(3).toLowerCase()) });
+      this.#withControl({ name: "", code: e.code, keysym: keysymOf(letterOf(e)) });
     }
   }
 
@@ -463,16 +468,22 @@ export class Desktop {
     if (!this.#snapshot.focused || this.#snapshot.mode === "view") return;
     e.preventDefault();
     e.stopPropagation();
-    const told = this.#clipboard.send(e.clipboardData?.getData("text/plain") ?? "");
-    if (this.#paste && told) this.#awaitPaste(this.#paste.key, true);
+    const sent = this.#clipboard.send(e.clipboardData?.getData("text/plain") ?? "");
+    if (sent === "long") this.#dropPaste(); // its key would paste what was there before
+    else if (this.#paste && sent === "sent") this.#awaitPaste(this.#paste.key, true);
     else if (this.#paste) this.#finishPaste();
     else this.#withControl({ name: "", code: "KeyV", keysym: 0x76 }); // from the browser's menu
   }
 
-  #finishPaste() {
+  #dropPaste(): Key | undefined {
     const key = this.#paste?.key;
     clearTimeout(this.#paste?.timer);
     this.#paste = undefined;
+    return key;
+  }
+
+  #finishPaste() {
+    const key = this.#dropPaste();
     if (!key) return;
     if (isMac) this.#withControl(key);
     else this.tap(key); // the modifiers are down already

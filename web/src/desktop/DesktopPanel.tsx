@@ -3,29 +3,27 @@ import { useEffect, useLayoutEffect, useRef, useState, useSyncExternalStore, typ
 import { IconButton, toast } from "@/ui";
 import { EyeIcon, FullScreenIcon, KeyboardIcon } from "@/ui/icons";
 import { useMedia } from "@/ui/media";
-import { ClipboardButton } from "./ClipboardButton";
+import { ClipboardButton, problemLine } from "./ClipboardButton";
 import type { Desktop } from "./Desktop";
 import { HandIcon, SmallScreenIcon } from "./icons";
 import { KeysMenu, ScreenMenu } from "./menus";
 import { Overlay } from "./Overlay";
-import { isUp, statusLine, type DesktopInstance } from "./status";
+import { statusLine } from "./status";
 import { OnScreenKeyboard, type OnScreenKeyboardHandle } from "./OnScreenKeyboard";
 import { useFullScreen } from "./useFullScreen";
 
 export interface DesktopPanelProps {
   /** Kept by the workspace, so that moving the panel does not reconnect. */
   desktop: Desktop;
-  instance: DesktopInstance;
+  name: string;
   /** What to do when the desktop has ended for good and the user pressed the one button. */
   onEnd?: (action: "sign_in" | "leave") => void;
-  /** Starts a stopped machine; without it there is no button for that. */
-  onStart?: () => void;
   /** More for the right end of the toolbar, as Toolbar.Button of Base UI. */
   children?: ReactNode;
 }
 
 /** A desktop with its toolbar. */
-export function DesktopPanel({ desktop, instance, onEnd, onStart, children }: DesktopPanelProps) {
+export function DesktopPanel({ desktop, name, onEnd, children }: DesktopPanelProps) {
   const now = useSyncExternalStore(desktop.subscribe, desktop.getSnapshot);
   const [panel, setPanel] = useState<HTMLElement | null>(null); // menus open within it: full screen shows nothing else
   const stage = useRef<HTMLDivElement>(null);
@@ -34,11 +32,10 @@ export function DesktopPanel({ desktop, instance, onEnd, onStart, children }: De
   const keyboard = useRef<OnScreenKeyboardHandle>(null);
   const screen = useFullScreen(panel);
   const narrow = useNarrow(panel);
-  const up = isUp(instance);
   const touch = useMedia("(any-pointer: coarse)");
   const viewOnly = now.mode === "view";
 
-  useEffect(() => desktop.setUp(up), [desktop, up]);
+  useEffect(() => desktop.setUp(true), [desktop]); // who shows it knows that there is one
   useLayoutEffect(() => {
     const here = stage.current!;
     desktop.attach(here);
@@ -49,10 +46,14 @@ export function DesktopPanel({ desktop, instance, onEnd, onStart, children }: De
     if (chosen.current === "match" && now.scale === "fit" && now.takesSize === false) toast({ title: "Fit instead of Match", detail: "This desktop's server has a fixed size." });
     chosen.current = now.scale;
   }, [now.scale, now.takesSize]);
+  const { problem } = now.clipboard;
+  useEffect(() => {
+    if (problem?.kind === "long") toast({ title: problemLine(problem), tone: "bad" });
+  }, [problem]);
   useEffect(() => desktop.onLeave(() => way.current?.focus()), [desktop]);
 
   return (
-    <section ref={setPanel} aria-label={`Desktop of ${instance.name}`} className="group/panel relative flex h-full min-h-0 min-w-0 flex-col bg-sunken text-ink">
+    <section ref={setPanel} aria-label={`Desktop of ${name}`} className="group/panel relative flex h-full min-h-0 min-w-0 flex-col bg-sunken text-ink">
       <Toolbar.Root
         aria-label="Desktop"
         className={`z-10 flex shrink-0 items-center gap-0.5 border-b border-line bg-panel px-1.5 py-1 ${screen.on ? "absolute inset-x-0 top-0 -translate-y-[calc(100%-0.4rem)] opacity-60 shadow-lg transition-transform hover:translate-y-0 hover:opacity-100 focus-within:translate-y-0 focus-within:opacity-100 has-data-popup-open:translate-y-0 has-data-popup-open:opacity-100" : ""}`}
@@ -83,7 +84,7 @@ export function DesktopPanel({ desktop, instance, onEnd, onStart, children }: De
       </button>
       <div className="relative min-h-0 flex-1 has-[canvas:focus]:outline-2 has-[canvas:focus]:-outline-offset-2 has-[canvas:focus]:outline-accent group-fullscreen/panel:outline-none">
         <div ref={stage} className={`absolute inset-0 ${viewOnly ? "[&_canvas]:cursor-default!" : ""}`} />
-        <Overlay desktop={desktop} now={now} instance={instance} onEnd={onEnd} onStart={onStart} />
+        <Overlay desktop={desktop} now={now} onEnd={onEnd} />
         {screen.hint && (
           <output className="pointer-events-none absolute inset-x-0 bottom-6 mx-auto w-fit max-w-[90%] rounded-lg border border-line bg-raised px-3 py-2 text-center text-sm shadow-lg">
             Ctrl + Alt + Shift leaves the desktop; hold Esc to leave full screen. The toolbar is at the upper edge.

@@ -1,25 +1,22 @@
 import { useEffect, useState } from "react";
 import { Button, Spinner } from "@/ui";
 import type { Desktop, DesktopSnapshot } from "./Desktop";
-import { endings, isUp, machineLine, whys, type DesktopInstance } from "./status";
+import { endings, whys } from "./status";
 
 type Props = {
   desktop: Desktop;
   now: DesktopSnapshot;
-  instance: DesktopInstance;
   onEnd: ((action: "sign_in" | "leave") => void) | undefined;
-  onStart: (() => void) | undefined;
 };
 
 /** What is said over the screen while there is none, or an old one. */
-export function Overlay({ desktop, now, instance, onEnd, onStart }: Props) {
+export function Overlay({ desktop, now, onEnd }: Props) {
   const { link } = now;
   if (link.at === "open" && now.painted) return null;
   return (
     <div className="pointer-events-none absolute inset-0 flex items-center justify-center p-4">
       <div aria-live="polite" className="pointer-events-auto flex max-w-sm flex-col items-center gap-2 rounded-xl border border-line bg-panel/95 px-5 py-4 text-center text-sm shadow-lg">
-        {link.at === "idle" && !isUp(instance) && <Machine instance={instance} onStart={onStart} />}
-        {((link.at === "idle" && isUp(instance)) || link.at === "connecting") && <Spinner label={now.still ? "Connecting again…" : "Connecting…"} />}
+        {(link.at === "idle" || link.at === "connecting") && <Spinner label={now.still ? "Connecting again…" : "Connecting…"} />}
         {link.at === "open" && <Spinner label="Waiting for the picture…" />}
         {link.at === "waiting" && (
           <>
@@ -48,18 +45,6 @@ export function Overlay({ desktop, now, instance, onEnd, onStart }: Props) {
         )}
       </div>
     </div>
-  );
-}
-
-function Machine({ instance, onStart }: { instance: DesktopInstance; onStart: (() => void) | undefined }) {
-  const { title, detail, boots } = machineLine(instance);
-  return (
-    <>
-      <p className="font-medium">{title}</p>
-      {detail && <p className="text-muted">{detail}</p>}
-      {boots && <progress aria-label="Progress of the boot" value={instance.progress} max={100} className="h-1.5 w-48 accent-accent-ink" />}
-      {instance.status === "stopped" && onStart && <Button size="small" variant="primary" onClick={onStart}>Start the machine</Button>}
-    </>
   );
 }
 

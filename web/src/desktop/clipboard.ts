@@ -19,6 +19,9 @@ export interface RemoteClipboard {
   send(text: string): void;
 }
 
+/** What became of a text for the desktop. none: there was none, or there is no desktop. */
+export type Sent = "sent" | "same" | "long" | "none";
+
 export type ClipboardProblem = { kind: "long"; from: "desktop" | "here" } | { kind: "lost"; characters: string[] };
 
 export interface ClipboardState {
@@ -111,19 +114,20 @@ export class ClipboardSync {
     this.#set({ mayRead: await this.local.mayRead() });
   }
 
-  /** Gives text to the desktop; false: it has it already, or cannot have it. */
-  send(text: string): boolean {
-    if (text === "" || text === this.#shared || !this.#remote) return false;
+  /** Gives text to the desktop. */
+  send(text: string): Sent {
+    if (text === "" || !this.#remote) return "none";
+    if (text === this.#shared) return "same";
     if (size(text) > limit) {
       this.#set({ problem: { kind: "long", from: "here" } });
-      return false;
+      return "long";
     }
     const lost = this.#remote.takesUnicode ? [] : beyondLatin(text);
     this.#remote.send(text);
     this.#shared = text;
     this.#retry = false;
     this.#set({ text, from: "here", waiting: false, problem: lost.length > 0 ? { kind: "lost", characters: lost } : undefined });
-    return true;
+    return "sent";
   }
 
   async #read(): Promise<void> {

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { keysymOf, meansControl, pastes, typed, WayOut } from "./keys";
 
+const letter = (code: string) => (/^Key(.)$/.exec(code)?.[1] ?? code).toLowerCase();
 const press = (code: string, ...held: string[]) => ({
-  code, ctrlKey: held.includes("ctrl"), altKey: held.includes("alt"), shiftKey: held.includes("shift"), metaKey: held.includes("meta"),
+  code, key: letter(code), ctrlKey: held.includes("ctrl"), altKey: held.includes("alt"), shiftKey: held.includes("shift"), metaKey: held.includes("meta"),
 });
 
 describe("pasting", () => {
@@ -16,12 +17,18 @@ describe("pasting", () => {
     [press("KeyV", "meta"), false, false],
     [press("KeyV", "meta"), true, true],
     [press("KeyV", "ctrl"), true, false],
+    [{ ...press("KeyV", "ctrl"), key: "k" }, false, false], // Dvorak's K lies there
+    [{ ...press("Period", "ctrl"), key: "v" }, false, true], // and its V here
+    [{ ...press("KeyV", "ctrl"), key: "." }, false, false],
+    [{ ...press("KeyV", "ctrl"), key: "м" }, false, true], // a Russian layout
+    [{ ...press("KeyV", "ctrl", "shift"), key: "V" }, false, true],
   ])("%o on a Mac %s: %s", (e, mac, want) => expect(pastes(e, mac)).toBe(want));
 
   it("turns ⌘C of a Mac into Ctrl+C, and leaves ⌘Q alone", () => {
     expect(meansControl(press("KeyC", "meta"), true)).toBe(true);
     expect(meansControl(press("KeyC", "meta"), false)).toBe(false);
     expect(meansControl(press("KeyQ", "meta"), true)).toBe(false);
+    expect(meansControl({ ...press("KeyI", "meta"), key: "c" }, true)).toBe(true);
   });
 });
 

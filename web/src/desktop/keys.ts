@@ -37,19 +37,26 @@ export const combinations: readonly Combination[] = [
 ];
 
 /** Letters that a Mac presses with ⌘ and the desktop expects with Ctrl. */
-const editing = new Set(["KeyA", "KeyC", "KeyX", "KeyZ"]);
+const editing = new Set(["a", "c", "x", "z"]);
 
-type Press = Pick<KeyboardEvent, "code" | "ctrlKey" | "altKey" | "shiftKey" | "metaKey">;
+type Press = Pick<KeyboardEvent, "key" | "code" | "ctrlKey" | "altKey" | "shiftKey" | "metaKey">;
+
+/** The letter that a shortcut goes by: what the key's layout says, and for a layout that is not Latin where the key lies. */
+export const letterOf = (e: Pick<Press, "key" | "code">): string => {
+  if (/^[a-z]$/i.test(e.key)) return e.key.toLowerCase();
+  const latin = /^[\u0020-\u024f]$/u.test(e.key); // a sign of a Latin layout, such as Dvorak's where V lies elsewhere
+  return latin ? "" : (/^Key([A-Z])$/.exec(e.code)?.[1] ?? "").toLowerCase();
+};
 
 /** Whether this key press pastes, so that the clipboard has to be there before it. */
 export function pastes(e: Press, mac: boolean): boolean {
-  if (mac) return e.code === "KeyV" && e.metaKey && !e.ctrlKey && !e.altKey;
+  if (mac) return letterOf(e) === "v" && e.metaKey && !e.ctrlKey && !e.altKey;
   if (e.altKey || e.metaKey) return false;
-  return (e.code === "KeyV" && e.ctrlKey) || (e.code === "Insert" && e.shiftKey && !e.ctrlKey);
+  return (letterOf(e) === "v" && e.ctrlKey) || (e.code === "Insert" && e.shiftKey && !e.ctrlKey);
 }
 
 /** Whether a Mac's ⌘ with this key means Ctrl on the desktop. */
-export const meansControl = (e: Press, mac: boolean): boolean => mac && e.metaKey && !e.ctrlKey && !e.altKey && editing.has(e.code);
+export const meansControl = (e: Press, mac: boolean): boolean => mac && e.metaKey && !e.ctrlKey && !e.altKey && editing.has(letterOf(e));
 
 /** The keysym of a character: Latin-1 as it is, all others as X writes Unicode. */
 export function keysymOf(character: string): number {

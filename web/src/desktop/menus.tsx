@@ -33,7 +33,7 @@ export function KeysMenu({ desktop, now, container }: Props) {
 }
 
 const scales = { fit: "Fit", match: "Match", actual: "Actual size" };
-const details = ["Few", "Fewer", "Good", "Best"];
+const details = ["Fewest", "Fewer", "Good", "Best"];
 
 /** How large and how fine the picture is. */
 export function ScreenMenu({ desktop, now, narrow, container }: Props & { narrow: boolean }) {

@@ -27,10 +27,17 @@ export class Viewer extends RFB {
   #tell: ViewerEvents;
   #asked = 0; // when the fence under way was sent; 0: none is
   #began = 0; // when the update under way began to arrive; 0: none is
+  #waits = 0; // since when nothing has come though it was asked for; 0: something has
 
   constructor(target: HTMLElement, channel: WebSocket, tell: ViewerEvents) {
     super(target, channel, { shared: true });
     this.#tell = tell;
+    channel.addEventListener("message", () => (this.#waits = 0));
+  }
+
+  /** For how long nothing at all has come since the server was asked. */
+  get unansweredMs(): number {
+    return this.#waits === 0 ? 0 : performance.now() - this.#waits;
   }
 
   get canvas(): HTMLCanvasElement {
@@ -58,9 +65,14 @@ export class Viewer extends RFB {
     this._keyboard._allKeysUp();
   }
 
-  /** Asks for a round trip, where the server knows how; roundTrip is told the answer. */
+  /** Asks for a round trip, where the server knows how, and roundTrip is told the answer; else for one pixel. */
   ask() {
-    if (!this._supportsFence || this.#asked !== 0) return;
+    if (this.#asked !== 0) return;
+    this.#waits ||= performance.now();
+    if (!this._supportsFence) {
+      RFB.messages.fbUpdateRequest(this._sock, false, 0, 0, 1, 1);
+      return;
+    }
     this.#asked = performance.now();
     const out = this._sock;
     for (const b of [248, 0, 0, 0]) out.sQpush8(b);

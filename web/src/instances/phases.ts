@@ -3,13 +3,13 @@ import type { Instance, Phase, Status } from "@/api/client";
 import type { Tone } from "@/ui";
 import { duration } from "@/ui/time";
 
-/** The phases in order, as people read them. */
+/** The phases in order, and what goes on from each to the next. A phase is told when it is reached: at "desktop" there is one. */
 export const phases: { phase: Phase; label: string }[] = [
   { phase: "requested", label: "Asked for" },
   { phase: "allocating", label: "Finding a machine" },
   { phase: "booting", label: "Starting the machine" },
-  { phase: "installing", label: "Installing" },
-  { phase: "desktop", label: "Starting the desktop" },
+  { phase: "installing", label: "Setting up the desktop" },
+  { phase: "desktop", label: "Setting up the agent" },
   { phase: "agent", label: "Starting the agent" },
   { phase: "ready", label: "Ready" },
 ];
@@ -19,6 +19,9 @@ export const phaseLabel = (p: Phase) => phases.find((x) => x.phase === p)?.label
 /** An instance on its way to ready. */
 export const isBooting = (i: Pick<Instance, "status" | "ready">) =>
   i.status === "launching" || i.status === "starting" || (i.status === "running" && !i.ready);
+
+/** Whether there is a desktop to be seen. The agent may still be on its way. */
+export const hasDesktop = (i: Pick<Instance, "status" | "phase">) => i.status === "running" && ["desktop", "agent", "ready"].includes(i.phase);
 
 /** A status in words, with its colour. */
 export function statusWords(i: Pick<Instance, "status" | "ready">): { text: string; tone: Tone | "busy" } {

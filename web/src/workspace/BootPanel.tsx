@@ -8,12 +8,29 @@ import { CheckIcon } from "@/ui/icons";
 import { Spinner } from "@/ui/spinner";
 import { clockTime } from "@/ui/time";
 
+/** The boot of an instance with its log. The machine's own word is newer than the log's, where it is about the same phase. */
+function useTold(stored: Instance) {
+  const boot = useBoot(stored.id, true);
+  const p = boot.progress;
+  const instance = p && p.phase === stored.phase ? { ...stored, phase_detail: p.detail || stored.phase_detail, progress: Math.max(p.progress, stored.progress) } : stored;
+  return { boot, instance };
+}
+
+/** What is seen above the screen while the agent is still on its way. */
+export function BootStrip({ instance: stored }: { instance: Instance }) {
+  const { boot, instance } = useTold(stored);
+  return (
+    <section aria-label="Start of the agent" className="flex shrink-0 flex-wrap gap-x-4 gap-y-1 border-b border-line bg-panel px-3 py-1.5">
+      <BootBar instance={instance} className="min-w-0 flex-1 basis-48" />
+      {instance.status_reason && <Banner tone="warn" className="basis-full">{instance.status_reason}</Banner>}
+      <Log lines={boot.lines} skipped={boot.skipped} className="open:basis-full" />
+    </section>
+  );
+}
+
 /** What is seen in place of the screen until there is one: how far the boot is, and its log. */
 export function BootPanel({ instance: stored }: { instance: Instance }) {
-  const boot = useBoot(stored.id, true);
-  // The machine's own word is newer than the log's, where it is about the same phase.
-  const p = boot.progress;
-  const i = p && p.phase === stored.phase ? { ...stored, phase_detail: p.detail || stored.phase_detail, progress: Math.max(p.progress, stored.progress) } : stored;
+  const { boot, instance: i } = useTold(stored);
   const at = phases.findIndex((x) => x.phase === i.phase);
   return (
     <section aria-label="Start of the desktop" className="relative flex h-full flex-col items-center overflow-y-auto p-4 sm:p-8">
@@ -35,20 +52,20 @@ export function BootPanel({ instance: stored }: { instance: Instance }) {
             );
           })}
         </ol>
-        <Log lines={boot.lines} skipped={boot.skipped} />
+        <Log lines={boot.lines} skipped={boot.skipped} className="mt-5 border-t border-line pt-3" />
       </div>
     </section>
   );
 }
 
-function Log({ lines, skipped }: { lines: ReturnType<typeof useBoot>["lines"]; skipped: number }) {
+function Log({ lines, skipped, className }: { lines: ReturnType<typeof useBoot>["lines"]; skipped: number; className: string }) {
   const box = useRef<HTMLDivElement>(null);
   const stick = useRef(true);
   useEffect(() => {
     if (lines.length > 0 && stick.current && box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [lines]);
   return (
-    <details className="mt-5 border-t border-line pt-3 text-sm">
+    <details className={`text-sm ${className}`}>
       <summary className="font-medium select-none">Log</summary>
       <div
         ref={box}
@@ -56,7 +73,7 @@ function Log({ lines, skipped }: { lines: ReturnType<typeof useBoot>["lines"]; s
         role="region"
         aria-label="Log of the start"
         onScroll={(e) => (stick.current = e.currentTarget.scrollHeight - e.currentTarget.scrollTop - e.currentTarget.clientHeight < 40)}
-        className="mt-3 max-h-80 overflow-auto rounded-md border border-line bg-sunken p-3 font-mono text-xs leading-relaxed"
+        className="mt-3 max-h-[min(20rem,40vh)] overflow-auto rounded-md border border-line bg-sunken p-3 font-mono text-xs leading-relaxed"
       >
         {lines.length === 0 && <p className="font-sans text-muted">The machine has not said anything yet.</p>}
         {skipped > 0 && <p className="font-sans text-muted">{skipped} lines are not shown.</p>}

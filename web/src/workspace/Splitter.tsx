@@ -3,8 +3,17 @@ import { useRef, useState, type ReactNode } from "react";
 const storageKey = "cloudbot.split";
 const least = 20, most = 80; // percent of the first panel
 
+type Props = {
+  first: ReactNode;
+  second: ReactNode;
+  /** One above the other. */
+  vertical: boolean;
+  /** Only this one is seen; the other one stays as it is. */
+  only?: "first" | "second" | undefined;
+};
+
 /** Two panels with a bar between them that can be dragged, or moved with the arrow keys. */
-export function Splitter({ first, second, vertical }: { first: ReactNode; second: ReactNode; /** One above the other. */ vertical: boolean }) {
+export function Splitter({ first, second, vertical, only }: Props) {
   const [share, setShare] = useState(() => clamp(Number(localStorage.getItem(storageKey)) || 65));
   const box = useRef<HTMLDivElement>(null);
   const set = (percent: number) => {
@@ -18,8 +27,9 @@ export function Splitter({ first, second, vertical }: { first: ReactNode; second
   };
   return (
     <div ref={box} className={`flex h-full min-h-0 min-w-0 ${vertical ? "flex-col" : ""}`}>
-      <div className="min-h-0 min-w-0" style={{ flex: `${share} 1 0` }}>{first}</div>
+      <div hidden={only === "second"} className="min-h-0 min-w-0 overflow-hidden" style={{ flex: `${share} 1 0` }}>{first}</div>
       <div
+        hidden={only !== undefined}
         role="separator"
         tabIndex={0}
         aria-label={vertical ? "Height of the desktop" : "Width of the desktop"}
@@ -44,7 +54,8 @@ export function Splitter({ first, second, vertical }: { first: ReactNode; second
       >
         <span className={`rounded-full bg-outline group-hover:bg-accent-ink forced-colors:bg-[ButtonText] ${vertical ? "h-1 w-10" : "h-10 w-1"}`} />
       </div>
-      <div className="min-h-0 min-w-0" style={{ flex: `${100 - share} 1 0` }}>{second}</div>
+      {/* Where there is little height the first one shrinks: what is written in the second one must be in sight. */}
+      <div hidden={only === "first"} className={vertical && !only ? "min-h-[min(15rem,100%-0.625rem)] min-w-0" : "min-h-0 min-w-0"} style={{ flex: `${100 - share} 1 0` }}>{second}</div>
     </div>
   );
 }

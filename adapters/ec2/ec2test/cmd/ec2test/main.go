@@ -1,5 +1,6 @@
 // Command ec2test is package ec2test as a process of its own: an EC2 for a laptop. Point the
 // control plane at it with AWS_ENDPOINT_URL, and any AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+// Started again on the same folder it has its machines again.
 //
 // Below /_test/ it lets tests look and interfere: GET machines, ledger, faults; POST
 // outside?machine=…&state=stopped, full?type=…&subnet=…&full=true, plan with a Plan as JSON.
@@ -18,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -52,25 +54,34 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := os.MkdirAll(*dir, 0o700); err != nil {
 		return err
 	}
-	ledger, err := os.OpenFile(filepath.Join(*dir, "ledger.jsonl"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	ledger, err := os.OpenFile(filepath.Join(*dir, "ledger.jsonl"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
 	defer ledger.Close()
-	guests, err := machines(*guest, filepath.Join(*dir, "machines"))
+	folders := filepath.Join(*dir, "machines")
+	guests, err := machines(*guest, folders)
 	if err != nil {
 		return err
 	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	span := ec2test.Span{Min: *boot, Max: *boot * 3 / 2}
 	n := *faults
 	srv := ec2test.New(ec2test.Config{
-		Seed: *seed, Ledger: ledger, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		Guest: guests,
+		Seed: *seed, Ledger: ledger, Log: log, Guest: guests,
+		Effect: func(e ec2test.Entry, all []ec2test.Machine) {
+			if err := keep(e, all, folders); err != nil {
+				log.Error("a machine's user-data cannot be kept: it is gone when this program ends", "machine", e.Machine, "error", err)
+			}
+		},
 		Plan: ec2test.Plan{
 			Boot: span, Stop: span, Terminate: span, Unknown: ec2test.Span{Max: *boot}, Limits: true,
 			Throttled: n, Internal: n, InternalDone: n, LostRequest: n, LostReply: n, NoCapacity: n,
 		},
 	})
+	if err := restore(srv, ledger, folders, log); err != nil {
+		return fmt.Errorf("%w; without %s all of them are gone", err, ledger.Name())
+	}
 	l, err := net.Listen("tcp", *listen)
 	if err != nil {
 		return err
@@ -98,6 +109,36 @@ func machines(program, dir string) (ec2test.Guest, error) {
 	}
 	path, err := filepath.Abs(program)
 	return ec2test.Guest{Command: []string{path, "-config", "guest.json"}, Dir: dir, Prepare: configure}, err
+}
+
+// keep puts a new machine's user-data into its folder. The ledger has none, as it holds a token.
+func keep(e ec2test.Entry, all []ec2test.Machine, folders string) error {
+	if e.Launch == nil {
+		return nil
+	}
+	dir := filepath.Join(folders, e.Machine)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(all, func(m ec2test.Machine) bool { return m.ID == e.Machine })
+	return os.WriteFile(filepath.Join(dir, "user-data"), []byte(all[i].Launch.UserData), 0o600)
+}
+
+// restore brings the machines of an earlier run back. One without user-data could not boot, so it is gone.
+func restore(srv *ec2test.Server, ledger io.Reader, folders string, log *slog.Logger) error {
+	err := srv.Restore(ledger, func(id string) string {
+		text, _ := os.ReadFile(filepath.Join(folders, id, "user-data"))
+		return string(text)
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range srv.Machines() {
+		if m.Launch.UserData == "" && srv.Outside(m.ID, ec2test.Terminated) == nil {
+			log.Warn("a machine of an earlier run is gone, as its user-data was not kept", "machine", m.ID)
+		}
+	}
+	return nil
 }
 
 func configure(m ec2test.Machine, dir string) error {

@@ -1,0 +1,151 @@
+package ec2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+// Image is what EC2 says of the machines' image.
+type Image struct {
+	Root    string // its name for the disk: "/dev/sda1", "/dev/xvda"
+	DiskGiB int    // of that disk in the image; a machine's cannot be smaller
+	Arch    string // as EC2 names it: "x86_64", "arm64"
+}
+
+// settled is what launches go by: the image, or why none can be made from it.
+type settled struct {
+	image Image
+	unfit error
+}
+
+// Run asks about the image until EC2 has told of one that fits, or ctx ends. It is asked on while the image does
+// not fit, as it may be mended over there: shared with this account, say.
+func (c *Cloud) Run(ctx context.Context) error {
+	said := "" // not said again with each call's own request id
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		image, err := c.Settle(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			c.log.Info("machines are made from this image", "image", c.cfg.Image, "root_device", image.Root, "disk_gib", image.DiskGiB, "architecture", image.Arch)
+			return nil
+		case kindOf(err) != said:
+			said = kindOf(err)
+			c.log.Error("nothing can be launched from the machines' image", "image", c.cfg.Image, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait + c.cfg.Jitter(wait/2)):
+		}
+	}
+}
+
+func kindOf(err error) string {
+	if code, _, answered := answer(err); answered {
+		return code
+	}
+	return err.Error()
+}
+
+// Settle asks once about the image, for launches to go by. An error says what to do.
+func (c *Cloud) Settle(ctx context.Context) (Image, error) {
+	found, err := c.lookUp(ctx)
+	if err != nil {
+		return Image{}, err
+	}
+	image, err := c.fits(found)
+	c.image.Store(&settled{image, err})
+	return image, err
+}
+
+// lookUp returns what EC2 says of the image, nil where it knows none of the name.
+func (c *Cloud) lookUp(ctx context.Context) (*types.Image, error) {
+	out, err := ask(ctx, c.look, c.api.DescribeImages, &ec2.DescribeImagesInput{ImageIds: []string{c.cfg.Image}})
+	code, _, _ := answer(err)
+	switch {
+	case strings.HasPrefix(code, "InvalidAMIID"):
+		return nil, nil
+	case code == "UnauthorizedOperation":
+		return nil, fmt.Errorf("ask EC2 about the image: %w; give this server ec2:DescribeImages (%s)", err, policy)
+	case err != nil:
+		return nil, fmt.Errorf("ask EC2 about the image: %w", err)
+	case len(out.Images) == 0:
+		return nil, nil
+	}
+	return &out.Images[0], nil
+}
+
+// fits holds the image against what machines are to be.
+func (c *Cloud) fits(found *types.Image) (Image, error) {
+	if found == nil {
+		return Image{}, fmt.Errorf("EC2 knows no image %s in %s: correct UBUNTU_AMI_ID or AWS_REGION, or share the image with this account", c.cfg.Image, c.cfg.Region)
+	}
+	i := Image{Root: aws.ToString(found.RootDeviceName), Arch: string(found.Architecture)}
+	for _, m := range found.BlockDeviceMappings {
+		if aws.ToString(m.DeviceName) == i.Root && m.Ebs != nil {
+			i.DiskGiB = int(aws.ToInt32(m.Ebs.VolumeSize))
+		}
+	}
+	switch {
+	case found.State != types.ImageStateAvailable:
+		return i, fmt.Errorf("the image is %s: give another as UBUNTU_AMI_ID, or wait for it", found.State)
+	case found.RootDeviceType != types.DeviceTypeEbs || i.Root == "":
+		return i, fmt.Errorf("the image's root device is %s %q: give one on EBS as UBUNTU_AMI_ID, as a stopped machine must keep its disk", found.RootDeviceType, i.Root)
+	case i.DiskGiB > c.cfg.VolumeGiB:
+		return i, fmt.Errorf("the image's disk has %d GiB and EC2_VOLUME_GIB is %d: raise it to %d or more", i.DiskGiB, c.cfg.VolumeGiB, i.DiskGiB)
+	}
+	for _, t := range c.cfg.Types {
+		for _, id := range append([]string{t.ID}, t.Instead...) {
+			if want := archOf(id); i.Arch != want {
+				return i, fmt.Errorf("the image is for %s, and the type %s on offer takes %s: give an image for that as UBUNTU_AMI_ID", i.Arch, id, want)
+			}
+		}
+	}
+	return i, nil
+}
+
+// arm matches types on Graviton, whose families have a g behind their generation: t4g, m7gd, im4gn.
+var arm = regexp.MustCompile(`^(a1|[a-z]+[0-9]+[a-z]*g[a-z]*)\.`)
+
+func archOf(machineType string) string {
+	if arm.MatchString(machineType) {
+		return string(types.ArchitectureValuesArm64)
+	}
+	return string(types.ArchitectureValuesX8664)
+}
+
+// GuestArch is the architecture of the image as Go names it, once it is known; "" before.
+func (c *Cloud) GuestArch() string {
+	s := c.image.Load()
+	switch {
+	case s == nil:
+		return ""
+	case s.image.Arch == string(types.ArchitectureValuesX8664):
+		return "amd64"
+	}
+	return s.image.Arch
+}
+
+// frozen is the image that a launch is settled with. While EC2 has not told of it, asking again later is right.
+func (c *Cloud) frozen() (Image, error) {
+	s := c.image.Load()
+	switch {
+	case s == nil:
+		return Image{}, errors.New("EC2 has not told of the machines' image yet")
+	case s.unfit != nil:
+		return Image{}, refused(instance.Never, "image_unfit", "The service's machine image does not fit; the operator has been told.", s.unfit)
+	}
+	return s.image, nil
+}

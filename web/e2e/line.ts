@@ -1,0 +1,42 @@
+// A line between the browser and the server that can go dead: what was connected stays so, and nothing comes
+// or goes on it any more, as when a router forgets a connection. New connections are not touched.
+import { connect, createServer, type Server, type Socket } from "node:net";
+
+export class Line {
+  #ends: Socket[] = [];
+  #dead = new Set<Socket>();
+
+  private constructor(
+    readonly url: string,
+    private readonly server: Server,
+  ) {}
+
+  static async to(url: string): Promise<Line> {
+    const far = new URL(url);
+    const server = createServer((near) => line.#join(near, connect(Number(far.port), far.hostname)));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const address = server.address();
+    if (!address || typeof address === "string") throw new Error("no port");
+    const line = new Line(`http://127.0.0.1:${address.port}`, server);
+    return line;
+  }
+
+  #join(a: Socket, b: Socket) {
+    this.#ends.push(a, b);
+    for (const [from, to] of [[a, b], [b, a]] as const) {
+      from.on("data", (d) => this.#dead.has(from) || to.write(d));
+      from.on("close", () => this.#dead.has(from) || to.destroy());
+      from.on("error", () => undefined); // close follows
+    }
+  }
+
+  /** Lets all that is connected now go dead. */
+  die() {
+    for (const end of this.#ends) this.#dead.add(end);
+  }
+
+  close() {
+    for (const end of this.#ends) end.destroy();
+    this.server.close();
+  }
+}
