@@ -1,6 +1,6 @@
 // A server of the tests' own: the real program on its embedded defaults, with an empty data folder.
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -31,7 +31,9 @@ export class Server {
   }
 
   static async start(): Promise<Server> {
-    const server = new Server(await mkdtemp(join(tmpdir(), "cloudbot-web-")), await freePort(), await freePort());
+    const dir = await mkdtemp(join(tmpdir(), "cloudbot-web-"));
+    await chmod(dir, 0o711); // its Postgres and desktops run as others where the tests run as root, and would live elsewhere
+    const server = new Server(dir, await freePort(), await freePort());
     await server.run();
     return server;
   }
