@@ -24,7 +24,7 @@ type Reconciler struct {
 	Cloud Inventory
 	// Live returns the ids of the instances that are not final.
 	Live func(ctx context.Context) (ids []string, position int64, err error)
-	// Connected is as of a Saga.
+	// Connected is as of a Saga. Nil: a missing machine is only reported, unless BelieveMissing.
 	Connected func(ctx context.Context, instance string) (bool, error)
 	Logger    *slog.Logger
 
@@ -32,6 +32,7 @@ type Reconciler struct {
 	Grace          time.Duration // a machine younger than this is not terminated [2 min]
 	DryRun         bool          // only report
 	BelieveMissing bool          // an operator says that machines the cloud does not know are gone, however many
+	ForgetRegion   string        // an operator says that what was launched in this other region is gone
 }
 
 // Run reconciles now and then until ctx ends.
@@ -165,7 +166,13 @@ func (r *Reconciler) missing(ctx context.Context, report *Report, seen map[strin
 			continue
 		}
 		report.Instances++
-		if s.Machine != "" && !seen[s.Machine] && ours(r.Cloud, s) {
+		switch {
+		case s.Machine == "" || seen[s.Machine]:
+		case !ours(r.Cloud, s):
+			if err := r.elsewhere(ctx, report, id, s); err != nil {
+				return err
+			}
+		default:
 			lost = append(lost, s.Machine)
 			owners[s.Machine], states[s.Machine] = id, s
 		}
@@ -208,10 +215,15 @@ func (r *Reconciler) unknown(ctx context.Context, report *Report, owner string, 
 		return err
 	}
 	do := r.unless(func() error { _, err := tell(ctx, r.Log, owner, news, nil); return err })
-	vouch := vouched(ctx, r.Connected, owner)
+	there, vouch := vouched(ctx, r.Connected, owner)
 	switch {
+	case there == instance.SeenPending && !s.Missed.IsZero():
+		f.Why = "the cloud does not know it; " + vouch.Error()
+		news.Seen = there
 	case vouch != nil:
 		f.Why, do = "the cloud does not know it; "+vouch.Error(), nil
+	case r.Connected == nil && !r.BelieveMissing:
+		f.Why, do = "the cloud does not know it; a running server decides that by what its guest says, and --believe-missing does", nil
 	case mass:
 		f.Why, do = "the cloud does not know most of the machines: is this its account and region?", nil
 	case len(events) > 1: // it is given up
@@ -222,6 +234,17 @@ func (r *Reconciler) unknown(ctx context.Context, report *Report, owner string, 
 		f.Why, do = fmt.Sprintf("the cloud does not know it since %s; that is believed after %v without a break, or with --believe-missing", s.Missed.UTC().Format(time.RFC3339), instance.MissingFor), nil
 	}
 	return report.add(f, true, do)
+}
+
+// elsewhere reports a machine of a region that this server is not in any more: nobody sees to it.
+func (r *Reconciler) elsewhere(ctx context.Context, report *Report, owner string, s instance.State) error {
+	f := Finding{Kind: Elsewhere, Machine: s.Machine, Instance: owner, Attempt: s.Attempts, State: instance.SeenMissing, Status: s.Status}
+	f.Why = fmt.Sprintf("it was launched in %s, and this server is in %s: run one there, or take the machine down by hand and give --forget-region %s", s.Spec.Region, r.Cloud.Region(), s.Spec.Region)
+	if r.ForgetRegion != s.Spec.Region {
+		return report.add(f, true, nil)
+	}
+	news := instance.Observe{Machine: s.Machine, Seen: instance.SeenMissing, At: r.Now(), Sure: true}
+	return report.add(f, true, r.unless(func() error { _, err := tell(ctx, r.Log, owner, news, nil); return err }))
 }
 
 // unless returns do, and nothing in a dry run.

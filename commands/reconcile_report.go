@@ -22,6 +22,7 @@ const (
 	Stranger  Kind = "stranger"  // our tag without a history; for the operator to look at
 	Returned  Kind = "returned"  // given up as missing, and here again; for the operator to look at
 
+	Elsewhere  Kind = "elsewhere"  // of a region that this server is not in
 	Unreadable Kind = "unreadable" // the instance's events cannot be read
 )
 

@@ -65,7 +65,8 @@ func newDesk(t *testing.T) *desk {
 	d := &desk{world: w, t: t, cloud: &stock{}, region: "here"}
 	d.Reconciler = &commands.Reconciler{
 		Log: w.log, Cloud: d.cloud, Logger: slog.New(slog.DiscardHandler),
-		Live: func(context.Context) ([]string, int64, error) { return d.ids, 0, nil },
+		Live:      func(context.Context) ([]string, int64, error) { return d.ids, 0, nil },
+		Connected: func(context.Context, string) (bool, error) { return false, nil },
 	}
 	return d
 }
@@ -237,7 +238,11 @@ func TestReconcileMissing(t *testing.T) {
 		{name: "one, believed", change: func(d *desk) { d.BelieveMissing = true }, n: 1, age: time.Hour, gone: 1},
 		{name: "one, its guest speaks", change: func(d *desk) { d.Connected = connected }, n: 1, age: time.Hour, later: long, found: 1},
 		{name: "one, nobody knows whether its guest speaks", change: func(d *desk) { d.Connected = unknown }, n: 1, age: time.Hour, later: long, found: 1},
+		{name: "one, nobody can know whether its guest speaks", change: func(d *desk) { d.Connected = nil }, n: 1, age: time.Hour, later: long, found: 1},
+		{name: "one, nobody can know, believed", change: func(d *desk) { d.Connected, d.BelieveMissing = nil, true }, n: 1, age: time.Hour, gone: 1},
 		{name: "one, of another region", change: func(d *desk) { d.region = "elsewhere" }, n: 1, age: time.Hour, later: long},
+		{name: "one, of another region, believed", change: func(d *desk) { d.region, d.BelieveMissing = "elsewhere", true }, n: 1, age: time.Hour, later: long},
+		{name: "one, of another region, forgotten", change: func(d *desk) { d.region, d.ForgetRegion = "elsewhere", "elsewhere" }, n: 1, age: time.Hour, gone: 1},
 		{name: "four of four", n: 4, age: time.Hour, later: long, found: 4, gone: 4},
 		{name: "five of ten", n: 5, there: 5, age: time.Hour, later: long, found: 5, gone: 5},
 		{name: "six of ten", n: 6, there: 4, age: time.Hour, later: long, found: 6},
@@ -266,11 +271,41 @@ func TestReconcileMissing(t *testing.T) {
 					gone++
 				}
 			}
-			if report.Count(commands.Missing) != c.found || gone != c.gone {
+			elsewhere := 0
+			if d.region != "here" && c.gone == 0 {
+				elsewhere = c.n
+			}
+			if report.Count(commands.Missing) != c.found || gone != c.gone || report.Count(commands.Elsewhere) != elsewhere {
 				t.Errorf("%d gone of %+v", gone, report.Findings)
 			}
 		})
 	}
+}
+
+// A guest that speaks ends the time that its machine was missed, so that a moment of silence later ends nothing.
+func TestReconcileBelievesGuests(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	id := d.instance(d.runs("m-1")...)
+	d.clock.advance(time.Hour)
+	speaks := false
+	d.Connected = func(context.Context, string) (bool, error) { return speaks, nil }
+	look := func(missed bool, findings int) {
+		t.Helper()
+		report := d.look()
+		if s := d.state(id); s.Final() || s.Missed.IsZero() == missed || report.Count(commands.Missing) != findings {
+			t.Errorf("missed %v: %+v, %+v", !s.Missed.IsZero(), s, report.Findings)
+		}
+		d.clock.advance(instance.MissingFor - time.Minute)
+	}
+	look(true, 1)
+	speaks = true
+	look(false, 1)
+	look(false, 1)
+	speaks = false
+	look(true, 1)
+	speaks = true
+	look(false, 1)
 }
 
 func TestReconcileFailures(t *testing.T) {

@@ -38,6 +38,7 @@ type entry struct {
 	due                    time.Time // zero: nothing planned
 	fails                  int
 	machine                string
+	launched               time.Time
 	changing               bool
 	status                 instance.Status
 	since, looked          time.Time // since when it is changing in this status, and the last look at it
@@ -174,7 +175,7 @@ func (a *agenda) settle(ctx context.Context, r advanced) {
 		a.mine.Delete(r.id)
 		return
 	default:
-		e.fails, e.machine, e.changing = 0, r.state.Machine, changing(r.state, r.step)
+		e.fails, e.machine, e.launched, e.changing = 0, r.state.Machine, r.state.LaunchedAt, changing(r.state, r.step)
 		if !ours(a.saga.Cloud, r.state) {
 			e.machine, e.changing = "", false // this cloud has no news of it
 		}
@@ -237,7 +238,7 @@ func (a *agenda) poll(ctx context.Context) {
 	for id, e := range a.entries {
 		if e.machine != "" && (sweep || e.overdue(now)) {
 			e.looked = now
-			targets = append(targets, target{id, e.machine})
+			targets = append(targets, target{id, e.machine, e.launched})
 		}
 	}
 	if len(targets) == 0 {

@@ -134,7 +134,8 @@ func (s *Saga) jittered(d time.Duration) time.Duration {
 	return d/2 + rand.N(d)
 }
 
-// observe tells the instances what the cloud says of their machines.
+// observe tells the instances what the cloud says of their machines. An error says that the cloud, or the
+// log, could not be asked.
 func (s *Saga) observe(ctx context.Context, targets []target) (changed []string, err error) {
 	ids := make([]string, len(targets))
 	for i, t := range targets {
@@ -144,30 +145,41 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 	if err != nil {
 		return nil, err
 	}
-	var failed error
 	known := make(map[string]Machine, len(machines))
 	for _, m := range machines {
 		known[m.ID] = m
 	}
-	if n := len(targets) - len(known); suspect(n, len(targets)) {
-		return nil, fmt.Errorf("the cloud does not know %d of %d machines: is this its account and region? If they are gone indeed, cloudbot reconcile --believe-missing says so", n, len(targets))
-	}
-	for _, t := range targets {
-		m, ok := known[t.machine]
-		if !ok {
-			if why := vouched(ctx, s.Connected, t.instance); why != nil {
-				failed = errors.Join(failed, fmt.Errorf("the cloud does not know machine %s: %w", t.machine, why))
-				continue
-			}
-			m = Machine{ID: t.machine, Seen: instance.SeenMissing}
-		}
-		res, err := tell(ctx, s.Log, t.instance, instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: s.Now()}, nil)
+	var failed error
+	news := func(t target, m Machine) {
+		res, err := tell(ctx, s.Log, t.instance, instance.Observe{Machine: t.machine, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: s.Now()}, nil)
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("tell instance %s of its machine: %w", t.instance, err))
-			continue // one that cannot be read must not keep the others from their news
+			return // one that cannot be read must not keep the others from their news
 		}
 		if res.Last > 0 {
 			changed = append(changed, t.instance)
+		}
+	}
+	var missing []target
+	for _, t := range targets {
+		if m, ok := known[t.machine]; ok {
+			news(t, m)
+		} else if s.Now().Sub(t.launched) >= instance.MissingGrace {
+			missing = append(missing, t)
+		}
+	}
+	if suspect(len(missing), len(targets)) {
+		s.Logger.WarnContext(ctx, "the cloud does not know most machines: is this its account and region? If they are gone indeed, cloudbot reconcile --believe-missing says so",
+			"missing", len(missing), "asked", len(targets))
+		return changed, failed
+	}
+	for _, t := range missing {
+		seen, why := vouched(ctx, s.Connected, t.instance)
+		if why != nil {
+			s.Logger.WarnContext(ctx, "the cloud does not know a machine", "instance", t.instance, "machine", t.machine, "and_yet", why)
+		}
+		if seen != "" {
+			news(t, Machine{Seen: seen})
 		}
 	}
 	return changed, failed
@@ -175,16 +187,19 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 
 var errConnected = errors.New("its guest is connected, so it exists: is this its account and region?")
 
-// vouched returns why a machine that the cloud does not know may exist all the same, or nil.
-func vouched(ctx context.Context, connected func(context.Context, string) (bool, error), id string) error {
+// vouched says what is to be told of a machine that the cloud does not know: that it is missing; where its guest
+// is connected, that it is there, and why; and nothing where nobody knows that.
+func vouched(ctx context.Context, connected func(context.Context, string) (bool, error), id string) (instance.Seen, error) {
 	if connected == nil {
-		return nil
+		return instance.SeenMissing, nil
 	}
-	is, err := connected(ctx, id)
-	if err == nil && is {
-		err = errConnected
+	switch is, err := connected(ctx, id); {
+	case err != nil:
+		return "", err
+	case is:
+		return instance.SeenPending, errConnected // it ends a time of being missed, and says nothing else
 	}
-	return err
+	return instance.SeenMissing, nil
 }
 
 // suspect tells whether so many machines of those asked for cannot be gone all at once without an operator
@@ -195,6 +210,7 @@ func suspect(missing, asked int) bool { return missing >= 5 && 2*missing > asked
 type target struct {
 	instance string
 	machine  string
+	launched time.Time
 }
 
 // changing tells whether the cloud should have news of the machine soon.

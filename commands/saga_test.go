@@ -545,6 +545,29 @@ func TestSagaOtherRegion(t *testing.T) {
 	})
 }
 
+// A guest that speaks ends the time that its machine was missed: a moment of silence later ends nothing.
+func TestSagaBelievesGuestsThatComeAndGo(t *testing.T) {
+	t.Parallel()
+	play(t, func(s *stage) {
+		var speaks atomic.Bool
+		s.connected = func(context.Context, string) (bool, error) { return speaks.Load(), nil }
+		s.start()
+		id := s.create()
+		s.until("ready", id, ready)
+		s.cloud.blind.Store(true)
+		for _, phase := range []struct {
+			speaks bool
+			lasts  time.Duration
+		}{{false, 10 * time.Minute}, {true, 3 * time.Hour}, {false, 10 * time.Minute}, {true, time.Hour}} {
+			speaks.Store(phase.speaks)
+			_ = pause(context.Background(), phase.lasts)
+			if st := s.state(id); st.Final() || st.Missed.IsZero() != phase.speaks {
+				s.t.Fatalf("speaks %v: %+v", phase.speaks, st)
+			}
+		}
+	})
+}
+
 // A machine whose guest is connected exists, whatever the cloud says, and so it may where nobody can tell.
 func TestSagaBelievesGuests(t *testing.T) {
 	t.Parallel()

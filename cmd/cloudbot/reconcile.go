@@ -18,6 +18,7 @@ import (
 
 func reconcileCmd() *cobra.Command {
 	var dry, asJSON, believe bool
+	var region string
 	cmd := &cobra.Command{
 		Use:   "reconcile",
 		Short: "Compare the cloud's machines with the log, and mend what differs",
@@ -34,7 +35,7 @@ It ends with an error where something could not be mended.`,
 				if err != nil {
 					return err
 				}
-				r.DryRun, r.BelieveMissing = dry, believe
+				r.DryRun, r.BelieveMissing, r.ForgetRegion = dry, believe, region
 				report, err := r.Reconcile(ctx)
 				if err != nil {
 					return err
@@ -45,6 +46,7 @@ It ends with an error where something could not be mended.`,
 	}
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only report, change nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().StringVar(&region, "forget-region", "", "what was launched in this other region is gone, as you have seen to")
 	cmd.Flags().BoolVar(&believe, "believe-missing", false, "machines that the cloud does not know are gone, even if they are all of them")
 	return cmd
 }
