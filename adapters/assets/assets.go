@@ -167,8 +167,10 @@ func (h *Handler) Where(ctx context.Context, name string) (string, error) {
 	return fmt.Sprint(source), nil
 }
 
-// keepTime bounds the copying of a version.
-const keepTime = 2 * time.Minute
+const (
+	keepTime  = 2 * time.Minute  // bounds the copying of a version
+	keepEvery = 10 * time.Minute // between tries where a version cannot be kept: each reads the whole of it
+)
 
 // Keep returns a guest's sum in hex, and sees to it that this version can be had by it from now on. Where that
 // does not work the sum is returned all the same: as long as the version is the present one it answers to it.
@@ -181,14 +183,16 @@ func (h *Handler) Keep(ctx context.Context, name string) (string, error) {
 		return info.SHA256, err
 	}
 	version := name + "-" + info.SHA256
-	if _, known := h.kept.Load(version); known {
+	// The time to look at it again; none where it is kept.
+	if again, known := h.kept.Load(version); known && (again == nil || time.Now().Before(again.(time.Time))) {
 		return info.SHA256, nil
 	}
 	if err := h.keep(ctx, source, name, info, version); err != nil {
 		h.c.Log.WarnContext(ctx, "a guest cannot be kept: machines launched now will not find it after an upgrade", "asset", version, "error", err)
+		h.kept.Store(version, time.Now().Add(keepEvery))
 		return info.SHA256, nil
 	}
-	h.kept.Store(version, true)
+	h.kept.Store(version, nil)
 	return info.SHA256, nil
 }
 

@@ -214,6 +214,25 @@ func TestGuestsBySum(t *testing.T) {
 	if sum, err := h.Keep(t.Context(), name); err != nil || sum != hexSum([]byte("the fourth")) {
 		t.Errorf("%q %v", sum, err)
 	}
+	// And it is not tried at each look: a try reads all of it.
+	keeper := &refusing{Folder: Folder{Dir: t.TempDir()}}
+	h = New(Config{Sources: []Source{Folder{Dir: dir}}, Kept: keeper})
+	for range 3 {
+		if sum, err := h.Keep(t.Context(), name); err != nil || sum != hexSum([]byte("the fourth")) || keeper.puts != 1 {
+			t.Errorf("%q %v, tried %d times", sum, err, keeper.puts)
+		}
+	}
+}
+
+// refusing is a place that cannot be written to.
+type refusing struct {
+	Folder
+	puts int
+}
+
+func (r *refusing) Put(context.Context, string, string, io.Reader) error {
+	r.puts++
+	return fs.ErrPermission
 }
 
 // slow counts how often it is read.

@@ -62,6 +62,9 @@ func kindOf(err error) string {
 // Settle asks once about the image, for launches to go by. An error says what to do.
 func (c *Cloud) Settle(ctx context.Context) (Image, error) {
 	found, err := c.lookUp(ctx)
+	if code, _, _ := answer(err); code == "UnauthorizedOperation" {
+		c.image.Store(&settled{unfit: err}) // waiting does not heal it
+	}
 	if err != nil {
 		return Image{}, err
 	}
@@ -145,7 +148,7 @@ func (c *Cloud) frozen() (Image, error) {
 	case s == nil:
 		return Image{}, errors.New("EC2 has not told of the machines' image yet")
 	case s.unfit != nil:
-		return Image{}, refused(instance.Never, "image_unfit", "The service's machine image does not fit; the operator has been told.", s.unfit)
+		return Image{}, refused(instance.Never, "image_unfit", "The service cannot use its machines' image; the operator has been told.", s.unfit)
 	}
 	return s.image, nil
 }

@@ -117,9 +117,13 @@ func TestUserDataNamesTheGuestsThatThereAre(t *testing.T) {
 	told := &downloads{look: lookAt(files), log: slog.New(slog.DiscardHandler)}
 	render := userData(ec2Config{}, "https://cloud.example.org", told.known)
 	plan := commands.LaunchPlan{Instance: "01JD0000000000000000000000", Attempt: 1}
-	_ = told.refresh(t.Context())
 	var final *commands.CallError
-	if _, err := render(plan); err == nil || !strings.Contains(err.Error(), "make guests") || errors.As(err, &final) {
+	if _, err := render(plan); err == nil || errors.As(err, &final) {
+		t.Errorf("before a look: %v", err)
+	}
+	_ = told.refresh(t.Context())
+	// Waiting would not bring one.
+	if _, err := render(plan); !errors.As(err, &final) || final.Code != "no_guest" || final.Verdict != instance.Never || !strings.Contains(err.Error(), "make guests") {
 		t.Errorf("without a guest: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "cloudbot-guest-linux-arm64"), []byte("a guest"), 0o755); err != nil {

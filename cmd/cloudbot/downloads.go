@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/adapters/assets"
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
 // download is what new machines are told of the assets.
@@ -43,6 +45,10 @@ func (d *downloads) known() (download, error) {
 	switch {
 	case d.last != nil:
 		return *d.last, nil
+	case errors.Is(d.err, errNoGuest): // waiting does not heal it
+		return download{}, &commands.CallError{
+			Verdict: instance.Never, Code: "no_guest", Reason: "The service has no program for its machines to run; the operator has been told.", Err: d.err,
+		}
 	case d.err != nil:
 		return download{}, d.err
 	}
@@ -103,7 +109,7 @@ func lookAt(files *assets.Handler) func(context.Context) (download, error) {
 			}
 		}
 		if len(seen.guests) == 0 {
-			return download{}, errors.New("there is no guest among the assets: put cloudbot-guest-linux-amd64 into ASSETS_DIR, or beside this program (make guests)")
+			return download{}, errNoGuest
 		}
 		_, err := files.SHA256(ctx, openClawAsset)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -113,6 +119,8 @@ func lookAt(files *assets.Handler) func(context.Context) (download, error) {
 		return seen, nil
 	}
 }
+
+var errNoGuest = errors.New("there is no guest among the assets: put cloudbot-guest-linux-amd64 into ASSETS_DIR, or beside this program (make guests)")
 
 // openClawAsset is the name of OpenClaw's package among the assets.
 const openClawAsset = "openclaw.tgz"
