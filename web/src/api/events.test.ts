@@ -151,24 +151,30 @@ describe("the tabs of a browser", () => {
     }));
     // One queue of who waits for the lock, and one of each channel's messages.
     const queue: (() => void)[] = [];
-    let held = false;
+    let held: object | undefined;
+    let robbed: ((why: Error) => void) | undefined;
     const next = () => {
       if (!held) queue.shift()?.();
     };
     vi.stubGlobal("navigator", {
       locks: {
-        request: (_: string, { signal }: { signal: AbortSignal }, f: () => Promise<void>) =>
+        request: (_: string, { signal, steal }: { signal?: AbortSignal; steal?: boolean }, f: () => Promise<void>) =>
           new Promise<void>((resolve, reject) => {
             const take = () => {
-              held = true;
+              const mine = {};
+              held = mine;
+              robbed?.(new Error("stolen"));
+              robbed = reject;
               void f().then(() => {
-                held = false;
                 resolve();
+                if (held !== mine) return;
+                held = robbed = undefined;
                 next();
               });
             };
+            if (steal) return take();
             queue.push(take);
-            signal.addEventListener("abort", () => {
+            signal?.addEventListener("abort", () => {
               const at = queue.indexOf(take);
               if (at < 0) return;
               queue.splice(at, 1);
@@ -236,6 +242,46 @@ describe("the tabs of a browser", () => {
     streams[1]!.send(event(8));
     await rest();
     expect(a.heard).toEqual(["e7", "e8"]); // it is told all the same
+    await leave(a, b);
+  });
+
+  test("a tab that the browser suspended loses the stream to one that is looked at", async () => {
+    // It has the lock, and neither says nor does anything.
+    void navigator.locks.request("cloudbot.events.a", {}, () => new Promise<void>(() => undefined)).catch(() => undefined);
+    const b = tab();
+    await vi.advanceTimersByTimeAsync(39_000);
+    expect(streams).toHaveLength(0);
+    await vi.advanceTimersByTimeAsync(12_000);
+    expect(open()).toHaveLength(1);
+    streams[0]!.send(event(7));
+    await rest();
+    expect([b.heard, b.states.at(-1)]).toEqual([["e7"], "live"]);
+    // Who waits for it now does not steal it: it tells that it is there.
+    const c = tab();
+    await vi.advanceTimersByTimeAsync(300_000);
+    expect([streams.filter((s) => s.open).length, c.states.at(-1)]).toEqual([1, "live"]);
+    await leave(b, c);
+  });
+
+  test("a tab whose stream is stolen lets go of it", async () => {
+    const a = tab();
+    await rest();
+    expect(open()).toHaveLength(1);
+    void navigator.locks.request("cloudbot.events.a", { steal: true }, () => new Promise<void>(() => undefined)).catch(() => undefined);
+    await rest();
+    expect(open()).toHaveLength(0);
+    await leave(a);
+  });
+
+  test("a stream that breaks off while nobody looks is made anew by who is looked at", async () => {
+    const a = tab();
+    const b = tab();
+    await rest();
+    turn(a, "hidden");
+    streams[0]!.end();
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(open()).toHaveLength(1);
+    expect(b.states.at(-1)).toBe("live");
     await leave(a, b);
   });
 

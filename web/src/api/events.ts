@@ -11,6 +11,7 @@ const silence = 40_000; // ms without a byte after which a stream is taken for d
 // ms that a hidden page keeps its streams. Over HTTP/1.1 a browser has six connections to a server for all
 // tabs together: with a stream each, the sixth tab would wait for ever.
 const grace = 30_000;
+const beatEvery = 10_000; // ms between two words of the tab that has the stream
 const least = 1_000, most = 20_000; // ms between tries
 
 type Config = {
@@ -22,6 +23,7 @@ type Config = {
 
 type Word =
   | { /** Somebody new asks how it is. */ hello: true }
+  | { /** The one that has the stream is there. */ beat: true }
   | { event: LogEvent; position: string; /** The position before it: who was at another has missed something. */ after: string | undefined }
   | { state: EventsState; /** Where the stream is; whether it has missed nothing. */ last: string | undefined; resumed: boolean };
 
@@ -37,6 +39,7 @@ export async function shareEvents(login: string, { onEvent, onOpen, onState }: C
   const tell = (word: Word) => channel.postMessage(word);
   let leads = false;
   let joined = false; // what was known before may be old
+  let heard = Date.now(); // when the one that has the stream said something
   let last: string | undefined;
   let state: EventsState = "connecting";
   const set = (now: EventsState) => onState((state = now));
@@ -47,8 +50,11 @@ export async function shareEvents(login: string, { onEvent, onOpen, onState }: C
   channel.addEventListener("message", ({ data: word }: MessageEvent<Word>) => {
     if ("hello" in word) {
       if (leads) tell({ state, last, resumed: true });
-    } else if (leads) {
-      // the one before is still leaving
+      return;
+    }
+    heard = Date.now();
+    if (leads || "beat" in word) {
+      // the one before may still be leaving
     } else if ("event" in word) {
       const missed = !joined || word.after !== last;
       last = word.position;
@@ -64,13 +70,23 @@ export async function shareEvents(login: string, { onEvent, onOpen, onState }: C
   });
   onState(state);
   tell({ hello: true });
+  let steal = false;
   while (!signal.aborted) {
     await seen(signal);
+    heard = Date.now();
     const turn = new AbortController();
     const end = () => turn.abort();
     const release = whenHidden(end);
     signal.addEventListener("abort", end);
+    const watch = setInterval(() => {
+      if (leads) tell({ beat: true });
+      else if (document.visibilityState === "visible" && Date.now() - heard > silence) {
+        steal = true; // who has the stream was suspended by the browser, and keeps it without a word
+        end();
+      }
+    }, beatEvery);
     const lead = async () => {
+      if (document.visibilityState !== "visible") return; // hidden since it asked: the next one's turn
       leads = true;
       await followEvents(
         {
@@ -90,18 +106,23 @@ export async function shareEvents(login: string, { onEvent, onOpen, onState }: C
         },
         turn.signal,
         last,
+        true,
       );
       leads = false;
     };
-    if (!signal.aborted) await locks.request(name, { signal: turn.signal }, lead).catch(() => undefined); // hidden before its turn came
+    const how = steal ? { steal } : { signal: turn.signal };
+    steal = false;
+    // Refused: hidden before its turn came, or another one stole it.
+    if (!signal.aborted) await locks.request(name, how, lead).catch(end);
+    clearInterval(watch);
     release();
     signal.removeEventListener("abort", end);
   }
   channel.close();
 }
 
-/** Follows the events over a stream of its own, after the position last where there is one. */
-export async function followEvents({ onEvent, onOpen, onState }: Config, signal: AbortSignal, last?: string): Promise<void> {
+/** Follows the events over a stream of its own, after the position last where there is one; shared: one that breaks off while nobody looks is another tab's to make anew. */
+export async function followEvents({ onEvent, onOpen, onState }: Config, signal: AbortSignal, last?: string, shared = false): Promise<void> {
   let tries = 0;
   onState("connecting");
   await seen(signal);
@@ -120,7 +141,7 @@ export async function followEvents({ onEvent, onOpen, onState }: Config, signal:
     } catch {
       // whatever it was: come back
     }
-    if (signal.aborted) return;
+    if (signal.aborted || (shared && document.visibilityState !== "visible")) return;
     tries = Date.now() - opened > 3_000 ? 0 : tries + 1;
     if (lost && document.visibilityState === "visible") onState("waiting");
     await pause(Math.min(most, least * 2 ** Math.min(tries, 5)) * (0.5 + Math.random() / 2), signal);

@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Banner, Button, buttonClass } from "@/ui";
 import type { State } from "@/bridge/reconnect";
+import { unclaimed } from "@/ui/focus";
 import { Composer } from "./composer";
 import type { ChatConnection, Snapshot } from "./connection";
 import { Log } from "./log";
@@ -25,14 +26,16 @@ export function ChatPanel({ connection, onEnd }: ChatPanelProps) {
   const { link, chat, everOpen } = useChat(connection);
   const open = link.at === "open";
   const field = useRef<HTMLTextAreaElement>(null);
-  // What was pressed is gone with what it answered or began; the focus goes on to where one writes.
+  // What was pressed is gone with what it answered or began; the focus goes on to where one writes, unless its
+  // owner went elsewhere meanwhile.
   const [done, setDone] = useState(0);
+  const panel = useRef<HTMLElement>(null);
   useEffect(() => {
-    if (done > 0) field.current?.focus();
+    if (done > 0 && (unclaimed() || panel.current?.contains(document.activeElement))) field.current?.focus();
   }, [done]);
   const onDone = () => setDone((n) => n + 1);
   return (
-    <section aria-label="Chat" className="flex h-full min-h-0 min-w-0 flex-col bg-panel text-ink">
+    <section ref={panel} aria-label="Chat" className="flex h-full min-h-0 min-w-0 flex-col bg-panel text-ink">
       <h2 className="sr-only">Chat</h2>
       <Sessions connection={connection} chat={chat} open={open} onNew={onDone} />
       <Connection link={link} everOpen={everOpen} onRetry={() => connection.retryNow()} onEnd={onEnd} />

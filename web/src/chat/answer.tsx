@@ -1,33 +1,31 @@
 // What the agent did and said, in that order.
-import { Component, Fragment, lazy, Suspense, useEffect, useState, type ReactNode } from "react";
+import { Component, Fragment, useEffect, useState, type ReactNode } from "react";
 import { Spinner } from "@/ui";
+import { part, usePart } from "@/ui/later";
 import { CheckIcon, ChevronIcon, StopIcon, ToolIcon, WarnIcon } from "@/ui/icons";
 import { inOrder, type Picture, type Tool } from "./frames";
 import { Scroll } from "./scroll";
 import { seconds } from "./words";
 
-const Markdown = lazy(() => import("./markdown"));
+const markdown = part(async () => (await import("./markdown")).default);
 
 /** Answer is a text with the tools between its parts that were used there. */
 export function Answer({ text, tools }: { text: string; tools: Tool[] }) {
-  return inOrder(text, tools).map((part, n) => (
-    // oxlint-disable-next-line react/no-array-index-key -- a part stays what it is: only the last one grows
+  return inOrder(text, tools).map((piece, n) => (
+    // oxlint-disable-next-line react/no-array-index-key -- a piece stays what it is: only the last one grows
     <Fragment key={n}>
-      {part.text.trim() !== "" && <Text text={part.text} />}
-      <Tools tools={part.tools} />
+      {piece.text.trim() !== "" && <Text text={piece.text} />}
+      <Tools tools={piece.tools} />
     </Fragment>
   ));
 }
 
 /** Text shows Markdown; as it was written until the parser is loaded, and where it cannot be. */
 function Text({ text }: { text: string }) {
+  const { value: Markdown } = usePart(markdown, true);
   const raw = <p className="break-words whitespace-pre-wrap">{text}</p>;
   return (
-    <Otherwise show={raw}>
-      <Suspense fallback={raw}>
-        <Markdown text={text} />
-      </Suspense>
-    </Otherwise>
+    <Otherwise show={raw}>{Markdown ? <Markdown text={text} /> : raw}</Otherwise>
   );
 }
 

@@ -59,11 +59,9 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
           {chat.later ? (
             <p className="self-center text-sm text-muted">The messages after this one had to make room for the earlier ones.</p>
           ) : (
-            <>
-              {chat.runs.map((r) => <Running key={r.id} run={r} asks={asks} />)}
-              {chat.outbox.map((i) => <Waiting key={i.key} item={i} open={open} running={chat.runs.length > 0} connection={connection} />)}
-            </>
+            chat.runs.map((r) => <Running key={r.id} run={r} asks={asks} />)
           )}
+          {chat.outbox.map((i) => <Waiting key={i.key} item={i} open={open} running={chat.runs.length > 0} connection={connection} />)}
         </div>
       </div>
       {(!atEnd || chat.later) && (

@@ -217,6 +217,13 @@ describe("what may go wrong on the way", () => {
   });
 });
 
+test("an answer that ended while the history was asked for stays", () => {
+  const s = run([chat("delta", 1, { deltaText: "hello" }), chat("final", 20), history({ messages: [{ role: "user", content: "q", idempotencyKey: "run:user" }], inFlightRun: { runId: "run", text: "" } }, 10)]);
+  expect(s.messages.map((m) => m.text)).toEqual(["q", "hello"]);
+  // One that ended before, and that the machine does not have, is none.
+  expect(reduce(s, history({ messages: [{ role: "user", content: "q", idempotencyKey: "run:user" }] }, 30)).messages.map((m) => m.text)).toEqual(["q"]);
+});
+
 describe("a long chat", () => {
   test("what came since the first page is not shown twice", () => {
     const first = run([history(pageOf(250, 0)), chat("delta", 1, { deltaText: "250" }), chat("final", 2)]);
@@ -248,6 +255,11 @@ describe("a long chat", () => {
     // What comes now would stand behind the gap as if there were none.
     const heard = run([chat("delta", 1, { deltaText: "1200" }), chat("final", 2), { type: "taken", key: main, item: { key: "k", text: "x", at: 0, state: "sent", tries: 1 } }], all);
     expect(numbers(heard)).toEqual(range(0, 1_000));
+    // What one said oneself stays in sight where it waited, until a history has it.
+    const item = { key: "mine", text: "mine", at: 0, state: "sent" as const, tries: 1 };
+    const mine = run([{ type: "outbox", key: main, items: [item] }, { type: "taken", key: main, item }], all);
+    expect(mine.outbox).toEqual([item]);
+    expect(reduce(mine, history({ messages: [{ role: "user", content: "mine", idempotencyKey: "mine:user" }] })).outbox).toEqual([]);
     const back = reduce(heard, history(pageOf(1_201, 0)));
     expect(numbers(back)).toEqual(range(1_101, 1_201));
     expect(back).toMatchObject({ later: false, earlier: 100 });

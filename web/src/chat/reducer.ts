@@ -236,7 +236,8 @@ function withUser(s: ChatState, m: Message): ChatState {
   const answer = m.run === undefined ? -1 : s.messages.findIndex((x) => x.run === m.run);
   const messages = [...s.messages];
   messages.splice(answer < 0 ? messages.length : answer, 0, m);
-  return { ...s, ...newest(s, messages), outbox: s.outbox.filter((i) => i.key !== m.run) };
+  // After a gap it is not put, so it stays where it is seen until a history has it.
+  return { ...s, ...newest(s, messages), outbox: s.later ? s.outbox : s.outbox.filter((i) => i.key !== m.run) };
 }
 
 /** newest bounds what has grown at its end. After a gap nothing is put: it would look as if nothing were missing. */
@@ -264,6 +265,8 @@ function latest(s: ChatState, loaded: Message[], earlier: number | undefined, p:
   const knownKeys = new Set(loaded.filter((m) => m.role === "user").map((m) => m.run));
   for (const m of s.messages.slice(kept.length)) {
     if (m.local && !knownKeys.has(m.run)) messages.push(m);
+    // An answer that ended since the question was asked is newer than what came back.
+    if (m.role === "assistant" && m.entry === undefined && (m.at ?? 0) >= asked && !loaded.some((x) => same(x, m))) messages.push(m);
     if (m.role === "note") {
       const after = messages.findLastIndex((x) => x.run === m.run);
       if (after >= 0) messages.splice(after + 1, 0, m);

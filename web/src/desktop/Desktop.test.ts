@@ -140,6 +140,20 @@ describe("the connection", () => {
     expect(desktop.getSnapshot()).toMatchObject({ painted: true, still: false });
   });
 
+  it("gives the keyboard back to who had it, unless it went elsewhere meanwhile", async () => {
+    await opened();
+    for (const [at, again] of [[{ id: "main" }, 1], [{ id: "composer" }, 0]] as const) {
+      desktop.element.dispatchEvent(new Event("focusin"));
+      close(viewer(), 1006);
+      Object.assign(document, { activeElement: at });
+      await vi.advanceTimersByTimeAsync(1000);
+      const focus = vi.spyOn(viewer(), "focus");
+      viewer().emit("connect");
+      expect(focus).toHaveBeenCalledTimes(again);
+      viewer().tell.frame(10);
+    }
+  });
+
   it("ends for good when the server says so", async () => {
     await opened();
     close(viewer(), 4401);

@@ -27,12 +27,13 @@ export class Viewer extends RFB {
   #tell: ViewerEvents;
   #asked = 0; // when the fence under way was sent; 0: none is
   #began = 0; // when the update under way began to arrive; 0: none is
-  #waits = 0; // since when nothing has come though it was asked for; 0: something has
+  #waits = 0; // since when nothing has come though it was asked for; 0: nothing is asked for
 
   constructor(target: HTMLElement, channel: WebSocket, tell: ViewerEvents) {
     super(target, channel, { shared: true });
     this.#tell = tell;
-    channel.addEventListener("message", () => (this.#waits = 0));
+    // What came may not be the answer to a fence: as long as that is out, the wait begins anew.
+    channel.addEventListener("message", () => (this.#waits = this.#asked === 0 ? 0 : performance.now()));
   }
 
   /** For how long nothing at all has come since the server was asked. */
@@ -116,7 +117,7 @@ export class Viewer extends RFB {
       if ((b[3]! & 0x80) === 0 && b[7] === fence.length && fence.every((f, i) => b[8 + i] === f)) {
         this._sock.rQskipBytes(size);
         this.#tell.roundTrip(performance.now() - this.#asked);
-        this.#asked = 0;
+        this.#asked = this.#waits = 0;
         return true;
       }
     }

@@ -1,3 +1,9 @@
+/** Whether nobody in particular has the focus: whoever had it is gone, and it was left to the page. */
+export function unclaimed(): boolean {
+  const at = document.activeElement;
+  return at === document.body || at?.id === "main";
+}
+
 /**
  * Keeps the focus in the page: where the element that has it goes away, as a button does whose work is done,
  * it goes to what was around it and can take it, else to the page's beginning. Call it once.

@@ -48,15 +48,16 @@ export function loadParts() {
 export function usePart<T>(it: Part<T>, wanted: boolean): { value: T | undefined; failed: boolean; again: () => void } {
   const [failed, fail] = useState(false);
   const [, came] = useState(false);
+  const value = it.got();
   useEffect(() => {
-    if (!wanted || failed || it.got()) return;
+    if (!wanted || failed || value) return; // as drawn: it may have come since
     let here = true;
     it.load().then(() => here && came(true), () => here && fail(true));
     return () => {
       here = false;
     };
-  }, [it, wanted, failed]);
-  return { value: it.got(), failed, again: () => fail(false) };
+  }, [it, wanted, failed, value]);
+  return { value, failed, again: () => fail(false) };
 }
 
 /** A component that is loaded when its `open` first is true. */

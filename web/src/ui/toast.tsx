@@ -30,7 +30,12 @@ export function Toasts() {
   const [held, hold] = useState({ pointer: false, focus: false });
   const [top, place] = useState(0);
   useLayoutEffect(() => {
-    if (list.length > 0 && box.current) place(freePlace(box.current));
+    const find = () => {
+      if (list.length > 0 && box.current) place(freePlace(box.current));
+    };
+    find();
+    window.addEventListener("resize", find);
+    return () => window.removeEventListener("resize", find);
   }, [list]);
   const close = (id: number) => {
     const inside = box.current?.contains(document.activeElement);
