@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Banner, Button, buttonClass } from "@/ui";
 import type { State } from "@/bridge/reconnect";
-import { unclaimed } from "@/ui/focus";
+import { leftAround } from "@/ui/focus";
 import { Composer } from "./composer";
 import type { ChatConnection, Snapshot } from "./connection";
 import { Log } from "./log";
@@ -31,7 +31,7 @@ export function ChatPanel({ connection, onEnd }: ChatPanelProps) {
   const [done, setDone] = useState(0);
   const panel = useRef<HTMLElement>(null);
   useEffect(() => {
-    if (done > 0 && (unclaimed() || panel.current?.contains(document.activeElement))) field.current?.focus();
+    if (done > 0 && (leftAround(panel.current) || panel.current?.contains(document.activeElement))) field.current?.focus();
   }, [done]);
   const onDone = () => setDone((n) => n + 1);
   return (

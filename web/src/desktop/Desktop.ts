@@ -10,7 +10,7 @@
  */
 import { openBridge } from "@/api/bridge";
 import { Reconnect, refusal, type State } from "@/bridge/reconnect";
-import { unclaimed } from "@/ui/focus";
+import { leftAround } from "@/ui/focus";
 import { browserClipboard, ClipboardSync, type ClipboardState, type Sent } from "./clipboard";
 import { Backspace, Control, Enter, keysymOf, letterOf, meansControl, pastes, typed, WayOut, type Combination, type Key } from "./keys";
 import { adapt, levelFor, start, type Quality, type QualityChoice } from "./quality";
@@ -300,7 +300,7 @@ export class Desktop {
     }
     this.#ticking = setInterval(() => this.#tick(viewer, generation), 1000);
     this.#link.send({ type: "opened", generation });
-    if (this.#hadFocus && unclaimed()) this.focus();
+    if (this.#hadFocus && leftAround(this.element)) this.focus();
     this.#hadFocus = false;
     if (document.hasFocus()) this.#decide({ type: "worked" });
   }

@@ -1,8 +1,5 @@
-/** Whether nobody in particular has the focus: whoever had it is gone, and it was left to the page. */
-export function unclaimed(): boolean {
-  const at = document.activeElement;
-  return at === document.body || at?.id === "main";
-}
+/** Whether nobody but something around e has the focus: whoever had it is gone, and it was left to the page. */
+export const leftAround = (e: Element | null): boolean => document.activeElement?.contains(e) ?? true;
 
 /**
  * Keeps the focus in the page: where the element that has it goes away, as a button does whose work is done,
