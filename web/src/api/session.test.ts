@@ -17,6 +17,8 @@ beforeEach(() => {
 });
 afterEach(() => vi.unstubAllGlobals());
 
+const asked = (times: number) => vi.waitFor(() => expect(refreshes).toHaveLength(times));
+
 /** A page of its own on the storage that all share. */
 async function page() {
   vi.resetModules();
@@ -49,11 +51,22 @@ test("what a refresh brings is dropped where somebody else has logged in meanwhi
   const here = await page();
   here.session.start(answer("a"));
   const fresh = here.session.refresh("access a");
+  await asked(1);
   const there = await page();
   there.session.start(answer("b"));
   refreshes[0]!.done(Response.json(answer("a2")));
   expect(await fresh).toBeUndefined(); // not b's either: a request of a's must not be repeated as b
   expect(await there.session.token()).toBe("access b");
+});
+
+test("what another tab brought is taken, though it is seen here a moment late", async () => {
+  const { session } = await page();
+  session.start(answer("a"));
+  const fresh = session.refresh("access a");
+  const [key, text] = [...store].find(([, v]) => v.includes("access a"))!;
+  store.set(key, text.replace("access a", "access a2").replace("refresh a", "refresh a2"));
+  expect(await fresh).toBe("access a2");
+  expect(refreshes).toHaveLength(0);
 });
 
 test("a log-out does not end somebody else's log-in", async () => {
@@ -69,10 +82,11 @@ test("a refresh keeps the log-in, is made once for all, and what goes wrong with
   const { session, logins } = await page();
   session.start(answer("a"));
   const both = [session.refresh("access a"), session.refresh("access a")];
-  expect(refreshes).toHaveLength(1);
+  await asked(1);
   refreshes[0]!.done(Response.json(answer("a2")));
   expect(await Promise.all(both)).toEqual(["access a2", "access a2"]);
   const broken = session.refresh("access a2");
+  await asked(2);
   refreshes[1]!.done(new Response("<html>", { status: 200 }));
   expect(await broken).toBeUndefined();
   expect(await session.token()).toBe("access a2");

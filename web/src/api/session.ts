@@ -84,7 +84,12 @@ class SessionStore {
   }
 
   async #exchange(stale: string): Promise<string | undefined> {
-    const now = this.#mine();
+    let now = this.#mine();
+    if (now?.access === stale) {
+      // What another tab wrote just now, in its turn, takes a moment until it is seen here.
+      await new Promise((resolve) => setTimeout(resolve, seenWithin));
+      now = this.#mine();
+    }
     if (!now) return undefined;
     if (now.access !== stale) return now.access; // another tab was faster
     try {
@@ -106,6 +111,8 @@ class SessionStore {
     return undefined;
   }
 }
+
+const seenWithin = 100; // ms
 
 function inTurn<T>(f: () => Promise<T>): Promise<T> {
   // Locks exist in secure contexts only; without them the server's grace for parallel tabs has to do.

@@ -26,16 +26,17 @@ export function KeysPage() {
   // What a provider said is of the key that it was asked about, and not of the one that replaced it.
   const [asked, askedOf] = useState<Schemas["StoredKey"][]>([]);
   const isOld = (id: string) => asked.find((k) => k.provider === id)?.updated_at !== stored(id)?.updated_at;
-  const test = () => {
-    askedOf(keys.data?.keys ?? []);
-    void check.refetch();
+  const test = async () => {
+    const now = await keys.refetch(); // one may have been stored a moment ago
+    askedOf(now.data?.keys ?? []);
+    await check.refetch();
   };
   const probes = check.data === undefined ? undefined : probesOf(check.data);
   // Those with a key first; within, as the server lists them.
   const providers = (keys.data?.available ?? []).toSorted((a, b) => Number(!!stored(b.id)) - Number(!!stored(a.id)));
   return (
     <>
-      <PageTitle action={keys.data && keys.data.keys.length > 0 && <Button busy={check.isFetching} disabled={!ready} title={ready ? `Asks from ${ready.name}` : "A desktop has to be ready for it"} onClick={test}>Test the keys</Button>}>API keys</PageTitle>
+      <PageTitle action={keys.data && keys.data.keys.length > 0 && <Button busy={check.isFetching} disabled={!ready} title={ready ? `Asks from ${ready.name}` : "A desktop has to be ready for it"} onClick={() => void test()}>Test the keys</Button>}>API keys</PageTitle>
       <p className="mb-6 max-w-2xl text-muted">
         The agent thinks with a model of one of these providers, and pays with your key. Keys are stored encrypted, reach your running
         machines without a restart, stay in their memory, and are never shown again.
