@@ -1,0 +1,106 @@
+package instance
+
+import "cmp"
+
+func decideObserve(s State, c Observe) []Event {
+	if s.Final() || s.Machine == "" || s.Machine != c.Machine {
+		return nil
+	}
+	if c.Seen == SeenMissing {
+		return decideMissing(s, c)
+	}
+	events := decideSeen(s, c)
+	if !s.Missed.IsZero() {
+		return append([]Event{MachineFound{}}, events...)
+	}
+	return events
+}
+
+func decideSeen(s State, c Observe) []Event {
+	switch c.Seen {
+	case SeenRunning:
+		if !s.Running || s.Outside && s.Called.Equal(s.Since) { // their stop was a stale report, as we have not called ourselves
+			return []Event{MachineRunning{Address: c.Address, At: c.At}}
+		}
+		if c.Address != s.Address {
+			return []Event{AddressChanged{Address: c.Address}}
+		}
+	case SeenStopping:
+		if s.Status == Running {
+			return []Event{StopRequested{At: c.At, Outside: true}}
+		}
+	case SeenStopped:
+		switch s.Status {
+		case Stopped, Terminating: // one that we take down needs no other news
+			return nil
+		case Starting:
+			return decideUndone(s, c)
+		}
+		return []Event{MachineStopped{Asked: s.Status == Stopping && !s.Outside}}
+	case SeenGone:
+		return gone(s, c.Reason)
+	}
+	return nil
+}
+
+// decideMissing waits until the cloud has not known a machine for long, and for less long where it was told
+// to terminate it: it lists an ended machine for a while, and then no more.
+func decideMissing(s State, c Observe) []Event {
+	believed := MissingFor
+	if s.Status == Terminating && !s.Called.IsZero() {
+		believed = MissingGrace
+	}
+	switch {
+	case c.At.Sub(s.LaunchedAt) < MissingGrace:
+		return nil
+	case c.Sure:
+	case s.Missed.IsZero():
+		return []Event{MachineMissed{At: c.At}}
+	case c.At.Sub(s.Missed) < believed:
+		return nil
+	}
+	if s.Status == Terminating {
+		return []Event{MachineGone{Asked: true, Missing: true}, ending(s)}
+	}
+	return []Event{MachineGone{Missing: true}, Failed{Code: codeLost, Reason: "The cloud does not know the machine any more; it was probably terminated from outside the control plane."}}
+}
+
+// decideUndone takes note of a start that the cloud accepted and that came to nothing: there was no room
+// after all, or the disk's key could not be used.
+func decideUndone(s State, c Observe) []Event {
+	if s.Called.IsZero() || c.At.Sub(s.Called) < StartLag {
+		return nil
+	}
+	e := CallRefused{
+		Call: CallStart, Tries: s.Undone + 1, Verdict: Again, Code: codeUndone, Undone: true,
+		Reason: cmp.Or(c.Reason, "The machine stopped again right after it was started."), RetryAt: c.At.Add(StartLag),
+	}
+	if e.Tries >= MaxUndone {
+		e.Verdict = Never
+	}
+	return []Event{e}
+}
+
+func gone(s State, reason string) []Event {
+	if s.Status == Terminating || reason == "" {
+		return []Event{MachineGone{Asked: s.Status == Terminating}, ending(s)}
+	}
+	return []Event{MachineGone{}, Failed{Code: codeGone, Reason: reason}}
+}
+
+const (
+	codeGone   = "machine_gone"
+	codeLost   = "machine_lost"
+	codeUndone = "start_undone"
+)
+
+// ending is the final event of an instance without a machine.
+func ending(s State) Event {
+	switch {
+	case s.Abandoned != nil:
+		return Failed{Code: s.Abandoned.Code, Reason: s.Abandoned.Reason}
+	case s.Status == Terminating:
+		return Terminated{}
+	}
+	return Failed{Code: codeGone, Reason: "The machine was terminated from outside the control plane."}
+}
