@@ -2,6 +2,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+# A release of Go without known vulnerabilities, whichever is installed: it comes as a module.
+export GOTOOLCHAIN := go1.27.3
+
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOL    := go tool -modfile=tools/go.mod
@@ -67,11 +70,15 @@ bench: prerequisites ## Measure the log against pgbench and COPY in the same run
 	go run ./bench
 
 .PHONY: lint
-lint: web/node_modules/.package-lock.json ## go vet, staticcheck and gofmt, and the dashboard's linter
+lint: web/node_modules/.package-lock.json vuln ## go vet, staticcheck, gofmt and govulncheck, and the dashboard's linter
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$out" || { echo "run make fmt: $$out"; exit 1; }
 	go vet ./...
 	$(TOOL) staticcheck ./...
 	cd web && npm run --silent lint
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities that our code can reach, in data pinned by tools/vulndb
+	tools/vuln.sh
 
 .PHONY: fmt
 fmt: ## Format the Go code
