@@ -64,7 +64,7 @@ func readDev(path string) (d Dev, err error) {
 func randomKey() string { return base64.StdEncoding.EncodeToString(newKey()) }
 
 // CheckProduction refuses secrets, by the name of their setting, that are empty, shorter than 32
-// bytes, or look like an example. It says which.
+// bytes, look like an example, or stand in two settings: who learns one of those has the other. It says which.
 func CheckProduction(settings map[string]string) error {
 	var errs []error
 	names := make([]string, 0, len(settings))
@@ -72,8 +72,15 @@ func CheckProduction(settings map[string]string) error {
 		names = append(names, name)
 	}
 	sort.Strings(names)
+	usedBy := map[string]string{}
 	for _, name := range names {
 		for secret := range strings.SplitSeq(settings[name], ",") {
+			secret = strings.TrimSpace(secret)
+			if first, used := usedBy[secret]; used && first != name && secret != "" {
+				errs = append(errs, fmt.Errorf("%s and %s are the same; make one of them with `openssl rand -base64 32`", first, name))
+				break
+			}
+			usedBy[secret] = name
 			if why := weak(secret); why != "" {
 				errs = append(errs, fmt.Errorf("%s %s; make one with `openssl rand -base64 32`", name, why))
 				break

@@ -56,7 +56,7 @@ func TestBrokenDevSecretsAreNotReplaced(t *testing.T) {
 
 func TestProductionRefusesWeakSecrets(t *testing.T) {
 	t.Parallel()
-	const good = "q7Vt2mZx9LpR4sKdW8yBnH3cFjG6aTuE"
+	const good, other = "q7Vt2mZx9LpR4sKdW8yBnH3cFjG6aTuE", "Zk3wP8rTq1YvM6xSb9JdC4nLf7HgU2eA"
 	for name, secret := range map[string]string{
 		"empty":              "",
 		"31 bytes":           good[:31],
@@ -67,7 +67,7 @@ func TestProductionRefusesWeakSecrets(t *testing.T) {
 		"second of two":      good + ",short",
 		"trailing separator": good + ",",
 	} {
-		err := CheckProduction(map[string]string{"GOOD_ONE": good, "BAD_ONE": secret})
+		err := CheckProduction(map[string]string{"GOOD_ONE": other, "BAD_ONE": secret})
 		switch {
 		case err == nil:
 			t.Errorf("%s: accepted", name)
@@ -77,7 +77,14 @@ func TestProductionRefusesWeakSecrets(t *testing.T) {
 			t.Errorf("%s: the error tells the secret", name)
 		}
 	}
-	if err := CheckProduction(map[string]string{"A": good, "B": good + "," + good}); err != nil {
+	if err := CheckProduction(map[string]string{"A": good, "B": other + "," + other}); err != nil {
 		t.Errorf("refused: %v", err)
+	}
+	// One secret for two purposes: whoever reads it from one place has the other.
+	for _, b := range []string{good, other + "," + good, " " + good} {
+		err := CheckProduction(map[string]string{"ENCRYPTION_KEY": good, "JWT_SECRET_KEY": b})
+		if err == nil || !strings.Contains(err.Error(), "ENCRYPTION_KEY and JWT_SECRET_KEY are the same") || strings.Contains(err.Error(), good) {
+			t.Errorf("the same secret twice: %v", err)
+		}
 	}
 }

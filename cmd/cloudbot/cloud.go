@@ -82,7 +82,7 @@ func (c ec2Config) checkOpenClaw(production bool) error {
 // sample renders a user-data now, as what it cannot hold would fail each user's launch later.
 func (c ec2Config) sample(publicURL string) error {
 	render := func(name string, c ec2Config, url string) error {
-		if url == "" {
+		if badBaseURL(url) != "" {
 			return nil // is said already
 		}
 		told := func() (download, error) {

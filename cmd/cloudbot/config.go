@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -58,7 +57,7 @@ func loadConfig() (config, error) {
 	}
 	cfg, err := env.ParseAs[config]()
 	if err != nil {
-		return cfg, fmt.Errorf("read the environment: %w", err)
+		return cfg, explain(err)
 	}
 	if cfg.Host == "" {
 		cfg.Host = "127.0.0.1"
@@ -88,11 +87,6 @@ func (c config) check() error {
 	if c.MaxInstances < 1 || c.MaxInstances > 1000 {
 		refuse("MAX_INSTANCES_PER_USER is %d; give 1 to 1000", c.MaxInstances)
 	}
-	for name, text := range map[string]string{"CONTROL_PLANE_URL": c.PublicURL, "ADVERTISE_URL": c.Advertise} {
-		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-			refuse("%s is %q; give a URL such as https://cloudbot.example", name, text)
-		}
-	}
 	for server := range strings.SplitSeq(c.NATSURL, ",") {
 		// Errors about URLs are kept to ourselves: they quote the password.
 		if u, err := url.Parse(server); server != "" && (err != nil || u.Host == "") {
@@ -106,33 +100,13 @@ func (c config) check() error {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); c.LogLevel != "" && err != nil {
 		refuse("LOG_LEVEL is %q; choose debug, info, warn or error", c.LogLevel)
 	}
-	if _, err := c.proxies(); err != nil {
-		refuse("TRUSTED_PROXIES: %w", err)
-	}
 	if !c.LocalDevMode {
 		if err := c.EC2.check(c.PublicURL, c.production()); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	if c.production() && c.PublicURL == "" {
-		refuse("CONTROL_PLANE_URL is empty; in production give the URL that browsers and machines reach")
-	}
-	if c.production() && c.DatabaseURL == "" {
-		refuse("DATABASE_URL is empty; in production give a PostgreSQL 16 or newer")
-	}
+	errs = append(errs, c.checkPublic())
 	return errors.Join(errs...)
-}
-
-func (c config) proxies() ([]netip.Prefix, error) {
-	var list []netip.Prefix
-	for _, text := range fields(c.Proxies) {
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, p)
-	}
-	return list, nil
 }
 
 func (c config) dir(name string) string { return filepath.Join(c.DataDir, name) }

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// unused are settings that other versions and platforms set, and what to know about each.
+var unused = map[string]string{
+	"STRIPE_SECRET_KEY":      "payments are not built yet",
+	"STRIPE_PUBLISHABLE_KEY": "payments are not built yet",
+	"REDIS_URL":              "Redis is not needed: NATS does its job",
+}
+
+// prefixes begin the names that are ours. AWS_ is not: the AWS SDK reads many more than we do.
+var prefixes = []string{
+	"CLOUDBOT_", "CONTROL_PLANE_", "JWT_", "ENCRYPTION_", "EC2_", "UBUNTU_AMI", "LOCAL_DEV", "LOCAL_MACHINES", "MOLTBOT_",
+	"MAX_INSTANCES", "TRUSTED_", "CORS_", "ADVERTISE_", "ASSETS_", "ADMIN_", "NATS_LISTEN", "SIGNUP", "SHUTDOWN_",
+}
+
+// settings maps each setting's name to its type.
+func settings() map[string]reflect.Type {
+	all := map[string]reflect.Type{}
+	addSettings(all, reflect.TypeFor[config]())
+	return all
+}
+
+func addSettings(all map[string]reflect.Type, t reflect.Type) {
+	for f := range t.Fields() {
+		if name, _, _ := strings.Cut(f.Tag.Get("env"), ","); name != "" {
+			all[name] = f.Type
+		} else if f.Type.Kind() == reflect.Struct {
+			addSettings(all, f.Type)
+		}
+	}
+}
+
+// explain turns the parser's errors, which name Go's fields and types, into sentences that name settings.
+func explain(err error) error {
+	var parse env.ParseError
+	all := env.AggregateError{}
+	if !errors.As(err, &all) {
+		all.Errors = []error{err}
+	}
+	var told []error
+	for _, one := range all.Errors {
+		if !errors.As(one, &parse) {
+			told = append(told, one)
+			continue
+		}
+		name := settingOf(reflect.TypeFor[config](), parse.Name)
+		told = append(told, fmt.Errorf("%s is %q; %s", name, os.Getenv(name), wanted(parse.Type)))
+	}
+	return errors.Join(told...)
+}
+
+// settingOf finds the setting of one of the structure's fields.
+func settingOf(t reflect.Type, field string) string {
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+		if name != "" && f.Name == field {
+			return name
+		}
+		if name == "" && f.Type.Kind() == reflect.Struct {
+			if name := settingOf(f.Type, field); name != "" {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+func wanted(t reflect.Type) string {
+	switch {
+	case t.String() == "time.Duration":
+		return "use a duration such as 5s"
+	case t.Kind() == reflect.Bool:
+		return "use true or false"
+	case t.Kind() == reflect.Int:
+		return "use a whole number"
+	}
+	return "it cannot be read"
+}
+
+// strangeNames says what is wrong with variables of the environment that look like settings and are none.
+// environ is as os.Environ returns it. Values are never repeated.
+func strangeNames(environ []string) []string {
+	known := settings()
+	var said []string
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		if _, ok := known[name]; ok || value == "" {
+			continue
+		}
+		if _, ok := known[strings.TrimSuffix(name, "_FILE")]; ok {
+			continue // a secret's file
+		}
+		switch why, ok := unused[name]; {
+		case ok:
+			said = append(said, fmt.Sprintf("%s has no effect: %s", name, why))
+		case near(name, known) != "":
+			said = append(said, fmt.Sprintf("%s is not a setting; did you mean %s?", name, near(name, known)))
+		case slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) }):
+			said = append(said, name+" is not a setting; .env.example lists them all")
+		}
+	}
+	slices.Sort(said)
+	return said
+}
+
+// near returns the setting that a name misses by one key: left out, put in, exchanged, or two in the wrong order.
+func near(name string, known map[string]reflect.Type) string {
+	if len(name) < 4 {
+		return ""
+	}
+	best := ""
+	for k := range known {
+		if missesByOne(strings.ToUpper(name), k) && (best == "" || k < best) {
+			best = k
+		}
+	}
+	return best
+}
+
+func missesByOne(a, b string) bool {
+	if a == b {
+		return true // in another case
+	}
+	i := 0
+	for i < len(a) && i < len(b) && a[i] == b[i] {
+		i++
+	}
+	x, y := a[i:], b[i:]
+	switch {
+	case len(x) == len(y):
+		return x[1:] == y[1:] || len(x) > 1 && x[0] == y[1] && x[1] == y[0] && x[2:] == y[2:]
+	case len(x) == len(y)+1:
+		return x[1:] == y
+	case len(y) == len(x)+1:
+		return y[1:] == x
+	}
+	return false
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// noProxies is what TRUSTED_PROXIES says where browsers and machines connect directly.
+const noProxies = "none"
+
+// checkPublic refuses what a server that strangers reach must not be without.
+func (c config) checkPublic() error {
+	var errs []error
+	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for name, text := range map[string]string{"CONTROL_PLANE_URL": c.PublicURL, "ADVERTISE_URL": c.Advertise} {
+		if text == "" {
+			continue
+		}
+		if why := badBaseURL(text); why != "" {
+			refuse("%s is %q, %s; use a URL such as https://cloudbot.example", name, redacted(text), why)
+		}
+	}
+	if _, err := c.proxies(); err != nil {
+		refuse("TRUSTED_PROXIES: %w; use address ranges such as 10.0.0.0/8, or none", err)
+	}
+	if !c.production() {
+		return errors.Join(errs...)
+	}
+	switch u, err := url.Parse(c.PublicURL); {
+	case c.PublicURL == "":
+		refuse("CONTROL_PLANE_URL is empty; in production set it to the URL that browsers and machines reach")
+	case err == nil && u.Scheme == "http" && !loopbackHost(u.Hostname()):
+		refuse("CONTROL_PLANE_URL is %q; in production it must be https, as passwords and desktops pass through it", redacted(c.PublicURL))
+	}
+	if strings.TrimSpace(c.Proxies) == "" {
+		refuse("TRUSTED_PROXIES is empty; in production list the address ranges of your proxies (10.0.0.0/8), or set it to none if browsers connect directly")
+	}
+	if c.DatabaseURL == "" {
+		refuse("DATABASE_URL is empty; in production use PostgreSQL 16 or newer")
+	}
+	return errors.Join(errs...)
+}
+
+// remarks are what is worth a warning though the server starts.
+func (c config) remarks(environ []string) []string {
+	said := strangeNames(environ)
+	if c.DatabaseURL != "" && c.NATSURL == "" {
+		said = append(said, "DATABASE_URL is set and NATS_URL is not: run one replica only, as tickets and tunnels of a second one would not be seen here")
+	}
+	return said
+}
+
+// badBaseURL says why paths cannot be put behind a URL; "": they can.
+func badBaseURL(text string) string {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		return "not an http or https URL"
+	case u.User != nil:
+		return "with a user name in it"
+	case u.Path != "" && u.Path != "/":
+		return "with a path, and CloudBot only works at the root of a host"
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(text, "#"):
+		return "with a query or a fragment"
+	}
+	return ""
+}
+
+// redacted is a URL for an error message: a password in it stays out.
+func redacted(text string) string {
+	if u, err := url.Parse(text); err == nil {
+		return u.Redacted()
+	}
+	return "(unreadable)"
+}
+
+// loopbackHost tells whether a host's name or address means this computer.
+func loopbackHost(host string) bool {
+	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+// proxies are the ranges that TRUSTED_PROXIES lists; a lone address is a range of one.
+func (c config) proxies() ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	texts := fields(c.Proxies)
+	if len(texts) == 1 && strings.EqualFold(texts[0], noProxies) {
+		return nil, nil
+	}
+	for _, text := range texts {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			list = append(list, netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()))
+			continue
+		}
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not an address range", text)
+		}
+		if p.Bits() == 0 {
+			return nil, fmt.Errorf("%q is every address, so every client could claim any address", text)
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// complete is what production needs at least, with machines on EC2.
+func complete() map[string]string {
+	return map[string]string{
+		"ENVIRONMENT": "production", "CONTROL_PLANE_URL": "https://cloudbot.example", "DATABASE_URL": "postgres://cloudbot@db/cloudbot",
+		"TRUSTED_PROXIES": "10.0.0.0/8", "LOCAL_DEV_MODE": "false",
+		"JWT_SECRET_KEY": "aOQ1hGqK8v3ZbXyT5wRm7NcLs2PfDj9E", "JWT_REFRESH_SECRET_KEY": "bPR2iHrL9w4AcYzU6xSn8OdMt3QgEk0F",
+		"ENCRYPTION_KEY": "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=",
+		"AWS_REGION":     "eu-central-1", "UBUNTU_AMI_ID": "ami-0123456789abcdef0", "EC2_SUBNET_ID": "subnet-0123456789abcdef0",
+		"EC2_SECURITY_GROUP_ID": "sg-0123456789abcdef0",
+	}
+}
+
+// load reads the configuration from these variables alone.
+func load(t *testing.T, set map[string]string) error {
+	t.Helper()
+	t.Chdir(t.TempDir()) // no .env of a developer's
+	for name := range settings() {
+		t.Setenv(name, set[name])
+	}
+	_, err := loadConfig()
+	return err
+}
+
+// What a stranger could abuse is refused at the start, each in one sentence that names the setting.
+func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
+	if err := load(t, complete()); err != nil {
+		t.Fatalf("a complete configuration: %v", err)
+	}
+	for name, c := range map[string]struct {
+		setting, value, want string // want "": accepted
+	}{
+		"plain http":                  {"CONTROL_PLANE_URL", "http://cloudbot.example", "must be https"},
+		"plain http on loopback":      {"CONTROL_PLANE_URL", "http://127.0.0.1:8000", ""},
+		"plain http on loopback, v6":  {"CONTROL_PLANE_URL", "http://[::1]:8000", ""},
+		"plain http on localhost":     {"CONTROL_PLANE_URL", "http://localhost:8000", ""},
+		"a host that only looks so":   {"CONTROL_PLANE_URL", "http://localhost.example", "must be https"},
+		"an address that is all":      {"CONTROL_PLANE_URL", "http://0.0.0.0:8000", "must be https"},
+		"no URL":                      {"CONTROL_PLANE_URL", "", "CONTROL_PLANE_URL is empty"},
+		"a path":                      {"CONTROL_PLANE_URL", "https://example.org/cloudbot", "with a path"},
+		"a slash at the end":          {"CONTROL_PLANE_URL", "https://cloudbot.example/", ""},
+		"a query":                     {"CONTROL_PLANE_URL", "https://cloudbot.example?a=b", "with a query"},
+		"a password":                  {"CONTROL_PLANE_URL", "https://u:hunter2@cloudbot.example", "with a user name"},
+		"another scheme":              {"CONTROL_PLANE_URL", "ftp://cloudbot.example", "not an http or https URL"},
+		"proxies unknown":             {"TRUSTED_PROXIES", "", "TRUSTED_PROXIES is empty"},
+		"no proxies":                  {"TRUSTED_PROXIES", "none", ""},
+		"a lone proxy":                {"TRUSTED_PROXIES", "10.1.2.3, 2001:db8::/64", ""},
+		"the whole internet":          {"TRUSTED_PROXIES", "0.0.0.0/0", "every address"},
+		"no range":                    {"TRUSTED_PROXIES", "loadbalancer", "not an address range"},
+		"none and more":               {"TRUSTED_PROXIES", "none,10.0.0.0/8", "not an address range"},
+		"no database":                 {"DATABASE_URL", "", "DATABASE_URL is empty"},
+		"a boolean that is none":      {"LOCAL_DEV_MODE", "maybe", `LOCAL_DEV_MODE is "maybe"; use true or false`},
+		"a number that is none":       {"MAX_INSTANCES_PER_USER", "many", `MAX_INSTANCES_PER_USER is "many"; use a whole number`},
+		"a number in the EC2 section": {"EC2_VOLUME_GIB", "40 GiB", `EC2_VOLUME_GIB is "40 GiB"; use a whole number`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := complete()
+			set[c.setting] = c.value
+			err := load(t, set)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%v; want %q", err, c.want)
+			}
+			if err != nil && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "strconv") || strings.Contains(oneLine(err), "\n")) {
+				t.Errorf("not for a reader: %v", err)
+			}
+		})
+	}
+}
+
+// A second replica without a common NATS would not be seen.
+func TestADatabaseWithoutNATSIsRemarked(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		cfg  config
+		want bool
+	}{
+		{config{DatabaseURL: "postgres://db"}, true}, {config{DatabaseURL: "postgres://db", NATSURL: "nats://n"}, false}, {config{}, false},
+	} {
+		if said := strings.Join(c.cfg.remarks(nil), ";"); strings.Contains(said, "one replica only") != c.want {
+			t.Errorf("%+v: %q", c.cfg, said)
+		}
+	}
+}
+
+// Variables that look like settings and are none are named; their values are not.
+func TestStrangeNames(t *testing.T) {
+	t.Parallel()
+	for e, want := range map[string]string{
+		"PROT=9000":                       "PROT is not a setting; did you mean PORT?",
+		"HOTS=::":                         "HOTS is not a setting; did you mean HOST?",
+		"DATABSE_URL=postgres://u:pw@h/d": "DATABSE_URL is not a setting; did you mean DATABASE_URL?",
+		"AWS_REIGON=eu-central-1":         "AWS_REIGON is not a setting; did you mean AWS_REGION?",
+		"database_url=x":                  "database_url is not a setting; did you mean DATABASE_URL?",
+		"JWT_SECRET=x":                    "JWT_SECRET is not a setting; .env.example lists them all",
+		"MAX_INSTANCES=3":                 "MAX_INSTANCES is not a setting; .env.example lists them all",
+		"STRIPE_SECRET_KEY=sk_live_pw":    "STRIPE_SECRET_KEY has no effect: payments are not built yet",
+		"REDIS_URL=redis://x":             "REDIS_URL has no effect: Redis is not needed: NATS does its job",
+		"PORT=9000":                       "",
+		"PROT=":                           "",
+		"JWT_SECRET_KEY_FILE=/run/s":      "",
+		"HOME=/root":                      "",
+		"HOSTNAME=box":                    "",
+		"PATH=/bin":                       "",
+		"AWS_PROFILE=x":                   "",
+		"NATS_SERVICE_HOST=10.0.0.1":      "", // Kubernetes sets it
+	} {
+		said := strings.Join(strangeNames([]string{e}), "; ")
+		if said != want || strings.Contains(said, "pw") {
+			t.Errorf("%s: %q, want %q", e, said, want)
+		}
+	}
+	if all := settings(); all["EC2_SUBNET_ID"] != reflect.TypeFor[string]() || all["LOCAL_DEV_MODE"] != reflect.TypeFor[bool]() {
+		t.Errorf("settings: %v", all)
+	}
+}
