@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -161,6 +162,30 @@ func (b *Bridge) enter(w http.ResponseWriter, s Session) bool {
 	b.accounts[s.Account]++
 	b.open++
 	b.all.Add(1)
+	return true
+}
+
+// Check reaches and unlocks one of the machine's services, wire.VNC or wire.Agent, as a session of this
+// kind would, and lets go of it. Where that is refused it answers the request and returns false.
+func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, s Session, service string) bool {
+	if !b.enter(w, s) {
+		return false
+	}
+	defer b.leave(s)
+	var machine io.Closer
+	var err error
+	if service == wire.VNC {
+		machine, _, err = b.desktop(r.Context(), s)
+	} else {
+		var gateway *websocket.Conn
+		gateway, _, err = b.gateway(r.Context(), s)
+		machine = closer{gateway}
+	}
+	if err != nil {
+		b.refuse(w, s, err)
+		return false
+	}
+	_ = machine.Close()
 	return true
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -75,7 +76,49 @@ func TestDeadTargetIsAnHTTPStatus(t *testing.T) {
 			if b, _ := io.ReadAll(res.Body); !strings.Contains(string(b), tt.code) {
 				t.Errorf("body %s", b)
 			}
+			// A question is answered alike.
+			if reached, w := f.check(t, tt.path); reached || w.Code != tt.status || !strings.Contains(w.Body.String(), tt.code) {
+				t.Errorf("asked: %v %d %s", reached, w.Code, w.Body)
+			}
 		})
+	}
+}
+
+// check asks whether a bridge of a path would reach its machine.
+func (f *fixture) check(t *testing.T, path string) (reached bool, w *httptest.ResponseRecorder) {
+	service := wire.VNC
+	if path == "/cloudbot" {
+		service = wire.Agent
+	}
+	w = httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
+	return f.bridge.Check(w, r, bridge.Session{Account: "account", Instance: "instance", Mode: "control"}, service), w
+}
+
+// A question that finds the machine answers nothing and leaves nothing open; it takes a session's place while it lasts.
+func TestCheckLetsGo(t *testing.T) {
+	t.Parallel()
+	serve, gone := silent()
+	desktop := newFixture(t, bridge.Config{Opener: opener{serve: serve}, MaxPerInstance: 1}, bridge.Session{Mode: "control"})
+	for range 3 {
+		if reached, w := desktop.check(t, "/vnc"); !reached || w.Body.Len() > 0 || desktop.bridge.Len() != 0 {
+			t.Errorf("%v %s", reached, w.Body)
+		}
+		waitGone(t, gone)
+	}
+	agent := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(func(ctx context.Context, ws *websocket.Conn) {
+		_, _, _ = ws.Read(ctx)
+		gone <- struct{}{}
+	})}}, bridge.Session{Mode: "control"})
+	if reached, w := agent.check(t, "/cloudbot"); !reached || w.Body.Len() > 0 {
+		t.Errorf("%v %s", reached, w.Body)
+	}
+	waitGone(t, gone)
+	if c, _ := desktop.dial(t, "/vnc"); c == nil {
+		t.Fatal("refused below the cap")
+	}
+	if reached, w := desktop.check(t, "/vnc"); reached || w.Code != 429 {
+		t.Errorf("above the cap: %v %d", reached, w.Code)
 	}
 }
 

@@ -64,7 +64,7 @@ func (s *Server) credentials(c echo.Context, what string, byAddress, byAccount R
 	}
 	o.CommandID = "" // these are not replayed: a receipt would have to hold the tokens
 	addr := clientAddr(c.Request(), s.cfg.TrustedProxies)
-	if err = s.throttle(c, byAddress, what+":address:"+addressKey(addr)); err != nil {
+	if err = s.ofAddress(c, s.throttle(c, byAddress, what+":address:"+addressKey(addr))); err != nil {
 		return
 	}
 	if normal, bad := commands.NormalEmail(email); bad == nil {
@@ -79,7 +79,7 @@ func (s *Server) refresh(c echo.Context) error {
 		return err
 	}
 	addr := clientAddr(c.Request(), s.cfg.TrustedProxies)
-	if err := s.throttleHere(s.cfg.Limits.Refresh, "refresh:"+addressKey(addr)); err != nil {
+	if err := s.ofAddress(c, s.throttleHere(s.cfg.Limits.Refresh, "refresh:"+addressKey(addr))); err != nil {
 		return err
 	}
 	if len(token) > maxToken {

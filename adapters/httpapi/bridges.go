@@ -71,7 +71,7 @@ func (s *Server) bridge(kind string) echo.HandlerFunc {
 		r := c.Request()
 		id := c.Param("id")
 		if !wantsWebSocket(r) {
-			return errUpgrade
+			return s.wouldOpen(c, kind, id)
 		}
 		ok, program := s.sameSite(r)
 		if !ok {

@@ -43,7 +43,8 @@ type Config struct {
 
 	Limiter        Limiter              // shared by replicas; nil: this process counts alone
 	Limits         Limits               // zero fields: see Limits
-	Origins        []string             // "https://app.example.com"; other sites may call from browsers. The front's own host always may
+	PublicURL      string               // the front's own; its origin may always call. "": a page of the host that a request names may
+	Origins        []string             // "https://app.example.com"; other sites that may call from browsers
 	TrustedProxies []netip.Prefix       // whose X-Forwarded-For is believed; none by default
 	Checks         map[string]CheckFunc // parts that /ready asks about, by name
 	Metrics        *prometheus.Registry // nil: a private one
@@ -119,6 +120,9 @@ func (c Config) filled() (Config, error) {
 		if u, err := url.Parse(o); err != nil || u.Host == "" || u.Scheme+"://"+u.Host != o || strings.ToLower(o) != o {
 			return c, fmt.Errorf("origin %q is not of the form https://host[:port] in lower case", o)
 		}
+	}
+	if c.PublicURL != "" && originOf(c.PublicURL) == "" {
+		return c, fmt.Errorf("public URL %q is not a URL", c.PublicURL)
 	}
 	for prefix := range c.Mounts {
 		if !strings.HasPrefix(prefix, "/") || !strings.HasSuffix(prefix, "/") || len(prefix) < 3 {

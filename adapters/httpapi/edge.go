@@ -72,7 +72,7 @@ func (s *Server) headers(next echo.HandlerFunc) echo.HandlerFunc {
 
 const (
 	corsMethods = "GET, HEAD, POST, PUT, PATCH, DELETE"
-	corsHeaders = "Authorization, Content-Type, Idempotency-Key, Cloudbot-Wait-For, Last-Event-ID, X-Request-Id, Traceparent"
+	corsHeaders = "Authorization, Content-Type, Idempotency-Key, Cloudbot-Wait-For, Cloudbot-Origin, Cloudbot-Ticket, Last-Event-ID, X-Request-Id, Traceparent"
 	corsExposed = "Cloudbot-Position, Idempotency-Replayed, Location, Retry-After, X-Request-Id"
 )
 
@@ -108,9 +108,28 @@ func (s *Server) sameSite(r *http.Request) (ok, program bool) {
 	if len(values) > 1 {
 		return false, false
 	}
-	if s.origins[values[0]] {
-		return true, false
+	return s.allowedOrigin(values[0], r.Host), false
+}
+
+// allowedOrigin tells whether pages of an origin may open a WebSocket. Where the public URL is known,
+// Host says nothing: a proxy may have rewritten it.
+func (s *Server) allowedOrigin(origin, host string) bool {
+	if s.origins[origin] || s.cfg.PublicURL != "" {
+		return s.origins[origin]
 	}
-	u, err := url.Parse(values[0])
-	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") && strings.EqualFold(u.Host, r.Host), false
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") && strings.EqualFold(u.Host, host)
+}
+
+// originOf is a URL's origin as browsers write it: in lower case, without the scheme's own port.
+func originOf(base string) string {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	if p := u.Port(); scheme == "https" && p == "443" || scheme == "http" && p == "80" {
+		host = strings.TrimSuffix(host, ":"+p)
+	}
+	return scheme + "://" + host
 }

@@ -101,11 +101,33 @@ func (f *fakeTickets) Redeem(_ context.Context, token string) (Ticket, error) {
 	return t, nil
 }
 
+func (f *fakeTickets) Peek(_ context.Context, token string) (Ticket, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t, ok := f.issued[token]
+	if !ok {
+		return t, errTicket
+	}
+	return t, nil
+}
+
 // fakeBridges echoes until the client leaves or the session ends.
 type fakeBridges struct {
 	mu     sync.Mutex
 	opened []BridgeSession
 	seen   []http.Header
+	away   bool // no machine can be reached
+}
+
+func (f *fakeBridges) Check(w http.ResponseWriter, _ *http.Request, kind string, _ BridgeSession) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusBadGateway)
+		_, _ = w.Write([]byte(`{"status":502,"title":"Bad Gateway","code":"machine_unreachable","detail":"` + kind + `"}`))
+	}
+	return !f.away
 }
 
 func (f *fakeBridges) ServeVNC(w http.ResponseWriter, r *http.Request, b BridgeSession) {

@@ -21,22 +21,23 @@ import (
 
 // Server is the front. It is an http.Handler; Run serves it on a listener.
 type Server struct {
-	cfg      Config
-	echo     *echo.Echo
-	sessions *Endings
-	gone     *Endings // instances
-	metrics  metrics
-	origins  map[string]bool
-	local    *localLimiter   // for limits that need not be shared, and when the shared ones fail
-	inFlight gate            // by account
-	streams  gate            // event streams by account
-	known    map[string]bool // route templates
-	long     map[string]bool // those that stay open
-	trees    []string        // prefixes that other handlers answer
-	total    atomic.Int64    // requests being answered, bridges and event streams not counted
-	parts    readiness
-	draining chan struct{} // closed when Run begins to stop
-	stopping atomic.Bool
+	cfg        Config
+	echo       *echo.Echo
+	sessions   *Endings
+	gone       *Endings // instances
+	metrics    metrics
+	origins    map[string]bool
+	local      *localLimiter   // for limits that need not be shared, and when the shared ones fail
+	inFlight   gate            // by account
+	streams    gate            // event streams by account
+	known      map[string]bool // route templates
+	long       map[string]bool // those that stay open
+	trees      []string        // prefixes that other handlers answer
+	total      atomic.Int64    // requests being answered, bridges and event streams not counted
+	parts      readiness
+	undeclared undeclared
+	draining   chan struct{} // closed when Run begins to stop
+	stopping   atomic.Bool
 }
 
 // New builds the front. Its error names what is missing or wrong in cfg.
@@ -58,15 +59,19 @@ func New(cfg Config) (*Server, error) {
 	for _, o := range cfg.Origins {
 		s.origins[o] = true
 	}
+	if own := originOf(cfg.PublicURL); own != "" {
+		s.origins[own] = true
+	}
 	if s.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, fmt.Errorf("http front: %w", err)
 	}
+	cfg.Metrics.MustRegister(s.undeclared.metric())
 	s.echo = echo.New()
 	s.echo.Logger.SetOutput(discard{})
 	s.echo.HTTPErrorHandler = s.problem
 	// The outermost first. What comes before routing sees no route template.
 	s.echo.Pre(s.plainPath)
-	s.echo.Use(s.observe, s.headers, s.recover, s.cors, s.bound)
+	s.echo.Use(s.observe, s.noticeProxies, s.headers, s.recover, s.cors, s.bound)
 	for _, r := range s.routes() {
 		s.echo.Add(r.method, r.path, r.handle)
 		s.known[r.path], s.long[r.path] = true, r.long

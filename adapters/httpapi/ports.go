@@ -61,6 +61,8 @@ type Tickets interface {
 	Issue(ctx context.Context, t Ticket) (token string, expires time.Time, err error)
 	// Redeem fails with a *domain.Error where the ticket is unknown, used or too old.
 	Redeem(ctx context.Context, token string) (Ticket, error)
+	// Peek is Redeem without using the ticket up.
+	Peek(ctx context.Context, token string) (Ticket, error)
 }
 
 // Limiter counts tries by key over all replicas. It returns how long to wait, 0 to go ahead.
@@ -84,6 +86,9 @@ type BridgeSession struct {
 type Bridges interface {
 	ServeVNC(w http.ResponseWriter, r *http.Request, b BridgeSession)
 	ServeAgent(w http.ResponseWriter, r *http.Request, b BridgeSession)
+	// Check reaches the machine as a bridge of this kind would, and lets go of it. Where that is refused
+	// it answers the request and returns false.
+	Check(w http.ResponseWriter, r *http.Request, kind string, b BridgeSession) bool
 }
 
 // Diagnostics reaches the diagnostics server of an instance's guest, which speaks HTTP/1.1 on the connection.

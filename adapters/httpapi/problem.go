@@ -40,8 +40,9 @@ var (
 	errMedia         = &refusal{status: 415, code: "unsupported_media_type", detail: "Send the body as Content-Type: application/json, in UTF-8 and not compressed."}
 	errTooManyAtOnce = &refusal{status: 429, code: "too_many_at_once", detail: "This account has too many requests open at a time; wait for some to end.", retryAfter: 1}
 	errTooManyStream = &refusal{status: 429, code: "too_many_streams", detail: "This account has too many event streams open; close some.", retryAfter: 30}
-	errForeignOrigin = &refusal{status: 403, code: "foreign_origin", detail: "This site may not open connections here; its origin is not on the list."}
+	errForeignOrigin = &refusal{status: 403, code: "foreign_origin", detail: "Pages of this address may not open connections here. Open the server at its own address (CONTROL_PLANE_URL), or ask its operator to add yours to CORS_ORIGINS."}
 	errUpgrade       = &refusal{status: 426, code: "upgrade_required", detail: "This is a WebSocket; ask for an upgrade to websocket."}
+	errUpgradeLost   = &refusal{status: 426, code: "upgrade_lost", detail: "The request for a WebSocket did not arrive as one. A proxy between your browser and the server removes its Upgrade header; its operator must let Upgrade and Connection pass."}
 	errStarting      = &refusal{status: 503, code: "instance_not_running", detail: "The instance is still coming up; come back in a moment.", retryAfter: 3}
 	errNotRunning    = &refusal{status: 409, code: "instance_not_running", detail: "The instance is not running; start it first."}
 	errNoMachine     = &refusal{status: 503, code: "machine_unreachable", detail: "The machine is not connected just now; come back in a moment.", retryAfter: 5}

@@ -39,7 +39,7 @@ func (s *Server) visitor(c echo.Context, kind, id string, program bool) (BridgeS
 		return BridgeSession{}, errSignIn
 	}
 	addr := clientAddr(r, s.cfg.TrustedProxies)
-	if err := s.throttleHere(s.cfg.Limits.Ticket, "ticket:"+addressKey(addr)); err != nil {
+	if err := s.ofAddress(c, s.throttleHere(s.cfg.Limits.Ticket, "ticket:"+addressKey(addr))); err != nil {
 		return BridgeSession{}, err
 	}
 	t, err := s.cfg.Tickets.Redeem(r.Context(), ticket)

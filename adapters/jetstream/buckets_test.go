@@ -52,6 +52,30 @@ func TestTicketWorksOnceUnderManyTries(t *testing.T) {
 	}
 }
 
+// Looking at a ticket does not use it up, on any replica; a used one is not there any more.
+func TestTicketPeek(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	a, b := jetstream.NewTickets(jetstream.TicketsConfig{Conn: s.Conn}), jetstream.NewTickets(jetstream.TicketsConfig{Conn: s.Connect(t)})
+	token, _, err := a.Issue(t.Context(), aTicket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tickets := range []*jetstream.Tickets{a, b, a} {
+		if got, err := tickets.Peek(t.Context(), token); err != nil || got != aTicket {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	if got, err := b.Redeem(t.Context(), token); err != nil || got != aTicket {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	for _, used := range []string{token, "nonsense", ""} {
+		if _, err := a.Peek(t.Context(), used); !errors.Is(err, jetstream.ErrTicket) {
+			t.Errorf("%q: %v", used, err)
+		}
+	}
+}
+
 func TestTicketEnds(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)

@@ -76,15 +76,9 @@ func (t *Tickets) Issue(ctx context.Context, ticket Ticket) (token string, expir
 // Redeem uses a ticket up. Of any number of calls with one token, on any replicas, one succeeds;
 // the others get ErrTicket.
 func (t *Tickets) Redeem(ctx context.Context, token string) (Ticket, error) {
-	if raw, err := base64.RawURLEncoding.Strict().DecodeString(token); err != nil || len(raw) != 32 {
-		return Ticket{}, ErrTicket
-	}
-	value, revision, err := t.bucket.get(ctx, token)
+	value, revision, err := t.find(ctx, token)
 	if err != nil {
 		return Ticket{}, fmt.Errorf("redeem ticket: %w", err)
-	}
-	if value == nil {
-		return Ticket{}, ErrTicket
 	}
 	// Only the removal of this very revision decides who was first.
 	if err := t.bucket.remove(ctx, token, revision); errors.Is(err, errMoved) {
@@ -92,6 +86,30 @@ func (t *Tickets) Redeem(ctx context.Context, token string) (Ticket, error) {
 	} else if err != nil {
 		return Ticket{}, fmt.Errorf("redeem ticket: %w", err)
 	}
+	return t.read(value)
+}
+
+// Peek returns what a ticket is good for, or ErrTicket; it stays good.
+func (t *Tickets) Peek(ctx context.Context, token string) (Ticket, error) {
+	value, _, err := t.find(ctx, token)
+	if err != nil {
+		return Ticket{}, fmt.Errorf("look at ticket: %w", err)
+	}
+	return t.read(value)
+}
+
+// find returns what is kept of a token and its revision; ErrTicket where there is nothing.
+func (t *Tickets) find(ctx context.Context, token string) (value []byte, revision uint64, err error) {
+	if raw, err := base64.RawURLEncoding.Strict().DecodeString(token); err != nil || len(raw) != 32 {
+		return nil, 0, ErrTicket
+	}
+	if value, revision, err = t.bucket.get(ctx, token); err == nil && value == nil {
+		err = ErrTicket
+	}
+	return value, revision, err
+}
+
+func (t *Tickets) read(value []byte) (Ticket, error) {
 	s, err := parse[storedTicket](value)
 	left := s.Expires.Sub(t.now())
 	// The bucket forgets by itself; this is for a bucket that somebody made to last, and for clocks that jump.

@@ -3,12 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
+	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 )
 
 func doctorCmd() *cobra.Command {
@@ -77,6 +80,12 @@ func checks(ctx context.Context, cfg config) []check {
 
 func checksOfServer(cfg config) []check {
 	return []check{
+		{"settings", "note", func(context.Context) (string, error) {
+			if said := cfg.remarks(os.Environ()); len(said) > 0 {
+				return "", errors.New(strings.Join(said, "; "))
+			}
+			return "all known", nil
+		}},
 		{"data folder", "BAD", func(context.Context) (string, error) {
 			if err := cfg.makeDataDir(); err != nil {
 				return "", err
@@ -103,6 +112,7 @@ func checksOfServer(cfg config) []check {
 			defer nc.Close()
 			return nc.ConnectedServerVersion() + " at " + nc.ConnectedUrlRedacted(), nil
 		}},
+		{"proxies", "note", func(ctx context.Context) (string, error) { return checkProxies(ctx, cfg) }},
 		{"port", "note", func(context.Context) (string, error) {
 			if r, ok := readRunning(cfg); ok {
 				return "a server of this data folder runs at " + r.URL, nil
@@ -199,6 +209,28 @@ func checkPostgres(ctx context.Context, cfg config) (string, error) {
 		return "", err
 	}
 	return version, nil
+}
+
+// checkProxies asks the server that runs on this data folder whether proxies send it requests that
+// TRUSTED_PROXIES does not list.
+func checkProxies(ctx context.Context, cfg config) (string, error) {
+	r, ok := readRunning(cfg)
+	if !ok {
+		return "no server of this data folder runs that could tell", nil
+	}
+	text, err := askAdmin(ctx, r, "/proxies")
+	if err != nil {
+		return "", err
+	}
+	var seen httpapi.Undeclared
+	if err := json.Unmarshal(text, &seen); err != nil {
+		return "", fmt.Errorf("ask the server about proxies: %w", err)
+	}
+	if seen.Requests == 0 {
+		return "no request came through a proxy that TRUSTED_PROXIES does not list", nil
+	}
+	return "", fmt.Errorf("%d requests came through %s, which TRUSTED_PROXIES does not list: its clients share one address's limits (%d were refused)",
+		seen.Requests, seen.Peer, seen.Limited)
 }
 
 func installed(programs ...string) bool {

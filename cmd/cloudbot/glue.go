@@ -44,6 +44,11 @@ func (t tickets) Redeem(ctx context.Context, token string) (httpapi.Ticket, erro
 	return httpapi.Ticket(ticket), err
 }
 
+func (t tickets) Peek(ctx context.Context, token string) (httpapi.Ticket, error) {
+	ticket, err := t.kept.Peek(ctx, token)
+	return httpapi.Ticket(ticket), err
+}
+
 type presence struct{ *jetstream.Presence }
 
 func (p presence) Lookup(ctx context.Context, instanceID string) (string, error) {
@@ -62,6 +67,14 @@ func (b bridges) ServeVNC(w http.ResponseWriter, r *http.Request, s httpapi.Brid
 
 func (b bridges) ServeAgent(w http.ResponseWriter, r *http.Request, s httpapi.BridgeSession) {
 	b.Bridge.ServeAgent(w, r, bridgeSession(s))
+}
+
+func (b bridges) Check(w http.ResponseWriter, r *http.Request, kind string, s httpapi.BridgeSession) bool {
+	service := wire.VNC
+	if kind == httpapi.KindAgent {
+		service = wire.Agent
+	}
+	return b.Bridge.Check(w, r, bridgeSession(s), service)
 }
 
 func bridgeSession(s httpapi.BridgeSession) bridge.Session {

@@ -136,6 +136,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Diagnostics:    diagnostics{p.hub},
 		Web:            page,
 		Mounts:         map[string]http.Handler{guestPrefix: p.hub.GuestHandler(), tunnel.HopPrefix: p.hub.HopHandler(), assets.Prefix: files},
+		PublicURL:      cfg.PublicURL,
 		Origins:        fields(cfg.CORSOrigins),
 		TrustedProxies: proxies,
 		Checks:         p.checks,

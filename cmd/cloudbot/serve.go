@@ -36,6 +36,9 @@ and one NATS_URL. Ctrl-C ends it in order; a second one at once.`,
 // serve runs everything until ctx ends or a part fails for good.
 func serve(ctx context.Context, cfg config) (err error) {
 	log := logger(cfg)
+	for _, remark := range cfg.remarks(os.Environ()) {
+		log.Warn("check the settings: " + remark)
+	}
 	if err := cfg.makeDataDir(); err != nil {
 		return err
 	}

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 
 	"github.com/spf13/cobra"
 )
@@ -27,14 +25,9 @@ stream EVENTS and to compare them: position, id, subject and data of each event.
 			if !ok {
 				return errors.New("no server runs on this data folder; start one with `cloudbot serve`")
 			}
-			res, err := http.Get(r.AdminURL + "/verify")
+			text, err := askAdmin(cmd.Context(), r, "/verify")
 			if err != nil {
-				return fmt.Errorf("ask the server: %w", err)
-			}
-			defer res.Body.Close()
-			text, err := io.ReadAll(res.Body)
-			if err != nil || res.StatusCode != http.StatusOK {
-				return fmt.Errorf("ask the server: %s: %s", res.Status, text)
+				return err
 			}
 			if asJSON {
 				_, err = cmd.OutOrStdout().Write(text)

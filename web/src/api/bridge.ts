@@ -1,17 +1,33 @@
-import { api, call } from "./client";
+import { api, call, refusal, signedFetch, type ApiError } from "./client";
 
 /** Where a bridge's WebSocket is opened, and the subprotocols that let it in: good once, for 30 seconds. */
-export type BridgeAddress = { url: string; protocols: string[] };
+export type BridgeAddress = {
+  url: string;
+  protocols: string[];
+  /** Asks why a socket that never opened was refused: the browser hides it. Rejects where there is no answer. */
+  whyNot?: (gone: AbortSignal) => Promise<ApiError>;
+};
 
 // After a line went dead the browser may ask on a connection of it, where no answer ever comes; the next try
 // takes another one.
 const answerWithin = 8_000; // ms
 
 /** Gets a ticket for an instance's screen or agent. Throws an ApiError, or what aborted it. */
-export async function openBridge(id: string, kind: "vnc" | "cloudbot", mode: "control" | "view", gone: AbortSignal): Promise<BridgeAddress> {
-  const signal = AbortSignal.any([gone, AbortSignal.timeout(answerWithin)]);
+export async function openBridge(id: string, kind: "vnc" | "cloudbot", mode: "control" | "view", aborted: AbortSignal): Promise<BridgeAddress> {
+  const signal = AbortSignal.any([aborted, AbortSignal.timeout(answerWithin)]);
   const { ticket } = await call(
     api.POST("/api/instances/{id}/tickets", { params: { path: { id } }, body: { kind, mode }, signal }),
   );
-  return { url: `${location.origin.replace(/^http/, "ws")}/api/instances/${id}/${kind}`, protocols: ["binary", `ticket.${ticket}`] };
+  const path = `/api/instances/${id}/${kind}`;
+  return {
+    url: location.origin.replace(/^http/, "ws") + path,
+    protocols: ["binary", `ticket.${ticket}`],
+    whyNot: async (gone) =>
+      refusal(
+        await signedFetch(location.origin + path, {
+          headers: { "Cloudbot-Origin": location.origin, "Cloudbot-Ticket": ticket },
+          signal: AbortSignal.any([gone, AbortSignal.timeout(answerWithin)]),
+        }),
+      ),
+  };
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { machine, next, refusal, type Event, type Machine } from "./reconnect";
+import { machine, next, refusal, tellClosed, type Event, type Machine } from "./reconnect";
 
 /** play runs events, each at its time, with the middle of all jitter. */
 function play(events: [number, Event][], from: Machine = machine()): Machine {
@@ -8,6 +8,15 @@ function play(events: [number, Event][], from: Machine = machine()): Machine {
 const opened = (generation: number): Event => ({ type: "opened", generation });
 const closed = (generation: number, code: number, reason = ""): Event => ({ type: "closed", generation, code, reason });
 const failed = (generation: number, status: number, more = {}): Event => ({ type: "failed", generation, error: { status, ...more } });
+
+/** told is what the machine is told of a socket that closed. */
+async function told(code: number, everOpen: boolean, whyNot?: () => Promise<unknown>): Promise<Event[]> {
+  const events: Event[] = [];
+  tellClosed((e) => events.push(e), 7, { code, reason: "r" }, everOpen, whyNot, new AbortController().signal);
+  await Promise.resolve().then(() => {}).then(() => {});
+  return events;
+}
+const answer = () => Promise.resolve({ status: 403, code: "foreign_origin" });
 
 describe("reconnect", () => {
   test("connects, opens and says since when", () => {
@@ -91,6 +100,24 @@ describe("reconnect", () => {
   test("retryNow does not wait", () => {
     const waiting = play([[0, { type: "start" }], [10, failed(1, 502)], [20, { type: "retryNow" }]]);
     expect(waiting.state).toMatchObject({ at: "connecting", attempt: 1, generation: 2 });
+  });
+
+  test("a proxy without upgrades and an address the server does not know are told apart", () => {
+    const begun = play([[0, { type: "start" }]]);
+    const after = (status: number, code: string) => play([[10, failed(1, status, { code })]], begun).state;
+    expect(after(426, "upgrade_lost")).toMatchObject({ at: "waiting", why: "proxy" });
+    expect(after(426, "upgrade_required")).toMatchObject({ at: "waiting", why: "unreachable" });
+    expect(after(403, "foreign_origin")).toMatchObject({ at: "ended", reason: "origin", action: "retry" });
+    expect(after(403, "forbidden")).toMatchObject({ at: "ended", reason: "forbidden" });
+  });
+
+  test("a socket that never opened is explained by the server, where it can be asked", async () => {
+    const said = [{ type: "closed", generation: 7, code: 1006, reason: "r" }];
+    expect(await told(1006, false, answer)).toEqual([{ type: "failed", generation: 7, error: { status: 403, code: "foreign_origin", retryAfter: undefined } }]);
+    expect(await told(1006, true, answer)).toEqual(said); // it broke off later
+    expect(await told(1006, false)).toEqual(said);
+    expect(await told(1006, false, () => Promise.reject(new TypeError("network")))).toEqual(said);
+    expect(await told(4401, false, answer)).toEqual([{ ...said[0], code: 4401 }]); // the server said why
   });
 
   test("whatever was thrown becomes a refusal", () => {

@@ -12,6 +12,7 @@
  *           const socket = new WebSocket(url, protocols);
  *           socket.onopen = () => link.send({ type: "opened", generation });
  *           socket.onclose = (e) => link.send({ type: "closed", generation, code: e.code, reason: e.reason });
+ *           // better, tellClosed: a browser hides the status of a failed upgrade
  *           signal.addEventListener("abort", () => socket.close());
  *         } catch (error) { link.send({ type: "failed", generation, error: refusal(error) }); }
  *       },
@@ -30,6 +31,7 @@ export type Why =
   | "starting" // the machine or what runs on it is not ready yet
   | "restarting" // the server or the machine's service asked to come back
   | "busy" // as many connections as there may be
+  | "proxy" // something in between does not let WebSockets pass
   | "offline" // this computer has no network
   | "hidden"; // let go because nobody looks
 
@@ -38,6 +40,7 @@ export type Ending =
   | { reason: "signed_out"; action: "sign_in" }
   | { reason: "forbidden"; action: "leave" }
   | { reason: "gone"; action: "leave" }
+  | { reason: "origin"; action: "retry" } // the server does not know this page's address
   | { reason: "refused"; action: "retry" };
 
 export type State =
@@ -172,10 +175,12 @@ function failed(m: Machine, { status, code, retryAfter }: Refusal, now: number, 
     case 401:
       return end(m, { reason: "signed_out", action: "sign_in" });
     case 403:
-      return end(m, { reason: "forbidden", action: "leave" });
+      return end(m, code === "foreign_origin" ? { reason: "origin", action: "retry" } : { reason: "forbidden", action: "leave" });
     case 404:
     case 410:
       return end(m, { reason: "gone", action: "leave" });
+    case 426:
+      return later(code === "upgrade_lost" ? "proxy" : "unreachable");
     case 429:
       return later("busy");
     case 503:
@@ -235,6 +240,29 @@ export function refusal(error: unknown): Refusal {
     code: typeof e.code === "string" ? e.code : undefined,
     retryAfter: typeof e.retryAfter === "number" ? e.retryAfter : undefined,
   };
+}
+
+/**
+ * Tells the machine of a socket that closed. Where it never opened, the browser says 1006 and no more: then whyNot
+ * asks the server first. Where that has no answer either, it is what the browser said.
+ */
+export function tellClosed(
+  send: (e: Event) => void,
+  generation: number,
+  { code, reason }: { code: number; reason: string },
+  opened: boolean,
+  whyNot: ((gone: AbortSignal) => Promise<unknown>) | undefined,
+  signal: AbortSignal,
+): void {
+  const said: Event = { type: "closed", generation, code, reason };
+  if (opened || code !== 1006 || !whyNot || signal.aborted) {
+    send(said);
+    return;
+  }
+  whyNot(signal).then(
+    (error) => signal.aborted || send({ type: "failed", generation, error: refusal(error) }),
+    () => signal.aborted || send(said),
+  );
 }
 
 export interface ReconnectConfig {

@@ -1,7 +1,7 @@
 // The chat's side of the bridge, outside React: it lives for as long as the workspace does, whatever
 // panels come and go. State is read with useSyncExternalStore (see subscribe and snapshot).
 import { openBridge, type BridgeAddress } from "@/api/bridge";
-import { Reconnect, refusal, type State as Link } from "@/bridge/reconnect";
+import { Reconnect, refusal, tellClosed, type State as Link } from "@/bridge/reconnect";
 import { id, num, parseFrame, rec, type Decision, type Failure, type Frame } from "./frames";
 import { Outbox, type Item } from "./outbox";
 import { confirmedBy, empty, reduce, type Action, type ChatState } from "./reducer";
@@ -224,7 +224,9 @@ export class ChatConnection {
       const frame = parseFrame(e.data);
       if (frame) this.frame(frame, generation);
     });
-    socket.addEventListener("close", (e) => this.link.send({ type: "closed", generation, code: e.code, reason: e.reason }));
+    let opened = false;
+    socket.addEventListener("open", () => (opened = true));
+    socket.addEventListener("close", (e) => tellClosed((event) => this.link.send(event), generation, e, opened, address.whyNot, signal));
   }
 
   /** listen notices a connection that is dead without being closed: the agent is never silent for long. */

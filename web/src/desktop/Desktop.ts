@@ -9,7 +9,7 @@
  *     desktop.close();                            // when the workspace lets go of the instance
  */
 import { openBridge } from "@/api/bridge";
-import { Reconnect, refusal, type State } from "@/bridge/reconnect";
+import { Reconnect, refusal, tellClosed, type State } from "@/bridge/reconnect";
 import { leftAround } from "@/ui/focus";
 import { browserClipboard, ClipboardSync, type ClipboardState, type Sent } from "./clipboard";
 import { Backspace, Control, Enter, keysymOf, letterOf, meansControl, pastes, typed, WayOut, type Combination, type Key } from "./keys";
@@ -243,12 +243,18 @@ export class Desktop {
     const { open, load, socket: dial } = this.#parts;
     const { mode } = this.#snapshot;
     try {
-      const [{ Viewer }, { url, protocols }] = await Promise.all([load(), open(this.id, "vnc", mode, signal)]);
+      const [{ Viewer }, { url, protocols, whyNot }] = await Promise.all([load(), open(this.id, "vnc", mode, signal)]);
       if (signal.aborted) return;
       const socket = dial(url, protocols);
       const over = (code: number, reason: string) => this.#link.send({ type: "closed", generation, code, reason });
+      let opened = false;
+      let closed = false;
+      socket.addEventListener("open", () => (opened = true), { once: true });
       // Before noVNC's own listener: it knows the code no more.
-      socket.addEventListener("close", (e) => over(e.code, e.reason), { once: true });
+      socket.addEventListener("close", (e) => {
+        closed = true;
+        tellClosed((event) => this.#link.send(event), generation, e, opened, whyNot, signal);
+      }, { once: true });
       const viewer: Viewer = new Viewer(this.#stage, socket, {
         frame: (ms) => this.#frame(viewer, ms),
         size: (from) => this.#resized(viewer, from),
@@ -261,7 +267,7 @@ export class Desktop {
       let disconnected = false;
       viewer.addEventListener("disconnect", () => {
         disconnected = true;
-        over(1006, ""); // it broke off over the protocol; if the socket ended, that was told first
+        if (!closed) over(1006, ""); // it broke off over the protocol
       });
       signal.addEventListener("abort", () => {
         this.#over(viewer);

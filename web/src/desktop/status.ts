@@ -8,7 +8,8 @@ export const whys: Record<Why, string> = {
   unreachable: "The machine does not answer.",
   starting: "The desktop is still starting.",
   restarting: "The server is restarting.",
-  busy: "There are as many viewers as there may be.",
+  busy: "Too many viewers are connected.",
+  proxy: "A proxy between you and the server blocks WebSockets. Its operator must let the Upgrade header pass.",
   offline: "This device has no network. It goes on as soon as there is one.",
   hidden: "Paused while this tab was hidden.",
 };
@@ -17,6 +18,11 @@ export const endings: Record<Ending["reason"], { title: string; detail: string; 
   signed_out: { title: "You are signed out", detail: "Sign in again to see this desktop.", button: "Sign in" },
   forbidden: { title: "You may not see this desktop", detail: "It is not yours, or not any more.", button: "Back to the desktops" },
   gone: { title: "This machine is gone", detail: "It was terminated. Its history is kept.", button: "Back to the desktops" },
+  origin: {
+    title: "This address can't open desktops",
+    detail: "Open CloudBot at its own address, or ask its operator to add this one to CORS_ORIGINS.",
+    button: "Try again",
+  },
   refused: { title: "The server refused the connection", detail: "This should not happen; it may be over by now.", button: "Try again" },
 };
 

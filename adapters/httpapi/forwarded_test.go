@@ -1,0 +1,71 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Behind a proxy that is not declared all users are one address. The log says so once an hour, and operators can ask.
+func TestAnUndeclaredProxyIsSaid(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) { c.Limits.SignUpAddress = Rate{Limit: 2, Window: time.Hour} })
+	through := func(from string) answer {
+		body := `{"email":"` + "u" + strings.ReplaceAll(from, ".", "") + `@example.com","password":"correct horse battery"}`
+		return f.do(call{method: "POST", path: "/api/auth/signup", body: body, header: map[string]string{"X-Forwarded-For": from}})
+	}
+	statuses := []int{through("203.0.113.1").status, through("203.0.113.2").status, through("203.0.113.3").status, through("203.0.113.4").status}
+	if statuses[0] != 201 || statuses[1] != 201 || statuses[2] != 429 || statuses[3] != 429 {
+		t.Errorf("%v", statuses)
+	}
+	if n := strings.Count(f.log.String(), "proxy not declared"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	if n := strings.Count(f.log.String(), "limit of one address reached by a proxy's clients together"); n != 1 {
+		t.Errorf("the limit was said %d times", n)
+	}
+	f.clock.advance(61 * time.Minute)
+	through("203.0.113.5")
+	if n := strings.Count(f.log.String(), "proxy not declared"); n != 2 {
+		t.Errorf("an hour later: said %d times", n)
+	}
+	w := httptest.NewRecorder()
+	f.server.AdminHandler().ServeHTTP(w, httptest.NewRequest("GET", "/proxies", nil))
+	var seen Undeclared
+	if err := json.Unmarshal(w.Body.Bytes(), &seen); err != nil || seen.Requests != 5 || seen.Limited != 2 || seen.Peer != "127.0.0.1" || seen.Last.IsZero() {
+		t.Errorf("%v %+v", err, seen)
+	}
+	m := httptest.NewRecorder()
+	f.server.AdminHandler().ServeHTTP(m, httptest.NewRequest("GET", "/metrics", nil))
+	if !strings.Contains(m.Body.String(), "cloudbot_undeclared_proxy_requests_total 5") {
+		t.Error("not among the metrics")
+	}
+}
+
+// Other proxies' headers tell of one, too; a declared one is not mentioned, and its users count apart.
+func TestADeclaredProxyIsNotSaid(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) {
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.Limits.SignUpAddress = Rate{Limit: 1, Window: time.Hour}
+	})
+	for _, from := range []string{"203.0.113.1", "203.0.113.2"} {
+		body := `{"email":"u` + strings.ReplaceAll(from, ".", "") + `@example.com","password":"correct horse battery"}`
+		if a := f.do(call{method: "POST", path: "/api/auth/signup", body: body, header: map[string]string{"X-Forwarded-For": from}}); a.status != 201 {
+			t.Errorf("%s: %d", from, a.status)
+		}
+	}
+	if strings.Contains(f.log.String(), "proxy not declared") {
+		t.Error(f.log.String())
+	}
+	open := newFront(t, nil)
+	for _, name := range []string{"Forwarded", "X-Real-IP"} {
+		open.do(call{method: "GET", path: "/health", header: map[string]string{name: "for=203.0.113.9"}})
+	}
+	if seen := open.server.undeclared.read(); seen.Requests != 2 {
+		t.Errorf("%+v", seen)
+	}
+}

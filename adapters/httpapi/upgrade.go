@@ -1,0 +1,77 @@
+package httpapi
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+// Headers of the question below. A script cannot set Origin or Sec-WebSocket-Protocol, and a browser
+// leaves Origin out of a GET to the page's own site.
+const (
+	headerOrigin = "Cloudbot-Origin" // the asking page's origin
+	headerTicket = "Cloudbot-Ticket" // the ticket that the socket was opened with; asking does not use it up
+)
+
+// wouldOpen answers a plain GET on a socket's path with what a request for an upgrade would be refused
+// with. A browser hides the status of a failed upgrade from the page, so the page asks here. Where
+// nothing is in the way, the answer says whether the upgrade arrived.
+func (s *Server) wouldOpen(c echo.Context, kind, id string) error {
+	r := c.Request()
+	if halfAnUpgrade(r) {
+		return errUpgradeLost
+	}
+	if r.Header.Get("Authorization") == "" {
+		return errUpgrade
+	}
+	if origin := r.Header.Get(headerOrigin); origin != "" && !s.allowedOrigin(origin, r.Host) {
+		return errForeignOrigin
+	}
+	if ok, _ := s.sameSite(r); !ok {
+		return errForeignOrigin
+	}
+	who, err := s.bearer(r)
+	if err != nil {
+		return err
+	}
+	if err := s.throttleHere(s.cfg.Limits.Ticket, "socket:"+who.Account); err != nil {
+		return err
+	}
+	if err := s.reachable(r.Context(), who.Account, id); err != nil {
+		return err
+	}
+	if s.cfg.Bridges == nil || s.cfg.Tickets == nil {
+		return errNotBuiltIn
+	}
+	unused := false
+	if ticket := r.Header.Get(headerTicket); ticket != "" && len(ticket) <= maxToken {
+		t, err := s.cfg.Tickets.Peek(r.Context(), ticket)
+		if err != nil && refused(err).status >= 500 {
+			return err
+		}
+		unused = err == nil && t.Account == who.Account && t.Instance == id && t.Kind == kind
+	}
+	session := BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: ModeControl, ExpiresAt: who.ExpiresAt}
+	if !s.cfg.Bridges.Check(c.Response(), withoutCredentials(r), kind, session) {
+		return nil // it answered
+	}
+	if unused {
+		return errUpgradeLost
+	}
+	return errUpgrade
+}
+
+// halfAnUpgrade tells whether a request asked for a WebSocket until something on its way removed the
+// headers that are meant for one hop only.
+func halfAnUpgrade(r *http.Request) bool {
+	if r.Header.Get("Sec-WebSocket-Key") != "" || r.Header.Get("Sec-WebSocket-Version") != "" {
+		return true
+	}
+	for _, p := range offered(r) {
+		if strings.HasPrefix(p, ticketPrefix) {
+			return true
+		}
+	}
+	return false
+}

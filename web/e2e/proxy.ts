@@ -1,0 +1,52 @@
+// A reverse proxy between the browser and the server, set up as proxies often are: it does not pass the Upgrade
+// header on, or it writes a Host of its own.
+import { createServer, request, type IncomingHttpHeaders, type IncomingMessage, type Server } from "node:http";
+import type { Duplex } from "node:stream";
+
+/** The first lines of an answer, as they came. */
+const head = (a: IncomingMessage) =>
+  `HTTP/1.1 ${a.statusCode} ${a.statusMessage}\r\n${a.rawHeaders.reduce((text, s, i) => text + s + (i % 2 ? "\r\n" : ": "), "")}\r\n`;
+
+export class Proxy {
+  private constructor(
+    readonly url: string,
+    private readonly server: Server,
+  ) {}
+
+  static async to(url: string, { upgrades }: { upgrades: boolean }): Promise<Proxy> {
+    const far = new URL(url);
+    const onward = (r: IncomingMessage, headers: IncomingHttpHeaders) =>
+      request({ host: far.hostname, port: far.port, method: r.method, path: r.url, headers: { ...headers, host: far.host } });
+    const server = createServer((r, answer) => {
+      const { upgrade: _, connection: __, ...headers } = r.headers;
+      const next = onward(r, headers);
+      next.on("response", (a) => a.pipe(answer.writeHead(a.statusCode ?? 502, a.headers)));
+      next.on("error", () => answer.destroy());
+      answer.on("close", () => next.destroy());
+      r.pipe(next);
+    });
+    if (upgrades) {
+      server.on("upgrade", (r, near: Duplex) => {
+        const next = onward(r, r.headers);
+        next.on("upgrade", (a, back) => {
+          near.write(head(a));
+          back.pipe(near).pipe(back);
+          back.on("error", () => near.destroy());
+        });
+        next.on("response", (a) => near.end(head(a)));
+        next.on("error", () => near.destroy());
+        near.on("error", () => next.destroy());
+        next.end();
+      });
+    }
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const address = server.address();
+    if (!address || typeof address === "string") throw new Error("no port");
+    return new Proxy(`http://127.0.0.1:${address.port}`, server);
+  }
+
+  close() {
+    this.server.closeAllConnections();
+    this.server.close();
+  }
+}
