@@ -96,6 +96,8 @@ func New(ctx context.Context, c Config) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", c.Bucket, err)
 	}
+	// Retries are the SDK's: three attempts a call. All calls together have a budget of 35 retries, which
+	// successes fill again; with it spent, a call fails at once and its caller looks again later.
 	client := s3.NewFromConfig(cfg, func(o *s3.Options) {
 		if c.Endpoint != "" {
 			o.BaseEndpoint, o.UsePathStyle = aws.String(c.Endpoint), true
