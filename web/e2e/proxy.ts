@@ -1,5 +1,5 @@
-// A reverse proxy between the browser and the server, set up as proxies often are: it does not pass the Upgrade
-// header on, or it writes a Host of its own.
+// A reverse proxy between the browser and the server, set up as proxies often are: it passes either the Upgrade
+// header on or the Host, and not the other.
 import { createServer, request, type IncomingHttpHeaders, type IncomingMessage, type Server } from "node:http";
 import type { Duplex } from "node:stream";
 
@@ -16,7 +16,7 @@ export class Proxy {
   static async to(url: string, { upgrades }: { upgrades: boolean }): Promise<Proxy> {
     const far = new URL(url);
     const onward = (r: IncomingMessage, headers: IncomingHttpHeaders) =>
-      request({ host: far.hostname, port: far.port, method: r.method, path: r.url, headers: { ...headers, host: far.host } });
+      request({ host: far.hostname, port: far.port, method: r.method, path: r.url, headers: { ...headers, host: upgrades ? far.host : headers.host } });
     const server = createServer((r, answer) => {
       const { upgrade: _, connection: __, ...headers } = r.headers;
       const next = onward(r, headers);
