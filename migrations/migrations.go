@@ -5,13 +5,12 @@ package migrations
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"fmt"
 	"log/slog"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // the "pgx" driver of database/sql, which goose needs
+	"github.com/jackc/pgx/v5/stdlib" // database/sql, which goose needs
 	"github.com/pressly/goose/v3"
 )
 
@@ -22,63 +21,41 @@ var files embed.FS
 const lockID = 4801402171
 
 // Up applies what is missing, in order, each file in its own transaction. Replicas that start
-// together wait for one another; the later ones find nothing to do.
+// together wait for one another; the later ones find nothing to do. It refuses what Check refuses.
 func Up(ctx context.Context, databaseURL string, log *slog.Logger) error {
-	return with(ctx, databaseURL, func(db *sql.DB, p *goose.Provider) error {
-		lock, err := db.Conn(ctx)
-		if err != nil {
-			return fmt.Errorf("migrate: %w", err)
-		}
-		// Closing db below ends the session and with it the lock.
-		defer lock.Close()
-		if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, lockID); err != nil {
-			return fmt.Errorf("migrate: lock: %w", err)
-		}
-		applied, err := p.Up(ctx)
-		for _, a := range applied {
-			log.Info("migration applied", "file", a.Source.Path, "took", a.Duration.Round(time.Millisecond))
-		}
-		if err != nil {
-			return fmt.Errorf("migrate: %w", err)
-		}
-		return nil
-	})
-}
-
-// State is one migration file and when it was applied; the zero time if it was not.
-type State struct {
-	Version int64
-	File    string
-	Applied time.Time
-}
-
-// Status lists every migration file in order.
-func Status(ctx context.Context, databaseURL string) ([]State, error) {
-	var all []State
-	err := with(ctx, databaseURL, func(_ *sql.DB, p *goose.Provider) error {
-		found, err := p.Status(ctx)
-		if err != nil {
-			return fmt.Errorf("migration status: %w", err)
-		}
-		for _, s := range found {
-			all = append(all, State{Version: s.Source.Version, File: s.Source.Path, Applied: s.AppliedAt})
-		}
-		return nil
-	})
-	return all, err
-}
-
-func with(ctx context.Context, databaseURL string, do func(*sql.DB, *goose.Provider) error) error {
-	db, err := sql.Open("pgx", databaseURL)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
+	if _, err := Check(ctx, databaseURL, 0); err != nil {
+		return err
 	}
+	config, err := parse(databaseURL)
+	if err != nil {
+		return err
+	}
+	db := stdlib.OpenDB(*config)
 	defer db.Close()
-	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithTableName("schema_migrations"), goose.WithDisableGlobalRegistry(true),
-		goose.WithLogger(goose.NopLogger()))
+	db.SetMaxOpenConns(2) // the lock's and the migrations': a role may have few
+	lock, err := db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	return do(db, p)
+	// Closing db ends the session and with it the lock.
+	defer lock.Close()
+	if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, lockID); err != nil {
+		return fmt.Errorf("migrate: lock: %w", err)
+	}
+	if err := ownTable(ctx, lock); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
+		goose.WithTableName(table), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	applied, err := p.Up(ctx)
+	for _, a := range applied {
+		log.Info("migration applied", "file", a.Source.Path, "took", a.Duration.Round(time.Millisecond))
+	}
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
 }

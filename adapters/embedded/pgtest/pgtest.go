@@ -46,16 +46,17 @@ func New(t testing.TB) string {
 	if server.err != nil {
 		t.Fatalf("a Postgres for the tests: %v", server.err)
 	}
-	name := fmt.Sprintf("%s_%d", server.template, server.made.Add(1))
-	if err := server.exec("CREATE DATABASE " + name + " TEMPLATE " + server.template); err != nil {
-		t.Fatalf("a database for the test: %v", err)
+	return server.database(t, server.template)
+}
+
+// Empty is New without the schema.
+func Empty(t testing.TB) string {
+	t.Helper()
+	server.once.Do(server.start)
+	if server.err != nil {
+		t.Fatalf("a Postgres for the tests: %v", server.err)
 	}
-	t.Cleanup(func() {
-		if err := server.exec("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
-			t.Errorf("drop the test's database: %v", err)
-		}
-	})
-	return in(server.admin, name)
+	return server.database(t, "template0")
 }
 
 // BinDir returns the folder of the Postgres programs behind New, for tests that need psql or
@@ -100,10 +101,25 @@ func (s *shared) start() {
 		}
 		s.admin = s.postgres.URL()
 	}
-	if s.err = s.exec("CREATE DATABASE " + s.template); s.err != nil {
+	if s.err = s.exec(s.admin, "CREATE DATABASE "+s.template); s.err != nil {
 		return
 	}
 	s.err = migrations.Up(context.Background(), in(s.admin, s.template), slog.New(slog.DiscardHandler))
+}
+
+// database makes a database for one test.
+func (s *shared) database(t testing.TB, template string) string {
+	t.Helper()
+	name := fmt.Sprintf("%s_%d", s.template, s.made.Add(1))
+	if err := s.exec(s.admin, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+		t.Fatalf("a database for the test: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.exec(s.admin, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Errorf("drop the test's database: %v", err)
+		}
+	})
+	return in(s.admin, name)
 }
 
 func (s *shared) stop() error {
@@ -113,15 +129,15 @@ func (s *shared) stop() error {
 		return err
 	}
 	if s.admin != "" {
-		return s.exec("DROP DATABASE IF EXISTS " + s.template + " WITH (FORCE)")
+		return s.exec(s.admin, "DROP DATABASE IF EXISTS "+s.template+" WITH (FORCE)")
 	}
 	return nil
 }
 
-func (s *shared) exec(sql string) error {
+func (s *shared) exec(databaseURL, sql string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, s.admin)
+	conn, err := pgx.Connect(ctx, databaseURL)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,242 @@
+package migrations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// Oldest is the oldest major version of PostgreSQL that the schema works on.
+	Oldest = 15
+	// Fewest is how many connections a server needs at least: one appends, one listens, and
+	// requests, leases and read models share the others.
+	Fewest = 5
+)
+
+// Database is what Check found.
+type Database struct {
+	Server  string // version of PostgreSQL
+	Version int64  // of the schema; 0: there is none yet
+	Pending int    // migrations that Up would apply
+}
+
+// checkPatience bounds Check: a pooler without a free connection lets its clients wait.
+const checkPatience = 20 * time.Second
+
+// Check looks whether a database can be brought up to the schema and worked on, and leaves nothing
+// behind. Its error says in one sentence what is wrong and what to do. oldest is the oldest major
+// version of PostgreSQL to accept; 0: Oldest.
+func Check(ctx context.Context, databaseURL string, oldest int) (Database, error) {
+	ctx, cancel := context.WithTimeout(ctx, checkPatience)
+	defer cancel()
+	var found Database
+	config, err := parse(databaseURL)
+	if err != nil {
+		return found, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return found, fmt.Errorf("DATABASE_URL does not answer: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if found.Server, err = serverVersion(ctx, conn, max(oldest, Oldest)); err != nil {
+		return found, err
+	}
+	for _, look := range []func(context.Context, *pgx.Conn) error{enoughConnections, oneSession, writable} {
+		if err := look(ctx, conn); err != nil {
+			return found, err
+		}
+	}
+	if err := found.schema(ctx, conn); err != nil {
+		return found, err
+	}
+	if found.Pending > 0 {
+		return found, mayMigrate(ctx, conn)
+	}
+	return found, nil
+}
+
+// parse reads a URL as the pool does, which knows parameters that a connection does not.
+func parse(databaseURL string) (*pgx.ConnConfig, error) {
+	pool, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, errors.New("DATABASE_URL is not of the form postgres://user:password@host:5432/database") // err quotes it
+	}
+	return pool.ConnConfig, nil
+}
+
+// A pooler hands each statement to another server session, which prepared statements do not survive.
+const simple = pgx.QueryExecModeSimpleProtocol
+
+func serverVersion(ctx context.Context, conn *pgx.Conn, oldest int) (string, error) {
+	var name string
+	var number int
+	err := conn.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('server_version_num')::int`, simple).Scan(&name, &number)
+	if err == nil && number/10000 < oldest {
+		err = fmt.Errorf("PostgreSQL %s is too old: give version %d or newer", name, oldest)
+	}
+	return name, err
+}
+
+// enoughConnections refuses a role or a database whose connections would not suffice.
+func enoughConnections(ctx context.Context, conn *pgx.Conn) error {
+	var role, database string
+	var ofRole, ofDatabase int
+	if err := conn.QueryRow(ctx, `
+		SELECT rolname, CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END, datname, CASE WHEN rolsuper THEN -1 ELSE datconnlimit END
+		FROM pg_roles, pg_database WHERE rolname = session_user AND datname = current_database()`, simple).
+		Scan(&role, &ofRole, &database, &ofDatabase); err != nil {
+		return err
+	}
+	switch {
+	case ofRole >= 0 && ofRole < Fewest:
+		return fmt.Errorf("role %s may open only %d connections and the server needs %d: ALTER ROLE %s CONNECTION LIMIT 30",
+			role, ofRole, Fewest, pgx.Identifier{role}.Sanitize())
+	case ofDatabase >= 0 && ofDatabase < Fewest:
+		return fmt.Errorf("database %s takes only %d connections and the server needs %d: ALTER DATABASE %s CONNECTION LIMIT 30",
+			database, ofDatabase, Fewest, pgx.Identifier{database}.Sanitize())
+	}
+	return nil
+}
+
+// oneSession refuses a pooler that gives server sessions to transactions or statements instead of
+// to connections: locks, LISTEN and prepared statements would be left behind in other clients' hands.
+//
+// A session of its own keeps its process, and no other connection has it meanwhile. Behind such a
+// pooler two connections that take turns either meet in one process or see theirs change, however
+// it picks one: the latest used, the oldest or the only one.
+func oneSession(ctx context.Context, conn *pgx.Conn) error {
+	second, err := pgx.ConnectConfig(ctx, conn.Config())
+	if err != nil {
+		return fmt.Errorf("DATABASE_URL gives no second connection: %w", err)
+	}
+	defer second.Close(context.WithoutCancel(ctx))
+	owner := map[uint32]*pgx.Conn{}
+	for _, c := range []*pgx.Conn{conn, conn, second, second, conn, second, conn, conn, second} {
+		var process uint32
+		err := c.QueryRow(ctx, `SELECT pg_backend_pid()`, simple).Scan(&process)
+		if err != nil && c == second {
+			return fmt.Errorf("DATABASE_URL gives no second connection: %w", err)
+		}
+		if err != nil {
+			return err
+		}
+		if first, seen := owner[process]; seen && first != c {
+			return errPooler
+		}
+		owner[process] = c
+	}
+	if len(owner) > 2 {
+		return errPooler
+	}
+	return nil
+}
+
+var errPooler = errors.New("DATABASE_URL leads to a pooler in transaction or statement mode, which mixes the sessions of its clients: give a direct connection, or a pool in session mode")
+
+func writable(ctx context.Context, conn *pgx.Conn) error {
+	var standby, readOnly bool
+	if err := conn.QueryRow(ctx, `SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'`, simple).Scan(&standby, &readOnly); err != nil {
+		return err
+	}
+	switch {
+	case standby:
+		return errors.New("DATABASE_URL leads to a standby, which is read-only: give the primary")
+	case readOnly:
+		return errors.New("the database is read-only (default_transaction_read_only is on for it, for the role or for the server): give one that can be written")
+	}
+	return nil
+}
+
+// schema finds out which version the schema has, and refuses one that a newer program has made.
+func (d *Database) schema(ctx context.Context, conn *pgx.Conn) error {
+	newest, known, err := embedded()
+	if err != nil {
+		return err
+	}
+	table, err := tableIn(ctx, conn)
+	if err != nil {
+		return err
+	}
+	applied := map[int64]bool{}
+	if table != "" {
+		rows, err := conn.Query(ctx, `SELECT version_id FROM `+table+` WHERE is_applied`, simple)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", table, err)
+		}
+		versions, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return fmt.Errorf("read %s: %w", table, err)
+		}
+		for _, v := range versions {
+			applied[v] = true
+			d.Version = max(d.Version, v)
+		}
+	}
+	if d.Version > newest {
+		return fmt.Errorf("a newer cloudbot has brought the database to schema %d and this one knows only %d: run the newer one", d.Version, newest)
+	}
+	for _, v := range known {
+		if !applied[v] {
+			d.Pending++
+		}
+	}
+	return nil
+}
+
+// embedded lists the versions of the files, and the newest of them.
+func embedded() (newest int64, all []int64, err error) {
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, name := range names {
+		number, _, _ := strings.Cut(path.Base(name), "_")
+		v, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			return 0, nil, fmt.Errorf("migration %s: %w", name, err)
+		}
+		all, newest = append(all, v), max(newest, v)
+	}
+	return newest, all, nil
+}
+
+// mayMigrate tries what migrations do: make schemas, and change those that are there, which only
+// their owner may.
+func mayMigrate(ctx context.Context, conn *pgx.Conn) error {
+	var role, database string
+	if err := conn.QueryRow(ctx, `SELECT current_user, current_database()`, simple).Scan(&role, &database); err != nil {
+		return err
+	}
+	var schema, owner string
+	err := conn.QueryRow(ctx, `
+		SELECT nspname, pg_get_userbyid(nspowner) FROM pg_namespace WHERE `+hasLog+`
+		AND nspname IN ('log', 'read', 'ops', 'relay', 'vault') AND NOT pg_has_role(nspowner, 'USAGE') LIMIT 1`, simple).Scan(&schema, &owner)
+	if err == nil {
+		return fmt.Errorf("schema %s belongs to role %s, so %s cannot bring it up to date: run `cloudbot migrate` as %s", schema, owner, role, owner)
+	}
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	_, err = tx.Exec(ctx, `CREATE SCHEMA cloudbot_check`, simple)
+	if denied := (*pgconn.PgError)(nil); errors.As(err, &denied) && denied.Code == "42501" {
+		return fmt.Errorf("role %s may not create schemas in database %s: GRANT CREATE ON DATABASE %s TO %s", role, database,
+			pgx.Identifier{database}.Sanitize(), pgx.Identifier{role}.Sanitize())
+	}
+	return err
+}
