@@ -71,7 +71,7 @@ const copyHeader = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 const copyTrailer = "\xff\xff"
 
 // script is the fixed part of a batch's messages.
-type script struct{ begin, copy, insert, execute, commit, rollback, sync []byte }
+type script struct{ begin, copy, insert, execute, commit, rollback, probe, sync []byte }
 
 func newScript() script {
 	execute := message('E', "\x00\x00\x00\x00\x00") // the unnamed portal, all rows
@@ -83,6 +83,7 @@ func newScript() script {
 		begin: slices.Concat(call(stmtBegin), call(stmtHead), sync),
 		copy:  call(stmtCopy), insert: opening(stmtInsert), execute: execute,
 		commit: call(stmtCommit), rollback: append(call(stmtRollback), sync...), sync: sync,
+		probe: slices.Concat(call(stmtBegin), call(stmtHead), call(stmtCopy)),
 	}
 }
 

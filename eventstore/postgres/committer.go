@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,18 +42,30 @@ var errClosed = errors.New("the store is closed")
 // begin_append relies on READ COMMITTED, and a leader that hangs must not keep the lock.
 func committerConfig(like *pgx.ConnConfig, lockTimeout time.Duration) *pgx.ConnConfig {
 	c := like.Copy()
+	c.RuntimeParams["application_name"] = "cloudbot append"
 	ms := strconv.FormatInt(lockTimeout.Milliseconds(), 10)
-	for k, v := range map[string]string{
-		"application_name":                    "cloudbot append",
-		"cloudbot.appending":                  "on", // lets the log's triggers pass
-		"default_transaction_isolation":       "read committed",
-		"lock_timeout":                        ms,
-		"idle_in_transaction_session_timeout": ms,
+	var settings strings.Builder
+	for _, s := range [][2]string{
+		{"cloudbot.appending", "on"}, // lets the log's triggers pass
+		{"default_transaction_isolation", "read committed"},
+		{"lock_timeout", ms},
+		{"idle_in_transaction_session_timeout", ms},
 		// Plans made for an empty log are kept when it has grown.
-		"enable_seqscan":  "off",
-		"plan_cache_mode": "force_generic_plan",
+		{"enable_seqscan", "off"},
+		{"plan_cache_mode", "force_generic_plan"},
 	} {
-		c.RuntimeParams[k] = v
+		fmt.Fprintf(&settings, "SET %s = '%s';", s[0], s[1])
+	}
+	// A pooler refuses most of them as parameters of the connection, so they are set on it.
+	before := c.AfterConnect
+	c.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		if before != nil {
+			if err := before(ctx, conn); err != nil {
+				return err
+			}
+		}
+		_, err := conn.Exec(ctx, settings.String()).ReadAll()
+		return err
 	}
 	return c
 }

@@ -1,5 +1,7 @@
 package postgres
 
+import "github.com/cloudbot-ai/control-plane/eventstore"
+
 // AlwaysCareful sends every batch the careful way.
 func (s *Store) AlwaysCareful() { s.commit.slow = true }
 
@@ -12,3 +14,6 @@ func (s *Store) Waiting() int {
 
 // IndexKey is what stands in the indexes for a name.
 func IndexKey(name string) [16]byte { return indexKey(name) }
+
+// FailedLately makes the store believe that its last append could not be kept.
+func (s *Store) FailedLately() { s.lately.note(eventstore.ErrUnavailable) }

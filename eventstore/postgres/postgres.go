@@ -48,6 +48,7 @@ type Store struct {
 	queue   queue
 	commit  committer
 	hints   hints
+	lately  lately
 }
 
 var _ eventstore.Store = (*Store)(nil)
@@ -109,6 +110,7 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.Res
 		// Another append got ahead while this one waited, as refuse will say.
 		return eventstore.Result{}, s.refuse(ctx, r)
 	}
+	s.lately.note(r.err)
 	return r.result, r.err
 }
 

@@ -1,0 +1,97 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// trusted is how long an append that worked stands for the next one.
+const trusted = 10 * time.Second
+
+// lately is how the last append went, and probe after it.
+type lately struct {
+	worked atomic.Int64 // when one last worked, in Unix nanoseconds; 0: never, or one failed since
+	failed atomic.Bool  // the last one could not be kept
+}
+
+func (l *lately) note(err error) {
+	switch {
+	case err == nil:
+		l.worked.Store(time.Now().UnixNano())
+		l.failed.Store(false)
+	case errors.Is(err, eventstore.ErrUnavailable):
+		l.worked.Store(0)
+		l.failed.Store(true)
+	}
+}
+
+func (l *lately) well() bool { return time.Since(time.Unix(0, l.worked.Load())) < trusted }
+
+// Probe tells whether an append would work. Unless one has just worked, it sends what a batch sends
+// over the connection that appends, without a row, and rolls it back: all in one message, so that
+// other replicas find the log taken for a moment only. After an append that failed it brings a row,
+// as a full disk refuses nothing else; nothing of it is kept either.
+func (s *Store) Probe(ctx context.Context) error {
+	c := &s.commit
+	for !c.mu.TryLock() {
+		select {
+		case <-ctx.Done():
+			return unavailable("probe", errors.New("an append has been under way for too long"))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	defer c.mu.Unlock()
+	if c.closed {
+		return unavailable("probe", errClosed)
+	}
+	if s.lately.well() {
+		return nil
+	}
+	if err := c.probe(ctx, s.lately.failed.Load()); err != nil {
+		c.drop() // the next append finds out by itself where to go
+		return unavailable("probe", err)
+	}
+	return nil
+}
+
+func (c *committer) probe(ctx context.Context, row bool) error {
+	if c.conn == nil {
+		if err := c.connect(ctx); err != nil {
+			return err
+		}
+	}
+	conn := c.conn.PgConn().Conn()
+	hurry := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	_, err := c.send(c.script.attempt(row))
+	if !hurry() && err == nil {
+		err = fmt.Errorf("in the end it worked: %w", ctx.Err())
+	}
+	if denied := (*pgconn.PgError)(nil); errors.As(err, &denied) && denied.Code == "25006" {
+		return fmt.Errorf("the database is read-only: %w", err)
+	}
+	return err
+}
+
+// attempt is a transaction that appends, with one receipt or nothing, and is rolled back.
+func (s *script) attempt(row bool) []byte {
+	rows := []byte(copyHeader)
+	if row {
+		r := newRequest(eventstore.Append{Receipt: &eventstore.Receipt{Key: "probe " + rand.Text(), Request: []byte("probe")}})
+		rows, _ = r.appendRows(rows, 0)
+		r.free()
+	}
+	rows = append(rows, copyTrailer...)
+	w := append([]byte(nil), s.probe...)
+	w = binary.BigEndian.AppendUint32(append(w, 'd'), uint32(len(rows)+4))
+	w = append(append(w, rows...), message('c', "")...)
+	return append(w, s.rollback...)
+}
