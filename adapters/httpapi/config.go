@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -46,7 +45,7 @@ type Config struct {
 	PublicURL      string               // the front's own; its origin may always call. "": a page of the host that a request names may
 	Origins        []string             // "https://app.example.com"; other sites that may call from browsers
 	TrustedProxies []netip.Prefix       // whose X-Forwarded-For is believed; none by default
-	Checks         map[string]CheckFunc // parts that /ready asks about, by name
+	Readiness      *Readiness           // what /ready says; nil: always ready
 	Metrics        *prometheus.Registry // nil: a private one
 	Environment    string               // as /health says it; "": development
 	Source         string               // CloudEvents source; "": /cloudbot/<Environment>, as on NATS
@@ -56,15 +55,13 @@ type Config struct {
 	TicketLife  time.Duration    // longest bridge opened with a ticket; 0: 12 h
 	Timeout     time.Duration    // of one request; 0: 25 s
 	Heartbeat   time.Duration    // between comments on a silent event stream; 0: 15 s
-	Drain       time.Duration    // for requests at the end of Run; 0: 20 s
+	Grace       time.Duration    // at the end of Run, for balancers to see that /ready says no; 0: none
+	Drain       time.Duration    // for requests after it; 0: 20 s
 	MaxInFlight int              // requests at a time; 0: 2048
 	MaxStreams  int              // event streams an account may have; 0: 20
 	NewID       func() string    // ULIDs; nil: made here
 	Now         func() time.Time // nil: time.Now in UTC
 }
-
-// CheckFunc says whether a part is usable just now.
-type CheckFunc = func(ctx context.Context) error
 
 // Limits bounds tries. A zero Rate means the default in brackets, a negative Limit none.
 type Limits struct {

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -205,36 +204,6 @@ func TestWebAndMounts(t *testing.T) {
 	if a := f.want(200, call{method: "POST", path: "/guest/enrol", body: "{}"}); string(a.body) != "POST /guest/enrol" {
 		t.Errorf("%s", a.body)
 	}
-}
-
-func TestReadySaysWhichPartIsNot(t *testing.T) {
-	t.Parallel()
-	f := newFront(t, func(c *Config) {
-		c.Environment = "staging"
-		c.Checks = map[string]CheckFunc{
-			"postgres": func(context.Context) error { return nil },
-			"nats":     func(context.Context) error { return errors.New("dial 10.0.0.9: refused") },
-			"stuck":    func(context.Context) error { select {} },
-		}
-	})
-	a := f.want(503, call{method: "GET", path: "/ready"})
-	var v healthView
-	a.into(t, &v)
-	if v.Checks["postgres"] != "ok" || v.Checks["nats"] != "failed" || v.Checks["stuck"] != "no answer" || strings.Contains(string(a.body), "10.0.0.9") {
-		t.Errorf("%s", a.body)
-	}
-	h := f.want(200, call{method: "GET", path: "/health"})
-	if h.field(t, "environment") != "staging" || h.field(t, "timestamp") == "" {
-		t.Errorf("%s", h.body)
-	}
-}
-
-func TestReadyWhileDraining(t *testing.T) {
-	t.Parallel()
-	f := newFront(t, nil)
-	f.want(200, call{method: "GET", path: "/ready"})
-	f.server.drain()
-	f.want(503, call{method: "GET", path: "/ready"})
 }
 
 func TestAPanicIsAProblem(t *testing.T) {

@@ -81,6 +81,11 @@ func (s *Server) streaming(c echo.Context, who Claims, follow func(ctx context.C
 		case <-revoked:
 			end(errSessionOver)
 		case <-s.draining:
+			// One by one: all at once they would come back at one moment.
+			select {
+			case <-time.After(spread(s.cfg.Grace)):
+			case <-ctx.Done():
+			}
 			end(errDraining)
 		case <-ctx.Done():
 		}
@@ -159,6 +164,14 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, after 
 
 // retryMillis spreads the clients that lose their streams at one moment.
 func retryMillis() int { return 1000 + rand.IntN(2000) }
+
+// spread is a random part of d.
+func spread(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return rand.N(d)
+}
 
 // stream writes Server-Sent Events.
 type stream struct {

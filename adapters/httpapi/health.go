@@ -1,17 +1,10 @@
 package httpapi
 
 import (
-	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
-)
-
-const (
-	checkTime = time.Second
-	checkLife = time.Second // strangers may ask; the parts are not asked more often than this
 )
 
 type healthView struct {
@@ -19,6 +12,8 @@ type healthView struct {
 	Timestamp   time.Time         `json:"timestamp"`
 	Environment string            `json:"environment"`
 	Checks      map[string]string `json:"checks,omitempty"`
+	Reasons     []string          `json:"reasons,omitempty"`
+	Degraded    []string          `json:"degraded,omitempty"`
 }
 
 // health says that the process answers.
@@ -27,66 +22,22 @@ func (s *Server) health(c echo.Context) error {
 	return c.JSON(http.StatusOK, healthView{Status: "healthy", Timestamp: s.cfg.Now(), Environment: s.cfg.Environment})
 }
 
-// ready says whether all parts are usable, and which is not. Why is in the log.
+// ready says whether commands and queries work, and what does not. It only reads what the probes have
+// found out: strangers may ask.
 func (s *Server) ready(c echo.Context) error {
 	c.Response().Header().Set("Cache-Control", "no-store")
-	v := healthView{Status: "ready", Timestamp: s.cfg.Now(), Environment: s.cfg.Environment, Checks: s.checks()}
-	status := http.StatusOK
+	r := s.cfg.Readiness.Report()
 	if s.stopping.Load() {
-		v.Checks["server"] = "draining"
+		r.Ready, r.Checks["server"] = false, "draining"
+		r.Reasons = append(r.Reasons, "server: It is stopping; ask another one.")
 	}
-	for _, said := range v.Checks {
-		if said != "ok" {
-			v.Status, status = "not ready", http.StatusServiceUnavailable
-		}
+	v := healthView{
+		Status: "ready", Timestamp: s.cfg.Now(), Environment: s.cfg.Environment,
+		Checks: r.Checks, Reasons: r.Reasons, Degraded: r.Degraded,
 	}
-	return c.JSON(status, v)
-}
-
-// readiness remembers the last round of checks.
-type readiness struct {
-	mu   sync.Mutex
-	at   time.Time
-	said map[string]string
-}
-
-func (s *Server) checks() map[string]string {
-	s.parts.mu.Lock()
-	defer s.parts.mu.Unlock()
-	if s.parts.said == nil || time.Since(s.parts.at) >= checkLife {
-		s.parts.said, s.parts.at = s.askParts(), time.Now()
+	if !r.Ready {
+		v.Status = "not ready"
+		return c.JSON(http.StatusServiceUnavailable, v)
 	}
-	said := make(map[string]string, len(s.parts.said)+1)
-	for name, word := range s.parts.said {
-		said[name] = word
-	}
-	return said
-}
-
-func (s *Server) askParts() map[string]string {
-	ctx, cancel := context.WithTimeout(context.Background(), checkTime)
-	defer cancel()
-	type answer struct {
-		name string
-		err  error
-	}
-	answers := make(chan answer, len(s.cfg.Checks))
-	said := make(map[string]string, len(s.cfg.Checks))
-	for name, check := range s.cfg.Checks {
-		said[name] = "no answer"
-		go func() { answers <- answer{name, check(ctx)} }()
-	}
-	for range s.cfg.Checks {
-		select {
-		case a := <-answers:
-			said[a.name] = "ok"
-			if a.err != nil {
-				said[a.name] = "failed"
-				s.cfg.Log.Warn("not ready", "part", a.name, "error", a.err)
-			}
-		case <-ctx.Done():
-			return said // one that ignores its context is not waited for
-		}
-	}
-	return said
+	return c.JSON(http.StatusOK, v)
 }

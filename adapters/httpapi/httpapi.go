@@ -34,7 +34,6 @@ type Server struct {
 	long       map[string]bool // those that stay open
 	trees      []string        // prefixes that other handlers answer
 	total      atomic.Int64    // requests being answered, bridges and event streams not counted
-	parts      readiness
 	undeclared undeclared
 	draining   chan struct{} // closed when Run begins to stop
 	stopping   atomic.Bool
@@ -71,7 +70,7 @@ func New(cfg Config) (*Server, error) {
 	s.echo.HTTPErrorHandler = s.problem
 	// The outermost first. What comes before routing sees no route template.
 	s.echo.Pre(s.plainPath)
-	s.echo.Use(s.observe, s.noticeProxies, s.headers, s.recover, s.cors, s.bound)
+	s.echo.Use(s.observe, s.noticeProxies, s.headers, s.recover, s.cors, s.stay, s.bound)
 	for _, r := range s.routes() {
 		s.echo.Add(r.method, r.path, r.handle)
 		s.known[r.path], s.long[r.path] = true, r.long
@@ -108,8 +107,10 @@ func (s *Server) Preload(ctx context.Context) error {
 	return nil
 }
 
-// Run serves on ln until ctx ends, then stops: no new connections, event streams are told to come
-// back, and requests get Config.Drain to finish. Bridges are not waited for; end them before.
+// Run serves on ln until ctx ends, then stops. For Config.Grace it goes on answering, so that whatever
+// balances sees /ready say no before a connection is refused; new WebSockets are refused at once, and
+// event streams are told to come back, one by one. Then it takes no more connections, and requests get
+// Config.Drain to finish. Bridges are not waited for; end them before.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	if err := s.Preload(ctx); err != nil {
 		return err
@@ -135,6 +136,11 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.drain()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve http: %w", err)
+	case <-time.After(s.cfg.Grace):
+	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
 	if err := server.Shutdown(end); err != nil {
@@ -149,6 +155,16 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 func (s *Server) drain() {
 	if s.stopping.CompareAndSwap(false, true) {
 		close(s.draining)
+	}
+}
+
+// stay refuses new WebSockets while the server stops: they would have to come back at once.
+func (s *Server) stay(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if s.stopping.Load() && wantsWebSocket(c.Request()) {
+			return errRestarting
+		}
+		return next(c)
 	}
 }
 

@@ -47,6 +47,7 @@ var (
 	errNotRunning    = &refusal{status: 409, code: "instance_not_running", detail: "The instance is not running; start it first."}
 	errNoMachine     = &refusal{status: 503, code: "machine_unreachable", detail: "The machine is not connected just now; come back in a moment.", retryAfter: 5}
 	errMachine       = &refusal{status: 502, code: "machine_answer", detail: "The machine gave no answer that could be passed on."}
+	errRestarting    = &refusal{status: 503, code: "restarting", detail: "The server is restarting; try again.", retryAfter: 1}
 	errNotBuiltIn    = &refusal{status: 503, code: "not_available", detail: "This server runs without the part that this needs."}
 )
 

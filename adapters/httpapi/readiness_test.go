@@ -1,0 +1,130 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+)
+
+func readinessOf(t *testing.T, probes ...Probe) *Readiness {
+	t.Helper()
+	r, err := NewReadiness(probes, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+var errRefusedThere = &domain.Error{Kind: domain.Unavailable, Code: "x", Msg: "The other side refuses it: allow it there."}
+
+func fine(context.Context) error { return nil }
+
+func TestReadySaysWhatDoesNotWork(t *testing.T) {
+	t.Parallel()
+	inner := errors.New("dial 10.0.0.9: refused")
+	broken := func(context.Context) error { return inner }
+	refused := func(context.Context) error { return fmt.Errorf("%w (%w)", errRefusedThere, inner) }
+	grave := func(err error) bool { return errors.Is(err, errRefusedThere) }
+	for name, c := range map[string]struct {
+		probes            []Probe
+		status            int
+		checks            map[string]string
+		reasons, degraded []string
+	}{
+		"nothing to try": {nil, 200, nil, nil, nil},
+		"all well":       {[]Probe{{Name: "a", Try: fine}, {Name: "b", Try: fine, Degrades: "no b"}}, 200, map[string]string{"a": "ok", "b": "ok"}, nil, nil},
+		"needed": {[]Probe{{Name: "a", Try: broken}, {Name: "b", Try: fine}}, 503,
+			map[string]string{"a": "failed", "b": "ok"}, []string{"a: It does not work; the server's log says why."}, nil},
+		"not needed": {[]Probe{{Name: "a", Try: fine}, {Name: "b", Try: broken, Degrades: "desktops cannot be opened", Grave: grave}}, 200,
+			map[string]string{"a": "ok", "b": "degraded"}, nil, []string{"b: desktops cannot be opened"}},
+		"for good": {[]Probe{{Name: "b", Try: refused, Degrades: "desktops cannot be opened", Grave: grave}}, 503,
+			map[string]string{"b": "failed"}, []string{"b: " + errRefusedThere.Msg}, nil},
+		"bug": {[]Probe{{Name: "a", Try: func(context.Context) error { panic("canary") }}}, 503, map[string]string{"a": "failed"}, []string{"a: It does not work; the server's log says why."}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := readinessOf(t, c.probes...)
+			for _, p := range r.probes {
+				p.try(t.Context(), r.log)
+			}
+			f := newFront(t, func(cfg *Config) { cfg.Environment, cfg.Readiness = "staging", r })
+			a := f.want(c.status, call{method: "GET", path: "/ready"})
+			var v healthView
+			a.into(t, &v)
+			for part, said := range c.checks {
+				if v.Checks[part] != said {
+					t.Errorf("%s: %q, want %q", part, v.Checks[part], said)
+				}
+			}
+			if !slices.Equal(v.Reasons, c.reasons) || !slices.Equal(v.Degraded, c.degraded) || v.Environment != "staging" || v.Timestamp.IsZero() ||
+				(v.Status == "ready") != (c.status == 200) || strings.Contains(string(a.body), "10.0.0.9") || strings.Contains(string(a.body), "canary") {
+				t.Errorf("%s", a.body)
+			}
+			f.want(200, call{method: "GET", path: "/health"})
+		})
+	}
+}
+
+// Questions are answered from memory: a thousand try nothing. A part is tried at most once a second,
+// and one that hangs keeps no other waiting, nor the question.
+func TestReadyOnlyReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var well, bad atomic.Int64
+		r := readinessOf(t,
+			Probe{Name: "well", Try: func(context.Context) error { well.Add(1); return nil }},
+			Probe{Name: "bad", Try: func(context.Context) error { bad.Add(1); return errors.New("x") }, Degrades: "y"},
+			Probe{Name: "stuck", Try: func(ctx context.Context) error { <-ctx.Done(); <-t.Context().Done(); return nil }, Degrades: "z"},
+		)
+		if r.Report().Ready {
+			t.Error("ready before anything was tried")
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		go r.Run(ctx)
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if n := well.Load(); n < 5 || n > 31 {
+			t.Errorf("what works was tried %d times in 30 s", n)
+		}
+		before := bad.Load()
+		for range 1000 {
+			if report := r.Report(); !report.Ready || report.Checks["well"] != "ok" || report.Checks["bad"] != "degraded" || report.Checks["stuck"] != "no answer" {
+				t.Fatalf("%+v", report)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := bad.Load() - before; n < 9 || n > 11 {
+			t.Errorf("what fails was tried %d times in 10 s", n)
+		}
+		stop()
+	})
+}
+
+func TestReadyWhileDraining(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	f.want(200, call{method: "GET", path: "/ready"})
+	f.server.drain()
+	if a := f.want(503, call{method: "GET", path: "/ready"}); !strings.Contains(string(a.body), "draining") {
+		t.Errorf("%s", a.body)
+	}
+	f.want(200, call{method: "GET", path: "/health"})
+	a := f.want(503, call{method: "GET", path: "/api/instances/01JD0000000000000000000000/vnc", header: map[string]string{
+		"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "x",
+	}})
+	if a.field(t, "code") != "restarting" || a.header.Get("Retry-After") == "" {
+		t.Errorf("%s %v", a.body, a.header)
+	}
+}
