@@ -44,21 +44,22 @@ const (
 // rooms is the table of ARCHITECTURE.md.
 var rooms = []room{
 	{"domain", []string{"domain"}, stdlib},
-	{"eventstore/postgres", []string{".", "eventstore"}, only(pgx, "github.com/oklog/ulid")},
+	{"eventstore/postgres", []string{".", "eventstore", "crash"}, only(pgx, "github.com/oklog/ulid")},
 	{"eventstore/memory", []string{".", "eventstore"}, stdlib},
 	{"eventstore/eventstoretest", []string{".", "eventstore"}, only("pgregory.net/rapid")},
 	{"eventstore/internal", []string{"eventstore"}, stdlib},
 	{"eventstore", []string{"eventstore/internal/check"}, stdlib},
-	{"commands", []string{"domain", "eventstore"}, except(echo, aws, nats, pgx, goose)},
-	{"projections", []string{"domain", "eventstore"}, only(pgx)},
+	{"commands", []string{"domain", "eventstore", "crash"}, except(echo, aws, nats, pgx, goose)},
+	{"projections", []string{"domain", "eventstore", "crash"}, only(pgx)},
 	{"migrations", nil, only(pgx, goose)},
-	{"adapters/httpapi", []string{".", "domain", "eventstore", "commands", "projections", "migrations", "guest/wire", "web"}, except(aws)},
-	{"adapters/ec2", []string{".", "domain", "eventstore", "commands", "projections", "deploy", "guest/wire", "guest/bootstrap"}, except(echo)},
-	{"adapters/*", []string{".", "domain", "eventstore", "commands", "projections", "migrations", "deploy", "guest", "web"}, except(echo, ec2)},
+	{"adapters/httpapi", []string{".", "crash", "domain", "eventstore", "commands", "projections", "migrations", "guest/wire", "web"}, except(aws)},
+	{"adapters/ec2", []string{".", "crash", "domain", "eventstore", "commands", "projections", "deploy", "guest/wire", "guest/bootstrap"}, except(echo)},
+	{"adapters/*", []string{".", "crash", "domain", "eventstore", "commands", "projections", "migrations", "deploy", "guest", "web"}, except(echo, ec2)},
 	{"guest", []string{"guest"}, except(echo, aws, nats, pgx, goose)},
 	{"cmd/cloudbot-guest", []string{".", "guest"}, except(echo, aws, nats, pgx, goose)},
 	{"cmd", []string{""}, except(echo, ec2)},
 	{"web", nil, stdlib},
+	{"crash", nil, stdlib},
 	{"deploy", nil, stdlib},
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -66,8 +67,8 @@ func (s *Saga) run(ctx context.Context) error {
 	}
 	a := newAgenda(s)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.run(ctx, ids) })
-	g.Go(func() error {
+	g.Go(crash.Guard(func() error { return a.run(ctx, ids) }))
+	g.Go(crash.Guard(func() error {
 		return s.Feed.Follow(ctx, position, func(ctx context.Context, events []eventstore.Event) error {
 			for _, e := range events {
 				if e.Stream.Aggregate != instances.Name {
@@ -79,9 +80,9 @@ func (s *Saga) run(ctx context.Context) error {
 			}
 			return nil
 		})
-	})
+	}))
 	for range cmp.Or(s.Workers, 8) {
-		g.Go(func() error { return a.work(ctx) })
+		g.Go(crash.Guard(func() error { return a.work(ctx) }))
 	}
 	return g.Wait()
 }

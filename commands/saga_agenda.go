@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 )
@@ -131,6 +132,9 @@ func (a *agenda) run(ctx context.Context, ids []string) error {
 			a.poll(ctx)
 		case p := <-a.polled:
 			a.polling = false
+			if crash.Of(p.err) != nil {
+				return p.err
+			}
 			if a.misses++; p.err == nil {
 				a.misses = 0
 			} else {
@@ -247,7 +251,11 @@ func (a *agenda) poll(ctx context.Context) {
 	slices.SortFunc(targets, func(x, y target) int { return strings.Compare(x.instance, y.instance) })
 	a.polling = true
 	a.polls.Go(func() {
-		changed, err := a.saga.observe(ctx, targets)
+		var changed []string
+		err := crash.Guard(func() (err error) {
+			changed, err = a.saga.observe(ctx, targets)
+			return err
+		})()
 		if err != nil && ctx.Err() == nil {
 			a.saga.Logger.WarnContext(ctx, "looking at machines did not work, will retry", "machines", len(targets), "error", err)
 		}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"github.com/cloudbot-ai/control-plane/crash"
 )
 
 // sums remembers each asset's sum until its content changes.
@@ -57,7 +59,8 @@ func (s *sums) read(ctx context.Context, k *sum, source Source, name string, inf
 	close(k.done)
 }
 
-func digest(ctx context.Context, source Source, name string, info Info) (string, error) {
+func digest(ctx context.Context, source Source, name string, info Info) (_ string, err error) {
+	defer crash.Caught(&err)
 	r, err := source.Open(ctx, name, info.Tag, 0)
 	if err != nil {
 		return "", err

@@ -42,6 +42,7 @@ type Config struct {
 	MaxPerInstance int           // sessions at once; 0: 16
 	MaxPerAccount  int           // sessions at once; 0: 32
 	RetryAfter     time.Duration // told to browsers when this server stops, give or take half; 0: 1 s
+	Spread         time.Duration // in which they are told, one by one; 0: all at once
 }
 
 // Session is one browser's right to one machine.
@@ -117,7 +118,8 @@ func New(c Config) *Bridge {
 	}
 }
 
-// Run serves until ctx ends, then closes every session with 1012 and returns when none is left.
+// Run serves until ctx ends, then closes the sessions with 1012, spread over Config.Spread, and returns
+// when none is left. New ones are refused meanwhile.
 func (b *Bridge) Run(ctx context.Context) error {
 	<-ctx.Done()
 	b.mu.Lock()

@@ -185,6 +185,39 @@ func TestShutdownSaysWhenToComeBack(t *testing.T) {
 	<-stopped
 }
 
+// While the sessions are told one by one, those whose turn has not come go on, and new ones are refused.
+func TestShutdownIsSpread(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}, Spread: time.Hour}, bridge.Session{Mode: "control"})
+	c, _ := f.dial(t, "/cloudbot")
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); f.stop() }()
+	for refused := false; !refused; {
+		another, res := f.dial(t, "/cloudbot")
+		if refused = another == nil; refused && (res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "") {
+			t.Errorf("refused with %d", res.StatusCode)
+		}
+		if another != nil {
+			another.CloseNow()
+		}
+	}
+	const frame = `{"type":"req","id":"1","method":"chat.history","params":{}}`
+	if err := c.Write(t.Context(), websocket.MessageText, []byte(frame)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, got, err := c.Read(t.Context())
+		if err != nil {
+			t.Fatalf("the session does not go on: %v", err)
+		}
+		if strings.Contains(string(got), `"chat.history"`) {
+			break
+		}
+	}
+	_ = c.Close(websocket.StatusNormalClosure, "")
+	<-stopped
+}
+
 func TestMachineGoneAfterTheUpgrade(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, bridge.Config{Opener: opener{serve: vncServer(func(c net.Conn) {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/cloudbot-ai/control-plane/crash"
 )
 
 // ending is why a session ends, and what the browser is told.
@@ -35,6 +37,14 @@ var (
 func (b *Bridge) restart() *ending {
 	wait := b.c.RetryAfter/2 + rand.N(b.c.RetryAfter)
 	return &ending{CloseRestart, fmt.Sprintf(`{"retry_ms":%d}`, wait.Milliseconds())}
+}
+
+// turn is when a session ends after the server began to stop: a moment of its own for each.
+func (b *Bridge) turn() time.Duration {
+	if b.c.Spread <= 0 {
+		return 0
+	}
+	return rand.N(b.c.Spread)
 }
 
 // browser is the browser's leg. Its reads and writes are not bound to the session's context: that
@@ -84,18 +94,30 @@ func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer,
 	w.watch.Stop()
 
 	var legs sync.WaitGroup
-	legs.Go(func() { cancel(up(ctx, w)) })
-	legs.Go(func() { cancel(down(ctx, w)) })
+	for _, leg := range []func(context.Context, *browser) error{up, down} {
+		legs.Go(func() {
+			err := crash.Guard(func() error { return leg(ctx, w) })()
+			if p := crash.Of(err); p != nil {
+				b.log.Error("panic in a bridge", "instance", s.Instance, "panic", p.Text, "stack", p.Stack)
+			}
+			cancel(err)
+		})
+	}
 	stopPings := b.pings(ctx, ws, cancel)
 
-	select {
-	case <-ctx.Done():
-	case <-s.Revoked:
-		cancel(errSignedOut)
-	case <-s.Gone:
-		cancel(errGone)
-	case <-b.stop:
-		cancel(b.restart())
+	stop, turn := b.stop, (<-chan time.Time)(nil)
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-s.Revoked:
+			cancel(errSignedOut)
+		case <-s.Gone:
+			cancel(errGone)
+		case <-stop:
+			stop, turn = nil, time.After(b.turn())
+		case <-turn:
+			cancel(b.restart())
+		}
 	}
 	machine.Close() // ends a read that waits on a silent machine
 	var why *ending

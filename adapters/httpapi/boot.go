@@ -8,6 +8,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/projections"
@@ -50,8 +51,8 @@ func (s *Server) followBoot(ctx context.Context, out *stream, account, id string
 	defer cancel()
 	m := newMachine(s, id, from)
 	rows := make(chan projections.Instance)
-	all.Go(func() { m.run(ctx) })
-	all.Go(func() { defer close(rows); s.rows(ctx, account, id, rows) })
+	all.Go(func() { defer crash.Logged(s.cfg.Log, "boot log"); m.run(ctx) })
+	all.Go(func() { defer close(rows); defer crash.Logged(s.cfg.Log, "boot rows"); s.rows(ctx, account, id, rows) })
 	skipped := time.NewTicker(tellSkipped)
 	defer skipped.Stop()
 	for err := out.send("retry: %d\n\n", retryMillis()); err == nil; {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain"
 )
 
@@ -67,6 +68,7 @@ func (p *Presence) Claim(ctx context.Context, instanceID, url string) (release f
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer crash.Logged(p.log, "presence")
 		c.keep(ctx)
 	}()
 	return sync.OnceFunc(func() {

@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/oklog/ulid/v2"
+
+	"github.com/cloudbot-ai/control-plane/crash"
 )
 
 // ErrLost is the cause of a function's ended context when its lease was lost.
@@ -90,8 +92,15 @@ func (l *Leases) while(ctx context.Context, name string, term int64, sent time.T
 	defer cancel(nil)
 	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	renewed := make(chan struct{})
+	var bug error
 	go func() {
 		defer close(renewed)
+		defer func() { // a role whose lease nobody renews must not go on
+			if bug != nil {
+				cancel(bug)
+			}
+		}()
+		defer crash.Caught(&bug)
 		if l.renew(renewing, name, term, sent) {
 			cancel(ErrLost)
 		}
@@ -100,6 +109,9 @@ func (l *Leases) while(ctx context.Context, name string, term int64, sent time.T
 	err = f(work)
 	stop()
 	<-renewed
+	if bug != nil {
+		return false, bug
+	}
 	if errors.Is(context.Cause(work), ErrLost) {
 		return true, err
 	}

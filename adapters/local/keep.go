@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/crash"
 )
 
 // retry spaces out the restarts of a machine that does not stay up.
@@ -66,7 +68,7 @@ func (c *Cloud) each(ctx context.Context, f func(machine, known) error) error {
 			continue
 		}
 		all.Go(func() {
-			errs[i] = c.locked(ctx, id, func() error {
+			errs[i] = c.locked(ctx, id, crash.Guard(func() error {
 				k, err := c.ledger.find(id)
 				if err != nil {
 					return err
@@ -76,7 +78,7 @@ func (c *Cloud) each(ctx context.Context, f func(machine, known) error) error {
 					return err
 				}
 				return f(m, k)
-			})
+			}))
 		})
 	}
 	all.Wait()

@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/hashicorp/yamux"
 
+	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
@@ -100,10 +101,22 @@ func (t *tunnel) run(ctx context.Context) {
 		}
 	})
 	defer first.Stop()
-	all.Go(func() { cancel(t.accept(ctx, session, &all)) })
-	all.Go(func() { t.presence(ctx) })
-	all.Go(func() { t.sendKeys(ctx) })
-	all.Go(func() { t.report(ctx, cancel) })
+	// What a guest makes one of these do wrong ends its own tunnel and nothing else.
+	guarded := func(f func() error) {
+		all.Go(func() {
+			err := crash.Guard(f)()
+			if p := crash.Of(err); p != nil {
+				log.Error("panic in a tunnel", "panic", p.Text, "stack", p.Stack)
+			}
+			if err != nil {
+				cancel(err)
+			}
+		})
+	}
+	guarded(func() error { return t.accept(ctx, session, guarded) })
+	guarded(func() error { t.presence(ctx); return nil })
+	guarded(func() error { t.sendKeys(ctx); return nil })
+	guarded(func() error { t.report(ctx, cancel); return nil })
 	log.Info("machine connected", "boot", t.boot)
 	select {
 	case <-t.quit:
@@ -116,7 +129,7 @@ func (t *tunnel) run(ctx context.Context) {
 }
 
 // accept takes the control stream; a guest has no business opening others.
-func (t *tunnel) accept(ctx context.Context, session *yamux.Session, all *sync.WaitGroup) error {
+func (t *tunnel) accept(ctx context.Context, session *yamux.Session, guarded func(func() error)) error {
 	control, err := session.AcceptStream()
 	if err != nil {
 		return err
@@ -125,11 +138,12 @@ func (t *tunnel) accept(ctx context.Context, session *yamux.Session, all *sync.W
 	t.control = control
 	t.sendMu.Unlock()
 	t.wantKeys()
-	all.Go(func() {
+	guarded(func() error {
 		if err := t.listen(control); ctx.Err() == nil {
 			t.h.log.Info("control stream ended", "instance", t.instance, "cause", err)
 		}
 		t.stop()
+		return nil
 	})
 	if _, err := session.AcceptStream(); err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/adapters/s3"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
@@ -224,7 +225,7 @@ func withReconciler(saga func(context.Context) error, r *commands.Reconciler) fu
 func together(ctx context.Context, all ...func(context.Context) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, f := range all {
-		g.Go(func() error { return f(ctx) })
+		g.Go(crash.Guard(func() error { return f(ctx) }))
 	}
 	return g.Wait()
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 	"github.com/joho/godotenv"
@@ -41,6 +42,8 @@ type config struct {
 	CORSOrigins  string `env:"CORS_ORIGINS"`
 	Proxies      string `env:"TRUSTED_PROXIES"`
 	Advertise    string `env:"ADVERTISE_URL"`
+
+	ShutdownGrace string `env:"SHUTDOWN_GRACE"`
 
 	LogLevel  string `env:"LOG_LEVEL"`
 	LogFormat string `env:"LOG_FORMAT" envDefault:"text"`
@@ -100,6 +103,9 @@ func (c config) check() error {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); c.LogLevel != "" && err != nil {
 		refuse("LOG_LEVEL is %q; choose debug, info, warn or error", c.LogLevel)
 	}
+	if d, err := time.ParseDuration(c.ShutdownGrace); c.ShutdownGrace != "" && (err != nil || d < 0 || d > time.Hour) {
+		refuse("SHUTDOWN_GRACE is %q; give a duration such as 5s, or 0", c.ShutdownGrace)
+	}
 	if !c.LocalDevMode {
 		if err := c.EC2.check(c.PublicURL, c.production()); err != nil {
 			errs = append(errs, err)
@@ -107,6 +113,17 @@ func (c config) check() error {
 	}
 	errs = append(errs, c.checkPublic())
 	return errors.Join(errs...)
+}
+
+// grace is how long a server that stops goes on answering, so that balancers see /ready say no first.
+func (c config) grace() time.Duration {
+	if d, err := time.ParseDuration(c.ShutdownGrace); err == nil {
+		return d
+	}
+	if c.production() {
+		return 5 * time.Second
+	}
+	return 0
 }
 
 func (c config) dir(name string) string { return filepath.Join(c.DataDir, name) }

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
@@ -62,8 +60,9 @@ func (c check) do(ctx context.Context) (note, mark string) {
 	defer cancel()
 	note, err := c.check(ctx)
 	var remark ec2.Remark
+	var less degraded
 	switch {
-	case errors.As(err, &remark):
+	case errors.As(err, &remark), errors.As(err, &less):
 		return err.Error(), "note"
 	case err != nil:
 		return err.Error(), c.mark
@@ -101,17 +100,7 @@ func checksOfServer(cfg config) []check {
 			return "long enough and not defaults", err
 		}},
 		{"Postgres", "BAD", func(ctx context.Context) (string, error) { return checkPostgres(ctx, cfg) }},
-		{"NATS", "BAD", func(context.Context) (string, error) {
-			if cfg.NATSURL == "" {
-				return "in-process", nil
-			}
-			nc, err := nats.Connect(cfg.NATSURL, nats.Timeout(3*time.Second))
-			if err != nil {
-				return "", fmt.Errorf("NATS_URL does not answer: %w", err)
-			}
-			defer nc.Close()
-			return nc.ConnectedServerVersion() + " at " + nc.ConnectedUrlRedacted(), nil
-		}},
+		{"NATS", "BAD", func(ctx context.Context) (string, error) { return checkOfNATS(ctx, cfg) }},
 		{"proxies", "note", func(ctx context.Context) (string, error) { return checkProxies(ctx, cfg) }},
 		{"port", "note", func(context.Context) (string, error) {
 			if r, ok := readRunning(cfg); ok {
@@ -182,33 +171,6 @@ func checkAssets(ctx context.Context, p *parts, arch string) (string, error) {
 		return "", fmt.Errorf("ASSETS_DIR cannot be read: %w", err)
 	}
 	return fmt.Sprintf("%s is in %s; OpenClaw is from %s", guest, place, from), nil
-}
-
-func checkPostgres(ctx context.Context, cfg config) (string, error) {
-	url := cfg.DatabaseURL
-	if url == "" {
-		if r, ok := readRunning(cfg); ok {
-			url = r.DatabaseURL
-		}
-	}
-	if url == "" {
-		started, _, closeIt, err := database(context.WithoutCancel(ctx), cfg, logger(cfg))
-		if err != nil {
-			return "", err
-		}
-		defer closeIt()
-		url = started
-	}
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return "", fmt.Errorf("DATABASE_URL does not answer: %w", err)
-	}
-	defer conn.Close(ctx)
-	var version string
-	if err := conn.QueryRow(ctx, `SHOW server_version`).Scan(&version); err != nil {
-		return "", err
-	}
-	return version, nil
 }
 
 // checkProxies asks the server that runs on this data folder whether proxies send it requests that

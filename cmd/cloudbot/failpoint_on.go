@@ -4,16 +4,21 @@ package main
 
 import (
 	"os"
+	"strings"
 	"syscall"
 )
 
-// failpoint kills the process, as a crash does, at the point that FAILPOINT names.
+// failpoint kills the process, as a crash does, at the point that FAILPOINT names. With "panic:" before
+// the name it plants a bug there instead.
 func failpoint() func(point string) {
 	name := os.Getenv("FAILPOINT")
 	if name == "" {
 		return nil
 	}
 	return func(point string) {
+		if bug, planted := strings.CutPrefix(name, "panic:"); planted && point == bug {
+			panic("a planted bug")
+		}
 		if point == name {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}

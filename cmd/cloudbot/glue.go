@@ -19,6 +19,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
+	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/projections"
@@ -98,6 +99,9 @@ func (p *parts) followNews(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		if crash.Of(err) != nil {
+			return err
+		}
 		p.log.WarnContext(ctx, "following the log interrupted, will resume", "error", err)
 		select {
 		case <-ctx.Done():
@@ -113,21 +117,21 @@ func (p *parts) followFromHead(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
+	g.Go(crash.Guard(func() error {
 		// What ended up to here is in the read models, once they have come as far.
 		if err := p.progress.Wait(ctx, head); err != nil {
 			return err
 		}
 		return p.front.Preload(ctx)
-	})
-	g.Go(func() error {
+	}))
+	g.Go(crash.Guard(func() error {
 		return p.feed.Follow(ctx, head, func(ctx context.Context, events []eventstore.Event) error {
 			for _, e := range events {
 				p.news(ctx, e)
 			}
 			return nil
 		})
-	})
+	}))
 	return g.Wait()
 }
 

@@ -28,6 +28,9 @@ func migrateCmd() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, closeIt()) }()
+			if _, err := checkDatabase(ctx, cfg, url); err != nil {
+				return err
+			}
 			if err := migrations.Up(ctx, url, log); err != nil {
 				return err
 			}

@@ -26,6 +26,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/shelf"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 	"github.com/cloudbot-ai/control-plane/projections"
@@ -41,20 +42,20 @@ type parts struct {
 	conn  *nats.Conn
 	bus   *embedded.NATS // nil with NATS_URL
 
-	leases   *lease.Leases
-	relay    *jetstream.Relay
-	feed     *jetstream.Feed
-	progress *projections.Progress
-	metrics  *prometheus.Registry
-	parked   *prometheus.CounterVec
-	cloud    cloud
-	saga     *commands.Saga
-	hub      *tunnel.Hub
-	bridge   *bridge.Bridge
-	front    *httpapi.Server
-	checks   map[string]httpapi.CheckFunc
-	stop     func() // ends the bridges
-	bridges  context.Context
+	leases    *lease.Leases
+	relay     *jetstream.Relay
+	feed      *jetstream.Feed
+	progress  *projections.Progress
+	metrics   *prometheus.Registry
+	parked    *prometheus.CounterVec
+	cloud     cloud
+	saga      *commands.Saga
+	hub       *tunnel.Hub
+	bridge    *bridge.Bridge
+	front     *httpapi.Server
+	readiness *httpapi.Readiness
+	stop      func() // ends the bridges
+	bridges   context.Context
 
 	databaseGone <-chan struct{} // closed when a private Postgres ends by itself; nil: not ours
 }
@@ -100,19 +101,24 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	desktops := &commands.Instances{Log: events, Vault: vault, Cloud: p.cloud, Limit: cfg.MaxInstances}
 	reader := &projections.Reader{Pool: p.pool, Open: vault.Open, NameLabel: commands.NameLabel, AddressLabel: commands.AddressLabel, Progress: p.progress}
 
-	if err := p.stream(reader, events, enrolment); err != nil {
-		return nil, err
-	}
-	if p.hub, err = tunnel.New(tunnel.Config{
+	shared := p.buckets()
+	hub, err := tunnel.New(tunnel.Config{
 		Machines:  &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment},
-		Presence:  presence{jetstream.NewPresence(jetstream.PresenceConfig{Conn: p.conn, Log: log})},
+		Presence:  presence{shared.presence},
 		Advertise: advertise,
 		HopKey:    sharedKey(vault, "hops between replicas"),
 		Log:       log,
-	}); err != nil {
+	})
+	if err != nil {
 		return nil, err
 	}
-	p.bridge = bridge.New(bridge.Config{Opener: p.hub, Log: log})
+	p.hub, p.bridge = hub, bridge.New(bridge.Config{Opener: hub, Log: log, Spread: cfg.grace()})
+	if err := p.stream(reader, events, enrolment, hub); err != nil {
+		return nil, err
+	}
+	if p.readiness, err = httpapi.NewReadiness(p.probes(shared), log, p.metrics); err != nil {
+		return nil, err
+	}
 	p.bridges, p.stop = context.WithCancel(ctx)
 	proxies, err := cfg.proxies()
 	if err != nil {
@@ -130,8 +136,8 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Progress:       p.progress,
 		Tokens:         tokens{keys.tokens},
 		Log:            log,
-		Tickets:        tickets{jetstream.NewTickets(jetstream.TicketsConfig{Conn: p.conn})},
-		Limiter:        jetstream.NewLimiter(jetstream.LimiterConfig{Conn: p.conn, Log: log}),
+		Tickets:        tickets{shared.tickets},
+		Limiter:        shared.limits,
 		Bridges:        bridges{p.bridge},
 		Diagnostics:    diagnostics{p.hub},
 		Web:            page,
@@ -139,7 +145,8 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		PublicURL:      cfg.PublicURL,
 		Origins:        fields(cfg.CORSOrigins),
 		TrustedProxies: proxies,
-		Checks:         p.checks,
+		Readiness:      p.readiness,
+		Grace:          cfg.grace(),
 		Metrics:        p.metrics,
 		Environment:    cfg.Environment,
 		HSTS:           cfg.production(),
@@ -197,9 +204,11 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 	}
 	if p.cfg.NATSURL != "" {
 		// It may come later: commands are accepted without it, and the relay catches up.
-		p.conn, err = nats.Connect(p.cfg.NATSURL, nats.Name("cloudbot"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))
-		if err != nil {
-			return fmt.Errorf("NATS_URL: %w", err)
+		if p.conn, err = connectNATS(p.cfg, p.log); err != nil {
+			return err
+		}
+		if err := checkNATS(ctx, p.conn); unable(err) {
+			return err
 		}
 	} else {
 		p.bus, err = embedded.StartNATS(ctx, embedded.NATSConfig{Dir: p.cfg.dir("nats"), Listen: p.cfg.NATSListen, Log: p.log})
@@ -217,33 +226,11 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 			return err
 		}
 	}
-	p.checks = map[string]httpapi.CheckFunc{
-		"postgres": func(ctx context.Context) error { return p.pool.Ping(ctx) },
-		"nats": func(context.Context) error {
-			if !p.conn.IsConnected() {
-				return errors.New("not connected")
-			}
-			return nil
-		},
-		"projections": p.caughtUp,
-	}
 	return nil
 }
 
-// caughtUp tells whether the read models are near the head of the log.
-func (p *parts) caughtUp(ctx context.Context) error {
-	head, err := p.store.Head(ctx)
-	if err != nil {
-		return err
-	}
-	if behind := head - p.progress.Position(); behind > 10_000 || p.progress.Position() == 0 && head > 0 {
-		return fmt.Errorf("%d events behind", behind)
-	}
-	return nil
-}
-
-// stream builds what follows the log: relay, read models' feed and saga.
-func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment commands.Enrolment) (err error) {
+// stream builds what follows the log: relay, read models' feed and saga. The saga asks the hub.
+func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment commands.Enrolment, hub *tunnel.Hub) (err error) {
 	if p.relay, err = jetstream.NewRelay(jetstream.RelayConfig{
 		Store: p.store, Conn: p.conn, Epochs: jetstream.PostgresEpochs{Pool: p.pool}, Environment: p.cfg.Environment, Log: p.log,
 	}); err != nil {
@@ -253,7 +240,7 @@ func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolmen
 		return err
 	}
 	p.saga = &commands.Saga{
-		Log: events, Cloud: p.cloud, Tokens: enrolment, Live: reader.Live, Feed: p.feed, Connected: p.hub.ConnectedAnywhere, Logger: p.log,
+		Log: events, Cloud: p.cloud, Tokens: enrolment, Live: reader.Live, Feed: p.feed, Connected: hub.ConnectedAnywhere, Logger: p.log,
 		PollEvery: p.cloud.pollEvery, SweepEvery: p.cloud.sweepEvery, Policy: p.cloud.policy, Workers: 8, At: failpoint(),
 	}
 	p.parked = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -264,7 +251,7 @@ func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolmen
 		gauge("cloudbot_log_epoch", "The stream's epoch.", func() float64 { return float64(p.relay.Stats().Epoch) }),
 		gauge("cloudbot_projection_position", "Position of the slowest read model.", func() float64 { return float64(p.progress.Position()) }),
 		gauge("cloudbot_parked_events", "Events set aside just now; cloudbot replay --parked retries them.", p.parkedNow),
-		gauge("cloudbot_tunnels", "Machines whose tunnel is here.", func() float64 { return float64(p.hub.Len()) }),
+		gauge("cloudbot_tunnels", "Machines whose tunnel is here.", func() float64 { return float64(hub.Len()) }),
 		gauge("cloudbot_bridges", "Open bridges.", func() float64 { return float64(p.bridge.Len()) }),
 	)
 	return nil
@@ -286,6 +273,7 @@ func gauge(name, help string, f func() float64) prometheus.Collector {
 // background lists what runs beside the front.
 func (p *parts) background() []part {
 	list := []part{
+		{"readiness", p.readiness.Run},
 		{"relay", func(ctx context.Context) error { return p.held(ctx, "relay", p.relay.Run) }},
 		{"saga", func(ctx context.Context) error { return p.held(ctx, "saga", p.sagaAndReconciler()) }},
 		{"tunnels", p.hub.Run},
@@ -323,6 +311,9 @@ func (p *parts) held(ctx context.Context, name string, f func(context.Context) e
 		err := p.leases.Hold(ctx, name, f)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if crash.Of(err) != nil {
+			return err
 		}
 		p.log.WarnContext(ctx, "background role interrupted, will resume", "role", name, "error", err)
 		select {

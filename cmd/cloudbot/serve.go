@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/migrations"
 )
 
@@ -62,6 +63,9 @@ func serve(ctx context.Context, cfg config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeDatabase()) }()
+	if _, err := checkDatabase(ctx, cfg, databaseURL); err != nil {
+		return err
+	}
 	if err := migrations.Up(ctx, databaseURL, log); err != nil {
 		return err
 	}
@@ -126,14 +130,11 @@ func (p *parts) run(ctx context.Context, listener, admin net.Listener, ready fun
 	defer stopBackground()
 	g, background := errgroup.WithContext(background)
 	for _, part := range p.background() {
-		g.Go(func() error {
-			if err := part.run(background); err != nil && background.Err() == nil {
-				return fmt.Errorf("%s: %w", part.name, err)
-			}
-			return nil
-		})
+		g.Go(func() error { return p.keep(background, part) })
 	}
-	g.Go(func() error { return serveAdmin(background, admin, p.admin()) })
+	g.Go(func() error {
+		return p.keep(background, part{"operators", func(ctx context.Context) error { return serveAdmin(ctx, admin, p.admin()) }})
+	})
 	g.Go(func() error {
 		defer stopBackground() // the front has drained: the rest may go
 		front, stop := context.WithCancel(ctx)
@@ -142,33 +143,39 @@ func (p *parts) run(ctx context.Context, listener, admin net.Listener, ready fun
 		// Bridges are told first: their viewers come back to another replica while requests drain.
 		context.AfterFunc(front, p.drainBridges)
 		go p.whenReady(front, ready)
-		return p.front.Run(front, listener)
+		return p.keep(front, part{"front", func(ctx context.Context) error { return p.front.Run(ctx, listener) }})
 	})
 	return g.Wait()
 }
 
-// whenReady calls ready once every check passes. It looks often at first, then once a second.
+// keep runs a part until ctx ends. Its failure, or its panic, ends the server: the front drains, the
+// other parts stop, and so do the children.
+func (p *parts) keep(ctx context.Context, of part) error {
+	err := crash.Guard(func() error { return of.run(ctx) })()
+	if bug := crash.Of(err); bug != nil {
+		p.log.Error("a part panicked, the server stops", "part", of.name, "panic", bug.Text, "stack", bug.Stack)
+	} else if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", of.name, err)
+	}
+	return nil
+}
+
+// whenReady calls ready once commands and queries work.
 func (p *parts) whenReady(ctx context.Context, ready func()) {
-	for wait := 20 * time.Millisecond; ; wait = min(wait*11/10, time.Second) {
-		if p.ready(ctx) == nil {
-			ready()
-			return
-		}
+	defer crash.Logged(p.log, "ready")
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !p.readiness.Report().Ready {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-tick.C:
 		}
 	}
-}
-
-func (p *parts) ready(ctx context.Context) error {
-	for name, check := range p.checks {
-		if err := check(ctx); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	return nil
+	ready()
 }
 
 func serveAdmin(ctx context.Context, l net.Listener, h http.Handler) error {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cloudbot-ai/control-plane/crash"
 )
 
 // hints wakes readers: at once after this store's own appends, by LISTEN after another process's,
@@ -83,7 +85,8 @@ func (h *hints) run(ctx context.Context) {
 	}
 }
 
-func (h *hints) listen(ctx context.Context) error {
+func (h *hints) listen(ctx context.Context) (err error) {
+	defer crash.Caught(&err)
 	config := h.store.pool.Config().ConnConfig.Copy()
 	config.RuntimeParams["application_name"] = "cloudbot hints"
 	conn, err := pgx.ConnectConfig(ctx, config)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
@@ -109,6 +110,7 @@ func nextLimit(rows, size int) int {
 }
 
 func (s *Store) page(ctx context.Context, q query, after int64, limit int) (p page) {
+	defer crash.Caught(&p.err) // it may have a goroutine of its own
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return page{err: err}
