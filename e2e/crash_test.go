@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
+)
+
+// TestUnknownMachine takes a machine away while the server is down: the cloud does not know it any
+// more. The server starts, again and again, and says that the machine is missed.
+func TestUnknownMachine(t *testing.T) {
+	t.Parallel()
+	database := pgtest.New(t)
+	s := newServer(t, "DATABASE_URL="+database)
+	s.start()
+	u := signUp(t, s.URL, "dorothy@example.com")
+	id := u.must(http.StatusAccepted, "POST", "/api/instances", "{}").field("id")
+	u.awaitInstance(id, "ready", "true")
+	s.stop()
+	killIn(filepath.Join(s.dir, "machines"))
+	if err := os.Rename(filepath.Join(s.dir, "machines"), filepath.Join(s.dir, "elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	// A machine is not missed in its first minutes, so this one was launched a day ago.
+	execute(t, database, `SET session_replication_role = replica;
+		UPDATE log.entries SET data = jsonb_set(data::jsonb, '{at}', to_jsonb(to_char(now() - interval '1 day', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))::text
+		WHERE type = 'instance.machine_launched'`)
+	if err := os.RemoveAll(filepath.Join(s.dir, "nats")); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	await(t, 40*time.Second, "the machine to be missed", func() bool {
+		return slices.Contains(s.eventTypes("--aggregate", "instance", "--id", id), "instance.machine_missed")
+	})
+	s.stop()
+	s.start()
+	u.must(http.StatusOK, "GET", "/api/instances/"+id, "")
+	if out := s.out.tail(1 << 20); strings.Contains(out, "panic") {
+		t.Errorf("the server said:\n%s", out)
+	}
+}
+
+// TestPlantedPanic plants a bug into a worker of the saga: the server says which part it was in, ends
+// in order, and leaves no child. Its next start goes on where it was.
+func TestPlantedPanic(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.launch("FAILPOINT=panic:call.call.launch.before")
+	s.waitUp()
+	u := signUp(t, s.URL, "mary@example.com")
+	id := u.must(http.StatusAccepted, "POST", "/api/instances", "{}").field("id")
+	select {
+	case <-s.exit:
+	case <-time.After(60 * time.Second):
+		t.Fatal("the server goes on")
+	}
+	if code := s.cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit code %d, want 1: it ended out of order", code)
+	}
+	out := s.out.tail(1 << 20)
+	for _, want := range []string{"a part panicked", "part=saga", "commands.(*Saga)", "cloudbot: saga: "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in what the server said:\n%s", want, out)
+		}
+	}
+	if left := workingIn(filepath.Join(s.dir, "postgres")); len(left) > 0 {
+		t.Errorf("its Postgres is left: %v", left)
+	}
+	s.start()
+	u.awaitInstance(id, "ready", "true")
+	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
+	u.awaitInstance(id, "status", "terminated")
+}
+
+// workingIn lists the processes that work in a folder or below it.
+func workingIn(dir string) (pids []string) {
+	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	for _, link := range links {
+		if cwd, err := os.Readlink(link); err == nil && strings.HasPrefix(cwd+"/", dir+"/") {
+			pids = append(pids, filepath.Base(filepath.Dir(link)))
+		}
+	}
+	return pids
+}

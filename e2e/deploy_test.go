@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
+)
+
+// TestGrace stops a server as a deploy does: a balancer sees /ready say no while requests still
+// succeed, sockets are told when to come back and new ones refused, and what is in flight finishes.
+func TestGrace(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "DATABASE_URL="+pgtest.New(t), "SHUTDOWN_GRACE=8s")
+	s.start()
+	u := signUp(t, s.URL, "frances@example.com")
+	id := u.must(http.StatusAccepted, "POST", "/api/instances", "{}").field("id")
+	u.awaitInstance(id, "ready", "true")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var sockets []*websocket.Conn
+	for range 4 {
+		ws, err := u.bridge(ctx, id, "cloudbot", "cloudbot")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ws.CloseNow()
+		sockets = append(sockets, ws)
+	}
+	// A request that is on its way when the server is told to stop, and after the listener has closed.
+	const body = `{"provider":"openai","api_key":"sk-0123456789abcdef0123456789"}`
+	slow, err := net.Dial("tcp", "127.0.0.1:"+s.port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	fmt.Fprintf(slow, "POST /api/user/api-keys HTTP/1.1\r\nHost: 127.0.0.1:%s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		s.port, u.token, len(body), body[:10])
+
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	await(t, 5*time.Second, "/ready to say no", func() bool {
+		a, err := u.try("GET", "/ready", "")
+		return err == nil && a.status == http.StatusServiceUnavailable && a.field("checks.server") == "draining"
+	})
+	u.must(http.StatusOK, "PATCH", "/api/instances/"+id, `{"name":"renamed while leaving"}`)
+	u.must(http.StatusOK, "GET", "/api/instances", "")
+	_, res, err := websocket.Dial(ctx, s.URL+"/api/instances/"+id+"/cloudbot", nil)
+	if err == nil || res == nil || res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
+		t.Errorf("a new socket: %v %v", res, err)
+	}
+	for _, ws := range sockets {
+		var told websocket.CloseError
+		for err = nil; err == nil; {
+			_, _, err = ws.Read(ctx)
+		}
+		if !errors.As(err, &told) || told.Code != websocket.StatusServiceRestart || !strings.Contains(told.Reason, "retry_ms") {
+			t.Errorf("a socket was told %v", err)
+		}
+	}
+	await(t, 30*time.Second, "the listener to close", func() bool {
+		c, err := net.Dial("tcp", "127.0.0.1:"+s.port)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	if _, err := io.WriteString(slow, body[10:]); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := http.ReadResponse(bufio.NewReader(slow), nil); err != nil || answer.StatusCode != http.StatusCreated {
+		t.Errorf("what was in flight: %v %v", answer, err)
+	}
+	slow.Close()
+	select {
+	case <-s.exit:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the server goes on")
+	}
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
