@@ -18,9 +18,9 @@ import (
 const (
 	// Oldest is the oldest major version of PostgreSQL that the schema works on.
 	Oldest = 15
-	// Fewest is how many connections a server needs at least: one appends, one listens, and
-	// requests, leases and read models share the others.
-	Fewest = 5
+	// Fewest is how many connections a server needs at least: one appends, one listens, one holds
+	// leases, requests and read models share two, and the operator's tools have one.
+	Fewest = 6
 )
 
 // Database is what Check found.
@@ -45,6 +45,9 @@ func Check(ctx context.Context, databaseURL string, oldest int) (Database, error
 		return found, err
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil && strings.Contains(err.Error(), "read only connection") { // target_session_attrs asked for another
+		return found, errReadOnly
+	}
 	if err != nil {
 		return found, fmt.Errorf("DATABASE_URL does not answer: %w", err)
 	}
@@ -153,10 +156,12 @@ func writable(ctx context.Context, conn *pgx.Conn) error {
 	case standby:
 		return errors.New("DATABASE_URL leads to a standby, which is read-only: give the primary")
 	case readOnly:
-		return errors.New("the database is read-only (default_transaction_read_only is on for it, for the role or for the server): give one that can be written")
+		return errReadOnly
 	}
 	return nil
 }
+
+var errReadOnly = errors.New("the database is read-only: give the primary; if it is, default_transaction_read_only is on for the database, the role or the server")
 
 // schema finds out which version the schema has, and refuses one that a newer program has made.
 func (d *Database) schema(ctx context.Context, conn *pgx.Conn) error {

@@ -39,6 +39,9 @@ func TestRefused(t *testing.T) {
 		"read-only role": {func(t *testing.T) string {
 			return pgtest.Role(t, pgtest.Empty(t), "", owns, "ALTER ROLE ROLE_ SET default_transaction_read_only = on")
 		}, "read-only"},
+		"standby asked for another": {func(t *testing.T) string {
+			return pgtest.Role(t, pgtest.Empty(t), "", owns, "ALTER ROLE ROLE_ SET default_transaction_read_only = on") + "&target_session_attrs=read-write"
+		}, "read-only"},
 		"two connections": {func(t *testing.T) string { return pgtest.Role(t, pgtest.Empty(t), "CONNECTION LIMIT 2", owns) }, "may open only 2 connections"},
 		"newer schema": {func(t *testing.T) string {
 			u := pgtest.New(t)

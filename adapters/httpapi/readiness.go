@@ -43,6 +43,7 @@ const (
 // questions costs nothing. A nil one is ready.
 type Readiness struct {
 	log    *slog.Logger
+	began  time.Time
 	probes []*tried
 }
 
@@ -65,7 +66,7 @@ func NewReadiness(probes []Probe, log *slog.Logger, metrics prometheus.Registere
 	if err := metrics.Register(degraded); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	r := &Readiness{log: log}
+	r := &Readiness{log: log, began: time.Now()}
 	for _, p := range probes {
 		t := &tried{Probe: p, gauge: degraded.WithLabelValues(p.Name)}
 		t.gauge.Set(1)
@@ -153,6 +154,9 @@ func (r *Readiness) Report() Report {
 			said, err = "no answer", errNoWord
 		}
 		switch {
+		case at.IsZero() && time.Since(r.began) < probeStale:
+			report.Ready = false
+			report.Reasons = append(report.Reasons, t.Name+": It has not been tried yet.")
 		case err == nil:
 			said = "ok"
 		case t.Fatal(err):

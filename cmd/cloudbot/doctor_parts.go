@@ -60,7 +60,7 @@ func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
 		return "", err
 	}
 	defer pool.Close()
-	store, err := postgres.Open(ctx, postgres.Config{Pool: pool})
+	store, err := postgres.Open(ctx, postgres.Config{URL: url})
 	if err != nil {
 		return "", err
 	}
