@@ -11,7 +11,8 @@ import (
 	"log/slog"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // the "pgx" driver of database/sql, which goose needs
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib" // for database/sql, which goose needs
 	"github.com/pressly/goose/v3"
 )
 
@@ -69,10 +70,11 @@ func Status(ctx context.Context, databaseURL string) ([]State, error) {
 }
 
 func with(ctx context.Context, databaseURL string, do func(*sql.DB, *goose.Provider) error) error {
-	db, err := sql.Open("pgx", databaseURL)
+	cfg, err := pgxpool.ParseConfig(databaseURL) // also takes what is meant for a pool alone
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
+	db := stdlib.OpenDB(*cfg.ConnConfig)
 	defer db.Close()
 	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithTableName("schema_migrations"), goose.WithDisableGlobalRegistry(true),

@@ -1,5 +1,7 @@
 package postgres
 
+import "context"
+
 // AlwaysCareful sends every batch the careful way.
 func (s *Store) AlwaysCareful() { s.commit.slow = true }
 
@@ -12,3 +14,12 @@ func (s *Store) Waiting() int {
 
 // IndexKey is what stands in the indexes for a name.
 func IndexKey(name string) [16]byte { return indexKey(name) }
+
+// MakeReadOnly makes the connection of the appends read-only, as a server does that was demoted.
+func (s *Store) MakeReadOnly(ctx context.Context, t interface{ Fatal(...any) }) {
+	s.commit.mu.Lock()
+	defer s.commit.mu.Unlock()
+	if _, err := s.commit.conn.Exec(ctx, `SET default_transaction_read_only = on`); err != nil {
+		t.Fatal(err)
+	}
+}
