@@ -29,7 +29,8 @@ test: prerequisites browser lint build ## Linters, then all tests: with the race
 
 .PHONY: faults
 faults: prerequisites build ## Play the fault table alone, and print what was met, how often
-	@set -o pipefail; go test -count=1 -v -run 'Schedules|TwoSagas|Kill|Planted|WipedStream|Replicas|NATSAbsent' ./commands ./adapters/ec2 ./e2e | \
+	@set -o pipefail; go test -count=1 -v -run 'Schedules|TwoSagas|Kill|Planted|WipedStream|Replicas|NATSAbsent|ReadOnly|Standby|FewConnections|PoolOfTwo|HoldsNoConnection|Damage|TooLarge|BrokenStream|FullDisk' \
+	  ./commands ./adapters/ec2 ./eventstore/postgres ./adapters/jetstream ./projections ./e2e | \
 	  grep -vE '^ *(=== |--- PASS)|^$$'
 
 .PHONY: test-web
