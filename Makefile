@@ -29,8 +29,8 @@ test: prerequisites browser testing lint build ## Linters, then all tests: with 
 
 .PHONY: faults
 faults: prerequisites testing build ## Play the fault table alone, and print what was met, how often
-	@set -o pipefail; go test -count=1 -v -run 'Schedules|TwoSagas|Kill|Planted|WipedStream|Replicas|NATSAbsent|Able|Turns|Grace|UnknownMachine|Probe|Unable|Pooler|Refused' \
-	  ./commands ./adapters/ec2 ./adapters/jetstream ./eventstore/postgres ./migrations ./e2e | \
+	@set -o pipefail; go test -count=1 -v -run 'Schedules|TwoSagas|Kill|Planted|WipedStream|Replicas|NATSAbsent|Able|Turns|Grace|UnknownMachine|Probe|Unable|Pooler|Refused|ReadOnly|Standby|FewConnections|PoolOfTwo|HoldsNoConnection|Damage|TooLarge|BrokenStream|FullDisk' \
+	  ./commands ./adapters/ec2 ./adapters/jetstream ./eventstore/postgres ./migrations ./projections ./e2e | \
 	  grep -vE '^ *(=== |--- PASS)|^$$'
 
 .PHONY: test-web

@@ -127,5 +127,5 @@ func inLab(ctx context.Context, measure func(*lab) error) (err error) {
 }
 
 func (l *lab) open(ctx context.Context) (*postgres.Store, error) {
-	return postgres.Open(ctx, postgres.Config{Pool: l.pool, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	return postgres.Open(ctx, postgres.Config{Pool: postgres.Wrap(l.pool), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 }

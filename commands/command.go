@@ -132,7 +132,7 @@ func replay[A any](ctx context.Context, l Log, key string, digest []byte) (*Outc
 	}
 	out := Outcome[A]{Position: r.Position, Replayed: true}
 	if err := json.Unmarshal(r.Response, &out.Answer); err != nil {
-		return nil, fmt.Errorf("read receipt: %w", err)
+		return nil, fmt.Errorf("read receipt: %w: %w", eventstore.ErrDamaged, err)
 	}
 	return &out, nil
 }

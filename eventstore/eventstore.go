@@ -56,6 +56,10 @@ type Event struct {
 	Stream   StreamID
 	Version  int64 // 1, 2, 3 … within the stream, without a gap
 	NewEvent
+	// Damage says what of the row cannot be read, nil for a sound one. The other fields hold what can
+	// be: at least the position, and names that stand for those that are missing. A damaged event is
+	// never applied to anything: its stream stops there, and everything else goes on.
+	Damage error
 }
 
 // Write is one stream's part of an append.
@@ -90,7 +94,8 @@ type Store interface {
 	// for a write without events; or ErrUnavailable, which includes "unknown whether it
 	// committed": ask Receipt. When ctx ends, the error is both ErrUnavailable and ctx's.
 	Append(ctx context.Context, a Append) (Result, error)
-	// ReadStream yields the stream's events with Version > after, in order. An error ends it.
+	// ReadStream yields the stream's events with Version > after, in order. An error ends it; a row
+	// that cannot be read is no error but an event with its Damage.
 	ReadStream(ctx context.Context, s StreamID, after int64) iter.Seq2[Event, error]
 	// ReadAll yields the events with Position > after, in order, up to the head as of the call or later.
 	ReadAll(ctx context.Context, after int64) iter.Seq2[Event, error]
@@ -108,6 +113,9 @@ var (
 	ErrTooLarge = errors.New("event store: append too large")
 	// ErrInvalid refuses an append that is malformed: no stream id, Data that is not JSON, two writes to one stream.
 	ErrInvalid = errors.New("event store: invalid append")
+	// ErrDamaged says that a stream cannot be folded, because one of its events cannot be read or is
+	// unknown. Trying again does not help: an operator has to look at it.
+	ErrDamaged = errors.New("event store: a stored event cannot be read")
 	// ErrUnavailable wraps every failure of the store itself.
 	ErrUnavailable = errors.New("event store: unavailable")
 )

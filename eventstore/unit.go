@@ -51,7 +51,7 @@ func Load[S, E any](ctx context.Context, u *Unit, a Aggregate[S, E], id string) 
 	return state, nil
 }
 
-// Fold returns the aggregate's present state, for reading only.
+// Fold returns the aggregate's present state, for reading only. ErrDamaged says that there is none.
 func Fold[S, E any](ctx context.Context, store Store, a Aggregate[S, E], id string) (S, error) {
 	state, _, err := fold(ctx, store, a, a.Stream(id))
 	return state, err
@@ -62,9 +62,12 @@ func fold[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream 
 		if err != nil {
 			return state, 0, fmt.Errorf("load %s: %w", stream, err)
 		}
+		if e.Damage != nil {
+			return state, 0, fmt.Errorf("load %s: event %d: %w: %w", stream, e.Position, ErrDamaged, e.Damage)
+		}
 		ev, err := a.Decode(e.Type, e.Schema, e.Data)
 		if err != nil {
-			return state, 0, fmt.Errorf("load %s: event %d: %w", stream, e.Position, err)
+			return state, 0, fmt.Errorf("load %s: event %d: %w: %w", stream, e.Position, ErrDamaged, err)
 		}
 		state, version = a.Evolve(state, ev), e.Version
 	}

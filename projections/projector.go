@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
@@ -24,7 +23,7 @@ type Feed interface {
 // the same one: the checkpoint decides which of them applies an event.
 type Projector struct {
 	Projection Projection
-	Pool       *pgxpool.Pool
+	Pool       DB
 	Feed       Feed
 	Progress   *Progress
 	Log        *slog.Logger
@@ -151,7 +150,7 @@ func (p *Projector) applyAll(ctx context.Context, tx pgx.Tx, events []eventstore
 	batch := newBatch(p.Projection)
 	for _, e := range events {
 		if parked[e.Stream.String()] {
-			if err := p.park(ctx, tx, e, errors.New("an earlier event of this stream is parked")); err != nil {
+			if err := p.park(ctx, tx, e, errBehindParked); err != nil {
 				return err
 			}
 			continue
@@ -185,6 +184,9 @@ func (p *Projector) applySingly(ctx context.Context, events []eventstore.Event) 
 	}
 	return at, nil
 }
+
+// errBehindParked parks what follows a parked event in its stream.
+var errBehindParked = errors.New("an earlier event of this stream is parked")
 
 func (p *Projector) park(ctx context.Context, tx pgx.Tx, e eventstore.Event, why error) error {
 	_, err := tx.Exec(ctx, `INSERT INTO read.parked (projection, position, stream, error) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
@@ -226,6 +228,9 @@ type batch struct {
 func newBatch(p Projection) *batch { return &batch{projection: p} }
 
 func (b *batch) add(e eventstore.Event) error {
+	if e.Damage != nil {
+		return &poison{e, fmt.Errorf("it cannot be read: %w", e.Damage)}
+	}
 	statements, err := b.projection.Apply(e)
 	if err != nil {
 		return &poison{e, err}

@@ -9,15 +9,24 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
+// DB is what the read models need of a connection pool.
+type DB interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Begin(ctx context.Context) (pgx.Tx, error)
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+}
+
 // Reader answers the front's queries from the read models. A query names the account it is for and
 // sees nothing of any other; those over all accounts say so.
 type Reader struct {
-	Pool *pgxpool.Pool
+	Pool DB
 	// Open unseals an account's data; see commands.Vault.
 	Open func(ctx context.Context, account, label string, sealed []byte) ([]byte, error)
 	// NameLabel is what an instance's name was sealed with.
@@ -72,9 +81,17 @@ func (r *Reader) Instances(ctx context.Context, account string, p Page) (list []
 	if err != nil {
 		return nil, "", fmt.Errorf("list instances: %w", err)
 	}
-	list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Instance, error) { return r.scan(ctx, account, row) })
+	sealed, err := pgx.CollectRows(rows, scan)
 	if err != nil {
 		return nil, "", fmt.Errorf("list instances: %w", err)
+	}
+	list = make([]Instance, 0, len(sealed))
+	for _, s := range sealed {
+		i, err := r.open(ctx, account, s)
+		if err != nil {
+			return nil, "", fmt.Errorf("list instances: %w", err)
+		}
+		list = append(list, i)
 	}
 	if len(list) > p.Limit {
 		list = list[:p.Limit]
@@ -85,29 +102,45 @@ func (r *Reader) Instances(ctx context.Context, account string, p Page) (list []
 
 // Instance returns one of the account's instances, or instance.ErrNotFound.
 func (r *Reader) Instance(ctx context.Context, account, id string) (Instance, error) {
-	i, err := r.scan(ctx, account, r.Pool.QueryRow(ctx,
-		`SELECT `+instanceColumns+` FROM read.instances WHERE account = $1 AND id = $2`, account, id))
-	if errors.Is(err, pgx.ErrNoRows) {
-		return i, instance.ErrNotFound
+	rows, err := r.Pool.Query(ctx, `SELECT `+instanceColumns+` FROM read.instances WHERE account = $1 AND id = $2`, account, id)
+	if err != nil {
+		return Instance{}, fmt.Errorf("find instance: %w", err)
 	}
+	sealed, err := pgx.CollectExactlyOneRow(rows, scan)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Instance{}, instance.ErrNotFound
+	}
+	if err != nil {
+		return Instance{}, fmt.Errorf("find instance: %w", err)
+	}
+	i, err := r.open(ctx, account, sealed)
 	if err != nil {
 		return i, fmt.Errorf("find instance: %w", err)
 	}
 	return i, nil
 }
 
-func (r *Reader) scan(ctx context.Context, account string, row pgx.Row) (i Instance, err error) {
-	var sealed []byte
-	if err := row.Scan(&i.ID, &sealed, &i.Status, &i.Phase, &i.Detail, &i.Reason, &i.Type, &i.Region, &i.Address,
-		&i.Machine, &i.CreatedAt, &i.UpdatedAt, &i.Position, &i.PhaseSince, &i.Versions); err != nil {
-		return i, err
-	}
-	name, err := r.Open(ctx, account, r.NameLabel(i.ID), sealed)
+// sealedInstance is a row whose name is still sealed. Names are opened once the rows' connection was
+// given back: the key may have to be asked for, and a call that holds one connection while it waits
+// for another can lock up a whole pool.
+type sealedInstance struct {
+	Instance
+	name []byte
+}
+
+func scan(row pgx.CollectableRow) (i sealedInstance, err error) {
+	err = row.Scan(&i.ID, &i.name, &i.Status, &i.Phase, &i.Detail, &i.Reason, &i.Type, &i.Region, &i.Address,
+		&i.Machine, &i.CreatedAt, &i.UpdatedAt, &i.Position, &i.PhaseSince, &i.Versions)
+	return i, err
+}
+
+func (r *Reader) open(ctx context.Context, account string, s sealedInstance) (Instance, error) {
+	name, err := r.Open(ctx, account, r.NameLabel(s.ID), s.name)
 	if err != nil {
-		return i, fmt.Errorf("open name of %s: %w", i.ID, err)
+		return s.Instance, fmt.Errorf("open name of %s: %w", s.ID, err)
 	}
-	i.Name = string(name)
-	return i, nil
+	s.Name = string(name)
+	return s.Instance, nil
 }
 
 // Entry is an event as the owner may read it.
@@ -174,17 +207,25 @@ func (r *Reader) Sessions(ctx context.Context, account string) ([]Session, error
 	if err != nil {
 		return nil, fmt.Errorf("list sessions: %w", err)
 	}
+	var sealed [][]byte
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s Session, err error) {
-		var sealed []byte
-		if err := row.Scan(&s.ID, &s.Agent, &sealed, &s.StartedAt, &s.SeenAt, &s.ExpiresAt); err != nil || sealed == nil {
-			return s, err
-		}
-		address, err := r.Open(ctx, account, r.AddressLabel(s.ID), sealed)
-		s.ClientAddr = string(address)
+		var address []byte
+		err = row.Scan(&s.ID, &s.Agent, &address, &s.StartedAt, &s.SeenAt, &s.ExpiresAt)
+		sealed = append(sealed, address)
 		return s, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	for i, s := range sealed {
+		if s == nil {
+			continue
+		}
+		address, err := r.Open(ctx, account, r.AddressLabel(list[i].ID), s)
+		if err != nil {
+			return nil, fmt.Errorf("list sessions: %w", err)
+		}
+		list[i].ClientAddr = string(address)
 	}
 	return list, nil
 }

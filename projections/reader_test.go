@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/projections"
@@ -292,5 +294,46 @@ func TestReadYourWrites(t *testing.T) {
 		if _, err := w.reader.Instance(t.Context(), "ada", id); err != nil {
 			t.Fatalf("written at %d, read at %d: %v", at, w.progress.Position(), err)
 		}
+	}
+}
+
+// With one connection for everybody: whatever opens names asks for it again, so it must have been
+// given back before.
+func TestReaderHoldsNoConnectionWhileItOpens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.everything("acc", "01I")
+	w.project(projections.All()...)
+	w.caughtUp()
+	cfg := w.pool.Config()
+	cfg.MaxConns = 1
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	opened := 0
+	reader := *w.reader
+	reader.Pool = pool
+	reader.Open = func(ctx context.Context, account, label string, sealed []byte) ([]byte, error) {
+		opened++
+		if err := pool.Ping(ctx); err != nil { // as a vault whose key is not at hand
+			return nil, err
+		}
+		return open(ctx, account, label, sealed)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if list, _, err := reader.Instances(ctx, "acc", projections.Page{Limit: 10, All: true}); err != nil || len(list) != 2 {
+		t.Errorf("list: %v, %v", list, err)
+	}
+	if _, err := reader.Instance(ctx, "acc", "01I"); err != nil {
+		t.Errorf("one: %v", err)
+	}
+	if list, err := reader.Sessions(ctx, "acc"); err != nil || len(list) != 1 || list[0].ClientAddr != "192.0.2.8" {
+		t.Errorf("sessions: %v, %v", list, err)
+	}
+	if opened != 4 {
+		t.Errorf("%d names were opened", opened)
 	}
 }

@@ -19,8 +19,13 @@ var ErrRebuilding = errors.New("another rebuild of it is going on")
 
 // Rebuild folds the whole log into new tables beside the live ones and switches over in one
 // transaction. The live projection is served and goes on meanwhile. progress is called now and
-// then with the position reached; nil: nobody. It returns the number of events applied.
-// Only one rebuild of a projection goes on at a time; another one is refused with ErrRebuilding.
+// then with the position reached; nil: nobody. It returns the position of the last event.
+//
+// An event that cannot be applied is parked with the rest of its stream, as by the live projector;
+// what was parked before and can be applied now is not parked any more.
+//
+// Only one rebuild of a projection goes on at a time; another one is refused with ErrRebuilding. A
+// rebuild holds one connection of the pool, and store needs another.
 func Rebuild(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, p Projection, progress func(position int64)) (int64, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -40,58 +45,116 @@ func Rebuild(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, p 
 			_ = conn.Conn().Close(end) // the lock goes with its connection
 		}
 	}()
-	schema := pgx.Identifier{"rebuild_" + p.Name}.Sanitize()
-	if err := makeTables(ctx, pool, schema, p); err != nil {
+	r := &rebuild{conn: conn, store: store, projection: p, schema: pgx.Identifier{"rebuild_" + p.Name}.Sanitize(), parked: map[string]bool{}}
+	if err := r.makeTables(ctx); err != nil {
 		return 0, fmt.Errorf("rebuild %s: make tables: %w", p.Name, err)
 	}
-	var at int64
 	var events []eventstore.Event
 	flush := func() error {
-		err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return replay(ctx, tx, schema, p, events) })
+		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return r.apply(ctx, tx, events) })
 		if err == nil && len(events) > 0 {
-			at, events = events[len(events)-1].Position, events[:0]
+			r.at, events = events[len(events)-1].Position, events[:0]
 			if progress != nil {
-				progress(at)
+				progress(r.at)
 			}
 		}
 		return err
 	}
 	for e, err := range store.ReadAll(ctx, 0) {
 		if err != nil {
-			return at, fmt.Errorf("rebuild %s: %w", p.Name, err)
+			return r.at, fmt.Errorf("rebuild %s: %w", p.Name, err)
 		}
 		if events = append(events, e); len(events) == rebuildBatch {
 			if err := flush(); err != nil {
-				return at, fmt.Errorf("rebuild %s: %w", p.Name, err)
+				return r.at, fmt.Errorf("rebuild %s: %w", p.Name, err)
 			}
 		}
 	}
 	if err := flush(); err != nil {
-		return at, fmt.Errorf("rebuild %s: %w", p.Name, err)
+		return r.at, fmt.Errorf("rebuild %s: %w", p.Name, err)
 	}
-	at, err = switchOver(ctx, pool, store, schema, p, at)
-	if err != nil {
-		return at, fmt.Errorf("rebuild %s: switch over: %w", p.Name, err)
+	if err := r.switchOver(ctx); err != nil {
+		return r.at, fmt.Errorf("rebuild %s: switch over: %w", p.Name, err)
 	}
-	return at, nil
+	return r.at, nil
 }
 
-func makeTables(ctx context.Context, pool *pgxpool.Pool, schema string, p Projection) error {
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `DROP SCHEMA IF EXISTS `+schema+` CASCADE`); err != nil {
+// rebuild is one Rebuild.
+type rebuild struct {
+	conn       *pgxpool.Conn
+	store      eventstore.Store
+	projection Projection
+	schema     string
+	at         int64           // position of the last event applied
+	parked     map[string]bool // streams that stopped
+	rows       []parkedRow     // for read.parked, once the tables are switched
+}
+
+type parkedRow struct {
+	position      int64
+	stream, cause string
+}
+
+func (r *rebuild) makeTables(ctx context.Context) error {
+	return pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `DROP SCHEMA IF EXISTS `+r.schema+` CASCADE`); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `CREATE SCHEMA `+schema); err != nil {
+		if _, err := tx.Exec(ctx, `CREATE SCHEMA `+r.schema); err != nil {
 			return err
 		}
-		for _, table := range p.Tables {
+		for _, table := range r.projection.Tables {
 			name := pgx.Identifier{table}.Sanitize()
-			if _, err := tx.Exec(ctx, `CREATE TABLE `+schema+`.`+name+` (LIKE read.`+name+` INCLUDING ALL)`); err != nil {
+			if _, err := tx.Exec(ctx, `CREATE TABLE `+r.schema+`.`+name+` (LIKE read.`+name+` INCLUDING ALL)`); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// apply brings the new tables over the events. One that cannot be applied is set aside, with all
+// that follow it in its stream.
+func (r *rebuild) apply(ctx context.Context, tx pgx.Tx, events []eventstore.Event) error {
+	before := len(r.rows)
+	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return replay(ctx, tx, r.schema, r.projection, r.sound(events)) })
+	if !isPoison(err) {
+		return err
+	}
+	r.rows = r.rows[:before]
+	for _, e := range events { // the slow way around
+		for _, e := range r.sound([]eventstore.Event{e}) {
+			err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return replay(ctx, tx, r.schema, r.projection, []eventstore.Event{e}) })
+			if isPoison(err) {
+				r.park(e, err)
+			} else if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sound leaves out the events of parked streams, and parks them as well.
+func (r *rebuild) sound(events []eventstore.Event) []eventstore.Event {
+	if len(r.parked) == 0 {
+		return events
+	}
+	var rest []eventstore.Event
+	for _, e := range events {
+		if r.parked[e.Stream.String()] {
+			r.park(e, errBehindParked)
+		} else {
+			rest = append(rest, e)
+		}
+	}
+	return rest
+}
+
+func (r *rebuild) park(e eventstore.Event, why error) {
+	stream := e.Stream.String()
+	r.parked[stream] = true
+	r.rows = append(r.rows, parkedRow{e.Position, stream, why.Error()})
 }
 
 func replay(ctx context.Context, tx pgx.Tx, schema string, p Projection, events []eventstore.Event) error {
@@ -109,17 +172,18 @@ func replay(ctx context.Context, tx pgx.Tx, schema string, p Projection, events 
 
 // switchOver stops the live projector at its checkpoint, brings the new tables at least as far,
 // and puts them in the place of the old ones.
-func switchOver(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, schema string, p Projection, at int64) (int64, error) {
-	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+func (r *rebuild) switchOver(ctx context.Context) error {
+	name := r.projection.Name
+	return pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error {
 		var live int64
 		err := tx.QueryRow(ctx, `INSERT INTO read.checkpoints VALUES ($1, 0) ON CONFLICT (projection) DO UPDATE SET position = read.checkpoints.position
-			RETURNING position`, p.Name).Scan(&live)
+			RETURNING position`, name).Scan(&live)
 		if err != nil {
 			return err
 		}
-		if at < live {
+		if r.at < live {
 			var events []eventstore.Event
-			for e, err := range store.ReadAll(ctx, at) {
+			for e, err := range r.store.ReadAll(ctx, r.at) {
 				if err != nil {
 					return err
 				}
@@ -128,61 +192,98 @@ func switchOver(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store,
 				}
 				events = append(events, e)
 			}
-			if err := replay(ctx, tx, schema, p, events); err != nil {
+			if err := r.apply(ctx, tx, events); err != nil {
 				return err
 			}
-			at = live
+			r.at = live
 		}
-		for _, table := range p.Tables {
-			name := pgx.Identifier{table}.Sanitize()
-			if _, err := tx.Exec(ctx, `DROP TABLE read.`+name); err != nil {
+		for _, table := range r.projection.Tables {
+			table := pgx.Identifier{table}.Sanitize()
+			if _, err := tx.Exec(ctx, `DROP TABLE read.`+table); err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, `ALTER TABLE `+schema+`.`+name+` SET SCHEMA read`); err != nil {
+			if _, err := tx.Exec(ctx, `ALTER TABLE `+r.schema+`.`+table+` SET SCHEMA read`); err != nil {
 				return err
 			}
 		}
-		if _, err := tx.Exec(ctx, `UPDATE read.checkpoints SET position = $2 WHERE projection = $1`, p.Name, at); err != nil {
+		if _, err := tx.Exec(ctx, `UPDATE read.checkpoints SET position = $2 WHERE projection = $1`, name, r.at); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM read.parked WHERE projection = $1`, p.Name); err != nil {
+		if _, err := tx.Exec(ctx, `DELETE FROM read.parked WHERE projection = $1`, name); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DROP SCHEMA `+schema)
+		for _, row := range r.rows {
+			if _, err := tx.Exec(ctx, `INSERT INTO read.parked (projection, position, stream, error) VALUES ($1, $2, $3, $4)`,
+				name, row.position, row.stream, row.cause); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec(ctx, `DROP SCHEMA `+r.schema)
 		return err
 	})
-	return at, err
+}
+
+// ParkedEvent is an event that a projection has set aside.
+type ParkedEvent struct {
+	Position int64
+	Stream   string
+	Cause    string
+}
+
+// Parked lists the events that a projection has set aside for a fault of their own, in order, and
+// counts all that are set aside: those, and what follows them in their streams.
+func Parked(ctx context.Context, db DB, projection string) (faulty []ParkedEvent, all int, err error) {
+	rows, err := db.Query(ctx, `SELECT position, stream, error FROM read.parked WHERE projection = $1 ORDER BY position`, projection)
+	if err != nil {
+		return nil, 0, fmt.Errorf("list parked events of %s: %w", projection, err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ParkedEvent])
+	if err != nil {
+		return nil, 0, fmt.Errorf("list parked events of %s: %w", projection, err)
+	}
+	for _, e := range list {
+		if e.Cause != errBehindParked.Error() {
+			faulty = append(faulty, e)
+		}
+	}
+	return faulty, len(list), nil
 }
 
 // RetryParked applies the parked events of p again, each stream in its order. A stream whose
 // first event still fails stays parked. It returns how many events were applied and how many are left.
 func RetryParked(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, p Projection) (applied, left int, err error) {
+	events, err := parkedEvents(ctx, pool, store, p.Name)
+	if err != nil {
+		return 0, 0, fmt.Errorf("retry parked events of %s: %w", p.Name, err)
+	}
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		applied, left = 0, 0
 		// The checkpoint's lock keeps the live projector from parking more of a stream meanwhile.
 		if _, err := tx.Exec(ctx, `SELECT 1 FROM read.checkpoints WHERE projection = $1 FOR UPDATE`, p.Name); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `SELECT position FROM read.parked WHERE projection = $1 ORDER BY position`, p.Name)
+		rows, err := tx.Query(ctx, `SELECT position, stream FROM read.parked WHERE projection = $1 ORDER BY position`, p.Name)
 		if err != nil {
 			return err
 		}
-		positions, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		now, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct {
+			Position int64
+			Stream   string
+		}])
 		if err != nil {
 			return err
 		}
-		stuck := map[eventstore.StreamID]bool{}
-		for _, position := range positions {
-			e, err := at(ctx, store, position)
-			if err != nil {
-				return err
-			}
-			if stuck[e.Stream] {
+		stuck := map[string]bool{}
+		for _, parked := range now {
+			e, known := events[parked.Position]
+			if stuck[parked.Stream] || !known { // what was parked since they were read is for the next time
+				stuck[parked.Stream] = true
 				left++
 				continue
 			}
 			err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return replay(ctx, tx, "read", p, []eventstore.Event{e}) })
 			if isPoison(err) {
-				stuck[e.Stream] = true
+				stuck[parked.Stream] = true
 				left++
 				continue
 			}
@@ -190,7 +291,7 @@ func RetryParked(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store
 				return err
 			}
 			applied++
-			if _, err := tx.Exec(ctx, `DELETE FROM read.parked WHERE projection = $1 AND position = $2`, p.Name, position); err != nil {
+			if _, err := tx.Exec(ctx, `DELETE FROM read.parked WHERE projection = $1 AND position = $2`, p.Name, parked.Position); err != nil {
 				return err
 			}
 		}
@@ -200,6 +301,26 @@ func RetryParked(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store
 		return 0, 0, fmt.Errorf("retry parked events of %s: %w", p.Name, err)
 	}
 	return applied, left, nil
+}
+
+// parkedEvents reads the parked events of a projection, by position: before the transaction that
+// applies them, which would else hold one connection while it asks for another.
+func parkedEvents(ctx context.Context, db DB, store eventstore.Store, projection string) (map[int64]eventstore.Event, error) {
+	rows, err := db.Query(ctx, `SELECT position FROM read.parked WHERE projection = $1`, projection)
+	if err != nil {
+		return nil, err
+	}
+	positions, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, err
+	}
+	events := make(map[int64]eventstore.Event, len(positions))
+	for _, position := range positions {
+		if events[position], err = at(ctx, store, position); err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
 }
 
 // at reads the one event at position.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
-	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/commands"
@@ -48,6 +50,7 @@ var (
 	errNoMachine     = &refusal{status: 503, code: "machine_unreachable", detail: "The machine is not connected just now; come back in a moment.", retryAfter: 5}
 	errMachine       = &refusal{status: 502, code: "machine_answer", detail: "The machine gave no answer that could be passed on."}
 	errRestarting    = &refusal{status: 503, code: "restarting", detail: "The server is restarting; try again.", retryAfter: 1}
+	errDamaged       = &refusal{status: 409, code: "stream_damaged", detail: "A stored event of this cannot be read, so it cannot be changed. The operator has to look at it; tell support the request ID."}
 	errNotBuiltIn    = &refusal{status: 503, code: "not_available", detail: "This server runs without the part that this needs."}
 )
 
@@ -95,15 +98,22 @@ func refused(err error) *refusal {
 		return errMethod
 	case errors.As(err, &size):
 		return errBodyTooLarge
+	case errors.Is(err, eventstore.ErrDamaged):
+		return errDamaged
 	case errors.Is(err, eventstore.ErrUnavailable), errors.As(err, &conf):
 		return &refusal{status: 503, code: commands.ErrBusy.Code, detail: commands.ErrBusy.Msg, retryAfter: 2}
 	case errors.Is(err, context.DeadlineExceeded):
 		return errTimeout
-	case errors.As(err, &sql) && (strings.HasPrefix(sql.SQLState(), "08") || strings.HasPrefix(sql.SQLState(), "53") || strings.HasPrefix(sql.SQLState(), "57")),
-		errors.As(err, &netw):
+	case errors.As(err, &sql) && away(sql.SQLState()), errors.As(err, &netw), errors.As(err, new(*pgconn.ConnectError)), errors.Is(err, io.ErrUnexpectedEOF):
 		return errStore
 	}
 	return errInternal
+}
+
+// away tells whether a code of Postgres' says that it cannot be worked with just now: the connection
+// failed, it is read-only, it has no room left, or it is ending.
+func away(code string) bool {
+	return code == "25006" || slices.Contains([]string{"08", "53", "57"}, code[:min(2, len(code))])
 }
 
 var statuses = map[domain.Kind]int{
@@ -125,7 +135,7 @@ func (s *Server) problem(err error, c echo.Context) {
 		return
 	}
 	r := refused(err)
-	if r.status >= 500 && r != errNotBuiltIn {
+	if r.status >= 500 && r != errNotBuiltIn || r == errDamaged {
 		s.cfg.Log.Error("request failed", "request_id", requestID(c), "route", c.Path(), "code", r.code, "error", err)
 	}
 	body, _ := json.Marshal(problemBody{

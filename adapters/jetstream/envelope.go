@@ -2,7 +2,10 @@ package jetstream
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,15 +14,26 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
+// DataHeader says DataLeftOut on a message whose event was too large: its data is only in the log,
+// where `cloudbot events` shows it; dataref names the event and datasha256 is the data's sum.
+const (
+	DataHeader  = "Cloudbot-Data"
+	DataLeftOut = "left-out"
+)
+
 // ContentType is that of an envelope, as the NATS binding of CloudEvents wants it.
 const ContentType = "application/cloudevents+json; charset=utf-8"
 
 // Envelope is an event as the world outside the log sees it: a CloudEvents 1.0 JSON object whose
 // data is the event's, byte for byte. The client's address is not in it.
+//
+// An event that cannot be read goes out as far as it can be, with its damage, so that message n
+// stays event n. Data that is not JSON is then in data_base64.
 type Envelope struct {
 	Environment string // part of the source: "/cloudbot/<environment>"
 	Epoch       int    // together with the position, a number that is never used twice
 	Event       eventstore.Event
+	LeftOut     string // SHA-256 of data that is too large for a message and only in the log; "": it is here
 }
 
 const sourcePrefix = "/cloudbot/"
@@ -43,22 +57,57 @@ type wire struct {
 	CommandID         string          `json:"commandid,omitempty"`
 	CorrelationID     string          `json:"correlationid,omitempty"`
 	CausationID       string          `json:"causationid,omitempty"`
+	Damage            string          `json:"damage,omitempty"`
+	DataRef           string          `json:"dataref,omitempty"`
+	DataSHA256        string          `json:"datasha256,omitempty"`
+	DataBase64        []byte          `json:"data_base64,omitempty"`
 	Data              json.RawMessage `json:"data,omitempty"`
+}
+
+// errNotJSON is the damage of an event whose data is anything else.
+var errNotJSON = errors.New("data is not JSON")
+
+// stub is the envelope without its data.
+func (v Envelope) stub() Envelope {
+	v.LeftOut, v.Event.Data = sum(v.Event.Data), nil
+	return v
+}
+
+func sum(data []byte) string {
+	s := sha256.Sum256(data)
+	return hex.EncodeToString(s[:])
 }
 
 // Bytes is the envelope's JSON.
 func (v Envelope) Bytes() []byte {
 	e := v.Event
-	head, err := json.Marshal(wire{
+	w := wire{
 		SpecVersion: "1.0", ID: e.ID, Source: sourcePrefix + v.Environment, Type: e.Type,
 		Subject: e.Stream.String(), Time: e.Time.UTC(), DataContentType: "application/json",
 		Sequence: strconv.FormatInt(e.Position, 10), TraceParent: e.Meta.TraceParent,
 		Epoch: v.Epoch, StreamVersion: e.Version, DataSchemaVersion: e.Schema,
 		Actor: e.Meta.Actor, CommandID: e.Meta.CommandID,
 		CorrelationID: e.Meta.CorrelationID, CausationID: e.Meta.CausationID,
-	})
+	}
+	whole := v.LeftOut == "" && json.Valid(e.Data)
+	switch {
+	case v.LeftOut != "":
+		w.DataRef, w.DataSHA256 = w.Source+"/events/"+w.Sequence, v.LeftOut
+	case !whole:
+		w.DataBase64 = e.Data
+		if e.Damage == nil {
+			e.Damage = errNotJSON
+		}
+	}
+	if e.Damage != nil {
+		w.Damage = e.Damage.Error()
+	}
+	head, err := json.Marshal(w)
 	if err != nil {
 		panic(fmt.Sprintf("envelope of event %d: %v", e.Position, err)) // a year beyond 9999, which no store takes
+	}
+	if !whole {
+		return head
 	}
 	// The encoder would compact the data and escape its HTML; it goes in as it is, and last.
 	b := make([]byte, 0, len(head)+len(e.Data)+len(dataKey)+1)
@@ -80,20 +129,30 @@ func ParseEnvelope(body []byte) (Envelope, error) {
 	position, err := strconv.ParseInt(w.Sequence, 10, 64)
 	aggregate, id, ok := strings.Cut(w.Subject, "/")
 	environment, ours := strings.CutPrefix(w.Source, sourcePrefix)
-	if err != nil || position < 1 || !ok || !ours || w.SpecVersion != "1.0" || w.ID == "" || w.Type == "" || len(w.Data) == 0 {
+	empty := len(w.Data) == 0 && w.DataSHA256 == "" && w.Damage == ""
+	if err != nil || position < 1 || !ok || !ours || w.SpecVersion != "1.0" || w.ID == "" || w.Type == "" || empty {
 		return Envelope{}, fmt.Errorf("envelope: not one of ours")
 	}
+	data := json.RawMessage(w.DataBase64)
+	if len(w.Data) > 0 {
+		data = exactData(body, w.Data)
+	}
+	var damage error
+	if w.Damage != "" {
+		damage = errors.New(w.Damage)
+	}
 	return Envelope{
-		Environment: environment, Epoch: w.Epoch,
+		Environment: environment, Epoch: w.Epoch, LeftOut: w.DataSHA256,
 		Event: eventstore.Event{
 			Position: position, Stream: eventstore.StreamID{Aggregate: aggregate, ID: id}, Version: w.StreamVersion,
 			NewEvent: eventstore.NewEvent{
-				ID: w.ID, Type: w.Type, Schema: w.DataSchemaVersion, Time: w.Time.UTC(), Data: exactData(body, w.Data),
+				ID: w.ID, Type: w.Type, Schema: w.DataSchemaVersion, Time: w.Time.UTC(), Data: data,
 				Meta: eventstore.Metadata{
 					Actor: w.Actor, CommandID: w.CommandID, CorrelationID: w.CorrelationID,
 					CausationID: w.CausationID, TraceParent: w.TraceParent,
 				},
 			},
+			Damage: damage,
 		},
 	}, nil
 }

@@ -4,7 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Epochs counts how often the log was found shorter than, or different from, what had been
@@ -19,7 +20,13 @@ type Epochs interface {
 }
 
 // PostgresEpochs keeps the epochs beside the log.
-type PostgresEpochs struct{ Pool *pgxpool.Pool }
+type PostgresEpochs struct{ Pool DB }
+
+// DB is what PostgresEpochs needs of a connection pool.
+type DB interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
 
 var _ Epochs = PostgresEpochs{}
 

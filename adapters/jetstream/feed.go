@@ -38,9 +38,14 @@ type Feed struct {
 const (
 	// grace is how long the stream has to deliver what a hint announced.
 	grace = 50 * time.Millisecond
-	// retryAttach is how long a stream that could not be used is left alone.
-	retryAttach = 300 * time.Millisecond
+	// retryAttach is how long a stream that could not be used is left alone; one that answers and
+	// delivers nothing longer and longer, up to maxRetryAttach.
+	retryAttach    = 300 * time.Millisecond
+	maxRetryAttach = 10 * time.Second
 )
+
+// errSilent says that the stream does not deliver what is in the log.
+var errSilent = errors.New("the stream is silent")
 
 // NewFeed makes a feed for any number of followers.
 func NewFeed(cfg FeedConfig) (*Feed, error) {
@@ -72,13 +77,13 @@ type follower struct {
 	fn       func(context.Context, []eventstore.Event) error
 	fnFailed bool
 	hints    <-chan struct{}
-	at       int64     // position of the last event handed over
-	last     string    // its id; "" before the first
-	moved    time.Time // when it was handed over
+	at       int64  // position of the last event handed over
+	last     string // its id; "" before the first
 }
 
 // run takes turns: the stream while it can be used, the log while it cannot.
 func (fl *follower) run(ctx context.Context) error {
+	alone := retryAttach
 	for quiet := false; ; {
 		src, err := fl.feed.attach(ctx, fl.at)
 		if err == nil {
@@ -87,6 +92,11 @@ func (fl *follower) run(ctx context.Context) error {
 				err = fl.fromStream(ctx, src)
 			}
 			src.close()
+			if errors.Is(err, errSilent) && src.arrived.Equal(src.since) {
+				alone = min(2*alone, maxRetryAttach)
+			} else {
+				alone = retryAttach
+			}
 		}
 		if fl.over(ctx, err) {
 			return err
@@ -95,7 +105,7 @@ func (fl *follower) run(ctx context.Context) error {
 			fl.feed.log.DebugContext(ctx, "following the log without the stream", "position", fl.at, "err", err)
 			quiet = true
 		}
-		if err = fl.fromLog(ctx, retryAttach); fl.over(ctx, err) {
+		if err = fl.fromLog(ctx, alone); fl.over(ctx, err) {
 			return err
 		}
 	}
@@ -116,7 +126,7 @@ func (fl *follower) hand(ctx context.Context, batch []eventstore.Event) error {
 		return err
 	}
 	e := batch[len(batch)-1]
-	fl.at, fl.last, fl.moved = e.Position, e.ID, time.Now()
+	fl.at, fl.last = e.Position, e.ID
 	return nil
 }
 
@@ -206,6 +216,17 @@ func (fl *follower) fromStream(ctx context.Context, src *source) error {
 	look := time.NewTicker(fl.feed.cfg.Poll)
 	defer look.Stop()
 	var late <-chan time.Time // fires when the stream has not delivered what a hint announced
+	// missing reads what the stream did not deliver, and tells whether it was silent for long.
+	missing := func(silent bool) error {
+		before := fl.at
+		if err := fl.catchUp(ctx); err != nil {
+			return err
+		}
+		if fl.at > before && silent && time.Since(src.arrived) > fl.feed.cfg.Poll {
+			return errSilent
+		}
+		return nil
+	}
 	for looked := 0; ; {
 		select {
 		case <-ctx.Done():
@@ -223,26 +244,24 @@ func (fl *follower) fromStream(ctx context.Context, src *source) error {
 			switch {
 			case !ok:
 				fl.hints = nil
-			case late == nil && time.Since(fl.moved) > grace: // else it announced what has just arrived
+			case late == nil && time.Since(src.arrived) > grace:
 				late = time.After(grace)
+			case late == nil: // it announced what has just arrived, or the first that does not
+				late = time.After(4 * grace)
 			}
 		case <-late:
 			late = nil
-			if err := fl.catchUp(ctx); err != nil {
+			src.late++
+			if err := missing(src.late >= 3); err != nil {
 				return err
 			}
 		case <-look.C:
 			// A busy stream is looked at now and then, a silent one always.
-			silent := time.Since(fl.moved) > fl.feed.cfg.Poll
-			if looked++; !silent && looked%5 != 0 {
+			if looked++; time.Since(src.arrived) <= fl.feed.cfg.Poll && looked%5 != 0 {
 				continue
 			}
-			before := fl.at
-			if err := fl.catchUp(ctx); err != nil {
+			if err := missing(true); err != nil {
 				return err
-			}
-			if fl.at > before && silent && time.Since(src.since) > fl.feed.cfg.Poll {
-				return errors.New("the stream is silent")
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -204,5 +205,33 @@ func TestLatency(t *testing.T) {
 	t.Logf("median %s, worst %s", took[50], took[99])
 	if took[50] > 40*time.Millisecond { // the log would have been asked after 50
 		t.Errorf("the stream does not deliver: median %s", took[50])
+	}
+}
+
+// A stream that has stopped, under a follower that nothing but hints wakes: no hint is dropped, however
+// soon it comes after another event was handed over.
+func TestHintsAloneAreEnough(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 5, "A")
+	stop := run(t, w.relay(t, jetstream.StreamLimits{}))
+	w.settled(t)
+	stop()
+	f, err := jetstream.NewFeed(jetstream.FeedConfig{Store: w.log, Conn: w.Conn, Poll: time.Hour, Log: logTo(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var at atomic.Int64
+	go func() {
+		_ = f.Follow(ctx, 0, func(_ context.Context, events []eventstore.Event) error {
+			at.Store(events[len(events)-1].Position)
+			return nil
+		})
+	}()
+	for n := int64(5); n < 25; n++ {
+		eventually(t, func() bool { return at.Load() == n }, func() string { return fmt.Sprintf("at %d, not %d", at.Load(), n) })
+		w.log.write(t, 1, "A")
 	}
 }

@@ -68,7 +68,7 @@ func (l StreamLimits) config(epoch int, agreed int64) jetstream.StreamConfig {
 
 // sameSettings tells whether a stream is already as wanted, apart from what the server adds.
 func sameSettings(have, want jetstream.StreamConfig) bool {
-	return have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.MaxMsgs == want.MaxMsgs &&
+	return have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.MaxMsgs == want.MaxMsgs && have.MaxMsgSize == want.MaxMsgSize &&
 		have.Replicas == want.Replicas && have.Discard == want.Discard && have.AllowDirect == want.AllowDirect &&
 		have.DenyDelete && have.DenyPurge && len(have.Subjects) == 1 && have.Subjects[0] == want.Subjects[0]
 }

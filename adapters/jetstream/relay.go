@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +25,7 @@ type RelayConfig struct {
 	Log         *slog.Logger     // nil: silent
 	Poll        time.Duration    // how often to look without a hint, and after the stream; 0: one second
 	Window      int              // messages on their way at a time; 0: 512
+	Patience    time.Duration    // how long the server may leave a message unanswered; 0: 5 s
 }
 
 // Relay publishes the log to the stream, in order and under the log's own numbers. Each message
@@ -52,15 +52,14 @@ var (
 	errAway = errors.New("NATS is away")
 )
 
-const ackPatience = 5 * time.Second
-
 // NewRelay makes a relay; Run runs it.
 func NewRelay(cfg RelayConfig) (*Relay, error) {
 	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
 	cfg.Window = cmp.Or(cfg.Window, 512)
+	cfg.Patience = cmp.Or(cfg.Patience, 5*time.Second)
 	// A context of its own: its pipeline must not stall on other publishers' messages.
 	js, err := jetstream.New(cfg.Conn, jetstream.WithDefaultTimeout(callTimeout),
-		jetstream.WithPublishAsyncMaxPending(2*cfg.Window), jetstream.WithPublishAsyncTimeout(ackPatience))
+		jetstream.WithPublishAsyncMaxPending(2*cfg.Window), jetstream.WithPublishAsyncTimeout(cfg.Patience))
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
@@ -79,8 +78,9 @@ func (r *Relay) Stats() RelayStats {
 func (r *Relay) Run(ctx context.Context) error {
 	hints := r.cfg.Store.Hints(ctx)
 	var suspect int64
-	for wait := time.Duration(0); ; {
-		at, err := r.session(ctx, hints, suspect, func() { wait = 0 })
+	var t trouble
+	for {
+		at, err := r.session(ctx, hints, suspect, func() { t.over(ctx, r.log) })
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -88,17 +88,14 @@ func (r *Relay) Run(ctx context.Context) error {
 			r.stats.head.Store(head)
 		}
 		if errors.Is(err, errRefused) {
-			// Another relay, or a wiped stream. Look again soon, and at what stands there instead of ours.
+			// Another relay, or a wiped stream. Look at what stands there instead of ours.
 			suspect = at + 1
-			r.log.DebugContext(ctx, "relay refused", "position", at+1, "err", err)
-			wait = rand.N(20 * time.Millisecond)
-		} else {
-			if wait == 0 {
-				r.log.WarnContext(ctx, "relay interrupted", "position", at, "err", err)
-			}
-			wait = min(max(2*wait, 50*time.Millisecond), 3*time.Second)
 		}
-		if !pause(ctx, wait) {
+		t.met(ctx, r.log, at, err)
+		if t.stuck(r.cfg.Patience) {
+			t.say(ctx, r.log, at, r.mend(ctx))
+		}
+		if !pause(ctx, t.wait) {
 			return nil
 		}
 	}
@@ -195,13 +192,30 @@ type inFlight struct {
 	ack jetstream.PubAckFuture
 }
 
-func (r *Relay) send(e eventstore.Event, epoch int) (inFlight, error) {
-	msg := &nats.Msg{
-		Subject: Subject(e),
-		Header:  nats.Header{"Content-Type": {ContentType}},
-		Data:    Envelope{Environment: r.cfg.Environment, Epoch: epoch, Event: e}.Bytes(),
+// headerRoom is what JetStream's own headers take of a message.
+const headerRoom = 1 << 10
+
+// message is the event as it is published. Where the server does not take messages as large, the data
+// stays in the log: the number has to go on.
+func (r *Relay) message(e eventstore.Event, epoch int) *nats.Msg {
+	v := Envelope{Environment: r.cfg.Environment, Epoch: epoch, Event: e}
+	msg := &nats.Msg{Subject: Subject(e), Header: nats.Header{"Content-Type": {ContentType}}, Data: v.Bytes()}
+	room := int(r.cfg.Conn.MaxPayload() - headerRoom)
+	if room <= 0 || len(msg.Data) <= room {
+		return msg
 	}
-	ack, err := r.js.PublishMsgAsync(msg, jetstream.WithExpectStream(StreamName),
+	r.log.Warn("event too large for a message: its data is left out", "position", e.Position, "type", e.Type, "bytes", len(msg.Data), "room", room)
+	v = v.stub()
+	if msg.Data = v.Bytes(); len(msg.Data) > room {
+		v.Event.Meta = eventstore.Metadata{}
+		msg.Data = v.Bytes()
+	}
+	msg.Header.Set(DataHeader, DataLeftOut)
+	return msg
+}
+
+func (r *Relay) send(e eventstore.Event, epoch int) (inFlight, error) {
+	ack, err := r.js.PublishMsgAsync(r.message(e, epoch), jetstream.WithExpectStream(StreamName),
 		jetstream.WithExpectLastSequence(uint64(e.Position-1)), jetstream.WithRetryAttempts(0))
 	if err != nil {
 		return inFlight{}, fmt.Errorf("publish event %d: %w", e.Position, err)
@@ -218,9 +232,9 @@ func (r *Relay) land(ctx context.Context, f inFlight, end *tail) error {
 		}
 	case err := <-f.ack.Err():
 		if wrongSequence(err) {
-			err = errRefused
+			return fmt.Errorf("publish event %d: %w", f.at, errRefused)
 		}
-		return fmt.Errorf("publish event %d: %w", f.at, err)
+		return fmt.Errorf("publish event %d: %w", f.at, streamError{err})
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -18,7 +18,9 @@ type source struct {
 	feed     *Feed
 	epoch    int
 	since    time.Time
-	name     string // of the consumer
+	arrived  time.Time // when the last message did; since before the first
+	late     int       // times in a row that a message did not arrive although its event was announced
+	name     string    // of the consumer
 	consume  jetstream.ConsumeContext
 	messages chan message
 	trouble  chan error
@@ -28,10 +30,11 @@ type source struct {
 
 // message is a message of the stream, or what is wrong with it.
 type message struct {
-	number int64
-	epoch  int
-	event  eventstore.Event
-	err    error
+	number  int64
+	epoch   int
+	event   eventstore.Event
+	leftOut bool // its data is in the log only
+	err     error
 }
 
 // errStale says that the stream holds something other than the log, and a relay has yet to mend it.
@@ -43,7 +46,7 @@ func (f *Feed) attach(ctx context.Context, after int64) (*source, error) {
 		return nil, errAway
 	}
 	src := &source{
-		feed: f, since: time.Now(),
+		feed: f, since: time.Now(), arrived: time.Now(),
 		messages: make(chan message, f.cfg.Batch), trouble: make(chan error, 1),
 		status: f.cfg.Conn.StatusChanged(nats.DISCONNECTED, nats.RECONNECTING, nats.CLOSED),
 	}
@@ -155,13 +158,14 @@ func read(m jetstream.Msg) message {
 	if err != nil {
 		err = fmt.Errorf("message %d: %w", meta.Sequence.Stream, err)
 	}
-	return message{number: int64(meta.Sequence.Stream), epoch: v.Epoch, event: v.Event, err: err}
+	return message{number: int64(meta.Sequence.Stream), epoch: v.Epoch, event: v.Event, leftOut: v.LeftOut != "", err: err}
 }
 
 // take hands over a message and those that wait behind it. What is missing before one of them is
 // read from the log.
 func (fl *follower) take(ctx context.Context, src *source, m message) error {
 	var batch []eventstore.Event
+	src.arrived, src.late = time.Now(), 0
 	for at := fl.at; ; {
 		switch {
 		case m.err != nil || m.epoch != src.epoch:
@@ -171,7 +175,7 @@ func (fl *follower) take(ctx context.Context, src *source, m message) error {
 			return errors.Join(errStale, m.err)
 		case m.number <= at:
 			// We have it already.
-		case m.number > at+1:
+		case m.number > at+1 || m.leftOut:
 			if err := fl.hand(ctx, batch); err != nil {
 				return err
 			}

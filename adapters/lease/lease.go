@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/oklog/ulid/v2"
 
 	"github.com/cloudbot-ai/control-plane/crash"
@@ -22,16 +22,23 @@ import (
 // ErrLost is the cause of a function's ended context when its lease was lost.
 var ErrLost = errors.New("lease lost")
 
+// DB is what leases need of a connection pool. Give them one of their own: behind the queries of a
+// busy server a renewal comes too late.
+type DB interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
 // Config says where leases are kept.
 type Config struct {
-	Pool *pgxpool.Pool // required; its database must have been migrated
+	Pool DB            // required; its database must have been migrated
 	Log  *slog.Logger  // nil: silent
 	TTL  time.Duration // how long a dead holder blocks the role; 0: 5 s. Renewed at 3/10 of it.
 }
 
 // Leases takes leases in the name of this process.
 type Leases struct {
-	pool   *pgxpool.Pool
+	pool   DB
 	log    *slog.Logger
 	ttl    time.Duration
 	holder string

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/cloudbot-ai/control-plane/domain"
 )
 
@@ -47,6 +45,7 @@ type row struct {
 type keyStore interface {
 	add(ctx context.Context, r row) error                  // nothing if there is one
 	get(ctx context.Context, account string) (*row, error) // nil: none
+	getAll(ctx context.Context, accounts []string) ([]row, error)
 	drop(ctx context.Context, account string) error
 	addNamed(ctx context.Context, r row) error
 	getNamed(ctx context.Context, name string) (*row, error)
@@ -59,7 +58,7 @@ type keyStore interface {
 
 // VaultConfig says where the keys are. Both fields are required.
 type VaultConfig struct {
-	Pool    *pgxpool.Pool
+	Pool    DB
 	Keyring *Keyring
 }
 
@@ -209,7 +208,12 @@ func (v *Vault) dataKey(ctx context.Context, account string) (*dataKey, error) {
 	if r == nil {
 		return nil, ErrErased
 	}
-	key, err := v.keys.unwrap(r.by, r.wrapped, dataPlace(account, r.id))
+	return v.keep(*r, generation)
+}
+
+// keep unwraps a data key and puts it into the cache.
+func (v *Vault) keep(r row, generation uint64) (*dataKey, error) {
+	key, err := v.keys.unwrap(r.by, r.wrapped, dataPlace(r.name, r.id))
 	if err != nil {
 		return nil, fmt.Errorf("data key: %w", err)
 	}
@@ -218,8 +222,32 @@ func (v *Vault) dataKey(ctx context.Context, account string) (*dataKey, error) {
 		return nil, err
 	}
 	k := &dataKey{id: r.id, aead: aead}
-	v.cache.put(account, k, generation)
+	v.cache.put(r.name, k, generation)
 	return k, nil
+}
+
+// Preload brings the data keys of several accounts into the cache with one query, for whoever is
+// about to Open what is theirs. An account without a key, or with one that does not open, is left
+// to say so then. Beyond the cache's size it helps only with the last of them.
+func (v *Vault) Preload(ctx context.Context, accounts ...string) error {
+	var missing []string
+	for _, account := range accounts {
+		if v.cache.get(account) == nil {
+			missing = append(missing, account)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	generation := v.cache.generation()
+	rows, err := v.store.getAll(ctx, missing)
+	if err != nil {
+		return fmt.Errorf("preload data keys: %w", err)
+	}
+	for _, r := range rows {
+		_, _ = v.keep(r, generation) // Open says what is wrong with it
+	}
+	return nil
 }
 
 func dataPlace(account string, id []byte) []byte { return parts("data key", account, string(id)) }

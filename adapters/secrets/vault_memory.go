@@ -23,6 +23,15 @@ func (m *memoryKeys) get(_ context.Context, account string) (*row, error) {
 	return m.find(m.data, account)
 }
 
+func (m *memoryKeys) getAll(ctx context.Context, accounts []string) (list []row, err error) {
+	for _, account := range accounts {
+		if r, _ := m.get(ctx, account); r != nil {
+			list = append(list, *r)
+		}
+	}
+	return list, nil
+}
+
 func (m *memoryKeys) getNamed(_ context.Context, name string) (*row, error) {
 	return m.find(m.named, name)
 }

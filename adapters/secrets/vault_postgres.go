@@ -5,11 +5,19 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // postgresKeys is the keyStore of migrations/0003_secrets.sql.
-type postgresKeys struct{ pool *pgxpool.Pool }
+type postgresKeys struct{ pool DB }
+
+// DB is what the vault needs of a connection pool.
+type DB interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
 
 func (p postgresKeys) add(ctx context.Context, r row) error {
 	_, err := p.pool.Exec(ctx, `
@@ -23,6 +31,19 @@ func (p postgresKeys) get(ctx context.Context, account string) (*row, error) {
 	err := p.pool.QueryRow(ctx, `SELECT key_id, wrapped_by, wrapped FROM vault.data_keys WHERE account_id = $1`, account).
 		Scan(&r.id, &r.by, &r.wrapped)
 	return found(&r, err)
+}
+
+func (p postgresKeys) getAll(ctx context.Context, accounts []string) ([]row, error) {
+	rows, err := p.pool.Query(ctx, `SELECT account_id, key_id, wrapped_by, wrapped FROM vault.data_keys WHERE account_id = ANY ($1)`, accounts)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanRow)
+}
+
+func scanRow(r pgx.CollectableRow) (k row, err error) {
+	err = r.Scan(&k.name, &k.id, &k.by, &k.wrapped)
+	return k, err
 }
 
 func (p postgresKeys) drop(ctx context.Context, account string) error {
@@ -72,11 +93,7 @@ func (p postgresKeys) rewrap(ctx context.Context, by []string, change func(bool,
 			if err != nil {
 				return err
 			}
-			old, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (row, error) {
-				var k row
-				err := r.Scan(&k.name, &k.id, &k.by, &k.wrapped)
-				return k, err
-			})
+			old, err := pgx.CollectRows(rows, scanRow)
 			if err != nil {
 				return err
 			}

@@ -344,3 +344,54 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// asked counts how often the store was asked for data keys.
+type asked struct {
+	keyStore
+	one, many int
+}
+
+func (a *asked) get(ctx context.Context, account string) (*row, error) {
+	a.one++
+	return a.keyStore.get(ctx, account)
+}
+
+func (a *asked) getAll(ctx context.Context, accounts []string) ([]row, error) {
+	a.many++
+	return a.keyStore.getAll(ctx, accounts)
+}
+
+// The keys of a page come with one query, and only those that are missing; one that is erased or does
+// not open stands in nobody's way.
+func TestPreload(t *testing.T) {
+	t.Parallel()
+	vaults(t, func(t *testing.T, open func(*Keyring) (*Vault, error)) {
+		first := must[*Vault](t)(open(ring(t, keyA)))
+		sealed := map[string][]byte{}
+		for _, account := range []string{"a", "b", "c"} {
+			if err := first.NewKey(t.Context(), account); err != nil {
+				t.Fatal(err)
+			}
+			sealed[account] = must[[]byte](t)(first.Seal(t.Context(), account, "name", []byte("of "+account)))
+		}
+		v := must[*Vault](t)(open(ring(t, keyA)))
+		counted := &asked{keyStore: v.store}
+		v.store = counted
+		for range 2 {
+			if err := v.Preload(t.Context(), "a", "b", "erased", "c"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for account, data := range sealed {
+			if got := must[[]byte](t)(v.Open(t.Context(), account, "name", data)); string(got) != "of "+account {
+				t.Errorf("%s: %q", account, got)
+			}
+		}
+		if counted.many != 2 || counted.one != 0 { // the second time for the erased one alone
+			t.Errorf("asked %d times for many and %d times for one", counted.many, counted.one)
+		}
+		if _, err := v.Open(t.Context(), "erased", "name", sealed["a"]); !errors.Is(err, ErrErased) {
+			t.Errorf("erased: %v", err)
+		}
+	})
+}

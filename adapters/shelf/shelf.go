@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cloudbot-ai/control-plane/web"
 )
@@ -19,7 +19,14 @@ import (
 const Keep = 30 * 24 * time.Hour
 
 // Shelf implements web.Shelf.
-type Shelf struct{ Pool *pgxpool.Pool }
+type Shelf struct{ Pool DB }
+
+// DB is what a Shelf needs of a connection pool.
+type DB interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
 
 // Get returns fs.ErrNotExist for a name that is not kept.
 func (s Shelf) Get(ctx context.Context, name string) ([]byte, error) {
@@ -45,7 +52,7 @@ func (s Shelf) Put(ctx context.Context, files fs.FS) error {
 		return fmt.Errorf("read the dashboard's files: %w", err)
 	}
 	batch.Queue(`DELETE FROM ops.web_files WHERE used_at < now() - $1::interval`, Keep)
-	if err := s.Pool.SendBatch(ctx, batch).Close(); err != nil {
+	if err := pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error { return tx.SendBatch(ctx, batch).Close() }); err != nil {
 		return fmt.Errorf("keep the dashboard's files: %w", err)
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -47,7 +46,7 @@ func readRunning(cfg config) (r running, ok bool) {
 // The returned function closes what was started; gone is closed when a private one ends by itself.
 func database(ctx context.Context, cfg config, log *slog.Logger) (url string, gone <-chan struct{}, closeIt func() error, err error) {
 	if cfg.DatabaseURL != "" {
-		return cfg.DatabaseURL, nil, func() error { return nil }, nil
+		return postgres.ReadWrite(cfg.DatabaseURL), nil, func() error { return nil }, nil
 	}
 	if err := cfg.makeDataDir(); err != nil {
 		return "", nil, nil, err
@@ -74,9 +73,9 @@ func tool(ctx context.Context, f func(ctx context.Context, pool *pgxpool.Pool, s
 		return err
 	}
 	defer func() { err = errors.Join(err, closeIt()) }()
-	pool, err := pgxpool.New(ctx, url)
+	pool, err := postgres.OpenPool(ctx, url, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return fmt.Errorf("connect to Postgres: %w", err)
+		return err
 	}
 	defer pool.Close()
 	store, err := postgres.Open(ctx, postgres.Config{Pool: pool, Log: log})
@@ -84,5 +83,5 @@ func tool(ctx context.Context, f func(ctx context.Context, pool *pgxpool.Pool, s
 		return err
 	}
 	defer store.Close()
-	return f(ctx, pool, store)
+	return f(ctx, pool.Pool, store)
 }

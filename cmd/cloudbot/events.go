@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,7 +33,8 @@ func eventsCmd() *cobra.Command {
 		Use:   "events",
 		Short: "Show, export or follow the log as JSON lines",
 		Long: `Shows the log in its order, one event a line, as JSON. Data is as it was appended;
-personal data and keys in it are sealed.`,
+personal data and keys in it are sealed. An event that cannot be read is shown as
+far as it can be, with its damage.`,
 		Example: `  cloudbot events --aggregate instance --id 01J…        one desktop's story
   cloudbot events --type 'session.*' --since 1h -f       logins as they happen
   cloudbot events > log.jsonl                            everything`,
@@ -100,6 +102,19 @@ type line struct {
 	ID       string              `json:"id"`
 	Data     json.RawMessage     `json:"data"`
 	Meta     eventstore.Metadata `json:"meta"`
+	Damage   string              `json:"damage,omitempty"` // why it cannot be read; data that is not JSON is then a string
+}
+
+func lineOf(e eventstore.Event) line {
+	l := line{e.Position, e.Time, e.Stream.String(), e.Version, e.Type, e.Schema, e.ID, e.Data, e.Meta, ""}
+	if e.Damage != nil {
+		l.Damage = e.Damage.Error()
+	}
+	if !json.Valid(e.Data) {
+		l.Damage = cmp.Or(l.Damage, "data is not JSON")
+		l.Data, _ = json.Marshal(string(e.Data))
+	}
+	return l
 }
 
 func showEvents(ctx context.Context, store eventstore.Store, f filter, follow bool, w io.Writer) error {
@@ -118,7 +133,7 @@ func showEvents(ctx context.Context, store eventstore.Store, f filter, follow bo
 			if !f.matches(e) {
 				continue
 			}
-			if err := enc.Encode(line{e.Position, e.Time, e.Stream.String(), e.Version, e.Type, e.Schema, e.ID, e.Data, e.Meta}); err != nil {
+			if err := enc.Encode(lineOf(e)); err != nil {
 				return err
 			}
 			if shown++; shown == f.limit {

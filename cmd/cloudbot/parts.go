@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,12 +33,13 @@ import (
 
 // parts is the running system, put together.
 type parts struct {
-	cfg   config
-	log   *slog.Logger
-	pool  *pgxpool.Pool
-	store *postgres.Store
-	conn  *nats.Conn
-	bus   *embedded.NATS // nil with NATS_URL
+	cfg       config
+	log       *slog.Logger
+	pool      *postgres.Pool
+	leasePool *postgres.Pool // one connection, for the leases
+	store     *postgres.Store
+	conn      *nats.Conn
+	bus       *embedded.NATS // nil with NATS_URL
 
 	leases    *lease.Leases
 	relay     *jetstream.Relay
@@ -189,15 +188,12 @@ const guestPrefix = "/api/guest/"
 
 // connect opens Postgres and NATS.
 func (p *parts) connect(ctx context.Context, databaseURL string) error {
-	pool, err := pgxpool.ParseConfig(databaseURL)
-	if err != nil {
+	var err error
+	if p.pool, err = postgres.OpenPool(ctx, databaseURL, p.log); err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
-	if !strings.Contains(databaseURL, "pool_max_conns") {
-		pool.MaxConns = max(pool.MaxConns, 24)
-	}
-	if p.pool, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
-		return fmt.Errorf("connect to Postgres: %w", err)
+	if p.leasePool, err = p.pool.Reserve(ctx, "cloudbot leases"); err != nil {
+		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
 	if p.store, err = postgres.Open(ctx, postgres.Config{Pool: p.pool, Log: p.log}); err != nil {
 		return err
@@ -219,7 +215,7 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 			return err
 		}
 	}
-	p.leases = lease.New(lease.Config{Pool: p.pool, Log: p.log})
+	p.leases = lease.New(lease.Config{Pool: p.leasePool, Log: p.log})
 	if p.cfg.DatabaseURL == "" {
 		// A private database has no other user: whoever holds a lease there is dead.
 		if err := p.leases.Clear(ctx); err != nil {
@@ -358,6 +354,9 @@ func (p *parts) close() {
 	}
 	if p.store != nil {
 		p.store.Close()
+	}
+	if p.leasePool != nil {
+		p.leasePool.Close()
 	}
 	if p.pool != nil {
 		p.pool.Close()

@@ -23,7 +23,8 @@ func replayCmd() *cobra.Command {
 		Use:   "replay <projection>",
 		Short: "Rebuild a read model from the log, or retry its parked events",
 		Long: `Folds the whole log into new tables beside the live ones and switches over in one
-transaction; queries are answered all the while. Safe beside a running server.
+transaction; queries are answered all the while. Safe beside a running server. It goes
+past an event that cannot be applied: that one is named, and its stream stays parked.
 
 With --parked it applies only the events that were set aside because they could
 not be applied, and those of the same streams after them, in order.
@@ -63,7 +64,7 @@ func replayOne(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store, p
 			return err
 		}
 		say("%d parked events applied, %d left\n", applied, left)
-		return nil
+		return sayParked(ctx, pool, p, say)
 	}
 	began, told := time.Now(), time.Now()
 	n, err := projections.Rebuild(ctx, pool, store, p, func(position int64) {
@@ -76,5 +77,20 @@ func replayOne(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store, p
 		return err
 	}
 	say("rebuilt from %d events in %s\n", n, time.Since(began).Round(time.Millisecond))
+	return sayParked(ctx, pool, p, say)
+}
+
+// sayParked names the events that stop their streams.
+func sayParked(ctx context.Context, pool *pgxpool.Pool, p projections.Projection, say func(string, ...any)) error {
+	faulty, all, err := projections.Parked(ctx, pool, p.Name)
+	if err != nil {
+		return err
+	}
+	for _, e := range faulty {
+		say("event %d of %s is parked, and its stream with it: %s\n", e.Position, e.Stream, e.Cause)
+	}
+	if all > len(faulty) {
+		say("%d events that follow them are parked, too\n", all-len(faulty))
+	}
 	return nil
 }

@@ -23,25 +23,23 @@ func (c *committer) runCarefully(requests []*request, resent bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), replyPatience)
 	defer cancel()
 	began := time.Now()
-	for {
+	for tries := 1; ; tries++ {
 		err := c.careful(ctx, requests, resent)
 		if err == nil {
 			return
 		}
 		var pgErr *pgconn.PgError
-		if errors.As(err, &pgErr) && c.conn != nil && !c.conn.IsClosed() {
+		if errors.As(err, &pgErr) && c.conn != nil && !c.conn.IsClosed() && !wrongServer(pgErr) {
 			c.isolate(ctx, requests, resent, pgErr)
 			return
 		}
 		c.drop()
-		if time.Since(began) > c.patience || ctx.Err() != nil {
+		if tries > 1 && time.Since(began) > c.patience || ctx.Err() != nil {
 			fail(requests, unavailable("append: outcome unknown", err))
 			return
 		}
 		resent = true
-		pause, stop := context.WithTimeout(ctx, 50*time.Millisecond)
-		<-pause.Done()
-		stop()
+		pause(ctx, 50*time.Millisecond)
 	}
 }
 
@@ -72,7 +70,7 @@ func blameable(err *pgconn.PgError) bool {
 // error means that none is settled.
 func (c *committer) careful(ctx context.Context, requests []*request, resent bool) error {
 	if c.conn == nil {
-		if err := c.connect(ctx); err != nil {
+		if err := c.reach(ctx); err != nil {
 			return err
 		}
 	}

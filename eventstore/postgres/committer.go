@@ -70,11 +70,17 @@ func committerConfig(like *pgx.ConnConfig, lockTimeout time.Duration) *pgx.ConnC
 	return c
 }
 
+// reach connects, before the pool does where the server has few connections left.
+func (c *committer) reach(ctx context.Context) error {
+	return c.store.pool.first(ctx, c.patience, func() error { return c.connect(ctx) })
+}
+
 func (c *committer) connect(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, c.config)
+	conn, err := pgx.ConnectConfig(ctx, c.config.Copy())
 	if err != nil {
 		return err
 	}
+	c.store.pool.met()
 	c.script = newScript()
 	for name, sql := range statements() {
 		if err == nil {
@@ -142,11 +148,11 @@ func (c *committer) run(b *batch) {
 		settle(c.store.known, b.requests, head)
 		c.head = head + int64(b.events)
 		c.store.hints.broadcast()
-	case errors.As(err, &pgErr) && !c.conn.IsClosed():
+	case errors.As(err, &pgErr) && !c.conn.IsClosed() && !wrongServer(pgErr):
 		// The transaction is rolled back and the connection is fine.
 		c.runCarefully(b.requests, false)
 	default:
-		c.store.log.Warn("append: connection lost", "err", err, "requests", len(b.requests))
+		c.store.log.Warn("append: connection given up", "err", err, "requests", len(b.requests))
 		c.drop()
 		c.runCarefully(b.requests, true)
 	}
@@ -205,7 +211,9 @@ func (c *committer) send(wire []byte) (head int64, err error) {
 			if pgErr.Severity == "FATAL" || pgErr.Severity == "PANIC" {
 				return 0, fmt.Errorf("connection ended: %s", pgErr.Message)
 			}
-			refusal = pgErr
+			if refusal = pgErr; wrongServer(pgErr) {
+				c.store.pool.suspect.Store(true)
+			}
 		case *pgproto3.ReadyForQuery:
 			if m.TxStatus == 'E' {
 				if _, err := c.send(c.script.rollback); err != nil {

@@ -1,6 +1,10 @@
 package postgres
 
-import "github.com/cloudbot-ai/control-plane/eventstore"
+import (
+	"context"
+
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
 
 // AlwaysCareful sends every batch the careful way.
 func (s *Store) AlwaysCareful() { s.commit.slow = true }
@@ -17,3 +21,12 @@ func IndexKey(name string) [16]byte { return indexKey(name) }
 
 // FailedLately makes the store believe that its last append could not be kept.
 func (s *Store) FailedLately() { s.lately.note(eventstore.ErrUnavailable) }
+
+// MakeReadOnly makes the connection of the appends read-only, as a server does that was demoted.
+func (s *Store) MakeReadOnly(ctx context.Context, t interface{ Fatal(...any) }) {
+	s.commit.mu.Lock()
+	defer s.commit.mu.Unlock()
+	if _, err := s.commit.conn.Exec(ctx, `SET default_transaction_read_only = on`); err != nil {
+		t.Fatal(err)
+	}
+}

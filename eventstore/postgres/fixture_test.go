@@ -93,7 +93,7 @@ func (c *cutter) open(t *testing.T, url string) *postgres.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	s, err := postgres.Open(t.Context(), postgres.Config{Pool: p})
+	s, err := postgres.Open(t.Context(), postgres.Config{Pool: postgres.Wrap(p)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -72,31 +73,43 @@ func (h *hints) close() {
 // run listens until the store closes, over as many connections as it takes.
 func (h *hints) run(ctx context.Context) {
 	defer close(h.done)
+	said := "" // each cause is logged once
 	for ctx.Err() == nil {
-		err := h.listen(ctx)
+		err := h.listen(ctx, func() { said = "" })
 		if ctx.Err() != nil {
 			return
 		}
-		h.store.log.WarnContext(ctx, "hints: connection lost", "err", err)
+		if cause := err.Error(); cause != said {
+			said = cause
+			h.store.log.WarnContext(ctx, "hints: connection lost, will reconnect", "err", err)
+		}
 		h.broadcast() // something may have been missed
-		pause, stop := context.WithTimeout(ctx, h.every)
-		<-pause.Done()
-		stop()
+		pause(ctx, h.every)
 	}
 }
 
-func (h *hints) listen(ctx context.Context) (err error) {
+// errReadOnly says that the server cannot be written to.
+var errReadOnly = errors.New("the server is read-only")
+
+// listen returns why its connection ended. well is called once it works.
+func (h *hints) listen(ctx context.Context, well func()) (err error) {
 	defer crash.Caught(&err)
 	config := h.store.pool.Config().ConnConfig.Copy()
 	config.RuntimeParams["application_name"] = "cloudbot hints"
-	conn, err := pgx.ConnectConfig(ctx, config)
+	var conn *pgx.Conn
+	err = h.store.pool.first(ctx, time.Second, func() (err error) {
+		conn, err = pgx.ConnectConfig(ctx, config.Copy())
+		return err
+	})
 	if err != nil {
 		return err
 	}
+	h.store.pool.met()
 	defer conn.Close(context.WithoutCancel(ctx))
 	if _, err := conn.Exec(ctx, `LISTEN cloudbot_log`); err != nil {
 		return err
 	}
+	well()
 	h.broadcast() // appends before LISTEN
 	var head int64
 	for {
@@ -110,8 +123,12 @@ func (h *hints) listen(ctx context.Context) (err error) {
 			return err
 		default:
 			var now int64
-			if err := conn.QueryRow(ctx, `SELECT coalesce(max(position), 0) FROM log.entries`).Scan(&now); err != nil {
+			var readOnly bool
+			if err := conn.QueryRow(ctx, `SELECT coalesce(max(position), 0), current_setting('transaction_read_only')::bool FROM log.entries`).Scan(&now, &readOnly); err != nil {
 				return err
+			}
+			if readOnly {
+				return errReadOnly // the appends may be elsewhere
 			}
 			if now != head {
 				head = now

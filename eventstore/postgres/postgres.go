@@ -14,17 +14,15 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/internal/check"
 )
 
 // Config says where the log is. The database must have been migrated.
 type Config struct {
-	URL  string        // connection string; used, and needed, where Pool is nil
-	Pool *pgxpool.Pool // for reads and look-ups, and the pattern of the store's own connections; nil: one is made from URL
-	Log  *slog.Logger  // nil: silent
+	URL  string       // connection string; used, and needed, where Pool is nil
+	Pool *Pool        // for reads and look-ups, and the pattern of the store's own connections; nil: one is made from URL
+	Log  *slog.Logger // nil: silent
 
 	// KnownStreams is how many streams' versions are remembered, so that most appends need no
 	// look-up; 0: 100,000, about 15 MB.
@@ -41,7 +39,7 @@ type Config struct {
 // Store is an eventstore.Store on Postgres. It holds one connection for appends, one for hints
 // once Hints was called, and borrows from the pool for reads.
 type Store struct {
-	pool    *pgxpool.Pool
+	pool    *Pool
 	ownPool bool
 	log     *slog.Logger
 	known   *known
@@ -60,7 +58,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.pool == nil {
-		pool, err := pgxpool.New(ctx, cfg.URL)
+		pool, err := OpenPool(ctx, cfg.URL, s.log)
 		if err != nil {
 			return nil, fmt.Errorf("open event store: %w", err)
 		}
@@ -73,7 +71,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		patience: orElse(cfg.Patience, 3*time.Second),
 	}
 	s.hints = hints{store: s, every: orElse(cfg.PollEvery, 500*time.Millisecond)}
-	if err := s.commit.connect(ctx); err != nil {
+	if err := s.commit.reach(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open event store: %w", err)
 	}

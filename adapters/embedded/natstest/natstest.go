@@ -24,6 +24,7 @@ type Server struct {
 	JS   jetstream.JetStream // on Conn
 
 	dir string
+	max int64
 	mu  sync.Mutex
 	at  *embedded.NATS // nil while stopped
 }
@@ -31,7 +32,13 @@ type Server struct {
 // New starts a server without a listener.
 func New(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{dir: t.TempDir()}
+	return NewIn(t, t.TempDir(), 0)
+}
+
+// NewIn is New in a folder, with what JetStream may keep on disk, in bytes; 0: most of what is free.
+func NewIn(t testing.TB, dir string, maxStore int64) *Server {
+	t.Helper()
+	s := &Server{dir: dir, max: maxStore}
 	t.Cleanup(s.Stop)
 	s.Start(t)
 	s.Conn = s.Connect(t)
@@ -64,7 +71,7 @@ func JetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 // Start starts the server again after Stop, with the files it had.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
-	n, err := embedded.StartNATS(context.Background(), embedded.NATSConfig{Dir: s.dir})
+	n, err := embedded.StartNATS(context.Background(), embedded.NATSConfig{Dir: s.dir, MaxStore: s.max})
 	if err != nil {
 		t.Fatalf("the test's NATS: %v", err)
 	}
@@ -92,6 +99,21 @@ func (s *Server) Wipe(t testing.TB) {
 		t.Fatal("wipe: the server runs")
 	}
 	if err := os.RemoveAll(filepath.Join(s.dir, "store")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Break takes a stream's files away under the running server, so that it cannot write the next one.
+func (s *Server) Break(t testing.TB, stream string) {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(s.dir, "store", "jetstream", "*", "streams", stream, "msgs"))
+	if err != nil || len(dirs) != 1 {
+		t.Fatalf("break %s: %v, %v", stream, dirs, err)
+	}
+	if err := os.RemoveAll(dirs[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dirs[0], nil, 0o600); err != nil { // so that nothing makes it anew
 		t.Fatal(err)
 	}
 }

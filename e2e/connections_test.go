@@ -1,0 +1,210 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
+	"github.com/cloudbot-ai/control-plane/adapters/secrets"
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/account"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
+)
+
+// The secrets of a server whose users a test makes by itself.
+var (
+	accessKey     = strings.Repeat("access ", 6)
+	refreshKey    = strings.Repeat("refresh ", 6)
+	encryptionKey = base64.StdEncoding.EncodeToString([]byte("01234567890123456789012345678901"))
+)
+
+func secretsOf() []string {
+	return []string{"JWT_SECRET_KEY=" + accessKey, "JWT_REFRESH_SECRET_KEY=" + refreshKey, "ENCRYPTION_KEY=" + encryptionKey}
+}
+
+// person is a user written into the log: signed up, logged in, with a desktop that has failed.
+type person struct {
+	account, session, instance, token string
+}
+
+// people writes n of them into the log. No server has their data keys in its cache.
+func people(t *testing.T, databaseURL string, n int) []person {
+	t.Helper()
+	pool, err := postgres.OpenPool(t.Context(), databaseURL, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	store, err := postgres.Open(t.Context(), postgres.Config{Pool: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	ring, err := secrets.NewKeyring(encryptionKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vault, err := secrets.OpenVault(t.Context(), secrets.VaultConfig{Pool: pool, Keyring: ring})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := secrets.NewTokens(secrets.TokensConfig{AccessKeys: secrets.SplitKeys(accessKey), RefreshKeys: secrets.SplitKeys(refreshKey)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	all := make([]person, n)
+	for i := range all {
+		p := person{account: ulid.Make().String(), session: ulid.Make().String(), instance: ulid.Make().String()}
+		if err := vault.NewKey(t.Context(), p.account); err != nil {
+			t.Fatal(err)
+		}
+		seal := func(label, plain string) []byte {
+			sealed, err := vault.Seal(t.Context(), p.account, label, []byte(plain))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return sealed
+		}
+		a := eventstore.Append{}
+		a.Writes = append(a.Writes,
+			write(t, "account", p.account, account.Encode, now, account.Event(account.SignedUp{Email: seal(commands.EmailLabel, fmt.Sprintf("p%d@example.com", i)), Password: seal("password", "x"), At: now})),
+			write(t, "session", p.session, session.Encode, now, session.Event(session.Started{
+				Account: p.account, Agent: "test", Address: seal(commands.AddressLabel(p.session), "192.0.2.1"),
+				Leaf: session.Leaf{Generation: 1, TokenID: ulid.Make().String(), IssuedAt: now, ExpiresAt: now.Add(time.Hour)}})),
+			write[instance.Event](t, "instance", p.instance, instance.Encode, now,
+				instance.Requested{Account: p.account, Name: seal(commands.NameLabel(p.instance), "desk"), Type: "t3.large", Region: "local"},
+				instance.LaunchAbandoned{Code: "no_capacity", Reason: "None."}, instance.Failed{Code: "no_capacity", Reason: "None."}))
+		if _, err := store.Append(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		p.token, _ = tokens.Access(p.account, p.session, now)
+		all[i] = p
+	}
+	return all
+}
+
+func write[E any](t *testing.T, aggregate, id string, encode func(E) (string, int, []byte, error), now time.Time, events ...E) eventstore.Write {
+	w := eventstore.Write{Stream: eventstore.StreamID{Aggregate: aggregate, ID: id}}
+	for _, e := range events {
+		typ, schema, data, err := encode(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Events = append(w.Events, eventstore.NewEvent{ID: ulid.Make().String(), Type: typ, Schema: schema, Time: now, Data: data, Meta: eventstore.Metadata{Actor: "system"}})
+	}
+	return w
+}
+
+// TestPoolOfTwo has 64 users at once ask each route that reads, on a server with two connections for
+// all of them and none of their keys at hand. A call that holds one connection while it asks for
+// another locks such a server up.
+func TestPoolOfTwo(t *testing.T) {
+	t.Parallel()
+	const callers = 64
+	routes := []string{
+		"/api/auth/me", "/api/auth/sessions", "/api/instances", "/api/instances?all=true", "/api/instances/{id}", "/api/instances/{id}/history",
+		"/api/instances/{id}/debug/log", "/api/instances/{id}/boot", "/api/user/api-keys", "/api/boot-times", "/api/instance-types", "/api/events",
+	}
+	database := pgtest.New(t)
+	users := people(t, database, callers*len(routes))
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	q.Set("pool_max_conns", "2")
+	u.RawQuery = q.Encode()
+	s := newServer(t, append(secretsOf(), "DATABASE_URL="+u.String())...)
+	s.start()
+	for i, route := range routes {
+		var mu sync.Mutex
+		statuses := map[int]int{}
+		began := time.Now()
+		parallel(callers, func(n int) {
+			p := users[i*callers+n]
+			c := &client{t: t, base: s.URL, token: p.token}
+			path := strings.Replace(route, "{id}", p.instance, 1)
+			status, text := c.glance(path)
+			want := http.StatusOK
+			if strings.Contains(route, "/debug/") {
+				want = http.StatusConflict // its machine does not run
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if statuses[status]++; status != want && statuses[status] == 1 {
+				t.Errorf("%s: %d %s", path, status, text)
+			}
+		})
+		t.Logf("64 callers, 2 connections, no key at hand: %-32s %v, %v", route, statuses, time.Since(began).Round(time.Millisecond))
+	}
+}
+
+// glance asks and reads the beginning of the answer: some never end.
+func (c *client) glance(path string) (status int, text string) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", c.base+path, nil)
+	if err != nil {
+		return 0, err.Error()
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer res.Body.Close()
+	text, err = bufio.NewReader(res.Body).ReadString('\n')
+	if text == "" && err != nil {
+		text = err.Error()
+	}
+	return res.StatusCode, text
+}
+
+// TestReadOnlyDatabase turns the database of a running server read-only and back, as a failover does:
+// reads go on or come back, and so do writes, without a restart.
+func TestReadOnlyDatabase(t *testing.T) {
+	t.Parallel()
+	database := pgtest.New(t)
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := u.Path[1:]
+	s := newServer(t, "DATABASE_URL="+database)
+	s.start()
+	c := signUp(t, s.URL, "frances@example.com")
+	store := func(key string) answer {
+		return c.do("POST", "/api/user/api-keys", `{"provider":"openai","api_key":"`+key+`"}`)
+	}
+	if a := store("sk-before-the-failover"); a.status != http.StatusCreated {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	sql(t, database, `ALTER DATABASE `+name+` SET default_transaction_read_only = on`,
+		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	if a := store("sk-during-the-failover"); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+		t.Errorf("a write while the database is read-only: %d %s", a.status, a.body)
+	}
+	sql(t, database, `SET default_transaction_read_only = off`, `ALTER DATABASE `+name+` RESET default_transaction_read_only`)
+	back := time.Now()
+	await(t, 30*time.Second, "a write", func() bool { return store("sk-after-the-failover-1234").status == http.StatusCreated })
+	wrote := time.Since(back)
+	await(t, 30*time.Second, "a read", func() bool { return strings.Contains(string(c.do("GET", "/api/user/api-keys", "").body), `"1234"`) })
+	signUp(t, s.URL, "later@example.com") // a new data key is a write of the pool
+	s.verify()
+	t.Logf("the database was read-only: a write was back after %v", wrote.Round(time.Millisecond))
+}

@@ -1,0 +1,137 @@
+package e2e
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
+)
+
+// sql runs statements on a database, one by one.
+func sql(t testing.TB, url string, statements ...string) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	for _, s := range statements {
+		if _, err := conn.Exec(context.Background(), s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+// metric is a figure of the operators' listener, by its whole name.
+func (s *server) metric(name string) string {
+	s.t.Helper()
+	res, err := http.Get(s.Admin + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// TestDamagedRow breaks one row of the log, of one desktop: that desktop stops, is named, and its owner
+// is told so. Everything else goes on, in every reader of the log.
+func TestDamagedRow(t *testing.T) {
+	t.Parallel()
+	url := pgtest.New(t)
+	s := newServer(t, "DATABASE_URL="+url)
+	s.start()
+	ada, bob := signUp(t, s.URL, "ada@example.com"), signUp(t, s.URL, "bob@example.com")
+	bad := ada.must(http.StatusAccepted, "POST", "/api/instances", `{"name":"damaged"}`).field("id")
+	ada.awaitInstance(bad, "ready", "true")
+	s.stop()
+
+	where := ` WHERE stream = 'instance/` + bad + `' AND type = 'instance.machine_launched'`
+	sql(t, url, `ALTER TABLE log.entries DISABLE TRIGGER never_change`, `UPDATE log.entries SET meta = 'not JSON'`+where, `UPDATE read.checkpoints SET position = 0`,
+		`TRUNCATE read.instances, read.boots, read.sessions, read.api_keys, read.history`)
+	if err := os.RemoveAll(filepath.Join(s.dir, "nats")); err != nil {
+		t.Fatal(err)
+	}
+	s.start() // relay and read models have the whole log before them
+
+	if c := s.verify(); c.Epoch != 1 {
+		t.Errorf("damage began epoch %d", c.Epoch)
+	}
+	if a := ada.do("GET", "/api/instances/"+bad, ""); a.status != http.StatusOK || a.field("name") != "damaged" {
+		t.Errorf("reading it: %d %s", a.status, a.body)
+	}
+	refused := 0
+	for _, try := range [][3]string{
+		{"PATCH", "/api/instances/" + bad, `{"name":"other"}`}, {"DELETE", "/api/instances/" + bad, ""}, {"POST", "/api/instances/" + bad + "/stop", ""},
+		{"POST", "/api/instances/" + bad + "/tickets", `{"kind":"vnc","mode":"control"}`},
+	} {
+		if a := ada.do(try[0], try[1], try[2]); a.status != http.StatusConflict || a.field("code") != "stream_damaged" {
+			t.Errorf("%s %s: %d %s", try[0], try[1], a.status, a.body)
+		}
+		refused++
+	}
+	id := bob.must(http.StatusAccepted, "POST", "/api/instances", `{"name":"fine"}`).field("id")
+	bob.awaitInstance(id, "ready", "true")
+	if err := bob.followPhases(id, 30*time.Second, []string{"ready"}); err != nil {
+		t.Errorf("another's events: %v", err)
+	}
+	lines, leave, err := ada.stream("/api/events", "0", 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := false
+	for !told && lines.Scan() {
+		told = strings.Contains(lines.Text(), "instance.requested")
+	}
+	leave()
+	if !told {
+		t.Error("the owner's own events have stopped altogether")
+	}
+
+	rebuilt := s.cli("replay", "all")
+	named := regexp.MustCompile(`event \d+ of instance/` + bad + ` is parked, and its stream with it: .*metadata`)
+	if n := len(named.FindAllString(rebuilt, -1)); n != 5 {
+		t.Errorf("%d of 5 read models name the event after a rebuild:\n%s", n, rebuilt)
+	}
+	ada.awaitInstance(bad, "name", "damaged")
+	if n := s.metric("cloudbot_parked_events"); n == "" || n == "0" {
+		t.Errorf("%q events are parked by the figures", n)
+	}
+	if shown := s.cli("events", "--id", bad); !strings.Contains(shown, `"damage":"metadata: `) || strings.Count(shown, "\n") < 5 {
+		t.Errorf("cloudbot events:\n%s", shown)
+	}
+	if again := s.cli("replay", "--parked", "instances"); !strings.Contains(again, "0 parked events applied") || !named.MatchString(again) {
+		t.Errorf("retrying:\n%s", again)
+	}
+	parked := s.metric("cloudbot_parked_events")
+
+	// An operator mends the row.
+	sql(t, url, `UPDATE log.entries SET meta = '{"actor":"system"}'`+where, `ALTER TABLE log.entries ENABLE TRIGGER never_change`)
+	s.cli("replay", "--parked", "all")
+	if n := s.metric("cloudbot_parked_events"); n != "0" {
+		t.Errorf("%s events are still parked", n)
+	}
+	for id, u := range map[string]*client{bad: ada, id: bob} {
+		u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
+		u.awaitInstance(id, "status", "terminated")
+	}
+	s.verify()
+	t.Logf("1 damaged row: %d commands refused with stream_damaged, %s events parked, 5 rebuilds went past it, 0 left parked at the end", refused, parked)
+}

@@ -1,0 +1,358 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Bounds of a pool whose URL does not say pool_max_conns.
+const (
+	minPool = 2
+	maxPool = 24
+	// besides is what one server uses beside its pool: appends, hints, leases, and one for the
+	// operator's tools.
+	besides = 4
+)
+
+// fullPatience bounds the wait for a connection while the server has none left, for callers
+// without a deadline.
+const fullPatience = 30 * time.Second
+
+// fullPause is the least pause between two tries for a connection of a server that has none left.
+const fullPause = 20 * time.Millisecond
+
+// Pool is a pgxpool.Pool for a server with few connections and for one that fails over:
+//
+//   - Where the server has no connection left, a call waits for one instead of failing.
+//   - Appends, hints and what Reserve returns come first: the pool gives up a connection for them.
+//   - A connection on which the server says that it cannot be written to is closed. Once a server
+//     that can be written to was found, the connections from before are closed as well.
+type Pool struct {
+	*pgxpool.Pool
+	parent  *Pool         // of a reserved one
+	urgent  atomic.Int32  // connections that come before the pool's own are being opened
+	full    atomic.Int64  // until when, in Unix nanoseconds, no connection is tried
+	waiting atomic.Int32  // callers in line for a connection
+	turn    chan struct{} // the first of them
+	suspect atomic.Bool   // a server that cannot be written to was met
+}
+
+// ReadWrite returns the connection string so that it finds the server that can be written to, also
+// after a failover, unless it says itself which server it is for.
+func ReadWrite(url string) string {
+	const key, value = "target_session_attrs", "read-write"
+	switch {
+	case strings.Contains(url, key) || os.Getenv("PGTARGETSESSIONATTRS") != "":
+		return url
+	case !strings.Contains(url, "://"):
+		return strings.TrimSpace(url + " " + key + "=" + value)
+	case strings.Contains(url, "?"):
+		return url + "&" + key + "=" + value
+	}
+	return url + "?" + key + "=" + value
+}
+
+// OpenPool opens a pool on the server that can be written to. Without pool_max_conns in the URL its
+// size is what the server allows, divided by two, because a second replica may come.
+func OpenPool(ctx context.Context, url string, log *slog.Logger) (*Pool, error) {
+	cfg, err := pgxpool.ParseConfig(ReadWrite(url))
+	if err != nil {
+		return nil, err
+	}
+	p := &Pool{turn: make(chan struct{}, 1)}
+	if !strings.Contains(url, "pool_max_conns") {
+		allowed, err := p.allowed(ctx, cfg.ConnConfig)
+		if err != nil {
+			return nil, fmt.Errorf("connect to Postgres: %w", err)
+		}
+		cfg.MaxConns = int32(min(max(allowed/2-besides, minPool), maxPool))
+		log.InfoContext(ctx, "database connections chosen", "pool", cfg.MaxConns, "beside_it", besides, "server_allows", allowed)
+	}
+	if !strings.Contains(url, "pool_max_conn_idle_time") {
+		cfg.MaxConnIdleTime = time.Minute // another server may want for it
+	}
+	if err := p.open(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	return p, nil
+}
+
+// Wrap makes a Pool of one that exists, which decides itself when a connection is closed.
+func Wrap(pool *pgxpool.Pool) *Pool { return &Pool{Pool: pool, turn: make(chan struct{}, 1)} }
+
+// Reserve opens a pool of one connection, which is held from now on: whatever uses it does not
+// queue behind the others.
+func (p *Pool) Reserve(ctx context.Context, name string) (*Pool, error) {
+	cfg := p.Config()
+	cfg.ConnConfig.RuntimeParams["application_name"] = name
+	cfg.MaxConns, cfg.MinConns, cfg.MinIdleConns, cfg.MaxConnLifetime = 1, 1, 0, 0
+	r := &Pool{parent: p, turn: make(chan struct{}, 1)}
+	if err := r.open(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if err := r.Ping(ctx); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// open sets the pool's hooks and makes it.
+func (p *Pool) open(ctx context.Context, cfg *pgxpool.Config) (err error) {
+	whole := p
+	if p.parent != nil {
+		whole = p.parent
+	}
+	cfg.BeforeConnect = func(context.Context, *pgx.ConnConfig) error {
+		if p.urgent.Load() > 0 || time.Now().UnixNano() < p.full.Load() {
+			return errFull
+		}
+		return nil
+	}
+	cfg.AfterConnect = func(context.Context, *pgx.Conn) error {
+		whole.met()
+		return nil
+	}
+	keep := cfg.ConnConfig.OnPgError
+	cfg.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
+		wrong := wrongServer(err)
+		if wrong {
+			whole.suspect.Store(true)
+		}
+		return keep(conn, err) && !wrong
+	}
+	p.Pool, err = pgxpool.NewWithConfig(ctx, cfg)
+	return err
+}
+
+// met notes that a connection to a server was made. If another server was met before that could
+// not be written to, what is left from then must not be read from either.
+func (p *Pool) met() {
+	if p.suspect.CompareAndSwap(true, false) {
+		go p.Reset() // of this connection as well: pgx is about to take it into the pool
+	}
+}
+
+// allowed asks how many connections this role may have.
+func (p *Pool) allowed(ctx context.Context, cfg *pgx.ConnConfig) (n int, err error) {
+	err = p.patiently(ctx, func() error {
+		conn, err := pgx.ConnectConfig(ctx, cfg.Copy())
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		// Limits of role and database do not bind a superuser; least leaves out what is null.
+		return conn.QueryRow(ctx, `
+			SELECT least(
+				CASE WHEN NOT r.rolsuper AND r.rolconnlimit >= 0 THEN r.rolconnlimit END,
+				CASE WHEN NOT r.rolsuper AND d.datconnlimit >= 0 THEN d.datconnlimit END,
+				current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+					- coalesce(current_setting('reserved_connections', true), '0')::int)
+			FROM pg_roles r, pg_database d WHERE r.rolname = session_user AND d.datname = current_database()`).Scan(&n)
+	})
+	return n, err
+}
+
+// wrongServer tells whether an error says that writes have to go to another server, or to this one
+// over another connection: it is read-only, in recovery, ending, or the connection failed.
+func wrongServer(err *pgconn.PgError) bool {
+	switch err.Code {
+	case "25006", "57P01", "57P02", "57P03":
+		return true
+	}
+	return strings.HasPrefix(err.Code, "08")
+}
+
+// errFull refuses to try for a connection while others come first, or so soon after the server had none left.
+var errFull error = full{}
+
+type full struct{}
+
+func (full) Error() string { return "the server has no connection left" }
+
+// SQLState is too_many_connections, as the server itself would say.
+func (full) SQLState() string { return tooManyConnections }
+
+const tooManyConnections = "53300"
+
+// isFull tells whether an error says that the server, the database or the role has no connection left.
+func isFull(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.Is(err, errFull) || errors.As(err, &pgErr) && pgErr.Code == tooManyConnections
+}
+
+// patiently calls do until it finds a connection. It gives up when ctx ends, and after fullPatience.
+// While somebody waits, all wait in one line: else those who ask again at once get every connection.
+func (p *Pool) patiently(ctx context.Context, do func() error) error {
+	began := time.Now()
+	for queue := p.waiting.Load() > 0; ; queue = true {
+		if queue {
+			if err := p.queue(ctx); err != nil {
+				return fmt.Errorf("wait for a connection: %w", err)
+			}
+		}
+		err := do()
+		if !isFull(err) {
+			return err
+		}
+		now := time.Now()
+		if !errors.Is(err, errFull) {
+			p.full.Store(now.Add(fullPause).UnixNano())
+		}
+		if now.Sub(began) > fullPatience || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// queue returns when it is the caller's turn and a connection is idle, or may be tried for again.
+func (p *Pool) queue(ctx context.Context) error {
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
+	select {
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-p.turn }()
+	for until := time.Now().Add(fullPause); p.Stat().IdleConns() == 0 && time.Now().Before(until); {
+		if !pause(ctx, time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// first opens a connection that comes before the pool's own. Each try that finds none left costs the
+// pool a connection, and the pool opens none meanwhile. It gives up after patience.
+func (p *Pool) first(ctx context.Context, patience time.Duration, connect func() error) error {
+	err := connect()
+	if !isFull(err) {
+		return err
+	}
+	p.urgent.Add(1)
+	defer p.urgent.Add(-1)
+	for began := time.Now(); isFull(err) && time.Since(began) < patience; err = connect() {
+		p.giveUpOne(ctx)
+		if !pause(ctx, fullPause/2+rand.N(fullPause)) {
+			return err
+		}
+	}
+	return err
+}
+
+// giveUpOne closes the first of the pool's connections that is idle or given back. The last one stays:
+// it would only help another server, whose pool takes it.
+func (p *Pool) giveUpOne(ctx context.Context) {
+	for range 100 {
+		s := p.Stat()
+		if s.TotalConns()-s.ConstructingConns() <= 1 {
+			return
+		}
+		idle := p.AcquireAllIdle(ctx)
+		if len(idle) == 0 && s.TotalConns() == s.MaxConns() { // nothing becomes idle while others wait for it
+			soon, stop := context.WithTimeout(ctx, time.Second)
+			if c, err := p.Pool.Acquire(soon); err == nil {
+				idle = append(idle, c)
+			}
+			stop()
+		}
+		for i, c := range idle {
+			if i == 0 {
+				_ = c.Conn().Close(ctx)
+			}
+			c.Release()
+		}
+		if len(idle) > 0 || !pause(ctx, time.Millisecond) {
+			return
+		}
+	}
+}
+
+// pause waits, or tells that ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// wait is patiently for the pool's callers. A reserved pool takes a connection from its parent.
+func (p *Pool) wait(ctx context.Context, do func() error) error {
+	if p.parent != nil {
+		return p.parent.first(ctx, fullPatience, do)
+	}
+	return p.patiently(ctx, do)
+}
+
+// Acquire is pgxpool's, but waits for a connection that the server does not have left.
+func (p *Pool) Acquire(ctx context.Context) (c *pgxpool.Conn, err error) {
+	err = p.wait(ctx, func() error {
+		c, err = p.Pool.Acquire(ctx)
+		return err
+	})
+	return c, err
+}
+
+// Exec is as Acquire.
+func (p *Pool) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
+	err = p.wait(ctx, func() error {
+		tag, err = p.Pool.Exec(ctx, sql, args...)
+		return err
+	})
+	return tag, err
+}
+
+// Query is as Acquire.
+func (p *Pool) Query(ctx context.Context, sql string, args ...any) (rows pgx.Rows, err error) {
+	err = p.wait(ctx, func() error {
+		rows, err = p.Pool.Query(ctx, sql, args...)
+		return err
+	})
+	return rows, err
+}
+
+// QueryRow is as Acquire. The query is sent by Scan.
+func (p *Pool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return scanner(func(dest ...any) error {
+		return p.wait(ctx, func() error { return p.Pool.QueryRow(ctx, sql, args...).Scan(dest...) })
+	})
+}
+
+// scanner is a pgx.Row.
+type scanner func(dest ...any) error
+
+// Scan implements pgx.Row.
+func (s scanner) Scan(dest ...any) error { return s(dest...) }
+
+// Begin is as Acquire.
+func (p *Pool) Begin(ctx context.Context) (pgx.Tx, error) { return p.BeginTx(ctx, pgx.TxOptions{}) }
+
+// BeginTx is as Acquire.
+func (p *Pool) BeginTx(ctx context.Context, options pgx.TxOptions) (tx pgx.Tx, err error) {
+	err = p.wait(ctx, func() error {
+		tx, err = p.Pool.BeginTx(ctx, options)
+		return err
+	})
+	return tx, err
+}
+
+// Ping is as Acquire.
+func (p *Pool) Ping(ctx context.Context) error {
+	return p.wait(ctx, func() error { return p.Pool.Ping(ctx) })
+}

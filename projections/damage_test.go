@@ -1,0 +1,153 @@
+package projections_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
+	"github.com/cloudbot-ai/control-plane/projections"
+)
+
+// damaged is a log in which the rows that bad chooses cannot be read until it is mended.
+type damaged struct {
+	eventstore.Store
+	bad    func(eventstore.Event) bool
+	mended *atomic.Bool
+}
+
+func (d damaged) ReadAll(ctx context.Context, after int64) iter.Seq2[eventstore.Event, error] {
+	return func(yield func(eventstore.Event, error) bool) {
+		for e, err := range d.Store.ReadAll(ctx, after) {
+			if err == nil && d.bad(e) && !d.mended.Load() {
+				e.Damage, e.Meta = errors.New("metadata: it is no JSON"), eventstore.Metadata{}
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// A row that cannot be read stops its stream in every read model and nothing else, and a rebuild goes
+// past it with the stream still parked.
+func TestDamageIsParked(t *testing.T) {
+	t.Parallel()
+	w, clean := newWorld(t), newWorld(t)
+	clean.store, clean.feed = w.store, &follower{store: w.store}
+	var mended atomic.Bool
+	bad := eventstore.StreamID{Aggregate: "instance", ID: "01BAD"}
+	store := damaged{w.store, func(e eventstore.Event) bool { return e.Stream == bad && e.Type == "instance.machine_launched" }, &mended}
+	w.feed = &follower{store: store}
+	w.project(projections.All()...)
+	w.everything("acc", "01FINE")
+	w.everything("acc", "01BAD")
+	w.everything("acc", "01ALSO")
+	w.caughtUp()
+	clean.project(projections.All()...)
+	clean.caughtUp()
+	others := func(from *world) (rows string) {
+		for row := range strings.SplitSeq(from.dumps(), "\n") {
+			if !strings.Contains(row, "01BAD") {
+				rows += row + "\n"
+			}
+		}
+		return rows
+	}
+	live := w.dumps()
+	for _, p := range projections.All() {
+		faulty, all, err := projections.Parked(t.Context(), w.pool, p.Name)
+		if err != nil || len(faulty) != 1 || faulty[0].Stream != bad.String() || all < 10 {
+			t.Errorf("%s: parked %+v, %d in all, %v", p.Name, faulty, all, err)
+		}
+		if _, err := projections.Rebuild(t.Context(), w.pool, store, p, nil); err != nil {
+			t.Fatalf("rebuild %s: %v", p.Name, err)
+		}
+		if again, n, err := projections.Parked(t.Context(), w.pool, p.Name); err != nil || n != all || len(again) != 1 || again[0] != faulty[0] {
+			t.Errorf("%s after a rebuild: parked %+v, %d of %d, %v", p.Name, again, n, all, err)
+		}
+	}
+	same(t, w.dumps(), live) // a rebuild has the same rows
+	same(t, others(w), others(clean))
+	// The stream goes on being parked, and the others with their lives.
+	w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Encode, instance.Renamed{Name: seal("acc", label("01BAD"), "after")})...)
+	w.append(encoded[instance.Event](w, "instance", "01FINE", instance.Encode, instance.Renamed{Name: seal("acc", label("01FINE"), "after")})...)
+	w.caughtUp()
+	if got, err := w.reader.Instance(t.Context(), "acc", "01FINE"); err != nil || got.Name != "after" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := w.reader.Instance(t.Context(), "acc", "01BAD"); err != nil || got.Name == "after" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	mended.Store(true)
+	total := 0
+	for _, p := range projections.All() {
+		applied, left, err := projections.RetryParked(t.Context(), w.pool, store, p)
+		if err != nil || left != 0 {
+			t.Errorf("%s mended: %d applied, %d left, %v", p.Name, applied, left, err)
+		}
+		total += applied
+	}
+	clean.caughtUp()
+	same(t, w.dumps(), clean.dumps())
+	t.Logf("1 damaged row: %d rebuilds went past it, %d parked events applied once it was mended", len(projections.All()), total)
+}
+
+// What a row can be damaged in: each is an event with its damage, and the rows around it are read.
+func TestDamagedRowsAreRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	log, err := postgres.Open(t.Context(), postgres.Config{Pool: postgres.Wrap(w.pool)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	w.store, w.feed = log, &follower{store: log}
+	kinds := []string{`meta = 'not JSON'`, `meta = '[1]'`, `meta = ''`, `meta = NULL`, `data = NULL`, `data = '{"half":'`, `stream = 'nameless'`, `stream = NULL`, `type = NULL`, `id = NULL`,
+		`id = ''`, `time = NULL`, `time = 'infinity'`, `time = '-infinity'`, `schema = NULL`, `schema = -1`}
+	for range kinds {
+		w.append(encoded[instance.Event](w, "instance", "01I"+string(rune('A'+w.ids.Load())), instance.Encode,
+			instance.Requested{Account: "acc", Name: seal("acc", "x", "y"), Type: "t", Region: "r"})...)
+	}
+	if _, err := w.pool.Exec(t.Context(), `ALTER TABLE log.entries DISABLE TRIGGER never_change`); err != nil {
+		t.Fatal(err)
+	}
+	for i, kind := range kinds {
+		if _, err := w.pool.Exec(t.Context(), `UPDATE log.entries SET `+kind+` WHERE position = $1`, i+1); err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+	}
+	w.everything("acc", "01FINE")
+	w.project(projections.All()...)
+	w.caughtUp()
+	read := int64(0)
+	for e, err := range log.ReadAll(t.Context(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if read++; e.Position != read || e.ID == "" || e.Type == "" || e.Time.Year() > 9999 {
+			t.Errorf("event %d: %+v", read, e)
+		}
+		if sound := e.Damage == nil && json.Valid(e.Data); sound != (read > int64(len(kinds))) {
+			t.Errorf("event %d: damage %v", read, e.Damage)
+		}
+	}
+	for i, kind := range kinds {
+		if n := w.number(`SELECT count(*) FROM read.parked WHERE projection = 'instances' AND position = $1`, i+1); n != 1 {
+			t.Errorf("%s is not parked", kind)
+		}
+	}
+	if got, err := w.reader.Instance(t.Context(), "acc", "01FINE"); err != nil || got.Status != instance.StatusGone {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if n := w.number(`SELECT count(*) FROM read.parked WHERE position > $1`, len(kinds)); n != 0 {
+		t.Errorf("%d sound events are parked", n)
+	}
+	t.Logf("%d kinds of damage: each parked, %d events read", len(kinds), read)
+}
