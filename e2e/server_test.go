@@ -42,6 +42,9 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		err = build("../adapters/ec2/ec2test/cmd/ec2test")
 	}
+	if err == nil {
+		err = build("../e2e/probe")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "build the programs under test:", err)
 		os.Exit(1)
