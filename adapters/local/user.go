@@ -138,6 +138,19 @@ func othersEnter(dir string) bool {
 	}
 }
 
+// OthersRead tells whether any user of this computer may read a file.
+func OthersRead(file string) bool {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return true
+	}
+	if real, err := filepath.EvalSymlinks(file); err == nil {
+		file = real
+	}
+	st, err := os.Stat(file)
+	return err == nil && st.Mode().Perm()&0o004 != 0 && othersEnter(filepath.Dir(file))
+}
+
 // furnish makes the machine's own folder with what its user owns: state, and the memory-backed folder's name.
 func (c *Cloud) furnish(id string, owner uint32) error {
 	state := filepath.Join(c.room(id), stateDir)

@@ -22,6 +22,7 @@ type config struct {
 	Host        string `env:"HOST"`
 	Port        string `env:"PORT" envDefault:"8000"`
 	AdminAddr   string `env:"ADMIN_ADDR"`
+	AdminToken  string `env:"ADMIN_TOKEN"`
 	PublicURL   string `env:"CONTROL_PLANE_URL"`
 
 	DatabaseURL string `env:"DATABASE_URL"`
@@ -33,7 +34,8 @@ type config struct {
 	JWTRefreshSecret string `env:"JWT_REFRESH_SECRET_KEY"`
 	EncryptionKey    string `env:"ENCRYPTION_KEY"`
 
-	LocalDevMode bool   `env:"LOCAL_DEV_MODE" envDefault:"true"`
+	LocalDevMode bool   `env:"LOCAL_DEV_MODE"` // default: true, in production false
+	GiveShells   bool   `env:"GIVE_USERS_A_SHELL_ON_THIS_COMPUTER"`
 	MachinesDir  string `env:"LOCAL_MACHINES_DIR"`
 	EC2          ec2Config
 	AssetsDir    string `env:"ASSETS_DIR"`
@@ -44,6 +46,8 @@ type config struct {
 
 	LogLevel  string `env:"LOG_LEVEL"`
 	LogFormat string `env:"LOG_FORMAT" envDefault:"text"`
+
+	secretFiles []string // where secrets came from
 }
 
 // loadConfig reads .env, which never overrides the environment, and then the environment.
@@ -55,9 +59,17 @@ func loadConfig() (config, error) {
 	default:
 		return config{}, errors.New("read .env: a line in it is not NAME=value") // the parser's own words would show what follows, secrets too
 	}
+	files, err := readSecretFiles()
+	if err != nil {
+		return config{}, err
+	}
 	cfg, err := env.ParseAs[config]()
 	if err != nil {
 		return cfg, explain(err)
+	}
+	cfg.secretFiles = files
+	if os.Getenv("LOCAL_DEV_MODE") == "" {
+		cfg.LocalDevMode = !cfg.production()
 	}
 	if cfg.Host == "" {
 		cfg.Host = "127.0.0.1"
@@ -99,6 +111,9 @@ func (c config) check() error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); c.LogLevel != "" && err != nil {
 		refuse("LOG_LEVEL is %q; choose debug, info, warn or error", c.LogLevel)
+	}
+	if c.AdminToken != "" && len(c.AdminToken) < adminTokenLength {
+		refuse("ADMIN_TOKEN has %d characters; give %d or more", len(c.AdminToken), adminTokenLength)
 	}
 	if !c.LocalDevMode {
 		if err := c.EC2.check(c.PublicURL, c.production()); err != nil {

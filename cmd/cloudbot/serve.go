@@ -36,6 +36,10 @@ and one NATS_URL. Ctrl-C ends it in order; a second one at once.`,
 // serve runs everything until ctx ends or a part fails for good.
 func serve(ctx context.Context, cfg config) (err error) {
 	log := logger(cfg)
+	if err := cfg.exposed(ctx, os.Geteuid()); err != nil {
+		return err
+	}
+	cfg.warnOfShells(log)
 	for _, remark := range cfg.remarks(os.Environ()) {
 		log.Warn("check the settings: " + remark)
 	}
@@ -77,6 +81,10 @@ func serve(ctx context.Context, cfg config) (err error) {
 	p.databaseGone = gone
 
 	me := running{PID: os.Getpid(), URL: url, AdminURL: "http://" + admin.Addr().String()}
+	adminToken, made := cfg.adminToken()
+	if made {
+		me.AdminToken = adminToken
+	}
 	if cfg.DatabaseURL == "" {
 		me.DatabaseURL = databaseURL // of a private socket: no secret
 	}
@@ -84,6 +92,7 @@ func serve(ctx context.Context, cfg config) (err error) {
 		return err
 	}
 	defer os.Remove(cfg.runningFile())
+	p.adminToken = adminToken
 	return p.run(ctx, listener, admin, func() { fmt.Printf("CloudBot is ready: %s\n", url) })
 }
 
@@ -133,7 +142,7 @@ func (p *parts) run(ctx context.Context, listener, admin net.Listener, ready fun
 			return nil
 		})
 	}
-	g.Go(func() error { return serveAdmin(background, admin, p.admin()) })
+	g.Go(func() error { return serveAdmin(background, admin, guardAdmin(p.adminToken, admin.Addr(), p.admin())) })
 	g.Go(func() error {
 		defer stopBackground() // the front has drained: the rest may go
 		front, stop := context.WithCancel(ctx)
