@@ -93,7 +93,11 @@ func (c *Cloud) prepare(id, userData string) error {
 // remove deletes what the machine kept, here and elsewhere.
 func (c *Cloud) remove(id string) error {
 	state := filepath.Join(c.room(id), stateDir)
-	return errors.Join(os.RemoveAll(place.Shm(state)), os.RemoveAll(place.Home(state)), os.RemoveAll(c.room(id)), os.RemoveAll(c.folder(id)))
+	err := errors.Join(os.RemoveAll(place.Shm(state)), os.RemoveAll(place.Home(state)), os.RemoveAll(c.room(id)), os.RemoveAll(c.folder(id)))
+	if c.rooms != c.cfg.Dir {
+		_ = os.Remove(c.rooms) // unless there are others in it
+	}
+	return err
 }
 
 // locked runs f while no other goroutine or process works on the machine.

@@ -151,7 +151,7 @@ func OthersRead(file string) bool {
 	return err == nil && st.Mode().Perm()&0o004 != 0 && othersEnter(filepath.Dir(file))
 }
 
-// furnish makes the machine's own folder with what its user owns: state, and the memory-backed folder's name.
+// furnish makes the machine's own folder and what its user owns: its state, and its memory-backed folder.
 func (c *Cloud) furnish(id string, owner uint32) error {
 	state := filepath.Join(c.room(id), stateDir)
 	if err := os.MkdirAll(c.room(id), 0o711); err != nil {
@@ -160,7 +160,12 @@ func (c *Cloud) furnish(id string, owner uint32) error {
 	if owner == 0 {
 		return nil // its guest makes the rest
 	}
-	if err := os.RemoveAll(place.Shm(state)); err != nil { // of a guest that was killed, or somebody else's
+	// That of a guest that was killed goes, or what somebody else put under its name; the guest finds it made.
+	err := os.RemoveAll(place.Shm(state))
+	if err == nil {
+		err = place.Make(place.Shm(state), int(owner), int(owner))
+	}
+	if err != nil {
 		return err
 	}
 	switch st, err := os.Lstat(state); {

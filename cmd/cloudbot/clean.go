@@ -45,9 +45,13 @@ func startClean() error {
 	if err != nil {
 		return fmt.Errorf("hand the environment over: %w", err)
 	}
+	env := append(kept, handedEnv+"="+strconv.Itoa(int(r.Fd())))
 	self, err := os.Executable()
 	if err == nil {
-		err = syscall.Exec(self, os.Args, append(kept, handedEnv+"="+strconv.Itoa(int(r.Fd()))))
+		err = syscall.Exec(self, os.Args, env)
+	}
+	if err != nil { // its file was replaced, or never had a name
+		err = syscall.Exec("/proc/self/exe", os.Args, env)
 	}
 	return fmt.Errorf("start again without secrets in the environment: %w", err)
 }
