@@ -119,11 +119,13 @@ func TestToolsSendTheToken(t *testing.T) {
 		if st, err := os.Stat(cfg.runningFile()); err != nil || st.Mode().Perm() != 0o600 {
 			t.Errorf("running.json: %v %v", st, err)
 		}
-		res, err := cfg.askAdmin("/verify")
-		if err != nil {
+		r, ok := readRunning(cfg)
+		if !ok {
+			t.Fatal("no server")
+		}
+		if _, err := askAdmin(t.Context(), r, "/verify"); err != nil {
 			t.Fatal(err)
 		}
-		res.Body.Close()
 		if got != c.want {
 			t.Errorf("%+v: sent %q", c, got)
 		}
