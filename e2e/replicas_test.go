@@ -80,6 +80,11 @@ func TestTwoReplicas(t *testing.T) {
 	t.Parallel()
 	bus := startNATS(t, natsserver.RANDOM_PORT)
 	machines := t.TempDir()
+	for _, dir := range []string{machines, filepath.Dir(machines)} {
+		if err := os.Chmod(dir, 0o711); err != nil { // their users pass through
+			t.Fatal(err)
+		}
+	}
 	t.Cleanup(func() { killIn(machines) })
 	env := []string{
 		"DATABASE_URL=" + pgtest.New(t), "NATS_URL=" + bus, "LOCAL_MACHINES_DIR=" + machines,

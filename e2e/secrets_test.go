@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -39,12 +38,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 	u.do("POST", "/api/auth/login", `{"email":"`+canaries["e-mail"]+`","password":"`+canaries["password"]+`","x":1}`)
 
 	places := map[string][]byte{"the log": []byte(s.cli("events"))}
-	res, err := http.Get(s.Admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	places["metrics"], _ = io.ReadAll(res.Body)
-	res.Body.Close()
+	places["metrics"] = s.admin("/metrics")
 	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, p := range procs {
 		places[p], _ = os.ReadFile(p)
@@ -52,7 +46,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 	s.stop() // so that everything is on disk
 	places["what the server said"] = []byte(s.out.tail(10 << 20))
 	files := 0
-	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}

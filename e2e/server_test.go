@@ -42,6 +42,9 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		err = build("../adapters/ec2/ec2test/cmd/ec2test")
 	}
+	if err == nil {
+		err = build("../e2e/probe")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "build the programs under test:", err)
 		os.Exit(1)
@@ -75,6 +78,7 @@ type server struct {
 	exit  chan struct{} // closed when the process has ended
 	URL   string
 	Admin string
+	token string // for Admin; "": it asks for none
 }
 
 // newServer describes a server with its own data folder; start starts it.
@@ -162,12 +166,13 @@ func (s *server) waitReady() {
 		}
 		var r struct {
 			Admin string `json:"admin_url"`
+			Token string `json:"admin_token"`
 		}
 		text, err := os.ReadFile(filepath.Join(s.dir, "running.json"))
 		if err != nil || json.Unmarshal(text, &r) != nil {
 			return false
 		}
-		s.Admin = r.Admin
+		s.Admin, s.token = r.Admin, r.Token
 		res, err := http.Get(s.URL + "/ready")
 		if err != nil {
 			return false
@@ -195,6 +200,13 @@ func (s *server) signal(sig syscall.Signal) {
 		<-s.exit
 		s.t.Errorf("the server did not end within 30 s of %v", sig)
 	}
+}
+
+// admin asks the operators' listener, as an operator.
+func (s *server) admin(path string) []byte {
+	s.t.Helper()
+	a := (&client{t: s.t, base: s.Admin, token: s.token}).must(http.StatusOK, "GET", path, "")
+	return a.body
 }
 
 // cli runs one of the operator's tools beside the server and returns its output.

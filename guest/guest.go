@@ -103,8 +103,11 @@ func (g *Guest) prepare() error {
 		uid, gid = int(who.UID), int(who.GID)
 	}
 	g.shm = place.Shm(g.c.StateDir)
-	_ = os.RemoveAll(g.shm) // of a guest that was killed
-	if err := place.Make(g.shm, uid, gid); err != nil {
+	// A guest that was killed has left it, full, and maybe another user's.
+	if place.Make(g.shm, uid, gid) != nil {
+		_ = os.RemoveAll(g.shm)
+	}
+	if err := errors.Join(place.Make(g.shm, uid, gid), place.Clear(g.shm)); err != nil {
 		return fmt.Errorf("make the memory-backed folder: %w", err)
 	}
 	home := filepath.Join(g.c.StateDir, "home")

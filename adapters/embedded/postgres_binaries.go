@@ -60,7 +60,9 @@ func versionOf(dir string) int {
 		return 0
 	}
 	// "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"
-	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
+	cmd := exec.Command(filepath.Join(dir, "postgres"), "--version")
+	cmd.Env = []string{"PATH=" + dir + ":/usr/bin:/bin", "LC_ALL=C"} // what we know is none of its business
+	out, err := cmd.Output()
 	fields := strings.Fields(string(out))
 	if err != nil || len(fields) < 3 {
 		return 0

@@ -100,12 +100,12 @@ func (c *Cloud) keep(m machine, k known) error {
 		return nil
 	case alive && m.Owner.alive():
 		return nil
-	case alive && m.Guest.alive() && m.URL == c.cfg.ControlPlaneURL:
+	case alive && m.Guest.alive() && m.URL == c.cfg.ControlPlaneURL && (m.User != 0 || c.ledger.users.count == 0):
 		return c.adopt(m)
 	case !c.mayTry(m.ID):
 		return nil
 	}
-	// Dead; or it dials a control plane that is gone; or nobody lived to write down who it is.
+	// Dead; or it should have a user of its own; or it dials a control plane that is gone; or nobody lived to write down who it is.
 	if _, err := os.Stat(c.file(m.ID, userDataFile)); errors.Is(err, fs.ErrNotExist) {
 		return nil // its launch is half done, and will be repeated
 	}

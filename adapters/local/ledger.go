@@ -23,6 +23,7 @@ type entry struct {
 	Machine     string    `json:"machine"`
 	ClientToken string    `json:"client_token"`
 	Request     string    `json:"request,omitempty"` // SHA-256 of a launch's parameters
+	User        uint32    `json:"user,omitempty"`    // whom the machine runs as from here on, where that is not the control plane's own user
 }
 
 // known is what the ledger says of one machine.
@@ -31,6 +32,7 @@ type known struct {
 	Request              string
 	ClientToken          string
 	Last                 string // latest call
+	User                 uint32 // 0: the control plane's own
 }
 
 // running tells whether the machine should run.
@@ -38,7 +40,8 @@ func (k known) running() bool { return k.Last == "launch" || k.Last == "start" }
 
 // ledger reads what other processes append as well.
 type ledger struct {
-	path string
+	path  string
+	users users // given to machines that have none, a number a machine
 
 	mu       sync.Mutex
 	offset   int64
@@ -47,11 +50,6 @@ type ledger struct {
 
 // add appends an entry and returns once it is on disk.
 func (l *ledger) add(e entry) error {
-	e.Time = time.Now().UTC()
-	text, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
 	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("open ledger: %w", err)
@@ -59,6 +57,14 @@ func (l *ledger) add(e entry) error {
 	defer f.Close() // and with it the lock
 	if err := flock(context.Background(), f); err != nil {
 		return fmt.Errorf("lock ledger: %w", err)
+	}
+	if err := l.giveUser(&e); err != nil {
+		return err
+	}
+	e.Time = time.Now().UTC()
+	text, err := json.Marshal(e)
+	if err != nil {
+		return err
 	}
 	// A line torn by a kill stands for a call that never took effect; left there, it would swallow ours.
 	end, err := wholeLines(f)
@@ -75,6 +81,25 @@ func (l *ledger) add(e entry) error {
 		return fmt.Errorf("append to ledger: %w", err)
 	}
 	return nil
+}
+
+// giveUser gives the machine a user of its own if it should have one and has none. The ledger's file is locked.
+func (l *ledger) giveUser(e *entry) error {
+	if l.users.count == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.catchUp(); err != nil || l.machines[e.Machine].User != 0 {
+		return err
+	}
+	taken := map[uint32]bool{}
+	for _, k := range l.machines {
+		taken[k.User] = true // for good: what a machine left somewhere is never another's
+	}
+	var err error
+	e.User, err = l.users.pick(l.path+e.Machine, func(id uint32) bool { return taken[id] })
+	return err
 }
 
 // wholeLines is the offset after the last line end.
@@ -155,6 +180,9 @@ func (l *ledger) learn(line []byte) error {
 		k.Launched, k.Request, k.ClientToken = true, e.Request, e.ClientToken
 	case "terminate":
 		k.Terminated = true
+	}
+	if e.User != 0 {
+		k.User = e.User
 	}
 	k.Last = e.Call
 	l.machines[e.Machine] = k

@@ -2,7 +2,8 @@
 // dials home exactly as one on EC2 does. It is the cloud of a developer's computer.
 //
 // The one thing to know: everything it knows is on disk, guarded by file locks, so any number of
-// control-plane processes may share a folder, and any of them may die at any moment.
+// control-plane processes may share a folder, and any of them may die at any moment. Where they are root, each
+// machine has a user of its own; else it has the rights of the control plane itself.
 package local
 
 import (
@@ -40,6 +41,7 @@ type Cloud struct {
 	self   process
 	ledger ledger
 
+	rooms  string         // folder of what the machines' own users may enter
 	guest  string         // absolute path of the guest's program
 	reaped sync.WaitGroup // guests of this process that run
 
@@ -60,7 +62,9 @@ func New(cfg Config) (*Cloud, error) {
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("open local machines: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Join(cfg.Dir, locksDir), 0o755); err != nil {
+	// A machine's user passes through, but does not see which others there are.
+	err = errors.Join(os.MkdirAll(filepath.Join(cfg.Dir, locksDir), 0o711), os.Chmod(cfg.Dir, 0o711))
+	if err != nil {
 		return nil, fmt.Errorf("open local machines: %w", err)
 	}
 	guest, err := findGuest(cfg.GuestPath)
@@ -71,9 +75,16 @@ func New(cfg Config) (*Cloud, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open local machines: %w", err)
 	}
+	own, err := usersHere()
+	if err != nil {
+		return nil, fmt.Errorf("open local machines: %w", err)
+	}
+	if own.count != 0 {
+		socketFolders()
+	}
 	return &Cloud{
-		cfg: cfg, log: cfg.Log, self: self, guest: guest, tries: map[string]retry{},
-		ledger: ledger{path: filepath.Join(cfg.Dir, "ledger.jsonl")},
+		cfg: cfg, log: cfg.Log, self: self, rooms: roomsFor(cfg.Dir, own), guest: guest, tries: map[string]retry{},
+		ledger: ledger{path: filepath.Join(cfg.Dir, "ledger.jsonl"), users: own},
 	}, nil
 }
 

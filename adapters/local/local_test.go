@@ -112,7 +112,7 @@ func open(t *testing.T, dir string) *Cloud {
 		}
 		ids, _ := c.ledger.all()
 		for _, id := range ids {
-			if p := c.processes(id); len(p) > 0 {
+			if p := processes(c, id); len(p) > 0 {
 				t.Errorf("%s: processes %v are left after Close", id, p)
 			}
 			_ = c.remove(id)
@@ -177,9 +177,18 @@ func calls(t *testing.T, c *Cloud, id string) map[string]int {
 	return n
 }
 
+// processes are the machine's, as the next sweep would find them.
+func processes(c *Cloud, id string) []int {
+	m, err := c.read(id)
+	if err != nil {
+		return []int{-1}
+	}
+	return c.processes(m)
+}
+
 func programs(c *Cloud, id string) map[string]bool {
 	names := map[string]bool{}
-	for _, pid := range c.processes(id) {
+	for _, pid := range processes(c, id) {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 		names[strings.TrimSpace(string(b))] = true
 	}
@@ -205,7 +214,7 @@ func TestLifeOfAMachine(t *testing.T) {
 	if server != "" {
 		eventually(t, "the X server runs", func() bool { return programs(c, id)[server] })
 		if os.Getuid() == 0 {
-			for _, pid := range c.processes(id) {
+			for _, pid := range processes(c, id) {
 				b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 				if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.TrimSpace(string(comm)) == server && strings.Contains(string(b), "\nUid:\t0\t") {
 					t.Error("the X server runs as root")
@@ -213,7 +222,7 @@ func TestLifeOfAMachine(t *testing.T) {
 			}
 		}
 	}
-	for _, pid := range c.processes(id) {
+	for _, pid := range processes(c, id) {
 		if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(b), "secret-") {
 			t.Errorf("a token in the arguments: %q", b)
 		}
@@ -226,13 +235,13 @@ func TestLifeOfAMachine(t *testing.T) {
 	if got := seen(t, c, id); got != instance.SeenStopped {
 		t.Errorf("stopped: %s", got)
 	}
-	if p := c.processes(id); len(p) > 0 {
+	if p := processes(c, id); len(p) > 0 {
 		t.Errorf("processes %v are left after Stop", p)
 	}
-	if err := c.Tend(t.Context()); err != nil || len(c.processes(id)) > 0 {
+	if err := c.Tend(t.Context()); err != nil || len(processes(c, id)) > 0 {
 		t.Errorf("a stopped machine was woken: %v", err)
 	}
-	if got := mustLaunch(t, c, "token"); got != id || len(c.processes(id)) > 0 {
+	if got := mustLaunch(t, c, "token"); got != id || len(processes(c, id)) > 0 {
 		t.Error("a repeated launch woke a stopped machine")
 	}
 	for range 2 {
@@ -251,7 +260,7 @@ func TestLifeOfAMachine(t *testing.T) {
 	if got := seen(t, c, id); got != instance.SeenGone {
 		t.Errorf("terminated: %s", got)
 	}
-	if p := c.processes(id); len(p) > 0 {
+	if p := processes(c, id); len(p) > 0 {
 		t.Errorf("processes %v are left after Terminate", p)
 	}
 	if _, err := os.Stat(c.folder(id)); !errors.Is(err, os.ErrNotExist) {
@@ -314,7 +323,7 @@ func TestDeadGuestIsStartedAgain(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if p := c.processes(id); len(p) > 0 {
+	if p := processes(c, id); len(p) > 0 {
 		t.Errorf("processes %v are left after Run", p)
 	}
 	if got := calls(t, c, id); got["launch"] != 1 || len(got) != 1 {
@@ -326,7 +335,7 @@ func TestDeadGuestIsStartedAgain(t *testing.T) {
 // it has become a program of its own, so children of a guest do not count.
 func guests(c *Cloud, id string) []int {
 	parents := map[int]string{}
-	for _, pid := range c.processes(id) {
+	for _, pid := range processes(c, id) {
 		fields, err := stat(pid)
 		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && exe == guestPath {
 			parents[pid] = fields[1]
@@ -437,7 +446,7 @@ func TestCloseAndWake(t *testing.T) {
 	}
 	c := open(t, dir)
 	id := o.ids[0]
-	if p := c.processes(id); len(p) > 0 {
+	if p := processes(c, id); len(p) > 0 {
 		t.Errorf("processes %v are left after Close", p)
 	}
 	if err := c.Tend(t.Context()); err != nil {

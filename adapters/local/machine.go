@@ -22,28 +22,42 @@ const locksDir = ".locks"
 // Files of a machine's folder. What is wanted of the machine is in the ledger.
 const (
 	userDataFile = "user-data.json" // as launched, with the enrolment token
-	configFile   = "guest.json"     // of the present boot
 	machineFile  = "machine.json"   // who runs it
 	aliveFile    = "alive"          // locked as long as a guest of this machine lives
 	logFile      = "guest.log"
-	stateDir     = "state" // the guest's default
+)
+
+// Files of a machine's room, which is its folder unless its user cannot enter that.
+const (
+	configFile = "guest.json" // of the present boot
+	stateDir   = "state"      // the guest's default
 )
 
 // machine tells who runs a machine, as it stands in its folder.
 type machine struct {
 	ID    string  `json:"id"`
-	Guest process `json:"guest"` // zero: never started
+	User  uint32  `json:"-"`     // of its own, by the ledger; 0: whom the control plane runs as
+	Guest process `json:"guest"` // what holds its processes; zero: never started
 	Owner process `json:"owner"` // the control plane that started or adopted it
 	URL   string  `json:"url"`   // where its guest dials home
 }
 
 func (c *Cloud) folder(id string) string { return filepath.Join(c.cfg.Dir, id) }
 
+func (c *Cloud) room(id string) string { return filepath.Join(c.rooms, id) }
+
 func (c *Cloud) file(id, name string) string { return filepath.Join(c.folder(id), name) }
 
 // read returns who runs the machine; nobody yet where that was never written.
 func (c *Cloud) read(id string) (machine, error) {
 	m := machine{ID: id}
+	if c.ledger.users.count != 0 {
+		k, err := c.ledger.find(id)
+		if err != nil {
+			return m, err
+		}
+		m.User = k.User
+	}
 	text, err := os.ReadFile(c.file(id, machineFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
@@ -78,8 +92,12 @@ func (c *Cloud) prepare(id, userData string) error {
 
 // remove deletes what the machine kept, here and elsewhere.
 func (c *Cloud) remove(id string) error {
-	state := c.file(id, stateDir)
-	return errors.Join(os.RemoveAll(place.Shm(state)), os.RemoveAll(place.Home(state)), os.RemoveAll(c.folder(id)))
+	state := filepath.Join(c.room(id), stateDir)
+	err := errors.Join(os.RemoveAll(place.Shm(state)), os.RemoveAll(place.Home(state)), os.RemoveAll(c.room(id)), os.RemoveAll(c.folder(id)))
+	if c.rooms != c.cfg.Dir {
+		_ = os.Remove(c.rooms) // unless there are others in it
+	}
+	return err
 }
 
 // locked runs f while no other goroutine or process works on the machine.

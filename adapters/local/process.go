@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/hold"
 )
 
 // process names a process for good: its id alone may be given to another one later.
@@ -57,8 +59,8 @@ func stat(pid int) ([]string, error) {
 	return fields, nil
 }
 
-// machineEnv marks every process of a machine with its folder; the guest hands it on to what it
-// starts. A session or group would not do: a program may leave either.
+// machineEnv marks the processes of a machine with its folder; the guest hands it on to what it starts. It finds
+// them where all else is lost: a program that cleans its environment loses the mark, too.
 const machineEnv = "CLOUDBOT_MACHINE"
 
 const maxLog = 4 << 20 // bytes of a guest's log file that survive a restart
@@ -102,8 +104,26 @@ func (c *Cloud) ensureRunning(m machine) error {
 		}
 		return err
 	}
-	c.sweep(m.ID) // what a guest that was killed left over
-	if err := c.boot(m.ID); err != nil {
+	if m.User == 0 && c.ledger.users.count != 0 { // launched when machines had no users
+		k, err := c.ledger.find(m.ID)
+		if err == nil {
+			err = c.ledger.add(entry{Call: "start", Machine: m.ID, ClientToken: k.ClientToken})
+		}
+		if err == nil {
+			k, err = c.ledger.find(m.ID)
+		}
+		if err != nil {
+			return err
+		}
+		m.User = k.User
+	}
+	if !waitUntil(c.cfg.Grace, func() bool { return c.sweep(m) == 0 }) { // what a guest that was killed left over
+		return errors.New("processes of its last boot do not end")
+	}
+	if err := c.furnish(m.ID, m.User); err != nil {
+		return fmt.Errorf("make its folders: %w", err)
+	}
+	if err := c.boot(m); err != nil {
 		return fmt.Errorf("write guest's configuration: %w", err)
 	}
 	log, err := openLog(c.file(m.ID, logFile))
@@ -111,13 +131,14 @@ func (c *Cloud) ensureRunning(m machine) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(c.guest, "-config", configFile)
-	cmd.Dir = c.folder(m.ID)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.folder(m.ID), "LANG=C.UTF-8", machineEnv + "=" + c.folder(m.ID)}
+	cmd, closeGuest, err := c.guestAs(m.User, lock, "hold", "-config", filepath.Join(c.room(m.ID), configFile))
+	if err != nil {
+		return err
+	}
+	defer closeGuest()
+	cmd.Dir = c.room(m.ID)
+	cmd.Env = append(cmd.Env, "HOME="+c.room(m.ID), machineEnv+"="+c.folder(m.ID))
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = []*os.File{lock}
-	// A session of its own: the machine outlives a control plane that crashes.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start guest: %w", err)
 	}
@@ -128,6 +149,30 @@ func (c *Cloud) ensureRunning(m machine) error {
 	}
 	m.Owner, m.URL = c.self, c.cfg.ControlPlaneURL
 	return c.write(m)
+}
+
+// guestAs prepares a run of the guest's program by a user; 0: by our own. lock becomes descriptor 3. The program may
+// be in a folder that the user cannot enter: it is opened here, until the returned function is called.
+func (c *Cloud) guestAs(owner uint32, lock *os.File, args ...string) (cmd *exec.Cmd, done func(), err error) {
+	cmd = exec.Command(c.guest, args...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
+	// A session of its own: the machine outlives a control plane that crashes.
+	cmd.SysProcAttr, cmd.ExtraFiles, done = &syscall.SysProcAttr{Setsid: true}, []*os.File{lock}, func() {}
+	if owner == 0 {
+		return cmd, done, nil
+	}
+	cmd.Env = append(cmd.Env, "USER=cloudbot", "LOGNAME=cloudbot")
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: owner, Gid: owner} // and no other group
+	if othersEnter(filepath.Dir(c.guest)) {
+		return cmd, done, nil
+	}
+	program, err := os.Open(c.guest)
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd.Path, cmd.Args[0] = "/proc/self/fd/4", "/proc/self/fd/4"
+	cmd.ExtraFiles = append(cmd.ExtraFiles, program)
+	return cmd, func() { program.Close() }, nil
 }
 
 func openLog(path string) (*os.File, error) {
@@ -158,8 +203,8 @@ func (c *Cloud) alive(id string) (bool, error) {
 
 // boot writes the guest's configuration for one boot: the user-data, a new boot id, and where the
 // control plane is now.
-func (c *Cloud) boot(id string) error {
-	text, err := os.ReadFile(c.file(id, userDataFile))
+func (c *Cloud) boot(m machine) error {
+	text, err := os.ReadFile(c.file(m.ID, userDataFile))
 	if err != nil {
 		return err
 	}
@@ -171,10 +216,14 @@ func (c *Cloud) boot(id string) error {
 	if text, err = json.Marshal(config); err != nil {
 		return err
 	}
-	return replaceFile(c.file(id, configFile), text)
+	path := filepath.Join(c.room(m.ID), configFile)
+	if err := replaceFile(path, text); err != nil || m.User == 0 {
+		return err
+	}
+	return os.Chown(path, int(m.User), int(m.User))
 }
 
-// end ends the machine's processes, all of them.
+// end ends the machine's processes, all of them: what holds them ends when none is left.
 func (c *Cloud) end(m machine) error {
 	if m.Guest.alive() {
 		_ = syscall.Kill(m.Guest.PID, syscall.SIGTERM)
@@ -183,7 +232,7 @@ func (c *Cloud) end(m machine) error {
 	gone := waitUntil(c.cfg.Grace, func() bool {
 		// A process that exits loses its mark before it lets go of the lock.
 		alive, err := c.alive(m.ID)
-		return c.sweep(m.ID) == 0 && err == nil && !alive
+		return c.sweep(m) == 0 && err == nil && !alive
 	})
 	if !gone {
 		return fmt.Errorf("end %s: its processes do not end", m.ID)
@@ -191,34 +240,54 @@ func (c *Cloud) end(m machine) error {
 	return nil
 }
 
-// sweep kills what is marked as the machine's and returns how many processes there were.
-func (c *Cloud) sweep(id string) int {
-	found := c.processes(id)
+// sweep kills the machine's processes and returns how many there were. What holds them comes last: until then
+// it inherits those whose parents die.
+func (c *Cloud) sweep(m machine) int {
+	found := c.processes(m)
+	if m.User != 0 && len(found) > 0 {
+		if err := c.endUser(m.User); err != nil {
+			c.log.Warn("ending a machine's processes", "machine", m.ID, "error", err)
+		}
+	}
 	for _, pid := range found {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+		if pid != m.Guest.PID || len(found) == 1 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 	return len(found)
 }
 
-// processes finds the machine's processes by their mark.
-func (c *Cloud) processes(id string) []int {
-	mark := []byte(machineEnv + "=" + c.folder(id))
-	entries, _ := os.ReadDir("/proc")
+// endUser kills all that a user runs in one moment: only a process of that user can do so.
+func (c *Cloud) endUser(owner uint32) error {
+	cmd, done, err := c.guestAs(owner, nil, "end")
+	if err != nil {
+		return err
+	}
+	defer done()
+	cmd.Dir = "/"
+	return cmd.Run()
+}
+
+// processes finds the machine's living processes: those of its user, what descends from their holder, and what
+// bears its mark.
+func (c *Cloud) processes(m machine) []int {
+	mark := []byte("\x00" + machineEnv + "=" + c.folder(m.ID) + "\x00")
+	below := map[int]bool{}
+	if m.Guest.alive() {
+		below[m.Guest.PID] = true
+		for _, pid := range hold.Descendants(m.Guest.PID) {
+			below[pid] = true
+		}
+	}
 	var found []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
+	for pid, s := range statuses() {
+		if below[pid] || m.User != 0 && s.user(m.User) {
+			found = append(found, pid)
 			continue
 		}
-		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
-		if err != nil {
-			continue // gone, or somebody else's
-		}
-		for v := range bytes.SplitSeq(env, []byte{0}) {
-			if bytes.Equal(v, mark) {
-				found = append(found, pid)
-				break
-			}
+		env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+		if err == nil && bytes.Contains(append([]byte{0}, env...), mark) { // else it is gone, or somebody else's
+			found = append(found, pid)
 		}
 	}
 	return found

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/cloudbot-ai/control-plane/guest"
+	"github.com/cloudbot-ai/control-plane/guest/hold"
 )
 
 const usage = `cloudbot-guest is the agent that runs on a CloudBot machine.
@@ -24,6 +25,8 @@ listens beyond loopback. API keys arrive over the connection and stay in memory.
 Usage:
   cloudbot-guest -config FILE [-control-plane URL] [-boot ID]
   cloudbot-guest bake -help            makes an image of a machine
+  cloudbot-guest hold -config FILE     runs the above on a computer that machines share: it ends
+                                       when no process of the machine is left
 
 Flags:
   -config FILE         configuration, JSON (see below); needed
@@ -69,6 +72,9 @@ func run(args []string) int {
 	if len(args) > 0 && args[0] == "bake" {
 		return bake(ctx, args[1:])
 	}
+	if len(args) > 0 && (args[0] == "hold" || args[0] == "end") {
+		return share(ctx, args)
+	}
 	flags := flag.NewFlagSet("cloudbot-guest", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	path := flags.String("config", "", "")
@@ -110,6 +116,24 @@ func run(args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// lockFile is the descriptor by which a control plane sees that a machine on its own computer lives.
+const lockFile = 3
+
+// share is what a control plane calls for machines on its own computer.
+func share(ctx context.Context, args []string) (status int) {
+	var err error
+	if args[0] == "end" {
+		err = hold.End()
+	} else {
+		status, err = hold.Run(ctx, lockFile, os.Args[0], args[1:]...)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "cloudbot-guest:", err)
+		return 1
+	}
+	return status
 }
 
 // number is the program's version: the linker's, else the commit it was built from.

@@ -2,16 +2,89 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
 )
+
+// adminTokenLength is the least that ADMIN_TOKEN may have.
+const adminTokenLength = 32
+
+// adminToken is what the operators' listener asks for; "": nothing, and only this computer reaches it. Where
+// machines are processes of this computer and have users of their own, it is not the operator's alone: without
+// ADMIN_TOKEN there is one made at each start, which made tells.
+func (c config) adminToken() (token string, made bool) {
+	if c.AdminToken == "" && c.LocalDevMode && (os.Geteuid() == 0 || c.production()) {
+		return rand.Text() + rand.Text(), true
+	}
+	return c.AdminToken, false
+}
+
+// guardAdmin lets operators through to next: who has the token, or, where there is none, who calls the listener at
+// addr by a name that only this computer uses. A page that a browser took from somewhere else, under a name that
+// now leads here, has neither.
+func guardAdmin(token string, addr net.Addr, next http.Handler) http.Handler {
+	want := sha256.Sum256([]byte("Bearer " + token))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
+		switch {
+		case token != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1:
+			w.Header().Set("WWW-Authenticate", `Bearer realm="cloudbot operators"`)
+			refuseAdmin(w, http.StatusUnauthorized, "admin_token_required", "Send ADMIN_TOKEN as a bearer token. A token that the server made is in running.json in its data folder.")
+		case token == "" && !ownHost(r.Host, addr):
+			refuseAdmin(w, http.StatusMisdirectedRequest, "wrong_host", "Without ADMIN_TOKEN, this listener answers only to its own address and to loopback names.")
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// ownHost tells whether a Host header names a listener by its address or a loopback name, with its port.
+func ownHost(header string, addr net.Addr) bool {
+	at, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return false
+	}
+	host, port, err := net.SplitHostPort(header)
+	if err != nil {
+		host, port = strings.Trim(header, "[]"), "80"
+	}
+	if port != strconv.Itoa(int(at.Port())) {
+		return false
+	}
+	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && (ip.IsLoopback() || ip == at.Addr())
+}
+
+func refuseAdmin(w http.ResponseWriter, status int, code, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"type": "about:blank", "title": http.StatusText(status), "status": status, "code": code, "detail": detail,
+	})
+}
 
 // askAdmin gets a page of a running server's listener for operators.
 func askAdmin(ctx context.Context, r running, path string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.AdminURL+path, nil)
 	if err != nil {
 		return nil, err
+	}
+	if r.AdminToken != "" {
+		req.Header.Set("Authorization", "Bearer "+r.AdminToken)
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {

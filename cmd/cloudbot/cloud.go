@@ -42,7 +42,10 @@ type ec2Config struct {
 // check refuses what cannot work, all of it at once.
 func (c ec2Config) check(publicURL string, production bool) error {
 	errs := []error{c.checkOpenClaw(production), c.sample(publicURL)}
-	if c.Image == "" {
+	switch {
+	case c.Image == "" && production:
+		errs = append(errs, errors.New("UBUNTU_AMI_ID is empty; give the machines' image"))
+	case c.Image == "":
 		errs = append(errs, errors.New("UBUNTU_AMI_ID is empty; give the machines' image, or set LOCAL_DEV_MODE=true"))
 	}
 	if publicURL == "" {

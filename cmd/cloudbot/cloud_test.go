@@ -25,8 +25,6 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
-
 func TestEC2ConfigCheck(t *testing.T) {
 	t.Parallel()
 	good := ec2Config{Image: "ami-1", VolumeGiB: 40}

@@ -23,6 +23,7 @@ type config struct {
 	Host        string `env:"HOST"`
 	Port        string `env:"PORT" envDefault:"8000"`
 	AdminAddr   string `env:"ADMIN_ADDR"`
+	AdminToken  string `env:"ADMIN_TOKEN"`
 	PublicURL   string `env:"CONTROL_PLANE_URL"`
 
 	DatabaseURL string `env:"DATABASE_URL"`
@@ -34,7 +35,8 @@ type config struct {
 	JWTRefreshSecret string `env:"JWT_REFRESH_SECRET_KEY"`
 	EncryptionKey    string `env:"ENCRYPTION_KEY"`
 
-	LocalDevMode bool   `env:"LOCAL_DEV_MODE" envDefault:"true"`
+	LocalDevMode bool   `env:"LOCAL_DEV_MODE"` // default: true, in production false
+	GiveShells   bool   `env:"GIVE_USERS_A_SHELL_ON_THIS_COMPUTER"`
 	MachinesDir  string `env:"LOCAL_MACHINES_DIR"`
 	EC2          ec2Config
 	AssetsDir    string `env:"ASSETS_DIR"`
@@ -47,6 +49,8 @@ type config struct {
 
 	LogLevel  string `env:"LOG_LEVEL"`
 	LogFormat string `env:"LOG_FORMAT" envDefault:"text"`
+
+	secretFiles []string // where secrets came from
 }
 
 // loadConfig reads .env, which never overrides the environment, and then the environment.
@@ -58,9 +62,17 @@ func loadConfig() (config, error) {
 	default:
 		return config{}, errors.New("read .env: a line in it is not NAME=value") // the parser's own words would show what follows, secrets too
 	}
+	files, err := readSecretFiles()
+	if err != nil {
+		return config{}, err
+	}
 	cfg, err := env.ParseAs[config]()
 	if err != nil {
 		return cfg, explain(err)
+	}
+	cfg.secretFiles = files
+	if os.Getenv("LOCAL_DEV_MODE") == "" {
+		cfg.LocalDevMode = !cfg.production()
 	}
 	if cfg.Host == "" {
 		cfg.Host = "127.0.0.1"
@@ -105,6 +117,9 @@ func (c config) check() error {
 	}
 	if d, err := time.ParseDuration(c.ShutdownGrace); c.ShutdownGrace != "" && (err != nil || d < 0 || d > time.Hour) {
 		refuse("SHUTDOWN_GRACE is %q; give a duration such as 5s, or 0", c.ShutdownGrace)
+	}
+	if c.AdminToken != "" && len(c.AdminToken) < adminTokenLength {
+		refuse("ADMIN_TOKEN has %d characters; give %d or more", len(c.AdminToken), adminTokenLength)
 	}
 	if !c.LocalDevMode {
 		if err := c.EC2.check(c.PublicURL, c.production()); err != nil {

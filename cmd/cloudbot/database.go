@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ type running struct {
 	DatabaseURL string `json:"database_url,omitempty"` // of a private Postgres
 	URL         string `json:"url"`
 	AdminURL    string `json:"admin_url"`
+	AdminToken  string `json:"admin_token,omitempty"` // made by the server
 }
 
 func (c config) runningFile() string { return filepath.Join(c.DataDir, "running.json") }
@@ -39,6 +41,7 @@ func readRunning(cfg config) (r running, ok bool) {
 	if err != nil || json.Unmarshal(text, &r) != nil {
 		return r, false
 	}
+	r.AdminToken = cmp.Or(r.AdminToken, cfg.AdminToken) // the server has made one only where none is set
 	return r, !errors.Is(syscall.Kill(r.PID, 0), syscall.ESRCH)
 }
 

@@ -95,6 +95,9 @@ func checksOfServer(cfg config) []check {
 			}
 			return cfg.DataDir, errors.Join(probe.Close(), os.Remove(probe.Name()))
 		}},
+		{"exposure", "BAD", func(ctx context.Context) (string, error) {
+			return "nothing is open to strangers that nobody asked for", cfg.exposed(ctx, os.Geteuid())
+		}},
 		{"secrets", "BAD", func(context.Context) (string, error) {
 			_, err := loadSecrets(cfg)
 			return "long enough and not defaults", err

@@ -17,6 +17,10 @@ import (
 var version = "dev"
 
 func main() {
+	if err := startClean(); err != nil {
+		fmt.Fprintln(os.Stderr, "cloudbot:", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// A second signal ends the process at once.

@@ -56,6 +56,7 @@ type parts struct {
 	stop      func() // ends the bridges
 	bridges   context.Context
 
+	adminToken   string          // that operators send; "": none
 	databaseGone <-chan struct{} // closed when a private Postgres ends by itself; nil: not ours
 }
 

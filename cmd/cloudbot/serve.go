@@ -37,6 +37,10 @@ and one NATS_URL. Ctrl-C ends it in order; a second one at once.`,
 // serve runs everything until ctx ends or a part fails for good.
 func serve(ctx context.Context, cfg config) (err error) {
 	log := logger(cfg)
+	if err := cfg.exposed(ctx, os.Geteuid()); err != nil {
+		return err
+	}
+	cfg.warnOfShells(log)
 	for _, remark := range cfg.remarks(os.Environ()) {
 		log.Warn("check the settings: " + remark)
 	}
@@ -81,6 +85,10 @@ func serve(ctx context.Context, cfg config) (err error) {
 	p.databaseGone = gone
 
 	me := running{PID: os.Getpid(), URL: url, AdminURL: "http://" + admin.Addr().String()}
+	adminToken, made := cfg.adminToken()
+	if made {
+		me.AdminToken = adminToken
+	}
 	if cfg.DatabaseURL == "" {
 		me.DatabaseURL = databaseURL // of a private socket: no secret
 	}
@@ -88,6 +96,7 @@ func serve(ctx context.Context, cfg config) (err error) {
 		return err
 	}
 	defer os.Remove(cfg.runningFile())
+	p.adminToken = adminToken
 	return p.run(ctx, listener, admin, func() { fmt.Printf("CloudBot is ready: %s\n", url) })
 }
 
@@ -132,8 +141,9 @@ func (p *parts) run(ctx context.Context, listener, admin net.Listener, ready fun
 	for _, part := range p.background() {
 		g.Go(func() error { return p.keep(background, part) })
 	}
+	operators := guardAdmin(p.adminToken, admin.Addr(), p.admin())
 	g.Go(func() error {
-		return p.keep(background, part{"operators", func(ctx context.Context) error { return serveAdmin(ctx, admin, p.admin()) }})
+		return p.keep(background, part{"operators", func(ctx context.Context) error { return serveAdmin(ctx, admin, operators) }})
 	})
 	g.Go(func() error {
 		defer stopBackground() // the front has drained: the rest may go

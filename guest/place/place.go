@@ -33,6 +33,18 @@ func mark(stateDir string) string {
 	return fmt.Sprintf("%x", sum[:8])
 }
 
+// Clear removes what is in dir, but not dir itself: somebody else could put another one there.
+func Clear(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
+}
+
 // Make makes dir with mode 0700 and owner uid, gid, or takes it as it is if it is like that. The
 // names above can be guessed, so a folder or link that somebody else put there is refused.
 func Make(dir string, uid, gid int) error {

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// handedEnv names the descriptor from which a process that started again reads its environment.
+const handedEnv = "CLOUDBOT_ENVIRONMENT_FD"
+
+// runtimeEnv is what Go's runtime reads before main. It is kept where others can see it, and holds no secret.
+var runtimeEnv = []string{"GODEBUG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT", "GOTRACEBACK", "GOCOVERDIR"}
+
+// startClean makes the environment this process' own affair: the program starts again, as the same process, with
+// none, and reads the old one from a pipe. The kernel shows what a process was started with for as long as it
+// lives, whatever it unsets later; and so no secret is in there, under whatever name. Nor may others look into this
+// process' memory, and it leaves no core file. What it starts gets an environment by name, never this one.
+func startClean() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil { // exec undoes it
+		return fmt.Errorf("close this process to others: %w", err)
+	}
+	if text, ok := os.LookupEnv(handedEnv); ok {
+		return takeEnvironment(text)
+	}
+	var kept, handed []string
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); slices.Contains(runtimeEnv, name) {
+			kept = append(kept, v)
+		} else {
+			handed = append(handed, v)
+		}
+	}
+	if len(handed) == 0 {
+		return nil
+	}
+	r, err := handOver([]byte(strings.Join(handed, "\x00")))
+	if err != nil {
+		return fmt.Errorf("hand the environment over: %w", err)
+	}
+	env := append(kept, handedEnv+"="+strconv.Itoa(int(r.Fd())))
+	self, err := os.Executable()
+	if err == nil {
+		err = syscall.Exec(self, os.Args, env)
+	}
+	if err != nil { // its file was replaced, or never had a name
+		err = syscall.Exec("/proc/self/exe", os.Args, env)
+	}
+	return fmt.Errorf("start again without secrets in the environment: %w", err)
+}
+
+// handOver fills a pipe whose reading end outlives an exec, and its writing end does not.
+func handOver(text []byte) (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	// Nothing reads until all is written, so the pipe must hold it.
+	if size, err := unix.FcntlInt(w.Fd(), unix.F_GETPIPE_SZ, 0); err != nil || size < len(text) {
+		if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, len(text)); err != nil {
+			return nil, fmt.Errorf("an environment of %d bytes is too large: %w", len(text), err)
+		}
+	}
+	if _, err := w.Write(text); err != nil {
+		return nil, err
+	}
+	_, err = unix.FcntlInt(r.Fd(), unix.F_SETFD, 0)
+	return r, errors.Join(err, w.Close())
+}
+
+// takeEnvironment reads what handOver wrote.
+func takeEnvironment(fd string) error {
+	n, err := strconv.Atoi(fd)
+	if err != nil || n < 3 {
+		return fmt.Errorf("%s is for cloudbot's own use: unset it", handedEnv)
+	}
+	f := os.NewFile(uintptr(n), "environment")
+	text, err := io.ReadAll(f)
+	if err = errors.Join(err, f.Close(), os.Unsetenv(handedEnv)); err != nil {
+		return fmt.Errorf("%s is for cloudbot's own use: unset it (%w)", handedEnv, err)
+	}
+	for v := range strings.SplitSeq(string(text), "\x00") {
+		if name, value, ok := strings.Cut(v, "="); ok && name != "" {
+			if err := os.Setenv(name, value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

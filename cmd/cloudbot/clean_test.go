@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
+)
+
+// cleanEnv makes the test binary start as the program does, and say what it then finds.
+const cleanEnv = "CLOUDBOT_TEST_START_CLEAN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(cleanEnv) == "" && os.Getenv(handedEnv) == "" {
+		pgtest.Main(m)
+	}
+	handed := os.Getenv(handedEnv)
+	if err := startClean(); err != nil {
+		os.Stderr.WriteString(err.Error())
+		os.Exit(3)
+	}
+	dumpable, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	pipe, _ := os.Readlink("/proc/self/fd/" + handed)
+	shown, err := os.ReadFile("/proc/self/environ")
+	if err != nil && os.Geteuid() != 0 {
+		err = nil // as an ordinary user not even a process itself may read it
+	}
+	_ = json.NewEncoder(os.Stdout).Encode(started{os.Getpid(), os.Args, string(shown), os.Getenv("SECRET"), os.Getenv("EMPTY") == "" && os.Getenv("LINES") == "a\nb=c", dumpable, pipe, err == nil})
+	os.Exit(0)
+}
+
+type started struct {
+	PID           int
+	Args          []string
+	Shown, Secret string
+	Others        bool
+	Dumpable      int
+	Pipe          string
+	OK            bool
+}
+
+func TestStartsClean(t *testing.T) {
+	t.Parallel()
+	for name, secret := range map[string]string{"small": "CANARY", "larger than a pipe": "CANARY" + strings.Repeat("x", 100_000)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command(os.Args[0], "with", "arguments")
+			cmd.Env = []string{cleanEnv + "=1", "SECRET=" + secret, "EMPTY=", "LINES=a\nb=c", "GOTRACEBACK=single"}
+			var out, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &stderr
+			if err := cmd.Run(); err != nil {
+				t.Fatal(err, stderr.String())
+			}
+			var s started
+			if err := json.Unmarshal(out.Bytes(), &s); err != nil {
+				t.Fatal(err)
+			}
+			if s.PID != cmd.Process.Pid || len(s.Args) != 3 || s.Secret != secret || !s.Others || !s.OK {
+				t.Errorf("it is not as it was started: %d for %d, %v, secret of %d, %v", s.PID, cmd.Process.Pid, s.Args, len(s.Secret), s.Others)
+			}
+			if strings.Contains(s.Shown, "CANARY") || strings.Contains(s.Shown, "LINES") {
+				t.Errorf("the kernel shows %.300q", s.Shown)
+			}
+			if s.Dumpable != 0 {
+				t.Error("others may look into it")
+			}
+			if strings.HasPrefix(s.Pipe, "pipe:") {
+				t.Error("the pipe is still open")
+			}
+		})
+	}
+}
+
+func TestStartRefusesAForgedHandover(t *testing.T) {
+	t.Parallel()
+	for _, fd := range []string{"", "x", "0", "-1", "77"} {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = []string{handedEnv + "=" + fd, cleanEnv + "=1"}
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "unset it") {
+			t.Errorf("%q: %v %s", fd, err, out)
+		}
+	}
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// given replaces the environment by what a test gives, in a folder without a .env, and returns that folder.
+func given(t *testing.T, env map[string]string) string {
+	t.Helper()
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		if name == "PATH" || name == "HOME" || strings.HasPrefix(name, "GO") {
+			continue
+		}
+		t.Setenv(name, "") // is put back afterwards
+		os.Unsetenv(name)
+	}
+	for name, value := range env {
+		t.Setenv(strings.TrimSuffix(name, "_FILE"), "")
+		t.Setenv(name, value)
+	}
+	dir := t.TempDir()
+	t.Chdir(dir)
+	return dir
+}
+
+// seed is what the original's README says to configure, with the placeholders filled in.
+func seed() map[string]string {
+	return map[string]string{
+		"ENVIRONMENT": "production", "JWT_SECRET_KEY": "Zk3v9QwX7rT1mN8bY5cH2dL6pS0aF4gJ", "JWT_REFRESH_SECRET_KEY": "Hq8sD2fG6jK0lP4oI9uY3tR7eW1qA5zX",
+		"ENCRYPTION_KEY": "3q2-7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=", "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret",
+		"AWS_REGION": "eu-central-1", "EC2_SECURITY_GROUP_ID": "sg-1", "EC2_SUBNET_ID": "subnet-1", "EC2_KEY_PAIR_NAME": "cloudbot-key", "UBUNTU_AMI_ID": "ami-1",
+		"CONTROL_PLANE_URL": "https://cloudbot.example", "CORS_ORIGINS": "https://cloudbot.example",
+		"STRIPE_SECRET_KEY": "sk_live_x", "STRIPE_PUBLISHABLE_KEY": "pk_live_x",
+	}
+}
+
+func TestSeedsProductionNeverMakesLocalMachines(t *testing.T) {
+	given(t, seed())
+	cfg, err := loadConfig()
+	if err == nil || strings.Count(err.Error(), "\n") > 3 || strings.Contains(err.Error(), "LOCAL_DEV_MODE=true") || cfg.LocalDevMode {
+		t.Errorf("unchanged: local machines %v, %v", cfg.LocalDevMode, err)
+	}
+	whole := seed()
+	whole["DATABASE_URL"], whole["TRUSTED_PROXIES"] = "postgres://cloudbot@db.example/cloudbot", "10.0.0.0/8"
+	given(t, whole)
+	if cfg, err = loadConfig(); err != nil || cfg.LocalDevMode {
+		t.Errorf("with a database: local machines %v, %v", cfg.LocalDevMode, err)
+	}
+	if _, err := loadSecrets(cfg); err != nil {
+		t.Error(err)
+	}
+	if err := cfg.exposed(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	delete(whole, "UBUNTU_AMI_ID")
+	given(t, whole)
+	if cfg, err = loadConfig(); err == nil || strings.Contains(err.Error(), "LOCAL_DEV_MODE") || strings.Count(err.Error(), ";")+strings.Count(err.Error(), "\n") > 1 {
+		t.Errorf("without an image: %v", err)
+	}
+}
+
+func TestWhoGetsAShellHere(t *testing.T) {
+	for _, c := range []struct {
+		environment, host, mode, asked string
+		euid                           int
+		want                           string // a part of the refusal; "": it starts
+		local                          bool
+	}{
+		{"development", "", "", "", 1000, "", true},
+		{"development", "", "", "", 0, "", true},
+		{"test", "localhost", "true", "", 1000, "", true},
+		{"development", "127.0.0.2", "", "", 1000, "", true},
+		{"development", "::1", "", "", 1000, "", true},
+		{"development", "::ffff:127.0.0.1", "", "", 1000, "", true},
+		{"development", "0.0.0.0", "", "", 1000, "HOST is beyond loopback", true},
+		{"development", "::", "", "", 0, "HOST is beyond loopback", true},
+		{"test", "192.0.2.1", "true", "", 0, "HOST is beyond loopback", true},
+		{"development", "::ffff:192.0.2.1", "", "", 1000, "HOST is beyond loopback", true},
+		{"development", "0.0.0.0", "", "true", 1000, "", true},
+		{"test", "::", "true", "true", 0, "", true},
+		{"development", "0.0.0.0", "false", "", 1000, "", false},
+		{"production", "", "", "", 0, "", false},
+		{"production", "", "", "true", 1000, "", false},
+		{"production", "", "true", "", 0, "GIVE_USERS_A_SHELL_ON_THIS_COMPUTER=true", true},
+		{"production", "127.0.0.1", "true", "", 0, "GIVE_USERS_A_SHELL_ON_THIS_COMPUTER=true", true},
+		{"production", "127.0.0.1", "true", "", 1000, "LOCAL_DEV_MODE=false", true},
+		{"production", "", "true", "true", 1000, "needs a server that is root", true},
+		{"production", "127.0.0.1", "true", "true", 1000, "needs a server that is root", true},
+		{"production", "", "true", "true", 0, "", true},
+	} {
+		env := map[string]string{
+			"ENVIRONMENT": c.environment, "HOST": c.host, "LOCAL_DEV_MODE": c.mode, "GIVE_USERS_A_SHELL_ON_THIS_COMPUTER": c.asked,
+			"UBUNTU_AMI_ID": "ami-1", "CONTROL_PLANE_URL": "https://cloudbot.example", "DATABASE_URL": "postgres://db.example/cloudbot", "TRUSTED_PROXIES": "10.0.0.0/8",
+		}
+		given(t, env)
+		cfg, err := loadConfig()
+		if err != nil {
+			t.Errorf("%+v: %v", c, err)
+			continue
+		}
+		if cfg.LocalDevMode != c.local {
+			t.Errorf("%+v: local machines %v", c, cfg.LocalDevMode)
+		}
+		err = cfg.exposed(t.Context(), c.euid)
+		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%+v: %v", c, err)
+		}
+		var out strings.Builder
+		cfg.warnOfShells(slog.New(slog.NewTextHandler(&out, nil)))
+		if said := strings.Count(out.String(), "every account has a shell on this computer"); said != map[bool]int{true: 1}[c.local && c.asked == "true"] {
+			t.Errorf("%+v: warned %d times: %s", c, said, out.String())
+		}
+	}
+}
+
+// Each desktop has a user of its own where the server is root: what any user may read, a desktop may.
+func TestSecretsThatDesktopsCouldRead(t *testing.T) {
+	dir, err := os.MkdirTemp("", "cloudbot-secret-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "key")
+	for mode, want := range map[os.FileMode]string{0o600: "", 0o640: "", 0o644: "chmod 600", 0o444: "chmod 600"} {
+		os.Remove(file)
+		if err := os.WriteFile(file, []byte(strings.Repeat("k", 40)+"\n"), mode); err != nil {
+			t.Fatal(err)
+		}
+		given(t, map[string]string{"JWT_SECRET_KEY_FILE": file})
+		cfg, err := loadConfig()
+		if err != nil || cfg.JWTSecret != strings.Repeat("k", 40) {
+			t.Fatalf("%q %v", cfg.JWTSecret, err)
+		}
+		if err := cfg.exposed(t.Context(), 0); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%o: %v", mode, err)
+		}
+		cfg.LocalDevMode = false // as Docker and Kubernetes have it
+		if err := cfg.exposed(t.Context(), 0); err != nil {
+			t.Errorf("%o, with machines on EC2: %v", mode, err)
+		}
+	}
+}
+
+func TestSecretsFromFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	env := map[string]string{}
+	for _, name := range secretSettings {
+		env[name+"_FILE"] = write(name, "nats://of-"+name+"-and-long-enough-for-any-of-them\n")
+	}
+	given(t, env)
+	cfg, err := loadConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range map[string]string{
+		"JWT_SECRET_KEY": cfg.JWTSecret, "JWT_REFRESH_SECRET_KEY": cfg.JWTRefreshSecret, "ENCRYPTION_KEY": cfg.EncryptionKey, "DATABASE_URL": cfg.DatabaseURL,
+		"NATS_URL": cfg.NATSURL, "ADMIN_TOKEN": cfg.AdminToken, "AWS_ACCESS_KEY_ID": os.Getenv("AWS_ACCESS_KEY_ID"),
+		"AWS_SECRET_ACCESS_KEY": os.Getenv("AWS_SECRET_ACCESS_KEY"), "AWS_SESSION_TOKEN": os.Getenv("AWS_SESSION_TOKEN"),
+	} {
+		if want := "nats://of-" + name + "-and-long-enough-for-any-of-them"; got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	for text, want := range map[string]string{"a\n": "a", "a\r\n": "a", "a\n\n": "a\n", " a": " a", "a": "a"} {
+		given(t, map[string]string{"JWT_SECRET_KEY_FILE": write("one", text)})
+		if cfg, err := loadConfig(); err != nil || cfg.JWTSecret != want {
+			t.Errorf("%q became %q: %v", text, cfg.JWTSecret, err)
+		}
+	}
+	for _, c := range []struct {
+		env  map[string]string
+		want string
+	}{
+		{map[string]string{"JWT_SECRET_KEY_FILE": write("secret", "hidden"), "JWT_SECRET_KEY": "x"}, "both given"},
+		{map[string]string{"ENCRYPTION_KEY_FILE": filepath.Join(dir, "none")}, "ENCRYPTION_KEY_FILE"},
+		{map[string]string{"NATS_URL_FILE": dir}, "NATS_URL_FILE"},
+		{map[string]string{"ADMIN_TOKEN_FILE": write("empty", "\n")}, "is empty"},
+		{map[string]string{"DATABASE_URL_FILE": write("binary", "hidden\x00")}, "is not text"},
+	} {
+		given(t, c.env)
+		for name, value := range c.env {
+			t.Setenv(name, value) // given clears what a file would fill
+		}
+		if _, err := loadConfig(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hidden") {
+			t.Errorf("%v: %v", c.env, err)
+		}
+	}
+}

@@ -1,0 +1,221 @@
+// Command probe does what a stranger would do with a shell on a local desktop: it tries to read the server's
+// secrets, its database, its admin listener and other desktops, and writes down what it got. The test of break-ins
+// types its name into a terminal. It is told where to look, so that nothing is missed for want of a name.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// plan says where to look.
+type plan struct {
+	Canary  string   // begins every secret that the server was given
+	Server  int      // its process
+	Files   []string // what nobody on a desktop may read
+	Folders []string // what nobody on a desktop may list
+	Sockets []string // of Postgres
+	Admin   string   // URL of the admin listener
+}
+
+// report is what was got. Each line names a place and shows a part of what is there.
+type report struct {
+	User      string
+	Got       []string
+	Children  []int // left running, each cut off from its parent in another way
+	Displays  int   // looked at
+	Processes int
+}
+
+func main() {
+	var p plan
+	text, err := os.ReadFile(os.Args[1])
+	if err == nil {
+		err = json.Unmarshal(text, &p)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "probe:", err)
+		os.Exit(1)
+	}
+	r := &report{User: fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())}
+	r.processes(p)
+	for _, f := range p.Files {
+		if text, err := os.ReadFile(f); err == nil {
+			r.got(f, text)
+		}
+	}
+	for _, f := range p.Folders {
+		if list, err := os.ReadDir(f); err == nil {
+			r.got(f, []byte(fmt.Sprint(list)))
+		}
+	}
+	for _, s := range p.Sockets {
+		r.postgres(s)
+	}
+	for _, path := range []string{"/metrics", "/debug/pprof/", "/debug/pprof/cmdline", "/verify"} {
+		res, err := http.Get(p.Admin + path)
+		if err != nil {
+			continue
+		}
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 4096))
+		res.Body.Close()
+		if res.StatusCode == http.StatusOK {
+			r.got(p.Admin+path, text)
+		}
+	}
+	r.displays()
+	r.leave()
+	text, err = json.Marshal(r)
+	if err == nil {
+		err = os.WriteFile(os.Args[2]+".new", text, 0o644)
+	}
+	if err == nil {
+		err = os.Rename(os.Args[2]+".new", os.Args[2])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "probe:", err)
+		os.Exit(1)
+	}
+}
+
+func (r *report) got(place string, text []byte) {
+	r.Got = append(r.Got, place+": "+strings.ToValidUTF8(string(text[:min(len(text), 160)]), "?"))
+}
+
+// processes looks at those that are not this machine's own.
+func (r *report) processes(p plan) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		r.Processes++
+		dir := filepath.Join("/proc", e.Name())
+		if env, err := os.ReadFile(dir + "/environ"); err == nil {
+			if i := bytes.Index(env, []byte(p.Canary)); i >= 0 {
+				r.got(dir+"/environ", env[max(0, i-40):])
+			} else if pid == p.Server {
+				r.got(dir+"/environ", env)
+			}
+		}
+		if args, err := os.ReadFile(dir + "/cmdline"); err == nil && bytes.Contains(args, []byte(p.Canary)) {
+			r.got(dir+"/cmdline", args)
+		}
+		if pid != p.Server {
+			continue
+		}
+		for _, name := range []string{"mem", "maps", "cwd", "root", "exe", "fd", "stack"} {
+			if name == "cwd" || name == "root" || name == "exe" {
+				if to, err := os.Readlink(filepath.Join(dir, name)); err == nil {
+					r.got(filepath.Join(dir, name), []byte(to))
+				}
+			} else if f, err := os.Open(filepath.Join(dir, name)); err == nil {
+				f.Close()
+				r.got(filepath.Join(dir, name), []byte("opened"))
+			}
+		}
+	}
+}
+
+// postgres says hello as the server does, and asks for accounts.
+func (r *report) postgres(socket string) {
+	c, err := net.DialTimeout("unix", socket, 2*time.Second)
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	body := "\x00\x03\x00\x00user\x00cloudbot\x00database\x00cloudbot\x00\x00"
+	_, _ = c.Write(append([]byte{0, 0, 0, byte(len(body) + 4)}, body...))
+	answer := make([]byte, 256)
+	n, _ := c.Read(answer)
+	r.got(socket, append([]byte("connected; "), answer[:n]...))
+}
+
+// displays tries every X display there is but this desktop's own: with no cookie, and with the own one.
+func (r *report) displays() {
+	sockets := map[string]bool{}
+	files, _ := filepath.Glob("/tmp/.X11-unix/X*")
+	for _, f := range files {
+		sockets[f] = true
+	}
+	table, _ := os.ReadFile("/proc/net/unix")
+	for line := range strings.Lines(string(table)) {
+		if i := strings.Index(line, "@/tmp/.X11-unix/X"); i >= 0 {
+			sockets[strings.TrimSpace(line[i:])] = true
+		}
+	}
+	var cookie []byte
+	if text, err := os.ReadFile(os.Getenv("XAUTHORITY")); err == nil && len(text) >= 16 {
+		cookie = text[len(text)-16:]
+	}
+	for s := range sockets {
+		if strings.HasSuffix(s, "/X"+strings.TrimPrefix(os.Getenv("DISPLAY"), ":")) {
+			continue
+		}
+		r.Displays++
+		for how, key := range map[string][]byte{"no cookie": nil, "its own cookie": cookie} {
+			if openDisplay(s, key) {
+				r.got(s, []byte("opened with "+how))
+			}
+		}
+	}
+	// The cookies themselves, and homes, at the places where a guest keeps them.
+	for _, pattern := range []string{"/dev/shm/cloudbot-*/*", "/tmp/cloudbot-home-*/*"} {
+		found, _ := filepath.Glob(pattern)
+		for _, f := range found {
+			if filepath.Dir(f) == filepath.Dir(os.Getenv("XAUTHORITY")) || strings.HasPrefix(f, os.Getenv("HOME")) {
+				continue
+			}
+			if text, err := os.ReadFile(f); err == nil {
+				r.got(f, text)
+			}
+		}
+	}
+}
+
+func openDisplay(socket string, cookie []byte) bool {
+	c, err := net.DialTimeout("unix", socket, 2*time.Second)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+	hello := []byte{'l', 0, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	if cookie != nil {
+		name := "MIT-MAGIC-COOKIE-1"
+		hello[6], hello[8] = byte(len(name)), byte(len(cookie))
+		hello = append(append(append(hello, name...), 0, 0), cookie...)
+	}
+	answer := make([]byte, 1)
+	_, err = c.Write(hello)
+	if err == nil {
+		_, err = io.ReadFull(c, answer)
+	}
+	return err == nil && answer[0] == 1
+}
+
+// leave starts what would outlive the machine: in a session of its own, without environment, its parents gone.
+func (r *report) leave() {
+	for _, script := range []string{
+		`env -i setsid sleep 86421 >/dev/null 2>&1 & echo $!`,
+		`env -i setsid sh -c 'sleep 86422 >/dev/null 2>&1 & echo $!' &`,
+		`(env -i setsid sh -c '(exec setsid sleep 86423 >/dev/null 2>&1 </dev/null 3>&- 4>&-) & echo $!' &) &`,
+	} {
+		out, _ := exec.Command("/bin/sh", "-c", script).Output()
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(out))); err == nil {
+			r.Children = append(r.Children, pid)
+		}
+	}
+}
