@@ -1,6 +1,9 @@
 package instance
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Status is what the user sees of an instance's life.
 type Status string
@@ -86,6 +89,9 @@ func (s State) Exists() bool { return s.Account != "" }
 
 // Final tells whether nothing can happen to it any more.
 func (s State) Final() bool { return s.Status == StatusGone || s.Status == StatusFail }
+
+// Closed tells whether the state is the whole truth although only the stream's last event was read.
+func Closed(s State) bool { return s.Final() && s.Exists() }
 
 // Ready tells whether its desktop and agent can be used.
 func (s State) Ready() bool { return s.Status == Running && s.Phase == PhaseReady }
@@ -182,7 +188,8 @@ func Evolve(s State, e Event) State {
 		s.Machine, s.Running, s.Address, s.Missed = "", false, "", time.Time{}
 		s = s.settled(s.Since)
 	case Terminated:
-		s.Status = StatusGone
+		s.Status, s.Account = StatusGone, cmp.Or(s.Account, e.Account)
+		s.Open, s.Machine, s.Running, s.Address, s.Missed = false, "", false, "", time.Time{} // an operator does not wait for them
 	case Failed:
 		s.Status = StatusFail
 	}
