@@ -14,6 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
+	"github.com/cloudbot-ai/control-plane/domain/invite"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
@@ -45,6 +46,8 @@ type Accounts struct {
 	Passwords Passwords
 	// Blind gives the keyed hash that an e-mail address is known by.
 	Blind func(purpose, value string) string
+	// Mode says who may sign up; "": everybody.
+	Mode SignUpMode
 }
 
 // Labels of an account's sealed data.
@@ -74,8 +77,15 @@ func NormalEmail(email string) (string, error) {
 	return email, nil
 }
 
-// SignUp opens an account and its first session. agent is the client's User-Agent.
-func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, agent string) (Login, error) {
+// SignUp opens an account and its first session. code is an invitation's, which only SignUpInvite asks
+// for; agent is the client's User-Agent.
+func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, code, agent string) (Login, error) {
+	switch {
+	case c.Mode == SignUpClosed:
+		return Login{}, ErrSignUpClosed
+	case c.Mode == SignUpInvite && strings.TrimSpace(code) == "":
+		return Login{}, ErrInviteNeeded
+	}
 	email, err := NormalEmail(email)
 	if err != nil {
 		return Login{}, err
@@ -84,6 +94,17 @@ func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, agent 
 		return Login{}, err
 	}
 	address := c.Blind("email", email)
+	// Without a good code a stranger costs no hash, and does not hear who has an account.
+	use := invite.Use{Address: address, At: c.Now()}
+	if c.Mode == SignUpInvite {
+		s, err := eventstore.Fold(ctx, c.Store, invites, inviteID(c.Blind, code))
+		if err != nil {
+			return Login{}, err
+		}
+		if _, err := invite.Decide(s, use); err != nil {
+			return Login{}, err
+		}
+	}
 	if s, err := eventstore.Fold(ctx, c.Store, claims, address); err != nil {
 		return Login{}, err
 	} else if s.Account != "" {
@@ -104,7 +125,13 @@ func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, agent 
 	if err != nil {
 		return Login{}, err
 	}
+	use.Account = id
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		if c.Mode == SignUpInvite {
+			if err := decide(ctx, u, invites, inviteID(c.Blind, code), invite.Decide, invite.Command(use)); err != nil {
+				return nil, err
+			}
+		}
 		if err := decide(ctx, u, claims, address, claim.Decide, claim.Claim{Account: id}); err != nil {
 			return nil, err
 		}
