@@ -176,6 +176,12 @@ func RetryParked(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store
 			if err != nil {
 				return err
 			}
+			if stuck[e.Stream] && lastWord(e) {
+				if err := unpark(ctx, tx, p.Name, e.Stream); err != nil {
+					return err
+				}
+				delete(stuck, e.Stream)
+			}
 			if stuck[e.Stream] {
 				left++
 				continue
