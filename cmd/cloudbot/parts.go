@@ -86,6 +86,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	}
 	events := newLog(p.store)
 	events.DigestKey = sharedKey(vault, "receipt digests")
+	events.Fleet = newFleet(cfg, p.pool, log)
 	enrolment := secrets.NewEnrolment(keys.ring)
 	passwords := secrets.NewPasswords(secrets.PasswordsConfig{})
 
@@ -123,7 +124,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		return nil, err
 	}
 	p.front, err = httpapi.New(httpapi.Config{
-		Accounts:       &commands.Accounts{Log: events, Vault: vault, Passwords: passwords, Blind: vault.Blind},
+		Accounts:       &commands.Accounts{Log: events, Vault: vault, Passwords: passwords, Blind: vault.Blind, Mode: cfg.signUpMode()},
 		Instances:      desktops,
 		Keys:           apiKeys,
 		Queries:        reader,
@@ -142,6 +143,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Checks:         p.checks,
 		Metrics:        p.metrics,
 		Environment:    cfg.Environment,
+		Version:        version,
 		HSTS:           cfg.production(),
 	})
 	return p, err
@@ -294,6 +296,8 @@ func (p *parts) background() []part {
 			return p.bridge.Run(p.bridges)
 		}},
 		{"news", p.followNews},
+		{"suspensions", newSuspensions(p.saga.Log, p.pool, p.log).Run},
+		{"fleet", p.countFleet},
 		{"dashboard", p.keepDashboard},
 		{"private Postgres", func(ctx context.Context) error {
 			select {
