@@ -109,7 +109,7 @@ func tellOverviews(w io.Writer, list []overviewView, stuck bool) error {
 	for i, p := range patience {
 		limits += fmt.Sprintf("%s%s for %s", map[bool]string{true: ", "}[i > 0], p.status, short(p.limit))
 	}
-	_, err := fmt.Fprintf(w, "\nStuck means: %s, or with events that could not be applied.\nTo take one down past its log: cloudbot instances terminate --force INSTANCE\n", limits)
+	_, err := fmt.Fprintf(w, "\nStuck means: %s,\nor with events that could not be applied. To take one down past its log: cloudbot instances terminate --force INSTANCE\n", limits)
 	return err
 }
 
