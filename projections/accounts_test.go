@@ -134,3 +134,37 @@ func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 		})
 	}
 }
+
+// TestOverviews lists instances for an operator, also one of which no row exists as its first event is parked.
+func TestOverviews(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stop := w.project(projections.All()...)
+	w.running("acc", "01A")
+	since := began.Add(time.Duration(w.ids.Load()+1) * time.Second)
+	w.append(encoded[instance.Event](w, "instance", "01A", instance.Encode, instance.TerminationRequested{At: began}, instance.CallAccepted{Call: instance.CallTerminate, At: began})...)
+	w.append(encoded[instance.Event](w, "instance", "01B", instance.Encode, instance.Requested{Account: "acc", Name: seal("acc", label("01B"), "x"), Type: "t", Region: "r"}, instance.TerminationRequested{At: began}, instance.Terminated{})...)
+	bad := encoded[instance.Event](w, "instance", "01C", instance.Encode, instance.Requested{Account: "acc", Name: seal("acc", label("01C"), "x"), Type: "t", Region: "r"})[0]
+	bad.schema = 99
+	w.append(bad)
+	w.caughtUp()
+	stop()
+	list, err := w.reader.Overviews(t.Context(), "", false, 10)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if a := list[0]; a.ID != "01A" || a.Status != instance.Terminating || a.Machine != "i-01A" || !a.Since.Equal(since) || a.Parked || len(a.Name) == 0 {
+		t.Errorf("%+v, and not since %v", a, since)
+	}
+	if c := list[1]; c.ID != "01C" || c.Account != "" || c.Status != "" || !c.Parked {
+		t.Errorf("%+v", c)
+	}
+	if all, err := w.reader.Overviews(t.Context(), "01A", true, 1); err != nil || len(all) != 1 || all[0].ID != "01B" || all[0].Status != instance.StatusGone {
+		t.Errorf("%+v, %v", all, err)
+	}
+	for id, want := range map[string]string{"01A": "acc", "01C": "", "01D": ""} {
+		if got, err := w.reader.Owner(t.Context(), id); got != want || err != nil {
+			t.Errorf("owner of %s: %q, %v", id, got, err)
+		}
+	}
+}

@@ -2,7 +2,7 @@ import { expect, look, newEmail, password, test } from "./fixtures";
 import { Server } from "./server";
 
 test("sign-up by invitation takes the code from the URL, and says where it is closed", async ({ page }, info) => {
-  test.setTimeout(120_000);
+  test.setTimeout(300_000);
   const server = await Server.start({ SIGNUP: "invite" });
   try {
     const email = newEmail(info);
