@@ -14,6 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
+	"github.com/cloudbot-ai/control-plane/domain/invite"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
@@ -45,6 +46,8 @@ type Accounts struct {
 	Passwords Passwords
 	// Blind gives the keyed hash that an e-mail address is known by.
 	Blind func(purpose, value string) string
+	// Mode says who may sign up; "": everybody.
+	Mode SignUpMode
 }
 
 // Labels of an account's sealed data.
@@ -74,8 +77,15 @@ func NormalEmail(email string) (string, error) {
 	return email, nil
 }
 
-// SignUp opens an account and its first session. agent is the client's User-Agent.
-func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, agent string) (Login, error) {
+// SignUp opens an account and its first session. code is an invitation's, which only SignUpInvite asks
+// for; agent is the client's User-Agent.
+func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, code, agent string) (Login, error) {
+	switch {
+	case c.Mode == SignUpClosed:
+		return Login{}, ErrSignUpClosed
+	case c.Mode == SignUpInvite && strings.TrimSpace(code) == "":
+		return Login{}, ErrInviteNeeded
+	}
 	email, err := NormalEmail(email)
 	if err != nil {
 		return Login{}, err
@@ -84,9 +94,20 @@ func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, agent 
 		return Login{}, err
 	}
 	address := c.Blind("email", email)
-	if s, err := eventstore.Fold(ctx, c.Store, claims, address); err != nil {
+	// Without a good code a stranger costs no hash, and does not hear who has an account.
+	use := invite.Use{Address: address, At: c.Now()}
+	if c.Mode == SignUpInvite {
+		s, err := eventstore.Fold(ctx, c.Store, invites, inviteID(c.Blind, code))
+		if err != nil {
+			return Login{}, err
+		}
+		if _, err := invite.Decide(s, use); err != nil {
+			return Login{}, err
+		}
+	}
+	if owner, err := c.Owner(ctx, email); err != nil {
 		return Login{}, err
-	} else if s.Account != "" {
+	} else if owner != "" {
 		return Login{}, claim.ErrTaken
 	}
 	hash, err := c.Passwords.Hash(ctx, password)
@@ -104,7 +125,13 @@ func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, agent 
 	if err != nil {
 		return Login{}, err
 	}
+	use.Account = id
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		if c.Mode == SignUpInvite {
+			if err := decide(ctx, u, invites, inviteID(c.Blind, code), invite.Decide, invite.Command(use)); err != nil {
+				return nil, err
+			}
+		}
 		if err := decide(ctx, u, claims, address, claim.Decide, claim.Claim{Account: id}); err != nil {
 			return nil, err
 		}
@@ -141,18 +168,21 @@ func (c *Accounts) seal(ctx context.Context, id, email string, hash []byte) (acc
 	return account.SignUp{Email: sealedEmail, Password: sealedHash, At: c.Now()}, nil
 }
 
-// LogIn begins a session. It refuses an unknown address as it does a wrong password, and as slowly.
+// LogIn begins a session. It refuses an unknown address as it does a wrong password, and as slowly. That
+// an account is suspended is said to who knows its password.
 func (c *Accounts) LogIn(ctx context.Context, o Origin, email, password, agent string) (Login, error) {
-	id, hash, err := c.lookUp(ctx, email)
+	id, found, err := c.lookUp(ctx, email)
 	if err != nil {
 		return Login{}, err
 	}
-	ok, err := c.Passwords.Compare(ctx, hash, password)
-	if err != nil {
+	ok, err := c.Passwords.Compare(ctx, found.hash, password)
+	switch {
+	case err != nil:
 		return Login{}, err
-	}
-	if !ok || id == "" {
+	case !ok || id == "":
 		return Login{}, ErrCredentials
+	case found.suspended:
+		return Login{}, account.ErrSuspended
 	}
 	o.Account = id
 	login := Login{Account: id, Session: c.NewID()}
@@ -168,18 +198,22 @@ func (c *Accounts) LogIn(ctx context.Context, o Origin, email, password, agent s
 		return Login{}, err
 	}
 	login.Position = res.Last
-	return login, c.confirm(ctx, o, login, hash)
+	return login, c.confirm(ctx, o, login, found.hash)
 }
 
-// confirm ends the login again if the password was changed since it was compared: whoever changed
-// it has ended the sessions that were there, and this one was not.
+// confirm ends the login again if the password was changed since it was compared, or the account
+// suspended: the sessions that were there have been ended, and this one was not.
 func (c *Accounts) confirm(ctx context.Context, o Origin, login Login, hash []byte) error {
-	now, err := c.passwordHash(ctx, login.Account)
-	if err == nil && bytes.Equal(now, hash) {
+	now, err := c.credential(ctx, login.Account)
+	refusal, why := ErrCredentials, session.PasswordChanged
+	switch {
+	case err == nil && now.suspended:
+		refusal, why = account.ErrSuspended, session.Suspended
+	case err == nil && bytes.Equal(now.hash, hash):
 		return nil
 	}
-	_, ended := c.EndSession(ctx, o, login.Session, session.PasswordChanged)
-	return errors.Join(ErrCredentials, err, ended)
+	_, ended := c.EndSession(ctx, o, login.Session, why)
+	return errors.Join(refusal, err, ended)
 }
 
 // AddressLabel is what the client's address in a session's first event is bound to, besides its account.
@@ -197,33 +231,45 @@ func (c *Accounts) start(ctx context.Context, o Origin, login Login, agent strin
 	return cmd, err
 }
 
-// lookUp finds the account of an address and its password hash, or neither.
-func (c *Accounts) lookUp(ctx context.Context, email string) (id string, hash []byte, err error) {
-	email, err = NormalEmail(email)
-	if err != nil {
-		return "", nil, nil
-	}
-	owner, err := eventstore.Fold(ctx, c.Store, claims, c.Blind("email", email))
-	if err != nil || owner.Account == "" {
-		return "", nil, err
-	}
-	hash, err = c.passwordHash(ctx, owner.Account)
-	return owner.Account, hash, err
+// credential is what a log-in is held against.
+type credential struct {
+	hash      []byte // nil: there is no such account
+	suspended bool
 }
 
-func (c *Accounts) passwordHash(ctx context.Context, id string) ([]byte, error) {
+// lookUp finds the account of an address and its credential, or neither.
+func (c *Accounts) lookUp(ctx context.Context, email string) (id string, found credential, err error) {
+	email, err = NormalEmail(email)
+	if err != nil {
+		return "", found, nil
+	}
+	if id, err = c.Owner(ctx, email); err != nil || id == "" {
+		return "", found, err
+	}
+	found, err = c.credential(ctx, id)
+	return id, found, err
+}
+
+// Owner returns the account of a normal address, "" for none.
+func (c *Accounts) Owner(ctx context.Context, email string) (string, error) {
+	s, err := eventstore.Fold(ctx, c.Store, claims, c.Blind("email", email))
+	return s.Account, err
+}
+
+func (c *Accounts) credential(ctx context.Context, id string) (credential, error) {
 	s, err := eventstore.Fold(ctx, c.Store, accounts, id)
 	if err != nil || !s.Exists() {
-		return nil, err
+		return credential{}, err
 	}
 	hash, err := c.Vault.Open(ctx, id, passwordLabel, s.Password)
 	if err != nil {
-		return nil, fmt.Errorf("open password hash: %w", err)
+		return credential{}, fmt.Errorf("open password hash: %w", err)
 	}
-	return hash, nil
+	return credential{hash, s.Suspended}, nil
 }
 
-// Refresh rotates the session's refresh token. Presenting one that was rotated out ends the session.
+// Refresh rotates the session's refresh token. Presenting one that was rotated out ends the session, and
+// so does presenting any of a suspended account.
 func (c *Accounts) Refresh(ctx context.Context, o Origin, sessionID, tokenID string) (Login, error) {
 	login := Login{Session: sessionID}
 	cmd := session.Refresh{Presented: tokenID, NextID: c.NewID(), At: c.Now()}
@@ -246,8 +292,18 @@ func (c *Accounts) Refresh(ctx context.Context, o Origin, sessionID, tokenID str
 		return nil, eventstore.Emit(u, sessions, sessionID, events...)
 	})
 	login.Position = res.Last
-	if err == nil && login.Account == "" {
-		err = session.ErrEnded
+	switch {
+	case err != nil:
+		return login, err
+	case login.Account == "":
+		return login, session.ErrEnded
+	}
+	// Asked for after the append, so that of a suspension and a refresh at the same moment one sees the other.
+	s, err := eventstore.Fold(ctx, c.Store, accounts, login.Account)
+	if err == nil && s.Suspended {
+		o.Account = login.Account
+		_, err = c.EndSession(ctx, o, sessionID, session.Suspended)
+		err = errors.Join(session.ErrEnded, err)
 	}
 	return login, err
 }
@@ -273,11 +329,11 @@ func (c *Accounts) EndSession(ctx context.Context, o Origin, sessionID string, w
 
 // ChangePassword replaces the password and ends the account's sessions in others, in one append.
 func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next string, others []string) (int64, error) {
-	hash, err := c.passwordHash(ctx, o.Account)
+	present, err := c.credential(ctx, o.Account)
 	if err != nil {
 		return 0, err
 	}
-	ok, err := c.Passwords.Compare(ctx, hash, current)
+	ok, err := c.Passwords.Compare(ctx, present.hash, current)
 	if err != nil {
 		return 0, err
 	}
@@ -287,7 +343,8 @@ func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next s
 	if err := c.Passwords.Check(next); err != nil {
 		return 0, err
 	}
-	if hash, err = c.Passwords.Hash(ctx, next); err != nil {
+	hash, err := c.Passwords.Hash(ctx, next)
+	if err != nil {
 		return 0, err
 	}
 	sealed, err := c.Vault.Seal(ctx, o.Account, passwordLabel, hash)

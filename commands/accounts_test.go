@@ -59,14 +59,14 @@ func TestSignUp(t *testing.T) {
 	}
 	head, keys := w.head(t), w.vault.count()
 	for _, email := range []string{"Ada@Example.org", " ada@example.org ", "ADA@EXAMPLE.ORG", "ａda@example.org"} {
-		if _, err := w.accounts.SignUp(t.Context(), commands.Origin{}, email, "correct horse", ""); !errors.Is(err, claim.ErrTaken) {
+		if _, err := w.accounts.SignUp(t.Context(), commands.Origin{}, email, "correct horse", "", ""); !errors.Is(err, claim.ErrTaken) {
 			t.Errorf("%q: %v", email, err)
 		}
 	}
-	if _, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "bob@example.org", "short", ""); !errors.Is(err, errWeak) {
+	if _, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "bob@example.org", "short", "", ""); !errors.Is(err, errWeak) {
 		t.Error(err)
 	}
-	if _, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "bob", "correct horse", ""); !errors.Is(err, commands.ErrEmail) {
+	if _, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "bob", "correct horse", "", ""); !errors.Is(err, commands.ErrEmail) {
 		t.Error(err)
 	}
 	if w.head(t) != head || w.vault.count() != keys {
@@ -82,7 +82,7 @@ func TestSignUpInParallel(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 50 {
 		wg.Go(func() {
-			_, err := w.accounts.SignUp(t.Context(), commands.Origin{}, variants[i%len(variants)], "correct horse", "")
+			_, err := w.accounts.SignUp(t.Context(), commands.Origin{}, variants[i%len(variants)], "correct horse", "", "")
 			switch {
 			case err == nil:
 				won.Add(1)
@@ -102,7 +102,7 @@ func TestSignUpLosesTheRace(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
 	w.passwords.meanwhile = func() { w.signUp(t, "ada@example.org") }
-	_, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "ada@example.org", "battery staple", "")
+	_, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "ada@example.org", "battery staple", "", "")
 	if !errors.Is(err, claim.ErrTaken) || w.vault.count() != 1 || w.head(t) != 3 {
 		t.Errorf("%v, %d keys, %d events", err, w.vault.count(), w.head(t))
 	}
@@ -113,7 +113,7 @@ func TestSignUpWithUnknownOutcomeKeepsItsKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
 	w.lose = func(eventstore.Append) bool { return true }
-	_, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", "")
+	_, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", "", "")
 	if !errors.Is(err, eventstore.ErrUnavailable) {
 		t.Fatal(err)
 	}

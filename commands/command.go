@@ -19,7 +19,9 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
+	"github.com/cloudbot-ai/control-plane/domain/fleet"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/invite"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -31,12 +33,17 @@ var (
 	claims    = eventstore.Aggregate[claim.State, claim.Event]{Name: "email", Evolve: claim.Evolve, Encode: claim.Encode, Decode: claim.Decode}
 	sessions  = eventstore.Aggregate[session.State, session.Event]{Name: "session", Evolve: session.Evolve, Encode: session.Encode, Decode: session.Decode}
 	apikeys   = eventstore.Aggregate[apikey.State, apikey.Event]{Name: "apikey", Evolve: apikey.Evolve, Encode: apikey.Encode, Decode: apikey.Decode}
-	instances = eventstore.Aggregate[instance.State, instance.Event]{Name: "instance", Evolve: instance.Evolve, Encode: instance.Encode, Decode: instance.Decode}
+	instances = eventstore.Aggregate[instance.State, instance.Event]{Name: "instance", Evolve: instance.Evolve, Encode: instance.Encode, Decode: instance.Decode, Closes: instance.Closed}
 	quotas    = eventstore.Aggregate[quota.State, quota.Event]{Name: "quota", Evolve: quota.Evolve, Encode: quota.Encode, Decode: quota.Decode}
+	invites   = eventstore.Aggregate[invite.State, invite.Event]{Name: "invite", Evolve: invite.Evolve, Encode: invite.Encode, Decode: invite.Decode}
+	fleets    = eventstore.Aggregate[fleet.State, fleet.Event]{Name: "fleet", Evolve: fleet.Evolve, Encode: fleet.Encode, Decode: fleet.Decode}
 )
 
 // System is the actor of what nobody asked for: the saga and the guests.
 const System = "system"
+
+// Operator is the actor of what the operator of the server asked for, with one of the tools.
+const Operator = "operator"
 
 // MaxCommandID bounds a client's Idempotency-Key, in bytes.
 const MaxCommandID = 128
@@ -64,6 +71,8 @@ type Log struct {
 	Now   func() time.Time // UTC
 	// DigestKey keys the digests of requests in receipts, so that nobody guesses a name or key from them.
 	DigestKey []byte
+	// Fleet is the ceiling over all instances. Nil: none.
+	Fleet *Fleet
 }
 
 func (l Log) stamp(o Origin) eventstore.Stamp {

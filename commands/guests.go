@@ -78,7 +78,7 @@ func tell(ctx context.Context, l Log, id string, cmd instance.Command, allowed f
 		if allowed != nil && !allowed(s) {
 			return nil, instance.ErrEnrolment
 		}
-		_, err = decideInstance(ctx, u, id, s, cmd)
+		_, err = l.decideInstance(ctx, u, id, s, cmd)
 		return nil, err
 	})
 }

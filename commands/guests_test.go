@@ -178,7 +178,7 @@ func TestCanaries(t *testing.T) {
 	w := newWorld(9)
 	ctx := t.Context()
 	canaries := []string{"canary-mail", "canary-password", "canary-password-2", "canary-key-1234", "canary-key-5678", "canary-name", "canary-name-2"}
-	login, err := w.accounts.SignUp(ctx, commands.Origin{}, "Canary-Mail@example.org", "canary-password", "agent")
+	login, err := w.accounts.SignUp(ctx, commands.Origin{}, "Canary-Mail@example.org", "canary-password", "", "agent")
 	if err != nil {
 		t.Fatal(err)
 	}

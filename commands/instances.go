@@ -67,10 +67,18 @@ func (c *Instances) Create(ctx context.Context, o Origin, name, machineType stri
 		return Outcome[Created]{}, fmt.Errorf("seal name: %w", err)
 	}
 	answer := Created{ID: id, Type: kind.ID, Region: c.Cloud.Region(), CreatedAt: c.Now()}
+	done, err := c.Fleet.turn(ctx)
+	if err != nil {
+		return Outcome[Created]{}, err
+	}
+	defer done()
 	log := c.Log
 	log.Now = func() time.Time { return answer.CreatedAt } // what the event will say, too
 	return once(ctx, log, o, asked, func(u *eventstore.Unit) (Created, error) {
 		if err := decide(ctx, u, quotas, o.Account, quota.Decide, quota.Command(quota.Take{Instance: id, Limit: c.Limit})); err != nil {
+			return answer, err
+		}
+		if err := c.Fleet.add(ctx, u, id); err != nil {
 			return answer, err
 		}
 		return answer, decide(ctx, u, instances, id, instance.Decide, instance.Command(instance.Request{
@@ -150,7 +158,7 @@ func (c *Instances) change(ctx context.Context, o Origin, asked []string, id str
 		if s.Account != o.Account {
 			return Changed{}, instance.ErrNotFound // another tenant's is not there
 		}
-		s, err = decideInstance(ctx, u, id, s, cmd)
+		s, err = c.decideInstance(ctx, u, id, s, cmd)
 		return Changed{ID: id, Status: s.Status}, err
 	})
 }
@@ -177,9 +185,9 @@ func decide[S, E, C any](ctx context.Context, u *eventstore.Unit, a eventstore.A
 	return eventstore.Emit(u, a, id, events...)
 }
 
-// decideInstance decides on a loaded instance, emits the outcome, and gives its quota slot back in
-// the same append when that ends it. It returns the state after.
-func decideInstance(ctx context.Context, u *eventstore.Unit, id string, s instance.State, cmd instance.Command) (instance.State, error) {
+// decideInstance decides on a loaded instance, emits the outcome, and gives its quota slot and its
+// room in the fleet back in the same append when that ends it. It returns the state after.
+func (l Log) decideInstance(ctx context.Context, u *eventstore.Unit, id string, s instance.State, cmd instance.Command) (instance.State, error) {
 	events, err := instance.Decide(s, cmd)
 	if err != nil {
 		return s, err
@@ -190,6 +198,9 @@ func decideInstance(ctx context.Context, u *eventstore.Unit, id string, s instan
 	}
 	if held && s.Final() {
 		if err := decide(ctx, u, quotas, s.Account, quota.Decide, quota.Command(quota.Release{Instance: id})); err != nil {
+			return s, err
+		}
+		if err := l.Fleet.remove(ctx, u, id); err != nil {
 			return s, err
 		}
 	}

@@ -99,7 +99,7 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m Tagged) erro
 	}
 	f.Status = s.Status
 	switch {
-	case !s.Exists() || m.Attempt > s.Attempts:
+	case !s.Exists() || m.Attempt > s.Attempts && !s.Forced:
 		return stranger("the log knows nothing of its launch; was the log restored from a backup?")
 	case s.Machine == m.ID:
 		return r.drift(ctx, report, f, s, m)

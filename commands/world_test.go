@@ -40,9 +40,11 @@ type world struct {
 	guests    *commands.Guests
 }
 
-func newWorld(limit int) *world {
+func newWorld(limit int) *world { return newWorldOn(memory.New(), limit) }
+
+func newWorldOn(store eventstore.Store, limit int) *world {
 	w := &world{
-		recorder: &recorder{Store: memory.New()}, clock: &clock{}, vault: &vault{keys: map[string][]byte{}},
+		recorder: &recorder{Store: store}, clock: &clock{}, vault: &vault{keys: map[string][]byte{}},
 		passwords: &passwords{}, tokens: tokens{"k1"},
 	}
 	w.clock.set(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC))
@@ -57,7 +59,7 @@ func newWorld(limit int) *world {
 // signUp opens an account and returns its origin and login.
 func (w *world) signUp(t testing.TB, email string) (commands.Origin, commands.Login) {
 	t.Helper()
-	login, err := w.accounts.SignUp(t.Context(), commands.Origin{ClientAddr: "192.0.2.1"}, email, "correct horse", "browser")
+	login, err := w.accounts.SignUp(t.Context(), commands.Origin{ClientAddr: "192.0.2.1"}, email, "correct horse", "", "browser")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,12 +15,14 @@ const (
 	Unavailable                     // a part we need is not there just now: 503
 )
 
-// Error is a refusal. Code is stable and for programs, Msg one sentence for people.
+// Error is a refusal. Code is stable and for programs, Msg one sentence for people; Field names the
+// field of the request that it is about, "" for none.
 // Compare with errors.Is against the sentinels of the package that refuses.
 type Error struct {
-	Kind Kind
-	Code string
-	Msg  string
+	Kind  Kind
+	Code  string
+	Msg   string
+	Field string
 }
 
 func (e *Error) Error() string { return e.Msg }

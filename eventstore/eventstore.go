@@ -99,6 +99,8 @@ type Store interface {
 	ReadStream(ctx context.Context, s StreamID, after int64) iter.Seq2[Event, error]
 	// ReadAll yields the events with Position > after, in order, up to the head as of the call or later.
 	ReadAll(ctx context.Context, after int64) iter.Seq2[Event, error]
+	// Version returns the version of the stream's last event, 0 for a stream without one. It reads no event.
+	Version(ctx context.Context, s StreamID) (int64, error)
 	// Receipt returns the receipt kept under key, or nil.
 	Receipt(ctx context.Context, key string) (*Receipt, error)
 	// Head returns the last position, 0 for an empty log.

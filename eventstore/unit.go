@@ -14,6 +14,9 @@ type Aggregate[S, E any] struct {
 	Evolve func(S, E) S
 	Encode func(E) (typ string, schema int, data []byte, err error)
 	Decode func(typ string, schema int, data []byte) (E, error)
+	// Closes tells whether the state that the last event alone leads to is the whole truth: such a
+	// stream can be loaded although an earlier event cannot be read. Nil: none can.
+	Closes func(S) bool
 }
 
 // Stream returns the id of one aggregate's stream.
@@ -43,12 +46,37 @@ func Load[S, E any](ctx context.Context, u *Unit, a Aggregate[S, E], id string) 
 	if err != nil {
 		return state, err
 	}
+	return state, u.remember(stream, version)
+}
+
+// LoadLast is Load for an aggregate whose every event says the whole state: it reads the stream's end
+// alone, however long the stream is.
+func LoadLast[S, E any](ctx context.Context, u *Unit, a Aggregate[S, E], id string) (S, error) {
+	stream := a.Stream(id)
+	state, version, err := foldLast(ctx, u.store, a, stream)
+	if err != nil {
+		return state, err
+	}
+	return state, u.remember(stream, version)
+}
+
+// LoadUnread remembers the version of a stream whose events need not, or cannot, be read.
+func LoadUnread[S, E any](ctx context.Context, u *Unit, a Aggregate[S, E], id string) error {
+	stream := a.Stream(id)
+	version, err := u.store.Version(ctx, stream)
+	if err != nil {
+		return fmt.Errorf("load %s: %w", stream, err)
+	}
+	return u.remember(stream, version)
+}
+
+func (u *Unit) remember(stream StreamID, version int64) error {
 	if _, twice := u.seen[stream]; twice {
-		return state, fmt.Errorf("load %s: %w: loaded twice in one unit", stream, ErrInvalid)
+		return fmt.Errorf("load %s: %w: loaded twice in one unit", stream, ErrInvalid)
 	}
 	u.seen[stream] = len(u.writes)
 	u.writes = append(u.writes, Write{Stream: stream, Expected: version})
-	return state, nil
+	return nil
 }
 
 // Fold returns the aggregate's present state, for reading only. ErrDamaged says that there is none.
@@ -57,8 +85,37 @@ func Fold[S, E any](ctx context.Context, store Store, a Aggregate[S, E], id stri
 	return state, err
 }
 
+// FoldLast returns the state that the stream's last event says; see LoadLast.
+func FoldLast[S, E any](ctx context.Context, store Store, a Aggregate[S, E], id string) (S, error) {
+	state, _, err := foldLast(ctx, store, a, a.Stream(id))
+	return state, err
+}
+
+func foldLast[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID) (state S, version int64, err error) {
+	at, err := store.Version(ctx, stream)
+	if err != nil {
+		return state, 0, fmt.Errorf("load %s: %w", stream, err)
+	}
+	if at == 0 {
+		return state, 0, nil
+	}
+	return foldAfter(ctx, store, a, stream, at-1)
+}
+
 func fold[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID) (state S, version int64, err error) {
-	for e, err := range store.ReadStream(ctx, stream, 0) {
+	state, version, err = foldAfter(ctx, store, a, stream, 0)
+	if err != nil && a.Closes != nil {
+		// What came before a last word need not be readable.
+		last, at, lastErr := foldLast(ctx, store, a, stream)
+		if lastErr == nil && at > 0 && a.Closes(last) {
+			return last, at, nil
+		}
+	}
+	return state, version, err
+}
+
+func foldAfter[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID, after int64) (state S, version int64, err error) {
+	for e, err := range store.ReadStream(ctx, stream, after) {
 		if err != nil {
 			return state, 0, fmt.Errorf("load %s: %w", stream, err)
 		}

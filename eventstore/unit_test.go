@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -282,5 +283,83 @@ func TestErrorsSayWhat(t *testing.T) {
 	}
 	if (&eventstore.DuplicateError{}).Error() == "" {
 		t.Error("a duplicate says nothing")
+	}
+}
+
+// counts is an aggregate whose events each say the whole count, and of which one ends all.
+var counts = eventstore.Aggregate[int, added]{
+	Name: "count", Evolve: func(_ int, e added) int { return e.N },
+	Encode: sums.Encode, Decode: sums.Decode, Closes: func(s int) bool { return s == 100 },
+}
+
+func TestLoadLastReadsTheStreamsEndAlone(t *testing.T) {
+	t.Parallel()
+	store := &reading{Store: memory.New()}
+	for n := range 20 {
+		if _, err := eventstore.Run(t.Context(), store, stamp(), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+			s, err := eventstore.LoadLast(t.Context(), u, counts, "a")
+			if s != n {
+				t.Errorf("count %d, want %d", s, n)
+			}
+			return nil, errors.Join(err, eventstore.Emit(u, counts, "a", added{s + 1}))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if store.read != 19 {
+		t.Errorf("%d events read, want 19: one a load", store.read)
+	}
+	if s, err := eventstore.FoldLast(t.Context(), store, counts, "a"); s != 20 || err != nil {
+		t.Errorf("%d, %v", s, err)
+	}
+}
+
+// reading counts the events read.
+type reading struct {
+	*memory.Store
+	read int
+}
+
+func (r *reading) ReadStream(ctx context.Context, s eventstore.StreamID, after int64) iter.Seq2[eventstore.Event, error] {
+	return func(yield func(eventstore.Event, error) bool) {
+		for e, err := range r.Store.ReadStream(ctx, s, after) {
+			r.read++
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+func TestALastWordCanBeSaidAndReadBehindADamagedEvent(t *testing.T) {
+	t.Parallel()
+	store := memory.New()
+	damage := func(expected int64) {
+		t.Helper()
+		if _, err := store.Append(t.Context(), eventstore.Append{Writes: []eventstore.Write{{Stream: counts.Stream("a"), Expected: expected,
+			Events: []eventstore.NewEvent{{ID: fmt.Sprint("damaged", expected), Type: "sum.added", Schema: 9, Time: now, Data: json.RawMessage(`{}`)}}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say := func(n int) {
+		t.Helper()
+		if _, err := eventstore.Run(t.Context(), store, stamp(), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+			return nil, errors.Join(eventstore.LoadUnread(t.Context(), u, counts, "a"), eventstore.Emit(u, counts, "a", added{n}))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damage(0)
+	say(7)
+	if _, err := eventstore.Fold(t.Context(), store, counts, "a"); err == nil {
+		t.Error("a stream with a damaged event was folded")
+	}
+	say(100)
+	if s, err := eventstore.Fold(t.Context(), store, counts, "a"); s != 100 || err != nil {
+		t.Errorf("%d, %v after the last word", s, err)
+	}
+	damage(3)
+	if _, err := eventstore.Fold(t.Context(), store, counts, "a"); err == nil {
+		t.Error("the last word was not the last")
 	}
 }

@@ -40,7 +40,7 @@ func applyBoots(e eventstore.Event) ([]Statement, error) {
 		if ev.Call == instance.CallStart && ev.Verdict == instance.Never {
 			return []Statement{over}, nil
 		}
-	case instance.StopRequested, instance.MachineStopped, instance.LaunchAbandoned, instance.TerminationRequested, instance.MachineGone:
+	case instance.StopRequested, instance.MachineStopped, instance.LaunchAbandoned, instance.TerminationRequested, instance.MachineGone, instance.Terminated:
 		return []Statement{over}, nil
 	}
 	return nil, nil

@@ -42,6 +42,8 @@ func ownerOf(e eventstore.Event, ev any) string {
 	switch ev := ev.(type) {
 	case instance.Requested:
 		return ev.Account
+	case instance.Terminated:
+		return ev.Account // known where an operator says it, behind events that may be unreadable
 	case session.Started:
 		return ev.Account
 	case apikey.Stored:
@@ -65,6 +67,13 @@ func tellOwner(ev any) (string, facts) {
 		return "You signed up.", facts{}
 	case account.PasswordChanged:
 		return "The password was changed.", facts{}
+	case account.Suspended:
+		if ev.Reason != "" {
+			return "The operator suspended the account: " + ev.Reason, facts{"reason": ev.Reason}
+		}
+		return "The operator suspended the account.", facts{}
+	case account.Resumed:
+		return "The operator ended the account's suspension.", facts{}
 	case session.Started:
 		return "You logged in.", facts{"agent": ev.Agent}
 	case session.Ended:
@@ -83,6 +92,7 @@ var sessionEnds = map[session.Reason]string{
 	session.LoggedOut:       "logged out",
 	session.Revoked:         "revoked from the session list",
 	session.PasswordChanged: "the password was changed",
+	session.Suspended:       "the account was suspended",
 	session.Reused:          "an old refresh token was presented, so a copy may be in wrong hands",
 }
 
@@ -140,6 +150,9 @@ func tellInstance(ev instance.Event) (string, facts) {
 		}
 		return told("The machine is gone.", "The machine was terminated from outside.", ev.Asked), facts{"asked": ev.Asked}
 	case instance.Terminated:
+		if ev.By == instance.ByOperator {
+			return "The operator terminated the desktop.", facts{"by": ev.By}
+		}
 		return "The desktop is terminated.", facts{}
 	case instance.Failed:
 		return "The desktop failed: " + ev.Reason, facts{"code": ev.Code, "reason": ev.Reason}

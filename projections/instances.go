@@ -77,6 +77,9 @@ func applyInstances(e eventstore.Event) ([]Statement, error) {
 	case instance.MachineGone:
 		return set(`, machine = '', address = ''`)
 	case instance.Terminated:
+		if ev.By == instance.ByOperator {
+			return set(`, status = 'terminated', reason = $4, machine = '', address = ''`, "The operator of this server terminated the desktop.")
+		}
 		return set(`, status = 'terminated', reason = ''`)
 	case instance.Failed:
 		return set(`, status = 'failed', reason = $4`, ev.Reason)

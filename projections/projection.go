@@ -12,7 +12,9 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
+	"github.com/cloudbot-ai/control-plane/domain/fleet"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/invite"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -38,6 +40,7 @@ func sql(text string, args ...any) []Statement { return []Statement{{text, args}
 // All lists the projections there are.
 func All() []Projection {
 	return []Projection{
+		{Name: "accounts", Tables: []string{"accounts"}, Apply: applyAccounts},
 		{Name: "instances", Tables: []string{"instances"}, Apply: applyInstances},
 		{Name: "boots", Tables: []string{"boots"}, Apply: applyBoots},
 		{Name: "sessions", Tables: []string{"sessions"}, Apply: applySessions},
@@ -73,6 +76,10 @@ func decode(e eventstore.Event) (any, error) {
 		return instance.Decode(e.Type, e.Schema, e.Data)
 	case "quota":
 		return quota.Decode(e.Type, e.Schema, e.Data)
+	case "invite":
+		return invite.Decode(e.Type, e.Schema, e.Data)
+	case "fleet":
+		return fleet.Decode(e.Type, e.Schema, e.Data)
 	}
 	return nil, fmt.Errorf("decode %s: unknown aggregate %q", e.Type, e.Stream.Aggregate)
 }

@@ -149,6 +149,12 @@ func next(events []eventstore.Event, at int64) (fresh []eventstore.Event, err er
 func (p *Projector) applyAll(ctx context.Context, tx pgx.Tx, events []eventstore.Event, parked map[string]bool, park bool) error {
 	batch := newBatch(p.Projection)
 	for _, e := range events {
+		if parked[e.Stream.String()] && lastWord(e) {
+			if err := unpark(ctx, tx, p.Projection.Name, e.Stream); err != nil {
+				return err
+			}
+			delete(parked, e.Stream.String())
+		}
 		if parked[e.Stream.String()] {
 			if err := p.park(ctx, tx, e, errBehindParked); err != nil {
 				return err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -116,12 +118,12 @@ func (r *rebuild) makeTables(ctx context.Context) error {
 // apply brings the new tables over the events. One that cannot be applied is set aside, with all
 // that follow it in its stream.
 func (r *rebuild) apply(ctx context.Context, tx pgx.Tx, events []eventstore.Event) error {
-	before := len(r.rows)
+	rows, parked := slices.Clone(r.rows), maps.Clone(r.parked)
 	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return replay(ctx, tx, r.schema, r.projection, r.sound(events)) })
 	if !isPoison(err) {
 		return err
 	}
-	r.rows = r.rows[:before]
+	r.rows, r.parked = rows, parked
 	for _, e := range events { // the slow way around
 		for _, e := range r.sound([]eventstore.Event{e}) {
 			err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return replay(ctx, tx, r.schema, r.projection, []eventstore.Event{e}) })
@@ -142,6 +144,9 @@ func (r *rebuild) sound(events []eventstore.Event) []eventstore.Event {
 	}
 	var rest []eventstore.Event
 	for _, e := range events {
+		if r.parked[e.Stream.String()] && lastWord(e) {
+			r.unpark(e.Stream.String())
+		}
 		if r.parked[e.Stream.String()] {
 			r.park(e, errBehindParked)
 		} else {
@@ -155,6 +160,12 @@ func (r *rebuild) park(e eventstore.Event, why error) {
 	stream := e.Stream.String()
 	r.parked[stream] = true
 	r.rows = append(r.rows, parkedRow{e.Position, stream, why.Error()})
+}
+
+// unpark lets a stream go on.
+func (r *rebuild) unpark(stream string) {
+	delete(r.parked, stream)
+	r.rows = slices.DeleteFunc(r.rows, func(row parkedRow) bool { return row.stream == stream })
 }
 
 func replay(ctx context.Context, tx pgx.Tx, schema string, p Projection, events []eventstore.Event) error {
@@ -276,6 +287,12 @@ func RetryParked(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store
 		stuck := map[string]bool{}
 		for _, parked := range now {
 			e, known := events[parked.Position]
+			if known && stuck[parked.Stream] && lastWord(e) {
+				if err := unpark(ctx, tx, p.Name, e.Stream); err != nil {
+					return err
+				}
+				delete(stuck, parked.Stream)
+			}
 			if stuck[parked.Stream] || !known { // what was parked since they were read is for the next time
 				stuck[parked.Stream] = true
 				left++

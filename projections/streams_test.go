@@ -9,9 +9,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
+	"github.com/cloudbot-ai/control-plane/domain/fleet"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/invite"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // Canaries: what is sealed or secret in the events, and must not be in any history.
@@ -27,9 +30,17 @@ func (w *world) everything(acc, id string) {
 	leaf := session.Leaf{Generation: 1, TokenID: canaryToken, IssuedAt: at, ExpiresAt: time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)}
 	second := leaf
 	second.Generation = 2
-	w.append(encoded[account.Event](w, "account", acc, account.Encode, account.SignedUp{Email: []byte(canaryMail), Password: []byte(canaryHash), At: at}, account.PasswordChanged{Password: []byte(canaryHash)})...)
+	if n, err := w.store.Version(w.t.Context(), eventstore.StreamID{Aggregate: "account", ID: acc}); err != nil {
+		w.t.Fatal(err)
+	} else if n == 0 {
+		w.append(encoded[account.Event](w, "account", acc, account.Encode, account.SignedUp{Email: []byte(canaryMail), Password: []byte(canaryHash), At: at})...)
+	}
+	w.append(encoded[account.Event](w, "account", acc, account.Encode, account.PasswordChanged{Password: []byte(canaryHash)}, account.Suspended{Reason: "Spam."}, account.Resumed{})...)
 	w.append(encoded[claim.Event](w, "email", "mail-"+acc, claim.Encode, claim.Claimed{Account: acc})...)
 	w.append(encoded[quota.Event](w, "quota", acc, quota.Encode, quota.SlotTaken{Instance: id}, quota.SlotReleased{Instance: id})...)
+	w.append(encoded[fleet.Event](w, "fleet", "all-"+id, fleet.Encode, fleet.Counted{Count: 4}, fleet.Grown{Instance: id, Count: 5}, fleet.Shrunk{Instance: id, Count: 4})...)
+	w.append(encoded[invite.Event](w, "invite", "used-"+id, invite.Encode, invite.Created{Address: canaryToken, At: at, ExpiresAt: at}, invite.Used{Account: acc})...)
+	w.append(encoded[invite.Event](w, "invite", "revoked-"+id, invite.Encode, invite.Created{At: at, ExpiresAt: at}, invite.Revoked{})...)
 	w.append(encoded[session.Event](w, "session", "live-"+id, session.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "browser", Address: seal(acc, addressLabel("live-"+id), "192.0.2.8")}, session.Refreshed{Leaf: second})...)
 	w.append(encoded[session.Event](w, "session", "over-"+id, session.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "old browser"}, session.Ended{Reason: session.Reused})...)
 	w.append(encoded[apikey.Event](w, "apikey", acc+"-openai", apikey.Encode, apikey.Stored{Account: acc, Provider: "openai", Version: 1, Key: []byte(canaryKey), Last4: "ab12"})...)

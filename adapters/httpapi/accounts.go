@@ -30,11 +30,12 @@ func (s *Server) tokens(c echo.Context, status int, l commands.Login) error {
 }
 
 func (s *Server) signUp(c echo.Context) error {
-	email, password, o, err := s.credentials(c, "signup", s.cfg.Limits.SignUpAddress, s.cfg.Limits.SignUpAccount)
+	var code string
+	email, password, o, err := s.credentials(c, "signup", s.cfg.Limits.SignUpAddress, s.cfg.Limits.SignUpAccount, field{"invite", &code, true})
 	if err != nil {
 		return err
 	}
-	login, err := s.cfg.Accounts.SignUp(c.Request().Context(), o, email, password, c.Request().UserAgent())
+	login, err := s.cfg.Accounts.SignUp(c.Request().Context(), o, email, password, code, c.Request().UserAgent())
 	if err != nil {
 		return err
 	}
@@ -55,8 +56,8 @@ func (s *Server) logIn(c echo.Context) error {
 
 // credentials reads and counts a try to get in: by address, and by the one form of the e-mail
 // address, so that other spellings of it count as the same.
-func (s *Server) credentials(c echo.Context, what string, byAddress, byAccount Rate) (email, password string, o commands.Origin, err error) {
-	if err = readBody(c, field{name: "email", into: &email}, field{name: "password", into: &password}); err != nil {
+func (s *Server) credentials(c echo.Context, what string, byAddress, byAccount Rate, more ...field) (email, password string, o commands.Origin, err error) {
+	if err = readBody(c, append([]field{{name: "email", into: &email}, {name: "password", into: &password}}, more...)...); err != nil {
 		return
 	}
 	if o, err = s.origin(c, Claims{}); err != nil {

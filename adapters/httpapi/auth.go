@@ -39,6 +39,27 @@ func (s *Server) following(h handler) echo.HandlerFunc {
 	}
 }
 
+// brakes is signedIn for what ends or stops something of the account's own: it has a share of requests
+// and a budget that nothing else uses up, and what is already so costs nothing of it.
+func (s *Server) brakes(h handler) echo.HandlerFunc {
+	return s.following(func(c echo.Context, who Claims) error {
+		leave := s.braking.enter(who.Account, s.cfg.Limits.InFlight)
+		if leave == nil {
+			return errTooManyAtOnce
+		}
+		defer leave()
+		key := "brake:" + who.Account
+		if err := s.throttleHere(s.cfg.Limits.Brake, key); err != nil {
+			return err
+		}
+		err := h(c, who)
+		if out := c.Response().Header(); err == nil && (out.Get(headerPosition) == "" || out.Get(headerReplayed) != "") {
+			s.local.giveBack(key)
+		}
+		return err
+	})
+}
+
 // writes is signedIn for what changes something.
 func (s *Server) writes(h handler) echo.HandlerFunc {
 	return s.signedIn(func(c echo.Context, who Claims) error {
@@ -60,7 +81,7 @@ func (s *Server) bearer(r *http.Request) (Claims, error) {
 		return Claims{}, errSignIn
 	}
 	who, err := s.cfg.Tokens.ParseAccess(token)
-	if err != nil || who.Account == "" || who.Session == "" || !s.cfg.Now().Before(who.ExpiresAt) || s.sessions.IsEnded(who.Session) {
+	if err != nil || who.Account == "" || who.Session == "" || !s.cfg.Now().Before(who.ExpiresAt) || s.sessions.IsEnded(who.Session, who.Account) {
 		return Claims{}, errSignIn
 	}
 	return who, nil

@@ -88,9 +88,9 @@ func (s *Server) bridge(kind string) echo.HandlerFunc {
 		if s.cfg.Bridges == nil {
 			return errNotBuiltIn
 		}
-		revoked, release := s.sessions.Watch(b.SessionID, b.ExpiresAt.Sub(s.cfg.Now()))
+		revoked, release := s.sessions.Watch(b.ExpiresAt.Sub(s.cfg.Now()), b.SessionID, b.Account)
 		defer release()
-		gone, forget := s.gone.Watch(id, 0)
+		gone, forget := s.gone.Watch(0, id)
 		defer forget()
 		select {
 		case <-revoked:

@@ -48,6 +48,7 @@ type Config struct {
 	Readiness      *Readiness           // what /ready says; nil: always ready
 	Metrics        *prometheus.Registry // nil: a private one
 	Environment    string               // as /health says it; "": development
+	Version        string               // as GET /api says it; "": dev
 	Source         string               // CloudEvents source; "": /cloudbot/<Environment>, as on NATS
 	HSTS           bool                 // say Strict-Transport-Security: the front is reached by TLS
 
@@ -74,7 +75,8 @@ type Limits struct {
 	Password      Rate // password changes tried on one account [10 in 10 min]
 	Create        Rate // instances asked for by one account [60 in 10 min]
 	Write         Rate // other changes by one account [600 in 5 min]
-	InFlight      int  // requests of one account at a time [64]
+	Brake         Rate // terminations, stops and ended sessions by one account, those already so not counted [600 in 5 min]
+	InFlight      int  // requests of one account at a time, and as many of those that Brake counts [64]
 }
 
 // Rate is a number of tries in a window.
@@ -100,6 +102,7 @@ func (l Limits) filled() Limits {
 	l.Password = l.Password.or(10, 10*time.Minute)
 	l.Create = l.Create.or(60, 10*time.Minute)
 	l.Write = l.Write.or(600, 5*time.Minute)
+	l.Brake = l.Brake.or(600, 5*time.Minute)
 	fill(&l.InFlight, 64)
 	return l
 }
@@ -129,6 +132,7 @@ func (c Config) filled() (Config, error) {
 	c.Limits = c.Limits.filled()
 	c.Metrics = registry(c.Metrics)
 	fill(&c.Environment, "development")
+	fill(&c.Version, "dev")
 	fill(&c.Source, "/cloudbot/"+c.Environment)
 	fill(&c.AccessLife, time.Hour)
 	fill(&c.TicketLife, 12*time.Hour)

@@ -82,7 +82,7 @@ func TestNoPathEscapes(t *testing.T) {
 func TestUnknownPathsAndMethods(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
-	for _, p := range []string{"/api", "/api/", "/api/billing", "/api/nothing/here", "/assets/openclaw.tgz", "/app/", "/-", "/index.html"} {
+	for _, p := range []string{"/api/billing", "/api/nothing/here", "/assets/openclaw.tgz", "/app/", "/-", "/index.html"} {
 		a := f.want(404, call{method: "GET", path: p})
 		if a.field(t, "code") != "not_found" || a.header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: %s %s", p, a.body, a.header)

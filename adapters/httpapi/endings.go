@@ -1,12 +1,13 @@
 package httpapi
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
 
-// Endings knows what has ended lately, sessions or instances, and tells those who hold a
-// connection open for one.
+// Endings knows what has ended lately, sessions or instances, and which accounts are suspended, and
+// tells those who hold a connection open for one.
 type Endings struct {
 	keep time.Duration // how long an end must be remembered
 	now  func() time.Time
@@ -15,6 +16,13 @@ type Endings struct {
 	ended map[string]time.Time // until when to remember
 	sweep int                  // size of ended at which the old ones are dropped
 	open  map[string]map[*watcher]bool
+	bans  map[string]ban // accounts that are, or were, suspended
+}
+
+// ban is the log's latest word on an account's suspension.
+type ban struct {
+	position int64
+	holds    bool
 }
 
 type watcher struct {
@@ -23,7 +31,7 @@ type watcher struct {
 }
 
 func newEndings(keep time.Duration, now func() time.Time) *Endings {
-	return &Endings{keep: keep, now: now, ended: map[string]time.Time{}, sweep: 1024, open: map[string]map[*watcher]bool{}}
+	return &Endings{keep: keep, now: now, ended: map[string]time.Time{}, sweep: 1024, open: map[string]map[*watcher]bool{}, bans: map[string]ban{}}
 }
 
 // Ended notes that id is over: what was opened for it closes, and nothing more is.
@@ -42,35 +50,62 @@ func (e *Endings) Ended(id string) {
 	if _, known := e.ended[id]; !known {
 		e.ended[id] = now.Add(e.keep)
 	}
+	e.closeAll(id)
+}
+
+// Suspended notes whether an account is suspended, as of a position of the log; the latest counts, in
+// whatever order they come. What was opened for a suspended account closes, and nothing more is opened.
+func (e *Endings) Suspended(account string, position int64, is bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if position < e.bans[account].position {
+		return
+	}
+	e.bans[account] = ban{position, is}
+	if is {
+		e.closeAll(account)
+	}
+}
+
+// closeAll needs the lock.
+func (e *Endings) closeAll(id string) {
 	for w := range e.open[id] {
 		w.close()
 	}
 	delete(e.open, id)
 }
 
-// IsEnded tells whether id is known to be over.
-func (e *Endings) IsEnded(id string) bool {
+// IsEnded tells whether one of the ids is known to be over, or a suspended account's.
+func (e *Endings) IsEnded(ids ...string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	_, ended := e.ended[id]
-	return ended
+	return e.isEnded(ids)
 }
 
-// Watch returns a channel that is closed when id ends, at once if it has, or after life, where
-// that is not 0. Call release when done with it.
-func (e *Endings) Watch(id string, life time.Duration) (over <-chan struct{}, release func()) {
+func (e *Endings) isEnded(ids []string) bool {
+	return slices.ContainsFunc(ids, func(id string) bool {
+		_, ended := e.ended[id]
+		return ended || e.bans[id].holds
+	})
+}
+
+// Watch returns a channel that is closed when one of the ids ends, at once if it has, or after life,
+// where that is not 0. Call release when done with it.
+func (e *Endings) Watch(life time.Duration, ids ...string) (over <-chan struct{}, release func()) {
 	w := &watcher{over: make(chan struct{})}
 	w.close = sync.OnceFunc(func() { close(w.over) })
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if _, ended := e.ended[id]; ended || life < 0 {
+	if e.isEnded(ids) || life < 0 {
 		w.close()
 		return w.over, func() {}
 	}
-	if e.open[id] == nil {
-		e.open[id] = map[*watcher]bool{}
+	for _, id := range ids {
+		if e.open[id] == nil {
+			e.open[id] = map[*watcher]bool{}
+		}
+		e.open[id][w] = true
 	}
-	e.open[id][w] = true
 	stop := func() bool { return true }
 	if life > 0 {
 		stop = time.AfterFunc(life, w.close).Stop
@@ -79,9 +114,11 @@ func (e *Endings) Watch(id string, life time.Duration) (over <-chan struct{}, re
 		stop()
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		delete(e.open[id], w)
-		if len(e.open[id]) == 0 {
-			delete(e.open, id)
+		for _, id := range ids {
+			delete(e.open[id], w)
+			if len(e.open[id]) == 0 {
+				delete(e.open, id)
+			}
 		}
 	}
 }

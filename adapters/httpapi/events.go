@@ -70,7 +70,7 @@ func (s *Server) streaming(c echo.Context, who Claims, follow func(ctx context.C
 	defer leave()
 	s.metrics.streams.Inc()
 	defer s.metrics.streams.Dec()
-	revoked, release := s.sessions.Watch(who.Session, 0)
+	revoked, release := s.sessions.Watch(0, who.Session, who.Account)
 	defer release()
 	ctx, expire := context.WithTimeoutCause(c.Request().Context(), who.ExpiresAt.Sub(s.cfg.Now()), errTokenOver)
 	defer expire()

@@ -19,7 +19,7 @@ type eventView struct {
 	ID       string          `json:"id"`
 	Time     time.Time       `json:"time"`
 	Type     string          `json:"type"`
-	Who      string          `json:"who"` // "you" or "system"
+	Who      string          `json:"who"` // "you", "system" or "operator"
 	Sentence string          `json:"sentence"`
 	Data     json.RawMessage `json:"data"`
 }
@@ -75,6 +75,9 @@ func (s *Server) history(c echo.Context, who Claims) error {
 func actor(e projections.Entry, who Claims) string {
 	if e.Actor == who.Account {
 		return "you"
+	}
+	if e.Actor == commands.Operator {
+		return commands.Operator
 	}
 	return commands.System
 }

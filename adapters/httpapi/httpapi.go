@@ -29,6 +29,7 @@ type Server struct {
 	origins    map[string]bool
 	local      *localLimiter   // for limits that need not be shared, and when the shared ones fail
 	inFlight   gate            // by account
+	braking    gate            // by account, of what ends or stops something
 	streams    gate            // event streams by account
 	known      map[string]bool // route templates
 	long       map[string]bool // those that stay open
@@ -85,15 +86,17 @@ func New(cfg Config) (*Server, error) {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
 
-// Sessions knows the ended sessions; feed it session.ended from the log, so that an end on another
-// replica counts here.
+// Sessions knows the ended sessions and the suspended accounts; feed it session.ended,
+// account.suspended and account.resumed from the log, so that what another replica, or a tool, did
+// counts here.
 func (s *Server) Sessions() *Endings { return s.sessions }
 
 // Instances closes the bridges of instances that end; feed it instance.terminated and
 // instance.failed from the log.
 func (s *Server) Instances() *Endings { return s.gone }
 
-// Preload makes the server refuse the sessions that ended before it started. Run does it; a
+// Preload makes the server refuse the sessions that ended, and the accounts that were suspended, before
+// it started. Run does it; a
 // caller that uses only the handler must.
 func (s *Server) Preload(ctx context.Context) error {
 	// Longer than an access token lives, for clocks that differ.
@@ -103,6 +106,13 @@ func (s *Server) Preload(ctx context.Context) error {
 	}
 	for _, id := range ids {
 		s.sessions.Ended(id)
+	}
+	suspended, err := s.cfg.Queries.Suspended(ctx)
+	if err != nil {
+		return fmt.Errorf("http front: %w", err)
+	}
+	for account, position := range suspended {
+		s.sessions.Suspended(account, position, true)
 	}
 	return nil
 }

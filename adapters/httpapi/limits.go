@@ -102,6 +102,16 @@ func (l *localLimiter) allow(key string, rate Rate) time.Duration {
 	return 0
 }
 
+// giveBack returns one use of a key: it was for nothing.
+func (l *localLimiter) giveBack(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w, known := l.by[key]; known && w.used > 0 {
+		w.used--
+		l.by[key] = w
+	}
+}
+
 // shrink drops what has run out, and where that is not enough, whatever comes first.
 func (l *localLimiter) shrink(now time.Time) {
 	for k, w := range l.by {

@@ -19,6 +19,7 @@ type Queries interface {
 	Since(ctx context.Context, account string, after int64, limit int) ([]projections.Entry, error)
 	Sessions(ctx context.Context, account string) ([]projections.Session, error)
 	EndedSince(ctx context.Context, t time.Time) ([]string, error)
+	Suspended(ctx context.Context) (map[string]int64, error)
 	APIKeys(ctx context.Context, account string) ([]projections.APIKey, error)
 	BootTimes(ctx context.Context, machineType string) (map[string]projections.BootTimes, error)
 }

@@ -23,7 +23,8 @@ type refusal struct {
 	status     int
 	code       string
 	detail     string
-	retryAfter int // seconds, 0: not said
+	retryAfter int    // seconds, 0: not said
+	field      string // of the request that it is about, "": none
 }
 
 func (r *refusal) Error() string { return r.detail }
@@ -67,6 +68,7 @@ type problemBody struct {
 	Code      string `json:"code"`
 	RequestID string `json:"request_id"`
 	Instance  string `json:"instance,omitempty"`
+	Field     string `json:"field,omitempty"`
 }
 
 // refused finds the answer to an error. Only what was written for users gets out.
@@ -84,7 +86,7 @@ func refused(err error) *refusal {
 	case errors.As(err, &r):
 		return r
 	case errors.As(err, &d):
-		r = &refusal{status: statuses[d.Kind], code: d.Code, detail: d.Msg}
+		r = &refusal{status: statuses[d.Kind], code: d.Code, detail: d.Msg, field: d.Field}
 		if r.status == 0 {
 			return errInternal
 		}
@@ -140,7 +142,7 @@ func (s *Server) problem(err error, c echo.Context) {
 	}
 	body, _ := json.Marshal(problemBody{
 		Type: "about:blank", Title: http.StatusText(r.status), Status: r.status,
-		Detail: r.detail, Code: r.code, RequestID: requestID(c), Instance: requestPath(c),
+		Detail: r.detail, Code: r.code, RequestID: requestID(c), Instance: requestPath(c), Field: r.field,
 	})
 	h := res.Header()
 	h.Set("Content-Type", "application/problem+json")

@@ -185,6 +185,22 @@ func (m readModel) Sessions(ctx context.Context, account string) (list []project
 	return list, nil
 }
 
+func (m readModel) Suspended(ctx context.Context) (map[string]int64, error) {
+	list := map[string]int64{}
+	for e, err := range m.store.ReadAll(ctx, 0) {
+		if err != nil {
+			return nil, err
+		}
+		switch e.Type {
+		case "account.suspended":
+			list[e.Stream.ID] = e.Position
+		case "account.resumed":
+			delete(list, e.Stream.ID)
+		}
+	}
+	return list, nil
+}
+
 func (m readModel) EndedSince(ctx context.Context, t time.Time) (ids []string, err error) {
 	f, err := m.fold(ctx)
 	if err != nil {

@@ -49,7 +49,7 @@ func (s *Server) visitor(c echo.Context, kind, id string, program bool) (BridgeS
 		}
 		return BridgeSession{}, errSignIn
 	}
-	if t.Account == "" || t.Instance != id || t.Kind != kind || s.sessions.IsEnded(t.Session) {
+	if t.Account == "" || t.Instance != id || t.Kind != kind || s.sessions.IsEnded(t.Session, t.Account) {
 		return BridgeSession{}, errSignIn
 	}
 	return BridgeSession{

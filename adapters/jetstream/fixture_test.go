@@ -45,6 +45,9 @@ func (l *log) ReadStream(ctx context.Context, s eventstore.StreamID, after int64
 func (l *log) ReadAll(ctx context.Context, after int64) iter.Seq2[eventstore.Event, error] {
 	return l.store.Load().ReadAll(ctx, after)
 }
+func (l *log) Version(ctx context.Context, s eventstore.StreamID) (int64, error) {
+	return l.store.Load().Version(ctx, s)
+}
 func (l *log) Receipt(ctx context.Context, key string) (*eventstore.Receipt, error) {
 	return l.store.Load().Receipt(ctx, key)
 }

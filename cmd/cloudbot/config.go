@@ -41,6 +41,8 @@ type config struct {
 	EC2          ec2Config
 	AssetsDir    string `env:"ASSETS_DIR"`
 	MaxInstances int    `env:"MAX_INSTANCES_PER_USER" envDefault:"2"`
+	MaxTotal     int    `env:"MAX_INSTANCES_TOTAL"`
+	SignUp       string `env:"SIGNUP"`
 	CORSOrigins  string `env:"CORS_ORIGINS"`
 	Proxies      string `env:"TRUSTED_PROXIES"`
 	Advertise    string `env:"ADVERTISE_URL"`
@@ -102,6 +104,7 @@ func (c config) check() error {
 	if c.MaxInstances < 1 || c.MaxInstances > 1000 {
 		refuse("MAX_INSTANCES_PER_USER is %d; give 1 to 1000", c.MaxInstances)
 	}
+	errs = append(errs, c.checkSignUp())
 	for server := range strings.SplitSeq(c.NATSURL, ",") {
 		// Errors about URLs are kept to ourselves: they quote the password.
 		if u, err := url.Parse(server); server != "" && (err != nil || u.Host == "") {

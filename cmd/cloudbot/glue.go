@@ -139,6 +139,8 @@ func (p *parts) news(ctx context.Context, e eventstore.Event) {
 	switch e.Type {
 	case "session.ended":
 		p.front.Sessions().Ended(e.Stream.ID)
+	case "account.suspended", "account.resumed":
+		p.front.Sessions().Suspended(e.Stream.ID, e.Position, e.Type == "account.suspended")
 	case "instance.terminated", "instance.failed":
 		p.front.Instances().Ended(e.Stream.ID)
 	case "apikey.stored", "apikey.removed":

@@ -44,7 +44,7 @@ under DATA_DIR, without NATS_URL it runs NATS in-process.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(serveCmd(), migrateCmd(), eventsCmd(), replayCmd(), verifyCmd(), doctorCmd(), rewrapCmd(), reconcileCmd())
+	cmd.AddCommand(serveCmd(), migrateCmd(), eventsCmd(), replayCmd(), verifyCmd(), doctorCmd(), rewrapCmd(), reconcileCmd(), accountsCmd(), instancesCmd())
 	return cmd
 }
 

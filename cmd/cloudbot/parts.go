@@ -87,6 +87,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	}
 	events := newLog(p.store)
 	events.DigestKey = sharedKey(vault, "receipt digests")
+	events.Fleet = newFleet(cfg, p.pool, log)
 	enrolment := secrets.NewEnrolment(keys.ring)
 	passwords := secrets.NewPasswords(secrets.PasswordsConfig{})
 
@@ -129,7 +130,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		return nil, err
 	}
 	p.front, err = httpapi.New(httpapi.Config{
-		Accounts:       &commands.Accounts{Log: events, Vault: vault, Passwords: passwords, Blind: vault.Blind},
+		Accounts:       &commands.Accounts{Log: events, Vault: vault, Passwords: passwords, Blind: vault.Blind, Mode: cfg.signUpMode()},
 		Instances:      desktops,
 		Keys:           apiKeys,
 		Queries:        reader,
@@ -149,6 +150,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Grace:          cfg.grace(),
 		Metrics:        p.metrics,
 		Environment:    cfg.Environment,
+		Version:        version,
 		HSTS:           cfg.production(),
 	})
 	return p, err
@@ -279,6 +281,8 @@ func (p *parts) background() []part {
 			return p.bridge.Run(p.bridges)
 		}},
 		{"news", p.followNews},
+		{"suspensions", newSuspensions(p.saga.Log, p.pool, p.log).Run},
+		{"fleet", p.countFleet},
 		{"dashboard", p.keepDashboard},
 		{"private Postgres", func(ctx context.Context) error {
 			select {

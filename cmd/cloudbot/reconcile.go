@@ -95,8 +95,10 @@ func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) 
 	if err != nil {
 		return nil, err
 	}
+	events := newLog(store)
+	events.Fleet = newFleet(cfg, pool, log)
 	return &commands.Reconciler{
-		Log:   newLog(store),
+		Log:   events,
 		Cloud: c, Live: (&projections.Reader{Pool: pool}).Live, Logger: log,
 	}, nil
 }

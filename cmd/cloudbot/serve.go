@@ -97,7 +97,13 @@ func serve(ctx context.Context, cfg config) (err error) {
 	}
 	defer os.Remove(cfg.runningFile())
 	p.adminToken = adminToken
-	return p.run(ctx, listener, admin, func() { fmt.Printf("CloudBot is ready: %s\n", url) })
+	empty := p.empty(base)
+	return p.run(ctx, listener, admin, func() {
+		fmt.Printf("CloudBot is ready: %s\n", url)
+		if empty {
+			sayHowToSignUp(cfg, log)
+		}
+	})
 }
 
 // listenAdmin opens the operators' listener. Where nobody chose its port and the default is taken,

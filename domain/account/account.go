@@ -14,6 +14,8 @@ import (
 var (
 	ErrNotFound = &domain.Error{Kind: domain.NotFound, Code: "account_not_found", Msg: "There is no such account."}
 	ErrExists   = &domain.Error{Kind: domain.Conflict, Code: "account_exists", Msg: "This account exists already."}
+	// ErrSuspended is said to nobody who has not shown the account's password.
+	ErrSuspended = &domain.Error{Kind: domain.Forbidden, Code: "account_suspended", Msg: "This account is suspended. Contact the operator of this server."}
 )
 
 // Event is a fact about one account.
@@ -30,16 +32,25 @@ type (
 	PasswordChanged struct {
 		Password []byte `json:"password"` // sealed bcrypt hash
 	}
+	// Suspended says that an operator locked the account: no log-in, no session, no running machine.
+	Suspended struct {
+		Reason string `json:"reason,omitempty"` // the operator's words, also for the owner
+	}
+	// Resumed ends a suspension. Sessions and machines stay as the suspension left them.
+	Resumed struct{}
 )
 
 func (SignedUp) event()        {}
 func (PasswordChanged) event() {}
+func (Suspended) event()       {}
+func (Resumed) event()         {}
 
 // State is what decisions read of an account.
 type State struct {
 	Email     []byte // sealed
 	Password  []byte // sealed bcrypt hash; nil while the stream is empty
 	CreatedAt time.Time
+	Suspended bool
 }
 
 // Exists tells whether anybody signed up.
@@ -52,11 +63,15 @@ func Evolve(s State, e Event) State {
 		return State{Email: e.Email, Password: e.Password, CreatedAt: e.At}
 	case PasswordChanged:
 		s.Password = e.Password
+	case Suspended:
+		s.Suspended = true
+	case Resumed:
+		s.Suspended = false
 	}
 	return s
 }
 
-// Command is SignUp or ChangePassword.
+// Command is SignUp, ChangePassword, Suspend or Resume.
 type Command interface{ command() }
 
 type (
@@ -68,10 +83,15 @@ type (
 	}
 	// ChangePassword replaces the password; the caller has checked the present one.
 	ChangePassword struct{ Password []byte }
+	// Suspend locks the account, Resume ends that. They are the operator's.
+	Suspend struct{ Reason string }
+	Resume  struct{}
 )
 
 func (SignUp) command()         {}
 func (ChangePassword) command() {}
+func (Suspend) command()        {}
+func (Resume) command()         {}
 
 // Decide says what happens when c meets s.
 func Decide(s State, c Command) ([]Event, error) {
@@ -86,6 +106,22 @@ func Decide(s State, c Command) ([]Event, error) {
 			return nil, ErrNotFound
 		}
 		return []Event{PasswordChanged(c)}, nil
+	case Suspend:
+		if !s.Exists() {
+			return nil, ErrNotFound
+		}
+		if s.Suspended {
+			return nil, nil
+		}
+		return []Event{Suspended(c)}, nil
+	case Resume:
+		if !s.Exists() {
+			return nil, ErrNotFound
+		}
+		if !s.Suspended {
+			return nil, nil
+		}
+		return []Event{Resumed(c)}, nil
 	}
 	return nil, fmt.Errorf("account: unknown command %T", c)
 }
@@ -97,6 +133,10 @@ func Encode(e Event) (name string, schema int, data []byte, err error) {
 		name = "account.signed_up"
 	case PasswordChanged:
 		name = "account.password_changed"
+	case Suspended:
+		name = "account.suspended"
+	case Resumed:
+		name = "account.resumed"
 	default:
 		return "", 0, nil, fmt.Errorf("encode %T: not an account event", e)
 	}
@@ -114,6 +154,10 @@ func Decode(name string, schema int, data []byte) (Event, error) {
 		return domain.Unmarshal[SignedUp](data)
 	case "account.password_changed":
 		return domain.Unmarshal[PasswordChanged](data)
+	case "account.suspended":
+		return domain.Unmarshal[Suspended](data)
+	case "account.resumed":
+		return domain.Unmarshal[Resumed](data)
 	}
 	return nil, fmt.Errorf("decode %s: not an account event", name)
 }

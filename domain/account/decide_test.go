@@ -8,11 +8,12 @@ import (
 )
 
 var (
-	at      = time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
-	signUp  = SignUp{Email: []byte("sealed e-mail"), Password: []byte("sealed hash"), At: at}
-	opened  = SignedUp(signUp)
-	changed = PasswordChanged{Password: []byte("another sealed hash")}
-	decider = domaintest.Decider[State, Event, Command]{Evolve: Evolve, Decide: Decide}
+	at        = time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
+	signUp    = SignUp{Email: []byte("sealed e-mail"), Password: []byte("sealed hash"), At: at}
+	opened    = SignedUp(signUp)
+	changed   = PasswordChanged{Password: []byte("another sealed hash")}
+	suspended = Suspended{Reason: "spam"}
+	decider   = domaintest.Decider[State, Event, Command]{Evolve: Evolve, Decide: Decide}
 )
 
 func TestDecide(t *testing.T) {
@@ -22,6 +23,13 @@ func TestDecide(t *testing.T) {
 		{Name: "sign up twice", Given: []Event{opened}, When: signUp, Err: ErrExists},
 		{Name: "change password", Given: []Event{opened}, When: ChangePassword(changed), Then: []Event{changed}},
 		{Name: "change password of nobody", When: ChangePassword(changed), Err: ErrNotFound},
+		{Name: "suspend", Given: []Event{opened}, When: Suspend{"spam"}, Then: []Event{suspended}},
+		{Name: "suspend again", Given: []Event{opened, suspended}, When: Suspend{"another reason"}},
+		{Name: "suspend nobody", When: Suspend{}, Err: ErrNotFound},
+		{Name: "resume", Given: []Event{opened, suspended}, When: Resume{}, Then: []Event{Resumed{}}},
+		{Name: "resume again", Given: []Event{opened, suspended, Resumed{}}, When: Resume{}},
+		{Name: "resume what was not suspended", Given: []Event{opened}, When: Resume{}},
+		{Name: "resume nobody", When: Resume{}, Err: ErrNotFound},
 		{Name: "unknown command", Given: []Event{opened}, Err: domaintest.ErrAny},
 	})
 }
@@ -32,6 +40,12 @@ func TestEvolve(t *testing.T) {
 	if !s.Exists() || string(s.Password) != "another sealed hash" || string(s.Email) != "sealed e-mail" || !s.CreatedAt.Equal(at) {
 		t.Errorf("state is %+v", s)
 	}
+	if s := decider.Fold(opened, suspended, changed); !s.Suspended || string(s.Password) != "another sealed hash" {
+		t.Errorf("suspended: %+v", s)
+	}
+	if decider.Fold(opened, suspended, Resumed{}).Suspended {
+		t.Error("resumed, and suspended all the same")
+	}
 	if decider.Fold().Exists() {
 		t.Error("an empty stream exists")
 	}
@@ -39,5 +53,5 @@ func TestEvolve(t *testing.T) {
 
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t, opened, changed)
+	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t, opened, changed, suspended, Resumed{})
 }

@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -386,6 +387,31 @@ func TestRank(t *testing.T) {
 	}
 }
 
+// An operator's word is final wherever the instance was, and enough to know whose it was.
+func TestTerminatedByOperator(t *testing.T) {
+	t.Parallel()
+	word := Terminated{ByOperator, "01JACCOUNT"}
+	for name, given := range map[string][]Event{
+		"unreadable": nil,
+		"launching":  {requested[0], LaunchAttempted{1, t0, spec}},
+		"running":    {requested[0], LaunchAttempted{1, t0, spec}, MachineLaunched{1, "i-1", t0}, MachineRunning{"203.0.113.9", t0}},
+	} {
+		s := decider.Fold(append(given, word)...)
+		if !Closed(s) || s.Status != StatusGone || s.Open || s.Machine != "" || s.Account == "" {
+			t.Errorf("%s: %+v", name, s)
+		}
+		if events, err := Decide(s, Launched{Attempt: 1, Machine: "i-1", At: t0}); len(events) > 0 || !errors.Is(err, ErrSuperseded) {
+			t.Errorf("%s: a late machine gave %v, %v; it must be taken down", name, events, err)
+		}
+		if events, err := Decide(s, Terminate{t0}); len(events) > 0 || err != nil {
+			t.Errorf("%s: terminated again: %v, %v", name, events, err)
+		}
+	}
+	if Closed(decider.Fold(Terminated{})) {
+		t.Error("the saga's own word does not say whose instance it was")
+	}
+}
+
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	full := spec
@@ -397,7 +423,7 @@ func TestGolden(t *testing.T) {
 		LaunchAbandoned{"no_capacity", "No machine could be had."}, MachineRunning{"203.0.113.9", t0}, AddressChanged{"203.0.113.10"},
 		GuestEnrolled{2, key}, PhaseReached{"boot-1", PhaseDesktop, "XFCE", t0},
 		VersionsReported{"boot-1", map[string]string{"os": "debian 13", "guest": "1.2.3"}, t0}, BootStalled{PhaseAgent, "Slow."},
-		StopRequested{t0, true}, StartRequested{t0}, TerminationRequested{t0}, MachineStopped{true}, MachineMissed{t0}, MachineFound{}, MachineGone{true, true}, Terminated{}, Failed{"machine_gone", "It was terminated."})
+		StopRequested{t0, true}, StartRequested{t0}, TerminationRequested{t0}, MachineStopped{true}, MachineMissed{t0}, MachineFound{}, MachineGone{true, true}, Terminated{ByOperator, "01JACCOUNT"}, Failed{"machine_gone", "It was terminated."})
 }
 
 func TestRefusalsAreDomainErrors(t *testing.T) {

@@ -38,6 +38,9 @@ const (
 	CallTerminate Call = "terminate"
 )
 
+// ByOperator is Terminated.By where it is not the saga's word.
+const ByOperator = "operator"
+
 // Verdict says what a refused call leads to.
 type Verdict string
 
@@ -155,8 +158,12 @@ type (
 		Asked   bool `json:"asked"`
 		Missing bool `json:"missing,omitempty"`
 	}
-	// Terminated is final: no machine is left.
-	Terminated struct{}
+	// Terminated is final: no machine is left. By names the operator who took the machine down past
+	// the saga. Such an event may be written behind one that cannot be read, so it says whose instance it is.
+	Terminated struct {
+		By      string `json:"by,omitempty"` // ByOperator
+		Account string `json:"account,omitempty"`
+	}
 	// Failed is final: no machine is left, and the user did not ask for that.
 	Failed struct {
 		Code   string `json:"code"`

@@ -1,6 +1,9 @@
 package instance
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Status is what the user sees of an instance's life.
 type Status string
@@ -75,6 +78,7 @@ type State struct {
 	Undone    int              // starts in a row that the cloud took and undid
 	Missed    time.Time        // since when the cloud does not know the machine; zero: it does
 	Lost      string           // the machine that was given up because the cloud did not know it
+	Forced    bool             // an operator ended it, perhaps behind events that cannot be read
 
 	Versions     map[string]string // what the machine runs, by name
 	Reports      int               // of versions since ReportsSince
@@ -86,6 +90,9 @@ func (s State) Exists() bool { return s.Account != "" }
 
 // Final tells whether nothing can happen to it any more.
 func (s State) Final() bool { return s.Status == StatusGone || s.Status == StatusFail }
+
+// Closed tells whether the state is the whole truth although only the stream's last event was read.
+func Closed(s State) bool { return s.Forced && s.Exists() }
 
 // Ready tells whether its desktop and agent can be used.
 func (s State) Ready() bool { return s.Status == Running && s.Phase == PhaseReady }
@@ -182,7 +189,8 @@ func Evolve(s State, e Event) State {
 		s.Machine, s.Running, s.Address, s.Missed = "", false, "", time.Time{}
 		s = s.settled(s.Since)
 	case Terminated:
-		s.Status = StatusGone
+		s.Status, s.Account, s.Forced = StatusGone, cmp.Or(s.Account, e.Account), e.By == ByOperator
+		s.Open, s.Machine, s.Running, s.Address, s.Missed = false, "", false, "", time.Time{} // an operator does not wait for them
 	case Failed:
 		s.Status = StatusFail
 	}

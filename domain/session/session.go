@@ -36,6 +36,7 @@ const (
 	Revoked         Reason = "revoked"          // from the session list
 	PasswordChanged Reason = "password_changed" // on another session
 	Reused          Reason = "reused"           // an old refresh token came back
+	Suspended       Reason = "suspended"        // the account was
 )
 
 // Leaf identifies the one good refresh token of a family.

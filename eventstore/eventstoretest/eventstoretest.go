@@ -31,6 +31,7 @@ func Run(t *testing.T, open func(t *testing.T) eventstore.Store) {
 		{"fields are kept", fieldsAreKept},
 		{"callers keep their slices", callersKeepTheirSlices},
 		{"reads start after", readsStartAfter},
+		{"versions", versions},
 		{"iterators stop", iteratorsStop},
 		{"an ended context", endedContext},
 		{"limits", limits},
@@ -60,6 +61,7 @@ func RunShared(t *testing.T, open func(t *testing.T) (a, b eventstore.Store)) {
 		run  func(*testing.T, eventstore.Store, eventstore.Store)
 	}{
 		{"each sees the other's events", eachSeesTheOthers},
+		{"each knows the other's versions", versionsCross},
 		{"one stream, both write", bothWriteOneStream},
 		{"nothing is lost", nothingIsLost},
 		{"hints cross over", hintsCross},

@@ -129,6 +129,16 @@ func (s *Store) read(ctx context.Context, after int64, next func(after int64) (e
 	}
 }
 
+// Version implements eventstore.Store.
+func (s *Store) Version(ctx context.Context, stream eventstore.StreamID) (int64, error) {
+	if err := ended(ctx); err != nil {
+		return 0, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return int64(len(s.streams[stream])), nil
+}
+
 // Receipt implements eventstore.Store.
 func (s *Store) Receipt(ctx context.Context, key string) (*eventstore.Receipt, error) {
 	if err := ended(ctx); err != nil {

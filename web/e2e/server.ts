@@ -1,9 +1,10 @@
 // A server of the tests' own: the real program on its embedded defaults, with an empty data folder.
-import { spawn, type ChildProcess } from "node:child_process";
+import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 
 const program = new URL("../../bin/cloudbot", import.meta.url).pathname;
 
@@ -24,23 +25,41 @@ export class Server {
     private readonly dir: string,
     private readonly port: number,
     private readonly admin: number,
+    private readonly settings: Record<string, string>,
   ) {}
 
   get url() {
     return `http://127.0.0.1:${this.port}`;
   }
 
-  static async start(): Promise<Server> {
+  static async start(settings: Record<string, string> = {}): Promise<Server> {
     const dir = await mkdtemp(join(tmpdir(), "cloudbot-web-"));
     await chmod(dir, 0o711); // its Postgres and desktops run as others where the tests run as root, and would live elsewhere
-    const server = new Server(dir, await freePort(), await freePort());
+    const server = new Server(dir, await freePort(), await freePort(), { ...settings });
     await server.run();
     return server;
   }
 
+  /** Runs one of the operator's tools beside the server. */
+  async tool(...args: string[]): Promise<string> {
+    const { stdout } = await promisify(execFile)(program, args, { env: this.#env(), cwd: this.dir });
+    return stdout;
+  }
+
+  /** Starts it again with other settings. */
+  async restart(settings: Record<string, string>) {
+    await this.end();
+    Object.assign(this.settings, settings);
+    await this.run();
+  }
+
+  #env() {
+    return { PATH: process.env.PATH, HOME: this.dir, DATA_DIR: this.dir, PORT: String(this.port), ADMIN_ADDR: `127.0.0.1:${this.admin}`, MAX_INSTANCES_PER_USER: "3", TRUSTED_PROXIES: "127.0.0.1/32", ...this.settings };
+  }
+
   async run() {
     const child = spawn(program, ["serve"], {
-      env: { PATH: process.env.PATH, HOME: this.dir, DATA_DIR: this.dir, PORT: String(this.port), ADMIN_ADDR: `127.0.0.1:${this.admin}`, MAX_INSTANCES_PER_USER: "3", TRUSTED_PROXIES: "127.0.0.1/32" },
+      env: this.#env(),
       cwd: this.dir,
       stdio: ["ignore", "pipe", "pipe"],
     });

@@ -1,33 +1,40 @@
-import { useMutation } from "@tanstack/react-query";
+import { useMutation, useQuery } from "@tanstack/react-query";
 import { Link, useSearch } from "@tanstack/react-router";
 import { useState, useSyncExternalStore, type FormEvent, type ReactNode } from "react";
 import { api, ApiError, call, sentence } from "@/api/client";
+import { aboutQuery } from "@/api/queries";
 import { session } from "@/api/session";
+import { inviteIn } from "./invite";
 import { Banner, Button, TextField, useWrong } from "@/ui";
 
 export function LoginPage() {
   const { ended } = useSyncExternalStore(session.subscribe, session.getSnapshot);
+  const mode = useQuery(aboutQuery).data?.signup;
   return (
     <Door
       title="Log in"
       action="Log in"
       path="/api/auth/login"
       notice={ended && <Banner tone="warn">{ended}</Banner>}
-      other={{ question: "New here?", to: "/signup", label: "Create an account" }}
+      other={mode === "closed" ? undefined : { question: mode === "invite" ? "Have an invitation?" : "New here?", to: "/signup", label: "Create an account" }}
     />
   );
 }
 
 export function SignupPage() {
-  return (
-    <Door
-      title="Create your account"
-      action="Create account"
-      path="/api/auth/signup"
-      fresh
-      other={{ question: "Have an account?", to: "/login", label: "Log in" }}
-    />
-  );
+  const mode = useQuery(aboutQuery).data?.signup;
+  const other = { question: "Have an account?", to: "/login", label: "Log in" } as const;
+  if (mode === "closed") {
+    return (
+      <Frame title="Create your account" other={other}>
+        <div className={panel}>
+          <h1 className="text-xl font-semibold">Create your account</h1>
+          <p>Sign-up is closed on this server. Ask its operator for an account.</p>
+        </div>
+      </Frame>
+    );
+  }
+  return <Door title="Create your account" action="Create account" path="/api/auth/signup" fresh invited={mode === "invite"} other={other} />;
 }
 
 type DoorProps = {
@@ -36,28 +43,81 @@ type DoorProps = {
   path: "/api/auth/login" | "/api/auth/signup";
   /** A new password is chosen here. */
   fresh?: boolean;
+  /** An invitation's code is asked for. */
+  invited?: boolean;
   notice?: ReactNode;
-  other: { question: string; to: "/login" | "/signup"; label: string };
+  other: Other | undefined;
 };
 
-function Door({ title, action, path, fresh, notice, other }: DoorProps) {
-  const search = useSearch({ strict: false }) as { next?: string };
-  const next = search.next ? { next: search.next } : {};
+/** The way to the page that was meant, perhaps. */
+type Other = { question: string; to: "/login" | "/signup"; label: string };
+
+const panel = "flex flex-col gap-4 rounded-xl border border-line bg-panel p-5 shadow-sm";
+
+function Door({ title, action, path, fresh, invited, notice, other }: DoorProps) {
+  const [invite, setInvite] = useState(() => (fresh ? inviteIn(location.hash) : ""));
   const [email, setEmail] = useState("");
   const [password, setPassword] = useState("");
-  const { form, wrong, say } = useWrong<"email" | "password">();
+  const { form, wrong, say } = useWrong<"email" | "password" | "invite">();
   const enter = useMutation({
-    mutationFn: () => call(api.POST(path, { body: { email: email.trim(), password } })),
+    mutationFn: () => {
+      const body = { email: email.trim(), password };
+      return path === "/api/auth/login" ? call(api.POST(path, { body })) : call(api.POST(path, { body: invite.trim() ? { ...body, invite: invite.trim() } : body }));
+    },
     onSuccess: (tokens) => session.start(tokens), // the router goes on by itself
     onError: (error) => say(fieldErrors(error)),
   });
+  const asked = invited || invite !== "" || wrong.invite !== undefined;
   const submit = (e: FormEvent) => {
     e.preventDefault();
-    const now = { ...emailError(email), ...(fresh ? newPasswordError(password) : password ? {} : { password: "Enter your password." }) };
+    const now = { ...(asked && !invite.trim() ? { invite: "Enter the code of your invitation." } : {}), ...emailError(email), ...(fresh ? newPasswordError(password) : password ? {} : { password: "Enter your password." }) };
     say(now);
-    if (!now.email && !now.password) enter.mutate();
+    if (!now.email && !now.password && !now.invite) enter.mutate();
   };
-  const general = enter.error && !wrong.email && !wrong.password ? sentence(enter.error) : undefined;
+  const general = enter.error && !wrong.email && !wrong.password && !wrong.invite ? sentence(enter.error) : undefined;
+  return (
+    <Frame title={title} other={other}>
+      <form ref={form} onSubmit={submit} noValidate className={panel}>
+        <h1 className="text-xl font-semibold">{title}</h1>
+        {notice}
+        {general && <Banner tone="bad">{general}</Banner>}
+        {asked && (
+          <TextField
+            label="Invitation code"
+            name="invite"
+            autoComplete="off"
+            value={invite}
+            onChange={setInvite}
+            error={wrong.invite}
+            required
+            maxLength={100}
+            autoCapitalize="characters"
+            spellCheck={false}
+            hint="Sign-up is by invitation. Your code is in the message that invited you."
+          />
+        )}
+        <TextField label="E-mail" type="email" name="email" autoComplete="username" inputMode="email" value={email} onChange={setEmail} error={wrong.email} required maxLength={254} autoCapitalize="none" spellCheck={false} />
+        <TextField
+          label="Password"
+          type="password"
+          name="password"
+          autoComplete={fresh ? "new-password" : "current-password"}
+          value={password}
+          onChange={setPassword}
+          error={wrong.password}
+          required
+          hint={fresh ? "At least 8 characters. A few unrelated words make a good one." : undefined}
+        />
+        <Button variant="primary" type="submit" busy={enter.isPending}>{action}</Button>
+      </form>
+    </Frame>
+  );
+}
+
+/** The page around a form at the door. */
+function Frame({ title, other, children }: { title: string; other: Other | undefined; children: ReactNode }) {
+  const search = useSearch({ strict: false }) as { next?: string };
+  const next = search.next ? { next: search.next } : {};
   return (
     <main className="relative h-full overflow-y-auto bg-page">
       <title>{`${title} · CloudBot`}</title>
@@ -69,27 +129,12 @@ function Door({ title, action, path, fresh, notice, other }: DoorProps) {
             <p className="text-sm text-muted">Your desktop in the cloud, with an agent at work on it</p>
           </div>
         </div>
-        <form ref={form} onSubmit={submit} noValidate className="flex flex-col gap-4 rounded-xl border border-line bg-panel p-5 shadow-sm">
-          <h1 className="text-xl font-semibold">{title}</h1>
-          {notice}
-          {general && <Banner tone="bad">{general}</Banner>}
-          <TextField label="E-mail" type="email" name="email" autoComplete="username" inputMode="email" value={email} onChange={setEmail} error={wrong.email} required maxLength={254} autoCapitalize="none" spellCheck={false} />
-          <TextField
-            label="Password"
-            type="password"
-            name="password"
-            autoComplete={fresh ? "new-password" : "current-password"}
-            value={password}
-            onChange={setPassword}
-            error={wrong.password}
-            required
-            hint={fresh ? "At least 8 characters. A few unrelated words make a good one." : undefined}
-          />
-          <Button variant="primary" type="submit" busy={enter.isPending}>{action}</Button>
-        </form>
-        <p className="mt-4 text-center text-sm text-muted">
-          {other.question} <Link to={other.to} search={next} className="font-medium text-accent-ink underline">{other.label}</Link>
-        </p>
+        {children}
+        {other && (
+          <p className="mt-4 text-center text-sm text-muted">
+            {other.question} <Link to={other.to} search={next} className="font-medium text-accent-ink underline">{other.label}</Link>
+          </p>
+        )}
       </div>
     </main>
   );
@@ -109,12 +154,14 @@ export function newPasswordError(password: string): { password?: string } {
 }
 
 /** Puts a refusal beside the field it is about. */
-function fieldErrors(error: unknown): { email?: string; password?: string } {
+function fieldErrors(error: unknown): { email?: string; password?: string; invite?: string } {
   if (!(error instanceof ApiError)) return {};
   switch (error.code) {
     case "email_taken":
     case "invalid_email":
       return { email: error.detail };
+    case "signup_closed":
+      return error.field === "invite" ? { invite: error.detail } : {};
     case "password_too_short":
     case "password_too_long":
     case "password_too_common":

@@ -23,6 +23,8 @@ export class ApiError extends Error {
     /** Seconds to wait before another try, where the server said so. */
     readonly retryAfter?: number,
     readonly requestId?: string,
+    /** The field of the request that it is about. */
+    readonly field?: string,
   ) {
     super(detail);
     this.name = "ApiError";
@@ -46,7 +48,7 @@ export async function refusal(response: Response): Promise<ApiError> {
   }
   const detail = typeof body.detail === "string" && body.detail !== "" ? body.detail : `The server answered with ${response.status}. Try again in a moment.`;
   const wait = Number(response.headers.get("Retry-After"));
-  return new ApiError(response.status, typeof body.code === "string" ? body.code : "unknown", detail, wait > 0 ? wait : undefined, body.request_id);
+  return new ApiError(response.status, typeof body.code === "string" ? body.code : "unknown", detail, wait > 0 ? wait : undefined, body.request_id, body.field);
 }
 
 // The highest position that this tab knows of, by a command of its own or by an event: queries wait for

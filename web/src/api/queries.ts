@@ -15,6 +15,12 @@ export const queryClient = new QueryClient({
   },
 });
 
+/** What the server is, and who may sign up: for everybody, signed in or not. */
+export const aboutQuery = queryOptions({
+  queryKey: ["about"],
+  queryFn: ({ signal }) => call(api.GET("/api", { signal })),
+});
+
 export const meQuery = queryOptions({
   queryKey: ["me"],
   queryFn: ({ signal }) => call(api.GET("/api/auth/me", { signal })),

@@ -104,6 +104,8 @@ function Facts({ instance: i }: { instance: Instance }) {
 // A Map, as the machine names its programs: an object has names of its own, such as "constructor".
 const versionNames = new Map(Object.entries({ guest: "Guest", os: "System", node: "Node", openclaw: "OpenClaw" }));
 
+const whoWords = { you: "you", operator: "the operator", system: "the system" };
+
 function History({ id }: { id: string }) {
   const history = useInfiniteQuery(historyQuery(id));
   if (history.isPending) return <Spinner label="Loading…" />;
@@ -121,7 +123,7 @@ function History({ id }: { id: string }) {
                   <p className="break-words">{e.sentence}</p>
                   <p className="text-xs text-muted">
                     <time dateTime={e.time} title={new Date(e.time).toLocaleString()}>{clockTime(e.time)}</time>
-                    {since !== undefined && since >= 1_000 && ` · ${duration(since)} later`} · {e.who === "you" ? "you" : "the system"} · <span className="font-mono">{e.type}</span> · #{e.position}
+                    {since !== undefined && since >= 1_000 && ` · ${duration(since)} later`} · {whoWords[e.who]} · <span className="font-mono">{e.type}</span> · #{e.position}
                   </p>
                 </li>
               ))}

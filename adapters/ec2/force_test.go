@@ -1,0 +1,52 @@
+package ec2_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/adapters/ec2"
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// TestForce takes down by their tags alone the machines of an instance whose events cannot be read. The
+// stage sees to it that the log says "terminated" once no machine is left, and not before.
+func TestForce(t *testing.T) {
+	t.Parallel()
+	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
+		s.start()
+		id, other := s.create(), s.create()
+		s.until("to run", id, status(instance.Running))
+		s.until("to run", other, status(instance.Running))
+		s.stop()
+		stream := eventstore.StreamID{Aggregate: "instance", ID: id}
+		version, err := s.store.Version(context.Background(), stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.store.Append(context.Background(), eventstore.Append{Writes: []eventstore.Write{{Stream: stream, Expected: version, Events: []eventstore.NewEvent{
+			{ID: "damaged", Type: "instance.renamed", Schema: 1, Time: time.Now(), Data: json.RawMessage(`"damaged"`)},
+		}}}}); err != nil {
+			t.Fatal(err)
+		}
+		f := &commands.Force{Log: s.log, Cloud: s.newCloud(), Owner: func(context.Context, string) (string, error) { return "", nil }}
+		done, err := f.Terminate(context.Background(), id)
+		if err != nil || len(done.Machines) != 1 || done.Account == "" || !done.Released {
+			t.Fatalf("%+v, %v", done, err)
+		}
+		for _, m := range s.srv.Machines() {
+			if live, mine := m.Live(), m.Launch.Tags["instance"][ec2.TagInstance] == id; live == mine {
+				t.Errorf("machine of %s: %s", m.Launch.Tags["instance"][ec2.TagInstance], m.State)
+			}
+		}
+		if again, err := f.Terminate(context.Background(), id); err != nil || !again.Already || len(again.Machines) > 0 {
+			t.Errorf("again: %+v, %v", again, err)
+		}
+		if len(s.wrongs) > 0 {
+			t.Error(s.wrongs)
+		}
+	})
+}

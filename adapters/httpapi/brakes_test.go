@@ -1,0 +1,56 @@
+package httpapi
+
+import (
+	"testing"
+	"time"
+)
+
+// TestBrakesHaveABudgetOfTheirOwn uses up all that an account may write, and more than it may brake of
+// what is already so.
+func TestBrakesHaveABudgetOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) {
+		c.Limits.Write, c.Limits.Create = Rate{8, time.Minute}, Rate{100, time.Minute}
+		c.Limits.Brake = Rate{5, time.Minute}
+	})
+	ada := f.signUp("ada@example.com")
+	other, third := f.logIn("ada@example.com"), f.logIn("ada@example.com")
+	one, two := f.running(ada, "one"), f.running(ada, "two")
+	rename := call{method: "PATCH", path: "/api/instances/" + one, token: ada.access, body: `{"name":"again"}`}
+	for f.do(rename).status == 200 {
+	}
+	f.want(429, rename)
+	stop := call{method: "POST", path: "/api/instances/" + one + "/stop", token: ada.access}
+	end := call{method: "DELETE", path: "/api/instances/" + two, token: ada.access}
+	revoke := call{method: "DELETE", path: "/api/auth/sessions/" + other.session, token: ada.access}
+	for range 6 { // one effect each
+		f.want(202, stop)
+		f.want(202, end)
+		f.want(204, revoke)
+	}
+	for range 3 { // a repeated key is no second effect
+		keyed := call{method: "DELETE", path: "/api/instances/" + one, token: ada.access, header: map[string]string{"Idempotency-Key": "k"}}
+		f.want(202, keyed)
+	}
+	f.want(204, call{method: "DELETE", path: "/api/auth/sessions/" + third.session, token: ada.access})
+	// Five effects: the budget is used up, which only brakes could do.
+	f.want(429, stop)
+	f.clock.advance(2 * time.Minute)
+	f.want(200, rename)
+	f.want(204, call{method: "POST", path: "/api/auth/logout", token: ada.access})
+}
+
+// TestBrakesHaveRequestsOfTheirOwn keeps all requests busy that an account may have at a time.
+func TestBrakesHaveRequestsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) { c.Limits.InFlight = 2 })
+	ada := f.signUp("ada@example.com")
+	id := f.running(ada, "one")
+	for range 2 {
+		defer f.server.inFlight.enter(ada.account, 2)()
+	}
+	f.want(429, call{method: "GET", path: "/api/auth/me", token: ada.access})
+	f.want(202, call{method: "POST", path: "/api/instances/" + id + "/stop", token: ada.access})
+	f.want(202, call{method: "DELETE", path: "/api/instances/" + id, token: ada.access})
+	f.want(204, call{method: "POST", path: "/api/auth/logout", token: ada.access})
+}

@@ -1,0 +1,80 @@
+package httpapi
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+)
+
+// TestSuspendedAccount has a front hear that an account was suspended, with all that it has open.
+func TestSuspendedAccount(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada, eve := f.signUp("ada@example.com"), f.signUp("eve@example.com")
+	id := f.running(ada, "one")
+	f.caughtUp()
+	ticket := func() string {
+		return f.want(201, call{method: "POST", path: "/api/instances/" + id + "/tickets", token: ada.access, body: `{"kind":"vnc"}`}).field(t, "ticket")
+	}
+	dial := func(ticket string) (*websocket.Conn, *http.Response, error) {
+		return websocket.Dial(t.Context(), f.url+"/api/instances/"+id+"/vnc", &websocket.DialOptions{
+			Subprotocols: []string{"binary", "ticket." + ticket}, HTTPHeader: http.Header{"Origin": {"https://app.example.com"}},
+		})
+	}
+	socket, _, err := dial(ticket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.CloseNow()
+	f.clock.advance(time.Second)
+	unused := ticket()
+	events := f.stream(t, ada.access, "/api/events", "")
+
+	c := &commands.Suspensions{Log: f.guard.Log}
+	if err := c.Suspend(t.Context(), ada.account, ""); err != nil {
+		t.Fatal(err)
+	}
+	at := f.head()
+	f.server.Sessions().Suspended(ada.account, at, true) // as the log's news say it
+	f.server.Sessions().Suspended(ada.account, at-1, false)
+
+	if _, _, err := socket.Read(t.Context()); websocket.CloseStatus(err) != 4401 {
+		t.Errorf("the socket: %v", err)
+	}
+	events.end()
+	f.want(401, call{method: "GET", path: "/api/auth/me", token: ada.access})
+	f.want(200, call{method: "GET", path: "/api/auth/me", token: eve.access})
+	if _, res, err := dial(unused); err == nil || res == nil || res.StatusCode != 401 {
+		t.Errorf("a ticket of before: %v, %v", res, err)
+	}
+	f.want(401, call{method: "POST", path: "/api/auth/refresh", body: map[string]string{"refresh_token": ada.refresh}})
+	f.want(401, login("ada@example.com", "wrong password"))
+	if a := f.want(403, login("ada@example.com", canary)); a.field(t, "code") != "account_suspended" {
+		t.Errorf("log-in: %s", a.body)
+	}
+
+	// One that starts later finds it in the read model.
+	fresh, err := New(f.server.cfg.withMetrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fresh.Preload(t.Context()); err != nil || !fresh.sessions.IsEnded("any session", ada.account) || fresh.sessions.IsEnded(eve.session, eve.account) {
+		t.Errorf("preload: %v", err)
+	}
+	if err := c.Resume(t.Context(), ada.account); err != nil {
+		t.Fatal(err)
+	}
+	f.server.Sessions().Suspended(ada.account, f.head(), false)
+	f.server.Sessions().Suspended(ada.account, at, true) // a read model's late word
+	f.want(200, login("ada@example.com", canary))
+}
+
+// withMetrics is the configuration for another server.
+func (c Config) withMetrics() Config {
+	c.Metrics = nil
+	return c
+}

@@ -1,0 +1,35 @@
+package local
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+func TestListNamesTheInstances(t *testing.T) {
+	t.Parallel()
+	c := open(t, t.TempDir())
+	one, two := mustLaunch(t, c, "01INSTANCE-1"), mustLaunch(t, c, "odd")
+	if err := c.Terminate(t.Context(), two); err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []commands.Tagged{
+		{Machine: commands.Machine{ID: one, Seen: instance.SeenRunning}, Instance: "01INSTANCE", Attempt: 1, Token: "01INSTANCE-1"},
+		{Machine: commands.Machine{ID: two, Seen: instance.SeenGone}, Token: "odd"},
+	}
+	slices.SortFunc(want, func(a, b commands.Tagged) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	if !slices.Equal(list, want) {
+		t.Errorf("got  %+v\nwant %+v", list, want)
+	}
+}

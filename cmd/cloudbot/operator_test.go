@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+func TestSignUpMode(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		environment, setting string
+		want                 commands.SignUpMode
+		bad                  bool
+	}{
+		{"development", "", commands.SignUpOpen, false}, {"test", "", commands.SignUpOpen, false}, {"production", "", commands.SignUpInvite, false},
+		{"production", "open", commands.SignUpOpen, false}, {"development", "closed", commands.SignUpClosed, false}, {"test", "yes", "yes", true},
+	} {
+		cfg := config{Environment: c.environment, SignUp: c.setting}
+		if got := cfg.signUpMode(); got != c.want || (cfg.checkSignUp() != nil) != c.bad {
+			t.Errorf("%+v: %s, %v", c, got, cfg.checkSignUp())
+		}
+	}
+	if err := (config{MaxTotal: -1}).checkSignUp(); err == nil || !strings.Contains(err.Error(), "MAX_INSTANCES_TOTAL") {
+		t.Errorf("a ceiling below nothing: %v", err)
+	}
+}
+
+// tools runs the operator's tools on a database, without a server beside it.
+func tools(t *testing.T) func(args ...string) (string, error) {
+	t.Helper()
+	dir := t.TempDir()
+	t.Chdir(dir) // no .env of a developer's
+	for name, value := range map[string]string{"ENVIRONMENT": "test", "DATA_DIR": dir, "DATABASE_URL": pgtest.New(t), "CONTROL_PLANE_URL": "https://cloud.example.org/", "SIGNUP": "invite"} {
+		t.Setenv(name, value)
+	}
+	return func(args ...string) (string, error) {
+		var out, warnings bytes.Buffer
+		cmd := root()
+		cmd.SetOut(&out)
+		cmd.SetErr(&warnings)
+		cmd.SetArgs(args)
+		err := cmd.ExecuteContext(t.Context())
+		return out.String(), err
+	}
+}
+
+func TestInviteCommand(t *testing.T) {
+	run := tools(t)
+	out, err := run("accounts", "invite", "Ada@example.com", "--expires", "24h", "--json")
+	var made struct {
+		ID, Code, URL, Email string
+		ExpiresAt            time.Time `json:"expires_at"`
+	}
+	if err != nil || json.Unmarshal([]byte(out), &made) != nil {
+		t.Fatalf("%s, %v", out, err)
+	}
+	if made.URL != "https://cloud.example.org/app/signup#invite="+made.Code || made.Email != "ada@example.com" || time.Until(made.ExpiresAt) > 24*time.Hour {
+		t.Errorf("%+v", made)
+	}
+	if out, err := run("accounts", "invite"); err != nil || !strings.Contains(out, "any e-mail address, once") {
+		t.Errorf("%s, %v", out, err)
+	}
+	if out, err := run("accounts", "invite", "--revoke", made.ID); err != nil || !strings.Contains(out, "revoked") {
+		t.Errorf("%s, %v", out, err)
+	}
+	for _, args := range [][]string{
+		{"accounts", "invite", "nobody"}, {"accounts", "invite", "--expires", "1s"}, {"accounts", "invite", "--revoke", "nothing"}, {"accounts", "invite", "a@example.com", "--revoke", "x"},
+		{"accounts", "suspend", "nobody@example.com"}, {"accounts", "suspend", "01NOTHING"}, {"accounts", "resume", "nobody@example.com"},
+		{"instances", "terminate", "01NOTHING"},
+	} {
+		if out, err := run(args...); err == nil {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+	if text, err := run("events"); err != nil || strings.Contains(strings.ReplaceAll(text, "-", ""), strings.ReplaceAll(made.Code, "-", "")) || strings.Contains(text, "ada@") || strings.Count(text, `"type":"invite.created"`) != 2 {
+		t.Errorf("the log: %s, %v", text, err)
+	}
+	for _, list := range []string{"accounts", "instances"} {
+		if out, err := run(list, "list", "--json"); err != nil || !strings.Contains(out, `"`+list+`": []`) {
+			t.Errorf("%s, %v", out, err)
+		}
+	}
+}
+
+// TestForceCommandSaysWhatIsUnknown opens the local machines, without a server beside it.
+func TestForceCommandSaysWhatIsUnknown(t *testing.T) {
+	run := tools(t)
+	guest := filepath.Join(filepath.Dir(os.Args[0]), "cloudbot-guest")
+	if err := os.WriteFile(guest, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(guest) })
+	if out, err := run("instances", "terminate", "--force", "01NOTHING"); err == nil || !strings.Contains(err.Error(), "no such instance") {
+		t.Errorf("%s, %v", out, err)
+	}
+}
+
+func TestStuck(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, c := range []struct {
+		status instance.Status
+		lasts  time.Duration
+		parked bool
+		want   string
+	}{
+		{instance.Launching, 29 * time.Minute, false, ""}, {instance.Launching, 31 * time.Minute, false, "launching for more than 30m"},
+		{instance.Stopping, 16 * time.Minute, false, "stopping for more than 15m"}, {instance.Starting, 14 * time.Minute, false, ""},
+		{instance.Terminating, 16 * time.Minute, false, "terminating for more than 15m"},
+		{instance.Running, 1000 * time.Hour, false, ""}, {instance.Stopped, 1000 * time.Hour, false, ""}, {instance.Running, 0, true, "its events are parked"}, {"", 0, true, "its events are parked"},
+	} {
+		if got := stuckWhy(overviewView{Status: c.status, Since: now.Add(-c.lasts), Parked: c.parked}); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
+// Each of the operator's commands says what it does, shows examples, and speaks JSON.
+func TestOperatorsHelp(t *testing.T) {
+	t.Parallel()
+	for _, group := range []*cobra.Command{accountsCmd(), instancesCmd()} {
+		for _, cmd := range group.Commands() {
+			if len(cmd.Long) < 60 || cmd.Example == "" || cmd.Flags().Lookup("json") == nil {
+				t.Errorf("%s lacks a description, an example or --json", cmd.CommandPath())
+			}
+		}
+	}
+}

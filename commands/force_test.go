@@ -1,0 +1,173 @@
+package commands_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// shelf is a cloud that holds machines and takes them down, one look later.
+type shelf struct {
+	commands.Cloud
+	mu       sync.Mutex
+	machines []commands.Tagged
+	ended    []string
+	late     map[string]bool // told to terminate, and not gone yet
+}
+
+func (s *shelf) List(context.Context) ([]commands.Tagged, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.machines), nil
+}
+
+func (s *shelf) Terminate(_ context.Context, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = append(s.ended, id)
+	s.late[id] = true
+	return nil
+}
+
+func (s *shelf) Describe(_ context.Context, ids []string) (list []commands.Machine, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.machines {
+		m := &s.machines[i]
+		if !slices.Contains(ids, m.ID) {
+			continue
+		}
+		list = append(list, m.Machine)
+		if s.late[m.ID] {
+			m.Seen = instance.SeenGone
+		}
+	}
+	return list, nil
+}
+
+// damage appends an event to an instance's stream that nobody can read.
+func (w *world) damage(t testing.TB, id string) {
+	t.Helper()
+	stream := eventstore.StreamID{Aggregate: "instance", ID: id}
+	version, err := w.Version(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Append(t.Context(), eventstore.Append{Writes: []eventstore.Write{{Stream: stream, Expected: version, Events: []eventstore.NewEvent{
+		{ID: w.log.NewID(), Type: "instance.renamed", Schema: 1, Time: w.clock.now(), Data: json.RawMessage(`"damaged"`)},
+	}}}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) force(machines ...commands.Tagged) (*commands.Force, *shelf) {
+	s := &shelf{Cloud: w.instances.Cloud, machines: machines, late: map[string]bool{}}
+	return &commands.Force{Log: w.instances.Log, Cloud: s, Every: 1, Owner: func(context.Context, string) (string, error) { return "", nil }}, s
+}
+
+func tagged(machine, id, token string) commands.Tagged {
+	return commands.Tagged{Machine: commands.Machine{ID: machine, Seen: instance.SeenRunning}, Instance: id, Attempt: 1, Token: token}
+}
+
+// TestForce takes an instance down whose events cannot be read: its owner, the quota and the ceiling
+// are found all the same, and the log can be read again afterwards.
+func TestForce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	w.count(t, 1)
+	ctx := t.Context()
+	ada, _ := w.signUp(t, "ada@example.org")
+	id := w.up(t, ada, true)
+	w.damage(t, id)
+	if _, err := w.instances.Terminate(ctx, ada, id); err == nil || code(err) != "" {
+		t.Fatalf("a damaged instance could be terminated: %v", err)
+	}
+	f, cloud := w.force(tagged("m-1", id, id+"-1"), tagged("m-2", id, "somebody's copy"), tagged("m-3", "01OTHER", "01OTHER-1"))
+	done, err := f.Terminate(ctx, id)
+	if err != nil || !slices.Equal(done.Machines, []string{"m-1"}) || !slices.Equal(done.Foreign, []string{"m-2"}) || done.Account != ada.Account || !done.Released || done.Already {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if !slices.Equal(cloud.ended, []string{"m-1"}) || cloud.machines[0].Seen != instance.SeenGone {
+		t.Errorf("taken down: %v, %+v", cloud.ended, cloud.machines)
+	}
+	s, err := w.instances.Find(ctx, ada.Account, id)
+	if err != nil || s.Status != instance.StatusGone {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if out, err := w.instances.Terminate(ctx, ada, id); err != nil || out.Answer.Status != instance.StatusGone {
+		t.Errorf("its owner terminates it: %+v, %v", out, err)
+	}
+	if got := w.said(t, "fleet.shrunk"); len(got) != 1 {
+		t.Errorf("room given back: %v", got)
+	}
+	head := w.head(t)
+	if done, err := f.Terminate(ctx, id); err != nil || !done.Already || len(done.Machines) > 0 || w.head(t) != head {
+		t.Errorf("again: %+v, %v", done, err)
+	}
+	w.mustCreate(t, ada) // the slot and the room are free
+	if _, err := f.Terminate(ctx, "01NOTHING"); !errors.Is(err, instance.ErrNotFound) {
+		t.Errorf("nothing: %v", err)
+	}
+}
+
+// TestForceWithoutAnOwner has the very first event damaged, and nothing else that says whose it is.
+func TestForceWithoutAnOwner(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	w.damage(t, "01DAMAGED")
+	f, _ := w.force()
+	done, err := f.Terminate(t.Context(), "01DAMAGED")
+	if err != nil || done.Account != "" || done.Released || done.Already {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if got := w.said(t, "instance.terminated"); len(got) != 1 || got[0] != `{"by":"operator"}` {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestForceOfWhatIsWell ends what the saga is at work on: a machine that comes late is taken down.
+func TestForceOfWhatIsWell(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	ada, _ := w.signUp(t, "ada@example.org")
+	id := w.mustCreate(t, ada)
+	w.write(t, id, instance.LaunchAttempted{Attempt: 1, At: w.clock.now()})
+	f, _ := w.force()
+	if status, err := f.Ask(t.Context(), id); err != nil || status != instance.Terminating {
+		t.Errorf("asked: %s, %v", status, err)
+	}
+	if done, err := f.Terminate(t.Context(), id); err != nil || done.Already || !done.Released {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	s, err := w.instances.Find(t.Context(), ada.Account, id)
+	if err != nil || s.Open {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestReconcilerEndsLateMachinesOfTheForced finds a machine that a launch made after all.
+func TestReconcilerEndsLateMachinesOfTheForced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	ada, _ := w.signUp(t, "ada@example.org")
+	id := w.up(t, ada, true)
+	w.damage(t, id)
+	f, cloud := w.force(tagged("m-1", id, id+"-1"))
+	if _, err := f.Terminate(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	cloud.machines = append(cloud.machines, tagged("m-late", id, id+"-1"))
+	cloud.machines[1].Launched = w.clock.now().Add(-1e12)
+	r := &commands.Reconciler{Log: w.log, Cloud: cloud, Live: func(context.Context) ([]string, int64, error) { return nil, 0, nil }}
+	report, err := r.Reconcile(t.Context())
+	if err != nil || report.Count(commands.Terminate) != 1 || !slices.Contains(cloud.ended, "m-late") {
+		t.Errorf("%+v, %v", report, err)
+	}
+}

@@ -1,0 +1,207 @@
+package commands_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/account"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// suspensions enforces by what a fold of the log says, as far as behind events back.
+func (w *world) suspensions(t testing.TB) *commands.Suspensions {
+	return &commands.Suspensions{Log: w.log, Logger: slog.New(slog.DiscardHandler), Leftovers: func(ctx context.Context, acc string, do func(account, session, instance string) error) error {
+		sessions, machines, suspended := map[string]string{}, map[string]bool{}, map[string]bool{}
+		var events []eventstore.Event
+		for e, err := range w.ReadAll(ctx, 0) {
+			if err != nil {
+				return err
+			}
+			events = append(events, e)
+		}
+		for _, e := range events {
+			switch id := e.Stream.ID; e.Type {
+			case "account.suspended":
+				suspended[id] = true
+			case "account.resumed":
+				delete(suspended, id)
+			case "session.started":
+				ev, err := session.Decode(e.Type, e.Schema, e.Data)
+				if err != nil {
+					return err
+				}
+				sessions[id] = ev.(session.Started).Account
+			case "session.ended":
+				delete(sessions, id)
+			case "instance.machine_running":
+				machines[id] = true
+			case "instance.stop_requested":
+				delete(machines, id)
+			}
+		}
+		var err error
+		for id, owner := range sessions {
+			if suspended[owner] && (acc == "" || acc == owner) {
+				err = errors.Join(err, do(owner, id, ""))
+			}
+		}
+		for id := range machines {
+			s, foldErr := w.instances.Find(ctx, acc, id)
+			if foldErr == nil && suspended[s.Account] {
+				err = errors.Join(err, do(s.Account, "", id))
+			}
+		}
+		return err
+	}}
+}
+
+// up brings a new instance of the account to where its machine runs, or waits.
+func (w *world) up(t testing.TB, o commands.Origin, running bool) string {
+	t.Helper()
+	id := w.mustCreate(t, o)
+	w.write(t, id, instance.LaunchAttempted{Attempt: 1, At: w.clock.now()}, instance.MachineLaunched{Attempt: 1, Machine: "m-" + id, At: w.clock.now()})
+	if running {
+		w.write(t, id, instance.MachineRunning{At: w.clock.now()})
+	}
+	return id
+}
+
+// write appends events to an instance's stream past its decider.
+func (w *world) write(t testing.TB, id string, events ...instance.Event) {
+	t.Helper()
+	stream := eventstore.StreamID{Aggregate: "instance", ID: id}
+	version, err := w.Version(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wr := eventstore.Write{Stream: stream, Expected: version}
+	for _, e := range events {
+		typ, schema, data, err := instance.Encode(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wr.Events = append(wr.Events, eventstore.NewEvent{ID: w.log.NewID(), Type: typ, Schema: schema, Time: w.clock.now(), Data: data})
+	}
+	if _, err := w.Append(t.Context(), eventstore.Append{Writes: []eventstore.Write{wr}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSuspension(t *testing.T) {
+	t.Parallel()
+	w := newWorld(5)
+	ctx, c := t.Context(), w.suspensions(t)
+	ada, own := w.signUp(t, "ada@example.org")
+	bob, his := w.signUp(t, "bob@example.org")
+	running, coming, others := w.up(t, ada, true), w.up(t, ada, false), w.up(t, bob, true)
+
+	if err := c.Suspend(ctx, "01NOBODY", ""); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("nobody: %v", err)
+	}
+	for range 2 {
+		if err := c.Suspend(ctx, ada.Account, "spam\u202e"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.said(t, "account.suspended"); len(got) != 1 || got[0] != `{"reason":"spam"}` {
+		t.Errorf("suspended: %v", got)
+	}
+
+	// Before anything is enforced, and with the right password only.
+	if _, err := w.accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "wrong horse", ""); !errors.Is(err, commands.ErrCredentials) {
+		t.Errorf("a wrong password: %v", err)
+	}
+	head := w.head(t)
+	if _, err := w.accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); !errors.Is(err, account.ErrSuspended) || w.head(t) != head {
+		t.Errorf("the right password: %v", err)
+	}
+	if _, err := w.accounts.Refresh(ctx, ada, own.Session, own.Leaf.TokenID); !errors.Is(err, session.ErrEnded) {
+		t.Errorf("a refresh: %v", err)
+	}
+
+	// It is killed before all is done, and begins again.
+	if done, err := c.Enforce(ctx, ada.Account); err != nil || done.Machines != 1 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if s, _ := w.instances.Find(ctx, ada.Account, running); s.Status != instance.Stopping {
+		t.Errorf("the machine is %s", s.Status)
+	}
+	w.write(t, coming, instance.MachineRunning{At: w.clock.now()})
+	if done, err := c.Enforce(ctx, ada.Account); err != nil || done != (commands.Enforced{Machines: 1}) {
+		t.Errorf("one that came up later: %+v, %v", done, err)
+	}
+	if done, err := c.Enforce(ctx, ada.Account); err != nil || done != (commands.Enforced{}) {
+		t.Errorf("again: %+v, %v", done, err)
+	}
+	for e, err := range w.ReadStream(ctx, eventstore.StreamID{Aggregate: "instance", ID: running}, 4) {
+		if err != nil || e.Type != "instance.stop_requested" || e.Meta.Actor != commands.Operator {
+			t.Errorf("%s by %q, %v", e.Type, e.Meta.Actor, err)
+		}
+	}
+	if s, _ := w.instances.Find(ctx, bob.Account, others); s.Status != instance.Running {
+		t.Errorf("another's machine is %s", s.Status)
+	}
+	if _, err := w.accounts.Refresh(ctx, bob, his.Session, his.Leaf.TokenID); err != nil {
+		t.Errorf("another's session: %v", err)
+	}
+
+	for range 2 {
+		if err := c.Resume(ctx, ada.Account); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.accounts.Refresh(ctx, ada, own.Session, own.Leaf.TokenID); !errors.Is(err, session.ErrEnded) {
+		t.Errorf("a session of before: %v", err)
+	}
+	if _, err := w.accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); err != nil {
+		t.Errorf("resumed: %v", err)
+	}
+	if s, _ := w.instances.Find(ctx, ada.Account, running); s.Status != instance.Stopping {
+		t.Errorf("the machine is %s after the resume", s.Status)
+	}
+}
+
+// TestSuspendedMeanwhile has the suspension come between a log-in's, or a refresh's, look at the account
+// and its append: neither hands out a token.
+func TestSuspendedMeanwhile(t *testing.T) {
+	t.Parallel()
+	for name, try := range map[string]func(w *world, own commands.Login) error{
+		"log-in": func(w *world, _ commands.Login) error {
+			_, err := w.accounts.LogIn(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", "")
+			return err
+		},
+		"refresh": func(w *world, own commands.Login) error {
+			_, err := w.accounts.Refresh(t.Context(), commands.Origin{}, own.Session, own.Leaf.TokenID)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(2)
+			ada, own := w.signUp(t, "ada@example.org")
+			w.looked = func(s eventstore.StreamID) {
+				if s.Aggregate == "session" { // read, and not yet appended
+					w.looked = nil
+					if err := w.suspensions(t).Suspend(t.Context(), ada.Account, ""); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if err := try(w, own); !errors.Is(err, account.ErrSuspended) && !errors.Is(err, session.ErrEnded) {
+				t.Errorf("it got in: %v", err)
+			}
+			if w.looked != nil {
+				t.Fatal("nothing happened meanwhile")
+			}
+			ended := len(w.said(t, "session.ended"))
+			if ended != 1 {
+				t.Errorf("%d sessions ended, want the one that just began or was refreshed", ended)
+			}
+		})
+	}
+}

@@ -1,0 +1,55 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// CatchUp brings all read models to the head that the log has now, for a tool that reads them. It is
+// safe beside a running server, and needed where none runs.
+func CatchUp(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, log *slog.Logger) error {
+	for _, projection := range All() {
+		p := &Projector{Projection: projection, Pool: pool, Feed: once{store}, Progress: &Progress{}, Log: log}
+		for {
+			err := p.follow(ctx)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errGap) { // a server was faster or slower: begin again at the checkpoint
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// once is a Feed that ends at the head.
+type once struct{ store eventstore.Store }
+
+func (f once) Follow(ctx context.Context, after int64, fn func(context.Context, []eventstore.Event) error) error {
+	var events []eventstore.Event
+	flush := func() error {
+		if len(events) == 0 {
+			return nil
+		}
+		err := fn(ctx, events)
+		events = nil
+		return err
+	}
+	for e, err := range f.store.ReadAll(ctx, after) {
+		if err != nil {
+			return err
+		}
+		if events = append(events, e); len(events) == rebuildBatch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
