@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -29,26 +28,6 @@ func sql(t testing.TB, url string, statements ...string) {
 			t.Fatalf("%s: %v", s, err)
 		}
 	}
-}
-
-// metric is a figure of the operators' listener, by its whole name.
-func (s *server) metric(name string) string {
-	s.t.Helper()
-	res, err := http.Get(s.Admin + "/metrics")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for line := range strings.SplitSeq(string(text), "\n") {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			return value
-		}
-	}
-	return ""
 }
 
 // TestDamagedRow breaks one row of the log, of one desktop: that desktop stops, is named, and its owner
