@@ -45,6 +45,7 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 		"an address that is all":      {"CONTROL_PLANE_URL", "http://0.0.0.0:8000", "must be https"},
 		"no URL":                      {"CONTROL_PLANE_URL", "", "CONTROL_PLANE_URL is empty"},
 		"a path":                      {"CONTROL_PLANE_URL", "https://example.org/cloudbot", "with a path"},
+		"a path no script can hold":   {"CONTROL_PLANE_URL", "https://cloudbot.example/a%20b", "with a path"},
 		"a slash at the end":          {"CONTROL_PLANE_URL", "https://cloudbot.example/", ""},
 		"a query":                     {"CONTROL_PLANE_URL", "https://cloudbot.example?a=b", "with a query"},
 		"a password":                  {"CONTROL_PLANE_URL", "https://u:hunter2@cloudbot.example", "with a user name"},
