@@ -74,6 +74,9 @@ func (o *operator) accounts(ctx context.Context) ([]accountView, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := preload(ctx, o.vault, list, func(a projections.Account) string { return a.ID }); err != nil {
+			return nil, err
+		}
 		for _, a := range list {
 			view, err := o.accountView(ctx, a)
 			if err != nil {

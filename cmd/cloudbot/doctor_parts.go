@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
@@ -34,7 +32,10 @@ func (d degraded) Unwrap() error { return d.error }
 
 // checkPostgres looks as the start does, and tries what /ready tries where there is a schema to try it on.
 func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
-	url := cfg.DatabaseURL
+	log, url := slog.New(slog.DiscardHandler), ""
+	if cfg.DatabaseURL != "" {
+		url = postgres.ReadWrite(cfg.DatabaseURL)
+	}
 	if r, ok := readRunning(cfg); ok && url == "" {
 		url = r.DatabaseURL
 	}
@@ -55,12 +56,12 @@ func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
 	case found.Pending > 0:
 		return fmt.Sprintf("%s; %d migrations are due, serve applies them", found.Server, found.Pending), nil
 	}
-	pool, err := pgxpool.New(ctx, url)
+	pool, err := postgres.OpenPool(ctx, url, log)
 	if err != nil {
 		return "", err
 	}
 	defer pool.Close()
-	store, err := postgres.Open(ctx, postgres.Config{URL: url})
+	store, err := postgres.Open(ctx, postgres.Config{Pool: pool, Log: log})
 	if err != nil {
 		return "", err
 	}

@@ -122,6 +122,9 @@ func (o *operator) overviews(ctx context.Context, all, stuck bool) ([]overviewVi
 		if err != nil {
 			return nil, err
 		}
+		if err := preload(ctx, o.vault, list, func(i projections.Overview) string { return i.Account }); err != nil {
+			return nil, err
+		}
 		for _, i := range list {
 			after = i.ID
 			v, err := o.overviewView(ctx, i)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -94,6 +95,16 @@ func (o *operator) open(ctx context.Context, account, label string, sealed []byt
 		return "", ctx.Err()
 	}
 	return string(plain), nil
+}
+
+// preload brings the data keys of a page's accounts in one query.
+func preload[T any](ctx context.Context, vault *secrets.Vault, page []T, account func(T) string) error {
+	ids := make([]string, len(page))
+	for i, row := range page {
+		ids[i] = account(row)
+	}
+	slices.Sort(ids)
+	return vault.Preload(ctx, slices.Compact(ids)...)
 }
 
 // printJSON prints v for programs.
