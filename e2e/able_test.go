@@ -233,8 +233,7 @@ func (s *server) holds(database, port string) string {
 // metric is the value of one of the server's metrics.
 func (s *server) metric(name string) string {
 	s.t.Helper()
-	a := (&client{t: s.t, base: s.Admin}).must(http.StatusOK, "GET", "/metrics", "")
-	for l := range strings.Lines(string(a.body)) {
+	for l := range strings.Lines(string(s.admin("/metrics"))) {
 		if value, ok := strings.CutPrefix(l, name+" "); ok {
 			return strings.TrimSpace(value)
 		}
