@@ -134,7 +134,9 @@ func TestOperator(t *testing.T) {
 
 	// An event that cannot be read.
 	s.plant(id)
-	ada.must(500, "DELETE", "/api/instances/"+id, "")
+	if a := ada.must(409, "DELETE", "/api/instances/"+id, ""); a.field("code") != "stream_damaged" {
+		t.Errorf("its owner hears %s", a.body)
+	}
 	await(t, 20*time.Second, "the desktop to be stuck", func() bool {
 		s.asJSON(&list, "instances", "list", "--stuck")
 		return len(list.Instances) == 1 && list.Instances[0].Stuck != ""
@@ -155,7 +157,8 @@ func TestOperator(t *testing.T) {
 	bob.must(202, "POST", "/api/instances", "{}")
 }
 
-// plant appends an event to an instance's stream that no version can read.
+// plant appends two events to an instance's stream that no version can read: one's data is of another
+// shape, the other's metadata is not JSON.
 func (s *server) plant(id string) {
 	s.t.Helper()
 	var r struct {
@@ -178,10 +181,14 @@ func (s *server) plant(id string) {
 		if err := tx.QueryRow(s.t.Context(), `SELECT log.begin_append()`).Scan(&head); err != nil {
 			return err
 		}
-		_, err := tx.Exec(s.t.Context(), `INSERT INTO log.entries (position, version, time, schema, stream_key, stream, type, id, data, meta)
-			SELECT $1, version + 1, now(), 1, stream_key, stream, 'instance.renamed', 'planted', '"damaged"', '{}'
-			FROM log.entries WHERE stream = $2 ORDER BY version DESC LIMIT 1`, head+1, "instance/"+id)
-		return err
+		for n, damage := range [][2]string{{`"damaged"`, `{}`}, {`{}`, `not JSON`}} {
+			if _, err := tx.Exec(s.t.Context(), `INSERT INTO log.entries (position, version, time, schema, stream_key, stream, type, id, data, meta)
+				SELECT $1, version + 1, now(), 1, stream_key, stream, 'instance.renamed', 'planted', $3, $4
+				FROM log.entries WHERE stream = $2 ORDER BY version DESC LIMIT 1`, head+1+int64(n), "instance/"+id, damage[0], damage[1]); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -138,6 +138,18 @@ func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 			if err != nil || !slices.Equal(ids, []string{"01J"}) {
 				t.Errorf("alive %v, %v", ids, err)
 			}
+			// A rebuild goes past the damaged event and comes to the same end.
+			for _, name := range []string{"instances", "history"} {
+				if _, err := projections.Rebuild(t.Context(), w.pool, w.store, find(t, name), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, err := w.reader.Instance(t.Context(), "acc", "01I"); err != nil || got.Status != instance.StatusGone || got.Machine != "" {
+				t.Errorf("rebuilt: %+v, %v", got, err)
+			}
+			if n := w.number(`SELECT count(*) FROM read.parked WHERE stream = 'instance/01I' AND projection IN ('instances', 'history')`); n != 0 {
+				t.Errorf("%d events are parked again by a rebuild", n)
+			}
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"time"
@@ -42,7 +43,9 @@ func TestSuspendedAccount(t *testing.T) {
 	f.server.Sessions().Suspended(ada.account, at, true) // as the log's news say it
 	f.server.Sessions().Suspended(ada.account, at-1, false)
 
-	if _, _, err := socket.Read(t.Context()); websocket.CloseStatus(err) != 4401 {
+	within, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, _, err := socket.Read(within); websocket.CloseStatus(err) != 4401 {
 		t.Errorf("the socket: %v", err)
 	}
 	events.end()

@@ -51,7 +51,7 @@ func Evolve(_ State, e Event) State {
 	case Shrunk:
 		return State{e.Count}
 	case Counted:
-		return State{e.Count}
+		return State(e)
 	}
 	return State{}
 }
