@@ -52,7 +52,7 @@ func TestAble(t *testing.T) {
 		"pooler by transaction":  {pgtest.Bouncer(t, pgtest.Empty(t), "transaction"), nil, "session mode"},
 		"pooler by statement":    {pgtest.Bouncer(t, pgtest.Empty(t), "statement"), nil, "session mode"},
 		"NATS without JetStream": {pgtest.Empty(t), []string{"NATS_URL=" + without}, "NATS refuses JetStream"},
-		"an old PostgreSQL":      {oldPostgres(t), production, "give version 16 or newer"},
+		"an old PostgreSQL":      {oldPostgres(t), production, "use version 16 or newer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

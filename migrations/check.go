@@ -27,6 +27,7 @@ const (
 type Database struct {
 	Server  string // version of PostgreSQL
 	Version int64  // of the schema; 0: there is none yet
+	Known   int64  // the newest version that this program has; Version is above it after a newer program ran
 	Pending int    // migrations that Up would apply
 }
 
@@ -86,7 +87,7 @@ func serverVersion(ctx context.Context, conn *pgx.Conn, oldest int) (string, err
 	var number int
 	err := conn.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('server_version_num')::int`, simple).Scan(&name, &number)
 	if err == nil && number/10000 < oldest {
-		err = fmt.Errorf("PostgreSQL %s is too old: give version %d or newer", name, oldest)
+		err = fmt.Errorf("PostgreSQL %s is too old: use version %d or newer", name, oldest)
 	}
 	return name, err
 }
@@ -163,7 +164,8 @@ func writable(ctx context.Context, conn *pgx.Conn) error {
 
 var errReadOnly = errors.New("the database is read-only: give the primary; if it is, default_transaction_read_only is on for the database, the role or the server")
 
-// schema finds out which version the schema has, and refuses one that a newer program has made.
+// schema finds out which version the schema has. One that a newer program has made is accepted: during a
+// deploy both versions run on it, and a rollback has to start.
 func (d *Database) schema(ctx context.Context, conn *pgx.Conn) error {
 	newest, known, err := embedded()
 	if err != nil {
@@ -188,9 +190,7 @@ func (d *Database) schema(ctx context.Context, conn *pgx.Conn) error {
 			d.Version = max(d.Version, v)
 		}
 	}
-	if d.Version > newest {
-		return fmt.Errorf("a newer cloudbot has brought the database to schema %d and this one knows only %d: run the newer one", d.Version, newest)
-	}
+	d.Known = newest
 	for _, v := range known {
 		if !applied[v] {
 			d.Pending++

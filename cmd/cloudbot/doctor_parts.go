@@ -69,6 +69,9 @@ func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
 	if err := tryAll(ctx, probesOfPostgres(store, lease.New(lease.Config{Pool: pool}))); err != nil {
 		return "", err
 	}
+	if found.Version > found.Known {
+		return "", degraded{fmt.Errorf("the schema is %d, a newer program's, and this one knows %d: appends work, but run the newer one again once you can", found.Version, found.Known)}
+	}
 	return fmt.Sprintf("%s; schema %d, appends work", found.Server, found.Version), nil
 }
 

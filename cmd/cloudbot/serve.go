@@ -67,8 +67,12 @@ func serve(ctx context.Context, cfg config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeDatabase()) }()
-	if _, err := checkDatabase(ctx, cfg, databaseURL); err != nil {
+	found, err := checkDatabase(ctx, cfg, databaseURL)
+	if err != nil {
 		return err
+	}
+	if found.Version > found.Known {
+		log.Warn("database schema is a newer program's; run that one again once you can", "schema", found.Version, "known", found.Known)
 	}
 	if err := migrations.Up(ctx, databaseURL, log); err != nil {
 		return err
