@@ -214,12 +214,12 @@ is deleted. If it is interrupted, run it again.`,
 						commands.Enforced
 					}{id, "suspended", done})
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "Account %s is suspended: %d sessions ended, %d desktops told to stop.\n", id, done.Sessions, done.Machines)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "Account %s is suspended: %s ended, %s told to stop.\n", id, plural(done.Sessions, "session"), plural(done.Machines, "desktop"))
 				return err
 			})
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, at most 200 bytes; the owner can read it")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, at most 200 bytes; it stands in the log as you write it")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -96,7 +96,7 @@ func checksOfServer(cfg config) []check {
 			return cfg.DataDir, errors.Join(probe.Close(), os.Remove(probe.Name()))
 		}},
 		{"exposure", "BAD", func(ctx context.Context) (string, error) {
-			return "nothing is open to strangers that nobody asked for", cfg.exposed(ctx, os.Geteuid())
+			return "strangers get no shell on this computer", cfg.exposed(ctx, os.Geteuid())
 		}},
 		{"secrets", "BAD", func(context.Context) (string, error) {
 			_, err := loadSecrets(cfg)
@@ -194,8 +194,8 @@ func checkProxies(ctx context.Context, cfg config) (string, error) {
 	if seen.Requests == 0 {
 		return "no request came through a proxy that TRUSTED_PROXIES does not list", nil
 	}
-	return "", fmt.Errorf("%d requests came through %s, which TRUSTED_PROXIES does not list: its clients share one address's limits (%d were refused)",
-		seen.Requests, seen.Peer, seen.Limited)
+	return "", fmt.Errorf("%s came through %s, which TRUSTED_PROXIES does not list: its clients share one address's limits, which refused %d of them",
+		plural(int(seen.Requests), "request"), seen.Peer, seen.Limited)
 }
 
 func installed(programs ...string) bool {

@@ -107,6 +107,14 @@ func preload[T any](ctx context.Context, vault *secrets.Vault, page []T, account
 	return vault.Preload(ctx, slices.Compact(ids)...)
 }
 
+// plural is a number of things.
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // printJSON prints v for programs.
 func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
