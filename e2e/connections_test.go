@@ -110,15 +110,34 @@ func write[E any](t *testing.T, aggregate, id string, encode func(E) (string, in
 	return w
 }
 
-// TestPoolOfTwo has 64 users at once ask each route that reads, on a server with two connections for
+// TestPoolOfTwo has 64 users at once call each route that reads, and those that write, on a server with two connections for
 // all of them and none of their keys at hand. A call that holds one connection while it asks for
 // another locks such a server up.
 func TestPoolOfTwo(t *testing.T) {
 	t.Parallel()
 	const callers = 64
-	routes := []string{
-		"/api/auth/me", "/api/auth/sessions", "/api/instances", "/api/instances?all=true", "/api/instances/{id}", "/api/instances/{id}/history",
-		"/api/instances/{id}/debug/log", "/api/instances/{id}/boot", "/api/user/api-keys", "/api/boot-times", "/api/instance-types", "/api/events",
+	routes := []struct {
+		method, path, body string
+		want               int
+	}{
+		{"GET", "/api/auth/me", "", 200},
+		{"GET", "/api/auth/sessions", "", 200},
+		{"GET", "/api/instances", "", 200},
+		{"GET", "/api/instances?all=true", "", 200},
+		{"GET", "/api/instances/{id}", "", 200},
+		{"GET", "/api/instances/{id}/history", "", 200},
+		{"GET", "/api/instances/{id}/debug/log", "", 409}, // its machine does not run
+		{"GET", "/api/instances/{id}/boot", "", 200},
+		{"GET", "/api/user/api-keys", "", 200},
+		{"GET", "/api/boot-times", "", 200},
+		{"GET", "/api/instance-types", "", 200},
+		{"GET", "/api/events", "", 200},
+		{"POST", "/api/instances", `{"name":"new"}`, 202},
+		{"PATCH", "/api/instances/{id}", `{"name":"other"}`, 200},
+		{"POST", "/api/instances/{id}/tickets", `{"kind":"vnc"}`, 409},
+		{"POST", "/api/user/api-keys", `{"provider":"openai","api_key":"sk-0123456789abcdefghij"}`, 201},
+		{"DELETE", "/api/instances/{id}", "", 202},
+		{"POST", "/api/auth/logout", "", 204},
 	}
 	database := pgtest.New(t)
 	users := people(t, database, callers*len(routes))
@@ -138,31 +157,30 @@ func TestPoolOfTwo(t *testing.T) {
 		parallel(callers, func(n int) {
 			p := users[i*callers+n]
 			c := &client{t: t, base: s.URL, token: p.token}
-			path := strings.Replace(route, "{id}", p.instance, 1)
-			status, text := c.glance(path)
-			want := http.StatusOK
-			if strings.Contains(route, "/debug/") {
-				want = http.StatusConflict // its machine does not run
-			}
+			path := strings.Replace(route.path, "{id}", p.instance, 1)
+			status, text := c.glance(route.method, path, route.body)
 			mu.Lock()
 			defer mu.Unlock()
-			if statuses[status]++; status != want && statuses[status] == 1 {
-				t.Errorf("%s: %d %s", path, status, text)
+			if statuses[status]++; status != route.want && statuses[status] == 1 {
+				t.Errorf("%s %s: %d %s", route.method, path, status, text)
 			}
 		})
-		t.Logf("64 callers, 2 connections, no key at hand: %-32s %v, %v", route, statuses, time.Since(began).Round(time.Millisecond))
+		t.Logf("64 callers, 2 connections, no key at hand: %-6s %-32s %v, %v", route.method, route.path, statuses, time.Since(began).Round(time.Millisecond))
 	}
 }
 
 // glance asks and reads the beginning of the answer: some never end.
-func (c *client) glance(path string) (status int, text string) {
+func (c *client) glance(method, path, body string) (status int, text string) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", c.base+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, strings.NewReader(body))
 	if err != nil {
 		return 0, err.Error()
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return 0, err.Error()
