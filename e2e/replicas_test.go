@@ -98,7 +98,7 @@ func TestTwoReplicas(t *testing.T) {
 	a.start()
 	b.start()
 	u := signUp(t, a.URL, "margaret@example.com")
-	onB := &client{t: t, base: b.URL, token: u.token}
+	onB := &client{t: t, base: b.URL, token: u.token, origin: a.URL} // its page is from the public URL, whatever replica it reaches
 
 	// 32 creates at once, half on each, against a quota of 2.
 	var mu sync.Mutex

@@ -242,9 +242,10 @@ func await(t testing.TB, within time.Duration, what string, ok func() bool) {
 
 // client is a user of one server.
 type client struct {
-	t     testing.TB
-	base  string
-	token string
+	origin string // of the page that a browser shows; "": base
+	t      testing.TB
+	base   string
+	token  string
 }
 
 // answer is an HTTP answer, read whole.

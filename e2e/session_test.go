@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -104,7 +105,7 @@ func (c *client) bridge(ctx context.Context, id, kind, path string) (*websocket.
 	}
 	conn, res, err := websocket.Dial(ctx, c.base+"/api/instances/"+id+"/"+path, &websocket.DialOptions{
 		Subprotocols: []string{"binary", "ticket." + a.field("ticket")},
-		HTTPHeader:   http.Header{"Origin": {c.base}},
+		HTTPHeader:   http.Header{"Origin": {cmp.Or(c.origin, c.base)}},
 	})
 	if err != nil && res != nil {
 		text, _ := io.ReadAll(res.Body)
