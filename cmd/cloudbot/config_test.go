@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -72,6 +74,18 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 				t.Errorf("not for a reader: %v", err)
 			}
 		})
+	}
+}
+
+// The terminal gets one line, and what was being done when several things failed.
+func TestOneLineKeepsWhatWasDone(t *testing.T) {
+	t.Parallel()
+	err := fmt.Errorf("the account is locked: %w; run this again", errors.Join(errors.New("a"), errors.Join(errors.New("b"), errors.New("c"))))
+	if got, want := oneLine(err), "the account is locked: a; b; c; run this again"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := oneLine(fmt.Errorf("load x: %w: %w", errors.New("damaged"), errors.New("why"))), "load x: damaged: why"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

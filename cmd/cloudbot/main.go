@@ -4,10 +4,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -48,18 +48,7 @@ under DATA_DIR, without NATS_URL it runs NATS in-process.`,
 	return cmd
 }
 
-// oneLine flattens joined errors for the terminal.
+// oneLine flattens an error for the terminal: joined errors stand on lines of their own.
 func oneLine(err error) string {
-	var joined interface{ Unwrap() []error }
-	if !errors.As(err, &joined) {
-		return err.Error()
-	}
-	text := ""
-	for i, e := range joined.Unwrap() {
-		if i > 0 {
-			text += "; "
-		}
-		text += e.Error()
-	}
-	return text
+	return strings.NewReplacer("\n\t", " ", "\n", "; ").Replace(err.Error())
 }
