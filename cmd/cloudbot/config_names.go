@@ -98,10 +98,13 @@ func strangeNames(environ []string) []string {
 		if _, ok := known[name]; ok || value == "" {
 			continue
 		}
-		if _, ok := known[strings.TrimSuffix(name, "_FILE")]; ok {
-			continue // a secret's file
+		of, file := strings.CutSuffix(name, "_FILE")
+		if file && slices.Contains(secretSettings, of) {
+			continue
 		}
 		switch why, ok := unused[name]; {
+		case file && known[of] != nil:
+			said = append(said, name+" has no effect: only secrets can be given as a file")
 		case ok:
 			said = append(said, fmt.Sprintf("%s has no effect: %s", name, why))
 		case near(name, known) != "":

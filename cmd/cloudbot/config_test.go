@@ -61,6 +61,7 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 		"no database":                 {"DATABASE_URL", "", "DATABASE_URL is empty"},
 		"a boolean that is none":      {"LOCAL_DEV_MODE", "maybe", `LOCAL_DEV_MODE is "maybe"; use true or false`},
 		"a number that is none":       {"MAX_INSTANCES_PER_USER", "many", `MAX_INSTANCES_PER_USER is "many"; use a whole number`},
+		"no ceiling by number":        {"MAX_INSTANCES_TOTAL", "0", "MAX_INSTANCES_TOTAL is 0; give a number from 1, or leave it out"},
 		"a number in the EC2 section": {"EC2_VOLUME_GIB", "40 GiB", `EC2_VOLUME_GIB is "40 GiB"; use a whole number`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,6 +121,7 @@ func TestStrangeNames(t *testing.T) {
 		"PORT=9000":                       "",
 		"PROT=":                           "",
 		"JWT_SECRET_KEY_FILE=/run/s":      "",
+		"SIGNUP_FILE=/run/s":              "SIGNUP_FILE has no effect: only secrets can be given as a file",
 		"HOME=/root":                      "",
 		"HOSTNAME=box":                    "",
 		"PATH=/bin":                       "",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/projections"
@@ -25,7 +26,7 @@ func (c config) checkSignUp() error {
 	default:
 		return fmt.Errorf("SIGNUP is %q; choose open, invite or closed", c.SignUp)
 	}
-	if c.MaxTotal < 0 {
+	if c.MaxTotal < 0 || c.MaxTotal == 0 && os.Getenv("MAX_INSTANCES_TOTAL") != "" { // an operator who writes 0 does not mean "no limit"
 		return fmt.Errorf("MAX_INSTANCES_TOTAL is %d; give a number from 1, or leave it out for no limit", c.MaxTotal)
 	}
 	return nil
