@@ -30,7 +30,7 @@ func (c config) checkPublic() error {
 		return errors.Join(errs...)
 	}
 	switch u, err := url.Parse(c.PublicURL); {
-	case c.PublicURL == "":
+	case c.PublicURL == "" && c.LocalDevMode: // for machines on EC2 it is refused in any environment
 		refuse("CONTROL_PLANE_URL is empty; in production set it to the URL that browsers and machines reach")
 	case err == nil && u.Scheme == "http" && !loopbackHost(u.Hostname()):
 		refuse("CONTROL_PLANE_URL is %q; in production it must be https, as passwords and desktops pass through it", redacted(c.PublicURL))
@@ -50,6 +50,9 @@ func (c config) remarks(environ []string) []string {
 	if c.DatabaseURL != "" && c.NATSURL == "" {
 		said = append(said, "DATABASE_URL is set and NATS_URL is not: run one replica only, as tickets and tunnels of a second one would not be seen here")
 	}
+	if u, err := url.Parse(c.PublicURL); c.LocalDevMode && !c.GiveShells && err == nil && u.Host != "" && !loopbackHost(u.Hostname()) {
+		said = append(said, "CONTROL_PLANE_URL is beyond loopback, and LOCAL_DEV_MODE=true gives every account a shell on this computer: if strangers reach that URL, set LOCAL_DEV_MODE=false")
+	}
 	return said
 }
 
@@ -61,7 +64,11 @@ func badBaseURL(text string) string {
 		return "not an http or https URL"
 	case u.User != nil:
 		return "with a user name in it"
-	case u.Path != "" && u.Path != "/":
+	case strings.ContainsFunc(u.Host, func(r rune) bool { return r > 0x7f }):
+		return "with a host that is not ASCII (give its xn-- form)"
+	case strings.HasSuffix(u.Host, ":"):
+		return "with a colon and no port"
+	case u.Path != "":
 		return "with a path, and CloudBot only works at the root of a host"
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(text, "#"):
 		return "with a query or a fragment"
@@ -71,7 +78,7 @@ func badBaseURL(text string) string {
 
 // redacted is a URL for an error message: a password in it stays out.
 func redacted(text string) string {
-	if u, err := url.Parse(text); err == nil {
+	if u, err := url.Parse(text); err == nil && u.Opaque == "" {
 		return u.Redacted()
 	}
 	return "(unreadable)"
@@ -101,6 +108,9 @@ func (c config) proxies() ([]netip.Prefix, error) {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
 			return nil, fmt.Errorf("%q is not an address range", text)
+		}
+		if p.Addr().Is4In6() && p.Bits() >= 96 { // clients' addresses are compared in the short form
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		}
 		if p.Bits() == 0 {
 			return nil, fmt.Errorf("%q is every address, so every client could claim any address", text)

@@ -49,6 +49,10 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 		"a path":                      {"CONTROL_PLANE_URL", "https://example.org/cloudbot", "with a path"},
 		"a path no script can hold":   {"CONTROL_PLANE_URL", "https://cloudbot.example/a%20b", "with a path"},
 		"a slash at the end":          {"CONTROL_PLANE_URL", "https://cloudbot.example/", ""},
+		"two slashes at the end":      {"CONTROL_PLANE_URL", "https://cloudbot.example//", "with a path"},
+		"a colon at the end":          {"CONTROL_PLANE_URL", "https://cloudbot.example:", "a colon and no port"},
+		"a name browsers rewrite":     {"CONTROL_PLANE_URL", "https://bücher.example", "xn--"},
+		"a password, no scheme":       {"CONTROL_PLANE_URL", "u:hunter2@cloudbot.example", "not an http or https URL"},
 		"a query":                     {"CONTROL_PLANE_URL", "https://cloudbot.example?a=b", "with a query"},
 		"a password":                  {"CONTROL_PLANE_URL", "https://u:hunter2@cloudbot.example", "with a user name"},
 		"another scheme":              {"CONTROL_PLANE_URL", "ftp://cloudbot.example", "not an http or https URL"},
@@ -56,6 +60,7 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 		"no proxies":                  {"TRUSTED_PROXIES", "none", ""},
 		"a lone proxy":                {"TRUSTED_PROXIES", "10.1.2.3, 2001:db8::/64", ""},
 		"the whole internet":          {"TRUSTED_PROXIES", "0.0.0.0/0", "every address"},
+		"the whole internet, mapped":  {"TRUSTED_PROXIES", "::ffff:0.0.0.0/96", "every address"},
 		"no range":                    {"TRUSTED_PROXIES", "loadbalancer", "not an address range"},
 		"none and more":               {"TRUSTED_PROXIES", "none,10.0.0.0/8", "not an address range"},
 		"no database":                 {"DATABASE_URL", "", "DATABASE_URL is empty"},
@@ -102,6 +107,34 @@ func TestADatabaseWithoutNATSIsRemarked(t *testing.T) {
 		if said := strings.Join(c.cfg.remarks(nil), ";"); strings.Contains(said, "one replica only") != c.want {
 			t.Errorf("%+v: %q", c.cfg, said)
 		}
+	}
+}
+
+// A server on a laptop that a tunnel or a proxy opens to strangers listens on loopback all the same.
+func TestAPublicURLOfLocalMachinesIsRemarked(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		cfg  config
+		want bool
+	}{
+		{config{LocalDevMode: true, PublicURL: "https://cloudbot.example"}, true},
+		{config{LocalDevMode: true, PublicURL: "http://127.0.0.1:8000"}, false},
+		{config{LocalDevMode: true}, false},
+		{config{PublicURL: "https://cloudbot.example"}, false},
+		{config{LocalDevMode: true, GiveShells: true, PublicURL: "https://cloudbot.example"}, false}, // said by warnOfShells
+	} {
+		if said := strings.Join(c.cfg.remarks(nil), ";"); strings.Contains(said, "a shell on this computer") != c.want {
+			t.Errorf("%+v: %q", c.cfg, said)
+		}
+	}
+}
+
+// An IPv4 range in IPv6's clothes is the range that is meant.
+func TestMappedProxyRange(t *testing.T) {
+	t.Parallel()
+	got, err := config{Proxies: "::ffff:10.0.0.0/104"}.proxies()
+	if err != nil || len(got) != 1 || got[0].String() != "10.0.0.0/8" {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 
