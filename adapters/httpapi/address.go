@@ -16,13 +16,24 @@ func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	addr := peer.Addr().Unmap().WithZone("")
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && contains(trusted, addr); i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		hop, err := parseHop(strings.TrimSpace(hops[i]))
 		if err != nil {
 			break
 		}
 		addr = hop.Unmap().WithZone("")
 	}
 	return addr
+}
+
+// parseHop reads an address as proxies write it: some add a port, or brackets.
+func parseHop(text string) (netip.Addr, error) {
+	if withPort, err := netip.ParseAddrPort(text); err == nil {
+		return withPort.Addr(), nil
+	}
+	if inside, ok := strings.CutPrefix(text, "["); ok {
+		text = strings.TrimSuffix(inside, "]")
+	}
+	return netip.ParseAddr(text)
 }
 
 func contains(prefixes []netip.Prefix, a netip.Addr) bool {

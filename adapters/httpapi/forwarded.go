@@ -27,9 +27,20 @@ type Undeclared struct {
 
 // undeclared counts them. The zero value is ready to use.
 type undeclared struct {
-	mu            sync.Mutex
-	seen          Undeclared
-	warned, noted time.Time // the last warnings: that there is a proxy, that its clients were limited
+	mu     sync.Mutex
+	seen   Undeclared
+	warned time.Time // the last warning that there is a proxy
+	noted  time.Time // that its clients were limited
+	silent time.Time // that those of a declared proxy were, which does not say who they are
+}
+
+// hourly tells whether a warning is due, and notes that it is given. It needs the lock.
+func hourly(last *time.Time, now time.Time) bool {
+	due := last.IsZero() || now.Sub(*last) >= warnEvery
+	if due {
+		*last = now
+	}
+	return due
 }
 
 // seenAt counts a request, and tells whether it is time for a warning.
@@ -38,10 +49,7 @@ func (u *undeclared) seenAt(peer netip.Addr, now time.Time) (warn bool) {
 	defer u.mu.Unlock()
 	u.seen.Requests++
 	u.seen.Peer, u.seen.Last = peer.String(), now
-	if warn = u.warned.IsZero() || now.Sub(u.warned) >= warnEvery; warn {
-		u.warned = now
-	}
-	return warn
+	return hourly(&u.warned, now)
 }
 
 // limitedAt counts a refusal by the proxy's address, and tells whether it is time for a warning.
@@ -49,10 +57,14 @@ func (u *undeclared) limitedAt(now time.Time) (warn bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.seen.Limited++
-	if warn = u.noted.IsZero() || now.Sub(u.noted) >= warnEvery; warn {
-		u.noted = now
-	}
-	return warn
+	return hourly(&u.noted, now)
+}
+
+// silentAt tells whether it is time to say that a declared proxy's own address reached a limit.
+func (u *undeclared) silentAt(now time.Time) (warn bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return hourly(&u.silent, now)
 }
 
 func (u *undeclared) read() Undeclared {
@@ -66,7 +78,7 @@ func (s *Server) noticeProxies(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if peer, ok := undeclaredProxy(c.Request(), s.cfg.TrustedProxies); ok && s.undeclared.seenAt(peer, s.cfg.Now()) {
 			s.cfg.Log.Warn("proxy not declared: X-Forwarded-For ignored, all its clients share one address's limits; "+
-				"add it to TRUSTED_PROXIES", "peer", peer.String())
+				"if the proxy is yours, add it to TRUSTED_PROXIES", "peer", peer.String())
 		}
 		return next(c)
 	}
@@ -92,8 +104,12 @@ func (s *Server) ofAddress(c echo.Context, err error) error {
 	if err == nil || refused(err).status != http.StatusTooManyRequests {
 		return err
 	}
-	if peer, ok := undeclaredProxy(c.Request(), s.cfg.TrustedProxies); ok && s.undeclared.limitedAt(s.cfg.Now()) {
-		s.cfg.Log.Warn("limit of one address reached by a proxy's clients together; add it to TRUSTED_PROXIES", "peer", peer.String())
+	if peer, ok := undeclaredProxy(c.Request(), s.cfg.TrustedProxies); ok {
+		if s.undeclared.limitedAt(s.cfg.Now()) {
+			s.cfg.Log.Warn("limit of one address reached by a proxy's clients together; if the proxy is yours, add it to TRUSTED_PROXIES", "peer", peer.String())
+		}
+	} else if addr := clientAddr(c.Request(), s.cfg.TrustedProxies); contains(s.cfg.TrustedProxies, addr) && s.undeclared.silentAt(s.cfg.Now()) {
+		s.cfg.Log.Warn("limit of one address reached by an address of TRUSTED_PROXIES; let that proxy send X-Forwarded-For", "peer", addr.String())
 	}
 	return err
 }

@@ -69,3 +69,18 @@ func TestADeclaredProxyIsNotSaid(t *testing.T) {
 		t.Errorf("%+v", seen)
 	}
 }
+
+// A declared proxy that does not say who its clients are makes them one address, too.
+func TestADeclaredProxyThatIsSilentIsSaid(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) {
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.Limits.LoginAddress = Rate{Limit: 1, Window: time.Hour}
+	})
+	for _, header := range []map[string]string{nil, {"X-Real-IP": "203.0.113.1"}, {"X-Forwarded-For": "unknown"}} {
+		f.do(call{method: "POST", path: "/api/auth/login", body: `{"email":"a@example.com","password":"correct horse battery"}`, header: header})
+	}
+	if n := strings.Count(f.log.String(), "let that proxy send X-Forwarded-For"); n != 1 {
+		t.Errorf("said %d times: %s", n, f.log.String())
+	}
+}
