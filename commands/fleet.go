@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -57,8 +56,6 @@ func (f *Fleet) Run(ctx context.Context, l Log) error {
 		switch err := f.Count(ctx, l); {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, errReadModelBehind):
-			wait = 100 * time.Millisecond
 		case err != nil:
 			f.Logger.WarnContext(ctx, "counting desktops failed, will retry", "error", err)
 			wait = time.Second
@@ -71,11 +68,9 @@ func (f *Fleet) Run(ctx context.Context, l Log) error {
 	}
 }
 
-var errReadModelBehind = errors.New("the read model is behind the log")
-
 // Count writes down how many instances there are, where that differs. The fleet's version is read
-// before the head of the log, and the read model must have come as far: an instance that it does not
-// count yet has therefore moved the version, and the count begins again.
+// before the head of the log, and the read model is waited for until it has come as far: an instance that
+// it does not count yet has therefore moved the version, and the count begins again.
 func (f *Fleet) Count(ctx context.Context, l Log) error {
 	_, err := eventstore.Run(ctx, l.Store, l.stamp(Origin{}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		s, err := eventstore.LoadLast(ctx, u, fleets, fleetID)
@@ -87,11 +82,16 @@ func (f *Fleet) Count(ctx context.Context, l Log) error {
 			return nil, err
 		}
 		ids, position, err := f.Live(ctx)
+		for err == nil && position < head {
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(50 * time.Millisecond):
+			}
+			ids, position, err = f.Live(ctx)
+		}
 		if err != nil {
 			return nil, err
-		}
-		if position < head {
-			return nil, errReadModelBehind
 		}
 		events, err := fleet.Decide(s, fleet.Count{Count: len(ids)})
 		if err != nil {

@@ -186,6 +186,25 @@ func TestCeilingTurnedOn(t *testing.T) {
 	}
 }
 
+// TestCountOfABusyLog has a read model that follows, and is never at the head.
+func TestCountOfABusyLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2)
+	ada, _ := w.signUp(t, "ada@example.org")
+	w.mustCreate(t, ada)
+	f := &commands.Fleet{Limit: 9, Live: func(ctx context.Context) ([]string, int64, error) {
+		w.signUp(t, w.log.NewID()+"@example.org")
+		ids, head, err := living(w.Store)(ctx)
+		return ids, head - 5, err
+	}}
+	if err := f.Count(t.Context(), w.log); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.said(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":1}` {
+		t.Errorf("counted %v", got)
+	}
+}
+
 // TestCeilingUnderConcurrency has the customers of two replicas want what only three can have, and
 // then more of them want what all can have: the one stream that they all write to makes nobody fail.
 func TestCeilingUnderConcurrency(t *testing.T) {
