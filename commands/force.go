@@ -50,12 +50,13 @@ func (c *Force) Terminate(ctx context.Context, id string) (Forced, error) {
 	}
 	_, err = eventstore.Run(ctx, c.Store, c.stamp(Origin{Account: Operator, CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		done.Already, done.Released = false, false
+		// The version first: what ends the instance after that is a conflict, and decided again.
+		if err := eventstore.LoadUnread(ctx, u, instances, id); err != nil {
+			return nil, err
+		}
 		if s, err := eventstore.Fold(ctx, c.Store, instances, id); err == nil && s.Final() {
 			done.Already = true
 			return nil, nil
-		}
-		if err := eventstore.LoadUnread(ctx, u, instances, id); err != nil {
-			return nil, err
 		}
 		if err := c.release(ctx, u, &done); err != nil {
 			return nil, err

@@ -171,3 +171,33 @@ func TestReconcilerEndsLateMachinesOfTheForced(t *testing.T) {
 		t.Errorf("%+v, %v", report, err)
 	}
 }
+
+// versions calls before ahead of the second look at a version.
+type versions struct {
+	eventstore.Store
+	looks  int
+	before func()
+}
+
+func (v *versions) Version(ctx context.Context, s eventstore.StreamID) (int64, error) {
+	if v.looks++; v.looks == 2 {
+		v.before()
+	}
+	return v.Store.Version(ctx, s)
+}
+
+// TestForceBesideTheSaga has the saga end the instance while the operator's word is being written.
+func TestForceBesideTheSaga(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	ada, _ := w.signUp(t, "ada@example.org")
+	id := w.mustCreate(t, ada)
+	f, _ := w.force()
+	f.Store = &versions{Store: f.Store, before: func() { w.write(t, id, instance.Terminated{}) }}
+	if done, err := f.Terminate(t.Context(), id); err != nil || !done.Already {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if got := w.said(t, "instance.terminated"); len(got) != 1 {
+		t.Errorf("ended %d times: %v", len(got), got)
+	}
+}
