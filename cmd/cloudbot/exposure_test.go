@@ -64,6 +64,22 @@ func TestSeedsProductionNeverMakesLocalMachines(t *testing.T) {
 	}
 }
 
+// What Prometheus holds must open nothing else.
+func TestAdminTokenIsASecretOfItsOwn(t *testing.T) {
+	t.Parallel()
+	cfg := config{Environment: "production", JWTSecret: seed()["JWT_SECRET_KEY"], JWTRefreshSecret: seed()["JWT_REFRESH_SECRET_KEY"], EncryptionKey: seed()["ENCRYPTION_KEY"]}
+	for _, token := range []string{cfg.JWTSecret, cfg.JWTRefreshSecret, cfg.EncryptionKey} {
+		cfg.AdminToken = token
+		if _, err := loadSecrets(cfg); err == nil || !strings.Contains(err.Error(), "ADMIN_TOKEN is the same as another secret") || strings.Contains(err.Error(), token) {
+			t.Errorf("%v", err)
+		}
+	}
+	cfg.AdminToken = "a-token-of-its-own-with-32-characters"
+	if _, err := loadSecrets(cfg); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWhoGetsAShellHere(t *testing.T) {
 	for _, c := range []struct {
 		environment, host, mode, asked string

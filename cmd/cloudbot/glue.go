@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -164,6 +165,11 @@ func loadSecrets(cfg config) (keyset, error) {
 			"JWT_SECRET_KEY": access, "JWT_REFRESH_SECRET_KEY": refresh, "ENCRYPTION_KEY": encryption,
 		}); err != nil {
 			return keyset{}, err
+		}
+		for _, list := range []string{access, refresh, encryption} {
+			if cfg.AdminToken != "" && slices.Contains(secrets.SplitKeys(list), cfg.AdminToken) {
+				return keyset{}, errors.New("ADMIN_TOKEN is the same as another secret; make one of them with `openssl rand -base64 32`")
+			}
 		}
 	} else {
 		made, err := secrets.LoadDev(cfg.DataDir)
