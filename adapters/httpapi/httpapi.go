@@ -96,8 +96,7 @@ func (s *Server) Sessions() *Endings { return s.sessions }
 func (s *Server) Instances() *Endings { return s.gone }
 
 // Preload makes the server refuse the sessions that ended, and the accounts that were suspended, before
-// it started. Run does it; a
-// caller that uses only the handler must.
+// it started. Run does it; a caller that uses only the handler must.
 func (s *Server) Preload(ctx context.Context) error {
 	// Longer than an access token lives, for clocks that differ.
 	ids, err := s.cfg.Queries.EndedSince(ctx, s.cfg.Now().Add(-s.cfg.AccessLife-5*time.Minute))

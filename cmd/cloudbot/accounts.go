@@ -111,7 +111,7 @@ code is good for one account, for a while, and with EMAIL for that address only.
 code is shown once: the log keeps a keyed hash of it. Send the URL, or the code, to
 the person you invite; what follows # in the URL is not sent to servers.`,
 		Example: `  cloudbot accounts invite ada@example.com
-  cloudbot accounts invite --expires 24h          for whoever has the code
+  cloudbot accounts invite --expires 24h          for anybody who has the code
   cloudbot accounts invite --revoke ID            take one back that was not used`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

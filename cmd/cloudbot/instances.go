@@ -14,6 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -190,8 +191,11 @@ gets its slot back. If it is interrupted, run it again.`,
 
 func (o *operator) askTermination(ctx context.Context, cmd *cobra.Command, id string, asJSON bool) error {
 	status, err := (&commands.Force{Log: o.events}).Ask(ctx, id)
+	if errors.Is(err, eventstore.ErrDamaged) {
+		return fmt.Errorf("%w; terminate it with --force", err)
+	}
 	if err != nil {
-		return fmt.Errorf("%w (if its events cannot be read, use --force)", err)
+		return err
 	}
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), map[string]any{"instance": id, "status": status})

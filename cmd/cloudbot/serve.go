@@ -50,7 +50,7 @@ func serve(ctx context.Context, cfg config) (err error) {
 	// First of all, so that a taken port is said at once.
 	listener, err := net.Listen("tcp", net.JoinHostPort(cfg.Host, cfg.Port))
 	if err != nil {
-		return fmt.Errorf("listen: %w; set PORT to another", err)
+		return fmt.Errorf("listen: %w; set HOST or PORT to another", err)
 	}
 	defer listener.Close()
 	admin, err := listenAdmin(cfg, log)
