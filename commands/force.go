@@ -121,7 +121,7 @@ func (c *Force) machines(ctx context.Context, done *Forced) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d machines were told to terminate and are not gone yet; run this again: %w", alive, ctx.Err())
+			return fmt.Errorf("%d machines are terminating and not gone yet; run this again: %w", alive, ctx.Err())
 		case <-time.After(orDefault(c.Every, time.Second)):
 		}
 	}
