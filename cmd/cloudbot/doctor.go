@@ -63,9 +63,9 @@ func (c check) do(ctx context.Context) (note, mark string) {
 	var less degraded
 	switch {
 	case errors.As(err, &remark), errors.As(err, &less):
-		return err.Error(), "note"
+		return oneLine(err), "note"
 	case err != nil:
-		return err.Error(), c.mark
+		return oneLine(err), c.mark
 	}
 	return note, "ok"
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -12,6 +14,15 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 	"github.com/cloudbot-ai/control-plane/commands"
 )
+
+// Whatever a check says stands in its own line.
+func TestDoctorSaysALineEach(t *testing.T) {
+	t.Parallel()
+	fails := check{"Postgres", "BAD", func(context.Context) (string, error) { return "", errors.New("does not answer:\n\t127.0.0.1\n\t::1") }}
+	if note, mark := fails.do(t.Context()); note != "does not answer: 127.0.0.1 ::1" || mark != "BAD" {
+		t.Errorf("%s %q", mark, note)
+	}
+}
 
 // With machines on EC2 the doctor looks over there and at what machines download, and misses nothing that is for local ones.
 func TestDoctorOnEC2(t *testing.T) {
