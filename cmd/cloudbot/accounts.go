@@ -219,7 +219,7 @@ is deleted. If it is interrupted, run it again.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, at most 200 bytes; it stands in the log as you write it")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, at most 200 bytes; it stands in the log as you write it, and among the account's events")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
