@@ -31,7 +31,8 @@ type Database struct {
 	Pending int    // migrations that Up would apply
 }
 
-// checkPatience bounds Check: a pooler without a free connection lets its clients wait.
+// checkPatience bounds Check, and Up's wait for each connection: a pooler without a free one lets its
+// clients wait, and where the server has none left they wait by themselves.
 const checkPatience = 20 * time.Second
 
 // Check looks whether a database can be brought up to the schema and worked on, and leaves nothing
@@ -45,7 +46,7 @@ func Check(ctx context.Context, databaseURL string, oldest int) (Database, error
 	if err != nil {
 		return found, err
 	}
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := connect(ctx, config)
 	if err != nil && strings.Contains(err.Error(), "read only connection") { // target_session_attrs asked for another
 		return found, errReadOnly
 	}
@@ -77,6 +78,31 @@ func parse(databaseURL string) (*pgx.ConnConfig, error) {
 		return nil, errors.New("DATABASE_URL is not of the form postgres://user:password@host:5432/database") // err quotes it
 	}
 	return pool.ConnConfig, nil
+}
+
+// connect waits for a connection while the server, the database or the role has none left, as beside
+// other replicas that have them all, until ctx ends.
+func connect(ctx context.Context, config *pgx.ConnConfig) (conn *pgx.Conn, err error) {
+	err = patiently(ctx, func() error {
+		conn, err = pgx.ConnectConfig(ctx, config)
+		return err
+	})
+	return conn, err
+}
+
+// patiently calls do again as long as it finds no connection, until ctx ends.
+func patiently(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		if full := (*pgconn.PgError)(nil); !errors.As(err, &full) || full.Code != "53300" {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err // it says more than ctx's
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // A pooler hands each statement to another server session, which prepared statements do not survive.
@@ -120,7 +146,7 @@ func enoughConnections(ctx context.Context, conn *pgx.Conn) error {
 // pooler two connections that take turns either meet in one process or see theirs change, however
 // it picks one: the latest used, the oldest or the only one.
 func oneSession(ctx context.Context, conn *pgx.Conn) error {
-	second, err := pgx.ConnectConfig(ctx, conn.Config())
+	second, err := connect(ctx, conn.Config())
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL gives no second connection: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -59,6 +60,44 @@ func TestRefused(t *testing.T) {
 				t.Errorf("Up: %v", err)
 			}
 		})
+	}
+}
+
+// A role whose connections others have: Check and Up wait for one that is given back, and say what is
+// wrong where none is.
+func TestWaitsForAConnection(t *testing.T) {
+	t.Parallel()
+	u := pgtest.Role(t, pgtest.Empty(t), "CONNECTION LIMIT 6", owns)
+	var held []*pgx.Conn
+	for range 6 {
+		conn, err := pgx.Connect(t.Context(), u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, conn)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := migrations.Check(short, u, 0); err == nil || !strings.Contains(err.Error(), "too many connections") {
+		t.Errorf("without a connection: %v", err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- migrations.Up(t.Context(), u, silent) }()
+	select {
+	case err := <-done:
+		t.Fatalf("it does not wait: %v", err)
+	case <-time.After(300 * time.Millisecond): // it may be slower to fail than this, and then only shows less
+	}
+	for _, conn := range held[:2] {
+		if err := conn.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for _, conn := range held[2:] {
+		conn.Close(t.Context())
 	}
 }
 

@@ -5,6 +5,8 @@ package migrations
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"embed"
 	"fmt"
 	"log/slog"
@@ -30,7 +32,7 @@ func Up(ctx context.Context, databaseURL string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	db := stdlib.OpenDB(*config)
+	db := sql.OpenDB(patient{stdlib.GetConnector(*config)})
 	defer db.Close()
 	db.SetMaxOpenConns(2) // the lock's and the migrations': a role may have few
 	lock, err := db.Conn(ctx)
@@ -58,4 +60,18 @@ func Up(ctx context.Context, databaseURL string, log *slog.Logger) error {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
+}
+
+// patient is a Connector that waits while the server has no connection left.
+type patient struct{ driver.Connector }
+
+// Connect implements driver.Connector.
+func (p patient) Connect(ctx context.Context) (conn driver.Conn, err error) {
+	ctx, cancel := context.WithTimeout(ctx, checkPatience)
+	defer cancel()
+	err = patiently(ctx, func() error {
+		conn, err = p.Connector.Connect(ctx)
+		return err
+	})
+	return conn, err
 }

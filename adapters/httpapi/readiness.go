@@ -52,10 +52,12 @@ type tried struct {
 	Probe
 	gauge prometheus.Gauge
 
-	mu   sync.Mutex
-	at   time.Time // zero: not tried yet
-	err  error
-	once bool // it has worked once
+	mu    sync.Mutex
+	began time.Time
+	at    time.Time // zero: not tried yet
+	err   error
+	once  bool   // it has worked once
+	said  string // the error that was logged last, "" while all is well
 }
 
 // NewReadiness makes a Readiness; Run runs it. Its metrics go to the registry.
@@ -68,7 +70,7 @@ func NewReadiness(probes []Probe, log *slog.Logger, metrics prometheus.Registere
 	}
 	r := &Readiness{log: log, began: time.Now()}
 	for _, p := range probes {
-		t := &tried{Probe: p, gauge: degraded.WithLabelValues(p.Name)}
+		t := &tried{Probe: p, gauge: degraded.WithLabelValues(p.Name), began: r.began}
 		t.gauge.Set(1)
 		r.probes = append(r.probes, t)
 	}
@@ -99,7 +101,8 @@ func (r *Readiness) Run(ctx context.Context) error {
 	return nil
 }
 
-// try tries once, notes how it went, and tells whether it went well. Each change is logged once.
+// try tries once, notes how it went, and tells whether it went well. Each change is logged once; what
+// does not work from the start is logged once it had the time to.
 func (t *tried) try(ctx context.Context, log *slog.Logger) bool {
 	trying, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
@@ -109,13 +112,13 @@ func (t *tried) try(ctx context.Context, log *slog.Logger) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch was := t.err; {
-	case err == nil && was != nil && t.once:
+	switch {
+	case err == nil && t.said != "":
+		t.said = ""
 		log.Info("works again", "part", t.Name)
-	case err != nil && (was == nil || was.Error() != err.Error()) && t.once:
+	case err != nil && t.said != err.Error() && (t.once || time.Since(t.began) > probeStale): // at first parts come up one after the other
+		t.said = err.Error()
 		log.Warn("does not work", "part", t.Name, "ready", !t.Fatal(err), "error", err)
-	case err != nil && was == nil:
-		log.Debug("does not work yet", "part", t.Name, "error", err)
 	}
 	t.at, t.err, t.once = time.Now(), err, t.once || err == nil
 	if err == nil {

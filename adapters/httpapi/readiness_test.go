@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -108,6 +109,41 @@ func TestReadyOnlyReads(t *testing.T) {
 		if n := bad.Load() - before; n < 9 || n > 11 {
 			t.Errorf("what fails was tried %d times in 10 s", n)
 		}
+		stop()
+	})
+}
+
+// What never worked is logged as well, once, when it had the time to come up; and that it works then.
+func TestWhatNeverWorkedIsLogged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		var well atomic.Bool
+		r, err := NewReadiness([]Probe{{Name: "never", Try: func(context.Context) error {
+			if well.Load() {
+				return nil
+			}
+			return errors.New("it is away")
+		}}}, slog.New(slog.NewTextHandler(&out, nil)), prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		go r.Run(ctx)
+		logged := func(after time.Duration, bad, good int) {
+			t.Helper()
+			time.Sleep(after) // of the bubble's clock
+			synctest.Wait()
+			if b, g := strings.Count(out.String(), "it is away"), strings.Count(out.String(), "works again"); b != bad || g != good {
+				t.Errorf("logged %d times that it does not work, %d that it does:\n%s", b, g, &out)
+			}
+		}
+		logged(5*time.Second, 0, 0)
+		logged(25*time.Second, 1, 0)
+		well.Store(true)
+		logged(5*time.Second, 1, 1)
+		well.Store(false)
+		logged(5*time.Second, 2, 1)
 		stop()
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ var (
 	errNoUser = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
 		Msg: "NATS refuses NATS_URL's user: give the right name and password."}
 	errNoRoom = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
-		Msg: "NATS refuses to make what the server keeps there: its limits on JetStream's memory, storage or number of streams are too low. Allow 128 MB of memory, and four streams."}
+		Msg: "NATS refuses to make what the server keeps there: its limits on JetStream's memory, storage or number of streams are too low. Allow 128 MB of memory, and five streams."}
 )
 
 // Unable returns the sentence that says what NATS refuses and why, where err means that it will not
@@ -56,11 +57,25 @@ func explain(conn *nats.Conn, err error, making bool) error {
 		return fmt.Errorf("%w (%w)", errNoJetStreamForAccount, err)
 	case making && api != nil && tooLow[api.ErrorCode]:
 		return fmt.Errorf("%w (%w)", errNoRoom, err)
-	case api == nil && conn.IsConnected() && errors.Is(conn.LastError(), nats.ErrPermissionViolation):
+	case api == nil && conn.IsConnected() && lacksRights(conn.LastError()):
 		// The server says so beside the call, which just gets no answer.
 		return fmt.Errorf("%w (%w)", errNoRights, conn.LastError())
 	}
 	return err
+}
+
+// lacksRights tells whether the server refused a subject that is needed. The connection remembers it
+// until it reconnects: where it refused another subject once, a slow answer must not be blamed on that.
+func lacksRights(err error) bool {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return false
+	}
+	for _, subject := range []string{"$JS.API.", "$KV.", SubjectPrefix, nats.InboxPrefix} {
+		if strings.Contains(err.Error(), `"`+subject) {
+			return true
+		}
+	}
+	return false
 }
 
 // tooLow are the server's codes for limits that leave no room for another stream.
@@ -182,8 +197,8 @@ func (p *StreamProbe) Relayed(ctx context.Context) error {
 	if last != p.last || head <= int64(last) {
 		p.last, p.moved = last, time.Now()
 	}
-	if age := time.Since(p.moved); age > relayPatience {
-		return fmt.Errorf("the stream stands at %d and the log at %d for %s", last, head, age.Round(time.Second))
+	if time.Since(p.moved) > relayPatience { // the words stay the same meanwhile, so that they are logged once
+		return fmt.Errorf("the stream stands at %d since %s, and the log goes on", last, p.moved.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

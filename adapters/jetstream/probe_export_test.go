@@ -1,6 +1,44 @@
 package jetstream
 
-import "time"
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
 
 // StoodStillSince makes the probe believe that the stream has not moved since t.
 func (p *StreamProbe) StoodStillSince(t time.Time) { p.moved = t }
+
+// ProbeOfRelay is what a relay looks for before it replaces a stream.
+func ProbeOfRelay(ctx context.Context, conn *nats.Conn) error {
+	r, err := NewRelay(RelayConfig{Conn: conn})
+	if err != nil {
+		return err
+	}
+	return r.probe(ctx)
+}
+
+// A stream that moves between its failures is slow: it is not replaced, however long it fails.
+func TestSlowStreamIsNotStuck(t *testing.T) {
+	t.Parallel()
+	var slow, broken trouble
+	log, failure := slog.New(slog.DiscardHandler), streamError{errors.New("no answer")}
+	long := func(tr *trouble) bool {
+		tr.since = tr.since.Add(-time.Hour)
+		return tr.stuck(time.Second)
+	}
+	for at := range int64(100) {
+		if slow.met(t.Context(), log, at+1, failure); long(&slow) {
+			t.Fatalf("given up at %d", at+1)
+		}
+	}
+	broken.met(t.Context(), log, 7, failure)
+	broken.met(t.Context(), log, 0, failure) // it did not even say where it stands
+	if broken.met(t.Context(), log, 7, failure); !long(&broken) {
+		t.Error("a stream that stands still is kept")
+	}
+}

@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -76,8 +77,13 @@ func TestRelayedNeedsProgress(t *testing.T) {
 	w.log.write(t, 3, "a")
 	p := jetstream.NewStreamProbe(w.Conn, w.log.Head)
 	p.StoodStillSince(time.Now().Add(-time.Hour))
-	if err := p.Relayed(t.Context()); err == nil {
-		t.Error("nothing is relayed, and the probe is content")
+	err := p.Relayed(t.Context())
+	if err == nil {
+		t.Fatal("nothing is relayed, and the probe is content")
+	}
+	w.log.write(t, 1, "a") // which is no news to whoever logs what is wrong
+	if again := p.Relayed(t.Context()); again == nil || again.Error() != err.Error() {
+		t.Errorf("%v, and then %v", err, again)
 	}
 	run(t, w.relay(t, jetstream.StreamLimits{}))
 	w.settled(t)
@@ -149,5 +155,49 @@ func TestUnable(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A subject that the server refused once and that is not needed says nothing about a call that fails
+// later for another reason.
+func TestOtherRefusalIsNoReason(t *testing.T) {
+	t.Parallel()
+	o := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, JetStream: true}
+	o.Users = []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{
+		Publish: &server.SubjectPermission{Allow: []string{"$JS.API.>", "$KV.>", "cloudbot.events.>", "_INBOX.>"}},
+	}}}
+	s, err := server.NewServer(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(20 * time.Second) {
+		t.Fatal("NATS does not come up")
+	}
+	refused := make(chan error, 1)
+	conn, err := nats.Connect("nats://u:p@"+s.Addr().String(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	if err := jetstream.Able(t.Context(), conn, jetstream.StreamLimits{}); err != nil {
+		t.Errorf("with the rights that the sentence names: %v", err)
+	}
+	if err := jetstream.ProbeOfRelay(t.Context(), conn); err != nil {
+		t.Errorf("the relay's own look, with the same rights: %v", err)
+	}
+	if err := conn.Publish("somewhere.else", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-refused; !errors.Is(err, nats.ErrPermissionViolation) {
+		t.Fatal(err)
+	}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := jetstream.Able(late, conn, jetstream.StreamLimits{}); err == nil {
+		t.Error("a call that was given up worked")
+	} else if sentence, unable := jetstream.Unable(err); unable {
+		t.Errorf("%v: %s", err, sentence)
 	}
 }

@@ -16,7 +16,8 @@ type trouble struct {
 	wait    time.Duration // before the next try
 	said    string        // the cause that was logged last: each is logged when it comes up
 	refused int           // times in a row that the stream stood elsewhere
-	failed  int           // times that the stream failed
+	at      int64         // where the stream stood at the last failure
+	failed  int           // times that the stream failed while it stood there
 	since   time.Time     // the first of these
 	mended  int           // times that it was looked at or replaced
 }
@@ -52,6 +53,9 @@ func (t *trouble) met(ctx context.Context, log *slog.Logger, at int64, err error
 		t.wait = min(max(2*t.wait, 50*time.Millisecond), 3*time.Second)
 	}
 	if errors.As(err, new(streamError)) {
+		if at > 0 && at != t.at { // it takes messages, and is only slow
+			t.at, t.failed = at, 0
+		}
 		if t.failed++; t.failed == 1 {
 			t.since = time.Now()
 		}
@@ -74,8 +78,8 @@ func (t *trouble) say(ctx context.Context, log *slog.Logger, at int64, err error
 	}
 }
 
-// stuck tells whether the stream has failed so often, and for so long, that it is worth looking
-// whether another would do.
+// stuck tells whether the stream has failed so often, and for so long, at one position, that it is worth
+// looking whether another would do.
 func (t *trouble) stuck(patience time.Duration) bool {
 	if t.failed < 3<<min(t.mended, 5) || time.Since(t.since) < 3*patience {
 		return false
@@ -107,7 +111,7 @@ func (r *Relay) mend(ctx context.Context) error {
 func (r *Relay) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	const subject = "cloudbot.probe.relay"
+	const subject = "$KV." + probeName + ".relay" // which the buckets' rights allow
 	_, err := r.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: probeName, Description: "whether JetStream stores anything", Subjects: []string{subject},
 		Storage: jetstream.FileStorage, Replicas: max(r.cfg.Limits.Replicas, 1), MaxMsgs: 1, MaxAge: time.Minute,

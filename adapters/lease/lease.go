@@ -98,6 +98,7 @@ func (l *Leases) while(ctx context.Context, name string, term int64, sent time.T
 	work, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop() // also where f panics: nobody else could have the role until this process ends
 	renewed := make(chan struct{})
 	var bug error
 	go func() {

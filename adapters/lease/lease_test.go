@@ -230,3 +230,18 @@ func TestClearFreesWhatADeadProcessHeld(t *testing.T) {
 		t.Fatalf("taken %v, error %v", taken, err)
 	}
 }
+
+// A role that panics leaves its lease to others: nobody renews it for what does not run any more.
+func TestPanicLetsGoOfTheLease(t *testing.T) {
+	t.Parallel()
+	url := pgtest.New(t)
+	func() {
+		defer func() { _ = recover() }()
+		_ = holder(t, url, nil).Hold(t.Context(), "role", func(context.Context) error { panic("a bug") })
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := holder(t, url, nil).Hold(ctx, "role", func(context.Context) error { return nil }); err != nil {
+		t.Error(err)
+	}
+}

@@ -48,6 +48,7 @@ func (p *parts) probes(shared bucketsOfNATS) []httpapi.Probe {
 		httpapi.Probe{Name: "nats", Try: stream.Publish, Degrades: "NATS does not take messages", Grave: unable},
 		httpapi.Probe{Name: "events", Try: stream.Relayed, Degrades: "subscribers get no events for now", Grave: unable},
 		httpapi.Probe{Name: "projections", Try: p.caughtUp},
+		httpapi.Probe{Name: "read_models", Try: p.readModelsMove(), Degrades: "lists and events do not show the latest changes for now"},
 	)
 }
 
@@ -78,8 +79,42 @@ func (p *parts) caughtUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if behind := head - p.progress.Position(); behind > 10_000 || p.progress.Position() == 0 && head > 0 {
-		return fmt.Errorf("%d events behind", behind)
+	if at := p.progress.Position(); head-at > farBehind || at == 0 && head > 0 {
+		return fmt.Errorf("the read models are more than %d events behind, or were not begun", farBehind)
+	}
+	return nil
+}
+
+// readModelsMove tells whether the slowest read model makes progress while the log is ahead of it.
+func (p *parts) readModelsMove() func(context.Context) error {
+	var s standstill
+	return func(ctx context.Context) error {
+		head, err := p.store.Head(ctx)
+		if err != nil {
+			return err
+		}
+		return s.look(time.Now(), p.progress.Position(), head)
+	}
+}
+
+// farBehind is how many events the read models may be behind: their queries answer for too long ago.
+const farBehind = 10_000
+
+// standPatience is how long read models may stand still although there are events for them.
+const standPatience = 30 * time.Second
+
+// standstill remembers since when the read models are at one position, with events to come.
+type standstill struct {
+	at    int64
+	since time.Time
+}
+
+func (s *standstill) look(now time.Time, at, head int64) error {
+	if at != s.at || at >= head || s.since.IsZero() {
+		s.at, s.since = at, now
+	}
+	if now.Sub(s.since) > standPatience {
+		return fmt.Errorf("a read model stands at %d since %s, and the log goes on", at, s.since.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -102,6 +102,13 @@ func (c *committer) close() {
 	c.drop()
 }
 
+// abandon gives up a connection on which answers may be left that belong to no request any more.
+func (c *committer) abandon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drop()
+}
+
 // drop gives up the connection, and with it all beliefs about the log behind it.
 func (c *committer) drop() {
 	if c.conn == nil {

@@ -30,3 +30,18 @@ func (s *Store) MakeReadOnly(ctx context.Context, t interface{ Fatal(...any) }) 
 		t.Fatal(err)
 	}
 }
+
+// Sabotage makes the next append panic, until it is mended.
+func (s *Store) Sabotage() (mend func()) {
+	c := &s.commit
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	config := c.config
+	c.drop()
+	c.config = nil
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.config = config
+	}
+}

@@ -55,8 +55,10 @@ func ReadWrite(url string) string {
 	switch {
 	case strings.Contains(url, key) || os.Getenv("PGTARGETSESSIONATTRS") != "":
 		return url
-	case !strings.Contains(url, "://"):
+	case !strings.HasPrefix(url, "postgres://") && !strings.HasPrefix(url, "postgresql://"): // as pgx tells them apart
 		return strings.TrimSpace(url + " " + key + "=" + value)
+	case strings.HasSuffix(url, "?") || strings.HasSuffix(url, "&"): // pgx refuses an empty parameter
+		return url + key + "=" + value
 	case strings.Contains(url, "?"):
 		return url + "&" + key + "=" + value
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -86,9 +87,16 @@ func TestReadWrite(t *testing.T) {
 		"postgres://u:p@h/d":                "postgres://u:p@h/d?target_session_attrs=read-write",
 		"postgres://u:p@h/d?sslmode=prefer": "postgres://u:p@h/d?sslmode=prefer&target_session_attrs=read-write",
 		"postgres://h/d?target_session_attrs=any": "postgres://h/d?target_session_attrs=any",
+		"postgresql://h1:1,h2:2/d?":               "postgresql://h1:1,h2:2/d?target_session_attrs=read-write",
+		"host=a password=p://w?x":                 "host=a password=p://w?x target_session_attrs=read-write",
 	} {
-		if got := postgres.ReadWrite(given); got != want {
+		got := postgres.ReadWrite(given)
+		if got != want {
 			t.Errorf("%q became %q, not %q", given, got, want)
+		}
+		cfg, err := pgx.ParseConfig(got)
+		if err != nil || (cfg.ValidateConnect == nil) != strings.Contains(given, "any") {
+			t.Errorf("%q: %v", got, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -56,16 +57,24 @@ func (s *Store) Probe(ctx context.Context) error {
 	if s.lately.well() {
 		return nil
 	}
-	if err := c.probe(ctx, s.lately.failed.Load()); err != nil {
+	row := s.lately.failed.Load()
+	if err := c.probe(ctx, row); err != nil {
 		c.drop() // the next append finds out by itself where to go
 		return unavailable("probe", err)
+	}
+	if row {
+		s.lately.failed.Store(false) // it would work now: the next probe needs no row
 	}
 	return nil
 }
 
 func (c *committer) probe(ctx context.Context, row bool) error {
 	if c.conn == nil {
-		if err := c.connect(ctx); err != nil {
+		err := c.reach(ctx)
+		if err != nil && strings.Contains(err.Error(), "read only connection") { // target_session_attrs asks for another
+			return fmt.Errorf("the database is read-only: %w", err)
+		}
+		if err != nil {
 			return err
 		}
 	}

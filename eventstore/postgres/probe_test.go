@@ -173,3 +173,20 @@ func within(t *testing.T) bool {
 	<-wait.Done()
 	return !ok || time.Until(deadline) > time.Minute
 }
+
+// A panic of one append is its callers' error. Appends go on.
+func TestPanicOfAnAppend(t *testing.T) {
+	t.Parallel()
+	s := open(t, pgtest.New(t))
+	var n ids
+	mend := s.Sabotage()
+	if _, err := s.Append(t.Context(), n.append("a", 0, 1)); !errors.Is(err, eventstore.ErrUnavailable) {
+		t.Errorf("the append that panicked: %v", err)
+	}
+	mend()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := s.Append(ctx, n.append("a", 0, 1)); err != nil {
+		t.Error(err)
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/crash"
 )
 
 // Bounds of one batch. A single append may exceed them: it then goes alone.
@@ -84,7 +86,12 @@ func (s *Store) lead() {
 	q := &s.queue
 	q.gather()
 	own, b := q.take(s.known)
-	s.commit.run(b)
+	if err := crash.Guard(func() error { s.commit.run(b); return nil })(); err != nil {
+		// The front answers a caller's panic and goes on: those behind it must not wait for ever.
+		s.log.Error("append: panic", "panic", err, "stack", crash.Of(err).Stack)
+		s.commit.abandon()
+		fail(b.requests, unavailable("append: outcome unknown", err))
+	}
 	released := len(b.requests) + len(b.stale)
 
 	q.mu.Lock()
