@@ -92,14 +92,20 @@ func connect(ctx context.Context, config *pgx.ConnConfig) (conn *pgx.Conn, err e
 
 // patiently calls do again as long as it finds no connection, until ctx ends.
 func patiently(ctx context.Context, do func() error) error {
+	var none error // the last time there was no connection: it says more than ctx's own error
 	for {
 		err := do()
-		if full := (*pgconn.PgError)(nil); !errors.As(err, &full) || full.Code != "53300" {
+		switch full := (*pgconn.PgError)(nil); {
+		case errors.As(err, &full) && full.Code == "53300":
+			none = err
+		case err != nil && none != nil && ctx.Err() != nil:
+			return none
+		default:
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return err // it says more than ctx's
+			return none
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
