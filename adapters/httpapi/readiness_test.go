@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -117,7 +116,7 @@ func TestReadyOnlyReads(t *testing.T) {
 func TestWhatNeverWorkedIsLogged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
+		var out lockedBuffer
 		var well atomic.Bool
 		r, err := NewReadiness([]Probe{{Name: "never", Try: func(context.Context) error {
 			if well.Load() {
@@ -135,7 +134,7 @@ func TestWhatNeverWorkedIsLogged(t *testing.T) {
 			time.Sleep(after) // of the bubble's clock
 			synctest.Wait()
 			if b, g := strings.Count(out.String(), "it is away"), strings.Count(out.String(), "works again"); b != bad || g != good {
-				t.Errorf("logged %d times that it does not work, %d that it does:\n%s", b, g, &out)
+				t.Errorf("logged %d times that it does not work, %d that it does:\n%s", b, g, out.String())
 			}
 		}
 		logged(5*time.Second, 0, 0)

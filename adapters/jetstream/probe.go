@@ -89,13 +89,17 @@ var tooLow = map[jetstream.ErrorCode]bool{
 	10120: true, // no tier for as many replicas
 }
 
-// away tells why there is no connection: nil where there is one.
+// away tells why there is no connection: nil where there is one. A connection forgets why its last try
+// failed while it makes the next: so it is looked at for a moment.
 func away(conn *nats.Conn) error {
-	switch err := conn.LastError(); {
-	case conn.IsConnected():
-		return nil
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
-		return fmt.Errorf("%w (%w)", errNoUser, err)
+	for range 10 {
+		switch err := conn.LastError(); {
+		case conn.IsConnected():
+			return nil
+		case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+			return fmt.Errorf("%w (%w)", errNoUser, err)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 	return errAway
 }
