@@ -897,8 +897,8 @@ func TestSagaCrashesEverywhere(t *testing.T) {
 		s.until("open", cancelled, func(st instance.State) bool { return st.Attempts > 0 })
 		s.do("terminate", cancelled)
 		s.until("terminated", cancelled, status(instance.StatusGone))
+		s.cloud.answers("launch", fate{err: refused(instance.Never, "OptInRequired")}) // before: the saga may be fast
 		refusedOne := s.create()
-		s.cloud.answers("launch", fate{err: refused(instance.Never, "OptInRequired")})
 		s.until("failed", refusedOne, status(instance.StatusFail))
 		s.agreed()
 	}
