@@ -12,7 +12,7 @@ export default defineConfig({
   fullyParallel: false, // tests of a file share an account
   workers: 2,
   retries: 0, // a test that passes the second time has a fault, or found one
-  timeout: 60_000,
+  timeout: 180_000, // a hang, not a slow machine: the longest takes a dozen pictures
   expect: { timeout: 10_000 },
   reporter: [["list"]],
   use: {
