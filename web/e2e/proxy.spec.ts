@@ -10,6 +10,7 @@ for (const [what, upgrades, says, chatSays] of [
     const proxy = await Proxy.to(server.url, { upgrades });
     const context = await browser.newContext({ baseURL: proxy.url, extraHTTPHeaders: { "X-Forwarded-For": `203.0.113.${upgrades ? 1 : 2}` } });
     const page = await context.newPage();
+    page.on("console", (m) => m.type() === "error" && !/^Failed to load resource|^WebSocket connection to/.test(m.text()) && complaints.push(m.text()));
     await signUp(page, info);
     await page.getByRole("button", { name: "Create my desktop" }).click();
     await expect(page.getByText(says)).toBeVisible({ timeout: 30_000 });

@@ -249,10 +249,12 @@ export class Desktop {
       const over = (code: number, reason: string) => this.#link.send({ type: "closed", generation, code, reason });
       let opened = false;
       let closed = false;
+      let disconnected = false;
       socket.addEventListener("open", () => (opened = true), { once: true });
       // Before noVNC's own listener: it knows the code no more.
       socket.addEventListener("close", (e) => {
         closed = true;
+        if (!opened && !disconnected) viewer.disconnect(); // why it closed may have to be asked first, and noVNC would complain meanwhile
         tellClosed((event) => this.#link.send(event), generation, e, opened, whyNot, signal);
       }, { once: true });
       const viewer: Viewer = new Viewer(this.#stage, socket, {
@@ -264,7 +266,6 @@ export class Desktop {
       viewer.addEventListener("connect", () => {
         if (!signal.aborted) this.#connected(viewer, generation);
       });
-      let disconnected = false;
       viewer.addEventListener("disconnect", () => {
         disconnected = true;
         if (!closed) over(1006, ""); // it broke off over the protocol
