@@ -61,11 +61,8 @@ func ownHost(header string, addr net.Addr) bool {
 	if port != strconv.Itoa(int(at.Port())) {
 		return false
 	}
-	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
-		return true
-	}
 	ip, err := netip.ParseAddr(host)
-	return err == nil && (ip.IsLoopback() || ip == at.Addr())
+	return loopbackHost(host) || err == nil && ip == at.Addr()
 }
 
 func refuseAdmin(w http.ResponseWriter, status int, code, detail string) {

@@ -24,17 +24,17 @@ var prefixes = []string{
 	"MAX_INSTANCES", "TRUSTED_", "CORS_", "ADVERTISE_", "ASSETS_", "ADMIN_", "NATS_LISTEN", "SIGNUP", "SHUTDOWN_",
 }
 
-// settings maps each setting's name to its type.
-func settings() map[string]reflect.Type {
-	all := map[string]reflect.Type{}
+// settings maps each setting's name to its field.
+func settings() map[string]reflect.StructField {
+	all := map[string]reflect.StructField{}
 	addSettings(all, reflect.TypeFor[config]())
 	return all
 }
 
-func addSettings(all map[string]reflect.Type, t reflect.Type) {
+func addSettings(all map[string]reflect.StructField, t reflect.Type) {
 	for f := range t.Fields() {
 		if name, _, _ := strings.Cut(f.Tag.Get("env"), ","); name != "" {
-			all[name] = f.Type
+			all[name] = f
 		} else if f.Type.Kind() == reflect.Struct {
 			addSettings(all, f.Type)
 		}
@@ -54,32 +54,17 @@ func explain(err error) error {
 			told = append(told, one)
 			continue
 		}
-		name := settingOf(reflect.TypeFor[config](), parse.Name)
-		told = append(told, fmt.Errorf("%s is %q; %s", name, os.Getenv(name), wanted(parse.Type)))
+		for name, f := range settings() {
+			if f.Name == parse.Name {
+				told = append(told, fmt.Errorf("%s is %q; %s", name, os.Getenv(name), wanted(parse.Type)))
+			}
+		}
 	}
 	return errors.Join(told...)
 }
 
-// settingOf finds the setting of one of the structure's fields.
-func settingOf(t reflect.Type, field string) string {
-	for f := range t.Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
-		if name != "" && f.Name == field {
-			return name
-		}
-		if name == "" && f.Type.Kind() == reflect.Struct {
-			if name := settingOf(f.Type, field); name != "" {
-				return name
-			}
-		}
-	}
-	return ""
-}
-
 func wanted(t reflect.Type) string {
 	switch {
-	case t.String() == "time.Duration":
-		return "use a duration such as 5s"
 	case t.Kind() == reflect.Bool:
 		return "use true or false"
 	case t.Kind() == reflect.Int:
@@ -103,7 +88,7 @@ func strangeNames(environ []string) []string {
 			continue
 		}
 		switch why, ok := unused[name]; {
-		case file && known[of] != nil:
+		case file && known[of].Name != "":
 			said = append(said, name+" has no effect: only secrets can be given as a file")
 		case ok:
 			said = append(said, fmt.Sprintf("%s has no effect: %s", name, why))
@@ -118,7 +103,7 @@ func strangeNames(environ []string) []string {
 }
 
 // near returns the setting that a name misses by one key: left out, put in, exchanged, or two in the wrong order.
-func near(name string, known map[string]reflect.Type) string {
+func near(name string, known map[string]reflect.StructField) string {
 	if len(name) < 4 {
 		return ""
 	}

@@ -166,7 +166,7 @@ func TestStrangeNames(t *testing.T) {
 			t.Errorf("%s: %q, want %q", e, said, want)
 		}
 	}
-	if all := settings(); all["EC2_SUBNET_ID"] != reflect.TypeFor[string]() || all["LOCAL_DEV_MODE"] != reflect.TypeFor[bool]() {
+	if all := settings(); all["EC2_SUBNET_ID"].Type != reflect.TypeFor[string]() || all["LOCAL_DEV_MODE"].Type != reflect.TypeFor[bool]() {
 		t.Errorf("settings: %v", all)
 	}
 }
