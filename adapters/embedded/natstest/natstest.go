@@ -113,7 +113,7 @@ func (s *Server) Break(t testing.TB, stream string) {
 	if err := os.RemoveAll(dirs[0]); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(dirs[0], nil, 0o600); err != nil { // so that nothing makes it anew
+	if err := os.WriteFile(dirs[0], nil, 0o600); err != nil { // so that nothing makes it again
 		t.Fatal(err)
 	}
 }
