@@ -52,14 +52,15 @@ var rooms = []room{
 	{"commands", []string{"domain", "eventstore", "crash"}, except(echo, aws, nats, pgx, goose)},
 	{"projections", []string{"domain", "eventstore", "crash"}, only(pgx)},
 	{"migrations", nil, only(pgx, goose)},
-	{"adapters/httpapi", []string{".", "crash", "domain", "eventstore", "commands", "projections", "migrations", "guest/wire", "web"}, except(aws)},
+	{"adapters/httpapi", []string{".", "crash", "fair", "domain", "eventstore", "commands", "projections", "migrations", "guest/wire", "web"}, except(aws)},
 	{"adapters/ec2", []string{".", "crash", "domain", "eventstore", "commands", "projections", "deploy", "guest/wire", "guest/bootstrap"}, except(echo)},
-	{"adapters/*", []string{".", "crash", "domain", "eventstore", "commands", "projections", "migrations", "deploy", "guest", "web"}, except(echo, ec2)},
+	{"adapters/*", []string{".", "crash", "fair", "domain", "eventstore", "commands", "projections", "migrations", "deploy", "guest", "web"}, except(echo, ec2)},
 	{"guest", []string{"guest"}, except(echo, aws, nats, pgx, goose)},
 	{"cmd/cloudbot-guest", []string{".", "guest"}, except(echo, aws, nats, pgx, goose)},
 	{"cmd", []string{""}, except(echo, ec2)},
 	{"web", nil, stdlib},
 	{"crash", nil, stdlib},
+	{"fair", nil, stdlib},
 	{"deploy", nil, stdlib},
 }
 

@@ -1,0 +1,92 @@
+// Package fair divides what is bounded among strangers, so that one of them cannot take it all:
+// a share for each address, network, account or machine, beside the bound for everybody.
+package fair
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// Claim is one share that a place counts against: at most Max places are taken under Key.
+type Claim struct {
+	Key string
+	Max int
+}
+
+// ByAddress returns the claims of an address under a name. A customer may own an IPv6 /64, /56 or /48,
+// and can send from every address of it: one bounds the /64 (for IPv4 the address), site the /56, and
+// network the /48 (for IPv4 the /24). An address that is none has one claim, shared by all of its kind.
+func ByAddress(name string, a netip.Addr, one, site, network int) []Claim {
+	a = a.Unmap().WithZone("")
+	bits := []int{64, 56, 48}
+	limits := []int{one, site, network}
+	switch {
+	case !a.IsValid():
+		return []Claim{{name + "|unknown", one}}
+	case a.Is4():
+		bits, limits = []int{32, 24}, []int{one, network}
+	}
+	claims := make([]Claim, len(bits))
+	for i, b := range bits {
+		p, _ := a.Prefix(b)
+		claims[i] = Claim{name + "|" + p.String(), limits[i]}
+	}
+	return claims
+}
+
+// Verdict says how a Take ended.
+type Verdict int
+
+// Verdicts.
+const (
+	Taken     Verdict = iota
+	ShareFull         // one of the claims has all it may have; others still get places
+	Full              // all places are taken
+)
+
+// Places are a number of places, counted by claims. NewPlaces makes one.
+type Places struct {
+	total int
+	mu    sync.Mutex
+	taken int
+	by    map[string]int
+}
+
+// NewPlaces makes total places.
+func NewPlaces(total int) *Places { return &Places{total: total, by: map[string]int{}} }
+
+// Take takes a place under all the claims, or none. leave gives it back, once; it is nil if the
+// verdict is not Taken.
+func (p *Places) Take(claims ...Claim) (leave func(), v Verdict) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range claims {
+		if p.by[c.Key] >= c.Max {
+			return nil, ShareFull
+		}
+	}
+	if p.taken >= p.total {
+		return nil, Full
+	}
+	p.taken++
+	for _, c := range claims {
+		p.by[c.Key]++
+	}
+	return sync.OnceFunc(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.taken--
+		for _, c := range claims {
+			if p.by[c.Key]--; p.by[c.Key] == 0 {
+				delete(p.by, c.Key)
+			}
+		}
+	}), Taken
+}
+
+// Used returns how many places are taken, and under how many keys.
+func (p *Places) Used() (places, keys int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken, len(p.by)
+}
