@@ -29,15 +29,18 @@ import (
 
 // The aggregates, tied to their streams.
 var (
-	accounts  = eventstore.Aggregate[account.State, account.Event]{Name: "account", Evolve: account.Evolve, Encode: account.Encode, Decode: account.Decode}
-	claims    = eventstore.Aggregate[claim.State, claim.Event]{Name: "email", Evolve: claim.Evolve, Encode: claim.Encode, Decode: claim.Decode}
-	sessions  = eventstore.Aggregate[session.State, session.Event]{Name: "session", Evolve: session.Evolve, Encode: session.Encode, Decode: session.Decode}
-	apikeys   = eventstore.Aggregate[apikey.State, apikey.Event]{Name: "apikey", Evolve: apikey.Evolve, Encode: apikey.Encode, Decode: apikey.Decode}
-	instances = eventstore.Aggregate[instance.State, instance.Event]{Name: "instance", Evolve: instance.Evolve, Encode: instance.Encode, Decode: instance.Decode, Closes: instance.Closed}
-	quotas    = eventstore.Aggregate[quota.State, quota.Event]{Name: "quota", Evolve: quota.Evolve, Encode: quota.Encode, Decode: quota.Decode}
-	invites   = eventstore.Aggregate[invite.State, invite.Event]{Name: "invite", Evolve: invite.Evolve, Encode: invite.Encode, Decode: invite.Decode}
+	accounts  = eventstore.Aggregate[account.State, account.Event]{Name: "account", Evolve: account.Evolve, Encode: account.Encode, Decode: account.Decode, Owner: ofID[account.State]}
+	claims    = eventstore.Aggregate[claim.State, claim.Event]{Name: "email", Evolve: claim.Evolve, Encode: claim.Encode, Decode: claim.Decode, Owner: func(_ string, s claim.State) string { return s.Account }}
+	sessions  = eventstore.Aggregate[session.State, session.Event]{Name: "session", Evolve: session.Evolve, Encode: session.Encode, Decode: session.Decode, Owner: func(_ string, s session.State) string { return s.Account }}
+	apikeys   = eventstore.Aggregate[apikey.State, apikey.Event]{Name: "apikey", Evolve: apikey.Evolve, Encode: apikey.Encode, Decode: apikey.Decode, Owner: func(_ string, s apikey.State) string { return s.Account }}
+	instances = eventstore.Aggregate[instance.State, instance.Event]{Name: "instance", Evolve: instance.Evolve, Encode: instance.Encode, Decode: instance.Decode, Closes: instance.Closed, Owner: func(_ string, s instance.State) string { return s.Account }}
+	quotas    = eventstore.Aggregate[quota.State, quota.Event]{Name: "quota", Evolve: quota.Evolve, Encode: quota.Encode, Decode: quota.Decode, Owner: ofID[quota.State]}
+	invites   = eventstore.Aggregate[invite.State, invite.Event]{Name: "invite", Evolve: invite.Evolve, Encode: invite.Encode, Decode: invite.Decode, Owner: func(_ string, s invite.State) string { return s.Account }}
 	fleets    = eventstore.Aggregate[fleet.State, fleet.Event]{Name: "fleet", Evolve: fleet.Evolve, Encode: fleet.Encode, Decode: fleet.Decode}
 )
+
+// ofID is the owner of a stream that has its account's id.
+func ofID[S any](id string, _ S) string { return id }
 
 // System is the actor of what nobody asked for: the saga and the guests.
 const System = "system"

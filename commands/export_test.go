@@ -16,3 +16,24 @@ func Tell(ctx context.Context, l Log, id string, c instance.Command) (eventstore
 func StateOf(ctx context.Context, l Log, id string) (instance.State, error) {
 	return eventstore.Fold(ctx, l.Store, instances, id)
 }
+
+// Folder is an aggregate's codec and fold without its types.
+type Folder struct {
+	Dir    string
+	Decode func(typ string, schema int, data []byte) (any, error)
+	Evolve func(state, event any) any
+}
+
+func folder[S, E any](dir string, a eventstore.Aggregate[S, E]) Folder {
+	return Folder{dir, func(typ string, schema int, data []byte) (any, error) { return a.Decode(typ, schema, data) },
+		func(state, event any) any {
+			s, _ := state.(S)
+			return a.Evolve(s, event.(E))
+		}}
+}
+
+// Folds are all aggregates.
+var Folds = []Folder{
+	folder("account", accounts), folder("claim", claims), folder("session", sessions), folder("apikey", apikeys),
+	folder("instance", instances), folder("quota", quotas), folder("invite", invites), folder("fleet", fleets),
+}

@@ -48,7 +48,7 @@ func newWorldOn(store eventstore.Store, limit int) *world {
 		passwords: &passwords{}, tokens: tokens{"k1"},
 	}
 	w.clock.set(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC))
-	w.log = commands.Log{Store: w.recorder, NewID: newIDs(), Now: w.clock.now, DigestKey: []byte("digest key")}
+	w.log = commands.Log{Store: eventstore.Keeping(w.recorder, eventstore.NewStates(1<<20)), NewID: newIDs(), Now: w.clock.now, DigestKey: []byte("digest key")}
 	w.accounts = &commands.Accounts{Log: w.log, Vault: w.vault, Passwords: w.passwords, Blind: blind}
 	w.instances = &commands.Instances{Log: w.log, Vault: w.vault, Cloud: newCloud(1), Limit: limit}
 	w.keys = &commands.Keys{Log: w.log, Vault: w.vault}

@@ -17,6 +17,9 @@ type Aggregate[S, E any] struct {
 	// Closes tells whether the state that the last event alone leads to is the whole truth: such a
 	// stream can be loaded although an earlier event cannot be read. Nil: none can.
 	Closes func(S) bool
+	// Owner returns the account that the stream's state belongs to: with its key it is forgotten (see
+	// States). Nil, or "": no account.
+	Owner func(id string, state S) string
 }
 
 // Stream returns the id of one aggregate's stream.
@@ -42,22 +45,22 @@ type Unit struct {
 // if anyone wrote there in between. Load a stream at most once a unit.
 func Load[S, E any](ctx context.Context, u *Unit, a Aggregate[S, E], id string) (S, error) {
 	stream := a.Stream(id)
-	state, version, err := fold(ctx, u.store, a, stream)
+	f, err := fold(ctx, u.store, a, stream)
 	if err != nil {
-		return state, err
+		return f.state, err
 	}
-	return state, u.remember(stream, version)
+	return f.state, u.remember(stream, f.version)
 }
 
 // LoadLast is Load for an aggregate whose every event says the whole state: it reads the stream's end
 // alone, however long the stream is.
 func LoadLast[S, E any](ctx context.Context, u *Unit, a Aggregate[S, E], id string) (S, error) {
 	stream := a.Stream(id)
-	state, version, err := foldLast(ctx, u.store, a, stream)
+	f, err := foldLast(ctx, u.store, a, stream)
 	if err != nil {
-		return state, err
+		return f.state, err
 	}
-	return state, u.remember(stream, version)
+	return f.state, u.remember(stream, f.version)
 }
 
 // LoadUnread remembers the version of a stream whose events need not, or cannot, be read.
@@ -81,54 +84,73 @@ func (u *Unit) remember(stream StreamID, version int64) error {
 
 // Fold returns the aggregate's present state, for reading only. ErrDamaged says that there is none.
 func Fold[S, E any](ctx context.Context, store Store, a Aggregate[S, E], id string) (S, error) {
-	state, _, err := fold(ctx, store, a, a.Stream(id))
-	return state, err
+	f, err := fold(ctx, store, a, a.Stream(id))
+	return f.state, err
 }
 
 // FoldLast returns the state that the stream's last event says; see LoadLast.
 func FoldLast[S, E any](ctx context.Context, store Store, a Aggregate[S, E], id string) (S, error) {
-	state, _, err := foldLast(ctx, store, a, a.Stream(id))
-	return state, err
+	f, err := foldLast(ctx, store, a, a.Stream(id))
+	return f.state, err
 }
 
-func foldLast[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID) (state S, version int64, err error) {
+// folded is a state with the event it ends with: its version, and its id where it is known.
+type folded[S any] struct {
+	state   S
+	version int64
+	id      string
+}
+
+func foldLast[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID) (folded[S], error) {
 	at, err := store.Version(ctx, stream)
 	if err != nil {
-		return state, 0, fmt.Errorf("load %s: %w", stream, err)
+		return folded[S]{}, fmt.Errorf("load %s: %w", stream, err)
 	}
 	if at == 0 {
-		return state, 0, nil
+		return folded[S]{}, nil
 	}
-	return foldAfter(ctx, store, a, stream, at-1)
+	return follow(ctx, store, a, stream, folded[S]{version: at - 1}, at-1)
 }
 
-func fold[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID) (state S, version int64, err error) {
-	state, version, err = foldAfter(ctx, store, a, stream, 0)
+func foldWhole[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID) (folded[S], error) {
+	f, err := follow(ctx, store, a, stream, folded[S]{}, 0)
 	if err != nil && a.Closes != nil {
 		// What came before a last word need not be readable.
-		last, at, lastErr := foldLast(ctx, store, a, stream)
-		if lastErr == nil && at > 0 && a.Closes(last) {
-			return last, at, nil
+		last, lastErr := foldLast(ctx, store, a, stream)
+		if lastErr == nil && last.version > 0 && a.Closes(last.state) {
+			return last, nil
 		}
 	}
-	return state, version, err
+	return f, err
 }
 
-func foldAfter[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID, after int64) (state S, version int64, err error) {
+// follow folds the stream's events after a version on top of f. Where they begin with the event that f
+// ends with, that one must be the same.
+func follow[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID, f folded[S], after int64) (folded[S], error) {
+	same := after == f.version
 	for e, err := range store.ReadStream(ctx, stream, after) {
 		if err != nil {
-			return state, 0, fmt.Errorf("load %s: %w", stream, err)
+			return folded[S]{}, fmt.Errorf("load %s: %w", stream, err)
+		}
+		if !same {
+			if same = e.Version == f.version && e.ID == f.id; !same {
+				return folded[S]{}, errMoved
+			}
+			continue
 		}
 		if e.Damage != nil {
-			return state, 0, fmt.Errorf("load %s: event %d: %w: %w", stream, e.Position, ErrDamaged, e.Damage)
+			return folded[S]{}, fmt.Errorf("load %s: event %d: %w: %w", stream, e.Position, ErrDamaged, e.Damage)
 		}
 		ev, err := a.Decode(e.Type, e.Schema, e.Data)
 		if err != nil {
-			return state, 0, fmt.Errorf("load %s: event %d: %w: %w", stream, e.Position, ErrDamaged, err)
+			return folded[S]{}, fmt.Errorf("load %s: event %d: %w: %w", stream, e.Position, ErrDamaged, err)
 		}
-		state, version = a.Evolve(state, ev), e.Version
+		f = folded[S]{a.Evolve(f.state, ev), e.Version, e.ID}
 	}
-	return state, version, nil
+	if !same {
+		return folded[S]{}, errMoved
+	}
+	return f, nil
 }
 
 // Emit adds events to the unit's write of a stream that was loaded before.

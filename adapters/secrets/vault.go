@@ -20,10 +20,11 @@ var ErrErased = &domain.Error{Kind: domain.NotFound, Code: "erased", Msg: "This 
 // Sealed data is a header (format version, id of the data key), a nonce and AES-256-GCM's output.
 // It opens only with the account and label it was sealed for: rows that are swapped do not open.
 type Vault struct {
-	keys  *Keyring
-	store keyStore
-	cache *keyCache
-	blind []byte
+	keys   *Keyring
+	store  keyStore
+	cache  *keyCache
+	erased func(account string)
+	blind  []byte
 }
 
 const (
@@ -56,15 +57,18 @@ type keyStore interface {
 	wrappedByOthers(ctx context.Context, by []string) (int, error)
 }
 
-// VaultConfig says where the keys are. Both fields are required.
+// VaultConfig says where the keys are. Pool and Keyring are required.
 type VaultConfig struct {
 	Pool    DB
 	Keyring *Keyring
+	// Erased hears of each account whose key was dropped, here or, once it is asked for, elsewhere, so
+	// that what others keep of it in memory goes as well. Nil: no effect.
+	Erased func(account string)
 }
 
 // OpenVault opens the vault in a migrated database. The first one to open it makes its blind key.
 func OpenVault(ctx context.Context, cfg VaultConfig) (*Vault, error) {
-	return openVault(ctx, postgresKeys{cfg.Pool}, cfg.Keyring)
+	return openVault(ctx, postgresKeys{cfg.Pool}, cfg.Keyring, cfg.Erased)
 }
 
 // NewMemoryVault returns a vault for tests: everything is real but the database.
@@ -73,15 +77,18 @@ func NewMemoryVault() *Vault {
 	if err != nil {
 		panic(err)
 	}
-	v, err := openVault(context.Background(), newMemoryKeys(), keys)
+	v, err := openVault(context.Background(), newMemoryKeys(), keys, nil)
 	if err != nil {
 		panic(err)
 	}
 	return v
 }
 
-func openVault(ctx context.Context, store keyStore, keys *Keyring) (*Vault, error) {
-	v := &Vault{keys: keys, store: store, cache: newKeyCache()}
+func openVault(ctx context.Context, store keyStore, keys *Keyring, erased func(string)) (*Vault, error) {
+	if erased == nil {
+		erased = func(string) {}
+	}
+	v := &Vault{keys: keys, store: store, cache: newKeyCache(), erased: erased}
 	by, wrapped := keys.wrap(newKey(), namedPlace(blindName))
 	if err := store.addNamed(ctx, row{name: blindName, by: by, wrapped: wrapped}); err != nil {
 		return nil, fmt.Errorf("open vault: %w", err)
@@ -110,7 +117,8 @@ func (v *Vault) NewKey(ctx context.Context, account string) error {
 // here at once, on other replicas within a minute.
 func (v *Vault) DropKey(ctx context.Context, account string) error {
 	err := v.store.drop(ctx, account)
-	v.cache.drop(account) // after the row, so that nobody caches it again
+	v.cache.drop(account) // after the row, so that it is not cached again
+	v.erased(account)
 	if err != nil {
 		return fmt.Errorf("drop data key: %w", err)
 	}
@@ -206,6 +214,7 @@ func (v *Vault) dataKey(ctx context.Context, account string) (*dataKey, error) {
 		return nil, err
 	}
 	if r == nil {
+		v.erased(account)
 		return nil, ErrErased
 	}
 	return v.keep(*r, generation)

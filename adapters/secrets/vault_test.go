@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,7 +38,7 @@ func vaults(t *testing.T, test func(t *testing.T, open func(*Keyring) (*Vault, e
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
 		store := newMemoryKeys()
-		test(t, func(k *Keyring) (*Vault, error) { return openVault(t.Context(), store, k) })
+		test(t, func(k *Keyring) (*Vault, error) { return openVault(t.Context(), store, k, nil) })
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
@@ -104,7 +105,7 @@ func TestSealedDataIsBoundToItsPlace(t *testing.T) {
 func TestSwappedRowsDoNotOpen(t *testing.T) {
 	t.Parallel()
 	store := newMemoryKeys()
-	v := must[*Vault](t)(openVault(t.Context(), store, ring(t, keyA)))
+	v := must[*Vault](t)(openVault(t.Context(), store, ring(t, keyA), nil))
 	for _, account := range []string{"a", "b"} {
 		if err := v.NewKey(t.Context(), account); err != nil {
 			t.Fatal(err)
@@ -114,7 +115,7 @@ func TestSwappedRowsDoNotOpen(t *testing.T) {
 	a, b := store.data["a"], store.data["b"]
 	a.name, b.name = "b", "a"
 	store.data["a"], store.data["b"] = b, a
-	fresh := must[*Vault](t)(openVault(t.Context(), store, ring(t, keyA)))
+	fresh := must[*Vault](t)(openVault(t.Context(), store, ring(t, keyA), nil))
 	for _, account := range []string{"a", "b"} {
 		if _, err := fresh.Open(t.Context(), account, "email", sealed); err == nil {
 			t.Errorf("%s reads with the other's key", account)
@@ -211,7 +212,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			t.Fatal("the rotation changed what stands for an address")
 		}
 		// Keys nobody can unwrap are an error, not silence.
-		lost := must[*Vault](t)(openVault(t.Context(), newMemoryKeys(), ring(t, keyA)))
+		lost := must[*Vault](t)(openVault(t.Context(), newMemoryKeys(), ring(t, keyA), nil))
 		lost.keys = ring(t, keyB)
 		if _, err := lost.Rewrap(t.Context()); err == nil {
 			t.Fatal("a lost key goes unnoticed")
@@ -394,4 +395,23 @@ func TestPreload(t *testing.T) {
 			t.Errorf("erased: %v", err)
 		}
 	})
+}
+
+// Whatever else keeps something of an account in memory hears that its key is gone, also on the replica
+// that did not drop it.
+func TestErasedIsHeard(t *testing.T) {
+	t.Parallel()
+	store := newMemoryKeys()
+	var here, elsewhere []string
+	v := must[*Vault](t)(openVault(t.Context(), store, ring(t, keyA), func(a string) { here = append(here, a) }))
+	other := must[*Vault](t)(openVault(t.Context(), store, ring(t, keyA), func(a string) { elsewhere = append(elsewhere, a) }))
+	if err := v.NewKey(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.DropKey(t.Context(), "a"); err != nil || !slices.Equal(here, []string{"a"}) || elsewhere != nil {
+		t.Error(here, elsewhere, err)
+	}
+	if _, err := other.Seal(t.Context(), "a", "email", nil); !errors.Is(err, ErrErased) || !slices.Equal(elsewhere, []string{"a"}) {
+		t.Error(elsewhere, err)
+	}
 }

@@ -60,6 +60,9 @@ type parts struct {
 	databaseGone <-chan struct{} // closed when a private Postgres ends by itself; nil: not ours
 }
 
+// stateBytes bounds the folded states that a server keeps: those of about 50,000 long streams.
+const stateBytes = 64 << 20
+
 // part is something that runs as long as the server.
 type part struct {
 	name string
@@ -81,11 +84,12 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	if err != nil {
 		return nil, err
 	}
-	vault, err := secrets.OpenVault(ctx, secrets.VaultConfig{Pool: p.pool, Keyring: keys.ring})
+	states := eventstore.NewStates(stateBytes)
+	vault, err := secrets.OpenVault(ctx, secrets.VaultConfig{Pool: p.pool, Keyring: keys.ring, Erased: states.Drop})
 	if err != nil {
 		return nil, err
 	}
-	events := newLog(p.store)
+	events := newLog(eventstore.Keeping(p.store, states))
 	events.DigestKey = sharedKey(vault, "receipt digests")
 	events.Fleet = newFleet(cfg, p.pool, log)
 	enrolment := secrets.NewEnrolment(keys.ring)

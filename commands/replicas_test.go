@@ -1,0 +1,229 @@
+package commands_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/eventstore/memory"
+)
+
+// replicas are two servers on one log, each with states of its own; read counts the events of streams
+// that both have read.
+type replicas struct {
+	a, b *world
+	read *atomic.Int64
+}
+
+func newReplicas() replicas {
+	store := &readCounter{Store: memory.New()}
+	a, b := newWorldOn(store, 4), newWorldOn(store, 4)
+	b.clock, b.vault = a.clock, a.vault
+	b.accounts.Vault, b.instances.Vault, b.keys.Vault = a.vault, a.vault, a.vault
+	ids := newIDs()
+	for _, w := range []*world{a, b} {
+		w.log.NewID, w.log.Now = ids, a.clock.now
+		w.accounts.Log, w.instances.Log, w.keys.Log, w.guests.Log = w.log, w.log, w.log, w.log
+	}
+	return replicas{a, b, &store.read}
+}
+
+type readCounter struct {
+	eventstore.Store
+	read atomic.Int64
+}
+
+func (c *readCounter) ReadStream(ctx context.Context, s eventstore.StreamID, after int64) iter.Seq2[eventstore.Event, error] {
+	return func(yield func(eventstore.Event, error) bool) {
+		for e, err := range c.Store.ReadStream(ctx, s, after) {
+			c.read.Add(1)
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// Each command is given to the replica that has not seen what happened since, on streams long enough to
+// be kept, and must answer as if it had.
+func TestStaleReplicas(t *testing.T) {
+	t.Parallel()
+	r := newReplicas()
+	ctx := t.Context()
+	o, login := r.a.signUp(t, "ada@example.org")
+	id := r.a.runningInstance(t, o)
+	for i := range 20 {
+		for _, w := range []*world{r.a, r.b} {
+			if _, err := w.instances.Rename(ctx, o, id, fmt.Sprint("name ", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	changed := func(out commands.Outcome[commands.Changed], err error) string {
+		if err != nil {
+			return code(err)
+		}
+		return fmt.Sprint(out.Position > 0)
+	}
+	observe := func(w *world, seen instance.Seen) {
+		w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: seen, At: w.clock.now()})
+	}
+	steps := []struct {
+		name, want string
+		do         func() string
+	}{
+		{"stop by one", "true", func() string { return changed(r.a.instances.Stop(ctx, o, id)) }},
+		{"stop by the other: already so", "false", func() string { return changed(r.b.instances.Stop(ctx, o, id)) }},
+		{"start by the other while stopping", "instance_stopping", func() string { return changed(r.b.instances.Start(ctx, o, id)) }},
+		{"start by the other", "true", func() string { observe(r.a, instance.SeenStopped); return changed(r.b.instances.Start(ctx, o, id)) }},
+		{"start by the first: already so", "false", func() string { return changed(r.a.instances.Start(ctx, o, id)) }},
+		{"stop by the first", "true", func() string { observe(r.b, instance.SeenRunning); return changed(r.a.instances.Stop(ctx, o, id)) }},
+		{"terminate by the other", "true", func() string { return changed(r.b.instances.Terminate(ctx, o, id)) }},
+		{"start by the first", "instance_gone", func() string { return changed(r.a.instances.Start(ctx, o, id)) }},
+		{"terminate by the first: already so", "false", func() string { return changed(r.a.instances.Terminate(ctx, o, id)) }},
+	}
+	for _, s := range steps {
+		if got := s.do(); got != s.want {
+			t.Errorf("%s: %s, want %s", s.name, got, s.want)
+		}
+	}
+
+	have := login.Leaf.TokenID
+	for i := range 30 {
+		got, err := []*world{r.a, r.b}[i%2].accounts.Refresh(ctx, o, login.Session, have)
+		if err != nil || got.Leaf.Generation != i+2 {
+			t.Fatalf("refresh %d: %+v, %v", i, got, err)
+		}
+		if have = got.Leaf.TokenID; i == 20 { // a tab of the other replica, a moment late, gets the leaf
+			late, err := r.b.accounts.Refresh(ctx, o, login.Session, r.a.session(t, login.Session).Before)
+			if err != nil || late.Leaf != got.Leaf {
+				t.Errorf("a late tab: %+v, %v", late, err)
+			}
+		}
+	}
+	if _, err := r.a.accounts.EndSession(ctx, o, login.Session, session.Revoked); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.b.accounts.Refresh(ctx, o, login.Session, have); !errors.Is(err, session.ErrEnded) {
+		t.Errorf("refresh of a session that the other replica revoked: %v", err)
+	}
+	if at, err := r.b.accounts.EndSession(ctx, o, login.Session, session.Revoked); at != 0 || err != nil {
+		t.Errorf("revoke again: %d, %v", at, err)
+	}
+}
+
+// A command on a stream of 10,000 events reads at most 10, and so does the saga's look at it.
+func TestCommandsOnLongStreams(t *testing.T) {
+	t.Parallel()
+	r := newReplicas()
+	ctx := t.Context()
+	o, login := r.a.signUp(t, "ada@example.org")
+	id := r.a.runningInstance(t, o)
+	const n = 10_000
+	data, err := json.Marshal(instance.Renamed{Name: []byte("sealed")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream := eventstore.StreamID{Aggregate: "instance", ID: id}
+	version, err := r.a.Version(ctx, stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version < n {
+		w := eventstore.Write{Stream: stream, Expected: version}
+		for range eventstore.MaxAppendEvent {
+			version++
+			w.Events = append(w.Events, eventstore.NewEvent{ID: fmt.Sprint("e", version), Type: "instance.renamed", Schema: 1, Time: r.a.clock.now(), Data: data})
+		}
+		if _, err := r.a.Store.Append(ctx, eventstore.Append{Writes: []eventstore.Write{w}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have := login.Leaf.TokenID
+	for range 1500 {
+		got, err := r.a.accounts.Refresh(ctx, o, login.Session, have)
+		if err != nil {
+			t.Fatal(err)
+		}
+		have = got.Leaf.TokenID
+	}
+	if _, err := r.a.instances.Find(ctx, o.Account, id); err != nil { // the one that folds it whole
+		t.Fatal(err)
+	}
+	for name, do := range map[string]func() error{
+		"find":    func() error { _, err := r.a.instances.Find(ctx, o.Account, id); return err },
+		"rename":  func() error { _, err := r.a.instances.Rename(ctx, o, id, "new"); return err },
+		"stop":    func() error { _, err := r.a.instances.Stop(ctx, o, id); return err },
+		"reached": func() error { return r.a.guests.Reached(ctx, id, "boot", instance.PhaseDesktop, "") },
+		"refresh": func() error {
+			got, err := r.a.accounts.Refresh(ctx, o, login.Session, have)
+			have = got.Leaf.TokenID
+			return err
+		},
+	} {
+		before := r.read.Load()
+		if err := do(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if read := r.read.Load() - before; read > 10 {
+			t.Errorf("%s read %d events", name, read)
+		}
+	}
+}
+
+// States are kept and shared, so folding one more event on top must leave the one before as it was.
+func TestEvolveLeavesTheStateBefore(t *testing.T) {
+	t.Parallel()
+	for _, a := range commands.Folds {
+		files, err := filepath.Glob("../domain/" + a.Dir + "/testdata/*.json")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v, %v", a.Dir, files, err)
+		}
+		var events []any
+		for _, f := range files {
+			var g struct {
+				Name   string
+				Schema int
+				Data   json.RawMessage
+			}
+			text, err := os.ReadFile(f)
+			if err != nil || json.Unmarshal(text, &g) != nil {
+				t.Fatal(f, err)
+			}
+			e, err := a.Decode(g.Name, g.Schema, g.Data)
+			if err != nil {
+				t.Fatal(f, err)
+			}
+			events = append(events, e)
+		}
+		random := rand.New(rand.NewPCG(1, 2))
+		for range 300 {
+			var state, same any
+			var said []string
+			for range 1 + random.IntN(12) {
+				e := events[random.IntN(len(events))]
+				state, same = a.Evolve(state, e), a.Evolve(same, e)
+				said = append(said, fmt.Sprintf("%T", e))
+			}
+			for _, e := range events {
+				a.Evolve(state, e)
+				if !reflect.DeepEqual(state, same) {
+					t.Fatalf("%s: %T changes the state after %s", a.Dir, e, strings.Join(said, ", "))
+				}
+			}
+		}
+	}
+}
