@@ -35,7 +35,7 @@ func (s *Server) endSession(c echo.Context, who Claims, id string, why session.R
 		return err
 	}
 	s.sessions.Ended(id)
-	wrote(c, position)
+	s.wrote(c, position)
 	return c.NoContent(http.StatusNoContent)
 }
 
@@ -96,7 +96,7 @@ func (s *Server) changePassword(c echo.Context, who Claims) error {
 	if position, err = s.endOthers(c, who, o, position); err != nil {
 		return err
 	}
-	wrote(c, position)
+	s.wrote(c, position)
 	return c.NoContent(http.StatusNoContent)
 }
 
@@ -126,7 +126,7 @@ func (s *Server) otherSessions(c echo.Context, who Claims) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !s.waitFor(ctx, head) {
+	if !s.waitFor(ctx, head, maxWait) {
 		return nil, errBehind
 	}
 	list, err := s.cfg.Queries.Sessions(ctx, who.Account)

@@ -22,7 +22,7 @@ type tokenPair struct {
 func (s *Server) tokens(c echo.Context, status int, l commands.Login) error {
 	now := s.cfg.Now()
 	access, expires := s.cfg.Tokens.Access(l.Account, l.Session, now)
-	wrote(c, l.Position)
+	s.wrote(c, l.Position)
 	return c.JSON(status, tokenPair{
 		AccessToken: access, RefreshToken: s.cfg.Tokens.Refresh(l.Account, l.Session, l.Leaf),
 		TokenType: "bearer", ExpiresIn: int(expires.Sub(now) / time.Second),

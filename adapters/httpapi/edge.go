@@ -72,8 +72,8 @@ func (s *Server) headers(next echo.HandlerFunc) echo.HandlerFunc {
 
 const (
 	corsMethods = "GET, HEAD, POST, PUT, PATCH, DELETE"
-	corsHeaders = "Authorization, Content-Type, Idempotency-Key, Cloudbot-Wait-For, Cloudbot-Origin, Cloudbot-Ticket, Last-Event-ID, X-Request-Id, Traceparent"
-	corsExposed = "Cloudbot-Position, Idempotency-Replayed, Location, Retry-After, X-Request-Id"
+	corsHeaders = "Authorization, Content-Type, Idempotency-Key, Cloudbot-Wait-For, Cloudbot-Origin, Cloudbot-Ticket, Last-Event-ID, Prefer, X-Request-Id, Traceparent"
+	corsExposed = "Cloudbot-Position, Cloudbot-Behind, Idempotency-Replayed, Location, Preference-Applied, Retry-After, X-Request-Id"
 )
 
 // cors lets the listed origins read answers. No cookie is ever used, so credentials are not allowed.

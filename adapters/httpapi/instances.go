@@ -62,7 +62,7 @@ func (s *Server) createInstance(c echo.Context, who Claims) error {
 	if err != nil {
 		return err
 	}
-	accepted(c, out)
+	s.accepted(c, out.Position, out.Replayed)
 	c.Response().Header().Set("Location", "/api/instances/"+out.Answer.ID)
 	return c.JSON(http.StatusAccepted, created(out.Answer, name))
 }
@@ -93,7 +93,7 @@ func (s *Server) renameInstance(c echo.Context, who Claims) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	fresh := s.waitFor(ctx, out.Position)
+	fresh := s.cfg.Progress.Position() >= out.Position
 	i, err := s.find(ctx, who.Account, out.Answer.ID)
 	if err != nil {
 		return err
@@ -131,15 +131,15 @@ func (s *Server) change(c echo.Context, who Claims, command changeCommand) (comm
 	}
 	out, err := command(c.Request().Context(), o, c.Param("id"))
 	if err == nil {
-		accepted(c, out)
+		s.accepted(c, out.Position, out.Replayed)
 	}
 	return out, err
 }
 
 // accepted says where a command went, and whether this is its first answer again.
-func accepted[A any](c echo.Context, out commands.Outcome[A]) {
-	wrote(c, out.Position)
-	if out.Replayed {
+func (s *Server) accepted(c echo.Context, position int64, replayed bool) {
+	s.wrote(c, position)
+	if replayed {
 		c.Response().Header().Set(headerReplayed, "true")
 	}
 }

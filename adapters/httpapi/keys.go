@@ -68,7 +68,7 @@ func (s *Server) store(c echo.Context, who Claims, status int, provider, key str
 	if err != nil {
 		return err
 	}
-	accepted(c, out)
+	s.accepted(c, out.Position, out.Replayed)
 	return c.JSON(status, out.Answer)
 }
 
@@ -85,7 +85,7 @@ func (s *Server) removeKey(c echo.Context, who Claims) error {
 	if err != nil {
 		return err
 	}
-	accepted(c, out)
+	s.accepted(c, out.Position, out.Replayed)
 	return c.NoContent(http.StatusNoContent)
 }
 
