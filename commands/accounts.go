@@ -8,6 +8,7 @@ import (
 	"net/mail"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/text/unicode/norm"
 
@@ -32,8 +33,8 @@ var (
 
 // Passwords hashes passwords and compares them.
 type Passwords interface {
-	// Check refuses what is too short, too long or too common with a *domain.Error.
-	Check(password string) error
+	// Check refuses what is too short, too long, too common or made of the e-mail address with a *domain.Error.
+	Check(password, email string) error
 	Hash(ctx context.Context, password string) ([]byte, error)
 	// Compare takes as long for a nil hash as for a wrong password.
 	Compare(ctx context.Context, hash []byte, password string) (bool, error)
@@ -68,13 +69,18 @@ type Login struct {
 func NormalEmail(email string) (string, error) {
 	email = strings.ToLower(norm.NFKC.String(strings.TrimSpace(email)))
 	parsed, err := mail.ParseAddress(email)
-	if err != nil || parsed.Address != email || len(email) > MaxEmail || strings.IndexFunc(email, isControl) >= 0 {
+	if err != nil || parsed.Address != email || len(email) > MaxEmail || strings.IndexFunc(email, unseen) >= 0 {
 		return "", ErrEmail
 	}
 	if _, host, ok := strings.Cut(email, "@"); !ok || !strings.Contains(strings.Trim(host, "."), ".") {
 		return "", ErrEmail
 	}
 	return email, nil
+}
+
+// unseen tells of a character that is not drawn, or not as one: two addresses that differ in it look the same.
+func unseen(r rune) bool {
+	return isControl(r) || unicode.In(r, unicode.Cf, unicode.Z, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // SignUp opens an account and its first session. code is an invitation's, which only SignUpInvite asks
@@ -90,7 +96,7 @@ func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, code, 
 	if err != nil {
 		return Login{}, err
 	}
-	if err := c.Passwords.Check(password); err != nil {
+	if err := c.Passwords.Check(password, email); err != nil {
 		return Login{}, err
 	}
 	address := c.Blind("email", email)
@@ -340,7 +346,11 @@ func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next s
 	if !ok {
 		return 0, ErrWrongPassword
 	}
-	if err := c.Passwords.Check(next); err != nil {
+	profile, err := c.Profile(ctx, o.Account)
+	if err != nil {
+		return 0, err
+	}
+	if err := c.Passwords.Check(next, profile.Email); err != nil {
 		return 0, err
 	}
 	hash, err := c.Passwords.Hash(ctx, next)

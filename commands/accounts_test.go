@@ -35,6 +35,8 @@ func TestNormalEmail(t *testing.T) {
 	for _, in := range []string{
 		"", "ada", "@", "ada@", "@example.org", "ada@localhost", "ada@.org.", "ada@org.", "a b@example.org", "Ada <ada@example.org>",
 		"ada@example.org, bob@example.org", "ada@example.org\x00", "ada\r\nBcc:x@example.org", "ada\u202e@example.org",
+		"a\u200bda@example.org", "ada\u200d@example.org", "ada@exa\u2060mple.org", "\ufeffada@example.org", "a\u00adda@example.org", "ada\ufe0f@example.org",
+		"ada\u3164@example.org", "a\u034fda@example.org", "ada@example.org\u200e", "a\u2028da@example.org",
 		"<ada@example.org>", "ada@example.org (Ada)", string(make([]byte, 300)) + "@example.org",
 	} {
 		if got, err := commands.NormalEmail(in); !errors.Is(err, commands.ErrEmail) {

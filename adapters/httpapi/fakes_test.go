@@ -197,9 +197,9 @@ func (fakeVault) Open(_ context.Context, account, label string, sealed []byte) (
 
 type fakePasswords struct{}
 
-func (fakePasswords) Check(p string) error {
+func (fakePasswords) Check(p, _ string) error {
 	if len(p) < 8 || len(p) > 72 {
-		return &domain.Error{Kind: domain.Invalid, Code: "weak_password", Msg: "A password has 8 to 72 bytes."}
+		return &domain.Error{Kind: domain.Invalid, Code: "weak_password", Msg: "A password has 8 to 256 characters."}
 	}
 	return nil
 }

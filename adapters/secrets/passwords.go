@@ -1,13 +1,18 @@
 package secrets
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	_ "embed" // the list below
+	"encoding/base64"
 	"fmt"
 	"runtime"
 	"sort"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/bcrypt"
 
@@ -16,15 +21,22 @@ import (
 
 // Refusals of a new password.
 var (
-	ErrPasswordTooShort  = &domain.Error{Kind: domain.Invalid, Code: "password_too_short", Msg: "The password must have at least 8 bytes."}
-	ErrPasswordTooLong   = &domain.Error{Kind: domain.Invalid, Code: "password_too_long", Msg: "The password must have at most 72 bytes."}
-	ErrPasswordTooCommon = &domain.Error{Kind: domain.Invalid, Code: "password_too_common", Msg: "This password is one of those that are tried first; choose another."}
+	ErrPasswordTooShort  = &domain.Error{Kind: domain.Invalid, Code: "password_too_short", Msg: "The password must have at least 8 characters."}
+	ErrPasswordTooLong   = &domain.Error{Kind: domain.Invalid, Code: "password_too_long", Msg: "The password must have at most 256 characters."}
+	ErrPasswordTooCommon = &domain.Error{Kind: domain.Invalid, Code: "password_too_common", Msg: "This password is too common; choose another."}
+	ErrPasswordIsEmail   = &domain.Error{Kind: domain.Invalid, Code: "password_contains_email", Msg: "The password must not contain your e-mail address; choose another."}
 )
 
 const (
-	minPassword = 8
-	maxPassword = 72 // bcrypt looks no further, and Go's compare does not say so
+	minPassword = 8   // characters of a new one; bytes of one that is compared, as it was once
+	maxPassword = 256 // characters
+	maxBytes    = 4 * maxPassword
+	bcryptReads = 72 // bytes: bcrypt looks no further, and Go's compare does not say so
 )
+
+// longPrefix marks the hash of a password of more bytes than bcrypt reads: what bcrypt saw is
+// base64(HMAC-SHA-256(key, password)). A hash is one or the other, and never compared both ways.
+const longPrefix = "hmac-sha256:"
 
 // common lists, sorted and in lower case, the passwords of 8 characters and more that lead the
 // public statistics of leaked ones (as compiled by the zxcvbn project), and a few of our own.
@@ -34,12 +46,14 @@ var common string
 
 // PasswordsConfig tunes the hashing.
 type PasswordsConfig struct {
-	Cost       int // bcrypt's; 0: 12. Less is for tests
-	Concurrent int // hashes at a time; 0: all processors but one, so that the bridges go on
+	Key        []byte // for passwords of more bytes than bcrypt reads; a server's must never change
+	Cost       int    // bcrypt's; 0: 12. Less is for tests
+	Concurrent int    // hashes at a time; 0: all processors but one, so that the bridges go on
 }
 
 // Passwords hashes and compares passwords.
 type Passwords struct {
+	key     []byte
 	cost    int
 	slots   chan struct{}
 	list    []string // sorted
@@ -50,6 +64,7 @@ type Passwords struct {
 // NewPasswords makes a Passwords.
 func NewPasswords(cfg PasswordsConfig) *Passwords {
 	p := &Passwords{
+		key:     cfg.Key,
 		cost:    cmp.Or(cfg.Cost, 12),
 		slots:   make(chan struct{}, max(cmp.Or(cfg.Concurrent, runtime.GOMAXPROCS(0)-1), 1)),
 		list:    strings.Fields(common),
@@ -60,12 +75,12 @@ func NewPasswords(cfg PasswordsConfig) *Passwords {
 	return p
 }
 
-// Check refuses a password that is not fit to be a new one.
-func (p *Passwords) Check(password string) error {
-	switch {
-	case len(password) < minPassword:
+// Check refuses a password that is not fit to be a new one of the account with an e-mail address.
+func (p *Passwords) Check(password, email string) error {
+	switch n := utf8.RuneCountInString(password); {
+	case n < minPassword:
 		return ErrPasswordTooShort
-	case len(password) > maxPassword:
+	case n > maxPassword:
 		return ErrPasswordTooLong
 	}
 	lower := strings.ToLower(strings.TrimSpace(password))
@@ -75,27 +90,46 @@ func (p *Passwords) Check(password string) error {
 	if strings.Count(lower, lower[:min(1, len(lower))]) >= len(lower) {
 		return ErrPasswordTooCommon // one character, again and again
 	}
+	local, _, _ := strings.Cut(strings.ToLower(email), "@")
+	if email != "" && (strings.Contains(lower, strings.ToLower(email)) || lower == local) {
+		return ErrPasswordIsEmail
+	}
 	return nil
 }
 
-// Hash returns the bcrypt hash of a password. It refuses the lengths that Check refuses, and waits
-// for its turn until ctx ends.
+// seen is what bcrypt gets to see of a password, and the mark of the hash it is for.
+func (p *Passwords) seen(plain string) (input []byte, mark string) {
+	if len(plain) <= bcryptReads {
+		return []byte(plain), ""
+	}
+	return p.digest(plain), longPrefix
+}
+
+func (p *Passwords) digest(plain string) []byte {
+	mac := hmac.New(sha256.New, p.key)
+	mac.Write([]byte(plain))
+	return base64.StdEncoding.AppendEncode(nil, mac.Sum(nil))
+}
+
+// Hash returns the hash of a password. It refuses lengths that no password has, and waits for its turn
+// until ctx ends.
 func (p *Passwords) Hash(ctx context.Context, plain string) ([]byte, error) {
 	switch {
 	case len(plain) < minPassword:
 		return nil, ErrPasswordTooShort
-	case len(plain) > maxPassword:
+	case len(plain) > maxBytes:
 		return nil, ErrPasswordTooLong
 	}
 	if err := p.enter(ctx); err != nil {
 		return nil, fmt.Errorf("hash password: %w", err)
 	}
 	defer p.leave()
-	hash, err := bcrypt.GenerateFromPassword([]byte(plain), p.cost)
+	input, mark := p.seen(plain)
+	hash, err := bcrypt.GenerateFromPassword(input, p.cost)
 	if err != nil {
 		return nil, fmt.Errorf("hash password: %w", err)
 	}
-	return hash, nil
+	return append([]byte(mark), hash...), nil
 }
 
 // Compare tells whether plain is the password of a hash. A nil hash, for a user that is not there,
@@ -106,15 +140,20 @@ func (p *Passwords) Compare(ctx context.Context, hash []byte, plain string) (boo
 		return false, fmt.Errorf("compare password: %w", err)
 	}
 	defer p.leave()
-	fit := len(plain) >= minPassword && len(plain) <= maxPassword
-	if len(plain) > maxPassword {
-		plain = plain[:maxPassword]
-	}
-	against := hash
+	fit := hash != nil && len(plain) >= minPassword && len(plain) <= maxBytes
+	plain = plain[:min(len(plain), maxBytes)]
+	against, long := bytes.CutPrefix(hash, []byte(longPrefix))
 	if hash == nil {
 		against = p.dummy
 	}
-	err := p.compare(against, []byte(plain))
+	input := []byte(plain)
+	switch {
+	case long:
+		input = p.digest(plain)
+	case len(plain) > bcryptReads:
+		fit, input = false, input[:bcryptReads]
+	}
+	err := p.compare(against, input)
 	switch {
 	case err == bcrypt.ErrMismatchedHashAndPassword, hash == nil:
 		return false, nil

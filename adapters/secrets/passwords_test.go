@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -24,10 +25,14 @@ func TestPasswordRules(t *testing.T) {
 		{"1234567", ErrPasswordTooShort},
 		{"kT9#vq2x", nil},
 		{"all lower case and spaces", nil}, // no rules of composition
-		{"ÄÖÜß", nil},                      // eight bytes
-		{strings.Repeat("ab", 36), nil},
-		{strings.Repeat("ab", 36) + "c", ErrPasswordTooLong},
-		{strings.Repeat("ä", 37), ErrPasswordTooLong}, // 74 bytes
+		{"ÄÖÜß", ErrPasswordTooShort},      // eight bytes, four characters
+		{"ÄÖÜßäöüé", nil},
+		{strings.Repeat("ab", 36) + "c", nil}, // beyond what bcrypt reads
+		{strings.Repeat("aä", 128), nil},
+		{strings.Repeat("aä", 128) + "b", ErrPasswordTooLong},
+		{"Ada@Example.org", ErrPasswordIsEmail},
+		{"my ada@example.ORG 1", ErrPasswordIsEmail},
+		{"ada.lovelace", nil},
 		{"password", ErrPasswordTooCommon},
 		{"PassWord1", ErrPasswordTooCommon},
 		{" iloveyou ", ErrPasswordTooCommon},
@@ -35,9 +40,12 @@ func TestPasswordRules(t *testing.T) {
 		{"zzzzzzzzzzzz", ErrPasswordTooCommon},
 		{"cloudbot123", ErrPasswordTooCommon},
 	} {
-		if err := p.Check(c.password); !errors.Is(err, c.want) {
+		if err := p.Check(c.password, "ada@example.org"); !errors.Is(err, c.want) {
 			t.Errorf("%q: %v", c.password, err)
 		}
+	}
+	if err := p.Check("ada.lovelace", "ada.lovelace@example.org"); err != ErrPasswordIsEmail {
+		t.Error("the address without its host:", err)
 	}
 	if !slices.IsSorted(p.list) || len(p.list) < 3000 || strings.ToLower(common) != common {
 		t.Errorf("the list: %d words, sorted %v", len(p.list), slices.IsSorted(p.list))
@@ -74,9 +82,54 @@ func TestHashAndCompare(t *testing.T) {
 	if _, err := p.Compare(t.Context(), []byte("no hash"), full); err == nil {
 		t.Error("junk for a hash is no error")
 	}
-	for _, plain := range []string{"short", full + "x"} {
+	for _, plain := range []string{"short", strings.Repeat("x", maxBytes+1)} {
 		if _, err := p.Hash(t.Context(), plain); err == nil {
 			t.Errorf("%d bytes are hashed", len(plain))
+		}
+	}
+}
+
+// What bcrypt does not read of a long password counts all the same, and its hash says how it was made.
+func TestLongPasswords(t *testing.T) {
+	t.Parallel()
+	key := []byte("a key that all replicas have")
+	p := NewPasswords(PasswordsConfig{Cost: bcrypt.MinCost, Key: key})
+	long := strings.Repeat("x", bcryptReads) + "y"
+	hash := must[[]byte](t)(p.Hash(t.Context(), long))
+	digest := string(p.digest(long))
+	short := must[[]byte](t)(p.Hash(t.Context(), long[:bcryptReads]))
+	if !bytes.HasPrefix(hash, []byte("hmac-sha256:$2a$")) || !bytes.HasPrefix(short, []byte("$2a$")) || len(digest) > bcryptReads {
+		t.Fatalf("%s, %s, a digest of %d bytes", hash, short, len(digest))
+	}
+	unmarked := bytes.TrimPrefix(hash, []byte(longPrefix))
+	marked := append([]byte(longPrefix), short...)
+	compared := 0
+	compare := p.compare
+	p.compare = func(hash, password []byte) error {
+		compared++
+		return compare(hash, password)
+	}
+	for _, c := range []struct {
+		name  string
+		p     *Passwords
+		hash  []byte
+		plain string
+		want  bool
+	}{
+		{"right", p, hash, long, true},
+		{"longest", p, must[[]byte](t)(p.Hash(t.Context(), strings.Repeat("😀", maxPassword))), strings.Repeat("😀", maxPassword), true},
+		{"another end", p, hash, long[:bcryptReads] + "z", false},
+		{"without its end", p, hash, long[:bcryptReads], false},
+		{"with junk behind it", p, hash, long + "junk", false},
+		{"what bcrypt saw, for the password", p, hash, digest, false},
+		{"what bcrypt saw, against a hash without its mark", p, unmarked, long, false},
+		{"a short one with the mark", p, marked, long[:bcryptReads], false},
+		{"a short one with junk behind it", p, short, long, false},
+		{"under another key", NewPasswords(PasswordsConfig{Cost: bcrypt.MinCost, Key: []byte("another")}), hash, long, false},
+	} {
+		compared = 0
+		if got, err := c.p.Compare(t.Context(), c.hash, c.plain); got != c.want || err != nil || compared > 1 {
+			t.Errorf("%s: %v, %v, %d comparisons", c.name, got, err, compared)
 		}
 	}
 }

@@ -93,7 +93,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	events.DigestKey = sharedKey(vault, "receipt digests")
 	events.Fleet = newFleet(cfg, p.pool, log)
 	enrolment := secrets.NewEnrolment(keys.ring)
-	passwords := secrets.NewPasswords(secrets.PasswordsConfig{})
+	passwords := secrets.NewPasswords(secrets.PasswordsConfig{Key: sharedKey(vault, "long passwords")})
 
 	files, err := p.assets(ctx)
 	if err != nil {

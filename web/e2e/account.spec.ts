@@ -12,10 +12,10 @@ test("sign-up says what is wrong, beside the field it is about", async ({ page }
   await look(page, "sign-up-errors");
 
   await page.getByLabel("E-mail").fill("nobody");
-  await page.getByLabel("Password", { exact: true }).fill("x".repeat(73));
+  await page.getByLabel("Password", { exact: true }).fill("x".repeat(257));
   await create.click();
   await expect(page.getByText("This is not an e-mail address")).toBeVisible();
-  await expect(page.getByText("Use at most 72 bytes")).toBeVisible();
+  await expect(page.getByText("Use at most 256 characters.")).toBeVisible();
 
   // What only the server knows.
   await page.getByLabel("E-mail").fill(newEmail(info));

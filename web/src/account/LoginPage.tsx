@@ -147,9 +147,9 @@ function emailError(email: string): { email?: string } {
 
 /** What is wrong with a new password, as the server would say it. */
 export function newPasswordError(password: string): { password?: string } {
-  const bytes = new TextEncoder().encode(password).length;
-  if (bytes < 8) return { password: "Use at least 8 characters." };
-  if (bytes > 72) return { password: "Use at most 72 bytes; letters outside of plain English count for two or more." };
+  const characters = Array.from(password).length;
+  if (characters < 8) return { password: "Use at least 8 characters." };
+  if (characters > 256) return { password: "Use at most 256 characters." };
   return {};
 }
 
