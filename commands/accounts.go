@@ -274,11 +274,12 @@ func (c *Accounts) credential(ctx context.Context, id string) (credential, error
 	return credential{hash, s.Suspended}, nil
 }
 
-// Refresh rotates the session's refresh token. Presenting one that was rotated out ends the session, and
-// so does presenting any of a suspended account.
-func (c *Accounts) Refresh(ctx context.Context, o Origin, sessionID, tokenID string) (Login, error) {
+// Refresh rotates the session's refresh token; agent is the client's User-Agent. Presenting one that was
+// rotated out ends the session, and so does presenting any of a suspended account.
+func (c *Accounts) Refresh(ctx context.Context, o Origin, sessionID, tokenID, agent string) (Login, error) {
 	login := Login{Session: sessionID}
-	cmd := session.Refresh{Presented: tokenID, NextID: c.NewID(), At: c.Now()}
+	client := c.Blind("refreshing client", o.ClientAddr+"|"+agent)
+	cmd := session.Refresh{Presented: tokenID, NextID: c.NewID(), Client: client, At: c.Now()}
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		s, err := eventstore.Load(ctx, u, sessions, sessionID)
 		if err != nil {

@@ -181,10 +181,10 @@ func TestChangePassword(t *testing.T) {
 	if err != nil || at != head+2 || w.head(t) != head+2 {
 		t.Fatalf("position %d after %d, %v", at, head, err)
 	}
-	if _, err := w.accounts.Refresh(ctx, o, other.Session, other.Leaf.TokenID); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.accounts.Refresh(ctx, o, other.Session, other.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("the other session lives: %v", err)
 	}
-	if _, err := w.accounts.Refresh(ctx, o, own.Session, own.Leaf.TokenID); err != nil {
+	if _, err := w.accounts.Refresh(ctx, o, own.Session, own.Leaf.TokenID, "browser"); err != nil {
 		t.Errorf("one's own session ended: %v", err)
 	}
 	if _, err := w.accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); !errors.Is(err, commands.ErrCredentials) {
@@ -221,7 +221,7 @@ func TestEndSession(t *testing.T) {
 	if w.head(t) != head+1 {
 		t.Errorf("%d events for one log-out", w.head(t)-head)
 	}
-	if _, err := w.accounts.Refresh(ctx, ada, login.Session, login.Leaf.TokenID); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.accounts.Refresh(ctx, ada, login.Session, login.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Error(err)
 	}
 }
@@ -234,7 +234,7 @@ func TestRefreshInParallel(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range leaves {
 		wg.Go(func() {
-			got, err := w.accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID)
+			got, err := w.accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser")
 			if err != nil || got.Account != o.Account {
 				t.Errorf("%+v, %v", got, err)
 			}
@@ -249,14 +249,14 @@ func TestRefreshInParallel(t *testing.T) {
 	}
 	// The tab that was a moment late has the leaf; one that comes after the grace is a thief or was robbed.
 	w.clock.advance(session.Grace)
-	if got, err := w.accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID); err != nil || got.Leaf != leaves[0] {
+	if got, err := w.accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); err != nil || got.Leaf != leaves[0] {
 		t.Errorf("in grace: %+v, %v", got, err)
 	}
 	w.clock.advance(time.Millisecond)
-	if got, err := w.accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID); !errors.Is(err, session.ErrEnded) || got.Account != "" {
+	if got, err := w.accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) || got.Account != "" {
 		t.Errorf("after grace: %+v, %v", got, err)
 	}
-	if _, err := w.accounts.Refresh(t.Context(), o, login.Session, leaves[0].TokenID); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.accounts.Refresh(t.Context(), o, login.Session, leaves[0].TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("the family lives on: %v", err)
 	}
 	if s := w.session(t, login.Session); s.Ended != session.Reused {
@@ -275,7 +275,7 @@ func TestRefreshStress(t *testing.T) {
 		wg.Go(func() {
 			have := login.Leaf.TokenID
 			for range 20 {
-				got, err := w.accounts.Refresh(t.Context(), o, login.Session, have)
+				got, err := w.accounts.Refresh(t.Context(), o, login.Session, have, "browser")
 				if errors.Is(err, session.ErrEnded) {
 					return
 				}
@@ -298,7 +298,7 @@ func TestRefreshStress(t *testing.T) {
 	if s.Ended == "" && s.Leaf.Generation != n {
 		t.Errorf("%d events and leaf %+v", n, s.Leaf)
 	}
-	if _, err := w.accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("the first token, generations later: %v", err)
 	}
 }
@@ -321,7 +321,7 @@ func (w *world) session(t *testing.T, id string) (s session.State) {
 func TestRefreshUnknown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	if _, err := w.accounts.Refresh(t.Context(), commands.Origin{}, "01NOTHING", "x"); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.accounts.Refresh(t.Context(), commands.Origin{}, "01NOTHING", "x", "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Error(err)
 	}
 	if w.head(t) != 0 {

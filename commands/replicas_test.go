@@ -103,12 +103,12 @@ func TestStaleReplicas(t *testing.T) {
 
 	have := login.Leaf.TokenID
 	for i := range 30 {
-		got, err := []*world{r.a, r.b}[i%2].accounts.Refresh(ctx, o, login.Session, have)
+		got, err := []*world{r.a, r.b}[i%2].accounts.Refresh(ctx, o, login.Session, have, "browser")
 		if err != nil || got.Leaf.Generation != i+2 {
 			t.Fatalf("refresh %d: %+v, %v", i, got, err)
 		}
 		if have = got.Leaf.TokenID; i == 20 { // a tab of the other replica, a moment late, gets the leaf
-			late, err := r.b.accounts.Refresh(ctx, o, login.Session, r.a.session(t, login.Session).Before)
+			late, err := r.b.accounts.Refresh(ctx, o, login.Session, r.a.session(t, login.Session).Before, "browser")
 			if err != nil || late.Leaf != got.Leaf {
 				t.Errorf("a late tab: %+v, %v", late, err)
 			}
@@ -117,7 +117,7 @@ func TestStaleReplicas(t *testing.T) {
 	if _, err := r.a.accounts.EndSession(ctx, o, login.Session, session.Revoked); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.b.accounts.Refresh(ctx, o, login.Session, have); !errors.Is(err, session.ErrEnded) {
+	if _, err := r.b.accounts.Refresh(ctx, o, login.Session, have, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("refresh of a session that the other replica revoked: %v", err)
 	}
 	if at, err := r.b.accounts.EndSession(ctx, o, login.Session, session.Revoked); at != 0 || err != nil {
@@ -154,7 +154,7 @@ func TestCommandsOnLongStreams(t *testing.T) {
 	}
 	have := login.Leaf.TokenID
 	for range 1500 {
-		got, err := r.a.accounts.Refresh(ctx, o, login.Session, have)
+		got, err := r.a.accounts.Refresh(ctx, o, login.Session, have, "browser")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +169,7 @@ func TestCommandsOnLongStreams(t *testing.T) {
 		"stop":    func() error { _, err := r.a.instances.Stop(ctx, o, id); return err },
 		"reached": func() error { return r.a.guests.Reached(ctx, id, "boot", instance.PhaseDesktop, "") },
 		"refresh": func() error {
-			got, err := r.a.accounts.Refresh(ctx, o, login.Session, have)
+			got, err := r.a.accounts.Refresh(ctx, o, login.Session, have, "browser")
 			have = got.Leaf.TokenID
 			return err
 		},

@@ -120,7 +120,7 @@ func TestSuspension(t *testing.T) {
 	if _, err := w.accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); !errors.Is(err, account.ErrSuspended) || w.head(t) != head {
 		t.Errorf("the right password: %v", err)
 	}
-	if _, err := w.accounts.Refresh(ctx, ada, own.Session, own.Leaf.TokenID); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.accounts.Refresh(ctx, ada, own.Session, own.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("a refresh: %v", err)
 	}
 
@@ -146,7 +146,7 @@ func TestSuspension(t *testing.T) {
 	if s, _ := w.instances.Find(ctx, bob.Account, others); s.Status != instance.Running {
 		t.Errorf("another's machine is %s", s.Status)
 	}
-	if _, err := w.accounts.Refresh(ctx, bob, his.Session, his.Leaf.TokenID); err != nil {
+	if _, err := w.accounts.Refresh(ctx, bob, his.Session, his.Leaf.TokenID, "browser"); err != nil {
 		t.Errorf("another's session: %v", err)
 	}
 
@@ -155,7 +155,7 @@ func TestSuspension(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := w.accounts.Refresh(ctx, ada, own.Session, own.Leaf.TokenID); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.accounts.Refresh(ctx, ada, own.Session, own.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("a session of before: %v", err)
 	}
 	if _, err := w.accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); err != nil {
@@ -176,7 +176,7 @@ func TestSuspendedMeanwhile(t *testing.T) {
 			return err
 		},
 		"refresh": func(w *world, own commands.Login) error {
-			_, err := w.accounts.Refresh(t.Context(), commands.Origin{}, own.Session, own.Leaf.TokenID)
+			_, err := w.accounts.Refresh(t.Context(), commands.Origin{}, own.Session, own.Leaf.TokenID, "browser")
 			return err
 		},
 	} {

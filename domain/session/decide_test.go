@@ -21,31 +21,38 @@ func TestDecide(t *testing.T) {
 	t.Parallel()
 	started := Started{"acc", leaf(1, "one", t0), "browser", []byte("sealed")}
 	t1 := t0.Add(time.Hour)
-	second := Refreshed{leaf(2, "two", t1)}
+	second := Refreshed{leaf(2, "two", t1), ""}
+	mine := Refreshed{leaf(2, "two", t1), "mine"}
 	t2 := t1.Add(time.Hour)
-	third := Refreshed{leaf(3, "three", t2)}
+	third := Refreshed{leaf(3, "three", t2), ""}
 	reused := []Event{Ended{Reused}}
 	late := Started{"acc", Leaf{40, "late", t0, t0.Add(Lifetime)}, "browser", nil} // a leaf that was refreshed up to the lifetime
 	decider.Run(t, []domaintest.Case[Event, Command]{
 		{Name: "start", When: Start{"acc", "one", "browser", []byte("sealed"), t0}, Then: []Event{started}},
 		{Name: "start twice", Given: []Event{started}, When: Start{"acc", "x", "browser", nil, t0}, Err: domaintest.ErrAny},
 
-		{Name: "refresh", Given: []Event{started}, When: Refresh{"one", "two", t1}, Then: []Event{second}},
-		{Name: "refresh again", Given: []Event{started, second}, When: Refresh{"two", "three", t2}, Then: []Event{third}},
-		{Name: "refresh nothing", When: Refresh{"one", "two", t1}, Err: ErrEnded},
-		{Name: "refresh with the one before, at once", Given: []Event{started, second}, When: Refresh{"one", "x", t1}},
-		{Name: "refresh with the one before, in grace", Given: []Event{started, second}, When: Refresh{"one", "x", t1.Add(Grace)}},
-		{Name: "refresh with the one before, after grace", Given: []Event{started, second}, When: Refresh{"one", "x", t1.Add(Grace + 1)}, Then: reused},
-		{Name: "refresh with an older one, in grace", Given: []Event{started, second, third}, When: Refresh{"one", "x", t2}, Then: reused},
-		{Name: "refresh with a strange one", Given: []Event{started}, When: Refresh{"zzz", "x", t1}, Then: reused},
-		{Name: "refresh with none on the first generation", Given: []Event{started}, When: Refresh{"", "x", t1}, Then: reused},
-		{Name: "refresh a moment before idle", Given: []Event{started}, When: Refresh{"one", "two", t0.Add(Idle - 1)}, Then: []Event{Refreshed{leaf(2, "two", t0.Add(Idle-1))}}},
-		{Name: "refresh too idle", Given: []Event{started}, When: Refresh{"one", "two", t0.Add(Idle)}, Err: ErrEnded},
-		{Name: "refresh up to the lifetime", Given: []Event{late}, When: Refresh{"late", "x", t0.Add(Lifetime - time.Hour)},
-			Then: []Event{Refreshed{Leaf{41, "x", t0.Add(Lifetime - time.Hour), t0.Add(Lifetime)}}}},
-		{Name: "refresh beyond the lifetime", Given: []Event{late}, When: Refresh{"late", "x", t0.Add(Lifetime)}, Err: ErrEnded},
-		{Name: "refresh an ended one", Given: []Event{started, Ended{LoggedOut}}, When: Refresh{"one", "two", t1}, Err: ErrEnded},
-		{Name: "reuse after the end", Given: []Event{started, second, Ended{Reused}}, When: Refresh{"two", "x", t1}, Err: ErrEnded},
+		{Name: "refresh", Given: []Event{started}, When: Refresh{"one", "two", "", t1}, Then: []Event{second}},
+		{Name: "refresh again", Given: []Event{started, second}, When: Refresh{"two", "three", "", t2}, Then: []Event{third}},
+		{Name: "refresh nothing", When: Refresh{"one", "two", "", t1}, Err: ErrEnded},
+		{Name: "refresh with the one before, at once", Given: []Event{started, second}, When: Refresh{"one", "x", "", t1}},
+		{Name: "refresh with the one before, in grace", Given: []Event{started, second}, When: Refresh{"one", "x", "", t1.Add(Grace)}},
+		{Name: "refresh with the one before, after grace", Given: []Event{started, second}, When: Refresh{"one", "x", "", t1.Add(Grace + 1)}, Then: reused},
+		{Name: "refresh as a client", Given: []Event{started}, When: Refresh{"one", "two", "mine", t1}, Then: []Event{mine}},
+		{Name: "refresh with the one before, in grace, as the same client", Given: []Event{started, mine}, When: Refresh{"one", "x", "mine", t1.Add(Grace)}},
+		{Name: "refresh with the one before, in grace, as another client", Given: []Event{started, mine}, When: Refresh{"one", "x", "other", t1}, Then: reused},
+		{Name: "refresh with the one before, in grace, as a client that was not recorded", Given: []Event{started, second}, When: Refresh{"one", "x", "other", t1}},
+		{Name: "refresh with the leaf, as another client", Given: []Event{started, mine}, When: Refresh{"two", "three", "other", t2},
+			Then: []Event{Refreshed{leaf(3, "three", t2), "other"}}},
+		{Name: "refresh with an older one, in grace", Given: []Event{started, second, third}, When: Refresh{"one", "x", "", t2}, Then: reused},
+		{Name: "refresh with a strange one", Given: []Event{started}, When: Refresh{"zzz", "x", "", t1}, Then: reused},
+		{Name: "refresh with none on the first generation", Given: []Event{started}, When: Refresh{"", "x", "", t1}, Then: reused},
+		{Name: "refresh a moment before idle", Given: []Event{started}, When: Refresh{"one", "two", "", t0.Add(Idle - 1)}, Then: []Event{Refreshed{leaf(2, "two", t0.Add(Idle-1)), ""}}},
+		{Name: "refresh too idle", Given: []Event{started}, When: Refresh{"one", "two", "", t0.Add(Idle)}, Err: ErrEnded},
+		{Name: "refresh up to the lifetime", Given: []Event{late}, When: Refresh{"late", "x", "", t0.Add(Lifetime - time.Hour)},
+			Then: []Event{Refreshed{Leaf{41, "x", t0.Add(Lifetime - time.Hour), t0.Add(Lifetime)}, ""}}},
+		{Name: "refresh beyond the lifetime", Given: []Event{late}, When: Refresh{"late", "x", "", t0.Add(Lifetime)}, Err: ErrEnded},
+		{Name: "refresh an ended one", Given: []Event{started, Ended{LoggedOut}}, When: Refresh{"one", "two", "", t1}, Err: ErrEnded},
+		{Name: "reuse after the end", Given: []Event{started, second, Ended{Reused}}, When: Refresh{"two", "x", "", t1}, Err: ErrEnded},
 
 		{Name: "end", Given: []Event{started}, When: End{LoggedOut}, Then: []Event{Ended{LoggedOut}}},
 		{Name: "end twice", Given: []Event{started, Ended{LoggedOut}}, When: End{Revoked}},
@@ -86,7 +93,7 @@ func TestFamilyLaws(t *testing.T) {
 		issued := []string{"id0"}
 		for n := 1; n <= rapid.IntRange(1, 60).Draw(t, "steps"); n++ {
 			now = now.Add(rapid.SampledFrom([]time.Duration{0, time.Second, Grace, 3 * 24 * time.Hour, Idle}).Draw(t, "wait"))
-			var c Command = Refresh{rapid.SampledFrom(issued).Draw(t, "presented"), fmt.Sprintf("id%d", n), now}
+			var c Command = Refresh{rapid.SampledFrom(issued).Draw(t, "presented"), fmt.Sprintf("id%d", n), "", now}
 			if rapid.IntRange(0, 20).Draw(t, "what") == 0 {
 				c = End{Revoked}
 			}
@@ -120,5 +127,5 @@ func TestFamilyLaws(t *testing.T) {
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t,
-		Started{"01JACCOUNT", leaf(1, "01JTOKEN", t0), "Mozilla/5.0 <&>", []byte("sealed")}, Refreshed{leaf(2, "01JTOKEN2", t0)}, Ended{LoggedOut})
+		Started{"01JACCOUNT", leaf(1, "01JTOKEN", t0), "Mozilla/5.0 <&>", []byte("sealed")}, Refreshed{leaf(2, "01JTOKEN2", t0), "keyed hash"}, Ended{LoggedOut})
 }

@@ -20,7 +20,8 @@ var (
 )
 
 const (
-	// Grace is how long after a rotation the token before it still gets the new leaf.
+	// Grace is how long after a rotation the token before it still gets the new leaf, for the client that
+	// made the rotation.
 	Grace = 5 * time.Second
 	// Idle is how long a leaf is good.
 	Idle = 7 * 24 * time.Hour
@@ -60,7 +61,8 @@ type (
 	}
 	// Refreshed replaces the leaf.
 	Refreshed struct {
-		Leaf Leaf `json:"leaf"`
+		Leaf   Leaf   `json:"leaf"`
+		Client string `json:"client,omitempty"` // keyed hash of who refreshed; "": not recorded
 	}
 	// Ended is final.
 	Ended struct {
@@ -78,6 +80,7 @@ type State struct {
 	StartedAt time.Time
 	Leaf      Leaf
 	Before    string // token id of the generation before the leaf
+	Client    string // that made the leaf, see Refreshed
 	Ended     Reason // "" while it lives
 }
 
@@ -92,7 +95,7 @@ func Evolve(s State, e Event) State {
 	case Started:
 		return State{Account: e.Account, StartedAt: e.Leaf.IssuedAt, Leaf: e.Leaf}
 	case Refreshed:
-		s.Before, s.Leaf = s.Leaf.TokenID, e.Leaf
+		s.Before, s.Leaf, s.Client = s.Leaf.TokenID, e.Leaf, e.Client
 	case Ended:
 		s.Ended = e.Reason
 	}
@@ -115,6 +118,7 @@ type (
 	Refresh struct {
 		Presented string // token id
 		NextID    string
+		Client    string // keyed hash of its address and User-Agent
 		At        time.Time
 	}
 	// End ends the session.
@@ -161,8 +165,8 @@ func decideRefresh(s State, c Refresh) ([]Event, error) {
 		if !c.At.Before(end) {
 			return nil, ErrEnded
 		}
-		return []Event{Refreshed{Leaf{s.Leaf.Generation + 1, c.NextID, c.At, end}}}, nil
-	case c.Presented == s.Before && c.At.Sub(s.Leaf.IssuedAt) <= Grace:
+		return []Event{Refreshed{Leaf{s.Leaf.Generation + 1, c.NextID, c.At, end}, c.Client}}, nil
+	case c.Presented == s.Before && c.At.Sub(s.Leaf.IssuedAt) <= Grace && (s.Client == "" || c.Client == s.Client):
 		return nil, nil // a tab that was a moment late: it gets the leaf
 	}
 	return []Event{Ended{Reason: Reused}}, nil
