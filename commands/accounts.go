@@ -47,6 +47,8 @@ type Accounts struct {
 	Passwords Passwords
 	// Blind gives the keyed hash that an e-mail address is known by.
 	Blind func(purpose, value string) string
+	// Audit notes failed log-ins; nil: none are.
+	Audit *Audit
 	// Mode says who may sign up; "": everybody.
 	Mode SignUpMode
 }
@@ -185,7 +187,10 @@ func (c *Accounts) LogIn(ctx context.Context, o Origin, email, password, agent s
 	switch {
 	case err != nil:
 		return Login{}, err
-	case !ok || id == "":
+	case id == "":
+		return Login{}, ErrCredentials
+	case !ok:
+		c.Audit.LogInFailed(id)
 		return Login{}, ErrCredentials
 	case found.suspended:
 		return Login{}, account.ErrSuspended
@@ -345,6 +350,7 @@ func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next s
 		return 0, err
 	}
 	if !ok {
+		c.Audit.LogInFailed(o.Account)
 		return 0, ErrWrongPassword
 	}
 	profile, err := c.Profile(ctx, o.Account)

@@ -35,5 +35,5 @@ func folder[S, E any](dir string, a eventstore.Aggregate[S, E]) Folder {
 // Folds are all aggregates.
 var Folds = []Folder{
 	folder("account", accounts), folder("claim", claims), folder("session", sessions), folder("apikey", apikeys),
-	folder("instance", instances), folder("quota", quotas), folder("invite", invites), folder("fleet", fleets),
+	folder("instance", instances), folder("quota", quotas), folder("invite", invites), folder("fleet", fleets), folder("audit", audits),
 }

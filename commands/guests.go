@@ -20,6 +20,7 @@ type Guests struct {
 	Log
 	APIKeys *Keys
 	Tokens  Enrolment
+	Audit   *Audit // notes where keys go; nil: nothing is noted
 }
 
 // Enroll binds the public key of a machine's guest to the instance that its token was made for.
@@ -63,8 +64,12 @@ func (c *Guests) Versions(ctx context.Context, id, boot string, versions map[str
 }
 
 // Keys returns the account's API keys by environment variable, for one of its machines.
-func (c *Guests) Keys(ctx context.Context, account string) (map[string]string, error) {
-	return c.APIKeys.Environment(ctx, account)
+func (c *Guests) Keys(ctx context.Context, account, id string) (map[string]string, error) {
+	env, err := c.APIKeys.Environment(ctx, account)
+	if len(env) > 0 {
+		c.Audit.KeysHandedOut(account, id)
+	}
+	return env, err
 }
 
 // tell gives an instance a command nobody asked for: an observation, or a step of the saga.

@@ -71,7 +71,7 @@ func TestKeys(t *testing.T) {
 
 func (w *world) environment(t *testing.T, account string, want map[string]string) {
 	t.Helper()
-	got, err := w.guests.Keys(t.Context(), account)
+	got, err := w.guests.Keys(t.Context(), account, "01MACHINE")
 	if err != nil || !maps.Equal(got, want) {
 		t.Errorf("environment %v, %v, not %v", got, err, want)
 	}

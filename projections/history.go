@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/domain/audit"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -29,8 +30,12 @@ func applyHistory(e eventstore.Event) ([]Statement, error) {
 	if err != nil {
 		return nil, err
 	}
+	subject := e.Stream.String()
+	if id := aboutInstance(ev); id != "" {
+		subject = "instance/" + id
+	}
 	insert := `INSERT INTO history (account, position, event_id, time, type, subject, actor, sentence, data) `
-	args := []any{e.Position, e.ID, e.Time, e.Type, e.Stream.String(), e.Meta.Actor, sentence, string(text)}
+	args := []any{e.Position, e.ID, e.Time, e.Type, subject, e.Meta.Actor, sentence, string(text)}
 	if owner := ownerOf(e, ev); owner != "" {
 		return sql(insert+`VALUES ($9, $1, $2, $3, $4, $5, $6, $7, $8)`, append(args, owner)...), nil
 	}
@@ -51,8 +56,19 @@ func ownerOf(e eventstore.Event, ev any) string {
 	case apikey.Removed:
 		return ev.Account
 	}
-	if e.Stream.Aggregate == "account" {
+	if e.Stream.Aggregate == "account" || e.Stream.Aggregate == "audit" {
 		return e.Stream.ID
+	}
+	return ""
+}
+
+// aboutInstance is the instance whose history an event of another stream belongs to, "" for none.
+func aboutInstance(ev any) string {
+	switch ev := ev.(type) {
+	case audit.KeysHandedOut:
+		return ev.Instance
+	case audit.DiagnosticsRead:
+		return ev.Instance
 	}
 	return ""
 }
@@ -82,6 +98,12 @@ func tellOwner(ev any) (string, facts) {
 		return fmt.Sprintf("The key for %s was stored, ending in %s.", ev.Provider, ev.Last4), facts{"provider": ev.Provider, "last4": ev.Last4}
 	case apikey.Removed:
 		return fmt.Sprintf("The key for %s was removed.", ev.Provider), facts{"provider": ev.Provider}
+	case audit.LogInFailed:
+		return "A log-in failed: the password was wrong.", facts{}
+	case audit.KeysHandedOut:
+		return "The machine received the account's API keys.", facts{}
+	case audit.DiagnosticsRead:
+		return fmt.Sprintf("The machine's diagnostics were read: %s.", ev.Report), facts{"report": ev.Report}
 	case instance.Event:
 		return tellInstance(ev)
 	}

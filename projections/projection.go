@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/domain/audit"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
 	"github.com/cloudbot-ai/control-plane/domain/fleet"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -66,6 +67,8 @@ func decode(e eventstore.Event) (any, error) {
 	switch e.Stream.Aggregate {
 	case "account":
 		return account.Decode(e.Type, e.Schema, e.Data)
+	case "audit":
+		return audit.Decode(e.Type, e.Schema, e.Data)
 	case "email":
 		return claim.Decode(e.Type, e.Schema, e.Data)
 	case "session":

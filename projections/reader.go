@@ -169,6 +169,19 @@ func (r *Reader) HistoryBefore(ctx context.Context, account, id string, before i
 		WHERE subject = $1 AND account = $2 AND position < $3 ORDER BY position DESC LIMIT $4`, "instance/"+id, account, before, limit)
 }
 
+// AccountHistory returns the account's events that are about none of its instances, with a position
+// above after, oldest first.
+func (r *Reader) AccountHistory(ctx context.Context, account string, after int64, limit int) ([]Entry, error) {
+	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history
+		WHERE account = $1 AND position > $2 AND subject NOT LIKE 'instance/%' ORDER BY position LIMIT $3`, account, after, limit)
+}
+
+// AccountHistoryBefore is AccountHistory for positions below before, newest first.
+func (r *Reader) AccountHistoryBefore(ctx context.Context, account string, before int64, limit int) ([]Entry, error) {
+	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history
+		WHERE account = $1 AND position < $2 AND subject NOT LIKE 'instance/%' ORDER BY position DESC LIMIT $3`, account, before, limit)
+}
+
 // Since returns the account's events with a position above after, oldest first.
 func (r *Reader) Since(ctx context.Context, account string, after int64, limit int) ([]Entry, error) {
 	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history

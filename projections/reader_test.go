@@ -167,13 +167,29 @@ func TestReaderHistory(t *testing.T) {
 		last = e.Position
 	}
 	mine, err := w.reader.History(t.Context(), "ada", "01A", 0, 1000)
-	if err != nil || len(mine) != 25 {
+	if err != nil || len(mine) != 27 {
 		t.Errorf("%d entries of the instance, %v", len(mine), err)
 	}
 	for _, e := range mine {
-		if e.Subject != "instance/01A" || !strings.HasPrefix(e.Type, "instance.") {
+		if e.Subject != "instance/01A" || !strings.HasPrefix(e.Type, "instance.") && e.Type != "audit.keys_handed_out" && e.Type != "audit.diagnostics_read" {
 			t.Errorf("%+v", e)
 		}
+	}
+	account, err := w.reader.AccountHistory(t.Context(), "ada", 0, 1000)
+	var types []string
+	for _, e := range account {
+		types = append(types, e.Type)
+	}
+	if want := "account.signed_up account.password_changed account.suspended account.resumed session.started session.started session.ended " +
+		"apikey.stored apikey.stored apikey.removed audit.log_in_failed"; err != nil || strings.Join(types, " ") != want {
+		t.Errorf("%s, %v", types, err)
+	}
+	latest, err := w.reader.AccountHistoryBefore(t.Context(), "ada", math.MaxInt64, 1000)
+	if slices.Reverse(latest); err != nil || !reflect.DeepEqual(latest, account) {
+		t.Errorf("newest first, it is another history: %+v, %v", latest, err)
+	}
+	if rest, err := w.reader.AccountHistory(t.Context(), "ada", account[3].Position, 2); err != nil || !reflect.DeepEqual(rest, account[4:6]) {
+		t.Errorf("%+v, %v", rest, err)
 	}
 	if rest, err := w.reader.History(t.Context(), "ada", "01A", mine[10].Position, 3); err != nil || len(rest) != 3 || rest[0].Position != mine[11].Position {
 		t.Errorf("%+v, %v", rest, err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/domain/audit"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
 	"github.com/cloudbot-ai/control-plane/domain/fleet"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -45,6 +46,7 @@ func (w *world) everything(acc, id string) {
 	w.append(encoded[session.Event](w, "session", "over-"+id, session.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "old browser"}, session.Ended{Reason: session.Reused})...)
 	w.append(encoded[apikey.Event](w, "apikey", acc+"-openai", apikey.Encode, apikey.Stored{Account: acc, Provider: "openai", Version: 1, Key: []byte(canaryKey), Last4: "ab12"})...)
 	w.append(encoded[apikey.Event](w, "apikey", acc+"-xai", apikey.Encode, apikey.Stored{Account: acc, Provider: "xai", Version: 1, Key: []byte(canaryKey), Last4: "cd34"}, apikey.Removed{Account: acc, Provider: "xai"})...)
+	w.append(encoded[audit.Event](w, "audit", acc, audit.Encode, audit.LogInFailed{}, audit.KeysHandedOut{Instance: id}, audit.DiagnosticsRead{Instance: id, Report: "log"})...)
 	spec := instance.Spec{ClientToken: canaryToken, Image: "ami", Type: "t3.large", Region: "r", UserData: canaryUserData, TokenKey: canaryToken}
 	w.append(encoded[instance.Event](w, "instance", id, instance.Encode,
 		instance.Requested{Account: acc, Name: seal(acc, label(id), canaryName), Type: "t3.large", Region: "r"},

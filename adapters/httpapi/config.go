@@ -41,6 +41,7 @@ type Config struct {
 	Mounts      map[string]http.Handler // by prefix, such as "/guest/"; paths are kept, no deadline and no sign-in is imposed
 
 	Limiter        Limiter              // shared by replicas; nil: this process counts alone
+	Audit          *commands.Audit      // notes what is read of machines; nil: nothing is noted
 	Limits         Limits               // zero fields: see Limits
 	PublicURL      string               // the front's own; its origin may always call. "": a page of the host that a request names may
 	Origins        []string             // "https://app.example.com"; other sites that may call from browsers

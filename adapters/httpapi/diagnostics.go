@@ -38,6 +38,7 @@ func (s *Server) diagnose(c echo.Context, who Claims) error {
 		return err
 	}
 	defer answer.Body.Close()
+	s.cfg.Audit.DiagnosticsRead(who.Account, id, name)
 	body, err := io.ReadAll(io.LimitReader(answer.Body, diagnosticBytes+1))
 	if err != nil {
 		return errMachine

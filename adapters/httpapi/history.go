@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"math"
 	"net/http"
@@ -24,17 +25,49 @@ type eventView struct {
 	Data     json.RawMessage `json:"data"`
 }
 
+// entries reads a page of events from a position on, in one of the two orders.
+type entries func(ctx context.Context, from int64, limit int) ([]projections.Entry, error)
+
+// history lists the events of an instance.
 func (s *Server) history(c echo.Context, who Claims) error {
+	var id string
+	return s.pageOfEvents(c, who, "history",
+		func(ctx context.Context) error {
+			i, err := s.find(ctx, who.Account, c.Param("id"))
+			id = i.ID
+			return err
+		},
+		func(ctx context.Context, after int64, limit int) ([]projections.Entry, error) {
+			return s.cfg.Queries.History(ctx, who.Account, id, after, limit)
+		},
+		func(ctx context.Context, before int64, limit int) ([]projections.Entry, error) {
+			return s.cfg.Queries.HistoryBefore(ctx, who.Account, id, before, limit)
+		})
+}
+
+// accountHistory lists the events of the account that are about none of its instances.
+func (s *Server) accountHistory(c echo.Context, who Claims) error {
+	return s.pageOfEvents(c, who, "account-history",
+		func(context.Context) error { return nil },
+		func(ctx context.Context, after int64, limit int) ([]projections.Entry, error) {
+			return s.cfg.Queries.AccountHistory(ctx, who.Account, after, limit)
+		},
+		func(ctx context.Context, before int64, limit int) ([]projections.Entry, error) {
+			return s.cfg.Queries.AccountHistoryBefore(ctx, who.Account, before, limit)
+		})
+}
+
+func (s *Server) pageOfEvents(c echo.Context, who Claims, kind string, allowed func(context.Context) error, upwards, downwards entries) error {
 	limit, err := pageLimit(c)
 	if err != nil {
 		return err
 	}
 	// A cursor is for the order it came from.
-	kind, from, read := "history", int64(0), s.cfg.Queries.History
+	from, read := int64(0), upwards
 	switch c.QueryParam("order") {
 	case "", "asc":
 	case "desc":
-		kind, from, read = "history-desc", math.MaxInt64, s.cfg.Queries.HistoryBefore
+		kind, from, read = kind+"-desc", math.MaxInt64, downwards
 	default:
 		return invalid("invalid_order", "An order is asc, oldest first, or desc, newest first.")
 	}
@@ -46,14 +79,13 @@ func (s *Server) history(c echo.Context, who Claims) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	i, err := s.find(ctx, who.Account, c.Param("id"))
-	if err != nil {
+	if err := allowed(ctx); err != nil {
 		return err
 	}
 	if at != "" {
 		from, _ = strconv.ParseInt(at, 10, 64) // isPosition
 	}
-	list, err := read(ctx, who.Account, i.ID, from, limit+1)
+	list, err := read(ctx, from, limit+1)
 	if err != nil {
 		return err
 	}

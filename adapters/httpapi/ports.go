@@ -16,6 +16,8 @@ type Queries interface {
 	Instance(ctx context.Context, account, id string) (projections.Instance, error)
 	History(ctx context.Context, account, id string, after int64, limit int) ([]projections.Entry, error)
 	HistoryBefore(ctx context.Context, account, id string, before int64, limit int) ([]projections.Entry, error)
+	AccountHistory(ctx context.Context, account string, after int64, limit int) ([]projections.Entry, error)
+	AccountHistoryBefore(ctx context.Context, account string, before int64, limit int) ([]projections.Entry, error)
 	Since(ctx context.Context, account string, after int64, limit int) ([]projections.Entry, error)
 	Sessions(ctx context.Context, account string) ([]projections.Session, error)
 	EndedSince(ctx context.Context, t time.Time) ([]string, error)

@@ -50,7 +50,7 @@ func (m readModel) fold(ctx context.Context) (*folded, error) {
 			account = f.session(e, id)
 		case "apikey":
 			account = f.key(e)
-		case "account":
+		case "account", "audit":
 			account = id
 		}
 		if account != "" {
@@ -144,15 +144,30 @@ func (m readModel) History(ctx context.Context, account, id string, after int64,
 	return m.entries(ctx, account, "instance/"+id, after, limit)
 }
 
-func (m readModel) HistoryBefore(ctx context.Context, account, id string, before int64, limit int) (list []projections.Entry, err error) {
+func (m readModel) HistoryBefore(ctx context.Context, account, id string, before int64, limit int) ([]projections.Entry, error) {
 	all, err := m.entries(ctx, account, "instance/"+id, 0, math.MaxInt)
+	return newestBefore(all, before, limit), err
+}
+
+func (m readModel) AccountHistory(ctx context.Context, account string, after int64, limit int) ([]projections.Entry, error) {
+	list, err := m.entries(ctx, account, "", after, math.MaxInt)
+	list = slices.DeleteFunc(list, func(e projections.Entry) bool { return strings.HasPrefix(e.Subject, "instance/") })
+	return list[:min(limit, len(list))], err
+}
+
+func (m readModel) AccountHistoryBefore(ctx context.Context, account string, before int64, limit int) ([]projections.Entry, error) {
+	all, err := m.AccountHistory(ctx, account, 0, math.MaxInt)
+	return newestBefore(all, before, limit), err
+}
+
+func newestBefore(all []projections.Entry, before int64, limit int) (list []projections.Entry) {
 	slices.Reverse(all)
 	for _, e := range all {
 		if e.Position < before && len(list) < limit {
 			list = append(list, e)
 		}
 	}
-	return list, err
+	return list
 }
 
 func (m readModel) Since(ctx context.Context, account string, after int64, limit int) ([]projections.Entry, error) {

@@ -25,6 +25,7 @@ func (s *Server) routes() []route {
 		{"GET", "/api/auth/me", s.signedIn(s.me), false},
 		{"GET", "/api/auth/sessions", s.signedIn(s.listSessions), false},
 		{"DELETE", "/api/auth/sessions/:id", s.brakes(s.revokeSession), false},
+		{"GET", "/api/auth/history", s.signedIn(s.accountHistory), false},
 		{"POST", "/api/auth/password", s.writes(s.changePassword), false},
 
 		{"GET", "/api/instances", s.signedIn(s.listInstances), false},

@@ -199,7 +199,7 @@ func (t *tunnel) sendKeys(ctx context.Context) {
 		case <-t.keys:
 		}
 		for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
-			env, err := t.h.c.Machines.Keys(ctx, t.account)
+			env, err := t.h.c.Machines.Keys(ctx, t.account, t.instance)
 			if err == nil {
 				if err = t.send(wire.Message{Keys: &wire.Keys{Env: env}}); err != nil {
 					t.stop() // a control stream that cannot be written is of no use

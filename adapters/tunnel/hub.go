@@ -42,7 +42,7 @@ type Machines interface {
 	// Versions notes what a machine runs, by name.
 	Versions(ctx context.Context, instanceID, boot string, versions map[string]string) error
 	// Keys returns the account's API keys, environment name to key.
-	Keys(ctx context.Context, account string) (map[string]string, error)
+	Keys(ctx context.Context, account, instance string) (map[string]string, error)
 }
 
 // Presence tells replicas who holds a machine's tunnel.

@@ -85,7 +85,7 @@ func (m *machines) Versions(_ context.Context, _, boot string, versions map[stri
 	return nil
 }
 
-func (m *machines) Keys(context.Context, string) (map[string]string, error) {
+func (m *machines) Keys(context.Context, string, string) (map[string]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.keys, nil

@@ -56,7 +56,7 @@ far as it can be, with its damage.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.aggregate, "aggregate", "", "only streams of this aggregate: account, apikey, email, fleet, instance, invite, quota, session")
+	flags.StringVar(&f.aggregate, "aggregate", "", "only streams of this aggregate: account, apikey, audit, email, fleet, instance, invite, quota, session")
 	flags.StringVar(&f.id, "id", "", "only the stream with this id")
 	flags.StringVar(&f.typ, "type", "", "only events of this type; * matches any letters: 'instance.*'")
 	flags.StringVar(&since, "since", "", "only events from this time on: RFC 3339, or how long ago (90m)")

@@ -49,6 +49,7 @@ type parts struct {
 	parked    *prometheus.CounterVec
 	cloud     cloud
 	saga      *commands.Saga
+	audit     *commands.Audit
 	hub       *tunnel.Hub
 	bridge    *bridge.Bridge
 	front     *httpapi.Server
@@ -92,6 +93,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	events := newLog(eventstore.Keeping(p.store, states))
 	events.DigestKey = sharedKey(vault, "receipt digests")
 	events.Fleet = newFleet(cfg, p.pool, log)
+	p.audit = commands.NewAudit(events, log)
 	enrolment := secrets.NewEnrolment(keys.ring)
 	passwords := secrets.NewPasswords(secrets.PasswordsConfig{Key: sharedKey(vault, "long passwords")})
 
@@ -108,7 +110,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 
 	shared := p.buckets()
 	hub, err := tunnel.New(tunnel.Config{
-		Machines:  &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment},
+		Machines:  &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment, Audit: p.audit},
 		Presence:  presence{shared.presence},
 		Advertise: advertise,
 		HopKey:    sharedKey(vault, "hops between replicas"),
@@ -134,12 +136,13 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		return nil, err
 	}
 	p.front, err = httpapi.New(httpapi.Config{
-		Accounts:       &commands.Accounts{Log: events, Vault: vault, Passwords: passwords, Blind: vault.Blind, Mode: cfg.signUpMode()},
+		Accounts:       &commands.Accounts{Log: events, Vault: vault, Passwords: passwords, Blind: vault.Blind, Audit: p.audit, Mode: cfg.signUpMode()},
 		Instances:      desktops,
 		Keys:           apiKeys,
 		Queries:        reader,
 		Progress:       p.progress,
 		Tokens:         tokens{keys.tokens},
+		Audit:          p.audit,
 		Log:            log,
 		Tickets:        tickets{shared.tickets},
 		Limiter:        shared.limits,
@@ -287,6 +290,7 @@ func (p *parts) background() []part {
 		{"news", p.followNews},
 		{"suspensions", newSuspensions(p.saga.Log, p.pool, p.log).Run},
 		{"fleet", p.countFleet},
+		{"audit", p.audit.Run},
 		{"dashboard", p.keepDashboard},
 		{"private Postgres", func(ctx context.Context) error {
 			select {

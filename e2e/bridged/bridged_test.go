@@ -66,7 +66,7 @@ func (m *machines) Reached(_ context.Context, _, _ string, p instance.Phase, _ s
 
 func (m *machines) Versions(context.Context, string, string, map[string]string) error { return nil }
 
-func (m *machines) Keys(context.Context, string) (map[string]string, error) {
+func (m *machines) Keys(context.Context, string, string) (map[string]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.keys, nil

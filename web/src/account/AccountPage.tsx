@@ -1,7 +1,8 @@
 import { useMutation, useQuery } from "@tanstack/react-query";
 import { useState, type FormEvent } from "react";
 import { api, ApiError, call, sentence, type Session } from "@/api/client";
-import { meQuery, queryClient, sessionsQuery } from "@/api/queries";
+import { accountHistoryQuery, meQuery, queryClient, sessionsQuery } from "@/api/queries";
+import { History } from "@/history/History";
 import { logOut, PageTitle } from "@/shell";
 import { Badge, Banner, Button, Spinner, TextField, toast, useWrong } from "@/ui";
 import { Ago } from "@/ui/time";
@@ -22,6 +23,11 @@ export function AccountPage() {
         </section>
         <Sessions />
         <Password email={me.data?.email ?? ""} />
+        <section className={card} aria-labelledby="activity">
+          <h2 id="activity" className="mb-1 text-lg font-semibold">Activity</h2>
+          <p className="text-sm text-muted">If a failed log-in was not yours, change your password.</p>
+          <History of={accountHistoryQuery} />
+        </section>
       </div>
     </>
   );
@@ -93,7 +99,7 @@ function Password({ email }: { email: string }) {
     onError: (error) => {
       if (!(error instanceof ApiError)) return;
       if (error.code === "wrong_password") say({ current: error.detail });
-      else if (error.code.startsWith("password_too_")) say({ fresh: error.detail });
+      else if (error.code.startsWith("password_")) say({ fresh: error.detail });
     },
   });
   const submit = (e: FormEvent) => {

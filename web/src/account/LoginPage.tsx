@@ -165,6 +165,7 @@ function fieldErrors(error: unknown): { email?: string; password?: string; invit
     case "password_too_short":
     case "password_too_long":
     case "password_too_common":
+    case "password_contains_email":
       return { password: error.detail };
     default:
       return {};

@@ -68,11 +68,13 @@ export function keysOf(event: Pick<LogEvent, "type" | "subject">): string[][] {
     case "instance":
       return [["instances"], ["instance", id], ["history", id]];
     case "session":
-      return [["sessions"]];
+      return [["sessions"], ["account-history"]];
     case "apikey":
-      return [["keys"]];
+      return [["keys"], ["account-history"]];
     case "account":
-      return [["me"]];
+      return [["me"], ["account-history"]];
+    case "audit":
+      return event.subject.startsWith("instance/") ? [["history", id]] : [["account-history"]];
     default:
       return [];
   }

@@ -56,6 +56,15 @@ export const historyQuery = (id: string) =>
     getNextPageParam: (page) => page.next_cursor,
   });
 
+/** What happened to the account itself, newest first. */
+export const accountHistoryQuery = infiniteQueryOptions({
+  queryKey: ["account-history"],
+  queryFn: ({ signal, pageParam }) =>
+    call(api.GET("/api/auth/history", { params: { query: { limit: 20, order: "desc", ...(pageParam ? { cursor: pageParam } : {}) } }, signal })),
+  initialPageParam: "",
+  getNextPageParam: (page) => page.next_cursor,
+});
+
 export const sessionsQuery = queryOptions({
   queryKey: ["sessions"],
   queryFn: ({ signal }) => call(api.GET("/api/auth/sessions", { signal })),

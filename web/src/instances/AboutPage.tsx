@@ -1,13 +1,13 @@
-import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
-import { ApiError, sentence, type HistoryEvent, type Instance } from "@/api/client";
+import { ApiError, sentence, type Instance } from "@/api/client";
 import { historyQuery, instanceQuery } from "@/api/queries";
 import type { AboutTab } from "@/router";
 import { Missing, PageTitle } from "@/shell";
 import { Banner, Button, buttonClass, Spinner } from "@/ui";
 import { BackIcon } from "@/ui/icons";
-import { clockTime, duration } from "@/ui/time";
 import { Diagnostics } from "@/diagnostics/Diagnostics";
+import { History } from "@/history/History";
 import { StatusBadge } from "./InstanceCard";
 import { InstanceMenu } from "./InstanceMenu";
 import { possible } from "./commands";
@@ -66,7 +66,7 @@ export function AboutPage() {
         ))}
       </div>
       <div id="about-panel" role="tabpanel" aria-labelledby={`tab-${tab}`}>
-        {tab === "history" ? <History id={id} /> : <Diagnostics instance={i} />}
+        {tab === "history" ? <History of={historyQuery(id)} /> : <Diagnostics instance={i} />}
       </div>
     </>
   );
@@ -103,50 +103,3 @@ function Facts({ instance: i }: { instance: Instance }) {
 
 // A Map, as the machine names its programs: an object has names of its own, such as "constructor".
 const versionNames = new Map(Object.entries({ guest: "Guest", os: "System", node: "Node", openclaw: "OpenClaw" }));
-
-const whoWords = { you: "you", operator: "the operator", system: "the system" };
-
-function History({ id }: { id: string }) {
-  const history = useInfiniteQuery(historyQuery(id));
-  if (history.isPending) return <Spinner label="Loading…" />;
-  if (!history.data) return <Banner tone="bad" action={<Button size="small" onClick={() => void history.refetch()}>Try again</Button>}>{sentence(history.error)}</Banner>;
-  const events = history.data.pages.flatMap((p) => p.events);
-  return (
-    <>
-      <ol className="flex flex-col">
-        {days(events).map(([day, list]) => (
-          <li key={day}>
-            <h2 className="mt-2 mb-2 text-sm font-semibold text-muted">{day}</h2>
-            <ol className="border-l-2 border-line pl-4">
-              {list.map(({ event: e, since }) => (
-                <li key={e.position} className="relative py-2 before:absolute before:top-[1.05rem] before:-left-[1.36rem] before:size-2.5 before:rounded-full before:border-2 before:border-panel before:bg-accent-ink">
-                  <p className="break-words">{e.sentence}</p>
-                  <p className="text-xs text-muted">
-                    <time dateTime={e.time} title={new Date(e.time).toLocaleString()}>{clockTime(e.time)}</time>
-                    {since !== undefined && since >= 1_000 && ` · ${duration(since)} later`} · {whoWords[e.who]} · <span className="font-mono">{e.type}</span> · #{e.position}
-                  </p>
-                </li>
-              ))}
-            </ol>
-          </li>
-        ))}
-      </ol>
-      {history.hasNextPage && <Button className="mt-4" busy={history.isFetchingNextPage} onClick={() => void history.fetchNextPage()}>Show what came before</Button>}
-    </>
-  );
-}
-
-/** Groups events, which come newest first, by day, each with the ms since the one before it. */
-function days(events: HistoryEvent[]): [string, { event: HistoryEvent; since: number | undefined }[]][] {
-  const out: [string, { event: HistoryEvent; since: number | undefined }[]][] = [];
-  events.forEach((event, n) => {
-    const at = new Date(event.time);
-    const day = at.toLocaleDateString(undefined, { weekday: "long", year: "numeric", month: "long", day: "numeric" });
-    const before = events[n + 1];
-    const entry = { event, since: before && at.getTime() - Date.parse(before.time) };
-    const last = out.at(-1);
-    if (last?.[0] === day) last[1].push(entry);
-    else out.push([day, [entry]]);
-  });
-  return out;
-}

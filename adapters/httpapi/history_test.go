@@ -1,0 +1,60 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+)
+
+// The account's history has what happened to it, failed log-ins included, and nothing of its instances or
+// of another account.
+func TestAccountHistory(t *testing.T) {
+	t.Parallel()
+	var audit *commands.Audit
+	f := newFront(t, func(c *Config) {
+		audit = commands.NewAudit(c.Accounts.Log, slog.New(slog.DiscardHandler))
+		c.Accounts.Audit, c.Audit = audit, audit
+	})
+	go func() { _ = audit.Run(t.Context()) }()
+	ada, bob := f.signUp("ada@example.com"), f.signUp("bob@example.com")
+	f.create(ada, "mine")
+	f.want(401, call{method: "POST", path: "/api/auth/login", body: map[string]string{"email": bob.email, "password": "a wrong password"}})
+	f.want(401, call{method: "POST", path: "/api/auth/login", body: map[string]string{"email": ada.email, "password": "a wrong password"}})
+	read := func(query string) (types string, next *string) {
+		t.Helper()
+		var page struct {
+			Events []eventView `json:"events"`
+			Next   *string     `json:"next_cursor"`
+		}
+		f.want(200, call{method: "GET", path: "/api/auth/history" + query, token: ada.access}).into(t, &page)
+		var list []string
+		for _, e := range page.Events {
+			list = append(list, e.Type)
+		}
+		return strings.Join(list, " "), page.Next
+	}
+	within, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	hints := f.store.Hints(within)
+	for types, _ := read(""); !strings.Contains(types, "audit"); types, _ = read("") { // it is written in the background
+		if _, more := <-hints; !more {
+			t.Fatal(types)
+		}
+	}
+	if types, _ := read(""); types != "account.signed_up session.started audit.log_in_failed" {
+		t.Error(types)
+	}
+	types, next := read("?order=desc&limit=2")
+	if types != "audit.log_in_failed session.started" || next == nil {
+		t.Fatal(types, next)
+	}
+	if types, next := read(fmt.Sprint("?order=desc&limit=2&cursor=", *next)); types != "account.signed_up" || next != nil {
+		t.Error(types, next)
+	}
+	f.want(422, call{method: "GET", path: "/api/auth/history?cursor=" + *next, token: ada.access}) // the other order's
+}

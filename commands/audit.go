@@ -1,0 +1,100 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/audit"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// maxNotes bounds what waits to be written down. More is left out, and counted in the log.
+const maxNotes = 1024
+
+// Audit writes down what happens to an account without changing it. It works in the background: a
+// request never waits for it, so that a failed log-in takes as long for an address without an account.
+// A nil Audit notes nothing.
+type Audit struct {
+	log    Log
+	logger *slog.Logger
+	notes  chan note
+	lost   atomic.Int64 // since the log last said so
+}
+
+type note struct {
+	account string
+	command audit.Command
+}
+
+// NewAudit makes an Audit. Run writes.
+func NewAudit(log Log, logger *slog.Logger) *Audit {
+	return &Audit{log: log, logger: logger, notes: make(chan note, maxNotes)}
+}
+
+// LogInFailed notes a wrong password.
+func (a *Audit) LogInFailed(account string) {
+	if a != nil {
+		a.note(account, audit.FailLogIn{At: a.log.Now()})
+	}
+}
+
+// KeysHandedOut notes that the account's keys went to one of its machines.
+func (a *Audit) KeysHandedOut(account, instance string) {
+	if a != nil {
+		a.note(account, audit.HandOutKeys{Instance: instance, At: a.log.Now()})
+	}
+}
+
+// DiagnosticsRead notes that a report of a machine was read.
+func (a *Audit) DiagnosticsRead(account, instance, report string) {
+	if a != nil {
+		a.note(account, audit.ReadDiagnostics{Instance: instance, Report: report, At: a.log.Now()})
+	}
+}
+
+func (a *Audit) note(account string, c audit.Command) {
+	select {
+	case a.notes <- note{account, c}:
+	default:
+		a.lost.Add(1)
+	}
+}
+
+// Run writes the notes until ctx ends, each until the log takes it. What waits when ctx ends is lost.
+func (a *Audit) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case n := <-a.notes:
+			for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+				err := a.write(ctx, n)
+				if ctx.Err() != nil {
+					return nil
+				}
+				if err == nil || errors.Is(err, eventstore.ErrDamaged) { // the damage is said elsewhere, and stays
+					break
+				}
+				a.logger.WarnContext(ctx, "audit event not written, will retry", "error", err)
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-time.After(wait):
+				}
+			}
+			if lost := a.lost.Swap(0); lost > 0 {
+				a.logger.WarnContext(ctx, "audit events left out: more came than could be written", "count", lost)
+			}
+		}
+	}
+}
+
+func (a *Audit) write(ctx context.Context, n note) error {
+	_, err := eventstore.Run(ctx, a.log.Store, a.log.stamp(Origin{}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		return nil, decideLast(ctx, u, audits, n.account, audit.Decide, n.command)
+	})
+	return err
+}

@@ -1,0 +1,83 @@
+package commands_test
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/audit"
+)
+
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(2)
+		a := commands.NewAudit(w.log, slog.New(slog.DiscardHandler))
+		w.accounts.Audit, w.guests.Audit = a, a
+		o, _ := w.signUp(t, "ada@example.org")
+		go func() { _ = a.Run(t.Context()) }()
+		wrong := func(n int, email string) {
+			for range n {
+				if _, err := w.accounts.LogIn(t.Context(), commands.Origin{}, email, "wrong horse", ""); !errors.Is(err, commands.ErrCredentials) {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+		}
+		wrong(3, "ada@example.org")
+		before := w.head(t)
+		wrong(3, "nowhere@example.org")
+		if _, err := w.accounts.LogIn(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", ""); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := len(w.said(t, "audit.log_in_failed")); n != 3 || w.head(t) != before+1 {
+			t.Errorf("%d failed log-ins, %d events for an unknown address and a good log-in", n, w.head(t)-before)
+		}
+		if _, err := w.accounts.ChangePassword(t.Context(), o, "wrong horse", "another horse", nil); !errors.Is(err, commands.ErrWrongPassword) {
+			t.Error(err)
+		}
+		wrong(500, "ada@example.org")
+		if n := len(w.said(t, "audit.log_in_failed")); n != audit.PerHour {
+			t.Errorf("%d events of a flood, want %d", n, audit.PerHour)
+		}
+		// Keys that do not exist go nowhere.
+		w.environment(t, o.Account, map[string]string{})
+		if _, err := w.keys.Store(t.Context(), o, "openai", "sk-0123456789abcdef", false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.guests.Keys(t.Context(), o.Account, "01MACHINE"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := len(w.said(t, "audit.keys_handed_out")); n != 1 {
+			t.Errorf("%d events for one hand-out", n)
+		}
+	})
+}
+
+// A log that cannot be written costs no request anything, and what was noted is written once it can.
+func TestAuditOutlastsTheStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(2)
+		a := commands.NewAudit(w.log, slog.New(slog.DiscardHandler))
+		go func() { _ = a.Run(t.Context()) }()
+		w.refuse.Store(true)
+		for range 5000 { // more than may wait
+			a.DiagnosticsRead("me", "01MACHINE", "log")
+		}
+		time.Sleep(time.Minute)
+		if w.head(t) != 0 {
+			t.Errorf("%d events", w.head(t))
+		}
+		w.refuse.Store(false)
+		time.Sleep(time.Minute)
+		if n := len(w.said(t, "audit.diagnostics_read")); n != audit.PerHour {
+			t.Errorf("%d events, want %d", n, audit.PerHour)
+		}
+	})
+}
