@@ -1,10 +1,10 @@
 // Command bench measures the log against plain Postgres in the same run, because a figure of a
 // shared machine means nothing alone: append against pgbench, replay against COPY, and a count of
-// lost events. Of a launch it measures what the server adds to what EC2 takes. It starts a private
-// Postgres and prints Markdown.
+// lost events. Of a launch it measures what the server adds to what EC2 takes, of a write what it waits
+// for its readers. It starts a private Postgres and prints Markdown.
 //
 //	go run ./bench              # everything
-//	go run ./bench append       # or replay, loss, launch
+//	go run ./bench append       # or replay, loss, launch, write
 package main
 
 import (
@@ -63,17 +63,17 @@ func run(ctx context.Context) error {
 	debug.SetGCPercent(400)
 
 	parts := map[string]func(context.Context, *lab, options) error{
-		"append": benchAppend, "replay": benchReplay, "loss": benchLoss, "launch": benchLaunch,
+		"append": benchAppend, "replay": benchReplay, "loss": benchLoss, "launch": benchLaunch, "write": benchWrite,
 	}
 	printSetting()
 	wanted := flag.Args()
 	if len(wanted) == 0 {
-		wanted = []string{"append", "replay", "loss", "launch"}
+		wanted = []string{"append", "replay", "loss", "launch", "write"}
 	}
 	for _, name := range wanted {
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("no measurement %q: append, replay, loss or launch", name)
+			return fmt.Errorf("no measurement %q: append, replay, loss, launch or write", name)
 		}
 		if err := inLab(ctx, func(l *lab) error { return part(ctx, l, o) }); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
