@@ -20,6 +20,7 @@ import (
 const (
 	maxHeader = 32 << 10 // bytes of a request's header
 	maxBody   = 64 << 10 // bytes of a request's body
+	maxBodies = 64 << 20 // bytes of all bodies at a time: a thousand of the largest
 )
 
 // Config is what the front is made of.
@@ -55,6 +56,7 @@ type Config struct {
 	AccessLife  time.Duration    // life of an access token; 0: 1 h
 	TicketLife  time.Duration    // longest bridge opened with a ticket; 0: 12 h
 	Timeout     time.Duration    // of one request; 0: 25 s
+	BodyTime    time.Duration    // for a request's body, besides what bodyRate gives for its length; 0: 5 s
 	Heartbeat   time.Duration    // between comments on a silent event stream; 0: 15 s
 	Grace       time.Duration    // at the end of Run, for balancers to see that /ready says no; 0: none
 	Drain       time.Duration    // for requests after it; 0: 20 s
@@ -66,17 +68,19 @@ type Config struct {
 
 // Limits bounds tries. A zero Rate means the default in brackets, a negative Limit none.
 type Limits struct {
-	LoginAddress  Rate // log-ins from one address [60 in 5 min]
-	LoginAccount  Rate // log-ins to one account [10 in 5 min]
-	SignUpAddress Rate // sign-ups from one address [20 an hour]
-	SignUpAccount Rate // sign-ups with one e-mail address [10 an hour]
-	Refresh       Rate // refreshes from one address [600 in 5 min]
-	Ticket        Rate // bridge tickets shown from one address [600 in 5 min]
-	Password      Rate // password changes tried on one account [10 in 10 min]
-	Create        Rate // instances asked for by one account [60 in 10 min]
-	Write         Rate // other changes by one account [600 in 5 min]
-	Brake         Rate // terminations, stops and ended sessions by one account, those already so not counted [600 in 5 min]
-	InFlight      int  // requests of one account at a time, and as many of those that Brake counts [64]
+	LoginAddress    Rate // log-ins from one address [60 in 5 min]
+	LoginAccount    Rate // log-ins to one account [10 in 5 min]
+	SignUpAddress   Rate // sign-ups from one address [20 an hour]
+	SignUpAccount   Rate // sign-ups with one e-mail address [10 an hour]
+	Refresh         Rate // refreshes from one address [600 in 5 min]
+	Ticket          Rate // bridge tickets shown from one address [600 in 5 min]
+	Password        Rate // password changes tried on one account [10 in 10 min]
+	Create          Rate // instances asked for by one account [60 in 10 min]
+	Write           Rate // other changes by one account [600 in 5 min]
+	Brake           Rate // terminations, stops and ended sessions by one account, those already so not counted [600 in 5 min]
+	InFlightAddress int  // requests from one address at a time, for every account behind it; see shares [256]
+	BodiesAddress   int  // bytes of bodies from one address at a time, see bodyCost [4 MiB]
+	InFlight        int  // requests of one account at a time, and as many of those that Brake counts [64]
 }
 
 // Rate is a number of tries in a window.
@@ -104,6 +108,8 @@ func (l Limits) filled() Limits {
 	l.Write = l.Write.or(600, 5*time.Minute)
 	l.Brake = l.Brake.or(600, 5*time.Minute)
 	fill(&l.InFlight, 64)
+	fill(&l.InFlightAddress, 256)
+	fill(&l.BodiesAddress, 4<<20)
 	return l
 }
 
@@ -137,6 +143,7 @@ func (c Config) filled() (Config, error) {
 	fill(&c.AccessLife, time.Hour)
 	fill(&c.TicketLife, 12*time.Hour)
 	fill(&c.Timeout, 25*time.Second)
+	fill(&c.BodyTime, 5*time.Second)
 	fill(&c.Heartbeat, 15*time.Second)
 	fill(&c.Drain, 20*time.Second)
 	fill(&c.MaxInFlight, 2048)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/fair"
 )
 
 // throttle refuses with 429 when key was used more often than rate allows, over all replicas.
@@ -153,19 +155,41 @@ func (g *gate) enter(key string, limit int) (leave func()) {
 	}
 }
 
-// bound keeps the server answering under a flood: what is too much is refused at once.
+// bound keeps the server answering under a flood: what is too much is refused at once, first to the
+// network that has most of it.
 func (s *Server) bound(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if s.long[c.Path()] {
+		if s.apart(c.Path()) {
 			return next(c)
 		}
-		defer s.total.Add(-1)
-		if s.total.Add(1) > int64(s.cfg.MaxInFlight) {
-			return &refusal{status: 503, code: "overloaded", detail: "The server is busy; try again.", retryAfter: 1}
+		leave, verdict := s.requests.Take(s.shares(c, s.cfg.Limits.InFlightAddress)...)
+		if verdict != fair.Taken {
+			return s.crowded(c, verdict)
 		}
+		defer leave()
 		ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.Timeout)
 		defer cancel()
 		c.SetRequest(c.Request().WithContext(ctx))
 		return next(c)
 	}
+}
+
+// apart tells what takes no place: what stays open has bounds of its own, and monitors are answered
+// whatever else goes on.
+func (s *Server) apart(route string) bool {
+	return s.long[route] || route == "/health" || route == "/ready"
+}
+
+// shares are what a request's address may have: one for an IPv4 address or an IPv6 /64, twice that for
+// a /56, four times for a /24 or a /48.
+func (s *Server) shares(c echo.Context, one int) []fair.Claim {
+	return fair.ByAddress("", clientAddr(c.Request(), s.cfg.TrustedProxies), one, 2*one, 4*one)
+}
+
+// crowded is the refusal to a request that got no place.
+func (s *Server) crowded(c echo.Context, v fair.Verdict) error {
+	if v == fair.ShareFull {
+		return s.ofAddress(c, errTooManyFromHere)
+	}
+	return errOverloaded
 }
