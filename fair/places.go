@@ -42,6 +42,7 @@ const (
 	Taken     Verdict = iota
 	ShareFull         // one of the claims has all it may have; others still get places
 	Full              // all places are taken
+	Late              // the wait for a place took too long
 )
 
 // Places are a number of places, counted by claims. NewPlaces makes one.
