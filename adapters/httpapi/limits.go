@@ -30,6 +30,18 @@ func (s *Server) throttle(c echo.Context, rate Rate, key string) error {
 	return tooMany(wait)
 }
 
+// unthrottle takes back one use that throttle counted.
+func (s *Server) unthrottle(c echo.Context, rate Rate, key string) {
+	switch {
+	case rate.Limit < 0:
+	case s.cfg.Limiter == nil:
+		s.local.giveBack(key)
+	default:
+		// Also for a client that has left: it was not its fault.
+		s.cfg.Limiter.GiveBack(context.WithoutCancel(c.Request().Context()), key, rate.Limit, rate.Window)
+	}
+}
+
 // throttleHere is throttle by this replica's count alone: for what protects its own resources.
 func (s *Server) throttleHere(rate Rate, key string) error {
 	if rate.Limit < 0 {
