@@ -77,7 +77,8 @@ type Limits struct {
 	SignUpAddress   Rate // sign-ups from one address, and so on [20 an hour]
 	SignUpAccount   Rate // sign-ups with one e-mail address from one address, and so on [10 an hour]
 	Refresh         Rate // refreshes from one address [600 in 5 min]
-	Ticket          Rate // bridge tickets shown from one address [600 in 5 min]
+	Ticket          Rate // refused bridge tickets from one address, and four times as many from its network [600 in 5 min]
+	TicketInstance  Rate // those of them for one instance [120 in 5 min]
 	Password        Rate // password changes tried on one account [10 in 10 min]
 	Create          Rate // instances asked for by one account [60 in 10 min]
 	Write           Rate // other changes by one account [600 in 5 min]
@@ -109,6 +110,7 @@ func (l Limits) filled() Limits {
 	l.SignUpAccount = l.SignUpAccount.or(10, time.Hour)
 	l.Refresh = l.Refresh.or(600, 5*time.Minute)
 	l.Ticket = l.Ticket.or(600, 5*time.Minute)
+	l.TicketInstance = l.TicketInstance.or(120, 5*time.Minute)
 	l.Password = l.Password.or(10, 10*time.Minute)
 	l.Create = l.Create.or(60, 10*time.Minute)
 	l.Write = l.Write.or(600, 5*time.Minute)

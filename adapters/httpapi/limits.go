@@ -116,6 +116,16 @@ func (l *localLimiter) allow(key string, rate Rate) time.Duration {
 	return 0
 }
 
+// spent tells how long to wait until a key may be used, and uses nothing.
+func (l *localLimiter) spent(key string, rate Rate) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w, now := l.by[key], l.now(); rate.Limit >= 0 && now.Before(w.ends) && w.used >= rate.Limit {
+		return w.ends.Sub(now)
+	}
+	return 0
+}
+
 // giveBack returns one use of a key: it was for nothing.
 func (l *localLimiter) giveBack(key string) {
 	l.mu.Lock()
