@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/puddle/v2"
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/commands"
@@ -81,8 +83,6 @@ func refused(err error) *refusal {
 		d    *domain.Error
 		h    *echo.HTTPError
 		conf *eventstore.ConflictError
-		sql  interface{ SQLState() string }
-		netw net.Error
 	)
 	switch {
 	case errors.As(err, &r):
@@ -106,17 +106,33 @@ func refused(err error) *refusal {
 		return &refusal{status: 503, code: commands.ErrBusy.Code, detail: commands.ErrBusy.Msg, retryAfter: 2}
 	case errors.Is(err, context.DeadlineExceeded):
 		return errTimeout
-	case errors.As(err, &sql) && away(sql.SQLState()), errors.As(err, &netw), errors.As(err, new(*pgconn.ConnectError)), errors.Is(err, io.ErrUnexpectedEOF):
+	case away(err):
 		return errStore
 	}
 	return errInternal
 }
 
-// away tells whether a code of Postgres' says that it cannot be worked with just now: the connection
-// failed, it is read-only, it has no room left, or it is ending.
-func away(code string) bool {
-	return code == "25006" || slices.Contains([]string{"08", "53", "57"}, code[:min(2, len(code))])
+// away tells errors that say that Postgres cannot be worked with at the moment: it refuses, it is
+// read-only, full, ending or starting, or there is no connection to it, however the driver puts that.
+func away(err error) bool {
+	var (
+		sql     interface{ SQLState() string }
+		connect *pgconn.ConnectError
+		network net.Error
+	)
+	if errors.As(err, &sql) {
+		code := sql.SQLState()
+		return code == "25006" || slices.Contains([]string{"08", "53", "57"}, code[:min(2, len(code))])
+	}
+	if errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) {
+		return true
+	}
+	return slices.ContainsFunc(noConnection, func(known error) bool { return errors.Is(err, known) })
 }
+
+// noConnection are what is left of a connection that was lost: while it is read, while it is used again,
+// as by a commit, and while the pool closes.
+var noConnection = []error{io.ErrUnexpectedEOF, io.EOF, pgconn.ErrConnClosed, pgx.ErrTxClosed, puddle.ErrClosedPool}
 
 var statuses = map[domain.Kind]int{
 	domain.Invalid: 422, domain.Unauthenticated: 401, domain.Forbidden: 403, domain.NotFound: 404,
