@@ -216,11 +216,13 @@ func (c *Accounts) LogIn(ctx context.Context, o Origin, email, password, agent s
 // suspended: the sessions that were there have been ended, and this one was not.
 func (c *Accounts) confirm(ctx context.Context, o Origin, login Login, hash []byte) error {
 	now, err := c.credential(ctx, login.Account)
-	refusal, why := ErrCredentials, session.PasswordChanged
+	refusal, why := error(ErrCredentials), session.PasswordChanged
 	switch {
-	case err == nil && now.suspended:
+	case err != nil:
+		refusal = nil // it says nothing of the password
+	case now.suspended:
 		refusal, why = account.ErrSuspended, session.Suspended
-	case err == nil && bytes.Equal(now.hash, hash):
+	case bytes.Equal(now.hash, hash):
 		return nil
 	}
 	_, ended := c.EndSession(ctx, o, login.Session, why)

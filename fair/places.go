@@ -42,6 +42,7 @@ const (
 	Taken     Verdict = iota
 	ShareFull         // one of the claims has all it may have; others still get places
 	Full              // all places are taken
+	Late              // the wait for a place took too long
 )
 
 // Places are a number of places, counted by claims. NewPlaces makes one.
@@ -57,27 +58,30 @@ func NewPlaces(total int) *Places { return &Places{total: total, by: map[string]
 
 // Take takes a place under all the claims, or none. leave gives it back, once; it is nil if the
 // verdict is not Taken.
-func (p *Places) Take(claims ...Claim) (leave func(), v Verdict) {
+func (p *Places) Take(claims ...Claim) (leave func(), v Verdict) { return p.TakeN(1, claims...) }
+
+// TakeN takes n places at once, for what is counted in bytes.
+func (p *Places) TakeN(n int, claims ...Claim) (leave func(), v Verdict) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range claims {
-		if p.by[c.Key] >= c.Max {
+		if p.by[c.Key]+n > c.Max {
 			return nil, ShareFull
 		}
 	}
-	if p.taken >= p.total {
+	if p.taken+n > p.total {
 		return nil, Full
 	}
-	p.taken++
+	p.taken += n
 	for _, c := range claims {
-		p.by[c.Key]++
+		p.by[c.Key] += n
 	}
 	return sync.OnceFunc(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.taken--
+		p.taken -= n
 		for _, c := range claims {
-			if p.by[c.Key]--; p.by[c.Key] == 0 {
+			if p.by[c.Key] -= n; p.by[c.Key] == 0 {
 				delete(p.by, c.Key)
 			}
 		}

@@ -53,6 +53,12 @@ func TestPlaces(t *testing.T) {
 	if places, keys := p.Used(); places != 3 || keys != 2 {
 		t.Error(places, keys)
 	}
+	if _, v := p.TakeN(2, b); v != fair.ShareFull {
+		t.Error("two more under a claim of three that has two:", v)
+	}
+	if _, v := p.TakeN(2); v != fair.Full {
+		t.Error("two places where one is left:", v)
+	}
 	if _, v := p.Take(a, b); v != fair.Taken {
 		t.Error("a place that was given back:", v)
 	}

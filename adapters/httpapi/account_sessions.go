@@ -8,6 +8,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/fair"
 )
 
 func (s *Server) logOut(c echo.Context, who Claims) error {
@@ -83,7 +84,7 @@ func (s *Server) changePassword(c echo.Context, who Claims) error {
 	if err != nil {
 		return err
 	}
-	ctx := c.Request().Context()
+	ctx := fair.With(c.Request().Context(), fair.Visitor{Known: who.Account})
 	first := min(len(others), maxEndedAtOnce)
 	position, err := s.cfg.Accounts.ChangePassword(ctx, o, current, next, others[:first])
 	if err != nil {

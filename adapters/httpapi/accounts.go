@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/fair"
 )
 
 // tokenPair answers sign-up, log-in and refresh.
@@ -16,62 +17,70 @@ type tokenPair struct {
 	AccessToken  string `json:"access_token"`
 	RefreshToken string `json:"refresh_token"`
 	TokenType    string `json:"token_type"`
-	ExpiresIn    int    `json:"expires_in"` // of the access token, in seconds
+	ExpiresIn    int    `json:"expires_in"`             // of the access token, in seconds
+	DeviceToken  string `json:"device_token,omitempty"` // not of a refresh
 }
 
-func (s *Server) tokens(c echo.Context, status int, l commands.Login) error {
+func (s *Server) tokens(c echo.Context, status int, l commands.Login, device string) error {
 	now := s.cfg.Now()
 	access, expires := s.cfg.Tokens.Access(l.Account, l.Session, now)
 	s.wrote(c, l.Position)
 	return c.JSON(status, tokenPair{
 		AccessToken: access, RefreshToken: s.cfg.Tokens.Refresh(l.Account, l.Session, l.Leaf),
-		TokenType: "bearer", ExpiresIn: int(expires.Sub(now) / time.Second),
+		TokenType: "bearer", ExpiresIn: int(expires.Sub(now) / time.Second), DeviceToken: device,
 	})
 }
 
 func (s *Server) signUp(c echo.Context) error {
-	var code string
-	email, password, o, err := s.credentials(c, "signup", s.cfg.Limits.SignUpAddress, s.cfg.Limits.SignUpAccount, field{"invite", &code, true})
+	var email, password, code string
+	if err := readBody(c, field{name: "email", into: &email}, field{name: "password", into: &password}, field{"invite", &code, true}); err != nil {
+		return err
+	}
+	o, err := s.unsigned(c)
 	if err != nil {
 		return err
 	}
-	login, err := s.cfg.Accounts.SignUp(c.Request().Context(), o, email, password, code, c.Request().UserAgent())
+	device, visitor := s.device(c, email, "")
+	if err := s.count(c, s.signUpTallies(device, visitor.Addr)); err != nil {
+		return err
+	}
+	login, err := s.cfg.Accounts.SignUp(fair.With(c.Request().Context(), visitor), o, email, password, code, c.Request().UserAgent())
 	if err != nil {
 		return err
 	}
-	return s.tokens(c, http.StatusCreated, login)
+	return s.tokens(c, http.StatusCreated, login, device.token(s.cfg.Accounts.Blind))
 }
 
 func (s *Server) logIn(c echo.Context) error {
-	email, password, o, err := s.credentials(c, "login", s.cfg.Limits.LoginAddress, s.cfg.Limits.LoginAccount)
+	var email, password, token string
+	if err := readBody(c, field{name: "email", into: &email}, field{name: "password", into: &password}, field{"device_token", &token, true}); err != nil {
+		return err
+	}
+	o, err := s.unsigned(c)
 	if err != nil {
 		return err
 	}
-	login, err := s.cfg.Accounts.LogIn(c.Request().Context(), o, email, password, c.Request().UserAgent())
+	device, visitor := s.device(c, email, token)
+	tallies := s.logInTallies(device, visitor.Addr)
+	if err := s.count(c, tallies); err != nil {
+		return err
+	}
+	login, err := s.cfg.Accounts.LogIn(fair.With(c.Request().Context(), visitor), o, email, password, c.Request().UserAgent())
+	if !errors.Is(err, commands.ErrCredentials) {
+		s.giveBack(c, tallies) // only what guessed wrong counts
+	}
 	if err != nil {
 		return err
 	}
-	return s.tokens(c, http.StatusOK, login)
+	return s.tokens(c, http.StatusOK, login, device.token(s.cfg.Accounts.Blind))
 }
 
-// credentials reads and counts a try to get in: by address, and by the one form of the e-mail
-// address, so that other spellings of it count as the same.
-func (s *Server) credentials(c echo.Context, what string, byAddress, byAccount Rate, more ...field) (email, password string, o commands.Origin, err error) {
-	if err = readBody(c, append([]field{{name: "email", into: &email}, {name: "password", into: &password}}, more...)...); err != nil {
-		return
-	}
-	if o, err = s.origin(c, Claims{}); err != nil {
-		return
-	}
-	o.CommandID = "" // these are not replayed: a receipt would have to hold the tokens
-	addr := clientAddr(c.Request(), s.cfg.TrustedProxies)
-	if err = s.ofAddress(c, s.throttle(c, byAddress, what+":address:"+addressKey(addr))); err != nil {
-		return
-	}
-	if normal, bad := commands.NormalEmail(email); bad == nil {
-		err = s.throttle(c, byAccount, what+":account:"+s.cfg.Accounts.Blind("throttle", normal))
-	}
-	return
+// unsigned is the origin of a request to get in. Those are not replayed: a receipt would have to hold
+// the tokens.
+func (s *Server) unsigned(c echo.Context) (commands.Origin, error) {
+	o, err := s.origin(c, Claims{})
+	o.CommandID = ""
+	return o, err
 }
 
 func (s *Server) refresh(c echo.Context) error {
@@ -103,7 +112,7 @@ func (s *Server) refresh(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.tokens(c, http.StatusOK, login)
+	return s.tokens(c, http.StatusOK, login, "")
 }
 
 func (s *Server) me(c echo.Context, who Claims) error {

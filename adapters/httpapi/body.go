@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"mime"
-	"net/http"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -30,13 +29,9 @@ func readBody(c echo.Context, fields ...field) error {
 	if r.ContentLength == 0 && len(fields) == 0 {
 		return nil
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, maxBody))
+	data, err := io.ReadAll(r.Body) // collect has read it
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return errBodyTooLarge
-		}
-		return badRequest("unreadable_body", "The body ended early or came too slowly.")
+		return err
 	}
 	if len(data) == 0 && len(fields) == 0 {
 		return nil

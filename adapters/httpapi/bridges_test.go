@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"runtime"
 	"strings"
@@ -209,4 +210,64 @@ func TestBridgesNeedARunningMachine(t *testing.T) {
 	expect(409)
 	f.happen(id, instance.TerminationRequested{}, instance.MachineGone{}, instance.Terminated{})
 	expect(409)
+}
+
+// TestHostileTicketTries repeats a wrong ticket, as a client does that does not give up, behind the address
+// that another user has too.
+func TestHostileTicketTries(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, behindProxy)
+	ada, bob := f.signUp("ada@example.com"), f.signUp("bob@example.com")
+	hers, his := f.running(ada, "hers"), f.running(bob, "his")
+	header := map[string]string{"Origin": ours, "X-Forwarded-For": hostile}
+	open := func(id, ticket string) int {
+		_, res := f.dial(t, "/api/instances/"+id+"/vnc", []string{"binary", "ticket." + ticket}, header)
+		return res.StatusCode
+	}
+	his1 := f.ticket(bob, his, "vnc", "control")
+	began := time.Now()
+	if status := open(his, his1); status != 101 {
+		t.Fatalf("a good ticket: %d", status)
+	}
+	alone := time.Since(began)
+	got := map[int]int{}
+	for range 600 {
+		got[open(hers, "wrong")]++
+	}
+	limit := f.server.cfg.Limits.TicketInstance.Limit
+	if got[401] != limit || got[429] != 600-limit {
+		t.Errorf("600 wrong tickets for one instance: %v, want %d compared", got, limit)
+	}
+	his2 := f.ticket(bob, his, "vnc", "control")
+	began = time.Now()
+	if status := open(his, his2); status != 101 {
+		t.Errorf("another user's good ticket behind the same address: %d", status)
+	}
+	t.Logf("another's ticket beside 600 wrong ones: %s; alone: %s", time.Since(began), alone)
+	for range f.server.cfg.Limits.Ticket.Limit { // good ones count nothing
+		if status := open(his, f.ticketOf(bob, his)); status != 101 {
+			t.Fatalf("a good ticket: %d", status)
+		}
+	}
+	// Wrong ones for many instances reach the address's own bound.
+	refused := 0
+	for n := range f.server.cfg.Limits.Ticket.Limit {
+		if open(fmt.Sprintf("01JZ8Q3M5T9V2X4Y6A8C0E%04d", n), "wrong") == 429 {
+			refused++
+		}
+	}
+	if refused != limit {
+		t.Errorf("%d of the other wrong tickets are refused, want %d", refused, limit)
+	}
+}
+
+// ticketOf issues a ticket without asking the front.
+func (f *front) ticketOf(u user, id string) string {
+	f.t.Helper()
+	f.clock.advance(time.Millisecond)
+	ticket, _, err := f.tickets.Issue(f.t.Context(), Ticket{u.account, u.session, id, KindVNC, ModeControl})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return ticket
 }

@@ -20,6 +20,7 @@ import (
 const (
 	maxHeader = 32 << 10 // bytes of a request's header
 	maxBody   = 64 << 10 // bytes of a request's body
+	maxBodies = 64 << 20 // bytes of all bodies at a time: a thousand of the largest
 )
 
 // Config is what the front is made of.
@@ -56,6 +57,7 @@ type Config struct {
 	AccessLife  time.Duration    // life of an access token; 0: 1 h
 	TicketLife  time.Duration    // longest bridge opened with a ticket; 0: 12 h
 	Timeout     time.Duration    // of one request; 0: 25 s
+	BodyTime    time.Duration    // for a request's body, besides what bodyRate gives for its length; 0: 5 s
 	Heartbeat   time.Duration    // between comments on a silent event stream; 0: 15 s
 	Grace       time.Duration    // at the end of Run, for balancers to see that /ready says no; 0: none
 	Drain       time.Duration    // for requests after it; 0: 20 s
@@ -67,17 +69,24 @@ type Config struct {
 
 // Limits bounds tries. A zero Rate means the default in brackets, a negative Limit none.
 type Limits struct {
-	LoginAddress  Rate // log-ins from one address [60 in 5 min]
-	LoginAccount  Rate // log-ins to one account [10 in 5 min]
-	SignUpAddress Rate // sign-ups from one address [20 an hour]
-	SignUpAccount Rate // sign-ups with one e-mail address [10 an hour]
-	Refresh       Rate // refreshes from one address [600 in 5 min]
-	Ticket        Rate // bridge tickets shown from one address [600 in 5 min]
-	Password      Rate // password changes tried on one account [10 in 10 min]
-	Create        Rate // instances asked for by one account [60 in 10 min]
-	Write         Rate // other changes by one account [600 in 5 min]
-	Brake         Rate // terminations, stops and ended sessions by one account, those already so not counted [600 in 5 min]
-	InFlight      int  // requests of one account at a time, and as many of those that Brake counts [64]
+	// Of log-ins only those with a wrong password count. A device that logged in to the account before has
+	// its own bound, LoginDevice, and no other.
+	LoginAddress    Rate // from one address, and four times as many from its network, see tallies [60 in 5 min]
+	LoginAccount    Rate // to one account from one address, and so on [10 in 5 min]
+	LoginEverywhere Rate // to one account from all addresses together [60 in 15 min]
+	LoginDevice     Rate // from one device [10 in 5 min]
+	SignUpAddress   Rate // sign-ups from one address, and so on [20 an hour]
+	SignUpAccount   Rate // sign-ups with one e-mail address from one address, and so on [10 an hour]
+	Refresh         Rate // refreshes from one address [600 in 5 min]
+	Ticket          Rate // refused bridge tickets from one address, and four times as many from its network [600 in 5 min]
+	TicketInstance  Rate // those of them for one instance [120 in 5 min]
+	Password        Rate // password changes tried on one account [10 in 10 min]
+	Create          Rate // instances asked for by one account [60 in 10 min]
+	Write           Rate // other changes by one account [600 in 5 min]
+	Brake           Rate // terminations, stops and ended sessions by one account, those already so not counted [600 in 5 min]
+	InFlightAddress int  // requests from one address at a time, for every account behind it; see shares [256]
+	BodiesAddress   int  // bytes of bodies from one address at a time, see bodyCost [4 MiB]
+	InFlight        int  // requests of one account at a time, and as many of those that Brake counts [64]
 }
 
 // Rate is a number of tries in a window.
@@ -96,15 +105,20 @@ func (r Rate) or(limit int, window time.Duration) Rate {
 func (l Limits) filled() Limits {
 	l.LoginAddress = l.LoginAddress.or(60, 5*time.Minute)
 	l.LoginAccount = l.LoginAccount.or(10, 5*time.Minute)
+	l.LoginEverywhere = l.LoginEverywhere.or(60, 15*time.Minute)
+	l.LoginDevice = l.LoginDevice.or(10, 5*time.Minute)
 	l.SignUpAddress = l.SignUpAddress.or(20, time.Hour)
 	l.SignUpAccount = l.SignUpAccount.or(10, time.Hour)
 	l.Refresh = l.Refresh.or(600, 5*time.Minute)
 	l.Ticket = l.Ticket.or(600, 5*time.Minute)
+	l.TicketInstance = l.TicketInstance.or(120, 5*time.Minute)
 	l.Password = l.Password.or(10, 10*time.Minute)
 	l.Create = l.Create.or(60, 10*time.Minute)
 	l.Write = l.Write.or(600, 5*time.Minute)
 	l.Brake = l.Brake.or(600, 5*time.Minute)
 	fill(&l.InFlight, 64)
+	fill(&l.InFlightAddress, 256)
+	fill(&l.BodiesAddress, 4<<20)
 	return l
 }
 
@@ -138,6 +152,7 @@ func (c Config) filled() (Config, error) {
 	fill(&c.AccessLife, time.Hour)
 	fill(&c.TicketLife, 12*time.Hour)
 	fill(&c.Timeout, 25*time.Second)
+	fill(&c.BodyTime, 5*time.Second)
 	fill(&c.Heartbeat, 15*time.Second)
 	fill(&c.Drain, 20*time.Second)
 	fill(&c.MaxInFlight, 2048)

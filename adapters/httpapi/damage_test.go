@@ -1,16 +1,25 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // A desktop of which one event cannot be read can be looked at. What would change it is refused in a
 // way that its owner and the operator understand, and other desktops are as before.
@@ -43,15 +52,97 @@ func TestDamagedStream(t *testing.T) {
 // Whatever says that the database is away, full or read-only asks to come back, and is no fault of ours.
 func TestDatabaseTroublesAreUnavailable(t *testing.T) {
 	t.Parallel()
-	for _, err := range []error{
-		&pgconn.PgError{Code: "25006"}, &pgconn.PgError{Code: "53300"}, &pgconn.PgError{Code: "57P03"}, &pgconn.PgError{Code: "08006"},
-		&pgconn.ConnectError{}, io.ErrUnexpectedEOF,
+	for name, err := range map[string]error{
+		"read-only": &pgconn.PgError{Code: "25006"}, "no room for connections": &pgconn.PgError{Code: "53300"},
+		"ending": &pgconn.PgError{Code: "57P01"}, "starting": &pgconn.PgError{Code: "57P03"}, "lost": &pgconn.PgError{Code: "08006"},
+		"cut while read": io.ErrUnexpectedEOF, "cut between messages": io.EOF, "transaction of a lost connection": pgx.ErrTxClosed,
+		"reset": &net.OpError{Op: "read", Err: syscall.ECONNRESET}, "pipe": &net.OpError{Op: "write", Err: syscall.EPIPE},
+		"closed": &net.OpError{Op: "read", Err: net.ErrClosed}, "too slow": context.DeadlineExceeded,
 	} {
-		if r := refused(errors.Join(errors.New("read"), err)); r.status != 503 || r.retryAfter == 0 {
-			t.Errorf("%T %v: %+v", err, err, r)
+		if r := refused(fmt.Errorf("read: %w", err)); r.status != 503 || r.retryAfter == 0 {
+			t.Errorf("%s: %T %v: %+v", name, err, err, r)
 		}
 	}
-	if r := refused(&pgconn.PgError{Code: "42P01"}); r.status != 500 {
-		t.Errorf("a missing table: %+v", r)
+	for name, err := range map[string]error{"a missing table": &pgconn.PgError{Code: "42P01"}, "a bug": errors.New("a bug"), "no row": pgx.ErrNoRows} {
+		if r := refused(err); r.status != 500 {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+// TestDatabaseTroublesOfTheDriver has the driver itself say what it says when a server is not there.
+func TestDatabaseTroublesOfTheDriver(t *testing.T) {
+	t.Parallel()
+	database := pgtest.New(t)
+	ctx := t.Context()
+	for name, fail := range map[string]func(c *pgx.Conn, pool *pgxpool.Pool) error{
+		"ended by the server": func(c *pgx.Conn, _ *pgxpool.Pool) error {
+			_, err := c.Exec(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
+			return err
+		},
+		"after it was ended": func(c *pgx.Conn, _ *pgxpool.Pool) error {
+			_, _ = c.Exec(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
+			_, err := c.Exec(ctx, `SELECT 1`)
+			return err
+		},
+		"commit after it was ended": func(c *pgx.Conn, _ *pgxpool.Pool) error {
+			tx, err := c.Begin(ctx)
+			if err != nil {
+				return err
+			}
+			_, _ = tx.Exec(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
+			return tx.Commit(ctx)
+		},
+		"cut": func(c *pgx.Conn, _ *pgxpool.Pool) error {
+			_ = c.PgConn().Conn().Close()
+			_, err := c.Exec(ctx, `SELECT 1`)
+			return err
+		},
+		"closed here": func(c *pgx.Conn, _ *pgxpool.Pool) error {
+			_ = c.Close(ctx)
+			return c.QueryRow(ctx, `SELECT 1`).Scan(new(int))
+		},
+		"pool closed": func(_ *pgx.Conn, pool *pgxpool.Pool) error {
+			pool.Close()
+			_, err := pool.Exec(ctx, `SELECT 1`)
+			return err
+		},
+		"nothing listens": func(*pgx.Conn, *pgxpool.Pool) error {
+			_, err := pgx.Connect(ctx, "postgres://127.0.0.1:1/none?sslmode=disable")
+			return err
+		},
+		"no socket": func(*pgx.Conn, *pgxpool.Pool) error {
+			_, err := pgx.Connect(ctx, "postgres:///none?sslmode=disable&host="+t.TempDir())
+			return err
+		},
+		"hangs up on a greeting": func(*pgx.Conn, *pgxpool.Pool) error {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			defer ln.Close()
+			go func() {
+				if conn, err := ln.Accept(); err == nil {
+					conn.Close()
+				}
+			}()
+			_, err = pgx.Connect(ctx, "postgres://"+ln.Addr().String()+"/none?sslmode=disable")
+			return err
+		},
+	} {
+		conn, err := pgx.Connect(ctx, database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool, err := pgxpool.New(ctx, database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = fail(conn, pool)
+		if r := refused(fmt.Errorf("read: %w", err)); err == nil || r.status != 503 || r.retryAfter == 0 {
+			t.Errorf("%s: %T %v: %+v", name, err, err, r)
+		}
+		_ = conn.Close(ctx)
+		pool.Close()
 	}
 }

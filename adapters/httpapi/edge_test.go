@@ -248,7 +248,9 @@ func TestAFloodIsRefused(t *testing.T) {
 	f.want(429, call{method: "GET", path: "/api/auth/me", token: ada.access})
 	go send("/slow")
 	<-entered
-	f.want(503, call{method: "GET", path: "/health"})
+	f.want(503, call{method: "GET", path: "/api"})
+	f.want(200, call{method: "GET", path: "/health"})
+	f.want(200, call{method: "GET", path: "/ready"})
 	close(hold)
 	<-done
 	<-done

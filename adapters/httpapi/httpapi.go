@@ -17,6 +17,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cloudbot-ai/control-plane/fair"
 )
 
 // Server is the front. It is an http.Handler; Run serves it on a listener.
@@ -28,13 +30,14 @@ type Server struct {
 	metrics    metrics
 	origins    map[string]bool
 	local      *localLimiter   // for limits that need not be shared, and when the shared ones fail
+	requests   *fair.Places    // being answered, bridges and event streams not counted
+	bodies     *fair.Places    // bytes of bodies that are being read or used
 	inFlight   gate            // by account
 	braking    gate            // by account, of what ends or stops something
 	streams    gate            // event streams by account
 	known      map[string]bool // route templates
 	long       map[string]bool // those that stay open
 	trees      []string        // prefixes that other handlers answer
-	total      atomic.Int64    // requests being answered, bridges and event streams not counted
 	undeclared undeclared
 	draining   chan struct{} // closed when Run begins to stop
 	stopping   atomic.Bool
@@ -52,6 +55,8 @@ func New(cfg Config) (*Server, error) {
 		gone:     newEndings(5*time.Minute, cfg.Now),
 		origins:  map[string]bool{},
 		local:    newLocalLimiter(cfg.Now),
+		requests: fair.NewPlaces(cfg.MaxInFlight),
+		bodies:   fair.NewPlaces(maxBodies),
 		known:    map[string]bool{},
 		long:     map[string]bool{},
 		draining: make(chan struct{}),
@@ -71,7 +76,7 @@ func New(cfg Config) (*Server, error) {
 	s.echo.HTTPErrorHandler = s.problem
 	// The outermost first. What comes before routing sees no route template.
 	s.echo.Pre(s.plainPath)
-	s.echo.Use(s.observe, s.noticeProxies, s.headers, s.recover, s.cors, s.stay, s.bound)
+	s.echo.Use(s.observe, s.noticeProxies, s.headers, s.recover, s.cors, s.stay, s.collect, s.bound)
 	for _, r := range s.routes() {
 		s.echo.Add(r.method, r.path, r.handle)
 		s.known[r.path], s.long[r.path] = true, r.long

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/fair"
 )
 
 // throttle refuses with 429 when key was used more often than rate allows, over all replicas.
@@ -26,6 +28,18 @@ func (s *Server) throttle(c echo.Context, rate Rate, key string) error {
 		wait = s.local.allow(key, rate)
 	}
 	return tooMany(wait)
+}
+
+// unthrottle takes back one use that throttle counted.
+func (s *Server) unthrottle(c echo.Context, rate Rate, key string) {
+	switch {
+	case rate.Limit < 0:
+	case s.cfg.Limiter == nil:
+		s.local.giveBack(key)
+	default:
+		// Also for a client that has left: it was not its fault.
+		s.cfg.Limiter.GiveBack(context.WithoutCancel(c.Request().Context()), key, rate.Limit, rate.Window)
+	}
 }
 
 // throttleHere is throttle by this replica's count alone: for what protects its own resources.
@@ -102,6 +116,16 @@ func (l *localLimiter) allow(key string, rate Rate) time.Duration {
 	return 0
 }
 
+// spent tells how long to wait until a key may be used, and uses nothing.
+func (l *localLimiter) spent(key string, rate Rate) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w, now := l.by[key], l.now(); rate.Limit >= 0 && now.Before(w.ends) && w.used >= rate.Limit {
+		return w.ends.Sub(now)
+	}
+	return 0
+}
+
 // giveBack returns one use of a key: it was for nothing.
 func (l *localLimiter) giveBack(key string) {
 	l.mu.Lock()
@@ -153,19 +177,41 @@ func (g *gate) enter(key string, limit int) (leave func()) {
 	}
 }
 
-// bound keeps the server answering under a flood: what is too much is refused at once.
+// bound keeps the server answering under a flood: what is too much is refused at once, first to the
+// network that has most of it.
 func (s *Server) bound(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if s.long[c.Path()] {
+		if s.apart(c.Path()) {
 			return next(c)
 		}
-		defer s.total.Add(-1)
-		if s.total.Add(1) > int64(s.cfg.MaxInFlight) {
-			return &refusal{status: 503, code: "overloaded", detail: "The server is busy; try again.", retryAfter: 1}
+		leave, verdict := s.requests.Take(s.shares(c, s.cfg.Limits.InFlightAddress)...)
+		if verdict != fair.Taken {
+			return s.crowded(c, verdict)
 		}
+		defer leave()
 		ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.Timeout)
 		defer cancel()
 		c.SetRequest(c.Request().WithContext(ctx))
 		return next(c)
 	}
+}
+
+// apart tells what takes no place: what stays open has bounds of its own, and monitors are answered
+// whatever else goes on.
+func (s *Server) apart(route string) bool {
+	return s.long[route] || route == "/health" || route == "/ready"
+}
+
+// shares are what a request's address may have: one for an IPv4 address or an IPv6 /64, twice that for
+// a /56, four times for a /24 or a /48.
+func (s *Server) shares(c echo.Context, one int) []fair.Claim {
+	return fair.ByAddress("", clientAddr(c.Request(), s.cfg.TrustedProxies), one, 2*one, 4*one)
+}
+
+// crowded is the refusal to a request that got no place.
+func (s *Server) crowded(c echo.Context, v fair.Verdict) error {
+	if v == fair.ShareFull {
+		return s.ofAddress(c, errTooManyFromHere)
+	}
+	return errOverloaded
 }

@@ -71,6 +71,8 @@ type Tickets interface {
 // Limiter counts tries by key over all replicas. It returns how long to wait, 0 to go ahead.
 type Limiter interface {
 	Allow(ctx context.Context, key string, limit int, window time.Duration) (retryAfter time.Duration, err error)
+	// GiveBack takes back one use that Allow counted, where it can.
+	GiveBack(ctx context.Context, key string, limit int, window time.Duration)
 }
 
 // BridgeSession says for whom a bridge is opened. Origin, credentials and ownership are checked.

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -38,24 +39,33 @@ func (s *Server) visitor(c echo.Context, kind, id string, program bool) (BridgeS
 	case ticket == "" || program || len(ticket) > maxToken || s.cfg.Tickets == nil:
 		return BridgeSession{}, errSignIn
 	}
-	addr := clientAddr(r, s.cfg.TrustedProxies)
-	if err := s.ofAddress(c, s.throttleHere(s.cfg.Limits.Ticket, "ticket:"+addressKey(addr))); err != nil {
-		return BridgeSession{}, err
+	tallies := s.ticketTallies(clientAddr(r, s.cfg.TrustedProxies), id)
+	for _, t := range tallies {
+		if err := tooMany(s.local.spent(t.key, t.rate)); err != nil {
+			return BridgeSession{}, s.ofAddress(c, err)
+		}
 	}
 	t, err := s.cfg.Tickets.Redeem(r.Context(), ticket)
-	if err != nil {
-		if refused(err).status >= 500 {
-			return BridgeSession{}, err
-		}
-		return BridgeSession{}, errSignIn
+	if err != nil && refused(err).status >= 500 {
+		return BridgeSession{}, err
 	}
-	if t.Account == "" || t.Instance != id || t.Kind != kind || s.sessions.IsEnded(t.Session, t.Account) {
+	if err != nil || t.Account == "" || t.Instance != id || t.Kind != kind || s.sessions.IsEnded(t.Session, t.Account) {
+		for _, t := range tallies {
+			s.local.allow(t.key, t.rate)
+		}
 		return BridgeSession{}, errSignIn
 	}
 	return BridgeSession{
 		Account: t.Account, SessionID: t.Session, Instance: id, Mode: t.Mode,
 		ExpiresAt: s.cfg.Now().Add(s.cfg.TicketLife),
 	}, nil
+}
+
+// ticketTallies are what a refused ticket counts against. One client that goes on with a wrong ticket
+// reaches the bound for its instance first, and leaves the address's to the others behind it.
+func (s *Server) ticketTallies(from netip.Addr, id string) []tally {
+	narrow := tally{key: s.tallyKey("ticket:" + addressKey(from) + "|" + id), rate: s.cfg.Limits.TicketInstance}
+	return append([]tally{narrow}, s.tallies("ticket", from, s.cfg.Limits.Ticket, true)...)
 }
 
 func offered(r *http.Request) []string {

@@ -98,12 +98,18 @@ func (b *bucket) do(ctx context.Context, call func(context.Context, jetstream.Ke
 			return nil
 		case errors.Is(err, jetstream.ErrKeyExists), errors.Is(err, jetstream.ErrKeyRevisionMismatch), wrongSequence(err):
 			return errMoved
-		case try == 0 && ctx.Err() == nil:
+		case try == 0 && ctx.Err() == nil && !full(err):
 			b.forget(kv) // the likeliest reason is a bucket that was wiped
 		default:
 			return fmt.Errorf("bucket %s: %w: %w", b.name, ErrUnavailable, err)
 		}
 	}
+}
+
+// full tells that a bucket took no more: nats-server's code for a stream at its limit.
+func full(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == 10077
 }
 
 func (b *bucket) open(ctx context.Context) (jetstream.KeyValue, error) {

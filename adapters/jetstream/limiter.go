@@ -26,14 +26,15 @@ type LimiterConfig struct {
 	Now      func() time.Time // nil: time.Now
 }
 
-// Limiter is a rate limiter that all replicas share. While NATS is away each replica limits by
-// itself, so that an outage is no licence to guess.
+// Limiter is a rate limiter that all replicas share. While NATS is away, or has no room for more keys,
+// each replica limits by itself, so that neither is a licence to guess; its probe says so.
 type Limiter struct {
 	bucket *bucket
 	log    *slog.Logger
 	now    func() time.Time
 	local  localLimits
-	away   atomic.Bool // NATS was away at the last call
+	away   atomic.Bool  // NATS was away at the last call
+	full   atomic.Int64 // when the bucket last had no room, in Unix nanoseconds
 	// One call a key at a time within a replica: only replicas compete for a key.
 	stripes [256]sync.Mutex
 	seed    maphash.Seed
@@ -43,6 +44,9 @@ const (
 	limiterTries   = 20
 	limiterBytes   = 64 << 20
 	contendedRetry = time.Second
+	// fullFor is how long a bucket counts as full after it took no more: a new key finds that out, and an
+	// old one still works meanwhile.
+	fullFor = time.Minute
 )
 
 // NewLimiter makes a Limiter. It may be called while NATS is away.
@@ -76,10 +80,48 @@ func (l *Limiter) Allow(ctx context.Context, key string, limit int, window time.
 		l.away.Store(false)
 		return retryAfter, nil
 	}
-	if !l.away.Swap(true) {
+	if full(err) {
+		l.noRoom(ctx)
+	} else if !l.away.Swap(true) {
 		l.log.WarnContext(ctx, "rate limits are not shared for now", "err", err)
 	}
 	return l.local.allow(hashed(key), l.now(), limit, window), nil
+}
+
+// noRoom notes that the bucket is full, and logs it once.
+func (l *Limiter) noRoom(ctx context.Context) {
+	if now := l.now(); now.Sub(time.Unix(0, l.full.Swap(now.UnixNano()))) > fullFor {
+		l.log.WarnContext(ctx, "bucket of rate limits full: each replica counts new ones by itself", "bytes", limiterBytes)
+	}
+}
+
+// Probe tells whether the limits are shared by the replicas.
+func (l *Limiter) Probe(ctx context.Context) error {
+	err := l.bucket.probe(ctx)
+	if full(err) || err == nil && l.now().Sub(time.Unix(0, l.full.Load())) < fullFor {
+		return fmt.Errorf("bucket %s: full at %d bytes", l.bucket.name, limiterBytes) // the same words, so that they are logged once
+	}
+	return err
+}
+
+// GiveBack takes back one use of a key that Allow counted, wherever that was.
+func (l *Limiter) GiveBack(ctx context.Context, key string, limit int, window time.Duration) {
+	stripe := &l.stripes[maphash.String(l.seed, key)%uint64(len(l.stripes))]
+	stripe.Lock()
+	defer stripe.Unlock()
+	each := window / time.Duration(max(limit, 1))
+	l.local.giveBack(hashed(key), each)
+	for range limiterTries {
+		value, revision, err := l.bucket.get(ctx, key)
+		if err != nil || len(value) != 8 {
+			return
+		}
+		full := time.Unix(0, int64(binary.BigEndian.Uint64(value))).Add(-each)
+		_, err = l.bucket.replace(ctx, key, binary.BigEndian.AppendUint64(nil, uint64(full.UnixNano())), revision)
+		if !errors.Is(err, errMoved) || !pause(ctx, rand.N(5*time.Millisecond)) {
+			return
+		}
+	}
 }
 
 func (l *Limiter) shared(ctx context.Context, key string, limit int, window time.Duration) (time.Duration, error) {
@@ -146,6 +188,14 @@ func (l *localLimits) allow(key string, now time.Time, limit int, window time.Du
 	full, retryAfter := use(l.full[key], now, limit, window)
 	l.full[key] = full
 	return retryAfter
+}
+
+func (l *localLimits) giveBack(key string, each time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if full, known := l.full[key]; known {
+		l.full[key] = full.Add(-each)
+	}
 }
 
 func (l *localLimits) forget(now time.Time) {

@@ -236,8 +236,5 @@ func (b *bucket) missing() bool {
 // Probe tells whether tickets can be issued and redeemed.
 func (t *Tickets) Probe(ctx context.Context) error { return t.bucket.probe(ctx) }
 
-// Probe tells whether the limits are shared by the replicas.
-func (l *Limiter) Probe(ctx context.Context) error { return l.bucket.probe(ctx) }
-
 // Probe tells whether replicas find one another's tunnels.
 func (p *Presence) Probe(ctx context.Context) error { return p.bucket.probe(ctx) }

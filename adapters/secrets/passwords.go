@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/fair"
 )
 
 // Refusals of a new password.
@@ -55,8 +56,8 @@ type PasswordsConfig struct {
 type Passwords struct {
 	key     []byte
 	cost    int
-	slots   chan struct{}
-	list    []string // sorted
+	queue   *fair.Queue // see turns.go
+	list    []string    // sorted
 	dummy   []byte
 	compare func(hash, password []byte) error // bcrypt's; tests count its calls
 }
@@ -66,7 +67,7 @@ func NewPasswords(cfg PasswordsConfig) *Passwords {
 	p := &Passwords{
 		key:     cfg.Key,
 		cost:    cmp.Or(cfg.Cost, 12),
-		slots:   make(chan struct{}, max(cmp.Or(cfg.Concurrent, runtime.GOMAXPROCS(0)-1), 1)),
+		queue:   newQueue(max(cmp.Or(cfg.Concurrent, runtime.GOMAXPROCS(0)-1), 1)),
 		list:    strings.Fields(common),
 		compare: bcrypt.CompareHashAndPassword,
 	}
@@ -162,17 +163,3 @@ func (p *Passwords) Compare(ctx context.Context, hash []byte, plain string) (boo
 	}
 	return fit, nil
 }
-
-func (p *Passwords) enter(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case p.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (p *Passwords) leave() { <-p.slots }

@@ -186,7 +186,7 @@ func TestHashesAreCapped(t *testing.T) {
 	if _, err := p.Hash(t.Context(), "a fine password"); err != nil {
 		t.Fatal(err)
 	}
-	if d := NewPasswords(PasswordsConfig{}); d.cost < 12 || cap(d.slots) < 1 {
-		t.Errorf("by default cost %d, %d at a time", d.cost, cap(d.slots))
+	if d := NewPasswords(PasswordsConfig{}); d.cost < 12 || d.enter(t.Context()) != nil {
+		t.Errorf("by default cost %d, and no turn", d.cost)
 	}
 }

@@ -62,7 +62,7 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
   const enter = useMutation({
     mutationFn: () => {
       const body = { email: email.trim(), password };
-      return path === "/api/auth/login" ? call(api.POST(path, { body })) : call(api.POST(path, { body: invite.trim() ? { ...body, invite: invite.trim() } : body }));
+      return path === "/api/auth/login" ? call(api.POST(path, { body: { ...body, device_token: session.deviceToken() } })) : call(api.POST(path, { body: invite.trim() ? { ...body, invite: invite.trim() } : body }));
     },
     onSuccess: (tokens) => session.start(tokens), // the router goes on by itself
     onError: (error) => say(fieldErrors(error)),

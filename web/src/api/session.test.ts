@@ -102,3 +102,13 @@ test("a server that never answers a refresh does not hold all tabs for ever", as
   expect(timeout).toHaveBeenCalled();
   timeout.mockRestore();
 });
+
+test("a browser keeps what tells that it logged in before, beyond a log-out and a refresh", async () => {
+  const { session } = await page();
+  expect(session.deviceToken()).toBeNull();
+  session.start({ ...answer("a"), device_token: "device" });
+  session.end();
+  expect(session.deviceToken()).toBe("device");
+  session.start(answer("b"));
+  expect((await page()).session.deviceToken()).toBe("device");
+});

@@ -9,9 +9,10 @@ type Tokens = {
   /** Another one with each log-in: a page tells by it that these are not the tokens it began with. */
   login: string;
 };
-type Answer = { access_token: string; refresh_token: string; expires_in: number };
+type Answer = { access_token: string; refresh_token: string; expires_in: number; device_token?: string };
 
 const storageKey = "cloudbot.session";
+const deviceKey = "cloudbot.device"; // outlives a log-out
 const early = 30_000; // ms before its end that an access token is exchanged
 const patience = 15_000; // ms for an exchange: all tabs wait for it
 
@@ -58,8 +59,14 @@ class SessionStore {
 
   /** Takes the tokens of a log-in or sign-up. */
   start(answer: Answer) {
+    if (answer.device_token) localStorage.setItem(deviceKey, answer.device_token);
     const { login } = write(answer, newID());
     this.#set({ login });
+  }
+
+  /** What the next log-in sends, so that wrong passwords from elsewhere never keep this browser out. */
+  deviceToken(): string | null {
+    return localStorage.getItem(deviceKey);
   }
 
   /** Forgets the tokens; reason is shown on the log-in page. Without one, it was asked for. */

@@ -1,0 +1,141 @@
+package jetstream_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	nats "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/natstest"
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
+)
+
+func TestLimitIsGivenBack(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	replicas := []*jetstream.Limiter{
+		jetstream.NewLimiter(jetstream.LimiterConfig{Conn: s.Conn}),
+		jetstream.NewLimiter(jetstream.LimiterConfig{Conn: s.Connect(t)}),
+	}
+	// A thousand uses that are given back cost nothing; the limit is what it was.
+	for i := range 1000 {
+		if retry, err := replicas[i%2].Allow(t.Context(), "k", 3, time.Hour); retry != 0 || err != nil {
+			t.Fatalf("use %d: %s, %v", i, retry, err)
+		}
+		replicas[(i+1)%2].GiveBack(t.Context(), "k", 3, time.Hour)
+	}
+	allowed := func() (n int) {
+		for i := range 10 {
+			if retry, _ := replicas[i%2].Allow(t.Context(), "k", 3, time.Hour); retry == 0 {
+				n++
+			}
+		}
+		return n
+	}
+	if n := allowed(); n != 3 {
+		t.Errorf("%d of 3 allowed", n)
+	}
+	replicas[0].GiveBack(t.Context(), "k", 3, time.Hour)
+	if n := allowed(); n != 1 {
+		t.Errorf("%d of the one given back", n)
+	}
+	replicas[0].GiveBack(t.Context(), "unknown", 3, time.Hour)
+	s.Stop()
+	for i := range 10 {
+		if retry, err := replicas[0].Allow(t.Context(), "k2", 3, time.Hour); retry != 0 || err != nil {
+			t.Fatalf("use %d without NATS: %s, %v", i, retry, err)
+		}
+		replicas[0].GiveBack(t.Context(), "k2", 3, time.Hour)
+	}
+}
+
+// TestHostileFullLimits fills the bucket as one who invents keys would.
+func TestHostileFullLimits(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	var log bytes.Buffer
+	var passed atomic.Int64
+	began := time.Now()
+	l := jetstream.NewLimiter(jetstream.LimiterConfig{
+		Conn: s.Conn, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Now: func() time.Time { return began.Add(time.Duration(passed.Load())) },
+	})
+	use := func(key string) bool {
+		t.Helper()
+		retry, err := l.Allow(t.Context(), key, 3, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return retry == 0
+	}
+	for range 3 {
+		use("before")
+	}
+	if err := l.Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	js, err := nats.New(s.Conn, nats.WithPublishAsyncMaxPending(500))
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := false
+	filler := make([]byte, 4000)
+	for i := 0; !full; i++ {
+		ack, err := js.PublishAsync(fmt.Sprintf("$KV.limits.filler%d", i), filler)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%100 == 0 {
+			select {
+			case <-ack.Ok():
+			case err := <-ack.Err():
+				full = strings.Contains(err.Error(), "maximum bytes")
+				filler = filler[:len(filler)/10]
+				full = full && len(filler) < 40
+			}
+		}
+	}
+	<-js.PublishAsyncComplete()
+	if use("before") {
+		t.Error("a limit that was reached holds no longer")
+	}
+	allowed := 0
+	for range 30 {
+		if use("after") {
+			allowed++
+		}
+	}
+	if allowed != 3 {
+		t.Errorf("%d of 3 allowed of a new key", allowed)
+	}
+	for i := range 30 {
+		use(fmt.Sprint("more", i))
+		if err := l.Probe(t.Context()); err == nil || !strings.Contains(err.Error(), "full") {
+			t.Fatalf("the probe says %v", err)
+		}
+	}
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "bucket of rate limits full") {
+		t.Errorf("%d warnings:\n%s", n, log.String())
+	}
+	kv, err := js.KeyValue(t.Context(), "limits")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 { // room again
+		if err := kv.Purge(t.Context(), fmt.Sprint("filler", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	passed.Store(int64(2 * time.Minute))
+	if !use("later") {
+		t.Error("a new key in a bucket with room")
+	}
+	if err := l.Probe(t.Context()); err != nil {
+		t.Errorf("the probe says %v", err)
+	}
+}

@@ -1,0 +1,207 @@
+package fair
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Visitor is what a Queue knows of a caller.
+type Visitor struct {
+	Addr netip.Addr
+	// Known names what the caller has proven to be, such as an account's device that logged in before.
+	// Such callers wait in a lane of their own, where each name has the same share. "": a stranger.
+	Known string
+}
+
+type visitorKey struct{}
+
+// With lets a ctx say for whom a call works, down to the queue that it waits in.
+func With(ctx context.Context, v Visitor) context.Context {
+	return context.WithValue(ctx, visitorKey{}, v)
+}
+
+// VisitorOf returns what With said; without it, a stranger that has no address.
+func VisitorOf(ctx context.Context) Visitor {
+	v, _ := ctx.Value(visitorKey{}).(Visitor)
+	return v
+}
+
+// QueueConfig sets a queue's size. Every field is required.
+type QueueConfig struct {
+	Run                  int           // callers that work at a time
+	Wait                 int           // strangers that wait; at most half of them from one region, an IPv6 /32 or an IPv4 /16
+	One, Site, Network   int           // strangers that wait of one address, site and network, see ByAddress
+	WaitKnown, EachKnown int           // known callers that wait, in all and by name
+	Patience             time.Duration // longest wait
+}
+
+// Queue lets a few work at a time and keeps a bounded number waiting. Turns go round: from region to
+// region, within one from network to network, then from site to site and from address to address, so
+// that a caller waits for its rivals' regions and networks, however many calls they make.
+type Queue struct {
+	cfg QueueConfig
+
+	mu             sync.Mutex
+	working        int
+	known, strange lane
+	inARow         int // turns of known callers since a stranger had one
+}
+
+// knownInARow is how many known callers have their turn before a waiting stranger has: neither lane
+// starves.
+const knownInARow = 3
+
+type lane struct {
+	places *Places
+	root   branch
+}
+
+// branch is a network with waiters in it; at the end, an address.
+type branch struct {
+	key     string
+	below   []*branch // the one whose turn is next comes first
+	waiters []*waiter
+}
+
+type waiter struct {
+	turn  chan struct{} // closed when it has come
+	leave func()        // gives back the place among those who wait
+}
+
+// NewQueue makes a Queue.
+func NewQueue(cfg QueueConfig) *Queue {
+	return &Queue{cfg: cfg, known: lane{places: NewPlaces(cfg.WaitKnown)}, strange: lane{places: NewPlaces(cfg.Wait)}}
+}
+
+// Enter waits for a turn; if the verdict is Taken, Leave must end it. Where too many wait, the verdict
+// comes at once, ShareFull or Full. Late says that ctx or the patience ended.
+func (q *Queue) Enter(ctx context.Context, v Visitor) Verdict {
+	if ctx.Err() != nil {
+		return Late
+	}
+	q.mu.Lock()
+	if q.working < q.cfg.Run {
+		q.working++
+		q.mu.Unlock()
+		return Taken
+	}
+	in, claims := q.lane(v)
+	left, verdict := in.places.Take(claims...)
+	if verdict != Taken {
+		q.mu.Unlock()
+		return verdict
+	}
+	w := &waiter{turn: make(chan struct{}), leave: left}
+	in.root.add(w, claims)
+	q.mu.Unlock()
+
+	patience := time.NewTimer(q.cfg.Patience)
+	defer patience.Stop()
+	select {
+	case <-w.turn:
+		return Taken
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case <-w.turn: // at the same moment
+		return Taken
+	default:
+		in.root.remove(w, claims)
+		w.leave()
+		return Late
+	}
+}
+
+// lane returns where a visitor waits, and the claims that it waits under, the widest first.
+func (q *Queue) lane(v Visitor) (*lane, []Claim) {
+	if v.Known != "" {
+		return &q.known, []Claim{{v.Known, q.cfg.EachKnown}}
+	}
+	claims := ByAddress("", v.Addr, q.cfg.One, q.cfg.Site, q.cfg.Network)
+	if a := v.Addr.Unmap().WithZone(""); a.IsValid() {
+		bits := 32
+		if a.Is4() {
+			bits = 16
+		}
+		region, _ := a.Prefix(bits)
+		claims = append(claims, Claim{"region|" + region.String(), q.cfg.Wait / 2})
+	}
+	slices.Reverse(claims)
+	return &q.strange, claims
+}
+
+// Leave ends one turn and begins the next.
+func (q *Queue) Leave() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	from := &q.strange
+	if q.inARow++; !q.known.root.empty() && (q.inARow <= knownInARow || from.root.empty()) {
+		from = &q.known
+	} else {
+		q.inARow = 0
+	}
+	if from.root.empty() {
+		q.working--
+		return
+	}
+	w := from.root.next()
+	w.leave()
+	close(w.turn)
+}
+
+// Used returns how many work, and how many wait: strangers and known callers.
+func (q *Queue) Used() (working, strangers, known int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	strangers, _ = q.strange.places.Used()
+	known, _ = q.known.places.Used()
+	return q.working, strangers, known
+}
+
+func (b *branch) empty() bool { return len(b.below) == 0 && len(b.waiters) == 0 }
+
+func (b *branch) add(w *waiter, path []Claim) {
+	if len(path) == 0 {
+		b.waiters = append(b.waiters, w)
+		return
+	}
+	i := slices.IndexFunc(b.below, func(b *branch) bool { return b.key == path[0].Key })
+	if i < 0 {
+		i = len(b.below)
+		b.below = append(b.below, &branch{key: path[0].Key})
+	}
+	b.below[i].add(w, path[1:])
+}
+
+// next takes out the waiter whose turn it is; where it was is the last to have another.
+func (b *branch) next() *waiter {
+	if len(b.below) == 0 {
+		w := b.waiters[0]
+		b.waiters = b.waiters[1:]
+		return w
+	}
+	first := b.below[0]
+	w := first.next()
+	b.below = b.below[1:]
+	if !first.empty() {
+		b.below = append(b.below, first)
+	}
+	return w
+}
+
+func (b *branch) remove(w *waiter, path []Claim) {
+	if len(path) == 0 {
+		b.waiters = slices.DeleteFunc(b.waiters, func(o *waiter) bool { return o == w })
+		return
+	}
+	i := slices.IndexFunc(b.below, func(b *branch) bool { return b.key == path[0].Key })
+	if b.below[i].remove(w, path[1:]); b.below[i].empty() {
+		b.below = slices.Delete(b.below, i, i+1)
+	}
+}

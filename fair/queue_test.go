@@ -1,0 +1,148 @@
+package fair_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/fair"
+)
+
+// small is a queue with one turn at a time.
+func small() *fair.Queue {
+	return fair.NewQueue(fair.QueueConfig{
+		Run: 1, Wait: 8, One: 2, Site: 3, Network: 4, WaitKnown: 4, EachKnown: 2, Patience: 10 * time.Second,
+	})
+}
+
+func stranger(addr string) fair.Visitor { return fair.Visitor{Addr: netip.MustParseAddr(addr)} }
+
+// play lets callers come one after another while the only turn is taken, then has the turns go on, and returns
+// in which order they came, and what the others were told.
+func play(q *fair.Queue, callers ...fair.Visitor) (order []string, verdicts map[fair.Verdict]int) {
+	verdicts = map[fair.Verdict]int{}
+	var mu sync.Mutex
+	q.Enter(context.Background(), fair.Visitor{})
+	for _, v := range callers {
+		go func() {
+			verdict := q.Enter(context.Background(), v)
+			mu.Lock()
+			defer mu.Unlock()
+			verdicts[verdict]++
+			if verdict == fair.Taken {
+				name := v.Known
+				if name == "" {
+					name = v.Addr.String()
+				}
+				order = append(order, name)
+			}
+		}()
+		synctest.Wait()
+	}
+	for working := 1; working > 0; working, _, _ = q.Used() {
+		q.Leave()
+		synctest.Wait()
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return order, verdicts
+}
+
+func TestQueueTurns(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		callers string // in the order they come
+		order   string // of their turns
+		full    map[fair.Verdict]int
+	}{
+		"alone": {"192.0.2.1", "192.0.2.1", nil},
+		"two addresses": {
+			"192.0.2.1 192.0.2.1 192.0.2.2", "192.0.2.1 192.0.2.2 192.0.2.1", nil},
+		"an address has a small share": {
+			"192.0.2.1 192.0.2.1 192.0.2.1 192.0.2.2", "192.0.2.1 192.0.2.2 192.0.2.1", map[fair.Verdict]int{fair.ShareFull: 1}},
+		"many /64s of one /48 count as one network": {
+			"2001:db8:0:100::1 2001:db8:0:200::1 2001:db8:0:300::1 2001:db8:1::1", "2001:db8:0:100::1 2001:db8:1::1 2001:db8:0:200::1 2001:db8:0:300::1", nil},
+		"and have a small share": {
+			"2001:db8:0:100::1 2001:db8:0:200::1 2001:db8:0:300::1 2001:db8:0:400::1 2001:db8:0:500::1", "2001:db8:0:100::1 2001:db8:0:200::1 2001:db8:0:300::1 2001:db8:0:400::1", map[fair.Verdict]int{fair.ShareFull: 1}},
+		"a /56 has a share of it": {
+			"2001:db8:0:101::1 2001:db8:0:102::1 2001:db8:0:103::1 2001:db8:0:104::1 2001:db8:0:200::1", "2001:db8:0:101::1 2001:db8:0:200::1 2001:db8:0:102::1 2001:db8:0:103::1", map[fair.Verdict]int{fair.ShareFull: 1}},
+		"a region has half": {
+			"2001:db8:1::1 2001:db8:2::1 2001:db8:3::1 2001:db8:4::1 2001:db8:5::1 192.0.2.1", "2001:db8:1::1 192.0.2.1 2001:db8:2::1 2001:db8:3::1 2001:db8:4::1", map[fair.Verdict]int{fair.ShareFull: 1}},
+		"more regions than places": {
+			"10.1.0.1 10.2.0.1 10.3.0.1 10.4.0.1 10.5.0.1 10.6.0.1 10.7.0.1 10.8.0.1 10.9.0.1", "10.1.0.1 10.2.0.1 10.3.0.1 10.4.0.1 10.5.0.1 10.6.0.1 10.7.0.1 10.8.0.1", map[fair.Verdict]int{fair.Full: 1}},
+		"the known come first, and not only they": {
+			"10.1.0.1 10.2.0.1 ada ada bob cat", "ada bob cat 10.1.0.1 ada 10.2.0.1", nil},
+		"the known have shares too": {
+			"ada ada ada bob bob cat", "ada bob ada bob", map[fair.Verdict]int{fair.ShareFull: 1, fair.Full: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				q := small()
+				var callers []fair.Visitor
+				for _, text := range strings.Fields(c.callers) {
+					v := fair.Visitor{Known: text}
+					if addr, err := netip.ParseAddr(text); err == nil {
+						v = fair.Visitor{Addr: addr}
+					}
+					callers = append(callers, v)
+				}
+				order, verdicts := play(q, callers...)
+				delete(verdicts, fair.Taken)
+				if got := strings.Join(order, " "); got != c.order {
+					t.Errorf("turns: %s\n want: %s", got, c.order)
+				}
+				if fmt.Sprint(verdicts) != fmt.Sprint(c.full) {
+					t.Errorf("verdicts %v, want %v", verdicts, c.full)
+				}
+				if working, strangers, known := q.Used(); working+strangers+known != 0 {
+					t.Error("left behind:", working, strangers, known)
+				}
+			})
+		})
+	}
+}
+
+func TestQueueWaitsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := small()
+		q.Enter(t.Context(), fair.Visitor{})
+		began := time.Now()
+		if v := q.Enter(t.Context(), stranger("192.0.2.1")); v != fair.Late || time.Since(began) != 10*time.Second {
+			t.Error("patience:", v, time.Since(began))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began = time.Now()
+		if v := q.Enter(ctx, fair.Visitor{Known: "ada"}); v != fair.Late || time.Since(began) != time.Second {
+			t.Error("a caller that leaves:", v, time.Since(began))
+		}
+		if v := q.Enter(ctx, stranger("192.0.2.1")); v != fair.Late {
+			t.Error("a caller that has left:", v)
+		}
+		q.Leave()
+		if working, strangers, known := q.Used(); working+strangers+known != 0 {
+			t.Error("left behind:", working, strangers, known)
+		}
+		if v := q.Enter(t.Context(), stranger("192.0.2.1")); v != fair.Taken {
+			t.Error("a free turn:", v)
+		}
+	})
+}
+
+func TestVisitorTravels(t *testing.T) {
+	t.Parallel()
+	v := fair.Visitor{Addr: netip.MustParseAddr("192.0.2.1"), Known: "ada"}
+	if got := fair.VisitorOf(fair.With(t.Context(), v)); got != v {
+		t.Error(got)
+	}
+	if got := fair.VisitorOf(t.Context()); got != (fair.Visitor{}) {
+		t.Error(got)
+	}
+}
