@@ -46,7 +46,8 @@ func (b *Bridge) ServeAgent(w http.ResponseWriter, r *http.Request, s Session) {
 	b.run(context.WithoutCancel(r.Context()), ws, closer{gateway}, s,
 		func(ctx context.Context, w *browser) error { return b.toGateway(ctx, gateway, w, !s.control()) },
 		func(ctx context.Context, w *browser) error {
-			if err := w.write(websocket.MessageText, hello); err != nil {
+			err := w.write(websocket.MessageText, hello)
+			if hello = nil; err != nil { // the session does not keep it
 				return errLeft
 			}
 			return b.fromGateway(ctx, gateway, w)
@@ -71,24 +72,32 @@ func (b *Bridge) gateway(ctx context.Context, s Session) (*websocket.Conn, []byt
 	if err != nil {
 		return nil, nil, err
 	}
+	greeting := b.greeting(conn)
+	defer greeting.over()
 	// Neither Origin nor forwarding headers: the gateway lets in whom it takes for a local client.
 	ws, _, err := websocket.Dial(opening, "ws://127.0.0.1:18789/", &websocket.DialOptions{
 		HTTPClient: &http.Client{Transport: &http.Transport{
-			DialContext:       func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+			DialContext:       func(context.Context, string, string) (net.Conn, error) { return greeting, nil },
 			DisableKeepAlives: true,
 		}},
 		CompressionMode: websocket.CompressionDisabled,
 	})
-	if err != nil {
+	var hello []byte
+	if err == nil {
+		ws.SetReadLimit(maxGreeting)
+		if hello, err = connect(opening, ws, secret.GatewayToken, s.control()); err != nil {
+			ws.CloseNow()
+		}
+	}
+	switch {
+	case err != nil && greeting.spent():
+		err = errGreeting
+		fallthrough
+	case err != nil:
 		conn.Close()
 		return nil, nil, err
 	}
 	ws.SetReadLimit(maxFrame)
-	hello, err := connect(opening, ws, secret.GatewayToken, s.control())
-	if err != nil {
-		ws.CloseNow()
-		return nil, nil, err
-	}
 	return ws, hello, nil
 }
 
@@ -143,7 +152,7 @@ func connect(ctx context.Context, ws *websocket.Conn, token string, control bool
 	if err := ws.Write(ctx, websocket.MessageText, b); err != nil {
 		return nil, err
 	}
-	for {
+	for range maxGreetingFrames - 1 { // the challenge was one
 		f, fields, err := next(ctx, ws)
 		if err != nil {
 			return nil, err
@@ -156,6 +165,7 @@ func connect(ctx context.Context, ws *websocket.Conn, token string, control bool
 		}
 		return withoutCredentials(fields)
 	}
+	return nil, errGreeting
 }
 
 func next(ctx context.Context, ws *websocket.Conn) (frame, map[string]json.RawMessage, error) {

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -75,6 +76,8 @@ type Bridge struct {
 	stop    chan struct{} // closed when Run ends
 	buffers sync.Pool     // of *[]byte, bigBuffer long
 	large   *semaphore.Weighted
+
+	greetings, greetingBytes atomic.Int64 // see Greetings
 
 	mu        sync.Mutex
 	stopping  bool
@@ -214,6 +217,8 @@ func (b *Bridge) refuse(w http.ResponseWriter, s Session, err error) {
 		problem(w, http.StatusServiceUnavailable, "not_ready", "The machine is not ready yet.", time.Second)
 	case errors.Is(err, wire.ErrBusy):
 		problem(w, http.StatusServiceUnavailable, "busy", "The machine has too many open connections.", 5*time.Second)
+	case errors.Is(err, errGreeting):
+		problem(w, http.StatusBadGateway, "agent_greeting_too_large", "The desktop's agent sent too much before it was ready. Restart the desktop.", 0)
 	default:
 		problem(w, http.StatusBadGateway, "machine_unreachable", "The machine cannot be reached.", 0)
 	}
