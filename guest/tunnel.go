@@ -117,6 +117,8 @@ func (g *Guest) dial(ctx context.Context) (*websocket.Conn, error) {
 			return nil, errors.New("the control plane does not know this machine's key")
 		case wire.CloseGone:
 			return nil, &refusedError{"the control plane knows no such instance any more"}
+		case wire.CloseTooOften:
+			return nil, &refusedError{"the control plane says that this machine connects too often"}
 		case wire.CloseOwned:
 			return nil, errors.New("another boot of this machine holds the tunnel")
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
@@ -27,6 +28,7 @@ var (
 	errUnauthorized = &refusal{wire.CloseUnauthorized, "signature refused"}
 	errGone         = &refusal{wire.CloseGone, "no such instance"}
 	errOwned        = &refusal{wire.CloseOwned, "another boot of this machine holds the tunnel"}
+	errTooOften     = &refusal{wire.CloseTooOften, "this machine connects too often; it may again in a minute"}
 	errUnavailable  = &refusal{wire.CloseUnavailable, "try again"}
 	errClosing      = &refusal{websocket.StatusServiceRestart, "restarting"}
 )
@@ -38,15 +40,14 @@ func (h *Hub) greet(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusForbidden, "not_a_guest", "Tunnels are for machines, not for browsers.")
 		return
 	}
-	select {
-	case h.greetings <- struct{}{}:
-	default:
-		w.Header().Set("Retry-After", "1")
-		problem(w, http.StatusServiceUnavailable, "too_many_greetings", "Too many machines are dialling in; try again.")
+	leave, v := h.greetings.Take(fair.ByAddress("greeting", h.c.ClientAddr(r), greetingsOne, greetingsSite, greetingsWide)...)
+	if v != fair.Taken {
+		h.refusals.note(r.Context(), "no place", errors.New("too many connections in their greeting"))
+		crowded(w, v, "1")
 		return
 	}
 	t, err := func() (*tunnel, error) {
-		defer func() { <-h.greetings }()
+		defer leave()
 		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
 		if err != nil {
 			return nil, nil // it answered already
@@ -64,7 +65,11 @@ func (h *Hub) greet(w http.ResponseWriter, r *http.Request) {
 		return nil, err
 	}()
 	if err != nil {
-		h.log.WarnContext(r.Context(), "tunnel refused", "error", err)
+		reason := "broke off"
+		if no := (*refusal)(nil); errors.As(err, &no) {
+			reason = no.reason
+		}
+		h.refusals.note(r.Context(), reason, err)
 	}
 	if t != nil {
 		t.run(r.Context())
@@ -81,7 +86,9 @@ func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
 	if err := writeJSON(ctx, ws, wire.Challenge{Version: wire.Version, Nonce: nonce}); err != nil {
 		return nil, err
 	}
-	typ, b, err := ws.Read(ctx)
+	reading, late := context.WithTimeout(ctx, proofTime)
+	defer late()
+	typ, b, err := ws.Read(reading)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +109,12 @@ func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
 	}
 	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, wire.SignedBytes(nonce, p.Instance, p.Boot), p.Signature) {
 		return nil, errUnauthorized
+	}
+	switch h.connects.take(fair.Claim{Key: "machine " + p.Instance, Max: connectsMachine}, fair.Claim{Key: "account " + account, Max: connectsAccount}) {
+	case fair.ShareFull:
+		return nil, errTooOften
+	case fair.Full:
+		return nil, errUnavailable
 	}
 	if err := h.yieldElsewhere(ctx, p.Instance, p.Boot); err != nil {
 		return nil, err

@@ -102,6 +102,10 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	desktops := &commands.Instances{Log: events, Vault: vault, Cloud: p.cloud, Limit: cfg.MaxInstances}
 	reader := &projections.Reader{Pool: p.pool, Open: vault.Open, NameLabel: commands.NameLabel, AddressLabel: commands.AddressLabel, Progress: p.progress}
 
+	proxies, err := cfg.proxies()
+	if err != nil {
+		return nil, err
+	}
 	shared := p.buckets()
 	hub, err := tunnel.New(tunnel.Config{
 		Machines:  &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment},
@@ -109,6 +113,8 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Advertise: advertise,
 		HopKey:    sharedKey(vault, "hops between replicas"),
 		Log:       log,
+
+		ClientAddr: httpapi.ClientAddr(proxies),
 	})
 	if err != nil {
 		return nil, err
@@ -121,10 +127,6 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		return nil, err
 	}
 	p.bridges, p.stop = context.WithCancel(ctx)
-	proxies, err := cfg.proxies()
-	if err != nil {
-		return nil, err
-	}
 	page, err := p.dashboard()
 	if err != nil {
 		return nil, err

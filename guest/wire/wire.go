@@ -51,7 +51,8 @@ const (
 	CloseUnauthorized = 4401 // the signature does not fit the enrolled key
 	CloseGone         = 4404 // no such instance, or it is terminated
 	CloseOwned        = 4409 // another boot of this machine holds the tunnel and answers
-	CloseUnavailable  = 4503 // the control plane cannot tell just now
+	CloseTooOften     = 4429 // this machine, or its account, connects too often
+	CloseUnavailable  = 4503 // the control plane cannot tell; try again
 )
 
 var (
