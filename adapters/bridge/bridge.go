@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
@@ -39,6 +38,8 @@ type Config struct {
 	PongWithin     time.Duration // to answer one; 0: 10 s
 	WriteWithin    time.Duration // for the browser to take a frame; 0: 10 s. A slower one is dropped
 	LargeWithin    time.Duration // for the browser to send the rest of a frame above 256 KiB; 0: 60 s
+	LargeLook      time.Duration // between two looks at whether such a frame goes on; 0: 4 s
+	LargeWait      time.Duration // for its place among those of others; 0: 5 s, less than PongWithin: it cannot answer a ping
 	OpenWithin     time.Duration // to reach and unlock the machine; 0: 10 s
 	MaxPerInstance int           // sessions at once; 0: 16
 	MaxPerAccount  int           // sessions at once; 0: 32
@@ -75,7 +76,7 @@ type Bridge struct {
 	log     *slog.Logger
 	stop    chan struct{} // closed when Run ends
 	buffers sync.Pool     // of *[]byte, bigBuffer long
-	large   *semaphore.Weighted
+	large   *room         // of browsers' large frames
 
 	greetings, greetingBytes atomic.Int64 // see Greetings
 
@@ -103,6 +104,8 @@ func New(c Config) *Bridge {
 	set(&c.PongWithin, 10*time.Second)
 	set(&c.WriteWithin, 10*time.Second)
 	set(&c.LargeWithin, time.Minute)
+	set(&c.LargeLook, 4*time.Second)
+	set(&c.LargeWait, 5*time.Second)
 	set(&c.OpenWithin, 10*time.Second)
 	set(&c.RetryAfter, time.Second)
 	if c.MaxPerInstance == 0 {
@@ -117,7 +120,7 @@ func New(c Config) *Bridge {
 	return &Bridge{
 		c: c, log: c.Log, stop: make(chan struct{}),
 		buffers: sync.Pool{New: func() any { b := make([]byte, bigBuffer); return &b }},
-		large:   semaphore.NewWeighted(largeBudget), instances: map[string]int{}, accounts: map[string]int{},
+		large:   newRoom(maxLarge), instances: map[string]int{}, accounts: map[string]int{},
 	}
 }
 
@@ -182,9 +185,7 @@ func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, s Session, servic
 	if service == wire.VNC {
 		machine, _, err = b.desktop(r.Context(), s)
 	} else {
-		var gateway *websocket.Conn
-		gateway, _, err = b.gateway(r.Context(), s)
-		machine = closer{gateway}
+		machine, _, err = b.gateway(r.Context(), s)
 	}
 	if err != nil {
 		b.refuse(w, s, err)

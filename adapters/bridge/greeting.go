@@ -18,6 +18,7 @@ var errGreeting = errors.New("the machine's agent sends too much before its hell
 type greeting struct {
 	net.Conn
 	b    *Bridge
+	sent atomic.Int64 // to the gateway
 	left atomic.Int64
 	done atomic.Bool
 }
@@ -40,6 +41,12 @@ func (g *greeting) Read(p []byte) (int, error) {
 	n, err := g.Conn.Read(p[:min(int64(len(p)), left)])
 	g.left.Add(-int64(n))
 	g.b.greetingBytes.Add(int64(n))
+	return n, err
+}
+
+func (g *greeting) Write(p []byte) (int, error) {
+	n, err := g.Conn.Write(p)
+	g.sent.Add(int64(n))
 	return n, err
 }
 

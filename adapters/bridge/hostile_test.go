@@ -176,3 +176,92 @@ func TestHostileGreetingsMemory(t *testing.T) {
 	good, bad := measure(hostile.Gateway{Padded: 15 << 10}), measure(long)
 	t.Logf("allocated for 32 sessions: good gateways %d KiB, gateways that greet with 25 MiB %d KiB", good>>10, bad>>10)
 }
+
+// begin sends a large frame's beginning and nothing more.
+func begin(t *testing.T, f *fixture) *websocket.Conn {
+	t.Helper()
+	c, _ := f.dial(t, "/cloudbot")
+	if _, _, err := c.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.Writer(t.Context(), websocket.MessageText)
+	if err == nil {
+		_, err = w.Write([]byte(strings.Repeat(" ", 512<<10)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(time.Minute); !is(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("not seen:", what)
+		}
+	}
+}
+
+// One account's large frames that do not go on hold its share of the places. Its next one is refused with
+// a sentence, and another account's goes through meanwhile.
+func TestLargeFramesAreShared(t *testing.T) {
+	t.Parallel()
+	p := &pipes{serve: hostile.Gateway{After: echo}.Serve}
+	f := newFixture(t, bridge.Config{Opener: p, LargeWait: 50 * time.Millisecond, LargeWithin: time.Hour, LargeLook: time.Hour}, bridge.Session{Mode: "control"})
+	for i := range 2 {
+		c := begin(t, f)
+		eventually(t, "a place taken", func() bool { return f.bridge.LargeFrames() == i+1 })
+		defer c.CloseNow()
+	}
+	if e := closeOf(t, begin(t, f)); e.Code != bridge.CloseNotReady || !strings.Contains(e.Reason, "send it again") {
+		t.Errorf("the third: %v", e)
+	}
+	other, _ := f.dial(t, "/other")
+	frame := `{"type":"req","id":"1","method":"x","params":"` + strings.Repeat("x", 1<<20) + `"}`
+	if _, _, err := other.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Write(t.Context(), websocket.MessageText, []byte(frame)); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := other.Read(t.Context()); err != nil || string(got) != frame {
+		t.Errorf("another account's frame: %d bytes came back, %v", len(got), err)
+	}
+	if n := f.bridge.LargeFrames(); n < 2 {
+		t.Errorf("%d places are held; the hostile ones let go", n)
+	}
+}
+
+// A large frame that stops on its way loses its place: the browser that does not send it, and the machine
+// that does not take it.
+func TestLargeFramesMustMove(t *testing.T) {
+	t.Parallel()
+	t.Run("from the browser", func(t *testing.T) {
+		t.Parallel()
+		p := &pipes{serve: hostile.Gateway{After: echo}.Serve}
+		f := newFixture(t, bridge.Config{Opener: p, LargeWithin: time.Hour, LargeLook: 100 * time.Millisecond}, bridge.Session{Mode: "control"})
+		if e := closeOf(t, begin(t, f)); e.Code != websocket.StatusPolicyViolation || !strings.Contains(e.Reason, "64 KiB a second") {
+			t.Errorf("close %v", e)
+		}
+		eventually(t, "the place given back", func() bool { return f.bridge.LargeFrames() == 0 })
+	})
+	t.Run("to the machine", func(t *testing.T) {
+		t.Parallel()
+		p := &pipes{serve: hostile.Gateway{After: func(context.Context, *websocket.Conn) { <-t.Context().Done() }}.Serve}
+		f := newFixture(t, bridge.Config{Opener: p, WriteWithin: time.Hour, LargeLook: 500 * time.Millisecond}, bridge.Session{Mode: "control"})
+		c, _ := f.dial(t, "/cloudbot")
+		if err := c.Write(t.Context(), websocket.MessageText, []byte(`{"type":"req","id":"1","method":"x","params":"`+strings.Repeat("x", 4<<20)+`"}`)); err != nil {
+			t.Fatal(err)
+		}
+		if e := closeOf(t, c); e.Code != bridge.CloseUnreachable || !strings.Contains(e.Reason, "too slowly") {
+			t.Errorf("close %v", e)
+		}
+		eventually(t, "the place given back", func() bool { return f.bridge.LargeFrames() == 0 })
+	})
+}

@@ -84,9 +84,6 @@ func EndlessFrames(size int) func(context.Context, *websocket.Conn) {
 	}
 }
 
-// Deaf reads nothing after the greeting until the connection ends.
-func Deaf(ctx context.Context, _ *websocket.Conn) { <-ctx.Done() }
-
 // Desktop is a VNC server. The zero value is a good one, with the small name "n".
 type Desktop struct {
 	Name    uint32 // length that its name claims to have; 0: 1
