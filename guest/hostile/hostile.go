@@ -130,6 +130,29 @@ func (m Machine) greet(ctx context.Context, ws *websocket.Conn, c wire.Challenge
 	return t, t.Say(wire.Message{Hello: &wire.Hello{Version: "hostile", Boot: m.Boot, VNCPassword: Password, GatewayToken: Token}})
 }
 
+// FloodBoots connects up to n times, each time as another boot that says all its phases, and returns how many
+// did, and what ended it.
+func (m Machine) FloodBoots(ctx context.Context, n int) (boots int, err error) {
+	for boots < n {
+		m.Boot = fmt.Sprint("boot-", boots)
+		t, err := m.Connect(ctx)
+		if no := (*Refused)(nil); errors.As(err, &no) && no.Close == wire.CloseOwned {
+			continue // the end of the one before it was not seen yet
+		}
+		if err != nil {
+			return boots, err
+		}
+		for _, p := range []string{"booting", "installing", "desktop", "agent", "ready"} {
+			if err := t.Say(wire.Message{Phase: &wire.Phase{Phase: p}}); err != nil {
+				return boots, err
+			}
+		}
+		t.Close()
+		boots++
+	}
+	return boots, nil
+}
+
 // Proof is the right answer to a challenge.
 func (m Machine) Proof(c wire.Challenge) wire.Proof {
 	return wire.Proof{
@@ -185,17 +208,6 @@ type Tunnel struct {
 
 // Say sends a control line.
 func (t *Tunnel) Say(m wire.Message) error { return wire.WriteLine(t.control, m, wire.MaxLine) }
-
-// FloodPhases says n phases, each of a boot of its own, as fast as the tunnel takes them.
-func (t *Tunnel) FloodPhases(n int) error {
-	for i := range n {
-		hello := wire.Hello{Boot: t.m.Boot}
-		if err := errors.Join(t.Say(wire.Message{Hello: &hello}), t.Say(wire.Message{Phase: &wire.Phase{Phase: []string{"booting", "ready"}[i%2]}})); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // Serve answers the streams that the control plane opens, by service, until the tunnel ends.
 func (t *Tunnel) Serve(services map[string]func(net.Conn)) {
