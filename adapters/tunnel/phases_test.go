@@ -3,6 +3,8 @@ package tunnel
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -86,6 +88,12 @@ func TestBootFlood(t *testing.T) {
 	t.Logf("%d boots, then %v", boots, err)
 	if boots > connectsMachine || boots == 0 {
 		t.Errorf("%d boots in a minute", boots)
+	}
+	for i := range 500 { // as if it had all the time in the world
+		err := l.Reached(t.Context(), "BAD", fmt.Sprint("more-", i), instance.PhaseBooting, "")
+		if err != nil && !errors.Is(err, instance.ErrPhases) {
+			t.Fatal(err)
+		}
 	}
 	g, err := good.Connect(t.Context())
 	if err != nil {
