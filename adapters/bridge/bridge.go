@@ -43,8 +43,12 @@ type Config struct {
 	OpenWithin     time.Duration // to reach and unlock the machine; 0: 10 s
 	MaxPerInstance int           // sessions at once; 0: 16
 	MaxPerAccount  int           // sessions at once; 0: 32
-	RetryAfter     time.Duration // told to browsers when this server stops, give or take half; 0: 1 s
-	Spread         time.Duration // in which they are told, one by one; 0: all at once
+
+	MaxVNCRate           int // bytes a second to one viewer of a desktop; 0: no limit
+	MaxVNCRatePerAccount int // to all of an account's viewers together; 0: no limit
+
+	RetryAfter time.Duration // told to browsers when this server stops, give or take half; 0: 1 s
+	Spread     time.Duration // in which they are told, one by one; 0: all at once
 }
 
 // Session is one browser's right to one machine.
@@ -84,6 +88,7 @@ type Bridge struct {
 	stopping  bool
 	instances map[string]int
 	accounts  map[string]int
+	paces     map[string]*shared // by account
 	open      int
 	all       sync.WaitGroup
 }
@@ -121,6 +126,7 @@ func New(c Config) *Bridge {
 		c: c, log: c.Log, stop: make(chan struct{}),
 		buffers: sync.Pool{New: func() any { b := make([]byte, bigBuffer); return &b }},
 		large:   newRoom(maxLarge), instances: map[string]int{}, accounts: map[string]int{},
+		paces: map[string]*shared{},
 	}
 }
 

@@ -119,7 +119,9 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	if err != nil {
 		return nil, err
 	}
-	p.hub, p.bridge = hub, bridge.New(bridge.Config{Opener: hub, Log: log, Spread: cfg.grace()})
+	p.hub, p.bridge = hub, bridge.New(bridge.Config{
+		Opener: hub, Log: log, Spread: cfg.grace(), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate,
+	})
 	if err := p.stream(reader, events, enrolment, hub); err != nil {
 		return nil, err
 	}
