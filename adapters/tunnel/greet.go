@@ -27,7 +27,7 @@ func (r *refusal) Error() string { return r.reason }
 var (
 	errUnauthorized = &refusal{wire.CloseUnauthorized, "signature refused"}
 	errGone         = &refusal{wire.CloseGone, "no such instance"}
-	errOwned        = &refusal{wire.CloseOwned, "another boot of this machine holds the tunnel"}
+	errOwned        = &refusal{wire.CloseOwned, "another guest of this machine holds the tunnel and answers"}
 	errTooOften     = &refusal{wire.CloseTooOften, "this machine connects too often; it may again in a minute"}
 	errUnavailable  = &refusal{wire.CloseUnavailable, "try again"}
 	errClosing      = &refusal{websocket.StatusServiceRestart, "restarting"}
@@ -110,16 +110,20 @@ func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
 	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, wire.SignedBytes(nonce, p.Instance, p.Boot), p.Signature) {
 		return nil, errUnauthorized
 	}
+	if p.Process != "" && (!wire.Word(p.Process) || !ed25519.Verify(key, wire.SignedProcess(nonce, p.Instance, p.Boot, p.Process), p.ProcessSignature)) {
+		return nil, errUnauthorized
+	}
 	switch h.connects.take(fair.Claim{Key: "machine " + p.Instance, Max: connectsMachine}, fair.Claim{Key: "account " + account, Max: connectsAccount}) {
 	case fair.ShareFull:
 		return nil, errTooOften
 	case fair.Full:
 		return nil, errUnavailable
 	}
-	if err := h.yieldElsewhere(ctx, p.Instance, p.Boot); err != nil {
+	who := owner{p.Boot, p.Process}
+	if err := h.yieldElsewhere(ctx, p.Instance, who); err != nil {
 		return nil, err
 	}
-	t := newTunnel(h, ws, p.Instance, p.Boot, account)
+	t := newTunnel(h, ws, p.Instance, who, account)
 	if err := h.take(ctx, t); err != nil {
 		return nil, err
 	}
@@ -130,8 +134,8 @@ func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
 	return t, nil
 }
 
-// take makes t the owner, after the one before it: the same boot comes back because it lost its
-// connection, whatever this end still believes; another boot has to wait until the owner is silent.
+// take makes t the owner, after the one before it: the same process comes back because it lost its
+// connection, whatever this end still believes; another has to wait until the owner is silent.
 func (h *Hub) take(ctx context.Context, t *tunnel) error {
 	for {
 		h.mu.Lock()
@@ -147,7 +151,7 @@ func (h *Hub) take(ctx context.Context, t *tunnel) error {
 			return nil
 		}
 		h.mu.Unlock()
-		if err := old.yield(ctx, t.boot); err != nil {
+		if err := old.yield(ctx, t.owner); err != nil {
 			return err
 		}
 	}

@@ -28,7 +28,7 @@ func behind(r *http.Request) netip.Addr {
 }
 
 func (m *machines) hostile(url, from string) hostile.Machine {
-	return hostile.Machine{URL: url, Instance: id, Boot: "b", Key: m.private, From: from}
+	return hostile.Machine{URL: url, Instance: id, Boot: "b", Process: "p", Key: m.private, From: from}
 }
 
 // Connections from one address that say nothing take that address' share and no more: the next one is

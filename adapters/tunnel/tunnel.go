@@ -16,15 +16,30 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// pingTime is how long an owner has to answer before another boot may take its place.
+// pingTime is how long an owner has to answer before another may take its place.
 const pingTime = 2 * time.Second
+
+// owner is which guest of a machine holds its tunnel.
+type owner struct {
+	boot    string
+	process string // "": a guest that does not say; its boot counts
+}
+
+// String is unambiguous: neither part has a dot.
+func (o owner) String() string {
+	if o.process == "" {
+		return o.boot
+	}
+	return o.boot + "." + o.process
+}
 
 // tunnel is one machine's connection.
 type tunnel struct {
-	h                       *Hub
-	ws                      *websocket.Conn
-	instance, boot, account string
-	since                   time.Time
+	h                 *Hub
+	ws                *websocket.Conn
+	instance, account string
+	owner
+	since time.Time
 
 	ready chan struct{} // closed with the first hello; secret is set by then
 	quit  chan struct{} // closed to end it
@@ -47,9 +62,9 @@ type tunnel struct {
 	reported chan struct{}
 }
 
-func newTunnel(h *Hub, ws *websocket.Conn, instance, boot, account string) *tunnel {
+func newTunnel(h *Hub, ws *websocket.Conn, instance string, who owner, account string) *tunnel {
 	return &tunnel{
-		h: h, ws: ws, instance: instance, boot: boot, account: account, since: time.Now(),
+		h: h, ws: ws, instance: instance, owner: who, account: account, since: time.Now(),
 		ready: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}),
 		keys: make(chan struct{}, 1), reported: make(chan struct{}, 1),
 	}
@@ -175,9 +190,9 @@ func (t *tunnel) status() Status {
 	}
 }
 
-// yield ends the tunnel for the sake of boot, or returns errOwned.
-func (t *tunnel) yield(ctx context.Context, boot string) error {
-	if t.boot != boot && t.alive(ctx) {
+// yield ends the tunnel for another one, or returns errOwned.
+func (t *tunnel) yield(ctx context.Context, to owner) error {
+	if t.owner != to && t.alive(ctx) {
 		return errOwned
 	}
 	t.stop()

@@ -27,6 +27,7 @@ type Machine struct {
 	URL      string // of the control plane
 	Instance string
 	Boot     string
+	Process  string // "": an old guest
 	Key      ed25519.PrivateKey
 	From     string // X-Forwarded-For; "": none
 }
@@ -155,10 +156,14 @@ func (m Machine) FloodBoots(ctx context.Context, n int) (boots int, err error) {
 
 // Proof is the right answer to a challenge.
 func (m Machine) Proof(c wire.Challenge) wire.Proof {
-	return wire.Proof{
-		Version: wire.Version, Instance: m.Instance, Boot: m.Boot,
+	p := wire.Proof{
+		Version: wire.Version, Instance: m.Instance, Boot: m.Boot, Process: m.Process,
 		Signature: ed25519.Sign(m.Key, wire.SignedBytes(c.Nonce, m.Instance, m.Boot)),
 	}
+	if m.Process != "" {
+		p.ProcessSignature = ed25519.Sign(m.Key, wire.SignedProcess(c.Nonce, m.Instance, m.Boot, m.Process))
+	}
+	return p
 }
 
 func (m Machine) header() http.Header {
