@@ -36,6 +36,7 @@ type Server struct {
 	trees      []string        // prefixes that other handlers answer
 	total      atomic.Int64    // requests being answered, bridges and event streams not counted
 	undeclared undeclared
+	listeners  listeners
 	draining   chan struct{} // closed when Run begins to stop
 	stopping   atomic.Bool
 }

@@ -45,6 +45,9 @@ func (t *tunnel) listen(control *yamux.Stream) error {
 		if !all.take(now) {
 			return errors.New("too many control lines")
 		}
+		t.mu.Lock()
+		t.heard = t.h.now()
+		t.mu.Unlock()
 		switch {
 		case m.Hello != nil:
 			if err := t.greetedBy(*m.Hello); err != nil {

@@ -146,8 +146,12 @@ func (h *Hub) take(ctx context.Context, t *tunnel) error {
 		old := h.tunnels[t.instance]
 		if old == nil {
 			h.tunnels[t.instance] = t
+			away := h.found(t.instance)
 			h.all.Add(1)
 			h.mu.Unlock()
+			if (away == 0 || away >= silentAfter) && h.c.Changed != nil { // away elsewhere, or long
+				h.c.Changed(t.account, t.instance)
+			}
 			return nil
 		}
 		h.mu.Unlock()

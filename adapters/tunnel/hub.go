@@ -52,8 +52,12 @@ type Presence interface {
 	// Claim says that the replica at url does, until release is called. A later claim by another
 	// replica wins, and release must not undo it.
 	Claim(ctx context.Context, instanceID, url string) (release func(), err error)
-	// Lookup returns the url of who does, "" for nobody.
+	// Lookup returns the url of the replica that does, "" for none.
 	Lookup(ctx context.Context, instanceID string) (url string, err error)
+	// Left notes when a machine was last heard whose tunnel ended.
+	Left(ctx context.Context, instanceID string, heard time.Time) error
+	// Heard returns what Left noted; zero where that is not known.
+	Heard(ctx context.Context, instanceID string) (time.Time, error)
 }
 
 // Config is what a hub needs.
@@ -66,6 +70,8 @@ type Config struct {
 
 	// ClientAddr is the address of the client behind trusted proxies; nil: the connection's own.
 	ClientAddr func(*http.Request) netip.Addr
+	// Changed is called when a machine fell silent, and when it is heard again; nil: not. It must return at once.
+	Changed func(account, instanceID string)
 }
 
 // Hub holds the tunnels of this replica.
@@ -80,8 +86,12 @@ type Hub struct {
 	connects   tries
 	refusals   *refusals
 
+	now   func() time.Time
+	began time.Time
+
 	mu      sync.Mutex
 	tunnels map[string]*tunnel
+	absent  map[string]*absence // by instance
 	closing bool
 	all     sync.WaitGroup
 }
@@ -89,7 +99,7 @@ type Hub struct {
 // New returns a hub; Run it, and mount GuestHandler and HopHandler.
 func New(c Config) (*Hub, error) {
 	h := &Hub{
-		c: c, log: c.Log, tunnels: map[string]*tunnel{}, greetings: fair.NewPlaces(maxGreetings),
+		c: c, log: c.Log, tunnels: map[string]*tunnel{}, absent: map[string]*absence{}, now: time.Now, began: time.Now(), greetings: fair.NewPlaces(maxGreetings),
 		enrolments: fair.NewPlaces(maxEnrolments), enrolTries: newTries(enrolTries), connects: newTries(connects),
 	}
 	if h.log == nil {
@@ -123,6 +133,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	open := make([]*tunnel, 0, len(h.tunnels))
 	for _, t := range h.tunnels {
 		open = append(open, t)
+	}
+	for id := range h.absent {
+		h.found(id)
 	}
 	h.mu.Unlock()
 	for _, t := range open {

@@ -57,6 +57,7 @@ type tunnel struct {
 	hello    wire.Hello
 	health   wire.Health
 	healthAt time.Time
+	heard    time.Time // the last control line
 	phase    string
 	reports  []*report // not delivered yet, oldest first
 	reported chan struct{}
@@ -64,7 +65,7 @@ type tunnel struct {
 
 func newTunnel(h *Hub, ws *websocket.Conn, instance string, who owner, account string) *tunnel {
 	return &tunnel{
-		h: h, ws: ws, instance: instance, owner: who, account: account, since: time.Now(),
+		h: h, ws: ws, instance: instance, owner: who, account: account, since: time.Now(), heard: h.now(),
 		ready: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}),
 		keys: make(chan struct{}, 1), reported: make(chan struct{}, 1),
 	}
@@ -84,6 +85,7 @@ func (t *tunnel) leave() {
 	t.h.mu.Lock()
 	if t.h.tunnels[t.instance] == t {
 		delete(t.h.tunnels, t.instance)
+		t.h.fallSilent(t)
 	}
 	t.h.mu.Unlock()
 	close(t.done)
@@ -175,6 +177,12 @@ func (t *tunnel) greeted() bool {
 	}
 }
 
+func (t *tunnel) lastHeard() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.heard
+}
+
 func (t *tunnel) secret() Secret {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -246,6 +254,7 @@ func (t *tunnel) presence(ctx context.Context) {
 		if err == nil {
 			<-ctx.Done()
 			release()
+			t.left(ctx)
 			return
 		}
 		if ctx.Err() == nil {
@@ -254,6 +263,15 @@ func (t *tunnel) presence(ctx context.Context) {
 		if !pause(ctx, wait) {
 			return
 		}
+	}
+}
+
+// left says when the machine was last heard.
+func (t *tunnel) left(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := t.h.c.Presence.Left(ctx, t.instance, t.lastHeard()); err != nil {
+		t.h.log.Info("last word of a machine not noted", "instance", t.instance, "error", err)
 	}
 }
 

@@ -115,6 +115,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Log:       log,
 
 		ClientAddr: httpapi.ClientAddr(proxies),
+		Changed:    p.presenceChanged,
 	})
 	if err != nil {
 		return nil, err
@@ -145,6 +146,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Limiter:        shared.limits,
 		Bridges:        bridges{p.bridge},
 		Diagnostics:    diagnostics{p.hub},
+		Silent:         p.hub.Silent,
 		Web:            page,
 		Mounts:         map[string]http.Handler{guestPrefix: p.hub.GuestHandler(), tunnel.HopPrefix: p.hub.HopHandler(), assets.Prefix: files},
 		PublicURL:      cfg.PublicURL,
@@ -280,6 +282,7 @@ func (p *parts) background() []part {
 		{"relay", func(ctx context.Context) error { return p.held(ctx, "relay", p.relay.Run) }},
 		{"saga", func(ctx context.Context) error { return p.held(ctx, "saga", p.sagaAndReconciler()) }},
 		{"tunnels", p.hub.Run},
+		{"presence", p.followPresence},
 		{"bridges", func(ctx context.Context) error {
 			context.AfterFunc(ctx, p.stop)
 			return p.bridge.Run(p.bridges)

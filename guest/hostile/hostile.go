@@ -30,6 +30,8 @@ type Machine struct {
 	Process  string // "": an old guest
 	Key      ed25519.PrivateKey
 	From     string // X-Forwarded-For; "": none
+
+	Network func(ctx context.Context, network, addr string) (net.Conn, error) // that it dials on; nil: the real one
 }
 
 // Enroll redeems a token for the machine's key and returns the answer's status and problem code.
@@ -176,10 +178,14 @@ func (m Machine) header() http.Header {
 
 // client keeps no connection; those it makes pass through g where that is set.
 func (m Machine) client(g *gate) *http.Client {
-	t := &http.Transport{DisableKeepAlives: true}
+	dial := m.Network
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	t := &http.Transport{DisableKeepAlives: true, DialContext: dial}
 	if g != nil {
 		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			conn, err := dial(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
