@@ -35,6 +35,7 @@ type Guest struct {
 	version string
 	started time.Time
 	boot    string
+	process string // drawn at each start; see wire.Proof
 	key     ed25519.PrivateKey
 	secret  wire.Secret
 	redact  *Redactor
@@ -60,7 +61,7 @@ type Guest struct {
 // New prepares the machine: its key, its secrets, its desktop and agent. out receives the log.
 func New(c Config, version string, out io.Writer) (*Guest, error) {
 	g := &Guest{
-		c: c, version: version, started: time.Now(), boot: c.Boot,
+		c: c, version: version, started: time.Now(), boot: c.Boot, process: random(16),
 		redact: &Redactor{}, phases: newPhases(), http: pipe.NewListener(), probes: providers,
 		client: newClient(), changed: make(chan struct{}, 1),
 	}

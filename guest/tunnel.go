@@ -117,8 +117,10 @@ func (g *Guest) dial(ctx context.Context) (*websocket.Conn, error) {
 			return nil, errors.New("the control plane does not know this machine's key")
 		case wire.CloseGone:
 			return nil, &refusedError{"the control plane knows no such instance any more"}
+		case wire.CloseTooOften:
+			return nil, &refusedError{"the control plane says that this machine connects too often"}
 		case wire.CloseOwned:
-			return nil, errors.New("another boot of this machine holds the tunnel")
+			return nil, errors.New("another guest with this machine's key holds the tunnel")
 		}
 		return nil, fmt.Errorf("greeting: %w", err)
 	}
@@ -137,6 +139,7 @@ func (g *Guest) greet(ctx context.Context, ws *websocket.Conn) error {
 	proof, err := json.Marshal(wire.Proof{
 		Version: wire.Version, Instance: g.c.Instance, Boot: g.boot,
 		Signature: ed25519.Sign(g.key, wire.SignedBytes(c.Nonce, g.c.Instance, g.boot)),
+		Process:   g.process, ProcessSignature: ed25519.Sign(g.key, wire.SignedProcess(c.Nonce, g.c.Instance, g.boot, g.process)),
 	})
 	if err != nil {
 		return err

@@ -14,13 +14,13 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
 const (
-	maxFrame    = 26 << 20  // bytes of one frame; the gateway takes and sends 25 MiB
-	largeFrame  = 256 << 10 // beyond this a browser's frame needs room in the budget
-	largeBudget = 8 * maxFrame
+	maxFrame   = 26 << 20  // bytes of one frame; the gateway takes and sends 25 MiB
+	largeFrame = 256 << 10 // beyond this a browser's frame needs a place
 )
 
 // ServeAgent bridges the OpenClaw protocol to the machine's gateway and returns when the session has
@@ -36,27 +36,32 @@ func (b *Bridge) ServeAgent(w http.ResponseWriter, r *http.Request, s Session) {
 		b.refuse(w, s, err)
 		return
 	}
-	defer gateway.CloseNow()
+	defer gateway.Close()
 	ws, err := b.accept(w, r, s)
 	if err != nil {
 		return // it answered
 	}
 	defer ws.CloseNow()
 	ws.SetReadLimit(maxFrame)
-	b.run(context.WithoutCancel(r.Context()), ws, closer{gateway}, s,
-		func(ctx context.Context, w *browser) error { return b.toGateway(ctx, gateway, w, !s.control()) },
+	b.run(context.WithoutCancel(r.Context()), ws, gateway, s,
+		func(ctx context.Context, w *browser) error { return b.toGateway(ctx, gateway, w, s) },
 		func(ctx context.Context, w *browser) error {
-			if err := w.write(websocket.MessageText, hello); err != nil {
+			err := w.write(websocket.MessageText, hello)
+			if hello = nil; err != nil { // the session does not keep it
 				return errLeft
 			}
 			return b.fromGateway(ctx, gateway, w)
 		})
 }
 
-// closer leaves the gateway without waiting for its good-bye.
-type closer struct{ *websocket.Conn }
+// agent is the connection to a machine's gateway.
+type agent struct {
+	*websocket.Conn
+	line *greeting
+}
 
-func (c closer) Close() error { return c.CloseNow() }
+// Close leaves the gateway without waiting for its good-bye.
+func (a agent) Close() error { return a.CloseNow() }
 
 // startingError says that the gateway is still starting.
 type startingError struct{ after time.Duration }
@@ -64,32 +69,40 @@ type startingError struct{ after time.Duration }
 func (e *startingError) Error() string { return "the gateway is still starting" }
 
 // gateway connects to the machine's gateway and returns the hello for the browser.
-func (b *Bridge) gateway(ctx context.Context, s Session) (*websocket.Conn, []byte, error) {
+func (b *Bridge) gateway(ctx context.Context, s Session) (agent, []byte, error) {
 	opening, cancel := context.WithTimeout(ctx, b.c.OpenWithin)
 	defer cancel()
 	conn, secret, err := b.c.Opener.Open(opening, s.Instance, wire.Agent)
 	if err != nil {
-		return nil, nil, err
+		return agent{}, nil, err
 	}
+	greeting := b.greeting(conn)
+	defer greeting.over()
 	// Neither Origin nor forwarding headers: the gateway lets in whom it takes for a local client.
 	ws, _, err := websocket.Dial(opening, "ws://127.0.0.1:18789/", &websocket.DialOptions{
 		HTTPClient: &http.Client{Transport: &http.Transport{
-			DialContext:       func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+			DialContext:       func(context.Context, string, string) (net.Conn, error) { return greeting, nil },
 			DisableKeepAlives: true,
 		}},
 		CompressionMode: websocket.CompressionDisabled,
 	})
-	if err != nil {
+	var hello []byte
+	if err == nil {
+		ws.SetReadLimit(maxGreeting)
+		if hello, err = connect(opening, ws, secret.GatewayToken, s.control()); err != nil {
+			ws.CloseNow()
+		}
+	}
+	switch {
+	case err != nil && greeting.spent():
+		err = errGreeting
+		fallthrough
+	case err != nil:
 		conn.Close()
-		return nil, nil, err
+		return agent{}, nil, err
 	}
 	ws.SetReadLimit(maxFrame)
-	hello, err := connect(opening, ws, secret.GatewayToken, s.control())
-	if err != nil {
-		ws.CloseNow()
-		return nil, nil, err
-	}
-	return ws, hello, nil
+	return agent{ws, greeting}, hello, nil
 }
 
 const connectID = "cloudbot-connect"
@@ -143,7 +156,7 @@ func connect(ctx context.Context, ws *websocket.Conn, token string, control bool
 	if err := ws.Write(ctx, websocket.MessageText, b); err != nil {
 		return nil, err
 	}
-	for {
+	for range maxGreetingFrames - 1 { // the challenge was one
 		f, fields, err := next(ctx, ws)
 		if err != nil {
 			return nil, err
@@ -156,6 +169,7 @@ func connect(ctx context.Context, ws *websocket.Conn, token string, control bool
 		}
 		return withoutCredentials(fields)
 	}
+	return nil, errGreeting
 }
 
 func next(ctx context.Context, ws *websocket.Conn) (frame, map[string]json.RawMessage, error) {
@@ -214,20 +228,20 @@ var viewMethods = map[string]bool{
 }
 
 // toGateway copies the browser's frames, each checked first.
-func (b *Bridge) toGateway(ctx context.Context, gateway *websocket.Conn, w *browser, view bool) error {
+func (b *Bridge) toGateway(ctx context.Context, gateway agent, w *browser, s Session) error {
 	var buf bytes.Buffer
 	for {
 		if buf.Cap() > largeFrame {
 			buf = bytes.Buffer{}
 		}
 		buf.Reset()
-		if err := b.frameToGateway(ctx, &buf, gateway, w, view); err != nil {
+		if err := b.frameToGateway(ctx, &buf, gateway, w, s); err != nil {
 			return err
 		}
 	}
 }
 
-func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway *websocket.Conn, w *browser, view bool) error {
+func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway agent, w *browser, s Session) error {
 	typ, r, err := w.Reader(context.Background())
 	if err != nil {
 		return left(err)
@@ -238,14 +252,18 @@ func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway 
 	n, err := io.Copy(buf, io.LimitReader(r, largeFrame))
 	if err == nil && n == largeFrame {
 		// A few large frames fit in memory, not one for each of all sessions.
-		if err := b.large.Acquire(ctx, maxFrame); err != nil {
-			return errLeft
+		leave := b.large.take(ctx, b.c.LargeWait, fair.Claim{Key: s.Account, Max: largePerAccount})
+		if leave == nil {
+			return errCrowded
 		}
-		defer b.large.Release(maxFrame)
-		// The place is wanted by others: who does not go on sending is dropped.
-		watch := time.AfterFunc(b.c.LargeWithin, func() { _ = w.CloseNow() })
-		_, err = io.Copy(buf, r)
-		watch.Stop()
+		defer leave()
+		// The place is wanted by others: a browser that does not go on sending is dropped.
+		late := time.AfterFunc(b.c.LargeWithin, func() { w.end(errSlow) })
+		var arrived counter
+		stop := b.watch(&arrived.n, func() { w.end(errSlow) })
+		_, err = io.Copy(buf, io.TeeReader(r, &arrived))
+		stop()
+		late.Stop()
 	}
 	if err != nil {
 		return left(err)
@@ -258,7 +276,7 @@ func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway 
 	if err != nil {
 		return errProtocol
 	}
-	if why := objection(f, view); why != "" {
+	if why := objection(f, !s.control()); why != "" {
 		answer, err := json.Marshal(map[string]any{"type": "res", "id": f.ID, "ok": false, "error": map[string]any{"code": "INVALID_REQUEST", "message": why}})
 		if err != nil {
 			return err
@@ -270,6 +288,9 @@ func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway 
 	}
 	wctx, cancel := context.WithTimeout(ctx, b.c.WriteWithin)
 	defer cancel()
+	if len(msg) > largeFrame {
+		defer b.watch(&gateway.line.sent, func() { w.end(errSlowMachine); cancel() })()
+	}
 	if err := gateway.Write(wctx, websocket.MessageText, msg); err != nil {
 		return errMachine
 	}
@@ -289,7 +310,7 @@ func objection(f frame, view bool) string {
 
 // fromGateway copies the gateway's frames. A short one is sent as it is; a long one goes through in
 // pieces, so that a session never holds 25 MiB.
-func (b *Bridge) fromGateway(ctx context.Context, gateway *websocket.Conn, w *browser) error {
+func (b *Bridge) fromGateway(ctx context.Context, gateway agent, w *browser) error {
 	for {
 		typ, r, err := gateway.Reader(ctx)
 		if err != nil {

@@ -16,10 +16,10 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
@@ -38,11 +38,17 @@ type Config struct {
 	PongWithin     time.Duration // to answer one; 0: 10 s
 	WriteWithin    time.Duration // for the browser to take a frame; 0: 10 s. A slower one is dropped
 	LargeWithin    time.Duration // for the browser to send the rest of a frame above 256 KiB; 0: 60 s
+	LargeLook      time.Duration // between two looks at whether such a frame goes on; 0: 4 s
+	LargeWait      time.Duration // for its place among those of others; 0: 5 s, less than PongWithin: it cannot answer a ping
 	OpenWithin     time.Duration // to reach and unlock the machine; 0: 10 s
 	MaxPerInstance int           // sessions at once; 0: 16
 	MaxPerAccount  int           // sessions at once; 0: 32
-	RetryAfter     time.Duration // told to browsers when this server stops, give or take half; 0: 1 s
-	Spread         time.Duration // in which they are told, one by one; 0: all at once
+
+	MaxVNCRate           int // bytes a second to one viewer of a desktop; 0: no limit
+	MaxVNCRatePerAccount int // to all of an account's viewers together; 0: no limit
+
+	RetryAfter time.Duration // told to browsers when this server stops, give or take half; 0: 1 s
+	Spread     time.Duration // in which they are told, one by one; 0: all at once
 }
 
 // Session is one browser's right to one machine.
@@ -74,12 +80,15 @@ type Bridge struct {
 	log     *slog.Logger
 	stop    chan struct{} // closed when Run ends
 	buffers sync.Pool     // of *[]byte, bigBuffer long
-	large   *semaphore.Weighted
+	large   *room         // of browsers' large frames
+
+	greetings, greetingBytes atomic.Int64 // see Greetings
 
 	mu        sync.Mutex
 	stopping  bool
 	instances map[string]int
 	accounts  map[string]int
+	paces     map[string]*shared // by account
 	open      int
 	all       sync.WaitGroup
 }
@@ -100,6 +109,8 @@ func New(c Config) *Bridge {
 	set(&c.PongWithin, 10*time.Second)
 	set(&c.WriteWithin, 10*time.Second)
 	set(&c.LargeWithin, time.Minute)
+	set(&c.LargeLook, 4*time.Second)
+	set(&c.LargeWait, 5*time.Second)
 	set(&c.OpenWithin, 10*time.Second)
 	set(&c.RetryAfter, time.Second)
 	if c.MaxPerInstance == 0 {
@@ -114,7 +125,8 @@ func New(c Config) *Bridge {
 	return &Bridge{
 		c: c, log: c.Log, stop: make(chan struct{}),
 		buffers: sync.Pool{New: func() any { b := make([]byte, bigBuffer); return &b }},
-		large:   semaphore.NewWeighted(largeBudget), instances: map[string]int{}, accounts: map[string]int{},
+		large:   newRoom(maxLarge), instances: map[string]int{}, accounts: map[string]int{},
+		paces: map[string]*shared{},
 	}
 }
 
@@ -179,9 +191,7 @@ func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, s Session, servic
 	if service == wire.VNC {
 		machine, _, err = b.desktop(r.Context(), s)
 	} else {
-		var gateway *websocket.Conn
-		gateway, _, err = b.gateway(r.Context(), s)
-		machine = closer{gateway}
+		machine, _, err = b.gateway(r.Context(), s)
 	}
 	if err != nil {
 		b.refuse(w, s, err)
@@ -214,6 +224,8 @@ func (b *Bridge) refuse(w http.ResponseWriter, s Session, err error) {
 		problem(w, http.StatusServiceUnavailable, "not_ready", "The machine is not ready yet.", time.Second)
 	case errors.Is(err, wire.ErrBusy):
 		problem(w, http.StatusServiceUnavailable, "busy", "The machine has too many open connections.", 5*time.Second)
+	case errors.Is(err, errGreeting):
+		problem(w, http.StatusBadGateway, "agent_greeting_too_large", "The desktop's agent sent too much before it was ready. Restart the desktop.", 0)
 	default:
 		problem(w, http.StatusBadGateway, "machine_unreachable", "The machine cannot be reached.", 0)
 	}

@@ -60,6 +60,11 @@ func newFixture(t testing.TB, c bridge.Config, s bridge.Session) *fixture {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/vnc", func(w http.ResponseWriter, r *http.Request) { f.bridge.ServeVNC(w, r, s) })
 	mux.HandleFunc("/cloudbot", func(w http.ResponseWriter, r *http.Request) { f.bridge.ServeAgent(w, r, s) })
+	mux.HandleFunc("/other", func(w http.ResponseWriter, r *http.Request) {
+		other := s
+		other.Account, other.Instance = "other", "another"
+		f.bridge.ServeAgent(w, r, other)
+	})
 	server := httptest.NewServer(mux)
 	f.url = "ws" + strings.TrimPrefix(server.URL, "http")
 	ctx, cancel := context.WithCancel(context.Background())

@@ -51,6 +51,7 @@ func (b *Bridge) turn() time.Duration {
 // would cut the connection before the close code is out. Closing it is what ends them.
 type browser struct {
 	*websocket.Conn
+	end   func(error) // ends the session, with a code where it is an *ending
 	watch *time.Timer // cuts a browser that does not read
 	every time.Duration
 	mu    sync.Mutex // of watch: an agent session writes from two goroutines
@@ -89,7 +90,7 @@ func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer,
 	began := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	w := &browser{Conn: ws, every: b.c.WriteWithin}
+	w := &browser{Conn: ws, every: b.c.WriteWithin, end: cancel}
 	w.watch = time.AfterFunc(time.Hour, func() { cancel(errStalled); ws.CloseNow() })
 	w.watch.Stop()
 

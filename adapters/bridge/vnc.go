@@ -37,6 +37,8 @@ func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s Session) {
 	}
 	defer ws.CloseNow()
 	ws.SetReadLimit(maxVNCMessage)
+	pace, ease := b.pace(s.Account)
+	defer ease()
 	greeted := make(chan struct{})
 	b.run(context.WithoutCancel(r.Context()), ws, machine, s,
 		func(ctx context.Context, w *browser) error {
@@ -50,7 +52,7 @@ func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s Session) {
 		func(ctx context.Context, w *browser) error {
 			select {
 			case <-greeted:
-				return b.toBrowser(ctx, machine, w)
+				return b.toBrowser(ctx, machine, w, pace)
 			case <-ctx.Done():
 				return errLeft
 			}
@@ -137,20 +139,18 @@ func toMachine(machine io.Writer, in io.Reader, view bool) error {
 // toBrowser copies what the machine sends. A read takes all that has arrived, so while the browser is
 // slow small pieces become one message. It waits with a small buffer, and with a large one only while
 // there is much to carry: an idle session must not hold 64 KiB.
-func (b *Bridge) toBrowser(ctx context.Context, machine net.Conn, w *browser) error {
+func (b *Bridge) toBrowser(ctx context.Context, machine net.Conn, w *browser, pace pace) error {
 	small := make([]byte, smallBuffer)
 	for ctx.Err() == nil {
 		n, err := machine.Read(small)
-		if n > 0 {
-			if err := w.write(websocket.MessageBinary, small[:n]); err != nil {
-				return errLeft
-			}
+		if n > 0 && (pace.wait(ctx, n) != nil || w.write(websocket.MessageBinary, small[:n]) != nil) {
+			return errLeft
 		}
 		if err != nil {
 			return errMachine
 		}
 		if n == len(small) {
-			if err := b.flood(ctx, machine, w); err != nil {
+			if err := b.flood(ctx, machine, w, pace); err != nil {
 				return err
 			}
 		}
@@ -162,7 +162,7 @@ func (b *Bridge) toBrowser(ctx context.Context, machine net.Conn, w *browser) er
 const floodPause = 250 * time.Millisecond
 
 // flood copies with a large buffer until the machine pauses: nil then.
-func (b *Bridge) flood(ctx context.Context, machine net.Conn, w *browser) error {
+func (b *Bridge) flood(ctx context.Context, machine net.Conn, w *browser, pace pace) error {
 	buf := b.buffers.Get().(*[]byte)
 	defer b.buffers.Put(buf)
 	defer machine.SetReadDeadline(time.Time{})
@@ -172,10 +172,8 @@ func (b *Bridge) flood(ctx context.Context, machine net.Conn, w *browser) error 
 			return errLeft
 		}
 		n, err := machine.Read(*buf)
-		if n > 0 {
-			if err := w.write(websocket.MessageBinary, (*buf)[:n]); err != nil {
-				return errLeft
-			}
+		if n > 0 && (pace.wait(ctx, n) != nil || w.write(websocket.MessageBinary, (*buf)[:n]) != nil) {
+			return errLeft
 		}
 		var timeout net.Error
 		switch {

@@ -6,6 +6,11 @@ import (
 	"strings"
 )
 
+// ClientAddr returns what tells the address of a request's client, for handlers of Config.Mounts.
+func ClientAddr(trusted []netip.Prefix) func(*http.Request) netip.Addr {
+	return func(r *http.Request) netip.Addr { return clientAddr(r, trusted) }
+}
+
 // clientAddr is the address of whoever sent the request. X-Forwarded-For is read from its end and
 // only as far as trusted proxies vouch for it; anybody may write the rest.
 func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -38,8 +39,10 @@ type Config struct {
 	Tickets     Tickets
 	Bridges     Bridges
 	Diagnostics Diagnostics
-	Web         http.Handler            // the dashboard; sees paths below /app as if they were below /
-	Mounts      map[string]http.Handler // by prefix, such as "/guest/"; paths are kept, no deadline and no sign-in is imposed
+	// Silent tells whether an instance's machine, which should be there, is not heard, and since when. nil: it always is.
+	Silent func(ctx context.Context, instanceID string) (since time.Time, silent bool, err error)
+	Web    http.Handler            // the dashboard; sees paths below /app as if they were below /
+	Mounts map[string]http.Handler // by prefix, such as "/guest/"; paths are kept, no deadline and no sign-in is imposed
 
 	Limiter        Limiter              // shared by replicas; nil: this process counts alone
 	Audit          *commands.Audit      // notes what is read of machines; nil: nothing is noted

@@ -121,6 +121,8 @@ func (s *Server) resumeAt(c echo.Context) (int64, error) {
 // the stream has to end for whatever reason.
 func (s *Server) follow(ctx context.Context, out *stream, account string, after int64) {
 	pause := minPause
+	touched, leave := s.listeners.listen(account)
+	defer leave()
 	for {
 		// Asked for before the query, so that a change during it is not missed.
 		_, changed := s.cfg.Progress.Changed()
@@ -150,6 +152,10 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, after 
 				return
 			case <-out.heartbeat.C:
 				if out.send(": still here\n\n") != nil {
+					return
+				}
+			case id := <-touched:
+				if out.event("", eventPresence, s.presence(id, after)) != nil {
 					return
 				}
 			case <-rest:

@@ -39,6 +39,7 @@ type Server struct {
 	long       map[string]bool // those that stay open
 	trees      []string        // prefixes that other handlers answer
 	undeclared undeclared
+	listeners  listeners
 	draining   chan struct{} // closed when Run begins to stop
 	stopping   atomic.Bool
 }

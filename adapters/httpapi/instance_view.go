@@ -53,6 +53,28 @@ func view(i projections.Instance) instanceView {
 	}
 }
 
+// silentWithin is how long a query waits to learn which machines are heard; without, the log's word stands.
+const silentWithin = 500 * time.Millisecond
+
+// show is instances as they are now: one whose machine is not heard is not ready, whatever it said last.
+func (s *Server) show(ctx context.Context, list ...projections.Instance) []instanceView {
+	ctx, cancel := context.WithTimeout(ctx, silentWithin)
+	defer cancel()
+	ask := s.cfg.Silent != nil
+	views := make([]instanceView, len(list))
+	for n, i := range list {
+		v := view(i)
+		if ask && v.Ready {
+			since, silent, err := s.cfg.Silent(ctx, i.ID)
+			if ask = err == nil; silent && ask {
+				v.Ready, v.StatusReason = false, orNull("The desktop is not responding since "+since.UTC().Format(time.RFC3339)+". If it does not come back by itself, stop and start it.")
+			}
+		}
+		views[n] = v
+	}
+	return views
+}
+
 func orNull(s string) *string {
 	if s == "" {
 		return nil

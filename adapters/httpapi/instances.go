@@ -36,10 +36,7 @@ func (s *Server) listInstances(c echo.Context, who Claims) error {
 	if err != nil {
 		return err
 	}
-	views := make([]instanceView, len(list))
-	for i := range list {
-		views[i] = view(list[i])
-	}
+	views := s.show(c.Request().Context(), list...)
 	return c.JSON(http.StatusOK, struct {
 		Instances []instanceView `json:"instances"`
 		Next      *string        `json:"next_cursor"`
@@ -75,7 +72,7 @@ func (s *Server) getInstance(c echo.Context, who Claims) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, view(i))
+	return c.JSON(http.StatusOK, s.show(c.Request().Context(), i)[0])
 }
 
 func (s *Server) renameInstance(c echo.Context, who Claims) error {
@@ -101,7 +98,7 @@ func (s *Server) renameInstance(c echo.Context, who Claims) error {
 	if !fresh {
 		i.Name = strings.TrimSpace(name) // it stands in the log, whatever the read model says yet
 	}
-	return c.JSON(http.StatusOK, view(i))
+	return c.JSON(http.StatusOK, s.show(ctx, i)[0])
 }
 
 // changeCommand is one of commands.Instances' methods.

@@ -346,3 +346,35 @@ func TestPresenceOfTheDead(t *testing.T) {
 		t.Fatal("a forged entry is believed")
 	}
 }
+
+// When a machine was last heard outlives the claim on it, and is not known of one that connected since: its
+// replica may have been killed.
+func TestPresenceKnowsWhenAMachineWasHeard(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	p := jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Conn, TTL: time.Second})
+	heard := func() time.Time {
+		at, err := p.Heard(t.Context(), "i")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	if !heard().IsZero() {
+		t.Error("heard of a machine that never came")
+	}
+	last := time.Date(2026, 11, 27, 16, 0, 0, 0, time.UTC)
+	if err := p.Left(t.Context(), "i", last); err != nil || !heard().Equal(last) {
+		t.Errorf("heard at %v, %v", heard(), err)
+	}
+	release, err := p.Claim(t.Context(), "i", "http://a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	eventually(t, func() bool { return heard().IsZero() }, func() string { return "the last word of before still stands" })
+	s.Stop()
+	if _, err := p.Heard(t.Context(), "i"); err == nil {
+		t.Error("no error without NATS")
+	}
+}

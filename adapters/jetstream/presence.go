@@ -32,6 +32,7 @@ type PresenceConfig struct {
 // Presence says which replica holds the tunnel to an instance's machine.
 type Presence struct {
 	bucket *bucket
+	heard  *bucket // when machines without a tunnel were last heard
 	log    *slog.Logger
 	renew  time.Duration
 }
@@ -41,8 +42,37 @@ func NewPresence(cfg PresenceConfig) *Presence {
 	ttl := cmp.Or(cfg.TTL, 30*time.Second)
 	return &Presence{
 		bucket: &bucket{conn: cfg.Conn, name: "presence", ttl: ttl, replicas: cfg.Replicas},
+		heard:  &bucket{conn: cfg.Conn, name: "heard", ttl: heardFor, replicas: cfg.Replicas},
 		log:    orSilent(cfg.Log), renew: cmp.Or(cfg.Renew, ttl/3),
 	}
+}
+
+// heardFor is how long it is known when a machine was last heard.
+const heardFor = 30 * 24 * time.Hour
+
+// Left notes when a machine was last heard whose tunnel ended.
+func (p *Presence) Left(ctx context.Context, instanceID string, heard time.Time) error {
+	text := ""
+	if !heard.IsZero() {
+		text = heard.UTC().Format(time.RFC3339)
+	}
+	if _, err := p.heard.put(ctx, instanceID, []byte(text)); err != nil {
+		return fmt.Errorf("note when a machine was heard: %w", err)
+	}
+	return nil
+}
+
+// Heard returns what Left noted since the machine last connected; zero where that is not known.
+func (p *Presence) Heard(ctx context.Context, instanceID string) (time.Time, error) {
+	value, _, err := p.heard.get(ctx, instanceID)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look up when a machine was heard: %w", err)
+	}
+	at, err := time.Parse(time.RFC3339, string(value))
+	if err != nil {
+		return time.Time{}, nil // none, or of a machine that connected since
+	}
+	return at, nil
 }
 
 type place struct {
@@ -100,6 +130,8 @@ type claim struct {
 
 // keep renews the claim until ctx ends, and takes it back then.
 func (c *claim) keep(ctx context.Context) {
+	// A replica that is killed says no last word, and an earlier one must not stand for it.
+	_ = c.presence.Left(ctx, c.instance, time.Time{})
 	wait := c.presence.renew
 	for !c.lost {
 		if c.revision == 0 {

@@ -30,7 +30,7 @@ var (
 	errNoUser = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
 		Msg: "NATS refuses NATS_URL's user: give the right name and password."}
 	errNoRoom = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
-		Msg: "NATS refuses to make what the server keeps there: its limits on JetStream's memory, storage or number of streams are too low. Allow 128 MB of memory, and five streams."}
+		Msg: "NATS refuses to make what the server keeps there: its limits on JetStream's memory, storage or number of streams are too low. Allow 128 MB of memory, and six streams."}
 )
 
 // Unable returns the sentence that says what NATS refuses and why, where err means that it will not

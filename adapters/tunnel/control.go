@@ -45,6 +45,9 @@ func (t *tunnel) listen(control *yamux.Stream) error {
 		if !all.take(now) {
 			return errors.New("too many control lines")
 		}
+		t.mu.Lock()
+		t.heard = t.h.now()
+		t.mu.Unlock()
 		switch {
 		case m.Hello != nil:
 			if err := t.greetedBy(*m.Hello); err != nil {
@@ -160,11 +163,14 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 		}
 		var d *domain.Error
 		if err != nil && (!errors.As(err, &d) || d.Kind == domain.Unavailable || d.Kind == domain.Exhausted) {
+			if t.passed(next, err) {
+				continue
+			}
 			t.h.log.Warn("pass on what a machine said", "instance", t.instance, "phase", next.phase.Phase, "error", err)
 			if !pause(ctx, wait) {
 				return
 			}
-			wait = min(2*wait, lastRetry)
+			wait = min(2*wait, longestRetry(err))
 			continue
 		}
 		wait = firstRetry
@@ -181,6 +187,25 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 			}
 		}
 	}
+}
+
+// passed drops a phase for which a machine has no room left where a later one waits: that one counts.
+func (t *tunnel) passed(r *report, err error) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !errors.Is(err, instance.ErrPhases) || len(t.reports) < 2 || t.reports[0] != r || t.reports[1].versions != nil {
+		return false
+	}
+	t.reports = t.reports[1:]
+	return true
+}
+
+// longestRetry is how long at most to wait after err: room for phases comes back slowly.
+func longestRetry(err error) time.Duration {
+	if errors.Is(err, instance.ErrPhases) {
+		return instance.PhaseEvery / 2
+	}
+	return lastRetry
 }
 
 func (t *tunnel) wantKeys() {

@@ -5,13 +5,27 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
 // enroll takes a machine's public key in exchange for its token.
 func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
+	from := h.c.ClientAddr(r)
+	leave, v := h.enrolments.Take(fair.ByAddress("enrolment", from, enrolmentsOne, enrolmentsSite, enrolmentsWide)...)
+	if v != fair.Taken {
+		crowded(w, v, "1")
+		return
+	}
+	defer leave()
+	if v := h.enrolTries.take(fair.ByAddress("address", from, enrolTriesOne, enrolTriesSite, enrolTriesWide)...); v != fair.Taken {
+		crowded(w, v, "30")
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // without it, the server's own
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, wire.MaxEnroll))
 	d.DisallowUnknownFields()
 	var e wire.Enroll
@@ -23,6 +37,12 @@ func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusUnprocessableEntity, "invalid_enrolment", "A token and an Ed25519 public key are needed.")
 		return
 	}
+	if own := ofMachine(e.Token, from); own != nil {
+		if v := h.enrolTries.take(own...); v != fair.Taken {
+			crowded(w, v, "30")
+			return
+		}
+	}
 	id, err := h.c.Machines.Enroll(r.Context(), e.Token, e.PublicKey)
 	if err != nil {
 		var d *domain.Error
@@ -31,7 +51,7 @@ func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		h.log.ErrorContext(r.Context(), "enrol a machine", "error", err)
-		problem(w, http.StatusServiceUnavailable, "unavailable", "Enrolment is not possible just now.")
+		problem(w, http.StatusServiceUnavailable, "unavailable", "Enrolment is unavailable; try again in a few seconds.")
 		return
 	}
 	h.log.InfoContext(r.Context(), "machine enrolled", "instance", id)

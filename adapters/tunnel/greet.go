@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
@@ -26,7 +27,8 @@ func (r *refusal) Error() string { return r.reason }
 var (
 	errUnauthorized = &refusal{wire.CloseUnauthorized, "signature refused"}
 	errGone         = &refusal{wire.CloseGone, "no such instance"}
-	errOwned        = &refusal{wire.CloseOwned, "another boot of this machine holds the tunnel"}
+	errOwned        = &refusal{wire.CloseOwned, "another guest of this machine holds the tunnel and answers"}
+	errTooOften     = &refusal{wire.CloseTooOften, "this machine connects too often; it may again in a minute"}
 	errUnavailable  = &refusal{wire.CloseUnavailable, "try again"}
 	errClosing      = &refusal{websocket.StatusServiceRestart, "restarting"}
 )
@@ -38,15 +40,14 @@ func (h *Hub) greet(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusForbidden, "not_a_guest", "Tunnels are for machines, not for browsers.")
 		return
 	}
-	select {
-	case h.greetings <- struct{}{}:
-	default:
-		w.Header().Set("Retry-After", "1")
-		problem(w, http.StatusServiceUnavailable, "too_many_greetings", "Too many machines are dialling in; try again.")
+	leave, v := h.greetings.Take(fair.ByAddress("greeting", h.c.ClientAddr(r), greetingsOne, greetingsSite, greetingsWide)...)
+	if v != fair.Taken {
+		h.refusals.note(r.Context(), "no place", errors.New("too many connections in their greeting"))
+		crowded(w, v, "1")
 		return
 	}
 	t, err := func() (*tunnel, error) {
-		defer func() { <-h.greetings }()
+		defer leave()
 		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
 		if err != nil {
 			return nil, nil // it answered already
@@ -64,7 +65,11 @@ func (h *Hub) greet(w http.ResponseWriter, r *http.Request) {
 		return nil, err
 	}()
 	if err != nil {
-		h.log.WarnContext(r.Context(), "tunnel refused", "error", err)
+		reason := "broke off"
+		if no := (*refusal)(nil); errors.As(err, &no) {
+			reason = no.reason
+		}
+		h.refusals.note(r.Context(), reason, err)
 	}
 	if t != nil {
 		t.run(r.Context())
@@ -81,7 +86,9 @@ func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
 	if err := writeJSON(ctx, ws, wire.Challenge{Version: wire.Version, Nonce: nonce}); err != nil {
 		return nil, err
 	}
-	typ, b, err := ws.Read(ctx)
+	reading, late := context.WithTimeout(ctx, proofTime)
+	defer late()
+	typ, b, err := ws.Read(reading)
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +110,20 @@ func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
 	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, wire.SignedBytes(nonce, p.Instance, p.Boot), p.Signature) {
 		return nil, errUnauthorized
 	}
-	if err := h.yieldElsewhere(ctx, p.Instance, p.Boot); err != nil {
+	if p.Process != "" && (!wire.Word(p.Process) || !ed25519.Verify(key, wire.SignedProcess(nonce, p.Instance, p.Boot, p.Process), p.ProcessSignature)) {
+		return nil, errUnauthorized
+	}
+	switch h.connects.take(fair.Claim{Key: "machine " + p.Instance, Max: connectsMachine}, fair.Claim{Key: "account " + account, Max: connectsAccount}) {
+	case fair.ShareFull:
+		return nil, errTooOften
+	case fair.Full:
+		return nil, errUnavailable
+	}
+	who := owner{p.Boot, p.Process}
+	if err := h.yieldElsewhere(ctx, p.Instance, who); err != nil {
 		return nil, err
 	}
-	t := newTunnel(h, ws, p.Instance, p.Boot, account)
+	t := newTunnel(h, ws, p.Instance, who, account)
 	if err := h.take(ctx, t); err != nil {
 		return nil, err
 	}
@@ -117,8 +134,8 @@ func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
 	return t, nil
 }
 
-// take makes t the owner, after the one before it: the same boot comes back because it lost its
-// connection, whatever this end still believes; another boot has to wait until the owner is silent.
+// take makes t the owner, after the one before it: the same process comes back because it lost its
+// connection, whatever this end still believes; another has to wait until the owner is silent.
 func (h *Hub) take(ctx context.Context, t *tunnel) error {
 	for {
 		h.mu.Lock()
@@ -129,12 +146,16 @@ func (h *Hub) take(ctx context.Context, t *tunnel) error {
 		old := h.tunnels[t.instance]
 		if old == nil {
 			h.tunnels[t.instance] = t
+			away := h.found(t.instance)
 			h.all.Add(1)
 			h.mu.Unlock()
+			if (away == 0 || away >= silentAfter) && h.c.Changed != nil { // away elsewhere, or long
+				h.c.Changed(t.account, t.instance)
+			}
 			return nil
 		}
 		h.mu.Unlock()
-		if err := old.yield(ctx, t.boot); err != nil {
+		if err := old.yield(ctx, t.owner); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/guest"
 	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
 // anyKey takes the first key that enrols.
@@ -90,6 +91,9 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 		}
 	}
 	phases(5)
+	if who := hub.local(id).owner; !wire.Word(who.process) {
+		t.Errorf("a real guest greets as %q", who)
+	}
 	if s, ok := hub.Status(id); !ok || s.Phase != "ready" || s.Desktop != "built-in screen" {
 		t.Errorf("status %+v %t", s, ok)
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
@@ -26,7 +27,7 @@ const hopProtocol = "cloudbot-hop"
 func (h *Hub) HopHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+HopPrefix+"{instance}/{service}", h.hopOpen)
-	mux.HandleFunc("POST "+HopPrefix+"{instance}/yield/{boot}", h.hopYield)
+	mux.HandleFunc("POST "+HopPrefix+"{instance}/yield/{owner}", h.hopYield)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h.hops == nil {
 			problem(w, http.StatusNotFound, "not_found", "There is nothing here.")
@@ -85,7 +86,8 @@ func (h *Hub) hopOpen(w http.ResponseWriter, r *http.Request) {
 // hopYield lets go of a machine whose guest dialled another replica.
 func (h *Hub) hopYield(w http.ResponseWriter, r *http.Request) {
 	if t := h.local(r.PathValue("instance")); t != nil {
-		if err := t.yield(r.Context(), r.PathValue("boot")); errors.Is(err, errOwned) {
+		boot, process, _ := strings.Cut(r.PathValue("owner"), ".")
+		if err := t.yield(r.Context(), owner{boot, process}); errors.Is(err, errOwned) {
 			problem(w, http.StatusConflict, "owned", errOwned.reason)
 			return
 		}
@@ -119,20 +121,20 @@ func (h *Hub) hop(ctx context.Context, target, instanceID, service string) (net.
 }
 
 // yieldElsewhere makes the replica that holds the machine's tunnel, if any, let go of it.
-func (h *Hub) yieldElsewhere(ctx context.Context, instanceID, boot string) error {
+func (h *Hub) yieldElsewhere(ctx context.Context, instanceID string, who owner) error {
 	if h.hops == nil {
 		return nil
 	}
 	target, err := h.c.Presence.Lookup(ctx, instanceID)
 	if err != nil {
 		// The guest has proved who it is. A claim will be made when presence is back.
-		h.log.WarnContext(ctx, "nobody can say whether another replica holds the tunnel", "instance", instanceID, "error", err)
+		h.log.WarnContext(ctx, "presence unavailable; another replica may hold the tunnel", "instance", instanceID, "error", err)
 		return nil
 	}
 	if target == "" || target == h.c.Advertise {
 		return nil
 	}
-	conn, res, _, err := h.call(ctx, http.MethodPost, target, HopPrefix+url.PathEscape(instanceID)+"/yield/"+url.PathEscape(boot))
+	conn, res, _, err := h.call(ctx, http.MethodPost, target, HopPrefix+url.PathEscape(instanceID)+"/yield/"+url.PathEscape(who.String()))
 	if err != nil {
 		return nil // a replica that is gone holds nothing; its presence runs out
 	}

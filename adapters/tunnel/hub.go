@@ -13,10 +13,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
@@ -50,8 +52,12 @@ type Presence interface {
 	// Claim says that the replica at url does, until release is called. A later claim by another
 	// replica wins, and release must not undo it.
 	Claim(ctx context.Context, instanceID, url string) (release func(), err error)
-	// Lookup returns the url of who does, "" for nobody.
+	// Lookup returns the url of the replica that does, "" for none.
 	Lookup(ctx context.Context, instanceID string) (url string, err error)
+	// Left notes when a machine was last heard whose tunnel ended.
+	Left(ctx context.Context, instanceID string, heard time.Time) error
+	// Heard returns what Left noted; zero where that is not known.
+	Heard(ctx context.Context, instanceID string) (time.Time, error)
 }
 
 // Config is what a hub needs.
@@ -61,6 +67,11 @@ type Config struct {
 	Advertise string       // this replica's own base URL, as the others reach it: "http://10.0.0.3:8000"
 	HopKey    []byte       // at least 32 bytes, the same on all replicas; nil: no hops
 	Log       *slog.Logger // nil: none
+
+	// ClientAddr is the address of the client behind trusted proxies; nil: the connection's own.
+	ClientAddr func(*http.Request) netip.Addr
+	// Changed is called when a machine fell silent, and when it is heard again; nil: not. It must return at once.
+	Changed func(account, instanceID string)
 }
 
 // Hub holds the tunnels of this replica.
@@ -69,22 +80,34 @@ type Hub struct {
 	log  *slog.Logger
 	hops *hopKeys // nil: no hops
 
-	greetings chan struct{} // bounds the connections that did not prove anything yet
+	greetings  *fair.Places // of connections that did not prove anything yet
+	enrolments *fair.Places
+	enrolTries tries
+	connects   tries
+	refusals   *refusals
+
+	now   func() time.Time
+	began time.Time
 
 	mu      sync.Mutex
 	tunnels map[string]*tunnel
+	absent  map[string]*absence // by instance
 	closing bool
 	all     sync.WaitGroup
 }
 
-// maxGreetings is how many connections may be on their way through the greeting at once.
-const maxGreetings = 512
-
 // New returns a hub; Run it, and mount GuestHandler and HopHandler.
 func New(c Config) (*Hub, error) {
-	h := &Hub{c: c, log: c.Log, greetings: make(chan struct{}, maxGreetings), tunnels: map[string]*tunnel{}}
+	h := &Hub{
+		c: c, log: c.Log, tunnels: map[string]*tunnel{}, absent: map[string]*absence{}, now: time.Now, began: time.Now(), greetings: fair.NewPlaces(maxGreetings),
+		enrolments: fair.NewPlaces(maxEnrolments), enrolTries: newTries(enrolTries), connects: newTries(connects),
+	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
+	}
+	h.refusals = &refusals{log: h.log, count: map[string]int{}}
+	if h.c.ClientAddr == nil {
+		h.c.ClientAddr = remote
 	}
 	if c.Machines == nil {
 		return nil, errors.New("tunnel: Machines is needed")
@@ -104,12 +127,15 @@ func New(c Config) (*Hub, error) {
 // Run serves until ctx ends, then tells the guests to dial again at once and returns when their
 // tunnels are closed.
 func (h *Hub) Run(ctx context.Context) error {
-	<-ctx.Done()
+	h.refusals.run(ctx)
 	h.mu.Lock()
 	h.closing = true
 	open := make([]*tunnel, 0, len(h.tunnels))
 	for _, t := range h.tunnels {
 		open = append(open, t)
+	}
+	for id := range h.absent {
+		h.found(id)
 	}
 	h.mu.Unlock()
 	for _, t := range open {

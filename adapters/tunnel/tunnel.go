@@ -16,15 +16,30 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// pingTime is how long an owner has to answer before another boot may take its place.
+// pingTime is how long an owner has to answer before another may take its place.
 const pingTime = 2 * time.Second
+
+// owner is which guest of a machine holds its tunnel.
+type owner struct {
+	boot    string
+	process string // "": a guest that does not say; its boot counts
+}
+
+// String is unambiguous: neither part has a dot.
+func (o owner) String() string {
+	if o.process == "" {
+		return o.boot
+	}
+	return o.boot + "." + o.process
+}
 
 // tunnel is one machine's connection.
 type tunnel struct {
-	h                       *Hub
-	ws                      *websocket.Conn
-	instance, boot, account string
-	since                   time.Time
+	h                 *Hub
+	ws                *websocket.Conn
+	instance, account string
+	owner
+	since time.Time
 
 	ready chan struct{} // closed with the first hello; secret is set by then
 	quit  chan struct{} // closed to end it
@@ -42,14 +57,15 @@ type tunnel struct {
 	hello    wire.Hello
 	health   wire.Health
 	healthAt time.Time
+	heard    time.Time // the last control line
 	phase    string
 	reports  []*report // not delivered yet, oldest first
 	reported chan struct{}
 }
 
-func newTunnel(h *Hub, ws *websocket.Conn, instance, boot, account string) *tunnel {
+func newTunnel(h *Hub, ws *websocket.Conn, instance string, who owner, account string) *tunnel {
 	return &tunnel{
-		h: h, ws: ws, instance: instance, boot: boot, account: account, since: time.Now(),
+		h: h, ws: ws, instance: instance, owner: who, account: account, since: time.Now(), heard: h.now(),
 		ready: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}),
 		keys: make(chan struct{}, 1), reported: make(chan struct{}, 1),
 	}
@@ -69,6 +85,7 @@ func (t *tunnel) leave() {
 	t.h.mu.Lock()
 	if t.h.tunnels[t.instance] == t {
 		delete(t.h.tunnels, t.instance)
+		t.h.fallSilent(t)
 	}
 	t.h.mu.Unlock()
 	close(t.done)
@@ -160,6 +177,12 @@ func (t *tunnel) greeted() bool {
 	}
 }
 
+func (t *tunnel) lastHeard() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.heard
+}
+
 func (t *tunnel) secret() Secret {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -175,9 +198,9 @@ func (t *tunnel) status() Status {
 	}
 }
 
-// yield ends the tunnel for the sake of boot, or returns errOwned.
-func (t *tunnel) yield(ctx context.Context, boot string) error {
-	if t.boot != boot && t.alive(ctx) {
+// yield ends the tunnel for another one, or returns errOwned.
+func (t *tunnel) yield(ctx context.Context, to owner) error {
+	if t.owner != to && t.alive(ctx) {
 		return errOwned
 	}
 	t.stop()
@@ -231,6 +254,7 @@ func (t *tunnel) presence(ctx context.Context) {
 		if err == nil {
 			<-ctx.Done()
 			release()
+			t.left(ctx)
 			return
 		}
 		if ctx.Err() == nil {
@@ -239,6 +263,15 @@ func (t *tunnel) presence(ctx context.Context) {
 		if !pause(ctx, wait) {
 			return
 		}
+	}
+}
+
+// left says when the machine was last heard.
+func (t *tunnel) left(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := t.h.c.Presence.Left(ctx, t.instance, t.lastHeard()); err != nil {
+		t.h.log.Info("last word of a machine not noted", "instance", t.instance, "error", err)
 	}
 }
 

@@ -93,8 +93,25 @@ func (m *machines) Keys(context.Context, string, string) (map[string]string, err
 
 // presence is the replicas' shared table.
 type presence struct {
-	mu  sync.Mutex
-	who map[string]string
+	mu    sync.Mutex
+	who   map[string]string
+	heard map[string]time.Time
+}
+
+func (p *presence) Left(_ context.Context, i string, at time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.heard == nil {
+		p.heard = map[string]time.Time{}
+	}
+	p.heard[i] = at
+	return nil
+}
+
+func (p *presence) Heard(_ context.Context, i string) (time.Time, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.heard[i], nil
 }
 
 func (p *presence) Claim(_ context.Context, i, url string) (func(), error) {

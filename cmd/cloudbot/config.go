@@ -47,6 +47,9 @@ type config struct {
 	Proxies      string `env:"TRUSTED_PROXIES"`
 	Advertise    string `env:"ADVERTISE_URL"`
 
+	VNCRate        int `env:"VNC_MAX_BYTES_PER_SECOND"`
+	VNCAccountRate int `env:"VNC_MAX_BYTES_PER_SECOND_PER_ACCOUNT"`
+
 	ShutdownGrace string `env:"SHUTDOWN_GRACE"`
 
 	LogLevel  string `env:"LOG_LEVEL"`
@@ -89,6 +92,9 @@ func loadConfig() (config, error) {
 	return cfg, cfg.check()
 }
 
+// minVNCRate is the least that a desktop can be watched with: a small change of the screen a second.
+const minVNCRate = 16 << 10
+
 func (c config) production() bool { return c.Environment == "production" }
 
 // check refuses what cannot work, all of it at once.
@@ -103,6 +109,11 @@ func (c config) check() error {
 	}
 	if c.MaxInstances < 1 || c.MaxInstances > 1000 {
 		refuse("MAX_INSTANCES_PER_USER is %d; give 1 to 1000", c.MaxInstances)
+	}
+	for name, n := range map[string]int{"VNC_MAX_BYTES_PER_SECOND": c.VNCRate, "VNC_MAX_BYTES_PER_SECOND_PER_ACCOUNT": c.VNCAccountRate} {
+		if n != 0 && n < minVNCRate {
+			refuse("%s is %d; give %d or more, or 0 for no limit", name, n, minVNCRate)
+		}
 	}
 	errs = append(errs, c.checkSignUp())
 	for server := range strings.SplitSeq(c.NATSURL, ",") {

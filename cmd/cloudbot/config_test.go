@@ -67,6 +67,7 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 		"a boolean that is none":      {"LOCAL_DEV_MODE", "maybe", `LOCAL_DEV_MODE is "maybe"; use true or false`},
 		"a number that is none":       {"MAX_INSTANCES_PER_USER", "many", `MAX_INSTANCES_PER_USER is "many"; use a whole number`},
 		"no ceiling by number":        {"MAX_INSTANCES_TOTAL", "0", "MAX_INSTANCES_TOTAL is 0; give a number from 1, or leave it out"},
+		"too little to watch with":    {"VNC_MAX_BYTES_PER_SECOND", "100", "VNC_MAX_BYTES_PER_SECOND is 100; give 16384 or more, or 0 for no limit"},
 		"a number in the EC2 section": {"EC2_VOLUME_GIB", "40 GiB", `EC2_VOLUME_GIB is "40 GiB"; use a whole number`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -108,6 +108,10 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	desktops := &commands.Instances{Log: events, Vault: vault, Cloud: p.cloud, Limit: cfg.MaxInstances}
 	reader := &projections.Reader{Pool: p.pool, Open: vault.Open, NameLabel: commands.NameLabel, AddressLabel: commands.AddressLabel, Progress: p.progress}
 
+	proxies, err := cfg.proxies()
+	if err != nil {
+		return nil, err
+	}
 	shared := p.buckets()
 	hub, err := tunnel.New(tunnel.Config{
 		Machines:  &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment, Audit: p.audit},
@@ -115,11 +119,16 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Advertise: advertise,
 		HopKey:    sharedKey(vault, "hops between replicas"),
 		Log:       log,
+
+		ClientAddr: httpapi.ClientAddr(proxies),
+		Changed:    p.presenceChanged,
 	})
 	if err != nil {
 		return nil, err
 	}
-	p.hub, p.bridge = hub, bridge.New(bridge.Config{Opener: hub, Log: log, Spread: cfg.grace()})
+	p.hub, p.bridge = hub, bridge.New(bridge.Config{
+		Opener: hub, Log: log, Spread: cfg.grace(), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate,
+	})
 	if err := p.stream(reader, events, enrolment, hub); err != nil {
 		return nil, err
 	}
@@ -127,10 +136,6 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		return nil, err
 	}
 	p.bridges, p.stop = context.WithCancel(ctx)
-	proxies, err := cfg.proxies()
-	if err != nil {
-		return nil, err
-	}
 	page, err := p.dashboard()
 	if err != nil {
 		return nil, err
@@ -148,6 +153,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Limiter:        shared.limits,
 		Bridges:        bridges{p.bridge},
 		Diagnostics:    diagnostics{p.hub},
+		Silent:         p.hub.Silent,
 		Web:            page,
 		Mounts:         map[string]http.Handler{guestPrefix: p.hub.GuestHandler(), tunnel.HopPrefix: p.hub.HopHandler(), assets.Prefix: files},
 		PublicURL:      cfg.PublicURL,
@@ -283,6 +289,7 @@ func (p *parts) background() []part {
 		{"relay", func(ctx context.Context) error { return p.held(ctx, "relay", p.relay.Run) }},
 		{"saga", func(ctx context.Context) error { return p.held(ctx, "saga", p.sagaAndReconciler()) }},
 		{"tunnels", p.hub.Run},
+		{"presence", p.followPresence},
 		{"bridges", func(ctx context.Context) error {
 			context.AfterFunc(ctx, p.stop)
 			return p.bridge.Run(p.bridges)

@@ -16,6 +16,7 @@ var (
 	ErrStillStarting = &domain.Error{Kind: domain.Conflict, Code: "instance_not_running", Msg: "The instance is still coming up; wait until it is running, or terminate it."}
 	ErrStillStopping = &domain.Error{Kind: domain.Conflict, Code: "instance_stopping", Msg: "The instance is still stopping; start it again once it is stopped."}
 	ErrEnrolment     = &domain.Error{Kind: domain.Forbidden, Code: "enrolment_refused", Msg: "This enrolment token is used, too old or not for this machine."}
+	ErrPhases        = &domain.Error{Kind: domain.Exhausted, Code: "too_many_phases", Msg: "This machine has started too often; it is heard again in a few minutes."}
 	ErrSuperseded    = &domain.Error{Kind: domain.Conflict, Code: "launch_superseded", Msg: "The launch this belongs to is no longer the present one."}
 )
 
@@ -35,9 +36,16 @@ const (
 	// not by boot: a broken or hostile machine makes up as many boots as it likes.
 	MaxReports    = 8
 	ReportsWithin = time.Hour
+	// MaxPhases are taken of a machine at once, and one more each PhaseEvery: eight boots in a row, then three to
+	// four an hour. ReadyPhases more of them are for PhaseReady alone, so that what can be used is called so.
+	MaxPhases   = 40
+	ReadyPhases = 20
+	PhaseEvery  = 2 * time.Minute
 	// DoubtFor is how long after an unsure launch call no refusal ends its attempt: the cloud takes no request
 	// that was signed five minutes ago, and knows what it made MissingGrace later.
 	DoubtFor = 5*time.Minute + MissingGrace
+	// maxPhaseDebt is a PhaseDebt with no room left.
+	maxPhaseDebt = (MaxPhases + ReadyPhases) * PhaseEvery
 	// doubtStep is the wait between two calls within that time.
 	doubtStep = 2 * time.Minute
 )
@@ -227,7 +235,7 @@ func Decide(s State, c Command) ([]Event, error) {
 	case Enroll:
 		return decideEnroll(s, c)
 	case ReachPhase:
-		return decidePhase(s, c), nil
+		return decidePhase(s, c)
 	case ReportVersions:
 		return decideVersions(s, c), nil
 	}
@@ -339,11 +347,19 @@ func decideEnroll(s State, c Enroll) ([]Event, error) {
 	return []Event{GuestEnrolled{Attempt: c.Attempt, PublicKey: c.PublicKey}}, nil
 }
 
-func decidePhase(s State, c ReachPhase) []Event {
+func decidePhase(s State, c ReachPhase) ([]Event, error) {
 	if !s.Up() || c.Phase.Rank() < PhaseBooting.Rank() || c.Boot == s.Boot && c.Phase.Rank() <= s.Phase.Rank() {
-		return nil
+		return nil, nil
 	}
-	return []Event{PhaseReached(c)}
+	room := MaxPhases
+	if c.Phase == PhaseReady {
+		room += ReadyPhases
+	}
+	// A debt that cannot be is a clock that went back.
+	if debt := s.PhaseDebt.Sub(c.At); debt > time.Duration(room-1)*PhaseEvery && debt <= 2*maxPhaseDebt {
+		return nil, ErrPhases
+	}
+	return []Event{PhaseReached(c)}, nil
 }
 
 func decideVersions(s State, c ReportVersions) []Event {

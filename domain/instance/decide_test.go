@@ -272,6 +272,14 @@ func TestDecideGuest(t *testing.T) {
 	for i := range MaxReports {
 		many = after(many, reports(fmt.Sprint(i), t0)...)
 	}
+	boots := func(n int, p Phase) []Event { // each of a boot of its own
+		list := running
+		for i := range n {
+			list = after(list, PhaseReached{fmt.Sprint("x", i), p, "", t0})
+		}
+		return list
+	}
+	at := func(boot string, p Phase, at time.Time) ReachPhase { return ReachPhase{boot, p, "", at} }
 	decider.Run(t, []domaintest.Case[Event, Command]{
 		{Name: "enrol", Given: launched, When: enroll, Then: []Event{enrolled}},
 		{Name: "enrol before the launch call returned", Given: open, When: enroll, Then: []Event{enrolled}},
@@ -301,6 +309,15 @@ func TestDecideGuest(t *testing.T) {
 		{Name: "a late word when stopped", Given: stopped, When: reach("b1", PhaseReady)},
 		{Name: "a late word while terminating", Given: terminating, When: reach("b2", PhaseReady)},
 		{Name: "a late word after the end", Given: failed, When: reach("b2", PhaseReady)},
+
+		{Name: "the last phase with room", Given: boots(MaxPhases-1, PhaseBooting), When: at("b", PhaseBooting, t0), Then: []Event{PhaseReached{"b", PhaseBooting, "", t0}}},
+		{Name: "too many boots", Given: boots(MaxPhases, PhaseBooting), When: at("b", PhaseBooting, t0), Err: ErrPhases},
+		{Name: "too many boots, and the same phase again", Given: boots(MaxPhases, PhaseBooting), When: at(fmt.Sprint("x", MaxPhases-1), PhaseBooting, t0)},
+		{Name: "ready after too many boots", Given: boots(MaxPhases, PhaseBooting), When: at("b", PhaseReady, t0), Then: []Event{PhaseReached{"b", PhaseReady, "", t0}}},
+		{Name: "ready too often", Given: boots(MaxPhases+ReadyPhases, PhaseReady), When: at("b", PhaseReady, t0), Err: ErrPhases},
+		{Name: "room again", Given: boots(MaxPhases+ReadyPhases, PhaseReady), When: at("b", PhaseReady, t0.Add(PhaseEvery)), Then: []Event{PhaseReached{"b", PhaseReady, "", t0.Add(PhaseEvery)}}},
+		{Name: "more events than there is room for are no longer debt", Given: boots(1000, PhaseReady), When: at("b", PhaseReady, t0.Add(PhaseEvery)), Then: []Event{PhaseReached{"b", PhaseReady, "", t0.Add(PhaseEvery)}}},
+		{Name: "a clock that went back a day", Given: boots(MaxPhases, PhaseReady), When: at("b", PhaseReady, t0.AddDate(0, 0, -1)), Then: []Event{PhaseReached{"b", PhaseReady, "", t0.AddDate(0, 0, -1)}}},
 
 		{Name: "versions", Given: open, When: report("1", t0), Then: reports("1", t0)},
 		{Name: "the same versions", Given: after(running, reports("1", t0)...), When: ReportVersions{"b2", map[string]string{"guest": "1"}, t0}},
@@ -434,5 +451,32 @@ func TestRefusalsAreDomainErrors(t *testing.T) {
 			t.Errorf("%+v is incomplete or shares its code", e)
 		}
 		codes[e.Code] = true
+	}
+}
+
+// A machine that boots again and again is called ready after each boot: eight times with all its phases, and
+// from then on with the last one at least, every six minutes without an end.
+func TestRebootLoopBecomesReady(t *testing.T) {
+	t.Parallel()
+	s := decider.Fold(running...)
+	events := 0
+	for boot := range 200 {
+		at := t0.Add(time.Duration(boot) * 6 * time.Minute)
+		for _, p := range Phases[PhaseBooting.Rank():] {
+			said, err := Decide(s, ReachPhase{fmt.Sprint(boot), p, "", at})
+			if err != nil && !errors.Is(err, ErrPhases) {
+				t.Fatal(err)
+			}
+			for _, e := range said {
+				s = Evolve(s, e)
+				events++
+			}
+		}
+		if !s.Ready() || s.Boot != fmt.Sprint(boot) {
+			t.Fatalf("boot %d is at %s of boot %s", boot, s.Phase, s.Boot)
+		}
+	}
+	if most := MaxPhases + ReadyPhases + 200*3; events > most {
+		t.Errorf("%d events, at most %d", events, most)
 	}
 }

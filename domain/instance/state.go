@@ -80,6 +80,7 @@ type State struct {
 	Lost      string           // the machine that was given up because the cloud did not know it
 	Forced    bool             // an operator ended it, perhaps behind events that cannot be read
 
+	PhaseDebt    time.Time         // when the phases taken so far are paid for, at one each PhaseEvery
 	Versions     map[string]string // what the machine runs, by name
 	Reports      int               // of versions since ReportsSince
 	ReportsSince time.Time         // see ReportsWithin
@@ -152,6 +153,7 @@ func Evolve(s State, e Event) State {
 			}
 		}
 		s.Boot, s.Phase = e.Boot, e.Phase
+		s.PhaseDebt = earlier(later(s.PhaseDebt, e.At).Add(PhaseEvery), e.At.Add(maxPhaseDebt))
 	case VersionsReported:
 		if e.At.Sub(s.ReportsSince) >= ReportsWithin {
 			s.Reports, s.ReportsSince = 0, e.At

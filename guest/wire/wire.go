@@ -50,8 +50,9 @@ const (
 const (
 	CloseUnauthorized = 4401 // the signature does not fit the enrolled key
 	CloseGone         = 4404 // no such instance, or it is terminated
-	CloseOwned        = 4409 // another boot of this machine holds the tunnel and answers
-	CloseUnavailable  = 4503 // the control plane cannot tell just now
+	CloseOwned        = 4409 // another guest of this machine holds the tunnel and answers
+	CloseTooOften     = 4429 // this machine, or its account, connects too often
+	CloseUnavailable  = 4503 // the control plane cannot tell; try again
 )
 
 var (
@@ -84,6 +85,11 @@ type (
 		Instance  string `json:"instance"`
 		Boot      string `json:"boot"`
 		Signature []byte `json:"signature"` // over SignedBytes
+
+		// Process is drawn at the start of the guest's program, so that a connection of its own is told from one of
+		// another program with the same key; "" from guests that are older than it.
+		Process          string `json:"process,omitempty"`
+		ProcessSignature []byte `json:"process_signature,omitempty"` // over SignedProcess
 	}
 	// Welcome ends the greeting; a refusal is a close code instead.
 	Welcome struct {
@@ -103,6 +109,12 @@ type (
 // SignedBytes is what a Proof signs: bound to this purpose, machine, boot and connection.
 func SignedBytes(nonce []byte, instance, boot string) []byte {
 	return fmt.Appendf(nil, "cloudbot guest tunnel %d\n%x\n%q\n%q\n", Version, nonce, instance, boot)
+}
+
+// SignedProcess is what a Proof signs of its process: it has a signature of its own, as older control planes
+// know only the other.
+func SignedProcess(nonce []byte, instance, boot, process string) []byte {
+	return fmt.Appendf(nil, "cloudbot guest process %d\n%x\n%q\n%q\n%q\n", Version, nonce, instance, boot, process)
 }
 
 // Message is one control line; exactly one field is set. A reader skips a line with none it knows.

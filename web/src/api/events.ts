@@ -57,7 +57,7 @@ export async function shareEvents(login: string, { onEvent, onOpen, onState }: C
       // the one before may still be leaving
     } else if ("event" in word) {
       const missed = !joined || word.after !== last;
-      last = word.position;
+      last = word.position || last;
       onEvent(word.event, word.position);
       if (missed) open(false);
     } else {
@@ -92,7 +92,7 @@ export async function shareEvents(login: string, { onEvent, onOpen, onState }: C
         {
           onEvent: (event, position) => {
             tell({ event, position, after: last });
-            last = position;
+            last = position || last; // what is not in the log has none
             onEvent(event, position);
           },
           onOpen: (resumed) => {

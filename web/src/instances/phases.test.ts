@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { estimate, experience, phases, type BootTimes } from "./phases";
+import { estimate, experience, isBooting, phases, statusWords, type BootTimes } from "./phases";
 
 const times: BootTimes = {
   samples: 40,
@@ -55,4 +55,12 @@ it("promises no more than what is known", () => {
   expect(said(1)).toBe("The one desktop that started here before was ready within 40 s.");
   expect(said(0)).toBeUndefined();
   expect(experience(undefined)).toBeUndefined();
+});
+
+it("tells a machine that stopped answering from one that boots", () => {
+  const silent = { status: "running", phase: "ready", ready: false } as const;
+  expect(statusWords(silent).text).toBe("Not responding");
+  expect(isBooting(silent)).toBe(false);
+  expect(statusWords({ ...silent, phase: "agent" }).text).toBe("Starting up");
+  expect(isBooting({ ...silent, phase: "agent" })).toBe(true);
 });

@@ -17,18 +17,22 @@ export const phases: { phase: Phase; label: string }[] = [
 export const phaseLabel = (p: Phase) => phases.find((x) => x.phase === p)?.label ?? p;
 
 /** An instance on its way to ready. */
-export const isBooting = (i: Pick<Instance, "status" | "ready">) =>
-  i.status === "launching" || i.status === "starting" || (i.status === "running" && !i.ready);
+export const isBooting = (i: Pick<Instance, "status" | "ready" | "phase">) =>
+  i.status === "launching" || i.status === "starting" || (i.status === "running" && !i.ready && i.phase !== "ready");
 
 /** Whether there is a desktop to be seen. The agent may still be on its way. */
 export const hasDesktop = (i: Pick<Instance, "status" | "phase">) => i.status === "running" && ["desktop", "agent", "ready"].includes(i.phase);
 
 /** A status in words, with its colour. */
-export function statusWords(i: Pick<Instance, "status" | "ready">): { text: string; tone: Tone | "busy" } {
+export function statusWords(i: Pick<Instance, "status" | "ready" | "phase">): { text: string; tone: Tone | "busy" } {
   const words: Record<Status, { text: string; tone: Tone | "busy" }> = {
     launching: { text: "Starting up", tone: "busy" },
     starting: { text: "Starting", tone: "busy" },
-    running: i.ready ? { text: "Ready", tone: "good" } : { text: "Starting up", tone: "busy" },
+    running: i.ready
+      ? { text: "Ready", tone: "good" }
+      : i.phase === "ready"
+        ? { text: "Not responding", tone: "warn" }
+        : { text: "Starting up", tone: "busy" },
     stopping: { text: "Stopping", tone: "busy" },
     stopped: { text: "Stopped", tone: "info" },
     terminating: { text: "Terminating", tone: "busy" },

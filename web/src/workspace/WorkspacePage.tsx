@@ -71,7 +71,7 @@ function Body({ instance: i, onAsked }: { instance: Instance } & Asked) {
   if (hasDesktop(i)) {
     return (
       <div className="flex h-full flex-col">
-        {!i.ready && <BootStrip instance={i} />}
+        {isBooting(i) ? <BootStrip instance={i} /> : i.status_reason && <Banner tone="warn" className="m-2">{i.status_reason}</Banner>}
         <div className="min-h-0 flex-1"><Panels instance={i} onAsked={onAsked} /></div>
       </div>
     );

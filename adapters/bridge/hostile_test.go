@@ -1,0 +1,267 @@
+package bridge_test
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/cloudbot-ai/control-plane/adapters/bridge"
+	"github.com/cloudbot-ai/control-plane/guest/hostile"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+// pipes opens connections without a buffer to a machine, so that what it sent is what was read of it.
+type pipes struct {
+	serve func(net.Conn)
+	all   sync.WaitGroup
+
+	mu    sync.Mutex
+	conns []*hostile.Counted
+}
+
+func (p *pipes) Open(context.Context, string, string) (net.Conn, wire.Secret, error) {
+	near, far := net.Pipe()
+	c := &hostile.Counted{Conn: far}
+	p.mu.Lock()
+	p.conns = append(p.conns, c)
+	p.mu.Unlock()
+	p.all.Go(func() { p.serve(c) })
+	return near, wire.Secret{VNCPassword: hostile.Password, GatewayToken: hostile.Token}, nil
+}
+
+// A gateway may send 256 KiB until its hello-ok, in whatever form, and nothing of it is kept.
+func TestHostileGreetings(t *testing.T) {
+	t.Parallel()
+	const most = 256 << 10
+	for name, g := range map[string]hostile.Gateway{
+		"a hello of 25 MiB":      {Padded: 25 << 20},
+		"frames of 64 KiB":       {Before: hostile.EndlessFrames(64 << 10)},
+		"many small frames":      {Before: hostile.EndlessFrames(0)},
+		"a long head":            {Answer: func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Long", strings.Repeat("x", 1<<20)) }},
+		"pings between":          {Answer: endlessPings},
+		"a frame without an end": {Answer: endlessFragments},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const sessions = 8
+			p := &pipes{serve: g.Serve}
+			f := newFixture(t, bridge.Config{Opener: p, MaxPerInstance: sessions, OpenWithin: time.Minute}, bridge.Session{Mode: "control"})
+			var all sync.WaitGroup
+			for range sessions {
+				all.Go(func() {
+					_, res := f.dial(t, "/cloudbot")
+					if res == nil || res.StatusCode != http.StatusBadGateway {
+						t.Errorf("answer %+v", res)
+						return
+					}
+					if b, _ := io.ReadAll(res.Body); !strings.Contains(string(b), "agent_greeting_too_large") {
+						t.Errorf("body %s", b)
+					}
+				})
+			}
+			all.Wait()
+			p.all.Wait()
+			for _, c := range p.conns {
+				if n := c.Sent.Load(); n > most {
+					t.Errorf("%d bytes were read of a gateway before its hello-ok", n)
+				}
+			}
+			if n, bytes := f.bridge.Greetings(); n != 0 || bytes != 0 {
+				t.Errorf("%d greetings with %d bytes are left", n, bytes)
+			}
+		})
+	}
+}
+
+// endlessPings upgrades, and then sends pings of the greatest length.
+func endlessPings(w http.ResponseWriter, r *http.Request) {
+	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	w.Header().Set("Connection", "Upgrade")
+	w.Header().Set("Upgrade", "websocket")
+	w.Header().Set("Sec-WebSocket-Accept", base64.StdEncoding.EncodeToString(sum[:]))
+	w.WriteHeader(http.StatusSwitchingProtocols)
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	go func() { _, _ = io.Copy(io.Discard, c) }() // the pongs
+	ping := append([]byte{0x89, 125}, make([]byte, 125)...)
+	for err == nil {
+		_, err = c.Write(ping)
+	}
+}
+
+// endlessFragments begins a message that does not end.
+func endlessFragments(w http.ResponseWriter, r *http.Request) {
+	ws, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer ws.CloseNow()
+	out, err := ws.Writer(r.Context(), websocket.MessageText)
+	if err == nil {
+		_, _ = io.Copy(out, hostile.Endless{})
+	}
+}
+
+// A hello-ok near the bound is passed on, and later frames may be as large as ever.
+func TestLargeHelloIsPassedOn(t *testing.T) {
+	t.Parallel()
+	p := &pipes{serve: hostile.Gateway{Padded: 200 << 10, After: echo}.Serve}
+	f := newFixture(t, bridge.Config{Opener: p}, bridge.Session{Mode: "control"})
+	c, _ := f.dial(t, "/cloudbot")
+	if _, hello, err := c.Read(t.Context()); err != nil || len(hello) < 200<<10 {
+		t.Fatalf("%d bytes, %v", len(hello), err)
+	}
+	if n, bytes := f.bridge.Greetings(); n != 0 || bytes != 0 {
+		t.Errorf("%d greetings with %d bytes are left", n, bytes)
+	}
+	frame := `{"type":"req","id":"1","method":"x","params":"` + strings.Repeat("x", 1<<20) + `"}`
+	if err := c.Write(t.Context(), websocket.MessageText, []byte(frame)); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := c.Read(t.Context()); err != nil || string(got) != frame {
+		t.Errorf("%d bytes came back, %v", len(got), err)
+	}
+}
+
+// A desktop cannot make the handshake long either: its name, its refusal's reason.
+func TestHostileDesktops(t *testing.T) {
+	t.Parallel()
+	const most = 5 << 10 // version, security types, challenge, result, ServerInit with a name of 4 KiB
+	for name, d := range map[string]hostile.Desktop{"a long name": {Name: 1<<32 - 1}, "a long reason": {Refusal: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := &pipes{serve: d.Serve}
+			f := newFixture(t, bridge.Config{Opener: p, OpenWithin: time.Minute}, bridge.Session{Mode: "control"})
+			if _, res := f.dial(t, "/vnc"); res == nil || res.StatusCode != http.StatusBadGateway {
+				t.Fatalf("answer %+v", res)
+			}
+			p.all.Wait()
+			if n := p.conns[0].Sent.Load(); n > most {
+				t.Errorf("%d bytes were read of a desktop before its ServerInit", n)
+			}
+		})
+	}
+}
+
+// What 32 sessions with 25 MiB of greeting allocate, beside 32 good ones: printed for `make faults`.
+func TestHostileGreetingsMemory(t *testing.T) {
+	measure := func(g hostile.Gateway) uint64 {
+		const sessions = 32
+		p := &pipes{serve: g.Serve}
+		f := newFixture(t, bridge.Config{Opener: p, MaxPerInstance: sessions, OpenWithin: time.Minute}, bridge.Session{Mode: "control"})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var all sync.WaitGroup
+		for range sessions {
+			all.Go(func() { f.dial(t, "/cloudbot") })
+		}
+		all.Wait()
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	// The greeting's own bytes are made once, before.
+	long := hostile.Gateway{Before: hostile.EndlessFrames(25 << 20)}
+	good, bad := measure(hostile.Gateway{Padded: 15 << 10}), measure(long)
+	t.Logf("allocated for 32 sessions: good gateways %d KiB, gateways that greet with 25 MiB %d KiB", good>>10, bad>>10)
+}
+
+// begin sends a large frame's beginning and nothing more.
+func begin(t *testing.T, f *fixture) *websocket.Conn {
+	t.Helper()
+	c, _ := f.dial(t, "/cloudbot")
+	if _, _, err := c.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.Writer(t.Context(), websocket.MessageText)
+	if err == nil {
+		_, err = w.Write([]byte(strings.Repeat(" ", 512<<10)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(time.Minute); !is(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("not seen:", what)
+		}
+	}
+}
+
+// One account's large frames that do not go on hold its share of the places. Its next one is refused with
+// a sentence, and another account's goes through meanwhile.
+func TestLargeFramesAreShared(t *testing.T) {
+	t.Parallel()
+	p := &pipes{serve: hostile.Gateway{After: echo}.Serve}
+	f := newFixture(t, bridge.Config{Opener: p, LargeWait: 50 * time.Millisecond, LargeWithin: time.Hour, LargeLook: time.Hour}, bridge.Session{Mode: "control"})
+	for i := range 2 {
+		c := begin(t, f)
+		eventually(t, "a place taken", func() bool { return f.bridge.LargeFrames() == i+1 })
+		defer c.CloseNow()
+	}
+	if e := closeOf(t, begin(t, f)); e.Code != bridge.CloseNotReady || !strings.Contains(e.Reason, "send it again") {
+		t.Errorf("the third: %v", e)
+	}
+	other, _ := f.dial(t, "/other")
+	frame := `{"type":"req","id":"1","method":"x","params":"` + strings.Repeat("x", 1<<20) + `"}`
+	if _, _, err := other.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Write(t.Context(), websocket.MessageText, []byte(frame)); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := other.Read(t.Context()); err != nil || string(got) != frame {
+		t.Errorf("another account's frame: %d bytes came back, %v", len(got), err)
+	}
+	if n := f.bridge.LargeFrames(); n < 2 {
+		t.Errorf("%d places are held; the hostile ones let go", n)
+	}
+}
+
+// A large frame that stops on its way loses its place: the browser that does not send it, and the machine
+// that does not take it.
+func TestLargeFramesMustMove(t *testing.T) {
+	t.Parallel()
+	t.Run("from the browser", func(t *testing.T) {
+		t.Parallel()
+		p := &pipes{serve: hostile.Gateway{After: echo}.Serve}
+		f := newFixture(t, bridge.Config{Opener: p, LargeWithin: time.Hour, LargeLook: 100 * time.Millisecond}, bridge.Session{Mode: "control"})
+		if e := closeOf(t, begin(t, f)); e.Code != websocket.StatusPolicyViolation || !strings.Contains(e.Reason, "64 KiB a second") {
+			t.Errorf("close %v", e)
+		}
+		eventually(t, "the place given back", func() bool { return f.bridge.LargeFrames() == 0 })
+	})
+	t.Run("to the machine", func(t *testing.T) {
+		t.Parallel()
+		p := &pipes{serve: hostile.Gateway{After: func(context.Context, *websocket.Conn) { <-t.Context().Done() }}.Serve}
+		f := newFixture(t, bridge.Config{Opener: p, WriteWithin: time.Hour, LargeLook: 500 * time.Millisecond}, bridge.Session{Mode: "control"})
+		c, _ := f.dial(t, "/cloudbot")
+		if err := c.Write(t.Context(), websocket.MessageText, []byte(`{"type":"req","id":"1","method":"x","params":"`+strings.Repeat("x", 4<<20)+`"}`)); err != nil {
+			t.Fatal(err)
+		}
+		if e := closeOf(t, c); e.Code != bridge.CloseUnreachable || !strings.Contains(e.Reason, "too slowly") {
+			t.Errorf("close %v", e)
+		}
+		eventually(t, "the place given back", func() bool { return f.bridge.LargeFrames() == 0 })
+	})
+}

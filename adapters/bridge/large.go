@@ -1,0 +1,105 @@
+package bridge
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/cloudbot-ai/control-plane/fair"
+)
+
+const (
+	maxLarge        = 8        // browsers' frames above 256 KiB that are held at once, of up to 26 MiB each
+	largePerAccount = 2        // of them one account's
+	minLargeRate    = 64 << 10 // bytes a second at which one must arrive, and then reach the machine
+)
+
+var (
+	errCrowded     = &ending{CloseNotReady, "too many large messages are on their way; send it again in a few seconds"}
+	errSlow        = &ending{websocket.StatusPolicyViolation, "a large message must arrive at 64 KiB a second or faster; send a smaller one"}
+	errSlowMachine = &ending{CloseUnreachable, "the desktop takes a large message too slowly; send it again, or a smaller one"}
+)
+
+// room is places that can be waited for.
+type room struct {
+	places *fair.Places
+	mu     sync.Mutex
+	freed  chan struct{} // closed and replaced when a place was given back
+}
+
+func newRoom(total int) *room {
+	return &room{places: fair.NewPlaces(total), freed: make(chan struct{})}
+}
+
+func (r *room) next() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.freed
+}
+
+// take waits for a place; nil where none came in time or ctx ended.
+func (r *room) take(ctx context.Context, within time.Duration, claims ...fair.Claim) (leave func()) {
+	late := time.NewTimer(within)
+	defer late.Stop()
+	for {
+		freed := r.next()
+		if leave, v := r.places.Take(claims...); v == fair.Taken {
+			return func() {
+				leave()
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				close(r.freed)
+				r.freed = make(chan struct{})
+			}
+		}
+		select {
+		case <-freed:
+		case <-late.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// watch calls slow when fewer bytes were counted since its last look than minLargeRate asks for, until
+// stop is called.
+func (b *Bridge) watch(counted *atomic.Int64, slow func()) (stop func()) {
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		tick := time.NewTicker(b.c.LargeLook)
+		defer tick.Stop()
+		for seen := counted.Load(); ; {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			now := counted.Load()
+			if now-seen < int64(b.c.LargeLook.Seconds()*minLargeRate) {
+				slow()
+				return
+			}
+			seen = now
+		}
+	})
+	return func() { close(done); all.Wait() }
+}
+
+// counter counts what passes through it.
+type counter struct{ n atomic.Int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// LargeFrames is how many large frames are held.
+func (b *Bridge) LargeFrames() int {
+	n, _ := b.large.places.Used()
+	return n
+}

@@ -1,0 +1,114 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+// A machine that is not heard is not ready, in the instance, the list and the answer of a change, and says
+// since when. Its status stays. It is ready again by itself.
+func TestSilentMachineIsNotReady(t *testing.T) {
+	t.Parallel()
+	since := time.Date(2026, 11, 27, 16, 0, 0, 0, time.FixedZone("", 3600))
+	silent, lost := map[string]bool{}, errors.New("away")
+	var unknown error
+	f := newFront(t, func(c *Config) {
+		c.Silent = func(_ context.Context, id string) (time.Time, bool, error) { return since, silent[id], unknown }
+	})
+	ada := f.signUp("ada@example.com")
+	desk := func() string {
+		id := f.want(202, call{method: "POST", path: "/api/instances", token: ada.access, body: "{}"}).field(t, "id")
+		f.happen(id, instance.LaunchAttempted{Attempt: 1, At: f.clock.Now()}, instance.MachineLaunched{Attempt: 1, Machine: "i-" + id},
+			instance.MachineRunning{At: f.clock.Now()})
+		return id
+	}
+	ready, booting := desk(), desk()
+	f.happen(ready, instance.PhaseReached{Boot: "b", Phase: instance.PhaseReady, At: f.clock.Now()})
+	silent[booting] = true // it never came: its phase says that
+	see := func(want bool, reason string) {
+		t.Helper()
+		path := "/api/instances/" + ready
+		var list struct{ Instances []instanceView }
+		f.want(200, call{method: "GET", path: "/api/instances", token: ada.access}).into(t, &list)
+		var one, renamed instanceView
+		f.want(200, call{method: "GET", path: path, token: ada.access}).into(t, &one)
+		f.want(200, call{method: "PATCH", path: path, token: ada.access, body: `{"name":"x"}`}).into(t, &renamed)
+		for _, v := range append(list.Instances, one, renamed) {
+			if v.ID == booting {
+				if v.StatusReason != nil {
+					t.Errorf("the booting one: %s", *v.StatusReason)
+				}
+				continue
+			}
+			if v.Ready != want || v.Status != instance.Running || (v.StatusReason != nil) != (reason != "") || v.StatusReason != nil && !strings.Contains(*v.StatusReason, reason) {
+				t.Errorf("ready %t, status %s, reason %v; want ready %t, %q", v.Ready, v.Status, v.StatusReason, want, reason)
+			}
+		}
+	}
+	see(true, "")
+	silent[ready] = true
+	see(false, "not responding since 2026-11-27T15:00:00Z")
+	unknown = lost
+	see(true, "")
+	silent[ready], unknown = false, nil
+	see(true, "")
+}
+
+// An open event stream of the account is told of a change, without an id; another account's is not.
+func TestPresenceIsToldLive(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada, eve := f.signUp("ada@example.com"), f.signUp("eve@example.com")
+	claims, err := f.tokens.ParseAccess(ada.access)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := f.stream(t, ada.access, "/api/events", "")
+	f.stream(t, eve.access, "/api/events", "")
+	mine.message() // that it is open
+	open := func() int {
+		f.server.listeners.mu.Lock()
+		defer f.server.listeners.mu.Unlock()
+		return len(f.server.listeners.by)
+	}
+	for tick := time.NewTicker(time.Millisecond); open() < 2; <-tick.C {
+		if t.Context().Err() != nil {
+			t.Fatal("streams do not listen")
+		}
+	}
+	f.server.PresenceChanged(claims.Account, "i1")
+	id, name, data := mine.message()
+	if id != "" || name != "instance.presence" || !strings.Contains(data, `"subject":"instance/i1"`) {
+		t.Errorf("id %q, %s, %s", id, name, data)
+	}
+	f.server.listeners.mu.Lock()
+	defer f.server.listeners.mu.Unlock()
+	for account, streams := range f.server.listeners.by {
+		for c := range streams {
+			if account != claims.Account && len(c) > 0 {
+				t.Error("another account's stream was told")
+			}
+		}
+	}
+}
+
+// A stream that reads nothing keeps a few changes and no more.
+func TestListenersAreBounded(t *testing.T) {
+	t.Parallel()
+	s := &Server{}
+	ids, leave := s.listeners.listen("ada")
+	for range 100 {
+		s.PresenceChanged("ada", "i1")
+	}
+	if len(ids) != cap(ids) {
+		t.Errorf("%d wait", len(ids))
+	}
+	if leave(); len(s.listeners.by) != 0 {
+		t.Error("a stream that left is kept")
+	}
+}

@@ -1,0 +1,206 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/fair"
+	"github.com/cloudbot-ai/control-plane/guest/hostile"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+// behind believes X-Forwarded-For, so that a test can come from anywhere.
+func behind(r *http.Request) netip.Addr {
+	a, err := netip.ParseAddr(r.Header.Get("X-Forwarded-For"))
+	if err != nil {
+		return remote(r)
+	}
+	return a
+}
+
+func (m *machines) hostile(url, from string) hostile.Machine {
+	return hostile.Machine{URL: url, Instance: id, Boot: "b", Process: "p", Key: m.private, From: from}
+}
+
+// Connections from one address that say nothing take that address' share and no more: the next one is
+// refused at once, and a guest elsewhere gets in meanwhile.
+func TestSilentGreetingsTakeTheirShare(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	r.hub.c.ClientAddr = behind
+	for i := range greetingsOne {
+		ws, _, err := m.hostile(r.url, "192.0.2.1").Dial(t.Context())
+		if err != nil {
+			t.Fatalf("greeting %d: %v", i, err)
+		}
+		defer ws.CloseNow()
+	}
+	_, _, err := m.hostile(r.url, "192.0.2.1").Dial(t.Context())
+	refusedWith(t, err, http.StatusTooManyRequests, "too_many_from_here")
+	good, err := m.hostile(r.url, "198.51.100.1").Connect(t.Context())
+	if err != nil {
+		t.Fatal("a guest from elsewhere:", err)
+	}
+	good.Close()
+	if places, _ := r.hub.greetings.Used(); places > greetingsOne {
+		t.Errorf("%d places are taken", places)
+	}
+	// Those that go on saying nothing lose their places.
+	eventually(t, "places given back", func() bool { places, _ := r.hub.greetings.Used(); return places == 0 })
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(time.Minute); !is(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("not seen:", what)
+		}
+	}
+}
+
+// Where all places are taken, from many networks, the answer says that it is not the client's fault.
+func TestAllGreetingsTaken(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	r.hub.greetings = fair.NewPlaces(0)
+	_, _, err := m.hostile(r.url, "").Dial(t.Context())
+	refusedWith(t, err, http.StatusServiceUnavailable, "too_many_greetings")
+}
+
+func refusedWith(t *testing.T, err error, status int, code string) {
+	t.Helper()
+	var no *hostile.Refused
+	if !errors.As(err, &no) || no.Status != status || no.Code != code || no.After == "" {
+		t.Errorf("%v, want %d %s with Retry-After", err, status, code)
+	}
+}
+
+// counting counts the enrolments that reach the store.
+type counting struct {
+	*machines
+	mu       sync.Mutex
+	enrolled int
+}
+
+func (c *counting) Enroll(ctx context.Context, token string, key []byte) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.enrolled++
+	return c.machines.Enroll(ctx, token, key)
+}
+
+// A flood of enrolments reaches the store a bounded number of times: so often for one machine from one
+// network, so often from one address; the machine itself, elsewhere, still enrols.
+func TestEnrolmentFlood(t *testing.T) {
+	t.Parallel()
+	m := &counting{machines: newMachines(t)}
+	r := newReplica(t, m, nil)
+	r.hub.c.ClientAddr = behind
+	flood := func(from string, token func(int) string, n int) (refused int) {
+		for i := range n {
+			switch status, code, err := m.hostile(r.url, from).Enroll(t.Context(), token(i)); {
+			case err != nil:
+				t.Fatal(err)
+			case status == http.StatusTooManyRequests && code == "too_many_from_here":
+				refused++
+			case status != http.StatusForbidden:
+				t.Fatalf("status %d %s", status, code)
+			}
+		}
+		return refused
+	}
+	one := func(int) string { return id + ".1.guess" }
+	if n := flood("192.0.2.1", one, 2*enrolTriesOwn); n != enrolTriesOwn || m.enrolled != enrolTriesOwn {
+		t.Errorf("%d refused, %d reached the store", n, m.enrolled)
+	}
+	many := func(i int) string { return "x" + strings.Repeat("y", i%50) + ".1.guess" }
+	if n := flood("192.0.2.1", many, enrolTriesOne); n == 0 || m.enrolled > enrolTriesOne {
+		t.Errorf("%d refused, %d reached the store", n, m.enrolled)
+	}
+	if status, code, err := m.hostile(r.url, "198.51.100.1").Enroll(t.Context(), "good"); err != nil || status != http.StatusOK {
+		t.Errorf("the machine itself: %d %s %v", status, code, err)
+	}
+}
+
+// A body that does not come keeps its place for a few seconds only.
+func TestEnrolmentWithoutABody(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	body, end := io.Pipe()
+	defer end.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+wire.EnrollPath, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusUnprocessableEntity {
+		t.Errorf("status %d", res.StatusCode)
+	}
+}
+
+// A machine that connects again and again is refused at some number in a minute; another's guest is not.
+func TestReconnectFlood(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	for i := range connectsMachine {
+		tunnel, err := m.hostile(r.url, "").Connect(t.Context())
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		defer tunnel.Close()
+	}
+	_, err := m.hostile(r.url, "").Connect(t.Context())
+	var no *hostile.Refused
+	if !errors.As(err, &no) || no.Close != wire.CloseTooOften || no.Reason == "" {
+		t.Errorf("one too many: %v", err)
+	}
+	if !r.hub.Connected(id) {
+		t.Error("the refused connection ended the one before it")
+	}
+	if v := r.hub.connects.take(fair.Claim{Key: "machine other", Max: connectsMachine}); v != fair.Taken {
+		t.Errorf("another machine: %v", v)
+	}
+}
+
+// A flood of refusals is a line and a count in the log.
+func TestRefusalsAreCounted(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	r := &refusals{log: slog.New(slog.NewTextHandler(&out, nil)), count: map[string]int{}}
+	for range 1000 {
+		r.note(t.Context(), "no place", nil)
+	}
+	r.summarize()
+	if got := out.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "no place:999") {
+		t.Errorf("log: %s", got)
+	}
+	r.note(t.Context(), "no place", nil) // the flood goes on
+	r.summarize()
+	r.summarize() // and is over
+	r.note(t.Context(), "no place", nil)
+	if got := out.String(); strings.Count(got, "\n") != 4 {
+		t.Errorf("log: %s", got)
+	}
+}

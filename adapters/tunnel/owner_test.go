@@ -1,0 +1,104 @@
+package tunnel
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/cloudbot-ai/control-plane/guest/hostile"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+// Two guests with one key and one boot: the second is refused while the first answers, at the same replica and
+// at another, however often it tries; it gets in once the first is frozen. The first one's own next connection
+// never waits.
+func TestTwoProcessesOfOneBoot(t *testing.T) {
+	t.Parallel()
+	for name, replicas := range map[string]int{"one replica": 1, "two replicas": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachines(t)
+			p := &presence{who: map[string]string{}}
+			first := newReplica(t, m, p)
+			second := first
+			if replicas == 2 {
+				second = newReplica(t, m, p)
+			}
+			own, clone := m.hostile(first.url, ""), m.hostile(second.url, "")
+			clone.Process = "clone"
+			holder := connect(t, own)
+			claimed := func(by *replica) func() bool {
+				return func() bool { url, _ := p.Lookup(t.Context(), id); return url == by.url }
+			}
+			eventually(t, "the claim", claimed(first))
+			for range 3 {
+				_, err := clone.Connect(t.Context())
+				ownedBy(t, err)
+			}
+			select {
+			case <-holder.Ended():
+				t.Fatal("the refused one ended the holder's tunnel")
+			default:
+			}
+			again := connect(t, own) // although the one before it answers
+			<-holder.Ended()
+			if replicas == 2 { // and by the other way, too
+				eventually(t, "the claim", claimed(first))
+				own.URL = second.url
+				last := again
+				again = connect(t, own)
+				<-last.Ended()
+				eventually(t, "the claim", claimed(second))
+				clone.URL = first.url
+				_, err := clone.Connect(t.Context())
+				ownedBy(t, err)
+			}
+			again.Freeze()
+			late := connect(t, clone)
+			again.Thaw()
+			<-again.Ended()
+			select {
+			case <-late.Ended():
+				t.Error("the frozen one took its tunnel back")
+			default:
+			}
+		})
+	}
+}
+
+func connect(t *testing.T, m hostile.Machine) *hostile.Tunnel {
+	t.Helper()
+	tunnel, err := m.Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tunnel.Close)
+	return tunnel
+}
+
+func ownedBy(t *testing.T, err error) {
+	t.Helper()
+	if no := (*hostile.Refused)(nil); !errors.As(err, &no) || no.Close != wire.CloseOwned || no.Reason == "" {
+		t.Errorf("another process: %v", err)
+	}
+}
+
+// A guest that is older than the process id works as it did: its boot counts.
+func TestProcessIsSigned(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	old := m.hostile(r.url, "")
+	old.Process = ""
+	first := connect(t, old)
+	connect(t, old)
+	<-first.Ended()
+	for what, spoil := range map[string]func(*wire.Proof){
+		"a process without a signature": func(p *wire.Proof) { p.Process = "p" },
+		"another's signature":           func(p *wire.Proof) { p.Process, p.ProcessSignature = "p", p.Signature },
+		"a process that is no word":     func(p *wire.Proof) { p.Process = "p.q" },
+	} {
+		_, err := dialAs(t, r.url, "b", m.private, spoil)
+		t.Log(what)
+		closeCode(t, err, wire.CloseUnauthorized)
+	}
+}

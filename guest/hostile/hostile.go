@@ -1,0 +1,320 @@
+// Package hostile is a machine in hostile hands, for tests: it enrols and greets as a real guest does,
+// over a real tunnel, and then does what its test asks of it.
+//
+// Start with Machine.Connect, or hand one of the services (Gateway, Desktop) a connection of your own.
+package hostile
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/coder/websocket"
+	"github.com/hashicorp/yamux"
+
+	"github.com/cloudbot-ai/control-plane/guest/wire"
+)
+
+// Machine is who dials, and how it introduces itself.
+type Machine struct {
+	URL      string // of the control plane
+	Instance string
+	Boot     string
+	Process  string // "": an old guest
+	Key      ed25519.PrivateKey
+	From     string // X-Forwarded-For; "": none
+
+	Network func(ctx context.Context, network, addr string) (net.Conn, error) // that it dials on; nil: the real one
+}
+
+// Enroll redeems a token for the machine's key and returns the answer's status and problem code.
+func (m Machine) Enroll(ctx context.Context, token string) (status int, code string, err error) {
+	body, err := json.Marshal(wire.Enroll{Token: token, PublicKey: m.Key.Public().(ed25519.PublicKey)})
+	if err != nil {
+		return 0, "", err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.URL+wire.EnrollPath, bytes.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	req.Header = m.header()
+	res, err := m.client(nil).Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer res.Body.Close()
+	return res.StatusCode, problemCode(res), nil
+}
+
+// Refused says how the control plane answered a greeting: with a status and a problem before the
+// upgrade, or with a close code after it.
+type Refused struct {
+	Status int // 0: it was a close code
+	Close  websocket.StatusCode
+	Code   string // of the problem
+	Reason string // of the close
+	After  string // Retry-After
+}
+
+func (r *Refused) Error() string {
+	return fmt.Sprintf("refused: status %d %s, close %d %q", r.Status, r.Code, r.Close, r.Reason)
+}
+
+// Dial opens the greeting and reads the challenge. The caller goes on, or does not.
+func (m Machine) Dial(ctx context.Context) (*websocket.Conn, wire.Challenge, error) {
+	ws, _, c, err := m.dial(ctx)
+	return ws, c, err
+}
+
+func (m Machine) dial(ctx context.Context) (*websocket.Conn, *gate, wire.Challenge, error) {
+	var c wire.Challenge
+	g := &gate{open: make(chan struct{})}
+	close(g.open)
+	ws, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(m.URL, "http")+wire.TunnelPath, &websocket.DialOptions{HTTPClient: m.client(g), HTTPHeader: m.header()})
+	if err != nil {
+		if res != nil {
+			return nil, nil, c, &Refused{Status: res.StatusCode, Code: problemCode(res), After: res.Header.Get("Retry-After")}
+		}
+		return nil, nil, c, err
+	}
+	_, b, err := ws.Read(ctx)
+	if err == nil {
+		err = json.Unmarshal(b, &c)
+	}
+	if err != nil {
+		ws.CloseNow()
+		return nil, nil, c, closed(err)
+	}
+	return ws, g, c, nil
+}
+
+// Connect greets properly and says a proper hello. The error is a *Refused where the control plane refuses.
+func (m Machine) Connect(ctx context.Context) (*Tunnel, error) {
+	ws, g, c, err := m.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t, err := m.greet(ctx, ws, c)
+	if err != nil {
+		ws.CloseNow()
+		return nil, closed(err)
+	}
+	t.gate = g
+	return t, nil
+}
+
+func (m Machine) greet(ctx context.Context, ws *websocket.Conn, c wire.Challenge) (*Tunnel, error) {
+	b, err := json.Marshal(m.Proof(c))
+	if err != nil {
+		return nil, err
+	}
+	if err := ws.Write(ctx, websocket.MessageText, b); err != nil {
+		return nil, err
+	}
+	if _, _, err := ws.Read(ctx); err != nil {
+		return nil, err
+	}
+	session, err := wire.Session(context.WithoutCancel(ctx), ws, true)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tunnel{m: m, session: session}
+	if t.control, err = session.OpenStream(); err != nil {
+		session.Close()
+		return nil, err
+	}
+	return t, t.Say(wire.Message{Hello: &wire.Hello{Version: "hostile", Boot: m.Boot, VNCPassword: Password, GatewayToken: Token}})
+}
+
+// FloodBoots connects up to n times, each time as another boot that says all its phases, and returns how many
+// did, and what ended it.
+func (m Machine) FloodBoots(ctx context.Context, n int) (boots int, err error) {
+	for boots < n {
+		m.Boot = fmt.Sprint("boot-", boots)
+		t, err := m.Connect(ctx)
+		if no := (*Refused)(nil); errors.As(err, &no) && no.Close == wire.CloseOwned {
+			continue // the end of the one before it was not seen yet
+		}
+		if err != nil {
+			return boots, err
+		}
+		for _, p := range []string{"booting", "installing", "desktop", "agent", "ready"} {
+			if err := t.Say(wire.Message{Phase: &wire.Phase{Phase: p}}); err != nil {
+				return boots, err
+			}
+		}
+		t.Close()
+		boots++
+	}
+	return boots, nil
+}
+
+// Proof is the right answer to a challenge.
+func (m Machine) Proof(c wire.Challenge) wire.Proof {
+	p := wire.Proof{
+		Version: wire.Version, Instance: m.Instance, Boot: m.Boot, Process: m.Process,
+		Signature: ed25519.Sign(m.Key, wire.SignedBytes(c.Nonce, m.Instance, m.Boot)),
+	}
+	if m.Process != "" {
+		p.ProcessSignature = ed25519.Sign(m.Key, wire.SignedProcess(c.Nonce, m.Instance, m.Boot, m.Process))
+	}
+	return p
+}
+
+func (m Machine) header() http.Header {
+	h := http.Header{}
+	if m.From != "" {
+		h.Set("X-Forwarded-For", m.From)
+	}
+	return h
+}
+
+// client keeps no connection; those it makes pass through g where that is set.
+func (m Machine) client(g *gate) *http.Client {
+	dial := m.Network
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	t := &http.Transport{DisableKeepAlives: true, DialContext: dial}
+	if g != nil {
+		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &gated{Conn: conn, gate: g, closed: make(chan struct{})}, nil
+		}
+	}
+	return &http.Client{Transport: t}
+}
+
+func problemCode(res *http.Response) string {
+	var p struct{ Code string }
+	_ = json.NewDecoder(res.Body).Decode(&p)
+	return p.Code
+}
+
+func closed(err error) error {
+	var c websocket.CloseError
+	if errors.As(err, &c) {
+		return &Refused{Close: c.Code, Reason: c.Reason}
+	}
+	return err
+}
+
+// Tunnel is a machine's end of its tunnel.
+type Tunnel struct {
+	m       Machine
+	session *yamux.Session
+	control *yamux.Stream
+	gate    *gate
+}
+
+// Say sends a control line.
+func (t *Tunnel) Say(m wire.Message) error { return wire.WriteLine(t.control, m, wire.MaxLine) }
+
+// Serve answers the streams that the control plane opens, by service, until the tunnel ends.
+func (t *Tunnel) Serve(services map[string]func(net.Conn)) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for {
+		s, err := t.session.AcceptStream()
+		if err != nil {
+			return
+		}
+		all.Go(func() {
+			defer s.Close()
+			var o wire.Open
+			if wire.ReadLine(s, &o, wire.MaxHeader) != nil {
+				return
+			}
+			serve := services[o.Open]
+			if serve == nil {
+				_ = wire.WriteLine(s, wire.Opened{Error: "not ready"}, wire.MaxHeader)
+				return
+			}
+			if wire.WriteLine(s, wire.Opened{OK: true}, wire.MaxHeader) == nil {
+				serve(s)
+			}
+		})
+	}
+}
+
+// Freeze stops all that the machine reads and writes, as SIGSTOP does; the connection stays open.
+func (t *Tunnel) Freeze() { t.gate.shut() }
+
+// Thaw goes on.
+func (t *Tunnel) Thaw() { t.gate.reopen() }
+
+// Ended is closed with the tunnel.
+func (t *Tunnel) Ended() <-chan struct{} { return t.session.CloseChan() }
+
+// Close ends the tunnel.
+func (t *Tunnel) Close() { t.session.Close() }
+
+// gate lets bytes through while it is open.
+type gate struct {
+	mu   sync.Mutex
+	open chan struct{} // closed while the gate is open
+}
+
+func (g *gate) passage() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open
+}
+
+func (g *gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open = make(chan struct{})
+}
+
+func (g *gate) reopen() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(g.open)
+}
+
+type gated struct {
+	net.Conn
+	gate   *gate
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *gated) wait() error {
+	select {
+	case <-c.gate.passage():
+		return nil
+	case <-c.closed:
+		return net.ErrClosed
+	}
+}
+
+func (c *gated) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if stop := c.wait(); stop != nil {
+		return 0, stop
+	}
+	return n, err
+}
+
+func (c *gated) Write(p []byte) (int, error) {
+	if err := c.wait(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *gated) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
