@@ -22,6 +22,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/adapters/shelf"
+	"github.com/cloudbot-ai/control-plane/adapters/tickets"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/crash"
@@ -137,7 +138,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Progress:       p.progress,
 		Tokens:         tokens{keys.tokens},
 		Log:            log,
-		Tickets:        tickets{shared.tickets},
+		Tickets:        ticketOffice{tickets.Tickets{Pool: p.pool}},
 		Limiter:        shared.limits,
 		Bridges:        bridges{p.bridge},
 		Diagnostics:    diagnostics{p.hub},
@@ -206,7 +207,7 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 		if p.conn, err = connectNATS(p.cfg, p.log); err != nil {
 			return err
 		}
-		if err := checkNATS(ctx, p.conn); unable(err) {
+		if err := checkNATS(ctx, p.conn, p.cfg.NATSReplicas); unable(err) {
 			return err
 		}
 	} else {
@@ -231,7 +232,8 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 // stream builds what follows the log: relay, read models' feed and saga. The saga asks the hub.
 func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment commands.Enrolment, hub *tunnel.Hub) (err error) {
 	if p.relay, err = jetstream.NewRelay(jetstream.RelayConfig{
-		Store: p.store, Conn: p.conn, Epochs: jetstream.PostgresEpochs{Pool: p.pool}, Environment: p.cfg.Environment, Log: p.log,
+		Store: p.store, Conn: p.conn, Epochs: jetstream.PostgresEpochs{Pool: p.pool}, Environment: p.cfg.Environment,
+		Limits: jetstream.StreamLimits{Replicas: p.cfg.NATSReplicas}, Log: p.log,
 	}); err != nil {
 		return err
 	}
