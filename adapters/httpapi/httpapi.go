@@ -27,10 +27,11 @@ type Server struct {
 	gone       *Endings // instances
 	metrics    metrics
 	origins    map[string]bool
-	local      *localLimiter   // for limits that need not be shared, and when the shared ones fail
-	inFlight   gate            // by account
-	braking    gate            // by account, of what ends or stops something
-	streams    gate            // event streams by account
+	local      *localLimiter // for limits that need not be shared, and when the shared ones fail
+	inFlight   gate          // by account
+	braking    gate          // by account, of what ends or stops something
+	streams    gate          // event streams by account
+	inLog      *known
 	known      map[string]bool // route templates
 	long       map[string]bool // those that stay open
 	trees      []string        // prefixes that other handlers answer
@@ -52,6 +53,7 @@ func New(cfg Config) (*Server, error) {
 		gone:     newEndings(5*time.Minute, cfg.Now),
 		origins:  map[string]bool{},
 		local:    newLocalLimiter(cfg.Now),
+		inLog:    &known{has: cfg.Accounts.Known},
 		known:    map[string]bool{},
 		long:     map[string]bool{},
 		draining: make(chan struct{}),
@@ -113,6 +115,7 @@ func (s *Server) Preload(ctx context.Context) error {
 	for account, position := range suspended {
 		s.sessions.Suspended(account, position, true)
 	}
+	s.sessions.dropRewound()
 	return nil
 }
 

@@ -118,6 +118,10 @@ func (p *parts) followFromHead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Following ends when the log has lost events that were handed over, with or without NATS.
+	if err := p.front.LogChanged(ctx); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(crash.Guard(func() error {
 		// What ended up to here is in the read models, once they have come as far.

@@ -46,6 +46,8 @@ type parts struct {
 	relay     *jetstream.Relay
 	feed      *jetstream.Feed
 	progress  *projections.Progress
+	epochs    jetstream.Epochs
+	epoch     *httpapi.Epoch // the log's, as this replica knows it
 	metrics   *prometheus.Registry
 	parked    *prometheus.CounterVec
 	cloud     cloud
@@ -103,6 +105,12 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	desktops := &commands.Instances{Log: events, Vault: vault, Cloud: p.cloud, Limit: cfg.MaxInstances}
 	reader := &projections.Reader{Pool: p.pool, Open: vault.Open, NameLabel: commands.NameLabel, AddressLabel: commands.AddressLabel, Progress: p.progress}
 
+	p.epochs = jetstream.PostgresEpochs{Pool: p.pool}
+	epoch, err := p.epochs.Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.epoch = httpapi.NewEpoch(epoch)
 	shared := p.buckets()
 	hub, err := tunnel.New(tunnel.Config{
 		Machines:  &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment},
@@ -136,6 +144,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Keys:           apiKeys,
 		Queries:        reader,
 		Progress:       p.progress,
+		Epoch:          p.epoch,
 		Tokens:         tokens{keys.tokens},
 		Log:            log,
 		Tickets:        ticketOffice{tickets.Tickets{Pool: p.pool}},
@@ -232,7 +241,7 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 // stream builds what follows the log: relay, read models' feed and saga. The saga asks the hub.
 func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment commands.Enrolment, hub *tunnel.Hub) (err error) {
 	if p.relay, err = jetstream.NewRelay(jetstream.RelayConfig{
-		Store: p.store, Conn: p.conn, Epochs: jetstream.PostgresEpochs{Pool: p.pool}, Environment: p.cfg.Environment,
+		Store: p.store, Conn: p.conn, Epochs: p.epochs, Environment: p.cfg.Environment,
 		Limits: jetstream.StreamLimits{Replicas: p.cfg.NATSReplicas}, Log: p.log,
 	}); err != nil {
 		return err
@@ -283,6 +292,7 @@ func (p *parts) background() []part {
 			return p.bridge.Run(p.bridges)
 		}},
 		{"news", p.followNews},
+		{"epoch", p.followEpoch},
 		{"suspensions", newSuspensions(p.saga.Log, p.pool, p.log).Run},
 		{"fleet", p.countFleet},
 		{"dashboard", p.keepDashboard},
