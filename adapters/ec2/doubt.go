@@ -23,7 +23,7 @@ func (c *Cloud) doubt(what string, call *commands.CallError) {
 		return
 	}
 	c.log.Warn("EC2 refused the credentials and accepted them a moment later, trying again: check this server's clock", "call", what, "code", call.Code)
-	_ = saysClock
+	call.Verdict, call.Reason = instance.Again, saysClock
 }
 
 // sure forgets the doubts about a call.
