@@ -57,7 +57,8 @@ func TestMain(m *testing.M) {
 }
 
 func build(name string, flags ...string) error {
-	args := append([]string{"build", "-o", filepath.Join(bin, filepath.Base(name))}, flags...)
+	// As make build: then what it compiled is not compiled again.
+	args := append([]string{"build", "-trimpath", "-o", filepath.Join(bin, filepath.Base(name))}, flags...)
 	cmd := exec.Command("go", append(args, "../cmd/"+name)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()

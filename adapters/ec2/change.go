@@ -18,12 +18,20 @@ func (c *Cloud) Start(ctx context.Context, machine string) error {
 	c.settled(machine)
 	_, err := ask(ctx, c.act, c.api.StartInstances, &ec2.StartInstancesInput{InstanceIds: []string{machine}})
 	if err == nil {
+		c.sure(machine)
 		return nil
 	}
 	err = c.refusal("start", err, "machine", machine)
-	if call := (*commands.CallError)(nil); errors.As(err, &call) && call.Verdict == instance.Another {
+	var call *commands.CallError
+	switch {
+	case !errors.As(err, &call):
+	case call.Verdict == instance.Another:
 		// The disk is where it is: it is here or nowhere that this machine starts.
 		call.Verdict, call.Reason, call.RetryAfter = instance.Again, saysNotStarts, c.jittered(20*time.Second)
+	case table[call.Code].clock:
+		if _, err := c.Describe(ctx, []string{machine}); err == nil {
+			c.doubt(machine, call)
+		}
 	}
 	return err
 }

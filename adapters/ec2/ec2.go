@@ -87,6 +87,7 @@ type Cloud struct {
 	mu       sync.Mutex
 	strange  map[string]time.Time // client tokens that EC2 knows with another request, since when
 	stopping map[string]time.Time // machines asked to stop, since when
+	doubts   map[string]int       // calls whose credentials were refused for no lasting reason, how often
 }
 
 var (
@@ -135,7 +136,7 @@ func New(ctx context.Context, cfg Config) (*Cloud, error) {
 	return &Cloud{
 		cfg: cfg, log: cfg.Log, api: api, full: &full{until: map[place]time.Time{}},
 		look: newPace(cfg.Pace.Look, 10, 40), act: newPace(cfg.Pace.Act, 2, 5),
-		strange: map[string]time.Time{}, stopping: map[string]time.Time{},
+		strange: map[string]time.Time{}, stopping: map[string]time.Time{}, doubts: map[string]int{},
 	}, nil
 }
 

@@ -22,6 +22,7 @@ type row struct {
 	full      bool          // the place has no capacity just now
 	unsure    bool          // the call may have taken effect all the same
 	operator  bool          // somebody must mend the account or the configuration
+	clock     bool          // a clock that is wrong for a moment leads to it, too; see doubt
 }
 
 // What users are told. None of it names anything of the operator's account.
@@ -33,6 +34,7 @@ const (
 	saysRights    = "The service may not do this in its cloud account; the operator has been told."
 	saysConfig    = "The service's cloud configuration is wrong; the operator has been told."
 	saysExpired   = "The service's access to the cloud has run out and is being renewed; trying again."
+	saysClock     = "The cloud refused the service's credentials once, as it does where clocks differ; trying again."
 	saysChanging  = "The machine is still changing its state; trying again."
 	saysUnknown   = "The cloud does not know the machine; looking again."
 	saysMismatch  = "This launch was made before with other parameters."
@@ -76,16 +78,19 @@ var table = map[string]row{
 	"ConcurrentModification":                 {verdict: instance.Again, reason: saysChanging, wait: 2 * time.Second},
 	"IdempotentInstanceTerminated":           {verdict: instance.Another, reason: saysEnded},
 	"InvalidInstanceID.NotFound":             {verdict: instance.Again, reason: saysUnknown, wait: 10 * time.Second},
-	"RequestExpired":                         {verdict: instance.Again, reason: saysExpired, wait: 15 * time.Second, operator: true},
+	"RequestTimeTooSkewed":                   {verdict: instance.Again, reason: saysClock, wait: 15 * time.Second, operator: true},
+	"RequestExpired":                         {verdict: instance.Again, reason: saysClock, wait: 15 * time.Second, operator: true},
 	"ExpiredToken":                           {verdict: instance.Again, reason: saysExpired, wait: 15 * time.Second, operator: true},
 	"ExpiredTokenException":                  {verdict: instance.Again, reason: saysExpired, wait: 15 * time.Second, operator: true},
 	"IdempotentParameterMismatch":            {verdict: instance.Again, reason: saysMismatch, wait: 10 * time.Second, operator: true},
 	"UnauthorizedOperation":                  {verdict: instance.Never, reason: saysRights, operator: true},
-	"AuthFailure":                            {verdict: instance.Never, reason: saysRights, operator: true},
+	"AuthFailure":                            {verdict: instance.Never, reason: saysRights, operator: true, clock: true},
 	"OptInRequired":                          {verdict: instance.Never, reason: saysRights, operator: true},
 	"PendingVerification":                    {verdict: instance.Never, reason: saysRights, operator: true},
 	"Blocked":                                {verdict: instance.Never, reason: saysRights, operator: true},
-	"SignatureDoesNotMatch":                  {verdict: instance.Never, reason: saysRights, operator: true},
+	"SignatureDoesNotMatch":                  {verdict: instance.Never, reason: saysRights, operator: true, clock: true},
+	"InvalidSignature":                       {verdict: instance.Never, reason: saysRights, operator: true, clock: true},
+	"InvalidSignatureException":              {verdict: instance.Never, reason: saysRights, operator: true, clock: true},
 	"InvalidClientTokenId":                   {verdict: instance.Never, reason: saysRights, operator: true},
 	"OperationNotPermitted":                  {verdict: instance.Never, reason: saysRights, operator: true},
 	"InvalidBlockDeviceMapping":              {verdict: instance.Never, reason: saysConfig, operator: true},

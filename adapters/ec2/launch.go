@@ -21,6 +21,7 @@ import (
 func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (string, error) {
 	out, err := ask(ctx, c.act, c.api.RunInstances, request(s, userData))
 	if err == nil {
+		c.sure(s.ClientToken)
 		if len(out.Instances) != 1 {
 			return "", fmt.Errorf("launch: %d machines came back", len(out.Instances))
 		}
@@ -52,6 +53,10 @@ func (c *Cloud) secondThoughts(ctx context.Context, s instance.Spec, refusal err
 		return id, nil
 	case err != nil && (!answered || r.verdict == instance.Again):
 		return "", refused(instance.Again, call.Code, call.Reason, errors.Join(refusal, fmt.Errorf("look for its machine: %w", err)))
+	case err == nil:
+		c.doubt(s.ClientToken, call)
+	}
+	switch {
 	case call.Code == codeMismatch && c.gaveUp(s.ClientToken, time.Now()):
 		call.Verdict = instance.Never
 	case call.Verdict == instance.Another && c.allFull(s):

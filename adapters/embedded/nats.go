@@ -39,6 +39,7 @@ type NATS struct {
 	log      *slog.Logger
 	server   *server.Server
 	password string   // of the control plane's own connections; never leaves the process
+	copier   string   // of the connection that keeps the readers' copy
 	home     *os.File // holds the flock on the data folder
 	close    func()   // once
 }
@@ -52,7 +53,7 @@ const (
 // StartNATS starts the server and returns when it takes connections. It stops when ctx ends and
 // on Close. Two processes cannot share a folder.
 func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
-	n := &NATS{cfg: cfg, log: cfg.Log, password: rand.Text()}
+	n := &NATS{cfg: cfg, log: cfg.Log, password: rand.Text(), copier: rand.Text()}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -88,10 +89,23 @@ func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
 			return nil, fmt.Errorf("private nats: %w", err)
 		}
 	}
+	copying, stopCopying := context.WithCancel(context.WithoutCancel(ctx))
+	copied := make(chan struct{})
 	n.close = sync.OnceFunc(func() {
+		stopCopying()
+		<-copied
 		stop(n.server)
 		n.home.Close()
 	})
+	go func() {
+		defer close(copied)
+		if cfg.Listen == "" {
+			return // there are no readers
+		}
+		if err := n.keepCopy(copying); err != nil {
+			n.log.ErrorContext(ctx, "readers of events get no copy of the stream", "err", err)
+		}
+	}()
 	if cfg.Listen != "" {
 		if err := writeReaderFile(cfg.Dir, n.server.Addr().String(), reader); err != nil {
 			n.close()
@@ -151,7 +165,7 @@ func (n *NATS) options(reader string) (*server.Options, error) {
 		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 			return nil, fmt.Errorf("listen on %q: only loopback addresses are allowed", n.cfg.Listen)
 		}
-		if opts, err = accounts(n.password, reader); err != nil {
+		if opts, err = accounts(n.password, n.copier, reader); err != nil {
 			return nil, err
 		}
 		if opts.Port, err = strconv.Atoi(port); err != nil {

@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -118,7 +119,7 @@ func TestNATSListensOnLoopbackOnly(t *testing.T) {
 func TestNATSReader(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	n, _, js := startNATS(t, embedded.NATSConfig{Dir: dir, Listen: "127.0.0.1:0"})
+	n, control, js := startNATS(t, embedded.NATSConfig{Dir: dir, Listen: "127.0.0.1:0"})
 	makeEvents(t, js)
 	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "tickets"})
 	if err != nil {
@@ -149,11 +150,49 @@ func TestNATSReader(t *testing.T) {
 	}
 	defer nc.Close()
 
+	old, err := nc.JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rjs, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { // the copy comes within moments
+		s, err := rjs.Stream(t.Context(), "EVENTS")
+		return err == nil && s.CachedInfo().State.Msgs == 1
+	})
 	t.Run("follows the stream", func(t *testing.T) {
-		rjs, err := jetstream.New(nc)
+		first := func(m *nats.Msg, err error) {
+			t.Helper()
+			if err != nil || string(m.Data) != `{"n":1}` {
+				t.Errorf("%v, %v", m, err)
+			}
+		}
+		for name, opts := range map[string][]nats.SubOpt{
+			"push":         {nats.DeliverAll(), nats.AckExplicit()},
+			"ordered":      {nats.OrderedConsumer()},
+			"push durable": {nats.Durable("pushed"), nats.DeliverAll()},
+		} {
+			sub, err := old.SubscribeSync("cloudbot.events.>", append(opts, nats.BindStream("EVENTS"))...)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			first(sub.NextMsg(5 * time.Second))
+			if err := sub.Unsubscribe(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		pull, err := old.PullSubscribe("cloudbot.events.>", "pulled", nats.BindStream("EVENTS"))
 		if err != nil {
 			t.Fatal(err)
 		}
+		list, err := pull.Fetch(1, nats.MaxWait(5*time.Second))
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%v, %v", list, err)
+		}
+		first(list[0], list[0].AckSync())
+
 		consumer, err := rjs.OrderedConsumer(t.Context(), "EVENTS", jetstream.OrderedConsumerConfig{})
 		if err != nil {
 			t.Fatal(err)
@@ -171,6 +210,79 @@ func TestNATSReader(t *testing.T) {
 		}
 		if err := m.DoubleAck(t.Context()); err != nil {
 			t.Fatal(err)
+		}
+		if err := rjs.DeleteConsumer(t.Context(), "EVENTS", "outside"); err != nil {
+			t.Errorf("its own consumer: %v", err)
+		}
+	})
+	// The control plane's own consumer is as it was, whatever a reader does to the name.
+	t.Run("does not reach our consumers", func(t *testing.T) {
+		ours, err := js.CreateConsumer(t.Context(), "EVENTS", jetstream.ConsumerConfig{Durable: "ours", AckPolicy: jetstream.AckExplicitPolicy})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := rjs.Consumer(t.Context(), "EVENTS", "ours"); !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			t.Errorf("a reader sees it: %v", err)
+		}
+		if err := rjs.DeleteConsumer(t.Context(), "EVENTS", "ours"); !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			t.Errorf("delete: %v", err)
+		}
+		pause, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := rjs.PauseConsumer(pause, "EVENTS", "ours", time.Now().Add(time.Hour)); err == nil {
+			t.Error("it was paused")
+		}
+		if err := nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT.EVENTS.ours", nats.NewInbox(), []byte("1")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := rjs.CreateOrUpdateConsumer(t.Context(), "EVENTS", jetstream.ConsumerConfig{Durable: "ours", MaxDeliver: 1, AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
+			t.Fatal(err) // one of its own, by chance of that name
+		}
+		info, err := ours.Info(t.Context())
+		if err != nil || info.Paused || info.NumPending != 1 || info.NumAckPending != 0 || info.Config.MaxDeliver == 1 {
+			t.Errorf("%+v, %v", info, err)
+		}
+	})
+	// A consumer's messages go where its maker says: that is nowhere near ours.
+	t.Run("pushes nothing to us", func(t *testing.T) {
+		heard, err := control.SubscribeSync(">")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, to := range []string{"$KV.tickets.k", "$JS.API.STREAM.DELETE.KV_tickets", "cloudbot.events.instance.1.forged", "anything"} {
+			config := fmt.Sprintf(`{"stream_name":"EVENTS","config":{"durable_name":"x%d","deliver_subject":%q,"ack_policy":"none"}}`, i, to)
+			if _, err := nc.Request(fmt.Sprintf("$JS.API.CONSUMER.DURABLE.CREATE.EVENTS.x%d", i), []byte(config), 5*time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// By the answer to its own question, which names a consumer of CONTROL's in its configuration.
+		if err := nc.PublishRequest("$JS.API.CONSUMER.INFO.EVENTS.x0", "CONTROL.API.CONSUMER.CREATE.EVENTS.x0", nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.FlushTimeout(5 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		s, err := js.Stream(t.Context(), "EVENTS")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for c := range s.ListConsumers(t.Context()).Info() {
+			if c.Config.DeliverSubject != "" && !strings.HasPrefix(c.Config.DeliverSubject, "cloudbot.copy.") {
+				t.Errorf("a consumer of ours pushes to %s", c.Config.DeliverSubject)
+			}
+		}
+		e, err := kv.Get(t.Context(), "k")
+		if err != nil || string(e.Value()) != "v" {
+			t.Errorf("bucket: %v, %v", e, err)
+		}
+		for {
+			m, err := heard.NextMsg(200 * time.Millisecond)
+			if err != nil {
+				break
+			}
+			if strings.HasPrefix(m.Subject, "$KV.") || m.Subject == "anything" || strings.HasSuffix(m.Subject, ".forged") {
+				t.Errorf("heard on %s: %s", m.Subject, m.Data)
+			}
 		}
 	})
 	t.Run("hears live events", func(t *testing.T) {
@@ -246,6 +358,51 @@ func TestNATSReader(t *testing.T) {
 	})
 }
 
+// The readers' copy is whole, larger than what may be on its way at a time, and that of the present stream: after a
+// restored backup another stream has the same numbers.
+func TestNATSCopyFollows(t *testing.T) {
+	t.Parallel()
+	n, _, js := startNATS(t, embedded.NATSConfig{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
+	nc, err := nats.Connect(readerURL(t, n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	rjs, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds := func(last uint64, text string) {
+		t.Helper()
+		waitFor(t, func() bool {
+			s, err := rjs.Stream(t.Context(), "EVENTS")
+			if err != nil || s.CachedInfo().State.LastSeq != last || s.CachedInfo().State.Msgs != last {
+				return false
+			}
+			m, err := s.GetMsg(t.Context(), last)
+			return err == nil && strings.HasPrefix(string(m.Data), text)
+		})
+	}
+	makeEvents(t, js)
+	holds(1, `{"n":1}`)
+	const many = 5000
+	for range many {
+		if _, err := js.PublishAsync("cloudbot.events.instance.1.renamed", append([]byte("many"), make([]byte, 16<<10)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-js.PublishAsyncComplete()
+	holds(many+1, "many")
+	if err := js.DeleteStream(t.Context(), "EVENTS"); err != nil {
+		t.Fatal(err)
+	}
+	makeEvents(t, js)
+	if _, err := js.Publish(t.Context(), "cloudbot.events.instance.1.renamed", []byte("again")); err != nil {
+		t.Fatal(err)
+	}
+	holds(2, "again")
+}
+
 func readerURL(t *testing.T, n *embedded.NATS) string {
 	t.Helper()
 	b, err := os.ReadFile(n.ReaderFile())
@@ -265,7 +422,7 @@ func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(30 * time.Second)
 	for !ok() {
 		select {
 		case <-tick.C:

@@ -84,6 +84,11 @@ func (s *Server) bearer(r *http.Request) (Claims, error) {
 	if err != nil || who.Account == "" || who.Session == "" || !s.cfg.Now().Before(who.ExpiresAt) || s.sessions.IsEnded(who.Session, who.Account) {
 		return Claims{}, errSignIn
 	}
+	if there, err := s.inLog.check(r.Context(), who.Account, who.Session); err != nil {
+		return Claims{}, err
+	} else if !there {
+		return Claims{}, errSignIn
+	}
 	return who, nil
 }
 

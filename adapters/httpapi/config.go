@@ -32,6 +32,7 @@ type Config struct {
 	Keys      *commands.Keys
 	Queries   Queries
 	Progress  *projections.Progress // how far the read models behind Queries are
+	Epoch     *Epoch                // which life of the log its positions belong to; nil: always the first
 	Tokens    Tokens
 	Log       *slog.Logger
 
@@ -133,6 +134,9 @@ func (c Config) filled() (Config, error) {
 		if missing {
 			return c, fmt.Errorf("%s: %w", name, errMissing)
 		}
+	}
+	if c.Epoch == nil {
+		c.Epoch = NewEpoch(1)
 	}
 	for _, o := range c.Origins {
 		if u, err := url.Parse(o); err != nil || u.Host == "" || u.Scheme+"://"+u.Host != o || strings.ToLower(o) != o {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ type ban struct {
 }
 
 type watcher struct {
+	ids   []string
 	over  chan struct{}
 	close func() // at most once
 }
@@ -67,6 +69,34 @@ func (e *Endings) Suspended(account string, position int64, is bool) {
 	}
 }
 
+// watched are those that hold a connection open.
+func (e *Endings) watched() []*watcher {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := map[*watcher]bool{}
+	for _, some := range e.open {
+		maps.Copy(all, some)
+	}
+	return slices.Collect(maps.Keys(all))
+}
+
+// rewound lets any later word on a suspension count: positions may be those of a log that was replaced.
+func (e *Endings) rewound() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for account, b := range e.bans {
+		e.bans[account] = ban{0, b.holds}
+	}
+}
+
+// dropRewound forgets suspensions that the replaced log had and the present one has not. It is called once
+// the present ones are known.
+func (e *Endings) dropRewound() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	maps.DeleteFunc(e.bans, func(_ string, b ban) bool { return b.position == 0 })
+}
+
 // closeAll needs the lock.
 func (e *Endings) closeAll(id string) {
 	for w := range e.open[id] {
@@ -92,7 +122,7 @@ func (e *Endings) isEnded(ids []string) bool {
 // Watch returns a channel that is closed when one of the ids ends, at once if it has, or after life,
 // where that is not 0. Call release when done with it.
 func (e *Endings) Watch(life time.Duration, ids ...string) (over <-chan struct{}, release func()) {
-	w := &watcher{over: make(chan struct{})}
+	w := &watcher{ids: ids, over: make(chan struct{})}
 	w.close = sync.OnceFunc(func() { close(w.over) })
 	e.mu.Lock()
 	defer e.mu.Unlock()

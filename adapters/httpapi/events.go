@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -42,13 +43,13 @@ type cloudEvent struct {
 // events streams the account's own events until the client leaves, its session or token ends, or
 // the server drains. It starts after the position the client names, else with what comes next.
 func (s *Server) events(c echo.Context, who Claims) error {
-	after, err := s.resumeAt(c)
+	from, err := s.resumeAt(c)
 	if err != nil {
 		return err
 	}
 	return s.streaming(c, who, func(ctx context.Context, out *stream) {
-		if out.send("retry: %d\n: as of %d\n\n", retryMillis(), after) == nil {
-			s.follow(ctx, out, who.Account, after)
+		if out.send("retry: %d\n: as of %s\n\n", retryMillis(), from) == nil {
+			s.follow(ctx, out, who.Account, from)
 		}
 	})
 }
@@ -103,30 +104,71 @@ func (s *Server) streaming(c echo.Context, who Claims, follow func(ctx context.C
 	return nil
 }
 
-func (s *Server) resumeAt(c echo.Context) (int64, error) {
+// point is a position in one life of the log. It is what the ids of events say, as EPOCH-POSITION.
+type point struct {
+	epoch    int // 0: of another log
+	position int64
+}
+
+func (p point) String() string { return fmt.Sprintf("%d-%d", p.epoch, p.position) }
+
+// parsePoint also takes a position alone, as one of the present epoch.
+func parsePoint(text string, present int) (point, bool) {
+	if isPosition(text) {
+		text = strconv.Itoa(present) + "-" + text
+	}
+	epoch, position, _ := strings.Cut(text, "-")
+	n, err := strconv.Atoi(epoch)
+	if err != nil || n < 1 || !isPosition(position) || strings.Contains(text, "+") {
+		return point{}, false
+	}
+	at, _ := strconv.ParseInt(position, 10, 64)
+	return point{n, at}, true
+}
+
+func (s *Server) resumeAt(c echo.Context) (point, error) {
 	text := c.Request().Header.Get("Last-Event-ID")
 	if text == "" {
 		text = c.QueryParam("after")
 	}
+	present, _ := s.cfg.Epoch.Now()
 	if text == "" {
-		return s.cfg.Progress.Position(), nil
+		return point{present, s.cfg.Progress.Position()}, nil
 	}
-	if !isPosition(text) {
-		return 0, badRequest("invalid_position", "Last-Event-ID is the id of the last event that arrived.")
+	at, ok := parsePoint(text, present)
+	if !ok {
+		return point{}, badRequest("invalid_position", "Last-Event-ID is the id of the last event that arrived.")
 	}
-	return strconv.ParseInt(text, 10, 64)
+	if at.position > s.cfg.Progress.Position() {
+		// Read models may be behind. If even the log has not come so far, it is not the one that the client knew.
+		head, err := s.cfg.Accounts.Log.Store.Head(c.Request().Context())
+		if err != nil {
+			return point{}, err
+		}
+		if at.position > head {
+			at.epoch = 0
+		}
+	}
+	return at, nil
 }
 
-// follow writes what the read model has above after, then waits for it to change. It returns when
-// the stream has to end for whatever reason.
-func (s *Server) follow(ctx context.Context, out *stream, account string, after int64) {
+// follow writes what the read model has above a point, then waits for it to change. To a client of another
+// epoch it says so, and then everything. It returns when the stream has to end for whatever reason.
+func (s *Server) follow(ctx context.Context, out *stream, account string, at point) {
 	pause := minPause
 	touched, leave := s.listeners.listen(account)
 	defer leave()
 	for {
+		epoch, turned := s.cfg.Epoch.Now()
+		if at.epoch != epoch {
+			at = point{epoch, 0}
+			if out.event(at.String(), "reset", map[string]int{"epoch": epoch}) != nil {
+				return
+			}
+		}
 		// Asked for before the query, so that a change during it is not missed.
 		_, changed := s.cfg.Progress.Changed()
-		list, err := s.cfg.Queries.Since(ctx, account, after, streamBatch)
+		list, err := s.cfg.Queries.Since(ctx, account, at.position, streamBatch)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.cfg.Log.Warn("event stream ended", "error", err)
@@ -134,10 +176,10 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, after 
 			return // the client comes back with Last-Event-ID
 		}
 		for _, e := range list {
-			if out.event(strconv.FormatInt(e.Position, 10), e.Type, s.cloudEvent(e)) != nil {
+			at.position = e.Position
+			if out.event(at.String(), e.Type, s.cloudEvent(e)) != nil {
 				return
 			}
-			after = e.Position
 		}
 		if len(list) == streamBatch {
 			continue
@@ -155,13 +197,15 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, after 
 					return
 				}
 			case id := <-touched:
-				if out.event("", eventPresence, s.presence(id, after)) != nil {
+				if out.event("", eventPresence, s.presence(id, at.position)) != nil {
 					return
 				}
 			case <-rest:
 				rest = nil
 			case <-changed:
 				changed = nil
+			case <-turned:
+				rest, changed, turned = nil, nil, nil
 			}
 			waiting = rest != nil || changed != nil
 		}

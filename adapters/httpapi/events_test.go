@@ -110,7 +110,7 @@ func TestEventsAreLiveAndResume(t *testing.T) {
 	f.create(eve, "not hers")
 	id := f.create(ada, "x")
 	first, name, ce := live.event()
-	if name != "instance.requested" || ce.Type != name || ce.Subject != "instance/"+id || ce.Sequence != first || ce.SpecVersion != "1.0" || ce.Source != "/cloudbot/development" || ce.Actor != ada.account {
+	if name != "instance.requested" || ce.Type != name || ce.Subject != "instance/"+id || "1-"+ce.Sequence != first || ce.SpecVersion != "1.0" || ce.Source != "/cloudbot/development" || ce.Actor != ada.account {
 		t.Errorf("%s %s %+v", first, name, ce)
 	}
 	f.happen(id, instance.LaunchAttempted{Attempt: 1, At: f.clock.Now()}, instance.MachineLaunched{Attempt: 1, Machine: "i-1"})
@@ -151,7 +151,7 @@ func TestALongBacklogArrivesWhole(t *testing.T) {
 	for range n + 3 { // signed up, session started, requested
 		last, _, _ = s.event()
 	}
-	if last != fmt.Sprint(f.head()) {
+	if last != fmt.Sprintf("1-%d", f.head()) {
 		t.Errorf("ended at %s, want %d", last, f.head())
 	}
 }

@@ -29,12 +29,13 @@ type Server struct {
 	gone       *Endings // instances
 	metrics    metrics
 	origins    map[string]bool
-	local      *localLimiter   // for limits that need not be shared, and when the shared ones fail
-	requests   *fair.Places    // being answered, bridges and event streams not counted
-	bodies     *fair.Places    // bytes of bodies that are being read or used
-	inFlight   gate            // by account
-	braking    gate            // by account, of what ends or stops something
-	streams    gate            // event streams by account
+	local      *localLimiter // for limits that need not be shared, and when the shared ones fail
+	requests   *fair.Places  // being answered, bridges and event streams not counted
+	bodies     *fair.Places  // bytes of bodies that are being read or used
+	inFlight   gate          // by account
+	braking    gate          // by account, of what ends or stops something
+	streams    gate          // event streams by account
+	inLog      *known
 	known      map[string]bool // route templates
 	long       map[string]bool // those that stay open
 	trees      []string        // prefixes that other handlers answer
@@ -58,6 +59,7 @@ func New(cfg Config) (*Server, error) {
 		local:    newLocalLimiter(cfg.Now),
 		requests: fair.NewPlaces(cfg.MaxInFlight),
 		bodies:   fair.NewPlaces(maxBodies),
+		inLog:    &known{has: cfg.Accounts.Known},
 		known:    map[string]bool{},
 		long:     map[string]bool{},
 		draining: make(chan struct{}),
@@ -119,6 +121,7 @@ func (s *Server) Preload(ctx context.Context) error {
 	for account, position := range suspended {
 		s.sessions.Suspended(account, position, true)
 	}
+	s.sessions.dropRewound()
 	return nil
 }
 

@@ -86,6 +86,9 @@ func TestTenancy(t *testing.T) {
 			revoked := f.logIn("ada@example.com")
 			f.want(204, call{method: "POST", path: "/api/auth/logout", token: revoked.access})
 			expired, _ := f.tokens.Access(ada.account, ada.session, f.clock.Now().Add(-time.Hour-time.Minute))
+			// As after an older backup was restored, these tokens are good by themselves.
+			lost, _ := f.tokens.Access(f.server.cfg.NewID(), f.server.cfg.NewID(), f.clock.Now())
+			lostSession, _ := f.tokens.Access(ada.account, f.server.cfg.NewID(), f.clock.Now())
 			ticket, _, err := f.tickets.Issue(t.Context(), Ticket{ada.account, ada.session, ada.instance, KindVNC, ModeControl})
 			if err != nil {
 				t.Fatal(err)
@@ -95,7 +98,7 @@ func TestTenancy(t *testing.T) {
 
 			for who, token := range map[string]string{
 				"anonymous": "", "revoked": revoked.access, "expired": expired, "garbage": "e30.e30", "forged": ada.access + "x",
-				"refresh token": ada.refresh, "ticket": ticket, "too long": strings.Repeat("a", maxToken+1),
+				"refresh token": ada.refresh, "ticket": ticket, "account not in the log": lost, "session not in the log": lostSession, "too long": strings.Repeat("a", maxToken+1),
 				"unknown leaf": f.tokens.Refresh(ada.account, ada.session, session.Leaf{}),
 			} {
 				a := f.do(op.call(ada, token))

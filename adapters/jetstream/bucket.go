@@ -1,9 +1,12 @@
 package jetstream
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -30,11 +33,12 @@ type bucket struct {
 	conn     *nats.Conn
 	name     string
 	ttl      time.Duration
-	replicas int
+	replicas int   // 0: as many as the cluster's size allows, 1 or 3
 	maxBytes int64 // 0: no limit
 
-	mu sync.Mutex
-	kv jetstream.KeyValue // nil: to be opened
+	mu     sync.Mutex
+	kv     jetstream.KeyValue // nil: to be opened
+	opened time.Time          // when it was, last
 }
 
 // get returns the value and its revision; nil and 0 where there is none.
@@ -122,11 +126,67 @@ func (b *bucket) open(ctx context.Context) (jetstream.KeyValue, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: b.name, TTL: b.ttl, History: 1, Replicas: max(b.replicas, 1),
-		Storage: jetstream.MemoryStorage, MaxBytes: b.maxBytes, MaxValueSize: 4 << 10,
-	})
+	if err := b.arrange(ctx, js); err != nil {
+		return nil, err
+	}
+	b.kv, err = js.KeyValue(ctx, b.name)
+	b.opened = time.Now()
 	return b.kv, err
+}
+
+// arrange makes the bucket's stream, or changes one that is not as it should be. One that cannot be
+// changed now is used as it is.
+func (b *bucket) arrange(ctx context.Context, js jetstream.JetStream) error {
+	info, err := streamInfo(ctx, js, b.stream())
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = inTurn(b.replicas, 0, func(replicas int) error {
+			_, err := js.CreateStream(ctx, b.config(replicas))
+			return err
+		})
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return nil // another replica was faster
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	_ = inTurn(b.replicas, info.Config.Replicas, func(replicas int) error {
+		want := b.config(replicas)
+		if sameBucket(info.Config, want) {
+			return nil
+		}
+		want.Metadata = info.Config.Metadata
+		_, err := js.UpdateStream(ctx, want)
+		return err
+	})
+	return nil
+}
+
+func (b *bucket) stream() string { return "KV_" + b.name }
+
+// config is a key-value bucket as NATS's own clients make one, but for the direct gets: any replica of
+// the stream may answer those, and one that is behind does not know what was just written.
+func (b *bucket) config(replicas int) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: b.stream(), Subjects: []string{"$KV." + b.name + ".>"}, Storage: jetstream.MemoryStorage, Replicas: replicas,
+		MaxMsgsPerSubject: 1, MaxMsgs: -1, MaxConsumers: -1, MaxBytes: cmp.Or(b.maxBytes, -1), MaxAge: b.ttl, MaxMsgSize: 4 << 10,
+		AllowRollup: true, DenyDelete: true, AllowDirect: false, Discard: jetstream.DiscardNew, Duplicates: min(b.ttl, 2*time.Minute),
+	}
+}
+
+func sameBucket(have, want jetstream.StreamConfig) bool {
+	return have.Replicas == want.Replicas && have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes &&
+		have.MaxMsgSize == want.MaxMsgSize && have.AllowDirect == want.AllowDirect && have.Duplicates == want.Duplicates
+}
+
+// reopen has the bucket looked at before its next use, if that was long ago.
+func (b *bucket) reopen() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.kv != nil && time.Since(b.opened) > replicateEvery {
+		b.kv = nil
+	}
 }
 
 func (b *bucket) forget(kv jetstream.KeyValue) {
@@ -140,4 +200,14 @@ func (b *bucket) forget(kv jetstream.KeyValue) {
 func hashed(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return hex.EncodeToString(sum[:])
+}
+
+// parse reads a bucket's value, which must be exactly what we write: others may have found a way
+// to write there.
+func parse[T any](value []byte) (T, error) {
+	var v T
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.DisallowUnknownFields()
+	err := d.Decode(&v)
+	return v, err
 }

@@ -31,7 +31,7 @@ func Check(ctx context.Context, store eventstore.Store, conn *nats.Conn) (Counts
 		return Counts{}, fmt.Errorf("check: %w", err)
 	}
 	var c Counts
-	info, err := streamInfo(ctx, js)
+	info, err := streamInfo(ctx, js, StreamName)
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return c, fmt.Errorf("check: %w", err)
 	}

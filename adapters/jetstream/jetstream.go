@@ -1,6 +1,6 @@
 // Package jetstream is what the control plane does with NATS JetStream: the Relay copies the log
 // to the stream EVENTS, a Feed follows it from there, and key-value buckets with a time to live
-// hold tickets, rate limits and the whereabouts of tunnels.
+// hold rate limits and the whereabouts of tunnels.
 //
 // The one thing to know: all of it is a cache. Message n of the stream is event n of the log, so
 // whoever misses a message reads it from the log, and whatever is wiped is filled again.
@@ -35,14 +35,14 @@ const callTimeout = 2 * time.Second
 // StreamLimits says how much of the log the stream keeps. Nothing in the control plane needs the
 // stream to be complete, so an operator may cap it.
 type StreamLimits struct {
-	Replicas int           // 0: 1
+	Replicas int           // 0: as many as the cluster's size allows, 1 or 3
 	MaxBytes int64         // the oldest messages go first; 0: no limit
 	MaxAge   time.Duration // 0: for ever
 }
 
 func (l StreamLimits) any() bool { return l.MaxBytes > 0 || l.MaxAge > 0 }
 
-func (l StreamLimits) config(epoch int, agreed int64) jetstream.StreamConfig {
+func (l StreamLimits) config(epoch int, agreed int64, replicas int) jetstream.StreamConfig {
 	maxBytes := int64(-1)
 	if l.MaxBytes > 0 {
 		maxBytes = l.MaxBytes
@@ -55,7 +55,7 @@ func (l StreamLimits) config(epoch int, agreed int64) jetstream.StreamConfig {
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardOld,
 		MaxMsgs:     -1, MaxBytes: maxBytes, MaxAge: l.MaxAge, MaxConsumers: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1,
-		Replicas: max(l.Replicas, 1),
+		Replicas: replicas,
 		// Direct gets may be answered by a replica that is behind; the checks want the leader's word.
 		AllowDirect: false,
 		// Messages are refused by number, so the window by message id has nothing to do.

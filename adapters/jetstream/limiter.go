@@ -22,7 +22,7 @@ const MaxWindow = time.Hour
 type LimiterConfig struct {
 	Conn     *nats.Conn       // required; may be disconnected
 	Log      *slog.Logger     // nil: silent
-	Replicas int              // 0: 1
+	Replicas int              // 0: as many as the cluster's size allows, 1 or 3
 	Now      func() time.Time // nil: time.Now
 }
 

@@ -24,7 +24,7 @@ var ErrNoTunnel = &domain.Error{Kind: domain.Unavailable, Code: "machine_not_con
 type PresenceConfig struct {
 	Conn     *nats.Conn    // required; may be disconnected
 	Log      *slog.Logger  // nil: silent
-	Replicas int           // 0: 1
+	Replicas int           // 0: as many as the cluster's size allows, 1 or 3
 	TTL      time.Duration // after which the entry of a dead replica is gone; 0: 30 s
 	Renew    time.Duration // how often a live replica renews; 0: a third of TTL
 }

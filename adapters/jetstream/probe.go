@@ -22,15 +22,17 @@ import (
 // unable are the ways of the second kind. Their sentences may be told to anybody.
 var (
 	errNoJetStream = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
-		Msg: "NATS refuses JetStream, which tickets need: it is not enabled on the server. Start it with -js, or with jetstream {} in its configuration."}
+		Msg: "NATS refuses JetStream, which replicas need to share limits and to reach desktops: it is not enabled on the server. Start it with -js, or with jetstream {} in its configuration."}
 	errNoJetStreamForAccount = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
-		Msg: "NATS refuses JetStream, which tickets need: it is not enabled for the account of NATS_URL's user. Enable it there, or give another user."}
+		Msg: "NATS refuses JetStream, which replicas need to share limits and to reach desktops: it is not enabled for the account of NATS_URL's user. Enable it there, or give another user."}
 	errNoRights = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
 		Msg: "NATS refuses what the server has to publish: allow NATS_URL's user $JS.API.>, $KV.>, cloudbot.events.> and _INBOX.>."}
 	errNoUser = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
 		Msg: "NATS refuses NATS_URL's user: give the right name and password."}
 	errNoRoom = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
-		Msg: "NATS refuses to make what the server keeps there: its limits on JetStream's memory, storage or number of streams are too low. Allow 128 MB of memory, and six streams."}
+		Msg: "NATS refuses to make what the server keeps there: its limits on JetStream's memory, storage or number of streams are too low. Allow 128 MB of memory, and five streams."}
+	errNoCluster = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
+		Msg: "NATS refuses NATS_REPLICAS: it is a single server, or has no limits for so many replicas. Set NATS_REPLICAS to 0, which follows the cluster's size, or to 1."}
 )
 
 // Unable returns the sentence that says what NATS refuses and why, where err means that it will not
@@ -55,6 +57,8 @@ func explain(conn *nats.Conn, err error, making bool) error {
 		return fmt.Errorf("%w (%w)", errNoJetStream, err)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("%w (%w)", errNoJetStreamForAccount, err)
+	case making && api != nil && noReplicas[api.ErrorCode]:
+		return fmt.Errorf("%w (%w)", errNoCluster, err)
 	case making && api != nil && tooLow[api.ErrorCode]:
 		return fmt.Errorf("%w (%w)", errNoRoom, err)
 	case api == nil && conn.IsConnected() && lacksRights(conn.LastError()):
@@ -89,6 +93,9 @@ var tooLow = map[jetstream.ErrorCode]bool{
 	10120: true, // no tier for as many replicas
 }
 
+// noReplicas are those of them that speak of the number of replicas.
+var noReplicas = map[jetstream.ErrorCode]bool{10074: true, 10120: true}
+
 // away tells why there is no connection: nil where there is one. A connection forgets why its last try
 // failed while it makes the next: so it is looked at for a moment.
 func away(conn *nats.Conn) error {
@@ -121,12 +128,17 @@ func Able(ctx context.Context, conn *nats.Conn, limits StreamLimits) error {
 		return explain(conn, err, false)
 	}
 	// The relay makes the stream; here is one like it that takes no events.
-	trial := limits.config(0, 0)
-	trial.Name, trial.Subjects, trial.DenyDelete, trial.DenyPurge = "CLOUDBOT_TRIAL_"+nats.NewInbox()[7:], nil, false, false
-	if _, err := js.CreateStream(ctx, trial); err != nil {
+	name := "CLOUDBOT_TRIAL_" + nats.NewInbox()[7:]
+	err = inTurn(limits.Replicas, 0, func(replicas int) error {
+		trial := limits.config(0, 0, replicas)
+		trial.Name, trial.Subjects, trial.DenyDelete, trial.DenyPurge = name, nil, false, false
+		_, err := js.CreateStream(ctx, trial)
+		return err
+	})
+	if err != nil {
 		return explain(conn, fmt.Errorf("make a stream: %w", err), true)
 	}
-	return js.DeleteStream(ctx, trial.Name)
+	return js.DeleteStream(ctx, name)
 }
 
 // StreamProbe tries to publish.
@@ -188,7 +200,7 @@ func (p *StreamProbe) Relayed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	info, err := streamInfo(ctx, js)
+	info, err := streamInfo(ctx, js, StreamName)
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return explain(p.conn, err, false)
 	}
@@ -211,11 +223,13 @@ func (p *StreamProbe) Relayed(ctx context.Context) error {
 // forgotten when they end.
 const probeKey = "probe"
 
-// probe writes as the bucket's users do: over what it finds.
+// probe writes as the bucket's users do: over what it finds. Now and then it also compares the bucket
+// with what it should be.
 func (b *bucket) probe(ctx context.Context) error {
 	if err := away(b.conn); err != nil {
 		return err
 	}
+	b.reopen()
 	_, revision, err := b.get(ctx, probeKey)
 	if err == nil {
 		_, err = b.replace(ctx, probeKey, []byte(probeKey), revision)
@@ -232,9 +246,6 @@ func (b *bucket) missing() bool {
 	defer b.mu.Unlock()
 	return b.kv == nil
 }
-
-// Probe tells whether tickets can be issued and redeemed.
-func (t *Tickets) Probe(ctx context.Context) error { return t.bucket.probe(ctx) }
 
 // Probe tells whether replicas find one another's tunnels.
 func (p *Presence) Probe(ctx context.Context) error { return p.bucket.probe(ctx) }

@@ -19,7 +19,6 @@ func probes(conn *nats.Conn, head func(context.Context) (int64, error)) map[stri
 		"able":     func(ctx context.Context) error { return jetstream.Able(ctx, conn, jetstream.StreamLimits{}) },
 		"publish":  stream.Publish,
 		"relayed":  stream.Relayed,
-		"tickets":  jetstream.NewTickets(jetstream.TicketsConfig{Conn: conn}).Probe,
 		"limits":   jetstream.NewLimiter(jetstream.LimiterConfig{Conn: conn}).Probe,
 		"presence": jetstream.NewPresence(jetstream.PresenceConfig{Conn: conn}).Probe,
 	}
@@ -46,7 +45,7 @@ func TestProbesLeaveNothing(t *testing.T) {
 			}
 		}
 	}
-	for stream, want := range map[string]uint64{jetstream.StreamName: 5, "KV_tickets": 1, "KV_limits": 1, "KV_presence": 1} {
+	for stream, want := range map[string]uint64{jetstream.StreamName: 5, "KV_limits": 1, "KV_presence": 1} {
 		s, err := w.JS.Stream(t.Context(), stream)
 		if err != nil {
 			t.Fatal(err)

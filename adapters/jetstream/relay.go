@@ -21,7 +21,7 @@ type RelayConfig struct {
 	Conn        *nats.Conn       // required
 	Epochs      Epochs           // required
 	Environment string           // goes into each envelope's source
-	Limits      StreamLimits     // zero: the whole log, one replica
+	Limits      StreamLimits     // zero: the whole log
 	Log         *slog.Logger     // nil: silent
 	Poll        time.Duration    // how often to look without a hint, and after the stream; 0: one second
 	Window      int              // messages on their way at a time; 0: 512
@@ -31,10 +31,12 @@ type RelayConfig struct {
 // Relay publishes the log to the stream, in order and under the log's own numbers. Each message
 // names the number it must follow, so of two relays at work one is refused: that is harmless.
 type Relay struct {
-	cfg   RelayConfig
-	log   *slog.Logger
-	js    jetstream.JetStream
-	stats struct{ published, position, head, epoch atomic.Int64 }
+	cfg        RelayConfig
+	log        *slog.Logger
+	js         jetstream.JetStream
+	fewer      bool      // the stream cannot have the replicas it should
+	replicated time.Time // when the stream's replicas were compared with what they should be
+	stats      struct{ published, position, head, epoch atomic.Int64 }
 }
 
 // RelayStats are figures for metrics.

@@ -102,7 +102,7 @@ func (s *source) open(ctx, during context.Context, after int64) error {
 
 // validate makes sure that the stream is a beginning of the log, and returns its epoch.
 func (f *Feed) validate(ctx context.Context) (int, error) {
-	info, err := streamInfo(ctx, f.js)
+	info, err := streamInfo(ctx, f.js, StreamName)
 	if err != nil {
 		return 0, err
 	}

@@ -28,7 +28,7 @@ func (r *Relay) stand(ctx context.Context, suspect int64) (standing, error) {
 	if err != nil {
 		return standing{}, err
 	}
-	info, err := streamInfo(ctx, r.js)
+	info, err := streamInfo(ctx, r.js, StreamName)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return r.create(ctx, epoch, 0)
 	}
@@ -68,24 +68,48 @@ func (r *Relay) stand(ctx context.Context, suspect int64) (standing, error) {
 	if holed(info, r.cfg.Limits) {
 		return r.replace(ctx, info, epoch, agreed, "messages are missing")
 	}
-	if want := r.cfg.Limits.config(epoch, agreed); !sameSettings(info.Config, want) {
-		want.Metadata = withOurs(info.Config.Metadata, want.Metadata)
-		if _, err := r.js.UpdateStream(ctx, want); err != nil {
-			return standing{}, fmt.Errorf("update stream: %w", err)
-		}
+	if err := r.update(ctx, info, info.Config.Replicas); err != nil {
+		return standing{}, fmt.Errorf("update stream: %w", err)
 	}
+	r.replicate(ctx, info)
 	return standing{created: info.Created, epoch: epoch, last: last}, nil
+}
+
+// update brings the stream's settings to what they should be, with so many replicas.
+func (r *Relay) update(ctx context.Context, info *jetstream.StreamInfo, replicas int) error {
+	epoch, agreed := epochOf(info.Config)
+	want := r.cfg.Limits.config(epoch, agreed, replicas)
+	if sameSettings(info.Config, want) {
+		return nil
+	}
+	want.Metadata = withOurs(info.Config.Metadata, want.Metadata)
+	_, err := r.js.UpdateStream(ctx, want)
+	return err
+}
+
+// replicate gives the stream the replicas it should have. One that cannot have them now goes on with
+// what it has.
+func (r *Relay) replicate(ctx context.Context, info *jetstream.StreamInfo) {
+	r.replicated = time.Now()
+	err := inTurn(r.cfg.Limits.Replicas, info.Config.Replicas, func(n int) error { return r.update(ctx, info, n) })
+	if err != nil && !r.fewer {
+		r.log.WarnContext(ctx, "changing the stream's replicas failed, will retry", "replicas", info.Config.Replicas, "err", err)
+	}
+	r.fewer = err != nil
 }
 
 // inspect looks after the stream while it should stand at position at.
 func (r *Relay) inspect(ctx context.Context, st standing, at int64) error {
-	info, err := streamInfo(ctx, r.js)
+	info, err := streamInfo(ctx, r.js, StreamName)
 	if err != nil {
 		return err
 	}
 	epoch, _ := epochOf(info.Config)
 	if !info.Created.Equal(st.created) || epoch != st.epoch || int64(info.State.LastSeq) != at || holed(info, r.cfg.Limits) {
 		return fmt.Errorf("look after the stream: %w", errRefused)
+	}
+	if time.Since(r.replicated) > replicateEvery {
+		r.replicate(ctx, info)
 	}
 	return nil
 }
@@ -136,7 +160,7 @@ func (r *Relay) agreement(ctx context.Context, hi int64, info *jetstream.StreamI
 
 // replace empties the stream: it is deleted and made again under an epoch, to be filled from 1.
 func (r *Relay) replace(ctx context.Context, seen *jetstream.StreamInfo, epoch int, agreed int64, reason string) (standing, error) {
-	info, err := streamInfo(ctx, r.js)
+	info, err := streamInfo(ctx, r.js, StreamName)
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return standing{}, err
 	}
@@ -155,7 +179,11 @@ func (r *Relay) replace(ctx context.Context, seen *jetstream.StreamInfo, epoch i
 func (r *Relay) create(ctx context.Context, epoch int, agreed int64) (standing, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	s, err := r.js.CreateStream(ctx, r.cfg.Limits.config(epoch, agreed))
+	var s jetstream.Stream
+	err := inTurn(r.cfg.Limits.Replicas, 0, func(replicas int) (err error) {
+		s, err = r.js.CreateStream(ctx, r.cfg.Limits.config(epoch, agreed, replicas))
+		return err
+	})
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return standing{}, fmt.Errorf("create stream: %w: another relay did", errRefused)
 	}
@@ -222,12 +250,12 @@ func messageAt(ctx context.Context, js jetstream.JetStream, n int64) (*jetstream
 	return m, nil
 }
 
-func streamInfo(ctx context.Context, js jetstream.JetStream) (*jetstream.StreamInfo, error) {
+func streamInfo(ctx context.Context, js jetstream.JetStream, name string) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	s, err := js.Stream(ctx, StreamName)
+	s, err := js.Stream(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("stream: %w", err)
+		return nil, fmt.Errorf("stream %s: %w", name, err)
 	}
 	return s.CachedInfo(), nil
 }

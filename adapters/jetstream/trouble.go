@@ -95,7 +95,7 @@ const probeName = StreamName + "_PROBE"
 // mend replaces a stream that fails where another one does not: as after a full disk, from which a
 // stream does not recover by itself. Nothing is lost by that, its messages are in the log.
 func (r *Relay) mend(ctx context.Context) error {
-	info, err := streamInfo(ctx, r.js)
+	info, err := streamInfo(ctx, r.js, StreamName)
 	if err != nil {
 		return err
 	}
@@ -112,9 +112,12 @@ func (r *Relay) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	const subject = "$KV." + probeName + ".relay" // which the buckets' rights allow
-	_, err := r.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: probeName, Description: "whether JetStream stores anything", Subjects: []string{subject},
-		Storage: jetstream.FileStorage, Replicas: max(r.cfg.Limits.Replicas, 1), MaxMsgs: 1, MaxAge: time.Minute,
+	err := inTurn(r.cfg.Limits.Replicas, 0, func(replicas int) error {
+		_, err := r.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+			Name: probeName, Description: "whether JetStream stores anything", Subjects: []string{subject},
+			Storage: jetstream.FileStorage, Replicas: replicas, MaxMsgs: 1, MaxAge: time.Minute,
+		})
+		return err
 	})
 	if err != nil {
 		return err

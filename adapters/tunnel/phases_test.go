@@ -24,7 +24,7 @@ type inLog struct {
 	*commands.Guests
 }
 
-func (inLog) Keys(context.Context, string) (map[string]string, error) { return nil, nil }
+func (inLog) Keys(context.Context, string, string) (map[string]string, error) { return nil, nil }
 
 func newInLog() inLog {
 	var n atomic.Int64

@@ -15,6 +15,8 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/joho/godotenv"
+
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 )
 
 // config is what the environment says. `.env.example` lists it with a line each.
@@ -26,10 +28,11 @@ type config struct {
 	AdminToken  string `env:"ADMIN_TOKEN"`
 	PublicURL   string `env:"CONTROL_PLANE_URL"`
 
-	DatabaseURL string `env:"DATABASE_URL"`
-	NATSURL     string `env:"NATS_URL"`
-	NATSListen  string `env:"NATS_LISTEN"`
-	DataDir     string `env:"DATA_DIR" envDefault:"./data"`
+	DatabaseURL  string `env:"DATABASE_URL"`
+	NATSURL      string `env:"NATS_URL"`
+	NATSListen   string `env:"NATS_LISTEN"`
+	NATSReplicas int    `env:"NATS_REPLICAS"`
+	DataDir      string `env:"DATA_DIR" envDefault:"./data"`
 
 	JWTSecret        string `env:"JWT_SECRET_KEY"`
 	JWTRefreshSecret string `env:"JWT_REFRESH_SECRET_KEY"`
@@ -121,6 +124,12 @@ func (c config) check() error {
 		if u, err := url.Parse(server); server != "" && (err != nil || u.Host == "") {
 			refuse("NATS_URL is not of the form nats://host:4222")
 		}
+	}
+	switch {
+	case c.NATSReplicas < 0 || c.NATSReplicas > jetstream.MaxReplicas:
+		refuse("NATS_REPLICAS is %d; give 1 to %d, or 0 to follow the cluster's size", c.NATSReplicas, jetstream.MaxReplicas)
+	case c.NATSReplicas > 1 && c.NATSURL == "":
+		refuse("NATS_REPLICAS is %d and NATS_URL is empty; the in-process NATS is one server", c.NATSReplicas)
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		refuse("LOG_FORMAT is %q; choose text or json", c.LogFormat)

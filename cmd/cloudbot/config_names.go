@@ -21,7 +21,7 @@ var unused = map[string]string{
 // prefixes begin the names that are ours. AWS_ is not: the AWS SDK reads many more than we do.
 var prefixes = []string{
 	"CLOUDBOT_", "CONTROL_PLANE_", "JWT_", "ENCRYPTION_", "EC2_", "UBUNTU_AMI", "LOCAL_DEV", "LOCAL_MACHINES", "MOLTBOT_",
-	"MAX_INSTANCES", "TRUSTED_", "CORS_", "ADVERTISE_", "ASSETS_", "ADMIN_", "NATS_LISTEN", "SIGNUP", "SHUTDOWN_", "VNC_",
+	"MAX_INSTANCES", "TRUSTED_", "CORS_", "ADVERTISE_", "ASSETS_", "ADMIN_", "NATS_LISTEN", "NATS_REPLICAS", "SIGNUP", "SHUTDOWN_", "VNC_",
 }
 
 // settings maps each setting's name to its field.

@@ -48,7 +48,7 @@ func (c config) checkPublic() error {
 func (c config) remarks(environ []string) []string {
 	said := strangeNames(environ)
 	if c.DatabaseURL != "" && c.NATSURL == "" {
-		said = append(said, "DATABASE_URL is set and NATS_URL is not: run one replica only, as tickets and tunnels of a second one would not be seen here")
+		said = append(said, "DATABASE_URL is set and NATS_URL is not: run one replica only, as tunnels of a second one would not be seen here")
 	}
 	if u, err := url.Parse(c.PublicURL); c.LocalDevMode && !c.GiveShells && err == nil && u.Host != "" && !loopbackHost(u.Hostname()) {
 		said = append(said, "CONTROL_PLANE_URL is beyond loopback, and LOCAL_DEV_MODE=true gives every account a shell on this computer: if strangers reach that URL, set LOCAL_DEV_MODE=false")

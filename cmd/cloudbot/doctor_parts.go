@@ -85,11 +85,11 @@ func checkOfNATS(ctx context.Context, cfg config) (string, error) {
 		return "", err
 	}
 	defer conn.Close()
-	switch err := checkNATS(ctx, conn); {
+	switch err := checkNATS(ctx, conn, cfg.NATSReplicas); {
 	case unable(err):
 		return "", err
 	case !conn.IsConnected():
-		return "", degraded{errors.New("NATS_URL does not answer: until it does, browsers cannot open desktops and subscribers get no events")}
+		return "", degraded{errors.New("NATS_URL does not answer: until it does, subscribers get no events and replicas do not reach one another's desktops")}
 	case err != nil:
 		return "", degraded{fmt.Errorf("NATS_URL answers, but not as it should: %w", err)}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
+	"github.com/cloudbot-ai/control-plane/adapters/tickets"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -35,18 +36,18 @@ func (t tokens) ParseAccess(token string) (httpapi.Claims, error) {
 	return httpapi.Claims(c), err
 }
 
-type tickets struct{ kept *jetstream.Tickets }
+type ticketOffice struct{ kept tickets.Tickets }
 
-func (t tickets) Issue(ctx context.Context, ticket httpapi.Ticket) (string, time.Time, error) {
-	return t.kept.Issue(ctx, jetstream.Ticket(ticket))
+func (t ticketOffice) Issue(ctx context.Context, ticket httpapi.Ticket) (string, time.Time, error) {
+	return t.kept.Issue(ctx, tickets.Ticket(ticket))
 }
 
-func (t tickets) Redeem(ctx context.Context, token string) (httpapi.Ticket, error) {
+func (t ticketOffice) Redeem(ctx context.Context, token string) (httpapi.Ticket, error) {
 	ticket, err := t.kept.Redeem(ctx, token)
 	return httpapi.Ticket(ticket), err
 }
 
-func (t tickets) Peek(ctx context.Context, token string) (httpapi.Ticket, error) {
+func (t ticketOffice) Peek(ctx context.Context, token string) (httpapi.Ticket, error) {
 	ticket, err := t.kept.Peek(ctx, token)
 	return httpapi.Ticket(ticket), err
 }
@@ -115,6 +116,10 @@ func (p *parts) followNews(ctx context.Context) error {
 func (p *parts) followFromHead(ctx context.Context) error {
 	head, err := p.store.Head(ctx)
 	if err != nil {
+		return err
+	}
+	// Following ends when the log has lost events that were handed over, with or without NATS.
+	if err := p.front.LogChanged(ctx); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)

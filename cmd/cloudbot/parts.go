@@ -22,6 +22,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/adapters/shelf"
+	"github.com/cloudbot-ai/control-plane/adapters/tickets"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/crash"
@@ -45,6 +46,8 @@ type parts struct {
 	relay     *jetstream.Relay
 	feed      *jetstream.Feed
 	progress  *projections.Progress
+	epochs    jetstream.Epochs
+	epoch     *httpapi.Epoch // the log's, as this replica knows it
 	metrics   *prometheus.Registry
 	parked    *prometheus.CounterVec
 	cloud     cloud
@@ -112,6 +115,12 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 	if err != nil {
 		return nil, err
 	}
+	p.epochs = jetstream.PostgresEpochs{Pool: p.pool}
+	epoch, err := p.epochs.Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.epoch = httpapi.NewEpoch(epoch)
 	shared := p.buckets()
 	hub, err := tunnel.New(tunnel.Config{
 		Machines:  &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment, Audit: p.audit},
@@ -146,10 +155,11 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Keys:           apiKeys,
 		Queries:        reader,
 		Progress:       p.progress,
+		Epoch:          p.epoch,
 		Tokens:         tokens{keys.tokens},
 		Audit:          p.audit,
 		Log:            log,
-		Tickets:        tickets{shared.tickets},
+		Tickets:        ticketOffice{tickets.Tickets{Pool: p.pool}},
 		Limiter:        shared.limits,
 		Bridges:        bridges{p.bridge},
 		Diagnostics:    diagnostics{p.hub},
@@ -219,7 +229,7 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 		if p.conn, err = connectNATS(p.cfg, p.log); err != nil {
 			return err
 		}
-		if err := checkNATS(ctx, p.conn); unable(err) {
+		if err := checkNATS(ctx, p.conn, p.cfg.NATSReplicas); unable(err) {
 			return err
 		}
 	} else {
@@ -244,7 +254,8 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 // stream builds what follows the log: relay, read models' feed and saga. The saga asks the hub.
 func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment commands.Enrolment, hub *tunnel.Hub) (err error) {
 	if p.relay, err = jetstream.NewRelay(jetstream.RelayConfig{
-		Store: p.store, Conn: p.conn, Epochs: jetstream.PostgresEpochs{Pool: p.pool}, Environment: p.cfg.Environment, Log: p.log,
+		Store: p.store, Conn: p.conn, Epochs: p.epochs, Environment: p.cfg.Environment,
+		Limits: jetstream.StreamLimits{Replicas: p.cfg.NATSReplicas}, Log: p.log,
 	}); err != nil {
 		return err
 	}
@@ -295,6 +306,7 @@ func (p *parts) background() []part {
 			return p.bridge.Run(p.bridges)
 		}},
 		{"news", p.followNews},
+		{"epoch", p.followEpoch},
 		{"suspensions", newSuspensions(p.saga.Log, p.pool, p.log).Run},
 		{"fleet", p.countFleet},
 		{"audit", p.audit.Run},

@@ -20,23 +20,20 @@ import (
 //
 // Ready means that commands and queries work. NATS may be away: commands are accepted, read models
 // follow the log itself, sign-in is limited by each replica alone. What is missing then is said.
-// A NATS that can never do its work is another matter: every desktop would be one that no browser
-// gets a ticket for.
+// A NATS that can never do its work is another matter: no replica would reach another one's desktops.
 
 // bucketsOfNATS are what replicas share.
 type bucketsOfNATS struct {
-	tickets  *jetstream.Tickets
 	limits   *jetstream.Limiter
 	presence *jetstream.Presence
 }
 
-func (p *parts) buckets() bucketsOfNATS { return bucketsOf(p.conn, p.log) }
+func (p *parts) buckets() bucketsOfNATS { return bucketsOf(p.conn, p.cfg.NATSReplicas, p.log) }
 
-func bucketsOf(conn *nats.Conn, log *slog.Logger) bucketsOfNATS {
+func bucketsOf(conn *nats.Conn, replicas int, log *slog.Logger) bucketsOfNATS {
 	return bucketsOfNATS{
-		tickets:  jetstream.NewTickets(jetstream.TicketsConfig{Conn: conn}),
-		limits:   jetstream.NewLimiter(jetstream.LimiterConfig{Conn: conn, Log: log}),
-		presence: jetstream.NewPresence(jetstream.PresenceConfig{Conn: conn, Log: log}),
+		limits:   jetstream.NewLimiter(jetstream.LimiterConfig{Conn: conn, Replicas: replicas, Log: log}),
+		presence: jetstream.NewPresence(jetstream.PresenceConfig{Conn: conn, Replicas: replicas, Log: log}),
 	}
 }
 
@@ -61,7 +58,6 @@ func probesOfPostgres(store *postgres.Store, leases *lease.Leases) []httpapi.Pro
 
 func probesOfNATS(shared bucketsOfNATS) []httpapi.Probe {
 	return []httpapi.Probe{
-		{Name: "tickets", Try: shared.tickets.Probe, Degrades: "browsers cannot open desktops and agents for now", Grave: unable},
 		{Name: "limits", Try: shared.limits.Probe, Degrades: "each replica counts tries to sign in by itself", Grave: unable},
 		{Name: "presence", Try: shared.presence.Probe, Degrades: "a desktop is reached only by the replica that its machine is connected to", Grave: unable},
 	}
@@ -135,11 +131,11 @@ func connectNATS(cfg config, log *slog.Logger) (*nats.Conn, error) {
 const natsTime = 10 * time.Second
 
 // checkNATS tries what the server needs of NATS. An error that is unable is for good.
-func checkNATS(ctx context.Context, conn *nats.Conn) error {
+func checkNATS(ctx context.Context, conn *nats.Conn, replicas int) error {
 	ctx, cancel := context.WithTimeout(ctx, natsTime)
 	defer cancel()
-	err := jetstream.Able(ctx, conn, jetstream.StreamLimits{})
-	for _, p := range probesOfNATS(bucketsOf(conn, slog.New(slog.DiscardHandler))) {
+	err := jetstream.Able(ctx, conn, jetstream.StreamLimits{Replicas: replicas})
+	for _, p := range probesOfNATS(bucketsOf(conn, replicas, slog.New(slog.DiscardHandler))) {
 		if unable(err) {
 			break
 		}

@@ -52,6 +52,7 @@ type Server struct {
 	wrongs   []string
 	failed   error // of writing the ledger
 	looks    looks
+	ahead    time.Duration // of the callers' clocks
 }
 
 // late is a call whose request arrives long after its caller gave up.
@@ -92,6 +93,14 @@ func (s *Server) Script(action string, fates ...Fate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.script[action] = append(s.script[action], fates...)
+}
+
+// SetClock sets the cloud's clock, by how much it is ahead of its callers'. As EC2 does, it refuses what is signed
+// more than five minutes off, and says its time in each answer.
+func (s *Server) SetClock(ahead time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead = ahead
 }
 
 // SetFull says whether there is capacity for a type in a subnet.

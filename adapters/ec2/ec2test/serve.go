@@ -58,6 +58,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("Content-Type", "text/xml;charset=UTF-8")
+	w.Header().Set("Date", s.date())
 	w.WriteHeader(out.status)
 	_, _ = w.Write(out.body)
 }
@@ -93,7 +94,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return &http.Response{
 		Status: http.StatusText(out.status), StatusCode: out.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{"Content-Type": {"text/xml;charset=UTF-8"}}, Body: io.NopCloser(bytes.NewReader(out.body)),
+		Header: http.Header{"Content-Type": {"text/xml;charset=UTF-8"}, "Date": {t.s.date()}}, Body: io.NopCloser(bytes.NewReader(out.body)),
 		ContentLength: int64(len(out.body)), Request: r,
 	}, nil
 }
@@ -123,7 +124,7 @@ func (s *Server) serve(header http.Header, body []byte) outcome {
 	switch {
 	case err != nil:
 		return answer(nil, refuse("MalformedQueryString", "%v", err))
-	case !signed(header):
+	case !signed(header) || !s.timely(header):
 		return answer(nil, &refusal{http.StatusUnauthorized, "AuthFailure", "AWS was not able to validate the provided access credentials"})
 	case form.Get("Version") != version:
 		return answer(nil, refuse("NoSuchVersion", "The requested version (%s) of service AmazonEC2 does not exist", form.Get("Version")))
@@ -166,6 +167,25 @@ func signed(h http.Header) bool {
 	return strings.HasPrefix(auth, "AWS4-HMAC-SHA256 Credential=") && strings.Contains(auth, "/ec2/aws4_request") &&
 		strings.Contains(auth, "SignedHeaders=") && strings.Contains(auth, "Signature=") && h.Get("X-Amz-Date") != ""
 }
+
+// maxSkew is how far a caller's clock may be off.
+const maxSkew = 5 * time.Minute
+
+// timely tells whether the request was signed at about the cloud's time.
+func (s *Server) timely(h http.Header) bool {
+	at, err := time.Parse("20060102T150405Z", h.Get("X-Amz-Date"))
+	return err == nil && s.now().Sub(at).Abs() <= maxSkew
+}
+
+// date is what an answer says that the time is.
+func (s *Server) date() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now().UTC().Format(http.TimeFormat)
+}
+
+// now is the cloud's clock.
+func (s *Server) now() time.Time { return time.Now().Add(s.ahead) }
 
 func answer(reply any, err error) outcome {
 	var no *refusal

@@ -60,6 +60,11 @@ export function heardOf(position: number) {
   if (position > known) known = position;
 }
 
+/** The server was restored from a backup: positions that this tab knows may never come. */
+export function forgetHeard() {
+  known = 0;
+}
+
 function prepared(request: Request, token: string | undefined): Request {
   const r = new Request(request);
   if (token) r.headers.set("Authorization", `Bearer ${token}`);

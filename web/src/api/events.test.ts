@@ -51,7 +51,7 @@ test("a page that nobody looks at gives its connection back, and goes on where i
   const opened: boolean[] = [];
   const types: string[] = [];
   const control = new AbortController();
-  const done = followEvents({ onEvent: (e) => types.push(e.type), onOpen: (resumed) => opened.push(resumed), onState: (s) => states.push(s) }, control.signal);
+  const done = followEvents({ onEvent: (e) => types.push(e.type), onReset: () => undefined, onOpen: (resumed) => opened.push(resumed), onState: (s) => states.push(s) }, control.signal);
   await vi.advanceTimersByTimeAsync(10);
   streams[0]!.send('id: 7\nevent: a\ndata: {"type":"a"}\n\n');
   await vi.advanceTimersByTimeAsync(10);
@@ -80,7 +80,7 @@ test("while there is no way to the server, that is said once and not with each t
   signedFetch.mockRejectedValue(new Error("offline"));
   const states: string[] = [];
   const control = new AbortController();
-  const done = followEvents({ onEvent: () => undefined, onOpen: () => undefined, onState: (s) => states.push(s) }, control.signal);
+  const done = followEvents({ onEvent: () => undefined, onReset: () => undefined, onOpen: () => undefined, onState: (s) => states.push(s) }, control.signal);
   await vi.advanceTimersByTimeAsync(60_000);
   expect(signedFetch.mock.calls.length).toBeGreaterThan(3);
   expect(new Set(states.slice(1))).toEqual(new Set(["waiting"]));
@@ -91,7 +91,7 @@ test("while there is no way to the server, that is said once and not with each t
 test("an orderly end is no lost connection, unless there is no way back", async () => {
   const states: string[] = [];
   const control = new AbortController();
-  const done = followEvents({ onEvent: () => undefined, onOpen: () => undefined, onState: (s) => states.push(s) }, control.signal);
+  const done = followEvents({ onEvent: () => undefined, onReset: () => undefined, onOpen: () => undefined, onState: (s) => states.push(s) }, control.signal);
   await vi.advanceTimersByTimeAsync(10_000);
   streams[0]!.end();
   await vi.advanceTimersByTimeAsync(10_000);
@@ -108,7 +108,7 @@ test("an orderly end is no lost connection, unless there is no way back", async 
 test("a page that was never seen opens nothing", async () => {
   page.turn("hidden");
   const control = new AbortController();
-  const done = followEvents({ onEvent: () => undefined, onOpen: () => undefined, onState: () => undefined }, control.signal);
+  const done = followEvents({ onEvent: () => undefined, onReset: () => undefined, onOpen: () => undefined, onState: () => undefined }, control.signal);
   await vi.advanceTimersByTimeAsync(60_000);
   expect(streams).toHaveLength(0);
   page.turn("visible");
@@ -131,7 +131,7 @@ describe("the tabs of a browser", () => {
     own.visibilityState = visibility;
     const control = new AbortController();
     const t = { page: own, heard: [] as string[], opened: [] as boolean[], states: [] as string[], control };
-    void documents.run(own, () => shareEvents("a", { onEvent: (e, at) => t.heard.push(`${e.type}${at}`), onOpen: (r) => t.opened.push(r), onState: (s) => t.states.push(s) }, control.signal));
+    void documents.run(own, () => shareEvents("a", { onEvent: (e, at) => t.heard.push(`${e.type}${at}`), onReset: () => t.heard.push("reset"), onOpen: (r) => t.opened.push(r), onState: (s) => t.states.push(s) }, control.signal));
     return t;
   }
   const turn = (t: ReturnType<typeof tab>, state: "visible" | "hidden") => documents.run(t.page, () => t.page.turn(state));
@@ -228,6 +228,34 @@ describe("the tabs of a browser", () => {
     expect(d.heard).toEqual(["e13"]);
     expect(d.opened).toEqual([false]);
     await leave(b, c, d);
+  });
+
+  test("hear that the server was restored, and go on in its new epoch", async () => {
+    const [a, b] = [tab(), tab()];
+    await rest();
+    streams[0]!.send('id: 1-9\nevent: e\ndata: {"type":"e"}\n\n');
+    streams[0]!.send('id: 2-0\nevent: reset\ndata: {"epoch":2}\n\n');
+    streams[0]!.send('id: 2-3\nevent: e\ndata: {"type":"e"}\n\n');
+    await rest();
+    for (const t of [a, b]) {
+      expect(t.heard).toEqual(["e1-9", "reset", "e2-3"]);
+      expect(t.opened, "nothing else was missed").toEqual([false]);
+    }
+    await leave(a);
+    expect(streams[1]!.init.headers).toEqual({ "Last-Event-ID": "2-3" });
+    await leave(b);
+  });
+
+  test("a reset that is the last word before the stream breaks is where it goes on", async () => {
+    const a = tab();
+    await rest();
+    streams[0]!.send('id: 1-9\nevent: e\ndata: {"type":"e"}\n\n');
+    streams[0]!.send('id: 2-0\nevent: reset\ndata: {"epoch":2}\n\n');
+    await rest();
+    streams[0]!.end();
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(streams[1]!.init.headers).toEqual({ "Last-Event-ID": "2-0" });
+    await leave(a);
   });
 
   test("a tab that is hidden gives the stream to one that is looked at", async () => {

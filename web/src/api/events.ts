@@ -16,6 +16,8 @@ const least = 1_000, most = 20_000; // ms between tries
 
 type Config = {
   onEvent: (event: LogEvent, position: string) => void;
+  /** The server was restored from a backup: nothing that is known counts, and all events follow again. */
+  onReset: () => void;
   /** The stream is open. Where it did not resume, what is known may be old. */
   onOpen: (resumed: boolean) => void;
   onState: (state: EventsState) => void;
@@ -25,15 +27,16 @@ type Word =
   | { /** Somebody new asks how it is. */ hello: true }
   | { /** The one that has the stream is there. */ beat: true }
   | { event: LogEvent; position: string; /** The position before it: who was at another has missed something. */ after: string | undefined }
+  | { /** The server was restored: the point from which everything follows. */ reset: string }
   | { state: EventsState; /** Where the stream is; whether it has missed nothing. */ last: string | undefined; resumed: boolean };
 
 /**
  * Follows the events of a log-in until the signal aborts. Its tabs share one stream: one that is looked at
  * has it and tells the others, and when that one goes or is hidden, the next one goes on where it was.
  */
-export async function shareEvents(login: string, { onEvent, onOpen, onState }: Config, signal: AbortSignal): Promise<void> {
+export async function shareEvents(login: string, { onEvent, onReset, onOpen, onState }: Config, signal: AbortSignal): Promise<void> {
   const { locks } = navigator;
-  if (!locks) return followEvents({ onEvent, onOpen, onState }, signal); // only secure pages have them
+  if (!locks) return followEvents({ onEvent, onReset, onOpen, onState }, signal); // only secure pages have them
   const name = `cloudbot.events.${login}`;
   const channel = new BroadcastChannel(name);
   const tell = (word: Word) => channel.postMessage(word);
@@ -55,6 +58,9 @@ export async function shareEvents(login: string, { onEvent, onOpen, onState }: C
     heard = Date.now();
     if (leads || "beat" in word) {
       // the one before may still be leaving
+    } else if ("reset" in word) {
+      last = word.reset;
+      onReset();
     } else if ("event" in word) {
       const missed = !joined || word.after !== last;
       last = word.position || last;
@@ -95,6 +101,11 @@ export async function shareEvents(login: string, { onEvent, onOpen, onState }: C
             last = position || last; // what is not in the log has none
             onEvent(event, position);
           },
+          onReset: (position) => {
+            tell({ reset: position });
+            last = position;
+            onReset();
+          },
           onOpen: (resumed) => {
             tell({ state, last, resumed });
             open(resumed);
@@ -122,7 +133,7 @@ export async function shareEvents(login: string, { onEvent, onOpen, onState }: C
 }
 
 /** Follows the events over a stream of its own, after the position last where there is one; shared: one that breaks off while nobody looks is another tab's to make anew. */
-export async function followEvents({ onEvent, onOpen, onState }: Config, signal: AbortSignal, last?: string, shared = false): Promise<void> {
+export async function followEvents({ onEvent, onReset, onOpen, onState }: Omit<Config, "onReset"> & { onReset: (position: string) => void }, signal: AbortSignal, last?: string, shared = false): Promise<void> {
   let tries = 0;
   onState("connecting");
   await seen(signal);
@@ -135,7 +146,8 @@ export async function followEvents({ onEvent, onOpen, onState }: Config, signal:
         onOpen(last !== undefined);
       })) {
         if (message.id) last = message.id;
-        if (message.event) onEvent(JSON.parse(message.data) as LogEvent, message.id ?? "");
+        if (message.event === "reset") onReset(message.id ?? "");
+        else if (message.event) onEvent(JSON.parse(message.data) as LogEvent, message.id ?? "");
       }
       lost = false; // ended in order, as each hour: nothing to tell of, unless there is no way back
     } catch {

@@ -1,7 +1,7 @@
 // Keeps what the pages know true: each event of the account refreshes what it changed.
 import type { QueryFilters } from "@tanstack/react-query";
 import { useEffect, useSyncExternalStore } from "react";
-import { heardOf } from "./client";
+import { forgetHeard, heardOf } from "./client";
 import { shareEvents, type EventsState, type LogEvent } from "./events";
 import { queryClient } from "./queries";
 
@@ -23,6 +23,10 @@ export function useLive(login: string) {
       login,
       {
         onEvent: changed,
+        onReset: () => {
+          forgetHeard();
+          renew({});
+        },
         onOpen: (resumed) => renew({ predicate: (q) => q.queryKey[0] !== "report" && (!resumed || q.state.status === "error") }),
         onState: (now) => {
           state = now;

@@ -1,0 +1,80 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	copiedStream = "EVENTS"
+	// originKey is where the copy's metadata says when the stream that it copies was made: a mirror of a stream
+	// that was deleted and made again would hold old and new messages.
+	originKey = "cloudbot.copy-of"
+	copyEvery = time.Second
+)
+
+// keepCopy keeps a mirror of the stream in the account COPY, where readers follow it, until ctx ends.
+func (n *NATS) keepCopy(ctx context.Context) error {
+	var contexts [2]jetstream.JetStream
+	for i, user := range []nats.Option{nats.UserInfo(controlUser, n.password), nats.UserInfo(copierUser, n.copier)} {
+		// An inbox of its own: what is sent to _INBOX in COPY reaches the readers.
+		conn, err := nats.Connect("", nats.InProcessServer(n), user, nats.MaxReconnects(-1), nats.CustomInboxPrefix("_COPIER"))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if contexts[i], err = jetstream.New(conn, jetstream.WithDefaultTimeout(natsPatience)); err != nil {
+			return err
+		}
+	}
+	tick := time.NewTicker(copyEvery)
+	defer tick.Stop()
+	for {
+		if err := renewCopy(ctx, contexts[0], contexts[1]); err != nil && ctx.Err() == nil {
+			n.log.DebugContext(ctx, "copying the stream for readers failed, will retry", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// renewCopy makes the mirror where there is none, or where it is one of an earlier stream.
+func renewCopy(ctx context.Context, control, to jetstream.JetStream) error {
+	origin, err := control.Stream(ctx, copiedStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil // not yet
+	}
+	if err != nil {
+		return err
+	}
+	info := origin.CachedInfo()
+	made := info.Created.UTC().Format(time.RFC3339Nano)
+	have, err := to.Stream(ctx, copiedStream)
+	switch {
+	case err == nil && have.CachedInfo().Config.Metadata[originKey] == made:
+		return nil
+	case err == nil:
+		err = to.DeleteStream(ctx, copiedStream)
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	metadata := map[string]string{originKey: made}
+	maps.Copy(metadata, info.Config.Metadata) // the epoch is there, too
+	_, err = to.CreateStream(ctx, jetstream.StreamConfig{
+		Name: copiedStream, Description: "a copy of CloudBot's event log; message n is event n", Metadata: metadata,
+		DenyDelete: true, DenyPurge: true,
+		Mirror: &jetstream.StreamSource{Name: copiedStream, External: &jetstream.ExternalStream{APIPrefix: "CONTROL.API", DeliverPrefix: "cloudbot.copy"}},
+	})
+	return err
+}

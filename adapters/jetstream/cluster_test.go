@@ -1,0 +1,206 @@
+package jetstream_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/natstest"
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
+	"github.com/cloudbot-ai/control-plane/eventstore/memory"
+)
+
+// kept says of how many servers each of the streams has a copy that is up to date.
+func kept(t *testing.T, js natsjs.JetStream, streams ...string) (copies map[string]int, leaders map[string]string) {
+	t.Helper()
+	copies, leaders = map[string]int{}, map[string]string{}
+	for _, name := range streams {
+		s, err := js.Stream(t.Context(), name)
+		if err != nil || s.CachedInfo().Cluster == nil || s.CachedInfo().Cluster.Leader == "" {
+			continue
+		}
+		info := s.CachedInfo()
+		copies[name], leaders[name] = 1, info.Cluster.Leader
+		for _, r := range info.Cluster.Replicas {
+			if r.Current && !r.Offline {
+				copies[name]++
+			}
+		}
+	}
+	return copies, leaders
+}
+
+var ofCluster = []string{jetstream.StreamName, "KV_limits", "KV_presence"}
+
+// A cluster loses each of its servers in turn, leader of a stream or not, and everything goes on: events,
+// limits that were counted before, and the whereabouts of tunnels.
+func TestClusterLosesAnyServer(t *testing.T) {
+	t.Parallel()
+	c := natstest.NewCluster(t, 3)
+	a, b := c.Connect(t), c.Connect(t)
+	w := &world{Server: &natstest.Server{Conn: a, JS: natstest.JetStream(t, a)}, log: &log{}, epochs: &epochs{n: 1}}
+	w.log.store.Store(memory.New())
+	limits := [2]*jetstream.Limiter{jetstream.NewLimiter(jetstream.LimiterConfig{Conn: a}), jetstream.NewLimiter(jetstream.LimiterConfig{Conn: b})}
+	places := [2]*jetstream.Presence{
+		jetstream.NewPresence(jetstream.PresenceConfig{Conn: a, Log: logTo(t)}), jetstream.NewPresence(jetstream.PresenceConfig{Conn: b, Log: logTo(t)}),
+	}
+	run(t, w.relay(t, jetstream.StreamLimits{}))
+	follower := w.follow(t, 0)
+	w.log.write(t, 10, "a")
+	w.settled(t)
+	works := func() (err error) {
+		for i := range limits {
+			if err = limits[i].Probe(t.Context()); err == nil {
+				err = places[i].Probe(t.Context())
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	allowed := func(l *jetstream.Limiter, key string, tries int) (n int) {
+		t.Helper()
+		for range tries {
+			retry, err := l.Allow(t.Context(), key, 10, time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if retry == 0 {
+				n++
+			}
+		}
+		return n
+	}
+	complete := func() {
+		t.Helper()
+		var copies map[string]int
+		eventually(t, func() bool {
+			copies, _ = kept(t, w.JS, ofCluster...)
+			return works() == nil && copies[ofCluster[0]] == 3 && copies[ofCluster[1]] == 3 && copies[ofCluster[2]] == 3
+		}, func() string { return fmt.Sprintf("up to date: %v", copies) })
+	}
+	for i := range c.Len() {
+		complete()
+		key, instance := fmt.Sprintf("key %d", i), fmt.Sprintf("instance %d", i)
+		if n := allowed(limits[0], key, 4); n != 4 {
+			t.Fatalf("%d of 4 allowed before", n)
+		}
+		release, err := places[0].Claim(t.Context(), instance, "http://a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, leaders := kept(t, w.JS, ofCluster...)
+		began := time.Now()
+		c.Stop(i)
+		w.log.write(t, 10, "a")
+		w.settled(t)
+		follower.has(t, 0, int64(10*(i+2)), "a")
+		var url string
+		eventually(t, func() bool { err = works(); return err == nil }, func() string { return fmt.Sprint(err) })
+		eventually(t, func() bool { url, err = places[1].Lookup(t.Context(), instance); return err == nil }, func() string { return fmt.Sprint(err) })
+		if url != "http://a" {
+			t.Errorf("the tunnel is at %q", url)
+		}
+		if n := allowed(limits[1], key, 20); n != 6 {
+			t.Errorf("%d allowed where 6 of 10 were left", n)
+		}
+		t.Logf("n%d stopped, leaders %v: all works again after %s", i, leaders, time.Since(began).Round(time.Millisecond))
+		release()
+		c.Start(t, i)
+		c.Settle(t)
+	}
+}
+
+// NATS_URL lists servers: a connection finds any that is left.
+func TestConnectionFindsTheServersThatAreLeft(t *testing.T) {
+	t.Parallel()
+	c := natstest.NewCluster(t, 3)
+	nc := c.Connect(t)
+	for range 2 {
+		at := c.Index(nc)
+		c.Stop(at)
+		eventually(t, func() bool { return nc.IsConnected() && c.Index(nc) != at }, func() string { return "no server found" })
+	}
+}
+
+// What exists with fewer replicas gets more, by a setting or because the cluster has room, and never fewer without a setting.
+func TestReplicasFollowTheCluster(t *testing.T) {
+	t.Parallel()
+	c := natstest.NewCluster(t, 3)
+	nc := c.Connect(t)
+	js := natstest.JetStream(t, nc)
+	w := &world{Server: &natstest.Server{Conn: nc, JS: js}, log: &log{}, epochs: &epochs{n: 1}}
+	w.log.store.Store(memory.New())
+	w.log.write(t, 3, "a")
+	replicas := func(stream string) int {
+		s, err := js.Stream(t.Context(), stream)
+		if err != nil {
+			return 0
+		}
+		return s.CachedInfo().Config.Replicas
+	}
+	is := func(want int) {
+		t.Helper()
+		for _, stream := range []string{jetstream.StreamName, "KV_presence"} {
+			eventually(t, func() bool { return replicas(stream) == want }, func() string {
+				return fmt.Sprintf("%s has %d replicas instead of %d", stream, replicas(stream), want)
+			})
+		}
+	}
+	for _, step := range []struct{ setting, want int }{{1, 1}, {0, 3}, {0, 3}, {1, 1}, {2, 2}, {0, 3}} {
+		p := jetstream.NewPresence(jetstream.PresenceConfig{Conn: nc, Replicas: step.setting})
+		var err error
+		eventually(t, func() bool { err = p.Probe(t.Context()); return err == nil }, func() string { return fmt.Sprint(err) })
+		stop := run(t, w.relay(t, jetstream.StreamLimits{Replicas: step.setting}))
+		w.settled(t)
+		is(step.want)
+		stop()
+	}
+}
+
+// A cluster that was one server short at the start has three replicas once that server is there, without
+// a restart of ours.
+func TestReplicasFollowALateServer(t *testing.T) {
+	t.Parallel()
+	c := natstest.NewCluster(t, 3)
+	c.Stop(2)
+	c.Settle(t)
+	nc := c.Connect(t)
+	js := natstest.JetStream(t, nc)
+	p := jetstream.NewPresence(jetstream.PresenceConfig{Conn: nc})
+	var err error
+	eventually(t, func() bool { err = p.Probe(t.Context()); return err == nil }, func() string { return fmt.Sprint(err) })
+	if copies, _ := kept(t, js, "KV_presence"); copies["KV_presence"] == 3 {
+		t.Fatal("three copies on two servers")
+	}
+	c.Start(t, 2)
+	c.Settle(t)
+	eventually(t, func() bool {
+		p.OpenedLongAgo()
+		err = p.Probe(t.Context())
+		copies, _ := kept(t, js, "KV_presence")
+		return err == nil && copies["KV_presence"] == 3
+	}, func() string { return fmt.Sprint(err) })
+}
+
+// A single server is told apart from a cluster that is too small for now: NATS_REPLICAS=3 can never work there.
+func TestReplicasOfOneServer(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	if err := jetstream.Able(t.Context(), s.Conn, jetstream.StreamLimits{}); err != nil {
+		t.Errorf("following: %v", err)
+	}
+	for name, err := range map[string]error{
+		"able":     jetstream.Able(t.Context(), s.Conn, jetstream.StreamLimits{Replicas: 3}),
+		"presence": jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Conn, Replicas: 3}).Probe(t.Context()),
+	} {
+		if sentence, unable := jetstream.Unable(err); !unable {
+			t.Errorf("%s: %v", name, err)
+		} else {
+			t.Log(sentence)
+		}
+	}
+}

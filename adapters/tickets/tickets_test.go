@@ -1,0 +1,138 @@
+package tickets_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
+	"github.com/cloudbot-ai/control-plane/adapters/tickets"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var aTicket = tickets.Ticket{Account: "a", Session: "s", Instance: "i", Kind: "vnc", Mode: "view"}
+
+// replicas are two, on one database.
+func replicas(t *testing.T) (a, b tickets.Tickets, pool *pgxpool.Pool) {
+	t.Helper()
+	url := pgtest.New(t)
+	open := func() *pgxpool.Pool {
+		p, err := pgxpool.New(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Close)
+		return p
+	}
+	pool = open()
+	return tickets.Tickets{Pool: pool}, tickets.Tickets{Pool: open()}, pool
+}
+
+func issue(t *testing.T, at tickets.Tickets) string {
+	t.Helper()
+	token, expires, err := at.Issue(t.Context(), aTicket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := time.Until(expires); left <= 25*time.Second || left > 30*time.Second || len(token) != 43 {
+		t.Fatalf("%d characters, %s left", len(token), left)
+	}
+	return token
+}
+
+func TestWorksOnceUnderManyTries(t *testing.T) {
+	t.Parallel()
+	a, b, _ := replicas(t)
+	for range 10 {
+		token := issue(t, a)
+		var won atomic.Int64
+		var all sync.WaitGroup
+		for i := range 50 {
+			all.Go(func() {
+				got, err := []tickets.Tickets{a, b}[i%2].Redeem(t.Context(), token)
+				switch {
+				case err == nil && got == aTicket:
+					won.Add(1)
+				case !errors.Is(err, tickets.ErrInvalid):
+					t.Errorf("%+v, %v", got, err)
+				}
+			})
+		}
+		all.Wait()
+		if won.Load() != 1 {
+			t.Fatalf("%d of 50 succeeded", won.Load())
+		}
+	}
+}
+
+// Looking at a ticket does not use it up, on any replica; a used one is gone.
+func TestPeek(t *testing.T) {
+	t.Parallel()
+	a, b, _ := replicas(t)
+	token := issue(t, a)
+	for _, at := range []tickets.Tickets{a, b, a} {
+		if got, err := at.Peek(t.Context(), token); err != nil || got != aTicket {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	if got, err := b.Redeem(t.Context(), token); err != nil || got != aTicket {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if _, err := a.Peek(t.Context(), token); !errors.Is(err, tickets.ErrInvalid) {
+		t.Errorf("after its use: %v", err)
+	}
+}
+
+func TestRefuses(t *testing.T) {
+	t.Parallel()
+	a, _, pool := replicas(t)
+	for name, shift := range map[string]string{"too old": "-30 seconds", "the clock went back": "2 minutes"} {
+		token := issue(t, a)
+		if _, err := pool.Exec(t.Context(), `UPDATE ops.tickets SET expires_at = expires_at + $1::interval`, shift); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Peek(t.Context(), token); !errors.Is(err, tickets.ErrInvalid) {
+			t.Errorf("%s: peek: %v", name, err)
+		}
+		if _, err := a.Redeem(t.Context(), token); !errors.Is(err, tickets.ErrInvalid) {
+			t.Errorf("%s: redeem: %v", name, err)
+		}
+	}
+	for _, token := range []string{"", "x", strings.Repeat("A", 43), strings.Repeat("A", 100_000)} {
+		if _, err := a.Redeem(t.Context(), token); !errors.Is(err, tickets.ErrInvalid) {
+			t.Errorf("%.10q: %v", token, err)
+		}
+	}
+}
+
+// Unused tickets do not pile up, and no row says a token.
+func TestLeavesLittle(t *testing.T) {
+	t.Parallel()
+	a, _, pool := replicas(t)
+	var all []string
+	for range 100 {
+		all = append(all, issue(t, a))
+		if _, err := pool.Exec(t.Context(), `UPDATE ops.tickets SET expires_at = now() - interval '1 second'`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var rows int
+	var text string
+	if err := pool.QueryRow(t.Context(), `SELECT count(*), string_agg(tickets::text, ' ') FROM ops.tickets`).Scan(&rows, &text); err != nil {
+		t.Fatal(err)
+	}
+	if rows > 2 {
+		t.Errorf("%d of 100 tickets that ran out are left", rows)
+	}
+	for _, token := range all {
+		if strings.Contains(text, token) {
+			t.Fatal("a token is stored")
+		}
+	}
+}
