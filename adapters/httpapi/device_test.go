@@ -140,7 +140,7 @@ func TestWhatIsNoDeviceTokenCountsAsNone(t *testing.T) {
 	// An address without account is answered as one with.
 	unknown, known := map[string]int{}, map[string]int{}
 	for range 14 {
-		for email, seen := range map[string]map[string]int{"nobody@example.com": unknown, "bob@example.com": known} {
+		for email, seen := range map[string]map[string]int{"stranger@example.com": unknown, "bob@example.com": known} {
 			a := f.do(from("10.1.0.1", logInWith(email, wrongPassword, ada)))
 			seen[fmt.Sprint(a.status, a.field(t, "code"), a.field(t, "detail"))]++
 		}

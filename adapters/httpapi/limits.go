@@ -211,7 +211,7 @@ func (s *Server) shares(c echo.Context, one int) []fair.Claim {
 // crowded is the refusal to a request that got no place.
 func (s *Server) crowded(c echo.Context, v fair.Verdict) error {
 	if v == fair.ShareFull {
-		return s.ofAddress(c, errTooManyFromHere)
+		return s.ofAddress(c, errTooManyHere)
 	}
 	return errOverloaded
 }
