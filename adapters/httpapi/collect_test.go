@@ -216,6 +216,8 @@ func (w watchedConn) SetReadDeadline(at time.Time) error {
 func TestRequestsAreSharedByNetwork(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { behindProxy(c); c.Limits.InFlightAddress = 2 })
+	ada := f.signUp("ada@example.com")
+	id := f.running(ada, "one")
 	for range 2 {
 		leave, _ := f.server.requests.Take(fair.ByAddress("", netip.MustParseAddr(hostile), 2, 4, 8)...)
 		defer leave()
@@ -227,4 +229,7 @@ func TestRequestsAreSharedByNetwork(t *testing.T) {
 	f.want(200, from(elsewhere, me))
 	f.want(200, from("198.51.100.8", me)) // its neighbour
 	f.want(200, from(hostile, call{method: "GET", path: "/health"}))
+	f.want(202, from(hostile, call{method: "POST", path: "/api/instances/" + id + "/stop", token: ada.access}))
+	f.want(202, from(hostile, call{method: "DELETE", path: "/api/instances/" + id, token: ada.access}))
+	f.want(204, from(hostile, call{method: "POST", path: "/api/auth/logout", token: ada.access}))
 }
