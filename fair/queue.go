@@ -11,8 +11,8 @@ import (
 // Visitor is what a Queue knows of a caller.
 type Visitor struct {
 	Addr netip.Addr
-	// Known names what the caller has proven to be, such as an account's device that logged in before.
-	// Such callers wait in a lane of their own, where each name has the same share. "": a stranger.
+	// Known names what the caller has proven to belong to, such as the account that its device logged in
+	// to before. Such callers wait in a lane of their own, by name within each address. "": a stranger.
 	Known string
 }
 
@@ -31,11 +31,11 @@ func VisitorOf(ctx context.Context) Visitor {
 
 // QueueConfig sets a queue's size. Every field is required.
 type QueueConfig struct {
-	Run                  int           // callers that work at a time
-	Wait                 int           // strangers that wait; at most half of them from one region, an IPv6 /32 or an IPv4 /16
-	One, Site, Network   int           // strangers that wait of one address, site and network, see ByAddress
-	WaitKnown, EachKnown int           // known callers that wait, in all and by name
-	Patience             time.Duration // longest wait
+	Run                int           // callers that work at a time
+	Wait, WaitKnown    int           // strangers and known callers that wait; half of each at most of one region, an IPv6 /32 or an IPv4 /16
+	One, Site, Network int           // of both those of one address, site and network, see ByAddress
+	EachKnown          int           // known callers that wait, by name
+	Patience           time.Duration // longest wait
 }
 
 // Queue lets a few work at a time and keeps a bounded number waiting. Turns go round: from region to
@@ -120,20 +120,22 @@ func (q *Queue) Enter(ctx context.Context, v Visitor) Verdict {
 
 // lane returns where a visitor waits, and the claims that it waits under, the widest first.
 func (q *Queue) lane(v Visitor) (*lane, []Claim) {
-	if v.Known != "" {
-		return &q.known, []Claim{{v.Known, q.cfg.EachKnown}}
-	}
+	in, all := &q.strange, q.cfg.Wait
 	claims := ByAddress("", v.Addr, q.cfg.One, q.cfg.Site, q.cfg.Network)
+	if v.Known != "" {
+		in, all = &q.known, q.cfg.WaitKnown
+		claims = append([]Claim{{"known|" + v.Known, q.cfg.EachKnown}}, claims...)
+	}
 	if a := v.Addr.Unmap().WithZone(""); a.IsValid() {
 		bits := 32
 		if a.Is4() {
 			bits = 16
 		}
 		region, _ := a.Prefix(bits)
-		claims = append(claims, Claim{"region|" + region.String(), q.cfg.Wait / 2})
+		claims = append(claims, Claim{"region|" + region.String(), all / 2})
 	}
 	slices.Reverse(claims)
-	return &q.strange, claims
+	return in, claims
 }
 
 // Leave ends one turn and begins the next.

@@ -76,9 +76,11 @@ func TestQueueTurns(t *testing.T) {
 		"more regions than places": {
 			"10.1.0.1 10.2.0.1 10.3.0.1 10.4.0.1 10.5.0.1 10.6.0.1 10.7.0.1 10.8.0.1 10.9.0.1", "10.1.0.1 10.2.0.1 10.3.0.1 10.4.0.1 10.5.0.1 10.6.0.1 10.7.0.1 10.8.0.1", map[fair.Verdict]int{fair.Full: 1}},
 		"the known come first, and not only they": {
-			"10.1.0.1 10.2.0.1 ada ada bob cat", "ada bob cat 10.1.0.1 ada 10.2.0.1", nil},
+			"10.1.0.1 10.2.0.1 ada@10.3.0.1 ada@10.3.0.1 bob@10.4.0.1 cat@10.5.0.1", "ada bob cat 10.1.0.1 ada 10.2.0.1", nil},
 		"the known have shares too": {
-			"ada ada ada bob bob cat", "ada bob ada bob", map[fair.Verdict]int{fair.ShareFull: 1, fair.Full: 1}},
+			"ada@10.1.0.1 ada@10.2.0.1 ada@10.3.0.1 bob@10.4.0.1 bob@10.5.0.1 cat@10.6.0.1", "ada ada bob bob", map[fair.Verdict]int{fair.ShareFull: 1, fair.Full: 1}},
+		"one with many accounts too": {
+			"eve@10.1.0.1 eva@10.1.0.1 evi@10.1.0.1 ada@10.2.0.1", "eve ada eva", map[fair.Verdict]int{fair.ShareFull: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -86,11 +88,11 @@ func TestQueueTurns(t *testing.T) {
 				q := small()
 				var callers []fair.Visitor
 				for _, text := range strings.Fields(c.callers) {
-					v := fair.Visitor{Known: text}
-					if addr, err := netip.ParseAddr(text); err == nil {
-						v = fair.Visitor{Addr: addr}
+					name, addr, known := strings.Cut(text, "@")
+					if !known {
+						name, addr = "", name
 					}
-					callers = append(callers, v)
+					callers = append(callers, fair.Visitor{Known: name, Addr: netip.MustParseAddr(addr)})
 				}
 				order, verdicts := play(q, callers...)
 				delete(verdicts, fair.Taken)

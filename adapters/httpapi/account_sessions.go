@@ -84,7 +84,7 @@ func (s *Server) changePassword(c echo.Context, who Claims) error {
 	if err != nil {
 		return err
 	}
-	ctx := fair.With(c.Request().Context(), fair.Visitor{Known: who.Account})
+	ctx := fair.With(c.Request().Context(), fair.Visitor{Known: who.Account, Addr: clientAddr(c.Request(), s.cfg.TrustedProxies)})
 	first := min(len(others), maxEndedAtOnce)
 	position, err := s.cfg.Accounts.ChangePassword(ctx, o, current, next, others[:first])
 	if err != nil {

@@ -66,9 +66,7 @@ func (s *Server) logIn(c echo.Context) error {
 		return err
 	}
 	login, err := s.cfg.Accounts.LogIn(fair.With(c.Request().Context(), visitor), o, email, password, c.Request().UserAgent())
-	if !errors.Is(err, commands.ErrCredentials) {
-		s.giveBack(c, tallies) // only what guessed wrong counts
-	}
+	s.giveBack(c, notAtFault(tallies, err))
 	if err != nil {
 		return err
 	}

@@ -23,10 +23,10 @@ const (
 func (s *Server) collect(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		if r.ContentLength == 0 || s.long[c.Path()] {
+		if r.ContentLength == 0 || s.subtree(r.URL.Path) {
 			return next(c)
 		}
-		if s.apart(c.Path()) {
+		if s.apart(c.Path()) { // none of these has a use for a body
 			leaveUnread(c)
 			return next(c)
 		}

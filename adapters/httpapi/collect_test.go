@@ -212,10 +212,37 @@ func (w watchedConn) SetReadDeadline(at time.Time) error {
 	return w.Conn.SetReadDeadline(at)
 }
 
+// TestHalfABodyHoldsUpNoStream sends half a body with what has no use for one.
+func TestHalfABodyHoldsUpNoStream(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	ada := f.signUp("ada@example.com")
+	for _, path := range []string{"/api/events", "/health", "/ready"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: example.com\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n{", path, ada.access); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		if res.StatusCode != 200 || !res.Close { // the stream goes on: its body is not read
+			t.Errorf("%s: %d, closed %v", path, res.StatusCode, res.Close)
+		}
+	}
+}
+
 // TestRequestsAreSharedByNetwork keeps all requests of one network busy.
 func TestRequestsAreSharedByNetwork(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { behindProxy(c); c.Limits.InFlightAddress = 2 })
+	ada := f.signUp("ada@example.com")
+	id := f.running(ada, "one")
 	for range 2 {
 		leave, _ := f.server.requests.Take(fair.ByAddress("", netip.MustParseAddr(hostile), 2, 4, 8)...)
 		defer leave()
@@ -227,4 +254,7 @@ func TestRequestsAreSharedByNetwork(t *testing.T) {
 	f.want(200, from(elsewhere, me))
 	f.want(200, from("198.51.100.8", me)) // its neighbour
 	f.want(200, from(hostile, call{method: "GET", path: "/health"}))
+	f.want(202, from(hostile, call{method: "POST", path: "/api/instances/" + id + "/stop", token: ada.access}))
+	f.want(202, from(hostile, call{method: "DELETE", path: "/api/instances/" + id, token: ada.access}))
+	f.want(204, from(hostile, call{method: "POST", path: "/api/auth/logout", token: ada.access}))
 }

@@ -55,7 +55,7 @@ func TestDatabaseTroublesAreUnavailable(t *testing.T) {
 	for name, err := range map[string]error{
 		"read-only": &pgconn.PgError{Code: "25006"}, "no room for connections": &pgconn.PgError{Code: "53300"},
 		"ending": &pgconn.PgError{Code: "57P01"}, "starting": &pgconn.PgError{Code: "57P03"}, "lost": &pgconn.PgError{Code: "08006"},
-		"cut while read": io.ErrUnexpectedEOF, "cut between messages": io.EOF, "transaction of a lost connection": pgx.ErrTxClosed,
+		"cut while read": io.ErrUnexpectedEOF, "cut between messages": io.EOF,
 		"reset": &net.OpError{Op: "read", Err: syscall.ECONNRESET}, "pipe": &net.OpError{Op: "write", Err: syscall.EPIPE},
 		"closed": &net.OpError{Op: "read", Err: net.ErrClosed}, "too slow": context.DeadlineExceeded,
 	} {

@@ -3,12 +3,15 @@ package httpapi
 import (
 	"crypto/rand"
 	"crypto/subtle"
+	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/fair"
 )
 
@@ -54,6 +57,20 @@ type tally struct {
 	key       string
 	rate      Rate
 	ofAddress bool // and of no account
+}
+
+// notAtFault are the tallies that a log-in with this outcome does not count against. A wrong password counts
+// against all. So does, of its address, one that found the address's share of the queue taken: a flood of
+// those must end, too.
+func notAtFault(list []tally, err error) []tally {
+	var refused *domain.Error
+	switch {
+	case errors.Is(err, commands.ErrCredentials):
+		return nil
+	case errors.As(err, &refused) && refused.Kind == domain.Exhausted:
+		return slices.DeleteFunc(list, func(t tally) bool { return t.ofAddress })
+	}
+	return list
 }
 
 // signUpTallies are what a sign-up counts against.

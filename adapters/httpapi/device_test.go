@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/fair"
 )
 
@@ -140,7 +142,7 @@ func TestWhatIsNoDeviceTokenCountsAsNone(t *testing.T) {
 	// An address without account is answered as one with.
 	unknown, known := map[string]int{}, map[string]int{}
 	for range 14 {
-		for email, seen := range map[string]map[string]int{"nobody@example.com": unknown, "bob@example.com": known} {
+		for email, seen := range map[string]map[string]int{"stranger@example.com": unknown, "bob@example.com": known} {
 			a := f.do(from("10.1.0.1", logInWith(email, wrongPassword, ada)))
 			seen[fmt.Sprint(a.status, a.field(t, "code"), a.field(t, "detail"))]++
 		}
@@ -290,5 +292,30 @@ func TestHostileWaitingLogIns(t *testing.T) {
 				t.Errorf("%d went before the owner", at)
 			}
 		})
+	}
+}
+
+func TestWhatALogInCountsAgainst(t *testing.T) {
+	t.Parallel()
+	list := func() []tally { return []tally{{key: "address", ofAddress: true}, {key: "account"}} }
+	busy := &domain.Error{Kind: domain.Exhausted, Code: "too_many_sign_ins"}
+	for name, c := range map[string]struct {
+		err  error
+		back string // what it does not count against
+	}{
+		"a log-in":               {nil, "[address account]"},
+		"a wrong password":       {commands.ErrCredentials, "[]"},
+		"its share of the queue": {fmt.Errorf("compare password: %w", busy), "[account]"},
+		"a full queue":           {&domain.Error{Kind: domain.Unavailable}, "[address account]"},
+		"a suspended account":    {account.ErrSuspended, "[address account]"},
+		"a lost database":        {io.EOF, "[address account]"},
+	} {
+		keys := []string{}
+		for _, t := range notAtFault(list(), c.err) {
+			keys = append(keys, t.key)
+		}
+		if got := fmt.Sprint(keys); got != c.back {
+			t.Errorf("%s: %s, want %s", name, got, c.back)
+		}
 	}
 }

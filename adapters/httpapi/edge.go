@@ -51,6 +51,21 @@ const apiPolicy = "default-src 'none'; frame-ancestors 'none'"
 const webPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; " +
 	"connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+// denied are the browser's features that no page here uses. A name that Chromium does not know would be a
+// warning in each console.
+var denied = []string{
+	"accelerometer", "autoplay", "browsing-topics", "camera", "compute-pressure", "display-capture", "encrypted-media", "gamepad", "geolocation",
+	"gyroscope", "hid", "identity-credentials-get", "idle-detection", "keyboard-map", "local-fonts", "magnetometer", "microphone", "midi", "otp-credentials",
+	"payment", "picture-in-picture", "publickey-credentials-create", "publickey-credentials-get", "screen-wake-lock", "serial",
+	"storage-access", "sync-xhr", "usb", "window-management", "xr-spatial-tracking",
+}
+
+var (
+	apiFeatures = "clipboard-read=(), clipboard-write=(), fullscreen=(), " + strings.Join(denied, "=(), ") + "=()"
+	// webFeatures leaves a desktop its clipboard and its full screen.
+	webFeatures = "clipboard-read=(self), clipboard-write=(self), fullscreen=(self), " + strings.Join(denied, "=(), ") + "=()"
+)
+
 func (s *Server) headers(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		h := c.Response().Header()
@@ -60,6 +75,7 @@ func (s *Server) headers(next echo.HandlerFunc) echo.HandlerFunc {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Content-Security-Policy", apiPolicy)
+		h.Set("Permissions-Policy", apiFeatures)
 		if strings.HasPrefix(c.Request().URL.Path, "/api/") {
 			h.Set("Cache-Control", "no-store")
 		}

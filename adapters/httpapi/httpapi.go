@@ -31,6 +31,7 @@ type Server struct {
 	origins    map[string]bool
 	local      *localLimiter // for limits that need not be shared, and when the shared ones fail
 	requests   *fair.Places  // being answered, bridges and event streams not counted
+	ends       *fair.Places  // of those, what ends or stops something; see endsSomething
 	bodies     *fair.Places  // bytes of bodies that are being read or used
 	inFlight   gate          // by account
 	braking    gate          // by account, of what ends or stops something
@@ -58,6 +59,7 @@ func New(cfg Config) (*Server, error) {
 		origins:  map[string]bool{},
 		local:    newLocalLimiter(cfg.Now),
 		requests: fair.NewPlaces(cfg.MaxInFlight),
+		ends:     fair.NewPlaces(cfg.MaxInFlight),
 		bodies:   fair.NewPlaces(maxBodies),
 		inLog:    &known{has: cfg.Accounts.Known},
 		known:    map[string]bool{},

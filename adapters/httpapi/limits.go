@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -184,7 +185,11 @@ func (s *Server) bound(next echo.HandlerFunc) echo.HandlerFunc {
 		if s.apart(c.Path()) {
 			return next(c)
 		}
-		leave, verdict := s.requests.Take(s.shares(c, s.cfg.Limits.InFlightAddress)...)
+		places := s.requests
+		if endsSomething(c) {
+			places = s.ends
+		}
+		leave, verdict := places.Take(s.shares(c, s.cfg.Limits.InFlightAddress)...)
 		if verdict != fair.Taken {
 			return s.crowded(c, verdict)
 		}
@@ -202,6 +207,13 @@ func (s *Server) apart(route string) bool {
 	return s.long[route] || route == "/health" || route == "/ready"
 }
 
+// endsSomething tells the requests that have places of their own, so that nothing else keeps an owner from
+// stopping what costs money, or from closing a stolen session. A stranger's are refused at once.
+func endsSomething(c echo.Context) bool {
+	route := c.Path()
+	return c.Request().Method == http.MethodDelete || route == "/api/instances/:id/stop" || route == "/api/auth/logout"
+}
+
 // shares are what a request's address may have: one for an IPv4 address or an IPv6 /64, twice that for
 // a /56, four times for a /24 or a /48.
 func (s *Server) shares(c echo.Context, one int) []fair.Claim {
@@ -211,7 +223,7 @@ func (s *Server) shares(c echo.Context, one int) []fair.Claim {
 // crowded is the refusal to a request that got no place.
 func (s *Server) crowded(c echo.Context, v fair.Verdict) error {
 	if v == fair.ShareFull {
-		return s.ofAddress(c, errTooManyFromHere)
+		return s.ofAddress(c, errTooManyHere)
 	}
 	return errOverloaded
 }

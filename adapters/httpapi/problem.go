@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/puddle/v2"
 	"github.com/labstack/echo/v4"
@@ -33,31 +32,31 @@ func (r *refusal) Error() string { return r.detail }
 
 // The front's own refusals.
 var (
-	errNoRoute         = &refusal{status: 404, code: "not_found", detail: "There is nothing here; GET /docs lists what there is."}
-	errMethod          = &refusal{status: 405, code: "method_not_allowed", detail: "This method is not allowed here; the Allow header lists those that are."}
-	errNoObject        = &refusal{status: 404, code: "not_found", detail: "There is no such thing."}
-	errSignIn          = &refusal{status: 401, code: "unauthenticated", detail: "Sign in: the access token is missing, wrong or no longer good."}
-	errInternal        = &refusal{status: 500, code: "internal", detail: "Something went wrong on our side. Tell us the request id if it stays so."}
-	errTimeout         = &refusal{status: 503, code: "timeout", detail: "This took too long; try again.", retryAfter: 2}
-	errStore           = &refusal{status: 503, code: "store_unavailable", detail: "The store is not reachable just now; try again.", retryAfter: 2}
-	errBehind          = &refusal{status: 503, code: "behind", detail: "The read model is behind just now; try again.", retryAfter: 2}
-	errBodyTooLarge    = &refusal{status: 413, code: "body_too_large", detail: "The body is too large; " + strconv.Itoa(maxBody) + " bytes are the limit."}
-	errMedia           = &refusal{status: 415, code: "unsupported_media_type", detail: "Send the body as Content-Type: application/json, in UTF-8 and not compressed."}
-	errTooManyAtOnce   = &refusal{status: 429, code: "too_many_at_once", detail: "This account has too many requests open at a time; wait for some to end.", retryAfter: 1}
-	errTooManyFromHere = &refusal{status: 429, code: "too_many_from_address", detail: "Too many requests from your network are open at a time; wait for some to end.", retryAfter: 1}
-	errOverloaded      = &refusal{status: 503, code: "overloaded", detail: "The server is busy; try again.", retryAfter: 1}
-	errBodySlow        = &refusal{status: 408, code: "body_too_slow", detail: "The body came too slowly; check your connection and send the request again."}
-	errTooManyStream   = &refusal{status: 429, code: "too_many_streams", detail: "This account has too many event streams open; close some.", retryAfter: 30}
-	errForeignOrigin   = &refusal{status: 403, code: "foreign_origin", detail: "Pages of this address may not open connections here. Open the server at its own address (CONTROL_PLANE_URL), or ask its operator to add yours to CORS_ORIGINS."}
-	errUpgrade         = &refusal{status: 426, code: "upgrade_required", detail: "This is a WebSocket; ask for an upgrade to websocket."}
-	errUpgradeLost     = &refusal{status: 426, code: "upgrade_lost", detail: "The request for a WebSocket did not arrive as one. A proxy between your browser and the server removes its Upgrade header; its operator must let Upgrade and Connection pass."}
-	errStarting        = &refusal{status: 503, code: "instance_not_running", detail: "The instance is still coming up; come back in a moment.", retryAfter: 3}
-	errNotRunning      = &refusal{status: 409, code: "instance_not_running", detail: "The instance is not running; start it first."}
-	errNoMachine       = &refusal{status: 503, code: "machine_unreachable", detail: "The machine is not connected just now; come back in a moment.", retryAfter: 5}
-	errMachine         = &refusal{status: 502, code: "machine_answer", detail: "The machine gave no answer that could be passed on."}
-	errRestarting      = &refusal{status: 503, code: "restarting", detail: "The server is restarting; try again.", retryAfter: 1}
-	errDamaged         = &refusal{status: 409, code: "stream_damaged", detail: "A stored event of this cannot be read, so it cannot be changed. The operator has to look at it; tell support the request ID."}
-	errNotBuiltIn      = &refusal{status: 503, code: "not_available", detail: "This server runs without the part that this needs."}
+	errNoRoute       = &refusal{status: 404, code: "not_found", detail: "There is nothing here; GET /docs lists what there is."}
+	errMethod        = &refusal{status: 405, code: "method_not_allowed", detail: "This method is not allowed here; the Allow header lists those that are."}
+	errNoObject      = &refusal{status: 404, code: "not_found", detail: "There is no such thing."}
+	errSignIn        = &refusal{status: 401, code: "unauthenticated", detail: "Sign in: the access token is missing, wrong or no longer good."}
+	errInternal      = &refusal{status: 500, code: "internal", detail: "Something went wrong on our side. Tell us the request id if it stays so."}
+	errTimeout       = &refusal{status: 503, code: "timeout", detail: "This took too long; try again.", retryAfter: 2}
+	errStore         = &refusal{status: 503, code: "store_unavailable", detail: "The store is not reachable just now; try again.", retryAfter: 2}
+	errBehind        = &refusal{status: 503, code: "behind", detail: "The read model is behind just now; try again.", retryAfter: 2}
+	errBodyTooLarge  = &refusal{status: 413, code: "body_too_large", detail: "The body is too large; " + strconv.Itoa(maxBody) + " bytes are the limit."}
+	errMedia         = &refusal{status: 415, code: "unsupported_media_type", detail: "Send the body as Content-Type: application/json, in UTF-8 and not compressed."}
+	errTooManyAtOnce = &refusal{status: 429, code: "too_many_at_once", detail: "This account has too many requests open at a time; wait for some to end.", retryAfter: 1}
+	errTooManyHere   = &refusal{status: 429, code: "too_many_from_address", detail: "Too many requests from your network are open at a time; wait for some to end.", retryAfter: 1}
+	errOverloaded    = &refusal{status: 503, code: "overloaded", detail: "The server is busy; try again.", retryAfter: 1}
+	errBodySlow      = &refusal{status: 408, code: "body_too_slow", detail: "The body came too slowly; check your connection and send the request again."}
+	errTooManyStream = &refusal{status: 429, code: "too_many_streams", detail: "This account has too many event streams open; close some.", retryAfter: 30}
+	errForeignOrigin = &refusal{status: 403, code: "foreign_origin", detail: "Pages of this address may not open connections here. Open the server at its own address (CONTROL_PLANE_URL), or ask its operator to add yours to CORS_ORIGINS."}
+	errUpgrade       = &refusal{status: 426, code: "upgrade_required", detail: "This is a WebSocket; ask for an upgrade to websocket."}
+	errUpgradeLost   = &refusal{status: 426, code: "upgrade_lost", detail: "The request for a WebSocket did not arrive as one. A proxy between your browser and the server removes its Upgrade header; its operator must let Upgrade and Connection pass."}
+	errStarting      = &refusal{status: 503, code: "instance_not_running", detail: "The instance is still coming up; come back in a moment.", retryAfter: 3}
+	errNotRunning    = &refusal{status: 409, code: "instance_not_running", detail: "The instance is not running; start it first."}
+	errNoMachine     = &refusal{status: 503, code: "machine_unreachable", detail: "The machine is not connected just now; come back in a moment.", retryAfter: 5}
+	errMachine       = &refusal{status: 502, code: "machine_answer", detail: "The machine gave no answer that could be passed on."}
+	errRestarting    = &refusal{status: 503, code: "restarting", detail: "The server is restarting; try again.", retryAfter: 1}
+	errDamaged       = &refusal{status: 409, code: "stream_damaged", detail: "A stored event of this cannot be read, so it cannot be changed. The operator has to look at it; tell support the request ID."}
+	errNotBuiltIn    = &refusal{status: 503, code: "not_available", detail: "This server runs without the part that this needs."}
 )
 
 func invalid(code, detail string) error { return &refusal{status: 422, code: code, detail: detail} }
@@ -132,7 +131,7 @@ func away(err error) bool {
 
 // noConnection are what is left of a connection that was lost: while it is read, while it is used again,
 // as by a commit, and while the pool closes.
-var noConnection = []error{io.ErrUnexpectedEOF, io.EOF, pgconn.ErrConnClosed, pgx.ErrTxClosed, puddle.ErrClosedPool}
+var noConnection = []error{io.ErrUnexpectedEOF, io.EOF, pgconn.ErrConnClosed, puddle.ErrClosedPool}
 
 var statuses = map[domain.Kind]int{
 	domain.Invalid: 422, domain.Unauthenticated: 401, domain.Forbidden: 403, domain.NotFound: 404,

@@ -68,7 +68,11 @@ const webPrefix = "/app/"
 // mount puts the other handlers of Config in their places.
 func (s *Server) mount() {
 	for prefix, h := range s.cfg.Mounts {
-		s.tree(prefix, echo.WrapHandler(h))
+		if strings.HasPrefix(prefix, "/api/") {
+			s.tree(prefix, speakingProblems(h))
+		} else {
+			s.tree(prefix, echo.WrapHandler(h))
+		}
 	}
 	if s.cfg.Web == nil {
 		return
@@ -76,6 +80,7 @@ func (s *Server) mount() {
 	web := echo.WrapHandler(http.StripPrefix(strings.TrimSuffix(webPrefix, "/"), s.cfg.Web))
 	s.tree(webPrefix, func(c echo.Context) error {
 		c.Response().Header().Set("Content-Security-Policy", webPolicy)
+		c.Response().Header().Set("Permissions-Policy", webFeatures)
 		return web(c)
 	})
 	s.echo.GET(strings.TrimSuffix(webPrefix, "/"), toWeb)

@@ -1,0 +1,66 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+)
+
+// speakingProblems lets another handler refuse in the API's way, whatever it wrote itself: its own router
+// and its libraries answer an unknown path, a wrong method or a bad upgrade in plain text.
+func speakingProblems(h http.Handler) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		w := &refusing{ResponseWriter: c.Response()}
+		h.ServeHTTP(w, c.Request())
+		if w.status == 0 {
+			return nil
+		}
+		return w.refusal()
+	}
+}
+
+// maxRefusal bounds what is kept of a refusal, in bytes.
+const maxRefusal = 4 << 10
+
+// refusing keeps a refusal back, and passes everything else on.
+type refusing struct {
+	http.ResponseWriter
+	status int // of a refusal; 0: none
+	body   bytes.Buffer
+}
+
+func (w *refusing) WriteHeader(status int) {
+	if status >= 400 {
+		w.status = status
+		return
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *refusing) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		return w.ResponseWriter.Write(p)
+	}
+	w.body.Write(p[:min(len(p), maxRefusal-w.body.Len())])
+	return len(p), nil
+}
+
+// Unwrap lets a WebSocket reach its connection.
+func (w *refusing) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// refusal is what the handler said in a problem document, or else what its status says.
+func (w *refusing) refusal() *refusal {
+	said := problemBody{Code: "refused", Detail: "This request cannot be answered as it is; see GET /docs."}
+	switch own := json.Unmarshal(w.body.Bytes(), &said) == nil; {
+	case own:
+	case w.status == http.StatusNotFound:
+		return errNoRoute
+	case w.status == http.StatusMethodNotAllowed:
+		return errMethod
+	case w.status == http.StatusUpgradeRequired:
+		return errUpgrade
+	}
+	return &refusal{status: w.status, code: said.Code, detail: said.Detail}
+}

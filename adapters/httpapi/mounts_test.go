@@ -1,0 +1,80 @@
+package httpapi
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+)
+
+// guestLike answers as the handler of machines does: with a router, a WebSocket library, and problem documents
+// of its own.
+func guestLike() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /api/guest/enroll", func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); string(body) == "{}" {
+			w.Header().Set("Retry-After", "7")
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			_, _ = io.WriteString(w, `{"status":422,"title":"x","code":"invalid_enrolment","detail":"A token is needed."}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"instance":"i"}`)
+	})
+	mux.HandleFunc("GET /api/guest/tunnel", func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, nil)
+		if err == nil {
+			_ = conn.Close(websocket.StatusNormalClosure, "")
+		}
+	})
+	mux.HandleFunc("GET /api/guest/broken", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, canary, http.StatusInternalServerError) })
+	return mux
+}
+
+func TestMountsBelowTheAPISpeakProblems(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) { c.Mounts = map[string]http.Handler{"/api/guest/": guestLike()} })
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		code               string
+	}{
+		{"GET", "/api/guest/nothing", "", 404, "not_found"},
+		{"GET", "/api/guest/enroll", "", 405, "method_not_allowed"},
+		{"DELETE", "/api/guest/tunnel", "", 405, "method_not_allowed"},
+		{"POST", "/api/guest/enroll", "{}", 422, "invalid_enrolment"},
+		{"GET", "/api/guest/tunnel", "", 426, "upgrade_required"},
+		{"GET", "/api/guest/broken", "", 500, "refused"},
+	} {
+		a := f.want(c.status, call{method: c.method, path: c.path, body: c.body})
+		if a.field(t, "code") != c.code || a.field(t, "request_id") != a.header.Get("X-Request-Id") || a.field(t, "detail") == "" || strings.Contains(string(a.body), canary) {
+			t.Errorf("%s %s: %s", c.method, c.path, a.body)
+		}
+		switch {
+		case c.status == 405 && a.header.Get("Allow") == "", c.status == 422 && a.header.Get("Retry-After") != "7":
+			t.Errorf("%s %s: a header is lost: %v", c.method, c.path, a.header)
+		}
+	}
+	if a := f.want(200, call{method: "POST", path: "/api/guest/enroll", body: `{"token":"t"}`}); string(a.body) != `{"instance":"i"}` {
+		t.Errorf("%s", a.body)
+	}
+	if conn, res := f.dial(t, "/api/guest/tunnel", nil, nil); conn == nil {
+		t.Errorf("a machine's WebSocket: %d", res.StatusCode)
+	}
+}
+
+func TestBrowsersFeaturesAreDenied(t *testing.T) {
+	t.Parallel()
+	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "page") })
+	f := newFront(t, func(c *Config) { c.Web = page })
+	for path, clipboard := range map[string]string{"/health": "()", "/docs": "()", "/app/": "(self)", "/api/auth/me": "()", "/nowhere": "()"} {
+		policy := f.do(call{method: "GET", path: path}).header.Get("Permissions-Policy")
+		for _, want := range []string{"camera=()", "microphone=()", "geolocation=()", "display-capture=()", "usb=()", "clipboard-read=" + clipboard, "clipboard-write=" + clipboard, "fullscreen=" + clipboard} {
+			if !strings.Contains(policy+",", want+",") {
+				t.Errorf("%s: %q lacks %s", path, policy, want)
+			}
+		}
+	}
+}

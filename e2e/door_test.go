@@ -1,0 +1,109 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
+)
+
+// TestHostileDoor has a crowd ask for password hashes without end, and one user who comes from elsewhere
+// log in meanwhile.
+func TestHostileDoor(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "DATABASE_URL="+pgtest.New(t), "TRUSTED_PROXIES=127.0.0.0/8")
+	s.start()
+	const password = `"password":"a long enough pass phrase"`
+	signUp(t, s.URL, "ada@example.com")
+	c := &client{t: t, base: s.URL}
+	logIn := func() time.Duration {
+		t.Helper()
+		began := time.Now()
+		c.must(http.StatusOK, "POST", "/api/auth/login", `{"email":"ada@example.com",`+password+`}`, "X-Forwarded-For", "203.0.113.9")
+		return time.Since(began)
+	}
+	alone := logIn()
+
+	ctx, leave := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer leave()
+	var mu sync.Mutex
+	statuses := map[int]int{}
+	count := func(status int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return statuses[status]
+	}
+	for n := range 150 {
+		all.Go(func() { // each again and again, of a /48 of its own
+			for i := 0; ctx.Err() == nil; i++ {
+				body := fmt.Sprintf(`{"email":"u%d-%d@example.com",%s}`, n, i, password)
+				req, err := http.NewRequestWithContext(ctx, "POST", s.URL+"/api/auth/login", strings.NewReader(body))
+				if err != nil {
+					return
+				}
+				req.Header.Set("Content-Type", "application/json")
+				req.Header.Set("X-Forwarded-For", fmt.Sprintf("2001:db8:%x::1", n))
+				res, err := http.DefaultClient.Do(req)
+				if err != nil {
+					return
+				}
+				res.Body.Close()
+				mu.Lock()
+				statuses[res.StatusCode]++
+				mu.Unlock()
+			}
+		})
+	}
+	await(t, time.Minute, "the crowd to fill its share of the queue", func() bool { return count(http.StatusTooManyRequests) > 300 && count(http.StatusUnauthorized) > 0 })
+	beside := logIn()
+	refused := count(http.StatusTooManyRequests)
+	await(t, time.Minute, "the crowd to go on", func() bool { return count(http.StatusTooManyRequests) > refused })
+	mu.Lock()
+	defer mu.Unlock()
+	t.Logf("a log-in beside 150 that never stop: %s, alone: %s; the crowd's answers: %v", beside.Round(time.Millisecond), alone.Round(time.Millisecond), statuses)
+}
+
+// TestHostileGuesses guesses at a password over the limit, and then once in a while, as long as the owner logs
+// in from elsewhere, and from there with a browser that logged in before.
+func TestHostileGuesses(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "DATABASE_URL="+pgtest.New(t), "TRUSTED_PROXIES=127.0.0.0/8")
+	s.start()
+	c := &client{t: t, base: s.URL}
+	const right = `"email":"ada@example.com","password":"a long enough pass phrase"`
+	logIn := func(from, more string) answer {
+		return c.do("POST", "/api/auth/login", "{"+more+"}", "X-Forwarded-For", from)
+	}
+	c.must(http.StatusCreated, "POST", "/api/auth/signup", "{"+right+"}")
+	first := logIn("192.0.2.1", right)
+	device := fmt.Sprintf(`,"device_token":%q`, first.field("device_token"))
+	for n := range 15 {
+		want := http.StatusUnauthorized
+		if n >= 10 {
+			want = http.StatusTooManyRequests
+		}
+		if a := logIn("198.51.100.7", `"email":"Ada@example.com ","password":"a wrong pass phrase"`); a.status != want {
+			t.Fatalf("guess %d: %d %s", n, a.status, a.body)
+		}
+		if a := logIn("203.0.113.9", right); a.status != http.StatusOK {
+			t.Fatalf("the owner, after guess %d: %d %s", n, a.status, a.body)
+		}
+	}
+	if a := logIn("198.51.100.7", right); a.status != http.StatusTooManyRequests {
+		t.Errorf("the right password where the guesses came from: %d %s", a.status, a.body)
+	}
+	if a := logIn("198.51.100.7", right+device); a.status != http.StatusOK || `,"device_token":"`+a.field("device_token")+`"` != device {
+		t.Errorf("and with a known device: %d %s", a.status, a.body)
+	}
+	// The token is no secret of the server's that could leak, and names no person.
+	if strings.Contains(device, "ada") || s.out != nil && strings.Contains(s.out.tail(1<<20), first.field("device_token")) {
+		t.Error("a device's token says too much, or is in the log")
+	}
+}
