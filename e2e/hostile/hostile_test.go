@@ -162,16 +162,22 @@ func TestHostileMachineBesideAnother(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, map[string]map[string]func(net.Conn){"good": good, "bad": {wire.Agent: tt.bad, wire.VNC: tt.bad}})
-			ctx, giveUp := context.WithCancel(t.Context())
+			served := make(chan struct{})
 			var all sync.WaitGroup
 			for range 16 {
 				all.Go(func() {
-					// Again and again, until the other tenant was served.
-					for ctx.Err() == nil {
+					for { // again and again, until the other tenant was served
+						ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 						_, res, err := s.dial(ctx, "/agent/bad")
-						if err == nil || res != nil && res.StatusCode != tt.status {
+						cancel()
+						if err == nil || res == nil || res.StatusCode != tt.status {
 							t.Errorf("status %v, %v", res, err)
 							return
+						}
+						select {
+						case <-served:
+							return
+						default:
 						}
 					}
 				})
@@ -179,7 +185,7 @@ func TestHostileMachineBesideAnother(t *testing.T) {
 			for range 3 {
 				s.chats(t)
 			}
-			giveUp()
+			close(served)
 			all.Wait()
 			deadline := time.NewTimer(time.Minute)
 			defer deadline.Stop()
