@@ -83,6 +83,23 @@ func TestAllGreetingsTaken(t *testing.T) {
 	refusedWith(t, err, http.StatusServiceUnavailable, "too_many_greetings")
 }
 
+// Greetings look up machines in the log: so many in a minute from one address, and none after that.
+func TestGreetingsInAMinute(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	r.hub.c.ClientAddr = behind
+	flooder := fair.ByAddress("address", netip.MustParseAddr("192.0.2.1"), greetTriesOne, greetTriesSite, greetTriesWide)
+	for range greetTriesOne {
+		if v := r.hub.greetTries.take(flooder...); v != fair.Taken {
+			t.Fatal(v)
+		}
+	}
+	_, _, err := m.hostile(r.url, "192.0.2.1").Dial(t.Context())
+	refusedWith(t, err, http.StatusTooManyRequests, "too_many_from_here")
+	connect(t, m.hostile(r.url, "192.0.2.2"))
+}
+
 func refusedWith(t *testing.T, err error, status int, code string) {
 	t.Helper()
 	var no *hostile.Refused

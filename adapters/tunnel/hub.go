@@ -82,6 +82,7 @@ type Hub struct {
 
 	greetings  *fair.Places // of connections that did not prove anything yet
 	enrolments *fair.Places
+	greetTries tries
 	enrolTries tries
 	connects   tries
 	refusals   *refusals
@@ -100,7 +101,7 @@ type Hub struct {
 func New(c Config) (*Hub, error) {
 	h := &Hub{
 		c: c, log: c.Log, tunnels: map[string]*tunnel{}, absent: map[string]*absence{}, now: time.Now, began: time.Now(), greetings: fair.NewPlaces(maxGreetings),
-		enrolments: fair.NewPlaces(maxEnrolments), enrolTries: newTries(enrolTries), connects: newTries(connects),
+		enrolments: fair.NewPlaces(maxEnrolments), greetTries: newTries(greetTries), enrolTries: newTries(enrolTries), connects: newTries(connects),
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
