@@ -38,7 +38,7 @@ type Config struct {
 	PongWithin     time.Duration // to answer one; 0: 10 s
 	WriteWithin    time.Duration // for the browser to take a frame; 0: 10 s. A slower one is dropped
 	LargeWithin    time.Duration // for the browser to send the rest of a frame above 256 KiB; 0: 60 s
-	LargeLook      time.Duration // between two looks at whether such a frame goes on; 0: 4 s
+	LargeLook      time.Duration // between two looks at whether such a frame goes on; 0: 3 s
 	LargeWait      time.Duration // for its place among those of others; 0: 5 s, less than PongWithin: it cannot answer a ping
 	OpenWithin     time.Duration // to reach and unlock the machine; 0: 10 s
 	MaxPerInstance int           // sessions at once; 0: 16
@@ -109,7 +109,7 @@ func New(c Config) *Bridge {
 	set(&c.PongWithin, 10*time.Second)
 	set(&c.WriteWithin, 10*time.Second)
 	set(&c.LargeWithin, time.Minute)
-	set(&c.LargeLook, 4*time.Second)
+	set(&c.LargeLook, 3*time.Second)
 	set(&c.LargeWait, 5*time.Second)
 	set(&c.OpenWithin, 10*time.Second)
 	set(&c.RetryAfter, time.Second)

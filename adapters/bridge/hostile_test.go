@@ -254,7 +254,7 @@ func TestLargeFramesMustMove(t *testing.T) {
 	t.Run("to the machine", func(t *testing.T) {
 		t.Parallel()
 		p := &pipes{serve: hostile.Gateway{After: func(context.Context, *websocket.Conn) { <-t.Context().Done() }}.Serve}
-		f := newFixture(t, bridge.Config{Opener: p, WriteWithin: time.Hour, LargeLook: 500 * time.Millisecond}, bridge.Session{Mode: "control"})
+		f := newFixture(t, bridge.Config{Opener: p, WriteWithin: time.Hour, LargeLook: 2 * time.Second}, bridge.Session{Mode: "control"})
 		c, _ := f.dial(t, "/cloudbot")
 		if err := c.Write(t.Context(), websocket.MessageText, []byte(`{"type":"req","id":"1","method":"x","params":"`+strings.Repeat("x", 4<<20)+`"}`)); err != nil {
 			t.Fatal(err)

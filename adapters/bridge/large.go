@@ -65,26 +65,27 @@ func (r *room) take(ctx context.Context, within time.Duration, claims ...fair.Cl
 	}
 }
 
-// watch calls slow when fewer bytes were counted since its last look than minLargeRate asks for, until
-// stop is called.
+// watch calls slow when twice in a row fewer bytes were counted than minLargeRate asks for, until stop is
+// called. Once may be this server's own pause.
 func (b *Bridge) watch(counted *atomic.Int64, slow func()) (stop func()) {
 	done := make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() {
 		tick := time.NewTicker(b.c.LargeLook)
 		defer tick.Stop()
-		for seen := counted.Load(); ; {
+		for seen, before := counted.Load(), false; ; {
 			select {
 			case <-done:
 				return
 			case <-tick.C:
 			}
 			now := counted.Load()
-			if now-seen < int64(b.c.LargeLook.Seconds()*minLargeRate) {
+			late := now-seen < int64(b.c.LargeLook.Seconds()*minLargeRate)
+			if late && before {
 				slow()
 				return
 			}
-			seen = now
+			seen, before = now, late
 		}
 	})
 	return func() { close(done); all.Wait() }

@@ -59,7 +59,7 @@ func TestSilentMachineIsNotReady(t *testing.T) {
 	see(true, "")
 }
 
-// An open event stream of the account is told of a change, without an id; another account's is not.
+// An open event stream of the account gets a change, without an id; another account's does not.
 func TestPresenceIsToldLive(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)

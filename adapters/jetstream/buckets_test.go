@@ -122,17 +122,22 @@ func TestPresence(t *testing.T) {
 		}, func() string { return fmt.Sprintf("%q, %v instead of %q", got, err, want) })
 	}
 	at("")
-	releaseA, err := a.Claim(t.Context(), "i", "http://a")
+	releaseA, lostA, err := a.Claim(t.Context(), "i", "http://a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	at("http://a")
-	releaseB, err := b.Claim(t.Context(), "i", "http://b")
+	releaseB, lostB, err := b.Claim(t.Context(), "i", "http://b")
 	if err != nil {
 		t.Fatal(err)
 	}
 	at("http://b")
 	// The older claim notices, and its release leaves the younger one alone.
+	select {
+	case <-lostA:
+	case <-time.After(10 * time.Second):
+		t.Error("the older claim does not say that it is lost")
+	}
 	releaseA()
 	releaseA()
 	at("http://b")
@@ -151,6 +156,11 @@ func TestPresence(t *testing.T) {
 			at("http://b")
 		}
 	}
+	select {
+	case <-lostB:
+		t.Error("the younger claim is lost")
+	default:
+	}
 	releaseB()
 	at("")
 }
@@ -161,7 +171,7 @@ func TestPresenceClaimedWithoutNATS(t *testing.T) {
 	p := jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Conn, TTL: time.Second})
 	s.Stop()
 	ctx, cancel := context.WithCancel(t.Context())
-	release, err := p.Claim(ctx, "i", "http://a")
+	release, _, err := p.Claim(ctx, "i", "http://a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +190,7 @@ func TestPresenceOfTheDead(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)
 	p := jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Conn, TTL: 200 * time.Millisecond, Renew: time.Hour})
-	release, err := p.Claim(t.Context(), "i", "http://a")
+	release, _, err := p.Claim(t.Context(), "i", "http://a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +237,7 @@ func TestPresenceKnowsWhenAMachineWasHeard(t *testing.T) {
 	if err := p.Left(t.Context(), "i", last); err != nil || !heard().Equal(last) {
 		t.Errorf("heard at %v, %v", heard(), err)
 	}
-	release, err := p.Claim(t.Context(), "i", "http://a")
+	release, _, err := p.Claim(t.Context(), "i", "http://a")
 	if err != nil {
 		t.Fatal(err)
 	}

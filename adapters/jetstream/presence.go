@@ -84,27 +84,31 @@ type place struct {
 // Claim says that the tunnel of an instance is here, at a URL other replicas can reach, and takes
 // over from whoever said so before. The claim is renewed until release is called or ctx ends, and
 // is then removed, unless another has taken over. NATS being away is no error: the claim is made
-// when it is back. release may be called more than once and waits for the removal.
-func (p *Presence) Claim(ctx context.Context, instanceID, url string) (release func(), err error) {
+// when it is back. release may be called more than once and waits for the removal. lost is closed when
+// another has taken over.
+func (p *Presence) Claim(ctx context.Context, instanceID, url string) (release func(), lost <-chan struct{}, err error) {
 	if instanceID == "" || url == "" {
-		return nil, errors.New("claim presence: no instance or no url")
+		return nil, nil, errors.New("claim presence: no instance or no url")
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("claim presence: %w", err)
+		return nil, nil, fmt.Errorf("claim presence: %w", err)
 	}
 	c := &claim{presence: p, instance: instanceID, place: place{URL: url, Owner: rand.Text(), Since: time.Now().UTC()}}
 	c.tell(ctx)
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
+	done, taken := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		defer crash.Logged(p.log, "presence")
 		c.keep(ctx)
+		if c.lost {
+			close(taken)
+		}
 	}()
 	return sync.OnceFunc(func() {
 		cancel()
 		<-done
-	}), nil
+	}), taken, nil
 }
 
 // Lookup returns the URL of the replica that holds the instance's tunnel, or ErrNoTunnel.

@@ -30,6 +30,11 @@ const (
 
 // Tries in a minute. A guest that gets no answer asks about 20 times.
 const (
+	greetTries     = 60_000 // greetings of all; each looks up a machine in the log
+	greetTriesOne  = 3000   // from one address: a fleet behind it, after a deploy
+	greetTriesSite = 6000
+	greetTriesWide = 12_000
+
 	enrolTries     = 3000 // of all
 	enrolTriesOne  = 300  // from one address
 	enrolTriesSite = 600

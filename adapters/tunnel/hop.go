@@ -34,7 +34,7 @@ func (h *Hub) HopHandler() http.Handler {
 			return
 		}
 		if err := h.hops.check(r, time.Now()); err != nil {
-			h.log.WarnContext(r.Context(), "hop refused", "error", err)
+			h.refusals.note(r.Context(), "hop", err) // strangers may send them
 			problem(w, http.StatusUnauthorized, "hop_refused", "This is for replicas only.")
 			return
 		}

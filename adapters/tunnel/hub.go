@@ -50,8 +50,8 @@ type Machines interface {
 // Presence tells replicas who holds a machine's tunnel.
 type Presence interface {
 	// Claim says that the replica at url does, until release is called. A later claim by another
-	// replica wins, and release must not undo it.
-	Claim(ctx context.Context, instanceID, url string) (release func(), err error)
+	// replica wins: lost is closed, and release must not undo it.
+	Claim(ctx context.Context, instanceID, url string) (release func(), lost <-chan struct{}, err error)
 	// Lookup returns the url of the replica that does, "" for none.
 	Lookup(ctx context.Context, instanceID string) (url string, err error)
 	// Left notes when a machine was last heard whose tunnel ended.
@@ -82,6 +82,7 @@ type Hub struct {
 
 	greetings  *fair.Places // of connections that did not prove anything yet
 	enrolments *fair.Places
+	greetTries tries
 	enrolTries tries
 	connects   tries
 	refusals   *refusals
@@ -100,7 +101,7 @@ type Hub struct {
 func New(c Config) (*Hub, error) {
 	h := &Hub{
 		c: c, log: c.Log, tunnels: map[string]*tunnel{}, absent: map[string]*absence{}, now: time.Now, began: time.Now(), greetings: fair.NewPlaces(maxGreetings),
-		enrolments: fair.NewPlaces(maxEnrolments), enrolTries: newTries(enrolTries), connects: newTries(connects),
+		enrolments: fair.NewPlaces(maxEnrolments), greetTries: newTries(greetTries), enrolTries: newTries(enrolTries), connects: newTries(connects),
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)

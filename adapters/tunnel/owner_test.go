@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -52,6 +53,7 @@ func TestTwoProcessesOfOneBoot(t *testing.T) {
 				_, err := clone.Connect(t.Context())
 				ownedBy(t, err)
 			}
+			eventually(t, "its hello", func() bool { return first.hub.Connected(id) || second.hub.Connected(id) })
 			again.Freeze()
 			late := connect(t, clone)
 			again.Thaw()
@@ -102,3 +104,27 @@ func TestProcessIsSigned(t *testing.T) {
 		closeCode(t, err, wire.CloseUnauthorized)
 	}
 }
+
+// Two processes that come at one moment, each to a replica of its own, both get in: neither replica knows of the
+// other yet. The one whose claim is older is ended then, and refused when it comes back.
+func TestTwoProcessesAtOneMoment(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	p := &presence{who: map[string]string{}}
+	a, b := newReplica(t, m, p), newReplica(t, m, p)
+	b.hub.c.Presence = blind{p} // it looked before the other's claim
+	first, clone := m.hostile(a.url, ""), m.hostile(b.url, "")
+	clone.Process = "clone"
+	older := connect(t, first)
+	eventually(t, "the claim", func() bool { url, _ := p.Lookup(t.Context(), id); return url == a.url })
+	connect(t, clone)
+	<-older.Ended()
+	eventually(t, "one tunnel", func() bool { return a.hub.Len()+b.hub.Len() == 1 })
+	_, err := first.Connect(t.Context())
+	ownedBy(t, err)
+}
+
+// blind is a presence that sees no other replica.
+type blind struct{ *presence }
+
+func (blind) Lookup(context.Context, string) (string, error) { return "", nil }

@@ -126,7 +126,7 @@ func TestLatestPhaseWaitsForRoom(t *testing.T) {
 	}
 }
 
-// full has no room for phases until it is told that it has.
+// full has no room for phases until a test makes some.
 type full struct {
 	*machines
 	room    atomic.Bool

@@ -250,9 +250,14 @@ func (t *tunnel) presence(ctx context.Context) {
 		return
 	}
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
-		release, err := t.h.c.Presence.Claim(ctx, t.instance, t.h.c.Advertise)
+		release, lost, err := t.h.c.Presence.Claim(ctx, t.instance, t.h.c.Advertise)
 		if err == nil {
-			<-ctx.Done()
+			select {
+			case <-ctx.Done():
+			case <-lost: // two guests came at one moment, each to a replica of its own
+				t.stop()
+				<-ctx.Done()
+			}
 			release()
 			t.left(ctx)
 			return

@@ -95,6 +95,7 @@ func (m *machines) Keys(context.Context, string, string) (map[string]string, err
 type presence struct {
 	mu    sync.Mutex
 	who   map[string]string
+	lost  map[string]chan struct{}
 	heard map[string]time.Time
 }
 
@@ -114,17 +115,25 @@ func (p *presence) Heard(_ context.Context, i string) (time.Time, error) {
 	return p.heard[i], nil
 }
 
-func (p *presence) Claim(_ context.Context, i, url string) (func(), error) {
+func (p *presence) Claim(_ context.Context, i, url string) (func(), <-chan struct{}, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.who[i] = url
+	if p.lost == nil {
+		p.lost = map[string]chan struct{}{}
+	}
+	if other := p.lost[i]; other != nil {
+		close(other)
+	}
+	mine := make(chan struct{})
+	p.who[i], p.lost[i] = url, mine
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.who[i] == url {
+		if p.lost[i] == mine {
 			delete(p.who, i)
+			delete(p.lost, i)
 		}
-	}, nil
+	}, mine, nil
 }
 
 func (p *presence) Lookup(_ context.Context, i string) (string, error) {

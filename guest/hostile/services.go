@@ -33,8 +33,9 @@ type Gateway struct {
 // Serve serves one connection.
 func (g Gateway) Serve(c net.Conn) {
 	done := make(chan struct{})
+	over := sync.OnceFunc(func() { close(done) })
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer close(done)
+		defer over()
 		if g.Answer != nil {
 			g.Answer(w, r)
 			return
@@ -47,6 +48,11 @@ func (g Gateway) Serve(c net.Conn) {
 		ws.SetReadLimit(-1)
 		g.greet(r.Context(), ws)
 	})}
+	server.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed { // it may have ended before its request
+			over()
+		}
+	}
 	_ = server.Serve(&oneConn{c: c, done: done})
 }
 

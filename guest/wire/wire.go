@@ -86,7 +86,7 @@ type (
 		Boot      string `json:"boot"`
 		Signature []byte `json:"signature"` // over SignedBytes
 
-		// Process is drawn at the start of the guest's program, so that a connection of its own is told from one of
+		// Process is drawn at the start of the guest's program, so that a connection of its own can be known from one of
 		// another program with the same key; "" from guests that are older than it.
 		Process          string `json:"process,omitempty"`
 		ProcessSignature []byte `json:"process_signature,omitempty"` // over SignedProcess
