@@ -194,7 +194,7 @@ func TestReplicasFollowALateServer(t *testing.T) {
 	}, func() string { return fmt.Sprint(err) })
 }
 
-// A single server is told apart from a cluster that is too small for now: NATS_REPLICAS=3 can never work there.
+// NATS_REPLICAS=3 can never work on a single server, which is another matter than a cluster that is too small for now.
 func TestReplicasOfOneServer(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)
