@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 )
 
 // TestToolsBesideAServer starts what may run only once on a data folder beside a server: each says where that one
@@ -19,6 +21,11 @@ func TestToolsBesideAServer(t *testing.T) {
 		if out, err := s.tool(tool); err == nil || !strings.Contains(out, "at "+s.URL+" (process ") {
 			t.Errorf("%s beside a server: %v\n%s", tool, err, out)
 		}
+	}
+	replica := *s
+	replica.env = []string{"DATABASE_URL=" + pgtest.New(t)}
+	if out, err := replica.tool("serve"); err == nil || !strings.Contains(out, "(CloudBot runs at "+s.URL+"); set HOST or PORT to another") {
+		t.Errorf("a replica on the same port: %v\n%s", err, out)
 	}
 	for tool, want := range map[string]string{
 		"events --aggregate nonsense": "choose one of account, apikey, audit, email, fleet, instance, invite, quota, session",

@@ -57,6 +57,9 @@ func serve(ctx context.Context, cfg config) (err error) {
 	// Before the rest, so that a taken port is said at once.
 	listener, err := net.Listen("tcp", net.JoinHostPort(cfg.Host, cfg.Port))
 	if err != nil {
+		if r, ok := beside(ctx, cfg); ok {
+			err = fmt.Errorf("%w (CloudBot runs at %s)", err, r.URL)
+		}
 		return fmt.Errorf("listen: %w; set HOST or PORT to another", err)
 	}
 	defer listener.Close()
