@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,13 +75,13 @@ func cmdAPI(ts *testscript.TestScript, neg bool, args []string) {
 	a, err := p.try(args[0], args[1], body, header...)
 	ts.Check(err)
 	p.last = a
-	ts.Logf("%d %s", a.status, clip(string(a.body)))
+	ts.Logf("%d %s", a.status, clip(withoutTokens(a.body)))
 }
 
 func cmdExpect(ts *testscript.TestScript, neg bool, args []string) {
 	p := playOf(ts, neg, args, 1)
 	if want, _ := strconv.Atoi(args[0]); p.last.status != want {
-		ts.Fatalf("status %d, want %s: %s", p.last.status, args[0], p.last.body)
+		ts.Fatalf("status %d, want %s: %s", p.last.status, args[0], withoutTokens(p.last.body))
 	}
 }
 
@@ -89,7 +90,7 @@ func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
 	p := playOf(ts, neg, args, 2)
 	value := p.last.field(args[1])
 	if value == "" {
-		ts.Fatalf("there is no %s in %s", args[1], p.last.body)
+		ts.Fatalf("there is no %s in %s", args[1], withoutTokens(p.last.body))
 	}
 	ts.Setenv(args[0], value)
 	if args[0] == "TOKEN" {
@@ -100,7 +101,7 @@ func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
 func cmdField(ts *testscript.TestScript, neg bool, args []string) {
 	p := playOf(ts, neg, args, 2)
 	if got := p.last.field(args[0]); got != args[1] {
-		ts.Fatalf("%s is %q, want %q: %s", args[0], got, args[1], p.last.body)
+		ts.Fatalf("%s is %q, want %q: %s", args[0], got, args[1], withoutTokens(p.last.body))
 	}
 }
 
@@ -119,7 +120,7 @@ func cmdCount(ts *testscript.TestScript, neg bool, args []string) {
 func cmdShows(ts *testscript.TestScript, neg bool, args []string) {
 	p := playOf(ts, false, args, 1)
 	if strings.Contains(string(p.last.body), args[0]) == neg {
-		ts.Fatalf("shows %q: %v, in %s", args[0], !neg, p.last.body)
+		ts.Fatalf("shows %q: %v, in %s", args[0], !neg, withoutTokens(p.last.body))
 	}
 }
 
@@ -225,6 +226,26 @@ func missing(have, want []string) string {
 		have = have[i+1:]
 	}
 	return ""
+}
+
+// secretFields are what an answer holds that signs a client in: a transcript is shown to others.
+var secretFields = regexp.MustCompile(`"([a-z_]*token|ticket)":\s*"[^"]*"`)
+
+func withoutTokens(body []byte) string {
+	return secretFields.ReplaceAllString(string(body), `"$1":"…"`)
+}
+
+func TestTranscriptHasNoTokens(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		`{"access_token":"ey.a.b","token_type":"bearer","refresh_token": "ey.c"}`: `{"access_token":"…","token_type":"bearer","refresh_token":"…"}`,
+		`{"ticket":"abc_-","expires_at":"2026"}`:                                  `{"ticket":"…","expires_at":"2026"}`,
+		`{"device_token":"x","name":"token"}`:                                     `{"device_token":"…","name":"token"}`,
+	} {
+		if got := withoutTokens([]byte(given)); got != want {
+			t.Errorf("%s became %s", given, got)
+		}
+	}
 }
 
 func clip(s string) string {

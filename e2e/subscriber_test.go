@@ -38,6 +38,25 @@ func TestOutsideSubscriber(t *testing.T) {
 	u.awaitInstance(id, "ready", "true")
 	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
 
+	// With the older API, pushed and in order, from the first event on.
+	old, err := nc.JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := old.SubscribeSync("cloudbot.events.>", nats.BindStream("EVENTS"), nats.OrderedConsumer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint64(10) {
+		m, err := whole.NextMsg(20 * time.Second)
+		if err != nil {
+			t.Fatalf("message %d: %v", n+1, err)
+		}
+		if meta, err := m.Metadata(); err != nil || meta.Sequence.Stream != n+1 {
+			t.Fatalf("message %d: %+v, %v", n+1, meta, err)
+		}
+	}
+
 	seen, last := 0, int64(0)
 	for {
 		m, err := sub.NextMsg(20 * time.Second)

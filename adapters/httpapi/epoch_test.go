@@ -100,6 +100,8 @@ func TestRestoredLogEndsWhatItLacks(t *testing.T) {
 		c.token = eve.access
 		f.want(http.StatusUnauthorized, c)
 	}
+	f.want(http.StatusUnauthorized, call{method: "POST", path: "/api/auth/refresh", body: map[string]string{"refresh_token": eve.refresh}})
+	f.want(http.StatusUnauthorized, login("eve@example.com", canary))
 	if head, err := log.Head(t.Context()); err != nil || head != backup {
 		t.Errorf("the log is at %d instead of %d, %v", head, backup, err)
 	}

@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func kept(t *testing.T, js natsjs.JetStream, streams ...string) (copies map[stri
 	return copies, leaders
 }
 
-var ofCluster = []string{jetstream.StreamName, "KV_limits", "KV_presence"}
+var ofCluster = []string{jetstream.StreamName, "KV_limits", "KV_presence", "KV_heard"}
 
 // A cluster loses each of its servers in turn, leader of a stream or not, and everything goes on: events,
 // limits that were counted before, and the whereabouts of tunnels.
@@ -79,7 +80,7 @@ func TestClusterLosesAnyServer(t *testing.T) {
 		var copies map[string]int
 		eventually(t, func() bool {
 			copies, _ = kept(t, w.JS, ofCluster...)
-			return works() == nil && copies[ofCluster[0]] == 3 && copies[ofCluster[1]] == 3 && copies[ofCluster[2]] == 3
+			return works() == nil && !slices.ContainsFunc(ofCluster, func(name string) bool { return copies[name] != 3 })
 		}, func() string { return fmt.Sprintf("up to date: %v", copies) })
 	}
 	for i := range c.Len() {
@@ -92,6 +93,10 @@ func TestClusterLosesAnyServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		silent, last := fmt.Sprintf("silent %d", i), time.Date(2026, 11, 27, 16, 0, 0, 0, time.UTC)
+		if err := places[0].Left(t.Context(), silent, last); err != nil {
+			t.Fatal(err)
+		}
 		_, leaders := kept(t, w.JS, ofCluster...)
 		began := time.Now()
 		c.Stop(i)
@@ -101,6 +106,9 @@ func TestClusterLosesAnyServer(t *testing.T) {
 		var url string
 		eventually(t, func() bool { err = works(); return err == nil }, func() string { return fmt.Sprint(err) })
 		eventually(t, func() bool { url, err = places[1].Lookup(t.Context(), instance); return err == nil }, func() string { return fmt.Sprint(err) })
+		if at, err := places[1].Heard(t.Context(), silent); err != nil || !at.Equal(last) {
+			t.Errorf("heard at %v, %v", at, err)
+		}
 		if url != "http://a" {
 			t.Errorf("the tunnel is at %q", url)
 		}
@@ -144,7 +152,7 @@ func TestReplicasFollowTheCluster(t *testing.T) {
 	}
 	is := func(want int) {
 		t.Helper()
-		for _, stream := range []string{jetstream.StreamName, "KV_presence"} {
+		for _, stream := range []string{jetstream.StreamName, "KV_presence", "KV_heard"} {
 			eventually(t, func() bool { return replicas(stream) == want }, func() string {
 				return fmt.Sprintf("%s has %d replicas instead of %d", stream, replicas(stream), want)
 			})
@@ -186,7 +194,7 @@ func TestReplicasFollowALateServer(t *testing.T) {
 	}, func() string { return fmt.Sprint(err) })
 }
 
-// A single server is told apart from a cluster that is too small for now: NATS_REPLICAS=3 can never work there.
+// NATS_REPLICAS=3 can never work on a single server, which is another matter than a cluster that is too small for now.
 func TestReplicasOfOneServer(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)

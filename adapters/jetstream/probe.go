@@ -240,6 +240,13 @@ func (b *bucket) probe(ctx context.Context) error {
 	return explain(b.conn, err, b.missing())
 }
 
+// look reads from the bucket, and now and then compares it with what it should be.
+func (b *bucket) look(ctx context.Context) error {
+	b.reopen()
+	_, _, err := b.get(ctx, probeKey)
+	return explain(b.conn, err, b.missing())
+}
+
 // missing tells that the bucket could not be opened.
 func (b *bucket) missing() bool {
 	b.mu.Lock()
@@ -248,4 +255,10 @@ func (b *bucket) missing() bool {
 }
 
 // Probe tells whether replicas find one another's tunnels.
-func (p *Presence) Probe(ctx context.Context) error { return p.bucket.probe(ctx) }
+func (p *Presence) Probe(ctx context.Context) error {
+	err := p.bucket.probe(ctx)
+	if err == nil {
+		err = p.heard.look(ctx)
+	}
+	return err
+}

@@ -94,6 +94,21 @@ func (t Tickets) find(ctx context.Context, doing, sql, token string) (Ticket, er
 	return k, nil
 }
 
+// Probe tells whether tickets can be issued and redeemed. It leaves nothing behind.
+func (t Tickets) Probe(ctx context.Context) error {
+	var mayIssue bool
+	err := t.Pool.QueryRow(ctx, `
+		WITH used AS (DELETE FROM ops.tickets WHERE hash = '' RETURNING hash)
+		SELECT has_table_privilege('ops.tickets', 'INSERT') AND NOT EXISTS (SELECT FROM used)`).Scan(&mayIssue)
+	switch {
+	case err != nil:
+		return fmt.Errorf("redeem no ticket: %w", err)
+	case !mayIssue:
+		return errors.New("the database's role may not insert into ops.tickets: grant it INSERT")
+	}
+	return nil
+}
+
 func hashed(raw []byte) []byte {
 	sum := sha256.Sum256(raw)
 	return sum[:]

@@ -136,3 +136,27 @@ func TestLeavesLittle(t *testing.T) {
 		}
 	}
 }
+
+// The probe finds what keeps tickets from being issued or redeemed, and leaves none.
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	a, _, pool := replicas(t)
+	if err := a.Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var rows int
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM ops.tickets`).Scan(&rows); err != nil || rows != 0 {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+	for rights, works := range map[string]bool{"SELECT, INSERT, DELETE": true, "SELECT, DELETE": false, "SELECT, INSERT": false} {
+		url := pgtest.Role(t, pool.Config().ConnString(), "", "GRANT USAGE ON SCHEMA ops TO ROLE_", "GRANT "+rights+" ON ops.tickets TO ROLE_")
+		p, err := pgxpool.New(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Close)
+		if err := (tickets.Tickets{Pool: p}).Probe(t.Context()); (err == nil) != works {
+			t.Errorf("with %s: %v", rights, err)
+		}
+	}
+}

@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -44,6 +46,22 @@ func readRunning(cfg config) (r running, ok bool) {
 	r.AdminToken = cmp.Or(r.AdminToken, cfg.AdminToken) // the server has made one only where none is set
 	return r, !errors.Is(syscall.Kill(r.PID, 0), syscall.ESRCH)
 }
+
+// beside finds the server that runs on the data folder by asking it: its file may be left from one that is
+// gone, and its process's number be another's.
+func beside(ctx context.Context, cfg config) (running, bool) {
+	r, ok := readRunning(cfg)
+	if !ok {
+		return r, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, besideTime)
+	defer cancel()
+	pid, err := askAdmin(ctx, r, runningPath)
+	return r, err == nil && string(pid) == strconv.Itoa(r.PID)
+}
+
+// besideTime bounds the question: a server that is starting takes it and does not answer yet.
+const besideTime = 3 * time.Second
 
 // database opens Postgres: the one DATABASE_URL names, else a private one under DATA_DIR.
 // The returned function closes what was started; gone is closed when a private one ends by itself.

@@ -23,7 +23,12 @@ func doctorCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Check what the server needs, and say what to do about what is missing",
-		Args:  cobra.NoArgs,
+		Long: `Tries what the server needs with its settings, beside a running server or without one:
+programs, folders, database, NATS, and with LOCAL_DEV_MODE=false EC2. It changes
+nothing, and ends with an error where the server would not work.`,
+		Example: `  cloudbot doctor
+  LOCAL_DEV_MODE=false cloudbot doctor         what EC2 needs, too`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
 			if err != nil {

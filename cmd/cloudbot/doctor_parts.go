@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
+	"github.com/cloudbot-ai/control-plane/adapters/tickets"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 	"github.com/cloudbot-ai/control-plane/migrations"
 )
@@ -66,7 +67,7 @@ func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
 		return "", err
 	}
 	defer store.Close()
-	if err := tryAll(ctx, probesOfPostgres(store, lease.New(lease.Config{Pool: pool}))); err != nil {
+	if err := tryAll(ctx, probesOfPostgres(store, lease.New(lease.Config{Pool: pool}), tickets.Tickets{Pool: pool})); err != nil {
 		return "", err
 	}
 	if found.Version > found.Known {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,6 +18,9 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
+
+// aggregates are what streams are of.
+var aggregates = []string{"account", "apikey", "audit", "email", "fleet", "instance", "invite", "quota", "session"}
 
 // filter says which events to show. Empty fields match everything.
 type filter struct {
@@ -47,6 +52,9 @@ far as it can be, with its damage.`,
 			if f.until, err = moment(until); err != nil {
 				return err
 			}
+			if f.aggregate != "" && !slices.Contains(aggregates, f.aggregate) {
+				return fmt.Errorf("--aggregate %q: there is no such aggregate; choose one of %s", f.aggregate, strings.Join(aggregates, ", "))
+			}
 			if _, err := path.Match(f.typ, ""); err != nil {
 				return fmt.Errorf("--type %q: %w", f.typ, err)
 			}
@@ -56,7 +64,7 @@ far as it can be, with its damage.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.aggregate, "aggregate", "", "only streams of this aggregate: account, apikey, audit, email, fleet, instance, invite, quota, session")
+	flags.StringVar(&f.aggregate, "aggregate", "", "only streams of this aggregate: "+strings.Join(aggregates, ", "))
 	flags.StringVar(&f.id, "id", "", "only the stream with this id")
 	flags.StringVar(&f.typ, "type", "", "only events of this type; * matches any letters: 'instance.*'")
 	flags.StringVar(&since, "since", "", "only events from this time on: RFC 3339, or how long ago (90m)")
@@ -77,7 +85,7 @@ func moment(text string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return t, fmt.Errorf("%q is no time: give RFC 3339 (2026-11-22T10:00:00Z) or how long ago (90m)", text)
+		return t, fmt.Errorf("%q is not a time; use RFC 3339 (2026-11-22T10:00:00Z) or a duration (90m)", text)
 	}
 	return t, nil
 }

@@ -25,6 +25,7 @@ func instancesCmd() *cobra.Command {
 		Long: `For the operator of the server: the desktops of all accounts, which of them are stuck,
 and a way to take one down. Works beside a running server and without one, with the
 server's own settings.`,
+		Example: "  cloudbot instances list --stuck",
 	}
 	cmd.AddCommand(instancesListCmd(), instancesTerminateCmd())
 	return cmd

@@ -40,12 +40,29 @@ func root() *cobra.Command {
 It is configured by environment variables, which .env.example lists; a file .env
 in the working folder is read. Without DATABASE_URL it keeps a private Postgres
 under DATA_DIR, without NATS_URL it runs NATS in-process.`,
+		Example: `  cloudbot serve                     run the control plane
+  cloudbot doctor                    what is missing, and what to do about it
+  cloudbot events --follow           what happens`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(serveCmd(), migrateCmd(), eventsCmd(), replayCmd(), verifyCmd(), doctorCmd(), rewrapCmd(), reconcileCmd(), accountsCmd(), instancesCmd())
+	cmd.AddCommand(serveCmd(), versionCmd(), migrateCmd(), eventsCmd(), replayCmd(), verifyCmd(), doctorCmd(), rewrapCmd(), reconcileCmd(), accountsCmd(), instancesCmd())
 	return cmd
+}
+
+func versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Long:    "Prints the version, as --version does, in one line.",
+		Example: "  cloudbot version",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "cloudbot version %s\n", version)
+			return err
+		},
+	}
 }
 
 // oneLine flattens an error for the terminal: joined errors stand on lines of their own.

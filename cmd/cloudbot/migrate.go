@@ -15,12 +15,19 @@ func migrateCmd() *cobra.Command {
 		Use:   "migrate",
 		Short: "Bring the database to this version's schema",
 		Long:  "Brings the database to this version's schema. `serve` does it too; two at a time are safe.",
-		Args:  cobra.NoArgs,
+		Example: `  cloudbot migrate
+  DATABASE_URL=postgres://owner@db.internal/cloudbot cloudbot migrate      as the database's owner`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			ctx := cmd.Context()
 			cfg, err := loadConfig()
 			if err != nil {
 				return err
+			}
+			if cfg.DatabaseURL == "" {
+				if r, ok := beside(ctx, cfg); ok {
+					return fmt.Errorf("CloudBot runs on this data folder, at %s (process %d), and brought the database to its schema at its start; stop it to migrate with this version", r.URL, r.PID)
+				}
 			}
 			log := logger(cfg)
 			url, _, closeIt, err := database(context.WithoutCancel(ctx), cfg, log)

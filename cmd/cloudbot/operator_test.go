@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -122,6 +125,79 @@ func TestStuck(t *testing.T) {
 	} {
 		if got := stuckWhy(overviewView{Status: c.status, Since: now.Add(-c.lasts), Parked: c.parked}); got != c.want {
 			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
+// Every command says what it does, and shows an example of itself.
+func TestHelpHasExamples(t *testing.T) {
+	t.Parallel()
+	var look func(cmd *cobra.Command)
+	look = func(cmd *cobra.Command) {
+		if cmd.Short == "" || len(cmd.Long) < 40 || !strings.Contains(cmd.Example, cmd.CommandPath()) {
+			t.Errorf("%s lacks a description, or an example of itself:\n%s", cmd.CommandPath(), cmd.Example)
+		}
+		for _, c := range cmd.Commands() {
+			look(c)
+		}
+	}
+	look(root())
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	var said [2]string
+	for i, arg := range []string{"version", "--version"} {
+		var out bytes.Buffer
+		cmd := root()
+		cmd.SetOut(&out)
+		cmd.SetArgs([]string{arg})
+		if err := cmd.Execute(); err != nil {
+			t.Fatal(err)
+		}
+		said[i] = out.String()
+	}
+	if said[0] != said[1] || !strings.Contains(said[0], version) {
+		t.Errorf("%q", said)
+	}
+}
+
+// The aggregates that events knows are those of the messages' document.
+func TestAggregatesAreDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/asyncapi.yaml")
+	if err != nil || !strings.Contains(string(text), "enum: ["+strings.Join(aggregates, ", ")+"]") {
+		t.Errorf("%v: docs/asyncapi.yaml lists others than %v", err, aggregates)
+	}
+}
+
+// A server is beside a tool if it answers as the process that the file names.
+func TestBeside(t *testing.T) {
+	t.Parallel()
+	pid := os.Getpid()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+runningPath, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, pid) })
+	up := httptest.NewServer(mux)
+	defer up.Close()
+	down := httptest.NewServer(mux)
+	down.Close()
+	cfg := config{DataDir: t.TempDir()}
+	if _, ok := beside(t.Context(), cfg); ok {
+		t.Error("without a file")
+	}
+	for name, c := range map[string]struct {
+		r    running
+		want bool
+	}{
+		"the server":               {running{PID: pid, AdminURL: up.URL}, true},
+		"another process's number": {running{PID: os.Getppid(), AdminURL: up.URL}, false},
+		"a number that is reused":  {running{PID: pid, AdminURL: down.URL}, false},
+	} {
+		if err := c.r.write(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := beside(t.Context(), cfg); ok != c.want {
+			t.Errorf("%s: %v", name, ok)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -354,10 +355,14 @@ func (p *parts) held(ctx context.Context, name string, f func(context.Context) e
 
 func (p *parts) drainBridges() { p.stop() }
 
+// runningPath is where a server tells its process's number to the tools beside it.
+const runningPath = "/running"
+
 // admin is what operators see: metrics, profiles, and the checker.
 func (p *parts) admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", p.front.AdminHandler())
+	mux.HandleFunc("GET "+runningPath, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, os.Getpid()) })
 	mux.HandleFunc("GET /verify", func(w http.ResponseWriter, r *http.Request) {
 		counts, err := jetstream.Check(r.Context(), p.store, p.conn)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
+	"github.com/cloudbot-ai/control-plane/adapters/tickets"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
@@ -40,7 +41,7 @@ func bucketsOf(conn *nats.Conn, replicas int, log *slog.Logger) bucketsOfNATS {
 // probes are those of a server that runs.
 func (p *parts) probes(shared bucketsOfNATS) []httpapi.Probe {
 	stream := jetstream.NewStreamProbe(p.conn, p.store.Head)
-	list := append(probesOfPostgres(p.store, p.leases), probesOfNATS(shared)...)
+	list := append(probesOfPostgres(p.store, p.leases, tickets.Tickets{Pool: p.pool}), probesOfNATS(shared)...)
 	return append(list,
 		httpapi.Probe{Name: "nats", Try: stream.Publish, Degrades: "NATS does not take messages", Grave: unable},
 		httpapi.Probe{Name: "events", Try: stream.Relayed, Degrades: "subscribers get no events for now", Grave: unable},
@@ -49,10 +50,11 @@ func (p *parts) probes(shared bucketsOfNATS) []httpapi.Probe {
 	)
 }
 
-func probesOfPostgres(store *postgres.Store, leases *lease.Leases) []httpapi.Probe {
+func probesOfPostgres(store *postgres.Store, leases *lease.Leases, handed tickets.Tickets) []httpapi.Probe {
 	return []httpapi.Probe{
 		{Name: "postgres", Try: store.Probe},
 		{Name: "leases", Try: leases.Probe, Degrades: "desktops do not start or stop for now"},
+		{Name: "tickets", Try: handed.Probe, Degrades: "browsers cannot open desktops and agents for now"},
 	}
 }
 

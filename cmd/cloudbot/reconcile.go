@@ -21,15 +21,21 @@ func reconcileCmd() *cobra.Command {
 	var region string
 	cmd := &cobra.Command{
 		Use:   "reconcile",
-		Short: "Compare the cloud's machines with the log, and mend what differs",
+		Short: "Compare EC2's machines with the log, and mend what differs",
 		Long: `Lists the machines that carry this environment's tag, then reads the log, and
 adopts, repairs or terminates what differs. A running server does the same every
 few minutes. Machines without our tag and environment are never touched, nor are
 those the log knows nothing of: they are reported. Safe beside a running server.
-It ends with an error where something could not be mended.`,
+It ends with an error where something could not be mended. For machines on EC2
+(LOCAL_DEV_MODE=false).`,
 		Example: "  cloudbot reconcile --dry-run          only look\n  cloudbot reconcile --json | jq .findings",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cfg, err := loadConfig(); err != nil {
+				return err
+			} else if cfg.LocalDevMode {
+				return errors.New("reconcile is for machines on EC2, and here they are local (LOCAL_DEV_MODE=true): the server looks after those itself. Set LOCAL_DEV_MODE=false and the EC2 settings to compare EC2's")
+			}
 			return tool(cmd.Context(), func(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) error {
 				r, err := reconciler(ctx, pool, store)
 				if err != nil {
@@ -77,9 +83,6 @@ func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) 
 	cfg, err := loadConfig()
 	if err != nil {
 		return nil, err
-	}
-	if cfg.LocalDevMode {
-		return nil, errors.New("machines are local here (LOCAL_DEV_MODE=true), and there is nothing to reconcile")
 	}
 	keys, err := loadSecrets(cfg)
 	if err != nil {

@@ -30,8 +30,13 @@ With --parked it applies only the events that were set aside because they could
 not be applied, and those of the same streams after them, in order.
 
 Projections: ` + strings.Join(names, ", ") + `, or all.`,
-		Example:   "  cloudbot replay instances\n  cloudbot replay --parked all",
-		Args:      cobra.ExactArgs(1),
+		Example: "  cloudbot replay instances\n  cloudbot replay --parked all",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("name one projection to rebuild: %s, or all", strings.Join(names, ", "))
+			}
+			return nil
+		},
 		ValidArgs: append(names, "all"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list := projections.All()

@@ -19,7 +19,8 @@ func rewrapCmd() *cobra.Command {
 servers. To change ENCRYPTION_KEY: add the new key behind the old one everywhere
 ("old,new"), then put it first everywhere ("new,old"), then run this, then remove
 the old one. Machines that were launched under the old key must have enrolled by then.`,
-		Args: cobra.NoArgs,
+		Example: `  ENCRYPTION_KEY="$new,$old" cloudbot rewrap`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
 			if err != nil {

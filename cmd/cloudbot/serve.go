@@ -23,6 +23,8 @@ func serveCmd() *cobra.Command {
 		Long: `Runs the control plane: API, bridges, relay, read models and the saga. It brings the
 database to its schema first. Any number of replicas may run on one DATABASE_URL
 and one NATS_URL. Ctrl-C ends it in order; a second one at once.`,
+		Example: `  cloudbot serve                     on http://127.0.0.1:8000
+  PORT=9000 DATA_DIR=/tmp/other cloudbot serve`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
@@ -47,9 +49,17 @@ func serve(ctx context.Context, cfg config) (err error) {
 	if err := cfg.makeDataDir(); err != nil {
 		return err
 	}
-	// First of all, so that a taken port is said at once.
+	if cfg.DatabaseURL == "" {
+		if r, ok := beside(ctx, cfg); ok {
+			return fmt.Errorf("CloudBot already runs on this data folder, at %s (process %d); stop it first, or set DATA_DIR and PORT to others", r.URL, r.PID)
+		}
+	}
+	// Before the rest, so that a taken port is said at once.
 	listener, err := net.Listen("tcp", net.JoinHostPort(cfg.Host, cfg.Port))
 	if err != nil {
+		if r, ok := beside(ctx, cfg); ok {
+			err = fmt.Errorf("%w (CloudBot runs at %s)", err, r.URL)
+		}
 		return fmt.Errorf("listen: %w; set HOST or PORT to another", err)
 	}
 	defer listener.Close()

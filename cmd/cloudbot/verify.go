@@ -15,7 +15,8 @@ func verifyCmd() *cobra.Command {
 		Short: "Join the log and JetStream number by number, and print the counts",
 		Long: `Asks the server that runs on this data folder to read the whole log and the whole
 stream EVENTS and to compare them: position, id, subject and data of each event.`,
-		Args: cobra.NoArgs,
+		Example: "  cloudbot verify\n  cloudbot verify --json | jq .missing",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
 			if err != nil {
