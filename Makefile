@@ -64,7 +64,7 @@ web/dist/index.html: web/node_modules/.package-lock.json $(wildcard $(shell git 
 
 .PHONY: story
 story: prerequisites build ## Play the scripted user story against a server and show the transcript
-	STORY=1 go test -count=1 -v -run '^TestStory$$' ./e2e
+	STORY=1 CGO_ENABLED=0 go test -trimpath -count=1 -v -run '^TestStory$$' ./e2e
 
 .PHONY: bench
 bench: prerequisites ## Measure the log against pgbench and COPY in the same run, and our share of a launch

@@ -89,7 +89,7 @@ func TestClusterLosesAnyServer(t *testing.T) {
 		if n := allowed(limits[0], key, 4); n != 4 {
 			t.Fatalf("%d of 4 allowed before", n)
 		}
-		release, err := places[0].Claim(t.Context(), instance, "http://a")
+		release, _, err := places[0].Claim(t.Context(), instance, "http://a")
 		if err != nil {
 			t.Fatal(err)
 		}
