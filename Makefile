@@ -29,9 +29,14 @@ test: prerequisites browser testing lint build ## Linters, then all tests: with 
 
 .PHONY: faults
 faults: prerequisites testing build ## Play the fault table alone, and print what was met, how often
-	@set -o pipefail; go test -count=1 -v -run 'Schedules|TwoSagas|Kill|Planted|WipedStream|Replicas|NATSAbsent|Able|Turns|Grace|UnknownMachine|Probe|Unable|Pooler|Refused|ReadOnly|Standby|FewConnections|PoolOfTwo|HoldsNoConnection|Damage|TooLarge|BrokenStream|FullDisk' \
-	  ./commands ./adapters/ec2 ./adapters/jetstream ./eventstore/postgres ./migrations ./projections ./e2e | \
-	  grep -vE '^ *(=== |--- PASS)|^$$'
+	@set -o pipefail; go test -count=1 -v -run '$(FAULTS)' ./fair ./commands ./eventstore/... ./migrations ./projections ./adapters/... ./e2e/... | \
+	  grep -vE '^ *(=== |--- PASS)|^$$|no test files'
+
+# Of the log and the cloud; of parts that are there but cannot work; of who is hostile; of what a restart, a cluster or a clock does.
+FAULTS := Schedules|TwoSagas|Kill|Planted|WipedStream|Replicas|NATSAbsent
+FAULTS := $(FAULTS)|Able|Turns|Grace|UnknownMachine|Probe|Unable|Pooler|Refused|ReadOnly|Standby|FewConnections|PoolOfTwo|HoldsNoConnection|Damage|TooLarge|BrokenStream|FullDisk
+FAULTS := $(FAULTS)|Hostile|Large|Greetings|Flood|LatestPhase|Process|Frozen|LongStream|StaleReplicas|TheOthersEvents|ARestoredLog
+FAULTS := $(FAULTS)|DatabaseRestarts|DatabaseTroubles|Cluster|Follow|ConnectionFinds|Restored|Resumes|Clock|NATSReader|NATSCopy|WorksOnce|ReadYourWrites
 
 .PHONY: test-web
 test-web: prerequisites browser build ## The dashboard's tests alone (WEB='workspace -g mouse' chooses)
