@@ -43,7 +43,7 @@ const (
 
 	connects        = 30_000 // of all, and only of guests that proved who they are
 	connectsMachine = 60
-	connectsAccount = 600
+	connectsAccount = 3000 // an account may have 1,000 machines, all back after a deploy
 )
 
 // tries counts by the minute: a place is given back a minute after it was taken.
