@@ -42,7 +42,7 @@ func (s store) Guest(_ context.Context, id string) ([]byte, string, error) {
 
 func (store) Reached(context.Context, string, string, instance.Phase, string) error { return nil }
 func (store) Versions(context.Context, string, string, map[string]string) error     { return nil }
-func (store) Keys(context.Context, string, string) (map[string]string, error)               { return nil, nil }
+func (store) Keys(context.Context, string, string) (map[string]string, error)       { return nil, nil }
 
 // server is a control plane's tunnels and bridges; a path of it is /vnc/ or /agent/ and a machine.
 type server struct {
