@@ -61,11 +61,11 @@ type State struct{ Written Written }
 func Evolve(_ State, e Event) State {
 	switch e := e.(type) {
 	case LogInFailed:
-		return State{e.Written}
+		return State(e)
 	case KeysHandedOut:
-		return State{e.Written}
+		return State{Written: e.Written}
 	case DiagnosticsRead:
-		return State{e.Written}
+		return State{Written: e.Written}
 	}
 	return State{}
 }
