@@ -248,3 +248,49 @@ func TestPresenceKnowsWhenAMachineWasHeard(t *testing.T) {
 		t.Error("no error without NATS")
 	}
 }
+
+// The machine is where it came last, whatever the replicas' clocks say: an entry from a clock that is ahead does not
+// end the claim that takes over from it, as the machine would lose one tunnel after another.
+func TestPresenceWhereClocksDiffer(t *testing.T) {
+	t.Parallel()
+	s := natstest.New(t)
+	p := jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Conn, TTL: time.Minute, Renew: 20 * time.Millisecond})
+	if _, err := p.Lookup(t.Context(), "i"); !errors.Is(err, jetstream.ErrNoTunnel) { // makes the bucket
+		t.Fatal(err)
+	}
+	kv, err := s.JS.KeyValue(t.Context(), "presence")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const key = "de7d1b721a1e0632b7cf04edf5032c8ecffa9f9a08492152b926f1a5a7e765d7" // SHA-256 of "i"
+	put := func(url string, since time.Time) {
+		t.Helper()
+		entry, err := json.Marshal(map[string]any{"url": url, "owner": url, "since": since})
+		if err == nil {
+			_, err = kv.Put(t.Context(), key, entry)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("http://ahead", time.Now().Add(10*time.Minute)) // its replica was killed
+	release, lost, err := p.Claim(t.Context(), "i", "http://a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if url, err := p.Lookup(t.Context(), "i"); err != nil || url != "http://a" {
+		t.Errorf("after the claim: %s, %v", url, err)
+	}
+	select {
+	case <-lost:
+		t.Fatal("the claim is lost to one before it")
+	default:
+	}
+	put("http://behind", time.Now().Add(-10*time.Minute)) // comes later, and says that it came earlier
+	select {
+	case <-lost:
+	case <-time.After(20 * time.Second):
+		t.Error("the claim is not lost to one after it")
+	}
+}

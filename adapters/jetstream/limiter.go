@@ -35,6 +35,7 @@ type Limiter struct {
 	local  localLimits
 	away   atomic.Bool  // NATS was away at the last call
 	full   atomic.Int64 // when the bucket last had no room, in Unix nanoseconds
+	hung   atomic.Int64 // when NATS last took all the time it had, and did not answer
 	// One call a key at a time within a replica: only replicas compete for a key.
 	stripes [256]sync.Mutex
 	seed    maphash.Seed
@@ -47,7 +48,11 @@ const (
 	// fullFor is how long a bucket counts as full after it took no more: a new key finds that out, and an
 	// old one still works meanwhile.
 	fullFor = time.Minute
+	// hungFor is how long a NATS that hangs is not asked again: a sign-in has several keys, and each would wait for it.
+	hungFor = 5 * time.Second
 )
+
+var errHangs = fmt.Errorf("%w: it did not answer in time", ErrUnavailable)
 
 // NewLimiter makes a Limiter. It may be called while NATS is away.
 func NewLimiter(cfg LimiterConfig) *Limiter {
@@ -72,7 +77,12 @@ func (l *Limiter) Allow(ctx context.Context, key string, limit int, window time.
 	stripe := &l.stripes[maphash.String(l.seed, key)%uint64(len(l.stripes))]
 	stripe.Lock()
 	defer stripe.Unlock()
-	retryAfter, err = l.shared(ctx, key, limit, window)
+	asked := time.Now()
+	if l.hangs() {
+		err = errHangs
+	} else {
+		retryAfter, err = l.shared(ctx, key, limit, window)
+	}
 	if ctx.Err() != nil {
 		return 0, fmt.Errorf("rate limit: %w", ctx.Err())
 	}
@@ -80,12 +90,21 @@ func (l *Limiter) Allow(ctx context.Context, key string, limit int, window time.
 		l.away.Store(false)
 		return retryAfter, nil
 	}
+	if time.Since(asked) >= bucketPatience {
+		l.hung.Store(l.now().UnixNano())
+	}
 	if full(err) {
 		l.noRoom(ctx)
 	} else if !l.away.Swap(true) {
 		l.log.WarnContext(ctx, "rate limits are not shared for now", "err", err)
 	}
 	return l.local.allow(hashed(key), l.now(), limit, window), nil
+}
+
+// hangs tells whether NATS did not answer of late.
+func (l *Limiter) hangs() bool {
+	since := l.now().Sub(time.Unix(0, l.hung.Load()))
+	return since >= 0 && since < hungFor
 }
 
 // noRoom notes that the bucket is full, and logs it once.
@@ -111,6 +130,9 @@ func (l *Limiter) GiveBack(ctx context.Context, key string, limit int, window ti
 	defer stripe.Unlock()
 	each := window / time.Duration(max(limit, 1))
 	l.local.giveBack(hashed(key), each)
+	if l.hangs() {
+		return
+	}
 	for range limiterTries {
 		value, revision, err := l.bucket.get(ctx, key)
 		if err != nil || len(value) != 8 {

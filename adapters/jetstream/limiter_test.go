@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	nats "github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/natstest"
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
@@ -79,7 +82,7 @@ func TestHostileFullLimits(t *testing.T) {
 	if err := l.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	js, err := nats.New(s.Conn, nats.WithPublishAsyncMaxPending(500))
+	js, err := natsjs.New(s.Conn, natsjs.WithPublishAsyncMaxPending(500))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,5 +140,67 @@ func TestHostileFullLimits(t *testing.T) {
 	}
 	if err := l.Probe(t.Context()); err != nil {
 		t.Errorf("the probe says %v", err)
+	}
+}
+
+// held is a NATS whose answers can be held back, as those of a server that hangs.
+type held struct {
+	nats.InProcessConnProvider
+	gate sync.RWMutex // locked: nothing comes
+}
+
+func (h *held) InProcessConn() (net.Conn, error) {
+	c, err := h.InProcessConnProvider.InProcessConn()
+	return heldConn{c, h}, err
+}
+
+type heldConn struct {
+	net.Conn
+	h *held
+}
+
+func (c heldConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.h.gate.RLock()
+	defer c.h.gate.RUnlock()
+	return n, err
+}
+
+// A NATS that hangs is asked once and then left alone for a while, as a sign-in has several keys: each replica
+// counts by itself meanwhile.
+func TestLimitWhereNATSHangs(t *testing.T) {
+	t.Parallel()
+	h := &held{InProcessConnProvider: natstest.New(t)}
+	nc, err := nats.Connect("", nats.InProcessServer(h))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	var passed atomic.Int64
+	began := time.Now()
+	l := jetstream.NewLimiter(jetstream.LimiterConfig{Conn: nc, Now: func() time.Time { return began.Add(time.Duration(passed.Load())) }})
+	asked := func(key string) uint64 {
+		t.Helper()
+		before := nc.Stats().OutMsgs
+		for i := range 5 {
+			retry, err := l.Allow(t.Context(), key, 3, time.Hour)
+			if err != nil || (retry == 0) != (i < 3) {
+				t.Errorf("use %d of %s: %s, %v", i, key, retry, err)
+			}
+		}
+		return nc.Stats().OutMsgs - before
+	}
+	if asked("before") == 0 {
+		t.Error("NATS was not asked")
+	}
+	h.gate.Lock()
+	first := asked("a")
+	if n := asked("b"); first == 0 || first > 3 || n != 0 {
+		t.Errorf("while it hung it was asked %d times, and then %d times", first, n)
+	}
+	h.gate.Unlock()
+	passed.Store(int64(time.Minute))
+	if asked("after") == 0 {
+		t.Error("NATS was not asked again")
 	}
 }

@@ -94,7 +94,7 @@ func (p *Presence) Claim(ctx context.Context, instanceID, url string) (release f
 		return nil, nil, fmt.Errorf("claim presence: %w", err)
 	}
 	c := &claim{presence: p, instance: instanceID, place: place{URL: url, Owner: rand.Text(), Since: time.Now().UTC()}}
-	c.tell(ctx)
+	c.tell(ctx, true)
 	ctx, cancel := context.WithCancel(ctx)
 	done, taken := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -129,7 +129,7 @@ type claim struct {
 	instance string
 	place    place
 	revision uint64 // of our entry; 0: not told yet, or wiped
-	lost     bool   // a younger claim stands there
+	lost     bool   // a later claim stands there
 }
 
 // keep renews the claim until ctx ends, and takes it back then.
@@ -145,7 +145,7 @@ func (c *claim) keep(ctx context.Context) {
 			break
 		}
 		wait = c.presence.renew
-		c.tell(ctx)
+		c.tell(ctx, false)
 	}
 	if c.revision == 0 || c.lost {
 		return
@@ -157,15 +157,17 @@ func (c *claim) keep(ctx context.Context) {
 	}
 }
 
-// tell writes the claim over what stands there, unless that is younger.
-func (c *claim) tell(ctx context.Context) {
+// tell writes the claim. coming takes over whatever stands there; later on, another's entry in the place of ours is
+// a later claim. Clocks, which may differ, decide only between two that could not be written when they were made.
+func (c *claim) tell(ctx context.Context, coming bool) {
 	value, err := json.Marshal(c.place)
 	if err != nil {
 		return // strings and a time: it does not happen
 	}
+	over := c.revision
 	for range 5 {
 		var revision uint64
-		if revision, err = c.presence.bucket.replace(ctx, c.instance, value, c.revision); err == nil {
+		if revision, err = c.presence.bucket.replace(ctx, c.instance, value, over); err == nil {
 			c.revision = revision
 			return
 		}
@@ -173,12 +175,12 @@ func (c *claim) tell(ctx context.Context) {
 			break
 		}
 		var there []byte
-		if there, c.revision, err = c.presence.bucket.get(ctx, c.instance); err != nil {
+		if there, over, err = c.presence.bucket.get(ctx, c.instance); err != nil {
 			c.revision = 0
 			break
 		}
 		at, parseErr := parse[place](there)
-		if parseErr == nil && at.Owner != c.place.Owner && at.Since.After(c.place.Since) {
+		if parseErr == nil && at.Owner != c.place.Owner && (c.revision != 0 || !coming && at.Since.After(c.place.Since)) {
 			c.lost = true
 			return
 		}

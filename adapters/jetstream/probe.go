@@ -26,7 +26,7 @@ var (
 	errNoJetStreamForAccount = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
 		Msg: "NATS refuses JetStream, which replicas need to share limits and to reach desktops: it is not enabled for the account of NATS_URL's user. Enable it there, or give another user."}
 	errNoRights = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
-		Msg: "NATS refuses what the server has to publish: allow NATS_URL's user $JS.API.>, $KV.>, cloudbot.events.> and _INBOX.>."}
+		Msg: "NATS refuses what the server has to publish: allow NATS_URL's user $JS.API.>, $KV.>, cloudbot.events.>, cloudbot.presence and _INBOX.>."}
 	errNoUser = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
 		Msg: "NATS refuses NATS_URL's user: give the right name and password."}
 	errNoRoom = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",

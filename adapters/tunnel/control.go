@@ -30,6 +30,9 @@ const (
 
 	linesPerSecond = 100 // of any kind, on average; more is a broken guest
 	linesBurst     = 10 * linesPerSecond
+
+	reportsPerSecond = 1  // that reach the store, on average; one that changes nothing costs it a look, too
+	reportsBurst     = 32 // a boot has six
 )
 
 // listen reads the control stream until it ends. What it says changes nothing but its own machine.
@@ -142,6 +145,7 @@ func (t *tunnel) reached(p wire.Phase) {
 // tunnel, so one machine's trouble is not another's.
 func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 	wait := firstRetry
+	room := bucket{rate: reportsPerSecond, size: reportsBurst, tokens: reportsBurst, at: time.Now()}
 	for {
 		t.mu.Lock()
 		var next *report
@@ -156,6 +160,12 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 			case <-t.reported:
 			}
 			continue
+		}
+		if !room.take(time.Now()) {
+			if !pause(ctx, time.Second/reportsPerSecond) {
+				return
+			}
+			continue // the oldest may have been pushed out meanwhile
 		}
 		err := t.deliver(ctx, next)
 		if ctx.Err() != nil {

@@ -38,7 +38,7 @@ func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if own := ofMachine(e.Token, from); own != nil {
-		if v := h.enrolTries.take(own...); v != fair.Taken {
+		if v := h.ownTries.take(own...); v != fair.Taken {
 			crowded(w, v, "30")
 			return
 		}

@@ -20,7 +20,12 @@ import (
 // HopPrefix is where HopHandler is to be mounted.
 const HopPrefix = "/internal/hop/"
 
-const hopProtocol = "cloudbot-hop"
+const (
+	hopProtocol = "cloudbot-hop"
+	// yieldTime is how long another replica has to let go of a machine: to ping its guest, and to end its tunnel. A host
+	// that is gone answers nothing, and its presence stands for a while: the greeting must not wait for that.
+	yieldTime = pingTime + time.Second
+)
 
 // HopHandler serves the other replicas, for machines whose tunnel is here. Mount it at HopPrefix with
 // the path unchanged. It never forwards further.
@@ -134,6 +139,8 @@ func (h *Hub) yieldElsewhere(ctx context.Context, instanceID string, who owner) 
 	if target == "" || target == h.c.Advertise {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, yieldTime)
+	defer cancel()
 	conn, res, _, err := h.call(ctx, http.MethodPost, target, HopPrefix+url.PathEscape(instanceID)+"/yield/"+url.PathEscape(who.String()))
 	if err != nil {
 		return nil // a replica that is gone holds nothing; its presence runs out

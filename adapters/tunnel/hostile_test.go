@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -152,6 +153,24 @@ func TestEnrolmentFlood(t *testing.T) {
 	}
 	if status, code, err := m.hostile(r.url, "198.51.100.1").Enroll(t.Context(), "good"); err != nil || status != http.StatusOK {
 		t.Errorf("the machine itself: %d %s %v", status, code, err)
+	}
+}
+
+// An enrolment counts once among all of a minute.
+func TestEnrolmentsOfAll(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	r.hub.c.ClientAddr = behind
+	for i := range enrolTries {
+		from := fmt.Sprintf("10.%d.%d.1", i/250, i%250)
+		status, code, err := m.hostile(r.url, from).Enroll(t.Context(), fmt.Sprintf("machine%d.1.guess", i))
+		if err != nil || status != http.StatusForbidden {
+			t.Fatalf("enrolment %d of %d: %d %s %v", i+1, enrolTries, status, code, err)
+		}
+	}
+	if status, code, err := m.hostile(r.url, "192.0.2.1").Enroll(t.Context(), "one.1.more"); err != nil || status != http.StatusServiceUnavailable {
+		t.Errorf("one more: %d %s %v", status, code, err)
 	}
 }
 

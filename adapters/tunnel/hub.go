@@ -84,6 +84,7 @@ type Hub struct {
 	enrolments *fair.Places
 	greetTries tries
 	enrolTries tries
+	ownTries   tries // enrolments for one machine from one network, which enrolTries counted already
 	connects   tries
 	refusals   *refusals
 
@@ -101,7 +102,7 @@ type Hub struct {
 func New(c Config) (*Hub, error) {
 	h := &Hub{
 		c: c, log: c.Log, tunnels: map[string]*tunnel{}, absent: map[string]*absence{}, now: time.Now, began: time.Now(), greetings: fair.NewPlaces(maxGreetings),
-		enrolments: fair.NewPlaces(maxEnrolments), greetTries: newTries(greetTries), enrolTries: newTries(enrolTries), connects: newTries(connects),
+		enrolments: fair.NewPlaces(maxEnrolments), greetTries: newTries(greetTries), enrolTries: newTries(enrolTries), ownTries: newTries(enrolTries), connects: newTries(connects),
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)

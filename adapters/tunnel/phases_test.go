@@ -140,3 +140,37 @@ func (f *full) Reached(ctx context.Context, id, boot string, p instance.Phase, d
 	}
 	return f.machines.Reached(ctx, id, boot, p, detail)
 }
+
+// asked counts how often the store is asked about a phase.
+type asked struct {
+	*machines
+	times atomic.Int64
+}
+
+func (a *asked) Reached(context.Context, string, string, instance.Phase, string) error {
+	a.times.Add(1)
+	return nil // so already
+}
+
+// A machine that says the same phases over and over asks the store no more often than it may.
+func TestPhaseFloodAsksTheStoreSeldom(t *testing.T) {
+	t.Parallel()
+	m := &asked{machines: newMachines(t)}
+	r := newReplica(t, m, nil)
+	g := mustDial(t, r.url, "b", m.private)
+	began := time.Now()
+	for i := range linesBurst - 10 {
+		g.say(wire.Message{Phase: &wire.Phase{Phase: []string{"booting", "desktop"}[i%2]}})
+	}
+	g.say(wire.Message{Phase: &wire.Phase{Phase: "ready"}})
+	tunnel := r.hub.local(id)
+	eventually(t, "all of it heard", func() bool {
+		tunnel.mu.Lock()
+		defer tunnel.mu.Unlock()
+		return tunnel.phase == "ready"
+	})
+	t.Logf("%d lines, the store was asked %d times", linesBurst-9, m.times.Load())
+	if most := reportsBurst + reportsPerSecond*int64(time.Since(began)/time.Second+1); m.times.Load() > most {
+		t.Errorf("the store was asked %d times, want %d at most", m.times.Load(), most)
+	}
+}
