@@ -90,6 +90,7 @@ function useEnd(written: number) {
   const box = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const stuck = useRef(true);
+  const height = useRef(0); // of all that scrolls, when the box was last settled
   const read = useRef<ReturnType<typeof inSight>>(undefined);
   const lastWritten = useRef(written);
   const [atEnd, setAtEnd] = useState(true);
@@ -97,6 +98,13 @@ function useEnd(written: number) {
   const settle = useCallback(() => {
     const b = box.current;
     if (!b || b.clientHeight === 0) return; // it is hidden
+    // A reader may have left the end in this very frame, before the browser says so.
+    if (stuck.current && b.scrollHeight >= height.current && height.current - b.scrollTop - b.clientHeight >= nearEnd) {
+      stuck.current = false;
+      setAtEnd(false);
+      read.current = inSight(b);
+    }
+    height.current = b.scrollHeight;
     if (stuck.current) {
       b.scrollTop = b.scrollHeight;
       return;
@@ -104,8 +112,12 @@ function useEnd(written: number) {
     if (read.current?.message.isConnected) b.scrollTop += placeOf(read.current.message, b) - read.current.at;
     read.current = inSight(b);
   }, []);
+  const stick = () => {
+    stuck.current = true;
+    height.current = 0;
+  };
   useLayoutEffect(() => {
-    if (written > lastWritten.current) stuck.current = true;
+    if (written > lastWritten.current) stick();
     lastWritten.current = Math.max(written, lastWritten.current);
     settle();
   });
@@ -117,6 +129,7 @@ function useEnd(written: number) {
     size.observe(b);
     const scrolled = () => {
       if (b.clientHeight === 0) return;
+      height.current = b.scrollHeight;
       const end = b.scrollHeight - b.scrollTop - b.clientHeight < nearEnd;
       stuck.current = end;
       setAtEnd(end);
@@ -130,7 +143,7 @@ function useEnd(written: number) {
   }, [settle]);
 
   const toEnd = () => {
-    stuck.current = true;
+    stick();
     setAtEnd(true);
     settle();
     box.current?.focus({ preventScroll: true });
