@@ -19,7 +19,7 @@ const (
 	maxGreetings   = 512 // connections on their way through the greeting at once
 	greetingsOne   = 64  // of them from one address
 	greetingsSite  = 128
-	greetingsWide  = 256
+	greetingsWide  = 128
 	proofTime      = 3 * time.Second // for the proof to come once the challenge went out
 	maxEnrolments  = 128             // enrolments at once
 	enrolmentsOne  = 16
