@@ -42,6 +42,7 @@ type Server struct {
 	trees      []string        // prefixes that other handlers answer
 	undeclared undeclared
 	listeners  listeners
+	unpacked   unpacked
 	draining   chan struct{} // closed when Run begins to stop
 	stopping   atomic.Bool
 }

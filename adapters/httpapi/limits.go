@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -201,11 +202,13 @@ func (s *Server) bound(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// apart tells what takes no place: what stays open has bounds of its own, and monitors are answered
-// whatever else goes on.
+// apart tells what takes no place: what stays open has bounds of its own, monitors are answered whatever
+// else goes on, and the documents are the same for all: what one costs is the time its reader takes.
 func (s *Server) apart(route string) bool {
-	return s.long[route] || route == "/health" || route == "/ready"
+	return s.long[route] || slices.Contains(withoutPlace, route)
 }
+
+var withoutPlace = []string{"/health", "/ready", "/openapi.json", "/docs", "/redoc", "/docs/files/:name"}
 
 // endsSomething tells the requests that have places of their own, so that nothing else keeps an owner from
 // stopping what costs money, or from closing a stolen session. A stranger's are refused at once.
