@@ -4,6 +4,7 @@ package fair
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 )
 
@@ -86,6 +87,18 @@ func (p *Places) TakeN(n int, claims ...Claim) (leave func(), v Verdict) {
 			}
 		}
 	}), Taken
+}
+
+// fullAt returns the last of the claims that has no room for one more; −1: all places are taken, or none is full.
+func (p *Places) fullAt(claims []Claim) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, c := range slices.Backward(claims) {
+		if p.by[c.Key] >= c.Max {
+			return i
+		}
+	}
+	return -1
 }
 
 // Used returns how many places are taken, and under how many keys.
