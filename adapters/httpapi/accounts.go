@@ -61,6 +61,11 @@ func (s *Server) logIn(c echo.Context) error {
 		return err
 	}
 	device, visitor := s.device(c, email, token)
+	// Only who knows the password uses this up.
+	right := s.tallyKey("login:right:" + device.email)
+	if err := tooMany(s.local.spent(right, s.cfg.Limits.LoginRight)); err != nil {
+		return err
+	}
 	tallies := s.logInTallies(device, visitor.Addr)
 	if err := s.count(c, tallies); err != nil {
 		return err
@@ -70,6 +75,7 @@ func (s *Server) logIn(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	s.local.allow(right, s.cfg.Limits.LoginRight)
 	return s.tokens(c, http.StatusOK, login, device.token(s.cfg.Accounts.Blind))
 }
 
