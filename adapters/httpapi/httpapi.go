@@ -124,7 +124,7 @@ func (s *Server) Preload(ctx context.Context) error {
 	for account, position := range suspended {
 		s.sessions.Suspended(account, position, true)
 	}
-	s.sessions.dropRewound()
+	s.sessions.dropRewound(suspended)
 	return nil
 }
 
