@@ -35,6 +35,20 @@ func ByAddress(name string, a netip.Addr, one, site, network int) []Claim {
 	return claims
 }
 
+// ByRegion returns the claim of an address's region, an IPv6 /32 or an IPv4 /16: a provider, or a good part
+// of one, whose customers can have any number of networks. An address that is none has no region.
+func ByRegion(name string, a netip.Addr, region int) []Claim {
+	bits := 32
+	if a = a.Unmap().WithZone(""); a.Is4() {
+		bits = 16
+	}
+	p, err := a.Prefix(bits)
+	if err != nil || !a.IsValid() {
+		return nil
+	}
+	return []Claim{{name + "|" + p.String(), region}}
+}
+
 // Verdict says how a Take ended.
 type Verdict int
 

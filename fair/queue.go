@@ -131,14 +131,7 @@ func (q *Queue) lane(v Visitor) (*lane, []Claim) {
 		in, all = &q.known, q.cfg.WaitKnown
 		claims = append([]Claim{{"known|" + v.Known, q.cfg.EachKnown}}, claims...)
 	}
-	if a := v.Addr.Unmap().WithZone(""); a.IsValid() {
-		bits := 32
-		if a.Is4() {
-			bits = 16
-		}
-		region, _ := a.Prefix(bits)
-		claims = append(claims, Claim{"region|" + region.String(), all / 2})
-	}
+	claims = append(claims, ByRegion("region", v.Addr, all/2)...)
 	slices.Reverse(claims)
 	return in, claims
 }
