@@ -92,10 +92,6 @@ func (s *Server) refresh(c echo.Context) error {
 	if err := readBody(c, field{name: "refresh_token", into: &token}); err != nil {
 		return err
 	}
-	addr := clientAddr(c.Request(), s.cfg.TrustedProxies)
-	if err := s.ofAddress(c, s.throttleHere(s.cfg.Limits.Refresh, "refresh:"+addressKey(addr))); err != nil {
-		return err
-	}
 	if len(token) > maxToken {
 		return session.ErrEnded
 	}
@@ -104,6 +100,15 @@ func (s *Server) refresh(c echo.Context) error {
 		return session.ErrEnded
 	}
 	c.Set(keyAccount, account)
+	// One client that goes on with a token that is no good reaches its session's bound first, and leaves the
+	// address's to the others behind it.
+	from := addressKey(clientAddr(c.Request(), s.cfg.TrustedProxies))
+	if err := s.throttleHere(s.cfg.Limits.RefreshSession, "refresh:"+from+"|"+id); err != nil {
+		return err
+	}
+	if err := s.ofAddress(c, s.throttleHere(s.cfg.Limits.Refresh, "refresh:"+from)); err != nil {
+		return err
+	}
 	o, err := s.origin(c, Claims{Account: account, Session: id})
 	if err != nil {
 		return err

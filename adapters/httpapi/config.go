@@ -82,7 +82,8 @@ type Limits struct {
 	LoginRight      Rate // with the right password to one account, at this replica [60 in 5 min]
 	SignUpAddress   Rate // sign-ups from one address, and so on [20 an hour]
 	SignUpAccount   Rate // sign-ups with one e-mail address from one address, and so on [10 an hour]
-	Refresh         Rate // refreshes from one address [600 in 5 min]
+	Refresh         Rate // refreshes from one address, with tokens that were ours [600 in 5 min]
+	RefreshSession  Rate // of one session from one address, which count first [60 in 5 min]
 	Ticket          Rate // refused bridge tickets from one address, and four times as many from its network [600 in 5 min]
 	TicketInstance  Rate // those of them for one instance [120 in 5 min]
 	Password        Rate // password changes tried on one account [10 in 10 min]
@@ -116,6 +117,7 @@ func (l Limits) filled() Limits {
 	l.SignUpAddress = l.SignUpAddress.or(20, time.Hour)
 	l.SignUpAccount = l.SignUpAccount.or(10, time.Hour)
 	l.Refresh = l.Refresh.or(600, 5*time.Minute)
+	l.RefreshSession = l.RefreshSession.or(60, 5*time.Minute)
 	l.Ticket = l.Ticket.or(600, 5*time.Minute)
 	l.TicketInstance = l.TicketInstance.or(120, 5*time.Minute)
 	l.Password = l.Password.or(10, 10*time.Minute)
