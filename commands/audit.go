@@ -3,7 +3,9 @@ package commands
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,7 +13,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// maxNotes bounds what waits to be written down. More is left out, and counted in the log.
+// maxNotes bounds what waits to be written down; of one kind and account no more waits than an hour takes,
+// so that one account's flood leaves room for others. What all together have too much is counted in the log.
 const maxNotes = 1024
 
 // Audit writes down what happens to an account without changing it. It works in the background: a
@@ -22,16 +25,21 @@ type Audit struct {
 	logger *slog.Logger
 	notes  chan note
 	lost   atomic.Int64 // since the log last said so
+
+	mu      sync.Mutex
+	waiting map[noteKey]int
 }
 
 type note struct {
-	account string
+	noteKey
 	command audit.Command
 }
 
+type noteKey struct{ account, kind string }
+
 // NewAudit makes an Audit. Run writes.
 func NewAudit(log Log, logger *slog.Logger) *Audit {
-	return &Audit{log: log, logger: logger, notes: make(chan note, maxNotes)}
+	return &Audit{log: log, logger: logger, notes: make(chan note, maxNotes), waiting: map[noteKey]int{}}
 }
 
 // LogInFailed notes a wrong password.
@@ -56,10 +64,26 @@ func (a *Audit) DiagnosticsRead(account, instance, report string) {
 }
 
 func (a *Audit) note(account string, c audit.Command) {
+	n := note{noteKey{account, fmt.Sprintf("%T", c)}, c}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting[n.noteKey] >= audit.PerHour {
+		return // the log would not take it either
+	}
 	select {
-	case a.notes <- note{account, c}:
+	case a.notes <- n:
+		a.waiting[n.noteKey]++
 	default:
 		a.lost.Add(1)
+	}
+}
+
+// written makes room for another note like n.
+func (a *Audit) written(n note) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting[n.noteKey]--; a.waiting[n.noteKey] == 0 {
+		delete(a.waiting, n.noteKey)
 	}
 }
 
@@ -85,6 +109,7 @@ func (a *Audit) Run(ctx context.Context) error {
 				case <-time.After(wait):
 				}
 			}
+			a.written(n)
 			if lost := a.lost.Swap(0); lost > 0 {
 				a.logger.WarnContext(ctx, "audit events left out: more came than could be written", "count", lost)
 			}

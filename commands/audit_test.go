@@ -81,3 +81,29 @@ func TestAuditOutlastsTheStore(t *testing.T) {
 		}
 	})
 }
+
+// A flood of one account's notes leaves room for another's, while both wait for the log.
+func TestAuditOfAnotherAccount(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(2)
+		a := commands.NewAudit(w.log, slog.New(slog.DiscardHandler))
+		for range 5000 {
+			a.DiagnosticsRead("eve", "01MACHINE", "log")
+		}
+		a.LogInFailed("ada")
+		go func() { _ = a.Run(t.Context()) }()
+		time.Sleep(time.Minute)
+		if n := len(w.said(t, "audit.log_in_failed")); n != 1 {
+			t.Errorf("%d of ada's events, want 1", n)
+		}
+		if n := len(w.said(t, "audit.diagnostics_read")); n != audit.PerHour {
+			t.Errorf("%d of eve's events, want %d", n, audit.PerHour)
+		}
+		a.DiagnosticsRead("bob", "01MACHINE", "log") // what was written makes room
+		time.Sleep(time.Second)
+		if n := len(w.said(t, "audit.diagnostics_read")); n != audit.PerHour+1 {
+			t.Errorf("%d events, want %d", n, audit.PerHour+1)
+		}
+	})
+}

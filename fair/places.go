@@ -4,6 +4,7 @@ package fair
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 )
 
@@ -32,6 +33,20 @@ func ByAddress(name string, a netip.Addr, one, site, network int) []Claim {
 		claims[i] = Claim{name + "|" + p.String(), limits[i]}
 	}
 	return claims
+}
+
+// ByRegion returns the claim of an address's region, an IPv6 /32 or an IPv4 /16: a provider, or a good part
+// of one, whose customers can have any number of networks. An address that is none has no region.
+func ByRegion(name string, a netip.Addr, region int) []Claim {
+	bits := 32
+	if a = a.Unmap().WithZone(""); a.Is4() {
+		bits = 16
+	}
+	p, err := a.Prefix(bits)
+	if err != nil || !a.IsValid() {
+		return nil
+	}
+	return []Claim{{name + "|" + p.String(), region}}
 }
 
 // Verdict says how a Take ended.
@@ -86,6 +101,18 @@ func (p *Places) TakeN(n int, claims ...Claim) (leave func(), v Verdict) {
 			}
 		}
 	}), Taken
+}
+
+// fullAt returns the last of the claims that has no room for one more; −1: all places are taken, or none is full.
+func (p *Places) fullAt(claims []Claim) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, c := range slices.Backward(claims) {
+		if p.by[c.Key] >= c.Max {
+			return i
+		}
+	}
+	return -1
 }
 
 // Used returns how many places are taken, and under how many keys.

@@ -40,7 +40,8 @@ type QueueConfig struct {
 
 // Queue lets a few work at a time and keeps a bounded number waiting. Turns go round: from region to
 // region, within one from network to network, then from site to site and from address to address, so
-// that a caller waits for its rivals' regions and networks, however many calls they make.
+// that a caller waits for its rivals' regions and networks, however many calls they make. Where too many
+// wait, the latest call of the region, network or address that has most gives way to one that has less.
 type Queue struct {
 	cfg QueueConfig
 
@@ -67,8 +68,9 @@ type branch struct {
 }
 
 type waiter struct {
-	turn  chan struct{} // closed when it has come
-	leave func()        // gives back the place among those who wait
+	turn    chan struct{} // closed when it has come, or when the waiter had to give way
+	verdict Verdict       // how the wait ended
+	leave   func()        // gives back the place among those who wait
 }
 
 // NewQueue makes a Queue.
@@ -76,8 +78,8 @@ func NewQueue(cfg QueueConfig) *Queue {
 	return &Queue{cfg: cfg, known: lane{places: NewPlaces(cfg.WaitKnown)}, strange: lane{places: NewPlaces(cfg.Wait)}}
 }
 
-// Enter waits for a turn; if the verdict is Taken, Leave must end it. Where too many wait, the verdict
-// comes at once, ShareFull or Full. Late says that ctx or the patience ended.
+// Enter waits for a turn; if the verdict is Taken, Leave must end it. ShareFull or Full say that too many
+// wait, at once or when another caller was given the place. Late says that ctx or the patience ended.
 func (q *Queue) Enter(ctx context.Context, v Visitor) Verdict {
 	if ctx.Err() != nil {
 		return Late
@@ -90,6 +92,9 @@ func (q *Queue) Enter(ctx context.Context, v Visitor) Verdict {
 	}
 	in, claims := q.lane(v)
 	left, verdict := in.places.Take(claims...)
+	if verdict != Taken && in.makeRoom(claims, verdict) {
+		left, verdict = in.places.Take(claims...)
+	}
 	if verdict != Taken {
 		q.mu.Unlock()
 		return verdict
@@ -102,7 +107,7 @@ func (q *Queue) Enter(ctx context.Context, v Visitor) Verdict {
 	defer patience.Stop()
 	select {
 	case <-w.turn:
-		return Taken
+		return w.verdict
 	case <-patience.C:
 	case <-ctx.Done():
 	}
@@ -110,7 +115,7 @@ func (q *Queue) Enter(ctx context.Context, v Visitor) Verdict {
 	defer q.mu.Unlock()
 	select {
 	case <-w.turn: // at the same moment
-		return Taken
+		return w.verdict
 	default:
 		in.root.remove(w, claims)
 		w.leave()
@@ -126,14 +131,7 @@ func (q *Queue) lane(v Visitor) (*lane, []Claim) {
 		in, all = &q.known, q.cfg.WaitKnown
 		claims = append([]Claim{{"known|" + v.Known, q.cfg.EachKnown}}, claims...)
 	}
-	if a := v.Addr.Unmap().WithZone(""); a.IsValid() {
-		bits := 32
-		if a.Is4() {
-			bits = 16
-		}
-		region, _ := a.Prefix(bits)
-		claims = append(claims, Claim{"region|" + region.String(), all / 2})
-	}
+	claims = append(claims, ByRegion("region", v.Addr, all/2)...)
 	slices.Reverse(claims)
 	return in, claims
 }
@@ -164,6 +162,71 @@ func (q *Queue) Used() (working, strangers, known int) {
 	strangers, _ = q.strange.places.Used()
 	known, _ = q.known.places.Used()
 	return q.working, strangers, known
+}
+
+// makeRoom has a waiter give way to one that comes under claims, if there is one in a part of the queue that
+// keeps more waiting afterwards than the newcomer's does. It looks where the newcomer found no room.
+func (l *lane) makeRoom(claims []Claim, verdict Verdict) bool {
+	b, full := &l.root, l.places.fullAt(claims)
+	for i, c := range claims {
+		own := b.find(c.Key)
+		if most := b.largest(); i > full && own.size()+1 < most.size() {
+			w := most.evict()
+			w.verdict = verdict
+			w.leave()
+			close(w.turn)
+			return true
+		}
+		if own == nil {
+			return false
+		}
+		b = own
+	}
+	return false
+}
+
+func (b *branch) find(key string) *branch {
+	if i := slices.IndexFunc(b.below, func(b *branch) bool { return b.key == key }); i >= 0 {
+		return b.below[i]
+	}
+	return nil
+}
+
+// size is how many wait in a branch, which may be nil.
+func (b *branch) size() int {
+	if b == nil {
+		return 0
+	}
+	n := len(b.waiters)
+	for _, c := range b.below {
+		n += c.size()
+	}
+	return n
+}
+
+// largest is the branch below in which most wait, of equal ones the last; nil where there is none.
+func (b *branch) largest() (most *branch) {
+	for _, c := range b.below {
+		if c.size() >= most.size() {
+			most = c
+		}
+	}
+	return most
+}
+
+// evict takes out the latest waiter of the largest branch.
+func (b *branch) evict() *waiter {
+	most := b.largest()
+	if most == nil {
+		w := b.waiters[len(b.waiters)-1]
+		b.waiters = b.waiters[:len(b.waiters)-1]
+		return w
+	}
+	w := most.evict()
+	if most.empty() {
+		b.below = slices.DeleteFunc(b.below, func(c *branch) bool { return c == most })
+	}
+	return w
 }
 
 func (b *branch) empty() bool { return len(b.below) == 0 && len(b.waiters) == 0 }

@@ -75,6 +75,14 @@ func TestQueueTurns(t *testing.T) {
 			"2001:db8:1::1 2001:db8:2::1 2001:db8:3::1 2001:db8:4::1 2001:db8:5::1 192.0.2.1", "2001:db8:1::1 192.0.2.1 2001:db8:2::1 2001:db8:3::1 2001:db8:4::1", map[fair.Verdict]int{fair.ShareFull: 1}},
 		"more regions than places": {
 			"10.1.0.1 10.2.0.1 10.3.0.1 10.4.0.1 10.5.0.1 10.6.0.1 10.7.0.1 10.8.0.1 10.9.0.1", "10.1.0.1 10.2.0.1 10.3.0.1 10.4.0.1 10.5.0.1 10.6.0.1 10.7.0.1 10.8.0.1", map[fair.Verdict]int{fair.Full: 1}},
+		"two full regions make room for a third": {
+			"10.1.0.1 10.1.0.1 10.1.1.1 10.1.1.1 10.2.0.1 10.2.0.1 10.2.1.1 10.2.1.1 10.3.0.1", "10.1.0.1 10.2.0.1 10.3.0.1 10.1.1.1 10.2.1.1 10.1.0.1 10.2.0.1 10.1.1.1", map[fair.Verdict]int{fair.Full: 1}},
+		"a full network makes room for its smaller part": {
+			"2001:db8:0:101::1 2001:db8:0:101::1 2001:db8:0:102::1 2001:db8:0:200::1 2001:db8:0:201::1 2001:db8:0:300::1", "2001:db8:0:101::1 2001:db8:0:200::1 2001:db8:0:300::1 2001:db8:0:102::1", map[fair.Verdict]int{fair.ShareFull: 2}},
+		"and a region for its smaller networks": {
+			"10.1.0.1 10.1.0.1 10.1.1.1 10.1.1.1 10.2.0.1 10.2.0.1 10.2.1.1 10.2.1.1 10.1.2.1", "10.1.0.1 10.2.0.1 10.1.1.1 10.2.1.1 10.1.2.1 10.2.0.1 10.1.0.1 10.2.1.1", map[fair.Verdict]int{fair.ShareFull: 1}},
+		"a full lane of known callers makes room, too": {
+			"eve@10.1.0.1 eve@10.1.0.1 eva@10.2.0.1 eva@10.2.0.1 ada@10.3.0.1", "eve eva ada eve", map[fair.Verdict]int{fair.Full: 1}},
 		"the known come first, and not only they": {
 			"10.1.0.1 10.2.0.1 ada@10.3.0.1 ada@10.3.0.1 bob@10.4.0.1 cat@10.5.0.1", "ada bob cat 10.1.0.1 ada 10.2.0.1", nil},
 		"the known have shares too": {

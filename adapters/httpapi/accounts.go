@@ -61,6 +61,11 @@ func (s *Server) logIn(c echo.Context) error {
 		return err
 	}
 	device, visitor := s.device(c, email, token)
+	// Only who knows the password uses this up.
+	right := s.tallyKey("login:right:" + device.email)
+	if err := tooMany(s.local.spent(right, s.cfg.Limits.LoginRight)); err != nil {
+		return err
+	}
 	tallies := s.logInTallies(device, visitor.Addr)
 	if err := s.count(c, tallies); err != nil {
 		return err
@@ -70,6 +75,7 @@ func (s *Server) logIn(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	s.local.allow(right, s.cfg.Limits.LoginRight)
 	return s.tokens(c, http.StatusOK, login, device.token(s.cfg.Accounts.Blind))
 }
 
@@ -86,10 +92,6 @@ func (s *Server) refresh(c echo.Context) error {
 	if err := readBody(c, field{name: "refresh_token", into: &token}); err != nil {
 		return err
 	}
-	addr := clientAddr(c.Request(), s.cfg.TrustedProxies)
-	if err := s.ofAddress(c, s.throttleHere(s.cfg.Limits.Refresh, "refresh:"+addressKey(addr))); err != nil {
-		return err
-	}
 	if len(token) > maxToken {
 		return session.ErrEnded
 	}
@@ -98,6 +100,15 @@ func (s *Server) refresh(c echo.Context) error {
 		return session.ErrEnded
 	}
 	c.Set(keyAccount, account)
+	// One client that goes on with a token that is no good reaches its session's bound first, and leaves the
+	// address's to the others behind it.
+	from := addressKey(clientAddr(c.Request(), s.cfg.TrustedProxies))
+	if err := s.throttleHere(s.cfg.Limits.RefreshSession, "refresh:"+from+"|"+id); err != nil {
+		return err
+	}
+	if err := s.ofAddress(c, s.throttleHere(s.cfg.Limits.Refresh, "refresh:"+from)); err != nil {
+		return err
+	}
 	o, err := s.origin(c, Claims{Account: account, Session: id})
 	if err != nil {
 		return err

@@ -169,3 +169,26 @@ func TestMeIsNeverSomebodyElse(t *testing.T) {
 		t.Errorf("%v %v", a, b)
 	}
 }
+
+// TestRefreshesOfAnAddress has one client go on with tokens that are no good: the others behind its address
+// refresh all the same.
+func TestRefreshesOfAnAddress(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) {
+		c.Limits.Refresh, c.Limits.RefreshSession = Rate{20, time.Minute}, Rate{5, time.Minute}
+	})
+	ada, dead := f.signUp("ada@example.com"), f.signUp("eve@example.com")
+	f.want(204, call{method: "POST", path: "/api/auth/logout", token: dead.access})
+	refresh := func(token string) call {
+		return call{method: "POST", path: "/api/auth/refresh", body: map[string]string{"refresh_token": token}}
+	}
+	for range 30 {
+		f.want(401, refresh("made up"))
+	}
+	for n := range 30 {
+		if a := f.do(refresh(dead.refresh)); a.status != 401 && (n < 5 || a.status != 429) {
+			t.Fatalf("try %d: %d", n, a.status)
+		}
+	}
+	f.want(200, refresh(ada.refresh))
+}

@@ -38,7 +38,7 @@ func (s *Server) collect(next echo.HandlerFunc) echo.HandlerFunc {
 			leaveUnread(c)
 			return errBodyTooLarge
 		}
-		leave, verdict := s.bodies.TakeN(bodyCost+int(length), s.shares(c, s.cfg.Limits.BodiesAddress)...)
+		leave, verdict := s.bodies.TakeN(bodyCost+int(length), s.shares(c, s.cfg.Limits.BodiesAddress, maxBodies)...)
 		if verdict != fair.Taken {
 			leaveUnread(c)
 			return s.crowded(c, verdict)

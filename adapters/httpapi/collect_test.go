@@ -258,3 +258,35 @@ func TestRequestsAreSharedByNetwork(t *testing.T) {
 	f.want(202, from(hostile, call{method: "DELETE", path: "/api/instances/" + id, token: ada.access}))
 	f.want(204, from(hostile, call{method: "POST", path: "/api/auth/logout", token: ada.access}))
 }
+
+// TestHostileBodiesOfOneProvider holds bodies half-sent from as many networks of one IPv6 /32 as it takes:
+// a stranger gets some /48s of a provider for nothing.
+func TestHostileBodiesOfOneProvider(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) { behindProxy(c); c.BodyTime = 10 * time.Minute })
+	f.signUp("ada@example.com")
+	held := func() int {
+		bytes, _ := f.server.bodies.Used()
+		return bytes
+	}
+	part := f.server.cfg.Limits.BodiesAddress
+	var claims []func()
+	for n := 0; held() < maxBodies/2 && n < 100; n++ { // as half-sent bodies would
+		from := netip.MustParseAddr(fmt.Sprintf("2001:db8:%x::1", n))
+		leave, verdict := f.server.bodies.TakeN(part, f.server.sharesOf(from, part, maxBodies)...)
+		if verdict != fair.Taken {
+			break
+		}
+		claims = append(claims, leave)
+	}
+	defer func() {
+		for _, leave := range claims {
+			leave()
+		}
+	}()
+	f.want(429, from("2001:db8:ffff::1", login("ada@example.com", canary)))
+	f.want(200, from(elsewhere, login("ada@example.com", canary)))
+	if held() > maxBodies/2 {
+		t.Errorf("%d bytes are held for one provider", held())
+	}
+}

@@ -73,15 +73,17 @@ type Config struct {
 
 // Limits bounds tries. A zero Rate means the default in brackets, a negative Limit none.
 type Limits struct {
-	// Of log-ins only those with a wrong password count. A device that logged in to the account before has
-	// its own bound, LoginDevice, and no other.
+	// Those with a wrong password. A device that logged in to the account before has its own bound,
+	// LoginDevice, and no other.
 	LoginAddress    Rate // from one address, and four times as many from its network, see tallies [60 in 5 min]
 	LoginAccount    Rate // to one account from one address, and so on [10 in 5 min]
 	LoginEverywhere Rate // to one account from all addresses together [60 in 15 min]
 	LoginDevice     Rate // from one device [10 in 5 min]
+	LoginRight      Rate // with the right password to one account, at this replica [60 in 5 min]
 	SignUpAddress   Rate // sign-ups from one address, and so on [20 an hour]
 	SignUpAccount   Rate // sign-ups with one e-mail address from one address, and so on [10 an hour]
-	Refresh         Rate // refreshes from one address [600 in 5 min]
+	Refresh         Rate // refreshes from one address, with tokens that were ours [600 in 5 min]
+	RefreshSession  Rate // of one session from one address, which count first [60 in 5 min]
 	Ticket          Rate // refused bridge tickets from one address, and four times as many from its network [600 in 5 min]
 	TicketInstance  Rate // those of them for one instance [120 in 5 min]
 	Password        Rate // password changes tried on one account [10 in 10 min]
@@ -111,9 +113,11 @@ func (l Limits) filled() Limits {
 	l.LoginAccount = l.LoginAccount.or(10, 5*time.Minute)
 	l.LoginEverywhere = l.LoginEverywhere.or(60, 15*time.Minute)
 	l.LoginDevice = l.LoginDevice.or(10, 5*time.Minute)
+	l.LoginRight = l.LoginRight.or(60, 5*time.Minute)
 	l.SignUpAddress = l.SignUpAddress.or(20, time.Hour)
 	l.SignUpAccount = l.SignUpAccount.or(10, time.Hour)
 	l.Refresh = l.Refresh.or(600, 5*time.Minute)
+	l.RefreshSession = l.RefreshSession.or(60, 5*time.Minute)
 	l.Ticket = l.Ticket.or(600, 5*time.Minute)
 	l.TicketInstance = l.TicketInstance.or(120, 5*time.Minute)
 	l.Password = l.Password.or(10, 10*time.Minute)

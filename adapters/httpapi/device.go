@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -113,18 +114,34 @@ func (s *Server) tallies(name string, from netip.Addr, rate Rate, ofAddress bool
 // tallyKey keeps e-mail addresses and addresses of clients out of what counts.
 func (s *Server) tallyKey(text string) string { return s.cfg.Accounts.Blind("throttle", text) }
 
-// count counts a try against all the tallies, or against none where one refuses it.
+// refusedFor is how long, at most, a tally's refusal is remembered.
+const refusedFor = 5 * time.Second
+
+// count counts a try against all the tallies, or against none where one refuses it. What was refused a
+// moment ago is refused before anything is counted: the limiter keeps a key for each count, given back or
+// not, and a flood of tries must not fill it.
 func (s *Server) count(c echo.Context, list []tally) error {
+	for _, t := range list {
+		if err := tooMany(s.local.spent("refused:"+t.key, Rate{Limit: 1})); err != nil {
+			return s.refusedBy(c, t, err)
+		}
+	}
 	for i, t := range list {
 		if err := s.throttle(c, t.rate, t.key); err != nil {
 			s.giveBack(c, list[:i])
-			if t.ofAddress {
-				return s.ofAddress(c, err)
-			}
-			return err
+			wait := time.Duration(refused(err).retryAfter) * time.Second
+			s.local.allow("refused:"+t.key, Rate{1, min(wait, refusedFor)})
+			return s.refusedBy(c, t, err)
 		}
 	}
 	return nil
+}
+
+func (s *Server) refusedBy(c echo.Context, t tally, err error) error {
+	if t.ofAddress {
+		return s.ofAddress(c, err)
+	}
+	return err
 }
 
 // giveBack takes a try back from the tallies.

@@ -319,3 +319,28 @@ func TestWhatALogInCountsAgainst(t *testing.T) {
 		}
 	}
 }
+
+// TestRightPasswordsHaveABoundToo logs in again and again: each is a hash and a session in the log. Wrong
+// passwords of others use up nothing of that bound.
+func TestRightPasswordsHaveABoundToo(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, behindProxy)
+	f.signUp("eve@example.com")
+	f.signUp("ada@example.com")
+	n := 0
+	for f.do(from(hostile, login("eve@example.com", canary))).status == 200 {
+		if n++; n > 100 {
+			t.Fatalf("%d log-ins to one account at one moment", n)
+		}
+	}
+	if n != 60 {
+		t.Errorf("%d log-ins, want 60", n)
+	}
+	f.want(429, from(elsewhere, login("eve@example.com", canary)))
+	for n := range 5 {
+		f.guess(fmt.Sprintf("10.%d.0.1", n), "ada@example.com")
+	}
+	f.want(200, from(hostile, login("ada@example.com", canary)))
+	f.clock.advance(6 * time.Minute)
+	f.want(200, from(elsewhere, login("eve@example.com", canary)))
+}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/labstack/echo/v4"
 )
@@ -96,19 +97,38 @@ func (s *Server) docsFile(c echo.Context) error {
 		c.Response().Header().Add("Vary", "Accept-Encoding")
 		if strings.Contains(c.Request().Header.Get("Accept-Encoding"), "gzip") {
 			c.Response().Header().Set("Content-Encoding", "gzip")
-		} else if data, err = gunzip(data); err != nil {
+		} else if data, err = s.unpacked.file(file, data); err != nil {
 			return err
 		}
 	}
 	return serveBytes(c, docsTypes[path.Ext(name)], data)
 }
 
-func gunzip(data []byte) ([]byte, error) {
-	r, err := gzip.NewReader(bytes.NewReader(data))
+// unpacked are the files as clients get them that cannot unpack, each once. The zero value is ready to use.
+type unpacked struct {
+	mu sync.Mutex
+	by map[string][]byte
+}
+
+func (u *unpacked) file(name string, packed []byte) ([]byte, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if data, ok := u.by[name]; ok {
+		return data, nil
+	}
+	r, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
 		return nil, err
 	}
-	return io.ReadAll(r)
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	if u.by == nil {
+		u.by = map[string][]byte{}
+	}
+	u.by[name] = data
+	return data, nil
 }
 
 // serveBytes answers with data, or with 304 to who has it.

@@ -237,16 +237,17 @@ func TestAFloodIsRefused(t *testing.T) {
 	f.server.echo.GET("/slow", func(echo.Context) error { entered <- struct{}{}; <-hold; return errNoObject })
 	f.server.echo.GET("/mine", f.server.signedIn(func(echo.Context, Claims) error { entered <- struct{}{}; <-hold; return errNoObject }))
 	done := make(chan struct{}, 2)
-	send := func(path string) {
+	send := func(path, from string) { // of two regions, for each has half
 		req := httptest.NewRequest("GET", path, nil)
+		req.RemoteAddr = from + ":1234"
 		req.Header.Set("Authorization", "Bearer "+ada.access)
 		f.server.ServeHTTP(httptest.NewRecorder(), req)
 		done <- struct{}{}
 	}
-	go send("/mine")
+	go send("/mine", hostile)
 	<-entered
 	f.want(429, call{method: "GET", path: "/api/auth/me", token: ada.access})
-	go send("/slow")
+	go send("/slow", elsewhere)
 	<-entered
 	f.want(503, call{method: "GET", path: "/api"})
 	f.want(200, call{method: "GET", path: "/health"})

@@ -89,12 +89,14 @@ func (e *Endings) rewound() {
 	}
 }
 
-// dropRewound forgets suspensions that the replaced log had and the present one has not. It is called once
-// the present ones are known.
-func (e *Endings) dropRewound() {
+// dropRewound forgets suspensions that the replaced log had and the present one has not.
+func (e *Endings) dropRewound(present map[string]int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	maps.DeleteFunc(e.bans, func(_ string, b ban) bool { return b.position == 0 })
+	maps.DeleteFunc(e.bans, func(account string, b ban) bool {
+		_, known := present[account]
+		return b.position == 0 && !known
+	})
 }
 
 // closeAll needs the lock.

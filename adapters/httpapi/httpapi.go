@@ -42,6 +42,7 @@ type Server struct {
 	trees      []string        // prefixes that other handlers answer
 	undeclared undeclared
 	listeners  listeners
+	unpacked   unpacked
 	draining   chan struct{} // closed when Run begins to stop
 	stopping   atomic.Bool
 }
@@ -123,7 +124,7 @@ func (s *Server) Preload(ctx context.Context) error {
 	for account, position := range suspended {
 		s.sessions.Suspended(account, position, true)
 	}
-	s.sessions.dropRewound()
+	s.sessions.dropRewound(suspended)
 	return nil
 }
 

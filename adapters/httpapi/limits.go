@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -189,7 +190,7 @@ func (s *Server) bound(next echo.HandlerFunc) echo.HandlerFunc {
 		if endsSomething(c) {
 			places = s.ends
 		}
-		leave, verdict := places.Take(s.shares(c, s.cfg.Limits.InFlightAddress)...)
+		leave, verdict := places.Take(s.shares(c, s.cfg.Limits.InFlightAddress, s.cfg.MaxInFlight)...)
 		if verdict != fair.Taken {
 			return s.crowded(c, verdict)
 		}
@@ -201,11 +202,13 @@ func (s *Server) bound(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// apart tells what takes no place: what stays open has bounds of its own, and monitors are answered
-// whatever else goes on.
+// apart tells what takes no place: what stays open has bounds of its own, monitors are answered whatever
+// else goes on, and the documents are the same for all: what one costs is the time its reader takes.
 func (s *Server) apart(route string) bool {
-	return s.long[route] || route == "/health" || route == "/ready"
+	return s.long[route] || slices.Contains(withoutPlace, route)
 }
+
+var withoutPlace = []string{"/health", "/ready", "/openapi.json", "/docs", "/redoc", "/docs/files/:name"}
 
 // endsSomething tells the requests that have places of their own, so that nothing else keeps an owner from
 // stopping what costs money, or from closing a stolen session. A stranger's are refused at once.
@@ -215,9 +218,13 @@ func endsSomething(c echo.Context) bool {
 }
 
 // shares are what a request's address may have: one for an IPv4 address or an IPv6 /64, twice that for
-// a /56, four times for a /24 or a /48.
-func (s *Server) shares(c echo.Context, one int) []fair.Claim {
-	return fair.ByAddress("", clientAddr(c.Request(), s.cfg.TrustedProxies), one, 2*one, 4*one)
+// a /56, four times for a /24 or a /48, and half of all for a region.
+func (s *Server) shares(c echo.Context, one, all int) []fair.Claim {
+	return s.sharesOf(clientAddr(c.Request(), s.cfg.TrustedProxies), one, all)
+}
+
+func (s *Server) sharesOf(addr netip.Addr, one, all int) []fair.Claim {
+	return append(fair.ByAddress("", addr, one, 2*one, 4*one), fair.ByRegion("region", addr, all/2)...)
 }
 
 // crowded is the refusal to a request that got no place.

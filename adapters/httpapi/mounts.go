@@ -62,5 +62,6 @@ func (w *refusing) refusal() *refusal {
 	case w.status == http.StatusUpgradeRequired:
 		return errUpgrade
 	}
-	return &refusal{status: w.status, code: said.Code, detail: said.Detail}
+	// What is full there is logged there, as a count.
+	return &refusal{status: w.status, code: said.Code, detail: said.Detail, expected: w.status == http.StatusServiceUnavailable}
 }

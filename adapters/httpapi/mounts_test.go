@@ -30,7 +30,32 @@ func guestLike() http.Handler {
 		}
 	})
 	mux.HandleFunc("GET /api/guest/broken", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, canary, http.StatusInternalServerError) })
+	mux.HandleFunc("GET /api/guest/full", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, `{"status":503,"code":"too_many_greetings","detail":"Too many machines connect at once."}`)
+	})
 	return mux
+}
+
+// TestBudgetsThatAreUsedUpAreNoErrors: strangers cause as many of those as they like, and what refuses them logs
+// them as it sees fit.
+func TestBudgetsThatAreUsedUpAreNoErrors(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) {
+		c.Mounts = map[string]http.Handler{"/api/guest/": guestLike()}
+		c.MaxInFlight = 2
+	})
+	f.want(503, call{method: "GET", path: "/api/guest/full"})
+	f.server.requests.TakeN(2)
+	f.want(503, call{method: "GET", path: "/api"})
+	if strings.Contains(f.log.String(), "level=ERROR") {
+		t.Error(f.log.String())
+	}
+	f.want(500, call{method: "GET", path: "/api/guest/broken"})
+	if strings.Count(f.log.String(), "level=ERROR") != 1 {
+		t.Error(f.log.String())
+	}
 }
 
 func TestMountsBelowTheAPISpeakProblems(t *testing.T) {

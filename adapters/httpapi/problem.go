@@ -26,6 +26,7 @@ type refusal struct {
 	detail     string
 	retryAfter int    // seconds, 0: not said
 	field      string // of the request that it is about, "": none
+	expected   bool   // a budget is used up, which is no fault of the server's
 }
 
 func (r *refusal) Error() string { return r.detail }
@@ -44,7 +45,7 @@ var (
 	errMedia         = &refusal{status: 415, code: "unsupported_media_type", detail: "Send the body as Content-Type: application/json, in UTF-8 and not compressed."}
 	errTooManyAtOnce = &refusal{status: 429, code: "too_many_at_once", detail: "This account has too many requests open at a time; wait for some to end.", retryAfter: 1}
 	errTooManyHere   = &refusal{status: 429, code: "too_many_from_address", detail: "Too many requests from your network are open at a time; wait for some to end.", retryAfter: 1}
-	errOverloaded    = &refusal{status: 503, code: "overloaded", detail: "The server is busy; try again.", retryAfter: 1}
+	errOverloaded    = &refusal{status: 503, code: "overloaded", detail: "The server is busy; try again.", retryAfter: 1, expected: true}
 	errBodySlow      = &refusal{status: 408, code: "body_too_slow", detail: "The body came too slowly; check your connection and send the request again."}
 	errTooManyStream = &refusal{status: 429, code: "too_many_streams", detail: "This account has too many event streams open; close some.", retryAfter: 30}
 	errForeignOrigin = &refusal{status: 403, code: "foreign_origin", detail: "Pages of this address may not open connections here. Open the server at its own address (CONTROL_PLANE_URL), or ask its operator to add yours to CORS_ORIGINS."}
@@ -152,7 +153,7 @@ func (s *Server) problem(err error, c echo.Context) {
 		return
 	}
 	r := refused(err)
-	if r.status >= 500 && r != errNotBuiltIn || r == errDamaged {
+	if r.status >= 500 && r != errNotBuiltIn && !r.expected || r == errDamaged {
 		s.cfg.Log.Error("request failed", "request_id", requestID(c), "route", c.Path(), "code", r.code, "error", err)
 	}
 	body, _ := json.Marshal(problemBody{

@@ -5,6 +5,7 @@ import { api, ApiError, call, sentence } from "@/api/client";
 import { aboutQuery } from "@/api/queries";
 import { session } from "@/api/session";
 import { inviteIn } from "./invite";
+import { logIn } from "./logIn";
 import { Banner, Button, TextField, useWrong } from "@/ui";
 
 export function LoginPage() {
@@ -62,7 +63,7 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
   const enter = useMutation({
     mutationFn: () => {
       const body = { email: email.trim(), password };
-      return path === "/api/auth/login" ? call(api.POST(path, { body: { ...body, device_token: session.deviceToken() } })) : call(api.POST(path, { body: invite.trim() ? { ...body, invite: invite.trim() } : body }));
+      return path === "/api/auth/login" ? logIn(body) : call(api.POST(path, { body: invite.trim() ? { ...body, invite: invite.trim() } : body }));
     },
     onSuccess: (tokens) => session.start(tokens), // the router goes on by itself
     onError: (error) => say(fieldErrors(error)),

@@ -88,6 +88,20 @@ test("while there is no way to the server, that is said once and not with each t
   await done;
 });
 
+test("a server that does not take the id of the last event is asked for what comes next", async () => {
+  const opened: boolean[] = [];
+  const control = new AbortController();
+  const done = followEvents({ onEvent: () => undefined, onReset: () => undefined, onOpen: (resumed) => opened.push(resumed), onState: () => undefined }, control.signal, "1-7");
+  signedFetch.mockResolvedValueOnce(new Response("{}", { status: 400 })); // of the version before, after a roll-back
+  await vi.advanceTimersByTimeAsync(0);
+  expect(signedFetch.mock.lastCall![1].headers).toEqual({ "Last-Event-ID": "1-7" });
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(streams[0]!.init.headers).toEqual({});
+  expect(opened, "it may have missed something").toEqual([false]);
+  control.abort();
+  await done;
+});
+
 test("an orderly end is no lost connection, unless there is no way back", async () => {
   const states: string[] = [];
   const control = new AbortController();

@@ -150,13 +150,20 @@ export async function followEvents({ onEvent, onReset, onOpen, onState }: Omit<C
         else if (message.event) onEvent(JSON.parse(message.data) as LogEvent, message.id ?? "");
       }
       lost = false; // ended in order, as each hour: nothing to tell of, unless there is no way back
-    } catch {
-      // whatever it was: come back
+    } catch (error) {
+      // Whatever it was: come back. A server of the version before may not know this kind of id.
+      if (error instanceof Refused && error.status === 400) last = undefined;
     }
     if (signal.aborted || (shared && document.visibilityState !== "visible")) return;
     tries = Date.now() - opened > 3_000 ? 0 : tries + 1;
     if (lost && document.visibilityState === "visible") onState("waiting");
     await pause(Math.min(most, least * 2 ** Math.min(tries, 5)) * (0.5 + Math.random() / 2), signal);
+  }
+}
+
+class Refused extends Error {
+  constructor(path: string, readonly status: number) {
+    super(`${path}: ${status}`);
   }
 }
 
@@ -175,7 +182,7 @@ export async function* stream(path: string, last: string | undefined, signal: Ab
   const release = whenHidden(stop);
   try {
     const response = await signedFetch(path, { headers: last === undefined ? {} : { "Last-Event-ID": last }, signal: control.signal });
-    if (!response.ok || !response.body) throw new Error(`${path}: ${response.status}`);
+    if (!response.ok || !response.body) throw new Refused(path, response.status);
     onOpen();
     const messages = response.body
       .pipeThrough(new TransformStream<Uint8Array, Uint8Array>({ transform(chunk, c) { heard = Date.now(); c.enqueue(chunk); } }))
