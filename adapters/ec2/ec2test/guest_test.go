@@ -18,7 +18,7 @@ func call(t *testing.T, s *Server, action string, more ...string) {
 	for i := 0; i < len(more); i += 2 {
 		form.Set(more[i], more[i+1])
 	}
-	header := http.Header{"Authorization": {"AWS4-HMAC-SHA256 Credential=a/b/c/ec2/aws4_request, SignedHeaders=host, Signature=x"}, "X-Amz-Date": {"now"}}
+	header := http.Header{"Authorization": {"AWS4-HMAC-SHA256 Credential=a/b/c/ec2/aws4_request, SignedHeaders=host, Signature=x"}, "X-Amz-Date": {time.Now().UTC().Format("20060102T150405Z")}}
 	if out := s.serve(header, []byte(form.Encode())); out.status != http.StatusOK {
 		t.Fatalf("%s: %s", action, out.body)
 	}
