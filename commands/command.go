@@ -37,7 +37,7 @@ var (
 	instances = eventstore.Aggregate[instance.State, instance.Event]{Name: "instance", Evolve: instance.Evolve, Encode: instance.Encode, Decode: instance.Decode, Closes: instance.Closed, Owner: func(_ string, s instance.State) string { return s.Account }}
 	quotas    = eventstore.Aggregate[quota.State, quota.Event]{Name: "quota", Evolve: quota.Evolve, Encode: quota.Encode, Decode: quota.Decode, Owner: ofID[quota.State]}
 	invites   = eventstore.Aggregate[invite.State, invite.Event]{Name: "invite", Evolve: invite.Evolve, Encode: invite.Encode, Decode: invite.Decode, Owner: func(_ string, s invite.State) string { return s.Account }}
-	audits    = eventstore.Aggregate[audit.State, audit.Event]{Name: "audit", Evolve: audit.Evolve, Encode: audit.Encode, Decode: audit.Decode, Owner: ofID[audit.State]}
+	audits    = eventstore.Aggregate[audit.State, audit.Event]{Name: "audit", Evolve: audit.Evolve, Encode: audit.Encode, Decode: audit.Decode}
 	fleets    = eventstore.Aggregate[fleet.State, fleet.Event]{Name: "fleet", Evolve: fleet.Evolve, Encode: fleet.Encode, Decode: fleet.Decode}
 )
 

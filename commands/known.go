@@ -6,7 +6,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// Known tells whether the log has an account and a session: a log that was restored from an older backup
+// Known reports whether the log has an account and a session: a log that was restored from an older backup
 // lacks the later ones, whose tokens are still good by themselves.
 func (a *Accounts) Known(ctx context.Context, account, session string) (bool, error) {
 	for _, stream := range []eventstore.StreamID{{Aggregate: "session", ID: session}, {Aggregate: "account", ID: account}} {
@@ -17,7 +17,7 @@ func (a *Accounts) Known(ctx context.Context, account, session string) (bool, er
 	return true, nil
 }
 
-// Known tells whether the log has an instance.
+// Known reports whether the log has an instance.
 func (i *Instances) Known(ctx context.Context, id string) (bool, error) {
 	version, err := i.Log.Store.Version(ctx, eventstore.StreamID{Aggregate: "instance", ID: id})
 	return version > 0, err

@@ -18,7 +18,7 @@ type Aggregate[S, E any] struct {
 	// stream can be loaded although an earlier event cannot be read. Nil: none can.
 	Closes func(S) bool
 	// Owner returns the account that the stream's state belongs to: with its key it is forgotten (see
-	// States). Nil, or "": no account.
+	// States). Nil, or "": no account. Streams of which only the end is loaded are never kept, and need none.
 	Owner func(id string, state S) string
 }
 

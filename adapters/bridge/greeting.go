@@ -50,7 +50,7 @@ func (g *greeting) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// spent tells whether the gateway used up all it may send.
+// spent reports whether the gateway used up all it may send.
 func (g *greeting) spent() bool { return g.left.Load() <= 0 }
 
 // over ends the greeting: from here on what the gateway sends is streamed, and never held.

@@ -40,7 +40,7 @@ type Config struct {
 	Tickets     Tickets
 	Bridges     Bridges
 	Diagnostics Diagnostics
-	// Silent tells whether an instance's machine, which should be there, is not heard, and since when. nil: it always is.
+	// Silent reports whether an instance's machine, which should be there, is not heard, and since when. nil: it always is.
 	Silent func(ctx context.Context, instanceID string) (since time.Time, silent bool, err error)
 	Web    http.Handler            // the dashboard; sees paths below /app as if they were below /
 	Mounts map[string]http.Handler // by prefix, such as "/guest/"; paths are kept, no deadline and no sign-in is imposed

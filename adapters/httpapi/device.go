@@ -84,7 +84,7 @@ func (s *Server) signUpTallies(d device, from netip.Addr) []tally {
 }
 
 // logInTallies are what a failed log-in counts against. A device that is known has a tally of its own
-// and no other; the rest have several, by account and by address, none of which tells whether there is
+// and no other; the rest have several, by account and by address, none of which reports whether there is
 // such an account.
 func (s *Server) logInTallies(d device, from netip.Addr) []tally {
 	if d.known {

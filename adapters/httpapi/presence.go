@@ -1,8 +1,10 @@
 package httpapi
 
 import (
-	"strconv"
 	"sync"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/projections"
 )
 
 // eventPresence says that an instance's machine fell silent or is heard again. It is not in the log and has
@@ -51,9 +53,8 @@ func (s *Server) PresenceChanged(account, instanceID string) {
 
 // presence is the event, as of the position that its reader has.
 func (s *Server) presence(instanceID string, position int64) cloudEvent {
-	return cloudEvent{
-		SpecVersion: "1.0", ID: s.cfg.NewID(), Source: s.cfg.Source, Type: eventPresence, Subject: "instance/" + instanceID,
-		Time: s.cfg.Now().UTC(), ContentType: "application/json", Sequence: strconv.FormatInt(position, 10),
-		Actor: "system", Sentence: "Whether the desktop answers has changed.", Data: []byte("{}"),
-	}
+	return s.cloudEvent(projections.Entry{
+		Position: position, EventID: s.cfg.NewID(), Time: s.cfg.Now(), Type: eventPresence, Subject: "instance/" + instanceID,
+		Actor: commands.System, Sentence: "Whether the desktop answers has changed.",
+	})
 }

@@ -101,7 +101,7 @@ func (l *Limiter) Allow(ctx context.Context, key string, limit int, window time.
 	return l.local.allow(hashed(key), l.now(), limit, window), nil
 }
 
-// hangs tells whether NATS did not answer of late.
+// hangs reports whether NATS did not answer of late.
 func (l *Limiter) hangs() bool {
 	since := l.now().Sub(time.Unix(0, l.hung.Load()))
 	return since >= 0 && since < hungFor
@@ -114,7 +114,7 @@ func (l *Limiter) noRoom(ctx context.Context) {
 	}
 }
 
-// Probe tells whether the limits are shared by the replicas.
+// Probe reports whether the limits are shared by the replicas.
 func (l *Limiter) Probe(ctx context.Context) error {
 	err := l.bucket.probe(ctx)
 	if full(err) || err == nil && l.now().Sub(time.Unix(0, l.full.Load())) < fullFor {

@@ -94,7 +94,7 @@ func (t Tickets) find(ctx context.Context, doing, sql, token string) (Ticket, er
 	return k, nil
 }
 
-// Probe tells whether tickets can be issued and redeemed. It leaves nothing behind.
+// Probe reports whether tickets can be issued and redeemed. It leaves nothing behind.
 func (t Tickets) Probe(ctx context.Context) error {
 	var mayIssue bool
 	err := t.Pool.QueryRow(ctx, `

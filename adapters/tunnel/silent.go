@@ -20,7 +20,7 @@ type absence struct {
 	tell    *time.Timer
 }
 
-// Silent tells whether no replica has heard a machine for a while, and since when. It is asked about
+// Silent reports whether no replica has heard a machine for a while, and since when. It is asked about
 // machines that should be there. An error says that this cannot be known.
 func (h *Hub) Silent(ctx context.Context, instanceID string) (since time.Time, silent bool, err error) {
 	h.mu.Lock()

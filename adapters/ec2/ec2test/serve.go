@@ -171,7 +171,7 @@ func signed(h http.Header) bool {
 // maxSkew is how far a caller's clock may be off.
 const maxSkew = 5 * time.Minute
 
-// timely tells whether the request was signed at about the cloud's time.
+// timely reports whether the request was signed at about the cloud's time.
 func (s *Server) timely(h http.Header) bool {
 	at, err := time.Parse("20060102T150405Z", h.Get("X-Amz-Date"))
 	return err == nil && s.now().Sub(at).Abs() <= maxSkew
