@@ -7,6 +7,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/fair"
 )
 
 // maxToken bounds a token before anybody parses it, in bytes.
@@ -18,7 +19,7 @@ type handler func(c echo.Context, who Claims) error
 // signedIn lets the owners of good access tokens pass, a bounded number of requests each.
 func (s *Server) signedIn(h handler) echo.HandlerFunc {
 	return s.following(func(c echo.Context, who Claims) error {
-		leave := s.inFlight.enter(who.Account, s.cfg.Limits.InFlight)
+		leave, _ := s.inFlight.Take(fair.Claim{Key: who.Account, Max: s.cfg.Limits.InFlight})
 		if leave == nil {
 			return errTooManyAtOnce
 		}
@@ -43,7 +44,7 @@ func (s *Server) following(h handler) echo.HandlerFunc {
 // and a budget that nothing else uses up, and what is already so costs nothing of it.
 func (s *Server) brakes(h handler) echo.HandlerFunc {
 	return s.following(func(c echo.Context, who Claims) error {
-		leave := s.braking.enter(who.Account, s.cfg.Limits.InFlight)
+		leave, _ := s.braking.Take(fair.Claim{Key: who.Account, Max: s.cfg.Limits.InFlight})
 		if leave == nil {
 			return errTooManyAtOnce
 		}

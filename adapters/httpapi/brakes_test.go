@@ -3,6 +3,8 @@ package httpapi
 import (
 	"testing"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/fair"
 )
 
 // TestBrakesHaveABudgetOfTheirOwn uses up all that an account may write, and more than it may brake of
@@ -47,7 +49,8 @@ func TestBrakesHaveRequestsOfTheirOwn(t *testing.T) {
 	ada := f.signUp("ada@example.com")
 	id := f.running(ada, "one")
 	for range 2 {
-		defer f.server.inFlight.enter(ada.account, 2)()
+		leave, _ := f.server.inFlight.Take(fair.Claim{Key: ada.account, Max: 2})
+		defer leave()
 	}
 	f.want(429, call{method: "GET", path: "/api/auth/me", token: ada.access})
 	f.want(202, call{method: "POST", path: "/api/instances/" + id + "/stop", token: ada.access})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -64,7 +65,7 @@ var (
 // streaming opens one of the account's event streams for follow, whose ctx ends when the client leaves,
 // session or token end, or the server drains.
 func (s *Server) streaming(c echo.Context, who Claims, follow func(ctx context.Context, out *stream)) error {
-	leave := s.streams.enter(who.Account, s.cfg.MaxStreams)
+	leave, _ := s.streams.Take(fair.Claim{Key: who.Account, Max: s.cfg.MaxStreams})
 	if leave == nil {
 		return errTooManyStream
 	}

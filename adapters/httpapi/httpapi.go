@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -33,9 +34,9 @@ type Server struct {
 	requests   *fair.Places  // being answered, bridges and event streams not counted
 	ends       *fair.Places  // of those, what ends or stops something; see endsSomething
 	bodies     *fair.Places  // bytes of bodies that are being read or used
-	inFlight   gate          // by account
-	braking    gate          // by account, of what ends or stops something
-	streams    gate          // event streams by account
+	inFlight   *fair.Places  // by account
+	braking    *fair.Places  // by account, of what ends or stops something
+	streams    *fair.Places  // event streams by account
 	inLog      *known
 	known      map[string]bool // route templates
 	long       map[string]bool // those that stay open
@@ -62,6 +63,9 @@ func New(cfg Config) (*Server, error) {
 		requests: fair.NewPlaces(cfg.MaxInFlight),
 		ends:     fair.NewPlaces(cfg.MaxInFlight),
 		bodies:   fair.NewPlaces(maxBodies),
+		inFlight: fair.NewPlaces(math.MaxInt), // each account has a bound, all together have none here
+		braking:  fair.NewPlaces(math.MaxInt),
+		streams:  fair.NewPlaces(math.MaxInt),
 		inLog:    &known{has: cfg.Accounts.Known},
 		known:    map[string]bool{},
 		long:     map[string]bool{},

@@ -153,32 +153,6 @@ func (l *localLimiter) shrink(now time.Time) {
 	}
 }
 
-// gate counts what an account has open at a time. The zero value is ready to use.
-type gate struct {
-	mu   sync.Mutex
-	open map[string]int
-}
-
-// enter returns how to leave, or nil where limit are inside already.
-func (g *gate) enter(key string, limit int) (leave func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.open[key] >= limit {
-		return nil
-	}
-	if g.open == nil {
-		g.open = map[string]int{}
-	}
-	g.open[key]++
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if g.open[key]--; g.open[key] == 0 {
-			delete(g.open, key)
-		}
-	}
-}
-
 // bound keeps the server answering under a flood: what is too much is refused at once, first to the
 // network that has most of it.
 func (s *Server) bound(next echo.HandlerFunc) echo.HandlerFunc {
