@@ -6,14 +6,21 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
+	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
 // adminTokenLength is the least that ADMIN_TOKEN may have.
@@ -27,6 +34,45 @@ func (c config) adminToken() (token string, made bool) {
 		return rand.Text() + rand.Text(), true
 	}
 	return c.AdminToken, false
+}
+
+// runningPath is where a server answers with its process ID, for the tools beside it.
+const runningPath = "/running"
+
+// adminHandler serves what operators see: metrics, profiles, and the comparison of log and stream.
+func adminHandler(front *httpapi.Server, store *postgres.Store, conn *nats.Conn, relay *jetstream.Relay) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", front.AdminHandler())
+	mux.HandleFunc("GET "+runningPath, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, os.Getpid()) })
+	mux.HandleFunc("GET /verify", func(w http.ResponseWriter, r *http.Request) {
+		counts, err := jetstream.Check(r.Context(), store, conn)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]int64{
+			"epoch": relay.Stats().Epoch, "log": counts.Log, "stream": counts.Stream,
+			"missing": counts.Missing, "extra": counts.Extra, "different": counts.Different,
+		})
+	})
+	return mux
+}
+
+// adminServer serves the operators' listener.
+type adminServer struct {
+	listener net.Listener
+	handler  http.Handler
+}
+
+func (s adminServer) Run(ctx context.Context) error {
+	srv := &http.Server{Handler: s.handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve operators: %w", err)
+	}
+	return nil
 }
 
 // guardAdmin lets operators through to next: who has the token, or, where there is none, who calls the listener at
@@ -72,28 +118,4 @@ func refuseAdmin(w http.ResponseWriter, status int, code, detail string) {
 	_ = json.NewEncoder(w).Encode(map[string]any{
 		"type": "about:blank", "title": http.StatusText(status), "status": status, "code": code, "detail": detail,
 	})
-}
-
-// askAdmin gets a page of a running server's listener for operators.
-func askAdmin(ctx context.Context, r running, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.AdminURL+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	if r.AdminToken != "" {
-		req.Header.Set("Authorization", "Bearer "+r.AdminToken)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask the server: %w", err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		return nil, fmt.Errorf("ask the server: %w", err)
-	}
-	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask the server: %s: %s", res.Status, text)
-	}
-	return text, nil
 }

@@ -13,14 +13,11 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/cloudbot-ai/control-plane/adapters/assets"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/adapters/s3"
 	"github.com/cloudbot-ai/control-plane/commands"
-	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
@@ -106,8 +103,8 @@ func (c ec2Config) sample(publicURL string) error {
 // cloud is where machines come from, with what keeps it going.
 type cloud struct {
 	commands.Cloud
-	inventory commands.Inventory          // for the reconciler; nil: it has nothing to reconcile
-	run       func(context.Context) error // nil: nothing to run
+	runner                       // keeps the machines, or what is known about them, up to date
+	inventory commands.Inventory // for the reconciler; nil: it has nothing to reconcile
 
 	pollEvery, sweepEvery time.Duration // how often it may be looked at
 	policy                provisioning.Policy
@@ -119,7 +116,7 @@ func newLocalCloud(cfg local.Config) (cloud, error) {
 	if err != nil {
 		return cloud{}, err
 	}
-	return cloud{Cloud: c, run: c.Run, pollEvery: 100 * time.Millisecond, sweepEvery: 5 * time.Second}, nil
+	return cloud{Cloud: c, runner: c, pollEvery: 100 * time.Millisecond, sweepEvery: 5 * time.Second}, nil
 }
 
 // openEC2 prepares the calls to EC2. environment names this database's machines among the account's;
@@ -129,6 +126,11 @@ func openEC2(ctx context.Context, c ec2Config, environment, url string, told fun
 		Region: c.Region, Endpoint: c.Endpoint, Environment: environment, Image: c.Image, SecurityGroup: c.SecurityGroup,
 		Subnets: fields(c.Subnets), KeyPair: c.KeyPair, VolumeGiB: c.VolumeGiB, UserData: userData(c, url, told), Log: log,
 	})
+}
+
+// nothingToLaunch stands in for the assets in a command that launches nothing.
+func nothingToLaunch() (download, error) {
+	return download{}, errors.New("this command launches nothing")
 }
 
 // userData renders what a machine is told at its first boot. Where the assets are not known the launch
@@ -165,16 +167,15 @@ func environmentID(name string, blind func(purpose, value string) string) string
 }
 
 // openCloud opens the cloud that LOCAL_DEV_MODE says.
-func (p *parts) openCloud(ctx context.Context, url string, blind func(purpose, value string) string, files *assets.Handler) (cloud, error) {
-	if !p.cfg.LocalDevMode {
-		told := &downloads{look: lookAt(files), log: p.log}
-		made, err := openEC2(ctx, p.cfg.EC2, environmentID(p.cfg.Environment, blind), url, told.known, p.log)
+func openCloud(ctx context.Context, cfg config, url string, blind func(purpose, value string) string, files *assets.Handler, log *slog.Logger) (cloud, error) {
+	if !cfg.LocalDevMode {
+		told := &downloads{look: lookAt(files), log: log}
+		made, err := openEC2(ctx, cfg.EC2, environmentID(cfg.Environment, blind), url, told.known, log)
 		if err != nil {
 			return cloud{}, err
 		}
-		run := func(ctx context.Context) error { return together(ctx, made.Run, told.run) }
 		return cloud{
-			Cloud: made, inventory: made, run: run, pollEvery: time.Second, sweepEvery: time.Minute,
+			Cloud: made, inventory: made, runner: together{made, runnerFunc(told.run)}, pollEvery: time.Second, sweepEvery: time.Minute,
 			policy: provisioning.Policy{Attempts: max(6, made.Attempts())}, // every place is asked once
 		}, nil
 	}
@@ -182,21 +183,21 @@ func (p *parts) openCloud(ctx context.Context, url string, blind func(purpose, v
 	if err != nil {
 		return cloud{}, err
 	}
-	return newLocalCloud(local.Config{Dir: p.cfg.machines(), GuestPath: guest, ControlPlaneURL: url, Log: p.log})
+	return newLocalCloud(local.Config{Dir: cfg.machines(), GuestPath: guest, ControlPlaneURL: url, Log: log})
 }
 
-// assets serves what machines download, from ASSETS_DIR, a folder or a bucket, and from beside this program.
-func (p *parts) assets(ctx context.Context) (*assets.Handler, error) {
+// openAssets serves what machines download, from ASSETS_DIR, a folder or a bucket, and from beside this program.
+func openAssets(ctx context.Context, cfg config, log *slog.Logger) (*assets.Handler, error) {
 	var sources []assets.Source
-	var kept assets.Keeper = assets.Folder{Dir: p.cfg.dir("guests")}
-	if bucket, prefix, err := s3.Parse(p.cfg.AssetsDir); err == nil {
-		source, err := s3.New(ctx, s3.Config{Bucket: bucket, Prefix: prefix, Region: p.cfg.EC2.Region, Log: p.log})
+	var kept assets.Keeper = assets.Folder{Dir: cfg.dir("guests")}
+	if bucket, prefix, err := s3.Parse(cfg.AssetsDir); err == nil {
+		source, err := s3.New(ctx, s3.Config{Bucket: bucket, Prefix: prefix, Region: cfg.EC2.Region, Log: log})
 		if err != nil {
 			return nil, err
 		}
 		sources, kept = append(sources, source), source // replicas have the bucket in common, and no folder
-	} else if p.cfg.AssetsDir != "" {
-		sources = append(sources, assets.Folder{Dir: p.cfg.AssetsDir})
+	} else if cfg.AssetsDir != "" {
+		sources = append(sources, assets.Folder{Dir: cfg.AssetsDir})
 	}
 	if guest, err := guestProgram(); err == nil {
 		sources = append(sources, assets.Folder{
@@ -204,31 +205,5 @@ func (p *parts) assets(ctx context.Context) (*assets.Handler, error) {
 			Names: map[string]string{"cloudbot-guest-" + runtime.GOOS + "-" + runtime.GOARCH: filepath.Base(guest)},
 		})
 	}
-	return assets.New(assets.Config{Sources: sources, Kept: kept, Log: p.log}), nil
-}
-
-// sagaAndReconciler is what the saga's lease is for.
-func (p *parts) sagaAndReconciler() func(context.Context) error {
-	if p.cloud.inventory == nil {
-		return p.saga.Run
-	}
-	return withReconciler(p.saga.Run, &commands.Reconciler{
-		Log: p.saga.Log, Cloud: p.cloud.inventory, Live: p.saga.Live, Connected: p.hub.ConnectedAnywhere, Logger: p.log,
-	})
-}
-
-// withReconciler lets the saga's lease carry the reconciler as well.
-func withReconciler(saga func(context.Context) error, r *commands.Reconciler) func(context.Context) error {
-	return func(ctx context.Context) error {
-		return together(ctx, saga, r.Run)
-	}
-}
-
-// together runs all of them, until one fails or all have ended.
-func together(ctx context.Context, all ...func(context.Context) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for _, f := range all {
-		g.Go(crash.Guard(func() error { return f(ctx) }))
-	}
-	return g.Wait()
+	return assets.New(assets.Config{Sources: sources, Kept: kept, Log: log}), nil
 }

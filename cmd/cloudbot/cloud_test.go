@@ -20,7 +20,6 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/assets"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
-	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
@@ -210,7 +209,7 @@ func TestWithReconciler(t *testing.T) {
 	var looked atomic.Bool
 	r := &commands.Reconciler{Log: commands.Log{Now: time.Now}, Cloud: lister(func() { looked.Store(true) }), Logger: slog.New(slog.DiscardHandler)}
 	lost := errors.New("the lease is lost")
-	err := withReconciler(func(ctx context.Context) error {
+	saga := runnerFunc(func(ctx context.Context) error {
 		for !looked.Load() {
 			select {
 			case <-ctx.Done():
@@ -219,7 +218,8 @@ func TestWithReconciler(t *testing.T) {
 			}
 		}
 		return lost
-	}, r)(t.Context())
+	})
+	err := together{saga, r}.Run(t.Context())
 	if !errors.Is(err, lost) {
 		t.Error(err)
 	}
@@ -290,16 +290,12 @@ func environmentOf(t *testing.T, url string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := loadSecrets(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
 	pool, err := pgxpool.New(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	vault, err := secrets.OpenVault(t.Context(), secrets.VaultConfig{Pool: pool, Keyring: keys.ring})
+	_, vault, err := openVault(t.Context(), cfg, pool, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

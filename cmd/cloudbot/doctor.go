@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -143,9 +144,8 @@ func checksOfLocal() []check {
 
 // checksOfEC2 are for machines on EC2: what is configured over there, and what they download here.
 func checksOfEC2(ctx context.Context, cfg config) []check {
-	nothing := func() (download, error) { return download{}, errors.New("this command launches nothing") }
 	log := logger(cfg)
-	c, err := openEC2(ctx, cfg.EC2, cfg.Environment+"-doctor", cfg.PublicURL, nothing, log)
+	c, err := openEC2(ctx, cfg.EC2, cfg.Environment+"-doctor", cfg.PublicURL, nothingToLaunch, log)
 	if err != nil {
 		return []check{{"EC2", "BAD", func(context.Context) (string, error) { return "", err }}}
 	}
@@ -154,13 +154,13 @@ func checksOfEC2(ctx context.Context, cfg config) []check {
 		list = append(list, check{about.Name, "BAD", about.Do})
 	}
 	return append(list, check{"assets", "BAD", func(ctx context.Context) (string, error) {
-		return checkAssets(ctx, &parts{cfg: cfg, log: log}, cmp.Or(c.GuestArch(), "amd64"))
+		return checkAssets(ctx, cfg, log, cmp.Or(c.GuestArch(), "amd64"))
 	}})
 }
 
 // checkAssets tells where machines of an architecture get their guest from, and OpenClaw.
-func checkAssets(ctx context.Context, p *parts, arch string) (string, error) {
-	files, err := p.assets(ctx)
+func checkAssets(ctx context.Context, cfg config, log *slog.Logger, arch string) (string, error) {
+	files, err := openAssets(ctx, cfg, log)
 	if err != nil {
 		return "", err
 	}
@@ -174,7 +174,7 @@ func checkAssets(ctx context.Context, p *parts, arch string) (string, error) {
 	}
 	from, err := files.Where(ctx, openClawAsset)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && p.cfg.EC2.OpenClawURL != "":
+	case errors.Is(err, fs.ErrNotExist) && cfg.EC2.OpenClawURL != "":
 		from = "MOLTBOT_TARBALL_URL"
 	case errors.Is(err, fs.ErrNotExist):
 		from = "npm"

@@ -11,20 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
 	"github.com/cloudbot-ai/control-plane/adapters/tickets"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
-	"github.com/cloudbot-ai/control-plane/migrations"
 )
-
-// productionPostgres is the oldest major version of PostgreSQL that production takes.
-const productionPostgres = 16
-
-// checkDatabase is what serve, migrate and doctor look at before anything is written.
-func checkDatabase(ctx context.Context, cfg config, url string) (migrations.Database, error) {
-	oldest := migrations.Oldest
-	if cfg.production() {
-		oldest = productionPostgres
-	}
-	return migrations.Check(ctx, url, oldest)
-}
 
 // degraded is what a server lacks and is ready without.
 type degraded struct{ error }
@@ -41,12 +28,12 @@ func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
 		url = r.DatabaseURL
 	}
 	if url == "" {
-		started, _, closeIt, err := database(context.WithoutCancel(ctx), cfg, logger(cfg))
+		started, err := openDatabase(context.WithoutCancel(ctx), cfg, logger(cfg))
 		if err != nil {
 			return "", err
 		}
-		defer closeIt()
-		url = started
+		defer started.close()
+		url = started.url
 	}
 	found, err := checkDatabase(ctx, cfg, url)
 	switch {
@@ -57,16 +44,12 @@ func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
 	case found.Pending > 0:
 		return fmt.Sprintf("%s; %d migrations are due, serve applies them", found.Server, found.Pending), nil
 	}
-	pool, err := postgres.OpenPool(ctx, url, log)
+	var opened closers
+	defer opened.close()
+	pool, store, err := openLog(ctx, url, log, &opened)
 	if err != nil {
 		return "", err
 	}
-	defer pool.Close()
-	store, err := postgres.Open(ctx, postgres.Config{Pool: pool, Log: log})
-	if err != nil {
-		return "", err
-	}
-	defer store.Close()
 	if err := tryAll(ctx, probesOfPostgres(store, lease.New(lease.Config{Pool: pool}), tickets.Tickets{Pool: pool})); err != nil {
 		return "", err
 	}

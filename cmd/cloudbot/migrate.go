@@ -6,8 +6,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"github.com/cloudbot-ai/control-plane/migrations"
 )
 
 func migrateCmd() *cobra.Command {
@@ -30,15 +28,12 @@ func migrateCmd() *cobra.Command {
 				}
 			}
 			log := logger(cfg)
-			url, _, closeIt, err := database(context.WithoutCancel(ctx), cfg, log)
+			db, err := openDatabase(context.WithoutCancel(ctx), cfg, log)
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, closeIt()) }()
-			if _, err := checkDatabase(ctx, cfg, url); err != nil {
-				return err
-			}
-			if err := migrations.Up(ctx, url, log); err != nil {
+			defer func() { err = errors.Join(err, db.close()) }()
+			if err := db.migrate(ctx, cfg, log); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "the schema is up to date")

@@ -51,17 +51,17 @@ func equip(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store, f fun
 	if err != nil {
 		return err
 	}
-	keys, err := loadSecrets(cfg)
+	_, vault, err := openVault(ctx, cfg, pool, nil)
 	if err != nil {
 		return err
 	}
-	o := &operator{cfg: cfg, log: logger(cfg), pool: pool, events: newLog(store)}
-	if o.vault, err = secrets.OpenVault(ctx, secrets.VaultConfig{Pool: pool, Keyring: keys.ring}); err != nil {
-		return err
+	log := logger(cfg)
+	reader, _ := newReader(pool, vault)
+	o := &operator{
+		cfg: cfg, log: log, pool: pool, vault: vault, reader: reader,
+		events:  newLog(store, nil, newFleet(cfg, pool, log)),
+		catchUp: func(ctx context.Context) error { return projections.CatchUp(ctx, pool, store, log) },
 	}
-	o.events.Fleet = newFleet(cfg, pool, o.log)
-	o.reader = &projections.Reader{Pool: pool, Open: o.vault.Open, NameLabel: commands.NameLabel, AddressLabel: commands.AddressLabel}
-	o.catchUp = func(ctx context.Context) error { return projections.CatchUp(ctx, pool, store, o.log) }
 	if err := o.catchUp(ctx); err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 	"github.com/cloudbot-ai/control-plane/projections"
@@ -84,24 +83,17 @@ func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) 
 	if err != nil {
 		return nil, err
 	}
-	keys, err := loadSecrets(cfg)
+	_, vault, err := openVault(ctx, cfg, pool, nil)
 	if err != nil {
 		return nil, err
 	}
-	vault, err := secrets.OpenVault(ctx, secrets.VaultConfig{Pool: pool, Keyring: keys.ring})
-	if err != nil {
-		return nil, err
-	}
-	launchesNothing := func() (download, error) { return download{}, errors.New("this command launches nothing") }
 	log := logger(cfg)
-	c, err := openEC2(ctx, cfg.EC2, environmentID(cfg.Environment, vault.Blind), cfg.PublicURL, launchesNothing, log)
+	c, err := openEC2(ctx, cfg.EC2, environmentID(cfg.Environment, vault.Blind), cfg.PublicURL, nothingToLaunch, log)
 	if err != nil {
 		return nil, err
 	}
-	events := newLog(store)
-	events.Fleet = newFleet(cfg, pool, log)
 	return &commands.Reconciler{
-		Log:   events,
+		Log:   newLog(store, nil, newFleet(cfg, pool, log)),
 		Cloud: c, Live: (&projections.Reader{Pool: pool}).Live, Logger: log,
 	}, nil
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
@@ -26,12 +25,8 @@ the old one. Machines that were launched under the old key must have enrolled by
 			if err != nil {
 				return err
 			}
-			keys, err := loadSecrets(cfg)
-			if err != nil {
-				return err
-			}
 			return tool(cmd.Context(), func(ctx context.Context, pool *pgxpool.Pool, _ *postgres.Store) error {
-				vault, err := secrets.OpenVault(ctx, secrets.VaultConfig{Pool: pool, Keyring: keys.ring})
+				_, vault, err := openVault(ctx, cfg, pool, nil)
 				if err != nil {
 					return err
 				}

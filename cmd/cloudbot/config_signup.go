@@ -2,13 +2,11 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"log/slog"
 	"os"
 
 	"github.com/cloudbot-ai/control-plane/commands"
-	"github.com/cloudbot-ai/control-plane/projections"
 )
 
 // signUpMode is who may sign up: by default everybody, and in production who is invited.
@@ -40,44 +38,4 @@ func sayHowToSignUp(cfg config, log *slog.Logger) {
 	case commands.SignUpClosed:
 		log.Warn("sign-up is closed and there is no account yet: start with SIGNUP=invite to let somebody in")
 	}
-}
-
-// empty tells whether nothing was ever written to the log.
-func (p *parts) empty(ctx context.Context) bool {
-	head, err := p.store.Head(ctx)
-	return err == nil && head == 0
-}
-
-// newFleet is the ceiling that MAX_INSTANCES_TOTAL says; nil without one.
-func newFleet(cfg config, pool projections.DB, log *slog.Logger) *commands.Fleet {
-	if cfg.MaxTotal == 0 {
-		return nil
-	}
-	return &commands.Fleet{Limit: cfg.MaxTotal, Live: (&projections.Reader{Pool: pool}).Live, Logger: log}
-}
-
-// countFleet keeps the ceiling's count right, where there is a ceiling.
-func (p *parts) countFleet(ctx context.Context) error {
-	if f := p.saga.Fleet; f != nil {
-		return f.Run(ctx, p.saga.Log)
-	}
-	<-ctx.Done()
-	return nil
-}
-
-// newSuspensions enforces by what the read models know.
-func newSuspensions(l commands.Log, pool projections.DB, log *slog.Logger) *commands.Suspensions {
-	reader := &projections.Reader{Pool: pool}
-	return &commands.Suspensions{Log: l, Logger: log, Leftovers: func(ctx context.Context, account string, do func(account, session, instance string) error) error {
-		list, err := reader.Leftovers(ctx, account)
-		if err != nil {
-			return err
-		}
-		for _, l := range list {
-			if err := do(l.Account, l.Session, l.Instance); err != nil {
-				return err
-			}
-		}
-		return nil
-	}}
 }
