@@ -154,7 +154,7 @@ func (s *Server) problem(err error, c echo.Context) {
 	}
 	r := refused(err)
 	if r.status >= 500 && r != errNotBuiltIn && !r.expected || r == errDamaged {
-		s.cfg.Log.Error("request failed", "request_id", requestID(c), "route", c.Path(), "code", r.code, "error", err)
+		s.cfg.Logger.Error("request failed", "request_id", requestID(c), "route", c.Path(), "code", r.code, "err", err)
 	}
 	body, _ := json.Marshal(problemBody{
 		Type: "about:blank", Title: http.StatusText(r.status), Status: r.status,

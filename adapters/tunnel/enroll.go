@@ -50,7 +50,7 @@ func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
 			problem(w, status(d.Kind), d.Code, d.Msg)
 			return
 		}
-		h.log.ErrorContext(r.Context(), "enrol a machine", "error", err)
+		h.log.ErrorContext(r.Context(), "enrol a machine", "err", err)
 		problem(w, http.StatusServiceUnavailable, "unavailable", "Enrolment is unavailable; try again in a few seconds.")
 		return
 	}

@@ -100,13 +100,13 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	hub, err := tunnel.New(tunnel.Config{
 		Machines: &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment, Audit: audit}, Presence: presence{shared.presence},
 		Advertise: at.advertise, HopKey: sharedKey(vault, "hops between replicas"), ClientAddr: httpapi.ClientAddr(proxies),
-		Changed: signal.send, Log: log,
+		Changed: signal.send, Logger: log,
 	})
 	if err != nil {
 		return app{}, err
 	}
 	bridged := bridge.New(bridge.Config{
-		Opener: hub, Spread: cfg.grace(), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate, Log: log,
+		Opener: hub, Spread: cfg.grace(), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate, Logger: log,
 	})
 	bridging, drain := context.WithCancel(ctx)
 	opened.add(drain)
@@ -134,7 +134,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	server, err := httpapi.New(httpapi.Config{
 		Accounts:  &commands.Accounts{Log: events, Vault: vault, Passwords: newPasswords(vault), Blind: vault.Blind, Audit: audit, Mode: cfg.signUpMode()},
 		Instances: &commands.Instances{Log: events, Vault: vault, Cloud: cloud, Limit: cfg.MaxInstances},
-		Keys:      apiKeys, Queries: reader, Progress: progress, Epoch: epoch, Audit: audit, Readiness: readiness, Metrics: metrics, Log: log,
+		Keys:      apiKeys, Queries: reader, Progress: progress, Epoch: epoch, Audit: audit, Readiness: readiness, Metrics: metrics, Logger: log,
 		Tokens: tokens{keys.tokens}, Tickets: ticketOffice{tickets.Tickets{Pool: pool}}, Limiter: shared.limits,
 		Bridges: bridges{bridged}, Diagnostics: diagnostics{hub}, Silent: hub.Silent, Web: page,
 		Mounts:    map[string]http.Handler{guestPrefix: hub.GuestHandler(), tunnel.HopPrefix: hub.HopHandler(), assets.Prefix: files},

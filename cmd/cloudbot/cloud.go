@@ -124,7 +124,7 @@ func newLocalCloud(cfg local.Config) (cloud, error) {
 func openEC2(ctx context.Context, c ec2Config, environment, url string, told func() (download, error), log *slog.Logger) (*ec2.Cloud, error) {
 	return ec2.New(ctx, ec2.Config{
 		Region: c.Region, Endpoint: c.Endpoint, Environment: environment, Image: c.Image, SecurityGroup: c.SecurityGroup,
-		Subnets: fields(c.Subnets), KeyPair: c.KeyPair, VolumeGiB: c.VolumeGiB, UserData: userData(c, url, told), Log: log,
+		Subnets: fields(c.Subnets), KeyPair: c.KeyPair, VolumeGiB: c.VolumeGiB, UserData: userData(c, url, told), Logger: log,
 	})
 }
 
@@ -183,7 +183,7 @@ func openCloud(ctx context.Context, cfg config, url string, blind func(purpose, 
 	if err != nil {
 		return cloud{}, err
 	}
-	return newLocalCloud(local.Config{Dir: cfg.machines(), GuestPath: guest, ControlPlaneURL: url, Log: log})
+	return newLocalCloud(local.Config{Dir: cfg.machines(), GuestPath: guest, ControlPlaneURL: url, Logger: log})
 }
 
 // openAssets serves what machines download, from ASSETS_DIR, a folder or a bucket, and from beside this program.
@@ -191,7 +191,7 @@ func openAssets(ctx context.Context, cfg config, log *slog.Logger) (*assets.Hand
 	var sources []assets.Source
 	var kept assets.Keeper = assets.Folder{Dir: cfg.dir("guests")}
 	if bucket, prefix, err := s3.Parse(cfg.AssetsDir); err == nil {
-		source, err := s3.New(ctx, s3.Config{Bucket: bucket, Prefix: prefix, Region: cfg.EC2.Region, Log: log})
+		source, err := s3.New(ctx, s3.Config{Bucket: bucket, Prefix: prefix, Region: cfg.EC2.Region, Logger: log})
 		if err != nil {
 			return nil, err
 		}
@@ -205,5 +205,5 @@ func openAssets(ctx context.Context, cfg config, log *slog.Logger) (*assets.Hand
 			Names: map[string]string{"cloudbot-guest-" + runtime.GOOS + "-" + runtime.GOARCH: filepath.Base(guest)},
 		})
 	}
-	return assets.New(assets.Config{Sources: sources, Kept: kept, Log: log}), nil
+	return assets.New(assets.Config{Sources: sources, Kept: kept, Logger: log}), nil
 }

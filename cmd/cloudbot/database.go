@@ -25,7 +25,7 @@ func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (database, 
 	if err := cfg.makeDataDir(); err != nil {
 		return database{}, err
 	}
-	pg, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: cfg.dir("postgres"), Log: log})
+	pg, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: cfg.dir("postgres"), Logger: log})
 	if err != nil {
 		return database{}, err
 	}

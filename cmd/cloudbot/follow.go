@@ -37,7 +37,7 @@ func (f follower) Run(ctx context.Context) error {
 		if crash.Of(err) != nil {
 			return err
 		}
-		f.log.WarnContext(ctx, "following the log interrupted, will resume", "error", err)
+		f.log.WarnContext(ctx, "following the log interrupted, will resume", "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):

@@ -27,7 +27,7 @@ func openNATS(ctx context.Context, cfg config, log *slog.Logger, opened *closers
 		}
 		return conn, nil
 	}
-	bus, err := embedded.StartNATS(ctx, embedded.NATSConfig{Dir: cfg.dir("nats"), Listen: cfg.NATSListen, Log: log})
+	bus, err := embedded.StartNATS(ctx, embedded.NATSConfig{Dir: cfg.dir("nats"), Listen: cfg.NATSListen, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func openNATS(ctx context.Context, cfg config, log *slog.Logger, opened *closers
 func connectNATS(cfg config, log *slog.Logger) (*nats.Conn, error) {
 	conn, err := nats.Connect(cfg.NATSURL, nats.Name("cloudbot"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
 		nats.Timeout(3*time.Second), nats.IgnoreAuthErrorAbort(),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Debug("NATS", "error", err) }))
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Debug("NATS", "err", err) }))
 	if err != nil {
 		return nil, fmt.Errorf("NATS_URL: %w", err)
 	}
@@ -94,19 +94,19 @@ type buckets struct {
 
 func newBuckets(conn *nats.Conn, replicas int, log *slog.Logger) buckets {
 	return buckets{
-		limits:   jetstream.NewLimiter(jetstream.LimiterConfig{Conn: conn, Replicas: replicas, Log: log}),
-		presence: jetstream.NewPresence(jetstream.PresenceConfig{Conn: conn, Replicas: replicas, Log: log}),
+		limits:   jetstream.NewLimiter(jetstream.LimiterConfig{Conn: conn, Replicas: replicas, Logger: log}),
+		presence: jetstream.NewPresence(jetstream.PresenceConfig{Conn: conn, Replicas: replicas, Logger: log}),
 	}
 }
 
 // newStream returns the relay, which copies the log to the stream EVENTS, and the feed, which follows that stream.
 func newStream(cfg config, store *postgres.Store, conn *nats.Conn, epochs jetstream.Epochs, log *slog.Logger) (*jetstream.Relay, *jetstream.Feed, error) {
 	relay, err := jetstream.NewRelay(jetstream.RelayConfig{
-		Store: store, Conn: conn, Epochs: epochs, Environment: cfg.Environment, Limits: jetstream.StreamLimits{Replicas: cfg.NATSReplicas}, Log: log,
+		Store: store, Conn: conn, Epochs: epochs, Environment: cfg.Environment, Limits: jetstream.StreamLimits{Replicas: cfg.NATSReplicas}, Logger: log,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	feed, err := jetstream.NewFeed(jetstream.FeedConfig{Store: store, Conn: conn, Log: log})
+	feed, err := jetstream.NewFeed(jetstream.FeedConfig{Store: store, Conn: conn, Logger: log})
 	return relay, feed, err
 }

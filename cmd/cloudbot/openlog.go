@@ -21,7 +21,7 @@ func openLog(ctx context.Context, url string, log *slog.Logger, opened *closers)
 		return nil, nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
 	opened.add(pool.Close)
-	store, err := postgres.Open(ctx, postgres.Config{Pool: pool, Log: log})
+	store, err := postgres.Open(ctx, postgres.Config{Pool: pool, Logger: log})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -36,7 +36,7 @@ func openLeases(ctx context.Context, cfg config, pool *postgres.Pool, log *slog.
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
 	opened.add(own.Close)
-	leases := lease.New(lease.Config{Pool: own, Log: log})
+	leases := lease.New(lease.Config{Pool: own, Logger: log})
 	if cfg.DatabaseURL == "" {
 		// A private database has no other user, so the holder of any lease in it is dead.
 		if err := leases.Clear(ctx); err != nil {

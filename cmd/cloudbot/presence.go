@@ -32,7 +32,7 @@ func (s presenceSender) send(account, instanceID string) {
 		err = s.conn.Publish(presenceSubject, b)
 	}
 	if err != nil {
-		s.log.Info("presence update failed", "instance", instanceID, "error", err)
+		s.log.Info("presence update failed", "instance", instanceID, "err", err)
 	}
 }
 

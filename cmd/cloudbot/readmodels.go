@@ -27,7 +27,7 @@ func projectors(
 ) (list []role) {
 	for _, p := range projections.All() {
 		list = append(list, role{"projection " + p.Name, &projections.Projector{
-			Projection: p, Pool: pool, Feed: feed, Progress: progress, Log: log, Parked: parked,
+			Projection: p, Pool: pool, Feed: feed, Progress: progress, Logger: log, Parked: parked,
 		}})
 	}
 	return list

@@ -60,7 +60,7 @@ func (h held) Run(ctx context.Context) error {
 		if crash.Of(err) != nil {
 			return err
 		}
-		h.log.WarnContext(ctx, "background role interrupted, will resume", "role", h.lease, "error", err)
+		h.log.WarnContext(ctx, "background role interrupted, will resume", "role", h.lease, "err", err)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -30,7 +30,7 @@ func tool(ctx context.Context, f func(ctx context.Context, pool *pgxpool.Pool, s
 		return err
 	}
 	defer pool.Close()
-	store, err := postgres.Open(ctx, postgres.Config{Pool: pool, Log: log})
+	store, err := postgres.Open(ctx, postgres.Config{Pool: pool, Logger: log})
 	if err != nil {
 		return err
 	}
