@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,21 +28,7 @@ type follower struct {
 }
 
 func (f follower) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		err := f.followFromHead(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if crash.Of(err) != nil {
-			return err
-		}
-		f.log.WarnContext(ctx, "following the log interrupted, will resume", "err", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
-	}
-	return nil
+	return resumed(ctx, func() error { return f.followFromHead(ctx) }, f.log.With("role", "follower"))
 }
 
 func (f follower) followFromHead(ctx context.Context) error {

@@ -7,14 +7,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 )
-
-// version is set by the linker.
-var version = "dev"
 
 func main() {
 	if err := startClean(); err != nil {
@@ -49,23 +45,4 @@ under DATA_DIR, without NATS_URL it runs NATS in-process.`,
 	}
 	cmd.AddCommand(serveCmd(), versionCmd(), migrateCmd(), eventsCmd(), replayCmd(), verifyCmd(), doctorCmd(), rewrapCmd(), reconcileCmd(), accountsCmd(), instancesCmd())
 	return cmd
-}
-
-func versionCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version",
-		Long:    "Prints the version, as --version does, in one line.",
-		Example: "  cloudbot version",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "cloudbot version %s\n", version)
-			return err
-		},
-	}
-}
-
-// oneLine flattens an error for the terminal: joined errors stand on lines of their own.
-func oneLine(err error) string {
-	return strings.NewReplacer("\n\t", " ", "\n", "; ").Replace(err.Error())
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
 	"github.com/cloudbot-ai/control-plane/crash"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // runner runs until its context ends, and then returns nil. It may return nil earlier when it has nothing to do.
@@ -52,21 +53,23 @@ type held struct {
 }
 
 func (h held) Run(ctx context.Context) error {
-	for {
-		err := h.leases.Hold(ctx, h.lease, h.runner.Run)
+	return resumed(ctx, func() error { return h.leases.Hold(ctx, h.lease, h.runner.Run) }, h.log.With("role", h.lease))
+}
+
+// resumed runs f again a second after each of its failures, until ctx ends or f panics.
+func resumed(ctx context.Context, f func() error, log *slog.Logger) error {
+	for ctx.Err() == nil {
+		err := f()
 		if ctx.Err() != nil {
 			return nil
 		}
 		if crash.Of(err) != nil {
 			return err
 		}
-		h.log.WarnContext(ctx, "background role interrupted, will resume", "role", h.lease, "err", err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(time.Second):
-		}
+		log.WarnContext(ctx, "background role interrupted, will resume", "err", err)
+		_ = retry.Sleep(ctx, time.Second)
 	}
+	return nil
 }
 
 // together runs all of its runners until one of them fails or all have ended.

@@ -13,11 +13,6 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
-// degraded is what a server lacks and is ready without.
-type degraded struct{ error }
-
-func (d degraded) Unwrap() error { return d.error }
-
 // checkPostgres looks as the start does, and tries what /ready tries where there is a schema to try it on.
 func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
 	log, url := slog.New(slog.DiscardHandler), ""

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudbot-ai/control-plane/adapters/local"
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+func instancesTerminateCmd() *cobra.Command {
+	var asJSON, force bool
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use:   "terminate INSTANCE",
+		Short: "Terminate a desktop for good",
+		Long: `Asks for the termination of a desktop as its owner would: a running server takes its
+machine down.
+
+With --force the command takes it down itself, and needs nothing of what the log says
+about the desktop: for one whose events cannot be read. It finds the machines by their
+tags (local ones in the machines' own list), terminates them, waits until they are
+gone, and writes into the log that the operator terminated the desktop. The account
+gets its slot back. If it is interrupted, run it again.`,
+		Example: "  cloudbot instances list --stuck\n  cloudbot instances terminate --force 01KAP4S8ZJ3W6V1Y0T9Q5R2N7M",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return operate(cmd.Context(), func(ctx context.Context, o *operator) error {
+				if !force {
+					return o.askTermination(ctx, cmd, args[0], asJSON)
+				}
+				ctx, cancel := context.WithTimeout(ctx, wait)
+				defer cancel()
+				cloud, err := o.inventory(ctx)
+				if err != nil {
+					return err
+				}
+				done, err := (&commands.Force{Log: o.events, Cloud: cloud, Owner: o.reader.Owner}).Terminate(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return tellForced(cmd.OutOrStdout(), done, asJSON)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "take the machine down now, past the desktop's log")
+	cmd.Flags().DurationVar(&wait, "wait", 10*time.Minute, "with --force: how long to wait until the machine is gone")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (o *operator) askTermination(ctx context.Context, cmd *cobra.Command, id string, asJSON bool) error {
+	status, err := (&commands.Force{Log: o.events}).Ask(ctx, id)
+	if errors.Is(err, eventstore.ErrDamaged) {
+		return fmt.Errorf("%w; terminate it with --force", err)
+	}
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), map[string]any{"instance": id, "status": status})
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Instance %s is %s.\n", id, status)
+	return err
+}
+
+func tellForced(w io.Writer, done commands.Forced, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, done)
+	}
+	said := "the log says now that the operator terminated it"
+	if done.Already {
+		said = "the log said before that it is over"
+	}
+	if _, err := fmt.Fprintf(w, "Instance %s: %d machines taken down; %s.\n", done.Instance, len(done.Machines), said); err != nil {
+		return err
+	}
+	for _, m := range done.Foreign {
+		fmt.Fprintf(w, "Machine %s carries its tag, but we did not launch it: terminate it by hand once you know whose it is.\n", m)
+	}
+	if !done.Already && !done.Released {
+		fmt.Fprintln(w, "No slot was given back: nothing says whose it was, or the slot was free already.")
+	}
+	return nil
+}
+
+// inventory opens the cloud that this server's machines are in, to look and to terminate.
+func (o *operator) inventory(ctx context.Context) (commands.Inventory, error) {
+	if o.cfg.LocalDevMode {
+		guest, err := guestProgram()
+		if err != nil {
+			return nil, err
+		}
+		return local.New(local.Config{Dir: o.cfg.machines(), GuestPath: guest, ControlPlaneURL: o.publicURL(), Logger: slog.New(slog.DiscardHandler)})
+	}
+	return openEC2(ctx, o.cfg.EC2, environmentID(o.cfg.Environment, o.vault.Blind), o.cfg.PublicURL, nothingToLaunch, o.log)
+}
