@@ -54,7 +54,9 @@ func accountsListCmd() *cobra.Command {
 // accounts returns all accounts, oldest first.
 func (o *operator) accounts(ctx context.Context) ([]accountView, error) {
 	views := []accountView{}
-	page := func(after string, limit int) ([]projections.Account, error) { return o.reader.Accounts(ctx, after, limit) }
+	page := func(after string, limit int) ([]projections.Account, error) {
+		return o.reader.Accounts(ctx, after, limit)
+	}
 	key := func(a projections.Account) (id, account string) { return a.ID, a.ID }
 	err := eachRow(ctx, o.vault, page, key, func(a projections.Account) error {
 		view, err := o.accountView(ctx, a)

@@ -91,16 +91,11 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		return app{}, err
 	}
 
-	proxies, err := cfg.proxies()
-	if err != nil {
-		return app{}, err
-	}
 	shared := newBuckets(conn, cfg.NATSReplicas, log)
-	signal := presenceSender{conn, log}
 	hub, err := tunnel.New(tunnel.Config{
 		Machines: &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment, Audit: audit}, Presence: presence{shared.presence},
-		Advertise: at.advertise, HopKey: sharedKey(vault, "hops between replicas"), ClientAddr: httpapi.ClientAddr(proxies),
-		Changed: signal.send, Logger: log,
+		Advertise: at.advertise, HopKey: sharedKey(vault, "hops between replicas"), ClientAddr: httpapi.ClientAddr(cfg.trusted),
+		Changed: presenceSender{conn, log}.send, Logger: log,
 	})
 	if err != nil {
 		return app{}, err
@@ -112,7 +107,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	opened.add(drain)
 
 	epochs := jetstream.PostgresEpochs{Pool: pool}
-	relay, feed, err := newStream(cfg, store, conn, epochs, log)
+	relay, feed, epoch, err := openStream(ctx, cfg, store, conn, epochs, log)
 	if err != nil {
 		return app{}, err
 	}
@@ -120,10 +115,6 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	metrics := prometheus.NewRegistry()
 	parked := registerMetrics(metrics, pool, relay, progress, hub, bridged)
 	readiness, err := httpapi.NewReadiness(probes(store, leases, pool, conn, shared, progress), log, metrics)
-	if err != nil {
-		return app{}, err
-	}
-	epoch, err := openEpoch(ctx, epochs)
 	if err != nil {
 		return app{}, err
 	}
@@ -138,7 +129,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		Tokens: tokens{keys.tokens}, Tickets: ticketOffice{tickets.Tickets{Pool: pool}}, Limiter: shared.limits,
 		Bridges: bridges{bridged}, Diagnostics: diagnostics{hub}, Silent: hub.Silent, Web: page,
 		Mounts:    map[string]http.Handler{guestPrefix: hub.GuestHandler(), tunnel.HopPrefix: hub.HopHandler(), assets.Prefix: files},
-		PublicURL: cfg.PublicURL, Origins: fields(cfg.CORSOrigins), TrustedProxies: proxies, HSTS: cfg.production(),
+		PublicURL: cfg.PublicURL, Origins: fields(cfg.CORSOrigins), TrustedProxies: cfg.trusted, HSTS: cfg.production(),
 		Grace: cfg.grace(), Environment: cfg.Environment, Version: version,
 	})
 	if err != nil {
@@ -162,10 +153,6 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		{"private Postgres", at.database},
 		{"operators", adminServer{at.admin, guardAdmin(at.adminToken, at.admin.Addr(), adminHandler(server, store, conn, relay))}},
 	}
-	head, err := store.Head(ctx)
-	return app{
-		roles: append(roles, projectors(pool, feed, progress, parked, log)...),
-		front: front{server, readiness, drain, err == nil && head == 0},
-		close: opened.close,
-	}, nil
+	roles = append(roles, projectors(pool, feed, progress, parked, log)...)
+	return app{roles, front{server, readiness, drain, isEmpty(ctx, store)}, opened.close}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -58,7 +59,8 @@ type config struct {
 	LogLevel  string `env:"LOG_LEVEL"`
 	LogFormat string `env:"LOG_FORMAT" envDefault:"text"`
 
-	secretFiles []string // where secrets came from
+	secretFiles []string       // where secrets came from
+	trusted     []netip.Prefix // what Proxies lists
 }
 
 // loadConfig reads .env, which never overrides the environment, and then the environment.
@@ -92,7 +94,11 @@ func loadConfig() (config, error) {
 	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
 		return cfg, err
 	}
-	return cfg, cfg.check()
+	if err := cfg.check(); err != nil {
+		return cfg, err
+	}
+	cfg.trusted, err = cfg.proxies()
+	return cfg, err
 }
 
 // minVNCRate is the least that a desktop can be watched with: a small change of the screen a second.

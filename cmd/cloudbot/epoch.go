@@ -11,15 +11,6 @@ import (
 // epochEvery is how often a replica reads the log's epoch. Only the replica that relays begins a new one.
 const epochEvery = time.Second
 
-// openEpoch returns the log's epoch as this replica knows it.
-func openEpoch(ctx context.Context, epochs jetstream.Epochs) (*httpapi.Epoch, error) {
-	n, err := epochs.Current(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return httpapi.NewEpoch(n), nil
-}
-
 // epochFollower informs the front when a new epoch has begun: clients of an earlier one get all events again.
 type epochFollower struct {
 	epochs jetstream.Epochs

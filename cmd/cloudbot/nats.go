@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/cloudbot-ai/control-plane/adapters/embedded"
+	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
@@ -99,14 +100,21 @@ func newBuckets(conn *nats.Conn, replicas int, log *slog.Logger) buckets {
 	}
 }
 
-// newStream returns the relay, which copies the log to the stream EVENTS, and the feed, which follows that stream.
-func newStream(cfg config, store *postgres.Store, conn *nats.Conn, epochs jetstream.Epochs, log *slog.Logger) (*jetstream.Relay, *jetstream.Feed, error) {
+// openStream returns the relay, which copies the log to the stream EVENTS, the feed, which follows that stream, and
+// the epoch that their numbers belong to.
+func openStream(
+	ctx context.Context, cfg config, store *postgres.Store, conn *nats.Conn, epochs jetstream.Epochs, log *slog.Logger,
+) (*jetstream.Relay, *jetstream.Feed, *httpapi.Epoch, error) {
 	relay, err := jetstream.NewRelay(jetstream.RelayConfig{
 		Store: store, Conn: conn, Epochs: epochs, Environment: cfg.Environment, Limits: jetstream.StreamLimits{Replicas: cfg.NATSReplicas}, Logger: log,
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	feed, err := jetstream.NewFeed(jetstream.FeedConfig{Store: store, Conn: conn, Logger: log})
-	return relay, feed, err
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	n, err := epochs.Current(ctx)
+	return relay, feed, httpapi.NewEpoch(n), err
 }

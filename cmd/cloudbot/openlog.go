@@ -29,6 +29,12 @@ func openLog(ctx context.Context, url string, log *slog.Logger, opened *closers)
 	return pool, store, nil
 }
 
+// isEmpty reports whether the log has no event.
+func isEmpty(ctx context.Context, store *postgres.Store) bool {
+	head, err := store.Head(ctx)
+	return err == nil && head == 0
+}
+
 // openLeases opens the leases of the background roles, on a connection of their own.
 func openLeases(ctx context.Context, cfg config, pool *postgres.Pool, log *slog.Logger, opened *closers) (*lease.Leases, error) {
 	own, err := pool.Reserve(ctx, "cloudbot leases")
