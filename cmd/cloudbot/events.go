@@ -15,12 +15,19 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"github.com/cloudbot-ai/control-plane/domain/events"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
-// aggregates are what streams are of.
-var aggregates = []string{"account", "apikey", "audit", "email", "fleet", "instance", "invite", "quota", "session"}
+// aggregates returns the names of the aggregates that have streams, sorted.
+func aggregates() (names []string) {
+	for _, c := range events.All() {
+		names = append(names, c.Aggregate())
+	}
+	slices.Sort(names)
+	return names
+}
 
 // filter says which events to show. Empty fields match everything.
 type filter struct {
@@ -52,8 +59,8 @@ far as it can be, with its damage.`,
 			if f.until, err = moment(until); err != nil {
 				return err
 			}
-			if f.aggregate != "" && !slices.Contains(aggregates, f.aggregate) {
-				return fmt.Errorf("--aggregate %q: there is no such aggregate; choose one of %s", f.aggregate, strings.Join(aggregates, ", "))
+			if f.aggregate != "" && !slices.Contains(aggregates(), f.aggregate) {
+				return fmt.Errorf("--aggregate %q: there is no such aggregate; choose one of %s", f.aggregate, strings.Join(aggregates(), ", "))
 			}
 			if _, err := path.Match(f.typ, ""); err != nil {
 				return fmt.Errorf("--type %q: %w", f.typ, err)
@@ -64,7 +71,7 @@ far as it can be, with its damage.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.aggregate, "aggregate", "", "only streams of this aggregate: "+strings.Join(aggregates, ", "))
+	flags.StringVar(&f.aggregate, "aggregate", "", "only streams of this aggregate: "+strings.Join(aggregates(), ", "))
 	flags.StringVar(&f.id, "id", "", "only the stream with this id")
 	flags.StringVar(&f.typ, "type", "", "only events of this type; * matches any letters: 'instance.*'")
 	flags.StringVar(&since, "since", "", "only events from this time on: RFC 3339, or how long ago (90m)")

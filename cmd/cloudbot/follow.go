@@ -11,6 +11,11 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/crash"
+	"github.com/cloudbot-ai/control-plane/domain/account"
+	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/domain/events"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 	"github.com/cloudbot-ai/control-plane/projections"
@@ -49,8 +54,8 @@ func (f follower) followFromHead(ctx context.Context) error {
 		return f.front.Preload(ctx)
 	}))
 	g.Go(crash.Guard(func() error {
-		return f.feed.Follow(ctx, head, func(ctx context.Context, events []eventstore.Event) error {
-			for _, e := range events {
+		return f.feed.Follow(ctx, head, func(ctx context.Context, batch []eventstore.Event) error {
+			for _, e := range batch {
 				f.apply(ctx, e)
 			}
 			return nil
@@ -59,16 +64,24 @@ func (f follower) followFromHead(ctx context.Context) error {
 	return g.Wait()
 }
 
+// apply applies one event to this replica. An event that this version cannot read has nothing to apply.
 func (f follower) apply(ctx context.Context, e eventstore.Event) {
-	switch e.Type {
-	case "session.ended":
+	decoded, err := events.Decode(e.Stream.Aggregate, e.Type, e.Schema, e.Data)
+	if err != nil {
+		f.log.DebugContext(ctx, "event not applied", "position", e.Position, "type", e.Type, "err", err)
+		return
+	}
+	switch decoded.(type) {
+	case session.Ended:
 		f.front.Sessions().Ended(e.Stream.ID)
-	case "account.suspended", "account.resumed":
-		f.front.Sessions().Suspended(e.Stream.ID, e.Position, e.Type == "account.suspended")
-	case "instance.terminated", "instance.failed":
+	case account.Suspended:
+		f.front.Sessions().Suspended(e.Stream.ID, e.Position, true)
+	case account.Resumed:
+		f.front.Sessions().Suspended(e.Stream.ID, e.Position, false)
+	case instance.Terminated, instance.Failed:
 		f.front.Instances().Ended(e.Stream.ID)
-	case "apikey.stored", "apikey.removed":
-		account, _, _ := strings.Cut(e.Stream.ID, "-")
-		f.hub.PushKeys(ctx, account)
+	case apikey.Stored, apikey.Removed:
+		id, _, _ := strings.Cut(e.Stream.ID, "-")
+		f.hub.PushKeys(ctx, id)
 	}
 }

@@ -166,8 +166,8 @@ func TestVersion(t *testing.T) {
 func TestAggregatesAreDocumented(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/asyncapi.yaml")
-	if err != nil || !strings.Contains(string(text), "enum: ["+strings.Join(aggregates, ", ")+"]") {
-		t.Errorf("%v: docs/asyncapi.yaml lists others than %v", err, aggregates)
+	if err != nil || !strings.Contains(string(text), "enum: ["+strings.Join(aggregates(), ", ")+"]") {
+		t.Errorf("%v: docs/asyncapi.yaml lists others than %v", err, aggregates())
 	}
 }
 
