@@ -50,7 +50,7 @@ the person you invite; what follows # in the URL is not sent to servers.`,
 				if err != nil {
 					return err
 				}
-				return o.tellInvitation(cmd, made, asJSON)
+				return o.printInvitation(cmd, made, asJSON)
 			})
 		},
 	}
@@ -60,7 +60,7 @@ the person you invite; what follows # in the URL is not sent to servers.`,
 	return cmd
 }
 
-func (o *operator) tellInvitation(cmd *cobra.Command, made commands.Invitation, asJSON bool) error {
+func (o *operator) printInvitation(cmd *cobra.Command, made commands.Invitation, asJSON bool) error {
 	url := o.publicURL() + "/app/signup#invite=" + made.Code
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), struct {

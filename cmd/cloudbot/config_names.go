@@ -48,19 +48,19 @@ func explain(err error) error {
 	if !errors.As(err, &all) {
 		all.Errors = []error{err}
 	}
-	var told []error
+	var explained []error
 	for _, one := range all.Errors {
 		if !errors.As(one, &parse) {
-			told = append(told, one)
+			explained = append(explained, one)
 			continue
 		}
 		for name, f := range settings() {
 			if f.Name == parse.Name {
-				told = append(told, fmt.Errorf("%s is %q; %s", name, os.Getenv(name), wanted(parse.Type)))
+				explained = append(explained, fmt.Errorf("%s is %q; %s", name, os.Getenv(name), wanted(parse.Type)))
 			}
 		}
 	}
-	return errors.Join(told...)
+	return errors.Join(explained...)
 }
 
 func wanted(t reflect.Type) string {

@@ -78,10 +78,10 @@ func TestReconcileFails(t *testing.T) {
 	t.Parallel()
 	for _, asJSON := range []bool{false, true} {
 		var out bytes.Buffer
-		if err := tell(&out, commands.Report{Findings: []commands.Finding{{Kind: commands.Terminate, Done: true}, {Kind: commands.Stranger}}}, asJSON); err != nil {
+		if err := printReport(&out, commands.Report{Findings: []commands.Finding{{Kind: commands.Terminate, Done: true}, {Kind: commands.Stranger}}}, asJSON); err != nil {
 			t.Error(err)
 		}
-		err := tell(&out, commands.Report{Findings: []commands.Finding{{Done: true}, {Error: "not allowed"}}}, asJSON)
+		err := printReport(&out, commands.Report{Findings: []commands.Finding{{Done: true}, {Error: "not allowed"}}}, asJSON)
 		if err == nil || !strings.Contains(err.Error(), "1 of 2") || !strings.Contains(out.String(), "not allowed") {
 			t.Errorf("%v\n%s", err, out.String())
 		}

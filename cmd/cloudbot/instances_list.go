@@ -72,7 +72,7 @@ events that could not be applied.`,
 				if asJSON {
 					return printJSON(cmd.OutOrStdout(), map[string]any{"instances": list})
 				}
-				return tellOverviews(cmd.OutOrStdout(), list, stuck)
+				return printOverviews(cmd.OutOrStdout(), list, stuck)
 			})
 		},
 	}
@@ -82,7 +82,7 @@ events that could not be applied.`,
 	return cmd
 }
 
-func tellOverviews(w io.Writer, list []overviewView, stuck bool) error {
+func printOverviews(w io.Writer, list []overviewView, stuck bool) error {
 	rows := [][]string{{"INSTANCE", "ACCOUNT", "STATUS", "SINCE", "MACHINE", "WHY"}}
 	for _, v := range list {
 		rows = append(rows, []string{v.ID, v.Account, string(v.Status), ago(v.Since), v.Machine, clip(cmp.Or(v.Stuck, v.Reason), 30)})

@@ -46,7 +46,7 @@ gets its slot back. If it is interrupted, run it again.`,
 				if err != nil {
 					return err
 				}
-				return tellForced(cmd.OutOrStdout(), done, asJSON)
+				return printForced(cmd.OutOrStdout(), done, asJSON)
 			})
 		},
 	}
@@ -71,7 +71,7 @@ func (o *operator) askTermination(ctx context.Context, cmd *cobra.Command, id st
 	return err
 }
 
-func tellForced(w io.Writer, done commands.Forced, asJSON bool) error {
+func printForced(w io.Writer, done commands.Forced, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, done)
 	}

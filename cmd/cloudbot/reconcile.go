@@ -45,7 +45,7 @@ It ends with an error where something could not be mended. For machines on EC2
 				if err != nil {
 					return err
 				}
-				return tell(cmd.OutOrStdout(), report, asJSON)
+				return printReport(cmd.OutOrStdout(), report, asJSON)
 			})
 		},
 	}
@@ -56,8 +56,8 @@ It ends with an error where something could not be mended. For machines on EC2
 	return cmd
 }
 
-// tell prints a report. What could not be mended is an error, too, for who looks at the exit code only.
-func tell(w io.Writer, r commands.Report, asJSON bool) (err error) {
+// printReport prints a report. What could not be mended is an error, too, for who looks at the exit code only.
+func printReport(w io.Writer, r commands.Report, asJSON bool) (err error) {
 	if asJSON {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")

@@ -71,10 +71,10 @@ func replayOne(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store, p
 		say("%d parked events applied, %d left\n", applied, left)
 		return sayParked(ctx, pool, p, say)
 	}
-	began, told := time.Now(), time.Now()
+	began, said := time.Now(), time.Now()
 	n, err := projections.Rebuild(ctx, pool, store, p, func(position int64) {
-		if time.Since(told) > time.Second {
-			told = time.Now()
+		if time.Since(said) > time.Second {
+			said = time.Now()
 			say("at event %d\n", position)
 		}
 	})
