@@ -54,7 +54,7 @@ func TestChildrenGetAnEnvironmentByName(t *testing.T) {
 		}
 	}
 	if found < 3 {
-		t.Errorf("only %d starts of programs were looked at", found)
+		t.Errorf("got %d starts of programs, want at least 3", found)
 	}
 }
 

@@ -260,26 +260,26 @@ func TestReconcileCmd(t *testing.T) {
 		return out.String(), err
 	}
 	if out, err := run("--dry-run"); err != nil || !strings.Contains(out, "Cloud and log agree") {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("got %v\n%s\nwant agreement", err, out)
 	}
 	stranger := cloud.Put("", map[string]string{"cloudbot:environment": environmentOf(t, url)})
 	cloud.Put("", map[string]string{"cloudbot:environment": "test-of-somebody-else"})
 	if out, err := run("--dry-run"); err != nil || !strings.Contains(out, stranger) || !strings.Contains(out, "this was a dry run") {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("got %v\n%s\nwant a dry run that names %s", err, out, stranger)
 	}
 	out, err := run("--json")
 	var report commands.Report
 	if err != nil || json.Unmarshal([]byte(out), &report) != nil || report.Machines != 1 || report.Count(commands.Stranger) != 1 || report.DryRun {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("got %v\n%s\nwant 1 machine, a stranger", err, out)
 	}
 	for _, m := range cloud.Machines() {
 		if m.State != ec2test.Running {
-			t.Errorf("%s is not ours to touch, and is %s", m.ID, m.State)
+			t.Errorf("%s is not ours to touch: got state %s, want %s", m.ID, m.State, ec2test.Running)
 		}
 	}
 	t.Setenv("LOCAL_DEV_MODE", "true")
 	if out, err := run(); err == nil || !strings.Contains(err.Error(), "LOCAL_DEV_MODE") {
-		t.Errorf("with local machines: %v\n%s", err, out)
+		t.Errorf("with local machines: got %v, want a refusal that names LOCAL_DEV_MODE\n%s", err, out)
 	}
 }
 

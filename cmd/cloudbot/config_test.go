@@ -34,7 +34,7 @@ func load(t *testing.T, set map[string]string) error {
 // What a stranger could abuse is refused at the start, each in one sentence that names the setting.
 func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 	if err := load(t, complete()); err != nil {
-		t.Fatalf("a complete configuration: %v", err)
+		t.Fatalf("a complete configuration: got %v, want no error", err)
 	}
 	for name, c := range map[string]struct {
 		setting, value, want string // want "": accepted
@@ -82,7 +82,7 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 				t.Errorf("%v; want %q", err, c.want)
 			}
 			if err != nil && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "strconv") || strings.Contains(oneLine(err), "\n")) {
-				t.Errorf("not for a reader: %v", err)
+				t.Errorf("got %v, want one line without values or Go's words", err)
 			}
 		})
 	}
@@ -110,7 +110,7 @@ func TestADatabaseWithoutNATSIsRemarked(t *testing.T) {
 		{config{DatabaseURL: "postgres://db"}, true}, {config{DatabaseURL: "postgres://db", NATSURL: "nats://n"}, false}, {config{}, false},
 	} {
 		if said := strings.Join(c.cfg.remarks(nil), ";"); strings.Contains(said, "one replica only") != c.want {
-			t.Errorf("%+v: %q", c.cfg, said)
+			t.Errorf("%+v: got %q, want a remark %v", c.cfg, said, c.want)
 		}
 	}
 }
@@ -129,7 +129,7 @@ func TestAPublicURLOfLocalMachinesIsRemarked(t *testing.T) {
 		{config{LocalDevMode: true, GiveShells: true, PublicURL: "https://cloudbot.example"}, false}, // said by warnOfShells
 	} {
 		if said := strings.Join(c.cfg.remarks(nil), ";"); strings.Contains(said, "a shell on this computer") != c.want {
-			t.Errorf("%+v: %q", c.cfg, said)
+			t.Errorf("%+v: got %q, want a remark %v", c.cfg, said, c.want)
 		}
 	}
 }
@@ -139,7 +139,7 @@ func TestMappedProxyRange(t *testing.T) {
 	t.Parallel()
 	got, err := config{Proxies: "::ffff:10.0.0.0/104"}.proxies()
 	if err != nil || len(got) != 1 || got[0].String() != "10.0.0.0/8" {
-		t.Errorf("%v, %v", got, err)
+		t.Errorf("got %v, %v, want 10.0.0.0/8", got, err)
 	}
 }
 
@@ -172,6 +172,6 @@ func TestStrangeNames(t *testing.T) {
 		}
 	}
 	if all := settings(); all["EC2_SUBNET_ID"].Type != reflect.TypeFor[string]() || all["LOCAL_DEV_MODE"].Type != reflect.TypeFor[bool]() {
-		t.Errorf("settings: %v", all)
+		t.Errorf("settings: got %v, want EC2_SUBNET_ID as a string and LOCAL_DEV_MODE as a bool", all)
 	}
 }

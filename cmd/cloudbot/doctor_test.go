@@ -20,7 +20,7 @@ func TestDoctorSaysALineEach(t *testing.T) {
 	t.Parallel()
 	fails := check{"Postgres", "BAD", func(context.Context) (string, error) { return "", errors.New("does not answer:\n\t127.0.0.1\n\t::1") }}
 	if note, mark := fails.do(t.Context()); note != "does not answer: 127.0.0.1 ::1" || mark != "BAD" {
-		t.Errorf("%s %q", mark, note)
+		t.Errorf("got %s %q, want BAD and all addresses in one line", mark, note)
 	}
 }
 
@@ -49,7 +49,7 @@ func TestDoctorOnEC2(t *testing.T) {
 	}
 	out, err := run()
 	if err == nil || strings.Count(out, "BAD") != 1 || !strings.Contains(out, "no cloudbot-guest-linux-amd64") || !strings.Contains(out, "make guests") {
-		t.Errorf("without a guest: %v\n%s", err, out)
+		t.Errorf("without a guest: got %v\n%s\nwant one BAD line, of assets", err, out)
 	}
 	for _, name := range []string{"cloudbot-guest-linux-amd64", "openclaw.tgz"} {
 		if err := os.WriteFile(filepath.Join(files, name), []byte(name), 0o644); err != nil {
@@ -59,7 +59,7 @@ func TestDoctorOnEC2(t *testing.T) {
 	cloud.SetOpen("sg-1")
 	out, err = run()
 	if err != nil || strings.Contains(out, "BAD") || strings.Contains(out, "make build") || strings.Contains(out, "desktop ") {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("got %v\n%s\nwant no BAD line and none about local machines", err, out)
 	}
 	for _, want := range []string{"ok    EC2 access", "ok    EC2 image      ami-1: x86_64", "ok    EC2 subnets    subnet-a with", "note  EC2 group      sg-1 has 1 inbound",
 		"ok    EC2 key pair", "ok    EC2 launch", "ok    assets         cloudbot-guest-linux-amd64 is in " + files + "; OpenClaw is from " + files} {
@@ -69,7 +69,7 @@ func TestDoctorOnEC2(t *testing.T) {
 	}
 	front.Close()
 	if out, err = run(); err == nil || !strings.Contains(out, "BAD   EC2 access") {
-		t.Errorf("without EC2: %v\n%s", err, out)
+		t.Errorf("without EC2: got %v\n%s\nwant a BAD line of EC2 access", err, out)
 	}
 }
 
@@ -83,7 +83,7 @@ func TestReconcileFails(t *testing.T) {
 		}
 		err := printReport(&out, commands.Report{Findings: []commands.Finding{{Done: true}, {Error: "not allowed"}}}, asJSON)
 		if err == nil || !strings.Contains(err.Error(), "1 of 2") || !strings.Contains(out.String(), "not allowed") {
-			t.Errorf("%v\n%s", err, out.String())
+			t.Errorf("got %v\n%s\nwant an error that counts 1 of 2, and the reason", err, out.String())
 		}
 	}
 }

@@ -43,13 +43,13 @@ func TestSeedsProductionNeverMakesLocalMachines(t *testing.T) {
 	given(t, seed())
 	cfg, err := loadConfig()
 	if err == nil || strings.Count(err.Error(), "\n") > 3 || strings.Contains(err.Error(), "LOCAL_DEV_MODE=true") || cfg.LocalDevMode {
-		t.Errorf("unchanged: local machines %v, %v", cfg.LocalDevMode, err)
+		t.Errorf("unchanged: got local machines %v, %v, want none and a short refusal", cfg.LocalDevMode, err)
 	}
 	whole := seed()
 	whole["DATABASE_URL"], whole["TRUSTED_PROXIES"] = "postgres://cloudbot@db.example/cloudbot", "10.0.0.0/8"
 	given(t, whole)
 	if cfg, err = loadConfig(); err != nil || cfg.LocalDevMode {
-		t.Errorf("with a database: local machines %v, %v", cfg.LocalDevMode, err)
+		t.Errorf("with a database: got local machines %v, %v, want none and no error", cfg.LocalDevMode, err)
 	}
 	if _, err := loadSecrets(cfg); err != nil {
 		t.Error(err)
@@ -60,7 +60,7 @@ func TestSeedsProductionNeverMakesLocalMachines(t *testing.T) {
 	delete(whole, "UBUNTU_AMI_ID")
 	given(t, whole)
 	if cfg, err = loadConfig(); err == nil || strings.Contains(err.Error(), "LOCAL_DEV_MODE") || strings.Count(err.Error(), ";")+strings.Count(err.Error(), "\n") > 1 {
-		t.Errorf("without an image: %v", err)
+		t.Errorf("without an image: got %v, want a refusal of one part, without LOCAL_DEV_MODE", err)
 	}
 }
 
@@ -71,7 +71,7 @@ func TestAdminTokenIsASecretOfItsOwn(t *testing.T) {
 	for _, token := range []string{cfg.JWTSecret, cfg.JWTRefreshSecret, cfg.EncryptionKey} {
 		cfg.AdminToken = token
 		if _, err := loadSecrets(cfg); err == nil || !strings.Contains(err.Error(), "ADMIN_TOKEN is the same as another secret") || strings.Contains(err.Error(), token) {
-			t.Errorf("%v", err)
+			t.Errorf("got %v, want a refusal that does not repeat the token", err)
 		}
 	}
 	cfg.AdminToken = "a-token-of-its-own-with-32-characters"
@@ -116,20 +116,20 @@ func TestWhoGetsAShellHere(t *testing.T) {
 		given(t, env)
 		cfg, err := loadConfig()
 		if err != nil {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: got %v, want no error", c, err)
 			continue
 		}
 		if cfg.LocalDevMode != c.local {
-			t.Errorf("%+v: local machines %v", c, cfg.LocalDevMode)
+			t.Errorf("%+v: got local machines %v, want %v", c, cfg.LocalDevMode, c.local)
 		}
 		err = cfg.exposed(t.Context(), c.euid)
 		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n")) {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: got %v, want %q", c, err, c.want)
 		}
 		var out strings.Builder
 		cfg.warnOfShells(slog.New(slog.NewTextHandler(&out, nil)))
 		if said := strings.Count(out.String(), "every account has a shell on this computer"); said != map[bool]int{true: 1}[c.local && c.asked == "true"] {
-			t.Errorf("%+v: warned %d times: %s", c, said, out.String())
+			t.Errorf("%+v: got %d warnings, want %v: %s", c, said, c.local && c.asked == "true", out.String())
 		}
 	}
 }
@@ -153,14 +153,14 @@ func TestSecretsThatDesktopsCouldRead(t *testing.T) {
 		given(t, map[string]string{"JWT_SECRET_KEY_FILE": file})
 		cfg, err := loadConfig()
 		if err != nil || cfg.JWTSecret != strings.Repeat("k", 40) {
-			t.Fatalf("%q %v", cfg.JWTSecret, err)
+			t.Fatalf("got %q, %v, want the file's 40 letters", cfg.JWTSecret, err)
 		}
 		if err := cfg.exposed(t.Context(), 0); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%o: %v", mode, err)
+			t.Errorf("%o: got %v, want %q", mode, err, want)
 		}
 		cfg.LocalDevMode = false // as Docker and Kubernetes have it
 		if err := cfg.exposed(t.Context(), 0); err != nil {
-			t.Errorf("%o, with machines on EC2: %v", mode, err)
+			t.Errorf("%o, with machines on EC2: got %v, want no error", mode, err)
 		}
 	}
 }
@@ -195,7 +195,7 @@ func TestSecretsFromFiles(t *testing.T) {
 	for text, want := range map[string]string{"a\n": "a", "a\r\n": "a", "a\n\n": "a\n", " a": " a", "a": "a"} {
 		given(t, map[string]string{"JWT_SECRET_KEY_FILE": write("one", text)})
 		if cfg, err := loadConfig(); err != nil || cfg.JWTSecret != want {
-			t.Errorf("%q became %q: %v", text, cfg.JWTSecret, err)
+			t.Errorf("%q: got %q, %v, want %q", text, cfg.JWTSecret, err, want)
 		}
 	}
 	for _, c := range []struct {
@@ -213,7 +213,7 @@ func TestSecretsFromFiles(t *testing.T) {
 			t.Setenv(name, value) // given clears what a file would fill
 		}
 		if _, err := loadConfig(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hidden") {
-			t.Errorf("%v: %v", c.env, err)
+			t.Errorf("%v: got %v, want %q", c.env, err, c.want)
 		}
 	}
 }
