@@ -71,7 +71,7 @@ func TestAble(t *testing.T) {
 					s.works()
 				}
 				if out, err := s.tool("doctor"); strings.Contains(lineOf(out, "Postgres"), "BAD") || strings.Contains(lineOf(out, "NATS"), "BAD") {
-					t.Errorf("doctor: %v\n%s", err, out)
+					t.Errorf("doctor: got %v, want Postgres and NATS without BAD\n%s", err, out)
 				}
 				return
 			}
@@ -79,13 +79,13 @@ func TestAble(t *testing.T) {
 			select {
 			case <-s.exit:
 			case <-time.After(60 * time.Second):
-				t.Fatal("the server goes on")
+				t.Fatal("the server still runs after 60 s, want it refused")
 			}
 			if said := s.out.tail(2000); s.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(said, c.refused) || strings.Contains(said, "panic") {
-				t.Errorf("serve ended with %d:\n%s", s.cmd.ProcessState.ExitCode(), said)
+				t.Errorf("serve: got exit code %d, want 1 and %q:\n%s", s.cmd.ProcessState.ExitCode(), c.refused, said)
 			}
 			if out, err := s.tool("doctor"); err == nil || !strings.Contains(out, c.refused) {
-				t.Errorf("doctor: %v\n%s", err, out)
+				t.Errorf("doctor: got %v, want %q\n%s", err, c.refused, out)
 			}
 		})
 	}
@@ -131,7 +131,7 @@ func TestTurns(t *testing.T) {
 		c.must(http.StatusOK, "GET", "/ready", "")
 	}
 	if after := s.holds(admin, port); after != before {
-		t.Errorf("1,000 questions left something:\n%s\n%s", before, after)
+		t.Errorf("after 1,000 requests: got\n%s\nwant\n%s", after, before)
 	}
 
 	// The database cannot be written for a while, as at a failover that went wrong.
@@ -166,7 +166,7 @@ func TestTurns(t *testing.T) {
 	again := signUp(t, s.URL, "while.nats.is.away@example.com")
 	again.must(http.StatusOK, "GET", "/api/auth/me", "")
 	if got := s.metric("cloudbot_degraded{part=\"limits\"}"); got != "1" {
-		t.Errorf("cloudbot_degraded of limits is %q", got)
+		t.Errorf("cloudbot_degraded of limits: got %q, want 1", got)
 	}
 	s.lives(u) // a desktop opens all the same
 	// It comes back without JetStream: no desktop could ever be opened.
@@ -178,7 +178,7 @@ func TestTurns(t *testing.T) {
 	becomes(http.StatusOK, "")
 	doctor("NATS", "ok")
 	if got := s.metric("cloudbot_degraded{part=\"limits\"}"); got != "0" {
-		t.Errorf("cloudbot_degraded of limits is %q", got)
+		t.Errorf("cloudbot_degraded of limits: got %q, want 0", got)
 	}
 	s.verify()
 }
@@ -197,7 +197,7 @@ func (s *server) lives(u *client) {
 	id := u.must(http.StatusAccepted, "POST", "/api/instances", "{}").field("id")
 	u.awaitInstance(id, "ready", "true")
 	if shot, err := u.screenshot(id); err != nil || shot.colours < 2 {
-		s.t.Errorf("desktop: %+v %v", shot, err)
+		s.t.Errorf("desktop: got %+v, %v, want 2 or more colours", shot, err)
 	}
 	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
 	u.awaitInstance(id, "status", "terminated")

@@ -83,7 +83,7 @@ func TestBreakIn(t *testing.T) {
 		return nil
 	})
 	if err != nil || len(at.Sockets) != 1 || !slices.Contains(at.Files, filepath.Join(s.dir, "secrets.json")) {
-		t.Fatalf("the plan is not complete: %v, sockets %v, %d files", err, at.Sockets, len(at.Files))
+		t.Fatalf("the plan is incomplete: got %v, sockets %v, %d files, want 1 socket and secrets.json", err, at.Sockets, len(at.Files))
 	}
 	text, err := json.Marshal(at)
 	if err == nil {
@@ -98,22 +98,22 @@ func TestBreakIn(t *testing.T) {
 		place, _, _ := strings.Cut(g, ": ")
 		process := strings.HasPrefix(place, fmt.Sprintf("/proc/%d/", at.Server))
 		if root || process || strings.Contains(g, canary) && strings.HasPrefix(place, "/proc/") {
-			t.Errorf("a shell in a desktop read %.300q", g)
+			t.Errorf("a shell in a desktop read %.300q, want nothing", g)
 		}
 	}
 	if got.Displays == 0 || len(got.Children) != 3 {
-		t.Errorf("the probe saw %d other displays and left %v", got.Displays, got.Children)
+		t.Errorf("the probe: got %d other displays and children %v, want a display and 3 children", got.Displays, got.Children)
 	}
 	for _, pid := range got.Children {
 		if !running(pid) {
-			t.Errorf("%d does not run, so its end shows nothing", pid)
+			t.Errorf("process %d: got stopped, want running before the termination", pid)
 		}
 	}
 	mallory.must(http.StatusAccepted, "DELETE", "/api/instances/"+own, "")
 	mallory.awaitInstance(own, "status", "terminated")
 	for _, pid := range got.Children {
 		if running(pid) {
-			t.Errorf("the desktop is terminated, and its process %d still runs", pid)
+			t.Errorf("process %d of the terminated desktop: got running, want stopped", pid)
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
@@ -121,7 +121,7 @@ func TestBreakIn(t *testing.T) {
 	// Not even root finds a secret in what the server and its children were started with.
 	for _, pid := range append(s.children(), at.Server) {
 		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err == nil && strings.Contains(string(text), canary) {
-			t.Errorf("the environment of process %d holds a secret: %.200q", pid, text)
+			t.Errorf("the environment of process %d: got %.200q, want no secret", pid, text)
 		}
 	}
 	alice.must(http.StatusAccepted, "DELETE", "/api/instances/"+victim, "")

@@ -162,7 +162,7 @@ func TestPoolOfTwo(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if statuses[status]++; status != route.want && statuses[status] == 1 {
-				t.Errorf("%s %s: %d %s", route.method, path, status, text)
+				t.Errorf("%s %s: got %d, want %d: %s", route.method, path, status, route.want, text)
 			}
 		})
 		t.Logf("64 callers, 2 connections, no key at hand: %-6s %-32s %v, %v", route.method, route.path, statuses, time.Since(began).Round(time.Millisecond))
@@ -210,12 +210,12 @@ func TestReadOnlyDatabase(t *testing.T) {
 		return c.do("POST", "/api/user/api-keys", `{"provider":"openai","api_key":"`+key+`"}`)
 	}
 	if a := store("sk-before-the-failover"); a.status != http.StatusCreated {
-		t.Fatalf("%d %s", a.status, a.body)
+		t.Fatalf("got %d %s, want 201", a.status, a.body)
 	}
 	sql(t, database, `ALTER DATABASE `+name+` SET default_transaction_read_only = on`,
 		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 	if a := store("sk-during-the-failover"); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
-		t.Errorf("a write while the database is read-only: %d %s", a.status, a.body)
+		t.Errorf("a write while the database is read-only: got %d %s, want 503 with Retry-After", a.status, a.body)
 	}
 	sql(t, database, `SET default_transaction_read_only = off`, `ALTER DATABASE `+name+` RESET default_transaction_read_only`)
 	back := time.Now()

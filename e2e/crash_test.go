@@ -42,7 +42,7 @@ func TestUnknownMachine(t *testing.T) {
 	s.start()
 	u.must(http.StatusOK, "GET", "/api/instances/"+id, "")
 	if out := s.out.tail(1 << 20); strings.Contains(out, "panic") {
-		t.Errorf("the server said:\n%s", out)
+		t.Errorf("got a panic, want none:\n%s", out)
 	}
 }
 
@@ -70,7 +70,7 @@ func TestPlantedPanic(t *testing.T) {
 		}
 	}
 	if left := workingIn(filepath.Join(s.dir, "postgres")); len(left) > 0 {
-		t.Errorf("its Postgres is left: %v", left)
+		t.Errorf("processes of its Postgres: got %v, want none", left)
 	}
 	s.start()
 	u.awaitInstance(id, "ready", "true")

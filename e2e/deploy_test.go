@@ -49,7 +49,7 @@ func TestGrace(t *testing.T) {
 	u.must(http.StatusOK, "GET", "/api/instances", "")
 	_, res, err := websocket.Dial(ctx, s.URL+"/api/instances/"+id+"/cloudbot", nil)
 	if err == nil || res == nil || res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
-		t.Errorf("a new socket: %v %v", res, err)
+		t.Errorf("a new socket: got %v, %v, want 503 with Retry-After", res, err)
 	}
 	// Requests that are on their way when the listener closes. A body may take a few seconds, so one begins each half second.
 	const body = `{"provider":"openai","api_key":"sk-0123456789abcdef0123456789"}`
@@ -63,18 +63,18 @@ func TestGrace(t *testing.T) {
 		fmt.Fprintf(c, "POST /api/user/api-keys HTTP/1.1\r\nHost: 127.0.0.1:%s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 			s.port, u.token, len(body), body[:10])
 		if slow = append(slow, c); len(slow) > 60 {
-			t.Fatal("the listener does not close")
+			t.Fatal("the listener still accepts connections, want it closed")
 		}
 	}
 	if len(slow) < 2 {
-		t.Fatal("the listener closed at once")
+		t.Fatal("the listener closed immediately, want it open for the grace period")
 	}
 	last := slow[len(slow)-2] // the one after it may have come too late to be accepted
 	if _, err := io.WriteString(last, body[10:]); err != nil {
 		t.Fatal(err)
 	}
 	if answer, err := http.ReadResponse(bufio.NewReader(last), nil); err != nil || answer.StatusCode != http.StatusCreated {
-		t.Errorf("what was in flight: %v %v", answer, err)
+		t.Errorf("the request in flight: got %v, %v, want 201", answer, err)
 	}
 	for _, c := range slow {
 		c.Close()
@@ -85,15 +85,15 @@ func TestGrace(t *testing.T) {
 			_, _, err = ws.Read(ctx)
 		}
 		if !errors.As(err, &told) || told.Code != websocket.StatusServiceRestart || !strings.Contains(told.Reason, "retry_ms") {
-			t.Errorf("a socket was told %v", err)
+			t.Errorf("a socket: got %v, want close code %d with retry_ms", err, websocket.StatusServiceRestart)
 		}
 	}
 	select {
 	case <-s.exit:
 	case <-time.After(30 * time.Second):
-		t.Fatal("the server goes on")
+		t.Fatal("the server still runs after 30 s, want it stopped")
 	}
 	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("exit code: got %d, want 0", code)
 	}
 }

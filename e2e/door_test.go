@@ -90,20 +90,20 @@ func TestHostileGuesses(t *testing.T) {
 			want = http.StatusTooManyRequests
 		}
 		if a := logIn("198.51.100.7", `"email":"Ada@example.com ","password":"a wrong pass phrase"`); a.status != want {
-			t.Fatalf("guess %d: %d %s", n, a.status, a.body)
+			t.Fatalf("guess %d: got %d, want %d: %s", n, a.status, want, a.body)
 		}
 		if a := logIn("203.0.113.9", right); a.status != http.StatusOK {
-			t.Fatalf("the owner, after guess %d: %d %s", n, a.status, a.body)
+			t.Fatalf("the owner, after guess %d: got %d, want 200: %s", n, a.status, a.body)
 		}
 	}
 	if a := logIn("198.51.100.7", right); a.status != http.StatusTooManyRequests {
-		t.Errorf("the right password where the guesses came from: %d %s", a.status, a.body)
+		t.Errorf("the right password from the address of the guesses: got %d %s, want 429", a.status, a.body)
 	}
 	if a := logIn("198.51.100.7", right+device); a.status != http.StatusOK || `,"device_token":"`+a.field("device_token")+`"` != device {
-		t.Errorf("and with a known device: %d %s", a.status, a.body)
+		t.Errorf("with a known device: got %d %s, want 200 with the same token", a.status, a.body)
 	}
 	// The token is no secret of the server's that could leak, and names no person.
 	if strings.Contains(device, "ada") || s.out != nil && strings.Contains(s.out.tail(1<<20), first.field("device_token")) {
-		t.Error("a device's token says too much, or is in the log")
+		t.Error("a device's token: got the account's name in it, or the token in the log, want neither")
 	}
 }

@@ -67,15 +67,15 @@ func TestFrozenGuest(t *testing.T) {
 	changed("the machine is silent")
 	i := u.must(http.StatusOK, "GET", "/api/instances/"+id, "")
 	if i.field("ready") != "false" || i.field("status") != "running" || !strings.Contains(i.field("status_reason"), "not responding since 20") {
-		t.Errorf("frozen: %s", i.body)
+		t.Errorf("frozen: got %s, want running, not ready, and since when it does not respond", i.body)
 	}
 	if list := u.must(http.StatusOK, "GET", "/api/instances", ""); !strings.Contains(string(list.body), "not responding since 20") {
-		t.Errorf("the list: %s", list.body)
+		t.Errorf("the list: got %s, want since when it does not respond", list.body)
 	}
 	signal(syscall.SIGCONT)
 	changed("it is back")
 	u.awaitInstance(id, "ready", "true")
 	if now := len(s.eventTypes()); now != events {
-		t.Errorf("%d events were written", now-events)
+		t.Errorf("events written: got %d, want 0", now-events)
 	}
 }

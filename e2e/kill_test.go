@@ -77,7 +77,7 @@ func TestKillAtEverySagaStep(t *testing.T) {
 		dies(point, ask("DELETE", "/api/instances/"+id))
 		u.awaitInstance(id, "status", "terminated")
 		if left := s.leftOf(id); len(left) > 0 {
-			t.Errorf("killed at %s, left behind: %v", point, left)
+			t.Errorf("killed at %s: got %v left, want nothing", point, left)
 		}
 		id = create("after-" + point)
 		u.awaitInstance(id, "ready", "true")
@@ -90,11 +90,11 @@ func TestKillAtEverySagaStep(t *testing.T) {
 	}
 	for token, n := range launches {
 		if n != 1 {
-			t.Errorf("client token %s made %d machines", token, n)
+			t.Errorf("client token %s: got %d machines, want 1", token, n)
 		}
 	}
 	if len(launches) != instances {
-		t.Errorf("the ledger has %d launches for %d instances", len(launches), instances)
+		t.Errorf("launches in the ledger: got %d, want %d, one an instance", len(launches), instances)
 	}
 	t.Logf("%d kills, %d instances, %d machines launched, none twice", kills, instances, len(launches))
 	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")

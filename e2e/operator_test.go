@@ -34,7 +34,7 @@ func TestOperator(t *testing.T) {
 	// By invitation.
 	c := &client{t: t, base: s.URL}
 	if got := c.must(200, "GET", "/api", "").field("signup"); got != "invite" {
-		t.Errorf("GET /api says %q", got)
+		t.Errorf("GET /api: got %q, want invite", got)
 	}
 	signUpWith := func(email, code string) answer {
 		return c.do("POST", "/api/auth/signup", fmt.Sprintf(`{"email":%q,"password":"a long enough pass phrase","invite":%q}`, email, code))
@@ -42,16 +42,16 @@ func TestOperator(t *testing.T) {
 	var invited struct{ ID, Code, URL, Email string }
 	s.asJSON(&invited, "accounts", "invite", "Ada@example.com")
 	if invited.URL != s.URL+"/app/signup#invite="+invited.Code || invited.Email != "ada@example.com" {
-		t.Errorf("%+v", invited)
+		t.Errorf("got %+v, want the URL of its code, for ada@example.com", invited)
 	}
 	for email, code := range map[string]string{"bob@example.com": invited.Code, "ada@example.com": ""} {
 		if a := signUpWith(email, code); a.status != 403 || a.field("code") != "signup_closed" || a.field("field") != "invite" {
-			t.Errorf("%s with %q: %d %s", email, code, a.status, a.body)
+			t.Errorf("%s with %q: got %d %s, want 403 signup_closed", email, code, a.status, a.body)
 		}
 	}
 	a := signUpWith("ada@example.com", invited.Code)
 	if a.status != 201 {
-		t.Fatalf("with a good code: %d %s", a.status, a.body)
+		t.Fatalf("with a good code: got %d %s, want 201", a.status, a.body)
 	}
 	ada, bob := &client{t: t, base: s.URL, token: a.field("access_token")}, &client{t: t, base: s.URL}
 	s.asJSON(&invited, "accounts", "invite")
@@ -60,7 +60,7 @@ func TestOperator(t *testing.T) {
 	// The ceiling.
 	id := ada.must(202, "POST", "/api/instances", "{}").field("id")
 	if a := bob.must(409, "POST", "/api/instances", "{}"); a.field("code") != "fleet_full" {
-		t.Errorf("beyond the ceiling: %s", a.body)
+		t.Errorf("above the limit: got %s, want fleet_full", a.body)
 	}
 	ada.awaitInstance(id, "ready", "true")
 
@@ -73,21 +73,21 @@ func TestOperator(t *testing.T) {
 	}
 	s.asJSON(&accounts, "accounts", "list")
 	if l := accounts.Accounts; len(l) != 2 || l[0].Email != "ada@example.com" || l[0].Instances != 1 || l[0].State != "active" || l[1].Instances != 0 {
-		t.Errorf("%+v", l)
+		t.Errorf("got %+v, want ada with 1 desktop and another account with none", l)
 	}
 	var list struct {
 		Instances []struct{ ID, Account, Name, Status, Machine, Stuck string }
 	}
 	s.asJSON(&list, "instances", "list")
 	if l := list.Instances; len(l) != 1 || l[0].ID != id || l[0].Status != "running" || l[0].Name != "My desktop" || l[0].Machine == "" || l[0].Account != accounts.Accounts[0].ID {
-		t.Errorf("%+v", l)
+		t.Errorf("got %+v, want My desktop of ada, running on a machine", l)
 	}
 	for _, args := range [][]string{{"accounts", "list"}, {"instances", "list"}, {"instances", "list", "--stuck"}} {
 		text := s.cli(args...)
 		t.Logf("cloudbot %s\n%s", strings.Join(args, " "), text)
 		for line := range strings.Lines(text) {
 			if n := len([]rune(line)); n > 121 {
-				t.Errorf("%v: a line of %d characters: %s", args, n, line)
+				t.Errorf("%v: got a line of %d characters, want at most 121: %s", args, n, line)
 			}
 		}
 	}
@@ -110,7 +110,7 @@ func TestOperator(t *testing.T) {
 	}
 	s.asJSON(&done, "accounts", "suspend", "ADA@example.com", "--reason", "unpaid")
 	if done.State != "suspended" { // the server may have been faster with the rest
-		t.Errorf("%+v", done)
+		t.Errorf("got %+v, want suspended", done)
 	}
 	for lines.Scan() {
 	}
@@ -120,7 +120,7 @@ func TestOperator(t *testing.T) {
 	await(t, 20*time.Second, "the account to be refused", func() bool { return ada.do("GET", "/api/auth/me", "").status == 401 })
 	logIn := `{"email":"ada@example.com","password":"a long enough pass phrase"}`
 	if a := c.must(403, "POST", "/api/auth/login", logIn); a.field("code") != "account_suspended" {
-		t.Errorf("log-in: %s", a.body)
+		t.Errorf("log-in: got %s, want account_suspended", a.body)
 	}
 	await(t, 40*time.Second, "the desktop to stop", func() bool {
 		s.asJSON(&list, "instances", "list")
@@ -129,13 +129,13 @@ func TestOperator(t *testing.T) {
 	s.cli("accounts", "resume", "ada@example.com")
 	ada.token = c.must(200, "POST", "/api/auth/login", logIn).field("access_token")
 	if h := ada.must(200, "GET", "/api/instances/"+id+"/history", ""); !strings.Contains(string(h.body), `"who":"operator"`) {
-		t.Errorf("nobody stopped it: %s", h.body)
+		t.Errorf("history: got %s, want the operator as the actor", h.body)
 	}
 
 	// An event that cannot be read.
 	s.plant(id)
 	if a := ada.must(409, "DELETE", "/api/instances/"+id, ""); a.field("code") != "stream_damaged" {
-		t.Errorf("its owner hears %s", a.body)
+		t.Errorf("its owner: got %s, want stream_damaged", a.body)
 	}
 	await(t, 20*time.Second, "the desktop to be stuck", func() bool {
 		s.asJSON(&list, "instances", "list", "--stuck")
@@ -147,11 +147,11 @@ func TestOperator(t *testing.T) {
 	}
 	s.asJSON(&forced, "instances", "terminate", "--force", id)
 	if len(forced.Machines) != 1 || !forced.Released {
-		t.Errorf("%+v", forced)
+		t.Errorf("got %+v, want 1 machine and its slot released", forced)
 	}
 	ada.awaitInstance(id, "status", "terminated")
 	if left := s.leftOf(id); len(left) > 0 {
-		t.Errorf("left of it: %v", left)
+		t.Errorf("left of the terminated desktop: got %v, want nothing", left)
 	}
 	ada.must(202, "DELETE", "/api/instances/"+id, "")
 	bob.must(202, "POST", "/api/instances", "{}")

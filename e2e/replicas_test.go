@@ -39,7 +39,7 @@ func (s *server) verify() counts {
 	})
 	s.t.Logf("checker: %+v", c)
 	if c.Missing+c.Extra+c.Different != 0 {
-		s.t.Errorf("log and stream differ: %+v", c)
+		s.t.Errorf("log and stream: got %+v, want no difference", c)
 	}
 	return c
 }
@@ -62,11 +62,11 @@ func TestWipedStream(t *testing.T) {
 	s.start()
 	after := s.verify()
 	if after.Log < before.Log || after.Epoch != before.Epoch {
-		t.Errorf("before the wipe %+v, after it %+v", before, after)
+		t.Errorf("after the wipe: got %+v, want the epoch of %+v and no fewer events", after, before)
 	}
 	again := u.must(http.StatusOK, "GET", "/api/instances/"+id+"/history", "").body
 	if !strings.HasPrefix(string(again), strings.TrimSuffix(strings.TrimSpace(string(rows)), `],"next_cursor":null}`)) {
-		t.Errorf("the history changed:\n%s\n%s", rows, again)
+		t.Errorf("the history: got\n%s\nwant it to begin with\n%s", again, rows)
 	}
 	u.awaitInstance(id, "ready", "true")
 	s.cli("replay", "all")
@@ -126,7 +126,7 @@ func TestTwoReplicas(t *testing.T) {
 		// The guest's tunnel ends on one replica; both reach it.
 		for _, c := range []*client{u, onB} {
 			if shot, err := c.screenshot(id); err != nil || shot.colours < 2 {
-				t.Errorf("desktop of %s over %s: %+v %v", id, c.base, shot, err)
+				t.Errorf("desktop of %s over %s: got %+v, %v, want 2 or more colours", id, c.base, shot, err)
 			}
 		}
 	}
@@ -145,7 +145,7 @@ func TestTwoReplicas(t *testing.T) {
 	})
 	t.Logf("50 refreshes of one token: %d different successors", len(leaves))
 	if len(leaves) > 1 {
-		t.Errorf("%d live leaves in one family", len(leaves))
+		t.Errorf("live successors of one token: got %d, want at most 1", len(leaves))
 	}
 
 	// One of them dies; the other goes on with everything.
@@ -207,10 +207,10 @@ func TestNATSAbsentAtStart(t *testing.T) {
 	})
 	s.waitReady()
 	if c := s.verify(); c.Log < 10 {
-		t.Errorf("only %d events were relayed", c.Log)
+		t.Errorf("relayed events: got %d, want 10 or more", c.Log)
 	}
 	if shot, err := u.screenshot(id); err != nil || shot.colours < 2 {
-		t.Errorf("desktop: %+v %v", shot, err)
+		t.Errorf("desktop: got %+v, %v, want 2 or more colours", shot, err)
 	}
 	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
 	u.awaitInstance(id, "status", "terminated")

@@ -60,9 +60,9 @@ func TestDatabaseRestarts(t *testing.T) {
 		case err != nil:
 			t.Errorf("%s: %v", call, err)
 		case a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") == "":
-			t.Errorf("%s: 503 without Retry-After: %s", call, a.body)
+			t.Errorf("%s: got 503 without Retry-After, want one: %s", call, a.body)
 		case a.status >= 500 && a.status != http.StatusServiceUnavailable, a.status == http.StatusUnauthorized:
-			t.Errorf("%s: %d %s", call, a.status, a.body)
+			t.Errorf("%s: got %d %s, want a result or 503", call, a.status, a.body)
 		}
 	}
 	stop := make(chan struct{})
@@ -125,7 +125,7 @@ func TestDatabaseRestarts(t *testing.T) {
 	working.Wait()
 	t.Logf("%d restarts of Postgres under %d users, answers by status: %v; a read afterwards took %s, before %s", restarts, users, counts, read(), alone)
 	if total := counts[503]; total < 100 {
-		t.Errorf("only %d answers met a stopped database", total)
+		t.Errorf("answers without a database: got %d, want 100 or more", total)
 	}
 	s.verify()
 }

@@ -57,7 +57,7 @@ func TestRestored(t *testing.T) {
 	}
 	until("event: reset")
 	if first := until("id: "); !strings.HasPrefix(first, "id: 2-") {
-		t.Errorf("after the reset: %s", first)
+		t.Errorf("the first ID after the reset: got %s, want one of epoch 2", first)
 	}
 	until("event: apikey.stored")
 
@@ -70,7 +70,7 @@ func TestRestored(t *testing.T) {
 		eve.must(http.StatusUnauthorized, c[0], c[1], c[2])
 	}
 	if after := s.verify(); after.Log != head || after.Epoch != 2 {
-		t.Errorf("%+v, after %d events", after, head)
+		t.Errorf("got %+v, want %d events in epoch 2", after, head)
 	}
 	// A client that comes back with what it knew hears the same.
 	again, leaveAgain, err := ada.stream("/api/events", fmt.Sprintf("1-%d", head+3), time.Minute)
@@ -80,7 +80,7 @@ func TestRestored(t *testing.T) {
 	defer leaveAgain()
 	for again.Scan() && again.Text() != "event: reset" {
 		if strings.HasPrefix(again.Text(), "event: ") {
-			t.Fatalf("instead of a reset: %s", again.Text())
+			t.Fatalf("got %s, want event: reset", again.Text())
 		}
 	}
 	// The first append finds that the log has changed under the store, and is not made.

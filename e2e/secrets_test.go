@@ -61,7 +61,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 		for _, form := range forms(canary) {
 			for place, text := range places {
 				if bytes.Contains(bytes.ToLower(text), []byte(strings.ToLower(form))) {
-					t.Errorf("the %s is in %s as %q", what, place, form)
+					t.Errorf("the %s: got %q in %s, want it nowhere", what, form, place)
 				}
 			}
 		}

@@ -243,7 +243,7 @@ func TestTranscriptHasNoTokens(t *testing.T) {
 		`{"device_token":"x","name":"token"}`:                                     `{"device_token":"…","name":"token"}`,
 	} {
 		if got := withoutTokens([]byte(given)); got != want {
-			t.Errorf("%s became %s", given, got)
+			t.Errorf("%s: got %s, want %s", given, got, want)
 		}
 	}
 }

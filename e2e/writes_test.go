@@ -23,7 +23,7 @@ func TestReadYourWrites(t *testing.T) {
 		}
 	}
 	if stale > 0 {
-		t.Errorf("%d of 30 lists were stale", stale)
+		t.Errorf("stale lists: got %d of 30, want 0", stale)
 	}
 }
 
@@ -49,6 +49,6 @@ func TestAuditTrail(t *testing.T) {
 		}
 	}
 	if out := s.cli("events", "--aggregate", "audit"); !strings.Contains(out, "audit.log_in_failed") || !strings.Contains(out, "audit.keys_handed_out") {
-		t.Error(out)
+		t.Errorf("got %s, want audit.log_in_failed and audit.keys_handed_out", out)
 	}
 }

@@ -139,7 +139,7 @@ func newWorld(t *testing.T, session bridge.Session, desktop string) *world {
 			t.Log(w.log.String())
 		}
 		if strings.Contains(w.log.String(), "sk-canary") {
-			t.Error("the log holds an API key")
+			t.Error("the log: got an API key, want none")
 		}
 	})
 	for _, want := range []instance.Phase{instance.PhaseBooting, instance.PhaseInstalling, instance.PhaseDesktop, instance.PhaseAgent, instance.PhaseReady} {
@@ -168,7 +168,7 @@ func (w *world) dial(t *testing.T, path string) *websocket.Conn {
 		t.Fatal(err)
 	}
 	if c.Subprotocol() != "binary" {
-		t.Errorf("subprotocol %q", c.Subprotocol())
+		t.Errorf("subprotocol: got %q, want binary", c.Subprotocol())
 	}
 	c.SetReadLimit(-1)
 	t.Cleanup(func() { c.CloseNow() })
@@ -188,15 +188,15 @@ func newViewer(t *testing.T, c *websocket.Conn) *viewer {
 	t.Helper()
 	v := &viewer{t: t, c: websocket.NetConn(t.Context(), c, websocket.MessageBinary)}
 	if got := string(v.read(12)); got != rfb.Version {
-		t.Fatalf("version %q", got)
+		t.Fatalf("version: got %q, want %q", got, rfb.Version)
 	}
 	v.write([]byte(rfb.Version))
 	if got := v.read(2); !bytes.Equal(got, []byte{1, rfb.SecurityNone}) {
-		t.Fatalf("security types %v", got)
+		t.Fatalf("security types: got %v, want None only", got)
 	}
 	v.write([]byte{rfb.SecurityNone})
 	if got := v.read(4); !bytes.Equal(got, make([]byte, 4)) {
-		t.Fatalf("security result %v", got)
+		t.Fatalf("security result: got %v, want 0", got)
 	}
 	v.write([]byte{1})
 	init := v.read(24)
@@ -245,7 +245,7 @@ func (v *viewer) update(inside func(x, y int) bool) (changed int) {
 			continue
 		case rfb.FramebufferUpdate:
 		default:
-			v.t.Fatalf("message %d", kind)
+			v.t.Fatalf("message: got %d, want %d", kind, rfb.FramebufferUpdate)
 		}
 		break
 	}
@@ -296,7 +296,7 @@ func TestDesktopThroughTheWholePath(t *testing.T) {
 			w := newWorld(t, bridge.Session{Mode: "control"}, kind)
 			v := newViewer(t, w.dial(t, "/vnc"))
 			if v.w != 1280 || v.h != 800 {
-				t.Errorf("screen of %d × %d", v.w, v.h)
+				t.Errorf("screen: got %d × %d, want 1280 × 800", v.w, v.h)
 			}
 			v.ask(false)
 			v.update(nil)
@@ -334,14 +334,14 @@ func TestViewOnly(t *testing.T) {
 	v.write(append([]byte{rfb.ClientCutText, 0, 0, 0, 0, 0, 0, 5}, "paste"...))
 	v.ask(false) // answered after the input would have been
 	if changed := v.update(belowBar); changed != 0 {
-		t.Errorf("%d pixels changed by a viewer who may only look", changed)
+		t.Errorf("pixels changed by a viewer without control: got %d, want 0", changed)
 	}
 	c := newChat(t, w.dial(t, "/cloudbot"))
 	if r := c.ask("chat.send", map[string]any{"sessionKey": "main", "message": "hi", "idempotencyKey": "k"}); r.OK {
-		t.Error("a viewer who may only look has sent a message")
+		t.Error("a message of a viewer without control: got accepted, want refused")
 	}
 	if r := c.ask("chat.history", map[string]any{"sessionKey": "main"}); !r.OK {
-		t.Errorf("history refused: %s", r.Error)
+		t.Errorf("history: got %s, want it for a viewer without control", r.Error)
 	}
 }
 
@@ -364,7 +364,7 @@ func newChat(t *testing.T, c *websocket.Conn) *chat {
 	ch := &chat{t: t, c: c}
 	a := ch.next()
 	if a.Type != "res" || a.Payload["type"] != "hello-ok" {
-		t.Fatalf("first frame %+v", a)
+		t.Fatalf("first frame: got %+v, want hello-ok", a)
 	}
 	ch.hello = a.Payload
 	return ch
@@ -408,16 +408,16 @@ func TestChatThroughTheWholePath(t *testing.T) {
 	w := newWorld(t, bridge.Session{Mode: "control"}, "built-in")
 	c := newChat(t, w.dial(t, "/cloudbot"))
 	if auth, _ := json.Marshal(c.hello["auth"]); strings.Contains(strings.ToLower(string(auth)), "token") {
-		t.Errorf("the hello holds credentials: %s", auth)
+		t.Errorf("the hello: got %s, want no credentials", auth)
 	}
 	if r := c.ask("connect", map[string]any{"minProtocol": 4, "maxProtocol": 4}); r.OK {
-		t.Error("a second connect was let through")
+		t.Error("a second connect: got accepted, want refused")
 	}
 	if r := c.ask("sessions.messages.subscribe", map[string]any{"key": "agent:main:main"}); !r.OK {
-		t.Fatalf("subscribe: %s", r.Error)
+		t.Fatalf("subscribe: got %s, want accepted", r.Error)
 	}
 	if r := c.ask("chat.send", map[string]any{"sessionKey": "main", "message": "good morning", "idempotencyKey": "k1"}); r.Payload["status"] != "started" || r.Payload["runId"] != "k1" {
-		t.Fatalf("send: %+v", r)
+		t.Fatalf("send: got %+v, want run k1 started", r)
 	}
 	var text string
 	deltas := 0
@@ -438,15 +438,15 @@ func TestChatThroughTheWholePath(t *testing.T) {
 		break
 	}
 	if deltas < 3 || !strings.Contains(text, "good morning") || !strings.Contains(text, "OPENAI_API_KEY") || strings.Contains(text, "sk-canary") {
-		t.Errorf("%d deltas: %q", deltas, text)
+		t.Errorf("answer: got %d deltas, %q, want 3 or more with the message and no key", deltas, text)
 	}
 	if r := c.ask("chat.send", map[string]any{"sessionKey": "main", "message": "good morning", "idempotencyKey": "k1"}); !r.OK || r.Payload["status"] == "started" {
-		t.Errorf("resend: %+v", r)
+		t.Errorf("the same message again: got %+v, want accepted and not started again", r)
 	}
 	for path, want := range map[string]string{"/log": "tunnel is up", "/check": "x11vnc", "/debug": "OPENAI_API_KEY"} {
 		status, _, body, err := w.hub.Get(t.Context(), "01INSTANCE", path)
 		if err != nil || status != 200 || !strings.Contains(string(body), want) || strings.Contains(string(body), "sk-canary") {
-			t.Errorf("%s: %d %v\n%s", path, status, err, body)
+			t.Errorf("%s: got %d, %v, want 200 with %q\n%s", path, status, err, want, body)
 		}
 	}
 }

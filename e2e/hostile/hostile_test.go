@@ -130,7 +130,7 @@ func (s *server) chats(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, got, err := c.Read(ctx); err != nil || string(got) != frame {
-		t.Errorf("the other tenant's agent answers %q, %v", got, err)
+		t.Errorf("the other tenant's agent: got %q, %v, want %q", got, err, frame)
 	}
 }
 
@@ -171,7 +171,7 @@ func TestHostileMachineBesideAnother(t *testing.T) {
 						_, res, err := s.dial(ctx, "/agent/bad")
 						cancel()
 						if err == nil || res == nil || res.StatusCode != tt.status {
-							t.Errorf("status %v, %v", res, err)
+							t.Errorf("the bad machine's session: got %v, %v, want status %d", res, err, tt.status)
 							return
 						}
 						select {
@@ -197,7 +197,7 @@ func TestHostileMachineBesideAnother(t *testing.T) {
 				select {
 				case <-tick.C:
 				case <-deadline.C:
-					t.Fatalf("%d greetings with %d bytes and %d sessions are left", sessions, bytes, s.bridge.Len())
+					t.Fatalf("left: got %d greetings with %d bytes and %d sessions, want none", sessions, bytes, s.bridge.Len())
 				}
 			}
 		})
