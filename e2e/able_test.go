@@ -159,7 +159,7 @@ func TestTurns(t *testing.T) {
 
 	// NATS goes away: commands and queries go on, and what does not is said.
 	bus()
-	becomes(http.StatusOK, "limits: each replica counts tries to sign in by itself")
+	becomes(http.StatusOK, "limits: each replica limits sign-ins alone")
 	doctor("NATS", "note")
 	u.must(http.StatusOK, "PUT", "/api/user/api-keys/openai", `{"api_key":"sk-another0123456789abcdef0123456789"}`)
 	u.must(http.StatusOK, "GET", "/api/user/api-keys", "")

@@ -18,18 +18,18 @@ func accountsInviteCmd() *cobra.Command {
 	var revoke string
 	cmd := &cobra.Command{
 		Use:   "invite [EMAIL]",
-		Short: "Make an invitation to sign up, and print its code and URL",
-		Long: `Makes an invitation for a server with SIGNUP=invite (the default in production). Its
-code is good for one account, for a while, and with EMAIL for that address only. The
-code is shown once: the log keeps a keyed hash of it. Send the URL, or the code, to
-the person you invite; what follows # in the URL is not sent to servers.`,
+		Short: "Create an invitation to sign up, and print its code and URL",
+		Long: `Creates an invitation for a server with SIGNUP=invite (the default in production). Its
+code works for one account until it expires, and with EMAIL only for that address. The
+code is shown only once, because the log stores a keyed hash of it. Send the URL or the
+code to the person you invite. Browsers do not send the part of the URL after #.`,
 		Example: `  cloudbot accounts invite ada@example.com
-  cloudbot accounts invite --expires 24h          for anybody who has the code
-  cloudbot accounts invite --revoke ID            take one back that was not used`,
+  cloudbot accounts invite --expires 24h          for anyone who has the code
+  cloudbot accounts invite --revoke ID            revoke one that was not used`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if life < time.Minute || life > 365*24*time.Hour {
-				return fmt.Errorf("--expires is %v; give 1m to 8760h", life)
+				return fmt.Errorf("--expires is %v; use 1m to 8760h", life)
 			}
 			if revoke != "" && len(args) > 0 {
 				return errors.New("--revoke takes no EMAIL")
@@ -54,8 +54,8 @@ the person you invite; what follows # in the URL is not sent to servers.`,
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&life, "expires", 7*24*time.Hour, "how long it is good")
-	cmd.Flags().StringVar(&revoke, "revoke", "", "take back the invitation with this ID")
+	cmd.Flags().DurationVar(&life, "expires", 7*24*time.Hour, "how long the invitation is valid")
+	cmd.Flags().StringVar(&revoke, "revoke", "", "revoke the invitation with this ID")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -75,7 +75,7 @@ func (o *operator) printInvitation(cmd *cobra.Command, made commands.Invitation,
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "Code:     %s\nURL:      %s\nFor:      %s, once\nExpires:  %s\nID:       %s\n",
 		made.Code, url, whom, made.ExpiresAt.UTC().Format("2006-01-02 15:04 UTC"), made.ID)
 	if mode := o.cfg.signUpMode(); mode != commands.SignUpInvite {
-		fmt.Fprintf(cmd.ErrOrStderr(), "Note: sign-up is %s here, so no code is asked for. SIGNUP=invite asks for one.\n", mode)
+		fmt.Fprintf(cmd.ErrOrStderr(), "Note: sign-up is %s on this server, so no code is needed. Set SIGNUP=invite to require one.\n", mode)
 	}
 	return err
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// accountView is an account as the tool shows it.
+// accountView is an account as the command shows it.
 type accountView struct {
 	ID          string     `json:"id"`
-	Email       string     `json:"email"` // "" where its data key is gone
+	Email       string     `json:"email"` // "" if its data key is gone
 	CreatedAt   time.Time  `json:"created_at"`
 	State       string     `json:"state"` // active or suspended
 	SuspendedAt *time.Time `json:"suspended_at,omitempty"`
 	Reason      string     `json:"reason,omitempty"`
-	Instances   int        `json:"instances"` // that are not over
+	Instances   int        `json:"instances"` // that have not ended
 }
 
 func accountsListCmd() *cobra.Command {
@@ -27,7 +27,7 @@ func accountsListCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List all accounts, oldest first",
-		Long:    "Lists all accounts with their e-mail addresses, and how many desktops each has that\nare not terminated.",
+		Long:    "Lists all accounts with their e-mail addresses and their number of desktops that have\nnot ended.",
 		Example: "  cloudbot accounts list\n  cloudbot accounts list --json | jq '.accounts[] | select(.state == \"suspended\")'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -12,7 +12,7 @@ func accountsResumeCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "resume ACCOUNT",
 		Short:   "Let a suspended account log in again",
-		Long:    "Ends the suspension of the account with this id or e-mail address. Its owner logs in\nagain; desktops stay stopped until their owner starts them.",
+		Long:    "Ends the suspension of the account with this ID or e-mail address. Its owner can log in\nagain. Desktops stay stopped until the owner starts them.",
 		Example: "  cloudbot accounts resume ada@example.com",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

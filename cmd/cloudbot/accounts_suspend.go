@@ -15,10 +15,10 @@ func accountsSuspendCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "suspend ACCOUNT",
 		Short: "Lock an account: end its sessions and stop its desktops",
-		Long: `Locks the account with this id or e-mail address. From there on it cannot log in, its
-tokens and tickets are refused, its open connections close, and its running desktops
-are stopped; one that is still starting is stopped by the server once it runs. Nothing
-is deleted. If it is interrupted, run it again.`,
+		Long: `Locks the account with this ID or e-mail address. It can no longer log in, its tokens and
+tickets are refused, its open connections close, and its running desktops stop. The
+server stops a desktop that is still starting once it runs. Nothing is deleted. If the
+command is interrupted, run it again.`,
 		Example: "  cloudbot accounts suspend ada@example.com --reason 'unpaid bill'\n  cloudbot accounts suspend 01KAP4S8ZJ3W6V1Y0T9Q5R2N7M",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,7 +36,7 @@ is deleted. If it is interrupted, run it again.`,
 				}
 				done, err := c.Enforce(ctx, id)
 				if err != nil {
-					return fmt.Errorf("the account is locked, but not all it has was ended: %w; run this again", err)
+					return fmt.Errorf("the account is locked, but some of its sessions or desktops remain: %w; run this again", err)
 				}
 				if asJSON {
 					return printJSON(cmd.OutOrStdout(), struct {
@@ -45,12 +45,12 @@ is deleted. If it is interrupted, run it again.`,
 						commands.Enforced
 					}{id, "suspended", done})
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "Account %s is suspended: %s ended, %s told to stop.\n", id, plural(done.Sessions, "session"), plural(done.Machines, "desktop"))
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "Account %s is suspended: %s ended, %s stopping.\n", id, plural(done.Sessions, "session"), plural(done.Machines, "desktop"))
 				return err
 			})
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, at most 200 bytes; it stands in the log as you write it, and among the account's events")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, at most 200 bytes; stored in the log without encryption and shown in the account's history")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -23,12 +23,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
-// adminTokenLength is the least that ADMIN_TOKEN may have.
+// adminTokenLength is the minimum length of ADMIN_TOKEN.
 const adminTokenLength = 32
 
-// adminToken is what the operators' listener asks for; "": nothing, and only this computer reaches it. Where
-// machines are processes of this computer and have users of their own, it is not the operator's alone: without
-// ADMIN_TOKEN there is one made at each start, which made tells.
+// adminToken returns the token that the operators' listener requires; "": none, and only this computer reaches it.
+// If machines are processes on this computer with their own users, they could reach it too. Then, without ADMIN_TOKEN,
+// a token is made at each start, and made is true.
 func (c config) adminToken() (token string, made bool) {
 	if c.AdminToken == "" && c.LocalDevMode && (os.Geteuid() == 0 || c.production()) {
 		return rand.Text() + rand.Text(), true
@@ -75,9 +75,8 @@ func (s adminServer) Run(ctx context.Context) error {
 	return nil
 }
 
-// guardAdmin lets operators through to next: who has the token, or, where there is none, who calls the listener at
-// addr by a name that only this computer uses. A page that a browser took from somewhere else, under a name that
-// now leads here, has neither.
+// guardAdmin passes requests of operators to next. They carry the token; without a token, they name the listener at
+// addr as only this computer does. A page from elsewhere, whose name was rebound to this address, does neither.
 func guardAdmin(token string, addr net.Addr, next http.Handler) http.Handler {
 	want := sha256.Sum256([]byte("Bearer " + token))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -85,7 +84,7 @@ func guardAdmin(token string, addr net.Addr, next http.Handler) http.Handler {
 		switch {
 		case token != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1:
 			w.Header().Set("WWW-Authenticate", `Bearer realm="cloudbot operators"`)
-			refuseAdmin(w, http.StatusUnauthorized, "admin_token_required", "Send ADMIN_TOKEN as a bearer token. A token that the server made is in running.json in its data folder.")
+			refuseAdmin(w, http.StatusUnauthorized, "admin_token_required", "Send ADMIN_TOKEN as a bearer token. If the server made the token, it is in running.json in the data folder.")
 		case token == "" && !ownHost(r.Host, addr):
 			refuseAdmin(w, http.StatusMisdirectedRequest, "wrong_host", "Without ADMIN_TOKEN, this listener answers only to its own address and to loopback names.")
 		default:
@@ -94,7 +93,7 @@ func guardAdmin(token string, addr net.Addr, next http.Handler) http.Handler {
 	})
 }
 
-// ownHost tells whether a Host header names a listener by its address or a loopback name, with its port.
+// ownHost reports whether a Host header names a listener by its address or a loopback name, with its port.
 func ownHost(header string, addr net.Addr) bool {
 	at, err := netip.ParseAddrPort(addr.String())
 	if err != nil {

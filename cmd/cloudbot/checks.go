@@ -12,14 +12,14 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 )
 
-// check is one of doctor's. mark is what a failure is called: BAD keeps the server from working, "note" does not.
+// check is one of doctor's. mark names a failure: BAD if the server cannot work with it, "note" if it can.
 type check struct {
 	name  string
 	mark  string
 	check func(ctx context.Context) (note string, err error)
 }
 
-// checkTime bounds a check. A private Postgres may have to be made for one.
+// checkTime bounds a check. A check may have to create a private Postgres.
 const checkTime = time.Minute
 
 func (c check) do(ctx context.Context) (note, mark string) {
@@ -58,13 +58,13 @@ func checksOfServer(cfg config) []check {
 			}
 			probe, err := os.CreateTemp(cfg.DataDir, ".doctor-*")
 			if err != nil {
-				return "", fmt.Errorf("%s cannot be written: set DATA_DIR to a folder that can", cfg.DataDir)
+				return "", fmt.Errorf("%s is not writable; set DATA_DIR to a writable folder", cfg.DataDir)
 			}
 			return cfg.DataDir, errors.Join(probe.Close(), os.Remove(probe.Name()))
 		}},
 		{"exposure", "BAD", func(ctx context.Context) (string, error) {
 			if cfg.LocalDevMode && cfg.GiveShells {
-				return "every account has a shell on this computer, as the settings ask for", cfg.exposed(ctx, os.Geteuid())
+				return "every account has a shell on this computer, as the settings allow", cfg.exposed(ctx, os.Geteuid())
 			}
 			return "strangers get no shell on this computer", cfg.exposed(ctx, os.Geteuid())
 		}},
@@ -77,18 +77,18 @@ func checksOfServer(cfg config) []check {
 		{"proxies", "note", func(ctx context.Context) (string, error) { return checkProxies(ctx, cfg) }},
 		{"port", "note", func(context.Context) (string, error) {
 			if r, ok := readRunning(cfg); ok {
-				return "a server of this data folder runs at " + r.URL, nil
+				return "the server on this data folder runs at " + r.URL, nil
 			}
 			l, err := net.Listen("tcp", net.JoinHostPort(cfg.Host, cfg.Port))
 			if err != nil {
-				return "", fmt.Errorf("%s:%s is taken: set PORT to another", cfg.Host, cfg.Port)
+				return "", fmt.Errorf("%s:%s is in use; set PORT to another port", cfg.Host, cfg.Port)
 			}
 			return net.JoinHostPort(cfg.Host, cfg.Port) + " is free", l.Close()
 		}},
 	}
 }
 
-// degraded is what a server lacks and is ready without.
+// degraded is an error that leaves the server ready.
 type degraded struct{ error }
 
 func (d degraded) Unwrap() error { return d.error }

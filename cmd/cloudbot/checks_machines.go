@@ -8,24 +8,25 @@ import (
 	"io/fs"
 	"log/slog"
 	"os/exec"
+	"strings"
 )
 
-// checksOfLocal are for machines on this computer.
+// checksOfLocal are the checks for machines on this computer.
 func checksOfLocal() []check {
 	return []check{
 		{"desktop", "note", func(context.Context) (string, error) {
 			for _, programs := range [][]string{{"Xvnc"}, {"Xvfb", "x11vnc"}} {
 				if installed(programs...) {
-					return fmt.Sprintf("a real one: %v", programs), nil
+					return "real X session: " + strings.Join(programs, ", "), nil
 				}
 			}
-			return "", errors.New("a built-in test screen; for a real one: sudo apt-get install tigervnc-standalone-server openbox xterm x11-xserver-utils")
+			return "", errors.New("built-in test screen; for a real X session: sudo apt-get install tigervnc-standalone-server openbox xterm x11-xserver-utils")
 		}},
 		{"guest", "BAD", func(context.Context) (string, error) { return guestProgram() }},
 	}
 }
 
-// checksOfEC2 are for machines on EC2: what is configured over there, and what they download here.
+// checksOfEC2 are the checks for machines on EC2: what is configured there, and what they download from here.
 func checksOfEC2(ctx context.Context, cfg config) []check {
 	log := logger(cfg)
 	c, err := openEC2(ctx, cfg.EC2, cfg.Environment+"-doctor", cfg.PublicURL, nothingToLaunch, log)
@@ -41,7 +42,7 @@ func checksOfEC2(ctx context.Context, cfg config) []check {
 	}})
 }
 
-// checkAssets tells where machines of an architecture get their guest from, and OpenClaw.
+// checkAssets returns where machines of an architecture get their guest and OpenClaw from.
 func checkAssets(ctx context.Context, cfg config, log *slog.Logger, arch string) (string, error) {
 	files, err := openAssets(ctx, cfg, log)
 	if err != nil {
@@ -51,7 +52,7 @@ func checkAssets(ctx context.Context, cfg config, log *slog.Logger, arch string)
 	place, err := files.Where(ctx, guest)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("there is no %s, so machines could not start: put it into ASSETS_DIR, or beside this program (make guests)", guest)
+		return "", fmt.Errorf("there is no %s, so machines cannot start; put it into ASSETS_DIR or beside this program (make guests)", guest)
 	case err != nil:
 		return "", fmt.Errorf("ASSETS_DIR cannot be read: %w", err)
 	}

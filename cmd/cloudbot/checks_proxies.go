@@ -8,12 +8,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 )
 
-// checkProxies asks the server that runs on this data folder whether proxies send it requests that
-// TRUSTED_PROXIES does not list.
+// checkProxies asks the server on this data folder whether requests reach it through proxies that TRUSTED_PROXIES does
+// not list.
 func checkProxies(ctx context.Context, cfg config) (string, error) {
 	r, ok := readRunning(cfg)
 	if !ok {
-		return "no server of this data folder runs that could tell", nil
+		return "unknown: no server runs on this data folder", nil
 	}
 	text, err := askAdmin(ctx, r, "/proxies")
 	if err != nil {
@@ -26,6 +26,6 @@ func checkProxies(ctx context.Context, cfg config) (string, error) {
 	if seen.Requests == 0 {
 		return "no request came through a proxy that TRUSTED_PROXIES does not list", nil
 	}
-	return "", fmt.Errorf("%s came through %s, which TRUSTED_PROXIES does not list: its clients share one address's limits, which refused %d of them",
+	return "", fmt.Errorf("%s came through %s, which TRUSTED_PROXIES does not list: its clients share the limits of one address, which refused %d requests",
 		plural(int(seen.Requests), "request"), seen.Peer, seen.Limited)
 }

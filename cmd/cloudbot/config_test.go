@@ -66,10 +66,10 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 		"no database":                 {"DATABASE_URL", "", "DATABASE_URL is empty"},
 		"a boolean that is none":      {"LOCAL_DEV_MODE", "maybe", `LOCAL_DEV_MODE is "maybe"; use true or false`},
 		"a number that is none":       {"MAX_INSTANCES_PER_USER", "many", `MAX_INSTANCES_PER_USER is "many"; use a whole number`},
-		"no ceiling by number":        {"MAX_INSTANCES_TOTAL", "0", "MAX_INSTANCES_TOTAL is 0; give a number from 1, or leave it out"},
-		"too little to watch with":    {"VNC_MAX_BYTES_PER_SECOND", "100", "VNC_MAX_BYTES_PER_SECOND is 100; give 16384 or more, or 0 for no limit"},
-		"too many replicas":           {"NATS_REPLICAS", "6", "NATS_REPLICAS is 6; give 1 to 5, or 0"},
-		"fewer than none":             {"NATS_REPLICAS", "-1", "NATS_REPLICAS is -1; give 1 to 5, or 0"},
+		"no ceiling by number":        {"MAX_INSTANCES_TOTAL", "0", "MAX_INSTANCES_TOTAL is 0; use a number from 1, or leave it out"},
+		"too little to watch with":    {"VNC_MAX_BYTES_PER_SECOND", "100", "VNC_MAX_BYTES_PER_SECOND is 100; use 16384 or more, or 0 for no limit"},
+		"too many replicas":           {"NATS_REPLICAS", "6", "NATS_REPLICAS is 6; use 1 to 5, or 0"},
+		"fewer than none":             {"NATS_REPLICAS", "-1", "NATS_REPLICAS is -1; use 1 to 5, or 0"},
 		"replicas of one server":      {"NATS_REPLICAS", "3", "the in-process NATS is one server"},
 		"a cluster":                   {"NATS_URL", "nats://a:4222,nats://b:4222,nats://c:4222", ""},
 		"a number in the EC2 section": {"EC2_VOLUME_GIB", "40 GiB", `EC2_VOLUME_GIB is "40 GiB"; use a whole number`},
@@ -109,7 +109,7 @@ func TestADatabaseWithoutNATSIsRemarked(t *testing.T) {
 	}{
 		{config{DatabaseURL: "postgres://db"}, true}, {config{DatabaseURL: "postgres://db", NATSURL: "nats://n"}, false}, {config{}, false},
 	} {
-		if said := strings.Join(c.cfg.remarks(nil), ";"); strings.Contains(said, "one replica only") != c.want {
+		if said := strings.Join(c.cfg.remarks(nil), ";"); strings.Contains(said, "only one replica") != c.want {
 			t.Errorf("%+v: got %q, want a remark %v", c.cfg, said, c.want)
 		}
 	}

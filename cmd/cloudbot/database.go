@@ -49,7 +49,7 @@ func (d database) migrate(ctx context.Context, cfg config, log *slog.Logger) err
 		return err
 	}
 	if found.Version > found.Known {
-		log.Warn("database schema is a newer program's; run that one again once you can", "schema", found.Version, "known", found.Known)
+		log.Warn("database schema newer than this program; return to the newer program when you can", "schema", found.Version, "known", found.Known)
 	}
 	return migrations.Up(ctx, d.url, log)
 }

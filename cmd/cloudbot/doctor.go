@@ -9,12 +9,12 @@ import (
 func doctorCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Check what the server needs, and say what to do about what is missing",
-		Long: `Tries what the server needs with its settings, beside a running server or without one:
-programs, folders, database, NATS, and with LOCAL_DEV_MODE=false EC2. It changes
-nothing, and ends with an error where the server would not work.`,
+		Short: "Check what the server needs and say how to fix what is missing",
+		Long: `Checks everything the server needs, with the server's settings: programs, folders, the
+database, NATS and, with LOCAL_DEV_MODE=false, EC2. It works beside a running server or
+without one and changes nothing. It fails if the server would not work.`,
 		Example: `  cloudbot doctor
-  LOCAL_DEV_MODE=false cloudbot doctor         what EC2 needs, too`,
+  LOCAL_DEV_MODE=false cloudbot doctor         also check what EC2 needs`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
@@ -30,7 +30,7 @@ nothing, and ends with an error where the server would not work.`,
 				fmt.Fprintf(cmd.OutOrStdout(), "%-5s %-14s %s\n", mark, c.name, note)
 			}
 			if bad > 0 {
-				return fmt.Errorf("%d of the things the server needs are missing", bad)
+				return fmt.Errorf("%s failed; the notes above say what to do", plural(bad, "check"))
 			}
 			return nil
 		},

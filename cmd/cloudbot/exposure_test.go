@@ -105,8 +105,8 @@ func TestWhoGetsAShellHere(t *testing.T) {
 		{"production", "", "true", "", 0, "GIVE_USERS_A_SHELL_ON_THIS_COMPUTER=true", true},
 		{"production", "127.0.0.1", "true", "", 0, "GIVE_USERS_A_SHELL_ON_THIS_COMPUTER=true", true},
 		{"production", "127.0.0.1", "true", "", 1000, "LOCAL_DEV_MODE=false", true},
-		{"production", "", "true", "true", 1000, "needs a server that is root", true},
-		{"production", "127.0.0.1", "true", "true", 1000, "needs a server that is root", true},
+		{"production", "", "true", "true", 1000, "needs the server to run as root", true},
+		{"production", "127.0.0.1", "true", "true", 1000, "needs the server to run as root", true},
 		{"production", "", "true", "true", 0, "", true},
 	} {
 		env := map[string]string{
@@ -202,7 +202,7 @@ func TestSecretsFromFiles(t *testing.T) {
 		env  map[string]string
 		want string
 	}{
-		{map[string]string{"JWT_SECRET_KEY_FILE": write("secret", "hidden"), "JWT_SECRET_KEY": "x"}, "both given"},
+		{map[string]string{"JWT_SECRET_KEY_FILE": write("secret", "hidden"), "JWT_SECRET_KEY": "x"}, "both set"},
 		{map[string]string{"ENCRYPTION_KEY_FILE": filepath.Join(dir, "none")}, "ENCRYPTION_KEY_FILE"},
 		{map[string]string{"NATS_URL_FILE": dir}, "NATS_URL_FILE"},
 		{map[string]string{"ADMIN_TOKEN_FILE": write("empty", "\n")}, "is empty"},

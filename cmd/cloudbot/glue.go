@@ -16,7 +16,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// Adapters do not know one another. What follows says to each what another one says.
+// Adapters do not import each other. The types here let one call another.
 
 type tokens struct{ *secrets.Tokens }
 

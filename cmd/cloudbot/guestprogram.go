@@ -7,7 +7,7 @@ import (
 	"runtime"
 )
 
-// guestProgram finds cloudbot-guest beside this program.
+// guestProgram returns the path of cloudbot-guest beside this program.
 func guestProgram() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -19,7 +19,7 @@ func guestProgram() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("cloudbot-guest is not beside this program: run `make build`")
+	return "", errors.New("cloudbot-guest is not beside this program; run `make build`")
 }
 
 func fileExists(path string) bool {

@@ -7,10 +7,10 @@ import (
 func instancesCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "instances",
-		Short: "List the desktops of all accounts, and terminate one",
-		Long: `For the operator of the server: the desktops of all accounts, which of them are stuck,
-and a way to take one down. Works beside a running server and without one, with the
-server's own settings.`,
+		Short: "List the desktops of all accounts, or terminate one",
+		Long: `For the operator of the server: list the desktops of all accounts, find those that are
+stuck, and terminate one. These commands work beside a running server or without one,
+with the server's settings.`,
 		Example: "  cloudbot instances list --stuck",
 	}
 	cmd.AddCommand(instancesListCmd(), instancesTerminateCmd())

@@ -14,7 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// patience is how long a desktop may be in a state that it should leave by itself, before it is stuck.
+// patience is how long a desktop may stay in a passing state before it counts as stuck.
 var patience = []struct {
 	status instance.Status
 	limit  time.Duration
@@ -25,7 +25,7 @@ var patience = []struct {
 	{instance.Terminating, 15 * time.Minute},
 }
 
-// overviewView is a desktop as the tool shows it.
+// overviewView is a desktop as the command shows it.
 type overviewView struct {
 	ID      string          `json:"id"`
 	Account string          `json:"account"`
@@ -38,7 +38,7 @@ type overviewView struct {
 	Stuck   string          `json:"stuck,omitempty"`
 }
 
-// stuckWhy says why a desktop is stuck, "" for one that is not.
+// stuckWhy returns why a desktop is stuck, "" if it is not.
 func stuckWhy(v overviewView) string {
 	if v.Parked {
 		return "its events are parked"
@@ -58,8 +58,8 @@ func instancesListCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the desktops of all accounts, oldest first",
-		Long: `Lists the desktops that are not over: which state each has, and since when. With --stuck
-only those that are too long in a state they should leave by themselves, and those with
+		Long: `Lists the desktops that have not ended, with the state of each and since when. With
+--stuck, lists only those that have been in a passing state for too long, and those with
 events that could not be applied.`,
 		Example: "  cloudbot instances list\n  cloudbot instances list --stuck\n  cloudbot instances list --all --json | jq '.instances[].machine'",
 		Args:    cobra.NoArgs,
@@ -76,8 +76,8 @@ events that could not be applied.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&stuck, "stuck", false, "only those that are stuck")
-	cmd.Flags().BoolVar(&all, "all", false, "also those that are terminated or failed")
+	cmd.Flags().BoolVar(&stuck, "stuck", false, "only desktops that are stuck")
+	cmd.Flags().BoolVar(&all, "all", false, "also desktops that are terminated or failed")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -94,7 +94,7 @@ func printOverviews(w io.Writer, list []overviewView, stuck bool) error {
 	for i, p := range patience {
 		limits += fmt.Sprintf("%s%s for %s", map[bool]string{true: ", "}[i > 0], p.status, short(p.limit))
 	}
-	_, err := fmt.Fprintf(w, "\nStuck means: %s,\nor with events that could not be applied. To take one down past its log: cloudbot instances terminate --force INSTANCE\n", limits)
+	_, err := fmt.Fprintf(w, "\nStuck: %s,\nor with events that could not be applied. To terminate one without its log: cloudbot instances terminate --force INSTANCE\n", limits)
 	return err
 }
 

@@ -20,15 +20,15 @@ func instancesTerminateCmd() *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "terminate INSTANCE",
-		Short: "Terminate a desktop for good",
-		Long: `Asks for the termination of a desktop as its owner would: a running server takes its
-machine down.
+		Short: "Terminate a desktop permanently",
+		Long: `Requests the termination of a desktop, as its owner would. A running server then
+terminates its machine.
 
-With --force the command takes it down itself, and needs nothing of what the log says
-about the desktop: for one whose events cannot be read. It finds the machines by their
-tags (local ones in the machines' own list), terminates them, waits until they are
-gone, and writes into the log that the operator terminated the desktop. The account
-gets its slot back. If it is interrupted, run it again.`,
+With --force, the command terminates the machine itself and does not read the desktop's
+events: use it for a desktop whose events cannot be read. It finds the machines by their
+tags (local ones in the list of local machines), terminates them, waits until they are
+gone, and records in the log that the operator terminated the desktop. The account's slot
+is freed. If the command is interrupted, run it again.`,
 		Example: "  cloudbot instances list --stuck\n  cloudbot instances terminate --force 01KAP4S8ZJ3W6V1Y0T9Q5R2N7M",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -50,8 +50,8 @@ gets its slot back. If it is interrupted, run it again.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "take the machine down now, past the desktop's log")
-	cmd.Flags().DurationVar(&wait, "wait", 10*time.Minute, "with --force: how long to wait until the machine is gone")
+	cmd.Flags().BoolVar(&force, "force", false, "terminate the machine now, without the desktop's events")
+	cmd.Flags().DurationVar(&wait, "wait", 10*time.Minute, "with --force: how long to wait for the machine to be gone")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -75,23 +75,23 @@ func printForced(w io.Writer, done commands.Forced, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, done)
 	}
-	said := "the log says now that the operator terminated it"
+	recorded := "the log now records that the operator terminated it"
 	if done.Already {
-		said = "the log said before that it is over"
+		recorded = "the log had already recorded its end"
 	}
-	if _, err := fmt.Fprintf(w, "Instance %s: %d machines taken down; %s.\n", done.Instance, len(done.Machines), said); err != nil {
+	if _, err := fmt.Fprintf(w, "Instance %s: %s terminated; %s.\n", done.Instance, plural(len(done.Machines), "machine"), recorded); err != nil {
 		return err
 	}
 	for _, m := range done.Foreign {
-		fmt.Fprintf(w, "Machine %s carries its tag, but we did not launch it: terminate it by hand once you know whose it is.\n", m)
+		fmt.Fprintf(w, "Machine %s carries its tag, but this server did not launch it. Find out whose it is, then terminate it by hand.\n", m)
 	}
 	if !done.Already && !done.Released {
-		fmt.Fprintln(w, "No slot was given back: nothing says whose it was, or the slot was free already.")
+		fmt.Fprintln(w, "No slot was freed: its owner is unknown, or it was already free.")
 	}
 	return nil
 }
 
-// inventory opens the cloud that this server's machines are in, to look and to terminate.
+// inventory opens the cloud that holds this server's machines, to list and terminate them.
 func (o *operator) inventory(ctx context.Context) (commands.Inventory, error) {
 	if o.cfg.LocalDevMode {
 		guest, err := guestProgram()

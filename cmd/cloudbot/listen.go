@@ -16,7 +16,7 @@ func listen(ctx context.Context, cfg config, log *slog.Logger) (listener, admin 
 	}
 	if cfg.DatabaseURL == "" {
 		if r, ok := beside(ctx, cfg); ok {
-			return nil, nil, fmt.Errorf("CloudBot already runs on this data folder, at %s (process %d); stop it first, or set DATA_DIR and PORT to others", r.URL, r.PID)
+			return nil, nil, fmt.Errorf("CloudBot already runs on this data folder, at %s (process %d); stop it first, or use another DATA_DIR and PORT", r.URL, r.PID)
 		}
 	}
 	if listener, err = net.Listen("tcp", net.JoinHostPort(cfg.Host, cfg.Port)); err != nil {
@@ -31,8 +31,7 @@ func listen(ctx context.Context, cfg config, log *slog.Logger) (listener, admin 
 	return listener, admin, nil
 }
 
-// listenAdmin opens the operators' listener. Where nobody chose its port and the default is taken,
-// any other will do.
+// listenAdmin opens the operators' listener. Without ADMIN_ADDR it falls back to any free port.
 func listenAdmin(cfg config, log *slog.Logger) (net.Listener, error) {
 	if cfg.AdminAddr != "" {
 		l, err := net.Listen("tcp", cfg.AdminAddr)
@@ -47,11 +46,11 @@ func listenAdmin(cfg config, log *slog.Logger) (net.Listener, error) {
 			return nil, fmt.Errorf("listen for operators: %w", err)
 		}
 	}
-	log.Info("metrics and profiles", "url", "http://"+l.Addr().String()+"/metrics")
+	log.Info("operators' listener opened", "url", "http://"+l.Addr().String()+"/metrics")
 	return l, nil
 }
 
-// urlOf is where browsers and machines reach this server.
+// urlOf returns the URL at which browsers and machines reach this server.
 func urlOf(cfg config, l net.Listener) string {
 	if cfg.PublicURL != "" {
 		return cfg.PublicURL

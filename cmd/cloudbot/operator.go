@@ -17,7 +17,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// operator is what the operator's commands about accounts and instances have in their hands.
+// operator is what the operator's commands about accounts and instances use.
 type operator struct {
 	cfg    config
 	log    *slog.Logger
@@ -26,16 +26,16 @@ type operator struct {
 	vault  *secrets.Vault
 	reader *projections.Reader
 
-	catchUp func(context.Context) error // brings the read models to the head of the log
+	catchUp func(context.Context) error // brings the read models up to the head of the log
 }
 
-// operate runs f with read models that are up to date, beside a running server or without one.
+// operate runs f with up-to-date read models, beside a running server or without one.
 func operate(ctx context.Context, f func(ctx context.Context, o *operator) error) error {
 	return tool(ctx, func(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) error {
 		err := equip(ctx, pool, store, f)
 		var sql *pgconn.PgError
 		if errors.As(err, &sql) && (sql.Code == "42P01" || sql.Code == "42703" || sql.Code == "3F000") { // table, column or schema missing
-			return fmt.Errorf("%w; the database has an older schema: run `cloudbot migrate` first", err)
+			return fmt.Errorf("%w; the database has an older schema; run `cloudbot migrate` first", err)
 		}
 		return err
 	})
@@ -64,7 +64,7 @@ func equip(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store, f fun
 	return f(ctx, o)
 }
 
-// account returns the id of an account that was named by its id or its e-mail address.
+// account returns the ID of the account with this ID or e-mail address.
 func (o *operator) account(ctx context.Context, name string) (string, error) {
 	if !strings.Contains(name, "@") {
 		a, err := o.reader.Account(ctx, strings.ToUpper(name))
@@ -81,7 +81,7 @@ func (o *operator) account(ctx context.Context, name string) (string, error) {
 	return id, err
 }
 
-// open unseals what an operator may read, or returns "" for what cannot be opened any more.
+// open decrypts what an operator may read. It returns "" for what can no longer be decrypted.
 func (o *operator) open(ctx context.Context, account, label string, sealed []byte) (string, error) {
 	if sealed == nil {
 		return "", nil
@@ -123,7 +123,7 @@ func eachRow[T any](
 	}
 }
 
-// publicURL is where browsers reach the server, as far as that is known without it.
+// publicURL returns where browsers reach the server, as far as that is known without asking it.
 func (o *operator) publicURL() string {
 	if o.cfg.PublicURL != "" {
 		return o.cfg.PublicURL

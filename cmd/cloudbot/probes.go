@@ -25,7 +25,7 @@ func probes(
 	stream := jetstream.NewStreamProbe(conn, store.Head)
 	list := append(probesOfPostgres(store, leases, tickets.Tickets{Pool: pool}), probesOfNATS(shared)...)
 	return append(list,
-		httpapi.Probe{Name: "nats", Try: stream.Publish, Degrades: "NATS does not take messages", Grave: unable},
+		httpapi.Probe{Name: "nats", Try: stream.Publish, Degrades: "NATS does not accept messages", Grave: unable},
 		httpapi.Probe{Name: "events", Try: stream.Relayed, Degrades: "subscribers get no events for now", Grave: unable},
 		httpapi.Probe{Name: "projections", Try: caughtUp(store, progress)},
 		httpapi.Probe{Name: "read_models", Try: readModelsMove(store, progress), Degrades: "lists and events do not show the latest changes for now"},
@@ -35,14 +35,14 @@ func probes(
 func probesOfPostgres(store *postgres.Store, leases *lease.Leases, handed tickets.Tickets) []httpapi.Probe {
 	return []httpapi.Probe{
 		{Name: "postgres", Try: store.Probe},
-		{Name: "leases", Try: leases.Probe, Degrades: "desktops do not start or stop for now"},
+		{Name: "leases", Try: leases.Probe, Degrades: "desktops cannot start or stop for now"},
 		{Name: "tickets", Try: handed.Probe, Degrades: "browsers cannot open desktops and agents for now"},
 	}
 }
 
 func probesOfNATS(shared buckets) []httpapi.Probe {
 	return []httpapi.Probe{
-		{Name: "limits", Try: shared.limits.Probe, Degrades: "each replica counts tries to sign in by itself", Grave: unable},
-		{Name: "presence", Try: shared.presence.Probe, Degrades: "a desktop is reached only by the replica that its machine is connected to", Grave: unable},
+		{Name: "limits", Try: shared.limits.Probe, Degrades: "each replica limits sign-ins alone", Grave: unable},
+		{Name: "presence", Try: shared.presence.Probe, Degrades: "only the replica that a machine is connected to can reach its desktop", Grave: unable},
 	}
 }

@@ -34,7 +34,7 @@ func (f runnerFunc) Run(ctx context.Context) error { return f(ctx) }
 func (r role) keep(ctx context.Context, log *slog.Logger) error {
 	err := crash.Guard(func() error { return r.Run(ctx) })()
 	if bug := crash.Of(err); bug != nil {
-		log.Error("a part panicked, the server stops", "part", r.name, "panic", bug.Text, "stack", bug.Stack)
+		log.Error("part panicked, server stopping", "part", r.name, "panic", bug.Text, "stack", bug.Stack)
 	} else if ctx.Err() != nil {
 		return nil
 	}

@@ -13,7 +13,7 @@ func versionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Print the version",
-		Long:    "Prints the version, as --version does, in one line.",
+		Long:    "Prints the version on one line, as --version does.",
 		Example: "  cloudbot version",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
