@@ -10,8 +10,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 )
 
-// TestClusterOfNATS stops each of three NATS servers in turn under a server with a desktop: while one is down,
-// browsers sign in and open the desktop, commands are accepted, and events reach the stream.
+// TestClusterOfNATS stops each of three NATS servers in turn, under a server with a desktop. While one is down,
+// browsers can sign in and open the desktop, commands are accepted, and events reach the stream.
 func TestClusterOfNATS(t *testing.T) {
 	t.Parallel()
 	c := natstest.NewCluster(t, 3)

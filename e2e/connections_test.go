@@ -25,7 +25,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
-// The secrets of a server whose users a test makes by itself.
+// The secrets of a server whose users the test creates.
 var (
 	accessKey     = strings.Repeat("access ", 6)
 	refreshKey    = strings.Repeat("refresh ", 6)
@@ -41,7 +41,7 @@ type person struct {
 	account, session, instance, token string
 }
 
-// people writes n of them into the log. No server has their data keys in its cache.
+// people writes n people into the log. No server has their data keys in its cache.
 func people(t *testing.T, databaseURL string, n int) []person {
 	t.Helper()
 	pool, err := postgres.OpenPool(t.Context(), databaseURL, slog.New(slog.DiscardHandler))
@@ -110,9 +110,8 @@ func write[E any](t *testing.T, aggregate, id string, encode func(E) (string, in
 	return w
 }
 
-// TestPoolOfTwo has 64 users at once call each route that reads, and those that write, on a server with two connections for
-// all of them and none of their keys at hand. A call that holds one connection while it asks for
-// another locks such a server up.
+// TestPoolOfTwo calls each route, reading and writing, for 64 users at once, on a server with two connections and none of
+// the users' keys in memory. A call that holds one connection while it waits for another would block such a server.
 func TestPoolOfTwo(t *testing.T) {
 	t.Parallel()
 	const callers = 64
@@ -169,7 +168,7 @@ func TestPoolOfTwo(t *testing.T) {
 	}
 }
 
-// glance asks and reads the beginning of the answer: some never end.
+// glance sends a request and reads the beginning of the answer, because some never end.
 func (c *client) glance(method, path, body string) (status int, text string) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
@@ -193,8 +192,8 @@ func (c *client) glance(method, path, body string) (status int, text string) {
 	return res.StatusCode, text
 }
 
-// TestReadOnlyDatabase turns the database of a running server read-only and back, as a failover does:
-// reads go on or come back, and so do writes, without a restart.
+// TestReadOnlyDatabase turns the database of a running server read-only and back, as a failover does. Reads continue or
+// return, and so do writes, without a restart.
 func TestReadOnlyDatabase(t *testing.T) {
 	t.Parallel()
 	database := pgtest.New(t)

@@ -31,8 +31,8 @@ func sql(t testing.TB, url string, statements ...string) {
 	}
 }
 
-// TestDamagedRow breaks one row of the log, of one desktop: that desktop stops, is named, and its owner
-// is told so. Everything else goes on, in every reader of the log.
+// TestDamagedRow damages one row of the log, of one desktop. Commands on that desktop are refused, and the tools name it.
+// Everything else continues, in every reader of the log.
 func TestDamagedRow(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
@@ -49,7 +49,7 @@ func TestDamagedRow(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(s.dir, "nats")); err != nil {
 		t.Fatal(err)
 	}
-	s.start() // relay and read models have the whole log before them
+	s.start() // relay and read models read the whole log again
 
 	if c := s.verify(); c.Epoch != 1 {
 		t.Errorf("epoch: got %d, want 1: damage begins no other", c.Epoch)
@@ -76,12 +76,12 @@ func TestDamagedRow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := false
-	for !told && lines.Scan() {
-		told = strings.Contains(lines.Text(), "instance.requested")
+	seen := false
+	for !seen && lines.Scan() {
+		seen = strings.Contains(lines.Text(), "instance.requested")
 	}
 	leave()
-	if !told {
+	if !seen {
 		t.Error("the owner's events: got none, want instance.requested")
 	}
 
@@ -102,7 +102,7 @@ func TestDamagedRow(t *testing.T) {
 	}
 	parked := s.metric("cloudbot_parked_events")
 
-	// An operator mends the row.
+	// An operator repairs the row.
 	sql(t, url, `UPDATE log.entries SET meta = '{"actor":"system"}'`+where, `ALTER TABLE log.entries ENABLE TRIGGER never_change`)
 	s.cli("replay", "--parked", "all")
 	if n := s.metric("cloudbot_parked_events"); n != "0" {

@@ -18,8 +18,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 )
 
-// TestGrace stops a server as a deploy does: a balancer sees /ready say no while requests still
-// succeed, sockets are told when to come back and new ones refused, and what is in flight finishes.
+// TestGrace stops a server as a deploy does. A load balancer sees /ready fail while requests still succeed. Open
+// WebSockets close with the time to reconnect, new ones are refused, and requests in flight finish.
 func TestGrace(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "DATABASE_URL="+pgtest.New(t), "SHUTDOWN_GRACE=8s")
@@ -41,7 +41,7 @@ func TestGrace(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	await(t, 5*time.Second, "/ready to say no", func() bool {
+	await(t, 5*time.Second, "/ready to fail", func() bool {
 		a, err := u.try("GET", "/ready", "")
 		return err == nil && a.status == http.StatusServiceUnavailable && a.field("checks.server") == "draining"
 	})
@@ -51,7 +51,7 @@ func TestGrace(t *testing.T) {
 	if err == nil || res == nil || res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
 		t.Errorf("a new socket: got %v, %v, want 503 with Retry-After", res, err)
 	}
-	// Requests that are on their way when the listener closes. A body may take a few seconds, so one begins each half second.
+	// Requests in flight when the listener closes. A body may take a few seconds, so one starts each half second.
 	const body = `{"provider":"openai","api_key":"sk-0123456789abcdef0123456789"}`
 	var slow []net.Conn
 	for tick := time.NewTicker(500 * time.Millisecond); ; <-tick.C {
@@ -69,7 +69,7 @@ func TestGrace(t *testing.T) {
 	if len(slow) < 2 {
 		t.Fatal("the listener closed immediately, want it open for the grace period")
 	}
-	last := slow[len(slow)-2] // the one after it may have come too late to be accepted
+	last := slow[len(slow)-2] // the last one may have come too late to be accepted
 	if _, err := io.WriteString(last, body[10:]); err != nil {
 		t.Fatal(err)
 	}

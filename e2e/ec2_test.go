@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestOnEC2 lives an instance's life with machines on EC2, played by ec2test: the same server, the
-// real SDK, user-data, enrolment and tunnel.
+// TestOnEC2 takes an instance through its life with a machine on EC2, which ec2test simulates. Server, SDK, user-data,
+// enrolment and tunnel are real.
 func TestOnEC2(t *testing.T) {
 	t.Parallel()
 	port, dir := freePort(t), t.TempDir()
@@ -27,7 +27,7 @@ func TestOnEC2(t *testing.T) {
 		_ = cloud.Wait()
 		killIn(dir)
 		if t.Failed() {
-			t.Logf("the cloud said:\n%s", out.tail(4000))
+			t.Logf("output of the cloud:\n%s", out.tail(4000))
 		}
 	})
 	endpoint := "http://127.0.0.1:" + port

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// guests are the processes of this server's guests.
+// guests returns the processes of this server's guests.
 func (s *server) guests() (pids []int) {
 	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, p := range procs {
@@ -27,8 +27,8 @@ func (s *server) guests() (pids []int) {
 	return pids
 }
 
-// TestFrozenGuest stops a real guest with SIGSTOP: the desktop is not ready then and says since when, an
-// open event stream says that something changed, and the log says nothing. All of it heals by itself.
+// TestFrozenGuest stops a real guest with SIGSTOP. The desktop is then not ready and shows since when, an open event
+// stream reports the change, and the log gets no event. After SIGCONT everything recovers.
 func TestFrozenGuest(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

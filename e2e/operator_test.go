@@ -21,13 +21,13 @@ func (s *server) asJSON(into any, args ...string) {
 	}
 }
 
-// TestOperator is the life of a server's operator: who may come in, who is there, who is locked out,
-// and a desktop whose events cannot be read.
+// TestOperator plays the work of a server's operator: invite people, list accounts, lock one, and terminate a desktop
+// whose events cannot be read.
 func TestOperator(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "SIGNUP=invite", "MAX_INSTANCES_TOTAL=1")
 	s.start()
-	await(t, 20*time.Second, "the server to say how to get the first account", func() bool {
+	await(t, 20*time.Second, "the server to log how to create the first account", func() bool {
 		return strings.Contains(s.out.tail(100_000), "cloudbot accounts invite")
 	})
 
@@ -57,14 +57,14 @@ func TestOperator(t *testing.T) {
 	s.asJSON(&invited, "accounts", "invite")
 	bob.token = signUpWith("bob@example.com", invited.Code).field("access_token")
 
-	// The ceiling.
+	// The limit on all desktops.
 	id := ada.must(202, "POST", "/api/instances", "{}").field("id")
 	if a := bob.must(409, "POST", "/api/instances", "{}"); a.field("code") != "fleet_full" {
 		t.Errorf("above the limit: got %s, want fleet_full", a.body)
 	}
 	ada.awaitInstance(id, "ready", "true")
 
-	// Who is there.
+	// The lists.
 	var accounts struct {
 		Accounts []struct {
 			ID, Email, State, Reason string
@@ -92,7 +92,7 @@ func TestOperator(t *testing.T) {
 		}
 	}
 
-	// Locked out, at once.
+	// Suspension takes effect immediately.
 	lines, leave, err := ada.stream("/api/events", "", time.Minute)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestOperator(t *testing.T) {
 		Machines int `json:"machines_stopped"`
 	}
 	s.asJSON(&done, "accounts", "suspend", "ADA@example.com", "--reason", "unpaid")
-	if done.State != "suspended" { // the server may have been faster with the rest
+	if done.State != "suspended" { // the server may have done the rest first
 		t.Errorf("got %+v, want suspended", done)
 	}
 	for lines.Scan() {
@@ -157,8 +157,8 @@ func TestOperator(t *testing.T) {
 	bob.must(202, "POST", "/api/instances", "{}")
 }
 
-// plant appends two events to an instance's stream that no version can read: one's data is of another
-// shape, the other's metadata is not JSON.
+// plant appends two events that no version can read to an instance's stream: the data of one has another shape, the
+// metadata of the other is not JSON.
 func (s *server) plant(id string) {
 	s.t.Helper()
 	var r struct {

@@ -15,8 +15,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded"
 )
 
-// TestDatabaseRestarts stops Postgres at once and starts it again, under users that read and write. Each
-// answer is a result, or asks to come back; none says that the server is broken, or a password wrong.
+// TestDatabaseRestarts stops Postgres immediately and starts it again, while users read and write. Each answer is a
+// result or asks to retry. None reports a broken server or a wrong password.
 func TestDatabaseRestarts(t *testing.T) {
 	t.Parallel()
 	const users, restarts = 6, 5
@@ -86,7 +86,7 @@ func TestDatabaseRestarts(t *testing.T) {
 					if strings.Contains(body, "%d") {
 						body = fmt.Sprintf(body, 1000*n+i)
 					}
-					// Each from an address of its own, so that no limit is the matter.
+					// Each from its own address, so that no limit applies.
 					a, err := c.try(call.method, call.path, body, "X-Forwarded-For", fmt.Sprintf("10.%d.%d.%d", n, i/250, i%250))
 					note(call.method+" "+call.path, a, err)
 				}
@@ -114,7 +114,7 @@ func TestDatabaseRestarts(t *testing.T) {
 		}
 		<-db.Gone()
 		await(t, time.Minute, "answers without a database", func() bool { return unavailable() > before+users })
-		_ = db.Close() // it has ended, and not in order
+		_ = db.Close() // it has already ended, and not in order
 		db = start()
 		await(t, time.Minute, "a write", func() bool {
 			a, err := all[0].try("POST", "/api/user/api-keys", `{"provider":"openai","api_key":"sk-0123456789abcdefghij"}`)

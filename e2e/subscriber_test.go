@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// TestOutsideSubscriber follows an instance's life over NATS as docs/asyncapi.yaml tells it.
+// TestOutsideSubscriber follows an instance's life over NATS, as docs/asyncapi.yaml describes.
 func TestOutsideSubscriber(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "NATS_LISTEN=127.0.0.1:0")

@@ -11,8 +11,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 )
 
-// TestToolsBesideAServer starts what may run only once on a data folder beside a server: each says where that one
-// is, as long as it is there.
+// TestToolsBesideAServer starts, beside a server, the commands that need the data folder for themselves. While the
+// server runs, each refuses and names its URL.
 func TestToolsBesideAServer(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -37,14 +37,14 @@ func TestToolsBesideAServer(t *testing.T) {
 			t.Errorf("%s: got %v, want %q\n%s", tool, err, want, out)
 		}
 	}
-	// A file that a killed server left says nothing.
+	// The file of a killed server proves nothing.
 	s.kill()
 	if out, err := s.tool("migrate"); err != nil || !strings.Contains(out, "the schema is up to date") {
 		t.Errorf("after the server was killed: got %v, want the schema up to date\n%s", err, out)
 	}
 }
 
-// TestFirstSteps plays README's first steps twice in a row: the second time goes as well as the first.
+// TestFirstSteps runs README's first steps twice in a row. They work both times.
 func TestFirstSteps(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../README.md")
@@ -64,7 +64,7 @@ func TestFirstSteps(t *testing.T) {
 	}
 	var first string
 	for i := range 2 {
-		out, _ := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput() // the last curl ends by its time
+		out, _ := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput() // the last curl ends by its time limit
 		id := between(string(out), `"id":"`, `"`)
 		if id == "" || !strings.Contains(string(out), "event: instance.requested") {
 			t.Fatalf("time %d: got id %q, want a desktop and its event\n%s", i+1, id, out)

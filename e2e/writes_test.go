@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A client that writes and then reads sees what it wrote, without a word about positions.
+// A client that writes and then reads sees what it wrote, without sending a position.
 func TestReadYourWrites(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -27,7 +27,7 @@ func TestReadYourWrites(t *testing.T) {
 	}
 }
 
-// What was tried and read stands in the account's history, and in the log.
+// Failed log-ins, and reads of keys and diagnostics, appear in the account's history and in the log.
 func TestAuditTrail(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -32,7 +32,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// machines is a small control plane: it knows one instance.
+// machines is a small control plane that knows one instance.
 type machines struct {
 	mu     sync.Mutex
 	key    []byte
@@ -134,7 +134,7 @@ func newWorld(t *testing.T, session bridge.Session, desktop string) *world {
 		cancel()
 		all.Wait()
 		server.Close()
-		_ = os.RemoveAll(place.Home(c.StateDir)) // outside the test's folder where the desktop's user cannot reach that
+		_ = os.RemoveAll(place.Home(c.StateDir)) // outside the test's folder if the desktop's user cannot reach that
 		if t.Failed() {
 			t.Log(w.log.String())
 		}
@@ -203,7 +203,7 @@ func newViewer(t *testing.T, c *websocket.Conn) *viewer {
 	v.w, v.h = int(binary.BigEndian.Uint16(init)), int(binary.BigEndian.Uint16(init[2:]))
 	v.name = string(v.read(int(binary.BigEndian.Uint32(init[20:]))))
 	v.fb = make([]uint32, v.w*v.h)
-	// 32 bits, little endian, 8 bits a colour: whatever the server prefers.
+	// 32 bits, little endian, 8 bits per colour, regardless of what the server prefers.
 	v.write([]byte{rfb.SetPixelFormat, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0})
 	v.write([]byte{rfb.SetEncodings, 0, 0, 1, 0, 0, 0, rfb.EncodingRaw})
 	return v
@@ -234,7 +234,7 @@ func (v *viewer) ask(incremental bool) {
 	v.write(binary.BigEndian.AppendUint16(b, uint16(v.h)))
 }
 
-// update reads one framebuffer update and tells how many pixels changed inside the given columns.
+// update reads one framebuffer update and returns how many pixels changed inside the given area.
 func (v *viewer) update(inside func(x, y int) bool) (changed int) {
 	for {
 		switch kind := v.read(1)[0]; kind {
@@ -282,7 +282,7 @@ func (v *viewer) key(sym uint32) {
 	}
 }
 
-// belowBar leaves the built-in screen's clock out.
+// belowBar excludes the built-in screen's clock.
 func belowBar(_, y int) bool { return y > 60 }
 
 func TestDesktopThroughTheWholePath(t *testing.T) {
@@ -300,7 +300,7 @@ func TestDesktopThroughTheWholePath(t *testing.T) {
 			}
 			v.ask(false)
 			v.update(nil)
-			for v.colours() < 3 { // a real desktop draws itself bit by bit
+			for v.colours() < 3 { // a real desktop is drawn gradually
 				v.ask(true)
 				v.update(nil)
 			}
@@ -332,7 +332,7 @@ func TestViewOnly(t *testing.T) {
 	}
 	v.write([]byte{rfb.PointerEvent, 1, 1, 44, 1, 144})
 	v.write(append([]byte{rfb.ClientCutText, 0, 0, 0, 0, 0, 0, 5}, "paste"...))
-	v.ask(false) // answered after the input would have been
+	v.ask(false) // answered after the input would have taken effect
 	if changed := v.update(belowBar); changed != 0 {
 		t.Errorf("pixels changed by a viewer without control: got %d, want 0", changed)
 	}

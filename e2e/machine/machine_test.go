@@ -1,6 +1,6 @@
-// Package machine boots a real Debian as a user's machine: systemd and cloud-init in a container with an
-// address of its own, the rendered user-data, and a real control plane. It needs root, downloads
-// packages, and runs for minutes, so it is asked for with E2E_MACHINE=1.
+// Package machine boots a real Debian as a user's machine: systemd and cloud-init in a container with its own address,
+// the rendered user-data, and a real control plane. It needs root, downloads packages and takes minutes, so it runs only
+// with E2E_MACHINE=1.
 package machine
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
-// canaries are API keys that must be found nowhere.
+// canaries are API keys that must not leak.
 var canaries = []string{"sk-CANARY-e2e-machine-0001-abcdefgh", "sk-CANARY-e2e-machine-0002-ijklmnop"}
 
 func TestMachine(t *testing.T) {
@@ -44,8 +44,8 @@ func TestMachine(t *testing.T) {
 	m.isTerminated()
 }
 
-// TestBakedMachine bakes an image first, and launches from that: nothing is left to install. It takes the real
-// OpenClaw, as every image does, so it is asked for with that.
+// TestBakedMachine bakes an image and launches from it, so that nothing is left to install. Like every image it contains
+// the real OpenClaw, so it runs only with OPENCLAW=real.
 func TestBakedMachine(t *testing.T) {
 	if os.Getenv("E2E_MACHINE") == "" || os.Getenv("OPENCLAW") != "real" || os.Getuid() != 0 {
 		t.Skip("set E2E_MACHINE=1 and OPENCLAW=real, as root, to bake an image and boot it")
@@ -67,9 +67,9 @@ type story struct {
 	net    network
 	inside computer
 	id     string
-	news   <-chan news
+	events <-chan event
 	fake   *provider
-	key    string // the present canary
+	key    string // the current canary
 	apps   []string
 	out    string // folder of pictures
 	cons   string // console's file
@@ -94,7 +94,7 @@ func launch(t *testing.T, real, baked bool) *story {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(image) }) // when the machine has ended, with its server
+	t.Cleanup(func() { os.RemoveAll(image) }) // after the machine and its server have ended
 	m.server = startServer(t, m.net, func(public, sum string) any {
 		agent := "stand-in"
 		if real {
@@ -116,11 +116,11 @@ func launch(t *testing.T, real, baked bool) *story {
 	m.token = field(m.must(201, "POST", "/api/auth/signup", `{"email":"ada@example.com","password":"a long enough pass phrase"}`), "access_token")
 	m.must(201, "POST", "/api/user/api-keys", fmt.Sprintf(`{"provider":"openai","api_key":%q}`, m.key))
 	m.id = field(m.must(202, "POST", "/api/instances", `{"name":"A real one"}`), "id")
-	m.news = m.follow()
+	m.events = m.follow()
 	return m
 }
 
-// bake makes an image's root out of a bare one, as Packer does, and returns it.
+// bake turns a bare root into that of an image, as Packer does, and returns it.
 func (m *story) bake(base, root, public string) string {
 	m.t.Helper()
 	must(m.t, "cp", "-a", "--reflink=auto", base, root)
@@ -146,7 +146,7 @@ func (m *story) bake(base, root, public string) string {
 	return root
 }
 
-// files are the computer's ways into this network, and the agent's model.
+// files are the machine's network settings and the agent's model.
 func (m *story) files() map[string]string {
 	files := map[string]string{"/etc/hostname": "cloudbot\n"}
 	if ca, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt"); err == nil {
@@ -165,7 +165,7 @@ func (m *story) files() map[string]string {
 	return files
 }
 
-// until waits for the phases, in this order and no other, and tells when each came.
+// until waits for the phases, in exactly this order, and logs when each was reached.
 func (m *story) until(within time.Duration, phases ...string) {
 	m.t.Helper()
 	began, end := time.Now(), time.NewTimer(within)
@@ -173,7 +173,7 @@ func (m *story) until(within time.Duration, phases ...string) {
 	var seen []string
 	for len(seen) < len(phases) {
 		select {
-		case n := <-m.news:
+		case n := <-m.events:
 			m.t.Logf("%7.1fs %s: %v", time.Since(began).Seconds(), n, orEmpty(n.data["detail"]))
 			if n.typ == "instance.phase_reached" {
 				seen = append(seen, fmt.Sprint(n.data["phase"]))
@@ -267,7 +267,7 @@ func (m *story) ranAsOrdinaryUser() {
 	}
 }
 
-// desktopComesBack kills the X server, under which all of the desktop goes.
+// desktopComesBack kills the X server, and with it the whole desktop.
 func (m *story) desktopComesBack() {
 	m.t.Helper()
 	m.inside.must("pkill -KILL -x Xvnc")
@@ -331,17 +331,17 @@ func (m *story) diagnostics() {
 	}
 }
 
-// keysAreNowhere looks at the machine's disk, its journal and user-data with it, and at the control plane's files and log.
+// keysAreNowhere searches the machine's disk, with its journal and user-data, and the control plane's files and log.
 func (m *story) keysAreNowhere() {
 	m.t.Helper()
 	m.inside.must("journalctl --sync")
-	// The search itself is tried on what must be found: the id, in user-data on the machine's disk.
+	// The search itself is tested on what it must find: the ID, in user-data on the machine's disk.
 	found := must(m.t, "grep", "-rlaF", m.id, filepath.Join(m.server.dir, "machines"))
 	if !strings.Contains(found, "/root/etc/cloudbot/guest.json") || !strings.Contains(found, "nocloud/user-data") {
 		m.t.Errorf("the search for the instance's ID: got %s, want guest.json and user-data", found)
 	}
 	for _, place := range []string{filepath.Join(m.server.dir, "machines"), filepath.Join(m.server.dir, "nats")} {
-		// The disk of the machine is below the first.
+		// The first contains the machine's disk.
 		out, err := exec.CommandContext(m.t.Context(), "grep", "-rlaF", "-e", canaries[0], "-e", canaries[1], place).Output()
 		if err == nil || len(out) > 0 {
 			m.t.Errorf("got a key in %s, want none", out)
@@ -355,7 +355,7 @@ func (m *story) keysAreNowhere() {
 	}
 }
 
-// stamps tells what was installed when.
+// stamps returns what was installed, and when.
 func (m *story) stamps() string { return m.inside.must("cat /usr/local/lib/cloudbot/installed.json") }
 
 func (m *story) reboots() {
@@ -370,8 +370,8 @@ func (m *story) reboots() {
 	m.again("reboot", before)
 }
 
-// turnUnderWay has the real agent begin a turn, and returns what is to be called once the machine was told to
-// stop: the turn comes to its end, and its user sees that, before the machine does.
+// turnUnderWay starts a turn of the real agent. The returned function, called once the machine is stopping, checks that
+// the turn ends, and its user sees that, before the machine does.
 func (m *story) turnUnderWay(run string) (ends func()) {
 	m.t.Helper()
 	if !m.real {
@@ -390,7 +390,7 @@ func (m *story) turnUnderWay(run string) (ends func()) {
 	await(m.t, time.Minute, "a turn under way", m.fake.waits)
 	return func() {
 		m.t.Helper()
-		await(m.t, time.Minute, "the agent to be told to end", func() bool {
+		await(m.t, time.Minute, "the agent to begin to stop", func() bool {
 			state, _ := m.inside.sh("systemctl is-active cloudbot-openclaw")
 			return strings.TrimSpace(state) == "deactivating"
 		})
@@ -419,7 +419,7 @@ func (m *story) stopsAndStarts() {
 	m.again("start", before)
 }
 
-// settled waits until the optional programs are installed, too.
+// settled waits until the optional programs are installed too.
 func (m *story) settled() {
 	m.t.Helper()
 	await(m.t, 10*time.Minute, "the rest of the installation", func() bool {
@@ -434,7 +434,7 @@ func (m *story) settled() {
 	}
 }
 
-// again checks that everything is there and nothing was installed anew.
+// again checks that everything is there and that nothing was installed a second time.
 func (m *story) again(name, stamps string) {
 	m.t.Helper()
 	m.desktopIsXFCE(name)
