@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
 	"github.com/cloudbot-ai/control-plane/domain/session"
@@ -48,31 +49,31 @@ func TestNormalEmail(t *testing.T) {
 func TestSignUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	o, login := w.signUp(t, "Ada@Example.org")
-	if login.Position != w.head(t) || login.Leaf.Generation != 1 || login.Leaf.TokenID == "" {
-		t.Errorf("login %+v, head %d", login, w.head(t))
+	o, login := w.SignUp(t, "Ada@Example.org")
+	if login.Position != w.Last(t) || login.Leaf.Generation != 1 || login.Leaf.TokenID == "" {
+		t.Errorf("login %+v, head %d", login, w.Last(t))
 	}
-	p, err := w.accounts.Profile(t.Context(), o.Account)
-	if err != nil || p.Email != "ada@example.org" || p.ID != o.Account || !p.CreatedAt.Equal(w.clock.now()) {
+	p, err := w.Accounts.Profile(t.Context(), o.Account)
+	if err != nil || p.Email != "ada@example.org" || p.ID != o.Account || !p.CreatedAt.Equal(w.Clock.Now()) {
 		t.Errorf("profile %+v, %v", p, err)
 	}
-	if _, err := w.accounts.Profile(t.Context(), "01NOBODY"); !errors.Is(err, account.ErrNotFound) {
+	if _, err := w.Accounts.Profile(t.Context(), "01NOBODY"); !errors.Is(err, account.ErrNotFound) {
 		t.Error(err)
 	}
-	head, keys := w.head(t), w.vault.count()
+	head, keys := w.Last(t), w.Vault.Count()
 	for _, email := range []string{"Ada@Example.org", " ada@example.org ", "ADA@EXAMPLE.ORG", "ａda@example.org"} {
-		if _, err := w.accounts.SignUp(t.Context(), commands.Origin{}, email, "correct horse", "", ""); !errors.Is(err, claim.ErrTaken) {
+		if _, err := w.Accounts.SignUp(t.Context(), commands.Origin{}, email, "correct horse", "", ""); !errors.Is(err, claim.ErrTaken) {
 			t.Errorf("%q: %v", email, err)
 		}
 	}
-	if _, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "bob@example.org", "short", "", ""); !errors.Is(err, errWeak) {
+	if _, err := w.Accounts.SignUp(t.Context(), commands.Origin{}, "bob@example.org", "short", "", ""); !errors.Is(err, commandstest.ErrWeak) {
 		t.Error(err)
 	}
-	if _, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "bob", "correct horse", "", ""); !errors.Is(err, commands.ErrEmail) {
+	if _, err := w.Accounts.SignUp(t.Context(), commands.Origin{}, "bob", "correct horse", "", ""); !errors.Is(err, commands.ErrEmail) {
 		t.Error(err)
 	}
-	if w.head(t) != head || w.vault.count() != keys {
-		t.Errorf("refusals wrote %d events and left %d keys", w.head(t)-head, w.vault.count()-keys)
+	if w.Last(t) != head || w.Vault.Count() != keys {
+		t.Errorf("refusals wrote %d events and left %d keys", w.Last(t)-head, w.Vault.Count()-keys)
 	}
 }
 
@@ -84,7 +85,7 @@ func TestSignUpInParallel(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 50 {
 		wg.Go(func() {
-			_, err := w.accounts.SignUp(t.Context(), commands.Origin{}, variants[i%len(variants)], "correct horse", "", "")
+			_, err := w.Accounts.SignUp(t.Context(), commands.Origin{}, variants[i%len(variants)], "correct horse", "", "")
 			switch {
 			case err == nil:
 				won.Add(1)
@@ -94,8 +95,8 @@ func TestSignUpInParallel(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if won.Load() != 1 || w.head(t) != 3 || w.vault.count() != 1 {
-		t.Errorf("%d sign-ups won, %d events, %d keys", won.Load(), w.head(t), w.vault.count())
+	if won.Load() != 1 || w.Last(t) != 3 || w.Vault.Count() != 1 {
+		t.Errorf("%d sign-ups won, %d events, %d keys", won.Load(), w.Last(t), w.Vault.Count())
 	}
 }
 
@@ -103,10 +104,10 @@ func TestSignUpInParallel(t *testing.T) {
 func TestSignUpLosesTheRace(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	w.passwords.meanwhile = func() { w.signUp(t, "ada@example.org") }
-	_, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "ada@example.org", "battery staple", "", "")
-	if !errors.Is(err, claim.ErrTaken) || w.vault.count() != 1 || w.head(t) != 3 {
-		t.Errorf("%v, %d keys, %d events", err, w.vault.count(), w.head(t))
+	w.Passwords.Meanwhile = func() { w.SignUp(t, "ada@example.org") }
+	_, err := w.Accounts.SignUp(t.Context(), commands.Origin{}, "ada@example.org", "battery staple", "", "")
+	if !errors.Is(err, claim.ErrTaken) || w.Vault.Count() != 1 || w.Last(t) != 3 {
+		t.Errorf("%v, %d keys, %d events", err, w.Vault.Count(), w.Last(t))
 	}
 }
 
@@ -114,13 +115,13 @@ func TestSignUpLosesTheRace(t *testing.T) {
 func TestSignUpWithUnknownOutcomeKeepsItsKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	w.lose = func(eventstore.Append) bool { return true }
-	_, err := w.accounts.SignUp(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", "", "")
+	w.Lose = func(eventstore.Append) bool { return true }
+	_, err := w.Accounts.SignUp(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", "", "")
 	if !errors.Is(err, eventstore.ErrUnavailable) {
 		t.Fatal(err)
 	}
-	w.lose = nil
-	if _, err := w.accounts.LogIn(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", ""); err != nil {
+	w.Lose = nil
+	if _, err := w.Accounts.LogIn(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", ""); err != nil {
 		t.Error(err)
 	}
 }
@@ -128,24 +129,24 @@ func TestSignUpWithUnknownOutcomeKeepsItsKey(t *testing.T) {
 func TestLogIn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	o, first := w.signUp(t, "ada@example.org")
-	login, err := w.accounts.LogIn(t.Context(), commands.Origin{ClientAddr: "192.0.2.1"}, " ADA@example.org", "correct horse", "agent\x00\u202e\xff")
-	if err != nil || login.Account != o.Account || login.Session == first.Session || login.Position != w.head(t) {
+	o, first := w.SignUp(t, "ada@example.org")
+	login, err := w.Accounts.LogIn(t.Context(), commands.Origin{ClientAddr: "192.0.2.1"}, " ADA@example.org", "correct horse", "agent\x00\u202e\xff")
+	if err != nil || login.Account != o.Account || login.Session == first.Session || login.Position != w.Last(t) {
 		t.Fatalf("%+v, %v", login, err)
 	}
-	head := w.head(t)
+	head := w.Last(t)
 	for _, c := range [][2]string{{"ada@example.org", "wrong horse"}, {"bob@example.org", "correct horse"}, {"not an address", "correct horse"}, {"", ""}} {
-		before := w.passwords.compared.Load()
-		_, err := w.accounts.LogIn(t.Context(), commands.Origin{}, c[0], c[1], "")
+		before := w.Passwords.Compared.Load()
+		_, err := w.Accounts.LogIn(t.Context(), commands.Origin{}, c[0], c[1], "")
 		if err != commands.ErrCredentials {
 			t.Errorf("%v: %v", c, err)
 		}
-		if w.passwords.compared.Load() != before+1 {
+		if w.Passwords.Compared.Load() != before+1 {
 			t.Errorf("%v: not compared once, so its time tells who is known", c)
 		}
 	}
-	if w.head(t) != head || w.passwords.blank.Load() != 3 {
-		t.Errorf("refusals wrote %d events; %d were compared with nothing", w.head(t)-head, w.passwords.blank.Load())
+	if w.Last(t) != head || w.Passwords.Blank.Load() != 3 {
+		t.Errorf("refusals wrote %d events; %d were compared with nothing", w.Last(t)-head, w.Passwords.Blank.Load())
 	}
 	for e, err := range w.ReadStream(t.Context(), eventstore.StreamID{Aggregate: "session", ID: login.Session}, 0) {
 		if err != nil {
@@ -162,35 +163,35 @@ func TestChangePassword(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
 	ctx := t.Context()
-	o, own := w.signUp(t, "ada@example.org")
-	other, err := w.accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", "")
+	o, own := w.SignUp(t, "ada@example.org")
+	other, err := w.Accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.accounts.ChangePassword(ctx, o, "wrong", "battery staple", nil); !errors.Is(err, commands.ErrWrongPassword) {
+	if _, err := w.Accounts.ChangePassword(ctx, o, "wrong", "battery staple", nil); !errors.Is(err, commands.ErrWrongPassword) {
 		t.Error(err)
 	}
-	if _, err := w.accounts.ChangePassword(ctx, o, "correct horse", "short", nil); !errors.Is(err, errWeak) {
+	if _, err := w.Accounts.ChangePassword(ctx, o, "correct horse", "short", nil); !errors.Is(err, commandstest.ErrWeak) {
 		t.Error(err)
 	}
-	if _, err := w.accounts.ChangePassword(ctx, commands.Origin{Account: "01NOBODY"}, "correct horse", "battery staple", nil); !errors.Is(err, commands.ErrWrongPassword) {
+	if _, err := w.Accounts.ChangePassword(ctx, commands.Origin{Account: "01NOBODY"}, "correct horse", "battery staple", nil); !errors.Is(err, commands.ErrWrongPassword) {
 		t.Error(err)
 	}
-	head := w.head(t)
-	at, err := w.accounts.ChangePassword(ctx, o, "correct horse", "battery staple", []string{other.Session})
-	if err != nil || at != head+2 || w.head(t) != head+2 {
+	head := w.Last(t)
+	at, err := w.Accounts.ChangePassword(ctx, o, "correct horse", "battery staple", []string{other.Session})
+	if err != nil || at != head+2 || w.Last(t) != head+2 {
 		t.Fatalf("position %d after %d, %v", at, head, err)
 	}
-	if _, err := w.accounts.Refresh(ctx, o, other.Session, other.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.Accounts.Refresh(ctx, o, other.Session, other.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("the other session lives: %v", err)
 	}
-	if _, err := w.accounts.Refresh(ctx, o, own.Session, own.Leaf.TokenID, "browser"); err != nil {
+	if _, err := w.Accounts.Refresh(ctx, o, own.Session, own.Leaf.TokenID, "browser"); err != nil {
 		t.Errorf("one's own session ended: %v", err)
 	}
-	if _, err := w.accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); !errors.Is(err, commands.ErrCredentials) {
+	if _, err := w.Accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); !errors.Is(err, commands.ErrCredentials) {
 		t.Errorf("the old password: %v", err)
 	}
-	if _, err := w.accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "battery staple", ""); err != nil {
+	if _, err := w.Accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "battery staple", ""); err != nil {
 		t.Errorf("the new password: %v", err)
 	}
 }
@@ -199,29 +200,29 @@ func TestEndSession(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
 	ctx := t.Context()
-	ada, login := w.signUp(t, "ada@example.org")
-	bob, _ := w.signUp(t, "bob@example.org")
-	head := w.head(t)
+	ada, login := w.SignUp(t, "ada@example.org")
+	bob, _ := w.SignUp(t, "bob@example.org")
+	head := w.Last(t)
 	for _, id := range []string{login.Session, "01NOTHING"} {
-		if _, err := w.accounts.EndSession(ctx, bob, id, session.Revoked); !errors.Is(err, commands.ErrNoSession) {
+		if _, err := w.Accounts.EndSession(ctx, bob, id, session.Revoked); !errors.Is(err, commands.ErrNoSession) {
 			t.Errorf("another's: %v", err)
 		}
 	}
-	if _, err := w.accounts.EndSession(ctx, commands.Origin{}, "01NOTHING", session.Revoked); !errors.Is(err, commands.ErrNoSession) {
+	if _, err := w.Accounts.EndSession(ctx, commands.Origin{}, "01NOTHING", session.Revoked); !errors.Is(err, commands.ErrNoSession) {
 		t.Errorf("nobody's: %v", err)
 	}
-	if w.head(t) != head {
+	if w.Last(t) != head {
 		t.Error("a foreign session was written to")
 	}
 	for range 2 {
-		if _, err := w.accounts.EndSession(ctx, ada, login.Session, session.LoggedOut); err != nil {
+		if _, err := w.Accounts.EndSession(ctx, ada, login.Session, session.LoggedOut); err != nil {
 			t.Error(err)
 		}
 	}
-	if w.head(t) != head+1 {
-		t.Errorf("%d events for one log-out", w.head(t)-head)
+	if w.Last(t) != head+1 {
+		t.Errorf("%d events for one log-out", w.Last(t)-head)
 	}
-	if _, err := w.accounts.Refresh(ctx, ada, login.Session, login.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.Accounts.Refresh(ctx, ada, login.Session, login.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Error(err)
 	}
 }
@@ -229,12 +230,12 @@ func TestEndSession(t *testing.T) {
 func TestRefreshInParallel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	o, login := w.signUp(t, "ada@example.org")
+	o, login := w.SignUp(t, "ada@example.org")
 	leaves := make([]session.Leaf, 50)
 	var wg sync.WaitGroup
 	for i := range leaves {
 		wg.Go(func() {
-			got, err := w.accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser")
+			got, err := w.Accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser")
 			if err != nil || got.Account != o.Account {
 				t.Errorf("%+v, %v", got, err)
 			}
@@ -248,15 +249,15 @@ func TestRefreshInParallel(t *testing.T) {
 		}
 	}
 	// The tab that was a moment late has the leaf; one that comes after the grace is a thief or was robbed.
-	w.clock.advance(session.Grace)
-	if got, err := w.accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); err != nil || got.Leaf != leaves[0] {
+	w.Clock.Advance(session.Grace)
+	if got, err := w.Accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); err != nil || got.Leaf != leaves[0] {
 		t.Errorf("in grace: %+v, %v", got, err)
 	}
-	w.clock.advance(time.Millisecond)
-	if got, err := w.accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) || got.Account != "" {
+	w.Clock.Advance(time.Millisecond)
+	if got, err := w.Accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) || got.Account != "" {
 		t.Errorf("after grace: %+v, %v", got, err)
 	}
-	if _, err := w.accounts.Refresh(t.Context(), o, login.Session, leaves[0].TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.Accounts.Refresh(t.Context(), o, login.Session, leaves[0].TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("the family lives on: %v", err)
 	}
 	if s := w.session(t, login.Session); s.Ended != session.Reused {
@@ -269,13 +270,13 @@ func TestRefreshInParallel(t *testing.T) {
 func TestRefreshStress(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	o, login := w.signUp(t, "ada@example.org")
+	o, login := w.SignUp(t, "ada@example.org")
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			have := login.Leaf.TokenID
 			for range 20 {
-				got, err := w.accounts.Refresh(t.Context(), o, login.Session, have, "browser")
+				got, err := w.Accounts.Refresh(t.Context(), o, login.Session, have, "browser")
 				if errors.Is(err, session.ErrEnded) {
 					return
 				}
@@ -298,7 +299,7 @@ func TestRefreshStress(t *testing.T) {
 	if s.Ended == "" && s.Leaf.Generation != n {
 		t.Errorf("%d events and leaf %+v", n, s.Leaf)
 	}
-	if _, err := w.accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.Accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("the first token, generations later: %v", err)
 	}
 }
@@ -321,10 +322,10 @@ func (w *world) session(t *testing.T, id string) (s session.State) {
 func TestRefreshUnknown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	if _, err := w.accounts.Refresh(t.Context(), commands.Origin{}, "01NOTHING", "x", "browser"); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.Accounts.Refresh(t.Context(), commands.Origin{}, "01NOTHING", "x", "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Error(err)
 	}
-	if w.head(t) != 0 {
-		t.Error(fmt.Sprint(w.head(t), " events"))
+	if w.Last(t) != 0 {
+		t.Error(fmt.Sprint(w.Last(t), " events"))
 	}
 }

@@ -3,23 +3,16 @@ package commands
 import (
 	"context"
 
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
-
-// Enrolment derives and checks the one-time tokens with which machines enrol.
-type Enrolment interface {
-	CurrentKey() string
-	Token(instanceID string, attempt int, keyID string) (string, error)
-	Parse(token string) (instanceID string, attempt int, err error)
-	Verify(token, keyID string) bool
-}
 
 // Guests are the commands of the machines' guests.
 type Guests struct {
 	Log
 	APIKeys *Keys
-	Tokens  Enrolment
+	Tokens  machines.Enrolment
 	Audit   *Audit // notes where keys go; nil: nothing is noted
 }
 
@@ -31,7 +24,12 @@ func (c *Guests) Enroll(ctx context.Context, token string, publicKey []byte) (st
 		return "", instance.ErrEnrolment
 	}
 	cmd := instance.Enroll{Attempt: attempt, PublicKey: publicKey, At: c.Now()}
-	_, err = tell(ctx, c.Log, id, cmd, func(s instance.State) bool { return c.Tokens.Verify(token, s.Spec.TokenKey) })
+	_, err = c.executeIf(ctx, id, cmd, func(s instance.State) error {
+		if !c.Tokens.Verify(token, s.Spec.TokenKey) {
+			return instance.ErrEnrolment
+		}
+		return nil
+	})
 	return id, err
 }
 
@@ -52,14 +50,14 @@ func (c *Guests) Guest(ctx context.Context, id string) (publicKey []byte, accoun
 // Reached records how far the machine's boot is. Phases go forward within a boot; a repeated or
 // late one changes nothing.
 func (c *Guests) Reached(ctx context.Context, id, boot string, phase instance.Phase, detail string) error {
-	_, err := tell(ctx, c.Log, id, instance.ReachPhase{Boot: clip(boot, 64), Phase: phase, Detail: clip(detail, 200), At: c.Now()}, nil)
+	_, err := c.ExecuteInstance(ctx, id, instance.ReachPhase{Boot: clip(boot, 64), Phase: phase, Detail: clip(detail, 200), At: c.Now()})
 	return err
 }
 
 // Versions records what the machine runs, by name. What is known already changes nothing, and nor
 // does a machine that says too often something new.
 func (c *Guests) Versions(ctx context.Context, id, boot string, versions map[string]string) error {
-	_, err := tell(ctx, c.Log, id, instance.ReportVersions{Boot: clip(boot, 64), Versions: versions, At: c.Now()}, nil)
+	_, err := c.ExecuteInstance(ctx, id, instance.ReportVersions{Boot: clip(boot, 64), Versions: versions, At: c.Now()})
 	return err
 }
 
@@ -72,16 +70,26 @@ func (c *Guests) Keys(ctx context.Context, account, id string) (map[string]strin
 	return env, err
 }
 
-// tell gives an instance a command nobody asked for: an observation, or a step of the saga.
-// allowed may refuse by the state; nil allows. The result is zero where it was so already.
-func tell(ctx context.Context, l Log, id string, cmd instance.Command, allowed func(instance.State) bool) (eventstore.Result, error) {
+// Instance returns an instance's present state; it may belong to any account, or not exist.
+func (l Log) Instance(ctx context.Context, id string) (instance.State, error) {
+	return instances.Fold(ctx, l.Store, id)
+}
+
+// ExecuteInstance executes a command that no user sent: an observation, or a step of the saga. The result
+// is zero where it changed nothing.
+func (l Log) ExecuteInstance(ctx context.Context, id string, cmd instance.Command) (eventstore.Result, error) {
+	return l.executeIf(ctx, id, cmd, func(instance.State) error { return nil })
+}
+
+// executeIf is ExecuteInstance where the state allows it.
+func (l Log) executeIf(ctx context.Context, id string, cmd instance.Command, allowed func(instance.State) error) (eventstore.Result, error) {
 	return eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		s, err := instances.Load(ctx, u, id)
 		if err != nil {
 			return nil, err
 		}
-		if allowed != nil && !allowed(s) {
-			return nil, instance.ErrEnrolment
+		if err := allowed(s); err != nil {
+			return nil, err
 		}
 		_, err = l.executeInstance(ctx, u, id, s, cmd)
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
@@ -36,7 +37,7 @@ func NameLabel(instanceID string) string { return "instance-name|" + instanceID 
 type Instances struct {
 	Log
 	Vault Vault
-	Cloud Cloud
+	Cloud machines.Cloud
 	Limit int // instances an account may have at a time
 }
 
@@ -88,7 +89,7 @@ func (c *Instances) Create(ctx context.Context, o Origin, name, machineType stri
 	})
 }
 
-func (c *Instances) machineType(id string) (MachineType, error) {
+func (c *Instances) machineType(id string) (machines.MachineType, error) {
 	types := c.Cloud.Types()
 	if id == "" {
 		return types[0], nil
@@ -100,7 +101,7 @@ func (c *Instances) machineType(id string) (MachineType, error) {
 		}
 		known = append(known, t.ID)
 	}
-	return MachineType{}, &domain.Error{Kind: domain.Invalid, Code: "unknown_instance_type",
+	return machines.MachineType{}, &domain.Error{Kind: domain.Invalid, Code: "unknown_instance_type",
 		Msg: "There is no such instance type; choose one of " + strings.Join(known, ", ") + "."}
 }
 

@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
 	"github.com/cloudbot-ai/control-plane/domain/invite"
 )
 
 func (w *world) invite(t testing.TB, email string) commands.Invitation {
 	t.Helper()
-	made, err := (&commands.Invites{Log: w.log, Blind: blind}).Create(t.Context(), email, 7*24*time.Hour)
+	made, err := (&commands.Invites{Log: w.Log, Blind: commandstest.Blind}).Create(t.Context(), email, 7*24*time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +26,7 @@ func (w *world) invite(t testing.TB, email string) commands.Invitation {
 
 func (w *world) signUpWith(t testing.TB, email, code string) error {
 	t.Helper()
-	_, err := w.accounts.SignUp(t.Context(), commands.Origin{}, email, "correct horse", code, "")
+	_, err := w.Accounts.SignUp(t.Context(), commands.Origin{}, email, "correct horse", code, "")
 	return err
 }
 
@@ -33,15 +34,15 @@ func TestSignUpModes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
 	good := w.invite(t, "")
-	head, keys := w.head(t), w.vault.count()
+	head, keys := w.Last(t), w.Vault.Count()
 
-	w.accounts.Mode = commands.SignUpClosed
+	w.Accounts.Mode = commands.SignUpClosed
 	for _, code := range []string{"", good.Code} {
 		if err := w.signUpWith(t, "ada@example.org", code); !errors.Is(err, commands.ErrSignUpClosed) {
 			t.Errorf("closed, code %q: %v", code, err)
 		}
 	}
-	w.accounts.Mode = commands.SignUpInvite
+	w.Accounts.Mode = commands.SignUpInvite
 	if err := w.signUpWith(t, "ada@example.org", " "); !errors.Is(err, commands.ErrInviteNeeded) {
 		t.Errorf("without a code: %v", err)
 	}
@@ -50,7 +51,7 @@ func TestSignUpModes(t *testing.T) {
 			t.Errorf("code %.30q: %v", code, err)
 		}
 	}
-	if w.head(t) != head || w.vault.count() != keys {
+	if w.Last(t) != head || w.Vault.Count() != keys {
 		t.Error("refusals left something")
 	}
 	if err := w.signUpWith(t, "ada@example.org", " "+strings.ToLower(strings.ReplaceAll(good.Code, "-", " "))+"\n"); err != nil {
@@ -67,7 +68,7 @@ func TestSignUpModes(t *testing.T) {
 	if err := w.signUpWith(t, "bob@example.org", other.Code); err != nil {
 		t.Errorf("a refused sign-up used up the code: %v", err)
 	}
-	w.accounts.Mode = commands.SignUpOpen
+	w.Accounts.Mode = commands.SignUpOpen
 	if err := w.signUpWith(t, "eve@example.org", ""); err != nil {
 		t.Errorf("open: %v", err)
 	}
@@ -76,7 +77,7 @@ func TestSignUpModes(t *testing.T) {
 func TestInvitationIsForOneAddressAndForAWhile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	w.accounts.Mode = commands.SignUpInvite
+	w.Accounts.Mode = commands.SignUpInvite
 	bound, late, revoked := w.invite(t, " Ada@Example.org "), w.invite(t, ""), w.invite(t, "")
 	if bound.Email != "ada@example.org" {
 		t.Errorf("for %q", bound.Email)
@@ -87,17 +88,17 @@ func TestInvitationIsForOneAddressAndForAWhile(t *testing.T) {
 	if err := w.signUpWith(t, "ADA@example.org", bound.Code); err != nil {
 		t.Error(err)
 	}
-	if err := (&commands.Invites{Log: w.log, Blind: blind}).Revoke(t.Context(), revoked.ID); err != nil {
+	if err := (&commands.Invites{Log: w.Log, Blind: commandstest.Blind}).Revoke(t.Context(), revoked.ID); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.signUpWith(t, "bob@example.org", revoked.Code); !errors.Is(err, invite.ErrRefused) {
 		t.Errorf("revoked: %v", err)
 	}
-	w.clock.advance(7 * 24 * time.Hour)
+	w.Clock.Advance(7 * 24 * time.Hour)
 	if err := w.signUpWith(t, "bob@example.org", late.Code); !errors.Is(err, invite.ErrRefused) {
 		t.Errorf("expired: %v", err)
 	}
-	if _, err := (&commands.Invites{Log: w.log, Blind: blind}).Create(t.Context(), "bob", time.Hour); !errors.Is(err, commands.ErrEmail) {
+	if _, err := (&commands.Invites{Log: w.Log, Blind: commandstest.Blind}).Create(t.Context(), "bob", time.Hour); !errors.Is(err, commands.ErrEmail) {
 		t.Errorf("for no address: %v", err)
 	}
 }
@@ -106,7 +107,7 @@ func TestInvitationIsForOneAddressAndForAWhile(t *testing.T) {
 func TestInvitationIsUsedOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	w.accounts.Mode = commands.SignUpInvite
+	w.Accounts.Mode = commands.SignUpInvite
 	code := w.invite(t, "").Code
 	var all sync.WaitGroup
 	var in atomic.Int64
@@ -121,8 +122,8 @@ func TestInvitationIsUsedOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if in.Load() != 1 || len(w.said(t, "account.signed_up")) != 1 || len(w.said(t, "email.claimed")) != 1 || w.vault.count() != 1 {
-		t.Errorf("%d got in, %d accounts, %d addresses, %d data keys", in.Load(), len(w.said(t, "account.signed_up")), len(w.said(t, "email.claimed")), w.vault.count())
+	if in.Load() != 1 || len(w.said(t, "account.signed_up")) != 1 || len(w.said(t, "email.claimed")) != 1 || w.Vault.Count() != 1 {
+		t.Errorf("%d got in, %d accounts, %d addresses, %d data keys", in.Load(), len(w.said(t, "account.signed_up")), len(w.said(t, "email.claimed")), w.Vault.Count())
 	}
 }
 
@@ -138,7 +139,7 @@ func TestInvitationKeepsItsSecret(t *testing.T) {
 			codes[plain] = true
 		}
 	}
-	for _, a := range w.appends {
+	for _, a := range w.Appends {
 		text := fmt.Sprintf("%+v", a)
 		for _, write := range a.Writes {
 			for _, e := range write.Events {

@@ -17,61 +17,61 @@ func TestKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
 	ctx := t.Context()
-	o, _ := w.signUp(t, "ada@example.org")
-	bob, _ := w.signUp(t, "bob@example.org")
-	if _, err := w.keys.Store(ctx, o, "openai", "sk-first-0001", true); !errors.Is(err, apikey.ErrNotFound) {
+	o, _ := w.SignUp(t, "ada@example.org")
+	bob, _ := w.SignUp(t, "bob@example.org")
+	if _, err := w.Keys.Store(ctx, o, "openai", "sk-first-0001", true); !errors.Is(err, apikey.ErrNotFound) {
 		t.Errorf("replacing nothing: %v", err)
 	}
-	out, err := w.keys.Store(ctx, with(o, "k1"), "openai", " sk-first-0001 ", false)
-	if err != nil || out.Answer != (commands.StoredKey{Provider: "openai", Last4: "0001", UpdatedAt: w.clock.now()}) || out.Position != w.head(t) {
+	out, err := w.Keys.Store(ctx, with(o, "k1"), "openai", " sk-first-0001 ", false)
+	if err != nil || out.Answer != (commands.StoredKey{Provider: "openai", Last4: "0001", UpdatedAt: w.Clock.Now()}) || out.Position != w.Last(t) {
 		t.Errorf("%+v, %v", out, err)
 	}
-	if again, err := w.keys.Store(ctx, with(o, "k1"), "openai", " sk-first-0001 ", false); err != nil || !again.Replayed || again.Answer != out.Answer {
+	if again, err := w.Keys.Store(ctx, with(o, "k1"), "openai", " sk-first-0001 ", false); err != nil || !again.Replayed || again.Answer != out.Answer {
 		t.Errorf("%+v, %v", again, err)
 	}
-	if _, err := w.keys.Store(ctx, with(o, "k1"), "openai", "sk-other-0001", false); !errors.Is(err, commands.ErrKeyReused) {
+	if _, err := w.Keys.Store(ctx, with(o, "k1"), "openai", "sk-other-0001", false); !errors.Is(err, commands.ErrKeyReused) {
 		t.Error(err)
 	}
-	if _, err := w.keys.Store(ctx, o, "openai", "sk-second-0002", true); err != nil {
+	if _, err := w.Keys.Store(ctx, o, "openai", "sk-second-0002", true); err != nil {
 		t.Error(err)
 	}
-	if _, err := w.keys.Store(ctx, o, "anthropic", "sk-ant-0003", false); err != nil {
+	if _, err := w.Keys.Store(ctx, o, "anthropic", "sk-ant-0003", false); err != nil {
 		t.Error(err)
 	}
 	w.environment(t, o.Account, map[string]string{"OPENAI_API_KEY": "sk-second-0002", "ANTHROPIC_API_KEY": "sk-ant-0003"})
 	w.environment(t, bob.Account, map[string]string{})
-	if _, err := w.keys.Remove(ctx, bob, "openai"); !errors.Is(err, apikey.ErrNotFound) {
+	if _, err := w.Keys.Remove(ctx, bob, "openai"); !errors.Is(err, apikey.ErrNotFound) {
 		t.Errorf("another's key: %v", err)
 	}
-	if _, err := w.keys.Remove(ctx, o, "openai"); err != nil {
+	if _, err := w.Keys.Remove(ctx, o, "openai"); err != nil {
 		t.Error(err)
 	}
-	if _, err := w.keys.Remove(ctx, o, "openai"); !errors.Is(err, apikey.ErrNotFound) {
+	if _, err := w.Keys.Remove(ctx, o, "openai"); !errors.Is(err, apikey.ErrNotFound) {
 		t.Errorf("removed twice: %v", err)
 	}
 	w.environment(t, o.Account, map[string]string{"ANTHROPIC_API_KEY": "sk-ant-0003"})
-	head := w.head(t)
+	head := w.Last(t)
 	for _, bad := range []string{"", "short", "with space inside", "tab\tinside-it", "ünicode-key-1", strings.Repeat("x", 513), "nul\x00inside-1"} {
-		if _, err := w.keys.Store(ctx, o, "openai", bad, false); !errors.Is(err, commands.ErrAPIKey) {
+		if _, err := w.Keys.Store(ctx, o, "openai", bad, false); !errors.Is(err, commands.ErrAPIKey) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
 	for _, err := range []error{
-		func() error { _, err := w.keys.Store(ctx, o, "acme", "sk-first-0001", false); return err }(),
-		func() error { _, err := w.keys.Remove(ctx, o, "../openai"); return err }(),
+		func() error { _, err := w.Keys.Store(ctx, o, "acme", "sk-first-0001", false); return err }(),
+		func() error { _, err := w.Keys.Remove(ctx, o, "../openai"); return err }(),
 	} {
 		if !errors.Is(err, apikey.ErrUnknownProvider) {
 			t.Error(err)
 		}
 	}
-	if w.head(t) != head {
+	if w.Last(t) != head {
 		t.Error("refusals wrote events")
 	}
 }
 
 func (w *world) environment(t *testing.T, account string, want map[string]string) {
 	t.Helper()
-	got, err := w.guests.Keys(t.Context(), account, "01MACHINE")
+	got, err := w.Guests.Keys(t.Context(), account, "01MACHINE")
 	if err != nil || !maps.Equal(got, want) {
 		t.Errorf("environment %v, %v, not %v", got, err, want)
 	}
@@ -81,11 +81,11 @@ func (w *world) environment(t *testing.T, account string, want map[string]string
 func TestKeysInParallel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	o, _ := w.signUp(t, "ada@example.org")
+	o, _ := w.SignUp(t, "ada@example.org")
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if _, err := w.keys.Store(t.Context(), o, "openai", "sk-parallel-1", false); err != nil {
+			if _, err := w.Keys.Store(t.Context(), o, "openai", "sk-parallel-1", false); err != nil {
 				t.Error(err)
 			}
 		})
@@ -98,13 +98,13 @@ func TestKeysInParallel(t *testing.T) {
 func TestSwappedKeysDoNotOpen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	o, _ := w.signUp(t, "ada@example.org")
-	bob, _ := w.signUp(t, "bob@example.org")
+	o, _ := w.SignUp(t, "ada@example.org")
+	bob, _ := w.SignUp(t, "bob@example.org")
 	for _, c := range []struct {
 		o        commands.Origin
 		provider string
 	}{{o, "openai"}, {o, "openai"}, {o, "xai"}, {bob, "openai"}} {
-		if _, err := w.keys.Store(t.Context(), c.o, c.provider, "sk-same-0001", false); err != nil {
+		if _, err := w.Keys.Store(t.Context(), c.o, c.provider, "sk-same-0001", false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -119,14 +119,14 @@ func TestSwappedKeysDoNotOpen(t *testing.T) {
 		}
 	}
 	label := func(p, v string) string { return "apikey|" + p + "|" + v }
-	if _, err := w.vault.Open(t.Context(), o.Account, label("openai", "2"), sealed[o.Account+"openai2"]); err != nil {
+	if _, err := w.Vault.Open(t.Context(), o.Account, label("openai", "2"), sealed[o.Account+"openai2"]); err != nil {
 		t.Fatalf("its own: %v", err)
 	}
 	for name, wrong := range map[string][]byte{
 		"another version": sealed[o.Account+"openai1"], "another provider": sealed[o.Account+"xai1"], "another account": sealed[bob.Account+"openai1"],
 	} {
-		swapped := &swapping{w.recorder, sealed[o.Account+"openai2"], wrong}
-		keys := &commands.Keys{Log: commands.Log{Store: swapped, NewID: w.log.NewID, Now: w.log.Now}, Vault: w.vault}
+		swapped := &swapping{w.Recorder, sealed[o.Account+"openai2"], wrong}
+		keys := &commands.Keys{Log: commands.Log{Store: swapped, NewID: w.Log.NewID, Now: w.Log.Now}, Vault: w.Vault}
 		if env, err := keys.Environment(t.Context(), o.Account); err == nil {
 			t.Errorf("%s opens as %v", name, env)
 		}

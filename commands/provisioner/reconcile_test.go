@@ -1,4 +1,4 @@
-package commands_test
+package provisioner_test
 
 import (
 	"bytes"
@@ -15,23 +15,25 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // stock is a cloud that holds what the test says.
 type stock struct {
-	commands.Cloud               // only what the Reconciler calls is there
-	tagged                       []commands.Tagged
-	untagged                     []commands.Machine // found by id alone
+	machines.Cloud               // only what the Reconciler calls is there
+	tagged                       []machines.Tagged
+	untagged                     []machines.Machine // found by id alone
 	terminated                   []string
 	fails, undescribed, unlisted error
 }
 
-func (s *stock) List(context.Context) ([]commands.Tagged, error) { return s.tagged, s.unlisted }
+func (s *stock) List(context.Context) ([]machines.Tagged, error) { return s.tagged, s.unlisted }
 
-func (s *stock) Describe(_ context.Context, ids []string) (list []commands.Machine, err error) {
+func (s *stock) Describe(_ context.Context, ids []string) (list []machines.Machine, err error) {
 	for _, m := range s.untagged {
 		if slices.Contains(ids, m.ID) {
 			list = append(list, m)
@@ -49,10 +51,10 @@ func (s *stock) Terminate(_ context.Context, id string) error {
 
 // desk is a world with a reconciler and instances in several states.
 type desk struct {
-	*world
+	*commandstest.World
 	t     *testing.T
 	cloud *stock
-	*commands.Reconciler
+	*provisioner.Reconciler
 	ids    []string
 	region string // of launches
 }
@@ -61,10 +63,10 @@ type desk struct {
 func (s *stock) Region() string { return "here" }
 
 func newDesk(t *testing.T) *desk {
-	w := newWorld(20)
-	d := &desk{world: w, t: t, cloud: &stock{}, region: "here"}
-	d.Reconciler = &commands.Reconciler{
-		Log: w.log, Cloud: d.cloud, Logger: slog.New(slog.DiscardHandler),
+	w := commandstest.NewWorld(20)
+	d := &desk{World: w, t: t, cloud: &stock{}, region: "here"}
+	d.Reconciler = &provisioner.Reconciler{
+		Log: w.Log, Cloud: d.cloud, Logger: slog.New(slog.DiscardHandler),
 		Live:      func(context.Context) ([]string, int64, error) { return d.ids, 0, nil },
 		Connected: func(context.Context, string) (bool, error) { return false, nil },
 	}
@@ -77,7 +79,7 @@ func (d *desk) instance(cmds ...instance.Command) string {
 	id := fmt.Sprintf("01DESK%020d", len(d.ids))
 	d.ids = append(d.ids, id)
 	for _, c := range append([]instance.Command{instance.Request{Account: "acc", Type: "small", Region: "test"}}, cmds...) {
-		if _, err := commands.Tell(d.t.Context(), d.log, id, c); err != nil {
+		if _, err := d.World.Log.ExecuteInstance(d.t.Context(), id, c); err != nil {
 			d.t.Fatalf("%T: %v", c, err)
 		}
 	}
@@ -86,14 +88,14 @@ func (d *desk) instance(cmds ...instance.Command) string {
 
 func (d *desk) state(id string) instance.State {
 	d.t.Helper()
-	s, err := commands.StateOf(d.t.Context(), d.log, id)
+	s, err := d.World.Log.Instance(d.t.Context(), id)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	return s
 }
 
-func (d *desk) look() commands.Report {
+func (d *desk) look() provisioner.Report {
 	d.t.Helper()
 	report, err := d.Reconcile(d.t.Context())
 	if err != nil {
@@ -104,36 +106,36 @@ func (d *desk) look() commands.Report {
 
 // holds puts a machine of an instance's attempt into the cloud, an hour old.
 func (d *desk) holds(machine, id string, attempt int, seen instance.Seen) {
-	d.cloud.tagged = append(d.cloud.tagged, commands.Tagged{
-		Machine: commands.Machine{ID: machine, Seen: seen, Address: "192.0.2.1"}, Instance: id, Attempt: attempt, Token: fmt.Sprintf("%s-%d", id, attempt), Launched: d.clock.now().Add(-time.Hour),
+	d.cloud.tagged = append(d.cloud.tagged, machines.Tagged{
+		Machine: machines.Machine{ID: machine, Seen: seen, Address: "192.0.2.1"}, Instance: id, Attempt: attempt, Token: fmt.Sprintf("%s-%d", id, attempt), Launched: d.Clock.Now().Add(-time.Hour),
 	})
 }
 
 func (d *desk) attempt() instance.Command {
-	return instance.Attempt{At: d.clock.now(), Spec: instance.Spec{ClientToken: "t", Region: d.region}}
+	return instance.Attempt{At: d.Clock.Now(), Spec: instance.Spec{ClientToken: "t", Region: d.region}}
 }
 
 func (d *desk) refused() instance.Command {
-	return instance.Refuse{Call: instance.CallLaunch, Attempt: 1, Verdict: instance.Another, Code: "c", Reason: "R.", At: d.clock.now()}
+	return instance.Refuse{Call: instance.CallLaunch, Attempt: 1, Verdict: instance.Another, Code: "c", Reason: "R.", At: d.Clock.Now()}
 }
 
 func (d *desk) runs(machine string) []instance.Command {
-	now := d.clock.now()
+	now := d.Clock.Now()
 	return []instance.Command{d.attempt(), instance.Launched{Attempt: 1, Machine: machine, At: now}, instance.Observe{Machine: machine, Seen: instance.SeenRunning, Address: "192.0.2.1", At: now}}
 }
 
 // gives is an operator's word that a machine is gone which the cloud does not know.
 func (d *desk) gives(machine string) instance.Command {
-	return instance.Observe{Machine: machine, Seen: instance.SeenMissing, At: d.clock.now().Add(time.Hour), Sure: true}
+	return instance.Observe{Machine: machine, Seen: instance.SeenMissing, At: d.Clock.Now().Add(time.Hour), Sure: true}
 }
 
 // unreadable makes an instance whose stream holds what a newer version wrote.
 func (d *desk) unreadable() string {
 	d.t.Helper()
 	id := d.instance()
-	_, err := d.log.Store.Append(d.t.Context(), eventstore.Append{Writes: []eventstore.Write{{
+	_, err := d.World.Log.Store.Append(d.t.Context(), eventstore.Append{Writes: []eventstore.Write{{
 		Stream: eventstore.StreamID{Aggregate: "instance", ID: id}, Expected: 1,
-		Events: []eventstore.NewEvent{{ID: d.log.NewID(), Type: "instance.of_the_future", Schema: 1, Time: d.clock.now(), Data: []byte("{}")}},
+		Events: []eventstore.NewEvent{{ID: d.World.Log.NewID(), Type: "instance.of_the_future", Schema: 1, Time: d.Clock.Now(), Data: []byte("{}")}},
 	}}})
 	if err != nil {
 		d.t.Fatal(err)
@@ -149,7 +151,7 @@ func TestReconcileKinds(t *testing.T) {
 	stopped := d.instance(d.runs("m-stopped")...)
 	stuck := d.instance(d.runs("m-stuck")...)
 	moved := d.instance(d.runs("m-moved")...)
-	over := d.instance(d.attempt(), d.refused(), instance.Terminate{At: d.clock.now()})
+	over := d.instance(d.attempt(), d.refused(), instance.Terminate{At: d.Clock.Now()})
 	second := d.instance(d.attempt(), d.refused(), d.attempt())
 	between := d.instance(d.attempt(), d.refused())
 	d.holds("m-open", open, 1, instance.SeenPending)
@@ -161,7 +163,7 @@ func TestReconcileKinds(t *testing.T) {
 	d.holds("m-given-up", between, 1, instance.SeenRunning)
 	d.holds("m-ended", between, 1, instance.SeenGone)
 	d.holds("m-young", between, 1, instance.SeenPending)
-	d.cloud.tagged[len(d.cloud.tagged)-1].Launched = d.clock.now().Add(-time.Minute)
+	d.cloud.tagged[len(d.cloud.tagged)-1].Launched = d.Clock.Now().Add(-time.Minute)
 	d.holds("m-nameless", "", 0, instance.SeenRunning)
 	d.holds("m-unknown", "01NEVER", 1, instance.SeenRunning)
 	d.holds("m-later", fine, 2, instance.SeenRunning) // an attempt that the log has not seen
@@ -171,20 +173,20 @@ func TestReconcileKinds(t *testing.T) {
 	lost := d.instance(append(d.runs("m-lost"), d.gives("m-lost"))...)
 	d.holds("m-lost", lost, 1, instance.SeenRunning)
 	d.holds("m-unread", d.unreadable(), 1, instance.SeenRunning)
-	d.cloud.untagged = []commands.Machine{{ID: "m-moved", Seen: instance.SeenRunning, Address: "192.0.2.77"}} // its tag was taken away
-	want := map[string]commands.Kind{
-		"m-open": commands.Adopt, "m-stopped": commands.Repair, "m-stuck": commands.Repair, "m-moved": commands.Repair,
-		"m-over": commands.Terminate, "m-old": commands.Terminate, "m-given-up": commands.Terminate, "m-young": commands.Young,
-		"m-copied": commands.Stranger, "m-lost": commands.Returned, "m-unread": commands.Unreadable, "": commands.Unreadable,
-		"m-nameless": commands.Stranger, "m-unknown": commands.Stranger, "m-later": commands.Stranger,
+	d.cloud.untagged = []machines.Machine{{ID: "m-moved", Seen: instance.SeenRunning, Address: "192.0.2.77"}} // its tag was taken away
+	want := map[string]provisioner.Kind{
+		"m-open": provisioner.Adopt, "m-stopped": provisioner.Repair, "m-stuck": provisioner.Repair, "m-moved": provisioner.Repair,
+		"m-over": provisioner.Terminate, "m-old": provisioner.Terminate, "m-given-up": provisioner.Terminate, "m-young": provisioner.Young,
+		"m-copied": provisioner.Stranger, "m-lost": provisioner.Returned, "m-unread": provisioner.Unreadable, "": provisioner.Unreadable,
+		"m-nameless": provisioner.Stranger, "m-unknown": provisioner.Stranger, "m-later": provisioner.Stranger,
 	}
-	check := func(report commands.Report, done bool) {
+	check := func(report provisioner.Report, done bool) {
 		t.Helper()
-		got := map[string]commands.Kind{}
+		got := map[string]provisioner.Kind{}
 		for _, f := range report.Findings {
 			got[f.Machine] = f.Kind
-			mends := !slices.Contains([]commands.Kind{commands.Young, commands.Stranger, commands.Returned, commands.Unreadable}, f.Kind)
-			if f.Why == "" || (f.Error != "") != (f.Kind == commands.Unreadable) || f.Done != (done && mends) {
+			mends := !slices.Contains([]provisioner.Kind{provisioner.Young, provisioner.Stranger, provisioner.Returned, provisioner.Unreadable}, f.Kind)
+			if f.Why == "" || (f.Error != "") != (f.Kind == provisioner.Unreadable) || f.Done != (done && mends) {
 				t.Errorf("%+v", f)
 			}
 		}
@@ -193,10 +195,10 @@ func TestReconcileKinds(t *testing.T) {
 		}
 	}
 	d.DryRun = true
-	before := d.head(t)
+	before := d.Last(t)
 	report := d.look()
 	check(report, false)
-	if d.head(t) != before || len(d.cloud.terminated) > 0 {
+	if d.Last(t) != before || len(d.cloud.terminated) > 0 {
 		t.Errorf("a dry run changed something: %v", d.cloud.terminated)
 	}
 	if report.Machines != 16 || report.Instances != 7 || !report.DryRun {
@@ -261,9 +263,9 @@ func TestReconcileMissing(t *testing.T) {
 					d.holds(machine, id, 1, instance.SeenRunning)
 				}
 			}
-			d.clock.advance(c.age)
+			d.Clock.Advance(c.age)
 			d.look()
-			d.clock.advance(c.later)
+			d.Clock.Advance(c.later)
 			report := d.look()
 			gone := 0
 			for _, id := range d.ids {
@@ -275,7 +277,7 @@ func TestReconcileMissing(t *testing.T) {
 			if d.region != "here" && c.gone == 0 {
 				elsewhere = c.n
 			}
-			if report.Count(commands.Missing) != c.found || gone != c.gone || report.Count(commands.Elsewhere) != elsewhere {
+			if report.Count(provisioner.Missing) != c.found || gone != c.gone || report.Count(provisioner.Elsewhere) != elsewhere {
 				t.Errorf("%d gone of %+v", gone, report.Findings)
 			}
 		})
@@ -287,16 +289,16 @@ func TestReconcileBelievesGuests(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	id := d.instance(d.runs("m-1")...)
-	d.clock.advance(time.Hour)
+	d.Clock.Advance(time.Hour)
 	speaks := false
 	d.Connected = func(context.Context, string) (bool, error) { return speaks, nil }
 	look := func(missed bool, findings int) {
 		t.Helper()
 		report := d.look()
-		if s := d.state(id); s.Final() || s.Missed.IsZero() == missed || report.Count(commands.Missing) != findings {
+		if s := d.state(id); s.Final() || s.Missed.IsZero() == missed || report.Count(provisioner.Missing) != findings {
 			t.Errorf("missed %v: %+v, %+v", !s.Missed.IsZero(), s, report.Findings)
 		}
-		d.clock.advance(instance.MissingFor - time.Minute)
+		d.Clock.Advance(instance.MissingFor - time.Minute)
 	}
 	look(true, 1)
 	speaks = true
@@ -311,7 +313,7 @@ func TestReconcileBelievesGuests(t *testing.T) {
 func TestReconcileFailures(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
-	over := d.instance(d.attempt(), d.refused(), instance.Terminate{At: d.clock.now()})
+	over := d.instance(d.attempt(), d.refused(), instance.Terminate{At: d.Clock.Now()})
 	d.holds("m-over", over, 1, instance.SeenRunning)
 	d.cloud.fails = errors.New("no rights")
 	if f := d.look().Findings; len(f) != 1 || f[0].Done || f[0].Error != "no rights" {
@@ -353,13 +355,13 @@ func TestReconcileRun(t *testing.T) {
 
 func TestReportWrite(t *testing.T) {
 	t.Parallel()
-	full := commands.Report{DryRun: true, Machines: 12, Instances: 9, Findings: []commands.Finding{
-		{Kind: commands.Adopt, Machine: "i-0a", Instance: "01JD0000000000000000000001", Attempt: 1, State: instance.SeenPending, Status: instance.Launching, Age: 90 * time.Second, Why: "its launch was never answered", Done: true},
-		{Kind: commands.Terminate, Machine: "i-0b", Instance: "01JD0000000000000000000002", Attempt: 1, State: instance.SeenRunning, Status: instance.StatusGone, Age: time.Hour, Why: "its instance is over", Error: "no rights"},
-		{Kind: commands.Stranger, Machine: "i-0c", State: instance.SeenRunning, Age: 26 * time.Hour, Why: "it carries the tag of this environment, but does not say which instance it is for"},
+	full := provisioner.Report{DryRun: true, Machines: 12, Instances: 9, Findings: []provisioner.Finding{
+		{Kind: provisioner.Adopt, Machine: "i-0a", Instance: "01JD0000000000000000000001", Attempt: 1, State: instance.SeenPending, Status: instance.Launching, Age: 90 * time.Second, Why: "its launch was never answered", Done: true},
+		{Kind: provisioner.Terminate, Machine: "i-0b", Instance: "01JD0000000000000000000002", Attempt: 1, State: instance.SeenRunning, Status: instance.StatusGone, Age: time.Hour, Why: "its instance is over", Error: "no rights"},
+		{Kind: provisioner.Stranger, Machine: "i-0c", State: instance.SeenRunning, Age: 26 * time.Hour, Why: "it carries the tag of this environment, but does not say which instance it is for"},
 	}}
 	var got bytes.Buffer
-	for _, r := range []commands.Report{full, {Machines: 1, Instances: 1}} {
+	for _, r := range []provisioner.Report{full, {Machines: 1, Instances: 1}} {
 		if err := r.Write(&got); err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package commands_test
+package provisioner_test
 
 import (
 	"context"
@@ -14,6 +14,10 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner/provisionertest"
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
@@ -23,9 +27,9 @@ import (
 
 // stage is a world with a saga in it that can crash and come back, all on synctest's clock.
 type stage struct {
-	*world
+	*commandstest.World
 	t      testing.TB
-	cloud  *cloud
+	cloud  *provisionertest.Cloud
 	origin commands.Origin
 	lag    int64 // how far Live is behind the log
 	crash  func(point string) bool
@@ -47,12 +51,12 @@ type running struct {
 
 // newStage must be called in a synctest bubble. Its end stops the sagas.
 func newStage(t *testing.T, seed uint64, limit int) *stage {
-	w := newWorld(limit)
+	w := commandstest.NewWorld(limit)
 	now := func() time.Time { return time.Now().UTC() }
-	w.log.Now, w.accounts.Now, w.instances.Now, w.keys.Now, w.guests.Now = now, now, now, now, now
-	s := &stage{world: w, t: t, cloud: newCloud(seed), points: map[string]int{}, workers: 2, states: map[string]instance.State{}, slots: map[string]int{}}
-	w.instances.Cloud = s.cloud
-	s.origin, _ = w.signUp(t, "ada@example.org")
+	w.Log.Now, w.Accounts.Now, w.Instances.Now, w.Keys.Now, w.Guests.Now = now, now, now, now, now
+	s := &stage{World: w, t: t, cloud: provisionertest.NewCloud(seed), points: map[string]int{}, workers: 2, states: map[string]instance.State{}, slots: map[string]int{}}
+	w.Instances.Cloud = s.cloud
+	s.origin, _ = w.SignUp(t, "ada@example.org")
 	t.Cleanup(s.stop)
 	return s
 }
@@ -61,10 +65,10 @@ func newStage(t *testing.T, seed uint64, limit int) *stage {
 func (s *stage) start() *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{cancel: cancel, done: make(chan error, 1)}
-	jitter := rand.New(rand.NewPCG(s.cloud.seed, uint64(len(s.sagas))))
+	jitter := rand.New(rand.NewPCG(s.cloud.Seed, uint64(len(s.sagas))))
 	var jitters sync.Mutex
-	saga := &commands.Saga{
-		Log: s.log, Cloud: s.cloud, Tokens: s.tokens, Live: s.live, Feed: feed{s.recorder}, Connected: s.connected,
+	saga := &provisioner.Saga{
+		Log: s.Log, Cloud: s.cloud, Tokens: s.Tokens, Live: s.live, Feed: feed{s.Recorder}, Connected: s.connected,
 		Logger: slog.New(slog.DiscardHandler), PollEvery: 5 * time.Second, SweepEvery: 3 * time.Minute, Workers: s.workers,
 		Jitter: func(d time.Duration) time.Duration {
 			jitters.Lock()
@@ -207,7 +211,7 @@ func (f feed) Follow(ctx context.Context, after int64, fn func(context.Context, 
 
 func (s *stage) create() string {
 	s.t.Helper()
-	out, err := s.instances.Create(context.Background(), s.origin, "desk", "")
+	out, err := s.Instances.Create(context.Background(), s.origin, "desk", "")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -221,13 +225,13 @@ func (s *stage) until(what string, id string, wanted func(instance.State) bool) 
 		if st := s.state(id); wanted(st) {
 			return st
 		}
-		_ = pause(context.Background(), time.Second)
+		_ = provisionertest.Pause(context.Background(), time.Second)
 		s.speak(nil)
 		if s.dead() {
 			s.start()
 		}
 	}
-	s.t.Fatalf("%s: never %s; state %+v\n%s", id, what, s.state(id), strings.Join(s.cloud.trace, "\n"))
+	s.t.Fatalf("%s: never %s; state %+v\n%s", id, what, s.state(id), strings.Join(s.cloud.Trace, "\n"))
 	return instance.State{}
 }
 
@@ -239,26 +243,26 @@ func ready(s instance.State) bool { return s.Ready() }
 
 // speak lets the guests of the running machines enrol and report; some gives each a chance of silence.
 func (s *stage) speak(silent func() bool) {
-	for _, m := range s.cloud.running() {
+	for _, m := range s.cloud.Running() {
 		if silent != nil && silent() {
 			continue
 		}
-		token := strings.TrimPrefix(m.userData, "token=")
-		key := []byte(fmt.Sprintf("%-32.32s", m.id))
-		st := s.state(m.instance)
+		token := strings.TrimPrefix(m.UserData, "token=")
+		key := []byte(fmt.Sprintf("%-32.32s", m.ID))
+		st := s.state(m.Instance)
 		if st.Enrolled != st.Attempts {
-			if _, err := s.guests.Enroll(context.Background(), token, key); err != nil && code(err) == "" {
+			if _, err := s.Guests.Enroll(context.Background(), token, key); err != nil && commandstest.Code(err) == "" {
 				s.t.Errorf("enrol: %v", err)
 			}
 		}
 		next := instance.PhaseBooting.Rank()
-		if boot := fmt.Sprint("boot-", m.boots); st.Boot == boot {
+		if boot := fmt.Sprint("boot-", m.Boots); st.Boot == boot {
 			next = st.Phase.Rank() + 1
 		}
 		if next >= len(instance.Phases) {
 			continue
 		}
-		if err := s.guests.Reached(context.Background(), m.instance, fmt.Sprint("boot-", m.boots), instance.Phases[next], "detail"); err != nil {
+		if err := s.Guests.Reached(context.Background(), m.Instance, fmt.Sprint("boot-", m.Boots), instance.Phases[next], "detail"); err != nil {
 			s.t.Errorf("reached: %v", err)
 		}
 	}
@@ -266,24 +270,24 @@ func (s *stage) speak(silent func() bool) {
 
 // agree compares the cloud's ledger with the log when all is quiet.
 func (s *stage) agree() error {
-	alive := s.cloud.alive()
+	alive := s.cloud.Alive()
 	for id, st := range s.fold() {
 		if held := s.slots[id]; st.Final() && held != 0 || !st.Final() && held != 1 {
 			return fmt.Errorf("%s is %s and holds %d slots", id, st.Status, held)
 		}
-		machines := alive[id]
+		held := alive[id]
 		delete(alive, id)
 		switch {
 		case st.Final():
-			if len(machines) > 0 {
-				return fmt.Errorf("%s is %s, and its machine %s (%s) lives", id, st.Status, machines[0].id, machines[0].state)
+			if len(held) > 0 {
+				return fmt.Errorf("%s is %s, and its machine %s (%s) lives", id, st.Status, held[0].ID, held[0].State)
 			}
 		case st.Status != instance.Running && st.Status != instance.Stopped:
 			return fmt.Errorf("%s is still %s: %+v", id, st.Status, st)
-		case len(machines) != 1 || machines[0].id != st.Machine:
-			return fmt.Errorf("%s is %s with machine %q, and the ledger has %+v", id, st.Status, st.Machine, machines)
-		case string(machines[0].state) != string(st.Status) || machines[0].next != "":
-			return fmt.Errorf("%s is %s, and its machine %s", id, st.Status, machines[0].state)
+		case len(held) != 1 || held[0].ID != st.Machine:
+			return fmt.Errorf("%s is %s with machine %q, and the ledger has %+v", id, st.Status, st.Machine, held)
+		case string(held[0].State) != string(st.Status) || held[0].Next != "":
+			return fmt.Errorf("%s is %s, and its machine %s", id, st.Status, held[0].State)
 		case st.Status == instance.Running && !st.Ready() && !st.Stalled:
 			return fmt.Errorf("%s runs, is not ready and says no reason: %+v", id, st)
 		}
@@ -291,8 +295,8 @@ func (s *stage) agree() error {
 	if len(alive) > 0 {
 		return fmt.Errorf("orphans: %v", alive)
 	}
-	if len(s.cloud.wrongs) > 0 {
-		return fmt.Errorf("the cloud saw: %s", strings.Join(s.cloud.wrongs, "; "))
+	if len(s.cloud.Wrongs) > 0 {
+		return fmt.Errorf("the cloud saw: %s", strings.Join(s.cloud.Wrongs, "; "))
 	}
 	return nil
 }
@@ -300,7 +304,7 @@ func (s *stage) agree() error {
 func (s *stage) agreed() {
 	s.t.Helper()
 	if err := s.agree(); err != nil {
-		s.t.Errorf("%v\n%s", err, strings.Join(s.cloud.trace, "\n"))
+		s.t.Errorf("%v\n%s", err, strings.Join(s.cloud.Trace, "\n"))
 	}
 }
 
@@ -316,8 +320,8 @@ func TestSagaHappyPath(t *testing.T) {
 		s.start()
 		id := s.create()
 		st := s.until("ready", id, ready)
-		if st.Address == "" || st.Enrolled != 1 || st.Attempts != 1 || s.cloud.calls("launch") != 1 {
-			s.t.Errorf("%+v after %d launches", st, s.cloud.calls("launch"))
+		if st.Address == "" || st.Enrolled != 1 || st.Attempts != 1 || s.cloud.Calls("launch") != 1 {
+			s.t.Errorf("%+v after %d launches", st, s.cloud.Calls("launch"))
 		}
 		s.agreed()
 		s.do("stop", id)
@@ -332,7 +336,7 @@ func TestSagaHappyPath(t *testing.T) {
 		s.until("terminated", id, status(instance.StatusGone))
 		s.agreed()
 		for call, want := range map[string]int{"launch": 1, "stop": 1, "start": 1, "terminate": 1} {
-			if got := s.cloud.calls(call); got != want {
+			if got := s.cloud.Calls(call); got != want {
 				s.t.Errorf("%d %s calls", got, call)
 			}
 		}
@@ -345,11 +349,11 @@ func (s *stage) do(command, id string) {
 	var err error
 	switch command {
 	case "stop":
-		_, err = s.instances.Stop(ctx, s.origin, id)
+		_, err = s.Instances.Stop(ctx, s.origin, id)
 	case "start":
-		_, err = s.instances.Start(ctx, s.origin, id)
+		_, err = s.Instances.Start(ctx, s.origin, id)
 	case "terminate":
-		_, err = s.instances.Terminate(ctx, s.origin, id)
+		_, err = s.Instances.Terminate(ctx, s.origin, id)
 	}
 	var refusal *domain.Error
 	if err != nil && !errors.As(err, &refusal) {
@@ -359,17 +363,19 @@ func (s *stage) do(command, id string) {
 
 func TestSagaRefusals(t *testing.T) {
 	t.Parallel()
-	no := func(v instance.Verdict) fate { return fate{err: refused(v, "Busy"), took: time.Second} }
-	many := func(n int, f fate) (list []fate) {
+	no := func(v instance.Verdict) provisionertest.Fate {
+		return provisionertest.Fate{Err: provisionertest.Refused(v, "Busy"), Took: time.Second}
+	}
+	many := func(n int, f provisionertest.Fate) (list []provisionertest.Fate) {
 		for range n {
 			list = append(list, f)
 		}
 		return list
 	}
-	lost := fate{err: errors.New("connection reset"), effect: true, took: time.Second}
+	lost := provisionertest.Fate{Err: errors.New("connection reset"), Effect: true, Took: time.Second}
 	for _, c := range []struct {
 		name     string
-		fates    []fate
+		fates    []provisionertest.Fate
 		want     instance.Status
 		code     string
 		machines int
@@ -381,23 +387,23 @@ func TestSagaRefusals(t *testing.T) {
 		{"again for ever", many(10, no(instance.Again)), instance.StatusFail, "launch_refused", 0, 1},
 		{"replies lost, then again for ever", append(many(1, lost), many(9, no(instance.Again))...), instance.StatusFail, "launch_refused", 1, 1},
 		{"another for ever", many(6, no(instance.Another)), instance.StatusFail, "no_capacity", 0, 6},
-		{"reply lost", []fate{lost}, instance.Running, "", 1, 1},
+		{"reply lost", []provisionertest.Fate{lost}, instance.Running, "", 1, 1},
 		{"replies lost for ever", many(10, lost), instance.StatusFail, "launch_refused", 1, 1},
-		{"reply never comes", []fate{{effect: true, hangs: true}}, instance.Running, "", 1, 1},
-		{"request never arrives", []fate{{hangs: true}}, instance.Running, "", 1, 1},
-		{"wrapped refusal", []fate{{err: fmt.Errorf("launch: %w", refused(instance.Never, "Quota"))}}, instance.StatusFail, "Quota", 0, 1},
+		{"reply never comes", []provisionertest.Fate{{Effect: true, Hangs: true}}, instance.Running, "", 1, 1},
+		{"request never arrives", []provisionertest.Fate{{Hangs: true}}, instance.Running, "", 1, 1},
+		{"wrapped refusal", []provisionertest.Fate{{Err: fmt.Errorf("launch: %w", provisionertest.Refused(instance.Never, "Quota"))}}, instance.StatusFail, "Quota", 0, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			play(t, func(s *stage) {
-				s.cloud.answers("launch", c.fates...)
+				s.cloud.Answers("launch", c.fates...)
 				s.start()
 				id := s.create()
 				st := s.until(string(c.want), id, func(st instance.State) bool {
 					return st.Status == c.want && (st.Status != instance.Running || st.Ready())
 				})
-				if s.cloud.launches() != c.machines || st.Attempts != c.attempts || c.code != "" && st.Abandoned.Code != c.code {
-					s.t.Errorf("%d machines, %+v", s.cloud.launches(), st)
+				if s.cloud.Launches() != c.machines || st.Attempts != c.attempts || c.code != "" && st.Abandoned.Code != c.code {
+					s.t.Errorf("%d machines, %+v", s.cloud.Launches(), st)
 				}
 				s.agreed()
 			})
@@ -409,8 +415,8 @@ func TestSagaRefusals(t *testing.T) {
 func TestSagaHonoursRetryAfter(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
-		err := &commands.CallError{Verdict: instance.Again, Code: "RequestLimitExceeded", Reason: "Slow down.", RetryAfter: 5 * time.Minute}
-		s.cloud.answers("launch", fate{err: err})
+		err := &machines.CallError{Verdict: instance.Again, Code: "RequestLimitExceeded", Reason: "Slow down.", RetryAfter: 5 * time.Minute}
+		s.cloud.Answers("launch", provisionertest.Fate{Err: err})
 		s.start()
 		id := s.create()
 		began := time.Now()
@@ -444,12 +450,12 @@ func TestSagaStartRefusals(t *testing.T) {
 				s.do("stop", id)
 				s.until("stopped", id, status(instance.Stopped))
 				for range c.n {
-					s.cloud.answers("start", fate{err: refused(c.verdict, "InsufficientInstanceCapacity")})
+					s.cloud.Answers("start", provisionertest.Fate{Err: provisionertest.Refused(c.verdict, "InsufficientInstanceCapacity")})
 				}
 				s.do("start", id)
 				began := time.Now()
 				st := s.until(string(c.want), id, status(c.want))
-				if got := s.cloud.calls("start"); got != c.calls {
+				if got := s.cloud.Calls("start"); got != c.calls {
 					s.t.Errorf("%d calls in %v", got, time.Since(began))
 				}
 				if c.want == instance.Stopped && st.Refusal == "" {
@@ -466,22 +472,22 @@ func TestSagaStartRefusals(t *testing.T) {
 // A launch that was cancelled may have made a machine although nobody heard of it.
 func TestSagaCancelsDuringLaunch(t *testing.T) {
 	t.Parallel()
-	for name, f := range map[string]fate{
-		"slow":           {effect: true, took: 30 * time.Second},
-		"reply lost":     {effect: true, took: 30 * time.Second, err: errors.New("reset")},
-		"never comes":    {effect: true, hangs: true, took: 30 * time.Second},
-		"no effect":      {took: 30 * time.Second, err: errors.New("reset")},
-		"no capacity":    {took: 30 * time.Second, err: refused(instance.Another, "InsufficientInstanceCapacity")},
-		"not for you":    {took: 30 * time.Second, err: refused(instance.Never, "OptInRequired")},
-		"throttled long": {took: 30 * time.Second, err: &commands.CallError{Verdict: instance.Again, Code: "c", Reason: "R.", RetryAfter: time.Hour}},
+	for name, f := range map[string]provisionertest.Fate{
+		"slow":           {Effect: true, Took: 30 * time.Second},
+		"reply lost":     {Effect: true, Took: 30 * time.Second, Err: errors.New("reset")},
+		"never comes":    {Effect: true, Hangs: true, Took: 30 * time.Second},
+		"no effect":      {Took: 30 * time.Second, Err: errors.New("reset")},
+		"no capacity":    {Took: 30 * time.Second, Err: provisionertest.Refused(instance.Another, "InsufficientInstanceCapacity")},
+		"not for you":    {Took: 30 * time.Second, Err: provisionertest.Refused(instance.Never, "OptInRequired")},
+		"throttled long": {Took: 30 * time.Second, Err: &machines.CallError{Verdict: instance.Again, Code: "c", Reason: "R.", RetryAfter: time.Hour}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			play(t, func(s *stage) {
-				s.cloud.answers("launch", f)
+				s.cloud.Answers("launch", f)
 				s.start()
 				id := s.create()
-				_ = pause(context.Background(), 10*time.Second) // the call is on its way
+				_ = provisionertest.Pause(context.Background(), 10*time.Second) // the call is on its way
 				s.do("terminate", id)
 				s.until("terminated", id, status(instance.StatusGone))
 				s.agreed()
@@ -497,7 +503,7 @@ func TestSagaRepeatsWhatHasNoEffect(t *testing.T) {
 		t.Run(call, func(t *testing.T) {
 			t.Parallel()
 			play(t, func(s *stage) {
-				s.cloud.answers(call, fate{without: true, effect: true}, fate{without: true, effect: true})
+				s.cloud.Answers(call, provisionertest.Fate{Without: true, Effect: true}, provisionertest.Fate{Without: true, Effect: true})
 				s.start()
 				id := s.create()
 				s.until("ready", id, ready)
@@ -509,7 +515,7 @@ func TestSagaRepeatsWhatHasNoEffect(t *testing.T) {
 				s.until("done", id, func(st instance.State) bool {
 					return map[string]bool{"stop": st.Status == instance.Stopped, "start": st.Ready(), "terminate": st.Final()}[call]
 				})
-				if got := s.cloud.calls(call); got != 3 {
+				if got := s.cloud.Calls(call); got != 3 {
 					s.t.Errorf("%d calls", got)
 				}
 				s.agreed()
@@ -526,19 +532,19 @@ func TestSagaOtherRegion(t *testing.T) {
 		id := s.create()
 		s.until("ready", id, ready)
 		s.stop()
-		s.cloud.region = "elsewhere"
+		s.cloud.Area = "elsewhere"
 		s.start()
-		_ = pause(context.Background(), 2*instance.MissingFor)
+		_ = provisionertest.Pause(context.Background(), 2*instance.MissingFor)
 		if st := s.state(id); !st.Ready() || !st.Missed.IsZero() {
 			s.t.Errorf("%+v", st)
 		}
 		s.do("terminate", id)
-		_ = pause(context.Background(), time.Hour)
-		if st := s.state(id); st.Status != instance.Terminating || st.Code != "other_region" || s.cloud.calls("terminate") > 0 {
-			s.t.Errorf("%d calls, %+v", s.cloud.calls("terminate"), st)
+		_ = provisionertest.Pause(context.Background(), time.Hour)
+		if st := s.state(id); st.Status != instance.Terminating || st.Code != "other_region" || s.cloud.Calls("terminate") > 0 {
+			s.t.Errorf("%d calls, %+v", s.cloud.Calls("terminate"), st)
 		}
 		s.stop()
-		s.cloud.region = ""
+		s.cloud.Area = ""
 		s.start()
 		s.until("terminated", id, status(instance.StatusGone))
 		s.agreed()
@@ -554,13 +560,13 @@ func TestSagaBelievesGuestsThatComeAndGo(t *testing.T) {
 		s.start()
 		id := s.create()
 		s.until("ready", id, ready)
-		s.cloud.blind.Store(true)
+		s.cloud.Blind.Store(true)
 		for _, phase := range []struct {
 			speaks bool
 			lasts  time.Duration
 		}{{false, 10 * time.Minute}, {true, 3 * time.Hour}, {false, 10 * time.Minute}, {true, time.Hour}} {
 			speaks.Store(phase.speaks)
-			_ = pause(context.Background(), phase.lasts)
+			_ = provisionertest.Pause(context.Background(), phase.lasts)
 			if st := s.state(id); st.Final() || st.Missed.IsZero() != phase.speaks {
 				s.t.Fatalf("speaks %v: %+v", phase.speaks, st)
 			}
@@ -587,8 +593,8 @@ func TestSagaBelievesGuests(t *testing.T) {
 				s.start()
 				id := s.create()
 				s.until("ready", id, ready)
-				s.cloud.blind.Store(true)
-				_ = pause(context.Background(), 2*instance.MissingFor)
+				s.cloud.Blind.Store(true)
+				_ = provisionertest.Pause(context.Background(), 2*instance.MissingFor)
 				if st := s.state(id); (st.Status == instance.StatusFail) != c.lost {
 					s.t.Errorf("%+v", st)
 				}
@@ -606,17 +612,17 @@ func TestSagaNeverGivesUpTakingDown(t *testing.T) {
 			play(t, func(s *stage) {
 				const lasting = 120
 				for range lasting {
-					s.cloud.answers("terminate", fate{err: refused(v, "UnauthorizedOperation")})
+					s.cloud.Answers("terminate", provisionertest.Fate{Err: provisionertest.Refused(v, "UnauthorizedOperation")})
 				}
 				s.start()
 				id := s.create()
 				s.until("ready", id, ready)
 				s.do("terminate", id)
-				_ = pause(context.Background(), 12*time.Hour)
-				if n := s.cloud.calls("terminate"); n < 50 || n >= lasting {
+				_ = provisionertest.Pause(context.Background(), 12*time.Hour)
+				if n := s.cloud.Calls("terminate"); n < 50 || n >= lasting {
 					s.t.Errorf("%d calls in half a day of refusals", n)
 				}
-				_ = pause(context.Background(), 12*time.Hour)
+				_ = provisionertest.Pause(context.Background(), 12*time.Hour)
 				s.until("terminated", id, status(instance.StatusGone))
 				s.agreed()
 			})
@@ -632,7 +638,7 @@ func TestSagaLaunchesLate(t *testing.T) {
 		s.crash = func(point string) bool { return point == "call.call.launch.before" }
 		s.start()
 		id := s.create()
-		_ = pause(context.Background(), 2*time.Hour) // nobody is there
+		_ = provisionertest.Pause(context.Background(), 2*time.Hour) // nobody is there
 		s.crashes(nil)
 		if !s.dead() {
 			s.t.Fatal("the saga lives")
@@ -663,7 +669,7 @@ func (s *stage) freeze() (thaw chan struct{}) {
 	return thaw
 }
 
-var noCapacity = fate{err: refused(instance.Another, "InsufficientInstanceCapacity")}
+var noCapacity = provisionertest.Fate{Err: provisionertest.Refused(instance.Another, "InsufficientInstanceCapacity")}
 
 // A saga that was frozen before its call wakes up while another goes on with its attempt: no refusal that
 // the other hears ends the attempt as long as that call may be under way, so there is one machine.
@@ -673,16 +679,16 @@ func TestSagaReckonsWithAnother(t *testing.T) {
 		thaw := s.freeze()
 		s.start()
 		id := s.create()
-		_ = pause(context.Background(), time.Second)
-		s.cloud.answers("launch", noCapacity, noCapacity, noCapacity)
+		_ = provisionertest.Pause(context.Background(), time.Second)
+		s.cloud.Answers("launch", noCapacity, noCapacity, noCapacity)
 		s.start()
-		_ = pause(context.Background(), 3*time.Minute)
+		_ = provisionertest.Pause(context.Background(), 3*time.Minute)
 		if st := s.state(id); !st.Open || st.Attempts != 1 || st.Tries != 2 {
 			s.t.Errorf("after two refusals: %+v", st)
 		}
 		close(thaw)
 		s.until("ready", id, ready)
-		if got := s.cloud.launches(); got != 1 || s.state(id).Attempts != 1 {
+		if got := s.cloud.Launches(); got != 1 || s.state(id).Attempts != 1 {
 			s.t.Errorf("%d machines were launched", got)
 		}
 		s.agreed()
@@ -695,16 +701,16 @@ func TestSagaReckonsWithWhatItCouldNotWrite(t *testing.T) {
 	play(t, func(s *stage) {
 		s.crashes(func(point string) bool {
 			if point == "append.call.launch.before" && s.points[point] == 1 {
-				s.refuse.Store(true)
+				s.Refuse.Store(true)
 			}
 			return false
 		})
-		s.cloud.answers("launch", fate{err: errors.New("connection reset by peer")}, noCapacity)
+		s.cloud.Answers("launch", provisionertest.Fate{Err: errors.New("connection reset by peer")}, noCapacity)
 		s.start()
 		id := s.create()
-		_ = pause(context.Background(), time.Second)
-		s.refuse.Store(false)
-		_ = pause(context.Background(), time.Minute)
+		_ = provisionertest.Pause(context.Background(), time.Second)
+		s.Refuse.Store(false)
+		_ = provisionertest.Pause(context.Background(), time.Minute)
 		if st := s.state(id); !st.Open || st.Attempts != 1 || st.Tries != 1 || st.Unsure.IsZero() {
 			s.t.Errorf("%+v", st)
 		}
@@ -717,7 +723,7 @@ func TestSagaZombie(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
 		var jump atomic.Int64
-		s.log.Now = func() time.Time { return time.Now().UTC().Add(time.Duration(jump.Load())) }
+		s.Log.Now = func() time.Time { return time.Now().UTC().Add(time.Duration(jump.Load())) }
 		thaw := s.freeze()
 		freezing := s.crash
 		s.crashes(func(point string) bool {
@@ -728,20 +734,20 @@ func TestSagaZombie(t *testing.T) {
 		})
 		s.start()
 		id := s.create()
-		_ = pause(context.Background(), time.Second)
-		s.cloud.answers("launch", noCapacity)
+		_ = provisionertest.Pause(context.Background(), time.Second)
+		s.cloud.Answers("launch", noCapacity)
 		s.start()
 		s.until("launched", id, func(st instance.State) bool { return st.Attempts == 2 && st.Machine != "" })
-		s.cloud.answers("terminate", fate{err: errors.New("reset")}, fate{err: refused(instance.Again, "RequestLimitExceeded")})
+		s.cloud.Answers("terminate", provisionertest.Fate{Err: errors.New("reset")}, provisionertest.Fate{Err: provisionertest.Refused(instance.Again, "RequestLimitExceeded")})
 		close(thaw)
 		s.until("ready", id, ready)
-		_ = pause(context.Background(), 10*time.Minute)
-		if got := s.cloud.launches(); got != 2 {
+		_ = provisionertest.Pause(context.Background(), 10*time.Minute)
+		if got := s.cloud.Launches(); got != 2 {
 			s.t.Errorf("%d machines were launched; the zombie should have launched one", got)
 		}
-		s.cloud.mu.Lock()
-		s.cloud.wrongs = nil // for a moment there were two
-		s.cloud.mu.Unlock()
+		s.cloud.Mu.Lock()
+		s.cloud.Wrongs = nil // for a moment there were two
+		s.cloud.Mu.Unlock()
 		s.agreed()
 	})
 }
@@ -753,23 +759,23 @@ func TestSagaHearsWhatHappensWhileItLooks(t *testing.T) {
 		s.start()
 		id := s.create()
 		s.until("ready", id, ready)
-		_ = pause(context.Background(), time.Hour)
+		_ = provisionertest.Pause(context.Background(), time.Hour)
 		var told atomic.Bool
-		s.looked = func(stream eventstore.StreamID) {
+		s.Looked = func(stream eventstore.StreamID) {
 			if stream.Aggregate != "instance" || told.Swap(true) {
 				return
 			}
-			if _, err := commands.Tell(context.Background(), s.log, id, instance.Stop{At: time.Now()}); err != nil {
+			if _, err := s.Log.ExecuteInstance(context.Background(), id, instance.Stop{At: time.Now()}); err != nil {
 				s.t.Error(err)
 			}
-			_ = pause(context.Background(), time.Millisecond) // the news is there before the look ends
+			_ = provisionertest.Pause(context.Background(), time.Millisecond) // the news is there before the look ends
 		}
 		if _, err := s.store().Append(context.Background(), s.renamed(id)); err != nil {
 			s.t.Fatal(err)
 		}
 		synctest.Wait()
-		_ = pause(context.Background(), 2*time.Second)
-		if n := s.cloud.calls("stop"); n != 1 || !told.Load() {
+		_ = provisionertest.Pause(context.Background(), 2*time.Second)
+		if n := s.cloud.Calls("stop"); n != 1 || !told.Load() {
 			s.t.Errorf("%d stop calls at once", n)
 		}
 		s.until("stopped", id, status(instance.Stopped))
@@ -790,12 +796,12 @@ func (s *stage) renamed(id string) eventstore.Append {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	e := eventstore.NewEvent{ID: s.log.NewID(), Type: typ, Schema: schema, Time: time.Now(), Data: data}
+	e := eventstore.NewEvent{ID: s.Log.NewID(), Type: typ, Schema: schema, Time: time.Now(), Data: data}
 	return eventstore.Append{Writes: []eventstore.Write{{Stream: stream, Expected: version, Events: []eventstore.NewEvent{e}}}}
 }
 
 // store is the log without what watches it.
-func (s *stage) store() eventstore.Store { return s.recorder.Store }
+func (s *stage) store() eventstore.Store { return s.Recorder.Store }
 
 // A log that cannot be written for a while delays the saga and no more: no event will wake it.
 func TestSagaOutlivesTheStore(t *testing.T) {
@@ -803,9 +809,9 @@ func TestSagaOutlivesTheStore(t *testing.T) {
 	play(t, func(s *stage) {
 		s.start()
 		id := s.create()
-		s.refuse.Store(true)
-		_ = pause(context.Background(), 30*time.Minute)
-		s.refuse.Store(false)
+		s.Refuse.Store(true)
+		_ = provisionertest.Pause(context.Background(), 30*time.Minute)
+		s.Refuse.Store(false)
 		began := time.Now()
 		s.until("launched", id, func(st instance.State) bool { return st.Machine != "" })
 		if d := time.Since(began); d > 2*time.Minute {
@@ -822,12 +828,12 @@ func TestSagaGivesUpAMachineThatNeverRuns(t *testing.T) {
 		s.start()
 		id := s.create()
 		s.until("launched", id, func(st instance.State) bool { return st.Machine != "" })
-		s.cloud.mu.Lock()
-		for _, m := range s.cloud.machines {
-			m.changes = m.changes.Add(24 * time.Hour)
-			m.reported = m.changes
+		s.cloud.Mu.Lock()
+		for _, m := range s.cloud.Machines {
+			m.Changes = m.Changes.Add(24 * time.Hour)
+			m.Reported = m.Changes
 		}
-		s.cloud.mu.Unlock()
+		s.cloud.Mu.Unlock()
 		st := s.until("failed", id, status(instance.StatusFail))
 		if st.Abandoned.Code != "launch_timeout" {
 			s.t.Errorf("%+v", st)
@@ -843,7 +849,7 @@ func TestSagaSaysThatABootStalls(t *testing.T) {
 		s.start()
 		id := s.create()
 		for range 100 {
-			_ = pause(context.Background(), time.Minute)
+			_ = provisionertest.Pause(context.Background(), time.Minute)
 		}
 		st := s.state(id)
 		if !st.Stalled || st.Status != instance.Running || s.count("instance.boot_stalled") != 1 {
@@ -853,14 +859,14 @@ func TestSagaSaysThatABootStalls(t *testing.T) {
 		if n := s.count("instance.boot_stalled"); n != 1 {
 			s.t.Errorf("said %d times while it goes on", n)
 		}
-		if err := s.guests.Reached(context.Background(), id, "boot-x", instance.PhaseBooting, ""); err != nil {
+		if err := s.Guests.Reached(context.Background(), id, "boot-x", instance.PhaseBooting, ""); err != nil {
 			s.t.Error(err)
 		}
-		_ = pause(context.Background(), time.Minute)
+		_ = provisionertest.Pause(context.Background(), time.Minute)
 		if n := s.count("instance.boot_stalled"); n != 1 {
 			s.t.Errorf("a minute after a restart from within: said %d times", n)
 		}
-		_ = pause(context.Background(), 20*time.Minute)
+		_ = provisionertest.Pause(context.Background(), 20*time.Minute)
 		if n := s.count("instance.boot_stalled"); n != 2 {
 			s.t.Errorf("long after a restart from within: said %d times", n)
 		}
@@ -883,7 +889,7 @@ func (s *stage) count(typ string) (n int) {
 func TestSagaCrashesEverywhere(t *testing.T) {
 	t.Parallel()
 	full := func(s *stage) {
-		s.cloud.answers("launch", fate{err: refused(instance.Another, "InsufficientInstanceCapacity")}, fate{err: errors.New("reset"), effect: true})
+		s.cloud.Answers("launch", provisionertest.Fate{Err: provisionertest.Refused(instance.Another, "InsufficientInstanceCapacity")}, provisionertest.Fate{Err: errors.New("reset"), Effect: true})
 		s.start()
 		id := s.create()
 		s.until("ready", id, ready)
@@ -897,7 +903,7 @@ func TestSagaCrashesEverywhere(t *testing.T) {
 		s.until("open", cancelled, func(st instance.State) bool { return st.Attempts > 0 })
 		s.do("terminate", cancelled)
 		s.until("terminated", cancelled, status(instance.StatusGone))
-		s.cloud.answers("launch", fate{err: refused(instance.Never, "OptInRequired")}) // before: the saga may be fast
+		s.cloud.Answers("launch", provisionertest.Fate{Err: provisionertest.Refused(instance.Never, "OptInRequired")}) // before: the saga may be fast
 		refusedOne := s.create()
 		s.until("failed", refusedOne, status(instance.StatusFail))
 		s.agreed()
@@ -947,8 +953,8 @@ func TestSagaEndsCleanly(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
 		broken := errors.New("feed broken")
-		saga := &commands.Saga{
-			Log: s.log, Cloud: s.cloud, Tokens: s.tokens, Live: s.live, Logger: slog.New(slog.DiscardHandler),
+		saga := &provisioner.Saga{
+			Log: s.Log, Cloud: s.cloud, Tokens: s.Tokens, Live: s.live, Logger: slog.New(slog.DiscardHandler),
 			Feed: failing{broken},
 		}
 		if err := saga.Run(context.Background()); !errors.Is(err, broken) {
@@ -956,7 +962,7 @@ func TestSagaEndsCleanly(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		saga.Feed = wrapping{feed{s.recorder}}
+		saga.Feed = wrapping{feed{s.Recorder}}
 		if err := saga.Run(ctx); err != nil {
 			s.t.Errorf("its time was over: %v", err)
 		}
@@ -984,10 +990,10 @@ func (w wrapping) Follow(ctx context.Context, after int64, fn func(context.Conte
 func TestSagaPolicy(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
-		s.cloud.answers("launch", fate{err: refused(instance.Another, "X")})
+		s.cloud.Answers("launch", provisionertest.Fate{Err: provisionertest.Refused(instance.Another, "X")})
 		ctx, cancel := context.WithCancel(context.Background())
-		saga := &commands.Saga{
-			Log: s.log, Cloud: s.cloud, Tokens: s.tokens, Live: s.live, Feed: feed{s.recorder}, Connected: s.connected,
+		saga := &provisioner.Saga{
+			Log: s.Log, Cloud: s.cloud, Tokens: s.Tokens, Live: s.live, Feed: feed{s.Recorder}, Connected: s.connected,
 			Logger: slog.New(slog.DiscardHandler), Policy: provisioning.Policy{Attempts: 1},
 		}
 		done := make(chan error, 1)

@@ -1,4 +1,6 @@
-package commands
+// Package machines is the port to any cloud: where machines come from, what a launch is made from, and what
+// a cloud says of its machines. adapters/ec2 and adapters/local implement it; commands/provisioner calls it.
+package machines
 
 import (
 	"context"
@@ -121,3 +123,14 @@ type CallError struct {
 func (e *CallError) Error() string { return fmt.Sprintf("%s: %s: %v", e.Code, e.Reason, e.Err) }
 
 func (e *CallError) Unwrap() error { return e.Err }
+
+// Enrolment derives and checks the one-time tokens with which machines enrol.
+type Enrolment interface {
+	CurrentKey() string
+	Token(instanceID string, attempt int, keyID string) (string, error)
+	Parse(token string) (instanceID string, attempt int, err error)
+	Verify(token, keyID string) bool
+}
+
+// ClientToken returns the token under which an instance's launch attempt is made; attempts count from 1.
+func ClientToken(instance string, attempt int) string { return fmt.Sprintf("%s-%d", instance, attempt) }

@@ -1,4 +1,4 @@
-package commands_test
+package provisioner_test
 
 import (
 	"context"
@@ -11,6 +11,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner/provisionertest"
 )
 
 func sorted(s []string) []string { slices.Sort(s); return s }
@@ -93,7 +96,7 @@ func schedule(t *testing.T, seed uint64, sagas int, counts *tally) string {
 	s := newStage(t, seed, 3)
 	r := rand.New(rand.NewPCG(seed, 99))
 	crashes := rand.New(rand.NewPCG(seed, 98))
-	s.cloud.faulty, s.cloud.certain = true, sagas > 1
+	s.cloud.Faulty, s.cloud.Certain = true, sagas > 1
 	if sagas == 1 {
 		s.crash = func(string) bool {
 			now := crashes.IntN(25) == 0
@@ -109,29 +112,29 @@ func schedule(t *testing.T, seed uint64, sagas int, counts *tally) string {
 	}
 	ids := []string{s.create()}
 	for range 14 + r.IntN(18) {
-		_ = pause(context.Background(), time.Duration(r.Int64N(int64(40*time.Second))))
+		_ = provisionertest.Pause(context.Background(), time.Duration(r.Int64N(int64(40*time.Second))))
 		synctest.Wait()
 		s.act(r, &ids)
 		synctest.Wait()
 		if s.dead() || len(s.sagas) < sagas {
 			s.lag = r.Int64N(6)
-			_ = pause(context.Background(), time.Duration(r.Int64N(int64(2*time.Minute))))
+			_ = provisionertest.Pause(context.Background(), time.Duration(r.Int64N(int64(2*time.Minute))))
 			s.start()
 		}
 	}
 	s.crashes(nil)
-	s.cloud.mu.Lock()
-	s.cloud.faulty = false
-	s.cloud.mu.Unlock()
+	s.cloud.Mu.Lock()
+	s.cloud.Faulty = false
+	s.cloud.Mu.Unlock()
 	s.settle(seed, sagas)
-	for what, n := range s.cloud.faults {
+	for what, n := range s.cloud.Faults {
 		counts.add(what, n)
 	}
 	for _, st := range s.fold() {
 		counts.add(string(st.Status), 1)
 	}
-	counts.add("machines", s.cloud.launches())
-	trace := strings.Join(append(s.cloud.trace, s.logTrace()...), "\n")
+	counts.add("machines", s.cloud.Launches())
+	trace := strings.Join(append(s.cloud.Trace, s.logTrace()...), "\n")
 	s.stop()
 	return trace
 }
@@ -144,22 +147,22 @@ func (s *stage) settle(seed uint64, sagas int) {
 			s.lag = 0
 			s.start()
 		}
-		_ = pause(context.Background(), 9*time.Minute)
+		_ = provisionertest.Pause(context.Background(), 9*time.Minute)
 		synctest.Wait()
 		for range 6 {
 			s.speak(nil)
 		}
 		if sagas > 1 {
-			s.cloud.mu.Lock()
-			s.cloud.wrongs = nil // for a moment there may have been two; the second was taken down
-			s.cloud.mu.Unlock()
+			s.cloud.Mu.Lock()
+			s.cloud.Wrongs = nil // for a moment there may have been two; the second was taken down
+			s.cloud.Mu.Unlock()
 		}
 		was := err
 		if err = s.agree(); err == nil && was == nil {
 			return
 		}
 	}
-	s.t.Errorf("seed %d: %v\n%s", seed, err, strings.Join(append(s.cloud.trace, s.logTrace()...), "\n"))
+	s.t.Errorf("seed %d: %v\n%s", seed, err, strings.Join(append(s.cloud.Trace, s.logTrace()...), "\n"))
 }
 
 // act is what users, guests and the world do next.
@@ -167,9 +170,9 @@ func (s *stage) act(r *rand.Rand, ids *[]string) {
 	id := (*ids)[r.IntN(len(*ids))]
 	switch n := r.IntN(40); {
 	case n < 3:
-		if out, err := s.instances.Create(context.Background(), s.origin, "desk", ""); err == nil {
+		if out, err := s.Instances.Create(context.Background(), s.origin, "desk", ""); err == nil {
 			*ids = append(*ids, out.Answer.ID)
-		} else if code(err) != "quota_exceeded" {
+		} else if commandstest.Code(err) != "quota_exceeded" {
 			s.t.Error(err)
 		}
 	case n < 8:
@@ -179,7 +182,7 @@ func (s *stage) act(r *rand.Rand, ids *[]string) {
 	case n < 17:
 		s.do("terminate", id)
 	case n < 18:
-		s.cloud.outside(r)
+		s.cloud.Outside(r)
 	default:
 		s.speak(func() bool { return r.IntN(3) == 0 })
 	}

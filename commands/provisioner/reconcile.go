@@ -1,4 +1,4 @@
-package commands
+package provisioner
 
 import (
 	"cmp"
@@ -9,6 +9,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/commands"
+
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
@@ -21,8 +24,8 @@ import (
 // The cloud is listed first and the log read second, so every machine on the list has its attempt
 // in the log already. It never touches a machine that the log does not know.
 type Reconciler struct {
-	Log
-	Cloud Inventory
+	commands.Log
+	Cloud machines.Inventory
 	// Live returns the ids of the instances that are not final.
 	Live func(ctx context.Context) (ids []string, position int64, err error)
 	// Connected is as of a Saga. Nil: a missing machine is only reported, unless BelieveMissing.
@@ -60,14 +63,14 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // it again.
 func (r *Reconciler) Reconcile(ctx context.Context) (Report, error) {
 	report := Report{At: r.Now(), DryRun: r.DryRun, Findings: []Finding{}}
-	machines, err := r.Cloud.List(ctx)
+	listed, err := r.Cloud.List(ctx)
 	if err != nil {
 		return report, fmt.Errorf("list the cloud: %w", err)
 	}
-	slices.SortFunc(machines, func(a, b Tagged) int { return cmp.Compare(a.ID, b.ID) })
-	report.Machines = len(machines)
+	slices.SortFunc(listed, func(a, b machines.Tagged) int { return cmp.Compare(a.ID, b.ID) })
+	report.Machines = len(listed)
 	seen := map[string]bool{}
-	for _, m := range machines {
+	for _, m := range listed {
 		seen[m.ID] = true
 		if err := r.machine(ctx, &report, m); err != nil {
 			return report, err
@@ -77,7 +80,7 @@ func (r *Reconciler) Reconcile(ctx context.Context) (Report, error) {
 }
 
 // machine holds one machine against the log.
-func (r *Reconciler) machine(ctx context.Context, report *Report, m Tagged) error {
+func (r *Reconciler) machine(ctx context.Context, report *Report, m machines.Tagged) error {
 	f := Finding{Machine: m.ID, Instance: m.Instance, Attempt: m.Attempt, State: m.Seen}
 	if !m.Launched.IsZero() {
 		f.Age = max(0, report.At.Sub(m.Launched)).Round(time.Second)
@@ -89,10 +92,10 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m Tagged) erro
 	switch {
 	case m.Instance == "" || m.Attempt == 0:
 		return stranger("it carries the tag of this environment, but does not say which instance it is for")
-	case m.Token != clientToken(m.Instance, m.Attempt):
+	case m.Token != machines.ClientToken(m.Instance, m.Attempt):
 		return stranger("its tags are ours, but we did not launch it; was it made as a copy of another machine?")
 	}
-	s, err := instances.Fold(ctx, r.Store, m.Instance)
+	s, err := r.Instance(ctx, m.Instance)
 	if err != nil {
 		return report.unreadable(f, err)
 	}
@@ -105,7 +108,7 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m Tagged) erro
 	case s.Open && m.Attempt == s.Attempts:
 		f.Kind, f.Why = Adopt, "its launch was never answered"
 		return report.add(f, true, r.unless(func() error {
-			_, err := tell(ctx, r.Log, m.Instance, instance.Launched{Attempt: m.Attempt, Machine: m.ID, At: r.Now()}, nil)
+			_, err := r.ExecuteInstance(ctx, m.Instance, instance.Launched{Attempt: m.Attempt, Machine: m.ID, At: r.Now()})
 			return err
 		}))
 	case m.Seen == instance.SeenGone:
@@ -127,7 +130,7 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m Tagged) erro
 }
 
 // drift tells the instance what has become of its machine.
-func (r *Reconciler) drift(ctx context.Context, report *Report, f Finding, s instance.State, m Tagged) error {
+func (r *Reconciler) drift(ctx context.Context, report *Report, f Finding, s instance.State, m machines.Tagged) error {
 	news := instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: r.Now()}
 	events, err := instance.Decide(s, news)
 	if err != nil || len(events) == 0 {
@@ -140,7 +143,7 @@ func (r *Reconciler) drift(ctx context.Context, report *Report, f Finding, s ins
 	case m.Seen == instance.SeenRunning && s.Running:
 		f.Why = "its address is another"
 	}
-	return report.add(f, true, r.unless(func() error { _, err := tell(ctx, r.Log, m.Instance, news, nil); return err }))
+	return report.add(f, true, r.unless(func() error { _, err := r.ExecuteInstance(ctx, m.Instance, news); return err }))
 }
 
 // missing looks at the machines of the log that the list lacks. Its tag may have been taken away,
@@ -154,7 +157,7 @@ func (r *Reconciler) missing(ctx context.Context, report *Report, seen map[strin
 	states := map[string]instance.State{}
 	owners := map[string]string{}
 	for _, id := range ids {
-		s, err := instances.Fold(ctx, r.Store, id)
+		s, err := r.Instance(ctx, id)
 		if err != nil {
 			if err := report.unreadable(Finding{Instance: id}, err); err != nil {
 				return err
@@ -187,7 +190,7 @@ func (r *Reconciler) missing(ctx context.Context, report *Report, seen map[strin
 		s := states[m.ID]
 		delete(states, m.ID)
 		f := Finding{Machine: m.ID, Instance: owners[m.ID], Status: s.Status, State: m.Seen}
-		if err := r.drift(ctx, report, f, s, Tagged{Machine: m, Instance: owners[m.ID]}); err != nil {
+		if err := r.drift(ctx, report, f, s, machines.Tagged{Machine: m, Instance: owners[m.ID]}); err != nil {
 			return err
 		}
 	}
@@ -213,7 +216,7 @@ func (r *Reconciler) unknown(ctx context.Context, report *Report, owner string, 
 	if err != nil {
 		return err
 	}
-	do := r.unless(func() error { _, err := tell(ctx, r.Log, owner, news, nil); return err })
+	do := r.unless(func() error { _, err := r.ExecuteInstance(ctx, owner, news); return err })
 	there, vouch := vouched(ctx, r.Connected, owner)
 	switch {
 	case there == instance.SeenPending && !s.Missed.IsZero():
@@ -243,7 +246,7 @@ func (r *Reconciler) elsewhere(ctx context.Context, report *Report, owner string
 		return report.add(f, true, nil)
 	}
 	news := instance.Observe{Machine: s.Machine, Seen: instance.SeenMissing, At: r.Now(), Sure: true}
-	return report.add(f, true, r.unless(func() error { _, err := tell(ctx, r.Log, owner, news, nil); return err }))
+	return report.add(f, true, r.unless(func() error { _, err := r.ExecuteInstance(ctx, owner, news); return err }))
 }
 
 // unless returns do, and nothing in a dry run.

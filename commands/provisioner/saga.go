@@ -1,4 +1,6 @@
-package commands
+// Package provisioner makes and unmakes machines: the saga calls the cloud as provisioning.Next asks, and the
+// reconciler compares what the cloud holds with the log.
+package provisioner
 
 import (
 	"cmp"
@@ -9,8 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/commands"
+
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
@@ -30,9 +35,9 @@ type Feed interface {
 // saga begins where the log stands. One saga should run at a time; a second one, or one that was
 // frozen and wakes up, is refused by the streams' versions and does no harm.
 type Saga struct {
-	Log
-	Cloud  Cloud
-	Tokens Enrolment
+	commands.Log
+	Cloud  machines.Cloud
+	Tokens machines.Enrolment
 	Policy provisioning.Policy
 	// Live returns the ids of the instances that are not final, as of a position of the log.
 	Live func(ctx context.Context) (ids []string, position int64, err error)
@@ -96,7 +101,7 @@ const maxSteps = 20
 // said to be unsure before it is called for again.
 func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance.State, provisioning.Step, error) {
 	for range maxSteps {
-		state, err := instances.Fold(ctx, s.Store, id)
+		state, err := s.Instance(ctx, id)
 		if err != nil {
 			return state, provisioning.Step{}, err
 		}
@@ -121,7 +126,7 @@ func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance
 			return state, step, ctx.Err() // an outcome seen under a lost lease is for the next saga to find out
 		}
 		s.at("append", step, "before")
-		res, err := tell(ctx, s.Log, id, cmd, nil)
+		res, err := s.ExecuteInstance(ctx, id, cmd)
 		if err != nil {
 			mine.Delete(id) // what came of a call may be nowhere
 			if l, ok := cmd.(instance.Launched); ok && errors.Is(err, instance.ErrSuperseded) {
@@ -170,11 +175,11 @@ func cancelled(state instance.State, now time.Time) instance.Command {
 
 func (s *Saga) freeze(id string, state instance.State) (instance.Command, error) {
 	n := state.Attempts + 1
-	spec, err := s.Cloud.Freeze(LaunchPlan{
+	spec, err := s.Cloud.Freeze(machines.LaunchPlan{
 		Instance: id, Attempt: n, Type: state.Type,
-		ClientToken: clientToken(id, n), Refused: state.Code, Last: state.Spec,
+		ClientToken: machines.ClientToken(id, n), Refused: state.Code, Last: state.Spec,
 	})
-	var refused *CallError
+	var refused *machines.CallError
 	if errors.As(err, &refused) && refused.Verdict == instance.Never {
 		s.Logger.Error("a launch cannot be frozen", "instance", id, "err", err)
 		return instance.Abandon{Code: refused.Code, Reason: refused.Reason}, nil
@@ -185,8 +190,6 @@ func (s *Saga) freeze(id string, state instance.State) (instance.Command, error)
 	spec.TokenKey = s.Tokens.CurrentKey()
 	return instance.Attempt{At: s.Now(), Spec: spec, Number: n}, nil
 }
-
-func clientToken(instance string, attempt int) string { return fmt.Sprintf("%s-%d", instance, attempt) }
 
 func abandonReason(why string, state instance.State) string {
 	switch why {
