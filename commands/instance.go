@@ -186,3 +186,21 @@ func (l Log) executeInstance(ctx context.Context, u *eventstore.Unit, id string,
 	}
 	return s, l.Fleet.remove(ctx, u, id)
 }
+
+// Known reports whether the log has an instance.
+func (i *Instances) Known(ctx context.Context, id string) (bool, error) {
+	version, err := i.Log.Store.Version(ctx, eventstore.StreamID{Aggregate: "instance", ID: id})
+	return version > 0, err
+}
+
+// clip cuts s to at most n bytes of valid UTF-8 without control characters: databases refuse zero
+// bytes, and people should see what is there.
+func clip(s string, n int) string {
+	s = strings.ToValidUTF8(s[:min(len(s), n)], "")
+	return strings.Map(func(r rune) rune {
+		if isControl(r) {
+			return -1
+		}
+		return r
+	}, s)
+}
