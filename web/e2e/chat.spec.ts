@@ -20,7 +20,8 @@ test("what an agent does besides talking", async ({ page }, info) => {
   await expect(log.getByText("failed", { exact: false }).first()).toBeVisible();
   await expect(log).toContainText("Nothing was run");
   // Each between what was said before it and after it; so, too, as the machine tells it later.
-  const inOrder = /The first lists the desktop's files\..*exec.*The second looks for a file that is not there\..*read.*That is all/s;
+  const inOrder =
+    /The first lists the desktop's files\..*exec.*The second looks for a file that is not there\..*read.*That is all/s;
   await expect(log).toHaveText(inOrder);
   await look(page, "chat-tools");
   await page.reload();
@@ -122,8 +123,13 @@ test("chats are begun, renamed, switched and deleted", async ({ page }, info) =>
 });
 
 /** Where the log stands: what is in sight, and how far it is from either end. */
-const stands = (log: Locator) => log.evaluate((l) => ({ top: l.scrollTop, below: l.scrollHeight - l.scrollTop - l.clientHeight }));
-const topOf = (page: Page, text: string) => page.getByRole("log").getByText(text, { exact: true }).evaluate((e) => e.getBoundingClientRect().top);
+const stands = (log: Locator) =>
+  log.evaluate((l) => ({ top: l.scrollTop, below: l.scrollHeight - l.scrollTop - l.clientHeight }));
+const topOf = (page: Page, text: string) =>
+  page
+    .getByRole("log")
+    .getByText(text, { exact: true })
+    .evaluate((e) => e.getBoundingClientRect().top);
 
 test("a long chat is read in peace", async ({ page }, info) => {
   const agent = await Agent.of(page, 250);
@@ -165,12 +171,26 @@ test("a long chat is read in peace", async ({ page }, info) => {
 
   // A picture that comes along is seen.
   const dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
-  agent.chat("final", 12, { message: { content: [{ type: "text", text: "Once upon a time. The end." }, { type: "image", mimeType: "image/png", data: dot, alt: "A green dot" }] } });
-  await expect.poll(() => page.getByRole("img", { name: "A green dot" }).evaluate((i) => (i as HTMLImageElement).naturalWidth)).toBe(1);
+  agent.chat("final", 12, {
+    message: {
+      content: [
+        { type: "text", text: "Once upon a time. The end." },
+        { type: "image", mimeType: "image/png", data: dot, alt: "A green dot" },
+      ],
+    },
+  });
+  await expect
+    .poll(() => page.getByRole("img", { name: "A green dot" }).evaluate((i) => (i as HTMLImageElement).naturalWidth))
+    .toBe(1);
 });
 
 test("on a phone Enter begins a new line, and the button sends", async ({ browser, server }, info) => {
-  const phone = await browser.newContext({ baseURL: server.url, viewport: { width: 390, height: 700 }, hasTouch: true, isMobile: true });
+  const phone = await browser.newContext({
+    baseURL: server.url,
+    viewport: { width: 390, height: 700 },
+    hasTouch: true,
+    isMobile: true,
+  });
   const page = await phone.newPage();
   await signUp(page, info);
   await firstDesktop(page);

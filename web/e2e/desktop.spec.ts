@@ -6,7 +6,8 @@ test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info
   await signUp(page, info);
   await firstDesktop(page);
   await settled(page);
-  const size = () => screen(page).evaluate((c) => [(c as HTMLCanvasElement).width, (c as HTMLCanvasElement).height].join("×"));
+  const size = () =>
+    screen(page).evaluate((c) => [(c as HTMLCanvasElement).width, (c as HTMLCanvasElement).height].join("×"));
   const choose = async (name: RegExp) => {
     await page.getByRole("button", { name: /^Screen: / }).click();
     await page.getByRole("menuitemradio", { name }).click();
@@ -79,7 +80,17 @@ test("a boot says how long it will take, by what boots here took", async ({ page
   await page.route(`**/api/instances/${id}`, async (route) => {
     const answer = await route.fetch();
     const body = (await answer.json()) as object;
-    await route.fulfill({ response: answer, json: { ...body, status: "launching", phase: "booting", progress: 30, ready: false, phase_since: new Date().toISOString() } });
+    await route.fulfill({
+      response: answer,
+      json: {
+        ...body,
+        status: "launching",
+        phase: "booting",
+        progress: 30,
+        ready: false,
+        phase_since: new Date().toISOString(),
+      },
+    });
   });
   let samples = 0; // as many as there were
   await page.route("**/api/boot-times*", async (route) => {
@@ -90,7 +101,11 @@ test("a boot says how long it will take, by what boots here took", async ({ page
     await route.fulfill({ response: answer, json: body });
   });
   await page.reload();
-  await expect(page.getByText(/^(The one desktop|Half of the \d+ desktops) that started here before (was|were) ready within \d+ s/)).toBeVisible();
+  await expect(
+    page.getByText(
+      /^(The one desktop|Half of the \d+ desktops) that started here before (was|were) ready within \d+ s/,
+    ),
+  ).toBeVisible();
   samples = 20;
   await page.reload();
   await expect(page.getByText(/^19 of 20 desktops here are ready within \d+ s/)).toBeVisible();
@@ -101,4 +116,3 @@ test("a boot says how long it will take, by what boots here took", async ({ page
   await expect(log).toContainText(/level=INFO/, { timeout: 20_000 });
   await look(page, "boot");
 });
-

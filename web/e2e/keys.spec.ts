@@ -38,7 +38,17 @@ test("a key is set, replaced and removed, and never shown", async ({ page }, inf
 test("what a provider said of a key is not said of the one that replaced it", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
-  await page.route("**/debug/testapi", (route) => route.fulfill({ contentType: "text/plain", body: JSON.stringify({ providers: [{ provider: "anthropic", result: "unauthorised", status: 401 }, { provider: "openai", result: "accepted", status: 200 }] }) }));
+  await page.route("**/debug/testapi", (route) =>
+    route.fulfill({
+      contentType: "text/plain",
+      body: JSON.stringify({
+        providers: [
+          { provider: "anthropic", result: "unauthorised", status: 401 },
+          { provider: "openai", result: "accepted", status: 200 },
+        ],
+      }),
+    }),
+  );
   await page.getByRole("link", { name: "API keys" }).click();
   const set = async (button: string, key: string, store: string) => {
     await page.getByRole("button", { name: button }).click();

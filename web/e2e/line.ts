@@ -23,7 +23,10 @@ export class Line {
 
   #join(a: Socket, b: Socket) {
     this.#ends.push(a, b);
-    for (const [from, to] of [[a, b], [b, a]] as const) {
+    for (const [from, to] of [
+      [a, b],
+      [b, a],
+    ] as const) {
       from.on("data", (d) => this.#dead.has(from) || to.write(d));
       from.on("close", () => this.#dead.has(from) || to.destroy());
       from.on("error", () => undefined); // close follows

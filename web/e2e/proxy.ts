@@ -16,7 +16,13 @@ export class Proxy {
   static async to(url: string, { upgrades }: { upgrades: boolean }): Promise<Proxy> {
     const far = new URL(url);
     const onward = (r: IncomingMessage, headers: IncomingHttpHeaders) =>
-      request({ host: far.hostname, port: far.port, method: r.method, path: r.url, headers: { ...headers, host: upgrades ? far.host : headers.host } });
+      request({
+        host: far.hostname,
+        port: far.port,
+        method: r.method,
+        path: r.url,
+        headers: { ...headers, host: upgrades ? far.host : headers.host },
+      });
     const server = createServer((r, answer) => {
       const { upgrade: _, connection: __, ...headers } = r.headers;
       const next = onward(r, headers);

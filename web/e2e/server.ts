@@ -54,7 +54,16 @@ export class Server {
   }
 
   #env() {
-    return { PATH: process.env.PATH, HOME: this.dir, DATA_DIR: this.dir, PORT: String(this.port), ADMIN_ADDR: `127.0.0.1:${this.admin}`, MAX_INSTANCES_PER_USER: "3", TRUSTED_PROXIES: "127.0.0.1/32", ...this.settings };
+    return {
+      PATH: process.env.PATH,
+      HOME: this.dir,
+      DATA_DIR: this.dir,
+      PORT: String(this.port),
+      ADMIN_ADDR: `127.0.0.1:${this.admin}`,
+      MAX_INSTANCES_PER_USER: "3",
+      TRUSTED_PROXIES: "127.0.0.1/32",
+      ...this.settings,
+    };
   }
 
   async run() {

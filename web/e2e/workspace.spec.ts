@@ -1,7 +1,10 @@
 import { at, atRest, changed, firstLine, pixels, screen, settled } from "./desktop";
 import { expect, firstDesktop, hasFocus, logIn, look, newEmail, password, signUp, test } from "./fixtures";
 
-test("by mouse: a screen that answers, an agent that answers, and both side by side", async ({ page, context }, info) => {
+test("by mouse: a screen that answers, an agent that answers, and both side by side", async ({
+  page,
+  context,
+}, info) => {
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
   await signUp(page, info);
   await firstDesktop(page);
@@ -49,7 +52,8 @@ test("by mouse: a screen that answers, an agent that answers, and both side by s
   // Moving the screen between the layouts keeps its connection.
   let sockets = 0;
   page.on("websocket", () => sockets++);
-  for (const view of ["Desktop only", "Chat only", "Desktop and chat"]) await page.getByRole("radio", { name: view }).check({ force: true });
+  for (const view of ["Desktop only", "Chat only", "Desktop and chat"])
+    await page.getByRole("radio", { name: view }).check({ force: true });
   await expect(page.getByText(/^Connected/)).toBeVisible();
   const again = await pixels(page);
   await screen(page).click();
@@ -67,10 +71,13 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
       await page.keyboard.press("Tab");
       const here = await page.evaluate(() => {
         const e = document.activeElement as HTMLElement | null;
-        const label = e?.getAttribute("aria-label") ?? (e instanceof HTMLInputElement ? (e.labels?.[0]?.textContent ?? "") : (e?.textContent ?? ""));
+        const label =
+          e?.getAttribute("aria-label") ??
+          (e instanceof HTMLInputElement ? (e.labels?.[0]?.textContent ?? "") : (e?.textContent ?? ""));
         return { name: label.trim(), role: e?.getAttribute("role") ?? e?.tagName.toLowerCase() ?? "" };
       });
-      if ((typeof name === "string" ? here.name === name : name.test(here.name)) && (!role || here.role === role)) return;
+      if ((typeof name === "string" ? here.name === name : name.test(here.name)) && (!role || here.role === role))
+        return;
     }
     throw new Error(`Tab does not reach ${name}`);
   };
@@ -158,7 +165,10 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible({ timeout: 20_000 });
 });
 
-test("a server that is restarted under an open workspace: nothing is lost, nobody reloads", async ({ page, server }, info) => {
+test("a server that is restarted under an open workspace: nothing is lost, nobody reloads", async ({
+  page,
+  server,
+}, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   await settled(page);
@@ -214,7 +224,9 @@ test("who only views cannot type", async ({ page }, info) => {
   await changed(page, before);
 });
 
-test("whoever looks at the desktop alone learns that the agent waits, and what is half answered stays", async ({ page }, info) => {
+test("whoever looks at the desktop alone learns that the agent waits, and what is half answered stays", async ({
+  page,
+}, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   const message = page.getByRole("textbox", { name: /message/i });
@@ -245,7 +257,16 @@ test("the screen is there before the agent is, and what is written meanwhile is 
   const own = new RegExp(`/api/instances/${id}$`);
   await page.route(own, async (route) => {
     const answer = await route.fetch();
-    const body = route.request().method() === "GET" ? { ...((await answer.json()) as object), ready: false, phase: "agent", phase_detail: "Agent: OpenClaw is starting.", progress: 80 } : undefined;
+    const body =
+      route.request().method() === "GET"
+        ? {
+            ...((await answer.json()) as object),
+            ready: false,
+            phase: "agent",
+            phase_detail: "Agent: OpenClaw is starting.",
+            progress: 80,
+          }
+        : undefined;
     await route.fulfill({ response: answer, ...(body && { json: body }) });
   });
   await page.reload();
@@ -278,7 +299,8 @@ test("the screen is there before the agent is, and what is written meanwhile is 
 test("where there is little height one can still write", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
-  for (const view of ["Chat only", "Desktop and chat"]) await page.getByRole("radio", { name: view }).check({ force: true });
+  for (const view of ["Chat only", "Desktop and chat"])
+    await page.getByRole("radio", { name: view }).check({ force: true });
   const message = page.getByRole("textbox", { name: /message/i });
   for (const height of [380, 320]) {
     await page.setViewportSize({ width: 640, height });
@@ -286,7 +308,10 @@ test("where there is little height one can still write", async ({ page }, info) 
     await expect(page.getByRole("button", { name: "Send", exact: true })).toBeInViewport({ ratio: 1 });
     await message.fill("in sight");
     // With its outline, too.
-    expect(await message.evaluate((m) => innerHeight - m.closest("form")!.getBoundingClientRect().bottom), `at ${height}`).toBeGreaterThanOrEqual(0);
+    expect(
+      await message.evaluate((m) => innerHeight - m.closest("form")!.getBoundingClientRect().bottom),
+      `at ${height}`,
+    ).toBeGreaterThanOrEqual(0);
   }
   await page.screenshot({ path: "artifacts/little-height.png" });
 });

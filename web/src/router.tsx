@@ -21,8 +21,20 @@ function goOn({ search }: { search: Next }) {
   if (session.getSnapshot().login) throw redirect({ href: search.next ?? "/", replace: true });
 }
 
-const login = createRoute({ getParentRoute: () => root, path: "/login", validateSearch: validNext, beforeLoad: goOn, component: LoginPage });
-const signup = createRoute({ getParentRoute: () => root, path: "/signup", validateSearch: validNext, beforeLoad: goOn, component: SignupPage });
+const login = createRoute({
+  getParentRoute: () => root,
+  path: "/login",
+  validateSearch: validNext,
+  beforeLoad: goOn,
+  component: LoginPage,
+});
+const signup = createRoute({
+  getParentRoute: () => root,
+  path: "/signup",
+  validateSearch: validNext,
+  beforeLoad: goOn,
+  component: SignupPage,
+});
 
 const signedIn = createRoute({
   getParentRoute: () => root,
@@ -41,14 +53,20 @@ export type InstancesSearch = { create?: true | undefined; terminated?: true | u
 const instances = createRoute({
   getParentRoute: () => framed,
   path: "/",
-  validateSearch: (s: Record<string, unknown>): InstancesSearch => ({ create: s.create ? true : undefined, terminated: s.terminated ? true : undefined }),
+  validateSearch: (s: Record<string, unknown>): InstancesSearch => ({
+    create: s.create ? true : undefined,
+    terminated: s.terminated ? true : undefined,
+  }),
   component: InstancesPage,
 });
 
 export const views = ["both", "desktop", "chat"] as const;
 export type View = (typeof views)[number];
 
-export type WorkspaceSearch = { view?: View | undefined; /** Key of the open chat; absent: the main one. */ chat?: string | undefined };
+export type WorkspaceSearch = {
+  view?: View | undefined;
+  /** Key of the open chat; absent: the main one. */ chat?: string | undefined;
+};
 
 const workspace = createRoute({
   getParentRoute: () => signedIn,
@@ -58,7 +76,11 @@ const workspace = createRoute({
     chat: typeof s.chat === "string" && s.chat !== "" && s.chat.length <= 512 ? s.chat : undefined,
   }),
   component: latePage(async () => (await import("@/workspace/WorkspacePage")).WorkspacePage, BareFrame),
-  pendingComponent: () => <BareFrame><Pending /></BareFrame>,
+  pendingComponent: () => (
+    <BareFrame>
+      <Pending />
+    </BareFrame>
+  ),
 });
 
 export const aboutTabs = ["history", "diagnostics"] as const;
@@ -67,7 +89,9 @@ export type AboutTab = (typeof aboutTabs)[number];
 const about = createRoute({
   getParentRoute: () => framed,
   path: "/desktops/$id/about",
-  validateSearch: (s: Record<string, unknown>): { tab?: AboutTab | undefined } => ({ tab: aboutTabs.find((t) => t === s.tab) }),
+  validateSearch: (s: Record<string, unknown>): { tab?: AboutTab | undefined } => ({
+    tab: aboutTabs.find((t) => t === s.tab),
+  }),
   component: latePage(async () => (await import("@/instances/AboutPage")).AboutPage),
 });
 
@@ -84,7 +108,11 @@ const account = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: root.addChildren([login, signup, signedIn.addChildren([workspace, framed.addChildren([instances, about, keys, account])])]),
+  routeTree: root.addChildren([
+    login,
+    signup,
+    signedIn.addChildren([workspace, framed.addChildren([instances, about, keys, account])]),
+  ]),
   basepath: "/app",
   defaultPreload: "intent",
   scrollRestoration: true,

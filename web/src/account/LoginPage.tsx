@@ -17,7 +17,15 @@ export function LoginPage() {
       action="Log in"
       path="/api/auth/login"
       notice={ended && <Banner tone="warn">{ended}</Banner>}
-      other={mode === "closed" ? undefined : { question: mode === "invite" ? "Have an invitation?" : "New here?", to: "/signup", label: "Create an account" }}
+      other={
+        mode === "closed"
+          ? undefined
+          : {
+              question: mode === "invite" ? "Have an invitation?" : "New here?",
+              to: "/signup",
+              label: "Create an account",
+            }
+      }
     />
   );
 }
@@ -35,7 +43,16 @@ export function SignupPage() {
       </Frame>
     );
   }
-  return <Door title="Create your account" action="Create account" path="/api/auth/signup" fresh invited={mode === "invite"} other={other} />;
+  return (
+    <Door
+      title="Create your account"
+      action="Create account"
+      path="/api/auth/signup"
+      fresh
+      invited={mode === "invite"}
+      other={other}
+    />
+  );
 }
 
 type DoorProps = {
@@ -63,7 +80,9 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
   const enter = useMutation({
     mutationFn: () => {
       const body = { email: email.trim(), password };
-      return path === "/api/auth/login" ? logIn(body) : call(api.POST(path, { body: invite.trim() ? { ...body, invite: invite.trim() } : body }));
+      return path === "/api/auth/login"
+        ? logIn(body)
+        : call(api.POST(path, { body: invite.trim() ? { ...body, invite: invite.trim() } : body }));
     },
     onSuccess: (tokens) => session.start(tokens), // the router goes on by itself
     onError: (error) => say(fieldErrors(error)),
@@ -71,7 +90,11 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
   const asked = invited || invite !== "" || wrong.invite !== undefined;
   const submit = (e: FormEvent) => {
     e.preventDefault();
-    const now = { ...(asked && !invite.trim() ? { invite: "Enter the code of your invitation." } : {}), ...emailError(email), ...(fresh ? newPasswordError(password) : password ? {} : { password: "Enter your password." }) };
+    const now = {
+      ...(asked && !invite.trim() ? { invite: "Enter the code of your invitation." } : {}),
+      ...emailError(email),
+      ...(fresh ? newPasswordError(password) : password ? {} : { password: "Enter your password." }),
+    };
     say(now);
     if (!now.email && !now.password && !now.invite) enter.mutate();
   };
@@ -97,7 +120,20 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
             hint="Sign-up is by invitation. Your code is in the message that invited you."
           />
         )}
-        <TextField label="E-mail" type="email" name="email" autoComplete="username" inputMode="email" value={email} onChange={setEmail} error={wrong.email} required maxLength={254} autoCapitalize="none" spellCheck={false} />
+        <TextField
+          label="E-mail"
+          type="email"
+          name="email"
+          autoComplete="username"
+          inputMode="email"
+          value={email}
+          onChange={setEmail}
+          error={wrong.email}
+          required
+          maxLength={254}
+          autoCapitalize="none"
+          spellCheck={false}
+        />
         <TextField
           label="Password"
           type="password"
@@ -109,7 +145,9 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
           required
           hint={fresh ? "At least 8 characters. A few unrelated words make a good one." : undefined}
         />
-        <Button variant="primary" type="submit" busy={enter.isPending}>{action}</Button>
+        <Button variant="primary" type="submit" busy={enter.isPending}>
+          {action}
+        </Button>
       </form>
     </Frame>
   );
@@ -133,7 +171,10 @@ function Frame({ title, other, children }: { title: string; other: Other | undef
         {children}
         {other && (
           <p className="mt-4 text-center text-sm text-muted">
-            {other.question} <Link to={other.to} search={next} className="font-medium text-accent-ink underline">{other.label}</Link>
+            {other.question}{" "}
+            <Link to={other.to} search={next} className="font-medium text-accent-ink underline">
+              {other.label}
+            </Link>
           </p>
         )}
       </div>
@@ -143,7 +184,9 @@ function Frame({ title, other, children }: { title: string; other: Other | undef
 
 function emailError(email: string): { email?: string } {
   if (!email.trim()) return { email: "Enter your e-mail address." };
-  return /^[^@\s]+@[^@\s]+$/.test(email.trim()) ? {} : { email: "This is not an e-mail address: it needs a name, an @ and a domain." };
+  return /^[^@\s]+@[^@\s]+$/.test(email.trim())
+    ? {}
+    : { email: "This is not an e-mail address: it needs a name, an @ and a domain." };
 }
 
 /** What is wrong with a new password, as the server would say it. */

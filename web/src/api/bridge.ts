@@ -13,7 +13,12 @@ export type BridgeAddress = {
 const answerWithin = 8_000; // ms
 
 /** Gets a ticket for an instance's screen or agent. Throws an ApiError, or what aborted it. */
-export async function openBridge(id: string, kind: "vnc" | "cloudbot", mode: "control" | "view", aborted: AbortSignal): Promise<BridgeAddress> {
+export async function openBridge(
+  id: string,
+  kind: "vnc" | "cloudbot",
+  mode: "control" | "view",
+  aborted: AbortSignal,
+): Promise<BridgeAddress> {
   const signal = AbortSignal.any([aborted, AbortSignal.timeout(answerWithin)]);
   const { ticket } = await call(
     api.POST("/api/instances/{id}/tickets", { params: { path: { id } }, body: { kind, mode }, signal }),

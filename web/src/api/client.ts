@@ -33,10 +33,13 @@ export class ApiError extends Error {
 
 /** What to tell people of any failure. */
 export function sentence(error: unknown): string {
-  return error instanceof ApiError ? error.detail : "Something went wrong in this page. Reload it; your desktops are not affected.";
+  return error instanceof ApiError
+    ? error.detail
+    : "Something went wrong in this page. Reload it; your desktops are not affected.";
 }
 
-const offline = () => new ApiError(0, "offline", "The server cannot be reached. Check your connection, then try again.");
+const offline = () =>
+  new ApiError(0, "offline", "The server cannot be reached. Check your connection, then try again.");
 
 /** Makes an ApiError of an answer that is not 2xx. */
 export async function refusal(response: Response): Promise<ApiError> {
@@ -46,9 +49,19 @@ export async function refusal(response: Response): Promise<ApiError> {
   } catch {
     // a proxy's page: the status has to do
   }
-  const detail = typeof body.detail === "string" && body.detail !== "" ? body.detail : `The server answered with ${response.status}. Try again in a moment.`;
+  const detail =
+    typeof body.detail === "string" && body.detail !== ""
+      ? body.detail
+      : `The server answered with ${response.status}. Try again in a moment.`;
   const wait = Number(response.headers.get("Retry-After"));
-  return new ApiError(response.status, typeof body.code === "string" ? body.code : "unknown", detail, wait > 0 ? wait : undefined, body.request_id, body.field);
+  return new ApiError(
+    response.status,
+    typeof body.code === "string" ? body.code : "unknown",
+    detail,
+    wait > 0 ? wait : undefined,
+    body.request_id,
+    body.field,
+  );
 }
 
 // The highest position that this tab knows of, by a command of its own or by an event: queries wait for
@@ -93,7 +106,10 @@ export async function signedFetch(input: Request | string, init?: RequestInit): 
   return response;
 }
 
-export const api = createClient<paths>({ baseUrl: globalThis.location?.origin ?? "", fetch: (request) => signedFetch(request) });
+export const api = createClient<paths>({
+  baseUrl: globalThis.location?.origin ?? "",
+  fetch: (request) => signedFetch(request),
+});
 
 /** Unwraps a call of `api`: its data, or a thrown ApiError. */
 export async function call<T>(answer: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
@@ -105,7 +121,9 @@ export async function call<T>(answer: Promise<{ data?: T; error?: unknown; respo
 // openapi-fetch has read the body already; what it read is the problem itself.
 async function refusalOf(response: Response, body: unknown): Promise<ApiError> {
   const headers = new Headers(response.headers);
-  return refusal(new Response(typeof body === "string" ? body : JSON.stringify(body ?? {}), { status: response.status, headers }));
+  return refusal(
+    new Response(typeof body === "string" ? body : JSON.stringify(body ?? {}), { status: response.status, headers }),
+  );
 }
 
 /** The header that makes sending a command twice do it once. */

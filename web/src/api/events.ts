@@ -3,7 +3,14 @@ import { EventSourceParserStream } from "eventsource-parser/stream";
 import { signedFetch } from "./client";
 
 /** An event of the log as the API gives it: a CloudEvent. */
-export type LogEvent = { type: string; subject: string; sequence: string; sentence: string; time: string; data: Record<string, unknown> };
+export type LogEvent = {
+  type: string;
+  subject: string;
+  sequence: string;
+  sentence: string;
+  time: string;
+  data: Record<string, unknown>;
+};
 
 export type EventsState = "connecting" | "live" | "waiting";
 
@@ -12,7 +19,8 @@ const silence = 40_000; // ms without a byte after which a stream is taken for d
 // tabs together: with a stream each, the sixth tab would wait for ever.
 const grace = 30_000;
 const beatEvery = 10_000; // ms between two words of the tab that has the stream
-const least = 1_000, most = 20_000; // ms between tries
+const least = 1_000,
+  most = 20_000; // ms between tries
 
 type Config = {
   onEvent: (event: LogEvent, position: string) => void;
@@ -26,15 +34,27 @@ type Config = {
 type Word =
   | { /** Somebody new asks how it is. */ hello: true }
   | { /** The one that has the stream is there. */ beat: true }
-  | { event: LogEvent; position: string; /** The position before it: who was at another has missed something. */ after: string | undefined }
+  | {
+      event: LogEvent;
+      position: string;
+      /** The position before it: who was at another has missed something. */ after: string | undefined;
+    }
   | { /** The server was restored: the point from which everything follows. */ reset: string }
-  | { state: EventsState; /** Where the stream is; whether it has missed nothing. */ last: string | undefined; resumed: boolean };
+  | {
+      state: EventsState;
+      /** Where the stream is; whether it has missed nothing. */ last: string | undefined;
+      resumed: boolean;
+    };
 
 /**
  * Follows the events of a log-in until the signal aborts. Its tabs share one stream: one that is looked at
  * has it and tells the others, and when that one goes or is hidden, the next one goes on where it was.
  */
-export async function shareEvents(login: string, { onEvent, onReset, onOpen, onState }: Config, signal: AbortSignal): Promise<void> {
+export async function shareEvents(
+  login: string,
+  { onEvent, onReset, onOpen, onState }: Config,
+  signal: AbortSignal,
+): Promise<void> {
   const { locks } = navigator;
   if (!locks) return followEvents({ onEvent, onReset, onOpen, onState }, signal); // only secure pages have them
   const name = `cloudbot.events.${login}`;
@@ -133,7 +153,12 @@ export async function shareEvents(login: string, { onEvent, onReset, onOpen, onS
 }
 
 /** Follows the events over a stream of its own, after the position last where there is one; shared: one that breaks off while nobody looks is another tab's to make anew. */
-export async function followEvents({ onEvent, onReset, onOpen, onState }: Omit<Config, "onReset"> & { onReset: (position: string) => void }, signal: AbortSignal, last?: string, shared = false): Promise<void> {
+export async function followEvents(
+  { onEvent, onReset, onOpen, onState }: Omit<Config, "onReset"> & { onReset: (position: string) => void },
+  signal: AbortSignal,
+  last?: string,
+  shared = false,
+): Promise<void> {
   let tries = 0;
   onState("connecting");
   await seen(signal);
@@ -162,7 +187,10 @@ export async function followEvents({ onEvent, onReset, onOpen, onState }: Omit<C
 }
 
 class Refused extends Error {
-  constructor(path: string, readonly status: number) {
+  constructor(
+    path: string,
+    readonly status: number,
+  ) {
     super(`${path}: ${status}`);
   }
 }
@@ -170,7 +198,12 @@ class Refused extends Error {
 export type Message = { id?: string | undefined; event?: string | undefined; data: string };
 
 /** One Server-Sent Events stream, ended by silence, by the server, by the signal, or because nobody looks. */
-export async function* stream(path: string, last: string | undefined, signal: AbortSignal, onOpen: () => void): AsyncGenerator<Message> {
+export async function* stream(
+  path: string,
+  last: string | undefined,
+  signal: AbortSignal,
+  onOpen: () => void,
+): AsyncGenerator<Message> {
   const control = new AbortController();
   const stop = () => control.abort();
   signal.addEventListener("abort", stop);
@@ -181,11 +214,21 @@ export async function* stream(path: string, last: string | undefined, signal: Ab
   document.addEventListener("visibilitychange", look);
   const release = whenHidden(stop);
   try {
-    const response = await signedFetch(path, { headers: last === undefined ? {} : { "Last-Event-ID": last }, signal: control.signal });
+    const response = await signedFetch(path, {
+      headers: last === undefined ? {} : { "Last-Event-ID": last },
+      signal: control.signal,
+    });
     if (!response.ok || !response.body) throw new Refused(path, response.status);
     onOpen();
     const messages = response.body
-      .pipeThrough(new TransformStream<Uint8Array, Uint8Array>({ transform(chunk, c) { heard = Date.now(); c.enqueue(chunk); } }))
+      .pipeThrough(
+        new TransformStream<Uint8Array, Uint8Array>({
+          transform(chunk, c) {
+            heard = Date.now();
+            c.enqueue(chunk);
+          },
+        }),
+      )
       .pipeThrough(new TextDecoderStream() as unknown as TransformStream<Uint8Array, string>)
       .pipeThrough(new EventSourceParserStream());
     const reader = messages.getReader();
@@ -219,7 +262,8 @@ function whenHidden(f: () => void): () => void {
 }
 
 /** Waits until somebody looks at the page. */
-const seen = (signal: AbortSignal) => (signal.aborted || document.visibilityState === "visible" ? Promise.resolve() : pause(0, signal));
+const seen = (signal: AbortSignal) =>
+  signal.aborted || document.visibilityState === "visible" ? Promise.resolve() : pause(0, signal);
 
 /** Waits; at once again when the browser is back online or the page is looked at. A hidden page waits until it is. */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -27,7 +27,8 @@ export function useLive(login: string) {
           forgetHeard();
           renew({});
         },
-        onOpen: (resumed) => renew({ predicate: (q) => q.queryKey[0] !== "report" && (!resumed || q.state.status === "error") }),
+        onOpen: (resumed) =>
+          renew({ predicate: (q) => q.queryKey[0] !== "report" && (!resumed || q.state.status === "error") }),
         onState: (now) => {
           state = now;
           for (const l of listeners) l();
@@ -45,7 +46,11 @@ let timer: ReturnType<typeof setTimeout> | undefined;
 /** Asks again for what is old; also where the first answer is still on its way: it may have been too early. */
 export function renew(which: QueryFilters) {
   for (const q of queryClient.getQueryCache().findAll({ ...which, fetchStatus: "fetching" })) {
-    if (q.state.data === undefined) void q.promise?.then(() => queryClient.invalidateQueries({ queryKey: q.queryKey, exact: true }), () => undefined);
+    if (q.state.data === undefined)
+      void q.promise?.then(
+        () => queryClient.invalidateQueries({ queryKey: q.queryKey, exact: true }),
+        () => undefined,
+      );
   }
   void queryClient.invalidateQueries(which);
 }
@@ -59,7 +64,8 @@ function changed(event: LogEvent) {
 
 function flush() {
   // A page that nobody looks at asks once it is seen: there may be many of them.
-  if (document.visibilityState !== "visible") return document.addEventListener("visibilitychange", flush, { once: true });
+  if (document.visibilityState !== "visible")
+    return document.addEventListener("visibilitychange", flush, { once: true });
   timer = undefined;
   for (const key of dirty.values()) renew({ queryKey: key });
   dirty.clear();

@@ -6,7 +6,9 @@ export const queryClient = new QueryClient({
   defaultOptions: {
     queries: {
       staleTime: Infinity, // events say when something changed
-      retry: (count, error) => (error instanceof ApiError ? error.status === 0 || error.status === 502 || error.status === 503 : false) && count < 5,
+      retry: (count, error) =>
+        (error instanceof ApiError ? error.status === 0 || error.status === 502 || error.status === 503 : false) &&
+        count < 5,
       retryDelay: (count) => Math.min(8_000, 500 * 2 ** count),
       networkMode: "always", // a server on this computer is there without a network
       refetchOnWindowFocus: false,
@@ -32,7 +34,12 @@ export const instancesQuery = (terminated: boolean) =>
     queryFn: ({ signal, pageParam }) =>
       call(
         api.GET("/api/instances", {
-          params: { query: { ...(terminated ? { include: "terminated" as const } : {}), ...(pageParam ? { cursor: pageParam } : {}) } },
+          params: {
+            query: {
+              ...(terminated ? { include: "terminated" as const } : {}),
+              ...(pageParam ? { cursor: pageParam } : {}),
+            },
+          },
           signal,
         }),
       ),
@@ -43,7 +50,8 @@ export const instancesQuery = (terminated: boolean) =>
 export const instanceQuery = (id: string) =>
   queryOptions({
     queryKey: ["instance", id],
-    queryFn: ({ signal }): Promise<Instance> => call(api.GET("/api/instances/{id}", { params: { path: { id } }, signal })),
+    queryFn: ({ signal }): Promise<Instance> =>
+      call(api.GET("/api/instances/{id}", { params: { path: { id } }, signal })),
   });
 
 /** Newest first: what is live comes in at the top. */
@@ -51,7 +59,12 @@ export const historyQuery = (id: string) =>
   infiniteQueryOptions({
     queryKey: ["history", id],
     queryFn: ({ signal, pageParam }) =>
-      call(api.GET("/api/instances/{id}/history", { params: { path: { id }, query: { limit: 100, order: "desc", ...(pageParam ? { cursor: pageParam } : {}) } }, signal })),
+      call(
+        api.GET("/api/instances/{id}/history", {
+          params: { path: { id }, query: { limit: 100, order: "desc", ...(pageParam ? { cursor: pageParam } : {}) } },
+          signal,
+        }),
+      ),
     initialPageParam: "",
     getNextPageParam: (page) => page.next_cursor,
   });
@@ -60,7 +73,12 @@ export const historyQuery = (id: string) =>
 export const accountHistoryQuery = infiniteQueryOptions({
   queryKey: ["account-history"],
   queryFn: ({ signal, pageParam }) =>
-    call(api.GET("/api/auth/history", { params: { query: { limit: 20, order: "desc", ...(pageParam ? { cursor: pageParam } : {}) } }, signal })),
+    call(
+      api.GET("/api/auth/history", {
+        params: { query: { limit: 20, order: "desc", ...(pageParam ? { cursor: pageParam } : {}) } },
+        signal,
+      }),
+    ),
   initialPageParam: "",
   getNextPageParam: (page) => page.next_cursor,
 });
@@ -80,7 +98,9 @@ export const reportQuery = (id: string, report: "log" | "check" | "debug" | "tes
   queryOptions({
     queryKey: ["report", id, report],
     queryFn: async ({ signal }) => {
-      const text = await call(api.GET("/api/instances/{id}/debug/{report}", { params: { path: { id, report } }, parseAs: "text", signal }));
+      const text = await call(
+        api.GET("/api/instances/{id}/debug/{report}", { params: { path: { id, report } }, parseAs: "text", signal }),
+      );
       return text as string;
     },
     gcTime: 0,

@@ -123,13 +123,20 @@ const seenWithin = 100; // ms
 
 function inTurn<T>(f: () => Promise<T>): Promise<T> {
   // Locks exist in secure contexts only; without them the server's grace for parallel tabs has to do.
-  return navigator.locks ? navigator.locks.request("cloudbot.refresh", f) as Promise<T> : f();
+  return navigator.locks ? (navigator.locks.request("cloudbot.refresh", f) as Promise<T>) : f();
 }
 
 function read(): Tokens | undefined {
   try {
     const t = JSON.parse(localStorage.getItem(storageKey) ?? "null") as Tokens | null;
-    if (t && typeof t.access === "string" && typeof t.refresh === "string" && typeof t.expires === "number" && typeof t.login === "string") return t;
+    if (
+      t &&
+      typeof t.access === "string" &&
+      typeof t.refresh === "string" &&
+      typeof t.expires === "number" &&
+      typeof t.login === "string"
+    )
+      return t;
   } catch {
     // not ours
   }
@@ -137,7 +144,12 @@ function read(): Tokens | undefined {
 }
 
 function write(answer: Answer, login: string): Tokens {
-  const t = { login, access: answer.access_token, refresh: answer.refresh_token, expires: Date.now() + answer.expires_in * 1000 };
+  const t = {
+    login,
+    access: answer.access_token,
+    refresh: answer.refresh_token,
+    expires: Date.now() + answer.expires_in * 1000,
+  };
   localStorage.setItem(storageKey, JSON.stringify(t));
   return t;
 }

@@ -170,12 +170,16 @@ function closed(m: Machine, code: number, reason: string, now: number, random: n
 
 function failed(m: Machine, { status, code, retryAfter }: Refusal, now: number, random: number): Machine {
   const told = retryAfter === undefined ? undefined : Math.min(Math.max(retryAfter * 1000, 0), longestTold);
-  const later = (why: Why) => (told === undefined ? backOff(m, why, now, random) : wait(m, why, now + Math.round(told * (1 + random / 4))));
+  const later = (why: Why) =>
+    told === undefined ? backOff(m, why, now, random) : wait(m, why, now + Math.round(told * (1 + random / 4)));
   switch (status) {
     case 401:
       return end(m, { reason: "signed_out", action: "sign_in" });
     case 403:
-      return end(m, code === "foreign_origin" ? { reason: "origin", action: "retry" } : { reason: "forbidden", action: "leave" });
+      return end(
+        m,
+        code === "foreign_origin" ? { reason: "origin", action: "retry" } : { reason: "forbidden", action: "leave" },
+      );
     case 404:
     case 410:
       return end(m, { reason: "gone", action: "leave" });
@@ -234,7 +238,11 @@ function retryMs(reason: string): number | undefined {
 
 /** refusal makes a Refusal of whatever was thrown: an ApiError keeps its status, anything else is no answer. */
 export function refusal(error: unknown): Refusal {
-  const e = (typeof error === "object" && error !== null ? error : {}) as { status?: unknown; code?: unknown; retryAfter?: unknown };
+  const e = (typeof error === "object" && error !== null ? error : {}) as {
+    status?: unknown;
+    code?: unknown;
+    retryAfter?: unknown;
+  };
   return {
     status: typeof e.status === "number" ? e.status : 0,
     code: typeof e.code === "string" ? e.code : undefined,

@@ -31,7 +31,8 @@ export function ChatPanel({ connection, onEnd }: ChatPanelProps) {
   const [done, setDone] = useState(0);
   const panel = useRef<HTMLElement>(null);
   useEffect(() => {
-    if (done > 0 && (leftAround(panel.current) || panel.current?.contains(document.activeElement))) field.current?.focus();
+    if (done > 0 && (leftAround(panel.current) || panel.current?.contains(document.activeElement)))
+      field.current?.focus();
   }, [done]);
   const onDone = () => setDone((n) => n + 1);
   return (
@@ -41,7 +42,13 @@ export function ChatPanel({ connection, onEnd }: ChatPanelProps) {
       <Connection link={link} everOpen={everOpen} onRetry={() => connection.retryNow()} onEnd={onEnd} />
       <Log key={`log ${chat.current}`} connection={connection} chat={chat} open={open} />
       <Prompts connection={connection} chat={chat} open={open} onDone={onDone} />
-      <Composer key={`composer ${chat.current}`} connection={connection} session={chat.current} running={chat.runs.length > 0} field={field} />
+      <Composer
+        key={`composer ${chat.current}`}
+        connection={connection}
+        session={chat.current}
+        running={chat.runs.length > 0}
+        field={field}
+      />
     </section>
   );
 }
@@ -52,16 +59,44 @@ function Connection({ everOpen, ...remedy }: RemedyProps & { everOpen: boolean }
   const { link } = remedy;
   const words = linkWords(link, everOpen);
   if (words === undefined) return null;
-  return <div className="px-3 pt-2 sm:px-5"><Banner tone={link.at === "ended" ? "bad" : link.at === "waiting" ? "warn" : "info"} action={<Remedy {...remedy} />}>{words}</Banner></div>;
+  return (
+    <div className="px-3 pt-2 sm:px-5">
+      <Banner
+        tone={link.at === "ended" ? "bad" : link.at === "waiting" ? "warn" : "info"}
+        action={<Remedy {...remedy} />}
+      >
+        {words}
+      </Banner>
+    </div>
+  );
 }
 
 /** Remedy is the one thing that can be done about it. */
 function Remedy({ link, onRetry, onEnd }: RemedyProps) {
-  if (link.at === "waiting") return <Button size="small" onClick={onRetry}>Try now</Button>;
+  if (link.at === "waiting")
+    return (
+      <Button size="small" onClick={onRetry}>
+        Try now
+      </Button>
+    );
   if (link.at !== "ended") return null;
   const { action } = link;
-  if (action === "retry") return <Button size="small" onClick={onRetry}>Try again</Button>;
+  if (action === "retry")
+    return (
+      <Button size="small" onClick={onRetry}>
+        Try again
+      </Button>
+    );
   const words = action === "sign_in" ? "Log in" : "To your desktops";
-  if (onEnd) return <Button size="small" onClick={() => onEnd(action)}>{words}</Button>;
-  return <a href={import.meta.env.BASE_URL} className={buttonClass("plain", "small")}>{words}</a>;
+  if (onEnd)
+    return (
+      <Button size="small" onClick={() => onEnd(action)}>
+        {words}
+      </Button>
+    );
+  return (
+    <a href={import.meta.env.BASE_URL} className={buttonClass("plain", "small")}>
+      {words}
+    </a>
+  );
 }

@@ -24,9 +24,7 @@ export function Answer({ text, tools }: { text: string; tools: Tool[] }) {
 function Text({ text }: { text: string }) {
   const { value: Markdown } = usePart(markdown, true);
   const raw = <p className="break-words whitespace-pre-wrap">{text}</p>;
-  return (
-    <Otherwise show={raw}>{Markdown ? <Markdown text={text} /> : raw}</Otherwise>
-  );
+  return <Otherwise show={raw}>{Markdown ? <Markdown text={text} /> : raw}</Otherwise>;
 }
 
 class Otherwise extends Component<{ show: ReactNode; children: ReactNode }, { failed: boolean }> {
@@ -39,14 +37,25 @@ class Otherwise extends Component<{ show: ReactNode; children: ReactNode }, { fa
 
 export function Pictures({ pictures = [] }: { pictures?: Picture[] | undefined }) {
   // oxlint-disable-next-line react/no-array-index-key -- they never change
-  return pictures.map((p, n) => <img key={n} src={p.src} alt={p.alt || "Picture without a description"} className="my-1.5 max-h-96 max-w-full rounded-lg border border-line object-contain" />);
+  return pictures.map((p, n) => (
+    <img
+      key={n}
+      src={p.src}
+      alt={p.alt || "Picture without a description"}
+      className="my-1.5 max-h-96 max-w-full rounded-lg border border-line object-contain"
+    />
+  ));
 }
 
 function Tools({ tools }: { tools: Tool[] }) {
   if (tools.length === 0) return null;
   return (
     <ul aria-label="Tools used" className="my-1.5 flex flex-col gap-1">
-      {tools.map((t) => <li key={t.id}><Row tool={t} /></li>)}
+      {tools.map((t) => (
+        <li key={t.id}>
+          <Row tool={t} />
+        </li>
+      ))}
     </ul>
   );
 }
@@ -62,7 +71,10 @@ function Row({ tool: t }: { tool: Tool }) {
         <span className="shrink-0 font-mono text-xs font-semibold">{t.name}</span>
         <span className="min-w-0 flex-1 truncate font-mono text-xs text-muted">{brief(t.args)}</span>
         <State tool={t} />
-        <span className={`shrink-0 text-xs ${t.state === "failed" ? "text-bad" : "text-muted"}`}>{states[t.state]}{took}</span>
+        <span className={`shrink-0 text-xs ${t.state === "failed" ? "text-bad" : "text-muted"}`}>
+          {states[t.state]}
+          {took}
+        </span>
         <ChevronIcon className="size-4 shrink-0 text-muted group-open:rotate-180" />
       </summary>
       <div className="flex flex-col gap-2 border-t border-line p-2.5">
@@ -86,7 +98,13 @@ function Detail({ name, text }: { name: string; text: string }) {
   return (
     <div>
       <p className="mb-1 text-xs font-medium text-muted">{name}</p>
-      <Scroll pre label={name} className="max-h-64 overflow-auto rounded bg-sunken p-2 font-mono text-xs break-words whitespace-pre-wrap">{text}</Scroll>
+      <Scroll
+        pre
+        label={name}
+        className="max-h-64 overflow-auto rounded bg-sunken p-2 font-mono text-xs break-words whitespace-pre-wrap"
+      >
+        {text}
+      </Scroll>
     </div>
   );
 }
@@ -110,5 +128,9 @@ export function Elapsed({ since }: { since: number | undefined }) {
     return () => clearInterval(timer);
   }, []);
   if (since === undefined || now - since < 3_000) return null;
-  return <span aria-hidden="true" className="tabular-nums">{Math.round((now - since) / 1_000)} s</span>;
+  return (
+    <span aria-hidden="true" className="tabular-nums">
+      {Math.round((now - since) / 1_000)} s
+    </span>
+  );
 }

@@ -77,7 +77,10 @@ export class ChatConnection {
     this.outbox = new Outbox(c.account, c.instance, c.storage ?? localStorage);
     const current = c.session ?? empty.current;
     this.chat = { ...empty, current, outbox: this.outbox.list(current) };
-    this.link = new Reconnect({ connect: (generation, signal) => void this.connect(generation, signal), needed: () => this.needed() });
+    this.link = new Reconnect({
+      connect: (generation, signal) => void this.connect(generation, signal),
+      needed: () => this.needed(),
+    });
     this.cached = { link: this.link.state, chat: this.chat, everOpen: false };
     this.link.subscribe(() => {
       if (this.link.state.at !== "open") this.lost();
@@ -118,7 +121,8 @@ export class ChatConnection {
     const { current } = this.chat;
     this.outbox.add(current, text, Date.now());
     this.showOutbox(current);
-    if (this.chat.later && this.link.state.at === "open") this.reload(); // and then
+    if (this.chat.later && this.link.state.at === "open")
+      this.reload(); // and then
     else void this.flush(current);
   }
 
@@ -153,7 +157,8 @@ export class ChatConnection {
 
   /** unfollow hears no more of a session, unless the list tells that it is being answered: then until it is. */
   private unfollow(key: string): void {
-    if (key !== this.chat.current && !this.chat.busy.includes(key)) this.request("sessions.messages.unsubscribe", { key }).catch(ignore);
+    if (key !== this.chat.current && !this.chat.busy.includes(key))
+      this.request("sessions.messages.unsubscribe", { key }).catch(ignore);
   }
 
   /** create begins a new session and opens it. */
@@ -184,7 +189,11 @@ export class ChatConnection {
 
   /** answer gives the answers by question id; undefined declines to answer. */
   async answer(inquiry: string, answers: Record<string, string[]> | undefined): Promise<void> {
-    await this.request("question.resolve", answers ? { id: inquiry, answers: { answers } } : { id: inquiry, cancel: true }, true);
+    await this.request(
+      "question.resolve",
+      answers ? { id: inquiry, answers: { answers } } : { id: inquiry, cancel: true },
+      true,
+    );
     this.dispatch({ type: "answered", id: inquiry });
   }
 
@@ -195,7 +204,8 @@ export class ChatConnection {
       const { earlier } = this.chat;
       if (earlier === undefined || this.chat.current !== current || this.chat.messages[0] !== messages[0]) return;
       const payload = await this.request("chat.history", { sessionKey: current, limit: page, offset: earlier });
-      if (this.chat.earlier === earlier) this.dispatch({ type: "history", key: current, payload, offset: earlier, asked: Date.now() });
+      if (this.chat.earlier === earlier)
+        this.dispatch({ type: "history", key: current, payload, offset: earlier, asked: Date.now() });
     }
   }
 
@@ -209,7 +219,9 @@ export class ChatConnection {
   private async connect(generation: number, signal: AbortSignal): Promise<void> {
     let address: BridgeAddress;
     try {
-      address = await (this.c.open ?? ((s) => openBridge(this.c.instance, "cloudbot", this.c.mode ?? "control", s)))(signal);
+      address = await (this.c.open ?? ((s) => openBridge(this.c.instance, "cloudbot", this.c.mode ?? "control", s)))(
+        signal,
+      );
     } catch (error) {
       if (!signal.aborted) this.link.send({ type: "failed", generation, error: refusal(error) });
       return;
@@ -226,13 +238,18 @@ export class ChatConnection {
     });
     let opened = false;
     socket.addEventListener("open", () => (opened = true));
-    socket.addEventListener("close", (e) => tellClosed((event) => this.link.send(event), generation, e, opened, address.whyNot, signal));
+    socket.addEventListener("close", (e) =>
+      tellClosed((event) => this.link.send(event), generation, e, opened, address.whyNot, signal),
+    );
   }
 
   /** listen notices a connection that is dead without being closed: the agent is never silent for long. */
   private listen(generation: number): void {
     clearTimeout(this.silence);
-    this.silence = setTimeout(() => this.link.send({ type: "closed", generation, code: 1006, reason: "silent" }), this.silent);
+    this.silence = setTimeout(
+      () => this.link.send({ type: "closed", generation, code: 1006, reason: "silent" }),
+      this.silent,
+    );
   }
 
   private frame(f: Frame, generation: number): void {
@@ -254,7 +271,8 @@ export class ChatConnection {
     this.silent = Math.min(Math.max(num(rec(hello.policy).tickIntervalMs) ?? 30_000, 1_000), 120_000) * 2.5;
     this.listen(generation);
     this.everOpen = true;
-    if (this.chat.current === this.chat.main && main !== this.chat.main) this.dispatch({ type: "open", key: main, outbox: this.outbox.list(main) });
+    if (this.chat.current === this.chat.main && main !== this.chat.main)
+      this.dispatch({ type: "open", key: main, outbox: this.outbox.list(main) });
     this.dispatch({ type: "connected", main });
     this.link.send({ type: "opened", generation });
     this.request("sessions.subscribe", {}).catch(ignore);
@@ -279,7 +297,12 @@ export class ChatConnection {
     this.dispatch({ type: "event", event: name, payload, now: Date.now() }, true);
     for (const key of before.busy) this.unfollow(key);
     if (name === "sessions.changed") {
-      if (payload.reason === "delete" && id(payload.sessionKey) === this.chat.current && this.chat.current !== this.chat.main) this.open(this.chat.main);
+      if (
+        payload.reason === "delete" &&
+        id(payload.sessionKey) === this.chat.current &&
+        this.chat.current !== this.chat.main
+      )
+        this.open(this.chat.main);
       this.listSoon(300);
     }
     // Not every gateway tells of approvals itself; that one is wanted shows in what the agent does.
@@ -410,7 +433,10 @@ export class ChatConnection {
 
   private again(session: string, after: number): void {
     clearTimeout(this.retry.get(session));
-    this.retry.set(session, setTimeout(() => void this.flush(session), Math.min(Math.max(after, 250), 30_000)));
+    this.retry.set(
+      session,
+      setTimeout(() => void this.flush(session), Math.min(Math.max(after, 250), 30_000)),
+    );
   }
 
   /** stored hears of what other tabs did to the outbox. */
@@ -436,7 +462,11 @@ export class ChatConnection {
     if (this.chat === before) return;
     if (this.chat.approvals !== before.approvals || this.chat.inquiries !== before.inquiries) this.watchExpiry();
     if (!soon) this.draw();
-    else this.redraw ??= setTimeout(() => this.draw(), frameEvery + this.chat.runs.reduce((n, r) => n + r.text.length, 0) / 200);
+    else
+      this.redraw ??= setTimeout(
+        () => this.draw(),
+        frameEvery + this.chat.runs.reduce((n, r) => n + r.text.length, 0) / 200,
+      );
   }
 
   private draw(): void {
@@ -449,7 +479,11 @@ export class ChatConnection {
   private watchExpiry(): void {
     clearTimeout(this.expiry);
     const next = Math.min(...[...this.chat.approvals, ...this.chat.inquiries].map((p) => p.expiresAt));
-    if (next !== Infinity) this.expiry = setTimeout(() => this.dispatch({ type: "expired", now: Date.now() }), Math.min(Math.max(0, next - Date.now()), 2 ** 31 - 1));
+    if (next !== Infinity)
+      this.expiry = setTimeout(
+        () => this.dispatch({ type: "expired", now: Date.now() }),
+        Math.min(Math.max(0, next - Date.now()), 2 ** 31 - 1),
+      );
   }
 }
 

@@ -88,7 +88,17 @@ export interface InFlight {
   startedAt: number | undefined;
 }
 
-export const limits = { text: 200_000, detail: 8_000, name: 200, messages: 1_000, tools: 200, sessions: 500, prompts: 50, picture: 6 << 20, pictures: 8 };
+export const limits = {
+  text: 200_000,
+  detail: 8_000,
+  name: 200,
+  messages: 1_000,
+  tools: 200,
+  sessions: 500,
+  prompts: 50,
+  picture: 6 << 20,
+  pictures: 8,
+};
 
 export const rec = (v: unknown): Rec => (typeof v === "object" && v !== null && !Array.isArray(v) ? (v as Rec) : {});
 export const list = (v: unknown, most: number): unknown[] => (Array.isArray(v) ? v.slice(0, most) : []);
@@ -111,9 +121,16 @@ export function parseFrame(data: unknown): Frame | undefined {
   } catch {
     return undefined;
   }
-  if (frame.type === "event" && id(frame.event)) return { type: "event", event: id(frame.event), payload: rec(frame.payload) };
+  if (frame.type === "event" && id(frame.event))
+    return { type: "event", event: id(frame.event), payload: rec(frame.payload) };
   if (frame.type === "res" && id(frame.id)) {
-    return { type: "res", id: id(frame.id), ok: frame.ok === true, payload: frame.payload, error: failure(frame.error) };
+    return {
+      type: "res",
+      id: id(frame.id),
+      ok: frame.ok === true,
+      payload: frame.payload,
+      error: failure(frame.error),
+    };
   }
   return undefined;
 }
@@ -140,7 +157,9 @@ function picture(part: Rec): Picture | undefined {
 
 /** pictures are those of a message's or a tool result's content. */
 export function pictures(v: unknown): { pictures?: Picture[] } {
-  const found = list(v, limits.tools).flatMap((part) => picture(rec(part)) ?? []).slice(0, limits.pictures);
+  const found = list(v, limits.tools)
+    .flatMap((part) => picture(rec(part)) ?? [])
+    .slice(0, limits.pictures);
   return found.length > 0 ? { pictures: found } : {};
 }
 
@@ -175,7 +194,8 @@ function runOf(m: Rec): string | undefined {
   return key.replace(/:(user|tools|assistant.*)$/, "") || undefined;
 }
 
-const isCall = (type: unknown) => type === "toolCall" || type === "tool_use" || type === "toolUse" || type === "tool_call";
+const isCall = (type: unknown) =>
+  type === "toolCall" || type === "tool_use" || type === "toolUse" || type === "tool_call";
 
 /** transcript makes messages of what chat.history returns. Results of tools go to their calls. */
 export function transcript(raw: unknown, prefix = ""): Message[] {
@@ -185,18 +205,37 @@ export function transcript(raw: unknown, prefix = ""): Message[] {
   list(raw, limits.messages).forEach((v, i) => {
     const m = rec(v);
     const entry = id(rec(m[metadata]).id);
-    const base = { id: entry === "" || taken.has(entry) ? `${prefix}${i}` : entry, ...(entry && { entry }), at: num(m.timestamp), run: runOf(m) ?? asked };
+    const base = {
+      id: entry === "" || taken.has(entry) ? `${prefix}${i}` : entry,
+      ...(entry && { entry }),
+      at: num(m.timestamp),
+      run: runOf(m) ?? asked,
+    };
     taken.add(entry);
     if (m.role === "user") {
       asked = runOf(m);
       out.push({ ...base, role: "user", text: plain(m.content), ...pictures(m.content), tools: [], run: asked });
     } else if (m.role === "assistant") {
       const parts = list(m.content, limits.tools);
-      const tools = parts.flatMap((c, n) => (isCall(rec(c).type) ? [{ ...callOf(rec(c)), after: plain(parts.slice(0, n)).length }] : []));
-      out.push({ ...base, role: "assistant", text: plain(m.content), ...pictures(m.content), tools, ...(rec(m.openclawAbort).aborted === true && { stopped: true }) });
+      const tools = parts.flatMap((c, n) =>
+        isCall(rec(c).type) ? [{ ...callOf(rec(c)), after: plain(parts.slice(0, n)).length }] : [],
+      );
+      out.push({
+        ...base,
+        role: "assistant",
+        text: plain(m.content),
+        ...pictures(m.content),
+        tools,
+        ...(rec(m.openclawAbort).aborted === true && { stopped: true }),
+      });
     } else if (m.role === "toolResult" || m.role === "tool") {
       const call = id(m.toolCallId) || id(m.tool_call_id);
-      const tool = { ...callOf({ id: call, name: m.toolName }), result: shown(m.content), ...pictures(m.content), state: m.isError === true ? ("failed" as const) : ("done" as const) };
+      const tool = {
+        ...callOf({ id: call, name: m.toolName }),
+        result: shown(m.content),
+        ...pictures(m.content),
+        state: m.isError === true ? ("failed" as const) : ("done" as const),
+      };
       if (call && !settle(out, tool)) out.push({ ...base, role: "assistant", text: "", tools: [tool], orphan: true });
     }
   });
@@ -206,13 +245,18 @@ export function transcript(raw: unknown, prefix = ""): Message[] {
 /** same tells whether two are one message: by the machine's id, or else by what began them. */
 export const same = (a: Message, b: Message): boolean =>
   a.role === b.role &&
-  ((a.entry !== undefined && a.entry === b.entry) || (a.run !== undefined && a.run === b.run && (a.role === "user" || !a.entry || !b.entry)));
+  ((a.entry !== undefined && a.entry === b.entry) ||
+    (a.run !== undefined && a.run === b.run && (a.role === "user" || !a.entry || !b.entry)));
 
 /** settle gives a tool's result to the latest call that it answers, and tells whether there is one. */
 function settle(messages: Message[], { id: call, result, pictures: seen, state }: Tool): boolean {
   const at = messages.findLastIndex((m) => m.tools.some((t) => t.id === call));
   const owner = messages[at];
-  if (owner) messages[at] = { ...owner, tools: owner.tools.map((t) => (t.id === call ? { ...t, result, ...(seen && { pictures: seen }), state } : t)) };
+  if (owner)
+    messages[at] = {
+      ...owner,
+      tools: owner.tools.map((t) => (t.id === call ? { ...t, result, ...(seen && { pictures: seen }), state } : t)),
+    };
   return owner !== undefined;
 }
 
@@ -225,7 +269,14 @@ export function joined(page: Message[], there: Message[]): Message[] {
 }
 
 const callOf = (c: Rec): Tool => ({
-  id: id(c.id), name: str(c.name) || "tool", args: shown(c.arguments ?? c.input), result: "", state: "stopped", after: 0, startedAt: undefined, endedAt: undefined,
+  id: id(c.id),
+  name: str(c.name) || "tool",
+  args: shown(c.arguments ?? c.input),
+  result: "",
+  state: "stopped",
+  after: 0,
+  startedAt: undefined,
+  endedAt: undefined,
 });
 
 /** placed keeps tools where they began in a text, as long as it still begins as it did; else they go first. */
@@ -235,7 +286,10 @@ export const placed = (tools: Tool[], before: string, after: string): Tool[] =>
 /** inOrder is an answer's text and tools as they came. */
 export function inOrder(text: string, tools: Tool[]): { text: string; tools: Tool[] }[] {
   const places = [...new Set(tools.map((t) => t.after))].toSorted((a, b) => a - b);
-  const parts = places.map((at, n) => ({ text: text.slice(places[n - 1] ?? 0, at), tools: tools.filter((t) => t.after === at) }));
+  const parts = places.map((at, n) => ({
+    text: text.slice(places[n - 1] ?? 0, at),
+    tools: tools.filter((t) => t.after === at),
+  }));
   return [...parts, { text: text.slice(places.at(-1) ?? 0), tools: [] }];
 }
 
@@ -250,12 +304,20 @@ export function sessions(payload: unknown, main: string): Session[] {
     const key = id(s.key);
     if (!key || s.archived === true) return [];
     const title = str(s.label) || str(s.displayName) || str(s.derivedTitle);
-    return [{ key, title: title || (key === main ? "Main" : "New chat"), updatedAt: num(s.updatedAt) ?? 0, main: key === main }];
+    return [
+      {
+        key,
+        title: title || (key === main ? "Main" : "New chat"),
+        updatedAt: num(s.updatedAt) ?? 0,
+        main: key === main,
+      },
+    ];
   });
 }
 
 /** visible spells out what would make text look like another one: it is to be judged by its looks. */
-const visible = (text: string) => text.replaceAll(/[\p{Cf}\u2028\u2029]|(?![\n\t])\p{Cc}/gu, (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`);
+const visible = (text: string) =>
+  text.replaceAll(/[\p{Cf}\u2028\u2029]|(?![\n\t])\p{Cc}/gu, (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`);
 
 const decisions: Decision[] = ["allow-once", "allow-always", "deny"];
 
@@ -265,15 +327,31 @@ export function approval(v: unknown, kind: "exec" | "plugin"): Approval | undefi
   if (!id(a.id)) return undefined;
   const unavailable = [...list(r.unavailableDecisions, 10), ...(r.ask === "always" ? ["allow-always"] : [])];
   const offered = list(r.allowedDecisions, 10);
-  const detail = [str(r.warningText, 500), str(r.description, 600), str(r.detail, limits.detail), r.cwd ? `in ${str(r.cwd)}` : "", r.host ? `on ${str(r.host)}` : ""];
+  const detail = [
+    str(r.warningText, 500),
+    str(r.description, 600),
+    str(r.detail, limits.detail),
+    r.cwd ? `in ${str(r.cwd)}` : "",
+    r.host ? `on ${str(r.host)}` : "",
+  ];
   return {
     id: id(a.id),
     kind,
     session: id(r.sessionKey) || undefined,
     title: str(r.title) || (kind === "exec" ? "May this command run?" : "May this be done?"),
-    command: visible(str(r.command, limits.text) || str(list(r.commandArgv, 1_000).map((x) => str(x, limits.text)).join(" "), limits.text)),
+    command: visible(
+      str(r.command, limits.text) ||
+        str(
+          list(r.commandArgv, 1_000)
+            .map((x) => str(x, limits.text))
+            .join(" "),
+          limits.text,
+        ),
+    ),
     detail: detail.filter(Boolean).join("\n"),
-    decisions: decisions.filter((d) => d === "deny" || (!unavailable.includes(d) && (offered.length === 0 || offered.includes(d)))),
+    decisions: decisions.filter(
+      (d) => d === "deny" || (!unavailable.includes(d) && (offered.length === 0 || offered.includes(d))),
+    ),
     expiresAt: num(a.expiresAtMs) ?? Infinity,
   };
 }
@@ -287,9 +365,18 @@ export function inquiry(v: unknown): Inquiry | undefined {
 
 function question(q: Rec): Question[] {
   if (!id(q.questionId) || !str(q.question)) return [];
-  const options = list(q.options, 20).map(rec).flatMap((o) => (id(o.label) ? [{ label: id(o.label), description: str(o.description, 500) }] : []));
-  return [{
-    id: id(q.questionId), header: str(q.header), text: str(q.question, 2_000), options,
-    many: q.multiSelect === true, other: q.isOther === true || options.length === 0, secret: q.isSecret === true,
-  }];
+  const options = list(q.options, 20)
+    .map(rec)
+    .flatMap((o) => (id(o.label) ? [{ label: id(o.label), description: str(o.description, 500) }] : []));
+  return [
+    {
+      id: id(q.questionId),
+      header: str(q.header),
+      text: str(q.question, 2_000),
+      options,
+      many: q.multiSelect === true,
+      other: q.isOther === true || options.length === 0,
+      secret: q.isSecret === true,
+    },
+  ];
 }

@@ -43,29 +43,71 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
     <div className="relative flex min-h-0 flex-1 flex-col">
       {/* It scrolls, so it has to be reachable by keyboard. */}
       {/* oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
-      <div ref={box} tabIndex={0} role="log" aria-live="polite" aria-label="Messages" className="min-h-0 flex-1 overflow-y-auto overscroll-contain [overflow-anchor:none] px-3 py-4 sm:px-5">
+      <div
+        ref={box}
+        tabIndex={0}
+        role="log"
+        aria-live="polite"
+        aria-label="Messages"
+        className="min-h-0 flex-1 overflow-y-auto overscroll-contain [overflow-anchor:none] px-3 py-4 sm:px-5"
+      >
         <div ref={content} className="mx-auto flex max-w-3xl flex-col gap-4">
           {(hidden > 0 || chat.earlier !== undefined) && (
-            <Button variant="quiet" size="small" busy={loading} disabled={hidden === 0 && !open} onClick={() => void earlier()} className="self-center">Show earlier messages</Button>
+            <Button
+              variant="quiet"
+              size="small"
+              busy={loading}
+              disabled={hidden === 0 && !open}
+              onClick={() => void earlier()}
+              className="self-center"
+            >
+              Show earlier messages
+            </Button>
           )}
           {chat.history === "failed" && (
-            <Banner tone="bad" action={<Button size="small" onClick={() => connection.reload()}>Try again</Button>}>The messages of this chat could not be loaded.</Banner>
+            <Banner
+              tone="bad"
+              action={
+                <Button size="small" onClick={() => connection.reload()}>
+                  Try again
+                </Button>
+              }
+            >
+              The messages of this chat could not be loaded.
+            </Banner>
           )}
-          {(chat.history === "loading" || (chat.history === "none" && open)) && <p className="self-center text-sm text-muted"><Spinner label="Loading the messages…" /></p>}
+          {(chat.history === "loading" || (chat.history === "none" && open)) && (
+            <p className="self-center text-sm text-muted">
+              <Spinner label="Loading the messages…" />
+            </p>
+          )}
           {chat.history === "ready" && chat.messages.length + chat.runs.length + chat.outbox.length === 0 && (
-            <EmptyState icon={<ChatIcon className="size-8" />} title="Nothing said yet">Ask the agent to do something on this machine. It sees the same desktop as you do.</EmptyState>
+            <EmptyState icon={<ChatIcon className="size-8" />} title="Nothing said yet">
+              Ask the agent to do something on this machine. It sees the same desktop as you do.
+            </EmptyState>
           )}
-          {shown.map((m, i) => <Said key={m.id} message={m} goesOn={goesOn(shown[i - 1], m)} />)}
+          {shown.map((m, i) => (
+            <Said key={m.id} message={m} goesOn={goesOn(shown[i - 1], m)} />
+          ))}
           {chat.later ? (
-            <p className="self-center text-sm text-muted">The messages after this one had to make room for the earlier ones.</p>
+            <p className="self-center text-sm text-muted">
+              The messages after this one had to make room for the earlier ones.
+            </p>
           ) : (
             chat.runs.map((r) => <Running key={r.id} run={r} asks={asks} />)
           )}
-          {chat.outbox.map((i) => <Waiting key={i.key} item={i} open={open} running={chat.runs.length > 0} connection={connection} />)}
+          {chat.outbox.map((i) => (
+            <Waiting key={i.key} item={i} open={open} running={chat.runs.length > 0} connection={connection} />
+          ))}
         </div>
       </div>
       {(!atEnd || chat.later) && (
-        <Button size="small" onClick={latest} disabled={chat.later && !open} className="absolute bottom-3 left-1/2 -translate-x-1/2 rounded-full shadow-md">
+        <Button
+          size="small"
+          onClick={latest}
+          disabled={chat.later && !open}
+          className="absolute bottom-3 left-1/2 -translate-x-1/2 rounded-full shadow-md"
+        >
           <ChevronIcon className="size-4" /> Jump to latest
         </Button>
       )}
@@ -80,7 +122,8 @@ function inSight(box: HTMLElement): { message: Element; at: number } | undefined
   return message && { message, at: placeOf(message, box) };
 }
 
-const placeOf = (message: Element, box: HTMLElement) => message.getBoundingClientRect().top - box.getBoundingClientRect().top + box.scrollTop;
+const placeOf = (message: Element, box: HTMLElement) =>
+  message.getBoundingClientRect().top - box.getBoundingClientRect().top + box.scrollTop;
 
 /**
  * useEnd keeps a box scrolled to its end while the reader is there, and else what is read where it is, whatever
@@ -157,12 +200,17 @@ function useEnd(written: number) {
 }
 
 /** Whether a message is more of the answer before it: the machine keeps one for each time it uses tools. */
-const goesOn = (before: Message | undefined, m: Message) => before?.role === "assistant" && m.role === "assistant" && before.run === m.run;
+const goesOn = (before: Message | undefined, m: Message) =>
+  before?.role === "assistant" && m.role === "assistant" && before.run === m.run;
 
 const Said = memo(function Said({ message: m, goesOn: more }: { message: Message; goesOn: boolean }) {
   switch (m.role) {
     case "user":
-      return <Mine at={m.at} below={<Pictures pictures={m.pictures} />}>{m.text}</Mine>;
+      return (
+        <Mine at={m.at} below={<Pictures pictures={m.pictures} />}>
+          {m.text}
+        </Mine>
+      );
     case "note":
       return <Banner tone={m.id.startsWith("error-") ? "bad" : "info"}>{m.text}</Banner>;
     case "assistant":
@@ -179,7 +227,14 @@ const Said = memo(function Said({ message: m, goesOn: more }: { message: Message
 function Mine({ children, at, below }: { children: string; at?: number | undefined; below?: ReactNode }) {
   return (
     <article aria-label="You" className="flex max-w-[88%] flex-col items-end gap-1 self-end">
-      {children && <p title={at === undefined ? undefined : new Date(at).toLocaleString()} className="rounded-2xl rounded-br-md bg-accent-soft px-3.5 py-2 break-words whitespace-pre-wrap text-ink [overflow-wrap:anywhere] forced-colors:border">{children}</p>}
+      {children && (
+        <p
+          title={at === undefined ? undefined : new Date(at).toLocaleString()}
+          className="rounded-2xl rounded-br-md bg-accent-soft px-3.5 py-2 break-words whitespace-pre-wrap text-ink [overflow-wrap:anywhere] forced-colors:border"
+        >
+          {children}
+        </p>
+      )}
       {below}
     </article>
   );
@@ -202,25 +257,69 @@ function Running({ run, asks }: { run: Run; asks: boolean }) {
   );
 }
 
-function Waiting({ item, open, running, connection }: { item: Item; open: boolean; running: boolean; connection: ChatConnection }) {
-  return <Mine at={item.at} below={<Delivery item={item} open={open} running={running} connection={connection} />}>{item.text}</Mine>;
+function Waiting({
+  item,
+  open,
+  running,
+  connection,
+}: {
+  item: Item;
+  open: boolean;
+  running: boolean;
+  connection: ChatConnection;
+}) {
+  return (
+    <Mine at={item.at} below={<Delivery item={item} open={open} running={running} connection={connection} />}>
+      {item.text}
+    </Mine>
+  );
 }
 
-function Delivery({ item, open, running, connection }: { item: Item; open: boolean; running: boolean; connection: ChatConnection }) {
+function Delivery({
+  item,
+  open,
+  running,
+  connection,
+}: {
+  item: Item;
+  open: boolean;
+  running: boolean;
+  connection: ChatConnection;
+}) {
   if (item.state === "queued" || item.state === "sent") {
-    const why = !open ? "Kept here until the agent can be reached" : running ? "Waits for the answer before it" : item.state === "sent" ? "Sending…" : "Waits to be sent";
+    const why = !open
+      ? "Kept here until the agent can be reached"
+      : running
+        ? "Waits for the answer before it"
+        : item.state === "sent"
+          ? "Sending…"
+          : "Waits to be sent";
     return <p className="text-xs text-muted">{why}</p>;
   }
   return (
     <div role="alert" className="flex max-w-sm flex-col items-end gap-1.5 text-right text-xs">
       <p className="text-bad">
-        {item.state === "unconfirmed"
-          ? <><strong>Delivery unconfirmed.</strong> The agent may have it or not. Sent again it carries the same key (<code className="font-mono" title={item.key}>{item.key.slice(0, 8)}</code>), so it is taken only once.</>
-          : <><strong>Not taken.</strong> {item.reason}</>}
+        {item.state === "unconfirmed" ? (
+          <>
+            <strong>Delivery unconfirmed.</strong> The agent may have it or not. Sent again it carries the same key (
+            <code className="font-mono" title={item.key}>
+              {item.key.slice(0, 8)}
+            </code>
+            ), so it is taken only once.
+          </>
+        ) : (
+          <>
+            <strong>Not taken.</strong> {item.reason}
+          </>
+        )}
       </p>
       <span className="flex gap-2">
-        <Button size="small" onClick={() => connection.resend(item.key)}>Retry</Button>
-        <Button size="small" variant="quiet" onClick={() => connection.discard(item.key)}>Discard</Button>
+        <Button size="small" onClick={() => connection.resend(item.key)}>
+          Retry
+        </Button>
+        <Button size="small" variant="quiet" onClick={() => connection.discard(item.key)}>
+          Discard
+        </Button>
       </span>
     </div>
   );

@@ -11,15 +11,27 @@ describe("outbox", () => {
     const one = open().add("s", "one", 1);
     const two = open().add("s", "two", 2);
     expect(one.key).not.toBe(two.key);
-    expect(open().list("s").map((i) => [i.text, i.state])).toEqual([["one", "queued"], ["two", "queued"]]);
+    expect(
+      open()
+        .list("s")
+        .map((i) => [i.text, i.state]),
+    ).toEqual([
+      ["one", "queued"],
+      ["two", "queued"],
+    ]);
     open().update("s", one.key, { state: "sent", tries: 1 });
     expect(open().list("s")[0]).toEqual({ ...one, state: "sent", tries: 1 });
     open().remove("s", one.key);
-    expect(open().list("s").map((i) => i.text)).toEqual(["two"]);
+    expect(
+      open()
+        .list("s")
+        .map((i) => i.text),
+    ).toEqual(["two"]);
   });
 
   test("two tabs that write at the same time lose nothing of each other's", () => {
-    const here = open(), there = open();
+    const here = open(),
+      there = open();
     const first = here.add("s", "one", 5);
     // The storage as the other tab still sees it, while this one writes.
     const stale = new MemoryStorage();
@@ -28,7 +40,10 @@ describe("outbox", () => {
     here.add("s", "two", 5);
     late.update("s", first.key, { state: "sent", tries: 1 });
     storage.setItem(stale.key(0)!, stale.getItem(stale.key(0)!)!); // what the other tab wrote arrives
-    expect(there.list("s").map((i) => [i.text, i.state])).toEqual([["one", "sent"], ["two", "queued"]]);
+    expect(there.list("s").map((i) => [i.text, i.state])).toEqual([
+      ["one", "sent"],
+      ["two", "queued"],
+    ]);
   });
 
   test("instances, sessions and accounts do not see each other's", () => {

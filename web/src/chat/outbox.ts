@@ -22,7 +22,8 @@ const name = (...parts: string[]) => parts.map(encodeURIComponent).join(":");
 /** clearOutboxes forgets what an account wrote and did not send, for its log-out. */
 export function clearOutboxes(account: string, storage: Storage = localStorage): void {
   for (const key of keys(storage)) {
-    if (key.startsWith(`${prefix}${name(account)}:`) || key.startsWith(`${drafts}${name(account)}:`)) storage.removeItem(key);
+    if (key.startsWith(`${prefix}${name(account)}:`) || key.startsWith(`${drafts}${name(account)}:`))
+      storage.removeItem(key);
   }
 }
 
@@ -32,7 +33,11 @@ const keys = (storage: Storage) => Array.from({ length: storage.length }, (_, i)
 export class Outbox {
   private unkept = new Map<string, Map<string, Item>>(); // by session and key; where the storage refuses: at least for as long as the page is open
 
-  constructor(private readonly account: string, private readonly instance: string, private readonly storage: Storage = localStorage) {}
+  constructor(
+    private readonly account: string,
+    private readonly instance: string,
+    private readonly storage: Storage = localStorage,
+  ) {}
 
   private place(session: string) {
     return prefix + name(this.account, this.instance, session);
@@ -69,8 +74,10 @@ export class Outbox {
   /** add keeps a message; the error it may throw is a sentence for the user. */
   add(session: string, text: string, at: number, key: string = newID()): Item {
     const items = this.list(session);
-    if (new TextEncoder().encode(text).length > outboxLimits.bytes) throw new Error("This message is too long: 64 KiB is the most. Send it in parts, or put it into a file.");
-    if (items.length >= outboxLimits.messages) throw new Error("Fifty messages wait to be sent. Retry or discard some of them first.");
+    if (new TextEncoder().encode(text).length > outboxLimits.bytes)
+      throw new Error("This message is too long: 64 KiB is the most. Send it in parts, or put it into a file.");
+    if (items.length >= outboxLimits.messages)
+      throw new Error("Fifty messages wait to be sent. Retry or discard some of them first.");
     const after = (items.at(-1)?.at ?? -1) + 1; // clocks jump; the order stays
     const item: Item = { key, text, at: Math.max(at, after), state: "queued", tries: 0 };
     this.write(session, item);
@@ -134,6 +141,11 @@ function parse(text: string | null): Item | undefined {
 
 function isItem(v: unknown): v is Item {
   const i = v as Partial<Item> | null;
-  return typeof i?.key === "string" && typeof i.text === "string" && typeof i.at === "number" && typeof i.tries === "number" &&
-    (i.state === "queued" || i.state === "sent" || i.state === "unconfirmed" || i.state === "refused");
+  return (
+    typeof i?.key === "string" &&
+    typeof i.text === "string" &&
+    typeof i.at === "number" &&
+    typeof i.tries === "number" &&
+    (i.state === "queued" || i.state === "sent" || i.state === "unconfirmed" || i.state === "refused")
+  );
 }

@@ -7,8 +7,13 @@ import { empty } from "./reducer";
 import { phaseWords } from "./words";
 
 test.each(["constructor", "__proto__", "toString"])("a machine that calls things %s breaks no page", (name) => {
-  const asked = inquiry({ id: "i", questions: [{ questionId: name, question: "Which?", options: [{ label: "This" }] }] })!;
-  const page = renderToStaticMarkup(<Prompts connection={{} as ChatConnection} chat={{ ...empty, inquiries: [asked] }} open onDone={() => undefined} />);
+  const asked = inquiry({
+    id: "i",
+    questions: [{ questionId: name, question: "Which?", options: [{ label: "This" }] }],
+  })!;
+  const page = renderToStaticMarkup(
+    <Prompts connection={{} as ChatConnection} chat={{ ...empty, inquiries: [asked] }} open onDone={() => undefined} />,
+  );
   expect(page).toContain("Which?");
   expect(phaseWords(name)).toBeTypeOf("string");
 });

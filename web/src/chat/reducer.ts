@@ -1,7 +1,28 @@
 // The state of a chat, and how frames, answers and the outbox change it. Pure: no clock, no connection.
 import {
-  approval, id, inFlight, inquiry, joined, limits, list, num, pictures, placed, plain, rec, same, sessions, shown, str, transcript,
-  type Approval, type Inquiry, type Message, type Rec, type Session, type Tool,
+  approval,
+  id,
+  inFlight,
+  inquiry,
+  joined,
+  limits,
+  list,
+  num,
+  pictures,
+  placed,
+  plain,
+  rec,
+  same,
+  sessions,
+  shown,
+  str,
+  transcript,
+  type Approval,
+  type Inquiry,
+  type Message,
+  type Rec,
+  type Session,
+  type Tool,
 } from "./frames";
 import type { Item } from "./outbox";
 
@@ -54,7 +75,19 @@ export type Action =
 const main = "agent:main:main";
 
 export const empty: ChatState = {
-  main, current: main, sessions: [], busy: [], history: "none", earlier: undefined, later: false, messages: [], runs: [], ended: [], approvals: [], inquiries: [], outbox: [],
+  main,
+  current: main,
+  sessions: [],
+  busy: [],
+  history: "none",
+  earlier: undefined,
+  later: false,
+  messages: [],
+  runs: [],
+  ended: [],
+  approvals: [],
+  inquiries: [],
+  outbox: [],
 };
 
 export function reduce(s: ChatState, a: Action): ChatState {
@@ -67,7 +100,14 @@ export function reduce(s: ChatState, a: Action): ChatState {
       return { ...s, sessions: sessions(a.payload, s.main) };
     case "open":
       return {
-        ...s, current: a.key, history: "none", earlier: undefined, later: false, messages: [], runs: [], outbox: a.outbox,
+        ...s,
+        current: a.key,
+        history: "none",
+        earlier: undefined,
+        later: false,
+        messages: [],
+        runs: [],
+        outbox: a.outbox,
         busy: [...s.busy, ...(s.runs.length > 0 ? [s.current] : [])].filter((k) => k !== a.key),
       };
     case "loading":
@@ -89,7 +129,17 @@ export function reduce(s: ChatState, a: Action): ChatState {
     case "outbox":
       return a.key === s.current ? { ...s, outbox: a.items } : s;
     case "taken":
-      return a.key === s.current ? withUser(s, { id: a.item.key, role: "user", text: a.item.text, tools: [], at: a.item.at, run: a.item.key, local: true }) : s;
+      return a.key === s.current
+        ? withUser(s, {
+            id: a.item.key,
+            role: "user",
+            text: a.item.text,
+            tools: [],
+            at: a.item.at,
+            run: a.item.key,
+            local: true,
+          })
+        : s;
     case "stopping":
       return { ...s, runs: s.runs.map((r) => (r.id === a.run ? { ...r, stopping: true } : r)) };
   }
@@ -98,7 +148,9 @@ export function reduce(s: ChatState, a: Action): ChatState {
 function withoutPrompts(s: ChatState, gone: (p: { id: string; expiresAt: number }) => boolean): ChatState {
   const approvals = s.approvals.filter((p) => !gone(p));
   const inquiries = s.inquiries.filter((p) => !gone(p));
-  return approvals.length === s.approvals.length && inquiries.length === s.inquiries.length ? s : { ...s, approvals, inquiries };
+  return approvals.length === s.approvals.length && inquiries.length === s.inquiries.length
+    ? s
+    : { ...s, approvals, inquiries };
 }
 
 function event(s: ChatState, name: string, p: Rec, now: number): ChatState {
@@ -117,11 +169,15 @@ function event(s: ChatState, name: string, p: Rec, now: number): ChatState {
     case "exec.approval.requested":
     case "plugin.approval.requested": {
       const fresh = approval(p, name.startsWith("exec") ? "exec" : "plugin");
-      return fresh ? { ...s, approvals: [...s.approvals.filter((x) => x.id !== fresh.id), fresh].slice(-limits.prompts) } : s;
+      return fresh
+        ? { ...s, approvals: [...s.approvals.filter((x) => x.id !== fresh.id), fresh].slice(-limits.prompts) }
+        : s;
     }
     case "question.requested": {
       const fresh = inquiry(p);
-      return fresh ? { ...s, inquiries: [...s.inquiries.filter((x) => x.id !== fresh.id), fresh].slice(-limits.prompts) } : s;
+      return fresh
+        ? { ...s, inquiries: [...s.inquiries.filter((x) => x.id !== fresh.id), fresh].slice(-limits.prompts) }
+        : s;
     }
     case "exec.approval.resolved":
     case "plugin.approval.resolved":
@@ -160,13 +216,24 @@ function delta(r: Run, p: Rec): Run {
   if (seq <= r.chatSeq) return r; // late, or twice
   // Where the whole text so far comes along it mends what a broken connection left out.
   const whole = plain(p.message);
-  const text = whole !== "" ? whole : p.replace === true ? str(p.deltaText, limits.text) : r.text + str(p.deltaText, limits.text);
+  const text =
+    whole !== "" ? whole : p.replace === true ? str(p.deltaText, limits.text) : r.text + str(p.deltaText, limits.text);
   return { ...r, chatSeq: seq, phase: "", text: str(text, limits.text), tools: placed(r.tools, r.text, text) };
 }
 
 function withRun(s: ChatState, run: string, now: number, f: (r: Run) => Run): ChatState {
   const known = s.runs.find((r) => r.id === run);
-  const before = known ?? { id: run, phase: "", text: "", tools: [], startedAt: now, stopping: false, chatSeq: 0, actSeq: 0, heard: now };
+  const before = known ?? {
+    id: run,
+    phase: "",
+    text: "",
+    tools: [],
+    startedAt: now,
+    stopping: false,
+    chatSeq: 0,
+    actSeq: 0,
+    heard: now,
+  };
   const changed = f(before);
   if (changed === known) return s;
   const after = { ...changed, heard: now };
@@ -176,18 +243,48 @@ function withRun(s: ChatState, run: string, now: number, f: (r: Run) => Run): Ch
 function end(s: ChatState, run: string, p: Rec, now: number): ChatState {
   const r = s.runs.find((x) => x.id === run);
   const text = plain(p.message) || r?.text || "";
-  const tools = placed(r?.tools ?? [], r?.text ?? "", text).map((t): Tool => (t.state === "running" ? { ...t, state: "stopped", endedAt: now } : t));
+  const tools = placed(r?.tools ?? [], r?.text ?? "", text).map((t): Tool =>
+    t.state === "running" ? { ...t, state: "stopped", endedAt: now } : t,
+  );
   const messages = [...s.messages];
   const seen = pictures(rec(p.message).content);
   if (text !== "" || tools.length > 0 || seen.pictures) {
-    messages.push({ id: `run-${run}`, role: "assistant", text, ...seen, tools, at: now, run, stopped: p.state === "aborted" });
+    messages.push({
+      id: `run-${run}`,
+      role: "assistant",
+      text,
+      ...seen,
+      tools,
+      at: now,
+      run,
+      stopped: p.state === "aborted",
+    });
   } else if (p.state === "aborted") {
-    messages.push({ id: `stop-${run}`, role: "note", text: "Stopped before there was an answer.", tools: [], at: now, run });
+    messages.push({
+      id: `stop-${run}`,
+      role: "note",
+      text: "Stopped before there was an answer.",
+      tools: [],
+      at: now,
+      run,
+    });
   }
   if (p.state === "error") {
-    messages.push({ id: `error-${run}`, role: "note", text: str(p.errorMessage, 2_000) || "The agent could not answer.", tools: [], at: now, run });
+    messages.push({
+      id: `error-${run}`,
+      role: "note",
+      text: str(p.errorMessage, 2_000) || "The agent could not answer.",
+      tools: [],
+      at: now,
+      run,
+    });
   }
-  return { ...s, ...newest(s, messages), runs: s.runs.filter((x) => x.id !== run), ended: [...s.ended, run].slice(-200) };
+  return {
+    ...s,
+    ...newest(s, messages),
+    runs: s.runs.filter((x) => x.id !== run),
+    ended: [...s.ended, run].slice(-200),
+  };
 }
 
 function agent(s: ChatState, p: Rec, now: number): ChatState {
@@ -203,7 +300,11 @@ function agent(s: ChatState, p: Rec, now: number): ChatState {
     return why ? withRun(s, run, now, (r) => (r.text === "" ? { ...r, phase: why } : r)) : s;
   }
   const seq = num(p.seq) ?? 0;
-  return withRun(s, run, now, (r) => (seq !== 0 && seq <= r.actSeq ? r : { ...r, phase: "", actSeq: Math.max(seq, r.actSeq), tools: used(r, rec(p.data), num(p.ts) ?? now) }));
+  return withRun(s, run, now, (r) =>
+    seq !== 0 && seq <= r.actSeq
+      ? r
+      : { ...r, phase: "", actSeq: Math.max(seq, r.actSeq), tools: used(r, rec(p.data), num(p.ts) ?? now) },
+  );
 }
 
 /** used keeps the list of what tools a run used. */
@@ -211,7 +312,16 @@ function used({ text, tools: all }: Run, d: Rec, at: number): Tool[] {
   const call = id(d.toolCallId);
   if (!call) return all;
   const known = all.find((t) => t.id === call);
-  const t: Tool = known ?? { id: call, name: str(d.name) || "tool", args: "", result: "", state: "running", after: text.length, startedAt: at, endedAt: undefined };
+  const t: Tool = known ?? {
+    id: call,
+    name: str(d.name) || "tool",
+    args: "",
+    result: "",
+    state: "running",
+    after: text.length,
+    startedAt: at,
+    endedAt: undefined,
+  };
   const changed = progress(t, d, at);
   return known ? all.map((x) => (x === known ? changed : x)) : [...all, changed].slice(-limits.tools);
 }
@@ -223,7 +333,13 @@ function progress(t: Tool, d: Rec, at: number): Tool {
     case "update":
       return t.state === "running" ? { ...t, result: str(shown(d.partialResult) || t.result, limits.detail) } : t;
     case "result":
-      return { ...t, state: d.isError === true ? "failed" : "done", result: shown(d.result) || t.result, ...pictures(rec(d.result).content), endedAt: at };
+      return {
+        ...t,
+        state: d.isError === true ? "failed" : "done",
+        result: shown(d.result) || t.result,
+        ...pictures(rec(d.result).content),
+        endedAt: at,
+      };
     default:
       return t;
   }
@@ -254,7 +370,12 @@ function history(s: ChatState, p: Rec, offset: number, asked: number): ChatState
   const earlier = p.hasMore === true && next > offset ? next : undefined;
   if (offset === 0) return latest(s, loaded, earlier, p, asked);
   const messages = joined(loaded, s.messages);
-  return { ...s, earlier, later: s.later || messages.length > limits.messages, messages: messages.slice(0, limits.messages) };
+  return {
+    ...s,
+    earlier,
+    later: s.later || messages.length > limits.messages,
+    messages: messages.slice(0, limits.messages),
+  };
 }
 
 /** latest replaces what is settled by what the machine has; what only this page knows is kept, and what stands before it. */
@@ -266,7 +387,8 @@ function latest(s: ChatState, loaded: Message[], earlier: number | undefined, p:
   for (const m of s.messages.slice(kept.length)) {
     if (m.local && !knownKeys.has(m.run)) messages.push(m);
     // An answer that ended since the question was asked is newer than what came back.
-    if (m.role === "assistant" && m.entry === undefined && (m.at ?? 0) >= asked && !loaded.some((x) => same(x, m))) messages.push(m);
+    if (m.role === "assistant" && m.entry === undefined && (m.at ?? 0) >= asked && !loaded.some((x) => same(x, m)))
+      messages.push(m);
     if (m.role === "note") {
       const after = messages.findLastIndex((x) => x.run === m.run);
       if (after >= 0) messages.splice(after + 1, 0, m);
@@ -278,13 +400,28 @@ function latest(s: ChatState, loaded: Message[], earlier: number | undefined, p:
   const over = s.runs.filter((r) => r.heard < asked && r.id !== now?.run).map((r) => r.id);
   if (now && !s.ended.includes(now.run)) {
     const known = s.runs.find((r) => r.id === now.run);
-    const before = known ?? { id: now.run, phase: "", text: "", tools: [], startedAt: now.startedAt, stopping: false, chatSeq: 0, actSeq: 0, heard: asked };
+    const before = known ?? {
+      id: now.run,
+      phase: "",
+      text: "",
+      tools: [],
+      startedAt: now.startedAt,
+      stopping: false,
+      chatSeq: 0,
+      actSeq: 0,
+      heard: asked,
+    };
     const text = now.text.length > before.text.length ? now.text : before.text;
     runs.unshift({ ...before, text, tools: placed(before.tools, before.text, text) });
   }
   return {
-    ...s, ...newest({ ...s, later: false, earlier: kept.length > 0 ? s.earlier : earlier }, messages), later: false, history: "ready", runs,
-    ended: [...s.ended, ...over].slice(-200), outbox: s.outbox.filter((i) => !knownKeys.has(i.key)),
+    ...s,
+    ...newest({ ...s, later: false, earlier: kept.length > 0 ? s.earlier : earlier }, messages),
+    later: false,
+    history: "ready",
+    runs,
+    ended: [...s.ended, ...over].slice(-200),
+    outbox: s.outbox.filter((i) => !knownKeys.has(i.key)),
   };
 }
 

@@ -3,24 +3,42 @@
 export class MemoryStorage implements Storage {
   private m = new Map<string, string>();
   full = false;
-  get length() { return this.m.size; }
-  key(i: number) { return [...this.m.keys()][i] ?? null; }
-  getItem(k: string) { return this.m.get(k) ?? null; }
+  get length() {
+    return this.m.size;
+  }
+  key(i: number) {
+    return [...this.m.keys()][i] ?? null;
+  }
+  getItem(k: string) {
+    return this.m.get(k) ?? null;
+  }
   setItem(k: string, v: string) {
     if (this.full) throw new Error("QuotaExceededError");
     this.m.set(k, v);
   }
-  removeItem(k: string) { this.m.delete(k); }
-  clear() { this.m.clear(); }
+  removeItem(k: string) {
+    this.m.delete(k);
+  }
+  clear() {
+    this.m.clear();
+  }
 }
 
 /** The nth message of a long chat, as a machine keeps it: numbered, so that the order can be seen. */
-export const said = (n: number) => ({ role: n % 2 ? "assistant" : "user", content: `${n}`, __openclaw: { id: `e${n}` } });
+export const said = (n: number) => ({
+  role: n % 2 ? "assistant" : "user",
+  content: `${n}`,
+  __openclaw: { id: `e${n}` },
+});
 
 /** What chat.history answers of a chat of so many messages: a page is counted from the newest end. */
 export function pageOf(total: number, offset = 0, limit = 100) {
-  const end = Math.max(0, total - offset), from = Math.max(0, end - limit);
-  return { messages: Array.from({ length: end - from }, (_, i) => said(from + i)), ...(from > 0 && { hasMore: true, nextOffset: offset + limit }) };
+  const end = Math.max(0, total - offset),
+    from = Math.max(0, end - limit);
+  return {
+    messages: Array.from({ length: end - from }, (_, i) => said(from + i)),
+    ...(from > 0 && { hasMore: true, nextOffset: offset + limit }),
+  };
 }
 
 type Request = { type: "req"; id: string; method: string; params: Record<string, unknown> };
@@ -34,12 +52,27 @@ export class FakeGateway {
   answers: Record<string, (params: Record<string, unknown>) => unknown> = {};
   refuse: Record<string, object | undefined> = {};
 
-  get socket() { return this.sockets.at(-1)!; }
-  count(method: string) { return this.asked.filter((a) => a.method === method).length; }
-  event(event: string, payload: object) { this.socket.hear({ type: "event", event, payload }); }
+  get socket() {
+    return this.sockets.at(-1)!;
+  }
+  count(method: string) {
+    return this.asked.filter((a) => a.method === method).length;
+  }
+  event(event: string, payload: object) {
+    this.socket.hear({ type: "event", event, payload });
+  }
 
   hello() {
-    this.socket.hear({ type: "res", id: "cloudbot-connect", ok: true, payload: { type: "hello-ok", snapshot: { sessionDefaults: { mainSessionKey: "agent:main:main" } }, policy: { tickIntervalMs: 30_000 } } });
+    this.socket.hear({
+      type: "res",
+      id: "cloudbot-connect",
+      ok: true,
+      payload: {
+        type: "hello-ok",
+        snapshot: { sessionDefaults: { mainSessionKey: "agent:main:main" } },
+        policy: { tickIntervalMs: 30_000 },
+      },
+    });
   }
 
   handle(socket: FakeSocket, r: Request) {
@@ -78,7 +111,9 @@ export class FakeSocket extends EventTarget {
   hear(frame: object) {
     if (this.open) this.dispatchEvent(new MessageEvent("message", { data: JSON.stringify(frame) }));
   }
-  close() { this.cut(1000); }
+  close() {
+    this.cut(1000);
+  }
   cut(code: number, reason = "") {
     if (!this.open) return;
     this.open = false;

@@ -2,15 +2,17 @@
 import type { State, Why } from "@/bridge/reconnect";
 
 // A Map, as the machine names the phase: an object has names of its own, such as "constructor".
-const phases = new Map(Object.entries({
-  preparing_workspace: "Preparing the workspace",
-  naming_worktree: "Naming the working copy",
-  creating_worktree: "Making a working copy",
-  running_setup: "Running the setup",
-  provisioning_environment: "Setting up the environment",
-  preparing_context: "Reading the context",
-  starting_model: "Starting the model",
-}));
+const phases = new Map(
+  Object.entries({
+    preparing_workspace: "Preparing the workspace",
+    naming_worktree: "Naming the working copy",
+    creating_worktree: "Making a working copy",
+    running_setup: "Running the setup",
+    provisioning_environment: "Setting up the environment",
+    preparing_context: "Reading the context",
+    starting_model: "Starting the model",
+  }),
+);
 
 /** phaseWords says what a run does before there is something to read. */
 export const phaseWords = (phase: string): string => phases.get(phase) ?? (phase.replaceAll("_", " ") || "Thinking");
@@ -22,7 +24,8 @@ const whys: Record<Why, string> = {
   starting: "The agent is still starting. This can take half a minute.",
   restarting: "The agent is restarting. It will be back in a moment.",
   busy: "This machine has as many open connections as it may. Trying again.",
-  proxy: "A proxy between you and the server blocks WebSockets, so the agent can't be reached. Its operator must let the Upgrade header pass.",
+  proxy:
+    "A proxy between you and the server blocks WebSockets, so the agent can't be reached. Its operator must let the Upgrade header pass.",
   offline: "You are offline. What you write is kept and sent once you are online again.",
   hidden: "The connection was let go while nobody looked.",
 };
@@ -39,7 +42,14 @@ export function linkWords(link: State, everOpen: boolean): string | undefined {
     case "waiting":
       return whys[link.why];
     case "ended":
-      return { signed_out: "You are not signed in any more.", forbidden: "You may not use this agent.", gone: "This machine is gone.", origin: "This address can't reach the agent. Open CloudBot at its own address, or ask its operator to add this one to CORS_ORIGINS.", refused: "The server refused the connection." }[link.reason];
+      return {
+        signed_out: "You are not signed in any more.",
+        forbidden: "You may not use this agent.",
+        gone: "This machine is gone.",
+        origin:
+          "This address can't reach the agent. Open CloudBot at its own address, or ask its operator to add this one to CORS_ORIGINS.",
+        refused: "The server refused the connection.",
+      }[link.reason];
   }
 }
 

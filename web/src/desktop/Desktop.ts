@@ -12,7 +12,19 @@ import { openBridge } from "@/api/bridge";
 import { Reconnect, refusal, tellClosed, type State } from "@/bridge/reconnect";
 import { leftAround } from "@/ui/focus";
 import { browserClipboard, ClipboardSync, type ClipboardState, type Sent } from "./clipboard";
-import { Backspace, Control, Enter, keysymOf, letterOf, meansControl, pastes, typed, WayOut, type Combination, type Key } from "./keys";
+import {
+  Backspace,
+  Control,
+  Enter,
+  keysymOf,
+  letterOf,
+  meansControl,
+  pastes,
+  typed,
+  WayOut,
+  type Combination,
+  type Key,
+} from "./keys";
 import { adapt, levelFor, start, type Quality, type QualityChoice } from "./quality";
 import { decides, type SizeEvent } from "./size";
 import type { SizeFrom, Viewer, ViewerEvents } from "./viewer";
@@ -101,15 +113,35 @@ export class Desktop {
     this.#clipboard = new ClipboardSync(browserClipboard, () => this.#set({ clipboard: this.#clipboard.state }));
     this.#link = new Reconnect({ connect: (generation, signal) => void this.#connect(generation, signal) });
     this.#snapshot = {
-      link: this.#link.state, painted: false, still: false, mode: "control", takesSize: undefined, decides: false, width: 0, height: 0, title: "",
-      level: start.level, roundTripMs: undefined, held: [], focused: false, panning: false, clipboard: this.#clipboard.state, ...saved(),
+      link: this.#link.state,
+      painted: false,
+      still: false,
+      mode: "control",
+      takesSize: undefined,
+      decides: false,
+      width: 0,
+      height: 0,
+      title: "",
+      level: start.level,
+      roundTripMs: undefined,
+      held: [],
+      focused: false,
+      panning: false,
+      clipboard: this.#clipboard.state,
+      ...saved(),
     };
     this.#link.subscribe(() => this.#linkChanged());
 
     this.element.className = "cloudbot-desktop";
     Object.assign(this.element.style, { position: "relative", width: "100%", height: "100%", overflow: "hidden" });
     Object.assign(this.#stage.style, { position: "absolute", inset: "0" });
-    Object.assign(this.#still.style, { position: "absolute", inset: "0", margin: "auto", filter: "brightness(0.55)", pointerEvents: "none" });
+    Object.assign(this.#still.style, {
+      position: "absolute",
+      inset: "0",
+      margin: "auto",
+      filter: "brightness(0.55)",
+      pointerEvents: "none",
+    });
     this.#still.setAttribute("aria-hidden", "true");
     this.#still.hidden = true;
     this.element.append(this.#stage, this.#still);
@@ -252,11 +284,15 @@ export class Desktop {
       let disconnected = false;
       socket.addEventListener("open", () => (opened = true), { once: true });
       // Before noVNC's own listener: it knows the code no more.
-      socket.addEventListener("close", (e) => {
-        closed = true;
-        if (!opened && !disconnected) viewer.disconnect(); // why it closed may have to be asked first, and noVNC would complain meanwhile
-        tellClosed((event) => this.#link.send(event), generation, e, opened, whyNot, signal);
-      }, { once: true });
+      socket.addEventListener(
+        "close",
+        (e) => {
+          closed = true;
+          if (!opened && !disconnected) viewer.disconnect(); // why it closed may have to be asked first, and noVNC would complain meanwhile
+          tellClosed((event) => this.#link.send(event), generation, e, opened, whyNot, signal);
+        },
+        { once: true },
+      );
       const viewer: Viewer = new Viewer(this.#stage, socket, {
         frame: (ms) => this.#frame(viewer, ms),
         size: (from) => this.#resized(viewer, from),
@@ -270,16 +306,21 @@ export class Desktop {
         disconnected = true;
         if (!closed) over(1006, ""); // it broke off over the protocol
       });
-      signal.addEventListener("abort", () => {
-        this.#over(viewer);
-        if (!disconnected) viewer.disconnect();
-      }, { once: true });
+      signal.addEventListener(
+        "abort",
+        () => {
+          this.#over(viewer);
+          if (!disconnected) viewer.disconnect();
+        },
+        { once: true },
+      );
       viewer.viewOnly = mode === "view";
       viewer.background = "transparent";
       viewer.showDotCursor = true;
       viewer.addEventListener("desktopname", (e) => this.#set({ title: e.detail.name }));
       viewer.addEventListener("clipboard", (e) => {
-        if (mode === "control") void this.#clipboard.fromDesktop(e.detail.text, this.#snapshot.focused && document.hasFocus());
+        if (mode === "control")
+          void this.#clipboard.fromDesktop(e.detail.text, this.#snapshot.focused && document.hasFocus());
       });
     } catch (error) {
       this.#link.send({ type: "failed", generation, error: refusal(error) });
@@ -291,7 +332,10 @@ export class Desktop {
     // In the order of Tab: what the panel says beside it tells the way out again.
     canvas.tabIndex = 0;
     canvas.setAttribute("role", "application");
-    canvas.setAttribute("aria-label", `Desktop${this.#snapshot.mode === "view" ? ", view only" : ""}. Leave it with Ctrl, Alt and Shift together.`);
+    canvas.setAttribute(
+      "aria-label",
+      `Desktop${this.#snapshot.mode === "view" ? ", view only" : ""}. Leave it with Ctrl, Alt and Shift together.`,
+    );
     this.#viewer = viewer;
     this.#size = "";
     this.#quality = start;
@@ -319,7 +363,14 @@ export class Desktop {
       this.#keepFrame(viewer);
       this.#viewer = undefined;
       this.#clipboard.disconnected();
-      this.#set({ painted: false, held: [], focused: false, takesSize: undefined, roundTripMs: undefined, panning: false });
+      this.#set({
+        painted: false,
+        held: [],
+        focused: false,
+        takesSize: undefined,
+        roundTripMs: undefined,
+        panning: false,
+      });
     }
   }
 
@@ -332,7 +383,10 @@ export class Desktop {
     still.height = from.height;
     still.getContext("2d")?.drawImage(from, 0, 0);
     const natural = this.#snapshot.scale === "actual";
-    Object.assign(still.style, natural ? { width: "", height: "", objectFit: "" } : { width: "100%", height: "100%", objectFit: "contain" });
+    Object.assign(
+      still.style,
+      natural ? { width: "", height: "", objectFit: "" } : { width: "100%", height: "100%", objectFit: "contain" },
+    );
     still.hidden = false;
     this.#set({ still: true });
   }
@@ -341,7 +395,13 @@ export class Desktop {
     this.#slowest = Math.max(this.#slowest ?? 0, ms);
     if (viewer !== this.#viewer || this.#snapshot.painted) return;
     this.#still.hidden = true;
-    this.#set({ painted: true, still: false, takesSize: viewer.takesSize && !this.#fixed, width: viewer.width, height: viewer.height });
+    this.#set({
+      painted: true,
+      still: false,
+      takesSize: viewer.takesSize && !this.#fixed,
+      width: viewer.width,
+      height: viewer.height,
+    });
     this.#applyScale();
   }
 
@@ -416,25 +476,41 @@ export class Desktop {
     this.element.addEventListener("keydown", (e) => this.#keyDown(e), on);
     this.element.addEventListener("keyup", (e) => this.#keyUp(e), on);
     this.element.addEventListener("pointerdown", () => this.#worked(), on);
-    this.element.addEventListener("focusin", () => {
-      this.#set({ focused: true });
-      void this.#clipboard.focused();
-    }, on);
-    this.element.addEventListener("focusout", () => {
-      this.#viewer?.releaseKeys();
-      this.#wayOut.reset();
-      this.#set({ focused: false });
-    }, on);
+    this.element.addEventListener(
+      "focusin",
+      () => {
+        this.#set({ focused: true });
+        void this.#clipboard.focused();
+      },
+      on,
+    );
+    this.element.addEventListener(
+      "focusout",
+      () => {
+        this.#viewer?.releaseKeys();
+        this.#wayOut.reset();
+        this.#set({ focused: false });
+      },
+      on,
+    );
     document.addEventListener("paste", (e) => this.#pasted(e), on);
-    window.addEventListener("focus", () => {
-      if (this.#snapshot.focused) void this.#clipboard.focused();
-    }, { signal });
-    window.addEventListener("blur", () => {
-      // Keys let go elsewhere would stay pressed there.
-      this.#viewer?.releaseKeys();
-      this.#releaseHeld();
-      this.#wayOut.reset();
-    }, { signal });
+    window.addEventListener(
+      "focus",
+      () => {
+        if (this.#snapshot.focused) void this.#clipboard.focused();
+      },
+      { signal },
+    );
+    window.addEventListener(
+      "blur",
+      () => {
+        // Keys let go elsewhere would stay pressed there.
+        this.#viewer?.releaseKeys();
+        this.#releaseHeld();
+        this.#wayOut.reset();
+      },
+      { signal },
+    );
   }
 
   #worked() {
@@ -477,7 +553,8 @@ export class Desktop {
     e.preventDefault();
     e.stopPropagation();
     const sent = this.#clipboard.send(e.clipboardData?.getData("text/plain") ?? "");
-    if (sent === "long") this.#dropPaste(); // its key would paste what was there before
+    if (sent === "long")
+      this.#dropPaste(); // its key would paste what was there before
     else if (this.#paste && sent === "sent") this.#awaitPaste(this.#paste.key, true);
     else if (this.#paste) this.#finishPaste();
     else this.#withControl({ name: "", code: "KeyV", keysym: 0x76 }); // from the browser's menu
@@ -516,7 +593,10 @@ export class Desktop {
 
   #set(patch: Partial<DesktopSnapshot>) {
     const next = { ...this.#snapshot, ...patch };
-    if (Object.keys(patch).every((k) => next[k as keyof DesktopSnapshot] === this.#snapshot[k as keyof DesktopSnapshot])) return;
+    if (
+      Object.keys(patch).every((k) => next[k as keyof DesktopSnapshot] === this.#snapshot[k as keyof DesktopSnapshot])
+    )
+      return;
     this.#snapshot = next;
     for (const listener of this.#listeners) listener();
   }

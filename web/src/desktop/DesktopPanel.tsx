@@ -43,7 +43,8 @@ export function DesktopPanel({ desktop, name, onEnd, children }: DesktopPanelPro
   }, [desktop]);
   const chosen = useRef(now.scale);
   useEffect(() => {
-    if (chosen.current === "match" && now.scale === "fit" && now.takesSize === false) toast({ title: "Fit instead of Match", detail: "This desktop's server has a fixed size." });
+    if (chosen.current === "match" && now.scale === "fit" && now.takesSize === false)
+      toast({ title: "Fit instead of Match", detail: "This desktop's server has a fixed size." });
     chosen.current = now.scale;
   }, [now.scale, now.takesSize]);
   const { problem } = now.clipboard;
@@ -53,7 +54,11 @@ export function DesktopPanel({ desktop, name, onEnd, children }: DesktopPanelPro
   useEffect(() => desktop.onLeave(() => way.current?.focus()), [desktop]);
 
   return (
-    <section ref={setPanel} aria-label={`Desktop of ${name}`} className="group/panel relative flex h-full min-h-0 min-w-0 flex-col bg-sunken text-ink">
+    <section
+      ref={setPanel}
+      aria-label={`Desktop of ${name}`}
+      className="group/panel relative flex h-full min-h-0 min-w-0 flex-col bg-sunken text-ink"
+    >
       <Toolbar.Root
         aria-label="Desktop"
         className={`z-10 flex shrink-0 items-center gap-0.5 border-b border-line bg-panel px-1.5 py-1 ${screen.on ? "absolute inset-x-0 top-0 -translate-y-[calc(100%-0.4rem)] opacity-60 shadow-lg transition-transform hover:translate-y-0 hover:opacity-100 focus-within:translate-y-0 focus-within:opacity-100 has-data-popup-open:translate-y-0 has-data-popup-open:opacity-100" : ""}`}
@@ -61,25 +66,76 @@ export function DesktopPanel({ desktop, name, onEnd, children }: DesktopPanelPro
         <div className="min-w-0 flex-1 truncate pl-1.5 text-xs text-muted">
           <output>{statusLine(now, narrow)}</output>
           {/* It is another each second: not for a live region. */}
-          {now.link.at === "open" && !narrow && !now.focused && now.roundTripMs !== undefined && <span aria-hidden="true"> · {now.roundTripMs} ms</span>}
+          {now.link.at === "open" && !narrow && !now.focused && now.roundTripMs !== undefined && (
+            <span aria-hidden="true"> · {now.roundTripMs} ms</span>
+          )}
         </div>
-        <Toolbar.Button ref={way} render={<IconButton label={viewOnly ? "View only: take control" : "View only"} pressed={viewOnly} onClick={() => desktop.setMode(viewOnly ? "control" : "view")}><EyeIcon /></IconButton>} />
-        <ClipboardButton desktop={desktop} state={now.clipboard} connected={now.painted && !viewOnly} container={panel} />
+        <Toolbar.Button
+          ref={way}
+          render={
+            <IconButton
+              label={viewOnly ? "View only: take control" : "View only"}
+              pressed={viewOnly}
+              onClick={() => desktop.setMode(viewOnly ? "control" : "view")}
+            >
+              <EyeIcon />
+            </IconButton>
+          }
+        />
+        <ClipboardButton
+          desktop={desktop}
+          state={now.clipboard}
+          connected={now.painted && !viewOnly}
+          container={panel}
+        />
         <KeysMenu desktop={desktop} now={now} container={panel} />
         {touch && (
-          <Toolbar.Button disabled={!now.painted || viewOnly} render={<IconButton label="On-screen keyboard" className="data-disabled:cursor-not-allowed data-disabled:opacity-50" onClick={() => keyboard.current?.open()}><KeyboardIcon /></IconButton>} />
+          <Toolbar.Button
+            disabled={!now.painted || viewOnly}
+            render={
+              <IconButton
+                label="On-screen keyboard"
+                className="data-disabled:cursor-not-allowed data-disabled:opacity-50"
+                onClick={() => keyboard.current?.open()}
+              >
+                <KeyboardIcon />
+              </IconButton>
+            }
+          />
         )}
         {touch && now.scale === "actual" && (
-          <Toolbar.Button render={<IconButton label="Move the view by dragging" pressed={now.panning} onClick={() => desktop.setPanning(!now.panning)}><HandIcon /></IconButton>} />
+          <Toolbar.Button
+            render={
+              <IconButton
+                label="Move the view by dragging"
+                pressed={now.panning}
+                onClick={() => desktop.setPanning(!now.panning)}
+              >
+                <HandIcon />
+              </IconButton>
+            }
+          />
         )}
         <ScreenMenu desktop={desktop} now={now} narrow={narrow} container={panel} />
         {screen.can && (
-          <Toolbar.Button render={<IconButton label={screen.on ? "Leave full screen" : "Full screen"} onClick={() => void screen.toggle().then(() => desktop.focus())}>{screen.on ? <SmallScreenIcon /> : <FullScreenIcon />}</IconButton>} />
+          <Toolbar.Button
+            render={
+              <IconButton
+                label={screen.on ? "Leave full screen" : "Full screen"}
+                onClick={() => void screen.toggle().then(() => desktop.focus())}
+              >
+                {screen.on ? <SmallScreenIcon /> : <FullScreenIcon />}
+              </IconButton>
+            }
+          />
         )}
         {children}
       </Toolbar.Root>
-      <button type="button" onClick={() => after.current?.focus()}
-        className="sr-only z-20 rounded-md bg-accent px-3 py-2 text-sm text-on-accent focus:not-sr-only focus:absolute focus:top-12 focus:left-2">
+      <button
+        type="button"
+        onClick={() => after.current?.focus()}
+        className="sr-only z-20 rounded-md bg-accent px-3 py-2 text-sm text-on-accent focus:not-sr-only focus:absolute focus:top-12 focus:left-2"
+      >
         Skip the desktop
       </button>
       <div className="relative min-h-0 flex-1 has-[canvas:focus]:outline-2 has-[canvas:focus]:-outline-offset-2 has-[canvas:focus]:outline-accent group-fullscreen/panel:outline-none">
@@ -92,7 +148,9 @@ export function DesktopPanel({ desktop, name, onEnd, children }: DesktopPanelPro
         )}
         <OnScreenKeyboard ref={keyboard} desktop={desktop} />
       </div>
-      <div ref={after} tabIndex={-1} className="sr-only">After the desktop</div>
+      <div ref={after} tabIndex={-1} className="sr-only">
+        After the desktop
+      </div>
     </section>
   );
 }

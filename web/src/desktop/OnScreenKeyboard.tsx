@@ -11,8 +11,14 @@ const filler = "_".repeat(64);
 
 const arrow = (code: string, keysym: number): Key => ({ name: code, code, keysym });
 const named: Record<string, Key> = {
-  Enter, Tab, Escape, Backspace,
-  ArrowLeft: arrow("ArrowLeft", 0xff51), ArrowUp: arrow("ArrowUp", 0xff52), ArrowRight: arrow("ArrowRight", 0xff53), ArrowDown: arrow("ArrowDown", 0xff54),
+  Enter,
+  Tab,
+  Escape,
+  Backspace,
+  ArrowLeft: arrow("ArrowLeft", 0xff51),
+  ArrowUp: arrow("ArrowUp", 0xff52),
+  ArrowRight: arrow("ArrowRight", 0xff53),
+  ArrowDown: arrow("ArrowDown", 0xff54),
 };
 
 /** A field that nobody sees: focusing it is what makes a phone show its keyboard. What is typed into it goes to the desktop. */

@@ -15,8 +15,13 @@ export function Overlay({ desktop, now, onEnd }: Props) {
   if (link.at === "open" && now.painted) return null;
   return (
     <div className="pointer-events-none absolute inset-0 flex items-center justify-center p-4">
-      <div aria-live="polite" className="pointer-events-auto flex max-w-sm flex-col items-center gap-2 rounded-xl border border-line bg-panel/95 px-5 py-4 text-center text-sm shadow-lg">
-        {(link.at === "idle" || link.at === "connecting") && <Spinner label={now.still ? "Connecting again…" : "Connecting…"} />}
+      <div
+        aria-live="polite"
+        className="pointer-events-auto flex max-w-sm flex-col items-center gap-2 rounded-xl border border-line bg-panel/95 px-5 py-4 text-center text-sm shadow-lg"
+      >
+        {(link.at === "idle" || link.at === "connecting") && (
+          <Spinner label={now.still ? "Connecting again…" : "Connecting…"} />
+        )}
         {link.at === "open" && <Spinner label="Waiting for the picture…" />}
         {link.at === "waiting" && (
           <>
@@ -25,7 +30,9 @@ export function Overlay({ desktop, now, onEnd }: Props) {
             {Number.isFinite(link.until) && (
               <p className="flex flex-wrap items-center justify-center gap-3">
                 <Countdown until={link.until} />
-                <Button size="small" onClick={() => desktop.retryNow()}>Connect now</Button>
+                <Button size="small" onClick={() => desktop.retryNow()}>
+                  Connect now
+                </Button>
               </p>
             )}
           </>
@@ -37,7 +44,13 @@ export function Overlay({ desktop, now, onEnd }: Props) {
             <Button
               size="small"
               variant="primary"
-              onClick={() => (link.action === "retry" ? desktop.retryNow() : onEnd ? onEnd(link.action) : location.assign(import.meta.env.BASE_URL))}
+              onClick={() =>
+                link.action === "retry"
+                  ? desktop.retryNow()
+                  : onEnd
+                    ? onEnd(link.action)
+                    : location.assign(import.meta.env.BASE_URL)
+              }
             >
               {endings[link.reason].button}
             </Button>
@@ -56,5 +69,9 @@ function Countdown({ until }: { until: number }) {
     return () => clearInterval(timer);
   }, []);
   const seconds = Math.max(0, Math.ceil((until - now) / 1000));
-  return <span aria-hidden="true" className="text-muted tabular-nums">Again in {seconds} s</span>;
+  return (
+    <span aria-hidden="true" className="text-muted tabular-nums">
+      Again in {seconds} s
+    </span>
+  );
 }

@@ -37,7 +37,14 @@ export interface ClipboardState {
 }
 
 export class ClipboardSync {
-  state: ClipboardState = { text: "", from: "nobody", waiting: false, mayRead: "unknown", latinOnly: undefined, problem: undefined };
+  state: ClipboardState = {
+    text: "",
+    from: "nobody",
+    waiting: false,
+    mayRead: "unknown",
+    latinOnly: undefined,
+    problem: undefined,
+  };
   #remote: RemoteClipboard | undefined;
   #shared: string | undefined; // what both sides are known to hold
   #here: string | undefined; // what the browser's clipboard was last known to hold
@@ -126,7 +133,12 @@ export class ClipboardSync {
     this.#remote.send(text);
     this.#shared = text;
     this.#retry = false;
-    this.#set({ text, from: "here", waiting: false, problem: lost.length > 0 ? { kind: "lost", characters: lost } : undefined });
+    this.#set({
+      text,
+      from: "here",
+      waiting: false,
+      problem: lost.length > 0 ? { kind: "lost", characters: lost } : undefined,
+    });
     return "sent";
   }
 
@@ -147,7 +159,8 @@ export class ClipboardSync {
 
   #set(patch: Partial<ClipboardState>) {
     const next = { ...this.state, ...patch };
-    if (Object.keys(patch).every((k) => next[k as keyof ClipboardState] === this.state[k as keyof ClipboardState])) return;
+    if (Object.keys(patch).every((k) => next[k as keyof ClipboardState] === this.state[k as keyof ClipboardState]))
+      return;
     this.state = next;
     this.changed();
   }
@@ -161,7 +174,9 @@ export function repaired(text: string): string {
   const most = [...text].reduce((max, c) => Math.max(max, c.codePointAt(0)!), 0);
   if (most < 0x80 || most > 0xff) return text;
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(text, (c) => c.charCodeAt(0)));
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(
+      Uint8Array.from(text, (c) => c.charCodeAt(0)),
+    );
   } catch {
     return text;
   }

@@ -56,7 +56,8 @@ export function pastes(e: Press, mac: boolean): boolean {
 }
 
 /** Whether a Mac's ⌘ with this key means Ctrl on the desktop. */
-export const meansControl = (e: Press, mac: boolean): boolean => mac && e.metaKey && !e.ctrlKey && !e.altKey && editing.has(letterOf(e));
+export const meansControl = (e: Press, mac: boolean): boolean =>
+  mac && e.metaKey && !e.ctrlKey && !e.altKey && editing.has(letterOf(e));
 
 /** The keysym of a character: Latin-1 as it is, all others as X writes Unicode. */
 export function keysymOf(character: string): number {

@@ -12,22 +12,45 @@ export function KeysMenu({ desktop, now, container }: Props) {
   const off = !now.painted || now.mode === "view";
   const held = now.held.map((k) => k.name).join(" + ");
   return (
-    <Menu container={container} trigger={<Toolbar.Button disabled={off} render={<IconButton label={held ? `Keys; ${held} held` : "Keys"} className={`data-disabled:cursor-not-allowed data-disabled:opacity-50 ${held ? "bg-accent-soft text-accent-ink" : ""}`}><KeyCapIcon /></IconButton>} />}>
+    <Menu
+      container={container}
+      trigger={
+        <Toolbar.Button
+          disabled={off}
+          render={
+            <IconButton
+              label={held ? `Keys; ${held} held` : "Keys"}
+              className={`data-disabled:cursor-not-allowed data-disabled:opacity-50 ${held ? "bg-accent-soft text-accent-ink" : ""}`}
+            >
+              <KeyCapIcon />
+            </IconButton>
+          }
+        />
+      }
+    >
       {combinations.map((c) => (
-        <MenuItem key={c.name} onSelect={() => desktop.press(c)}>{c.name}</MenuItem>
+        <MenuItem key={c.name} onSelect={() => desktop.press(c)}>
+          {c.name}
+        </MenuItem>
       ))}
       <MenuSeparator />
       <div className="grid grid-cols-4">
         {functionKeys.map((k) => (
-          <MenuItem key={k.name} onSelect={() => desktop.press({ name: k.name, keys: [k] })}>{k.name}</MenuItem>
+          <MenuItem key={k.name} onSelect={() => desktop.press({ name: k.name, keys: [k] })}>
+            {k.name}
+          </MenuItem>
         ))}
       </div>
       <MenuSeparator />
       {modifiers.map((k) => (
-        <MenuCheck key={k.name} checked={now.held.includes(k)} onChange={(on) => desktop.hold(k, on)}>Hold {k.name}</MenuCheck>
+        <MenuCheck key={k.name} checked={now.held.includes(k)} onChange={(on) => desktop.hold(k, on)}>
+          Hold {k.name}
+        </MenuCheck>
       ))}
       <MenuSeparator />
-      <p className="max-w-60 px-3 py-1.5 text-xs text-muted">Ctrl + Alt + Shift together, with nothing else, leaves the desktop by keyboard.</p>
+      <p className="max-w-60 px-3 py-1.5 text-xs text-muted">
+        Ctrl + Alt + Shift together, with nothing else, leaves the desktop by keyboard.
+      </p>
     </Menu>
   );
 }
@@ -37,12 +60,22 @@ const details = ["Fewest", "Fewer", "Good", "Best"];
 
 /** How large and how fine the picture is. */
 export function ScreenMenu({ desktop, now, narrow, container }: Props & { narrow: boolean }) {
-  const noMatch = now.mode === "view" ? "Not in view only" : now.takesSize === false ? "This desktop's server has a fixed size" : "";
-  const matching = now.scale === "match" && !noMatch && !now.decides ? "Another viewer decides the size; work here to take over" : "The desktop takes the size of this window";
+  const noMatch =
+    now.mode === "view" ? "Not in view only" : now.takesSize === false ? "This desktop's server has a fixed size" : "";
+  const matching =
+    now.scale === "match" && !noMatch && !now.decides
+      ? "Another viewer decides the size; work here to take over"
+      : "The desktop takes the size of this window";
   const trigger = narrow ? (
-    <IconButton label={`Screen: ${scales[now.scale]}`}><ScreenIcon /></IconButton>
+    <IconButton label={`Screen: ${scales[now.scale]}`}>
+      <ScreenIcon />
+    </IconButton>
   ) : (
-    <button type="button" aria-label={`Screen: ${scales[now.scale]}`} className="inline-flex h-9 items-center gap-1.5 rounded-md px-2 text-sm hover:bg-sunken forced-colors:border">
+    <button
+      type="button"
+      aria-label={`Screen: ${scales[now.scale]}`}
+      className="inline-flex h-9 items-center gap-1.5 rounded-md px-2 text-sm hover:bg-sunken forced-colors:border"
+    >
       <ScreenIcon />
       {scales[now.scale]}
       <ChevronIcon className="size-4" />
@@ -66,7 +99,11 @@ export function ScreenMenu({ desktop, now, narrow, container }: Props & { narrow
         value={now.quality}
         onChange={(quality) => desktop.setQuality(quality)}
         options={[
-          { value: "automatic", label: "Automatic", hint: now.painted ? `Now: ${details[now.level]} details` : "As the line allows" },
+          {
+            value: "automatic",
+            label: "Automatic",
+            hint: now.painted ? `Now: ${details[now.level]} details` : "As the line allows",
+          },
           { value: "best", label: "Best" },
           { value: "slow", label: "Slow line", hint: "Fewest bytes" },
         ]}

@@ -31,7 +31,9 @@ declare module "@novnc/novnc" {
     blur(): void;
     clipboardPasteFrom(text: string): void;
 
-    static readonly messages: { fbUpdateRequest(sock: RFB["_sock"], incremental: boolean, x: number, y: number, w: number, h: number): void };
+    static readonly messages: {
+      fbUpdateRequest(sock: RFB["_sock"], incremental: boolean, x: number, y: number, w: number, h: number): void;
+    };
 
     protected _canvas: HTMLCanvasElement;
     protected _screen: HTMLElement;

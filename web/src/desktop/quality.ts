@@ -50,7 +50,8 @@ export function adapt(q: Quality, s: Sample): Quality {
     const patience = q.raised ? Math.min(q.patience * 2, 128) : q.patience;
     return { level: q.level - 1, shortest, poor: 0, good: 0, patience, raised: false };
   }
-  if (good >= q.patience && q.level < top) return { ...q, level: q.level + 1, shortest, poor: 0, good: 0, raised: true };
+  if (good >= q.patience && q.level < top)
+    return { ...q, level: q.level + 1, shortest, poor: 0, good: 0, raised: true };
   if (good >= q.patience && q.raised) return { ...q, shortest, poor, good: 0, raised: false };
   return { ...q, shortest, poor, good };
 }

@@ -16,14 +16,26 @@ export const whys: Record<Why, string> = {
 
 export const endings: Record<Ending["reason"], { title: string; detail: string; button: string }> = {
   signed_out: { title: "You are signed out", detail: "Sign in again to see this desktop.", button: "Sign in" },
-  forbidden: { title: "You may not see this desktop", detail: "It is not yours, or not any more.", button: "Back to the desktops" },
-  gone: { title: "This machine is gone", detail: "It was terminated. Its history is kept.", button: "Back to the desktops" },
+  forbidden: {
+    title: "You may not see this desktop",
+    detail: "It is not yours, or not any more.",
+    button: "Back to the desktops",
+  },
+  gone: {
+    title: "This machine is gone",
+    detail: "It was terminated. Its history is kept.",
+    button: "Back to the desktops",
+  },
   origin: {
     title: "This address can't open desktops",
     detail: "Open CloudBot at its own address, or ask its operator to add this one to CORS_ORIGINS.",
     button: "Try again",
   },
-  refused: { title: "The server refused the connection", detail: "This should not happen; it may be over by now.", button: "Try again" },
+  refused: {
+    title: "The server refused the connection",
+    detail: "This should not happen; it may be over by now.",
+    button: "Try again",
+  },
 };
 
 /** The line in the toolbar. */
@@ -38,8 +50,10 @@ export function statusLine(now: DesktopSnapshot, short: boolean): string {
     case "ended":
       return "Ended";
     case "open":
-      if (now.mode === "view") return now.focused && !short ? "View only. Ctrl + Alt + Shift together leaves the desktop." : "View only";
-      if (now.focused) return short ? "Ctrl+Alt+Shift leaves" : "Keys go to the desktop. Ctrl + Alt + Shift together leaves it.";
+      if (now.mode === "view")
+        return now.focused && !short ? "View only. Ctrl + Alt + Shift together leaves the desktop." : "View only";
+      if (now.focused)
+        return short ? "Ctrl+Alt+Shift leaves" : "Keys go to the desktop. Ctrl + Alt + Shift together leaves it.";
       return [short ? "" : "Connected", `${now.width} × ${now.height}`].filter(Boolean).join(" · ");
   }
 }

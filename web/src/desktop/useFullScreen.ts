@@ -20,7 +20,9 @@ export function useFullScreen(element: HTMLElement | null) {
       clearTimeout(timer);
       if (full) {
         timer = setTimeout(() => setHint(false), hintFor);
-        keyboard()?.lock().catch(() => {}); // refused: the browser keeps its shortcuts
+        keyboard()
+          ?.lock()
+          .catch(() => {}); // refused: the browser keeps its shortcuts
       } else {
         keyboard()?.unlock();
       }

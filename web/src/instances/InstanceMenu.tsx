@@ -1,7 +1,19 @@
 import { Link } from "@tanstack/react-router";
 import { useState, type FormEvent } from "react";
 import type { Instance } from "@/api/client";
-import { Button, ConfirmDialog, Dialog, IconButton, Menu, MenuItem, MenuLink, MenuSeparator, TextField, toast, useWrong } from "@/ui";
+import {
+  Button,
+  ConfirmDialog,
+  Dialog,
+  IconButton,
+  Menu,
+  MenuItem,
+  MenuLink,
+  MenuSeparator,
+  TextField,
+  toast,
+  useWrong,
+} from "@/ui";
 import { EditIcon, HistoryIcon, MoreIcon, PulseIcon, StopIcon, TrashIcon } from "@/ui/icons";
 import { possible, useRename, useStop, useTerminate } from "./commands";
 
@@ -13,15 +25,38 @@ export function InstanceMenu({ instance: i, withStop }: { instance: Instance; wi
   const can = possible(i);
   return (
     <>
-      <Menu trigger={<IconButton label={`More for ${i.name}`}><MoreIcon /></IconButton>}>
-        {withStop && can.stop && <MenuItem icon={<StopIcon />} onSelect={() => stop.mutate({ instance: i, arg: undefined })}>Stop</MenuItem>}
-        {can.rename && <MenuItem icon={<EditIcon />} onSelect={() => ask("rename")}>Rename…</MenuItem>}
-        <MenuLink icon={<HistoryIcon />} render={<Link to="/desktops/$id/about" params={{ id: i.id }} />}>History</MenuLink>
-        <MenuLink icon={<PulseIcon />} render={<Link to="/desktops/$id/about" params={{ id: i.id }} search={{ tab: "diagnostics" }} />}>Diagnostics</MenuLink>
+      <Menu
+        trigger={
+          <IconButton label={`More for ${i.name}`}>
+            <MoreIcon />
+          </IconButton>
+        }
+      >
+        {withStop && can.stop && (
+          <MenuItem icon={<StopIcon />} onSelect={() => stop.mutate({ instance: i, arg: undefined })}>
+            Stop
+          </MenuItem>
+        )}
+        {can.rename && (
+          <MenuItem icon={<EditIcon />} onSelect={() => ask("rename")}>
+            Rename…
+          </MenuItem>
+        )}
+        <MenuLink icon={<HistoryIcon />} render={<Link to="/desktops/$id/about" params={{ id: i.id }} />}>
+          History
+        </MenuLink>
+        <MenuLink
+          icon={<PulseIcon />}
+          render={<Link to="/desktops/$id/about" params={{ id: i.id }} search={{ tab: "diagnostics" }} />}
+        >
+          Diagnostics
+        </MenuLink>
         {can.terminate && (
           <>
             <MenuSeparator />
-            <MenuItem danger icon={<TrashIcon />} onSelect={() => ask("terminate")}>Terminate…</MenuItem>
+            <MenuItem danger icon={<TrashIcon />} onSelect={() => ask("terminate")}>
+              Terminate…
+            </MenuItem>
           </>
         )}
       </Menu>
@@ -37,7 +72,8 @@ export function InstanceMenu({ instance: i, withStop }: { instance: Instance; wi
           toast({ title: `${i.name} is being terminated`, detail: "Its history stays." });
         }}
       >
-        The machine and everything on its disk are deleted. This cannot be undone. To keep it and pay less, stop it instead.
+        The machine and everything on its disk are deleted. This cannot be undone. To keep it and pay less, stop it
+        instead.
       </ConfirmDialog>
     </>
   );
@@ -66,10 +102,20 @@ function RenameDialog({ instance: i, onClose }: { instance: Instance; onClose: (
   return (
     <Dialog open onClose={onClose} title="Rename the desktop">
       <form ref={form} onSubmit={submit} className="flex flex-col gap-5" noValidate>
-        <TextField label="Name" name="name" value={name} onChange={setName} error={wrong.name} autoComplete="off" maxLength={200} />
+        <TextField
+          label="Name"
+          name="name"
+          value={name}
+          onChange={setName}
+          error={wrong.name}
+          autoComplete="off"
+          maxLength={200}
+        />
         <div className="flex justify-end gap-2">
           <Button onClick={onClose}>Cancel</Button>
-          <Button variant="primary" type="submit" busy={rename.isPending}>Rename</Button>
+          <Button variant="primary" type="submit" busy={rename.isPending}>
+            Rename
+          </Button>
         </div>
       </form>
     </Dialog>

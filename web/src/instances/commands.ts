@@ -23,17 +23,23 @@ function useCommand<T>(failed: string, run: (i: Instance, arg: T) => Promise<unk
   });
 }
 
-export const useStart = () => useCommand<void>("Not started", (i) => call(api.POST("/api/instances/{id}/start", at(i.id))));
-export const useStop = () => useCommand<void>("Not stopped", (i) => call(api.POST("/api/instances/{id}/stop", at(i.id))));
-export const useTerminate = () => useCommand<void>("Not terminated", (i) => call(api.DELETE("/api/instances/{id}", at(i.id))));
+export const useStart = () =>
+  useCommand<void>("Not started", (i) => call(api.POST("/api/instances/{id}/start", at(i.id))));
+export const useStop = () =>
+  useCommand<void>("Not stopped", (i) => call(api.POST("/api/instances/{id}/stop", at(i.id))));
+export const useTerminate = () =>
+  useCommand<void>("Not terminated", (i) => call(api.DELETE("/api/instances/{id}", at(i.id))));
 export const useRename = () =>
-  useCommand<string>("Not renamed", (i, name) => call(api.PATCH("/api/instances/{id}", { ...at(i.id), body: { name } })));
+  useCommand<string>("Not renamed", (i, name) =>
+    call(api.PATCH("/api/instances/{id}", { ...at(i.id), body: { name } })),
+  );
 
 /** Asks for a new instance; where no answer came, asking again asks for the same one. */
 export function useCreate() {
   const [key, renew] = useState(newID);
   return useMutation({
-    mutationFn: (body: { name?: string; instance_type?: string }) => call(api.POST("/api/instances", { params: { header: { "Idempotency-Key": key } }, body })),
+    mutationFn: (body: { name?: string; instance_type?: string }) =>
+      call(api.POST("/api/instances", { params: { header: { "Idempotency-Key": key } }, body })),
     // A refusal is final for its key.
     onError: (error) => error instanceof ApiError && error.status >= 400 && error.status < 500 && renew(newID()),
     onSuccess: (instance) => {

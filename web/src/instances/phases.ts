@@ -21,7 +21,8 @@ export const isBooting = (i: Pick<Instance, "status" | "ready" | "phase">) =>
   i.status === "launching" || i.status === "starting" || (i.status === "running" && !i.ready && i.phase !== "ready");
 
 /** Whether there is a desktop to be seen. The agent may still be on its way. */
-export const hasDesktop = (i: Pick<Instance, "status" | "phase">) => i.status === "running" && ["desktop", "agent", "ready"].includes(i.phase);
+export const hasDesktop = (i: Pick<Instance, "status" | "phase">) =>
+  i.status === "running" && ["desktop", "agent", "ready"].includes(i.phase);
 
 /** A status in words, with its colour. */
 export function statusWords(i: Pick<Instance, "status" | "ready" | "phase">): { text: string; tone: Tone | "busy" } {
@@ -70,9 +71,13 @@ export function estimate(times: BootTimes | undefined, phase: Phase, since: numb
   if (!times || !total || times.samples === 0 || total.p50_ms <= 0) {
     // Nobody has booted here yet: what the server says of the phases, and a slow approach to the next.
     const base = at / (phases.length - 1);
-    return { fraction: Math.max(approach(base, (at + 1) / (phases.length - 1), inPhase / 20_000), Math.min(said / 100, 0.98)), late: false };
+    return {
+      fraction: Math.max(approach(base, (at + 1) / (phases.length - 1), inPhase / 20_000), Math.min(said / 100, 0.98)),
+      late: false,
+    };
   }
-  const reached = (p: Phase, q: "p50_ms" | "p95_ms") => (p === "requested" ? 0 : p === "ready" ? total[q] : times.phases.find((x) => x.phase === p)?.[q]);
+  const reached = (p: Phase, q: "p50_ms" | "p95_ms") =>
+    p === "requested" ? 0 : p === "ready" ? total[q] : times.phases.find((x) => x.phase === p)?.[q];
   const goal = reached(phases.slice(at + 1).find((p) => reached(p.phase, "p50_ms") !== undefined)!.phase, "p50_ms")!;
   // A phase that other boots skip has no place of its own: the bar waits for it just before the next.
   const base = Math.min(goal, reached(phase, "p50_ms") ?? goal);

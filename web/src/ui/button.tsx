@@ -25,7 +25,17 @@ export type ButtonProps = ComponentProps<"button"> & {
   busy?: boolean;
 };
 
-export function Button({ variant, size, busy, className = "", type = "button", disabled, onClick, children, ...rest }: ButtonProps) {
+export function Button({
+  variant,
+  size,
+  busy,
+  className = "",
+  type = "button",
+  disabled,
+  onClick,
+  children,
+  ...rest
+}: ButtonProps) {
   return (
     <button
       type={type}
@@ -43,7 +53,12 @@ export function Button({ variant, size, busy, className = "", type = "button", d
 }
 
 /** A button with a picture only; label is its name, and its tooltip. */
-export function IconButton({ label, className = "", pressed, ...rest }: Omit<ComponentProps<"button">, "aria-label"> & { label: string; pressed?: boolean; children: ReactNode }) {
+export function IconButton({
+  label,
+  className = "",
+  pressed,
+  ...rest
+}: Omit<ComponentProps<"button">, "aria-label"> & { label: string; pressed?: boolean; children: ReactNode }) {
   return (
     <button
       type="button"

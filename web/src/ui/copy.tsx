@@ -25,11 +25,24 @@ export function useCopy(text: string): { outcome: "" | "copied" | "refused"; cop
 }
 
 /** Copies text; where the browser refuses, it says so. */
-export function CopyButton({ text, label = "Copy", children = "Copy" }: { text: string; label?: string; children?: string }) {
+export function CopyButton({
+  text,
+  label = "Copy",
+  children = "Copy",
+}: {
+  text: string;
+  label?: string;
+  children?: string;
+}) {
   const { outcome, copy } = useCopy(text);
   const done = outcome === "copied";
   const press = async () => {
-    if (!(await copy())) toast({ tone: "warn", title: "The browser does not allow copying", detail: "Select the text and copy it by hand." });
+    if (!(await copy()))
+      toast({
+        tone: "warn",
+        title: "The browser does not allow copying",
+        detail: "Select the text and copy it by hand.",
+      });
   };
   return (
     <Button size="small" onClick={() => void press()} aria-label={label}>

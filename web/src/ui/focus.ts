@@ -16,7 +16,9 @@ export function keepFocus(): () => void {
     timer ??= setTimeout(() => {
       timer = undefined;
       if (!lost()) return;
-      const around = path.find((e): e is HTMLElement => e instanceof HTMLElement && e.isConnected && e.hasAttribute("tabindex"));
+      const around = path.find(
+        (e): e is HTMLElement => e instanceof HTMLElement && e.isConnected && e.hasAttribute("tabindex"),
+      );
       (around ?? document.querySelector<HTMLElement>("main"))?.focus({ preventScroll: true });
     }, 60);
   });

@@ -37,7 +37,11 @@ export function loadParts() {
   const next = (n: number) => {
     const it = parts[n];
     if (!it) return;
-    const load = () => void it.load().then(() => next(n + 1), () => undefined); // with no way to the server, when it is wanted
+    const load = () =>
+      void it.load().then(
+        () => next(n + 1),
+        () => undefined,
+      ); // with no way to the server, when it is wanted
     if ("requestIdleCallback" in window) requestIdleCallback(load, { timeout: 3_000 });
     else setTimeout(load, 500);
   };
@@ -52,7 +56,10 @@ export function usePart<T>(it: Part<T>, wanted: boolean): { value: T | undefined
   useEffect(() => {
     if (!wanted || failed || value) return; // as drawn: it may have come since
     let here = true;
-    it.load().then(() => here && came(true), () => here && fail(true));
+    it.load().then(
+      () => here && came(true),
+      () => here && fail(true),
+    );
     return () => {
       here = false;
     };
@@ -61,7 +68,9 @@ export function usePart<T>(it: Part<T>, wanted: boolean): { value: T | undefined
 }
 
 /** A component that is loaded when its `open` first is true. */
-export function whenOpen<P extends { open: boolean; onClose: () => void }>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
+export function whenOpen<P extends { open: boolean; onClose: () => void }>(
+  load: () => Promise<ComponentType<P>>,
+): ComponentType<P> {
   const it = part(load);
   return function Later(props: P) {
     const [wanted, want] = useState(props.open);
@@ -75,11 +84,18 @@ export function whenOpen<P extends { open: boolean; onClose: () => void }>(load:
 /** Says over the page that what was asked for did not come. */
 export function NotLoaded({ again, onClose }: { again: () => void; onClose: () => void }) {
   return (
-    <div role="alert" className="fixed inset-x-4 top-16 z-[60] mx-auto flex max-w-md flex-wrap items-center gap-2 rounded-lg border border-bad bg-raised p-3 text-left text-sm whitespace-normal text-ink shadow-lg">
+    <div
+      role="alert"
+      className="fixed inset-x-4 top-16 z-[60] mx-auto flex max-w-md flex-wrap items-center gap-2 rounded-lg border border-bad bg-raised p-3 text-left text-sm whitespace-normal text-ink shadow-lg"
+    >
       <WarnIcon className="size-5 shrink-0 text-bad" />
       <span className="min-w-0 flex-1 basis-40">This part of the page could not be loaded. Check your connection.</span>
-      <Button size="small" onClick={again}>Try again</Button>
-      <Button size="small" variant="quiet" onClick={onClose}>Close</Button>
+      <Button size="small" onClick={again}>
+        Try again
+      </Button>
+      <Button size="small" variant="quiet" onClick={onClose}>
+        Close
+      </Button>
     </div>
   );
 }

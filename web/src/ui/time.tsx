@@ -54,7 +54,8 @@ function ago(ms: number): string {
   return relative.format(Math.round(s / 86_400), "day");
 }
 
-export const clockTime = (at: string) => new Date(at).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+export const clockTime = (at: string) =>
+  new Date(at).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 /** A length of time in words: "40 s", "2 min 5 s", "1 h 10 min". */
 export function duration(ms: number): string {

@@ -6,7 +6,12 @@ import type { Tone } from "./notice";
 type Toast = { id: number; title: string; detail?: string; tone: Tone };
 
 const most = 4;
-const edge: Record<Tone, string> = { good: "border-l-good", warn: "border-l-warn", bad: "border-l-bad", info: "border-l-accent" };
+const edge: Record<Tone, string> = {
+  good: "border-l-good",
+  warn: "border-l-warn",
+  bad: "border-l-bad",
+  info: "border-l-accent",
+};
 
 let toasts: Toast[] = [];
 let ids = 0;
@@ -60,7 +65,9 @@ export function Toasts() {
       }}
       onBlur={() => hold((h) => ({ ...h, focus: false }))}
     >
-      {list.map((t) => <Item key={t.id} toast={t} held={held.pointer || held.focus} onClose={() => close(t.id)} />)}
+      {list.map((t) => (
+        <Item key={t.id} toast={t} held={held.pointer || held.focus} onClose={() => close(t.id)} />
+      ))}
     </section>
   );
 }
@@ -73,12 +80,22 @@ function Item({ toast: t, held, onClose }: { toast: Toast; held: boolean; onClos
     return () => clearTimeout(timer);
   }, [held, t]);
   return (
-    <div role={t.tone === "bad" ? "alert" : undefined} className={`flex items-start gap-3 rounded-lg border border-l-4 border-line bg-raised p-3 text-sm text-ink shadow-lg ${edge[t.tone]}`}>
+    <div
+      role={t.tone === "bad" ? "alert" : undefined}
+      className={`flex items-start gap-3 rounded-lg border border-l-4 border-line bg-raised p-3 text-sm text-ink shadow-lg ${edge[t.tone]}`}
+    >
       <div className="min-w-0 flex-1 break-words">
         <p className="font-semibold">{t.title}</p>
         {t.detail && <p className="text-muted">{t.detail}</p>}
       </div>
-      <button type="button" aria-label="Close" onClick={onClose} className="inline-flex size-7 shrink-0 items-center justify-center rounded hover:bg-sunken"><CloseIcon className="size-4" /></button>
+      <button
+        type="button"
+        aria-label="Close"
+        onClick={onClose}
+        className="inline-flex size-7 shrink-0 items-center justify-center rounded hover:bg-sunken"
+      >
+        <CloseIcon className="size-4" />
+      </button>
     </div>
   );
 }

@@ -33,7 +33,16 @@ export function WorkspacePage() {
       ) : (
         <div className="p-8">
           {instance.error ? (
-            <Banner tone="bad" action={<Button size="small" onClick={() => void instance.refetch()}>Try again</Button>}>{sentence(instance.error)}</Banner>
+            <Banner
+              tone="bad"
+              action={
+                <Button size="small" onClick={() => void instance.refetch()}>
+                  Try again
+                </Button>
+              }
+            >
+              {sentence(instance.error)}
+            </Banner>
           ) : (
             <Spinner label="Loading…" />
           )}
@@ -49,8 +58,17 @@ function Workspace({ instance: i }: { instance: Instance }) {
     <>
       <title>{`${asked ? "Your answer is needed · " : ""}${i.name} · CloudBot`}</title>
       <div className="flex min-h-11 shrink-0 items-center gap-2 border-b border-line bg-panel px-2 sm:px-3">
-        <Link to="/" aria-label="Back to the desktops" title="Back to the desktops" className="inline-flex size-9 shrink-0 items-center justify-center rounded-md hover:bg-sunken"><BackIcon /></Link>
-        <h1 className="min-w-0 truncate font-semibold" title={i.name}>{i.name}</h1>
+        <Link
+          to="/"
+          aria-label="Back to the desktops"
+          title="Back to the desktops"
+          className="inline-flex size-9 shrink-0 items-center justify-center rounded-md hover:bg-sunken"
+        >
+          <BackIcon />
+        </Link>
+        <h1 className="min-w-0 truncate font-semibold" title={i.name}>
+          {i.name}
+        </h1>
         <StatusBadge instance={i} />
         <div className="ml-auto flex items-center gap-1">
           {hasDesktop(i) && <ViewChoice asked={asked} />}
@@ -71,8 +89,18 @@ function Body({ instance: i, onAsked }: { instance: Instance } & Asked) {
   if (hasDesktop(i)) {
     return (
       <div className="flex h-full flex-col">
-        {isBooting(i) ? <BootStrip instance={i} /> : i.status_reason && <Banner tone="warn" className="m-2">{i.status_reason}</Banner>}
-        <div className="min-h-0 flex-1"><Panels instance={i} onAsked={onAsked} /></div>
+        {isBooting(i) ? (
+          <BootStrip instance={i} />
+        ) : (
+          i.status_reason && (
+            <Banner tone="warn" className="m-2">
+              {i.status_reason}
+            </Banner>
+          )
+        )}
+        <div className="min-h-0 flex-1">
+          <Panels instance={i} onAsked={onAsked} />
+        </div>
       </div>
     );
   }
@@ -82,11 +110,19 @@ function Body({ instance: i, onAsked }: { instance: Instance } & Asked) {
     stopped: {
       title: "This desktop is stopped",
       text: "Its disk is kept as it was. Starting it takes about as long as the first time, without the installation.",
-      action: <Button variant="primary" busy={start.isPending} onClick={() => start.mutate({ instance: i, arg: undefined })}><PlayIcon />Start</Button>,
+      action: (
+        <Button variant="primary" busy={start.isPending} onClick={() => start.mutate({ instance: i, arg: undefined })}>
+          <PlayIcon />
+          Start
+        </Button>
+      ),
     },
     terminating: { title: "Terminating", text: "The machine and its disk are being deleted." },
     terminated: { title: "This desktop is terminated", text: "Its machine is gone for good. Its history stays." },
-    failed: { title: "This desktop could not be started", text: "No machine of it is left. Its history tells what happened." },
+    failed: {
+      title: "This desktop could not be started",
+      text: "No machine of it is left. Its history tells what happened.",
+    },
   };
   const end = ends[i.status]!;
   return (
@@ -97,12 +133,20 @@ function Body({ instance: i, onAsked }: { instance: Instance } & Asked) {
         action={
           <>
             {end.action}
-            {!possible(i).open && <Link to="/desktops/$id/about" params={{ id: i.id }} className={buttonClass()}>History</Link>}
+            {!possible(i).open && (
+              <Link to="/desktops/$id/about" params={{ id: i.id }} className={buttonClass()}>
+                History
+              </Link>
+            )}
           </>
         }
       >
         <p>{end.text}</p>
-        {i.status_reason && <Banner tone={i.status === "failed" ? "bad" : "warn"} className="mt-4 text-left">{i.status_reason}</Banner>}
+        {i.status_reason && (
+          <Banner tone={i.status === "failed" ? "bad" : "warn"} className="mt-4 text-left">
+            {i.status_reason}
+          </Banner>
+        )}
       </EmptyState>
     </div>
   );
@@ -131,11 +175,27 @@ function ViewChoice({ asked }: { asked: boolean }) {
     <fieldset className="flex rounded-md border border-line">
       <legend className="sr-only">What is shown</legend>
       {(["desktop", "both", "chat"] satisfies View[]).map((v) => (
-        <label key={v} title={viewNames[v].label} className="relative inline-flex size-9 items-center justify-center rounded-md text-muted hover:text-ink has-checked:bg-accent-soft has-checked:text-accent-ink forced-colors:has-checked:bg-[Highlight] forced-colors:has-checked:text-[HighlightText] has-focus-visible:outline-2 has-focus-visible:outline-accent-ink">
-          <input type="radio" name="view" value={v} checked={v === view} onChange={() => void navigate({ search: (s) => ({ ...s, view: v }), replace: true })} className="sr-only" />
+        <label
+          key={v}
+          title={viewNames[v].label}
+          className="relative inline-flex size-9 items-center justify-center rounded-md text-muted hover:text-ink has-checked:bg-accent-soft has-checked:text-accent-ink forced-colors:has-checked:bg-[Highlight] forced-colors:has-checked:text-[HighlightText] has-focus-visible:outline-2 has-focus-visible:outline-accent-ink"
+        >
+          <input
+            type="radio"
+            name="view"
+            value={v}
+            checked={v === view}
+            onChange={() => void navigate({ search: (s) => ({ ...s, view: v }), replace: true })}
+            className="sr-only"
+          />
           {viewNames[v].icon}
-          <span className="sr-only">{viewNames[v].label}{v === "chat" && asked && ", the agent waits for your answer"}</span>
-          {v === "chat" && asked && <span className="absolute top-1 right-1 size-2.5 rounded-full border-2 border-panel bg-warn forced-colors:bg-[Highlight]" />}
+          <span className="sr-only">
+            {viewNames[v].label}
+            {v === "chat" && asked && ", the agent waits for your answer"}
+          </span>
+          {v === "chat" && asked && (
+            <span className="absolute top-1 right-1 size-2.5 rounded-full border-2 border-panel bg-warn forced-colors:bg-[Highlight]" />
+          )}
         </label>
       ))}
     </fieldset>
@@ -148,7 +208,8 @@ function Panels({ instance: i, onAsked }: { instance: Instance } & Asked) {
   const isWide = useWide();
   const desktop = useDesktop(i.id);
   const navigate = useNavigate({ from: "/desktops/$id" });
-  const onEnd = (action: "sign_in" | "leave") => (action === "sign_in" ? session.end("Your session has ended. Log in again.") : void navigate({ to: "/" }));
+  const onEnd = (action: "sign_in" | "leave") =>
+    action === "sign_in" ? session.end("Your session has ended. Log in again.") : void navigate({ to: "/" });
   const screen = <DesktopPanel desktop={desktop} name={i.name} onEnd={onEnd} />;
   const chat = useRef<HTMLDivElement>(null);
   const called = useRef(false);
@@ -166,10 +227,30 @@ function Panels({ instance: i, onAsked }: { instance: Instance } & Asked) {
     <WithChat key={me.data.id} account={me.data.id} instance={i} onEnd={onEnd} onAsked={onAsked}>
       {(talk, asked) => (
         <div className="relative h-full">
-          <Splitter first={view === "chat" ? null : screen} second={<div ref={chat} tabIndex={-1} className="h-full outline-none">{talk}</div>} vertical={!isWide}
-            only={view === "desktop" ? "first" : view === "chat" ? "second" : undefined} />
+          <Splitter
+            first={view === "chat" ? null : screen}
+            second={
+              <div ref={chat} tabIndex={-1} className="h-full outline-none">
+                {talk}
+              </div>
+            }
+            vertical={!isWide}
+            only={view === "desktop" ? "first" : view === "chat" ? "second" : undefined}
+          />
           <div role="status" className="absolute inset-x-0 bottom-3 z-20 mx-auto w-fit max-w-[95%]">
-            {asked && view === "desktop" && <Banner tone="warn" className="shadow-lg" action={<Button size="small" onClick={showChat}>Show the chat</Button>}>The agent waits for your answer.</Banner>}
+            {asked && view === "desktop" && (
+              <Banner
+                tone="warn"
+                className="shadow-lg"
+                action={
+                  <Button size="small" onClick={showChat}>
+                    Show the chat
+                  </Button>
+                }
+              >
+                The agent waits for your answer.
+              </Banner>
+            )}
           </div>
         </div>
       )}
@@ -194,9 +275,18 @@ function WithChat({ account, instance: { id, ready }, onEnd, onAsked, children }
     connection.start();
     return () => connection.stop();
   }, [connection, ready]);
-  const read = <T,>(of: (c: ReturnType<typeof connection.snapshot>["chat"]) => T) => () => of(connection.snapshot().chat);
-  const open = useSyncExternalStore(connection.subscribe, read((c) => (c.current === c.main ? undefined : c.current)));
-  const asked = useSyncExternalStore(connection.subscribe, read((c) => c.approvals.length + c.inquiries.length > 0));
+  const read =
+    <T,>(of: (c: ReturnType<typeof connection.snapshot>["chat"]) => T) =>
+    () =>
+      of(connection.snapshot().chat);
+  const open = useSyncExternalStore(
+    connection.subscribe,
+    read((c) => (c.current === c.main ? undefined : c.current)),
+  );
+  const asked = useSyncExternalStore(
+    connection.subscribe,
+    read((c) => c.approvals.length + c.inquiries.length > 0),
+  );
   useEffect(() => {
     if (open !== chat) void navigate({ search: (s) => ({ ...s, chat: open }), replace: true });
   }, [open, chat, navigate]);
