@@ -6,10 +6,15 @@ export class Line {
   #ends: Socket[] = [];
   #dead = new Set<Socket>();
 
-  private constructor(
+  readonly #server: Server;
+
+  /** Use `to`, which listens first. */
+  constructor(
     readonly url: string,
-    private readonly server: Server,
-  ) {}
+    server: Server,
+  ) {
+    this.#server = server;
+  }
 
   static async to(url: string): Promise<Line> {
     const far = new URL(url);
@@ -40,6 +45,6 @@ export class Line {
 
   close() {
     for (const end of this.#ends) end.destroy();
-    this.server.close();
+    this.#server.close();
   }
 }

@@ -286,78 +286,81 @@ const online = () => navigator.onLine || /^(localhost|127\.|\[::1\])/.test(globa
 
 /** Reconnect runs the machine. `state` is a new object exactly when it changed; subscribe to hear of it. */
 export class Reconnect {
-  private m = machine(online(), true);
-  private listeners = new Set<() => void>();
-  private timer: ReturnType<typeof setTimeout> | undefined;
-  private hiding: ReturnType<typeof setTimeout> | undefined;
-  private attempt: AbortController | undefined;
-  private watching: AbortController | undefined;
+  #m = machine(online(), true);
+  #listeners = new Set<() => void>();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #hiding: ReturnType<typeof setTimeout> | undefined;
+  #attempt: AbortController | undefined;
+  #watching: AbortController | undefined;
+  readonly #config: ReconnectConfig;
 
-  constructor(private readonly c: ReconnectConfig) {}
+  constructor(config: ReconnectConfig) {
+    this.#config = config;
+  }
 
   get state(): State {
-    return this.m.state;
+    return this.#m.state;
   }
 
   /** subscribe and `() => link.state` suit useSyncExternalStore. */
   subscribe = (listener: () => void): (() => void) => {
-    this.listeners.add(listener);
-    return () => this.listeners.delete(listener);
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   };
 
   send(e: Event): void {
-    if (e.type === "start" && this.m.state.at === "idle") this.watch();
-    if (e.type === "stop") this.unwatch();
-    const before = this.m;
-    this.m = next(before, e, Date.now(), Math.random());
-    if (this.m.state === before.state) return;
-    this.arm();
-    const { state } = this.m;
+    if (e.type === "start" && this.#m.state.at === "idle") this.#watch();
+    if (e.type === "stop") this.#unwatch();
+    const before = this.#m;
+    this.#m = next(before, e, Date.now(), Math.random());
+    if (this.#m.state === before.state) return;
+    this.#arm();
+    const { state } = this.#m;
     if (state.at !== "open") {
-      this.attempt?.abort();
-      this.attempt = undefined;
+      this.#attempt?.abort();
+      this.#attempt = undefined;
     }
     if (state.at === "connecting") {
-      this.attempt = new AbortController();
-      this.c.connect(state.generation, this.attempt.signal);
+      this.#attempt = new AbortController();
+      this.#config.connect(state.generation, this.#attempt.signal);
     }
-    for (const listener of this.listeners) listener();
+    for (const listener of this.#listeners) listener();
   }
 
-  private arm(): void {
-    clearTimeout(this.timer);
-    const { state } = this.m;
+  #arm(): void {
+    clearTimeout(this.#timer);
+    const { state } = this.#m;
     if ((state.at === "waiting" || state.at === "connecting") && state.until !== Infinity) {
-      this.timer = setTimeout(() => this.send({ type: "due" }), Math.max(0, state.until - Date.now()));
+      this.#timer = setTimeout(() => this.send({ type: "due" }), Math.max(0, state.until - Date.now()));
     }
   }
 
-  private watch(): void {
-    this.m = { ...this.m, online: online(), visible: true };
-    this.watching = new AbortController();
-    const { signal } = this.watching;
+  #watch(): void {
+    this.#m = { ...this.#m, online: online(), visible: true };
+    this.#watching = new AbortController();
+    const { signal } = this.#watching;
     window.addEventListener("online", () => this.send({ type: "online" }), { signal });
     window.addEventListener("offline", () => online() || this.send({ type: "offline" }), { signal });
-    document.addEventListener("visibilitychange", () => this.look(), { signal });
-    this.look();
+    document.addEventListener("visibilitychange", () => this.#look(), { signal });
+    this.#look();
   }
 
-  private unwatch(): void {
-    this.watching?.abort();
-    clearTimeout(this.hiding);
-    clearTimeout(this.timer);
+  #unwatch(): void {
+    this.#watching?.abort();
+    clearTimeout(this.#hiding);
+    clearTimeout(this.#timer);
   }
 
-  private look(): void {
-    clearTimeout(this.hiding);
+  #look(): void {
+    clearTimeout(this.#hiding);
     if (document.visibilityState !== "hidden") {
       this.send({ type: "visible" });
       return;
     }
     const letGo = () => {
-      if (this.c.needed?.()) this.hiding = setTimeout(letGo, this.c.grace ?? 30_000);
+      if (this.#config.needed?.()) this.#hiding = setTimeout(letGo, this.#config.grace ?? 30_000);
       else this.send({ type: "hidden" });
     };
-    this.hiding = setTimeout(letGo, this.c.grace ?? 30_000);
+    this.#hiding = setTimeout(letGo, this.#config.grace ?? 30_000);
   }
 }

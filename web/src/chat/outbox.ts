@@ -31,43 +31,47 @@ const keys = (storage: Storage) => Array.from({ length: storage.length }, (_, i)
 
 /** Outbox holds the messages to one instance's sessions. It reads the storage each time: tabs share it. */
 export class Outbox {
-  private unkept = new Map<string, Map<string, Item>>(); // by session and key; where the storage refuses: at least for as long as the page is open
+  #unkept = new Map<string, Map<string, Item>>(); // by session and key; where the storage refuses: at least for as long as the page is open
 
-  constructor(
-    private readonly account: string,
-    private readonly instance: string,
-    private readonly storage: Storage = localStorage,
-  ) {}
+  readonly #account: string;
+  readonly #instance: string;
+  readonly #storage: Storage;
 
-  private place(session: string) {
-    return prefix + name(this.account, this.instance, session);
+  constructor(account: string, instance: string, storage: Storage = localStorage) {
+    this.#account = account;
+    this.#instance = instance;
+    this.#storage = storage;
+  }
+
+  #place(session: string) {
+    return prefix + name(this.#account, this.#instance, session);
   }
 
   /** lock names what only one tab at a time may send. */
   lock(session: string) {
-    return this.place(session);
+    return this.#place(session);
   }
 
   /** sessionOf tells whose outbox a storage event is about. */
   sessionOf(storageKey: string | null): string | undefined {
-    const mine = `${prefix}${name(this.account, this.instance)}:`;
+    const mine = `${prefix}${name(this.#account, this.#instance)}:`;
     return storageKey?.startsWith(mine) ? decodeURIComponent(storageKey.slice(mine.length).split(":")[0]!) : undefined;
   }
 
   /** sessions are those that have something to send. */
   sessions(): string[] {
-    const stored = keys(this.storage).flatMap((k) => this.sessionOf(k) ?? []);
-    return [...new Set([...stored, ...[...this.unkept].flatMap(([s, items]) => (items.size > 0 ? s : []))])];
+    const stored = keys(this.#storage).flatMap((k) => this.sessionOf(k) ?? []);
+    return [...new Set([...stored, ...[...this.#unkept].flatMap(([s, items]) => (items.size > 0 ? s : []))])];
   }
 
   /** list has the oldest first. */
   list(session: string): Item[] {
     const items = new Map<string, Item>();
-    for (const place of keys(this.storage)) {
-      const item = place.startsWith(`${this.place(session)}:`) ? parse(this.storage.getItem(place)) : undefined;
+    for (const place of keys(this.#storage)) {
+      const item = place.startsWith(`${this.#place(session)}:`) ? parse(this.#storage.getItem(place)) : undefined;
       if (item) items.set(item.key, item);
     }
-    for (const item of this.unkept.get(session)?.values() ?? []) items.set(item.key, item);
+    for (const item of this.#unkept.get(session)?.values() ?? []) items.set(item.key, item);
     return [...items.values()].toSorted((a, b) => a.at - b.at);
   }
 
@@ -80,50 +84,50 @@ export class Outbox {
       throw new Error("Fifty messages wait to be sent. Retry or discard some of them first.");
     const after = (items.at(-1)?.at ?? -1) + 1; // clocks jump; the order stays
     const item: Item = { key, text, at: Math.max(at, after), state: "queued", tries: 0 };
-    this.write(session, item);
+    this.#write(session, item);
     return item;
   }
 
   update(session: string, key: string, change: Partial<Item>): void {
     const item = this.list(session).find((i) => i.key === key);
-    if (item) this.write(session, { ...item, ...change });
+    if (item) this.#write(session, { ...item, ...change });
   }
 
   remove(session: string, ...gone: string[]): void {
     for (const key of gone) {
-      this.storage.removeItem(this.slot(session, key));
-      this.unkept.get(session)?.delete(key);
+      this.#storage.removeItem(this.#slot(session, key));
+      this.#unkept.get(session)?.delete(key);
     }
   }
 
   clear(session: string): void {
     this.remove(session, ...this.list(session).map((i) => i.key));
-    this.storage.removeItem(drafts + name(this.account, this.instance, session));
+    this.#storage.removeItem(drafts + name(this.#account, this.#instance, session));
   }
 
-  private slot(session: string, key: string) {
-    return `${this.place(session)}:${name(key)}`;
+  #slot(session: string, key: string) {
+    return `${this.#place(session)}:${name(key)}`;
   }
 
-  private write(session: string, item: Item): void {
-    const unkept = this.unkept.get(session) ?? new Map<string, Item>();
+  #write(session: string, item: Item): void {
+    const unkept = this.#unkept.get(session) ?? new Map<string, Item>();
     try {
-      this.storage.setItem(this.slot(session, item.key), JSON.stringify(item));
+      this.#storage.setItem(this.#slot(session, item.key), JSON.stringify(item));
       unkept.delete(item.key);
     } catch {
-      this.unkept.set(session, unkept.set(item.key, item));
+      this.#unkept.set(session, unkept.set(item.key, item));
     }
   }
 
   draft(session: string): string {
-    return this.storage.getItem(drafts + name(this.account, this.instance, session)) ?? "";
+    return this.#storage.getItem(drafts + name(this.#account, this.#instance, session)) ?? "";
   }
 
   setDraft(session: string, text: string): void {
-    const place = drafts + name(this.account, this.instance, session);
+    const place = drafts + name(this.#account, this.#instance, session);
     try {
-      if (text === "") this.storage.removeItem(place);
-      else this.storage.setItem(place, text);
+      if (text === "") this.#storage.removeItem(place);
+      else this.#storage.setItem(place, text);
     } catch {
       // it stays in the text field
     }

@@ -1,26 +1,26 @@
 // What the chat's tests have instead of a browser and a machine: small working things.
 
 export class MemoryStorage implements Storage {
-  private m = new Map<string, string>();
+  #m = new Map<string, string>();
   full = false;
   get length() {
-    return this.m.size;
+    return this.#m.size;
   }
   key(i: number) {
-    return [...this.m.keys()][i] ?? null;
+    return [...this.#m.keys()][i] ?? null;
   }
   getItem(k: string) {
-    return this.m.get(k) ?? null;
+    return this.#m.get(k) ?? null;
   }
   setItem(k: string, v: string) {
     if (this.full) throw new Error("QuotaExceededError");
-    this.m.set(k, v);
+    this.#m.set(k, v);
   }
   removeItem(k: string) {
-    this.m.delete(k);
+    this.#m.delete(k);
   }
   clear() {
-    this.m.clear();
+    this.#m.clear();
   }
 }
 
@@ -79,11 +79,11 @@ export class FakeGateway {
     this.asked.push({ method: r.method, params: r.params });
     const refused = this.refuse[r.method];
     if (refused) return socket.hear({ type: "res", id: r.id, ok: false, error: refused });
-    const payload = this.perform(r);
+    const payload = this.#perform(r);
     if (!this.silent.has(r.method)) socket.hear({ type: "res", id: r.id, ok: true, payload });
   }
 
-  private perform(r: Request): unknown {
+  #perform(r: Request): unknown {
     const custom = this.answers[r.method];
     if (custom) return custom(r.params);
     if (r.method === "chat.history") {
@@ -101,12 +101,15 @@ export class FakeGateway {
 
 export class FakeSocket extends EventTarget {
   open = true;
-  constructor(private gateway: FakeGateway) {
+  readonly #gateway: FakeGateway;
+
+  constructor(gateway: FakeGateway) {
     super();
+    this.#gateway = gateway;
     gateway.sockets.push(this);
   }
   send(text: string) {
-    if (this.open) queueMicrotask(() => this.open && this.gateway.handle(this, JSON.parse(text) as Request));
+    if (this.open) queueMicrotask(() => this.open && this.#gateway.handle(this, JSON.parse(text) as Request));
   }
   hear(frame: object) {
     if (this.open) this.dispatchEvent(new MessageEvent("message", { data: JSON.stringify(frame) }));

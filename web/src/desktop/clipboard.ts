@@ -51,16 +51,19 @@ export class ClipboardSync {
   #retry = false; // the next gesture may write
   #reading = false;
 
-  constructor(
-    private readonly local: LocalClipboard,
-    private readonly changed: () => void,
-  ) {}
+  readonly #local: LocalClipboard;
+  readonly #changed: () => void;
+
+  constructor(local: LocalClipboard, changed: () => void) {
+    this.#local = local;
+    this.#changed = changed;
+  }
 
   connected(remote: RemoteClipboard) {
     this.#remote = remote;
     this.#shared = this.#here = undefined;
     this.#set({ latinOnly: undefined });
-    void this.local.mayRead().then((mayRead) => this.#set({ mayRead }));
+    void this.#local.mayRead().then((mayRead) => this.#set({ mayRead }));
   }
 
   disconnected() {
@@ -91,7 +94,7 @@ export class ClipboardSync {
   async take(): Promise<boolean> {
     const { text } = this.state;
     try {
-      await this.local.write(text);
+      await this.#local.write(text);
     } catch {
       return false; // not focused, or no gesture
     }
@@ -111,14 +114,14 @@ export class ClipboardSync {
   /** The desktop has the focus now: it gets what was copied elsewhere meanwhile. */
   async focused(): Promise<void> {
     if (this.#retry) return this.gesture(); // the desktop's text is newer
-    this.#set({ mayRead: await this.local.mayRead() });
+    this.#set({ mayRead: await this.#local.mayRead() });
     if (this.state.mayRead === "granted") await this.#read();
   }
 
   /** The user's own wish to have reading allowed: the one place that may ask. */
   async allow(): Promise<void> {
     await this.#read();
-    this.#set({ mayRead: await this.local.mayRead() });
+    this.#set({ mayRead: await this.#local.mayRead() });
   }
 
   /** Gives text to the desktop. */
@@ -146,7 +149,7 @@ export class ClipboardSync {
     if (this.#reading) return;
     this.#reading = true;
     try {
-      const text = await this.local.read();
+      const text = await this.#local.read();
       const news = text !== this.#here;
       this.#here = text;
       if (news && !this.#retry) this.send(text);
@@ -162,7 +165,7 @@ export class ClipboardSync {
     if (Object.keys(patch).every((k) => next[k as keyof ClipboardState] === this.state[k as keyof ClipboardState]))
       return;
     this.state = next;
-    this.changed();
+    this.#changed();
   }
 }
 
