@@ -3,35 +3,27 @@ import { createRootRoute, createRoute, createRouter, redirect } from "@tanstack/
 import { session } from "@/api/session";
 import { LoginPage, SignupPage } from "@/account/LoginPage";
 import { InstancesPage } from "@/instances/InstancesPage";
+import { aboutSearch, instancesSearch, nextSearch, workspaceSearch, type NextSearch } from "@/search";
 import { BareFrame, Broken, latePage, NotFound, PageFrame, Pending, Root, Shell } from "@/shell";
 
 const root = createRootRoute({ component: Root, errorComponent: Broken, notFoundComponent: NotFound });
 
-// What a check leaves out stays as it came: a parameter that is no good is named, as undefined.
-
-type Next = { next?: string | undefined };
-
-/** Only a page of ours is a place to go on to. */
-function validNext({ next }: Record<string, unknown>): Next {
-  return { next: typeof next === "string" && /^\/(?![/\\])/.test(next) ? next : undefined };
-}
-
 /** Who is signed in goes on: at once after a log-in, in whichever tab it was. */
-function goOn({ search }: { search: Next }) {
+function goOn({ search }: { search: NextSearch }) {
   if (session.getSnapshot().login) throw redirect({ href: search.next ?? "/", replace: true });
 }
 
 const login = createRoute({
   getParentRoute: () => root,
   path: "/login",
-  validateSearch: validNext,
+  validateSearch: nextSearch,
   beforeLoad: goOn,
   component: LoginPage,
 });
 const signup = createRoute({
   getParentRoute: () => root,
   path: "/signup",
-  validateSearch: validNext,
+  validateSearch: nextSearch,
   beforeLoad: goOn,
   component: SignupPage,
 });
@@ -48,33 +40,17 @@ const signedIn = createRoute({
 
 const framed = createRoute({ getParentRoute: () => signedIn, id: "framed", component: PageFrame });
 
-export type InstancesSearch = { create?: true | undefined; terminated?: true | undefined };
-
 const instances = createRoute({
   getParentRoute: () => framed,
   path: "/",
-  validateSearch: (s: Record<string, unknown>): InstancesSearch => ({
-    create: s.create ? true : undefined,
-    terminated: s.terminated ? true : undefined,
-  }),
+  validateSearch: instancesSearch,
   component: InstancesPage,
 });
-
-export const views = ["both", "desktop", "chat"] as const;
-export type View = (typeof views)[number];
-
-export type WorkspaceSearch = {
-  view?: View | undefined;
-  /** Key of the open chat; absent: the main one. */ chat?: string | undefined;
-};
 
 const workspace = createRoute({
   getParentRoute: () => signedIn,
   path: "/desktops/$id",
-  validateSearch: (s: Record<string, unknown>): WorkspaceSearch => ({
-    view: views.find((v) => v === s.view),
-    chat: typeof s.chat === "string" && s.chat !== "" && s.chat.length <= 512 ? s.chat : undefined,
-  }),
+  validateSearch: workspaceSearch,
   component: latePage(async () => (await import("@/workspace/WorkspacePage")).WorkspacePage, BareFrame),
   pendingComponent: () => (
     <BareFrame>
@@ -83,15 +59,10 @@ const workspace = createRoute({
   ),
 });
 
-export const aboutTabs = ["history", "diagnostics"] as const;
-export type AboutTab = (typeof aboutTabs)[number];
-
 const about = createRoute({
   getParentRoute: () => framed,
   path: "/desktops/$id/about",
-  validateSearch: (s: Record<string, unknown>): { tab?: AboutTab | undefined } => ({
-    tab: aboutTabs.find((t) => t === s.tab),
-  }),
+  validateSearch: aboutSearch,
   component: latePage(async () => (await import("@/instances/AboutPage")).AboutPage),
 });
 

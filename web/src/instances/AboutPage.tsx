@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { ApiError, sentence, type Instance } from "@/api/client";
 import { historyQuery, instanceQuery } from "@/api/queries";
-import type { AboutTab } from "@/router";
+import type { AboutTab } from "@/search";
 import { Missing, PageTitle } from "@/shell";
 import { Banner, Button, buttonClass, Spinner } from "@/ui";
 import { BackIcon } from "@/ui/icons";

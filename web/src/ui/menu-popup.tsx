@@ -1,5 +1,5 @@
 import { Menu as Base } from "@base-ui/react/menu";
-import { Parts, type MenuProps } from "./menu";
+import { Parts, type MenuProps } from "./menu-parts";
 
 /** The menu itself; it is open at first, for somebody has just asked for it. */
 export function MenuPopup({ trigger, children, align = "end", container }: MenuProps) {

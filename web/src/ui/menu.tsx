@@ -1,21 +1,10 @@
 // A menu's machinery is loaded when it is first used: see later.tsx. Its items get it by context.
-import type { Menu as BaseMenu } from "@base-ui/react/menu";
-import { cloneElement, createContext, useContext, useState, type ReactElement, type ReactNode } from "react";
+import { cloneElement, useContext, useState, type ReactElement, type ReactNode } from "react";
 import { CheckIcon } from "./icons";
 import { NotLoaded, part, usePart } from "./later";
-
-export const Parts = createContext<typeof BaseMenu | undefined>(undefined);
+import { Parts, type MenuProps } from "./menu-parts";
 
 const popup = part(async () => (await import("./menu-popup")).MenuPopup);
-
-export type MenuProps = {
-  /** A button element that opens it. */
-  trigger: ReactElement<Record<string, unknown>>;
-  children: ReactNode;
-  align?: "start" | "center" | "end";
-  /** Where it is drawn: needed within a full-screen element. */
-  container?: HTMLElement | null;
-};
 
 /** A list of actions behind a button. */
 export function Menu(props: MenuProps) {

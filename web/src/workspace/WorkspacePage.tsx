@@ -12,7 +12,7 @@ import { possible, useStart } from "@/instances/commands";
 import { StatusBadge } from "@/instances/InstanceCard";
 import { InstanceMenu } from "@/instances/InstanceMenu";
 import { hasDesktop, isBooting } from "@/instances/phases";
-import type { View } from "@/router";
+import type { View } from "@/search";
 import { Missing } from "@/shell";
 import { Banner, Button, buttonClass, EmptyState, Spinner } from "@/ui";
 import { BackIcon, ChatIcon, DesktopIcon, PlayIcon, SplitIcon } from "@/ui/icons";
