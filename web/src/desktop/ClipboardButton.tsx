@@ -58,7 +58,7 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
   const field = useRef<HTMLTextAreaElement>(null);
   const text = draft ?? state.text;
   const copy = async () => {
-    if (await desktop.takeText()) {
+    if (await desktop.clipboard.take()) {
       setSaid("Copied.");
     } else {
       field.current?.select();
@@ -66,7 +66,7 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
     }
   };
   const send = () => {
-    if (desktop.sendText(text) === "long") {
+    if (desktop.clipboard.send(text) === "long") {
       setSaid(""); // the problem is told below, and the draft stays
       return;
     }
@@ -108,7 +108,7 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
       {state.mayRead === "prompt" ? (
         <div className="flex flex-col items-start gap-1.5 text-xs text-muted">
           What you copy elsewhere goes to the desktop when you paste. It can go by itself:
-          <Button size="small" variant="quiet" onClick={() => void desktop.allowClipboard()}>
+          <Button size="small" variant="quiet" onClick={() => void desktop.clipboard.allow()}>
             Let the browser allow it
           </Button>
         </div>

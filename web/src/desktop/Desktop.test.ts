@@ -284,7 +284,7 @@ describe("keys", () => {
   it("do not paste what was there before when the text is too long", async () => {
     await opened();
     desktop.element.dispatchEvent(new Event("focusin"));
-    desktop.sendText("before");
+    desktop.clipboard.send("before");
     key("keydown", "KeyV", { ctrlKey: true });
     paste("x".repeat((1 << 20) + 1));
     paste("x".repeat((1 << 20) + 1)); // from the browser's menu
@@ -307,7 +307,7 @@ describe("keys", () => {
   it("are let go when the page is left", async () => {
     await opened();
     const { Control } = await import("./keys");
-    desktop.hold(Control, true);
+    desktop.keyboard.hold(Control, true);
     window.dispatchEvent(new Event("blur"));
     expect(viewer().sent).toEqual(["+ffe3", "-ffe3"]);
     expect(desktop.getSnapshot().held).toEqual([]);

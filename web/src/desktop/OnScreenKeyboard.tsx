@@ -37,7 +37,7 @@ export function OnScreenKeyboard({ desktop, ref }: { desktop: Desktop; ref: Ref<
   }));
   const input = (composing: boolean) => {
     const after = field.current?.value ?? "";
-    desktop.typed(before.current, after);
+    desktop.keyboard.typed(before.current, after);
     before.current = after;
     if (!composing && (after.length < 8 || after.length > 512)) reset();
   };
@@ -45,7 +45,7 @@ export function OnScreenKeyboard({ desktop, ref }: { desktop: Desktop; ref: Ref<
     const key = named[e.key];
     if (!key || e.nativeEvent.isComposing) return;
     e.preventDefault();
-    desktop.tap(key);
+    desktop.keyboard.tap(key);
   };
   return (
     <textarea

@@ -1,6 +1,7 @@
 import { useEffect, useState } from "react";
 import { Button, Spinner } from "@/ui";
-import type { Desktop, DesktopSnapshot } from "./Desktop";
+import type { Desktop } from "./Desktop";
+import type { DesktopSnapshot } from "./snapshot";
 import { endings, whys } from "./status";
 
 type Props = {

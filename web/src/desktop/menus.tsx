@@ -1,7 +1,8 @@
 import { Toolbar } from "@base-ui/react/toolbar";
 import { IconButton, Menu, MenuCheck, MenuItem, MenuRadio, MenuSeparator } from "@/ui";
 import { ChevronIcon } from "@/ui/icons";
-import type { Desktop, DesktopSnapshot } from "./Desktop";
+import type { Desktop } from "./Desktop";
+import type { DesktopSnapshot } from "./snapshot";
 import { KeyCapIcon, ScreenIcon } from "./icons";
 import { combinations, functionKeys, modifiers } from "./keys";
 
@@ -29,21 +30,21 @@ export function KeysMenu({ desktop, now, container }: Props) {
       }
     >
       {combinations.map((c) => (
-        <MenuItem key={c.name} onSelect={() => desktop.press(c)}>
+        <MenuItem key={c.name} onSelect={() => desktop.keyboard.press(c)}>
           {c.name}
         </MenuItem>
       ))}
       <MenuSeparator />
       <div className="grid grid-cols-4">
         {functionKeys.map((k) => (
-          <MenuItem key={k.name} onSelect={() => desktop.press({ name: k.name, keys: [k] })}>
+          <MenuItem key={k.name} onSelect={() => desktop.keyboard.press({ name: k.name, keys: [k] })}>
             {k.name}
           </MenuItem>
         ))}
       </div>
       <MenuSeparator />
       {modifiers.map((k) => (
-        <MenuCheck key={k.name} checked={now.held.includes(k)} onChange={(on) => desktop.hold(k, on)}>
+        <MenuCheck key={k.name} checked={now.held.includes(k)} onChange={(on) => desktop.keyboard.hold(k, on)}>
           Hold {k.name}
         </MenuCheck>
       ))}

@@ -1,6 +1,6 @@
 // Words for the state of a desktop.
 import type { Ending, Why } from "@/bridge/reconnect";
-import type { DesktopSnapshot } from "./Desktop";
+import type { DesktopSnapshot } from "./snapshot";
 
 export const whys: Record<Why, string> = {
   lost: "The connection broke off.",
