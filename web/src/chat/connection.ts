@@ -2,9 +2,11 @@
 // panels come and go. State is read with useSyncExternalStore (see subscribe and snapshot).
 import { openBridge, type BridgeAddress } from "@/api/bridge";
 import { Reconnect, refusal, tellClosed, type State as Link } from "@/bridge/reconnect";
-import { id, num, parseFrame, rec, type Decision, type Failure, type Frame } from "./frames";
-import { Outbox, type Item } from "./outbox";
+import { Delivery } from "./delivery";
+import { id, num, parseFrame, rec, type Decision, type Frame } from "./frames";
+import { Outbox } from "./outbox";
 import { confirmedBy, empty, reduce, type Action, type ChatState } from "./reducer";
+import { Requests } from "./requests";
 
 export interface ChatConfig {
   account: string; // whose outbox it is
@@ -23,38 +25,9 @@ export interface Snapshot {
   everOpen: boolean; // there has been a connection since start
 }
 
-/** RequestError is what the agent answered instead of a result. */
-export class RequestError extends Error {
-  constructor(readonly failure: Failure) {
-    super(failure.message);
-    this.name = "RequestError";
-  }
-}
-
-/** LostError says that no answer came: the request may have been carried out or not. */
-export class LostError extends Error {
-  constructor() {
-    super("The connection broke before the agent answered.");
-    this.name = "LostError";
-  }
-}
-
-interface Waiting {
-  method: string;
-  params: object;
-  again: boolean; // may be sent once more on the next connection: doing it twice changes nothing
-  sent: boolean;
-  timer: ReturnType<typeof setTimeout>;
-  resolve: (payload: unknown) => void;
-  reject: (error: Error) => void;
-}
-
-const answerWithin = 30_000;
 const frameEvery = 50; // ms between two redraws while an answer streams, and more the longer it is: it is parsed each time
 const page = 100; // messages a history request
 const mostPages = 20; // asked for at a time
-const mostTries = 3; // sends without an answer before the user is asked
-const mostWaiting = 100;
 
 export class ChatConnection {
   readonly outbox: Outbox;
@@ -63,13 +36,11 @@ export class ChatConnection {
   #cached: Snapshot;
   #listeners = new Set<() => void>();
   #redraw: ReturnType<typeof setTimeout> | undefined;
-  #socket: WebSocket | undefined;
-  #waiting = new Map<string, Waiting>();
-  #lastId = 0;
+  readonly #requests = new Requests();
+  readonly #delivery: Delivery;
   #silence: ReturnType<typeof setTimeout> | undefined;
   #silent = 75_000; // two ticks and a half
   #everOpen = false;
-  #retry = new Map<string, ReturnType<typeof setTimeout>>(); // by session, of the outbox
   #relist: ReturnType<typeof setTimeout> | undefined;
   #expiry: ReturnType<typeof setTimeout> | undefined;
   readonly #config: ChatConfig;
@@ -77,6 +48,14 @@ export class ChatConnection {
   constructor(config: ChatConfig) {
     this.#config = config;
     this.outbox = new Outbox(config.account, config.instance, config.storage ?? localStorage);
+    this.#delivery = new Delivery({
+      outbox: this.outbox,
+      isOpen: () => this.#link.state.at === "open",
+      send: (session, item) =>
+        this.#request("chat.send", { sessionKey: session, message: item.text, idempotencyKey: item.key }),
+      onAccepted: (session, item) => this.#dispatch({ type: "taken", key: session, item }),
+      onChange: (session) => this.#showOutbox(session),
+    });
     const current = config.session ?? empty.current;
     this.#chat = { ...empty, current, outbox: this.outbox.list(current) };
     this.#link = new Reconnect({
@@ -85,7 +64,10 @@ export class ChatConnection {
     });
     this.#cached = { link: this.#link.state, chat: this.#chat, everOpen: false };
     this.#link.subscribe(() => {
-      if (this.#link.state.at !== "open") this.#lost();
+      if (this.#link.state.at !== "open") {
+        clearTimeout(this.#silence);
+        this.#requests.lost();
+      }
       this.#draw();
     });
   }
@@ -106,9 +88,9 @@ export class ChatConnection {
   stop(): void {
     window.removeEventListener("storage", this.#stored);
     this.#link.send({ type: "stop" });
-    for (const timer of [this.#redraw, this.#relist, this.#expiry, ...this.#retry.values()]) clearTimeout(timer);
-    this.#retry.clear();
-    for (const [key, w] of this.#waiting) this.#settle(key, w, (x) => x.reject(new LostError()));
+    for (const timer of [this.#redraw, this.#relist, this.#expiry]) clearTimeout(timer);
+    this.#delivery.stop();
+    this.#requests.stop();
   }
 
   /** retryNow does not wait any longer: for a button, or for news that the machine is up. */
@@ -125,14 +107,14 @@ export class ChatConnection {
     this.#showOutbox(current);
     if (this.#chat.later && this.#link.state.at === "open")
       this.reload(); // and then
-    else void this.#flush(current);
+    else void this.#delivery.flush(current);
   }
 
   resend(key: string): void {
     const { current } = this.#chat;
     this.outbox.update(current, key, { state: "queued", tries: 0 });
     this.#showOutbox(current);
-    void this.#flush(current);
+    void this.#delivery.flush(current);
   }
 
   discard(key: string): void {
@@ -230,13 +212,12 @@ export class ChatConnection {
     }
     if (signal.aborted) return;
     const socket = new WebSocket(address.url, address.protocols);
-    this.#socket = socket;
     signal.addEventListener("abort", () => socket.close());
     socket.addEventListener("message", (e: MessageEvent<unknown>) => {
       if (signal.aborted) return;
       this.#listen(generation);
       const frame = parseFrame(e.data);
-      if (frame) this.#frame(frame, generation);
+      if (frame) this.#frame(frame, generation, (text) => socket.send(text));
     });
     let opened = false;
     socket.addEventListener("open", () => (opened = true));
@@ -254,21 +235,20 @@ export class ChatConnection {
     );
   }
 
-  #frame(f: Frame, generation: number): void {
+  #frame(f: Frame, generation: number, transmit: (text: string) => void): void {
     if (f.type === "event") {
       this.#event(f.event, f.payload);
       return;
     }
     const hello = rec(f.payload);
     if (this.#link.state.at === "connecting" && f.ok && hello.type === "hello-ok") {
-      this.#opened(hello, generation);
+      this.#opened(hello, generation, transmit);
       return;
     }
-    const w = this.#waiting.get(f.id);
-    if (w) this.#settle(f.id, w, () => (f.ok ? w.resolve(f.payload) : w.reject(new RequestError(f.error))));
+    this.#requests.answered(f);
   }
 
-  #opened(hello: Record<string, unknown>, generation: number): void {
+  #opened(hello: Record<string, unknown>, generation: number, transmit: (text: string) => void): void {
     const main = id(rec(rec(hello.snapshot).sessionDefaults).mainSessionKey) || this.#chat.main;
     this.#silent = Math.min(Math.max(num(rec(hello.policy).tickIntervalMs) ?? 30_000, 1_000), 120_000) * 2.5;
     this.#listen(generation);
@@ -277,21 +257,11 @@ export class ChatConnection {
       this.#dispatch({ type: "open", key: main, outbox: this.outbox.list(main) });
     this.#dispatch({ type: "connected", main });
     this.#link.send({ type: "opened", generation });
+    this.#requests.opened(transmit);
     this.#request("sessions.subscribe", {}).catch(ignore);
     this.#listSoon(0);
     void this.#load();
     void this.#prompts();
-    for (const w of this.#waiting) if (!w[1].sent) this.#transmit(...w);
-  }
-
-  /** lost gives up what was asked for and may not be asked twice. */
-  #lost(): void {
-    clearTimeout(this.#silence);
-    this.#socket = undefined;
-    for (const [key, w] of this.#waiting) {
-      if (w.again) w.sent = false;
-      else if (w.sent) this.#settle(key, w, () => w.reject(new LostError()));
-    }
   }
 
   #event(name: string, payload: Record<string, unknown>): void {
@@ -310,35 +280,13 @@ export class ChatConnection {
     // Not every gateway tells of approvals itself; that one is wanted shows in what the agent does.
     if (name === "agent" && payload.stream === "approval") void this.#prompts();
     if (this.#chat.runs.length < before.runs.length) {
-      void this.#flush(this.#chat.current); // what had to wait for the answer
+      void this.#delivery.flush(this.#chat.current); // what had to wait for the answer
       if (this.#chat.approvals.length + this.#chat.inquiries.length > 0) void this.#prompts(); // what nobody waits for any more
     }
   }
 
-  /** request resolves with the answer's payload. One that is `again` survives a broken connection. */
-  #request(method: string, params: object, again = false): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      if (this.#waiting.size >= mostWaiting) {
-        reject(new Error("Too much is waiting for the agent's answer already."));
-        return;
-      }
-      const key = `w${++this.#lastId}`;
-      const timer = setTimeout(() => this.#settle(key, w, () => reject(new LostError())), answerWithin);
-      const w: Waiting = { method, params, again, sent: false, timer, resolve, reject };
-      this.#waiting.set(key, w);
-      if (this.#link.state.at === "open") this.#transmit(key, w);
-    });
-  }
-
-  #transmit(key: string, w: Waiting): void {
-    w.sent = true;
-    this.#socket?.send(JSON.stringify({ type: "req", id: key, method: w.method, params: w.params }));
-  }
-
-  #settle(key: string, w: Waiting, how: (w: Waiting) => void): void {
-    clearTimeout(w.timer);
-    this.#waiting.delete(key);
-    how(w);
+  #request(method: string, params: object, repeatable = false): Promise<unknown> {
+    return this.#requests.request(method, params, repeatable);
   }
 
   /** load follows the open session and gets its history, then sends what waits. */
@@ -355,7 +303,7 @@ export class ChatConnection {
     } catch {
       this.#dispatch({ type: "historyFailed", key });
     }
-    for (const session of new Set([key, ...this.outbox.sessions()])) void this.#flush(session);
+    for (const session of new Set([key, ...this.outbox.sessions()])) void this.#delivery.flush(session);
   }
 
   async #prompts(): Promise<void> {
@@ -392,55 +340,6 @@ export class ChatConnection {
 
   // The outbox.
 
-  /** flush sends a session's messages in order, each when the one before was taken, from one tab at a time. */
-  async #flush(session: string): Promise<void> {
-    clearTimeout(this.#retry.get(session));
-    if (this.outbox.list(session).every(waitsForUser)) return;
-    await alone(this.outbox.lock(session), async () => {
-      for (;;) {
-        const item = this.outbox.list(session).find((i) => !waitsForUser(i));
-        if (!item || this.#link.state.at !== "open") return;
-        if (!(await this.#deliver(session, item))) return;
-      }
-    });
-  }
-
-  /** deliver sends one message and tells whether the next one's turn has come. */
-  async #deliver(session: string, item: Item): Promise<boolean> {
-    const tries = item.tries + 1;
-    this.outbox.update(session, item.key, { state: "sent", tries });
-    this.#showOutbox(session);
-    try {
-      await this.#request("chat.send", { sessionKey: session, message: item.text, idempotencyKey: item.key });
-      this.outbox.remove(session, item.key);
-      this.#dispatch({ type: "taken", key: session, item });
-      this.#showOutbox(session);
-      return true;
-    } catch (error) {
-      if (error instanceof RequestError && error.failure.retryable) {
-        // It was not taken, and will be: the agent answers something else, or is starting.
-        this.outbox.update(session, item.key, { state: "queued", tries: item.tries });
-        this.#again(session, error.failure.retryAfterMs ?? 1_000);
-      } else if (error instanceof RequestError) {
-        this.outbox.update(session, item.key, { state: "refused", reason: error.failure.message });
-      } else if (tries >= mostTries) {
-        this.outbox.update(session, item.key, { state: "unconfirmed" });
-      } else {
-        this.#again(session, 5_000);
-      }
-      this.#showOutbox(session);
-      return error instanceof RequestError && !error.failure.retryable;
-    }
-  }
-
-  #again(session: string, after: number): void {
-    clearTimeout(this.#retry.get(session));
-    this.#retry.set(
-      session,
-      setTimeout(() => void this.#flush(session), Math.min(Math.max(after, 250), 30_000)),
-    );
-  }
-
   /** stored hears of what other tabs did to the outbox. */
   #stored = (e: StorageEvent): void => {
     const session = this.outbox.sessionOf(e.key);
@@ -453,7 +352,7 @@ export class ChatConnection {
 
   /** needed keeps a hidden page's connection: while something is under way the user waits for it elsewhere. */
   #needed(): boolean {
-    return this.#chat.runs.length > 0 || this.outbox.sessions().some((s) => !this.outbox.list(s).every(waitsForUser));
+    return this.#chat.runs.length > 0 || this.#delivery.pending;
   }
 
   // The snapshot.
@@ -489,16 +388,4 @@ export class ChatConnection {
   }
 }
 
-const waitsForUser = (i: Item) => i.state === "unconfirmed" || i.state === "refused";
-
 const ignore = () => undefined;
-
-/** alone runs f in one tab of this browser at a time. Where it cannot tell, the idempotency key still keeps a message from counting twice. */
-async function alone(name: string, f: () => Promise<void>): Promise<void> {
-  if (!("locks" in navigator)) return f();
-  try {
-    await navigator.locks.request(name, f);
-  } catch {
-    // the page is going; what waits is sent by the next one
-  }
-}
