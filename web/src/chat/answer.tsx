@@ -3,8 +3,9 @@ import { Component, Fragment, useEffect, useState, type ReactNode } from "react"
 import { Spinner } from "@/ui";
 import { part, usePart } from "@/ui/later";
 import { CheckIcon, ChevronIcon, StopIcon, ToolIcon, WarnIcon } from "@/ui/icons";
-import { inOrder, type Picture, type Tool } from "./frames";
+import type { Picture, Tool } from "./frames";
 import { Scroll } from "./scroll";
+import { inOrder } from "./transcript";
 import { seconds } from "./words";
 
 const markdown = part(async () => (await import("./markdown")).default);

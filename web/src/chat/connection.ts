@@ -5,7 +5,9 @@ import { Reconnect, refusal, tellClosed, type State as Link } from "@/bridge/rec
 import { Delivery } from "./delivery";
 import { id, num, parseFrame, rec, type Decision, type Frame } from "./frames";
 import { Outbox } from "./outbox";
-import { confirmedBy, empty, reduce, type Action, type ChatState } from "./reducer";
+import { confirmedBy } from "./history";
+import { reduce, type Action } from "./reducer";
+import { empty, type ChatState } from "./state";
 import { Requests } from "./requests";
 
 export interface ChatConfig {

@@ -6,7 +6,7 @@ import { Answer, Elapsed, Pictures } from "./answer";
 import type { ChatConnection } from "./connection";
 import type { Message } from "./frames";
 import type { Item } from "./outbox";
-import type { ChatState, Run } from "./reducer";
+import type { ChatState, Run } from "./state";
 import { phaseWords } from "./words";
 
 const shownAtOnce = 60; // messages drawn; more on request

@@ -1,9 +1,9 @@
 import { renderToStaticMarkup } from "react-dom/server";
 import { expect, test } from "vitest";
 import type { ChatConnection } from "./connection";
-import { approval, inquiry } from "./frames";
+import { approval, inquiry } from "./asked";
 import { Prompts } from "./prompts";
-import { empty } from "./reducer";
+import { empty } from "./state";
 import { phaseWords } from "./words";
 
 test.each(["constructor", "__proto__", "toString"])("a machine that calls things %s breaks no page", (name) => {

@@ -3,7 +3,7 @@ import { useId, useRef, useState, type FormEvent, type ReactNode } from "react";
 import { Button, toast } from "@/ui";
 import type { ChatConnection } from "./connection";
 import type { Approval, Decision, Inquiry, Question } from "./frames";
-import type { ChatState } from "./reducer";
+import type { ChatState } from "./state";
 import { Scroll } from "./scroll";
 
 type Props = {

@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
 import recorded from "./testdata/frames.json";
-import { inOrder, parseFrame, type Frame } from "./frames";
-import { empty, reduce, type Action, type ChatState } from "./reducer";
+import { parseFrame, type Frame } from "./frames";
+import { reduce, type Action } from "./reducer";
+import { empty, type ChatState } from "./state";
+import { inOrder } from "./transcript";
 import { pageOf, said } from "./testing";
 
 // The frames are what the stand-in gateway says; its own tests keep them so.

@@ -14,7 +14,7 @@ import {
 } from "@/ui";
 import { ChevronIcon, EditIcon, MoreIcon, PlusIcon, TrashIcon } from "@/ui/icons";
 import type { ChatConnection } from "./connection";
-import type { ChatState } from "./reducer";
+import type { ChatState } from "./state";
 
 const sorry = (title: string) => (error: unknown) => {
   toast({ title, detail: error instanceof Error ? error.message : "", tone: "bad" });
