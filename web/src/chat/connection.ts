@@ -6,8 +6,9 @@ import { Delivery } from "./delivery";
 import { id, num, parseFrame, rec, type Decision, type Frame } from "./frames";
 import { Outbox } from "./outbox";
 import { confirmedBy } from "./history";
-import { reduce, type Action } from "./reducer";
+import type { Action } from "./reducer";
 import { empty, type ChatState } from "./state";
+import { Store } from "./store";
 import { Requests } from "./requests";
 
 export interface ChatConfig {
@@ -27,24 +28,21 @@ export interface Snapshot {
   everOpen: boolean; // there has been a connection since start
 }
 
-const frameEvery = 50; // ms between two redraws while an answer streams, and more the longer it is: it is parsed each time
 const page = 100; // messages a history request
 const mostPages = 20; // asked for at a time
 
 export class ChatConnection {
   readonly outbox: Outbox;
   readonly #link: Reconnect;
-  #chat: ChatState;
+  readonly #store: Store;
   #cached: Snapshot;
   #listeners = new Set<() => void>();
-  #redraw: ReturnType<typeof setTimeout> | undefined;
   readonly #requests = new Requests();
   readonly #delivery: Delivery;
   #silence: ReturnType<typeof setTimeout> | undefined;
   #silent = 75_000; // two ticks and a half
   #everOpen = false;
   #relist: ReturnType<typeof setTimeout> | undefined;
-  #expiry: ReturnType<typeof setTimeout> | undefined;
   readonly #config: ChatConfig;
 
   constructor(config: ChatConfig) {
@@ -55,11 +53,11 @@ export class ChatConnection {
       isOpen: () => this.#link.state.at === "open",
       send: (session, item) =>
         this.#request("chat.send", { sessionKey: session, message: item.text, idempotencyKey: item.key }),
-      onAccepted: (session, item) => this.#dispatch({ type: "taken", key: session, item }),
+      onAccepted: (session, item) => this.#store.dispatch({ type: "taken", key: session, item }),
       onChange: (session) => this.#showOutbox(session),
     });
     const current = config.session ?? empty.current;
-    this.#chat = { ...empty, current, outbox: this.outbox.list(current) };
+    this.#store = new Store({ ...empty, current, outbox: this.outbox.list(current) }, () => this.#draw());
     this.#link = new Reconnect({
       connect: (generation, signal) => void this.#connect(generation, signal),
       needed: () => this.#needed(),
@@ -70,7 +68,7 @@ export class ChatConnection {
         clearTimeout(this.#silence);
         this.#requests.lost();
       }
-      this.#draw();
+      this.#store.draw();
     });
   }
 
@@ -90,7 +88,8 @@ export class ChatConnection {
   stop(): void {
     window.removeEventListener("storage", this.#stored);
     this.#link.send({ type: "stop" });
-    for (const timer of [this.#redraw, this.#relist, this.#expiry]) clearTimeout(timer);
+    clearTimeout(this.#relist);
+    this.#store.stop();
     this.#delivery.stop();
     this.#requests.stop();
   }
@@ -128,14 +127,14 @@ export class ChatConnection {
   /** abort stops the answers under way in the open session. */
   async abort(): Promise<void> {
     const { current, runs } = this.#chat;
-    for (const run of runs) this.#dispatch({ type: "stopping", run: run.id });
+    for (const run of runs) this.#store.dispatch({ type: "stopping", run: run.id });
     await Promise.all(runs.map((run) => this.#request("chat.abort", { sessionKey: current, runId: run.id }, true)));
   }
 
   open(key: string): void {
     if (key === this.#chat.current) return;
     const before = this.#chat.current;
-    this.#dispatch({ type: "open", key, outbox: this.outbox.list(key) });
+    this.#store.dispatch({ type: "open", key, outbox: this.outbox.list(key) });
     if (this.#link.state.at !== "open") return;
     this.#unfollow(before);
     void this.#load();
@@ -170,7 +169,7 @@ export class ChatConnection {
 
   async decide(approval: { id: string; kind: "exec" | "plugin" }, decision: Decision): Promise<void> {
     await this.#request(`${approval.kind}.approval.resolve`, { id: approval.id, decision }, true);
-    this.#dispatch({ type: "answered", id: approval.id });
+    this.#store.dispatch({ type: "answered", id: approval.id });
   }
 
   /** answer gives the answers by question id; undefined declines to answer. */
@@ -180,7 +179,7 @@ export class ChatConnection {
       answers ? { id: inquiry, answers: { answers } } : { id: inquiry, cancel: true },
       true,
     );
-    this.#dispatch({ type: "answered", id: inquiry });
+    this.#store.dispatch({ type: "answered", id: inquiry });
   }
 
   /** earlier loads the messages before those that are there. What came since has moved them: a page may hold none of them. */
@@ -191,7 +190,7 @@ export class ChatConnection {
       if (earlier === undefined || this.#chat.current !== current || this.#chat.messages[0] !== messages[0]) return;
       const payload = await this.#request("chat.history", { sessionKey: current, limit: page, offset: earlier });
       if (this.#chat.earlier === earlier)
-        this.#dispatch({ type: "history", key: current, payload, offset: earlier, asked: Date.now() });
+        this.#store.dispatch({ type: "history", key: current, payload, offset: earlier, asked: Date.now() });
     }
   }
 
@@ -256,8 +255,8 @@ export class ChatConnection {
     this.#listen(generation);
     this.#everOpen = true;
     if (this.#chat.current === this.#chat.main && main !== this.#chat.main)
-      this.#dispatch({ type: "open", key: main, outbox: this.outbox.list(main) });
-    this.#dispatch({ type: "connected", main });
+      this.#store.dispatch({ type: "open", key: main, outbox: this.outbox.list(main) });
+    this.#store.dispatch({ type: "connected", main });
     this.#link.send({ type: "opened", generation });
     this.#requests.opened(transmit);
     this.#request("sessions.subscribe", {}).catch(ignore);
@@ -266,9 +265,13 @@ export class ChatConnection {
     void this.#prompts();
   }
 
+  get #chat(): ChatState {
+    return this.#store.chat;
+  }
+
   #event(name: string, payload: Record<string, unknown>): void {
     const before = this.#chat;
-    this.#dispatch({ type: "event", event: name, payload, now: Date.now() }, true);
+    this.#store.dispatch({ type: "event", event: name, payload, now: Date.now() }, true);
     for (const key of before.busy) this.#unfollow(key);
     if (name === "sessions.changed") {
       if (
@@ -294,16 +297,16 @@ export class ChatConnection {
   /** load follows the open session and gets its history, then sends what waits. */
   async #load(): Promise<void> {
     const { current: key } = this.#chat;
-    this.#dispatch({ type: "loading" });
+    this.#store.dispatch({ type: "loading" });
     this.#request("sessions.messages.subscribe", { key }).catch(ignore);
     const asked = Date.now();
     try {
       const payload = await this.#request("chat.history", { sessionKey: key, limit: page });
       const arrived = confirmedBy(payload);
       this.outbox.remove(key, ...arrived);
-      this.#dispatch({ type: "history", key, payload, offset: 0, asked });
+      this.#store.dispatch({ type: "history", key, payload, offset: 0, asked });
     } catch {
-      this.#dispatch({ type: "historyFailed", key });
+      this.#store.dispatch({ type: "historyFailed", key });
     }
     for (const session of new Set([key, ...this.outbox.sessions()])) void this.#delivery.flush(session);
   }
@@ -311,7 +314,7 @@ export class ChatConnection {
   async #prompts(): Promise<void> {
     const ask = async (method: string, then: (payload: unknown) => Action) => {
       try {
-        this.#dispatch(then(await this.#request(method, {})));
+        this.#store.dispatch(then(await this.#request(method, {})));
       } catch {
         // who may only look is not told
       }
@@ -327,7 +330,7 @@ export class ChatConnection {
     clearTimeout(this.#relist);
     this.#relist = setTimeout(() => {
       this.#request("sessions.list", { limit: 200, includeDerivedTitles: true }).then((payload) => {
-        this.#dispatch({ type: "sessions", payload });
+        this.#store.dispatch({ type: "sessions", payload });
         this.#leaveDeleted();
       }, ignore);
     }, after);
@@ -349,7 +352,7 @@ export class ChatConnection {
   };
 
   #showOutbox(session: string): void {
-    this.#dispatch({ type: "outbox", key: session, items: this.outbox.list(session) });
+    this.#store.dispatch({ type: "outbox", key: session, items: this.outbox.list(session) });
   }
 
   /** needed keeps a hidden page's connection: while something is under way the user waits for it elsewhere. */
@@ -359,34 +362,9 @@ export class ChatConnection {
 
   // The snapshot.
 
-  #dispatch(action: Action, soon = false): void {
-    const before = this.#chat;
-    this.#chat = reduce(before, action);
-    if (this.#chat === before) return;
-    if (this.#chat.approvals !== before.approvals || this.#chat.inquiries !== before.inquiries) this.#watchExpiry();
-    if (!soon) this.#draw();
-    else
-      this.#redraw ??= setTimeout(
-        () => this.#draw(),
-        frameEvery + this.#chat.runs.reduce((n, r) => n + r.text.length, 0) / 200,
-      );
-  }
-
   #draw(): void {
-    clearTimeout(this.#redraw);
-    this.#redraw = undefined;
     this.#cached = { link: this.#link.state, chat: this.#chat, everOpen: this.#everOpen };
     for (const listener of this.#listeners) listener();
-  }
-
-  #watchExpiry(): void {
-    clearTimeout(this.#expiry);
-    const next = Math.min(...[...this.#chat.approvals, ...this.#chat.inquiries].map((p) => p.expiresAt));
-    if (next !== Infinity)
-      this.#expiry = setTimeout(
-        () => this.#dispatch({ type: "expired", now: Date.now() }),
-        Math.min(Math.max(0, next - Date.now()), 2 ** 31 - 1),
-      );
   }
 }
 
