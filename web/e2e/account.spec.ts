@@ -75,7 +75,7 @@ test("sessions are listed and ended, in another browser at once", async ({ page,
   await expect(there.getByRole("button", { name: "Create my desktop" })).toBeVisible();
 
   await page.goto("/app/account");
-  await expect(page.getByText("This one")).toHaveCount(1);
+  await expect(page.getByText("This session")).toHaveCount(1);
   await look(page, "account");
   await page.getByRole("button", { name: /^End session of/ }).click();
   await expect(page.getByRole("button", { name: /^End session of/ })).toHaveCount(0);
@@ -93,12 +93,12 @@ test("a changed password ends the other sessions", async ({ page, browser, serve
   await expect(there.getByRole("button", { name: "Create my desktop" })).toBeVisible();
 
   await page.goto("/app/account");
-  await page.getByLabel("Present password", { exact: true }).fill("wrong wrong wrong");
+  await page.getByLabel("Current password", { exact: true }).fill("wrong wrong wrong");
   await page.getByLabel("New password", { exact: true }).fill("quite another phrase");
   await page.getByRole("button", { name: "Change password" }).click();
-  await expect(page.getByLabel("Present password", { exact: true })).toHaveAttribute("aria-invalid", "true");
-  await expect(page.getByLabel("Present password", { exact: true })).toBeFocused();
-  await page.getByLabel("Present password", { exact: true }).fill(password);
+  await expect(page.getByLabel("Current password", { exact: true })).toHaveAttribute("aria-invalid", "true");
+  await expect(page.getByLabel("Current password", { exact: true })).toBeFocused();
+  await page.getByLabel("Current password", { exact: true }).fill(password);
   await page.getByRole("button", { name: "Change password" }).click();
   await expect(page.getByText("Password changed")).toBeVisible();
   await expect(there.getByRole("heading", { name: "Log in" })).toBeVisible({ timeout: 15_000 });
@@ -142,7 +142,7 @@ test("who logs in after somebody else sees nothing of theirs, in a tab that hear
   await page.goto("/app/login");
   await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible(); // signed in, so it goes on
   await page.getByRole("button", { name: "Create my desktop" }).click();
-  await page.getByRole("link", { name: "Back to the desktops" }).click();
+  await page.getByRole("link", { name: "Back to desktops" }).click();
   await expect(page.getByRole("article", { name: "My desktop" })).toBeVisible();
 
   const second = await context.newPage();

@@ -74,7 +74,7 @@ test("chats are begun, renamed, switched and deleted", async ({ page }, info) =>
   await expect(log).toContainText("You said: “the second chat”", { timeout: 20_000 });
   await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
 
-  await page.getByRole("button", { name: "More about this chat" }).click();
+  await page.getByRole("button", { name: "More actions for this chat" }).click();
   await page.getByRole("menuitem", { name: "Rename…" }).click();
   await page.getByRole("textbox", { name: "Name" }).fill("Second thoughts");
   await page.keyboard.press("Enter");
@@ -86,7 +86,7 @@ test("chats are begun, renamed, switched and deleted", async ({ page }, info) =>
   await expect(log).toContainText("You said: “the second chat”");
   await expect(chooser).toHaveText("Second thoughts");
   const steps = await page.evaluate(() => history.length);
-  await page.getByRole("link", { name: "Back to the desktops" }).click();
+  await page.getByRole("link", { name: "Back to desktops" }).click();
   await expect(page.getByRole("link", { name: /^Open/ })).toBeVisible();
   await page.goBack();
   await expect(chooser).toHaveText("Second thoughts");
@@ -106,7 +106,7 @@ test("chats are begun, renamed, switched and deleted", async ({ page }, info) =>
   await page.getByRole("menuitemradio", { name: /^Second thoughts/ }).click();
   await expect(log).toContainText("the second chat");
   await chooser.click();
-  await expect(page.getByRole("menuitemradio", { name: /^Main/ })).toContainText("is being answered");
+  await expect(page.getByRole("menuitemradio", { name: /^Main/ })).toContainText("being answered");
   await page.getByRole("menuitemradio", { name: /^Main/ }).click();
   await expect(log).toContainText("This is sentence 2");
   await page.getByRole("button", { name: "Stop" }).click();
@@ -114,7 +114,7 @@ test("chats are begun, renamed, switched and deleted", async ({ page }, info) =>
   await page.getByRole("menuitemradio", { name: /^Second thoughts/ }).click();
   await expect(log).toContainText("the second chat");
 
-  await page.getByRole("button", { name: "More about this chat" }).click();
+  await page.getByRole("button", { name: "More actions for this chat" }).click();
   await page.getByRole("menuitem", { name: "Delete…" }).click();
   await page.getByRole("alertdialog").getByRole("button", { name: "Delete" }).click();
   await expect(log).toContainText("the first chat");
@@ -218,8 +218,8 @@ test("a chat that is too long to be kept whole says what is missing, and leads b
   }
   await expect(log.getByRole("article").first()).toHaveText("0");
   await expect(log.getByRole("article").last()).toHaveText("999");
-  await expect(log.getByText("had to make room for the earlier ones")).toBeAttached();
+  await expect(log.getByText("Newer messages are hidden. Jump to latest.")).toBeAttached();
   await page.getByRole("button", { name: "Jump to latest" }).click();
   await expect(log.getByText("1149", { exact: true })).toBeInViewport();
-  await expect(log.getByText("had to make room")).toHaveCount(0);
+  await expect(log.getByText("Newer messages are hidden. Jump to latest.")).toHaveCount(0);
 });

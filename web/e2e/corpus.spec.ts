@@ -127,7 +127,7 @@ test("lines of a machine's log, and its reports", async ({ page }, info) => {
   });
   await page.getByRole("button", { name: "Create my desktop" }).click();
   await page.getByText("Log", { exact: true }).click();
-  await expect(page.getByRole("region", { name: "Log of the start" })).toContainText(corpus[3]!);
+  await expect(page.getByRole("region", { name: "Startup log" })).toContainText(corpus[3]!);
   await harmless(page);
 
   await page.route("**/debug/*", (route) => route.fulfill({ contentType: "text/plain", body: corpus.join("\n") }));
@@ -286,7 +286,7 @@ test("what an agent does: tools, approvals, questions, errors, and the titles of
   await idle();
 
   await say("/ask");
-  const question = page.getByRole("form", { name: "The agent asks" });
+  const question = page.getByRole("form", { name: "Question from the agent" });
   await expect(question).toContainText(one, { timeout: 20_000 });
   await harmless(page);
   await page.getByRole("button", { name: "Do not answer" }).click();

@@ -41,7 +41,7 @@ test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info
   await look(page, "clipboard");
   await page.getByRole("dialog", { name: "Clipboard" }).getByRole("textbox").fill("by hand: žluťoučký");
   await page.getByRole("button", { name: "Send to the desktop" }).click();
-  await expect(page.getByText("The desktop has it")).toBeVisible();
+  await expect(page.getByText("Sent. Paste it on the desktop.")).toBeVisible();
   await page.keyboard.press("Escape");
   await screen(page).click();
   await page.keyboard.press("Control+u");
@@ -112,7 +112,7 @@ test("a boot says how long it will take, by what boots here took", async ({ page
   const bar = page.getByRole("progressbar");
   await expect.poll(async () => Number(await bar.getAttribute("aria-valuenow"))).toBeGreaterThan(0);
   await page.getByText("Log", { exact: true }).click();
-  const log = page.getByRole("region", { name: "Log of the start" });
+  const log = page.getByRole("region", { name: "Startup log" });
   await expect(log).toContainText(/level=INFO/, { timeout: 20_000 });
   await look(page, "boot");
 });

@@ -82,7 +82,7 @@ test("the pages are there soon, so that they open without the server", async ({ 
 test("a refusal ends the wait of its button, whatever else cannot be had", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
-  await page.getByRole("link", { name: "Back to the desktops" }).click();
+  await page.getByRole("link", { name: "Back to desktops" }).click();
   const stop = page.getByRole("button", { name: "Stop My desktop" });
   await expect(stop).toBeVisible();
   await page.clock.install();
@@ -91,12 +91,12 @@ test("a refusal ends the wait of its button, whatever else cannot be had", async
     route.fulfill({
       status: 409,
       contentType: "application/problem+json",
-      json: { title: "x", status: 409, code: "x", detail: "Not just now." },
+      json: { title: "x", status: 409, code: "x", detail: "Not now." },
     }),
   );
   await stop.click();
   const note = page.getByRole("alert").filter({ hasText: "Not stopped" });
-  await expect(note).toContainText("Not just now.");
+  await expect(note).toContainText("Not now.");
   await expect(stop).not.toHaveAttribute("aria-busy", "true");
   await expect(stop).toBeFocused();
 
@@ -128,7 +128,7 @@ test("what is told in passing covers nothing that can be pressed", async ({ page
         title: "x",
         status: 409,
         code: "x",
-        detail: "The machine is busy with something else just now. Try again in a moment.",
+        detail: "The machine is busy with something else just now. Try again later.",
       },
     }),
   );
@@ -151,7 +151,7 @@ test("what is told in passing covers nothing that can be pressed", async ({ page
       await page.goto(`/app/${path}`);
       if (path === "") await page.getByRole("button", { name: "Stop My desktop" }).click();
       else {
-        await page.getByRole("button", { name: "More for My desktop" }).click();
+        await page.getByRole("button", { name: "More actions for My desktop" }).click();
         await page.getByRole("menuitem", { name: "Stop" }).click();
       }
       await expect(page.getByRole("alert").filter({ hasText: "Not stopped" })).toBeVisible();
@@ -183,9 +183,9 @@ test("a page that breaks says so, and leads out", async ({ page, complaints }, i
     route.fulfill({ json: { id: "01ARZ3NDEKTSV4RRFFQ69G5FAV", name: "x", status: "no such" } }),
   );
   await page.goto("/app/desktops/01ARZ3NDEKTSV4RRFFQ69G5FAV");
-  await expect(page.getByRole("heading", { name: "This page broke" })).toBeVisible();
+  await expect(page.getByRole("heading", { name: "This page stopped working" })).toBeVisible();
   await look(page, "broken");
-  await page.getByRole("button", { name: "To the desktops" }).click();
+  await page.getByRole("button", { name: "Go to desktops" }).click();
   await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible();
   complaints.length = 0; // that is what it is about
 });
@@ -198,11 +198,11 @@ test("what is told in passing is there for all, over an open dialog, too", async
       ? route.fulfill({
           status: 409,
           contentType: "application/problem+json",
-          json: { title: "x", status: 409, code: "x", detail: "Not just now." },
+          json: { title: "x", status: 409, code: "x", detail: "Not now." },
         })
       : route.continue(),
   );
-  await page.getByRole("button", { name: "More for My desktop" }).click();
+  await page.getByRole("button", { name: "More actions for My desktop" }).click();
   await page.getByRole("menuitem", { name: "Rename…" }).click();
   const rename = page.getByRole("dialog").getByRole("button", { name: "Rename" });
   await page.getByRole("dialog").getByRole("textbox").fill("Other");

@@ -6,7 +6,7 @@ test("a new page has the focus at its beginning, whichever way it came", async (
   await expect(main).toBeFocused();
   await firstDesktop(page);
   await expect(main).toBeFocused();
-  await page.getByRole("button", { name: "More for My desktop" }).click();
+  await page.getByRole("button", { name: "More actions for My desktop" }).click();
   await page.getByRole("menuitem", { name: "History" }).click();
   await expect(page.getByText("instance.requested")).toBeVisible();
   await expect(main).toBeFocused();
@@ -22,11 +22,11 @@ test("a new page has the focus at its beginning, whichever way it came", async (
   await expect(page.getByRole("tab", { name: "Diagnostics" })).toBeFocused();
 
   await page.goto("/app/desktops/01ARZ3NDEKTSV4RRFFQ69G5FAV/about");
-  await expect(page.getByText("There is no such page")).toBeVisible();
+  await expect(page.getByText("Page not found")).toBeVisible();
   await expect(main).toHaveCount(1);
   await look(page, "not-found");
   await page.goto("/app/nowhere");
-  await expect(page.getByText("There is no such page")).toBeVisible();
+  await expect(page.getByText("Page not found")).toBeVisible();
   await look(page, "not-found-at-all");
 });
 
@@ -49,7 +49,7 @@ test("what is chosen, and what is a button, is seen in forced colours", async ({
   expect(await border("Create my desktop")).not.toBe("0px");
   const id = await firstDesktop(page);
   const backgrounds = await page
-    .getByRole("group", { name: "What is shown" })
+    .getByRole("group", { name: "View" })
     .locator("label")
     .evaluateAll((all) => all.map((e) => getComputedStyle(e).backgroundColor));
   expect(new Set(backgrounds).size).toBe(2);

@@ -9,7 +9,12 @@ for (const [what, upgrades, says, chatSays] of [
     "A proxy between you and the server blocks WebSockets.",
     "A proxy between you and the server blocks WebSockets",
   ],
-  ["writes a Host of its own", true, "This address can't open desktops", "This address can't reach the agent."],
+  [
+    "writes a Host of its own",
+    true,
+    "Desktops can't be opened from this address",
+    "The agent can't be reached from this address.",
+  ],
 ] as const) {
   test(`a proxy that ${what} is told apart from a machine that is out of reach`, async ({
     browser,

@@ -21,7 +21,7 @@ test("sign-up by invitation takes the code from the URL, and says where it is cl
     await page.getByLabel("E-mail").fill(email);
     await page.getByLabel("Password", { exact: true }).fill(password);
     await page.getByRole("button", { name: "Create account" }).click();
-    await expect(page.getByText("Enter the code of your invitation.")).toBeVisible();
+    await expect(page.getByText("Enter your invitation code.")).toBeVisible();
     await code.fill("AAAAA-AAAAA");
     await page.getByRole("button", { name: "Create account" }).click();
     await expect(

@@ -93,7 +93,7 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await settled(page);
 
   // Into the screen, and out of it again: it takes every key but the way out.
-  await to(/^Desktop\. Leave it with/, "application");
+  await to(/^Desktop\. Press Ctrl, Alt and Shift together to leave it\.$/, "application");
   const before = await pixels(page);
   await page.keyboard.type("echo typed");
   await page.keyboard.press("Tab"); // the desktop's, too
@@ -113,7 +113,7 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await page.keyboard.type("grüße");
   await page.keyboard.press("Control+a");
   await page.keyboard.press("Control+c");
-  await to(/^Desktop\. Leave it with/, "application");
+  await to(/^Desktop\. Press Ctrl, Alt and Shift together to leave it\.$/, "application");
   await page.keyboard.press("Control+u");
   await expect(async () => {
     const unpasted = await pixels(page);
@@ -152,7 +152,7 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await hasFocus(page);
 
   // The end of it.
-  await to("More for My desktop");
+  await to("More actions for My desktop");
   await page.keyboard.press("Enter");
   await expect(page.getByRole("menu")).toBeVisible();
   await page.keyboard.press("End");
@@ -174,7 +174,7 @@ test("a server that is restarted under an open workspace: nothing is lost, nobod
   await settled(page);
   await server.end("SIGKILL");
   await expect(page.getByText(/^Connected/)).toHaveCount(0, { timeout: 20_000 });
-  await expect(page.getByText("Connection lost; trying again…")).toBeVisible();
+  await expect(page.getByText("Connection lost; retrying…")).toBeVisible();
   await look(page, "reconnecting");
   // What is said meanwhile is kept.
   const message = page.getByRole("textbox", { name: /message/i });
@@ -184,7 +184,7 @@ test("a server that is restarted under an open workspace: nothing is lost, nobod
   await server.run();
   await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 40_000 });
   await expect(page.getByRole("log")).toContainText("You said: “Said while nobody listened”", { timeout: 30_000 });
-  await expect(page.getByText("Connection lost; trying again…")).toHaveCount(0, { timeout: 30_000 });
+  await expect(page.getByText("Connection lost; retrying…")).toHaveCount(0, { timeout: 30_000 });
   const before = await pixels(page);
   await screen(page).click();
   await page.keyboard.type("echo back");
@@ -236,8 +236,10 @@ test("whoever looks at the desktop alone learns that the agent waits, and what i
   await page.getByRole("radio", { name: "Desktop only" }).check({ force: true });
 
   await expect(page).toHaveTitle(/^Your answer is needed · My desktop/);
-  await expect(page.getByRole("radio", { name: "Chat only, the agent waits for your answer" })).toBeVisible();
-  await expect(page.getByRole("status").filter({ hasText: "The agent waits for your answer." }).first()).toBeVisible();
+  await expect(page.getByRole("radio", { name: "Chat only, the agent is waiting for your answer" })).toBeVisible();
+  await expect(
+    page.getByRole("status").filter({ hasText: "The agent is waiting for your answer." }).first(),
+  ).toBeVisible();
   await expect(message).toBeHidden();
   await look(page, "waits-for-answer");
 
@@ -270,7 +272,7 @@ test("the screen is there before the agent is, and what is written meanwhile is 
     await route.fulfill({ response: answer, ...(body && { json: body }) });
   });
   await page.reload();
-  const strip = page.getByRole("region", { name: "Start of the agent" });
+  const strip = page.getByRole("region", { name: "Agent startup" });
   await expect(strip.getByRole("progressbar")).toBeVisible();
   await expect(strip).toContainText("Starting the agent");
   await expect(page.getByText(/^Connected/)).toBeVisible();
@@ -284,7 +286,7 @@ test("the screen is there before the agent is, and what is written meanwhile is 
   await message.press("Enter");
   await look(page, "agent-starting");
   await strip.getByText("Log").click();
-  await expect(strip.getByRole("region", { name: "Log of the start" })).toBeVisible();
+  await expect(strip.getByRole("region", { name: "Startup log" })).toBeVisible();
 
   // Its readiness comes as an event; a new name is one, too.
   await page.unroute(own);

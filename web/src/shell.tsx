@@ -70,7 +70,7 @@ function TopBar() {
       <Link
         to="/"
         className="mr-2 inline-flex shrink-0 items-center gap-2 rounded-md font-semibold"
-        aria-label="CloudBot, to the desktops"
+        aria-label="CloudBot, go to desktops"
       >
         <img src="/app/icon.svg" alt="" width="26" height="26" />
         <span className="hidden sm:inline">CloudBot</span>
@@ -96,7 +96,7 @@ function LiveMark() {
   const state = useLiveState();
   return (
     <span role="status" className="ml-auto truncate px-2 text-sm text-warn">
-      {state === "waiting" ? "Connection lost; trying again…" : ""}
+      {state === "waiting" ? "Connection lost; retrying…" : ""}
     </span>
   );
 }
@@ -131,7 +131,7 @@ function AccountMenu() {
           choose(t);
         }}
         options={[
-          { value: "system", label: "As the system" },
+          { value: "system", label: "System" },
           { value: "light", label: "Light" },
           { value: "dark", label: "Dark" },
         ]}
@@ -250,14 +250,14 @@ export function Missing() {
       <title>Not found · CloudBot</title>
       <EmptyState
         icon={<WarnIcon className="size-10" />}
-        title="There is no such page"
+        title="Page not found"
         action={
           <Link to="/" className={buttonClass("primary")}>
-            To the desktops
+            Go to desktops
           </Link>
         }
       >
-        The address may be mistyped, or what it named is gone.
+        The address may be wrong, or the page no longer exists.
       </EmptyState>
     </>
   );
@@ -267,13 +267,13 @@ export function Broken({ error }: { error: unknown }) {
   const router = useRouter();
   return (
     <main id="main" className="mx-auto max-w-lg p-6">
-      <h1 className="mb-4 text-xl font-semibold">This page broke</h1>
+      <h1 className="mb-4 text-xl font-semibold">This page stopped working</h1>
       <Banner tone="bad">{sentence(error)}</Banner>
       <div className="mt-4 flex gap-2">
         <Button variant="primary" onClick={() => location.reload()}>
           Reload
         </Button>
-        <Button onClick={() => void router.navigate({ to: "/" })}>To the desktops</Button>
+        <Button onClick={() => void router.navigate({ to: "/" })}>Go to desktops</Button>
       </div>
     </main>
   );

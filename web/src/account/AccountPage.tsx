@@ -24,7 +24,7 @@ export function AccountPage() {
           <p className="min-h-5 text-sm text-muted">
             {me.data && (
               <>
-                Account since <Ago at={me.data.created_at} />
+                Account created <Ago at={me.data.created_at} />
               </>
             )}
           </p>
@@ -35,7 +35,7 @@ export function AccountPage() {
           <h2 id="activity" className="mb-1 text-lg font-semibold">
             Activity
           </h2>
-          <p className="text-sm text-muted">If a failed log-in was not yours, change your password.</p>
+          <p className="text-sm text-muted">If a failed log-in was not you, change your password.</p>
           <History of={accountHistoryQuery} />
         </section>
       </div>
@@ -50,7 +50,7 @@ function Sessions() {
       for (const s of sessions) await call(api.DELETE("/api/auth/sessions/{id}", { params: { path: { id: s.id } } }));
     },
     onSettled: () => void queryClient.invalidateQueries({ queryKey: ["sessions"] }),
-    onError: (error) => toast({ tone: "bad", title: "The session was not ended", detail: sentence(error) }),
+    onError: (error) => toast({ tone: "bad", title: "The session could not be ended", detail: sentence(error) }),
   });
   const others = list.data?.sessions.filter((s) => !s.current) ?? [];
   return (
@@ -61,7 +61,7 @@ function Sessions() {
         </h2>
         {others.length > 1 && (
           <Button size="small" busy={revoke.isPending} onClick={() => revoke.mutate(others)}>
-            End all others
+            End all other sessions
           </Button>
         )}
       </div>
@@ -72,10 +72,10 @@ function Sessions() {
           <li key={s.id} className="flex flex-wrap items-center gap-x-4 gap-y-1 py-3">
             <div className="min-w-0 flex-1 basis-56">
               <p className="font-medium break-words" title={s.agent}>
-                {browserOf(s.agent)} {s.current && <Badge tone="good">This one</Badge>}
+                {browserOf(s.agent)} {s.current && <Badge tone="good">This session</Badge>}
               </p>
               <p className="text-sm break-words text-muted">
-                From {s.client_addr || "an unknown address"}, since <Ago at={s.started_at} />, last seen{" "}
+                From {s.client_addr || "an unknown address"}, started <Ago at={s.started_at} />, last seen{" "}
                 <Ago at={s.seen_at} />
               </p>
             </div>
@@ -119,7 +119,7 @@ export function browserOf(agent: string): string {
     [/Linux/, "Linux"],
   ]);
   if (browser && system) return `${browser} on ${system}`;
-  return browser ?? (agent.slice(0, 60) || "Unknown program");
+  return browser ?? (agent.slice(0, 60) || "Unknown browser");
 }
 
 function Password({ email }: { email: string }) {
@@ -144,21 +144,21 @@ function Password({ email }: { email: string }) {
   const submit = (e: FormEvent) => {
     e.preventDefault();
     const no = newPasswordError(fresh).password;
-    const now = { ...(current ? {} : { current: "Enter your present password." }), ...(no ? { fresh: no } : {}) };
+    const now = { ...(current ? {} : { current: "Enter your current password." }), ...(no ? { fresh: no } : {}) };
     say(now);
     if (!now.current && !now.fresh) change.mutate();
   };
   return (
     <section className={card} aria-labelledby="password">
       <h2 id="password" className="mb-3 text-lg font-semibold">
-        Change the password
+        Change password
       </h2>
       <form ref={form} onSubmit={submit} noValidate className="flex max-w-sm flex-col gap-4">
         {change.error && !wrong.current && !wrong.fresh && <Banner tone="bad">{sentence(change.error)}</Banner>}
         {/* So that password managers know whose password this is. */}
         <input type="email" name="email" autoComplete="username" value={email} readOnly hidden />
         <TextField
-          label="Present password"
+          label="Current password"
           type="password"
           name="current-password"
           autoComplete="current-password"
@@ -174,7 +174,7 @@ function Password({ email }: { email: string }) {
           value={fresh}
           onChange={setFresh}
           error={wrong.fresh}
-          hint="At least 8 characters. Your other sessions end."
+          hint="At least 8 characters. Your other sessions will end."
         />
         <div>
           <Button type="submit" variant="primary" busy={change.isPending}>

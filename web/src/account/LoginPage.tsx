@@ -91,7 +91,7 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
   const submit = (e: FormEvent) => {
     e.preventDefault();
     const now = {
-      ...(asked && !invite.trim() ? { invite: "Enter the code of your invitation." } : {}),
+      ...(asked && !invite.trim() ? { invite: "Enter your invitation code." } : {}),
       ...emailError(email),
       ...(fresh ? newPasswordError(password) : password ? {} : { password: "Enter your password." }),
     };
@@ -117,7 +117,7 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
             maxLength={100}
             autoCapitalize="characters"
             spellCheck={false}
-            hint="Sign-up is by invitation. Your code is in the message that invited you."
+            hint="Sign-up is by invitation only. Your code is in the invitation message."
           />
         )}
         <TextField
@@ -143,7 +143,7 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
           onChange={setPassword}
           error={wrong.password}
           required
-          hint={fresh ? "At least 8 characters. A few unrelated words make a good one." : undefined}
+          hint={fresh ? "At least 8 characters. A few unrelated words make a good password." : undefined}
         />
         <Button variant="primary" type="submit" busy={enter.isPending}>
           {action}
@@ -165,7 +165,7 @@ function Frame({ title, other, children }: { title: string; other: Other | undef
           <img src="/app/icon.svg" alt="" width="40" height="40" />
           <div>
             <p className="text-lg font-semibold">CloudBot</p>
-            <p className="text-sm text-muted">Your desktop in the cloud, with an agent at work on it</p>
+            <p className="text-sm text-muted">Your desktop in the cloud, with an agent working on it</p>
           </div>
         </div>
         {children}

@@ -35,7 +35,7 @@ export class ApiError extends Error {
 export function sentence(error: unknown): string {
   return error instanceof ApiError
     ? error.detail
-    : "Something went wrong in this page. Reload it; your desktops are not affected.";
+    : "Something went wrong on this page. Reload it; your desktops are not affected.";
 }
 
 const offline = () =>
@@ -52,7 +52,7 @@ export async function refusal(response: Response): Promise<ApiError> {
   const detail =
     typeof body.detail === "string" && body.detail !== ""
       ? body.detail
-      : `The server answered with ${response.status}. Try again in a moment.`;
+      : `The server answered with ${response.status}. Try again later.`;
   const wait = Number(response.headers.get("Retry-After"));
   return new ApiError(
     response.status,

@@ -87,7 +87,7 @@ function Remedy({ link, onRetry, onEnd }: RemedyProps) {
         Try again
       </Button>
     );
-  const words = action === "sign_in" ? "Log in" : "To your desktops";
+  const words = action === "sign_in" ? "Log in" : "Go to your desktops";
   if (onEnd)
     return (
       <Button size="small" onClick={() => onEnd(action)}>

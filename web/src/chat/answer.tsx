@@ -82,7 +82,7 @@ function Row({ tool: t }: { tool: Tool }) {
         {t.args && <Detail name="Input" text={t.args} />}
         {t.result && <Detail name="Result" text={t.result} />}
         <Pictures pictures={t.pictures} />
-        {!t.args && !t.result && !t.pictures && <p className="text-muted">Nothing was told about it.</p>}
+        {!t.args && !t.result && !t.pictures && <p className="text-muted">No details available.</p>}
       </div>
     </details>
   );

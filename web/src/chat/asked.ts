@@ -36,7 +36,7 @@ export function approval(v: unknown, kind: "exec" | "plugin"): Approval | undefi
     id: id(a.id),
     kind,
     session: id(r.sessionKey) || undefined,
-    title: str(r.title) || (kind === "exec" ? "May this command run?" : "May this be done?"),
+    title: str(r.title) || (kind === "exec" ? "Allow this command to run?" : "Allow this action?"),
     command: visible(
       str(r.command, limits.text) ||
         str(

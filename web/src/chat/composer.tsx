@@ -30,7 +30,7 @@ export function Composer({ connection, session, running, field }: Props) {
       connection.send(text);
       write("");
     } catch (error) {
-      setProblem(error instanceof Error ? error.message : "This could not be sent.");
+      setProblem(error instanceof Error ? error.message : "The message could not be sent.");
     }
     field.current?.focus();
   };
@@ -92,8 +92,10 @@ export function Composer({ connection, session, running, field }: Props) {
         </IconButton>
       </div>
       <p id={hint} className="sr-only">
-        {touch ? "Enter begins a new line, the button sends" : "Enter sends, Shift and Enter begins a new line"}
-        {running ? ", Escape stops the answer" : ""}.
+        {touch
+          ? "Press Enter for a new line and the button to send"
+          : "Press Enter to send, Shift and Enter for a new line"}
+        {running ? ", Escape to stop the answer" : ""}.
       </p>
       {problem && (
         <p role="alert" className="mx-auto mt-1 max-w-3xl px-1 text-sm text-bad">

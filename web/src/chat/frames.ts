@@ -139,7 +139,7 @@ function failure(v: unknown): Failure {
   const e = rec(v);
   return {
     code: str(e.code) || "UNKNOWN",
-    message: str(e.message, 500) || "The agent refused without saying why.",
+    message: str(e.message, 500) || "The agent refused without giving a reason.",
     retryable: e.retryable === true,
     retryAfterMs: num(e.retryAfterMs),
   };

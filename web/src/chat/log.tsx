@@ -82,17 +82,15 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
             </p>
           )}
           {chat.history === "ready" && chat.messages.length + chat.runs.length + chat.outbox.length === 0 && (
-            <EmptyState icon={<ChatIcon className="size-8" />} title="Nothing said yet">
-              Ask the agent to do something on this machine. It sees the same desktop as you do.
+            <EmptyState icon={<ChatIcon className="size-8" />} title="No messages yet">
+              Ask the agent to do something on this machine. It sees the same desktop as you.
             </EmptyState>
           )}
           {shown.map((m, i) => (
             <Said key={m.id} message={m} goesOn={goesOn(shown[i - 1], m)} />
           ))}
           {chat.later ? (
-            <p className="self-center text-sm text-muted">
-              The messages after this one had to make room for the earlier ones.
-            </p>
+            <p className="self-center text-sm text-muted">Newer messages are hidden. Jump to latest.</p>
           ) : (
             chat.runs.map((r) => <Running key={r.id} run={r} asks={asks} />)
           )}
@@ -244,7 +242,7 @@ function Running({ run, asks }: { run: Run; asks: boolean }) {
   const words = run.stopping ? "Stopping" : asks ? "Waiting for your answer" : phaseWords(run.phase);
   return (
     // While it is busy it is not read out; the whole answer is, once it stands.
-    <article aria-label="The agent answers" aria-busy="true" className="min-w-0">
+    <article aria-label="The agent is answering" aria-busy="true" className="min-w-0">
       <Answer text={run.text} tools={run.tools} />
       {(run.text === "" || run.stopping || asks) && (
         <p className="mt-1 flex items-center gap-2 text-sm text-muted">
@@ -288,12 +286,12 @@ function Delivery({
 }) {
   if (item.state === "queued" || item.state === "sent") {
     const why = !open
-      ? "Kept here until the agent can be reached"
+      ? "Saved here until the agent can be reached"
       : running
-        ? "Waits for the answer before it"
+        ? "Waiting for the previous answer"
         : item.state === "sent"
           ? "Sending…"
-          : "Waits to be sent";
+          : "Waiting to be sent";
     return <p className="text-xs text-muted">{why}</p>;
   }
   return (
@@ -301,15 +299,16 @@ function Delivery({
       <p className="text-bad">
         {item.state === "unconfirmed" ? (
           <>
-            <strong>Delivery unconfirmed.</strong> The agent may have it or not. Sent again it carries the same key (
+            <strong>Delivery unconfirmed.</strong> The agent may or may not have received it. Retrying uses the same key
+            (
             <code className="font-mono" title={item.key}>
               {item.key.slice(0, 8)}
             </code>
-            ), so it is taken only once.
+            ), so the message counts only once.
           </>
         ) : (
           <>
-            <strong>Not taken.</strong> {item.reason}
+            <strong>Not accepted.</strong> {item.reason}
           </>
         )}
       </p>

@@ -79,9 +79,9 @@ export class Outbox {
   add(session: string, text: string, at: number, key: string = newID()): Item {
     const items = this.list(session);
     if (new TextEncoder().encode(text).length > outboxLimits.bytes)
-      throw new Error("This message is too long: 64 KiB is the most. Send it in parts, or put it into a file.");
+      throw new Error("This message is longer than 64 KiB. Send it in parts, or put it in a file.");
     if (items.length >= outboxLimits.messages)
-      throw new Error("Fifty messages wait to be sent. Retry or discard some of them first.");
+      throw new Error("Fifty messages are waiting to be sent. Retry or discard some of them first.");
     const after = (items.at(-1)?.at ?? -1) + 1; // clocks jump; the order stays
     const item: Item = { key, text, at: Math.max(at, after), state: "queued", tries: 0 };
     this.#write(session, item);

@@ -63,7 +63,7 @@ const names: Record<Decision, string> = { "allow-once": "Allow once", "allow-alw
 
 /** refused tells why an answer did not arrive; it may be too late for it. */
 function refused(error: unknown) {
-  toast({ title: "Your answer was not taken.", detail: error instanceof Error ? error.message : "", tone: "bad" });
+  toast({ title: "Your answer was not accepted.", detail: error instanceof Error ? error.message : "", tone: "bad" });
 }
 
 type CardProps = Omit<Props, "chat"> & { children: ReactNode };
@@ -89,7 +89,7 @@ function ApprovalCard({ approval: a, connection, open, onDone, children }: CardP
       {a.command && (
         <Scroll
           pre
-          label="The command"
+          label="Command"
           className="max-h-40 overflow-auto rounded border border-line bg-panel p-2 font-mono text-xs break-words whitespace-pre-wrap"
         >
           {a.command}
@@ -150,7 +150,7 @@ function InquiryCard({ inquiry, connection, open, onDone, children }: CardProps 
     else void give(Object.fromEntries(inquiry.questions.map((q) => [q.id, answers(q)])));
   };
   return (
-    <form ref={form} onSubmit={submit} aria-label="The agent asks" className={card}>
+    <form ref={form} onSubmit={submit} aria-label="Question from the agent" className={card}>
       {inquiry.questions.map((q) => (
         <Asked
           key={q.id}

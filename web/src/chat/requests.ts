@@ -11,7 +11,7 @@ export class RequestError extends Error {
 /** LostError means that no answer came: the request may have been carried out or not. */
 export class LostError extends Error {
   constructor() {
-    super("The connection broke before the agent answered.");
+    super("The connection was lost before the agent answered.");
     this.name = "LostError";
   }
 }
@@ -42,7 +42,7 @@ export class Requests {
   request(method: string, params: object, repeatable = false): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (this.#pending.size >= mostPending) {
-        reject(new Error("Too much is waiting for the agent's answer already."));
+        reject(new Error("Too many requests are waiting for the agent. Try again later."));
         return;
       }
       const id = `w${++this.#lastId}`;

@@ -79,7 +79,7 @@ function end(s: ChatState, run: string, p: Rec, now: number): ChatState {
     messages.push({
       id: `stop-${run}`,
       role: "note",
-      text: "Stopped before there was an answer.",
+      text: "Stopped before the agent answered.",
       tools: [],
       at: now,
       run,

@@ -39,13 +39,13 @@ export function Sessions({
 
   const create = async () => {
     setCreating(true);
-    await connection.create().then(onNew, sorry("A new chat could not be begun."));
+    await connection.create().then(onNew, sorry("A new chat could not be started."));
     setCreating(false);
   };
   const options = chat.sessions.map((s) => ({
     value: s.key,
     label: s.title,
-    hint: chat.busy.includes(s.key) ? "is being answered" : undefined,
+    hint: chat.busy.includes(s.key) ? "being answered" : undefined,
   }));
   if (!current) options.unshift({ value: chat.current, label: title, hint: undefined });
 
@@ -56,7 +56,7 @@ export function Sessions({
         trigger={
           <button
             type="button"
-            aria-label={`Chat: ${title}. Switch to another`}
+            aria-label={`Chat: ${title}. Switch to another chat`}
             className="flex min-h-9 min-w-0 items-center gap-1.5 rounded-md px-2 text-sm font-semibold hover:bg-sunken"
           >
             <span className="truncate">{title}</span>
@@ -74,7 +74,7 @@ export function Sessions({
       </IconButton>
       <Menu
         trigger={
-          <IconButton label="More about this chat">
+          <IconButton label="More actions for this chat">
             <MoreIcon />
           </IconButton>
         }
@@ -88,7 +88,7 @@ export function Sessions({
           danger
           disabled={!open || chat.current === chat.main}
           onSelect={() => setDialog("delete")}
-          hint={chat.current === chat.main ? "not the main chat" : undefined}
+          hint={chat.current === chat.main ? "the main chat can't be deleted" : undefined}
         >
           Delete…
         </MenuItem>
@@ -108,7 +108,7 @@ export function Sessions({
           }
         }}
       >
-        Its messages are deleted from the machine, and what you wrote here and did not send. This cannot be undone.
+        This deletes its messages from the machine and your unsent messages here. It cannot be undone.
       </ConfirmDialog>
     </header>
   );
@@ -136,7 +136,7 @@ function Rename({
       await connection.rename(session, name.trim());
       onClose();
     } catch (failure) {
-      setError(failure instanceof Error ? failure.message : "It could not be renamed.");
+      setError(failure instanceof Error ? failure.message : "The chat could not be renamed.");
       setBusy(false);
     }
   };

@@ -6,7 +6,7 @@ const phases = new Map(
   Object.entries({
     preparing_workspace: "Preparing the workspace",
     naming_worktree: "Naming the working copy",
-    creating_worktree: "Making a working copy",
+    creating_worktree: "Creating a working copy",
     running_setup: "Running the setup",
     provisioning_environment: "Setting up the environment",
     preparing_context: "Reading the context",
@@ -18,16 +18,16 @@ const phases = new Map(
 export const phaseWords = (phase: string): string => phases.get(phase) ?? (phase.replaceAll("_", " ") || "Thinking");
 
 const whys: Record<Why, string> = {
-  lost: "The connection to the agent broke off. It is made again by itself; what you write is kept.",
-  unserved: "The server does not answer. Trying again; what you write is kept.",
-  unreachable: "The agent cannot be reached. Trying again; what you write is kept.",
+  lost: "Lost connection to the agent. Reconnecting; your messages are saved.",
+  unserved: "The server is not responding. Retrying; your messages are saved.",
+  unreachable: "The agent cannot be reached. Retrying; your messages are saved.",
   starting: "The agent is still starting. This can take half a minute.",
-  restarting: "The agent is restarting. It will be back in a moment.",
-  busy: "This machine has as many open connections as it may. Trying again.",
+  restarting: "The agent is restarting. Reconnecting in a few seconds.",
+  busy: "This machine has too many open connections. Retrying.",
   proxy:
-    "A proxy between you and the server blocks WebSockets, so the agent can't be reached. Its operator must let the Upgrade header pass.",
-  offline: "You are offline. What you write is kept and sent once you are online again.",
-  hidden: "The connection was let go while nobody looked.",
+    "A proxy between you and the server blocks WebSockets, so the agent can't be reached. Ask its operator to let the Upgrade header pass.",
+  offline: "You are offline. Your messages are saved and will be sent when you are back online.",
+  hidden: "Paused while this tab was in the background.",
 };
 
 /** linkWords is what to say of a connection; undefined: all is well. */
@@ -36,18 +36,18 @@ export function linkWords(link: State, everOpen: boolean): string | undefined {
     case "open":
       return undefined;
     case "idle":
-      return "The agent is still starting. What you write is kept, and sent once it is there.";
+      return "The agent is still starting. Your messages are saved and will be sent when it is ready.";
     case "connecting":
-      return everOpen || link.attempt > 1 ? "Connecting to the agent again…" : "Connecting to the agent…";
+      return everOpen || link.attempt > 1 ? "Reconnecting to the agent…" : "Connecting to the agent…";
     case "waiting":
       return whys[link.why];
     case "ended":
       return {
-        signed_out: "You are not signed in any more.",
-        forbidden: "You may not use this agent.",
-        gone: "This machine is gone.",
+        signed_out: "You are no longer logged in.",
+        forbidden: "You don't have access to this agent.",
+        gone: "This machine no longer exists.",
         origin:
-          "This address can't reach the agent. Open CloudBot at its own address, or ask its operator to add this one to CORS_ORIGINS.",
+          "The agent can't be reached from this address. Open CloudBot at its own address, or ask its operator to add this one to CORS_ORIGINS.",
         refused: "The server refused the connection.",
       }[link.reason];
   }

@@ -62,7 +62,7 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
       setSaid("Copied.");
     } else {
       field.current?.select();
-      setSaid("The browser refused. The text is selected: copy it by keyboard.");
+      setSaid("The browser refused. The text is selected; copy it with the keyboard.");
     }
   };
   const send = () => {
@@ -71,7 +71,7 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
       return;
     }
     setDraft(undefined);
-    setSaid("The desktop has it: paste it there.");
+    setSaid("Sent. Paste it on the desktop.");
   };
   return (
     <>
@@ -103,20 +103,20 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
         </p>
       )}
       {state.latinOnly && (
-        <p className="text-xs text-muted">This desktop's server takes Western European letters only.</p>
+        <p className="text-xs text-muted">This desktop's server accepts only Western European letters.</p>
       )}
       {state.mayRead === "prompt" ? (
         <div className="flex flex-col items-start gap-1.5 text-xs text-muted">
-          What you copy elsewhere goes to the desktop when you paste. It can go by itself:
+          Text copied elsewhere is sent to the desktop when you paste. To send it automatically:
           <Button size="small" variant="quiet" onClick={() => void desktop.clipboard.allow()}>
-            Let the browser allow it
+            Allow clipboard access
           </Button>
         </div>
       ) : (
         <p className="text-xs text-muted">
           {state.mayRead === "granted"
-            ? "What you copy elsewhere goes to the desktop by itself."
-            : "Copy and paste by keyboard on the desktop; your browser lets no page read the clipboard by itself."}
+            ? "Text copied elsewhere is sent to the desktop automatically."
+            : "Copy and paste with the keyboard on the desktop. Your browser doesn't let pages read the clipboard automatically."}
         </p>
       )}
     </>
@@ -126,8 +126,8 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
 export function problemLine(p: ClipboardProblem): string {
   if (p.kind === "long")
     return p.from === "desktop"
-      ? "The text copied on the desktop is longer than 1 MiB and stayed there."
-      : "The text is longer than 1 MiB: the desktop did not get it, and nothing was pasted.";
+      ? "The text copied on the desktop is longer than 1 MiB, so it was not transferred."
+      : "The text is longer than 1 MiB, so it was not sent and nothing was pasted.";
   const few = p.characters.slice(0, 12).join(" ");
-  return `The desktop got “?” for ${few}${p.characters.length > 12 ? " and others" : ""}.`;
+  return `The desktop received “?” instead of ${few}${p.characters.length > 12 ? " and others" : ""}.`;
 }

@@ -193,7 +193,7 @@ export class Desktop {
     canvas.tabIndex = 0;
     canvas.setAttribute("role", "application");
     const viewOnly = this.#snapshot.mode === "view" ? ", view only" : "";
-    canvas.setAttribute("aria-label", `Desktop${viewOnly}. Leave it with Ctrl, Alt and Shift together.`);
+    canvas.setAttribute("aria-label", `Desktop${viewOnly}. Press Ctrl, Alt and Shift together to leave it.`);
     this.#viewer = viewer;
     this.keyboard.connected(viewer);
     this.#size = "";

@@ -44,7 +44,7 @@ export function DesktopPanel({ desktop, name, onEnd, children }: DesktopPanelPro
   const chosen = useRef(now.scale);
   useEffect(() => {
     if (chosen.current === "match" && now.scale === "fit" && now.takesSize === false)
-      toast({ title: "Fit instead of Match", detail: "This desktop's server has a fixed size." });
+      toast({ title: "Using Fit instead of Match", detail: "This desktop's server has a fixed size." });
     chosen.current = now.scale;
   }, [now.scale, now.takesSize]);
   const { problem } = now.clipboard;
@@ -74,7 +74,7 @@ export function DesktopPanel({ desktop, name, onEnd, children }: DesktopPanelPro
           ref={way}
           render={
             <IconButton
-              label={viewOnly ? "View only: take control" : "View only"}
+              label={viewOnly ? "View only. Take control" : "View only"}
               pressed={viewOnly}
               onClick={() => desktop.setMode(viewOnly ? "control" : "view")}
             >
@@ -107,7 +107,7 @@ export function DesktopPanel({ desktop, name, onEnd, children }: DesktopPanelPro
           <Toolbar.Button
             render={
               <IconButton
-                label="Move the view by dragging"
+                label="Drag to move the view"
                 pressed={now.panning}
                 onClick={() => desktop.setPanning(!now.panning)}
               >
@@ -143,7 +143,7 @@ export function DesktopPanel({ desktop, name, onEnd, children }: DesktopPanelPro
         <Overlay desktop={desktop} now={now} onEnd={onEnd} />
         {screen.hint && (
           <output className="pointer-events-none absolute inset-x-0 bottom-6 mx-auto w-fit max-w-[90%] rounded-lg border border-line bg-raised px-3 py-2 text-center text-sm shadow-lg">
-            Ctrl + Alt + Shift leaves the desktop; hold Esc to leave full screen. The toolbar is at the upper edge.
+            Press Ctrl + Alt + Shift to leave the desktop; hold Esc to leave full screen. The toolbar is at the top.
           </output>
         )}
         <OnScreenKeyboard ref={keyboard} desktop={desktop} />

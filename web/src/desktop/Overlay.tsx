@@ -21,13 +21,13 @@ export function Overlay({ desktop, now, onEnd }: Props) {
         className="pointer-events-auto flex max-w-sm flex-col items-center gap-2 rounded-xl border border-line bg-panel/95 px-5 py-4 text-center text-sm shadow-lg"
       >
         {(link.at === "idle" || link.at === "connecting") && (
-          <Spinner label={now.still ? "Connecting again…" : "Connecting…"} />
+          <Spinner label={now.still ? "Reconnecting…" : "Connecting…"} />
         )}
         {link.at === "open" && <Spinner label="Waiting for the picture…" />}
         {link.at === "waiting" && (
           <>
             <p className="font-medium">{whys[link.why]}</p>
-            {now.still && <p className="text-xs text-muted">You see the last picture.</p>}
+            {now.still && <p className="text-xs text-muted">Showing the last picture.</p>}
             {Number.isFinite(link.until) && (
               <p className="flex flex-wrap items-center justify-center gap-3">
                 <Countdown until={link.until} />
@@ -72,7 +72,7 @@ function Countdown({ until }: { until: number }) {
   const seconds = Math.max(0, Math.ceil((until - now) / 1000));
   return (
     <span aria-hidden="true" className="text-muted tabular-nums">
-      Again in {seconds} s
+      Retrying in {seconds} s
     </span>
   );
 }

@@ -50,23 +50,27 @@ export function KeysMenu({ desktop, now, container }: Props) {
       ))}
       <MenuSeparator />
       <p className="max-w-60 px-3 py-1.5 text-xs text-muted">
-        Ctrl + Alt + Shift together, with nothing else, leaves the desktop by keyboard.
+        Press Ctrl + Alt + Shift, and no other key, to leave the desktop.
       </p>
     </Menu>
   );
 }
 
 const scales = { fit: "Fit", match: "Match", actual: "Actual size" };
-const details = ["Fewest", "Fewer", "Good", "Best"];
+const details = ["lowest", "low", "high", "highest"];
 
 /** How large and how fine the picture is. */
 export function ScreenMenu({ desktop, now, narrow, container }: Props & { narrow: boolean }) {
   const noMatch =
-    now.mode === "view" ? "Not in view only" : now.takesSize === false ? "This desktop's server has a fixed size" : "";
+    now.mode === "view"
+      ? "Not available in view only"
+      : now.takesSize === false
+        ? "This desktop's server has a fixed size"
+        : "";
   const matching =
     now.scale === "match" && !noMatch && !now.decides
-      ? "Another viewer decides the size; work here to take over"
-      : "The desktop takes the size of this window";
+      ? "Another viewer sets the size; click or type here to take over"
+      : "Resizes the desktop to this window";
   const trigger = narrow ? (
     <IconButton label={`Screen: ${scales[now.scale]}`}>
       <ScreenIcon />
@@ -89,9 +93,9 @@ export function ScreenMenu({ desktop, now, narrow, container }: Props & { narrow
         value={now.scale}
         onChange={(scale) => desktop.setScale(scale)}
         options={[
-          { value: "fit", label: "Fit", hint: "All of it, scaled" },
+          { value: "fit", label: "Fit", hint: "The whole desktop, scaled" },
           { value: "match", label: "Match", hint: noMatch || matching, disabled: noMatch !== "" },
-          { value: "actual", label: "Actual size", hint: "Pixel by pixel, scrolled" },
+          { value: "actual", label: "Actual size", hint: "Not scaled, with scrolling" },
         ]}
       />
       <MenuSeparator />
@@ -103,10 +107,10 @@ export function ScreenMenu({ desktop, now, narrow, container }: Props & { narrow
           {
             value: "automatic",
             label: "Automatic",
-            hint: now.painted ? `Now: ${details[now.level]} details` : "As the line allows",
+            hint: now.painted ? `Now: ${details[now.level]} detail` : "Adapts to your connection",
           },
           { value: "best", label: "Best" },
-          { value: "slow", label: "Slow line", hint: "Fewest bytes" },
+          { value: "slow", label: "Slow connection", hint: "Uses the least data" },
         ]}
       />
     </Menu>

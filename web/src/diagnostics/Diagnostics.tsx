@@ -10,15 +10,15 @@ import { probesOf, verdict } from "./probes";
 type Report = "check" | "debug" | "log" | "testapi";
 
 const reports: { report: Report; title: string; about: string; ask?: string }[] = [
-  { report: "check", title: "Programs", about: "What is installed on the machine, and in which versions." },
-  { report: "debug", title: "State", about: "How the guest, the desktop, the agent and the tunnel are." },
+  { report: "check", title: "Programs", about: "The programs installed on the machine, with their versions." },
+  { report: "debug", title: "State", about: "The state of the guest, the desktop, the agent and the tunnel." },
   {
     report: "testapi",
     title: "API keys",
-    about: "Asks each provider, from the machine, whether it takes your key. It costs nothing.",
+    about: "Asks each provider, from the machine, whether it accepts your key. This is free.",
     ask: "Test the keys",
   },
-  { report: "log", title: "Log", about: "The last lines of the machine's log, secrets left out." },
+  { report: "log", title: "Log", about: "The last lines of the machine's log, without secrets." },
 ];
 
 /** The reports of an instance's machine, on one page. */
@@ -26,8 +26,7 @@ export function Diagnostics({ instance: i }: { instance: Instance }) {
   if (i.status !== "running") {
     return (
       <Banner tone="info">
-        The machine answers for itself, so there is nothing to ask while it does not run. Its history tells how it came
-        to this.
+        Diagnostics are available only while the machine is running. The history shows what happened.
       </Banner>
     );
   }
@@ -71,10 +70,10 @@ function ReportCard({
             size="small"
             busy={answer.isFetching}
             onClick={refresh}
-            aria-label={ask && !asked ? ask : `Ask again for ${title}`}
+            aria-label={ask && !asked ? ask : `Refresh ${title}`}
           >
             {!answer.isFetching && <RefreshIcon className="size-4" />}
-            {ask && !asked ? ask : "Again"}
+            {ask && !asked ? ask : "Refresh"}
           </Button>
         </div>
       </div>
@@ -104,11 +103,7 @@ function Keys({ text }: { text: string }) {
   const have = probesOf(text);
   if (!have) return <Text text={text} name="API keys" />;
   if (have.length === 0)
-    return (
-      <p className="text-sm">
-        The machine has no API key. Store one under API keys; it arrives here without a restart.
-      </p>
-    );
+    return <p className="text-sm">The machine has no API key. Add one under API keys; no restart is needed.</p>;
   return (
     <ul className="flex flex-col gap-1 text-sm">
       {have.map((p) => (

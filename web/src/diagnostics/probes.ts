@@ -15,9 +15,9 @@ export function probesOf(text: string): Probe[] | undefined {
 
 const results = new Map(
   Object.entries({
-    accepted: "takes the key",
-    "no plug-in": "takes the key, but this machine's agent has no plug-in for it: use another provider",
-    unauthorised: "refuses the key: replace it under API keys",
+    accepted: "accepts the key",
+    "no plug-in": "accepts the key, but this machine's agent has no plug-in for it; use another provider",
+    unauthorised: "rejects the key; replace it under API keys",
     unreachable: "cannot be reached from the machine",
     unexpected: "gave an unexpected answer",
   }),

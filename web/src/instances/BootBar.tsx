@@ -19,17 +19,17 @@ export function BootBar({ instance: i, className = "" }: { instance: Instance; c
         </span>
         <span className="text-muted tabular-nums">
           {e.late
-            ? "Longer than usual; still at it"
+            ? "Taking longer than usual; still trying"
             : e.left === undefined
               ? ""
               : e.left < 1_000
-                ? "Any moment now"
+                ? "Almost done"
                 : `About ${duration(e.left)} left`}
         </span>
       </div>
       <div
         role="progressbar"
-        aria-label={`Start of ${i.name}`}
+        aria-label={`Startup of ${i.name}`}
         aria-valuemin={0}
         aria-valuemax={100}
         aria-valuenow={percent}

@@ -9,12 +9,7 @@ import { nameError } from "./InstanceMenu";
 
 export function CreateDialog({ open, onClose }: { open: boolean; onClose: () => void }) {
   return (
-    <Dialog
-      open={open}
-      onClose={onClose}
-      title="New desktop"
-      description="It begins to start at once, and opens while it does."
-    >
+    <Dialog open={open} onClose={onClose} title="New desktop" description="Starts immediately; you can watch it boot.">
       <Form onClose={onClose} />
     </Dialog>
   );

@@ -27,7 +27,7 @@ export function InstanceMenu({ instance: i, withStop }: { instance: Instance; wi
     <>
       <Menu
         trigger={
-          <IconButton label={`More for ${i.name}`}>
+          <IconButton label={`More actions for ${i.name}`}>
             <MoreIcon />
           </IconButton>
         }
@@ -69,7 +69,7 @@ export function InstanceMenu({ instance: i, withStop }: { instance: Instance; wi
         typed={i.name}
         onConfirm={async () => {
           await terminate.mutateAsync({ instance: i, arg: undefined });
-          toast({ title: `${i.name} is being terminated`, detail: "Its history stays." });
+          toast({ title: `${i.name} is being terminated`, detail: "Its history is kept." });
         }}
       >
         The machine and everything on its disk are deleted. This cannot be undone. To keep it and pay less, stop it
@@ -84,9 +84,9 @@ const controls = /\p{Cc}|[\u202a-\u202e\u2066-\u2069]/u;
 /** What is wrong with a name, as the server would say it. */
 export function nameError(name: string, may0 = false): string | undefined {
   const n = Array.from(name.trim()).length;
-  if (n === 0 && !may0) return "Give it a name.";
-  if (n > 64) return "A name has at most 64 characters.";
-  return controls.test(name) ? "A name has no control characters." : undefined;
+  if (n === 0 && !may0) return "Enter a name.";
+  if (n > 64) return "Use at most 64 characters.";
+  return controls.test(name) ? "Control characters are not allowed." : undefined;
 }
 
 function RenameDialog({ instance: i, onClose }: { instance: Instance; onClose: () => void }) {

@@ -104,8 +104,8 @@ function FirstMinute({ onChoose }: { onChoose: () => void }) {
         A computer of your own, with an agent on it
       </h1>
       <p className="text-pretty text-muted">
-        It starts while you watch. Then you see its screen here, and beside it the agent, who works on the same machine:
-        ask for something and look on.
+        You can watch it start. Then its screen appears here, next to the agent that works on the same machine. Ask for
+        something and watch.
       </p>
       {make.error && (
         <Banner tone="bad" className="text-left">

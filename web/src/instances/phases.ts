@@ -5,7 +5,7 @@ import { duration } from "@/ui/time";
 
 /** The phases in order, and what goes on from each to the next. A phase is told when it is reached: at "desktop" there is one. */
 export const phases: { phase: Phase; label: string }[] = [
-  { phase: "requested", label: "Asked for" },
+  { phase: "requested", label: "Requested" },
   { phase: "allocating", label: "Finding a machine" },
   { phase: "booting", label: "Starting the machine" },
   { phase: "installing", label: "Setting up the desktop" },

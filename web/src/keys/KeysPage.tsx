@@ -46,7 +46,7 @@ export function KeysPage() {
             <Button
               busy={check.isFetching}
               disabled={!ready}
-              title={ready ? `Asks from ${ready.name}` : "A desktop has to be ready for it"}
+              title={ready ? `Tests from ${ready.name}` : "A desktop must be ready first"}
               onClick={() => void test()}
             >
               Test the keys
@@ -57,8 +57,8 @@ export function KeysPage() {
         API keys
       </PageTitle>
       <p className="mb-6 max-w-2xl text-muted">
-        The agent thinks with a model of one of these providers, and pays with your key. Keys are stored encrypted,
-        reach your running machines without a restart, stay in their memory, and are never shown again.
+        The agent uses a model from one of these providers, paid for with your key. Keys are stored encrypted and never
+        shown again. Running desktops receive them without a restart and keep them only in memory.
       </p>
       {keys.isPending && <Spinner label="Loading…" />}
       {keys.error && (
@@ -80,7 +80,7 @@ export function KeysPage() {
       )}
       {keys.data && keys.data.keys.length === 0 && (
         <Banner tone="info" className="mb-4" title="No key yet">
-          One is enough to begin. Without any, the agent answers but no model stands behind it.
+          Add at least one. Without a key, the agent replies but has no model to use.
         </Banner>
       )}
       <ul className="divide-y divide-line rounded-xl border border-line bg-panel">
@@ -105,7 +105,8 @@ export function KeysPage() {
           if (removing) await drop.mutateAsync(removing);
         }}
       >
-        Running machines forget it at once. The provider itself keeps it valid: revoke it there if it may have leaked.
+        Running desktops delete it immediately. The key stays valid at the provider; revoke it there if it may have
+        leaked.
       </ConfirmDialog>
     </>
   );
@@ -138,7 +139,7 @@ function Row({
               Ends in <span className="font-mono text-ink">{stored.last4}</span>, updated <Ago at={stored.updated_at} />
             </>
           ) : p.plugin ? (
-            "The agent on the machine has to have this provider's plug-in."
+            "The agent on the machine needs this provider's plug-in."
           ) : (
             "No key"
           )}
@@ -176,7 +177,11 @@ function KeyDialog({ provider: p, replaces, onClose }: { provider: Provider; rep
         }),
       ),
     onSuccess: () => {
-      toast({ tone: "good", title: `Key for ${p.name} stored`, detail: "Running machines have it within moments." });
+      toast({
+        tone: "good",
+        title: `Key for ${p.name} stored`,
+        detail: "Running desktops receive it within a few seconds.",
+      });
       void queryClient.invalidateQueries({ queryKey: ["keys"] });
       onClose();
     },
@@ -210,7 +215,7 @@ function KeyDialog({ provider: p, replaces, onClose }: { provider: Provider; rep
           value={key}
           onChange={setKey}
           error={wrong.key}
-          hint="Only its form is checked here. “Test the keys” asks the provider, from one of your desktops."
+          hint="Only the format is checked here. “Test the keys” asks the provider from one of your desktops."
         />
         <div className="flex justify-end gap-2">
           <Button onClick={onClose}>Cancel</Button>

@@ -29,7 +29,7 @@ export function Menu(props: MenuProps) {
 
 function useParts() {
   const parts = useContext(Parts);
-  if (!parts) throw new Error("a menu's item outside of a menu");
+  if (!parts) throw new Error("a menu item outside a menu");
   return parts;
 }
 

@@ -48,7 +48,7 @@ export function Ago({ at }: { at: string }) {
 
 function ago(ms: number): string {
   const s = Math.min(0, ms / 1000); // clocks differ: nothing is in the future
-  if (s > -45) return "just now";
+  if (s > -45) return "less than a minute ago";
   if (s > -3600) return relative.format(Math.round(s / 60), "minute");
   if (s > -86_400) return relative.format(Math.round(s / 3600), "hour");
   return relative.format(Math.round(s / 86_400), "day");

@@ -24,7 +24,7 @@ export function BootStrip({ instance: stored }: { instance: Instance }) {
   const { boot, instance } = useTold(stored);
   return (
     <section
-      aria-label="Start of the agent"
+      aria-label="Agent startup"
       className="flex shrink-0 flex-wrap gap-x-4 gap-y-1 border-b border-line bg-panel px-3 py-1.5"
     >
       <BootBar instance={instance} className="min-w-0 flex-1 basis-48" />
@@ -44,7 +44,7 @@ export function BootPanel({ instance: stored }: { instance: Instance }) {
   const at = phases.findIndex((x) => x.phase === i.phase);
   return (
     <section
-      aria-label="Start of the desktop"
+      aria-label="Desktop startup"
       className="relative flex h-full flex-col items-center overflow-y-auto p-4 sm:p-8"
     >
       <div className="w-full max-w-xl rounded-xl border border-line bg-panel p-5">
@@ -74,7 +74,7 @@ export function BootPanel({ instance: stored }: { instance: Instance }) {
                   )}
                 </span>
                 <span className={state === "now" ? "font-medium" : ""}>{label}</span>
-                <span className="sr-only">{state === "done" ? "done" : state === "now" ? "under way" : ""}</span>
+                <span className="sr-only">{state === "done" ? "done" : state === "now" ? "in progress" : ""}</span>
               </li>
             );
           })}
@@ -106,13 +106,13 @@ function Log({
         ref={box}
         tabIndex={0}
         role="region"
-        aria-label="Log of the start"
+        aria-label="Startup log"
         onScroll={(e) =>
           (stick.current = e.currentTarget.scrollHeight - e.currentTarget.scrollTop - e.currentTarget.clientHeight < 40)
         }
         className="mt-3 max-h-[min(20rem,40vh)] overflow-auto rounded-md border border-line bg-sunken p-3 font-mono text-xs leading-relaxed"
       >
-        {lines.length === 0 && <p className="font-sans text-muted">The machine has not said anything yet.</p>}
+        {lines.length === 0 && <p className="font-sans text-muted">No log lines yet.</p>}
         {skipped > 0 && <p className="font-sans text-muted">{skipped} lines are not shown.</p>}
         {byPhase(lines).map((g) => (
           <section key={g.lines[0]!.seq} className="mb-3" aria-label={phaseLabel(g.phase)}>

@@ -60,8 +60,8 @@ function Workspace({ instance: i }: { instance: Instance }) {
       <div className="flex min-h-11 shrink-0 items-center gap-2 border-b border-line bg-panel px-2 sm:px-3">
         <Link
           to="/"
-          aria-label="Back to the desktops"
-          title="Back to the desktops"
+          aria-label="Back to desktops"
+          title="Back to desktops"
           className="inline-flex size-9 shrink-0 items-center justify-center rounded-md hover:bg-sunken"
         >
           <BackIcon />
@@ -109,7 +109,7 @@ function Body({ instance: i, onAsked }: { instance: Instance } & Asked) {
     stopping: { title: "Stopping", text: "The machine is shutting down. You can start it again once it has stopped." },
     stopped: {
       title: "This desktop is stopped",
-      text: "Its disk is kept as it was. Starting it takes about as long as the first time, without the installation.",
+      text: "Its disk is kept. Starting takes about as long as the first time, minus the installation.",
       action: (
         <Button variant="primary" busy={start.isPending} onClick={() => start.mutate({ instance: i, arg: undefined })}>
           <PlayIcon />
@@ -118,10 +118,13 @@ function Body({ instance: i, onAsked }: { instance: Instance } & Asked) {
       ),
     },
     terminating: { title: "Terminating", text: "The machine and its disk are being deleted." },
-    terminated: { title: "This desktop is terminated", text: "Its machine is gone for good. Its history stays." },
+    terminated: {
+      title: "This desktop is terminated",
+      text: "Its machine and disk have been deleted. Its history is kept.",
+    },
     failed: {
       title: "This desktop could not be started",
-      text: "No machine of it is left. Its history tells what happened.",
+      text: "Its machine has been removed. Its history shows what happened.",
     },
   };
   const end = ends[i.status]!;
@@ -161,7 +164,7 @@ const viewNames: Record<View, { label: string; icon: ReactNode }> = {
   chat: { label: "Chat only", icon: <ChatIcon /> },
 };
 
-/** What is shown: what was chosen, else both where there is room. */
+/** View: what was chosen, else both where there is room. */
 function useView(): View {
   const { view } = useSearch({ from: "/signed-in/desktops/$id" });
   const isWide = useWide();
@@ -173,7 +176,7 @@ function ViewChoice({ asked }: { asked: boolean }) {
   const navigate = useNavigate({ from: "/desktops/$id" });
   return (
     <fieldset className="flex rounded-md border border-line">
-      <legend className="sr-only">What is shown</legend>
+      <legend className="sr-only">View</legend>
       {(["desktop", "both", "chat"] satisfies View[]).map((v) => (
         <label
           key={v}
@@ -191,7 +194,7 @@ function ViewChoice({ asked }: { asked: boolean }) {
           {viewNames[v].icon}
           <span className="sr-only">
             {viewNames[v].label}
-            {v === "chat" && asked && ", the agent waits for your answer"}
+            {v === "chat" && asked && ", the agent is waiting for your answer"}
           </span>
           {v === "chat" && asked && (
             <span className="absolute top-1 right-1 size-2.5 rounded-full border-2 border-panel bg-warn forced-colors:bg-[Highlight]" />
@@ -248,7 +251,7 @@ function Panels({ instance: i, onAsked }: { instance: Instance } & Asked) {
                   </Button>
                 }
               >
-                The agent waits for your answer.
+                The agent is waiting for your answer.
               </Banner>
             )}
           </div>
