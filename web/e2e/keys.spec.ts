@@ -59,12 +59,12 @@ test("what a provider said of a key is not said of the one that replaced it", as
   await set("Set key for Anthropic", "sk-ant-canary-00000000000000001234", "Store");
   await set("Set key for OpenAI", "sk-canary-000000000000000000001234", "Store");
   await page.getByRole("button", { name: "Test the keys" }).click();
-  const refused = page.getByText("The provider rejects the key; replace it under API keys.");
+  const refused = page.getByText("The provider rejects the key; replace it under API keys (401).");
   await expect(refused).toBeVisible();
   await set("Replace for Anthropic", "sk-ant-canary-00000000000000005678", "Replace");
   await expect(page.getByText("5678")).toBeVisible();
   await expect(refused).toHaveCount(0);
-  await expect(page.getByText("The provider accepts the key.")).toBeVisible();
+  await expect(page.getByText("The provider accepts the key (200).")).toBeVisible();
   await page.getByRole("button", { name: "Test the keys" }).click();
   await expect(refused).toBeVisible();
 });

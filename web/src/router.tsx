@@ -1,4 +1,4 @@
-// The pages and their addresses. What only a desktop or a form needs is loaded with its page.
+// The pages and their addresses. Code that only a desktop or a form needs is loaded with its page.
 import { createRootRoute, createRoute, createRouter, redirect } from "@tanstack/react-router";
 import { session } from "@/api/session";
 import { LoginPage, SignupPage } from "@/account/LoginPage";
@@ -8,8 +8,8 @@ import { BareFrame, Broken, latePage, NotFound, PageFrame, Pending, Root, Shell 
 
 const root = createRootRoute({ component: Root, errorComponent: Broken, notFoundComponent: NotFound });
 
-/** Who is signed in goes on: at once after a log-in, in whichever tab it was. */
-function goOn({ search }: { search: NextSearch }) {
+/** A logged-in user continues to the next page, also after a log-in in another tab. */
+function skipLogin({ search }: { search: NextSearch }) {
   if (session.getSnapshot().login) throw redirect({ href: search.next ?? "/", replace: true });
 }
 
@@ -17,14 +17,14 @@ const login = createRoute({
   getParentRoute: () => root,
   path: "/login",
   validateSearch: nextSearch,
-  beforeLoad: goOn,
+  beforeLoad: skipLogin,
   component: LoginPage,
 });
 const signup = createRoute({
   getParentRoute: () => root,
   path: "/signup",
   validateSearch: nextSearch,
-  beforeLoad: goOn,
+  beforeLoad: skipLogin,
   component: SignupPage,
 });
 
@@ -89,7 +89,7 @@ export const router = createRouter({
   scrollRestoration: true,
   defaultErrorComponent: Broken,
   defaultPendingComponent: Pending,
-  defaultPendingMs: 150, // a press is answered at once, on a slow line, too
+  defaultPendingMs: 150, // a press is answered immediately, also on a slow connection
   defaultPendingMinMs: 200,
 });
 

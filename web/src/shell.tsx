@@ -1,4 +1,4 @@
-// What is around the pages: the bar at the top, and what stands in for a page that is not there.
+// What surrounds the pages: the bar at the top, and what replaces a page that is missing.
 import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet, useRouter } from "@tanstack/react-router";
 import { useEffect, useState, useSyncExternalStore, type ComponentType, type ReactNode } from "react";
@@ -23,14 +23,14 @@ import { ChevronIcon, DesktopIcon, KeyIcon, UserIcon, WarnIcon } from "@/ui/icon
 import { loadParts, part, usePart } from "@/ui/later";
 import { setTheme, theme, type Theme } from "@/ui/theme";
 
-/** All pages: the focus goes on to what has come, as it would with pages of their own. */
+/** All pages. The focus moves to a new page, as it would between separate pages. */
 export function Root() {
   const router = useRouter();
   useEffect(
     () =>
       router.subscribe("onRendered", ({ fromLocation, pathChanged }) => {
         if (!fromLocation || !pathChanged) return;
-        const page = document.querySelector("main"); // not its heading, which may change once there is something to show
+        const page = document.querySelector("main"); // not its heading, which may change once data arrives
         page?.setAttribute("tabindex", "-1");
         page?.focus({ preventScroll: true });
       }),
@@ -41,7 +41,7 @@ export function Root() {
 
 export function Shell() {
   const { login } = useSyncExternalStore(session.subscribe, session.getSnapshot);
-  return login && <SignedIn key={login} login={login} />; // nothing that a page holds is for the next account
+  return login && <SignedIn key={login} login={login} />; // data of a page never passes to the next account
 }
 
 function SignedIn({ login }: { login: string }) {
@@ -91,7 +91,7 @@ function TopBar() {
   );
 }
 
-/** Says when what the page shows may be old. */
+/** Reports when the page may show old data. */
 function LiveMark() {
   const state = useLiveState();
   return (
@@ -144,16 +144,16 @@ function AccountMenu() {
 
 export async function logOut() {
   const me = queryClient.getQueryData(meQuery.queryKey);
-  if (me) clearOutboxes(me.id); // what was not sent is the account's, and somebody else may log in here
+  if (me) clearOutboxes(me.id); // unsent messages belong to the account, and another user may log in here
   try {
     await call(api.POST("/api/auth/logout", { signal: AbortSignal.timeout(5_000) }));
   } catch {
-    // The tokens are forgotten here in any case; the session ends by itself.
+    // The tokens are deleted here in any case; the session expires.
   }
   session.end();
 }
 
-/** A page that scrolls. What is in it and placed freely, such as text for screen readers, scrolls with it. */
+/** A page that scrolls. Freely placed content, such as text for screen readers, scrolls with it. */
 export function PageFrame() {
   return (
     <main id="main" tabIndex={-1} className="relative min-h-0 flex-1 overflow-y-auto outline-none">
@@ -164,7 +164,7 @@ export function PageFrame() {
   );
 }
 
-/** A page that fills the window, until it is there. */
+/** A page that fills the window, until it is loaded. */
 export function BareFrame({ children }: { children: ReactNode }) {
   return (
     <main id="main" tabIndex={-1} className="relative min-h-0 flex-1 overflow-y-auto p-6 outline-none">
@@ -173,7 +173,7 @@ export function BareFrame({ children }: { children: ReactNode }) {
   );
 }
 
-/** Stands for a page that is on its way. */
+/** Replaces a page that is loading. */
 export function Pending() {
   return (
     <div className="py-14 text-center text-muted">
@@ -183,8 +183,8 @@ export function Pending() {
 }
 
 /**
- * A page that is loaded when it is gone to, or before that when the browser is idle. Where it does not come it
- * says so and can be tried again: the others are not touched. (The router's own would load the whole dashboard anew.)
+ * A page that is loaded when it is opened, or earlier when the browser is idle. If loading fails, the page shows so
+ * and offers to retry; other pages are not affected. (The router's own version would reload the whole dashboard.)
  */
 export function latePage(load: () => Promise<ComponentType>, Frame: ComponentType<{ children: ReactNode }> = Framed) {
   const it = part(load);
@@ -192,7 +192,7 @@ export function latePage(load: () => Promise<ComponentType>, Frame: ComponentTyp
     const { value: Loaded, failed, again } = usePart(it, true);
     return Loaded ? <Loaded /> : <Frame>{failed ? <PageNotLoaded again={again} /> : <Pending />}</Frame>;
   }
-  // The router waits for this before it leaves the page before.
+  // The router waits for this before it leaves the previous page.
   Page.preload = () =>
     it.load().then(
       () => undefined,

@@ -99,7 +99,7 @@ function Sessions() {
   );
 }
 
-/** A User-Agent in two words. */
+/** browserOf names the browser and the system of a User-Agent. */
 export function browserOf(agent: string): string {
   const find = (list: [RegExp, string][]) => list.find(([r]) => r.test(agent))?.[1];
   const browser = find([
@@ -155,7 +155,7 @@ function Password({ email }: { email: string }) {
       </h2>
       <form ref={form} onSubmit={submit} noValidate className="flex max-w-sm flex-col gap-4">
         {change.error && !wrong.current && !wrong.fresh && <Banner tone="bad">{sentence(change.error)}</Banner>}
-        {/* So that password managers know whose password this is. */}
+        {/* Tells password managers which account the password belongs to. */}
         <input type="email" name="email" autoComplete="username" value={email} readOnly hidden />
         <TextField
           label="Current password"

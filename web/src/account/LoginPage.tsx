@@ -59,15 +59,15 @@ type DoorProps = {
   title: string;
   action: string;
   path: "/api/auth/login" | "/api/auth/signup";
-  /** A new password is chosen here. */
+  /** The user chooses a new password in this form. */
   fresh?: boolean;
-  /** An invitation's code is asked for. */
+  /** The form asks for an invitation code. */
   invited?: boolean;
   notice?: ReactNode;
   other: Other | undefined;
 };
 
-/** The way to the page that was meant, perhaps. */
+/** A link to the other form, if there is one. */
 type Other = { question: string; to: "/login" | "/signup"; label: string };
 
 const panel = "flex flex-col gap-4 rounded-xl border border-line bg-panel p-5 shadow-sm";
@@ -84,7 +84,7 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
         ? logIn(body)
         : call(api.POST(path, { body: invite.trim() ? { ...body, invite: invite.trim() } : body }));
     },
-    onSuccess: (tokens) => session.start(tokens), // the router goes on by itself
+    onSuccess: (tokens) => session.start(tokens), // The router then leaves this page.
     onError: (error) => say(fieldErrors(error)),
   });
   const asked = invited || invite !== "" || wrong.invite !== undefined;
@@ -153,7 +153,7 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
   );
 }
 
-/** The page around a form at the door. */
+/** The page around a log-in or sign-up form. */
 function Frame({ title, other, children }: { title: string; other: Other | undefined; children: ReactNode }) {
   const search = useSearch({ strict: false }) as { next?: string };
   const next = search.next ? { next: search.next } : {};
@@ -189,7 +189,7 @@ function emailError(email: string): { email?: string } {
     : { email: "This is not an e-mail address: it needs a name, an @ and a domain." };
 }
 
-/** What is wrong with a new password, as the server would say it. */
+/** passwordProblem returns what is wrong with a new password, in the server's words. */
 export function newPasswordError(password: string): { password?: string } {
   const characters = Array.from(password).length;
   if (characters < 8) return { password: "Use at least 8 characters." };
@@ -197,7 +197,7 @@ export function newPasswordError(password: string): { password?: string } {
   return {};
 }
 
-/** Puts a refusal beside the field it is about. */
+/** Shows a refusal beside the field it is about. */
 function fieldErrors(error: unknown): { email?: string; password?: string; invite?: string } {
   if (!(error instanceof ApiError)) return {};
   switch (error.code) {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { machine, next, refusal, tellClosed, type Event, type Machine } from "./reconnect";
+import { machine, next, refusal, reportClosed, type Event, type Machine } from "./reconnect";
 
 /** play runs events, each at its time, with the middle of all jitter. */
 function play(events: [number, Event][], from: Machine = machine()): Machine {
@@ -16,7 +16,7 @@ const failed = (generation: number, status: number, more = {}): Event => ({
 /** told is what the machine is told of a socket that closed. */
 async function told(code: number, everOpen: boolean, whyNot?: () => Promise<unknown>): Promise<Event[]> {
   const events: Event[] = [];
-  tellClosed((e) => events.push(e), 7, { code, reason: "r" }, everOpen, whyNot, new AbortController().signal);
+  reportClosed((e) => events.push(e), 7, { code, reason: "r" }, everOpen, whyNot, new AbortController().signal);
   await Promise.resolve()
     .then(() => {})
     .then(() => {});

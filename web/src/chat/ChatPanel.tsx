@@ -1,4 +1,4 @@
-// The chat with a machine's agent. The connection is the workspace's, so that it outlives the panel.
+// The chat with a machine's agent. The workspace owns the connection, so it outlives the panel.
 import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Banner, Button, buttonClass } from "@/ui";
 import type { State } from "@/bridge/reconnect";
@@ -10,24 +10,24 @@ import { Prompts } from "./prompts";
 import { Sessions } from "./sessions";
 import { linkWords } from "./words";
 
-/** useChat reads a connection's state and draws anew when it changes. */
+/** useChat reads a connection's state and redraws when it changes. */
 export function useChat(connection: ChatConnection): Snapshot {
   return useSyncExternalStore(connection.subscribe, connection.snapshot);
 }
 
 export interface ChatPanelProps {
   connection: ChatConnection;
-  /** The button of a connection that ended for good. Absent: it leads to the dashboard's first page. */
+  /** Called by the button of a connection that ended permanently. Default: go to the dashboard's first page. */
   onEnd?: (action: "sign_in" | "leave") => void;
 }
 
-/** ChatPanel fills the box that it is in. */
+/** ChatPanel fills its container. */
 export function ChatPanel({ connection, onEnd }: ChatPanelProps) {
   const { link, chat, everOpen } = useChat(connection);
   const open = link.at === "open";
   const field = useRef<HTMLTextAreaElement>(null);
-  // What was pressed is gone with what it answered or began; the focus goes on to where one writes, unless its
-  // owner went elsewhere meanwhile.
+  // The pressed button disappears with the prompt that it answered. The focus then moves to the text field, unless the
+  // user has moved it elsewhere.
   const [done, setDone] = useState(0);
   const panel = useRef<HTMLElement>(null);
   useEffect(() => {
@@ -71,7 +71,7 @@ function Connection({ everOpen, ...remedy }: RemedyProps & { everOpen: boolean }
   );
 }
 
-/** Remedy is the one thing that can be done about it. */
+/** Remedy is the one thing that the user can do about a lost connection. */
 function Remedy({ link, onRetry, onEnd }: RemedyProps) {
   if (link.at === "waiting")
     return (

@@ -1,4 +1,4 @@
-// What the agent did and said, in that order.
+// What the agent did and wrote, in that order.
 import { Component, Fragment, useEffect, useState, type ReactNode } from "react";
 import { Spinner } from "@/ui";
 import { part, usePart } from "@/ui/later";
@@ -10,7 +10,7 @@ import { seconds } from "./words";
 
 const markdown = part(async () => (await import("./markdown")).default);
 
-/** Answer is a text with the tools between its parts that were used there. */
+/** Answer is a text with the tools that were used between its parts. */
 export function Answer({ text, tools }: { text: string; tools: Tool[] }) {
   return inOrder(text, tools).map((piece, n) => (
     // oxlint-disable-next-line react/no-array-index-key -- a piece stays what it is: only the last one grows
@@ -21,7 +21,7 @@ export function Answer({ text, tools }: { text: string; tools: Tool[] }) {
   ));
 }
 
-/** Text shows Markdown; as it was written until the parser is loaded, and where it cannot be. */
+/** Text shows Markdown; plain text until the parser is loaded, or if it fails. */
 function Text({ text }: { text: string }) {
   const { value: Markdown } = usePart(markdown, true);
   const raw = <p className="break-words whitespace-pre-wrap">{text}</p>;
@@ -110,18 +110,18 @@ function Detail({ name, text }: { name: string; text: string }) {
   );
 }
 
-/** brief is the first value of a tool's input, on one line. */
+/** brief returns the first value of a tool's input, on one line. */
 function brief(args: string): string {
   try {
     const first: unknown = Object.values(JSON.parse(args) as object)[0];
     if (typeof first === "string") return first.slice(0, 200);
   } catch {
-    // cut short, or no JSON
+    // cut off, or not JSON
   }
   return args.replaceAll(/\s+/g, " ").slice(0, 200);
 }
 
-/** Elapsed counts the seconds since a moment, once they begin to be felt. */
+/** Elapsed counts the seconds since a time, once there are enough to notice. */
 export function Elapsed({ since }: { since: number | undefined }) {
   const [now, setNow] = useState(() => Date.now());
   useEffect(() => {

@@ -1,4 +1,4 @@
-// What the agent asks the user: approvals of what it wants to do, and questions.
+// What the agent asks the user: approvals of actions, and questions.
 import {
   id,
   limits,
@@ -13,7 +13,7 @@ import {
   type Rec,
 } from "./frames";
 
-/** visible spells out what would make text look like another one: it is to be judged by its looks. */
+/** visible escapes characters that would make a text look like another one: the user judges it by its looks. */
 const visible = (text: string) =>
   text.replaceAll(/[\p{Cf}\u2028\u2029]|(?![\n\t])\p{Cc}/gu, (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`);
 

@@ -11,11 +11,11 @@ type Props = {
   field: RefObject<HTMLTextAreaElement | null>;
 };
 
-/** Where messages are written. Enter sends, Shift+Enter begins a line, Escape stops an answer. */
+/** The field to write messages in. Enter sends, Shift+Enter starts a new line, Escape stops an answer. */
 export function Composer({ connection, session, running, field }: Props) {
   const [text, setText] = useState(() => connection.outbox.draft(session));
   const [problem, setProblem] = useState("");
-  // A keyboard on the screen has no Shift+Enter, and a button to send is at the thumb.
+  // An on-screen keyboard has no Shift+Enter, and the send button is within reach of the thumb.
   const touch = useMedia("(pointer: coarse) and (not (any-pointer: fine))");
   const hint = useId();
 
@@ -45,7 +45,7 @@ export function Composer({ connection, session, running, field }: Props) {
     field.current?.focus();
   };
   const key = (e: KeyboardEvent) => {
-    // While an input method is open these keys are its own; 229 is what some browsers say instead.
+    // While an input method is open, these keys belong to it; some browsers report 229 instead.
     if (e.nativeEvent.isComposing || e.keyCode === 229) return;
     if (e.key === "Enter" && !e.shiftKey && !touch) {
       e.preventDefault();

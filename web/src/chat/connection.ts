@@ -1,7 +1,7 @@
-// The chat's side of the bridge, outside React: it lives for as long as the workspace does, whatever
-// panels come and go. State is read with useSyncExternalStore (see subscribe and snapshot).
+// The chat's side of the bridge, outside React: it lives as long as the workspace, whatever panels are shown. Read its
+// state with useSyncExternalStore (see subscribe and snapshot).
 import { openBridge, type BridgeAddress } from "@/api/bridge";
-import { Reconnect, refusal, tellClosed, type State as Link } from "@/bridge/reconnect";
+import { Reconnect, refusal, reportClosed, type State as Link } from "@/bridge/reconnect";
 import { Delivery } from "./delivery";
 import { id, num, parseFrame, rec, type Decision, type Frame } from "./frames";
 import { Outbox } from "./outbox";
@@ -12,11 +12,11 @@ import { Store } from "./store";
 import { Requests } from "./requests";
 
 export interface ChatConfig {
-  account: string; // whose outbox it is
+  account: string; // the outbox's owner
   instance: string;
-  session?: string | undefined; // that is open at first; default the main one
+  session?: string | undefined; // open at first; default the main one
   mode?: "control" | "view"; // default control
-  /** How a ticket is got; default openBridge. */
+  /** Gets a ticket; default openBridge. */
   open?: (signal: AbortSignal) => Promise<BridgeAddress>;
   storage?: Storage; // default localStorage
 }
@@ -28,8 +28,8 @@ export interface Snapshot {
   everOpen: boolean; // there has been a connection since start
 }
 
-const page = 100; // messages a history request
-const mostPages = 20; // asked for at a time
+const page = 100; // messages per history request
+const mostPages = 20; // pages per request of the user
 
 export class ChatConnection {
   readonly outbox: Outbox;
@@ -40,7 +40,7 @@ export class ChatConnection {
   readonly #requests = new Requests();
   readonly #delivery: Delivery;
   #silence: ReturnType<typeof setTimeout> | undefined;
-  #silent = 75_000; // two ticks and a half
+  #silent = 75_000; // two and a half ticks
   #everOpen = false;
   #relist: ReturnType<typeof setTimeout> | undefined;
   readonly #config: ChatConfig;
@@ -84,7 +84,7 @@ export class ChatConnection {
     this.#link.send({ type: "start" });
   }
 
-  /** stop ends the connection for good; what was not sent stays in the outbox. */
+  /** stop ends the connection permanently; unsent messages stay in the outbox. */
   stop(): void {
     window.removeEventListener("storage", this.#stored);
     this.#link.send({ type: "stop" });
@@ -94,20 +94,23 @@ export class ChatConnection {
     this.#requests.stop();
   }
 
-  /** retryNow does not wait any longer: for a button, or for news that the machine is up. */
+  /** retryNow ends the wait: for a button, or when the machine has started. */
   retryNow(): void {
     this.#link.send({ type: "retryNow" });
   }
 
   // What the user does.
 
-  /** send keeps a message and sends it as soon as that is possible; it throws a sentence where it cannot be kept. */
+  /**
+   * send stores a message and sends it as soon as possible. If it cannot be stored, send throws a sentence for the
+   * user.
+   */
   send(text: string): void {
     const { current } = this.#chat;
     this.outbox.add(current, text, Date.now());
     this.#showOutbox(current);
     if (this.#chat.later && this.#link.state.at === "open")
-      this.reload(); // and then
+      this.reload(); // loading then sends the message
     else void this.#delivery.flush(current);
   }
 
@@ -140,13 +143,13 @@ export class ChatConnection {
     void this.#load();
   }
 
-  /** unfollow hears no more of a session, unless the list tells that it is being answered: then until it is. */
+  /** unfollow unsubscribes from a session. A session that is being answered stays subscribed until its answer ends. */
   #unfollow(key: string): void {
     if (key !== this.#chat.current && !this.#chat.busy.includes(key))
       this.#request("sessions.messages.unsubscribe", { key }).catch(ignore);
   }
 
-  /** create begins a new session and opens it. */
+  /** create starts a new session and opens it. */
   async create(): Promise<void> {
     const key = id(rec(await this.#request("sessions.create", {})).key);
     if (key) this.open(key);
@@ -158,7 +161,9 @@ export class ChatConnection {
     this.#listSoon(0);
   }
 
-  /** remove deletes a session. What is not archived only an administrator may delete, so it is archived first. */
+  /**
+   * remove deletes a session. Only an administrator may delete a session that is not archived, so it is archived first.
+   */
   async remove(key: string): Promise<void> {
     await this.#request("sessions.patch", { key, archived: true }, true);
     await this.#request("sessions.delete", { key, archivedOnly: true }, true);
@@ -172,7 +177,7 @@ export class ChatConnection {
     this.#store.dispatch({ type: "answered", id: approval.id });
   }
 
-  /** answer gives the answers by question id; undefined declines to answer. */
+  /** answer sends the answers by question id; undefined declines to answer. */
   async answer(inquiry: string, answers: Record<string, string[]> | undefined): Promise<void> {
     await this.#request(
       "question.resolve",
@@ -182,7 +187,7 @@ export class ChatConnection {
     this.#store.dispatch({ type: "answered", id: inquiry });
   }
 
-  /** earlier loads the messages before those that are there. What came since has moved them: a page may hold none of them. */
+  /** earlier loads older messages. New messages shift the pages, so one page may hold no older message. */
   async earlier(): Promise<void> {
     const { current, messages } = this.#chat;
     for (let pages = 0; pages < mostPages; pages++) {
@@ -194,7 +199,7 @@ export class ChatConnection {
     }
   }
 
-  /** reload asks for the newest messages of the open session again: where that failed, or they had to make room. */
+  /** reload loads the newest messages of the open session again, after a failure or if they are hidden. */
   reload(): void {
     void this.#load();
   }
@@ -223,11 +228,11 @@ export class ChatConnection {
     let opened = false;
     socket.addEventListener("open", () => (opened = true));
     socket.addEventListener("close", (e) =>
-      tellClosed((event) => this.#link.send(event), generation, e, opened, address.whyNot, signal),
+      reportClosed((event) => this.#link.send(event), generation, e, opened, address.whyNot, signal),
     );
   }
 
-  /** listen notices a connection that is dead without being closed: the agent is never silent for long. */
+  /** listen detects a connection that is dead but not closed: the agent is never silent for long. */
   #listen(generation: number): void {
     clearTimeout(this.#silence);
     this.#silence = setTimeout(
@@ -282,11 +287,11 @@ export class ChatConnection {
         this.open(this.#chat.main);
       this.#listSoon(300);
     }
-    // Not every gateway tells of approvals itself; that one is wanted shows in what the agent does.
+    // Not every gateway reports approvals itself; the agent's events show that one is needed.
     if (name === "agent" && payload.stream === "approval") void this.#prompts();
     if (this.#chat.runs.length < before.runs.length) {
-      void this.#delivery.flush(this.#chat.current); // what had to wait for the answer
-      if (this.#chat.approvals.length + this.#chat.inquiries.length > 0) void this.#prompts(); // what nobody waits for any more
+      void this.#delivery.flush(this.#chat.current); // messages that waited for the answer
+      if (this.#chat.approvals.length + this.#chat.inquiries.length > 0) void this.#prompts(); // requests that may have been withdrawn
     }
   }
 
@@ -294,7 +299,7 @@ export class ChatConnection {
     return this.#requests.request(method, params, repeatable);
   }
 
-  /** load follows the open session and gets its history, then sends what waits. */
+  /** load subscribes to the open session, loads its history, then sends waiting messages. */
   async #load(): Promise<void> {
     const { current: key } = this.#chat;
     this.#store.dispatch({ type: "loading" });
@@ -316,7 +321,7 @@ export class ChatConnection {
       try {
         this.#store.dispatch(then(await this.#request(method, {})));
       } catch {
-        // who may only look is not told
+        // a viewer without control may not read them
       }
     };
     await Promise.all([
@@ -336,7 +341,7 @@ export class ChatConnection {
     }, after);
   }
 
-  /** leaveDeleted goes to the main session where the one that was to be open at first is no more. */
+  /** leaveDeleted opens the main session if the session to open first no longer exists. */
   #leaveDeleted(): void {
     const { current, main, history, messages, runs, outbox, sessions } = this.#chat;
     const nothing = history === "ready" && messages.length + runs.length + outbox.length === 0;
@@ -345,7 +350,7 @@ export class ChatConnection {
 
   // The outbox.
 
-  /** stored hears of what other tabs did to the outbox. */
+  /** stored follows changes of the outbox by other tabs. */
   #stored = (e: StorageEvent): void => {
     const session = this.outbox.sessionOf(e.key);
     if (session !== undefined) this.#showOutbox(session);
@@ -355,7 +360,7 @@ export class ChatConnection {
     this.#store.dispatch({ type: "outbox", key: session, items: this.outbox.list(session) });
   }
 
-  /** needed keeps a hidden page's connection: while something is under way the user waits for it elsewhere. */
+  /** needed keeps a hidden page's connection while the user waits for an answer or a delivery. */
   #needed(): boolean {
     return this.#chat.runs.length > 0 || this.#delivery.pending;
   }

@@ -1,5 +1,5 @@
-// What is read of the frames of the OpenClaw protocol. Everything comes from the machine, which is not
-// trusted: what is unknown is ignored, what is kept is text or a number, and of bounded size.
+// The parts of the OpenClaw protocol's frames that the chat reads. All data comes from the machine, which is not
+// trusted: unknown data is ignored, and the rest is kept as text or numbers of limited size.
 
 export type Rec = Record<string, unknown>;
 
@@ -15,7 +15,7 @@ export type Frame =
   | { type: "res"; id: string; ok: boolean; payload: unknown; error: Failure };
 
 export interface Picture {
-  src: string; // a data: URL: nothing is fetched for it
+  src: string; // a data: URL: nothing is fetched
   alt: string;
 }
 
@@ -26,7 +26,7 @@ export interface Tool {
   result: string;
   pictures?: Picture[]; // of the result
   state: "running" | "done" | "failed" | "stopped";
-  after: number; // how many characters of the answer were said before it
+  after: number; // characters of the answer before it
   startedAt: number | undefined;
   endedAt: number | undefined;
 }
@@ -39,10 +39,10 @@ export interface Message {
   pictures?: Picture[];
   tools: Tool[];
   at: number | undefined;
-  run: string | undefined; // the idempotency key that began it
-  stopped?: boolean; // cut short on request
-  local?: boolean; // taken by the machine, not seen in its history yet
-  orphan?: boolean; // the result of a tool whose call stands on an earlier page
+  run: string | undefined; // the idempotency key that started it
+  stopped?: boolean; // stopped on request
+  local?: boolean; // accepted by the machine, not yet in its history
+  orphan?: boolean; // the result of a tool whose call is on an earlier page
 }
 
 export interface Session {
@@ -71,7 +71,7 @@ export interface Question {
   text: string;
   options: { label: string; description: string }[];
   many: boolean;
-  other: boolean; // an answer in own words may be given
+  other: boolean; // the user may answer in their own words
   secret: boolean;
 }
 
@@ -104,13 +104,13 @@ export const rec = (v: unknown): Rec => (typeof v === "object" && v !== null && 
 export const list = (v: unknown, most: number): unknown[] => (Array.isArray(v) ? v.slice(0, most) : []);
 export const num = (v: unknown): number | undefined => (typeof v === "number" && Number.isFinite(v) ? v : undefined);
 
-/** str is v where it is text, cut to most characters. */
+/** str returns v if it is a text, cut to most characters, else "". */
 export function str(v: unknown, most = limits.name): string {
   if (typeof v !== "string") return "";
   return v.length > most ? `${v.slice(0, most)}…` : v;
 }
 
-/** id is for what has to be sent back exactly: rather nothing than a piece. */
+/** id returns v if it can be sent back exactly, else "". */
 export const id = (v: unknown): string => (typeof v === "string" && v.length <= 512 ? v : "");
 
 export function parseFrame(data: unknown): Frame | undefined {
@@ -145,7 +145,10 @@ function failure(v: unknown): Failure {
   };
 }
 
-/** picture is an image that came along as base64; one that stands elsewhere is not loaded, as that would tell who looks. */
+/**
+ * picture returns an image sent as base64. An image elsewhere is not loaded, because its server would learn of the
+ * reader.
+ */
 function picture(part: Rec): Picture | undefined {
   const source = rec(part.source);
   const kind = str(part.mimeType ?? source.media_type);
@@ -155,7 +158,7 @@ function picture(part: Rec): Picture | undefined {
   return { src: `data:${kind};base64,${data}`, alt: str(part.alt) };
 }
 
-/** pictures are those of a message's or a tool result's content. */
+/** pictures returns the images in the content of a message or a tool result. */
 export function pictures(v: unknown): { pictures?: Picture[] } {
   const found = list(v, limits.tools)
     .flatMap((part) => picture(rec(part)) ?? [])
@@ -163,7 +166,7 @@ export function pictures(v: unknown): { pictures?: Picture[] } {
   return found.length > 0 ? { pictures: found } : {};
 }
 
-/** plain is the text of a message's or a tool result's content. */
+/** plain returns the text in the content of a message or a tool result. */
 export function plain(v: unknown, most = limits.text): string {
   if (typeof v === "string") return str(v, most);
   if (Array.isArray(v)) {
@@ -178,7 +181,7 @@ export function plain(v: unknown, most = limits.text): string {
   return "content" in r ? plain(r.content, most) : "";
 }
 
-/** shown is any value as people may read it: text as it is, the rest as JSON. */
+/** shown returns any value as readable text: a text unchanged, the rest as JSON. */
 export function shown(v: unknown): string {
   if (v === undefined || v === null) return "";
   const text = plain(v, limits.detail);

@@ -3,25 +3,25 @@ import { limits, num, rec, type Message, type Rec } from "./frames";
 import type { ChatState } from "./state";
 import { inFlight, joined, placed, same, transcript } from "./transcript";
 
-/** withUser adds what the user said, once. */
+/** withUser adds a message of the user, once. */
 export function withUser(s: ChatState, m: Message): ChatState {
   if (s.messages.some((x) => same(x, m))) return s;
-  // An answer may have ended before its question was confirmed; the question goes first all the same.
+  // An answer may have ended before its question was confirmed; the question still goes first.
   const answer = m.run === undefined ? -1 : s.messages.findIndex((x) => x.run === m.run);
   const messages = [...s.messages];
   messages.splice(answer < 0 ? messages.length : answer, 0, m);
-  // After a gap it is not put, so it stays where it is seen until a history has it.
+  // After a gap, the message stays in the outbox until a history contains it.
   return { ...s, ...newest(s, messages), outbox: s.later ? s.outbox : s.outbox.filter((i) => i.key !== m.run) };
 }
 
-/** newest bounds what has grown at its end. After a gap nothing is put: it would look as if nothing were missing. */
+/** newest limits the messages after new ones were added. After a gap it adds none: the gap would not be visible. */
 export function newest(s: ChatState, messages: Message[]): Pick<ChatState, "messages" | "earlier"> {
   if (s.later) return s;
   const over = messages.length > limits.messages;
   return { messages: messages.slice(-limits.messages), earlier: over ? (s.earlier ?? limits.messages) : s.earlier };
 }
 
-/** history takes a page of what the machine has: the newest, or an earlier one. */
+/** history adds a page of the machine's history: the newest, or an earlier one. */
 export function history(s: ChatState, p: Rec, offset: number, asked: number): ChatState {
   const loaded = transcript(p.messages, `h${offset}-`);
   const next = num(p.nextOffset) ?? 0;
@@ -36,7 +36,10 @@ export function history(s: ChatState, p: Rec, offset: number, asked: number): Ch
   };
 }
 
-/** latest replaces what is settled by what the machine has; what only this page knows is kept, and what stands before it. */
+/**
+ * latest replaces settled messages by the machine's. It keeps messages that only this page has, and those before the
+ * machine's page.
+ */
 function latest(s: ChatState, loaded: Message[], earlier: number | undefined, p: Rec, asked: number): ChatState {
   const overlap = s.later ? -1 : s.messages.findIndex((x) => loaded.some((m) => same(x, m)));
   const kept = s.messages.slice(0, Math.max(0, overlap));
@@ -44,7 +47,7 @@ function latest(s: ChatState, loaded: Message[], earlier: number | undefined, p:
   const knownKeys = new Set(loaded.filter((m) => m.role === "user").map((m) => m.run));
   for (const m of s.messages.slice(kept.length)) {
     if (m.local && !knownKeys.has(m.run)) messages.push(m);
-    // An answer that ended since the question was asked is newer than what came back.
+    // An answer that ended after the request was sent is newer than the response.
     if (m.role === "assistant" && m.entry === undefined && (m.at ?? 0) >= asked && !loaded.some((x) => same(x, m)))
       messages.push(m);
     if (m.role === "note") {
@@ -53,7 +56,7 @@ function latest(s: ChatState, loaded: Message[], earlier: number | undefined, p:
     }
   }
   const now = inFlight(p.inFlightRun);
-  // What a run told since the question was asked is newer than the answer.
+  // Events of a run since the request was sent are newer than the response.
   const runs = s.runs.filter((r) => r.heard >= asked && r.id !== now?.run);
   const over = s.runs.filter((r) => r.heard < asked && r.id !== now?.run).map((r) => r.id);
   if (now && !s.ended.includes(now.run)) {
@@ -83,7 +86,7 @@ function latest(s: ChatState, loaded: Message[], earlier: number | undefined, p:
   };
 }
 
-/** confirmedBy are the outbox keys that a history proves to have arrived. */
+/** confirmedBy returns the outbox keys that a history proves to have arrived. */
 export function confirmedBy(payload: unknown): string[] {
   return transcript(rec(payload).messages).flatMap((m) => (m.role === "user" && m.run ? [m.run] : []));
 }

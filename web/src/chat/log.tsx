@@ -1,4 +1,4 @@
-// The messages of the open session, newest last. It stays at the end unless the reader went elsewhere.
+// The messages of the open session, newest last. The log stays at its end unless the reader scrolls away.
 import { memo, useCallback, useEffect, useLayoutEffect, useRef, useState, type ReactNode } from "react";
 import { Banner, Button, EmptyState, Spinner, toast } from "@/ui";
 import { ChatIcon, ChevronIcon } from "@/ui/icons";
@@ -41,7 +41,7 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
 
   return (
     <div className="relative flex min-h-0 flex-1 flex-col">
-      {/* It scrolls, so it has to be reachable by keyboard. */}
+      {/* It scrolls, so it must be reachable by keyboard. */}
       {/* oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
       <div
         ref={box}
@@ -87,7 +87,7 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
             </EmptyState>
           )}
           {shown.map((m, i) => (
-            <Said key={m.id} message={m} goesOn={goesOn(shown[i - 1], m)} />
+            <Said key={m.id} message={m} continues={continues(shown[i - 1], m)} />
           ))}
           {chat.later ? (
             <p className="self-center text-sm text-muted">Newer messages are hidden. Jump to latest.</p>
@@ -113,7 +113,7 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
   );
 }
 
-/** The first message in sight of a box, and how far below the beginning of what scrolls it stands. */
+/** Returns the first visible message of a box, and its distance from the top of the scrolled content. */
 function inSight(box: HTMLElement): { message: Element; at: number } | undefined {
   const edge = box.getBoundingClientRect().top;
   const message = [...box.querySelectorAll("article")].find((a) => a.getBoundingClientRect().bottom > edge);
@@ -124,22 +124,22 @@ const placeOf = (message: Element, box: HTMLElement) =>
   message.getBoundingClientRect().top - box.getBoundingClientRect().top + box.scrollTop;
 
 /**
- * useEnd keeps a box scrolled to its end while the reader is there, and else what is read where it is, whatever
- * grows above it. written is when something was last sent: who writes wants to see it.
+ * useEnd keeps a box scrolled to its end while the reader is there. Otherwise it keeps the visible messages in place,
+ * whatever grows above them. written is when the user last sent a message, which scrolls to the end.
  */
 function useEnd(written: number) {
   const box = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const stuck = useRef(true);
-  const height = useRef(0); // of all that scrolls, when the box was last settled
+  const height = useRef(0); // of the scrolled content, when the box last settled
   const read = useRef<ReturnType<typeof inSight>>(undefined);
   const lastWritten = useRef(written);
   const [atEnd, setAtEnd] = useState(true);
 
   const settle = useCallback(() => {
     const b = box.current;
-    if (!b || b.clientHeight === 0) return; // it is hidden
-    // A reader may have left the end in this very frame, before the browser says so.
+    if (!b || b.clientHeight === 0) return; // hidden
+    // The reader may have scrolled up in this frame, before the browser reports it.
     if (stuck.current && b.scrollHeight >= height.current && height.current - b.scrollTop - b.clientHeight >= nearEnd) {
       stuck.current = false;
       setAtEnd(false);
@@ -189,7 +189,7 @@ function useEnd(written: number) {
     settle();
     box.current?.focus({ preventScroll: true });
   };
-  /** What is in sight stays there, though it may be the end. */
+  /** Keeps the visible messages in place, even at the end. */
   const stay = () => {
     stuck.current = false;
     if (box.current) read.current = inSight(box.current);
@@ -197,11 +197,11 @@ function useEnd(written: number) {
   return { box, content, atEnd, toEnd, stay };
 }
 
-/** Whether a message is more of the answer before it: the machine keeps one for each time it uses tools. */
-const goesOn = (before: Message | undefined, m: Message) =>
+/** Reports whether a message continues the answer before it: the machine stores one message for each use of tools. */
+const continues = (before: Message | undefined, m: Message) =>
   before?.role === "assistant" && m.role === "assistant" && before.run === m.run;
 
-const Said = memo(function Said({ message: m, goesOn: more }: { message: Message; goesOn: boolean }) {
+const Said = memo(function Said({ message: m, continues: more }: { message: Message; continues: boolean }) {
   switch (m.role) {
     case "user":
       return (
@@ -241,7 +241,7 @@ function Mine({ children, at, below }: { children: string; at?: number | undefin
 function Running({ run, asks }: { run: Run; asks: boolean }) {
   const words = run.stopping ? "Stopping" : asks ? "Waiting for your answer" : phaseWords(run.phase);
   return (
-    // While it is busy it is not read out; the whole answer is, once it stands.
+    // A screen reader skips it while it is busy and reads the whole answer at the end.
     <article aria-label="The agent is answering" aria-busy="true" className="min-w-0">
       <Answer text={run.text} tools={run.tools} />
       {(run.text === "" || run.stopping || asks) && (

@@ -1,4 +1,4 @@
-// Answers as Markdown. Loaded only when there is one: the parser is large.
+// Answers as Markdown. Loaded with the first answer: the parser is large.
 import { isValidElement, memo, type ComponentProps, type ReactNode } from "react";
 import Parser, { type Components } from "react-markdown";
 import gfm from "remark-gfm";
@@ -6,11 +6,11 @@ import { useCopy } from "@/ui/copy";
 import { CheckIcon, CopyIcon } from "@/ui/icons";
 import { Scroll } from "./scroll";
 
-/** outside is an address that may be followed from here; undefined for any other. */
+/** outside returns an address that a link may lead to; undefined for any other. */
 export function outside(href: unknown): string | undefined {
   if (typeof href !== "string") return undefined;
   try {
-    const url = new URL(href); // relative ones mean nothing here, and fail
+    const url = new URL(href); // relative addresses mean nothing here and fail
     return ["http:", "https:", "mailto:"].includes(url.protocol) ? url.href : undefined;
   } catch {
     return undefined;
@@ -32,12 +32,12 @@ function Link({ href, children }: { href?: string | undefined; children?: ReactN
   );
 }
 
-/** A picture is not loaded: that would tell its server who reads, and when. */
+/** The picture is not loaded: its server would learn of the reader. */
 function Picture({ src, alt }: { src?: unknown; alt?: string | undefined }) {
   return <Link {...(typeof src === "string" ? { href: src } : {})}>Picture{alt ? `: ${alt}` : ""}</Link>;
 }
 
-/** code is the text within a code block, and its language's name. */
+/** code returns the text of a code block and the name of its language. */
 function code(children: ReactNode): { text: string; language: string } {
   const child: unknown = Array.isArray(children) ? children[0] : children;
   const props = isValidElement<{ className?: string; children?: ReactNode }>(child) ? child.props : {};
@@ -88,7 +88,7 @@ function heading(level: 3 | 4 | 5 | 6, look: string) {
   );
 }
 
-// The page has headings of its own above these.
+// The page has its own headings above these.
 const components: Components = {
   h1: heading(3, "text-lg"),
   h2: heading(4, "text-base"),
@@ -136,7 +136,7 @@ const components: Components = {
 
 const plugins = [gfm];
 
-/** HTML in the text stays text, for no plug-in is here that would read it. */
+/** HTML in the text stays text, because no plug-in parses it. */
 const Markdown = memo(function Markdown({ text }: { text: string }) {
   return (
     <Parser remarkPlugins={plugins} components={components} urlTransform={(url) => outside(url) ?? ""}>

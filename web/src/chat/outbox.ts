@@ -1,13 +1,13 @@
-// What was written and is not known to have arrived, kept in this browser. Each message has its
-// idempotency key before it is first sent: sent again with the same key it is taken once. And each has a
-// place of its own in the storage: in one list, what two tabs write at a time would be the last one's.
+// Messages that are not known to have arrived, kept in this browser. Each message has its idempotency key before it is
+// first sent, so the machine accepts a resent message only once. Each message has its own key in the storage: two tabs
+// that write one list would overwrite each other's changes.
 
 import { newID } from "@/api/id";
 
 export interface Item {
   key: string; // idempotency key, and the id of the run that answers
   text: string;
-  at: number; // written
+  at: number; // when it was written
   state: "queued" | "sent" | "unconfirmed" | "refused"; // unconfirmed and refused wait for the user
   tries: number;
   reason?: string; // of a refusal
@@ -19,7 +19,7 @@ const drafts = "cloudbot.draft:";
 
 const name = (...parts: string[]) => parts.map(encodeURIComponent).join(":");
 
-/** clearOutboxes forgets what an account wrote and did not send, for its log-out. */
+/** clearOutboxes deletes an account's unsent messages at log-out. */
 export function clearOutboxes(account: string, storage: Storage = localStorage): void {
   for (const key of keys(storage)) {
     if (key.startsWith(`${prefix}${name(account)}:`) || key.startsWith(`${drafts}${name(account)}:`))
@@ -29,9 +29,9 @@ export function clearOutboxes(account: string, storage: Storage = localStorage):
 
 const keys = (storage: Storage) => Array.from({ length: storage.length }, (_, i) => storage.key(i) ?? "");
 
-/** Outbox holds the messages to one instance's sessions. It reads the storage each time: tabs share it. */
+/** Outbox holds the messages to one instance's sessions. It reads the storage each time, because tabs share it. */
 export class Outbox {
-  #unkept = new Map<string, Map<string, Item>>(); // by session and key; where the storage refuses: at least for as long as the page is open
+  #unkept = new Map<string, Map<string, Item>>(); // by session and key, if the storage refuses: kept at least while the page is open
 
   readonly #account: string;
   readonly #instance: string;
@@ -47,24 +47,24 @@ export class Outbox {
     return prefix + name(this.#account, this.#instance, session);
   }
 
-  /** lock names what only one tab at a time may send. */
+  /** lock returns the name of the lock that lets only one tab at a time send. */
   lock(session: string) {
     return this.#place(session);
   }
 
-  /** sessionOf tells whose outbox a storage event is about. */
+  /** sessionOf returns the session whose outbox a storage event is about. */
   sessionOf(storageKey: string | null): string | undefined {
     const mine = `${prefix}${name(this.#account, this.#instance)}:`;
     return storageKey?.startsWith(mine) ? decodeURIComponent(storageKey.slice(mine.length).split(":")[0]!) : undefined;
   }
 
-  /** sessions are those that have something to send. */
+  /** sessions returns the sessions that have messages. */
   sessions(): string[] {
     const stored = keys(this.#storage).flatMap((k) => this.sessionOf(k) ?? []);
     return [...new Set([...stored, ...[...this.#unkept].flatMap(([s, items]) => (items.size > 0 ? s : []))])];
   }
 
-  /** list has the oldest first. */
+  /** list returns a session's messages, oldest first. */
   list(session: string): Item[] {
     const items = new Map<string, Item>();
     for (const place of keys(this.#storage)) {
@@ -75,7 +75,7 @@ export class Outbox {
     return [...items.values()].toSorted((a, b) => a.at - b.at);
   }
 
-  /** add keeps a message; the error it may throw is a sentence for the user. */
+  /** add stores a message; the error that it may throw is a sentence for the user. */
   add(session: string, text: string, at: number, key: string = newID()): Item {
     const items = this.list(session);
     if (new TextEncoder().encode(text).length > outboxLimits.bytes)

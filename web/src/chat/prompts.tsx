@@ -1,4 +1,4 @@
-// What the agent wants a person to decide, answered in place.
+// The agent's requests for a decision, answered in place.
 import { useId, useRef, useState, type FormEvent, type ReactNode } from "react";
 import { Button, toast } from "@/ui";
 import type { ChatConnection } from "./connection";
@@ -10,7 +10,7 @@ type Props = {
   connection: ChatConnection;
   chat: ChatState;
   open: boolean;
-  /** What was pressed here is gone. */
+  /** The pressed button has disappeared. */
   onDone: () => void;
 };
 
@@ -61,7 +61,7 @@ const card = "flex w-full max-w-3xl flex-col gap-3 rounded-lg border-2 border-wa
 
 const names: Record<Decision, string> = { "allow-once": "Allow once", "allow-always": "Always allow", deny: "Deny" };
 
-/** refused tells why an answer did not arrive; it may be too late for it. */
+/** refused shows why an answer was not accepted; it may be too late for it. */
 function refused(error: unknown) {
   toast({ title: "Your answer was not accepted.", detail: error instanceof Error ? error.message : "", tone: "bad" });
 }
@@ -115,11 +115,11 @@ function ApprovalCard({ approval: a, connection, open, onDone, children }: CardP
   );
 }
 
-/** own stands for an answer in the user's words, which no option's label is. */
+/** own stands for an answer in the user's own words; no option has this label. */
 const own = "\u0000own";
 
 function InquiryCard({ inquiry, connection, open, onDone, children }: CardProps & { inquiry: Inquiry }) {
-  // By question id, which is the machine's to choose.
+  // By question id, which the machine chooses.
   const [chosen, setChosen] = useState<ReadonlyMap<string, string[]>>(new Map());
   const [words, setWords] = useState<ReadonlyMap<string, string>>(new Map());
   const [missing, setMissing] = useState<string[]>([]);

@@ -1,4 +1,4 @@
-// The state of a chat, and how frames, answers and the outbox change it. Pure: no clock, no connection.
+// How frames, answers and the outbox change the state of a chat. Pure: no clock, no connection.
 import { approval, inquiry } from "./asked";
 import { id, limits, list, num, rec, sessions, type Rec } from "./frames";
 import { history, withUser } from "./history";
@@ -13,7 +13,7 @@ export type Action =
   | { type: "sessions"; payload: unknown }
   | { type: "open"; key: string; outbox: Item[] }
   | { type: "loading" }
-  | { type: "history"; key: string; payload: unknown; offset: number; asked: number } // asked: when
+  | { type: "history"; key: string; payload: unknown; offset: number; asked: number } // asked: when the request was sent
   | { type: "historyFailed"; key: string }
   | { type: "approvals"; kind: "exec" | "plugin"; payload: unknown }
   | { type: "inquiries"; payload: unknown }
@@ -26,7 +26,7 @@ export type Action =
 export function reduce(s: ChatState, a: Action): ChatState {
   switch (a.type) {
     case "connected":
-      return { ...s, main: a.main, busy: [] }; // who ended meanwhile was not heard
+      return { ...s, main: a.main, busy: [] }; // runs that ended while disconnected were not reported
     case "event":
       return event(s, a.event, a.payload, a.now);
     case "sessions":
@@ -95,7 +95,7 @@ function event(s: ChatState, name: string, p: Rec, now: number): ChatState {
       return agent(s, p, now);
     case "session.message": {
       const m = rec(p.message);
-      if (id(p.sessionKey) !== s.current || m.role !== "user") return s; // answers come as chat events
+      if (id(p.sessionKey) !== s.current || m.role !== "user") return s; // answers arrive as chat events
       const [message] = transcript([m], `m${num(p.messageSeq) ?? now}-`);
       return message ? withUser(s, message) : s;
     }

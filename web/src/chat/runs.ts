@@ -29,8 +29,8 @@ export function chat(s: ChatState, p: Rec, now: number): ChatState {
 
 function delta(r: Run, p: Rec): Run {
   const seq = num(p.seq) ?? r.chatSeq + 1;
-  if (seq <= r.chatSeq) return r; // late, or twice
-  // Where the whole text so far comes along it mends what a broken connection left out.
+  if (seq <= r.chatSeq) return r; // late or repeated
+  // If the whole text so far is included, it restores parts lost with a broken connection.
   const whole = plain(p.message);
   const text =
     whole !== "" ? whole : p.replace === true ? str(p.deltaText, limits.text) : r.text + str(p.deltaText, limits.text);
@@ -110,7 +110,7 @@ export function agent(s: ChatState, p: Rec, now: number): ChatState {
   if (key !== "" && key !== s.current) return s;
   if (key === "" && !s.runs.some((r) => r.id === run)) return s;
   if (p.stream === "run_status") {
-    // Its phases come as chat events too; why it begins again is said here alone.
+    // Its phases are chat events too; only this event has the reason for a retry.
     const { phase, message } = rec(p.data);
     const why = phase === "retrying" ? str(message, 300).replace(/\.$/, "") : "";
     return why ? withRun(s, run, now, (r) => (r.text === "" ? { ...r, phase: why } : r)) : s;
@@ -123,7 +123,7 @@ export function agent(s: ChatState, p: Rec, now: number): ChatState {
   );
 }
 
-/** used keeps the list of what tools a run used. */
+/** used updates the list of tools that a run used. */
 function used({ text, tools: all }: Run, d: Rec, at: number): Tool[] {
   const call = id(d.toolCallId);
   if (!call) return all;

@@ -1,6 +1,6 @@
 import type { ReactNode } from "react";
 
-/** What may be larger than its place. It scrolls, so it can be reached by keyboard, and so it has a name. */
+/** A box for content that may be larger than the box. It scrolls, so it can be reached by keyboard and has a name. */
 export function Scroll({
   label,
   pre,

@@ -1,4 +1,4 @@
-// Which chat is open: new, rename, delete, switch.
+// The open chat: create, rename, delete, switch.
 import { useState, type FormEvent } from "react";
 import {
   Button,
@@ -104,7 +104,7 @@ export function Sessions({
             await connection.remove(chat.current);
           } catch (error) {
             sorry("The chat could not be deleted.")(error);
-            throw error; // the question stays open
+            throw error; // the dialog stays open
           }
         }}
       >

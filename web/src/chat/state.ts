@@ -5,14 +5,14 @@ import type { Item } from "./outbox";
 /** Run is an answer under way in the open session. */
 export interface Run {
   id: string;
-  phase: string; // of a start; "" once there is something to read
+  phase: string; // of a start; "" once there is text
   text: string;
   tools: Tool[];
   startedAt: number | undefined;
   stopping: boolean;
   chatSeq: number; // of the latest delta
   actSeq: number; // of the latest agent event
-  heard: number; // when it last told something
+  heard: number; // when the last event arrived
 }
 
 export interface ChatState {
@@ -21,17 +21,17 @@ export interface ChatState {
   sessions: Session[];
   busy: string[]; // keys of other sessions that are being answered
   history: "none" | "loading" | "ready" | "failed";
-  earlier: number | undefined; // where earlier messages begin, or sooner: they come in between; undefined: there are none
-  later: boolean; // the newest messages had to make room for the earliest
+  earlier: number | undefined; // where earlier messages start, or before: some may repeat; undefined: there are none
+  later: boolean; // the newest messages are dropped in favour of the earliest
   messages: Message[];
   runs: Run[];
-  ended: string[]; // ids of runs, newest last: what they still say is ignored
+  ended: string[]; // ids of runs, newest last: their later events are ignored
   approvals: Approval[];
   inquiries: Inquiry[];
   outbox: Item[]; // of the open session
 }
 
-/** What the main session is called until the machine says so. */
+/** The main session's key until the machine reports it. */
 const main = "agent:main:main";
 
 export const empty: ChatState = {

@@ -1,4 +1,4 @@
-// What the chat's tests have instead of a browser and a machine: small working things.
+// Small working replacements for the browser and the machine in the chat's tests.
 
 export class MemoryStorage implements Storage {
   #m = new Map<string, string>();
@@ -24,14 +24,14 @@ export class MemoryStorage implements Storage {
   }
 }
 
-/** The nth message of a long chat, as a machine keeps it: numbered, so that the order can be seen. */
+/** Returns the nth message of a long chat as a machine stores it. The number shows the order. */
 export const said = (n: number) => ({
   role: n % 2 ? "assistant" : "user",
   content: `${n}`,
   __openclaw: { id: `e${n}` },
 });
 
-/** What chat.history answers of a chat of so many messages: a page is counted from the newest end. */
+/** Returns what chat.history answers for a chat with this many messages. Pages are counted from the newest message. */
 export function pageOf(total: number, offset = 0, limit = 100) {
   const end = Math.max(0, total - offset),
     from = Math.max(0, end - limit);
@@ -43,12 +43,12 @@ export function pageOf(total: number, offset = 0, limit = 100) {
 
 type Request = { type: "req"; id: string; method: string; params: Record<string, unknown> };
 
-/** A gateway of a single session, reached by sockets that can be cut. */
+/** A gateway with one session, reached by sockets that can be cut. */
 export class FakeGateway {
   sockets: FakeSocket[] = [];
   asked: { method: string; params: Record<string, unknown> }[] = [];
   taken: { key: string; text: string }[] = []; // chat.sends, each key once
-  silent = new Set<string>(); // methods that are carried out and not answered
+  silent = new Set<string>(); // methods that are carried out but not answered
   answers: Record<string, (params: Record<string, unknown>) => unknown> = {};
   refuse: Record<string, object | undefined> = {};
 

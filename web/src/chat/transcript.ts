@@ -15,9 +15,9 @@ import {
   type Tool,
 } from "./frames";
 
-const metadata = "__openclaw"; // where the gateway keeps what it knows of a message
+const metadata = "__openclaw"; // where the gateway stores what it knows about a message
 
-/** runOf is the idempotency key that began what a message belongs to: transcripts append who spoke. */
+/** runOf returns the idempotency key that started a message's run; transcripts append the speaker to it. */
 function runOf(m: Rec): string | undefined {
   const key = id(m.idempotencyKey) || id(rec(m[metadata]).idempotencyKey);
   return key.replace(/:(user|tools|assistant.*)$/, "") || undefined;
@@ -26,11 +26,11 @@ function runOf(m: Rec): string | undefined {
 const isCall = (type: unknown) =>
   type === "toolCall" || type === "tool_use" || type === "toolUse" || type === "tool_call";
 
-/** transcript makes messages of what chat.history returns. Results of tools go to their calls. */
+/** transcript makes messages of what chat.history returns. Results of tools are added to their calls. */
 export function transcript(raw: unknown, prefix = ""): Message[] {
   const out: Message[] = [];
   const taken = new Set<string>();
-  let asked: string | undefined; // what is said belongs to what was asked before it
+  let asked: string | undefined; // a message belongs to the question before it
   list(raw, limits.messages).forEach((v, i) => {
     const m = rec(v);
     const entry = id(rec(m[metadata]).id);
@@ -71,13 +71,13 @@ export function transcript(raw: unknown, prefix = ""): Message[] {
   return out.filter((m) => m.text !== "" || m.tools.length > 0 || m.pictures);
 }
 
-/** same tells whether two are one message: by the machine's id, or else by what began them. */
+/** same reports whether two messages are one: by the machine's id, or by the key that started them. */
 export const same = (a: Message, b: Message): boolean =>
   a.role === b.role &&
   ((a.entry !== undefined && a.entry === b.entry) ||
     (a.run !== undefined && a.run === b.run && (a.role === "user" || !a.entry || !b.entry)));
 
-/** settle gives a tool's result to the latest call that it answers, and tells whether there is one. */
+/** settle adds a tool's result to the latest call that it answers, and reports whether there is one. */
 function settle(messages: Message[], { id: call, result, pictures: seen, state }: Tool): boolean {
   const at = messages.findLastIndex((m) => m.tools.some((t) => t.id === call));
   const owner = messages[at];
@@ -89,7 +89,7 @@ function settle(messages: Message[], { id: call, result, pictures: seen, state }
   return owner !== undefined;
 }
 
-/** joined puts an earlier page before what is there, up to where the two overlap. */
+/** joined puts an earlier page before the present messages, up to where the two overlap. */
 export function joined(page: Message[], there: Message[]): Message[] {
   const overlap = page.findIndex((m) => there.some((x) => same(x, m)));
   const fresh = overlap < 0 ? [...page] : page.slice(0, overlap);
@@ -108,11 +108,11 @@ const callOf = (c: Rec): Tool => ({
   endedAt: undefined,
 });
 
-/** placed keeps tools where they began in a text, as long as it still begins as it did; else they go first. */
+/** placed keeps tools at their place in a text while the text before them is unchanged; otherwise they go first. */
 export const placed = (tools: Tool[], before: string, after: string): Tool[] =>
   tools.map((t) => (after.startsWith(before.slice(0, t.after)) ? t : { ...t, after: 0 }));
 
-/** inOrder is an answer's text and tools as they came. */
+/** inOrder returns an answer's text and tools in order. */
 export function inOrder(text: string, tools: Tool[]): { text: string; tools: Tool[] }[] {
   const places = [...new Set(tools.map((t) => t.after))].toSorted((a, b) => a - b);
   const parts = places.map((at, n) => ({

@@ -1,7 +1,7 @@
-// The chat's words for what the machine and the connection say in codes.
+// The chat's texts for the codes of the machine and the connection.
 import type { State, Why } from "@/bridge/reconnect";
 
-// A Map, as the machine names the phase: an object has names of its own, such as "constructor".
+// A Map, because the machine chooses the name: an object has names of its own, such as "constructor".
 const phases = new Map(
   Object.entries({
     preparing_workspace: "Preparing the workspace",
@@ -14,7 +14,7 @@ const phases = new Map(
   }),
 );
 
-/** phaseWords says what a run does before there is something to read. */
+/** phaseWords describes what a run does before there is text. */
 export const phaseWords = (phase: string): string => phases.get(phase) ?? (phase.replaceAll("_", " ") || "Thinking");
 
 const whys: Record<Why, string> = {
@@ -30,7 +30,7 @@ const whys: Record<Why, string> = {
   hidden: "Paused while this tab was in the background.",
 };
 
-/** linkWords is what to say of a connection; undefined: all is well. */
+/** linkWords describes a connection; undefined: it is open. */
 export function linkWords(link: State, everOpen: boolean): string | undefined {
   switch (link.at) {
     case "open":
@@ -53,7 +53,7 @@ export function linkWords(link: State, everOpen: boolean): string | undefined {
   }
 }
 
-/** seconds is a duration in words. */
+/** seconds returns a duration as text. */
 export function seconds(ms: number): string {
   if (ms < 1_000) return `${Math.max(0, Math.round(ms))} ms`;
   const s = ms / 1_000;

@@ -6,7 +6,7 @@ import { ClipboardIcon } from "@/ui/icons";
 import type { ClipboardProblem, ClipboardState } from "./clipboard";
 import type { Desktop } from "./Desktop";
 
-/** The clipboard by hand: for browsers that refuse, and to see what went over. */
+/** The clipboard by hand: for browsers that refuse access, and to see what was transferred. */
 export function ClipboardButton({
   desktop,
   state,
@@ -18,7 +18,7 @@ export function ClipboardButton({
   connected: boolean;
   container: HTMLElement | null;
 }) {
-  const news = connected && state.waiting;
+  const isNew = connected && state.waiting;
   return (
     <Popover.Root>
       <Popover.Trigger
@@ -28,11 +28,11 @@ export function ClipboardButton({
             disabled={!connected}
             render={
               <IconButton
-                label={news ? "Clipboard: new text from the desktop" : "Clipboard"}
+                label={isNew ? "Clipboard: new text from the desktop" : "Clipboard"}
                 className="relative data-disabled:cursor-not-allowed data-disabled:opacity-50"
               >
                 <ClipboardIcon />
-                {news && (
+                {isNew && (
                   <span aria-hidden="true" className="absolute top-1 right-1 size-2 rounded-full bg-accent-ink" />
                 )}
               </IconButton>
@@ -53,7 +53,7 @@ export function ClipboardButton({
 }
 
 function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState }) {
-  const [draft, setDraft] = useState<string>(); // undefined: what went over last is shown
+  const [draft, setDraft] = useState<string>(); // undefined: show the last transferred text
   const [said, setSaid] = useState("");
   const field = useRef<HTMLTextAreaElement>(null);
   const text = draft ?? state.text;
@@ -67,7 +67,7 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
   };
   const send = () => {
     if (desktop.clipboard.send(text) === "long") {
-      setSaid(""); // the problem is told below, and the draft stays
+      setSaid(""); // the problem is shown below, and the draft stays
       return;
     }
     setDraft(undefined);

@@ -13,12 +13,12 @@ import { OnScreenKeyboard, type OnScreenKeyboardHandle } from "./OnScreenKeyboar
 import { useFullScreen } from "./useFullScreen";
 
 export interface DesktopPanelProps {
-  /** Kept by the workspace, so that moving the panel does not reconnect. */
+  /** The workspace keeps it, so that moving the panel does not reconnect. */
   desktop: Desktop;
   name: string;
-  /** What to do when the desktop has ended for good and the user pressed the one button. */
+  /** Called when the desktop has ended permanently and the user pressed the button. */
   onEnd?: (action: "sign_in" | "leave") => void;
-  /** More for the right end of the toolbar, as Toolbar.Button of Base UI. */
+  /** More items for the right end of the toolbar, as Toolbar.Button of Base UI. */
   children?: ReactNode;
 }
 
@@ -35,7 +35,7 @@ export function DesktopPanel({ desktop, name, onEnd, children }: DesktopPanelPro
   const touch = useMedia("(any-pointer: coarse)");
   const viewOnly = now.mode === "view";
 
-  useEffect(() => desktop.setUp(true), [desktop]); // who shows it knows that there is one
+  useEffect(() => desktop.setUp(true), [desktop]); // the owner knows whether there is one
   useLayoutEffect(() => {
     const here = stage.current!;
     desktop.attach(here);
@@ -65,7 +65,7 @@ export function DesktopPanel({ desktop, name, onEnd, children }: DesktopPanelPro
       >
         <div className="min-w-0 flex-1 truncate pl-1.5 text-xs text-muted">
           <output>{statusLine(now, narrow)}</output>
-          {/* It is another each second: not for a live region. */}
+          {/* It changes every second, so it is no live region. */}
           {now.link.at === "open" && !narrow && !now.focused && now.roundTripMs !== undefined && (
             <span aria-hidden="true"> · {now.roundTripMs} ms</span>
           )}
@@ -155,7 +155,7 @@ export function DesktopPanel({ desktop, name, onEnd, children }: DesktopPanelPro
   );
 }
 
-/** Whether the panel, which may be a part of the page, has no room for words. */
+/** Reports whether the panel, which may be a part of the page, has no room for text. */
 function useNarrow(panel: HTMLElement | null): boolean {
   const [narrow, setNarrow] = useState(false);
   useEffect(() => {

@@ -6,7 +6,7 @@ export interface OnScreenKeyboardHandle {
   open(): void;
 }
 
-// Something to delete, for on-screen keyboards tell of a deletion only by what is gone.
+// Text to delete: on-screen keyboards report a deletion only by the missing text.
 const filler = "_".repeat(64);
 
 const arrow = (code: string, keysym: number): Key => ({ name: code, code, keysym });
@@ -21,7 +21,7 @@ const named: Record<string, Key> = {
   ArrowDown: arrow("ArrowDown", 0xff54),
 };
 
-/** A field that nobody sees: focusing it is what makes a phone show its keyboard. What is typed into it goes to the desktop. */
+/** An invisible field: focusing it makes a phone show its keyboard. Text typed into it goes to the desktop. */
 export function OnScreenKeyboard({ desktop, ref }: { desktop: Desktop; ref: Ref<OnScreenKeyboardHandle> }) {
   const field = useRef<HTMLTextAreaElement>(null);
   const before = useRef(filler);

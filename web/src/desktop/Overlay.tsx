@@ -10,7 +10,7 @@ type Props = {
   onEnd: ((action: "sign_in" | "leave") => void) | undefined;
 };
 
-/** What is said over the screen while there is none, or an old one. */
+/** The message over the screen while there is no screen, or an old one. */
 export function Overlay({ desktop, now, onEnd }: Props) {
   const { link } = now;
   if (link.at === "open" && now.painted) return null;
@@ -62,7 +62,7 @@ export function Overlay({ desktop, now, onEnd }: Props) {
   );
 }
 
-/** Not announced second by second: what matters is said once, beside it. */
+/** Not announced every second: the text beside it is announced once. */
 function Countdown({ until }: { until: number }) {
   const [now, setNow] = useState(() => Date.now());
   useEffect(() => {

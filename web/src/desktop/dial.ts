@@ -1,9 +1,9 @@
 import { openBridge } from "@/api/bridge";
-import { refusal, tellClosed, type Event } from "@/bridge/reconnect";
+import { refusal, reportClosed, type Event } from "@/bridge/reconnect";
 import type { Mode } from "./snapshot";
 import type { SizeFrom, Viewer, ViewerEvents } from "./viewer";
 
-type ViewerModule = { Viewer: new (target: HTMLElement, channel: WebSocket, tell: ViewerEvents) => Viewer };
+type ViewerModule = { Viewer: new (target: HTMLElement, channel: WebSocket, events: ViewerEvents) => Viewer };
 
 /** What a test replaces. */
 export interface DesktopParts {
@@ -60,7 +60,7 @@ export async function dial(parts: DesktopParts, a: Attempt, on: AttemptEvents): 
         closed = true;
         // The reason may have to be asked for first, and noVNC would complain meanwhile.
         if (!opened && !disconnected) viewer.disconnect();
-        tellClosed(send, generation, e, opened, address.whyNot, signal);
+        reportClosed(send, generation, e, opened, address.whyNot, signal);
       },
       { once: true },
     );

@@ -8,7 +8,7 @@ import { combinations, functionKeys, modifiers } from "./keys";
 
 type Props = { desktop: Desktop; now: DesktopSnapshot; container: HTMLElement | null };
 
-/** Keys that a browser keeps to itself or a phone has not. */
+/** Keys that a browser reserves or that a phone lacks. */
 export function KeysMenu({ desktop, now, container }: Props) {
   const off = !now.painted || now.mode === "view";
   const held = now.held.map((k) => k.name).join(" + ");
@@ -59,7 +59,7 @@ export function KeysMenu({ desktop, now, container }: Props) {
 const scales = { fit: "Fit", match: "Match", actual: "Actual size" };
 const details = ["lowest", "low", "high", "highest"];
 
-/** How large and how fine the picture is. */
+/** The size and the detail of the picture. */
 export function ScreenMenu({ desktop, now, narrow, container }: Props & { narrow: boolean }) {
   const noMatch =
     now.mode === "view"

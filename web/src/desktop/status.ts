@@ -1,4 +1,4 @@
-// Words for the state of a desktop.
+// Texts for the state of a desktop.
 import type { Ending, Why } from "@/bridge/reconnect";
 import type { DesktopSnapshot } from "./snapshot";
 
@@ -38,7 +38,7 @@ export const endings: Record<Ending["reason"], { title: string; detail: string; 
   },
 };
 
-/** The line in the toolbar. */
+/** The text in the toolbar. */
 export function statusLine(now: DesktopSnapshot, short: boolean): string {
   switch (now.link.at) {
     case "idle":

@@ -98,7 +98,7 @@ function Text({ text, name }: { text: string; name: string }) {
   );
 }
 
-/** The providers that have a key, with what they said to it. */
+/** The providers that have a key, with their verdict on it. */
 function Keys({ text }: { text: string }) {
   const have = probesOf(text);
   if (!have) return <Text text={text} name="API keys" />;

@@ -1,6 +1,6 @@
 export type Probe = { provider: string; result: string; status?: number };
 
-/** What providers said to their keys, by the machine's report; undefined: it is no such report. */
+/** Returns the providers' verdicts on their keys from the machine's report; undefined: it is no such report. */
 export function probesOf(text: string): Probe[] | undefined {
   try {
     const { providers } = JSON.parse(text) as { providers?: unknown };

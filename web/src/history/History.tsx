@@ -59,7 +59,7 @@ export function History({ of }: { of: ReturnType<typeof historyQuery> | typeof a
   );
 }
 
-/** Groups events, which come newest first, by day, each with the ms since the one before it. */
+/** Groups events, newest first, by day, each with the ms since the event before it. */
 function days(events: HistoryEvent[]): [string, { event: HistoryEvent; since: number | undefined }[]][] {
   const out: [string, { event: HistoryEvent; since: number | undefined }[]][] = [];
   events.forEach((event, n) => {

@@ -131,5 +131,5 @@ function Facts({ instance: i }: { instance: Instance }) {
   );
 }
 
-// A Map, as the machine names its programs: an object has names of its own, such as "constructor".
+// A Map, because the machine names its programs: an object has names of its own, such as "constructor".
 const versionNames = new Map(Object.entries({ guest: "Guest", os: "System", node: "Node", openclaw: "OpenClaw" }));

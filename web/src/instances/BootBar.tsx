@@ -3,7 +3,7 @@ import { duration, useNow } from "@/ui/time";
 import { estimate, experience, phaseLabel } from "./phases";
 import { useBootTimes } from "./bootTimes";
 
-/** How far an instance's boot is, by what boots here took before. */
+/** The progress of an instance's boot, estimated from earlier boots here. */
 export function BootBar({ instance: i, className = "" }: { instance: Instance; className?: string }) {
   const now = useNow();
   const times = useBootTimes(i);

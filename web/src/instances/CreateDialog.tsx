@@ -30,7 +30,7 @@ function Form({ onClose }: { onClose: () => void }) {
     if (no) return;
     create.mutate(
       { ...(name.trim() ? { name: name.trim() } : {}), ...(chosen ? { instance_type: chosen } : {}) },
-      { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id }, replace: true }) }, // "Back" is for the list, not for this question,
+      { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id }, replace: true }) }, // "Back" leads to the list, not to this dialog
     );
   };
   return (

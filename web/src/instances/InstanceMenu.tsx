@@ -17,7 +17,7 @@ import {
 import { EditIcon, HistoryIcon, MoreIcon, PulseIcon, StopIcon, TrashIcon } from "@/ui/icons";
 import { possible, useRename, useStop, useTerminate } from "./commands";
 
-/** What can be done with an instance; stop is in it where no button beside it says so. */
+/** The actions for an instance. Stop is included if there is no button for it beside the menu. */
 export function InstanceMenu({ instance: i, withStop }: { instance: Instance; withStop?: boolean }) {
   const [asking, ask] = useState<"rename" | "terminate">();
   const terminate = useTerminate();
@@ -81,7 +81,7 @@ export function InstanceMenu({ instance: i, withStop }: { instance: Instance; wi
 
 const controls = /\p{Cc}|[\u202a-\u202e\u2066-\u2069]/u;
 
-/** What is wrong with a name, as the server would say it. */
+/** Returns what is wrong with a name, in the server's words. */
 export function nameError(name: string, may0 = false): string | undefined {
   const n = Array.from(name.trim()).length;
   if (n === 0 && !may0) return "Enter a name.";

@@ -21,7 +21,7 @@ export function InstancesPage() {
     });
 
   const first = list.isSuccess && instances.length === 0 && !search.terminated;
-  // A newcomer has none of them to show.
+  // A new user has no terminated desktops to show.
   const ended = useInfiniteQuery({ ...instancesQuery(true), enabled: first });
   const offer = list.isSuccess && (!first || (ended.data?.pages[0]?.instances.length ?? 0) > 0);
   return (
@@ -87,7 +87,7 @@ export function InstancesPage() {
   );
 }
 
-/** What a newcomer sees: one button. */
+/** What a new user sees: one button. */
 function FirstMinute({ onChoose }: { onChoose: () => void }) {
   const navigate = useNavigate();
   const make = useCreate();

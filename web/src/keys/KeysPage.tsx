@@ -22,20 +22,20 @@ export function KeysPage() {
     onSettled: () => void queryClient.invalidateQueries({ queryKey: ["keys"] }),
     onError: (error) => toast({ tone: "bad", title: "Not removed", detail: sentence(error) }),
   });
-  // The machines ask the providers, so one has to be up.
+  // The machines ask the providers, so one must be running.
   const instances = useInfiniteQuery(instancesQuery(false));
   const ready = instances.data?.pages.flatMap((p) => p.instances).find((i) => i.ready && i.status === "running");
   const check = useQuery({ ...reportQuery(ready?.id ?? "", "testapi"), enabled: false });
-  // What a provider said is of the key that it was asked about, and not of the one that replaced it.
+  // A provider's verdict is about the key that was tested, not about the key that replaced it.
   const [asked, askedOf] = useState<Schemas["StoredKey"][]>([]);
   const isOld = (id: string) => asked.find((k) => k.provider === id)?.updated_at !== stored(id)?.updated_at;
   const test = async () => {
-    const now = await keys.refetch(); // one may have been stored a moment ago
+    const now = await keys.refetch(); // a key may have been added since
     askedOf(now.data?.keys ?? []);
     await check.refetch();
   };
   const probes = check.data === undefined ? undefined : probesOf(check.data);
-  // Those with a key first; within, as the server lists them.
+  // Providers with a key first; then in the server's order.
   const providers = (keys.data?.available ?? []).toSorted((a, b) => Number(!!stored(b.id)) - Number(!!stored(a.id)));
   return (
     <>
@@ -202,7 +202,7 @@ function KeyDialog({ provider: p, replaces, onClose }: { provider: Provider; rep
       }
     >
       <form ref={form} onSubmit={submit} className="flex flex-col gap-5" noValidate>
-        {/* Not a password of this site: password managers should leave it alone. */}
+        {/* Not a password of this site: password managers should ignore it. */}
         <TextField
           label="API key"
           type="password"

@@ -21,7 +21,10 @@ export function buttonClass(variant: ButtonVariant = "plain", size: keyof typeof
 export type ButtonProps = ComponentProps<"button"> & {
   variant?: ButtonVariant;
   size?: keyof typeof sizes;
-  /** Work goes on: the button shows it and takes no second press. It keeps the focus, which a disabled one loses. */
+  /**
+   * Work is in progress: the button shows it and ignores a second press. It keeps the focus, which a disabled one
+   * loses.
+   */
   busy?: boolean;
 };
 
@@ -43,7 +46,7 @@ export function Button({
       disabled={disabled && !busy}
       aria-disabled={busy || undefined}
       aria-busy={busy || undefined}
-      onClick={busy ? (e) => e.preventDefault() : onClick} // Enter in a form's field presses its button, too
+      onClick={busy ? (e) => e.preventDefault() : onClick} // Enter in a form's field also presses its button
       {...rest}
     >
       {busy && <Spinner />}
@@ -52,7 +55,7 @@ export function Button({
   );
 }
 
-/** A button with a picture only; label is its name, and its tooltip. */
+/** A button with only an icon; label is its name and its tooltip. */
 export function IconButton({
   label,
   className = "",

@@ -3,7 +3,7 @@ import { Button } from "./button";
 import { CheckIcon, CopyIcon } from "./icons";
 import { toast } from "./toast";
 
-/** Copies a text; for two seconds after, says how that went. */
+/** Copies a text and reports the outcome for two seconds. */
 export function useCopy(text: string): { outcome: "" | "copied" | "refused"; copy: () => Promise<boolean> } {
   const [outcome, setOutcome] = useState<"" | "copied" | "refused">("");
   useEffect(() => {
@@ -24,7 +24,7 @@ export function useCopy(text: string): { outcome: "" | "copied" | "refused"; cop
   return { outcome, copy };
 }
 
-/** Copies text; where the browser refuses, it says so. */
+/** Copies text; reports if the browser refuses. */
 export function CopyButton({
   text,
   label = "Copy",

@@ -35,7 +35,7 @@ export function DialogPopup({ open, onClose, title, description, wide, children,
             </Base.Description>
           )}
           <div className="mt-2">{children}</div>
-          {/* Last, so that what the dialog is about gets the focus. */}
+          {/* Last, so that the dialog's content gets the focus. */}
           <Base.Close
             aria-label="Close"
             className="absolute top-4 right-4 inline-flex size-9 items-center justify-center rounded-md hover:bg-sunken"
@@ -48,7 +48,7 @@ export function DialogPopup({ open, onClose, title, description, wide, children,
   );
 }
 
-/** As it is seen: a page draws white space as one space, and a keyboard may compose letters otherwise. */
+/** Returns a text as it looks: a page draws white space as one space, and keyboards compose letters differently. */
 const folded = (text: string) => text.normalize("NFC").replace(/\s+/gu, " ").trim();
 
 export type ConfirmProps = {
@@ -58,7 +58,7 @@ export type ConfirmProps = {
   children: ReactNode;
   /** What the button does: "Terminate", never "OK". */
   action: string;
-  /** A text that has to be typed first, for what cannot be undone. */
+  /** A text that must be typed first, for what cannot be undone. */
   typed?: string;
   onConfirm: () => Promise<void> | void;
 };
@@ -79,7 +79,7 @@ export function ConfirmPopup({ open, onClose, title, children, action, typed, on
       await onConfirm();
       close();
     } catch {
-      // who confirms has said why; the question stays open
+      // onConfirm has reported the error; the dialog stays open
     } finally {
       setBusy(false);
     }

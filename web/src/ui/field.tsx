@@ -70,7 +70,7 @@ export function TextField({
   );
 }
 
-/** What is wrong with a form's fields, as sentences. Saying it moves the focus to the first of them. */
+/** What is wrong with a form's fields, as sentences. Setting it moves the focus to the first of them. */
 export function useWrong<Field extends string>() {
   const form = useRef<HTMLFormElement>(null);
   const [wrong, say] = useState<{ [f in Field]?: string | undefined }>({});
@@ -80,7 +80,7 @@ export function useWrong<Field extends string>() {
   return { form, wrong, say };
 }
 
-/** A setting that is on or off, at once. */
+/** A setting that takes effect immediately. */
 export function Switch({
   label,
   checked,

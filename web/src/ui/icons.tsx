@@ -1,7 +1,7 @@
-// Line icons on a 20 × 20 grid. They are decoration: names are on the buttons that hold them.
+// Line icons on a 20 × 20 grid. They are decoration: the buttons around them have names.
 import type { ReactNode } from "react";
 
-/** Draws one: paths on the grid, in strokes of the text's colour. */
+/** Draws an icon: paths on the grid, in strokes of the text's colour. */
 export const icon = (d: ReactNode) =>
   function Icon({ className = "size-5" }: { className?: string }) {
     return (

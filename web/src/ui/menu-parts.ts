@@ -1,4 +1,4 @@
-// What the menu and its popup share: the popup is loaded later and gives the menu's items their machinery by context.
+// What the menu and its popup share. The popup is loaded later and passes Base UI's menu to the items by context.
 import type { Menu as BaseMenu } from "@base-ui/react/menu";
 import { createContext, type ReactElement, type ReactNode } from "react";
 

@@ -1,4 +1,4 @@
-// A menu's machinery is loaded when it is first used: see later.tsx. Its items get it by context.
+// Base UI's menu is loaded when a menu is first used: see later.tsx. Its items receive it by context.
 import { cloneElement, useContext, useState, type ReactElement, type ReactNode } from "react";
 import { CheckIcon } from "./icons";
 import { NotLoaded, part, usePart } from "./later";

@@ -10,7 +10,7 @@ const tones: Record<Tone, string> = {
   bad: "border-bad bg-bad-soft text-bad",
 };
 
-/** A sentence about the state of things, with what to do about it. Bad news is announced at once. */
+/** A sentence about a state, with an action. Errors are announced immediately. */
 export function Banner({
   tone,
   title,
@@ -58,7 +58,7 @@ export function Badge({ tone = "info", children }: { tone?: Tone | "busy"; child
   );
 }
 
-/** Stands where there is nothing yet, and says how there comes something. */
+/** Replaces an empty list and explains how to fill it. */
 export function EmptyState({
   icon,
   title,

@@ -8,8 +8,8 @@ import { CheckIcon } from "@/ui/icons";
 import { Spinner } from "@/ui/spinner";
 import { clockTime } from "@/ui/time";
 
-/** The boot of an instance with its log. The machine's own word is newer than the log's, where it is about the same phase. */
-function useTold(stored: Instance) {
+/** The boot of an instance with its log. Within a phase, the machine's own report is newer than the stored one. */
+function useReported(stored: Instance) {
   const boot = useBoot(stored.id, true);
   const p = boot.progress;
   const instance =
@@ -19,9 +19,9 @@ function useTold(stored: Instance) {
   return { boot, instance };
 }
 
-/** What is seen above the screen while the agent is still on its way. */
+/** Shown above the screen while the agent is still starting. */
 export function BootStrip({ instance: stored }: { instance: Instance }) {
-  const { boot, instance } = useTold(stored);
+  const { boot, instance } = useReported(stored);
   return (
     <section
       aria-label="Agent startup"
@@ -38,9 +38,9 @@ export function BootStrip({ instance: stored }: { instance: Instance }) {
   );
 }
 
-/** What is seen in place of the screen until there is one: how far the boot is, and its log. */
+/** Shown instead of the screen until there is one: the boot's progress and its log. */
 export function BootPanel({ instance: stored }: { instance: Instance }) {
-  const { boot, instance: i } = useTold(stored);
+  const { boot, instance: i } = useReported(stored);
   const at = phases.findIndex((x) => x.phase === i.phase);
   return (
     <section

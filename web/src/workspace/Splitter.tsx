@@ -9,7 +9,7 @@ type Props = {
   second: ReactNode;
   /** One above the other. */
   vertical: boolean;
-  /** Only this one is seen; the other one stays as it is. */
+  /** Only this panel is visible; the other one stays unchanged. */
   only?: "first" | "second" | undefined;
 };
 
@@ -68,7 +68,7 @@ export function Splitter({ first, second, vertical, only }: Props) {
           className={`rounded-full bg-outline group-hover:bg-accent-ink forced-colors:bg-[ButtonText] ${vertical ? "h-1 w-10" : "h-10 w-1"}`}
         />
       </div>
-      {/* Where there is little height the first one shrinks: what is written in the second one must be in sight. */}
+      {/* If there is little height, the first panel shrinks: the text field in the second one must stay visible. */}
       <div
         hidden={only === "first"}
         className={vertical && !only ? "min-h-[min(15rem,100%-0.625rem)] min-w-0" : "min-h-0 min-w-0"}

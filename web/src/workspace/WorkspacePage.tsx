@@ -155,7 +155,7 @@ function Body({ instance: i, onAsked }: { instance: Instance } & Asked) {
   );
 }
 
-/** Whether there is room for screen and chat side by side. */
+/** Reports whether there is room for screen and chat side by side. */
 const useWide = () => useMedia("(min-width: 56rem)");
 
 const viewNames: Record<View, { label: string; icon: ReactNode }> = {
@@ -164,7 +164,7 @@ const viewNames: Record<View, { label: string; icon: ReactNode }> = {
   chat: { label: "Chat only", icon: <ChatIcon /> },
 };
 
-/** View: what was chosen, else both where there is room. */
+/** Returns the chosen view; by default both if there is room. */
 function useView(): View {
   const { view } = useSearch({ from: "/signed-in/desktops/$id" });
   const isWide = useWide();
@@ -225,7 +225,7 @@ function Panels({ instance: i, onAsked }: { instance: Instance } & Asked) {
     called.current = true;
     void navigate({ search: (s) => ({ ...s, view: isWide ? "both" : "chat" }), replace: true });
   };
-  // The chat stays where it is when it is not seen: what is half answered in it is kept.
+  // The chat stays mounted while it is hidden, so that half-written answers are kept.
   return (
     <WithChat key={me.data.id} account={me.data.id} instance={i} onEnd={onEnd} onAsked={onAsked}>
       {(talk, asked) => (
@@ -268,13 +268,16 @@ type WithChatProps = Asked & {
   children: (panel: ReactNode, asked: boolean) => ReactNode;
 };
 
-/** Keeps the connection to the agent while the workspace is open, whether or not the panel is there; and the open chat in the address. */
+/**
+ * Keeps the connection to the agent while the workspace is open, whether or not the panel is shown, and keeps the
+ * open chat in the address.
+ */
 function WithChat({ account, instance: { id, ready }, onEnd, onAsked, children }: WithChatProps) {
   const { chat } = useSearch({ from: "/signed-in/desktops/$id" });
   const navigate = useNavigate({ from: "/desktops/$id" });
   const [connection] = useState(() => new ChatConnection({ account, instance: id, session: chat }));
   useEffect(() => {
-    if (!ready) return undefined; // there is nobody to answer yet
+    if (!ready) return undefined; // no agent can answer yet
     connection.start();
     return () => connection.stop();
   }, [connection, ready]);
