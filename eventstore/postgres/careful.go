@@ -122,7 +122,7 @@ func (c *committer) careful(ctx context.Context, requests []*request, resent boo
 		r.settle(o.result, o.err)
 	}
 	c.used, c.head = time.Now(), head+events(winners)
-	c.store.hints.broadcast()
+	c.store.notifications.broadcast()
 	return nil
 }
 

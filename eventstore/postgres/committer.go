@@ -154,7 +154,7 @@ func (c *committer) run(b *batch) {
 	case err == nil:
 		settle(c.store.known, b.requests, head)
 		c.head = head + int64(b.events)
-		c.store.hints.broadcast()
+		c.store.notifications.broadcast()
 	case errors.As(err, &pgErr) && !c.conn.IsClosed() && !wrongServer(pgErr):
 		// The transaction is rolled back and the connection is fine.
 		c.runCarefully(b.requests, false)

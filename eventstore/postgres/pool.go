@@ -20,7 +20,7 @@ import (
 const (
 	minPool = 2
 	maxPool = 24
-	// besides is what one server uses beside its pool: appends, hints, leases, and one for the
+	// besides is what one server uses beside its pool: appends, notifications, leases, and one for the
 	// operator's tools.
 	besides = 4
 )
@@ -35,7 +35,7 @@ const fullPause = 20 * time.Millisecond
 // Pool is a pgxpool.Pool for a server with few connections and for one that fails over:
 //
 //   - Where the server has no connection left, a call waits for one instead of failing.
-//   - Appends, hints and what Reserve returns come first: the pool gives up a connection for them.
+//   - Appends, notifications and what Reserve returns come first: the pool gives up a connection for them.
 //   - A connection on which the server says that it cannot be written to is closed. Once a server
 //     that can be written to was found, the connections from before are closed as well.
 type Pool struct {

@@ -32,21 +32,21 @@ type Config struct {
 	// Patience bounds how long an append whose connection broke tries to reach the database
 	// again before it is ErrUnavailable; 0: 3 s.
 	Patience time.Duration
-	// PollEvery is how often hints look for appends whose notification was lost; 0: 500 ms.
+	// PollEvery is how often notifications look for appends whose notification was lost; 0: 500 ms.
 	PollEvery time.Duration
 }
 
-// Store is an eventstore.Store on Postgres. It holds one connection for appends, one for hints
-// once Hints was called, and borrows from the pool for reads.
+// Store is an eventstore.Store on Postgres. It holds one connection for appends, one for notifications
+// once Notifications was called, and borrows from the pool for reads.
 type Store struct {
-	pool    *Pool
-	ownPool bool
-	log     *slog.Logger
-	known   *known
-	queue   queue
-	commit  committer
-	hints   hints
-	lately  lately
+	pool          *Pool
+	ownPool       bool
+	log           *slog.Logger
+	known         *known
+	queue         queue
+	commit        committer
+	notifications notifications
+	lately        lately
 }
 
 var _ eventstore.Store = (*Store)(nil)
@@ -70,7 +70,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		config:   committerConfig(s.pool.Config().ConnConfig, orElse(cfg.LockTimeout, 5*time.Second)),
 		patience: orElse(cfg.Patience, 3*time.Second),
 	}
-	s.hints = hints{store: s, every: orElse(cfg.PollEvery, 500*time.Millisecond)}
+	s.notifications = notifications{store: s, every: orElse(cfg.PollEvery, 500*time.Millisecond)}
 	if err := s.commit.reach(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open event store: %w", err)
@@ -80,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // Close releases the store's connections, and the pool if the store made it.
 func (s *Store) Close() {
-	s.hints.close()
+	s.notifications.close()
 	s.commit.close()
 	if s.ownPool {
 		s.pool.Close()
