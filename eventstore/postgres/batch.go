@@ -138,9 +138,9 @@ func (b *batch) copyData(w []byte, head int64) []byte {
 }
 
 // settle gives the winners consecutive positions after head, and notes how far streams reach now.
-func settle(k *known, winners []*request, head int64) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func settle(versions *versionCache, winners []*request, head int64) {
+	versions.mu.Lock()
+	defer versions.mu.Unlock()
 	for _, r := range winners {
 		if r.events == 0 {
 			r.settle(eventstore.Result{}, nil)
@@ -149,7 +149,7 @@ func settle(k *known, winners []*request, head int64) {
 		r.settle(eventstore.Result{First: head + 1, Last: head + int64(r.events)}, nil)
 		head += int64(r.events)
 		for i := range r.writes {
-			k.set(r.writes[i].stream, r.writes[i].expected+int64(r.writes[i].count))
+			versions.set(r.writes[i].stream, r.writes[i].expected+int64(r.writes[i].count))
 		}
 	}
 }

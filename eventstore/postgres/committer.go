@@ -26,13 +26,13 @@ type committer struct {
 	patience time.Duration
 	script   script
 
-	mu     sync.Mutex
-	conn   *pgx.Conn // nil: to be connected
-	used   time.Time // end of the last batch
-	closed bool
-	head   int64     // after the last batch; -1: unknown
-	rival  time.Time // another replica's last append, as far as we noticed
-	slow   bool      // every batch goes the careful way: for the tests that both ways agree
+	mu         sync.Mutex
+	conn       *pgx.Conn // nil: to be connected
+	used       time.Time // end of the last batch
+	closed     bool
+	head       int64     // after the last batch; -1: unknown
+	rival      time.Time // another replica's last append, as far as we noticed
+	alwaysSlow bool      // every batch goes the slow path: for the tests that both ways agree
 }
 
 // errClosed answers appends to a closed store.
@@ -118,7 +118,7 @@ func (c *committer) drop() {
 	defer cancel()
 	_ = c.conn.Close(ctx)
 	c.conn = nil
-	c.store.known.forget()
+	c.store.versions.forget()
 }
 
 // answers tells whether the connection still works.
@@ -143,8 +143,8 @@ func (c *committer) run(b *batch) {
 	if c.conn != nil && time.Since(c.used) > time.Second && !c.answers() {
 		c.drop()
 	}
-	if c.conn == nil || b.unsure || c.slow {
-		c.runCarefully(b.requests, false)
+	if c.conn == nil || b.unsure || c.alwaysSlow {
+		c.runSlowPath(b.requests, false)
 		return
 	}
 	head, err := c.fast(b)
@@ -152,16 +152,16 @@ func (c *committer) run(b *batch) {
 	var pgErr *pgconn.PgError
 	switch {
 	case err == nil:
-		settle(c.store.known, b.requests, head)
+		settle(c.store.versions, b.requests, head)
 		c.head = head + int64(b.events)
 		c.store.notifications.broadcast()
 	case errors.As(err, &pgErr) && !c.conn.IsClosed() && !wrongServer(pgErr):
 		// The transaction is rolled back and the connection is fine.
-		c.runCarefully(b.requests, false)
+		c.runSlowPath(b.requests, false)
 	default:
 		c.store.log.Warn("append: connection given up", "err", err, "requests", len(b.requests))
 		c.drop()
-		c.runCarefully(b.requests, true)
+		c.runSlowPath(b.requests, true)
 	}
 }
 
@@ -184,7 +184,7 @@ func (c *committer) fast(b *batch) (head int64, err error) {
 	}
 	if head < c.head {
 		// An older log stands in the place of the one we knew.
-		c.store.known.forget()
+		c.store.versions.forget()
 	} else if c.head >= 0 && head > c.head {
 		c.rival = time.Now()
 	}

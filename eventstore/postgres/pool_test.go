@@ -173,17 +173,17 @@ func TestReadOnlyForAMoment(t *testing.T) {
 	}
 }
 
-// The appends' own connection turns read-only while it is open, which careful.go once kept for ever.
+// The appends' own connection turns read-only while it is open, which slowpath.go once kept for ever.
 func TestReadOnlyConnectionIsGivenUp(t *testing.T) {
 	t.Parallel()
-	for _, careful := range []bool{false, true} {
-		t.Run(fmt.Sprint("careful ", careful), func(t *testing.T) {
+	for _, slow := range []bool{false, true} {
+		t.Run(fmt.Sprint("slow path ", slow), func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.New(t)
 			i := &ids{}
 			_, s := openPool(t, url, 0)
-			if careful {
-				s.AlwaysCareful()
+			if slow {
+				s.AlwaysSlowPath()
 			}
 			must(t, s, i.append("a", 0, 1))
 			s.MakeReadOnly(t.Context(), t)

@@ -3,7 +3,7 @@
 // Appends of all callers are committed in groups, one transaction at a time under an advisory
 // lock, so that positions have no gap and commit in order. The unique index on (stream, version)
 // is the version check and the one on receipts' keys is the duplicate check; look-ups happen only
-// after one of them has objected. See batch.go for a batch's way and careful.go for what follows
+// after one of them has objected. See batch.go for a batch's way and slowpath.go for what follows
 // an objection.
 package postgres
 
@@ -24,9 +24,9 @@ type Config struct {
 	Pool   *Pool        // for reads and look-ups, and the pattern of the store's own connections; nil: one is made from URL
 	Logger *slog.Logger // nil: silent
 
-	// KnownStreams is how many streams' versions are remembered, so that most appends need no
+	// CachedVersions is how many streams' versions are remembered, so that most appends need no
 	// look-up; 0: 100,000, about 15 MB.
-	KnownStreams int
+	CachedVersions int
 	// LockTimeout bounds the wait for other replicas' appends; 0: 5 s.
 	LockTimeout time.Duration
 	// Patience bounds how long an append whose connection broke tries to reach the database
@@ -42,7 +42,7 @@ type Store struct {
 	pool          *Pool
 	ownPool       bool
 	log           *slog.Logger
-	known         *known
+	versions      *versionCache
 	queue         queue
 	commit        committer
 	notifications notifications
@@ -64,7 +64,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		}
 		s.pool, s.ownPool = pool, true
 	}
-	s.known = newKnown(orElse(cfg.KnownStreams, 100_000))
+	s.versions = newVersionCache(orElse(cfg.CachedVersions, 100_000))
 	s.commit = committer{
 		store:    s,
 		config:   committerConfig(s.pool.Config().ConnConfig, orElse(cfg.LockTimeout, 5*time.Second)),
@@ -116,9 +116,9 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.Res
 // only sees versions that exist already, cannot be led to leave a gap. Versions never go away:
 // this is safe outside the lock.
 func (s *Store) verify(ctx context.Context, r *request) error {
-	r.generation = s.known.generation()
+	r.generation = s.versions.generation()
 	for _, w := range r.writes {
-		at, ok := s.known.get(w.stream)
+		at, ok := s.versions.get(w.stream)
 		if !ok || at < w.expected {
 			if w.expected == 0 {
 				continue
@@ -158,19 +158,19 @@ func (s *Store) refuse(ctx context.Context, r *request) error {
 		}
 	}
 	// What was believed about the streams is wrong: the log was replaced by an older one.
-	s.known.forget()
+	s.versions.forget()
 	return unavailable("append", errors.New("the log has changed under the store; try again"))
 }
 
 // version returns the stream's version, 0 if it does not exist.
 func (s *Store) version(ctx context.Context, stream string) (int64, error) {
-	generation := s.known.generation()
+	generation := s.versions.generation()
 	var v int64
 	err := s.pool.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM log.entries WHERE stream_key = $1`, indexKey(stream)).Scan(&v)
 	if err != nil {
 		return 0, unavailable("look up "+stream, err)
 	}
-	s.known.put(generation, stream, v)
+	s.versions.put(generation, stream, v)
 	return v, nil
 }
 

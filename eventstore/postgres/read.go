@@ -43,12 +43,12 @@ func (s *Store) ReadAll(ctx context.Context, after int64) iter.Seq2[eventstore.E
 
 // ReadStream implements eventstore.Store.
 func (s *Store) ReadStream(ctx context.Context, stream eventstore.StreamID, after int64) iter.Seq2[eventstore.Event, error] {
-	generation := s.known.generation()
+	generation := s.versions.generation()
 	name := stream.String()
 	return s.read(ctx, after, query{
 		name: "read_stream", sql: readStream, stream: name,
 		key: func(e *eventstore.Event) int64 { return e.Version },
-	}, func(last eventstore.Event) { s.known.put(generation, name, last.Version) })
+	}, func(last eventstore.Event) { s.versions.put(generation, name, last.Version) })
 }
 
 // query is one of the two ways to walk the log.

@@ -21,7 +21,7 @@ type request struct {
 	rows    []byte // COPY rows: the events, the last with the receipt; or the receipt alone
 	ends    []int  // where each event's row ends; none for a receipt alone
 
-	generation uint64 // of known, when the versions were verified
+	generation uint64 // of the version cache, when the versions were verified
 
 	// What the queue decides, read by the caller once wake has fired.
 	wake   chan struct{}
