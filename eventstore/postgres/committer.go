@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // replyPatience bounds a batch: beyond it the server counts as gone. It must exceed the lock timeout.
@@ -192,42 +190,23 @@ func (c *committer) fast(b *batch) (head int64, err error) {
 	return head, err
 }
 
-// send sends messages that end with a Sync and reads the answers. If they ask for the head, it is
-// returned. A refused transaction is rolled back.
+// send sends messages that end with a Sync. If they ask for the head, it is returned. A refused
+// transaction is rolled back; the error is then a *pgconn.PgError.
 func (c *committer) send(wire []byte) (head int64, err error) {
-	conn := c.conn.PgConn()
-	if err := conn.Conn().SetDeadline(time.Now().Add(replyPatience)); err != nil {
+	r, err := exchange(c.conn.PgConn(), wire)
+	if err != nil {
 		return 0, err
 	}
-	if _, err := conn.Conn().Write(wire); err != nil {
-		return 0, err
+	if r.refusal != nil && wrongServer(r.refusal) {
+		c.store.pool.suspect.Store(true)
 	}
-	var refusal error
-	for {
-		msg, err := conn.Frontend().Receive()
-		if err != nil {
+	if r.failed {
+		if _, err := c.send(c.script.rollback); err != nil {
 			return 0, err
 		}
-		switch m := msg.(type) {
-		case *pgproto3.DataRow:
-			if len(m.Values) > 0 && len(m.Values[0]) == 8 {
-				head = int64(binary.BigEndian.Uint64(m.Values[0]))
-			}
-		case *pgproto3.ErrorResponse:
-			pgErr := pgconn.ErrorResponseToPgError(m)
-			if pgErr.Severity == "FATAL" || pgErr.Severity == "PANIC" {
-				return 0, fmt.Errorf("connection ended: %s", pgErr.Message)
-			}
-			if refusal = pgErr; wrongServer(pgErr) {
-				c.store.pool.suspect.Store(true)
-			}
-		case *pgproto3.ReadyForQuery:
-			if m.TxStatus == 'E' {
-				if _, err := c.send(c.script.rollback); err != nil {
-					return 0, err
-				}
-			}
-			return head, errors.Join(refusal, conn.Conn().SetDeadline(time.Time{}))
-		}
 	}
+	if r.refusal != nil {
+		return r.head, r.refusal
+	}
+	return r.head, nil
 }

@@ -3,9 +3,9 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -92,15 +92,11 @@ func (c *committer) probe(ctx context.Context, row bool) error {
 
 // attempt is a transaction that appends, with one receipt or nothing, and is rolled back.
 func (s *script) attempt(row bool) []byte {
-	rows := []byte(copyHeader)
+	var requests []*request
 	if row {
 		r := newRequest(eventstore.Append{Receipt: &eventstore.Receipt{Key: "probe " + rand.Text(), Request: []byte("probe")}})
-		rows, _ = r.appendRows(rows, 0)
-		r.free()
+		defer r.free()
+		requests = append(requests, r)
 	}
-	rows = append(rows, copyTrailer...)
-	w := append([]byte(nil), s.probe...)
-	w = binary.BigEndian.AppendUint32(append(w, 'd'), uint32(len(rows)+4))
-	w = append(append(w, rows...), message('c', "")...)
-	return append(w, s.rollback...)
+	return append(appendCopyData(slices.Clone(s.probe), requests, 0), s.rollback...)
 }

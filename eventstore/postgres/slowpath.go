@@ -245,12 +245,7 @@ func insert(ctx context.Context, tx pgx.Tx, winners []*request, head int64) erro
 	if len(winners) == 0 {
 		return nil
 	}
-	rows := []byte(copyHeader)
-	for _, r := range winners {
-		rows, head = r.appendRows(rows, head)
-	}
-	rows = append(rows, copyTrailer...)
-	if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(rows), copyEntries); err != nil {
+	if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(appendCopyRows(nil, winners, head)), copyEntries); err != nil {
 		return fmt.Errorf("insert: %w", err)
 	}
 	return nil
