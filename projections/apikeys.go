@@ -13,7 +13,7 @@ import (
 
 // applyAPIKeys keeps read.api_keys: which keys there are, never the keys.
 func applyAPIKeys(e eventstore.Event) ([]Statement, error) {
-	if e.Stream.Aggregate != "apikey" {
+	if e.Stream.Aggregate != apikey.Codec.Aggregate() {
 		return nil, nil
 	}
 	ev, err := decode(e)

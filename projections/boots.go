@@ -20,7 +20,7 @@ const (
 // applyBoots keeps read.boots: when each boot that was asked for reached its phases. One that somebody
 // stops on its way is over without being ready; one that nobody asked for has no time to count from.
 func applyBoots(e eventstore.Event) ([]Statement, error) {
-	if e.Stream.Aggregate != "instance" {
+	if e.Stream.Aggregate != instance.Codec.Aggregate() {
 		return nil, nil
 	}
 	ev, err := decode(e)

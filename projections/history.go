@@ -36,7 +36,7 @@ func applyHistory(e eventstore.Event) ([]Statement, error) {
 	}
 	subject := e.Stream.String()
 	if id := aboutInstance(ev); id != "" {
-		subject = "instance/" + id
+		subject = instanceStream(id)
 	}
 	insert := `INSERT INTO history (account, position, event_id, time, type, subject, actor, sentence, data) `
 	args := []any{e.Position, e.ID, e.Time, e.Type, subject, e.Meta.Actor, sentence, string(text)}
@@ -60,7 +60,8 @@ func ownerOf(e eventstore.Event, ev any) string {
 	case apikey.Removed:
 		return ev.Account
 	}
-	if e.Stream.Aggregate == "account" || e.Stream.Aggregate == "audit" {
+	switch e.Stream.Aggregate {
+	case account.Codec.Aggregate(), audit.Codec.Aggregate():
 		return e.Stream.ID
 	}
 	return ""
@@ -226,13 +227,13 @@ const entryColumns = `position, event_id, time, type, subject, actor, sentence, 
 // History returns the events of one of the account's instances with a position above after, oldest first.
 func (r *Reader) History(ctx context.Context, account, id string, after int64, limit int) ([]Entry, error) {
 	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history
-		WHERE subject = $1 AND account = $2 AND position > $3 ORDER BY position LIMIT $4`, "instance/"+id, account, after, limit)
+		WHERE subject = $1 AND account = $2 AND position > $3 ORDER BY position LIMIT $4`, instanceStream(id), account, after, limit)
 }
 
 // HistoryBefore returns the events of one of the account's instances with a position below before, newest first.
 func (r *Reader) HistoryBefore(ctx context.Context, account, id string, before int64, limit int) ([]Entry, error) {
 	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history
-		WHERE subject = $1 AND account = $2 AND position < $3 ORDER BY position DESC LIMIT $4`, "instance/"+id, account, before, limit)
+		WHERE subject = $1 AND account = $2 AND position < $3 ORDER BY position DESC LIMIT $4`, instanceStream(id), account, before, limit)
 }
 
 // AccountHistory returns the account's events that are about none of its instances, with a position

@@ -128,10 +128,10 @@ func at(ctx context.Context, store eventstore.Store, position int64) (eventstore
 // lastWord tells whether an event says all that counts of its stream, whatever came before it: an
 // operator terminated the instance, mostly because an earlier event cannot be read.
 func lastWord(e eventstore.Event) bool {
-	if e.Type != "instance.terminated" {
+	if e.Type != instance.Codec.Name(instance.Terminated{}) {
 		return false
 	}
-	ev, err := decode(e)
+	ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
 	if err != nil {
 		return false
 	}

@@ -229,6 +229,7 @@ type batch struct {
 	projection Projection
 	pgx        pgx.Batch
 	origin     []eventstore.Event // of each statement
+	folding    []eventstore.Event // those that the projection folds
 }
 
 func newBatch(p Projection) *batch { return &batch{projection: p} }
@@ -236,6 +237,12 @@ func newBatch(p Projection) *batch { return &batch{projection: p} }
 func (b *batch) add(e eventstore.Event) error {
 	if e.Damage != nil {
 		return &poison{e, fmt.Errorf("it cannot be read: %w", e.Damage)}
+	}
+	if f := b.projection.Fold; f != nil {
+		if e.Stream.Aggregate == f.Aggregate {
+			b.folding = append(b.folding, e)
+		}
+		return nil
 	}
 	statements, err := b.projection.Apply(e)
 	if err != nil {
@@ -249,6 +256,16 @@ func (b *batch) add(e eventstore.Event) error {
 }
 
 func (b *batch) send(ctx context.Context, tx pgx.Tx) error {
+	if len(b.folding) > 0 {
+		s, changes, err := b.projection.Fold.statement(ctx, tx, b.folding)
+		if err != nil {
+			return err
+		}
+		if changes {
+			b.pgx.Queue(s.SQL, s.Args...)
+			b.origin = append(b.origin, b.folding[len(b.folding)-1])
+		}
+	}
 	if b.pgx.Len() == 0 {
 		return nil
 	}

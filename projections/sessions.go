@@ -13,7 +13,7 @@ import (
 
 // applySessions keeps read.sessions: one row a login.
 func applySessions(e eventstore.Event) ([]Statement, error) {
-	if e.Stream.Aggregate != "session" {
+	if e.Stream.Aggregate != session.Codec.Aggregate() {
 		return nil, nil
 	}
 	ev, err := decode(e)
