@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/oklog/ulid/v2"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -17,8 +18,8 @@ import (
 // each life is written in one go, and once where all lives go forward together, so that every batch of
 // the rebuild touches as many rows as it has events.
 func benchRebuild(ctx context.Context, o options) error {
-	fmt.Println("\n| read model | events | lives | rebuilt |")
-	fmt.Println("|---|---:|---:|---:|")
+	fmt.Println("\n| read model | events | lives | rebuilt | backend µs | client µs |")
+	fmt.Println("|---|---:|---:|---:|---:|---:|")
 	for _, together := range []bool{false, true} {
 		err := inLab(ctx, func(l *lab) error {
 			store, err := l.open(ctx)
@@ -38,14 +39,24 @@ func benchRebuild(ctx context.Context, o options) error {
 			if err != nil {
 				return err
 			}
-			var rates []float64
+			var rates, server, client []float64
 			for range o.runs {
-				begun := time.Now()
+				backends, err := l.backends(ctx)
+				if err != nil {
+					return err
+				}
+				begun, own := time.Now(), ownCPU()
 				at, err := projections.Rebuild(ctx, l.pool, store, model, nil)
 				if err != nil {
 					return err
 				}
 				rates = append(rates, float64(at)/time.Since(begun).Seconds())
+				client = append(client, float64((ownCPU()-own).Microseconds())/float64(at))
+				after, err := l.backends(ctx)
+				if err != nil {
+					return err
+				}
+				server = append(server, float64((after-backends).Microseconds())/float64(at))
 			}
 			var rows int
 			if err := l.pool.QueryRow(ctx, `SELECT count(*) FROM read.instances WHERE status = 'terminated' AND machine = ''`).Scan(&rows); err != nil {
@@ -58,7 +69,7 @@ func benchRebuild(ctx context.Context, o options) error {
 			if together {
 				name = "instances, all lives together"
 			}
-			fmt.Printf("| %s | %d | %d | %.0f/s |\n", name, events, lives, median(rates))
+			fmt.Printf("| %s | %d | %d | %.0f/s | %.1f | %.1f |\n", name, events, lives, median(rates), median(server), median(client))
 			return nil
 		})
 		if err != nil {
@@ -66,6 +77,19 @@ func benchRebuild(ctx context.Context, o options) error {
 		}
 	}
 	return nil
+}
+
+// backends is the processor time that the database's connections have had.
+func (l *lab) backends(ctx context.Context) (total time.Duration, err error) {
+	rows, err := l.pool.Query(ctx, `SELECT pid FROM pg_stat_activity WHERE datname = current_database()`)
+	if err != nil {
+		return 0, err
+	}
+	pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	for _, pid := range pids {
+		total += onCPU(pid)
+	}
+	return total, err
 }
 
 // fillLives appends the lives of n instances and returns how many events they have.

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cloudbot-ai/control-plane/crash"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // notifications wakes readers: at once after this store's own appends, by LISTEN after another process's,
@@ -84,7 +85,9 @@ func (h *notifications) run(ctx context.Context) {
 			h.store.log.WarnContext(ctx, "notifications: connection lost, will reconnect", "err", err)
 		}
 		h.broadcast() // something may have been missed
-		pause(ctx, h.every)
+		if retry.Sleep(ctx, h.every) != nil {
+			return
+		}
 	}
 }
 

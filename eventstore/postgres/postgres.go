@@ -8,6 +8,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,13 +65,13 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		}
 		s.pool, s.ownPool = pool, true
 	}
-	s.versions = newVersionCache(orElse(cfg.CachedVersions, 100_000))
+	s.versions = newVersionCache(cmp.Or(cfg.CachedVersions, 100_000))
 	s.commit = committer{
 		store:    s,
-		config:   committerConfig(s.pool.Config().ConnConfig, orElse(cfg.LockTimeout, 5*time.Second)),
-		patience: orElse(cfg.Patience, 3*time.Second),
+		config:   committerConfig(s.pool.Config().ConnConfig, cmp.Or(cfg.LockTimeout, 5*time.Second)),
+		patience: cmp.Or(cfg.Patience, 3*time.Second),
 	}
-	s.notifications = notifications{store: s, every: orElse(cfg.PollEvery, 500*time.Millisecond)}
+	s.notifications = notifications{store: s, every: cmp.Or(cfg.PollEvery, 500*time.Millisecond)}
 	if err := s.commit.reach(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open event store: %w", err)
@@ -197,11 +198,4 @@ func (s *Store) Head(ctx context.Context) (int64, error) {
 
 func unavailable(doing string, err error) error {
 	return fmt.Errorf("%w: %s: %w", eventstore.ErrUnavailable, doing, err)
-}
-
-func orElse[T comparable](v, otherwise T) T {
-	if v == *new(T) {
-		return otherwise
-	}
-	return v
 }

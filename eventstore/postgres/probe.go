@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // trusted is how long an append that worked stands for the next one.
@@ -44,10 +45,8 @@ func (l *lately) well() bool { return time.Since(time.Unix(0, l.worked.Load())) 
 func (s *Store) Probe(ctx context.Context) error {
 	c := &s.commit
 	for !c.mu.TryLock() {
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, 5*time.Millisecond) != nil {
 			return unavailable("probe", errors.New("an append has been under way for too long"))
-		case <-time.After(5 * time.Millisecond):
 		}
 	}
 	defer c.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // The slow path is for batches the database has objected to, and for those whose connection
@@ -39,7 +40,7 @@ func (c *committer) runSlowPath(requests []*request, resent bool) {
 			return
 		}
 		resent = true
-		pause(ctx, 50*time.Millisecond)
+		_ = retry.Sleep(ctx, 50*time.Millisecond) // once ctx has ended, one more try says why
 	}
 }
 
