@@ -533,7 +533,7 @@ func play(t *testing.T, c setup, scene func(s *stage)) {
 type feed struct{ store eventstore.Store }
 
 func (f feed) Follow(ctx context.Context, after int64, fn func(context.Context, []eventstore.Event) error) error {
-	hints := f.store.Hints(ctx)
+	hints := f.store.Notifications(ctx)
 	for {
 		var batch []eventstore.Event
 		for e, err := range f.store.ReadAll(ctx, after) {

@@ -185,7 +185,7 @@ func (s *stage) state(id string) instance.State { return s.fold()[id] }
 type feed struct{ store eventstore.Store }
 
 func (f feed) Follow(ctx context.Context, after int64, fn func(context.Context, []eventstore.Event) error) error {
-	hints := f.store.Hints(ctx)
+	hints := f.store.Notifications(ctx)
 	for {
 		var batch []eventstore.Event
 		for e, err := range f.store.ReadAll(ctx, after) {

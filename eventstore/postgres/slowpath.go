@@ -11,20 +11,21 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// The careful way is for batches the database has objected to, and for those whose connection
+// The slow path is for batches the database has objected to, and for those whose connection
 // broke: it looks at streams and receipts under the lock, sorts out the losers and inserts the
 // rest. It takes a few round trips and is rare.
 
-// runCarefully settles every request. resent says that the batch may have been committed already:
+// runSlowPath settles every request. resent says that the batch may have been committed already:
 // then an event or receipt that stands in a request's way may be its own.
-func (c *committer) runCarefully(requests []*request, resent bool) {
+func (c *committer) runSlowPath(requests []*request, resent bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), replyPatience)
 	defer cancel()
 	began := time.Now()
 	for tries := 1; ; tries++ {
-		err := c.careful(ctx, requests, resent)
+		err := c.slowPath(ctx, requests, resent)
 		if err == nil {
 			return
 		}
@@ -39,7 +40,7 @@ func (c *committer) runCarefully(requests []*request, resent bool) {
 			return
 		}
 		resent = true
-		pause(ctx, 50*time.Millisecond)
+		_ = retry.Sleep(ctx, 50*time.Millisecond) // once ctx has ended, one more try says why
 	}
 }
 
@@ -51,7 +52,7 @@ func (c *committer) isolate(ctx context.Context, requests []*request, resent boo
 	}
 	for i := range requests {
 		one := requests[i : i+1]
-		if err := c.careful(ctx, one, resent); err != nil {
+		if err := c.slowPath(ctx, one, resent); err != nil {
 			fail(one, unavailable("append", err))
 		}
 	}
@@ -66,9 +67,9 @@ func blameable(err *pgconn.PgError) bool {
 	return false
 }
 
-// careful appends those of the requests that can be, in one transaction, and settles all. An
+// slowPath appends those of the requests that can be, in one transaction, and settles all. An
 // error means that none is settled.
-func (c *committer) careful(ctx context.Context, requests []*request, resent bool) error {
+func (c *committer) slowPath(ctx context.Context, requests []*request, resent bool) error {
 	if c.conn == nil {
 		if err := c.reach(ctx); err != nil {
 			return err
@@ -113,16 +114,16 @@ func (c *committer) careful(ctx context.Context, requests []*request, resent boo
 		return err
 	}
 	// Others' events were seen under the lock: what is known now is exact.
-	generation := c.store.known.generation()
+	generation := c.store.versions.generation()
 	for stream, v := range at {
-		c.store.known.put(generation, stream, v)
+		c.store.versions.put(generation, stream, v)
 	}
-	settle(c.store.known, winners, head)
+	settle(c.store.versions, winners, head)
 	for r, o := range results {
 		r.settle(o.result, o.err)
 	}
 	c.used, c.head = time.Now(), head+events(winners)
-	c.store.hints.broadcast()
+	c.store.notifications.broadcast()
 	return nil
 }
 
@@ -245,12 +246,7 @@ func insert(ctx context.Context, tx pgx.Tx, winners []*request, head int64) erro
 	if len(winners) == 0 {
 		return nil
 	}
-	rows := []byte(copyHeader)
-	for _, r := range winners {
-		rows, head = r.appendRows(rows, head)
-	}
-	rows = append(rows, copyTrailer...)
-	if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(rows), copyEntries); err != nil {
+	if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(appendCopyRows(nil, winners, head)), copyEntries); err != nil {
 		return fmt.Errorf("insert: %w", err)
 	}
 	return nil

@@ -10,11 +10,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cloudbot-ai/control-plane/crash"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// hints wakes readers: at once after this store's own appends, by LISTEN after another process's,
+// notifications wakes readers: at once after this store's own appends, by LISTEN after another process's,
 // and by looking at the head now and then, because notifications can be lost with a connection.
-type hints struct {
+type notifications struct {
 	store *Store
 	every time.Duration
 
@@ -24,10 +25,10 @@ type hints struct {
 	done   chan struct{}
 }
 
-// Hints implements eventstore.Store.
-func (s *Store) Hints(ctx context.Context) <-chan struct{} {
+// Notifications implements eventstore.Store.
+func (s *Store) Notifications(ctx context.Context) <-chan struct{} {
 	c := make(chan struct{}, 1)
-	h := &s.hints
+	h := &s.notifications
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.subs == nil {
@@ -49,7 +50,7 @@ func (s *Store) Hints(ctx context.Context) <-chan struct{} {
 	return c
 }
 
-func (h *hints) broadcast() {
+func (h *notifications) broadcast() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for c := range h.subs {
@@ -60,7 +61,7 @@ func (h *hints) broadcast() {
 	}
 }
 
-func (h *hints) close() {
+func (h *notifications) close() {
 	h.mu.Lock()
 	cancel, done := h.cancel, h.done
 	h.mu.Unlock()
@@ -71,7 +72,7 @@ func (h *hints) close() {
 }
 
 // run listens until the store closes, over as many connections as it takes.
-func (h *hints) run(ctx context.Context) {
+func (h *notifications) run(ctx context.Context) {
 	defer close(h.done)
 	said := "" // each cause is logged once
 	for ctx.Err() == nil {
@@ -81,10 +82,12 @@ func (h *hints) run(ctx context.Context) {
 		}
 		if cause := err.Error(); cause != said {
 			said = cause
-			h.store.log.WarnContext(ctx, "hints: connection lost, will reconnect", "err", err)
+			h.store.log.WarnContext(ctx, "notifications: connection lost, will reconnect", "err", err)
 		}
 		h.broadcast() // something may have been missed
-		pause(ctx, h.every)
+		if retry.Sleep(ctx, h.every) != nil {
+			return
+		}
 	}
 }
 
@@ -92,7 +95,7 @@ func (h *hints) run(ctx context.Context) {
 var errReadOnly = errors.New("the server is read-only")
 
 // listen returns why its connection ended. well is called once it works.
-func (h *hints) listen(ctx context.Context, well func()) (err error) {
+func (h *notifications) listen(ctx context.Context, well func()) (err error) {
 	defer crash.Caught(&err)
 	config := h.store.pool.Config().ConnConfig.Copy()
 	config.RuntimeParams["application_name"] = "cloudbot hints"
