@@ -10,6 +10,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
@@ -68,7 +69,7 @@ func (a app) role(t *testing.T, name string) runner {
 func TestAssembledSaga(t *testing.T) {
 	a := assembled(t, map[string]string{"MAX_INSTANCES_TOTAL": "3"})
 	lease := a.role(t, "saga").(held)
-	saga, reconciler := lease.runner.(together)[0].(*commands.Saga), lease.runner.(together)[1].(*commands.Reconciler)
+	saga, reconciler := lease.runner.(together)[0].(*provisioner.Saga), lease.runner.(together)[1].(*provisioner.Reconciler)
 	const id = "01JD0000000000000000000000"
 	if got := lease.lease; got != "saga" {
 		t.Errorf("lease: got %q, want saga", got)

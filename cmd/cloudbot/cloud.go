@@ -17,7 +17,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/adapters/s3"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
@@ -89,8 +89,8 @@ func (c ec2Config) sample(publicURL string) error {
 		told := func() (download, error) {
 			return download{guests: map[string]string{"amd64": strings.Repeat("0", 64)}}, nil
 		}
-		_, err := userData(c, url, told)(commands.LaunchPlan{Instance: "01JD0000000000000000000000"})
-		if refused := (*commands.CallError)(nil); errors.As(err, &refused) {
+		_, err := userData(c, url, told)(machines.LaunchPlan{Instance: "01JD0000000000000000000000"})
+		if refused := (*machines.CallError)(nil); errors.As(err, &refused) {
 			return fmt.Errorf("%s cannot be told to a machine: %w", name, refused.Err)
 		}
 		return err
@@ -102,9 +102,9 @@ func (c ec2Config) sample(publicURL string) error {
 
 // cloud is where machines come from, with what keeps it going.
 type cloud struct {
-	commands.Cloud
+	machines.Cloud
 	runner                       // keeps the machines, or what is known about them, up to date
-	inventory commands.Inventory // for the reconciler; nil: it has nothing to reconcile
+	inventory machines.Inventory // for the reconciler; nil: it has nothing to reconcile
 
 	pollEvery, sweepEvery time.Duration // how often it may be looked at
 	policy                provisioning.Policy
@@ -135,8 +135,8 @@ func nothingToLaunch() (download, error) {
 
 // userData renders what a machine is told at its first boot. Where the assets are not known the launch
 // waits; a template or a setting that is wrong gives it up.
-func userData(c ec2Config, url string, assets func() (download, error)) func(commands.LaunchPlan) (string, error) {
-	return func(p commands.LaunchPlan) (string, error) {
+func userData(c ec2Config, url string, assets func() (download, error)) func(machines.LaunchPlan) (string, error) {
+	return func(p machines.LaunchPlan) (string, error) {
 		known, err := assets()
 		if err != nil {
 			return "", err
@@ -152,7 +152,7 @@ func userData(c ec2Config, url string, assets func() (download, error)) func(com
 		}
 		text, err := bootstrap.UserData(told)
 		if err != nil {
-			return "", &commands.CallError{
+			return "", &machines.CallError{
 				Verdict: instance.Never, Code: "bad_user_data", Reason: "The machine's first boot could not be prepared; the operator has been told.", Err: err,
 			}
 		}

@@ -136,7 +136,7 @@ func showEvents(ctx context.Context, store eventstore.Store, f filter, follow bo
 	out := bufio.NewWriterSize(w, 1<<16)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
-	hints := store.Hints(ctx)
+	notifications := store.Notifications(ctx)
 	poll := time.NewTicker(time.Second)
 	defer poll.Stop()
 	for shown, at := int64(0), f.after; ; {
@@ -161,7 +161,7 @@ func showEvents(ctx context.Context, store eventstore.Store, f filter, follow bo
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hints:
+		case <-notifications:
 		case <-poll.C:
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
@@ -92,7 +93,7 @@ func printForced(w io.Writer, done commands.Forced, asJSON bool) error {
 }
 
 // inventory opens the cloud that holds this server's machines, to list and terminate them.
-func (o *operator) inventory(ctx context.Context) (commands.Inventory, error) {
+func (o *operator) inventory(ctx context.Context) (machines.Inventory, error) {
 	if o.cfg.LocalDevMode {
 		guest, err := guestProgram()
 		if err != nil {

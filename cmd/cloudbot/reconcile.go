@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
@@ -58,7 +58,7 @@ command fails if a difference could not be repaired. It is for machines on EC2
 
 // printReport prints a report. It returns an error if a difference was not repaired, for scripts that check only the
 // exit code.
-func printReport(w io.Writer, r commands.Report, asJSON bool) (err error) {
+func printReport(w io.Writer, r provisioner.Report, asJSON bool) (err error) {
 	if asJSON {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
@@ -79,7 +79,7 @@ func printReport(w io.Writer, r commands.Report, asJSON bool) (err error) {
 }
 
 // reconciler returns the reconciler of the command, which may run beside a server or without one.
-func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) (*commands.Reconciler, error) {
+func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) (*provisioner.Reconciler, error) {
 	cfg, err := loadConfig()
 	if err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) 
 	if err != nil {
 		return nil, err
 	}
-	return &commands.Reconciler{
+	return &provisioner.Reconciler{
 		Log:   newLog(store, nil, newFleet(cfg, pool, log)),
 		Cloud: c, Live: (&projections.Reader{Pool: pool}).Live, Logger: log,
 	}, nil
