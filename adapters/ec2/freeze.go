@@ -36,8 +36,7 @@ func (c *Cloud) Freeze(a commands.LaunchPlan) (instance.Spec, error) {
 		return instance.Spec{}, fmt.Errorf("render user data: %w", err)
 	}
 	if len(userData) > maxUserData-roomForToken {
-		return instance.Spec{}, refused(instance.Never, "bad_user_data",
-			"The machine's first boot could not be prepared; the operator has been told.",
+		return instance.Spec{}, refused(instance.Never, codeBadUserData, saysBadUserData,
 			fmt.Errorf("%d bytes of user data are more than %d", len(userData), maxUserData-roomForToken))
 	}
 	if table[a.Refused].full && a.Last.Type != "" {
