@@ -237,7 +237,7 @@ func TestBlind(t *testing.T) {
 			}
 		}
 	})
-	if one, two := NewMemoryVault(), NewMemoryVault(); one.Blind("a", "b") == two.Blind("a", "b") {
+	if one, two := newMemoryVault(), newMemoryVault(); one.Blind("a", "b") == two.Blind("a", "b") {
 		t.Error("two installations blind alike: the key is not random")
 	}
 }
@@ -327,7 +327,7 @@ func TestKeyring(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	v := NewMemoryVault()
+	v := newMemoryVault()
 	if err := v.NewKey(context.Background(), "a"); err != nil {
 		f.Fatal(err)
 	}
