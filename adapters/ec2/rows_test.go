@@ -12,6 +12,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 func many(n int, f ec2test.Fate) (list []ec2test.Fate) {
@@ -242,7 +243,7 @@ func TestOneCallForMany(t *testing.T) {
 		for range 40 {
 			s.create()
 		}
-		_ = pause(context.Background(), 4*time.Minute-time.Second)
+		_ = retry.Sleep(context.Background(), 4*time.Minute-time.Second)
 		synctest.Wait()
 		if n := s.srv.Calls()["DescribeInstances"]; n > 120 || n < 40 { // one a second would be 240
 			t.Errorf("%d calls in four minutes for 40 machines", n)
@@ -259,7 +260,7 @@ func TestTheGuestsWordBringsALook(t *testing.T) {
 		id := s.create()
 		boots := func(what string) {
 			t.Helper()
-			_ = pause(context.Background(), takes+time.Second)
+			_ = retry.Sleep(context.Background(), takes+time.Second)
 			synctest.Wait()
 			if st := s.state(id); st.Running {
 				t.Fatalf("%s: somebody looked already", what)
@@ -326,7 +327,7 @@ func TestReconciler(t *testing.T) {
 		s.crashes(func(point string) bool { return point == "call.call.launch.after" })
 		s.start()
 		adopted := s.create()
-		_ = pause(context.Background(), time.Minute)
+		_ = retry.Sleep(context.Background(), time.Minute)
 		synctest.Wait()
 		if !s.dead() || !s.state(adopted).Open {
 			t.Fatalf("not open: %+v", s.state(adopted))
@@ -350,7 +351,7 @@ func TestReconciler(t *testing.T) {
 		if report := look(false); report.Count(commands.Young) != 1 || report.Count(commands.Terminate) != 0 {
 			t.Errorf("while it is young: %+v", report)
 		}
-		_ = pause(context.Background(), 3*time.Minute)
+		_ = retry.Sleep(context.Background(), 3*time.Minute)
 		if report := look(false); report.Count(commands.Terminate) != 1 || report.Count(commands.Stranger) != 3 {
 			t.Errorf("%+v", report)
 		}
@@ -361,7 +362,7 @@ func TestReconciler(t *testing.T) {
 		if err := s.srv.Outside(machine, ec2test.Stopped); err != nil {
 			t.Fatal(err)
 		}
-		_ = pause(context.Background(), 3*time.Minute)
+		_ = retry.Sleep(context.Background(), 3*time.Minute)
 		if report := look(false); report.Count(commands.Repair) != 1 || s.state(twice).Status != instance.Stopped {
 			t.Errorf("%+v %+v", report, s.state(twice))
 		}
@@ -418,7 +419,7 @@ func TestWrongAccount(t *testing.T) {
 				if c.more {
 					s.until("running", s.create(), status(instance.Running))
 				}
-				_ = pause(context.Background(), c.within)
+				_ = retry.Sleep(context.Background(), c.within)
 				synctest.Wait()
 				rec := &commands.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live}
 				if report, err := rec.Reconcile(context.Background()); err != nil || c.kept && report.Count(commands.Missing) != c.n {
@@ -429,7 +430,7 @@ func TestWrongAccount(t *testing.T) {
 
 				s.srv = right
 				s.start()
-				_ = pause(context.Background(), time.Hour)
+				_ = retry.Sleep(context.Background(), time.Hour)
 				synctest.Wait()
 				rec.Cloud, rec.DryRun = s.newCloud(), true
 				if report, err := rec.Reconcile(context.Background()); err != nil || !c.kept && report.Count(commands.Returned) != c.n {
@@ -475,7 +476,7 @@ func TestMissingBelieved(t *testing.T) {
 		s.until("ready", id, ready)
 		s.stop()
 		s.srv = ec2test.New(ec2test.Config{})
-		_ = pause(context.Background(), time.Hour)
+		_ = retry.Sleep(context.Background(), time.Hour)
 		rec := &commands.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live, BelieveMissing: true}
 		if report, err := rec.Reconcile(context.Background()); err != nil || report.Count(commands.Missing) != 1 {
 			t.Errorf("%+v %v", report, err)

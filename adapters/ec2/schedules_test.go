@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 
 	"errors"
 )
@@ -74,12 +75,12 @@ func schedule(t testing.TB, c setup, sagas int, counts *tally) (*stage, error) {
 	}
 	ids := []string{s.create()}
 	for range 12 + r.IntN(14) {
-		_ = pause(context.Background(), time.Duration(r.Int64N(int64(50*time.Second))))
+		_ = retry.Sleep(context.Background(), time.Duration(r.Int64N(int64(50*time.Second))))
 		synctest.Wait()
 		s.act(r, &ids, counts)
 		synctest.Wait()
 		if s.dead() || len(s.runs) < sagas {
-			_ = pause(context.Background(), time.Duration(r.Int64N(int64(2*time.Minute))))
+			_ = retry.Sleep(context.Background(), time.Duration(r.Int64N(int64(2*time.Minute))))
 			s.start()
 		}
 	}
@@ -116,7 +117,7 @@ func (s *stage) settle(sagas int) error {
 		if s.dead() || len(s.runs) < sagas {
 			s.start()
 		}
-		_ = pause(context.Background(), 6*time.Minute)
+		_ = retry.Sleep(context.Background(), 6*time.Minute)
 		synctest.Wait()
 		for range 6 {
 			s.speak(nil)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // MaxWindow is the longest window a Limiter counts over.
@@ -140,7 +142,7 @@ func (l *Limiter) GiveBack(ctx context.Context, key string, limit int, window ti
 		}
 		full := time.Unix(0, int64(binary.BigEndian.Uint64(value))).Add(-each)
 		_, err = l.bucket.replace(ctx, key, binary.BigEndian.AppendUint64(nil, uint64(full.UnixNano())), revision)
-		if !errors.Is(err, errMoved) || !pause(ctx, rand.N(5*time.Millisecond)) {
+		if !errors.Is(err, errMoved) || retry.Sleep(ctx, rand.N(5*time.Millisecond)) != nil {
 			return
 		}
 	}
@@ -164,8 +166,8 @@ func (l *Limiter) shared(ctx context.Context, key string, limit int, window time
 		if !errors.Is(err, errMoved) {
 			return 0, err
 		}
-		if !pause(ctx, rand.N(5*time.Millisecond)) {
-			return 0, ctx.Err()
+		if err := retry.Sleep(ctx, rand.N(5*time.Millisecond)); err != nil {
+			return 0, err
 		}
 	}
 	// So many replicas at one key at once are no honest user.

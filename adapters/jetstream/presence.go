@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // ErrNoTunnel says that no replica holds a tunnel to the instance's machine.
@@ -141,7 +142,7 @@ func (c *claim) keep(ctx context.Context) {
 		if c.revision == 0 {
 			wait = min(c.presence.renew, 500*time.Millisecond)
 		}
-		if !pause(ctx, wait) {
+		if retry.Sleep(ctx, wait) != nil {
 			break
 		}
 		wait = c.presence.renew

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // RelayConfig says what a relay copies, and where to.
@@ -80,7 +81,7 @@ func (r *Relay) Stats() RelayStats {
 func (r *Relay) Run(ctx context.Context) error {
 	hints := r.cfg.Store.Hints(ctx)
 	var suspect int64
-	var t trouble
+	t := newTrouble()
 	for {
 		at, err := r.session(ctx, hints, suspect, func() { t.over(ctx, r.log) })
 		if ctx.Err() != nil {
@@ -97,7 +98,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		if t.stuck(r.cfg.Patience) {
 			t.say(ctx, r.log, at, r.mend(ctx))
 		}
-		if !pause(ctx, t.wait) {
+		if retry.Sleep(ctx, t.wait) != nil {
 			return nil
 		}
 	}
@@ -244,16 +245,4 @@ func (r *Relay) land(ctx context.Context, f inFlight, end *tail) error {
 	r.stats.published.Add(1)
 	r.stats.position.Store(f.at)
 	return nil
-}
-
-// pause waits, or tells that ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -83,7 +84,7 @@ func TestOneAtATime(t *testing.T) {
 					t.Error("two hold the lease")
 				}
 				// Longer than the lease lasts: renewing must carry it.
-				pause(ctx, ttl*3/2)
+				_ = retry.Sleep(ctx, ttl*3/2)
 				inside.Add(-1)
 				turns.Add(1)
 				return ctx.Err()
@@ -199,12 +200,6 @@ func TestZombieIsStopped(t *testing.T) {
 	if err != nil || turns != 2 {
 		t.Fatalf("%v after %d turns", err, turns)
 	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	<-ctx.Done()
 }
 
 func TestClearFreesWhatADeadProcessHeld(t *testing.T) {

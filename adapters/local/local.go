@@ -45,9 +45,9 @@ type Cloud struct {
 	guest  string         // absolute path of the guest's program
 	reaped sync.WaitGroup // guests of this process that run
 
-	mu     sync.Mutex
-	closed bool             // no machine is started any more
-	tries  map[string]retry // respawns of machines that do not stay up
+	mu       sync.Mutex
+	closed   bool               // no machine is started any more
+	respawns map[string]respawn // of machines that do not stay up
 }
 
 // New opens the folder. Run keeps its machines up.
@@ -83,7 +83,7 @@ func New(cfg Config) (*Cloud, error) {
 		socketFolders()
 	}
 	return &Cloud{
-		cfg: cfg, log: cfg.Logger, self: self, rooms: roomsFor(cfg.Dir, own), guest: guest, tries: map[string]retry{},
+		cfg: cfg, log: cfg.Logger, self: self, rooms: roomsFor(cfg.Dir, own), guest: guest, respawns: map[string]respawn{},
 		ledger: ledger{path: filepath.Join(cfg.Dir, "ledger.jsonl"), users: own},
 	}, nil
 }

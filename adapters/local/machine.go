@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // locksDir holds a fixed few lock files: one for each machine would have to be removed with it, and
@@ -116,17 +117,13 @@ func (c *Cloud) locked(ctx context.Context, id string, f func() error) error {
 
 // flock waits for the lock no longer than ctx.
 func flock(ctx context.Context, f *os.File) error {
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+	for backoff := (retry.Backoff{First: time.Millisecond, Max: 50 * time.Millisecond}); ; {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			return err
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		case <-t.C:
+		if err := backoff.Sleep(ctx); err != nil {
+			return err
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const runLimit = 10 * time.Minute
@@ -49,12 +51,7 @@ func (r *run) respond(question string) {
 
 // pause waits for a share of the pace and tells whether the run goes on.
 func (r *run) pause(times int) bool {
-	select {
-	case <-r.ctx.Done():
-		return false
-	case <-time.After(time.Duration(times) * r.g.c.Pace):
-		return true
-	}
+	return retry.Sleep(r.ctx, time.Duration(times)*r.g.c.Pace) == nil
 }
 
 func (r *run) status(phase string) { r.tell("status", map[string]any{"phase": phase}) }

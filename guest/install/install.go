@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // User is whom desktop and agent run as.
@@ -31,10 +33,10 @@ type Config struct {
 	Logger          *slog.Logger
 	Output          io.Writer // of the programs that are run; nil: discarded
 
-	root   string                                     // in place of /; "": /
-	run    func(ctx context.Context, c Command) error // nil: as processes
-	client *http.Client                               // nil: one that follows redirects, but none from https to http
-	pause  func(ctx context.Context, d time.Duration) // nil: waits
+	root   string                                           // in place of /; "": /
+	run    func(ctx context.Context, c Command) error       // nil: as processes
+	client *http.Client                                     // nil: one that follows redirects, but none from https to http
+	sleep  func(ctx context.Context, d time.Duration) error // nil: retry.Sleep
 }
 
 // Milestones between steps that others wait for.
@@ -86,8 +88,8 @@ func New(c Config) (*Installer, error) {
 	if c.client == nil {
 		c.client = &http.Client{Timeout: 10 * time.Minute, CheckRedirect: noDowngrade}
 	}
-	if c.pause == nil {
-		c.pause = wait
+	if c.sleep == nil {
+		c.sleep = retry.Sleep
 	}
 	i := &Installer{c: c, log: c.Logger, tell: func(string) {}}
 	if i.c.run == nil {
@@ -141,7 +143,7 @@ const (
 // try does one step until it works; a step that is not vital may fail twice. That others used the
 // package system is no failure.
 func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
-	pause := 5 * time.Second
+	backoff := retry.Backoff{First: 5 * time.Second, Max: 2 * time.Minute}
 	failed, waited := 0, 0
 	for {
 		say(s.Title + ".")
@@ -164,10 +166,10 @@ func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
 			i.log.Warn("not installed, going on without", "step", s.Name, "err", err)
 			return err
 		}
+		pause := backoff.Next()
 		i.log.Warn("installing did not work, trying again", "step", s.Name, "took", took, "err", err, "again_in", pause)
 		say(s.Title + " did not work yet; trying again.")
-		i.c.pause(ctx, pause)
-		pause = min(2*pause, 2*time.Minute)
+		_ = i.c.sleep(ctx, pause)
 	}
 }
 
@@ -182,13 +184,4 @@ func (i *Installer) once(ctx context.Context, s Step, say func(string)) (string,
 	})
 	defer slow.Stop()
 	return s.do(ctx, i)
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

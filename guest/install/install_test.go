@@ -101,7 +101,7 @@ func (c *computer) installer(t *testing.T, change func(*Config)) *Installer {
 	t.Helper()
 	cfg := Config{
 		ControlPlaneURL: c.url, Logger: slog.New(slog.NewTextHandler(&c.log, nil)), root: c.root, run: c.run,
-		client: &http.Client{Transport: offline{strings.TrimPrefix(c.url, "http://")}}, pause: func(context.Context, time.Duration) {},
+		client: &http.Client{Transport: offline{strings.TrimPrefix(c.url, "http://")}}, sleep: func(context.Context, time.Duration) error { return nil },
 	}
 	if change != nil {
 		change(&cfg)

@@ -45,7 +45,7 @@ func (i *Installer) unlocked(ctx context.Context, c Command) error {
 			i.log.Info("waiting for the package system, which others use", "holder", who, "waited", waited, "at_most", lockPatience)
 			i.tell(fmt.Sprintf("waiting for %s to leave the package system (%s so far)", who, waited))
 		}
-		i.c.pause(ctx, lockLook)
+		_ = i.c.sleep(ctx, lockLook)
 		if waited += lockLook; ctx.Err() != nil {
 			return fmt.Errorf("%w by %s for %s: %w", errLocked, who, waited, ctx.Err())
 		}

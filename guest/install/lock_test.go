@@ -53,10 +53,11 @@ func TestAHeldLockIsWaitedForAndNoTry(t *testing.T) {
 			var waited time.Duration
 			i := c.installer(t, func(cfg *Config) {
 				cfg.Apps = []string{"office"}
-				cfg.pause = func(_ context.Context, d time.Duration) {
+				cfg.sleep = func(_ context.Context, d time.Duration) error {
 					if waited += d; waited > 4*time.Minute {
 						release()
 					}
+					return nil
 				}
 			})
 			c.fail = held(i)
@@ -130,10 +131,11 @@ func TestSomebodyElseTakesTheLockInBetween(t *testing.T) {
 	var release func()
 	i := c.installer(t, func(cfg *Config) {
 		cfg.Apps = []string{"office"}
-		cfg.pause = func(context.Context, time.Duration) {
+		cfg.sleep = func(context.Context, time.Duration) error {
 			if release != nil {
 				release()
 			}
+			return nil
 		}
 	})
 	c.fail = func(line string) error {
