@@ -95,7 +95,7 @@ func (p *Presence) Claim(ctx context.Context, instanceID, url string) (release f
 		return nil, nil, fmt.Errorf("claim presence: %w", err)
 	}
 	c := &claim{presence: p, instance: instanceID, place: place{URL: url, Owner: rand.Text(), Since: time.Now().UTC()}}
-	c.tell(ctx, true)
+	c.write(ctx, true)
 	ctx, cancel := context.WithCancel(ctx)
 	done, taken := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -146,7 +146,7 @@ func (c *claim) keep(ctx context.Context) {
 			break
 		}
 		wait = c.presence.renew
-		c.tell(ctx, false)
+		c.write(ctx, false)
 	}
 	if c.revision == 0 || c.lost {
 		return
@@ -158,9 +158,9 @@ func (c *claim) keep(ctx context.Context) {
 	}
 }
 
-// tell writes the claim. coming takes over whatever stands there; later on, another's entry in the place of ours is
+// write records the claim. coming takes over whatever stands there; later on, another's entry in the place of ours is
 // a later claim. Clocks, which may differ, decide only between two that could not be written when they were made.
-func (c *claim) tell(ctx context.Context, coming bool) {
+func (c *claim) write(ctx context.Context, coming bool) {
 	value, err := json.Marshal(c.place)
 	if err != nil {
 		return // strings and a time: it does not happen

@@ -110,7 +110,7 @@ func (r *Relay) session(ctx context.Context, hints <-chan struct{}, suspect int6
 	if !r.cfg.Conn.IsConnected() {
 		return r.stats.position.Load(), errAway
 	}
-	st, err := r.stand(ctx, suspect)
+	st, err := r.converge(ctx, suspect)
 	if err != nil {
 		return 0, err
 	}

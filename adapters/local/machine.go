@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/guest/paths"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
@@ -94,7 +94,7 @@ func (c *Cloud) prepare(id, userData string) error {
 // remove deletes what the machine kept, here and elsewhere.
 func (c *Cloud) remove(id string) error {
 	state := filepath.Join(c.room(id), stateDir)
-	err := errors.Join(os.RemoveAll(place.Shm(state)), os.RemoveAll(place.Home(state)), os.RemoveAll(c.room(id)), os.RemoveAll(c.folder(id)))
+	err := errors.Join(os.RemoveAll(paths.Shm(state)), os.RemoveAll(paths.Home(state)), os.RemoveAll(c.room(id)), os.RemoveAll(c.folder(id)))
 	if c.rooms != c.cfg.Dir {
 		_ = os.Remove(c.rooms) // unless there are others in it
 	}

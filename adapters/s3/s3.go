@@ -46,7 +46,7 @@ type Bucket struct {
 
 	mu     sync.Mutex
 	known  map[string]object
-	region string    // the bucket's, once S3 told of another than the one configured
+	region string    // the bucket's, once S3 named of another than the one configured
 	said   sync.Once // that rights are missing
 }
 
@@ -146,7 +146,7 @@ func (b *Bucket) head(ctx context.Context, name string) (object, error) {
 	out, err := ask(ctx, b, b.client.HeadObject, &s3.HeadObjectInput{Bucket: &b.c.Bucket, Key: b.key(name)})
 	switch {
 	case missing(err) || forbidden(err) && !b.seen(name):
-		b.tell(err)
+		b.warnForbidden(err)
 		return object{err: fmt.Errorf("%s: %w", name, fs.ErrNotExist), asked: now}, nil
 	case err != nil:
 		return object{}, fmt.Errorf("look up %s in bucket %s: %w", name, b.c.Bucket, err)
@@ -174,7 +174,7 @@ func (b *Bucket) Open(ctx context.Context, name, tag string, offset int64) (io.R
 			b.mu.Unlock()
 		}
 		if missing(err) || forbidden(err) {
-			b.tell(err)
+			b.warnForbidden(err)
 			err = errors.Join(err, fs.ErrNotExist)
 		}
 		return nil, fmt.Errorf("read %s in bucket %s: %w", name, b.c.Bucket, err)
@@ -213,8 +213,8 @@ func (b *Bucket) seen(name string) bool {
 	return ok && o.err == nil
 }
 
-// tell says once what a 403 may mean.
-func (b *Bucket) tell(err error) {
+// warnForbidden logs once what a 403 may mean.
+func (b *Bucket) warnForbidden(err error) {
 	if forbidden(err) {
 		b.said.Do(func() {
 			b.c.Logger.Warn("S3 answers 403 for an asset, which is taken as absent: give this server s3:ListBucket on the bucket, so that S3 "+
@@ -233,20 +233,20 @@ func ask[In, Out any](ctx context.Context, b *Bucket, call func(context.Context,
 	if !elsewhere(err) {
 		return out, err
 	}
-	told := regionOf(err)
-	if told == "" { // a HEAD of an object may be refused without saying more
+	named := regionOf(err)
+	if named == "" { // a HEAD of an object may be refused without saying more
 		_, bucketErr := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.c.Bucket}, there)
-		told = regionOf(bucketErr)
+		named = regionOf(bucketErr)
 	}
-	if told == "" || told == region {
+	if named == "" || named == region {
 		return out, err
 	}
-	region = told
+	region = named
 	if out, err = call(ctx, in, there); !elsewhere(err) {
 		b.mu.Lock()
-		b.region = told
+		b.region = named
 		b.mu.Unlock()
-		b.c.Logger.Info("the bucket of assets is in another region than AWS_REGION, and is asked there", "bucket", b.c.Bucket, "region", told)
+		b.c.Logger.Info("the bucket of assets is in another region than AWS_REGION, and is asked there", "bucket", b.c.Bucket, "region", named)
 	}
 	return out, err
 }

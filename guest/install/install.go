@@ -72,9 +72,9 @@ type Installer struct {
 	c   Config
 	log *slog.Logger
 	facts
-	stamp stamp
-	fresh bool              // the package lists were read in this run
-	tell  func(what string) // what holds the present step up
+	stamp   stamp
+	fresh   bool              // the package lists were read in this run
+	waiting func(what string) // what holds the present step up
 }
 
 // New reads what was done before.
@@ -91,7 +91,7 @@ func New(c Config) (*Installer, error) {
 	if c.sleep == nil {
 		c.sleep = retry.Sleep
 	}
-	i := &Installer{c: c, log: c.Logger, tell: func(string) {}}
+	i := &Installer{c: c, log: c.Logger, waiting: func(string) {}}
 	if i.c.run == nil {
 		i.c.run = i.execute
 	}
@@ -177,7 +177,7 @@ func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
 func (i *Installer) once(ctx context.Context, s Step, say func(string)) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*s.Usual)
 	defer cancel()
-	i.tell = func(what string) { say(s.Title + ": " + what + ".") }
+	i.waiting = func(what string) { say(s.Title + ": " + what + ".") }
 	slow := time.AfterFunc(s.Usual, func() {
 		i.log.Warn("installing takes longer than usual", "step", s.Name, "usual", s.Usual)
 		say(s.Title + " takes longer than usual.")
