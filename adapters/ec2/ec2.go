@@ -97,9 +97,7 @@ var (
 
 // New prepares the calls; it makes none.
 func New(ctx context.Context, cfg Config) (*Cloud, error) {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	if cfg.Jitter == nil {
 		cfg.Jitter = rand.N[time.Duration]
 	}

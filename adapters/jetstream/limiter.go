@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -60,7 +61,7 @@ var errHangs = fmt.Errorf("%w: it did not answer in time", ErrUnavailable)
 func NewLimiter(cfg LimiterConfig) *Limiter {
 	l := &Limiter{
 		bucket: &bucket{conn: cfg.Conn, name: "limits", ttl: 2 * MaxWindow, replicas: cfg.Replicas, maxBytes: limiterBytes},
-		log:    orSilent(cfg.Logger), now: cfg.Now, seed: maphash.MakeSeed(),
+		log:    cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), now: cfg.Now, seed: maphash.MakeSeed(),
 	}
 	if l.now == nil {
 		l.now = time.Now

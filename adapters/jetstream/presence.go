@@ -44,7 +44,7 @@ func NewPresence(cfg PresenceConfig) *Presence {
 	return &Presence{
 		bucket: &bucket{conn: cfg.Conn, name: "presence", ttl: ttl, replicas: cfg.Replicas},
 		heard:  &bucket{conn: cfg.Conn, name: "heard", ttl: heardFor, replicas: cfg.Replicas},
-		log:    orSilent(cfg.Logger), renew: cmp.Or(cfg.Renew, ttl/3),
+		log:    cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), renew: cmp.Or(cfg.Renew, ttl/3),
 	}
 }
 

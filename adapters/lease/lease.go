@@ -5,6 +5,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,12 +49,8 @@ type Leases struct {
 // New returns leases for one holder: two values never hold the same lease together.
 func New(cfg Config) *Leases {
 	l := &Leases{pool: cfg.Pool, log: cfg.Logger, ttl: cfg.TTL, holder: ulid.Make().String()}
-	if l.log == nil {
-		l.log = slog.New(slog.DiscardHandler)
-	}
-	if l.ttl == 0 {
-		l.ttl = 5 * time.Second
-	}
+	l.log = cmp.Or(l.log, slog.New(slog.DiscardHandler))
+	l.ttl = cmp.Or(l.ttl, 5*time.Second)
 	return l
 }
 

@@ -74,15 +74,9 @@ func New(ctx context.Context, c Config) (*Bucket, error) {
 	if c.Bucket == "" {
 		return nil, errors.New("open a bucket of assets: it has no name")
 	}
-	if c.Remember == 0 {
-		c.Remember = 10 * time.Second
-	}
-	if c.patience == 0 {
-		c.patience = 20 * time.Second
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Remember = cmp.Or(c.Remember, 10*time.Second)
+	c.patience = cmp.Or(c.patience, 20*time.Second)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	// A body may take long; that nothing is answered at all must not.
 	answers := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = answerTime })
 	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithHTTPClient(answers)}

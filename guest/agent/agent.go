@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,9 +65,7 @@ type Agent struct {
 
 // New chooses the kind.
 func New(c Config) (*Agent, error) {
-	if c.Command == "" {
-		c.Command = "openclaw"
-	}
+	c.Command = cmp.Or(c.Command, "openclaw")
 	a := &Agent{c: c, log: c.Logger, up: make(chan struct{})}
 	if c.Kind != StandIn {
 		path, err := exec.LookPath(c.Command)

@@ -4,6 +4,7 @@
 package desktop
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,9 +60,7 @@ type Desktop struct {
 
 // New chooses the kind.
 func New(c Config) (*Desktop, error) {
-	if c.Geometry == "" {
-		c.Geometry = "1280x800"
-	}
+	c.Geometry = cmp.Or(c.Geometry, "1280x800")
 	d := &Desktop{c: c, log: c.Logger, up: make(chan struct{})}
 	if c.Kind != BuiltIn {
 		x, err := find()

@@ -6,6 +6,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,9 +80,7 @@ type Installer struct {
 
 // New reads what was done before.
 func New(c Config) (*Installer, error) {
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Output == nil {
 		c.Output = io.Discard
 	}

@@ -1,6 +1,7 @@
 package ec2test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -128,9 +129,7 @@ func (s *Server) settle() {
 func (s *Server) visible(m *machine) bool {
 	now := time.Now()
 	keep := s.plan.Keep
-	if keep == 0 {
-		keep = time.Hour
-	}
+	keep = cmp.Or(keep, time.Hour)
 	return !now.Before(m.known) && (m.ended.IsZero() || now.Sub(m.ended) < keep)
 }
 
