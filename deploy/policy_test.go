@@ -81,6 +81,6 @@ func TestPolicyIsWhatIsCalled(t *testing.T) {
 		*l = slices.Compact(*l)
 	}
 	if len(called) < 8 || !slices.Equal(called, allowed) {
-		t.Errorf("called is  %v\nallowed is %v", called, allowed)
+		t.Errorf("called is  %v\nallowed is %v, want len(called) at least 8 and called %v", called, allowed, allowed)
 	}
 }

@@ -74,7 +74,7 @@ func TestCatalogueIsKnownWithoutWaiting(t *testing.T) {
 			before := time.Now()
 			got, err := d.Known()
 			if got.GuestSHA256["amd64"] != want || (err == nil) != (want != "") || time.Since(before) > 0 {
-				t.Errorf("%s: %v %v after %v", when, got, err, time.Since(before))
+				t.Errorf("%s: got %v %v after %v, want got.GuestSHA256[\"amd64\"] %v, (err == nil) to be (want != \"\") and time.Since(before) at most 0", when, got, err, time.Since(before), want)
 			}
 		}
 		synctest.Wait()
@@ -92,7 +92,7 @@ func TestCatalogueIsKnownWithoutWaiting(t *testing.T) {
 		time.Sleep(lookTime + lookEvery)
 		expect("once it is replaced", "two")
 		if n := strings.Count(log.String(), "a 500"); n < 1 || n > 7 {
-			t.Errorf("an hour's trouble is said %d times", n)
+			t.Errorf("an hour's trouble is said %d times, want n at least 1 and n at most 7", n)
 		}
 		answer(hang)
 		time.Sleep(lookEvery)

@@ -40,13 +40,13 @@ func TestRootDeviceIsTheImages(t *testing.T) {
 	c := open(t, srv, nil)
 	_, s := launch(t, c, plan(1))
 	if l := srv.Machines()[0].Launch; s.RootDevice != "/dev/xvda" || l.Volume["DeviceName"] != "/dev/xvda" {
-		t.Errorf("%q; %v", s.RootDevice, l.Volume)
+		t.Errorf("got %q; %v, want s.RootDevice \"/dev/xvda\" and l.Volume[\"DeviceName\"] \"/dev/xvda\"", s.RootDevice, l.Volume)
 	}
 	// What was frozen stays, whatever the image's successor is like.
 	srv.SetImage("ami-2", ec2test.Image{})
 	other := open(t, srv, func(c *ec2.Config) { c.Image = "ami-2" })
 	if _, err := other.Launch(t.Context(), s, strings.ReplaceAll(s.UserData, commands.TokenPlaceholder, "secret")); err != nil || len(srv.Machines()) != 1 {
-		t.Errorf("repeated: %v", err)
+		t.Errorf("repeated: got %v, want no error and 1", err)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestImageIsAskedFor(t *testing.T) {
 			looks := srv.Calls()["DescribeImages"]
 			// Waiting heals all of it but the missing right.
 			if _, err := c.Freeze(plan(1)); err == nil || errors.As(err, &refused) != (looks > 3) || time.Since(before) > 0 {
-				t.Errorf("after %d looks: %v", looks, err)
+				t.Errorf("after %d looks: got %v, want an error, errors.As(err, &refused) to be (looks > 3) and time.Since(before) at most 0", looks, err)
 			}
 			for looks := srv.Calls()["DescribeImages"]; looks < 6 && srv.Calls()["DescribeImages"] == looks; {
 				time.Sleep(time.Second) // of the bubble
@@ -123,7 +123,7 @@ func TestImageIsAskedFor(t *testing.T) {
 		}
 		synctest.Wait()
 		if _, err := c.Freeze(plan(1)); err == nil || !strings.Contains(err.Error(), "image_unfit") {
-			t.Errorf("an image of another architecture: %v", err)
+			t.Errorf("an image of another architecture: got %v, want an error and \"image_unfit\" in err.Error()", err)
 		}
 		srv.SetImage("ami-1", ec2test.Image{}) // the operator's hand
 		if err := <-ended; err != nil {

@@ -221,7 +221,7 @@ func TestPlantedFaultsAreCaught(t *testing.T) {
 		})
 	}
 	if len(planted) < 8 {
-		t.Errorf("only %d faults are planted", len(planted))
+		t.Errorf("only %d faults are planted, want at least 8", len(planted))
 	}
 }
 

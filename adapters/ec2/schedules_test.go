@@ -207,16 +207,16 @@ func TestSchedules(t *testing.T) {
 	t.Logf("with late launches and the reconciler: %v", late.counts)
 	for _, what := range []string{"throttled", "internal", "internal, done", "request lost", "reply lost", "hung", "hung, done", "no capacity", "expired", "idle", "dies", "stuck stop", "undone", "unseen", "outside", "kills at a failpoint", "kills at any moment", "terminated", "failed", "running", "stopped"} {
 		if alone.counts[what] == 0 {
-			t.Errorf("no schedule met: %s", what)
+			t.Errorf("no schedule met: got %s, want alone.counts[what] other than 0", what)
 		}
 	}
 	for _, what := range []string{"late", "refused"} {
 		if late.counts[what] == 0 {
-			t.Errorf("no schedule met: %s", what)
+			t.Errorf("no schedule met: got %s, want late.counts[what] other than 0", what)
 		}
 	}
 	if n := late.counts["reconciler: terminate"]; n > 0 {
-		t.Errorf("the reconciler took %d machines down: somebody had launched one too many", n)
+		t.Errorf("the reconciler took %d machines down: somebody had launched one too many, want at most 0", n)
 	}
 }
 
@@ -235,7 +235,7 @@ func TestSameSeedSameHistory(t *testing.T) {
 			})
 		}
 		if histories[0] != histories[1] {
-			t.Errorf("seed %d:\n%s\n---\n%s", seed, histories[0], histories[1])
+			t.Errorf("seed %d, want %v\n%s\n---\n%s", seed, histories[1], histories[0], histories[1])
 		}
 	}
 }
@@ -322,7 +322,7 @@ func TestKillsAtEveryFailpoint(t *testing.T) {
 	}
 	for _, want := range all {
 		if points[want] == 0 {
-			t.Errorf("the journey never came to %s", want)
+			t.Errorf("the journey never came to %s, want points[want] other than 0", want)
 		}
 	}
 }

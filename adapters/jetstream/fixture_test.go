@@ -232,7 +232,7 @@ func (r *reader) has(t *testing.T, from, to int64, flavour string) {
 	for i, e := range r.got() {
 		n := from + int64(i) + 1
 		if e.Position != n || e.Stream.ID != fmt.Sprintf("01J%s%d", flavour, n) || string(e.Data) != fmt.Sprintf(`{"n": %d, "html":"<b>"}`, n) {
-			t.Fatalf("event %d is %+v", n, e)
+			t.Fatalf("event %d is %+v, want e.Position %v, e.Stream.ID %v and string(e.Data) %v", n, e, n, fmt.Sprintf("01J%s%d", flavour, n), fmt.Sprintf(`{"n": %d, "html":"<b>"}`, n))
 		}
 	}
 }

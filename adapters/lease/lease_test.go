@@ -96,7 +96,7 @@ func TestOneAtATime(t *testing.T) {
 	}
 	wg.Wait()
 	if turns.Load() != 4 {
-		t.Fatalf("%d turns", turns.Load())
+		t.Fatalf("%d turns, want 4", turns.Load())
 	}
 }
 
@@ -117,7 +117,7 @@ func TestReturnsTheFunctionsError(t *testing.T) {
 	own := errors.New("own")
 	for range 2 { // the second time proves the release
 		if err := l.Hold(t.Context(), "role", func(context.Context) error { return own }); !errors.Is(err, own) {
-			t.Fatalf("got %v", err)
+			t.Fatalf("got %v, want error %v", err, own)
 		}
 	}
 }
@@ -134,7 +134,7 @@ func TestContextEndsTheWait(t *testing.T) {
 			return nil
 		})
 		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want error %v", err, context.DeadlineExceeded)
 		}
 		return nil
 	})
@@ -160,7 +160,7 @@ func TestCutOffHolderStopsFirst(t *testing.T) {
 			close(holding)
 			<-ctx.Done()
 			if !errors.Is(context.Cause(ctx), lease.ErrLost) {
-				t.Errorf("ended by %v", context.Cause(ctx))
+				t.Errorf("ended by %v, want error %v", context.Cause(ctx), lease.ErrLost)
 			}
 			active.Store(false)
 			return ctx.Err()
@@ -198,7 +198,7 @@ func TestZombieIsStopped(t *testing.T) {
 		return ctx.Err()
 	})
 	if err != nil || turns != 2 {
-		t.Fatalf("%v after %d turns", err, turns)
+		t.Fatalf("%v after %d turns, want no error and 2", err, turns)
 	}
 }
 
@@ -222,7 +222,7 @@ func TestClearFreesWhatADeadProcessHeld(t *testing.T) {
 	}
 	taken := false
 	if err := next.Hold(t.Context(), "role", func(context.Context) error { taken = true; return nil }); err != nil || !taken {
-		t.Fatalf("taken %v, error %v", taken, err)
+		t.Fatalf("taken %v, error %v, want no error and taken true", taken, err)
 	}
 }
 
