@@ -152,7 +152,7 @@ func TestConfigRefusals(t *testing.T) {
 func TestAPIProbe(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		t.Errorf("a redirect was followed, with %q", r.Header.Get("Authorization"))
+		t.Errorf("got a redirected request with %q, want none", r.Header.Get("Authorization"))
 	}))
 	defer elsewhere.Close()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

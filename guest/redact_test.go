@@ -51,11 +51,11 @@ func TestSecretsOfEveryShapeGo(t *testing.T) {
 			t.Errorf("%q leaves %q: got %q, want \"\"", shape, left, out)
 		}
 		if !strings.HasPrefix(out, "before") || !strings.HasSuffix(out, "after") && !strings.HasSuffix(out, "<after>") {
-			t.Errorf("%q takes too much: %q", shape, out)
+			t.Errorf("%q: got %q, want the text before and after it kept", shape, out)
 		}
 		whole := strings.Contains(shape, "-----END") || !strings.Contains(shape, "-----BEGIN")
 		if again := r.Clean(out); again != out && whole {
-			t.Errorf("%q again: %q", out, again)
+			t.Errorf("cleaned again: got %q, want %q", again, out)
 		}
 	}
 	if out := r.Clean("the id AKIAIOSFODNN7EXAMPLE is one"); out != "the id [redacted] is one" {

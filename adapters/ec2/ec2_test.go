@@ -192,7 +192,7 @@ func TestFreezeRefuses(t *testing.T) {
 			_, err := open(t, srv, c.change).Freeze(c.plan)
 			var refused *commands.CallError
 			if err == nil || errors.As(err, &refused) != c.never || c.never && refused.Verdict != instance.Never {
-				t.Errorf("got %v", err)
+				t.Errorf("got %v, want an error that gives up: %v", err, c.never)
 			}
 		})
 	}

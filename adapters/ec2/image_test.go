@@ -78,7 +78,7 @@ func TestImagesThatDoNotFit(t *testing.T) {
 			cloud := unsettled(t, srv, c.change)
 			_, err := cloud.Settle(t.Context())
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
-				t.Errorf("settled with %v", err)
+				t.Errorf("settled: got %v, want %q in it", err, c.says)
 			}
 			p := plan(1)
 			p.Type = cloud.Types()[0].ID
@@ -90,7 +90,7 @@ func TestImagesThatDoNotFit(t *testing.T) {
 					t.Error(err)
 				}
 			case !errors.As(err, &refused) || refused.Verdict != instance.Never || refused.Code != "image_unfit" || strings.Contains(refused.Reason, "ami"):
-				t.Errorf("frozen with %v", err)
+				t.Errorf("frozen: got %v, want image_unfit with verdict %s and no image id in the reason", err, instance.Never)
 			}
 		})
 	}
@@ -133,7 +133,7 @@ func TestImageIsAskedFor(t *testing.T) {
 			t.Error(err)
 		}
 		if text := log.String(); strings.Count(text, "give this server ec2:DescribeImages") != 1 || !strings.Contains(text, "takes x86_64") {
-			t.Errorf("the operator is told:\n%s", text)
+			t.Errorf("got the log below, want the missing right once, and the architecture\n%s", text)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -65,10 +65,10 @@ func TestLaunchRows(t *testing.T) {
 					return st.Status == c.want && (st.Status != instance.Running || st.Ready())
 				})
 				if n := len(s.srv.Machines()); n != c.machines || st.Attempts != c.attempts || c.code != "" && st.Abandoned.Code != c.code {
-					t.Errorf("%d machines, %+v", n, st)
+					t.Errorf("got %d machines and %+v, want %d, %d attempts and code %q", n, st, c.machines, c.attempts, c.code)
 				}
 				if st.Status == instance.StatusFail && (st.Abandoned.Reason == "" || st.Refusal == "") {
-					t.Errorf("no reason: %+v", st)
+					t.Errorf("got %+v, want a reason", st)
 				}
 				if calls := s.srv.Calls()["RunInstances"]; calls != len(c.fates)+min(c.machines, 1) {
 					t.Errorf("%d launch calls for %d faults, want %v", calls, len(c.fates), len(c.fates)+min(c.machines, 1))
@@ -423,7 +423,7 @@ func TestWrongAccount(t *testing.T) {
 				synctest.Wait()
 				rec := &commands.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live}
 				if report, err := rec.Reconcile(context.Background()); err != nil || c.kept && report.Count(commands.Missing) != c.n {
-					t.Errorf("%+v %v", report, err)
+					t.Errorf("got %+v %v, want no error and %d missing: %v", report, err, c.n, c.kept)
 				}
 				s.holds(ids, c.kept)
 				s.stop()
@@ -434,7 +434,7 @@ func TestWrongAccount(t *testing.T) {
 				synctest.Wait()
 				rec.Cloud, rec.DryRun = s.newCloud(), true
 				if report, err := rec.Reconcile(context.Background()); err != nil || !c.kept && report.Count(commands.Returned) != c.n {
-					t.Errorf("%+v %v", report, err)
+					t.Errorf("got %+v %v, want no error and %d returned: %v", report, err, c.n, !c.kept)
 				}
 				s.holds(ids, c.kept)
 				for _, m := range right.Machines() {

@@ -111,7 +111,7 @@ func TestNATSListensOnLoopbackOnly(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:0", ":4222", "192.0.2.1:4222", "[::]:0", "127.0.0.1", "127.0.0.1:x"} {
 		if n, err := embedded.StartNATS(t.Context(), embedded.NATSConfig{Dir: t.TempDir(), Listen: addr}); err == nil {
 			n.Close()
-			t.Errorf("%s: started", addr)
+			t.Errorf("%s: got a server, want an error", addr)
 		}
 	}
 }
@@ -268,7 +268,7 @@ func TestNATSReader(t *testing.T) {
 		}
 		for c := range s.ListConsumers(t.Context()).Info() {
 			if c.Config.DeliverSubject != "" && !strings.HasPrefix(c.Config.DeliverSubject, "cloudbot.copy.") {
-				t.Errorf("a consumer of ours pushes to %s", c.Config.DeliverSubject)
+				t.Errorf("a consumer of ours: got deliver subject %s, want cloudbot.copy. before it", c.Config.DeliverSubject)
 			}
 		}
 		e, err := kv.Get(t.Context(), "k")
@@ -309,7 +309,7 @@ func TestNATSReader(t *testing.T) {
 		t.Run("may not publish "+subject, func(t *testing.T) {
 			before := denied.Load()
 			if _, err := nc.Request(subject, nil, 100*time.Millisecond); !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, nats.ErrPermissionViolation) {
-				t.Fatalf("got %v", err)
+				t.Fatalf("got %v, want %v or %v", err, nats.ErrTimeout, nats.ErrPermissionViolation)
 			}
 			waitFor(t, func() bool { return denied.Load() > before })
 		})

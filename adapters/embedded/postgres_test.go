@@ -244,6 +244,6 @@ func TestRemovedFolderBeginsAfresh(t *testing.T) {
 		}
 	}
 	if os.Geteuid() == 0 && seen[0] == seen[1] {
-		t.Errorf("both in %s", seen[0])
+		t.Errorf("got both in %s, want two folders", seen[0])
 	}
 }

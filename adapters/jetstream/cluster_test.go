@@ -113,7 +113,7 @@ func TestClusterLosesAnyServer(t *testing.T) {
 			t.Errorf("the tunnel is at %q, want \"http://a\"", url)
 		}
 		if n := allowed(limits[1], key, 20); n != 6 {
-			t.Errorf("%d allowed where 6 of 10 were left", n)
+			t.Errorf("got %d allowed of the 10, want the 6 that were left", n)
 		}
 		t.Logf("n%d stopped, leaders %v: all works again after %s", i, leaders, time.Since(began).Round(time.Millisecond))
 		release()

@@ -49,7 +49,7 @@ func TestEnvelopeGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Fatalf("got\n%s", got)
+		t.Fatalf("got\n%s\nwant\n%s", got, want)
 	}
 	if bytes.Contains(got, []byte("192.0.2.7")) {
 		t.Fatal("the client's address is in it")

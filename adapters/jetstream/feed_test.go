@@ -197,7 +197,7 @@ func TestLatency(t *testing.T) {
 		began := time.Now()
 		w.log.write(t, 1, "A")
 		if got := <-arrived; got != i+2 {
-			t.Fatalf("event %d where %d belongs", got, i+2)
+			t.Fatalf("got event %d, want %d", got, i+2)
 		}
 		took = append(took, time.Since(began))
 	}

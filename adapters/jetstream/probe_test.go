@@ -32,7 +32,7 @@ func TestProbesLeaveNothing(t *testing.T) {
 	}
 	names := w.JS.StreamNames(t.Context())
 	for name := range names.Name() {
-		t.Errorf("stream %s is left", name)
+		t.Errorf("got stream %s, want none left", name)
 	}
 	run(t, w.relay(t, jetstream.StreamLimits{}))
 	w.log.write(t, 5, "a")
@@ -51,7 +51,7 @@ func TestProbesLeaveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if at := s.CachedInfo().State; at.Msgs != want || stream == jetstream.StreamName && at.LastSeq != want {
-			t.Errorf("%s: %+v", stream, at)
+			t.Errorf("%s: got %+v, want %d messages", stream, at, want)
 		}
 	}
 	// Two replicas' probes share the key.

@@ -200,7 +200,7 @@ func TestEventTooLargeForAMessage(t *testing.T) {
 	eventually(t, func() bool { return len(follower.got()) == 6 }, func() string { return fmt.Sprint(len(follower.got()), " followed") })
 	for _, e := range follower.got() {
 		if e.Position > 3 && e.Position < 6 && len(e.Data) < 500<<10 {
-			t.Errorf("event %d has %d bytes", e.Position, len(e.Data))
+			t.Errorf("event %d: got %d bytes, want at least %d", e.Position, len(e.Data), 500<<10)
 		}
 	}
 	stream, err := w.JS.Stream(t.Context(), jetstream.StreamName)

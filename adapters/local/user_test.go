@@ -56,7 +56,7 @@ func TestEachMachineHasItsOwnUser(t *testing.T) {
 		all := statuses()
 		for _, pid := range append(hold.Descendants(m.Guest.PID), m.Guest.PID) {
 			if s, ok := all[pid]; ok && strings.Join(s.field("Uid"), " ") != strings.TrimSpace(strings.Repeat(fmt.Sprint(k.User, " "), 4)) {
-				t.Errorf("%s: process %d of user %v", id, pid, s.field("Uid"))
+				t.Errorf("%s: process %d: got user %v, want %d", id, pid, s.field("Uid"), k.User)
 			}
 		}
 	}

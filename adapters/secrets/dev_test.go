@@ -70,11 +70,11 @@ func TestProductionRefusesWeakSecrets(t *testing.T) {
 		err := CheckProduction(map[string]string{"GOOD_ONE": other, "BAD_ONE": secret})
 		switch {
 		case err == nil:
-			t.Errorf("%s: accepted", name)
+			t.Errorf("%s: got no error, want one", name)
 		case !strings.Contains(err.Error(), "BAD_ONE") || strings.Contains(err.Error(), "GOOD_ONE"):
-			t.Errorf("%s: says %v", name, err)
+			t.Errorf("%s: got %v, want it to name BAD_ONE only", name, err)
 		case len(secret) > 8 && strings.Contains(err.Error(), secret):
-			t.Errorf("%s: the error tells the secret", name)
+			t.Errorf("%s: got %v, want no secret in it", name, err)
 		}
 	}
 	if err := CheckProduction(map[string]string{"A": good, "B": other + "," + other}); err != nil {

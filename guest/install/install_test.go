@@ -209,7 +209,7 @@ func TestOthersAreLeftOutAndTriedAtTheNextBoot(t *testing.T) {
 	}
 	reached, _, err := run(t, c.installer(t, nil))
 	if err == nil || !strings.Contains(err.Error(), "office") || len(reached) != 3 || c.did("install --no-install-recommends libreoffice") != optionalTries {
-		t.Errorf("%v %v", reached, err)
+		t.Errorf("got %v %v, want three milestones, and an error about the office after %d tries", reached, err, optionalTries)
 	}
 	c.fail, c.ran = nil, nil
 	if _, _, err := run(t, c.installer(t, nil)); err != nil || c.did("libreoffice") != 1 || c.did("xfce4-session") != 0 {
