@@ -16,6 +16,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 // ServeAgent bridges the OpenClaw protocol to the machine's gateway and returns when the session has
 // ended. The gateway is connected to here, with the machine's token; the browser's first frame is the
 // gateway's hello-ok answer, without credentials, and its own connect is refused.
-func (b *Bridge) ServeAgent(w http.ResponseWriter, r *http.Request, s Session) {
+func (b *Bridge) ServeAgent(w http.ResponseWriter, r *http.Request, s access.BridgeSession) {
 	if !b.enter(w, s) {
 		return
 	}
@@ -37,7 +38,7 @@ func (b *Bridge) ServeAgent(w http.ResponseWriter, r *http.Request, s Session) {
 		return
 	}
 	defer gateway.Close()
-	ws, err := b.accept(w, r, s)
+	ws, err := b.accept(w, r)
 	if err != nil {
 		return // it answered
 	}
@@ -69,7 +70,7 @@ type startingError struct{ after time.Duration }
 func (e *startingError) Error() string { return "the gateway is still starting" }
 
 // gateway connects to the machine's gateway and returns the hello for the browser.
-func (b *Bridge) gateway(ctx context.Context, s Session) (agent, []byte, error) {
+func (b *Bridge) gateway(ctx context.Context, s access.BridgeSession) (agent, []byte, error) {
 	opening, cancel := context.WithTimeout(ctx, b.c.OpenWithin)
 	defer cancel()
 	conn, secret, err := b.c.Opener.Open(opening, s.Instance, wire.Agent)
@@ -89,7 +90,7 @@ func (b *Bridge) gateway(ctx context.Context, s Session) (agent, []byte, error) 
 	var hello []byte
 	if err == nil {
 		ws.SetReadLimit(maxGreeting)
-		if hello, err = connect(opening, ws, secret.GatewayToken, s.control()); err != nil {
+		if hello, err = connect(opening, ws, secret.GatewayToken, s.Controls()); err != nil {
 			ws.CloseNow()
 		}
 	}
@@ -228,7 +229,7 @@ var viewMethods = map[string]bool{
 }
 
 // toGateway copies the browser's frames, each checked first.
-func (b *Bridge) toGateway(ctx context.Context, gateway agent, w *browser, s Session) error {
+func (b *Bridge) toGateway(ctx context.Context, gateway agent, w *browser, s access.BridgeSession) error {
 	var buf bytes.Buffer
 	for {
 		if buf.Cap() > largeFrame {
@@ -241,7 +242,7 @@ func (b *Bridge) toGateway(ctx context.Context, gateway agent, w *browser, s Ses
 	}
 }
 
-func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway agent, w *browser, s Session) error {
+func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway agent, w *browser, s access.BridgeSession) error {
 	typ, r, err := w.Reader(context.Background())
 	if err != nil {
 		return left(err)
@@ -276,7 +277,7 @@ func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway 
 	if err != nil {
 		return errProtocol
 	}
-	if why := objection(f, !s.control()); why != "" {
+	if why := objection(f, !s.Controls()); why != "" {
 		answer, err := json.Marshal(map[string]any{"type": "res", "id": f.ID, "ok": false, "error": map[string]any{"code": "INVALID_REQUEST", "message": why}})
 		if err != nil {
 			return err

@@ -22,6 +22,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // Opener connects to a machine's services: wire.VNC or wire.Agent. Errors: wire.ErrNotConnected,
@@ -50,19 +51,6 @@ type Config struct {
 	RetryAfter time.Duration // told to browsers when this server stops, give or take half; 0: 1 s
 	Spread     time.Duration // in which they are told, one by one; 0: all at once
 }
-
-// Session is one browser's right to one machine.
-type Session struct {
-	Account   string
-	SessionID string // of the login
-	Instance  string
-	Mode      string          // "control"; anything else is view only
-	Protocols []string        // subprotocols to choose from; nil: "binary", "cloudbot"
-	Revoked   <-chan struct{} // closed when the login ends: close 4401; nil: never
-	Gone      <-chan struct{} // closed when the instance ends: close 4404; nil: never
-}
-
-func (s Session) control() bool { return s.Mode == "control" }
 
 // Close codes, as in the contract.
 const (
@@ -150,7 +138,7 @@ func (b *Bridge) Len() int {
 }
 
 // enter counts a session in, or answers the request.
-func (b *Bridge) enter(w http.ResponseWriter, s Session) bool {
+func (b *Bridge) enter(w http.ResponseWriter, s access.BridgeSession) bool {
 	if closed(s.Revoked) {
 		problem(w, http.StatusUnauthorized, "signed_out", "You are not signed in any more.", 0)
 		return false
@@ -179,16 +167,16 @@ func (b *Bridge) enter(w http.ResponseWriter, s Session) bool {
 	return true
 }
 
-// Check reaches and unlocks one of the machine's services, wire.VNC or wire.Agent, as a session of this
-// kind would, and lets go of it. Where that is refused it answers the request and returns false.
-func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, s Session, service string) bool {
+// Check reaches and unlocks the machine as a session of this kind would, then disconnects from it. If the
+// machine cannot be reached, Check answers the request and returns false.
+func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, kind string, s access.BridgeSession) bool {
 	if !b.enter(w, s) {
 		return false
 	}
 	defer b.leave(s)
 	var machine io.Closer
 	var err error
-	if service == wire.VNC {
+	if kind == access.KindVNC {
 		machine, _, err = b.desktop(r.Context(), s)
 	} else {
 		machine, _, err = b.gateway(r.Context(), s)
@@ -201,7 +189,7 @@ func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, s Session, servic
 	return true
 }
 
-func (b *Bridge) leave(s Session) {
+func (b *Bridge) leave(s access.BridgeSession) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for m, k := range map[*map[string]int]string{&b.instances: s.Instance, &b.accounts: s.Account} {
@@ -214,7 +202,7 @@ func (b *Bridge) leave(s Session) {
 }
 
 // refuse answers a request whose machine cannot be used.
-func (b *Bridge) refuse(w http.ResponseWriter, s Session, err error) {
+func (b *Bridge) refuse(w http.ResponseWriter, s access.BridgeSession, err error) {
 	b.log.Info("bridge refused", "instance", s.Instance, "error", err)
 	var starting *startingError
 	switch {
@@ -251,13 +239,9 @@ func problem(w http.ResponseWriter, status int, code, detail string, retry time.
 }
 
 // accept upgrades the browser's request.
-func (b *Bridge) accept(w http.ResponseWriter, r *http.Request, s Session) (*websocket.Conn, error) {
-	protocols := s.Protocols
-	if protocols == nil {
-		protocols = []string{"binary", "cloudbot"}
-	}
+func (b *Bridge) accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	return websocket.Accept(w, r, &websocket.AcceptOptions{
-		Subprotocols: protocols, CompressionMode: websocket.CompressionDisabled,
+		Subprotocols: []string{"binary", "cloudbot"}, CompressionMode: websocket.CompressionDisabled,
 		InsecureSkipVerify: true, // the front has checked Origin against its list
 	})
 }

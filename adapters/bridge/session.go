@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cloudbot-ai/control-plane/crash"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // ending is why a session ends, and what the browser is told.
@@ -86,7 +87,7 @@ func (w *browser) finish() {
 // run copies both ways until one leg ends, the login does, the instance does or the server stops;
 // then it closes both legs and returns once nothing of the session runs any more. up and down return
 // why they ended.
-func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer, s Session, up, down func(context.Context, *browser) error) {
+func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer, s access.BridgeSession, up, down func(context.Context, *browser) error) {
 	began := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

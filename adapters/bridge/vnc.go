@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // maxVNCMessage bounds one message of the browser; noVNC's are far smaller.
@@ -20,7 +21,7 @@ const maxVNCMessage = 1 << 20
 
 // ServeVNC bridges RFB 3.8 to the machine's desktop and returns when the session has ended. The
 // machine's password is answered here: the browser is offered security type None.
-func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s Session) {
+func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s access.BridgeSession) {
 	if !b.enter(w, s) {
 		return
 	}
@@ -31,7 +32,7 @@ func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s Session) {
 		return
 	}
 	defer machine.Close()
-	ws, err := b.accept(w, r, s)
+	ws, err := b.accept(w, r)
 	if err != nil {
 		return // it answered
 	}
@@ -47,7 +48,7 @@ func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s Session) {
 				return err
 			}
 			close(greeted)
-			return toMachine(machine, in, !s.control())
+			return toMachine(machine, in, !s.Controls())
 		},
 		func(ctx context.Context, w *browser) error {
 			select {
@@ -60,7 +61,7 @@ func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s Session) {
 }
 
 // desktop opens the machine's desktop up to its ServerInit, which is returned as it came.
-func (b *Bridge) desktop(ctx context.Context, s Session) (net.Conn, []byte, error) {
+func (b *Bridge) desktop(ctx context.Context, s access.BridgeSession) (net.Conn, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.c.OpenWithin)
 	defer cancel()
 	conn, secret, err := b.c.Opener.Open(ctx, s.Instance, wire.VNC)

@@ -9,16 +9,17 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/fair"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-func (s *Server) logOut(c echo.Context, who Claims) error {
+func (s *Server) logOut(c echo.Context, who access.Claims) error {
 	if err := readBody(c); err != nil {
 		return err
 	}
 	return s.endSession(c, who, who.Session, session.LoggedOut)
 }
 
-func (s *Server) revokeSession(c echo.Context, who Claims) error {
+func (s *Server) revokeSession(c echo.Context, who access.Claims) error {
 	id := c.Param("id")
 	if !isULID(id) {
 		return commands.ErrNoSession
@@ -26,7 +27,7 @@ func (s *Server) revokeSession(c echo.Context, who Claims) error {
 	return s.endSession(c, who, id, session.Revoked)
 }
 
-func (s *Server) endSession(c echo.Context, who Claims, id string, why session.Reason) error {
+func (s *Server) endSession(c echo.Context, who access.Claims, id string, why session.Reason) error {
 	o, err := s.origin(c, who)
 	if err != nil {
 		return err
@@ -50,7 +51,7 @@ type sessionView struct {
 	Current    bool      `json:"current"`
 }
 
-func (s *Server) listSessions(c echo.Context, who Claims) error {
+func (s *Server) listSessions(c echo.Context, who access.Claims) error {
 	if err := s.await(c); err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func (s *Server) listSessions(c echo.Context, who Claims) error {
 // maxEndedAtOnce keeps a password change within one append.
 const maxEndedAtOnce = 90
 
-func (s *Server) changePassword(c echo.Context, who Claims) error {
+func (s *Server) changePassword(c echo.Context, who access.Claims) error {
 	var current, next string
 	if err := readBody(c, field{name: "current_password", into: &current}, field{name: "new_password", into: &next}); err != nil {
 		return err
@@ -102,7 +103,7 @@ func (s *Server) changePassword(c echo.Context, who Claims) error {
 }
 
 // endOthers ends the account's other sessions until none is left, and returns the position of the last end.
-func (s *Server) endOthers(c echo.Context, who Claims, o commands.Origin, position int64) (int64, error) {
+func (s *Server) endOthers(c echo.Context, who access.Claims, o commands.Origin, position int64) (int64, error) {
 	for {
 		others, err := s.otherSessions(c, who)
 		if err != nil || len(others) == 0 {
@@ -121,7 +122,7 @@ func (s *Server) endOthers(c echo.Context, who Claims, o commands.Origin, positi
 
 // otherSessions lists the account's other sessions as of now: the promise that they end would be
 // empty if the read model missed the newest.
-func (s *Server) otherSessions(c echo.Context, who Claims) ([]string, error) {
+func (s *Server) otherSessions(c echo.Context, who access.Claims) ([]string, error) {
 	ctx := c.Request().Context()
 	head, err := s.cfg.Accounts.Store.Head(ctx)
 	if err != nil {

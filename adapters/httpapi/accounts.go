@@ -10,6 +10,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/fair"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // tokenPair answers sign-up, log-in and refresh.
@@ -82,7 +83,7 @@ func (s *Server) logIn(c echo.Context) error {
 // unsigned is the origin of a request to get in. Those are not replayed: a receipt would have to hold
 // the tokens.
 func (s *Server) unsigned(c echo.Context) (commands.Origin, error) {
-	o, err := s.origin(c, Claims{})
+	o, err := s.origin(c, access.Claims{})
 	o.CommandID = ""
 	return o, err
 }
@@ -109,7 +110,7 @@ func (s *Server) refresh(c echo.Context) error {
 	if err := s.ofAddress(c, s.throttleHere(s.cfg.Limits.Refresh, "refresh:"+from)); err != nil {
 		return err
 	}
-	o, err := s.origin(c, Claims{Account: account, Session: id})
+	o, err := s.origin(c, access.Claims{Account: account, Session: id})
 	if err != nil {
 		return err
 	}
@@ -124,7 +125,7 @@ func (s *Server) refresh(c echo.Context) error {
 	return s.tokens(c, http.StatusOK, login, "")
 }
 
-func (s *Server) me(c echo.Context, who Claims) error {
+func (s *Server) me(c echo.Context, who access.Claims) error {
 	p, err := s.cfg.Accounts.Profile(c.Request().Context(), who.Account)
 	if err != nil {
 		return err

@@ -8,17 +8,18 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/fair"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // maxToken bounds a token before anybody parses it, in bytes.
 const maxToken = 4096
 
 // handler answers a request of somebody who is signed in.
-type handler func(c echo.Context, who Claims) error
+type handler func(c echo.Context, who access.Claims) error
 
 // signedIn lets the owners of good access tokens pass, a bounded number of requests each.
 func (s *Server) signedIn(h handler) echo.HandlerFunc {
-	return s.following(func(c echo.Context, who Claims) error {
+	return s.following(func(c echo.Context, who access.Claims) error {
 		leave, _ := s.inFlight.Take(fair.Claim{Key: who.Account, Max: s.cfg.Limits.InFlight})
 		if leave == nil {
 			return errTooManyAtOnce
@@ -43,7 +44,7 @@ func (s *Server) following(h handler) echo.HandlerFunc {
 // brakes is signedIn for what ends or stops something of the account's own: it has a share of requests
 // and a budget that nothing else uses up, and what is already so costs nothing of it.
 func (s *Server) brakes(h handler) echo.HandlerFunc {
-	return s.following(func(c echo.Context, who Claims) error {
+	return s.following(func(c echo.Context, who access.Claims) error {
 		leave, _ := s.braking.Take(fair.Claim{Key: who.Account, Max: s.cfg.Limits.InFlight})
 		if leave == nil {
 			return errTooManyAtOnce
@@ -63,7 +64,7 @@ func (s *Server) brakes(h handler) echo.HandlerFunc {
 
 // writes is signedIn for what changes something.
 func (s *Server) writes(h handler) echo.HandlerFunc {
-	return s.signedIn(func(c echo.Context, who Claims) error {
+	return s.signedIn(func(c echo.Context, who access.Claims) error {
 		if err := s.throttleHere(s.cfg.Limits.Write, "write:"+who.Account); err != nil {
 			return err
 		}
@@ -72,29 +73,29 @@ func (s *Server) writes(h handler) echo.HandlerFunc {
 }
 
 // bearer returns what the access token says, or errSignIn: one answer for every reason.
-func (s *Server) bearer(r *http.Request) (Claims, error) {
+func (s *Server) bearer(r *http.Request) (access.Claims, error) {
 	values := r.Header.Values("Authorization")
 	if len(values) != 1 {
-		return Claims{}, errSignIn
+		return access.Claims{}, errSignIn
 	}
 	scheme, token, _ := strings.Cut(values[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" || len(token) > maxToken {
-		return Claims{}, errSignIn
+		return access.Claims{}, errSignIn
 	}
 	who, err := s.cfg.Tokens.ParseAccess(token)
 	if err != nil || who.Account == "" || who.Session == "" || !s.cfg.Now().Before(who.ExpiresAt) || s.sessions.IsEnded(who.Session, who.Account) {
-		return Claims{}, errSignIn
+		return access.Claims{}, errSignIn
 	}
 	if there, err := s.inLog.check(r.Context(), who.Account, who.Session); err != nil {
-		return Claims{}, err
+		return access.Claims{}, err
 	} else if !there {
-		return Claims{}, errSignIn
+		return access.Claims{}, errSignIn
 	}
 	return who, nil
 }
 
 // origin says who sends a command, and refuses an Idempotency-Key that is none.
-func (s *Server) origin(c echo.Context, who Claims) (commands.Origin, error) {
+func (s *Server) origin(c echo.Context, who access.Claims) (commands.Origin, error) {
 	r := c.Request()
 	o := commands.Origin{
 		Account: who.Account, Session: who.Session,

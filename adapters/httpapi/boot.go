@@ -11,6 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -19,7 +20,7 @@ const tellSkipped = time.Second
 
 // boot streams what an instance's machine says of its boot and its log, and waits where there is no
 // machine yet or none any more. It ends with the instance, besides all that ends an event stream.
-func (s *Server) boot(c echo.Context, who Claims) error {
+func (s *Server) boot(c echo.Context, who access.Claims) error {
 	id := c.Param("id")
 	if !isULID(id) {
 		return instance.ErrNotFound

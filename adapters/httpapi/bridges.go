@@ -8,9 +8,10 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-func (s *Server) issueTicket(c echo.Context, who Claims) error {
+func (s *Server) issueTicket(c echo.Context, who access.Claims) error {
 	var kind, mode string
 	id := c.Param("id")
 	if !isULID(id) {
@@ -19,13 +20,13 @@ func (s *Server) issueTicket(c echo.Context, who Claims) error {
 	if err := readBody(c, field{name: "kind", into: &kind}, field{name: "mode", into: &mode, optional: true}); err != nil {
 		return err
 	}
-	if kind != KindVNC && kind != KindAgent {
+	if kind != access.KindVNC && kind != access.KindAgent {
 		return invalid("invalid_kind", "The kind of a ticket is vnc or cloudbot.")
 	}
 	if mode == "" {
-		mode = ModeControl
+		mode = access.ModeControl
 	}
-	if mode != ModeControl && mode != ModeView {
+	if mode != access.ModeControl && mode != access.ModeView {
 		return invalid("invalid_mode", "The mode of a ticket is control or view.")
 	}
 	ctx := c.Request().Context()
@@ -35,7 +36,7 @@ func (s *Server) issueTicket(c echo.Context, who Claims) error {
 	if s.cfg.Tickets == nil {
 		return errNotBuiltIn
 	}
-	token, expires, err := s.cfg.Tickets.Issue(ctx, Ticket{who.Account, who.Session, id, kind, mode})
+	token, expires, err := s.cfg.Tickets.Issue(ctx, access.Ticket{Account: who.Account, Session: who.Session, Instance: id, Kind: kind, Mode: mode})
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (s *Server) bridge(kind string) echo.HandlerFunc {
 		b.Revoked, b.Gone = revoked, gone
 		s.metrics.bridges.Inc()
 		defer s.metrics.bridges.Dec()
-		if kind == KindVNC {
+		if kind == access.KindVNC {
 			s.cfg.Bridges.ServeVNC(c.Response(), withoutCredentials(r), b)
 		} else {
 			s.cfg.Bridges.ServeAgent(c.Response(), withoutCredentials(r), b)

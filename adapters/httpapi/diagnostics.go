@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 const (
@@ -20,7 +22,7 @@ const (
 var diagnosticNames = [...]string{"log", "check", "debug", "testapi"}
 
 // diagnose passes on one report of the instance's machine, bounded, as text or JSON.
-func (s *Server) diagnose(c echo.Context, who Claims) error {
+func (s *Server) diagnose(c echo.Context, who access.Claims) error {
 	id, name := c.Param("id"), c.Param("report")
 	if !slices.Contains(diagnosticNames[:], name) {
 		return errNoRoute

@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/fair"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -43,7 +44,7 @@ type cloudEvent struct {
 
 // events streams the account's own events until the client leaves, its session or token ends, or
 // the server drains. It starts after the position the client names, else with what comes next.
-func (s *Server) events(c echo.Context, who Claims) error {
+func (s *Server) events(c echo.Context, who access.Claims) error {
 	from, err := s.resumeAt(c)
 	if err != nil {
 		return err
@@ -64,7 +65,7 @@ var (
 
 // streaming opens one of the account's event streams for follow, whose ctx ends when the client leaves,
 // session or token end, or the server drains.
-func (s *Server) streaming(c echo.Context, who Claims, follow func(ctx context.Context, out *stream)) error {
+func (s *Server) streaming(c echo.Context, who access.Claims, follow func(ctx context.Context, out *stream)) error {
 	leave, _ := s.streams.Take(fair.Claim{Key: who.Account, Max: s.cfg.MaxStreams})
 	if leave == nil {
 		return errTooManyStream

@@ -21,6 +21,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -52,7 +53,7 @@ func newFront(t testing.TB, change func(*Config)) *front {
 		log: &lockedBuffer{}, bridges: &fakeBridges{}, conform: newConformity(t),
 	}
 	f.tokens = fakeTokens{key: []byte("test key"), now: f.clock.Now}
-	f.tickets = &fakeTickets{now: f.clock.Now, issued: map[string]Ticket{}}
+	f.tickets = &fakeTickets{now: f.clock.Now, issued: map[string]access.Ticket{}}
 	newID := func() string { return ulid.MustNew(ulid.Timestamp(f.clock.Now()), rand.Reader).String() }
 	log := commands.Log{Store: f.store, NewID: newID, Now: f.clock.Now, DigestKey: []byte("digest")}
 	f.guard = &commands.Instances{Log: log, Vault: fakeVault{}, Cloud: fakeCloud{}, Limit: 3}

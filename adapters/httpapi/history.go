@@ -11,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -29,7 +30,7 @@ type eventView struct {
 type entries func(ctx context.Context, from int64, limit int) ([]projections.Entry, error)
 
 // history lists the events of an instance.
-func (s *Server) history(c echo.Context, who Claims) error {
+func (s *Server) history(c echo.Context, who access.Claims) error {
 	var id string
 	return s.pageOfEvents(c, who, "history",
 		func(ctx context.Context) error {
@@ -46,7 +47,7 @@ func (s *Server) history(c echo.Context, who Claims) error {
 }
 
 // accountHistory lists the events of the account that are about none of its instances.
-func (s *Server) accountHistory(c echo.Context, who Claims) error {
+func (s *Server) accountHistory(c echo.Context, who access.Claims) error {
 	return s.pageOfEvents(c, who, "account-history",
 		func(context.Context) error { return nil },
 		func(ctx context.Context, after int64, limit int) ([]projections.Entry, error) {
@@ -57,7 +58,7 @@ func (s *Server) accountHistory(c echo.Context, who Claims) error {
 		})
 }
 
-func (s *Server) pageOfEvents(c echo.Context, who Claims, kind string, allowed func(context.Context) error, upwards, downwards entries) error {
+func (s *Server) pageOfEvents(c echo.Context, who access.Claims, kind string, allowed func(context.Context) error, upwards, downwards entries) error {
 	limit, err := pageLimit(c)
 	if err != nil {
 		return err
@@ -104,7 +105,7 @@ func (s *Server) pageOfEvents(c echo.Context, who Claims, kind string, allowed f
 	}{views, cursor(kind, next)})
 }
 
-func actor(e projections.Entry, who Claims) string {
+func actor(e projections.Entry, who access.Claims) string {
 	if e.Actor == who.Account {
 		return "you"
 	}

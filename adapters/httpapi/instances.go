@@ -9,10 +9,11 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-func (s *Server) listInstances(c echo.Context, who Claims) error {
+func (s *Server) listInstances(c echo.Context, who access.Claims) error {
 	limit, err := pageLimit(c)
 	if err != nil {
 		return err
@@ -43,7 +44,7 @@ func (s *Server) listInstances(c echo.Context, who Claims) error {
 	}{views, cursor("instances", next)})
 }
 
-func (s *Server) createInstance(c echo.Context, who Claims) error {
+func (s *Server) createInstance(c echo.Context, who access.Claims) error {
 	var name, machineType string
 	if err := readBody(c, field{"name", &name, true}, field{"instance_type", &machineType, true}); err != nil {
 		return err
@@ -64,7 +65,7 @@ func (s *Server) createInstance(c echo.Context, who Claims) error {
 	return c.JSON(http.StatusAccepted, created(out.Answer, name))
 }
 
-func (s *Server) getInstance(c echo.Context, who Claims) error {
+func (s *Server) getInstance(c echo.Context, who access.Claims) error {
 	if err := s.await(c); err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func (s *Server) getInstance(c echo.Context, who Claims) error {
 	return c.JSON(http.StatusOK, s.show(c.Request().Context(), i)[0])
 }
 
-func (s *Server) renameInstance(c echo.Context, who Claims) error {
+func (s *Server) renameInstance(c echo.Context, who access.Claims) error {
 	var name string
 	if !isULID(c.Param("id")) {
 		return instance.ErrNotFound
@@ -106,7 +107,7 @@ type changeCommand func(ctx context.Context, o commands.Origin, id string) (comm
 
 // changing answers a command about an instance with what it led to: its id and status.
 func (s *Server) changing(command changeCommand) handler {
-	return func(c echo.Context, who Claims) error {
+	return func(c echo.Context, who access.Claims) error {
 		if !isULID(c.Param("id")) {
 			return instance.ErrNotFound
 		}
@@ -121,7 +122,7 @@ func (s *Server) changing(command changeCommand) handler {
 	}
 }
 
-func (s *Server) change(c echo.Context, who Claims, command changeCommand) (commands.Outcome[commands.Changed], error) {
+func (s *Server) change(c echo.Context, who access.Claims, command changeCommand) (commands.Outcome[commands.Changed], error) {
 	o, err := s.origin(c, who)
 	if err != nil {
 		return commands.Outcome[commands.Changed]{}, err

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // route is one line of the table below.
@@ -39,8 +41,8 @@ func (s *Server) routes() []route {
 		{"POST", "/api/instances/:id/tickets", s.writes(s.issueTicket), false},
 		{"GET", "/api/instances/:id/debug/:report", s.signedIn(s.diagnose), false},
 		{"GET", "/api/instances/:id/boot", s.following(s.boot), true},
-		{"GET", "/api/instances/:id/vnc", s.bridge(KindVNC), true},
-		{"GET", "/api/instances/:id/cloudbot", s.bridge(KindAgent), true},
+		{"GET", "/api/instances/:id/vnc", s.bridge(access.KindVNC), true},
+		{"GET", "/api/instances/:id/cloudbot", s.bridge(access.KindAgent), true},
 
 		{"GET", "/api/instance-types", s.signedIn(s.instanceTypes), false},
 		{"GET", "/api/boot-times", s.signedIn(s.bootTimes), false},

@@ -6,6 +6,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -17,7 +18,7 @@ type typeView struct {
 }
 
 // instanceTypes tells what may be asked for when an instance is created, and how many.
-func (s *Server) instanceTypes(c echo.Context, _ Claims) error {
+func (s *Server) instanceTypes(c echo.Context, _ access.Claims) error {
 	types := s.cfg.Instances.Cloud.Types()
 	views := make([]typeView, len(types))
 	for i, t := range types {
@@ -47,7 +48,7 @@ type bootTimesView struct {
 }
 
 // bootTimes tells how long boots take here, whoever's they were.
-func (s *Server) bootTimes(c echo.Context, _ Claims) error {
+func (s *Server) bootTimes(c echo.Context, _ access.Claims) error {
 	if err := s.await(c); err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // Headers of the question below. A script cannot set Origin or Sec-WebSocket-Protocol, and a browser
@@ -52,7 +54,7 @@ func (s *Server) wouldOpen(c echo.Context, kind, id string) error {
 		}
 		unused = err == nil && t.Account == who.Account && t.Instance == id && t.Kind == kind
 	}
-	session := BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: ModeControl, ExpiresAt: who.ExpiresAt}
+	session := access.BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: access.ModeControl, ExpiresAt: who.ExpiresAt}
 	if !s.cfg.Bridges.Check(c.Response(), withoutCredentials(r), kind, session) {
 		return nil // it answered
 	}

@@ -6,18 +6,20 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 const ticketPrefix = "ticket."
 
 // visitor finds out who asks: by ticket, as browsers do, or by bearer token. Nothing in a URL counts.
-func (s *Server) visitor(c echo.Context, kind, id string, program bool) (BridgeSession, error) {
+func (s *Server) visitor(c echo.Context, kind, id string, program bool) (access.BridgeSession, error) {
 	r := c.Request()
 	ticket := ""
 	for _, p := range offered(r) {
 		if t, ok := strings.CutPrefix(p, ticketPrefix); ok {
 			if ticket != "" {
-				return BridgeSession{}, errSignIn
+				return access.BridgeSession{}, errSignIn
 			}
 			ticket = t
 		}
@@ -26,36 +28,36 @@ func (s *Server) visitor(c echo.Context, kind, id string, program bool) (BridgeS
 	case r.Header.Get("Authorization") != "" && ticket == "":
 		who, err := s.bearer(r)
 		if err != nil {
-			return BridgeSession{}, err
+			return access.BridgeSession{}, err
 		}
 		mode := c.QueryParam("mode")
 		if mode == "" {
-			mode = ModeControl
+			mode = access.ModeControl
 		}
-		if mode != ModeControl && mode != ModeView {
-			return BridgeSession{}, invalid("invalid_mode", "The mode of a bridge is control or view.")
+		if mode != access.ModeControl && mode != access.ModeView {
+			return access.BridgeSession{}, invalid("invalid_mode", "The mode of a bridge is control or view.")
 		}
-		return BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: mode, ExpiresAt: who.ExpiresAt}, nil
+		return access.BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: mode, ExpiresAt: who.ExpiresAt}, nil
 	case ticket == "" || program || len(ticket) > maxToken || s.cfg.Tickets == nil:
-		return BridgeSession{}, errSignIn
+		return access.BridgeSession{}, errSignIn
 	}
 	tallies := s.ticketTallies(clientAddr(r, s.cfg.TrustedProxies), id)
 	for _, t := range tallies {
 		if err := tooMany(s.local.spent(t.key, t.rate)); err != nil {
-			return BridgeSession{}, s.ofAddress(c, err)
+			return access.BridgeSession{}, s.ofAddress(c, err)
 		}
 	}
 	t, err := s.cfg.Tickets.Redeem(r.Context(), ticket)
 	if err != nil && refused(err).status >= 500 {
-		return BridgeSession{}, err
+		return access.BridgeSession{}, err
 	}
 	if err != nil || t.Account == "" || t.Instance != id || t.Kind != kind || s.sessions.IsEnded(t.Session, t.Account) {
 		for _, t := range tallies {
 			s.local.allow(t.key, t.rate)
 		}
-		return BridgeSession{}, errSignIn
+		return access.BridgeSession{}, errSignIn
 	}
-	return BridgeSession{
+	return access.BridgeSession{
 		Account: t.Account, SessionID: t.Session, Instance: id, Mode: t.Mode,
 		ExpiresAt: s.cfg.Now().Add(s.cfg.TicketLife),
 	}, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // ErrInvalid refuses a ticket that is unknown, used or too old; the error does not say which.
@@ -25,15 +26,6 @@ const Life = 30 * time.Second
 // tokenBytes is the length of a token before its encoding: 256 bits cannot be guessed in Life.
 const tokenBytes = 32
 
-// Ticket says what one WebSocket may be opened for.
-type Ticket struct {
-	Account  string
-	Session  string
-	Instance string
-	Kind     string // "vnc" or "cloudbot"
-	Mode     string // "control" or "view"
-}
-
 // Tickets hands out tickets that any replica takes back, once.
 type Tickets struct{ Pool DB }
 
@@ -43,7 +35,7 @@ type DB interface {
 }
 
 // Issue returns a new ticket's token, of which only a hash is stored, and when it ends.
-func (t Tickets) Issue(ctx context.Context, k Ticket) (token string, expires time.Time, err error) {
+func (t Tickets) Issue(ctx context.Context, k access.Ticket) (token string, expires time.Time, err error) {
 	raw := make([]byte, tokenBytes)
 	_, _ = rand.Read(raw) // never fails
 	token = base64.RawURLEncoding.EncodeToString(raw)
@@ -68,28 +60,28 @@ const (
 
 // Redeem uses a ticket up. Of any number of calls with one token, on any replicas, one succeeds;
 // the others get ErrInvalid.
-func (t Tickets) Redeem(ctx context.Context, token string) (Ticket, error) {
+func (t Tickets) Redeem(ctx context.Context, token string) (access.Ticket, error) {
 	// Postgres lets one of many deletions have the row.
 	return t.find(ctx, "redeem ticket", `DELETE FROM ops.tickets WHERE `+good+` RETURNING `+columns, token)
 }
 
 // Peek returns what a ticket is good for, or ErrInvalid; it stays good.
-func (t Tickets) Peek(ctx context.Context, token string) (Ticket, error) {
+func (t Tickets) Peek(ctx context.Context, token string) (access.Ticket, error) {
 	return t.find(ctx, "look at ticket", `SELECT `+columns+` FROM ops.tickets WHERE `+good, token)
 }
 
-func (t Tickets) find(ctx context.Context, doing, sql, token string) (Ticket, error) {
+func (t Tickets) find(ctx context.Context, doing, sql, token string) (access.Ticket, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(raw) != tokenBytes {
-		return Ticket{}, ErrInvalid
+		return access.Ticket{}, ErrInvalid
 	}
-	var k Ticket
+	var k access.Ticket
 	err = t.Pool.QueryRow(ctx, sql, hashed(raw), Life).Scan(&k.Account, &k.Session, &k.Instance, &k.Kind, &k.Mode)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return Ticket{}, ErrInvalid
+		return access.Ticket{}, ErrInvalid
 	case err != nil:
-		return Ticket{}, fmt.Errorf("%s: %w", doing, err)
+		return access.Ticket{}, fmt.Errorf("%s: %w", doing, err)
 	}
 	return k, nil
 }

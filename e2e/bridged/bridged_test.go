@@ -28,6 +28,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest"
 	"github.com/cloudbot-ai/control-plane/guest/place"
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -81,7 +82,7 @@ type world struct {
 	log    *syncBuffer
 }
 
-func newWorld(t *testing.T, session bridge.Session, desktop string) *world {
+func newWorld(t *testing.T, session access.BridgeSession, desktop string) *world {
 	t.Helper()
 	w := &world{m: &machines{phases: make(chan instance.Phase, 100), keys: map[string]string{"OPENAI_API_KEY": "sk-canary-0123456789abcdef"}}, log: &syncBuffer{}}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -293,7 +294,7 @@ func TestDesktopThroughTheWholePath(t *testing.T) {
 			if kind == "x11" && !(installed("xterm") && (installed("Xvnc") || installed("Xvfb", "x11vnc"))) {
 				t.Skip("xterm, and Xvnc or Xvfb with x11vnc, are not installed")
 			}
-			w := newWorld(t, bridge.Session{Mode: "control"}, kind)
+			w := newWorld(t, access.BridgeSession{Mode: "control"}, kind)
 			v := newViewer(t, w.dial(t, "/vnc"))
 			if v.w != 1280 || v.h != 800 {
 				t.Errorf("screen of %d × %d", v.w, v.h)
@@ -323,7 +324,7 @@ func TestDesktopThroughTheWholePath(t *testing.T) {
 
 func TestViewOnly(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, bridge.Session{Mode: "view"}, "built-in")
+	w := newWorld(t, access.BridgeSession{Mode: "view"}, "built-in")
 	v := newViewer(t, w.dial(t, "/vnc"))
 	v.ask(false)
 	v.update(nil)
@@ -405,7 +406,7 @@ func (c *chat) ask(method string, params any) answer {
 
 func TestChatThroughTheWholePath(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, bridge.Session{Mode: "control"}, "built-in")
+	w := newWorld(t, access.BridgeSession{Mode: "control"}, "built-in")
 	c := newChat(t, w.dial(t, "/cloudbot"))
 	if auth, _ := json.Marshal(c.hello["auth"]); strings.Contains(strings.ToLower(string(auth)), "token") {
 		t.Errorf("the hello holds credentials: %s", auth)
