@@ -28,13 +28,13 @@ const (
 // ended. The gateway is connected to here, with the machine's token; the browser's first frame is the
 // gateway's hello-ok answer, without credentials, and its own connect is refused.
 func (b *Bridge) ServeAgent(w http.ResponseWriter, r *http.Request, s access.BridgeSession) {
-	if !b.enter(w, s) {
+	if !b.enter(w, r, s) {
 		return
 	}
 	defer b.leave(s)
 	gateway, hello, err := b.gateway(r.Context(), s)
 	if err != nil {
-		b.refuse(w, s, err)
+		b.unreachable(w, r, s, err)
 		return
 	}
 	defer gateway.Close()

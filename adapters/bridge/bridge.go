@@ -8,13 +8,11 @@ package bridge
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +21,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/internal/access"
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
 // Opener connects to a machine's services: wire.VNC or wire.Agent. Errors: wire.ErrNotConnected,
@@ -138,26 +137,26 @@ func (b *Bridge) Len() int {
 }
 
 // enter counts a session in, or answers the request.
-func (b *Bridge) enter(w http.ResponseWriter, s access.BridgeSession) bool {
+func (b *Bridge) enter(w http.ResponseWriter, r *http.Request, s access.BridgeSession) bool {
 	if closed(s.Revoked) {
-		problem(w, http.StatusUnauthorized, "signed_out", "You are not signed in any more.", 0)
+		refuse(w, r, http.StatusUnauthorized, "signed_out", "You are not signed in any more.", 0)
 		return false
 	}
 	if closed(s.Gone) {
-		problem(w, http.StatusNotFound, "instance_gone", "This instance is gone.", 0)
+		refuse(w, r, http.StatusNotFound, "instance_gone", "This instance is gone.", 0)
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case b.stopping:
-		problem(w, http.StatusServiceUnavailable, "restarting", "The server is restarting; try again.", b.c.RetryAfter)
+		refuse(w, r, http.StatusServiceUnavailable, "restarting", "The server is restarting; try again.", b.c.RetryAfter)
 		return false
 	case b.instances[s.Instance] >= b.c.MaxPerInstance:
-		problem(w, http.StatusTooManyRequests, "too_many_sessions", "This instance has as many viewers as it may.", 5*time.Second)
+		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "This instance has as many viewers as it may.", 5*time.Second)
 		return false
 	case b.accounts[s.Account] >= b.c.MaxPerAccount:
-		problem(w, http.StatusTooManyRequests, "too_many_sessions", "You have as many open sessions as you may.", 5*time.Second)
+		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "You have as many open sessions as you may.", 5*time.Second)
 		return false
 	}
 	b.instances[s.Instance]++
@@ -170,7 +169,7 @@ func (b *Bridge) enter(w http.ResponseWriter, s access.BridgeSession) bool {
 // Check reaches and unlocks the machine as a session of this kind would, then disconnects from it. If the
 // machine cannot be reached, Check answers the request and returns false.
 func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, kind string, s access.BridgeSession) bool {
-	if !b.enter(w, s) {
+	if !b.enter(w, r, s) {
 		return false
 	}
 	defer b.leave(s)
@@ -182,7 +181,7 @@ func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, kind string, s ac
 		machine, _, err = b.gateway(r.Context(), s)
 	}
 	if err != nil {
-		b.refuse(w, s, err)
+		b.unreachable(w, r, s, err)
 		return false
 	}
 	_ = machine.Close()
@@ -201,21 +200,21 @@ func (b *Bridge) leave(s access.BridgeSession) {
 	b.all.Done()
 }
 
-// refuse answers a request whose machine cannot be used.
-func (b *Bridge) refuse(w http.ResponseWriter, s access.BridgeSession, err error) {
+// unreachable answers a request whose machine cannot be used.
+func (b *Bridge) unreachable(w http.ResponseWriter, r *http.Request, s access.BridgeSession, err error) {
 	b.log.Info("bridge refused", "instance", s.Instance, "error", err)
 	var starting *startingError
 	switch {
 	case errors.As(err, &starting):
-		problem(w, http.StatusServiceUnavailable, "agent_starting", "The agent is still starting.", starting.after)
+		refuse(w, r, http.StatusServiceUnavailable, "agent_starting", "The agent is still starting.", starting.after)
 	case errors.Is(err, wire.ErrNotReady):
-		problem(w, http.StatusServiceUnavailable, "not_ready", "The machine is not ready yet.", time.Second)
+		refuse(w, r, http.StatusServiceUnavailable, "not_ready", "The machine is not ready yet.", time.Second)
 	case errors.Is(err, wire.ErrBusy):
-		problem(w, http.StatusServiceUnavailable, "busy", "The machine has too many open connections.", 5*time.Second)
+		refuse(w, r, http.StatusServiceUnavailable, "busy", "The machine has too many open connections.", 5*time.Second)
 	case errors.Is(err, errGreeting):
-		problem(w, http.StatusBadGateway, "agent_greeting_too_large", "The desktop's agent sent too much before it was ready. Restart the desktop.", 0)
+		refuse(w, r, http.StatusBadGateway, "agent_greeting_too_large", "The desktop's agent sent too much before it was ready. Restart the desktop.", 0)
 	default:
-		problem(w, http.StatusBadGateway, "machine_unreachable", "The machine cannot be reached.", 0)
+		refuse(w, r, http.StatusBadGateway, "machine_unreachable", "The machine cannot be reached.", 0)
 	}
 }
 
@@ -228,14 +227,9 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-func problem(w http.ResponseWriter, status int, code, detail string, retry time.Duration) {
-	if retry > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((retry+time.Second-1)/time.Second)))
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"status": status, "title": http.StatusText(status), "code": code, "detail": detail})
+// refuse answers a request for a bridge that cannot be opened.
+func refuse(w http.ResponseWriter, r *http.Request, status int, code, detail string, retry time.Duration) {
+	problem.Write(w, r, problem.Problem{Status: status, Code: code, Detail: detail, RetryAfter: retry})
 }
 
 // accept upgrades the browser's request.

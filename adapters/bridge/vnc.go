@@ -22,13 +22,13 @@ const maxVNCMessage = 1 << 20
 // ServeVNC bridges RFB 3.8 to the machine's desktop and returns when the session has ended. The
 // machine's password is answered here: the browser is offered security type None.
 func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s access.BridgeSession) {
-	if !b.enter(w, s) {
+	if !b.enter(w, r, s) {
 		return
 	}
 	defer b.leave(s)
 	machine, screen, err := b.desktop(r.Context(), s)
 	if err != nil {
-		b.refuse(w, s, err)
+		b.unreachable(w, r, s, err)
 		return
 	}
 	defer machine.Close()

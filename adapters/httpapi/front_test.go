@@ -22,6 +22,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
 	"github.com/cloudbot-ai/control-plane/internal/access"
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -186,7 +187,7 @@ func (f *front) do(c call) answer {
 	}
 	f.conform.check(f.t, req, body, res, a.body)
 	if a.status >= 400 && c.method != http.MethodHead && c.path != "/ready" {
-		var p problemBody
+		var p problem.Problem
 		a.into(f.t, &p)
 		if res.Header.Get("Content-Type") != "application/problem+json" || p.Status != a.status {
 			f.t.Errorf("%s %s: %d is no problem document: %s", c.method, c.path, a.status, a.body)

@@ -2,7 +2,7 @@
 // HTTP. Start with New; api/openapi.yaml describes what it serves.
 //
 // The one thing to know: nothing is decided here. Who is asking is settled at the edge, everything
-// else by the commands; a refusal becomes an answer in problem.go and nowhere else.
+// else by the commands; refusal.go turns an error into an answer, and nothing else does.
 package httpapi
 
 import (
@@ -83,7 +83,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.Metrics.MustRegister(s.undeclared.metric())
 	s.echo = echo.New()
 	s.echo.Logger.SetOutput(discard{})
-	s.echo.HTTPErrorHandler = s.problem
+	s.echo.HTTPErrorHandler = s.refuse
 	// The outermost first. What comes before routing sees no route template.
 	s.echo.Pre(s.plainPath)
 	s.echo.Use(s.observe, s.noticeProxies, s.headers, s.recover, s.cors, s.stay, s.collect, s.bound)

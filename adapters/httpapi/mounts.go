@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
 // speakingProblems lets another handler refuse in the API's way, whatever it wrote itself: its own router
@@ -52,7 +54,7 @@ func (w *refusing) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // refusal is what the handler said in a problem document, or else what its status says.
 func (w *refusing) refusal() *refusal {
-	said := problemBody{Code: "refused", Detail: "This request cannot be answered as it is; see GET /docs."}
+	said := problem.Problem{Code: "refused", Detail: "This request cannot be answered as it is; see GET /docs."}
 	switch own := json.Unmarshal(w.body.Bytes(), &said) == nil; {
 	case own:
 	case w.status == http.StatusNotFound:

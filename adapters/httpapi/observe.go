@@ -10,6 +10,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
 // Keys of what travels with a request.
@@ -24,10 +26,10 @@ func requestID(c echo.Context) string {
 	return id
 }
 
-// requestPath is the path as it was sent, cut to a sane length.
+// requestPath is the path as it was sent.
 func requestPath(c echo.Context) string {
 	path, _ := c.Get(keyPath).(string)
-	return path[:min(len(path), 200)]
+	return path
 }
 
 type metrics struct {
@@ -65,12 +67,12 @@ func newMetrics(r *prometheus.Registry) (metrics, error) {
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		began := time.Now()
-		id := c.Request().Header.Get("X-Request-Id")
-		if !saneID(id) {
+		id := c.Request().Header.Get(problem.Header)
+		if !problem.ValidRequestID(id) {
 			id = s.cfg.NewID()
 		}
 		c.Set(keyRequestID, id)
-		c.Response().Header().Set("X-Request-Id", id)
+		c.Response().Header().Set(problem.Header, id)
 		s.metrics.inFlight.Inc()
 		defer func() {
 			s.metrics.inFlight.Dec()
@@ -104,19 +106,6 @@ func (s *Server) note(c echo.Context, took time.Duration) {
 var methods = map[string]bool{
 	http.MethodGet: true, http.MethodHead: true, http.MethodPost: true, http.MethodPut: true,
 	http.MethodPatch: true, http.MethodDelete: true, http.MethodOptions: true,
-}
-
-// saneID accepts what may stand in headers, logs and events alike.
-func saneID(id string) bool {
-	if len(id) < 8 || len(id) > 64 {
-		return false
-	}
-	for _, r := range id {
-		if !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '-' || r == '_' || r == '.') {
-			return false
-		}
-	}
-	return true
 }
 
 // recover turns a panic into an answer where there is none yet, and cuts the connection where there is.

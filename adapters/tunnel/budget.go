@@ -79,13 +79,13 @@ func remote(r *http.Request) netip.Addr {
 }
 
 // crowded answers a request for which there is no place.
-func crowded(w http.ResponseWriter, v fair.Verdict, after string) {
+func crowded(w http.ResponseWriter, r *http.Request, v fair.Verdict, after string) {
 	w.Header().Set("Retry-After", after)
 	if v == fair.ShareFull {
-		problem(w, http.StatusTooManyRequests, "too_many_from_here", "Too many machines connect from this network at once; try again in "+after+" seconds.")
+		refuse(w, r, http.StatusTooManyRequests, "too_many_from_here", "Too many machines connect from this network at once; try again in "+after+" seconds.")
 		return
 	}
-	problem(w, http.StatusServiceUnavailable, "too_many_greetings", "Too many machines connect at once; try again in "+after+" seconds.")
+	refuse(w, r, http.StatusServiceUnavailable, "too_many_greetings", "Too many machines connect at once; try again in "+after+" seconds.")
 }
 
 // refusalsEvery is how often the log says how many guests were refused.

@@ -37,19 +37,19 @@ var (
 // for this one connection, so a proof seen elsewhere is worth nothing here.
 func (h *Hub) greet(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Origin") != "" {
-		problem(w, http.StatusForbidden, "not_a_guest", "Tunnels are for machines, not for browsers.")
+		refuse(w, r, http.StatusForbidden, "not_a_guest", "Tunnels are for machines, not for browsers.")
 		return
 	}
 	from := h.c.ClientAddr(r)
 	if v := h.greetTries.take(fair.ByAddress("address", from, greetTriesOne, greetTriesSite, greetTriesWide)...); v != fair.Taken {
 		h.refusals.note(r.Context(), "too many tries", errors.New("too many greetings in a minute"))
-		crowded(w, v, "30")
+		crowded(w, r, v, "30")
 		return
 	}
 	leave, v := h.greetings.Take(fair.ByAddress("greeting", from, greetingsOne, greetingsSite, greetingsWide)...)
 	if v != fair.Taken {
 		h.refusals.note(r.Context(), "no place", errors.New("too many connections in their greeting"))
-		crowded(w, v, "1")
+		crowded(w, r, v, "1")
 		return
 	}
 	t, err := func() (*tunnel, error) {

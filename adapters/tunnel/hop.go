@@ -35,12 +35,12 @@ func (h *Hub) HopHandler() http.Handler {
 	mux.HandleFunc("POST "+HopPrefix+"{instance}/yield/{owner}", h.hopYield)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h.hops == nil {
-			problem(w, http.StatusNotFound, "not_found", "There is nothing here.")
+			refuse(w, r, http.StatusNotFound, "not_found", "There is nothing here.")
 			return
 		}
 		if err := h.hops.check(r, time.Now()); err != nil {
 			h.refusals.note(r.Context(), "hop", err) // strangers may send them
-			problem(w, http.StatusUnauthorized, "hop_refused", "This is for replicas only.")
+			refuse(w, r, http.StatusUnauthorized, "hop_refused", "This is for replicas only.")
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -51,30 +51,30 @@ func (h *Hub) HopHandler() http.Handler {
 func (h *Hub) hopOpen(w http.ResponseWriter, r *http.Request) {
 	t := h.local(r.PathValue("instance"))
 	if t == nil {
-		problem(w, http.StatusNotFound, "not_connected", ErrNotConnected.Error())
+		refuse(w, r, http.StatusNotFound, "not_connected", ErrNotConnected.Error())
 		return
 	}
 	conn, secret, err := t.open(r.Context(), r.PathValue("service"))
 	switch {
 	case errors.Is(err, ErrBusy):
-		problem(w, http.StatusTooManyRequests, "busy", ErrBusy.Error())
+		refuse(w, r, http.StatusTooManyRequests, "busy", ErrBusy.Error())
 		return
 	case errors.Is(err, ErrNotReady):
-		problem(w, http.StatusConflict, "not_ready", ErrNotReady.Error())
+		refuse(w, r, http.StatusConflict, "not_ready", ErrNotReady.Error())
 		return
 	case err != nil:
-		problem(w, http.StatusBadGateway, "not_connected", ErrNotConnected.Error())
+		refuse(w, r, http.StatusBadGateway, "not_connected", ErrNotConnected.Error())
 		return
 	}
 	defer conn.Close()
 	sealed, err := h.hops.seal(secret, r.Header.Get(hopNonce))
 	if err != nil {
-		problem(w, http.StatusInternalServerError, "internal", "The secret cannot be sealed.")
+		refuse(w, r, http.StatusInternalServerError, "internal", "The secret cannot be sealed.")
 		return
 	}
 	back, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		problem(w, http.StatusInternalServerError, "internal", "The connection cannot be taken over.")
+		refuse(w, r, http.StatusInternalServerError, "internal", "The connection cannot be taken over.")
 		return
 	}
 	defer back.Close()
@@ -93,7 +93,7 @@ func (h *Hub) hopYield(w http.ResponseWriter, r *http.Request) {
 	if t := h.local(r.PathValue("instance")); t != nil {
 		boot, process, _ := strings.Cut(r.PathValue("owner"), ".")
 		if err := t.yield(r.Context(), owner{boot, process}); errors.Is(err, errOwned) {
-			problem(w, http.StatusConflict, "owned", errOwned.reason)
+			refuse(w, r, http.StatusConflict, "owned", errOwned.reason)
 			return
 		}
 	}

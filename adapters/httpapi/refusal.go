@@ -2,13 +2,13 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/puddle/v2"
@@ -17,6 +17,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
 // refusal is an answer that the front itself gives instead of a result.
@@ -64,18 +65,6 @@ func invalid(code, detail string) error { return &refusal{status: 422, code: cod
 
 func badRequest(code, detail string) error { return &refusal{status: 400, code: code, detail: detail} }
 
-// body is RFC 9457's problem document, with what programs and support need.
-type problemBody struct {
-	Type      string `json:"type"`
-	Title     string `json:"title"`
-	Status    int    `json:"status"`
-	Detail    string `json:"detail"`
-	Code      string `json:"code"`
-	RequestID string `json:"request_id"`
-	Instance  string `json:"instance,omitempty"`
-	Field     string `json:"field,omitempty"`
-}
-
 // refused finds the answer to an error. Only what was written for users gets out.
 func refused(err error) *refusal {
 	var (
@@ -88,10 +77,11 @@ func refused(err error) *refusal {
 	case errors.As(err, &r):
 		return r
 	case errors.As(err, &d):
-		r = &refusal{status: statuses[d.Kind], code: d.Code, detail: d.Msg, field: d.Field}
-		if r.status == 0 {
+		p := problem.Of(d)
+		if p.Status == http.StatusInternalServerError {
 			return errInternal
 		}
+		r = &refusal{status: p.Status, code: p.Code, detail: p.Detail, field: p.Field}
 		if d.Kind == domain.Unavailable || d.Kind == domain.Exhausted {
 			r.retryAfter = 2
 		}
@@ -134,35 +124,24 @@ func away(err error) bool {
 // as by a commit, and while the pool closes.
 var noConnection = []error{io.ErrUnexpectedEOF, io.EOF, pgconn.ErrConnClosed, puddle.ErrClosedPool}
 
-var statuses = map[domain.Kind]int{
-	domain.Invalid: 422, domain.Unauthenticated: 401, domain.Forbidden: 403, domain.NotFound: 404,
-	domain.Conflict: 409, domain.Exhausted: 429, domain.Unavailable: 503,
-}
+// statusClientClosed is the access log's status of a request whose client disconnected before the answer.
+const statusClientClosed = 499
 
-// statusGone is what the access log says of a client that did not wait.
-const statusGone = 499
-
-// problem answers err. It is Echo's error handler.
-func (s *Server) problem(err error, c echo.Context) {
+// refuse answers a request with what err says. It is Echo's error handler.
+func (s *Server) refuse(err error, c echo.Context) {
 	res := c.Response()
 	if res.Committed {
 		return
 	}
 	if errors.Is(err, context.Canceled) && c.Request().Context().Err() != nil {
-		res.Status = statusGone
+		res.Status = statusClientClosed
 		return
 	}
 	r := refused(err)
 	if r.status >= 500 && r != errNotBuiltIn && !r.expected || r == errDamaged {
 		s.cfg.Log.Error("request failed", "request_id", requestID(c), "route", c.Path(), "code", r.code, "error", err)
 	}
-	body, _ := json.Marshal(problemBody{
-		Type: "about:blank", Title: http.StatusText(r.status), Status: r.status,
-		Detail: r.detail, Code: r.code, RequestID: requestID(c), Instance: requestPath(c), Field: r.field,
-	})
 	h := res.Header()
-	h.Set("Content-Type", "application/problem+json")
-	h.Set("Cache-Control", "no-store")
 	if r.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="cloudbot"`)
 	}
@@ -170,11 +149,8 @@ func (s *Server) problem(err error, c echo.Context) {
 		h.Set("Upgrade", "websocket")
 		h.Set("Connection", "Upgrade")
 	}
-	if r.retryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(r.retryAfter))
-	}
-	res.WriteHeader(r.status)
-	if c.Request().Method != http.MethodHead {
-		_, _ = res.Write(body)
-	}
+	problem.Write(res, c.Request(), problem.Problem{
+		Status: r.status, Detail: r.detail, Code: r.code, RequestID: requestID(c), Instance: requestPath(c), Field: r.field,
+		RetryAfter: time.Duration(r.retryAfter) * time.Second,
+	})
 }
