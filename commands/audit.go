@@ -102,7 +102,7 @@ func (a *Audit) Run(ctx context.Context) error {
 				if err == nil || errors.Is(err, eventstore.ErrDamaged) { // the damage is said elsewhere, and stays
 					break
 				}
-				a.logger.WarnContext(ctx, "audit event not written, will retry", "error", err)
+				a.logger.WarnContext(ctx, "audit event not written, will retry", "err", err)
 				select {
 				case <-ctx.Done():
 					return nil

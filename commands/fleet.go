@@ -57,7 +57,7 @@ func (f *Fleet) Run(ctx context.Context, l Log) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			f.Logger.WarnContext(ctx, "counting desktops failed, will retry", "error", err)
+			f.Logger.WarnContext(ctx, "counting desktops failed, will retry", "err", err)
 			wait = time.Second
 		}
 		select {

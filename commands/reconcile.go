@@ -43,10 +43,10 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			r.Logger.WarnContext(ctx, "reconciling did not work, will retry", "error", err)
+			r.Logger.WarnContext(ctx, "reconciling did not work, will retry", "err", err)
 		default:
 			for _, f := range report.Findings {
-				r.Logger.WarnContext(ctx, "cloud and log differ", "kind", f.Kind, "machine", f.Machine, "instance", f.Instance, "why", f.Why, "done", f.Done, "error", f.Error)
+				r.Logger.WarnContext(ctx, "cloud and log differ", "kind", f.Kind, "machine", f.Machine, "instance", f.Instance, "why", f.Why, "done", f.Done, "err", f.Error)
 			}
 		}
 		select {

@@ -176,7 +176,7 @@ func (s *Saga) freeze(id string, state instance.State) (instance.Command, error)
 	})
 	var refused *CallError
 	if errors.As(err, &refused) && refused.Verdict == instance.Never {
-		s.Logger.Error("a launch cannot be frozen", "instance", id, "error", err)
+		s.Logger.Error("a launch cannot be frozen", "instance", id, "err", err)
 		return instance.Abandon{Code: refused.Code, Reason: refused.Reason}, nil
 	}
 	if err != nil {

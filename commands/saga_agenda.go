@@ -173,7 +173,7 @@ func (a *agenda) settle(ctx context.Context, r advanced) {
 	case r.err != nil:
 		e.fails++
 		a.plan(r.id, e, a.saga.Now().Add(a.saga.backOff(e.fails)))
-		a.saga.Logger.ErrorContext(ctx, "saga step did not work, will retry", "instance", r.id, "fails", e.fails, "error", r.err)
+		a.saga.Logger.ErrorContext(ctx, "saga step did not work, will retry", "instance", r.id, "fails", e.fails, "err", r.err)
 	case r.step.Do == provisioning.Nothing && !e.again:
 		delete(a.entries, r.id)
 		a.mine.Delete(r.id)
@@ -257,7 +257,7 @@ func (a *agenda) poll(ctx context.Context) {
 			return err
 		})()
 		if err != nil && ctx.Err() == nil {
-			a.saga.Logger.WarnContext(ctx, "looking at machines did not work, will retry", "machines", len(targets), "error", err)
+			a.saga.Logger.WarnContext(ctx, "looking at machines did not work, will retry", "machines", len(targets), "err", err)
 		}
 		select {
 		case a.polled <- polled{changed, err}:

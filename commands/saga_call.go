@@ -26,7 +26,7 @@ func (s *Saga) call(ctx context.Context, id string, state instance.State, step p
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		s.Logger.WarnContext(ctx, "cloud refused a call", "instance", id, "call", step.Call, "try", state.Tries+1, "error", err)
+		s.Logger.WarnContext(ctx, "cloud refused a call", "instance", id, "call", step.Call, "try", state.Tries+1, "err", err)
 		return s.refusal(state, step.Call, err), nil
 	case step.Call == instance.CallLaunch:
 		return instance.Launched{Attempt: state.Attempts, Machine: machine, At: s.Now()}, nil

@@ -127,14 +127,14 @@ func (g *Guest) prepare() error {
 		Kind: g.c.Desktop.Kind, Display: g.c.Desktop.Display, Port: g.c.Desktop.Port,
 		Geometry: g.c.Desktop.Geometry, Session: g.c.Desktop.Session,
 		Password: g.secret.VNCPassword, Home: home, Shm: g.shm, User: who, Env: env,
-		Title: "Instance " + g.c.Instance, Log: g.log, Output: g.lines.Writer("desktop: "),
+		Title: "Instance " + g.c.Instance, Logger: g.log, Output: g.lines.Writer("desktop: "),
 	})
 	if err != nil {
 		return fmt.Errorf("desktop: %w", err)
 	}
 	g.agent, err = agent.New(agent.Config{
 		Kind: g.c.Agent.Kind, Command: g.c.Agent.Command, Port: g.c.Agent.Port, Token: g.secret.GatewayToken,
-		Home: home, User: who, Env: env, Keys: g.keys, Arrived: g.keys.arrived, Version: g.version, Log: g.log, Output: g.lines.Writer("agent: "),
+		Home: home, User: who, Env: env, Keys: g.keys, Arrived: g.keys.arrived, Version: g.version, Logger: g.log, Output: g.lines.Writer("agent: "),
 	})
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)

@@ -47,7 +47,7 @@ func (g *Guest) tunnel(ctx context.Context) error {
 		}
 		// Jitter, so that a control plane's restart does not bring all machines back in one instant.
 		pause := wait/2 + rand.N(wait/2)
-		g.log.Warn("no tunnel", "error", err, "again_in", pause.Round(time.Millisecond))
+		g.log.Warn("no tunnel", "err", err, "again_in", pause.Round(time.Millisecond))
 		t := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -254,7 +254,7 @@ func (g *Guest) accept(ctx context.Context, session *yamux.Session, all *sync.Wa
 			defer g.streams.Add(-1)
 			defer stream.Close()
 			if err := g.serve(ctx, stream); err != nil && ctx.Err() == nil {
-				g.log.Info("a stream ended", "error", err)
+				g.log.Info("a stream ended", "err", err)
 			}
 		}()
 	}

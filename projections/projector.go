@@ -26,7 +26,7 @@ type Projector struct {
 	Pool       DB
 	Feed       Feed
 	Progress   *Progress
-	Log        *slog.Logger
+	Logger     *slog.Logger
 	// Parked is called when an event is parked, for an alert. Nil: nobody.
 	Parked func(projection string)
 }
@@ -45,7 +45,7 @@ func (p *Projector) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		p.Log.WarnContext(ctx, "projection interrupted, will resume", "projection", p.Projection.Name, "error", err)
+		p.Logger.WarnContext(ctx, "projection interrupted, will resume", "projection", p.Projection.Name, "err", err)
 		if time.Since(started) > 10*time.Second {
 			wait = 0
 		}
@@ -200,8 +200,8 @@ func (p *Projector) park(ctx context.Context, tx pgx.Tx, e eventstore.Event, why
 	if err != nil {
 		return err
 	}
-	p.Log.ErrorContext(ctx, "event parked: run `cloudbot replay --parked` once its cause is mended",
-		"projection", p.Projection.Name, "position", e.Position, "stream", e.Stream.String(), "type", e.Type, "error", why)
+	p.Logger.ErrorContext(ctx, "event parked: run `cloudbot replay --parked` once its cause is mended",
+		"projection", p.Projection.Name, "position", e.Position, "stream", e.Stream.String(), "type", e.Type, "err", why)
 	if p.Parked != nil {
 		p.Parked(p.Projection.Name)
 	}

@@ -438,7 +438,7 @@ func TestProjectorOutlivesNoDatabase(t *testing.T) {
 	defer pool.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	p := &projections.Projector{Projection: find(t, "instances"), Pool: pool, Progress: &projections.Progress{}, Log: slog.New(slog.DiscardHandler)}
+	p := &projections.Projector{Projection: find(t, "instances"), Pool: pool, Progress: &projections.Progress{}, Logger: slog.New(slog.DiscardHandler)}
 	if err := p.Run(ctx); err != nil || ctx.Err() == nil {
 		t.Errorf("%v before its time", err)
 	}

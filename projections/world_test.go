@@ -122,7 +122,7 @@ func (w *world) project(list ...projections.Projection) (stop func()) {
 	var wg sync.WaitGroup
 	for _, p := range list {
 		projector := &projections.Projector{
-			Projection: p, Pool: w.pool, Feed: w.feed, Progress: w.progress, Log: slog.New(slog.DiscardHandler),
+			Projection: p, Pool: w.pool, Feed: w.feed, Progress: w.progress, Logger: slog.New(slog.DiscardHandler),
 			Parked: func(string) { w.parked.Add(1) },
 		}
 		w.progress.Set(p.Name, 0)

@@ -44,9 +44,9 @@ type Shelf interface {
 
 // Config is what a Handler serves.
 type Config struct {
-	Files fs.FS        // as Vite lays them out: index.html, assets/
-	Shelf Shelf        // nil: an old tab's chunks are gone with their build
-	Log   *slog.Logger // required with Shelf
+	Files  fs.FS        // as Vite lays them out: index.html, assets/
+	Shelf  Shelf        // nil: an old tab's chunks are gone with their build
+	Logger *slog.Logger // required with Shelf
 }
 
 // Handler serves the dashboard at "/"; it sees paths without the prefix it is mounted at.
@@ -122,7 +122,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if !errors.Is(err, fs.ErrNotExist) && r.Context().Err() == nil {
-			h.c.Log.Warn("an earlier build's file", "error", err)
+			h.c.Logger.Warn("an earlier build's file", "err", err)
 		}
 	}
 	http.NotFound(w, r)

@@ -19,7 +19,7 @@ func (broken) Get(context.Context, string) ([]byte, error) { return nil, errors.
 
 func handler(t *testing.T, shelf Shelf) http.Handler {
 	t.Helper()
-	h, err := New(Config{Shelf: shelf, Log: slog.New(slog.DiscardHandler), Files: fstest.MapFS{
+	h, err := New(Config{Shelf: shelf, Logger: slog.New(slog.DiscardHandler), Files: fstest.MapFS{
 		"index.html":          {Data: []byte("<!doctype html>")},
 		"icon.svg":            {Data: []byte("<svg/>")},
 		"assets/app-1a2b.js":  {Data: []byte(strings.Repeat("f();", 500))},

@@ -50,7 +50,7 @@ type Keeper interface {
 type Config struct {
 	Sources []Source     // the first that has an asset gives it
 	Kept    Keeper       // of guests by their sums; nil: only the present ones have one
-	Log     *slog.Logger // nil: silent
+	Logger  *slog.Logger // nil: silent
 }
 
 // Handler serves Prefix. It is to be mounted there, with paths kept.
@@ -62,8 +62,8 @@ type Handler struct {
 
 // New returns a handler. Behind the sources of Config stands the built-in wallpaper.
 func New(c Config) *Handler {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	c.Sources = append(c.Sources[:len(c.Sources):len(c.Sources)], builtIn{})
 	if c.Kept != nil {
@@ -131,7 +131,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case err == nil && one && info.SHA256 != pinned, one && errors.Is(err, fs.ErrNotExist):
-		h.c.Log.InfoContext(r.Context(), "a guest is asked for that is not kept here", "asset", base, "sha256", pinned)
+		h.c.Logger.InfoContext(r.Context(), "a guest is asked for that is not kept here", "asset", base, "sha256", pinned)
 		refuse(w, r, http.StatusNotFound, "guest_gone", "This control plane has no guest with this sha256 any more: it was upgraded since. Terminate the instance and create another.")
 		return
 	case errors.Is(err, fs.ErrNotExist):
@@ -139,7 +139,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case err != nil:
 		if r.Context().Err() == nil {
-			h.c.Log.ErrorContext(r.Context(), "find an asset", "asset", name, "error", err)
+			h.c.Logger.ErrorContext(r.Context(), "find an asset", "asset", name, "err", err)
 		}
 		refuse(w, r, http.StatusServiceUnavailable, "unavailable", "The asset cannot be read just now.")
 		return
@@ -190,7 +190,7 @@ func (h *Handler) Keep(ctx context.Context, name string) (string, error) {
 		return info.SHA256, nil
 	}
 	if err := h.keep(ctx, source, name, info, version); err != nil {
-		h.c.Log.WarnContext(ctx, "a guest cannot be kept: machines launched now will not find it after an upgrade", "asset", version, "error", err)
+		h.c.Logger.WarnContext(ctx, "a guest cannot be kept: machines launched now will not find it after an upgrade", "asset", version, "err", err)
 		h.kept.Store(version, time.Now().Add(keepEvery))
 		return info.SHA256, nil
 	}

@@ -33,7 +33,7 @@ type Opener interface {
 // Config is what a bridge needs.
 type Config struct {
 	Opener         Opener
-	Log            *slog.Logger  // nil: none
+	Logger         *slog.Logger  // nil: none
 	PingEvery      time.Duration // between pings to the browser; 0: 20 s
 	PongWithin     time.Duration // to answer one; 0: 10 s
 	WriteWithin    time.Duration // for the browser to take a frame; 0: 10 s. A slower one is dropped
@@ -106,11 +106,11 @@ func New(c Config) *Bridge {
 	if c.MaxPerAccount == 0 {
 		c.MaxPerAccount = 32
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Bridge{
-		c: c, log: c.Log, stop: make(chan struct{}),
+		c: c, log: c.Logger, stop: make(chan struct{}),
 		buffers: sync.Pool{New: func() any { b := make([]byte, bigBuffer); return &b }},
 		large:   newRoom(maxLarge), instances: map[string]int{}, accounts: map[string]int{},
 		paces: map[string]*shared{},
@@ -202,7 +202,7 @@ func (b *Bridge) leave(s access.BridgeSession) {
 
 // unreachable answers a request whose machine cannot be used.
 func (b *Bridge) unreachable(w http.ResponseWriter, r *http.Request, s access.BridgeSession, err error) {
-	b.log.Info("bridge refused", "instance", s.Instance, "error", err)
+	b.log.Info("bridge refused", "instance", s.Instance, "err", err)
 	var starting *startingError
 	switch {
 	case errors.As(err, &starting):

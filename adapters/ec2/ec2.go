@@ -43,9 +43,9 @@ type Config struct {
 	// launch up; after any other error it is asked again. Required.
 	UserData func(commands.LaunchPlan) (string, error)
 
-	AWS  *aws.Config  // credentials and transport; nil: the SDK's default chain, IAM roles included
-	Log  *slog.Logger // what the operator should know; nil: silent
-	Pace Pace         // of calls; the zero value suits an account's defaults
+	AWS    *aws.Config  // credentials and transport; nil: the SDK's default chain, IAM roles included
+	Logger *slog.Logger // what the operator should know; nil: silent
+	Pace   Pace         // of calls; the zero value suits an account's defaults
 	// Jitter returns a duration below its argument. Nil: a random one.
 	Jitter func(time.Duration) time.Duration
 }
@@ -97,8 +97,8 @@ var (
 
 // New prepares the calls; it makes none.
 func New(ctx context.Context, cfg Config) (*Cloud, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Jitter == nil {
 		cfg.Jitter = rand.N[time.Duration]
@@ -134,7 +134,7 @@ func New(ctx context.Context, cfg Config) (*Cloud, error) {
 		}
 	})
 	return &Cloud{
-		cfg: cfg, log: cfg.Log, api: api, full: &full{until: map[place]time.Time{}},
+		cfg: cfg, log: cfg.Logger, api: api, full: &full{until: map[place]time.Time{}},
 		look: newPace(cfg.Pace.Look, 10, 40), act: newPace(cfg.Pace.Act, 2, 5),
 		strange: map[string]time.Time{}, stopping: map[string]time.Time{}, doubts: map[string]int{},
 	}, nil

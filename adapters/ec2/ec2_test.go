@@ -294,7 +294,7 @@ func TestReasonsNameNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told strings.Builder
 		srv := ec2test.New(ec2test.Config{})
-		c := open(t, srv, func(c *ec2.Config) { c.Log = slog.New(slog.NewTextHandler(&told, nil)) })
+		c := open(t, srv, func(c *ec2.Config) { c.Logger = slog.New(slog.NewTextHandler(&told, nil)) })
 		for _, code := range []string{"UnauthorizedOperation", "InvalidAMIID.NotFound", "VcpuLimitExceeded", "InvalidGroup.NotFound", "Blocked", "RequestExpired", "InsufficientInstanceCapacity"} {
 			srv.Script("RunInstances", ec2test.Fate{Code: code})
 			s, err := c.Freeze(plan(1))

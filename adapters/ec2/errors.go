@@ -130,7 +130,7 @@ func (c *Cloud) refusal(call string, err error, about ...any) error {
 		return err
 	}
 	if r.operator {
-		c.log.Error("EC2 refuses a call, and only the operator can mend it", append([]any{"call", call, "code", code, "error", err}, about...)...)
+		c.log.Error("EC2 refuses a call, and only the operator can mend it", append([]any{"call", call, "code", code, "err", err}, about...)...)
 	}
 	return &commands.CallError{Verdict: r.verdict, Code: code, Reason: r.reason, RetryAfter: c.jittered(r.wait), Unsure: r.unsure, Err: err}
 }

@@ -42,7 +42,7 @@ func (c *Cloud) Run(ctx context.Context) error {
 			return nil
 		case kindOf(err) != said:
 			said = kindOf(err)
-			c.log.Error("nothing can be launched from the machines' image", "image", c.cfg.Image, "error", err)
+			c.log.Error("nothing can be launched from the machines' image", "image", c.cfg.Image, "err", err)
 		}
 		select {
 		case <-ctx.Done():

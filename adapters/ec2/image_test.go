@@ -105,7 +105,7 @@ func TestImageIsAskedFor(t *testing.T) {
 		srv.Script("DescribeImages", ec2test.Fate{Cut: true}, ec2test.Fate{Hang: true},
 			ec2test.Fate{Code: "InternalError", Status: 500}, ec2test.Fate{Code: "UnauthorizedOperation", Status: 403}, ec2test.Fate{Code: "UnauthorizedOperation", Status: 403})
 		var log bytes.Buffer
-		c := unsettled(t, srv, func(c *ec2.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+		c := unsettled(t, srv, func(c *ec2.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 		ended := make(chan error, 1)
 		go func() { ended <- c.Run(t.Context()) }()
 		for range 5 {

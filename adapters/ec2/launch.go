@@ -49,7 +49,7 @@ func (c *Cloud) secondThoughts(ctx context.Context, s instance.Spec, refusal err
 	id, err := c.find(ctx, s)
 	switch _, r, answered := answer(err); {
 	case id != "":
-		c.log.Warn("a launch was refused, and yet its machine exists", "machine", id, "client_token", s.ClientToken, "error", refusal)
+		c.log.Warn("a launch was refused, and yet its machine exists", "machine", id, "client_token", s.ClientToken, "err", refusal)
 		return id, nil
 	case err != nil && (!answered || r.verdict == instance.Again):
 		return "", refused(instance.Again, call.Code, call.Reason, errors.Join(refusal, fmt.Errorf("look for its machine: %w", err)))

@@ -23,8 +23,8 @@ import (
 
 // NATSConfig says where an in-process NATS server keeps its files.
 type NATSConfig struct {
-	Dir string       // data folder, made if missing; required
-	Log *slog.Logger // nil: silent
+	Dir    string       // data folder, made if missing; required
+	Logger *slog.Logger // nil: silent
 	// Listen is a loopback address for subscribers outside the process: "127.0.0.1:4222", port 0
 	// for any free one. "": no listener, the server is reachable from inside the process only.
 	Listen string
@@ -53,7 +53,7 @@ const (
 // StartNATS starts the server and returns when it takes connections. It stops when ctx ends and
 // on Close. Two processes cannot share a folder.
 func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
-	n := &NATS{cfg: cfg, log: cfg.Log, password: rand.Text(), copier: rand.Text()}
+	n := &NATS{cfg: cfg, log: cfg.Logger, password: rand.Text(), copier: rand.Text()}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}

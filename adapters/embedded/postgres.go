@@ -26,7 +26,7 @@ import (
 type PostgresConfig struct {
 	Dir      string            // data folder, made if missing; required
 	BinDir   string            // folder of initdb and postgres; "": PATH, then /usr/lib/postgresql, newest first
-	Log      *slog.Logger      // nil: silent
+	Logger   *slog.Logger      // nil: silent
 	Settings map[string]string // added to the built-in settings, and stronger; nil: none
 	// Ephemeral gives up safety against crashes for speed: tests only.
 	Ephemeral bool
@@ -59,7 +59,7 @@ const (
 // it accepts connections. It stops when ctx ends, on Close, and when this process dies. A server
 // that a killed process left behind is stopped first. Two processes cannot share a folder.
 func StartPostgres(ctx context.Context, cfg PostgresConfig) (_ *Postgres, err error) {
-	p := &Postgres{log: cfg.Log, exited: make(chan struct{})}
+	p := &Postgres{log: cfg.Logger, exited: make(chan struct{})}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}

@@ -52,8 +52,12 @@ func (s *Server) followBoot(ctx context.Context, out *stream, account, id string
 	defer cancel()
 	m := newMachine(s, id, from)
 	rows := make(chan projections.Instance)
-	all.Go(func() { defer crash.Logged(s.cfg.Log, "boot log"); m.run(ctx) })
-	all.Go(func() { defer close(rows); defer crash.Logged(s.cfg.Log, "boot rows"); s.rows(ctx, account, id, rows) })
+	all.Go(func() { defer crash.Logged(s.cfg.Logger, "boot log"); m.run(ctx) })
+	all.Go(func() {
+		defer close(rows)
+		defer crash.Logged(s.cfg.Logger, "boot rows")
+		s.rows(ctx, account, id, rows)
+	})
 	skipped := time.NewTicker(tellSkipped)
 	defer skipped.Stop()
 	for err := out.send("retry: %d\n\n", retryMillis()); err == nil; {
@@ -90,7 +94,7 @@ func (s *Server) rows(ctx context.Context, account, id string, rows chan<- proje
 		i, err := s.cfg.Queries.Instance(ctx, account, id)
 		if err != nil && !errors.Is(err, instance.ErrNotFound) { // not found: it was just requested
 			if ctx.Err() == nil {
-				s.cfg.Log.Warn("boot stream ended", "error", err)
+				s.cfg.Logger.Warn("boot stream ended", "err", err)
 			}
 			return
 		}

@@ -34,7 +34,7 @@ type Config struct {
 	Progress  *projections.Progress // how far the read models behind Queries are
 	Epoch     *Epoch                // which life of the log its positions belong to; nil: always the first
 	Tokens    Tokens
-	Log       *slog.Logger
+	Logger    *slog.Logger
 
 	// Without one of these, what needs it answers 503, or 404 for Web and Mounts.
 	Tickets     Tickets
@@ -133,7 +133,7 @@ func (l Limits) filled() Limits {
 func (c Config) filled() (Config, error) {
 	for name, missing := range map[string]bool{
 		"Accounts": c.Accounts == nil, "Instances": c.Instances == nil, "Keys": c.Keys == nil,
-		"Queries": c.Queries == nil, "Progress": c.Progress == nil, "Tokens": c.Tokens == nil, "Log": c.Log == nil,
+		"Queries": c.Queries == nil, "Progress": c.Progress == nil, "Tokens": c.Tokens == nil, "Log": c.Logger == nil,
 	} {
 		if missing {
 			return c, fmt.Errorf("%s: %w", name, errMissing)

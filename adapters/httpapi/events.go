@@ -173,7 +173,7 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, at poi
 		list, err := s.cfg.Queries.Since(ctx, account, at.position, streamBatch)
 		if err != nil {
 			if ctx.Err() == nil {
-				s.cfg.Log.Warn("event stream ended", "error", err)
+				s.cfg.Logger.Warn("event stream ended", "err", err)
 			}
 			return // the client comes back with Last-Event-ID
 		}

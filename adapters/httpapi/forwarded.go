@@ -77,7 +77,7 @@ func (u *undeclared) read() Undeclared {
 func (s *Server) noticeProxies(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if peer, ok := undeclaredProxy(c.Request(), s.cfg.TrustedProxies); ok && s.undeclared.seenAt(peer, s.cfg.Now()) {
-			s.cfg.Log.Warn("proxy not declared: X-Forwarded-For ignored, all its clients share one address's limits; "+
+			s.cfg.Logger.Warn("proxy not declared: X-Forwarded-For ignored, all its clients share one address's limits; "+
 				"if the proxy is yours, add it to TRUSTED_PROXIES", "peer", peer.String())
 		}
 		return next(c)
@@ -106,10 +106,10 @@ func (s *Server) ofAddress(c echo.Context, err error) error {
 	}
 	if peer, ok := undeclaredProxy(c.Request(), s.cfg.TrustedProxies); ok {
 		if s.undeclared.limitedAt(s.cfg.Now()) {
-			s.cfg.Log.Warn("limit of one address reached by a proxy's clients together; if the proxy is yours, add it to TRUSTED_PROXIES", "peer", peer.String())
+			s.cfg.Logger.Warn("limit of one address reached by a proxy's clients together; if the proxy is yours, add it to TRUSTED_PROXIES", "peer", peer.String())
 		}
 	} else if addr := clientAddr(c.Request(), s.cfg.TrustedProxies); contains(s.cfg.TrustedProxies, addr) && s.undeclared.silentAt(s.cfg.Now()) {
-		s.cfg.Log.Warn("limit of one address reached by an address of TRUSTED_PROXIES; let that proxy send X-Forwarded-For", "peer", addr.String())
+		s.cfg.Logger.Warn("limit of one address reached by an address of TRUSTED_PROXIES; let that proxy send X-Forwarded-For", "peer", addr.String())
 	}
 	return err
 }

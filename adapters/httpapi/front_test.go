@@ -70,7 +70,7 @@ func newFront(t testing.TB, change func(*Config)) *front {
 		Queries:   readModel{f.store, f.clock.Now},
 		Progress:  f.progress,
 		Tokens:    f.tokens, Tickets: f.tickets, Bridges: f.bridges,
-		Log:     slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger:  slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Origins: []string{"https://app.example.com"},
 		NewID:   newID, Now: f.clock.Now,
 	}

@@ -151,7 +151,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		WriteTimeout:      60 * time.Second, // event streams set their own; a bridge's connection leaves the server
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()
@@ -169,7 +169,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
 	if err := server.Shutdown(end); err != nil {
-		s.cfg.Log.Warn("requests were cut at the end of the drain", "error", err)
+		s.cfg.Logger.Warn("requests were cut at the end of the drain", "err", err)
 		_ = server.Close()
 	}
 	<-served

@@ -26,7 +26,7 @@ func (s *Server) throttle(c echo.Context, rate Rate, key string) error {
 		wait = s.local.allow(key, rate)
 	} else if wait, err = s.cfg.Limiter.Allow(c.Request().Context(), key, rate.Limit, rate.Window); err != nil {
 		// Neither open to guessing nor closed to users: this replica counts alone.
-		s.cfg.Log.Warn("shared limiter failed", "error", err)
+		s.cfg.Logger.Warn("shared limiter failed", "err", err)
 		wait = s.local.allow(key, rate)
 	}
 	return tooMany(wait)

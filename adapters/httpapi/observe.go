@@ -98,7 +98,7 @@ func (s *Server) note(c echo.Context, took time.Duration) {
 		s.metrics.duration.WithLabelValues(method, route).Observe(took.Seconds())
 	}
 	account, _ := c.Get(keyAccount).(string)
-	s.cfg.Log.Info("http", "method", method, "route", route, "status", status, "took", took,
+	s.cfg.Logger.Info("http", "method", method, "route", route, "status", status, "took", took,
 		"bytes", c.Response().Size, "request_id", requestID(c), "account", account,
 		"client", clientAddr(c.Request(), s.cfg.TrustedProxies).String())
 }
@@ -124,7 +124,7 @@ func (s *Server) recover(next echo.HandlerFunc) echo.HandlerFunc {
 			if bug, ok := p.(runtime.Error); ok { // other values may hold what a request brought
 				what = bug.Error()
 			}
-			s.cfg.Log.Error("panic in a request", "request_id", requestID(c), "route", c.Path(),
+			s.cfg.Logger.Error("panic in a request", "request_id", requestID(c), "route", c.Path(),
 				"panic", what, "stack", string(debug.Stack()))
 			if c.Response().Committed {
 				panic(http.ErrAbortHandler)

@@ -118,7 +118,7 @@ func (t *tried) try(ctx context.Context, log *slog.Logger) bool {
 		log.Info("works again", "part", t.Name)
 	case err != nil && t.said != err.Error() && (t.once || time.Since(t.began) > probeStale): // at first parts come up one after the other
 		t.said = err.Error()
-		log.Warn("does not work", "part", t.Name, "ready", !t.Fatal(err), "error", err)
+		log.Warn("does not work", "part", t.Name, "ready", !t.Fatal(err), "err", err)
 	}
 	t.at, t.err, t.once = time.Now(), err, t.once || err == nil
 	if err == nil {

@@ -139,7 +139,7 @@ func (s *Server) refuse(err error, c echo.Context) {
 	}
 	r := refused(err)
 	if r.status >= 500 && r != errNotBuiltIn && !r.expected || r == errDamaged {
-		s.cfg.Log.Error("request failed", "request_id", requestID(c), "route", c.Path(), "code", r.code, "error", err)
+		s.cfg.Logger.Error("request failed", "request_id", requestID(c), "route", c.Path(), "code", r.code, "err", err)
 	}
 	h := res.Header()
 	if r.status == http.StatusUnauthorized {

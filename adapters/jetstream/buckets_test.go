@@ -107,8 +107,8 @@ func TestLimitWithoutNATS(t *testing.T) {
 func TestPresence(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)
-	a := jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Conn, Log: logTo(t), TTL: time.Second, Renew: 50 * time.Millisecond})
-	b := jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Connect(t), Log: logTo(t), TTL: time.Second, Renew: 50 * time.Millisecond})
+	a := jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Conn, Logger: logTo(t), TTL: time.Second, Renew: 50 * time.Millisecond})
+	b := jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Connect(t), Logger: logTo(t), TTL: time.Second, Renew: 50 * time.Millisecond})
 	at := func(want string) {
 		t.Helper()
 		var got string

@@ -45,7 +45,7 @@ func TestClusterLosesAnyServer(t *testing.T) {
 	w.log.store.Store(memory.New())
 	limits := [2]*jetstream.Limiter{jetstream.NewLimiter(jetstream.LimiterConfig{Conn: a}), jetstream.NewLimiter(jetstream.LimiterConfig{Conn: b})}
 	places := [2]*jetstream.Presence{
-		jetstream.NewPresence(jetstream.PresenceConfig{Conn: a, Log: logTo(t)}), jetstream.NewPresence(jetstream.PresenceConfig{Conn: b, Log: logTo(t)}),
+		jetstream.NewPresence(jetstream.PresenceConfig{Conn: a, Logger: logTo(t)}), jetstream.NewPresence(jetstream.PresenceConfig{Conn: b, Logger: logTo(t)}),
 	}
 	run(t, w.relay(t, jetstream.StreamLimits{}))
 	follower := w.follow(t, 0)

@@ -217,7 +217,7 @@ func TestHintsAloneAreEnough(t *testing.T) {
 	stop := run(t, w.relay(t, jetstream.StreamLimits{}))
 	w.settled(t)
 	stop()
-	f, err := jetstream.NewFeed(jetstream.FeedConfig{Store: w.log, Conn: w.Conn, Poll: time.Hour, Log: logTo(t)})
+	f, err := jetstream.NewFeed(jetstream.FeedConfig{Store: w.log, Conn: w.Conn, Poll: time.Hour, Logger: logTo(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

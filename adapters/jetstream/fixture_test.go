@@ -122,7 +122,7 @@ func (w *world) relay(t *testing.T, limits jetstream.StreamLimits) *jetstream.Re
 	t.Helper()
 	r, err := jetstream.NewRelay(jetstream.RelayConfig{
 		Store: w.log, Conn: w.Conn, Epochs: w.epochs, Environment: "test", Limits: limits,
-		Poll: 20 * time.Millisecond, Log: logTo(t),
+		Poll: 20 * time.Millisecond, Logger: logTo(t),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ type reader struct {
 
 func (w *world) follow(t *testing.T, after int64) *reader {
 	t.Helper()
-	f, err := jetstream.NewFeed(jetstream.FeedConfig{Store: w.log, Conn: w.Conn, Poll: 100 * time.Millisecond, Log: logTo(t)})
+	f, err := jetstream.NewFeed(jetstream.FeedConfig{Store: w.log, Conn: w.Conn, Poll: 100 * time.Millisecond, Logger: logTo(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ const MaxWindow = time.Hour
 // LimiterConfig says where the limits are kept.
 type LimiterConfig struct {
 	Conn     *nats.Conn       // required; may be disconnected
-	Log      *slog.Logger     // nil: silent
+	Logger   *slog.Logger     // nil: silent
 	Replicas int              // 0: as many as the cluster's size allows, 1 or 3
 	Now      func() time.Time // nil: time.Now
 }
@@ -58,7 +58,7 @@ var errHangs = fmt.Errorf("%w: it did not answer in time", ErrUnavailable)
 func NewLimiter(cfg LimiterConfig) *Limiter {
 	l := &Limiter{
 		bucket: &bucket{conn: cfg.Conn, name: "limits", ttl: 2 * MaxWindow, replicas: cfg.Replicas, maxBytes: limiterBytes},
-		log:    orSilent(cfg.Log), now: cfg.Now, seed: maphash.MakeSeed(),
+		log:    orSilent(cfg.Logger), now: cfg.Now, seed: maphash.MakeSeed(),
 	}
 	if l.now == nil {
 		l.now = time.Now

@@ -65,7 +65,7 @@ func TestHostileFullLimits(t *testing.T) {
 	var passed atomic.Int64
 	began := time.Now()
 	l := jetstream.NewLimiter(jetstream.LimiterConfig{
-		Conn: s.Conn, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Conn: s.Conn, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 		Now: func() time.Time { return began.Add(time.Duration(passed.Load())) },
 	})
 	use := func(key string) bool {

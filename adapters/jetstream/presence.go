@@ -23,7 +23,7 @@ var ErrNoTunnel = &domain.Error{Kind: domain.Unavailable, Code: "machine_not_con
 // PresenceConfig says where the whereabouts of tunnels are kept.
 type PresenceConfig struct {
 	Conn     *nats.Conn    // required; may be disconnected
-	Log      *slog.Logger  // nil: silent
+	Logger   *slog.Logger  // nil: silent
 	Replicas int           // 0: as many as the cluster's size allows, 1 or 3
 	TTL      time.Duration // after which the entry of a dead replica is gone; 0: 30 s
 	Renew    time.Duration // how often a live replica renews; 0: a third of TTL
@@ -43,7 +43,7 @@ func NewPresence(cfg PresenceConfig) *Presence {
 	return &Presence{
 		bucket: &bucket{conn: cfg.Conn, name: "presence", ttl: ttl, replicas: cfg.Replicas},
 		heard:  &bucket{conn: cfg.Conn, name: "heard", ttl: heardFor, replicas: cfg.Replicas},
-		log:    orSilent(cfg.Log), renew: cmp.Or(cfg.Renew, ttl/3),
+		log:    orSilent(cfg.Logger), renew: cmp.Or(cfg.Renew, ttl/3),
 	}
 }
 

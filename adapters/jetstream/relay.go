@@ -22,7 +22,7 @@ type RelayConfig struct {
 	Epochs      Epochs           // required
 	Environment string           // goes into each envelope's source
 	Limits      StreamLimits     // zero: the whole log
-	Log         *slog.Logger     // nil: silent
+	Logger      *slog.Logger     // nil: silent
 	Poll        time.Duration    // how often to look without a hint, and after the stream; 0: one second
 	Window      int              // messages on their way at a time; 0: 512
 	Patience    time.Duration    // how long the server may leave a message unanswered; 0: 5 s
@@ -65,7 +65,7 @@ func NewRelay(cfg RelayConfig) (*Relay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
-	return &Relay{cfg: cfg, log: orSilent(cfg.Log), js: js}, nil
+	return &Relay{cfg: cfg, log: orSilent(cfg.Logger), js: js}, nil
 }
 
 // Stats returns the present figures.

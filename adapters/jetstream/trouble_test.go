@@ -52,7 +52,7 @@ func (w *world) impatient(t *testing.T, patience time.Duration) (*jetstream.Rela
 	heard := &warnings{Handler: logTo(t).Handler(), seen: map[string]int{}}
 	r, err := jetstream.NewRelay(jetstream.RelayConfig{
 		Store: w.log, Conn: w.Conn, Epochs: w.epochs, Environment: "test",
-		Poll: 20 * time.Millisecond, Log: slog.New(heard), Patience: patience,
+		Poll: 20 * time.Millisecond, Logger: slog.New(heard), Patience: patience,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -279,7 +279,7 @@ func TestDamagedEventsAreRelayed(t *testing.T) {
 	w := newWorld(t)
 	store := damaged{w.log}
 	w.log.write(t, 8, "A")
-	relay, err := jetstream.NewRelay(jetstream.RelayConfig{Store: store, Conn: w.Conn, Epochs: w.epochs, Environment: "test", Poll: 20 * time.Millisecond, Log: logTo(t)})
+	relay, err := jetstream.NewRelay(jetstream.RelayConfig{Store: store, Conn: w.Conn, Epochs: w.epochs, Environment: "test", Poll: 20 * time.Millisecond, Logger: logTo(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestDamagedEventsAreRelayed(t *testing.T) {
 	if w.epochOfStream(t) != "1" {
 		t.Error("damage began an epoch")
 	}
-	feed, err := jetstream.NewFeed(jetstream.FeedConfig{Store: store, Conn: w.Conn, Log: logTo(t)})
+	feed, err := jetstream.NewFeed(jetstream.FeedConfig{Store: store, Conn: w.Conn, Logger: logTo(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

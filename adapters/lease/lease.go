@@ -31,9 +31,9 @@ type DB interface {
 
 // Config says where leases are kept.
 type Config struct {
-	Pool DB            // required; its database must have been migrated
-	Log  *slog.Logger  // nil: silent
-	TTL  time.Duration // how long a dead holder blocks the role; 0: 5 s. Renewed at 3/10 of it.
+	Pool   DB            // required; its database must have been migrated
+	Logger *slog.Logger  // nil: silent
+	TTL    time.Duration // how long a dead holder blocks the role; 0: 5 s. Renewed at 3/10 of it.
 }
 
 // Leases takes leases in the name of this process.
@@ -46,7 +46,7 @@ type Leases struct {
 
 // New returns leases for one holder: two values never hold the same lease together.
 func New(cfg Config) *Leases {
-	l := &Leases{pool: cfg.Pool, log: cfg.Log, ttl: cfg.TTL, holder: ulid.Make().String()}
+	l := &Leases{pool: cfg.Pool, log: cfg.Logger, ttl: cfg.TTL, holder: ulid.Make().String()}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}

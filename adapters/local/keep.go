@@ -26,7 +26,7 @@ func (c *Cloud) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if err := c.Tend(ctx); err != nil && ctx.Err() == nil {
-			c.log.ErrorContext(ctx, "keeping local machines up", "error", err)
+			c.log.ErrorContext(ctx, "keeping local machines up", "err", err)
 		}
 		select {
 		case <-ctx.Done():

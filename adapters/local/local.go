@@ -30,7 +30,7 @@ type Config struct {
 	Dir             string        // one folder a machine, and the ledger; made if missing; required
 	GuestPath       string        // the guest's program; "": cloudbot-guest beside this executable
 	ControlPlaneURL string        // where guests dial home; required
-	Log             *slog.Logger  // nil: silent
+	Logger          *slog.Logger  // nil: silent
 	Grace           time.Duration // for a guest to end before it is killed; 0: 5 s
 }
 
@@ -52,8 +52,8 @@ type Cloud struct {
 
 // New opens the folder. Run keeps its machines up.
 func New(cfg Config) (*Cloud, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = 5 * time.Second
@@ -83,7 +83,7 @@ func New(cfg Config) (*Cloud, error) {
 		socketFolders()
 	}
 	return &Cloud{
-		cfg: cfg, log: cfg.Log, self: self, rooms: roomsFor(cfg.Dir, own), guest: guest, tries: map[string]retry{},
+		cfg: cfg, log: cfg.Logger, self: self, rooms: roomsFor(cfg.Dir, own), guest: guest, tries: map[string]retry{},
 		ledger: ledger{path: filepath.Join(cfg.Dir, "ledger.jsonl"), users: own},
 	}, nil
 }

@@ -34,7 +34,7 @@ type Config struct {
 	Region      string                  // where to ask first; "": the SDK's. S3 tells where the bucket really is
 	Endpoint    string                  // "": AWS; another one is addressed by path
 	Remember    time.Duration           // how long what is known of an object is taken as true; 0: 10 s
-	Log         *slog.Logger            // nil: silent
+	Logger      *slog.Logger            // nil: silent
 	credentials aws.CredentialsProvider // nil: the SDK's
 	patience    time.Duration           // with a question, repeats included; 0: 20 s
 }
@@ -80,8 +80,8 @@ func New(ctx context.Context, c Config) (*Bucket, error) {
 	if c.patience == 0 {
 		c.patience = 20 * time.Second
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	// A body may take long; that nothing is answered at all must not.
 	answers := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = answerTime })
@@ -217,8 +217,8 @@ func (b *Bucket) seen(name string) bool {
 func (b *Bucket) tell(err error) {
 	if forbidden(err) {
 		b.said.Do(func() {
-			b.c.Log.Warn("S3 answers 403 for an asset, which is taken as absent: give this server s3:ListBucket on the bucket, so that S3 "+
-				"says what is absent, and s3:GetObject on its objects (deploy/iam-policy.json); or its credentials are wrong", "bucket", b.c.Bucket, "error", err)
+			b.c.Logger.Warn("S3 answers 403 for an asset, which is taken as absent: give this server s3:ListBucket on the bucket, so that S3 "+
+				"says what is absent, and s3:GetObject on its objects (deploy/iam-policy.json); or its credentials are wrong", "bucket", b.c.Bucket, "err", err)
 		})
 	}
 }
@@ -246,7 +246,7 @@ func ask[In, Out any](ctx context.Context, b *Bucket, call func(context.Context,
 		b.mu.Lock()
 		b.region = told
 		b.mu.Unlock()
-		b.c.Log.Info("the bucket of assets is in another region than AWS_REGION, and is asked there", "bucket", b.c.Bucket, "region", told)
+		b.c.Logger.Info("the bucket of assets is in another region than AWS_REGION, and is asked there", "bucket", b.c.Bucket, "region", told)
 	}
 	return out, err
 }

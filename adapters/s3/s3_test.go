@@ -113,7 +113,7 @@ func TestForbiddenIsAbsent(t *testing.T) {
 		return denied.Load()
 	})
 	var log bytes.Buffer
-	b.c.Log = slog.New(slog.NewTextHandler(&log, nil))
+	b.c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	put(t, store, "prod/openclaw.tgz", "0123456789", map[string]string{})
 	for range 2 {
 		if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); !errors.Is(err, fs.ErrNotExist) {

@@ -111,7 +111,7 @@ func (r *refusals) note(ctx context.Context, reason string, err error) {
 	}
 	r.mu.Unlock()
 	if first {
-		r.log.WarnContext(ctx, "tunnel refused", "reason", reason, "error", err)
+		r.log.WarnContext(ctx, "tunnel refused", "reason", reason, "err", err)
 	}
 }
 

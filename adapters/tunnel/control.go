@@ -176,7 +176,7 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 			if t.passed(next, err) {
 				continue
 			}
-			t.h.log.Warn("pass on what a machine said", "instance", t.instance, "phase", next.phase.Phase, "error", err)
+			t.h.log.Warn("pass on what a machine said", "instance", t.instance, "phase", next.phase.Phase, "err", err)
 			if !pause(ctx, wait) {
 				return
 			}
@@ -243,7 +243,7 @@ func (t *tunnel) sendKeys(ctx context.Context) {
 				break
 			}
 			if ctx.Err() == nil {
-				t.h.log.Warn("read an account's keys", "instance", t.instance, "error", err)
+				t.h.log.Warn("read an account's keys", "instance", t.instance, "err", err)
 			}
 			if !pause(ctx, wait) {
 				return

@@ -51,7 +51,7 @@ func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
 			problem.Write(w, r, problem.Of(d))
 			return
 		}
-		h.log.ErrorContext(r.Context(), "enrol a machine", "error", err)
+		h.log.ErrorContext(r.Context(), "enrol a machine", "err", err)
 		refuse(w, r, http.StatusServiceUnavailable, "unavailable", "Enrolment is unavailable; try again in a few seconds.")
 		return
 	}

@@ -133,7 +133,7 @@ func (h *Hub) yieldElsewhere(ctx context.Context, instanceID string, who owner) 
 	target, err := h.c.Presence.Lookup(ctx, instanceID)
 	if err != nil {
 		// The guest has proved who it is. A claim will be made when presence is back.
-		h.log.WarnContext(ctx, "presence unavailable; another replica may hold the tunnel", "instance", instanceID, "error", err)
+		h.log.WarnContext(ctx, "presence unavailable; another replica may hold the tunnel", "instance", instanceID, "err", err)
 		return nil
 	}
 	if target == "" || target == h.c.Advertise {

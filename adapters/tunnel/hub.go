@@ -66,7 +66,7 @@ type Config struct {
 	Presence  Presence     // nil: there is one replica
 	Advertise string       // this replica's own base URL, as the others reach it: "http://10.0.0.3:8000"
 	HopKey    []byte       // at least 32 bytes, the same on all replicas; nil: no hops
-	Log       *slog.Logger // nil: none
+	Logger    *slog.Logger // nil: none
 
 	// ClientAddr is the address of the client behind trusted proxies; nil: the connection's own.
 	ClientAddr func(*http.Request) netip.Addr
@@ -101,7 +101,7 @@ type Hub struct {
 // New returns a hub; Run it, and mount GuestHandler and HopHandler.
 func New(c Config) (*Hub, error) {
 	h := &Hub{
-		c: c, log: c.Log, tunnels: map[string]*tunnel{}, absent: map[string]*absence{}, now: time.Now, began: time.Now(), greetings: fair.NewPlaces(maxGreetings),
+		c: c, log: c.Logger, tunnels: map[string]*tunnel{}, absent: map[string]*absence{}, now: time.Now, began: time.Now(), greetings: fair.NewPlaces(maxGreetings),
 		enrolments: fair.NewPlaces(maxEnrolments), greetTries: newTries(greetTries), enrolTries: newTries(enrolTries), ownTries: newTries(enrolTries), connects: newTries(connects),
 	}
 	if h.log == nil {

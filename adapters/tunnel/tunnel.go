@@ -101,7 +101,7 @@ func (t *tunnel) run(ctx context.Context) {
 	defer cancel(nil)
 	session, err := wire.Session(ctx, t.ws, false)
 	if err != nil {
-		log.Error("tunnel session", "error", err)
+		log.Error("tunnel session", "err", err)
 		t.ws.CloseNow()
 		return
 	}
@@ -263,7 +263,7 @@ func (t *tunnel) presence(ctx context.Context) {
 			return
 		}
 		if ctx.Err() == nil {
-			t.h.log.Warn("claim a machine's presence", "instance", t.instance, "error", err)
+			t.h.log.Warn("claim a machine's presence", "instance", t.instance, "err", err)
 		}
 		if !pause(ctx, wait) {
 			return
@@ -276,7 +276,7 @@ func (t *tunnel) left(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err := t.h.c.Presence.Left(ctx, t.instance, t.lastHeard()); err != nil {
-		t.h.log.Info("last word of a machine not noted", "instance", t.instance, "error", err)
+		t.h.log.Info("last word of a machine not noted", "instance", t.instance, "err", err)
 	}
 }
 

@@ -127,7 +127,7 @@ func newLocalCloud(cfg local.Config) (cloud, error) {
 func openEC2(ctx context.Context, c ec2Config, environment, url string, told func() (download, error), log *slog.Logger) (*ec2.Cloud, error) {
 	return ec2.New(ctx, ec2.Config{
 		Region: c.Region, Endpoint: c.Endpoint, Environment: environment, Image: c.Image, SecurityGroup: c.SecurityGroup,
-		Subnets: fields(c.Subnets), KeyPair: c.KeyPair, VolumeGiB: c.VolumeGiB, UserData: userData(c, url, told), Log: log,
+		Subnets: fields(c.Subnets), KeyPair: c.KeyPair, VolumeGiB: c.VolumeGiB, UserData: userData(c, url, told), Logger: log,
 	})
 }
 
@@ -182,7 +182,7 @@ func (p *parts) openCloud(ctx context.Context, url string, blind func(purpose, v
 	if err != nil {
 		return cloud{}, err
 	}
-	return newLocalCloud(local.Config{Dir: p.cfg.machines(), GuestPath: guest, ControlPlaneURL: url, Log: p.log})
+	return newLocalCloud(local.Config{Dir: p.cfg.machines(), GuestPath: guest, ControlPlaneURL: url, Logger: p.log})
 }
 
 // assets serves what machines download, from ASSETS_DIR, a folder or a bucket, and from beside this program.
@@ -190,7 +190,7 @@ func (p *parts) assets(ctx context.Context) (*assets.Handler, error) {
 	var sources []assets.Source
 	var kept assets.Keeper = assets.Folder{Dir: p.cfg.dir("guests")}
 	if bucket, prefix, err := s3.Parse(p.cfg.AssetsDir); err == nil {
-		source, err := s3.New(ctx, s3.Config{Bucket: bucket, Prefix: prefix, Region: p.cfg.EC2.Region, Log: p.log})
+		source, err := s3.New(ctx, s3.Config{Bucket: bucket, Prefix: prefix, Region: p.cfg.EC2.Region, Logger: p.log})
 		if err != nil {
 			return nil, err
 		}
@@ -204,7 +204,7 @@ func (p *parts) assets(ctx context.Context) (*assets.Handler, error) {
 			Names: map[string]string{"cloudbot-guest-" + runtime.GOOS + "-" + runtime.GOARCH: filepath.Base(guest)},
 		})
 	}
-	return assets.New(assets.Config{Sources: sources, Kept: kept, Log: p.log}), nil
+	return assets.New(assets.Config{Sources: sources, Kept: kept, Logger: p.log}), nil
 }
 
 // sagaAndReconciler is what the saga's lease is for.

@@ -83,9 +83,9 @@ func (d *downloads) refresh(ctx context.Context) error {
 	if now := time.Now(); err != nil && (d.err == nil || now.Sub(d.said) >= sayEvery) {
 		d.said = now
 		if d.last == nil {
-			d.log.Error("new machines would find no guest to run, so none is launched", "error", err)
+			d.log.Error("new machines would find no guest to run, so none is launched", "err", err)
 		} else {
-			d.log.Warn("the assets cannot be looked at; new machines are told what was there last", "error", err)
+			d.log.Warn("the assets cannot be looked at; new machines are told what was there last", "err", err)
 		}
 	}
 	if d.err = err; err == nil {

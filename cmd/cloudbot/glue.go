@@ -53,7 +53,7 @@ func (p *parts) followNews(ctx context.Context) error {
 		if crash.Of(err) != nil {
 			return err
 		}
-		p.log.WarnContext(ctx, "following the log interrupted, will resume", "error", err)
+		p.log.WarnContext(ctx, "following the log interrupted, will resume", "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):

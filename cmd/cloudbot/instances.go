@@ -232,7 +232,7 @@ func (o *operator) inventory(ctx context.Context) (commands.Inventory, error) {
 		if err != nil {
 			return nil, err
 		}
-		return local.New(local.Config{Dir: o.cfg.machines(), GuestPath: guest, ControlPlaneURL: o.publicURL(), Log: slog.New(slog.DiscardHandler)})
+		return local.New(local.Config{Dir: o.cfg.machines(), GuestPath: guest, ControlPlaneURL: o.publicURL(), Logger: slog.New(slog.DiscardHandler)})
 	}
 	launchesNothing := func() (download, error) { return download{}, errors.New("this command launches nothing") }
 	return openEC2(ctx, o.cfg.EC2, environmentID(o.cfg.Environment, o.vault.Blind), o.cfg.PublicURL, launchesNothing, o.log)

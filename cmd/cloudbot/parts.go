@@ -128,7 +128,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Presence:  presence{shared.presence},
 		Advertise: advertise,
 		HopKey:    sharedKey(vault, "hops between replicas"),
-		Log:       log,
+		Logger:    log,
 
 		ClientAddr: httpapi.ClientAddr(proxies),
 		Changed:    p.presenceChanged,
@@ -137,7 +137,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		return nil, err
 	}
 	p.hub, p.bridge = hub, bridge.New(bridge.Config{
-		Opener: hub, Log: log, Spread: cfg.grace(), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate,
+		Opener: hub, Logger: log, Spread: cfg.grace(), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate,
 	})
 	if err := p.stream(reader, events, enrolment, hub); err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Epoch:          p.epoch,
 		Tokens:         keys.tokens,
 		Audit:          p.audit,
-		Log:            log,
+		Logger:         log,
 		Tickets:        tickets.Tickets{Pool: p.pool},
 		Limiter:        shared.limits,
 		Bridges:        p.bridge,
@@ -186,14 +186,14 @@ func (p *parts) dashboard() (http.Handler, error) {
 	if files == nil {
 		return nil, nil
 	}
-	return web.New(web.Config{Files: files, Shelf: shelf.Shelf{Pool: p.pool}, Log: p.log})
+	return web.New(web.Config{Files: files, Shelf: shelf.Shelf{Pool: p.pool}, Logger: p.log})
 }
 
 // keepDashboard keeps its files for the pages that will be open at the next deploy.
 func (p *parts) keepDashboard(ctx context.Context) error {
 	if files := web.Built(); files != nil {
 		if err := (shelf.Shelf{Pool: p.pool}).Put(ctx, files); err != nil && ctx.Err() == nil {
-			p.log.Warn("pages open now may break at the next deploy", "error", err)
+			p.log.Warn("pages open now may break at the next deploy", "err", err)
 		}
 	}
 	<-ctx.Done()
@@ -222,7 +222,7 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 	if p.leasePool, err = p.pool.Reserve(ctx, "cloudbot leases"); err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
-	if p.store, err = postgres.Open(ctx, postgres.Config{Pool: p.pool, Log: p.log}); err != nil {
+	if p.store, err = postgres.Open(ctx, postgres.Config{Pool: p.pool, Logger: p.log}); err != nil {
 		return err
 	}
 	if p.cfg.NATSURL != "" {
@@ -234,7 +234,7 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 			return err
 		}
 	} else {
-		p.bus, err = embedded.StartNATS(ctx, embedded.NATSConfig{Dir: p.cfg.dir("nats"), Listen: p.cfg.NATSListen, Log: p.log})
+		p.bus, err = embedded.StartNATS(ctx, embedded.NATSConfig{Dir: p.cfg.dir("nats"), Listen: p.cfg.NATSListen, Logger: p.log})
 		if err != nil {
 			return err
 		}
@@ -242,7 +242,7 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 			return err
 		}
 	}
-	p.leases = lease.New(lease.Config{Pool: p.leasePool, Log: p.log})
+	p.leases = lease.New(lease.Config{Pool: p.leasePool, Logger: p.log})
 	if p.cfg.DatabaseURL == "" {
 		// A private database has no other user: whoever holds a lease there is dead.
 		if err := p.leases.Clear(ctx); err != nil {
@@ -256,11 +256,11 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment commands.Enrolment, hub *tunnel.Hub) (err error) {
 	if p.relay, err = jetstream.NewRelay(jetstream.RelayConfig{
 		Store: p.store, Conn: p.conn, Epochs: p.epochs, Environment: p.cfg.Environment,
-		Limits: jetstream.StreamLimits{Replicas: p.cfg.NATSReplicas}, Log: p.log,
+		Limits: jetstream.StreamLimits{Replicas: p.cfg.NATSReplicas}, Logger: p.log,
 	}); err != nil {
 		return err
 	}
-	if p.feed, err = jetstream.NewFeed(jetstream.FeedConfig{Store: p.store, Conn: p.conn, Log: p.log}); err != nil {
+	if p.feed, err = jetstream.NewFeed(jetstream.FeedConfig{Store: p.store, Conn: p.conn, Logger: p.log}); err != nil {
 		return err
 	}
 	p.saga = &commands.Saga{
@@ -326,7 +326,7 @@ func (p *parts) background() []part {
 	}
 	for _, projection := range projections.All() {
 		projector := &projections.Projector{
-			Projection: projection, Pool: p.pool, Feed: p.feed, Progress: p.progress, Log: p.log,
+			Projection: projection, Pool: p.pool, Feed: p.feed, Progress: p.progress, Logger: p.log,
 			Parked: func(name string) { p.parked.WithLabelValues(name).Inc() },
 		}
 		list = append(list, part{"projection " + projection.Name, projector.Run})
@@ -344,7 +344,7 @@ func (p *parts) held(ctx context.Context, name string, f func(context.Context) e
 		if crash.Of(err) != nil {
 			return err
 		}
-		p.log.WarnContext(ctx, "background role interrupted, will resume", "role", name, "error", err)
+		p.log.WarnContext(ctx, "background role interrupted, will resume", "role", name, "err", err)
 		select {
 		case <-ctx.Done():
 			return nil

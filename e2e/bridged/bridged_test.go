@@ -87,10 +87,10 @@ func newWorld(t *testing.T, session access.BridgeSession, desktop string) *world
 	w := &world{m: &machines{phases: make(chan instance.Phase, 100), keys: map[string]string{"OPENAI_API_KEY": "sk-canary-0123456789abcdef"}}, log: &syncBuffer{}}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if w.hub, err = tunnel.New(tunnel.Config{Machines: w.m, Log: log}); err != nil {
+	if w.hub, err = tunnel.New(tunnel.Config{Machines: w.m, Logger: log}); err != nil {
 		t.Fatal(err)
 	}
-	w.bridge = bridge.New(bridge.Config{Opener: w.hub, Log: log})
+	w.bridge = bridge.New(bridge.Config{Opener: w.hub, Logger: log})
 	mux := http.NewServeMux()
 	mux.Handle("/api/guest/", w.hub.GuestHandler())
 	session.Account, session.Instance = "account", "01INSTANCE"

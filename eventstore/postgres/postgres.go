@@ -20,9 +20,9 @@ import (
 
 // Config says where the log is. The database must have been migrated.
 type Config struct {
-	URL  string       // connection string; used, and needed, where Pool is nil
-	Pool *Pool        // for reads and look-ups, and the pattern of the store's own connections; nil: one is made from URL
-	Log  *slog.Logger // nil: silent
+	URL    string       // connection string; used, and needed, where Pool is nil
+	Pool   *Pool        // for reads and look-ups, and the pattern of the store's own connections; nil: one is made from URL
+	Logger *slog.Logger // nil: silent
 
 	// KnownStreams is how many streams' versions are remembered, so that most appends need no
 	// look-up; 0: 100,000, about 15 MB.
@@ -53,7 +53,7 @@ var _ eventstore.Store = (*Store)(nil)
 
 // Open connects to the log. Close the store when no append is under way any more.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	s := &Store{pool: cfg.Pool, log: cfg.Log}
+	s := &Store{pool: cfg.Pool, log: cfg.Logger}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

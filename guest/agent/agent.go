@@ -46,7 +46,7 @@ type Config struct {
 	Keys    Keys
 	Arrived <-chan struct{} // closed once Keys were set for the first time; OpenClaw waits a little for it
 	Version string
-	Log     *slog.Logger
+	Logger  *slog.Logger
 	Output  io.Writer // of the program; nil: discarded
 }
 
@@ -66,7 +66,7 @@ func New(c Config) (*Agent, error) {
 	if c.Command == "" {
 		c.Command = "openclaw"
 	}
-	a := &Agent{c: c, log: c.Log, up: make(chan struct{})}
+	a := &Agent{c: c, log: c.Logger, up: make(chan struct{})}
 	if c.Kind != StandIn {
 		path, err := exec.LookPath(c.Command)
 		if err != nil && c.Kind == OpenClaw {
@@ -77,7 +77,7 @@ func New(c Config) (*Agent, error) {
 	if a.path == "" {
 		a.handed = pipe.NewListener()
 		a.standIn = gateway.New(gateway.Config{
-			Token: c.Token, Version: c.Version, Log: c.Log,
+			Token: c.Token, Version: c.Version, Logger: c.Logger,
 			Keys: func() map[string]string { env, _ := c.Keys.Env(); return env },
 		})
 	}
@@ -130,7 +130,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			wait = time.Second
 			continue
 		}
-		a.log.Warn("agent ended, starting it again", "error", err)
+		a.log.Warn("agent ended, starting it again", "err", err)
 		if time.Since(began) > time.Minute {
 			wait = time.Second
 		}

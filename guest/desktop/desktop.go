@@ -42,7 +42,7 @@ type Config struct {
 	User     *proc.User
 	Env      []string // added to every child's environment
 	Title    string   // shown on the built-in screen
-	Log      *slog.Logger
+	Logger   *slog.Logger
 	Output   io.Writer // of the programs; nil: discarded
 }
 
@@ -61,7 +61,7 @@ func New(c Config) (*Desktop, error) {
 	if c.Geometry == "" {
 		c.Geometry = "1280x800"
 	}
-	d := &Desktop{c: c, log: c.Log, up: make(chan struct{})}
+	d := &Desktop{c: c, log: c.Logger, up: make(chan struct{})}
 	if c.Kind != BuiltIn {
 		x, err := find()
 		if err != nil && c.Kind == X11 {
@@ -120,7 +120,7 @@ func (d *Desktop) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		d.log.Warn("desktop ended, starting it again", "error", err)
+		d.log.Warn("desktop ended, starting it again", "err", err)
 		if time.Since(began) > time.Minute {
 			wait = 250 * time.Millisecond
 		}

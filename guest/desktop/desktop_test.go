@@ -16,7 +16,7 @@ import (
 func TestLookingIsNotGuessing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	d, err := New(Config{Kind: X11, Password: "pass", Home: dir, Shm: dir, Log: slog.New(slog.DiscardHandler)})
+	d, err := New(Config{Kind: X11, Password: "pass", Home: dir, Shm: dir, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Skip(err)
 	}

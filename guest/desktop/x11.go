@@ -38,7 +38,7 @@ func (d *Desktop) runX(ctx context.Context) error {
 			if vital {
 				cancel(err)
 			} else if ctx.Err() == nil {
-				d.log.Info("a desktop program ended", "error", err)
+				d.log.Info("a desktop program ended", "err", err)
 			}
 		}()
 	}

@@ -25,7 +25,7 @@ type Config struct {
 	Pace    time.Duration            // between two deltas of an answer; 0: 40 ms
 	Keys    func() map[string]string // the present API keys, only their names are used; nil: none
 	Version string                   // shown to clients
-	Log     *slog.Logger             // nil: none
+	Logger  *slog.Logger             // nil: none
 }
 
 // Gateway is one gateway with its sessions, kept in memory.
@@ -55,11 +55,11 @@ func New(c Config) *Gateway {
 	if c.Keys == nil {
 		c.Keys = func() map[string]string { return nil }
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{
-		c: c, log: c.Log, started: time.Now(),
+		c: c, log: c.Logger, started: time.Now(),
 		sessions: map[string]*session{},
 		clients:  map[*client]struct{}{},
 		runs:     map[string]*run{},

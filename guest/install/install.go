@@ -28,7 +28,7 @@ type Config struct {
 	Pins            map[string]string // sha256 by asset, wherever it comes from; one not listed is taken by the sum published beside it in /assets/
 	Apps            []string          // of browser, editor, office; nil: all
 	NoAgent         bool              // leave Node and OpenClaw out
-	Log             *slog.Logger
+	Logger          *slog.Logger
 	Output          io.Writer // of the programs that are run; nil: discarded
 
 	root   string                                     // in place of /; "": /
@@ -77,8 +77,8 @@ type Installer struct {
 
 // New reads what was done before.
 func New(c Config) (*Installer, error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Output == nil {
 		c.Output = io.Discard
@@ -89,7 +89,7 @@ func New(c Config) (*Installer, error) {
 	if c.pause == nil {
 		c.pause = wait
 	}
-	i := &Installer{c: c, log: c.Log, tell: func(string) {}}
+	i := &Installer{c: c, log: c.Logger, tell: func(string) {}}
 	if i.c.run == nil {
 		i.c.run = i.execute
 	}
@@ -161,10 +161,10 @@ func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
 			failed++
 		}
 		if !s.Vital && (failed >= optionalTries || waited >= optionalWaits) {
-			i.log.Warn("not installed, going on without", "step", s.Name, "error", err)
+			i.log.Warn("not installed, going on without", "step", s.Name, "err", err)
 			return err
 		}
-		i.log.Warn("installing did not work, trying again", "step", s.Name, "took", took, "error", err, "again_in", pause)
+		i.log.Warn("installing did not work, trying again", "step", s.Name, "took", took, "err", err, "again_in", pause)
 		say(s.Title + " did not work yet; trying again.")
 		i.c.pause(ctx, pause)
 		pause = min(2*pause, 2*time.Minute)

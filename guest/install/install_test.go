@@ -100,7 +100,7 @@ func (o offline) RoundTrip(r *http.Request) (*http.Response, error) {
 func (c *computer) installer(t *testing.T, change func(*Config)) *Installer {
 	t.Helper()
 	cfg := Config{
-		ControlPlaneURL: c.url, Log: slog.New(slog.NewTextHandler(&c.log, nil)), root: c.root, run: c.run,
+		ControlPlaneURL: c.url, Logger: slog.New(slog.NewTextHandler(&c.log, nil)), root: c.root, run: c.run,
 		client: &http.Client{Transport: offline{strings.TrimPrefix(c.url, "http://")}}, pause: func(context.Context, time.Duration) {},
 	}
 	if change != nil {

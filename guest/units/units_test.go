@@ -95,7 +95,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	defer gateway.Close()
 	s, k, dir := newSystemd(), &keys{env: map[string]string{"OPENAI_API_KEY": `a"b$c\d`}, changed: make(chan struct{})}, t.TempDir()
 	c := AgentConfig{
-		Installed: closed(), Arrived: closed(), Token: "tok", Keys: k, Memory: 4 << 30, Log: slog.New(slog.DiscardHandler),
+		Installed: closed(), Arrived: closed(), Token: "tok", Keys: k, Memory: 4 << 30, Logger: slog.New(slog.DiscardHandler),
 		Dir: dir, Addr: strings.TrimPrefix(gateway.URL, "http://"), Control: s.control,
 	}
 	a := NewAgent(c)
@@ -161,7 +161,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 func TestARestartIsOwedUntilItIsMade(t *testing.T) {
 	t.Parallel()
 	s, dir := newSystemd(), t.TempDir()
-	a := NewAgent(AgentConfig{Log: slog.New(slog.DiscardHandler), Dir: dir, Control: s.control})
+	a := NewAgent(AgentConfig{Logger: slog.New(slog.DiscardHandler), Dir: dir, Control: s.control})
 	const start, restart = "start --no-block cloudbot-openclaw.service", "restart --no-block cloudbot-openclaw.service"
 	hand := func(key string, fail error, want string) {
 		t.Helper()
@@ -194,7 +194,7 @@ func TestDesktopStartsWithItsSecretsAndComesBack(t *testing.T) {
 	l.Close()
 	s, dir := newSystemd(), t.TempDir()
 	c := DesktopConfig{
-		Installed: closed(), Password: "pass", User: "nobody", Log: slog.New(slog.DiscardHandler), Dir: dir, Addr: addr, Control: s.control,
+		Installed: closed(), Password: "pass", User: "nobody", Logger: slog.New(slog.DiscardHandler), Dir: dir, Addr: addr, Control: s.control,
 	}
 	d := NewDesktop(c)
 	ctx, cancel := context.WithCancel(t.Context())

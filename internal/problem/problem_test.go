@@ -2,8 +2,12 @@ package problem_test
 
 import (
 	"encoding/json"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,5 +85,37 @@ func TestWriteRoundsRetryAfterUp(t *testing.T) {
 		if w.Body.Len() > 0 {
 			t.Errorf("HEAD: got body %q, want none", w.Body)
 		}
+	}
+}
+
+// TestOnlyHere keeps other packages from writing problems of their own.
+func TestOnlyHere(t *testing.T) {
+	t.Parallel()
+	const root, want = "../..", "internal/problem/problem.go"
+	var got []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "node_modules" || path != root && strings.HasPrefix(d.Name(), ".")):
+			return filepath.SkipDir
+		case filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(source), `"application/problem+json"`) {
+			rel, _ := filepath.Rel(root, path)
+			got = append(got, filepath.ToSlash(rel))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, []string{want}) {
+		t.Errorf("files that write problems: got %q, want only %q", got, want)
 	}
 }

@@ -68,10 +68,10 @@ func run(ctx context.Context, args []string) (err error) {
 	span := ec2test.Span{Min: *boot, Max: *boot * 3 / 2}
 	n := *faults
 	srv := ec2test.New(ec2test.Config{
-		Seed: *seed, Ledger: ledger, Log: log, Guest: guests,
+		Seed: *seed, Ledger: ledger, Logger: log, Guest: guests,
 		Effect: func(e ec2test.Entry, all []ec2test.Machine) {
 			if err := keep(e, all, folders); err != nil {
-				log.Error("a machine's user-data cannot be kept: it is gone when this program ends", "machine", e.Machine, "error", err)
+				log.Error("a machine's user-data cannot be kept: it is gone when this program ends", "machine", e.Machine, "err", err)
 			}
 		},
 		Plan: ec2test.Plan{
