@@ -36,7 +36,7 @@ func (s *Server) endSession(c echo.Context, who access.Claims, id string, why se
 	if err != nil {
 		return err
 	}
-	s.sessions.Ended(id)
+	s.sessions.Revoke(id)
 	s.wrote(c, position)
 	return c.NoContent(http.StatusNoContent)
 }
@@ -92,7 +92,7 @@ func (s *Server) changePassword(c echo.Context, who access.Claims) error {
 		return err
 	}
 	for _, id := range others[:first] {
-		s.sessions.Ended(id)
+		s.sessions.Revoke(id)
 	}
 	// Those beyond one append, and those that began while the passwords were compared.
 	if position, err = s.endOthers(c, who, o, position); err != nil {
@@ -115,7 +115,7 @@ func (s *Server) endOthers(c echo.Context, who access.Claims, o commands.Origin,
 				return position, err
 			}
 			position = max(position, at)
-			s.sessions.Ended(id)
+			s.sessions.Revoke(id)
 		}
 	}
 }

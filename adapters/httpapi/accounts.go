@@ -117,7 +117,7 @@ func (s *Server) refresh(c echo.Context) error {
 	o.CommandID = ""
 	login, err := s.cfg.Accounts.Refresh(c.Request().Context(), o, id, tokenID, c.Request().UserAgent())
 	if errors.Is(err, session.ErrEnded) {
-		s.sessions.Ended(id) // a reused token has just ended it; otherwise it was over before
+		s.sessions.Revoke(id) // a reused token has just ended it; otherwise it was over before
 	}
 	if err != nil {
 		return err

@@ -83,7 +83,7 @@ func (s *Server) bearer(r *http.Request) (access.Claims, error) {
 		return access.Claims{}, errSignIn
 	}
 	who, err := s.cfg.Tokens.ParseAccess(token)
-	if err != nil || who.Account == "" || who.Session == "" || !s.cfg.Now().Before(who.ExpiresAt) || s.sessions.IsEnded(who.Session, who.Account) {
+	if err != nil || who.Account == "" || who.Session == "" || !s.cfg.Now().Before(who.ExpiresAt) || s.sessions.IsRevoked(who.Session, who.Account) {
 		return access.Claims{}, errSignIn
 	}
 	if there, err := s.inLog.check(r.Context(), who.Account, who.Session); err != nil {

@@ -78,7 +78,7 @@ func (s *Server) bridge(kind string) echo.HandlerFunc {
 		if !ok {
 			return errForeignOrigin
 		}
-		b, err := s.visitor(c, kind, id, program)
+		b, err := s.authorizeBridge(c, kind, id, program)
 		if err != nil {
 			return err
 		}

@@ -150,9 +150,9 @@ func TestOpenBridgesAreClosed(t *testing.T) {
 		"at log-out": {time.Hour, func(f *front, ada user, _ string) {
 			f.want(204, call{method: "POST", path: "/api/auth/logout", token: ada.access})
 		}, 4401},
-		"when another replica ended the session": {time.Hour, func(f *front, ada user, _ string) { f.server.Sessions().Ended(ada.session) }, 4401},
+		"when another replica ended the session": {time.Hour, func(f *front, ada user, _ string) { f.server.Sessions().Revoke(ada.session) }, 4401},
 		"when the token runs out":                {500 * time.Millisecond, func(*front, user, string) {}, 4401},
-		"when the instance ends":                 {time.Hour, func(f *front, _ user, id string) { f.server.Instances().Ended(id) }, 4404},
+		"when the instance ends":                 {time.Hour, func(f *front, _ user, id string) { f.server.Instances().Revoke(id) }, 4404},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -181,10 +181,10 @@ func TestOpenBridgesAreClosed(t *testing.T) {
 }
 
 // watching lists the ids that something is open for.
-func (e *Endings) watching() (ids []string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for id := range e.open {
+func (r *Revocations) watching() (ids []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.open {
 		ids = append(ids, id)
 	}
 	return ids

@@ -26,8 +26,8 @@ import (
 type Server struct {
 	cfg        Config
 	echo       *echo.Echo
-	sessions   *Endings
-	gone       *Endings // instances
+	sessions   *Revocations
+	gone       *Revocations // instances
 	metrics    metrics
 	origins    map[string]bool
 	local      *localLimiter // for limits that need not be shared, and when the shared ones fail
@@ -37,7 +37,7 @@ type Server struct {
 	inFlight   *fair.Places  // by account
 	braking    *fair.Places  // by account, of what ends or stops something
 	streams    *fair.Places  // event streams by account
-	inLog      *known
+	inLog      *sessionCache
 	known      map[string]bool // route templates
 	long       map[string]bool // those that stay open
 	trees      []string        // prefixes that other handlers answer
@@ -56,8 +56,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg:      cfg,
-		sessions: newEndings(cfg.AccessLife+5*time.Minute, cfg.Now), // clocks differ
-		gone:     newEndings(5*time.Minute, cfg.Now),
+		sessions: newRevocations(cfg.AccessLife+5*time.Minute, cfg.Now), // clocks differ
+		gone:     newRevocations(5*time.Minute, cfg.Now),
 		origins:  map[string]bool{},
 		local:    newLocalLimiter(cfg.Now),
 		requests: fair.NewPlaces(cfg.MaxInFlight),
@@ -66,7 +66,7 @@ func New(cfg Config) (*Server, error) {
 		inFlight: fair.NewPlaces(math.MaxInt), // each account has a bound, all together have none here
 		braking:  fair.NewPlaces(math.MaxInt),
 		streams:  fair.NewPlaces(math.MaxInt),
-		inLog:    &known{has: cfg.Accounts.Known},
+		inLog:    &sessionCache{has: cfg.Accounts.Known},
 		known:    map[string]bool{},
 		long:     map[string]bool{},
 		draining: make(chan struct{}),
@@ -104,11 +104,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.Serv
 // Sessions knows the ended sessions and the suspended accounts; feed it session.ended,
 // account.suspended and account.resumed from the log, so that what another replica, or a tool, did
 // counts here.
-func (s *Server) Sessions() *Endings { return s.sessions }
+func (s *Server) Sessions() *Revocations { return s.sessions }
 
 // Instances closes the bridges of instances that end; feed it instance.terminated and
 // instance.failed from the log.
-func (s *Server) Instances() *Endings { return s.gone }
+func (s *Server) Instances() *Revocations { return s.gone }
 
 // Preload makes the server refuse the sessions that ended, and the accounts that were suspended, before
 // it started. Run does it; a caller that uses only the handler must.
@@ -119,7 +119,7 @@ func (s *Server) Preload(ctx context.Context) error {
 		return fmt.Errorf("http front: %w", err)
 	}
 	for _, id := range ids {
-		s.sessions.Ended(id)
+		s.sessions.Revoke(id)
 	}
 	suspended, err := s.cfg.Queries.Suspended(ctx)
 	if err != nil {

@@ -93,11 +93,11 @@ func (p *parts) followFromHead(ctx context.Context) error {
 func (p *parts) news(ctx context.Context, e eventstore.Event) {
 	switch e.Type {
 	case "session.ended":
-		p.front.Sessions().Ended(e.Stream.ID)
+		p.front.Sessions().Revoke(e.Stream.ID)
 	case "account.suspended", "account.resumed":
 		p.front.Sessions().Suspended(e.Stream.ID, e.Position, e.Type == "account.suspended")
 	case "instance.terminated", "instance.failed":
-		p.front.Instances().Ended(e.Stream.ID)
+		p.front.Instances().Revoke(e.Stream.ID)
 	case "apikey.stored", "apikey.removed":
 		account, _, _ := strings.Cut(e.Stream.ID, "-")
 		p.hub.PushKeys(ctx, account)

@@ -22,9 +22,9 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
-	"github.com/cloudbot-ai/control-plane/adapters/shelf"
 	"github.com/cloudbot-ai/control-plane/adapters/tickets"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
+	"github.com/cloudbot-ai/control-plane/adapters/webfiles"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -186,13 +186,13 @@ func (p *parts) dashboard() (http.Handler, error) {
 	if files == nil {
 		return nil, nil
 	}
-	return web.New(web.Config{Files: files, Shelf: shelf.Shelf{Pool: p.pool}, Logger: p.log})
+	return web.New(web.Config{Files: files, Earlier: webfiles.Store{Pool: p.pool}, Logger: p.log})
 }
 
 // keepDashboard keeps its files for the pages that will be open at the next deploy.
 func (p *parts) keepDashboard(ctx context.Context) error {
 	if files := web.Built(); files != nil {
-		if err := (shelf.Shelf{Pool: p.pool}).Put(ctx, files); err != nil && ctx.Err() == nil {
+		if err := (webfiles.Store{Pool: p.pool}).Put(ctx, files); err != nil && ctx.Err() == nil {
 			p.log.Warn("pages open now may break at the next deploy", "err", err)
 		}
 	}

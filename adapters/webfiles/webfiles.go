@@ -1,6 +1,6 @@
-// Package shelf keeps the dashboard's files of earlier builds in Postgres, so that a page that was
+// Package webfiles keeps the dashboard's files of earlier builds in Postgres, so that a page that was
 // opened before a deploy still finds its parts, at whichever replica it asks.
-package shelf
+package webfiles
 
 import (
 	"context"
@@ -18,10 +18,10 @@ import (
 // Keep is how long a build's files stay after a replica last started with them.
 const Keep = 30 * 24 * time.Hour
 
-// Shelf implements web.Shelf.
-type Shelf struct{ Pool DB }
+// Store implements web.EarlierFiles.
+type Store struct{ Pool DB }
 
-// DB is what a Shelf needs of a connection pool.
+// DB is what a Store needs of a connection pool.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
@@ -29,7 +29,7 @@ type DB interface {
 }
 
 // Get returns fs.ErrNotExist for a name that is not kept.
-func (s Shelf) Get(ctx context.Context, name string) ([]byte, error) {
+func (s Store) Get(ctx context.Context, name string) ([]byte, error) {
 	var data []byte
 	err := s.Pool.QueryRow(ctx, `SELECT data FROM ops.web_files WHERE name = $1`, name).Scan(&data)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -39,7 +39,7 @@ func (s Shelf) Get(ctx context.Context, name string) ([]byte, error) {
 }
 
 // Put lays this build's hashed files down and takes away what nobody has started with for long.
-func (s Shelf) Put(ctx context.Context, files fs.FS) error {
+func (s Store) Put(ctx context.Context, files fs.FS) error {
 	batch := &pgx.Batch{}
 	err := web.Walk(files, func(name string, data []byte) error {
 		if web.Hashed(name) {

@@ -10,7 +10,7 @@ import (
 const maxKnown = 50_000
 
 // known remembers which sessions the log has, so that each is looked up once and not for each request.
-type known struct {
+type sessionCache struct {
 	has func(ctx context.Context, account, session string) (bool, error)
 
 	mu         sync.Mutex
@@ -18,7 +18,7 @@ type known struct {
 	life       int                 // how often all was forgotten
 }
 
-func (k *known) check(ctx context.Context, account, session string) (bool, error) {
+func (k *sessionCache) check(ctx context.Context, account, session string) (bool, error) {
 	key := account + " " + session
 	k.mu.Lock()
 	_, yes := k.young[key]
@@ -45,7 +45,7 @@ func (k *known) check(ctx context.Context, account, session string) (bool, error
 }
 
 // add needs the lock.
-func (k *known) add(key string) {
+func (k *sessionCache) add(key string) {
 	if len(k.young) >= maxKnown {
 		k.old, k.young = k.young, nil
 	}
@@ -55,7 +55,7 @@ func (k *known) add(key string) {
 	k.young[key] = struct{}{}
 }
 
-func (k *known) forget() {
+func (k *sessionCache) forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.young, k.old, k.life = nil, nil, k.life+1

@@ -13,7 +13,7 @@ import (
 const ticketPrefix = "ticket."
 
 // visitor finds out who asks: by ticket, as browsers do, or by bearer token. Nothing in a URL counts.
-func (s *Server) visitor(c echo.Context, kind, id string, program bool) (access.BridgeSession, error) {
+func (s *Server) authorizeBridge(c echo.Context, kind, id string, program bool) (access.BridgeSession, error) {
 	r := c.Request()
 	ticket := ""
 	for _, p := range offered(r) {
@@ -51,7 +51,7 @@ func (s *Server) visitor(c echo.Context, kind, id string, program bool) (access.
 	if err != nil && refused(err).status >= 500 {
 		return access.BridgeSession{}, err
 	}
-	if err != nil || t.Account == "" || t.Instance != id || t.Kind != kind || s.sessions.IsEnded(t.Session, t.Account) {
+	if err != nil || t.Account == "" || t.Instance != id || t.Kind != kind || s.sessions.IsRevoked(t.Session, t.Account) {
 		for _, t := range tallies {
 			s.local.allow(t.key, t.rate)
 		}
