@@ -7,10 +7,12 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"sync"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/internal/problem"
@@ -71,13 +74,13 @@ type Bridge struct {
 
 	greetings, greetingBytes atomic.Int64 // see Greetings
 
-	mu        sync.Mutex
-	stopping  bool
-	instances map[string]int
-	accounts  map[string]int
-	paces     map[string]*shared // by account
-	open      int
-	all       sync.WaitGroup
+	instances *fair.Places // sessions by instance
+	accounts  *fair.Places // sessions by account
+
+	mu       sync.Mutex
+	stopping bool
+	paces    map[string]*shared // by account
+	all      sync.WaitGroup
 }
 
 const (
@@ -87,32 +90,21 @@ const (
 
 // New returns a bridge; Run it.
 func New(c Config) *Bridge {
-	set := func(d *time.Duration, to time.Duration) {
-		if *d == 0 {
-			*d = to
-		}
-	}
-	set(&c.PingEvery, 20*time.Second)
-	set(&c.PongWithin, 10*time.Second)
-	set(&c.WriteWithin, 10*time.Second)
-	set(&c.LargeWithin, time.Minute)
-	set(&c.LargeLook, 3*time.Second)
-	set(&c.LargeWait, 5*time.Second)
-	set(&c.OpenWithin, 10*time.Second)
-	set(&c.RetryAfter, time.Second)
-	if c.MaxPerInstance == 0 {
-		c.MaxPerInstance = 16
-	}
-	if c.MaxPerAccount == 0 {
-		c.MaxPerAccount = 32
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.PingEvery = cmp.Or(c.PingEvery, 20*time.Second)
+	c.PongWithin = cmp.Or(c.PongWithin, 10*time.Second)
+	c.WriteWithin = cmp.Or(c.WriteWithin, 10*time.Second)
+	c.LargeWithin = cmp.Or(c.LargeWithin, time.Minute)
+	c.LargeLook = cmp.Or(c.LargeLook, 3*time.Second)
+	c.LargeWait = cmp.Or(c.LargeWait, 5*time.Second)
+	c.OpenWithin = cmp.Or(c.OpenWithin, 10*time.Second)
+	c.RetryAfter = cmp.Or(c.RetryAfter, time.Second)
+	c.MaxPerInstance = cmp.Or(c.MaxPerInstance, 16)
+	c.MaxPerAccount = cmp.Or(c.MaxPerAccount, 32)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return &Bridge{
 		c: c, log: c.Logger, stop: make(chan struct{}),
 		buffers: sync.Pool{New: func() any { b := make([]byte, bigBuffer); return &b }},
-		large:   newRoom(maxLarge), instances: map[string]int{}, accounts: map[string]int{},
+		large:   newRoom(maxLarge), instances: fair.NewPlaces(math.MaxInt), accounts: fair.NewPlaces(math.MaxInt),
 		paces: map[string]*shared{},
 	}
 }
@@ -129,50 +121,61 @@ func (b *Bridge) Run(ctx context.Context) error {
 	return nil
 }
 
-// Len is the number of open sessions.
+// Len returns the number of open sessions.
 func (b *Bridge) Len() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.open
+	n, _ := b.accounts.Used()
+	return n
 }
 
-// enter counts a session in, or answers the request.
-func (b *Bridge) enter(w http.ResponseWriter, r *http.Request, s access.BridgeSession) bool {
+// enter counts a session and returns the function that ends the count. If the session may not start, enter
+// answers the request and returns nil.
+func (b *Bridge) enter(w http.ResponseWriter, r *http.Request, s access.BridgeSession) (leave func()) {
 	if closed(s.Revoked) {
-		refuse(w, r, http.StatusUnauthorized, "signed_out", "You are not signed in any more.", 0)
-		return false
+		refuse(w, r, http.StatusUnauthorized, "signed_out", "You are no longer signed in.", 0)
+		return nil
 	}
 	if closed(s.Gone) {
-		refuse(w, r, http.StatusNotFound, "instance_gone", "This instance is gone.", 0)
-		return false
+		refuse(w, r, http.StatusNotFound, "instance_gone", "This instance no longer exists.", 0)
+		return nil
 	}
+	if !b.starts() {
+		refuse(w, r, http.StatusServiceUnavailable, "restarting", "The server is restarting; try again.", b.c.RetryAfter)
+		return nil
+	}
+	ofInstance, _ := b.instances.Take(fair.Claim{Key: s.Instance, Max: b.c.MaxPerInstance})
+	if ofInstance == nil {
+		b.all.Done()
+		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "Too many viewers are connected to this instance.", 5*time.Second)
+		return nil
+	}
+	ofAccount, _ := b.accounts.Take(fair.Claim{Key: s.Account, Max: b.c.MaxPerAccount})
+	if ofAccount == nil {
+		ofInstance()
+		b.all.Done()
+		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "You have too many open sessions.", 5*time.Second)
+		return nil
+	}
+	return func() { ofAccount(); ofInstance(); b.all.Done() }
+}
+
+// starts reports whether a session may start, and has Run wait for it.
+func (b *Bridge) starts() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch {
-	case b.stopping:
-		refuse(w, r, http.StatusServiceUnavailable, "restarting", "The server is restarting; try again.", b.c.RetryAfter)
-		return false
-	case b.instances[s.Instance] >= b.c.MaxPerInstance:
-		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "This instance has as many viewers as it may.", 5*time.Second)
-		return false
-	case b.accounts[s.Account] >= b.c.MaxPerAccount:
-		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "You have as many open sessions as you may.", 5*time.Second)
-		return false
+	if !b.stopping {
+		b.all.Add(1)
 	}
-	b.instances[s.Instance]++
-	b.accounts[s.Account]++
-	b.open++
-	b.all.Add(1)
-	return true
+	return !b.stopping
 }
 
 // Check reaches and unlocks the machine as a session of this kind would, then disconnects from it. If the
 // machine cannot be reached, Check answers the request and returns false.
 func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, kind string, s access.BridgeSession) bool {
-	if !b.enter(w, r, s) {
+	leave := b.enter(w, r, s)
+	if leave == nil {
 		return false
 	}
-	defer b.leave(s)
+	defer leave()
 	var machine io.Closer
 	var err error
 	if kind == access.KindVNC {
@@ -186,18 +189,6 @@ func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, kind string, s ac
 	}
 	_ = machine.Close()
 	return true
-}
-
-func (b *Bridge) leave(s access.BridgeSession) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for m, k := range map[*map[string]int]string{&b.instances: s.Instance, &b.accounts: s.Account} {
-		if (*m)[k]--; (*m)[k] == 0 {
-			delete(*m, k)
-		}
-	}
-	b.open--
-	b.all.Done()
 }
 
 // unreachable answers a request whose machine cannot be used.

@@ -22,10 +22,11 @@ const maxVNCMessage = 1 << 20
 // ServeVNC bridges RFB 3.8 to the machine's desktop and returns when the session has ended. The
 // machine's password is answered here: the browser is offered security type None.
 func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s access.BridgeSession) {
-	if !b.enter(w, r, s) {
+	leave := b.enter(w, r, s)
+	if leave == nil {
 		return
 	}
-	defer b.leave(s)
+	defer leave()
 	machine, screen, err := b.desktop(r.Context(), s)
 	if err != nil {
 		b.unreachable(w, r, s, err)
