@@ -103,11 +103,11 @@ func (s *Server) refresh(c echo.Context) error {
 	c.Set(keyAccount, account)
 	// One client that goes on with a token that is no good reaches its session's bound first, and leaves the
 	// address's to the others behind it.
-	from := addressKey(clientAddr(c.Request(), s.cfg.TrustedProxies))
-	if err := s.throttleHere(s.cfg.Limits.RefreshSession, "refresh:"+from+"|"+id); err != nil {
+	from := addressKey("refresh", clientAddr(c.Request(), s.cfg.TrustedProxies))
+	if err := s.throttleHere(s.cfg.Limits.RefreshSession, from+"|"+id); err != nil {
 		return err
 	}
-	if err := s.ofAddress(c, s.throttleHere(s.cfg.Limits.Refresh, "refresh:"+from)); err != nil {
+	if err := s.ofAddress(c, s.throttleHere(s.cfg.Limits.Refresh, from)); err != nil {
 		return err
 	}
 	o, err := s.origin(c, access.Claims{Account: account, Session: id})

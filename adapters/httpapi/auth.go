@@ -101,7 +101,7 @@ func (s *Server) origin(c echo.Context, who access.Claims) (commands.Origin, err
 		Account: who.Account, Session: who.Session,
 		CorrelationID: requestID(c), ClientAddr: clientAddr(r, s.cfg.TrustedProxies).String(),
 	}
-	if t := r.Header.Get("Traceparent"); saneTraceParent(t) {
+	if t := r.Header.Get("Traceparent"); validTraceParent(t) {
 		o.TraceParent = t
 	}
 	switch keys := r.Header.Values("Idempotency-Key"); {
@@ -117,8 +117,8 @@ func (s *Server) origin(c echo.Context, who access.Claims) (commands.Origin, err
 	return o, nil
 }
 
-// saneTraceParent accepts version 00 of W3C's header.
-func saneTraceParent(t string) bool {
+// validTraceParent accepts version 00 of W3C's header.
+func validTraceParent(t string) bool {
 	if len(t) != 55 || t[:3] != "00-" || t[35] != '-' || t[52] != '-' {
 		return false
 	}

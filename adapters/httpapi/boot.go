@@ -12,11 +12,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/internal/access"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// tellSkipped is how often a stream says that lines were left out.
-const tellSkipped = time.Second
+// skippedEvery is how often a stream says that lines were left out.
+const skippedEvery = time.Second
 
 // boot streams what an instance's machine says of its boot and its log, and waits where there is no
 // machine yet or none any more. It ends with the instance, besides all that ends an event stream.
@@ -58,7 +59,7 @@ func (s *Server) followBoot(ctx context.Context, out *stream, account, id string
 		defer crash.Logged(s.cfg.Logger, "boot rows")
 		s.rows(ctx, account, id, rows)
 	})
-	skipped := time.NewTicker(tellSkipped)
+	skipped := time.NewTicker(skippedEvery)
 	defer skipped.Stop()
 	for err := out.send("retry: %d\n\n", retryMillis()); err == nil; {
 		select {
@@ -88,7 +89,7 @@ func (s *Server) followBoot(ctx context.Context, out *stream, account, id string
 // rows sends the instance as the read model has it, now and whenever it changed, until ctx ends or the
 // read model cannot be asked.
 func (s *Server) rows(ctx context.Context, account, id string, rows chan<- projections.Instance) {
-	seen, pause := int64(0), minPause
+	seen, pause := int64(0), retry.Backoff{First: minPause, Max: maxPause}
 	for {
 		_, changed := s.cfg.Progress.Changed()
 		i, err := s.cfg.Queries.Instance(ctx, account, id)
@@ -98,15 +99,16 @@ func (s *Server) rows(ctx context.Context, account, id string, rows chan<- proje
 			}
 			return
 		}
-		if pause = min(2*pause, maxPause); i.Position != seen {
-			seen, pause = i.Position, minPause
+		if i.Position != seen {
+			seen = i.Position
+			pause.Reset()
 			select {
 			case rows <- i:
 			case <-ctx.Done():
 				return
 			}
 		}
-		if !sleep(ctx, pause, nil) {
+		if pause.Sleep(ctx) != nil {
 			return
 		}
 		select {
@@ -128,17 +130,4 @@ func (s *Server) over(ctx context.Context, account string, i projections.Instanc
 	}
 	now, err := s.cfg.Instances.Find(ctx, account, i.ID)
 	return now.Status, err == nil && down(now.Status)
-}
-
-// sleep waits for d, or less where wake says so; false when ctx ended.
-func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-	case <-wake:
-	}
-	return true
 }

@@ -66,7 +66,7 @@ func (s *Server) authorizeBridge(c echo.Context, kind, id string, program bool) 
 // ticketTallies are what a refused ticket counts against. One client that goes on with a wrong ticket
 // reaches the bound for its instance first, and leaves the address's to the others behind it.
 func (s *Server) ticketTallies(from netip.Addr, id string) []tally {
-	narrow := tally{key: s.tallyKey("ticket:" + addressKey(from) + "|" + id), rate: s.cfg.Limits.TicketInstance}
+	narrow := tally{key: s.tallyKey(addressKey("ticket", from) + "|" + id), rate: s.cfg.Limits.TicketInstance}
 	return append([]tally{narrow}, s.tallies("ticket", from, s.cfg.Limits.Ticket, true)...)
 }
 

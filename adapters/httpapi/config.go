@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -101,32 +102,25 @@ type Rate struct {
 	Window time.Duration
 }
 
-func (r Rate) or(limit int, window time.Duration) Rate {
-	if r.Limit == 0 {
-		return Rate{limit, window}
-	}
-	return r
-}
-
 func (l Limits) filled() Limits {
-	l.LoginAddress = l.LoginAddress.or(60, 5*time.Minute)
-	l.LoginAccount = l.LoginAccount.or(10, 5*time.Minute)
-	l.LoginEverywhere = l.LoginEverywhere.or(60, 15*time.Minute)
-	l.LoginDevice = l.LoginDevice.or(10, 5*time.Minute)
-	l.LoginRight = l.LoginRight.or(60, 5*time.Minute)
-	l.SignUpAddress = l.SignUpAddress.or(20, time.Hour)
-	l.SignUpAccount = l.SignUpAccount.or(10, time.Hour)
-	l.Refresh = l.Refresh.or(600, 5*time.Minute)
-	l.RefreshSession = l.RefreshSession.or(60, 5*time.Minute)
-	l.Ticket = l.Ticket.or(600, 5*time.Minute)
-	l.TicketInstance = l.TicketInstance.or(120, 5*time.Minute)
-	l.Password = l.Password.or(10, 10*time.Minute)
-	l.Create = l.Create.or(60, 10*time.Minute)
-	l.Write = l.Write.or(600, 5*time.Minute)
-	l.Brake = l.Brake.or(600, 5*time.Minute)
-	fill(&l.InFlight, 64)
-	fill(&l.InFlightAddress, 256)
-	fill(&l.BodiesAddress, 4<<20)
+	l.LoginAddress = cmp.Or(l.LoginAddress, Rate{60, 5 * time.Minute})
+	l.LoginAccount = cmp.Or(l.LoginAccount, Rate{10, 5 * time.Minute})
+	l.LoginEverywhere = cmp.Or(l.LoginEverywhere, Rate{60, 15 * time.Minute})
+	l.LoginDevice = cmp.Or(l.LoginDevice, Rate{10, 5 * time.Minute})
+	l.LoginRight = cmp.Or(l.LoginRight, Rate{60, 5 * time.Minute})
+	l.SignUpAddress = cmp.Or(l.SignUpAddress, Rate{20, time.Hour})
+	l.SignUpAccount = cmp.Or(l.SignUpAccount, Rate{10, time.Hour})
+	l.Refresh = cmp.Or(l.Refresh, Rate{600, 5 * time.Minute})
+	l.RefreshSession = cmp.Or(l.RefreshSession, Rate{60, 5 * time.Minute})
+	l.Ticket = cmp.Or(l.Ticket, Rate{600, 5 * time.Minute})
+	l.TicketInstance = cmp.Or(l.TicketInstance, Rate{120, 5 * time.Minute})
+	l.Password = cmp.Or(l.Password, Rate{10, 10 * time.Minute})
+	l.Create = cmp.Or(l.Create, Rate{60, 10 * time.Minute})
+	l.Write = cmp.Or(l.Write, Rate{600, 5 * time.Minute})
+	l.Brake = cmp.Or(l.Brake, Rate{600, 5 * time.Minute})
+	l.InFlight = cmp.Or(l.InFlight, 64)
+	l.InFlightAddress = cmp.Or(l.InFlightAddress, 256)
+	l.BodiesAddress = cmp.Or(l.BodiesAddress, 4<<20)
 	return l
 }
 
@@ -139,9 +133,7 @@ func (c Config) filled() (Config, error) {
 			return c, fmt.Errorf("%s: %w", name, errMissing)
 		}
 	}
-	if c.Epoch == nil {
-		c.Epoch = NewEpoch(1)
-	}
+	c.Epoch = cmp.Or(c.Epoch, NewEpoch(1))
 	for _, o := range c.Origins {
 		if u, err := url.Parse(o); err != nil || u.Host == "" || u.Scheme+"://"+u.Host != o || strings.ToLower(o) != o {
 			return c, fmt.Errorf("origin %q is not of the form https://host[:port] in lower case", o)
@@ -156,18 +148,18 @@ func (c Config) filled() (Config, error) {
 		}
 	}
 	c.Limits = c.Limits.filled()
-	c.Metrics = registry(c.Metrics)
-	fill(&c.Environment, "development")
-	fill(&c.Version, "dev")
-	fill(&c.Source, "/cloudbot/"+c.Environment)
-	fill(&c.AccessLife, time.Hour)
-	fill(&c.TicketLife, 12*time.Hour)
-	fill(&c.Timeout, 25*time.Second)
-	fill(&c.BodyTime, 5*time.Second)
-	fill(&c.Heartbeat, 15*time.Second)
-	fill(&c.Drain, 20*time.Second)
-	fill(&c.MaxInFlight, 2048)
-	fill(&c.MaxStreams, 20)
+	c.Metrics = cmp.Or(c.Metrics, prometheus.NewRegistry())
+	c.Environment = cmp.Or(c.Environment, "development")
+	c.Version = cmp.Or(c.Version, "dev")
+	c.Source = cmp.Or(c.Source, "/cloudbot/"+c.Environment)
+	c.AccessLife = cmp.Or(c.AccessLife, time.Hour)
+	c.TicketLife = cmp.Or(c.TicketLife, 12*time.Hour)
+	c.Timeout = cmp.Or(c.Timeout, 25*time.Second)
+	c.BodyTime = cmp.Or(c.BodyTime, 5*time.Second)
+	c.Heartbeat = cmp.Or(c.Heartbeat, 15*time.Second)
+	c.Drain = cmp.Or(c.Drain, 20*time.Second)
+	c.MaxInFlight = cmp.Or(c.MaxInFlight, 2048)
+	c.MaxStreams = cmp.Or(c.MaxStreams, 20)
 	if c.Now == nil {
 		c.Now = func() time.Time { return time.Now().UTC() }
 	}
@@ -175,12 +167,4 @@ func (c Config) filled() (Config, error) {
 		c.NewID = func() string { return ulid.MustNew(ulid.Now(), rand.Reader).String() }
 	}
 	return c, nil
-}
-
-// fill gives a zero field its default.
-func fill[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/internal/access"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -157,7 +158,7 @@ func (s *Server) resumeAt(c echo.Context) (point, error) {
 // follow writes what the read model has above a point, then waits for it to change. To a client of another
 // epoch it says so, and then everything. It returns when the stream has to end for whatever reason.
 func (s *Server) follow(ctx context.Context, out *stream, account string, at point) {
-	pause := minPause
+	pause := retry.Backoff{First: minPause, Max: maxPause}
 	touched, leave := s.listeners.listen(account)
 	defer leave()
 	for {
@@ -186,10 +187,10 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, at poi
 		if len(list) == streamBatch {
 			continue
 		}
-		if pause = min(2*pause, maxPause); len(list) > 0 {
-			pause = minPause
+		if len(list) > 0 {
+			pause.Reset()
 		}
-		rest := time.After(pause)
+		rest := time.After(pause.Next())
 		for waiting := true; waiting; {
 			select {
 			case <-ctx.Done():

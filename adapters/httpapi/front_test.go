@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -142,6 +143,16 @@ func (a answer) field(t testing.TB, name string) string {
 	a.into(t, &m)
 	s, _ := m[name].(string)
 	return s
+}
+
+// position returns the position that the answer names.
+func (a answer) position(t testing.TB) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(a.header.Get(headerPosition), 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", headerPosition, err)
+	}
+	return n
 }
 
 // do sends c and checks the exchange against the document. An event stream's body is not read.

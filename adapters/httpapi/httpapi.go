@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cloudbot-ai/control-plane/fair"
 )
@@ -199,11 +198,3 @@ type discard struct{}
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 var errMissing = errors.New("missing in Config")
-
-// registry returns r, or a private one.
-func registry(r *prometheus.Registry) *prometheus.Registry {
-	if r == nil {
-		return prometheus.NewRegistry()
-	}
-	return r
-}

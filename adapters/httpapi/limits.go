@@ -70,15 +70,8 @@ func plural(n int, noun string) string {
 	return strconv.Itoa(n) + " " + noun + "s"
 }
 
-// addressKey is what an address is counted by: one IPv6 customer has a whole /64.
-func addressKey(a netip.Addr) string {
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return a.String()
-}
+// addressKey is what one address is counted by: an IPv4 address or an IPv6 /64, which one customer has.
+func addressKey(name string, a netip.Addr) string { return fair.ByAddress(name, a, 0, 0, 0)[0].Key }
 
 // localLimiter counts tries in fixed windows in memory.
 type localLimiter struct {

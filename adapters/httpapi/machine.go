@@ -16,6 +16,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const (
@@ -113,23 +114,25 @@ func (m *machine) changed() {
 
 // run listens to the machine until ctx ends, and says when there is none to listen to.
 func (m *machine) run(ctx context.Context) {
-	pause, waiting := firstDial, false
+	pause, waiting := retry.Backoff{First: firstDial, Max: lastDial}, false
 	for {
 		began := time.Now()
 		if m.listen(ctx) {
 			waiting = false
 		}
 		if time.Since(began) > lastDial {
-			pause = firstDial
+			pause.Reset()
 		}
 		if !waiting && !m.say(ctx, word{event: "waiting", data: struct{}{}}) {
 			return
 		}
 		waiting = true
-		if !sleep(ctx, pause, m.wake) {
+		select {
+		case <-ctx.Done():
 			return
+		case <-time.After(pause.Next()):
+		case <-m.wake:
 		}
-		pause = min(2*pause, lastDial)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Probe is one thing that the server must be able to do.
@@ -82,17 +83,12 @@ func (r *Readiness) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	for _, t := range r.probes {
 		all.Go(func() {
-			soon := 20 * time.Millisecond // at first, as parts come up one after the other
-			for wait := time.Duration(0); ; {
-				select {
-				case <-ctx.Done():
-					return
-				case <-time.After(wait):
-				}
+			soon := retry.Backoff{First: 20 * time.Millisecond, Max: probeSoon} // while parts start one after the other
+			for wait := time.Duration(0); retry.Sleep(ctx, wait) == nil; {
 				if t.try(ctx, r.log) {
-					soon, wait = probeSoon, probeLater
+					soon, wait = retry.Backoff{First: probeSoon}, probeLater
 				} else {
-					wait, soon = soon, min(soon*3/2, probeSoon)
+					wait = soon.Next()
 				}
 			}
 		})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const (
@@ -71,7 +71,7 @@ func (t *tunnel) greetedBy(h wire.Hello) error {
 		return errors.New("the hello does not fit the greeting")
 	}
 	h.Version, h.Desktop, h.Agent = clip(h.Version, 64), clip(h.Desktop, 64), clip(h.Agent, 64)
-	h.Versions = sane(h.Versions)
+	h.Versions = sanitize(h.Versions)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !maps.Equal(h.Versions, t.hello.Versions) {
@@ -84,8 +84,8 @@ func (t *tunnel) greetedBy(h wire.Hello) error {
 	return nil
 }
 
-// sane keeps of what a machine says it runs as much as may stand in the log; always the same of the same.
-func sane(versions map[string]string) map[string]string {
+// sanitize returns the part of a machine's reported versions that the log may hold: always the same for the same input.
+func sanitize(versions map[string]string) map[string]string {
 	kept := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(versions)) {
 		version := versions[name]
@@ -144,7 +144,7 @@ func (t *tunnel) reached(p wire.Phase) {
 // report delivers what the machine said in order, each until the store took it. It has a goroutine a
 // tunnel, so one machine's trouble is not another's.
 func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
-	wait := firstRetry
+	wait := backoff()
 	room := bucket{rate: reportsPerSecond, size: reportsBurst, tokens: reportsBurst, at: time.Now()}
 	for {
 		t.mu.Lock()
@@ -162,7 +162,7 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 			continue
 		}
 		if !room.take(time.Now()) {
-			if !pause(ctx, time.Second/reportsPerSecond) {
+			if retry.Sleep(ctx, time.Second/reportsPerSecond) != nil {
 				return
 			}
 			continue // the oldest may have been pushed out meanwhile
@@ -177,13 +177,12 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 				continue
 			}
 			t.h.log.Warn("pass on what a machine said", "instance", t.instance, "phase", next.phase.Phase, "err", err)
-			if !pause(ctx, wait) {
+			if wait.Max = longestRetry(err); wait.Sleep(ctx) != nil {
 				return
 			}
-			wait = min(2*wait, longestRetry(err))
 			continue
 		}
-		wait = firstRetry
+		wait.Reset()
 		t.mu.Lock()
 		if len(t.reports) > 0 && t.reports[0] == next { // it may have been pushed out meanwhile
 			t.reports = t.reports[1:]
@@ -218,6 +217,9 @@ func longestRetry(err error) time.Duration {
 	return lastRetry
 }
 
+// backoff returns the waits between tries of what a tunnel needs of others.
+func backoff() retry.Backoff { return retry.Backoff{First: firstRetry, Max: lastRetry, Jitter: true} }
+
 func (t *tunnel) wantKeys() {
 	select {
 	case t.keys <- struct{}{}:
@@ -233,7 +235,7 @@ func (t *tunnel) sendKeys(ctx context.Context) {
 			return
 		case <-t.keys:
 		}
-		for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		for wait := backoff(); ; {
 			env, err := t.h.c.Machines.Keys(ctx, t.account, t.instance)
 			if err == nil {
 				if err = t.send(wire.Message{Keys: &wire.Keys{Env: env}}); err != nil {
@@ -245,7 +247,7 @@ func (t *tunnel) sendKeys(ctx context.Context) {
 			if ctx.Err() == nil {
 				t.h.log.Warn("read an account's keys", "instance", t.instance, "err", err)
 			}
-			if !pause(ctx, wait) {
+			if wait.Sleep(ctx) != nil {
 				return
 			}
 		}
@@ -260,18 +262,6 @@ func (t *tunnel) send(m wire.Message) error {
 	}
 	_ = t.control.SetWriteDeadline(time.Now().Add(wire.WriteTimeout))
 	return wire.WriteLine(t.control, m, wire.MaxLine)
-}
-
-// pause waits about d; false when ctx ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d/2 + rand.N(d/2))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 // bucket allows rate a second, and size at once.

@@ -249,7 +249,7 @@ func (t *tunnel) presence(ctx context.Context) {
 	if t.h.c.Presence == nil {
 		return
 	}
-	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+	for wait := backoff(); ; {
 		release, lost, err := t.h.c.Presence.Claim(ctx, t.instance, t.h.c.Advertise)
 		if err == nil {
 			select {
@@ -265,7 +265,7 @@ func (t *tunnel) presence(ctx context.Context) {
 		if ctx.Err() == nil {
 			t.h.log.Warn("claim a machine's presence", "instance", t.instance, "err", err)
 		}
-		if !pause(ctx, wait) {
+		if wait.Sleep(ctx) != nil {
 			return
 		}
 	}
