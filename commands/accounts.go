@@ -105,7 +105,7 @@ func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, code, 
 	// Without a good code a stranger costs no hash, and does not hear who has an account.
 	use := invite.Use{Address: address, At: c.Now()}
 	if c.Mode == SignUpInvite {
-		s, err := eventstore.Fold(ctx, c.Store, invites, inviteID(c.Blind, code))
+		s, err := invites.Fold(ctx, c.Store, inviteID(c.Blind, code))
 		if err != nil {
 			return Login{}, err
 		}
@@ -136,17 +136,18 @@ func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, code, 
 	use.Account = id
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		if c.Mode == SignUpInvite {
-			if err := decide(ctx, u, invites, inviteID(c.Blind, code), invite.Decide, invite.Command(use)); err != nil {
+			if _, err := invites.Execute(ctx, u, inviteID(c.Blind, code), use); err != nil {
 				return nil, err
 			}
 		}
-		if err := decide(ctx, u, claims, address, claim.Decide, claim.Claim{Account: id}); err != nil {
+		if _, err := claims.Execute(ctx, u, address, claim.Claim{Account: id}); err != nil {
 			return nil, err
 		}
-		if err := decide(ctx, u, accounts, id, account.Decide, account.Command(opened)); err != nil {
+		if _, err := accounts.Execute(ctx, u, id, opened); err != nil {
 			return nil, err
 		}
-		login.Leaf, err = c.decideSession(ctx, u, login.Session, start)
+		s, err := sessions.Execute(ctx, u, login.Session, start)
+		login.Leaf = s.Leaf
 		return nil, err
 	})
 	if err != nil {
@@ -202,7 +203,8 @@ func (c *Accounts) LogIn(ctx context.Context, o Origin, email, password, agent s
 		return Login{}, err
 	}
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		login.Leaf, err = c.decideSession(ctx, u, login.Session, start)
+		s, err := sessions.Execute(ctx, u, login.Session, start)
+		login.Leaf = s.Leaf
 		return nil, err
 	})
 	if err != nil {
@@ -265,12 +267,12 @@ func (c *Accounts) lookUp(ctx context.Context, email string) (id string, found c
 
 // Owner returns the account of a normal address, "" for none.
 func (c *Accounts) Owner(ctx context.Context, email string) (string, error) {
-	s, err := eventstore.Fold(ctx, c.Store, claims, c.Blind("email", email))
+	s, err := claims.Fold(ctx, c.Store, c.Blind("email", email))
 	return s.Account, err
 }
 
 func (c *Accounts) credential(ctx context.Context, id string) (credential, error) {
-	s, err := eventstore.Fold(ctx, c.Store, accounts, id)
+	s, err := accounts.Fold(ctx, c.Store, id)
 	if err != nil || !s.Exists() {
 		return credential{}, err
 	}
@@ -288,22 +290,15 @@ func (c *Accounts) Refresh(ctx context.Context, o Origin, sessionID, tokenID, ag
 	client := c.Blind("refreshing client", o.ClientAddr+"|"+agent)
 	cmd := session.Refresh{Presented: tokenID, NextID: c.NewID(), Client: client, At: c.Now()}
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		s, err := eventstore.Load(ctx, u, sessions, sessionID)
+		s, err := sessions.Execute(ctx, u, sessionID, cmd)
 		if err != nil {
 			return nil, err
-		}
-		events, err := session.Decide(s, cmd)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range events {
-			s = session.Evolve(s, e)
 		}
 		login.Account, login.Leaf = s.Account, s.Leaf
 		if s.Ended != "" {
 			login.Account = ""
 		}
-		return nil, eventstore.Emit(u, sessions, sessionID, events...)
+		return nil, nil
 	})
 	login.Position = res.Last
 	switch {
@@ -313,7 +308,7 @@ func (c *Accounts) Refresh(ctx context.Context, o Origin, sessionID, tokenID, ag
 		return login, session.ErrEnded
 	}
 	// Asked for after the append, so that of a suspension and a refresh at the same moment one sees the other.
-	s, err := eventstore.Fold(ctx, c.Store, accounts, login.Account)
+	s, err := accounts.Fold(ctx, c.Store, login.Account)
 	if err == nil && s.Suspended {
 		o.Account = login.Account
 		_, err = c.EndSession(ctx, o, sessionID, session.Suspended)
@@ -325,18 +320,15 @@ func (c *Accounts) Refresh(ctx context.Context, o Origin, sessionID, tokenID, ag
 // EndSession ends one of the account's own sessions.
 func (c *Accounts) EndSession(ctx context.Context, o Origin, sessionID string, why session.Reason) (int64, error) {
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		s, err := eventstore.Load(ctx, u, sessions, sessionID)
+		s, err := sessions.Load(ctx, u, sessionID)
 		if err != nil {
 			return nil, err
 		}
 		if s.Account == "" || s.Account != o.Account {
 			return nil, ErrNoSession
 		}
-		events, err := session.Decide(s, session.End{Reason: why})
-		if err != nil {
-			return nil, err
-		}
-		return nil, eventstore.Emit(u, sessions, sessionID, events...)
+		_, err = sessions.Execute(ctx, u, sessionID, session.End{Reason: why})
+		return nil, err
 	})
 	return res.Last, err
 }
@@ -371,11 +363,11 @@ func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next s
 		return 0, fmt.Errorf("seal password: %w", err)
 	}
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		if err := decide(ctx, u, accounts, o.Account, account.Decide, account.Command(account.ChangePassword{Password: sealed})); err != nil {
+		if _, err := accounts.Execute(ctx, u, o.Account, account.ChangePassword{Password: sealed}); err != nil {
 			return nil, err
 		}
 		for _, id := range others {
-			if err := decide(ctx, u, sessions, id, session.Decide, session.Command(session.End{Reason: session.PasswordChanged})); err != nil {
+			if _, err := sessions.Execute(ctx, u, id, session.End{Reason: session.PasswordChanged}); err != nil {
 				return nil, err
 			}
 		}
@@ -393,7 +385,7 @@ type Profile struct {
 
 // Profile returns the account, or account.ErrNotFound.
 func (c *Accounts) Profile(ctx context.Context, id string) (Profile, error) {
-	s, err := eventstore.Fold(ctx, c.Store, accounts, id)
+	s, err := accounts.Fold(ctx, c.Store, id)
 	if err != nil {
 		return Profile{}, err
 	}
@@ -405,21 +397,6 @@ func (c *Accounts) Profile(ctx context.Context, id string) (Profile, error) {
 		return Profile{}, fmt.Errorf("open e-mail: %w", err)
 	}
 	return Profile{ID: id, Email: string(email), CreatedAt: s.CreatedAt}, nil
-}
-
-func (c *Accounts) decideSession(ctx context.Context, u *eventstore.Unit, id string, start session.Start) (session.Leaf, error) {
-	s, err := eventstore.Load(ctx, u, sessions, id)
-	if err != nil {
-		return session.Leaf{}, err
-	}
-	events, err := session.Decide(s, start)
-	if err != nil {
-		return session.Leaf{}, err
-	}
-	for _, e := range events {
-		s = session.Evolve(s, e)
-	}
-	return s.Leaf, eventstore.Emit(u, sessions, id, events...)
 }
 
 // clip cuts s to at most n bytes of valid UTF-8 without control characters: databases refuse zero

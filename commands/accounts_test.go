@@ -151,7 +151,7 @@ func TestLogIn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ev, _ := session.Decode(e.Type, e.Schema, e.Data)
+		ev, _ := session.Codec.Decode(e.Type, e.Schema, e.Data)
 		if s := ev.(session.Started); s.Agent != "agent" || e.Meta.ClientAddr != "192.0.2.1" || e.Meta.Actor != o.Account {
 			t.Errorf("%+v by %+v", s, e.Meta)
 		}
@@ -291,7 +291,7 @@ func TestRefreshStress(t *testing.T) {
 	s := w.session(t, login.Session)
 	n := 0
 	for e := range w.ReadStream(t.Context(), eventstore.StreamID{Aggregate: "session", ID: login.Session}, 0) {
-		if ev, _ := session.Decode(e.Type, e.Schema, e.Data); ev != nil {
+		if ev, _ := session.Codec.Decode(e.Type, e.Schema, e.Data); ev != nil {
 			n++
 		}
 	}
@@ -309,7 +309,7 @@ func (w *world) session(t *testing.T, id string) (s session.State) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ev, err := session.Decode(e.Type, e.Schema, e.Data)
+		ev, err := session.Codec.Decode(e.Type, e.Schema, e.Data)
 		if err != nil {
 			t.Fatal(err)
 		}

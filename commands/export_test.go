@@ -14,7 +14,7 @@ func Tell(ctx context.Context, l Log, id string, c instance.Command) (eventstore
 
 // StateOf folds an instance's stream.
 func StateOf(ctx context.Context, l Log, id string) (instance.State, error) {
-	return eventstore.Fold(ctx, l.Store, instances, id)
+	return instances.Fold(ctx, l.Store, id)
 }
 
 // Folder is an aggregate's codec and fold without its types.
@@ -24,8 +24,8 @@ type Folder struct {
 	Evolve func(state, event any) any
 }
 
-func folder[S, E any](dir string, a eventstore.Aggregate[S, E]) Folder {
-	return Folder{dir, func(typ string, schema int, data []byte) (any, error) { return a.Decode(typ, schema, data) },
+func folder[S, E, C any](dir string, a eventstore.Aggregate[S, E, C]) Folder {
+	return Folder{dir, func(typ string, schema int, data []byte) (any, error) { return a.Codec.Decode(typ, schema, data) },
 		func(state, event any) any {
 			s, _ := state.(S)
 			return a.Evolve(s, event.(E))

@@ -37,7 +37,7 @@ func (c *Guests) Enroll(ctx context.Context, token string, publicKey []byte) (st
 
 // Guest returns the public key that the instance's machine must prove to hold, and its account.
 func (c *Guests) Guest(ctx context.Context, id string) (publicKey []byte, account string, err error) {
-	s, err := eventstore.Fold(ctx, c.Store, instances, id)
+	s, err := instances.Fold(ctx, c.Store, id)
 	switch {
 	case err != nil:
 		return nil, "", err
@@ -76,14 +76,14 @@ func (c *Guests) Keys(ctx context.Context, account, id string) (map[string]strin
 // allowed may refuse by the state; nil allows. The result is zero where it was so already.
 func tell(ctx context.Context, l Log, id string, cmd instance.Command, allowed func(instance.State) bool) (eventstore.Result, error) {
 	return eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		s, err := eventstore.Load(ctx, u, instances, id)
+		s, err := instances.Load(ctx, u, id)
 		if err != nil {
 			return nil, err
 		}
 		if allowed != nil && !allowed(s) {
 			return nil, instance.ErrEnrolment
 		}
-		_, err = l.decideInstance(ctx, u, id, s, cmd)
+		_, err = l.executeInstance(ctx, u, id, s, cmd)
 		return nil, err
 	})
 }

@@ -154,7 +154,7 @@ func TestReached(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ev, err := instance.Decode(e.Type, e.Schema, e.Data)
+		ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -75,15 +75,16 @@ func (c *Instances) Create(ctx context.Context, o Origin, name, machineType stri
 	log := c.Log
 	log.Now = func() time.Time { return answer.CreatedAt } // what the event will say, too
 	return once(ctx, log, o, asked, func(u *eventstore.Unit) (Created, error) {
-		if err := decide(ctx, u, quotas, o.Account, quota.Decide, quota.Command(quota.Take{Instance: id, Limit: c.Limit})); err != nil {
+		if _, err := quotas.Execute(ctx, u, o.Account, quota.Take{Instance: id, Limit: c.Limit}); err != nil {
 			return answer, err
 		}
 		if err := c.Fleet.add(ctx, u, id); err != nil {
 			return answer, err
 		}
-		return answer, decide(ctx, u, instances, id, instance.Decide, instance.Command(instance.Request{
+		_, err := instances.Execute(ctx, u, id, instance.Request{
 			Account: o.Account, Name: sealed, Type: kind.ID, Region: c.Cloud.Region(),
-		}))
+		})
+		return answer, err
 	})
 }
 
@@ -151,58 +152,36 @@ func (c *Instances) Terminate(ctx context.Context, o Origin, id string) (Outcome
 
 func (c *Instances) change(ctx context.Context, o Origin, asked []string, id string, cmd instance.Command) (Outcome[Changed], error) {
 	return once(ctx, c.Log, o, asked, func(u *eventstore.Unit) (Changed, error) {
-		s, err := eventstore.Load(ctx, u, instances, id)
+		s, err := instances.Load(ctx, u, id)
 		if err != nil {
 			return Changed{}, err
 		}
 		if s.Account != o.Account {
 			return Changed{}, instance.ErrNotFound // another tenant's is not there
 		}
-		s, err = c.decideInstance(ctx, u, id, s, cmd)
+		s, err = c.executeInstance(ctx, u, id, s, cmd)
 		return Changed{ID: id, Status: s.Status}, err
 	})
 }
 
 // Find returns the state of the account's own instance, or instance.ErrNotFound.
 func (c *Instances) Find(ctx context.Context, account, id string) (instance.State, error) {
-	s, err := eventstore.Fold(ctx, c.Store, instances, id)
+	s, err := instances.Fold(ctx, c.Store, id)
 	if err == nil && (!s.Exists() || s.Account != account) {
 		err = instance.ErrNotFound
 	}
 	return s, err
 }
 
-// decide loads one stream, asks its decider and emits the outcome.
-func decide[S, E, C any](ctx context.Context, u *eventstore.Unit, a eventstore.Aggregate[S, E], id string, decider func(S, C) ([]E, error), cmd C) error {
-	s, err := eventstore.Load(ctx, u, a, id)
-	if err != nil {
-		return err
-	}
-	events, err := decider(s, cmd)
-	if err != nil {
-		return err
-	}
-	return eventstore.Emit(u, a, id, events...)
-}
-
-// decideInstance decides on a loaded instance, emits the outcome, and gives its quota slot and its
-// room in the fleet back in the same append when that ends it. It returns the state after.
-func (l Log) decideInstance(ctx context.Context, u *eventstore.Unit, id string, s instance.State, cmd instance.Command) (instance.State, error) {
-	events, err := instance.Decide(s, cmd)
-	if err != nil {
+// executeInstance decides on a command to a loaded instance. One that ends it gives its quota slot and
+// its room in the fleet back in the same append. It returns the state after.
+func (l Log) executeInstance(ctx context.Context, u *eventstore.Unit, id string, before instance.State, cmd instance.Command) (instance.State, error) {
+	s, err := instances.Execute(ctx, u, id, cmd)
+	if err != nil || before.Final() || !s.Final() {
 		return s, err
 	}
-	held := !s.Final()
-	for _, e := range events {
-		s = instance.Evolve(s, e)
+	if _, err := quotas.Execute(ctx, u, s.Account, quota.Release{Instance: id}); err != nil {
+		return s, err
 	}
-	if held && s.Final() {
-		if err := decide(ctx, u, quotas, s.Account, quota.Decide, quota.Command(quota.Release{Instance: id})); err != nil {
-			return s, err
-		}
-		if err := l.Fleet.remove(ctx, u, id); err != nil {
-			return s, err
-		}
-	}
-	return s, eventstore.Emit(u, instances, id, events...)
+	return s, l.Fleet.remove(ctx, u, id)
 }

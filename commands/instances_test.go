@@ -67,7 +67,7 @@ func (w *world) name(t *testing.T, account, id string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ev, err := instance.Decode(e.Type, e.Schema, e.Data)
+		ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
 		if err != nil {
 			t.Fatal(err)
 		}

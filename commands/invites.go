@@ -64,7 +64,8 @@ func (c *Invites) Revoke(ctx context.Context, id string) error {
 
 func (c *Invites) change(ctx context.Context, id string, cmd invite.Command) error {
 	_, err := eventstore.Run(ctx, c.Store, c.stamp(Origin{Account: Operator}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		return nil, decide(ctx, u, invites, id, invite.Decide, cmd)
+		_, err := invites.Execute(ctx, u, id, cmd)
+		return nil, err
 	})
 	if err != nil {
 		return fmt.Errorf("change invitation: %w", err)

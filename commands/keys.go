@@ -47,7 +47,7 @@ func (c *Keys) Store(ctx context.Context, o Origin, provider, key string, replac
 	id := keyStream(o.Account, provider)
 	answer := StoredKey{Provider: provider, Last4: key[len(key)-4:], UpdatedAt: c.Now()}
 	return once(ctx, c.Log, o, []any{"store key", provider, key, replace}, func(u *eventstore.Unit) (StoredKey, error) {
-		s, err := eventstore.Load(ctx, u, apikeys, id)
+		s, err := apikeys.Load(ctx, u, id)
 		if err != nil {
 			return answer, err
 		}
@@ -55,14 +55,11 @@ func (c *Keys) Store(ctx context.Context, o Origin, provider, key string, replac
 		if err != nil {
 			return answer, fmt.Errorf("seal key: %w", err)
 		}
-		events, err := apikey.Decide(s, apikey.Store{
+		_, err = apikeys.Execute(ctx, u, id, apikey.Store{
 			Account: o.Account, Provider: provider, Version: s.Version + 1,
 			Key: sealed, Last4: answer.Last4, MustExist: replace,
 		})
-		if err != nil {
-			return answer, err
-		}
-		return answer, eventstore.Emit(u, apikeys, id, events...)
+		return answer, err
 	})
 }
 
@@ -72,8 +69,8 @@ func (c *Keys) Remove(ctx context.Context, o Origin, provider string) (Outcome[s
 		return Outcome[struct{}]{}, err
 	}
 	return once(ctx, c.Log, o, []string{"remove key", provider}, func(u *eventstore.Unit) (struct{}, error) {
-		return struct{}{}, decide(ctx, u, apikeys, keyStream(o.Account, provider), apikey.Decide,
-			apikey.Command(apikey.Remove{Account: o.Account, Provider: provider}))
+		_, err := apikeys.Execute(ctx, u, keyStream(o.Account, provider), apikey.Remove{Account: o.Account, Provider: provider})
+		return struct{}{}, err
 	})
 }
 
@@ -82,7 +79,7 @@ func (c *Keys) Remove(ctx context.Context, o Origin, provider string) (Outcome[s
 func (c *Keys) Environment(ctx context.Context, account string) (map[string]string, error) {
 	env := map[string]string{}
 	for _, p := range apikey.Providers {
-		s, err := eventstore.Fold(ctx, c.Log.Store, apikeys, keyStream(account, p.ID))
+		s, err := apikeys.Fold(ctx, c.Log.Store, keyStream(account, p.ID))
 		if err != nil {
 			return nil, err
 		}

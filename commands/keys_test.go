@@ -113,7 +113,7 @@ func TestSwappedKeysDoNotOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ev, _ := apikey.Decode(e.Type, e.Schema, e.Data); ev != nil {
+		if ev, _ := apikey.Codec.Decode(e.Type, e.Schema, e.Data); ev != nil {
 			s := ev.(apikey.Stored)
 			sealed[s.Account+s.Provider+string(rune('0'+s.Version))] = s.Key
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Reconciler compares what the cloud holds with what the log says, and mends what differs. The
@@ -49,10 +50,8 @@ func (r *Reconciler) Run(ctx context.Context) error {
 				r.Logger.WarnContext(ctx, "cloud and log differ", "kind", f.Kind, "machine", f.Machine, "instance", f.Instance, "why", f.Why, "done", f.Done, "err", f.Error)
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, cmp.Or(r.Every, 5*time.Minute)) != nil {
 			return nil
-		case <-time.After(orDefault(r.Every, 5*time.Minute)):
 		}
 	}
 }
@@ -93,7 +92,7 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m Tagged) erro
 	case m.Token != clientToken(m.Instance, m.Attempt):
 		return stranger("its tags are ours, but we did not launch it; was it made as a copy of another machine?")
 	}
-	s, err := eventstore.Fold(ctx, r.Store, instances, m.Instance)
+	s, err := instances.Fold(ctx, r.Store, m.Instance)
 	if err != nil {
 		return report.unreadable(f, err)
 	}
@@ -114,7 +113,7 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m Tagged) erro
 	case s.Lost == m.ID:
 		f.Kind, f.Why = Returned, "its instance was given up while the cloud did not know it; what its owner left may be on it"
 		return report.add(f, true, nil)
-	case f.Age < orDefault(r.Grace, 2*time.Minute):
+	case f.Age < cmp.Or(r.Grace, 2*time.Minute):
 		f.Kind, f.Why = Young, "it is not the instance's, but young; the next look decides"
 		return report.add(f, true, nil)
 	}
@@ -155,7 +154,7 @@ func (r *Reconciler) missing(ctx context.Context, report *Report, seen map[strin
 	states := map[string]instance.State{}
 	owners := map[string]string{}
 	for _, id := range ids {
-		s, err := eventstore.Fold(ctx, r.Store, instances, id)
+		s, err := instances.Fold(ctx, r.Store, id)
 		if err != nil {
 			if err := report.unreadable(Finding{Instance: id}, err); err != nil {
 				return err

@@ -71,7 +71,7 @@ func (s *Saga) run(ctx context.Context) error {
 	g.Go(crash.Guard(func() error {
 		return s.Feed.Follow(ctx, position, func(ctx context.Context, events []eventstore.Event) error {
 			for _, e := range events {
-				if e.Stream.Aggregate != instances.Name {
+				if e.Stream.Aggregate != instance.Codec.Aggregate() {
 					continue
 				}
 				if err := a.wake(ctx, e.Stream.ID); err != nil {
@@ -96,7 +96,7 @@ const maxSteps = 20
 // said to be unsure before it is called for again.
 func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance.State, provisioning.Step, error) {
 	for range maxSteps {
-		state, err := eventstore.Fold(ctx, s.Store, instances, id)
+		state, err := instances.Fold(ctx, s.Store, id)
 		if err != nil {
 			return state, provisioning.Step{}, err
 		}

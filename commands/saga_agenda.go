@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"slices"
@@ -107,7 +108,7 @@ func (a *agenda) run(ctx context.Context, ids []string) error {
 	for _, id := range ids {
 		a.enqueue(id)
 	}
-	poll := time.NewTicker(orDefault(a.saga.PollEvery, time.Second))
+	poll := time.NewTicker(cmp.Or(a.saga.PollEvery, time.Second))
 	defer poll.Stop()
 	defer a.polls.Wait()
 	for {
@@ -234,7 +235,7 @@ func (a *agenda) poll(ctx context.Context) {
 	if now.Before(a.quiet) && a.quiet.Sub(now) <= 2*time.Minute { // further away, the clock was set back
 		return
 	}
-	sweep := now.Sub(a.swept) >= orDefault(a.saga.SweepEvery, time.Minute) || now.Before(a.swept)
+	sweep := now.Sub(a.swept) >= cmp.Or(a.saga.SweepEvery, time.Minute) || now.Before(a.swept)
 	if sweep {
 		a.swept = now
 	}
@@ -264,13 +265,6 @@ func (a *agenda) poll(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	})
-}
-
-func orDefault(d, fallback time.Duration) time.Duration {
-	if d == 0 {
-		return fallback
-	}
-	return d
 }
 
 type timer struct {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // callTimeout bounds one call to the cloud. What happened after it is unknown and found out by a repeat.
@@ -65,10 +66,8 @@ func (s *Saga) discard(ctx context.Context, machine string) (err error) {
 		if err = s.terminate(ctx, machine); err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(s.backOff(try)):
+		if err := retry.Sleep(ctx, s.backOff(try)); err != nil {
+			return err
 		}
 	}
 	return fmt.Errorf("take down superseded machine %s: %w", machine, err)

@@ -151,7 +151,7 @@ func (s *stage) fold() map[string]instance.State {
 		s.read = e.Position
 		switch e.Stream.Aggregate {
 		case "quota":
-			ev, err := quota.Decode(e.Type, e.Schema, e.Data)
+			ev, err := quota.Codec.Decode(e.Type, e.Schema, e.Data)
 			if err != nil {
 				s.t.Fatal(err)
 			}
@@ -162,7 +162,7 @@ func (s *stage) fold() map[string]instance.State {
 				s.slots[ev.Instance]--
 			}
 		case "instance":
-			ev, err := instance.Decode(e.Type, e.Schema, e.Data)
+			ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
 			if err != nil {
 				s.t.Fatal(err)
 			}
@@ -786,7 +786,7 @@ func (s *stage) renamed(id string) eventstore.Append {
 		}
 		version = e.Version
 	}
-	typ, schema, data, err := instance.Encode(instance.Renamed{Name: []byte("sealed")})
+	typ, schema, data, err := instance.Codec.Encode(instance.Renamed{Name: []byte("sealed")})
 	if err != nil {
 		s.t.Fatal(err)
 	}

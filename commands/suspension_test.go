@@ -31,7 +31,7 @@ func (w *world) suspensions(t testing.TB) *commands.Suspensions {
 			case "account.resumed":
 				delete(suspended, id)
 			case "session.started":
-				ev, err := session.Decode(e.Type, e.Schema, e.Data)
+				ev, err := session.Codec.Decode(e.Type, e.Schema, e.Data)
 				if err != nil {
 					return err
 				}
@@ -81,7 +81,7 @@ func (w *world) write(t testing.TB, id string, events ...instance.Event) {
 	}
 	wr := eventstore.Write{Stream: stream, Expected: version}
 	for _, e := range events {
-		typ, schema, data, err := instance.Encode(e)
+		typ, schema, data, err := instance.Codec.Encode(e)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,15 +9,7 @@ package projections
 import (
 	"fmt"
 
-	"github.com/cloudbot-ai/control-plane/domain/account"
-	"github.com/cloudbot-ai/control-plane/domain/apikey"
-	"github.com/cloudbot-ai/control-plane/domain/audit"
-	"github.com/cloudbot-ai/control-plane/domain/claim"
-	"github.com/cloudbot-ai/control-plane/domain/fleet"
-	"github.com/cloudbot-ai/control-plane/domain/instance"
-	"github.com/cloudbot-ai/control-plane/domain/invite"
-	"github.com/cloudbot-ai/control-plane/domain/quota"
-	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/domain/events"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
@@ -64,25 +56,5 @@ func Find(name string) (Projection, error) {
 
 // decode returns the domain event in e. An unknown one is an error, never skipped.
 func decode(e eventstore.Event) (any, error) {
-	switch e.Stream.Aggregate {
-	case "account":
-		return account.Decode(e.Type, e.Schema, e.Data)
-	case "audit":
-		return audit.Decode(e.Type, e.Schema, e.Data)
-	case "email":
-		return claim.Decode(e.Type, e.Schema, e.Data)
-	case "session":
-		return session.Decode(e.Type, e.Schema, e.Data)
-	case "apikey":
-		return apikey.Decode(e.Type, e.Schema, e.Data)
-	case "instance":
-		return instance.Decode(e.Type, e.Schema, e.Data)
-	case "quota":
-		return quota.Decode(e.Type, e.Schema, e.Data)
-	case "invite":
-		return invite.Decode(e.Type, e.Schema, e.Data)
-	case "fleet":
-		return fleet.Decode(e.Type, e.Schema, e.Data)
-	}
-	return nil, fmt.Errorf("decode %s: unknown aggregate %q", e.Type, e.Stream.Aggregate)
+	return events.Decode(e.Stream.Aggregate, e.Type, e.Schema, e.Data)
 }

@@ -91,7 +91,7 @@ func TestInstancesEqualTheFold(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		id := fmt.Sprintf("01I%06d", len(states))
 		events := life(rt, "acc", id)
-		w.append(encoded[instance.Event](w, "instance", id, instance.Encode, events...)...)
+		w.append(encoded[instance.Event](w, "instance", id, instance.Codec.Encode, events...)...)
 		var s instance.State
 		for _, e := range events {
 			s = instance.Evolve(s, e)
@@ -258,7 +258,7 @@ func TestPoisonIsParked(t *testing.T) {
 			if err != nil || applied != want || left != 0 {
 				t.Errorf("mended: %d applied, %d left, %v", applied, left, err)
 			}
-			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Encode, instance.Renamed{Name: seal("acc", label("01BAD"), "after")})...)
+			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Codec.Encode, instance.Renamed{Name: seal("acc", label("01BAD"), "after")})...)
 			w.caughtUp()
 			stop()
 			clean.project(find(t, "instances"))
@@ -289,10 +289,10 @@ func TestPoisonKinds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Encode, requested("01BAD"))...)
+			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Codec.Encode, requested("01BAD"))...)
 			w.append(bad)
-			w.append(encoded[instance.Event](w, "instance", "01FINE", instance.Encode, requested("01FINE"))...)
-			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Encode, instance.StopRequested{At: began})...)
+			w.append(encoded[instance.Event](w, "instance", "01FINE", instance.Codec.Encode, requested("01FINE"))...)
+			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Codec.Encode, instance.StopRequested{At: began})...)
 			w.project(find(t, "instances"))
 			w.caughtUp()
 			if n := w.number(`SELECT count(*) FROM read.parked WHERE stream = 'instance/01BAD' AND position IN (2, 4)`); n != 2 || w.number(`SELECT count(*) FROM read.parked`) != 2 {

@@ -257,7 +257,7 @@ func (s *stage) attempt(id, number string) (spec instance.Spec, ok bool) {
 		if e.Type != "instance.launch_attempted" {
 			continue
 		}
-		if ev, err := instance.Decode(e.Type, e.Schema, e.Data); err == nil && ev.(instance.LaunchAttempted).Attempt == n {
+		if ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data); err == nil && ev.(instance.LaunchAttempted).Attempt == n {
 			return ev.(instance.LaunchAttempted).Spec, true
 		}
 	}
@@ -320,7 +320,7 @@ func (s *stage) fold() map[string]instance.State {
 		if e.Stream.Aggregate != "instance" {
 			continue
 		}
-		ev, err := instance.Decode(e.Type, e.Schema, e.Data)
+		ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -265,13 +265,13 @@ func (f *front) running(u user, name string) string {
 // happen appends what the saga and the guest would.
 func (f *front) happen(id string, events ...instance.Event) {
 	f.t.Helper()
-	agg := eventstore.Aggregate[instance.State, instance.Event]{Name: "instance", Evolve: instance.Evolve, Encode: instance.Encode, Decode: instance.Decode}
+	agg := eventstore.Aggregate[instance.State, instance.Event, instance.Command]{Codec: instance.Codec, Evolve: instance.Evolve, Decide: instance.Decide}
 	stamp := eventstore.Stamp{NewID: f.guard.NewID, Now: f.clock.Now(), Meta: eventstore.Metadata{Actor: commands.System}}
 	_, err := eventstore.Run(context.Background(), f.store, stamp, func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		if _, err := eventstore.Load(context.Background(), u, agg, id); err != nil {
+		if _, err := agg.Load(context.Background(), u, id); err != nil {
 			return nil, err
 		}
-		return nil, eventstore.Emit(u, agg, id, events...)
+		return nil, agg.Emit(u, id, events...)
 	})
 	if err != nil {
 		f.t.Fatal(err)
