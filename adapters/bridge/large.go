@@ -98,9 +98,3 @@ func (c *counter) Write(p []byte) (int, error) {
 	c.n.Add(int64(len(p)))
 	return len(p), nil
 }
-
-// LargeFrames is how many large frames are held.
-func (b *Bridge) LargeFrames() int {
-	n, _ := b.large.places.Used()
-	return n
-}

@@ -44,8 +44,7 @@ func (t *tunnel) listen(control *yamux.Stream) error {
 		if err != nil {
 			return err
 		}
-		now := time.Now()
-		if !all.take(now) {
+		if !all.take(time.Now()) {
 			return errors.New("too many control lines")
 		}
 		t.mu.Lock()
@@ -58,11 +57,7 @@ func (t *tunnel) listen(control *yamux.Stream) error {
 			}
 		case m.Phase != nil:
 			t.reached(*m.Phase)
-		case m.Health != nil:
-			t.mu.Lock()
-			t.health, t.healthAt = *m.Health, now
-			t.mu.Unlock()
-		}
+		} // a health report only shows that the machine is heard
 	}
 }
 
@@ -137,7 +132,6 @@ func (t *tunnel) reached(p wire.Phase) {
 	p.Detail = clip(p.Detail, maxDetail)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.phase = p.Phase
 	t.enqueue(&report{phase: p})
 }
 

@@ -147,31 +147,6 @@ func (h *Hub) Run(ctx context.Context) error {
 	return nil
 }
 
-// Connected tells whether this replica holds the machine's tunnel and may open streams on it.
-func (h *Hub) Connected(instanceID string) bool {
-	t := h.local(instanceID)
-	return t != nil && t.greeted()
-}
-
-// Status is what a connected machine says of itself.
-type Status struct {
-	Since                 time.Time // when its tunnel came up
-	Guest, Desktop, Agent string    // version of the guest, which desktop, which agent
-	Health                wire.Health
-	HealthAt              time.Time // zero: no word yet
-	Phase                 string
-	Streams               int
-}
-
-// Status returns it for a machine whose tunnel this replica holds.
-func (h *Hub) Status(instanceID string) (Status, bool) {
-	t := h.local(instanceID)
-	if t == nil || !t.greeted() {
-		return Status{}, false
-	}
-	return t.status(), true
-}
-
 // Len is the number of tunnels this replica holds.
 func (h *Hub) Len() int {
 	h.mu.Lock()
@@ -210,7 +185,13 @@ func (h *Hub) Open(ctx context.Context, instanceID, service string) (net.Conn, S
 	return h.hop(ctx, url, instanceID, service)
 }
 
-// ConnectedAnywhere tells whether any replica holds the machine's tunnel.
+// Dial connects to the machine's diagnostics server, which speaks HTTP/1.1. Errors are those of Open.
+func (h *Hub) Dial(ctx context.Context, instanceID string) (net.Conn, error) {
+	conn, _, err := h.Open(ctx, instanceID, wire.HTTP)
+	return conn, err
+}
+
+// ConnectedAnywhere reports whether any replica holds the machine's tunnel.
 func (h *Hub) ConnectedAnywhere(ctx context.Context, instanceID string) (bool, error) {
 	if h.local(instanceID) != nil {
 		return true, nil

@@ -39,7 +39,6 @@ type tunnel struct {
 	ws                *websocket.Conn
 	instance, account string
 	owner
-	since time.Time
 
 	ready chan struct{} // closed with the first hello; secret is set by then
 	quit  chan struct{} // closed to end it
@@ -55,17 +54,14 @@ type tunnel struct {
 
 	mu       sync.Mutex
 	hello    wire.Hello
-	health   wire.Health
-	healthAt time.Time
 	heard    time.Time // the last control line
-	phase    string
 	reports  []*report // not delivered yet, oldest first
 	reported chan struct{}
 }
 
 func newTunnel(h *Hub, ws *websocket.Conn, instance string, who owner, account string) *tunnel {
 	return &tunnel{
-		h: h, ws: ws, instance: instance, owner: who, account: account, since: time.Now(), heard: h.now(),
+		h: h, ws: ws, instance: instance, owner: who, account: account, heard: h.now(),
 		ready: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}),
 		keys: make(chan struct{}, 1), reported: make(chan struct{}, 1),
 	}
@@ -187,15 +183,6 @@ func (t *tunnel) secret() Secret {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return Secret{VNCPassword: t.hello.VNCPassword, GatewayToken: t.hello.GatewayToken}
-}
-
-func (t *tunnel) status() Status {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return Status{
-		Since: t.since, Guest: t.hello.Version, Desktop: t.hello.Desktop, Agent: t.hello.Agent,
-		Health: t.health, HealthAt: t.healthAt, Phase: t.phase, Streams: int(t.streams.Load()),
-	}
 }
 
 // yield ends the tunnel for another one, or returns errOwned.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,10 +15,8 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
-	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/eventstore"
-	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -33,13 +30,6 @@ func (p presence) Lookup(ctx context.Context, instanceID string) (string, error)
 		return "", nil
 	}
 	return url, err
-}
-
-type diagnostics struct{ hub *tunnel.Hub }
-
-func (d diagnostics) Dial(ctx context.Context, instanceID string) (net.Conn, error) {
-	conn, _, err := d.hub.Open(ctx, instanceID, wire.HTTP)
-	return conn, err
 }
 
 // followNews tells this replica's parts what others decided: sessions and instances that ended,

@@ -163,7 +163,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Tickets:        tickets.Tickets{Pool: p.pool},
 		Limiter:        shared.limits,
 		Bridges:        p.bridge,
-		Diagnostics:    diagnostics{p.hub},
+		Diagnostics:    p.hub,
 		Silent:         p.hub.Silent,
 		Web:            page,
 		Mounts:         map[string]http.Handler{guestPrefix: p.hub.GuestHandler(), tunnel.HopPrefix: p.hub.HopHandler(), assets.Prefix: files},
