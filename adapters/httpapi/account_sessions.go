@@ -66,7 +66,7 @@ func (s *Server) listSessions(c echo.Context, who access.Claims) error {
 	return c.JSON(http.StatusOK, map[string]any{"sessions": views})
 }
 
-// maxEndedAtOnce keeps a password change within one append.
+// maxEndedAtOnce bounds the sessions that a password change ends, so that it fits one append.
 const maxEndedAtOnce = 90
 
 func (s *Server) changePassword(c echo.Context, who access.Claims) error {
@@ -94,7 +94,7 @@ func (s *Server) changePassword(c echo.Context, who access.Claims) error {
 	for _, id := range others[:first] {
 		s.sessions.Revoke(id)
 	}
-	// Those beyond one append, and those that began while the passwords were compared.
+	// End the sessions beyond one append, and those that began while the passwords were compared.
 	if position, err = s.endOthers(c, who, o, position); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (s *Server) changePassword(c echo.Context, who access.Claims) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// endOthers ends the account's other sessions until none is left, and returns the position of the last end.
+// endOthers ends the account's other sessions until none is left. It returns the position of the last event.
 func (s *Server) endOthers(c echo.Context, who access.Claims, o commands.Origin, position int64) (int64, error) {
 	for {
 		others, err := s.otherSessions(c, who)
@@ -120,8 +120,8 @@ func (s *Server) endOthers(c echo.Context, who access.Claims, o commands.Origin,
 	}
 }
 
-// otherSessions lists the account's other sessions as of now: the promise that they end would be
-// empty if the read model missed the newest.
+// otherSessions lists the account's other sessions. It waits for the read model to reach the log's head:
+// otherwise the newest session could be missed and would not end.
 func (s *Server) otherSessions(c echo.Context, who access.Claims) ([]string, error) {
 	ctx := c.Request().Context()
 	head, err := s.cfg.Accounts.Store.Head(ctx)

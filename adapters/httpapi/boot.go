@@ -16,11 +16,11 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// skippedEvery is how often a stream says that lines were left out.
+// skippedEvery is how often a stream reports the number of skipped lines.
 const skippedEvery = time.Second
 
-// boot streams what an instance's machine says of its boot and its log, and waits where there is no
-// machine yet or none any more. It ends with the instance, besides all that ends an event stream.
+// boot streams an instance's boot progress and its machine's log. It waits while there is no machine. The
+// stream ends with the instance, and for the reasons that end every event stream.
 func (s *Server) boot(c echo.Context, who access.Claims) error {
 	id := c.Param("id")
 	if !isULID(id) {
@@ -30,7 +30,7 @@ func (s *Server) boot(c echo.Context, who access.Claims) error {
 	if text := c.Request().Header.Get("Last-Event-ID"); text != "" {
 		var err error
 		if from, err = wire.ParsePlace(text); err != nil {
-			return badRequest("invalid_position", "Last-Event-ID is the id of the last line that arrived.")
+			return badRequest("invalid_position", "Last-Event-ID must be the id of the last line that arrived.")
 		}
 	}
 	i, err := s.cfg.Instances.Find(c.Request().Context(), who.Account, id)
@@ -45,7 +45,7 @@ func (s *Server) boot(c echo.Context, who access.Claims) error {
 	return s.streaming(c, who, func(ctx context.Context, out *stream) { s.followBoot(ctx, out, who.Account, id, from) })
 }
 
-// followBoot brings together what the machine says and what the read model says of the instance.
+// followBoot combines what the machine sends with the read model's changes of the instance.
 func (s *Server) followBoot(ctx context.Context, out *stream, account, id string, from wire.Place) {
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -75,7 +75,7 @@ func (s *Server) followBoot(ctx context.Context, out *stream, account, id string
 			}
 		case i, ok := <-rows:
 			if !ok {
-				return // the client comes back with Last-Event-ID
+				return // the client reconnects with Last-Event-ID
 			}
 			if status, over := s.over(ctx, account, i); over {
 				_ = out.event("", "end", map[string]instance.Status{"reason": status})
@@ -86,14 +86,14 @@ func (s *Server) followBoot(ctx context.Context, out *stream, account, id string
 	}
 }
 
-// rows sends the instance as the read model has it, now and whenever it changed, until ctx ends or the
-// read model cannot be asked.
+// rows sends the read model's row of the instance, first at the start and then after each change. It returns
+// when ctx ends or a query fails.
 func (s *Server) rows(ctx context.Context, account, id string, rows chan<- projections.Instance) {
 	seen, pause := int64(0), retry.Backoff{First: minPause, Max: maxPause}
 	for {
 		_, changed := s.cfg.Progress.Changed()
 		i, err := s.cfg.Queries.Instance(ctx, account, id)
-		if err != nil && !errors.Is(err, instance.ErrNotFound) { // not found: it was just requested
+		if err != nil && !errors.Is(err, instance.ErrNotFound) { // not found: the read model has not reached its request yet
 			if ctx.Err() == nil {
 				s.cfg.Logger.Warn("boot stream ended", "err", err)
 			}
@@ -119,8 +119,8 @@ func (s *Server) rows(ctx context.Context, account, id string, rows chan<- proje
 	}
 }
 
-// over tells whether nothing more is to be expected of an instance. The log has the last word: a read
-// model that is behind still calls stopped what was just started.
+// over reports whether an instance has stopped or ended, and its status. The log decides: a read model that
+// is behind may still show an instance as stopped after it was started.
 func (s *Server) over(ctx context.Context, account string, i projections.Instance) (instance.Status, bool) {
 	down := func(status instance.Status) bool {
 		return status == instance.Stopped || status == instance.StatusGone || status == instance.StatusFail

@@ -12,7 +12,8 @@ import (
 
 const ticketPrefix = "ticket."
 
-// visitor finds out who asks: by ticket, as browsers do, or by bearer token. Nothing in a URL counts.
+// authorizeBridge authenticates a WebSocket request: by ticket, as browsers do, or by bearer token. It reads
+// no credentials from the URL.
 func (s *Server) authorizeBridge(c echo.Context, kind, id string, program bool) (access.BridgeSession, error) {
 	r := c.Request()
 	ticket := ""
@@ -35,7 +36,7 @@ func (s *Server) authorizeBridge(c echo.Context, kind, id string, program bool) 
 			mode = access.ModeControl
 		}
 		if mode != access.ModeControl && mode != access.ModeView {
-			return access.BridgeSession{}, invalid("invalid_mode", "The mode of a bridge is control or view.")
+			return access.BridgeSession{}, invalid("invalid_mode", "The mode of a bridge must be control or view.")
 		}
 		return access.BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: mode, ExpiresAt: who.ExpiresAt}, nil
 	case ticket == "" || program || len(ticket) > maxToken || s.cfg.Tickets == nil:
@@ -63,8 +64,8 @@ func (s *Server) authorizeBridge(c echo.Context, kind, id string, program bool) 
 	}, nil
 }
 
-// ticketTallies are what a refused ticket counts against. One client that goes on with a wrong ticket
-// reaches the bound for its instance first, and leaves the address's to the others behind it.
+// ticketTallies returns what a refused ticket counts against. A client that keeps sending an invalid ticket
+// reaches the limit of its instance first, so other clients behind its address keep theirs.
 func (s *Server) ticketTallies(from netip.Addr, id string) []tally {
 	narrow := tally{key: s.tallyKey(addressKey("ticket", from) + "|" + id), rate: s.cfg.Limits.TicketInstance}
 	return append([]tally{narrow}, s.tallies("ticket", from, s.cfg.Limits.Ticket, true)...)
@@ -85,7 +86,7 @@ func wantsWebSocket(r *http.Request) bool {
 		strings.Contains(strings.ToLower(r.Header.Get("Connection")), "upgrade") && r.Header.Get("Sec-WebSocket-Key") != ""
 }
 
-// withoutCredentials is the request as a bridge may see it, and perhaps pass on or echo.
+// withoutCredentials returns a copy of the request for a bridge, which may forward or echo its headers.
 func withoutCredentials(r *http.Request) *http.Request {
 	clean := r.Clone(r.Context())
 	clean.Header.Del("Authorization")

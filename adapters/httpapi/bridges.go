@@ -21,13 +21,13 @@ func (s *Server) issueTicket(c echo.Context, who access.Claims) error {
 		return err
 	}
 	if kind != access.KindVNC && kind != access.KindAgent {
-		return invalid("invalid_kind", "The kind of a ticket is vnc or cloudbot.")
+		return invalid("invalid_kind", "The kind of a ticket must be vnc or cloudbot.")
 	}
 	if mode == "" {
 		mode = access.ModeControl
 	}
 	if mode != access.ModeControl && mode != access.ModeView {
-		return invalid("invalid_mode", "The mode of a ticket is control or view.")
+		return invalid("invalid_mode", "The mode of a ticket must be control or view.")
 	}
 	ctx := c.Request().Context()
 	if err := s.reachable(ctx, who.Account, id); err != nil {
@@ -46,7 +46,8 @@ func (s *Server) issueTicket(c echo.Context, who access.Claims) error {
 	}{token, expires.UTC()})
 }
 
-// reachable asks the log, not a read model: whether a machine is somebody's is not a matter of lag.
+// reachable returns an error unless the account's instance is running. It reads the log, not a read model:
+// ownership must not depend on lag.
 func (s *Server) reachable(ctx context.Context, account, id string) error {
 	if !isULID(id) {
 		return instance.ErrNotFound
@@ -66,7 +67,7 @@ func (s *Server) reachable(ctx context.Context, account, id string) error {
 	return instance.ErrGone
 }
 
-// bridge settles who opens a WebSocket and whether they may; all refusals come before the upgrade.
+// bridge authenticates and authorizes a WebSocket request; every refusal comes before the upgrade.
 func (s *Server) bridge(kind string) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()

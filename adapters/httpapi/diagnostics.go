@@ -21,7 +21,7 @@ const (
 // diagnosticNames are the reports of a guest's diagnostics server.
 var diagnosticNames = [...]string{"log", "check", "debug", "testapi"}
 
-// diagnose passes on one report of the instance's machine, bounded, as text or JSON.
+// diagnose forwards one report of the instance's machine, as text or JSON of bounded size.
 func (s *Server) diagnose(c echo.Context, who access.Claims) error {
 	id, name := c.Param("id"), c.Param("report")
 	if !slices.Contains(diagnosticNames[:], name) {

@@ -28,7 +28,7 @@ func (s *Server) listInstances(c echo.Context, who access.Claims) error {
 	case "terminated":
 		page.All = true
 	default:
-		return invalid("invalid_include", "What may be included is: terminated.")
+		return invalid("invalid_include", "The value of include must be terminated.")
 	}
 	if err := s.await(c); err != nil {
 		return err
@@ -97,7 +97,7 @@ func (s *Server) renameInstance(c echo.Context, who access.Claims) error {
 		return err
 	}
 	if !fresh {
-		i.Name = strings.TrimSpace(name) // it stands in the log, whatever the read model says yet
+		i.Name = strings.TrimSpace(name) // the log has the new name; the read model may not yet
 	}
 	return c.JSON(http.StatusOK, s.show(ctx, i)[0])
 }
@@ -105,7 +105,7 @@ func (s *Server) renameInstance(c echo.Context, who access.Claims) error {
 // changeCommand is one of commands.Instances' methods.
 type changeCommand func(ctx context.Context, o commands.Origin, id string) (commands.Outcome[commands.Changed], error)
 
-// changing answers a command about an instance with what it led to: its id and status.
+// changing answers a command about an instance with the instance's id and new status.
 func (s *Server) changing(command changeCommand) handler {
 	return func(c echo.Context, who access.Claims) error {
 		if !isULID(c.Param("id")) {
@@ -134,7 +134,7 @@ func (s *Server) change(c echo.Context, who access.Claims, command changeCommand
 	return out, err
 }
 
-// accepted says where a command went, and whether this is its first answer again.
+// accepted finishes a command and reports in a header whether the answer is a replay.
 func (s *Server) accepted(c echo.Context, position int64, replayed bool) {
 	s.wrote(c, position)
 	if replayed {

@@ -14,7 +14,7 @@ import (
 type providerView struct {
 	ID     string `json:"id"`
 	Name   string `json:"name"`
-	Plugin bool   `json:"plugin"` // the agent needs a plug-in for it
+	Plugin bool   `json:"plugin"` // whether the agent needs a plug-in for it
 }
 
 func (s *Server) listKeys(c echo.Context, who access.Claims) error {
@@ -90,7 +90,7 @@ func (s *Server) removeKey(c echo.Context, who access.Claims) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// pathProvider reads the provider of a path, where an unknown one is a thing that is not there.
+// pathProvider reads the provider in a path; an unknown one is not found.
 func pathProvider(c echo.Context) (string, error) {
 	p, err := apikey.Find(c.Param("provider"))
 	if err != nil {

@@ -63,7 +63,7 @@ func newMetrics(r *prometheus.Registry) (metrics, error) {
 	return m, nil
 }
 
-// observe gives each request its id and writes down how it went: never a query, a header or a body.
+// observe gives each request its ID, then counts and logs it: never a query, a header or a body.
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		began := time.Now()
@@ -91,7 +91,7 @@ func (s *Server) note(c echo.Context, took time.Duration) {
 		route = "unmatched"
 	}
 	if !methods[method] {
-		method = "other" // a label must not be the client's to invent
+		method = "other" // a client must not invent labels
 	}
 	s.metrics.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
 	if !s.long[route] {
@@ -108,7 +108,7 @@ var methods = map[string]bool{
 	http.MethodPatch: true, http.MethodDelete: true, http.MethodOptions: true,
 }
 
-// recover turns a panic into an answer where there is none yet, and cuts the connection where there is.
+// recover turns a panic into an answer, or closes the connection if the answer has begun.
 func (s *Server) recover(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		defer func() {
@@ -121,7 +121,7 @@ func (s *Server) recover(next echo.HandlerFunc) echo.HandlerFunc {
 			}
 			s.metrics.panics.Inc()
 			what := fmt.Sprintf("%T", p)
-			if bug, ok := p.(runtime.Error); ok { // other values may hold what a request brought
+			if bug, ok := p.(runtime.Error); ok { // other values may contain data of the request
 				what = bug.Error()
 			}
 			s.cfg.Logger.Error("panic in a request", "request_id", requestID(c), "route", c.Path(),

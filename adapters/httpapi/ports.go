@@ -11,7 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// Queries are what the front asks of the read models; see projections.Reader.
+// Queries are the front's queries of the read models; see projections.Reader.
 type Queries interface {
 	Instances(ctx context.Context, account string, p projections.Page) (list []projections.Instance, next string, err error)
 	Instance(ctx context.Context, account, id string) (projections.Instance, error)
@@ -27,7 +27,7 @@ type Queries interface {
 	BootTimes(ctx context.Context, machineType string) (map[string]projections.BootTimes, error)
 }
 
-// Tokens makes and reads access and refresh tokens. A token of one kind never passes for the other.
+// Tokens signs and verifies access and refresh tokens. A token of one kind is never valid as the other.
 type Tokens interface {
 	Access(account, session string, now time.Time) (token string, expires time.Time)
 	ParseAccess(token string) (access.Claims, error)
@@ -35,33 +35,33 @@ type Tokens interface {
 	ParseRefresh(token string) (account, session, tokenID string, err error)
 }
 
-// Tickets issues one-time tickets. Of any number of Redeems of one ticket exactly one succeeds.
+// Tickets issues one-time tickets. Exactly one Redeem of a ticket succeeds.
 type Tickets interface {
 	Issue(ctx context.Context, t access.Ticket) (token string, expires time.Time, err error)
-	// Redeem fails with a *domain.Error where the ticket is unknown, used or too old.
+	// Redeem returns a *domain.Error for a ticket that is unknown, has been used or has expired.
 	Redeem(ctx context.Context, token string) (access.Ticket, error)
-	// Peek is Redeem without using the ticket up.
+	// Peek is Redeem, but the ticket remains valid.
 	Peek(ctx context.Context, token string) (access.Ticket, error)
 }
 
-// Limiter counts tries by key over all replicas. It returns how long to wait, 0 to go ahead.
+// Limiter counts tries by key over all replicas. It returns how long to wait; 0: not at all.
 type Limiter interface {
 	Allow(ctx context.Context, key string, limit int, window time.Duration) (retryAfter time.Duration, err error)
-	// GiveBack takes back one use that Allow counted, where it can.
+	// GiveBack undoes one use that Allow counted, if possible.
 	GiveBack(ctx context.Context, key string, limit int, window time.Duration)
 }
 
-// Bridges answers a WebSocket request and returns when the bridge has ended. Credentials are
-// taken out of the request before. What cannot be reached is refused before the upgrade.
+// Bridges serves a WebSocket request and returns when the bridge has ended. The request has no credentials.
+// An unreachable machine is refused before the upgrade.
 type Bridges interface {
 	ServeVNC(w http.ResponseWriter, r *http.Request, b access.BridgeSession)
 	ServeAgent(w http.ResponseWriter, r *http.Request, b access.BridgeSession)
-	// Check reaches the machine as a bridge of this kind would, and lets go of it. Where that is refused
-	// it answers the request and returns false.
+	// Check reaches the machine as a bridge of this kind would, then disconnects from it. If the machine cannot
+	// be reached, Check answers the request and returns false.
 	Check(w http.ResponseWriter, r *http.Request, kind string, b access.BridgeSession) bool
 }
 
-// Diagnostics reaches the diagnostics server of an instance's guest, which speaks HTTP/1.1 on the connection.
+// Diagnostics connects to the diagnostics server of an instance's guest, which speaks HTTP/1.1.
 type Diagnostics interface {
 	Dial(ctx context.Context, instanceID string) (net.Conn, error)
 }

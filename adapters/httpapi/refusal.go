@@ -20,52 +20,52 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
-// refusal is an answer that the front itself gives instead of a result.
+// refusal is an error as the front answers it.
 type refusal struct {
 	status     int
 	code       string
 	detail     string
-	retryAfter int    // seconds, 0: not said
-	field      string // of the request that it is about, "": none
-	expected   bool   // a budget is used up, which is no fault of the server's
+	retryAfter int    // seconds; 0: no Retry-After header
+	field      string // of the request that the refusal is about; "": none
+	expected   bool   // a budget is used up: not an error of the server, so not logged
 }
 
 func (r *refusal) Error() string { return r.detail }
 
 // The front's own refusals.
 var (
-	errNoRoute       = &refusal{status: 404, code: "not_found", detail: "There is nothing here; GET /docs lists what there is."}
-	errMethod        = &refusal{status: 405, code: "method_not_allowed", detail: "This method is not allowed here; the Allow header lists those that are."}
-	errNoObject      = &refusal{status: 404, code: "not_found", detail: "There is no such thing."}
-	errSignIn        = &refusal{status: 401, code: "unauthenticated", detail: "Sign in: the access token is missing, wrong or no longer good."}
-	errInternal      = &refusal{status: 500, code: "internal", detail: "Something went wrong on our side. Tell us the request id if it stays so."}
-	errTimeout       = &refusal{status: 503, code: "timeout", detail: "This took too long; try again.", retryAfter: 2}
-	errStore         = &refusal{status: 503, code: "store_unavailable", detail: "The store is not reachable just now; try again.", retryAfter: 2}
-	errBehind        = &refusal{status: 503, code: "behind", detail: "The read model is behind just now; try again.", retryAfter: 2}
-	errBodyTooLarge  = &refusal{status: 413, code: "body_too_large", detail: "The body is too large; " + strconv.Itoa(maxBody) + " bytes are the limit."}
-	errMedia         = &refusal{status: 415, code: "unsupported_media_type", detail: "Send the body as Content-Type: application/json, in UTF-8 and not compressed."}
-	errTooManyAtOnce = &refusal{status: 429, code: "too_many_at_once", detail: "This account has too many requests open at a time; wait for some to end.", retryAfter: 1}
-	errTooManyHere   = &refusal{status: 429, code: "too_many_from_address", detail: "Too many requests from your network are open at a time; wait for some to end.", retryAfter: 1}
+	errNoRoute       = &refusal{status: 404, code: "not_found", detail: "There is nothing at this path; GET /docs lists the API."}
+	errMethod        = &refusal{status: 405, code: "method_not_allowed", detail: "This method is not allowed here; see the Allow header."}
+	errNoObject      = &refusal{status: 404, code: "not_found", detail: "This object does not exist."}
+	errSignIn        = &refusal{status: 401, code: "unauthenticated", detail: "Sign in: the access token is missing, invalid or expired."}
+	errInternal      = &refusal{status: 500, code: "internal", detail: "Something went wrong on the server. If this keeps happening, contact support with the request ID."}
+	errTimeout       = &refusal{status: 503, code: "timeout", detail: "The request took too long; try again.", retryAfter: 2}
+	errStore         = &refusal{status: 503, code: "store_unavailable", detail: "The database is unavailable; try again.", retryAfter: 2}
+	errBehind        = &refusal{status: 503, code: "behind", detail: "The latest changes are not visible yet; try again.", retryAfter: 2}
+	errBodyTooLarge  = &refusal{status: 413, code: "body_too_large", detail: "The request body is too large; the limit is " + strconv.Itoa(maxBody) + " bytes."}
+	errMedia         = &refusal{status: 415, code: "unsupported_media_type", detail: "Send the body as Content-Type: application/json, in UTF-8 and uncompressed."}
+	errTooManyAtOnce = &refusal{status: 429, code: "too_many_at_once", detail: "This account has too many open requests; wait for some to finish.", retryAfter: 1}
+	errTooManyHere   = &refusal{status: 429, code: "too_many_from_address", detail: "Too many requests from your network are open; wait for some to finish.", retryAfter: 1}
 	errOverloaded    = &refusal{status: 503, code: "overloaded", detail: "The server is busy; try again.", retryAfter: 1, expected: true}
-	errBodySlow      = &refusal{status: 408, code: "body_too_slow", detail: "The body came too slowly; check your connection and send the request again."}
-	errTooManyStream = &refusal{status: 429, code: "too_many_streams", detail: "This account has too many event streams open; close some.", retryAfter: 30}
-	errForeignOrigin = &refusal{status: 403, code: "foreign_origin", detail: "Pages of this address may not open connections here. Open the server at its own address (CONTROL_PLANE_URL), or ask its operator to add yours to CORS_ORIGINS."}
-	errUpgrade       = &refusal{status: 426, code: "upgrade_required", detail: "This is a WebSocket; ask for an upgrade to websocket."}
-	errUpgradeLost   = &refusal{status: 426, code: "upgrade_lost", detail: "The request for a WebSocket did not arrive as one. A proxy between your browser and the server removes its Upgrade header; its operator must let Upgrade and Connection pass."}
-	errStarting      = &refusal{status: 503, code: "instance_not_running", detail: "The instance is still coming up; come back in a moment.", retryAfter: 3}
+	errBodySlow      = &refusal{status: 408, code: "body_too_slow", detail: "The request body arrived too slowly; check your connection and send the request again."}
+	errTooManyStream = &refusal{status: 429, code: "too_many_streams", detail: "This account has too many open event streams; close some.", retryAfter: 30}
+	errForeignOrigin = &refusal{status: 403, code: "foreign_origin", detail: "Pages of this address may not open connections to this server. Open the server at its own address (CONTROL_PLANE_URL), or ask its operator to add yours to CORS_ORIGINS."}
+	errUpgrade       = &refusal{status: 426, code: "upgrade_required", detail: "This is a WebSocket endpoint; send an upgrade request."}
+	errUpgradeLost   = &refusal{status: 426, code: "upgrade_lost", detail: "The WebSocket request arrived without its upgrade headers. A proxy between your browser and the server removes them; its operator must let Upgrade and Connection pass."}
+	errStarting      = &refusal{status: 503, code: "instance_not_running", detail: "The instance is still starting; try again in a few seconds.", retryAfter: 3}
 	errNotRunning    = &refusal{status: 409, code: "instance_not_running", detail: "The instance is not running; start it first."}
-	errNoMachine     = &refusal{status: 503, code: "machine_unreachable", detail: "The machine is not connected just now; come back in a moment.", retryAfter: 5}
-	errMachine       = &refusal{status: 502, code: "machine_answer", detail: "The machine gave no answer that could be passed on."}
+	errNoMachine     = &refusal{status: 503, code: "machine_unreachable", detail: "The machine is not connected; try again in a few seconds.", retryAfter: 5}
+	errMachine       = &refusal{status: 502, code: "machine_answer", detail: "The machine did not send a valid answer."}
 	errRestarting    = &refusal{status: 503, code: "restarting", detail: "The server is restarting; try again.", retryAfter: 1}
-	errDamaged       = &refusal{status: 409, code: "stream_damaged", detail: "A stored event of this cannot be read, so it cannot be changed. The operator has to look at it; tell support the request ID."}
-	errNotBuiltIn    = &refusal{status: 503, code: "not_available", detail: "This server runs without the part that this needs."}
+	errDamaged       = &refusal{status: 409, code: "stream_damaged", detail: "This cannot be changed because one of its stored events cannot be read. Contact support with the request ID."}
+	errNotBuiltIn    = &refusal{status: 503, code: "not_available", detail: "This feature is not available on this server."}
 )
 
 func invalid(code, detail string) error { return &refusal{status: 422, code: code, detail: detail} }
 
 func badRequest(code, detail string) error { return &refusal{status: 400, code: code, detail: detail} }
 
-// refused finds the answer to an error. Only what was written for users gets out.
+// refused returns the answer to an error. Only texts that were written for users leave the server.
 func refused(err error) *refusal {
 	var (
 		r    *refusal
@@ -102,8 +102,8 @@ func refused(err error) *refusal {
 	return errInternal
 }
 
-// away tells errors that say that Postgres cannot be worked with at the moment: it refuses, it is
-// read-only, full, ending or starting, or there is no connection to it, however the driver puts that.
+// away reports whether an error means that Postgres is unavailable: it refuses, is read-only, full, stopping
+// or starting, or there is no connection to it, in any of the driver's forms.
 func away(err error) bool {
 	var (
 		sql     interface{ SQLState() string }
@@ -120,8 +120,8 @@ func away(err error) bool {
 	return slices.ContainsFunc(noConnection, func(known error) bool { return errors.Is(err, known) })
 }
 
-// noConnection are what is left of a connection that was lost: while it is read, while it is used again,
-// as by a commit, and while the pool closes.
+// noConnection are the errors of a lost connection: during a read, on the next use, such as a commit, and
+// while the pool closes.
 var noConnection = []error{io.ErrUnexpectedEOF, io.EOF, pgconn.ErrConnClosed, puddle.ErrClosedPool}
 
 // statusClientClosed is the access log's status of a request whose client disconnected before the answer.

@@ -13,10 +13,10 @@ import (
 type route struct {
 	method, path string
 	handle       echo.HandlerFunc
-	long         bool // stays open: no deadline, no share of the requests in flight
+	long         bool // stays open: without a deadline, and not counted as a request in flight
 }
 
-// routes is the front: every call of api/openapi.yaml, and nothing else.
+// routes lists every operation of api/openapi.yaml, and nothing else.
 func (s *Server) routes() []route {
 	in := s.cfg.Instances
 	return []route{
@@ -67,7 +67,7 @@ func (s *Server) routes() []route {
 
 const webPrefix = "/app/"
 
-// mount puts the other handlers of Config in their places.
+// mount adds the other handlers of Config.
 func (s *Server) mount() {
 	for prefix, h := range s.cfg.Mounts {
 		if strings.HasPrefix(prefix, "/api/") {
@@ -88,7 +88,7 @@ func (s *Server) mount() {
 	s.echo.GET(strings.TrimSuffix(webPrefix, "/"), toWeb)
 }
 
-// tree routes all below prefix, of any method, to h, which keeps its own time.
+// tree routes all paths below prefix, with any method, to h. They have no deadline.
 func (s *Server) tree(prefix string, h echo.HandlerFunc) {
 	for _, path := range []string{prefix, prefix + "*"} {
 		s.echo.Any(path, h)
@@ -97,7 +97,7 @@ func (s *Server) tree(prefix string, h echo.HandlerFunc) {
 	s.trees = append(s.trees, prefix)
 }
 
-// subtree tells whether a path is another handler's, who may care for its trailing slash.
+// subtree reports whether a path belongs to another handler, which may need its trailing slash.
 func (s *Server) subtree(path string) bool {
 	for _, prefix := range s.trees {
 		if strings.HasPrefix(path, prefix) {

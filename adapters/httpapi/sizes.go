@@ -17,7 +17,7 @@ type typeView struct {
 	Summary   string  `json:"summary"`
 }
 
-// instanceTypes tells what may be asked for when an instance is created, and how many.
+// instanceTypes lists the instance types and how many instances an account may have.
 func (s *Server) instanceTypes(c echo.Context, _ access.Claims) error {
 	types := s.cfg.Instances.Cloud.Types()
 	views := make([]typeView, len(types))
@@ -47,7 +47,7 @@ type bootTimesView struct {
 	Total   *spreadView     `json:"total"` // null without samples
 }
 
-// bootTimes tells how long boots take here, whoever's they were.
+// bootTimes returns how long boots take, over all accounts.
 func (s *Server) bootTimes(c echo.Context, _ access.Claims) error {
 	if err := s.await(c); err != nil {
 		return err
