@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	maxFrame   = 26 << 20  // bytes of one frame; the gateway takes and sends 25 MiB
-	largeFrame = 256 << 10 // beyond this a browser's frame needs a place
+	maxFrame   = 26 << 20  // bytes of one frame; the gateway accepts and sends 25 MiB
+	largeFrame = 256 << 10 // a browser's frame above this needs a place
 )
 
-// ServeAgent bridges the OpenClaw protocol to the machine's gateway and returns when the session has
-// ended. The gateway is connected to here, with the machine's token; the browser's first frame is the
-// gateway's hello-ok answer, without credentials, and its own connect is refused.
+// ServeAgent bridges the OpenClaw protocol to the machine's gateway and returns when the session has ended.
+// The bridge itself connects to the gateway, with the machine's token. The browser's first frame is the
+// gateway's hello-ok answer, without credentials; a connect of the browser is refused.
 func (b *Bridge) ServeAgent(w http.ResponseWriter, r *http.Request, s access.BridgeSession) {
 	leave := b.enter(w, r, s)
 	if leave == nil {
@@ -37,7 +37,7 @@ func (b *Bridge) ServeAgent(w http.ResponseWriter, r *http.Request, s access.Bri
 	defer gateway.Close()
 	ws, err := b.accept(w, r)
 	if err != nil {
-		return // it answered
+		return // accept has answered the request
 	}
 	defer ws.CloseNow()
 	ws.SetReadLimit(maxFrame)
@@ -45,21 +45,21 @@ func (b *Bridge) ServeAgent(w http.ResponseWriter, r *http.Request, s access.Bri
 		func(ctx context.Context, w *browser) error { return b.toGateway(ctx, gateway, w, s) },
 		func(ctx context.Context, w *browser) error {
 			err := w.write(websocket.MessageText, hello)
-			if hello = nil; err != nil { // the session does not keep it
+			if hello = nil; err != nil { // free its memory for the rest of the session
 				return errLeft
 			}
 			return b.fromGateway(ctx, gateway, w)
 		})
 }
 
-// viewMethods are the methods that only look.
+// viewMethods are the methods that change nothing.
 var viewMethods = map[string]bool{
 	"health": true, "status": true, "models.list": true, "agents.list": true, "chat.history": true,
 	"sessions.list": true, "sessions.preview": true, "sessions.subscribe": true, "sessions.unsubscribe": true,
 	"sessions.messages.subscribe": true, "sessions.messages.unsubscribe": true,
 }
 
-// toGateway copies the browser's frames, each checked first.
+// toGateway checks and copies the browser's frames.
 func (b *Bridge) toGateway(ctx context.Context, gateway agent, w *browser, s access.BridgeSession) error {
 	var buf bytes.Buffer
 	for {
@@ -89,7 +89,7 @@ func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway 
 			return errCrowded
 		}
 		defer leave()
-		// The place is wanted by others: a browser that does not go on sending is dropped.
+		// Others need the place: a browser that stops sending is disconnected.
 		late := time.AfterFunc(b.c.LargeWithin, func() { w.end(errSlow) })
 		var arrived counter
 		stop := b.watch(&arrived.n, func() { w.end(errSlow) })
@@ -129,19 +129,19 @@ func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway 
 	return nil
 }
 
-// objection says why a frame of the browser is not passed on, "" where it is.
+// objection returns why a frame of the browser is not forwarded; "" if it is.
 func objection(f frame, view bool) string {
 	switch {
 	case f.Method == "connect":
-		return "this connection is connected already"
+		return "this connection is already connected"
 	case view && (f.Type != "req" || !viewMethods[f.Method]):
-		return "this connection may only look"
+		return "this connection is view-only"
 	}
 	return ""
 }
 
-// fromGateway copies the gateway's frames. A short one is sent as it is; a long one goes through in
-// pieces, so that a session never holds 25 MiB.
+// fromGateway copies the gateway's frames. A short frame is sent whole, a long one in pieces, so that a
+// session never holds 25 MiB.
 func (b *Bridge) fromGateway(ctx context.Context, gateway agent, w *browser) error {
 	for {
 		typ, r, err := gateway.Reader(ctx)

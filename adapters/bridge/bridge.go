@@ -1,9 +1,9 @@
 // Package bridge joins a browser's WebSocket to a machine: to its desktop (ServeVNC) or its agent
-// (ServeAgent). Who calls has authenticated the user and checked Origin and ticket; the target comes
-// from the instance's own tunnel and from nowhere else.
+// (ServeAgent). The caller has authenticated the user and checked Origin and ticket. The connection to the
+// machine always comes from the instance's own tunnel.
 //
-// The one thing to know: the machine is reached and unlocked before the upgrade, so a dead target is
-// an HTTP status; from the upgrade on, whatever ends one leg ends both, with a close code.
+// The one thing to know: the machine is reached and unlocked before the upgrade, so an unreachable machine is
+// an HTTP status. After the upgrade, the end of one leg ends both, with a close code.
 package bridge
 
 import (
@@ -28,7 +28,7 @@ import (
 )
 
 // Opener connects to a machine's services: wire.VNC or wire.Agent. Errors: wire.ErrNotConnected,
-// wire.ErrNotReady, wire.ErrBusy, or anything else for a machine out of reach.
+// wire.ErrNotReady, wire.ErrBusy, or any other for an unreachable machine.
 type Opener interface {
 	Open(ctx context.Context, instance, service string) (net.Conn, wire.Secret, error)
 }
@@ -38,20 +38,20 @@ type Config struct {
 	Opener         Opener
 	Logger         *slog.Logger  // nil: none
 	PingEvery      time.Duration // between pings to the browser; 0: 20 s
-	PongWithin     time.Duration // to answer one; 0: 10 s
-	WriteWithin    time.Duration // for the browser to take a frame; 0: 10 s. A slower one is dropped
+	PongWithin     time.Duration // for the browser to answer a ping; 0: 10 s
+	WriteWithin    time.Duration // for the browser to accept a frame; 0: 10 s. A slower one is disconnected
 	LargeWithin    time.Duration // for the browser to send the rest of a frame above 256 KiB; 0: 60 s
-	LargeLook      time.Duration // between two looks at whether such a frame goes on; 0: 3 s
-	LargeWait      time.Duration // for its place among those of others; 0: 5 s, less than PongWithin: it cannot answer a ping
+	LargeLook      time.Duration // between two checks of the progress of such a frame; 0: 3 s
+	LargeWait      time.Duration // for such a frame to get a place; 0: 5 s. Less than PongWithin: meanwhile no pong is read
 	OpenWithin     time.Duration // to reach and unlock the machine; 0: 10 s
-	MaxPerInstance int           // sessions at once; 0: 16
-	MaxPerAccount  int           // sessions at once; 0: 32
+	MaxPerInstance int           // open sessions; 0: 16
+	MaxPerAccount  int           // open sessions; 0: 32
 
 	MaxVNCRate           int // bytes a second to one viewer of a desktop; 0: no limit
 	MaxVNCRatePerAccount int // to all of an account's viewers together; 0: no limit
 
-	RetryAfter time.Duration // told to browsers when this server stops, give or take half; 0: 1 s
-	Spread     time.Duration // in which they are told, one by one; 0: all at once
+	RetryAfter time.Duration // the wait that browsers get when this server stops, plus or minus half; 0: 1 s
+	Spread     time.Duration // in which the sessions end, at random times; 0: all immediately
 }
 
 // Close codes, as in the contract.
@@ -70,7 +70,7 @@ type Bridge struct {
 	log     *slog.Logger
 	stop    chan struct{} // closed when Run ends
 	buffers sync.Pool     // of *[]byte, bigBuffer long
-	large   *room         // of browsers' large frames
+	large   *room         // places of browsers' large frames
 
 	greetings, greetingBytes atomic.Int64 // see Greetings
 
@@ -109,8 +109,8 @@ func New(c Config) *Bridge {
 	}
 }
 
-// Run serves until ctx ends, then closes the sessions with 1012, spread over Config.Spread, and returns
-// when none is left. New ones are refused meanwhile.
+// Run serves until ctx ends, then closes the sessions with 1012, spread over Config.Spread. It returns when
+// all have ended; meanwhile new sessions are refused.
 func (b *Bridge) Run(ctx context.Context) error {
 	<-ctx.Done()
 	b.mu.Lock()
@@ -191,7 +191,7 @@ func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, kind string, s ac
 	return true
 }
 
-// unreachable answers a request whose machine cannot be used.
+// unreachable answers a request whose machine cannot be reached.
 func (b *Bridge) unreachable(w http.ResponseWriter, r *http.Request, s access.BridgeSession, err error) {
 	b.log.Info("bridge refused", "instance", s.Instance, "err", err)
 	var starting *startingError
@@ -201,7 +201,7 @@ func (b *Bridge) unreachable(w http.ResponseWriter, r *http.Request, s access.Br
 	case errors.Is(err, wire.ErrNotReady):
 		refuse(w, r, http.StatusServiceUnavailable, "not_ready", "The machine is not ready yet.", time.Second)
 	case errors.Is(err, wire.ErrBusy):
-		refuse(w, r, http.StatusServiceUnavailable, "busy", "The machine has too many open connections.", 5*time.Second)
+		refuse(w, r, http.StatusServiceUnavailable, "busy", "The machine has too many open connections; try again in a few seconds.", 5*time.Second)
 	case errors.Is(err, errGreeting):
 		refuse(w, r, http.StatusBadGateway, "agent_greeting_too_large", "The desktop's agent sent too much before it was ready. Restart the desktop.", 0)
 	default:

@@ -22,15 +22,15 @@ type agent struct {
 	line *greeting
 }
 
-// Close leaves the gateway without waiting for its good-bye.
+// Close closes the connection without waiting for the gateway's close frame.
 func (a agent) Close() error { return a.CloseNow() }
 
-// startingError says that the gateway is still starting.
+// startingError means that the gateway is still starting.
 type startingError struct{ after time.Duration }
 
 func (e *startingError) Error() string { return "the gateway is still starting" }
 
-// gateway connects to the machine's gateway and returns the hello for the browser.
+// gateway connects to the machine's gateway and returns the hello-ok answer for the browser.
 func (b *Bridge) gateway(ctx context.Context, s access.BridgeSession) (agent, []byte, error) {
 	opening, cancel := context.WithTimeout(ctx, b.c.OpenWithin)
 	defer cancel()
@@ -40,7 +40,7 @@ func (b *Bridge) gateway(ctx context.Context, s access.BridgeSession) (agent, []
 	}
 	greeting := b.greeting(conn)
 	defer greeting.over()
-	// Neither Origin nor forwarding headers: the gateway lets in whom it takes for a local client.
+	// Neither Origin nor forwarding headers: the gateway accepts only clients that look local.
 	ws, _, err := websocket.Dial(opening, "ws://127.0.0.1:18789/", &websocket.DialOptions{
 		HTTPClient: &http.Client{Transport: &http.Transport{
 			DialContext:       func(context.Context, string, string) (net.Conn, error) { return greeting, nil },
@@ -69,7 +69,7 @@ func (b *Bridge) gateway(ctx context.Context, s access.BridgeSession) (agent, []
 
 const connectID = "cloudbot-connect"
 
-// frame is what is read of the protocol's frames; names are exact, as in the gateway.
+// frame has the fields of a protocol frame that the bridge reads. Names are case-sensitive, as in the gateway.
 type frame struct {
 	Type   string
 	ID     string
@@ -78,8 +78,8 @@ type frame struct {
 	Event  string
 }
 
-// parse reads the top level of a frame. A map is used because decoding into a struct would also take
-// "METHOD" for "method", which the gateway does not.
+// parse reads the top level of a frame. It decodes into a map: a struct would also accept "METHOD" for
+// "method", which the gateway does not.
 func parse(b []byte) (frame, map[string]json.RawMessage, error) {
 	var f frame
 	var fields map[string]json.RawMessage
@@ -94,14 +94,14 @@ func parse(b []byte) (frame, map[string]json.RawMessage, error) {
 	return f, fields, nil
 }
 
-// connect goes through the gateway's handshake.
+// connect performs the handshake with the gateway.
 func connect(ctx context.Context, ws *websocket.Conn, token string, control bool) (hello []byte, err error) {
 	f, _, err := next(ctx, ws)
 	if err != nil {
 		return nil, err
 	}
 	if f.Event != "connect.challenge" {
-		return nil, errors.New("the gateway does not begin with a challenge")
+		return nil, errors.New("the gateway did not send a challenge first")
 	}
 	scopes := []string{"operator.read"}
 	if control {
@@ -140,7 +140,7 @@ func next(ctx context.Context, ws *websocket.Conn) (frame, map[string]json.RawMe
 		return frame{}, nil, err
 	}
 	if typ != websocket.MessageText || !utf8.Valid(b) {
-		return frame{}, nil, errors.New("the gateway sent no text")
+		return frame{}, nil, errors.New("the gateway sent a frame that is not text")
 	}
 	return parse(b)
 }
@@ -155,10 +155,10 @@ func gatewayError(raw json.RawMessage) error {
 	if e.Code == "UNAVAILABLE" {
 		return &startingError{max(time.Duration(e.RetryAfterMs)*time.Millisecond, time.Second)}
 	}
-	return fmt.Errorf("the gateway refuses connect: %.40q", e.Code)
+	return fmt.Errorf("the gateway refused connect: %.40q", e.Code)
 }
 
-// withoutCredentials is the hello-ok answer with nothing left under auth but role and scopes.
+// withoutCredentials returns the hello-ok answer with only role and scopes under auth.
 func withoutCredentials(fields map[string]json.RawMessage) ([]byte, error) {
 	var payload, auth map[string]json.RawMessage
 	if err := json.Unmarshal(fields["payload"], &payload); err != nil || payload == nil {

@@ -5,7 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-// fill reads until buf is full or the message ends, which whole tells.
+// fill reads until buf is full or the message ends; whole reports whether it ended.
 func fill(r io.Reader, buf []byte) (n int, whole bool, err error) {
 	n, err = io.ReadFull(r, buf)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
@@ -14,7 +14,7 @@ func fill(r io.Reader, buf []byte) (n int, whole bool, err error) {
 	return n, false, err
 }
 
-// utf8Check tells whether text that comes in pieces is valid UTF-8.
+// utf8Check checks whether text that arrives in pieces is valid UTF-8.
 type utf8Check struct {
 	rest [utf8.UTFMax]byte // an unfinished character
 	n    int
@@ -32,7 +32,7 @@ func (c *utf8Check) add(p []byte) bool {
 		}
 		c.n = 0
 	}
-	// Cut an unfinished character off the end and keep it.
+	// Keep an unfinished character at the end for the next piece.
 	for i := 1; i < utf8.UTFMax && i <= len(p); i++ {
 		if tail := p[len(p)-i:]; utf8.RuneStart(tail[0]) {
 			if !utf8.FullRune(tail) {

@@ -21,21 +21,21 @@ import (
 const (
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 5 * time.Second
-	maxReports = 16  // that wait for the store; the oldest go first
+	maxReports = 16  // waiting for the store; beyond that the oldest is dropped
 	maxDetail  = 300 // bytes of a phase's detail
 
-	maxVersions = 16 // that a machine may name
+	maxVersions = 16 // that a machine may report
 	maxProgram  = 32 // bytes of a name
 	maxVersion  = 64 // bytes of a version
 
-	linesPerSecond = 100 // of any kind, on average; more is a broken guest
+	linesPerSecond = 100 // of any kind, on average; a guest that sends more is broken
 	linesBurst     = 10 * linesPerSecond
 
-	reportsPerSecond = 1  // that reach the store, on average; one that changes nothing costs it a look, too
+	reportsPerSecond = 1  // delivered to the store, on average; a report that changes nothing costs a read, too
 	reportsBurst     = 32 // a boot has six
 )
 
-// listen reads the control stream until it ends. What it says changes nothing but its own machine.
+// listen reads the control stream until it ends. Its messages affect only the guest's own machine.
 func (t *tunnel) listen(control *yamux.Stream) error {
 	lines := wire.NewLines(control)
 	all := bucket{rate: linesPerSecond, size: linesBurst, tokens: linesBurst, at: time.Now()}
@@ -63,7 +63,7 @@ func (t *tunnel) listen(control *yamux.Stream) error {
 
 func (t *tunnel) greetedBy(h wire.Hello) error {
 	if h.Boot != t.boot || len(h.VNCPassword) > 64 || len(h.GatewayToken) > 256 {
-		return errors.New("the hello does not fit the greeting")
+		return errors.New("the hello does not match the greeting")
 	}
 	h.Version, h.Desktop, h.Agent = clip(h.Version, 64), clip(h.Desktop, 64), clip(h.Agent, 64)
 	h.Versions = sanitize(h.Versions)
@@ -98,13 +98,13 @@ func printable(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) < 0
 }
 
-// report is something that a machine said and the store is to know.
+// report is a machine's message for the store.
 type report struct {
 	phase    wire.Phase
 	versions map[string]string // nil: it is a phase
 }
 
-// enqueue leaves r to the goroutine that reports. The caller holds t.mu.
+// enqueue queues a report for delivery. The caller holds t.mu.
 func (t *tunnel) enqueue(r *report) {
 	t.reports = append(t.reports, r)
 	if len(t.reports) > maxReports {
@@ -116,7 +116,7 @@ func (t *tunnel) enqueue(r *report) {
 	}
 }
 
-// deliver gives the store one report.
+// deliver sends one report to the store.
 func (t *tunnel) deliver(ctx context.Context, r *report) error {
 	if r.versions != nil {
 		return t.h.c.Machines.Versions(ctx, t.instance, t.boot, r.versions)
@@ -135,8 +135,8 @@ func (t *tunnel) reached(p wire.Phase) {
 	t.enqueue(&report{phase: p})
 }
 
-// report delivers what the machine said in order, each until the store took it. It has a goroutine a
-// tunnel, so one machine's trouble is not another's.
+// report delivers the machine's reports in order and retries each until the store accepts it. Each tunnel has
+// its own goroutine for this, so one machine's failures do not delay another.
 func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 	wait := backoff()
 	room := bucket{rate: reportsPerSecond, size: reportsBurst, tokens: reportsBurst, at: time.Now()}
@@ -159,7 +159,7 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 			if retry.Sleep(ctx, time.Second/reportsPerSecond) != nil {
 				return
 			}
-			continue // the oldest may have been pushed out meanwhile
+			continue // the oldest report may have been dropped meanwhile
 		}
 		err := t.deliver(ctx, next)
 		if ctx.Err() != nil {
@@ -170,7 +170,7 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 			if t.passed(next, err) {
 				continue
 			}
-			t.h.log.Warn("pass on what a machine said", "instance", t.instance, "phase", next.phase.Phase, "err", err)
+			t.h.log.Warn("report not delivered, will retry", "instance", t.instance, "phase", next.phase.Phase, "err", err)
 			if wait.Max = longestRetry(err); wait.Sleep(ctx) != nil {
 				return
 			}
@@ -178,12 +178,12 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 		}
 		wait.Reset()
 		t.mu.Lock()
-		if len(t.reports) > 0 && t.reports[0] == next { // it may have been pushed out meanwhile
+		if len(t.reports) > 0 && t.reports[0] == next { // it may have been dropped meanwhile
 			t.reports = t.reports[1:]
 		}
 		t.mu.Unlock()
 		if d != nil {
-			t.h.log.Info("what a machine said was refused", "instance", t.instance, "phase", next.phase.Phase, "code", d.Code)
+			t.h.log.Info("report refused", "instance", t.instance, "phase", next.phase.Phase, "code", d.Code)
 			if d.Kind == domain.NotFound {
 				cancel(errGone)
 				return
@@ -192,7 +192,7 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 	}
 }
 
-// passed drops a phase for which a machine has no room left where a later one waits: that one counts.
+// passed drops a phase above the machine's limit of phases if a later one waits, and reports whether it did.
 func (t *tunnel) passed(r *report, err error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -203,7 +203,7 @@ func (t *tunnel) passed(r *report, err error) bool {
 	return true
 }
 
-// longestRetry is how long at most to wait after err: room for phases comes back slowly.
+// longestRetry returns the longest wait after err: a machine's limit of phases recovers slowly.
 func longestRetry(err error) time.Duration {
 	if errors.Is(err, instance.ErrPhases) {
 		return instance.PhaseEvery / 2
@@ -211,7 +211,7 @@ func longestRetry(err error) time.Duration {
 	return lastRetry
 }
 
-// backoff returns the waits between tries of what a tunnel needs of others.
+// backoff returns the waits between a tunnel's retries.
 func backoff() retry.Backoff { return retry.Backoff{First: firstRetry, Max: lastRetry, Jitter: true} }
 
 func (t *tunnel) wantKeys() {
@@ -221,7 +221,7 @@ func (t *tunnel) wantKeys() {
 	}
 }
 
-// sendKeys sends the keys whenever they are wanted, and again where that did not work.
+// sendKeys sends the keys whenever they are requested, and retries failures.
 func (t *tunnel) sendKeys(ctx context.Context) {
 	for {
 		select {
@@ -233,13 +233,13 @@ func (t *tunnel) sendKeys(ctx context.Context) {
 			env, err := t.h.c.Machines.Keys(ctx, t.account, t.instance)
 			if err == nil {
 				if err = t.send(wire.Message{Keys: &wire.Keys{Env: env}}); err != nil {
-					t.stop() // a control stream that cannot be written is of no use
+					t.stop() // a tunnel is useless if its control stream cannot be written
 					return
 				}
 				break
 			}
 			if ctx.Err() == nil {
-				t.h.log.Warn("read an account's keys", "instance", t.instance, "err", err)
+				t.h.log.Warn("account keys not read, will retry", "instance", t.instance, "err", err)
 			}
 			if wait.Sleep(ctx) != nil {
 				return
@@ -258,7 +258,7 @@ func (t *tunnel) send(m wire.Message) error {
 	return wire.WriteLine(t.control, m, wire.MaxLine)
 }
 
-// bucket allows rate a second, and size at once.
+// bucket allows rate a second, with bursts of size.
 type bucket struct {
 	rate, size, tokens float64
 	at                 time.Time

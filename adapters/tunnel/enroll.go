@@ -13,7 +13,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
-// enroll takes a machine's public key in exchange for its token.
+// enroll registers a machine's public key in exchange for its token.
 func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
 	from := h.c.ClientAddr(r)
 	leave, v := h.enrolments.Take(fair.ByAddress("enrolment", from, enrolmentsOne, enrolmentsSite, enrolmentsWide)...)
@@ -26,7 +26,7 @@ func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
 		crowded(w, r, v, "30")
 		return
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // without it, the server's own
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // otherwise the server's own deadline applies
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, wire.MaxEnroll))
 	d.DisallowUnknownFields()
 	var e wire.Enroll
@@ -35,7 +35,7 @@ func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if e.Token == "" || len(e.Token) > 1024 || len(e.PublicKey) != ed25519.PublicKeySize {
-		refuse(w, r, http.StatusUnprocessableEntity, "invalid_enrolment", "A token and an Ed25519 public key are needed.")
+		refuse(w, r, http.StatusUnprocessableEntity, "invalid_enrolment", "The enrolment request needs a token and an Ed25519 public key.")
 		return
 	}
 	if own := ofMachine(e.Token, from); own != nil {
@@ -51,7 +51,7 @@ func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
 			problem.Write(w, r, problem.Of(d))
 			return
 		}
-		h.log.ErrorContext(r.Context(), "enrol a machine", "err", err)
+		h.log.ErrorContext(r.Context(), "enrolment failed", "err", err)
 		refuse(w, r, http.StatusServiceUnavailable, "unavailable", "Enrolment is unavailable; try again in a few seconds.")
 		return
 	}
