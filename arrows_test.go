@@ -52,7 +52,10 @@ var rooms = []room{
 	{"eventstore/eventstoretest", []string{".", "eventstore"}, only("pgregory.net/rapid")},
 	{"eventstore/internal", []string{"eventstore"}, stdlib},
 	{"eventstore", []string{"eventstore/internal/check"}, stdlib},
-	{"commands", []string{"domain", "eventstore", "crash"}, except(echo, aws, nats, pgx, goose)},
+	{"commands/machines", []string{"domain"}, stdlib},
+	{"commands/provisioner", []string{"domain", "eventstore", "commands", "crash"}, except(echo, aws, nats, pgx, goose)},
+	{"commands/commandstest", []string{"domain", "eventstore", "commands"}, except(echo, aws, nats, pgx, goose)},
+	{"commands", []string{"domain", "eventstore", "commands/machines", "crash"}, except(echo, aws, nats, pgx, goose)},
 	{"projections", []string{"domain", "eventstore", "crash"}, only(pgx)},
 	{"migrations", nil, only(pgx, goose)},
 	{"adapters/httpapi", []string{".", "crash", "fair", "internal", "domain", "eventstore", "commands", "projections", "migrations", "guest/wire", "web"}, except(aws)},
@@ -71,6 +74,7 @@ var rooms = []room{
 var helpers = []string{
 	"adapters/embedded/pgtest", "adapters/embedded/natstest", "eventstore/eventstoretest",
 	"eventstore/memory", "eventstore/postgres", "domain/domaintest",
+	"commands/commandstest", "commands/provisioner", "commands/provisioner/provisionertest",
 }
 
 var foreignHelpers = []string{"pgregory.net/rapid", "go.uber.org/goleak", "github.com/rogpeppe/go-internal", "golang.org/x/tools"}
@@ -123,6 +127,13 @@ func TestArrowsCanFail(t *testing.T) {
 		{"guest/agent", module + "internal/retry", false, true},
 		{"commands", module + "internal/problem", false, false},
 		{"commands", module + "adapters/ec2", false, false},
+		{"commands", module + "commands/machines", false, true},
+		{"commands", module + "commands/provisioner", false, false},
+		{"commands", module + "commands/provisioner/provisionertest", true, true},
+		{"commands/machines", module + "eventstore", false, false},
+		{"commands/machines", module + "commands", false, false},
+		{"commands/provisioner", module + "commands", false, true},
+		{"commands/provisioner", module + "adapters/ec2", false, false},
 		{"commands", pgx + "/pgx/v5", false, false},
 		{"commands", "golang.org/x/sync/errgroup", false, true},
 		{"projections", module + "commands", false, false},

@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -22,7 +22,7 @@ func (c *Cloud) Start(ctx context.Context, machine string) error {
 		return nil
 	}
 	err = c.refusal("start", err, "machine", machine)
-	var call *commands.CallError
+	var call *machines.CallError
 	switch {
 	case !errors.As(err, &call):
 	case call.Verdict == instance.Another:
@@ -56,7 +56,7 @@ func (c *Cloud) Stop(ctx context.Context, machine string) error {
 	if err != nil {
 		return c.refusal("stop", err, "machine", machine)
 	}
-	return &commands.CallError{
+	return &machines.CallError{
 		Verdict: instance.Again, Code: "stop_forced", RetryAfter: time.Minute,
 		Reason: "The machine takes long to stop and is being forced to.", Err: errors.New("still stopping"),
 	}

@@ -24,7 +24,7 @@ func TestAWriteAnswersOnceItCanBeRead(t *testing.T) {
 	go func() {
 		answered <- f.do(call{method: "POST", path: "/api/user/api-keys", token: ada.access, body: `{"provider":"openai","api_key":"sk-0123456789abcdef"}`})
 	}()
-	hints := f.store.Hints(t.Context())
+	hints := f.store.Notifications(t.Context())
 	for f.head() == before {
 		select {
 		case <-hints:

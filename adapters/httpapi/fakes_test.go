@@ -14,7 +14,7 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
@@ -216,14 +216,14 @@ func (fakePasswords) Compare(_ context.Context, hash []byte, p string) (bool, er
 }
 
 // fakeCloud is asked for its region and types only.
-type fakeCloud struct{ commands.Cloud }
+type fakeCloud struct{ machines.Cloud }
 
 func (fakeCloud) Region() string { return "test-1" }
 
-func (fakeCloud) Types() []commands.MachineType {
-	return []commands.MachineType{{ID: "t3.large", CPUs: 2, Memory: 8 << 10}, {ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10}}
+func (fakeCloud) Types() []machines.MachineType {
+	return []machines.MachineType{{ID: "t3.large", CPUs: 2, Memory: 8 << 10}, {ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10}}
 }
 
-func (fakeCloud) Freeze(commands.LaunchPlan) (instance.Spec, error) {
+func (fakeCloud) Freeze(machines.LaunchPlan) (instance.Spec, error) {
 	return instance.Spec{}, errors.New("not here")
 }

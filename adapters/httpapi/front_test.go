@@ -96,7 +96,7 @@ func newFront(t testing.TB, change func(*Config)) *front {
 func (f *front) followLog() {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.t.Cleanup(cancel)
-	hints := f.store.Hints(ctx)
+	hints := f.store.Notifications(ctx)
 	go func() {
 		for range hints {
 			if head, err := f.store.Head(ctx); err == nil {

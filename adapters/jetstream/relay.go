@@ -78,7 +78,7 @@ func (r *Relay) Stats() RelayStats {
 // Run publishes until ctx ends and then returns nil. It is called while a lease is held, but
 // nothing breaks when two run: what either finds in the stream, it checks against the log.
 func (r *Relay) Run(ctx context.Context) error {
-	hints := r.cfg.Store.Hints(ctx)
+	hints := r.cfg.Store.Notifications(ctx)
 	var suspect int64
 	var t trouble
 	for {

@@ -21,7 +21,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -92,8 +92,8 @@ func New(cfg Config) (*Cloud, error) {
 func (c *Cloud) Region() string { return "local" }
 
 // Types implements commands.Cloud. The sizes are those of EC2; a process uses what it uses.
-func (c *Cloud) Types() []commands.MachineType {
-	return []commands.MachineType{
+func (c *Cloud) Types() []machines.MachineType {
+	return []machines.MachineType{
 		{ID: "t3.large", CPUs: 2, Memory: 8 << 10},
 		{ID: "t3.medium", CPUs: 2, Memory: 4 << 10},
 		{ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10},
@@ -101,15 +101,15 @@ func (c *Cloud) Types() []commands.MachineType {
 }
 
 // Freeze implements commands.Cloud.
-func (c *Cloud) Freeze(a commands.LaunchPlan) (instance.Spec, error) {
-	if !slices.ContainsFunc(c.Types(), func(t commands.MachineType) bool { return t.ID == a.Type }) {
+func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
+	if !slices.ContainsFunc(c.Types(), func(t machines.MachineType) bool { return t.ID == a.Type }) {
 		return instance.Spec{}, fmt.Errorf("freeze a launch: unknown type %q", a.Type)
 	}
 	if a.ClientToken == "" || len(a.ClientToken) > 64 {
 		return instance.Spec{}, fmt.Errorf("freeze a launch: a client token of %d characters", len(a.ClientToken))
 	}
 	userData, err := json.Marshal(map[string]any{
-		"control_plane_url": c.cfg.ControlPlaneURL, "instance": a.Instance, "token": commands.TokenPlaceholder,
+		"control_plane_url": c.cfg.ControlPlaneURL, "instance": a.Instance, "token": machines.TokenPlaceholder,
 	})
 	return instance.Spec{
 		ClientToken: a.ClientToken, Image: "local", Type: a.Type, Region: c.Region(), UserData: string(userData),
@@ -210,8 +210,8 @@ func (c *Cloud) change(ctx context.Context, call, id string, do func(machine) er
 }
 
 // Describe implements commands.Cloud.
-func (c *Cloud) Describe(_ context.Context, ids []string) ([]commands.Machine, error) {
-	var list []commands.Machine
+func (c *Cloud) Describe(_ context.Context, ids []string) ([]machines.Machine, error) {
+	var list []machines.Machine
 	for _, id := range ids {
 		known, err := c.ledger.find(id)
 		if err != nil {
@@ -235,11 +235,11 @@ func (c *Cloud) Describe(_ context.Context, ids []string) ([]commands.Machine, e
 		case !known.running() && !alive:
 			seen = instance.SeenStopped
 		}
-		list = append(list, commands.Machine{ID: id, Seen: seen})
+		list = append(list, machines.Machine{ID: id, Seen: seen})
 	}
 	return list, nil
 }
 
 func refused(code, reason string, err error) error {
-	return &commands.CallError{Verdict: instance.Never, Code: code, Reason: reason, Err: err}
+	return &machines.CallError{Verdict: instance.Never, Code: code, Reason: reason, Err: err}
 }

@@ -19,7 +19,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/adapters/s3"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
@@ -92,8 +93,8 @@ func (c ec2Config) sample(publicURL string) error {
 		told := func() (download, error) {
 			return download{guests: map[string]string{"amd64": strings.Repeat("0", 64)}}, nil
 		}
-		_, err := userData(c, url, told)(commands.LaunchPlan{Instance: "01JD0000000000000000000000"})
-		if refused := (*commands.CallError)(nil); errors.As(err, &refused) {
+		_, err := userData(c, url, told)(machines.LaunchPlan{Instance: "01JD0000000000000000000000"})
+		if refused := (*machines.CallError)(nil); errors.As(err, &refused) {
 			return fmt.Errorf("%s cannot be told to a machine: %w", name, refused.Err)
 		}
 		return err
@@ -105,8 +106,8 @@ func (c ec2Config) sample(publicURL string) error {
 
 // cloud is where machines come from, with what keeps it going.
 type cloud struct {
-	commands.Cloud
-	inventory commands.Inventory          // for the reconciler; nil: it has nothing to reconcile
+	machines.Cloud
+	inventory machines.Inventory          // for the reconciler; nil: it has nothing to reconcile
 	run       func(context.Context) error // nil: nothing to run
 
 	pollEvery, sweepEvery time.Duration // how often it may be looked at
@@ -133,8 +134,8 @@ func openEC2(ctx context.Context, c ec2Config, environment, url string, told fun
 
 // userData renders what a machine is told at its first boot. Where the assets are not known the launch
 // waits; a template or a setting that is wrong gives it up.
-func userData(c ec2Config, url string, assets func() (download, error)) func(commands.LaunchPlan) (string, error) {
-	return func(p commands.LaunchPlan) (string, error) {
+func userData(c ec2Config, url string, assets func() (download, error)) func(machines.LaunchPlan) (string, error) {
+	return func(p machines.LaunchPlan) (string, error) {
 		known, err := assets()
 		if err != nil {
 			return "", err
@@ -150,7 +151,7 @@ func userData(c ec2Config, url string, assets func() (download, error)) func(com
 		}
 		text, err := bootstrap.UserData(told)
 		if err != nil {
-			return "", &commands.CallError{
+			return "", &machines.CallError{
 				Verdict: instance.Never, Code: "bad_user_data", Reason: "The machine's first boot could not be prepared; the operator has been told.", Err: err,
 			}
 		}
@@ -212,13 +213,13 @@ func (p *parts) sagaAndReconciler() func(context.Context) error {
 	if p.cloud.inventory == nil {
 		return p.saga.Run
 	}
-	return withReconciler(p.saga.Run, &commands.Reconciler{
+	return withReconciler(p.saga.Run, &provisioner.Reconciler{
 		Log: p.saga.Log, Cloud: p.cloud.inventory, Live: p.saga.Live, Connected: p.hub.ConnectedAnywhere, Logger: p.log,
 	})
 }
 
 // withReconciler lets the saga's lease carry the reconciler as well.
-func withReconciler(saga func(context.Context) error, r *commands.Reconciler) func(context.Context) error {
+func withReconciler(saga func(context.Context) error, r *provisioner.Reconciler) func(context.Context) error {
 	return func(ctx context.Context) error {
 		return together(ctx, saga, r.Run)
 	}

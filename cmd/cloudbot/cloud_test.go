@@ -22,6 +22,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -77,7 +79,7 @@ func TestOpenClawIsPinned(t *testing.T) {
 		told := func() (download, error) {
 			return download{guests: map[string]string{"amd64": strings.Repeat("a1", 32)}, openClaw: own}, nil
 		}
-		text, err := userData(c, "https://cloud.example.org", told)(commands.LaunchPlan{Instance: "01JD0000000000000000000000"})
+		text, err := userData(c, "https://cloud.example.org", told)(machines.LaunchPlan{Instance: "01JD0000000000000000000000"})
 		pinned := strings.Contains(text, `"openclaw.tgz": "`+strings.Repeat("ab", 32)+`"`)
 		if err != nil || pinned != want || strings.Contains(text, c.OpenClawURL) != want {
 			t.Errorf("with a package in the assets %v: %v\n%s", own, err, text)
@@ -88,7 +90,7 @@ func TestOpenClawIsPinned(t *testing.T) {
 	none := func() (download, error) {
 		return download{guests: map[string]string{"amd64": strings.Repeat("a1", 32)}}, nil
 	}
-	if text, err := userData(c, "https://cloud.example.org", none)(commands.LaunchPlan{Instance: "01JD0000000000000000000000"}); err != nil || strings.Contains(text, "openclaw.tgz") || !strings.Contains(text, c.OpenClawURL) {
+	if text, err := userData(c, "https://cloud.example.org", none)(machines.LaunchPlan{Instance: "01JD0000000000000000000000"}); err != nil || strings.Contains(text, "openclaw.tgz") || !strings.Contains(text, c.OpenClawURL) {
 		t.Errorf("%v\n%s", err, text)
 	}
 }
@@ -111,8 +113,8 @@ func TestUserDataNamesTheGuestsThatThereAre(t *testing.T) {
 	files := assets.New(assets.Config{Sources: []assets.Source{assets.Folder{Dir: dir}}, Kept: assets.Folder{Dir: kept}})
 	told := &downloads{look: lookAt(files), log: slog.New(slog.DiscardHandler)}
 	render := userData(ec2Config{}, "https://cloud.example.org", told.known)
-	plan := commands.LaunchPlan{Instance: "01JD0000000000000000000000", Attempt: 1}
-	var final *commands.CallError
+	plan := machines.LaunchPlan{Instance: "01JD0000000000000000000000", Attempt: 1}
+	var final *machines.CallError
 	if _, err := render(plan); err == nil || errors.As(err, &final) {
 		t.Errorf("before a look: %v", err)
 	}
@@ -144,8 +146,8 @@ func TestUserDataThatCannotBe(t *testing.T) {
 	told := func() (download, error) {
 		return download{guests: map[string]string{"amd64": strings.Repeat("a1", 32)}}, nil
 	}
-	var final *commands.CallError
-	_, err := userData(ec2Config{}, "https://cloud.example.org/`id`", told)(commands.LaunchPlan{Instance: "01JD0000000000000000000000"})
+	var final *machines.CallError
+	_, err := userData(ec2Config{}, "https://cloud.example.org/`id`", told)(machines.LaunchPlan{Instance: "01JD0000000000000000000000"})
 	if !errors.As(err, &final) || final.Verdict != instance.Never || final.Code != "bad_user_data" {
 		t.Errorf("%v", err)
 	}
@@ -208,7 +210,7 @@ func TestDownloadsAreKnownWithoutAsking(t *testing.T) {
 func TestWithReconciler(t *testing.T) {
 	t.Parallel()
 	var looked atomic.Bool
-	r := &commands.Reconciler{Log: commands.Log{Now: time.Now}, Cloud: lister(func() { looked.Store(true) }), Logger: slog.New(slog.DiscardHandler)}
+	r := &provisioner.Reconciler{Log: commands.Log{Now: time.Now}, Cloud: lister(func() { looked.Store(true) }), Logger: slog.New(slog.DiscardHandler)}
 	lost := errors.New("the lease is lost")
 	err := withReconciler(func(ctx context.Context) error {
 		for !looked.Load() {
@@ -226,13 +228,13 @@ func TestWithReconciler(t *testing.T) {
 }
 
 type inventory struct {
-	commands.Cloud
+	machines.Cloud
 	listed func()
 }
 
-func lister(f func()) commands.Inventory { return inventory{listed: f} }
+func lister(f func()) machines.Inventory { return inventory{listed: f} }
 
-func (i inventory) List(context.Context) ([]commands.Tagged, error) {
+func (i inventory) List(context.Context) ([]machines.Tagged, error) {
 	i.listed()
 	return nil, errors.New("busy")
 }
@@ -268,8 +270,8 @@ func TestReconcileCmd(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	out, err := run("--json")
-	var report commands.Report
-	if err != nil || json.Unmarshal([]byte(out), &report) != nil || report.Machines != 1 || report.Count(commands.Stranger) != 1 || report.DryRun {
+	var report provisioner.Report
+	if err != nil || json.Unmarshal([]byte(out), &report) != nil || report.Machines != 1 || report.Count(provisioner.Stranger) != 1 || report.DryRun {
 		t.Errorf("%v\n%s", err, out)
 	}
 	for _, m := range cloud.Machines() {

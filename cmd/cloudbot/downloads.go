@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/adapters/assets"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -46,7 +46,7 @@ func (d *downloads) known() (download, error) {
 	case d.last != nil:
 		return *d.last, nil
 	case errors.Is(d.err, errNoGuest): // waiting does not heal it
-		return download{}, &commands.CallError{
+		return download{}, &machines.CallError{
 			Verdict: instance.Never, Code: "no_guest", Reason: "The service has no program for its machines to run; the operator has been told.", Err: d.err,
 		}
 	case d.err != nil:

@@ -26,6 +26,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/adapters/webfiles"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
@@ -52,7 +54,7 @@ type parts struct {
 	metrics   *prometheus.Registry
 	parked    *prometheus.CounterVec
 	cloud     cloud
-	saga      *commands.Saga
+	saga      *provisioner.Saga
 	audit     *commands.Audit
 	hub       *tunnel.Hub
 	bridge    *bridge.Bridge
@@ -253,7 +255,7 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 }
 
 // stream builds what follows the log: relay, read models' feed and saga. The saga asks the hub.
-func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment commands.Enrolment, hub *tunnel.Hub) (err error) {
+func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment machines.Enrolment, hub *tunnel.Hub) (err error) {
 	if p.relay, err = jetstream.NewRelay(jetstream.RelayConfig{
 		Store: p.store, Conn: p.conn, Epochs: p.epochs, Environment: p.cfg.Environment,
 		Limits: jetstream.StreamLimits{Replicas: p.cfg.NATSReplicas}, Logger: p.log,
@@ -263,7 +265,7 @@ func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolmen
 	if p.feed, err = jetstream.NewFeed(jetstream.FeedConfig{Store: p.store, Conn: p.conn, Logger: p.log}); err != nil {
 		return err
 	}
-	p.saga = &commands.Saga{
+	p.saga = &provisioner.Saga{
 		Log: events, Cloud: p.cloud, Tokens: enrolment, Live: reader.Live, Feed: p.feed, Connected: hub.ConnectedAnywhere, Logger: p.log,
 		PollEvery: p.cloud.pollEvery, SweepEvery: p.cloud.sweepEvery, Policy: p.cloud.policy, Workers: 8, At: failpoint(),
 	}
