@@ -179,7 +179,7 @@ func TestResumesByEpoch(t *testing.T) {
 func TestKnownIsBounded(t *testing.T) {
 	t.Parallel()
 	asked := 0
-	k := &known{has: func(_ context.Context, account, _ string) (bool, error) { asked++; return account != "lost", nil }}
+	k := &sessionCache{has: func(_ context.Context, account, _ string) (bool, error) { asked++; return account != "lost", nil }}
 	for i := range 3 * maxKnown {
 		for _, session := range []string{fmt.Sprint(i), "in use"} {
 			if yes, err := k.check(t.Context(), "a", session); err != nil || !yes {

@@ -22,9 +22,9 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
-	"github.com/cloudbot-ai/control-plane/adapters/shelf"
 	"github.com/cloudbot-ai/control-plane/adapters/tickets"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
+	"github.com/cloudbot-ai/control-plane/adapters/webfiles"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/commands/provisioner"
@@ -159,13 +159,13 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Queries:        reader,
 		Progress:       p.progress,
 		Epoch:          p.epoch,
-		Tokens:         tokens{keys.tokens},
+		Tokens:         keys.tokens,
 		Audit:          p.audit,
 		Logger:         log,
-		Tickets:        ticketOffice{tickets.Tickets{Pool: p.pool}},
+		Tickets:        tickets.Tickets{Pool: p.pool},
 		Limiter:        shared.limits,
-		Bridges:        bridges{p.bridge},
-		Diagnostics:    diagnostics{p.hub},
+		Bridges:        p.bridge,
+		Diagnostics:    p.hub,
 		Silent:         p.hub.Silent,
 		Web:            page,
 		Mounts:         map[string]http.Handler{guestPrefix: p.hub.GuestHandler(), tunnel.HopPrefix: p.hub.HopHandler(), assets.Prefix: files},
@@ -188,13 +188,13 @@ func (p *parts) dashboard() (http.Handler, error) {
 	if files == nil {
 		return nil, nil
 	}
-	return web.New(web.Config{Files: files, Shelf: shelf.Shelf{Pool: p.pool}, Logger: p.log})
+	return web.New(web.Config{Files: files, Earlier: webfiles.Store{Pool: p.pool}, Logger: p.log})
 }
 
 // keepDashboard keeps its files for the pages that will be open at the next deploy.
 func (p *parts) keepDashboard(ctx context.Context) error {
 	if files := web.Built(); files != nil {
-		if err := (shelf.Shelf{Pool: p.pool}).Put(ctx, files); err != nil && ctx.Err() == nil {
+		if err := (webfiles.Store{Pool: p.pool}).Put(ctx, files); err != nil && ctx.Err() == nil {
 			p.log.Warn("pages open now may break at the next deploy", "err", err)
 		}
 	}
