@@ -21,6 +21,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
 // adminTokenLength is the minimum length of ADMIN_TOKEN.
@@ -84,9 +85,9 @@ func guardAdmin(token string, addr net.Addr, next http.Handler) http.Handler {
 		switch {
 		case token != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1:
 			w.Header().Set("WWW-Authenticate", `Bearer realm="cloudbot operators"`)
-			refuseAdmin(w, http.StatusUnauthorized, "admin_token_required", "Send ADMIN_TOKEN as a bearer token. If the server made the token, it is in running.json in the data folder.")
+			problem.Write(w, r, problem.Problem{Status: http.StatusUnauthorized, Code: "admin_token_required", Detail: "Send ADMIN_TOKEN as a bearer token. If the server made the token, it is in running.json in the data folder."})
 		case token == "" && !ownHost(r.Host, addr):
-			refuseAdmin(w, http.StatusMisdirectedRequest, "wrong_host", "Without ADMIN_TOKEN, this listener answers only to its own address and to loopback names.")
+			problem.Write(w, r, problem.Problem{Status: http.StatusMisdirectedRequest, Code: "wrong_host", Detail: "Without ADMIN_TOKEN, this listener answers only to its own address and to loopback names."})
 		default:
 			next.ServeHTTP(w, r)
 		}
@@ -108,13 +109,4 @@ func ownHost(header string, addr net.Addr) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return loopbackHost(host) || err == nil && ip == at.Addr()
-}
-
-func refuseAdmin(w http.ResponseWriter, status int, code, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"type": "about:blank", "title": http.StatusText(status), "status": status, "code": code, "detail": detail,
-	})
 }

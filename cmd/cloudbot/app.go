@@ -100,7 +100,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	if err != nil {
 		return app{}, err
 	}
-	bridged := bridge.New(bridge.Config{
+	bridges := bridge.New(bridge.Config{
 		Opener: hub, Spread: cfg.grace(), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate, Logger: log,
 	})
 	bridging, drain := context.WithCancel(ctx)
@@ -113,7 +113,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	}
 	saga := newSaga(events, cloud, enrolment, reader, feed, hub, log)
 	metrics := prometheus.NewRegistry()
-	parked := registerMetrics(metrics, pool, relay, progress, hub, bridged)
+	parked := registerMetrics(metrics, pool, relay, progress, hub, bridges)
 	readiness, err := httpapi.NewReadiness(probes(store, leases, pool, conn, shared, progress), log, metrics)
 	if err != nil {
 		return app{}, err
@@ -126,8 +126,8 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		Accounts:  &commands.Accounts{Log: events, Vault: vault, Passwords: newPasswords(vault), Blind: vault.Blind, Audit: audit, Mode: cfg.signUpMode()},
 		Instances: &commands.Instances{Log: events, Vault: vault, Cloud: cloud, Limit: cfg.MaxInstances},
 		Keys:      apiKeys, Queries: reader, Progress: progress, Epoch: epoch, Audit: audit, Readiness: readiness, Metrics: metrics, Logger: log,
-		Tokens: tokens{keys.tokens}, Tickets: ticketOffice{tickets.Tickets{Pool: pool}}, Limiter: shared.limits,
-		Bridges: bridges{bridged}, Diagnostics: diagnostics{hub}, Silent: hub.Silent, Web: page,
+		Tokens: keys.tokens, Tickets: tickets.Tickets{Pool: pool}, Limiter: shared.limits,
+		Bridges: bridges, Diagnostics: hub, Silent: hub.Silent, Web: page,
 		Mounts:    map[string]http.Handler{guestPrefix: hub.GuestHandler(), tunnel.HopPrefix: hub.HopHandler(), assets.Prefix: files},
 		PublicURL: cfg.PublicURL, Origins: fields(cfg.CORSOrigins), TrustedProxies: cfg.trusted, HSTS: cfg.production(),
 		Grace: cfg.grace(), Environment: cfg.Environment, Version: version,
@@ -142,7 +142,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		{"saga", held{"saga", withReconciler(saga, cloud.inventory), leases, log}},
 		{"machines", cloud},
 		{"tunnels", hub},
-		{"bridges", untilDrained(bridging, drain, bridged)},
+		{"bridges", untilDrained(bridging, drain, bridges)},
 		{"presence", presenceFollower{conn, server}},
 		{"followed log", follower{store, feed, progress, server, hub, log}},
 		{"epoch", epochFollower{epochs, epoch, server}},

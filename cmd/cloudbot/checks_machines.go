@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os/exec"
 	"strings"
+
+	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
 // checksOfLocal are the checks for machines on this computer.
@@ -29,7 +31,7 @@ func checksOfLocal() []check {
 // checksOfEC2 are the checks for machines on EC2: what is configured there, and what they download from here.
 func checksOfEC2(ctx context.Context, cfg config) []check {
 	log := logger(cfg)
-	c, err := openEC2(ctx, cfg.EC2, cfg.Environment+"-doctor", cfg.PublicURL, nothingToLaunch, log)
+	c, err := openEC2(ctx, cfg.EC2, cfg.Environment+"-doctor", cfg.PublicURL, nil, log)
 	if err != nil {
 		return []check{{"EC2", "BAD", func(context.Context) (string, error) { return "", err }}}
 	}
@@ -56,7 +58,7 @@ func checkAssets(ctx context.Context, cfg config, log *slog.Logger, arch string)
 	case err != nil:
 		return "", fmt.Errorf("ASSETS_DIR cannot be read: %w", err)
 	}
-	from, err := files.Where(ctx, openClawAsset)
+	from, err := files.Where(ctx, bootstrap.OpenClawAsset)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && cfg.EC2.OpenClawURL != "":
 		from = "MOLTBOT_TARBALL_URL"

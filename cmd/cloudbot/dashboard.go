@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/cloudbot-ai/control-plane/adapters/shelf"
+	"github.com/cloudbot-ai/control-plane/adapters/webfiles"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 	"github.com/cloudbot-ai/control-plane/web"
 )
@@ -16,7 +16,7 @@ func openDashboard(pool *postgres.Pool, log *slog.Logger) (http.Handler, error) 
 	if files == nil {
 		return nil, nil
 	}
-	return web.New(web.Config{Files: files, Shelf: shelf.Shelf{Pool: pool}, Logger: log})
+	return web.New(web.Config{Files: files, Earlier: webfiles.Store{Pool: pool}, Logger: log})
 }
 
 // dashboardKeeper saves the dashboard's files for the pages that are open at the next deploy.
@@ -30,7 +30,7 @@ func (k dashboardKeeper) Run(ctx context.Context) error {
 	if files == nil {
 		return nil
 	}
-	if err := (shelf.Shelf{Pool: k.pool}).Put(ctx, files); err != nil && ctx.Err() == nil {
+	if err := (webfiles.Store{Pool: k.pool}).Put(ctx, files); err != nil && ctx.Err() == nil {
 		k.log.Warn("saving dashboard assets failed; open pages may break after the next deploy", "err", err)
 	}
 	return nil

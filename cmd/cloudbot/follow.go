@@ -73,13 +73,13 @@ func (f follower) apply(ctx context.Context, e eventstore.Event) {
 	}
 	switch decoded.(type) {
 	case session.Ended:
-		f.front.Sessions().Ended(e.Stream.ID)
+		f.front.Sessions().Revoke(e.Stream.ID)
 	case account.Suspended:
 		f.front.Sessions().Suspended(e.Stream.ID, e.Position, true)
 	case account.Resumed:
 		f.front.Sessions().Suspended(e.Stream.ID, e.Position, false)
 	case instance.Terminated, instance.Failed:
-		f.front.Instances().Ended(e.Stream.ID)
+		f.front.Instances().Revoke(e.Stream.ID)
 	case apikey.Stored, apikey.Removed:
 		id, _, _ := strings.Cut(e.Stream.ID, "-")
 		f.hub.PushKeys(ctx, id)

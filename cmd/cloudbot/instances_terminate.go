@@ -101,5 +101,5 @@ func (o *operator) inventory(ctx context.Context) (machines.Inventory, error) {
 		}
 		return local.New(local.Config{Dir: o.cfg.machines(), GuestPath: guest, ControlPlaneURL: o.publicURL(), Logger: slog.New(slog.DiscardHandler)})
 	}
-	return openEC2(ctx, o.cfg.EC2, environmentID(o.cfg.Environment, o.vault.Blind), o.cfg.PublicURL, nothingToLaunch, o.log)
+	return openEC2(ctx, o.cfg.EC2, environmentID(o.cfg.Environment, o.vault.Blind), o.cfg.PublicURL, nil, o.log)
 }

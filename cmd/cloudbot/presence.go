@@ -3,13 +3,26 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 )
+
+// presence is the presence of tunnels for the hub, to which no tunnel is no error.
+type presence struct{ *jetstream.Presence }
+
+func (p presence) Lookup(ctx context.Context, instanceID string) (string, error) {
+	url, err := p.Presence.Lookup(ctx, instanceID)
+	if errors.Is(err, jetstream.ErrNoTunnel) {
+		return "", nil
+	}
+	return url, err
+}
 
 // presenceSubject carries to all replicas that a machine went silent or was heard again. If a message is lost, a page
 // is not refreshed and nothing else happens: a query for the instance returns the truth.

@@ -89,7 +89,7 @@ func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) 
 		return nil, err
 	}
 	log := logger(cfg)
-	c, err := openEC2(ctx, cfg.EC2, environmentID(cfg.Environment, vault.Blind), cfg.PublicURL, nothingToLaunch, log)
+	c, err := openEC2(ctx, cfg.EC2, environmentID(cfg.Environment, vault.Blind), cfg.PublicURL, nil, log)
 	if err != nil {
 		return nil, err
 	}

@@ -19,10 +19,10 @@ const (
 	maxSettle = time.Second     // of a command, for the read models to have what it wrote
 )
 
-// wrote ends a command: it says where the command stands in the log, and waits until the read models
-// have it, so that the caller's next query finds what it wrote, at any replica: they share one
-// Postgres. Models that take longer than maxSettle are said to be behind; the command is recorded
-// all the same. "Prefer: respond-async" (RFC 7240) asks for the answer at once. 0: it changed nothing.
+// wrote finishes a command: it sets the command's position in the answer's header and waits until the read
+// models reach it. The caller's next query then finds the change at any replica, since all share one Postgres.
+// If the read models need longer than maxSettle, a header says that they are behind; the command is recorded
+// in any case. "Prefer: respond-async" (RFC 7240) skips the wait. Position 0 means that nothing changed.
 func (s *Server) wrote(c echo.Context, position int64) {
 	if position <= 0 {
 		return
@@ -38,7 +38,7 @@ func (s *Server) wrote(c echo.Context, position int64) {
 	}
 }
 
-// respondAsync looks for RFC 7240's preference among others.
+// respondAsync reports whether the preference respond-async (RFC 7240) is among prefer.
 func respondAsync(prefer []string) bool {
 	for p := range strings.SplitSeq(strings.Join(prefer, ","), ",") {
 		name, _, _ := strings.Cut(p, ";")
@@ -49,17 +49,17 @@ func respondAsync(prefer []string) bool {
 	return false
 }
 
-// await lets a query wait, briefly, for the position its caller names, and says how far the read
-// model is. Too late, it answers anyway: the caller sees by the header.
+// await makes a query wait for the position that its caller names, and sets the read model's position in the
+// answer's header. After maxWait the query is answered in any case; the caller can compare the header.
 func (s *Server) await(c echo.Context) error {
 	if text := c.Request().Header.Get(headerWaitFor); text != "" {
 		position, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || position < 0 {
-			return badRequest("invalid_position", headerWaitFor+" is the number that a command's "+headerPosition+" said.")
+			return badRequest("invalid_position", headerWaitFor+" must be the number in a command's "+headerPosition+".")
 		}
 		s.waitFor(c.Request().Context(), position, maxWait)
 	}
-	// Taken before the query runs: it may find more than this, never less.
+	// Read before the query runs: the query may find later events, never fewer.
 	if at := s.cfg.Progress.Position(); at > 0 {
 		c.Response().Header().Set(headerPosition, strconv.FormatInt(at, 10))
 	}

@@ -8,7 +8,7 @@ import (
 // TestASuspensionOutlastsARewind: two parts of the server notice a log that was replaced, each in its own time.
 func TestASuspensionOutlastsARewind(t *testing.T) {
 	t.Parallel()
-	e := newEndings(time.Minute, time.Now)
+	e := newRevocations(time.Minute, time.Now)
 	e.Suspended("ada", 7, true)
 	e.Suspended("bob", 8, true)
 	e.rewound()
@@ -18,7 +18,7 @@ func TestASuspensionOutlastsARewind(t *testing.T) {
 	}
 	e.rewound() // the other part, before the first one is done
 	e.dropRewound(present)
-	if !e.IsEnded("ada") || e.IsEnded("bob") {
-		t.Errorf("ada suspended: %v, bob: %v", e.IsEnded("ada"), e.IsEnded("bob"))
+	if !e.IsRevoked("ada") || e.IsRevoked("bob") {
+		t.Errorf("ada suspended: %v, bob: %v", e.IsRevoked("ada"), e.IsRevoked("bob"))
 	}
 }

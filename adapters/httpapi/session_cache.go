@@ -6,19 +6,19 @@ import (
 	"sync"
 )
 
-// maxKnown bounds the sessions that are remembered, in each of two generations.
+// maxKnown bounds the sessions in each of the two generations.
 const maxKnown = 50_000
 
-// known remembers which sessions the log has, so that each is looked up once and not for each request.
-type known struct {
+// sessionCache remembers which sessions the log has, so that each is looked up once and not for every request.
+type sessionCache struct {
 	has func(ctx context.Context, account, session string) (bool, error)
 
 	mu         sync.Mutex
-	young, old map[string]struct{} // by account and session; what is in use moves to the young
-	life       int                 // how often all was forgotten
+	young, old map[string]struct{} // by account and session; a used session moves to young
+	life       int                 // how often the cache was cleared
 }
 
-func (k *known) check(ctx context.Context, account, session string) (bool, error) {
+func (k *sessionCache) check(ctx context.Context, account, session string) (bool, error) {
 	key := account + " " + session
 	k.mu.Lock()
 	_, yes := k.young[key]
@@ -44,8 +44,8 @@ func (k *known) check(ctx context.Context, account, session string) (bool, error
 	return yes, nil
 }
 
-// add needs the lock.
-func (k *known) add(key string) {
+// add adds a session. The caller holds mu.
+func (k *sessionCache) add(key string) {
 	if len(k.young) >= maxKnown {
 		k.old, k.young = k.young, nil
 	}
@@ -55,14 +55,14 @@ func (k *known) add(key string) {
 	k.young[key] = struct{}{}
 }
 
-func (k *known) forget() {
+func (k *sessionCache) forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.young, k.old, k.life = nil, nil, k.life+1
 }
 
-// LogChanged has what was known of the log looked up again, as after an older backup was restored under
-// the server: sessions, accounts and instances that the log does not have lose what they have open.
+// LogChanged looks up again what is remembered of the log, as after the restore of an older backup. Open
+// connections of sessions, accounts and instances that the log does not have are closed.
 func (s *Server) LogChanged(ctx context.Context) error {
 	s.inLog.forget()
 	s.sessions.rewound()

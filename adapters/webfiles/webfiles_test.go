@@ -1,4 +1,4 @@
-package shelf
+package webfiles
 
 import (
 	"errors"
@@ -14,14 +14,14 @@ import (
 	"github.com/cloudbot-ai/control-plane/web"
 )
 
-func open(t *testing.T) Shelf {
+func open(t *testing.T) Store {
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), pgtest.New(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	return Shelf{Pool: pool}
+	return Store{Pool: pool}
 }
 
 func build(name, text string) fstest.MapFS {
@@ -38,7 +38,7 @@ func TestAnOldTabFindsItsParts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h, err := web.New(web.Config{Files: newer, Shelf: s})
+	h, err := web.New(web.Config{Files: newer, Earlier: s})
 	if err != nil {
 		t.Fatal(err)
 	}

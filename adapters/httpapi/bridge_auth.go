@@ -6,18 +6,21 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 const ticketPrefix = "ticket."
 
-// visitor finds out who asks: by ticket, as browsers do, or by bearer token. Nothing in a URL counts.
-func (s *Server) visitor(c echo.Context, kind, id string, program bool) (BridgeSession, error) {
+// authorizeBridge authenticates a WebSocket request: by ticket, as browsers do, or by bearer token. It reads
+// no credentials from the URL.
+func (s *Server) authorizeBridge(c echo.Context, kind, id string, program bool) (access.BridgeSession, error) {
 	r := c.Request()
 	ticket := ""
 	for _, p := range offered(r) {
 		if t, ok := strings.CutPrefix(p, ticketPrefix); ok {
 			if ticket != "" {
-				return BridgeSession{}, errSignIn
+				return access.BridgeSession{}, errSignIn
 			}
 			ticket = t
 		}
@@ -26,45 +29,45 @@ func (s *Server) visitor(c echo.Context, kind, id string, program bool) (BridgeS
 	case r.Header.Get("Authorization") != "" && ticket == "":
 		who, err := s.bearer(r)
 		if err != nil {
-			return BridgeSession{}, err
+			return access.BridgeSession{}, err
 		}
 		mode := c.QueryParam("mode")
 		if mode == "" {
-			mode = ModeControl
+			mode = access.ModeControl
 		}
-		if mode != ModeControl && mode != ModeView {
-			return BridgeSession{}, invalid("invalid_mode", "The mode of a bridge is control or view.")
+		if mode != access.ModeControl && mode != access.ModeView {
+			return access.BridgeSession{}, invalid("invalid_mode", "The mode of a bridge must be control or view.")
 		}
-		return BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: mode, ExpiresAt: who.ExpiresAt}, nil
+		return access.BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: mode, ExpiresAt: who.ExpiresAt}, nil
 	case ticket == "" || program || len(ticket) > maxToken || s.cfg.Tickets == nil:
-		return BridgeSession{}, errSignIn
+		return access.BridgeSession{}, errSignIn
 	}
 	tallies := s.ticketTallies(clientAddr(r, s.cfg.TrustedProxies), id)
 	for _, t := range tallies {
 		if err := tooMany(s.local.spent(t.key, t.rate)); err != nil {
-			return BridgeSession{}, s.ofAddress(c, err)
+			return access.BridgeSession{}, s.ofAddress(c, err)
 		}
 	}
 	t, err := s.cfg.Tickets.Redeem(r.Context(), ticket)
 	if err != nil && refused(err).status >= 500 {
-		return BridgeSession{}, err
+		return access.BridgeSession{}, err
 	}
-	if err != nil || t.Account == "" || t.Instance != id || t.Kind != kind || s.sessions.IsEnded(t.Session, t.Account) {
+	if err != nil || t.Account == "" || t.Instance != id || t.Kind != kind || s.sessions.IsRevoked(t.Session, t.Account) {
 		for _, t := range tallies {
 			s.local.allow(t.key, t.rate)
 		}
-		return BridgeSession{}, errSignIn
+		return access.BridgeSession{}, errSignIn
 	}
-	return BridgeSession{
+	return access.BridgeSession{
 		Account: t.Account, SessionID: t.Session, Instance: id, Mode: t.Mode,
 		ExpiresAt: s.cfg.Now().Add(s.cfg.TicketLife),
 	}, nil
 }
 
-// ticketTallies are what a refused ticket counts against. One client that goes on with a wrong ticket
-// reaches the bound for its instance first, and leaves the address's to the others behind it.
+// ticketTallies returns what a refused ticket counts against. A client that keeps sending an invalid ticket
+// reaches the limit of its instance first, so other clients behind its address keep theirs.
 func (s *Server) ticketTallies(from netip.Addr, id string) []tally {
-	narrow := tally{key: s.tallyKey("ticket:" + addressKey(from) + "|" + id), rate: s.cfg.Limits.TicketInstance}
+	narrow := tally{key: s.tallyKey(addressKey("ticket", from) + "|" + id), rate: s.cfg.Limits.TicketInstance}
 	return append([]tally{narrow}, s.tallies("ticket", from, s.cfg.Limits.Ticket, true)...)
 }
 
@@ -83,7 +86,7 @@ func wantsWebSocket(r *http.Request) bool {
 		strings.Contains(strings.ToLower(r.Header.Get("Connection")), "upgrade") && r.Header.Get("Sec-WebSocket-Key") != ""
 }
 
-// withoutCredentials is the request as a bridge may see it, and perhaps pass on or echo.
+// withoutCredentials returns a copy of the request for a bridge, which may forward or echo its headers.
 func withoutCredentials(r *http.Request) *http.Request {
 	clean := r.Clone(r.Context())
 	clean.Header.Del("Authorization")
