@@ -64,7 +64,7 @@ func TestPlantedPanic(t *testing.T) {
 		t.Errorf("exit code %d, want 1: it ended out of order", code)
 	}
 	out := s.out.tail(1 << 20)
-	for _, want := range []string{"part panicked", "part=saga", "commands.(*Saga)", "cloudbot: saga: "} {
+	for _, want := range []string{"part panicked", "part=saga", "provisioner.(*Saga)", "cloudbot: saga: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in what the server said:\n%s", want, out)
 		}

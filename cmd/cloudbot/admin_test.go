@@ -105,7 +105,7 @@ func TestAdminTokenIsMadeWhereDesktopsCouldAsk(t *testing.T) {
 	}
 }
 
-// The tools ask as operators, with the token that the server made or the one in their settings.
+// The tools send the token that the server made, or the one in their settings.
 func TestToolsSendTheToken(t *testing.T) {
 	t.Parallel()
 	var got string

@@ -13,7 +13,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 )
 
-// cleanEnv makes the test binary start as the program does, and say what it then finds.
+// cleanEnv makes the test binary start as the program does and print what it then finds.
 const cleanEnv = "CLOUDBOT_TEST_START_CLEAN"
 
 func TestMain(m *testing.M) {
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	pipe, _ := os.Readlink("/proc/self/fd/" + handed)
 	shown, err := os.ReadFile("/proc/self/environ")
 	if err != nil && os.Geteuid() != 0 {
-		err = nil // as an ordinary user not even a process itself may read it
+		err = nil // for an ordinary user, not even the process itself may read it
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(started{os.Getpid(), os.Args, string(shown), os.Getenv("SECRET"), os.Getenv("EMPTY") == "" && os.Getenv("LINES") == "a\nb=c", dumpable, pipe, err == nil})
 	os.Exit(0)

@@ -18,7 +18,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
-// ec2Config is what the environment says of machines on EC2. Credentials are the SDK's own affair.
+// ec2Config is the settings for machines on EC2. The AWS SDK reads credentials itself.
 type ec2Config struct {
 	Region        string `env:"AWS_REGION"`
 	Endpoint      string `env:"AWS_ENDPOINT_URL"`
@@ -31,44 +31,44 @@ type ec2Config struct {
 	OpenClawSum   string `env:"MOLTBOT_TARBALL_SHA256"`
 }
 
-// userData says what machines are told at their first boot, with what the assets offer.
+// userData is what machines get for their first boot: the settings, and what the assets offer.
 func (c ec2Config) userData(url string, downloads func() (bootstrap.Downloads, error)) ec2.UserData {
 	return ec2.UserData{ControlPlaneURL: url, OpenClawURL: c.OpenClawURL, OpenClawSHA256: c.OpenClawSum, Downloads: downloads}
 }
 
-// check refuses what cannot work, all of it at once.
+// check returns all settings that cannot work.
 func (c ec2Config) check(publicURL string, production bool) error {
 	url := publicURL
 	if badBaseURL(url) != "" {
-		url = "" // is said already
+		url = "" // reported elsewhere
 	}
 	errs := []error{c.userData(url, nil).Check(production)}
 	switch {
 	case c.Image == "" && production:
-		errs = append(errs, errors.New("UBUNTU_AMI_ID is empty; give the machines' image"))
+		errs = append(errs, errors.New("UBUNTU_AMI_ID is empty; set it to the machines' image"))
 	case c.Image == "":
-		errs = append(errs, errors.New("UBUNTU_AMI_ID is empty; give the machines' image, or set LOCAL_DEV_MODE=true"))
+		errs = append(errs, errors.New("UBUNTU_AMI_ID is empty; set it to the machines' image, or set LOCAL_DEV_MODE=true"))
 	}
 	if publicURL == "" {
-		errs = append(errs, errors.New("CONTROL_PLANE_URL is empty; machines on EC2 need a URL to dial home to"))
+		errs = append(errs, errors.New("CONTROL_PLANE_URL is empty; machines on EC2 need a URL to connect to"))
 	}
 	if c.VolumeGiB < 20 || c.VolumeGiB > 16384 {
-		errs = append(errs, fmt.Errorf("EC2_VOLUME_GIB is %d; give 20 to 16384", c.VolumeGiB))
+		errs = append(errs, fmt.Errorf("EC2_VOLUME_GIB is %d; use 20 to 16384", c.VolumeGiB))
 	}
 	return errors.Join(errs...)
 }
 
-// cloud is where machines come from, with what keeps it going.
+// cloud is where machines come from, and what keeps it up to date.
 type cloud struct {
 	machines.Cloud
-	runner                       // keeps the machines, or what is known about them, up to date
+	runner                       // keeps the machines up to date, or what is known about them
 	inventory machines.Inventory // for the reconciler; nil: it has nothing to reconcile
 
-	pollEvery, sweepEvery time.Duration // how often it may be looked at
+	pollEvery, sweepEvery time.Duration // how often machines are checked: those that are changing, and all
 	policy                provisioning.Policy
 }
 
-// newLocalCloud makes machines out of processes.
+// newLocalCloud returns the cloud whose machines are processes on this computer.
 func newLocalCloud(cfg local.Config) (cloud, error) {
 	c, err := local.New(cfg)
 	if err != nil {
@@ -77,8 +77,8 @@ func newLocalCloud(cfg local.Config) (cloud, error) {
 	return cloud{Cloud: c, runner: c, pollEvery: 100 * time.Millisecond, sweepEvery: 5 * time.Second}, nil
 }
 
-// openEC2 prepares the calls to EC2. environment names this database's machines among the account's;
-// downloads returns what the assets offer; nil: this command launches nothing.
+// openEC2 prepares the calls to EC2. environment is the tag of this database's machines in the AWS account. downloads
+// returns what the assets offer; nil: the caller launches nothing.
 func openEC2(ctx context.Context, c ec2Config, environment, url string, downloads func() (bootstrap.Downloads, error), log *slog.Logger) (*ec2.Cloud, error) {
 	return ec2.New(ctx, ec2.Config{
 		Region: c.Region, Endpoint: c.Endpoint, Environment: environment, Image: c.Image, SecurityGroup: c.SecurityGroup,
@@ -86,13 +86,13 @@ func openEC2(ctx context.Context, c ec2Config, environment, url string, download
 	})
 }
 
-// environmentID names a database's machines in the cloud account: the same for all its replicas,
-// and another for every other database, whatever the environment is called.
+// environmentID returns the tag of a database's machines in the cloud account. It is the same for all replicas, and
+// different for every other database, even if both environments have the same name.
 func environmentID(name string, blind func(purpose, value string) string) string {
 	return name + "-" + blind("cloud environment", "1")[:16]
 }
 
-// openCloud opens the cloud that LOCAL_DEV_MODE says.
+// openCloud opens the cloud that LOCAL_DEV_MODE selects.
 func openCloud(ctx context.Context, cfg config, url string, blind func(purpose, value string) string, files *assets.Handler, log *slog.Logger) (cloud, error) {
 	if !cfg.LocalDevMode {
 		catalogue := assets.NewCatalogue(files, log)
@@ -102,7 +102,7 @@ func openCloud(ctx context.Context, cfg config, url string, blind func(purpose, 
 		}
 		return cloud{
 			Cloud: made, inventory: made, runner: together{made, catalogue}, pollEvery: time.Second, sweepEvery: time.Minute,
-			policy: provisioning.Policy{Attempts: max(6, made.Attempts())}, // every place is asked once
+			policy: provisioning.Policy{Attempts: max(6, made.Attempts())}, // every place is tried once
 		}, nil
 	}
 	guest, err := guestProgram()
@@ -121,7 +121,7 @@ func openAssets(ctx context.Context, cfg config, log *slog.Logger) (*assets.Hand
 		if err != nil {
 			return nil, err
 		}
-		sources, kept = append(sources, source), source // replicas have the bucket in common, and no folder
+		sources, kept = append(sources, source), source // replicas share the bucket, but no folder
 	} else if cfg.AssetsDir != "" {
 		sources = append(sources, assets.Folder{Dir: cfg.AssetsDir})
 	}

@@ -30,12 +30,12 @@ func TestEC2ConfigCheck(t *testing.T) {
 	err := ec2Config{VolumeGiB: 8}.check("", true)
 	for _, name := range []string{"UBUNTU_AMI_ID", "CONTROL_PLANE_URL", "EC2_VOLUME_GIB"} {
 		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%v does not speak of %s", err, name)
+			t.Errorf("got %v, want %s in it", err, name)
 		}
 	}
 }
 
-// The name of an environment is not enough: two databases of one name must not touch each other's machines.
+// The name of an environment is not enough: two databases with the same name must not touch each other's machines.
 func TestEnvironmentID(t *testing.T) {
 	t.Parallel()
 	blind := func(key string) func(string, string) string {
@@ -43,11 +43,11 @@ func TestEnvironmentID(t *testing.T) {
 	}
 	a, b := environmentID("production", blind("0123456789abcdef")), environmentID("production", blind("f123456789abcdef"))
 	if a == b || !strings.HasPrefix(a, "production-") || a != environmentID("production", blind("0123456789abcdef")) {
-		t.Errorf("%q and %q", a, b)
+		t.Errorf("got %q and %q, want two different names that begin with production- and stay the same", a, b)
 	}
 }
 
-// The reconciler runs as long as the saga does, and an end of one is an end of both.
+// The reconciler runs as long as the saga does, and both end when one ends.
 func TestWithReconciler(t *testing.T) {
 	t.Parallel()
 	var looked atomic.Bool
@@ -65,7 +65,7 @@ func TestWithReconciler(t *testing.T) {
 	})
 	err := together{saga, r}.Run(t.Context())
 	if !errors.Is(err, lost) {
-		t.Error(err)
+		t.Errorf("got %v, want %v", err, lost)
 	}
 }
 
@@ -87,7 +87,7 @@ func TestReconcileCmd(t *testing.T) {
 	front := httptest.NewServer(cloud)
 	defer front.Close()
 	dir, url := t.TempDir(), pgtest.New(t)
-	t.Chdir(dir) // no .env of a developer's
+	t.Chdir(dir) // away from a developer's .env
 	for name, value := range map[string]string{
 		"ENVIRONMENT": "test", "DATA_DIR": dir, "DATABASE_URL": url, "LOCAL_DEV_MODE": "false", "CONTROL_PLANE_URL": "https://cloud.example.org",
 		"AWS_ENDPOINT_URL": front.URL, "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "secret", "UBUNTU_AMI_ID": "ami-1",
@@ -107,7 +107,7 @@ func TestReconcileCmd(t *testing.T) {
 		t.Fatalf("got %v\n%s\nwant agreement", err, out)
 	}
 	stranger := cloud.Put("", map[string]string{"cloudbot:environment": environmentOf(t, url)})
-	cloud.Put("", map[string]string{"cloudbot:environment": "test-of-somebody-else"})
+	cloud.Put("", map[string]string{"cloudbot:environment": "test-of-another-database"})
 	if out, err := run("--dry-run"); err != nil || !strings.Contains(out, stranger) || !strings.Contains(out, "this was a dry run") {
 		t.Errorf("got %v\n%s\nwant a dry run that names %s", err, out, stranger)
 	}
@@ -127,7 +127,7 @@ func TestReconcileCmd(t *testing.T) {
 	}
 }
 
-// environmentOf is what the database's machines are tagged with.
+// environmentOf returns the tag of the database's machines.
 func environmentOf(t *testing.T, url string) string {
 	t.Helper()
 	cfg, err := loadConfig()

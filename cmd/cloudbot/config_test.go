@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// complete is what production needs at least, with machines on EC2.
+// complete is the minimum for production, with machines on EC2.
 func complete() map[string]string {
 	return map[string]string{
 		"ENVIRONMENT": "production", "CONTROL_PLANE_URL": "https://cloudbot.example", "DATABASE_URL": "postgres://cloudbot@db/cloudbot",
@@ -20,10 +20,10 @@ func complete() map[string]string {
 	}
 }
 
-// load reads the configuration from these variables alone.
+// load reads the configuration from only these variables.
 func load(t *testing.T, set map[string]string) error {
 	t.Helper()
-	t.Chdir(t.TempDir()) // no .env of a developer's
+	t.Chdir(t.TempDir()) // away from a developer's .env
 	for name := range settings() {
 		t.Setenv(name, set[name])
 	}
@@ -31,7 +31,7 @@ func load(t *testing.T, set map[string]string) error {
 	return err
 }
 
-// What a stranger could abuse is refused at the start, each in one sentence that names the setting.
+// The server refuses to start with settings that strangers could abuse, each in one sentence that names the setting.
 func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 	if err := load(t, complete()); err != nil {
 		t.Fatalf("a complete configuration: got %v, want no error", err)
@@ -88,7 +88,7 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 	}
 }
 
-// The terminal gets one line, and what was being done when several things failed.
+// The terminal gets one line, with what was being done when several things failed.
 func TestOneLineKeepsWhatWasDone(t *testing.T) {
 	t.Parallel()
 	err := fmt.Errorf("the account is locked: %w; run this again", errors.Join(errors.New("a"), errors.Join(errors.New("b"), errors.New("c"))))
@@ -100,7 +100,7 @@ func TestOneLineKeepsWhatWasDone(t *testing.T) {
 	}
 }
 
-// A second replica without a common NATS would not be seen.
+// Replicas without a common NATS do not see each other.
 func TestADatabaseWithoutNATSIsRemarked(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -115,7 +115,7 @@ func TestADatabaseWithoutNATSIsRemarked(t *testing.T) {
 	}
 }
 
-// A server on a laptop that a tunnel or a proxy opens to strangers listens on loopback all the same.
+// A server that a tunnel or a proxy opens to strangers still listens on loopback.
 func TestAPublicURLOfLocalMachinesIsRemarked(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -126,7 +126,7 @@ func TestAPublicURLOfLocalMachinesIsRemarked(t *testing.T) {
 		{config{LocalDevMode: true, PublicURL: "http://127.0.0.1:8000"}, false},
 		{config{LocalDevMode: true}, false},
 		{config{PublicURL: "https://cloudbot.example"}, false},
-		{config{LocalDevMode: true, GiveShells: true, PublicURL: "https://cloudbot.example"}, false}, // said by warnOfShells
+		{config{LocalDevMode: true, GiveShells: true, PublicURL: "https://cloudbot.example"}, false}, // logged by warnOfShells
 	} {
 		if said := strings.Join(c.cfg.remarks(nil), ";"); strings.Contains(said, "a shell on this computer") != c.want {
 			t.Errorf("%+v: got %q, want a remark %v", c.cfg, said, c.want)
@@ -134,7 +134,7 @@ func TestAPublicURLOfLocalMachinesIsRemarked(t *testing.T) {
 	}
 }
 
-// An IPv4 range in IPv6's clothes is the range that is meant.
+// An IPv4 range in IPv6 notation is the IPv4 range.
 func TestMappedProxyRange(t *testing.T) {
 	t.Parallel()
 	got, err := config{Proxies: "::ffff:10.0.0.0/104"}.proxies()
@@ -143,7 +143,7 @@ func TestMappedProxyRange(t *testing.T) {
 	}
 }
 
-// Variables that look like settings and are none are named; their values are not.
+// Variables that look like settings but are none are named; their values are not.
 func TestStrangeNames(t *testing.T) {
 	t.Parallel()
 	for e, want := range map[string]string{

@@ -15,8 +15,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 )
 
-// Whatever a check says stands in its own line.
-func TestDoctorSaysALineEach(t *testing.T) {
+// The note of a check is one line.
+func TestDoctorPrintsALineEach(t *testing.T) {
 	t.Parallel()
 	fails := check{"Postgres", "BAD", func(context.Context) (string, error) { return "", errors.New("does not answer:\n\t127.0.0.1\n\t::1") }}
 	if note, mark := fails.do(t.Context()); note != "does not answer: 127.0.0.1 ::1" || mark != "BAD" {
@@ -24,13 +24,13 @@ func TestDoctorSaysALineEach(t *testing.T) {
 	}
 }
 
-// With machines on EC2 the doctor looks over there and at what machines download, and misses nothing that is for local ones.
+// With machines on EC2, doctor checks EC2 and what machines download, and nothing that only local machines need.
 func TestDoctorOnEC2(t *testing.T) {
 	cloud := ec2test.New(ec2test.Config{})
 	front := httptest.NewServer(cloud)
 	defer front.Close()
 	dir, files := t.TempDir(), t.TempDir()
-	t.Chdir(dir) // no .env of a developer's
+	t.Chdir(dir) // away from a developer's .env
 	for name, value := range map[string]string{
 		"ENVIRONMENT": "test", "DATA_DIR": dir, "DATABASE_URL": pgtest.New(t), "LOCAL_DEV_MODE": "false", "CONTROL_PLANE_URL": "https://cloud.example.org",
 		"AWS_ENDPOINT_URL": front.URL, "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "secret",
@@ -73,7 +73,7 @@ func TestDoctorOnEC2(t *testing.T) {
 	}
 }
 
-// Who looks at the exit code only, as a timer does, is told as well.
+// A script that checks only the exit code, such as a timer, learns of it too.
 func TestReconcileFails(t *testing.T) {
 	t.Parallel()
 	for _, asJSON := range []bool{false, true} {

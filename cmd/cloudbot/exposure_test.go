@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// given replaces the environment by what a test gives, in a folder without a .env, and returns that folder.
+// given replaces the environment by env, in a folder without a .env, and returns that folder.
 func given(t *testing.T, env map[string]string) string {
 	t.Helper()
 	for _, v := range os.Environ() {
@@ -16,7 +16,7 @@ func given(t *testing.T, env map[string]string) string {
 		if name == "PATH" || name == "HOME" || strings.HasPrefix(name, "GO") {
 			continue
 		}
-		t.Setenv(name, "") // is put back afterwards
+		t.Setenv(name, "") // restored afterwards
 		os.Unsetenv(name)
 	}
 	for name, value := range env {
@@ -28,7 +28,7 @@ func given(t *testing.T, env map[string]string) string {
 	return dir
 }
 
-// seed is what the original's README says to configure, with the placeholders filled in.
+// seed is the configuration in the original's README, with the placeholders filled in.
 func seed() map[string]string {
 	return map[string]string{
 		"ENVIRONMENT": "production", "JWT_SECRET_KEY": "Zk3v9QwX7rT1mN8bY5cH2dL6pS0aF4gJ", "JWT_REFRESH_SECRET_KEY": "Hq8sD2fG6jK0lP4oI9uY3tR7eW1qA5zX",
@@ -64,7 +64,7 @@ func TestSeedsProductionNeverMakesLocalMachines(t *testing.T) {
 	}
 }
 
-// What Prometheus holds must open nothing else.
+// The token that Prometheus holds must open nothing else.
 func TestAdminTokenIsASecretOfItsOwn(t *testing.T) {
 	t.Parallel()
 	cfg := config{Environment: "production", JWTSecret: seed()["JWT_SECRET_KEY"], JWTRefreshSecret: seed()["JWT_REFRESH_SECRET_KEY"], EncryptionKey: seed()["ENCRYPTION_KEY"]}
@@ -84,7 +84,7 @@ func TestWhoGetsAShellHere(t *testing.T) {
 	for _, c := range []struct {
 		environment, host, mode, asked string
 		euid                           int
-		want                           string // a part of the refusal; "": it starts
+		want                           string // part of the refusal; "": the server starts
 		local                          bool
 	}{
 		{"development", "", "", "", 1000, "", true},
@@ -134,7 +134,7 @@ func TestWhoGetsAShellHere(t *testing.T) {
 	}
 }
 
-// Each desktop has a user of its own where the server is root: what any user may read, a desktop may.
+// If the server is root, each desktop has its own user, so a desktop can read what any user can.
 func TestSecretsThatDesktopsCouldRead(t *testing.T) {
 	dir, err := os.MkdirTemp("", "cloudbot-secret-")
 	if err != nil {
@@ -158,7 +158,7 @@ func TestSecretsThatDesktopsCouldRead(t *testing.T) {
 		if err := cfg.exposed(t.Context(), 0); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%o: got %v, want %q", mode, err, want)
 		}
-		cfg.LocalDevMode = false // as Docker and Kubernetes have it
+		cfg.LocalDevMode = false // as with Docker and Kubernetes
 		if err := cfg.exposed(t.Context(), 0); err != nil {
 			t.Errorf("%o, with machines on EC2: got %v, want no error", mode, err)
 		}
@@ -210,7 +210,7 @@ func TestSecretsFromFiles(t *testing.T) {
 	} {
 		given(t, c.env)
 		for name, value := range c.env {
-			t.Setenv(name, value) // given clears what a file would fill
+			t.Setenv(name, value) // given clears the setting that the file would fill
 		}
 		if _, err := loadConfig(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hidden") {
 			t.Errorf("%v: got %v, want %q", c.env, err, c.want)

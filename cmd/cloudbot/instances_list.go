@@ -94,7 +94,7 @@ func printOverviews(w io.Writer, list []overviewView, stuck bool) error {
 	for i, p := range patience {
 		limits += fmt.Sprintf("%s%s for %s", map[bool]string{true: ", "}[i > 0], p.status, short(p.limit))
 	}
-	_, err := fmt.Fprintf(w, "\nStuck: %s,\nor with events that could not be applied. To terminate one without its log: cloudbot instances terminate --force INSTANCE\n", limits)
+	_, err := fmt.Fprintf(w, "\nStuck: %s,\nor with events that could not be applied. To terminate one of those: cloudbot instances terminate --force INSTANCE\n", limits)
 	return err
 }
 

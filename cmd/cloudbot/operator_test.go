@@ -39,11 +39,11 @@ func TestSignUpMode(t *testing.T) {
 	}
 }
 
-// tools runs the operator's tools on a database, without a server beside it.
+// tools returns a function that runs the operator's tools on a database, without a server beside it.
 func tools(t *testing.T) func(args ...string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
-	t.Chdir(dir) // no .env of a developer's
+	t.Chdir(dir) // away from a developer's .env
 	for name, value := range map[string]string{"ENVIRONMENT": "test", "DATA_DIR": dir, "DATABASE_URL": pgtest.New(t), "CONTROL_PLANE_URL": "https://cloud.example.org/", "SIGNUP": "invite"} {
 		t.Setenv(name, value)
 	}
@@ -78,11 +78,11 @@ func TestInviteCommand(t *testing.T) {
 		t.Errorf("got %s, %v, want revoked", out, err)
 	}
 	for _, args := range [][]string{
-		{"accounts", "invite", "nobody"}, {"accounts", "invite", "--expires", "1s"}, {"accounts", "invite", "--revoke", "nothing"}, {"accounts", "invite", "a@example.com", "--revoke", "x"},
-		{"accounts", "suspend", "nobody@example.com"}, {"accounts", "suspend", "01NOTHING"}, {"accounts", "resume", "nobody@example.com"},
+		{"accounts", "invite", "no-address"}, {"accounts", "invite", "--expires", "1s"}, {"accounts", "invite", "--revoke", "nothing"}, {"accounts", "invite", "a@example.com", "--revoke", "x"},
+		{"accounts", "suspend", "unknown@example.com"}, {"accounts", "suspend", "01NOTHING"}, {"accounts", "resume", "unknown@example.com"},
 		{"instances", "terminate", "01NOTHING"},
 	} {
-		if out, err := run(args...); err == nil || strings.Contains(err.Error(), "--force") { // which would not help
+		if out, err := run(args...); err == nil || strings.Contains(err.Error(), "--force") { // --force would not help
 			t.Errorf("%v: got %s, %v, want an error that does not advise --force", args, out, err)
 		}
 	}
@@ -96,8 +96,8 @@ func TestInviteCommand(t *testing.T) {
 	}
 }
 
-// TestForceCommandSaysWhatIsUnknown opens the local machines, without a server beside it.
-func TestForceCommandSaysWhatIsUnknown(t *testing.T) {
+// TestForceCommandNamesWhatIsUnknown opens the local machines, without a server beside it.
+func TestForceCommandNamesWhatIsUnknown(t *testing.T) {
 	run := tools(t)
 	guest := filepath.Join(filepath.Dir(os.Args[0]), "cloudbot-guest")
 	if err := os.WriteFile(guest, []byte("#!/bin/sh\n"), 0o755); err != nil {
@@ -129,7 +129,7 @@ func TestStuck(t *testing.T) {
 	}
 }
 
-// Every command says what it does, and shows an example of itself.
+// Every command has a description and an example of itself.
 func TestHelpHasExamples(t *testing.T) {
 	t.Parallel()
 	var look func(cmd *cobra.Command)
@@ -162,7 +162,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// The aggregates that events knows are those of the messages' document.
+// The command events knows the same aggregates as the document of the messages.
 func TestAggregatesAreDocumented(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/asyncapi.yaml")
@@ -171,7 +171,7 @@ func TestAggregatesAreDocumented(t *testing.T) {
 	}
 }
 
-// A server is beside a tool if it answers as the process that the file names.
+// A server is beside a tool if it answers with the process ID in the file.
 func TestBeside(t *testing.T) {
 	t.Parallel()
 	pid := os.Getpid()
@@ -202,7 +202,7 @@ func TestBeside(t *testing.T) {
 	}
 }
 
-// Each of the operator's commands says what it does, shows examples, and speaks JSON.
+// Each of the operator's commands has a description, examples and JSON output.
 func TestOperatorsHelp(t *testing.T) {
 	t.Parallel()
 	for _, group := range []*cobra.Command{accountsCmd(), instancesCmd()} {

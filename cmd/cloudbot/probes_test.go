@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Read models that stand still while the log goes on are said; those that have nothing to do, or are
-// slow, are not.
+// Read models that stand still while the log has more are reported; those that have nothing to do, or are slow, are
+// not.
 func TestReadModelsThatStandStill(t *testing.T) {
 	t.Parallel()
 	var s standstill
