@@ -34,7 +34,7 @@ type front struct {
 	fresh        bool   // the log had no event when it was opened
 }
 
-// site is what serve opens before it assembles the server: a taken port or an unusable database ends it early.
+// site is what serve opens before it assembles the server, so that a taken port or an unusable database fails early.
 type site struct {
 	database   database
 	admin      net.Listener
@@ -49,7 +49,7 @@ const guestPrefix = "/api/guest/"
 // stateBytes bounds the folded states that a server keeps: those of about 50,000 long streams.
 const stateBytes = 64 << 20
 
-// assemble builds the server and connects it, each part from those above it.
+// assemble builds the server and connects it. Each part gets what it needs from the parts above it.
 func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app, err error) {
 	var opened closers
 	defer func() {

@@ -5,7 +5,7 @@ type closers []func()
 
 func (c *closers) add(f func()) { *c = append(*c, f) }
 
-// close closes what was opened last first, because it may use what was opened before it.
+// close closes everything in reverse order, because each may use what was opened before it.
 func (c *closers) close() {
 	for i := len(*c) - 1; i >= 0; i-- {
 		(*c)[i]()

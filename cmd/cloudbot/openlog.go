@@ -35,7 +35,7 @@ func isEmpty(ctx context.Context, store *postgres.Store) bool {
 	return err == nil && head == 0
 }
 
-// openLeases opens the leases of the background roles, on a connection of their own.
+// openLeases opens the leases of the background roles, on their own connection.
 func openLeases(ctx context.Context, cfg config, pool *postgres.Pool, log *slog.Logger, opened *closers) (*lease.Leases, error) {
 	own, err := pool.Reserve(ctx, "cloudbot leases")
 	if err != nil {
@@ -52,8 +52,8 @@ func openLeases(ctx context.Context, cfg config, pool *postgres.Pool, log *slog.
 	return leases, nil
 }
 
-// newLog returns the log as commands use it. digestKey keys the digests in receipts; nil: no receipts are written.
-// fleet is the limit on all instances together; nil: there is none.
+// newLog returns the log as commands use it. digestKey is the key of the digests in receipts; nil for commands without
+// receipts. fleet is the limit on all instances together; nil for none.
 func newLog(store eventstore.Store, digestKey []byte, fleet *commands.Fleet) commands.Log {
 	entropy := ulid.DefaultEntropy() // monotonic, so ids made in one millisecond keep their order
 	return commands.Log{

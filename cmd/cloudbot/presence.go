@@ -13,7 +13,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 )
 
-// presence is the presence of tunnels for the hub, to which no tunnel is no error.
+// presence is what the hub knows about tunnels at other replicas. For the hub, a machine without a tunnel is no error.
 type presence struct{ *jetstream.Presence }
 
 func (p presence) Lookup(ctx context.Context, instanceID string) (string, error) {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// plural is a number of things.
+// plural returns a number of things: "1 desktop", "2 desktops".
 func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -53,7 +53,7 @@ func clip(text string, n int) string {
 	return string(r)
 }
 
-// ago says how long ago in a few characters: 45s, 12m, 7h, 90d.
+// ago returns how long ago t was, in a few characters: 45s, 12m, 7h, 90d.
 func ago(t time.Time) string {
 	switch d := time.Since(t); {
 	case d < time.Minute:
@@ -67,7 +67,7 @@ func ago(t time.Time) string {
 	}
 }
 
-// oneLine flattens an error for the terminal: joined errors stand on lines of their own.
+// oneLine returns an error as one line for the terminal. Joined errors have one line each.
 func oneLine(err error) string {
 	return strings.NewReplacer("\n\t", " ", "\n", "; ").Replace(err.Error())
 }

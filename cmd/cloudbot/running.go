@@ -57,7 +57,7 @@ func beside(ctx context.Context, cfg config) (running, bool) {
 	return r, err == nil && string(pid) == strconv.Itoa(r.PID)
 }
 
-// besideTime bounds the question: a server that is starting accepts it and does not answer yet.
+// besideTime bounds the question: a server that is starting accepts the connection and does not answer yet.
 const besideTime = 3 * time.Second
 
 // askAdmin gets a page of a running server's listener for operators.

@@ -48,7 +48,7 @@ func loadSecrets(cfg config) (keyset, error) {
 }
 
 // openVault opens the accounts' data keys with the secrets of the environment. erased is called for each account
-// whose key is gone; nil: it is not.
+// whose key was deleted; it may be nil.
 func openVault(ctx context.Context, cfg config, pool secrets.DB, erased func(account string)) (keyset, *secrets.Vault, error) {
 	keys, err := loadSecrets(cfg)
 	if err != nil {
