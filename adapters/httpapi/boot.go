@@ -35,7 +35,7 @@ func (s *Server) boot(c echo.Context, who Claims) error {
 	switch {
 	case err != nil:
 		return err
-	case i.Status == instance.StatusGone:
+	case i.Status == instance.StatusTerminated:
 		return instance.ErrGone
 	case s.cfg.Diagnostics == nil:
 		return errNotBuiltIn
@@ -120,7 +120,7 @@ func (s *Server) rows(ctx context.Context, account, id string, rows chan<- proje
 // model that is behind still calls stopped what was just started.
 func (s *Server) over(ctx context.Context, account string, i projections.Instance) (instance.Status, bool) {
 	down := func(status instance.Status) bool {
-		return status == instance.Stopped || status == instance.StatusGone || status == instance.StatusFail
+		return status == instance.Stopped || status == instance.StatusTerminated || status == instance.StatusFailed
 	}
 	if !down(i.Status) {
 		return "", false
