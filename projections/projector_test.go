@@ -106,7 +106,7 @@ func TestInstancesEqualTheFold(t *testing.T) {
 		if got.Status != s.Status || got.Phase != s.Phase || got.Machine != s.Machine || got.Address != s.Address || got.Type != s.Type || got.Region != s.Region || got.Ready() != s.Ready() || !maps.Equal(got.Versions, s.Versions) {
 			rt.Fatalf("row  %+v\nfold %+v\nof %T", got, s, events)
 		}
-		if s.Status == instance.StatusFail && got.Reason == "" {
+		if s.Status == instance.StatusFailed && got.Reason == "" {
 			rt.Fatalf("failed without a reason: %+v", got)
 		}
 	})
@@ -392,7 +392,7 @@ func TestRebuildMends(t *testing.T) {
 	if at, err := projections.Rebuild(t.Context(), w.pool, w.store, p, nil); err != nil || at != head {
 		t.Fatalf("%d of %d, %v", at, head, err)
 	}
-	if got, err := w.reader.Instance(t.Context(), "acc", "01I"); err != nil || got.Status != instance.StatusGone || w.dump("parked") != "" {
+	if got, err := w.reader.Instance(t.Context(), "acc", "01I"); err != nil || got.Status != instance.StatusTerminated || w.dump("parked") != "" {
 		t.Errorf("%+v, %v, parked %s", got, err, w.dump("parked"))
 	}
 }

@@ -43,16 +43,16 @@ func TestLaunchRows(t *testing.T) {
 		{"no answer after the effect", []ec2test.Fate{{Hang: true, Effect: true}}, instance.Running, "", 1, 1},
 		{"capacity once", many(1, no("InsufficientInstanceCapacity", 500)), instance.Running, "", 1, 2},
 		{"capacity in three places", many(3, no("InsufficientInstanceCapacity", 500)), instance.Running, "", 1, 4},
-		{"capacity nowhere", many(6, no("InsufficientInstanceCapacity", 500)), instance.StatusFail, "no_capacity", 0, 6},
-		{"the account's limit", many(6, no("VcpuLimitExceeded", 400)), instance.StatusFail, "no_capacity", 0, 6},
+		{"capacity nowhere", many(6, no("InsufficientInstanceCapacity", 500)), instance.StatusFailed, "no_capacity", 0, 6},
+		{"the account's limit", many(6, no("VcpuLimitExceeded", 400)), instance.StatusFailed, "no_capacity", 0, 6},
 		{"not in this zone", many(1, no("Unsupported", 400)), instance.Running, "", 1, 2},
 		{"session token expired", many(2, no("RequestExpired", 400)), instance.Running, "", 1, 1},
-		{"no rights", many(1, no("UnauthorizedOperation", 403)), instance.StatusFail, "UnauthorizedOperation", 0, 1},
-		{"no such image", many(1, no("InvalidAMIID.NotFound", 400)), instance.StatusFail, "InvalidAMIID.NotFound", 0, 1},
-		{"a bad parameter", many(1, no("InvalidParameterValue", 400)), instance.StatusFail, "InvalidParameterValue", 0, 1},
-		{"not opted in", many(1, no("OptInRequired", 401)), instance.StatusFail, "OptInRequired", 0, 1},
-		{"blocked", many(1, no("Blocked", 403)), instance.StatusFail, "Blocked", 0, 1},
-		{"an error nobody heard of", many(1, no("Surprise", 400)), instance.StatusFail, "Surprise", 0, 1},
+		{"no rights", many(1, no("UnauthorizedOperation", 403)), instance.StatusFailed, "UnauthorizedOperation", 0, 1},
+		{"no such image", many(1, no("InvalidAMIID.NotFound", 400)), instance.StatusFailed, "InvalidAMIID.NotFound", 0, 1},
+		{"a bad parameter", many(1, no("InvalidParameterValue", 400)), instance.StatusFailed, "InvalidParameterValue", 0, 1},
+		{"not opted in", many(1, no("OptInRequired", 401)), instance.StatusFailed, "OptInRequired", 0, 1},
+		{"blocked", many(1, no("Blocked", 403)), instance.StatusFailed, "Blocked", 0, 1},
+		{"an error nobody heard of", many(1, no("Surprise", 400)), instance.StatusFailed, "Surprise", 0, 1},
 		{"a server error nobody heard of", many(2, no("Surprise", 502)), instance.Running, "", 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestLaunchRows(t *testing.T) {
 				if n := len(s.srv.Machines()); n != c.machines || st.Attempts != c.attempts || c.code != "" && st.Abandoned.Code != c.code {
 					t.Errorf("got %d machines and %+v, want %d, %d attempts and code %q", n, st, c.machines, c.attempts, c.code)
 				}
-				if st.Status == instance.StatusFail && (st.Abandoned.Reason == "" || st.Refusal == "") {
+				if st.Status == instance.StatusFailed && (st.Abandoned.Reason == "" || st.Refusal == "") {
 					t.Errorf("got %+v, want a reason", st)
 				}
 				if calls := s.srv.Calls()["RunInstances"]; calls != len(c.fates)+min(c.machines, 1) {
@@ -108,7 +108,7 @@ func TestNotFoundForAMinute(t *testing.T) {
 					s.until("ready", id, ready)
 				} else {
 					s.do(command, id)
-					s.until("terminated", id, status(instance.StatusGone))
+					s.until("terminated", id, status(instance.StatusTerminated))
 				}
 				s.agreed()
 			})
@@ -153,7 +153,7 @@ func TestChangedFromOutside(t *testing.T) {
 		for _, c := range []struct {
 			to   ec2test.State
 			want instance.Status
-		}{{ec2test.Stopped, instance.Stopped}, {ec2test.Running, instance.Running}, {ec2test.Terminated, instance.StatusFail}} {
+		}{{ec2test.Stopped, instance.Stopped}, {ec2test.Running, instance.Running}, {ec2test.Terminated, instance.StatusFailed}} {
 			if err := s.srv.Outside(m, c.to); err != nil {
 				t.Fatal(err)
 			}
@@ -174,7 +174,7 @@ func TestDiesWhileComingUp(t *testing.T) {
 		id := s.create()
 		m := s.until("launched", id, func(st instance.State) bool { return st.Machine != "" }).Machine
 		s.srv.Kill(m, "Client.VolumeLimitExceeded")
-		s.until("failed", id, status(instance.StatusFail))
+		s.until("failed", id, status(instance.StatusFailed))
 		if want := "disk space"; s.count("instance.failed") != 1 || !containsReason(s, id, want) {
 			t.Errorf("the reason does not speak of %s, want s.count(\"instance.failed\") 1 and containsReason(s, id, want) true\n%s", want, s.history())
 		}
@@ -488,7 +488,7 @@ func TestMissingBelieved(t *testing.T) {
 // holds tells whether the instances run, or have failed.
 func (s *stage) holds(ids []string, run bool) {
 	s.t.Helper()
-	want := instance.StatusFail
+	want := instance.StatusFailed
 	if run {
 		want = instance.Running
 	}

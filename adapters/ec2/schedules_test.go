@@ -261,20 +261,20 @@ func journey(s *stage) {
 	s.do("start", id)
 	s.until("ready", id, ready)
 	s.do("terminate", id)
-	s.until("terminated", id, status(instance.StatusGone))
+	s.until("terminated", id, status(instance.StatusTerminated))
 	for range 2 {
 		s.srv.Script("RunInstances", many(10, ec2test.Fate{Code: "RequestLimitExceeded", Status: 503})...)
 		busy := s.create()
-		s.until("failed", busy, status(instance.StatusFail))
+		s.until("failed", busy, status(instance.StatusFailed))
 	}
 	cancelled := s.create()
 	s.until("open", cancelled, func(st instance.State) bool { return st.Attempts > 0 })
 	s.do("terminate", cancelled)
-	s.until("terminated", cancelled, status(instance.StatusGone))
+	s.until("terminated", cancelled, status(instance.StatusTerminated))
 	for range 2 {
 		s.srv.Script("RunInstances", ec2test.Fate{Code: "OptInRequired", Status: 401})
 		refused := s.create()
-		s.until("failed", refused, status(instance.StatusFail))
+		s.until("failed", refused, status(instance.StatusFailed))
 	}
 	s.agreed()
 }
