@@ -64,13 +64,13 @@ func TestDamageIsParked(t *testing.T) {
 	for _, p := range projections.All() {
 		faulty, all, err := projections.Parked(t.Context(), w.pool, p.Name)
 		if err != nil || len(faulty) != 1 || faulty[0].Stream != bad.String() || all < 10 {
-			t.Errorf("%s: parked %+v, %d in all, %v", p.Name, faulty, all, err)
+			t.Errorf("%s: got %+v parked, %d in all, %v, want one of %s and at least 10 in all", p.Name, faulty, all, err, bad)
 		}
 		if _, err := projections.Rebuild(t.Context(), w.pool, store, p, nil); err != nil {
 			t.Fatalf("rebuild %s: %v", p.Name, err)
 		}
 		if again, n, err := projections.Parked(t.Context(), w.pool, p.Name); err != nil || n != all || len(again) != 1 || again[0] != faulty[0] {
-			t.Errorf("%s after a rebuild: parked %+v, %d of %d, %v", p.Name, again, n, all, err)
+			t.Errorf("%s after a rebuild: got %+v parked, %d in all, %v, want %+v and %d", p.Name, again, n, err, faulty, all)
 		}
 	}
 	same(t, w.dumps(), live) // a rebuild has the same rows
@@ -80,17 +80,17 @@ func TestDamageIsParked(t *testing.T) {
 	w.append(encoded[instance.Event](w, "instance", "01FINE", instance.Codec.Encode, instance.Renamed{Name: seal("acc", label("01FINE"), "after")})...)
 	w.caughtUp()
 	if got, err := w.reader.Instance(t.Context(), "acc", "01FINE"); err != nil || got.Name != "after" {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("got %+v, %v, want it renamed", got, err)
 	}
 	if got, err := w.reader.Instance(t.Context(), "acc", "01BAD"); err != nil || got.Name == "after" {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("got %+v, %v, want it not renamed", got, err)
 	}
 	mended.Store(true)
 	total := 0
 	for _, p := range projections.All() {
 		applied, left, err := projections.RetryParked(t.Context(), w.pool, store, p)
 		if err != nil || left != 0 {
-			t.Errorf("%s mended: %d applied, %d left, %v", p.Name, applied, left, err)
+			t.Errorf("%s repaired: got %d applied, %d left, %v, want none left", p.Name, applied, left, err)
 		}
 		total += applied
 	}
@@ -132,22 +132,22 @@ func TestDamagedRowsAreRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		if read++; e.Position != read || e.ID == "" || e.Type == "" || e.Time.Year() > 9999 {
-			t.Errorf("event %d: %+v", read, e)
+			t.Errorf("got %+v, want position %d, an id, a type and a year up to 9999", e, read)
 		}
 		if sound := e.Damage == nil && json.Valid(e.Data); sound != (read > int64(len(kinds))) {
-			t.Errorf("event %d: damage %v", read, e.Damage)
+			t.Errorf("event %d: got damage %v, want damage: %v", read, e.Damage, read <= int64(len(kinds)))
 		}
 	}
 	for i, kind := range kinds {
 		if n := w.number(`SELECT count(*) FROM read.parked WHERE projection = 'instances' AND position = $1`, i+1); n != 1 {
-			t.Errorf("%s is not parked", kind)
+			t.Errorf("%s: got %d parked events at its position, want 1", kind, n)
 		}
 	}
 	if got, err := w.reader.Instance(t.Context(), "acc", "01FINE"); err != nil || got.Status != instance.StatusGone {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("got %+v, %v, want it terminated", got, err)
 	}
 	if n := w.number(`SELECT count(*) FROM read.parked WHERE position > $1`, len(kinds)); n != 0 {
-		t.Errorf("%d sound events are parked", n)
+		t.Errorf("got %d sound events parked, want none", n)
 	}
 	t.Logf("%d kinds of damage: each parked, %d events read", len(kinds), read)
 }

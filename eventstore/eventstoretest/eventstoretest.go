@@ -155,14 +155,14 @@ func Sound(t *testing.T, s eventstore.Store) []eventstore.Event {
 	versions := map[eventstore.StreamID]int64{}
 	for i, e := range log {
 		if e.Position != int64(i)+1 {
-			t.Fatalf("event %d has position %d", i+1, e.Position)
+			t.Fatalf("event %d: got position %d, want %d", i+1, e.Position, i+1)
 		}
 		if versions[e.Stream]++; e.Version != versions[e.Stream] {
-			t.Fatalf("position %d: %s has version %d after %d", e.Position, e.Stream, e.Version, versions[e.Stream]-1)
+			t.Fatalf("position %d: got version %d of %s, want %d", e.Position, e.Version, e.Stream, versions[e.Stream])
 		}
 	}
 	if h := head(t, s); h != int64(len(log)) {
-		t.Fatalf("head is %d after %d events", h, len(log))
+		t.Fatalf("got head %d, want %d", h, len(log))
 	}
 	return log
 }

@@ -37,12 +37,12 @@ func TestProbeLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rows+locks+open != 0 {
-		t.Errorf("%d rows, %d locks, %d transactions left", rows, locks, open)
+		t.Errorf("got %d rows, %d locks and %d transactions left, want none", rows, locks, open)
 	}
 	// The log goes on at 1, over the same connection.
 	var n ids
 	if res := must(t, s, n.append("a", 0, 2)); res.First != 1 {
-		t.Errorf("the first event is at %d", res.First)
+		t.Errorf("got the first event at position %d, want 1", res.First)
 	}
 }
 
@@ -80,13 +80,13 @@ func TestProbeTellsWhatAppendsCannot(t *testing.T) {
 			}
 			for !fails() { // the first time the broken connection may be all that it says
 				if t.Context().Err() != nil || !within(t) {
-					t.Fatalf("not %s: %v", c.says, s.Probe(t.Context()))
+					t.Fatalf("got %v, want %s", s.Probe(t.Context()), c.says)
 				}
 			}
 			change(c.mend)
 			for s.Probe(t.Context()) != nil {
 				if !within(t) {
-					t.Fatal(s.Probe(t.Context()))
+					t.Fatalf("got %v, want a probe that works again", s.Probe(t.Context()))
 				}
 			}
 			var n ids
@@ -111,7 +111,7 @@ func TestProbeWaitsNoLongerThanItIsTold(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if err := s.Probe(ctx); err == nil {
-		t.Error("it worked")
+		t.Error("got no error, want one")
 	}
 	if err := other.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestProbeTrustsAnAppend(t *testing.T) {
 	}
 	s.FailedLately()
 	if err := s.Probe(t.Context()); err == nil {
-		t.Error("a failed append is trusted")
+		t.Error("got a probe that trusts a failed append, want an error")
 	}
 }
 
@@ -181,7 +181,7 @@ func TestPanicOfAnAppend(t *testing.T) {
 	var n ids
 	mend := s.Sabotage()
 	if _, err := s.Append(t.Context(), n.append("a", 0, 1)); !errors.Is(err, eventstore.ErrUnavailable) {
-		t.Errorf("the append that panicked: %v", err)
+		t.Errorf("the append that panicked: got %v, want %v", err, eventstore.ErrUnavailable)
 	}
 	mend()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
