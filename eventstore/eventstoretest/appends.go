@@ -173,7 +173,7 @@ func conflictKeepsNoReceipt(t *testing.T, s eventstore.Store) {
 	must(t, s, withReceipt(to(i, "a", 1, 1), "k", `2`))
 }
 
-// A retried command is stale as well, and must hear that it succeeded, not that it lost.
+// A retried command is stale as well. It must learn that it succeeded, not that it lost.
 func duplicateBeforeConflict(t *testing.T, s eventstore.Store) {
 	i := &ids{}
 	must(t, s, withReceipt(to(i, "a", 0, 1), "k", `1`))

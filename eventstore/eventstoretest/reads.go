@@ -77,7 +77,7 @@ func callersKeepTheirSlices(t *testing.T, s eventstore.Store) {
 	if got := receiptOf(t, s, "k").Response; string(got) != `"before"` {
 		t.Errorf(`got response %s, want "before"`, got)
 	}
-	// An event stays what it was while the reader goes on.
+	// An event stays the same while the reader reads on.
 	must(t, s, to(i, "a", 1, 3))
 	var kept []eventstore.Event
 	for e, err := range s.ReadAll(t.Context(), 1) {

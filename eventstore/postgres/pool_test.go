@@ -173,7 +173,7 @@ func TestReadOnlyForAMoment(t *testing.T) {
 	}
 }
 
-// The appends' own connection turns read-only while it is open, which slowpath.go once kept for ever.
+// The appends' own connection turns read-only while it is open, and must be replaced.
 func TestReadOnlyConnectionIsGivenUp(t *testing.T) {
 	t.Parallel()
 	for _, slow := range []bool{false, true} {

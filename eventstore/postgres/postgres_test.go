@@ -40,7 +40,7 @@ func TestTwoReplicas(t *testing.T) {
 	})
 }
 
-// Nobody changes the log, and nobody adds to it past the append path: not even its owner.
+// Only the append path writes to the log, and nothing changes it: this binds its owner too.
 func TestOnlyAppendsWrite(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
@@ -273,7 +273,7 @@ func TestCallerLeavesTheQueue(t *testing.T) {
 	}
 }
 
-// locked tells whether an append waits for the log.
+// locked reports whether an append waits for the log.
 func locked(t *testing.T, url string) (waits bool) {
 	p := pool(t, url)
 	defer p.Close()
