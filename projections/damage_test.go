@@ -15,17 +15,17 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// damaged is a log in which the rows that bad chooses cannot be read until it is mended.
+// damaged is a log in which the rows that bad chooses cannot be read until it is repaired.
 type damaged struct {
 	eventstore.Store
-	bad    func(eventstore.Event) bool
-	mended *atomic.Bool
+	bad      func(eventstore.Event) bool
+	repaired *atomic.Bool
 }
 
 func (d damaged) ReadAll(ctx context.Context, after int64) iter.Seq2[eventstore.Event, error] {
 	return func(yield func(eventstore.Event, error) bool) {
 		for e, err := range d.Store.ReadAll(ctx, after) {
-			if err == nil && d.bad(e) && !d.mended.Load() {
+			if err == nil && d.bad(e) && !d.repaired.Load() {
 				e.Damage, e.Meta = errors.New("metadata: it is no JSON"), eventstore.Metadata{}
 			}
 			if !yield(e, err) {
@@ -41,9 +41,9 @@ func TestDamageIsParked(t *testing.T) {
 	t.Parallel()
 	w, clean := newWorld(t), newWorld(t)
 	clean.store, clean.feed = w.store, &follower{store: w.store}
-	var mended atomic.Bool
+	var repaired atomic.Bool
 	bad := eventstore.StreamID{Aggregate: "instance", ID: "01BAD"}
-	store := damaged{w.store, func(e eventstore.Event) bool { return e.Stream == bad && e.Type == "instance.machine_launched" }, &mended}
+	store := damaged{w.store, func(e eventstore.Event) bool { return e.Stream == bad && e.Type == "instance.machine_launched" }, &repaired}
 	w.feed = &follower{store: store}
 	w.project(projections.All()...)
 	w.everything("acc", "01FINE")
@@ -75,7 +75,7 @@ func TestDamageIsParked(t *testing.T) {
 	}
 	same(t, w.dumps(), live) // a rebuild has the same rows
 	same(t, others(w), others(clean))
-	// The stream goes on being parked, and the others with their lives.
+	// The stream stays parked, and the other streams continue.
 	w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Codec.Encode, instance.Renamed{Name: seal("acc", label("01BAD"), "after")})...)
 	w.append(encoded[instance.Event](w, "instance", "01FINE", instance.Codec.Encode, instance.Renamed{Name: seal("acc", label("01FINE"), "after")})...)
 	w.caughtUp()
@@ -85,7 +85,7 @@ func TestDamageIsParked(t *testing.T) {
 	if got, err := w.reader.Instance(t.Context(), "acc", "01BAD"); err != nil || got.Name == "after" {
 		t.Errorf("got %+v, %v, want it not renamed", got, err)
 	}
-	mended.Store(true)
+	repaired.Store(true)
 	total := 0
 	for _, p := range projections.All() {
 		applied, left, err := projections.RetryParked(t.Context(), w.pool, store, p)
@@ -96,7 +96,7 @@ func TestDamageIsParked(t *testing.T) {
 	}
 	clean.caughtUp()
 	same(t, w.dumps(), clean.dumps())
-	t.Logf("1 damaged row: %d rebuilds went past it, %d parked events applied once it was mended", len(projections.All()), total)
+	t.Logf("1 damaged row: %d rebuilds went past it, %d parked events applied once it was repaired", len(projections.All()), total)
 }
 
 // What a row can be damaged in: each is an event with its damage, and the rows around it are read.

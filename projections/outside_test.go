@@ -25,7 +25,7 @@ func TestStopFromOutsideHasAReason(t *testing.T) {
 	see(instance.Stopping, instance.Requested{Account: "acc", Name: seal("acc", label("01OUTSIDE"), "desk"), Type: "t3.large", Region: "eu"}, instance.LaunchAttempted{Attempt: 1, At: at}, instance.MachineLaunched{Attempt: 1, Machine: "i-1", At: at},
 		instance.MachineRunning{At: at}, instance.StopRequested{At: at, Outside: true})
 	see(instance.Stopped, instance.MachineStopped{})
-	if told, err := w.reader.History(t.Context(), "acc", "01OUTSIDE", 0, 10); err != nil || len(told) != 6 || told[4].Sentence != "The machine is being stopped from outside." {
-		t.Errorf("got history %+v, %v, want 6 entries, the fifth about the stop from outside", told, err)
+	if entries, err := w.reader.History(t.Context(), "acc", "01OUTSIDE", 0, 10); err != nil || len(entries) != 6 || entries[4].Sentence != "The machine is being stopped from outside." {
+		t.Errorf("got history %+v, %v, want 6 entries, the fifth about the stop from outside", entries, err)
 	}
 }

@@ -202,12 +202,12 @@ func TestTwoProjectorsAtOnce(t *testing.T) {
 	}
 }
 
-// breaking is p, failing on the chosen events until it is mended.
-func breaking(p projections.Projection, bad func(eventstore.Event) bool, mended *atomic.Bool) projections.Projection {
+// breaking is p, failing on the chosen events until it is repaired.
+func breaking(p projections.Projection, bad func(eventstore.Event) bool, repaired *atomic.Bool) projections.Projection {
 	fold := *p.Fold
 	evolve := fold.Evolve
 	fold.Evolve = func(row any, e eventstore.Event) (any, error) {
-		if bad(e) && !mended.Load() {
+		if bad(e) && !repaired.Load() {
 			return nil, errors.New("cannot apply this")
 		}
 		return evolve(row, e)
@@ -228,9 +228,9 @@ func TestPoisonIsParked(t *testing.T) {
 			t.Parallel()
 			w, clean := newWorld(t), newWorld(t)
 			clean.store, clean.feed = w.store, &follower{store: w.store}
-			var mended atomic.Bool
+			var repaired atomic.Bool
 			poisoned := eventstore.StreamID{Aggregate: "instance", ID: "01BAD"}
-			p := breaking(find(t, "instances"), func(e eventstore.Event) bool { return e.Stream == poisoned && bad(e) }, &mended)
+			p := breaking(find(t, "instances"), func(e eventstore.Event) bool { return e.Stream == poisoned && bad(e) }, &repaired)
 			stop := w.project(p)
 			w.everything("acc", "01FINE")
 			w.everything("acc", "01BAD")
@@ -255,7 +255,7 @@ func TestPoisonIsParked(t *testing.T) {
 			if err != nil || applied != 0 || left != want {
 				t.Errorf("not yet repaired: got %d applied, %d left, %v, want 0 and %d", applied, left, err, want)
 			}
-			mended.Store(true)
+			repaired.Store(true)
 			applied, left, err = projections.RetryParked(t.Context(), w.pool, w.store, p)
 			if err != nil || applied != want || left != 0 {
 				t.Errorf("repaired: got %d applied, %d left, %v, want %d and 0", applied, left, err, want)
@@ -310,7 +310,7 @@ func TestPoisonKinds(t *testing.T) {
 	}
 }
 
-// An event of an aggregate nobody knows concerns the history, which must not skip it silently.
+// An event of an unknown aggregate concerns the history, which must not skip it silently.
 func TestUnknownAggregate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -365,12 +365,12 @@ func TestRebuildBesideALiveProjector(t *testing.T) {
 	}
 }
 
-// A rebuild mends rows that were damaged, parked events and leftovers of a rebuild that died.
-func TestRebuildMends(t *testing.T) {
+// A rebuild repairs damaged rows, parked events and leftovers of a rebuild that died.
+func TestRebuildRepairs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	var mended atomic.Bool
-	p := breaking(find(t, "instances"), func(e eventstore.Event) bool { return e.Type == "instance.machine_launched" }, &mended)
+	var repaired atomic.Bool
+	p := breaking(find(t, "instances"), func(e eventstore.Event) bool { return e.Type == "instance.machine_launched" }, &repaired)
 	w.everything("acc", "01I")
 	stop := w.project(p)
 	w.caughtUp()
@@ -387,7 +387,7 @@ func TestRebuildMends(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	mended.Store(true)
+	repaired.Store(true)
 	head, _ := w.store.Head(t.Context())
 	if at, err := projections.Rebuild(t.Context(), w.pool, w.store, p, nil); err != nil || at != head {
 		t.Fatalf("got position %d, %v, want %d", at, err, head)
@@ -442,7 +442,7 @@ func TestProjectorOutlivesNoDatabase(t *testing.T) {
 	defer cancel()
 	p := &projections.Projector{Projection: find(t, "instances"), Pool: pool, Progress: &projections.Progress{}, Logger: slog.New(slog.DiscardHandler)}
 	if err := p.Run(ctx); err != nil || ctx.Err() == nil {
-		t.Errorf("got %v before ctx ended, want Run to go on until then", err)
+		t.Errorf("got %v before ctx ended, want Run to continue until then", err)
 	}
 }
 

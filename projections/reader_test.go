@@ -63,7 +63,7 @@ func TestReaderInstances(t *testing.T) {
 	if got := pages("bob", 10, true); !slices.Equal(got, []string{"01B1 bob's"}) {
 		t.Errorf("bob's list: got %v, want %v", got, []string{"01B1 bob's"})
 	}
-	if got := pages("nobody", 10, true); got != nil {
+	if got := pages("stranger", 10, true); got != nil {
 		t.Errorf("the list of an unknown account: got %v, want none", got)
 	}
 	for _, c := range [][2]string{{"bob", "01A1"}, {"", "01A1"}, {"ada", "01NOTHING"}, {"ada", "' OR 1=1 --"}} {
@@ -91,7 +91,7 @@ func TestReaderLiveOfNothing(t *testing.T) {
 }
 
 // What Live says holds for its position, also while instances come and a rebuild switches the
-// tables under it: the saga would not hear of one that is in neither.
+// tables under it: the saga would miss an instance that is in neither.
 func TestReaderLiveDuringRebuilds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -161,7 +161,7 @@ func TestReaderHistory(t *testing.T) {
 	}
 	last := int64(0)
 	for _, e := range all {
-		if e.Position <= last || e.Sentence == "" || !json.Valid(e.Data) || e.Actor != "somebody" || e.EventID == "" || strings.Contains(e.Subject, "01B") {
+		if e.Position <= last || e.Sentence == "" || !json.Valid(e.Data) || e.Actor != "ada" || e.EventID == "" || strings.Contains(e.Subject, "01B") {
 			t.Errorf("got %+v, want a complete entry of ada after position %d", e, last)
 		}
 		last = e.Position
@@ -201,7 +201,7 @@ func TestReaderHistory(t *testing.T) {
 	if rest, err := w.reader.HistoryBefore(t.Context(), "ada", "01A", mine[10].Position, 3); err != nil || len(rest) != 3 || rest[0].Position != mine[9].Position {
 		t.Errorf("got %+v, %v, want 3 from position %d", rest, err, mine[9].Position)
 	}
-	for _, account := range []string{"bob", "", "nobody"} {
+	for _, account := range []string{"bob", "", "stranger"} {
 		if got, err := w.reader.HistoryBefore(t.Context(), account, "01A", math.MaxInt64, 10); err != nil || len(got) != 0 {
 			t.Errorf("%q: got %v, %v, want nothing", account, got, err)
 		}
@@ -236,7 +236,7 @@ func TestReaderSessionsAndKeys(t *testing.T) {
 	if err != nil || len(keys) != 1 || keys[0].Provider != "openai" || keys[0].Last4 != "ab12" || keys[0].UpdatedAt.IsZero() {
 		t.Errorf("got %+v, %v, want openai ending in ab12", keys, err)
 	}
-	if keys, err = w.reader.APIKeys(t.Context(), "nobody"); err != nil || len(keys) != 0 {
+	if keys, err = w.reader.APIKeys(t.Context(), "stranger"); err != nil || len(keys) != 0 {
 		t.Errorf("got %+v, %v, want none", keys, err)
 	}
 }

@@ -179,7 +179,7 @@ func (w *world) appendAt(at time.Time, x write) (head int64) {
 	}
 	res, err := w.store.Append(w.t.Context(), eventstore.Append{Writes: []eventstore.Write{{Stream: x.stream, Expected: version, Events: []eventstore.NewEvent{{
 		ID: fmt.Sprintf("01EVENT%020d", w.ids.Add(1)), Type: x.typ, Schema: x.schema, Time: at, Data: json.RawMessage(x.data),
-		Meta: eventstore.Metadata{Actor: "somebody", ClientAddr: "192.0.2.7"},
+		Meta: eventstore.Metadata{Actor: "ada", ClientAddr: "192.0.2.7"},
 	}}}}})
 	if err != nil {
 		w.t.Fatal(err)
