@@ -21,12 +21,12 @@ func TestAccountLife(t *testing.T) {
 
 	me := f.want(200, call{method: "GET", path: "/api/auth/me/", token: ada.access})
 	if got := me.field(t, "email"); got != "ada@example.com" {
-		t.Errorf("email %q", got)
+		t.Errorf("email: got %q, want %q", got, "ada@example.com")
 	}
 
 	unknown, wrong := f.want(401, login("nobody@example.com", canary)), f.want(401, login("ada@example.com", "wrong password"))
 	if unknown.field(t, "detail") != wrong.field(t, "detail") || unknown.field(t, "code") != wrong.field(t, "code") {
-		t.Errorf("an unknown address is told apart: %s %s", unknown.body, wrong.body)
+		t.Errorf("answer to an unknown address: got %s, want the one to a wrong password, %s", unknown.body, wrong.body)
 	}
 
 	second := f.logIn("ada@example.com")
@@ -38,7 +38,7 @@ func TestAccountLife(t *testing.T) {
 	}
 	for _, s := range list.Sessions {
 		if s.Current != (s.ID == second.session) {
-			t.Errorf("session %s: current %v", s.ID, s.Current)
+			t.Errorf("session %s: got current %v, want %v", s.ID, s.Current, s.ID == second.session)
 		}
 	}
 
@@ -59,7 +59,7 @@ func TestRefreshRotatesAndReuseEndsTheSession(t *testing.T) {
 	first := f.user(ada.email, f.want(200, refresh(ada.refresh)))
 	// A parallel tab gets the same leaf.
 	if again := f.user(ada.email, f.want(200, refresh(ada.refresh))); again.refresh != first.refresh {
-		t.Error("a tab that was a moment late got another leaf")
+		t.Errorf("refresh token of a repeated refresh: got another one, want the first")
 	}
 	f.clock.advance(10 * time.Second)
 	f.want(200, call{method: "GET", path: "/api/auth/me", token: first.access})
@@ -91,7 +91,7 @@ func TestPasswordChangeEndsTheOtherSessions(t *testing.T) {
 	f.want(200, call{method: "GET", path: "/api/auth/me", token: here.access})
 	for _, o := range append(others, ada) {
 		if !f.server.sessions.IsRevoked(o.session) {
-			t.Errorf("session %s lives", o.session)
+			t.Errorf("session %s: got a live session, want a revoked one", o.session)
 		}
 		f.want(401, call{method: "GET", path: "/api/auth/me", token: o.access})
 	}
@@ -108,7 +108,7 @@ func TestLogInIsThrottledByAccountHoweverItIsSpelt(t *testing.T) {
 	}
 	a := f.want(429, login(" Ada@EXAMPLE.com", canary))
 	if a.header.Get("Retry-After") == "" || a.header.Get("Retry-After") == "0" {
-		t.Error("no Retry-After")
+		t.Errorf("Retry-After: got %q, want a number above 0", a.header.Get("Retry-After"))
 	}
 	f.want(401, login("bob@example.com", "wrong password")) // others are not touched
 	f.clock.advance(2 * time.Minute)
@@ -166,7 +166,7 @@ func TestMeIsNeverSomebodyElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a["email"] != "ada@example.com" || b["email"] != "bob@example.com" {
-		t.Errorf("%v %v", a, b)
+		t.Errorf("accounts: got %v and %v, want ada's and bob's", a, b)
 	}
 }
 
@@ -187,7 +187,7 @@ func TestRefreshesOfAnAddress(t *testing.T) {
 	}
 	for n := range 30 {
 		if a := f.do(refresh(dead.refresh)); a.status != 401 && (n < 5 || a.status != 429) {
-			t.Fatalf("try %d: %d", n, a.status)
+			t.Fatalf("try %d: got status %d, want 401, or 429 after the fifth", n, a.status)
 		}
 	}
 	f.want(200, refresh(ada.refresh))

@@ -119,7 +119,7 @@ func (r *reader) next() string {
 			return fmt.Sprint("progress ", data.Phase, " ", data.Progress)
 		case "line":
 			if time.Since(data.At) > time.Hour || !strings.HasSuffix(id, "."+strconv.FormatInt(data.Seq, 10)) {
-				r.t.Errorf("line %d with id %s of %v", data.Seq, id, data.At)
+				r.t.Errorf("line %d: got id %s and time %v, want an id that ends in the number and a time in the last hour", data.Seq, id, data.At)
 			}
 			return fmt.Sprint("line ", id, " ", data.Text)
 		case "skipped":
@@ -177,7 +177,7 @@ func TestBootDialsWhenTheInstanceChanges(t *testing.T) {
 	f.happen(id, instance.PhaseReached{Boot: "b1", Phase: instance.PhaseBooting, At: f.clock.Now()})
 	s.hear("line b1.1 here")
 	if took := time.Since(began); took > lastDial/2 {
-		t.Errorf("it took %v", took)
+		t.Errorf("time to reconnect: got %v, want at most %v", took, lastDial/2)
 	}
 }
 
@@ -193,7 +193,7 @@ func TestBootResumes(t *testing.T) {
 	for _, bad := range []string{"b1", "1", "b1.x", "b1.-1", "b1.1.1", "b 1.1", strings.Repeat("b", 100) + ".1"} {
 		a := f.do(call{method: "GET", path: path, token: ada.access, header: map[string]string{"Last-Event-ID": bad}})
 		if a.status != 400 || a.field(t, "code") != "invalid_position" {
-			t.Errorf("%q: %d %s", bad, a.status, a.body)
+			t.Errorf("%q: got %d %s, want 400 invalid_position", bad, a.status, a.body)
 		}
 	}
 }
@@ -218,7 +218,7 @@ func TestBootEnds(t *testing.T) {
 			f.happen(id, events...)
 			s.hear("end " + reason)
 			if more, ok := s.block(); ok {
-				t.Errorf("after the end: %q", more)
+				t.Errorf("after the end: got %q, want nothing", more)
 			}
 			if reason == "terminated" {
 				f.want(409, call{method: "GET", path: "/api/instances/" + id + "/boot", token: ada.access})
@@ -228,7 +228,7 @@ func TestBootEnds(t *testing.T) {
 			s = f.stream(t, ada.access, "/api/instances/"+id+"/boot", "")
 			for got := s.next(); got != "end "+reason; got = s.next() {
 				if got != "waiting" {
-					t.Errorf("%q", got)
+					t.Errorf("event: got %q, want waiting", got)
 				}
 			}
 		})
@@ -243,11 +243,11 @@ func TestBootAsksTheLogBeforeItEnds(t *testing.T) {
 	id := f.running(ada, "x")
 	stale := projections.Instance{ID: id, Status: instance.Stopped}
 	if status, over := f.server.over(t.Context(), ada.account, stale); over {
-		t.Errorf("over: %s", status)
+		t.Errorf("a starting instance: got over with %s, want not over", status)
 	}
 	f.happen(id, instance.StopRequested{At: time.Now()}, instance.MachineStopped{Asked: true})
 	if status, over := f.server.over(t.Context(), ada.account, stale); !over || status != instance.Stopped {
-		t.Errorf("not over: %s", status)
+		t.Errorf("a stopped instance: got over %v with %s, want true with %s", over, status, instance.Stopped)
 	}
 }
 
@@ -265,17 +265,17 @@ func TestBootEndsWithItsSession(t *testing.T) {
 	f.want(429, call{method: "GET", path: path, token: ada.access})
 	f.want(204, call{method: "POST", path: "/api/auth/logout", token: ada.access})
 	if last := s.end(); !strings.Contains(last, "session has ended") {
-		t.Errorf("last words %q", last)
+		t.Errorf("last comment: got %q, want that the session has ended", last)
 	}
 	short, _ := f.tokens.Access(ada.account, other.session, f.clock.Now().Add(-time.Hour+300*time.Millisecond))
 	if last := f.stream(t, short, path, "").end(); !strings.Contains(last, "sign in again") {
-		t.Errorf("last words %q", last)
+		t.Errorf("last comment: got %q, want to sign in again", last)
 	}
 	s = f.stream(t, other.access, path, "")
 	s.hear("line b1.1 one")
 	f.server.drain()
 	if last := s.end(); !strings.HasPrefix(last, "retry: ") {
-		t.Errorf("last words %q", last)
+		t.Errorf("last comment: got %q, want a time to reconnect", last)
 	}
 }
 
@@ -321,7 +321,7 @@ func TestBootOfAFloodIsBounded(t *testing.T) {
 		}
 	}
 	if most := linesAtOnce + linesPerSecond*(time.Since(began).Seconds()+1); float64(lines) > most {
-		t.Errorf("%d lines in %v", lines, time.Since(began))
+		t.Errorf("lines in %v: got %d, want at most %.0f", time.Since(began), lines, most)
 	}
 }
 

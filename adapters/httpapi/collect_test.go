@@ -87,10 +87,10 @@ func TestHostileHalfSentBodies(t *testing.T) {
 		select {
 		case got := <-refused:
 			if got != "429 true after 1, closed true" {
-				t.Fatalf("a body beyond its network's share: %s", got)
+				t.Fatalf("a body above its network's share: got %s, want 429 true after 1, closed true", got)
 			}
 		case <-deadline:
-			t.Fatalf("%d of %d bodies are refused", n, crowd-share)
+			t.Fatalf("refused bodies: got %d, want %d", n, crowd-share)
 		}
 	}
 	held := func() (bytes, requests int) {
@@ -107,7 +107,7 @@ func TestHostileHalfSentBodies(t *testing.T) {
 	f.want(200, from(hostile, call{method: "GET", path: "/ready"}))
 	f.want(200, from(hostile, call{method: "GET", path: "/api/auth/me", token: ada.access})) // no body, no share of them
 	if bytes, _ := held(); bytes != share*(bodyCost+100) {
-		t.Errorf("the crowd left: %d bytes", bytes)
+		t.Errorf("bytes held for the crowd: got %d, want %d", bytes, share*(bodyCost+100))
 	}
 	t.Logf("another's log-in beside %d half-sent bodies: %s; alone: %s", crowd, beside, alone)
 }
@@ -141,10 +141,10 @@ func TestHostileSlowBody(t *testing.T) {
 	}
 	defer res.Body.Close()
 	if body, _ := io.ReadAll(res.Body); res.StatusCode != 408 || !strings.Contains(string(body), `"body_too_slow"`) || !res.Close {
-		t.Errorf("%d %s", res.StatusCode, body)
+		t.Errorf("got %d %s, closed %v, want 408 body_too_slow, closed", res.StatusCode, body, res.Close)
 	}
 	if bytes, keys := f.server.bodies.Used(); bytes != 0 || keys != 0 {
-		t.Errorf("%d bytes of %d networks are still held", bytes, keys)
+		t.Errorf("held: got %d bytes of %d networks, want none", bytes, keys)
 	}
 }
 
@@ -232,7 +232,7 @@ func TestHalfABodyHoldsUpNoStream(t *testing.T) {
 			t.Fatalf("%s: %v", path, err)
 		}
 		if res.StatusCode != 200 || !res.Close { // the stream goes on: its body is not read
-			t.Errorf("%s: %d, closed %v", path, res.StatusCode, res.Close)
+			t.Errorf("%s: got %d, closed %v, want 200, closed", path, res.StatusCode, res.Close)
 		}
 	}
 }
@@ -249,7 +249,7 @@ func TestRequestsAreSharedByNetwork(t *testing.T) {
 	}
 	me := call{method: "GET", path: "/api"}
 	if a := f.want(429, from(hostile, me)); a.field(t, "code") != "too_many_from_address" || a.header.Get("Retry-After") == "" {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s with Retry-After %q, want too_many_from_address with one", a.body, a.header.Get("Retry-After"))
 	}
 	f.want(200, from(elsewhere, me))
 	f.want(200, from("198.51.100.8", me)) // its neighbour
@@ -287,6 +287,6 @@ func TestHostileBodiesOfOneProvider(t *testing.T) {
 	f.want(429, from("2001:db8:ffff::1", login("ada@example.com", canary)))
 	f.want(200, from(elsewhere, login("ada@example.com", canary)))
 	if held() > maxBodies/2 {
-		t.Errorf("%d bytes are held for one provider", held())
+		t.Errorf("bytes held for one provider: got %d, want at most %d", held(), maxBodies/2)
 	}
 }

@@ -41,7 +41,7 @@ func TestDamagedStream(t *testing.T) {
 	} {
 		c.token = ada.access
 		if a := f.want(409, c); a.field(t, "code") != "stream_damaged" {
-			t.Errorf("%s: %s", c.path, a.body)
+			t.Errorf("%s: got %s, want stream_damaged", c.path, a.body)
 		}
 	}
 	f.want(200, call{method: "GET", path: "/api/instances/" + bad, token: ada.access})
@@ -60,12 +60,12 @@ func TestDatabaseTroublesAreUnavailable(t *testing.T) {
 		"closed": &net.OpError{Op: "read", Err: net.ErrClosed}, "too slow": context.DeadlineExceeded,
 	} {
 		if r := refused(fmt.Errorf("read: %w", err)); r.status != 503 || r.retryAfter == 0 {
-			t.Errorf("%s: %T %v: %+v", name, err, err, r)
+			t.Errorf("%s: %T %v: got %+v, want 503 with a time to retry", name, err, err, r)
 		}
 	}
 	for name, err := range map[string]error{"a missing table": &pgconn.PgError{Code: "42P01"}, "a bug": errors.New("a bug"), "no row": pgx.ErrNoRows} {
 		if r := refused(err); r.status != 500 {
-			t.Errorf("%s: %+v", name, r)
+			t.Errorf("%s: got %+v, want 500", name, r)
 		}
 	}
 }
@@ -140,7 +140,7 @@ func TestDatabaseTroublesOfTheDriver(t *testing.T) {
 		}
 		err = fail(conn, pool)
 		if r := refused(fmt.Errorf("read: %w", err)); err == nil || r.status != 503 || r.retryAfter == 0 {
-			t.Errorf("%s: %T %v: %+v", name, err, err, r)
+			t.Errorf("%s: %T %v: got %+v, want 503 with a time to retry", name, err, err, r)
 		}
 		_ = conn.Close(ctx)
 		pool.Close()

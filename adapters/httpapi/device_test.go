@@ -38,7 +38,7 @@ func (f *front) guess(addr, email string) (compared int) {
 		case 429:
 			return compared
 		default:
-			f.t.Fatalf("%d: %s", a.status, a.body)
+			f.t.Fatalf("got %d %s, want 401 or 429", a.status, a.body)
 		}
 	}
 	f.t.Fatal("no guess is refused")
@@ -101,10 +101,10 @@ func TestADeviceHasABoundOfItsOwn(t *testing.T) {
 	}
 	one, two := get("ada@example.com", ""), get("ada@example.com", "")
 	if one == two || len(one) > maxDevice {
-		t.Errorf("two devices: %q, %q", one, two)
+		t.Errorf("tokens of two devices: got %q and %q, want two short ones that differ", one, two)
 	}
 	if again := get("Ada@example.com ", one); again != one {
-		t.Errorf("a device changes: %q, %q", again, one)
+		t.Errorf("token of a known device: got %q, want %q", again, one)
 	}
 	for range 10 {
 		f.want(401, from(elsewhere, logInWith("ada@example.com", wrongPassword, one)))
@@ -132,10 +132,10 @@ func TestWhatIsNoDeviceTokenCountsAsNone(t *testing.T) {
 		"long": ada + strings.Repeat("x", 200), "words": "let me in",
 	} {
 		if a := f.do(from(hostile, logInWith("ada@example.com", canary, token))); a.status != 429 && a.status != 422 {
-			t.Errorf("%s: %d", name, a.status)
+			t.Errorf("%s: got %d, want 429 or 422", name, a.status)
 		}
 		if a := f.want(200, from(elsewhere, logInWith("ada@example.com", canary, token))); a.field(t, "device_token") == token {
-			t.Errorf("%s: it is kept", name)
+			t.Errorf("%s: got the same device token, want a new one", name)
 		}
 	}
 	f.want(200, from(hostile, logInWith("ada@example.com", canary, ada)))
@@ -155,7 +155,7 @@ func TestWhatIsNoDeviceTokenCountsAsNone(t *testing.T) {
 		return list
 	}
 	if !maps.Equal(delay(unknown), delay(known)) {
-		t.Errorf("unknown %v, known %v", unknown, known)
+		t.Errorf("delays: got %v for an unknown address and %v for a known one, want no difference", delay(unknown), delay(known))
 	}
 }
 
@@ -281,7 +281,7 @@ func TestHostileWaitingLogIns(t *testing.T) {
 				case q.turns <- struct{}{}:
 				case a := <-in:
 					if done = true; a.status != 200 {
-						t.Fatalf("the owner: %d %s", a.status, a.body)
+						t.Fatalf("the owner's log-in: got %d %s, want 200", a.status, a.body)
 					}
 				}
 			}
@@ -289,7 +289,7 @@ func TestHostileWaitingLogIns(t *testing.T) {
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			if at := slices.Index(q.order[1:], canary); at > 2 { // the one at work, and one of the crowd
-				t.Errorf("%d went before the owner", at)
+				t.Errorf("log-ins before the owner's: got %d, want at most 2", at)
 			}
 		})
 	}
@@ -330,7 +330,7 @@ func TestRightPasswordsHaveABoundToo(t *testing.T) {
 	n := 0
 	for f.do(from(hostile, login("eve@example.com", canary))).status == 200 {
 		if n++; n > 100 {
-			t.Fatalf("%d log-ins to one account at one moment", n)
+			t.Fatalf("concurrent log-ins to one account: got %d, want at most 100", n)
 		}
 	}
 	if n != 60 {

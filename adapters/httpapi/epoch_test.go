@@ -90,7 +90,7 @@ func TestRestoredLogEndsWhatItLacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if last := theirs.end(); !strings.Contains(last, "session has ended") {
-		t.Errorf("the stream of an account that is gone: %q", last)
+		t.Errorf("stream of a lost account: got %q, want that the session has ended", last)
 	}
 	for _, c := range []call{
 		{method: "GET", path: "/api/auth/me"}, {method: "GET", path: "/api/events"},
@@ -103,14 +103,14 @@ func TestRestoredLogEndsWhatItLacks(t *testing.T) {
 	f.want(http.StatusUnauthorized, call{method: "POST", path: "/api/auth/refresh", body: map[string]string{"refresh_token": eve.refresh}})
 	f.want(http.StatusUnauthorized, login("eve@example.com", canary))
 	if head, err := log.Head(t.Context()); err != nil || head != backup {
-		t.Errorf("the log is at %d instead of %d, %v", head, backup, err)
+		t.Errorf("head: got %d, %v, want %d", head, err, backup)
 	}
 	log.lookups.Store(0)
 	for range 100 {
 		f.want(200, call{method: "GET", path: "/api/user/api-keys", token: ada.access})
 	}
 	if n := log.lookups.Load(); n > 2 || perRequest > 2 {
-		t.Errorf("%d and %d look-ups in 100 requests", perRequest, n)
+		t.Errorf("look-ups in 100 requests: got %d and %d, want at most 2", perRequest, n)
 	}
 	// Hers stays open, and hears of the epoch that begins.
 	f.server.cfg.Epoch.Set(2)
@@ -118,13 +118,13 @@ func TestRestoredLogEndsWhatItLacks(t *testing.T) {
 		id, name, data := hers.message()
 		if name == "reset" {
 			if id != "2-0" || data != `{"epoch":2}` {
-				t.Errorf("%q %s", id, data)
+				t.Errorf("got %q %s, want 2-0 and epoch 2", id, data)
 			}
 			break
 		}
 	}
 	if id, name, _ := hers.event(); id != "2-2" || name != "account.signed_up" {
-		t.Errorf("after the reset came %s %s", id, name)
+		t.Errorf("after the reset: got %s %s, want 2-2 account.signed_up", id, name)
 	}
 }
 
@@ -160,7 +160,7 @@ func TestResumesByEpoch(t *testing.T) {
 		if name == "reset" {
 			at += " reset"
 			if id, name := first(); id != "2-2" || name != "account.signed_up" {
-				t.Errorf("%s: after the reset came %s %s", given, id, name)
+				t.Errorf("%s: after the reset: got %s %s, want 2-2 account.signed_up", given, id, name)
 			}
 		}
 		if at != want {
@@ -181,19 +181,19 @@ func TestKnownIsBounded(t *testing.T) {
 	for i := range 3 * maxKnown {
 		for _, session := range []string{fmt.Sprint(i), "in use"} {
 			if yes, err := k.check(t.Context(), "a", session); err != nil || !yes {
-				t.Fatal(yes, err)
+				t.Fatalf("check: got %v, %v, want true", yes, err)
 			}
 		}
 	}
 	if n := len(k.young) + len(k.old); n > 2*maxKnown || asked != 3*maxKnown+1 {
-		t.Errorf("%d remembered, %d asked", n, asked)
+		t.Errorf("got %d remembered and %d asked, want at most %d and %d", n, asked, 2*maxKnown, 3*maxKnown+1)
 	}
 	for range 2 {
 		if yes, err := k.check(t.Context(), "lost", "s"); err != nil || yes {
-			t.Error(yes, err)
+			t.Errorf("check of a lost session: got %v, %v, want false", yes, err)
 		}
 	}
 	if asked != 3*maxKnown+3 {
-		t.Error("a refusal is remembered: the account may come yet")
+		t.Errorf("asked: got %d, want %d: a refusal must not be remembered", asked, 3*maxKnown+3)
 	}
 }

@@ -201,7 +201,7 @@ func (f *front) do(c call) answer {
 		var p problem.Problem
 		a.into(f.t, &p)
 		if res.Header.Get("Content-Type") != "application/problem+json" || p.Status != a.status {
-			f.t.Errorf("%s %s: %d is no problem document: %s", c.method, c.path, a.status, a.body)
+			f.t.Errorf("%s %s: got %d %s, want a problem document", c.method, c.path, a.status, a.body)
 		}
 	}
 	return a

@@ -41,7 +41,7 @@ func TestSilentMachineIsNotReady(t *testing.T) {
 		for _, v := range append(list.Instances, one, renamed) {
 			if v.ID == booting {
 				if v.StatusReason != nil {
-					t.Errorf("the booting one: %s", *v.StatusReason)
+					t.Errorf("a booting instance: got reason %s, want none", *v.StatusReason)
 				}
 				continue
 			}
@@ -84,14 +84,14 @@ func TestPresenceIsToldLive(t *testing.T) {
 	f.server.PresenceChanged(claims.Account, "i1")
 	id, name, data := mine.message()
 	if id != "" || name != "instance.presence" || !strings.Contains(data, `"subject":"instance/i1"`) {
-		t.Errorf("id %q, %s, %s", id, name, data)
+		t.Errorf("got id %q, %s, %s, want no id and instance.presence of i1", id, name, data)
 	}
 	f.server.listeners.mu.Lock()
 	defer f.server.listeners.mu.Unlock()
 	for account, streams := range f.server.listeners.by {
 		for c := range streams {
 			if account != claims.Account && len(c) > 0 {
-				t.Error("another account's stream was told")
+				t.Errorf("another account's stream: got %d changes, want none", len(c))
 			}
 		}
 	}
@@ -106,9 +106,9 @@ func TestListenersAreBounded(t *testing.T) {
 		s.PresenceChanged("ada", "i1")
 	}
 	if len(ids) != cap(ids) {
-		t.Errorf("%d wait", len(ids))
+		t.Errorf("queued changes: got %d, want %d", len(ids), cap(ids))
 	}
 	if leave(); len(s.listeners.by) != 0 {
-		t.Error("a stream that left is kept")
+		t.Errorf("streams: got %d accounts, want 0", len(s.listeners.by))
 	}
 }

@@ -19,6 +19,6 @@ func TestASuspensionOutlastsARewind(t *testing.T) {
 	e.rewound() // the other part, before the first one is done
 	e.dropRewound(present)
 	if !e.IsRevoked("ada") || e.IsRevoked("bob") {
-		t.Errorf("ada suspended: %v, bob: %v", e.IsRevoked("ada"), e.IsRevoked("bob"))
+		t.Errorf("suspended: got ada %v and bob %v, want true and false", e.IsRevoked("ada"), e.IsRevoked("bob"))
 	}
 }

@@ -48,12 +48,12 @@ func TestHostileSlowReaders(t *testing.T) {
 	for held() < 2*crowd {
 		select {
 		case <-deadline:
-			t.Fatalf("%v of %d readers are held up", held(), 2*crowd)
+			t.Fatalf("blocked readers: got %v, want %d", held(), 2*crowd)
 		case <-tick.C:
 		}
 	}
 	if n, _ := f.server.requests.Used(); n != 0 {
-		t.Errorf("%d places are held for readers who do not read", n)
+		t.Errorf("places held for slow readers: got %d, want 0", n)
 	}
 	f.want(200, from(hostile, call{method: "GET", path: "/api"}))
 }

@@ -46,18 +46,18 @@ func TestSuspendedAccount(t *testing.T) {
 	within, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if _, _, err := socket.Read(within); websocket.CloseStatus(err) != 4401 {
-		t.Errorf("the socket: %v", err)
+		t.Errorf("the socket: got %v, want close code 4401", err)
 	}
 	events.end()
 	f.want(401, call{method: "GET", path: "/api/auth/me", token: ada.access})
 	f.want(200, call{method: "GET", path: "/api/auth/me", token: eve.access})
 	if _, res, err := dial(unused); err == nil || res == nil || res.StatusCode != 401 {
-		t.Errorf("a ticket of before: %v, %v", res, err)
+		t.Errorf("an earlier ticket: got %v, %v, want 401", res, err)
 	}
 	f.want(401, call{method: "POST", path: "/api/auth/refresh", body: map[string]string{"refresh_token": ada.refresh}})
 	f.want(401, login("ada@example.com", "wrong password"))
 	if a := f.want(403, login("ada@example.com", canary)); a.field(t, "code") != "account_suspended" {
-		t.Errorf("log-in: %s", a.body)
+		t.Errorf("log-in: got %s, want account_suspended", a.body)
 	}
 
 	// One that starts later finds it in the read model.
@@ -66,7 +66,7 @@ func TestSuspendedAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := fresh.Preload(t.Context()); err != nil || !fresh.sessions.IsRevoked("any session", ada.account) || fresh.sessions.IsRevoked(eve.session, eve.account) {
-		t.Errorf("preload: %v", err)
+		t.Errorf("preload: got %v, ada %v and eve %v, want no error, true and false", err, fresh.sessions.IsRevoked("any session", ada.account), fresh.sessions.IsRevoked(eve.session, eve.account))
 	}
 	if err := c.Resume(t.Context(), ada.account); err != nil {
 		t.Fatal(err)

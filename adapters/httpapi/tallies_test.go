@@ -71,7 +71,7 @@ func TestHostileRefusedTriesLeaveNoKeys(t *testing.T) {
 				f.want(429, c.then(n))
 			}
 			if more := kept.held() - before; more > 5 {
-				t.Errorf("%d keys more for %d tries that were refused", more, crowd)
+				t.Errorf("new keys for %d refused tries: got %d, want at most 5", crowd, more)
 			}
 		})
 	}

@@ -104,27 +104,27 @@ func TestTenancy(t *testing.T) {
 			} {
 				a := f.do(op.call(ada, token))
 				if a.status != 401 || a.header.Get("WWW-Authenticate") == "" || a.field(t, "code") != "unauthenticated" {
-					t.Errorf("%s: %d %s", who, a.status, a.body)
+					t.Errorf("%s: got %d %s, want 401 unauthenticated", who, a.status, a.body)
 				}
 			}
 			if op.object {
 				if a := f.do(op.call(ada, eve.access)); a.status != 404 {
-					t.Errorf("another tenant: %d %s", a.status, a.body)
+					t.Errorf("another tenant: got %d %s, want 404", a.status, a.body)
 				}
 			}
 			if now := f.head(); now != before {
-				t.Errorf("%d events written by those who may not", now-before)
+				t.Errorf("events of refused requests: got %d, want 0", now-before)
 			}
 			if !op.object {
 				a := f.do(op.call(ada, eve.access))
 				for _, theirs := range []string{ada.instance, ada.session, ada.account, "ada@", "secret name"} {
 					if bytes.Contains(a.body, []byte(theirs)) {
-						t.Errorf("another tenant reads %q: %s", theirs, a.body)
+						t.Errorf("another tenant: got %s, want nothing of %q", a.body, theirs)
 					}
 				}
 			}
 			if a := f.do(op.call(ada, ada.access)); a.status >= 400 {
-				t.Errorf("the owner: %d %s", a.status, a.body)
+				t.Errorf("the owner: got %d %s, want a status below 400", a.status, a.body)
 			}
 			if strings.Contains(f.log.String(), canary) {
 				t.Error("a secret is in the server's log")
