@@ -154,7 +154,7 @@ func TestSessionsEndedBeforeTheStartAreRefused(t *testing.T) {
 	g.want(401, call{method: "GET", path: "/api/instances", token: ada.access})
 }
 
-func TestMeIsNeverSomebodyElse(t *testing.T) {
+func TestMeIsNeverAnotherUser(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
 	ada, bob := f.signUp("ada@example.com"), f.signUp("bob@example.com")

@@ -171,7 +171,7 @@ func TestBadQueriesAreRefused(t *testing.T) {
 			t.Errorf("%s: %s: got %d, want 400 or 401", name, value, a.status)
 		}
 	}
-	// A token in a URL is nobody's.
+	// A token in a URL does not count.
 	f.want(401, call{method: "GET", path: "/api/instances?access_token=" + ada.access + "&token=" + ada.access})
 	if strings.Contains(f.log.String(), ada.access) {
 		t.Error("a query is in the server's log")

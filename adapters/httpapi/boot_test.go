@@ -77,7 +77,7 @@ func (f flusher) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// saying is a guest of that boot that says some lines and no more.
+// saying is a guest of that boot that sends only these lines.
 func saying(boot string, said ...wire.Follow) func(io.Writer, string) {
 	return func(w io.Writer, after string) {
 		_ = wire.WriteLine(w, wire.Follow{Boot: boot}, wire.MaxFollow)
@@ -295,7 +295,7 @@ func TestBootWithoutMachines(t *testing.T) {
 	f.want(503, call{method: "GET", path: "/api/instances/" + f.create(ada, "x") + "/boot", token: ada.access})
 }
 
-// A machine that logs as fast as it can is read no faster than that, and its owner is told.
+// The log of a machine that logs too fast is read at a bounded rate, and its owner sees how many lines were skipped.
 func TestBootOfAFloodIsBounded(t *testing.T) {
 	t.Parallel()
 	m := &fakeMachine{}
@@ -311,13 +311,13 @@ func TestBootOfAFloodIsBounded(t *testing.T) {
 	ada := f.signUp("ada@example.com")
 	began := time.Now()
 	s := f.stream(t, ada.access, "/api/instances/"+f.running(ada, "x")+"/boot", "")
-	lines, told := 0, 0
-	for told < 2 {
+	lines, reports := 0, 0
+	for reports < 2 {
 		switch kind, _, _ := strings.Cut(s.next(), " "); kind {
 		case "line":
 			lines++
 		case "skipped":
-			told++
+			reports++
 		}
 	}
 	if most := linesAtOnce + linesPerSecond*(time.Since(began).Seconds()+1); float64(lines) > most {

@@ -33,7 +33,7 @@ func from(addr string, c call) call {
 	return c
 }
 
-// timed tells how long an honest call took, for the table that make faults prints.
+// timed logs how long an honest call took, for the table that make faults prints.
 func (f *front) timed(status int, c call) time.Duration {
 	f.t.Helper()
 	began := time.Now()
@@ -231,7 +231,7 @@ func TestHalfABodyHoldsUpNoStream(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
-		if res.StatusCode != 200 || !res.Close { // the stream goes on: its body is not read
+		if res.StatusCode != 200 || !res.Close { // the stream stays open: its body is not read
 			t.Errorf("%s: got %d, closed %v, want 200, closed", path, res.StatusCode, res.Close)
 		}
 	}

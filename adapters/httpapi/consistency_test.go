@@ -38,7 +38,7 @@ func TestAWriteAnswersOnceItCanBeRead(t *testing.T) {
 	}
 }
 
-func TestAWriteDoesNotWaitForEver(t *testing.T) {
+func TestAWriteWaitsABoundedTime(t *testing.T) {
 	t.Parallel()
 	f, _ := steered(t) // read models that follow nothing
 	for i, c := range []struct {

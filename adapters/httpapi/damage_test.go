@@ -49,7 +49,7 @@ func TestDamagedStream(t *testing.T) {
 	f.want(202, call{method: "DELETE", path: "/api/instances/" + fine, token: ada.access})
 }
 
-// Whatever says that the database is away, full or read-only asks to come back, and is no fault of ours.
+// Every error of an unavailable, full or read-only database asks the client to try again, and is not internal.
 func TestDatabaseTroublesAreUnavailable(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{

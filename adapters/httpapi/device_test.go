@@ -60,7 +60,7 @@ func TestHostileGuessesKeepNoOwnerOut(t *testing.T) {
 		t.Errorf("%d guesses from one address, want 10", n)
 	}
 	beside := f.timed(200, from(elsewhere, right))
-	for range 20 { // what the right password tells counts nothing
+	for range 20 { // log-ins with the right password do not count
 		f.want(200, from(elsewhere, right))
 	}
 	f.want(429, from(hostile, right)) // the password would tell that the guess was right
@@ -159,7 +159,7 @@ func TestWhatIsNoDeviceTokenCountsAsNone(t *testing.T) {
 	}
 }
 
-// queued are passwords that wait in a real queue; each comparison waits besides for one value of turns.
+// queued compares passwords in a real queue; each comparison also waits for one value of turns.
 type queued struct {
 	fakePasswords
 	queue *fair.Queue

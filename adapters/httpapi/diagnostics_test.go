@@ -19,7 +19,7 @@ type fakeGuest struct {
 	status     int
 	location   string
 	err        error
-	endless    bool // repeats body for as long as anybody reads
+	endless    bool // repeats body as long as it is read
 }
 
 func (g *fakeGuest) Dial(context.Context, string) (net.Conn, error) {

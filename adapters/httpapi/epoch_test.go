@@ -36,8 +36,10 @@ func (r *restorable) Version(ctx context.Context, s eventstore.StreamID) (int64,
 func (r *restorable) Receipt(ctx context.Context, key string) (*eventstore.Receipt, error) {
 	return r.Load().Receipt(ctx, key)
 }
-func (r *restorable) Head(ctx context.Context) (int64, error)   { return r.Load().Head(ctx) }
-func (r *restorable) Notifications(ctx context.Context) <-chan struct{} { return r.Load().Notifications(ctx) }
+func (r *restorable) Head(ctx context.Context) (int64, error) { return r.Load().Head(ctx) }
+func (r *restorable) Notifications(ctx context.Context) <-chan struct{} {
+	return r.Load().Notifications(ctx)
+}
 
 // keep replaces the log by its first n events.
 func (r *restorable) keep(t *testing.T, n int64) {

@@ -191,7 +191,7 @@ func (fakeVault) Open(_ context.Context, account, label string, sealed []byte) (
 	text, err := base64.StdEncoding.DecodeString(string(sealed))
 	plain, ok := strings.CutPrefix(string(text), account+"|"+label+"|")
 	if err != nil || !ok {
-		return nil, errors.New("sealed for somebody else")
+		return nil, errors.New("sealed for another account")
 	}
 	return []byte(plain), nil
 }

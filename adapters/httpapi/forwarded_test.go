@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Behind a proxy that is not declared all users are one address. The log says so once an hour, and operators can ask.
+// All users behind an undeclared proxy share one address. The log has a warning once an hour; operators can see the counts.
 func TestAnUndeclaredProxyIsSaid(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { c.Limits.SignUpAddress = Rate{Limit: 2, Window: time.Hour} })

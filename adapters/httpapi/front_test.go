@@ -217,7 +217,7 @@ func (f *front) want(status int, c call) answer {
 	return a
 }
 
-// user is somebody who signed up.
+// user is a signed-up user.
 type user struct{ email, access, refresh, account, session string }
 
 func (f *front) signUp(email string) user {

@@ -11,7 +11,7 @@ import (
 )
 
 // A machine that is not heard is not ready, in the instance, the list and the answer of a change, and says
-// since when. Its status stays. It is ready again by itself.
+// since when. Its status stays. It becomes ready again when its machine responds.
 func TestSilentMachineIsNotReady(t *testing.T) {
 	t.Parallel()
 	since := time.Date(2026, 11, 27, 16, 0, 0, 0, time.FixedZone("", 3600))
@@ -97,7 +97,7 @@ func TestPresenceIsToldLive(t *testing.T) {
 	}
 }
 
-// A stream that reads nothing keeps a few changes and no more.
+// A stream that reads nothing holds only a few changes.
 func TestListenersAreBounded(t *testing.T) {
 	t.Parallel()
 	s := &Server{}

@@ -16,7 +16,7 @@ func signUpCall(email, invite string) call {
 	return call{method: "POST", path: "/api/auth/signup", body: body}
 }
 
-// TestSignUpSaysWhoMay asks in each mode, as the page does before anybody submits, and by trying.
+// TestSignUpSaysWhoMay asks in each mode who may sign up, as the page does, and then tries.
 func TestSignUpSaysWhoMay(t *testing.T) {
 	t.Parallel()
 	for mode, want := range map[commands.SignUpMode]struct {

@@ -40,7 +40,7 @@ func TestSuspendedAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := f.head()
-	f.server.Sessions().Suspended(ada.account, at, true) // as the log's news say it
+	f.server.Sessions().Suspended(ada.account, at, true) // as an event of the log does
 	f.server.Sessions().Suspended(ada.account, at-1, false)
 
 	within, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -30,8 +30,8 @@ func (k *keptLimits) held() int {
 	return len(k.keys)
 }
 
-// TestHostileRefusedTriesLeaveNoKeys goes on after it was refused, from other addresses of its network and
-// with other e-mail addresses: the bucket that replicas count in is bounded, and counts no more once it is full.
+// TestHostileRefusedTriesLeaveNoKeys keeps trying after a refusal, from other addresses of its network and with
+// other e-mail addresses. The bucket in which replicas count is bounded and must not fill up.
 func TestHostileRefusedTriesLeaveNoKeys(t *testing.T) {
 	t.Parallel()
 	const crowd = 200

@@ -25,7 +25,7 @@ var bodies = map[string]string{
 type operation struct {
 	id, method, path string
 	signedIn         bool
-	object           bool // names a thing that belongs to somebody
+	object           bool // names an object of one account
 	socket           bool
 }
 
@@ -43,7 +43,7 @@ func operations(t *testing.T, doc *openapi3.T) (all []operation) {
 	return all
 }
 
-// estate is what one account owns, enough for every call to find something.
+// estate holds the objects of one account, enough for every call to find something.
 type estate struct {
 	user
 	instance, otherSession string
@@ -73,7 +73,7 @@ func (o operation) call(e estate, token string) call {
 	return c
 }
 
-// TestTenancy asks for everything the document lists, as everybody.
+// TestTenancy calls every operation of the document as each kind of caller.
 func TestTenancy(t *testing.T) {
 	t.Parallel()
 	for _, op := range operations(t, loadDocument(t)) {

@@ -44,7 +44,7 @@ func TestOriginOf(t *testing.T) {
 	}
 }
 
-// A page cannot see why its socket was refused: a plain GET on the socket's path tells.
+// A page cannot see why its socket was refused; a plain GET on the socket's path shows it.
 func TestAPlainGetTellsWhatAnUpgradeWould(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { c.PublicURL = "https://cloud.example.org" })
