@@ -7,6 +7,7 @@
 package assets
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,9 +63,7 @@ type Handler struct {
 
 // New returns a handler. Behind the sources of Config stands the built-in wallpaper.
 func New(c Config) *Handler {
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	c.Sources = append(c.Sources[:len(c.Sources):len(c.Sources)], builtIn{})
 	if c.Kept != nil {
 		c.Sources = append(c.Sources, c.Kept)

@@ -13,7 +13,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// Start implements commands.Cloud.
+// Start implements machines.Cloud.
 func (c *Cloud) Start(ctx context.Context, machine string) error {
 	c.settled(machine)
 	_, err := ask(ctx, c.act, c.api.StartInstances, &ec2.StartInstancesInput{InstanceIds: []string{machine}})
@@ -40,7 +40,7 @@ func (c *Cloud) Start(ctx context.Context, machine string) error {
 // finish, which is TimeoutStopSec in guest/install/units.
 const forceAfter = 7 * time.Minute
 
-// Stop implements commands.Cloud. Where an earlier call had no effect for minutes it says so, and
+// Stop implements machines.Cloud. Where an earlier call had no effect for minutes it says so, and
 // forces the machine, as pulling its plug would.
 func (c *Cloud) Stop(ctx context.Context, machine string) error {
 	out, err := ask(ctx, c.act, c.api.StopInstances, &ec2.StopInstancesInput{InstanceIds: []string{machine}})
@@ -85,7 +85,7 @@ func (c *Cloud) settled(machine string) {
 	delete(c.stopping, machine)
 }
 
-// Terminate implements commands.Cloud.
+// Terminate implements machines.Cloud.
 func (c *Cloud) Terminate(ctx context.Context, machine string) error {
 	c.settled(machine)
 	_, err := ask(ctx, c.act, c.api.TerminateInstances, &ec2.TerminateInstancesInput{InstanceIds: []string{machine}})

@@ -20,7 +20,7 @@ const (
 	page  = 1000 // machines an answer holds
 )
 
-// Describe implements commands.Cloud: one call for up to 200 machines; for more, the pages of all
+// Describe implements machines.Cloud: one call for up to 200 machines; for more, the pages of all
 // that carry our tag, and a call for those that do not.
 func (c *Cloud) Describe(ctx context.Context, ids []string) ([]machines.Machine, error) {
 	var list []machines.Machine
@@ -50,7 +50,7 @@ func (c *Cloud) Describe(ctx context.Context, ids []string) ([]machines.Machine,
 	return list, nil
 }
 
-// List implements commands.Inventory.
+// List implements machines.Inventory.
 func (c *Cloud) List(ctx context.Context) ([]machines.Tagged, error) {
 	var list []machines.Tagged
 	err := c.each(ctx, []types.Filter{filter("tag:"+TagEnvironment, c.cfg.Environment)}, page, func(i types.Instance) {

@@ -38,8 +38,8 @@ type Config struct {
 	VolumeGiB     int      // size of the disk; 0: 40
 	Types         []Type   // on offer, the default first; none: DefaultTypes
 
-	// UserData renders what a machine is told at its first boot, with commands.TokenPlaceholder
-	// where the enrolment token goes. It calls nobody. A *commands.CallError with verdict Never gives the
+	// UserData renders what a machine is told at its first boot, with machines.TokenPlaceholder
+	// where the enrolment token goes. It calls nobody. A *machines.CallError with verdict Never gives the
 	// launch up; after any other error it is asked again. Required.
 	UserData func(machines.LaunchPlan) (string, error)
 
@@ -72,7 +72,7 @@ const (
 	TagAttempt     = "cloudbot:attempt"
 )
 
-// Cloud implements commands.Cloud and commands.Inventory. It launches nothing before Run or Settle has
+// Cloud implements machines.Cloud and machines.Inventory. It launches nothing before Run or Settle has
 // found out about the image.
 type Cloud struct {
 	cfg  Config
@@ -97,9 +97,7 @@ var (
 
 // New prepares the calls; it makes none.
 func New(ctx context.Context, cfg Config) (*Cloud, error) {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	if cfg.Jitter == nil {
 		cfg.Jitter = rand.N[time.Duration]
 	}
@@ -157,10 +155,10 @@ func (c Config) check() error {
 	return nil
 }
 
-// Region implements commands.Cloud.
+// Region implements machines.Cloud.
 func (c *Cloud) Region() string { return c.cfg.Region }
 
-// Types implements commands.Cloud.
+// Types implements machines.Cloud.
 func (c *Cloud) Types() []machines.MachineType {
 	list := make([]machines.MachineType, len(c.cfg.Types))
 	for i, t := range c.cfg.Types {

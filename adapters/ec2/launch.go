@@ -17,7 +17,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// Launch implements commands.Cloud.
+// Launch implements machines.Cloud.
 func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (string, error) {
 	out, err := ask(ctx, c.act, c.api.RunInstances, request(s, userData))
 	if err == nil {

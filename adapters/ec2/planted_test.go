@@ -19,6 +19,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // planted are mistakes that a control plane could make, each put in by a wrapper. The checker must
@@ -220,7 +221,7 @@ func TestPlantedFaultsAreCaught(t *testing.T) {
 		})
 	}
 	if len(planted) < 8 {
-		t.Errorf("only %d faults are planted", len(planted))
+		t.Errorf("only %d faults are planted, want at least 8", len(planted))
 	}
 }
 
@@ -357,7 +358,7 @@ func (f *forgetful) Append(ctx context.Context, a eventstore.Append) (eventstore
 type careless struct{ eventstore.Store }
 
 func (c *careless) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {
-	_ = pause(ctx, time.Millisecond)
+	_ = retry.Sleep(ctx, time.Millisecond)
 	for {
 		res, err := c.Store.Append(ctx, a)
 		var conflict *eventstore.ConflictError

@@ -32,6 +32,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const environment = "env-under-test"
@@ -164,7 +165,7 @@ func (s *stage) start() {
 		rec := &provisioner.Reconciler{Log: s.log, Cloud: cloud, Live: s.live, Logger: slog.New(slog.DiscardHandler)}
 		beside.Go(func() {
 			for ctx.Err() == nil {
-				_ = pause(ctx, 5*time.Minute)
+				_ = retry.Sleep(ctx, 5*time.Minute)
 				report, err := rec.Reconcile(ctx)
 				if err != nil {
 					continue
@@ -411,7 +412,7 @@ func (s *stage) until(what, id string, wanted func(instance.State) bool) instanc
 		if st := s.state(id); wanted(st) {
 			return st
 		}
-		_ = pause(context.Background(), 2*time.Second)
+		_ = retry.Sleep(context.Background(), 2*time.Second)
 		synctest.Wait()
 		s.speak(func() bool { return s.mute })
 		if s.dead() {
@@ -509,18 +510,6 @@ func (s *stage) history() string {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
-}
-
-// pause waits on the clock, which in these tests is not the world's.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 // play runs one scene in a bubble of its own.

@@ -55,7 +55,7 @@ func NewFeed(cfg FeedConfig) (*Feed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
 	}
-	return &Feed{cfg: cfg, log: orSilent(cfg.Logger), js: js}, nil
+	return &Feed{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), js: js}, nil
 }
 
 // Follow calls fn with every event after a position, in order and each once, in batches that are

@@ -11,7 +11,7 @@ import (
 
 var _ machines.Inventory = (*Cloud)(nil)
 
-// List implements commands.Inventory: every machine that the ledger knows, with the instance and the
+// List implements machines.Inventory: every machine that the ledger knows, with the instance and the
 // attempt that its ClientToken names.
 func (c *Cloud) List(ctx context.Context) ([]machines.Tagged, error) {
 	ids, err := c.ledger.all()

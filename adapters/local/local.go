@@ -7,6 +7,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -34,7 +35,7 @@ type Config struct {
 	Grace           time.Duration // for a guest to end before it is killed; 0: 5 s
 }
 
-// Cloud implements commands.Cloud.
+// Cloud implements machines.Cloud.
 type Cloud struct {
 	cfg    Config
 	log    *slog.Logger
@@ -45,19 +46,15 @@ type Cloud struct {
 	guest  string         // absolute path of the guest's program
 	reaped sync.WaitGroup // guests of this process that run
 
-	mu     sync.Mutex
-	closed bool             // no machine is started any more
-	tries  map[string]retry // respawns of machines that do not stay up
+	mu       sync.Mutex
+	closed   bool               // no machine is started any more
+	respawns map[string]respawn // of machines that do not stay up
 }
 
 // New opens the folder. Run keeps its machines up.
 func New(cfg Config) (*Cloud, error) {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Grace == 0 {
-		cfg.Grace = 5 * time.Second
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	cfg.Grace = cmp.Or(cfg.Grace, 5*time.Second)
 	var err error
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("open local machines: %w", err)
@@ -83,15 +80,15 @@ func New(cfg Config) (*Cloud, error) {
 		socketFolders()
 	}
 	return &Cloud{
-		cfg: cfg, log: cfg.Logger, self: self, rooms: roomsFor(cfg.Dir, own), guest: guest, tries: map[string]retry{},
+		cfg: cfg, log: cfg.Logger, self: self, rooms: roomsFor(cfg.Dir, own), guest: guest, respawns: map[string]respawn{},
 		ledger: ledger{path: filepath.Join(cfg.Dir, "ledger.jsonl"), users: own},
 	}, nil
 }
 
-// Region implements commands.Cloud.
+// Region implements machines.Cloud.
 func (c *Cloud) Region() string { return "local" }
 
-// Types implements commands.Cloud. The sizes are those of EC2; a process uses what it uses.
+// Types implements machines.Cloud. The sizes are those of EC2; a process uses what it uses.
 func (c *Cloud) Types() []machines.MachineType {
 	return []machines.MachineType{
 		{ID: "t3.large", CPUs: 2, Memory: 8 << 10},
@@ -100,7 +97,7 @@ func (c *Cloud) Types() []machines.MachineType {
 	}
 }
 
-// Freeze implements commands.Cloud.
+// Freeze implements machines.Cloud.
 func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
 	if !slices.ContainsFunc(c.Types(), func(t machines.MachineType) bool { return t.ID == a.Type }) {
 		return instance.Spec{}, fmt.Errorf("freeze a launch: unknown type %q", a.Type)
@@ -122,7 +119,7 @@ func idOf(clientToken string) string {
 	return "local-" + hex.EncodeToString(sum[:8])
 }
 
-// Launch implements commands.Cloud.
+// Launch implements machines.Cloud.
 func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (string, error) {
 	id := idOf(s.ClientToken)
 	sum := sha256.Sum256([]byte(s.Image + "\x00" + s.Type + "\x00" + userData))
@@ -157,17 +154,17 @@ func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (s
 	return id, nil
 }
 
-// Start implements commands.Cloud.
+// Start implements machines.Cloud.
 func (c *Cloud) Start(ctx context.Context, id string) error {
 	return c.change(ctx, "start", id, c.ensureRunning)
 }
 
-// Stop implements commands.Cloud. The machine has stopped when it returns.
+// Stop implements machines.Cloud. The machine has stopped when it returns.
 func (c *Cloud) Stop(ctx context.Context, id string) error {
 	return c.change(ctx, "stop", id, c.end)
 }
 
-// Terminate implements commands.Cloud. Nothing of the machine is left when it returns.
+// Terminate implements machines.Cloud. Nothing of the machine is left when it returns.
 func (c *Cloud) Terminate(ctx context.Context, id string) error {
 	return c.change(ctx, "terminate", id, c.erase)
 }
@@ -209,7 +206,7 @@ func (c *Cloud) change(ctx context.Context, call, id string, do func(machine) er
 	return nil
 }
 
-// Describe implements commands.Cloud.
+// Describe implements machines.Cloud.
 func (c *Cloud) Describe(_ context.Context, ids []string) ([]machines.Machine, error) {
 	var list []machines.Machine
 	for _, id := range ids {

@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -79,9 +80,7 @@ type wireClaims struct {
 // NewTokens makes a Tokens. It refuses missing and short secrets, and one that serves both kinds.
 func NewTokens(cfg TokensConfig) (*Tokens, error) {
 	t := &Tokens{issuer: cfg.Issuer, now: cfg.Now}
-	if t.issuer == "" {
-		t.issuer = issuer
-	}
+	t.issuer = cmp.Or(t.issuer, issuer)
 	if t.now == nil {
 		t.now = time.Now
 	}

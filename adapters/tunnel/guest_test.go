@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/guest"
-	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/guest/paths"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
@@ -67,7 +67,7 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(place.Home(c.StateDir)) // outside the test's folder where the desktop's user cannot reach that
+	defer os.RemoveAll(paths.Home(c.StateDir)) // outside the test's folder where the desktop's user cannot reach that
 	g, err := guest.New(c, "test", io.Discard)
 	if err != nil {
 		t.Fatal(err)

@@ -235,6 +235,5 @@ func (o *operator) inventory(ctx context.Context) (machines.Inventory, error) {
 		}
 		return local.New(local.Config{Dir: o.cfg.machines(), GuestPath: guest, ControlPlaneURL: o.publicURL(), Logger: slog.New(slog.DiscardHandler)})
 	}
-	launchesNothing := func() (download, error) { return download{}, errors.New("this command launches nothing") }
-	return openEC2(ctx, o.cfg.EC2, environmentID(o.cfg.Environment, o.vault.Blind), o.cfg.PublicURL, launchesNothing, o.log)
+	return openEC2(ctx, o.cfg.EC2, environmentID(o.cfg.Environment, o.vault.Blind), o.cfg.PublicURL, nil, o.log)
 }

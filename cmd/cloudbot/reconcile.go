@@ -92,9 +92,8 @@ func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) 
 	if err != nil {
 		return nil, err
 	}
-	launchesNothing := func() (download, error) { return download{}, errors.New("this command launches nothing") }
 	log := logger(cfg)
-	c, err := openEC2(ctx, cfg.EC2, environmentID(cfg.Environment, vault.Blind), cfg.PublicURL, launchesNothing, log)
+	c, err := openEC2(ctx, cfg.EC2, environmentID(cfg.Environment, vault.Blind), cfg.PublicURL, nil, log)
 	if err != nil {
 		return nil, err
 	}

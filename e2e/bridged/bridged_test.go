@@ -26,7 +26,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest"
-	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/guest/paths"
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
@@ -135,7 +135,7 @@ func newWorld(t *testing.T, session access.BridgeSession, desktop string) *world
 		cancel()
 		all.Wait()
 		server.Close()
-		_ = os.RemoveAll(place.Home(c.StateDir)) // outside the test's folder where the desktop's user cannot reach that
+		_ = os.RemoveAll(paths.Home(c.StateDir)) // outside the test's folder where the desktop's user cannot reach that
 		if t.Failed() {
 			t.Log(w.log.String())
 		}

@@ -7,6 +7,7 @@
 package ec2test
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -63,9 +64,7 @@ type late struct {
 
 // New returns an empty cloud.
 func New(cfg Config) *Server {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	return &Server{
 		cfg: cfg, plan: cfg.Plan, drawn: map[string]uint64{}, script: map[string][]Fate{}, full: map[[2]string]bool{},
 		buckets: map[string]*bucket{}, machines: map[string]*machine{}, tokens: map[string]*machine{},

@@ -151,10 +151,10 @@ func TestMachinesOutliveTheProgram(t *testing.T) {
 		p = start(t, dir)
 		p.until("the one that ran boots anew", func() bool { return boots(dir, ran) == n && p.state(ran) == ec2test.Running })
 		if p.state(stopped) != ec2test.Stopped || p.state(over) != ec2test.Terminated {
-			t.Errorf("stopped is %s, terminated is %s", p.state(stopped), p.state(over))
+			t.Errorf("stopped is %s, terminated is %s, want p.state(stopped) %v and p.state(over) %v", p.state(stopped), p.state(over), ec2test.Stopped, ec2test.Terminated)
 		}
 		if machine := p.again(spec); machine != ran {
-			t.Errorf("a launch repeated after a restart made %s beside %s", machine, ran)
+			t.Errorf("a launch repeated after a restart made %s beside %s, want %v", machine, ran, ran)
 		}
 		if n == 2 {
 			p.end()
@@ -162,7 +162,7 @@ func TestMachinesOutliveTheProgram(t *testing.T) {
 	}
 	other, _ := p.launch("01NEW")
 	if other == ran || other == stopped || other == over {
-		t.Errorf("a new machine is called %s, as an old one is", other)
+		t.Errorf("a new machine is called %s, as an old one is, want other other than %v, other other than %v and other other than %v", other, ran, stopped, over)
 	}
 	if err := p.cloud.Start(t.Context(), stopped); err != nil {
 		t.Fatal(err)

@@ -13,32 +13,32 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// standing is where the stream stood when it was last known to agree with the log.
-type standing struct {
+// agreement says up to where the stream was last known to agree with the log.
+type agreement struct {
 	created time.Time // tells a stream from its successor
 	epoch   int
 	last    int64
 }
 
-// stand makes sure that there is a stream, that it belongs to the present epoch and that what is
+// converge makes sure that there is a stream, that it belongs to the present epoch and that what is
 // in it comes from the log, and returns where it ends. suspect is one more position to compare,
 // 0 for none.
-func (r *Relay) stand(ctx context.Context, suspect int64) (standing, error) {
+func (r *Relay) converge(ctx context.Context, suspect int64) (agreement, error) {
 	epoch, err := r.cfg.Epochs.Current(ctx)
 	if err != nil {
-		return standing{}, err
+		return agreement{}, err
 	}
 	info, err := streamInfo(ctx, r.js, StreamName)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return r.create(ctx, epoch, 0)
 	}
 	if err != nil {
-		return standing{}, err
+		return agreement{}, err
 	}
 	// The head is read after the stream: a stream that is only ever filled from this log cannot be ahead of it.
 	head, err := r.cfg.Store.Head(ctx)
 	if err != nil {
-		return standing{}, err
+		return agreement{}, err
 	}
 	last := int64(info.State.LastSeq)
 	streamEpoch, agreed := epochOf(info.Config)
@@ -60,7 +60,7 @@ func (r *Relay) stand(ctx context.Context, suspect int64) (standing, error) {
 		case errors.Is(err, jetstream.ErrMsgNotFound):
 			// A hole, which is found below, or a message that the limits took.
 		case err != nil:
-			return standing{}, err
+			return agreement{}, err
 		case !same:
 			return r.begin(ctx, info, epoch, n, "the stream holds what the log does not")
 		}
@@ -69,10 +69,10 @@ func (r *Relay) stand(ctx context.Context, suspect int64) (standing, error) {
 		return r.replace(ctx, info, epoch, agreed, "messages are missing")
 	}
 	if err := r.update(ctx, info, info.Config.Replicas); err != nil {
-		return standing{}, fmt.Errorf("update stream: %w", err)
+		return agreement{}, fmt.Errorf("update stream: %w", err)
 	}
 	r.replicate(ctx, info)
-	return standing{created: info.Created, epoch: epoch, last: last}, nil
+	return agreement{created: info.Created, epoch: epoch, last: last}, nil
 }
 
 // update brings the stream's settings to what they should be, with so many replicas.
@@ -99,7 +99,7 @@ func (r *Relay) replicate(ctx context.Context, info *jetstream.StreamInfo) {
 }
 
 // inspect looks after the stream while it should stand at position at.
-func (r *Relay) inspect(ctx context.Context, st standing, at int64) error {
+func (r *Relay) inspect(ctx context.Context, st agreement, at int64) error {
 	info, err := streamInfo(ctx, r.js, StreamName)
 	if err != nil {
 		return err
@@ -130,19 +130,19 @@ func holed(info *jetstream.StreamInfo, limits StreamLimits) bool {
 
 // begin starts a new epoch. The stream's numbers up to its last one are used up in the old epoch.
 // hi is a position up to which the two might agree.
-func (r *Relay) begin(ctx context.Context, info *jetstream.StreamInfo, old int, hi int64, reason string) (standing, error) {
-	at := r.agreement(ctx, hi, info)
+func (r *Relay) begin(ctx context.Context, info *jetstream.StreamInfo, old int, hi int64, reason string) (agreement, error) {
+	at := r.lastAgreed(ctx, hi, info)
 	epoch, err := r.cfg.Epochs.Begin(ctx, old, reason, at)
 	if err != nil {
-		return standing{}, err
+		return agreement{}, err
 	}
 	r.log.WarnContext(ctx, "new epoch", "epoch", epoch, "reason", reason, "agreed", at, "stream", info.State.LastSeq)
 	return r.replace(ctx, info, epoch, at, reason)
 }
 
-// agreement finds the last position, at most hi, on which log and stream agree. They do so up to
+// lastAgreed finds the last position, at most hi, on which log and stream agree. They do so up to
 // some point and never again after it.
-func (r *Relay) agreement(ctx context.Context, hi int64, info *jetstream.StreamInfo) int64 {
+func (r *Relay) lastAgreed(ctx context.Context, hi int64, info *jetstream.StreamInfo) int64 {
 	epoch, _ := epochOf(info.Config)
 	lo := max(int64(info.State.FirstSeq), 1)
 	if hi < lo {
@@ -159,24 +159,24 @@ func (r *Relay) agreement(ctx context.Context, hi int64, info *jetstream.StreamI
 }
 
 // replace empties the stream: it is deleted and made again under an epoch, to be filled from 1.
-func (r *Relay) replace(ctx context.Context, seen *jetstream.StreamInfo, epoch int, agreed int64, reason string) (standing, error) {
+func (r *Relay) replace(ctx context.Context, seen *jetstream.StreamInfo, epoch int, agreed int64, reason string) (agreement, error) {
 	info, err := streamInfo(ctx, r.js, StreamName)
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return standing{}, err
+		return agreement{}, err
 	}
 	if err == nil {
 		if !info.Created.Equal(seen.Created) {
-			return standing{}, fmt.Errorf("replace stream: %w: another relay did", errRefused)
+			return agreement{}, fmt.Errorf("replace stream: %w: another relay did", errRefused)
 		}
 		r.log.WarnContext(ctx, "stream replaced", "reason", reason, "epoch", epoch, "stream", info.State.LastSeq)
 		if err := r.js.DeleteStream(ctx, StreamName); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-			return standing{}, fmt.Errorf("delete stream: %w", err)
+			return agreement{}, fmt.Errorf("delete stream: %w", err)
 		}
 	}
 	return r.create(ctx, epoch, agreed)
 }
 
-func (r *Relay) create(ctx context.Context, epoch int, agreed int64) (standing, error) {
+func (r *Relay) create(ctx context.Context, epoch int, agreed int64) (agreement, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var s jetstream.Stream
@@ -185,14 +185,14 @@ func (r *Relay) create(ctx context.Context, epoch int, agreed int64) (standing, 
 		return err
 	})
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return standing{}, fmt.Errorf("create stream: %w: another relay did", errRefused)
+		return agreement{}, fmt.Errorf("create stream: %w: another relay did", errRefused)
 	}
 	if err != nil {
-		return standing{}, fmt.Errorf("create stream: %w", err)
+		return agreement{}, fmt.Errorf("create stream: %w", err)
 	}
 	info := s.CachedInfo()
 	r.log.InfoContext(ctx, "stream created", "epoch", epoch)
-	return standing{created: info.Created, epoch: epoch, last: int64(info.State.LastSeq)}, nil
+	return agreement{created: info.Created, epoch: epoch, last: int64(info.State.LastSeq)}, nil
 }
 
 // agrees compares message n with event n. An error of jetstream.ErrMsgNotFound says there is no message.

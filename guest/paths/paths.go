@@ -1,6 +1,6 @@
-// Package place names the folders a guest uses outside its state folder, so that whoever removes a
+// Package paths names the folders a guest uses outside its state folder, so that whoever removes a
 // machine can remove them too.
-package place
+package paths
 
 import (
 	"crypto/sha256"

@@ -3,10 +3,24 @@ package secrets
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 )
 
-// memoryKeys is the keyStore of tests.
+// newMemoryVault returns a vault in which everything is real but the database.
+func newMemoryVault() *Vault {
+	keys, err := NewKeyring(strings.Repeat("5a", keyBytes))
+	if err != nil {
+		panic(err)
+	}
+	v, err := openVault(context.Background(), newMemoryKeys(), keys, nil)
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// memoryKeys is a keyStore in memory.
 type memoryKeys struct {
 	mu          sync.Mutex
 	data, named map[string]row
