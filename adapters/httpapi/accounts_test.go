@@ -77,7 +77,7 @@ func TestPasswordChangeEndsTheOtherSessions(t *testing.T) {
 	ada := f.signUp("ada@example.com")
 	var others []user
 	for range 12 {
-		f.clock.advance(time.Hour / 2) // the throttle is not the matter here
+		f.clock.advance(time.Hour / 2) // so that the throttle does not matter
 		others = append(others, f.logIn("ada@example.com"))
 	}
 	here := f.logIn("ada@example.com")
@@ -110,7 +110,7 @@ func TestLogInIsThrottledByAccountHoweverItIsSpelt(t *testing.T) {
 	if a.header.Get("Retry-After") == "" || a.header.Get("Retry-After") == "0" {
 		t.Errorf("Retry-After: got %q, want a number above 0", a.header.Get("Retry-After"))
 	}
-	f.want(401, login("bob@example.com", "wrong password")) // others are not touched
+	f.want(401, login("bob@example.com", "wrong password")) // other accounts are not affected
 	f.clock.advance(2 * time.Minute)
 	f.want(200, login("ada@example.com", canary))
 }
@@ -127,7 +127,7 @@ func TestLogInIsThrottledByAddress(t *testing.T) {
 		return c
 	}
 	f.want(401, from("198.51.100.1"))
-	f.want(401, from("6.6.6.6, 198.51.100.1")) // what the client wrote itself does not count
+	f.want(401, from("6.6.6.6, 198.51.100.1")) // the part that the client wrote does not count
 	f.want(429, from("7.7.7.7, 198.51.100.1"))
 	f.want(401, from("198.51.100.2"))
 }
@@ -147,7 +147,7 @@ func TestSessionsEndedBeforeTheStartAreRefused(t *testing.T) {
 	ada := f.signUp("ada@example.com")
 	f.want(204, call{method: "POST", path: "/api/auth/logout", token: ada.access})
 	g := newFront(t, func(c *Config) { c.Queries, c.Accounts.Log.Store = readModel{f.store, f.clock.Now}, f.store })
-	g.want(200, call{method: "GET", path: "/api/instances", token: ada.access}) // the same token key: only the set can know
+	g.want(200, call{method: "GET", path: "/api/instances", token: ada.access}) // signed with the same key: only Revocations can tell them apart
 	if err := g.server.Preload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -170,8 +170,8 @@ func TestMeIsNeverAnotherUser(t *testing.T) {
 	}
 }
 
-// TestRefreshesOfAnAddress has one client go on with tokens that are no good: the others behind its address
-// refresh all the same.
+// TestRefreshesOfAnAddress has one client keep sending invalid tokens; other clients behind its address can still
+// refresh.
 func TestRefreshesOfAnAddress(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) {

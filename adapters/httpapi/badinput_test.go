@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestBadInput sends nonsense to every call that takes a body or an id: it is refused as a problem
-// document, nothing is written, and no secret in it reaches an answer or the server's log.
+// TestBadInput sends invalid input to every call that has a body or an id. It is refused with a problem document,
+// nothing is written, and no secret in it reaches an answer or the server's log.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	required := map[string][]string{

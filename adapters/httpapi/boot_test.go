@@ -19,21 +19,21 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// fakeMachine is a machine whose guest says what the test makes it say, to one reader at a time.
+// fakeMachine is a machine whose guest sends what the test decides, to one reader at a time.
 type fakeMachine struct {
 	mu   sync.Mutex
 	talk func(w io.Writer, after string) // nil: it is not connected
 	conn net.Conn
 }
 
-// up connects the machine, or another one in its place: talk is its answer.
+// up connects the machine, or replaces it; talk is its answer.
 func (m *fakeMachine) up(talk func(w io.Writer, after string)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.talk = talk
 }
 
-// down takes it away.
+// down disconnects the machine.
 func (m *fakeMachine) down() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -98,7 +98,7 @@ func reached(phase string, percent int) wire.Follow {
 	return wire.Follow{Phase: &wire.Phase{Phase: phase, Detail: "D.", Progress: percent, At: time.Now()}}
 }
 
-// next returns the next event as text: its name, id and what is in its data.
+// next returns the next event as text: its name, id and data.
 func (r *reader) next() string {
 	r.t.Helper()
 	for {
@@ -162,7 +162,7 @@ func TestBootWaitsForItsMachine(t *testing.T) {
 	s.hear("progress booting 20", "line b2.3 another boot")
 }
 
-// A change of the instance brings the next dial forward.
+// A change of the instance causes an earlier dial.
 func TestBootDialsWhenTheInstanceChanges(t *testing.T) {
 	t.Parallel()
 	m := &fakeMachine{}
@@ -235,7 +235,7 @@ func TestBootEnds(t *testing.T) {
 	}
 }
 
-// A read model that is behind does not end what was started again.
+// A read model that is behind does not end the stream of an instance that was started again.
 func TestBootAsksTheLogBeforeItEnds(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
@@ -325,7 +325,7 @@ func TestBootOfAFloodIsBounded(t *testing.T) {
 	}
 }
 
-// Whatever a machine sends, what arrives is whole events with valid text, of bounded length.
+// Whatever a machine sends, the stream has complete events with valid text of bounded length.
 func TestBootOfAHostileMachine(t *testing.T) {
 	t.Parallel()
 	good := func(seq int, text string) string {
@@ -360,7 +360,7 @@ func TestBootOfAHostileMachine(t *testing.T) {
 		"line b1.5 \ufffd\ufffd bytes", "line b1.6 "+strings.Repeat("ü", wire.MaxLogLine/2), "line b1.7 last")
 }
 
-// What does not even say whose boot it is counts as no machine.
+// An answer that does not name its boot counts as no machine.
 func TestBootOfNoGuest(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]string{

@@ -15,7 +15,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// dial opens a WebSocket; res is the answer where it is refused.
+// dial opens a WebSocket; res is the answer if it is refused.
 func (f *front) dial(t *testing.T, path string, protocols []string, header map[string]string) (*websocket.Conn, *http.Response) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -143,7 +143,7 @@ func TestABearerOpensABridgeFromAProgram(t *testing.T) {
 func TestOpenBridgesAreClosed(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		life time.Duration // left of the token
+		life time.Duration // remaining life of the token
 		end  func(f *front, ada user, id string)
 		want websocket.StatusCode
 	}{
@@ -213,8 +213,8 @@ func TestBridgesNeedARunningMachine(t *testing.T) {
 	expect(409)
 }
 
-// TestHostileTicketTries repeats a wrong ticket, as a client does that does not give up, behind the address
-// that another user has too.
+// TestHostileTicketTries repeats an invalid ticket, like a client that does not give up, behind an address that
+// another user shares.
 func TestHostileTicketTries(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, behindProxy)
@@ -245,12 +245,12 @@ func TestHostileTicketTries(t *testing.T) {
 		t.Errorf("another user's valid ticket from the same address: got %d, want 101", status)
 	}
 	t.Logf("another's ticket beside 600 wrong ones: %s; alone: %s", time.Since(began), alone)
-	for range f.server.cfg.Limits.Ticket.Limit { // good ones count nothing
+	for range f.server.cfg.Limits.Ticket.Limit { // valid ones do not count
 		if status := open(his, f.ticketOf(bob, his)); status != 101 {
 			t.Fatalf("a valid ticket: got %d, want 101", status)
 		}
 	}
-	// Wrong ones for many instances reach the address's own bound.
+	// Invalid tickets for many instances reach the address's own limit.
 	refused := 0
 	for n := range f.server.cfg.Limits.Ticket.Limit {
 		if open(fmt.Sprintf("01JZ8Q3M5T9V2X4Y6A8C0E%04d", n), "wrong") == 429 {
@@ -262,7 +262,7 @@ func TestHostileTicketTries(t *testing.T) {
 	}
 }
 
-// ticketOf issues a ticket without asking the front.
+// ticketOf issues a ticket without a request to the front.
 func (f *front) ticketOf(u user, id string) string {
 	f.t.Helper()
 	f.clock.advance(time.Millisecond)

@@ -19,7 +19,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/fair"
 )
 
-// Addresses of the tests' clients, behind a proxy that is trusted.
+// Addresses of the tests' clients, behind a trusted proxy.
 const (
 	hostile   = "198.51.100.7"
 	elsewhere = "203.0.113.9"
@@ -105,15 +105,14 @@ func TestHostileHalfSentBodies(t *testing.T) {
 	f.want(200, from(elsewhere, call{method: "GET", path: "/api/auth/me", token: ada.access}))
 	f.want(200, from(hostile, call{method: "GET", path: "/health"}))
 	f.want(200, from(hostile, call{method: "GET", path: "/ready"}))
-	f.want(200, from(hostile, call{method: "GET", path: "/api/auth/me", token: ada.access})) // no body, no share of them
+	f.want(200, from(hostile, call{method: "GET", path: "/api/auth/me", token: ada.access})) // no body, so no share of bodies
 	if bytes, _ := held(); bytes != share*(bodyCost+100) {
 		t.Errorf("bytes held for the crowd: got %d, want %d", bytes, share*(bodyCost+100))
 	}
 	t.Logf("another's log-in beside %d half-sent bodies: %s; alone: %s", crowd, beside, alone)
 }
 
-// TestHostileSlowBody sends a body byte by byte, faster than the connection times out and too slowly
-// to ever end.
+// TestHostileSlowBody sends a body byte by byte: fast enough to avoid the connection's timeout, too slowly to end.
 func TestHostileSlowBody(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { c.BodyTime = 100 * time.Millisecond })
@@ -148,8 +147,8 @@ func TestHostileSlowBody(t *testing.T) {
 	}
 }
 
-// TestABodyLeavesNoDeadline uses one connection for two bodies, and looks at the connection while they are
-// answered: a deadline that passed then would look like a client that left.
+// TestABodyLeavesNoDeadline uses one connection for two bodies, and checks its deadline while they are answered:
+// an expired deadline would look like a client that disconnected.
 func TestABodyLeavesNoDeadline(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
@@ -191,7 +190,7 @@ func TestABodyLeavesNoDeadline(t *testing.T) {
 	}
 }
 
-// deadlines is a listener that remembers the last deadline of reading, of a single connection.
+// deadlines is a listener that remembers the last read deadline of its single connection.
 type deadlines struct {
 	net.Listener
 	last atomic.Int64
@@ -212,7 +211,7 @@ func (w watchedConn) SetReadDeadline(at time.Time) error {
 	return w.Conn.SetReadDeadline(at)
 }
 
-// TestHalfABodyHoldsUpNoStream sends half a body with what has no use for one.
+// TestHalfABodyHoldsUpNoStream sends half a body with requests that use none.
 func TestHalfABodyHoldsUpNoStream(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
@@ -259,8 +258,8 @@ func TestRequestsAreSharedByNetwork(t *testing.T) {
 	f.want(204, from(hostile, call{method: "POST", path: "/api/auth/logout", token: ada.access}))
 }
 
-// TestHostileBodiesOfOneProvider holds bodies half-sent from as many networks of one IPv6 /32 as it takes:
-// a stranger gets some /48s of a provider for nothing.
+// TestHostileBodiesOfOneProvider holds half-sent bodies from many networks of one IPv6 /32: anyone can get several
+// /48s of a provider for free.
 func TestHostileBodiesOfOneProvider(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { behindProxy(c); c.BodyTime = 10 * time.Minute })

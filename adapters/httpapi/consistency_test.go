@@ -7,7 +7,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// steered is a front whose read models are as far as at says.
+// steered returns a front whose read models are at the position of at.
 func steered(t *testing.T) (f *front, at *projections.Progress) {
 	at = &projections.Progress{}
 	return newFront(t, func(c *Config) { c.Progress = at }), at

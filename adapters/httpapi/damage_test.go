@@ -21,8 +21,8 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// A desktop of which one event cannot be read can be looked at. What would change it is refused in a
-// way that its owner and the operator understand, and other desktops are as before.
+// A desktop with an unreadable event can be viewed. Changes of it are refused with an explanation for its owner
+// and the operator, and other desktops are not affected.
 func TestDamagedStream(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
@@ -70,7 +70,7 @@ func TestDatabaseTroublesAreUnavailable(t *testing.T) {
 	}
 }
 
-// TestDatabaseTroublesOfTheDriver has the driver itself say what it says when a server is not there.
+// TestDatabaseTroublesOfTheDriver uses the driver's own errors for a server that is unavailable.
 func TestDatabaseTroublesOfTheDriver(t *testing.T) {
 	t.Parallel()
 	database := pgtest.New(t)

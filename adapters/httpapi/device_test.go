@@ -28,7 +28,7 @@ func logInWith(email, password, device string) call {
 	return c
 }
 
-// guess tries wrong passwords from an address until they are refused, and returns how many were compared.
+// guess tries wrong passwords from an address until they are refused. It returns how many were compared.
 func (f *front) guess(addr, email string) (compared int) {
 	f.t.Helper()
 	for range 1000 {
@@ -45,8 +45,8 @@ func (f *front) guess(addr, email string) (compared int) {
 	return 0
 }
 
-// TestHostileGuessesKeepNoOwnerOut guesses at one account from one address, then from a network, then
-// from everywhere.
+// TestHostileGuessesKeepNoOwnerOut guesses the password of one account from one address, then from a network,
+// then from many networks.
 func TestHostileGuessesKeepNoOwnerOut(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, behindProxy)
@@ -63,7 +63,7 @@ func TestHostileGuessesKeepNoOwnerOut(t *testing.T) {
 	for range 20 { // log-ins with the right password do not count
 		f.want(200, from(elsewhere, right))
 	}
-	f.want(429, from(hostile, right)) // the password would tell that the guess was right
+	f.want(429, from(hostile, right)) // an answer would reveal that the guess was right
 	f.want(200, from(hostile, login("bob@example.com", canary)))
 
 	compared := 10
@@ -111,7 +111,7 @@ func TestADeviceHasABoundOfItsOwn(t *testing.T) {
 	}
 	f.want(429, from(elsewhere, logInWith("ada@example.com", canary, one)))
 	f.want(200, from(elsewhere, logInWith("ada@example.com", canary, two)))
-	f.want(200, from(elsewhere, login("ada@example.com", canary))) // those were the device's
+	f.want(200, from(elsewhere, login("ada@example.com", canary))) // those counted against the device only
 	f.clock.advance(6 * time.Minute)
 	f.want(200, from(elsewhere, logInWith("ada@example.com", canary, one)))
 }
@@ -139,7 +139,7 @@ func TestWhatIsNoDeviceTokenCountsAsNone(t *testing.T) {
 		}
 	}
 	f.want(200, from(hostile, logInWith("ada@example.com", canary, ada)))
-	// An address without account is answered as one with.
+	// An address without an account gets the same answers as one with an account.
 	unknown, known := map[string]int{}, map[string]int{}
 	for range 14 {
 		for email, seen := range map[string]map[string]int{"stranger@example.com": unknown, "bob@example.com": known} {
@@ -189,7 +189,7 @@ func (q *queued) Compare(ctx context.Context, hash []byte, p string) (bool, erro
 	return q.fakePasswords.Compare(ctx, hash, p)
 }
 
-// try is do for another goroutine: false where ctx ended first.
+// try is do for another goroutine; it returns false if ctx ended first.
 func (f *front) try(ctx context.Context, c call) (answer, bool) {
 	body, _ := json.Marshal(c.body)
 	req, err := http.NewRequestWithContext(ctx, c.method, f.url+c.path, bytes.NewReader(body))
@@ -217,7 +217,7 @@ func TestHostileWaitingLogIns(t *testing.T) {
 		addr    string // of the nth
 		wait    int
 		refusal string
-		device  bool // the owner gets through only so
+		device  bool // whether the owner needs a known device to get in
 	}{
 		"different /64s of one /48":   {"2001:db8:1:%x::1", 16, "429 too_many_sign_ins", false},
 		"different /48s of one /32":   {"2001:db8:%x::1", 32, "429 too_many_sign_ins", false},
@@ -320,8 +320,8 @@ func TestWhatALogInCountsAgainst(t *testing.T) {
 	}
 }
 
-// TestRightPasswordsHaveABoundToo logs in again and again: each is a hash and a session in the log. Wrong
-// passwords of others use up nothing of that bound.
+// TestRightPasswordsHaveABoundToo repeats log-ins with the right password: each costs a hash and a session in the
+// log. Wrong passwords do not count against this limit.
 func TestRightPasswordsHaveABoundToo(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, behindProxy)

@@ -20,7 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// raw sends a request line as it is, which http.Client would tidy up.
+// raw sends a request line unchanged; http.Client would normalize it.
 func (f *front) raw(t *testing.T, line string, header ...string) *http.Response {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
@@ -317,7 +317,7 @@ func TestClientAddr(t *testing.T) {
 	}
 }
 
-// A script that does not parse leaves a page blank, and nothing else would say so.
+// A script that does not parse leaves a page blank; no other test would notice.
 func TestDocsScriptsParse(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)

@@ -13,8 +13,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
 )
 
-// restorable is a log that can be replaced by an older copy of itself under its users. It counts the
-// look-ups of versions.
+// restorable is a log that can be replaced by an older copy of itself while it is used. It counts look-ups of
+// versions.
 type restorable struct {
 	atomic.Pointer[memory.Store]
 	lookups atomic.Int64
@@ -59,7 +59,7 @@ func (r *restorable) keep(t *testing.T, n int64) {
 	r.Store(older)
 }
 
-// newRestorable is a front whose commands are on such a log.
+// newRestorable returns a front whose commands use such a log.
 func newRestorable(t *testing.T) (*front, *restorable) {
 	t.Helper()
 	log := &restorable{}
@@ -71,7 +71,7 @@ func newRestorable(t *testing.T) (*front, *restorable) {
 	return f, log
 }
 
-// A restored log that lacks an account: its tokens are good by themselves, and open nothing.
+// A restored log lacks an account: the account's tokens are correctly signed, but give no access.
 func TestRestoredLogEndsWhatItLacks(t *testing.T) {
 	t.Parallel()
 	f, log := newRestorable(t)
@@ -114,7 +114,7 @@ func TestRestoredLogEndsWhatItLacks(t *testing.T) {
 	if n := log.lookups.Load(); n > 2 || perRequest > 2 {
 		t.Errorf("look-ups in 100 requests: got %d and %d, want at most 2", perRequest, n)
 	}
-	// Hers stays open, and hears of the epoch that begins.
+	// Her stream stays open and gets the new epoch.
 	f.server.cfg.Epoch.Set(2)
 	for {
 		id, name, data := hers.message()
@@ -130,7 +130,7 @@ func TestRestoredLogEndsWhatItLacks(t *testing.T) {
 	}
 }
 
-// What a client names when it comes back, and what it gets first.
+// What a client names when it reconnects, and what it gets first.
 func TestResumesByEpoch(t *testing.T) {
 	t.Parallel()
 	f, _ := newRestorable(t)
@@ -147,7 +147,7 @@ func TestResumesByEpoch(t *testing.T) {
 		"2-0":                  "2-2",
 		fmt.Sprint("1-", last): "2-0 reset",
 		"3-1":                  "2-0 reset",
-		"2-1000":               "2-0 reset", // the log has not come so far: it is another one
+		"2-1000":               "2-0 reset", // above the log's head: the id is of another log
 		"1000":                 "2-0 reset",
 	} {
 		s := f.stream(t, ada.access, "/api/events", given)
@@ -175,7 +175,7 @@ func TestResumesByEpoch(t *testing.T) {
 	}
 }
 
-// A session is remembered in a bounded number, and what is in use is not forgotten.
+// The number of remembered sessions is bounded, and sessions in use stay remembered.
 func TestKnownIsBounded(t *testing.T) {
 	t.Parallel()
 	asked := 0

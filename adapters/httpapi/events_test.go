@@ -54,7 +54,7 @@ func (r *reader) block() (lines []string, ok bool) {
 	return lines, false
 }
 
-// message returns the next block's id, name and data, "" for what it has not.
+// message returns the next block's id, name and data; "" for those that are missing.
 func (r *reader) message() (id, name, data string) {
 	r.t.Helper()
 	lines, ok := r.block()
@@ -90,7 +90,7 @@ func (r *reader) event() (id, name string, event cloudEvent) {
 	}
 }
 
-// end reads on until the stream ends, and returns its last words.
+// end reads until the stream ends and returns its last block.
 func (r *reader) end() (last string) {
 	for {
 		lines, ok := r.block()

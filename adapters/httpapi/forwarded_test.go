@@ -45,7 +45,8 @@ func TestAnUndeclaredProxyIsSaid(t *testing.T) {
 	}
 }
 
-// Other proxies' headers tell of one, too; a declared one is not mentioned, and its users count apart.
+// Headers of other proxies show an undeclared proxy, too. A declared proxy causes no warning, and its users are
+// counted separately.
 func TestADeclaredProxyIsNotSaid(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) {
@@ -70,7 +71,7 @@ func TestADeclaredProxyIsNotSaid(t *testing.T) {
 	}
 }
 
-// A declared proxy that does not say who its clients are makes them one address, too.
+// The clients of a declared proxy that does not send their addresses share one address, too.
 func TestADeclaredProxyThatIsSilentIsSaid(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) {

@@ -11,8 +11,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 )
 
-// The account's history has what happened to it, failed log-ins included, and nothing of its instances or
-// of another account.
+// The account's history has its own events, including failed log-ins, and none of its instances or of another
+// account.
 func TestAccountHistory(t *testing.T) {
 	t.Parallel()
 	var audit *commands.Audit

@@ -31,7 +31,7 @@ func TestInstanceLife(t *testing.T) {
 		t.Errorf("position after waiting: got %d, want at least %d", got, position)
 	}
 
-	f.want(409, call{method: "POST", path: path + "/stop", token: ada.access}) // still coming up
+	f.want(409, call{method: "POST", path: path + "/stop", token: ada.access}) // still starting
 	f.happen(v.ID,
 		instance.LaunchAttempted{Attempt: 1, At: f.clock.Now()}, instance.MachineLaunched{Attempt: 1, Machine: "i-1"},
 		instance.MachineRunning{Address: "203.0.113.7", At: f.clock.Now()})

@@ -38,8 +38,8 @@ func guestLike() http.Handler {
 	return mux
 }
 
-// TestBudgetsThatAreUsedUpAreNoErrors: strangers cause as many of those as they like, and what refuses them logs
-// them as it sees fit.
+// TestBudgetsThatAreUsedUpAreNoErrors shows that a full handler's refusals are not logged as errors: anyone can
+// cause them, and the handler logs them itself.
 func TestBudgetsThatAreUsedUpAreNoErrors(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) {

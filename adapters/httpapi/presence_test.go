@@ -10,7 +10,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// A machine that is not heard is not ready, in the instance, the list and the answer of a change, and says
+// A machine that does not respond is not ready in the instance, the list and the answer to a change, which say
 // since when. Its status stays. It becomes ready again when its machine responds.
 func TestSilentMachineIsNotReady(t *testing.T) {
 	t.Parallel()
@@ -29,7 +29,7 @@ func TestSilentMachineIsNotReady(t *testing.T) {
 	}
 	ready, booting := desk(), desk()
 	f.happen(ready, instance.PhaseReached{Boot: "b", Phase: instance.PhaseReady, At: f.clock.Now()})
-	silent[booting] = true // it never came: its phase says that
+	silent[booting] = true // it never connected, which its phase shows
 	see := func(want bool, reason string) {
 		t.Helper()
 		path := "/api/instances/" + ready
@@ -70,7 +70,7 @@ func TestPresenceIsToldLive(t *testing.T) {
 	}
 	mine := f.stream(t, ada.access, "/api/events", "")
 	f.stream(t, eve.access, "/api/events", "")
-	mine.message() // that it is open
+	mine.message() // the stream is open
 	open := func() int {
 		f.server.listeners.mu.Lock()
 		defer f.server.listeners.mu.Unlock()

@@ -76,8 +76,8 @@ func TestReadySaysWhatDoesNotWork(t *testing.T) {
 	}
 }
 
-// Questions are answered from memory: a thousand try nothing. A part is tried at most once a second,
-// and one that hangs keeps no other waiting, nor the question.
+// Requests are answered from memory: a thousand of them run no probe. A probe runs at most once a second, and one
+// that hangs delays neither the others nor the answer.
 func TestReadyOnlyReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestReadyOnlyReads(t *testing.T) {
 	})
 }
 
-// What never worked is logged as well, once, when it had the time to come up; and that it works then.
+// A probe that never worked is logged, too: once, after the time to start, and again when it works.
 func TestWhatNeverWorkedIsLogged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

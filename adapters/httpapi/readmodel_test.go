@@ -17,7 +17,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// readModel answers queries by folding the whole log each time: small, and never behind.
+// readModel answers queries by folding the whole log each time. It is small and never behind.
 type readModel struct {
 	store *memory.Store
 	now   func() time.Time

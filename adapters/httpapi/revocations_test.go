@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestASuspensionOutlastsARewind: two parts of the server notice a log that was replaced, each in its own time.
+// TestASuspensionOutlastsARewind shows that suspensions stay when two parts of the server notice a replaced log at
+// different times.
 func TestASuspensionOutlastsARewind(t *testing.T) {
 	t.Parallel()
 	e := newRevocations(time.Minute, time.Now)

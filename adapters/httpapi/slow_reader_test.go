@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TestHostileSlowReaders ask for the files that need no account, again and again, and read nothing of them.
+// TestHostileSlowReaders requests files that need no account, repeatedly, and reads no data.
 func TestHostileSlowReaders(t *testing.T) {
 	t.Parallel()
 	const crowd = 64
@@ -30,7 +30,7 @@ func TestHostileSlowReaders(t *testing.T) {
 			}
 		}
 	}
-	// All are held up by what they do not read.
+	// All are blocked by their unread data.
 	held := func() (n float64) {
 		families, err := metrics.Gather()
 		if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 )
 
-// TestSuspendedAccount has a front hear that an account was suspended, with all that it has open.
+// TestSuspendedAccount suspends an account with open connections.
 func TestSuspendedAccount(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
@@ -60,7 +60,7 @@ func TestSuspendedAccount(t *testing.T) {
 		t.Errorf("log-in: got %s, want account_suspended", a.body)
 	}
 
-	// One that starts later finds it in the read model.
+	// A server that starts later finds the suspension in the read model.
 	fresh, err := New(f.server.cfg.withMetrics())
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestSuspendedAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.server.Sessions().Suspended(ada.account, f.head(), false)
-	f.server.Sessions().Suspended(ada.account, at, true) // a read model's late word
+	f.server.Sessions().Suspended(ada.account, at, true) // late, from a read model that is behind
 	f.want(200, login("ada@example.com", canary))
 }
 

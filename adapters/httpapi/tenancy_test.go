@@ -14,7 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// bodies are good requests for the calls that have one.
+// bodies are valid request bodies.
 var bodies = map[string]string{
 	"createInstance": `{"name":"mine"}`, "renameInstance": `{"name":"renamed"}`, "issueTicket": `{"kind":"vnc"}`,
 	"storeKey": `{"provider":"openai","api_key":"` + canary + `"}`, "replaceKey": `{"api_key":"` + canary + `"}`,
@@ -87,7 +87,7 @@ func TestTenancy(t *testing.T) {
 			revoked := f.logIn("ada@example.com")
 			f.want(204, call{method: "POST", path: "/api/auth/logout", token: revoked.access})
 			expired, _ := f.tokens.Access(ada.account, ada.session, f.clock.Now().Add(-time.Hour-time.Minute))
-			// As after an older backup was restored, these tokens are good by themselves.
+			// As after the restore of an older backup, these tokens are correctly signed.
 			lost, _ := f.tokens.Access(f.server.cfg.NewID(), f.server.cfg.NewID(), f.clock.Now())
 			lostSession, _ := f.tokens.Access(ada.account, f.server.cfg.NewID(), f.clock.Now())
 			ticket, _, err := f.tickets.Issue(t.Context(), access.Ticket{Account: ada.account, Session: ada.session, Instance: ada.instance, Kind: access.KindVNC, Mode: access.ModeControl})

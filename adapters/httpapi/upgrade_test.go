@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The public URL's origin may open sockets whatever Host a proxy hands on, and it is compared whole.
+// The public URL's origin may open sockets for any Host that a proxy sends. Origins are compared exactly.
 func TestThePublicOriginOpensSocketsBehindAnyHost(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { c.PublicURL = "https://Cloud.Example.org:443" })
@@ -19,7 +19,7 @@ func TestThePublicOriginOpensSocketsBehindAnyHost(t *testing.T) {
 		"https://cloud.example.org:8443":     false,
 		"https://cloud.example.org.evil.net": false,
 		"https://evil-cloud.example.org":     false,
-		f.url:                                false, // the request's own Host says nothing where the public URL is known
+		f.url:                                false, // the request's Host is ignored if the public URL is configured
 	} {
 		for _, kind := range []string{"vnc", "cloudbot"} {
 			offer := []string{"binary", "ticket." + f.ticket(ada, id, kind, "control")}
@@ -89,7 +89,7 @@ func TestAPlainGetTellsWhatAnUpgradeWould(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d %s", name, status, code, c.status, c.code)
 		}
 	}
-	// Asking has used up nothing.
+	// The request has not used up the ticket.
 	if conn, res := f.dial(t, path, []string{"binary", "ticket." + ticket}, map[string]string{"Origin": own}); conn == nil {
 		t.Errorf("an unused ticket: got %s, want 101", res.Status)
 	}
