@@ -76,7 +76,7 @@ bench: prerequisites ## Measure the log against pgbench and COPY in the same run
 	go run ./bench
 
 .PHONY: lint
-lint: web/node_modules/.package-lock.json vuln ## go vet, staticcheck, gofmt and govulncheck, and the dashboard's linter
+lint: web/node_modules/.package-lock.json vuln ## go vet, staticcheck, gofmt and govulncheck, and the dashboard's formatter and linter
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$out" || { echo "run make fmt: $$out"; exit 1; }
 	go vet ./...
 	$(TOOL) staticcheck ./...
@@ -87,8 +87,9 @@ vuln: ## Look for known vulnerabilities that our code can reach, in data pinned 
 	tools/vuln.sh
 
 .PHONY: fmt
-fmt: ## Format the Go code
+fmt: web/node_modules/.package-lock.json ## Format the Go code and the dashboard
 	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+	cd web && npm run --silent format
 
 .PHONY: openapi
 openapi: ## Bring the served openapi.json to what openapi.yaml says

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -16,7 +17,7 @@ import (
 // events: one of them may be damaged. Machines are found by their tags.
 type Force struct {
 	Log
-	Cloud Inventory
+	Cloud machines.Inventory
 	// Owner returns whose instance it is as far as the read models know, "" where they do not.
 	Owner func(ctx context.Context, instance string) (string, error)
 	Every time.Duration // between two looks at machines that are going down [1 s]
@@ -97,7 +98,7 @@ func (c *Force) machines(ctx context.Context, done *Forced) error {
 	for _, m := range list {
 		switch {
 		case m.Instance != done.Instance || m.Seen == instance.SeenGone:
-		case m.Token != clientToken(m.Instance, m.Attempt):
+		case m.Token != machines.ClientToken(m.Instance, m.Attempt):
 			done.Foreign = append(done.Foreign, m.ID)
 		default:
 			if err := c.Cloud.Terminate(ctx, m.ID); err != nil {

@@ -20,6 +20,7 @@ type Projection struct {
 	// Apply returns the statements that bring the tables from position e.Position−1 to e.Position.
 	// They name tables without a schema. It is pure; an error parks the event.
 	Apply func(e eventstore.Event) ([]Statement, error)
+	Fold  *Fold // in the place of Apply, for rows that follow from the rows before
 }
 
 // Statement is one SQL statement with its arguments.
@@ -34,7 +35,7 @@ func sql(text string, args ...any) []Statement { return []Statement{{text, args}
 func All() []Projection {
 	return []Projection{
 		{Name: "accounts", Tables: []string{"accounts"}, Apply: applyAccounts},
-		{Name: "instances", Tables: []string{"instances"}, Apply: applyInstances},
+		{Name: "instances", Tables: []string{"instances"}, Fold: foldInstances()},
 		{Name: "boots", Tables: []string{"boots"}, Apply: applyBoots},
 		{Name: "sessions", Tables: []string{"sessions"}, Apply: applySessions},
 		{Name: "api_keys", Tables: []string{"api_keys"}, Apply: applyAPIKeys},

@@ -204,13 +204,15 @@ func TestTwoProjectorsAtOnce(t *testing.T) {
 
 // breaking is p, failing on the chosen events until it is mended.
 func breaking(p projections.Projection, bad func(eventstore.Event) bool, mended *atomic.Bool) projections.Projection {
-	apply := p.Apply
-	p.Apply = func(e eventstore.Event) ([]projections.Statement, error) {
+	fold := *p.Fold
+	evolve := fold.Evolve
+	fold.Evolve = func(row any, e eventstore.Event) (any, error) {
 		if bad(e) && !mended.Load() {
 			return nil, errors.New("cannot apply this")
 		}
-		return apply(e)
+		return evolve(row, e)
 	}
+	p.Fold = &fold
 	return p
 }
 

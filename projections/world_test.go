@@ -77,7 +77,7 @@ func (f *follower) Follow(ctx context.Context, after int64, fn func(context.Cont
 	f.mu.Lock()
 	f.begun++
 	f.mu.Unlock()
-	hints := f.store.Hints(ctx)
+	notifications := f.store.Notifications(ctx)
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -103,7 +103,7 @@ func (f *follower) Follow(ctx context.Context, after int64, fn func(context.Cont
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-hints:
+		case <-notifications:
 		case <-poll.C:
 		}
 	}

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
 // Prefix is the path that the handler serves.
@@ -105,7 +107,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		refuse(w, http.StatusMethodNotAllowed, "method_not_allowed", "Assets are read-only; use GET or HEAD.")
+		refuse(w, r, http.StatusMethodNotAllowed, "method_not_allowed", "Assets are read-only; use GET or HEAD.")
 		return
 	}
 	// The path as it was sent: a path that needs decoding is not ours.
@@ -117,7 +119,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, sum := strings.CutSuffix(asked, sumSuffix)
 	kind := kindOf(name)
 	if !ok || kind == "" || r.URL.Path != Prefix+asked {
-		refuse(w, http.StatusNotFound, "not_found", "This asset does not exist.")
+		refuse(w, r, http.StatusNotFound, "not_found", "This asset does not exist.")
 		return
 	}
 	source, info, err := h.find(r.Context(), name)
@@ -129,16 +131,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err == nil && one && info.SHA256 != pinned, one && errors.Is(err, fs.ErrNotExist):
 		h.c.Logger.InfoContext(r.Context(), "guest requested that is no longer available", "asset", base, "sha256", pinned)
-		refuse(w, http.StatusNotFound, "guest_gone", "This control plane no longer has a guest with this sha256, because it was upgraded. Terminate the instance and create another.")
+		refuse(w, r, http.StatusNotFound, "guest_gone", "This control plane no longer has a guest with this sha256, because it was upgraded. Terminate the instance and create another.")
 		return
 	case errors.Is(err, fs.ErrNotExist):
-		refuse(w, http.StatusNotFound, "not_found", "This asset does not exist.")
+		refuse(w, r, http.StatusNotFound, "not_found", "This asset does not exist.")
 		return
 	case err != nil:
 		if r.Context().Err() == nil {
 			h.c.Logger.ErrorContext(r.Context(), "finding an asset failed", "asset", name, "err", err)
 		}
-		refuse(w, http.StatusServiceUnavailable, "unavailable", "The asset is unavailable; try again.")
+		refuse(w, r, http.StatusServiceUnavailable, "unavailable", "The asset is unavailable; try again.")
 		return
 	}
 	if sum {
@@ -228,9 +230,6 @@ func (h *Handler) find(ctx context.Context, name string) (Source, Info, error) {
 	return nil, Info{}, fmt.Errorf("asset %s: %w", name, fs.ErrNotExist)
 }
 
-func refuse(w http.ResponseWriter, status int, code, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	fmt.Fprintf(w, `{"status":%d,"title":%q,"code":%q,"detail":%q}`+"\n", status, http.StatusText(status), code, detail)
+func refuse(w http.ResponseWriter, r *http.Request, status int, code, detail string) {
+	problem.Write(w, r, problem.Problem{Status: status, Code: code, Detail: detail})
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -29,7 +29,7 @@ func TestClockStepCostsOneTry(t *testing.T) {
 				t.Helper()
 				before := srv.Calls()[calls]
 				err := call()
-				var refused *commands.CallError
+				var refused *machines.CallError
 				if !errors.As(err, &refused) || refused.Verdict != instance.Again || refused.Code != "AuthFailure" || !strings.Contains(refused.Reason, "clocks differ") {
 					t.Fatalf("%s: got %v, want an error as &refused, refused.Verdict %v, refused.Code \"AuthFailure\" and \"clocks differ\" in refused.Reason", what, err, instance.Again)
 				}
@@ -55,9 +55,9 @@ func TestClockStepCostsOneTry(t *testing.T) {
 // A key that is wrong, or an image that is not ours, is no matter of clocks: it ends with its reason.
 func TestWrongKeyIsNoClock(t *testing.T) {
 	t.Parallel()
-	refused := func(t *testing.T, err error) *commands.CallError {
+	refused := func(t *testing.T, err error) *machines.CallError {
 		t.Helper()
-		var call *commands.CallError
+		var call *machines.CallError
 		if !errors.As(err, &call) {
 			t.Fatalf("got %v, want an error as &call", err)
 		}

@@ -19,12 +19,12 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-func plainUserData(commands.LaunchPlan) (string, error) {
-	return "hello " + commands.TokenPlaceholder, nil
+func plainUserData(machines.LaunchPlan) (string, error) {
+	return "hello " + machines.TokenPlaceholder, nil
 }
 
 func config(change func(*ec2.Config)) ec2.Config {
@@ -55,17 +55,17 @@ func open(t *testing.T, srv *ec2test.Server, change func(*ec2.Config)) *ec2.Clou
 	return c
 }
 
-func plan(n int) commands.LaunchPlan {
-	return commands.LaunchPlan{Instance: "01DESK", Attempt: n, Type: "t3.large", ClientToken: fmt.Sprint("01DESK-", n)}
+func plan(n int) machines.LaunchPlan {
+	return machines.LaunchPlan{Instance: "01DESK", Attempt: n, Type: "t3.large", ClientToken: fmt.Sprint("01DESK-", n)}
 }
 
-func launch(t *testing.T, c *ec2.Cloud, p commands.LaunchPlan) (string, instance.Spec) {
+func launch(t *testing.T, c *ec2.Cloud, p machines.LaunchPlan) (string, instance.Spec) {
 	t.Helper()
 	s, err := c.Freeze(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := c.Launch(t.Context(), s, strings.ReplaceAll(s.UserData, commands.TokenPlaceholder, "secret"))
+	id, err := c.Launch(t.Context(), s, strings.ReplaceAll(s.UserData, machines.TokenPlaceholder, "secret"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestFreezeWalksThePlaces(t *testing.T) {
 			walked = append(walked, s.Type+" "+s.Subnet)
 			srv.SetFull(s.Type, s.Subnet, true)
 			_, err = c.Launch(t.Context(), s, s.UserData)
-			var refused *commands.CallError
+			var refused *machines.CallError
 			if !errors.As(err, &refused) || refused.Verdict != instance.Another {
 				t.Fatalf("got %v, want an error as &refused and refused.Verdict %v", err, instance.Another)
 			}
@@ -141,7 +141,7 @@ func TestFreezeWalksThePlaces(t *testing.T) {
 		if want := "[t3.large subnet-a t3.large subnet-b t3a.large subnet-a t3a.large subnet-b]"; fmt.Sprint(walked) != want {
 			t.Errorf("walked %v, want %v", walked, want)
 		}
-		first := func(c *ec2.Cloud, p commands.LaunchPlan) string {
+		first := func(c *ec2.Cloud, p machines.LaunchPlan) string {
 			s, err := c.Freeze(p)
 			if err != nil {
 				t.Fatal(err)
@@ -168,29 +168,29 @@ func TestFreezeRefuses(t *testing.T) {
 	t.Parallel()
 	srv := ec2test.New(ec2test.Config{})
 	for name, c := range map[string]struct {
-		plan   commands.LaunchPlan
+		plan   machines.LaunchPlan
 		change func(*ec2.Config)
 		never  bool
 	}{
-		"unknown type":    {commands.LaunchPlan{Type: "p5.48xlarge", ClientToken: "t"}, nil, true},
-		"no client token": {commands.LaunchPlan{Type: "t3.large"}, nil, false},
-		"long token":      {commands.LaunchPlan{Type: "t3.large", ClientToken: strings.Repeat("x", 65)}, nil, false},
+		"unknown type":    {machines.LaunchPlan{Type: "p5.48xlarge", ClientToken: "t"}, nil, true},
+		"no client token": {machines.LaunchPlan{Type: "t3.large"}, nil, false},
+		"long token":      {machines.LaunchPlan{Type: "t3.large", ClientToken: strings.Repeat("x", 65)}, nil, false},
 		"long user data": {plan(1), func(c *ec2.Config) {
-			c.UserData = func(commands.LaunchPlan) (string, error) { return strings.Repeat("x", 16<<10), nil }
+			c.UserData = func(machines.LaunchPlan) (string, error) { return strings.Repeat("x", 16<<10), nil }
 		}, true},
 		"no user data": {plan(1), func(c *ec2.Config) {
-			c.UserData = func(commands.LaunchPlan) (string, error) { return "", errors.New("not known yet") }
+			c.UserData = func(machines.LaunchPlan) (string, error) { return "", errors.New("not known yet") }
 		}, false},
 		"bad user data": {plan(1), func(c *ec2.Config) {
-			c.UserData = func(commands.LaunchPlan) (string, error) {
-				return "", &commands.CallError{Verdict: instance.Never, Code: "bad_user_data"}
+			c.UserData = func(machines.LaunchPlan) (string, error) {
+				return "", &machines.CallError{Verdict: instance.Never, Code: "bad_user_data"}
 			}
 		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := open(t, srv, c.change).Freeze(c.plan)
-			var refused *commands.CallError
+			var refused *machines.CallError
 			if err == nil || errors.As(err, &refused) != c.never || c.never && refused.Verdict != instance.Never {
 				t.Errorf("got %v, want an error that gives up: %v", err, c.never)
 			}
@@ -206,7 +206,7 @@ func TestMismatch(t *testing.T) {
 		srv := ec2test.New(ec2test.Config{Plan: ec2test.Plan{Unknown: ec2test.Span{Min: time.Minute}}})
 		c := open(t, srv, nil)
 		id, s := launch(t, c, plan(1))
-		var refused *commands.CallError
+		var refused *machines.CallError
 		if _, err := c.Launch(t.Context(), s, "other"); !errors.As(err, &refused) || refused.Verdict != instance.Again {
 			t.Errorf("while nobody sees its machine: got %v, want an error as &refused and refused.Verdict %v", err, instance.Again)
 		}
@@ -302,7 +302,7 @@ func TestReasonsNameNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = c.Launch(t.Context(), s, "x")
-			var refused *commands.CallError
+			var refused *machines.CallError
 			if !errors.As(err, &refused) || refused.Code != code || refused.Reason == "" || refused.Err == nil {
 				t.Fatalf("%s: got %v, want an error as &refused, refused.Code %v, refused.Reason not empty and refused.Err other than nil", code, err, code)
 			}
@@ -357,7 +357,7 @@ func TestOverHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv.Script("RunInstances", ec2test.Fate{Cut: true, Effect: true})
-	var refused *commands.CallError
+	var refused *machines.CallError
 	if _, err := c.Launch(t.Context(), s, "x"); err == nil || errors.As(err, &refused) {
 		t.Errorf("a cut connection: got %v, want an error and errors.As(err, &refused) false", err)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -45,7 +45,7 @@ func TestRootDeviceIsTheImages(t *testing.T) {
 	// What was frozen stays, whatever the image's successor is like.
 	srv.SetImage("ami-2", ec2test.Image{})
 	other := open(t, srv, func(c *ec2.Config) { c.Image = "ami-2" })
-	if _, err := other.Launch(t.Context(), s, strings.ReplaceAll(s.UserData, commands.TokenPlaceholder, "secret")); err != nil || len(srv.Machines()) != 1 {
+	if _, err := other.Launch(t.Context(), s, strings.ReplaceAll(s.UserData, machines.TokenPlaceholder, "secret")); err != nil || len(srv.Machines()) != 1 {
 		t.Errorf("repeated: got %v, want no error and 1", err)
 	}
 }
@@ -63,10 +63,10 @@ func TestImagesThatDoNotFit(t *testing.T) {
 		"just as large":           {ec2test.Image{GiB: 40}, nil, ""},
 		"arm64 for x86":           {ec2test.Image{Arch: "arm64"}, nil, "arm64"},
 		"arm64 for arm64": {ec2test.Image{Arch: "arm64"}, func(c *ec2.Config) {
-			c.Types = []ec2.Type{{MachineType: commands.MachineType{ID: "t4g.large"}, Instead: []string{"m7gd.large", "im4gn.large", "a1.large"}}}
+			c.Types = []ec2.Type{{MachineType: machines.MachineType{ID: "t4g.large"}, Instead: []string{"m7gd.large", "im4gn.large", "a1.large"}}}
 		}, ""},
 		"x86 for arm64": {ec2test.Image{}, func(c *ec2.Config) {
-			c.Types = []ec2.Type{{MachineType: commands.MachineType{ID: "g4dn.xlarge"}, Instead: []string{"g5g.xlarge"}}}
+			c.Types = []ec2.Type{{MachineType: machines.MachineType{ID: "g4dn.xlarge"}, Instead: []string{"g5g.xlarge"}}}
 		}, "g5g.xlarge"},
 		"without a disk": {ec2test.Image{Device: "instance-store"}, nil, "EBS"},
 		"not there yet":  {ec2test.Image{State: "pending"}, nil, "pending"},
@@ -83,7 +83,7 @@ func TestImagesThatDoNotFit(t *testing.T) {
 			p := plan(1)
 			p.Type = cloud.Types()[0].ID
 			_, err = cloud.Freeze(p)
-			var refused *commands.CallError
+			var refused *machines.CallError
 			switch {
 			case c.says == "":
 				if err != nil {
@@ -111,7 +111,7 @@ func TestImageIsAskedFor(t *testing.T) {
 		for range 5 {
 			synctest.Wait()
 			before := time.Now()
-			var refused *commands.CallError
+			var refused *machines.CallError
 			looks := srv.Calls()["DescribeImages"]
 			// Waiting heals all of it but the missing right.
 			if _, err := c.Freeze(plan(1)); err == nil || errors.As(err, &refused) != (looks > 3) || time.Since(before) > 0 {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
@@ -308,8 +308,8 @@ func TestReconciler(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
 		cloud := s.newCloud()
-		rec := &commands.Reconciler{Log: s.log, Cloud: cloud, Live: s.live}
-		look := func(dry bool) commands.Report {
+		rec := &provisioner.Reconciler{Log: s.log, Cloud: cloud, Live: s.live}
+		look := func(dry bool) provisioner.Report {
 			t.Helper()
 			rec.DryRun = dry
 			report, err := rec.Reconcile(context.Background())
@@ -333,11 +333,11 @@ func TestReconciler(t *testing.T) {
 			t.Fatalf("not open: got %+v, want s.dead() true and s.state(adopted).Open true", s.state(adopted))
 		}
 		s.crashes(nil)
-		if report := look(true); report.Count(commands.Adopt) != 1 || report.Count(commands.Stranger) != 2 || s.state(adopted).Machine != "" {
-			t.Errorf("dry: got %+v, want report.Count(commands.Adopt) 1, report.Count(commands.Stranger) 2 and s.state(adopted).Machine \"\"", report)
+		if report := look(true); report.Count(provisioner.Adopt) != 1 || report.Count(provisioner.Stranger) != 2 || s.state(adopted).Machine != "" {
+			t.Errorf("dry: got %+v, want report.Count(provisioner.Adopt) 1, report.Count(provisioner.Stranger) 2 and s.state(adopted).Machine \"\"", report)
 		}
-		if report := look(false); report.Count(commands.Adopt) != 1 || s.state(adopted).Machine == "" || s.state(adopted).Attempts != 1 {
-			t.Errorf("got %+v %+v, want report.Count(commands.Adopt) 1, s.state(adopted).Machine not empty and s.state(adopted).Attempts 1", report, s.state(adopted))
+		if report := look(false); report.Count(provisioner.Adopt) != 1 || s.state(adopted).Machine == "" || s.state(adopted).Attempts != 1 {
+			t.Errorf("got %+v %+v, want report.Count(provisioner.Adopt) 1, s.state(adopted).Machine not empty and s.state(adopted).Attempts 1", report, s.state(adopted))
 		}
 
 		// A launch that takes effect after its attempt was given up.
@@ -348,12 +348,12 @@ func TestReconciler(t *testing.T) {
 		s.until("ready", twice, ready)
 		copied := s.srv.Put("", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": twice, "cloudbot:attempt": "1"})
 		double := s.srv.Put(twice+"-1", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": twice, "cloudbot:attempt": "1"})
-		if report := look(false); report.Count(commands.Young) != 1 || report.Count(commands.Terminate) != 0 {
-			t.Errorf("while it is young: got %+v, want report.Count(commands.Young) 1 and report.Count(commands.Terminate) 0", report)
+		if report := look(false); report.Count(provisioner.Young) != 1 || report.Count(provisioner.Terminate) != 0 {
+			t.Errorf("while it is young: got %+v, want report.Count(provisioner.Young) 1 and report.Count(provisioner.Terminate) 0", report)
 		}
 		_ = retry.Sleep(context.Background(), 3*time.Minute)
-		if report := look(false); report.Count(commands.Terminate) != 1 || report.Count(commands.Stranger) != 3 {
-			t.Errorf("got %+v, want report.Count(commands.Terminate) 1 and report.Count(commands.Stranger) 3", report)
+		if report := look(false); report.Count(provisioner.Terminate) != 1 || report.Count(provisioner.Stranger) != 3 {
+			t.Errorf("got %+v, want report.Count(provisioner.Terminate) 1 and report.Count(provisioner.Stranger) 3", report)
 		}
 
 		// The log is behind the cloud: stopped while nobody looked.
@@ -363,8 +363,8 @@ func TestReconciler(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = retry.Sleep(context.Background(), 3*time.Minute)
-		if report := look(false); report.Count(commands.Repair) != 1 || s.state(twice).Status != instance.Stopped {
-			t.Errorf("got %+v %+v, want report.Count(commands.Repair) 1 and s.state(twice).Status %v", report, s.state(twice), instance.Stopped)
+		if report := look(false); report.Count(provisioner.Repair) != 1 || s.state(twice).Status != instance.Stopped {
+			t.Errorf("got %+v %+v, want report.Count(provisioner.Repair) 1 and s.state(twice).Status %v", report, s.state(twice), instance.Stopped)
 		}
 		if report := look(false); len(report.Findings) != 3 {
 			t.Errorf("a second look finds %+v, want 3", report)
@@ -421,8 +421,8 @@ func TestWrongAccount(t *testing.T) {
 				}
 				_ = retry.Sleep(context.Background(), c.within)
 				synctest.Wait()
-				rec := &commands.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live}
-				if report, err := rec.Reconcile(context.Background()); err != nil || c.kept && report.Count(commands.Missing) != c.n {
+				rec := &provisioner.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live}
+				if report, err := rec.Reconcile(context.Background()); err != nil || c.kept && report.Count(provisioner.Missing) != c.n {
 					t.Errorf("got %+v %v, want no error and %d missing: %v", report, err, c.n, c.kept)
 				}
 				s.holds(ids, c.kept)
@@ -433,7 +433,7 @@ func TestWrongAccount(t *testing.T) {
 				_ = retry.Sleep(context.Background(), time.Hour)
 				synctest.Wait()
 				rec.Cloud, rec.DryRun = s.newCloud(), true
-				if report, err := rec.Reconcile(context.Background()); err != nil || !c.kept && report.Count(commands.Returned) != c.n {
+				if report, err := rec.Reconcile(context.Background()); err != nil || !c.kept && report.Count(provisioner.Returned) != c.n {
 					t.Errorf("got %+v %v, want no error and %d returned: %v", report, err, c.n, !c.kept)
 				}
 				s.holds(ids, c.kept)
@@ -477,8 +477,8 @@ func TestMissingBelieved(t *testing.T) {
 		s.stop()
 		s.srv = ec2test.New(ec2test.Config{})
 		_ = retry.Sleep(context.Background(), time.Hour)
-		rec := &commands.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live, BelieveMissing: true}
-		if report, err := rec.Reconcile(context.Background()); err != nil || report.Count(commands.Missing) != 1 {
+		rec := &provisioner.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live, BelieveMissing: true}
+		if report, err := rec.Reconcile(context.Background()); err != nil || report.Count(provisioner.Missing) != 1 {
 			t.Errorf("got %+v %v, want no error and 1", report, err)
 		}
 		s.holds([]string{id}, false)

@@ -25,6 +25,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
@@ -47,7 +49,7 @@ type setup struct {
 	policy    provisioning.Policy
 
 	transport func(http.RoundTripper) http.RoundTripper
-	cloud     func(commands.Inventory) commands.Inventory
+	cloud     func(machines.Inventory) machines.Inventory
 	store     func(eventstore.Store) eventstore.Store
 }
 
@@ -69,7 +71,7 @@ type stage struct {
 	runs   []*run
 	made   int
 	mute   bool // guests say nothing while until waits
-	fixed  map[commands.Kind]int
+	fixed  map[provisioner.Kind]int
 
 	read   int64
 	states map[string]instance.State
@@ -81,7 +83,7 @@ type run struct {
 }
 
 func newStage(t testing.TB, c setup) *stage {
-	s := &stage{setup: c, t: t, points: map[string]int{}, states: map[string]instance.State{}, fixed: map[commands.Kind]int{}, subnets: []string{"subnet-a", "subnet-b"}}
+	s := &stage{setup: c, t: t, points: map[string]int{}, states: map[string]instance.State{}, fixed: map[provisioner.Kind]int{}, subnets: []string{"subnet-a", "subnet-b"}}
 	s.srv = ec2test.New(ec2test.Config{Seed: c.seed, Plan: c.plan, Effect: s.effect})
 	var under eventstore.Store = memory.New()
 	if c.store != nil {
@@ -100,7 +102,7 @@ func newStage(t testing.TB, c setup) *stage {
 }
 
 // newCloud returns the adapter as a fresh process would have it.
-func (s *stage) newCloud() commands.Inventory {
+func (s *stage) newCloud() machines.Inventory {
 	rt := s.srv.Transport()
 	if s.setup.transport != nil {
 		rt = s.setup.transport(rt)
@@ -109,7 +111,7 @@ func (s *stage) newCloud() commands.Inventory {
 		Region: "eu-test-1", Endpoint: "http://ec2.test", Environment: environment, Image: "ami-1", SecurityGroup: "sg-1",
 		Subnets: s.subnets, KeyPair: "key-1", AWS: awsConfig(rt), Pace: ec2.Pace{Look: 20, Act: 20},
 		Jitter:   func(d time.Duration) time.Duration { return time.Duration(s.seed*7919) % d },
-		UserData: func(commands.LaunchPlan) (string, error) { return "token=" + commands.TokenPlaceholder, nil },
+		UserData: func(machines.LaunchPlan) (string, error) { return "token=" + machines.TokenPlaceholder, nil },
 	})
 	if err == nil {
 		_, err = c.Settle(context.Background())
@@ -141,7 +143,7 @@ func (s *stage) start() {
 	jitter := rand.New(rand.NewPCG(s.seed, uint64(s.made)))
 	var jitters sync.Mutex
 	cloud := s.newCloud()
-	saga := &commands.Saga{
+	saga := &provisioner.Saga{
 		Log: s.log, Cloud: cloud, Tokens: tokens{}, Live: s.live, Feed: feed{s.store},
 		Logger: slog.New(slog.DiscardHandler), PollEvery: cmp.Or(s.poll, 30*time.Second), SweepEvery: 4 * time.Minute, Policy: s.policy, Workers: max(s.workers, 1),
 		Jitter: func(d time.Duration) time.Duration {
@@ -160,7 +162,7 @@ func (s *stage) start() {
 	}
 	var beside sync.WaitGroup
 	if s.reconcile {
-		rec := &commands.Reconciler{Log: s.log, Cloud: cloud, Live: s.live, Logger: slog.New(slog.DiscardHandler)}
+		rec := &provisioner.Reconciler{Log: s.log, Cloud: cloud, Live: s.live, Logger: slog.New(slog.DiscardHandler)}
 		beside.Go(func() {
 			for ctx.Err() == nil {
 				_ = retry.Sleep(ctx, 5*time.Minute)
@@ -520,7 +522,7 @@ func play(t *testing.T, c setup, scene func(s *stage)) {
 type feed struct{ store eventstore.Store }
 
 func (f feed) Follow(ctx context.Context, after int64, fn func(context.Context, []eventstore.Event) error) error {
-	hints := f.store.Hints(ctx)
+	hints := f.store.Notifications(ctx)
 	for {
 		var batch []eventstore.Event
 		for e, err := range f.store.ReadAll(ctx, after) {

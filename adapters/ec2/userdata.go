@@ -8,7 +8,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
@@ -62,8 +62,8 @@ func (u UserData) checkSample() error {
 		u.Downloads = func() (bootstrap.Downloads, error) {
 			return bootstrap.Downloads{GuestSHA256: map[string]string{"amd64": strings.Repeat("0", 64)}}, nil
 		}
-		_, err := u.Render(commands.LaunchPlan{Instance: "01JD0000000000000000000000"})
-		if refused := (*commands.CallError)(nil); errors.As(err, &refused) {
+		_, err := u.Render(machines.LaunchPlan{Instance: "01JD0000000000000000000000"})
+		if refused := (*machines.CallError)(nil); errors.As(err, &refused) {
 			return fmt.Errorf("%s cannot be used in user-data: %w", setting, refused.Err)
 		}
 		return err
@@ -76,9 +76,9 @@ func (u UserData) checkSample() error {
 	return errors.Join(errs...)
 }
 
-// Render returns a launch's user-data. A *commands.CallError with verdict Never says that waiting would
+// Render returns a launch's user-data. A *machines.CallError with verdict Never says that waiting would
 // not help.
-func (u UserData) Render(p commands.LaunchPlan) (string, error) {
+func (u UserData) Render(p machines.LaunchPlan) (string, error) {
 	if u.Downloads == nil {
 		return "", errors.New("this command launches nothing")
 	}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
@@ -46,7 +46,7 @@ func offers(openClaw bool) func() (bootstrap.Downloads, error) {
 	}
 }
 
-var plan = commands.LaunchPlan{Instance: "01JD0000000000000000000000", Attempt: 1}
+var plan = machines.LaunchPlan{Instance: "01JD0000000000000000000000", Attempt: 1}
 
 // The sum is the pin of the package at the URL. Where /assets/ has a package of its own, which may be another, machines
 // get that one instead.
@@ -85,7 +85,7 @@ func TestUserDataThatCannotBeRendered(t *testing.T) {
 		{"a command that launches nothing", "https://cloud.example.org", nil, ""},
 	} {
 		_, err := UserData{ControlPlaneURL: c.url, Downloads: c.downloads}.Render(plan)
-		var final *commands.CallError
+		var final *machines.CallError
 		switch given := errors.As(err, &final); {
 		case err == nil:
 			t.Errorf("%s: got no error, want one", c.name)

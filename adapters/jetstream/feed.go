@@ -63,7 +63,7 @@ func NewFeed(cfg FeedConfig) (*Feed, error) {
 // events that fn was given. Follow returns nil when ctx ends, and retries after all failures of NATS and
 // Postgres.
 func (f *Feed) Follow(ctx context.Context, after int64, fn func(ctx context.Context, events []eventstore.Event) error) error {
-	fl := &follower{feed: f, fn: fn, at: after, hints: f.cfg.Store.Hints(ctx)}
+	fl := &follower{feed: f, fn: fn, at: after, hints: f.cfg.Store.Notifications(ctx)}
 	err := fl.run(ctx)
 	if ctx.Err() != nil && !fl.fnFailed {
 		return nil

@@ -51,8 +51,10 @@ func (l *log) Version(ctx context.Context, s eventstore.StreamID) (int64, error)
 func (l *log) Receipt(ctx context.Context, key string) (*eventstore.Receipt, error) {
 	return l.store.Load().Receipt(ctx, key)
 }
-func (l *log) Head(ctx context.Context) (int64, error)   { return l.store.Load().Head(ctx) }
-func (l *log) Hints(ctx context.Context) <-chan struct{} { return l.store.Load().Hints(ctx) }
+func (l *log) Head(ctx context.Context) (int64, error) { return l.store.Load().Head(ctx) }
+func (l *log) Notifications(ctx context.Context) <-chan struct{} {
+	return l.store.Load().Notifications(ctx)
+}
 
 // write appends events numbered from the head on; the flavour goes into ids and data.
 func (l *log) write(t testing.TB, n int, flavour string) {

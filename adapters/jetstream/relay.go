@@ -79,7 +79,7 @@ func (r *Relay) Stats() RelayStats {
 // Run publishes until ctx ends and then returns nil. Call it while a lease is held; two running relays do
 // no harm, because each checks what it finds in the stream against the log.
 func (r *Relay) Run(ctx context.Context) error {
-	hints := r.cfg.Store.Hints(ctx)
+	hints := r.cfg.Store.Notifications(ctx)
 	var suspect int64
 	t := newTrouble()
 	for {

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -122,11 +122,11 @@ func open(t *testing.T, dir string) *Cloud {
 }
 
 func launch(ctx context.Context, c *Cloud, token string) (string, error) {
-	s, err := c.Freeze(commands.LaunchPlan{Instance: "01INSTANCE", Attempt: 1, Type: "t3.large", ClientToken: token})
+	s, err := c.Freeze(machines.LaunchPlan{Instance: "01INSTANCE", Attempt: 1, Type: "t3.large", ClientToken: token})
 	if err != nil {
 		return "", err
 	}
-	return c.Launch(ctx, s, strings.ReplaceAll(s.UserData, commands.TokenPlaceholder, "secret-"+token))
+	return c.Launch(ctx, s, strings.ReplaceAll(s.UserData, machines.TokenPlaceholder, "secret-"+token))
 }
 
 func mustLaunch(t *testing.T, c *Cloud, token string) string {
@@ -269,7 +269,7 @@ func TestLifeOfAMachine(t *testing.T) {
 	if got := mustLaunch(t, c, "token"); got != id || seen(t, c, id) != instance.SeenGone {
 		t.Error("a repeated launch brought a terminated machine back")
 	}
-	var refused *commands.CallError
+	var refused *machines.CallError
 	if err := c.Start(t.Context(), id); !errors.As(err, &refused) || refused.Verdict != instance.Never {
 		t.Errorf("start of a terminated machine: got %v, want an error as &refused and refused.Verdict %v", err, instance.Never)
 	}
@@ -283,11 +283,11 @@ func TestSameTokenOtherRequest(t *testing.T) {
 	t.Parallel()
 	c := open(t, t.TempDir())
 	mustLaunch(t, c, "token")
-	s, err := c.Freeze(commands.LaunchPlan{Instance: "01OTHER", Attempt: 1, Type: "t3.large", ClientToken: "token"})
+	s, err := c.Freeze(machines.LaunchPlan{Instance: "01OTHER", Attempt: 1, Type: "t3.large", ClientToken: "token"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var refused *commands.CallError
+	var refused *machines.CallError
 	if _, err := c.Launch(t.Context(), s, s.UserData); !errors.As(err, &refused) || refused.Code != "IdempotentParameterMismatch" || refused.Verdict != instance.Never {
 		t.Errorf("got %v, want an error as &refused, refused.Code \"IdempotentParameterMismatch\" and refused.Verdict %v", err, instance.Never)
 	}
@@ -296,7 +296,7 @@ func TestSameTokenOtherRequest(t *testing.T) {
 func TestFreezeRefusesUnknownType(t *testing.T) {
 	t.Parallel()
 	c := open(t, t.TempDir())
-	if _, err := c.Freeze(commands.LaunchPlan{Instance: "i", Type: "p5.48xlarge", ClientToken: "t"}); err == nil {
+	if _, err := c.Freeze(machines.LaunchPlan{Instance: "i", Type: "p5.48xlarge", ClientToken: "t"}); err == nil {
 		t.Error("frozen")
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // Refusals of a token.
@@ -69,14 +70,6 @@ type kind struct {
 	sign          string            // kid of the signing key
 	keys          map[string][]byte // by kid
 	parser        *jwt.Parser
-}
-
-// Claims are the contents of an access token.
-type Claims struct {
-	Account   string
-	Session   string
-	TokenID   string
-	ExpiresAt time.Time
 }
 
 type wireClaims struct {
@@ -138,12 +131,12 @@ func (t *Tokens) Access(account, sessionID string, now time.Time) (token string,
 }
 
 // ParseAccess reads an access token. It does not check whether the session is still valid.
-func (t *Tokens) ParseAccess(token string) (Claims, error) {
+func (t *Tokens) ParseAccess(token string) (access.Claims, error) {
 	c, err := t.access.parse(token)
 	if err != nil {
-		return Claims{}, err
+		return access.Claims{}, err
 	}
-	return Claims{Account: c.Subject, Session: c.Session, TokenID: c.ID, ExpiresAt: c.ExpiresAt.Time}, nil
+	return access.Claims{Account: c.Subject, Session: c.Session, TokenID: c.ID, ExpiresAt: c.ExpiresAt.Time}, nil
 }
 
 // Refresh returns the refresh token of a session's leaf. The same leaf gives the same token, byte for byte, as

@@ -13,6 +13,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 const (
@@ -38,7 +39,7 @@ func TestTokensRoundTrip(t *testing.T) {
 	t.Parallel()
 	k := tokensAt(t, at, accessSecret, refreshSecret)
 	token, expires := k.Access("acc", "ses", at.Add(999*time.Millisecond))
-	c := must[Claims](t)(k.ParseAccess(token))
+	c := must[access.Claims](t)(k.ParseAccess(token))
 	if c.Account != "acc" || c.Session != "ses" || len(c.TokenID) != 32 || !c.ExpiresAt.Equal(expires) || !expires.Equal(at.Add(time.Hour)) {
 		t.Fatalf("got %+v, %s, want c.Account \"acc\", c.Session \"ses\", len(c.TokenID) 32, c.ExpiresAt %v and expires at.Add(time.Hour)", c, expires, expires)
 	}
@@ -99,9 +100,9 @@ func TestTokenKeysRotate(t *testing.T) {
 	t.Parallel()
 	old, _ := tokensAt(t, at, accessSecret, refreshSecret).Access("acc", "ses", at)
 	both := tokensAt(t, at, otherSecret+", "+accessSecret, refreshSecret)
-	must[Claims](t)(both.ParseAccess(old))
+	must[access.Claims](t)(both.ParseAccess(old))
 	fresh, _ := both.Access("acc", "ses", at)
-	must[Claims](t)(tokensAt(t, at, otherSecret, refreshSecret).ParseAccess(fresh))
+	must[access.Claims](t)(tokensAt(t, at, otherSecret, refreshSecret).ParseAccess(fresh))
 	if _, err := tokensAt(t, at, otherSecret, refreshSecret).ParseAccess(old); !errors.Is(err, ErrToken) {
 		t.Errorf("a retired key still opens: got %v, want error %v", err, ErrToken)
 	}

@@ -94,8 +94,12 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 	if who := hub.local(id).owner; !wire.Word(who.process) {
 		t.Errorf("a real guest greets as %q", who)
 	}
-	if s, ok := hub.Status(id); !ok || s.Phase != "ready" || s.Desktop != "built-in screen" {
-		t.Errorf("status %+v %t", s, ok)
+	tunnel := hub.local(id)
+	tunnel.mu.Lock()
+	desktop := tunnel.hello.Desktop
+	tunnel.mu.Unlock()
+	if want := "built-in screen"; desktop != want {
+		t.Errorf("desktop: got %q, want %q", desktop, want)
 	}
 	stop()
 	_, stop = start()
@@ -103,7 +107,7 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 	stop()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if got := strings.Join(m.reached[4:], ","); got != "b ready,b ready" {
-		t.Errorf("reached at last %s", got)
+	if got, want := strings.Join(m.reached[4:], ","), "b ready,b ready"; got != want {
+		t.Errorf("last phases: got %s, want %s", got, want)
 	}
 }

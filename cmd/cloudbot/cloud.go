@@ -15,7 +15,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/adapters/s3"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
@@ -63,8 +64,8 @@ func (c ec2Config) check(publicURL string, production bool) error {
 
 // cloud is where machines come from, with what keeps it going.
 type cloud struct {
-	commands.Cloud
-	inventory commands.Inventory          // for the reconciler; nil: it has nothing to reconcile
+	machines.Cloud
+	inventory machines.Inventory          // for the reconciler; nil: it has nothing to reconcile
 	run       func(context.Context) error // nil: nothing to run
 
 	pollEvery, sweepEvery time.Duration // how often it may be looked at
@@ -143,13 +144,13 @@ func (p *parts) sagaAndReconciler() func(context.Context) error {
 	if p.cloud.inventory == nil {
 		return p.saga.Run
 	}
-	return withReconciler(p.saga.Run, &commands.Reconciler{
+	return withReconciler(p.saga.Run, &provisioner.Reconciler{
 		Log: p.saga.Log, Cloud: p.cloud.inventory, Live: p.saga.Live, Connected: p.hub.ConnectedAnywhere, Logger: p.log,
 	})
 }
 
 // withReconciler lets the saga's lease carry the reconciler as well.
-func withReconciler(saga func(context.Context) error, r *commands.Reconciler) func(context.Context) error {
+func withReconciler(saga func(context.Context) error, r *provisioner.Reconciler) func(context.Context) error {
 	return func(ctx context.Context) error {
 		return together(ctx, saga, r.Run)
 	}

@@ -18,6 +18,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 )
 
 func TestEC2ConfigCheck(t *testing.T) {
@@ -50,7 +52,7 @@ func TestEnvironmentID(t *testing.T) {
 func TestWithReconciler(t *testing.T) {
 	t.Parallel()
 	var looked atomic.Bool
-	r := &commands.Reconciler{Log: commands.Log{Now: time.Now}, Cloud: lister(func() { looked.Store(true) }), Logger: slog.New(slog.DiscardHandler)}
+	r := &provisioner.Reconciler{Log: commands.Log{Now: time.Now}, Cloud: lister(func() { looked.Store(true) }), Logger: slog.New(slog.DiscardHandler)}
 	lost := errors.New("the lease is lost")
 	err := withReconciler(func(ctx context.Context) error {
 		for !looked.Load() {
@@ -68,13 +70,13 @@ func TestWithReconciler(t *testing.T) {
 }
 
 type inventory struct {
-	commands.Cloud
+	machines.Cloud
 	listed func()
 }
 
-func lister(f func()) commands.Inventory { return inventory{listed: f} }
+func lister(f func()) machines.Inventory { return inventory{listed: f} }
 
-func (i inventory) List(context.Context) ([]commands.Tagged, error) {
+func (i inventory) List(context.Context) ([]machines.Tagged, error) {
 	i.listed()
 	return nil, errors.New("busy")
 }
@@ -110,8 +112,8 @@ func TestReconcileCmd(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	out, err := run("--json")
-	var report commands.Report
-	if err != nil || json.Unmarshal([]byte(out), &report) != nil || report.Machines != 1 || report.Count(commands.Stranger) != 1 || report.DryRun {
+	var report provisioner.Report
+	if err != nil || json.Unmarshal([]byte(out), &report) != nil || report.Machines != 1 || report.Count(provisioner.Stranger) != 1 || report.DryRun {
 		t.Errorf("%v\n%s", err, out)
 	}
 	for _, m := range cloud.Machines() {

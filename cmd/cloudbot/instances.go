@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/projections"
@@ -226,7 +227,7 @@ func tellForced(w io.Writer, done commands.Forced, asJSON bool) error {
 }
 
 // inventory opens the cloud that this server's machines are in, to look and to terminate.
-func (o *operator) inventory(ctx context.Context) (commands.Inventory, error) {
+func (o *operator) inventory(ctx context.Context) (machines.Inventory, error) {
 	if o.cfg.LocalDevMode {
 		guest, err := guestProgram()
 		if err != nil {

@@ -22,10 +22,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
-	"github.com/cloudbot-ai/control-plane/adapters/shelf"
 	"github.com/cloudbot-ai/control-plane/adapters/tickets"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
+	"github.com/cloudbot-ai/control-plane/adapters/webfiles"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
@@ -52,7 +54,7 @@ type parts struct {
 	metrics   *prometheus.Registry
 	parked    *prometheus.CounterVec
 	cloud     cloud
-	saga      *commands.Saga
+	saga      *provisioner.Saga
 	audit     *commands.Audit
 	hub       *tunnel.Hub
 	bridge    *bridge.Bridge
@@ -157,13 +159,13 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Queries:        reader,
 		Progress:       p.progress,
 		Epoch:          p.epoch,
-		Tokens:         tokens{keys.tokens},
+		Tokens:         keys.tokens,
 		Audit:          p.audit,
 		Logger:         log,
-		Tickets:        ticketOffice{tickets.Tickets{Pool: p.pool}},
+		Tickets:        tickets.Tickets{Pool: p.pool},
 		Limiter:        shared.limits,
-		Bridges:        bridges{p.bridge},
-		Diagnostics:    diagnostics{p.hub},
+		Bridges:        p.bridge,
+		Diagnostics:    p.hub,
 		Silent:         p.hub.Silent,
 		Web:            page,
 		Mounts:         map[string]http.Handler{guestPrefix: p.hub.GuestHandler(), tunnel.HopPrefix: p.hub.HopHandler(), assets.Prefix: files},
@@ -186,13 +188,13 @@ func (p *parts) dashboard() (http.Handler, error) {
 	if files == nil {
 		return nil, nil
 	}
-	return web.New(web.Config{Files: files, Shelf: shelf.Shelf{Pool: p.pool}, Logger: p.log})
+	return web.New(web.Config{Files: files, Earlier: webfiles.Store{Pool: p.pool}, Logger: p.log})
 }
 
 // keepDashboard keeps its files for the pages that will be open at the next deploy.
 func (p *parts) keepDashboard(ctx context.Context) error {
 	if files := web.Built(); files != nil {
-		if err := (shelf.Shelf{Pool: p.pool}).Put(ctx, files); err != nil && ctx.Err() == nil {
+		if err := (webfiles.Store{Pool: p.pool}).Put(ctx, files); err != nil && ctx.Err() == nil {
 			p.log.Warn("pages open now may break at the next deploy", "err", err)
 		}
 	}
@@ -253,7 +255,7 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 }
 
 // stream builds what follows the log: relay, read models' feed and saga. The saga asks the hub.
-func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment commands.Enrolment, hub *tunnel.Hub) (err error) {
+func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment machines.Enrolment, hub *tunnel.Hub) (err error) {
 	if p.relay, err = jetstream.NewRelay(jetstream.RelayConfig{
 		Store: p.store, Conn: p.conn, Epochs: p.epochs, Environment: p.cfg.Environment,
 		Limits: jetstream.StreamLimits{Replicas: p.cfg.NATSReplicas}, Logger: p.log,
@@ -263,7 +265,7 @@ func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolmen
 	if p.feed, err = jetstream.NewFeed(jetstream.FeedConfig{Store: p.store, Conn: p.conn, Logger: p.log}); err != nil {
 		return err
 	}
-	p.saga = &commands.Saga{
+	p.saga = &provisioner.Saga{
 		Log: events, Cloud: p.cloud, Tokens: enrolment, Live: reader.Live, Feed: p.feed, Connected: hub.ConnectedAnywhere, Logger: p.log,
 		PollEvery: p.cloud.pollEvery, SweepEvery: p.cloud.sweepEvery, Policy: p.cloud.policy, Workers: 8, At: failpoint(),
 	}

@@ -25,7 +25,10 @@ test("sign-up says what is wrong, beside the field it is about", async ({ page }
   await expect(page.getByLabel("Password", { exact: true })).toBeFocused();
 });
 
-test("an address is taken once; a log-in with a wrong password says so in one sentence", async ({ page, context }, info) => {
+test("an address is taken once; a log-in with a wrong password says so in one sentence", async ({
+  page,
+  context,
+}, info) => {
   const email = await signUp(page, info);
   await page.getByRole("button", { name: "Account" }).click();
   await page.getByRole("menuitem", { name: "Log out" }).click();
@@ -72,7 +75,7 @@ test("sessions are listed and ended, in another browser at once", async ({ page,
   await expect(there.getByRole("button", { name: "Create my desktop" })).toBeVisible();
 
   await page.goto("/app/account");
-  await expect(page.getByText("This one")).toHaveCount(1);
+  await expect(page.getByText("This session")).toHaveCount(1);
   await look(page, "account");
   await page.getByRole("button", { name: /^End session of/ }).click();
   await expect(page.getByRole("button", { name: /^End session of/ })).toHaveCount(0);
@@ -90,12 +93,12 @@ test("a changed password ends the other sessions", async ({ page, browser, serve
   await expect(there.getByRole("button", { name: "Create my desktop" })).toBeVisible();
 
   await page.goto("/app/account");
-  await page.getByLabel("Present password", { exact: true }).fill("wrong wrong wrong");
+  await page.getByLabel("Current password", { exact: true }).fill("wrong wrong wrong");
   await page.getByLabel("New password", { exact: true }).fill("quite another phrase");
   await page.getByRole("button", { name: "Change password" }).click();
-  await expect(page.getByLabel("Present password", { exact: true })).toHaveAttribute("aria-invalid", "true");
-  await expect(page.getByLabel("Present password", { exact: true })).toBeFocused();
-  await page.getByLabel("Present password", { exact: true }).fill(password);
+  await expect(page.getByLabel("Current password", { exact: true })).toHaveAttribute("aria-invalid", "true");
+  await expect(page.getByLabel("Current password", { exact: true })).toBeFocused();
+  await page.getByLabel("Current password", { exact: true }).fill(password);
   await page.getByRole("button", { name: "Change password" }).click();
   await expect(page.getByText("Password changed")).toBeVisible();
   await expect(there.getByRole("heading", { name: "Log in" })).toBeVisible({ timeout: 15_000 });
@@ -131,12 +134,15 @@ test("tabs share a session: one refresh serves both, and a log-out ends both", a
   await expect(second.getByRole("heading", { name: "Log in" })).toBeVisible();
 });
 
-test("who logs in after somebody else sees nothing of theirs, in a tab that heard of neither", async ({ page, context }, info) => {
+test("who logs in after somebody else sees nothing of theirs, in a tab that heard of neither", async ({
+  page,
+  context,
+}, info) => {
   const first = await signUp(page, info);
   await page.goto("/app/login");
   await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible(); // signed in, so it goes on
   await page.getByRole("button", { name: "Create my desktop" }).click();
-  await page.getByRole("link", { name: "Back to the desktops" }).click();
+  await page.getByRole("link", { name: "Back to desktops" }).click();
   await expect(page.getByRole("article", { name: "My desktop" })).toBeVisible();
 
   const second = await context.newPage();
@@ -145,9 +151,19 @@ test("who logs in after somebody else sees nothing of theirs, in a tab that hear
   // Both changes at once: one event arrives, and the storage has tokens before it and after.
   const email = newEmail(info);
   await second.evaluate(async (body) => {
-    const answer = await fetch("/api/auth/signup", { method: "POST", headers: { "Content-Type": "application/json" }, body });
-    const { access_token: access, refresh_token: refresh } = (await answer.json()) as { access_token: string; refresh_token: string };
-    localStorage.setItem("cloudbot.session", JSON.stringify({ access, refresh, expires: Date.now() + 3_600_000, login: "another" }));
+    const answer = await fetch("/api/auth/signup", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body,
+    });
+    const { access_token: access, refresh_token: refresh } = (await answer.json()) as {
+      access_token: string;
+      refresh_token: string;
+    };
+    localStorage.setItem(
+      "cloudbot.session",
+      JSON.stringify({ access, refresh, expires: Date.now() + 3_600_000, login: "another" }),
+    );
   }, JSON.stringify({ email, password }));
   await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible();
   await expect(page.getByText(email).first()).toBeVisible();

@@ -29,8 +29,14 @@ async function harmless(page: Page) {
   const found = await page.evaluate(() => ({
     ran: (window as unknown as { pwned?: number }).pwned !== undefined,
     // In the whole body: dialogs, menus and what is told in passing are beside the page.
-    elements: [...document.body.querySelectorAll("iframe, script, style, form[action], img[src^='http'], img[src='x'], svg[onload], [onerror], [onload], [srcdoc]")].map((e) => e.outerHTML),
-    links: [...document.querySelectorAll<HTMLAnchorElement>("a[href]")].filter((a) => !/^(https?:|mailto:)$/.test(a.protocol)).map((a) => a.outerHTML),
+    elements: [
+      ...document.body.querySelectorAll(
+        "iframe, script, style, form[action], img[src^='http'], img[src='x'], svg[onload], [onerror], [onload], [srcdoc]",
+      ),
+    ].map((e) => e.outerHTML),
+    links: [...document.querySelectorAll<HTMLAnchorElement>("a[href]")]
+      .filter((a) => !/^(https?:|mailto:)$/.test(a.protocol))
+      .map((a) => a.outerHTML),
   }));
   expect(found).toEqual({ ran: false, elements: [], links: [] });
 }
@@ -38,7 +44,15 @@ async function harmless(page: Page) {
 test("what the tests here look for, they find, wherever on the page it is", async ({ page, complaints }) => {
   await page.goto("/app/login");
   await harmless(page);
-  for (const text of [corpus[0]!, corpus[3]!, corpus[12]!, corpus[15]!, corpus[16]!, `<svg onload="1">`, `<img src="https://evil.example/track.png">`]) {
+  for (const text of [
+    corpus[0]!,
+    corpus[3]!,
+    corpus[12]!,
+    corpus[15]!,
+    corpus[16]!,
+    `<svg onload="1">`,
+    `<img src="https://evil.example/track.png">`,
+  ]) {
     await page.evaluate((html) => {
       const there = document.createElement("div");
       there.id = "planted";
@@ -86,24 +100,48 @@ test("lines of a machine's log, and its reports", async ({ page }, info) => {
     route.fulfill({
       contentType: "text/event-stream",
       body:
-        corpus.map((text, i) => `id: b.${i}\nevent: line\ndata: ${JSON.stringify({ seq: i, at: "2026-11-01T10:00:00Z", phase: "booting", text })}\n\n`).join("") +
+        corpus
+          .map(
+            (text, i) =>
+              `id: b.${i}\nevent: line\ndata: ${JSON.stringify({ seq: i, at: "2026-11-01T10:00:00Z", phase: "booting", text })}\n\n`,
+          )
+          .join("") +
         `event: progress\ndata: ${JSON.stringify({ phase: "booting", detail: corpus[0], progress: 30, at: "2026-11-01T10:00:00Z" })}\n\n`,
     }),
   );
   await page.route(/\/api\/instances\/[0-9A-Z]{26}$/, async (route) => {
     const answer = await route.fetch();
     const body = (await answer.json()) as Record<string, unknown>;
-    await route.fulfill({ response: answer, json: { ...body, status: "launching", phase: "booting", ready: false, phase_detail: corpus[1], status_reason: corpus[2], versions: { os: corpus[0], [corpus[1]!]: "1" } } });
+    await route.fulfill({
+      response: answer,
+      json: {
+        ...body,
+        status: "launching",
+        phase: "booting",
+        ready: false,
+        phase_detail: corpus[1],
+        status_reason: corpus[2],
+        versions: { os: corpus[0], [corpus[1]!]: "1" },
+      },
+    });
   });
   await page.getByRole("button", { name: "Create my desktop" }).click();
   await page.getByText("Log", { exact: true }).click();
-  await expect(page.getByRole("region", { name: "Log of the start" })).toContainText(corpus[3]!);
+  await expect(page.getByRole("region", { name: "Startup log" })).toContainText(corpus[3]!);
   await harmless(page);
 
   await page.route("**/debug/*", (route) => route.fulfill({ contentType: "text/plain", body: corpus.join("\n") }));
   await page.route(/\/api\/instances\/[0-9A-Z]{26}$/, async (route) => {
     const answer = await route.fetch();
-    await route.fulfill({ response: answer, json: { ...((await answer.json()) as object), status: "running", ready: true, versions: { os: corpus[0], [corpus[1]!]: "1" } } });
+    await route.fulfill({
+      response: answer,
+      json: {
+        ...((await answer.json()) as object),
+        status: "running",
+        ready: true,
+        versions: { os: corpus[0], [corpus[1]!]: "1" },
+      },
+    });
   });
   await page.goto(`${page.url()}/about?tab=diagnostics`);
   await expect(page.getByRole("region", { name: "Log, text" })).toContainText(corpus[3]!);
@@ -136,7 +174,8 @@ const u32 = (n: number) => Buffer.from([n >>> 24, (n >>> 16) & 255, (n >>> 8) & 
 
 /** Plays the server's side of RFB up to a screen with this name, and draws it once. */
 function rfb(socket: WebSocketRoute, name: string) {
-  const send = (...bytes: (number | Uint8Array)[]) => socket.send(Buffer.concat(bytes.map((b) => (typeof b === "number" ? Buffer.from([b]) : b))));
+  const send = (...bytes: (number | Uint8Array)[]) =>
+    socket.send(Buffer.concat(bytes.map((b) => (typeof b === "number" ? Buffer.from([b]) : b))));
   let step = 0;
   send(Buffer.from("RFB 003.008\n"));
   socket.onMessage((message) => {
@@ -153,7 +192,8 @@ function rfb(socket: WebSocketRoute, name: string) {
       }
       default:
         // A request for the screen is answered with all of it, in one colour.
-        if (data.includes(3) && step < 8) send(0, 0, u16(1), u16(0), u16(0), u16(64), u16(48), u32(0), Buffer.alloc(64 * 48 * 4, 0x55));
+        if (data.includes(3) && step < 8)
+          send(0, 0, u16(1), u16(0), u16(0), u16(64), u16(48), u32(0), Buffer.alloc(64 * 48 * 4, 0x55));
     }
   });
 }
@@ -183,14 +223,24 @@ test("what an agent says", async ({ page }, info) => {
 });
 
 // What of the agent's frames people read, and what is too long for one line of it.
-const texts = new Set(["command", "text", "deltaText", "errorMessage", "question", "description", "warningText", "detail"]);
+const texts = new Set([
+  "command",
+  "text",
+  "deltaText",
+  "errorMessage",
+  "question",
+  "description",
+  "warningText",
+  "detail",
+]);
 const lines = new Set(["title", "label", "displayName", "derivedTitle", "header", "cwd", "host", "name"]);
 const allTexts = corpus.join("\n\n");
 
 /** A frame with everything in it that is read made hostile. */
 function hostile(value: unknown, key: string, next: () => string): unknown {
   if (Array.isArray(value)) return value.map((v) => hostile(v, key, next));
-  if (typeof value === "object" && value !== null) return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, hostile(v, k, next)]));
+  if (typeof value === "object" && value !== null)
+    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, hostile(v, k, next)]));
   if (typeof value !== "string") return value;
   return texts.has(key) ? allTexts : lines.has(key) ? next() : value;
 }
@@ -204,7 +254,9 @@ test("what an agent does: tools, approvals, questions, errors, and the titles of
     socket.onMessage((m) => server.send(m));
     server.onMessage((m) => {
       const frame = JSON.parse(String(m)) as { type?: string; payload?: unknown };
-      socket.send(JSON.stringify(frame.type === "hello-ok" ? frame : { ...frame, payload: hostile(frame.payload, "", next) }));
+      socket.send(
+        JSON.stringify(frame.type === "hello-ok" ? frame : { ...frame, payload: hostile(frame.payload, "", next) }),
+      );
     });
   });
   await firstDesktop(page);
@@ -234,7 +286,7 @@ test("what an agent does: tools, approvals, questions, errors, and the titles of
   await idle();
 
   await say("/ask");
-  const question = page.getByRole("form", { name: "The agent asks" });
+  const question = page.getByRole("form", { name: "Question from the agent" });
   await expect(question).toContainText(one, { timeout: 20_000 });
   await harmless(page);
   await page.getByRole("button", { name: "Do not answer" }).click();

@@ -6,7 +6,8 @@ test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info
   await signUp(page, info);
   await firstDesktop(page);
   await settled(page);
-  const size = () => screen(page).evaluate((c) => [(c as HTMLCanvasElement).width, (c as HTMLCanvasElement).height].join("×"));
+  const size = () =>
+    screen(page).evaluate((c) => [(c as HTMLCanvasElement).width, (c as HTMLCanvasElement).height].join("×"));
   const choose = async (name: RegExp) => {
     await page.getByRole("button", { name: /^Screen: / }).click();
     await page.getByRole("menuitemradio", { name }).click();
@@ -40,7 +41,7 @@ test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info
   await look(page, "clipboard");
   await page.getByRole("dialog", { name: "Clipboard" }).getByRole("textbox").fill("by hand: žluťoučký");
   await page.getByRole("button", { name: "Send to the desktop" }).click();
-  await expect(page.getByText("The desktop has it")).toBeVisible();
+  await expect(page.getByText("Sent. Paste it on the desktop.")).toBeVisible();
   await page.keyboard.press("Escape");
   await screen(page).click();
   await page.keyboard.press("Control+u");
@@ -79,7 +80,17 @@ test("a boot says how long it will take, by what boots here took", async ({ page
   await page.route(`**/api/instances/${id}`, async (route) => {
     const answer = await route.fetch();
     const body = (await answer.json()) as object;
-    await route.fulfill({ response: answer, json: { ...body, status: "launching", phase: "booting", progress: 30, ready: false, phase_since: new Date().toISOString() } });
+    await route.fulfill({
+      response: answer,
+      json: {
+        ...body,
+        status: "launching",
+        phase: "booting",
+        progress: 30,
+        ready: false,
+        phase_since: new Date().toISOString(),
+      },
+    });
   });
   let samples = 0; // as many as there were
   await page.route("**/api/boot-times*", async (route) => {
@@ -90,15 +101,18 @@ test("a boot says how long it will take, by what boots here took", async ({ page
     await route.fulfill({ response: answer, json: body });
   });
   await page.reload();
-  await expect(page.getByText(/^(The one desktop|Half of the \d+ desktops) that started here before (was|were) ready within \d+ s/)).toBeVisible();
+  await expect(
+    page.getByText(
+      /^(The one desktop|Half of the \d+ desktops) that started here before (was|were) ready within \d+ s/,
+    ),
+  ).toBeVisible();
   samples = 20;
   await page.reload();
   await expect(page.getByText(/^19 of 20 desktops here are ready within \d+ s/)).toBeVisible();
   const bar = page.getByRole("progressbar");
   await expect.poll(async () => Number(await bar.getAttribute("aria-valuenow"))).toBeGreaterThan(0);
   await page.getByText("Log", { exact: true }).click();
-  const log = page.getByRole("region", { name: "Log of the start" });
+  const log = page.getByRole("region", { name: "Startup log" });
   await expect(log).toContainText(/level=INFO/, { timeout: 20_000 });
   await look(page, "boot");
 });
-

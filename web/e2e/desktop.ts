@@ -16,17 +16,26 @@ export async function settled(page: Page) {
   await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 20_000 });
   // The terminal is dark where the background is not: it covers the middle of the screen.
   await expect
-    .poll(() => screen(page).evaluate((c) => {
-      const canvas = c as HTMLCanvasElement;
-      const d = canvas.getContext("2d")!.getImageData(Math.floor(canvas.width * 0.4), Math.floor(canvas.height * 0.6), 1, 1).data;
-      return d[0]! + d[1]! + d[2]! < 96;
-    }), { timeout: 20_000 })
+    .poll(
+      () =>
+        screen(page).evaluate((c) => {
+          const canvas = c as HTMLCanvasElement;
+          const d = canvas
+            .getContext("2d")!
+            .getImageData(Math.floor(canvas.width * 0.4), Math.floor(canvas.height * 0.6), 1, 1).data;
+          return d[0]! + d[1]! + d[2]! < 96;
+        }),
+      { timeout: 20_000 },
+    )
     .toBe(true);
 }
 
 /** Where a point of the remote screen is on the page, as a position within the canvas. */
 export async function at(page: Page, x: number, y: number) {
-  const [box, size] = await Promise.all([screen(page).boundingBox(), screen(page).evaluate((c) => [(c as HTMLCanvasElement).width, (c as HTMLCanvasElement).height])]);
+  const [box, size] = await Promise.all([
+    screen(page).boundingBox(),
+    screen(page).evaluate((c) => [(c as HTMLCanvasElement).width, (c as HTMLCanvasElement).height]),
+  ]);
   return { x: (x / size[0]!) * box!.width, y: (y / size[1]!) * box!.height };
 }
 

@@ -48,7 +48,10 @@ test("one lost answer is asked for again by itself", async ({ page }, info) => {
   await expect(page.getByRole("menuitem", { name: "Log out" })).toBeVisible();
 });
 
-test("a page that is opened for the first time while the server is away says so, and is not the browser's", async ({ page, server }, info) => {
+test("a page that is opened for the first time while the server is away says so, and is not the browser's", async ({
+  page,
+  server,
+}, info) => {
   await noIdle(page);
   await signUp(page, info);
   await mark(page);
@@ -66,8 +69,10 @@ test("a page that is opened for the first time while the server is away says so,
 
 test("the pages are there soon, so that they open without the server", async ({ page, server }, info) => {
   await signUp(page, info);
-  const loaded = () => page.evaluate(() => performance.getEntriesByType("resource").map((e) => e.name.replace(/.*\/|-.*/g, "")));
-  for (const part of ["KeysPage", "AboutPage", "AccountPage", "WorkspacePage", "menu", "dialog"]) await expect.poll(loaded).toContain(part);
+  const loaded = () =>
+    page.evaluate(() => performance.getEntriesByType("resource").map((e) => e.name.replace(/.*\/|-.*/g, "")));
+  for (const part of ["KeysPage", "AboutPage", "AccountPage", "WorkspacePage", "menu", "dialog"])
+    await expect.poll(loaded).toContain(part);
   await server.end();
   await page.getByRole("link", { name: "API keys" }).click();
   await expect(page.getByRole("heading", { level: 1, name: "API keys" })).toBeVisible();
@@ -77,15 +82,21 @@ test("the pages are there soon, so that they open without the server", async ({ 
 test("a refusal ends the wait of its button, whatever else cannot be had", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
-  await page.getByRole("link", { name: "Back to the desktops" }).click();
+  await page.getByRole("link", { name: "Back to desktops" }).click();
   const stop = page.getByRole("button", { name: "Stop My desktop" });
   await expect(stop).toBeVisible();
   await page.clock.install();
   await page.route("**/api/instances**", (route) => route.abort());
-  await page.route("**/api/instances/*/stop", (route) => route.fulfill({ status: 409, contentType: "application/problem+json", json: { title: "x", status: 409, code: "x", detail: "Not just now." } }));
+  await page.route("**/api/instances/*/stop", (route) =>
+    route.fulfill({
+      status: 409,
+      contentType: "application/problem+json",
+      json: { title: "x", status: 409, code: "x", detail: "Not now." },
+    }),
+  );
   await stop.click();
   const note = page.getByRole("alert").filter({ hasText: "Not stopped" });
-  await expect(note).toContainText("Not just now.");
+  await expect(note).toContainText("Not now.");
   await expect(stop).not.toHaveAttribute("aria-busy", "true");
   await expect(stop).toBeFocused();
 
@@ -109,7 +120,18 @@ test("what is told in passing covers nothing that can be pressed", async ({ page
   await signUp(page, info);
   const id = await firstDesktop(page);
   // A toast, by a stop that is refused.
-  await page.route("**/api/instances/*/stop", (route) => route.fulfill({ status: 409, contentType: "application/problem+json", json: { title: "x", status: 409, code: "x", detail: "The machine is busy with something else just now. Try again in a moment." } }));
+  await page.route("**/api/instances/*/stop", (route) =>
+    route.fulfill({
+      status: 409,
+      contentType: "application/problem+json",
+      json: {
+        title: "x",
+        status: 409,
+        code: "x",
+        detail: "The machine is busy with something else just now. Try again later.",
+      },
+    }),
+  );
   const covered = () =>
     page.evaluate(() => {
       const box = document.querySelector("section[aria-label=Notifications]")!.getBoundingClientRect();
@@ -120,13 +142,16 @@ test("what is told in passing covers nothing that can be pressed", async ({ page
         })
         .map((e) => e.outerHTML);
     });
-  for (const [width, height] of [[1280, 800], [320, 640]] as const) {
+  for (const [width, height] of [
+    [1280, 800],
+    [320, 640],
+  ] as const) {
     await page.setViewportSize({ width, height });
     for (const path of ["", `desktops/${id}?view=both`, `desktops/${id}?view=chat`]) {
       await page.goto(`/app/${path}`);
       if (path === "") await page.getByRole("button", { name: "Stop My desktop" }).click();
       else {
-        await page.getByRole("button", { name: "More for My desktop" }).click();
+        await page.getByRole("button", { name: "More actions for My desktop" }).click();
         await page.getByRole("menuitem", { name: "Stop" }).click();
       }
       await expect(page.getByRole("alert").filter({ hasText: "Not stopped" })).toBeVisible();
@@ -154,11 +179,13 @@ test("on a slow line a press is answered at once", async ({ page }, info) => {
 
 test("a page that breaks says so, and leads out", async ({ page, complaints }, info) => {
   await signUp(page, info);
-  await page.route(/\/api\/instances\/01ARZ3NDEKTSV4RRFFQ69G5FAV$/, (route) => route.fulfill({ json: { id: "01ARZ3NDEKTSV4RRFFQ69G5FAV", name: "x", status: "no such" } }));
+  await page.route(/\/api\/instances\/01ARZ3NDEKTSV4RRFFQ69G5FAV$/, (route) =>
+    route.fulfill({ json: { id: "01ARZ3NDEKTSV4RRFFQ69G5FAV", name: "x", status: "no such" } }),
+  );
   await page.goto("/app/desktops/01ARZ3NDEKTSV4RRFFQ69G5FAV");
-  await expect(page.getByRole("heading", { name: "This page broke" })).toBeVisible();
+  await expect(page.getByRole("heading", { name: "This page stopped working" })).toBeVisible();
   await look(page, "broken");
-  await page.getByRole("button", { name: "To the desktops" }).click();
+  await page.getByRole("button", { name: "Go to desktops" }).click();
   await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible();
   complaints.length = 0; // that is what it is about
 });
@@ -166,8 +193,16 @@ test("a page that breaks says so, and leads out", async ({ page, complaints }, i
 test("what is told in passing is there for all, over an open dialog, too", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
-  await page.route(/\/api\/instances\/[0-9A-Z]{26}$/, (route) => (route.request().method() === "PATCH" ? route.fulfill({ status: 409, contentType: "application/problem+json", json: { title: "x", status: 409, code: "x", detail: "Not just now." } }) : route.continue()));
-  await page.getByRole("button", { name: "More for My desktop" }).click();
+  await page.route(/\/api\/instances\/[0-9A-Z]{26}$/, (route) =>
+    route.request().method() === "PATCH"
+      ? route.fulfill({
+          status: 409,
+          contentType: "application/problem+json",
+          json: { title: "x", status: 409, code: "x", detail: "Not now." },
+        })
+      : route.continue(),
+  );
+  await page.getByRole("button", { name: "More actions for My desktop" }).click();
   await page.getByRole("menuitem", { name: "Rename…" }).click();
   const rename = page.getByRole("dialog").getByRole("button", { name: "Rename" });
   await page.getByRole("dialog").getByRole("textbox").fill("Other");

@@ -28,21 +28,30 @@ export const test = base.extend<Fixtures, { server: Server }>({
   baseURL: async ({ server }, use) => use(server.url),
   // Each test comes from an address of its own: sign-ups are limited by address.
   extraHTTPHeaders: async ({}, use) => use({ "X-Forwarded-For": `198.51.100.${(accounts % 250) + 1}` }), // oxlint-disable-line no-empty-pattern
-  complaints: [async ({ context }, use) => {
-    const list: string[] = [];
-    const listen = (page: Page) => {
-      page.on("pageerror", (e) => list.push(`page error: ${e.message}`));
-      page.on("console", (m) => {
-        // A refusal the page deals with is logged by the browser all the same: that is no fault. Nor is
-        // what noVNC says of bytes that were on their way when it ended.
-        if (m.type() === "error" && !/^Failed to load resource|^WebSocket connection to|ERR_CONNECTION_REFUSED|^Got data while disconnected/.test(m.text())) list.push(m.text());
-        if (m.text().includes("Content Security Policy")) list.push(m.text());
-      });
-    };
-    context.on("page", listen);
-    await use(list);
-    expect(list, "the page complained").toEqual([]);
-  }, { auto: true }],
+  complaints: [
+    async ({ context }, use) => {
+      const list: string[] = [];
+      const listen = (page: Page) => {
+        page.on("pageerror", (e) => list.push(`page error: ${e.message}`));
+        page.on("console", (m) => {
+          // A refusal the page deals with is logged by the browser all the same: that is no fault. Nor is
+          // what noVNC says of bytes that were on their way when it ended.
+          if (
+            m.type() === "error" &&
+            !/^Failed to load resource|^WebSocket connection to|ERR_CONNECTION_REFUSED|^Got data while disconnected/.test(
+              m.text(),
+            )
+          )
+            list.push(m.text());
+          if (m.text().includes("Content Security Policy")) list.push(m.text());
+        });
+      };
+      context.on("page", listen);
+      await use(list);
+      expect(list, "the page complained").toEqual([]);
+    },
+    { auto: true },
+  ],
 });
 
 /** Opens a new account by the page itself, and stands before the first button. */
@@ -75,11 +84,14 @@ export async function firstDesktop(page: Page) {
 }
 
 /** Whatever went away, somebody who uses the keyboard is still somewhere. */
-export const hasFocus = (page: Page) => expect.poll(() => page.evaluate(() => document.activeElement?.tagName), "what has the focus").not.toBe("BODY");
+export const hasFocus = (page: Page) =>
+  expect.poll(() => page.evaluate(() => document.activeElement?.tagName), "what has the focus").not.toBe("BODY");
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-type AxeResult = { violations: { id: string; impact: string; help: string; nodes: { html: string; failureSummary: string }[] }[] };
+type AxeResult = {
+  violations: { id: string; impact: string; help: string; nodes: { html: string; failureSummary: string }[] }[];
+};
 
 async function fits(page: Page, name: string) {
   const over = await page.evaluate(() => document.documentElement.scrollHeight - window.innerHeight);
@@ -89,9 +101,14 @@ async function fits(page: Page, name: string) {
 /** Asks axe about the page: WCAG 2.2 A and AA, nothing serious or worse. */
 export async function accessible(page: Page, name: string) {
   await page.evaluate(axeSource);
-  const { violations } = await page.evaluate<AxeResult>(`axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] })`);
+  const { violations } = await page.evaluate<AxeResult>(
+    `axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] })`,
+  );
   const bad = violations.filter((v) => v.impact === "serious" || v.impact === "critical");
-  expect(bad.map((v) => `${v.id}: ${v.help}\n${v.nodes.map((n) => `  ${n.html}\n  ${n.failureSummary}`).join("\n")}`), `axe on ${name}`).toEqual([]);
+  expect(
+    bad.map((v) => `${v.id}: ${v.help}\n${v.nodes.map((n) => `  ${n.html}\n  ${n.failureSummary}`).join("\n")}`),
+    `axe on ${name}`,
+  ).toEqual([]);
 }
 
 /** Looks at a page in light and dark, wide and narrow; keeps the pictures. */

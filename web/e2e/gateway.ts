@@ -14,18 +14,32 @@ export class Agent {
     await page.routeWebSocket(/\/cloudbot$/, (socket) => {
       agent.#socket = socket;
       socket.onMessage((text) => agent.#answer(JSON.parse(String(text)) as Request, messages));
-      agent.#say({ type: "res", id: "c", ok: true, payload: { type: "hello-ok", snapshot: { sessionDefaults: { mainSessionKey: "agent:main:main" } } } });
+      agent.#say({
+        type: "res",
+        id: "c",
+        ok: true,
+        payload: { type: "hello-ok", snapshot: { sessionDefaults: { mainSessionKey: "agent:main:main" } } },
+      });
     });
     return agent;
   }
 
   chat(state: string, seq: number, more: object = {}) {
-    this.#say({ type: "event", event: "chat", payload: { runId: "run", sessionKey: "agent:main:main", seq, state, ...more } });
+    this.#say({
+      type: "event",
+      event: "chat",
+      payload: { runId: "run", sessionKey: "agent:main:main", seq, state, ...more },
+    });
   }
 
   #answer({ id, method, params }: Request, messages: number) {
     if (method === "chat.send") this.sent.push(String(params.message));
-    const payload = method === "chat.history" ? pageOf(messages, Number(params.offset ?? 0)) : method === "chat.send" ? { runId: params.idempotencyKey, status: "started" } : {};
+    const payload =
+      method === "chat.history"
+        ? pageOf(messages, Number(params.offset ?? 0))
+        : method === "chat.send"
+          ? { runId: params.idempotencyKey, status: "started" }
+          : {};
     this.#say({ type: "res", id, ok: true, payload });
   }
 

@@ -12,11 +12,11 @@ test("the first minute, and what can be done with a desktop", async ({ page, con
   const card = second.getByRole("article", { name: "My desktop" });
   await expect(card.getByText("Ready")).toBeVisible();
 
-  await page.getByRole("button", { name: "More for My desktop" }).click();
+  await page.getByRole("button", { name: "More actions for My desktop" }).click();
   await page.getByRole("menuitem", { name: "Rename…" }).click();
   await page.getByRole("textbox", { name: "Name" }).fill(" ");
   await page.getByRole("button", { name: "Rename" }).click();
-  await expect(page.getByText("Give it a name.")).toBeVisible();
+  await expect(page.getByText("Enter a name.")).toBeVisible();
   await page.getByRole("textbox", { name: "Name" }).fill("Research");
   await page.getByRole("button", { name: "Rename" }).click();
   await expect(page.getByRole("heading", { name: "Research" })).toBeVisible();
@@ -38,12 +38,12 @@ test("the first minute, and what can be done with a desktop", async ({ page, con
   // The newest stands first, and what happens now comes in above it.
   const newest = page.getByRole("tabpanel").getByRole("listitem").getByRole("listitem").first();
   await expect(newest).toContainText("Everything is ready.");
-  await second.getByRole("button", { name: "More for Research" }).click();
+  await second.getByRole("button", { name: "More actions for Research" }).click();
   await second.getByRole("menuitem", { name: "Rename…" }).click();
   await second.getByRole("textbox", { name: "Name" }).fill("Research 2");
   await second.getByRole("button", { name: "Rename" }).click();
   await expect(newest).toContainText("It was renamed.");
-  await second.getByRole("button", { name: "More for Research 2" }).click();
+  await second.getByRole("button", { name: "More actions for Research 2" }).click();
   await second.getByRole("menuitem", { name: "Rename…" }).click();
   await second.getByRole("textbox", { name: "Name" }).fill("Research");
   await second.getByRole("button", { name: "Rename" }).click();
@@ -53,11 +53,13 @@ test("the first minute, and what can be done with a desktop", async ({ page, con
   await expect(page.getByRole("tab", { name: "Diagnostics" })).toBeFocused();
   await expect(page.getByRole("region", { name: "Log, text" })).toContainText(/\S/);
   await page.getByRole("button", { name: "Test the keys" }).click();
-  await expect(page.getByText("The machine has no API key")).toBeVisible();
+  await expect(
+    page.getByText("The machine has no API key. Add one under API keys; no restart is needed."),
+  ).toBeVisible();
   await look(page, "diagnostics");
 
   // Terminating asks for the name; Enter on Cancel cancels.
-  await page.getByRole("button", { name: "More for Research" }).click();
+  await page.getByRole("button", { name: "More actions for Research" }).click();
   await page.getByRole("menuitem", { name: "Terminate…" }).click();
   const question = page.getByRole("alertdialog");
   await expect(question.getByRole("button", { name: "Terminate" })).toBeDisabled();
@@ -65,7 +67,7 @@ test("the first minute, and what can be done with a desktop", async ({ page, con
   await expect(question.getByRole("button", { name: "Cancel" })).toBeFocused();
   await page.keyboard.press("Enter");
   await expect(question).toHaveCount(0);
-  await page.getByRole("button", { name: "More for Research" }).click();
+  await page.getByRole("button", { name: "More actions for Research" }).click();
   await page.getByRole("menuitem", { name: "Terminate…" }).click();
   await question.getByRole("textbox").fill("research");
   await expect(question.getByRole("button", { name: "Terminate" })).toBeDisabled();
@@ -113,11 +115,11 @@ test("sizes are explained, and a refusal says what to do", async ({ page }, info
 test("a name is typed as it is seen, whatever white space and letters it is made of", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
-  await page.getByRole("button", { name: "More for My desktop" }).click();
+  await page.getByRole("button", { name: "More actions for My desktop" }).click();
   await page.getByRole("menuitem", { name: "Rename…" }).click();
   await page.getByRole("textbox", { name: "Name" }).fill("Cafe\u0301  at\u00a0night");
   await page.getByRole("button", { name: "Rename" }).click();
-  await page.getByRole("button", { name: /^More for Caf/ }).click();
+  await page.getByRole("button", { name: /^More actions for Caf/ }).click();
   await page.getByRole("menuitem", { name: "Terminate…" }).click();
   const question = page.getByRole("alertdialog");
   await question.getByRole("textbox").fill("Cafe at night");

@@ -38,7 +38,17 @@ test("a key is set, replaced and removed, and never shown", async ({ page }, inf
 test("what a provider said of a key is not said of the one that replaced it", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
-  await page.route("**/debug/testapi", (route) => route.fulfill({ contentType: "text/plain", body: JSON.stringify({ providers: [{ provider: "anthropic", result: "unauthorised", status: 401 }, { provider: "openai", result: "accepted", status: 200 }] }) }));
+  await page.route("**/debug/testapi", (route) =>
+    route.fulfill({
+      contentType: "text/plain",
+      body: JSON.stringify({
+        providers: [
+          { provider: "anthropic", result: "unauthorised", status: 401 },
+          { provider: "openai", result: "accepted", status: 200 },
+        ],
+      }),
+    }),
+  );
   await page.getByRole("link", { name: "API keys" }).click();
   const set = async (button: string, key: string, store: string) => {
     await page.getByRole("button", { name: button }).click();
@@ -49,12 +59,12 @@ test("what a provider said of a key is not said of the one that replaced it", as
   await set("Set key for Anthropic", "sk-ant-canary-00000000000000001234", "Store");
   await set("Set key for OpenAI", "sk-canary-000000000000000000001234", "Store");
   await page.getByRole("button", { name: "Test the keys" }).click();
-  const refused = page.getByText("The provider refuses the key");
+  const refused = page.getByText("The provider rejects the key; replace it under API keys (401).");
   await expect(refused).toBeVisible();
   await set("Replace for Anthropic", "sk-ant-canary-00000000000000005678", "Replace");
   await expect(page.getByText("5678")).toBeVisible();
   await expect(refused).toHaveCount(0);
-  await expect(page.getByText("The provider takes the key")).toBeVisible();
+  await expect(page.getByText("The provider accepts the key (200).")).toBeVisible();
   await page.getByRole("button", { name: "Test the keys" }).click();
   await expect(refused).toBeVisible();
 });

@@ -6,10 +6,15 @@ export class Line {
   #ends: Socket[] = [];
   #dead = new Set<Socket>();
 
-  private constructor(
+  readonly #server: Server;
+
+  /** Use `to`, which listens first. */
+  constructor(
     readonly url: string,
-    private readonly server: Server,
-  ) {}
+    server: Server,
+  ) {
+    this.#server = server;
+  }
 
   static async to(url: string): Promise<Line> {
     const far = new URL(url);
@@ -23,7 +28,10 @@ export class Line {
 
   #join(a: Socket, b: Socket) {
     this.#ends.push(a, b);
-    for (const [from, to] of [[a, b], [b, a]] as const) {
+    for (const [from, to] of [
+      [a, b],
+      [b, a],
+    ] as const) {
       from.on("data", (d) => this.#dead.has(from) || to.write(d));
       from.on("close", () => this.#dead.has(from) || to.destroy());
       from.on("error", () => undefined); // close follows
@@ -37,6 +45,6 @@ export class Line {
 
   close() {
     for (const end of this.#ends) end.destroy();
-    this.server.close();
+    this.#server.close();
   }
 }

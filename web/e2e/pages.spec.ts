@@ -6,7 +6,7 @@ test("a new page has the focus at its beginning, whichever way it came", async (
   await expect(main).toBeFocused();
   await firstDesktop(page);
   await expect(main).toBeFocused();
-  await page.getByRole("button", { name: "More for My desktop" }).click();
+  await page.getByRole("button", { name: "More actions for My desktop" }).click();
   await page.getByRole("menuitem", { name: "History" }).click();
   await expect(page.getByText("instance.requested")).toBeVisible();
   await expect(main).toBeFocused();
@@ -22,11 +22,11 @@ test("a new page has the focus at its beginning, whichever way it came", async (
   await expect(page.getByRole("tab", { name: "Diagnostics" })).toBeFocused();
 
   await page.goto("/app/desktops/01ARZ3NDEKTSV4RRFFQ69G5FAV/about");
-  await expect(page.getByText("There is no such page")).toBeVisible();
+  await expect(page.getByText("Page not found")).toBeVisible();
   await expect(main).toHaveCount(1);
   await look(page, "not-found");
   await page.goto("/app/nowhere");
-  await expect(page.getByText("There is no such page")).toBeVisible();
+  await expect(page.getByText("Page not found")).toBeVisible();
   await look(page, "not-found-at-all");
 });
 
@@ -44,10 +44,14 @@ test("who logs out does not send the next one to the page that was open", async 
 test("what is chosen, and what is a button, is seen in forced colours", async ({ page }, info) => {
   await signUp(page, info);
   await page.emulateMedia({ forcedColors: "active" });
-  const border = (name: string) => page.getByRole("button", { name }).evaluate((e) => getComputedStyle(e).borderTopWidth);
+  const border = (name: string) =>
+    page.getByRole("button", { name }).evaluate((e) => getComputedStyle(e).borderTopWidth);
   expect(await border("Create my desktop")).not.toBe("0px");
   const id = await firstDesktop(page);
-  const backgrounds = await page.getByRole("group", { name: "What is shown" }).locator("label").evaluateAll((all) => all.map((e) => getComputedStyle(e).backgroundColor));
+  const backgrounds = await page
+    .getByRole("group", { name: "View" })
+    .locator("label")
+    .evaluateAll((all) => all.map((e) => getComputedStyle(e).backgroundColor));
   expect(new Set(backgrounds).size).toBe(2);
   await page.screenshot({ path: "artifacts/workspace-forced.png" });
   await page.goto(`/app/desktops/${id}/about`);
@@ -62,7 +66,11 @@ test("the first load is small: all that a browser fetches before anybody presses
     if (!location.pathname.endsWith("/login")) window.requestIdleCallback = () => 0;
   });
   const fetched = () =>
-    page.evaluate(() => (performance.getEntries() as PerformanceResourceTiming[]).filter((e) => ["navigation", "resource"].includes(e.entryType) && new URL(e.name).pathname.startsWith("/app/")).map((e) => ({ name: e.name, bytes: e.encodedBodySize })));
+    page.evaluate(() =>
+      (performance.getEntries() as PerformanceResourceTiming[])
+        .filter((e) => ["navigation", "resource"].includes(e.entryType) && new URL(e.name).pathname.startsWith("/app/"))
+        .map((e) => ({ name: e.name, bytes: e.encodedBodySize })),
+    );
   const small = async () => {
     const files = await fetched();
     const total = files.reduce((sum, f) => sum + f.bytes, 0);

@@ -3,14 +3,37 @@ import { expect, look, signUp, test } from "./fixtures";
 import { Proxy } from "./proxy";
 
 for (const [what, upgrades, says, chatSays] of [
-  ["does not pass upgrades on", false, "A proxy between you and the server blocks WebSockets.", "A proxy between you and the server blocks WebSockets"],
-  ["writes a Host of its own", true, "This address can't open desktops", "This address can't reach the agent."],
+  [
+    "does not pass upgrades on",
+    false,
+    "A proxy between you and the server blocks WebSockets.",
+    "A proxy between you and the server blocks WebSockets",
+  ],
+  [
+    "writes a Host of its own",
+    true,
+    "Desktops can't be opened from this address",
+    "The agent can't be reached from this address.",
+  ],
 ] as const) {
-  test(`a proxy that ${what} is told apart from a machine that is out of reach`, async ({ browser, server, complaints }, info) => {
+  test(`a proxy that ${what} is told apart from a machine that is out of reach`, async ({
+    browser,
+    server,
+    complaints,
+  }, info) => {
     const proxy = await Proxy.to(server.url, { upgrades });
-    const context = await browser.newContext({ baseURL: proxy.url, extraHTTPHeaders: { "X-Forwarded-For": `203.0.113.${upgrades ? 1 : 2}` } });
+    const context = await browser.newContext({
+      baseURL: proxy.url,
+      extraHTTPHeaders: { "X-Forwarded-For": `203.0.113.${upgrades ? 1 : 2}` },
+    });
     const page = await context.newPage();
-    page.on("console", (m) => m.type() === "error" && !/^Failed to load resource|^WebSocket connection to/.test(m.text()) && complaints.push(m.text()));
+    page.on(
+      "console",
+      (m) =>
+        m.type() === "error" &&
+        !/^Failed to load resource|^WebSocket connection to/.test(m.text()) &&
+        complaints.push(m.text()),
+    );
     await signUp(page, info);
     await page.getByRole("button", { name: "Create my desktop" }).click();
     await expect(page.getByText(says)).toBeVisible({ timeout: 30_000 });

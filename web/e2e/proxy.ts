@@ -8,15 +8,26 @@ const head = (a: IncomingMessage) =>
   `HTTP/1.1 ${a.statusCode} ${a.statusMessage}\r\n${a.rawHeaders.reduce((text, s, i) => text + s + (i % 2 ? "\r\n" : ": "), "")}\r\n`;
 
 export class Proxy {
-  private constructor(
+  readonly #server: Server;
+
+  /** Use `to`, which listens first. */
+  constructor(
     readonly url: string,
-    private readonly server: Server,
-  ) {}
+    server: Server,
+  ) {
+    this.#server = server;
+  }
 
   static async to(url: string, { upgrades }: { upgrades: boolean }): Promise<Proxy> {
     const far = new URL(url);
     const onward = (r: IncomingMessage, headers: IncomingHttpHeaders) =>
-      request({ host: far.hostname, port: far.port, method: r.method, path: r.url, headers: { ...headers, host: upgrades ? far.host : headers.host } });
+      request({
+        host: far.hostname,
+        port: far.port,
+        method: r.method,
+        path: r.url,
+        headers: { ...headers, host: upgrades ? far.host : headers.host },
+      });
     const server = createServer((r, answer) => {
       const { upgrade: _, connection: __, ...headers } = r.headers;
       const next = onward(r, headers);
@@ -46,7 +57,7 @@ export class Proxy {
   }
 
   close() {
-    this.server.closeAllConnections();
-    this.server.close();
+    this.#server.closeAllConnections();
+    this.#server.close();
   }
 }

@@ -21,15 +21,21 @@ export class Server {
   #process: ChildProcess | undefined;
   #said = "";
 
-  private constructor(
-    private readonly dir: string,
-    private readonly port: number,
-    private readonly admin: number,
-    private readonly settings: Record<string, string>,
-  ) {}
+  readonly #dir: string;
+  readonly #port: number;
+  readonly #admin: number;
+  readonly #settings: Record<string, string>;
+
+  /** Use `start`, which chooses the folder and the ports. */
+  constructor(dir: string, port: number, admin: number, settings: Record<string, string>) {
+    this.#dir = dir;
+    this.#port = port;
+    this.#admin = admin;
+    this.#settings = settings;
+  }
 
   get url() {
-    return `http://127.0.0.1:${this.port}`;
+    return `http://127.0.0.1:${this.#port}`;
   }
 
   static async start(settings: Record<string, string> = {}): Promise<Server> {
@@ -42,25 +48,34 @@ export class Server {
 
   /** Runs one of the operator's tools beside the server. */
   async tool(...args: string[]): Promise<string> {
-    const { stdout } = await promisify(execFile)(program, args, { env: this.#env(), cwd: this.dir });
+    const { stdout } = await promisify(execFile)(program, args, { env: this.#env(), cwd: this.#dir });
     return stdout;
   }
 
   /** Starts it again with other settings. */
   async restart(settings: Record<string, string>) {
     await this.end();
-    Object.assign(this.settings, settings);
+    Object.assign(this.#settings, settings);
     await this.run();
   }
 
   #env() {
-    return { PATH: process.env.PATH, HOME: this.dir, DATA_DIR: this.dir, PORT: String(this.port), ADMIN_ADDR: `127.0.0.1:${this.admin}`, MAX_INSTANCES_PER_USER: "3", TRUSTED_PROXIES: "127.0.0.1/32", ...this.settings };
+    return {
+      PATH: process.env.PATH,
+      HOME: this.#dir,
+      DATA_DIR: this.#dir,
+      PORT: String(this.#port),
+      ADMIN_ADDR: `127.0.0.1:${this.#admin}`,
+      MAX_INSTANCES_PER_USER: "3",
+      TRUSTED_PROXIES: "127.0.0.1/32",
+      ...this.#settings,
+    };
   }
 
   async run() {
     const child = spawn(program, ["serve"], {
       env: this.#env(),
-      cwd: this.dir,
+      cwd: this.#dir,
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#process = child;
@@ -86,6 +101,6 @@ export class Server {
 
   async remove() {
     await this.end();
-    await rm(this.dir, { recursive: true, force: true });
+    await rm(this.#dir, { recursive: true, force: true });
   }
 }

@@ -6,7 +6,10 @@ test("sign-up by invitation takes the code from the URL, and says where it is cl
   const server = await Server.start({ SIGNUP: "invite" });
   try {
     const email = newEmail(info);
-    const invited = JSON.parse(await server.tool("accounts", "invite", email, "--json")) as { url: string; code: string };
+    const invited = JSON.parse(await server.tool("accounts", "invite", email, "--json")) as {
+      url: string;
+      code: string;
+    };
     expect(invited.url).toBe(`${server.url}/app/signup#invite=${invited.code}`);
 
     // Without the URL the code is asked for.
@@ -18,10 +21,12 @@ test("sign-up by invitation takes the code from the URL, and says where it is cl
     await page.getByLabel("E-mail").fill(email);
     await page.getByLabel("Password", { exact: true }).fill(password);
     await page.getByRole("button", { name: "Create account" }).click();
-    await expect(page.getByText("Enter the code of your invitation.")).toBeVisible();
+    await expect(page.getByText("Enter your invitation code.")).toBeVisible();
     await code.fill("AAAAA-AAAAA");
     await page.getByRole("button", { name: "Create account" }).click();
-    await expect(page.getByText("This invitation code is wrong, has been used, has expired, or is for another e-mail address.")).toBeVisible();
+    await expect(
+      page.getByText("This invitation code is wrong, has been used, has expired, or is for another e-mail address."),
+    ).toBeVisible();
     await expect(code).toBeFocused();
     await look(page, "sign-up-invitation");
 

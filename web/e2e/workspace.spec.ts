@@ -1,7 +1,10 @@
 import { at, atRest, changed, firstLine, pixels, screen, settled } from "./desktop";
 import { expect, firstDesktop, hasFocus, logIn, look, newEmail, password, signUp, test } from "./fixtures";
 
-test("by mouse: a screen that answers, an agent that answers, and both side by side", async ({ page, context }, info) => {
+test("by mouse: a screen that answers, an agent that answers, and both side by side", async ({
+  page,
+  context,
+}, info) => {
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
   await signUp(page, info);
   await firstDesktop(page);
@@ -49,7 +52,8 @@ test("by mouse: a screen that answers, an agent that answers, and both side by s
   // Moving the screen between the layouts keeps its connection.
   let sockets = 0;
   page.on("websocket", () => sockets++);
-  for (const view of ["Desktop only", "Chat only", "Desktop and chat"]) await page.getByRole("radio", { name: view }).check({ force: true });
+  for (const view of ["Desktop only", "Chat only", "Desktop and chat"])
+    await page.getByRole("radio", { name: view }).check({ force: true });
   await expect(page.getByText(/^Connected/)).toBeVisible();
   const again = await pixels(page);
   await screen(page).click();
@@ -67,10 +71,13 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
       await page.keyboard.press("Tab");
       const here = await page.evaluate(() => {
         const e = document.activeElement as HTMLElement | null;
-        const label = e?.getAttribute("aria-label") ?? (e instanceof HTMLInputElement ? (e.labels?.[0]?.textContent ?? "") : (e?.textContent ?? ""));
+        const label =
+          e?.getAttribute("aria-label") ??
+          (e instanceof HTMLInputElement ? (e.labels?.[0]?.textContent ?? "") : (e?.textContent ?? ""));
         return { name: label.trim(), role: e?.getAttribute("role") ?? e?.tagName.toLowerCase() ?? "" };
       });
-      if ((typeof name === "string" ? here.name === name : name.test(here.name)) && (!role || here.role === role)) return;
+      if ((typeof name === "string" ? here.name === name : name.test(here.name)) && (!role || here.role === role))
+        return;
     }
     throw new Error(`Tab does not reach ${name}`);
   };
@@ -86,7 +93,7 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await settled(page);
 
   // Into the screen, and out of it again: it takes every key but the way out.
-  await to(/^Desktop\. Leave it with/, "application");
+  await to(/^Desktop\. Press Ctrl, Alt and Shift together to leave it\.$/, "application");
   const before = await pixels(page);
   await page.keyboard.type("echo typed");
   await page.keyboard.press("Tab"); // the desktop's, too
@@ -106,7 +113,7 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await page.keyboard.type("grüße");
   await page.keyboard.press("Control+a");
   await page.keyboard.press("Control+c");
-  await to(/^Desktop\. Leave it with/, "application");
+  await to(/^Desktop\. Press Ctrl, Alt and Shift together to leave it\.$/, "application");
   await page.keyboard.press("Control+u");
   await expect(async () => {
     const unpasted = await pixels(page);
@@ -145,7 +152,7 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await hasFocus(page);
 
   // The end of it.
-  await to("More for My desktop");
+  await to("More actions for My desktop");
   await page.keyboard.press("Enter");
   await expect(page.getByRole("menu")).toBeVisible();
   await page.keyboard.press("End");
@@ -158,13 +165,16 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible({ timeout: 20_000 });
 });
 
-test("a server that is restarted under an open workspace: nothing is lost, nobody reloads", async ({ page, server }, info) => {
+test("a server that is restarted under an open workspace: nothing is lost, nobody reloads", async ({
+  page,
+  server,
+}, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   await settled(page);
   await server.end("SIGKILL");
   await expect(page.getByText(/^Connected/)).toHaveCount(0, { timeout: 20_000 });
-  await expect(page.getByText("Connection lost; trying again…")).toBeVisible();
+  await expect(page.getByText("Connection lost; retrying…")).toBeVisible();
   await look(page, "reconnecting");
   // What is said meanwhile is kept.
   const message = page.getByRole("textbox", { name: /message/i });
@@ -174,7 +184,7 @@ test("a server that is restarted under an open workspace: nothing is lost, nobod
   await server.run();
   await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 40_000 });
   await expect(page.getByRole("log")).toContainText("You said: “Said while nobody listened”", { timeout: 30_000 });
-  await expect(page.getByText("Connection lost; trying again…")).toHaveCount(0, { timeout: 30_000 });
+  await expect(page.getByText("Connection lost; retrying…")).toHaveCount(0, { timeout: 30_000 });
   const before = await pixels(page);
   await screen(page).click();
   await page.keyboard.type("echo back");
@@ -214,7 +224,9 @@ test("who only views cannot type", async ({ page }, info) => {
   await changed(page, before);
 });
 
-test("whoever looks at the desktop alone learns that the agent waits, and what is half answered stays", async ({ page }, info) => {
+test("whoever looks at the desktop alone learns that the agent waits, and what is half answered stays", async ({
+  page,
+}, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   const message = page.getByRole("textbox", { name: /message/i });
@@ -224,8 +236,10 @@ test("whoever looks at the desktop alone learns that the agent waits, and what i
   await page.getByRole("radio", { name: "Desktop only" }).check({ force: true });
 
   await expect(page).toHaveTitle(/^Your answer is needed · My desktop/);
-  await expect(page.getByRole("radio", { name: "Chat only, the agent waits for your answer" })).toBeVisible();
-  await expect(page.getByRole("status").filter({ hasText: "The agent waits for your answer." }).first()).toBeVisible();
+  await expect(page.getByRole("radio", { name: "Chat only, the agent is waiting for your answer" })).toBeVisible();
+  await expect(
+    page.getByRole("status").filter({ hasText: "The agent is waiting for your answer." }).first(),
+  ).toBeVisible();
   await expect(message).toBeHidden();
   await look(page, "waits-for-answer");
 
@@ -245,11 +259,20 @@ test("the screen is there before the agent is, and what is written meanwhile is 
   const own = new RegExp(`/api/instances/${id}$`);
   await page.route(own, async (route) => {
     const answer = await route.fetch();
-    const body = route.request().method() === "GET" ? { ...((await answer.json()) as object), ready: false, phase: "agent", phase_detail: "Agent: OpenClaw is starting.", progress: 80 } : undefined;
+    const body =
+      route.request().method() === "GET"
+        ? {
+            ...((await answer.json()) as object),
+            ready: false,
+            phase: "agent",
+            phase_detail: "Agent: OpenClaw is starting.",
+            progress: 80,
+          }
+        : undefined;
     await route.fulfill({ response: answer, ...(body && { json: body }) });
   });
   await page.reload();
-  const strip = page.getByRole("region", { name: "Start of the agent" });
+  const strip = page.getByRole("region", { name: "Agent startup" });
   await expect(strip.getByRole("progressbar")).toBeVisible();
   await expect(strip).toContainText("Starting the agent");
   await expect(page.getByText(/^Connected/)).toBeVisible();
@@ -263,7 +286,7 @@ test("the screen is there before the agent is, and what is written meanwhile is 
   await message.press("Enter");
   await look(page, "agent-starting");
   await strip.getByText("Log").click();
-  await expect(strip.getByRole("region", { name: "Log of the start" })).toBeVisible();
+  await expect(strip.getByRole("region", { name: "Startup log" })).toBeVisible();
 
   // Its readiness comes as an event; a new name is one, too.
   await page.unroute(own);
@@ -278,7 +301,8 @@ test("the screen is there before the agent is, and what is written meanwhile is 
 test("where there is little height one can still write", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
-  for (const view of ["Chat only", "Desktop and chat"]) await page.getByRole("radio", { name: view }).check({ force: true });
+  for (const view of ["Chat only", "Desktop and chat"])
+    await page.getByRole("radio", { name: view }).check({ force: true });
   const message = page.getByRole("textbox", { name: /message/i });
   for (const height of [380, 320]) {
     await page.setViewportSize({ width: 640, height });
@@ -286,7 +310,10 @@ test("where there is little height one can still write", async ({ page }, info) 
     await expect(page.getByRole("button", { name: "Send", exact: true })).toBeInViewport({ ratio: 1 });
     await message.fill("in sight");
     // With its outline, too.
-    expect(await message.evaluate((m) => innerHeight - m.closest("form")!.getBoundingClientRect().bottom), `at ${height}`).toBeGreaterThanOrEqual(0);
+    expect(
+      await message.evaluate((m) => innerHeight - m.closest("form")!.getBoundingClientRect().bottom),
+      `at ${height}`,
+    ).toBeGreaterThanOrEqual(0);
   }
   await page.screenshot({ path: "artifacts/little-height.png" });
 });

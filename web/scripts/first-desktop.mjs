@@ -6,7 +6,10 @@ import { chromium } from "@playwright/test";
 
 const url = process.env.CLOUDBOT_URL ?? "http://127.0.0.1:8000";
 const executablePath = execFileSync("sh", ["-c", 'command -v "${CHROMIUM:-chromium}"'], { encoding: "utf8" }).trim();
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"] });
+const browser = await chromium.launch({
+  executablePath,
+  args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
+});
 const took = [];
 for (let i = 0; i < 6; i++) {
   const context = await browser.newContext();

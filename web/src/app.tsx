@@ -12,7 +12,7 @@ session.watch();
 export function App() {
   useEffect(() => {
     const unsubscribe = session.subscribe(() => {
-      queryClient.clear(); // the next account must not see this one's
+      queryClient.clear(); // the next account must not see this account's data
       void router.invalidate();
     });
     return () => void unsubscribe();

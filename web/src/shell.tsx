@@ -1,4 +1,4 @@
-// What is around the pages: the bar at the top, and what stands in for a page that is not there.
+// What surrounds the pages: the bar at the top, and what replaces a page that is missing.
 import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet, useRouter } from "@tanstack/react-router";
 import { useEffect, useState, useSyncExternalStore, type ComponentType, type ReactNode } from "react";
@@ -7,26 +7,41 @@ import { useLive, useLiveState } from "@/api/live";
 import { meQuery, queryClient } from "@/api/queries";
 import { session } from "@/api/session";
 import { clearOutboxes } from "@/chat/outbox";
-import { Banner, Button, buttonClass, EmptyState, Menu, MenuItem, MenuLink, MenuRadio, MenuSeparator, Spinner } from "@/ui";
+import {
+  Banner,
+  Button,
+  buttonClass,
+  EmptyState,
+  Menu,
+  MenuItem,
+  MenuLink,
+  MenuRadio,
+  MenuSeparator,
+  Spinner,
+} from "@/ui";
 import { ChevronIcon, DesktopIcon, KeyIcon, UserIcon, WarnIcon } from "@/ui/icons";
 import { loadParts, part, usePart } from "@/ui/later";
 import { setTheme, theme, type Theme } from "@/ui/theme";
 
-/** All pages: the focus goes on to what has come, as it would with pages of their own. */
+/** All pages. The focus moves to a new page, as it would between separate pages. */
 export function Root() {
   const router = useRouter();
-  useEffect(() => router.subscribe("onRendered", ({ fromLocation, pathChanged }) => {
-    if (!fromLocation || !pathChanged) return;
-    const page = document.querySelector("main"); // not its heading, which may change once there is something to show
-    page?.setAttribute("tabindex", "-1");
-    page?.focus({ preventScroll: true });
-  }), [router]);
+  useEffect(
+    () =>
+      router.subscribe("onRendered", ({ fromLocation, pathChanged }) => {
+        if (!fromLocation || !pathChanged) return;
+        const page = document.querySelector("main"); // not its heading, which may change once data arrives
+        page?.setAttribute("tabindex", "-1");
+        page?.focus({ preventScroll: true });
+      }),
+    [router],
+  );
   return <Outlet />;
 }
 
 export function Shell() {
   const { login } = useSyncExternalStore(session.subscribe, session.getSnapshot);
-  return login && <SignedIn key={login} login={login} />; // nothing that a page holds is for the next account
+  return login && <SignedIn key={login} login={login} />; // data of a page never passes to the next account
 }
 
 function SignedIn({ login }: { login: string }) {
@@ -34,7 +49,10 @@ function SignedIn({ login }: { login: string }) {
   useEffect(loadParts, []);
   return (
     <div className="flex h-full flex-col">
-      <a href="#main" className="sr-only z-50 rounded-md bg-accent px-4 py-2 text-on-accent focus:not-sr-only focus:fixed focus:top-2 focus:left-2">
+      <a
+        href="#main"
+        className="sr-only z-50 rounded-md bg-accent px-4 py-2 text-on-accent focus:not-sr-only focus:fixed focus:top-2 focus:left-2"
+      >
         Skip to content
       </a>
       <TopBar />
@@ -49,7 +67,11 @@ const tab =
 function TopBar() {
   return (
     <header className="flex h-13 shrink-0 items-center gap-1 border-b border-line bg-panel px-3 sm:px-4">
-      <Link to="/" className="mr-2 inline-flex shrink-0 items-center gap-2 rounded-md font-semibold" aria-label="CloudBot, to the desktops">
+      <Link
+        to="/"
+        className="mr-2 inline-flex shrink-0 items-center gap-2 rounded-md font-semibold"
+        aria-label="CloudBot, go to desktops"
+      >
         <img src="/app/icon.svg" alt="" width="26" height="26" />
         <span className="hidden sm:inline">CloudBot</span>
       </Link>
@@ -69,12 +91,12 @@ function TopBar() {
   );
 }
 
-/** Says when what the page shows may be old. */
+/** Reports when the page may show old data. */
 function LiveMark() {
   const state = useLiveState();
   return (
     <span role="status" className="ml-auto truncate px-2 text-sm text-warn">
-      {state === "waiting" ? "Connection lost; trying again…" : ""}
+      {state === "waiting" ? "Connection lost; retrying…" : ""}
     </span>
   );
 }
@@ -85,7 +107,10 @@ function AccountMenu() {
   return (
     <Menu
       trigger={
-        <button type="button" className="inline-flex min-h-9 max-w-56 items-center gap-1.5 rounded-md px-2 text-sm hover:bg-sunken">
+        <button
+          type="button"
+          className="inline-flex min-h-9 max-w-56 items-center gap-1.5 rounded-md px-2 text-sm hover:bg-sunken"
+        >
           <UserIcon />
           <span className="sr-only">Account</span>
           <span className="hidden truncate md:inline">{me.data?.email}</span>
@@ -94,7 +119,9 @@ function AccountMenu() {
       }
     >
       {me.data && <div className="max-w-72 truncate px-3 py-1.5 text-xs text-muted">{me.data.email}</div>}
-      <MenuLink render={<Link to="/account" />} icon={<UserIcon />}>Account and sessions</MenuLink>
+      <MenuLink render={<Link to="/account" />} icon={<UserIcon />}>
+        Account and sessions
+      </MenuLink>
       <MenuSeparator />
       <MenuRadio
         label="Appearance"
@@ -103,7 +130,11 @@ function AccountMenu() {
           setTheme(t);
           choose(t);
         }}
-        options={[{ value: "system", label: "As the system" }, { value: "light", label: "Light" }, { value: "dark", label: "Dark" }]}
+        options={[
+          { value: "system", label: "System" },
+          { value: "light", label: "Light" },
+          { value: "dark", label: "Dark" },
+        ]}
       />
       <MenuSeparator />
       <MenuItem onSelect={() => void logOut()}>Log out</MenuItem>
@@ -113,16 +144,16 @@ function AccountMenu() {
 
 export async function logOut() {
   const me = queryClient.getQueryData(meQuery.queryKey);
-  if (me) clearOutboxes(me.id); // what was not sent is the account's, and somebody else may log in here
+  if (me) clearOutboxes(me.id); // unsent messages belong to the account, and another user may log in here
   try {
     await call(api.POST("/api/auth/logout", { signal: AbortSignal.timeout(5_000) }));
   } catch {
-    // The tokens are forgotten here in any case; the session ends by itself.
+    // The tokens are deleted here in any case; the session expires.
   }
   session.end();
 }
 
-/** A page that scrolls. What is in it and placed freely, such as text for screen readers, scrolls with it. */
+/** A page that scrolls. Freely placed content, such as text for screen readers, scrolls with it. */
 export function PageFrame() {
   return (
     <main id="main" tabIndex={-1} className="relative min-h-0 flex-1 overflow-y-auto outline-none">
@@ -133,19 +164,27 @@ export function PageFrame() {
   );
 }
 
-/** A page that fills the window, until it is there. */
+/** A page that fills the window, until it is loaded. */
 export function BareFrame({ children }: { children: ReactNode }) {
-  return <main id="main" tabIndex={-1} className="relative min-h-0 flex-1 overflow-y-auto p-6 outline-none">{children}</main>;
+  return (
+    <main id="main" tabIndex={-1} className="relative min-h-0 flex-1 overflow-y-auto p-6 outline-none">
+      {children}
+    </main>
+  );
 }
 
-/** Stands for a page that is on its way. */
+/** Replaces a page that is loading. */
 export function Pending() {
-  return <div className="py-14 text-center text-muted"><Spinner label="Loading…" /></div>;
+  return (
+    <div className="py-14 text-center text-muted">
+      <Spinner label="Loading…" />
+    </div>
+  );
 }
 
 /**
- * A page that is loaded when it is gone to, or before that when the browser is idle. Where it does not come it
- * says so and can be tried again: the others are not touched. (The router's own would load the whole dashboard anew.)
+ * A page that is loaded when it is opened, or earlier when the browser is idle. If loading fails, the page shows so
+ * and offers to retry; other pages are not affected. (The router's own version would reload the whole dashboard.)
  */
 export function latePage(load: () => Promise<ComponentType>, Frame: ComponentType<{ children: ReactNode }> = Framed) {
   const it = part(load);
@@ -153,8 +192,12 @@ export function latePage(load: () => Promise<ComponentType>, Frame: ComponentTyp
     const { value: Loaded, failed, again } = usePart(it, true);
     return Loaded ? <Loaded /> : <Frame>{failed ? <PageNotLoaded again={again} /> : <Pending />}</Frame>;
   }
-  // The router waits for this before it leaves the page before.
-  Page.preload = () => it.load().then(() => undefined, () => undefined);
+  // The router waits for this before it leaves the previous page.
+  Page.preload = () =>
+    it.load().then(
+      () => undefined,
+      () => undefined,
+    );
   return Page;
 }
 
@@ -164,7 +207,15 @@ function PageNotLoaded({ again }: { again: () => void }) {
   return (
     <>
       <title>Not loaded · CloudBot</title>
-      <EmptyState icon={<WarnIcon className="size-10" />} title="This page could not be loaded" action={<Button variant="primary" onClick={again}>Try again</Button>}>
+      <EmptyState
+        icon={<WarnIcon className="size-10" />}
+        title="This page could not be loaded"
+        action={
+          <Button variant="primary" onClick={again}>
+            Try again
+          </Button>
+        }
+      >
         <p role="alert">The server cannot be reached. Check your connection, then try again.</p>
       </EmptyState>
     </>
@@ -185,7 +236,11 @@ export function PageTitle({ children, action, back }: { children: string; action
 }
 
 export function NotFound() {
-  return <main id="main"><Missing /></main>;
+  return (
+    <main id="main">
+      <Missing />
+    </main>
+  );
 }
 
 /** NotFound within a page's frame. */
@@ -193,8 +248,16 @@ export function Missing() {
   return (
     <>
       <title>Not found · CloudBot</title>
-      <EmptyState icon={<WarnIcon className="size-10" />} title="There is no such page" action={<Link to="/" className={buttonClass("primary")}>To the desktops</Link>}>
-        The address may be mistyped, or what it named is gone.
+      <EmptyState
+        icon={<WarnIcon className="size-10" />}
+        title="Page not found"
+        action={
+          <Link to="/" className={buttonClass("primary")}>
+            Go to desktops
+          </Link>
+        }
+      >
+        The address may be wrong, or the page no longer exists.
       </EmptyState>
     </>
   );
@@ -204,11 +267,13 @@ export function Broken({ error }: { error: unknown }) {
   const router = useRouter();
   return (
     <main id="main" className="mx-auto max-w-lg p-6">
-      <h1 className="mb-4 text-xl font-semibold">This page broke</h1>
+      <h1 className="mb-4 text-xl font-semibold">This page stopped working</h1>
       <Banner tone="bad">{sentence(error)}</Banner>
       <div className="mt-4 flex gap-2">
-        <Button variant="primary" onClick={() => location.reload()}>Reload</Button>
-        <Button onClick={() => void router.navigate({ to: "/" })}>To the desktops</Button>
+        <Button variant="primary" onClick={() => location.reload()}>
+          Reload
+        </Button>
+        <Button onClick={() => void router.navigate({ to: "/" })}>Go to desktops</Button>
       </div>
     </main>
   );

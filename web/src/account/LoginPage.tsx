@@ -17,7 +17,15 @@ export function LoginPage() {
       action="Log in"
       path="/api/auth/login"
       notice={ended && <Banner tone="warn">{ended}</Banner>}
-      other={mode === "closed" ? undefined : { question: mode === "invite" ? "Have an invitation?" : "New here?", to: "/signup", label: "Create an account" }}
+      other={
+        mode === "closed"
+          ? undefined
+          : {
+              question: mode === "invite" ? "Have an invitation?" : "New here?",
+              to: "/signup",
+              label: "Create an account",
+            }
+      }
     />
   );
 }
@@ -35,22 +43,31 @@ export function SignupPage() {
       </Frame>
     );
   }
-  return <Door title="Create your account" action="Create account" path="/api/auth/signup" fresh invited={mode === "invite"} other={other} />;
+  return (
+    <Door
+      title="Create your account"
+      action="Create account"
+      path="/api/auth/signup"
+      fresh
+      invited={mode === "invite"}
+      other={other}
+    />
+  );
 }
 
 type DoorProps = {
   title: string;
   action: string;
   path: "/api/auth/login" | "/api/auth/signup";
-  /** A new password is chosen here. */
+  /** The user chooses a new password in this form. */
   fresh?: boolean;
-  /** An invitation's code is asked for. */
+  /** The form asks for an invitation code. */
   invited?: boolean;
   notice?: ReactNode;
   other: Other | undefined;
 };
 
-/** The way to the page that was meant, perhaps. */
+/** A link to the other form, if there is one. */
 type Other = { question: string; to: "/login" | "/signup"; label: string };
 
 const panel = "flex flex-col gap-4 rounded-xl border border-line bg-panel p-5 shadow-sm";
@@ -63,15 +80,21 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
   const enter = useMutation({
     mutationFn: () => {
       const body = { email: email.trim(), password };
-      return path === "/api/auth/login" ? logIn(body) : call(api.POST(path, { body: invite.trim() ? { ...body, invite: invite.trim() } : body }));
+      return path === "/api/auth/login"
+        ? logIn(body)
+        : call(api.POST(path, { body: invite.trim() ? { ...body, invite: invite.trim() } : body }));
     },
-    onSuccess: (tokens) => session.start(tokens), // the router goes on by itself
+    onSuccess: (tokens) => session.start(tokens), // The router then leaves this page.
     onError: (error) => say(fieldErrors(error)),
   });
   const asked = invited || invite !== "" || wrong.invite !== undefined;
   const submit = (e: FormEvent) => {
     e.preventDefault();
-    const now = { ...(asked && !invite.trim() ? { invite: "Enter the code of your invitation." } : {}), ...emailError(email), ...(fresh ? newPasswordError(password) : password ? {} : { password: "Enter your password." }) };
+    const now = {
+      ...(asked && !invite.trim() ? { invite: "Enter your invitation code." } : {}),
+      ...emailError(email),
+      ...(fresh ? newPasswordError(password) : password ? {} : { password: "Enter your password." }),
+    };
     say(now);
     if (!now.email && !now.password && !now.invite) enter.mutate();
   };
@@ -94,10 +117,23 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
             maxLength={100}
             autoCapitalize="characters"
             spellCheck={false}
-            hint="Sign-up is by invitation. Your code is in the message that invited you."
+            hint="Sign-up is by invitation only. Your code is in the invitation message."
           />
         )}
-        <TextField label="E-mail" type="email" name="email" autoComplete="username" inputMode="email" value={email} onChange={setEmail} error={wrong.email} required maxLength={254} autoCapitalize="none" spellCheck={false} />
+        <TextField
+          label="E-mail"
+          type="email"
+          name="email"
+          autoComplete="username"
+          inputMode="email"
+          value={email}
+          onChange={setEmail}
+          error={wrong.email}
+          required
+          maxLength={254}
+          autoCapitalize="none"
+          spellCheck={false}
+        />
         <TextField
           label="Password"
           type="password"
@@ -107,15 +143,17 @@ function Door({ title, action, path, fresh, invited, notice, other }: DoorProps)
           onChange={setPassword}
           error={wrong.password}
           required
-          hint={fresh ? "At least 8 characters. A few unrelated words make a good one." : undefined}
+          hint={fresh ? "At least 8 characters. A few unrelated words make a good password." : undefined}
         />
-        <Button variant="primary" type="submit" busy={enter.isPending}>{action}</Button>
+        <Button variant="primary" type="submit" busy={enter.isPending}>
+          {action}
+        </Button>
       </form>
     </Frame>
   );
 }
 
-/** The page around a form at the door. */
+/** The page around a log-in or sign-up form. */
 function Frame({ title, other, children }: { title: string; other: Other | undefined; children: ReactNode }) {
   const search = useSearch({ strict: false }) as { next?: string };
   const next = search.next ? { next: search.next } : {};
@@ -127,13 +165,16 @@ function Frame({ title, other, children }: { title: string; other: Other | undef
           <img src="/app/icon.svg" alt="" width="40" height="40" />
           <div>
             <p className="text-lg font-semibold">CloudBot</p>
-            <p className="text-sm text-muted">Your desktop in the cloud, with an agent at work on it</p>
+            <p className="text-sm text-muted">Your desktop in the cloud, with an agent working on it</p>
           </div>
         </div>
         {children}
         {other && (
           <p className="mt-4 text-center text-sm text-muted">
-            {other.question} <Link to={other.to} search={next} className="font-medium text-accent-ink underline">{other.label}</Link>
+            {other.question}{" "}
+            <Link to={other.to} search={next} className="font-medium text-accent-ink underline">
+              {other.label}
+            </Link>
           </p>
         )}
       </div>
@@ -143,10 +184,12 @@ function Frame({ title, other, children }: { title: string; other: Other | undef
 
 function emailError(email: string): { email?: string } {
   if (!email.trim()) return { email: "Enter your e-mail address." };
-  return /^[^@\s]+@[^@\s]+$/.test(email.trim()) ? {} : { email: "This is not an e-mail address: it needs a name, an @ and a domain." };
+  return /^[^@\s]+@[^@\s]+$/.test(email.trim())
+    ? {}
+    : { email: "This is not an e-mail address: it needs a name, an @ and a domain." };
 }
 
-/** What is wrong with a new password, as the server would say it. */
+/** passwordProblem returns what is wrong with a new password, in the server's words. */
 export function newPasswordError(password: string): { password?: string } {
   const characters = Array.from(password).length;
   if (characters < 8) return { password: "Use at least 8 characters." };
@@ -154,7 +197,7 @@ export function newPasswordError(password: string): { password?: string } {
   return {};
 }
 
-/** Puts a refusal beside the field it is about. */
+/** Shows a refusal beside the field it is about. */
 function fieldErrors(error: unknown): { email?: string; password?: string; invite?: string } {
   if (!(error instanceof ApiError)) return {};
   switch (error.code) {

@@ -1,6 +1,6 @@
-// An invitation's code comes behind the # of a URL, which no server and no log gets to see.
+// An invitation code comes after the # of a URL, so it reaches no server and no log.
 
-/** The code in the fragment of a URL, "" without one. */
+/** Returns the code in the fragment of a URL, "" if there is none. */
 export function inviteIn(hash: string): string {
   const code = new URLSearchParams(hash.replace(/^#/, "")).get("invite") ?? "";
   return code.trim().slice(0, 100);

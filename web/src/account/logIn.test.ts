@@ -12,9 +12,14 @@ let bodies: unknown[];
 let answers: Response[];
 
 const problem = (code: string) =>
-  new Response(JSON.stringify({ type: "about:blank", title: "", status: 422, detail: "No.", code, request_id: "1" }), { status: 422, headers: { "Content-Type": "application/problem+json" } });
+  new Response(JSON.stringify({ type: "about:blank", title: "", status: 422, detail: "No.", code, request_id: "1" }), {
+    status: 422,
+    headers: { "Content-Type": "application/problem+json" },
+  });
 const tokens = () =>
-  new Response(JSON.stringify({ access_token: "a", refresh_token: "r", token_type: "bearer", expires_in: 1 }), { headers: { "Content-Type": "application/json" } });
+  new Response(JSON.stringify({ access_token: "a", refresh_token: "r", token_type: "bearer", expires_in: 1 }), {
+    headers: { "Content-Type": "application/json" },
+  });
 
 beforeEach(() => {
   store = new Map();

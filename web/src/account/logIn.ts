@@ -1,4 +1,4 @@
-// Logging in, also while the server is being deployed and a replica of the version before answers.
+// Log-in. It also works during a deploy, when a replica of the previous version answers.
 import { api, ApiError, call } from "@/api/client";
 import { session } from "@/api/session";
 
@@ -10,7 +10,7 @@ export async function logIn(body: { email: string; password: string }) {
   try {
     return await post({ ...body, device_token: device });
   } catch (error) {
-    // A replica of the version before refuses a field that it does not know.
+    // A replica of the previous version rejects a field that it does not know.
     if (error instanceof ApiError && error.code === "unknown_field") return post(body);
     throw error;
   }

@@ -51,7 +51,15 @@ test("a page that nobody looks at gives its connection back, and goes on where i
   const opened: boolean[] = [];
   const types: string[] = [];
   const control = new AbortController();
-  const done = followEvents({ onEvent: (e) => types.push(e.type), onReset: () => undefined, onOpen: (resumed) => opened.push(resumed), onState: (s) => states.push(s) }, control.signal);
+  const done = followEvents(
+    {
+      onEvent: (e) => types.push(e.type),
+      onReset: () => undefined,
+      onOpen: (resumed) => opened.push(resumed),
+      onState: (s) => states.push(s),
+    },
+    control.signal,
+  );
   await vi.advanceTimersByTimeAsync(10);
   streams[0]!.send('id: 7\nevent: a\ndata: {"type":"a"}\n\n');
   await vi.advanceTimersByTimeAsync(10);
@@ -80,7 +88,10 @@ test("while there is no way to the server, that is said once and not with each t
   signedFetch.mockRejectedValue(new Error("offline"));
   const states: string[] = [];
   const control = new AbortController();
-  const done = followEvents({ onEvent: () => undefined, onReset: () => undefined, onOpen: () => undefined, onState: (s) => states.push(s) }, control.signal);
+  const done = followEvents(
+    { onEvent: () => undefined, onReset: () => undefined, onOpen: () => undefined, onState: (s) => states.push(s) },
+    control.signal,
+  );
   await vi.advanceTimersByTimeAsync(60_000);
   expect(signedFetch.mock.calls.length).toBeGreaterThan(3);
   expect(new Set(states.slice(1))).toEqual(new Set(["waiting"]));
@@ -91,7 +102,16 @@ test("while there is no way to the server, that is said once and not with each t
 test("a server that does not take the id of the last event is asked for what comes next", async () => {
   const opened: boolean[] = [];
   const control = new AbortController();
-  const done = followEvents({ onEvent: () => undefined, onReset: () => undefined, onOpen: (resumed) => opened.push(resumed), onState: () => undefined }, control.signal, "1-7");
+  const done = followEvents(
+    {
+      onEvent: () => undefined,
+      onReset: () => undefined,
+      onOpen: (resumed) => opened.push(resumed),
+      onState: () => undefined,
+    },
+    control.signal,
+    "1-7",
+  );
   signedFetch.mockResolvedValueOnce(new Response("{}", { status: 400 })); // of the version before, after a roll-back
   await vi.advanceTimersByTimeAsync(0);
   expect(signedFetch.mock.lastCall![1].headers).toEqual({ "Last-Event-ID": "1-7" });
@@ -105,7 +125,10 @@ test("a server that does not take the id of the last event is asked for what com
 test("an orderly end is no lost connection, unless there is no way back", async () => {
   const states: string[] = [];
   const control = new AbortController();
-  const done = followEvents({ onEvent: () => undefined, onReset: () => undefined, onOpen: () => undefined, onState: (s) => states.push(s) }, control.signal);
+  const done = followEvents(
+    { onEvent: () => undefined, onReset: () => undefined, onOpen: () => undefined, onState: (s) => states.push(s) },
+    control.signal,
+  );
   await vi.advanceTimersByTimeAsync(10_000);
   streams[0]!.end();
   await vi.advanceTimersByTimeAsync(10_000);
@@ -122,7 +145,10 @@ test("an orderly end is no lost connection, unless there is no way back", async 
 test("a page that was never seen opens nothing", async () => {
   page.turn("hidden");
   const control = new AbortController();
-  const done = followEvents({ onEvent: () => undefined, onReset: () => undefined, onOpen: () => undefined, onState: () => undefined }, control.signal);
+  const done = followEvents(
+    { onEvent: () => undefined, onReset: () => undefined, onOpen: () => undefined, onState: () => undefined },
+    control.signal,
+  );
   await vi.advanceTimersByTimeAsync(60_000);
   expect(streams).toHaveLength(0);
   page.turn("visible");
@@ -145,10 +171,22 @@ describe("the tabs of a browser", () => {
     own.visibilityState = visibility;
     const control = new AbortController();
     const t = { page: own, heard: [] as string[], opened: [] as boolean[], states: [] as string[], control };
-    void documents.run(own, () => shareEvents("a", { onEvent: (e, at) => t.heard.push(`${e.type}${at}`), onReset: () => t.heard.push("reset"), onOpen: (r) => t.opened.push(r), onState: (s) => t.states.push(s) }, control.signal));
+    void documents.run(own, () =>
+      shareEvents(
+        "a",
+        {
+          onEvent: (e, at) => t.heard.push(`${e.type}${at}`),
+          onReset: () => t.heard.push("reset"),
+          onOpen: (r) => t.opened.push(r),
+          onState: (s) => t.states.push(s),
+        },
+        control.signal,
+      ),
+    );
     return t;
   }
-  const turn = (t: ReturnType<typeof tab>, state: "visible" | "hidden") => documents.run(t.page, () => t.page.turn(state));
+  const turn = (t: ReturnType<typeof tab>, state: "visible" | "hidden") =>
+    documents.run(t.page, () => t.page.turn(state));
   const leave = async (...tabs: ReturnType<typeof tab>[]) => {
     for (const t of tabs) t.control.abort();
     await rest();
@@ -156,13 +194,16 @@ describe("the tabs of a browser", () => {
 
   beforeEach(() => {
     // Each tab has a document of its own, wherever its code goes on.
-    vi.stubGlobal("document", new Proxy({} as Page, {
-      get: (_, key: keyof Page) => {
-        const own = documents.getStore() ?? page;
-        const value = own[key] as unknown;
-        return typeof value === "function" ? (value.bind(own) as unknown) : value;
-      },
-    }));
+    vi.stubGlobal(
+      "document",
+      new Proxy({} as Page, {
+        get: (_, key: keyof Page) => {
+          const own = documents.getStore() ?? page;
+          const value = own[key] as unknown;
+          return typeof value === "function" ? (value.bind(own) as unknown) : value;
+        },
+      }),
+    );
     // One queue of who waits for the lock, and one of each channel's messages.
     const queue: (() => void)[] = [];
     let held: object | undefined;
@@ -199,14 +240,21 @@ describe("the tabs of a browser", () => {
       },
     });
     const channels = new Set<EventTarget>();
-    vi.stubGlobal("BroadcastChannel", class extends EventTarget {
-      constructor() {
-        super();
-        channels.add(this);
-      }
-      postMessage(data: unknown) { for (const c of channels) if (c !== this) c.dispatchEvent(new MessageEvent("message", { data })); }
-      close() { channels.delete(this); }
-    });
+    vi.stubGlobal(
+      "BroadcastChannel",
+      class extends EventTarget {
+        constructor() {
+          super();
+          channels.add(this);
+        }
+        postMessage(data: unknown) {
+          for (const c of channels) if (c !== this) c.dispatchEvent(new MessageEvent("message", { data }));
+        }
+        close() {
+          channels.delete(this);
+        }
+      },
+    );
   });
 
   test("share one stream, and the next one goes on where the first one was", async () => {
@@ -289,7 +337,9 @@ describe("the tabs of a browser", () => {
 
   test("a tab that the browser suspended loses the stream to one that is looked at", async () => {
     // It has the lock, and neither says nor does anything.
-    void navigator.locks.request("cloudbot.events.a", {}, () => new Promise<void>(() => undefined)).catch(() => undefined);
+    void navigator.locks
+      .request("cloudbot.events.a", {}, () => new Promise<void>(() => undefined))
+      .catch(() => undefined);
     const b = tab();
     await vi.advanceTimersByTimeAsync(39_000);
     expect(streams).toHaveLength(0);
@@ -309,7 +359,9 @@ describe("the tabs of a browser", () => {
     const a = tab();
     await rest();
     expect(open()).toHaveLength(1);
-    void navigator.locks.request("cloudbot.events.a", { steal: true }, () => new Promise<void>(() => undefined)).catch(() => undefined);
+    void navigator.locks
+      .request("cloudbot.events.a", { steal: true }, () => new Promise<void>(() => undefined))
+      .catch(() => undefined);
     await rest();
     expect(open()).toHaveLength(0);
     await leave(a);

@@ -1,48 +1,68 @@
-// The account's events, live: one stream for all tabs, resumed after the last position that arrived.
+// The account's live events: one stream for all tabs, resumed after the last position that arrived.
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { signedFetch } from "./client";
 
-/** An event of the log as the API gives it: a CloudEvent. */
-export type LogEvent = { type: string; subject: string; sequence: string; sentence: string; time: string; data: Record<string, unknown> };
+/** An event of the log as the API returns it: a CloudEvent. */
+export type LogEvent = {
+  type: string;
+  subject: string;
+  sequence: string;
+  sentence: string;
+  time: string;
+  data: Record<string, unknown>;
+};
 
 export type EventsState = "connecting" | "live" | "waiting";
 
-const silence = 40_000; // ms without a byte after which a stream is taken for dead; the server sends one each 15 s
-// ms that a hidden page keeps its streams. Over HTTP/1.1 a browser has six connections to a server for all
-// tabs together: with a stream each, the sixth tab would wait for ever.
+const silence = 40_000; // ms without a byte after which a stream counts as dead; the server sends one every 15 s
+// ms that a hidden page keeps its streams. Over HTTP/1.1 a browser has six connections per server for all tabs
+// together: with one stream per tab, the sixth tab could load nothing.
 const grace = 30_000;
-const beatEvery = 10_000; // ms between two words of the tab that has the stream
-const least = 1_000, most = 20_000; // ms between tries
+const beatEvery = 10_000; // ms between two messages of the tab that has the stream
+const least = 1_000,
+  most = 20_000; // ms between attempts
 
 type Config = {
   onEvent: (event: LogEvent, position: string) => void;
-  /** The server was restored from a backup: nothing that is known counts, and all events follow again. */
+  /** The server was restored from a backup: earlier state is invalid, and all events follow again. */
   onReset: () => void;
-  /** The stream is open. Where it did not resume, what is known may be old. */
+  /** The stream is open. If it did not resume, earlier state may be out of date. */
   onOpen: (resumed: boolean) => void;
   onState: (state: EventsState) => void;
 };
 
 type Word =
-  | { /** Somebody new asks how it is. */ hello: true }
-  | { /** The one that has the stream is there. */ beat: true }
-  | { event: LogEvent; position: string; /** The position before it: who was at another has missed something. */ after: string | undefined }
-  | { /** The server was restored: the point from which everything follows. */ reset: string }
-  | { state: EventsState; /** Where the stream is; whether it has missed nothing. */ last: string | undefined; resumed: boolean };
+  | { /** A new tab asks for the state. */ hello: true }
+  | { /** The tab that has the stream is alive. */ beat: true }
+  | {
+      event: LogEvent;
+      position: string;
+      /** The position before this event. A tab at another position has missed something. */ after: string | undefined;
+    }
+  | { /** The server was restored: all events after this point follow. */ reset: string }
+  | {
+      state: EventsState;
+      /** The position of the stream, and whether it has missed nothing. */ last: string | undefined;
+      resumed: boolean;
+    };
 
 /**
- * Follows the events of a log-in until the signal aborts. Its tabs share one stream: one that is looked at
- * has it and tells the others, and when that one goes or is hidden, the next one goes on where it was.
+ * Follows the events of a log-in until the signal is aborted. All its tabs share one stream. A visible tab has the
+ * stream and passes events on to the others. When it closes or is hidden, another tab resumes from its position.
  */
-export async function shareEvents(login: string, { onEvent, onReset, onOpen, onState }: Config, signal: AbortSignal): Promise<void> {
+export async function shareEvents(
+  login: string,
+  { onEvent, onReset, onOpen, onState }: Config,
+  signal: AbortSignal,
+): Promise<void> {
   const { locks } = navigator;
-  if (!locks) return followEvents({ onEvent, onReset, onOpen, onState }, signal); // only secure pages have them
+  if (!locks) return followEvents({ onEvent, onReset, onOpen, onState }, signal); // only secure pages have locks
   const name = `cloudbot.events.${login}`;
   const channel = new BroadcastChannel(name);
-  const tell = (word: Word) => channel.postMessage(word);
+  const post = (word: Word) => channel.postMessage(word);
   let leads = false;
-  let joined = false; // what was known before may be old
-  let heard = Date.now(); // when the one that has the stream said something
+  let joined = false; // earlier state may be out of date
+  let heard = Date.now(); // when the tab that has the stream last sent a message
   let last: string | undefined;
   let state: EventsState = "connecting";
   const set = (now: EventsState) => onState((state = now));
@@ -52,12 +72,12 @@ export async function shareEvents(login: string, { onEvent, onReset, onOpen, onS
   };
   channel.addEventListener("message", ({ data: word }: MessageEvent<Word>) => {
     if ("hello" in word) {
-      if (leads) tell({ state, last, resumed: true });
+      if (leads) post({ state, last, resumed: true });
       return;
     }
     heard = Date.now();
     if (leads || "beat" in word) {
-      // the one before may still be leaving
+      // the previous tab may still be closing
     } else if ("reset" in word) {
       last = word.reset;
       onReset();
@@ -75,7 +95,7 @@ export async function shareEvents(login: string, { onEvent, onReset, onOpen, onS
     }
   });
   onState(state);
-  tell({ hello: true });
+  post({ hello: true });
   let steal = false;
   while (!signal.aborted) {
     await seen(signal);
@@ -85,34 +105,34 @@ export async function shareEvents(login: string, { onEvent, onReset, onOpen, onS
     const release = whenHidden(end);
     signal.addEventListener("abort", end);
     const watch = setInterval(() => {
-      if (leads) tell({ beat: true });
+      if (leads) post({ beat: true });
       else if (document.visibilityState === "visible" && Date.now() - heard > silence) {
-        steal = true; // who has the stream was suspended by the browser, and keeps it without a word
+        steal = true; // The browser suspended the tab that has the stream; the tab still holds the lock.
         end();
       }
     }, beatEvery);
     const lead = async () => {
-      if (document.visibilityState !== "visible") return; // hidden since it asked: the next one's turn
+      if (document.visibilityState !== "visible") return; // hidden since it asked: the next tab's turn
       leads = true;
       await followEvents(
         {
           onEvent: (event, position) => {
-            tell({ event, position, after: last });
-            last = position || last; // what is not in the log has none
+            post({ event, position, after: last });
+            last = position || last; // events outside the log have none
             onEvent(event, position);
           },
           onReset: (position) => {
-            tell({ reset: position });
+            post({ reset: position });
             last = position;
             onReset();
           },
           onOpen: (resumed) => {
-            tell({ state, last, resumed });
+            post({ state, last, resumed });
             open(resumed);
           },
           onState: (now) => {
             set(now);
-            if (now !== "live") tell({ state, last, resumed: true }); // what is live is told when it is open
+            if (now !== "live") post({ state, last, resumed: true }); // live messages are passed on once the stream is open
           },
         },
         turn.signal,
@@ -123,7 +143,7 @@ export async function shareEvents(login: string, { onEvent, onReset, onOpen, onS
     };
     const how = steal ? { steal } : { signal: turn.signal };
     steal = false;
-    // Refused: hidden before its turn came, or another one stole it.
+    // Refused: the page was hidden before its turn, or another tab took the lock.
     if (!signal.aborted) await locks.request(name, how, lead).catch(end);
     clearInterval(watch);
     release();
@@ -132,8 +152,16 @@ export async function shareEvents(login: string, { onEvent, onReset, onOpen, onS
   channel.close();
 }
 
-/** Follows the events over a stream of its own, after the position last where there is one; shared: one that breaks off while nobody looks is another tab's to make anew. */
-export async function followEvents({ onEvent, onReset, onOpen, onState }: Omit<Config, "onReset"> & { onReset: (position: string) => void }, signal: AbortSignal, last?: string, shared = false): Promise<void> {
+/**
+ * Follows the events over its own stream, after the position `last` if there is one. With `shared`, a stream that
+ * breaks while the page is hidden is left for another tab to reconnect.
+ */
+export async function followEvents(
+  { onEvent, onReset, onOpen, onState }: Omit<Config, "onReset"> & { onReset: (position: string) => void },
+  signal: AbortSignal,
+  last?: string,
+  shared = false,
+): Promise<void> {
   let tries = 0;
   onState("connecting");
   await seen(signal);
@@ -149,9 +177,9 @@ export async function followEvents({ onEvent, onReset, onOpen, onState }: Omit<C
         if (message.event === "reset") onReset(message.id ?? "");
         else if (message.event) onEvent(JSON.parse(message.data) as LogEvent, message.id ?? "");
       }
-      lost = false; // ended in order, as each hour: nothing to tell of, unless there is no way back
+      lost = false; // The server ends the stream every hour. This is no failure, unless reconnecting fails.
     } catch (error) {
-      // Whatever it was: come back. A server of the version before may not know this kind of id.
+      // Reconnect after any error. A server of the previous version may not know this kind of id.
       if (error instanceof Refused && error.status === 400) last = undefined;
     }
     if (signal.aborted || (shared && document.visibilityState !== "visible")) return;
@@ -162,30 +190,48 @@ export async function followEvents({ onEvent, onReset, onOpen, onState }: Omit<C
 }
 
 class Refused extends Error {
-  constructor(path: string, readonly status: number) {
+  constructor(
+    path: string,
+    readonly status: number,
+  ) {
     super(`${path}: ${status}`);
   }
 }
 
 export type Message = { id?: string | undefined; event?: string | undefined; data: string };
 
-/** One Server-Sent Events stream, ended by silence, by the server, by the signal, or because nobody looks. */
-export async function* stream(path: string, last: string | undefined, signal: AbortSignal, onOpen: () => void): AsyncGenerator<Message> {
+/** One Server-Sent Events stream. It ends on silence, by the server, by the signal, or because the page is hidden. */
+export async function* stream(
+  path: string,
+  last: string | undefined,
+  signal: AbortSignal,
+  onOpen: () => void,
+): AsyncGenerator<Message> {
   const control = new AbortController();
   const stop = () => control.abort();
   signal.addEventListener("abort", stop);
   let heard = Date.now();
-  // A computer that slept finds the time gone as soon as it looks.
+  // After sleep, the computer notices the timeout at the first check.
   const watch = setInterval(() => Date.now() - heard > silence && control.abort(), 5_000);
   const look = () => document.visibilityState === "visible" && Date.now() - heard > silence && stop();
   document.addEventListener("visibilitychange", look);
   const release = whenHidden(stop);
   try {
-    const response = await signedFetch(path, { headers: last === undefined ? {} : { "Last-Event-ID": last }, signal: control.signal });
+    const response = await signedFetch(path, {
+      headers: last === undefined ? {} : { "Last-Event-ID": last },
+      signal: control.signal,
+    });
     if (!response.ok || !response.body) throw new Refused(path, response.status);
     onOpen();
     const messages = response.body
-      .pipeThrough(new TransformStream<Uint8Array, Uint8Array>({ transform(chunk, c) { heard = Date.now(); c.enqueue(chunk); } }))
+      .pipeThrough(
+        new TransformStream<Uint8Array, Uint8Array>({
+          transform(chunk, c) {
+            heard = Date.now();
+            c.enqueue(chunk);
+          },
+        }),
+      )
       .pipeThrough(new TextDecoderStream() as unknown as TransformStream<Uint8Array, string>)
       .pipeThrough(new EventSourceParserStream());
     const reader = messages.getReader();
@@ -203,7 +249,7 @@ export async function* stream(path: string, last: string | undefined, signal: Ab
   }
 }
 
-/** Calls f once the page has been hidden for a while; the function it returns ends that. */
+/** Calls f once the page has been hidden for a while. Returns a function that cancels this. */
 function whenHidden(f: () => void): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const look = () => {
@@ -218,10 +264,14 @@ function whenHidden(f: () => void): () => void {
   };
 }
 
-/** Waits until somebody looks at the page. */
-const seen = (signal: AbortSignal) => (signal.aborted || document.visibilityState === "visible" ? Promise.resolve() : pause(0, signal));
+/** Waits until the page is visible. */
+const seen = (signal: AbortSignal) =>
+  signal.aborted || document.visibilityState === "visible" ? Promise.resolve() : pause(0, signal);
 
-/** Waits; at once again when the browser is back online or the page is looked at. A hidden page waits until it is. */
+/**
+ * Waits; returns early when the browser is back online or the page becomes visible. A hidden page waits until it is
+ * visible.
+ */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {

@@ -1,4 +1,4 @@
-// Keeps what the pages know true: each event of the account refreshes what it changed.
+// Keeps the pages up to date: each event of the account refreshes what it changed.
 import type { QueryFilters } from "@tanstack/react-query";
 import { useEffect, useSyncExternalStore } from "react";
 import { forgetHeard, heardOf } from "./client";
@@ -8,14 +8,14 @@ import { queryClient } from "./queries";
 let state: EventsState = "connecting";
 const listeners = new Set<() => void>();
 
-/** How the stream of events is. */
+/** The state of the stream of events. */
 export const useLiveState = () =>
   useSyncExternalStore(
     (l) => (listeners.add(l), () => listeners.delete(l)),
     () => state,
   );
 
-/** Follows the account's events while it is mounted. */
+/** Follows the account's events while the component is mounted. */
 export function useLive(login: string) {
   useEffect(() => {
     const control = new AbortController();
@@ -27,7 +27,8 @@ export function useLive(login: string) {
           forgetHeard();
           renew({});
         },
-        onOpen: (resumed) => renew({ predicate: (q) => q.queryKey[0] !== "report" && (!resumed || q.state.status === "error") }),
+        onOpen: (resumed) =>
+          renew({ predicate: (q) => q.queryKey[0] !== "report" && (!resumed || q.state.status === "error") }),
         onState: (now) => {
           state = now;
           for (const l of listeners) l();
@@ -42,10 +43,14 @@ export function useLive(login: string) {
 const dirty = new Map<string, readonly string[]>();
 let timer: ReturnType<typeof setTimeout> | undefined;
 
-/** Asks again for what is old; also where the first answer is still on its way: it may have been too early. */
+/** Refetches what is out of date, including queries under way: their answer may be too early. */
 export function renew(which: QueryFilters) {
   for (const q of queryClient.getQueryCache().findAll({ ...which, fetchStatus: "fetching" })) {
-    if (q.state.data === undefined) void q.promise?.then(() => queryClient.invalidateQueries({ queryKey: q.queryKey, exact: true }), () => undefined);
+    if (q.state.data === undefined)
+      void q.promise?.then(
+        () => queryClient.invalidateQueries({ queryKey: q.queryKey, exact: true }),
+        () => undefined,
+      );
   }
   void queryClient.invalidateQueries(which);
 }
@@ -53,19 +58,20 @@ export function renew(which: QueryFilters) {
 function changed(event: LogEvent) {
   heardOf(Number(event.sequence));
   for (const key of keysOf(event)) dirty.set(key.join(" "), key);
-  // Events come in bursts; one refresh serves them all.
+  // Events come in bursts; one refresh serves the whole burst.
   timer ??= setTimeout(flush, 30);
 }
 
 function flush() {
-  // A page that nobody looks at asks once it is seen: there may be many of them.
-  if (document.visibilityState !== "visible") return document.addEventListener("visibilitychange", flush, { once: true });
+  // A hidden page refetches once it is visible: there may be many such pages.
+  if (document.visibilityState !== "visible")
+    return document.addEventListener("visibilitychange", flush, { once: true });
   timer = undefined;
   for (const key of dirty.values()) renew({ queryKey: key });
   dirty.clear();
 }
 
-/** The queries an event makes old. */
+/** Returns the queries that an event makes out of date. */
 export function keysOf(event: Pick<LogEvent, "type" | "subject">): string[][] {
   const id = event.subject.split("/").at(-1) ?? "";
   switch (event.type.split(".")[0]) {

@@ -1,21 +1,23 @@
-// What the pages ask of the server. Nothing here polls: api/live.ts refreshes what events change.
+// The queries of the pages. None of them polls: api/live.ts refreshes what events change.
 import { infiniteQueryOptions, QueryClient, queryOptions } from "@tanstack/react-query";
 import { api, ApiError, call, type Instance } from "./client";
 
 export const queryClient = new QueryClient({
   defaultOptions: {
     queries: {
-      staleTime: Infinity, // events say when something changed
-      retry: (count, error) => (error instanceof ApiError ? error.status === 0 || error.status === 502 || error.status === 503 : false) && count < 5,
+      staleTime: Infinity, // events report changes
+      retry: (count, error) =>
+        (error instanceof ApiError ? error.status === 0 || error.status === 502 || error.status === 503 : false) &&
+        count < 5,
       retryDelay: (count) => Math.min(8_000, 500 * 2 ** count),
-      networkMode: "always", // a server on this computer is there without a network
+      networkMode: "always", // a server on this computer needs no network
       refetchOnWindowFocus: false,
     },
     mutations: { networkMode: "always" },
   },
 });
 
-/** What the server is, and who may sign up: for everybody, signed in or not. */
+/** The server's version and who may sign up; public. */
 export const aboutQuery = queryOptions({
   queryKey: ["about"],
   queryFn: ({ signal }) => call(api.GET("/api", { signal })),
@@ -32,7 +34,12 @@ export const instancesQuery = (terminated: boolean) =>
     queryFn: ({ signal, pageParam }) =>
       call(
         api.GET("/api/instances", {
-          params: { query: { ...(terminated ? { include: "terminated" as const } : {}), ...(pageParam ? { cursor: pageParam } : {}) } },
+          params: {
+            query: {
+              ...(terminated ? { include: "terminated" as const } : {}),
+              ...(pageParam ? { cursor: pageParam } : {}),
+            },
+          },
           signal,
         }),
       ),
@@ -43,24 +50,35 @@ export const instancesQuery = (terminated: boolean) =>
 export const instanceQuery = (id: string) =>
   queryOptions({
     queryKey: ["instance", id],
-    queryFn: ({ signal }): Promise<Instance> => call(api.GET("/api/instances/{id}", { params: { path: { id } }, signal })),
+    queryFn: ({ signal }): Promise<Instance> =>
+      call(api.GET("/api/instances/{id}", { params: { path: { id } }, signal })),
   });
 
-/** Newest first: what is live comes in at the top. */
+/** Newest first: live events are added at the top. */
 export const historyQuery = (id: string) =>
   infiniteQueryOptions({
     queryKey: ["history", id],
     queryFn: ({ signal, pageParam }) =>
-      call(api.GET("/api/instances/{id}/history", { params: { path: { id }, query: { limit: 100, order: "desc", ...(pageParam ? { cursor: pageParam } : {}) } }, signal })),
+      call(
+        api.GET("/api/instances/{id}/history", {
+          params: { path: { id }, query: { limit: 100, order: "desc", ...(pageParam ? { cursor: pageParam } : {}) } },
+          signal,
+        }),
+      ),
     initialPageParam: "",
     getNextPageParam: (page) => page.next_cursor,
   });
 
-/** What happened to the account itself, newest first. */
+/** The history of the account itself, newest first. */
 export const accountHistoryQuery = infiniteQueryOptions({
   queryKey: ["account-history"],
   queryFn: ({ signal, pageParam }) =>
-    call(api.GET("/api/auth/history", { params: { query: { limit: 20, order: "desc", ...(pageParam ? { cursor: pageParam } : {}) } }, signal })),
+    call(
+      api.GET("/api/auth/history", {
+        params: { query: { limit: 20, order: "desc", ...(pageParam ? { cursor: pageParam } : {}) } },
+        signal,
+      }),
+    ),
   initialPageParam: "",
   getNextPageParam: (page) => page.next_cursor,
 });
@@ -75,19 +93,21 @@ export const keysQuery = queryOptions({
   queryFn: ({ signal }) => call(api.GET("/api/user/api-keys", { signal })),
 });
 
-/** Reads a report of an instance's machine as text. Asked for by hand, and never kept. */
+/** Reads a report of an instance's machine as text. The user asks for it; it is never cached. */
 export const reportQuery = (id: string, report: "log" | "check" | "debug" | "testapi") =>
   queryOptions({
     queryKey: ["report", id, report],
     queryFn: async ({ signal }) => {
-      const text = await call(api.GET("/api/instances/{id}/debug/{report}", { params: { path: { id, report } }, parseAs: "text", signal }));
+      const text = await call(
+        api.GET("/api/instances/{id}/debug/{report}", { params: { path: { id, report } }, parseAs: "text", signal }),
+      );
       return text as string;
     },
     gcTime: 0,
     retry: false,
   });
 
-/** The sizes a desktop can have, and how many desktops the account may. */
+/** The available sizes, and how many desktops the account may have. */
 export const typesQuery = queryOptions({
   queryKey: ["types"],
   queryFn: ({ signal }) => call(api.GET("/api/instance-types", { signal })),

@@ -1,6 +1,10 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
-const answer = (name: string) => ({ access_token: `access ${name}`, refresh_token: `refresh ${name}`, expires_in: 3600 });
+const answer = (name: string) => ({
+  access_token: `access ${name}`,
+  refresh_token: `refresh ${name}`,
+  expires_in: 3600,
+});
 
 let store: Map<string, string>;
 let refreshes: { done: (answer: Response) => void; fail: (error: unknown) => void }[];
@@ -8,12 +12,20 @@ let refreshes: { done: (answer: Response) => void; fail: (error: unknown) => voi
 beforeEach(() => {
   store = new Map();
   refreshes = [];
-  vi.stubGlobal("localStorage", { getItem: (k: string) => store.get(k) ?? null, setItem: (k: string, v: string) => store.set(k, v), removeItem: (k: string) => store.delete(k) });
+  vi.stubGlobal("localStorage", {
+    getItem: (k: string) => store.get(k) ?? null,
+    setItem: (k: string, v: string) => store.set(k, v),
+    removeItem: (k: string) => store.delete(k),
+  });
   vi.stubGlobal("navigator", {});
-  vi.stubGlobal("fetch", (_: string, init: RequestInit) => new Promise((done, fail) => {
-    refreshes.push({ done, fail });
-    init.signal?.addEventListener("abort", () => fail(init.signal?.reason));
-  }));
+  vi.stubGlobal(
+    "fetch",
+    (_: string, init: RequestInit) =>
+      new Promise((done, fail) => {
+        refreshes.push({ done, fail });
+        init.signal?.addEventListener("abort", () => fail(init.signal?.reason));
+      }),
+  );
 });
 afterEach(() => vi.unstubAllGlobals());
 

@@ -1,27 +1,27 @@
-// The signed-in session, shared by the tabs of this browser. The refresh token is good once, so
-// tabs take turns: whoever comes second finds the first one's new tokens instead of asking.
+// The log-in session, shared by the tabs of this browser. A refresh token is valid once, so tabs take turns: the second
+// tab finds the first one's new tokens and does not ask.
 import { newID } from "./id";
 
 type Tokens = {
   access: string;
   refresh: string;
   expires: number;
-  /** Another one with each log-in: a page tells by it that these are not the tokens it began with. */
+  /** Changes with each log-in: a page compares it to see whether these are the tokens it started with. */
   login: string;
 };
 type Answer = { access_token: string; refresh_token: string; expires_in: number; device_token?: string };
 
 const storageKey = "cloudbot.session";
-const deviceKey = "cloudbot.device"; // outlives a log-out
-const early = 30_000; // ms before its end that an access token is exchanged
+const deviceKey = "cloudbot.device"; // kept after log-out
+const early = 30_000; // ms before its expiry that an access token is exchanged
 const patience = 15_000; // ms for an exchange: all tabs wait for it
 
 export type SessionState = {
-  /** Whose pages these are; undefined: nobody is signed in. It changes where somebody else logs in. */
+  /** The log-in that the pages belong to; undefined: logged out. It changes if another account logs in. */
   login: string | undefined;
-  /** Why it ended, where that was not asked for. */
+  /** Why the session ended, if the user did not ask for it. */
   ended?: string;
-  /** It was asked for: who logs in next begins at the beginning. */
+  /** The user asked to log out: the next log-in starts at the first page. */
   left?: boolean;
 };
 
@@ -30,15 +30,15 @@ class SessionStore {
   #state: SessionState = { login: read()?.login };
   #refreshing: Promise<string | undefined> | undefined;
 
-  /** Notices what other tabs do: call it once. */
+  /** Watches for changes by other tabs; call it once. */
   watch() {
     addEventListener("storage", (e) => {
       if (e.key === storageKey || e.key === null) this.#mine();
     });
-    addEventListener("pageshow", () => this.#mine()); // kept by "Back", it heard of nothing
+    addEventListener("pageshow", () => this.#mine()); // a page restored by "Back" received no events
   }
 
-  /** The tokens, where they are those of this page's log-in. If not, the page is told. */
+  /** Returns the tokens if they belong to this page's log-in. If not, it updates the page. */
   #mine(): Tokens | undefined {
     const now = read();
     if (now?.login === this.#state.login) return now;
@@ -57,26 +57,26 @@ class SessionStore {
     for (const l of this.#listeners) l();
   }
 
-  /** Takes the tokens of a log-in or sign-up. */
+  /** Stores the tokens of a log-in or sign-up. */
   start(answer: Answer) {
     if (answer.device_token) localStorage.setItem(deviceKey, answer.device_token);
     const { login } = write(answer, newID());
     this.#set({ login });
   }
 
-  /** What the next log-in sends, so that wrong passwords from elsewhere never keep this browser out. */
+  /** What the next log-in sends, so that wrong passwords from elsewhere never lock this browser out. */
   deviceToken(): string | null {
     return localStorage.getItem(deviceKey);
   }
 
-  /** Forgets the tokens; reason is shown on the log-in page. Without one, it was asked for. */
+  /** Deletes the tokens. The log-in page shows the reason; without one, the user asked to log out. */
   end(reason?: string) {
     if (!this.#mine()) return; // another tab was faster
     localStorage.removeItem(storageKey);
     this.#set(reason ? { login: undefined, ended: reason } : { login: undefined, left: true });
   }
 
-  /** An access token that is good for a while yet; undefined: nobody is signed in. */
+  /** Returns an access token that stays valid for a while; undefined: logged out. */
   async token(): Promise<string | undefined> {
     const now = this.#mine();
     if (!now) return undefined;
@@ -84,7 +84,7 @@ class SessionStore {
     return (await this.refresh(now.access)) ?? now.access;
   }
 
-  /** Exchanges the tokens, once for all callers of all tabs; stale is the access token that was refused. */
+  /** Exchanges the tokens, once for all callers in all tabs. stale is the access token that was refused. */
   refresh(stale: string): Promise<string | undefined> {
     this.#refreshing ??= inTurn(() => this.#exchange(stale)).finally(() => (this.#refreshing = undefined));
     return this.#refreshing;
@@ -93,7 +93,7 @@ class SessionStore {
   async #exchange(stale: string): Promise<string | undefined> {
     let now = this.#mine();
     if (now?.access === stale) {
-      // What another tab wrote just now, in its turn, takes a moment until it is seen here.
+      // Tokens that another tab has written during its turn become visible here after a short delay.
       await new Promise((resolve) => setTimeout(resolve, seenWithin));
       now = this.#mine();
     }
@@ -107,13 +107,13 @@ class SessionStore {
         signal: AbortSignal.timeout(patience),
       });
       const answer = response.ok ? ((await response.json()) as Answer) : undefined;
-      // A log-out, or another log-in, may have come in between: then this is not wanted any more.
+      // The user may have logged out or in again meanwhile: then these tokens are not used.
       const present = this.#mine();
       if (present?.refresh !== now.refresh) return present?.access;
       if (answer) return write(answer, now.login).access;
       if (response.status === 401 || response.status === 422) this.end("Your session has ended. Log in again.");
     } catch {
-      // no way to the server: still signed in
+      // the server cannot be reached: still logged in
     }
     return undefined;
   }
@@ -122,22 +122,34 @@ class SessionStore {
 const seenWithin = 100; // ms
 
 function inTurn<T>(f: () => Promise<T>): Promise<T> {
-  // Locks exist in secure contexts only; without them the server's grace for parallel tabs has to do.
-  return navigator.locks ? navigator.locks.request("cloudbot.refresh", f) as Promise<T> : f();
+  // Locks exist only in secure contexts. Without them, the server's grace period for parallel tabs must suffice.
+  return navigator.locks ? (navigator.locks.request("cloudbot.refresh", f) as Promise<T>) : f();
 }
 
 function read(): Tokens | undefined {
   try {
     const t = JSON.parse(localStorage.getItem(storageKey) ?? "null") as Tokens | null;
-    if (t && typeof t.access === "string" && typeof t.refresh === "string" && typeof t.expires === "number" && typeof t.login === "string") return t;
+    if (
+      t &&
+      typeof t.access === "string" &&
+      typeof t.refresh === "string" &&
+      typeof t.expires === "number" &&
+      typeof t.login === "string"
+    )
+      return t;
   } catch {
-    // not ours
+    // not written by the dashboard
   }
   return undefined;
 }
 
 function write(answer: Answer, login: string): Tokens {
-  const t = { login, access: answer.access_token, refresh: answer.refresh_token, expires: Date.now() + answer.expires_in * 1000 };
+  const t = {
+    login,
+    access: answer.access_token,
+    refresh: answer.refresh_token,
+    expires: Date.now() + answer.expires_in * 1000,
+  };
   localStorage.setItem(storageKey, JSON.stringify(t));
   return t;
 }

@@ -1,8 +1,8 @@
 /**
- * When a bridge to a machine is (re)connected: a pure state machine, `next`, and `Reconnect`, which runs
- * it with real timers and the browser's events. It knows nothing of WebSockets or of what they carry.
+ * When a bridge to a machine connects and reconnects: a pure state machine, `next`, and `Reconnect`, which runs
+ * it with real timers and the browser's events. It knows nothing of WebSockets or of their content.
  *
- * An owner gives `Reconnect` a `connect(generation)` that begins an attempt and reports how it went:
+ * An owner gives `Reconnect` a `connect(generation)` that starts an attempt and reports its outcome:
  *
  *     const link = new Reconnect({
  *       connect: async (generation, signal) => {
@@ -11,31 +11,31 @@
  *           if (signal.aborted) return;
  *           const socket = new WebSocket(url, protocols);
  *           socket.onopen = () => link.send({ type: "opened", generation });
+ *           // A browser hides the status of a failed upgrade; reportClosed asks the server for it.
  *           socket.onclose = (e) => link.send({ type: "closed", generation, code: e.code, reason: e.reason });
- *           // better, tellClosed: a browser hides the status of a failed upgrade
  *           signal.addEventListener("abort", () => socket.close());
  *         } catch (error) { link.send({ type: "failed", generation, error: refusal(error) }); }
  *       },
  *     });
  *     link.send({ type: "start" });
  *
- * The one thing to know: every attempt has a generation, and what an earlier one still says is ignored.
- * `signal` is aborted as soon as its attempt is the current one no longer.
+ * The one thing to know: every attempt has a generation, and reports from an earlier generation are ignored.
+ * `signal` is aborted as soon as its attempt is no longer the current one.
  */
 
-/** Why there is no connection at present; the page has words for each. */
+/** Why there is currently no connection; the page has a sentence for each. */
 export type Why =
-  | "lost" // it was there and broke off
+  | "lost" // the connection was open and broke
   | "unserved" // the server did not answer
   | "unreachable" // the machine did not answer
-  | "starting" // the machine or what runs on it is not ready yet
-  | "restarting" // the server or the machine's service asked to come back
-  | "busy" // as many connections as there may be
-  | "proxy" // something in between does not let WebSockets pass
+  | "starting" // the machine or its software is not ready yet
+  | "restarting" // the server or the machine's service asked to reconnect later
+  | "busy" // too many connections
+  | "proxy" // a proxy does not pass WebSockets
   | "offline" // this computer has no network
-  | "hidden"; // let go because nobody looks
+  | "hidden"; // disconnected because the page is hidden
 
-/** What ended it for good, each with one thing to do about it. */
+/** Why the connection ended permanently, each with one thing the user can do. */
 export type Ending =
   | { reason: "signed_out"; action: "sign_in" }
   | { reason: "forbidden"; action: "leave" }
@@ -50,7 +50,7 @@ export type State =
   | { at: "waiting"; until: number; why: Why } // until: Infinity waits for an event instead
   | ({ at: "ended" } & Ending);
 
-/** How an attempt was refused over HTTP, as ApiError has it. status 0: no answer at all. */
+/** How an attempt was refused over HTTP, as in ApiError. status 0: no answer. */
 export interface Refusal {
   status: number;
   code?: string | undefined;
@@ -65,9 +65,9 @@ export type Event =
   | { type: "due" } // the time of the state's `until` has come
   | { type: "online" }
   | { type: "offline" }
-  | { type: "hidden" } // and it has been so for the grace; send it only then
+  | { type: "hidden" } // the page has been hidden for the grace period; send it only then
   | { type: "visible" }
-  | { type: "retryNow" } // the user's button, or news that the machine is up
+  | { type: "retryNow" } // the user pressed the button, or the machine has started
   | { type: "stop" };
 
 export interface Machine {
@@ -83,13 +83,13 @@ const patience = 25_000; // for an attempt to open
 const first = 500;
 const longest = 20_000;
 const startingPause = 2_000;
-const longestTold = 120_000; // of what a server may ask to wait
+const longestAsked = 120_000; // the longest wait that a server may ask for
 
 export function machine(online = true, visible = true): Machine {
   return { state: { at: "idle" }, generation: 0, failures: 0, online, visible };
 }
 
-/** next is the whole of it. now is in milliseconds, random in [0, 1). */
+/** next returns the machine's state after an event. now is in milliseconds, random in [0, 1). */
 export function next(m: Machine, e: Event, now: number, random: number): Machine {
   switch (e.type) {
     case "start":
@@ -111,7 +111,7 @@ export function next(m: Machine, e: Event, now: number, random: number): Machine
       return m.state.at === "waiting" ? connect(up, now) : up;
     }
     case "offline":
-      // An open connection may survive it; a waiting one would only fail.
+      // An open connection may survive this; an attempt would only fail.
       return waitsOr({ ...m, online: false }, "offline");
     case "hidden":
       return waitsOr({ ...m, visible: false }, "hidden");
@@ -139,7 +139,7 @@ function connect(m: Machine, now: number): Machine {
   return { ...m, generation, state: { at: "connecting", generation, attempt: m.failures + 1, until: now + patience } };
 }
 
-/** waitsOr parks whatever is under way until the opposite event. */
+/** waitsOr suspends reconnecting until the opposite event. */
 function waitsOr(m: Machine, why: "offline" | "hidden"): Machine {
   if (m.state.at === "idle" || m.state.at === "ended") return m;
   if (why === "offline" && m.state.at === "open") return m;
@@ -157,25 +157,31 @@ function closed(m: Machine, code: number, reason: string, now: number, random: n
     case 4404:
       return end(m, { reason: "gone", action: "leave" });
     case 1012: {
-      const told = retryMs(reason);
-      return told === undefined ? backOff(settled, "restarting", now, random) : wait(settled, "restarting", now + told);
+      const asked = retryMs(reason);
+      return asked === undefined
+        ? backOff(settled, "restarting", now, random)
+        : wait(settled, "restarting", now + asked);
     }
     case 1013:
       return wait(settled, "starting", now + spread(startingPause, random));
     default:
-      // A refusal before the upgrade reaches a script as 1006 and nothing more.
+      // A script sees a refusal before the upgrade only as 1006.
       return backOff(settled, wasOpen && code !== 1011 ? "lost" : "unreachable", now, random);
   }
 }
 
 function failed(m: Machine, { status, code, retryAfter }: Refusal, now: number, random: number): Machine {
-  const told = retryAfter === undefined ? undefined : Math.min(Math.max(retryAfter * 1000, 0), longestTold);
-  const later = (why: Why) => (told === undefined ? backOff(m, why, now, random) : wait(m, why, now + Math.round(told * (1 + random / 4))));
+  const asked = retryAfter === undefined ? undefined : Math.min(Math.max(retryAfter * 1000, 0), longestAsked);
+  const later = (why: Why) =>
+    asked === undefined ? backOff(m, why, now, random) : wait(m, why, now + Math.round(asked * (1 + random / 4)));
   switch (status) {
     case 401:
       return end(m, { reason: "signed_out", action: "sign_in" });
     case 403:
-      return end(m, code === "foreign_origin" ? { reason: "origin", action: "retry" } : { reason: "forbidden", action: "leave" });
+      return end(
+        m,
+        code === "foreign_origin" ? { reason: "origin", action: "retry" } : { reason: "forbidden", action: "leave" },
+      );
     case 404:
     case 410:
       return end(m, { reason: "gone", action: "leave" });
@@ -202,7 +208,10 @@ function end(m: Machine, ending: Ending): Machine {
   return { ...m, failures: 0, state: { at: "ended", ...ending } };
 }
 
-/** wait is for as long as was asked for, which still counts: a server that asks for ever is asked less often. */
+/**
+ * wait waits for the time that the server asked for. It counts as a failure, so a server that always asks for a wait is
+ * contacted less often.
+ */
 function wait(m: Machine, why: Why, until: number): Machine {
   return park({ ...m, failures: m.failures + 1, state: { at: "waiting", until, why } });
 }
@@ -212,29 +221,33 @@ function backOff(m: Machine, why: Why, now: number, random: number): Machine {
   return wait(m, why, now + spread(most, random));
 }
 
-/** park waits without a time where an attempt could not be made anyway. */
+/** park waits without a time limit if an attempt could not be made anyway. */
 function park(m: Machine): Machine {
   if (!m.online) return { ...m, state: { at: "waiting", until: Infinity, why: "offline" } };
   if (!m.visible) return { ...m, state: { at: "waiting", until: Infinity, why: "hidden" } };
   return m;
 }
 
-/** spread keeps many browsers from coming back in the same moment; never sooner than half. */
+/** spread keeps many browsers from reconnecting at the same time; never sooner than half. */
 const spread = (ms: number, random: number) => Math.round(ms / 2 + (ms / 2) * random);
 
 /** retryMs reads the reason of a close 1012: {"retry_ms":1234}. */
 function retryMs(reason: string): number | undefined {
   try {
-    const told: unknown = (JSON.parse(reason) as { retry_ms?: unknown } | null)?.retry_ms;
-    return typeof told === "number" && told >= 0 ? Math.min(told, longestTold) : undefined;
+    const asked: unknown = (JSON.parse(reason) as { retry_ms?: unknown } | null)?.retry_ms;
+    return typeof asked === "number" && asked >= 0 ? Math.min(asked, longestAsked) : undefined;
   } catch {
     return undefined;
   }
 }
 
-/** refusal makes a Refusal of whatever was thrown: an ApiError keeps its status, anything else is no answer. */
+/** refusal makes a Refusal of any thrown value: an ApiError keeps its status, anything else is no answer. */
 export function refusal(error: unknown): Refusal {
-  const e = (typeof error === "object" && error !== null ? error : {}) as { status?: unknown; code?: unknown; retryAfter?: unknown };
+  const e = (typeof error === "object" && error !== null ? error : {}) as {
+    status?: unknown;
+    code?: unknown;
+    retryAfter?: unknown;
+  };
   return {
     status: typeof e.status === "number" ? e.status : 0,
     code: typeof e.code === "string" ? e.code : undefined,
@@ -243,10 +256,10 @@ export function refusal(error: unknown): Refusal {
 }
 
 /**
- * Tells the machine of a socket that closed. Where it never opened, the browser says 1006 and no more: then whyNot
- * asks the server first. Where that has no answer either, it is what the browser said.
+ * reportClosed reports a socket that closed. If it never opened, the browser reports only 1006; then whyNot asks the
+ * server first. If whyNot fails too, the browser's code is reported.
  */
-export function tellClosed(
+export function reportClosed(
   send: (e: Event) => void,
   generation: number,
   { code, reason }: { code: number; reason: string },
@@ -266,90 +279,95 @@ export function tellClosed(
 }
 
 export interface ReconnectConfig {
-  /** Begins attempt `generation`; reports by `send`. signal: the attempt, or the connection it became, is over. */
+  /** Starts attempt `generation`, which reports by `send`. signal: the attempt, or its connection, is over. */
   connect: (generation: number, signal: AbortSignal) => void;
-  /** Asked when the page has been hidden for the grace: true keeps the connection a while longer. */
+  /** Called when the page has been hidden for the grace period: true keeps the connection for another period. */
   needed?: () => boolean;
   grace?: number; // ms a hidden page keeps its connection; default 30 s
 }
 
-/** Whether a try makes sense. The browser knows of networks only, and a server on this computer needs none. */
+/**
+ * Reports whether an attempt makes sense. The browser knows only of networks, and a server on this computer needs none.
+ */
 const online = () => navigator.onLine || /^(localhost|127\.|\[::1\])/.test(globalThis.location?.hostname ?? "");
 
-/** Reconnect runs the machine. `state` is a new object exactly when it changed; subscribe to hear of it. */
+/** Reconnect runs the machine. `state` is a new object exactly when it changed; subscribe to be notified. */
 export class Reconnect {
-  private m = machine(online(), true);
-  private listeners = new Set<() => void>();
-  private timer: ReturnType<typeof setTimeout> | undefined;
-  private hiding: ReturnType<typeof setTimeout> | undefined;
-  private attempt: AbortController | undefined;
-  private watching: AbortController | undefined;
+  #m = machine(online(), true);
+  #listeners = new Set<() => void>();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #hiding: ReturnType<typeof setTimeout> | undefined;
+  #attempt: AbortController | undefined;
+  #watching: AbortController | undefined;
+  readonly #config: ReconnectConfig;
 
-  constructor(private readonly c: ReconnectConfig) {}
+  constructor(config: ReconnectConfig) {
+    this.#config = config;
+  }
 
   get state(): State {
-    return this.m.state;
+    return this.#m.state;
   }
 
   /** subscribe and `() => link.state` suit useSyncExternalStore. */
   subscribe = (listener: () => void): (() => void) => {
-    this.listeners.add(listener);
-    return () => this.listeners.delete(listener);
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   };
 
   send(e: Event): void {
-    if (e.type === "start" && this.m.state.at === "idle") this.watch();
-    if (e.type === "stop") this.unwatch();
-    const before = this.m;
-    this.m = next(before, e, Date.now(), Math.random());
-    if (this.m.state === before.state) return;
-    this.arm();
-    const { state } = this.m;
+    if (e.type === "start" && this.#m.state.at === "idle") this.#watch();
+    if (e.type === "stop") this.#unwatch();
+    const before = this.#m;
+    this.#m = next(before, e, Date.now(), Math.random());
+    if (this.#m.state === before.state) return;
+    this.#arm();
+    const { state } = this.#m;
     if (state.at !== "open") {
-      this.attempt?.abort();
-      this.attempt = undefined;
+      this.#attempt?.abort();
+      this.#attempt = undefined;
     }
     if (state.at === "connecting") {
-      this.attempt = new AbortController();
-      this.c.connect(state.generation, this.attempt.signal);
+      this.#attempt = new AbortController();
+      this.#config.connect(state.generation, this.#attempt.signal);
     }
-    for (const listener of this.listeners) listener();
+    for (const listener of this.#listeners) listener();
   }
 
-  private arm(): void {
-    clearTimeout(this.timer);
-    const { state } = this.m;
+  #arm(): void {
+    clearTimeout(this.#timer);
+    const { state } = this.#m;
     if ((state.at === "waiting" || state.at === "connecting") && state.until !== Infinity) {
-      this.timer = setTimeout(() => this.send({ type: "due" }), Math.max(0, state.until - Date.now()));
+      this.#timer = setTimeout(() => this.send({ type: "due" }), Math.max(0, state.until - Date.now()));
     }
   }
 
-  private watch(): void {
-    this.m = { ...this.m, online: online(), visible: true };
-    this.watching = new AbortController();
-    const { signal } = this.watching;
+  #watch(): void {
+    this.#m = { ...this.#m, online: online(), visible: true };
+    this.#watching = new AbortController();
+    const { signal } = this.#watching;
     window.addEventListener("online", () => this.send({ type: "online" }), { signal });
     window.addEventListener("offline", () => online() || this.send({ type: "offline" }), { signal });
-    document.addEventListener("visibilitychange", () => this.look(), { signal });
-    this.look();
+    document.addEventListener("visibilitychange", () => this.#look(), { signal });
+    this.#look();
   }
 
-  private unwatch(): void {
-    this.watching?.abort();
-    clearTimeout(this.hiding);
-    clearTimeout(this.timer);
+  #unwatch(): void {
+    this.#watching?.abort();
+    clearTimeout(this.#hiding);
+    clearTimeout(this.#timer);
   }
 
-  private look(): void {
-    clearTimeout(this.hiding);
+  #look(): void {
+    clearTimeout(this.#hiding);
     if (document.visibilityState !== "hidden") {
       this.send({ type: "visible" });
       return;
     }
     const letGo = () => {
-      if (this.c.needed?.()) this.hiding = setTimeout(letGo, this.c.grace ?? 30_000);
+      if (this.#config.needed?.()) this.#hiding = setTimeout(letGo, this.#config.grace ?? 30_000);
       else this.send({ type: "hidden" });
     };
-    this.hiding = setTimeout(letGo, this.c.grace ?? 30_000);
+    this.#hiding = setTimeout(letGo, this.#config.grace ?? 30_000);
   }
 }

@@ -1,4 +1,4 @@
-// The chat with a machine's agent. The connection is the workspace's, so that it outlives the panel.
+// The chat with a machine's agent. The workspace owns the connection, so it outlives the panel.
 import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Banner, Button, buttonClass } from "@/ui";
 import type { State } from "@/bridge/reconnect";
@@ -10,28 +10,29 @@ import { Prompts } from "./prompts";
 import { Sessions } from "./sessions";
 import { linkWords } from "./words";
 
-/** useChat reads a connection's state and draws anew when it changes. */
+/** useChat reads a connection's state and redraws when it changes. */
 export function useChat(connection: ChatConnection): Snapshot {
   return useSyncExternalStore(connection.subscribe, connection.snapshot);
 }
 
 export interface ChatPanelProps {
   connection: ChatConnection;
-  /** The button of a connection that ended for good. Absent: it leads to the dashboard's first page. */
+  /** Called by the button of a connection that ended permanently. Default: go to the dashboard's first page. */
   onEnd?: (action: "sign_in" | "leave") => void;
 }
 
-/** ChatPanel fills the box that it is in. */
+/** ChatPanel fills its container. */
 export function ChatPanel({ connection, onEnd }: ChatPanelProps) {
   const { link, chat, everOpen } = useChat(connection);
   const open = link.at === "open";
   const field = useRef<HTMLTextAreaElement>(null);
-  // What was pressed is gone with what it answered or began; the focus goes on to where one writes, unless its
-  // owner went elsewhere meanwhile.
+  // The pressed button disappears with the prompt that it answered. The focus then moves to the text field, unless the
+  // user has moved it elsewhere.
   const [done, setDone] = useState(0);
   const panel = useRef<HTMLElement>(null);
   useEffect(() => {
-    if (done > 0 && (leftAround(panel.current) || panel.current?.contains(document.activeElement))) field.current?.focus();
+    if (done > 0 && (leftAround(panel.current) || panel.current?.contains(document.activeElement)))
+      field.current?.focus();
   }, [done]);
   const onDone = () => setDone((n) => n + 1);
   return (
@@ -41,7 +42,13 @@ export function ChatPanel({ connection, onEnd }: ChatPanelProps) {
       <Connection link={link} everOpen={everOpen} onRetry={() => connection.retryNow()} onEnd={onEnd} />
       <Log key={`log ${chat.current}`} connection={connection} chat={chat} open={open} />
       <Prompts connection={connection} chat={chat} open={open} onDone={onDone} />
-      <Composer key={`composer ${chat.current}`} connection={connection} session={chat.current} running={chat.runs.length > 0} field={field} />
+      <Composer
+        key={`composer ${chat.current}`}
+        connection={connection}
+        session={chat.current}
+        running={chat.runs.length > 0}
+        field={field}
+      />
     </section>
   );
 }
@@ -52,16 +59,44 @@ function Connection({ everOpen, ...remedy }: RemedyProps & { everOpen: boolean }
   const { link } = remedy;
   const words = linkWords(link, everOpen);
   if (words === undefined) return null;
-  return <div className="px-3 pt-2 sm:px-5"><Banner tone={link.at === "ended" ? "bad" : link.at === "waiting" ? "warn" : "info"} action={<Remedy {...remedy} />}>{words}</Banner></div>;
+  return (
+    <div className="px-3 pt-2 sm:px-5">
+      <Banner
+        tone={link.at === "ended" ? "bad" : link.at === "waiting" ? "warn" : "info"}
+        action={<Remedy {...remedy} />}
+      >
+        {words}
+      </Banner>
+    </div>
+  );
 }
 
-/** Remedy is the one thing that can be done about it. */
+/** Remedy is the one thing that the user can do about a lost connection. */
 function Remedy({ link, onRetry, onEnd }: RemedyProps) {
-  if (link.at === "waiting") return <Button size="small" onClick={onRetry}>Try now</Button>;
+  if (link.at === "waiting")
+    return (
+      <Button size="small" onClick={onRetry}>
+        Try now
+      </Button>
+    );
   if (link.at !== "ended") return null;
   const { action } = link;
-  if (action === "retry") return <Button size="small" onClick={onRetry}>Try again</Button>;
-  const words = action === "sign_in" ? "Log in" : "To your desktops";
-  if (onEnd) return <Button size="small" onClick={() => onEnd(action)}>{words}</Button>;
-  return <a href={import.meta.env.BASE_URL} className={buttonClass("plain", "small")}>{words}</a>;
+  if (action === "retry")
+    return (
+      <Button size="small" onClick={onRetry}>
+        Try again
+      </Button>
+    );
+  const words = action === "sign_in" ? "Log in" : "Go to your desktops";
+  if (onEnd)
+    return (
+      <Button size="small" onClick={() => onEnd(action)}>
+        {words}
+      </Button>
+    );
+  return (
+    <a href={import.meta.env.BASE_URL} className={buttonClass("plain", "small")}>
+      {words}
+    </a>
+  );
 }

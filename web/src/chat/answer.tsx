@@ -1,15 +1,16 @@
-// What the agent did and said, in that order.
+// What the agent did and wrote, in that order.
 import { Component, Fragment, useEffect, useState, type ReactNode } from "react";
 import { Spinner } from "@/ui";
 import { part, usePart } from "@/ui/later";
 import { CheckIcon, ChevronIcon, StopIcon, ToolIcon, WarnIcon } from "@/ui/icons";
-import { inOrder, type Picture, type Tool } from "./frames";
+import type { Picture, Tool } from "./frames";
 import { Scroll } from "./scroll";
+import { inOrder } from "./transcript";
 import { seconds } from "./words";
 
 const markdown = part(async () => (await import("./markdown")).default);
 
-/** Answer is a text with the tools between its parts that were used there. */
+/** Answer is a text with the tools that were used between its parts. */
 export function Answer({ text, tools }: { text: string; tools: Tool[] }) {
   return inOrder(text, tools).map((piece, n) => (
     // oxlint-disable-next-line react/no-array-index-key -- a piece stays what it is: only the last one grows
@@ -20,13 +21,11 @@ export function Answer({ text, tools }: { text: string; tools: Tool[] }) {
   ));
 }
 
-/** Text shows Markdown; as it was written until the parser is loaded, and where it cannot be. */
+/** Text shows Markdown; plain text until the parser is loaded, or if it fails. */
 function Text({ text }: { text: string }) {
   const { value: Markdown } = usePart(markdown, true);
   const raw = <p className="break-words whitespace-pre-wrap">{text}</p>;
-  return (
-    <Otherwise show={raw}>{Markdown ? <Markdown text={text} /> : raw}</Otherwise>
-  );
+  return <Otherwise show={raw}>{Markdown ? <Markdown text={text} /> : raw}</Otherwise>;
 }
 
 class Otherwise extends Component<{ show: ReactNode; children: ReactNode }, { failed: boolean }> {
@@ -39,14 +38,25 @@ class Otherwise extends Component<{ show: ReactNode; children: ReactNode }, { fa
 
 export function Pictures({ pictures = [] }: { pictures?: Picture[] | undefined }) {
   // oxlint-disable-next-line react/no-array-index-key -- they never change
-  return pictures.map((p, n) => <img key={n} src={p.src} alt={p.alt || "Picture without a description"} className="my-1.5 max-h-96 max-w-full rounded-lg border border-line object-contain" />);
+  return pictures.map((p, n) => (
+    <img
+      key={n}
+      src={p.src}
+      alt={p.alt || "Picture without a description"}
+      className="my-1.5 max-h-96 max-w-full rounded-lg border border-line object-contain"
+    />
+  ));
 }
 
 function Tools({ tools }: { tools: Tool[] }) {
   if (tools.length === 0) return null;
   return (
     <ul aria-label="Tools used" className="my-1.5 flex flex-col gap-1">
-      {tools.map((t) => <li key={t.id}><Row tool={t} /></li>)}
+      {tools.map((t) => (
+        <li key={t.id}>
+          <Row tool={t} />
+        </li>
+      ))}
     </ul>
   );
 }
@@ -62,14 +72,17 @@ function Row({ tool: t }: { tool: Tool }) {
         <span className="shrink-0 font-mono text-xs font-semibold">{t.name}</span>
         <span className="min-w-0 flex-1 truncate font-mono text-xs text-muted">{brief(t.args)}</span>
         <State tool={t} />
-        <span className={`shrink-0 text-xs ${t.state === "failed" ? "text-bad" : "text-muted"}`}>{states[t.state]}{took}</span>
+        <span className={`shrink-0 text-xs ${t.state === "failed" ? "text-bad" : "text-muted"}`}>
+          {states[t.state]}
+          {took}
+        </span>
         <ChevronIcon className="size-4 shrink-0 text-muted group-open:rotate-180" />
       </summary>
       <div className="flex flex-col gap-2 border-t border-line p-2.5">
         {t.args && <Detail name="Input" text={t.args} />}
         {t.result && <Detail name="Result" text={t.result} />}
         <Pictures pictures={t.pictures} />
-        {!t.args && !t.result && !t.pictures && <p className="text-muted">Nothing was told about it.</p>}
+        {!t.args && !t.result && !t.pictures && <p className="text-muted">No details available.</p>}
       </div>
     </details>
   );
@@ -86,23 +99,29 @@ function Detail({ name, text }: { name: string; text: string }) {
   return (
     <div>
       <p className="mb-1 text-xs font-medium text-muted">{name}</p>
-      <Scroll pre label={name} className="max-h-64 overflow-auto rounded bg-sunken p-2 font-mono text-xs break-words whitespace-pre-wrap">{text}</Scroll>
+      <Scroll
+        pre
+        label={name}
+        className="max-h-64 overflow-auto rounded bg-sunken p-2 font-mono text-xs break-words whitespace-pre-wrap"
+      >
+        {text}
+      </Scroll>
     </div>
   );
 }
 
-/** brief is the first value of a tool's input, on one line. */
+/** brief returns the first value of a tool's input, on one line. */
 function brief(args: string): string {
   try {
     const first: unknown = Object.values(JSON.parse(args) as object)[0];
     if (typeof first === "string") return first.slice(0, 200);
   } catch {
-    // cut short, or no JSON
+    // cut off, or not JSON
   }
   return args.replaceAll(/\s+/g, " ").slice(0, 200);
 }
 
-/** Elapsed counts the seconds since a moment, once they begin to be felt. */
+/** Elapsed counts the seconds since a time, once there are enough to notice. */
 export function Elapsed({ since }: { since: number | undefined }) {
   const [now, setNow] = useState(() => Date.now());
   useEffect(() => {
@@ -110,5 +129,9 @@ export function Elapsed({ since }: { since: number | undefined }) {
     return () => clearInterval(timer);
   }, []);
   if (since === undefined || now - since < 3_000) return null;
-  return <span aria-hidden="true" className="tabular-nums">{Math.round((now - since) / 1_000)} s</span>;
+  return (
+    <span aria-hidden="true" className="tabular-nums">
+      {Math.round((now - since) / 1_000)} s
+    </span>
+  );
 }

@@ -23,7 +23,14 @@ beforeEach(() => {
   // One at a time, as Web Locks have it for all tabs of a browser.
   const request = (_: string, f: () => Promise<void>) => (locks = locks.then(f));
   vi.stubGlobal("navigator", { onLine: true, locks: { request } });
-  vi.stubGlobal("WebSocket", class extends FakeSocket { constructor() { super(gateway); } });
+  vi.stubGlobal(
+    "WebSocket",
+    class extends FakeSocket {
+      constructor() {
+        super(gateway);
+      }
+    },
+  );
 });
 afterEach(() => {
   for (const c of all) c.stop();
@@ -60,14 +67,26 @@ describe("a chat's connection", () => {
     const c = await connected();
     expect(c.snapshot().link.at).toBe("open");
     expect(c.snapshot().chat.history).toBe("ready");
-    for (const m of ["sessions.subscribe", "sessions.messages.subscribe", "chat.history", "sessions.list", "exec.approval.list", "question.list"]) expect([m, gateway.count(m)]).toEqual([m, 1]);
+    for (const m of [
+      "sessions.subscribe",
+      "sessions.messages.subscribe",
+      "chat.history",
+      "sessions.list",
+      "exec.approval.list",
+      "question.list",
+    ])
+      expect([m, gateway.count(m)]).toEqual([m, 1]);
   });
 
   test("begins with the session that was open, unless it is no more", async () => {
     gateway.answers["sessions.list"] = () => ({ sessions: [{ key: "agent:main:two" }] });
     expect((await connected("agent:main:two")).snapshot().chat.current).toBe("agent:main:two");
     expect((await connected("agent:main:deleted")).snapshot().chat.current).toBe("agent:main:main");
-    expect(gateway.asked.filter((a) => a.method === "chat.history").map((a) => a.params.sessionKey)).toEqual(["agent:main:two", "agent:main:deleted", "agent:main:main"]);
+    expect(gateway.asked.filter((a) => a.method === "chat.history").map((a) => a.params.sessionKey)).toEqual([
+      "agent:main:two",
+      "agent:main:deleted",
+      "agent:main:main",
+    ]);
   });
 
   test("is not open before the machine said hello", async () => {
@@ -95,10 +114,17 @@ describe("a chat's connection", () => {
     const c = await connected();
     c.send("hello");
     await settle(10);
-    gateway.event("chat", { runId: gateway.taken[0]!.key, sessionKey: "agent:main:main", seq: 1, state: "delta", deltaText: "Good " });
+    gateway.event("chat", {
+      runId: gateway.taken[0]!.key,
+      sessionKey: "agent:main:main",
+      seq: 1,
+      state: "delta",
+      deltaText: "Good ",
+    });
     await settle(5_000);
     gateway.answers["chat.history"] = () => ({
-      messages: gateway.taken.map((t) => ({ role: "user", content: t.text, idempotencyKey: `${t.key}:user` })), inFlightRun: { runId: gateway.taken[0]!.key, text: "Good morning" },
+      messages: gateway.taken.map((t) => ({ role: "user", content: t.text, idempotencyKey: `${t.key}:user` })),
+      inFlightRun: { runId: gateway.taken[0]!.key, text: "Good morning" },
     });
     gateway.socket.cut(1006);
     await again(500);
@@ -161,7 +187,11 @@ describe("a chat's connection", () => {
 
   test("a machine that always tells of the same page is not asked for ever", async () => {
     const c = await connected();
-    gateway.answers["chat.history"] = () => ({ messages: [{ role: "user", content: "x", __openclaw: { id: "x" } }], hasMore: true, nextOffset: 100 });
+    gateway.answers["chat.history"] = () => ({
+      messages: [{ role: "user", content: "x", __openclaw: { id: "x" } }],
+      hasMore: true,
+      nextOffset: 100,
+    });
     c.reload();
     await settle(10);
     await c.earlier();
@@ -270,7 +300,10 @@ describe("the outbox", () => {
     c.send("one");
     c.send("two");
     await settle(3_000);
-    expect(c.snapshot().chat.outbox).toMatchObject([{ state: "queued", tries: 0 }, { state: "queued", tries: 0 }]);
+    expect(c.snapshot().chat.outbox).toMatchObject([
+      { state: "queued", tries: 0 },
+      { state: "queued", tries: 0 },
+    ]);
     gateway.refuse["chat.send"] = undefined;
     await settle(1_000);
     expect(gateway.taken.map((t) => t.text)).toEqual(["one", "two"]);
@@ -314,6 +347,9 @@ describe("the outbox", () => {
     await again(500);
     await stopped;
     const aborts = gateway.asked.filter((a) => a.method === "chat.abort").map((a) => a.params);
-    expect(aborts).toEqual([{ sessionKey: "agent:main:main", runId: "r" }, { sessionKey: "agent:main:main", runId: "r" }]);
+    expect(aborts).toEqual([
+      { sessionKey: "agent:main:main", runId: "r" },
+      { sessionKey: "agent:main:main", runId: "r" },
+    ]);
   });
 });

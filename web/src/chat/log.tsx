@@ -1,4 +1,4 @@
-// The messages of the open session, newest last. It stays at the end unless the reader went elsewhere.
+// The messages of the open session, newest last. The log stays at its end unless the reader scrolls away.
 import { memo, useCallback, useEffect, useLayoutEffect, useRef, useState, type ReactNode } from "react";
 import { Banner, Button, EmptyState, Spinner, toast } from "@/ui";
 import { ChatIcon, ChevronIcon } from "@/ui/icons";
@@ -6,7 +6,7 @@ import { Answer, Elapsed, Pictures } from "./answer";
 import type { ChatConnection } from "./connection";
 import type { Message } from "./frames";
 import type { Item } from "./outbox";
-import type { ChatState, Run } from "./reducer";
+import type { ChatState, Run } from "./state";
 import { phaseWords } from "./words";
 
 const shownAtOnce = 60; // messages drawn; more on request
@@ -41,31 +41,71 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
 
   return (
     <div className="relative flex min-h-0 flex-1 flex-col">
-      {/* It scrolls, so it has to be reachable by keyboard. */}
+      {/* It scrolls, so it must be reachable by keyboard. */}
       {/* oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
-      <div ref={box} tabIndex={0} role="log" aria-live="polite" aria-label="Messages" className="min-h-0 flex-1 overflow-y-auto overscroll-contain [overflow-anchor:none] px-3 py-4 sm:px-5">
+      <div
+        ref={box}
+        tabIndex={0}
+        role="log"
+        aria-live="polite"
+        aria-label="Messages"
+        className="min-h-0 flex-1 overflow-y-auto overscroll-contain [overflow-anchor:none] px-3 py-4 sm:px-5"
+      >
         <div ref={content} className="mx-auto flex max-w-3xl flex-col gap-4">
           {(hidden > 0 || chat.earlier !== undefined) && (
-            <Button variant="quiet" size="small" busy={loading} disabled={hidden === 0 && !open} onClick={() => void earlier()} className="self-center">Show earlier messages</Button>
+            <Button
+              variant="quiet"
+              size="small"
+              busy={loading}
+              disabled={hidden === 0 && !open}
+              onClick={() => void earlier()}
+              className="self-center"
+            >
+              Show earlier messages
+            </Button>
           )}
           {chat.history === "failed" && (
-            <Banner tone="bad" action={<Button size="small" onClick={() => connection.reload()}>Try again</Button>}>The messages of this chat could not be loaded.</Banner>
+            <Banner
+              tone="bad"
+              action={
+                <Button size="small" onClick={() => connection.reload()}>
+                  Try again
+                </Button>
+              }
+            >
+              The messages of this chat could not be loaded.
+            </Banner>
           )}
-          {(chat.history === "loading" || (chat.history === "none" && open)) && <p className="self-center text-sm text-muted"><Spinner label="Loading the messages…" /></p>}
+          {(chat.history === "loading" || (chat.history === "none" && open)) && (
+            <p className="self-center text-sm text-muted">
+              <Spinner label="Loading the messages…" />
+            </p>
+          )}
           {chat.history === "ready" && chat.messages.length + chat.runs.length + chat.outbox.length === 0 && (
-            <EmptyState icon={<ChatIcon className="size-8" />} title="Nothing said yet">Ask the agent to do something on this machine. It sees the same desktop as you do.</EmptyState>
+            <EmptyState icon={<ChatIcon className="size-8" />} title="No messages yet">
+              Ask the agent to do something on this machine. It sees the same desktop as you.
+            </EmptyState>
           )}
-          {shown.map((m, i) => <Said key={m.id} message={m} goesOn={goesOn(shown[i - 1], m)} />)}
+          {shown.map((m, i) => (
+            <Said key={m.id} message={m} continues={continues(shown[i - 1], m)} />
+          ))}
           {chat.later ? (
-            <p className="self-center text-sm text-muted">The messages after this one had to make room for the earlier ones.</p>
+            <p className="self-center text-sm text-muted">Newer messages are hidden. Jump to latest.</p>
           ) : (
             chat.runs.map((r) => <Running key={r.id} run={r} asks={asks} />)
           )}
-          {chat.outbox.map((i) => <Waiting key={i.key} item={i} open={open} running={chat.runs.length > 0} connection={connection} />)}
+          {chat.outbox.map((i) => (
+            <Waiting key={i.key} item={i} open={open} running={chat.runs.length > 0} connection={connection} />
+          ))}
         </div>
       </div>
       {(!atEnd || chat.later) && (
-        <Button size="small" onClick={latest} disabled={chat.later && !open} className="absolute bottom-3 left-1/2 -translate-x-1/2 rounded-full shadow-md">
+        <Button
+          size="small"
+          onClick={latest}
+          disabled={chat.later && !open}
+          className="absolute bottom-3 left-1/2 -translate-x-1/2 rounded-full shadow-md"
+        >
           <ChevronIcon className="size-4" /> Jump to latest
         </Button>
       )}
@@ -73,32 +113,33 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
   );
 }
 
-/** The first message in sight of a box, and how far below the beginning of what scrolls it stands. */
+/** Returns the first visible message of a box, and its distance from the top of the scrolled content. */
 function inSight(box: HTMLElement): { message: Element; at: number } | undefined {
   const edge = box.getBoundingClientRect().top;
   const message = [...box.querySelectorAll("article")].find((a) => a.getBoundingClientRect().bottom > edge);
   return message && { message, at: placeOf(message, box) };
 }
 
-const placeOf = (message: Element, box: HTMLElement) => message.getBoundingClientRect().top - box.getBoundingClientRect().top + box.scrollTop;
+const placeOf = (message: Element, box: HTMLElement) =>
+  message.getBoundingClientRect().top - box.getBoundingClientRect().top + box.scrollTop;
 
 /**
- * useEnd keeps a box scrolled to its end while the reader is there, and else what is read where it is, whatever
- * grows above it. written is when something was last sent: who writes wants to see it.
+ * useEnd keeps a box scrolled to its end while the reader is there. Otherwise it keeps the visible messages in place,
+ * whatever grows above them. written is when the user last sent a message, which scrolls to the end.
  */
 function useEnd(written: number) {
   const box = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const stuck = useRef(true);
-  const height = useRef(0); // of all that scrolls, when the box was last settled
+  const height = useRef(0); // of the scrolled content, when the box last settled
   const read = useRef<ReturnType<typeof inSight>>(undefined);
   const lastWritten = useRef(written);
   const [atEnd, setAtEnd] = useState(true);
 
   const settle = useCallback(() => {
     const b = box.current;
-    if (!b || b.clientHeight === 0) return; // it is hidden
-    // A reader may have left the end in this very frame, before the browser says so.
+    if (!b || b.clientHeight === 0) return; // hidden
+    // The reader may have scrolled up in this frame, before the browser reports it.
     if (stuck.current && b.scrollHeight >= height.current && height.current - b.scrollTop - b.clientHeight >= nearEnd) {
       stuck.current = false;
       setAtEnd(false);
@@ -148,7 +189,7 @@ function useEnd(written: number) {
     settle();
     box.current?.focus({ preventScroll: true });
   };
-  /** What is in sight stays there, though it may be the end. */
+  /** Keeps the visible messages in place, even at the end. */
   const stay = () => {
     stuck.current = false;
     if (box.current) read.current = inSight(box.current);
@@ -156,13 +197,18 @@ function useEnd(written: number) {
   return { box, content, atEnd, toEnd, stay };
 }
 
-/** Whether a message is more of the answer before it: the machine keeps one for each time it uses tools. */
-const goesOn = (before: Message | undefined, m: Message) => before?.role === "assistant" && m.role === "assistant" && before.run === m.run;
+/** Reports whether a message continues the answer before it: the machine stores one message for each use of tools. */
+const continues = (before: Message | undefined, m: Message) =>
+  before?.role === "assistant" && m.role === "assistant" && before.run === m.run;
 
-const Said = memo(function Said({ message: m, goesOn: more }: { message: Message; goesOn: boolean }) {
+const Said = memo(function Said({ message: m, continues: more }: { message: Message; continues: boolean }) {
   switch (m.role) {
     case "user":
-      return <Mine at={m.at} below={<Pictures pictures={m.pictures} />}>{m.text}</Mine>;
+      return (
+        <Mine at={m.at} below={<Pictures pictures={m.pictures} />}>
+          {m.text}
+        </Mine>
+      );
     case "note":
       return <Banner tone={m.id.startsWith("error-") ? "bad" : "info"}>{m.text}</Banner>;
     case "assistant":
@@ -179,7 +225,14 @@ const Said = memo(function Said({ message: m, goesOn: more }: { message: Message
 function Mine({ children, at, below }: { children: string; at?: number | undefined; below?: ReactNode }) {
   return (
     <article aria-label="You" className="flex max-w-[88%] flex-col items-end gap-1 self-end">
-      {children && <p title={at === undefined ? undefined : new Date(at).toLocaleString()} className="rounded-2xl rounded-br-md bg-accent-soft px-3.5 py-2 break-words whitespace-pre-wrap text-ink [overflow-wrap:anywhere] forced-colors:border">{children}</p>}
+      {children && (
+        <p
+          title={at === undefined ? undefined : new Date(at).toLocaleString()}
+          className="rounded-2xl rounded-br-md bg-accent-soft px-3.5 py-2 break-words whitespace-pre-wrap text-ink [overflow-wrap:anywhere] forced-colors:border"
+        >
+          {children}
+        </p>
+      )}
       {below}
     </article>
   );
@@ -188,8 +241,8 @@ function Mine({ children, at, below }: { children: string; at?: number | undefin
 function Running({ run, asks }: { run: Run; asks: boolean }) {
   const words = run.stopping ? "Stopping" : asks ? "Waiting for your answer" : phaseWords(run.phase);
   return (
-    // While it is busy it is not read out; the whole answer is, once it stands.
-    <article aria-label="The agent answers" aria-busy="true" className="min-w-0">
+    // A screen reader skips it while it is busy and reads the whole answer at the end.
+    <article aria-label="The agent is answering" aria-busy="true" className="min-w-0">
       <Answer text={run.text} tools={run.tools} />
       {(run.text === "" || run.stopping || asks) && (
         <p className="mt-1 flex items-center gap-2 text-sm text-muted">
@@ -202,25 +255,70 @@ function Running({ run, asks }: { run: Run; asks: boolean }) {
   );
 }
 
-function Waiting({ item, open, running, connection }: { item: Item; open: boolean; running: boolean; connection: ChatConnection }) {
-  return <Mine at={item.at} below={<Delivery item={item} open={open} running={running} connection={connection} />}>{item.text}</Mine>;
+function Waiting({
+  item,
+  open,
+  running,
+  connection,
+}: {
+  item: Item;
+  open: boolean;
+  running: boolean;
+  connection: ChatConnection;
+}) {
+  return (
+    <Mine at={item.at} below={<Delivery item={item} open={open} running={running} connection={connection} />}>
+      {item.text}
+    </Mine>
+  );
 }
 
-function Delivery({ item, open, running, connection }: { item: Item; open: boolean; running: boolean; connection: ChatConnection }) {
+function Delivery({
+  item,
+  open,
+  running,
+  connection,
+}: {
+  item: Item;
+  open: boolean;
+  running: boolean;
+  connection: ChatConnection;
+}) {
   if (item.state === "queued" || item.state === "sent") {
-    const why = !open ? "Kept here until the agent can be reached" : running ? "Waits for the answer before it" : item.state === "sent" ? "Sending…" : "Waits to be sent";
+    const why = !open
+      ? "Saved here until the agent can be reached"
+      : running
+        ? "Waiting for the previous answer"
+        : item.state === "sent"
+          ? "Sending…"
+          : "Waiting to be sent";
     return <p className="text-xs text-muted">{why}</p>;
   }
   return (
     <div role="alert" className="flex max-w-sm flex-col items-end gap-1.5 text-right text-xs">
       <p className="text-bad">
-        {item.state === "unconfirmed"
-          ? <><strong>Delivery unconfirmed.</strong> The agent may have it or not. Sent again it carries the same key (<code className="font-mono" title={item.key}>{item.key.slice(0, 8)}</code>), so it is taken only once.</>
-          : <><strong>Not taken.</strong> {item.reason}</>}
+        {item.state === "unconfirmed" ? (
+          <>
+            <strong>Delivery unconfirmed.</strong> The agent may or may not have received it. Retrying uses the same key
+            (
+            <code className="font-mono" title={item.key}>
+              {item.key.slice(0, 8)}
+            </code>
+            ), so the message counts only once.
+          </>
+        ) : (
+          <>
+            <strong>Not accepted.</strong> {item.reason}
+          </>
+        )}
       </p>
       <span className="flex gap-2">
-        <Button size="small" onClick={() => connection.resend(item.key)}>Retry</Button>
-        <Button size="small" variant="quiet" onClick={() => connection.discard(item.key)}>Discard</Button>
+        <Button size="small" onClick={() => connection.resend(item.key)}>
+          Retry
+        </Button>
+        <Button size="small" variant="quiet" onClick={() => connection.discard(item.key)}>
+          Discard
+        </Button>
       </span>
     </div>
   );

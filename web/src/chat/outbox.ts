@@ -1,13 +1,13 @@
-// What was written and is not known to have arrived, kept in this browser. Each message has its
-// idempotency key before it is first sent: sent again with the same key it is taken once. And each has a
-// place of its own in the storage: in one list, what two tabs write at a time would be the last one's.
+// Messages that are not known to have arrived, kept in this browser. Each message has its idempotency key before it is
+// first sent, so the machine accepts a resent message only once. Each message has its own key in the storage: two tabs
+// that write one list would overwrite each other's changes.
 
 import { newID } from "@/api/id";
 
 export interface Item {
   key: string; // idempotency key, and the id of the run that answers
   text: string;
-  at: number; // written
+  at: number; // when it was written
   state: "queued" | "sent" | "unconfirmed" | "refused"; // unconfirmed and refused wait for the user
   tries: number;
   reason?: string; // of a refusal
@@ -19,104 +19,115 @@ const drafts = "cloudbot.draft:";
 
 const name = (...parts: string[]) => parts.map(encodeURIComponent).join(":");
 
-/** clearOutboxes forgets what an account wrote and did not send, for its log-out. */
+/** clearOutboxes deletes an account's unsent messages at log-out. */
 export function clearOutboxes(account: string, storage: Storage = localStorage): void {
   for (const key of keys(storage)) {
-    if (key.startsWith(`${prefix}${name(account)}:`) || key.startsWith(`${drafts}${name(account)}:`)) storage.removeItem(key);
+    if (key.startsWith(`${prefix}${name(account)}:`) || key.startsWith(`${drafts}${name(account)}:`))
+      storage.removeItem(key);
   }
 }
 
 const keys = (storage: Storage) => Array.from({ length: storage.length }, (_, i) => storage.key(i) ?? "");
 
-/** Outbox holds the messages to one instance's sessions. It reads the storage each time: tabs share it. */
+/** Outbox holds the messages to one instance's sessions. It reads the storage each time, because tabs share it. */
 export class Outbox {
-  private unkept = new Map<string, Map<string, Item>>(); // by session and key; where the storage refuses: at least for as long as the page is open
+  #unkept = new Map<string, Map<string, Item>>(); // by session and key, if the storage refuses: kept at least while the page is open
 
-  constructor(private readonly account: string, private readonly instance: string, private readonly storage: Storage = localStorage) {}
+  readonly #account: string;
+  readonly #instance: string;
+  readonly #storage: Storage;
 
-  private place(session: string) {
-    return prefix + name(this.account, this.instance, session);
+  constructor(account: string, instance: string, storage: Storage = localStorage) {
+    this.#account = account;
+    this.#instance = instance;
+    this.#storage = storage;
   }
 
-  /** lock names what only one tab at a time may send. */
+  #place(session: string) {
+    return prefix + name(this.#account, this.#instance, session);
+  }
+
+  /** lock returns the name of the lock that lets only one tab at a time send. */
   lock(session: string) {
-    return this.place(session);
+    return this.#place(session);
   }
 
-  /** sessionOf tells whose outbox a storage event is about. */
+  /** sessionOf returns the session whose outbox a storage event is about. */
   sessionOf(storageKey: string | null): string | undefined {
-    const mine = `${prefix}${name(this.account, this.instance)}:`;
+    const mine = `${prefix}${name(this.#account, this.#instance)}:`;
     return storageKey?.startsWith(mine) ? decodeURIComponent(storageKey.slice(mine.length).split(":")[0]!) : undefined;
   }
 
-  /** sessions are those that have something to send. */
+  /** sessions returns the sessions that have messages. */
   sessions(): string[] {
-    const stored = keys(this.storage).flatMap((k) => this.sessionOf(k) ?? []);
-    return [...new Set([...stored, ...[...this.unkept].flatMap(([s, items]) => (items.size > 0 ? s : []))])];
+    const stored = keys(this.#storage).flatMap((k) => this.sessionOf(k) ?? []);
+    return [...new Set([...stored, ...[...this.#unkept].flatMap(([s, items]) => (items.size > 0 ? s : []))])];
   }
 
-  /** list has the oldest first. */
+  /** list returns a session's messages, oldest first. */
   list(session: string): Item[] {
     const items = new Map<string, Item>();
-    for (const place of keys(this.storage)) {
-      const item = place.startsWith(`${this.place(session)}:`) ? parse(this.storage.getItem(place)) : undefined;
+    for (const place of keys(this.#storage)) {
+      const item = place.startsWith(`${this.#place(session)}:`) ? parse(this.#storage.getItem(place)) : undefined;
       if (item) items.set(item.key, item);
     }
-    for (const item of this.unkept.get(session)?.values() ?? []) items.set(item.key, item);
+    for (const item of this.#unkept.get(session)?.values() ?? []) items.set(item.key, item);
     return [...items.values()].toSorted((a, b) => a.at - b.at);
   }
 
-  /** add keeps a message; the error it may throw is a sentence for the user. */
+  /** add stores a message; the error that it may throw is a sentence for the user. */
   add(session: string, text: string, at: number, key: string = newID()): Item {
     const items = this.list(session);
-    if (new TextEncoder().encode(text).length > outboxLimits.bytes) throw new Error("This message is too long: 64 KiB is the most. Send it in parts, or put it into a file.");
-    if (items.length >= outboxLimits.messages) throw new Error("Fifty messages wait to be sent. Retry or discard some of them first.");
+    if (new TextEncoder().encode(text).length > outboxLimits.bytes)
+      throw new Error("This message is longer than 64 KiB. Send it in parts, or put it in a file.");
+    if (items.length >= outboxLimits.messages)
+      throw new Error("Fifty messages are waiting to be sent. Retry or discard some of them first.");
     const after = (items.at(-1)?.at ?? -1) + 1; // clocks jump; the order stays
     const item: Item = { key, text, at: Math.max(at, after), state: "queued", tries: 0 };
-    this.write(session, item);
+    this.#write(session, item);
     return item;
   }
 
   update(session: string, key: string, change: Partial<Item>): void {
     const item = this.list(session).find((i) => i.key === key);
-    if (item) this.write(session, { ...item, ...change });
+    if (item) this.#write(session, { ...item, ...change });
   }
 
   remove(session: string, ...gone: string[]): void {
     for (const key of gone) {
-      this.storage.removeItem(this.slot(session, key));
-      this.unkept.get(session)?.delete(key);
+      this.#storage.removeItem(this.#slot(session, key));
+      this.#unkept.get(session)?.delete(key);
     }
   }
 
   clear(session: string): void {
     this.remove(session, ...this.list(session).map((i) => i.key));
-    this.storage.removeItem(drafts + name(this.account, this.instance, session));
+    this.#storage.removeItem(drafts + name(this.#account, this.#instance, session));
   }
 
-  private slot(session: string, key: string) {
-    return `${this.place(session)}:${name(key)}`;
+  #slot(session: string, key: string) {
+    return `${this.#place(session)}:${name(key)}`;
   }
 
-  private write(session: string, item: Item): void {
-    const unkept = this.unkept.get(session) ?? new Map<string, Item>();
+  #write(session: string, item: Item): void {
+    const unkept = this.#unkept.get(session) ?? new Map<string, Item>();
     try {
-      this.storage.setItem(this.slot(session, item.key), JSON.stringify(item));
+      this.#storage.setItem(this.#slot(session, item.key), JSON.stringify(item));
       unkept.delete(item.key);
     } catch {
-      this.unkept.set(session, unkept.set(item.key, item));
+      this.#unkept.set(session, unkept.set(item.key, item));
     }
   }
 
   draft(session: string): string {
-    return this.storage.getItem(drafts + name(this.account, this.instance, session)) ?? "";
+    return this.#storage.getItem(drafts + name(this.#account, this.#instance, session)) ?? "";
   }
 
   setDraft(session: string, text: string): void {
-    const place = drafts + name(this.account, this.instance, session);
+    const place = drafts + name(this.#account, this.#instance, session);
     try {
-      if (text === "") this.storage.removeItem(place);
-      else this.storage.setItem(place, text);
+      if (text === "") this.#storage.removeItem(place);
+      else this.#storage.setItem(place, text);
     } catch {
       // it stays in the text field
     }
@@ -134,6 +145,11 @@ function parse(text: string | null): Item | undefined {
 
 function isItem(v: unknown): v is Item {
   const i = v as Partial<Item> | null;
-  return typeof i?.key === "string" && typeof i.text === "string" && typeof i.at === "number" && typeof i.tries === "number" &&
-    (i.state === "queued" || i.state === "sent" || i.state === "unconfirmed" || i.state === "refused");
+  return (
+    typeof i?.key === "string" &&
+    typeof i.text === "string" &&
+    typeof i.at === "number" &&
+    typeof i.tries === "number" &&
+    (i.state === "queued" || i.state === "sent" || i.state === "unconfirmed" || i.state === "refused")
+  );
 }

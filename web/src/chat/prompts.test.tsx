@@ -1,14 +1,19 @@
 import { renderToStaticMarkup } from "react-dom/server";
 import { expect, test } from "vitest";
 import type { ChatConnection } from "./connection";
-import { approval, inquiry } from "./frames";
+import { approval, inquiry } from "./asked";
 import { Prompts } from "./prompts";
-import { empty } from "./reducer";
+import { empty } from "./state";
 import { phaseWords } from "./words";
 
 test.each(["constructor", "__proto__", "toString"])("a machine that calls things %s breaks no page", (name) => {
-  const asked = inquiry({ id: "i", questions: [{ questionId: name, question: "Which?", options: [{ label: "This" }] }] })!;
-  const page = renderToStaticMarkup(<Prompts connection={{} as ChatConnection} chat={{ ...empty, inquiries: [asked] }} open onDone={() => undefined} />);
+  const asked = inquiry({
+    id: "i",
+    questions: [{ questionId: name, question: "Which?", options: [{ label: "This" }] }],
+  })!;
+  const page = renderToStaticMarkup(
+    <Prompts connection={{} as ChatConnection} chat={{ ...empty, inquiries: [asked] }} open onDone={() => undefined} />,
+  );
   expect(page).toContain("Which?");
   expect(phaseWords(name)).toBeTypeOf("string");
 });

@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
 import recorded from "./testdata/frames.json";
-import { inOrder, parseFrame, type Frame } from "./frames";
-import { empty, reduce, type Action, type ChatState } from "./reducer";
+import { parseFrame, type Frame } from "./frames";
+import { reduce, type Action } from "./reducer";
+import { empty, type ChatState } from "./state";
+import { inOrder } from "./transcript";
 import { pageOf, said } from "./testing";
 
 // The frames are what the stand-in gateway says; its own tests keep them so.
@@ -12,25 +14,48 @@ const frames = (name: Name): Frame[] => recorded[name].map((f) => parseFrame(JSO
 const events = (name: Name) => frames(name).filter((f) => f.type === "event");
 const answers = (name: Name) => frames(name).filter((f) => f.type === "res");
 
-const tell = (event: string, payload: object, now = 1): Action => ({ type: "event", event, payload: payload as Record<string, unknown>, now });
-const chat = (state: string, seq: number, more: object = {}): Action => tell("chat", { runId: "run", sessionKey: main, seq, state, ...more }, seq);
+const tell = (event: string, payload: object, now = 1): Action => ({
+  type: "event",
+  event,
+  payload: payload as Record<string, unknown>,
+  now,
+});
+const chat = (state: string, seq: number, more: object = {}): Action =>
+  tell("chat", { runId: "run", sessionKey: main, seq, state, ...more }, seq);
 const run = (actions: Action[], from: ChatState = empty) => actions.reduce(reduce, from);
-const play = (name: Name, from: ChatState = empty) => run(events(name).map((f, i) => tell(f.event, f.payload, i)), from);
+const play = (name: Name, from: ChatState = empty) =>
+  run(
+    events(name).map((f, i) => tell(f.event, f.payload, i)),
+    from,
+  );
 
 // What the agent did and said, in order; in how many messages does not matter.
 const shape = (s: ChatState) =>
-  s.messages.filter((m) => m.role === "assistant").flatMap((m) => inOrder(m.text, m.tools).flatMap((p) => [...(p.text ? [[m.run, p.text]] : []), ...p.tools.map((t) => [m.run, t.name, t.state, t.result])]));
-const began = (call: string) => tell("agent", { runId: "run", sessionKey: main, stream: "tool", data: { phase: "start", toolCallId: call } });
+  s.messages
+    .filter((m) => m.role === "assistant")
+    .flatMap((m) =>
+      inOrder(m.text, m.tools).flatMap((p) => [
+        ...(p.text ? [[m.run, p.text]] : []),
+        ...p.tools.map((t) => [m.run, t.name, t.state, t.result]),
+      ]),
+    );
+const began = (call: string) =>
+  tell("agent", { runId: "run", sessionKey: main, stream: "tool", data: { phase: "start", toolCallId: call } });
 const places = (s: ChatState) => (s.runs[0] ?? s.messages[0])!.tools.map((t) => t.after);
-const other = (state: string) => tell("chat", { runId: "r2", sessionKey: "agent:main:two", seq: 1, state, deltaText: "x" });
+const other = (state: string) =>
+  tell("chat", { runId: "r2", sessionKey: "agent:main:two", seq: 1, state, deltaText: "x" });
 const replay = (name: Name, nth: number): unknown => {
   const r = answers(name)[nth]!;
   return r.payload;
 };
-const earlier = (s: ChatState, total: number): ChatState => reduce(s, { type: "history", key: main, payload: pageOf(total, s.earlier!), offset: s.earlier!, asked: 0 });
+const earlier = (s: ChatState, total: number): ChatState =>
+  reduce(s, { type: "history", key: main, payload: pageOf(total, s.earlier!), offset: s.earlier!, asked: 0 });
 const numbers = (s: ChatState) => s.messages.map((m) => Number(m.text));
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
-const turn = (n: number) => [{ role: "user", content: `q${n}`, idempotencyKey: `${n}:user` }, { role: "assistant", content: `a${n}`, idempotencyKey: `${n}` }];
+const turn = (n: number) => [
+  { role: "user", content: `q${n}`, idempotencyKey: `${n}:user` },
+  { role: "assistant", content: `a${n}`, idempotencyKey: `${n}` },
+];
 const history = (payload: unknown, asked = 0): Action => ({ type: "history", key: main, payload, offset: 0, asked });
 
 describe("recorded", () => {
@@ -44,20 +69,39 @@ describe("recorded", () => {
     expect(new Set(during)).toEqual(new Set(["exec running", "exec done", "read running", "read failed"]));
     expect(end.runs).toEqual([]);
     expect(end.messages).toHaveLength(1);
-    expect(end.messages[0]).toMatchObject({ role: "assistant", run: "run", tools: [{ name: "exec", state: "done" }, { name: "read", state: "failed" }] });
+    expect(end.messages[0]).toMatchObject({
+      role: "assistant",
+      run: "run",
+      tools: [
+        { name: "exec", state: "done" },
+        { name: "read", state: "failed" },
+      ],
+    });
     expect(end.messages[0]!.tools[0]!.result).toContain("notes.txt");
     expect(shape(end).map(([, what]) => what)).toEqual([
-      "I pretend to use two tools. The first lists the desktop's files.", "exec", "The second looks for a file that is not there.", "read",
+      "I pretend to use two tools. The first lists the desktop's files.",
+      "exec",
+      "The second looks for a file that is not there.",
+      "read",
       "That is all: one of them found something, the other did not. Nothing was run.",
     ]);
   });
 
   test("a cold start's phases", () => {
-    const seen = events("cold").reduce<[ChatState, string[]]>(([s, p], f) => {
-      const next = reduce(s, tell(f.event, f.payload));
-      return [next, [...p, next.runs[0]?.phase ?? ""]];
-    }, [empty, []])[1];
-    expect([...new Set(seen)].filter(Boolean)).toEqual(["preparing_workspace", "starting_model", "provisioning_environment", "running_setup", "preparing_context"]);
+    const seen = events("cold").reduce<[ChatState, string[]]>(
+      ([s, p], f) => {
+        const next = reduce(s, tell(f.event, f.payload));
+        return [next, [...p, next.runs[0]?.phase ?? ""]];
+      },
+      [empty, []],
+    )[1];
+    expect([...new Set(seen)].filter(Boolean)).toEqual([
+      "preparing_workspace",
+      "starting_model",
+      "provisioning_environment",
+      "running_setup",
+      "preparing_context",
+    ]);
   });
 
   test("what is replaced is gone", () => {
@@ -77,13 +121,28 @@ describe("recorded", () => {
     const all = events("approve");
     const at = all.findIndex((f) => f.event === "exec.approval.requested");
     const before = run(all.slice(0, at + 1).map((f) => tell(f.event, f.payload)));
-    expect(before.approvals).toMatchObject([{ kind: "exec", session: main, command: "rm -rf ~/Downloads/old", decisions: ["allow-once", "allow-always", "deny"] }]);
+    expect(before.approvals).toMatchObject([
+      {
+        kind: "exec",
+        session: main,
+        command: "rm -rf ~/Downloads/old",
+        decisions: ["allow-once", "allow-always", "deny"],
+      },
+    ]);
     expect(play("approve").approvals).toEqual([]);
   });
 
   test("questions come, and go when they are answered", () => {
-    const asked = run(events("ask").filter((f) => f.event === "question.requested").map((f) => tell(f.event, f.payload)));
-    expect(asked.inquiries[0]!.questions.map((q) => [q.id, q.many, q.other])).toEqual([["colour", false, true], ["tools", true, false], ["name", false, true]]);
+    const asked = run(
+      events("ask")
+        .filter((f) => f.event === "question.requested")
+        .map((f) => tell(f.event, f.payload)),
+    );
+    expect(asked.inquiries[0]!.questions.map((q) => [q.id, q.many, q.other])).toEqual([
+      ["colour", false, true],
+      ["tools", true, false],
+      ["name", false, true],
+    ]);
     expect(play("ask").inquiries).toEqual([]);
   });
 
@@ -92,11 +151,16 @@ describe("recorded", () => {
     const read = run([history(replay("history", 1))]);
     expect(shape(read)).toEqual(shape(heard));
     expect(read.messages[0]).toMatchObject({ role: "user", text: "/tool", run: "run" });
-    expect(run([{ type: "sessions", payload: replay("history", 2) }]).sessions).toMatchObject([{ key: main, title: "Main", main: true }]);
+    expect(run([{ type: "sessions", payload: replay("history", 2) }]).sessions).toMatchObject([
+      { key: main, title: "Main", main: true },
+    ]);
   });
 
   test("after a reconnect the answer under way goes on where history left it, once", () => {
-    const before = run([chat("delta", 1, { deltaText: "This is " }), { type: "taken", key: main, item: { key: "run", text: "/slow", at: 0, state: "sent", tries: 1 } }]);
+    const before = run([
+      chat("delta", 1, { deltaText: "This is " }),
+      { type: "taken", key: main, item: { key: "run", text: "/slow", at: 0, state: "sent", tries: 1 } },
+    ]);
     const after = run([history(replay("reconnect", 2), 5)], before);
     expect(after.messages.map((m) => m.text)).toEqual(["/slow"]);
     expect(after.runs).toMatchObject([{ id: "run", text: "This is sentence 1 " }]);
@@ -108,46 +172,111 @@ describe("recorded", () => {
 describe("what may go wrong on the way", () => {
   test("a model that does not answer: the run says why it begins again", () => {
     // As OpenClaw 2026.9.6 sent it.
-    const retrying = { phase: "retrying", message: "Provider temporarily unavailable. Retrying in 22s (5/8).", retryAttempt: 5, maxRetries: 8, delayMs: 21140, attempt: 6, maxAttempts: 9, reason: "timeout" };
-    const s = run([chat("status", 1, { phase: "starting_model" }), tell("agent", { runId: "run", stream: "run_status", data: retrying, sessionKey: main, seq: 2 })]);
+    const retrying = {
+      phase: "retrying",
+      message: "Provider temporarily unavailable. Retrying in 22s (5/8).",
+      retryAttempt: 5,
+      maxRetries: 8,
+      delayMs: 21140,
+      attempt: 6,
+      maxAttempts: 9,
+      reason: "timeout",
+    };
+    const s = run([
+      chat("status", 1, { phase: "starting_model" }),
+      tell("agent", { runId: "run", stream: "run_status", data: retrying, sessionKey: main, seq: 2 }),
+    ]);
     expect(s.runs[0]!.phase).toBe("Provider temporarily unavailable. Retrying in 22s (5/8)");
     expect(run([chat("status", 3, { phase: "preparing_context" })], s).runs[0]!.phase).toBe("preparing_context");
   });
 
   test("deltas that are late or come twice are ignored", () => {
-    const s = run([chat("delta", 1, { deltaText: "a" }), chat("delta", 3, { deltaText: "c" }), chat("delta", 2, { deltaText: "b" }), chat("delta", 3, { deltaText: "c" })]);
+    const s = run([
+      chat("delta", 1, { deltaText: "a" }),
+      chat("delta", 3, { deltaText: "c" }),
+      chat("delta", 2, { deltaText: "b" }),
+      chat("delta", 3, { deltaText: "c" }),
+    ]);
     expect(s.runs[0]!.text).toBe("ac");
   });
 
   test("the whole text, where it comes along, mends a gap", () => {
-    const s = run([chat("delta", 1, { deltaText: "a" }), chat("delta", 3, { deltaText: "c", message: { role: "assistant", content: [{ type: "text", text: "abc" }] } })]);
+    const s = run([
+      chat("delta", 1, { deltaText: "a" }),
+      chat("delta", 3, { deltaText: "c", message: { role: "assistant", content: [{ type: "text", text: "abc" }] } }),
+    ]);
     expect(s.runs[0]!.text).toBe("abc");
   });
 
   test("tools stay where they began while the text begins as it did, and else go first", () => {
-    const s = run([chat("delta", 1, { deltaText: "One. " }), began("a"), chat("delta", 2, { deltaText: "Two. " }), began("b")]);
+    const s = run([
+      chat("delta", 1, { deltaText: "One. " }),
+      began("a"),
+      chat("delta", 2, { deltaText: "Two. " }),
+      began("b"),
+    ]);
     expect(places(s)).toEqual([5, 10]);
     expect(places(run([chat("final", 3, { message: { content: "One. Two. Three." } })], s))).toEqual([5, 10]);
     expect(places(run([chat("final", 3, { message: { content: "Three." } })], s))).toEqual([0, 0]);
     expect(places(run([chat("final", 3, { message: { content: "One. And three." } })], s))).toEqual([5, 0]);
     expect(places(run([chat("delta", 3, { deltaText: "Instead.", replace: true })], s))).toEqual([0, 0]);
-    expect(places(run([history({ messages: [], inFlightRun: { runId: "run", text: "Quite another text." } }, 9)], s))).toEqual([0, 0]);
+    expect(
+      places(run([history({ messages: [], inFlightRun: { runId: "run", text: "Quite another text." } }, 9)], s)),
+    ).toEqual([0, 0]);
   });
 
   test("in history, too, what was said before a tool stands before it", () => {
     const call = { type: "toolCall", id: "c", name: "exec" };
-    const s = run([history({ messages: [{ role: "assistant", content: [{ type: "text", text: "First" }, call, { type: "text", text: "then" }] }, { role: "toolResult", toolCallId: "c", content: "ok" }, { role: "assistant", content: "at last" }] })]);
+    const s = run([
+      history({
+        messages: [
+          { role: "assistant", content: [{ type: "text", text: "First" }, call, { type: "text", text: "then" }] },
+          { role: "toolResult", toolCallId: "c", content: "ok" },
+          { role: "assistant", content: "at last" },
+        ],
+      }),
+    ]);
     expect(shape(s).map(([, what]) => what)).toEqual(["First", "exec", "\n\nthen", "at last"]);
   });
 
   test("nothing brings an ended run back", () => {
     const s = run([chat("delta", 1, { deltaText: "a" }), chat("final", 2)]);
-    expect(run([chat("delta", 3, { deltaText: "b" }), chat("status", 4, { phase: "x" }), chat("final", 5), chat("aborted", 6), tell("agent", { runId: "run", sessionKey: main, seq: 9, stream: "tool", data: { phase: "start", toolCallId: "t" } })], s)).toBe(s);
+    expect(
+      run(
+        [
+          chat("delta", 3, { deltaText: "b" }),
+          chat("status", 4, { phase: "x" }),
+          chat("final", 5),
+          chat("aborted", 6),
+          tell("agent", {
+            runId: "run",
+            sessionKey: main,
+            seq: 9,
+            stream: "tool",
+            data: { phase: "start", toolCallId: "t" },
+          }),
+        ],
+        s,
+      ),
+    ).toBe(s);
   });
 
   test("a run that ended unheard is not said to go on", () => {
     const before = run([chat("delta", 1, { deltaText: "half" })]);
-    const after = run([history({ messages: [{ role: "user", content: "q", idempotencyKey: "run:user" }, { role: "assistant", content: "half and whole" }] }, 10)], before);
+    const after = run(
+      [
+        history(
+          {
+            messages: [
+              { role: "user", content: "q", idempotencyKey: "run:user" },
+              { role: "assistant", content: "half and whole" },
+            ],
+          },
+          10,
+        ),
+      ],
+      before,
+    );
     expect(after.runs).toEqual([]);
     expect(after.messages.map((m) => m.text)).toEqual(["q", "half and whole"]);
   });
@@ -172,7 +301,10 @@ describe("what may go wrong on the way", () => {
   });
 
   test("what was taken stays where the history does not have it yet", () => {
-    const s = run([{ type: "taken", key: main, item: { key: "k", text: "hello", at: 0, state: "sent", tries: 1 } }, history({ messages: [] })]);
+    const s = run([
+      { type: "taken", key: main, item: { key: "k", text: "hello", at: 0, state: "sent", tries: 1 } },
+      history({ messages: [] }),
+    ]);
     expect(s.messages.map((m) => m.text)).toEqual(["hello"]);
   });
 
@@ -191,26 +323,56 @@ describe("what may go wrong on the way", () => {
   });
 
   test("a stop before the first word says so", () => {
-    const s = run([chat("status", 1, { phase: "preparing_workspace" }), { type: "stopping", run: "run" }, chat("aborted", 2)]);
+    const s = run([
+      chat("status", 1, { phase: "preparing_workspace" }),
+      { type: "stopping", run: "run" },
+      chat("aborted", 2),
+    ]);
     expect(s.messages).toMatchObject([{ role: "note" }]);
   });
 
   test("prompts that nobody waits for any more are withdrawn", () => {
-    const s = run([tell("question.requested", { id: "q", questions: [{ questionId: "a", question: "?", header: "", options: [] }], expiresAtMs: 50, createdAtMs: 1, status: "pending" })]);
+    const s = run([
+      tell("question.requested", {
+        id: "q",
+        questions: [{ questionId: "a", question: "?", header: "", options: [] }],
+        expiresAtMs: 50,
+        createdAtMs: 1,
+        status: "pending",
+      }),
+    ]);
     expect(s.inquiries).toHaveLength(1);
     expect(reduce(s, { type: "expired", now: 49 })).toBe(s);
     expect(reduce(s, { type: "expired", now: 50 }).inquiries).toEqual([]);
   });
 
   test("an answer that was stopped is known as such after a reload", () => {
-    const s = run([history({ messages: [{ role: "assistant", content: "half", openclawAbort: { aborted: true } }, { role: "assistant", content: "whole" }] })]);
+    const s = run([
+      history({
+        messages: [
+          { role: "assistant", content: "half", openclawAbort: { aborted: true } },
+          { role: "assistant", content: "whole" },
+        ],
+      }),
+    ]);
     expect(s.messages.map((m) => m.stopped)).toEqual([true, undefined]);
   });
 
   test("earlier messages go before", () => {
     const s = run([history({ messages: [{ role: "user", content: "late" }], hasMore: true, nextOffset: 1 })]);
     expect(s.earlier).toBe(1);
-    const all = run([{ type: "history", key: main, payload: { messages: [{ role: "user", content: "early" }] }, offset: 1, asked: 0 }], s);
+    const all = run(
+      [
+        {
+          type: "history",
+          key: main,
+          payload: { messages: [{ role: "user", content: "early" }] },
+          offset: 1,
+          asked: 0,
+        },
+      ],
+      s,
+    );
     expect(all.messages.map((m) => m.text)).toEqual(["early", "late"]);
     expect(all.earlier).toBeUndefined();
     expect(new Set(all.messages.map((m) => m.id)).size).toBe(2);
@@ -218,10 +380,24 @@ describe("what may go wrong on the way", () => {
 });
 
 test("an answer that ended while the history was asked for stays", () => {
-  const s = run([chat("delta", 1, { deltaText: "hello" }), chat("final", 20), history({ messages: [{ role: "user", content: "q", idempotencyKey: "run:user" }], inFlightRun: { runId: "run", text: "" } }, 10)]);
+  const s = run([
+    chat("delta", 1, { deltaText: "hello" }),
+    chat("final", 20),
+    history(
+      {
+        messages: [{ role: "user", content: "q", idempotencyKey: "run:user" }],
+        inFlightRun: { runId: "run", text: "" },
+      },
+      10,
+    ),
+  ]);
   expect(s.messages.map((m) => m.text)).toEqual(["q", "hello"]);
   // One that ended before, and that the machine does not have, is none.
-  expect(reduce(s, history({ messages: [{ role: "user", content: "q", idempotencyKey: "run:user" }] }, 30)).messages.map((m) => m.text)).toEqual(["q"]);
+  expect(
+    reduce(s, history({ messages: [{ role: "user", content: "q", idempotencyKey: "run:user" }] }, 30)).messages.map(
+      (m) => m.text,
+    ),
+  ).toEqual(["q"]);
 });
 
 describe("a long chat", () => {
@@ -234,39 +410,76 @@ describe("a long chat", () => {
   });
 
   test("the same without ids in the transcript: who spoke, and in which run", () => {
-    const s = run([history({ messages: [...turn(2), ...turn(3)], hasMore: true, nextOffset: 4 }), { type: "history", key: main, payload: { messages: [...turn(1), ...turn(2)] }, offset: 4, asked: 0 }]);
+    const s = run([
+      history({ messages: [...turn(2), ...turn(3)], hasMore: true, nextOffset: 4 }),
+      { type: "history", key: main, payload: { messages: [...turn(1), ...turn(2)] }, offset: 4, asked: 0 },
+    ]);
     expect(s.messages.map((m) => m.text)).toEqual(["q1", "a1", "q2", "a2", "q3", "a3"]);
   });
 
   test("a page that begins with a result has its call once the page before is there", () => {
-    const [call, result] = [{ role: "assistant", content: [{ type: "toolCall", id: "c", name: "exec", arguments: { command: "ls" } }], __openclaw: { id: "x" } }, { role: "toolResult", toolCallId: "c", toolName: "exec", content: "a file" }];
+    const [call, result] = [
+      {
+        role: "assistant",
+        content: [{ type: "toolCall", id: "c", name: "exec", arguments: { command: "ls" } }],
+        __openclaw: { id: "x" },
+      },
+      { role: "toolResult", toolCallId: "c", toolName: "exec", content: "a file" },
+    ];
     const s = run([history({ messages: [result, said(2)], hasMore: true, nextOffset: 2 })]);
     expect(s.messages[0]!.tools).toMatchObject([{ name: "exec", args: "", result: "a file", state: "done" }]);
     const all = reduce(s, { type: "history", key: main, payload: { messages: [said(0), call] }, offset: 2, asked: 0 });
-    expect(all.messages.map((m) => [m.text, m.tools.length])).toEqual([["0", 0], ["", 1], ["2", 0]]);
+    expect(all.messages.map((m) => [m.text, m.tools.length])).toEqual([
+      ["0", 0],
+      ["", 1],
+      ["2", 0],
+    ]);
     expect(all.messages[1]!.tools).toMatchObject([{ result: "a file", state: "done" }]);
     expect(all.messages[1]!.tools[0]!.args).toContain("ls");
   });
 
   test("beyond what is kept the earliest stay, and the newest are known to be missing", () => {
-    const all = range(0, 14).reduce((s) => (s.earlier === undefined ? s : earlier(s, 1_200)), run([history(pageOf(1_200, 0))]));
+    const all = range(0, 14).reduce(
+      (s) => (s.earlier === undefined ? s : earlier(s, 1_200)),
+      run([history(pageOf(1_200, 0))]),
+    );
     expect(numbers(all)).toEqual(range(0, 1_000));
     expect(all).toMatchObject({ later: true, earlier: undefined });
     // What comes now would stand behind the gap as if there were none.
-    const heard = run([chat("delta", 1, { deltaText: "1200" }), chat("final", 2), { type: "taken", key: main, item: { key: "k", text: "x", at: 0, state: "sent", tries: 1 } }], all);
+    const heard = run(
+      [
+        chat("delta", 1, { deltaText: "1200" }),
+        chat("final", 2),
+        { type: "taken", key: main, item: { key: "k", text: "x", at: 0, state: "sent", tries: 1 } },
+      ],
+      all,
+    );
     expect(numbers(heard)).toEqual(range(0, 1_000));
     // What one said oneself stays in sight where it waited, until a history has it.
     const item = { key: "mine", text: "mine", at: 0, state: "sent" as const, tries: 1 };
-    const mine = run([{ type: "outbox", key: main, items: [item] }, { type: "taken", key: main, item }], all);
+    const mine = run(
+      [
+        { type: "outbox", key: main, items: [item] },
+        { type: "taken", key: main, item },
+      ],
+      all,
+    );
     expect(mine.outbox).toEqual([item]);
-    expect(reduce(mine, history({ messages: [{ role: "user", content: "mine", idempotencyKey: "mine:user" }] })).outbox).toEqual([]);
+    expect(
+      reduce(mine, history({ messages: [{ role: "user", content: "mine", idempotencyKey: "mine:user" }] })).outbox,
+    ).toEqual([]);
     const back = reduce(heard, history(pageOf(1_201, 0)));
     expect(numbers(back)).toEqual(range(1_101, 1_201));
     expect(back).toMatchObject({ later: false, earlier: 100 });
   });
 
   test("what had to make room for new messages can be had again", () => {
-    const s = run([history(pageOf(20, 0)), ...range(0, 1_000).map((i) => tell("chat", { runId: `r${i}`, sessionKey: main, seq: 1, state: "final", message: { content: `${i}` } }))]);
+    const s = run([
+      history(pageOf(20, 0)),
+      ...range(0, 1_000).map((i) =>
+        tell("chat", { runId: `r${i}`, sessionKey: main, seq: 1, state: "final", message: { content: `${i}` } }),
+      ),
+    ]);
     expect(s.messages).toHaveLength(1_000);
     expect(s.earlier).toBeDefined();
   });
@@ -289,7 +502,12 @@ describe("a long chat", () => {
   test("notes of failed runs stay where they are, once", () => {
     const messages = range(0, 4).map((n) => ({ ...said(n), idempotencyKey: n % 2 ? `r${n - 1}` : `r${n}:user` }));
     const failed = tell("chat", { runId: "r2", sessionKey: main, seq: 1, state: "error", errorMessage: "no" });
-    const s = run([history({ messages }), failed, history({ messages: messages.slice(1) }), history({ messages: messages.slice(1) })]);
+    const s = run([
+      history({ messages }),
+      failed,
+      history({ messages: messages.slice(1) }),
+      history({ messages: messages.slice(1) }),
+    ]);
     expect(s.messages.map((m) => m.text)).toEqual(["0", "1", "2", "3", "no"]);
   });
 });
@@ -298,40 +516,109 @@ const image = (more: object) => ({ type: "image", alt: "a face", mimeType: "imag
 
 describe("what the machine sends is not trusted", () => {
   test("a picture is shown where it comes along, and none is fetched", () => {
-    const shown = run([history({ messages: [
-      { role: "user", content: [{ type: "text", text: "look" }, image({ data: "iVBO+/8=" })] },
-      { role: "assistant", content: [{ type: "image", source: { type: "base64", media_type: "image/webp", data: "AAAA" } }, { type: "toolCall", id: "c", name: "browser" }] },
-      { role: "toolResult", toolCallId: "c", content: [image({ data: "BBBB", mimeType: "image/jpeg" })] },
-    ] })]).messages;
-    expect(shown).toMatchObject([{ text: "look", pictures: [{ src: "data:image/png;base64,iVBO+/8=", alt: "a face" }] }, { text: "", pictures: [{ src: "data:image/webp;base64,AAAA" }], tools: [{ result: "", pictures: [{ src: "data:image/jpeg;base64,BBBB" }] }] }]);
+    const shown = run([
+      history({
+        messages: [
+          { role: "user", content: [{ type: "text", text: "look" }, image({ data: "iVBO+/8=" })] },
+          {
+            role: "assistant",
+            content: [
+              { type: "image", source: { type: "base64", media_type: "image/webp", data: "AAAA" } },
+              { type: "toolCall", id: "c", name: "browser" },
+            ],
+          },
+          { role: "toolResult", toolCallId: "c", content: [image({ data: "BBBB", mimeType: "image/jpeg" })] },
+        ],
+      }),
+    ]).messages;
+    expect(shown).toMatchObject([
+      { text: "look", pictures: [{ src: "data:image/png;base64,iVBO+/8=", alt: "a face" }] },
+      {
+        text: "",
+        pictures: [{ src: "data:image/webp;base64,AAAA" }],
+        tools: [{ result: "", pictures: [{ src: "data:image/jpeg;base64,BBBB" }] }],
+      },
+    ]);
     const final = run([chat("final", 1, { message: { content: [image({ data: "CCCC" })] } })]).messages;
     expect(final).toMatchObject([{ text: "", pictures: [{ src: "data:image/png;base64,CCCC" }] }]);
-    for (const bad of [{ data: "https://example.com/x.png" }, { url: "https://example.com/x.png" }, { data: "AAAA", mimeType: "image/svg+xml" }, { data: "AAAA", mimeType: "image/png\n,x" }, { data: "A".repeat(7 << 20) }, { data: 7 }]) {
+    for (const bad of [
+      { data: "https://example.com/x.png" },
+      { url: "https://example.com/x.png" },
+      { data: "AAAA", mimeType: "image/svg+xml" },
+      { data: "AAAA", mimeType: "image/png\n,x" },
+      { data: "A".repeat(7 << 20) },
+      { data: 7 },
+    ]) {
       const [m] = run([history({ messages: [{ role: "user", content: [image(bad)] }] })]).messages;
       expect(m).toMatchObject({ text: "[image: a face]" });
       expect(m).not.toHaveProperty("pictures");
     }
   });
 
-  const strange: unknown[] = [null, undefined, 1, "x", [], {}, { runId: 7 }, { runId: "r", state: "delta", sessionKey: main, deltaText: { a: 1 } }, { runId: "r", sessionKey: main, state: "final", message: { content: [null, 3, { text: 4 }] } }, { message: [] }, { id: {}, questions: "no" }, { id: "q", questions: [null, { questionId: "a" }] }];
-  test.each(["chat", "agent", "session.message", "exec.approval.requested", "question.requested", "question.resolved", "unheard.of"])("%s of any shape", (event) => {
-    for (const payload of strange) expect(() => reduce(empty, { type: "event", event, payload: (payload ?? {}) as Record<string, unknown>, now: 1 })).not.toThrow();
+  const strange: unknown[] = [
+    null,
+    undefined,
+    1,
+    "x",
+    [],
+    {},
+    { runId: 7 },
+    { runId: "r", state: "delta", sessionKey: main, deltaText: { a: 1 } },
+    { runId: "r", sessionKey: main, state: "final", message: { content: [null, 3, { text: 4 }] } },
+    { message: [] },
+    { id: {}, questions: "no" },
+    { id: "q", questions: [null, { questionId: "a" }] },
+  ];
+  test.each([
+    "chat",
+    "agent",
+    "session.message",
+    "exec.approval.requested",
+    "question.requested",
+    "question.resolved",
+    "unheard.of",
+  ])("%s of any shape", (event) => {
+    for (const payload of strange)
+      expect(() =>
+        reduce(empty, { type: "event", event, payload: (payload ?? {}) as Record<string, unknown>, now: 1 }),
+      ).not.toThrow();
   });
   test("frames of any shape", () => {
-    for (const text of ["", "null", "[]", "7", '{"type":"event"}', '{"type":"res"}', '{"type":"event","event":7}', "{"]) expect(parseFrame(text)).toBeUndefined();
+    for (const text of ["", "null", "[]", "7", '{"type":"event"}', '{"type":"res"}', '{"type":"event","event":7}', "{"])
+      expect(parseFrame(text)).toBeUndefined();
     expect(parseFrame(new ArrayBuffer(3))).toBeUndefined();
   });
   test("answers of any shape", () => {
     for (const payload of strange) {
-      for (const a of [history(payload), { type: "sessions", payload }, { type: "approvals", kind: "exec", payload }, { type: "inquiries", payload }] as Action[]) expect(() => reduce(empty, a)).not.toThrow();
+      for (const a of [
+        history(payload),
+        { type: "sessions", payload },
+        { type: "approvals", kind: "exec", payload },
+        { type: "inquiries", payload },
+      ] as Action[])
+        expect(() => reduce(empty, a)).not.toThrow();
     }
   });
   test("text is bounded", () => {
     const huge = "x".repeat(1_000_000);
-    const s = run([chat("delta", 1, { deltaText: huge }), tell("agent", { runId: "run", sessionKey: main, seq: 1, stream: "tool", ts: 1, data: { phase: "start", name: huge, toolCallId: "t", args: { huge } } })]);
+    const s = run([
+      chat("delta", 1, { deltaText: huge }),
+      tell("agent", {
+        runId: "run",
+        sessionKey: main,
+        seq: 1,
+        stream: "tool",
+        ts: 1,
+        data: { phase: "start", name: huge, toolCallId: "t", args: { huge } },
+      }),
+    ]);
     expect(s.runs[0]!.text.length).toBeLessThan(200_010);
     expect(s.runs[0]!.tools[0]!.args.length).toBeLessThan(8_010);
-    const many = run(Array.from({ length: 1_200 }, (_, i) => tell("chat", { runId: `r${i}`, sessionKey: main, seq: 1, state: "final", message: { content: `m${i}` } })));
+    const many = run(
+      Array.from({ length: 1_200 }, (_, i) =>
+        tell("chat", { runId: `r${i}`, sessionKey: main, seq: 1, state: "final", message: { content: `m${i}` } }),
+      ),
+    );
     expect(many.messages).toHaveLength(1_000);
     expect(many.messages.at(-1)!.text).toBe("m1199");
   });

@@ -1,15 +1,36 @@
-// Which chat is open: new, rename, delete, switch.
+// The open chat: create, rename, delete, switch.
 import { useState, type FormEvent } from "react";
-import { Button, ConfirmDialog, Dialog, IconButton, Menu, MenuItem, MenuRadio, MenuSeparator, TextField, toast } from "@/ui";
+import {
+  Button,
+  ConfirmDialog,
+  Dialog,
+  IconButton,
+  Menu,
+  MenuItem,
+  MenuRadio,
+  MenuSeparator,
+  TextField,
+  toast,
+} from "@/ui";
 import { ChevronIcon, EditIcon, MoreIcon, PlusIcon, TrashIcon } from "@/ui/icons";
 import type { ChatConnection } from "./connection";
-import type { ChatState } from "./reducer";
+import type { ChatState } from "./state";
 
 const sorry = (title: string) => (error: unknown) => {
   toast({ title, detail: error instanceof Error ? error.message : "", tone: "bad" });
 };
 
-export function Sessions({ connection, chat, open, onNew }: { connection: ChatConnection; chat: ChatState; open: boolean; onNew: () => void }) {
+export function Sessions({
+  connection,
+  chat,
+  open,
+  onNew,
+}: {
+  connection: ChatConnection;
+  chat: ChatState;
+  open: boolean;
+  onNew: () => void;
+}) {
   const [dialog, setDialog] = useState<"rename" | "delete">();
   const [creating, setCreating] = useState(false);
   const current = chat.sessions.find((s) => s.key === chat.current);
@@ -18,47 +39,92 @@ export function Sessions({ connection, chat, open, onNew }: { connection: ChatCo
 
   const create = async () => {
     setCreating(true);
-    await connection.create().then(onNew, sorry("A new chat could not be begun."));
+    await connection.create().then(onNew, sorry("A new chat could not be started."));
     setCreating(false);
   };
-  const options = chat.sessions.map((s) => ({ value: s.key, label: s.title, hint: chat.busy.includes(s.key) ? "is being answered" : undefined }));
+  const options = chat.sessions.map((s) => ({
+    value: s.key,
+    label: s.title,
+    hint: chat.busy.includes(s.key) ? "being answered" : undefined,
+  }));
   if (!current) options.unshift({ value: chat.current, label: title, hint: undefined });
 
   return (
     <header className="flex min-h-12 shrink-0 items-center gap-1 border-b border-line px-2">
-      <Menu align="start" trigger={
-        <button type="button" aria-label={`Chat: ${title}. Switch to another`} className="flex min-h-9 min-w-0 items-center gap-1.5 rounded-md px-2 text-sm font-semibold hover:bg-sunken">
-          <span className="truncate">{title}</span>
-          <ChevronIcon className="size-4 shrink-0" />
-        </button>
-      }>
-        <div className="max-w-[min(22rem,85vw)]"><MenuRadio label="Chats" value={chat.current} onChange={(key) => connection.open(key)} options={options} /></div>
+      <Menu
+        align="start"
+        trigger={
+          <button
+            type="button"
+            aria-label={`Chat: ${title}. Switch to another chat`}
+            className="flex min-h-9 min-w-0 items-center gap-1.5 rounded-md px-2 text-sm font-semibold hover:bg-sunken"
+          >
+            <span className="truncate">{title}</span>
+            <ChevronIcon className="size-4 shrink-0" />
+          </button>
+        }
+      >
+        <div className="max-w-[min(22rem,85vw)]">
+          <MenuRadio label="Chats" value={chat.current} onChange={(key) => connection.open(key)} options={options} />
+        </div>
       </Menu>
       <span className="flex-1" />
-      <IconButton label="New chat" disabled={!open || creating} onClick={() => void create()}><PlusIcon /></IconButton>
-      <Menu trigger={<IconButton label="More about this chat"><MoreIcon /></IconButton>}>
-        <MenuItem icon={<EditIcon className="size-4" />} disabled={!open} onSelect={() => setDialog("rename")}>Rename…</MenuItem>
+      <IconButton label="New chat" disabled={!open || creating} onClick={() => void create()}>
+        <PlusIcon />
+      </IconButton>
+      <Menu
+        trigger={
+          <IconButton label="More actions for this chat">
+            <MoreIcon />
+          </IconButton>
+        }
+      >
+        <MenuItem icon={<EditIcon className="size-4" />} disabled={!open} onSelect={() => setDialog("rename")}>
+          Rename…
+        </MenuItem>
         <MenuSeparator />
-        <MenuItem icon={<TrashIcon className="size-4" />} danger disabled={!open || chat.current === chat.main} onSelect={() => setDialog("delete")}
-          hint={chat.current === chat.main ? "not the main chat" : undefined}>Delete…</MenuItem>
+        <MenuItem
+          icon={<TrashIcon className="size-4" />}
+          danger
+          disabled={!open || chat.current === chat.main}
+          onSelect={() => setDialog("delete")}
+          hint={chat.current === chat.main ? "the main chat can't be deleted" : undefined}
+        >
+          Delete…
+        </MenuItem>
       </Menu>
       {dialog === "rename" && <Rename connection={connection} session={chat.current} title={title} onClose={close} />}
-      <ConfirmDialog open={dialog === "delete"} onClose={close} title={`Delete “${title}”?`} action="Delete"
+      <ConfirmDialog
+        open={dialog === "delete"}
+        onClose={close}
+        title={`Delete “${title}”?`}
+        action="Delete"
         onConfirm={async () => {
           try {
             await connection.remove(chat.current);
           } catch (error) {
             sorry("The chat could not be deleted.")(error);
-            throw error; // the question stays open
+            throw error; // the dialog stays open
           }
-        }}>
-        Its messages are deleted from the machine, and what you wrote here and did not send. This cannot be undone.
+        }}
+      >
+        This deletes its messages from the machine and your unsent messages here. It cannot be undone.
       </ConfirmDialog>
     </header>
   );
 }
 
-function Rename({ connection, session, title, onClose }: { connection: ChatConnection; session: string; title: string; onClose: () => void }) {
+function Rename({
+  connection,
+  session,
+  title,
+  onClose,
+}: {
+  connection: ChatConnection;
+  session: string;
+  title: string;
+  onClose: () => void;
+}) {
   const [name, setName] = useState(title);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<string>();
@@ -70,7 +136,7 @@ function Rename({ connection, session, title, onClose }: { connection: ChatConne
       await connection.rename(session, name.trim());
       onClose();
     } catch (failure) {
-      setError(failure instanceof Error ? failure.message : "It could not be renamed.");
+      setError(failure instanceof Error ? failure.message : "The chat could not be renamed.");
       setBusy(false);
     }
   };
@@ -80,7 +146,9 @@ function Rename({ connection, session, title, onClose }: { connection: ChatConne
         <TextField label="Name" value={name} onChange={setName} error={error} maxLength={100} autoComplete="off" />
         <div className="flex flex-wrap justify-end gap-2">
           <Button onClick={onClose}>Cancel</Button>
-          <Button type="submit" variant="primary" busy={busy}>Rename</Button>
+          <Button type="submit" variant="primary" busy={busy}>
+            Rename
+          </Button>
         </div>
       </form>
     </Dialog>

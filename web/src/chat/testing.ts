@@ -1,56 +1,89 @@
-// What the chat's tests have instead of a browser and a machine: small working things.
+// Small working replacements for the browser and the machine in the chat's tests.
 
 export class MemoryStorage implements Storage {
-  private m = new Map<string, string>();
+  #m = new Map<string, string>();
   full = false;
-  get length() { return this.m.size; }
-  key(i: number) { return [...this.m.keys()][i] ?? null; }
-  getItem(k: string) { return this.m.get(k) ?? null; }
+  get length() {
+    return this.#m.size;
+  }
+  key(i: number) {
+    return [...this.#m.keys()][i] ?? null;
+  }
+  getItem(k: string) {
+    return this.#m.get(k) ?? null;
+  }
   setItem(k: string, v: string) {
     if (this.full) throw new Error("QuotaExceededError");
-    this.m.set(k, v);
+    this.#m.set(k, v);
   }
-  removeItem(k: string) { this.m.delete(k); }
-  clear() { this.m.clear(); }
+  removeItem(k: string) {
+    this.#m.delete(k);
+  }
+  clear() {
+    this.#m.clear();
+  }
 }
 
-/** The nth message of a long chat, as a machine keeps it: numbered, so that the order can be seen. */
-export const said = (n: number) => ({ role: n % 2 ? "assistant" : "user", content: `${n}`, __openclaw: { id: `e${n}` } });
+/** Returns the nth message of a long chat as a machine stores it. The number shows the order. */
+export const said = (n: number) => ({
+  role: n % 2 ? "assistant" : "user",
+  content: `${n}`,
+  __openclaw: { id: `e${n}` },
+});
 
-/** What chat.history answers of a chat of so many messages: a page is counted from the newest end. */
+/** Returns what chat.history answers for a chat with this many messages. Pages are counted from the newest message. */
 export function pageOf(total: number, offset = 0, limit = 100) {
-  const end = Math.max(0, total - offset), from = Math.max(0, end - limit);
-  return { messages: Array.from({ length: end - from }, (_, i) => said(from + i)), ...(from > 0 && { hasMore: true, nextOffset: offset + limit }) };
+  const end = Math.max(0, total - offset),
+    from = Math.max(0, end - limit);
+  return {
+    messages: Array.from({ length: end - from }, (_, i) => said(from + i)),
+    ...(from > 0 && { hasMore: true, nextOffset: offset + limit }),
+  };
 }
 
 type Request = { type: "req"; id: string; method: string; params: Record<string, unknown> };
 
-/** A gateway of a single session, reached by sockets that can be cut. */
+/** A gateway with one session, reached by sockets that can be cut. */
 export class FakeGateway {
   sockets: FakeSocket[] = [];
   asked: { method: string; params: Record<string, unknown> }[] = [];
   taken: { key: string; text: string }[] = []; // chat.sends, each key once
-  silent = new Set<string>(); // methods that are carried out and not answered
+  silent = new Set<string>(); // methods that are carried out but not answered
   answers: Record<string, (params: Record<string, unknown>) => unknown> = {};
   refuse: Record<string, object | undefined> = {};
 
-  get socket() { return this.sockets.at(-1)!; }
-  count(method: string) { return this.asked.filter((a) => a.method === method).length; }
-  event(event: string, payload: object) { this.socket.hear({ type: "event", event, payload }); }
+  get socket() {
+    return this.sockets.at(-1)!;
+  }
+  count(method: string) {
+    return this.asked.filter((a) => a.method === method).length;
+  }
+  event(event: string, payload: object) {
+    this.socket.hear({ type: "event", event, payload });
+  }
 
   hello() {
-    this.socket.hear({ type: "res", id: "cloudbot-connect", ok: true, payload: { type: "hello-ok", snapshot: { sessionDefaults: { mainSessionKey: "agent:main:main" } }, policy: { tickIntervalMs: 30_000 } } });
+    this.socket.hear({
+      type: "res",
+      id: "cloudbot-connect",
+      ok: true,
+      payload: {
+        type: "hello-ok",
+        snapshot: { sessionDefaults: { mainSessionKey: "agent:main:main" } },
+        policy: { tickIntervalMs: 30_000 },
+      },
+    });
   }
 
   handle(socket: FakeSocket, r: Request) {
     this.asked.push({ method: r.method, params: r.params });
     const refused = this.refuse[r.method];
     if (refused) return socket.hear({ type: "res", id: r.id, ok: false, error: refused });
-    const payload = this.perform(r);
+    const payload = this.#perform(r);
     if (!this.silent.has(r.method)) socket.hear({ type: "res", id: r.id, ok: true, payload });
   }
 
-  private perform(r: Request): unknown {
+  #perform(r: Request): unknown {
     const custom = this.answers[r.method];
     if (custom) return custom(r.params);
     if (r.method === "chat.history") {
@@ -68,17 +101,22 @@ export class FakeGateway {
 
 export class FakeSocket extends EventTarget {
   open = true;
-  constructor(private gateway: FakeGateway) {
+  readonly #gateway: FakeGateway;
+
+  constructor(gateway: FakeGateway) {
     super();
+    this.#gateway = gateway;
     gateway.sockets.push(this);
   }
   send(text: string) {
-    if (this.open) queueMicrotask(() => this.open && this.gateway.handle(this, JSON.parse(text) as Request));
+    if (this.open) queueMicrotask(() => this.open && this.#gateway.handle(this, JSON.parse(text) as Request));
   }
   hear(frame: object) {
     if (this.open) this.dispatchEvent(new MessageEvent("message", { data: JSON.stringify(frame) }));
   }
-  close() { this.cut(1000); }
+  close() {
+    this.cut(1000);
+  }
   cut(code: number, reason = "") {
     if (!this.open) return;
     this.open = false;

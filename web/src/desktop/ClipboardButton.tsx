@@ -6,9 +6,19 @@ import { ClipboardIcon } from "@/ui/icons";
 import type { ClipboardProblem, ClipboardState } from "./clipboard";
 import type { Desktop } from "./Desktop";
 
-/** The clipboard by hand: for browsers that refuse, and to see what went over. */
-export function ClipboardButton({ desktop, state, connected, container }: { desktop: Desktop; state: ClipboardState; connected: boolean; container: HTMLElement | null }) {
-  const news = connected && state.waiting;
+/** The clipboard by hand: for browsers that refuse access, and to see what was transferred. */
+export function ClipboardButton({
+  desktop,
+  state,
+  connected,
+  container,
+}: {
+  desktop: Desktop;
+  state: ClipboardState;
+  connected: boolean;
+  container: HTMLElement | null;
+}) {
+  const isNew = connected && state.waiting;
   return (
     <Popover.Root>
       <Popover.Trigger
@@ -17,9 +27,14 @@ export function ClipboardButton({ desktop, state, connected, container }: { desk
           <Toolbar.Button
             disabled={!connected}
             render={
-              <IconButton label={news ? "Clipboard: new text from the desktop" : "Clipboard"} className="relative data-disabled:cursor-not-allowed data-disabled:opacity-50">
+              <IconButton
+                label={isNew ? "Clipboard: new text from the desktop" : "Clipboard"}
+                className="relative data-disabled:cursor-not-allowed data-disabled:opacity-50"
+              >
                 <ClipboardIcon />
-                {news && <span aria-hidden="true" className="absolute top-1 right-1 size-2 rounded-full bg-accent-ink" />}
+                {isNew && (
+                  <span aria-hidden="true" className="absolute top-1 right-1 size-2 rounded-full bg-accent-ink" />
+                )}
               </IconButton>
             }
           />
@@ -38,48 +53,70 @@ export function ClipboardButton({ desktop, state, connected, container }: { desk
 }
 
 function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState }) {
-  const [draft, setDraft] = useState<string>(); // undefined: what went over last is shown
+  const [draft, setDraft] = useState<string>(); // undefined: show the last transferred text
   const [said, setSaid] = useState("");
   const field = useRef<HTMLTextAreaElement>(null);
   const text = draft ?? state.text;
   const copy = async () => {
-    if (await desktop.takeText()) {
+    if (await desktop.clipboard.take()) {
       setSaid("Copied.");
     } else {
       field.current?.select();
-      setSaid("The browser refused. The text is selected: copy it by keyboard.");
+      setSaid("The browser refused. The text is selected; copy it with the keyboard.");
     }
   };
   const send = () => {
-    if (desktop.sendText(text) === "long") {
-      setSaid(""); // the problem is told below, and the draft stays
+    if (desktop.clipboard.send(text) === "long") {
+      setSaid(""); // the problem is shown below, and the draft stays
       return;
     }
     setDraft(undefined);
-    setSaid("The desktop has it: paste it there.");
+    setSaid("Sent. Paste it on the desktop.");
   };
   return (
     <>
       <label className="flex flex-col gap-1">
-        <span className="text-xs text-muted">{state.from === "desktop" && draft === undefined ? "Copied on the desktop" : "Text for the desktop"}</span>
-        <textarea ref={field} value={text} onChange={(e) => setDraft(e.target.value)} rows={4} spellCheck={false}
-          className="w-full resize-y rounded-md border border-outline bg-panel px-2 py-1.5 font-mono text-base sm:text-xs" />
+        <span className="text-xs text-muted">
+          {state.from === "desktop" && draft === undefined ? "Copied on the desktop" : "Text for the desktop"}
+        </span>
+        <textarea
+          ref={field}
+          value={text}
+          onChange={(e) => setDraft(e.target.value)}
+          rows={4}
+          spellCheck={false}
+          className="w-full resize-y rounded-md border border-outline bg-panel px-2 py-1.5 font-mono text-base sm:text-xs"
+        />
       </label>
       <div className="flex flex-wrap gap-2">
-        <Button size="small" variant="primary" onClick={send} disabled={text === "" || text === state.text}>Send to the desktop</Button>
-        <Button size="small" onClick={() => void copy()} disabled={state.text === "" || state.from !== "desktop"}>Copy to this device</Button>
+        <Button size="small" variant="primary" onClick={send} disabled={text === "" || text === state.text}>
+          Send to the desktop
+        </Button>
+        <Button size="small" onClick={() => void copy()} disabled={state.text === "" || state.from !== "desktop"}>
+          Copy to this device
+        </Button>
       </div>
       <output className="text-xs text-muted empty:hidden">{said}</output>
-      {state.problem && <p role="alert" className="text-xs text-warn">{problemLine(state.problem)}</p>}
-      {state.latinOnly && <p className="text-xs text-muted">This desktop's server takes Western European letters only.</p>}
+      {state.problem && (
+        <p role="alert" className="text-xs text-warn">
+          {problemLine(state.problem)}
+        </p>
+      )}
+      {state.latinOnly && (
+        <p className="text-xs text-muted">This desktop's server accepts only Western European letters.</p>
+      )}
       {state.mayRead === "prompt" ? (
         <div className="flex flex-col items-start gap-1.5 text-xs text-muted">
-          What you copy elsewhere goes to the desktop when you paste. It can go by itself:
-          <Button size="small" variant="quiet" onClick={() => void desktop.allowClipboard()}>Let the browser allow it</Button>
+          Text copied elsewhere is sent to the desktop when you paste. To send it automatically:
+          <Button size="small" variant="quiet" onClick={() => void desktop.clipboard.allow()}>
+            Allow clipboard access
+          </Button>
         </div>
       ) : (
         <p className="text-xs text-muted">
-          {state.mayRead === "granted" ? "What you copy elsewhere goes to the desktop by itself." : "Copy and paste by keyboard on the desktop; your browser lets no page read the clipboard by itself."}
+          {state.mayRead === "granted"
+            ? "Text copied elsewhere is sent to the desktop automatically."
+            : "Copy and paste with the keyboard on the desktop. Your browser doesn't let pages read the clipboard automatically."}
         </p>
       )}
     </>
@@ -87,7 +124,10 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
 }
 
 export function problemLine(p: ClipboardProblem): string {
-  if (p.kind === "long") return p.from === "desktop" ? "The text copied on the desktop is longer than 1 MiB and stayed there." : "The text is longer than 1 MiB: the desktop did not get it, and nothing was pasted.";
+  if (p.kind === "long")
+    return p.from === "desktop"
+      ? "The text copied on the desktop is longer than 1 MiB, so it was not transferred."
+      : "The text is longer than 1 MiB, so it was not sent and nothing was pasted.";
   const few = p.characters.slice(0, 12).join(" ");
-  return `The desktop got “?” for ${few}${p.characters.length > 12 ? " and others" : ""}.`;
+  return `The desktop received “?” instead of ${few}${p.characters.length > 12 ? " and others" : ""}.`;
 }

@@ -47,7 +47,11 @@ class FakeViewer {
   unansweredMs = 0;
   sent: string[] = [];
   #listeners = new Map<string, (e: unknown) => void>();
-  constructor(_: unknown, readonly socket: FakeSocket, readonly tell: ViewerEvents) {
+  constructor(
+    _: unknown,
+    readonly socket: FakeSocket,
+    readonly tell: ViewerEvents,
+  ) {
     FakeViewer.all.push(this);
   }
   addEventListener(type: string, f: (e: unknown) => void) {
@@ -78,7 +82,12 @@ const settle = () => vi.advanceTimersByTimeAsync(0);
 
 beforeEach(async () => {
   vi.useFakeTimers();
-  const page = Object.assign(new EventTarget(), { createElement: () => new FakeElement(), hasFocus: () => true, visibilityState: "visible", body: new FakeElement() });
+  const page = Object.assign(new EventTarget(), {
+    createElement: () => new FakeElement(),
+    hasFocus: () => true,
+    visibilityState: "visible",
+    body: new FakeElement(),
+  });
   vi.stubGlobal("document", page);
   vi.stubGlobal("window", new EventTarget());
   vi.stubGlobal("navigator", { platform: "Linux", onLine: true });
@@ -112,7 +121,8 @@ async function opened() {
   viewer().tell.frame(10);
 }
 
-const close = (v: FakeViewer, code: number) => v.socket.dispatchEvent(Object.assign(new Event("close"), { code, reason: "" }));
+const close = (v: FakeViewer, code: number) =>
+  v.socket.dispatchEvent(Object.assign(new Event("close"), { code, reason: "" }));
 
 function told(from: SizeFrom, width = 1280) {
   viewer().width = width;
@@ -121,8 +131,10 @@ function told(from: SizeFrom, width = 1280) {
 
 const letter = (code: string) => (/^Key(.)$/.exec(code)?.[1] ?? code).toLowerCase();
 const noModifiers = { ctrlKey: false, altKey: false, shiftKey: false, metaKey: false };
-const key = (type: string, code: string, more = {}) => desktop.element.dispatchEvent(Object.assign(new Event(type), { code, key: letter(code), ...noModifiers, ...more }));
-const paste = (text: string) => document.dispatchEvent(Object.assign(new Event("paste"), { clipboardData: { getData: () => text } }));
+const key = (type: string, code: string, more = {}) =>
+  desktop.element.dispatchEvent(Object.assign(new Event(type), { code, key: letter(code), ...noModifiers, ...more }));
+const paste = (text: string) =>
+  document.dispatchEvent(Object.assign(new Event("paste"), { clipboardData: { getData: () => text } }));
 
 describe("the connection", () => {
   it("keeps the last frame, comes back with a fresh ticket, and shows the new picture", async () => {
@@ -142,7 +154,10 @@ describe("the connection", () => {
 
   it("gives the keyboard back to who had it, unless it went elsewhere meanwhile", async () => {
     await opened();
-    for (const [at, again] of [[{ contains: () => true }, 1], [{ contains: () => false }, 0]] as const) {
+    for (const [at, again] of [
+      [{ contains: () => true }, 1],
+      [{ contains: () => false }, 0],
+    ] as const) {
       desktop.element.dispatchEvent(new Event("focusin"));
       close(viewer(), 1006);
       Object.assign(document, { activeElement: at });
@@ -170,7 +185,11 @@ describe("the connection", () => {
     viewer().unansweredMs = 15_000;
     const dead = viewer();
     await vi.advanceTimersByTimeAsync(1000);
-    expect([dead.disconnected, desktop.getSnapshot().still, desktop.getSnapshot().link.at]).toEqual([true, true, "waiting"]);
+    expect([dead.disconnected, desktop.getSnapshot().still, desktop.getSnapshot().link.at]).toEqual([
+      true,
+      true,
+      "waiting",
+    ]);
     await vi.advanceTimersByTimeAsync(1000);
     expect(tickets).toHaveLength(2);
   });
@@ -197,7 +216,8 @@ describe("the connection", () => {
 
   it("stays while its element moves", async () => {
     await opened();
-    const a = new FakeElement() as never, b = new FakeElement() as never;
+    const a = new FakeElement() as never,
+      b = new FakeElement() as never;
     desktop.attach(a);
     desktop.attach(b);
     desktop.detach(a);
@@ -264,7 +284,7 @@ describe("keys", () => {
   it("do not paste what was there before when the text is too long", async () => {
     await opened();
     desktop.element.dispatchEvent(new Event("focusin"));
-    desktop.sendText("before");
+    desktop.clipboard.send("before");
     key("keydown", "KeyV", { ctrlKey: true });
     paste("x".repeat((1 << 20) + 1));
     paste("x".repeat((1 << 20) + 1)); // from the browser's menu
@@ -287,7 +307,7 @@ describe("keys", () => {
   it("are let go when the page is left", async () => {
     await opened();
     const { Control } = await import("./keys");
-    desktop.hold(Control, true);
+    desktop.keyboard.hold(Control, true);
     window.dispatchEvent(new Event("blur"));
     expect(viewer().sent).toEqual(["+ffe3", "-ffe3"]);
     expect(desktop.getSnapshot().held).toEqual([]);

@@ -6,16 +6,22 @@ export interface OnScreenKeyboardHandle {
   open(): void;
 }
 
-// Something to delete, for on-screen keyboards tell of a deletion only by what is gone.
+// Text to delete: on-screen keyboards report a deletion only by the missing text.
 const filler = "_".repeat(64);
 
 const arrow = (code: string, keysym: number): Key => ({ name: code, code, keysym });
 const named: Record<string, Key> = {
-  Enter, Tab, Escape, Backspace,
-  ArrowLeft: arrow("ArrowLeft", 0xff51), ArrowUp: arrow("ArrowUp", 0xff52), ArrowRight: arrow("ArrowRight", 0xff53), ArrowDown: arrow("ArrowDown", 0xff54),
+  Enter,
+  Tab,
+  Escape,
+  Backspace,
+  ArrowLeft: arrow("ArrowLeft", 0xff51),
+  ArrowUp: arrow("ArrowUp", 0xff52),
+  ArrowRight: arrow("ArrowRight", 0xff53),
+  ArrowDown: arrow("ArrowDown", 0xff54),
 };
 
-/** A field that nobody sees: focusing it is what makes a phone show its keyboard. What is typed into it goes to the desktop. */
+/** An invisible field: focusing it makes a phone show its keyboard. Text typed into it goes to the desktop. */
 export function OnScreenKeyboard({ desktop, ref }: { desktop: Desktop; ref: Ref<OnScreenKeyboardHandle> }) {
   const field = useRef<HTMLTextAreaElement>(null);
   const before = useRef(filler);
@@ -31,7 +37,7 @@ export function OnScreenKeyboard({ desktop, ref }: { desktop: Desktop; ref: Ref<
   }));
   const input = (composing: boolean) => {
     const after = field.current?.value ?? "";
-    desktop.typed(before.current, after);
+    desktop.keyboard.typed(before.current, after);
     before.current = after;
     if (!composing && (after.length < 8 || after.length > 512)) reset();
   };
@@ -39,7 +45,7 @@ export function OnScreenKeyboard({ desktop, ref }: { desktop: Desktop; ref: Ref<
     const key = named[e.key];
     if (!key || e.nativeEvent.isComposing) return;
     e.preventDefault();
-    desktop.tap(key);
+    desktop.keyboard.tap(key);
   };
   return (
     <textarea

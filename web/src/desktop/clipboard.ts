@@ -1,10 +1,10 @@
-// One clipboard for both sides. What is copied on the desktop while it has the focus goes to the
-// browser's clipboard at once, or at the next gesture where the browser wants one; what a program there
-// copies meanwhile is only offered, for it must not replace what the user copied elsewhere. Text from here
-// goes to the desktop when it gets the focus, where reading is allowed, and always with the paste
-// gesture. Nothing here asks for a permission by itself.
+// One clipboard for both sides. Text copied on the desktop while it has the focus goes to the browser's clipboard
+// immediately, or at the next gesture if the browser requires one. Text that a program copies at other times is only
+// offered, because it must not replace what the user copied elsewhere. Text from this device goes to the desktop when
+// the desktop gets the focus, if reading is allowed, and always with the paste gesture. Only the user's own action asks
+// for a permission.
 
-export const limit = 1 << 20; // bytes of UTF-8, either way
+export const limit = 1 << 20; // bytes of UTF-8, either direction
 
 export type MayRead = "granted" | "prompt" | "denied" | "unknown";
 
@@ -19,41 +19,51 @@ export interface RemoteClipboard {
   send(text: string): void;
 }
 
-/** What became of a text for the desktop. none: there was none, or there is no desktop. */
+/** The outcome of sending a text to the desktop. none: there was no text, or no desktop. */
 export type Sent = "sent" | "same" | "long" | "none";
 
 export type ClipboardProblem = { kind: "long"; from: "desktop" | "here" } | { kind: "lost"; characters: string[] };
 
 export interface ClipboardState {
-  /** The text that went over last, whichever way. */
+  /** The last transferred text, in either direction. */
   text: string;
   from: "nobody" | "desktop" | "here";
   /** The desktop's text is not in this browser's clipboard yet. */
   waiting: boolean;
   mayRead: MayRead;
-  /** The desktop takes Western European letters only; undefined: not connected. */
+  /** The desktop accepts only Western European letters; undefined: not connected. */
   latinOnly: boolean | undefined;
   problem: ClipboardProblem | undefined;
 }
 
 export class ClipboardSync {
-  state: ClipboardState = { text: "", from: "nobody", waiting: false, mayRead: "unknown", latinOnly: undefined, problem: undefined };
+  state: ClipboardState = {
+    text: "",
+    from: "nobody",
+    waiting: false,
+    mayRead: "unknown",
+    latinOnly: undefined,
+    problem: undefined,
+  };
   #remote: RemoteClipboard | undefined;
   #shared: string | undefined; // what both sides are known to hold
-  #here: string | undefined; // what the browser's clipboard was last known to hold
+  #here: string | undefined; // the last known text of the browser's clipboard
   #retry = false; // the next gesture may write
   #reading = false;
 
-  constructor(
-    private readonly local: LocalClipboard,
-    private readonly changed: () => void,
-  ) {}
+  readonly #local: LocalClipboard;
+  readonly #changed: () => void;
+
+  constructor(local: LocalClipboard, changed: () => void) {
+    this.#local = local;
+    this.#changed = changed;
+  }
 
   connected(remote: RemoteClipboard) {
     this.#remote = remote;
     this.#shared = this.#here = undefined;
     this.#set({ latinOnly: undefined });
-    void this.local.mayRead().then((mayRead) => this.#set({ mayRead }));
+    void this.#local.mayRead().then((mayRead) => this.#set({ mayRead }));
   }
 
   disconnected() {
@@ -61,12 +71,12 @@ export class ClipboardSync {
     this.#set({ latinOnly: undefined });
   }
 
-  /** What the server can is known only some time after it was connected to. */
+  /** Updates what the server supports, which is known only some time after connecting. */
   look() {
     if (this.#remote) this.#set({ latinOnly: !this.#remote.takesUnicode });
   }
 
-  /** focused: the desktop has the focus, so the user is the one who copied. */
+  /** focused: the desktop has the focus, so the user made the copy. */
   async fromDesktop(received: string, focused: boolean): Promise<void> {
     const text = repaired(received);
     if (text === this.#shared) return;
@@ -84,7 +94,7 @@ export class ClipboardSync {
   async take(): Promise<boolean> {
     const { text } = this.state;
     try {
-      await this.local.write(text);
+      await this.#local.write(text);
     } catch {
       return false; // not focused, or no gesture
     }
@@ -96,25 +106,25 @@ export class ClipboardSync {
     return true;
   }
 
-  /** A press of a key or button on the desktop: browsers that refused to write may allow it now. */
+  /** The user pressed a key or button on the desktop: a browser that refused to write may allow it now. */
   async gesture(): Promise<void> {
     if (this.#retry) await this.take();
   }
 
-  /** The desktop has the focus now: it gets what was copied elsewhere meanwhile. */
+  /** The desktop has received the focus: it receives the text that was copied elsewhere meanwhile. */
   async focused(): Promise<void> {
     if (this.#retry) return this.gesture(); // the desktop's text is newer
-    this.#set({ mayRead: await this.local.mayRead() });
+    this.#set({ mayRead: await this.#local.mayRead() });
     if (this.state.mayRead === "granted") await this.#read();
   }
 
-  /** The user's own wish to have reading allowed: the one place that may ask. */
+  /** Asks for permission to read, at the user's request. No other code asks. */
   async allow(): Promise<void> {
     await this.#read();
-    this.#set({ mayRead: await this.local.mayRead() });
+    this.#set({ mayRead: await this.#local.mayRead() });
   }
 
-  /** Gives text to the desktop. */
+  /** Sends text to the desktop. */
   send(text: string): Sent {
     if (text === "" || !this.#remote) return "none";
     if (text === this.#shared) return "same";
@@ -126,7 +136,12 @@ export class ClipboardSync {
     this.#remote.send(text);
     this.#shared = text;
     this.#retry = false;
-    this.#set({ text, from: "here", waiting: false, problem: lost.length > 0 ? { kind: "lost", characters: lost } : undefined });
+    this.#set({
+      text,
+      from: "here",
+      waiting: false,
+      problem: lost.length > 0 ? { kind: "lost", characters: lost } : undefined,
+    });
     return "sent";
   }
 
@@ -134,10 +149,10 @@ export class ClipboardSync {
     if (this.#reading) return;
     this.#reading = true;
     try {
-      const text = await this.local.read();
-      const news = text !== this.#here;
+      const text = await this.#local.read();
+      const isNew = text !== this.#here;
       this.#here = text;
-      if (news && !this.#retry) this.send(text);
+      if (isNew && !this.#retry) this.send(text);
     } catch {
       // refused, or not text
     } finally {
@@ -147,21 +162,24 @@ export class ClipboardSync {
 
   #set(patch: Partial<ClipboardState>) {
     const next = { ...this.state, ...patch };
-    if (Object.keys(patch).every((k) => next[k as keyof ClipboardState] === this.state[k as keyof ClipboardState])) return;
+    if (Object.keys(patch).every((k) => next[k as keyof ClipboardState] === this.state[k as keyof ClipboardState]))
+      return;
     this.state = next;
-    this.changed();
+    this.#changed();
   }
 }
 
-/** The characters that Latin-1 has no place for, each once. */
+/** Returns the characters that Latin-1 lacks, each once. */
 export const beyondLatin = (text: string): string[] => [...new Set([...text].filter((c) => c.codePointAt(0)! > 0xff))];
 
-/** Some servers (x11vnc) send UTF-8 where Latin-1 is due. Latin-1 that happens to be UTF-8 is hardly ever meant. */
+/** Some servers (x11vnc) send UTF-8 instead of Latin-1. Latin-1 text that is valid UTF-8 is very rare. */
 export function repaired(text: string): string {
   const most = [...text].reduce((max, c) => Math.max(max, c.codePointAt(0)!), 0);
   if (most < 0x80 || most > 0xff) return text;
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(text, (c) => c.charCodeAt(0)));
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(
+      Uint8Array.from(text, (c) => c.charCodeAt(0)),
+    );
   } catch {
     return text;
   }
@@ -174,7 +192,7 @@ export const browserClipboard: LocalClipboard = {
     try {
       return (await navigator.permissions.query({ name: "clipboard-read" as PermissionName })).state;
     } catch {
-      return "unknown"; // the browser knows no such permission
+      return "unknown"; // the browser does not know this permission
     }
   },
   async read() {

@@ -3,7 +3,12 @@ import { keysymOf, meansControl, pastes, typed, WayOut } from "./keys";
 
 const letter = (code: string) => (/^Key(.)$/.exec(code)?.[1] ?? code).toLowerCase();
 const press = (code: string, ...held: string[]) => ({
-  code, key: letter(code), ctrlKey: held.includes("ctrl"), altKey: held.includes("alt"), shiftKey: held.includes("shift"), metaKey: held.includes("meta"),
+  code,
+  key: letter(code),
+  ctrlKey: held.includes("ctrl"),
+  altKey: held.includes("alt"),
+  shiftKey: held.includes("shift"),
+  metaKey: held.includes("meta"),
 });
 
 describe("pasting", () => {

@@ -1,4 +1,4 @@
-// Keys as X knows them (keysyms) and as they lie on a keyboard (codes, as KeyboardEvent.code names them).
+// Keys as X names them (keysyms) and by their place on a keyboard (codes, as in KeyboardEvent.code).
 
 export interface Key {
   name: string;
@@ -36,29 +36,30 @@ export const combinations: readonly Combination[] = [
   { name: "Alt + F4", keys: [Alt, F(4)] },
 ];
 
-/** Letters that a Mac presses with ⌘ and the desktop expects with Ctrl. */
+/** Letters that a Mac combines with ⌘ and the desktop expects with Ctrl. */
 const editing = new Set(["a", "c", "x", "z"]);
 
 type Press = Pick<KeyboardEvent, "key" | "code" | "ctrlKey" | "altKey" | "shiftKey" | "metaKey">;
 
-/** The letter that a shortcut goes by: what the key's layout says, and for a layout that is not Latin where the key lies. */
+/** Returns the letter of a shortcut: the layout's letter, or the key's place for a layout that is not Latin. */
 export const letterOf = (e: Pick<Press, "key" | "code">): string => {
   if (/^[a-z]$/i.test(e.key)) return e.key.toLowerCase();
-  const latin = /^[\u0020-\u024f]$/u.test(e.key); // a sign of a Latin layout, such as Dvorak's where V lies elsewhere
+  const latin = /^[\u0020-\u024f]$/u.test(e.key); // a sign of a Latin layout, such as Dvorak's, where V is elsewhere
   return latin ? "" : (/^Key([A-Z])$/.exec(e.code)?.[1] ?? "").toLowerCase();
 };
 
-/** Whether this key press pastes, so that the clipboard has to be there before it. */
+/** Reports whether this key press pastes, so that the desktop needs the text first. */
 export function pastes(e: Press, mac: boolean): boolean {
   if (mac) return letterOf(e) === "v" && e.metaKey && !e.ctrlKey && !e.altKey;
   if (e.altKey || e.metaKey) return false;
   return (letterOf(e) === "v" && e.ctrlKey) || (e.code === "Insert" && e.shiftKey && !e.ctrlKey);
 }
 
-/** Whether a Mac's ⌘ with this key means Ctrl on the desktop. */
-export const meansControl = (e: Press, mac: boolean): boolean => mac && e.metaKey && !e.ctrlKey && !e.altKey && editing.has(letterOf(e));
+/** Reports whether ⌘ with this key on a Mac means Ctrl on the desktop. */
+export const meansControl = (e: Press, mac: boolean): boolean =>
+  mac && e.metaKey && !e.ctrlKey && !e.altKey && editing.has(letterOf(e));
 
-/** The keysym of a character: Latin-1 as it is, all others as X writes Unicode. */
+/** Returns the keysym of a character: Latin-1 unchanged, all others as X encodes Unicode. */
 export function keysymOf(character: string): number {
   if (character === "\n" || character === "\r") return Enter.keysym;
   if (character === "\t") return Tab.keysym;
@@ -66,7 +67,10 @@ export function keysymOf(character: string): number {
   return point >= 0x20 && point <= 0xff ? point : 0x0100_0000 + point;
 }
 
-/** What was typed into a field: how many characters went, and which came. On-screen keyboards tell no more. */
+/**
+ * Returns what was typed into a field: the number of deleted characters, and the added ones. On-screen keyboards report
+ * no more.
+ */
 export function typed(before: string, after: string): { removed: number; added: string[] } {
   const a = [...before];
   const b = [...after];
@@ -75,8 +79,10 @@ export function typed(before: string, after: string): { removed: number; added: 
   return { removed: a.length - same, added: b.slice(same) };
 }
 
-/** Ctrl, Alt and Shift pressed together and let go with nothing else: the way out of the desktop for a
- * keyboard whose every other key goes to it. */
+/**
+ * Ctrl, Alt and Shift pressed together and released with no other key: the way out of the desktop for a keyboard
+ * whose every other key goes to the desktop.
+ */
 export class WayOut {
   #down = new Set<string>();
   #armed = false;
@@ -91,7 +97,7 @@ export class WayOut {
     if (this.#down.size === 3) this.#armed = true;
   }
 
-  /** Whether letting go of this key leaves. */
+  /** Reports whether releasing this key leaves the desktop. */
   release(code: string): boolean {
     const kind = wayOutKey(code);
     const out = this.#armed && kind !== undefined;

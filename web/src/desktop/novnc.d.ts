@@ -1,5 +1,5 @@
-// noVNC brings no types. These are the parts in use. The names with an underscore are not of its public
-// interface: the version is pinned exactly, and viewer.ts is the only file that touches them.
+// noVNC has no types. These are the parts in use. Names with an underscore are not part of its public interface: the
+// version is pinned exactly, and only viewer.ts uses them.
 declare module "@novnc/novnc" {
   interface Events {
     connect: object;
@@ -31,7 +31,9 @@ declare module "@novnc/novnc" {
     blur(): void;
     clipboardPasteFrom(text: string): void;
 
-    static readonly messages: { fbUpdateRequest(sock: RFB["_sock"], incremental: boolean, x: number, y: number, w: number, h: number): void };
+    static readonly messages: {
+      fbUpdateRequest(sock: RFB["_sock"], incremental: boolean, x: number, y: number, w: number, h: number): void;
+    };
 
     protected _canvas: HTMLCanvasElement;
     protected _screen: HTMLElement;

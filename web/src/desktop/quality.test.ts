@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { adapt, levelFor, levels, start, type Quality, type Sample } from "./quality";
 
-const after = (q: Quality, seconds: number, s: Sample) => Array.from({ length: seconds }).reduce<Quality>((now) => adapt(now, s), q);
+const after = (q: Quality, seconds: number, s: Sample) =>
+  Array.from({ length: seconds }).reduce<Quality>((now) => adapt(now, s), q);
 
 describe("quality", () => {
   it("leaves an idle desktop as it is", () => {

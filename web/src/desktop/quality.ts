@@ -1,10 +1,10 @@
-// How much detail the line carries. Pure: a sample a second in, a level out.
-// The time a whole frame takes to arrive is the measure: it grows on a slow line whatever the server is,
-// and an idle desktop says nothing. Where the server answers fences, the wait in its queue counts too.
+// How much detail the connection can carry. Pure: one sample per second in, a level out. The measure is the time that a
+// whole frame takes to arrive: it grows on a slow connection with any server, and an idle desktop has no frames. If the
+// server answers fences, the wait in its queue counts too.
 
 export type QualityChoice = "automatic" | "best" | "slow";
 
-/** As noVNC takes them, from the fewest bytes to the most detail. */
+/** As noVNC expects them, from the least data to the most detail. */
 export const levels = [
   { quality: 1, compression: 8 },
   { quality: 4, compression: 6 },
@@ -15,7 +15,7 @@ export const levels = [
 const top = levels.length - 1;
 
 export interface Sample {
-  /** Of the slowest frame of the second, from its first byte to its last; undefined: none came. */
+  /** Of the slowest frame of the second, from its first byte to its last; undefined: there was none. */
   frameMs?: number | undefined;
   /** Of a round trip through the server's queue; undefined: not measured. */
   roundTripMs?: number | undefined;
@@ -23,11 +23,11 @@ export interface Sample {
 
 export interface Quality {
   level: number;
-  /** The shortest round trip seen: what is above it is queueing. */
+  /** The shortest round trip so far: any time above it is queueing. */
   shortest: number;
   poor: number; // seconds in a row
   good: number; // seconds in a row
-  /** Good seconds that it takes to try more detail; doubled whenever that was too much. */
+  /** Good seconds before trying more detail; doubled each time more detail was too much. */
   patience: number;
   raised: boolean; // the last change was upwards, and not yet confirmed
 }
@@ -50,12 +50,13 @@ export function adapt(q: Quality, s: Sample): Quality {
     const patience = q.raised ? Math.min(q.patience * 2, 128) : q.patience;
     return { level: q.level - 1, shortest, poor: 0, good: 0, patience, raised: false };
   }
-  if (good >= q.patience && q.level < top) return { ...q, level: q.level + 1, shortest, poor: 0, good: 0, raised: true };
+  if (good >= q.patience && q.level < top)
+    return { ...q, level: q.level + 1, shortest, poor: 0, good: 0, raised: true };
   if (good >= q.patience && q.raised) return { ...q, shortest, poor, good: 0, raised: false };
   return { ...q, shortest, poor, good };
 }
 
-/** What to ask the server for. */
+/** Returns what to ask the server for. */
 export function levelFor(choice: QualityChoice, q: Quality): (typeof levels)[number] {
   return levels[choice === "best" ? top : choice === "slow" ? 0 : q.level]!;
 }

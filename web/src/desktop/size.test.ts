@@ -18,7 +18,9 @@ function play(...turns: ("a works" | "b works" | "program" | "news")[]) {
   for (const turn of turns) {
     if (turn === "a works") tell("a", { type: "worked" });
     else if (turn === "b works") tell("b", { type: "worked" });
-    else for (const who of ["a", "b"] as const) tell(who, { type: "resized", from: "server", changed: turn === "program" });
+    else
+      for (const who of ["a", "b"] as const)
+        tell(who, { type: "resized", from: "server", changed: turn === "program" });
   }
   return { ...mine, requests };
 }

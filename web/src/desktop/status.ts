@@ -1,32 +1,44 @@
-// Words for the state of a desktop.
+// Texts for the state of a desktop.
 import type { Ending, Why } from "@/bridge/reconnect";
-import type { DesktopSnapshot } from "./Desktop";
+import type { DesktopSnapshot } from "./snapshot";
 
 export const whys: Record<Why, string> = {
-  lost: "The connection broke off.",
-  unserved: "The server does not answer.",
-  unreachable: "The machine does not answer.",
+  lost: "The connection was lost.",
+  unserved: "The server is not responding.",
+  unreachable: "The machine is not responding.",
   starting: "The desktop is still starting.",
   restarting: "The server is restarting.",
   busy: "Too many viewers are connected.",
-  proxy: "A proxy between you and the server blocks WebSockets. Its operator must let the Upgrade header pass.",
-  offline: "This device has no network. It goes on as soon as there is one.",
-  hidden: "Paused while this tab was hidden.",
+  proxy: "A proxy between you and the server blocks WebSockets. Ask its operator to let the Upgrade header pass.",
+  offline: "This device is offline. It reconnects when the network is back.",
+  hidden: "Paused while this tab was in the background.",
 };
 
 export const endings: Record<Ending["reason"], { title: string; detail: string; button: string }> = {
-  signed_out: { title: "You are signed out", detail: "Sign in again to see this desktop.", button: "Sign in" },
-  forbidden: { title: "You may not see this desktop", detail: "It is not yours, or not any more.", button: "Back to the desktops" },
-  gone: { title: "This machine is gone", detail: "It was terminated. Its history is kept.", button: "Back to the desktops" },
+  signed_out: { title: "You are logged out", detail: "Log in again to see this desktop.", button: "Log in" },
+  forbidden: {
+    title: "You can't open this desktop",
+    detail: "You no longer have access to it.",
+    button: "Back to desktops",
+  },
+  gone: {
+    title: "This machine no longer exists",
+    detail: "It was terminated. Its history is kept.",
+    button: "Back to desktops",
+  },
   origin: {
-    title: "This address can't open desktops",
+    title: "Desktops can't be opened from this address",
     detail: "Open CloudBot at its own address, or ask its operator to add this one to CORS_ORIGINS.",
     button: "Try again",
   },
-  refused: { title: "The server refused the connection", detail: "This should not happen; it may be over by now.", button: "Try again" },
+  refused: {
+    title: "The server refused the connection",
+    detail: "Something unexpected happened. Try again.",
+    button: "Try again",
+  },
 };
 
-/** The line in the toolbar. */
+/** The text in the toolbar. */
 export function statusLine(now: DesktopSnapshot, short: boolean): string {
   switch (now.link.at) {
     case "idle":
@@ -38,8 +50,12 @@ export function statusLine(now: DesktopSnapshot, short: boolean): string {
     case "ended":
       return "Ended";
     case "open":
-      if (now.mode === "view") return now.focused && !short ? "View only. Ctrl + Alt + Shift together leaves the desktop." : "View only";
-      if (now.focused) return short ? "Ctrl+Alt+Shift leaves" : "Keys go to the desktop. Ctrl + Alt + Shift together leaves it.";
+      if (now.mode === "view")
+        return now.focused && !short ? "View only. Press Ctrl + Alt + Shift to leave the desktop." : "View only";
+      if (now.focused)
+        return short
+          ? "Ctrl+Alt+Shift to leave"
+          : "The desktop receives your keys. Press Ctrl + Alt + Shift to leave it.";
       return [short ? "" : "Connected", `${now.width} × ${now.height}`].filter(Boolean).join(" · ");
   }
 }

@@ -3,9 +3,9 @@ import { session } from "@/api/session";
 import { Desktop } from "./Desktop";
 
 const kept = new Map<string, { desktop: Desktop; users: number; end?: ReturnType<typeof setTimeout> }>();
-const grace = 5_000; // ms that a desktop nobody uses stays connected: the page may only have changed
+const grace = 5_000; // ms that an unused desktop stays connected: the page may only have changed
 
-// Who logs out leaves no screen behind, not for the grace either.
+// After a log-out no screen is left, not even for the grace period.
 let { login } = session.getSnapshot();
 session.subscribe(() => {
   const now = session.getSnapshot().login;
@@ -18,7 +18,7 @@ session.subscribe(() => {
   kept.clear();
 });
 
-/** The instance's desktop, one for all who use it at a time; connected until the last one has gone. */
+/** Returns the instance's desktop, shared by all its users; connected until the last user has gone. */
 export function useDesktop(id: string): Desktop {
   const desktop = useMemo(() => of(id).desktop, [id]);
   useEffect(() => {

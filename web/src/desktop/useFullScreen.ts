@@ -1,12 +1,12 @@
 import { useEffect, useState } from "react";
 
-/** Chromium's, for shortcuts such as Alt+Tab and Ctrl+W; others have none. */
+/** Chromium only, for shortcuts such as Alt+Tab and Ctrl+W. */
 type KeyboardLock = { lock(): Promise<void>; unlock(): void };
 const keyboard = () => (navigator as Navigator & { keyboard?: KeyboardLock }).keyboard;
 
 const hintFor = 5000; // ms
 
-/** Full screen of one element, in which all keys go to the page where the browser has a Keyboard Lock. */
+/** Full screen of one element. All keys go to the page if the browser has a Keyboard Lock. */
 export function useFullScreen(element: HTMLElement | null) {
   const [on, setOn] = useState(false);
   const [hint, setHint] = useState(false);
@@ -20,7 +20,9 @@ export function useFullScreen(element: HTMLElement | null) {
       clearTimeout(timer);
       if (full) {
         timer = setTimeout(() => setHint(false), hintFor);
-        keyboard()?.lock().catch(() => {}); // refused: the browser keeps its shortcuts
+        keyboard()
+          ?.lock()
+          .catch(() => {}); // refused: the browser keeps its shortcuts
       } else {
         keyboard()?.unlock();
       }
@@ -35,7 +37,7 @@ export function useFullScreen(element: HTMLElement | null) {
     try {
       await (on ? document.exitFullscreen() : element?.requestFullscreen({ navigationUI: "hide" }));
     } catch {
-      // refused: it stays as it is
+      // refused: nothing changes
     }
   };
   return { can: document.fullscreenEnabled, on, hint, toggle };

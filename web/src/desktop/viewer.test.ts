@@ -7,10 +7,16 @@ vi.mock("@novnc/novnc", () => ({
     static messages = { fbUpdateRequest: () => wire.pixels++ };
     _supportsFence = true;
     _sock = {
-      sQpush8() {}, sQpush32() {}, flush: () => wire.sent++,
-      rQwait: (_: string, n: number) => wire.input.length < n, rQpeekBytes: (n: number) => wire.input.subarray(0, n), rQskipBytes() {},
+      sQpush8() {},
+      sQpush32() {},
+      flush: () => wire.sent++,
+      rQwait: (_: string, n: number) => wire.input.length < n,
+      rQpeekBytes: (n: number) => wire.input.subarray(0, n),
+      rQskipBytes() {},
     };
-    _handleServerFenceMsg() { return true; }
+    _handleServerFenceMsg() {
+      return true;
+    }
   },
 }));
 

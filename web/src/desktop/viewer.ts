@@ -1,42 +1,42 @@
-// The only file that loads noVNC, and it is itself loaded when a desktop opens. Viewer adds to it what
-// its interface does not tell: frames, sizes and who asked for them, the time of a round trip, and
-// whether the server takes a new size and all of Unicode.
+// The only file that loads noVNC; it is itself loaded when a desktop opens. Viewer adds what noVNC's interface does not
+// report: frames, sizes and who set them, the time of a round trip, and whether the server accepts a new size and all
+// of Unicode.
 /* oxlint-disable no-underscore-dangle -- the names are noVNC's; its version is pinned */
 import RFB from "@novnc/novnc";
 
-/** Who made the remote screen the size it is; or the server takes none, though it speaks of sizes. */
+/** What set the size of the remote screen; or the server refuses sizes although it offers them. */
 export type SizeFrom = "server" | "me" | "other" | "refused";
 
 export interface ViewerEvents {
   /** A whole update of the screen is drawn; it took this long from its first byte. */
   frame(ms: number): void;
-  /** The server takes sizes, and this is the present one. */
+  /** The server accepts sizes, and this is the current one. */
   size(from: SizeFrom): void;
   /** A round trip through the server's queue took this long. */
   roundTrip(ms: number): void;
-  /** The server fetches the text that it was told of. */
+  /** The server fetched the text that it was offered. */
   taken(): void;
 }
 
-// A fence of ours carries this as its payload, so that it is told from the server's own.
+// The payload of our fences, which distinguishes them from the server's own.
 const fence = [0x63, 0x62];
 const fenceRequest = 0x8000_0000;
 const fenceBlockBefore = 1;
 
 export class Viewer extends RFB {
-  #tell: ViewerEvents;
-  #asked = 0; // when the fence under way was sent; 0: none is
-  #began = 0; // when the update under way began to arrive; 0: none is
-  #waits = 0; // since when nothing has come though it was asked for; 0: nothing is asked for
+  #events: ViewerEvents;
+  #asked = 0; // when the fence under way was sent; 0: none
+  #began = 0; // when the update under way started to arrive; 0: none
+  #waits = 0; // since when an answer is due and nothing has arrived; 0: no answer is due
 
-  constructor(target: HTMLElement, channel: WebSocket, tell: ViewerEvents) {
+  constructor(target: HTMLElement, channel: WebSocket, events: ViewerEvents) {
     super(target, channel, { shared: true });
-    this.#tell = tell;
-    // What came may not be the answer to a fence: as long as that is out, the wait begins anew.
+    this.#events = events;
+    // The data may not be the answer to a fence: while a fence is out, the wait restarts.
     channel.addEventListener("message", () => (this.#waits = this.#asked === 0 ? 0 : performance.now()));
   }
 
-  /** For how long nothing at all has come since the server was asked. */
+  /** For how long nothing has arrived since the server was asked. */
   get unansweredMs(): number {
     return this.#waits === 0 ? 0 : performance.now() - this.#waits;
   }
@@ -57,7 +57,7 @@ export class Viewer extends RFB {
     return this._supportsSetDesktopSize;
   }
 
-  /** Whether the clipboard carries all of Unicode; else Latin-1 only. */
+  /** Reports whether the clipboard carries all of Unicode; otherwise only Latin-1. */
   get takesUnicode(): boolean {
     return this._clipboardServerCapabilitiesFormats[1] === true;
   }
@@ -66,7 +66,7 @@ export class Viewer extends RFB {
     this._keyboard._allKeysUp();
   }
 
-  /** Asks for a round trip, where the server knows how, and roundTrip is told the answer; else for one pixel. */
+  /** Asks for a round trip if the server supports it, and reports the time to roundTrip; otherwise for one pixel. */
   ask() {
     if (this.#asked !== 0) return;
     this.#waits ||= performance.now();
@@ -88,35 +88,35 @@ export class Viewer extends RFB {
     if (whole) {
       const ms = performance.now() - this.#began;
       this.#began = 0;
-      this.#tell.frame(ms);
+      this.#events.frame(ms);
     }
     return whole;
   }
 
-  // A panel that is hidden or away from the page has no size to ask for.
+  // A panel that is hidden or off the page has no size to ask for.
   protected override _requestRemoteResize() {
     const { width, height } = this._screen.getBoundingClientRect();
     if (width >= 160 && height >= 120) super._requestRemoteResize();
   }
 
   protected override _handleExtendedDesktopSize(): boolean {
-    const { x, y } = this._FBU; // the reason, and for a request of ours its outcome
+    const { x, y } = this._FBU; // the reason, and the outcome of our own request
     const whole = super._handleExtendedDesktopSize();
     const prohibited = 1;
     if (!whole) return false;
-    if (x !== 1) this.#tell.size(x === 2 ? "other" : "server");
-    else if (y === 0 || y === prohibited) this.#tell.size(y === 0 ? "me" : "refused");
+    if (x !== 1) this.#events.size(x === 2 ? "other" : "server");
+    else if (y === 0 || y === prohibited) this.#events.size(y === 0 ? "me" : "refused");
     return true;
   }
 
-  // noVNC fails on a fence that it did not get as a request; it never sends one itself.
+  // noVNC fails on a fence that is not a request; it never sends one itself.
   protected override _handleServerFenceMsg(): boolean {
     const size = 8 + fence.length;
     if (this.#asked !== 0 && !this._sock.rQwait("fence", size)) {
       const b = this._sock.rQpeekBytes(size);
       if ((b[3]! & 0x80) === 0 && b[7] === fence.length && fence.every((f, i) => b[8 + i] === f)) {
         this._sock.rQskipBytes(size);
-        this.#tell.roundTrip(performance.now() - this.#asked);
+        this.#events.roundTrip(performance.now() - this.#asked);
         this.#asked = this.#waits = 0;
         return true;
       }
@@ -124,9 +124,8 @@ export class Viewer extends RFB {
     return super._handleServerFenceMsg();
   }
 
-  // In view mode noVNC leaves the text of an unasked "provide" unread, and so loses its place in the
-  // stream. Reading goes on as if in control: what it would send the server drops, and the text is
-  // dropped by who listens.
+  // In view mode noVNC leaves the text of an unrequested "provide" unread, and then misreads the stream. Reading
+  // continues as in control mode: the server drops what it would send, and the listener drops the text.
   protected override _handleServerCutText(): boolean {
     const view = this._viewOnly;
     const request = !this._sock.rQwait("clipboard", 11) && this._sock.rQpeekBytes(11);
@@ -137,8 +136,8 @@ export class Viewer extends RFB {
     } finally {
       this._viewOnly = view;
     }
-    // A negative length is the extended clipboard's; its first byte says what is wanted.
-    if (whole && request && request[3]! >= 0x80 && request[7] === 2) this.#tell.taken();
+    // A negative length marks the extended clipboard; its first byte is the action.
+    if (whole && request && request[3]! >= 0x80 && request[7] === 2) this.#events.taken();
     return whole;
   }
 }

@@ -10,7 +10,19 @@ const whoWords = { you: "you", operator: "the operator", system: "the system" };
 export function History({ of }: { of: ReturnType<typeof historyQuery> | typeof accountHistoryQuery }) {
   const history = useInfiniteQuery(of as ReturnType<typeof historyQuery>);
   if (history.isPending) return <Spinner label="Loading…" />;
-  if (!history.data) return <Banner tone="bad" action={<Button size="small" onClick={() => void history.refetch()}>Try again</Button>}>{sentence(history.error)}</Banner>;
+  if (!history.data)
+    return (
+      <Banner
+        tone="bad"
+        action={
+          <Button size="small" onClick={() => void history.refetch()}>
+            Try again
+          </Button>
+        }
+      >
+        {sentence(history.error)}
+      </Banner>
+    );
   const events = history.data.pages.flatMap((p) => p.events);
   return (
     <>
@@ -20,11 +32,17 @@ export function History({ of }: { of: ReturnType<typeof historyQuery> | typeof a
             <h2 className="mt-2 mb-2 text-sm font-semibold text-muted">{day}</h2>
             <ol className="border-l-2 border-line pl-4">
               {list.map(({ event: e, since }) => (
-                <li key={e.position} className="relative py-2 before:absolute before:top-[1.05rem] before:-left-[1.36rem] before:size-2.5 before:rounded-full before:border-2 before:border-panel before:bg-accent-ink">
+                <li
+                  key={e.position}
+                  className="relative py-2 before:absolute before:top-[1.05rem] before:-left-[1.36rem] before:size-2.5 before:rounded-full before:border-2 before:border-panel before:bg-accent-ink"
+                >
                   <p className="break-words">{e.sentence}</p>
                   <p className="text-xs text-muted">
-                    <time dateTime={e.time} title={new Date(e.time).toLocaleString()}>{clockTime(e.time)}</time>
-                    {since !== undefined && since >= 1_000 && ` · ${duration(since)} later`} · {whoWords[e.who]} · <span className="font-mono">{e.type}</span> · #{e.position}
+                    <time dateTime={e.time} title={new Date(e.time).toLocaleString()}>
+                      {clockTime(e.time)}
+                    </time>
+                    {since !== undefined && since >= 1_000 && ` · ${duration(since)} later`} · {whoWords[e.who]} ·{" "}
+                    <span className="font-mono">{e.type}</span> · #{e.position}
                   </p>
                 </li>
               ))}
@@ -32,12 +50,16 @@ export function History({ of }: { of: ReturnType<typeof historyQuery> | typeof a
           </li>
         ))}
       </ol>
-      {history.hasNextPage && <Button className="mt-4" busy={history.isFetchingNextPage} onClick={() => void history.fetchNextPage()}>Show earlier events</Button>}
+      {history.hasNextPage && (
+        <Button className="mt-4" busy={history.isFetchingNextPage} onClick={() => void history.fetchNextPage()}>
+          Show earlier events
+        </Button>
+      )}
     </>
   );
 }
 
-/** Groups events, which come newest first, by day, each with the ms since the one before it. */
+/** Groups events, newest first, by day, each with the ms since the event before it. */
 function days(events: HistoryEvent[]): [string, { event: HistoryEvent; since: number | undefined }[]][] {
   const out: [string, { event: HistoryEvent; since: number | undefined }[]][] = [];
   events.forEach((event, n) => {

@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { ApiError, sentence, type Instance } from "@/api/client";
 import { historyQuery, instanceQuery } from "@/api/queries";
-import type { AboutTab } from "@/router";
+import type { AboutTab } from "@/search";
 import { Missing, PageTitle } from "@/shell";
 import { Banner, Button, buttonClass, Spinner } from "@/ui";
 import { BackIcon } from "@/ui/icons";
@@ -23,17 +23,38 @@ export function AboutPage() {
   const navigate = useNavigate();
   const instance = useQuery(instanceQuery(id));
   if (instance.error instanceof ApiError && instance.error.status === 404) return <Missing />;
-  if (instance.error && !instance.data) return <Banner tone="bad" action={<Button size="small" onClick={() => void instance.refetch()}>Try again</Button>}>{sentence(instance.error)}</Banner>;
+  if (instance.error && !instance.data)
+    return (
+      <Banner
+        tone="bad"
+        action={
+          <Button size="small" onClick={() => void instance.refetch()}>
+            Try again
+          </Button>
+        }
+      >
+        {sentence(instance.error)}
+      </Banner>
+    );
   if (!instance.data) return <Spinner label="Loading…" />;
   const i = instance.data;
   return (
     <>
       <PageTitle
-        back={<Link to="/" className="mb-1 inline-flex items-center gap-1 text-sm text-muted hover:text-ink"><BackIcon className="size-4" />Desktops</Link>}
+        back={
+          <Link to="/" className="mb-1 inline-flex items-center gap-1 text-sm text-muted hover:text-ink">
+            <BackIcon className="size-4" />
+            Desktops
+          </Link>
+        }
         action={
           <div className="flex items-center gap-2">
             <StatusBadge instance={i} />
-            {possible(i).open && <Link to="/desktops/$id" params={{ id }} className={buttonClass("primary")}>Open</Link>}
+            {possible(i).open && (
+              <Link to="/desktops/$id" params={{ id }} className={buttonClass("primary")}>
+                Open
+              </Link>
+            )}
             <InstanceMenu instance={i} withStop />
           </div>
         }
@@ -51,7 +72,9 @@ export function AboutPage() {
             aria-selected={t.tab === tab}
             aria-controls="about-panel"
             tabIndex={t.tab === tab ? 0 : -1}
-            onClick={() => void navigate({ to: "/desktops/$id/about", params: { id }, search: { tab: t.tab }, replace: true })}
+            onClick={() =>
+              void navigate({ to: "/desktops/$id/about", params: { id }, search: { tab: t.tab }, replace: true })
+            }
             onKeyDown={(e) => {
               const step = e.key === "ArrowRight" ? 1 : e.key === "ArrowLeft" ? -1 : 0;
               const to = step && tabs[(n + step + tabs.length) % tabs.length];
@@ -82,14 +105,21 @@ function Facts({ instance: i }: { instance: Instance }) {
   ];
   return (
     <>
-      {i.status_reason && <Banner tone={i.status === "failed" ? "bad" : "warn"} className="mb-5">{i.status_reason}</Banner>}
+      {i.status_reason && (
+        <Banner tone={i.status === "failed" ? "bad" : "warn"} className="mb-5">
+          {i.status_reason}
+        </Banner>
+      )}
       <dl className="mb-6 grid grid-cols-[repeat(auto-fill,minmax(11rem,1fr))] gap-x-6 gap-y-3 text-sm">
-        {facts.map(([name, value]) => value && (
-          <div key={name}>
-            <dt className="text-muted">{name}</dt>
-            <dd className="break-all">{value}</dd>
-          </div>
-        ))}
+        {facts.map(
+          ([name, value]) =>
+            value && (
+              <div key={name}>
+                <dt className="text-muted">{name}</dt>
+                <dd className="break-all">{value}</dd>
+              </div>
+            ),
+        )}
         {Object.entries(i.versions).map(([name, value]) => (
           <div key={`version-${name}`}>
             <dt className="text-muted">{versionNames.get(name) ?? name}</dt>
@@ -101,5 +131,5 @@ function Facts({ instance: i }: { instance: Instance }) {
   );
 }
 
-// A Map, as the machine names its programs: an object has names of its own, such as "constructor".
+// A Map, because the machine names its programs: an object has names of its own, such as "constructor".
 const versionNames = new Map(Object.entries({ guest: "Guest", os: "System", node: "Node", openclaw: "OpenClaw" }));

@@ -3,7 +3,7 @@ import { duration, useNow } from "@/ui/time";
 import { estimate, experience, phaseLabel } from "./phases";
 import { useBootTimes } from "./bootTimes";
 
-/** How far an instance's boot is, by what boots here took before. */
+/** The progress of an instance's boot, estimated from earlier boots here. */
 export function BootBar({ instance: i, className = "" }: { instance: Instance; className?: string }) {
   const now = useNow();
   const times = useBootTimes(i);
@@ -13,14 +13,33 @@ export function BootBar({ instance: i, className = "" }: { instance: Instance; c
   return (
     <div className={className}>
       <div className="mb-1.5 flex flex-wrap items-baseline justify-between gap-x-3 text-sm">
-        <span><span className="font-medium">{phaseLabel(i.phase)}</span>{i.phase_detail && <span className="text-muted"> · {i.phase_detail}</span>}</span>
+        <span>
+          <span className="font-medium">{phaseLabel(i.phase)}</span>
+          {i.phase_detail && <span className="text-muted"> · {i.phase_detail}</span>}
+        </span>
         <span className="text-muted tabular-nums">
-          {e.late ? "Longer than usual; still at it" : e.left === undefined ? "" : e.left < 1_000 ? "Any moment now" : `About ${duration(e.left)} left`}
+          {e.late
+            ? "Taking longer than usual; still trying"
+            : e.left === undefined
+              ? ""
+              : e.left < 1_000
+                ? "Almost done"
+                : `About ${duration(e.left)} left`}
         </span>
       </div>
-      <div role="progressbar" aria-label={`Start of ${i.name}`} aria-valuemin={0} aria-valuemax={100} aria-valuenow={percent} aria-valuetext={`${phaseLabel(i.phase)}, ${percent} %`}
-        className="h-2 overflow-hidden rounded-full border border-outline/40 bg-sunken">
-        <div className="h-full rounded-full bg-accent transition-[width] duration-500 ease-linear forced-colors:bg-[Highlight]" style={{ width: `${percent}%` }} />
+      <div
+        role="progressbar"
+        aria-label={`Startup of ${i.name}`}
+        aria-valuemin={0}
+        aria-valuemax={100}
+        aria-valuenow={percent}
+        aria-valuetext={`${phaseLabel(i.phase)}, ${percent} %`}
+        className="h-2 overflow-hidden rounded-full border border-outline/40 bg-sunken"
+      >
+        <div
+          className="h-full rounded-full bg-accent transition-[width] duration-500 ease-linear forced-colors:bg-[Highlight]"
+          style={{ width: `${percent}%` }}
+        />
       </div>
       {known && <p className="mt-1.5 text-xs text-muted">{known}</p>}
     </div>

@@ -19,12 +19,22 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
   const terminate = useTerminate();
   const can = possible(i);
   return (
-    <article tabIndex={-1} aria-labelledby={`name-${i.id}`} className="outline-none rounded-xl border border-line bg-panel p-4 sm:p-5">
+    <article
+      tabIndex={-1}
+      aria-labelledby={`name-${i.id}`}
+      className="outline-none rounded-xl border border-line bg-panel p-4 sm:p-5"
+    >
       <div className="flex flex-wrap items-center gap-x-4 gap-y-3">
         <div className="min-w-0 flex-1 basis-60">
           <div className="flex flex-wrap items-center gap-2">
             <h2 id={`name-${i.id}`} className="max-w-full text-lg font-semibold break-words">
-              {can.open ? <Link to="/desktops/$id" params={{ id: i.id }} className="rounded hover:underline">{i.name}</Link> : i.name}
+              {can.open ? (
+                <Link to="/desktops/$id" params={{ id: i.id }} className="rounded hover:underline">
+                  {i.name}
+                </Link>
+              ) : (
+                i.name
+              )}
             </h2>
             <StatusBadge instance={i} />
           </div>
@@ -33,15 +43,41 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
           </p>
         </div>
         <div className="flex items-center gap-2">
-          {can.open && <Link to="/desktops/$id" params={{ id: i.id }} className={buttonClass("primary")}>Open<span className="sr-only"> {i.name}</span></Link>}
-          {can.start && <Button variant="primary" busy={start.isPending} onClick={() => start.mutate({ instance: i, arg: undefined })}><PlayIcon />Start<span className="sr-only"> {i.name}</span></Button>}
-          {can.stop && <Button busy={stop.isPending} onClick={() => stop.mutate({ instance: i, arg: undefined })}><StopIcon />Stop<span className="sr-only"> {i.name}</span></Button>}
-          {can.remove && <Button busy={terminate.isPending} onClick={() => terminate.mutate({ instance: i, arg: undefined })}>Remove<span className="sr-only"> {i.name}</span></Button>}
+          {can.open && (
+            <Link to="/desktops/$id" params={{ id: i.id }} className={buttonClass("primary")}>
+              Open<span className="sr-only"> {i.name}</span>
+            </Link>
+          )}
+          {can.start && (
+            <Button
+              variant="primary"
+              busy={start.isPending}
+              onClick={() => start.mutate({ instance: i, arg: undefined })}
+            >
+              <PlayIcon />
+              Start<span className="sr-only"> {i.name}</span>
+            </Button>
+          )}
+          {can.stop && (
+            <Button busy={stop.isPending} onClick={() => stop.mutate({ instance: i, arg: undefined })}>
+              <StopIcon />
+              Stop<span className="sr-only"> {i.name}</span>
+            </Button>
+          )}
+          {can.remove && (
+            <Button busy={terminate.isPending} onClick={() => terminate.mutate({ instance: i, arg: undefined })}>
+              Remove<span className="sr-only"> {i.name}</span>
+            </Button>
+          )}
           <InstanceMenu instance={i} />
         </div>
       </div>
       {isBooting(i) && <BootBar instance={i} className="mt-4" />}
-      {i.status_reason && <Banner tone={i.status === "failed" ? "bad" : "warn"} className="mt-4">{i.status_reason}</Banner>}
+      {i.status_reason && (
+        <Banner tone={i.status === "failed" ? "bad" : "warn"} className="mt-4">
+          {i.status_reason}
+        </Banner>
+      )}
     </article>
   );
 }

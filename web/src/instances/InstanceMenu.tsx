@@ -1,11 +1,23 @@
 import { Link } from "@tanstack/react-router";
 import { useState, type FormEvent } from "react";
 import type { Instance } from "@/api/client";
-import { Button, ConfirmDialog, Dialog, IconButton, Menu, MenuItem, MenuLink, MenuSeparator, TextField, toast, useWrong } from "@/ui";
+import {
+  Button,
+  ConfirmDialog,
+  Dialog,
+  IconButton,
+  Menu,
+  MenuItem,
+  MenuLink,
+  MenuSeparator,
+  TextField,
+  toast,
+  useWrong,
+} from "@/ui";
 import { EditIcon, HistoryIcon, MoreIcon, PulseIcon, StopIcon, TrashIcon } from "@/ui/icons";
 import { possible, useRename, useStop, useTerminate } from "./commands";
 
-/** What can be done with an instance; stop is in it where no button beside it says so. */
+/** The actions for an instance. Stop is included if there is no button for it beside the menu. */
 export function InstanceMenu({ instance: i, withStop }: { instance: Instance; withStop?: boolean }) {
   const [asking, ask] = useState<"rename" | "terminate">();
   const terminate = useTerminate();
@@ -13,15 +25,38 @@ export function InstanceMenu({ instance: i, withStop }: { instance: Instance; wi
   const can = possible(i);
   return (
     <>
-      <Menu trigger={<IconButton label={`More for ${i.name}`}><MoreIcon /></IconButton>}>
-        {withStop && can.stop && <MenuItem icon={<StopIcon />} onSelect={() => stop.mutate({ instance: i, arg: undefined })}>Stop</MenuItem>}
-        {can.rename && <MenuItem icon={<EditIcon />} onSelect={() => ask("rename")}>Rename…</MenuItem>}
-        <MenuLink icon={<HistoryIcon />} render={<Link to="/desktops/$id/about" params={{ id: i.id }} />}>History</MenuLink>
-        <MenuLink icon={<PulseIcon />} render={<Link to="/desktops/$id/about" params={{ id: i.id }} search={{ tab: "diagnostics" }} />}>Diagnostics</MenuLink>
+      <Menu
+        trigger={
+          <IconButton label={`More actions for ${i.name}`}>
+            <MoreIcon />
+          </IconButton>
+        }
+      >
+        {withStop && can.stop && (
+          <MenuItem icon={<StopIcon />} onSelect={() => stop.mutate({ instance: i, arg: undefined })}>
+            Stop
+          </MenuItem>
+        )}
+        {can.rename && (
+          <MenuItem icon={<EditIcon />} onSelect={() => ask("rename")}>
+            Rename…
+          </MenuItem>
+        )}
+        <MenuLink icon={<HistoryIcon />} render={<Link to="/desktops/$id/about" params={{ id: i.id }} />}>
+          History
+        </MenuLink>
+        <MenuLink
+          icon={<PulseIcon />}
+          render={<Link to="/desktops/$id/about" params={{ id: i.id }} search={{ tab: "diagnostics" }} />}
+        >
+          Diagnostics
+        </MenuLink>
         {can.terminate && (
           <>
             <MenuSeparator />
-            <MenuItem danger icon={<TrashIcon />} onSelect={() => ask("terminate")}>Terminate…</MenuItem>
+            <MenuItem danger icon={<TrashIcon />} onSelect={() => ask("terminate")}>
+              Terminate…
+            </MenuItem>
           </>
         )}
       </Menu>
@@ -34,10 +69,11 @@ export function InstanceMenu({ instance: i, withStop }: { instance: Instance; wi
         typed={i.name}
         onConfirm={async () => {
           await terminate.mutateAsync({ instance: i, arg: undefined });
-          toast({ title: `${i.name} is being terminated`, detail: "Its history stays." });
+          toast({ title: `${i.name} is being terminated`, detail: "Its history is kept." });
         }}
       >
-        The machine and everything on its disk are deleted. This cannot be undone. To keep it and pay less, stop it instead.
+        The machine and everything on its disk are deleted. This cannot be undone. To keep it and pay less, stop it
+        instead.
       </ConfirmDialog>
     </>
   );
@@ -45,12 +81,12 @@ export function InstanceMenu({ instance: i, withStop }: { instance: Instance; wi
 
 const controls = /\p{Cc}|[\u202a-\u202e\u2066-\u2069]/u;
 
-/** What is wrong with a name, as the server would say it. */
+/** Returns what is wrong with a name, in the server's words. */
 export function nameError(name: string, may0 = false): string | undefined {
   const n = Array.from(name.trim()).length;
-  if (n === 0 && !may0) return "Give it a name.";
-  if (n > 64) return "A name has at most 64 characters.";
-  return controls.test(name) ? "A name has no control characters." : undefined;
+  if (n === 0 && !may0) return "Enter a name.";
+  if (n > 64) return "Use at most 64 characters.";
+  return controls.test(name) ? "Control characters are not allowed." : undefined;
 }
 
 function RenameDialog({ instance: i, onClose }: { instance: Instance; onClose: () => void }) {
@@ -66,10 +102,20 @@ function RenameDialog({ instance: i, onClose }: { instance: Instance; onClose: (
   return (
     <Dialog open onClose={onClose} title="Rename the desktop">
       <form ref={form} onSubmit={submit} className="flex flex-col gap-5" noValidate>
-        <TextField label="Name" name="name" value={name} onChange={setName} error={wrong.name} autoComplete="off" maxLength={200} />
+        <TextField
+          label="Name"
+          name="name"
+          value={name}
+          onChange={setName}
+          error={wrong.name}
+          autoComplete="off"
+          maxLength={200}
+        />
         <div className="flex justify-end gap-2">
           <Button onClick={onClose}>Cancel</Button>
-          <Button variant="primary" type="submit" busy={rename.isPending}>Rename</Button>
+          <Button variant="primary" type="submit" busy={rename.isPending}>
+            Rename
+          </Button>
         </div>
       </form>
     </Dialog>

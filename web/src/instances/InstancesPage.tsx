@@ -14,10 +14,14 @@ export function InstancesPage() {
   const navigate = useNavigate({ from: "/" });
   const list = useInfiniteQuery(instancesQuery(search.terminated ?? false));
   const instances = list.data?.pages.flatMap((p) => p.instances) ?? [];
-  const create = (open: boolean) => void navigate({ search: { ...(search.terminated ? { terminated: true } : {}), ...(open ? { create: true } : {}) }, replace: !open });
+  const create = (open: boolean) =>
+    void navigate({
+      search: { ...(search.terminated ? { terminated: true } : {}), ...(open ? { create: true } : {}) },
+      replace: !open,
+    });
 
   const first = list.isSuccess && instances.length === 0 && !search.terminated;
-  // A newcomer has none of them to show.
+  // A new user has no terminated desktops to show.
   const ended = useInfiniteQuery({ ...instancesQuery(true), enabled: first });
   const offer = list.isSuccess && (!first || (ended.data?.pages[0]?.instances.length ?? 0) > 0);
   return (
@@ -26,17 +30,45 @@ export function InstancesPage() {
         <FirstMinute onChoose={() => create(true)} />
       ) : (
         <>
-          <PageTitle action={<Button variant="primary" onClick={() => create(true)}><PlusIcon />New desktop</Button>}>Desktops</PageTitle>
-          {list.isPending && <div className="py-14 text-center text-muted"><Spinner label="Loading your desktops…" /></div>}
-          {list.error && <Banner tone="bad" action={<Button size="small" onClick={() => void list.refetch()}>Try again</Button>}>{sentence(list.error)}</Banner>}
+          <PageTitle
+            action={
+              <Button variant="primary" onClick={() => create(true)}>
+                <PlusIcon />
+                New desktop
+              </Button>
+            }
+          >
+            Desktops
+          </PageTitle>
+          {list.isPending && (
+            <div className="py-14 text-center text-muted">
+              <Spinner label="Loading your desktops…" />
+            </div>
+          )}
+          {list.error && (
+            <Banner
+              tone="bad"
+              action={
+                <Button size="small" onClick={() => void list.refetch()}>
+                  Try again
+                </Button>
+              }
+            >
+              {sentence(list.error)}
+            </Banner>
+          )}
           <ul className="flex flex-col gap-3">
             {instances.map((i) => (
-              <li key={i.id}><InstanceCard instance={i} /></li>
+              <li key={i.id}>
+                <InstanceCard instance={i} />
+              </li>
             ))}
           </ul>
           {list.hasNextPage && (
             <div className="mt-4 text-center">
-              <Button busy={list.isFetchingNextPage} onClick={() => void list.fetchNextPage()}>Show more</Button>
+              <Button busy={list.isFetchingNextPage} onClick={() => void list.fetchNextPage()}>
+                Show more
+              </Button>
             </div>
           )}
         </>
@@ -55,28 +87,44 @@ export function InstancesPage() {
   );
 }
 
-/** What a newcomer sees: one button. */
+/** What a new user sees: one button. */
 function FirstMinute({ onChoose }: { onChoose: () => void }) {
   const navigate = useNavigate();
   const make = useCreate();
   return (
-    <section aria-labelledby="first" className="mx-auto flex max-w-xl flex-col items-center gap-4 py-10 text-center sm:py-16">
+    <section
+      aria-labelledby="first"
+      className="mx-auto flex max-w-xl flex-col items-center gap-4 py-10 text-center sm:py-16"
+    >
       <title>Your first desktop · CloudBot</title>
-      <span className="rounded-2xl bg-accent-soft p-4 text-accent-ink"><DesktopIcon className="size-12" /></span>
-      <h1 id="first" className="text-3xl font-semibold tracking-tight text-balance">A computer of your own, with an agent on it</h1>
+      <span className="rounded-2xl bg-accent-soft p-4 text-accent-ink">
+        <DesktopIcon className="size-12" />
+      </span>
+      <h1 id="first" className="text-3xl font-semibold tracking-tight text-balance">
+        A computer of your own, with an agent on it
+      </h1>
       <p className="text-pretty text-muted">
-        It starts while you watch. Then you see its screen here, and beside it the agent, who works on the same machine: ask for something and look on.
+        You can watch it start. Then its screen appears here, next to the agent that works on the same machine. Ask for
+        something and watch.
       </p>
-      {make.error && <Banner tone="bad" className="text-left">{sentence(make.error)}</Banner>}
+      {make.error && (
+        <Banner tone="bad" className="text-left">
+          {sentence(make.error)}
+        </Banner>
+      )}
       <Button
         variant="primary"
         size="large"
         busy={make.isPending}
-        onClick={() => make.mutate({}, { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id } }) })}
+        onClick={() =>
+          make.mutate({}, { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id } }) })
+        }
       >
         Create my desktop
       </Button>
-      <Button variant="quiet" size="small" onClick={onChoose}>Choose a name and a size first</Button>
+      <Button variant="quiet" size="small" onClick={onChoose}>
+        Choose a name and a size first
+      </Button>
     </section>
   );
 }

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { byPhase, keptLines, noBoot, reduceBoot } from "./boot";
 
-const line = (seq: number, phase = "booting", text = "x") => JSON.stringify({ seq, at: "2026-11-01T10:00:00Z", phase, text });
+const line = (seq: number, phase = "booting", text = "x") =>
+  JSON.stringify({ seq, at: "2026-11-01T10:00:00Z", phase, text });
 
 describe("reduceBoot", () => {
   it("takes a line once", () => {
@@ -32,5 +33,8 @@ it("puts lines together by phase", () => {
   b = reduceBoot(b, "line", line(1, "booting"));
   b = reduceBoot(b, "line", line(2, "installing"));
   b = reduceBoot(b, "line", line(3, "installing"));
-  expect(byPhase(b.lines).map((g) => [g.phase, g.lines.length])).toEqual([["booting", 1], ["installing", 2]]);
+  expect(byPhase(b.lines).map((g) => [g.phase, g.lines.length])).toEqual([
+    ["booting", 1],
+    ["installing", 2],
+  ]);
 });

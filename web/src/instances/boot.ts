@@ -1,4 +1,4 @@
-// The live log and progress of one boot, as its machine tells it.
+// The live log and progress of one boot, as its machine reports it.
 import { useEffect, useState } from "react";
 import type { Phase } from "@/api/client";
 import { pause, stream } from "@/api/events";
@@ -9,7 +9,7 @@ export type BootProgress = { phase: Phase; detail: string; progress: number; at:
 export type Boot = {
   progress?: BootProgress;
   lines: BootLine[];
-  /** Lines that are not shown: the oldest beyond what is kept, and what the server skipped. */
+  /** Lines that are not shown: the oldest beyond the limit, and those that the server skipped. */
   skipped: number;
   waiting: boolean;
 };
@@ -18,7 +18,7 @@ export const keptLines = 2_000;
 
 export const noBoot: Boot = { lines: [], skipped: 0, waiting: true };
 
-/** Takes one message of the stream; pure. */
+/** Applies one message of the stream; pure. */
 export function reduceBoot(boot: Boot, event: string, data: string): Boot {
   let v: Record<string, unknown>;
   try {
@@ -33,7 +33,7 @@ export function reduceBoot(boot: Boot, event: string, data: string): Boot {
       return { ...boot, waiting: false, progress: v as unknown as BootProgress };
     case "line": {
       const line = v as unknown as BootLine;
-      if (boot.lines.some((l) => l.seq === line.seq && l.at === line.at)) return boot; // sent again after a break
+      if (boot.lines.some((l) => l.seq === line.seq && l.at === line.at)) return boot; // repeated after a break
       const lines = [...boot.lines, line];
       const over = Math.max(0, lines.length - keptLines);
       return { ...boot, waiting: false, lines: over ? lines.slice(over) : lines, skipped: boot.skipped + over };
@@ -45,7 +45,7 @@ export function reduceBoot(boot: Boot, event: string, data: string): Boot {
   }
 }
 
-/** Lines in the order they came, put together by phase. */
+/** Returns the lines in order, grouped by phase. */
 export function byPhase(lines: BootLine[]): { phase: Phase; lines: BootLine[] }[] {
   const groups: { phase: Phase; lines: BootLine[] }[] = [];
   for (const line of lines) {
@@ -74,7 +74,7 @@ async function follow(id: string, update: (f: (b: Boot) => Boot) => void, signal
     try {
       for await (const m of stream(`/api/instances/${id}/boot`, last, signal, () => (tries = 0))) {
         if (m.id) {
-          // `<boot>.<seq>`: another boot begins its log afresh.
+          // `<boot>.<seq>`: another boot starts a new log.
           if (last !== undefined && last.split(".")[0] !== m.id.split(".")[0]) update(() => noBoot);
           last = m.id;
         }
@@ -83,7 +83,7 @@ async function follow(id: string, update: (f: (b: Boot) => Boot) => void, signal
         if (event) update((b) => reduceBoot(b, event, data));
       }
     } catch {
-      // come back
+      // reconnect
     }
     if (!signal.aborted) await pause(Math.min(20_000, 1_000 * 2 ** Math.min(tries, 5)), signal);
   }

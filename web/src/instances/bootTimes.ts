@@ -9,7 +9,7 @@ const bootTimesQuery = (type: string) =>
     staleTime: 60_000,
   });
 
-/** What boots like this one took here; undefined while that is not known. */
+/** Returns how long similar boots took here; undefined while unknown. */
 export function useBootTimes(i: Instance): BootTimes | undefined {
   const { data } = useQuery(bootTimesQuery(i.instance_type));
   if (!data) return undefined;

@@ -1,4 +1,4 @@
-// What can be done with an instance, as mutations that say what went wrong.
+// The actions on an instance, as mutations that report failures.
 import { useMutation } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, ApiError, call, idempotencyKey, sentence, type Instance } from "@/api/client";
@@ -6,7 +6,7 @@ import { newID } from "@/api/id";
 import { queryClient } from "@/api/queries";
 import { toast } from "@/ui";
 
-// Not waited for: with no way to the server it is tried for long, and the button would be busy until then.
+// Not awaited: without a server it retries for a long time, and the button would stay busy.
 function refresh(id: string) {
   void queryClient.invalidateQueries({ queryKey: ["instances"] });
   void queryClient.invalidateQueries({ queryKey: ["instance", id] });
@@ -23,17 +23,23 @@ function useCommand<T>(failed: string, run: (i: Instance, arg: T) => Promise<unk
   });
 }
 
-export const useStart = () => useCommand<void>("Not started", (i) => call(api.POST("/api/instances/{id}/start", at(i.id))));
-export const useStop = () => useCommand<void>("Not stopped", (i) => call(api.POST("/api/instances/{id}/stop", at(i.id))));
-export const useTerminate = () => useCommand<void>("Not terminated", (i) => call(api.DELETE("/api/instances/{id}", at(i.id))));
+export const useStart = () =>
+  useCommand<void>("Not started", (i) => call(api.POST("/api/instances/{id}/start", at(i.id))));
+export const useStop = () =>
+  useCommand<void>("Not stopped", (i) => call(api.POST("/api/instances/{id}/stop", at(i.id))));
+export const useTerminate = () =>
+  useCommand<void>("Not terminated", (i) => call(api.DELETE("/api/instances/{id}", at(i.id))));
 export const useRename = () =>
-  useCommand<string>("Not renamed", (i, name) => call(api.PATCH("/api/instances/{id}", { ...at(i.id), body: { name } })));
+  useCommand<string>("Not renamed", (i, name) =>
+    call(api.PATCH("/api/instances/{id}", { ...at(i.id), body: { name } })),
+  );
 
-/** Asks for a new instance; where no answer came, asking again asks for the same one. */
+/** Requests a new instance. After a request without an answer, another call repeats the same request. */
 export function useCreate() {
   const [key, renew] = useState(newID);
   return useMutation({
-    mutationFn: (body: { name?: string; instance_type?: string }) => call(api.POST("/api/instances", { params: { header: { "Idempotency-Key": key } }, body })),
+    mutationFn: (body: { name?: string; instance_type?: string }) =>
+      call(api.POST("/api/instances", { params: { header: { "Idempotency-Key": key } }, body })),
     // A refusal is final for its key.
     onError: (error) => error instanceof ApiError && error.status >= 400 && error.status < 500 && renew(newID()),
     onSuccess: (instance) => {
@@ -43,14 +49,14 @@ export function useCreate() {
   });
 }
 
-/** What the buttons of an instance offer in its present state. */
+/** The actions that an instance's buttons offer in its current state. */
 export function possible(i: Instance) {
   return {
     open: i.status === "running" || i.status === "launching" || i.status === "starting",
     start: i.status === "stopped",
     stop: i.status === "running",
     rename: i.status !== "terminated" && i.status !== "terminating" && i.status !== "failed",
-    /** Nothing of it is left but its line in the list. */
+    /** Only its line in the list is left. */
     remove: i.status === "failed",
     terminate: i.status !== "terminated" && i.status !== "terminating" && i.status !== "failed",
   };

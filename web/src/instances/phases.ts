@@ -1,11 +1,14 @@
-// How far a boot is and how long it will take, from what boots of this installation took.
+// The progress of a boot and the time it will take, estimated from earlier boots of this installation.
 import type { Instance, Phase, Status } from "@/api/client";
 import type { Tone } from "@/ui";
 import { duration } from "@/ui/time";
 
-/** The phases in order, and what goes on from each to the next. A phase is told when it is reached: at "desktop" there is one. */
+/**
+ * The phases in order, with what happens between each and the next. A phase is reported when it is reached: at
+ * "desktop" there is a desktop.
+ */
 export const phases: { phase: Phase; label: string }[] = [
-  { phase: "requested", label: "Asked for" },
+  { phase: "requested", label: "Requested" },
   { phase: "allocating", label: "Finding a machine" },
   { phase: "booting", label: "Starting the machine" },
   { phase: "installing", label: "Setting up the desktop" },
@@ -16,14 +19,15 @@ export const phases: { phase: Phase; label: string }[] = [
 
 export const phaseLabel = (p: Phase) => phases.find((x) => x.phase === p)?.label ?? p;
 
-/** An instance on its way to ready. */
+/** Reports whether an instance is on its way to ready. */
 export const isBooting = (i: Pick<Instance, "status" | "ready" | "phase">) =>
   i.status === "launching" || i.status === "starting" || (i.status === "running" && !i.ready && i.phase !== "ready");
 
-/** Whether there is a desktop to be seen. The agent may still be on its way. */
-export const hasDesktop = (i: Pick<Instance, "status" | "phase">) => i.status === "running" && ["desktop", "agent", "ready"].includes(i.phase);
+/** Reports whether there is a desktop to see. The agent may still be starting. */
+export const hasDesktop = (i: Pick<Instance, "status" | "phase">) =>
+  i.status === "running" && ["desktop", "agent", "ready"].includes(i.phase);
 
-/** A status in words, with its colour. */
+/** Returns a status as text, with its colour. */
 export function statusWords(i: Pick<Instance, "status" | "ready" | "phase">): { text: string; tone: Tone | "busy" } {
   const words: Record<Status, { text: string; tone: Tone | "busy" }> = {
     launching: { text: "Starting up", tone: "busy" },
@@ -42,7 +46,7 @@ export function statusWords(i: Pick<Instance, "status" | "ready" | "phase">): { 
   return words[i.status];
 }
 
-/** What boots took: milliseconds from the request to each phase. */
+/** How long boots took: milliseconds from the request to each phase. */
 export type BootTimes = {
   samples: number;
   phases: { phase: Phase; p50_ms: number; p95_ms: number }[];
@@ -52,15 +56,15 @@ export type BootTimes = {
 export type Estimate = {
   /** 0 to 1; it never reaches 1 before ready. */
   fraction: number;
-  /** Milliseconds left by the median; undefined: nobody can tell. */
+  /** Milliseconds left by the median; undefined: unknown. */
   left?: number;
-  /** Longer than 19 of 20 boots, as far as this phase tells. */
+  /** Longer than 19 of 20 boots, as far as this phase shows. */
   late: boolean;
 };
 
 /**
- * Estimates a boot that reached phase at since (ms), seen at now. Within a phase the bar approaches
- * the next phase's place by the median and never passes it, so that it never runs backwards.
+ * Estimates a boot that reached phase at since (ms), at the time now. Within a phase the bar approaches
+ * the next phase's place by the median and never passes it, so it never moves backwards.
  */
 export function estimate(times: BootTimes | undefined, phase: Phase, since: number, now: number, said = 0): Estimate {
   if (phase === "ready") return { fraction: 1, late: false };
@@ -68,13 +72,17 @@ export function estimate(times: BootTimes | undefined, phase: Phase, since: numb
   const at = phases.findIndex((p) => p.phase === phase);
   const total = times?.total;
   if (!times || !total || times.samples === 0 || total.p50_ms <= 0) {
-    // Nobody has booted here yet: what the server says of the phases, and a slow approach to the next.
+    // No boot has been measured here yet: use the server's value for the phase, and slowly approach the next one.
     const base = at / (phases.length - 1);
-    return { fraction: Math.max(approach(base, (at + 1) / (phases.length - 1), inPhase / 20_000), Math.min(said / 100, 0.98)), late: false };
+    return {
+      fraction: Math.max(approach(base, (at + 1) / (phases.length - 1), inPhase / 20_000), Math.min(said / 100, 0.98)),
+      late: false,
+    };
   }
-  const reached = (p: Phase, q: "p50_ms" | "p95_ms") => (p === "requested" ? 0 : p === "ready" ? total[q] : times.phases.find((x) => x.phase === p)?.[q]);
+  const reached = (p: Phase, q: "p50_ms" | "p95_ms") =>
+    p === "requested" ? 0 : p === "ready" ? total[q] : times.phases.find((x) => x.phase === p)?.[q];
   const goal = reached(phases.slice(at + 1).find((p) => reached(p.phase, "p50_ms") !== undefined)!.phase, "p50_ms")!;
-  // A phase that other boots skip has no place of its own: the bar waits for it just before the next.
+  // A phase that other boots skip has no place of its own: the bar waits just before the next one.
   const base = Math.min(goal, reached(phase, "p50_ms") ?? goal);
   const fraction = approach(base / total.p50_ms, goal / total.p50_ms, inPhase / Math.max(250, goal - base));
   return {
@@ -86,7 +94,7 @@ export function estimate(times: BootTimes | undefined, phase: Phase, since: numb
 
 const within = (ms: number) => `ready within ${duration(Math.ceil(ms / 1000) * 1000)}.`;
 
-/** What may be said of how long a boot takes here. What 19 of 20 boots take is known of 20 boots or more. */
+/** Returns a sentence on how long a boot takes here. A claim about 19 of 20 boots needs at least 20 boots. */
 export function experience(times: BootTimes | undefined): string | undefined {
   const total = times?.total;
   if (!times || !total || times.samples === 0) return undefined;
@@ -95,7 +103,7 @@ export function experience(times: BootTimes | undefined): string | undefined {
   return `Half of the ${times.samples} desktops that started here before were ${within(total.p50_ms)}`;
 }
 
-// Linear at first, then slower: at the median it is at 4/5 of the way.
+// Linear at first, then slower: at the median it has covered 4/5 of the way.
 function approach(from: number, to: number, share: number): number {
   return from + (to - from) * (share <= 1 ? 0.8 * share : 1 - 0.2 / share);
 }

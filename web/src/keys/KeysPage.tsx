@@ -15,41 +15,84 @@ export function KeysPage() {
   const [removing, remove] = useState<Provider>();
   const stored = (id: string) => keys.data?.keys.find((k) => k.provider === id);
   const drop = useMutation({
-    mutationFn: (p: Provider) => call(api.DELETE("/api/user/api-keys/{provider}", { params: { path: { provider: p.id }, header: idempotencyKey() } })),
+    mutationFn: (p: Provider) =>
+      call(
+        api.DELETE("/api/user/api-keys/{provider}", { params: { path: { provider: p.id }, header: idempotencyKey() } }),
+      ),
     onSettled: () => void queryClient.invalidateQueries({ queryKey: ["keys"] }),
     onError: (error) => toast({ tone: "bad", title: "Not removed", detail: sentence(error) }),
   });
-  // The machines ask the providers, so one has to be up.
+  // The machines ask the providers, so one must be running.
   const instances = useInfiniteQuery(instancesQuery(false));
   const ready = instances.data?.pages.flatMap((p) => p.instances).find((i) => i.ready && i.status === "running");
   const check = useQuery({ ...reportQuery(ready?.id ?? "", "testapi"), enabled: false });
-  // What a provider said is of the key that it was asked about, and not of the one that replaced it.
+  // A provider's verdict is about the key that was tested, not about the key that replaced it.
   const [asked, askedOf] = useState<Schemas["StoredKey"][]>([]);
   const isOld = (id: string) => asked.find((k) => k.provider === id)?.updated_at !== stored(id)?.updated_at;
   const test = async () => {
-    const now = await keys.refetch(); // one may have been stored a moment ago
+    const now = await keys.refetch(); // a key may have been added since
     askedOf(now.data?.keys ?? []);
     await check.refetch();
   };
   const probes = check.data === undefined ? undefined : probesOf(check.data);
-  // Those with a key first; within, as the server lists them.
+  // Providers with a key first; then in the server's order.
   const providers = (keys.data?.available ?? []).toSorted((a, b) => Number(!!stored(b.id)) - Number(!!stored(a.id)));
   return (
     <>
-      <PageTitle action={keys.data && keys.data.keys.length > 0 && <Button busy={check.isFetching} disabled={!ready} title={ready ? `Asks from ${ready.name}` : "A desktop has to be ready for it"} onClick={() => void test()}>Test the keys</Button>}>API keys</PageTitle>
+      <PageTitle
+        action={
+          keys.data &&
+          keys.data.keys.length > 0 && (
+            <Button
+              busy={check.isFetching}
+              disabled={!ready}
+              title={ready ? `Tests from ${ready.name}` : "A desktop must be ready first"}
+              onClick={() => void test()}
+            >
+              Test the keys
+            </Button>
+          )
+        }
+      >
+        API keys
+      </PageTitle>
       <p className="mb-6 max-w-2xl text-muted">
-        The agent thinks with a model of one of these providers, and pays with your key. Keys are stored encrypted, reach your running
-        machines without a restart, stay in their memory, and are never shown again.
+        The agent uses a model from one of these providers, paid for with your key. Keys are stored encrypted and never
+        shown again. Running desktops receive them without a restart and keep them only in memory.
       </p>
       {keys.isPending && <Spinner label="Loading…" />}
-      {keys.error && <Banner tone="bad" action={<Button size="small" onClick={() => void keys.refetch()}>Try again</Button>}>{sentence(keys.error)}</Banner>}
-      {check.error && <Banner tone="bad" className="mb-4">{sentence(check.error)}</Banner>}
+      {keys.error && (
+        <Banner
+          tone="bad"
+          action={
+            <Button size="small" onClick={() => void keys.refetch()}>
+              Try again
+            </Button>
+          }
+        >
+          {sentence(keys.error)}
+        </Banner>
+      )}
+      {check.error && (
+        <Banner tone="bad" className="mb-4">
+          {sentence(check.error)}
+        </Banner>
+      )}
       {keys.data && keys.data.keys.length === 0 && (
-        <Banner tone="info" className="mb-4" title="No key yet">One is enough to begin. Without any, the agent answers but no model stands behind it.</Banner>
+        <Banner tone="info" className="mb-4" title="No key yet">
+          Add at least one. Without a key, the agent replies but has no model to use.
+        </Banner>
       )}
       <ul className="divide-y divide-line rounded-xl border border-line bg-panel">
         {providers.map((p) => (
-          <Row key={p.id} provider={p} stored={stored(p.id)} probe={isOld(p.id) ? undefined : probes?.find((x) => x.provider === p.id)} onEdit={() => edit(p)} onRemove={() => remove(p)} />
+          <Row
+            key={p.id}
+            provider={p}
+            stored={stored(p.id)}
+            probe={isOld(p.id) ? undefined : probes?.find((x) => x.provider === p.id)}
+            onEdit={() => edit(p)}
+            onRemove={() => remove(p)}
+          />
         ))}
       </ul>
       {editing && <KeyDialog provider={editing} replaces={!!stored(editing.id)} onClose={() => edit(undefined)} />}
@@ -62,13 +105,26 @@ export function KeysPage() {
           if (removing) await drop.mutateAsync(removing);
         }}
       >
-        Running machines forget it at once. The provider itself keeps it valid: revoke it there if it may have leaked.
+        Running desktops delete it immediately. The key stays valid at the provider; revoke it there if it may have
+        leaked.
       </ConfirmDialog>
     </>
   );
 }
 
-function Row({ provider: p, stored, probe, onEdit, onRemove }: { provider: Provider; stored: Schemas["StoredKey"] | undefined; probe: Probe | undefined; onEdit: () => void; onRemove: () => void }) {
+function Row({
+  provider: p,
+  stored,
+  probe,
+  onEdit,
+  onRemove,
+}: {
+  provider: Provider;
+  stored: Schemas["StoredKey"] | undefined;
+  probe: Probe | undefined;
+  onEdit: () => void;
+  onRemove: () => void;
+}) {
   return (
     <li className="flex flex-wrap items-center gap-x-4 gap-y-2 px-4 py-3">
       <div className="min-w-0 flex-1 basis-48">
@@ -83,16 +139,27 @@ function Row({ provider: p, stored, probe, onEdit, onRemove }: { provider: Provi
               Ends in <span className="font-mono text-ink">{stored.last4}</span>, updated <Ago at={stored.updated_at} />
             </>
           ) : p.plugin ? (
-            "The agent on the machine has to have this provider's plug-in."
+            "The agent on the machine needs this provider's plug-in."
           ) : (
             "No key"
           )}
         </p>
-        {stored && probe && <p role="status" className={`text-sm ${probe.result === "accepted" ? "text-good" : "text-warn"}`}>The provider {verdict(probe)}.</p>}
+        {stored && probe && (
+          <p role="status" className={`text-sm ${probe.result === "accepted" ? "text-good" : "text-warn"}`}>
+            The provider {verdict(probe)}.
+          </p>
+        )}
       </div>
       <div className="flex gap-2">
-        <Button size="small" onClick={onEdit}>{stored ? "Replace" : "Set key"}<span className="sr-only"> for {p.name}</span></Button>
-        {stored && <Button size="small" variant="quiet" onClick={onRemove}>Remove<span className="sr-only"> the key for {p.name}</span></Button>}
+        <Button size="small" onClick={onEdit}>
+          {stored ? "Replace" : "Set key"}
+          <span className="sr-only"> for {p.name}</span>
+        </Button>
+        {stored && (
+          <Button size="small" variant="quiet" onClick={onRemove}>
+            Remove<span className="sr-only"> the key for {p.name}</span>
+          </Button>
+        )}
       </div>
     </li>
   );
@@ -102,9 +169,19 @@ function KeyDialog({ provider: p, replaces, onClose }: { provider: Provider; rep
   const [key, setKey] = useState("");
   const { form, wrong, say } = useWrong<"key">();
   const store = useMutation({
-    mutationFn: () => call(api.POST("/api/user/api-keys", { params: { header: idempotencyKey() }, body: { provider: p.id, api_key: key.trim() } })),
+    mutationFn: () =>
+      call(
+        api.POST("/api/user/api-keys", {
+          params: { header: idempotencyKey() },
+          body: { provider: p.id, api_key: key.trim() },
+        }),
+      ),
     onSuccess: () => {
-      toast({ tone: "good", title: `Key for ${p.name} stored`, detail: "Running machines have it within moments." });
+      toast({
+        tone: "good",
+        title: `Key for ${p.name} stored`,
+        detail: "Running desktops receive it within a few seconds.",
+      });
       void queryClient.invalidateQueries({ queryKey: ["keys"] });
       onClose();
     },
@@ -116,13 +193,35 @@ function KeyDialog({ provider: p, replaces, onClose }: { provider: Provider; rep
     if (key.trim()) store.mutate();
   };
   return (
-    <Dialog open onClose={onClose} title={`${replaces ? "Replace" : "Set"} the key for ${p.name}`} description={p.plugin ? "The agent needs a plug-in for this provider; without it the key is not used." : undefined}>
+    <Dialog
+      open
+      onClose={onClose}
+      title={`${replaces ? "Replace" : "Set"} the key for ${p.name}`}
+      description={
+        p.plugin ? "The agent needs a plug-in for this provider; without it the key is not used." : undefined
+      }
+    >
       <form ref={form} onSubmit={submit} className="flex flex-col gap-5" noValidate>
-        {/* Not a password of this site: password managers should leave it alone. */}
-        <TextField label="API key" type="password" name="api-key" autoComplete="off" data-1p-ignore data-lpignore="true" data-bwignore spellCheck={false} value={key} onChange={setKey} error={wrong.key} hint="Only its form is checked here. “Test the keys” asks the provider, from one of your desktops." />
+        {/* Not a password of this site: password managers should ignore it. */}
+        <TextField
+          label="API key"
+          type="password"
+          name="api-key"
+          autoComplete="off"
+          data-1p-ignore
+          data-lpignore="true"
+          data-bwignore
+          spellCheck={false}
+          value={key}
+          onChange={setKey}
+          error={wrong.key}
+          hint="Only the format is checked here. “Test the keys” asks the provider from one of your desktops."
+        />
         <div className="flex justify-end gap-2">
           <Button onClick={onClose}>Cancel</Button>
-          <Button variant="primary" type="submit" busy={store.isPending}>{replaces ? "Replace" : "Store"}</Button>
+          <Button variant="primary" type="submit" busy={store.isPending}>
+            {replaces ? "Replace" : "Store"}
+          </Button>
         </div>
       </form>
     </Dialog>

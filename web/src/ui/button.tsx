@@ -21,11 +21,24 @@ export function buttonClass(variant: ButtonVariant = "plain", size: keyof typeof
 export type ButtonProps = ComponentProps<"button"> & {
   variant?: ButtonVariant;
   size?: keyof typeof sizes;
-  /** Work goes on: the button shows it and takes no second press. It keeps the focus, which a disabled one loses. */
+  /**
+   * Work is in progress: the button shows it and ignores a second press. It keeps the focus, which a disabled one
+   * loses.
+   */
   busy?: boolean;
 };
 
-export function Button({ variant, size, busy, className = "", type = "button", disabled, onClick, children, ...rest }: ButtonProps) {
+export function Button({
+  variant,
+  size,
+  busy,
+  className = "",
+  type = "button",
+  disabled,
+  onClick,
+  children,
+  ...rest
+}: ButtonProps) {
   return (
     <button
       type={type}
@@ -33,7 +46,7 @@ export function Button({ variant, size, busy, className = "", type = "button", d
       disabled={disabled && !busy}
       aria-disabled={busy || undefined}
       aria-busy={busy || undefined}
-      onClick={busy ? (e) => e.preventDefault() : onClick} // Enter in a form's field presses its button, too
+      onClick={busy ? (e) => e.preventDefault() : onClick} // Enter in a form's field also presses its button
       {...rest}
     >
       {busy && <Spinner />}
@@ -42,8 +55,13 @@ export function Button({ variant, size, busy, className = "", type = "button", d
   );
 }
 
-/** A button with a picture only; label is its name, and its tooltip. */
-export function IconButton({ label, className = "", pressed, ...rest }: Omit<ComponentProps<"button">, "aria-label"> & { label: string; pressed?: boolean; children: ReactNode }) {
+/** A button with only an icon; label is its name and its tooltip. */
+export function IconButton({
+  label,
+  className = "",
+  pressed,
+  ...rest
+}: Omit<ComponentProps<"button">, "aria-label"> & { label: string; pressed?: boolean; children: ReactNode }) {
   return (
     <button
       type="button"

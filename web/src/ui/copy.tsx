@@ -3,7 +3,7 @@ import { Button } from "./button";
 import { CheckIcon, CopyIcon } from "./icons";
 import { toast } from "./toast";
 
-/** Copies a text; for two seconds after, says how that went. */
+/** Copies a text and reports the outcome for two seconds. */
 export function useCopy(text: string): { outcome: "" | "copied" | "refused"; copy: () => Promise<boolean> } {
   const [outcome, setOutcome] = useState<"" | "copied" | "refused">("");
   useEffect(() => {
@@ -24,12 +24,25 @@ export function useCopy(text: string): { outcome: "" | "copied" | "refused"; cop
   return { outcome, copy };
 }
 
-/** Copies text; where the browser refuses, it says so. */
-export function CopyButton({ text, label = "Copy", children = "Copy" }: { text: string; label?: string; children?: string }) {
+/** Copies text; reports if the browser refuses. */
+export function CopyButton({
+  text,
+  label = "Copy",
+  children = "Copy",
+}: {
+  text: string;
+  label?: string;
+  children?: string;
+}) {
   const { outcome, copy } = useCopy(text);
   const done = outcome === "copied";
   const press = async () => {
-    if (!(await copy())) toast({ tone: "warn", title: "The browser does not allow copying", detail: "Select the text and copy it by hand." });
+    if (!(await copy()))
+      toast({
+        tone: "warn",
+        title: "The browser does not allow copying",
+        detail: "Select the text and copy it by hand.",
+      });
   };
   return (
     <Button size="small" onClick={() => void press()} aria-label={label}>

@@ -24,12 +24,22 @@ export function DialogPopup({ open, onClose, title, description, wide, children,
     <Base.Root open={open} onOpenChange={(now) => !now && onClose()}>
       <Base.Portal>
         <Base.Backdrop className={backdrop} />
-        <Base.Popup className={`${popup} ${wide ? "max-w-3xl" : "max-w-lg"}`} {...(initialFocus ? { initialFocus } : {})}>
+        <Base.Popup
+          className={`${popup} ${wide ? "max-w-3xl" : "max-w-lg"}`}
+          {...(initialFocus ? { initialFocus } : {})}
+        >
           <Base.Title className="mb-1 pr-10 text-lg font-semibold break-words">{title}</Base.Title>
-          {description && <Base.Description className="mb-2 text-sm text-muted" render={<div />}>{description}</Base.Description>}
+          {description && (
+            <Base.Description className="mb-2 text-sm text-muted" render={<div />}>
+              {description}
+            </Base.Description>
+          )}
           <div className="mt-2">{children}</div>
-          {/* Last, so that what the dialog is about gets the focus. */}
-          <Base.Close aria-label="Close" className="absolute top-4 right-4 inline-flex size-9 items-center justify-center rounded-md hover:bg-sunken">
+          {/* Last, so that the dialog's content gets the focus. */}
+          <Base.Close
+            aria-label="Close"
+            className="absolute top-4 right-4 inline-flex size-9 items-center justify-center rounded-md hover:bg-sunken"
+          >
             <CloseIcon />
           </Base.Close>
         </Base.Popup>
@@ -38,7 +48,7 @@ export function DialogPopup({ open, onClose, title, description, wide, children,
   );
 }
 
-/** As it is seen: a page draws white space as one space, and a keyboard may compose letters otherwise. */
+/** Returns a text as it looks: a page draws white space as one space, and keyboards compose letters differently. */
 const folded = (text: string) => text.normalize("NFC").replace(/\s+/gu, " ").trim();
 
 export type ConfirmProps = {
@@ -48,7 +58,7 @@ export type ConfirmProps = {
   children: ReactNode;
   /** What the button does: "Terminate", never "OK". */
   action: string;
-  /** A text that has to be typed first, for what cannot be undone. */
+  /** A text that must be typed first, for what cannot be undone. */
   typed?: string;
   onConfirm: () => Promise<void> | void;
 };
@@ -69,7 +79,7 @@ export function ConfirmPopup({ open, onClose, title, children, action, typed, on
       await onConfirm();
       close();
     } catch {
-      // who confirms has said why; the question stays open
+      // onConfirm has reported the error; the dialog stays open
     } finally {
       setBusy(false);
     }
@@ -80,7 +90,9 @@ export function ConfirmPopup({ open, onClose, title, children, action, typed, on
         <BaseAlert.Backdrop className={backdrop} />
         <BaseAlert.Popup className={`${popup} max-w-lg`}>
           <BaseAlert.Title className="text-lg font-semibold break-words">{title}</BaseAlert.Title>
-          <BaseAlert.Description className="mt-2 text-sm break-words text-muted" render={<div />}>{children}</BaseAlert.Description>
+          <BaseAlert.Description className="mt-2 text-sm break-words text-muted" render={<div />}>
+            {children}
+          </BaseAlert.Description>
           <form onSubmit={submit} className="mt-5 flex flex-col gap-4">
             <div className="order-2 flex flex-wrap justify-end gap-2">
               {/* First in order, so that it gets the focus. */}
@@ -91,7 +103,17 @@ export function ConfirmPopup({ open, onClose, title, children, action, typed, on
             </div>
             {typed !== undefined && (
               <div className="order-1">
-                <TextField label={<>Type <strong className="font-semibold break-all text-ink select-all">{typed}</strong> to confirm</>} name="confirm-name" value={text} onChange={setText} autoComplete="off" />
+                <TextField
+                  label={
+                    <>
+                      Type <strong className="font-semibold break-all text-ink select-all">{typed}</strong> to confirm
+                    </>
+                  }
+                  name="confirm-name"
+                  value={text}
+                  onChange={setText}
+                  autoComplete="off"
+                />
               </div>
             )}
           </form>

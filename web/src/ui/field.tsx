@@ -11,7 +11,17 @@ type TextFieldProps = Omit<ComponentProps<"input">, "onChange" | "value"> & {
 };
 
 /** A labelled input with a hint and an error that assistive technology reads with it. */
-export function TextField({ label, value, onChange, hint, error, type = "text", id, className = "", ...rest }: TextFieldProps) {
+export function TextField({
+  label,
+  value,
+  onChange,
+  hint,
+  error,
+  type = "text",
+  id,
+  className = "",
+  ...rest
+}: TextFieldProps) {
   const own = useId();
   const [shown, setShown] = useState(false);
   const input = id ?? own;
@@ -19,7 +29,9 @@ export function TextField({ label, value, onChange, hint, error, type = "text", 
   const about = [hint ? `${input}-hint` : "", error ? `${input}-error` : ""].join(" ").trim();
   return (
     <div className={`flex flex-col gap-1.5 ${className}`}>
-      <label htmlFor={input} className="text-sm font-medium">{label}</label>
+      <label htmlFor={input} className="text-sm font-medium">
+        {label}
+      </label>
       <div className="relative">
         <input
           id={input}
@@ -32,19 +44,33 @@ export function TextField({ label, value, onChange, hint, error, type = "text", 
           {...rest}
         />
         {password && (
-          <button type="button" onClick={() => setShown(!shown)} aria-pressed={shown} aria-label="Show what is typed" title="Show what is typed"
-            className="absolute inset-y-0 right-0 inline-flex w-10 items-center justify-center text-muted hover:text-ink aria-pressed:text-accent-ink forced-colors:aria-pressed:text-[Highlight]">
+          <button
+            type="button"
+            onClick={() => setShown(!shown)}
+            aria-pressed={shown}
+            aria-label="Show what is typed"
+            title="Show what is typed"
+            className="absolute inset-y-0 right-0 inline-flex w-10 items-center justify-center text-muted hover:text-ink aria-pressed:text-accent-ink forced-colors:aria-pressed:text-[Highlight]"
+          >
             <EyeIcon />
           </button>
         )}
       </div>
-      {hint && <p id={`${input}-hint`} className="text-sm text-muted">{hint}</p>}
-      {error && <p id={`${input}-error`} role="alert" className="text-sm text-bad">{error}</p>}
+      {hint && (
+        <p id={`${input}-hint`} className="text-sm text-muted">
+          {hint}
+        </p>
+      )}
+      {error && (
+        <p id={`${input}-error`} role="alert" className="text-sm text-bad">
+          {error}
+        </p>
+      )}
     </div>
   );
 }
 
-/** What is wrong with a form's fields, as sentences. Saying it moves the focus to the first of them. */
+/** What is wrong with a form's fields, as sentences. Setting it moves the focus to the first of them. */
 export function useWrong<Field extends string>() {
   const form = useRef<HTMLFormElement>(null);
   const [wrong, say] = useState<{ [f in Field]?: string | undefined }>({});
@@ -54,8 +80,18 @@ export function useWrong<Field extends string>() {
   return { form, wrong, say };
 }
 
-/** A setting that is on or off, at once. */
-export function Switch({ label, checked, onChange, disabled }: { label: ReactNode; checked: boolean; onChange: (on: boolean) => void; disabled?: boolean }) {
+/** A setting that takes effect immediately. */
+export function Switch({
+  label,
+  checked,
+  onChange,
+  disabled,
+}: {
+  label: ReactNode;
+  checked: boolean;
+  onChange: (on: boolean) => void;
+  disabled?: boolean;
+}) {
   return (
     <label className="inline-flex items-center gap-2 text-sm">
       <input

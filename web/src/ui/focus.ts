@@ -1,9 +1,11 @@
-/** Whether nobody but something around e has the focus: whoever had it is gone, and it was left to the page. */
+/**
+ * Reports whether the focus was lost near e: the focused element is gone, and only an element around e has the focus.
+ */
 export const leftAround = (e: Element | null): boolean => document.activeElement?.contains(e) ?? true;
 
 /**
- * Keeps the focus in the page: where the element that has it goes away, as a button does whose work is done,
- * it goes to what was around it and can take it, else to the page's beginning. Call it once.
+ * Keeps the focus on the page. When the focused element disappears, as a button does whose work is done, the focus
+ * moves to a focusable element around it, or to the start of the page. Call it once.
  */
 export function keepFocus(): () => void {
   let path: EventTarget[] = [];
@@ -12,11 +14,13 @@ export function keepFocus(): () => void {
   const took = (e: FocusEvent) => (path = e.composedPath());
   const watch = new MutationObserver(() => {
     if (!lost()) return;
-    // A dialog or a menu that closes gives the focus back by itself, a moment later.
+    // A dialog or a menu restores the focus shortly after it closes.
     timer ??= setTimeout(() => {
       timer = undefined;
       if (!lost()) return;
-      const around = path.find((e): e is HTMLElement => e instanceof HTMLElement && e.isConnected && e.hasAttribute("tabindex"));
+      const around = path.find(
+        (e): e is HTMLElement => e instanceof HTMLElement && e.isConnected && e.hasAttribute("tabindex"),
+      );
       (around ?? document.querySelector<HTMLElement>("main"))?.focus({ preventScroll: true });
     }, 60);
   });

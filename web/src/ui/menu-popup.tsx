@@ -1,7 +1,7 @@
 import { Menu as Base } from "@base-ui/react/menu";
-import { Parts, type MenuProps } from "./menu";
+import { Parts, type MenuProps } from "./menu-parts";
 
-/** The menu itself; it is open at first, for somebody has just asked for it. */
+/** The menu itself. It starts open, because the user has already pressed its button. */
 export function MenuPopup({ trigger, children, align = "end", container }: MenuProps) {
   return (
     <Base.Root defaultOpen>

@@ -1,21 +1,10 @@
-// A menu's machinery is loaded when it is first used: see later.tsx. Its items get it by context.
-import type { Menu as BaseMenu } from "@base-ui/react/menu";
-import { cloneElement, createContext, useContext, useState, type ReactElement, type ReactNode } from "react";
+// Base UI's menu is loaded when a menu is first used: see later.tsx. Its items receive it by context.
+import { cloneElement, useContext, useState, type ReactElement, type ReactNode } from "react";
 import { CheckIcon } from "./icons";
 import { NotLoaded, part, usePart } from "./later";
-
-export const Parts = createContext<typeof BaseMenu | undefined>(undefined);
+import { Parts, type MenuProps } from "./menu-parts";
 
 const popup = part(async () => (await import("./menu-popup")).MenuPopup);
-
-export type MenuProps = {
-  /** A button element that opens it. */
-  trigger: ReactElement<Record<string, unknown>>;
-  children: ReactNode;
-  align?: "start" | "center" | "end";
-  /** Where it is drawn: needed within a full-screen element. */
-  container?: HTMLElement | null;
-};
 
 /** A list of actions behind a button. */
 export function Menu(props: MenuProps) {
@@ -40,13 +29,28 @@ export function Menu(props: MenuProps) {
 
 function useParts() {
   const parts = useContext(Parts);
-  if (!parts) throw new Error("a menu's item outside of a menu");
+  if (!parts) throw new Error("a menu item outside a menu");
   return parts;
 }
 
-const item = "flex min-h-9 w-full cursor-pointer items-center gap-2.5 px-3 py-1.5 text-left outline-none select-none data-disabled:cursor-not-allowed data-disabled:opacity-55 data-highlighted:bg-accent-soft data-highlighted:text-accent-ink forced-colors:data-highlighted:outline";
+const item =
+  "flex min-h-9 w-full cursor-pointer items-center gap-2.5 px-3 py-1.5 text-left outline-none select-none data-disabled:cursor-not-allowed data-disabled:opacity-55 data-highlighted:bg-accent-soft data-highlighted:text-accent-ink forced-colors:data-highlighted:outline";
 
-export function MenuItem({ onSelect, icon, children, disabled, danger, hint }: { onSelect: () => void; icon?: ReactNode; children: ReactNode; disabled?: boolean; danger?: boolean; hint?: ReactNode }) {
+export function MenuItem({
+  onSelect,
+  icon,
+  children,
+  disabled,
+  danger,
+  hint,
+}: {
+  onSelect: () => void;
+  icon?: ReactNode;
+  children: ReactNode;
+  disabled?: boolean;
+  danger?: boolean;
+  hint?: ReactNode;
+}) {
   const Base = useParts();
   return (
     <Base.Item className={`${item} ${danger ? "text-bad" : ""}`} onClick={onSelect} disabled={disabled ?? false}>
@@ -59,18 +63,39 @@ export function MenuItem({ onSelect, icon, children, disabled, danger, hint }: {
 
 export function MenuLink({ render, icon, children }: { render: ReactElement; icon?: ReactNode; children: ReactNode }) {
   const Base = useParts();
-  return <Base.Item className={item} render={render}>{icon}<span className="flex-1">{children}</span></Base.Item>;
+  return (
+    <Base.Item className={item} render={render}>
+      {icon}
+      <span className="flex-1">{children}</span>
+    </Base.Item>
+  );
 }
 
 /** One of several settings; the chosen one has a tick. */
-export function MenuRadio<T extends string>({ value, onChange, label, options }: { value: T; onChange: (v: T) => void; label: string; options: { value: T; label: ReactNode; hint?: ReactNode; disabled?: boolean }[] }) {
+export function MenuRadio<T extends string>({
+  value,
+  onChange,
+  label,
+  options,
+}: {
+  value: T;
+  onChange: (v: T) => void;
+  label: string;
+  options: { value: T; label: ReactNode; hint?: ReactNode; disabled?: boolean }[];
+}) {
   const Base = useParts();
   return (
     <Base.RadioGroup value={value} onValueChange={(v) => onChange(v as T)} aria-label={label}>
-      <div className="px-3 pt-2 pb-1 text-xs font-semibold text-muted" aria-hidden="true">{label}</div>
+      <div className="px-3 pt-2 pb-1 text-xs font-semibold text-muted" aria-hidden="true">
+        {label}
+      </div>
       {options.map((o) => (
         <Base.RadioItem key={o.value} value={o.value} disabled={o.disabled ?? false} closeOnClick className={item}>
-          <span className="inline-flex size-4"><Base.RadioItemIndicator><CheckIcon className="size-4" /></Base.RadioItemIndicator></span>
+          <span className="inline-flex size-4">
+            <Base.RadioItemIndicator>
+              <CheckIcon className="size-4" />
+            </Base.RadioItemIndicator>
+          </span>
           <span className="flex flex-1 flex-col">
             <span>{o.label}</span>
             {o.hint && <span className="text-xs text-muted">{o.hint}</span>}
@@ -81,11 +106,25 @@ export function MenuRadio<T extends string>({ value, onChange, label, options }:
   );
 }
 
-export function MenuCheck({ checked, onChange, children, disabled }: { checked: boolean; onChange: (on: boolean) => void; children: ReactNode; disabled?: boolean }) {
+export function MenuCheck({
+  checked,
+  onChange,
+  children,
+  disabled,
+}: {
+  checked: boolean;
+  onChange: (on: boolean) => void;
+  children: ReactNode;
+  disabled?: boolean;
+}) {
   const Base = useParts();
   return (
     <Base.CheckboxItem checked={checked} onCheckedChange={onChange} disabled={disabled ?? false} className={item}>
-      <span className="inline-flex size-4"><Base.CheckboxItemIndicator><CheckIcon className="size-4" /></Base.CheckboxItemIndicator></span>
+      <span className="inline-flex size-4">
+        <Base.CheckboxItemIndicator>
+          <CheckIcon className="size-4" />
+        </Base.CheckboxItemIndicator>
+      </span>
       <span className="flex-1">{children}</span>
     </Base.CheckboxItem>
   );

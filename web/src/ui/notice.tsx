@@ -10,11 +10,26 @@ const tones: Record<Tone, string> = {
   bad: "border-bad bg-bad-soft text-bad",
 };
 
-/** A sentence about the state of things, with what to do about it. Bad news is announced at once. */
-export function Banner({ tone, title, children, action, className = "" }: { tone: Tone; title?: ReactNode; children?: ReactNode; action?: ReactNode; className?: string }) {
+/** A sentence about a state, with an action. Errors are announced immediately. */
+export function Banner({
+  tone,
+  title,
+  children,
+  action,
+  className = "",
+}: {
+  tone: Tone;
+  title?: ReactNode;
+  children?: ReactNode;
+  action?: ReactNode;
+  className?: string;
+}) {
   const Icon = tone === "info" ? InfoIcon : tone === "good" ? CheckIcon : WarnIcon;
   return (
-    <div role={tone === "bad" ? "alert" : "status"} className={`flex flex-wrap items-center gap-x-3 gap-y-2 rounded-lg border px-3 py-2 text-sm ${tones[tone]} ${className}`}>
+    <div
+      role={tone === "bad" ? "alert" : "status"}
+      className={`flex flex-wrap items-center gap-x-3 gap-y-2 rounded-lg border px-3 py-2 text-sm ${tones[tone]} ${className}`}
+    >
       <Icon className="size-5 shrink-0 self-start" />
       <div className="min-w-0 flex-1 basis-48 break-words">
         {title && <strong className="block font-semibold">{title}</strong>}
@@ -34,11 +49,27 @@ const badges: Record<Tone | "busy", string> = {
 };
 
 export function Badge({ tone = "info", children }: { tone?: Tone | "busy"; children: ReactNode }) {
-  return <span className={`inline-flex items-center gap-1.5 rounded-full border px-2 py-0.5 text-xs font-medium whitespace-nowrap ${badges[tone]}`}>{children}</span>;
+  return (
+    <span
+      className={`inline-flex items-center gap-1.5 rounded-full border px-2 py-0.5 text-xs font-medium whitespace-nowrap ${badges[tone]}`}
+    >
+      {children}
+    </span>
+  );
 }
 
-/** Stands where there is nothing yet, and says how there comes something. */
-export function EmptyState({ icon, title, children, action }: { icon?: ReactNode; title: string; children?: ReactNode; action?: ReactNode }) {
+/** Replaces an empty list and explains how to fill it. */
+export function EmptyState({
+  icon,
+  title,
+  children,
+  action,
+}: {
+  icon?: ReactNode;
+  title: string;
+  children?: ReactNode;
+  action?: ReactNode;
+}) {
   return (
     <div className="mx-auto flex max-w-md flex-col items-center gap-3 px-4 py-14 text-center">
       {icon && <div className="text-accent-ink">{icon}</div>}

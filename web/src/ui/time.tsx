@@ -1,6 +1,6 @@
 import { useSyncExternalStore } from "react";
 
-// One clock for all: it ticks while somebody looks at it.
+// One clock for all components: it ticks while one of them uses it.
 function clock(every: number) {
   let now = Date.now();
   const listeners = new Set<() => void>();
@@ -29,13 +29,13 @@ function clock(every: number) {
 const minutes = clock(30_000);
 const seconds = clock(500);
 
-/** The time in ms, renewed twice a second. */
+/** Returns the time in ms, updated twice a second. */
 export const useNow = () => useSyncExternalStore(seconds.subscribe, seconds.now);
 
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-/** A moment as "5 minutes ago", its date on hover. */
+/** A time as "5 minutes ago", its date on hover. */
 export function Ago({ at }: { at: string }) {
   const now = useSyncExternalStore(minutes.subscribe, minutes.now);
   const date = new Date(at);
@@ -47,16 +47,17 @@ export function Ago({ at }: { at: string }) {
 }
 
 function ago(ms: number): string {
-  const s = Math.min(0, ms / 1000); // clocks differ: nothing is in the future
-  if (s > -45) return "just now";
+  const s = Math.min(0, ms / 1000); // clocks differ: no time is in the future
+  if (s > -45) return "less than a minute ago";
   if (s > -3600) return relative.format(Math.round(s / 60), "minute");
   if (s > -86_400) return relative.format(Math.round(s / 3600), "hour");
   return relative.format(Math.round(s / 86_400), "day");
 }
 
-export const clockTime = (at: string) => new Date(at).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+export const clockTime = (at: string) =>
+  new Date(at).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-/** A length of time in words: "40 s", "2 min 5 s", "1 h 10 min". */
+/** Returns a duration as text: "40 s", "2 min 5 s", "1 h 10 min". */
 export function duration(ms: number): string {
   const s = Math.max(0, Math.round(ms / 1000));
   if (s < 90) return `${s} s`;

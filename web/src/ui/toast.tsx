@@ -1,4 +1,4 @@
-// What is told in passing, over the page. It is part of the first load: bad news comes when nothing more can be loaded.
+// Short messages over the page. They are part of the first load: an error may come when nothing more can be loaded.
 import { useEffect, useEffectEvent, useLayoutEffect, useRef, useState, useSyncExternalStore } from "react";
 import { CloseIcon } from "./icons";
 import type { Tone } from "./notice";
@@ -6,7 +6,12 @@ import type { Tone } from "./notice";
 type Toast = { id: number; title: string; detail?: string; tone: Tone };
 
 const most = 4;
-const edge: Record<Tone, string> = { good: "border-l-good", warn: "border-l-warn", bad: "border-l-bad", info: "border-l-accent" };
+const edge: Record<Tone, string> = {
+  good: "border-l-good",
+  warn: "border-l-warn",
+  bad: "border-l-bad",
+  info: "border-l-accent",
+};
 
 let toasts: Toast[] = [];
 let ids = 0;
@@ -17,12 +22,12 @@ function set(now: Toast[]) {
 }
 const subscribe = (l: () => void) => (listeners.add(l), () => void listeners.delete(l));
 
-/** Tells something in passing; bad news stays longer. */
+/** Shows a short message; errors stay longer. */
 export function toast({ title, detail, tone = "info" }: { title: string; detail?: string; tone?: Tone }) {
   set([...toasts, { id: ids++, title, tone, ...(detail ? { detail } : {}) }].slice(-most));
 }
 
-/** Where the toasts are. They wait while somebody points at them or has the focus there. */
+/** The place of the toasts. They stay while the pointer or the focus is on them. */
 export function Toasts() {
   const list = useSyncExternalStore(subscribe, () => toasts);
   const box = useRef<HTMLElement>(null);
@@ -40,7 +45,7 @@ export function Toasts() {
   const close = (id: number) => {
     const inside = box.current?.contains(document.activeElement);
     set(toasts.filter((t) => t.id !== id));
-    hold({ pointer: false, focus: false }); // what is gone tells of no leaving
+    hold({ pointer: false, focus: false }); // a removed element reports no leaving
     if (inside) before.current?.focus();
   };
   return (
@@ -60,7 +65,9 @@ export function Toasts() {
       }}
       onBlur={() => hold((h) => ({ ...h, focus: false }))}
     >
-      {list.map((t) => <Item key={t.id} toast={t} held={held.pointer || held.focus} onClose={() => close(t.id)} />)}
+      {list.map((t) => (
+        <Item key={t.id} toast={t} held={held.pointer || held.focus} onClose={() => close(t.id)} />
+      ))}
     </section>
   );
 }
@@ -73,23 +80,33 @@ function Item({ toast: t, held, onClose }: { toast: Toast; held: boolean; onClos
     return () => clearTimeout(timer);
   }, [held, t]);
   return (
-    <div role={t.tone === "bad" ? "alert" : undefined} className={`flex items-start gap-3 rounded-lg border border-l-4 border-line bg-raised p-3 text-sm text-ink shadow-lg ${edge[t.tone]}`}>
+    <div
+      role={t.tone === "bad" ? "alert" : undefined}
+      className={`flex items-start gap-3 rounded-lg border border-l-4 border-line bg-raised p-3 text-sm text-ink shadow-lg ${edge[t.tone]}`}
+    >
       <div className="min-w-0 flex-1 break-words">
         <p className="font-semibold">{t.title}</p>
         {t.detail && <p className="text-muted">{t.detail}</p>}
       </div>
-      <button type="button" aria-label="Close" onClick={onClose} className="inline-flex size-7 shrink-0 items-center justify-center rounded hover:bg-sunken"><CloseIcon className="size-4" /></button>
+      <button
+        type="button"
+        aria-label="Close"
+        onClick={onClose}
+        className="inline-flex size-7 shrink-0 items-center justify-center rounded hover:bg-sunken"
+      >
+        <CloseIcon className="size-4" />
+      </button>
     </div>
   );
 }
 
-/** The highest place below the bar where the box covers no control, or the fewest. */
+/** Returns the highest place below the bar where the box covers no control, or the fewest. */
 function freePlace(box: HTMLElement): number {
   const { left, right, height } = box.getBoundingClientRect();
   const controls = [...document.querySelectorAll("a[href], button, input, textarea, select, summary, [role=separator]")]
     .filter((e) => !box.contains(e))
     .map((e) => e.getBoundingClientRect())
-    .filter((r) => r.width > 1 && r.height > 1 && r.right > left && r.left < right); // not what is for a screen reader only
+    .filter((r) => r.width > 1 && r.height > 1 && r.right > left && r.left < right); // not text for screen readers only
   const bar = document.querySelector("header")?.getBoundingClientRect().bottom ?? 0;
   let best = { top: bar + 8, covers: Infinity };
   for (let top = best.top; top + height + 8 <= innerHeight; top += 8) {

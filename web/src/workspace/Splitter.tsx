@@ -1,14 +1,15 @@
 import { useRef, useState, type ReactNode } from "react";
 
 const storageKey = "cloudbot.split";
-const least = 20, most = 80; // percent of the first panel
+const least = 20,
+  most = 80; // percent of the first panel
 
 type Props = {
   first: ReactNode;
   second: ReactNode;
   /** One above the other. */
   vertical: boolean;
-  /** Only this one is seen; the other one stays as it is. */
+  /** Only this panel is visible; the other one stays unchanged. */
   only?: "first" | "second" | undefined;
 };
 
@@ -27,7 +28,9 @@ export function Splitter({ first, second, vertical, only }: Props) {
   };
   return (
     <div ref={box} className={`flex h-full min-h-0 min-w-0 ${vertical ? "flex-col" : ""}`}>
-      <div hidden={only === "second"} className="min-h-0 min-w-0 overflow-hidden" style={{ flex: `${share} 1 0` }}>{first}</div>
+      <div hidden={only === "second"} className="min-h-0 min-w-0 overflow-hidden" style={{ flex: `${share} 1 0` }}>
+        {first}
+      </div>
       <div
         hidden={only !== undefined}
         role="separator"
@@ -45,17 +48,34 @@ export function Splitter({ first, second, vertical, only }: Props) {
         onPointerMove={(e) => e.currentTarget.hasPointerCapture(e.pointerId) && move(e.clientX, e.clientY)}
         onDoubleClick={() => set(65)}
         onKeyDown={(e) => {
-          const step = { ArrowLeft: -2, ArrowUp: -2, ArrowRight: 2, ArrowDown: 2, PageUp: -10, PageDown: 10, Home: -100, End: 100 }[e.key];
+          const step = {
+            ArrowLeft: -2,
+            ArrowUp: -2,
+            ArrowRight: 2,
+            ArrowDown: 2,
+            PageUp: -10,
+            PageDown: 10,
+            Home: -100,
+            End: 100,
+          }[e.key];
           if (step === undefined) return;
           e.preventDefault();
           set(share + step);
         }}
         className={`group flex shrink-0 touch-none items-center justify-center bg-line hover:bg-accent-soft forced-colors:border ${vertical ? "h-2.5 w-full cursor-row-resize" : "h-full w-2.5 cursor-col-resize"}`}
       >
-        <span className={`rounded-full bg-outline group-hover:bg-accent-ink forced-colors:bg-[ButtonText] ${vertical ? "h-1 w-10" : "h-10 w-1"}`} />
+        <span
+          className={`rounded-full bg-outline group-hover:bg-accent-ink forced-colors:bg-[ButtonText] ${vertical ? "h-1 w-10" : "h-10 w-1"}`}
+        />
       </div>
-      {/* Where there is little height the first one shrinks: what is written in the second one must be in sight. */}
-      <div hidden={only === "first"} className={vertical && !only ? "min-h-[min(15rem,100%-0.625rem)] min-w-0" : "min-h-0 min-w-0"} style={{ flex: `${100 - share} 1 0` }}>{second}</div>
+      {/* If there is little height, the first panel shrinks: the text field in the second one must stay visible. */}
+      <div
+        hidden={only === "first"}
+        className={vertical && !only ? "min-h-[min(15rem,100%-0.625rem)] min-w-0" : "min-h-0 min-w-0"}
+        style={{ flex: `${100 - share} 1 0` }}
+      >
+        {second}
+      </div>
     </div>
   );
 }

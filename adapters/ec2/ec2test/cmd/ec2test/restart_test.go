@@ -15,7 +15,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
@@ -55,7 +55,7 @@ func start(t *testing.T, dir string) *process {
 		AWS: &aws.Config{Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "AKTEST", SecretAccessKey: "secret"}, nil
 		})},
-		UserData: func(p commands.LaunchPlan) (string, error) {
+		UserData: func(p machines.LaunchPlan) (string, error) {
 			return bootstrap.UserData(bootstrap.Params{
 				ControlPlaneURL: "http://127.0.0.1:1", Instance: p.Instance, GuestSHA256: map[string]string{"amd64": strings.Repeat("a1", 32)},
 			})
@@ -82,7 +82,7 @@ func (p *process) until(what string, ok func() bool) {
 
 func (p *process) launch(id string) (machine string, s instance.Spec) {
 	p.t.Helper()
-	s, err := p.cloud.Freeze(commands.LaunchPlan{Instance: id, Attempt: 1, Type: "t3.large", ClientToken: id + "-1"})
+	s, err := p.cloud.Freeze(machines.LaunchPlan{Instance: id, Attempt: 1, Type: "t3.large", ClientToken: id + "-1"})
 	if err != nil {
 		p.t.Fatal(err)
 	}
