@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Desktop as DesktopType } from "./Desktop";
 import type { SizeFrom, ViewerEvents } from "./viewer";
 
-// As much of a browser as Desktop touches.
+// The parts of a browser that Desktop uses.
 class FakeElement extends EventTarget {
   style: Record<string, string> = {};
   children: FakeElement[] = [];
@@ -124,7 +124,7 @@ async function opened() {
 const close = (v: FakeViewer, code: number) =>
   v.socket.dispatchEvent(Object.assign(new Event("close"), { code, reason: "" }));
 
-function told(from: SizeFrom, width = 1280) {
+function resized(from: SizeFrom, width = 1280) {
   viewer().width = width;
   viewer().tell.size(from);
 }
@@ -137,7 +137,7 @@ const paste = (text: string) =>
   document.dispatchEvent(Object.assign(new Event("paste"), { clipboardData: { getData: () => text } }));
 
 describe("the connection", () => {
-  it("keeps the last frame, comes back with a fresh ticket, and shows the new picture", async () => {
+  it("keeps the last frame, reconnects with a new ticket, and shows the new picture", async () => {
     await opened();
     expect(desktop.getSnapshot()).toMatchObject({ painted: true, still: false, link: { at: "open" } });
     const first = viewer();
@@ -152,7 +152,7 @@ describe("the connection", () => {
     expect(desktop.getSnapshot()).toMatchObject({ painted: true, still: false });
   });
 
-  it("gives the keyboard back to who had it, unless it went elsewhere meanwhile", async () => {
+  it("restores the focus, unless the user has moved it meanwhile", async () => {
     await opened();
     for (const [at, again] of [
       [{ contains: () => true }, 1],
@@ -169,7 +169,7 @@ describe("the connection", () => {
     }
   });
 
-  it("ends for good when the server says so", async () => {
+  it("ends permanently when the server ends it", async () => {
     await opened();
     close(viewer(), 4401);
     await vi.advanceTimersByTimeAsync(600_000);
@@ -177,7 +177,7 @@ describe("the connection", () => {
     expect(tickets).toHaveLength(1);
   });
 
-  it("is given up when nothing comes any more, though its socket says nothing of it", async () => {
+  it("is given up when no data arrives, although its socket reports nothing", async () => {
     await opened();
     viewer().unansweredMs = 14_999;
     await vi.advanceTimersByTimeAsync(1000);
@@ -194,7 +194,7 @@ describe("the connection", () => {
     expect(tickets).toHaveLength(2);
   });
 
-  it("ignores a viewer that is not the present one", async () => {
+  it("ignores a viewer that is not the current one", async () => {
     await opened();
     const old = viewer();
     desktop.setMode("view");
@@ -214,7 +214,7 @@ describe("the connection", () => {
     expect(viewer().viewOnly).toBe(true);
   });
 
-  it("stays while its element moves", async () => {
+  it("stays open while its element moves", async () => {
     await opened();
     const a = new FakeElement() as never,
       b = new FakeElement() as never;
@@ -226,7 +226,7 @@ describe("the connection", () => {
     expect([desktop.element.parentElement, viewer().disconnected, tickets.length]).toEqual([null, false, 1]);
   });
 
-  it("lets go when the machine goes down, and connects when it is up again", async () => {
+  it("disconnects when the machine stops, and connects when it runs again", async () => {
     await opened();
     desktop.setUp(false);
     expect(desktop.getSnapshot()).toMatchObject({ link: { at: "idle" }, still: true });
@@ -237,21 +237,21 @@ describe("the connection", () => {
 });
 
 describe("the size", () => {
-  it("is asked for by who works, and left to another who does", async () => {
+  it("is set by the viewer who works, and left to another viewer who does", async () => {
     await opened();
-    told("server");
+    resized("server");
     desktop.setScale("match");
     expect(viewer()).toMatchObject({ resizeSession: true, scaleViewport: false });
-    told("me", 900);
-    told("other", 700);
+    resized("me", 900);
+    resized("other", 700);
     expect(viewer()).toMatchObject({ resizeSession: false, scaleViewport: true });
     desktop.element.dispatchEvent(new Event("pointerdown"));
     expect(viewer().resizeSession).toBe(true);
   });
-  it("is the server's where it refuses", async () => {
+  it("is the server's if the server refuses", async () => {
     await opened();
     desktop.setScale("match");
-    told("refused");
+    resized("refused");
     expect(desktop.getSnapshot()).toMatchObject({ scale: "fit", takesSize: false });
     expect(viewer()).toMatchObject({ resizeSession: false, scaleViewport: true });
   });
@@ -259,13 +259,13 @@ describe("the size", () => {
     desktop.setScale("match");
     desktop.setMode("view");
     await opened();
-    told("server");
+    resized("server");
     expect(viewer().resizeSession).toBe(false);
   });
 });
 
 describe("keys", () => {
-  it("paste only after the desktop fetched the text, or was given the time to", async () => {
+  it("paste only after the desktop fetched the text, or had time to", async () => {
     await opened();
     desktop.element.dispatchEvent(new Event("focusin"));
     key("keydown", "KeyV", { ctrlKey: true });
@@ -281,7 +281,7 @@ describe("keys", () => {
     expect(viewer().sent.slice(2)).toEqual(["more", "76"]);
   });
 
-  it("do not paste what was there before when the text is too long", async () => {
+  it("do not paste the previous text when the new one is too long", async () => {
     await opened();
     desktop.element.dispatchEvent(new Event("focusin"));
     desktop.clipboard.send("before");
@@ -304,7 +304,7 @@ describe("keys", () => {
     expect(viewer().sent).toHaveLength(2);
   });
 
-  it("are let go when the page is left", async () => {
+  it("are released when the page loses the focus", async () => {
     await opened();
     const { Control } = await import("./keys");
     desktop.keyboard.hold(Control, true);
@@ -313,7 +313,7 @@ describe("keys", () => {
     expect(desktop.getSnapshot().held).toEqual([]);
   });
 
-  it("lead out again", async () => {
+  it("lead out of the desktop", async () => {
     await opened();
     const left = vi.fn();
     desktop.onLeave(left);
@@ -323,7 +323,7 @@ describe("keys", () => {
   });
 });
 
-it("asks for less where frames are slow, and for what the user chose", async () => {
+it("asks for less detail if frames are slow, and for what the user chose", async () => {
   await opened();
   expect(viewer().qualityLevel).toBe(6);
   for (let second = 0; second < 2; second++) {

@@ -1,8 +1,8 @@
 import { expect, it } from "vitest";
 import { decides, type SizeEvent } from "./size";
 
-// Two viewers and a server that tells each who asked for a size.
-function play(...turns: ("a works" | "b works" | "program" | "news")[]) {
+// Two viewers and a server that reports to each who asked for a size.
+function play(...turns: ("a works" | "b works" | "program" | "report")[]) {
   const mine = { a: false, b: false };
   let requests = 0;
   const tell = (who: "a" | "b", e: SizeEvent) => {
@@ -27,9 +27,9 @@ function play(...turns: ("a works" | "b works" | "program" | "news")[]) {
 
 it.each([
   [["a works"], { a: true, b: false, requests: 1 }],
-  [["a works", "a works", "news"], { a: true, b: false, requests: 1 }],
+  [["a works", "a works", "report"], { a: true, b: false, requests: 1 }],
   [["a works", "b works"], { a: false, b: true, requests: 2 }],
   [["a works", "b works", "a works", "a works"], { a: true, b: false, requests: 3 }],
   [["a works", "program"], { a: false, b: false, requests: 1 }],
-  [["news"], { a: false, b: false, requests: 0 }],
+  [["report"], { a: false, b: false, requests: 0 }],
 ] as const)("%j", (turns, want) => expect(play(...turns)).toEqual(want));
