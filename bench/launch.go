@@ -23,7 +23,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 	"github.com/cloudbot-ai/control-plane/guest"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
-	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/guest/paths"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // launchBar is what the control plane itself may add to a launch.
@@ -63,7 +64,7 @@ func benchLaunch(ctx context.Context, l *lab, o options) error {
 			all = append(all, m[0]+m[1]+m[2])
 		}
 		// One user at a time: our own pace of calls to EC2, two a second, is not what is measured.
-		if err := pause(ctx, 600*time.Millisecond-time.Since(began)); err != nil {
+		if err := retry.Sleep(ctx, 600*time.Millisecond-time.Since(began)); err != nil {
 			return err
 		}
 	}
@@ -172,7 +173,7 @@ func startServer(ctx context.Context, dir string, l *lab, ec2 string) (*server, 
 				return s, nil
 			}
 		}
-		if err := pause(within, 50*time.Millisecond); err != nil {
+		if err := retry.Sleep(within, 50*time.Millisecond); err != nil {
 			s.stop()
 			return nil, fmt.Errorf("the server is not ready:\n%s", s.out)
 		}
@@ -274,7 +275,7 @@ func newGuest(userData, dir string) (*guest.Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(place.Home(c.StateDir))
+	defer os.RemoveAll(paths.Home(c.StateDir))
 	return guest.New(c, "bench", io.Discard)
 }
 
@@ -300,17 +301,8 @@ func until(ctx context.Context, ok func() (bool, error)) error {
 		if yes || err != nil {
 			return err
 		}
-		if err := pause(ctx, time.Millisecond); err != nil {
+		if err := retry.Sleep(ctx, time.Millisecond); err != nil {
 			return errors.New("it does not come")
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
 	}
 }

@@ -109,7 +109,7 @@ func inLab(ctx context.Context, measure func(*lab) error) (err error) {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	pg, err := embedded.StartPostgres(context.WithoutCancel(ctx), embedded.PostgresConfig{
-		Dir: filepath.Join(dir, "pg"), Log: log, Settings: map[string]string{"max_connections": "320"},
+		Dir: filepath.Join(dir, "pg"), Logger: log, Settings: map[string]string{"max_connections": "320"},
 	})
 	if err != nil {
 		return err
@@ -127,5 +127,5 @@ func inLab(ctx context.Context, measure func(*lab) error) (err error) {
 }
 
 func (l *lab) open(ctx context.Context) (*postgres.Store, error) {
-	return postgres.Open(ctx, postgres.Config{Pool: postgres.Wrap(l.pool), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	return postgres.Open(ctx, postgres.Config{Pool: postgres.Wrap(l.pool), Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 }

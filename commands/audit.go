@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain/audit"
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // maxNotes bounds what waits to be written down; of one kind and account no more waits than an hour takes,
@@ -94,7 +95,7 @@ func (a *Audit) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case n := <-a.notes:
-			for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+			for wait := (retry.Backoff{First: 100 * time.Millisecond, Max: 5 * time.Second}); ; {
 				err := a.write(ctx, n)
 				if ctx.Err() != nil {
 					return nil
@@ -102,11 +103,9 @@ func (a *Audit) Run(ctx context.Context) error {
 				if err == nil || errors.Is(err, eventstore.ErrDamaged) { // the damage is said elsewhere, and stays
 					break
 				}
-				a.logger.WarnContext(ctx, "audit event not written, will retry", "error", err)
-				select {
-				case <-ctx.Done():
+				a.logger.WarnContext(ctx, "audit event not written, will retry", "err", err)
+				if wait.Sleep(ctx) != nil {
 					return nil
-				case <-time.After(wait):
 				}
 			}
 			a.written(n)
@@ -119,7 +118,8 @@ func (a *Audit) Run(ctx context.Context) error {
 
 func (a *Audit) write(ctx context.Context, n note) error {
 	_, err := eventstore.Run(ctx, a.log.Store, a.log.stamp(Origin{}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		return nil, decideLast(ctx, u, audits, n.account, audit.Decide, n.command)
+		_, err := audits.Execute(ctx, u, n.account, n.command)
+		return nil, err
 	})
 	return err
 }

@@ -15,29 +15,29 @@ func TestAudit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(2)
-		a := commands.NewAudit(w.log, slog.New(slog.DiscardHandler))
-		w.accounts.Audit, w.guests.Audit = a, a
-		o, _ := w.signUp(t, "ada@example.org")
+		a := commands.NewAudit(w.Log, slog.New(slog.DiscardHandler))
+		w.Accounts.Audit, w.Guests.Audit = a, a
+		o, _ := w.SignUp(t, "ada@example.org")
 		go func() { _ = a.Run(t.Context()) }()
 		wrong := func(n int, email string) {
 			for range n {
-				if _, err := w.accounts.LogIn(t.Context(), commands.Origin{}, email, "wrong horse", ""); !errors.Is(err, commands.ErrCredentials) {
+				if _, err := w.Accounts.LogIn(t.Context(), commands.Origin{}, email, "wrong horse", ""); !errors.Is(err, commands.ErrCredentials) {
 					t.Fatal(err)
 				}
 			}
 			synctest.Wait()
 		}
 		wrong(3, "ada@example.org")
-		before := w.head(t)
+		before := w.Last(t)
 		wrong(3, "nowhere@example.org")
-		if _, err := w.accounts.LogIn(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", ""); err != nil {
+		if _, err := w.Accounts.LogIn(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", ""); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if n := len(w.said(t, "audit.log_in_failed")); n != 3 || w.head(t) != before+1 {
-			t.Errorf("%d failed log-ins, %d events for an unknown address and a good log-in", n, w.head(t)-before)
+		if n := len(w.said(t, "audit.log_in_failed")); n != 3 || w.Last(t) != before+1 {
+			t.Errorf("%d failed log-ins, %d events for an unknown address and a good log-in", n, w.Last(t)-before)
 		}
-		if _, err := w.accounts.ChangePassword(t.Context(), o, "wrong horse", "another horse", nil); !errors.Is(err, commands.ErrWrongPassword) {
+		if _, err := w.Accounts.ChangePassword(t.Context(), o, "wrong horse", "another horse", nil); !errors.Is(err, commands.ErrWrongPassword) {
 			t.Error(err)
 		}
 		wrong(500, "ada@example.org")
@@ -46,10 +46,10 @@ func TestAudit(t *testing.T) {
 		}
 		// Keys that do not exist go nowhere.
 		w.environment(t, o.Account, map[string]string{})
-		if _, err := w.keys.Store(t.Context(), o, "openai", "sk-0123456789abcdef", false); err != nil {
+		if _, err := w.Keys.Store(t.Context(), o, "openai", "sk-0123456789abcdef", false); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.guests.Keys(t.Context(), o.Account, "01MACHINE"); err != nil {
+		if _, err := w.Guests.Keys(t.Context(), o.Account, "01MACHINE"); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -64,17 +64,17 @@ func TestAuditOutlastsTheStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(2)
-		a := commands.NewAudit(w.log, slog.New(slog.DiscardHandler))
+		a := commands.NewAudit(w.Log, slog.New(slog.DiscardHandler))
 		go func() { _ = a.Run(t.Context()) }()
-		w.refuse.Store(true)
+		w.Refuse.Store(true)
 		for range 5000 { // more than may wait
 			a.DiagnosticsRead("me", "01MACHINE", "log")
 		}
 		time.Sleep(time.Minute)
-		if w.head(t) != 0 {
-			t.Errorf("%d events", w.head(t))
+		if w.Last(t) != 0 {
+			t.Errorf("%d events", w.Last(t))
 		}
-		w.refuse.Store(false)
+		w.Refuse.Store(false)
 		time.Sleep(time.Minute)
 		if n := len(w.said(t, "audit.diagnostics_read")); n != audit.PerHour {
 			t.Errorf("%d events, want %d", n, audit.PerHour)
@@ -87,7 +87,7 @@ func TestAuditOfAnotherAccount(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(2)
-		a := commands.NewAudit(w.log, slog.New(slog.DiscardHandler))
+		a := commands.NewAudit(w.Log, slog.New(slog.DiscardHandler))
 		for range 5000 {
 			a.DiagnosticsRead("eve", "01MACHINE", "log")
 		}

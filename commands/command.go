@@ -30,15 +30,34 @@ import (
 
 // The aggregates, tied to their streams.
 var (
-	accounts  = eventstore.Aggregate[account.State, account.Event]{Name: "account", Evolve: account.Evolve, Encode: account.Encode, Decode: account.Decode, Owner: ofID[account.State]}
-	claims    = eventstore.Aggregate[claim.State, claim.Event]{Name: "email", Evolve: claim.Evolve, Encode: claim.Encode, Decode: claim.Decode, Owner: func(_ string, s claim.State) string { return s.Account }}
-	sessions  = eventstore.Aggregate[session.State, session.Event]{Name: "session", Evolve: session.Evolve, Encode: session.Encode, Decode: session.Decode, Owner: func(_ string, s session.State) string { return s.Account }}
-	apikeys   = eventstore.Aggregate[apikey.State, apikey.Event]{Name: "apikey", Evolve: apikey.Evolve, Encode: apikey.Encode, Decode: apikey.Decode, Owner: func(_ string, s apikey.State) string { return s.Account }}
-	instances = eventstore.Aggregate[instance.State, instance.Event]{Name: "instance", Evolve: instance.Evolve, Encode: instance.Encode, Decode: instance.Decode, Closes: instance.Closed, Owner: func(_ string, s instance.State) string { return s.Account }}
-	quotas    = eventstore.Aggregate[quota.State, quota.Event]{Name: "quota", Evolve: quota.Evolve, Encode: quota.Encode, Decode: quota.Decode, Owner: ofID[quota.State]}
-	invites   = eventstore.Aggregate[invite.State, invite.Event]{Name: "invite", Evolve: invite.Evolve, Encode: invite.Encode, Decode: invite.Decode, Owner: func(_ string, s invite.State) string { return s.Account }}
-	audits    = eventstore.Aggregate[audit.State, audit.Event]{Name: "audit", Evolve: audit.Evolve, Encode: audit.Encode, Decode: audit.Decode}
-	fleets    = eventstore.Aggregate[fleet.State, fleet.Event]{Name: "fleet", Evolve: fleet.Evolve, Encode: fleet.Encode, Decode: fleet.Decode}
+	accounts = eventstore.Aggregate[account.State, account.Event, account.Command]{
+		Codec: account.Codec, Evolve: account.Evolve, Decide: account.Decide, Owner: ofID[account.State],
+	}
+	claims = eventstore.Aggregate[claim.State, claim.Event, claim.Claim]{
+		Codec: claim.Codec, Evolve: claim.Evolve, Decide: claim.Decide, Owner: func(_ string, s claim.State) string { return s.Account },
+	}
+	sessions = eventstore.Aggregate[session.State, session.Event, session.Command]{
+		Codec: session.Codec, Evolve: session.Evolve, Decide: session.Decide, Owner: func(_ string, s session.State) string { return s.Account },
+	}
+	apikeys = eventstore.Aggregate[apikey.State, apikey.Event, apikey.Command]{
+		Codec: apikey.Codec, Evolve: apikey.Evolve, Decide: apikey.Decide, Owner: func(_ string, s apikey.State) string { return s.Account },
+	}
+	instances = eventstore.Aggregate[instance.State, instance.Event, instance.Command]{
+		Codec: instance.Codec, Evolve: instance.Evolve, Decide: instance.Decide, Closes: instance.Closed,
+		Owner: func(_ string, s instance.State) string { return s.Account },
+	}
+	quotas = eventstore.Aggregate[quota.State, quota.Event, quota.Command]{
+		Codec: quota.Codec, Evolve: quota.Evolve, Decide: quota.Decide, Owner: ofID[quota.State],
+	}
+	invites = eventstore.Aggregate[invite.State, invite.Event, invite.Command]{
+		Codec: invite.Codec, Evolve: invite.Evolve, Decide: invite.Decide, Owner: func(_ string, s invite.State) string { return s.Account },
+	}
+	audits = eventstore.Aggregate[audit.State, audit.Event, audit.Command]{
+		Codec: audit.Codec, Evolve: audit.Evolve, Decide: audit.Decide, Snapshot: true,
+	}
+	fleets = eventstore.Aggregate[fleet.State, fleet.Event, fleet.Command]{
+		Codec: fleet.Codec, Evolve: fleet.Evolve, Decide: fleet.Decide, Snapshot: true,
+	}
 )
 
 // ofID is the owner of a stream that has its account's id.

@@ -1,21 +1,8 @@
 package commands
 
 import (
-	"context"
-
-	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
-
-// Tell lets tests stand in for the saga.
-func Tell(ctx context.Context, l Log, id string, c instance.Command) (eventstore.Result, error) {
-	return tell(ctx, l, id, c, nil)
-}
-
-// StateOf folds an instance's stream.
-func StateOf(ctx context.Context, l Log, id string) (instance.State, error) {
-	return eventstore.Fold(ctx, l.Store, instances, id)
-}
 
 // Folder is an aggregate's codec and fold without its types.
 type Folder struct {
@@ -24,8 +11,8 @@ type Folder struct {
 	Evolve func(state, event any) any
 }
 
-func folder[S, E any](dir string, a eventstore.Aggregate[S, E]) Folder {
-	return Folder{dir, func(typ string, schema int, data []byte) (any, error) { return a.Decode(typ, schema, data) },
+func folder[S, E, C any](dir string, a eventstore.Aggregate[S, E, C]) Folder {
+	return Folder{dir, func(typ string, schema int, data []byte) (any, error) { return a.Codec.Decode(typ, schema, data) },
 		func(state, event any) any {
 			s, _ := state.(S)
 			return a.Evolve(s, event.(E))

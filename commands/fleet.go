@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/fleet"
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // fleetID is the one stream of the fleet.
@@ -52,18 +54,16 @@ func (f *Fleet) turn(ctx context.Context) (done func(), err error) {
 // one of an earlier version, adds instances without a word.
 func (f *Fleet) Run(ctx context.Context, l Log) error {
 	for {
-		wait := orDefault(f.Every, 10*time.Minute)
+		wait := cmp.Or(f.Every, 10*time.Minute)
 		switch err := f.Count(ctx, l); {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			f.Logger.WarnContext(ctx, "counting desktops failed, will retry", "error", err)
+			f.Logger.WarnContext(ctx, "counting desktops failed, will retry", "err", err)
 			wait = time.Second
 		}
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, wait) != nil {
 			return nil
-		case <-time.After(wait):
 		}
 	}
 }
@@ -73,8 +73,7 @@ func (f *Fleet) Run(ctx context.Context, l Log) error {
 // it does not count yet has therefore moved the version, and the count begins again.
 func (f *Fleet) Count(ctx context.Context, l Log) error {
 	_, err := eventstore.Run(ctx, l.Store, l.stamp(Origin{}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		s, err := eventstore.LoadLast(ctx, u, fleets, fleetID)
-		if err != nil {
+		if _, err := fleets.Load(ctx, u, fleetID); err != nil {
 			return nil, err
 		}
 		head, err := l.Store.Head(ctx)
@@ -83,21 +82,16 @@ func (f *Fleet) Count(ctx context.Context, l Log) error {
 		}
 		ids, position, err := f.Live(ctx)
 		for err == nil && position < head {
-			select {
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			case <-time.After(50 * time.Millisecond):
+			if err := retry.Sleep(ctx, 50*time.Millisecond); err != nil {
+				return nil, err
 			}
 			ids, position, err = f.Live(ctx)
 		}
 		if err != nil {
 			return nil, err
 		}
-		events, err := fleet.Decide(s, fleet.Count{Count: len(ids)})
-		if err != nil {
-			return nil, err
-		}
-		return nil, eventstore.Emit(u, fleets, fleetID, events...)
+		_, err = fleets.Execute(ctx, u, fleetID, fleet.Count{Count: len(ids)})
+		return nil, err
 	})
 	if err != nil {
 		return fmt.Errorf("count the fleet: %w", err)
@@ -114,7 +108,8 @@ func (f *Fleet) add(ctx context.Context, u *eventstore.Unit, id string) error {
 	if !f.counted.Load() {
 		return ErrNotCounted
 	}
-	return decideLast(ctx, u, fleets, fleetID, fleet.Decide, fleet.Command(fleet.Add{Instance: id, Limit: f.Limit}))
+	_, err := fleets.Execute(ctx, u, fleetID, fleet.Add{Instance: id, Limit: f.Limit})
+	return err
 }
 
 // remove gives an instance's room back.
@@ -122,18 +117,6 @@ func (f *Fleet) remove(ctx context.Context, u *eventstore.Unit, id string) error
 	if f == nil {
 		return nil
 	}
-	return decideLast(ctx, u, fleets, fleetID, fleet.Decide, fleet.Command(fleet.Remove{Instance: id}))
-}
-
-// decideLast is decide for an aggregate whose last event is its state.
-func decideLast[S, E, C any](ctx context.Context, u *eventstore.Unit, a eventstore.Aggregate[S, E], id string, decider func(S, C) ([]E, error), cmd C) error {
-	s, err := eventstore.LoadLast(ctx, u, a, id)
-	if err != nil {
-		return err
-	}
-	events, err := decider(s, cmd)
-	if err != nil {
-		return err
-	}
-	return eventstore.Emit(u, a, id, events...)
+	_, err := fleets.Execute(ctx, u, fleetID, fleet.Remove{Instance: id})
+	return err
 }

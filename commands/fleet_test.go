@@ -12,6 +12,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
@@ -44,8 +45,8 @@ func living(store eventstore.Store) func(context.Context) ([]string, int64, erro
 func (w *world) count(t testing.TB, limit int) *commands.Fleet {
 	t.Helper()
 	f := &commands.Fleet{Limit: limit, Live: living(w.Store), Logger: slog.New(slog.DiscardHandler)}
-	w.instances.Fleet = f
-	if err := f.Count(t.Context(), w.log); err != nil {
+	w.Instances.Fleet = f
+	if err := f.Count(t.Context(), w.Log); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -67,7 +68,7 @@ func (w *world) said(t testing.TB, typ string) (data []string) {
 
 func (w *world) mustCreate(t testing.TB, o commands.Origin) string {
 	t.Helper()
-	out, err := w.instances.Create(t.Context(), o, "", "")
+	out, err := w.Instances.Create(t.Context(), o, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,9 +78,9 @@ func (w *world) mustCreate(t testing.TB, o commands.Origin) string {
 func TestNoCeilingNoStream(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	o, _ := w.signUp(t, "ada@example.org")
+	o, _ := w.SignUp(t, "ada@example.org")
 	id := w.mustCreate(t, o)
-	if _, err := w.instances.Terminate(t.Context(), o, id); err != nil {
+	if _, err := w.Instances.Terminate(t.Context(), o, id); err != nil {
 		t.Fatal(err)
 	}
 	for _, typ := range []string{"fleet.grown", "fleet.shrunk", "fleet.counted"} {
@@ -92,10 +93,10 @@ func TestNoCeilingNoStream(t *testing.T) {
 func TestCeiling(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	ada, _ := w.signUp(t, "ada@example.org")
-	bob, _ := w.signUp(t, "bob@example.org")
-	w.instances.Fleet = &commands.Fleet{Limit: 3}
-	if _, err := w.instances.Create(t.Context(), ada, "", ""); code(err) != "fleet_not_counted" {
+	ada, _ := w.SignUp(t, "ada@example.org")
+	bob, _ := w.SignUp(t, "bob@example.org")
+	w.Instances.Fleet = &commands.Fleet{Limit: 3}
+	if _, err := w.Instances.Create(t.Context(), ada, "", ""); commandstest.Code(err) != "fleet_not_counted" {
 		t.Errorf("before the count: %v", err)
 	}
 	f := w.count(t, 3)
@@ -104,25 +105,25 @@ func TestCeiling(t *testing.T) {
 	}
 	first := w.mustCreate(t, ada)
 	w.mustCreate(t, ada)
-	if _, err := w.instances.Create(t.Context(), ada, "", ""); code(err) != "quota_exceeded" {
+	if _, err := w.Instances.Create(t.Context(), ada, "", ""); commandstest.Code(err) != "quota_exceeded" {
 		t.Errorf("one's own limit comes first: %v", err)
 	}
 	w.mustCreate(t, bob)
-	if _, err := w.instances.Create(t.Context(), bob, "", ""); code(err) != "fleet_full" {
+	if _, err := w.Instances.Create(t.Context(), bob, "", ""); commandstest.Code(err) != "fleet_full" {
 		t.Errorf("beyond the ceiling: %v", err)
 	}
 	for range 2 {
-		if _, err := w.instances.Terminate(t.Context(), ada, first); err != nil {
+		if _, err := w.Instances.Terminate(t.Context(), ada, first); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w.mustCreate(t, bob)
-	if _, err := w.instances.Create(t.Context(), ada, "", ""); code(err) != "fleet_full" {
+	if _, err := w.Instances.Create(t.Context(), ada, "", ""); commandstest.Code(err) != "fleet_full" {
 		t.Errorf("beyond the ceiling: %v", err)
 	}
-	head := w.head(t)
-	if err := f.Count(t.Context(), w.log); err != nil || w.head(t) != head {
-		t.Errorf("counting what is right wrote %d events, %v", w.head(t)-head, err)
+	head := w.Last(t)
+	if err := f.Count(t.Context(), w.Log); err != nil || w.Last(t) != head {
+		t.Errorf("counting what is right wrote %d events, %v", w.Last(t)-head, err)
 	}
 }
 
@@ -130,7 +131,7 @@ func TestCeiling(t *testing.T) {
 func TestCeilingTurnedOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(20)
-	o, _ := w.signUp(t, "ada@example.org")
+	o, _ := w.SignUp(t, "ada@example.org")
 	var ids []string
 	for range 5 {
 		ids = append(ids, w.mustCreate(t, o))
@@ -140,25 +141,25 @@ func TestCeilingTurnedOn(t *testing.T) {
 		t.Fatalf("counted %v", got)
 	}
 	// Without the ceiling two end unsaid; then it is on again.
-	w.instances.Fleet = nil
+	w.Instances.Fleet = nil
 	for _, id := range ids[:2] {
-		if _, err := w.instances.Terminate(t.Context(), o, id); err != nil {
+		if _, err := w.Instances.Terminate(t.Context(), o, id); err != nil {
 			t.Fatal(err)
 		}
 	}
 	other := w.count(t, 100)
 	again, looks := &commands.Fleet{Limit: 100, Logger: slog.New(slog.DiscardHandler)}, 0
-	w.instances.Fleet = nil
+	w.Instances.Fleet = nil
 	w.mustCreate(t, o) // unsaid, so there is something to write
 	again.Live = func(ctx context.Context) ([]string, int64, error) {
 		ids, position, err := living(w.Store)(ctx)
 		if looks++; looks == 1 {
-			w.instances.Fleet = other
+			w.Instances.Fleet = other
 			w.mustCreate(t, o)
 		}
 		return ids, position, err
 	}
-	if err := again.Count(t.Context(), w.log); err != nil {
+	if err := again.Count(t.Context(), w.Log); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.said(t, "fleet.counted"); looks != 2 || len(got) != 3 || got[2] != `{"count":5}` {
@@ -178,7 +179,7 @@ func TestCeilingTurnedOn(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
-	go func() { ran <- behind.Run(ctx, w.log) }()
+	go func() { ran <- behind.Run(ctx, w.Log) }()
 	<-calls
 	stop()
 	if err := <-ran; err != nil {
@@ -190,14 +191,14 @@ func TestCeilingTurnedOn(t *testing.T) {
 func TestCountOfABusyLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
-	ada, _ := w.signUp(t, "ada@example.org")
+	ada, _ := w.SignUp(t, "ada@example.org")
 	w.mustCreate(t, ada)
 	f := &commands.Fleet{Limit: 9, Live: func(ctx context.Context) ([]string, int64, error) {
-		w.signUp(t, w.log.NewID()+"@example.org")
+		w.SignUp(t, w.Log.NewID()+"@example.org")
 		ids, head, err := living(w.Store)(ctx)
 		return ids, head - 5, err
 	}}
-	if err := f.Count(t.Context(), w.log); err != nil {
+	if err := f.Count(t.Context(), w.Log); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.said(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":1}` {
@@ -209,7 +210,7 @@ func TestCountOfABusyLog(t *testing.T) {
 // then more of them want what all can have: the one stream that they all write to makes nobody fail.
 func TestCeilingUnderConcurrency(t *testing.T) {
 	t.Parallel()
-	url, newID := pgtest.New(t), newIDs()
+	url, newID := pgtest.New(t), commandstest.NewIDs()
 	replica := func(limit int) *world {
 		store, err := postgres.Open(t.Context(), postgres.Config{URL: url})
 		if err != nil {
@@ -217,7 +218,7 @@ func TestCeilingUnderConcurrency(t *testing.T) {
 		}
 		t.Cleanup(store.Close)
 		w := newWorldOn(store, 20)
-		w.instances.NewID = newID
+		w.Instances.NewID = newID
 		w.count(t, limit)
 		return w
 	}
@@ -231,13 +232,13 @@ func TestCeilingUnderConcurrency(t *testing.T) {
 			all.Go(func() {
 				w := replicas[n%2]
 				o := commands.Origin{Account: fmt.Sprintf("01CUSTOMER%d-%d", limit, n)}
-				if err := w.vault.NewKey(t.Context(), o.Account); err != nil {
+				if err := w.Vault.NewKey(t.Context(), o.Account); err != nil {
 					t.Error(err)
 				}
-				switch _, err := w.instances.Create(t.Context(), o, "", ""); {
+				switch _, err := w.Instances.Create(t.Context(), o, "", ""); {
 				case err == nil:
 					made.Add(1)
-				case code(err) == "fleet_full":
+				case commandstest.Code(err) == "fleet_full":
 					full.Add(1)
 				default:
 					t.Errorf("customer %d: %v", n, err)
@@ -260,7 +261,7 @@ func TestCountGivesUpWithItsContext(t *testing.T) {
 	f := &commands.Fleet{Limit: 1, Live: func(context.Context) ([]string, int64, error) { return nil, 0, errors.New("no database") }, Logger: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := f.Run(ctx, w.log); err != nil {
+	if err := f.Run(ctx, w.Log); err != nil {
 		t.Error(err)
 	}
 }

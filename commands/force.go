@@ -1,21 +1,23 @@
 package commands
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Force takes an instance down for an operator, past the saga and without reading the instance's own
 // events: one of them may be damaged. Machines are found by their tags.
 type Force struct {
 	Log
-	Cloud Inventory
+	Cloud machines.Inventory
 	// Owner returns whose instance it is as far as the read models know, "" where they do not.
 	Owner func(ctx context.Context, instance string) (string, error)
 	Every time.Duration // between two looks at machines that are going down [1 s]
@@ -51,17 +53,17 @@ func (c *Force) Terminate(ctx context.Context, id string) (Forced, error) {
 	_, err = eventstore.Run(ctx, c.Store, c.stamp(Origin{Account: Operator, CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		done.Already, done.Released = false, false
 		// The version first: what ends the instance after that is a conflict, and decided again.
-		if err := eventstore.LoadUnread(ctx, u, instances, id); err != nil {
+		if err := instances.LoadUnread(ctx, u, id); err != nil {
 			return nil, err
 		}
-		if s, err := eventstore.Fold(ctx, c.Store, instances, id); err == nil && s.Final() {
+		if s, err := instances.Fold(ctx, c.Store, id); err == nil && s.Final() {
 			done.Already = true
 			return nil, nil
 		}
 		if err := c.release(ctx, u, &done); err != nil {
 			return nil, err
 		}
-		return nil, eventstore.Emit(u, instances, id, instance.Event(instance.Terminated{By: instance.ByOperator, Account: done.Account}))
+		return nil, instances.Emit(u, id, instance.Terminated{By: instance.ByOperator, Account: done.Account})
 	})
 	if err != nil {
 		return done, fmt.Errorf("record the termination: %w", err)
@@ -75,16 +77,16 @@ func (c *Force) release(ctx context.Context, u *eventstore.Unit, done *Forced) e
 	if done.Account == "" {
 		return nil
 	}
-	s, err := eventstore.Load(ctx, u, quotas, done.Account)
+	before, err := quotas.Load(ctx, u, done.Account)
 	if err != nil {
 		return ctx.Err()
 	}
-	events, err := quota.Decide(s, quota.Release{Instance: done.Instance})
-	if err != nil || len(events) == 0 {
+	after, err := quotas.Execute(ctx, u, done.Account, quota.Release{Instance: done.Instance})
+	if err != nil || after.Held() == before.Held() {
 		return err
 	}
 	done.Released = true
-	return errors.Join(eventstore.Emit(u, quotas, done.Account, events...), c.Fleet.remove(ctx, u, done.Instance))
+	return c.Fleet.remove(ctx, u, done.Instance)
 }
 
 // machines takes down what the cloud holds for the instance, and waits until it is gone.
@@ -96,7 +98,7 @@ func (c *Force) machines(ctx context.Context, done *Forced) error {
 	for _, m := range list {
 		switch {
 		case m.Instance != done.Instance || m.Seen == instance.SeenGone:
-		case m.Token != clientToken(m.Instance, m.Attempt):
+		case m.Token != machines.ClientToken(m.Instance, m.Attempt):
 			done.Foreign = append(done.Foreign, m.ID)
 		default:
 			if err := c.Cloud.Terminate(ctx, m.ID); err != nil {
@@ -119,10 +121,8 @@ func (c *Force) machines(ctx context.Context, done *Forced) error {
 		if alive == 0 {
 			break
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%d machines are terminating and not gone yet; run this again: %w", alive, ctx.Err())
-		case <-time.After(orDefault(c.Every, time.Second)):
+		if err := retry.Sleep(ctx, cmp.Or(c.Every, time.Second)); err != nil {
+			return fmt.Errorf("%d machines are terminating and not gone yet; run this again: %w", alive, err)
 		}
 	}
 	return nil
@@ -138,7 +138,7 @@ func (c *Force) owner(ctx context.Context, id string) (string, error) {
 		if err != nil {
 			break // it is damaged
 		}
-		if ev, err := instance.Decode(e.Type, e.Schema, e.Data); err == nil {
+		if ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data); err == nil {
 			if r, ok := ev.(instance.Requested); ok {
 				return r.Account, nil
 			}
@@ -155,10 +155,10 @@ func (c *Force) owner(ctx context.Context, id string) (string, error) {
 func (c *Force) Ask(ctx context.Context, id string) (instance.Status, error) {
 	var s instance.State
 	_, err := eventstore.Run(ctx, c.Store, c.stamp(Origin{Account: Operator, CorrelationID: id}), func(u *eventstore.Unit) (_ *eventstore.Receipt, err error) {
-		if s, err = eventstore.Load(ctx, u, instances, id); err != nil {
+		if s, err = instances.Load(ctx, u, id); err != nil {
 			return nil, err
 		}
-		s, err = c.decideInstance(ctx, u, id, s, instance.Terminate{At: c.Now()})
+		s, err = c.executeInstance(ctx, u, id, s, instance.Terminate{At: c.Now()})
 		return nil, err
 	})
 	return s.Status, err

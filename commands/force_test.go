@@ -9,20 +9,23 @@ import (
 	"testing"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // shelf is a cloud that holds machines and takes them down, one look later.
 type shelf struct {
-	commands.Cloud
+	machines.Cloud
 	mu       sync.Mutex
-	machines []commands.Tagged
+	machines []machines.Tagged
 	ended    []string
 	late     map[string]bool // told to terminate, and not gone yet
 }
 
-func (s *shelf) List(context.Context) ([]commands.Tagged, error) {
+func (s *shelf) List(context.Context) ([]machines.Tagged, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.machines), nil
@@ -36,7 +39,7 @@ func (s *shelf) Terminate(_ context.Context, id string) error {
 	return nil
 }
 
-func (s *shelf) Describe(_ context.Context, ids []string) (list []commands.Machine, err error) {
+func (s *shelf) Describe(_ context.Context, ids []string) (list []machines.Machine, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.machines {
@@ -61,19 +64,19 @@ func (w *world) damage(t testing.TB, id string) {
 		t.Fatal(err)
 	}
 	if _, err := w.Append(t.Context(), eventstore.Append{Writes: []eventstore.Write{{Stream: stream, Expected: version, Events: []eventstore.NewEvent{
-		{ID: w.log.NewID(), Type: "instance.renamed", Schema: 1, Time: w.clock.now(), Data: json.RawMessage(`"damaged"`)},
+		{ID: w.Log.NewID(), Type: "instance.renamed", Schema: 1, Time: w.Clock.Now(), Data: json.RawMessage(`"damaged"`)},
 	}}}}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (w *world) force(machines ...commands.Tagged) (*commands.Force, *shelf) {
-	s := &shelf{Cloud: w.instances.Cloud, machines: machines, late: map[string]bool{}}
-	return &commands.Force{Log: w.instances.Log, Cloud: s, Every: 1, Owner: func(context.Context, string) (string, error) { return "", nil }}, s
+func (w *world) force(machines ...machines.Tagged) (*commands.Force, *shelf) {
+	s := &shelf{Cloud: w.Instances.Cloud, machines: machines, late: map[string]bool{}}
+	return &commands.Force{Log: w.Instances.Log, Cloud: s, Every: 1, Owner: func(context.Context, string) (string, error) { return "", nil }}, s
 }
 
-func tagged(machine, id, token string) commands.Tagged {
-	return commands.Tagged{Machine: commands.Machine{ID: machine, Seen: instance.SeenRunning}, Instance: id, Attempt: 1, Token: token}
+func tagged(machine, id, token string) machines.Tagged {
+	return machines.Tagged{Machine: machines.Machine{ID: machine, Seen: instance.SeenRunning}, Instance: id, Attempt: 1, Token: token}
 }
 
 // TestForce takes an instance down whose events cannot be read: its owner, the quota and the ceiling
@@ -83,10 +86,10 @@ func TestForce(t *testing.T) {
 	w := newWorld(1)
 	w.count(t, 1)
 	ctx := t.Context()
-	ada, _ := w.signUp(t, "ada@example.org")
+	ada, _ := w.SignUp(t, "ada@example.org")
 	id := w.up(t, ada, true)
 	w.damage(t, id)
-	if _, err := w.instances.Terminate(ctx, ada, id); err == nil || code(err) != "" {
+	if _, err := w.Instances.Terminate(ctx, ada, id); err == nil || commandstest.Code(err) != "" {
 		t.Fatalf("a damaged instance could be terminated: %v", err)
 	}
 	f, cloud := w.force(tagged("m-1", id, id+"-1"), tagged("m-2", id, "somebody's copy"), tagged("m-3", "01OTHER", "01OTHER-1"))
@@ -97,18 +100,18 @@ func TestForce(t *testing.T) {
 	if !slices.Equal(cloud.ended, []string{"m-1"}) || cloud.machines[0].Seen != instance.SeenGone {
 		t.Errorf("taken down: %v, %+v", cloud.ended, cloud.machines)
 	}
-	s, err := w.instances.Find(ctx, ada.Account, id)
+	s, err := w.Instances.Find(ctx, ada.Account, id)
 	if err != nil || s.Status != instance.StatusGone {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if out, err := w.instances.Terminate(ctx, ada, id); err != nil || out.Answer.Status != instance.StatusGone {
+	if out, err := w.Instances.Terminate(ctx, ada, id); err != nil || out.Answer.Status != instance.StatusGone {
 		t.Errorf("its owner terminates it: %+v, %v", out, err)
 	}
 	if got := w.said(t, "fleet.shrunk"); len(got) != 1 {
 		t.Errorf("room given back: %v", got)
 	}
-	head := w.head(t)
-	if done, err := f.Terminate(ctx, id); err != nil || !done.Already || len(done.Machines) > 0 || w.head(t) != head {
+	head := w.Last(t)
+	if done, err := f.Terminate(ctx, id); err != nil || !done.Already || len(done.Machines) > 0 || w.Last(t) != head {
 		t.Errorf("again: %+v, %v", done, err)
 	}
 	w.mustCreate(t, ada) // the slot and the room are free
@@ -136,9 +139,9 @@ func TestForceWithoutAnOwner(t *testing.T) {
 func TestForceOfWhatIsWell(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1)
-	ada, _ := w.signUp(t, "ada@example.org")
+	ada, _ := w.SignUp(t, "ada@example.org")
 	id := w.mustCreate(t, ada)
-	w.write(t, id, instance.LaunchAttempted{Attempt: 1, At: w.clock.now()})
+	w.write(t, id, instance.LaunchAttempted{Attempt: 1, At: w.Clock.Now()})
 	f, _ := w.force()
 	if status, err := f.Ask(t.Context(), id); err != nil || status != instance.Terminating {
 		t.Errorf("asked: %s, %v", status, err)
@@ -146,7 +149,7 @@ func TestForceOfWhatIsWell(t *testing.T) {
 	if done, err := f.Terminate(t.Context(), id); err != nil || done.Already || !done.Released {
 		t.Fatalf("%+v, %v", done, err)
 	}
-	s, err := w.instances.Find(t.Context(), ada.Account, id)
+	s, err := w.Instances.Find(t.Context(), ada.Account, id)
 	if err != nil || s.Open {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -156,7 +159,7 @@ func TestForceOfWhatIsWell(t *testing.T) {
 func TestReconcilerEndsLateMachinesOfTheForced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1)
-	ada, _ := w.signUp(t, "ada@example.org")
+	ada, _ := w.SignUp(t, "ada@example.org")
 	id := w.up(t, ada, true)
 	w.damage(t, id)
 	f, cloud := w.force(tagged("m-1", id, id+"-1"))
@@ -164,10 +167,10 @@ func TestReconcilerEndsLateMachinesOfTheForced(t *testing.T) {
 		t.Fatal(err)
 	}
 	cloud.machines = append(cloud.machines, tagged("m-late", id, id+"-1"))
-	cloud.machines[1].Launched = w.clock.now().Add(-1e12)
-	r := &commands.Reconciler{Log: w.log, Cloud: cloud, Live: func(context.Context) ([]string, int64, error) { return nil, 0, nil }}
+	cloud.machines[1].Launched = w.Clock.Now().Add(-1e12)
+	r := &provisioner.Reconciler{Log: w.Log, Cloud: cloud, Live: func(context.Context) ([]string, int64, error) { return nil, 0, nil }}
 	report, err := r.Reconcile(t.Context())
-	if err != nil || report.Count(commands.Terminate) != 1 || !slices.Contains(cloud.ended, "m-late") {
+	if err != nil || report.Count(provisioner.Terminate) != 1 || !slices.Contains(cloud.ended, "m-late") {
 		t.Errorf("%+v, %v", report, err)
 	}
 }
@@ -190,7 +193,7 @@ func (v *versions) Version(ctx context.Context, s eventstore.StreamID) (int64, e
 func TestForceBesideTheSaga(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1)
-	ada, _ := w.signUp(t, "ada@example.org")
+	ada, _ := w.SignUp(t, "ada@example.org")
 	id := w.mustCreate(t, ada)
 	f, _ := w.force()
 	f.Store = &versions{Store: f.Store, before: func() { w.write(t, id, instance.Terminated{}) }}

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -31,12 +32,12 @@ type replicas struct {
 func newReplicas() replicas {
 	store := &readCounter{Store: memory.New()}
 	a, b := newWorldOn(store, 4), newWorldOn(store, 4)
-	b.clock, b.vault = a.clock, a.vault
-	b.accounts.Vault, b.instances.Vault, b.keys.Vault = a.vault, a.vault, a.vault
-	ids := newIDs()
+	b.Clock, b.Vault = a.Clock, a.Vault
+	b.Accounts.Vault, b.Instances.Vault, b.Keys.Vault = a.Vault, a.Vault, a.Vault
+	ids := commandstest.NewIDs()
 	for _, w := range []*world{a, b} {
-		w.log.NewID, w.log.Now = ids, a.clock.now
-		w.accounts.Log, w.instances.Log, w.keys.Log, w.guests.Log = w.log, w.log, w.log, w.log
+		w.Log.NewID, w.Log.Now = ids, a.Clock.Now
+		w.Accounts.Log, w.Instances.Log, w.Keys.Log, w.Guests.Log = w.Log, w.Log, w.Log, w.Log
 	}
 	return replicas{a, b, &store.read}
 }
@@ -63,37 +64,37 @@ func TestStaleReplicas(t *testing.T) {
 	t.Parallel()
 	r := newReplicas()
 	ctx := t.Context()
-	o, login := r.a.signUp(t, "ada@example.org")
+	o, login := r.a.SignUp(t, "ada@example.org")
 	id := r.a.runningInstance(t, o)
 	for i := range 20 {
 		for _, w := range []*world{r.a, r.b} {
-			if _, err := w.instances.Rename(ctx, o, id, fmt.Sprint("name ", i)); err != nil {
+			if _, err := w.Instances.Rename(ctx, o, id, fmt.Sprint("name ", i)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	changed := func(out commands.Outcome[commands.Changed], err error) string {
 		if err != nil {
-			return code(err)
+			return commandstest.Code(err)
 		}
 		return fmt.Sprint(out.Position > 0)
 	}
 	observe := func(w *world, seen instance.Seen) {
-		w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: seen, At: w.clock.now()})
+		w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: seen, At: w.Clock.Now()})
 	}
 	steps := []struct {
 		name, want string
 		do         func() string
 	}{
-		{"stop by one", "true", func() string { return changed(r.a.instances.Stop(ctx, o, id)) }},
-		{"stop by the other: already so", "false", func() string { return changed(r.b.instances.Stop(ctx, o, id)) }},
-		{"start by the other while stopping", "instance_stopping", func() string { return changed(r.b.instances.Start(ctx, o, id)) }},
-		{"start by the other", "true", func() string { observe(r.a, instance.SeenStopped); return changed(r.b.instances.Start(ctx, o, id)) }},
-		{"start by the first: already so", "false", func() string { return changed(r.a.instances.Start(ctx, o, id)) }},
-		{"stop by the first", "true", func() string { observe(r.b, instance.SeenRunning); return changed(r.a.instances.Stop(ctx, o, id)) }},
-		{"terminate by the other", "true", func() string { return changed(r.b.instances.Terminate(ctx, o, id)) }},
-		{"start by the first", "instance_gone", func() string { return changed(r.a.instances.Start(ctx, o, id)) }},
-		{"terminate by the first: already so", "false", func() string { return changed(r.a.instances.Terminate(ctx, o, id)) }},
+		{"stop by one", "true", func() string { return changed(r.a.Instances.Stop(ctx, o, id)) }},
+		{"stop by the other: already so", "false", func() string { return changed(r.b.Instances.Stop(ctx, o, id)) }},
+		{"start by the other while stopping", "instance_stopping", func() string { return changed(r.b.Instances.Start(ctx, o, id)) }},
+		{"start by the other", "true", func() string { observe(r.a, instance.SeenStopped); return changed(r.b.Instances.Start(ctx, o, id)) }},
+		{"start by the first: already so", "false", func() string { return changed(r.a.Instances.Start(ctx, o, id)) }},
+		{"stop by the first", "true", func() string { observe(r.b, instance.SeenRunning); return changed(r.a.Instances.Stop(ctx, o, id)) }},
+		{"terminate by the other", "true", func() string { return changed(r.b.Instances.Terminate(ctx, o, id)) }},
+		{"start by the first", "instance_gone", func() string { return changed(r.a.Instances.Start(ctx, o, id)) }},
+		{"terminate by the first: already so", "false", func() string { return changed(r.a.Instances.Terminate(ctx, o, id)) }},
 	}
 	for _, s := range steps {
 		if got := s.do(); got != s.want {
@@ -103,24 +104,24 @@ func TestStaleReplicas(t *testing.T) {
 
 	have := login.Leaf.TokenID
 	for i := range 30 {
-		got, err := []*world{r.a, r.b}[i%2].accounts.Refresh(ctx, o, login.Session, have, "browser")
+		got, err := []*world{r.a, r.b}[i%2].Accounts.Refresh(ctx, o, login.Session, have, "browser")
 		if err != nil || got.Leaf.Generation != i+2 {
 			t.Fatalf("refresh %d: %+v, %v", i, got, err)
 		}
 		if have = got.Leaf.TokenID; i == 20 { // a tab of the other replica, a moment late, gets the leaf
-			late, err := r.b.accounts.Refresh(ctx, o, login.Session, r.a.session(t, login.Session).Before, "browser")
+			late, err := r.b.Accounts.Refresh(ctx, o, login.Session, r.a.session(t, login.Session).Before, "browser")
 			if err != nil || late.Leaf != got.Leaf {
 				t.Errorf("a late tab: %+v, %v", late, err)
 			}
 		}
 	}
-	if _, err := r.a.accounts.EndSession(ctx, o, login.Session, session.Revoked); err != nil {
+	if _, err := r.a.Accounts.EndSession(ctx, o, login.Session, session.Revoked); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.b.accounts.Refresh(ctx, o, login.Session, have, "browser"); !errors.Is(err, session.ErrEnded) {
+	if _, err := r.b.Accounts.Refresh(ctx, o, login.Session, have, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("refresh of a session that the other replica revoked: %v", err)
 	}
-	if at, err := r.b.accounts.EndSession(ctx, o, login.Session, session.Revoked); at != 0 || err != nil {
+	if at, err := r.b.Accounts.EndSession(ctx, o, login.Session, session.Revoked); at != 0 || err != nil {
 		t.Errorf("revoke again: %d, %v", at, err)
 	}
 }
@@ -130,7 +131,7 @@ func TestCommandsOnLongStreams(t *testing.T) {
 	t.Parallel()
 	r := newReplicas()
 	ctx := t.Context()
-	o, login := r.a.signUp(t, "ada@example.org")
+	o, login := r.a.SignUp(t, "ada@example.org")
 	id := r.a.runningInstance(t, o)
 	const n = 10_000
 	data, err := json.Marshal(instance.Renamed{Name: []byte("sealed")})
@@ -146,7 +147,7 @@ func TestCommandsOnLongStreams(t *testing.T) {
 		w := eventstore.Write{Stream: stream, Expected: version}
 		for range eventstore.MaxAppendEvent {
 			version++
-			w.Events = append(w.Events, eventstore.NewEvent{ID: fmt.Sprint("e", version), Type: "instance.renamed", Schema: 1, Time: r.a.clock.now(), Data: data})
+			w.Events = append(w.Events, eventstore.NewEvent{ID: fmt.Sprint("e", version), Type: "instance.renamed", Schema: 1, Time: r.a.Clock.Now(), Data: data})
 		}
 		if _, err := r.a.Store.Append(ctx, eventstore.Append{Writes: []eventstore.Write{w}}); err != nil {
 			t.Fatal(err)
@@ -154,22 +155,22 @@ func TestCommandsOnLongStreams(t *testing.T) {
 	}
 	have := login.Leaf.TokenID
 	for range 1500 {
-		got, err := r.a.accounts.Refresh(ctx, o, login.Session, have, "browser")
+		got, err := r.a.Accounts.Refresh(ctx, o, login.Session, have, "browser")
 		if err != nil {
 			t.Fatal(err)
 		}
 		have = got.Leaf.TokenID
 	}
-	if _, err := r.a.instances.Find(ctx, o.Account, id); err != nil { // the one that folds it whole
+	if _, err := r.a.Instances.Find(ctx, o.Account, id); err != nil { // the one that folds it whole
 		t.Fatal(err)
 	}
 	for name, do := range map[string]func() error{
-		"find":    func() error { _, err := r.a.instances.Find(ctx, o.Account, id); return err },
-		"rename":  func() error { _, err := r.a.instances.Rename(ctx, o, id, "new"); return err },
-		"stop":    func() error { _, err := r.a.instances.Stop(ctx, o, id); return err },
-		"reached": func() error { return r.a.guests.Reached(ctx, id, "boot", instance.PhaseDesktop, "") },
+		"find":    func() error { _, err := r.a.Instances.Find(ctx, o.Account, id); return err },
+		"rename":  func() error { _, err := r.a.Instances.Rename(ctx, o, id, "new"); return err },
+		"stop":    func() error { _, err := r.a.Instances.Stop(ctx, o, id); return err },
+		"reached": func() error { return r.a.Guests.Reached(ctx, id, "boot", instance.PhaseDesktop, "") },
 		"refresh": func() error {
-			got, err := r.a.accounts.Refresh(ctx, o, login.Session, have, "browser")
+			got, err := r.a.Accounts.Refresh(ctx, o, login.Session, have, "browser")
 			have = got.Leaf.TokenID
 			return err
 		},

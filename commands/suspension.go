@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Suspensions are the operator's commands about an account's suspension, and their enforcement.
@@ -39,7 +41,8 @@ func (c *Suspensions) Resume(ctx context.Context, id string) error {
 
 func (c *Suspensions) decide(ctx context.Context, id string, cmd account.Command) error {
 	_, err := eventstore.Run(ctx, c.Store, c.stamp(Origin{Account: Operator}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		return nil, decide(ctx, u, accounts, id, account.Decide, cmd)
+		_, err := accounts.Execute(ctx, u, id, cmd)
+		return nil, err
 	})
 	return err
 }
@@ -71,7 +74,8 @@ func (c *Suspensions) Enforce(ctx context.Context, id string) (done Enforced, er
 
 func (c *Suspensions) end(ctx context.Context, acc, id string) (bool, error) {
 	changed, err := c.whileSuspended(ctx, acc, func(u *eventstore.Unit) error {
-		return decide(ctx, u, sessions, id, session.Decide, session.Command(session.End{Reason: session.Suspended}))
+		_, err := sessions.Execute(ctx, u, id, session.End{Reason: session.Suspended})
+		return err
 	})
 	if err != nil {
 		err = fmt.Errorf("end session %s: %w", id, err)
@@ -81,11 +85,11 @@ func (c *Suspensions) end(ctx context.Context, acc, id string) (bool, error) {
 
 func (c *Suspensions) stop(ctx context.Context, acc, id string) (bool, error) {
 	changed, err := c.whileSuspended(ctx, acc, func(u *eventstore.Unit) error {
-		s, err := eventstore.Load(ctx, u, instances, id)
+		s, err := instances.Load(ctx, u, id)
 		if err != nil || s.Account != acc || s.Status != instance.Running {
 			return err // the read model is behind
 		}
-		_, err = c.decideInstance(ctx, u, id, s, instance.Stop{At: c.Now()})
+		_, err = c.executeInstance(ctx, u, id, s, instance.Stop{At: c.Now()})
 		return err
 	})
 	if err != nil {
@@ -98,7 +102,7 @@ func (c *Suspensions) stop(ctx context.Context, acc, id string) (bool, error) {
 // model may not know yet that it was resumed.
 func (c *Suspensions) whileSuspended(ctx context.Context, acc string, do func(*eventstore.Unit) error) (changed bool, err error) {
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(Origin{Account: Operator}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		s, err := eventstore.Load(ctx, u, accounts, acc)
+		s, err := accounts.Load(ctx, u, acc)
 		if err != nil || !s.Suspended {
 			return nil, err
 		}
@@ -115,14 +119,12 @@ func (c *Suspensions) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			c.Logger.WarnContext(ctx, "enforcing suspensions failed, will retry", "error", err)
+			c.Logger.WarnContext(ctx, "enforcing suspensions failed, will retry", "err", err)
 		case done != Enforced{}:
 			c.Logger.InfoContext(ctx, "suspensions enforced", "sessions", done.Sessions, "machines", done.Machines)
 		}
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, cmp.Or(c.Every, 5*time.Second)) != nil {
 			return nil
-		case <-time.After(orDefault(c.Every, 5*time.Second)):
 		}
 	}
 }

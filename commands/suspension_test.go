@@ -15,7 +15,7 @@ import (
 
 // suspensions enforces by what a fold of the log says, as far as behind events back.
 func (w *world) suspensions(t testing.TB) *commands.Suspensions {
-	return &commands.Suspensions{Log: w.log, Logger: slog.New(slog.DiscardHandler), Leftovers: func(ctx context.Context, acc string, do func(account, session, instance string) error) error {
+	return &commands.Suspensions{Log: w.Log, Logger: slog.New(slog.DiscardHandler), Leftovers: func(ctx context.Context, acc string, do func(account, session, instance string) error) error {
 		sessions, machines, suspended := map[string]string{}, map[string]bool{}, map[string]bool{}
 		var events []eventstore.Event
 		for e, err := range w.ReadAll(ctx, 0) {
@@ -31,7 +31,7 @@ func (w *world) suspensions(t testing.TB) *commands.Suspensions {
 			case "account.resumed":
 				delete(suspended, id)
 			case "session.started":
-				ev, err := session.Decode(e.Type, e.Schema, e.Data)
+				ev, err := session.Codec.Decode(e.Type, e.Schema, e.Data)
 				if err != nil {
 					return err
 				}
@@ -51,7 +51,7 @@ func (w *world) suspensions(t testing.TB) *commands.Suspensions {
 			}
 		}
 		for id := range machines {
-			s, foldErr := w.instances.Find(ctx, acc, id)
+			s, foldErr := w.Instances.Find(ctx, acc, id)
 			if foldErr == nil && suspended[s.Account] {
 				err = errors.Join(err, do(s.Account, "", id))
 			}
@@ -64,9 +64,9 @@ func (w *world) suspensions(t testing.TB) *commands.Suspensions {
 func (w *world) up(t testing.TB, o commands.Origin, running bool) string {
 	t.Helper()
 	id := w.mustCreate(t, o)
-	w.write(t, id, instance.LaunchAttempted{Attempt: 1, At: w.clock.now()}, instance.MachineLaunched{Attempt: 1, Machine: "m-" + id, At: w.clock.now()})
+	w.write(t, id, instance.LaunchAttempted{Attempt: 1, At: w.Clock.Now()}, instance.MachineLaunched{Attempt: 1, Machine: "m-" + id, At: w.Clock.Now()})
 	if running {
-		w.write(t, id, instance.MachineRunning{At: w.clock.now()})
+		w.write(t, id, instance.MachineRunning{At: w.Clock.Now()})
 	}
 	return id
 }
@@ -81,11 +81,11 @@ func (w *world) write(t testing.TB, id string, events ...instance.Event) {
 	}
 	wr := eventstore.Write{Stream: stream, Expected: version}
 	for _, e := range events {
-		typ, schema, data, err := instance.Encode(e)
+		typ, schema, data, err := instance.Codec.Encode(e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		wr.Events = append(wr.Events, eventstore.NewEvent{ID: w.log.NewID(), Type: typ, Schema: schema, Time: w.clock.now(), Data: data})
+		wr.Events = append(wr.Events, eventstore.NewEvent{ID: w.Log.NewID(), Type: typ, Schema: schema, Time: w.Clock.Now(), Data: data})
 	}
 	if _, err := w.Append(t.Context(), eventstore.Append{Writes: []eventstore.Write{wr}}); err != nil {
 		t.Fatal(err)
@@ -96,8 +96,8 @@ func TestSuspension(t *testing.T) {
 	t.Parallel()
 	w := newWorld(5)
 	ctx, c := t.Context(), w.suspensions(t)
-	ada, own := w.signUp(t, "ada@example.org")
-	bob, his := w.signUp(t, "bob@example.org")
+	ada, own := w.SignUp(t, "ada@example.org")
+	bob, his := w.SignUp(t, "bob@example.org")
 	running, coming, others := w.up(t, ada, true), w.up(t, ada, false), w.up(t, bob, true)
 
 	if err := c.Suspend(ctx, "01NOBODY", ""); !errors.Is(err, account.ErrNotFound) {
@@ -113,14 +113,14 @@ func TestSuspension(t *testing.T) {
 	}
 
 	// Before anything is enforced, and with the right password only.
-	if _, err := w.accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "wrong horse", ""); !errors.Is(err, commands.ErrCredentials) {
+	if _, err := w.Accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "wrong horse", ""); !errors.Is(err, commands.ErrCredentials) {
 		t.Errorf("a wrong password: %v", err)
 	}
-	head := w.head(t)
-	if _, err := w.accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); !errors.Is(err, account.ErrSuspended) || w.head(t) != head {
+	head := w.Last(t)
+	if _, err := w.Accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); !errors.Is(err, account.ErrSuspended) || w.Last(t) != head {
 		t.Errorf("the right password: %v", err)
 	}
-	if _, err := w.accounts.Refresh(ctx, ada, own.Session, own.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.Accounts.Refresh(ctx, ada, own.Session, own.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("a refresh: %v", err)
 	}
 
@@ -128,10 +128,10 @@ func TestSuspension(t *testing.T) {
 	if done, err := c.Enforce(ctx, ada.Account); err != nil || done.Machines != 1 {
 		t.Errorf("%+v, %v", done, err)
 	}
-	if s, _ := w.instances.Find(ctx, ada.Account, running); s.Status != instance.Stopping {
+	if s, _ := w.Instances.Find(ctx, ada.Account, running); s.Status != instance.Stopping {
 		t.Errorf("the machine is %s", s.Status)
 	}
-	w.write(t, coming, instance.MachineRunning{At: w.clock.now()})
+	w.write(t, coming, instance.MachineRunning{At: w.Clock.Now()})
 	if done, err := c.Enforce(ctx, ada.Account); err != nil || done != (commands.Enforced{Machines: 1}) {
 		t.Errorf("one that came up later: %+v, %v", done, err)
 	}
@@ -143,10 +143,10 @@ func TestSuspension(t *testing.T) {
 			t.Errorf("%s by %q, %v", e.Type, e.Meta.Actor, err)
 		}
 	}
-	if s, _ := w.instances.Find(ctx, bob.Account, others); s.Status != instance.Running {
+	if s, _ := w.Instances.Find(ctx, bob.Account, others); s.Status != instance.Running {
 		t.Errorf("another's machine is %s", s.Status)
 	}
-	if _, err := w.accounts.Refresh(ctx, bob, his.Session, his.Leaf.TokenID, "browser"); err != nil {
+	if _, err := w.Accounts.Refresh(ctx, bob, his.Session, his.Leaf.TokenID, "browser"); err != nil {
 		t.Errorf("another's session: %v", err)
 	}
 
@@ -155,13 +155,13 @@ func TestSuspension(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := w.accounts.Refresh(ctx, ada, own.Session, own.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
+	if _, err := w.Accounts.Refresh(ctx, ada, own.Session, own.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("a session of before: %v", err)
 	}
-	if _, err := w.accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); err != nil {
+	if _, err := w.Accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); err != nil {
 		t.Errorf("resumed: %v", err)
 	}
-	if s, _ := w.instances.Find(ctx, ada.Account, running); s.Status != instance.Stopping {
+	if s, _ := w.Instances.Find(ctx, ada.Account, running); s.Status != instance.Stopping {
 		t.Errorf("the machine is %s after the resume", s.Status)
 	}
 }
@@ -172,21 +172,21 @@ func TestSuspendedMeanwhile(t *testing.T) {
 	t.Parallel()
 	for name, try := range map[string]func(w *world, own commands.Login) error{
 		"log-in": func(w *world, _ commands.Login) error {
-			_, err := w.accounts.LogIn(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", "")
+			_, err := w.Accounts.LogIn(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", "")
 			return err
 		},
 		"refresh": func(w *world, own commands.Login) error {
-			_, err := w.accounts.Refresh(t.Context(), commands.Origin{}, own.Session, own.Leaf.TokenID, "browser")
+			_, err := w.Accounts.Refresh(t.Context(), commands.Origin{}, own.Session, own.Leaf.TokenID, "browser")
 			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(2)
-			ada, own := w.signUp(t, "ada@example.org")
-			w.looked = func(s eventstore.StreamID) {
+			ada, own := w.SignUp(t, "ada@example.org")
+			w.Looked = func(s eventstore.StreamID) {
 				if s.Aggregate == "session" { // read, and not yet appended
-					w.looked = nil
+					w.Looked = nil
 					if err := w.suspensions(t).Suspend(t.Context(), ada.Account, ""); err != nil {
 						t.Error(err)
 					}
@@ -195,7 +195,7 @@ func TestSuspendedMeanwhile(t *testing.T) {
 			if err := try(w, own); !errors.Is(err, account.ErrSuspended) && !errors.Is(err, session.ErrEnded) {
 				t.Errorf("it got in: %v", err)
 			}
-			if w.looked != nil {
+			if w.Looked != nil {
 				t.Fatal("nothing happened meanwhile")
 			}
 			ended := len(w.said(t, "session.ended"))

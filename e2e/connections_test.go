@@ -82,11 +82,11 @@ func people(t *testing.T, databaseURL string, n int) []person {
 		}
 		a := eventstore.Append{}
 		a.Writes = append(a.Writes,
-			write(t, "account", p.account, account.Encode, now, account.Event(account.SignedUp{Email: seal(commands.EmailLabel, fmt.Sprintf("p%d@example.com", i)), Password: seal("password", "x"), At: now})),
-			write(t, "session", p.session, session.Encode, now, session.Event(session.Started{
+			write(t, "account", p.account, account.Codec.Encode, now, account.Event(account.SignedUp{Email: seal(commands.EmailLabel, fmt.Sprintf("p%d@example.com", i)), Password: seal("password", "x"), At: now})),
+			write(t, "session", p.session, session.Codec.Encode, now, session.Event(session.Started{
 				Account: p.account, Agent: "test", Address: seal(commands.AddressLabel(p.session), "192.0.2.1"),
 				Leaf: session.Leaf{Generation: 1, TokenID: ulid.Make().String(), IssuedAt: now, ExpiresAt: now.Add(time.Hour)}})),
-			write[instance.Event](t, "instance", p.instance, instance.Encode, now,
+			write[instance.Event](t, "instance", p.instance, instance.Codec.Encode, now,
 				instance.Requested{Account: p.account, Name: seal(commands.NameLabel(p.instance), "desk"), Type: "t3.large", Region: "local"},
 				instance.LaunchAbandoned{Code: "no_capacity", Reason: "None."}, instance.Failed{Code: "no_capacity", Reason: "None."}))
 		if _, err := store.Append(t.Context(), a); err != nil {

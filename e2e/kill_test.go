@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The points at which the saga can die, by the call or append they surround; see commands.Saga.At.
+// The points at which the saga can die, by the call or append they surround; see provisioner.Saga.At.
 var (
 	launchPoints    = around("append.attempt", "call.call.launch", "append.call.launch")
 	stopPoints      = around("call.call.stop", "append.call.stop")

@@ -105,9 +105,9 @@ type Store interface {
 	Receipt(ctx context.Context, key string) (*Receipt, error)
 	// Head returns the last position, 0 for an empty log.
 	Head(ctx context.Context) (int64, error)
-	// Hints returns a channel that receives a value some time after an append, by any process.
-	// It is only a hint: values may be merged or lost, so poll as well. It is closed when ctx ends.
-	Hints(ctx context.Context) <-chan struct{}
+	// Notifications returns a channel that receives a value some time after an append, by any process.
+	// Values may be merged or lost, so poll as well. It is closed when ctx ends.
+	Notifications(ctx context.Context) <-chan struct{}
 }
 
 var (

@@ -156,7 +156,10 @@ func flat(k reflect.Kind) bool { return k >= reflect.Bool && k <= reflect.Comple
 var errMoved = errors.New("event store: a kept state is not of this log")
 
 // fold returns the state of a stream as the store has it now.
-func fold[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID) (folded[S], error) {
+func fold[S, E, C any](ctx context.Context, store Store, a Aggregate[S, E, C], stream StreamID) (folded[S], error) {
+	if a.Snapshot {
+		return foldLast(ctx, store, a, stream)
+	}
 	k, ok := store.(*keeping)
 	if !ok {
 		return foldWhole(ctx, store, a, stream)
@@ -185,7 +188,7 @@ func fold[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream 
 	return f, err
 }
 
-func keep[S, E any](states *States, a Aggregate[S, E], stream StreamID, f folded[S], drops uint64) {
+func keep[S, E, C any](states *States, a Aggregate[S, E, C], stream StreamID, f folded[S], drops uint64) {
 	if f.version <= shortStream {
 		return
 	}

@@ -74,7 +74,7 @@ func TestLongStreamIsReadOnce(t *testing.T) {
 		}
 	}
 	before := store.read.Load()
-	if sum, err := eventstore.Fold(t.Context(), kept, sums, "a"); sum != want || err != nil {
+	if sum, err := sums.Fold(t.Context(), kept, "a"); sum != want || err != nil {
 		t.Error(sum, err)
 	}
 	if read := store.read.Load() - before; read > 10 {
@@ -96,12 +96,12 @@ func TestTheOthersEventsAreSeen(t *testing.T) {
 	for i := range 40 {
 		saw := 0
 		_, err := eventstore.Run(t.Context(), replicas[i%2], stamp(), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-			s, err := eventstore.Load(t.Context(), u, sums, "a")
+			s, err := sums.Load(t.Context(), u, "a")
 			saw = s
 			if err != nil || i%4 > 1 {
 				return nil, errors.Join(refused, err)
 			}
-			return nil, eventstore.Emit(u, sums, "a", added{1})
+			return nil, sums.Emit(u, "a", added{1})
 		})
 		if want := 100 + i/4*2 + min(i%4, 2); saw != want || i%4 > 1 != errors.Is(err, refused) {
 			t.Fatalf("turn %d decided on %d, want %d: %v", i, saw, want, err)
@@ -128,7 +128,7 @@ func TestStatesUnderContention(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if sum, _ := eventstore.Fold(t.Context(), store, sums, "a"); sum != 250 {
+	if sum, _ := sums.Fold(t.Context(), store, "a"); sum != 250 {
 		t.Errorf("sum is %d of 250", sum)
 	}
 }
@@ -150,14 +150,14 @@ func TestARestoredLogIsFoldedAfresh(t *testing.T) {
 		long(t, first, "a", 100)
 		store := &switched{first}
 		kept := eventstore.Keeping(store, eventstore.NewStates(1<<20))
-		if sum, err := eventstore.Fold(t.Context(), kept, sums, "a"); sum != 100 || err != nil {
+		if sum, err := sums.Fold(t.Context(), kept, "a"); sum != 100 || err != nil {
 			t.Fatal(sum, err)
 		}
 		restore(second)
 		store.Store = second
-		want, _ := eventstore.Fold(t.Context(), second, sums, "a")
+		want, _ := sums.Fold(t.Context(), second, "a")
 		for range 2 {
-			if sum, err := eventstore.Fold(t.Context(), kept, sums, "a"); sum != want || err != nil {
+			if sum, err := sums.Fold(t.Context(), kept, "a"); sum != want || err != nil {
 				t.Errorf("%s: %d, %v, want %d", name, sum, err, want)
 			}
 		}
@@ -175,8 +175,8 @@ func other(t testing.TB, store eventstore.Store, id string, n int) {
 }
 
 // texts is an aggregate whose state grows with its events, and belongs to the account in its id.
-var texts = eventstore.Aggregate[map[string]string, added]{
-	Name: "text",
+var texts = eventstore.Aggregate[map[string]string, added, add]{
+	Codec: adding{"text"},
 	Evolve: func(s map[string]string, e added) map[string]string {
 		next := maps.Clone(s)
 		if next == nil {
@@ -185,7 +185,6 @@ var texts = eventstore.Aggregate[map[string]string, added]{
 		next[fmt.Sprint(len(next))] = fmt.Sprintf("%0*d", e.N, 0)
 		return next
 	},
-	Encode: sums.Encode, Decode: sums.Decode,
 	Owner: func(id string, _ map[string]string) string { return id },
 }
 
@@ -193,8 +192,8 @@ func write(t testing.TB, store eventstore.Store, id string, n, size int) {
 	t.Helper()
 	for range n {
 		if _, err := eventstore.Run(t.Context(), store, stamp(), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-			_, err := eventstore.Load(t.Context(), u, texts, id)
-			return nil, errors.Join(err, eventstore.Emit(u, texts, id, added{size}))
+			_, err := texts.Load(t.Context(), u, id)
+			return nil, errors.Join(err, texts.Emit(u, id, added{size}))
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +215,7 @@ func TestStatesAreBoundedInBytes(t *testing.T) {
 	// The one used last is there, the first is not.
 	for id, want := range map[string]bool{"s99": true, "s0": false} {
 		before := store.read.Load()
-		if s, err := eventstore.Fold(t.Context(), kept, texts, id); len(s) != 12 || err != nil {
+		if s, err := texts.Fold(t.Context(), kept, id); len(s) != 12 || err != nil {
 			t.Error(len(s), err)
 		}
 		if read := store.read.Load() - before; (read <= 3) != want {
@@ -224,7 +223,7 @@ func TestStatesAreBoundedInBytes(t *testing.T) {
 		}
 	}
 	write(t, kept, "huge", 12, 20_000) // more than a sixteenth of all
-	if s, err := eventstore.Fold(t.Context(), kept, texts, "huge"); len(s) != 12 || err != nil {
+	if s, err := texts.Fold(t.Context(), kept, "huge"); len(s) != 12 || err != nil {
 		t.Error(len(s), err)
 	}
 	if n, _ := states.Held(); n < 20 {
@@ -245,7 +244,7 @@ func TestADropMeetsAFold(t *testing.T) {
 	inner := memory.New()
 	write(t, inner, "me", 12, 10)
 	store := &dropping{Store: inner, drop: func() { states.Drop("me") }}
-	if s, err := eventstore.Fold(t.Context(), eventstore.Keeping(store, states), texts, "me"); len(s) != 12 || err != nil {
+	if s, err := texts.Fold(t.Context(), eventstore.Keeping(store, states), "me"); len(s) != 12 || err != nil {
 		t.Fatal(len(s), err)
 	}
 	if n, _ := states.Held(); n != 0 {
@@ -289,12 +288,12 @@ func TestAnEndedContextKeepsTheState(t *testing.T) {
 	store := memory.New()
 	write(t, store, "me", 12, 10)
 	kept := eventstore.Keeping(store, states)
-	if _, err := eventstore.Fold(t.Context(), kept, texts, "me"); err != nil {
+	if _, err := texts.Fold(t.Context(), kept, "me"); err != nil {
 		t.Fatal(err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if s, err := eventstore.Fold(ended, kept, texts, "me"); !errors.Is(err, eventstore.ErrUnavailable) {
+	if s, err := texts.Fold(ended, kept, "me"); !errors.Is(err, eventstore.ErrUnavailable) {
 		t.Error(slices.Collect(maps.Keys(s)), err)
 	}
 	if n, _ := states.Held(); n != 1 {

@@ -6,24 +6,38 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// Aggregate ties a decider's fold and codec to its streams. S is its state, E its sealed event type.
-type Aggregate[S, E any] struct {
-	Name   string // the streams' aggregate: "instance"
+// Codec is an aggregate's table of events: their wire names, and how their data is written and read.
+// domain.Codec is one.
+type Codec[E any] interface {
+	// Aggregate returns what the streams are called: "instance".
+	Aggregate() string
+	Encode(e E) (typ string, schema int, data []byte, err error)
+	// Decode is the inverse of Encode. It refuses an unknown name or schema.
+	Decode(typ string, schema int, data []byte) (E, error)
+}
+
+// Aggregate ties a decider to its streams. S is its state, E its sealed event type, C its sealed command type.
+type Aggregate[S, E, C any] struct {
+	Codec  Codec[E]
 	Evolve func(S, E) S
-	Encode func(E) (typ string, schema int, data []byte, err error)
-	Decode func(typ string, schema int, data []byte) (E, error)
-	// Closes tells whether the state that the last event alone leads to is the whole truth: such a
+	Decide func(S, C) ([]E, error)
+	// Closes reports whether the state that the last event alone leads to is the whole truth: such a
 	// stream can be loaded although an earlier event cannot be read. Nil: none can.
 	Closes func(S) bool
-	// Owner returns the account that the stream's state belongs to: with its key it is forgotten (see
-	// States). Nil, or "": no account. Streams of which only the end is loaded are never kept, and need none.
+	// Snapshot says that every event holds the whole state: only a stream's last event is read, however
+	// long the stream is. Such states are never kept (see States).
+	Snapshot bool
+	// Owner returns the account that the stream's state belongs to: States drops it with the account's key.
+	// Nil, or "": no account.
 	Owner func(id string, state S) string
 }
 
 // Stream returns the id of one aggregate's stream.
-func (a Aggregate[S, E]) Stream(id string) StreamID { return StreamID{a.Name, id} }
+func (a Aggregate[S, E, C]) Stream(id string) StreamID { return StreamID{a.Codec.Aggregate(), id} }
 
 // Stamp gives new events what a decider does not know: id, time and origin.
 type Stamp struct {
@@ -32,65 +46,97 @@ type Stamp struct {
 	Meta  Metadata
 }
 
-// Unit is one decision in the making: the streams it has read, at which versions, and what it
-// will write to them. It lives for one attempt of Run.
+// Unit is one decision in progress: the streams it has read, at which versions, and what it will write
+// to them. It lives for one attempt of Run.
 type Unit struct {
 	store  Store
 	stamp  Stamp
 	writes []Write
+	states []any            // of the stream in writes at the same index, with what was emitted; nil: not read
 	seen   map[StreamID]int // index into writes
 }
 
 // Load folds the aggregate's stream and remembers its version, so that an Emit to it is refused
-// if anyone wrote there in between. Load a stream at most once a unit.
-func Load[S, E any](ctx context.Context, u *Unit, a Aggregate[S, E], id string) (S, error) {
+// if another writer came first. A unit loads a stream at most once.
+func (a Aggregate[S, E, C]) Load(ctx context.Context, u *Unit, id string) (S, error) {
 	stream := a.Stream(id)
 	f, err := fold(ctx, u.store, a, stream)
 	if err != nil {
 		return f.state, err
 	}
-	return f.state, u.remember(stream, f.version)
-}
-
-// LoadLast is Load for an aggregate whose every event says the whole state: it reads the stream's end
-// alone, however long the stream is.
-func LoadLast[S, E any](ctx context.Context, u *Unit, a Aggregate[S, E], id string) (S, error) {
-	stream := a.Stream(id)
-	f, err := foldLast(ctx, u.store, a, stream)
-	if err != nil {
-		return f.state, err
-	}
-	return f.state, u.remember(stream, f.version)
+	return f.state, u.remember(stream, f.version, f.state)
 }
 
 // LoadUnread remembers the version of a stream whose events need not, or cannot, be read.
-func LoadUnread[S, E any](ctx context.Context, u *Unit, a Aggregate[S, E], id string) error {
+func (a Aggregate[S, E, C]) LoadUnread(ctx context.Context, u *Unit, id string) error {
 	stream := a.Stream(id)
 	version, err := u.store.Version(ctx, stream)
 	if err != nil {
 		return fmt.Errorf("load %s: %w", stream, err)
 	}
-	return u.remember(stream, version)
+	return u.remember(stream, version, nil)
 }
 
-func (u *Unit) remember(stream StreamID, version int64) error {
+func (u *Unit) remember(stream StreamID, version int64, state any) error {
 	if _, twice := u.seen[stream]; twice {
 		return fmt.Errorf("load %s: %w: loaded twice in one unit", stream, ErrInvalid)
 	}
 	u.seen[stream] = len(u.writes)
 	u.writes = append(u.writes, Write{Stream: stream, Expected: version})
+	u.states = append(u.states, state)
+	return nil
+}
+
+// Execute decides on a command and emits the outcome. It loads the stream unless the unit has done so,
+// and returns the state after the command. An error of Decide is returned as it is, with the state
+// before.
+func (a Aggregate[S, E, C]) Execute(ctx context.Context, u *Unit, id string, command C) (S, error) {
+	var state S
+	if i, loaded := u.seen[a.Stream(id)]; !loaded {
+		var err error
+		if state, err = a.Load(ctx, u, id); err != nil {
+			return state, err
+		}
+	} else if state, loaded = u.states[i].(S); !loaded {
+		return state, fmt.Errorf("execute on %s: %w: not read", a.Stream(id), ErrInvalid)
+	}
+	events, err := a.Decide(state, command)
+	if err != nil {
+		return state, err
+	}
+	if err := a.Emit(u, id, events...); err != nil {
+		return state, err
+	}
+	state, _ = u.states[u.seen[a.Stream(id)]].(S)
+	return state, nil
+}
+
+// Emit adds events, without a decision, to the unit's write of a stream that was loaded before.
+func (a Aggregate[S, E, C]) Emit(u *Unit, id string, events ...E) error {
+	stream := a.Stream(id)
+	i, ok := u.seen[stream]
+	if !ok && len(events) > 0 {
+		return fmt.Errorf("emit to %s: %w: not loaded", stream, ErrInvalid)
+	}
+	for _, ev := range events {
+		typ, schema, data, err := a.Codec.Encode(ev)
+		if err != nil {
+			return fmt.Errorf("emit to %s: %w", stream, err)
+		}
+		u.writes[i].Events = append(u.writes[i].Events, NewEvent{
+			ID: u.stamp.NewID(), Type: typ, Schema: schema,
+			Time: u.stamp.Now, Data: data, Meta: u.stamp.Meta,
+		})
+		if state, read := u.states[i].(S); read {
+			u.states[i] = a.Evolve(state, ev)
+		}
+	}
 	return nil
 }
 
 // Fold returns the aggregate's present state, for reading only. ErrDamaged says that there is none.
-func Fold[S, E any](ctx context.Context, store Store, a Aggregate[S, E], id string) (S, error) {
+func (a Aggregate[S, E, C]) Fold(ctx context.Context, store Store, id string) (S, error) {
 	f, err := fold(ctx, store, a, a.Stream(id))
-	return f.state, err
-}
-
-// FoldLast returns the state that the stream's last event says; see LoadLast.
-func FoldLast[S, E any](ctx context.Context, store Store, a Aggregate[S, E], id string) (S, error) {
-	f, err := foldLast(ctx, store, a, a.Stream(id))
 	return f.state, err
 }
 
@@ -101,7 +147,7 @@ type folded[S any] struct {
 	id      string
 }
 
-func foldLast[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID) (folded[S], error) {
+func foldLast[S, E, C any](ctx context.Context, store Store, a Aggregate[S, E, C], stream StreamID) (folded[S], error) {
 	at, err := store.Version(ctx, stream)
 	if err != nil {
 		return folded[S]{}, fmt.Errorf("load %s: %w", stream, err)
@@ -112,7 +158,7 @@ func foldLast[S, E any](ctx context.Context, store Store, a Aggregate[S, E], str
 	return follow(ctx, store, a, stream, folded[S]{version: at - 1}, at-1)
 }
 
-func foldWhole[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID) (folded[S], error) {
+func foldWhole[S, E, C any](ctx context.Context, store Store, a Aggregate[S, E, C], stream StreamID) (folded[S], error) {
 	f, err := follow(ctx, store, a, stream, folded[S]{}, 0)
 	if err != nil && a.Closes != nil {
 		// What came before a last word need not be readable.
@@ -126,7 +172,7 @@ func foldWhole[S, E any](ctx context.Context, store Store, a Aggregate[S, E], st
 
 // follow folds the stream's events after a version on top of f. Where they begin with the event that f
 // ends with, that one must be the same.
-func follow[S, E any](ctx context.Context, store Store, a Aggregate[S, E], stream StreamID, f folded[S], after int64) (folded[S], error) {
+func follow[S, E, C any](ctx context.Context, store Store, a Aggregate[S, E, C], stream StreamID, f folded[S], after int64) (folded[S], error) {
 	same := after == f.version
 	for e, err := range store.ReadStream(ctx, stream, after) {
 		if err != nil {
@@ -141,7 +187,7 @@ func follow[S, E any](ctx context.Context, store Store, a Aggregate[S, E], strea
 		if e.Damage != nil {
 			return folded[S]{}, fmt.Errorf("load %s: event %d: %w: %w", stream, e.Position, ErrDamaged, e.Damage)
 		}
-		ev, err := a.Decode(e.Type, e.Schema, e.Data)
+		ev, err := a.Codec.Decode(e.Type, e.Schema, e.Data)
 		if err != nil {
 			return folded[S]{}, fmt.Errorf("load %s: event %d: %w: %w", stream, e.Position, ErrDamaged, err)
 		}
@@ -153,27 +199,7 @@ func follow[S, E any](ctx context.Context, store Store, a Aggregate[S, E], strea
 	return f, nil
 }
 
-// Emit adds events to the unit's write of a stream that was loaded before.
-func Emit[S, E any](u *Unit, a Aggregate[S, E], id string, events ...E) error {
-	stream := a.Stream(id)
-	i, ok := u.seen[stream]
-	if !ok && len(events) > 0 {
-		return fmt.Errorf("emit to %s: %w: not loaded", stream, ErrInvalid)
-	}
-	for _, ev := range events {
-		typ, schema, data, err := a.Encode(ev)
-		if err != nil {
-			return fmt.Errorf("emit to %s: %w", stream, err)
-		}
-		u.writes[i].Events = append(u.writes[i].Events, NewEvent{
-			ID: u.stamp.NewID(), Type: typ, Schema: schema,
-			Time: u.stamp.Now, Data: data, Meta: u.stamp.Meta,
-		})
-	}
-	return nil
-}
-
-// maxTries bounds how often Run decides afresh. With jitter between tries, this many losses in a
+// maxTries bounds how often Run decides again. With jitter between tries, this many losses in a
 // row mean a stream written to without pause.
 const maxTries = 200
 
@@ -202,10 +228,8 @@ func Run(ctx context.Context, store Store, stamp Stamp, decide func(*Unit) (*Rec
 		if !errors.As(err, &conflict) || try == maxTries {
 			return res, err
 		}
-		select {
-		case <-ctx.Done():
-			return Result{}, ctx.Err()
-		case <-time.After(rand.N(time.Duration(min(try, 20)) * time.Millisecond)):
+		if err := retry.Sleep(ctx, rand.N(time.Duration(min(try, 20))*time.Millisecond)); err != nil {
+			return Result{}, err
 		}
 	}
 }

@@ -19,23 +19,46 @@ import (
 // added is the event of the smallest aggregate there is: a sum.
 type added struct{ N int }
 
-var sums = eventstore.Aggregate[int, added]{
-	Name:   "sum",
+// adding is the table of its one event.
+type adding struct{ name string }
+
+func (a adding) Aggregate() string { return a.name }
+
+func (adding) Encode(e added) (string, int, []byte, error) {
+	if e.N == 0 {
+		return "", 0, nil, errors.New("nothing was added")
+	}
+	data, err := json.Marshal(e)
+	return "sum.added", 1, data, err
+}
+
+func (adding) Decode(_ string, schema int, data []byte) (e added, err error) {
+	if schema != 1 {
+		return e, fmt.Errorf("unknown schema %d", schema)
+	}
+	err = json.Unmarshal(data, &e)
+	return e, err
+}
+
+// add asks for an addition below a limit.
+type add struct{ n, limit int }
+
+var errLimit = errors.New("beyond the limit")
+
+func decideAdd(s int, c add) ([]added, error) {
+	switch {
+	case c.n == 0:
+		return nil, nil
+	case s+c.n > c.limit:
+		return nil, errLimit
+	}
+	return []added{{c.n}}, nil
+}
+
+var sums = eventstore.Aggregate[int, added, add]{
+	Codec:  adding{"sum"},
 	Evolve: func(s int, e added) int { return s + e.N },
-	Encode: func(e added) (string, int, []byte, error) {
-		if e.N == 0 {
-			return "", 0, nil, errors.New("nothing was added")
-		}
-		data, err := json.Marshal(e)
-		return "sum.added", 1, data, err
-	},
-	Decode: func(_ string, schema int, data []byte) (e added, err error) {
-		if schema != 1 {
-			return e, fmt.Errorf("unknown schema %d", schema)
-		}
-		err = json.Unmarshal(data, &e)
-		return e, err
-	},
+	Decide: decideAdd,
 }
 
 var now = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -65,14 +88,14 @@ func (s *scripted) Append(ctx context.Context, a eventstore.Append) (eventstore.
 // increment adds n to the sum named id and tells each sum it decided on.
 func increment(ctx context.Context, id string, n int, saw func(int)) func(*eventstore.Unit) (*eventstore.Receipt, error) {
 	return func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		s, err := eventstore.Load(ctx, u, sums, id)
+		s, err := sums.Load(ctx, u, id)
 		if err != nil {
 			return nil, err
 		}
 		if saw != nil {
 			saw(s)
 		}
-		return nil, eventstore.Emit(u, sums, id, added{n})
+		return nil, sums.Emit(u, id, added{n})
 	}
 }
 
@@ -90,7 +113,7 @@ func TestRunDecidesAfreshOnConflict(t *testing.T) {
 	if err != nil || res != (eventstore.Result{First: 3, Last: 3}) || fmt.Sprint(saw) != "[0 10 20]" {
 		t.Errorf("%+v, %v, decided on %v", res, err, saw)
 	}
-	if sum, err := eventstore.Fold(t.Context(), store, sums, "a"); sum != 21 || err != nil {
+	if sum, err := sums.Fold(t.Context(), store, "a"); sum != 21 || err != nil {
 		t.Errorf("sum is %d, %v", sum, err)
 	}
 }
@@ -108,7 +131,7 @@ func TestRunLosesNothingUnderContention(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if sum, _ := eventstore.Fold(t.Context(), store, sums, "a"); sum != 40 {
+	if sum, _ := sums.Fold(t.Context(), store, "a"); sum != 40 {
 		t.Errorf("sum is %d of 40", sum)
 	}
 }
@@ -137,8 +160,8 @@ func TestRunReturnsTheDecidersError(t *testing.T) {
 	store := &scripted{Store: memory.New()}
 	refused := errors.New("refused")
 	_, err := eventstore.Run(t.Context(), store, stamp(), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		_, _ = eventstore.Load(t.Context(), u, sums, "a")
-		_ = eventstore.Emit(u, sums, "a", added{1})
+		_, _ = sums.Load(t.Context(), u, "a")
+		_ = sums.Emit(u, "a", added{1})
 		return &eventstore.Receipt{Key: "k"}, refused
 	})
 	if err != refused || store.appends != 0 {
@@ -151,8 +174,8 @@ func TestRunWritesNothingForNothing(t *testing.T) {
 	store := &scripted{Store: memory.New()}
 	load := func(r *eventstore.Receipt) func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		return func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-			_, err := eventstore.Load(t.Context(), u, sums, "a")
-			return r, errors.Join(err, eventstore.Emit(u, sums, "a"), eventstore.Emit[int, added](u, sums, "never loaded"))
+			_, err := sums.Load(t.Context(), u, "a")
+			return r, errors.Join(err, sums.Emit(u, "a"), sums.Emit(u, "never loaded"))
 		}
 	}
 	if res, err := eventstore.Run(t.Context(), store, stamp(), load(nil)); err != nil || res != (eventstore.Result{}) || store.appends != 0 {
@@ -210,11 +233,11 @@ func TestUnitStampsEvents(t *testing.T) {
 	store := memory.New()
 	if _, err := eventstore.Run(t.Context(), store, stamp(), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		for _, id := range []string{"a", "b"} {
-			if _, err := eventstore.Load(t.Context(), u, sums, id); err != nil {
+			if _, err := sums.Load(t.Context(), u, id); err != nil {
 				return nil, err
 			}
 		}
-		return nil, errors.Join(eventstore.Emit(u, sums, "b", added{2}), eventstore.Emit(u, sums, "a", added{1}, added{3}), eventstore.Emit(u, sums, "b", added{4}))
+		return nil, errors.Join(sums.Emit(u, "b", added{2}), sums.Emit(u, "a", added{1}, added{3}), sums.Emit(u, "b", added{4}))
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -240,11 +263,11 @@ func TestUnitRefusesMisuse(t *testing.T) {
 	store := &scripted{Store: memory.New()}
 	for name, decide := range map[string]func(u *eventstore.Unit) error{
 		"loaded twice": func(u *eventstore.Unit) error {
-			_, err1 := eventstore.Load(t.Context(), u, sums, "a")
-			_, err2 := eventstore.Load(t.Context(), u, sums, "a")
+			_, err1 := sums.Load(t.Context(), u, "a")
+			_, err2 := sums.Load(t.Context(), u, "a")
 			return errors.Join(err1, err2)
 		},
-		"emitted unloaded": func(u *eventstore.Unit) error { return eventstore.Emit(u, sums, "a", added{1}) },
+		"emitted unloaded": func(u *eventstore.Unit) error { return sums.Emit(u, "a", added{1}) },
 	} {
 		_, err := eventstore.Run(t.Context(), store, stamp(), func(u *eventstore.Unit) (*eventstore.Receipt, error) { return nil, decide(u) })
 		if !errors.Is(err, eventstore.ErrInvalid) {
@@ -265,12 +288,12 @@ func TestFoldTellsWhatItCannotRead(t *testing.T) {
 	if _, err := store.Append(t.Context(), eventstore.Append{Writes: []eventstore.Write{w}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := eventstore.Fold(t.Context(), store, sums, "a"); err == nil {
+	if _, err := sums.Fold(t.Context(), store, "a"); err == nil {
 		t.Error("a schema from the future was folded")
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := eventstore.Fold(ended, store, sums, "a"); !errors.Is(err, eventstore.ErrUnavailable) {
+	if _, err := sums.Fold(ended, store, "a"); !errors.Is(err, eventstore.ErrUnavailable) {
 		t.Errorf("unreadable store: %v", err)
 	}
 }
@@ -287,21 +310,22 @@ func TestErrorsSayWhat(t *testing.T) {
 }
 
 // counts is an aggregate whose events each say the whole count, and of which one ends all.
-var counts = eventstore.Aggregate[int, added]{
-	Name: "count", Evolve: func(_ int, e added) int { return e.N },
-	Encode: sums.Encode, Decode: sums.Decode, Closes: func(s int) bool { return s == 100 },
+var counts = eventstore.Aggregate[int, added, add]{
+	Codec: adding{"count"}, Evolve: func(_ int, e added) int { return e.N }, Closes: func(s int) bool { return s == 100 },
 }
 
-func TestLoadLastReadsTheStreamsEndAlone(t *testing.T) {
+func TestASnapshotReadsTheStreamsEndAlone(t *testing.T) {
 	t.Parallel()
+	last := counts
+	last.Snapshot = true
 	store := &reading{Store: memory.New()}
 	for n := range 20 {
 		if _, err := eventstore.Run(t.Context(), store, stamp(), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-			s, err := eventstore.LoadLast(t.Context(), u, counts, "a")
+			s, err := last.Load(t.Context(), u, "a")
 			if s != n {
 				t.Errorf("count %d, want %d", s, n)
 			}
-			return nil, errors.Join(err, eventstore.Emit(u, counts, "a", added{s + 1}))
+			return nil, errors.Join(err, last.Emit(u, "a", added{s + 1}))
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -309,7 +333,7 @@ func TestLoadLastReadsTheStreamsEndAlone(t *testing.T) {
 	if store.read != 19 {
 		t.Errorf("%d events read, want 19: one a load", store.read)
 	}
-	if s, err := eventstore.FoldLast(t.Context(), store, counts, "a"); s != 20 || err != nil {
+	if s, err := last.Fold(t.Context(), store, "a"); s != 20 || err != nil {
 		t.Errorf("%d, %v", s, err)
 	}
 }
@@ -344,22 +368,69 @@ func TestALastWordCanBeSaidAndReadBehindADamagedEvent(t *testing.T) {
 	say := func(n int) {
 		t.Helper()
 		if _, err := eventstore.Run(t.Context(), store, stamp(), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-			return nil, errors.Join(eventstore.LoadUnread(t.Context(), u, counts, "a"), eventstore.Emit(u, counts, "a", added{n}))
+			return nil, errors.Join(counts.LoadUnread(t.Context(), u, "a"), counts.Emit(u, "a", added{n}))
 		}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	damage(0)
 	say(7)
-	if _, err := eventstore.Fold(t.Context(), store, counts, "a"); err == nil {
+	if _, err := counts.Fold(t.Context(), store, "a"); err == nil {
 		t.Error("a stream with a damaged event was folded")
 	}
 	say(100)
-	if s, err := eventstore.Fold(t.Context(), store, counts, "a"); s != 100 || err != nil {
+	if s, err := counts.Fold(t.Context(), store, "a"); s != 100 || err != nil {
 		t.Errorf("%d, %v after the last word", s, err)
 	}
 	damage(3)
-	if _, err := eventstore.Fold(t.Context(), store, counts, "a"); err == nil {
+	if _, err := counts.Fold(t.Context(), store, "a"); err == nil {
 		t.Error("the last word was not the last")
+	}
+}
+
+func TestExecute(t *testing.T) {
+	t.Parallel()
+	ctx, store := t.Context(), memory.New()
+	run := func(do func(u *eventstore.Unit) error) error {
+		_, err := eventstore.Run(ctx, store, stamp(), func(u *eventstore.Unit) (*eventstore.Receipt, error) { return nil, do(u) })
+		return err
+	}
+	execute := func(u *eventstore.Unit, id string, c add, want int, wantErr error) error {
+		got, err := sums.Execute(ctx, u, id, c)
+		if got != want || !errors.Is(err, wantErr) {
+			t.Errorf("add %d of at most %d to %s: got %d, %v, want %d, %v", c.n, c.limit, id, got, err, want, wantErr)
+		}
+		return nil
+	}
+	if err := run(func(u *eventstore.Unit) error {
+		return errors.Join(
+			execute(u, "a", add{3, 10}, 3, nil),
+			execute(u, "a", add{5, 10}, 8, nil), // on the state that the unit leaves, not on the stored one
+			execute(u, "a", add{3, 10}, 8, errLimit),
+			execute(u, "a", add{0, 10}, 8, nil),
+			execute(u, "b", add{1, 10}, 1, nil))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]int{"a": 8, "b": 1} {
+		if got, err := sums.Fold(ctx, store, id); got != want || err != nil {
+			t.Errorf("%s: got %d, %v, want %d", id, got, err, want)
+		}
+	}
+	if err := run(func(u *eventstore.Unit) error {
+		if got, err := sums.Load(ctx, u, "a"); got != 8 || err != nil {
+			t.Errorf("load: got %d, %v, want 8", got, err)
+		}
+		return errors.Join(sums.Emit(u, "a", added{1}), execute(u, "a", add{1, 10}, 10, nil)) // sees what was emitted
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(func(u *eventstore.Unit) error {
+		if err := sums.LoadUnread(ctx, u, "a"); err != nil {
+			return err
+		}
+		return execute(u, "a", add{1, 100}, 0, eventstore.ErrInvalid)
+	}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/agent"
 	"github.com/cloudbot-ai/control-plane/guest/desktop"
 	"github.com/cloudbot-ai/control-plane/guest/install"
+	"github.com/cloudbot-ai/control-plane/guest/paths"
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
-	"github.com/cloudbot-ai/control-plane/guest/place"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
@@ -103,20 +103,20 @@ func (g *Guest) prepare() error {
 	if who != nil {
 		uid, gid = int(who.UID), int(who.GID)
 	}
-	g.shm = place.Shm(g.c.StateDir)
+	g.shm = paths.Shm(g.c.StateDir)
 	// A guest that was killed has left it, full, and maybe another user's.
-	if place.Make(g.shm, uid, gid) != nil {
+	if paths.Make(g.shm, uid, gid) != nil {
 		_ = os.RemoveAll(g.shm)
 	}
-	if err := errors.Join(place.Make(g.shm, uid, gid), place.Clear(g.shm)); err != nil {
+	if err := errors.Join(paths.Make(g.shm, uid, gid), paths.Clear(g.shm)); err != nil {
 		return fmt.Errorf("make the memory-backed folder: %w", err)
 	}
 	home := filepath.Join(g.c.StateDir, "home")
 	if !who.CanReach(g.c.StateDir) {
-		home = place.Home(g.c.StateDir)
+		home = paths.Home(g.c.StateDir)
 		g.log.Info("the desktop's user cannot reach the state folder, its home is elsewhere", "user", who.Name, "home", home)
 	}
-	if err := place.Make(home, uid, gid); err != nil {
+	if err := paths.Make(home, uid, gid); err != nil {
 		return fmt.Errorf("make the home folder: %w", err)
 	}
 	var env []string
@@ -127,14 +127,14 @@ func (g *Guest) prepare() error {
 		Kind: g.c.Desktop.Kind, Display: g.c.Desktop.Display, Port: g.c.Desktop.Port,
 		Geometry: g.c.Desktop.Geometry, Session: g.c.Desktop.Session,
 		Password: g.secret.VNCPassword, Home: home, Shm: g.shm, User: who, Env: env,
-		Title: "Instance " + g.c.Instance, Log: g.log, Output: g.lines.Writer("desktop: "),
+		Title: "Instance " + g.c.Instance, Logger: g.log, Output: g.lines.Writer("desktop: "),
 	})
 	if err != nil {
 		return fmt.Errorf("desktop: %w", err)
 	}
 	g.agent, err = agent.New(agent.Config{
 		Kind: g.c.Agent.Kind, Command: g.c.Agent.Command, Port: g.c.Agent.Port, Token: g.secret.GatewayToken,
-		Home: home, User: who, Env: env, Keys: g.keys, Arrived: g.keys.arrived, Version: g.version, Log: g.log, Output: g.lines.Writer("agent: "),
+		Home: home, User: who, Env: env, Keys: g.keys, Arrived: g.keys.arrived, Version: g.version, Logger: g.log, Output: g.lines.Writer("agent: "),
 	})
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)

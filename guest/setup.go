@@ -49,22 +49,22 @@ func (g *Guest) prepareInstalled() error {
 	var err error
 	s.installer, err = install.New(install.Config{
 		ControlPlaneURL: g.c.ControlPlaneURL, OpenClawURL: g.c.OpenClawURL, Pins: g.c.Assets, Apps: g.c.Apps, NoAgent: standIn,
-		Log: g.log, Output: g.lines.Writer("install: "),
+		Logger: g.log, Output: g.lines.Writer("install: "),
 	})
 	if err != nil {
 		return fmt.Errorf("read what is installed: %w", err)
 	}
 	g.setup = s
 	g.desktop = units.NewDesktop(units.DesktopConfig{
-		Installed: s.desktop, Password: g.secret.VNCPassword, User: install.User, Log: g.log,
+		Installed: s.desktop, Password: g.secret.VNCPassword, User: install.User, Logger: g.log,
 	})
 	if standIn {
-		g.agent, err = agent.New(agent.Config{Kind: agent.StandIn, Token: g.secret.GatewayToken, Keys: g.keys, Version: g.version, Log: g.log})
+		g.agent, err = agent.New(agent.Config{Kind: agent.StandIn, Token: g.secret.GatewayToken, Keys: g.keys, Version: g.version, Logger: g.log})
 		return err
 	}
 	g.agent = units.NewAgent(units.AgentConfig{
 		Installed: s.agent, Token: g.secret.GatewayToken, Keys: g.keys, Arrived: g.keys.arrived,
-		Memory: figures(g.c.StateDir).MemoryTotal, Log: g.log,
+		Memory: figures(g.c.StateDir).MemoryTotal, Logger: g.log,
 	})
 	return nil
 }
@@ -85,7 +85,7 @@ func (s *setup) run(ctx context.Context) error {
 			s.g.introduce()
 		})
 	if err != nil && ctx.Err() == nil {
-		s.g.log.Warn("some of it is not installed; the next boot tries again", "error", err)
+		s.g.log.Warn("some of it is not installed; the next boot tries again", "err", err)
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const (
@@ -103,10 +105,8 @@ func patiently(ctx context.Context, do func() error) error {
 		default:
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, 100*time.Millisecond) != nil {
 			return none
-		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }

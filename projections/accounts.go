@@ -14,7 +14,7 @@ import (
 
 // applyAccounts keeps read.accounts: one row an account.
 func applyAccounts(e eventstore.Event) ([]Statement, error) {
-	if e.Stream.Aggregate != "account" {
+	if e.Stream.Aggregate != account.Codec.Aggregate() {
 		return nil, nil
 	}
 	ev, err := decode(e)

@@ -15,12 +15,12 @@ import (
 )
 
 func (w *world) account(id string, events ...account.Event) {
-	w.append(encoded[account.Event](w, "account", id, account.Encode,
+	w.append(encoded[account.Event](w, "account", id, account.Codec.Encode,
 		append([]account.Event{account.SignedUp{Email: []byte("sealed " + id), Password: []byte("hash"), At: began}}, events...)...)...)
 }
 
 func (w *world) running(acc, id string) {
-	w.append(encoded[instance.Event](w, "instance", id, instance.Encode,
+	w.append(encoded[instance.Event](w, "instance", id, instance.Codec.Encode,
 		instance.Requested{Account: acc, Name: seal(acc, label(id), "name"), Type: "t", Region: "r"},
 		instance.MachineLaunched{Attempt: 1, Machine: "i-" + id, At: began}, instance.MachineRunning{At: began})...)
 }
@@ -42,11 +42,11 @@ func TestAccounts(t *testing.T) {
 	w.account("b", account.Suspended{Reason: "Spam."})
 	w.account("c", account.Suspended{}, account.Resumed{})
 	for _, acc := range []string{"a", "b", "c"} {
-		w.append(encoded[session.Event](w, "session", "s-"+acc, session.Encode, session.Started{Account: acc, Leaf: leaf})...)
-		w.append(encoded[session.Event](w, "session", "over-"+acc, session.Encode, session.Started{Account: acc, Leaf: leaf}, session.Ended{Reason: session.LoggedOut})...)
+		w.append(encoded[session.Event](w, "session", "s-"+acc, session.Codec.Encode, session.Started{Account: acc, Leaf: leaf})...)
+		w.append(encoded[session.Event](w, "session", "over-"+acc, session.Codec.Encode, session.Started{Account: acc, Leaf: leaf}, session.Ended{Reason: session.LoggedOut})...)
 		w.running(acc, "i-"+acc)
 	}
-	w.append(encoded[instance.Event](w, "instance", "gone-a", instance.Encode, instance.Requested{Account: "a", Name: seal("a", label("gone-a"), "x"), Type: "t", Region: "r"}, instance.TerminationRequested{At: began}, instance.Terminated{})...)
+	w.append(encoded[instance.Event](w, "instance", "gone-a", instance.Codec.Encode, instance.Requested{Account: "a", Name: seal("a", label("gone-a"), "x"), Type: "t", Region: "r"}, instance.TerminationRequested{At: began}, instance.Terminated{})...)
 	catchUp()
 
 	list, err := w.reader.Accounts(t.Context(), "", 2)
@@ -94,15 +94,15 @@ func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 			w.project(projections.All()...)
 			w.running("acc", "01I")
 			w.running("acc", "01J")
-			bad := encoded[instance.Event](w, "instance", "01I", instance.Encode, instance.MachineStopped{})[0]
+			bad := encoded[instance.Event](w, "instance", "01I", instance.Codec.Encode, instance.MachineStopped{})[0]
 			bad.schema = 99
 			w.append(bad)
-			w.append(encoded[instance.Event](w, "instance", "01I", instance.Encode, instance.Renamed{Name: []byte("never seen")})...)
+			w.append(encoded[instance.Event](w, "instance", "01I", instance.Codec.Encode, instance.Renamed{Name: []byte("never seen")})...)
 			w.caughtUp()
 			if n := w.number(`SELECT count(*) FROM read.parked WHERE projection = 'instances'`); n != 2 {
 				t.Fatalf("%d events are parked", n)
 			}
-			word := w.append(encoded[instance.Event](w, "instance", "01I", instance.Encode, instance.Terminated{By: instance.ByOperator, Account: "acc"})...)
+			word := w.append(encoded[instance.Event](w, "instance", "01I", instance.Codec.Encode, instance.Terminated{By: instance.ByOperator, Account: "acc"})...)
 			w.caughtUp()
 			if name == "rebuilt" {
 				for _, p := range projections.All() {
@@ -161,9 +161,9 @@ func TestOverviews(t *testing.T) {
 	stop := w.project(projections.All()...)
 	w.running("acc", "01A")
 	since := began.Add(time.Duration(w.ids.Load()+1) * time.Second)
-	w.append(encoded[instance.Event](w, "instance", "01A", instance.Encode, instance.TerminationRequested{At: began}, instance.CallAccepted{Call: instance.CallTerminate, At: began})...)
-	w.append(encoded[instance.Event](w, "instance", "01B", instance.Encode, instance.Requested{Account: "acc", Name: seal("acc", label("01B"), "x"), Type: "t", Region: "r"}, instance.TerminationRequested{At: began}, instance.Terminated{})...)
-	bad := encoded[instance.Event](w, "instance", "01C", instance.Encode, instance.Requested{Account: "acc", Name: seal("acc", label("01C"), "x"), Type: "t", Region: "r"})[0]
+	w.append(encoded[instance.Event](w, "instance", "01A", instance.Codec.Encode, instance.TerminationRequested{At: began}, instance.CallAccepted{Call: instance.CallTerminate, At: began})...)
+	w.append(encoded[instance.Event](w, "instance", "01B", instance.Codec.Encode, instance.Requested{Account: "acc", Name: seal("acc", label("01B"), "x"), Type: "t", Region: "r"}, instance.TerminationRequested{At: began}, instance.Terminated{})...)
+	bad := encoded[instance.Event](w, "instance", "01C", instance.Codec.Encode, instance.Requested{Account: "acc", Name: seal("acc", label("01C"), "x"), Type: "t", Region: "r"})[0]
 	bad.schema = 99
 	w.append(bad)
 	w.caughtUp()

@@ -1,13 +1,19 @@
 package projections
 
 import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // applyAPIKeys keeps read.api_keys: which keys there are, never the keys.
 func applyAPIKeys(e eventstore.Event) ([]Statement, error) {
-	if e.Stream.Aggregate != "apikey" {
+	if e.Stream.Aggregate != apikey.Codec.Aggregate() {
 		return nil, nil
 	}
 	ev, err := decode(e)
@@ -23,4 +29,24 @@ func applyAPIKeys(e eventstore.Event) ([]Statement, error) {
 		return sql(`DELETE FROM api_keys WHERE account = $1 AND provider = $2`, ev.Account, ev.Provider), nil
 	}
 	return nil, nil
+}
+
+// APIKey is a stored key as its owner sees it.
+type APIKey struct {
+	Provider  string
+	Last4     string
+	UpdatedAt time.Time
+}
+
+// APIKeys returns the account's stored keys by provider.
+func (r *Reader) APIKeys(ctx context.Context, account string) ([]APIKey, error) {
+	rows, err := r.Pool.Query(ctx, `SELECT provider, last4, updated_at FROM read.api_keys WHERE account = $1 ORDER BY provider`, account)
+	if err != nil {
+		return nil, fmt.Errorf("list API keys: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[APIKey])
+	if err != nil {
+		return nil, fmt.Errorf("list API keys: %w", err)
+	}
+	return list, nil
 }

@@ -18,7 +18,7 @@ func (w *world) booted(id string, events ...any) {
 			at = began.Add(time.Duration(seconds) * time.Second)
 			continue
 		}
-		for _, x := range encoded(w, "instance", id, instance.Encode, e.(instance.Event)) {
+		for _, x := range encoded(w, "instance", id, instance.Codec.Encode, e.(instance.Event)) {
 			w.appendAt(at, x)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // safe beside a running server, and needed where none runs.
 func CatchUp(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, log *slog.Logger) error {
 	for _, projection := range All() {
-		p := &Projector{Projection: projection, Pool: pool, Feed: once{store}, Progress: &Progress{}, Log: log}
+		p := &Projector{Projection: projection, Pool: pool, Feed: once{store}, Progress: &Progress{}, Logger: log}
 		for {
 			err := p.follow(ctx)
 			if err == nil {

@@ -76,8 +76,8 @@ func TestDamageIsParked(t *testing.T) {
 	same(t, w.dumps(), live) // a rebuild has the same rows
 	same(t, others(w), others(clean))
 	// The stream goes on being parked, and the others with their lives.
-	w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Encode, instance.Renamed{Name: seal("acc", label("01BAD"), "after")})...)
-	w.append(encoded[instance.Event](w, "instance", "01FINE", instance.Encode, instance.Renamed{Name: seal("acc", label("01FINE"), "after")})...)
+	w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Codec.Encode, instance.Renamed{Name: seal("acc", label("01BAD"), "after")})...)
+	w.append(encoded[instance.Event](w, "instance", "01FINE", instance.Codec.Encode, instance.Renamed{Name: seal("acc", label("01FINE"), "after")})...)
 	w.caughtUp()
 	if got, err := w.reader.Instance(t.Context(), "acc", "01FINE"); err != nil || got.Name != "after" {
 		t.Errorf("%+v, %v", got, err)
@@ -112,7 +112,7 @@ func TestDamagedRowsAreRead(t *testing.T) {
 	kinds := []string{`meta = 'not JSON'`, `meta = '[1]'`, `meta = ''`, `meta = NULL`, `data = NULL`, `data = '{"half":'`, `stream = 'nameless'`, `stream = NULL`, `type = NULL`, `id = NULL`,
 		`id = ''`, `time = NULL`, `time = 'infinity'`, `time = '-infinity'`, `schema = NULL`, `schema = -1`}
 	for range kinds {
-		w.append(encoded[instance.Event](w, "instance", "01I"+string(rune('A'+w.ids.Load())), instance.Encode,
+		w.append(encoded[instance.Event](w, "instance", "01I"+string(rune('A'+w.ids.Load())), instance.Codec.Encode,
 			instance.Requested{Account: "acc", Name: seal("acc", "x", "y"), Type: "t", Region: "r"})...)
 	}
 	if _, err := w.pool.Exec(t.Context(), `ALTER TABLE log.entries DISABLE TRIGGER never_change`); err != nil {

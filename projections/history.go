@@ -1,11 +1,15 @@
 package projections
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
@@ -32,7 +36,7 @@ func applyHistory(e eventstore.Event) ([]Statement, error) {
 	}
 	subject := e.Stream.String()
 	if id := aboutInstance(ev); id != "" {
-		subject = "instance/" + id
+		subject = instanceStream(id)
 	}
 	insert := `INSERT INTO history (account, position, event_id, time, type, subject, actor, sentence, data) `
 	args := []any{e.Position, e.ID, e.Time, e.Type, subject, e.Meta.Actor, sentence, string(text)}
@@ -56,7 +60,8 @@ func ownerOf(e eventstore.Event, ev any) string {
 	case apikey.Removed:
 		return ev.Account
 	}
-	if e.Stream.Aggregate == "account" || e.Stream.Aggregate == "audit" {
+	switch e.Stream.Aggregate {
+	case account.Codec.Aggregate(), audit.Codec.Aggregate():
 		return e.Stream.ID
 	}
 	return ""
@@ -203,4 +208,64 @@ func told(asked, unasked string, wasAsked bool) string {
 		return asked
 	}
 	return unasked
+}
+
+// Entry is an event as the owner may read it.
+type Entry struct {
+	Position int64
+	EventID  string
+	Time     time.Time
+	Type     string // wire name
+	Subject  string // "instance/01J…"
+	Actor    string // the account's id, or "system"
+	Sentence string // what happened, for people
+	Data     json.RawMessage
+}
+
+const entryColumns = `position, event_id, time, type, subject, actor, sentence, data`
+
+// History returns the events of one of the account's instances with a position above after, oldest first.
+func (r *Reader) History(ctx context.Context, account, id string, after int64, limit int) ([]Entry, error) {
+	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history
+		WHERE subject = $1 AND account = $2 AND position > $3 ORDER BY position LIMIT $4`, instanceStream(id), account, after, limit)
+}
+
+// HistoryBefore returns the events of one of the account's instances with a position below before, newest first.
+func (r *Reader) HistoryBefore(ctx context.Context, account, id string, before int64, limit int) ([]Entry, error) {
+	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history
+		WHERE subject = $1 AND account = $2 AND position < $3 ORDER BY position DESC LIMIT $4`, instanceStream(id), account, before, limit)
+}
+
+// AccountHistory returns the account's events that are about none of its instances, with a position
+// above after, oldest first.
+func (r *Reader) AccountHistory(ctx context.Context, account string, after int64, limit int) ([]Entry, error) {
+	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history
+		WHERE account = $1 AND position > $2 AND subject NOT LIKE 'instance/%' ORDER BY position LIMIT $3`, account, after, limit)
+}
+
+// AccountHistoryBefore is AccountHistory for positions below before, newest first.
+func (r *Reader) AccountHistoryBefore(ctx context.Context, account string, before int64, limit int) ([]Entry, error) {
+	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history
+		WHERE account = $1 AND position < $2 AND subject NOT LIKE 'instance/%' ORDER BY position DESC LIMIT $3`, account, before, limit)
+}
+
+// Since returns the account's events with a position above after, oldest first.
+func (r *Reader) Since(ctx context.Context, account string, after int64, limit int) ([]Entry, error) {
+	return r.entries(ctx, `SELECT `+entryColumns+` FROM read.history
+		WHERE account = $1 AND position > $2 ORDER BY position LIMIT $3`, account, after, limit)
+}
+
+func (r *Reader) entries(ctx context.Context, query string, args ...any) ([]Entry, error) {
+	rows, err := r.Pool.Query(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read history: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e Entry, err error) {
+		err = row.Scan(&e.Position, &e.EventID, &e.Time, &e.Type, &e.Subject, &e.Actor, &e.Sentence, &e.Data)
+		return e, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read history: %w", err)
+	}
+	return list, nil
 }

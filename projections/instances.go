@@ -1,88 +1,353 @@
 package projections
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// applyInstances keeps read.instances: one row an instance, terminated ones included. What it
-// says of status and phase is what instance.Evolve says; a test holds the two together.
-func applyInstances(e eventstore.Event) ([]Statement, error) {
-	if e.Stream.Aggregate != "instance" {
-		return nil, nil
-	}
-	ev, err := decode(e)
+// instanceRow is a row of read.instances: one an instance, terminated ones included. What the columns say
+// of the state is instance.Evolve's own outcome. The state has only the fields that are columns, which
+// suffices because none of them follows from a field that is not; a test compares rows with whole folds.
+type instanceRow struct {
+	id         string
+	state      instance.State
+	name       []byte // sealed
+	detail     string
+	reason     string
+	createdAt  time.Time
+	updatedAt  time.Time
+	phaseSince time.Time
+	position   int64
+}
+
+func foldInstances() *Fold {
+	return &Fold{Aggregate: instance.Codec.Aggregate(), Load: loadInstances, Evolve: evolveInstance, Save: saveInstances}
+}
+
+// errRequestedBefore parks a second event that opens the stream of an instance.
+var errRequestedBefore = errors.New("the instance was requested before")
+
+func evolveInstance(row any, e eventstore.Event) (any, error) {
+	ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
 	if err != nil {
 		return nil, err
 	}
-	id, at, n := e.Stream.ID, e.Time, e.Position
-	set := func(assignments string, args ...any) ([]Statement, error) {
-		return sql(`UPDATE instances SET updated_at = $2, position = $3`+assignments+` WHERE id = $1`, append([]any{id, at, n}, args...)...), nil
+	r, exists := row.(instanceRow)
+	_, opens := ev.(instance.Requested)
+	switch {
+	case opens && exists:
+		return nil, errRequestedBefore
+	case opens:
+		r = instanceRow{id: e.Stream.ID, createdAt: e.Time}
+	case !exists: // the event that opens the stream is parked
+		return nil, nil
 	}
-	switch ev := ev.(type) {
+	before := r.state
+	r.state = instance.Evolve(r.state, ev)
+	r.updatedAt, r.position = e.Time, e.Position
+	if r.state.Phase != before.Phase || beginsPhase(ev) {
+		r.phaseSince = e.Time
+	}
+	r.describe(before, ev)
+	return r, nil
+}
+
+// beginsPhase reports whether an event begins its phase again where the instance is in that phase already.
+func beginsPhase(e instance.Event) bool {
+	switch e.(type) {
+	case instance.LaunchAttempted, instance.PhaseReached, instance.MachineStopped:
+		return true
+	}
+	return false
+}
+
+// describe sets what a list shows of an event and no decision reads. A step forward removes the reason.
+func (r *instanceRow) describe(before instance.State, e instance.Event) {
+	switch e := e.(type) {
 	case instance.Requested:
-		return sql(`INSERT INTO instances (id, account, name, status, phase, type, region, created_at, updated_at, phase_since, position)
-			VALUES ($1, $2, $3, 'launching', 'requested', $4, $5, $6, $6, $6, $7)`,
-			id, ev.Account, ev.Name, ev.Type, ev.Region, at, n), nil
+		r.name = e.Name
 	case instance.Renamed:
-		return set(`, name = $4`, ev.Name)
-	case instance.LaunchAttempted:
-		return set(`, phase = 'allocating', phase_since = $2`)
-	case instance.MachineLaunched:
-		return set(`, machine = $4, reason = '', phase_since = CASE WHEN phase IN ('requested', 'allocating') THEN $2 ELSE phase_since END,
-			phase = CASE WHEN phase IN ('requested', 'allocating') THEN 'booting' ELSE phase END`, ev.Machine)
+		r.name = e.Name
+	case instance.MachineLaunched, instance.CallAccepted, instance.MachineRunning, instance.StartRequested, instance.TerminationRequested:
+		r.reason = ""
 	case instance.CallRefused:
-		if ev.Call == instance.CallStart && ev.Verdict == instance.Never {
-			return set(`, reason = $4, status = 'stopped'`, ev.Reason)
-		}
-		return set(`, reason = $4`, ev.Reason)
-	case instance.CallAccepted:
-		return set(`, reason = ''`)
+		r.reason = e.Reason
 	case instance.LaunchAbandoned:
-		return set(`, status = 'terminating', reason = $4`, ev.Reason)
-	case instance.MachineRunning:
-		return set(`, address = $4, reason = '', status = CASE WHEN status IN ('launching', 'starting', 'stopping', 'stopped') THEN 'running' ELSE status END`, ev.Address)
-	case instance.AddressChanged:
-		return set(`, address = $4`, ev.Address)
-	case instance.PhaseReached:
-		return set(`, phase = $4, detail = $5, phase_since = $2, reason = ''`, string(ev.Phase), ev.Detail)
-	case instance.VersionsReported:
-		text, err := json.Marshal(ev.Versions)
-		if err != nil {
-			return nil, err
-		}
-		return set(`, versions = $4`, string(text))
+		r.reason = e.Reason
 	case instance.BootStalled:
-		return set(`, reason = $4`, ev.Reason)
-	case instance.StopRequested:
-		reason := ""
-		if ev.Outside {
-			reason = "The machine is being stopped from outside the control plane."
-		}
-		return set(`, status = 'stopping', reason = $4`, reason)
-	case instance.StartRequested:
-		return set(`, status = 'starting', reason = ''`)
-	case instance.TerminationRequested:
-		return set(`, status = 'terminating', reason = ''`)
-	case instance.MachineStopped:
-		reason := ""
-		if !ev.Asked {
-			reason = "The machine was stopped from outside the control plane; start it again."
-		}
-		return set(`, address = '', phase = 'booting', detail = '', phase_since = $2,
-			reason = CASE WHEN status = 'terminating' THEN reason ELSE $4 END,
-			status = CASE WHEN status = 'terminating' THEN status ELSE 'stopped' END`, reason)
-	case instance.MachineGone:
-		return set(`, machine = '', address = ''`)
-	case instance.Terminated:
-		if ev.By == instance.ByOperator {
-			return set(`, status = 'terminated', reason = $4, machine = '', address = ''`, "The operator of this server terminated the desktop.")
-		}
-		return set(`, status = 'terminated', reason = ''`)
+		r.reason = e.Reason
 	case instance.Failed:
-		return set(`, status = 'failed', reason = $4`, ev.Reason)
+		r.reason = e.Reason
+	case instance.PhaseReached:
+		r.detail, r.reason = e.Detail, ""
+	case instance.StopRequested:
+		r.reason = either(e.Outside, "The machine is being stopped from outside the control plane.", "")
+	case instance.MachineStopped:
+		r.detail = ""
+		if before.Status != instance.Terminating {
+			r.reason = either(e.Asked, "", "The machine was stopped from outside the control plane; start it again.")
+		}
+	case instance.Terminated:
+		r.reason = either(e.By == instance.ByOperator, "The operator of this server terminated the desktop.", "")
 	}
-	return set(``) // GuestEnrolled, MachineMissed, MachineFound: nothing that a list shows
+}
+
+func either(condition bool, yes, no string) string {
+	if condition {
+		return yes
+	}
+	return no
+}
+
+// instanceColumns are the columns of read.instances, in the order of scanInstance and saveInstances.
+const instanceColumns = `id, account, name, status, phase, detail, reason, type, region, address, machine,
+	created_at, updated_at, phase_since, position, versions`
+
+func scanInstance(row pgx.CollectableRow) (r instanceRow, err error) {
+	s := &r.state
+	err = row.Scan(&r.id, &s.Account, &r.name, &s.Status, &s.Phase, &r.detail, &r.reason, &s.Type, &s.Region, &s.Address, &s.Machine,
+		&r.createdAt, &r.updatedAt, &r.phaseSince, &r.position, &s.Versions)
+	return r, err
+}
+
+func loadInstances(ctx context.Context, tx pgx.Tx, ids []string) (map[string]any, error) {
+	rows, err := tx.Query(ctx, `SELECT `+instanceColumns+` FROM instances WHERE id = ANY ($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	list, err := pgx.CollectRows(rows, scanInstance)
+	byID := make(map[string]any, len(ids))
+	for _, r := range list {
+		byID[r.id] = r
+	}
+	return byID, err
+}
+
+// saveInstances writes all rows by one statement: an array a column.
+func saveInstances(rows []any) Statement {
+	type r = instanceRow
+	return Statement{`INSERT INTO instances (` + instanceColumns + `)
+		SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+			$10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::jsonb[])
+		ON CONFLICT (id) DO UPDATE SET name = excluded.name, status = excluded.status, phase = excluded.phase, detail = excluded.detail,
+			reason = excluded.reason, address = excluded.address, machine = excluded.machine, updated_at = excluded.updated_at,
+			phase_since = excluded.phase_since, position = excluded.position, versions = excluded.versions`,
+		[]any{
+			column(rows, func(r r) string { return r.id }),
+			column(rows, func(r r) string { return r.state.Account }),
+			column(rows, func(r r) []byte { return r.name }),
+			column(rows, func(r r) string { return string(r.state.Status) }),
+			column(rows, func(r r) string { return string(r.state.Phase) }),
+			column(rows, func(r r) string { return r.detail }),
+			column(rows, func(r r) string { return r.reason }),
+			column(rows, func(r r) string { return r.state.Type }),
+			column(rows, func(r r) string { return r.state.Region }),
+			column(rows, func(r r) string { return r.state.Address }),
+			column(rows, func(r r) string { return r.state.Machine }),
+			column(rows, func(r r) time.Time { return r.createdAt }),
+			column(rows, func(r r) time.Time { return r.updatedAt }),
+			column(rows, func(r r) time.Time { return r.phaseSince }),
+			column(rows, func(r r) int64 { return r.position }),
+			column(rows, func(r r) string { return versionsJSON(r.state.Versions) }),
+		}}
+}
+
+func versionsJSON(versions map[string]string) string {
+	if len(versions) == 0 {
+		return "{}"
+	}
+	text, _ := json.Marshal(versions) // a map of strings always marshals
+	return string(text)
+}
+
+// Instance is a desktop as its owner sees it.
+type Instance struct {
+	ID         string
+	Name       string
+	Status     instance.Status
+	Phase      instance.Phase
+	Detail     string // what the guest says of the phase
+	Reason     string // why it is as it is, a sentence; "" while all is well
+	Type       string
+	Region     string
+	Address    string // public, "" for none
+	Machine    string // the cloud's id, "" for none
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	Position   int64             // of the event that last changed it
+	PhaseSince time.Time         // when the present phase began
+	Versions   map[string]string // what the machine runs, by name
+}
+
+// Ready tells whether desktop and agent can be used.
+func (i Instance) Ready() bool { return i.Status == instance.Running && i.Phase == instance.PhaseReady }
+
+// Percent is how far the boot is, 0 to 100.
+func (i Instance) Percent() int {
+	return max(0, i.Phase.Rank()) * 100 / (len(instance.Phases) - 1)
+}
+
+// Page asks for a part of a list.
+type Page struct {
+	Before string // the last id of the page before, "" for the first page
+	Limit  int    // 1 to 100
+	All    bool   // with terminated ones
+}
+
+// Instances returns the account's instances, newest first, and the cursor of the next page, "" on the last.
+func (r *Reader) Instances(ctx context.Context, account string, p Page) (list []Instance, next string, err error) {
+	rows, err := r.Pool.Query(ctx, `SELECT `+instanceColumns+` FROM read.instances
+		WHERE account = $1 AND ($2 = '' OR id < $2) AND ($3 OR status <> 'terminated')
+		ORDER BY id DESC LIMIT $4`, account, p.Before, p.All, p.Limit+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("list instances: %w", err)
+	}
+	sealed, err := pgx.CollectRows(rows, scanInstance)
+	if err != nil {
+		return nil, "", fmt.Errorf("list instances: %w", err)
+	}
+	list = make([]Instance, 0, len(sealed))
+	for _, s := range sealed {
+		i, err := r.open(ctx, s)
+		if err != nil {
+			return nil, "", fmt.Errorf("list instances: %w", err)
+		}
+		list = append(list, i)
+	}
+	if len(list) > p.Limit {
+		list = list[:p.Limit]
+		next = list[p.Limit-1].ID
+	}
+	return list, next, nil
+}
+
+// Instance returns one of the account's instances, or instance.ErrNotFound.
+func (r *Reader) Instance(ctx context.Context, account, id string) (Instance, error) {
+	rows, err := r.Pool.Query(ctx, `SELECT `+instanceColumns+` FROM read.instances WHERE account = $1 AND id = $2`, account, id)
+	if err != nil {
+		return Instance{}, fmt.Errorf("find instance: %w", err)
+	}
+	sealed, err := pgx.CollectExactlyOneRow(rows, scanInstance)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Instance{}, instance.ErrNotFound
+	}
+	if err != nil {
+		return Instance{}, fmt.Errorf("find instance: %w", err)
+	}
+	i, err := r.open(ctx, sealed)
+	if err != nil {
+		return i, fmt.Errorf("find instance: %w", err)
+	}
+	return i, nil
+}
+
+// open makes an Instance of a row. It is called once the rows' connection was given back: the vault may
+// need one for the key, and a call that holds one connection while it waits for another can lock up the pool.
+func (r *Reader) open(ctx context.Context, row instanceRow) (Instance, error) {
+	name, err := r.Open(ctx, row.state.Account, r.NameLabel(row.id), row.name)
+	if err != nil {
+		return Instance{}, fmt.Errorf("open name of %s: %w", row.id, err)
+	}
+	s := row.state
+	return Instance{
+		ID: row.id, Name: string(name), Status: s.Status, Phase: s.Phase, Detail: row.detail, Reason: row.reason, Type: s.Type, Region: s.Region,
+		Address: s.Address, Machine: s.Machine, CreatedAt: row.createdAt, UpdatedAt: row.updatedAt, Position: row.position,
+		PhaseSince: row.phaseSince, Versions: s.Versions,
+	}, nil
+}
+
+// Live returns the ids of all instances that are not final, and the position the list is as of.
+// The saga starts from it.
+func (r *Reader) Live(ctx context.Context) (ids []string, position int64, err error) {
+	err = pgx.BeginTxFunc(ctx, r.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		// The snapshot must be younger than the table: without the lock, a rebuild could put in a new
+		// one between them, whose last rows the snapshot does not see.
+		if _, err := tx.Exec(ctx, `LOCK TABLE read.instances IN ACCESS SHARE MODE`); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `SELECT id FROM read.instances WHERE status NOT IN ('terminated', 'failed')`)
+		if err != nil {
+			return err
+		}
+		if ids, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+			return err
+		}
+		err = tx.QueryRow(ctx, `SELECT position FROM read.checkpoints WHERE projection = 'instances'`).Scan(&position)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("list live instances: %w", err)
+	}
+	return ids, position, nil
+}
+
+// Overview is an instance as an operator sees it.
+type Overview struct {
+	ID      string
+	Account string // "" where no row says it: its first event is parked
+	Name    []byte // sealed
+	Status  instance.Status
+	Since   time.Time // since when it has this status
+	Machine string    // the cloud's id, "" for none
+	Reason  string
+	Parked  bool // some of its events are set aside, so this may be old
+}
+
+// Overviews returns instances of all accounts, oldest first, those with an id above after; with all,
+// also those that are over.
+func (r *Reader) Overviews(ctx context.Context, after string, all bool, limit int) ([]Overview, error) {
+	rows, err := r.Pool.Query(ctx, `WITH set_aside AS (SELECT DISTINCT substr(stream, 10) AS id FROM read.parked WHERE stream LIKE 'instance/%')
+		SELECT coalesce(i.id, p.id), coalesce(i.account, ''), i.name, coalesce(i.status, ''),
+			coalesce((SELECT max(h.time) FROM read.history h WHERE h.subject = 'instance/' || i.id AND h.type = ANY ($4)), i.updated_at, now()),
+			coalesce(i.machine, ''), coalesce(i.reason, ''), p.id IS NOT NULL
+		FROM read.instances i FULL JOIN set_aside p ON p.id = i.id
+		WHERE coalesce(i.id, p.id) > $1 AND ($2 OR coalesce(i.status, '') NOT IN ('terminated', 'failed'))
+		ORDER BY 1 LIMIT $3`, after, all, limit, statusNames())
+	if err != nil {
+		return nil, fmt.Errorf("list all instances: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Overview])
+	if err != nil {
+		return nil, fmt.Errorf("list all instances: %w", err)
+	}
+	return list, nil
+}
+
+// statusNames are the wire names of the events that change an instance's status.
+func statusNames() (names []string) {
+	for _, e := range []instance.Event{
+		instance.Requested{}, instance.MachineRunning{}, instance.StopRequested{}, instance.MachineStopped{}, instance.StartRequested{},
+		instance.TerminationRequested{}, instance.LaunchAbandoned{}, instance.Terminated{}, instance.Failed{},
+	} {
+		names = append(names, instance.Codec.Name(e))
+	}
+	return names
+}
+
+// instanceStream is the name of an instance's stream, which is also its entries' subject in the history.
+func instanceStream(id string) string {
+	return eventstore.StreamID{Aggregate: instance.Codec.Aggregate(), ID: id}.String()
+}
+
+// Owner returns whose instance it is, "" where no row says it.
+func (r *Reader) Owner(ctx context.Context, id string) (account string, err error) {
+	rows, err := r.Pool.Query(ctx, `SELECT account FROM read.instances WHERE id = $1`, id)
+	if err != nil {
+		return "", fmt.Errorf("find owner: %w", err)
+	}
+	if _, err = pgx.ForEachRow(rows, []any{&account}, func() error { return nil }); err != nil {
+		return "", fmt.Errorf("find owner: %w", err)
+	}
+	return account, nil
 }

@@ -16,7 +16,7 @@ func TestStopFromOutsideHasAReason(t *testing.T) {
 	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	see := func(status instance.Status, events ...instance.Event) {
 		t.Helper()
-		w.append(encoded[instance.Event](w, "instance", "01OUTSIDE", instance.Encode, events...)...)
+		w.append(encoded[instance.Event](w, "instance", "01OUTSIDE", instance.Codec.Encode, events...)...)
 		w.caughtUp()
 		if got, err := w.reader.Instance(t.Context(), "acc", "01OUTSIDE"); err != nil || got.Status != status || !strings.Contains(got.Reason, "from outside") {
 			t.Errorf("%+v %v", got, err)

@@ -9,15 +9,7 @@ package projections
 import (
 	"fmt"
 
-	"github.com/cloudbot-ai/control-plane/domain/account"
-	"github.com/cloudbot-ai/control-plane/domain/apikey"
-	"github.com/cloudbot-ai/control-plane/domain/audit"
-	"github.com/cloudbot-ai/control-plane/domain/claim"
-	"github.com/cloudbot-ai/control-plane/domain/fleet"
-	"github.com/cloudbot-ai/control-plane/domain/instance"
-	"github.com/cloudbot-ai/control-plane/domain/invite"
-	"github.com/cloudbot-ai/control-plane/domain/quota"
-	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/domain/events"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
@@ -28,6 +20,7 @@ type Projection struct {
 	// Apply returns the statements that bring the tables from position e.Position−1 to e.Position.
 	// They name tables without a schema. It is pure; an error parks the event.
 	Apply func(e eventstore.Event) ([]Statement, error)
+	Fold  *Fold // in the place of Apply, for rows that follow from the rows before
 }
 
 // Statement is one SQL statement with its arguments.
@@ -42,7 +35,7 @@ func sql(text string, args ...any) []Statement { return []Statement{{text, args}
 func All() []Projection {
 	return []Projection{
 		{Name: "accounts", Tables: []string{"accounts"}, Apply: applyAccounts},
-		{Name: "instances", Tables: []string{"instances"}, Apply: applyInstances},
+		{Name: "instances", Tables: []string{"instances"}, Fold: foldInstances()},
 		{Name: "boots", Tables: []string{"boots"}, Apply: applyBoots},
 		{Name: "sessions", Tables: []string{"sessions"}, Apply: applySessions},
 		{Name: "api_keys", Tables: []string{"api_keys"}, Apply: applyAPIKeys},
@@ -64,25 +57,5 @@ func Find(name string) (Projection, error) {
 
 // decode returns the domain event in e. An unknown one is an error, never skipped.
 func decode(e eventstore.Event) (any, error) {
-	switch e.Stream.Aggregate {
-	case "account":
-		return account.Decode(e.Type, e.Schema, e.Data)
-	case "audit":
-		return audit.Decode(e.Type, e.Schema, e.Data)
-	case "email":
-		return claim.Decode(e.Type, e.Schema, e.Data)
-	case "session":
-		return session.Decode(e.Type, e.Schema, e.Data)
-	case "apikey":
-		return apikey.Decode(e.Type, e.Schema, e.Data)
-	case "instance":
-		return instance.Decode(e.Type, e.Schema, e.Data)
-	case "quota":
-		return quota.Decode(e.Type, e.Schema, e.Data)
-	case "invite":
-		return invite.Decode(e.Type, e.Schema, e.Data)
-	case "fleet":
-		return fleet.Decode(e.Type, e.Schema, e.Data)
-	}
-	return nil, fmt.Errorf("decode %s: unknown aggregate %q", e.Type, e.Stream.Aggregate)
+	return events.Decode(e.Stream.Aggregate, e.Type, e.Schema, e.Data)
 }

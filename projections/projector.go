@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Feed delivers the log: every event with a position above after, in order, in batches, until ctx
@@ -26,30 +27,30 @@ type Projector struct {
 	Pool       DB
 	Feed       Feed
 	Progress   *Progress
-	Log        *slog.Logger
+	Logger     *slog.Logger
 	// Parked is called when an event is parked, for an alert. Nil: nobody.
 	Parked func(projection string)
 }
 
 // Run follows the log until ctx ends. It survives the loss of Postgres or the feed.
 func (p *Projector) Run(ctx context.Context) error {
-	p.Progress.Set(p.Projection.Name, 0) // whoever waits, waits for this one too
-	for wait := time.Duration(0); ; wait = min(max(2*wait, 50*time.Millisecond), 5*time.Second) {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
+	p.Progress.Set(p.Projection.Name, 0) // from here on, Wait waits for this projection too
+	backoff := retry.Backoff{First: 50 * time.Millisecond, Max: 5 * time.Second}
+	for ctx.Err() == nil {
 		started := time.Now()
 		err := p.follow(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		p.Log.WarnContext(ctx, "projection interrupted, will resume", "projection", p.Projection.Name, "error", err)
+		p.Logger.WarnContext(ctx, "projection interrupted, resuming", "projection", p.Projection.Name, "err", err)
 		if time.Since(started) > 10*time.Second {
-			wait = 0
+			backoff.Reset()
+		}
+		if backoff.Sleep(ctx) != nil {
+			return nil
 		}
 	}
+	return nil
 }
 
 func (p *Projector) follow(ctx context.Context) error {
@@ -200,8 +201,8 @@ func (p *Projector) park(ctx context.Context, tx pgx.Tx, e eventstore.Event, why
 	if err != nil {
 		return err
 	}
-	p.Log.ErrorContext(ctx, "event parked: run `cloudbot replay --parked` once its cause is mended",
-		"projection", p.Projection.Name, "position", e.Position, "stream", e.Stream.String(), "type", e.Type, "error", why)
+	p.Logger.ErrorContext(ctx, "event parked: run `cloudbot replay --parked` once its cause is mended",
+		"projection", p.Projection.Name, "position", e.Position, "stream", e.Stream.String(), "type", e.Type, "err", why)
 	if p.Parked != nil {
 		p.Parked(p.Projection.Name)
 	}
@@ -229,6 +230,7 @@ type batch struct {
 	projection Projection
 	pgx        pgx.Batch
 	origin     []eventstore.Event // of each statement
+	folding    []eventstore.Event // those that the projection folds
 }
 
 func newBatch(p Projection) *batch { return &batch{projection: p} }
@@ -236,6 +238,12 @@ func newBatch(p Projection) *batch { return &batch{projection: p} }
 func (b *batch) add(e eventstore.Event) error {
 	if e.Damage != nil {
 		return &poison{e, fmt.Errorf("it cannot be read: %w", e.Damage)}
+	}
+	if f := b.projection.Fold; f != nil {
+		if e.Stream.Aggregate == f.Aggregate {
+			b.folding = append(b.folding, e)
+		}
+		return nil
 	}
 	statements, err := b.projection.Apply(e)
 	if err != nil {
@@ -249,6 +257,16 @@ func (b *batch) add(e eventstore.Event) error {
 }
 
 func (b *batch) send(ctx context.Context, tx pgx.Tx) error {
+	if len(b.folding) > 0 {
+		s, changes, err := b.projection.Fold.statement(ctx, tx, b.folding)
+		if err != nil {
+			return err
+		}
+		if changes {
+			b.pgx.Queue(s.SQL, s.Args...)
+			b.origin = append(b.origin, b.folding[len(b.folding)-1])
+		}
+	}
 	if b.pgx.Len() == 0 {
 		return nil
 	}

@@ -91,7 +91,7 @@ func TestInstancesEqualTheFold(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		id := fmt.Sprintf("01I%06d", len(states))
 		events := life(rt, "acc", id)
-		w.append(encoded[instance.Event](w, "instance", id, instance.Encode, events...)...)
+		w.append(encoded[instance.Event](w, "instance", id, instance.Codec.Encode, events...)...)
 		var s instance.State
 		for _, e := range events {
 			s = instance.Evolve(s, e)
@@ -204,13 +204,15 @@ func TestTwoProjectorsAtOnce(t *testing.T) {
 
 // breaking is p, failing on the chosen events until it is mended.
 func breaking(p projections.Projection, bad func(eventstore.Event) bool, mended *atomic.Bool) projections.Projection {
-	apply := p.Apply
-	p.Apply = func(e eventstore.Event) ([]projections.Statement, error) {
+	fold := *p.Fold
+	evolve := fold.Evolve
+	fold.Evolve = func(row any, e eventstore.Event) (any, error) {
 		if bad(e) && !mended.Load() {
 			return nil, errors.New("cannot apply this")
 		}
-		return apply(e)
+		return evolve(row, e)
 	}
+	p.Fold = &fold
 	return p
 }
 
@@ -258,7 +260,7 @@ func TestPoisonIsParked(t *testing.T) {
 			if err != nil || applied != want || left != 0 {
 				t.Errorf("mended: %d applied, %d left, %v", applied, left, err)
 			}
-			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Encode, instance.Renamed{Name: seal("acc", label("01BAD"), "after")})...)
+			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Codec.Encode, instance.Renamed{Name: seal("acc", label("01BAD"), "after")})...)
 			w.caughtUp()
 			stop()
 			clean.project(find(t, "instances"))
@@ -289,10 +291,10 @@ func TestPoisonKinds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Encode, requested("01BAD"))...)
+			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Codec.Encode, requested("01BAD"))...)
 			w.append(bad)
-			w.append(encoded[instance.Event](w, "instance", "01FINE", instance.Encode, requested("01FINE"))...)
-			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Encode, instance.StopRequested{At: began})...)
+			w.append(encoded[instance.Event](w, "instance", "01FINE", instance.Codec.Encode, requested("01FINE"))...)
+			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Codec.Encode, instance.StopRequested{At: began})...)
 			w.project(find(t, "instances"))
 			w.caughtUp()
 			if n := w.number(`SELECT count(*) FROM read.parked WHERE stream = 'instance/01BAD' AND position IN (2, 4)`); n != 2 || w.number(`SELECT count(*) FROM read.parked`) != 2 {
@@ -438,7 +440,7 @@ func TestProjectorOutlivesNoDatabase(t *testing.T) {
 	defer pool.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	p := &projections.Projector{Projection: find(t, "instances"), Pool: pool, Progress: &projections.Progress{}, Log: slog.New(slog.DiscardHandler)}
+	p := &projections.Projector{Projection: find(t, "instances"), Pool: pool, Progress: &projections.Progress{}, Logger: slog.New(slog.DiscardHandler)}
 	if err := p.Run(ctx); err != nil || ctx.Err() == nil {
 		t.Errorf("%v before its time", err)
 	}

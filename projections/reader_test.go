@@ -27,11 +27,11 @@ func TestReaderInstances(t *testing.T) {
 	w := newWorld(t)
 	for i := range 7 {
 		id := fmt.Sprintf("01A%d", i)
-		w.append(encoded[instance.Event](w, "instance", id, instance.Encode, instance.Requested{Account: "ada", Name: seal("ada", label(id), fmt.Sprint("desk ", i)), Type: "t", Region: "r"})...)
+		w.append(encoded[instance.Event](w, "instance", id, instance.Codec.Encode, instance.Requested{Account: "ada", Name: seal("ada", label(id), fmt.Sprint("desk ", i)), Type: "t", Region: "r"})...)
 	}
-	w.append(encoded[instance.Event](w, "instance", "01A3", instance.Encode, instance.TerminationRequested{At: began}, instance.Terminated{})...)
-	w.append(encoded[instance.Event](w, "instance", "01A4", instance.Encode, instance.LaunchAbandoned{Code: "c", Reason: "Why."}, instance.Failed{Code: "c", Reason: "Why."})...)
-	w.append(encoded[instance.Event](w, "instance", "01B1", instance.Encode, instance.Requested{Account: "bob", Name: seal("bob", label("01B1"), "bob's"), Type: "t", Region: "r"})...)
+	w.append(encoded[instance.Event](w, "instance", "01A3", instance.Codec.Encode, instance.TerminationRequested{At: began}, instance.Terminated{})...)
+	w.append(encoded[instance.Event](w, "instance", "01A4", instance.Codec.Encode, instance.LaunchAbandoned{Code: "c", Reason: "Why."}, instance.Failed{Code: "c", Reason: "Why."})...)
+	w.append(encoded[instance.Event](w, "instance", "01B1", instance.Codec.Encode, instance.Requested{Account: "bob", Name: seal("bob", label("01B1"), "bob's"), Type: "t", Region: "r"})...)
 	w.project(projections.All()...)
 	w.caughtUp()
 
@@ -102,7 +102,7 @@ func TestReaderLiveDuringRebuilds(t *testing.T) {
 	wg.Go(func() {
 		for i := 0; !over.Load(); i++ {
 			id := fmt.Sprintf("01A%05d", i)
-			w.append(encoded[instance.Event](w, "instance", id, instance.Encode, instance.Requested{Account: "ada", Name: seal("ada", label(id), "n"), Type: "t", Region: "r"})...)
+			w.append(encoded[instance.Event](w, "instance", id, instance.Codec.Encode, instance.Requested{Account: "ada", Name: seal("ada", label(id), "n"), Type: "t", Region: "r"})...)
 			<-time.After(time.Millisecond)
 		}
 	})
@@ -217,7 +217,7 @@ func TestReaderSessionsAndKeys(t *testing.T) {
 	w.everything("ada", "01A")
 	w.everything("bob", "01B")
 	expired := session.Leaf{Generation: 1, TokenID: "t", IssuedAt: time.Now().Add(-48 * time.Hour), ExpiresAt: time.Now().Add(-time.Hour)}
-	w.append(encoded[session.Event](w, "session", "expired-ada", session.Encode, session.Started{Account: "ada", Leaf: expired})...)
+	w.append(encoded[session.Event](w, "session", "expired-ada", session.Codec.Encode, session.Started{Account: "ada", Leaf: expired})...)
 	w.project(projections.All()...)
 	w.caughtUp()
 	list, err := w.reader.Sessions(t.Context(), "ada")
@@ -301,7 +301,7 @@ func TestReadYourWrites(t *testing.T) {
 	w.project(projections.All()...)
 	for i := range 20 {
 		id := fmt.Sprintf("01A%02d", i)
-		at := w.append(encoded[instance.Event](w, "instance", id, instance.Encode, instance.Requested{Account: "ada", Name: seal("ada", label(id), "n"), Type: "t", Region: "r"})...)
+		at := w.append(encoded[instance.Event](w, "instance", id, instance.Codec.Encode, instance.Requested{Account: "ada", Name: seal("ada", label(id), "n"), Type: "t", Region: "r"})...)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		if err := w.progress.Wait(ctx, at); err != nil {
 			t.Fatal(err)

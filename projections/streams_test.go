@@ -34,21 +34,21 @@ func (w *world) everything(acc, id string) {
 	if n, err := w.store.Version(w.t.Context(), eventstore.StreamID{Aggregate: "account", ID: acc}); err != nil {
 		w.t.Fatal(err)
 	} else if n == 0 {
-		w.append(encoded[account.Event](w, "account", acc, account.Encode, account.SignedUp{Email: []byte(canaryMail), Password: []byte(canaryHash), At: at})...)
+		w.append(encoded[account.Event](w, "account", acc, account.Codec.Encode, account.SignedUp{Email: []byte(canaryMail), Password: []byte(canaryHash), At: at})...)
 	}
-	w.append(encoded[account.Event](w, "account", acc, account.Encode, account.PasswordChanged{Password: []byte(canaryHash)}, account.Suspended{Reason: "Spam."}, account.Resumed{})...)
-	w.append(encoded[claim.Event](w, "email", "mail-"+acc, claim.Encode, claim.Claimed{Account: acc})...)
-	w.append(encoded[quota.Event](w, "quota", acc, quota.Encode, quota.SlotTaken{Instance: id}, quota.SlotReleased{Instance: id})...)
-	w.append(encoded[fleet.Event](w, "fleet", "all-"+id, fleet.Encode, fleet.Counted{Count: 4}, fleet.Grown{Instance: id, Count: 5}, fleet.Shrunk{Instance: id, Count: 4})...)
-	w.append(encoded[invite.Event](w, "invite", "used-"+id, invite.Encode, invite.Created{Address: canaryToken, At: at, ExpiresAt: at}, invite.Used{Account: acc})...)
-	w.append(encoded[invite.Event](w, "invite", "revoked-"+id, invite.Encode, invite.Created{At: at, ExpiresAt: at}, invite.Revoked{})...)
-	w.append(encoded[session.Event](w, "session", "live-"+id, session.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "browser", Address: seal(acc, addressLabel("live-"+id), "192.0.2.8")}, session.Refreshed{Leaf: second})...)
-	w.append(encoded[session.Event](w, "session", "over-"+id, session.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "old browser"}, session.Ended{Reason: session.Reused})...)
-	w.append(encoded[apikey.Event](w, "apikey", acc+"-openai", apikey.Encode, apikey.Stored{Account: acc, Provider: "openai", Version: 1, Key: []byte(canaryKey), Last4: "ab12"})...)
-	w.append(encoded[apikey.Event](w, "apikey", acc+"-xai", apikey.Encode, apikey.Stored{Account: acc, Provider: "xai", Version: 1, Key: []byte(canaryKey), Last4: "cd34"}, apikey.Removed{Account: acc, Provider: "xai"})...)
-	w.append(encoded[audit.Event](w, "audit", acc, audit.Encode, audit.LogInFailed{}, audit.KeysHandedOut{Instance: id}, audit.DiagnosticsRead{Instance: id, Report: "log"})...)
+	w.append(encoded[account.Event](w, "account", acc, account.Codec.Encode, account.PasswordChanged{Password: []byte(canaryHash)}, account.Suspended{Reason: "Spam."}, account.Resumed{})...)
+	w.append(encoded[claim.Event](w, "email", "mail-"+acc, claim.Codec.Encode, claim.Claimed{Account: acc})...)
+	w.append(encoded[quota.Event](w, "quota", acc, quota.Codec.Encode, quota.SlotTaken{Instance: id}, quota.SlotReleased{Instance: id})...)
+	w.append(encoded[fleet.Event](w, "fleet", "all-"+id, fleet.Codec.Encode, fleet.Counted{Count: 4}, fleet.Grown{Instance: id, Count: 5}, fleet.Shrunk{Instance: id, Count: 4})...)
+	w.append(encoded[invite.Event](w, "invite", "used-"+id, invite.Codec.Encode, invite.Created{Address: canaryToken, At: at, ExpiresAt: at}, invite.Used{Account: acc})...)
+	w.append(encoded[invite.Event](w, "invite", "revoked-"+id, invite.Codec.Encode, invite.Created{At: at, ExpiresAt: at}, invite.Revoked{})...)
+	w.append(encoded[session.Event](w, "session", "live-"+id, session.Codec.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "browser", Address: seal(acc, addressLabel("live-"+id), "192.0.2.8")}, session.Refreshed{Leaf: second})...)
+	w.append(encoded[session.Event](w, "session", "over-"+id, session.Codec.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "old browser"}, session.Ended{Reason: session.Reused})...)
+	w.append(encoded[apikey.Event](w, "apikey", acc+"-openai", apikey.Codec.Encode, apikey.Stored{Account: acc, Provider: "openai", Version: 1, Key: []byte(canaryKey), Last4: "ab12"})...)
+	w.append(encoded[apikey.Event](w, "apikey", acc+"-xai", apikey.Codec.Encode, apikey.Stored{Account: acc, Provider: "xai", Version: 1, Key: []byte(canaryKey), Last4: "cd34"}, apikey.Removed{Account: acc, Provider: "xai"})...)
+	w.append(encoded[audit.Event](w, "audit", acc, audit.Codec.Encode, audit.LogInFailed{}, audit.KeysHandedOut{Instance: id}, audit.DiagnosticsRead{Instance: id, Report: "log"})...)
 	spec := instance.Spec{ClientToken: canaryToken, Image: "ami", Type: "t3.large", Region: "r", UserData: canaryUserData, TokenKey: canaryToken}
-	w.append(encoded[instance.Event](w, "instance", id, instance.Encode,
+	w.append(encoded[instance.Event](w, "instance", id, instance.Codec.Encode,
 		instance.Requested{Account: acc, Name: seal(acc, label(id), canaryName), Type: "t3.large", Region: "r"},
 		instance.Renamed{Name: seal(acc, label(id), canaryName+"-2")},
 		instance.LaunchAttempted{Attempt: 1, At: at, Spec: spec},
@@ -66,7 +66,7 @@ func (w *world) everything(acc, id string) {
 		instance.StartRequested{At: at}, instance.CallAccepted{Call: instance.CallStart, At: at}, instance.MachineRunning{Address: "203.0.113.3", At: at},
 		instance.MachineMissed{At: at}, instance.MachineFound{},
 		instance.MachineStopped{Asked: false}, instance.TerminationRequested{At: at}, instance.MachineGone{Asked: true}, instance.Terminated{})...)
-	w.append(encoded[instance.Event](w, "instance", id+"-failed", instance.Encode,
+	w.append(encoded[instance.Event](w, "instance", id+"-failed", instance.Codec.Encode,
 		instance.Requested{Account: acc, Name: seal(acc, label(id+"-failed"), "other"), Type: "t3.large", Region: "r"},
 		instance.LaunchAbandoned{Code: "c", Reason: "Nothing worked."}, instance.Failed{Code: "c", Reason: "Nothing worked."})...)
 }

@@ -77,7 +77,7 @@ func (f *follower) Follow(ctx context.Context, after int64, fn func(context.Cont
 	f.mu.Lock()
 	f.begun++
 	f.mu.Unlock()
-	hints := f.store.Hints(ctx)
+	notifications := f.store.Notifications(ctx)
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -103,7 +103,7 @@ func (f *follower) Follow(ctx context.Context, after int64, fn func(context.Cont
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-hints:
+		case <-notifications:
 		case <-poll.C:
 		}
 	}
@@ -122,7 +122,7 @@ func (w *world) project(list ...projections.Projection) (stop func()) {
 	var wg sync.WaitGroup
 	for _, p := range list {
 		projector := &projections.Projector{
-			Projection: p, Pool: w.pool, Feed: w.feed, Progress: w.progress, Log: slog.New(slog.DiscardHandler),
+			Projection: p, Pool: w.pool, Feed: w.feed, Progress: w.progress, Logger: slog.New(slog.DiscardHandler),
 			Parked: func(string) { w.parked.Add(1) },
 		}
 		w.progress.Set(p.Name, 0)

@@ -1,6 +1,6 @@
 // Package web is the dashboard: the files that Vite built from src, embedded, and how they are served.
 // Files below assets/ carry a hash of their content in their names, so browsers keep them for ever and a
-// tab that was opened before a deploy still asks for the names it knows: see Config.Shelf.
+// tab that was opened before a deploy still asks for the names it knows: see Config.Earlier.
 package web
 
 import (
@@ -36,17 +36,17 @@ func Built() fs.FS {
 	return files
 }
 
-// Shelf keeps the hashed files of earlier builds, and of those that other replicas run.
-type Shelf interface {
+// EarlierFiles keeps the hashed files of earlier builds, and of those that other replicas run.
+type EarlierFiles interface {
 	// Get returns fs.ErrNotExist for a name that no build had, or none that is still kept.
 	Get(ctx context.Context, name string) ([]byte, error)
 }
 
 // Config is what a Handler serves.
 type Config struct {
-	Files fs.FS        // as Vite lays them out: index.html, assets/
-	Shelf Shelf        // nil: an old tab's chunks are gone with their build
-	Log   *slog.Logger // required with Shelf
+	Files   fs.FS        // as Vite lays them out: index.html, assets/
+	Earlier EarlierFiles // nil: an old tab's chunks are gone with their build
+	Logger  *slog.Logger // required with Earlier
 }
 
 // Handler serves the dashboard at "/"; it sees paths without the prefix it is mounted at.
@@ -83,9 +83,9 @@ func Walk(files fs.FS, f func(name string, data []byte) error) error {
 	})
 }
 
-// shelved tells whether a build may have had a file of that name: anybody may ask, and the Shelf is not
+// mayBeEarlier tells whether a build may have had a file of that name: anybody may ask, and EarlierFiles is not
 // asked for nonsense.
-func shelved(name string) bool {
+func mayBeEarlier(name string) bool {
 	name = strings.TrimPrefix(name, hashed)
 	return name != "" && len(name) <= 100 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
 }
@@ -113,8 +113,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	if h.c.Shelf != nil && shelved(name) {
-		data, err := h.c.Shelf.Get(r.Context(), name)
+	if h.c.Earlier != nil && mayBeEarlier(name) {
+		data, err := h.c.Earlier.Get(r.Context(), name)
 		if err == nil {
 			old := newFile(name, data)
 			old.packed = func() []byte { return nil } // packing it for each request would cost more than it saves
@@ -122,7 +122,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if !errors.Is(err, fs.ErrNotExist) && r.Context().Err() == nil {
-			h.c.Log.Warn("an earlier build's file", "error", err)
+			h.c.Logger.Warn("an earlier build's file", "err", err)
 		}
 	}
 	http.NotFound(w, r)

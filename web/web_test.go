@@ -17,9 +17,9 @@ type broken struct{}
 
 func (broken) Get(context.Context, string) ([]byte, error) { return nil, errors.New("no database") }
 
-func handler(t *testing.T, shelf Shelf) http.Handler {
+func handler(t *testing.T, earlier EarlierFiles) http.Handler {
 	t.Helper()
-	h, err := New(Config{Shelf: shelf, Log: slog.New(slog.DiscardHandler), Files: fstest.MapFS{
+	h, err := New(Config{Earlier: earlier, Logger: slog.New(slog.DiscardHandler), Files: fstest.MapFS{
 		"index.html":          {Data: []byte("<!doctype html>")},
 		"icon.svg":            {Data: []byte("<svg/>")},
 		"assets/app-1a2b.js":  {Data: []byte(strings.Repeat("f();", 500))},
@@ -123,21 +123,21 @@ func (a asked) Get(_ context.Context, name string) ([]byte, error) {
 	return []byte(strings.Repeat("old();", 500)), nil
 }
 
-// Anybody may ask for anything: the shelf is asked for names that a build may have had, and what it
+// Anybody may ask for anything: the store of earlier files is asked for names that a build may have had, and what it
 // has is not packed anew for each who asks.
 func TestTheShelfIsAskedForNamesOnly(t *testing.T) {
 	t.Parallel()
-	shelf := asked{}
-	h := handler(t, shelf)
+	earlier := asked{}
+	h := handler(t, earlier)
 	for _, path := range []string{"/assets/", "/assets/%00.js", "/assets/%ff.js", "/assets/a%20b.js", "/assets/a/b.js", "/assets/" + strings.Repeat("a", 101)} {
 		if a := get(h, "GET", path); a.StatusCode != 404 {
 			t.Errorf("%s: %d", path, a.StatusCode)
 		}
 	}
-	if len(shelf) != 0 {
-		t.Errorf("the shelf was asked for %v", shelf)
+	if len(earlier) != 0 {
+		t.Errorf("the store of earlier files was asked for %v", earlier)
 	}
-	if a := get(h, "GET", "/assets/app_0-Z.js", "Accept-Encoding", "gzip"); a.StatusCode != 200 || a.Header.Get("Content-Encoding") != "" || shelf["assets/app_0-Z.js"] != 1 {
-		t.Errorf("%d %v %v", a.StatusCode, a.Header, shelf)
+	if a := get(h, "GET", "/assets/app_0-Z.js", "Accept-Encoding", "gzip"); a.StatusCode != 200 || a.Header.Get("Content-Encoding") != "" || earlier["assets/app_0-Z.js"] != 1 {
+		t.Errorf("%d %v %v", a.StatusCode, a.Header, earlier)
 	}
 }

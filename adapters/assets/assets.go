@@ -7,6 +7,7 @@
 package assets
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
 // Prefix is where the handler belongs.
@@ -48,7 +51,7 @@ type Keeper interface {
 type Config struct {
 	Sources []Source     // the first that has an asset gives it
 	Kept    Keeper       // of guests by their sums; nil: only the present ones have one
-	Log     *slog.Logger // nil: silent
+	Logger  *slog.Logger // nil: silent
 }
 
 // Handler serves Prefix. It is to be mounted there, with paths kept.
@@ -60,9 +63,7 @@ type Handler struct {
 
 // New returns a handler. Behind the sources of Config stands the built-in wallpaper.
 func New(c Config) *Handler {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	c.Sources = append(c.Sources[:len(c.Sources):len(c.Sources)], builtIn{})
 	if c.Kept != nil {
 		c.Sources = append(c.Sources, c.Kept)
@@ -106,7 +107,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		refuse(w, http.StatusMethodNotAllowed, "method_not_allowed", "Assets can only be read.")
+		refuse(w, r, http.StatusMethodNotAllowed, "method_not_allowed", "Assets can only be read.")
 		return
 	}
 	// The path as it was sent: one that needs decoding is none of ours.
@@ -118,7 +119,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, sum := strings.CutSuffix(asked, sumSuffix)
 	kind := kindOf(name)
 	if !ok || kind == "" || r.URL.Path != Prefix+asked {
-		refuse(w, http.StatusNotFound, "not_found", "There is no such asset.")
+		refuse(w, r, http.StatusNotFound, "not_found", "There is no such asset.")
 		return
 	}
 	source, info, err := h.find(r.Context(), name)
@@ -129,17 +130,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case err == nil && one && info.SHA256 != pinned, one && errors.Is(err, fs.ErrNotExist):
-		h.c.Log.InfoContext(r.Context(), "a guest is asked for that is not kept here", "asset", base, "sha256", pinned)
-		refuse(w, http.StatusNotFound, "guest_gone", "This control plane has no guest with this sha256 any more: it was upgraded since. Terminate the instance and create another.")
+		h.c.Logger.InfoContext(r.Context(), "a guest is asked for that is not kept here", "asset", base, "sha256", pinned)
+		refuse(w, r, http.StatusNotFound, "guest_gone", "This control plane has no guest with this sha256 any more: it was upgraded since. Terminate the instance and create another.")
 		return
 	case errors.Is(err, fs.ErrNotExist):
-		refuse(w, http.StatusNotFound, "not_found", "There is no such asset.")
+		refuse(w, r, http.StatusNotFound, "not_found", "There is no such asset.")
 		return
 	case err != nil:
 		if r.Context().Err() == nil {
-			h.c.Log.ErrorContext(r.Context(), "find an asset", "asset", name, "error", err)
+			h.c.Logger.ErrorContext(r.Context(), "find an asset", "asset", name, "err", err)
 		}
-		refuse(w, http.StatusServiceUnavailable, "unavailable", "The asset cannot be read just now.")
+		refuse(w, r, http.StatusServiceUnavailable, "unavailable", "The asset cannot be read just now.")
 		return
 	}
 	if sum {
@@ -188,7 +189,7 @@ func (h *Handler) Keep(ctx context.Context, name string) (string, error) {
 		return info.SHA256, nil
 	}
 	if err := h.keep(ctx, source, name, info, version); err != nil {
-		h.c.Log.WarnContext(ctx, "a guest cannot be kept: machines launched now will not find it after an upgrade", "asset", version, "error", err)
+		h.c.Logger.WarnContext(ctx, "a guest cannot be kept: machines launched now will not find it after an upgrade", "asset", version, "err", err)
 		h.kept.Store(version, time.Now().Add(keepEvery))
 		return info.SHA256, nil
 	}
@@ -229,9 +230,6 @@ func (h *Handler) find(ctx context.Context, name string) (Source, Info, error) {
 	return nil, Info{}, fmt.Errorf("asset %s: %w", name, fs.ErrNotExist)
 }
 
-func refuse(w http.ResponseWriter, status int, code, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	fmt.Fprintf(w, `{"status":%d,"title":%q,"code":%q,"detail":%q}`+"\n", status, http.StatusText(status), code, detail)
+func refuse(w http.ResponseWriter, r *http.Request, status int, code, detail string) {
+	problem.Write(w, r, problem.Problem{Status: status, Code: code, Detail: detail})
 }

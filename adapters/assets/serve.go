@@ -20,7 +20,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, source Source, n
 	defer body.Close()
 	http.ServeContent(w, r, "", info.Modified, body)
 	if body.err != nil && r.Context().Err() == nil {
-		h.c.Log.ErrorContext(r.Context(), "send an asset", "asset", name, "error", body.err)
+		h.c.Logger.ErrorContext(r.Context(), "send an asset", "asset", name, "err", body.err)
 	}
 }
 

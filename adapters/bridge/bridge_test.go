@@ -19,6 +19,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/bridge"
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -68,7 +69,7 @@ func TestDeadTargetIsAnHTTPStatus(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			f := newFixture(t, bridge.Config{Opener: tt.o}, bridge.Session{Mode: "control"})
+			f := newFixture(t, bridge.Config{Opener: tt.o}, access.BridgeSession{Mode: "control"})
 			_, res := f.dial(t, tt.path)
 			if res == nil || res.StatusCode != tt.status || res.Header.Get("Content-Type") != "application/problem+json" {
 				t.Fatalf("answer %+v", res)
@@ -86,20 +87,16 @@ func TestDeadTargetIsAnHTTPStatus(t *testing.T) {
 
 // check asks whether a bridge of a path would reach its machine.
 func (f *fixture) check(t *testing.T, path string) (reached bool, w *httptest.ResponseRecorder) {
-	service := wire.VNC
-	if path == "/cloudbot" {
-		service = wire.Agent
-	}
 	w = httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
-	return f.bridge.Check(w, r, bridge.Session{Account: "account", Instance: "instance", Mode: "control"}, service), w
+	return f.bridge.Check(w, r, strings.TrimPrefix(path, "/"), access.BridgeSession{Account: "account", Instance: "instance", Mode: "control"}), w
 }
 
 // A question that finds the machine answers nothing and leaves nothing open; it takes a session's place while it lasts.
 func TestCheckLetsGo(t *testing.T) {
 	t.Parallel()
 	serve, gone := silent()
-	desktop := newFixture(t, bridge.Config{Opener: opener{serve: serve}, MaxPerInstance: 1}, bridge.Session{Mode: "control"})
+	desktop := newFixture(t, bridge.Config{Opener: opener{serve: serve}, MaxPerInstance: 1}, access.BridgeSession{Mode: "control"})
 	for range 3 {
 		if reached, w := desktop.check(t, "/vnc"); !reached || w.Body.Len() > 0 || desktop.bridge.Len() != 0 {
 			t.Errorf("%v %s", reached, w.Body)
@@ -109,7 +106,7 @@ func TestCheckLetsGo(t *testing.T) {
 	agent := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(func(ctx context.Context, ws *websocket.Conn) {
 		_, _, _ = ws.Read(ctx)
 		gone <- struct{}{}
-	})}}, bridge.Session{Mode: "control"})
+	})}}, access.BridgeSession{Mode: "control"})
 	if reached, w := agent.check(t, "/cloudbot"); !reached || w.Body.Len() > 0 {
 		t.Errorf("%v %s", reached, w.Body)
 	}
@@ -145,7 +142,7 @@ func TestRevocationClosesBothLegs(t *testing.T) {
 	t.Parallel()
 	serve, gone := silent()
 	revoked := make(chan struct{})
-	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}}, bridge.Session{Mode: "control", Revoked: revoked})
+	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}}, access.BridgeSession{Mode: "control", Revoked: revoked})
 	c, _ := f.dial(t, "/vnc")
 	close(revoked)
 	if e := closeOf(t, c); e.Code != bridge.CloseSignedOut {
@@ -161,7 +158,7 @@ func TestGoneInstance(t *testing.T) {
 	t.Parallel()
 	serve, gone := silent()
 	over := make(chan struct{})
-	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}}, bridge.Session{Mode: "control", Gone: over})
+	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}}, access.BridgeSession{Mode: "control", Gone: over})
 	c, _ := f.dial(t, "/vnc")
 	close(over)
 	if e := closeOf(t, c); e.Code != bridge.CloseGone {
@@ -173,7 +170,7 @@ func TestGoneInstance(t *testing.T) {
 func TestShutdownSaysWhenToComeBack(t *testing.T) {
 	t.Parallel()
 	serve, gone := silent()
-	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}, RetryAfter: 1500 * time.Millisecond}, bridge.Session{Mode: "control"})
+	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}, RetryAfter: 1500 * time.Millisecond}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/vnc")
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); f.stop() }()
@@ -188,7 +185,7 @@ func TestShutdownSaysWhenToComeBack(t *testing.T) {
 // While the sessions are told one by one, those whose turn has not come go on, and new ones are refused.
 func TestShutdownIsSpread(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}, Spread: time.Hour}, bridge.Session{Mode: "control"})
+	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}, Spread: time.Hour}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/cloudbot")
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); f.stop() }()
@@ -222,7 +219,7 @@ func TestMachineGoneAfterTheUpgrade(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, bridge.Config{Opener: opener{serve: vncServer(func(c net.Conn) {
 		_, _ = c.Write([]byte("last words"))
-	})}}, bridge.Session{Mode: "control"})
+	})}}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/vnc")
 	shake(t, c)
 	if e := closeOf(t, c); e.Code != bridge.CloseUnreachable {
@@ -248,7 +245,7 @@ func shake(t testing.TB, c *websocket.Conn) {
 func TestBrowserThatLeavesEndsASilentRead(t *testing.T) {
 	t.Parallel()
 	serve, gone := silent()
-	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}}, bridge.Session{Mode: "control"})
+	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}}, access.BridgeSession{Mode: "control"})
 	for _, leave := range []func(*websocket.Conn){
 		func(c *websocket.Conn) { c.CloseNow() },
 		func(c *websocket.Conn) { _ = c.Close(websocket.StatusNormalClosure, "") },
@@ -263,7 +260,7 @@ func TestBrowserThatLeavesEndsASilentRead(t *testing.T) {
 func TestBrowserThatAnswersNoPing(t *testing.T) {
 	t.Parallel()
 	serve, gone := silent()
-	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}, PingEvery: 20 * time.Millisecond, PongWithin: 2 * time.Second}, bridge.Session{Mode: "control"})
+	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}, PingEvery: 20 * time.Millisecond, PongWithin: 2 * time.Second}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/vnc")
 	shake(t, c) // within the two seconds even on a busy machine; and never reads again, so it never answers
 	waitGone(t, gone)
@@ -275,7 +272,7 @@ func TestStalledReaderIsDropped(t *testing.T) {
 	f := newFixture(t, bridge.Config{Opener: opener{serve: vncServer(func(c net.Conn) {
 		n, _ := io.Copy(c, endless{})
 		sent <- n
-	})}, WriteWithin: 200 * time.Millisecond}, bridge.Session{Mode: "control"})
+	})}, WriteWithin: 200 * time.Millisecond}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/vnc")
 	shake(t, c) // and never reads again
 	select {
@@ -293,7 +290,7 @@ func (endless) Read(p []byte) (int, error) { return len(p), nil }
 func TestCaps(t *testing.T) {
 	t.Parallel()
 	serve, _ := silent()
-	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}, MaxPerInstance: 2}, bridge.Session{Mode: "control"})
+	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}, MaxPerInstance: 2}, access.BridgeSession{Mode: "control"})
 	for range 2 {
 		if c, _ := f.dial(t, "/vnc"); c == nil {
 			t.Fatal("refused below the cap")
@@ -314,7 +311,7 @@ func TestManyBytesArriveWhole(t *testing.T) {
 		_, _ = io.ReadFull(c, got)
 		back <- got
 		_, _ = io.Copy(io.Discard, c)
-	})}}, bridge.Session{Mode: "control"})
+	})}}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/vnc")
 	shake(t, c)
 	n := websocket.NetConn(t.Context(), c, websocket.MessageBinary)
@@ -347,7 +344,7 @@ func echo(ctx context.Context, ws *websocket.Conn) {
 
 func TestLargestFrameBothWays(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}}, bridge.Session{Mode: "control"})
+	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/cloudbot")
 	if _, hello, err := c.Read(t.Context()); err != nil || bytes.Contains(hello, []byte("deviceToken")) || !bytes.Contains(hello, []byte(`"new":{"field":1}`)) {
 		t.Fatalf("hello %s %v", hello, err)
@@ -380,7 +377,7 @@ func TestWhatTheAgentBridgeRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}}, bridge.Session{Mode: "control"})
+			f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}}, access.BridgeSession{Mode: "control"})
 			c, _ := f.dial(t, "/cloudbot")
 			if err := c.Write(t.Context(), tt.typ, []byte(tt.frame)); err != nil {
 				t.Fatal(err)
@@ -394,7 +391,7 @@ func TestWhatTheAgentBridgeRefuses(t *testing.T) {
 
 func TestViewOnlyAgent(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}}, bridge.Session{Mode: ""})
+	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}}, access.BridgeSession{Mode: ""})
 	c, _ := f.dial(t, "/cloudbot")
 	if _, _, err := c.Read(t.Context()); err != nil {
 		t.Fatal(err)
@@ -429,7 +426,7 @@ func TestGatewaySendsInvalidUTF8(t *testing.T) {
 		f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(func(ctx context.Context, ws *websocket.Conn) {
 			_ = ws.Write(ctx, websocket.MessageText, []byte(text))
 			_, _, _ = ws.Read(ctx)
-		})}}, bridge.Session{Mode: "control"})
+		})}}, access.BridgeSession{Mode: "control"})
 		c, _ := f.dial(t, "/cloudbot")
 		if e := closeOf(t, c); e.Code != bridge.CloseUnreachable {
 			t.Errorf("close %v", e)
@@ -441,7 +438,7 @@ func TestGatewayRestart(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(func(_ context.Context, ws *websocket.Conn) {
 		_ = ws.Close(websocket.StatusServiceRestart, "restart")
-	})}}, bridge.Session{Mode: "control"})
+	})}}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/cloudbot")
 	if e := closeOf(t, c); e.Code != bridge.CloseRestart || !strings.Contains(e.Reason, "retry_ms") {
 		t.Errorf("close %v", e)
@@ -451,7 +448,7 @@ func TestGatewayRestart(t *testing.T) {
 // A browser that stops in the middle of a large frame does not keep the room for those of others.
 func TestStalledLargeFrameIsDropped(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}, LargeWithin: 50 * time.Millisecond}, bridge.Session{Mode: "control"})
+	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}, LargeWithin: 50 * time.Millisecond}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/cloudbot")
 	if _, _, err := c.Read(t.Context()); err != nil {
 		t.Fatal(err)

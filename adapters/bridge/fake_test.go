@@ -17,6 +17,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/bridge"
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // opener is a machine on loopback: serve gets the other end of every connection.
@@ -50,7 +51,7 @@ type fixture struct {
 	stop   func() // ends the bridge's Run and waits for it
 }
 
-func newFixture(t testing.TB, c bridge.Config, s bridge.Session) *fixture {
+func newFixture(t testing.TB, c bridge.Config, s access.BridgeSession) *fixture {
 	t.Helper()
 	f := &fixture{bridge: bridge.New(c)}
 	if s.Account == "" {

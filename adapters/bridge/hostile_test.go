@@ -18,6 +18,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/bridge"
 	"github.com/cloudbot-ai/control-plane/guest/hostile"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // pipes opens connections without a buffer to a machine, so that what it sent is what was read of it.
@@ -55,7 +56,7 @@ func TestHostileGreetings(t *testing.T) {
 			t.Parallel()
 			const sessions = 8
 			p := &pipes{serve: g.Serve}
-			f := newFixture(t, bridge.Config{Opener: p, MaxPerInstance: sessions, OpenWithin: time.Minute}, bridge.Session{Mode: "control"})
+			f := newFixture(t, bridge.Config{Opener: p, MaxPerInstance: sessions, OpenWithin: time.Minute}, access.BridgeSession{Mode: "control"})
 			var all sync.WaitGroup
 			for range sessions {
 				all.Go(func() {
@@ -118,7 +119,7 @@ func endlessFragments(w http.ResponseWriter, r *http.Request) {
 func TestLargeHelloIsPassedOn(t *testing.T) {
 	t.Parallel()
 	p := &pipes{serve: hostile.Gateway{Padded: 200 << 10, After: echo}.Serve}
-	f := newFixture(t, bridge.Config{Opener: p}, bridge.Session{Mode: "control"})
+	f := newFixture(t, bridge.Config{Opener: p}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/cloudbot")
 	if _, hello, err := c.Read(t.Context()); err != nil || len(hello) < 200<<10 {
 		t.Fatalf("%d bytes, %v", len(hello), err)
@@ -143,7 +144,7 @@ func TestHostileDesktops(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := &pipes{serve: d.Serve}
-			f := newFixture(t, bridge.Config{Opener: p, OpenWithin: time.Minute}, bridge.Session{Mode: "control"})
+			f := newFixture(t, bridge.Config{Opener: p, OpenWithin: time.Minute}, access.BridgeSession{Mode: "control"})
 			if _, res := f.dial(t, "/vnc"); res == nil || res.StatusCode != http.StatusBadGateway {
 				t.Fatalf("answer %+v", res)
 			}
@@ -160,7 +161,7 @@ func TestHostileGreetingsMemory(t *testing.T) {
 	measure := func(g hostile.Gateway) uint64 {
 		const sessions = 32
 		p := &pipes{serve: g.Serve}
-		f := newFixture(t, bridge.Config{Opener: p, MaxPerInstance: sessions, OpenWithin: time.Minute}, bridge.Session{Mode: "control"})
+		f := newFixture(t, bridge.Config{Opener: p, MaxPerInstance: sessions, OpenWithin: time.Minute}, access.BridgeSession{Mode: "control"})
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		var all sync.WaitGroup
@@ -213,7 +214,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 func TestLargeFramesAreShared(t *testing.T) {
 	t.Parallel()
 	p := &pipes{serve: hostile.Gateway{After: echo}.Serve}
-	f := newFixture(t, bridge.Config{Opener: p, LargeWait: 50 * time.Millisecond, LargeWithin: time.Hour, LargeLook: time.Hour}, bridge.Session{Mode: "control"})
+	f := newFixture(t, bridge.Config{Opener: p, LargeWait: 50 * time.Millisecond, LargeWithin: time.Hour, LargeLook: time.Hour}, access.BridgeSession{Mode: "control"})
 	for i := range 2 {
 		c := begin(t, f)
 		eventually(t, "a place taken", func() bool { return f.bridge.LargeFrames() == i+1 })
@@ -245,7 +246,7 @@ func TestLargeFramesMustMove(t *testing.T) {
 	t.Run("from the browser", func(t *testing.T) {
 		t.Parallel()
 		p := &pipes{serve: hostile.Gateway{After: echo}.Serve}
-		f := newFixture(t, bridge.Config{Opener: p, LargeWithin: time.Hour, LargeLook: 100 * time.Millisecond}, bridge.Session{Mode: "control"})
+		f := newFixture(t, bridge.Config{Opener: p, LargeWithin: time.Hour, LargeLook: 100 * time.Millisecond}, access.BridgeSession{Mode: "control"})
 		if e := closeOf(t, begin(t, f)); e.Code != websocket.StatusPolicyViolation || !strings.Contains(e.Reason, "64 KiB a second") {
 			t.Errorf("close %v", e)
 		}
@@ -254,7 +255,7 @@ func TestLargeFramesMustMove(t *testing.T) {
 	t.Run("to the machine", func(t *testing.T) {
 		t.Parallel()
 		p := &pipes{serve: hostile.Gateway{After: func(context.Context, *websocket.Conn) { <-t.Context().Done() }}.Serve}
-		f := newFixture(t, bridge.Config{Opener: p, WriteWithin: time.Hour, LargeLook: 2 * time.Second}, bridge.Session{Mode: "control"})
+		f := newFixture(t, bridge.Config{Opener: p, WriteWithin: time.Hour, LargeLook: 2 * time.Second}, access.BridgeSession{Mode: "control"})
 		c, _ := f.dial(t, "/cloudbot")
 		if err := c.Write(t.Context(), websocket.MessageText, []byte(`{"type":"req","id":"1","method":"x","params":"`+strings.Repeat("x", 4<<20)+`"}`)); err != nil {
 			t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/bridge"
 	"github.com/cloudbot-ai/control-plane/guest/hostile"
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // watch opens a viewer of each account, of a desktop that never stops drawing, and returns how many bytes each
@@ -30,7 +31,7 @@ func watch(t *testing.T, c bridge.Config, accounts []string, wait func(total *at
 	all.Go(func() { _ = b.Run(running) })
 	l := pipe.NewListener()
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b.ServeVNC(w, r, bridge.Session{Account: r.URL.Query().Get("account"), Instance: "instance", Mode: "control"})
+		b.ServeVNC(w, r, access.BridgeSession{Account: r.URL.Query().Get("account"), Instance: "instance", Mode: "control"})
 	})}
 	all.Go(func() { _ = server.Serve(l) })
 	got := make([]atomic.Int64, len(accounts))

@@ -9,11 +9,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// Start implements commands.Cloud.
+// Start implements machines.Cloud.
 func (c *Cloud) Start(ctx context.Context, machine string) error {
 	c.settled(machine)
 	_, err := ask(ctx, c.act, c.api.StartInstances, &ec2.StartInstancesInput{InstanceIds: []string{machine}})
@@ -22,7 +22,7 @@ func (c *Cloud) Start(ctx context.Context, machine string) error {
 		return nil
 	}
 	err = c.refusal("start", err, "machine", machine)
-	var call *commands.CallError
+	var call *machines.CallError
 	switch {
 	case !errors.As(err, &call):
 	case call.Verdict == instance.Another:
@@ -40,7 +40,7 @@ func (c *Cloud) Start(ctx context.Context, machine string) error {
 // finish, which is TimeoutStopSec in guest/install/units.
 const forceAfter = 7 * time.Minute
 
-// Stop implements commands.Cloud. Where an earlier call had no effect for minutes it says so, and
+// Stop implements machines.Cloud. Where an earlier call had no effect for minutes it says so, and
 // forces the machine, as pulling its plug would.
 func (c *Cloud) Stop(ctx context.Context, machine string) error {
 	out, err := ask(ctx, c.act, c.api.StopInstances, &ec2.StopInstancesInput{InstanceIds: []string{machine}})
@@ -56,7 +56,7 @@ func (c *Cloud) Stop(ctx context.Context, machine string) error {
 	if err != nil {
 		return c.refusal("stop", err, "machine", machine)
 	}
-	return &commands.CallError{
+	return &machines.CallError{
 		Verdict: instance.Again, Code: "stop_forced", RetryAfter: time.Minute,
 		Reason: "The machine takes long to stop and is being forced to.", Err: errors.New("still stopping"),
 	}
@@ -85,7 +85,7 @@ func (c *Cloud) settled(machine string) {
 	delete(c.stopping, machine)
 }
 
-// Terminate implements commands.Cloud.
+// Terminate implements machines.Cloud.
 func (c *Cloud) Terminate(ctx context.Context, machine string) error {
 	c.settled(machine)
 	_, err := ask(ctx, c.act, c.api.TerminateInstances, &ec2.TerminateInstancesInput{InstanceIds: []string{machine}})

@@ -53,9 +53,9 @@ func TestChecks(t *testing.T) {
 					said = "note: " + said
 				}
 				if want := c.bad[check.Name]; (err == nil) != (want == "") || err != nil && !strings.Contains(said, want) {
-					t.Errorf("%s: %q, %s", check.Name, note, said)
+					t.Errorf("%s: got %q, %s, want %q", check.Name, note, said, want)
 				} else if (err == nil) != (note != "") || strings.Contains(said, "https response error") {
-					t.Errorf("%s says %q and %v", check.Name, note, err)
+					t.Errorf("%s says %q and %v, want (err == nil) to be (note != \"\") and no \"https response error\" in said", check.Name, note, err)
 				}
 			}
 			if len(srv.Machines()) > 0 {

@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -20,10 +20,10 @@ const (
 	page  = 1000 // machines an answer holds
 )
 
-// Describe implements commands.Cloud: one call for up to 200 machines; for more, the pages of all
+// Describe implements machines.Cloud: one call for up to 200 machines; for more, the pages of all
 // that carry our tag, and a call for those that do not.
-func (c *Cloud) Describe(ctx context.Context, ids []string) ([]commands.Machine, error) {
-	var list []commands.Machine
+func (c *Cloud) Describe(ctx context.Context, ids []string) ([]machines.Machine, error) {
+	var list []machines.Machine
 	if len(ids) > batch {
 		asked := make(map[string]bool, len(ids))
 		for _, id := range ids {
@@ -50,9 +50,9 @@ func (c *Cloud) Describe(ctx context.Context, ids []string) ([]commands.Machine,
 	return list, nil
 }
 
-// List implements commands.Inventory.
-func (c *Cloud) List(ctx context.Context) ([]commands.Tagged, error) {
-	var list []commands.Tagged
+// List implements machines.Inventory.
+func (c *Cloud) List(ctx context.Context) ([]machines.Tagged, error) {
+	var list []machines.Tagged
 	err := c.each(ctx, []types.Filter{filter("tag:"+TagEnvironment, c.cfg.Environment)}, page, func(i types.Instance) {
 		tags := map[string]string{}
 		for _, t := range i.Tags {
@@ -62,7 +62,7 @@ func (c *Cloud) List(ctx context.Context) ([]commands.Tagged, error) {
 			return // whatever the server says, this one is not ours
 		}
 		attempt, _ := strconv.Atoi(tags[TagAttempt])
-		list = append(list, commands.Tagged{
+		list = append(list, machines.Tagged{
 			Machine: machine(i), Instance: tags[TagInstance], Attempt: attempt, Token: aws.ToString(i.ClientToken), Launched: aws.ToTime(i.LaunchTime),
 		})
 	})
@@ -99,8 +99,8 @@ func filter(name string, values ...string) types.Filter {
 	return types.Filter{Name: &name, Values: values}
 }
 
-func machine(i types.Instance) commands.Machine {
-	m := commands.Machine{ID: aws.ToString(i.InstanceId), Seen: instance.SeenPending}
+func machine(i types.Instance) machines.Machine {
+	m := machines.Machine{ID: aws.ToString(i.InstanceId), Seen: instance.SeenPending}
 	if i.State == nil {
 		return m
 	}

@@ -1,7 +1,7 @@
 package ec2
 
 import (
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -12,7 +12,7 @@ const maxDoubts = 3
 // doubt turns a refusal of the credentials into another try: EC2 has accepted them in another call since.
 // A clock that steps by more than five minutes makes EC2 refuse one call so. what names the call that was
 // refused, which is given up after a few tries.
-func (c *Cloud) doubt(what string, call *commands.CallError) {
+func (c *Cloud) doubt(what string, call *machines.CallError) {
 	if call.Verdict != instance.Never || !table[call.Code].clock {
 		return
 	}

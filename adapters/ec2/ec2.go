@@ -22,7 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -38,30 +38,30 @@ type Config struct {
 	VolumeGiB     int      // size of the disk; 0: 40
 	Types         []Type   // on offer, the default first; none: DefaultTypes
 
-	// UserData renders what a machine is told at its first boot, with commands.TokenPlaceholder
-	// where the enrolment token goes. It calls nobody. A *commands.CallError with verdict Never gives the
+	// UserData renders what a machine is told at its first boot, with machines.TokenPlaceholder
+	// where the enrolment token goes. It calls nobody. A *machines.CallError with verdict Never gives the
 	// launch up; after any other error it is asked again. Required.
-	UserData func(commands.LaunchPlan) (string, error)
+	UserData func(machines.LaunchPlan) (string, error)
 
-	AWS  *aws.Config  // credentials and transport; nil: the SDK's default chain, IAM roles included
-	Log  *slog.Logger // what the operator should know; nil: silent
-	Pace Pace         // of calls; the zero value suits an account's defaults
+	AWS    *aws.Config  // credentials and transport; nil: the SDK's default chain, IAM roles included
+	Logger *slog.Logger // what the operator should know; nil: silent
+	Pace   Pace         // of calls; the zero value suits an account's defaults
 	// Jitter returns a duration below its argument. Nil: a random one.
 	Jitter func(time.Duration) time.Duration
 }
 
 // Type is a size on offer.
 type Type struct {
-	commands.MachineType
+	machines.MachineType
 	Instead []string // types as good, taken where this one is full
 }
 
 // DefaultTypes hold a desktop and the agent.
 func DefaultTypes() []Type {
 	return []Type{
-		{commands.MachineType{ID: "t3.large", CPUs: 2, Memory: 8 << 10}, []string{"t3a.large"}},
-		{commands.MachineType{ID: "t3.medium", CPUs: 2, Memory: 4 << 10}, []string{"t3a.medium"}},
-		{commands.MachineType{ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10}, []string{"t3a.xlarge"}},
+		{machines.MachineType{ID: "t3.large", CPUs: 2, Memory: 8 << 10}, []string{"t3a.large"}},
+		{machines.MachineType{ID: "t3.medium", CPUs: 2, Memory: 4 << 10}, []string{"t3a.medium"}},
+		{machines.MachineType{ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10}, []string{"t3a.xlarge"}},
 	}
 }
 
@@ -72,7 +72,7 @@ const (
 	TagAttempt     = "cloudbot:attempt"
 )
 
-// Cloud implements commands.Cloud and commands.Inventory. It launches nothing before Run or Settle has
+// Cloud implements machines.Cloud and machines.Inventory. It launches nothing before Run or Settle has
 // found out about the image.
 type Cloud struct {
 	cfg  Config
@@ -91,15 +91,13 @@ type Cloud struct {
 }
 
 var (
-	_ commands.Cloud     = (*Cloud)(nil)
-	_ commands.Inventory = (*Cloud)(nil)
+	_ machines.Cloud     = (*Cloud)(nil)
+	_ machines.Inventory = (*Cloud)(nil)
 )
 
 // New prepares the calls; it makes none.
 func New(ctx context.Context, cfg Config) (*Cloud, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	if cfg.Jitter == nil {
 		cfg.Jitter = rand.N[time.Duration]
 	}
@@ -134,7 +132,7 @@ func New(ctx context.Context, cfg Config) (*Cloud, error) {
 		}
 	})
 	return &Cloud{
-		cfg: cfg, log: cfg.Log, api: api, full: &full{until: map[place]time.Time{}},
+		cfg: cfg, log: cfg.Logger, api: api, full: &full{until: map[place]time.Time{}},
 		look: newPace(cfg.Pace.Look, 10, 40), act: newPace(cfg.Pace.Act, 2, 5),
 		strange: map[string]time.Time{}, stopping: map[string]time.Time{}, doubts: map[string]int{},
 	}, nil
@@ -157,12 +155,12 @@ func (c Config) check() error {
 	return nil
 }
 
-// Region implements commands.Cloud.
+// Region implements machines.Cloud.
 func (c *Cloud) Region() string { return c.cfg.Region }
 
-// Types implements commands.Cloud.
-func (c *Cloud) Types() []commands.MachineType {
-	list := make([]commands.MachineType, len(c.cfg.Types))
+// Types implements machines.Cloud.
+func (c *Cloud) Types() []machines.MachineType {
+	list := make([]machines.MachineType, len(c.cfg.Types))
 	for i, t := range c.cfg.Types {
 		list[i] = t.MachineType
 	}
@@ -187,5 +185,5 @@ func ask[In, Out any](ctx context.Context, p *pace, call func(context.Context, I
 
 // refused makes the saga's error of one that was not EC2's.
 func refused(v instance.Verdict, code, reason string, err error) error {
-	return &commands.CallError{Verdict: v, Code: code, Reason: reason, Err: err}
+	return &machines.CallError{Verdict: v, Code: code, Reason: reason, Err: err}
 }

@@ -9,7 +9,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -130,9 +130,9 @@ func (c *Cloud) refusal(call string, err error, about ...any) error {
 		return err
 	}
 	if r.operator {
-		c.log.Error("EC2 refuses a call, and only the operator can mend it", append([]any{"call", call, "code", code, "error", err}, about...)...)
+		c.log.Error("EC2 refuses a call, and only the operator can mend it", append([]any{"call", call, "code", code, "err", err}, about...)...)
 	}
-	return &commands.CallError{Verdict: r.verdict, Code: code, Reason: r.reason, RetryAfter: c.jittered(r.wait), Unsure: r.unsure, Err: err}
+	return &machines.CallError{Verdict: r.verdict, Code: code, Reason: r.reason, RetryAfter: c.jittered(r.wait), Unsure: r.unsure, Err: err}
 }
 
 // answer tells what EC2 said, or that it said nothing.

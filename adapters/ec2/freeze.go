@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -16,9 +16,9 @@ const (
 	roomForToken = 512      // what filling in the enrolment token may add
 )
 
-// Freeze implements commands.Cloud: it settles the whole request, in the first place that is not
+// Freeze implements machines.Cloud: it settles the whole request, in the first place that is not
 // known to be full.
-func (c *Cloud) Freeze(a commands.LaunchPlan) (instance.Spec, error) {
+func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
 	i := slices.IndexFunc(c.cfg.Types, func(t Type) bool { return t.ID == a.Type })
 	if i < 0 {
 		return instance.Spec{}, refused(instance.Never, "unknown_instance_type",
@@ -36,8 +36,7 @@ func (c *Cloud) Freeze(a commands.LaunchPlan) (instance.Spec, error) {
 		return instance.Spec{}, fmt.Errorf("render user data: %w", err)
 	}
 	if len(userData) > maxUserData-roomForToken {
-		return instance.Spec{}, refused(instance.Never, "bad_user_data",
-			"The machine's first boot could not be prepared; the operator has been told.",
+		return instance.Spec{}, refused(instance.Never, codeBadUserData, saysBadUserData,
 			fmt.Errorf("%d bytes of user data are more than %d", len(userData), maxUserData-roomForToken))
 	}
 	if table[a.Refused].full && a.Last.Type != "" {

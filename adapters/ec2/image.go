@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Image is what EC2 says of the machines' image.
@@ -32,7 +33,7 @@ type settled struct {
 // not fit, as it may be mended over there: shared with this account, say.
 func (c *Cloud) Run(ctx context.Context) error {
 	said := "" // not said again with each call's own request id
-	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+	for backoff := (retry.Backoff{First: time.Second, Max: time.Minute}); ; {
 		image, err := c.Settle(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -42,12 +43,11 @@ func (c *Cloud) Run(ctx context.Context) error {
 			return nil
 		case kindOf(err) != said:
 			said = kindOf(err)
-			c.log.Error("nothing can be launched from the machines' image", "image", c.cfg.Image, "error", err)
+			c.log.Error("nothing can be launched from the machines' image", "image", c.cfg.Image, "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		wait := backoff.Next()
+		if retry.Sleep(ctx, wait+c.cfg.Jitter(wait/2)) != nil {
 			return nil
-		case <-time.After(wait + c.cfg.Jitter(wait/2)):
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -40,13 +40,13 @@ func TestRootDeviceIsTheImages(t *testing.T) {
 	c := open(t, srv, nil)
 	_, s := launch(t, c, plan(1))
 	if l := srv.Machines()[0].Launch; s.RootDevice != "/dev/xvda" || l.Volume["DeviceName"] != "/dev/xvda" {
-		t.Errorf("%q; %v", s.RootDevice, l.Volume)
+		t.Errorf("got %q; %v, want s.RootDevice \"/dev/xvda\" and l.Volume[\"DeviceName\"] \"/dev/xvda\"", s.RootDevice, l.Volume)
 	}
 	// What was frozen stays, whatever the image's successor is like.
 	srv.SetImage("ami-2", ec2test.Image{})
 	other := open(t, srv, func(c *ec2.Config) { c.Image = "ami-2" })
-	if _, err := other.Launch(t.Context(), s, strings.ReplaceAll(s.UserData, commands.TokenPlaceholder, "secret")); err != nil || len(srv.Machines()) != 1 {
-		t.Errorf("repeated: %v", err)
+	if _, err := other.Launch(t.Context(), s, strings.ReplaceAll(s.UserData, machines.TokenPlaceholder, "secret")); err != nil || len(srv.Machines()) != 1 {
+		t.Errorf("repeated: got %v, want no error and 1", err)
 	}
 }
 
@@ -63,10 +63,10 @@ func TestImagesThatDoNotFit(t *testing.T) {
 		"just as large":           {ec2test.Image{GiB: 40}, nil, ""},
 		"arm64 for x86":           {ec2test.Image{Arch: "arm64"}, nil, "arm64"},
 		"arm64 for arm64": {ec2test.Image{Arch: "arm64"}, func(c *ec2.Config) {
-			c.Types = []ec2.Type{{MachineType: commands.MachineType{ID: "t4g.large"}, Instead: []string{"m7gd.large", "im4gn.large", "a1.large"}}}
+			c.Types = []ec2.Type{{MachineType: machines.MachineType{ID: "t4g.large"}, Instead: []string{"m7gd.large", "im4gn.large", "a1.large"}}}
 		}, ""},
 		"x86 for arm64": {ec2test.Image{}, func(c *ec2.Config) {
-			c.Types = []ec2.Type{{MachineType: commands.MachineType{ID: "g4dn.xlarge"}, Instead: []string{"g5g.xlarge"}}}
+			c.Types = []ec2.Type{{MachineType: machines.MachineType{ID: "g4dn.xlarge"}, Instead: []string{"g5g.xlarge"}}}
 		}, "g5g.xlarge"},
 		"without a disk": {ec2test.Image{Device: "instance-store"}, nil, "EBS"},
 		"not there yet":  {ec2test.Image{State: "pending"}, nil, "pending"},
@@ -78,19 +78,19 @@ func TestImagesThatDoNotFit(t *testing.T) {
 			cloud := unsettled(t, srv, c.change)
 			_, err := cloud.Settle(t.Context())
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
-				t.Errorf("settled with %v", err)
+				t.Errorf("settled: got %v, want %q in it", err, c.says)
 			}
 			p := plan(1)
 			p.Type = cloud.Types()[0].ID
 			_, err = cloud.Freeze(p)
-			var refused *commands.CallError
+			var refused *machines.CallError
 			switch {
 			case c.says == "":
 				if err != nil {
 					t.Error(err)
 				}
 			case !errors.As(err, &refused) || refused.Verdict != instance.Never || refused.Code != "image_unfit" || strings.Contains(refused.Reason, "ami"):
-				t.Errorf("frozen with %v", err)
+				t.Errorf("frozen: got %v, want image_unfit with verdict %s and no image id in the reason", err, instance.Never)
 			}
 		})
 	}
@@ -105,17 +105,17 @@ func TestImageIsAskedFor(t *testing.T) {
 		srv.Script("DescribeImages", ec2test.Fate{Cut: true}, ec2test.Fate{Hang: true},
 			ec2test.Fate{Code: "InternalError", Status: 500}, ec2test.Fate{Code: "UnauthorizedOperation", Status: 403}, ec2test.Fate{Code: "UnauthorizedOperation", Status: 403})
 		var log bytes.Buffer
-		c := unsettled(t, srv, func(c *ec2.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+		c := unsettled(t, srv, func(c *ec2.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 		ended := make(chan error, 1)
 		go func() { ended <- c.Run(t.Context()) }()
 		for range 5 {
 			synctest.Wait()
 			before := time.Now()
-			var refused *commands.CallError
+			var refused *machines.CallError
 			looks := srv.Calls()["DescribeImages"]
 			// Waiting heals all of it but the missing right.
 			if _, err := c.Freeze(plan(1)); err == nil || errors.As(err, &refused) != (looks > 3) || time.Since(before) > 0 {
-				t.Errorf("after %d looks: %v", looks, err)
+				t.Errorf("after %d looks: got %v, want an error, errors.As(err, &refused) to be (looks > 3) and time.Since(before) at most 0", looks, err)
 			}
 			for looks := srv.Calls()["DescribeImages"]; looks < 6 && srv.Calls()["DescribeImages"] == looks; {
 				time.Sleep(time.Second) // of the bubble
@@ -123,7 +123,7 @@ func TestImageIsAskedFor(t *testing.T) {
 		}
 		synctest.Wait()
 		if _, err := c.Freeze(plan(1)); err == nil || !strings.Contains(err.Error(), "image_unfit") {
-			t.Errorf("an image of another architecture: %v", err)
+			t.Errorf("an image of another architecture: got %v, want an error and \"image_unfit\" in err.Error()", err)
 		}
 		srv.SetImage("ami-1", ec2test.Image{}) // the operator's hand
 		if err := <-ended; err != nil {
@@ -133,7 +133,7 @@ func TestImageIsAskedFor(t *testing.T) {
 			t.Error(err)
 		}
 		if text := log.String(); strings.Count(text, "give this server ec2:DescribeImages") != 1 || !strings.Contains(text, "takes x86_64") {
-			t.Errorf("the operator is told:\n%s", text)
+			t.Errorf("got the log below, want the missing right once, and the architecture\n%s", text)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -13,11 +13,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// Launch implements commands.Cloud.
+// Launch implements machines.Cloud.
 func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (string, error) {
 	out, err := ask(ctx, c.act, c.api.RunInstances, request(s, userData))
 	if err == nil {
@@ -44,12 +44,12 @@ const codeMismatch = "IdempotentParameterMismatch"
 // believed: an earlier call may have made it and its answer been lost, and EC2 checks rights and
 // parameters before it looks at client tokens.
 func (c *Cloud) secondThoughts(ctx context.Context, s instance.Spec, refusal error) (string, error) {
-	var call *commands.CallError
+	var call *machines.CallError
 	errors.As(refusal, &call)
 	id, err := c.find(ctx, s)
 	switch _, r, answered := answer(err); {
 	case id != "":
-		c.log.Warn("a launch was refused, and yet its machine exists", "machine", id, "client_token", s.ClientToken, "error", refusal)
+		c.log.Warn("a launch was refused, and yet its machine exists", "machine", id, "client_token", s.ClientToken, "err", refusal)
 		return id, nil
 	case err != nil && (!answered || r.verdict == instance.Again):
 		return "", refused(instance.Again, call.Code, call.Reason, errors.Join(refusal, fmt.Errorf("look for its machine: %w", err)))

@@ -16,9 +16,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // planted are mistakes that a control plane could make, each put in by a wrapper. The checker must
@@ -47,29 +48,29 @@ var planted = map[string]func(*setup){
 	},
 	"fresh user-data on retry": func(c *setup) {
 		var n atomic.Int64
-		c.cloud = func(i commands.Inventory) commands.Inventory {
+		c.cloud = func(i machines.Inventory) machines.Inventory {
 			return &mistaken{Inventory: i, launch: func(ctx context.Context, s instance.Spec, userData string) (string, error) {
 				return i.Launch(ctx, s, fmt.Sprint(userData, "#", n.Add(1)))
 			}}
 		}
 	},
 	"another attempt after a lost reply": func(c *setup) {
-		c.cloud = func(i commands.Inventory) commands.Inventory {
+		c.cloud = func(i machines.Inventory) machines.Inventory {
 			return &mistaken{Inventory: i, launch: func(ctx context.Context, s instance.Spec, userData string) (string, error) {
 				id, err := i.Launch(ctx, s, userData)
-				if known := (*commands.CallError)(nil); err != nil && !errors.As(err, &known) {
-					err = &commands.CallError{Verdict: instance.Another, Code: "no_answer", Reason: "No answer."}
+				if known := (*machines.CallError)(nil); err != nil && !errors.As(err, &known) {
+					err = &machines.CallError{Verdict: instance.Another, Code: "no_answer", Reason: "No answer."}
 				}
 				return id, err
 			}}
 		}
 	},
 	"a lost reply taken for a refusal": func(c *setup) {
-		c.cloud = func(i commands.Inventory) commands.Inventory {
+		c.cloud = func(i machines.Inventory) machines.Inventory {
 			return &mistaken{Inventory: i, launch: func(ctx context.Context, s instance.Spec, userData string) (string, error) {
 				id, err := i.Launch(ctx, s, userData)
-				if known := (*commands.CallError)(nil); err != nil && !errors.As(err, &known) {
-					err = &commands.CallError{Verdict: instance.Never, Code: "no_answer", Reason: "No answer."}
+				if known := (*machines.CallError)(nil); err != nil && !errors.As(err, &known) {
+					err = &machines.CallError{Verdict: instance.Never, Code: "no_answer", Reason: "No answer."}
 				}
 				return id, err
 			}}
@@ -77,11 +78,11 @@ var planted = map[string]func(*setup){
 	},
 	"a call without an answer taken for one without effect": func(c *setup) {
 		c.plan = roughest()
-		c.cloud = func(i commands.Inventory) commands.Inventory {
+		c.cloud = func(i machines.Inventory) machines.Inventory {
 			return &mistaken{Inventory: i, launch: func(ctx context.Context, s instance.Spec, userData string) (string, error) {
 				id, err := i.Launch(ctx, s, userData)
-				if known := (*commands.CallError)(nil); err != nil && !errors.As(err, &known) {
-					err = &commands.CallError{Verdict: instance.Again, Code: "no_answer", Reason: "No answer."}
+				if known := (*machines.CallError)(nil); err != nil && !errors.As(err, &known) {
+					err = &machines.CallError{Verdict: instance.Again, Code: "no_answer", Reason: "No answer."}
 				}
 				return id, err
 			}}
@@ -93,7 +94,7 @@ var planted = map[string]func(*setup){
 		c.store = func(s eventstore.Store) eventstore.Store { return &forgetful{Store: s} }
 	},
 	"terminate forgotten": func(c *setup) {
-		c.cloud = func(i commands.Inventory) commands.Inventory {
+		c.cloud = func(i machines.Inventory) machines.Inventory {
 			return &mistaken{Inventory: i, terminate: func(context.Context, string) error { return nil }}
 		}
 	},
@@ -101,18 +102,18 @@ var planted = map[string]func(*setup){
 		// The saga asks what became of a cancelled launch; this one answers "nothing" without looking.
 		var under eventstore.Store
 		c.store = func(s eventstore.Store) eventstore.Store { under = s; return s }
-		c.cloud = func(i commands.Inventory) commands.Inventory {
+		c.cloud = func(i machines.Inventory) machines.Inventory {
 			return &mistaken{Inventory: i, launch: func(ctx context.Context, s instance.Spec, userData string) (string, error) {
 				if has(under, s.Tags["cloudbot:instance"], "instance.termination_requested") {
-					return "", &commands.CallError{Verdict: instance.Never, Code: "cancelled", Reason: "Cancelled."}
+					return "", &machines.CallError{Verdict: instance.Never, Code: "cancelled", Reason: "Cancelled."}
 				}
 				return i.Launch(ctx, s, userData)
 			}}
 		}
 	},
 	"not found believed at once": func(c *setup) {
-		c.cloud = func(i commands.Inventory) commands.Inventory {
-			return &mistaken{Inventory: i, describe: func(ctx context.Context, ids []string) ([]commands.Machine, error) {
+		c.cloud = func(i machines.Inventory) machines.Inventory {
+			return &mistaken{Inventory: i, describe: func(ctx context.Context, ids []string) ([]machines.Machine, error) {
 				list, err := i.Describe(ctx, ids)
 				known := map[string]bool{}
 				for _, m := range list {
@@ -120,7 +121,7 @@ var planted = map[string]func(*setup){
 				}
 				for _, id := range ids {
 					if err == nil && !known[id] {
-						list = append(list, commands.Machine{ID: id, Seen: instance.SeenGone})
+						list = append(list, machines.Machine{ID: id, Seen: instance.SeenGone})
 					}
 				}
 				return list, err
@@ -130,7 +131,7 @@ var planted = map[string]func(*setup){
 	"shutting down taken for terminated": func(c *setup) {
 		var mu sync.Mutex
 		told := map[string]bool{}
-		c.cloud = func(i commands.Inventory) commands.Inventory {
+		c.cloud = func(i machines.Inventory) machines.Inventory {
 			return &mistaken{Inventory: i,
 				terminate: func(ctx context.Context, id string) error {
 					err := i.Terminate(ctx, id)
@@ -139,7 +140,7 @@ var planted = map[string]func(*setup){
 					told[id] = err == nil
 					return err
 				},
-				describe: func(ctx context.Context, ids []string) ([]commands.Machine, error) {
+				describe: func(ctx context.Context, ids []string) ([]machines.Machine, error) {
 					list, err := i.Describe(ctx, ids)
 					mu.Lock()
 					defer mu.Unlock()
@@ -153,12 +154,12 @@ var planted = map[string]func(*setup){
 		}
 	},
 	"launched before it is written": func(c *setup) {
-		c.cloud = func(i commands.Inventory) commands.Inventory {
-			return &mistaken{Inventory: i, freeze: func(p commands.LaunchPlan) (instance.Spec, error) {
+		c.cloud = func(i machines.Inventory) machines.Inventory {
+			return &mistaken{Inventory: i, freeze: func(p machines.LaunchPlan) (instance.Spec, error) {
 				s, err := i.Freeze(p)
 				if err == nil {
 					token, _ := tokens{}.Token(p.Instance, p.Attempt, "k1")
-					_, _ = i.Launch(context.Background(), s, strings.ReplaceAll(s.UserData, commands.TokenPlaceholder, token))
+					_, _ = i.Launch(context.Background(), s, strings.ReplaceAll(s.UserData, machines.TokenPlaceholder, token))
 				}
 				return s, err
 			}}
@@ -171,10 +172,10 @@ var planted = map[string]func(*setup){
 		c.store = func(s eventstore.Store) eventstore.Store { return &careless{Store: s} }
 	},
 	"address not followed": func(c *setup) {
-		c.cloud = func(i commands.Inventory) commands.Inventory {
+		c.cloud = func(i machines.Inventory) machines.Inventory {
 			var mu sync.Mutex
 			first := map[string]string{}
-			return &mistaken{Inventory: i, describe: func(ctx context.Context, ids []string) ([]commands.Machine, error) {
+			return &mistaken{Inventory: i, describe: func(ctx context.Context, ids []string) ([]machines.Machine, error) {
 				list, err := i.Describe(ctx, ids)
 				mu.Lock()
 				defer mu.Unlock()
@@ -220,20 +221,20 @@ func TestPlantedFaultsAreCaught(t *testing.T) {
 		})
 	}
 	if len(planted) < 8 {
-		t.Errorf("only %d faults are planted", len(planted))
+		t.Errorf("only %d faults are planted, want at least 8", len(planted))
 	}
 }
 
 // mistaken is a cloud with a mistake in it.
 type mistaken struct {
-	commands.Inventory
-	freeze    func(commands.LaunchPlan) (instance.Spec, error)
+	machines.Inventory
+	freeze    func(machines.LaunchPlan) (instance.Spec, error)
 	launch    func(context.Context, instance.Spec, string) (string, error)
 	terminate func(context.Context, string) error
-	describe  func(context.Context, []string) ([]commands.Machine, error)
+	describe  func(context.Context, []string) ([]machines.Machine, error)
 }
 
-func (m *mistaken) Freeze(p commands.LaunchPlan) (instance.Spec, error) {
+func (m *mistaken) Freeze(p machines.LaunchPlan) (instance.Spec, error) {
 	if m.freeze == nil {
 		return m.Inventory.Freeze(p)
 	}
@@ -254,7 +255,7 @@ func (m *mistaken) Terminate(ctx context.Context, id string) error {
 	return m.terminate(ctx, id)
 }
 
-func (m *mistaken) Describe(ctx context.Context, ids []string) ([]commands.Machine, error) {
+func (m *mistaken) Describe(ctx context.Context, ids []string) ([]machines.Machine, error) {
 	if m.describe == nil {
 		return m.Inventory.Describe(ctx, ids)
 	}
@@ -357,7 +358,7 @@ func (f *forgetful) Append(ctx context.Context, a eventstore.Append) (eventstore
 type careless struct{ eventstore.Store }
 
 func (c *careless) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {
-	_ = pause(ctx, time.Millisecond)
+	_ = retry.Sleep(ctx, time.Millisecond)
 	for {
 		res, err := c.Store.Append(ctx, a)
 		var conflict *eventstore.ConflictError

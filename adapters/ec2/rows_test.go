@@ -10,8 +10,9 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 func many(n int, f ec2test.Fate) (list []ec2test.Fate) {
@@ -64,13 +65,13 @@ func TestLaunchRows(t *testing.T) {
 					return st.Status == c.want && (st.Status != instance.Running || st.Ready())
 				})
 				if n := len(s.srv.Machines()); n != c.machines || st.Attempts != c.attempts || c.code != "" && st.Abandoned.Code != c.code {
-					t.Errorf("%d machines, %+v", n, st)
+					t.Errorf("got %d machines and %+v, want %d, %d attempts and code %q", n, st, c.machines, c.attempts, c.code)
 				}
 				if st.Status == instance.StatusFail && (st.Abandoned.Reason == "" || st.Refusal == "") {
-					t.Errorf("no reason: %+v", st)
+					t.Errorf("got %+v, want a reason", st)
 				}
 				if calls := s.srv.Calls()["RunInstances"]; calls != len(c.fates)+min(c.machines, 1) {
-					t.Errorf("%d launch calls for %d faults", calls, len(c.fates))
+					t.Errorf("%d launch calls for %d faults, want %v", calls, len(c.fates), len(c.fates)+min(c.machines, 1))
 				}
 				s.agreed()
 			})
@@ -87,7 +88,7 @@ func TestRefusedAfterALostReply(t *testing.T) {
 		id := s.create()
 		st := s.until("ready", id, ready)
 		if st.Attempts != 1 || len(s.srv.Machines()) != 1 {
-			t.Errorf("%+v", st)
+			t.Errorf("got %+v, want st.Attempts 1 and len(s.srv.Machines()) 1", st)
 		}
 		s.agreed()
 	})
@@ -132,10 +133,10 @@ func TestStartWithoutCapacity(t *testing.T) {
 				if n == 10 {
 					st := s.until("stopped", id, status(instance.Stopped))
 					if st.Refusal == "" || time.Since(began) < 2*time.Minute || s.srv.Calls()["StartInstances"] != 10 {
-						t.Errorf("after %v: %+v", time.Since(began), st)
+						t.Errorf("after %v: %+v, want st.Refusal not empty, time.Since(began) at least %v and s.srv.Calls()[\"StartInstances\"] 10", time.Since(began), st, 2*time.Minute)
 					}
 				} else if st := s.until("ready", id, ready); st.Address == was || st.Address == "" {
-					t.Errorf("its address is still %q", st.Address)
+					t.Errorf("its address is still %q, want st.Address other than %v and st.Address not empty", st.Address, was)
 				}
 				s.agreed()
 			})
@@ -175,7 +176,7 @@ func TestDiesWhileComingUp(t *testing.T) {
 		s.srv.Kill(m, "Client.VolumeLimitExceeded")
 		s.until("failed", id, status(instance.StatusFail))
 		if want := "disk space"; s.count("instance.failed") != 1 || !containsReason(s, id, want) {
-			t.Errorf("the reason does not speak of %s:\n%s", want, s.history())
+			t.Errorf("the reason does not speak of %s, want s.count(\"instance.failed\") 1 and containsReason(s, id, want) true\n%s", want, s.history())
 		}
 		s.agreed()
 	})
@@ -193,11 +194,11 @@ func TestStopThatNeverEnds(t *testing.T) {
 		s.do("stop", id)
 		st := s.until("a reason", id, func(st instance.State) bool { return st.Code == "stop_forced" })
 		if st.Refusal == "" {
-			t.Errorf("%+v", st)
+			t.Errorf("got %+v, want st.Refusal not empty", st)
 		}
 		s.until("stopped", id, status(instance.Stopped))
 		if n := s.srv.Calls()["StopInstances"]; n > 5 {
-			t.Errorf("%d stop calls", n)
+			t.Errorf("%d stop calls, want at most 5", n)
 		}
 		s.agreed()
 	})
@@ -218,14 +219,14 @@ func TestOutsideStopNeverEnds(t *testing.T) {
 		began := time.Now()
 		s.until("stopping", id, status(instance.Stopping))
 		if took := time.Since(began); took > 5*time.Minute || !s.state(id).Outside {
-			t.Errorf("told after %v: %+v", took, s.state(id))
+			t.Errorf("told after %v: %+v, want took at most %v and s.state(id).Outside true", took, s.state(id), 5*time.Minute)
 		}
 		if s.srv.Calls()["StopInstances"] != 0 {
 			t.Error("we stop it ourselves at once, and the report may be stale")
 		}
 		s.until("stopped", id, status(instance.Stopped))
 		if took := time.Since(began); took > 20*time.Minute {
-			t.Errorf("stopped after %v", took)
+			t.Errorf("stopped after %v, want at most %v", took, 20*time.Minute)
 		}
 		s.do("start", id)
 		s.until("ready", id, ready)
@@ -242,10 +243,10 @@ func TestOneCallForMany(t *testing.T) {
 		for range 40 {
 			s.create()
 		}
-		_ = pause(context.Background(), 4*time.Minute-time.Second)
+		_ = retry.Sleep(context.Background(), 4*time.Minute-time.Second)
 		synctest.Wait()
 		if n := s.srv.Calls()["DescribeInstances"]; n > 120 || n < 40 { // one a second would be 240
-			t.Errorf("%d calls in four minutes for 40 machines", n)
+			t.Errorf("%d calls in four minutes for 40 machines, want n at most 120 and n at least 40", n)
 		}
 	})
 }
@@ -259,21 +260,21 @@ func TestTheGuestsWordBringsALook(t *testing.T) {
 		id := s.create()
 		boots := func(what string) {
 			t.Helper()
-			_ = pause(context.Background(), takes+time.Second)
+			_ = retry.Sleep(context.Background(), takes+time.Second)
 			synctest.Wait()
 			if st := s.state(id); st.Running {
-				t.Fatalf("%s: somebody looked already", what)
+				t.Fatalf("%s: somebody looked already, want st.Running false", what)
 			}
 			before := s.srv.Calls()["DescribeInstances"]
 			s.speak(nil)
 			synctest.Wait()
 			if st := s.state(id); st.Status != instance.Running || st.Address == "" {
-				t.Errorf("%s: %s at %q with a guest that speaks", what, st.Status, st.Address)
+				t.Errorf("%s: %s at %q with a guest that speaks, want st.Status %v and st.Address not empty", what, st.Status, st.Address, instance.Running)
 			}
 			s.speak(nil)
 			synctest.Wait()
 			if n := s.srv.Calls()["DescribeInstances"] - before; n != 1 {
-				t.Errorf("%s: %d looks", what, n)
+				t.Errorf("%s: %d looks, want 1", what, n)
 			}
 		}
 		boots("launch")
@@ -307,8 +308,8 @@ func TestReconciler(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
 		cloud := s.newCloud()
-		rec := &commands.Reconciler{Log: s.log, Cloud: cloud, Live: s.live}
-		look := func(dry bool) commands.Report {
+		rec := &provisioner.Reconciler{Log: s.log, Cloud: cloud, Live: s.live}
+		look := func(dry bool) provisioner.Report {
 			t.Helper()
 			rec.DryRun = dry
 			report, err := rec.Reconcile(context.Background())
@@ -326,17 +327,17 @@ func TestReconciler(t *testing.T) {
 		s.crashes(func(point string) bool { return point == "call.call.launch.after" })
 		s.start()
 		adopted := s.create()
-		_ = pause(context.Background(), time.Minute)
+		_ = retry.Sleep(context.Background(), time.Minute)
 		synctest.Wait()
 		if !s.dead() || !s.state(adopted).Open {
-			t.Fatalf("not open: %+v", s.state(adopted))
+			t.Fatalf("not open: got %+v, want s.dead() true and s.state(adopted).Open true", s.state(adopted))
 		}
 		s.crashes(nil)
-		if report := look(true); report.Count(commands.Adopt) != 1 || report.Count(commands.Stranger) != 2 || s.state(adopted).Machine != "" {
-			t.Errorf("dry: %+v", report)
+		if report := look(true); report.Count(provisioner.Adopt) != 1 || report.Count(provisioner.Stranger) != 2 || s.state(adopted).Machine != "" {
+			t.Errorf("dry: got %+v, want report.Count(provisioner.Adopt) 1, report.Count(provisioner.Stranger) 2 and s.state(adopted).Machine \"\"", report)
 		}
-		if report := look(false); report.Count(commands.Adopt) != 1 || s.state(adopted).Machine == "" || s.state(adopted).Attempts != 1 {
-			t.Errorf("%+v %+v", report, s.state(adopted))
+		if report := look(false); report.Count(provisioner.Adopt) != 1 || s.state(adopted).Machine == "" || s.state(adopted).Attempts != 1 {
+			t.Errorf("got %+v %+v, want report.Count(provisioner.Adopt) 1, s.state(adopted).Machine not empty and s.state(adopted).Attempts 1", report, s.state(adopted))
 		}
 
 		// A launch that takes effect after its attempt was given up.
@@ -347,12 +348,12 @@ func TestReconciler(t *testing.T) {
 		s.until("ready", twice, ready)
 		copied := s.srv.Put("", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": twice, "cloudbot:attempt": "1"})
 		double := s.srv.Put(twice+"-1", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": twice, "cloudbot:attempt": "1"})
-		if report := look(false); report.Count(commands.Young) != 1 || report.Count(commands.Terminate) != 0 {
-			t.Errorf("while it is young: %+v", report)
+		if report := look(false); report.Count(provisioner.Young) != 1 || report.Count(provisioner.Terminate) != 0 {
+			t.Errorf("while it is young: got %+v, want report.Count(provisioner.Young) 1 and report.Count(provisioner.Terminate) 0", report)
 		}
-		_ = pause(context.Background(), 3*time.Minute)
-		if report := look(false); report.Count(commands.Terminate) != 1 || report.Count(commands.Stranger) != 3 {
-			t.Errorf("%+v", report)
+		_ = retry.Sleep(context.Background(), 3*time.Minute)
+		if report := look(false); report.Count(provisioner.Terminate) != 1 || report.Count(provisioner.Stranger) != 3 {
+			t.Errorf("got %+v, want report.Count(provisioner.Terminate) 1 and report.Count(provisioner.Stranger) 3", report)
 		}
 
 		// The log is behind the cloud: stopped while nobody looked.
@@ -361,22 +362,22 @@ func TestReconciler(t *testing.T) {
 		if err := s.srv.Outside(machine, ec2test.Stopped); err != nil {
 			t.Fatal(err)
 		}
-		_ = pause(context.Background(), 3*time.Minute)
-		if report := look(false); report.Count(commands.Repair) != 1 || s.state(twice).Status != instance.Stopped {
-			t.Errorf("%+v %+v", report, s.state(twice))
+		_ = retry.Sleep(context.Background(), 3*time.Minute)
+		if report := look(false); report.Count(provisioner.Repair) != 1 || s.state(twice).Status != instance.Stopped {
+			t.Errorf("got %+v %+v, want report.Count(provisioner.Repair) 1 and s.state(twice).Status %v", report, s.state(twice), instance.Stopped)
 		}
 		if report := look(false); len(report.Findings) != 3 {
-			t.Errorf("a second look finds %+v", report)
+			t.Errorf("a second look finds %+v, want 3", report)
 		}
 		for _, m := range s.srv.Machines() {
 			switch m.ID {
 			case foreign, untagged, unknown, nameless, copied:
 				if m.State != ec2test.Running {
-					t.Errorf("%s is not ours to touch, and is %s", m.ID, m.State)
+					t.Errorf("%s is not ours to touch, and is %s, want %v", m.ID, m.State, ec2test.Running)
 				}
 			case double:
 				if m.Live() {
-					t.Errorf("the double %s is %s", m.ID, m.State)
+					t.Errorf("the double %s is %s, want m.Live() false", m.ID, m.State)
 				}
 			}
 		}
@@ -418,27 +419,27 @@ func TestWrongAccount(t *testing.T) {
 				if c.more {
 					s.until("running", s.create(), status(instance.Running))
 				}
-				_ = pause(context.Background(), c.within)
+				_ = retry.Sleep(context.Background(), c.within)
 				synctest.Wait()
-				rec := &commands.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live}
-				if report, err := rec.Reconcile(context.Background()); err != nil || c.kept && report.Count(commands.Missing) != c.n {
-					t.Errorf("%+v %v", report, err)
+				rec := &provisioner.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live}
+				if report, err := rec.Reconcile(context.Background()); err != nil || c.kept && report.Count(provisioner.Missing) != c.n {
+					t.Errorf("got %+v %v, want no error and %d missing: %v", report, err, c.n, c.kept)
 				}
 				s.holds(ids, c.kept)
 				s.stop()
 
 				s.srv = right
 				s.start()
-				_ = pause(context.Background(), time.Hour)
+				_ = retry.Sleep(context.Background(), time.Hour)
 				synctest.Wait()
 				rec.Cloud, rec.DryRun = s.newCloud(), true
-				if report, err := rec.Reconcile(context.Background()); err != nil || !c.kept && report.Count(commands.Returned) != c.n {
-					t.Errorf("%+v %v", report, err)
+				if report, err := rec.Reconcile(context.Background()); err != nil || !c.kept && report.Count(provisioner.Returned) != c.n {
+					t.Errorf("got %+v %v, want no error and %d returned: %v", report, err, c.n, !c.kept)
 				}
 				s.holds(ids, c.kept)
 				for _, m := range right.Machines() {
 					if m.State != ec2test.Running {
-						t.Errorf("%s is %s: what its owner left on it is gone", m.ID, m.State)
+						t.Errorf("%s is %s: what its owner left on it is gone, want %v", m.ID, m.State, ec2test.Running)
 					}
 				}
 			})
@@ -460,7 +461,7 @@ func TestEveryPlaceIsAsked(t *testing.T) {
 		s.start()
 		id := s.create()
 		if st := s.until("ready", id, ready); st.Attempts != 8 || attempts != 8 {
-			t.Errorf("%d attempts of %d", st.Attempts, attempts)
+			t.Errorf("got %d attempts of %d, want st.Attempts 8 and attempts 8", st.Attempts, attempts)
 		}
 		s.agreed()
 	})
@@ -475,10 +476,10 @@ func TestMissingBelieved(t *testing.T) {
 		s.until("ready", id, ready)
 		s.stop()
 		s.srv = ec2test.New(ec2test.Config{})
-		_ = pause(context.Background(), time.Hour)
-		rec := &commands.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live, BelieveMissing: true}
-		if report, err := rec.Reconcile(context.Background()); err != nil || report.Count(commands.Missing) != 1 {
-			t.Errorf("%+v %v", report, err)
+		_ = retry.Sleep(context.Background(), time.Hour)
+		rec := &provisioner.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live, BelieveMissing: true}
+		if report, err := rec.Reconcile(context.Background()); err != nil || report.Count(provisioner.Missing) != 1 {
+			t.Errorf("got %+v %v, want no error and 1", report, err)
 		}
 		s.holds([]string{id}, false)
 	})
@@ -523,7 +524,7 @@ func TestStartUndone(t *testing.T) {
 				}
 				st := s.until("stopped", id, status(instance.Stopped))
 				if n := s.srv.Calls()["StartInstances"]; n != instance.MaxUndone || !strings.Contains(st.Refusal, "encryption key") {
-					t.Errorf("%d calls, and the reason is %q", n, st.Refusal)
+					t.Errorf("%d calls, and the reason is %q, want n %v and \"encryption key\" in st.Refusal", n, st.Refusal, instance.MaxUndone)
 				}
 				s.agreed()
 				s.srv.SetPlan(slow)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 
 	"errors"
 )
@@ -74,12 +75,12 @@ func schedule(t testing.TB, c setup, sagas int, counts *tally) (*stage, error) {
 	}
 	ids := []string{s.create()}
 	for range 12 + r.IntN(14) {
-		_ = pause(context.Background(), time.Duration(r.Int64N(int64(50*time.Second))))
+		_ = retry.Sleep(context.Background(), time.Duration(r.Int64N(int64(50*time.Second))))
 		synctest.Wait()
 		s.act(r, &ids, counts)
 		synctest.Wait()
 		if s.dead() || len(s.runs) < sagas {
-			_ = pause(context.Background(), time.Duration(r.Int64N(int64(2*time.Minute))))
+			_ = retry.Sleep(context.Background(), time.Duration(r.Int64N(int64(2*time.Minute))))
 			s.start()
 		}
 	}
@@ -116,7 +117,7 @@ func (s *stage) settle(sagas int) error {
 		if s.dead() || len(s.runs) < sagas {
 			s.start()
 		}
-		_ = pause(context.Background(), 6*time.Minute)
+		_ = retry.Sleep(context.Background(), 6*time.Minute)
 		synctest.Wait()
 		for range 6 {
 			s.speak(nil)
@@ -206,16 +207,16 @@ func TestSchedules(t *testing.T) {
 	t.Logf("with late launches and the reconciler: %v", late.counts)
 	for _, what := range []string{"throttled", "internal", "internal, done", "request lost", "reply lost", "hung", "hung, done", "no capacity", "expired", "idle", "dies", "stuck stop", "undone", "unseen", "outside", "kills at a failpoint", "kills at any moment", "terminated", "failed", "running", "stopped"} {
 		if alone.counts[what] == 0 {
-			t.Errorf("no schedule met: %s", what)
+			t.Errorf("no schedule met: got %s, want alone.counts[what] other than 0", what)
 		}
 	}
 	for _, what := range []string{"late", "refused"} {
 		if late.counts[what] == 0 {
-			t.Errorf("no schedule met: %s", what)
+			t.Errorf("no schedule met: got %s, want late.counts[what] other than 0", what)
 		}
 	}
 	if n := late.counts["reconciler: terminate"]; n > 0 {
-		t.Errorf("the reconciler took %d machines down: somebody had launched one too many", n)
+		t.Errorf("the reconciler took %d machines down: somebody had launched one too many, want at most 0", n)
 	}
 }
 
@@ -234,7 +235,7 @@ func TestSameSeedSameHistory(t *testing.T) {
 			})
 		}
 		if histories[0] != histories[1] {
-			t.Errorf("seed %d:\n%s\n---\n%s", seed, histories[0], histories[1])
+			t.Errorf("seed %d, want %v\n%s\n---\n%s", seed, histories[1], histories[0], histories[1])
 		}
 	}
 }
@@ -321,7 +322,7 @@ func TestKillsAtEveryFailpoint(t *testing.T) {
 	}
 	for _, want := range all {
 		if points[want] == 0 {
-			t.Errorf("the journey never came to %s", want)
+			t.Errorf("the journey never came to %s, want points[want] other than 0", want)
 		}
 	}
 }

@@ -25,11 +25,14 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const environment = "env-under-test"
@@ -46,7 +49,7 @@ type setup struct {
 	policy    provisioning.Policy
 
 	transport func(http.RoundTripper) http.RoundTripper
-	cloud     func(commands.Inventory) commands.Inventory
+	cloud     func(machines.Inventory) machines.Inventory
 	store     func(eventstore.Store) eventstore.Store
 }
 
@@ -68,7 +71,7 @@ type stage struct {
 	runs   []*run
 	made   int
 	mute   bool // guests say nothing while until waits
-	fixed  map[commands.Kind]int
+	fixed  map[provisioner.Kind]int
 
 	read   int64
 	states map[string]instance.State
@@ -80,7 +83,7 @@ type run struct {
 }
 
 func newStage(t testing.TB, c setup) *stage {
-	s := &stage{setup: c, t: t, points: map[string]int{}, states: map[string]instance.State{}, fixed: map[commands.Kind]int{}, subnets: []string{"subnet-a", "subnet-b"}}
+	s := &stage{setup: c, t: t, points: map[string]int{}, states: map[string]instance.State{}, fixed: map[provisioner.Kind]int{}, subnets: []string{"subnet-a", "subnet-b"}}
 	s.srv = ec2test.New(ec2test.Config{Seed: c.seed, Plan: c.plan, Effect: s.effect})
 	var under eventstore.Store = memory.New()
 	if c.store != nil {
@@ -99,7 +102,7 @@ func newStage(t testing.TB, c setup) *stage {
 }
 
 // newCloud returns the adapter as a fresh process would have it.
-func (s *stage) newCloud() commands.Inventory {
+func (s *stage) newCloud() machines.Inventory {
 	rt := s.srv.Transport()
 	if s.setup.transport != nil {
 		rt = s.setup.transport(rt)
@@ -108,7 +111,7 @@ func (s *stage) newCloud() commands.Inventory {
 		Region: "eu-test-1", Endpoint: "http://ec2.test", Environment: environment, Image: "ami-1", SecurityGroup: "sg-1",
 		Subnets: s.subnets, KeyPair: "key-1", AWS: awsConfig(rt), Pace: ec2.Pace{Look: 20, Act: 20},
 		Jitter:   func(d time.Duration) time.Duration { return time.Duration(s.seed*7919) % d },
-		UserData: func(commands.LaunchPlan) (string, error) { return "token=" + commands.TokenPlaceholder, nil },
+		UserData: func(machines.LaunchPlan) (string, error) { return "token=" + machines.TokenPlaceholder, nil },
 	})
 	if err == nil {
 		_, err = c.Settle(context.Background())
@@ -140,7 +143,7 @@ func (s *stage) start() {
 	jitter := rand.New(rand.NewPCG(s.seed, uint64(s.made)))
 	var jitters sync.Mutex
 	cloud := s.newCloud()
-	saga := &commands.Saga{
+	saga := &provisioner.Saga{
 		Log: s.log, Cloud: cloud, Tokens: tokens{}, Live: s.live, Feed: feed{s.store},
 		Logger: slog.New(slog.DiscardHandler), PollEvery: cmp.Or(s.poll, 30*time.Second), SweepEvery: 4 * time.Minute, Policy: s.policy, Workers: max(s.workers, 1),
 		Jitter: func(d time.Duration) time.Duration {
@@ -159,10 +162,10 @@ func (s *stage) start() {
 	}
 	var beside sync.WaitGroup
 	if s.reconcile {
-		rec := &commands.Reconciler{Log: s.log, Cloud: cloud, Live: s.live, Logger: slog.New(slog.DiscardHandler)}
+		rec := &provisioner.Reconciler{Log: s.log, Cloud: cloud, Live: s.live, Logger: slog.New(slog.DiscardHandler)}
 		beside.Go(func() {
 			for ctx.Err() == nil {
-				_ = pause(ctx, 5*time.Minute)
+				_ = retry.Sleep(ctx, 5*time.Minute)
 				report, err := rec.Reconcile(ctx)
 				if err != nil {
 					continue
@@ -257,7 +260,7 @@ func (s *stage) attempt(id, number string) (spec instance.Spec, ok bool) {
 		if e.Type != "instance.launch_attempted" {
 			continue
 		}
-		if ev, err := instance.Decode(e.Type, e.Schema, e.Data); err == nil && ev.(instance.LaunchAttempted).Attempt == n {
+		if ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data); err == nil && ev.(instance.LaunchAttempted).Attempt == n {
 			return ev.(instance.LaunchAttempted).Spec, true
 		}
 	}
@@ -320,7 +323,7 @@ func (s *stage) fold() map[string]instance.State {
 		if e.Stream.Aggregate != "instance" {
 			continue
 		}
-		ev, err := instance.Decode(e.Type, e.Schema, e.Data)
+		ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -409,7 +412,7 @@ func (s *stage) until(what, id string, wanted func(instance.State) bool) instanc
 		if st := s.state(id); wanted(st) {
 			return st
 		}
-		_ = pause(context.Background(), 2*time.Second)
+		_ = retry.Sleep(context.Background(), 2*time.Second)
 		synctest.Wait()
 		s.speak(func() bool { return s.mute })
 		if s.dead() {
@@ -509,18 +512,6 @@ func (s *stage) history() string {
 	return strings.Join(lines, "\n")
 }
 
-// pause waits on the clock, which in these tests is not the world's.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}
-
 // play runs one scene in a bubble of its own.
 func play(t *testing.T, c setup, scene func(s *stage)) {
 	t.Helper()
@@ -531,7 +522,7 @@ func play(t *testing.T, c setup, scene func(s *stage)) {
 type feed struct{ store eventstore.Store }
 
 func (f feed) Follow(ctx context.Context, after int64, fn func(context.Context, []eventstore.Event) error) error {
-	hints := f.store.Hints(ctx)
+	hints := f.store.Notifications(ctx)
 	for {
 		var batch []eventstore.Event
 		for e, err := range f.store.ReadAll(ctx, after) {

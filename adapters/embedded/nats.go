@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -23,8 +24,8 @@ import (
 
 // NATSConfig says where an in-process NATS server keeps its files.
 type NATSConfig struct {
-	Dir string       // data folder, made if missing; required
-	Log *slog.Logger // nil: silent
+	Dir    string       // data folder, made if missing; required
+	Logger *slog.Logger // nil: silent
 	// Listen is a loopback address for subscribers outside the process: "127.0.0.1:4222", port 0
 	// for any free one. "": no listener, the server is reachable from inside the process only.
 	Listen string
@@ -53,10 +54,8 @@ const (
 // StartNATS starts the server and returns when it takes connections. It stops when ctx ends and
 // on Close. Two processes cannot share a folder.
 func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
-	n := &NATS{cfg: cfg, log: cfg.Log, password: rand.Text(), copier: rand.Text()}
-	if n.log == nil {
-		n.log = slog.New(slog.DiscardHandler)
-	}
+	n := &NATS{cfg: cfg, log: cfg.Logger, password: rand.Text(), copier: rand.Text()}
+	n.log = cmp.Or(n.log, slog.New(slog.DiscardHandler))
 	if cfg.Dir == "" {
 		return nil, errors.New("private nats: no data folder")
 	}
@@ -171,9 +170,7 @@ func (n *NATS) options(reader string) (*server.Options, error) {
 		if opts.Port, err = strconv.Atoi(port); err != nil {
 			return nil, fmt.Errorf("listen on %q: %w", n.cfg.Listen, err)
 		}
-		if opts.Port == 0 {
-			opts.Port = server.RANDOM_PORT
-		}
+		opts.Port = cmp.Or(opts.Port, server.RANDOM_PORT)
 		opts.Host = host
 	}
 	opts.ServerName = "cloudbot-embedded"

@@ -4,6 +4,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ import (
 type PostgresConfig struct {
 	Dir      string            // data folder, made if missing; required
 	BinDir   string            // folder of initdb and postgres; "": PATH, then /usr/lib/postgresql, newest first
-	Log      *slog.Logger      // nil: silent
+	Logger   *slog.Logger      // nil: silent
 	Settings map[string]string // added to the built-in settings, and stronger; nil: none
 	// Ephemeral gives up safety against crashes for speed: tests only.
 	Ephemeral bool
@@ -59,10 +60,8 @@ const (
 // it accepts connections. It stops when ctx ends, on Close, and when this process dies. A server
 // that a killed process left behind is stopped first. Two processes cannot share a folder.
 func StartPostgres(ctx context.Context, cfg PostgresConfig) (_ *Postgres, err error) {
-	p := &Postgres{log: cfg.Log, exited: make(chan struct{})}
-	if p.log == nil {
-		p.log = slog.New(slog.DiscardHandler)
-	}
+	p := &Postgres{log: cfg.Logger, exited: make(chan struct{})}
+	p.log = cmp.Or(p.log, slog.New(slog.DiscardHandler))
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil || cfg.Dir == "" {
 		return nil, fmt.Errorf("private postgres: data folder %q: not a folder name", cfg.Dir)

@@ -90,7 +90,7 @@ func TestPasswordChangeEndsTheOtherSessions(t *testing.T) {
 	f.want(204, change(canary, "a new password"))
 	f.want(200, call{method: "GET", path: "/api/auth/me", token: here.access})
 	for _, o := range append(others, ada) {
-		if !f.server.sessions.IsEnded(o.session) {
+		if !f.server.sessions.IsRevoked(o.session) {
 			t.Errorf("session %s lives", o.session)
 		}
 		f.want(401, call{method: "GET", path: "/api/auth/me", token: o.access})

@@ -35,7 +35,7 @@ func BenchmarkList(b *testing.B) {
 			Region: "eu-central-1", Address: "203.0.113.7", Machine: "i-0123456789abcdef0", CreatedAt: time.Now(), UpdatedAt: time.Now(),
 		}
 	}
-	f := newFront(b, func(c *Config) { c.Queries, c.Log = q, slog.New(slog.NewTextHandler(io.Discard, nil)) })
+	f := newFront(b, func(c *Config) { c.Queries, c.Logger = q, slog.New(slog.NewTextHandler(io.Discard, nil)) })
 	ada := f.signUp("ada@example.com")
 	body := f.want(200, call{method: "GET", path: "/api/instances", token: ada.access}).body
 	bare := echo.New()

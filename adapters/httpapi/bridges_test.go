@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // dial opens a WebSocket; res is the answer where it is refused.
@@ -55,7 +56,7 @@ func TestATicketOpensOneBridge(t *testing.T) {
 		t.Fatalf("no bridge, or without its subprotocol: %v", conn)
 	}
 	b, header := f.bridges.last()
-	if b.Account != ada.account || b.SessionID != ada.session || b.Instance != id || b.Mode != ModeView || !b.ExpiresAt.After(f.clock.Now()) {
+	if b.Account != ada.account || b.SessionID != ada.session || b.Instance != id || b.Mode != access.ModeView || !b.ExpiresAt.After(f.clock.Now()) {
 		t.Errorf("%+v", b)
 	}
 	for name, values := range header {
@@ -78,7 +79,7 @@ func TestBridgesAreRefusedBeforeTheUpgrade(t *testing.T) {
 	id, other := f.running(ada, "x"), f.running(ada, "y")
 	mine := "/api/instances/" + id
 	with := func(ticket string) []string { return []string{"binary", "ticket." + ticket} }
-	theirs, _, _ := f.tickets.Issue(t.Context(), Ticket{eve.account, eve.session, id, KindVNC, ModeControl})
+	theirs, _, _ := f.tickets.Issue(t.Context(), access.Ticket{Account: eve.account, Session: eve.session, Instance: id, Kind: access.KindVNC, Mode: access.ModeControl})
 	ended := f.logIn("ada@example.com")
 	stale := f.ticket(ended, id, "vnc", "control")
 	f.want(204, call{method: "POST", path: "/api/auth/logout", token: ended.access})
@@ -129,7 +130,7 @@ func TestABearerOpensABridgeFromAProgram(t *testing.T) {
 	if conn == nil {
 		t.Fatal(res.Status)
 	}
-	if b, _ := f.bridges.last(); b.Mode != ModeView || b.ExpiresAt.After(f.clock.Now().Add(time.Hour)) {
+	if b, _ := f.bridges.last(); b.Mode != access.ModeView || b.ExpiresAt.After(f.clock.Now().Add(time.Hour)) {
 		t.Errorf("%+v", b)
 	}
 	// The front's own host is always allowed.
@@ -149,9 +150,9 @@ func TestOpenBridgesAreClosed(t *testing.T) {
 		"at log-out": {time.Hour, func(f *front, ada user, _ string) {
 			f.want(204, call{method: "POST", path: "/api/auth/logout", token: ada.access})
 		}, 4401},
-		"when another replica ended the session": {time.Hour, func(f *front, ada user, _ string) { f.server.Sessions().Ended(ada.session) }, 4401},
+		"when another replica ended the session": {time.Hour, func(f *front, ada user, _ string) { f.server.Sessions().Revoke(ada.session) }, 4401},
 		"when the token runs out":                {500 * time.Millisecond, func(*front, user, string) {}, 4401},
-		"when the instance ends":                 {time.Hour, func(f *front, _ user, id string) { f.server.Instances().Ended(id) }, 4404},
+		"when the instance ends":                 {time.Hour, func(f *front, _ user, id string) { f.server.Instances().Revoke(id) }, 4404},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -180,10 +181,10 @@ func TestOpenBridgesAreClosed(t *testing.T) {
 }
 
 // watching lists the ids that something is open for.
-func (e *Endings) watching() (ids []string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for id := range e.open {
+func (r *Revocations) watching() (ids []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.open {
 		ids = append(ids, id)
 	}
 	return ids
@@ -265,7 +266,7 @@ func TestHostileTicketTries(t *testing.T) {
 func (f *front) ticketOf(u user, id string) string {
 	f.t.Helper()
 	f.clock.advance(time.Millisecond)
-	ticket, _, err := f.tickets.Issue(f.t.Context(), Ticket{u.account, u.session, id, KindVNC, ModeControl})
+	ticket, _, err := f.tickets.Issue(f.t.Context(), access.Ticket{Account: u.account, Session: u.session, Instance: id, Kind: access.KindVNC, Mode: access.ModeControl})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // raw sends a request line as it is, which http.Client would tidy up.
@@ -235,7 +237,7 @@ func TestAFloodIsRefused(t *testing.T) {
 	hold := make(chan struct{})
 	entered := make(chan struct{}, 2)
 	f.server.echo.GET("/slow", func(echo.Context) error { entered <- struct{}{}; <-hold; return errNoObject })
-	f.server.echo.GET("/mine", f.server.signedIn(func(echo.Context, Claims) error { entered <- struct{}{}; <-hold; return errNoObject }))
+	f.server.echo.GET("/mine", f.server.signedIn(func(echo.Context, access.Claims) error { entered <- struct{}{}; <-hold; return errNoObject }))
 	done := make(chan struct{}, 2)
 	send := func(path, from string) { // of two regions, for each has half
 		req := httptest.NewRequest("GET", path, nil)

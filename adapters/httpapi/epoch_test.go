@@ -36,8 +36,10 @@ func (r *restorable) Version(ctx context.Context, s eventstore.StreamID) (int64,
 func (r *restorable) Receipt(ctx context.Context, key string) (*eventstore.Receipt, error) {
 	return r.Load().Receipt(ctx, key)
 }
-func (r *restorable) Head(ctx context.Context) (int64, error)   { return r.Load().Head(ctx) }
-func (r *restorable) Hints(ctx context.Context) <-chan struct{} { return r.Load().Hints(ctx) }
+func (r *restorable) Head(ctx context.Context) (int64, error) { return r.Load().Head(ctx) }
+func (r *restorable) Notifications(ctx context.Context) <-chan struct{} {
+	return r.Load().Notifications(ctx)
+}
 
 // keep replaces the log by its first n events.
 func (r *restorable) keep(t *testing.T, n int64) {
@@ -177,7 +179,7 @@ func TestResumesByEpoch(t *testing.T) {
 func TestKnownIsBounded(t *testing.T) {
 	t.Parallel()
 	asked := 0
-	k := &known{has: func(_ context.Context, account, _ string) (bool, error) { asked++; return account != "lost", nil }}
+	k := &sessionCache{has: func(_ context.Context, account, _ string) (bool, error) { asked++; return account != "lost", nil }}
 	for i := range 3 * maxKnown {
 		for _, session := range []string{fmt.Sprint(i), "in use"} {
 			if yes, err := k.check(t.Context(), "a", session); err != nil || !yes {

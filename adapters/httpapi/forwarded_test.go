@@ -21,15 +21,15 @@ func TestAnUndeclaredProxyIsSaid(t *testing.T) {
 	if statuses[0] != 201 || statuses[1] != 201 || statuses[2] != 429 || statuses[3] != 429 {
 		t.Errorf("%v", statuses)
 	}
-	if n := strings.Count(f.log.String(), "proxy not declared"); n != 1 {
+	if n := strings.Count(f.log.String(), "undeclared proxy"); n != 1 {
 		t.Errorf("said %d times", n)
 	}
-	if n := strings.Count(f.log.String(), "limit of one address reached by a proxy's clients together"); n != 1 {
+	if n := strings.Count(f.log.String(), "address limit reached by all clients of one proxy"); n != 1 {
 		t.Errorf("the limit was said %d times", n)
 	}
 	f.clock.advance(61 * time.Minute)
 	through("203.0.113.5")
-	if n := strings.Count(f.log.String(), "proxy not declared"); n != 2 {
+	if n := strings.Count(f.log.String(), "undeclared proxy"); n != 2 {
 		t.Errorf("an hour later: said %d times", n)
 	}
 	w := httptest.NewRecorder()
@@ -58,7 +58,7 @@ func TestADeclaredProxyIsNotSaid(t *testing.T) {
 			t.Errorf("%s: %d", from, a.status)
 		}
 	}
-	if strings.Contains(f.log.String(), "proxy not declared") {
+	if strings.Contains(f.log.String(), "undeclared proxy") {
 		t.Error(f.log.String())
 	}
 	open := newFront(t, nil)
@@ -80,7 +80,7 @@ func TestADeclaredProxyThatIsSilentIsSaid(t *testing.T) {
 	for _, header := range []map[string]string{nil, {"X-Real-IP": "203.0.113.1"}, {"X-Forwarded-For": "unknown"}} {
 		f.do(call{method: "POST", path: "/api/auth/login", body: `{"email":"a@example.com","password":"correct horse battery"}`, header: header})
 	}
-	if n := strings.Count(f.log.String(), "let that proxy send X-Forwarded-For"); n != 1 {
-		t.Errorf("said %d times: %s", n, f.log.String())
+	if n := strings.Count(f.log.String(), "configure that proxy to send X-Forwarded-For"); n != 1 {
+		t.Errorf("warnings: got %d, want 1: %s", n, f.log.String())
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
+	"github.com/cloudbot-ai/control-plane/internal/access"
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -52,7 +55,7 @@ func newFront(t testing.TB, change func(*Config)) *front {
 		log: &lockedBuffer{}, bridges: &fakeBridges{}, conform: newConformity(t),
 	}
 	f.tokens = fakeTokens{key: []byte("test key"), now: f.clock.Now}
-	f.tickets = &fakeTickets{now: f.clock.Now, issued: map[string]Ticket{}}
+	f.tickets = &fakeTickets{now: f.clock.Now, issued: map[string]access.Ticket{}}
 	newID := func() string { return ulid.MustNew(ulid.Timestamp(f.clock.Now()), rand.Reader).String() }
 	log := commands.Log{Store: f.store, NewID: newID, Now: f.clock.Now, DigestKey: []byte("digest")}
 	f.guard = &commands.Instances{Log: log, Vault: fakeVault{}, Cloud: fakeCloud{}, Limit: 3}
@@ -68,7 +71,7 @@ func newFront(t testing.TB, change func(*Config)) *front {
 		Queries:   readModel{f.store, f.clock.Now},
 		Progress:  f.progress,
 		Tokens:    f.tokens, Tickets: f.tickets, Bridges: f.bridges,
-		Log:     slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger:  slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Origins: []string{"https://app.example.com"},
 		NewID:   newID, Now: f.clock.Now,
 	}
@@ -93,7 +96,7 @@ func newFront(t testing.TB, change func(*Config)) *front {
 func (f *front) followLog() {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.t.Cleanup(cancel)
-	hints := f.store.Hints(ctx)
+	hints := f.store.Notifications(ctx)
 	go func() {
 		for range hints {
 			if head, err := f.store.Head(ctx); err == nil {
@@ -142,6 +145,16 @@ func (a answer) field(t testing.TB, name string) string {
 	return s
 }
 
+// position returns the position that the answer names.
+func (a answer) position(t testing.TB) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(a.header.Get(headerPosition), 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", headerPosition, err)
+	}
+	return n
+}
+
 // do sends c and checks the exchange against the document. An event stream's body is not read.
 func (f *front) do(c call) answer {
 	f.t.Helper()
@@ -185,7 +198,7 @@ func (f *front) do(c call) answer {
 	}
 	f.conform.check(f.t, req, body, res, a.body)
 	if a.status >= 400 && c.method != http.MethodHead && c.path != "/ready" {
-		var p problemBody
+		var p problem.Problem
 		a.into(f.t, &p)
 		if res.Header.Get("Content-Type") != "application/problem+json" || p.Status != a.status {
 			f.t.Errorf("%s %s: %d is no problem document: %s", c.method, c.path, a.status, a.body)
@@ -252,13 +265,13 @@ func (f *front) running(u user, name string) string {
 // happen appends what the saga and the guest would.
 func (f *front) happen(id string, events ...instance.Event) {
 	f.t.Helper()
-	agg := eventstore.Aggregate[instance.State, instance.Event]{Name: "instance", Evolve: instance.Evolve, Encode: instance.Encode, Decode: instance.Decode}
+	agg := eventstore.Aggregate[instance.State, instance.Event, instance.Command]{Codec: instance.Codec, Evolve: instance.Evolve, Decide: instance.Decide}
 	stamp := eventstore.Stamp{NewID: f.guard.NewID, Now: f.clock.Now(), Meta: eventstore.Metadata{Actor: commands.System}}
 	_, err := eventstore.Run(context.Background(), f.store, stamp, func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		if _, err := eventstore.Load(context.Background(), u, agg, id); err != nil {
+		if _, err := agg.Load(context.Background(), u, id); err != nil {
 			return nil, err
 		}
-		return nil, eventstore.Emit(u, agg, id, events...)
+		return nil, agg.Emit(u, id, events...)
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -40,7 +40,7 @@ func TestAccountHistory(t *testing.T) {
 	}
 	within, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	hints := f.store.Hints(within)
+	hints := f.store.Notifications(within)
 	for types, _ := read(""); !strings.Contains(types, "audit"); types, _ = read("") { // it is written in the background
 		if _, more := <-hints; !more {
 			t.Fatal(types)

@@ -64,7 +64,7 @@ func (m readModel) fold(ctx context.Context) (*folded, error) {
 }
 
 func (f *folded) instance(e eventstore.Event, id string) string {
-	ev, _ := instance.Decode(e.Type, e.Schema, e.Data)
+	ev, _ := instance.Codec.Decode(e.Type, e.Schema, e.Data)
 	s := instance.Evolve(f.states[id], ev)
 	f.states[id] = s
 	i := f.instances[id]
@@ -84,7 +84,7 @@ func (f *folded) instance(e eventstore.Event, id string) string {
 }
 
 func (f *folded) session(e eventstore.Event, id string) string {
-	ev, _ := session.Decode(e.Type, e.Schema, e.Data)
+	ev, _ := session.Codec.Decode(e.Type, e.Schema, e.Data)
 	switch ev := ev.(type) {
 	case session.Started:
 		f.owner[id] = ev.Account
@@ -96,7 +96,7 @@ func (f *folded) session(e eventstore.Event, id string) string {
 }
 
 func (f *folded) key(e eventstore.Event) string {
-	ev, _ := apikey.Decode(e.Type, e.Schema, e.Data)
+	ev, _ := apikey.Codec.Decode(e.Type, e.Schema, e.Data)
 	switch ev := ev.(type) {
 	case apikey.Stored:
 		if f.keys[ev.Account] == nil {

@@ -65,7 +65,7 @@ func TestSuspendedAccount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := fresh.Preload(t.Context()); err != nil || !fresh.sessions.IsEnded("any session", ada.account) || fresh.sessions.IsEnded(eve.session, eve.account) {
+	if err := fresh.Preload(t.Context()); err != nil || !fresh.sessions.IsRevoked("any session", ada.account) || fresh.sessions.IsRevoked(eve.session, eve.account) {
 		t.Errorf("preload: %v", err)
 	}
 	if err := c.Resume(t.Context(), ada.account); err != nil {

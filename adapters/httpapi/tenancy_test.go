@@ -11,6 +11,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // bodies are good requests for the calls that have one.
@@ -89,7 +90,7 @@ func TestTenancy(t *testing.T) {
 			// As after an older backup was restored, these tokens are good by themselves.
 			lost, _ := f.tokens.Access(f.server.cfg.NewID(), f.server.cfg.NewID(), f.clock.Now())
 			lostSession, _ := f.tokens.Access(ada.account, f.server.cfg.NewID(), f.clock.Now())
-			ticket, _, err := f.tickets.Issue(t.Context(), Ticket{ada.account, ada.session, ada.instance, KindVNC, ModeControl})
+			ticket, _, err := f.tickets.Issue(t.Context(), access.Ticket{Account: ada.account, Session: ada.session, Instance: ada.instance, Kind: access.KindVNC, Mode: access.ModeControl})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -45,7 +45,7 @@ func TestClusterLosesAnyServer(t *testing.T) {
 	w.log.store.Store(memory.New())
 	limits := [2]*jetstream.Limiter{jetstream.NewLimiter(jetstream.LimiterConfig{Conn: a}), jetstream.NewLimiter(jetstream.LimiterConfig{Conn: b})}
 	places := [2]*jetstream.Presence{
-		jetstream.NewPresence(jetstream.PresenceConfig{Conn: a, Log: logTo(t)}), jetstream.NewPresence(jetstream.PresenceConfig{Conn: b, Log: logTo(t)}),
+		jetstream.NewPresence(jetstream.PresenceConfig{Conn: a, Logger: logTo(t)}), jetstream.NewPresence(jetstream.PresenceConfig{Conn: b, Logger: logTo(t)}),
 	}
 	run(t, w.relay(t, jetstream.StreamLimits{}))
 	follower := w.follow(t, 0)
@@ -87,7 +87,7 @@ func TestClusterLosesAnyServer(t *testing.T) {
 		complete()
 		key, instance := fmt.Sprintf("key %d", i), fmt.Sprintf("instance %d", i)
 		if n := allowed(limits[0], key, 4); n != 4 {
-			t.Fatalf("%d of 4 allowed before", n)
+			t.Fatalf("%d of 4 allowed before, want 4", n)
 		}
 		release, _, err := places[0].Claim(t.Context(), instance, "http://a")
 		if err != nil {
@@ -107,13 +107,13 @@ func TestClusterLosesAnyServer(t *testing.T) {
 		eventually(t, func() bool { err = works(); return err == nil }, func() string { return fmt.Sprint(err) })
 		eventually(t, func() bool { url, err = places[1].Lookup(t.Context(), instance); return err == nil }, func() string { return fmt.Sprint(err) })
 		if at, err := places[1].Heard(t.Context(), silent); err != nil || !at.Equal(last) {
-			t.Errorf("heard at %v, %v", at, err)
+			t.Errorf("heard at %v, %v, want no error and %v", at, err, last)
 		}
 		if url != "http://a" {
-			t.Errorf("the tunnel is at %q", url)
+			t.Errorf("the tunnel is at %q, want \"http://a\"", url)
 		}
 		if n := allowed(limits[1], key, 20); n != 6 {
-			t.Errorf("%d allowed where 6 of 10 were left", n)
+			t.Errorf("got %d allowed of the 10, want the 6 that were left", n)
 		}
 		t.Logf("n%d stopped, leaders %v: all works again after %s", i, leaders, time.Since(began).Round(time.Millisecond))
 		release()
@@ -206,7 +206,7 @@ func TestReplicasOfOneServer(t *testing.T) {
 		"presence": jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Conn, Replicas: 3}).Probe(t.Context()),
 	} {
 		if sentence, unable := jetstream.Unable(err); !unable {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want unable true", name, err)
 		} else {
 			t.Log(sentence)
 		}

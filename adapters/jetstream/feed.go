@@ -20,11 +20,11 @@ var ErrRewound = errors.New("the log was rewound")
 
 // FeedConfig says where a feed reads.
 type FeedConfig struct {
-	Store eventstore.Store // required
-	Conn  *nats.Conn       // required; may be disconnected
-	Log   *slog.Logger     // nil: silent
-	Batch int              // most events handed over at a time; 0: 500
-	Poll  time.Duration    // how often to look at the log while the stream is silent; 0: one second
+	Store  eventstore.Store // required
+	Conn   *nats.Conn       // required; may be disconnected
+	Logger *slog.Logger     // nil: silent
+	Batch  int              // most events handed over at a time; 0: 500
+	Poll   time.Duration    // how often to look at the log while the stream is silent; 0: one second
 }
 
 // Feed hands out the log's events soon after they are committed, from the stream while that is
@@ -55,7 +55,7 @@ func NewFeed(cfg FeedConfig) (*Feed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
 	}
-	return &Feed{cfg: cfg, log: orSilent(cfg.Log), js: js}, nil
+	return &Feed{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), js: js}, nil
 }
 
 // Follow calls fn with every event after a position, in order and each once, in batches that are
@@ -63,7 +63,7 @@ func NewFeed(cfg FeedConfig) (*Feed, error) {
 // that the log has lost events that fn was given. It returns nil when ctx ends, and outlives all
 // troubles of NATS and Postgres.
 func (f *Feed) Follow(ctx context.Context, after int64, fn func(ctx context.Context, events []eventstore.Event) error) error {
-	fl := &follower{feed: f, fn: fn, at: after, hints: f.cfg.Store.Hints(ctx)}
+	fl := &follower{feed: f, fn: fn, at: after, hints: f.cfg.Store.Notifications(ctx)}
 	err := fl.run(ctx)
 	if ctx.Err() != nil && !fl.fnFailed {
 		return nil

@@ -32,7 +32,7 @@ func TestFollowFromAnywhere(t *testing.T) {
 	all.has(t, 0, 1230, "A")
 	all.stop()
 	if m := slices.Max(all.sizes); m > 500 || m < 2 {
-		t.Fatalf("batches of up to %d", m)
+		t.Fatalf("batches of up to %d, want m at most 500 and m at least 2", m)
 	}
 }
 
@@ -87,7 +87,7 @@ func TestFollowAcrossTroubles(t *testing.T) {
 	}
 	w.settled(t)
 	if n := int64(len(early.got())); n != total {
-		t.Fatalf("%d events for %d", n, total)
+		t.Fatalf("%d events for %d, want %v", n, total, total)
 	}
 }
 
@@ -106,7 +106,7 @@ func TestStaleStreamIsNotFollowed(t *testing.T) {
 	eventually(t, func() bool { return len(r.got()) >= 25 }, func() string { return fmt.Sprint(len(r.got())) })
 	for _, e := range r.got()[5:] {
 		if e.Stream.ID != fmt.Sprintf("01JB%d", e.Position) {
-			t.Fatalf("event %d is %s", e.Position, e.Stream)
+			t.Fatalf("event %d is %s, want %v", e.Position, e.Stream, fmt.Sprintf("01JB%d", e.Position))
 		}
 	}
 	run(t, w.relay(t, jetstream.StreamLimits{}))
@@ -132,18 +132,18 @@ func TestRewindEndsAFollow(t *testing.T) {
 	for _, r := range []*reader{r, shorter} {
 		<-r.done
 		if !errors.Is(r.err, jetstream.ErrRewound) {
-			t.Fatalf("got %v", r.err)
+			t.Fatalf("got %v, want error %v", r.err, jetstream.ErrRewound)
 		}
 		for _, e := range r.got() {
 			if e.Position > 40 {
-				t.Fatalf("event %d was handed over after the rewind", e.Position)
+				t.Fatalf("event %d was handed over after the rewind, want at most 40", e.Position)
 			}
 		}
 	}
 	ahead := w.follow(t, 1000)
 	<-ahead.done
 	if !errors.Is(ahead.err, jetstream.ErrRewound) {
-		t.Fatalf("got %v", ahead.err)
+		t.Fatalf("got %v, want error %v", ahead.err, jetstream.ErrRewound)
 	}
 }
 
@@ -157,7 +157,7 @@ func TestFollowEndsWithItsFunction(t *testing.T) {
 	}
 	boom := errors.New("boom")
 	if err := f.Follow(t.Context(), 0, func(context.Context, []eventstore.Event) error { return boom }); err != boom {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want %v", err, boom)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := f.Follow(ctx, 0, func(context.Context, []eventstore.Event) error { cancel(); return nil }); err != nil {
@@ -197,14 +197,14 @@ func TestLatency(t *testing.T) {
 		began := time.Now()
 		w.log.write(t, 1, "A")
 		if got := <-arrived; got != i+2 {
-			t.Fatalf("event %d where %d belongs", got, i+2)
+			t.Fatalf("got event %d, want %d", got, i+2)
 		}
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
 	t.Logf("median %s, worst %s", took[50], took[99])
 	if took[50] > 40*time.Millisecond { // the log would have been asked after 50
-		t.Errorf("the stream does not deliver: median %s", took[50])
+		t.Errorf("the stream does not deliver: median %s, want at most %v", took[50], 40*time.Millisecond)
 	}
 }
 
@@ -217,7 +217,7 @@ func TestHintsAloneAreEnough(t *testing.T) {
 	stop := run(t, w.relay(t, jetstream.StreamLimits{}))
 	w.settled(t)
 	stop()
-	f, err := jetstream.NewFeed(jetstream.FeedConfig{Store: w.log, Conn: w.Conn, Poll: time.Hour, Log: logTo(t)})
+	f, err := jetstream.NewFeed(jetstream.FeedConfig{Store: w.log, Conn: w.Conn, Poll: time.Hour, Logger: logTo(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ package jetstream
 
 import (
 	"errors"
-	"log/slog"
 	"maps"
 	"strconv"
 	"time"
@@ -98,10 +97,3 @@ func wrongSequence(err error) bool {
 
 // wrongSequenceConstant is what clustered servers say for the same (JSStreamWrongLastSequenceConstantErr).
 const wrongSequenceConstant = 10164
-
-func orSilent(log *slog.Logger) *slog.Logger {
-	if log == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return log
-}

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // MaxWindow is the longest window a Limiter counts over.
@@ -21,7 +24,7 @@ const MaxWindow = time.Hour
 // LimiterConfig says where the limits are kept.
 type LimiterConfig struct {
 	Conn     *nats.Conn       // required; may be disconnected
-	Log      *slog.Logger     // nil: silent
+	Logger   *slog.Logger     // nil: silent
 	Replicas int              // 0: as many as the cluster's size allows, 1 or 3
 	Now      func() time.Time // nil: time.Now
 }
@@ -58,7 +61,7 @@ var errHangs = fmt.Errorf("%w: it did not answer in time", ErrUnavailable)
 func NewLimiter(cfg LimiterConfig) *Limiter {
 	l := &Limiter{
 		bucket: &bucket{conn: cfg.Conn, name: "limits", ttl: 2 * MaxWindow, replicas: cfg.Replicas, maxBytes: limiterBytes},
-		log:    orSilent(cfg.Log), now: cfg.Now, seed: maphash.MakeSeed(),
+		log:    cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), now: cfg.Now, seed: maphash.MakeSeed(),
 	}
 	if l.now == nil {
 		l.now = time.Now
@@ -140,7 +143,7 @@ func (l *Limiter) GiveBack(ctx context.Context, key string, limit int, window ti
 		}
 		full := time.Unix(0, int64(binary.BigEndian.Uint64(value))).Add(-each)
 		_, err = l.bucket.replace(ctx, key, binary.BigEndian.AppendUint64(nil, uint64(full.UnixNano())), revision)
-		if !errors.Is(err, errMoved) || !pause(ctx, rand.N(5*time.Millisecond)) {
+		if !errors.Is(err, errMoved) || retry.Sleep(ctx, rand.N(5*time.Millisecond)) != nil {
 			return
 		}
 	}
@@ -164,8 +167,8 @@ func (l *Limiter) shared(ctx context.Context, key string, limit int, window time
 		if !errors.Is(err, errMoved) {
 			return 0, err
 		}
-		if !pause(ctx, rand.N(5*time.Millisecond)) {
-			return 0, ctx.Err()
+		if err := retry.Sleep(ctx, rand.N(5*time.Millisecond)); err != nil {
+			return 0, err
 		}
 	}
 	// So many replicas at one key at once are no honest user.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // ErrNoTunnel says that no replica holds a tunnel to the instance's machine.
@@ -23,7 +24,7 @@ var ErrNoTunnel = &domain.Error{Kind: domain.Unavailable, Code: "machine_not_con
 // PresenceConfig says where the whereabouts of tunnels are kept.
 type PresenceConfig struct {
 	Conn     *nats.Conn    // required; may be disconnected
-	Log      *slog.Logger  // nil: silent
+	Logger   *slog.Logger  // nil: silent
 	Replicas int           // 0: as many as the cluster's size allows, 1 or 3
 	TTL      time.Duration // after which the entry of a dead replica is gone; 0: 30 s
 	Renew    time.Duration // how often a live replica renews; 0: a third of TTL
@@ -43,7 +44,7 @@ func NewPresence(cfg PresenceConfig) *Presence {
 	return &Presence{
 		bucket: &bucket{conn: cfg.Conn, name: "presence", ttl: ttl, replicas: cfg.Replicas},
 		heard:  &bucket{conn: cfg.Conn, name: "heard", ttl: heardFor, replicas: cfg.Replicas},
-		log:    orSilent(cfg.Log), renew: cmp.Or(cfg.Renew, ttl/3),
+		log:    cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), renew: cmp.Or(cfg.Renew, ttl/3),
 	}
 }
 
@@ -94,7 +95,7 @@ func (p *Presence) Claim(ctx context.Context, instanceID, url string) (release f
 		return nil, nil, fmt.Errorf("claim presence: %w", err)
 	}
 	c := &claim{presence: p, instance: instanceID, place: place{URL: url, Owner: rand.Text(), Since: time.Now().UTC()}}
-	c.tell(ctx, true)
+	c.write(ctx, true)
 	ctx, cancel := context.WithCancel(ctx)
 	done, taken := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -141,11 +142,11 @@ func (c *claim) keep(ctx context.Context) {
 		if c.revision == 0 {
 			wait = min(c.presence.renew, 500*time.Millisecond)
 		}
-		if !pause(ctx, wait) {
+		if retry.Sleep(ctx, wait) != nil {
 			break
 		}
 		wait = c.presence.renew
-		c.tell(ctx, false)
+		c.write(ctx, false)
 	}
 	if c.revision == 0 || c.lost {
 		return
@@ -157,9 +158,9 @@ func (c *claim) keep(ctx context.Context) {
 	}
 }
 
-// tell writes the claim. coming takes over whatever stands there; later on, another's entry in the place of ours is
+// write records the claim. coming takes over whatever stands there; later on, another's entry in the place of ours is
 // a later claim. Clocks, which may differ, decide only between two that could not be written when they were made.
-func (c *claim) tell(ctx context.Context, coming bool) {
+func (c *claim) write(ctx context.Context, coming bool) {
 	value, err := json.Marshal(c.place)
 	if err != nil {
 		return // strings and a time: it does not happen

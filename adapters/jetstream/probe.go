@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // NATS may fail the control plane in two ways. It can be away or slow: that passes, and commands and
@@ -98,7 +99,7 @@ var noReplicas = map[jetstream.ErrorCode]bool{10074: true, 10120: true}
 
 // away tells why there is no connection: nil where there is one. A connection forgets why its last try
 // failed while it makes the next: so it is looked at for a moment.
-func away(conn *nats.Conn) error {
+func away(ctx context.Context, conn *nats.Conn) error {
 	for range 10 {
 		switch err := conn.LastError(); {
 		case conn.IsConnected():
@@ -106,7 +107,9 @@ func away(conn *nats.Conn) error {
 		case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
 			return fmt.Errorf("%w (%w)", errNoUser, err)
 		}
-		time.Sleep(20 * time.Millisecond)
+		if retry.Sleep(ctx, 20*time.Millisecond) != nil {
+			break
+		}
 	}
 	return errAway
 }
@@ -114,7 +117,7 @@ func away(conn *nats.Conn) error {
 // Able tells whether NATS can do what the server needs of it, as far as that can be told from outside:
 // JetStream is there, with the rights and the room for a stream like ours. It leaves nothing behind.
 func Able(ctx context.Context, conn *nats.Conn, limits StreamLimits) error {
-	if err := away(conn); err != nil {
+	if err := away(ctx, conn); err != nil {
 		return err
 	}
 	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(callTimeout))
@@ -163,7 +166,7 @@ const relayPatience = 15 * time.Second
 // Publish publishes a message into the stream that must follow one which never is: the refusal shows
 // that the stream has a leader who takes messages, and nothing is stored.
 func (p *StreamProbe) Publish(ctx context.Context) error {
-	if err := away(p.conn); err != nil {
+	if err := away(ctx, p.conn); err != nil {
 		return err
 	}
 	js, err := jetstream.New(p.conn, jetstream.WithDefaultTimeout(callTimeout))
@@ -189,7 +192,7 @@ func (p *StreamProbe) Publish(ctx context.Context) error {
 // Relayed tells whether events reach the stream: none waits, or the stream has moved of late, which
 // takes a quorum. It looks at the stream, so that any replica sees what the one that relays does.
 func (p *StreamProbe) Relayed(ctx context.Context) error {
-	if err := away(p.conn); err != nil {
+	if err := away(ctx, p.conn); err != nil {
 		return err
 	}
 	js, err := jetstream.New(p.conn, jetstream.WithDefaultTimeout(callTimeout))
@@ -226,7 +229,7 @@ const probeKey = "probe"
 // probe writes as the bucket's users do: over what it finds. Now and then it also compares the bucket
 // with what it should be.
 func (b *bucket) probe(ctx context.Context) error {
-	if err := away(b.conn); err != nil {
+	if err := away(ctx, b.conn); err != nil {
 		return err
 	}
 	b.reopen()

@@ -41,7 +41,7 @@ func TestSlowStreamIsNotStuck(t *testing.T) {
 	}
 	for at := range int64(100) {
 		if slow.met(t.Context(), log, at+1, failure); long(&slow) {
-			t.Fatalf("given up at %d", at+1)
+			t.Fatalf("given up at %d, want long(&slow) false", at+1)
 		}
 	}
 	broken.met(t.Context(), log, 7, failure)

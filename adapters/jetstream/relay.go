@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // RelayConfig says what a relay copies, and where to.
@@ -22,7 +23,7 @@ type RelayConfig struct {
 	Epochs      Epochs           // required
 	Environment string           // goes into each envelope's source
 	Limits      StreamLimits     // zero: the whole log
-	Log         *slog.Logger     // nil: silent
+	Logger      *slog.Logger     // nil: silent
 	Poll        time.Duration    // how often to look without a hint, and after the stream; 0: one second
 	Window      int              // messages on their way at a time; 0: 512
 	Patience    time.Duration    // how long the server may leave a message unanswered; 0: 5 s
@@ -65,7 +66,7 @@ func NewRelay(cfg RelayConfig) (*Relay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
-	return &Relay{cfg: cfg, log: orSilent(cfg.Log), js: js}, nil
+	return &Relay{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), js: js}, nil
 }
 
 // Stats returns the present figures.
@@ -78,9 +79,9 @@ func (r *Relay) Stats() RelayStats {
 // Run publishes until ctx ends and then returns nil. It is called while a lease is held, but
 // nothing breaks when two run: what either finds in the stream, it checks against the log.
 func (r *Relay) Run(ctx context.Context) error {
-	hints := r.cfg.Store.Hints(ctx)
+	hints := r.cfg.Store.Notifications(ctx)
 	var suspect int64
-	var t trouble
+	t := newTrouble()
 	for {
 		at, err := r.session(ctx, hints, suspect, func() { t.over(ctx, r.log) })
 		if ctx.Err() != nil {
@@ -97,7 +98,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		if t.stuck(r.cfg.Patience) {
 			t.say(ctx, r.log, at, r.mend(ctx))
 		}
-		if !pause(ctx, t.wait) {
+		if retry.Sleep(ctx, t.wait) != nil {
 			return nil
 		}
 	}
@@ -109,7 +110,7 @@ func (r *Relay) session(ctx context.Context, hints <-chan struct{}, suspect int6
 	if !r.cfg.Conn.IsConnected() {
 		return r.stats.position.Load(), errAway
 	}
-	st, err := r.stand(ctx, suspect)
+	st, err := r.converge(ctx, suspect)
 	if err != nil {
 		return 0, err
 	}
@@ -244,16 +245,4 @@ func (r *Relay) land(ctx context.Context, f inFlight, end *tail) error {
 	r.stats.published.Add(1)
 	r.stats.position.Store(f.at)
 	return nil
-}
-
-// pause waits, or tells that ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -9,17 +9,24 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// trouble is what a relay has met since all was well. The zero value is none.
+// trouble is what a relay has met since all was well. newTrouble returns none.
 type trouble struct {
 	wait    time.Duration // before the next try
+	backoff retry.Backoff // of wait, after failures other than a refusal
 	said    string        // the cause that was logged last: each is logged when it comes up
 	refused int           // times in a row that the stream stood elsewhere
 	at      int64         // where the stream stood at the last failure
 	failed  int           // times that the stream failed while it stood there
 	since   time.Time     // the first of these
 	mended  int           // times that it was looked at or replaced
+}
+
+func newTrouble() trouble {
+	return trouble{backoff: retry.Backoff{First: 50 * time.Millisecond, Max: 3 * time.Second}}
 }
 
 // manyRefusals are too many to come from another relay that was faster.
@@ -37,20 +44,21 @@ func (t *trouble) over(ctx context.Context, log *slog.Logger) {
 	if t.said != "" {
 		log.InfoContext(ctx, "relay works again")
 	}
-	*t = trouble{}
+	*t = newTrouble()
 }
 
 // met notes a failure, and plans the next try.
 func (t *trouble) met(ctx context.Context, log *slog.Logger, at int64, err error) {
 	if errors.Is(err, errRefused) {
 		t.refused++
+		t.backoff.Reset()
 		t.wait = rand.N(20*time.Millisecond) * time.Duration(1+t.refused/manyRefusals)
 		if t.refused%manyRefusals != 0 {
 			log.DebugContext(ctx, "relay refused", "position", at+1, "err", err)
 			return
 		}
 	} else {
-		t.wait = min(max(2*t.wait, 50*time.Millisecond), 3*time.Second)
+		t.wait = t.backoff.Next()
 	}
 	if errors.As(err, new(streamError)) {
 		if at > 0 && at != t.at { // it takes messages, and is only slow

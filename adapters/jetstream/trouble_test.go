@@ -52,7 +52,7 @@ func (w *world) impatient(t *testing.T, patience time.Duration) (*jetstream.Rela
 	heard := &warnings{Handler: logTo(t).Handler(), seen: map[string]int{}}
 	r, err := jetstream.NewRelay(jetstream.RelayConfig{
 		Store: w.log, Conn: w.Conn, Epochs: w.epochs, Environment: "test",
-		Poll: 20 * time.Millisecond, Log: slog.New(heard), Patience: patience,
+		Poll: 20 * time.Millisecond, Logger: slog.New(heard), Patience: patience,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -96,15 +96,15 @@ func TestBrokenStreamIsReplaced(t *testing.T) {
 	w.log.big(t, 9) // more than one file of the server's
 	eventually(t, func() bool { return len(follower.got()) == 38 }, func() string { return fmt.Sprint(len(follower.got()), " followed") })
 	if c := w.settled(t); c.Stream != 38 || w.epochOfStream(t) != "1" {
-		t.Fatalf("%+v, epoch %s", c, w.epochOfStream(t))
+		t.Fatalf("%+v, epoch %s, want c.Stream 38 and w.epochOfStream(t) \"1\"", c, w.epochOfStream(t))
 	}
 	w.log.write(t, 1, "A")
 	w.settled(t)
 	if n := heard.count("stream replaced"); n != 1 {
-		t.Errorf("the stream was replaced %d times", n)
+		t.Errorf("the stream was replaced %d times, want 1", n)
 	}
 	if n := heard.count("relay interrupted, will resume"); n < 1 || n > 6 {
-		t.Errorf("the relay warned %d times: once for each cause is enough", n)
+		t.Errorf("the relay warned %d times: once for each cause is enough, want n at least 1 and n at most 6", n)
 	}
 	t.Logf("the stream broke: replaced %d times, %d warnings", heard.count("stream replaced"), heard.count("relay interrupted, will resume"))
 }
@@ -139,12 +139,12 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c := w.settled(t); c.Stream != 33 || w.epochOfStream(t) != "1" {
-		t.Fatalf("%+v, epoch %s", c, w.epochOfStream(t))
+		t.Fatalf("%+v, epoch %s, want c.Stream 33 and w.epochOfStream(t) \"1\"", c, w.epochOfStream(t))
 	}
 	w.log.write(t, 3, "A")
 	w.settled(t)
 	if n := heard.count("relay interrupted, will resume"); n > 6 {
-		t.Errorf("the relay warned %d times: once for each cause is enough", n)
+		t.Errorf("the relay warned %d times: once for each cause is enough, want at most 6", n)
 	}
 	t.Logf("the disk was full: replaced %d times, %d warnings", heard.count("stream replaced"), heard.count("relay interrupted, will resume"))
 }
@@ -194,13 +194,13 @@ func TestEventTooLargeForAMessage(t *testing.T) {
 	r, heard := w.impatient(t, 0)
 	run(t, r)
 	if c := w.settled(t); c.Stream != 6 {
-		t.Fatalf("%+v", c)
+		t.Fatalf("got %+v, want 6", c)
 	}
 	follower := w.follow(t, 0)
 	eventually(t, func() bool { return len(follower.got()) == 6 }, func() string { return fmt.Sprint(len(follower.got()), " followed") })
 	for _, e := range follower.got() {
 		if e.Position > 3 && e.Position < 6 && len(e.Data) < 500<<10 {
-			t.Errorf("event %d has %d bytes", e.Position, len(e.Data))
+			t.Errorf("event %d: got %d bytes, want at least %d", e.Position, len(e.Data), 500<<10)
 		}
 	}
 	stream, err := w.JS.Stream(t.Context(), jetstream.StreamName)
@@ -213,21 +213,21 @@ func TestEventTooLargeForAMessage(t *testing.T) {
 	}
 	var said struct{ DataRef, DataSHA256, Sequence, Damage string }
 	if err := json.Unmarshal(m.Data, &said); err != nil || said.DataRef != "/cloudbot/test/events/4" || len(said.DataSHA256) != 64 || said.Sequence != "4" || said.Damage != "" {
-		t.Errorf("%s: %v", m.Data, err)
+		t.Errorf("%s: got %v, want no error, said.DataRef \"/cloudbot/test/events/4\", len(said.DataSHA256) 64, said.Sequence \"4\" and said.Damage \"\"", m.Data, err)
 	}
 	if m.Header.Get(jetstream.DataHeader) != jetstream.DataLeftOut {
-		t.Errorf("headers %v", m.Header)
+		t.Errorf("headers %v, want %v", m.Header, jetstream.DataLeftOut)
 	}
 	w.log.big(t, 1)
 	w.log.write(t, 1, "A")
 	eventually(t, func() bool { return len(follower.got()) == 9 }, func() string { return fmt.Sprint(len(follower.got()), " followed") })
 	w.settled(t)
 	if n := heard.count("event too large for a message: its data is left out"); n < 4 {
-		t.Errorf("%d were said to be left out", n)
+		t.Errorf("%d were said to be left out, want at least 4", n)
 	}
 	// Another data with the same length is not what the message stands for.
 	if c, err := jetstream.Check(t.Context(), forged{w.log, 4}, w.Conn); err != nil || c.Different != 1 {
-		t.Errorf("forged: %+v, %v", c, err)
+		t.Errorf("forged: got %+v, %v, want no error and 1", c, err)
 	}
 	t.Logf("a server with 8 KiB a message: 9 events, %d without their data", heard.count("event too large for a message: its data is left out"))
 }
@@ -279,7 +279,7 @@ func TestDamagedEventsAreRelayed(t *testing.T) {
 	w := newWorld(t)
 	store := damaged{w.log}
 	w.log.write(t, 8, "A")
-	relay, err := jetstream.NewRelay(jetstream.RelayConfig{Store: store, Conn: w.Conn, Epochs: w.epochs, Environment: "test", Poll: 20 * time.Millisecond, Log: logTo(t)})
+	relay, err := jetstream.NewRelay(jetstream.RelayConfig{Store: store, Conn: w.Conn, Epochs: w.epochs, Environment: "test", Poll: 20 * time.Millisecond, Logger: logTo(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestDamagedEventsAreRelayed(t *testing.T) {
 	if w.epochOfStream(t) != "1" {
 		t.Error("damage began an epoch")
 	}
-	feed, err := jetstream.NewFeed(jetstream.FeedConfig{Store: store, Conn: w.Conn, Log: logTo(t)})
+	feed, err := jetstream.NewFeed(jetstream.FeedConfig{Store: store, Conn: w.Conn, Logger: logTo(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +309,7 @@ func TestDamagedEventsAreRelayed(t *testing.T) {
 	}
 	for i, e := range got {
 		if bad := i == 2 || i == 4 || i == 5; e.Position != int64(i+1) || (e.Damage != nil) != bad {
-			t.Errorf("event %d: damage %v", e.Position, e.Damage)
+			t.Errorf("event %d: damage %v, want e.Position %v and (e.Damage != nil) %v", e.Position, e.Damage, int64(i+1), bad)
 		}
 	}
 	t.Logf("3 damaged rows of 8: %+v", c)
@@ -324,7 +324,7 @@ func TestEnvelopeOfDamage(t *testing.T) {
 		body := v.Bytes()
 		got, err := jetstream.ParseEnvelope(body)
 		if err != nil || string(got.Event.Data) != data || got.Event.Damage == nil || got.Event.Damage.Error() != "why" || !json.Valid(body) {
-			t.Errorf("%q: %+v, %v\n%s", data, got, err, body)
+			t.Errorf("%q: got %+v, %v, want no error, string(got.Event.Data) %v, got.Event.Damage other than nil, got.Event.Damage.Error() \"why\" and json.Valid(body) true\n%s", data, got, err, data, body)
 		}
 	}
 }

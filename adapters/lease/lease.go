@@ -5,6 +5,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/cloudbot-ai/control-plane/crash"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // ErrLost is the cause of a function's ended context when its lease was lost.
@@ -31,9 +33,9 @@ type DB interface {
 
 // Config says where leases are kept.
 type Config struct {
-	Pool DB            // required; its database must have been migrated
-	Log  *slog.Logger  // nil: silent
-	TTL  time.Duration // how long a dead holder blocks the role; 0: 5 s. Renewed at 3/10 of it.
+	Pool   DB            // required; its database must have been migrated
+	Logger *slog.Logger  // nil: silent
+	TTL    time.Duration // how long a dead holder blocks the role; 0: 5 s. Renewed at 3/10 of it.
 }
 
 // Leases takes leases in the name of this process.
@@ -46,13 +48,9 @@ type Leases struct {
 
 // New returns leases for one holder: two values never hold the same lease together.
 func New(cfg Config) *Leases {
-	l := &Leases{pool: cfg.Pool, log: cfg.Log, ttl: cfg.TTL, holder: ulid.Make().String()}
-	if l.log == nil {
-		l.log = slog.New(slog.DiscardHandler)
-	}
-	if l.ttl == 0 {
-		l.ttl = 5 * time.Second
-	}
+	l := &Leases{pool: cfg.Pool, log: cfg.Logger, ttl: cfg.TTL, holder: ulid.Make().String()}
+	l.log = cmp.Or(l.log, slog.New(slog.DiscardHandler))
+	l.ttl = cmp.Or(l.ttl, 5*time.Second)
 	return l
 }
 
@@ -87,9 +85,7 @@ func (l *Leases) Hold(ctx context.Context, name string, f func(context.Context) 
 			l.log.WarnContext(ctx, "lease lost", "lease", name, "term", term, "err", err)
 		}
 		// Somebody else has it, or the database is away. Jitter keeps the waiting apart.
-		wait, stop := context.WithTimeout(ctx, l.ttl/10+rand.N(l.ttl/10))
-		<-wait.Done()
-		stop()
+		_ = retry.Sleep(ctx, l.ttl/10+rand.N(l.ttl/10))
 	}
 }
 
@@ -132,10 +128,7 @@ func (l *Leases) while(ctx context.Context, name string, term int64, sent time.T
 func (l *Leases) renew(ctx context.Context, name string, term int64, sent time.Time) (lost bool) {
 	for pause := l.ttl * 3 / 10; ; {
 		safe := sent.Add(l.ttl * 8 / 10)
-		wait, stop := context.WithTimeout(ctx, min(pause, time.Until(safe)))
-		<-wait.Done()
-		stop()
-		if ctx.Err() != nil {
+		if retry.Sleep(ctx, min(pause, time.Until(safe))) != nil {
 			return false
 		}
 		now := time.Now()

@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/crash"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// retry spaces out the restarts of a machine that does not stay up.
-type retry struct {
-	count int
-	after time.Time
+// respawn spaces out the restarts of a machine that does not stay up.
+type respawn struct {
+	backoff retry.Backoff
+	after   time.Time // the next restart may not come earlier
 }
 
 // Run keeps the machines up until ctx ends: one whose process died is started again, which to its
@@ -26,7 +27,7 @@ func (c *Cloud) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if err := c.Tend(ctx); err != nil && ctx.Err() == nil {
-			c.log.ErrorContext(ctx, "keeping local machines up", "error", err)
+			c.log.ErrorContext(ctx, "keeping local machines up", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -127,22 +128,21 @@ func (c *Cloud) adopt(m machine) error {
 	return c.write(m)
 }
 
-// mayTry allows a restart at once, then after 1 s, 2 s … up to 30 s.
+// mayTry allows a restart immediately, then after 1 s, 2 s … up to 30 s.
 func (c *Cloud) mayTry(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return false
 	}
-	r, now := c.tries[id], time.Now()
+	r, now := c.respawns[id], time.Now()
 	if now.Before(r.after) {
 		return false
 	}
 	if now.Sub(r.after) > time.Minute {
-		r.count = 0
+		r.backoff = retry.Backoff{First: time.Second, Max: 30 * time.Second}
 	}
-	r.after = now.Add(min(time.Second<<min(r.count, 5), 30*time.Second))
-	r.count++
-	c.tries[id] = r
+	r.after = now.Add(r.backoff.Next())
+	c.respawns[id] = r
 	return true
 }

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -19,11 +19,11 @@ func TestListNamesTheInstances(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []commands.Tagged{
-		{Machine: commands.Machine{ID: one, Seen: instance.SeenRunning}, Instance: "01INSTANCE", Attempt: 1, Token: "01INSTANCE-1"},
-		{Machine: commands.Machine{ID: two, Seen: instance.SeenGone}, Token: "odd"},
+	want := []machines.Tagged{
+		{Machine: machines.Machine{ID: one, Seen: instance.SeenRunning}, Instance: "01INSTANCE", Attempt: 1, Token: "01INSTANCE-1"},
+		{Machine: machines.Machine{ID: two, Seen: instance.SeenGone}, Token: "odd"},
 	}
-	slices.SortFunc(want, func(a, b commands.Tagged) int {
+	slices.SortFunc(want, func(a, b machines.Tagged) int {
 		if a.ID < b.ID {
 			return -1
 		}

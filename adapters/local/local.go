@@ -7,6 +7,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -21,7 +22,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -30,11 +31,11 @@ type Config struct {
 	Dir             string        // one folder a machine, and the ledger; made if missing; required
 	GuestPath       string        // the guest's program; "": cloudbot-guest beside this executable
 	ControlPlaneURL string        // where guests dial home; required
-	Log             *slog.Logger  // nil: silent
+	Logger          *slog.Logger  // nil: silent
 	Grace           time.Duration // for a guest to end before it is killed; 0: 5 s
 }
 
-// Cloud implements commands.Cloud.
+// Cloud implements machines.Cloud.
 type Cloud struct {
 	cfg    Config
 	log    *slog.Logger
@@ -45,19 +46,15 @@ type Cloud struct {
 	guest  string         // absolute path of the guest's program
 	reaped sync.WaitGroup // guests of this process that run
 
-	mu     sync.Mutex
-	closed bool             // no machine is started any more
-	tries  map[string]retry // respawns of machines that do not stay up
+	mu       sync.Mutex
+	closed   bool               // no machine is started any more
+	respawns map[string]respawn // of machines that do not stay up
 }
 
 // New opens the folder. Run keeps its machines up.
 func New(cfg Config) (*Cloud, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Grace == 0 {
-		cfg.Grace = 5 * time.Second
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	cfg.Grace = cmp.Or(cfg.Grace, 5*time.Second)
 	var err error
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("open local machines: %w", err)
@@ -83,33 +80,33 @@ func New(cfg Config) (*Cloud, error) {
 		socketFolders()
 	}
 	return &Cloud{
-		cfg: cfg, log: cfg.Log, self: self, rooms: roomsFor(cfg.Dir, own), guest: guest, tries: map[string]retry{},
+		cfg: cfg, log: cfg.Logger, self: self, rooms: roomsFor(cfg.Dir, own), guest: guest, respawns: map[string]respawn{},
 		ledger: ledger{path: filepath.Join(cfg.Dir, "ledger.jsonl"), users: own},
 	}, nil
 }
 
-// Region implements commands.Cloud.
+// Region implements machines.Cloud.
 func (c *Cloud) Region() string { return "local" }
 
-// Types implements commands.Cloud. The sizes are those of EC2; a process uses what it uses.
-func (c *Cloud) Types() []commands.MachineType {
-	return []commands.MachineType{
+// Types implements machines.Cloud. The sizes are those of EC2; a process uses what it uses.
+func (c *Cloud) Types() []machines.MachineType {
+	return []machines.MachineType{
 		{ID: "t3.large", CPUs: 2, Memory: 8 << 10},
 		{ID: "t3.medium", CPUs: 2, Memory: 4 << 10},
 		{ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10},
 	}
 }
 
-// Freeze implements commands.Cloud.
-func (c *Cloud) Freeze(a commands.LaunchPlan) (instance.Spec, error) {
-	if !slices.ContainsFunc(c.Types(), func(t commands.MachineType) bool { return t.ID == a.Type }) {
+// Freeze implements machines.Cloud.
+func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
+	if !slices.ContainsFunc(c.Types(), func(t machines.MachineType) bool { return t.ID == a.Type }) {
 		return instance.Spec{}, fmt.Errorf("freeze a launch: unknown type %q", a.Type)
 	}
 	if a.ClientToken == "" || len(a.ClientToken) > 64 {
 		return instance.Spec{}, fmt.Errorf("freeze a launch: a client token of %d characters", len(a.ClientToken))
 	}
 	userData, err := json.Marshal(map[string]any{
-		"control_plane_url": c.cfg.ControlPlaneURL, "instance": a.Instance, "token": commands.TokenPlaceholder,
+		"control_plane_url": c.cfg.ControlPlaneURL, "instance": a.Instance, "token": machines.TokenPlaceholder,
 	})
 	return instance.Spec{
 		ClientToken: a.ClientToken, Image: "local", Type: a.Type, Region: c.Region(), UserData: string(userData),
@@ -122,7 +119,7 @@ func idOf(clientToken string) string {
 	return "local-" + hex.EncodeToString(sum[:8])
 }
 
-// Launch implements commands.Cloud.
+// Launch implements machines.Cloud.
 func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (string, error) {
 	id := idOf(s.ClientToken)
 	sum := sha256.Sum256([]byte(s.Image + "\x00" + s.Type + "\x00" + userData))
@@ -157,17 +154,17 @@ func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (s
 	return id, nil
 }
 
-// Start implements commands.Cloud.
+// Start implements machines.Cloud.
 func (c *Cloud) Start(ctx context.Context, id string) error {
 	return c.change(ctx, "start", id, c.ensureRunning)
 }
 
-// Stop implements commands.Cloud. The machine has stopped when it returns.
+// Stop implements machines.Cloud. The machine has stopped when it returns.
 func (c *Cloud) Stop(ctx context.Context, id string) error {
 	return c.change(ctx, "stop", id, c.end)
 }
 
-// Terminate implements commands.Cloud. Nothing of the machine is left when it returns.
+// Terminate implements machines.Cloud. Nothing of the machine is left when it returns.
 func (c *Cloud) Terminate(ctx context.Context, id string) error {
 	return c.change(ctx, "terminate", id, c.erase)
 }
@@ -209,9 +206,9 @@ func (c *Cloud) change(ctx context.Context, call, id string, do func(machine) er
 	return nil
 }
 
-// Describe implements commands.Cloud.
-func (c *Cloud) Describe(_ context.Context, ids []string) ([]commands.Machine, error) {
-	var list []commands.Machine
+// Describe implements machines.Cloud.
+func (c *Cloud) Describe(_ context.Context, ids []string) ([]machines.Machine, error) {
+	var list []machines.Machine
 	for _, id := range ids {
 		known, err := c.ledger.find(id)
 		if err != nil {
@@ -235,11 +232,11 @@ func (c *Cloud) Describe(_ context.Context, ids []string) ([]commands.Machine, e
 		case !known.running() && !alive:
 			seen = instance.SeenStopped
 		}
-		list = append(list, commands.Machine{ID: id, Seen: seen})
+		list = append(list, machines.Machine{ID: id, Seen: seen})
 	}
 	return list, nil
 }
 
 func refused(code, reason string, err error) error {
-	return &commands.CallError{Verdict: instance.Never, Code: code, Reason: reason, Err: err}
+	return &machines.CallError{Verdict: instance.Never, Code: code, Reason: reason, Err: err}
 }

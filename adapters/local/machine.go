@@ -12,7 +12,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/guest/paths"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // locksDir holds a fixed few lock files: one for each machine would have to be removed with it, and
@@ -93,7 +94,7 @@ func (c *Cloud) prepare(id, userData string) error {
 // remove deletes what the machine kept, here and elsewhere.
 func (c *Cloud) remove(id string) error {
 	state := filepath.Join(c.room(id), stateDir)
-	err := errors.Join(os.RemoveAll(place.Shm(state)), os.RemoveAll(place.Home(state)), os.RemoveAll(c.room(id)), os.RemoveAll(c.folder(id)))
+	err := errors.Join(os.RemoveAll(paths.Shm(state)), os.RemoveAll(paths.Home(state)), os.RemoveAll(c.room(id)), os.RemoveAll(c.folder(id)))
 	if c.rooms != c.cfg.Dir {
 		_ = os.Remove(c.rooms) // unless there are others in it
 	}
@@ -116,17 +117,13 @@ func (c *Cloud) locked(ctx context.Context, id string, f func() error) error {
 
 // flock waits for the lock no longer than ctx.
 func flock(ctx context.Context, f *os.File) error {
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+	for backoff := (retry.Backoff{First: time.Millisecond, Max: 50 * time.Millisecond}); ; {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			return err
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		case <-t.C:
+		if err := backoff.Sleep(ctx); err != nil {
+			return err
 		}
 	}
 }

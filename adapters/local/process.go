@@ -246,7 +246,7 @@ func (c *Cloud) sweep(m machine) int {
 	found := c.processes(m)
 	if m.User != 0 && len(found) > 0 {
 		if err := c.endUser(m.User); err != nil {
-			c.log.Warn("ending a machine's processes", "machine", m.ID, "error", err)
+			c.log.Warn("ending a machine's processes", "machine", m.ID, "err", err)
 		}
 	}
 	for _, pid := range found {

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/guest/paths"
 )
 
 // Where the control plane is root, each machine has a user of its own: a number without a name or a password. The
@@ -161,9 +161,9 @@ func (c *Cloud) furnish(id string, owner uint32) error {
 		return nil // its guest makes the rest
 	}
 	// That of a guest that was killed goes, or what somebody else put under its name; the guest finds it made.
-	err := os.RemoveAll(place.Shm(state))
+	err := os.RemoveAll(paths.Shm(state))
 	if err == nil {
-		err = place.Make(place.Shm(state), int(owner), int(owner))
+		err = paths.Make(paths.Shm(state), int(owner), int(owner))
 	}
 	if err != nil {
 		return err

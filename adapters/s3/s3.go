@@ -34,7 +34,7 @@ type Config struct {
 	Region      string                  // where to ask first; "": the SDK's. S3 tells where the bucket really is
 	Endpoint    string                  // "": AWS; another one is addressed by path
 	Remember    time.Duration           // how long what is known of an object is taken as true; 0: 10 s
-	Log         *slog.Logger            // nil: silent
+	Logger      *slog.Logger            // nil: silent
 	credentials aws.CredentialsProvider // nil: the SDK's
 	patience    time.Duration           // with a question, repeats included; 0: 20 s
 }
@@ -46,7 +46,7 @@ type Bucket struct {
 
 	mu     sync.Mutex
 	known  map[string]object
-	region string    // the bucket's, once S3 told of another than the one configured
+	region string    // the bucket's, once S3 named of another than the one configured
 	said   sync.Once // that rights are missing
 }
 
@@ -74,15 +74,9 @@ func New(ctx context.Context, c Config) (*Bucket, error) {
 	if c.Bucket == "" {
 		return nil, errors.New("open a bucket of assets: it has no name")
 	}
-	if c.Remember == 0 {
-		c.Remember = 10 * time.Second
-	}
-	if c.patience == 0 {
-		c.patience = 20 * time.Second
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Remember = cmp.Or(c.Remember, 10*time.Second)
+	c.patience = cmp.Or(c.patience, 20*time.Second)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	// A body may take long; that nothing is answered at all must not.
 	answers := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = answerTime })
 	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithHTTPClient(answers)}
@@ -146,7 +140,7 @@ func (b *Bucket) head(ctx context.Context, name string) (object, error) {
 	out, err := ask(ctx, b, b.client.HeadObject, &s3.HeadObjectInput{Bucket: &b.c.Bucket, Key: b.key(name)})
 	switch {
 	case missing(err) || forbidden(err) && !b.seen(name):
-		b.tell(err)
+		b.warnForbidden(err)
 		return object{err: fmt.Errorf("%s: %w", name, fs.ErrNotExist), asked: now}, nil
 	case err != nil:
 		return object{}, fmt.Errorf("look up %s in bucket %s: %w", name, b.c.Bucket, err)
@@ -174,7 +168,7 @@ func (b *Bucket) Open(ctx context.Context, name, tag string, offset int64) (io.R
 			b.mu.Unlock()
 		}
 		if missing(err) || forbidden(err) {
-			b.tell(err)
+			b.warnForbidden(err)
 			err = errors.Join(err, fs.ErrNotExist)
 		}
 		return nil, fmt.Errorf("read %s in bucket %s: %w", name, b.c.Bucket, err)
@@ -213,12 +207,12 @@ func (b *Bucket) seen(name string) bool {
 	return ok && o.err == nil
 }
 
-// tell says once what a 403 may mean.
-func (b *Bucket) tell(err error) {
+// warnForbidden logs once what a 403 may mean.
+func (b *Bucket) warnForbidden(err error) {
 	if forbidden(err) {
 		b.said.Do(func() {
-			b.c.Log.Warn("S3 answers 403 for an asset, which is taken as absent: give this server s3:ListBucket on the bucket, so that S3 "+
-				"says what is absent, and s3:GetObject on its objects (deploy/iam-policy.json); or its credentials are wrong", "bucket", b.c.Bucket, "error", err)
+			b.c.Logger.Warn("S3 answers 403 for an asset, which is taken as absent: give this server s3:ListBucket on the bucket, so that S3 "+
+				"says what is absent, and s3:GetObject on its objects (deploy/iam-policy.json); or its credentials are wrong", "bucket", b.c.Bucket, "err", err)
 		})
 	}
 }
@@ -233,20 +227,20 @@ func ask[In, Out any](ctx context.Context, b *Bucket, call func(context.Context,
 	if !elsewhere(err) {
 		return out, err
 	}
-	told := regionOf(err)
-	if told == "" { // a HEAD of an object may be refused without saying more
+	named := regionOf(err)
+	if named == "" { // a HEAD of an object may be refused without saying more
 		_, bucketErr := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.c.Bucket}, there)
-		told = regionOf(bucketErr)
+		named = regionOf(bucketErr)
 	}
-	if told == "" || told == region {
+	if named == "" || named == region {
 		return out, err
 	}
-	region = told
+	region = named
 	if out, err = call(ctx, in, there); !elsewhere(err) {
 		b.mu.Lock()
-		b.region = told
+		b.region = named
 		b.mu.Unlock()
-		b.c.Log.Info("the bucket of assets is in another region than AWS_REGION, and is asked there", "bucket", b.c.Bucket, "region", told)
+		b.c.Logger.Info("the bucket of assets is in another region than AWS_REGION, and is asked there", "bucket", b.c.Bucket, "region", named)
 	}
 	return out, err
 }

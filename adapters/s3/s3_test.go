@@ -63,7 +63,7 @@ func TestReadsABucket(t *testing.T) {
 	put(t, store, "prod/openclaw.tgz", "0123456789", map[string]string{"X-Amz-Meta-Sha256": sum})
 	size, _, tag, got, err := b.Stat(t.Context(), "openclaw.tgz")
 	if err != nil || size != 10 || tag == "" || got != sum {
-		t.Fatalf("%d %q %q %v", size, tag, got, err)
+		t.Fatalf("got %d %q %q %v, want no error, size 10, tag not empty and got %v", size, tag, got, err, sum)
 	}
 	for offset, want := range map[int64]string{0: "0123456789", 7: "789"} {
 		r, err := b.Open(t.Context(), "openclaw.tgz", tag, offset)
@@ -73,7 +73,7 @@ func TestReadsABucket(t *testing.T) {
 		text, err := io.ReadAll(r)
 		r.Close()
 		if err != nil || !bytes.Equal(text, []byte(want)) {
-			t.Errorf("from %d: %q %v", offset, text, err)
+			t.Errorf("from %d: got %q %v, want no error and []byte(want)", offset, text, err)
 		}
 	}
 	// What is replaced is not sent under the old one's tag.
@@ -83,7 +83,7 @@ func TestReadsABucket(t *testing.T) {
 		t.Error("another content was sent for the one asked for")
 	}
 	if size, _, now, _, err := b.Stat(t.Context(), "openclaw.tgz"); err != nil || size != 7 || now == tag {
-		t.Errorf("after a change: %d %q %v", size, now, err)
+		t.Errorf("after a change: got %d %q %v, want no error, size 7 and now other than %v", size, now, err, tag)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestWhatIsNotThere(t *testing.T) {
 	b, store := bucket(t)
 	put(t, store, "openclaw.tgz", "outside of the prefix", map[string]string{})
 	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want error %v", err, fs.ErrNotExist)
 	}
 	b.c.Bucket = "nowhere"
 	if _, _, _, _, err := b.Stat(t.Context(), "wallpaper.jpg"); err == nil {
@@ -113,15 +113,15 @@ func TestForbiddenIsAbsent(t *testing.T) {
 		return denied.Load()
 	})
 	var log bytes.Buffer
-	b.c.Log = slog.New(slog.NewTextHandler(&log, nil))
+	b.c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	put(t, store, "prod/openclaw.tgz", "0123456789", map[string]string{})
 	for range 2 {
 		if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("never seen: %v", err)
+			t.Errorf("never seen: got %v, want error %v", err, fs.ErrNotExist)
 		}
 	}
 	if n := strings.Count(log.String(), "s3:ListBucket"); n != 1 {
-		t.Errorf("the operator is told %d times:\n%s", n, log.String())
+		t.Errorf("the operator is told %d times, want 1\n%s", n, log.String())
 	}
 	denied.Store(false)
 	_, _, tag, _, err := b.Stat(t.Context(), "openclaw.tgz")
@@ -130,13 +130,13 @@ func TestForbiddenIsAbsent(t *testing.T) {
 	}
 	denied.Store(true)
 	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); err == nil || errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("seen before: %v", err)
+		t.Errorf("seen before: got %v, want an error and an error other than %v", err, fs.ErrNotExist)
 	}
 	if r, err := b.Open(t.Context(), "openclaw.tgz", tag, 0); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("read: %v %v", r, err)
+		t.Errorf("read: got %v %v, want error %v", r, err, fs.ErrNotExist)
 	}
 	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); err == nil || errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("seen before, and not read: %v", err)
+		t.Errorf("seen before, and not read: got %v, want an error and an error other than %v", err, fs.ErrNotExist)
 	}
 }
 
@@ -171,7 +171,7 @@ func TestBucketInAnotherRegion(t *testing.T) {
 			}
 			size, _, tag, _, err := b.Stat(t.Context(), "wallpaper.jpg")
 			if err != nil || size != int64(len("a picture")) {
-				t.Fatalf("%d %v", size, err)
+				t.Fatalf("got %d %v, want no error and %v", size, err, int64(len("a picture")))
 			}
 			r, err := b.Open(t.Context(), "wallpaper.jpg", tag, 0)
 			if err != nil {
@@ -182,7 +182,7 @@ func TestBucketInAnotherRegion(t *testing.T) {
 				t.Error(err)
 			}
 			if n := refused.Load(); n > 2 {
-				t.Errorf("the wrong region was asked %d times", n)
+				t.Errorf("the wrong region was asked %d times, want at most 2", n)
 			}
 		})
 	}
@@ -198,7 +198,7 @@ func TestHungBucket(t *testing.T) {
 	b.c.patience = 10 * time.Millisecond
 	began := time.Now()
 	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) >= answerTime {
-		t.Errorf("%v after %v", err, time.Since(began))
+		t.Errorf("got %v after %v, want error %v and time.Since(began) less than %v", err, time.Since(began), context.DeadlineExceeded, answerTime)
 	}
 }
 
@@ -216,7 +216,7 @@ func TestPut(t *testing.T) {
 	}
 	size, _, tag, got, err := b.Stat(t.Context(), name) // that there was none is forgotten
 	if err != nil || size != 7 || got != sum {
-		t.Errorf("%d %q %v", size, got, err)
+		t.Errorf("got %d %q %v, want no error, size 7 and got %v", size, got, err, sum)
 	}
 	r, err := b.Open(t.Context(), name, tag, 0)
 	if err != nil {
@@ -224,7 +224,7 @@ func TestPut(t *testing.T) {
 	}
 	defer r.Close()
 	if text, err := io.ReadAll(r); err != nil || string(text) != "a guest" {
-		t.Errorf("%q %v", text, err)
+		t.Errorf("got %q %v, want no error and \"a guest\"", text, err)
 	}
 	b.c.Bucket = "nowhere"
 	if err := b.Put(t.Context(), name, sum, strings.NewReader("a guest")); err == nil {
@@ -241,7 +241,7 @@ func TestRemembersOnlySoMuch(t *testing.T) {
 	}
 	_, _, _, _, _ = b.Stat(t.Context(), "another")
 	if len(b.known) > maxKnown {
-		t.Errorf("%d names are remembered", len(b.known))
+		t.Errorf("%d names are remembered, want at most %v", len(b.known), maxKnown)
 	}
 }
 
@@ -252,7 +252,7 @@ func TestParse(t *testing.T) {
 	} {
 		bucket, prefix, err := Parse(place)
 		if bucket != want[0] || prefix != want[1] || (err == nil) != (want[0] != "") {
-			t.Errorf("%q: %q %q %v", place, bucket, prefix, err)
+			t.Errorf("%q: got %q %q %v, want bucket %v, prefix %v and (err == nil) to be (want[0] != \"\")", place, bucket, prefix, err, want[0], want[1])
 		}
 	}
 }

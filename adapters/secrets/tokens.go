@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // Refusals of a token.
@@ -70,14 +72,6 @@ type kind struct {
 	parser        *jwt.Parser
 }
 
-// Claims are what an access token says.
-type Claims struct {
-	Account   string
-	Session   string
-	TokenID   string
-	ExpiresAt time.Time
-}
-
 type wireClaims struct {
 	Session string `json:"sid"`
 	jwt.RegisteredClaims
@@ -86,9 +80,7 @@ type wireClaims struct {
 // NewTokens makes a Tokens. It refuses missing and short secrets, and one that serves both kinds.
 func NewTokens(cfg TokensConfig) (*Tokens, error) {
 	t := &Tokens{issuer: cfg.Issuer, now: cfg.Now}
-	if t.issuer == "" {
-		t.issuer = issuer
-	}
+	t.issuer = cmp.Or(t.issuer, issuer)
 	if t.now == nil {
 		t.now = time.Now
 	}
@@ -139,12 +131,12 @@ func (t *Tokens) Access(account, sessionID string, now time.Time) (token string,
 }
 
 // ParseAccess reads an access token. Whether its session still lives is not its to say.
-func (t *Tokens) ParseAccess(token string) (Claims, error) {
+func (t *Tokens) ParseAccess(token string) (access.Claims, error) {
 	c, err := t.access.parse(token)
 	if err != nil {
-		return Claims{}, err
+		return access.Claims{}, err
 	}
-	return Claims{Account: c.Subject, Session: c.Session, TokenID: c.ID, ExpiresAt: c.ExpiresAt.Time}, nil
+	return access.Claims{Account: c.Subject, Session: c.Session, TokenID: c.ID, ExpiresAt: c.ExpiresAt.Time}, nil
 }
 
 // Refresh makes the refresh token of a session's leaf: the same leaf gives the same token, byte

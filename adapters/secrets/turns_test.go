@@ -53,7 +53,7 @@ func TestHostileHashes(t *testing.T) {
 				select {
 				case err := <-results:
 					if !errors.Is(err, c.refusal) {
-						t.Fatalf("refused with %v", err)
+						t.Fatalf("refused with %v, want error %v", err, c.refusal)
 					}
 				case <-time.After(time.Minute):
 					_, strangers, _ := p.queue.Used()
@@ -68,7 +68,7 @@ func TestHostileHashes(t *testing.T) {
 				<-time.After(time.Millisecond) // until it waits
 			}
 			if first, second := <-turn, <-turn; first != "a stranger's" || second != "ada's" {
-				t.Errorf("turns of %s and %s", first, second)
+				t.Errorf("turns of %s and %s, want first \"a stranger's\" and second \"ada's\"", first, second)
 			}
 			for range c.wait {
 				<-turn

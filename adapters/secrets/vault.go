@@ -71,19 +71,6 @@ func OpenVault(ctx context.Context, cfg VaultConfig) (*Vault, error) {
 	return openVault(ctx, postgresKeys{cfg.Pool}, cfg.Keyring, cfg.Erased)
 }
 
-// NewMemoryVault returns a vault for tests: everything is real but the database.
-func NewMemoryVault() *Vault {
-	keys, err := NewKeyring(strings.Repeat("5a", keyBytes))
-	if err != nil {
-		panic(err)
-	}
-	v, err := openVault(context.Background(), newMemoryKeys(), keys, nil)
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
 func openVault(ctx context.Context, store keyStore, keys *Keyring, erased func(string)) (*Vault, error) {
 	if erased == nil {
 		erased = func(string) {}

@@ -75,24 +75,24 @@ func TestSealedDataIsBoundToItsPlace(t *testing.T) {
 			t.Fatal("in clear")
 		}
 		if got := must[[]byte](t)(v.Open(t.Context(), "a", "apikey/openai/1", sealed)); string(got) != "sk-secret" {
-			t.Fatalf("got %q", got)
+			t.Fatalf("got %q, want \"sk-secret\"", got)
 		}
 		for _, c := range []struct{ account, label string }{
 			{"b", "apikey/openai/1"}, {"ab", "apikey/openai/1"}, {"a", "apikey/openai/2"}, {"a", "apikey/groq/1"},
 			{"a", "email"}, {"a", ""}, {"a", "pikey/openai/1"},
 		} {
 			if got, err := v.Open(t.Context(), c.account, c.label, sealed); err == nil {
-				t.Errorf("opens as %+v: %q", c, got)
+				t.Errorf("opens as %+v: got %q, want an error", c, got)
 			}
 		}
 		for i := range sealed {
 			bad := bytes.Clone(sealed)
 			bad[i] ^= 1
 			if _, err := v.Open(t.Context(), "a", "apikey/openai/1", bad); err == nil {
-				t.Errorf("opens with byte %d changed", i)
+				t.Errorf("opens with byte %d changed, want an error", i)
 			}
 			if _, err := v.Open(t.Context(), "a", "apikey/openai/1", sealed[:i]); err == nil {
-				t.Errorf("opens cut to %d bytes", i)
+				t.Errorf("opens cut to %d bytes, want an error", i)
 			}
 		}
 		if bytes.Equal(sealed, must[[]byte](t)(v.Seal(t.Context(), "a", "apikey/openai/1", []byte("sk-secret")))) {
@@ -118,10 +118,10 @@ func TestSwappedRowsDoNotOpen(t *testing.T) {
 	fresh := must[*Vault](t)(openVault(t.Context(), store, ring(t, keyA), nil))
 	for _, account := range []string{"a", "b"} {
 		if _, err := fresh.Open(t.Context(), account, "email", sealed); err == nil {
-			t.Errorf("%s reads with the other's key", account)
+			t.Errorf("%s reads with the other's key, want an error", account)
 		}
 		if _, err := fresh.Seal(t.Context(), account, "email", nil); err == nil {
-			t.Errorf("%s writes with the other's key", account)
+			t.Errorf("%s writes with the other's key, want an error", account)
 		}
 	}
 }
@@ -131,7 +131,7 @@ func TestErasure(t *testing.T) {
 	vaults(t, func(t *testing.T, open func(*Keyring) (*Vault, error)) {
 		v := must[*Vault](t)(open(ring(t, keyA)))
 		if _, err := v.Seal(t.Context(), "a", "email", nil); !errors.Is(err, ErrErased) {
-			t.Fatalf("sealed without a key: %v", err)
+			t.Fatalf("sealed without a key: got %v, want error %v", err, ErrErased)
 		}
 		for range 2 { // the second changes nothing
 			if err := v.NewKey(t.Context(), "a"); err != nil {
@@ -149,14 +149,14 @@ func TestErasure(t *testing.T) {
 			}
 		}
 		if _, err := v.Open(t.Context(), "a", "email", sealed); !errors.Is(err, ErrErased) {
-			t.Fatalf("after the key was dropped: %v", err)
+			t.Fatalf("after the key was dropped: got %v, want error %v", err, ErrErased)
 		}
 		// The same name again is another person.
 		if err := v.NewKey(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := v.Open(t.Context(), "a", "email", sealed); !errors.Is(err, ErrErased) {
-			t.Fatalf("with a new key: %v", err)
+			t.Fatalf("with a new key: got %v, want error %v", err, ErrErased)
 		}
 	})
 }
@@ -187,7 +187,7 @@ func TestRotationUnderLoad(t *testing.T) {
 				for account, s := range sealed {
 					after.cache.drop(account) // each time from the store
 					if got, err := after.Open(t.Context(), account, "email", s); err != nil || string(got) != account {
-						t.Errorf("during the rotation: %q, %v", got, err)
+						t.Errorf("during the rotation: got %q, %v, want no error and %v", got, err, account)
 						return
 					}
 				}
@@ -200,12 +200,12 @@ func TestRotationUnderLoad(t *testing.T) {
 			t.Fatalf("%d keys rewrapped, want 1100 and the blind key", changed)
 		}
 		if again := must[int](t)(after.Rewrap(t.Context())); again != 0 {
-			t.Fatalf("%d rewrapped again", again)
+			t.Fatalf("%d rewrapped again, want 0", again)
 		}
 		alone := must[*Vault](t)(open(ring(t, keyB)))
 		for account, s := range sealed {
 			if got := must[[]byte](t)(alone.Open(t.Context(), account, "email", s)); string(got) != account {
-				t.Fatalf("got %q", got)
+				t.Fatalf("got %q, want %v", got, account)
 			}
 		}
 		if alone.Blind("email", "x@example.org") != blind {
@@ -226,18 +226,18 @@ func TestBlind(t *testing.T) {
 		v := must[*Vault](t)(open(ring(t, keyA)))
 		got := v.Blind("email", "x@example.org")
 		if len(got) != 32 || strings.Trim(got, "abcdefghijklmnopqrstuvwxyz234567") != "" {
-			t.Fatalf("got %q", got)
+			t.Fatalf("got %q, want 32 letters and digits of base32", got)
 		}
 		if other := must[*Vault](t)(open(ring(t, keyA))); other.Blind("email", "x@example.org") != got {
 			t.Fatal("another replica says something else")
 		}
 		for _, c := range [][2]string{{"email", "y@example.org"}, {"throttle", "x@example.org"}, {"emailx", "@example.org"}, {"", "emailx@example.org"}} {
 			if v.Blind(c[0], c[1]) == got {
-				t.Errorf("%q collides", c)
+				t.Errorf("%q collides, want v.Blind(c[0], c[1]) other than %v", c, got)
 			}
 		}
 	})
-	if one, two := NewMemoryVault(), NewMemoryVault(); one.Blind("a", "b") == two.Blind("a", "b") {
+	if one, two := newMemoryVault(), newMemoryVault(); one.Blind("a", "b") == two.Blind("a", "b") {
 		t.Error("two installations blind alike: the key is not random")
 	}
 }
@@ -295,7 +295,7 @@ func TestKeyCache(t *testing.T) {
 		c.put(hex.EncodeToString([]byte{byte(i >> 8), byte(i)}), &dataKey{}, c.generation())
 	}
 	if len(c.byName) != cacheSize || c.recent.Len() != cacheSize {
-		t.Fatalf("%d, %d kept", len(c.byName), c.recent.Len())
+		t.Fatalf("%d, %d kept, want len(c.byName) %v and c.recent.Len() %v", len(c.byName), c.recent.Len(), cacheSize, cacheSize)
 	}
 }
 
@@ -308,16 +308,16 @@ func TestKeyring(t *testing.T) {
 	}
 	for _, f := range forms {
 		if got := ring(t, f).Current(); got != ring(t, forms[0]).Current() {
-			t.Errorf("%s is another key", f)
+			t.Errorf("%s is another key, want ring(t, forms[0]).Current()", f)
 		}
 	}
 	short, long := base64.StdEncoding.EncodeToString(raw[:31]), base64.StdEncoding.EncodeToString(append(raw, 1))
 	for _, bad := range []string{"", ",", keyA + ",", "," + keyA, "password", short, long, keyA + "," + keyA, strings.Repeat("g", 64), strings.Repeat("k", 32)} {
 		_, err := NewKeyring(bad)
 		if err == nil {
-			t.Errorf("%q is accepted", bad)
+			t.Errorf("%q is accepted, want an error", bad)
 		} else if len(bad) > 7 && strings.Contains(err.Error(), bad) {
-			t.Errorf("the error tells the key: %v", err)
+			t.Errorf("got %v, want no key in it", err)
 		}
 	}
 	two := ring(t, keyA, keyB)
@@ -327,7 +327,7 @@ func TestKeyring(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	v := NewMemoryVault()
+	v := newMemoryVault()
 	if err := v.NewKey(context.Background(), "a"); err != nil {
 		f.Fatal(err)
 	}
@@ -341,7 +341,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(good[:len(good)-1])
 	f.Fuzz(func(t *testing.T, sealed []byte) {
 		if plain, err := v.Open(t.Context(), "a", "l", sealed); err == nil && !bytes.Equal(sealed, good) {
-			t.Fatalf("forged: %q", plain)
+			t.Fatalf("got %q of forged bytes, want an error", plain)
 		}
 	})
 }
@@ -385,14 +385,14 @@ func TestPreload(t *testing.T) {
 		}
 		for account, data := range sealed {
 			if got := must[[]byte](t)(v.Open(t.Context(), account, "name", data)); string(got) != "of "+account {
-				t.Errorf("%s: %q", account, got)
+				t.Errorf("%s: got %q, want %v", account, got, "of "+account)
 			}
 		}
 		if counted.many != 2 || counted.one != 0 { // the second time for the erased one alone
-			t.Errorf("asked %d times for many and %d times for one", counted.many, counted.one)
+			t.Errorf("asked %d times for many and %d times for one, want counted.many 2 and counted.one 0", counted.many, counted.one)
 		}
 		if _, err := v.Open(t.Context(), "erased", "name", sealed["a"]); !errors.Is(err, ErrErased) {
-			t.Errorf("erased: %v", err)
+			t.Errorf("erased: got %v, want error %v", err, ErrErased)
 		}
 	})
 }

@@ -12,11 +12,12 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 	"github.com/cloudbot-ai/control-plane/adapters/tickets"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-var aTicket = tickets.Ticket{Account: "a", Session: "s", Instance: "i", Kind: "vnc", Mode: "view"}
+var aTicket = access.Ticket{Account: "a", Session: "s", Instance: "i", Kind: "vnc", Mode: "view"}
 
 // replicas are two, on one database.
 func replicas(t *testing.T) (a, b tickets.Tickets, pool *pgxpool.Pool) {

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/guest"
-	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/guest/paths"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
@@ -67,7 +67,7 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(place.Home(c.StateDir)) // outside the test's folder where the desktop's user cannot reach that
+	defer os.RemoveAll(paths.Home(c.StateDir)) // outside the test's folder where the desktop's user cannot reach that
 	g, err := guest.New(c, "test", io.Discard)
 	if err != nil {
 		t.Fatal(err)
@@ -94,8 +94,12 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 	if who := hub.local(id).owner; !wire.Word(who.process) {
 		t.Errorf("a real guest greets as %q", who)
 	}
-	if s, ok := hub.Status(id); !ok || s.Phase != "ready" || s.Desktop != "built-in screen" {
-		t.Errorf("status %+v %t", s, ok)
+	tunnel := hub.local(id)
+	tunnel.mu.Lock()
+	desktop := tunnel.hello.Desktop
+	tunnel.mu.Unlock()
+	if want := "built-in screen"; desktop != want {
+		t.Errorf("desktop: got %q, want %q", desktop, want)
 	}
 	stop()
 	_, stop = start()
@@ -103,7 +107,7 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 	stop()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if got := strings.Join(m.reached[4:], ","); got != "b ready,b ready" {
-		t.Errorf("reached at last %s", got)
+	if got, want := strings.Join(m.reached[4:], ","), "b ready,b ready"; got != want {
+		t.Errorf("last phases: got %s, want %s", got, want)
 	}
 }

@@ -46,7 +46,7 @@ func (l inLog) machine(t *testing.T, id string) ed25519.PrivateKey {
 		instance.MachineLaunched{Attempt: 1, Machine: "m-" + id, At: time.Now()}, instance.GuestEnrolled{Attempt: 1, PublicKey: public},
 		instance.MachineRunning{At: time.Now()},
 	} {
-		typ, schema, data, err := instance.Encode(e)
+		typ, schema, data, err := instance.Codec.Encode(e)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func (l inLog) phases(t *testing.T, id string) (all []string) {
 		if e.Type != "instance.phase_reached" {
 			continue
 		}
-		decoded, err := instance.Decode(e.Type, e.Schema, e.Data)
+		decoded, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +167,8 @@ func TestPhaseFloodAsksTheStoreSeldom(t *testing.T) {
 	eventually(t, "all of it heard", func() bool {
 		tunnel.mu.Lock()
 		defer tunnel.mu.Unlock()
-		return tunnel.phase == "ready"
+		last := len(tunnel.reports) - 1
+		return last >= 0 && tunnel.reports[last].phase.Phase == "ready"
 	})
 	t.Logf("%d lines, the store was asked %d times", linesBurst-9, m.times.Load())
 	if most := reportsBurst + reportsPerSecond*int64(time.Since(began)/time.Second+1); m.times.Load() > most {

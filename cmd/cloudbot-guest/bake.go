@@ -47,7 +47,7 @@ func bake(ctx context.Context, args []string) int {
 	}
 	c := install.Config{
 		ControlPlaneURL: strings.TrimSuffix(*url, "/"), OpenClawURL: *tarball,
-		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Output: os.Stderr,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Output: os.Stderr,
 	}
 	if *sum != "" {
 		c.Pins = map[string]string{"openclaw.tgz": strings.ToLower(*sum)}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +13,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
 // adminTokenLength is the least that ADMIN_TOKEN may have.
@@ -39,9 +40,9 @@ func guardAdmin(token string, addr net.Addr, next http.Handler) http.Handler {
 		switch {
 		case token != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1:
 			w.Header().Set("WWW-Authenticate", `Bearer realm="cloudbot operators"`)
-			refuseAdmin(w, http.StatusUnauthorized, "admin_token_required", "Send ADMIN_TOKEN as a bearer token. A token that the server made is in running.json in its data folder.")
+			problem.Write(w, r, problem.Problem{Status: http.StatusUnauthorized, Code: "admin_token_required", Detail: "Send ADMIN_TOKEN as a bearer token. A token that the server made is in running.json in its data folder."})
 		case token == "" && !ownHost(r.Host, addr):
-			refuseAdmin(w, http.StatusMisdirectedRequest, "wrong_host", "Without ADMIN_TOKEN, this listener answers only to its own address and to loopback names.")
+			problem.Write(w, r, problem.Problem{Status: http.StatusMisdirectedRequest, Code: "wrong_host", Detail: "Without ADMIN_TOKEN, this listener answers only to its own address and to loopback names."})
 		default:
 			next.ServeHTTP(w, r)
 		}
@@ -63,15 +64,6 @@ func ownHost(header string, addr net.Addr) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return loopbackHost(host) || err == nil && ip == at.Addr()
-}
-
-func refuseAdmin(w http.ResponseWriter, status int, code, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"type": "about:blank", "title": http.StatusText(status), "status": status, "code": code, "detail": detail,
-	})
 }
 
 // askAdmin gets a page of a running server's listener for operators.

@@ -72,7 +72,7 @@ func database(ctx context.Context, cfg config, log *slog.Logger) (url string, go
 	if err := cfg.makeDataDir(); err != nil {
 		return "", nil, nil, err
 	}
-	pg, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: cfg.dir("postgres"), Log: log})
+	pg, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: cfg.dir("postgres"), Logger: log})
 	if err != nil {
 		return "", nil, nil, err
 	}
@@ -99,7 +99,7 @@ func tool(ctx context.Context, f func(ctx context.Context, pool *pgxpool.Pool, s
 		return err
 	}
 	defer pool.Close()
-	store, err := postgres.Open(ctx, postgres.Config{Pool: pool, Log: log})
+	store, err := postgres.Open(ctx, postgres.Config{Pool: pool, Logger: log})
 	if err != nil {
 		return err
 	}

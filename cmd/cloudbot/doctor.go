@@ -17,6 +17,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
+	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
 func doctorCmd() *cobra.Command {
@@ -143,9 +144,8 @@ func checksOfLocal() []check {
 
 // checksOfEC2 are for machines on EC2: what is configured over there, and what they download here.
 func checksOfEC2(ctx context.Context, cfg config) []check {
-	nothing := func() (download, error) { return download{}, errors.New("this command launches nothing") }
 	log := logger(cfg)
-	c, err := openEC2(ctx, cfg.EC2, cfg.Environment+"-doctor", cfg.PublicURL, nothing, log)
+	c, err := openEC2(ctx, cfg.EC2, cfg.Environment+"-doctor", cfg.PublicURL, nil, log)
 	if err != nil {
 		return []check{{"EC2", "BAD", func(context.Context) (string, error) { return "", err }}}
 	}
@@ -172,7 +172,7 @@ func checkAssets(ctx context.Context, p *parts, arch string) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("ASSETS_DIR cannot be read: %w", err)
 	}
-	from, err := files.Where(ctx, openClawAsset)
+	from, err := files.Where(ctx, bootstrap.OpenClawAsset)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && p.cfg.EC2.OpenClawURL != "":
 		from = "MOLTBOT_TARBALL_URL"

@@ -62,7 +62,7 @@ func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
 		return "", err
 	}
 	defer pool.Close()
-	store, err := postgres.Open(ctx, postgres.Config{Pool: pool, Log: log})
+	store, err := postgres.Open(ctx, postgres.Config{Pool: pool, Logger: log})
 	if err != nil {
 		return "", err
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 )
 
 // Whatever a check says stands in its own line.
@@ -78,10 +78,10 @@ func TestReconcileFails(t *testing.T) {
 	t.Parallel()
 	for _, asJSON := range []bool{false, true} {
 		var out bytes.Buffer
-		if err := tell(&out, commands.Report{Findings: []commands.Finding{{Kind: commands.Terminate, Done: true}, {Kind: commands.Stranger}}}, asJSON); err != nil {
+		if err := tell(&out, provisioner.Report{Findings: []provisioner.Finding{{Kind: provisioner.Terminate, Done: true}, {Kind: provisioner.Stranger}}}, asJSON); err != nil {
 			t.Error(err)
 		}
-		err := tell(&out, commands.Report{Findings: []commands.Finding{{Done: true}, {Error: "not allowed"}}}, asJSON)
+		err := tell(&out, provisioner.Report{Findings: []provisioner.Finding{{Done: true}, {Error: "not allowed"}}}, asJSON)
 		if err == nil || !strings.Contains(err.Error(), "1 of 2") || !strings.Contains(out.String(), "not allowed") {
 			t.Errorf("%v\n%s", err, out.String())
 		}

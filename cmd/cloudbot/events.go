@@ -129,7 +129,7 @@ func showEvents(ctx context.Context, store eventstore.Store, f filter, follow bo
 	out := bufio.NewWriterSize(w, 1<<16)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
-	hints := store.Hints(ctx)
+	hints := store.Notifications(ctx)
 	poll := time.NewTicker(time.Second)
 	defer poll.Stop()
 	for shown, at := int64(0), f.after; ; {

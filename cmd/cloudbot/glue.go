@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,42 +13,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/cloudbot-ai/control-plane/adapters/bridge"
-	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
-	"github.com/cloudbot-ai/control-plane/adapters/tickets"
-	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/eventstore"
-	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
 // Adapters do not know one another. What follows says to each what another one says.
-
-type tokens struct{ *secrets.Tokens }
-
-func (t tokens) ParseAccess(token string) (httpapi.Claims, error) {
-	c, err := t.Tokens.ParseAccess(token)
-	return httpapi.Claims(c), err
-}
-
-type ticketOffice struct{ kept tickets.Tickets }
-
-func (t ticketOffice) Issue(ctx context.Context, ticket httpapi.Ticket) (string, time.Time, error) {
-	return t.kept.Issue(ctx, tickets.Ticket(ticket))
-}
-
-func (t ticketOffice) Redeem(ctx context.Context, token string) (httpapi.Ticket, error) {
-	ticket, err := t.kept.Redeem(ctx, token)
-	return httpapi.Ticket(ticket), err
-}
-
-func (t ticketOffice) Peek(ctx context.Context, token string) (httpapi.Ticket, error) {
-	ticket, err := t.kept.Peek(ctx, token)
-	return httpapi.Ticket(ticket), err
-}
 
 type presence struct{ *jetstream.Presence }
 
@@ -60,37 +30,6 @@ func (p presence) Lookup(ctx context.Context, instanceID string) (string, error)
 		return "", nil
 	}
 	return url, err
-}
-
-type bridges struct{ *bridge.Bridge }
-
-func (b bridges) ServeVNC(w http.ResponseWriter, r *http.Request, s httpapi.BridgeSession) {
-	b.Bridge.ServeVNC(w, r, bridgeSession(s))
-}
-
-func (b bridges) ServeAgent(w http.ResponseWriter, r *http.Request, s httpapi.BridgeSession) {
-	b.Bridge.ServeAgent(w, r, bridgeSession(s))
-}
-
-func (b bridges) Check(w http.ResponseWriter, r *http.Request, kind string, s httpapi.BridgeSession) bool {
-	service := wire.VNC
-	if kind == httpapi.KindAgent {
-		service = wire.Agent
-	}
-	return b.Bridge.Check(w, r, bridgeSession(s), service)
-}
-
-func bridgeSession(s httpapi.BridgeSession) bridge.Session {
-	return bridge.Session{
-		Account: s.Account, SessionID: s.SessionID, Instance: s.Instance, Mode: s.Mode, Revoked: s.Revoked, Gone: s.Gone,
-	}
-}
-
-type diagnostics struct{ hub *tunnel.Hub }
-
-func (d diagnostics) Dial(ctx context.Context, instanceID string) (net.Conn, error) {
-	conn, _, err := d.hub.Open(ctx, instanceID, wire.HTTP)
-	return conn, err
 }
 
 // followNews tells this replica's parts what others decided: sessions and instances that ended,
@@ -104,7 +43,7 @@ func (p *parts) followNews(ctx context.Context) error {
 		if crash.Of(err) != nil {
 			return err
 		}
-		p.log.WarnContext(ctx, "following the log interrupted, will resume", "error", err)
+		p.log.WarnContext(ctx, "following the log interrupted, will resume", "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
@@ -144,11 +83,11 @@ func (p *parts) followFromHead(ctx context.Context) error {
 func (p *parts) news(ctx context.Context, e eventstore.Event) {
 	switch e.Type {
 	case "session.ended":
-		p.front.Sessions().Ended(e.Stream.ID)
+		p.front.Sessions().Revoke(e.Stream.ID)
 	case "account.suspended", "account.resumed":
 		p.front.Sessions().Suspended(e.Stream.ID, e.Position, e.Type == "account.suspended")
 	case "instance.terminated", "instance.failed":
-		p.front.Instances().Ended(e.Stream.ID)
+		p.front.Instances().Revoke(e.Stream.ID)
 	case "apikey.stored", "apikey.removed":
 		account, _, _ := strings.Cut(e.Stream.ID, "-")
 		p.hub.PushKeys(ctx, account)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/projections"
@@ -226,14 +227,13 @@ func tellForced(w io.Writer, done commands.Forced, asJSON bool) error {
 }
 
 // inventory opens the cloud that this server's machines are in, to look and to terminate.
-func (o *operator) inventory(ctx context.Context) (commands.Inventory, error) {
+func (o *operator) inventory(ctx context.Context) (machines.Inventory, error) {
 	if o.cfg.LocalDevMode {
 		guest, err := guestProgram()
 		if err != nil {
 			return nil, err
 		}
-		return local.New(local.Config{Dir: o.cfg.machines(), GuestPath: guest, ControlPlaneURL: o.publicURL(), Log: slog.New(slog.DiscardHandler)})
+		return local.New(local.Config{Dir: o.cfg.machines(), GuestPath: guest, ControlPlaneURL: o.publicURL(), Logger: slog.New(slog.DiscardHandler)})
 	}
-	launchesNothing := func() (download, error) { return download{}, errors.New("this command launches nothing") }
-	return openEC2(ctx, o.cfg.EC2, environmentID(o.cfg.Environment, o.vault.Blind), o.cfg.PublicURL, launchesNothing, o.log)
+	return openEC2(ctx, o.cfg.EC2, environmentID(o.cfg.Environment, o.vault.Blind), o.cfg.PublicURL, nil, o.log)
 }

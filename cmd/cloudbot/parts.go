@@ -22,10 +22,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
-	"github.com/cloudbot-ai/control-plane/adapters/shelf"
 	"github.com/cloudbot-ai/control-plane/adapters/tickets"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
+	"github.com/cloudbot-ai/control-plane/adapters/webfiles"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
@@ -52,7 +54,7 @@ type parts struct {
 	metrics   *prometheus.Registry
 	parked    *prometheus.CounterVec
 	cloud     cloud
-	saga      *commands.Saga
+	saga      *provisioner.Saga
 	audit     *commands.Audit
 	hub       *tunnel.Hub
 	bridge    *bridge.Bridge
@@ -128,7 +130,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Presence:  presence{shared.presence},
 		Advertise: advertise,
 		HopKey:    sharedKey(vault, "hops between replicas"),
-		Log:       log,
+		Logger:    log,
 
 		ClientAddr: httpapi.ClientAddr(proxies),
 		Changed:    p.presenceChanged,
@@ -137,7 +139,7 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		return nil, err
 	}
 	p.hub, p.bridge = hub, bridge.New(bridge.Config{
-		Opener: hub, Log: log, Spread: cfg.grace(), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate,
+		Opener: hub, Logger: log, Spread: cfg.grace(), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate,
 	})
 	if err := p.stream(reader, events, enrolment, hub); err != nil {
 		return nil, err
@@ -157,13 +159,13 @@ func assemble(ctx context.Context, cfg config, log *slog.Logger, databaseURL, ur
 		Queries:        reader,
 		Progress:       p.progress,
 		Epoch:          p.epoch,
-		Tokens:         tokens{keys.tokens},
+		Tokens:         keys.tokens,
 		Audit:          p.audit,
-		Log:            log,
-		Tickets:        ticketOffice{tickets.Tickets{Pool: p.pool}},
+		Logger:         log,
+		Tickets:        tickets.Tickets{Pool: p.pool},
 		Limiter:        shared.limits,
-		Bridges:        bridges{p.bridge},
-		Diagnostics:    diagnostics{p.hub},
+		Bridges:        p.bridge,
+		Diagnostics:    p.hub,
 		Silent:         p.hub.Silent,
 		Web:            page,
 		Mounts:         map[string]http.Handler{guestPrefix: p.hub.GuestHandler(), tunnel.HopPrefix: p.hub.HopHandler(), assets.Prefix: files},
@@ -186,14 +188,14 @@ func (p *parts) dashboard() (http.Handler, error) {
 	if files == nil {
 		return nil, nil
 	}
-	return web.New(web.Config{Files: files, Shelf: shelf.Shelf{Pool: p.pool}, Log: p.log})
+	return web.New(web.Config{Files: files, Earlier: webfiles.Store{Pool: p.pool}, Logger: p.log})
 }
 
 // keepDashboard keeps its files for the pages that will be open at the next deploy.
 func (p *parts) keepDashboard(ctx context.Context) error {
 	if files := web.Built(); files != nil {
-		if err := (shelf.Shelf{Pool: p.pool}).Put(ctx, files); err != nil && ctx.Err() == nil {
-			p.log.Warn("pages open now may break at the next deploy", "error", err)
+		if err := (webfiles.Store{Pool: p.pool}).Put(ctx, files); err != nil && ctx.Err() == nil {
+			p.log.Warn("pages open now may break at the next deploy", "err", err)
 		}
 	}
 	<-ctx.Done()
@@ -222,7 +224,7 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 	if p.leasePool, err = p.pool.Reserve(ctx, "cloudbot leases"); err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
-	if p.store, err = postgres.Open(ctx, postgres.Config{Pool: p.pool, Log: p.log}); err != nil {
+	if p.store, err = postgres.Open(ctx, postgres.Config{Pool: p.pool, Logger: p.log}); err != nil {
 		return err
 	}
 	if p.cfg.NATSURL != "" {
@@ -234,7 +236,7 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 			return err
 		}
 	} else {
-		p.bus, err = embedded.StartNATS(ctx, embedded.NATSConfig{Dir: p.cfg.dir("nats"), Listen: p.cfg.NATSListen, Log: p.log})
+		p.bus, err = embedded.StartNATS(ctx, embedded.NATSConfig{Dir: p.cfg.dir("nats"), Listen: p.cfg.NATSListen, Logger: p.log})
 		if err != nil {
 			return err
 		}
@@ -242,7 +244,7 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 			return err
 		}
 	}
-	p.leases = lease.New(lease.Config{Pool: p.leasePool, Log: p.log})
+	p.leases = lease.New(lease.Config{Pool: p.leasePool, Logger: p.log})
 	if p.cfg.DatabaseURL == "" {
 		// A private database has no other user: whoever holds a lease there is dead.
 		if err := p.leases.Clear(ctx); err != nil {
@@ -253,17 +255,17 @@ func (p *parts) connect(ctx context.Context, databaseURL string) error {
 }
 
 // stream builds what follows the log: relay, read models' feed and saga. The saga asks the hub.
-func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment commands.Enrolment, hub *tunnel.Hub) (err error) {
+func (p *parts) stream(reader *projections.Reader, events commands.Log, enrolment machines.Enrolment, hub *tunnel.Hub) (err error) {
 	if p.relay, err = jetstream.NewRelay(jetstream.RelayConfig{
 		Store: p.store, Conn: p.conn, Epochs: p.epochs, Environment: p.cfg.Environment,
-		Limits: jetstream.StreamLimits{Replicas: p.cfg.NATSReplicas}, Log: p.log,
+		Limits: jetstream.StreamLimits{Replicas: p.cfg.NATSReplicas}, Logger: p.log,
 	}); err != nil {
 		return err
 	}
-	if p.feed, err = jetstream.NewFeed(jetstream.FeedConfig{Store: p.store, Conn: p.conn, Log: p.log}); err != nil {
+	if p.feed, err = jetstream.NewFeed(jetstream.FeedConfig{Store: p.store, Conn: p.conn, Logger: p.log}); err != nil {
 		return err
 	}
-	p.saga = &commands.Saga{
+	p.saga = &provisioner.Saga{
 		Log: events, Cloud: p.cloud, Tokens: enrolment, Live: reader.Live, Feed: p.feed, Connected: hub.ConnectedAnywhere, Logger: p.log,
 		PollEvery: p.cloud.pollEvery, SweepEvery: p.cloud.sweepEvery, Policy: p.cloud.policy, Workers: 8, At: failpoint(),
 	}
@@ -326,7 +328,7 @@ func (p *parts) background() []part {
 	}
 	for _, projection := range projections.All() {
 		projector := &projections.Projector{
-			Projection: projection, Pool: p.pool, Feed: p.feed, Progress: p.progress, Log: p.log,
+			Projection: projection, Pool: p.pool, Feed: p.feed, Progress: p.progress, Logger: p.log,
 			Parked: func(name string) { p.parked.WithLabelValues(name).Inc() },
 		}
 		list = append(list, part{"projection " + projection.Name, projector.Run})
@@ -344,7 +346,7 @@ func (p *parts) held(ctx context.Context, name string, f func(context.Context) e
 		if crash.Of(err) != nil {
 			return err
 		}
-		p.log.WarnContext(ctx, "background role interrupted, will resume", "role", name, "error", err)
+		p.log.WarnContext(ctx, "background role interrupted, will resume", "role", name, "err", err)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -23,7 +23,7 @@ func (p *parts) presenceChanged(account, instanceID string) {
 		err = p.conn.Publish(presenceSubject, b)
 	}
 	if err != nil {
-		p.log.Info("change of presence not told", "instance", instanceID, "error", err)
+		p.log.Info("change of presence not told", "instance", instanceID, "err", err)
 	}
 }
 

@@ -33,8 +33,8 @@ func (p *parts) buckets() bucketsOfNATS { return bucketsOf(p.conn, p.cfg.NATSRep
 
 func bucketsOf(conn *nats.Conn, replicas int, log *slog.Logger) bucketsOfNATS {
 	return bucketsOfNATS{
-		limits:   jetstream.NewLimiter(jetstream.LimiterConfig{Conn: conn, Replicas: replicas, Log: log}),
-		presence: jetstream.NewPresence(jetstream.PresenceConfig{Conn: conn, Replicas: replicas, Log: log}),
+		limits:   jetstream.NewLimiter(jetstream.LimiterConfig{Conn: conn, Replicas: replicas, Logger: log}),
+		presence: jetstream.NewPresence(jetstream.PresenceConfig{Conn: conn, Replicas: replicas, Logger: log}),
 	}
 }
 
@@ -122,7 +122,7 @@ func (s *standstill) look(now time.Time, at, head int64) error {
 func connectNATS(cfg config, log *slog.Logger) (*nats.Conn, error) {
 	conn, err := nats.Connect(cfg.NATSURL, nats.Name("cloudbot"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
 		nats.Timeout(3*time.Second), nats.IgnoreAuthErrorAbort(),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Debug("NATS", "error", err) }))
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Debug("NATS", "err", err) }))
 	if err != nil {
 		return nil, fmt.Errorf("NATS_URL: %w", err)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
@@ -58,7 +58,7 @@ It ends with an error where something could not be mended. For machines on EC2
 }
 
 // tell prints a report. What could not be mended is an error, too, for who looks at the exit code only.
-func tell(w io.Writer, r commands.Report, asJSON bool) (err error) {
+func tell(w io.Writer, r provisioner.Report, asJSON bool) (err error) {
 	if asJSON {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
@@ -79,7 +79,7 @@ func tell(w io.Writer, r commands.Report, asJSON bool) (err error) {
 }
 
 // reconciler builds what the command needs, beside a server or without one.
-func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) (*commands.Reconciler, error) {
+func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) (*provisioner.Reconciler, error) {
 	cfg, err := loadConfig()
 	if err != nil {
 		return nil, err
@@ -92,15 +92,14 @@ func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) 
 	if err != nil {
 		return nil, err
 	}
-	launchesNothing := func() (download, error) { return download{}, errors.New("this command launches nothing") }
 	log := logger(cfg)
-	c, err := openEC2(ctx, cfg.EC2, environmentID(cfg.Environment, vault.Blind), cfg.PublicURL, launchesNothing, log)
+	c, err := openEC2(ctx, cfg.EC2, environmentID(cfg.Environment, vault.Blind), cfg.PublicURL, nil, log)
 	if err != nil {
 		return nil, err
 	}
 	events := newLog(store)
 	events.Fleet = newFleet(cfg, pool, log)
-	return &commands.Reconciler{
+	return &provisioner.Reconciler{
 		Log:   events,
 		Cloud: c, Live: (&projections.Reader{Pool: pool}).Live, Logger: log,
 	}, nil

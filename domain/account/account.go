@@ -3,7 +3,6 @@
 package account
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -124,40 +123,4 @@ func Decide(s State, c Command) ([]Event, error) {
 		return []Event{Resumed(c)}, nil
 	}
 	return nil, fmt.Errorf("account: unknown command %T", c)
-}
-
-// Encode gives an event its wire name, schema and data.
-func Encode(e Event) (name string, schema int, data []byte, err error) {
-	switch e.(type) {
-	case SignedUp:
-		name = "account.signed_up"
-	case PasswordChanged:
-		name = "account.password_changed"
-	case Suspended:
-		name = "account.suspended"
-	case Resumed:
-		name = "account.resumed"
-	default:
-		return "", 0, nil, fmt.Errorf("encode %T: not an account event", e)
-	}
-	data, err = json.Marshal(e)
-	return name, 1, data, err
-}
-
-// Decode is the inverse of Encode.
-func Decode(name string, schema int, data []byte) (Event, error) {
-	if schema != 1 {
-		return nil, fmt.Errorf("decode %s: unknown schema %d", name, schema)
-	}
-	switch name {
-	case "account.signed_up":
-		return domain.Unmarshal[SignedUp](data)
-	case "account.password_changed":
-		return domain.Unmarshal[PasswordChanged](data)
-	case "account.suspended":
-		return domain.Unmarshal[Suspended](data)
-	case "account.resumed":
-		return domain.Unmarshal[Resumed](data)
-	}
-	return nil, fmt.Errorf("decode %s: not an account event", name)
 }

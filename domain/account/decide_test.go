@@ -53,5 +53,5 @@ func TestEvolve(t *testing.T) {
 
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t, opened, changed, suspended, Resumed{})
+	domaintest.Golden[Event](t, Codec, opened, changed, suspended, Resumed{})
 }

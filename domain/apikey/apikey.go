@@ -3,7 +3,6 @@
 package apikey
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/cloudbot-ai/control-plane/domain"
@@ -125,32 +124,4 @@ func Decide(s State, c Command) ([]Event, error) {
 		return []Event{Removed(c)}, nil
 	}
 	return nil, fmt.Errorf("apikey: unknown command %T", c)
-}
-
-// Encode gives an event its wire name, schema and data.
-func Encode(e Event) (name string, schema int, data []byte, err error) {
-	switch e.(type) {
-	case Stored:
-		name = "apikey.stored"
-	case Removed:
-		name = "apikey.removed"
-	default:
-		return "", 0, nil, fmt.Errorf("encode %T: not an apikey event", e)
-	}
-	data, err = json.Marshal(e)
-	return name, 1, data, err
-}
-
-// Decode is the inverse of Encode.
-func Decode(name string, schema int, data []byte) (Event, error) {
-	if schema != 1 {
-		return nil, fmt.Errorf("decode %s: unknown schema %d", name, schema)
-	}
-	switch name {
-	case "apikey.stored":
-		return domain.Unmarshal[Stored](data)
-	case "apikey.removed":
-		return domain.Unmarshal[Removed](data)
-	}
-	return nil, fmt.Errorf("decode %s: not an apikey event", name)
 }

@@ -54,6 +54,6 @@ func TestFind(t *testing.T) {
 
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t,
+	domaintest.Golden[Event](t, Codec,
 		Stored{"01JACCOUNT", "openai", 3, []byte("sealed"), "ab12"}, Removed{"01JACCOUNT", "openai"})
 }

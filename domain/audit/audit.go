@@ -6,11 +6,8 @@
 package audit
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
-
-	"github.com/cloudbot-ai/control-plane/domain"
 )
 
 // PerHour is how many events of a kind an account's audit takes in an hour; more are left out.
@@ -124,36 +121,4 @@ func (w *Window) takes(at time.Time) bool {
 	}
 	w.Count++
 	return true
-}
-
-// Encode gives an event its wire name, schema and data.
-func Encode(e Event) (name string, schema int, data []byte, err error) {
-	switch e.(type) {
-	case LogInFailed:
-		name = "audit.log_in_failed"
-	case KeysHandedOut:
-		name = "audit.keys_handed_out"
-	case DiagnosticsRead:
-		name = "audit.diagnostics_read"
-	default:
-		return "", 0, nil, fmt.Errorf("encode %T: not an audit event", e)
-	}
-	data, err = json.Marshal(e)
-	return name, 1, data, err
-}
-
-// Decode is the inverse of Encode.
-func Decode(name string, schema int, data []byte) (Event, error) {
-	if schema != 1 {
-		return nil, fmt.Errorf("decode %s: unknown schema %d", name, schema)
-	}
-	switch name {
-	case "audit.log_in_failed":
-		return domain.Unmarshal[LogInFailed](data)
-	case "audit.keys_handed_out":
-		return domain.Unmarshal[KeysHandedOut](data)
-	case "audit.diagnostics_read":
-		return domain.Unmarshal[DiagnosticsRead](data)
-	}
-	return nil, fmt.Errorf("decode %s: not an audit event", name)
 }

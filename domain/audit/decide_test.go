@@ -63,6 +63,6 @@ func TestNoFloodWritesMoreThanItsShare(t *testing.T) {
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	w := Written{Window{t0, 1}, Window{t0, 2}, Window{t0, 3}}
-	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t,
+	domaintest.Golden[Event](t, Codec,
 		LogInFailed{w}, KeysHandedOut{"01JINSTANCE", w}, DiagnosticsRead{"01JINSTANCE", "log", w})
 }

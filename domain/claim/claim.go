@@ -3,12 +3,7 @@
 // sign-ups with one address cannot both succeed. The address itself is not in it.
 package claim
 
-import (
-	"encoding/json"
-	"fmt"
-
-	"github.com/cloudbot-ai/control-plane/domain"
-)
+import "github.com/cloudbot-ai/control-plane/domain"
 
 // ErrTaken refuses an address that belongs to an account.
 var ErrTaken = &domain.Error{Kind: domain.Conflict, Code: "email_taken", Msg: "There is an account with this e-mail address already; log in instead."}
@@ -46,23 +41,4 @@ func Decide(s State, c Claim) ([]Event, error) {
 		return nil, nil
 	}
 	return nil, ErrTaken
-}
-
-// Encode gives an event its wire name, schema and data.
-func Encode(e Event) (name string, schema int, data []byte, err error) {
-	if _, ok := e.(Claimed); !ok {
-		return "", 0, nil, fmt.Errorf("encode %T: not an e-mail event", e)
-	}
-	data, err = json.Marshal(e)
-	return "email.claimed", 1, data, err
-}
-
-// Decode is the inverse of Encode.
-func Decode(name string, schema int, data []byte) (Event, error) {
-	if name != "email.claimed" || schema != 1 {
-		return nil, fmt.Errorf("decode %s: not an e-mail event, or unknown schema %d", name, schema)
-	}
-	var e Claimed
-	err := json.Unmarshal(data, &e)
-	return e, err
 }

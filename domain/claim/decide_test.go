@@ -17,5 +17,5 @@ func TestDecide(t *testing.T) {
 
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t, Claimed{"01JACCOUNT"})
+	domaintest.Golden[Event](t, Codec, Claimed{"01JACCOUNT"})
 }

@@ -14,15 +14,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain"
 )
 
 var update = flag.Bool("update", false, "write the golden files that are missing; those that exist never change")
 
-// Codec is an aggregate's way of writing events down.
-type Codec[E any] struct {
-	Encode func(E) (name string, schema int, data []byte, err error)
-	Decode func(name string, schema int, data []byte) (E, error)
-}
+// codec is an aggregate's table under test.
+type codec[E any] struct{ domain.Codec[E] }
 
 type golden struct {
 	Name   string          `json:"name"`
@@ -33,8 +32,9 @@ type golden struct {
 // Golden holds the codec to the files in testdata, which are what logs in the world contain. Every
 // file must decode and encode to the same bytes for ever. Samples has one event of every type of
 // the package, all fields filled; one that no file shows, or a type without a sample, fails.
-func (c Codec[E]) Golden(t *testing.T, samples ...E) {
+func Golden[E any](t *testing.T, table domain.Codec[E], samples ...E) {
 	t.Helper()
+	c := codec[E]{table}
 	sampled := map[string]bool{}
 	for _, e := range samples {
 		sampled[reflect.TypeOf(e).Name()] = true
@@ -57,7 +57,7 @@ func (c Codec[E]) Golden(t *testing.T, samples ...E) {
 }
 
 // file decodes a golden file and encodes it again.
-func (c Codec[E]) file(t *testing.T, path string) {
+func (c codec[E]) file(t *testing.T, path string) {
 	t.Helper()
 	g := read(t, path)
 	if base := filepath.Base(path); !strings.HasPrefix(base, g.Name+".") {
@@ -75,7 +75,7 @@ func (c Codec[E]) file(t *testing.T, path string) {
 }
 
 // sample looks for the file that shows e, and writes it when asked to.
-func (c Codec[E]) sample(t *testing.T, e E) {
+func (c codec[E]) sample(t *testing.T, e E) {
 	t.Helper()
 	name, schema, data, err := c.Encode(e)
 	if err != nil {
@@ -110,7 +110,7 @@ func (c Codec[E]) sample(t *testing.T, e E) {
 }
 
 // strangers must be errors: nothing unknown is skipped silently.
-func (c Codec[E]) strangers(t *testing.T) {
+func (c codec[E]) strangers(t *testing.T) {
 	t.Helper()
 	var none E
 	if _, _, _, err := c.Encode(none); err == nil {

@@ -64,5 +64,5 @@ func TestTheLastEventIsTheState(t *testing.T) {
 
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t, Grown{"01JINSTANCE", 3}, Shrunk{"01JINSTANCE", 2}, Counted{7})
+	domaintest.Golden[Event](t, Codec, Grown{"01JINSTANCE", 3}, Shrunk{"01JINSTANCE", 2}, Counted{7})
 }

@@ -6,7 +6,6 @@
 package fleet
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/cloudbot-ai/control-plane/domain"
@@ -92,36 +91,4 @@ func Decide(s State, c Command) ([]Event, error) {
 		return []Event{Counted(c)}, nil
 	}
 	return nil, fmt.Errorf("fleet: unknown command %T", c)
-}
-
-// Encode gives an event its wire name, schema and data.
-func Encode(e Event) (name string, schema int, data []byte, err error) {
-	switch e.(type) {
-	case Grown:
-		name = "fleet.grown"
-	case Shrunk:
-		name = "fleet.shrunk"
-	case Counted:
-		name = "fleet.counted"
-	default:
-		return "", 0, nil, fmt.Errorf("encode %T: not a fleet event", e)
-	}
-	data, err = json.Marshal(e)
-	return name, 1, data, err
-}
-
-// Decode is the inverse of Encode.
-func Decode(name string, schema int, data []byte) (Event, error) {
-	if schema != 1 {
-		return nil, fmt.Errorf("decode %s: unknown schema %d", name, schema)
-	}
-	switch name {
-	case "fleet.grown":
-		return domain.Unmarshal[Grown](data)
-	case "fleet.shrunk":
-		return domain.Unmarshal[Shrunk](data)
-	case "fleet.counted":
-		return domain.Unmarshal[Counted](data)
-	}
-	return nil, fmt.Errorf("decode %s: not a fleet event", name)
 }

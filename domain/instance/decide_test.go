@@ -434,7 +434,7 @@ func TestGolden(t *testing.T) {
 	full := spec
 	full.Subnet, full.SecurityGroup, full.KeyPair, full.Tags = "subnet-1", "sg-1", "kp", map[string]string{"b": "2", "a": "<1>"}
 	full.RootDevice, full.VolumeGiB = "/dev/sda1", 30
-	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t,
+	domaintest.Golden[Event](t, Codec,
 		requested[0], Renamed{[]byte("sealed")}, LaunchAttempted{2, t0, full}, MachineLaunched{2, "i-0abc", t0},
 		CallRefused{CallLaunch, 2, 3, Another, "InsufficientInstanceCapacity", "No capacity here.", t0, t0, true}, CallAccepted{CallStop, t0},
 		LaunchAbandoned{"no_capacity", "No machine could be had."}, MachineRunning{"203.0.113.9", t0}, AddressChanged{"203.0.113.10"},

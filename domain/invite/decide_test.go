@@ -41,5 +41,5 @@ func TestDecide(t *testing.T) {
 
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t, bound, Used{"01JACCOUNT"}, Revoked{})
+	domaintest.Golden[Event](t, Codec, bound, Used{"01JACCOUNT"}, Revoked{})
 }

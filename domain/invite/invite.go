@@ -4,7 +4,6 @@
 package invite
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -118,36 +117,4 @@ func Decide(s State, c Command) ([]Event, error) {
 		return []Event{Revoked(c)}, nil
 	}
 	return nil, fmt.Errorf("invite: unknown command %T", c)
-}
-
-// Encode gives an event its wire name, schema and data.
-func Encode(e Event) (name string, schema int, data []byte, err error) {
-	switch e.(type) {
-	case Created:
-		name = "invite.created"
-	case Used:
-		name = "invite.used"
-	case Revoked:
-		name = "invite.revoked"
-	default:
-		return "", 0, nil, fmt.Errorf("encode %T: not an invitation's event", e)
-	}
-	data, err = json.Marshal(e)
-	return name, 1, data, err
-}
-
-// Decode is the inverse of Encode.
-func Decode(name string, schema int, data []byte) (Event, error) {
-	if schema != 1 {
-		return nil, fmt.Errorf("decode %s: unknown schema %d", name, schema)
-	}
-	switch name {
-	case "invite.created":
-		return domain.Unmarshal[Created](data)
-	case "invite.used":
-		return domain.Unmarshal[Used](data)
-	case "invite.revoked":
-		return domain.Unmarshal[Revoked](data)
-	}
-	return nil, fmt.Errorf("decode %s: not an invitation's event", name)
 }

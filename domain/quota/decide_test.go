@@ -85,5 +85,5 @@ func TestNeverExceeded(t *testing.T) {
 
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t, SlotTaken{"01JINSTANCE"}, SlotReleased{"01JINSTANCE"})
+	domaintest.Golden[Event](t, Codec, SlotTaken{"01JINSTANCE"}, SlotReleased{"01JINSTANCE"})
 }

@@ -4,7 +4,6 @@
 package quota
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/cloudbot-ai/control-plane/domain"
@@ -92,32 +91,4 @@ func Decide(s State, c Command) ([]Event, error) {
 		return []Event{SlotReleased(c)}, nil
 	}
 	return nil, fmt.Errorf("quota: unknown command %T", c)
-}
-
-// Encode gives an event its wire name, schema and data.
-func Encode(e Event) (name string, schema int, data []byte, err error) {
-	switch e.(type) {
-	case SlotTaken:
-		name = "quota.slot_taken"
-	case SlotReleased:
-		name = "quota.slot_released"
-	default:
-		return "", 0, nil, fmt.Errorf("encode %T: not a quota event", e)
-	}
-	data, err = json.Marshal(e)
-	return name, 1, data, err
-}
-
-// Decode is the inverse of Encode.
-func Decode(name string, schema int, data []byte) (Event, error) {
-	if schema != 1 {
-		return nil, fmt.Errorf("decode %s: unknown schema %d", name, schema)
-	}
-	switch name {
-	case "quota.slot_taken":
-		return domain.Unmarshal[SlotTaken](data)
-	case "quota.slot_released":
-		return domain.Unmarshal[SlotReleased](data)
-	}
-	return nil, fmt.Errorf("decode %s: not a quota event", name)
 }

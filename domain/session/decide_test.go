@@ -126,6 +126,6 @@ func TestFamilyLaws(t *testing.T) {
 
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	domaintest.Codec[Event]{Encode: Encode, Decode: Decode}.Golden(t,
+	domaintest.Golden[Event](t, Codec,
 		Started{"01JACCOUNT", leaf(1, "01JTOKEN", t0), "Mozilla/5.0 <&>", []byte("sealed")}, Refreshed{leaf(2, "01JTOKEN2", t0), "keyed hash"}, Ended{LoggedOut})
 }

@@ -7,7 +7,6 @@
 package session
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -170,36 +169,4 @@ func decideRefresh(s State, c Refresh) ([]Event, error) {
 		return nil, nil // a tab that was a moment late: it gets the leaf
 	}
 	return []Event{Ended{Reason: Reused}}, nil
-}
-
-// Encode gives an event its wire name, schema and data.
-func Encode(e Event) (name string, schema int, data []byte, err error) {
-	switch e.(type) {
-	case Started:
-		name = "session.started"
-	case Refreshed:
-		name = "session.refreshed"
-	case Ended:
-		name = "session.ended"
-	default:
-		return "", 0, nil, fmt.Errorf("encode %T: not a session event", e)
-	}
-	data, err = json.Marshal(e)
-	return name, 1, data, err
-}
-
-// Decode is the inverse of Encode.
-func Decode(name string, schema int, data []byte) (Event, error) {
-	if schema != 1 {
-		return nil, fmt.Errorf("decode %s: unknown schema %d", name, schema)
-	}
-	switch name {
-	case "session.started":
-		return domain.Unmarshal[Started](data)
-	case "session.refreshed":
-		return domain.Unmarshal[Refreshed](data)
-	case "session.ended":
-		return domain.Unmarshal[Ended](data)
-	}
-	return nil, fmt.Errorf("decode %s: not a session event", name)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/hostile"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -69,8 +70,8 @@ func serve(t *testing.T, services map[string]map[string]func(net.Conn)) *server 
 	s := &server{hub: hub, bridge: bridge.New(bridge.Config{Opener: hub})}
 	mux := http.NewServeMux()
 	mux.Handle("/api/guest/", hub.GuestHandler())
-	session := func(r *http.Request) bridge.Session {
-		return bridge.Session{Account: r.PathValue("id"), Instance: r.PathValue("id"), Mode: "control"}
+	session := func(r *http.Request) access.BridgeSession {
+		return access.BridgeSession{Account: r.PathValue("id"), Instance: r.PathValue("id"), Mode: "control"}
 	}
 	mux.HandleFunc("/vnc/{id}", func(w http.ResponseWriter, r *http.Request) { s.bridge.ServeVNC(w, r, session(r)) })
 	mux.HandleFunc("/agent/{id}", func(w http.ResponseWriter, r *http.Request) { s.bridge.ServeAgent(w, r, session(r)) })

@@ -38,8 +38,8 @@ func Run(t *testing.T, open func(t *testing.T) eventstore.Store) {
 		{"malformed appends", malformedAppends},
 		{"an empty log", emptyLog},
 		{"long log", longLog},
-		{"hints", hints},
-		{"hints close with their context", hintsClose},
+		{"notifications", notifications},
+		{"notifications close with their context", notificationsClose},
 		{"one stream, many writers", oneStreamManyWriters},
 		{"many streams, a tailing reader", tailingReader},
 		{"losers leave their neighbours alone", losersLeaveNeighbours},
@@ -64,7 +64,7 @@ func RunShared(t *testing.T, open func(t *testing.T) (a, b eventstore.Store)) {
 		{"each knows the other's versions", versionsCross},
 		{"one stream, both write", bothWriteOneStream},
 		{"nothing is lost", nothingIsLost},
-		{"hints cross over", hintsCross},
+		{"notifications cross over", notificationsCross},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -204,10 +204,10 @@ func eachSeesTheOthers(t *testing.T, a, b eventstore.Store) {
 	}
 }
 
-func hintsCross(t *testing.T, a, b eventstore.Store) {
+func notificationsCross(t *testing.T, a, b eventstore.Store) {
 	i := &ids{}
-	c := b.Hints(t.Context())
+	c := b.Notifications(t.Context())
 	drain(c)
 	must(t, a, to(i, "x", 0, 1))
-	awaitHint(t, c)
+	awaitNotification(t, c)
 }

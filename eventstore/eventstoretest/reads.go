@@ -210,17 +210,17 @@ func longLog(t *testing.T, s eventstore.Store) {
 	}
 }
 
-func hints(t *testing.T, s eventstore.Store) {
+func notifications(t *testing.T, s eventstore.Store) {
 	i := &ids{}
-	c := s.Hints(t.Context())
+	c := s.Notifications(t.Context())
 	drain(c)
 	must(t, s, to(i, "a", 0, 1))
-	awaitHint(t, c)
+	awaitNotification(t, c)
 }
 
-func hintsClose(t *testing.T, s eventstore.Store) {
+func notificationsClose(t *testing.T, s eventstore.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
-	c := s.Hints(ctx)
+	c := s.Notifications(ctx)
 	cancel()
 	timeout := time.After(20 * time.Second)
 	for {
@@ -245,7 +245,7 @@ func drain(c <-chan struct{}) {
 	}
 }
 
-func awaitHint(t *testing.T, c <-chan struct{}) {
+func awaitNotification(t *testing.T, c <-chan struct{}) {
 	t.Helper()
 	select {
 	case _, open := <-c:
@@ -253,6 +253,6 @@ func awaitHint(t *testing.T, c <-chan struct{}) {
 			t.Fatal("the channel was closed")
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatal("no hint")
+		t.Fatal("got no notification, want one")
 	}
 }

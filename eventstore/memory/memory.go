@@ -17,11 +17,11 @@ import (
 
 // Store is an eventstore.Store in memory, safe for concurrent use.
 type Store struct {
-	mu       sync.RWMutex
-	events   []eventstore.Event // index n holds position n+1; elements never change
-	streams  map[eventstore.StreamID][]int64
-	receipts map[string]eventstore.Receipt
-	hints    map[chan struct{}]bool
+	mu            sync.RWMutex
+	events        []eventstore.Event // index n holds position n+1; elements never change
+	streams       map[eventstore.StreamID][]int64
+	receipts      map[string]eventstore.Receipt
+	notifications map[chan struct{}]bool
 }
 
 var _ eventstore.Store = (*Store)(nil)
@@ -65,7 +65,7 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.Res
 		}
 		s.receipts[r.Key] = r
 	}
-	for c := range s.hints {
+	for c := range s.notifications {
 		select {
 		case c <- struct{}{}:
 		default: // one is waiting already
@@ -164,19 +164,19 @@ func (s *Store) Head(ctx context.Context) (int64, error) {
 	return int64(len(s.events)), nil
 }
 
-// Hints implements eventstore.Store.
-func (s *Store) Hints(ctx context.Context) <-chan struct{} {
+// Notifications implements eventstore.Store.
+func (s *Store) Notifications(ctx context.Context) <-chan struct{} {
 	c := make(chan struct{}, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.hints == nil {
-		s.hints = map[chan struct{}]bool{}
+	if s.notifications == nil {
+		s.notifications = map[chan struct{}]bool{}
 	}
-	s.hints[c] = true
+	s.notifications[c] = true
 	context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.hints, c)
+		delete(s.notifications, c)
 		close(c)
 	})
 	return c

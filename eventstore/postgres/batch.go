@@ -1,8 +1,6 @@
 package postgres
 
 import (
-	"encoding/binary"
-	"slices"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -45,6 +43,8 @@ const (
 	stmtRollback = "rollback"
 )
 
+const copyEntries = `COPY log.entries (` + rowColumns + `) FROM STDIN (FORMAT binary)`
+
 // statements is the SQL behind the names.
 //
 // The entries' INSERT and COPY take the lock themselves (log.admit) and bring their positions
@@ -64,37 +64,6 @@ func statements() map[string]string {
 // rivalPause is how long batches ask for the head first after another replica has appended.
 const rivalPause = time.Second
 
-// copyHeader opens binary COPY data: signature, flags, no extension.
-const copyHeader = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-
-// copyTrailer ends it.
-const copyTrailer = "\xff\xff"
-
-// script is the fixed part of a batch's messages.
-type script struct{ begin, copy, insert, execute, commit, rollback, probe, sync []byte }
-
-func newScript() script {
-	execute := message('E', "\x00\x00\x00\x00\x00") // the unnamed portal, all rows
-	call := func(stmt string) []byte {
-		return append(message('B', "\x00"+stmt+"\x00\x00\x00\x00\x00\x00\x01\x00\x01"), execute...)
-	}
-	sync := message('S', "")
-	return script{
-		begin: slices.Concat(call(stmtBegin), call(stmtHead), sync),
-		copy:  call(stmtCopy), insert: opening(stmtInsert), execute: execute,
-		commit: call(stmtCommit), rollback: append(call(stmtRollback), sync...), sync: sync,
-		probe: slices.Concat(call(stmtBegin), call(stmtHead), call(stmtCopy)),
-	}
-}
-
-// message frames a body as the protocol wants it.
-func message(kind byte, body string) []byte {
-	return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(body)+4)), body...)
-}
-
-// opening is a Bind up to its parameters, all in binary, without the frame.
-func opening(stmt string) []byte { return []byte("\x00" + stmt + "\x00\x00\x01\x00\x01") }
-
 // encode writes the whole transaction as one run of messages: the entries, and a Sync that
 // commits. COPY data may follow its statement unasked: the server reads it once it has got that
 // far, and skips all of it up to Sync once anything has failed. COPY is planned never, inserts a
@@ -105,9 +74,9 @@ func opening(stmt string) []byte { return []byte("\x00" + stmt + "\x00\x00\x01\x
 func (b *batch) encode(s *script, head int64, begun bool) []byte {
 	w := b.wire[:0]
 	if len(b.requests) == 1 && b.events <= 1 {
-		w = b.requests[0].bind(w, s, head)
+		w = s.appendInsert(w, b.requests[0], head)
 	} else {
-		w = b.copyData(append(w, s.copy...), head)
+		w = appendCopyData(append(w, s.copy...), b.requests, head)
 	}
 	if begun {
 		w = append(w, s.commit...)
@@ -116,31 +85,10 @@ func (b *batch) encode(s *script, head int64, begun bool) []byte {
 	return b.wire
 }
 
-// bind appends an INSERT of the request's one row. A COPY row is also a statement's parameters: a
-// count and the fields, each with its length, are written alike in both.
-func (r *request) bind(w []byte, s *script, head int64) []byte {
-	w = binary.BigEndian.AppendUint32(append(w, 'B'), uint32(4+len(s.insert)+len(r.rows)+2))
-	w, _ = r.appendRows(append(w, s.insert...), head)
-	return append(append(w, 0, 0), s.execute...)
-}
-
-func (b *batch) copyData(w []byte, head int64) []byte {
-	w = append(w, 'd')
-	at := len(w)
-	w = append(w, 0, 0, 0, 0)
-	w = append(w, copyHeader...)
-	for _, r := range b.requests {
-		w, head = r.appendRows(w, head)
-	}
-	w = append(w, copyTrailer...)
-	binary.BigEndian.PutUint32(w[at:], uint32(len(w)-at))
-	return append(w, 'c', 0, 0, 0, 4) // CopyDone
-}
-
 // settle gives the winners consecutive positions after head, and notes how far streams reach now.
-func settle(k *known, winners []*request, head int64) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func settle(versions *versionCache, winners []*request, head int64) {
+	versions.mu.Lock()
+	defer versions.mu.Unlock()
 	for _, r := range winners {
 		if r.events == 0 {
 			r.settle(eventstore.Result{}, nil)
@@ -149,7 +97,7 @@ func settle(k *known, winners []*request, head int64) {
 		r.settle(eventstore.Result{First: head + 1, Last: head + int64(r.events)}, nil)
 		head += int64(r.events)
 		for i := range r.writes {
-			k.set(r.writes[i].stream, r.writes[i].expected+int64(r.writes[i].count))
+			versions.set(r.writes[i].stream, r.writes[i].expected+int64(r.writes[i].count))
 		}
 	}
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // replyPatience bounds a batch: beyond it the server counts as gone. It must exceed the lock timeout.
@@ -26,13 +24,13 @@ type committer struct {
 	patience time.Duration
 	script   script
 
-	mu     sync.Mutex
-	conn   *pgx.Conn // nil: to be connected
-	used   time.Time // end of the last batch
-	closed bool
-	head   int64     // after the last batch; -1: unknown
-	rival  time.Time // another replica's last append, as far as we noticed
-	slow   bool      // every batch goes the careful way: for the tests that both ways agree
+	mu         sync.Mutex
+	conn       *pgx.Conn // nil: to be connected
+	used       time.Time // end of the last batch
+	closed     bool
+	head       int64     // after the last batch; -1: unknown
+	rival      time.Time // another replica's last append, as far as we noticed
+	alwaysSlow bool      // every batch goes the slow path: for the tests that both ways agree
 }
 
 // errClosed answers appends to a closed store.
@@ -118,7 +116,7 @@ func (c *committer) drop() {
 	defer cancel()
 	_ = c.conn.Close(ctx)
 	c.conn = nil
-	c.store.known.forget()
+	c.store.versions.forget()
 }
 
 // answers tells whether the connection still works.
@@ -143,8 +141,8 @@ func (c *committer) run(b *batch) {
 	if c.conn != nil && time.Since(c.used) > time.Second && !c.answers() {
 		c.drop()
 	}
-	if c.conn == nil || b.unsure || c.slow {
-		c.runCarefully(b.requests, false)
+	if c.conn == nil || b.unsure || c.alwaysSlow {
+		c.runSlowPath(b.requests, false)
 		return
 	}
 	head, err := c.fast(b)
@@ -152,16 +150,16 @@ func (c *committer) run(b *batch) {
 	var pgErr *pgconn.PgError
 	switch {
 	case err == nil:
-		settle(c.store.known, b.requests, head)
+		settle(c.store.versions, b.requests, head)
 		c.head = head + int64(b.events)
-		c.store.hints.broadcast()
+		c.store.notifications.broadcast()
 	case errors.As(err, &pgErr) && !c.conn.IsClosed() && !wrongServer(pgErr):
 		// The transaction is rolled back and the connection is fine.
-		c.runCarefully(b.requests, false)
+		c.runSlowPath(b.requests, false)
 	default:
 		c.store.log.Warn("append: connection given up", "err", err, "requests", len(b.requests))
 		c.drop()
-		c.runCarefully(b.requests, true)
+		c.runSlowPath(b.requests, true)
 	}
 }
 
@@ -184,7 +182,7 @@ func (c *committer) fast(b *batch) (head int64, err error) {
 	}
 	if head < c.head {
 		// An older log stands in the place of the one we knew.
-		c.store.known.forget()
+		c.store.versions.forget()
 	} else if c.head >= 0 && head > c.head {
 		c.rival = time.Now()
 	}
@@ -192,42 +190,23 @@ func (c *committer) fast(b *batch) (head int64, err error) {
 	return head, err
 }
 
-// send sends messages that end with a Sync and reads the answers. If they ask for the head, it is
-// returned. A refused transaction is rolled back.
+// send sends messages that end with a Sync. If they ask for the head, it is returned. A refused
+// transaction is rolled back; the error is then a *pgconn.PgError.
 func (c *committer) send(wire []byte) (head int64, err error) {
-	conn := c.conn.PgConn()
-	if err := conn.Conn().SetDeadline(time.Now().Add(replyPatience)); err != nil {
+	r, err := exchange(c.conn.PgConn(), wire)
+	if err != nil {
 		return 0, err
 	}
-	if _, err := conn.Conn().Write(wire); err != nil {
-		return 0, err
+	if r.refusal != nil && wrongServer(r.refusal) {
+		c.store.pool.suspect.Store(true)
 	}
-	var refusal error
-	for {
-		msg, err := conn.Frontend().Receive()
-		if err != nil {
+	if r.failed {
+		if _, err := c.send(c.script.rollback); err != nil {
 			return 0, err
 		}
-		switch m := msg.(type) {
-		case *pgproto3.DataRow:
-			if len(m.Values) > 0 && len(m.Values[0]) == 8 {
-				head = int64(binary.BigEndian.Uint64(m.Values[0]))
-			}
-		case *pgproto3.ErrorResponse:
-			pgErr := pgconn.ErrorResponseToPgError(m)
-			if pgErr.Severity == "FATAL" || pgErr.Severity == "PANIC" {
-				return 0, fmt.Errorf("connection ended: %s", pgErr.Message)
-			}
-			if refusal = pgErr; wrongServer(pgErr) {
-				c.store.pool.suspect.Store(true)
-			}
-		case *pgproto3.ReadyForQuery:
-			if m.TxStatus == 'E' {
-				if _, err := c.send(c.script.rollback); err != nil {
-					return 0, err
-				}
-			}
-			return head, errors.Join(refusal, conn.Conn().SetDeadline(time.Time{}))
-		}
 	}
+	if r.refusal != nil {
+		return r.head, r.refusal
+	}
+	return r.head, nil
 }

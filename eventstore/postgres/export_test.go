@@ -6,8 +6,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// AlwaysCareful sends every batch the careful way.
-func (s *Store) AlwaysCareful() { s.commit.slow = true }
+// AlwaysSlowPath sends every batch the slow path.
+func (s *Store) AlwaysSlowPath() { s.commit.alwaysSlow = true }
 
 // Waiting is the number of appends in the queue.
 func (s *Store) Waiting() int {

@@ -14,13 +14,15 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Bounds of a pool whose URL does not say pool_max_conns.
 const (
 	minPool = 2
 	maxPool = 24
-	// besides is what one server uses beside its pool: appends, hints, leases, and one for the
+	// besides is what one server uses beside its pool: appends, notifications, leases, and one for the
 	// operator's tools.
 	besides = 4
 )
@@ -35,7 +37,7 @@ const fullPause = 20 * time.Millisecond
 // Pool is a pgxpool.Pool for a server with few connections and for one that fails over:
 //
 //   - Where the server has no connection left, a call waits for one instead of failing.
-//   - Appends, hints and what Reserve returns come first: the pool gives up a connection for them.
+//   - Appends, notifications and what Reserve returns come first: the pool gives up a connection for them.
 //   - A connection on which the server says that it cannot be written to is closed. Once a server
 //     that can be written to was found, the connections from before are closed as well.
 type Pool struct {
@@ -229,8 +231,8 @@ func (p *Pool) queue(ctx context.Context) error {
 	}
 	defer func() { <-p.turn }()
 	for until := time.Now().Add(fullPause); p.Stat().IdleConns() == 0 && time.Now().Before(until); {
-		if !pause(ctx, time.Millisecond) {
-			return ctx.Err()
+		if err := retry.Sleep(ctx, time.Millisecond); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -247,7 +249,7 @@ func (p *Pool) first(ctx context.Context, patience time.Duration, connect func()
 	defer p.urgent.Add(-1)
 	for began := time.Now(); isFull(err) && time.Since(began) < patience; err = connect() {
 		p.giveUpOne(ctx)
-		if !pause(ctx, fullPause/2+rand.N(fullPause)) {
+		if retry.Sleep(ctx, fullPause/2+rand.N(fullPause)) != nil {
 			return err
 		}
 	}
@@ -276,21 +278,9 @@ func (p *Pool) giveUpOne(ctx context.Context) {
 			}
 			c.Release()
 		}
-		if len(idle) > 0 || !pause(ctx, time.Millisecond) {
+		if len(idle) > 0 || retry.Sleep(ctx, time.Millisecond) != nil {
 			return
 		}
-	}
-}
-
-// pause waits, or tells that ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 

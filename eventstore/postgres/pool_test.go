@@ -111,7 +111,7 @@ func TestReadOnlyForAMoment(t *testing.T) {
 			url := pgtest.New(t)
 			i, name := &ids{}, database(t, url)
 			p, s := openPool(t, url, 100*time.Millisecond)
-			hints := s.Hints(t.Context())
+			notified := s.Notifications(t.Context())
 			must(t, s, i.append("a", 0, 1))
 			// Four connections that will be read-only, and stay in the pool.
 			var held []func()
@@ -158,9 +158,9 @@ func TestReadOnlyForAMoment(t *testing.T) {
 				}
 			}
 			must(t, s, i.append("c", 0, 1))
-			eventually(t, "a hint", func() bool {
+			eventually(t, "a notification", func() bool {
 				select {
-				case <-hints:
+				case <-notified:
 					return true
 				default:
 					return false
@@ -173,17 +173,17 @@ func TestReadOnlyForAMoment(t *testing.T) {
 	}
 }
 
-// The appends' own connection turns read-only while it is open, which careful.go once kept for ever.
+// The appends' own connection turns read-only while it is open, which slowpath.go once kept for ever.
 func TestReadOnlyConnectionIsGivenUp(t *testing.T) {
 	t.Parallel()
-	for _, careful := range []bool{false, true} {
-		t.Run(fmt.Sprint("careful ", careful), func(t *testing.T) {
+	for _, slow := range []bool{false, true} {
+		t.Run(fmt.Sprint("slow path ", slow), func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.New(t)
 			i := &ids{}
 			_, s := openPool(t, url, 0)
-			if careful {
-				s.AlwaysCareful()
+			if slow {
+				s.AlwaysSlowPath()
 			}
 			must(t, s, i.append("a", 0, 1))
 			s.MakeReadOnly(t.Context(), t)
@@ -294,7 +294,7 @@ func limited(t *testing.T, owner string) *url.URL {
 	return u
 }
 
-// A role with ten connections: 64 readers wait instead of failing, and appends, hints and leases get
+// A role with ten connections: 64 readers wait instead of failing, and appends, notifications and leases get
 // their connections back although the readers want each one. Two servers choose pools that fit beside
 // one another; a single one whose operator wants a pool of 24 has to live with what there is.
 func TestFewConnections(t *testing.T) {
@@ -329,7 +329,7 @@ func TestFewConnections(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(held.Close)
-				s.Hints(t.Context())
+				s.Notifications(t.Context())
 				must(t, s, i.append(fmt.Sprint("before", n), 0, 1))
 				stores, leases = append(stores, s), append(leases, held)
 			}
@@ -359,7 +359,7 @@ func TestFewConnections(t *testing.T) {
 						return err == nil
 					})
 				}
-				eventually(t, "all hints are back", func() bool {
+				eventually(t, "all listeners are back", func() bool {
 					listeners := 0
 					conn, err := pgx.Connect(t.Context(), owner)
 					if err != nil {

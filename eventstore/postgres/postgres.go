@@ -3,11 +3,12 @@
 // Appends of all callers are committed in groups, one transaction at a time under an advisory
 // lock, so that positions have no gap and commit in order. The unique index on (stream, version)
 // is the version check and the one on receipts' keys is the duplicate check; look-ups happen only
-// after one of them has objected. See batch.go for a batch's way and careful.go for what follows
+// after one of them has objected. See batch.go for a batch's way and slowpath.go for what follows
 // an objection.
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,40 +21,40 @@ import (
 
 // Config says where the log is. The database must have been migrated.
 type Config struct {
-	URL  string       // connection string; used, and needed, where Pool is nil
-	Pool *Pool        // for reads and look-ups, and the pattern of the store's own connections; nil: one is made from URL
-	Log  *slog.Logger // nil: silent
+	URL    string       // connection string; used, and needed, where Pool is nil
+	Pool   *Pool        // for reads and look-ups, and the pattern of the store's own connections; nil: one is made from URL
+	Logger *slog.Logger // nil: silent
 
-	// KnownStreams is how many streams' versions are remembered, so that most appends need no
+	// CachedVersions is how many streams' versions are remembered, so that most appends need no
 	// look-up; 0: 100,000, about 15 MB.
-	KnownStreams int
+	CachedVersions int
 	// LockTimeout bounds the wait for other replicas' appends; 0: 5 s.
 	LockTimeout time.Duration
 	// Patience bounds how long an append whose connection broke tries to reach the database
 	// again before it is ErrUnavailable; 0: 3 s.
 	Patience time.Duration
-	// PollEvery is how often hints look for appends whose notification was lost; 0: 500 ms.
+	// PollEvery is how often notifications look for appends whose notification was lost; 0: 500 ms.
 	PollEvery time.Duration
 }
 
-// Store is an eventstore.Store on Postgres. It holds one connection for appends, one for hints
-// once Hints was called, and borrows from the pool for reads.
+// Store is an eventstore.Store on Postgres. It holds one connection for appends, one for notifications
+// once Notifications was called, and borrows from the pool for reads.
 type Store struct {
-	pool    *Pool
-	ownPool bool
-	log     *slog.Logger
-	known   *known
-	queue   queue
-	commit  committer
-	hints   hints
-	lately  lately
+	pool          *Pool
+	ownPool       bool
+	log           *slog.Logger
+	versions      *versionCache
+	queue         queue
+	commit        committer
+	notifications notifications
+	lately        lately
 }
 
 var _ eventstore.Store = (*Store)(nil)
 
 // Open connects to the log. Close the store when no append is under way any more.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	s := &Store{pool: cfg.Pool, log: cfg.Log}
+	s := &Store{pool: cfg.Pool, log: cfg.Logger}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -64,13 +65,13 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		}
 		s.pool, s.ownPool = pool, true
 	}
-	s.known = newKnown(orElse(cfg.KnownStreams, 100_000))
+	s.versions = newVersionCache(cmp.Or(cfg.CachedVersions, 100_000))
 	s.commit = committer{
 		store:    s,
-		config:   committerConfig(s.pool.Config().ConnConfig, orElse(cfg.LockTimeout, 5*time.Second)),
-		patience: orElse(cfg.Patience, 3*time.Second),
+		config:   committerConfig(s.pool.Config().ConnConfig, cmp.Or(cfg.LockTimeout, 5*time.Second)),
+		patience: cmp.Or(cfg.Patience, 3*time.Second),
 	}
-	s.hints = hints{store: s, every: orElse(cfg.PollEvery, 500*time.Millisecond)}
+	s.notifications = notifications{store: s, every: cmp.Or(cfg.PollEvery, 500*time.Millisecond)}
 	if err := s.commit.reach(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open event store: %w", err)
@@ -80,7 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // Close releases the store's connections, and the pool if the store made it.
 func (s *Store) Close() {
-	s.hints.close()
+	s.notifications.close()
 	s.commit.close()
 	if s.ownPool {
 		s.pool.Close()
@@ -116,9 +117,9 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.Res
 // only sees versions that exist already, cannot be led to leave a gap. Versions never go away:
 // this is safe outside the lock.
 func (s *Store) verify(ctx context.Context, r *request) error {
-	r.generation = s.known.generation()
+	r.generation = s.versions.generation()
 	for _, w := range r.writes {
-		at, ok := s.known.get(w.stream)
+		at, ok := s.versions.get(w.stream)
 		if !ok || at < w.expected {
 			if w.expected == 0 {
 				continue
@@ -158,19 +159,19 @@ func (s *Store) refuse(ctx context.Context, r *request) error {
 		}
 	}
 	// What was believed about the streams is wrong: the log was replaced by an older one.
-	s.known.forget()
+	s.versions.forget()
 	return unavailable("append", errors.New("the log has changed under the store; try again"))
 }
 
 // version returns the stream's version, 0 if it does not exist.
 func (s *Store) version(ctx context.Context, stream string) (int64, error) {
-	generation := s.known.generation()
+	generation := s.versions.generation()
 	var v int64
 	err := s.pool.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM log.entries WHERE stream_key = $1`, indexKey(stream)).Scan(&v)
 	if err != nil {
 		return 0, unavailable("look up "+stream, err)
 	}
-	s.known.put(generation, stream, v)
+	s.versions.put(generation, stream, v)
 	return v, nil
 }
 
@@ -197,11 +198,4 @@ func (s *Store) Head(ctx context.Context) (int64, error) {
 
 func unavailable(doing string, err error) error {
 	return fmt.Errorf("%w: %s: %w", eventstore.ErrUnavailable, doing, err)
-}
-
-func orElse[T comparable](v, otherwise T) T {
-	if v == *new(T) {
-		return otherwise
-	}
-	return v
 }

@@ -23,11 +23,11 @@ func TestConformance(t *testing.T) {
 	eventstoretest.Run(t, func(t *testing.T) eventstore.Store { return open(t, pgtest.New(t)) })
 }
 
-func TestConformanceCareful(t *testing.T) {
+func TestConformanceSlowPath(t *testing.T) {
 	t.Parallel()
 	eventstoretest.Run(t, func(t *testing.T) eventstore.Store {
 		s := open(t, pgtest.New(t))
-		s.AlwaysCareful()
+		s.AlwaysSlowPath()
 		return s
 	})
 }

@@ -3,9 +3,9 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // trusted is how long an append that worked stands for the next one.
@@ -44,10 +45,8 @@ func (l *lately) well() bool { return time.Since(time.Unix(0, l.worked.Load())) 
 func (s *Store) Probe(ctx context.Context) error {
 	c := &s.commit
 	for !c.mu.TryLock() {
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, 5*time.Millisecond) != nil {
 			return unavailable("probe", errors.New("an append has been under way for too long"))
-		case <-time.After(5 * time.Millisecond):
 		}
 	}
 	defer c.mu.Unlock()
@@ -92,15 +91,11 @@ func (c *committer) probe(ctx context.Context, row bool) error {
 
 // attempt is a transaction that appends, with one receipt or nothing, and is rolled back.
 func (s *script) attempt(row bool) []byte {
-	rows := []byte(copyHeader)
+	var requests []*request
 	if row {
 		r := newRequest(eventstore.Append{Receipt: &eventstore.Receipt{Key: "probe " + rand.Text(), Request: []byte("probe")}})
-		rows, _ = r.appendRows(rows, 0)
-		r.free()
+		defer r.free()
+		requests = append(requests, r)
 	}
-	rows = append(rows, copyTrailer...)
-	w := append([]byte(nil), s.probe...)
-	w = binary.BigEndian.AppendUint32(append(w, 'd'), uint32(len(rows)+4))
-	w = append(append(w, rows...), message('c', "")...)
-	return append(w, s.rollback...)
+	return append(appendCopyData(slices.Clone(s.probe), requests, 0), s.rollback...)
 }

@@ -85,7 +85,7 @@ func (q *queue) leave(r *request) bool {
 func (s *Store) lead() {
 	q := &s.queue
 	q.gather()
-	own, b := q.take(s.known)
+	own, b := q.take(s.versions)
 	if err := crash.Guard(func() error { s.commit.run(b); return nil })(); err != nil {
 		// The front answers a caller's panic and goes on: those behind it must not wait for ever.
 		s.log.Error("append: panic", "panic", err, "stack", crash.Of(err).Stack)
@@ -142,7 +142,7 @@ func (q *queue) gather() {
 
 // take forms the next batch. Of the requests for one stream or with one key only the first goes;
 // the others wait, and find out next time. It returns the first in line, the leader's own.
-func (q *queue) take(k *known) (own *request, b *batch) {
+func (q *queue) take(versions *versionCache) (own *request, b *batch) {
 	b = &q.batch
 	b.reset()
 	q.mu.Lock()
@@ -153,15 +153,15 @@ func (q *queue) take(k *known) (own *request, b *batch) {
 	}
 	clear(q.streams)
 	clear(q.keys)
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	versions.mu.Lock()
+	defer versions.mu.Unlock()
 	left := q.waiting[:0]
 	for i, r := range q.waiting {
 		if len(b.requests) > 0 && (b.events+r.events > maxBatchEvents || b.bytes+len(r.rows) > maxBatchBytes) {
 			left = append(left, q.waiting[i:]...)
 			break
 		}
-		switch q.judge(k, r) {
+		switch q.judge(versions, r) {
 		case refused:
 			r.stale, r.state = true, taken
 			b.stale = append(b.stale, r)
@@ -169,7 +169,7 @@ func (q *queue) take(k *known) (own *request, b *batch) {
 			left = append(left, r)
 		default:
 			r.state = taken
-			b.add(r, r.generation != k.gen)
+			b.add(r, r.generation != versions.gen)
 		}
 	}
 	clear(q.waiting[len(left):])
@@ -185,7 +185,7 @@ const (
 	refused
 )
 
-func (q *queue) judge(k *known, r *request) verdict {
+func (q *queue) judge(versions *versionCache, r *request) verdict {
 	if r.key != "" && q.keys[r.key] {
 		return later
 	}
@@ -195,7 +195,7 @@ func (q *queue) judge(k *known, r *request) verdict {
 		}
 	}
 	for i := range r.writes {
-		if at, ok := k.look(r.writes[i].stream); ok && at > r.writes[i].expected {
+		if at, ok := versions.look(r.writes[i].stream); ok && at > r.writes[i].expected {
 			return refused
 		}
 	}

@@ -1,10 +1,7 @@
 package postgres
 
 import (
-	"encoding/binary"
-	"encoding/json"
 	"sync"
-	"time"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
@@ -21,7 +18,7 @@ type request struct {
 	rows    []byte // COPY rows: the events, the last with the receipt; or the receipt alone
 	ends    []int  // where each event's row ends; none for a receipt alone
 
-	generation uint64 // of known, when the versions were verified
+	generation uint64 // of the version cache, when the versions were verified
 
 	// What the queue decides, read by the caller once wake has fired.
 	wake   chan struct{}
@@ -70,24 +67,18 @@ func newRequest(a eventstore.Append) *request {
 		r.key, r.digest, r.answer = a.Receipt.Key, a.Receipt.Request, a.Receipt.Response
 	}
 	if r.events == 0 {
-		r.rows = binary.BigEndian.AppendUint16(r.rows, columnCount)
-		for range columnCount - receiptColumns {
-			r.rows = appendNull(r.rows)
-		}
-		r.rows = appendReceipt(r.rows, a.Receipt)
+		r.rows = appendReceiptRow(r.rows, a.Receipt)
 		return r
 	}
 	r.firstID = a.Writes[0].Events[0].ID
 	left := r.events
 	for k, w := range a.Writes {
 		for i := range w.Events {
-			left--
-			r.rows = appendEvent(r.rows, &r.writes[k], w.Expected+int64(i)+1, &w.Events[i])
-			if left == 0 && a.Receipt != nil {
-				r.rows = appendReceipt(r.rows, a.Receipt)
-			} else {
-				r.rows = appendNull(appendNull(appendNull(appendNull(r.rows))))
+			var receipt *eventstore.Receipt
+			if left--; left == 0 { // the last event carries it
+				receipt = a.Receipt
 			}
+			r.rows = appendEventRow(r.rows, &r.writes[k], w.Expected+int64(i)+1, &w.Events[i], receipt)
 			r.ends = append(r.ends, len(r.rows))
 		}
 	}
@@ -108,19 +99,6 @@ func (r *request) settle(res eventstore.Result, err error) {
 	r.result, r.err = res, err
 }
 
-// rowColumns match the rows below. The receipt's come last.
-const (
-	rowColumns = `position, version, time, schema, stream_key, stream, type, id, data, meta,
-		receipt_key, receipt, request, response`
-	columnCount    = 14
-	receiptColumns = 4
-)
-
-const copyEntries = `COPY log.entries (` + rowColumns + `) FROM STDIN (FORMAT binary)`
-
-// positionAt is where in its row an event's position stands: behind two lengths.
-const positionAt = 2 + 4
-
 // appendRows appends the request's rows with the positions after head, and returns the last.
 func (r *request) appendRows(b []byte, head int64) ([]byte, int64) {
 	at := len(b)
@@ -128,49 +106,8 @@ func (r *request) appendRows(b []byte, head int64) ([]byte, int64) {
 	start := 0
 	for _, end := range r.ends {
 		head++
-		binary.BigEndian.PutUint64(b[at+start+positionAt:], uint64(head))
+		setPosition(b[at+start:], head)
 		start = end
 	}
 	return b, head
 }
-
-// postgresEpoch is where Postgres' timestamps count from, in Unix microseconds.
-const postgresEpoch = 946_684_800_000_000
-
-// appendEvent begins a row, which appendReceipt or nulls complete.
-func appendEvent(b []byte, w *write, version int64, e *eventstore.NewEvent) []byte {
-	b = binary.BigEndian.AppendUint16(b, columnCount)
-	b = appendInt64(b, 0) // the position, for appendRows
-	b = appendInt64(b, version)
-	b = appendInt64(b, e.Time.Truncate(time.Microsecond).UnixMicro()-postgresEpoch)
-	b = binary.BigEndian.AppendUint32(b, 4)
-	b = binary.BigEndian.AppendUint32(b, uint32(e.Schema))
-	b = appendField(b, w.key[:])
-	b = appendField(b, w.stream)
-	b = appendField(b, e.Type)
-	b = appendField(b, e.ID)
-	b = appendField(b, e.Data)
-	at := len(b)
-	b = appendMeta(append(b, 0, 0, 0, 0), &e.Meta)
-	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
-	return b
-}
-
-func appendReceipt(b []byte, r *eventstore.Receipt) []byte {
-	key := indexKey(r.Key)
-	b = appendField(appendField(appendField(b, key[:]), r.Key), r.Request)
-	if len(r.Response) == 0 {
-		return appendNull(b)
-	}
-	return appendField(b, r.Response)
-}
-
-func appendField[T string | []byte | json.RawMessage](b []byte, v T) []byte {
-	return append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
-}
-
-func appendInt64(b []byte, v int64) []byte {
-	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(b, 8), uint64(v))
-}
-
-func appendNull(b []byte) []byte { return append(b, 0xff, 0xff, 0xff, 0xff) }

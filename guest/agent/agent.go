@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/gateway"
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Kinds of agent that a config may ask for.
@@ -46,7 +48,7 @@ type Config struct {
 	Keys    Keys
 	Arrived <-chan struct{} // closed once Keys were set for the first time; OpenClaw waits a little for it
 	Version string
-	Log     *slog.Logger
+	Logger  *slog.Logger
 	Output  io.Writer // of the program; nil: discarded
 }
 
@@ -63,10 +65,8 @@ type Agent struct {
 
 // New chooses the kind.
 func New(c Config) (*Agent, error) {
-	if c.Command == "" {
-		c.Command = "openclaw"
-	}
-	a := &Agent{c: c, log: c.Log, up: make(chan struct{})}
+	c.Command = cmp.Or(c.Command, "openclaw")
+	a := &Agent{c: c, log: c.Logger, up: make(chan struct{})}
 	if c.Kind != StandIn {
 		path, err := exec.LookPath(c.Command)
 		if err != nil && c.Kind == OpenClaw {
@@ -77,7 +77,7 @@ func New(c Config) (*Agent, error) {
 	if a.path == "" {
 		a.handed = pipe.NewListener()
 		a.standIn = gateway.New(gateway.Config{
-			Token: c.Token, Version: c.Version, Log: c.Log,
+			Token: c.Token, Version: c.Version, Logger: c.Logger,
 			Keys: func() map[string]string { env, _ := c.Keys.Env(); return env },
 		})
 	}
@@ -118,7 +118,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-t.C:
 	}
 	t.Stop()
-	wait := time.Second
+	backoff := retry.Backoff{First: time.Second, Max: 30 * time.Second}
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := a.runOpenClaw(ctx)
@@ -127,21 +127,16 @@ func (a *Agent) Run(ctx context.Context) error {
 			return nil
 		}
 		if errors.Is(err, errKeys) {
-			wait = time.Second
+			backoff.Reset()
 			continue
 		}
-		a.log.Warn("agent ended, starting it again", "error", err)
+		a.log.Warn("agent ended, starting it again", "err", err)
 		if time.Since(began) > time.Minute {
-			wait = time.Second
+			backoff.Reset()
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if backoff.Sleep(ctx) != nil {
 			return nil
-		case <-t.C:
 		}
-		wait = min(2*wait, 30*time.Second)
 	}
 	return nil
 }

@@ -251,7 +251,7 @@ func (c *client) event(name string, payload any) {
 func (c *client) queue(v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		c.g.log.Error("stand-in gateway frame", "error", err)
+		c.g.log.Error("stand-in gateway frame", "err", err)
 		return
 	}
 	select {

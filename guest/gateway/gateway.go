@@ -5,6 +5,7 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"encoding/json"
 	"log/slog"
@@ -25,7 +26,7 @@ type Config struct {
 	Pace    time.Duration            // between two deltas of an answer; 0: 40 ms
 	Keys    func() map[string]string // the present API keys, only their names are used; nil: none
 	Version string                   // shown to clients
-	Log     *slog.Logger             // nil: none
+	Logger  *slog.Logger             // nil: none
 }
 
 // Gateway is one gateway with its sessions, kept in memory.
@@ -46,20 +47,14 @@ type Gateway struct {
 
 // New returns a gateway that answers UNAVAILABLE until Ready is called.
 func New(c Config) *Gateway {
-	if c.Tick == 0 {
-		c.Tick = 30 * time.Second
-	}
-	if c.Pace == 0 {
-		c.Pace = 40 * time.Millisecond
-	}
+	c.Tick = cmp.Or(c.Tick, 30*time.Second)
+	c.Pace = cmp.Or(c.Pace, 40*time.Millisecond)
 	if c.Keys == nil {
 		c.Keys = func() map[string]string { return nil }
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	g := &Gateway{
-		c: c, log: c.Log, started: time.Now(),
+		c: c, log: c.Logger, started: time.Now(),
 		sessions: map[string]*session{},
 		clients:  map[*client]struct{}{},
 		runs:     map[string]*run{},

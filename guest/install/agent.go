@@ -51,7 +51,7 @@ func installNode(ctx context.Context, i *Installer) (string, error) {
 		err = errors.New("NodeSource's is too old")
 	}
 	why := reason(err)
-	i.log.Warn("no Node from its vendor, taking npm's", "error", err)
+	i.log.Warn("no Node from its vendor, taking npm's", "err", err)
 	if err := i.aptInstall(ctx, "ca-certificates", "npm", "libatomic1"); err != nil {
 		return "", err
 	}
@@ -102,7 +102,7 @@ func installOpenClaw(ctx context.Context, i *Installer) (string, error) {
 		from, what = "npm", "openclaw@"+OpenClawVersion
 	case errors.Is(err, errOpen):
 		from, what = "npm, as "+err.Error(), "openclaw@"+OpenClawVersion
-		i.log.Warn("OpenClaw's package is refused: give MOLTBOT_TARBALL_URL with https; taking npm's", "error", err)
+		i.log.Warn("OpenClaw's package is refused: give MOLTBOT_TARBALL_URL with https; taking npm's", "err", err)
 	case err != nil:
 		return "", err
 	}

@@ -53,7 +53,7 @@ func (a app) install(ctx context.Context, i *Installer) (string, error) {
 		if errors.Is(err, errLocked) { // says nothing about the vendor
 			return "", err
 		}
-		i.log.Warn("not to be had from its vendor, taking the distribution's equivalent", "step", a.name, "error", err)
+		i.log.Warn("not to be had from its vendor, taking the distribution's equivalent", "step", a.name, "err", err)
 		note = " of the distribution, as " + reason(err)
 	}
 	took, err := i.firstOf(ctx, a.instead...)

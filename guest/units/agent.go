@@ -2,6 +2,7 @@ package units
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ type AgentConfig struct {
 	Keys      agent.Keys
 	Arrived   <-chan struct{} // closed once keys were set for the first time
 	Memory    int64           // bytes the machine has; 0: unknown
-	Log       *slog.Logger
+	Logger    *slog.Logger
 
 	Dir     string  // "": Dir
 	Addr    string  // "": 127.0.0.1:18789
@@ -45,12 +46,8 @@ type Agent struct {
 
 // NewAgent returns an agent that Run starts.
 func NewAgent(c AgentConfig) *Agent {
-	if c.Dir == "" {
-		c.Dir = Dir
-	}
-	if c.Addr == "" {
-		c.Addr = agentAddr
-	}
+	c.Dir = cmp.Or(c.Dir, Dir)
+	c.Addr = cmp.Or(c.Addr, agentAddr)
 	if c.Control == nil {
 		c.Control = systemctl
 	}
@@ -94,7 +91,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		keys, changed := a.c.Keys.Env()
 		restarted, err := a.hand(ctx, keys)
 		if err != nil && ctx.Err() == nil {
-			a.c.Log.Warn("the agent does not start", "error", err)
+			a.c.Logger.Warn("the agent does not start", "err", err)
 			changed = soon(ctx)
 		}
 		a.watch(ctx, changed, restarted)
@@ -120,7 +117,7 @@ func (a *Agent) hand(ctx context.Context, keys map[string]string) (restarted boo
 		return false, a.c.Control(ctx, "start", "--no-block", agentUnit)
 	}
 	a.healthy.Store(false)
-	a.c.Log.Info("starting the agent", "keys", len(keys))
+	a.c.Logger.Info("starting the agent", "keys", len(keys))
 	if err := a.c.Control(ctx, "restart", "--no-block", agentUnit); err != nil {
 		return false, err
 	}

@@ -1,6 +1,7 @@
 package units
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -24,7 +25,7 @@ type DesktopConfig struct {
 	Installed <-chan struct{} // closed once the units are there
 	Password  string          // of the VNC server, at most 8 characters count
 	User      string          // whom it runs as
-	Log       *slog.Logger
+	Logger    *slog.Logger
 
 	Dir     string  // "": Dir
 	Addr    string  // "": 127.0.0.1:5900
@@ -40,12 +41,8 @@ type Desktop struct {
 
 // NewDesktop returns a desktop that Run starts.
 func NewDesktop(c DesktopConfig) *Desktop {
-	if c.Dir == "" {
-		c.Dir = Dir
-	}
-	if c.Addr == "" {
-		c.Addr = vncAddr
-	}
+	c.Dir = cmp.Or(c.Dir, Dir)
+	c.Addr = cmp.Or(c.Addr, vncAddr)
 	if c.Control == nil {
 		c.Control = systemctl
 	}
@@ -93,7 +90,7 @@ func (d *Desktop) Run(ctx context.Context) error {
 		case time.Since(started) >= steadily: // one that runs is not disturbed by being started
 			started = time.Now()
 			if err := d.start(ctx); err != nil && ctx.Err() == nil {
-				d.c.Log.Warn("the desktop does not start", "error", err)
+				d.c.Logger.Warn("the desktop does not start", "err", err)
 			}
 		}
 		select {

@@ -95,7 +95,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	defer gateway.Close()
 	s, k, dir := newSystemd(), &keys{env: map[string]string{"OPENAI_API_KEY": `a"b$c\d`}, changed: make(chan struct{})}, t.TempDir()
 	c := AgentConfig{
-		Installed: closed(), Arrived: closed(), Token: "tok", Keys: k, Memory: 4 << 30, Log: slog.New(slog.DiscardHandler),
+		Installed: closed(), Arrived: closed(), Token: "tok", Keys: k, Memory: 4 << 30, Logger: slog.New(slog.DiscardHandler),
 		Dir: dir, Addr: strings.TrimPrefix(gateway.URL, "http://"), Control: s.control,
 	}
 	a := NewAgent(c)
@@ -111,7 +111,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 		t.Errorf("%v\n%s\nwant\n%s", err, text, want)
 	}
 	if st, err := os.Stat(file); err != nil || st.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v %v", st.Mode(), err)
+		t.Errorf("mode %v %v, want no error and 0o600", st.Mode(), err)
 	}
 	if _, err := a.Dial(ctx); err == nil || a.Healthy() || a.Addr() != "" {
 		t.Error("it is reached before it is ready")
@@ -142,7 +142,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 		}
 	}
 	if text, _ := os.ReadFile(file); !bytes.Contains(text, []byte(`="new"`)) || bytes.Contains(text, []byte("XAI")) {
-		t.Errorf("after the change: %s", text)
+		t.Errorf("after the change: got %s, want []byte(`=\"new\"`) in text and no []byte(\"XAI\") in text", text)
 	}
 	cancel()
 	if err := <-done; err != nil {
@@ -161,7 +161,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 func TestARestartIsOwedUntilItIsMade(t *testing.T) {
 	t.Parallel()
 	s, dir := newSystemd(), t.TempDir()
-	a := NewAgent(AgentConfig{Log: slog.New(slog.DiscardHandler), Dir: dir, Control: s.control})
+	a := NewAgent(AgentConfig{Logger: slog.New(slog.DiscardHandler), Dir: dir, Control: s.control})
 	const start, restart = "start --no-block cloudbot-openclaw.service", "restart --no-block cloudbot-openclaw.service"
 	hand := func(key string, fail error, want string) {
 		t.Helper()
@@ -194,7 +194,7 @@ func TestDesktopStartsWithItsSecretsAndComesBack(t *testing.T) {
 	l.Close()
 	s, dir := newSystemd(), t.TempDir()
 	c := DesktopConfig{
-		Installed: closed(), Password: "pass", User: "nobody", Log: slog.New(slog.DiscardHandler), Dir: dir, Addr: addr, Control: s.control,
+		Installed: closed(), Password: "pass", User: "nobody", Logger: slog.New(slog.DiscardHandler), Dir: dir, Addr: addr, Control: s.control,
 	}
 	d := NewDesktop(c)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -203,11 +203,11 @@ func TestDesktopStartsWithItsSecretsAndComesBack(t *testing.T) {
 	const start = "start --no-block cloudbot-xvnc.service cloudbot-xfce.service"
 	s.expect(t, start)
 	if text, err := os.ReadFile(filepath.Join(dir, "desktop", "vnc")); err != nil || !bytes.Equal(text, rfb.Obscure("pass")) {
-		t.Errorf("%q %v", text, err)
+		t.Errorf("got %q %v, want no error and rfb.Obscure(\"pass\")", text, err)
 	}
 	cookie, err := os.ReadFile(filepath.Join(dir, "desktop", "xauthority"))
 	if err != nil || len(cookie) < 16 {
-		t.Errorf("%q %v", cookie, err)
+		t.Errorf("got %q %v, want no error and at least 16", cookie, err)
 	}
 	if _, err := d.Dial(ctx); err == nil {
 		t.Error("it is reached before it is up")

@@ -7,6 +7,7 @@
 package ec2test
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -27,8 +28,8 @@ type Config struct {
 	// server is locked: it must not call it. Nil: nobody.
 	Effect func(Entry, []Machine)
 	// Guest is what runs on each machine; see Run. Zero: nothing does.
-	Guest Guest
-	Log   *slog.Logger // nil: silent
+	Guest  Guest
+	Logger *slog.Logger // nil: silent
 }
 
 // Server is an http.Handler. It needs no goroutine of its own: whatever takes time has happened
@@ -63,9 +64,7 @@ type late struct {
 
 // New returns an empty cloud.
 func New(cfg Config) *Server {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	return &Server{
 		cfg: cfg, plan: cfg.Plan, drawn: map[string]uint64{}, script: map[string][]Fate{}, full: map[[2]string]bool{},
 		buckets: map[string]*bucket{}, machines: map[string]*machine{}, tokens: map[string]*machine{},

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Guest is a program that runs on each machine while it runs.
@@ -30,14 +32,7 @@ func (s *Server) Run(ctx context.Context) error {
 			g.end()
 		}
 	}()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	for retry.Sleep(ctx, 100*time.Millisecond) == nil {
 		for _, m := range s.Machines() {
 			g := guests[m.ID]
 			switch {
@@ -57,6 +52,7 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		}
 	}
+	return nil
 }
 
 type guest struct {

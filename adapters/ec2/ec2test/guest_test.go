@@ -20,7 +20,7 @@ func call(t *testing.T, s *Server, action string, more ...string) {
 	}
 	header := http.Header{"Authorization": {"AWS4-HMAC-SHA256 Credential=a/b/c/ec2/aws4_request, SignedHeaders=host, Signature=x"}, "X-Amz-Date": {time.Now().UTC().Format("20060102T150405Z")}}
 	if out := s.serve(header, []byte(form.Encode())); out.status != http.StatusOK {
-		t.Fatalf("%s: %s", action, out.body)
+		t.Fatalf("%s: got %s, want %v", action, out.body, http.StatusOK)
 	}
 }
 

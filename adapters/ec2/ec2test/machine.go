@@ -1,6 +1,7 @@
 package ec2test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -46,7 +47,7 @@ type machine struct {
 	state   State
 	next    State // what it is on its way to; "": it stays
 	changes time.Time
-	told    State // what reports say until lag
+	shown   State // what reports say until lag
 	lag     time.Time
 	known   time.Time // nobody knows it before
 	ended   time.Time
@@ -77,7 +78,7 @@ func (s *Server) add(l Launch) *machine {
 func (s *Server) become(m *machine, state State) {
 	now := time.Now()
 	if m.state != "" {
-		m.told, m.lag = m.state, now.Add(s.plan.Lag.draw(s.rand("lag")))
+		m.shown, m.lag = m.state, now.Add(s.plan.Lag.draw(s.rand("lag")))
 	}
 	m.state = state
 	switch r := s.rand(string(state)); state {
@@ -111,7 +112,7 @@ func (s *Server) settle() {
 		if m.next == "" || now.Before(m.changes) || m.next == Stopped && m.stuck {
 			continue
 		}
-		m.told, m.lag = m.state, m.changes.Add(s.plan.Lag.draw(s.rand("lag")))
+		m.shown, m.lag = m.state, m.changes.Add(s.plan.Lag.draw(s.rand("lag")))
 		m.state, m.next = m.next, ""
 		switch m.state {
 		case Running:
@@ -128,16 +129,14 @@ func (s *Server) settle() {
 func (s *Server) visible(m *machine) bool {
 	now := time.Now()
 	keep := s.plan.Keep
-	if keep == 0 {
-		keep = time.Hour
-	}
+	keep = cmp.Or(keep, time.Hour)
 	return !now.Before(m.known) && (m.ended.IsZero() || now.Sub(m.ended) < keep)
 }
 
 // reported is the machine's state as reports have it, which may lag behind.
 func (m *machine) reported() (State, string) {
-	if m.told != "" && time.Now().Before(m.lag) {
-		return m.told, ""
+	if m.shown != "" && time.Now().Before(m.lag) {
+		return m.shown, ""
 	}
 	return m.state, m.address
 }

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const (
@@ -50,7 +52,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := s.serve(r.Header, body)
-	if !sleep(r, out.took) || out.hang {
+	if retry.Sleep(r.Context(), out.took) != nil || out.hang {
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler)
 	}
@@ -82,7 +84,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	out := t.s.serve(r.Header, body)
-	if !sleep(r, out.took) {
+	if retry.Sleep(r.Context(), out.took) != nil {
 		return nil, r.Context().Err()
 	}
 	switch {
@@ -97,20 +99,6 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		Header: http.Header{"Content-Type": {"text/xml;charset=UTF-8"}, "Date": {t.s.date()}}, Body: io.NopCloser(bytes.NewReader(out.body)),
 		ContentLength: int64(len(out.body)), Request: r,
 	}, nil
-}
-
-func sleep(r *http.Request, d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-r.Context().Done():
-		return false
-	}
 }
 
 // serve takes a call to its fate. The effect is there when it returns; the answer travels afterwards.

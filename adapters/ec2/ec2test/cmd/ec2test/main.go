@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	defer ledger.Close()
 	folders := filepath.Join(*dir, "machines")
-	guests, err := machines(*guest, folders)
+	run, err := guests(*guest, folders)
 	if err != nil {
 		return err
 	}
@@ -68,10 +68,10 @@ func run(ctx context.Context, args []string) (err error) {
 	span := ec2test.Span{Min: *boot, Max: *boot * 3 / 2}
 	n := *faults
 	srv := ec2test.New(ec2test.Config{
-		Seed: *seed, Ledger: ledger, Log: log, Guest: guests,
+		Seed: *seed, Ledger: ledger, Logger: log, Guest: run,
 		Effect: func(e ec2test.Entry, all []ec2test.Machine) {
 			if err := keep(e, all, folders); err != nil {
-				log.Error("a machine's user-data cannot be kept: it is gone when this program ends", "machine", e.Machine, "error", err)
+				log.Error("a machine's user-data cannot be kept: it is gone when this program ends", "machine", e.Machine, "err", err)
 			}
 		},
 		Plan: ec2test.Plan{
@@ -102,8 +102,8 @@ func run(ctx context.Context, args []string) (err error) {
 	return <-ended
 }
 
-// machines runs a guest's program on each machine, with the configuration from its user-data.
-func machines(program, dir string) (ec2test.Guest, error) {
+// guests runs a guest's program on each machine, with the configuration from its user-data.
+func guests(program, dir string) (ec2test.Guest, error) {
 	if program == "" {
 		return ec2test.Guest{}, nil
 	}

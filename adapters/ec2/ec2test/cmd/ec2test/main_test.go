@@ -27,7 +27,7 @@ func TestConfigure(t *testing.T) {
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "guest.json"))
 	if err != nil || !strings.Contains(string(text), `"boot":"i-1-2"`) || !strings.Contains(string(text), `"token":"a.token"`) || strings.Contains(string(text), "install") {
-		t.Errorf("%s %v", text, err)
+		t.Errorf("got %s %v, want no error, %q in string(text), %q in string(text) and no \"install\" in string(text)", text, err, `"boot":"i-1-2"`, `"token":"a.token"`)
 	}
 	m.Launch.UserData = "#!/bin/sh\nreboot\n"
 	if err := configure(m, dir); err == nil {

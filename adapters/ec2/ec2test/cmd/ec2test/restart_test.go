@@ -15,7 +15,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
-	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
@@ -55,7 +55,7 @@ func start(t *testing.T, dir string) *process {
 		AWS: &aws.Config{Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "AKTEST", SecretAccessKey: "secret"}, nil
 		})},
-		UserData: func(p commands.LaunchPlan) (string, error) {
+		UserData: func(p machines.LaunchPlan) (string, error) {
 			return bootstrap.UserData(bootstrap.Params{
 				ControlPlaneURL: "http://127.0.0.1:1", Instance: p.Instance, GuestSHA256: map[string]string{"amd64": strings.Repeat("a1", 32)},
 			})
@@ -82,7 +82,7 @@ func (p *process) until(what string, ok func() bool) {
 
 func (p *process) launch(id string) (machine string, s instance.Spec) {
 	p.t.Helper()
-	s, err := p.cloud.Freeze(commands.LaunchPlan{Instance: id, Attempt: 1, Type: "t3.large", ClientToken: id + "-1"})
+	s, err := p.cloud.Freeze(machines.LaunchPlan{Instance: id, Attempt: 1, Type: "t3.large", ClientToken: id + "-1"})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -151,10 +151,10 @@ func TestMachinesOutliveTheProgram(t *testing.T) {
 		p = start(t, dir)
 		p.until("the one that ran boots anew", func() bool { return boots(dir, ran) == n && p.state(ran) == ec2test.Running })
 		if p.state(stopped) != ec2test.Stopped || p.state(over) != ec2test.Terminated {
-			t.Errorf("stopped is %s, terminated is %s", p.state(stopped), p.state(over))
+			t.Errorf("stopped is %s, terminated is %s, want p.state(stopped) %v and p.state(over) %v", p.state(stopped), p.state(over), ec2test.Stopped, ec2test.Terminated)
 		}
 		if machine := p.again(spec); machine != ran {
-			t.Errorf("a launch repeated after a restart made %s beside %s", machine, ran)
+			t.Errorf("a launch repeated after a restart made %s beside %s, want %v", machine, ran, ran)
 		}
 		if n == 2 {
 			p.end()
@@ -162,7 +162,7 @@ func TestMachinesOutliveTheProgram(t *testing.T) {
 	}
 	other, _ := p.launch("01NEW")
 	if other == ran || other == stopped || other == over {
-		t.Errorf("a new machine is called %s, as an old one is", other)
+		t.Errorf("a new machine is called %s, as an old one is, want other other than %v, other other than %v and other other than %v", other, ran, stopped, over)
 	}
 	if err := p.cloud.Start(t.Context(), stopped); err != nil {
 		t.Fatal(err)

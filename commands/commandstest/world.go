@@ -1,0 +1,270 @@
+// Package commandstest has the use cases over a log in memory, with small working parts around them.
+package commandstest
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner/provisionertest"
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/eventstore/memory"
+)
+
+// world is the use cases over a log in memory, with small working parts around them.
+type World struct {
+	*Recorder
+	Clock     *clock
+	Vault     *vault
+	Passwords *passwords
+	Tokens    tokens
+
+	Log       commands.Log
+	Accounts  *commands.Accounts
+	Instances *commands.Instances
+	Keys      *commands.Keys
+	Guests    *commands.Guests
+}
+
+func NewWorld(limit int) *World { return NewWorldOn(memory.New(), limit) }
+
+func NewWorldOn(store eventstore.Store, limit int) *World {
+	w := &World{
+		Recorder: &Recorder{Store: store}, Clock: &clock{}, Vault: &vault{keys: map[string][]byte{}},
+		Passwords: &passwords{}, Tokens: tokens{"k1"},
+	}
+	w.Clock.set(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC))
+	w.Log = commands.Log{Store: eventstore.Keeping(w.Recorder, eventstore.NewStates(1<<20)), NewID: NewIDs(), Now: w.Clock.Now, DigestKey: []byte("digest key")}
+	w.Accounts = &commands.Accounts{Log: w.Log, Vault: w.Vault, Passwords: w.Passwords, Blind: Blind}
+	w.Instances = &commands.Instances{Log: w.Log, Vault: w.Vault, Cloud: provisionertest.NewCloud(1), Limit: limit}
+	w.Keys = &commands.Keys{Log: w.Log, Vault: w.Vault}
+	w.Guests = &commands.Guests{Log: w.Log, APIKeys: w.Keys, Tokens: w.Tokens}
+	return w
+}
+
+// signUp opens an account and returns its origin and login.
+func (w *World) SignUp(t testing.TB, email string) (commands.Origin, commands.Login) {
+	t.Helper()
+	login, err := w.Accounts.SignUp(t.Context(), commands.Origin{ClientAddr: "192.0.2.1"}, email, "correct horse", "", "browser")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return commands.Origin{Account: login.Account, Session: login.Session}, login
+}
+
+func (w *World) Last(t testing.TB) int64 {
+	t.Helper()
+	head, err := w.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return head
+}
+
+// newIDs returns a source of ids that sort in the order they were made, as ULIDs do.
+func NewIDs() func() string {
+	var n atomic.Int64
+	return func() string { return fmt.Sprintf("01TEST%020d", n.Add(1)) }
+}
+
+func Blind(purpose, value string) string {
+	mac := hmac.New(sha256.New, []byte("blinding key"))
+	mac.Write([]byte(purpose + "|" + value))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+type clock struct{ at atomic.Int64 }
+
+func (c *clock) Now() time.Time          { return time.Unix(0, c.at.Load()).UTC() }
+func (c *clock) set(t time.Time)         { c.at.Store(t.UnixNano()) }
+func (c *clock) Advance(d time.Duration) { c.at.Add(int64(d)) }
+
+// Recorder keeps what was appended, receipts included, and can lose the news of a commit.
+type Recorder struct {
+	eventstore.Store
+	mu      sync.Mutex
+	Appends []eventstore.Append
+	Lose    func(eventstore.Append) bool // nil: never
+	Refuse  atomic.Bool                  // it is unavailable for writing
+	Looked  func(eventstore.StreamID)    // called after a stream was read; nil: nobody
+}
+
+func (r *Recorder) ReadStream(ctx context.Context, s eventstore.StreamID, after int64) iter.Seq2[eventstore.Event, error] {
+	return func(yield func(eventstore.Event, error) bool) {
+		for e, err := range r.Store.ReadStream(ctx, s, after) {
+			if !yield(e, err) {
+				return
+			}
+		}
+		if r.Looked != nil {
+			r.Looked(s)
+		}
+	}
+}
+
+func (r *Recorder) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {
+	if r.Refuse.Load() {
+		return eventstore.Result{}, fmt.Errorf("%w: scripted", eventstore.ErrUnavailable)
+	}
+	res, err := r.Store.Append(ctx, a)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		return res, err
+	}
+	r.Appends = append(r.Appends, a)
+	if r.Lose != nil && r.Lose(a) {
+		return eventstore.Result{}, fmt.Errorf("%w: connection cut after COMMIT", eventstore.ErrUnavailable)
+	}
+	return res, nil
+}
+
+// vault seals with AES-256-GCM under one key an account.
+type vault struct {
+	mu   sync.Mutex
+	keys map[string][]byte
+}
+
+func (v *vault) NewKey(_ context.Context, account string) error {
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.keys[account] = key
+	return nil
+}
+
+func (v *vault) DropKey(_ context.Context, account string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.keys, account)
+	return nil
+}
+
+func (v *vault) Count() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.keys)
+}
+
+func (v *vault) aead(account string) (cipher.AEAD, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	key, ok := v.keys[account]
+	if !ok {
+		return nil, errors.New("vault: no key")
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+func (v *vault) Seal(_ context.Context, account, label string, plain []byte) ([]byte, error) {
+	aead, err := v.aead(account)
+	if err != nil {
+		return nil, err
+	}
+	return aead.Seal(nil, nil, plain, []byte(account+"|"+label)), nil
+}
+
+func (v *vault) Open(_ context.Context, account, label string, sealed []byte) ([]byte, error) {
+	aead, err := v.aead(account)
+	if err != nil {
+		return nil, err
+	}
+	return aead.Open(nil, nil, sealed, []byte(account+"|"+label))
+}
+
+var ErrWeak = &domain.Error{Kind: domain.Invalid, Code: "weak_password", Msg: "Too short."}
+
+// passwords are hashed quickly, and nobody should do that elsewhere.
+type passwords struct {
+	Compared, Blank atomic.Int64
+	Meanwhile       func() // happens while a password is hashed, once; nil: nothing
+}
+
+func (*passwords) Check(password, _ string) error {
+	if len(password) < 8 {
+		return ErrWeak
+	}
+	return nil
+}
+
+func (p *passwords) Hash(_ context.Context, password string) ([]byte, error) {
+	if do := p.Meanwhile; do != nil {
+		p.Meanwhile = nil
+		do()
+	}
+	sum := sha256.Sum256([]byte("salt" + password))
+	return sum[:], nil
+}
+
+func (p *passwords) Compare(ctx context.Context, hash []byte, password string) (bool, error) {
+	p.Compared.Add(1)
+	if hash == nil {
+		p.Blank.Add(1)
+	}
+	sum, _ := p.Hash(ctx, password)
+	return bytes.Equal(hash, sum), nil
+}
+
+// tokens are enrolment tokens under a current key: instance.attempt.mac.
+type tokens struct{ current string }
+
+func (k tokens) CurrentKey() string { return k.current }
+
+func (k tokens) Token(id string, attempt int, keyID string) (string, error) {
+	if keyID == "" {
+		return "", errors.New("tokens: no key")
+	}
+	mac := hmac.New(sha256.New, []byte(keyID))
+	fmt.Fprintf(mac, "%s.%d", id, attempt)
+	return fmt.Sprintf("%s.%d.%x", id, attempt, mac.Sum(nil)), nil
+}
+
+func (k tokens) Parse(token string) (id string, attempt int, err error) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return "", 0, errors.New("tokens: malformed")
+	}
+	attempt, err = strconv.Atoi(parts[1])
+	return parts[0], attempt, err
+}
+
+func (k tokens) Verify(token, keyID string) bool {
+	id, attempt, err := k.Parse(token)
+	if err != nil {
+		return false
+	}
+	want, err := k.Token(id, attempt, keyID)
+	return err == nil && hmac.Equal([]byte(want), []byte(token))
+}
+
+// Code returns the code of a refusal, "" for any other error.
+func Code(err error) string {
+	var refused *domain.Error
+	if errors.As(err, &refused) {
+		return refused.Code
+	}
+	return ""
+}

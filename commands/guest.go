@@ -1,0 +1,97 @@
+package commands
+
+import (
+	"context"
+
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// Guests are the commands of the machines' guests.
+type Guests struct {
+	Log
+	APIKeys *Keys
+	Tokens  machines.Enrolment
+	Audit   *Audit // notes where keys go; nil: nothing is noted
+}
+
+// Enroll binds the public key of a machine's guest to the instance that its token was made for.
+// The same token with the same key may be presented again; with another key it is refused.
+func (c *Guests) Enroll(ctx context.Context, token string, publicKey []byte) (string, error) {
+	id, attempt, err := c.Tokens.Parse(token)
+	if err != nil || len(publicKey) != 32 {
+		return "", instance.ErrEnrolment
+	}
+	cmd := instance.Enroll{Attempt: attempt, PublicKey: publicKey, At: c.Now()}
+	_, err = c.executeIf(ctx, id, cmd, func(s instance.State) error {
+		if !c.Tokens.Verify(token, s.Spec.TokenKey) {
+			return instance.ErrEnrolment
+		}
+		return nil
+	})
+	return id, err
+}
+
+// Guest returns the public key that the instance's machine must prove to hold, and its account.
+func (c *Guests) Guest(ctx context.Context, id string) (publicKey []byte, account string, err error) {
+	s, err := instances.Fold(ctx, c.Store, id)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case !s.Exists() || s.PublicKey == nil:
+		return nil, "", instance.ErrNotFound
+	case s.Final():
+		return nil, "", instance.ErrGone
+	}
+	return s.PublicKey, s.Account, nil
+}
+
+// Reached records how far the machine's boot is. Phases go forward within a boot; a repeated or
+// late one changes nothing.
+func (c *Guests) Reached(ctx context.Context, id, boot string, phase instance.Phase, detail string) error {
+	_, err := c.ExecuteInstance(ctx, id, instance.ReachPhase{Boot: clip(boot, 64), Phase: phase, Detail: clip(detail, 200), At: c.Now()})
+	return err
+}
+
+// Versions records what the machine runs, by name. What is known already changes nothing, and nor
+// does a machine that says too often something new.
+func (c *Guests) Versions(ctx context.Context, id, boot string, versions map[string]string) error {
+	_, err := c.ExecuteInstance(ctx, id, instance.ReportVersions{Boot: clip(boot, 64), Versions: versions, At: c.Now()})
+	return err
+}
+
+// Keys returns the account's API keys by environment variable, for one of its machines.
+func (c *Guests) Keys(ctx context.Context, account, id string) (map[string]string, error) {
+	env, err := c.APIKeys.Environment(ctx, account)
+	if len(env) > 0 {
+		c.Audit.KeysHandedOut(account, id)
+	}
+	return env, err
+}
+
+// Instance returns an instance's present state; it may belong to any account, or not exist.
+func (l Log) Instance(ctx context.Context, id string) (instance.State, error) {
+	return instances.Fold(ctx, l.Store, id)
+}
+
+// ExecuteInstance executes a command that no user sent: an observation, or a step of the saga. The result
+// is zero where it changed nothing.
+func (l Log) ExecuteInstance(ctx context.Context, id string, cmd instance.Command) (eventstore.Result, error) {
+	return l.executeIf(ctx, id, cmd, func(instance.State) error { return nil })
+}
+
+// executeIf is ExecuteInstance where the state allows it.
+func (l Log) executeIf(ctx context.Context, id string, cmd instance.Command, allowed func(instance.State) error) (eventstore.Result, error) {
+	return eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		s, err := instances.Load(ctx, u, id)
+		if err != nil {
+			return nil, err
+		}
+		if err := allowed(s); err != nil {
+			return nil, err
+		}
+		_, err = l.executeInstance(ctx, u, id, s, cmd)
+		return nil, err
+	})
+}

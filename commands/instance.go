@@ -1,0 +1,206 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/quota"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// MaxName bounds an instance's name, in characters.
+const MaxName = 64
+
+// Refusals.
+var (
+	ErrName = &domain.Error{Kind: domain.Invalid, Code: "invalid_name", Msg: fmt.Sprintf("A name has 1 to %d characters, without control characters.", MaxName)}
+)
+
+// Vault seals personal data under the account's own key.
+type Vault interface {
+	NewKey(ctx context.Context, account string) error
+	DropKey(ctx context.Context, account string) error
+	Seal(ctx context.Context, account, label string, plain []byte) ([]byte, error)
+	Open(ctx context.Context, account, label string, sealed []byte) ([]byte, error)
+}
+
+// NameLabel is what an instance's sealed name is bound to, besides its account.
+func NameLabel(instanceID string) string { return "instance-name|" + instanceID }
+
+// Instances are the users' commands about desktops.
+type Instances struct {
+	Log
+	Vault Vault
+	Cloud machines.Cloud
+	Limit int // instances an account may have at a time
+}
+
+// Created answers Create. The name is the request's own and not in it.
+type Created struct {
+	ID        string    `json:"id"`
+	Type      string    `json:"instance_type"`
+	Region    string    `json:"region"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// Create asks for a new desktop. An empty name or type means the default.
+func (c *Instances) Create(ctx context.Context, o Origin, name, machineType string) (Outcome[Created], error) {
+	asked := []string{"create", name, machineType}
+	if name = strings.TrimSpace(name); name == "" {
+		name = "My desktop"
+	}
+	if err := checkName(name); err != nil {
+		return Outcome[Created]{}, err
+	}
+	kind, err := c.machineType(machineType)
+	if err != nil {
+		return Outcome[Created]{}, err
+	}
+	id := c.NewID()
+	sealed, err := c.Vault.Seal(ctx, o.Account, NameLabel(id), []byte(name))
+	if err != nil {
+		return Outcome[Created]{}, fmt.Errorf("seal name: %w", err)
+	}
+	answer := Created{ID: id, Type: kind.ID, Region: c.Cloud.Region(), CreatedAt: c.Now()}
+	done, err := c.Fleet.turn(ctx)
+	if err != nil {
+		return Outcome[Created]{}, err
+	}
+	defer done()
+	log := c.Log
+	log.Now = func() time.Time { return answer.CreatedAt } // what the event will say, too
+	return once(ctx, log, o, asked, func(u *eventstore.Unit) (Created, error) {
+		if _, err := quotas.Execute(ctx, u, o.Account, quota.Take{Instance: id, Limit: c.Limit}); err != nil {
+			return answer, err
+		}
+		if err := c.Fleet.add(ctx, u, id); err != nil {
+			return answer, err
+		}
+		_, err := instances.Execute(ctx, u, id, instance.Request{
+			Account: o.Account, Name: sealed, Type: kind.ID, Region: c.Cloud.Region(),
+		})
+		return answer, err
+	})
+}
+
+func (c *Instances) machineType(id string) (machines.MachineType, error) {
+	types := c.Cloud.Types()
+	if id == "" {
+		return types[0], nil
+	}
+	var known []string
+	for _, t := range types {
+		if t.ID == id {
+			return t, nil
+		}
+		known = append(known, t.ID)
+	}
+	return machines.MachineType{}, &domain.Error{Kind: domain.Invalid, Code: "unknown_instance_type",
+		Msg: "There is no such instance type; choose one of " + strings.Join(known, ", ") + "."}
+}
+
+func checkName(name string) error {
+	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > MaxName || strings.IndexFunc(name, isControl) >= 0 {
+		return ErrName
+	}
+	return nil
+}
+
+// isControl also names the invisible characters that turn the reading direction of what follows.
+func isControl(r rune) bool {
+	return r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+}
+
+// Changed answers the commands about an existing instance.
+type Changed struct {
+	ID     string          `json:"id"`
+	Status instance.Status `json:"status"`
+}
+
+// Rename gives the instance another name.
+func (c *Instances) Rename(ctx context.Context, o Origin, id, name string) (Outcome[Changed], error) {
+	name = strings.TrimSpace(name)
+	if err := checkName(name); err != nil || name == "" {
+		return Outcome[Changed]{}, ErrName
+	}
+	sealed, err := c.Vault.Seal(ctx, o.Account, NameLabel(id), []byte(name))
+	if err != nil {
+		return Outcome[Changed]{}, fmt.Errorf("seal name: %w", err)
+	}
+	return c.change(ctx, o, []string{"rename", id, name}, id, instance.Rename{Name: sealed})
+}
+
+// Stop asks for the instance's machine to be stopped.
+func (c *Instances) Stop(ctx context.Context, o Origin, id string) (Outcome[Changed], error) {
+	return c.change(ctx, o, []string{"stop", id}, id, instance.Stop{At: c.Now()})
+}
+
+// Start asks for a stopped instance's machine to be started.
+func (c *Instances) Start(ctx context.Context, o Origin, id string) (Outcome[Changed], error) {
+	return c.change(ctx, o, []string{"start", id}, id, instance.Start{At: c.Now()})
+}
+
+// Terminate asks for the instance's machine to be taken down for good.
+func (c *Instances) Terminate(ctx context.Context, o Origin, id string) (Outcome[Changed], error) {
+	return c.change(ctx, o, []string{"terminate", id}, id, instance.Terminate{At: c.Now()})
+}
+
+func (c *Instances) change(ctx context.Context, o Origin, asked []string, id string, cmd instance.Command) (Outcome[Changed], error) {
+	return once(ctx, c.Log, o, asked, func(u *eventstore.Unit) (Changed, error) {
+		s, err := instances.Load(ctx, u, id)
+		if err != nil {
+			return Changed{}, err
+		}
+		if s.Account != o.Account {
+			return Changed{}, instance.ErrNotFound // another tenant's is not there
+		}
+		s, err = c.executeInstance(ctx, u, id, s, cmd)
+		return Changed{ID: id, Status: s.Status}, err
+	})
+}
+
+// Find returns the state of the account's own instance, or instance.ErrNotFound.
+func (c *Instances) Find(ctx context.Context, account, id string) (instance.State, error) {
+	s, err := instances.Fold(ctx, c.Store, id)
+	if err == nil && (!s.Exists() || s.Account != account) {
+		err = instance.ErrNotFound
+	}
+	return s, err
+}
+
+// executeInstance decides on a command to a loaded instance. One that ends it gives its quota slot and
+// its room in the fleet back in the same append. It returns the state after.
+func (l Log) executeInstance(ctx context.Context, u *eventstore.Unit, id string, before instance.State, cmd instance.Command) (instance.State, error) {
+	s, err := instances.Execute(ctx, u, id, cmd)
+	if err != nil || before.Final() || !s.Final() {
+		return s, err
+	}
+	if _, err := quotas.Execute(ctx, u, s.Account, quota.Release{Instance: id}); err != nil {
+		return s, err
+	}
+	return s, l.Fleet.remove(ctx, u, id)
+}
+
+// Known reports whether the log has an instance.
+func (i *Instances) Known(ctx context.Context, id string) (bool, error) {
+	version, err := i.Log.Store.Version(ctx, eventstore.StreamID{Aggregate: "instance", ID: id})
+	return version > 0, err
+}
+
+// clip cuts s to at most n bytes of valid UTF-8 without control characters: databases refuse zero
+// bytes, and people should see what is there.
+func clip(s string, n int) string {
+	s = strings.ToValidUTF8(s[:min(len(s), n)], "")
+	return strings.Map(func(r rune) rune {
+		if isControl(r) {
+			return -1
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,396 @@
+package commands_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+func with(o commands.Origin, key string) commands.Origin {
+	o.CommandID = key
+	return o
+}
+
+func TestCreate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2)
+	o, _ := w.SignUp(t, "ada@example.org")
+	out, err := w.Instances.Create(t.Context(), o, "  Büro 🖥 ", "")
+	if err != nil || out.Replayed || out.Position != w.Last(t) || out.Answer.Type != "small" || out.Answer.Region != "test" {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	s, err := w.Instances.Find(t.Context(), o.Account, out.Answer.ID)
+	if err != nil || s.Status != instance.Launching || s.Account != o.Account {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if name := w.name(t, o.Account, out.Answer.ID); name != "Büro 🖥" {
+		t.Errorf("name %q", name)
+	}
+	if out, err = w.Instances.Create(t.Context(), o, "", "large"); err != nil || out.Answer.Type != "large" || w.name(t, o.Account, out.Answer.ID) != "My desktop" {
+		t.Errorf("%+v, %v", out, err)
+	}
+	head := w.Last(t)
+	for _, c := range []struct{ name, typ, code string }{
+		{strings.Repeat("x", 65), "", "invalid_name"}, {"a\x00b", "", "invalid_name"}, {"a\u202eb", "", "invalid_name"}, {"a\xffb", "", "invalid_name"},
+		{"x", "mainframe", "unknown_instance_type"}, {"x", "", "quota_exceeded"},
+	} {
+		if _, err := w.Instances.Create(t.Context(), o, c.name, c.typ); commandstest.Code(err) != c.code {
+			t.Errorf("%q %q: %v", c.name, c.typ, err)
+		}
+	}
+	if w.Last(t) != head {
+		t.Error("refusals wrote events")
+	}
+}
+
+// name opens the sealed name of an instance as the log has it.
+func (w *world) name(t *testing.T, account, id string) string {
+	t.Helper()
+	var sealed []byte
+	for e, err := range w.ReadStream(t.Context(), eventstore.StreamID{Aggregate: "instance", ID: id}, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch ev := ev.(type) {
+		case instance.Requested:
+			sealed = ev.Name
+		case instance.Renamed:
+			sealed = ev.Name
+		}
+	}
+	plain, err := w.Vault.Open(t.Context(), account, commands.NameLabel(id), sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(plain)
+}
+
+func TestIdempotency(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	ada, _ := w.SignUp(t, "ada@example.org")
+	bob, _ := w.SignUp(t, "bob@example.org")
+	first, err := w.Instances.Create(t.Context(), with(ada, "key-1"), "desk", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := w.Last(t)
+	w.Clock.Advance(3600e9)
+	again, err := w.Instances.Create(t.Context(), with(ada, "key-1"), "desk", "")
+	if err != nil || !again.Replayed || again.Answer != first.Answer || again.Position != first.Position {
+		t.Errorf("%+v, %v, not %+v", again, err, first)
+	}
+	for name, ask := range map[string]func() error{
+		"another name": func() error { _, err := w.Instances.Create(t.Context(), with(ada, "key-1"), "other", ""); return err },
+		"another type": func() error {
+			_, err := w.Instances.Create(t.Context(), with(ada, "key-1"), "desk", "large")
+			return err
+		},
+		"another command": func() error {
+			_, err := w.Instances.Terminate(t.Context(), with(ada, "key-1"), first.Answer.ID)
+			return err
+		},
+	} {
+		if err := ask(); !errors.Is(err, commands.ErrKeyReused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if w.Last(t) != head {
+		t.Errorf("repetitions wrote %d events", w.Last(t)-head)
+	}
+	if other, err := w.Instances.Create(t.Context(), with(bob, "key-1"), "desk", ""); err != nil || other.Replayed {
+		t.Errorf("another account's key: %+v, %v", other, err)
+	}
+	if other, err := w.Instances.Create(t.Context(), ada, "desk", ""); err != nil || other.Answer.ID == first.Answer.ID {
+		t.Errorf("without a key: %+v, %v", other, err)
+	}
+}
+
+// A command that was so already has its outcome too: it must not take effect when it is repeated later.
+func TestEventlessCommandsKeepReceipts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	o, _ := w.SignUp(t, "ada@example.org")
+	id := w.runningInstance(t, o)
+	head := w.Last(t)
+	out, err := w.Instances.Start(t.Context(), with(o, "start"), id)
+	if err != nil || out.Position != 0 || out.Replayed || out.Answer.Status != instance.Running || w.Last(t) != head {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	w.stop(t, o, id)
+	head = w.Last(t)
+	again, err := w.Instances.Start(t.Context(), with(o, "start"), id)
+	if err != nil || !again.Replayed || again.Answer != out.Answer || w.Last(t) != head {
+		t.Errorf("%+v, %v, %d events", again, err, w.Last(t)-head)
+	}
+}
+
+// A refused command has had no outcome: once it is possible, the same key is accepted.
+func TestRefusedCommandsKeepNoReceipt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	o, _ := w.SignUp(t, "ada@example.org")
+	first, err := w.Instances.Create(t.Context(), o, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Instances.Create(t.Context(), with(o, "k"), "", ""); commandstest.Code(err) != "quota_exceeded" {
+		t.Error(err)
+	}
+	if _, err := w.Instances.Terminate(t.Context(), o, first.Answer.ID); err != nil {
+		t.Error(err)
+	}
+	if out, err := w.Instances.Create(t.Context(), with(o, "k"), "", ""); err != nil || out.Replayed {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+func TestConcurrentDuplicates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	o, _ := w.SignUp(t, "ada@example.org")
+	head := w.Last(t)
+	var firsts atomic.Int64
+	ids := make([]string, 32)
+	var wg sync.WaitGroup
+	for i := range ids {
+		wg.Go(func() {
+			out, err := w.Instances.Create(t.Context(), with(o, "one"), "desk", "")
+			if err != nil {
+				t.Error(err)
+			}
+			if !out.Replayed {
+				firsts.Add(1)
+			}
+			ids[i] = out.Answer.ID
+		})
+	}
+	wg.Wait()
+	for _, id := range ids {
+		if id != ids[0] || id == "" {
+			t.Fatalf("two answers: %v", ids)
+		}
+	}
+	if firsts.Load() != 1 || w.Last(t) != head+2 {
+		t.Errorf("%d firsts, %d events", firsts.Load(), w.Last(t)-head)
+	}
+}
+
+func TestOutcomeUnknown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	o, _ := w.SignUp(t, "ada@example.org")
+	head := w.Last(t)
+	w.Lose = func(eventstore.Append) bool { return true }
+	for _, o := range []commands.Origin{with(o, "k"), o} { // a minted key knows as much
+		out, err := w.Instances.Create(t.Context(), o, "desk", "")
+		if err != nil || !out.Replayed || out.Answer.ID == "" || out.Position != w.Last(t) {
+			t.Errorf("%+v, %v", out, err)
+		}
+	}
+	if w.Last(t) != head+4 {
+		t.Errorf("%d events for two instances", w.Last(t)-head)
+	}
+}
+
+func TestStoreDown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	o, _ := w.SignUp(t, "ada@example.org")
+	w.Refuse.Store(true)
+	if _, err := w.Instances.Create(t.Context(), with(o, "k"), "desk", ""); !errors.Is(err, eventstore.ErrUnavailable) {
+		t.Error(err)
+	}
+	w.Refuse.Store(false)
+	if out, err := w.Instances.Create(t.Context(), with(o, "k"), "desk", ""); err != nil || out.Replayed {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+func TestQuotaUnderConcurrency(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2)
+	o, _ := w.SignUp(t, "ada@example.org")
+	var made atomic.Int64
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			_, err := w.Instances.Create(t.Context(), o, "", "")
+			switch {
+			case err == nil:
+				made.Add(1)
+			case commandstest.Code(err) != "quota_exceeded":
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if made.Load() != 2 {
+		t.Errorf("%d made, 2 allowed", made.Load())
+	}
+}
+
+func TestSlotIsReleased(t *testing.T) {
+	t.Parallel()
+	w := newWorld(1)
+	o, _ := w.SignUp(t, "ada@example.org")
+	full := func(when string) {
+		t.Helper()
+		if _, err := w.Instances.Create(t.Context(), o, "", ""); commandstest.Code(err) != "quota_exceeded" {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	out, err := w.Instances.Create(t.Context(), o, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full("launching")
+	if _, err := w.Instances.Terminate(t.Context(), o, out.Answer.ID); err != nil {
+		t.Fatal(err)
+	}
+	id := w.runningInstance(t, o)
+	full("running")
+	if _, err := w.Instances.Terminate(t.Context(), o, id); err != nil {
+		t.Fatal(err)
+	}
+	full("terminating: there is a machine yet")
+	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.Clock.Now()})
+	id = w.runningInstance(t, o)
+	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.Clock.Now()}) // from outside: it failed
+	if s, _ := w.Instances.Find(t.Context(), o.Account, id); s.Status != instance.StatusFail {
+		t.Errorf("%+v", s)
+	}
+	if _, err := w.Instances.Create(t.Context(), o, "", ""); err != nil {
+		t.Errorf("after a failure: %v", err)
+	}
+	// Dismissing the failed one must not free the other's slot.
+	if _, err := w.Instances.Terminate(t.Context(), o, id); err != nil {
+		t.Error(err)
+	}
+	full("after dismissing a failed one")
+}
+
+func TestForeignInstances(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2)
+	ada, _ := w.SignUp(t, "ada@example.org")
+	bob, _ := w.SignUp(t, "bob@example.org")
+	id := w.runningInstance(t, ada)
+	head, appends := w.Last(t), len(w.Appends)
+	for _, o := range []commands.Origin{bob, {Account: "01NOBODY"}, {}} {
+		for name, err := range w.everything(t, o, id) {
+			if !errors.Is(err, instance.ErrNotFound) && (name != "rename" || o == bob) {
+				t.Errorf("%s by %q: %v", name, o.Account, err)
+			}
+		}
+	}
+	for name, err := range w.everything(t, ada, "01NOTHING") {
+		if !errors.Is(err, instance.ErrNotFound) {
+			t.Errorf("%s of nothing: %v", name, err)
+		}
+	}
+	if w.Last(t) != head || len(w.Appends) != appends {
+		t.Errorf("%d events, %d appends", w.Last(t)-head, len(w.Appends)-appends)
+	}
+}
+
+func (w *world) everything(t *testing.T, o commands.Origin, id string) map[string]error {
+	t.Helper()
+	ctx := t.Context()
+	_, rename := w.Instances.Rename(ctx, o, id, "mine")
+	_, stop := w.Instances.Stop(ctx, o, id)
+	_, start := w.Instances.Start(ctx, o, id)
+	_, terminate := w.Instances.Terminate(ctx, o, id)
+	_, find := w.Instances.Find(ctx, o.Account, id)
+	return map[string]error{"rename": rename, "stop": stop, "start": start, "terminate": terminate, "find": find}
+}
+
+func TestRename(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2)
+	o, _ := w.SignUp(t, "ada@example.org")
+	id := w.runningInstance(t, o)
+	if _, err := w.Instances.Rename(t.Context(), o, id, " neu "); err != nil || w.name(t, o.Account, id) != "neu" {
+		t.Errorf("%v", err)
+	}
+	for _, bad := range []string{"", "  ", "a\nb", strings.Repeat("ü", 65)} {
+		if _, err := w.Instances.Rename(t.Context(), o, id, bad); !errors.Is(err, commands.ErrName) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// runningInstance creates an instance and tells it what a saga and a cloud would.
+func (w *world) runningInstance(t *testing.T, o commands.Origin) string {
+	t.Helper()
+	out, err := w.Instances.Create(t.Context(), o, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := out.Answer.ID
+	w.tell(t, id, instance.Attempt{At: w.Clock.Now(), Spec: instance.Spec{ClientToken: id, TokenKey: "k1"}})
+	w.tell(t, id, instance.Launched{Attempt: 1, Machine: "m-" + id, At: w.Clock.Now()})
+	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenRunning, At: w.Clock.Now()})
+	return id
+}
+
+func (w *world) stop(t *testing.T, o commands.Origin, id string) {
+	t.Helper()
+	if _, err := w.Instances.Stop(t.Context(), o, id); err != nil {
+		t.Fatal(err)
+	}
+	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenStopped, At: w.Clock.Now()})
+}
+
+// tell appends what an instance decides on a command of the saga's.
+func (w *world) tell(t *testing.T, id string, c instance.Command) {
+	t.Helper()
+	if _, err := w.Log.ExecuteInstance(t.Context(), id, c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAnswersRoundTrip: what a replay says must be what was said at first.
+func TestAnswersRoundTrip(t *testing.T) {
+	t.Parallel()
+	w := newWorld(2)
+	o, _ := w.SignUp(t, "ada@example.org")
+	id := w.runningInstance(t, o)
+	for _, a := range w.Appends {
+		if a.Receipt != nil && !json.Valid(a.Receipt.Response) {
+			t.Errorf("receipt %s: %q", a.Receipt.Key, a.Receipt.Response)
+		}
+	}
+	first, err1 := w.Instances.Stop(t.Context(), with(o, "s"), id)
+	again, err2 := w.Instances.Stop(t.Context(), with(o, "s"), id)
+	if err1 != nil || err2 != nil || first.Answer != again.Answer || again.Answer.Status != instance.Stopping {
+		t.Errorf("%+v, %v; %+v, %v", first, err1, again, err2)
+	}
+}
+
+func TestSummary(t *testing.T) {
+	t.Parallel()
+	for want, size := range map[string]machines.MachineType{
+		"One core, 0.5 GB: too little for the agent, as OpenClaw needs 4 GB.":                           {CPUs: 1, Memory: 512},
+		"Two cores, 4 GB: the least that OpenClaw runs in, with little room for the browser beside it.": {CPUs: 2, Memory: 4 << 10},
+		"Two cores, 8 GB: desktop, browser and agent with room to spare.":                               {CPUs: 2, Memory: 8 << 10},
+		"64 cores, 256 GB: for heavy work, with many pages and programs open at once.":                  {CPUs: 64, Memory: 256 << 10},
+	} {
+		if got := size.Summary(); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+	}
+}

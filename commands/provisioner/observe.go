@@ -1,0 +1,97 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/provisioning"
+)
+
+// observe tells the instances what the cloud says of their machines. An error says that the cloud, or the
+// log, could not be asked.
+func (s *Saga) observe(ctx context.Context, targets []target) (changed []string, err error) {
+	ids := make([]string, len(targets))
+	for i, t := range targets {
+		ids[i] = t.machine
+	}
+	present, err := s.Cloud.Describe(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]machines.Machine, len(present))
+	for _, m := range present {
+		known[m.ID] = m
+	}
+	var failed error
+	news := func(t target, m machines.Machine) {
+		res, err := s.ExecuteInstance(ctx, t.instance, instance.Observe{Machine: t.machine, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: s.Now()})
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("tell instance %s of its machine: %w", t.instance, err))
+			return // one that cannot be read must not keep the others from their news
+		}
+		if res.Last > 0 {
+			changed = append(changed, t.instance)
+		}
+	}
+	var missing []target
+	for _, t := range targets {
+		if m, ok := known[t.machine]; ok {
+			news(t, m)
+		} else if s.Now().Sub(t.launched) >= instance.MissingGrace {
+			missing = append(missing, t)
+		}
+	}
+	if suspect(len(missing), len(targets)) {
+		s.Logger.WarnContext(ctx, "the cloud does not know most machines: is this its account and region? If they are gone indeed, cloudbot reconcile --believe-missing says so",
+			"missing", len(missing), "asked", len(targets))
+		return changed, failed
+	}
+	for _, t := range missing {
+		seen, why := vouched(ctx, s.Connected, t.instance)
+		if why != nil {
+			s.Logger.WarnContext(ctx, "the cloud does not know a machine", "instance", t.instance, "machine", t.machine, "and_yet", why)
+		}
+		if seen != "" {
+			news(t, machines.Machine{Seen: seen})
+		}
+	}
+	return changed, failed
+}
+
+var errConnected = errors.New("its guest is connected, so it exists: is this its account and region?")
+
+// vouched says what is to be told of a machine that the cloud does not know: that it is missing; where its guest
+// is connected, that it is there, and why; and nothing where nobody knows that.
+func vouched(ctx context.Context, connected func(context.Context, string) (bool, error), id string) (instance.Seen, error) {
+	if connected == nil {
+		return instance.SeenMissing, nil
+	}
+	switch is, err := connected(ctx, id); {
+	case err != nil:
+		return "", err
+	case is:
+		return instance.SeenPending, errConnected // it ends a time of being missed, and says nothing else
+	}
+	return instance.SeenMissing, nil
+}
+
+// suspect tells whether so many machines of those asked for cannot be gone all at once without an operator
+// saying so: a wrong account or region looks the same, and each of them would be forgotten.
+func suspect(missing, asked int) bool { return missing >= 5 && 2*missing > asked }
+
+// target is a machine to look at.
+type target struct {
+	instance string
+	machine  string
+	launched time.Time
+}
+
+// changing tells whether the cloud should have news of the machine soon.
+func changing(s instance.State, step provisioning.Step) bool {
+	return s.Machine != "" && step.Do == provisioning.Watch && s.Status != instance.Stopped &&
+		(s.Status != instance.Running || !s.Running)
+}

@@ -1,0 +1,284 @@
+package provisioner
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
+)
+
+// Reconciler compares what the cloud holds with what the log says, and mends what differs. The
+// saga needs it where nobody could know better: a launch that took effect after its attempt was
+// given up, a machine whose launch answer stays away.
+//
+// The cloud is listed first and the log read second, so every machine on the list has its attempt
+// in the log already. It never touches a machine that the log does not know.
+type Reconciler struct {
+	commands.Log
+	Cloud machines.Inventory
+	// Live returns the ids of the instances that are not final.
+	Live func(ctx context.Context) (ids []string, position int64, err error)
+	// Connected is as of a Saga. Nil: a missing machine is only reported, unless BelieveMissing.
+	Connected func(ctx context.Context, instance string) (bool, error)
+	Logger    *slog.Logger
+
+	Every          time.Duration // between two looks of Run [5 min]
+	Grace          time.Duration // a machine younger than this is not terminated [2 min]
+	DryRun         bool          // only report
+	BelieveMissing bool          // an operator says that machines the cloud does not know are gone, however many
+	ForgetRegion   string        // an operator says that what was launched in this other region is gone
+}
+
+// Run reconciles now and then until ctx ends.
+func (r *Reconciler) Run(ctx context.Context) error {
+	for {
+		report, err := r.Reconcile(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			r.Logger.WarnContext(ctx, "reconciling did not work, will retry", "err", err)
+		default:
+			for _, f := range report.Findings {
+				r.Logger.WarnContext(ctx, "cloud and log differ", "kind", f.Kind, "machine", f.Machine, "instance", f.Instance, "why", f.Why, "done", f.Done, "err", f.Error)
+			}
+		}
+		if retry.Sleep(ctx, cmp.Or(r.Every, 5*time.Minute)) != nil {
+			return nil
+		}
+	}
+}
+
+// Reconcile looks once. A finding that could not be mended carries its error; the next look finds
+// it again.
+func (r *Reconciler) Reconcile(ctx context.Context) (Report, error) {
+	report := Report{At: r.Now(), DryRun: r.DryRun, Findings: []Finding{}}
+	listed, err := r.Cloud.List(ctx)
+	if err != nil {
+		return report, fmt.Errorf("list the cloud: %w", err)
+	}
+	slices.SortFunc(listed, func(a, b machines.Tagged) int { return cmp.Compare(a.ID, b.ID) })
+	report.Machines = len(listed)
+	seen := map[string]bool{}
+	for _, m := range listed {
+		seen[m.ID] = true
+		if err := r.machine(ctx, &report, m); err != nil {
+			return report, err
+		}
+	}
+	return report, r.missing(ctx, &report, seen)
+}
+
+// machine holds one machine against the log.
+func (r *Reconciler) machine(ctx context.Context, report *Report, m machines.Tagged) error {
+	f := Finding{Machine: m.ID, Instance: m.Instance, Attempt: m.Attempt, State: m.Seen}
+	if !m.Launched.IsZero() {
+		f.Age = max(0, report.At.Sub(m.Launched)).Round(time.Second)
+	}
+	stranger := func(why string) error {
+		f.Kind, f.Why = Stranger, why
+		return report.add(f, m.Seen != instance.SeenGone, nil)
+	}
+	switch {
+	case m.Instance == "" || m.Attempt == 0:
+		return stranger("it carries the tag of this environment, but does not say which instance it is for")
+	case m.Token != machines.ClientToken(m.Instance, m.Attempt):
+		return stranger("its tags are ours, but we did not launch it; was it made as a copy of another machine?")
+	}
+	s, err := r.Instance(ctx, m.Instance)
+	if err != nil {
+		return report.unreadable(f, err)
+	}
+	f.Status = s.Status
+	switch {
+	case !s.Exists() || m.Attempt > s.Attempts && !s.Forced:
+		return stranger("the log knows nothing of its launch; was the log restored from a backup?")
+	case s.Machine == m.ID:
+		return r.drift(ctx, report, f, s, m)
+	case s.Open && m.Attempt == s.Attempts:
+		f.Kind, f.Why = Adopt, "its launch was never answered"
+		return report.add(f, true, r.unless(func() error {
+			_, err := r.ExecuteInstance(ctx, m.Instance, instance.Launched{Attempt: m.Attempt, Machine: m.ID, At: r.Now()})
+			return err
+		}))
+	case m.Seen == instance.SeenGone:
+		return nil
+	case s.Lost == m.ID:
+		f.Kind, f.Why = Returned, "its instance was given up while the cloud did not know it; what its owner left may be on it"
+		return report.add(f, true, nil)
+	case f.Age < cmp.Or(r.Grace, 2*time.Minute):
+		f.Kind, f.Why = Young, "it is not the instance's, but young; the next look decides"
+		return report.add(f, true, nil)
+	}
+	f.Kind, f.Why = Terminate, "its launch was given up, and the instance has another machine"
+	if s.Final() {
+		f.Why = "its instance is over"
+	} else if s.Machine == "" {
+		f.Why = "its launch was given up"
+	}
+	return report.add(f, true, r.unless(func() error { return r.Cloud.Terminate(ctx, m.ID) }))
+}
+
+// drift tells the instance what has become of its machine.
+func (r *Reconciler) drift(ctx context.Context, report *Report, f Finding, s instance.State, m machines.Tagged) error {
+	news := instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: r.Now()}
+	events, err := instance.Decide(s, news)
+	if err != nil || len(events) == 0 {
+		return err
+	}
+	f.Kind, f.Why = Repair, fmt.Sprintf("the log says %s, the cloud says %s", s.Status, m.Seen)
+	switch {
+	case !s.Missed.IsZero():
+		f.Why = "the cloud knows it again"
+	case m.Seen == instance.SeenRunning && s.Running:
+		f.Why = "its address is another"
+	}
+	return report.add(f, true, r.unless(func() error { _, err := r.ExecuteInstance(ctx, m.Instance, news); return err }))
+}
+
+// missing looks at the machines of the log that the list lacks. Its tag may have been taken away,
+// so the cloud is asked once more, by id.
+func (r *Reconciler) missing(ctx context.Context, report *Report, seen map[string]bool) error {
+	ids, _, err := r.Live(ctx)
+	if err != nil {
+		return fmt.Errorf("list the instances: %w", err)
+	}
+	var lost []string
+	states := map[string]instance.State{}
+	owners := map[string]string{}
+	for _, id := range ids {
+		s, err := r.Instance(ctx, id)
+		if err != nil {
+			if err := report.unreadable(Finding{Instance: id}, err); err != nil {
+				return err
+			}
+			continue
+		}
+		if s.Final() {
+			continue
+		}
+		report.Instances++
+		switch {
+		case s.Machine == "" || seen[s.Machine]:
+		case !ours(r.Cloud, s):
+			if err := r.elsewhere(ctx, report, id, s); err != nil {
+				return err
+			}
+		default:
+			lost = append(lost, s.Machine)
+			owners[s.Machine], states[s.Machine] = id, s
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	found, err := r.Cloud.Describe(ctx, lost)
+	if err != nil {
+		return fmt.Errorf("look for machines that the list lacks: %w", err)
+	}
+	for _, m := range found {
+		s := states[m.ID]
+		delete(states, m.ID)
+		f := Finding{Machine: m.ID, Instance: owners[m.ID], Status: s.Status, State: m.Seen}
+		if err := r.drift(ctx, report, f, s, machines.Tagged{Machine: m, Instance: owners[m.ID]}); err != nil {
+			return err
+		}
+	}
+	mass := suspect(len(states), len(seen)+len(lost)) && !r.BelieveMissing
+	for _, id := range lost {
+		if s, still := states[id]; still {
+			if err := r.unknown(ctx, report, owners[id], s, mass); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unknown tells the instance that the cloud does not know its machine. mass: nor many others.
+func (r *Reconciler) unknown(ctx context.Context, report *Report, owner string, s instance.State, mass bool) error {
+	if report.At.Sub(s.LaunchedAt) < instance.MissingGrace {
+		return nil
+	}
+	f := Finding{Kind: Missing, Machine: s.Machine, Instance: owner, Status: s.Status, State: instance.SeenMissing}
+	news := instance.Observe{Machine: s.Machine, Seen: instance.SeenMissing, At: r.Now(), Sure: r.BelieveMissing}
+	events, err := instance.Decide(s, news)
+	if err != nil {
+		return err
+	}
+	do := r.unless(func() error { _, err := r.ExecuteInstance(ctx, owner, news); return err })
+	there, vouch := vouched(ctx, r.Connected, owner)
+	switch {
+	case there == instance.SeenPending && !s.Missed.IsZero():
+		f.Why = "the cloud does not know it; " + vouch.Error()
+		news.Seen = there
+	case vouch != nil:
+		f.Why, do = "the cloud does not know it; "+vouch.Error(), nil
+	case r.Connected == nil && !r.BelieveMissing:
+		f.Why, do = "the cloud does not know it; a running server decides that by what its guest says, and --believe-missing does", nil
+	case mass:
+		f.Why, do = "the cloud does not know most of the machines: is this its account and region?", nil
+	case len(events) > 1: // it is given up
+		f.Why = "the cloud does not know it"
+	case len(events) == 1:
+		f.Why = fmt.Sprintf("the cloud does not know it; that is believed after %v without a break, or with --believe-missing", instance.MissingFor)
+	default:
+		f.Why, do = fmt.Sprintf("the cloud does not know it since %s; that is believed after %v without a break, or with --believe-missing", s.Missed.UTC().Format(time.RFC3339), instance.MissingFor), nil
+	}
+	return report.add(f, true, do)
+}
+
+// elsewhere reports a machine of a region that this server is not in any more: nobody sees to it.
+func (r *Reconciler) elsewhere(ctx context.Context, report *Report, owner string, s instance.State) error {
+	f := Finding{Kind: Elsewhere, Machine: s.Machine, Instance: owner, Attempt: s.Attempts, State: instance.SeenMissing, Status: s.Status}
+	f.Why = fmt.Sprintf("it was launched in %s, and this server is in %s: run one there, or take the machine down by hand and give --forget-region %s", s.Spec.Region, r.Cloud.Region(), s.Spec.Region)
+	if r.ForgetRegion != s.Spec.Region {
+		return report.add(f, true, nil)
+	}
+	news := instance.Observe{Machine: s.Machine, Seen: instance.SeenMissing, At: r.Now(), Sure: true}
+	return report.add(f, true, r.unless(func() error { _, err := r.ExecuteInstance(ctx, owner, news); return err }))
+}
+
+// unless returns do, and nothing in a dry run.
+func (r *Reconciler) unless(do func() error) func() error {
+	if r.DryRun {
+		return nil
+	}
+	return do
+}
+
+// unreadable enters an instance whose log cannot be read: it must not keep the others from their due.
+func (p *Report) unreadable(f Finding, err error) error {
+	f.Kind, f.Why = Unreadable, "its events cannot be read; was one written by a newer version?"
+	return p.add(f, true, func() error { return err })
+}
+
+// add enters a finding, and mends it where do is given. Somebody who was faster is no error.
+func (p *Report) add(f Finding, worth bool, do func() error) error {
+	if !worth {
+		return nil
+	}
+	if do != nil {
+		err := do()
+		switch {
+		case errors.Is(err, eventstore.ErrUnavailable):
+			return err
+		case err != nil && !errors.Is(err, instance.ErrSuperseded):
+			f.Error = err.Error()
+		default:
+			f.Done = true
+		}
+	}
+	p.Findings = append(p.Findings, f)
+	return nil
+}

@@ -1,0 +1,381 @@
+package provisioner_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// stock is a cloud that holds what the test says.
+type stock struct {
+	machines.Cloud               // only what the Reconciler calls is there
+	tagged                       []machines.Tagged
+	untagged                     []machines.Machine // found by id alone
+	terminated                   []string
+	fails, undescribed, unlisted error
+}
+
+func (s *stock) List(context.Context) ([]machines.Tagged, error) { return s.tagged, s.unlisted }
+
+func (s *stock) Describe(_ context.Context, ids []string) (list []machines.Machine, err error) {
+	for _, m := range s.untagged {
+		if slices.Contains(ids, m.ID) {
+			list = append(list, m)
+		}
+	}
+	return list, s.undescribed
+}
+
+func (s *stock) Terminate(_ context.Context, id string) error {
+	if s.fails == nil {
+		s.terminated = append(s.terminated, id)
+	}
+	return s.fails
+}
+
+// desk is a world with a reconciler and instances in several states.
+type desk struct {
+	*commandstest.World
+	t     *testing.T
+	cloud *stock
+	*provisioner.Reconciler
+	ids    []string
+	region string // of launches
+}
+
+// Region is where the stock is.
+func (s *stock) Region() string { return "here" }
+
+func newDesk(t *testing.T) *desk {
+	w := commandstest.NewWorld(20)
+	d := &desk{World: w, t: t, cloud: &stock{}, region: "here"}
+	d.Reconciler = &provisioner.Reconciler{
+		Log: w.Log, Cloud: d.cloud, Logger: slog.New(slog.DiscardHandler),
+		Live:      func(context.Context) ([]string, int64, error) { return d.ids, 0, nil },
+		Connected: func(context.Context, string) (bool, error) { return false, nil },
+	}
+	return d
+}
+
+// instance makes one whose stream has seen the commands.
+func (d *desk) instance(cmds ...instance.Command) string {
+	d.t.Helper()
+	id := fmt.Sprintf("01DESK%020d", len(d.ids))
+	d.ids = append(d.ids, id)
+	for _, c := range append([]instance.Command{instance.Request{Account: "acc", Type: "small", Region: "test"}}, cmds...) {
+		if _, err := d.World.Log.ExecuteInstance(d.t.Context(), id, c); err != nil {
+			d.t.Fatalf("%T: %v", c, err)
+		}
+	}
+	return id
+}
+
+func (d *desk) state(id string) instance.State {
+	d.t.Helper()
+	s, err := d.World.Log.Instance(d.t.Context(), id)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return s
+}
+
+func (d *desk) look() provisioner.Report {
+	d.t.Helper()
+	report, err := d.Reconcile(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return report
+}
+
+// holds puts a machine of an instance's attempt into the cloud, an hour old.
+func (d *desk) holds(machine, id string, attempt int, seen instance.Seen) {
+	d.cloud.tagged = append(d.cloud.tagged, machines.Tagged{
+		Machine: machines.Machine{ID: machine, Seen: seen, Address: "192.0.2.1"}, Instance: id, Attempt: attempt, Token: fmt.Sprintf("%s-%d", id, attempt), Launched: d.Clock.Now().Add(-time.Hour),
+	})
+}
+
+func (d *desk) attempt() instance.Command {
+	return instance.Attempt{At: d.Clock.Now(), Spec: instance.Spec{ClientToken: "t", Region: d.region}}
+}
+
+func (d *desk) refused() instance.Command {
+	return instance.Refuse{Call: instance.CallLaunch, Attempt: 1, Verdict: instance.Another, Code: "c", Reason: "R.", At: d.Clock.Now()}
+}
+
+func (d *desk) runs(machine string) []instance.Command {
+	now := d.Clock.Now()
+	return []instance.Command{d.attempt(), instance.Launched{Attempt: 1, Machine: machine, At: now}, instance.Observe{Machine: machine, Seen: instance.SeenRunning, Address: "192.0.2.1", At: now}}
+}
+
+// gives is an operator's word that a machine is gone which the cloud does not know.
+func (d *desk) gives(machine string) instance.Command {
+	return instance.Observe{Machine: machine, Seen: instance.SeenMissing, At: d.Clock.Now().Add(time.Hour), Sure: true}
+}
+
+// unreadable makes an instance whose stream holds what a newer version wrote.
+func (d *desk) unreadable() string {
+	d.t.Helper()
+	id := d.instance()
+	_, err := d.World.Log.Store.Append(d.t.Context(), eventstore.Append{Writes: []eventstore.Write{{
+		Stream: eventstore.StreamID{Aggregate: "instance", ID: id}, Expected: 1,
+		Events: []eventstore.NewEvent{{ID: d.World.Log.NewID(), Type: "instance.of_the_future", Schema: 1, Time: d.Clock.Now(), Data: []byte("{}")}},
+	}}})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return id
+}
+
+func TestReconcileKinds(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	open := d.instance(d.attempt())
+	fine := d.instance(d.runs("m-fine")...)
+	stopped := d.instance(d.runs("m-stopped")...)
+	stuck := d.instance(d.runs("m-stuck")...)
+	moved := d.instance(d.runs("m-moved")...)
+	over := d.instance(d.attempt(), d.refused(), instance.Terminate{At: d.Clock.Now()})
+	second := d.instance(d.attempt(), d.refused(), d.attempt())
+	between := d.instance(d.attempt(), d.refused())
+	d.holds("m-open", open, 1, instance.SeenPending)
+	d.holds("m-fine", fine, 1, instance.SeenRunning)
+	d.holds("m-stopped", stopped, 1, instance.SeenStopped)
+	d.holds("m-stuck", stuck, 1, instance.SeenStopping)
+	d.holds("m-over", over, 1, instance.SeenRunning)
+	d.holds("m-old", second, 1, instance.SeenStopped)
+	d.holds("m-given-up", between, 1, instance.SeenRunning)
+	d.holds("m-ended", between, 1, instance.SeenGone)
+	d.holds("m-young", between, 1, instance.SeenPending)
+	d.cloud.tagged[len(d.cloud.tagged)-1].Launched = d.Clock.Now().Add(-time.Minute)
+	d.holds("m-nameless", "", 0, instance.SeenRunning)
+	d.holds("m-unknown", "01NEVER", 1, instance.SeenRunning)
+	d.holds("m-later", fine, 2, instance.SeenRunning) // an attempt that the log has not seen
+	d.holds("m-nameless-ended", "", 0, instance.SeenGone)
+	d.holds("m-copied", over, 1, instance.SeenRunning) // "launch more like this" takes the tags along
+	d.cloud.tagged[len(d.cloud.tagged)-1].Token = "somebody's"
+	lost := d.instance(append(d.runs("m-lost"), d.gives("m-lost"))...)
+	d.holds("m-lost", lost, 1, instance.SeenRunning)
+	d.holds("m-unread", d.unreadable(), 1, instance.SeenRunning)
+	d.cloud.untagged = []machines.Machine{{ID: "m-moved", Seen: instance.SeenRunning, Address: "192.0.2.77"}} // its tag was taken away
+	want := map[string]provisioner.Kind{
+		"m-open": provisioner.Adopt, "m-stopped": provisioner.Repair, "m-stuck": provisioner.Repair, "m-moved": provisioner.Repair,
+		"m-over": provisioner.Terminate, "m-old": provisioner.Terminate, "m-given-up": provisioner.Terminate, "m-young": provisioner.Young,
+		"m-copied": provisioner.Stranger, "m-lost": provisioner.Returned, "m-unread": provisioner.Unreadable, "": provisioner.Unreadable,
+		"m-nameless": provisioner.Stranger, "m-unknown": provisioner.Stranger, "m-later": provisioner.Stranger,
+	}
+	check := func(report provisioner.Report, done bool) {
+		t.Helper()
+		got := map[string]provisioner.Kind{}
+		for _, f := range report.Findings {
+			got[f.Machine] = f.Kind
+			mends := !slices.Contains([]provisioner.Kind{provisioner.Young, provisioner.Stranger, provisioner.Returned, provisioner.Unreadable}, f.Kind)
+			if f.Why == "" || (f.Error != "") != (f.Kind == provisioner.Unreadable) || f.Done != (done && mends) {
+				t.Errorf("%+v", f)
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got  %v\nwant %v", got, want)
+		}
+	}
+	d.DryRun = true
+	before := d.Last(t)
+	report := d.look()
+	check(report, false)
+	if d.Last(t) != before || len(d.cloud.terminated) > 0 {
+		t.Errorf("a dry run changed something: %v", d.cloud.terminated)
+	}
+	if report.Machines != 16 || report.Instances != 7 || !report.DryRun {
+		t.Errorf("%d machines, %d instances", report.Machines, report.Instances)
+	}
+	d.DryRun = false
+	check(d.look(), true)
+	if got := strings.Join(d.cloud.terminated, " "); got != "m-given-up m-old m-over" {
+		t.Errorf("terminated %s", got)
+	}
+	for id, want := range map[string]instance.Status{open: instance.Launching, fine: instance.Running, stopped: instance.Stopped, stuck: instance.Stopping, moved: instance.Running} {
+		if got := d.state(id); got.Status != want {
+			t.Errorf("%s is %s, not %s", id, got.Status, want)
+		}
+	}
+	if d.state(open).Machine != "m-open" || d.state(moved).Address != "192.0.2.77" {
+		t.Errorf("%+v %+v", d.state(open), d.state(moved))
+	}
+}
+
+// Machines that the cloud does not know are gone after a while, unless they are so many that it must be
+// another account, or their guests speak.
+func TestReconcileMissing(t *testing.T) {
+	t.Parallel()
+	const long = instance.MissingFor
+	connected := func(context.Context, string) (bool, error) { return true, nil }
+	unknown := func(context.Context, string) (bool, error) { return false, errors.New("NATS is away") }
+	for _, c := range []struct {
+		name        string
+		change      func(*desk)
+		n, there    int           // machines that are missing, and that are not
+		age, later  time.Duration // of the machines at the first look, and from it to the second
+		found, gone int           // at the second look
+	}{
+		{name: "young", n: 1, later: instance.MissingGrace - 1},
+		{name: "one, once", n: 1, age: time.Hour, later: 0, found: 1},
+		{name: "one, for a while", n: 1, age: time.Hour, later: long - 1, found: 1},
+		{name: "one, for long", n: 1, age: time.Hour, later: long, found: 1, gone: 1},
+		{name: "one, believed", change: func(d *desk) { d.BelieveMissing = true }, n: 1, age: time.Hour, gone: 1},
+		{name: "one, its guest speaks", change: func(d *desk) { d.Connected = connected }, n: 1, age: time.Hour, later: long, found: 1},
+		{name: "one, nobody knows whether its guest speaks", change: func(d *desk) { d.Connected = unknown }, n: 1, age: time.Hour, later: long, found: 1},
+		{name: "one, nobody can know whether its guest speaks", change: func(d *desk) { d.Connected = nil }, n: 1, age: time.Hour, later: long, found: 1},
+		{name: "one, nobody can know, believed", change: func(d *desk) { d.Connected, d.BelieveMissing = nil, true }, n: 1, age: time.Hour, gone: 1},
+		{name: "one, of another region", change: func(d *desk) { d.region = "elsewhere" }, n: 1, age: time.Hour, later: long},
+		{name: "one, of another region, believed", change: func(d *desk) { d.region, d.BelieveMissing = "elsewhere", true }, n: 1, age: time.Hour, later: long},
+		{name: "one, of another region, forgotten", change: func(d *desk) { d.region, d.ForgetRegion = "elsewhere", "elsewhere" }, n: 1, age: time.Hour, gone: 1},
+		{name: "four of four", n: 4, age: time.Hour, later: long, found: 4, gone: 4},
+		{name: "five of ten", n: 5, there: 5, age: time.Hour, later: long, found: 5, gone: 5},
+		{name: "six of ten", n: 6, there: 4, age: time.Hour, later: long, found: 6},
+		{name: "six of ten, believed", change: func(d *desk) { d.BelieveMissing = true }, n: 6, there: 4, age: time.Hour, gone: 6},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t)
+			if c.change != nil {
+				c.change(d)
+			}
+			for i := range c.n + c.there {
+				machine := fmt.Sprint("m-", i)
+				id := d.instance(d.runs(machine)...)
+				if i >= c.n {
+					d.holds(machine, id, 1, instance.SeenRunning)
+				}
+			}
+			d.Clock.Advance(c.age)
+			d.look()
+			d.Clock.Advance(c.later)
+			report := d.look()
+			gone := 0
+			for _, id := range d.ids {
+				if d.state(id).Final() {
+					gone++
+				}
+			}
+			elsewhere := 0
+			if d.region != "here" && c.gone == 0 {
+				elsewhere = c.n
+			}
+			if report.Count(provisioner.Missing) != c.found || gone != c.gone || report.Count(provisioner.Elsewhere) != elsewhere {
+				t.Errorf("%d gone of %+v", gone, report.Findings)
+			}
+		})
+	}
+}
+
+// A guest that speaks ends the time that its machine was missed, so that a moment of silence later ends nothing.
+func TestReconcileBelievesGuests(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	id := d.instance(d.runs("m-1")...)
+	d.Clock.Advance(time.Hour)
+	speaks := false
+	d.Connected = func(context.Context, string) (bool, error) { return speaks, nil }
+	look := func(missed bool, findings int) {
+		t.Helper()
+		report := d.look()
+		if s := d.state(id); s.Final() || s.Missed.IsZero() == missed || report.Count(provisioner.Missing) != findings {
+			t.Errorf("missed %v: %+v, %+v", !s.Missed.IsZero(), s, report.Findings)
+		}
+		d.Clock.Advance(instance.MissingFor - time.Minute)
+	}
+	look(true, 1)
+	speaks = true
+	look(false, 1)
+	look(false, 1)
+	speaks = false
+	look(true, 1)
+	speaks = true
+	look(false, 1)
+}
+
+func TestReconcileFailures(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	over := d.instance(d.attempt(), d.refused(), instance.Terminate{At: d.Clock.Now()})
+	d.holds("m-over", over, 1, instance.SeenRunning)
+	d.cloud.fails = errors.New("no rights")
+	if f := d.look().Findings; len(f) != 1 || f[0].Done || f[0].Error != "no rights" {
+		t.Errorf("%+v", f)
+	}
+	d.cloud.fails = nil
+	if f := d.look().Findings; len(f) != 1 || !f[0].Done {
+		t.Errorf("the next look does not try again: %+v", f)
+	}
+	d.instance(d.runs("m-unseen")...)
+	d.cloud.undescribed = errors.New("busy")
+	if _, err := d.Reconcile(t.Context()); !errors.Is(err, d.cloud.undescribed) {
+		t.Error(err)
+	}
+	d.cloud.unlisted = errors.New("busy")
+	if _, err := d.Reconcile(t.Context()); !errors.Is(err, d.cloud.unlisted) {
+		t.Error(err)
+	}
+}
+
+// Run looks now and then, through failures, until it is told to end.
+func TestReconcileRun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		d.cloud.unlisted = errors.New("busy")
+		var log bytes.Buffer
+		d.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+		defer cancel()
+		if err := d.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(log.String(), "will retry"); n != 3 {
+			t.Errorf("%d looks in twelve minutes: %s", n, log.String())
+		}
+	})
+}
+
+func TestReportWrite(t *testing.T) {
+	t.Parallel()
+	full := provisioner.Report{DryRun: true, Machines: 12, Instances: 9, Findings: []provisioner.Finding{
+		{Kind: provisioner.Adopt, Machine: "i-0a", Instance: "01JD0000000000000000000001", Attempt: 1, State: instance.SeenPending, Status: instance.Launching, Age: 90 * time.Second, Why: "its launch was never answered", Done: true},
+		{Kind: provisioner.Terminate, Machine: "i-0b", Instance: "01JD0000000000000000000002", Attempt: 1, State: instance.SeenRunning, Status: instance.StatusGone, Age: time.Hour, Why: "its instance is over", Error: "no rights"},
+		{Kind: provisioner.Stranger, Machine: "i-0c", State: instance.SeenRunning, Age: 26 * time.Hour, Why: "it carries the tag of this environment, but does not say which instance it is for"},
+	}}
+	var got bytes.Buffer
+	for _, r := range []provisioner.Report{full, {Machines: 1, Instances: 1}} {
+		if err := r.Write(&got); err != nil {
+			t.Fatal(err)
+		}
+		got.WriteString("----\n")
+	}
+	want, err := os.ReadFile(filepath.Join("testdata", "reconcile.txt"))
+	if err != nil || got.String() != string(want) {
+		t.Errorf("%v; the report is\n%s", err, got.String())
+	}
+	if err := full.Write(broken{}); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("a report that cannot be written: %v", err)
+	}
+}
+
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }

@@ -1,0 +1,100 @@
+package provisioner
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+)
+
+// Kind of a finding.
+type Kind string
+
+const (
+	Adopt     Kind = "adopt"     // the instance's machine, which the log does not know yet
+	Terminate Kind = "terminate" // a machine of ours that nobody uses
+	Repair    Kind = "repair"    // the log is behind the cloud
+	Missing   Kind = "missing"   // the cloud does not know the instance's machine
+	Young     Kind = "young"     // to be terminated, were it not so young
+	Stranger  Kind = "stranger"  // our tag without a history; for the operator to look at
+	Returned  Kind = "returned"  // given up as missing, and here again; for the operator to look at
+
+	Elsewhere  Kind = "elsewhere"  // of a region that this server is not in
+	Unreadable Kind = "unreadable" // the instance's events cannot be read
+)
+
+// Report is what a look of the Reconciler found.
+type Report struct {
+	At        time.Time `json:"at"`
+	DryRun    bool      `json:"dry_run"`
+	Machines  int       `json:"machines"`  // with our tag
+	Instances int       `json:"instances"` // that are not over
+	Findings  []Finding `json:"findings"`
+}
+
+// Finding is one difference between cloud and log.
+type Finding struct {
+	Kind     Kind            `json:"kind"`
+	Machine  string          `json:"machine"`
+	Instance string          `json:"instance,omitempty"`
+	Attempt  int             `json:"attempt,omitempty"`
+	State    instance.Seen   `json:"state"`            // as the cloud says
+	Status   instance.Status `json:"status,omitempty"` // as the log says
+	Age      time.Duration   `json:"age_ns"`
+	Why      string          `json:"why"`
+	Done     bool            `json:"done"`            // it has been mended
+	Error    string          `json:"error,omitempty"` // why it could not be
+}
+
+// Count returns how many findings are of a kind.
+func (p Report) Count(k Kind) (n int) {
+	for _, f := range p.Findings {
+		if f.Kind == k {
+			n++
+		}
+	}
+	return n
+}
+
+// Write prints the report for an operator.
+func (p Report) Write(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d machines carry this environment's tag, %d instances are not over.\n", p.Machines, p.Instances)
+	if len(p.Findings) == 0 {
+		b.WriteString("Cloud and log agree.\n")
+		_, err := io.WriteString(w, b.String())
+		return err
+	}
+	b.WriteByte('\n')
+	t := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "WHAT\tMACHINE\tINSTANCE\tCLOUD\tLOG\tAGE\tDONE\tWHY")
+	for _, f := range p.Findings {
+		done, why := "no", f.Why
+		if f.Done {
+			done = "yes"
+		}
+		if f.Error != "" {
+			done, why = "FAILED", why+": "+f.Error
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", f.Kind, f.Machine, dash(f.Instance), f.State, dash(string(f.Status)), f.Age, done, why)
+	}
+	_ = t.Flush()
+	if p.DryRun {
+		b.WriteString("\nNothing was changed: this was a dry run.\n")
+	}
+	if p.Count(Stranger)+p.Count(Returned) > 0 {
+		b.WriteString("\nStrangers and machines that returned are never touched. Terminate them by hand once you know whose they are and what is on them.\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

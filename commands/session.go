@@ -1,0 +1,150 @@
+package commands
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cloudbot-ai/control-plane/domain/account"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// Login is a session that just began or was just refreshed; the front makes its tokens from it.
+type Login struct {
+	Account  string
+	Session  string
+	Leaf     session.Leaf
+	Position int64 // what a query may wait for
+}
+
+// LogIn begins a session. It refuses an unknown address as it does a wrong password, and as slowly. That
+// an account is suspended is said to who knows its password.
+func (c *Accounts) LogIn(ctx context.Context, o Origin, email, password, agent string) (Login, error) {
+	id, found, err := c.lookUp(ctx, email)
+	if err != nil {
+		return Login{}, err
+	}
+	ok, err := c.Passwords.Compare(ctx, found.hash, password)
+	switch {
+	case err != nil:
+		return Login{}, err
+	case id == "":
+		return Login{}, ErrCredentials
+	case !ok:
+		c.Audit.LogInFailed(id)
+		return Login{}, ErrCredentials
+	case found.suspended:
+		return Login{}, account.ErrSuspended
+	}
+	o.Account = id
+	login := Login{Account: id, Session: c.NewID()}
+	start, err := c.start(ctx, o, login, agent)
+	if err != nil {
+		return Login{}, err
+	}
+	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		s, err := sessions.Execute(ctx, u, login.Session, start)
+		login.Leaf = s.Leaf
+		return nil, err
+	})
+	if err != nil {
+		return Login{}, err
+	}
+	login.Position = res.Last
+	return login, c.confirm(ctx, o, login, found.hash)
+}
+
+// confirm ends the login again if the password was changed since it was compared, or the account
+// suspended: the sessions that were there have been ended, and this one was not.
+func (c *Accounts) confirm(ctx context.Context, o Origin, login Login, hash []byte) error {
+	now, err := c.credential(ctx, login.Account)
+	refusal, why := error(ErrCredentials), session.PasswordChanged
+	switch {
+	case err != nil:
+		refusal = nil // it says nothing of the password
+	case now.suspended:
+		refusal, why = account.ErrSuspended, session.Suspended
+	case bytes.Equal(now.hash, hash):
+		return nil
+	}
+	_, ended := c.EndSession(ctx, o, login.Session, why)
+	return errors.Join(refusal, err, ended)
+}
+
+// AddressLabel is what the client's address in a session's first event is bound to, besides its account.
+func AddressLabel(sessionID string) string { return "session-address|" + sessionID }
+
+func (c *Accounts) start(ctx context.Context, o Origin, login Login, agent string) (session.Start, error) {
+	cmd := session.Start{Account: login.Account, TokenID: c.NewID(), Agent: clip(agent, 200), At: c.Now()}
+	if o.ClientAddr == "" {
+		return cmd, nil
+	}
+	var err error
+	if cmd.Address, err = c.Vault.Seal(ctx, login.Account, AddressLabel(login.Session), []byte(o.ClientAddr)); err != nil {
+		err = fmt.Errorf("seal address: %w", err)
+	}
+	return cmd, err
+}
+
+// Refresh rotates the session's refresh token; agent is the client's User-Agent. Presenting one that was
+// rotated out ends the session, and so does presenting any of a suspended account.
+func (c *Accounts) Refresh(ctx context.Context, o Origin, sessionID, tokenID, agent string) (Login, error) {
+	login := Login{Session: sessionID}
+	client := c.Blind("refreshing client", o.ClientAddr+"|"+agent)
+	cmd := session.Refresh{Presented: tokenID, NextID: c.NewID(), Client: client, At: c.Now()}
+	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		s, err := sessions.Execute(ctx, u, sessionID, cmd)
+		if err != nil {
+			return nil, err
+		}
+		login.Account, login.Leaf = s.Account, s.Leaf
+		if s.Ended != "" {
+			login.Account = ""
+		}
+		return nil, nil
+	})
+	login.Position = res.Last
+	switch {
+	case err != nil:
+		return login, err
+	case login.Account == "":
+		return login, session.ErrEnded
+	}
+	// Asked for after the append, so that of a suspension and a refresh at the same moment one sees the other.
+	s, err := accounts.Fold(ctx, c.Store, login.Account)
+	if err == nil && s.Suspended {
+		o.Account = login.Account
+		_, err = c.EndSession(ctx, o, sessionID, session.Suspended)
+		err = errors.Join(session.ErrEnded, err)
+	}
+	return login, err
+}
+
+// EndSession ends one of the account's own sessions.
+func (c *Accounts) EndSession(ctx context.Context, o Origin, sessionID string, why session.Reason) (int64, error) {
+	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		s, err := sessions.Load(ctx, u, sessionID)
+		if err != nil {
+			return nil, err
+		}
+		if s.Account == "" || s.Account != o.Account {
+			return nil, ErrNoSession
+		}
+		_, err = sessions.Execute(ctx, u, sessionID, session.End{Reason: why})
+		return nil, err
+	})
+	return res.Last, err
+}
+
+// Known reports whether the log has an account and a session: a log that was restored from an older backup
+// lacks the later ones, whose tokens are still good by themselves.
+func (a *Accounts) Known(ctx context.Context, account, session string) (bool, error) {
+	for _, stream := range []eventstore.StreamID{{Aggregate: "session", ID: session}, {Aggregate: "account", ID: account}} {
+		if version, err := a.Log.Store.Version(ctx, stream); err != nil || version == 0 {
+			return false, err
+		}
+	}
+	return true, nil
+}

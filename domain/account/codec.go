@@ -1,0 +1,11 @@
+package account
+
+import "github.com/cloudbot-ai/control-plane/domain"
+
+// Codec is what the events are called on the wire.
+var Codec = domain.NewCodec("account",
+	domain.As[SignedUp, Event]("account.signed_up"),
+	domain.As[PasswordChanged, Event]("account.password_changed"),
+	domain.As[Suspended, Event]("account.suspended"),
+	domain.As[Resumed, Event]("account.resumed"),
+)

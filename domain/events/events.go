@@ -1,0 +1,53 @@
+// Package events decodes any event of the log. It is the one list of the aggregates: a new one adds its
+// codec here.
+package events
+
+import (
+	"fmt"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/account"
+	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/domain/audit"
+	"github.com/cloudbot-ai/control-plane/domain/claim"
+	"github.com/cloudbot-ai/control-plane/domain/fleet"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/invite"
+	"github.com/cloudbot-ai/control-plane/domain/quota"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+)
+
+// Codec is an aggregate's table without its event type.
+type Codec interface {
+	Aggregate() string
+	Names() []string
+	DecodeAny(name string, schema int, data []byte) (any, error)
+}
+
+var _ Codec = domain.Codec[instance.Event]{}
+
+// All returns the aggregates' tables.
+func All() []Codec {
+	return []Codec{
+		account.Codec, apikey.Codec, audit.Codec, claim.Codec, fleet.Codec,
+		instance.Codec, invite.Codec, quota.Codec, session.Codec,
+	}
+}
+
+var byAggregate = func() map[string]Codec {
+	m := map[string]Codec{}
+	for _, c := range All() {
+		m[c.Aggregate()] = c
+	}
+	return m
+}()
+
+// Decode returns the event, one of an aggregate's Event types, that a stream of the aggregate holds under
+// a wire name. An unknown aggregate, name or schema is an error: nothing is skipped silently.
+func Decode(aggregate, name string, schema int, data []byte) (any, error) {
+	c, ok := byAggregate[aggregate]
+	if !ok {
+		return nil, fmt.Errorf("decode %s: unknown aggregate %q", name, aggregate)
+	}
+	return c.DecodeAny(name, schema, data)
+}
