@@ -84,7 +84,7 @@ test("names of desktops are shown as text", async ({ page }, info) => {
     await expect(page.getByRole("heading", { name })).toBeVisible();
     await harmless(page);
   }
-  await page.getByRole("button", { name: /^More for/ }).click();
+  await page.getByRole("button", { name: /^More actions for/ }).click();
   await page.getByRole("menuitem", { name: "Terminate…" }).click();
   await expect(page.getByRole("alertdialog")).toContainText(name);
   await harmless(page);
