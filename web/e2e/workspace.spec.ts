@@ -204,14 +204,14 @@ test("a viewer without control cannot type", async ({ page }, info) => {
   await firstDesktop(page);
   await settled(page);
   await page.getByRole("button", { name: "View only", exact: true }).click();
-  await expect(page.getByRole("button", { name: /take control/ })).toBeVisible();
+  await expect(page.getByRole("button", { name: "View only. Take control" })).toBeVisible();
   await expect(page.getByText(/^Connected|View only/).first()).toBeVisible();
   const before = await atRest(page);
   await screen(page).click({ position: { x: 300, y: 200 } });
   await page.keyboard.type("echo no");
   expect(await atRest(page)).toBe(before);
   // After taking control, typing works.
-  await page.getByRole("button", { name: /take control/ }).click();
+  await page.getByRole("button", { name: "View only. Take control" }).click();
   await expect(page.getByText(/^Connected/)).toBeVisible();
   await screen(page).click({ position: { x: 300, y: 200 } });
   await page.keyboard.type("echo yes");
@@ -286,7 +286,7 @@ test("the screen is visible before the agent is ready, and messages written mean
 
   // Readiness arrives as an event, and so does a new name.
   await page.unroute(own);
-  await page.getByRole("button", { name: /^More for/ }).click();
+  await page.getByRole("button", { name: /^More actions for/ }).click();
   await page.getByRole("menuitem", { name: "Rename…" }).click();
   await page.getByRole("textbox", { name: "Name" }).fill("Ready by now");
   await page.keyboard.press("Enter");
