@@ -125,7 +125,7 @@ test("toasts cover no controls", async ({ page }, info) => {
         title: "x",
         status: 409,
         code: "x",
-        detail: "The machine is busy with something else just now. Try again later.",
+        detail: "The machine is busy with something else. Try again later.",
       },
     }),
   );
