@@ -50,7 +50,7 @@ class FakeViewer {
   constructor(
     _: unknown,
     readonly socket: FakeSocket,
-    readonly tell: ViewerEvents,
+    readonly events: ViewerEvents,
   ) {
     FakeViewer.all.push(this);
   }
@@ -118,7 +118,7 @@ async function opened() {
   desktop.setUp(true);
   await settle();
   viewer().emit("connect");
-  viewer().tell.frame(10);
+  viewer().events.frame(10);
 }
 
 const close = (v: FakeViewer, code: number) =>
@@ -126,7 +126,7 @@ const close = (v: FakeViewer, code: number) =>
 
 function resized(from: SizeFrom, width = 1280) {
   viewer().width = width;
-  viewer().tell.size(from);
+  viewer().events.size(from);
 }
 
 const letter = (code: string) => (/^Key(.)$/.exec(code)?.[1] ?? code).toLowerCase();
@@ -148,7 +148,7 @@ describe("the connection", () => {
     expect(tickets).toEqual(["vnc control", "vnc control"]);
     viewer().emit("connect");
     expect(desktop.getSnapshot()).toMatchObject({ painted: false, still: true });
-    viewer().tell.frame(10);
+    viewer().events.frame(10);
     expect(desktop.getSnapshot()).toMatchObject({ painted: true, still: false });
   });
 
@@ -165,7 +165,7 @@ describe("the connection", () => {
       const focus = vi.spyOn(viewer(), "focus");
       viewer().emit("connect");
       expect(focus).toHaveBeenCalledTimes(again);
-      viewer().tell.frame(10);
+      viewer().events.frame(10);
     }
   });
 
@@ -201,7 +201,7 @@ describe("the connection", () => {
     await settle();
     viewer().emit("connect");
     old.emit("connect");
-    old.tell.frame(10);
+    old.events.frame(10);
     close(old, 4404);
     expect(desktop.getSnapshot()).toMatchObject({ painted: false, link: { at: "open" } });
   });
@@ -271,7 +271,7 @@ describe("keys", () => {
     key("keydown", "KeyV", { ctrlKey: true });
     paste("text");
     expect(viewer().sent).toEqual(["text"]);
-    viewer().tell.taken();
+    viewer().events.taken();
     expect(viewer().sent).toEqual(["text", "76"]);
     key("keydown", "KeyV", { ctrlKey: true });
     paste("more");
@@ -327,7 +327,7 @@ it("asks for less detail if frames are slow, and for what the user chose", async
   await opened();
   expect(viewer().qualityLevel).toBe(6);
   for (let second = 0; second < 2; second++) {
-    viewer().tell.frame(900);
+    viewer().events.frame(900);
     await vi.advanceTimersByTimeAsync(1000);
   }
   expect(viewer()).toMatchObject({ qualityLevel: 4, compressionLevel: 6 });
