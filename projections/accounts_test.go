@@ -127,7 +127,7 @@ func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 				t.Errorf("got %d events still parked, want none: %s", n, w.dump("parked"))
 			}
 			got, err := w.reader.Instance(t.Context(), "acc", "01I")
-			if err != nil || got.Status != instance.StatusGone || got.Machine != "" || got.Reason == "" {
+			if err != nil || got.Status != instance.StatusTerminated || got.Machine != "" || got.Reason == "" {
 				t.Errorf("got %+v, %v, want it terminated, without a machine, with a reason", got, err)
 			}
 			entries, err := w.reader.HistoryBefore(t.Context(), "acc", "01I", word+1, 1)
@@ -144,7 +144,7 @@ func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if got, err := w.reader.Instance(t.Context(), "acc", "01I"); err != nil || got.Status != instance.StatusGone || got.Machine != "" {
+			if got, err := w.reader.Instance(t.Context(), "acc", "01I"); err != nil || got.Status != instance.StatusTerminated || got.Machine != "" {
 				t.Errorf("rebuilt: got %+v, %v, want it terminated, without a machine", got, err)
 			}
 			if n := w.number(`SELECT count(*) FROM read.parked WHERE stream = 'instance/01I' AND projection IN ('instances', 'history')`); n != 0 {
@@ -178,7 +178,7 @@ func TestOverviews(t *testing.T) {
 	if c := list[1]; c.ID != "01C" || c.Account != "" || c.Status != "" || !c.Parked {
 		t.Errorf("got %+v, want 01C parked, without account and status", c)
 	}
-	if all, err := w.reader.Overviews(t.Context(), "01A", true, 1); err != nil || len(all) != 1 || all[0].ID != "01B" || all[0].Status != instance.StatusGone {
+	if all, err := w.reader.Overviews(t.Context(), "01A", true, 1); err != nil || len(all) != 1 || all[0].ID != "01B" || all[0].Status != instance.StatusTerminated {
 		t.Errorf("got %+v, %v, want 01B terminated", all, err)
 	}
 	for id, want := range map[string]string{"01A": "acc", "01C": "", "01D": ""} {

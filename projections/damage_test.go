@@ -143,7 +143,7 @@ func TestDamagedRowsAreRead(t *testing.T) {
 			t.Errorf("%s: got %d parked events at its position, want 1", kind, n)
 		}
 	}
-	if got, err := w.reader.Instance(t.Context(), "acc", "01FINE"); err != nil || got.Status != instance.StatusGone {
+	if got, err := w.reader.Instance(t.Context(), "acc", "01FINE"); err != nil || got.Status != instance.StatusTerminated {
 		t.Errorf("got %+v, %v, want it terminated", got, err)
 	}
 	if n := w.number(`SELECT count(*) FROM read.parked WHERE position > $1`, len(kinds)); n != 0 {

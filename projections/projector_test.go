@@ -106,7 +106,7 @@ func TestInstancesEqualTheFold(t *testing.T) {
 		if got.Status != s.Status || got.Phase != s.Phase || got.Machine != s.Machine || got.Address != s.Address || got.Type != s.Type || got.Region != s.Region || got.Ready() != s.Ready() || !maps.Equal(got.Versions, s.Versions) {
 			rt.Fatalf("got row %+v, want that of the fold %+v, of %T", got, s, events)
 		}
-		if s.Status == instance.StatusFail && got.Reason == "" {
+		if s.Status == instance.StatusFailed && got.Reason == "" {
 			rt.Fatalf("got %+v, failed without a reason, want one", got)
 		}
 	})
@@ -392,7 +392,7 @@ func TestRebuildRepairs(t *testing.T) {
 	if at, err := projections.Rebuild(t.Context(), w.pool, w.store, p, nil); err != nil || at != head {
 		t.Fatalf("got position %d, %v, want %d", at, err, head)
 	}
-	if got, err := w.reader.Instance(t.Context(), "acc", "01I"); err != nil || got.Status != instance.StatusGone || w.dump("parked") != "" {
+	if got, err := w.reader.Instance(t.Context(), "acc", "01I"); err != nil || got.Status != instance.StatusTerminated || w.dump("parked") != "" {
 		t.Errorf("got %+v, %v, parked %s, want it terminated and none parked", got, err, w.dump("parked"))
 	}
 }

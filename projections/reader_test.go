@@ -72,7 +72,7 @@ func TestReaderInstances(t *testing.T) {
 		}
 	}
 	failed, err := w.reader.Instance(t.Context(), "ada", "01A4")
-	if err != nil || failed.Reason != "Why." || failed.Status != instance.StatusFail || failed.CreatedAt.After(failed.UpdatedAt) || failed.Ready() {
+	if err != nil || failed.Reason != "Why." || failed.Status != instance.StatusFailed || failed.CreatedAt.After(failed.UpdatedAt) || failed.Ready() {
 		t.Errorf("got %+v, %v, want it failed with its reason and not ready", failed, err)
 	}
 	ids, position, err := w.reader.Live(t.Context())
