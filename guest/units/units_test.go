@@ -49,7 +49,7 @@ func (s *systemd) expect(t *testing.T, want string) {
 	select {
 	case got := <-s.news:
 		if got != want {
-			t.Fatalf("systemd was told %q, want %q", got, want)
+			t.Fatalf("got command %q for systemd, want %q", got, want)
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatalf("got no command %q for systemd, want one", want)
