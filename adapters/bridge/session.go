@@ -100,7 +100,7 @@ func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer,
 		legs.Go(func() {
 			err := crash.Guard(func() error { return leg(ctx, w) })()
 			if p := crash.Of(err); p != nil {
-				b.log.Error("panic in a bridge", "instance", s.Instance, "panic", p.Text, "stack", p.Stack)
+				b.log.Error("bridge panicked", "instance", s.Instance, "panic", p.Text, "stack", p.Stack)
 			}
 			cancel(err)
 		})
