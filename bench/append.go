@@ -167,7 +167,7 @@ func ownCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// settleDown writes out what the run before has left, so that it does not burden this one.
+// settleDown writes a checkpoint, so that the run before does not burden this one.
 func (l *lab) settleDown(ctx context.Context) error {
 	_, err := l.pool.Exec(ctx, `CHECKPOINT`)
 	return err

@@ -33,8 +33,8 @@ const launchBar = 200 * time.Millisecond
 // benchLaunch measures the control plane's own share of a launch: the server's program, this lab's
 // Postgres, its own NATS, an EC2 server whose machines boot for a scripted time, a real guest. What
 // EC2 and the machine take is left out: the clock runs from the request to EC2's being called, from
-// EC2's answer to the phase "booting", and from the machine's running to the news of it and of its
-// guest's first word, enrolment and tunnel included.
+// EC2's answer to the phase "booting", and from the machine's running to the read model that shows it with its
+// guest's first message, enrolment and tunnel included.
 func benchLaunch(ctx context.Context, l *lab, o options) error {
 	dir, err := os.MkdirTemp("", "cloudbot-bench-launch-")
 	if err != nil {

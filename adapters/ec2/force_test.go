@@ -12,8 +12,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// TestForce takes down by their tags alone the machines of an instance whose events cannot be read. The
-// stage sees to it that the log says "terminated" once no machine is left, and not before.
+// TestForce terminates the machines of an instance whose events cannot be read, by their tags alone. The stage
+// checks that the log says "terminated" only once no machine is left.
 func TestForce(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {

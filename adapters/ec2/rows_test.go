@@ -22,7 +22,7 @@ func many(n int, f ec2test.Fate) (list []ec2test.Fate) {
 	return list
 }
 
-// What a launch may meet, and what becomes of it.
+// The answers that a launch may get, and what follows from them.
 func TestLaunchRows(t *testing.T) {
 	t.Parallel()
 	no := func(code string, status int) ec2test.Fate { return ec2test.Fate{Code: code, Status: status} }
@@ -43,17 +43,17 @@ func TestLaunchRows(t *testing.T) {
 		{"no answer after the effect", []ec2test.Fate{{Hang: true, Effect: true}}, instance.Running, "", 1, 1},
 		{"capacity once", many(1, no("InsufficientInstanceCapacity", 500)), instance.Running, "", 1, 2},
 		{"capacity in three places", many(3, no("InsufficientInstanceCapacity", 500)), instance.Running, "", 1, 4},
-		{"capacity nowhere", many(6, no("InsufficientInstanceCapacity", 500)), instance.StatusFail, "no_capacity", 0, 6},
-		{"the account's limit", many(6, no("VcpuLimitExceeded", 400)), instance.StatusFail, "no_capacity", 0, 6},
+		{"capacity nowhere", many(6, no("InsufficientInstanceCapacity", 500)), instance.StatusFailed, "no_capacity", 0, 6},
+		{"the account's limit", many(6, no("VcpuLimitExceeded", 400)), instance.StatusFailed, "no_capacity", 0, 6},
 		{"not in this zone", many(1, no("Unsupported", 400)), instance.Running, "", 1, 2},
 		{"session token expired", many(2, no("RequestExpired", 400)), instance.Running, "", 1, 1},
-		{"no rights", many(1, no("UnauthorizedOperation", 403)), instance.StatusFail, "UnauthorizedOperation", 0, 1},
-		{"no such image", many(1, no("InvalidAMIID.NotFound", 400)), instance.StatusFail, "InvalidAMIID.NotFound", 0, 1},
-		{"a bad parameter", many(1, no("InvalidParameterValue", 400)), instance.StatusFail, "InvalidParameterValue", 0, 1},
-		{"not opted in", many(1, no("OptInRequired", 401)), instance.StatusFail, "OptInRequired", 0, 1},
-		{"blocked", many(1, no("Blocked", 403)), instance.StatusFail, "Blocked", 0, 1},
-		{"an error nobody heard of", many(1, no("Surprise", 400)), instance.StatusFail, "Surprise", 0, 1},
-		{"a server error nobody heard of", many(2, no("Surprise", 502)), instance.Running, "", 1, 1},
+		{"no rights", many(1, no("UnauthorizedOperation", 403)), instance.StatusFailed, "UnauthorizedOperation", 0, 1},
+		{"no such image", many(1, no("InvalidAMIID.NotFound", 400)), instance.StatusFailed, "InvalidAMIID.NotFound", 0, 1},
+		{"a bad parameter", many(1, no("InvalidParameterValue", 400)), instance.StatusFailed, "InvalidParameterValue", 0, 1},
+		{"not opted in", many(1, no("OptInRequired", 401)), instance.StatusFailed, "OptInRequired", 0, 1},
+		{"blocked", many(1, no("Blocked", 403)), instance.StatusFailed, "Blocked", 0, 1},
+		{"an unknown error", many(1, no("Surprise", 400)), instance.StatusFailed, "Surprise", 0, 1},
+		{"an unknown server error", many(2, no("Surprise", 502)), instance.Running, "", 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -67,7 +67,7 @@ func TestLaunchRows(t *testing.T) {
 				if n := len(s.srv.Machines()); n != c.machines || st.Attempts != c.attempts || c.code != "" && st.Abandoned.Code != c.code {
 					t.Errorf("got %d machines and %+v, want %d, %d attempts and code %q", n, st, c.machines, c.attempts, c.code)
 				}
-				if st.Status == instance.StatusFail && (st.Abandoned.Reason == "" || st.Refusal == "") {
+				if st.Status == instance.StatusFailed && (st.Abandoned.Reason == "" || st.Refusal == "") {
 					t.Errorf("got %+v, want a reason", st)
 				}
 				if calls := s.srv.Calls()["RunInstances"]; calls != len(c.fates)+min(c.machines, 1) {
@@ -79,7 +79,7 @@ func TestLaunchRows(t *testing.T) {
 	}
 }
 
-// A refusal that ends an attempt is not believed while the attempt's machine is to be seen.
+// A refusal that ends an attempt is not believed while the attempt's machine is visible.
 func TestRefusedAfterALostReply(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: ec2test.Plan{Boot: ec2test.Span{Min: time.Minute}}}, func(s *stage) {
@@ -94,7 +94,7 @@ func TestRefusedAfterALostReply(t *testing.T) {
 	})
 }
 
-// EC2 does not know its own machine for a minute.
+// EC2 does not list its own machine for a minute.
 func TestNotFoundForAMinute(t *testing.T) {
 	t.Parallel()
 	for name, command := range map[string]string{"left alone": "", "terminated at once": "terminate"} {
@@ -108,7 +108,7 @@ func TestNotFoundForAMinute(t *testing.T) {
 					s.until("ready", id, ready)
 				} else {
 					s.do(command, id)
-					s.until("terminated", id, status(instance.StatusGone))
+					s.until("terminated", id, status(instance.StatusTerminated))
 				}
 				s.agreed()
 			})
@@ -118,7 +118,7 @@ func TestNotFoundForAMinute(t *testing.T) {
 
 func TestStartWithoutCapacity(t *testing.T) {
 	t.Parallel()
-	for name, n := range map[string]int{"for a while": 3, "for ever": 10} {
+	for name, n := range map[string]int{"for a while": 3, "permanently": 10} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			play(t, setup{seed: 1, plan: slow}, func(s *stage) {
@@ -153,7 +153,7 @@ func TestChangedFromOutside(t *testing.T) {
 		for _, c := range []struct {
 			to   ec2test.State
 			want instance.Status
-		}{{ec2test.Stopped, instance.Stopped}, {ec2test.Running, instance.Running}, {ec2test.Terminated, instance.StatusFail}} {
+		}{{ec2test.Stopped, instance.Stopped}, {ec2test.Running, instance.Running}, {ec2test.Terminated, instance.StatusFailed}} {
 			if err := s.srv.Outside(m, c.to); err != nil {
 				t.Fatal(err)
 			}
@@ -166,7 +166,7 @@ func TestChangedFromOutside(t *testing.T) {
 	})
 }
 
-// A machine that the cloud ends while it comes up says why, without the operator's ids.
+// A machine that the cloud terminates while it boots has a reason, without the operator's ids.
 func TestDiesWhileComingUp(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
@@ -174,7 +174,7 @@ func TestDiesWhileComingUp(t *testing.T) {
 		id := s.create()
 		m := s.until("launched", id, func(st instance.State) bool { return st.Machine != "" }).Machine
 		s.srv.Kill(m, "Client.VolumeLimitExceeded")
-		s.until("failed", id, status(instance.StatusFail))
+		s.until("failed", id, status(instance.StatusFailed))
 		if want := "disk space"; s.count("instance.failed") != 1 || !containsReason(s, id, want) {
 			t.Errorf("the reason does not speak of %s, want s.count(\"instance.failed\") 1 and containsReason(s, id, want) true\n%s", want, s.history())
 		}
@@ -204,7 +204,7 @@ func TestStopThatNeverEnds(t *testing.T) {
 	})
 }
 
-// A stop that somebody began in the web console is told as one, and where it does not end we take it over.
+// A stop that an operator began in the web console is recorded as one. If it does not end, the saga takes it over.
 func TestOutsideStopNeverEnds(t *testing.T) {
 	t.Parallel()
 	plan := slow
@@ -234,7 +234,7 @@ func TestOutsideStopNeverEnds(t *testing.T) {
 	})
 }
 
-// Waiting for many machines costs few calls: one for all of them, less often as time goes by.
+// Waiting for many machines costs few calls: one call covers all of them, and calls become rarer with time.
 func TestOneCallForMany(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, poll: time.Second, plan: ec2test.Plan{Boot: ec2test.Span{Min: 4 * time.Minute}}}, func(s *stage) {
@@ -251,7 +251,7 @@ func TestOneCallForMany(t *testing.T) {
 	})
 }
 
-// A guest's first word brings one look at its machine, so that nobody waits for the next round.
+// When a guest first connects, its machine is checked immediately, so that no user waits for the next round.
 func TestTheGuestsWordBringsALook(t *testing.T) {
 	t.Parallel()
 	const takes = 31 * time.Second // a round begins every thirty
@@ -263,7 +263,7 @@ func TestTheGuestsWordBringsALook(t *testing.T) {
 			_ = retry.Sleep(context.Background(), takes+time.Second)
 			synctest.Wait()
 			if st := s.state(id); st.Running {
-				t.Fatalf("%s: somebody looked already, want st.Running false", what)
+				t.Fatalf("%s: got a look before the guest connected, want none", what)
 			}
 			before := s.srv.Calls()["DescribeInstances"]
 			s.speak(nil)
@@ -285,10 +285,10 @@ func TestTheGuestsWordBringsALook(t *testing.T) {
 	})
 }
 
-// Two sagas at once, as when one was frozen and wakes up. They too never launch two machines: who goes on
-// with the other's attempt says so in the log first, and from there on neither believes a refusal while a
-// call of the other may be under way. That holds for instance.DoubtFor; one that goes on beside another for
-// longer than that, with a launch refused all the while, is more than leases let happen.
+// Two sagas run at once, as when one was frozen and wakes up. They never launch two machines: a saga that continues
+// the other's attempt first records that in the log, and from then on neither believes a refusal while a call of
+// the other may be under way. That holds for instance.DoubtFor. Leases prevent that two sagas run for longer
+// than that with a launch refused all the time.
 func TestTwoSagas(t *testing.T) {
 	t.Parallel()
 	var counts tally
@@ -323,7 +323,7 @@ func TestReconciler(t *testing.T) {
 		unknown := s.srv.Put("01NEVER-1", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": "01NEVER", "cloudbot:attempt": "1"})
 		nameless := s.srv.Put("", map[string]string{"cloudbot:environment": environment})
 
-		// A launch whose answer is lost, and a saga that dies of it: the machine is adopted.
+		// The answer to a launch is lost and the saga dies: the machine is adopted.
 		s.crashes(func(point string) bool { return point == "call.call.launch.after" })
 		s.start()
 		adopted := s.create()
@@ -356,7 +356,7 @@ func TestReconciler(t *testing.T) {
 			t.Errorf("got %+v, want report.Count(provisioner.Terminate) 1 and report.Count(provisioner.Stranger) 3", report)
 		}
 
-		// The log is behind the cloud: stopped while nobody looked.
+		// The log is behind the cloud: the machine stopped while no saga looked.
 		s.stop()
 		machine := s.state(twice).Machine
 		if err := s.srv.Outside(machine, ec2test.Stopped); err != nil {
@@ -384,14 +384,14 @@ func TestReconciler(t *testing.T) {
 	})
 }
 
-// Machines that are mostly unknown at once are not believed to be gone: the account may be wrong. Fewer are
-// believed after half an hour, and what comes back after that is left alone.
+// If most machines are unknown at once, they are not believed to be gone: the account may be wrong. A few are
+// believed gone after half an hour, and a machine that returns after that is left alone.
 func TestWrongAccount(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		n      int
-		more   bool // a machine is made in the wrong account as well
+		more   bool // a machine is also made in the wrong account
 		within time.Duration
 		kept   bool
 	}{
@@ -447,7 +447,7 @@ func TestWrongAccount(t *testing.T) {
 	}
 }
 
-// Where every place but the last is full, the last one is found.
+// If every place except the last is full, the last one is found.
 func TestEveryPlaceIsAsked(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
@@ -467,7 +467,7 @@ func TestEveryPlaceIsAsked(t *testing.T) {
 	})
 }
 
-// An operator's word is enough.
+// With the operator's confirmation they are believed gone.
 func TestMissingBelieved(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
@@ -485,10 +485,10 @@ func TestMissingBelieved(t *testing.T) {
 	})
 }
 
-// holds tells whether the instances run, or have failed.
+// holds reports whether the instances run, or have failed.
 func (s *stage) holds(ids []string, run bool) {
 	s.t.Helper()
-	want := instance.StatusFail
+	want := instance.StatusFailed
 	if run {
 		want = instance.Running
 	}
@@ -499,7 +499,7 @@ func (s *stage) holds(ids []string, run bool) {
 	}
 }
 
-// A start that the cloud takes and undoes is tried again, and then given up with the reason.
+// A start that the cloud accepts and undoes is retried, and then given up with the reason.
 func TestStartUndone(t *testing.T) {
 	t.Parallel()
 	for _, always := range []bool{false, true} {

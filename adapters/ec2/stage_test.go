@@ -204,7 +204,7 @@ func (s *stage) stop() {
 	s.runs = nil
 }
 
-// dead tells whether a saga has ended, and forgets it.
+// dead reports whether a saga has ended, and forgets it.
 func (s *stage) dead() bool {
 	for i, r := range s.runs {
 		select {

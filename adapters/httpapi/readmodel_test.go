@@ -117,7 +117,7 @@ func (m readModel) Instances(ctx context.Context, account string, p projections.
 		return nil, "", err
 	}
 	for id, i := range f.instances {
-		if f.owner[id] == account && (p.Before == "" || id < p.Before) && (p.All || i.Status != instance.StatusGone) {
+		if f.owner[id] == account && (p.Before == "" || id < p.Before) && (p.All || i.Status != instance.StatusTerminated) {
 			list = append(list, i)
 		}
 	}

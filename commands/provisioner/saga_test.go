@@ -333,7 +333,7 @@ func TestSagaHappyPath(t *testing.T) {
 			s.t.Errorf("%+v", st)
 		}
 		s.do("terminate", id)
-		s.until("terminated", id, status(instance.StatusGone))
+		s.until("terminated", id, status(instance.StatusTerminated))
 		s.agreed()
 		for call, want := range map[string]int{"launch": 1, "stop": 1, "start": 1, "terminate": 1} {
 			if got := s.cloud.Calls(call); got != want {
@@ -383,15 +383,15 @@ func TestSagaRefusals(t *testing.T) {
 	}{
 		{"again", many(3, no(instance.Again)), instance.Running, "", 1, 1},
 		{"another", many(3, no(instance.Another)), instance.Running, "", 1, 4},
-		{"never", many(1, no(instance.Never)), instance.StatusFail, "Busy", 0, 1},
-		{"again for ever", many(10, no(instance.Again)), instance.StatusFail, "launch_refused", 0, 1},
-		{"replies lost, then again for ever", append(many(1, lost), many(9, no(instance.Again))...), instance.StatusFail, "launch_refused", 1, 1},
-		{"another for ever", many(6, no(instance.Another)), instance.StatusFail, "no_capacity", 0, 6},
+		{"never", many(1, no(instance.Never)), instance.StatusFailed, "Busy", 0, 1},
+		{"again for ever", many(10, no(instance.Again)), instance.StatusFailed, "launch_refused", 0, 1},
+		{"replies lost, then again for ever", append(many(1, lost), many(9, no(instance.Again))...), instance.StatusFailed, "launch_refused", 1, 1},
+		{"another for ever", many(6, no(instance.Another)), instance.StatusFailed, "no_capacity", 0, 6},
 		{"reply lost", []provisionertest.Fate{lost}, instance.Running, "", 1, 1},
-		{"replies lost for ever", many(10, lost), instance.StatusFail, "launch_refused", 1, 1},
+		{"replies lost for ever", many(10, lost), instance.StatusFailed, "launch_refused", 1, 1},
 		{"reply never comes", []provisionertest.Fate{{Effect: true, Hangs: true}}, instance.Running, "", 1, 1},
 		{"request never arrives", []provisionertest.Fate{{Hangs: true}}, instance.Running, "", 1, 1},
-		{"wrapped refusal", []provisionertest.Fate{{Err: fmt.Errorf("launch: %w", provisionertest.Refused(instance.Never, "Quota"))}}, instance.StatusFail, "Quota", 0, 1},
+		{"wrapped refusal", []provisionertest.Fate{{Err: fmt.Errorf("launch: %w", provisionertest.Refused(instance.Never, "Quota"))}}, instance.StatusFailed, "Quota", 0, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -489,7 +489,7 @@ func TestSagaCancelsDuringLaunch(t *testing.T) {
 				id := s.create()
 				_ = provisionertest.Pause(context.Background(), 10*time.Second) // the call is on its way
 				s.do("terminate", id)
-				s.until("terminated", id, status(instance.StatusGone))
+				s.until("terminated", id, status(instance.StatusTerminated))
 				s.agreed()
 			})
 		})
@@ -546,7 +546,7 @@ func TestSagaOtherRegion(t *testing.T) {
 		s.stop()
 		s.cloud.Area = ""
 		s.start()
-		s.until("terminated", id, status(instance.StatusGone))
+		s.until("terminated", id, status(instance.StatusTerminated))
 		s.agreed()
 	})
 }
@@ -595,7 +595,7 @@ func TestSagaBelievesGuests(t *testing.T) {
 				s.until("ready", id, ready)
 				s.cloud.Blind.Store(true)
 				_ = provisionertest.Pause(context.Background(), 2*instance.MissingFor)
-				if st := s.state(id); (st.Status == instance.StatusFail) != c.lost {
+				if st := s.state(id); (st.Status == instance.StatusFailed) != c.lost {
 					s.t.Errorf("%+v", st)
 				}
 			})
@@ -623,7 +623,7 @@ func TestSagaNeverGivesUpTakingDown(t *testing.T) {
 					s.t.Errorf("%d calls in half a day of refusals", n)
 				}
 				_ = provisionertest.Pause(context.Background(), 12*time.Hour)
-				s.until("terminated", id, status(instance.StatusGone))
+				s.until("terminated", id, status(instance.StatusTerminated))
 				s.agreed()
 			})
 		})
@@ -834,7 +834,7 @@ func TestSagaGivesUpAMachineThatNeverRuns(t *testing.T) {
 			m.Reported = m.Changes
 		}
 		s.cloud.Mu.Unlock()
-		st := s.until("failed", id, status(instance.StatusFail))
+		st := s.until("failed", id, status(instance.StatusFailed))
 		if st.Abandoned.Code != "launch_timeout" {
 			s.t.Errorf("%+v", st)
 		}
@@ -898,14 +898,14 @@ func TestSagaCrashesEverywhere(t *testing.T) {
 		s.do("start", id)
 		s.until("ready", id, ready)
 		s.do("terminate", id)
-		s.until("terminated", id, status(instance.StatusGone))
+		s.until("terminated", id, status(instance.StatusTerminated))
 		cancelled := s.create()
 		s.until("open", cancelled, func(st instance.State) bool { return st.Attempts > 0 })
 		s.do("terminate", cancelled)
-		s.until("terminated", cancelled, status(instance.StatusGone))
+		s.until("terminated", cancelled, status(instance.StatusTerminated))
 		s.cloud.Answers("launch", provisionertest.Fate{Err: provisionertest.Refused(instance.Never, "OptInRequired")}) // before: the saga may be fast
 		refusedOne := s.create()
-		s.until("failed", refusedOne, status(instance.StatusFail))
+		s.until("failed", refusedOne, status(instance.StatusFailed))
 		s.agreed()
 	}
 	var points map[string]int
@@ -999,7 +999,7 @@ func TestSagaPolicy(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- saga.Run(ctx) }()
 		id := s.create()
-		if st := s.until("failed", id, status(instance.StatusFail)); st.Attempts != 1 {
+		if st := s.until("failed", id, status(instance.StatusFailed)); st.Attempts != 1 {
 			s.t.Errorf("%+v", st)
 		}
 		cancel()
