@@ -23,7 +23,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 	"github.com/cloudbot-ai/control-plane/guest"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
-	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/guest/paths"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
@@ -275,7 +275,7 @@ func newGuest(userData, dir string) (*guest.Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(place.Home(c.StateDir))
+	defer os.RemoveAll(paths.Home(c.StateDir))
 	return guest.New(c, "bench", io.Discard)
 }
 

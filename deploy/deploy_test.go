@@ -54,39 +54,39 @@ func TestDeployOpenClaw(t *testing.T) {
 	to := t.TempDir()
 
 	if out, err := script(t, "--package", good, "--to", to, "--dry-run"); err != nil || !strings.Contains(out, "nothing was done") {
-		t.Errorf("dry run: %v\n%s", err, out)
+		t.Errorf("dry run: got %v, want no error and \"nothing was done\" in out\n%s", err, out)
 	}
 	if left, _ := os.ReadDir(to); len(left) > 0 {
-		t.Errorf("a dry run wrote %v", left)
+		t.Errorf("a dry run wrote %v, want none", left)
 	}
 	if out, err := script(t, "--package", good, "--to", "s3://bucket/assets/", "--dry-run"); err != nil || !strings.Contains(out, "s3://bucket/assets/openclaw.tgz --content-type application/gzip --metadata sha256=") || !strings.Contains(out, "s3://bucket/assets/openclaw.tgz.sha256 ") {
-		t.Errorf("dry run to S3: %v\n%s", err, out)
+		t.Errorf("dry run to S3: got %v, want no error, %q in out and \"s3://bucket/assets/openclaw.tgz.sha256 \" in out\n%s", err, "s3://bucket/assets/openclaw.tgz --content-type application/gzip --metadata sha256=", out)
 	}
 	if out, err := script(t, "--package", good, "--to", to); err != nil || !strings.Contains(out, "openclaw 1.2.3 sha256 ") {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("got %v, want no error and \"openclaw 1.2.3 sha256 \" in out\n%s", err, out)
 	}
 	want, _ := os.ReadFile(good)
 	if got, err := os.ReadFile(filepath.Join(to, "openclaw.tgz")); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("published: %v", err)
+		t.Errorf("published: got %v, want no error and %v", err, want)
 	}
 	check := exec.CommandContext(t.Context(), "sha256sum", "-c", "openclaw.tgz.sha256")
 	check.Dir = to
 	if out, err := check.CombinedOutput(); err != nil || string(out) != "openclaw.tgz: OK\n" {
-		t.Errorf("the sum beside it: %v\n%s", err, out)
+		t.Errorf("the sum beside it: got %v, want no error and %q\n%s", err, "openclaw.tgz: OK\n", out)
 	}
 	if left, _ := filepath.Glob(filepath.Join(to, ".*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("left behind: got %v, want none", left)
 	}
 	for name, args := range map[string][]string{
 		"another package": {"--package", other, "--to", to}, "no package": {"--package", "deploy_test.go", "--to", to}, "no place": {"--package", good},
 		"no folder": {"--package", good, "--to", "/nowhere"}, "no bucket": {"--package", good, "--to", "s3://"}, "unknown flag": {"--force"}, "no value": {"--to"},
 	} {
 		if out, err := script(t, args...); err == nil {
-			t.Errorf("%s: accepted\n%s", name, out)
+			t.Errorf("%s: accepted, want an error\n%s", name, out)
 		}
 	}
 	if out, err := script(t, "--help"); err != nil || !strings.Contains(out, "Usage:") {
-		t.Errorf("help: %v\n%s", err, out)
+		t.Errorf("help: got %v, want no error and \"Usage:\" in out\n%s", err, out)
 	}
 }
 

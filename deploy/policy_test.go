@@ -68,11 +68,11 @@ func TestPolicyIsWhatIsCalled(t *testing.T) {
 		allowed = append(allowed, s.Action...)
 		made := slices.ContainsFunc(s.Resource, func(r string) bool { return regexp.MustCompile(`:(instance|volume|network-interface)/`).MatchString(r) })
 		if s.Effect != "Allow" || slices.Contains(s.Action, "*") || made && len(s.Condition) == 0 {
-			t.Errorf("%s: %s of %v on %v without a condition", s.Sid, s.Effect, s.Action, s.Resource)
+			t.Errorf("%s: got %s of %v on %v, want Allow, no wildcard, and a condition on what is ours", s.Sid, s.Effect, s.Action, s.Resource)
 		}
 		for _, a := range s.Action {
 			if strings.HasPrefix(a, "ec2:") && !strings.HasPrefix(a, "ec2:Describe") && slices.Contains(s.Resource, "*") {
-				t.Errorf("%s: %s on everything", s.Sid, a)
+				t.Errorf("%s: got %s on everything, want a narrower resource", s.Sid, a)
 			}
 		}
 	}
@@ -81,6 +81,6 @@ func TestPolicyIsWhatIsCalled(t *testing.T) {
 		*l = slices.Compact(*l)
 	}
 	if len(called) < 8 || !slices.Equal(called, allowed) {
-		t.Errorf("called is  %v\nallowed is %v", called, allowed)
+		t.Errorf("called is  %v\nallowed is %v, want len(called) at least 8 and called %v", called, allowed, allowed)
 	}
 }

@@ -6,6 +6,7 @@
 package guest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,9 +66,7 @@ func Load(path string, change func(*Config)) (Config, error) {
 	if err := d.Decode(&c); err != nil {
 		return c, fmt.Errorf("read %s: %w", path, err)
 	}
-	if c.StateDir == "" {
-		c.StateDir = "state"
-	}
+	c.StateDir = cmp.Or(c.StateDir, "state")
 	if !filepath.IsAbs(c.StateDir) {
 		c.StateDir = filepath.Join(filepath.Dir(path), c.StateDir)
 	}

@@ -44,7 +44,7 @@ func (f *follower) from(after string) (next func() string) {
 	return func() string {
 		f.t.Helper()
 		if !lines.Scan() {
-			f.t.Fatalf("it ended: %v", lines.Err())
+			f.t.Fatalf("it ended: got %v, want lines.Scan() true", lines.Err())
 		}
 		var m wire.Follow
 		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
@@ -114,7 +114,7 @@ func TestFollowIsBounded(t *testing.T) {
 		f.lines.line("")
 	}
 	if lines, _ := f.lines.after(0); len(lines) > ringBytes/lineBytes {
-		t.Errorf("%d empty lines are kept", len(lines))
+		t.Errorf("%d empty lines are kept, want at most %v", len(lines), ringBytes/lineBytes)
 	}
 	f.lines.line("last")
 	f.lines.line(strings.Repeat("\x01", 2*wire.MaxLogLine)) // grows when it is encoded
@@ -123,14 +123,14 @@ func TestFollowIsBounded(t *testing.T) {
 	next := f.from(wire.Place{Boot: "b1", Seq: last.Seq}.String())
 	next()
 	if got := next(); !strings.HasSuffix(got, strings.Repeat("\x01", wire.MaxLogLine)) {
-		t.Errorf("%q", got)
+		t.Errorf("got %q, want to end with %q", got, strings.Repeat("\x01", wire.MaxLogLine))
 	}
 	// A reader that was away for too long goes on with what is left, one of the future waits.
 	if lines, _ := f.lines.after(1); len(lines) == 0 || lines[0].Seq < 2 {
 		t.Error("nothing after what is gone")
 	}
 	if lines, _ := f.lines.after(last.Seq + 1_000_000); len(lines) != 0 {
-		t.Errorf("%d lines of the future", len(lines))
+		t.Errorf("%d lines of the future, want none", len(lines))
 	}
 }
 
@@ -143,7 +143,7 @@ func TestNumbersGrowOverRestarts(t *testing.T) {
 	}
 	<-time.After(20 * time.Millisecond) // the kernel's clock has steps of ten
 	if after := NewLog(io.Discard, &Redactor{}, func() string { return "" }); after.last <= before.last {
-		t.Errorf("%d after %d", after.last, before.last)
+		t.Errorf("got %d after %d, want more than %v", after.last, before.last, before.last)
 	}
 }
 
@@ -151,12 +151,12 @@ func TestPlace(t *testing.T) {
 	t.Parallel()
 	for _, p := range []wire.Place{{Boot: "b"}, {Boot: "0b1e-4c_A", Seq: 1 << 60}} {
 		if got, err := wire.ParsePlace(p.String()); got != p || err != nil {
-			t.Errorf("%v, %v", got, err)
+			t.Errorf("got %v, %v, want %v and no error", got, err, p)
 		}
 	}
 	for _, text := range []string{"", ".", ".1", "b", "b.", "b.-1", "b.+1", "b.01", "b.1.1", "b\n.1", "b.1\n", "b.99999999999999999999", "ü.1", strings.Repeat("b", 65) + ".1"} {
 		if got, err := wire.ParsePlace(text); err == nil {
-			t.Errorf("%q is %v", text, got)
+			t.Errorf("%q is %v, want an error", text, got)
 		}
 	}
 }

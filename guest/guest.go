@@ -19,8 +19,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/agent"
 	"github.com/cloudbot-ai/control-plane/guest/desktop"
 	"github.com/cloudbot-ai/control-plane/guest/install"
+	"github.com/cloudbot-ai/control-plane/guest/paths"
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
-	"github.com/cloudbot-ai/control-plane/guest/place"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
@@ -103,20 +103,20 @@ func (g *Guest) prepare() error {
 	if who != nil {
 		uid, gid = int(who.UID), int(who.GID)
 	}
-	g.shm = place.Shm(g.c.StateDir)
+	g.shm = paths.Shm(g.c.StateDir)
 	// A guest that was killed has left it, full, and maybe another user's.
-	if place.Make(g.shm, uid, gid) != nil {
+	if paths.Make(g.shm, uid, gid) != nil {
 		_ = os.RemoveAll(g.shm)
 	}
-	if err := errors.Join(place.Make(g.shm, uid, gid), place.Clear(g.shm)); err != nil {
+	if err := errors.Join(paths.Make(g.shm, uid, gid), paths.Clear(g.shm)); err != nil {
 		return fmt.Errorf("make the memory-backed folder: %w", err)
 	}
 	home := filepath.Join(g.c.StateDir, "home")
 	if !who.CanReach(g.c.StateDir) {
-		home = place.Home(g.c.StateDir)
+		home = paths.Home(g.c.StateDir)
 		g.log.Info("the desktop's user cannot reach the state folder, its home is elsewhere", "user", who.Name, "home", home)
 	}
-	if err := place.Make(home, uid, gid); err != nil {
+	if err := paths.Make(home, uid, gid); err != nil {
 		return fmt.Errorf("make the home folder: %w", err)
 	}
 	var env []string

@@ -59,13 +59,13 @@ func TestLogRedactsWhatArrivesInPieces(t *testing.T) {
 		_, _ = io.WriteString(w, piece)
 	}
 	if want := "p: one [redacted] two\np: three\n"; l.Text() != want || out.String() != want {
-		t.Errorf("ring %q, out %q", l.Text(), out.String())
+		t.Errorf("ring %q, out %q, want l.Text() %v and out.String() %v", l.Text(), out.String(), want, want)
 	}
 	for range 2000 {
 		_, _ = io.WriteString(w, strings.Repeat("x", 500)+"\n")
 	}
 	if n := len(l.Text()); n > ringBytes+1 {
-		t.Errorf("the ring holds %d bytes", n)
+		t.Errorf("the ring holds %d bytes, want at most %v", n, ringBytes+1)
 	}
 }
 
@@ -78,7 +78,7 @@ func TestKeyring(t *testing.T) {
 	<-k.arrived
 	env, changed := k.Env()
 	if len(env) != 1 || env["OPENAI_API_KEY"] != "v" {
-		t.Errorf("kept %v", env)
+		t.Errorf("kept %v, want len(env) 1 and env[\"OPENAI_API_KEY\"] \"v\"", env)
 	}
 	k.set(map[string]string{"OPENAI_API_KEY": "v"})
 	select {
@@ -99,10 +99,10 @@ func TestMachineKeyStays(t *testing.T) {
 	}
 	b, err := machineKey(dir)
 	if err != nil || !a.Equal(b) {
-		t.Errorf("another key the second time: %v", err)
+		t.Errorf("another key the second time: got %v, want no error and %v", err, b)
 	}
 	if st, err := os.Stat(filepath.Join(dir, keyFile)); err != nil || st.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v %v", st.Mode(), err)
+		t.Errorf("mode %v %v, want no error and 0o600", st.Mode(), err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte("rubbish"), 0o600); err != nil {
 		t.Fatal(err)
@@ -143,7 +143,7 @@ func TestConfigRefusals(t *testing.T) {
 		{"desktop": map[string]any{"kind": "windows"}}, {"agent": map[string]any{"kind": "skynet"}},
 	} {
 		if load(bad) == nil {
-			t.Errorf("taken: %v", bad)
+			t.Errorf("taken: got %v, want load(bad) other than nil", bad)
 		}
 	}
 }
@@ -152,7 +152,7 @@ func TestConfigRefusals(t *testing.T) {
 func TestAPIProbe(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		t.Errorf("a redirect was followed, with %q", r.Header.Get("Authorization"))
+		t.Errorf("got a redirected request with %q, want none", r.Header.Get("Authorization"))
 	}))
 	defer elsewhere.Close()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -187,7 +187,7 @@ func TestAPIProbe(t *testing.T) {
 		}
 	}
 	if strings.Contains(w.Body.String(), "canary") {
-		t.Errorf("a key got out: %s", w.Body)
+		t.Errorf("a key got out: %s, want no \"canary\" in w.Body.String()", w.Body)
 	}
 	// A machine that was set up, and has no plug-in for mistral.
 	installer, err := install.New(install.Config{})

@@ -48,14 +48,14 @@ func TestSecretsOfEveryShapeGo(t *testing.T) {
 		}
 		out := r.Clean(in)
 		if left := survives(out, canary); left != "" {
-			t.Errorf("%q leaves %q: %q", shape, left, out)
+			t.Errorf("%q leaves %q: got %q, want \"\"", shape, left, out)
 		}
 		if !strings.HasPrefix(out, "before") || !strings.HasSuffix(out, "after") && !strings.HasSuffix(out, "<after>") {
-			t.Errorf("%q takes too much: %q", shape, out)
+			t.Errorf("%q: got %q, want the text before and after it kept", shape, out)
 		}
 		whole := strings.Contains(shape, "-----END") || !strings.Contains(shape, "-----BEGIN")
 		if again := r.Clean(out); again != out && whole {
-			t.Errorf("%q again: %q", out, again)
+			t.Errorf("cleaned again: got %q, want %q", again, out)
 		}
 	}
 	if out := r.Clean("the id AKIAIOSFODNN7EXAMPLE is one"); out != "the id [redacted] is one" {
@@ -75,7 +75,7 @@ func TestOrdinaryTextStays(t *testing.T) {
 		`level=INFO msg="starting the agent" keys=3`, "gpg: key 1A2B3C4D5E6F7081: public key imported", "2026-11-25T18:20:17.783+00:00 [gateway] rootRequests=1",
 	} {
 		if got := r.Clean(text); got != text {
-			t.Errorf("%q became %q", text, got)
+			t.Errorf("%q became %q, want %v", text, got, text)
 		}
 	}
 }
@@ -100,17 +100,17 @@ func TestAPrivateKeyIsFollowedOverLines(t *testing.T) {
 	text := "one\n-----BEGIN RSA PRIVATE KEY-----\n" + strings.Repeat(canary+canary+"\n", 50) + "[4] another program's line\nQ7=\n-----END RSA PRIVATE KEY-----\ntwo\n"
 	out := logged(text, 7)
 	if left := survives(out, canary); left != "" || strings.Contains(out, "Q7=") {
-		t.Errorf("%q is left: %s", left, out)
+		t.Errorf("%q is left: got %s, want left \"\" and no \"Q7=\" in out", left, out)
 	}
 	for _, want := range []string{"p: one\n", "p: [4] another program's line\n", "p: two\n"} {
 		if !strings.Contains(out, want) {
-			t.Errorf("%q is gone: %s", want, out)
+			t.Errorf("%q is gone: got %s, want %q in out", want, out, want)
 		}
 	}
 	// One that never ends takes no more with it than a key may have.
 	out = logged("-----BEGIN PRIVATE KEY-----\n"+strings.Repeat("word\n", keyLines+1), 1000)
 	if n := strings.Count(out, "word"); n != 1 {
-		t.Errorf("%d lines are left after a key without an end", n)
+		t.Errorf("%d lines are left after a key without an end, want 1", n)
 	}
 }
 
@@ -119,7 +119,7 @@ func TestALineWithoutAnEndIsCutBetweenWords(t *testing.T) {
 	for _, secret := range []string{"aws_secret_access_key = " + canary, "Bearer " + canary, "--password " + canary, "sk-ant-" + canary} {
 		for at := 0; at < 2*len(secret); at += 11 {
 			if left := survives(logged(strings.Repeat("x ", (partialLine-at)/2)+secret+strings.Repeat(" y", 100), 4096), canary); left != "" {
-				t.Fatalf("%q is left of %q, cut %d before the end", left, secret, at)
+				t.Fatalf("%q is left of %q, cut %d before the end, want \"\"", left, secret, at)
 			}
 		}
 	}
@@ -136,7 +136,7 @@ func TestCleaningTakesLinearTime(t *testing.T) {
 			return time.Since(began)
 		}
 		if small, large := took(2<<10), took(32<<10); large > 150*small+time.Second {
-			t.Errorf("%q: %v for 16 times what takes %v", part, large, small)
+			t.Errorf("%q: %v for 16 times what takes %v, want at most %v", part, large, small, 150*small+time.Second)
 		}
 	}
 }
@@ -166,10 +166,10 @@ func FuzzRedact(f *testing.F) {
 		text := before + "\n" + fmt.Sprintf(shapes[shape%len(shapes)], secret) + "\n" + after
 		var r Redactor
 		if left := survives(r.Clean(text), string(secret)); left != "" {
-			t.Errorf("%q of %q is left", left, text)
+			t.Errorf("%q of %q is left, want \"\"", left, text)
 		}
 		if left := survives(logged(text, piece), string(secret)); left != "" {
-			t.Errorf("%q of %q is logged, in pieces of %d", left, text, piece)
+			t.Errorf("%q of %q is logged, in pieces of %d, want \"\"", left, text, piece)
 		}
 	})
 }

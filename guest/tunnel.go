@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/hashicorp/yamux"
 
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const (
@@ -28,7 +28,8 @@ var errGoAway = errors.New("the control plane asked to dial again")
 
 // tunnel keeps a tunnel to the control plane until ctx ends.
 func (g *Guest) tunnel(ctx context.Context) error {
-	wait := firstWait
+	// Jitter, so that a control plane's restart does not bring all machines back in one instant.
+	backoff := retry.Backoff{First: firstWait, Max: lastWait, Jitter: true}
 	for {
 		began := time.Now()
 		err := g.enroll(ctx)
@@ -38,24 +39,17 @@ func (g *Guest) tunnel(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		limit := lastWait
-		var refused *refusedError
-		if errors.As(err, &refused) {
-			limit, wait = longWait, longWait
+		backoff.First, backoff.Max = firstWait, lastWait
+		if errors.As(err, new(*refusedError)) {
+			backoff.First, backoff.Max = longWait, longWait
 		} else if errors.Is(err, errGoAway) || time.Since(began) > lastWait {
-			wait = firstWait
+			backoff.Reset()
 		}
-		// Jitter, so that a control plane's restart does not bring all machines back in one instant.
-		pause := wait/2 + rand.N(wait/2)
+		pause := backoff.Next()
 		g.log.Warn("no tunnel", "err", err, "again_in", pause.Round(time.Millisecond))
-		t := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if retry.Sleep(ctx, pause) != nil {
 			return nil
-		case <-t.C:
 		}
-		wait = min(2*wait, limit)
 	}
 }
 

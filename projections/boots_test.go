@@ -47,7 +47,7 @@ func TestBootTimes(t *testing.T) {
 	w.project(projections.All()...)
 	w.caughtUp()
 	if parked := w.dump("parked"); parked != "" {
-		t.Fatal(parked)
+		t.Fatalf("got parked events, want none: %s", parked)
 	}
 	for machineType, want := range map[string]string{
 		"":      "launch 2: allocating 0-1000 booting 0-2000 desktop 10000-10000 ready 0-30000; start 1: booting 4000-4000 ready 8000-8000; ",
@@ -55,7 +55,7 @@ func TestBootTimes(t *testing.T) {
 		"small": "", "none": "", "' OR 1=1": "",
 	} {
 		if got := w.bootTimes(machineType); got != want {
-			t.Errorf("%q: %s", machineType, got)
+			t.Errorf("%q: got %s, want %s", machineType, got, want)
 		}
 	}
 }
@@ -71,7 +71,7 @@ func TestBootTimesOfMany(t *testing.T) {
 	w.project(find(t, "boots"))
 	w.caughtUp()
 	if got, want := w.bootTimes(""), "launch 200: ready 149000-239000; "; got != want {
-		t.Errorf("%s, not %s", got, want)
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

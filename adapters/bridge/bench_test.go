@@ -11,9 +11,10 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cloudbot-ai/control-plane/adapters/bridge"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// relay is the reference: io.Copy both ways between two TCP connections.
+// relay is the reference: io.Copy in both directions between two TCP connections.
 func relay(b *testing.B, serve func(net.Conn)) net.Conn {
 	b.Helper()
 	listen := func(f func(net.Conn)) string {
@@ -49,7 +50,7 @@ func relay(b *testing.B, serve func(net.Conn)) net.Conn {
 
 func through(b *testing.B, serve func(net.Conn)) net.Conn {
 	b.Helper()
-	f := newFixture(b, bridge.Config{Opener: opener{serve: vncServer(serve)}}, bridge.Session{Mode: "control"})
+	f := newFixture(b, bridge.Config{Opener: opener{serve: vncServer(serve)}}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(b, "/vnc")
 	shake(b, c)
 	return websocket.NetConn(context.Background(), c, websocket.MessageBinary)

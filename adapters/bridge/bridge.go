@@ -1,31 +1,34 @@
 // Package bridge joins a browser's WebSocket to a machine: to its desktop (ServeVNC) or its agent
-// (ServeAgent). Who calls has authenticated the user and checked Origin and ticket; the target comes
-// from the instance's own tunnel and from nowhere else.
+// (ServeAgent). The caller has authenticated the user and checked Origin and ticket. The connection to the
+// machine always comes from the instance's own tunnel.
 //
-// The one thing to know: the machine is reached and unlocked before the upgrade, so a dead target is
-// an HTTP status; from the upgrade on, whatever ends one leg ends both, with a close code.
+// The one thing to know: the machine is reached and unlocked before the upgrade, so an unreachable machine is
+// an HTTP status. After the upgrade, the end of one leg ends both, with a close code.
 package bridge
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/access"
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
 // Opener connects to a machine's services: wire.VNC or wire.Agent. Errors: wire.ErrNotConnected,
-// wire.ErrNotReady, wire.ErrBusy, or anything else for a machine out of reach.
+// wire.ErrNotReady, wire.ErrBusy, or any other for an unreachable machine.
 type Opener interface {
 	Open(ctx context.Context, instance, service string) (net.Conn, wire.Secret, error)
 }
@@ -35,34 +38,21 @@ type Config struct {
 	Opener         Opener
 	Logger         *slog.Logger  // nil: none
 	PingEvery      time.Duration // between pings to the browser; 0: 20 s
-	PongWithin     time.Duration // to answer one; 0: 10 s
-	WriteWithin    time.Duration // for the browser to take a frame; 0: 10 s. A slower one is dropped
+	PongWithin     time.Duration // for the browser to answer a ping; 0: 10 s
+	WriteWithin    time.Duration // for the browser to accept a frame; 0: 10 s. A slower one is disconnected
 	LargeWithin    time.Duration // for the browser to send the rest of a frame above 256 KiB; 0: 60 s
-	LargeLook      time.Duration // between two looks at whether such a frame goes on; 0: 3 s
-	LargeWait      time.Duration // for its place among those of others; 0: 5 s, less than PongWithin: it cannot answer a ping
+	LargeLook      time.Duration // between two checks of the progress of such a frame; 0: 3 s
+	LargeWait      time.Duration // for such a frame to get a place; 0: 5 s. Less than PongWithin: meanwhile no pong is read
 	OpenWithin     time.Duration // to reach and unlock the machine; 0: 10 s
-	MaxPerInstance int           // sessions at once; 0: 16
-	MaxPerAccount  int           // sessions at once; 0: 32
+	MaxPerInstance int           // open sessions; 0: 16
+	MaxPerAccount  int           // open sessions; 0: 32
 
 	MaxVNCRate           int // bytes a second to one viewer of a desktop; 0: no limit
 	MaxVNCRatePerAccount int // to all of an account's viewers together; 0: no limit
 
-	RetryAfter time.Duration // told to browsers when this server stops, give or take half; 0: 1 s
-	Spread     time.Duration // in which they are told, one by one; 0: all at once
+	RetryAfter time.Duration // the wait that browsers get when this server stops, plus or minus half; 0: 1 s
+	Spread     time.Duration // in which the sessions end, at random times; 0: all immediately
 }
-
-// Session is one browser's right to one machine.
-type Session struct {
-	Account   string
-	SessionID string // of the login
-	Instance  string
-	Mode      string          // "control"; anything else is view only
-	Protocols []string        // subprotocols to choose from; nil: "binary", "cloudbot"
-	Revoked   <-chan struct{} // closed when the login ends: close 4401; nil: never
-	Gone      <-chan struct{} // closed when the instance ends: close 4404; nil: never
-}
-
-func (s Session) control() bool { return s.Mode == "control" }
 
 // Close codes, as in the contract.
 const (
@@ -80,17 +70,17 @@ type Bridge struct {
 	log     *slog.Logger
 	stop    chan struct{} // closed when Run ends
 	buffers sync.Pool     // of *[]byte, bigBuffer long
-	large   *room         // of browsers' large frames
+	large   *room         // places of browsers' large frames
 
 	greetings, greetingBytes atomic.Int64 // see Greetings
 
-	mu        sync.Mutex
-	stopping  bool
-	instances map[string]int
-	accounts  map[string]int
-	paces     map[string]*shared // by account
-	open      int
-	all       sync.WaitGroup
+	instances *fair.Places // sessions by instance
+	accounts  *fair.Places // sessions by account
+
+	mu       sync.Mutex
+	stopping bool
+	paces    map[string]*shared // by account
+	all      sync.WaitGroup
 }
 
 const (
@@ -100,38 +90,27 @@ const (
 
 // New returns a bridge; Run it.
 func New(c Config) *Bridge {
-	set := func(d *time.Duration, to time.Duration) {
-		if *d == 0 {
-			*d = to
-		}
-	}
-	set(&c.PingEvery, 20*time.Second)
-	set(&c.PongWithin, 10*time.Second)
-	set(&c.WriteWithin, 10*time.Second)
-	set(&c.LargeWithin, time.Minute)
-	set(&c.LargeLook, 3*time.Second)
-	set(&c.LargeWait, 5*time.Second)
-	set(&c.OpenWithin, 10*time.Second)
-	set(&c.RetryAfter, time.Second)
-	if c.MaxPerInstance == 0 {
-		c.MaxPerInstance = 16
-	}
-	if c.MaxPerAccount == 0 {
-		c.MaxPerAccount = 32
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.PingEvery = cmp.Or(c.PingEvery, 20*time.Second)
+	c.PongWithin = cmp.Or(c.PongWithin, 10*time.Second)
+	c.WriteWithin = cmp.Or(c.WriteWithin, 10*time.Second)
+	c.LargeWithin = cmp.Or(c.LargeWithin, time.Minute)
+	c.LargeLook = cmp.Or(c.LargeLook, 3*time.Second)
+	c.LargeWait = cmp.Or(c.LargeWait, 5*time.Second)
+	c.OpenWithin = cmp.Or(c.OpenWithin, 10*time.Second)
+	c.RetryAfter = cmp.Or(c.RetryAfter, time.Second)
+	c.MaxPerInstance = cmp.Or(c.MaxPerInstance, 16)
+	c.MaxPerAccount = cmp.Or(c.MaxPerAccount, 32)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return &Bridge{
 		c: c, log: c.Logger, stop: make(chan struct{}),
 		buffers: sync.Pool{New: func() any { b := make([]byte, bigBuffer); return &b }},
-		large:   newRoom(maxLarge), instances: map[string]int{}, accounts: map[string]int{},
+		large:   newRoom(maxLarge), instances: fair.NewPlaces(math.MaxInt), accounts: fair.NewPlaces(math.MaxInt),
 		paces: map[string]*shared{},
 	}
 }
 
-// Run serves until ctx ends, then closes the sessions with 1012, spread over Config.Spread, and returns
-// when none is left. New ones are refused meanwhile.
+// Run serves until ctx ends, then closes the sessions with 1012, spread over Config.Spread. It returns when
+// all have ended; meanwhile new sessions are refused.
 func (b *Bridge) Run(ctx context.Context) error {
 	<-ctx.Done()
 	b.mu.Lock()
@@ -142,92 +121,91 @@ func (b *Bridge) Run(ctx context.Context) error {
 	return nil
 }
 
-// Len is the number of open sessions.
+// Len returns the number of open sessions.
 func (b *Bridge) Len() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.open
+	n, _ := b.accounts.Used()
+	return n
 }
 
-// enter counts a session in, or answers the request.
-func (b *Bridge) enter(w http.ResponseWriter, s Session) bool {
+// enter counts a session and returns the function that ends the count. If the session may not start, enter
+// answers the request and returns nil.
+func (b *Bridge) enter(w http.ResponseWriter, r *http.Request, s access.BridgeSession) (leave func()) {
 	if closed(s.Revoked) {
-		problem(w, http.StatusUnauthorized, "signed_out", "You are not signed in any more.", 0)
-		return false
+		refuse(w, r, http.StatusUnauthorized, "signed_out", "You are no longer signed in.", 0)
+		return nil
 	}
 	if closed(s.Gone) {
-		problem(w, http.StatusNotFound, "instance_gone", "This instance is gone.", 0)
-		return false
+		refuse(w, r, http.StatusNotFound, "instance_gone", "This instance no longer exists.", 0)
+		return nil
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.stopping:
-		problem(w, http.StatusServiceUnavailable, "restarting", "The server is restarting; try again.", b.c.RetryAfter)
-		return false
-	case b.instances[s.Instance] >= b.c.MaxPerInstance:
-		problem(w, http.StatusTooManyRequests, "too_many_sessions", "This instance has as many viewers as it may.", 5*time.Second)
-		return false
-	case b.accounts[s.Account] >= b.c.MaxPerAccount:
-		problem(w, http.StatusTooManyRequests, "too_many_sessions", "You have as many open sessions as you may.", 5*time.Second)
-		return false
+	if !b.starts() {
+		refuse(w, r, http.StatusServiceUnavailable, "restarting", "The server is restarting; try again.", b.c.RetryAfter)
+		return nil
 	}
-	b.instances[s.Instance]++
-	b.accounts[s.Account]++
-	b.open++
-	b.all.Add(1)
-	return true
+	ofInstance, _ := b.instances.Take(fair.Claim{Key: s.Instance, Max: b.c.MaxPerInstance})
+	if ofInstance == nil {
+		b.all.Done()
+		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "Too many viewers are connected to this instance.", 5*time.Second)
+		return nil
+	}
+	ofAccount, _ := b.accounts.Take(fair.Claim{Key: s.Account, Max: b.c.MaxPerAccount})
+	if ofAccount == nil {
+		ofInstance()
+		b.all.Done()
+		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "You have too many open sessions.", 5*time.Second)
+		return nil
+	}
+	return func() { ofAccount(); ofInstance(); b.all.Done() }
 }
 
-// Check reaches and unlocks one of the machine's services, wire.VNC or wire.Agent, as a session of this
-// kind would, and lets go of it. Where that is refused it answers the request and returns false.
-func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, s Session, service string) bool {
-	if !b.enter(w, s) {
+// starts reports whether a session may start, and has Run wait for it.
+func (b *Bridge) starts() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.stopping {
+		b.all.Add(1)
+	}
+	return !b.stopping
+}
+
+// Check reaches and unlocks the machine as a session of this kind would, then disconnects from it. If the
+// machine cannot be reached, Check answers the request and returns false.
+func (b *Bridge) Check(w http.ResponseWriter, r *http.Request, kind string, s access.BridgeSession) bool {
+	leave := b.enter(w, r, s)
+	if leave == nil {
 		return false
 	}
-	defer b.leave(s)
+	defer leave()
 	var machine io.Closer
 	var err error
-	if service == wire.VNC {
+	if kind == access.KindVNC {
 		machine, _, err = b.desktop(r.Context(), s)
 	} else {
 		machine, _, err = b.gateway(r.Context(), s)
 	}
 	if err != nil {
-		b.refuse(w, s, err)
+		b.unreachable(w, r, s, err)
 		return false
 	}
 	_ = machine.Close()
 	return true
 }
 
-func (b *Bridge) leave(s Session) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for m, k := range map[*map[string]int]string{&b.instances: s.Instance, &b.accounts: s.Account} {
-		if (*m)[k]--; (*m)[k] == 0 {
-			delete(*m, k)
-		}
-	}
-	b.open--
-	b.all.Done()
-}
-
-// refuse answers a request whose machine cannot be used.
-func (b *Bridge) refuse(w http.ResponseWriter, s Session, err error) {
+// unreachable answers a request whose machine cannot be reached.
+func (b *Bridge) unreachable(w http.ResponseWriter, r *http.Request, s access.BridgeSession, err error) {
 	b.log.Info("bridge refused", "instance", s.Instance, "err", err)
 	var starting *startingError
 	switch {
 	case errors.As(err, &starting):
-		problem(w, http.StatusServiceUnavailable, "agent_starting", "The agent is still starting.", starting.after)
+		refuse(w, r, http.StatusServiceUnavailable, "agent_starting", "The agent is still starting.", starting.after)
 	case errors.Is(err, wire.ErrNotReady):
-		problem(w, http.StatusServiceUnavailable, "not_ready", "The machine is not ready yet.", time.Second)
+		refuse(w, r, http.StatusServiceUnavailable, "not_ready", "The machine is not ready yet.", time.Second)
 	case errors.Is(err, wire.ErrBusy):
-		problem(w, http.StatusServiceUnavailable, "busy", "The machine has too many open connections.", 5*time.Second)
+		refuse(w, r, http.StatusServiceUnavailable, "busy", "The machine has too many open connections; try again in a few seconds.", 5*time.Second)
 	case errors.Is(err, errGreeting):
-		problem(w, http.StatusBadGateway, "agent_greeting_too_large", "The desktop's agent sent too much before it was ready. Restart the desktop.", 0)
+		refuse(w, r, http.StatusBadGateway, "agent_greeting_too_large", "The desktop's agent sent too much before it was ready. Restart the desktop.", 0)
 	default:
-		problem(w, http.StatusBadGateway, "machine_unreachable", "The machine cannot be reached.", 0)
+		refuse(w, r, http.StatusBadGateway, "machine_unreachable", "The machine cannot be reached.", 0)
 	}
 }
 
@@ -240,24 +218,15 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-func problem(w http.ResponseWriter, status int, code, detail string, retry time.Duration) {
-	if retry > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((retry+time.Second-1)/time.Second)))
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"status": status, "title": http.StatusText(status), "code": code, "detail": detail})
+// refuse answers a request for a bridge that cannot be opened.
+func refuse(w http.ResponseWriter, r *http.Request, status int, code, detail string, retry time.Duration) {
+	problem.Write(w, r, problem.Problem{Status: status, Code: code, Detail: detail, RetryAfter: retry})
 }
 
 // accept upgrades the browser's request.
-func (b *Bridge) accept(w http.ResponseWriter, r *http.Request, s Session) (*websocket.Conn, error) {
-	protocols := s.Protocols
-	if protocols == nil {
-		protocols = []string{"binary", "cloudbot"}
-	}
+func (b *Bridge) accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	return websocket.Accept(w, r, &websocket.AcceptOptions{
-		Subprotocols: protocols, CompressionMode: websocket.CompressionDisabled,
+		Subprotocols: []string{"binary", "cloudbot"}, CompressionMode: websocket.CompressionDisabled,
 		InsecureSkipVerify: true, // the front has checked Origin against its list
 	})
 }

@@ -8,13 +8,13 @@ import (
 
 const (
 	maxGreeting       = 256 << 10 // bytes that a gateway may send until its hello-ok, which has 15 to 19 KiB
-	maxGreetingFrames = 16        // frames until then: a challenge, the hello-ok, and a few events in between
+	maxGreetingFrames = 16        // frames until then: a challenge, a few events and the hello-ok
 )
 
-var errGreeting = errors.New("the machine's agent sends too much before its hello-ok")
+var errGreeting = errors.New("the machine's agent sent too much before its hello-ok")
 
-// greeting is the connection to a gateway. It bounds all that the gateway sends until over is called,
-// whatever that is: an answer's head, frames, pings.
+// greeting is the connection to a gateway. Until over is called, it bounds everything that the gateway sends:
+// the head of its answer, frames and pings.
 type greeting struct {
 	net.Conn
 	b    *Bridge
@@ -50,10 +50,10 @@ func (g *greeting) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// spent reports whether the gateway used up all it may send.
+// spent reports whether the gateway has sent all it may.
 func (g *greeting) spent() bool { return g.left.Load() <= 0 }
 
-// over ends the greeting: from here on what the gateway sends is streamed, and never held.
+// over ends the greeting: after it, the gateway's data is streamed and not kept.
 func (g *greeting) over() {
 	if g.done.CompareAndSwap(false, true) {
 		g.b.greetings.Add(-1)
@@ -61,7 +61,7 @@ func (g *greeting) over() {
 	}
 }
 
-// Greetings returns how many gateways are in their greeting, and how many bytes were read of them.
+// Greetings returns how many gateways are in their greeting, and how many bytes they have sent.
 func (b *Bridge) Greetings() (sessions, bytes int64) {
 	return b.greetings.Load(), b.greetingBytes.Load()
 }

@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	maxLarge        = 8        // browsers' frames above 256 KiB that are held at once, of up to 26 MiB each
-	largePerAccount = 2        // of them one account's
-	minLargeRate    = 64 << 10 // bytes a second at which one must arrive, and then reach the machine
+	maxLarge        = 8        // browsers' frames above 256 KiB that are held at a time, up to 26 MiB each
+	largePerAccount = 2        // of them, those of one account
+	minLargeRate    = 64 << 10 // bytes a second at which such a frame must arrive, and then reach the machine
 )
 
 var (
-	errCrowded     = &ending{CloseNotReady, "too many large messages are on their way; send it again in a few seconds"}
+	errCrowded     = &ending{CloseNotReady, "too many large messages are in transit; send it again in a few seconds"}
 	errSlow        = &ending{websocket.StatusPolicyViolation, "a large message must arrive at 64 KiB a second or faster; send a smaller one"}
-	errSlowMachine = &ending{CloseUnreachable, "the desktop takes a large message too slowly; send it again, or a smaller one"}
+	errSlowMachine = &ending{CloseUnreachable, "the desktop accepts a large message too slowly; send it again, or a smaller one"}
 )
 
-// room is places that can be waited for.
+// room is a set of places that a session can wait for.
 type room struct {
 	places *fair.Places
 	mu     sync.Mutex
-	freed  chan struct{} // closed and replaced when a place was given back
+	freed  chan struct{} // closed and replaced when a place is given back
 }
 
 func newRoom(total int) *room {
@@ -40,7 +40,7 @@ func (r *room) next() <-chan struct{} {
 	return r.freed
 }
 
-// take waits for a place; nil where none came in time or ctx ended.
+// take waits for a place; it returns nil if none was free in time or ctx ended.
 func (r *room) take(ctx context.Context, within time.Duration, claims ...fair.Claim) (leave func()) {
 	late := time.NewTimer(within)
 	defer late.Stop()
@@ -65,8 +65,8 @@ func (r *room) take(ctx context.Context, within time.Duration, claims ...fair.Cl
 	}
 }
 
-// watch calls slow when twice in a row fewer bytes were counted than minLargeRate asks for, until stop is
-// called. Once may be this server's own pause.
+// watch calls slow if twice in a row fewer bytes were counted than minLargeRate requires, until stop is
+// called. A single time may be a pause of this server.
 func (b *Bridge) watch(counted *atomic.Int64, slow func()) (stop func()) {
 	done := make(chan struct{})
 	var all sync.WaitGroup
@@ -97,10 +97,4 @@ type counter struct{ n atomic.Int64 }
 func (c *counter) Write(p []byte) (int, error) {
 	c.n.Add(int64(len(p)))
 	return len(p), nil
-}
-
-// LargeFrames is how many large frames are held.
-func (b *Bridge) LargeFrames() int {
-	n, _ := b.large.places.Used()
-	return n
 }

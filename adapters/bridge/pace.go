@@ -6,10 +6,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// pace bounds the bytes that a viewer is sent; nil does not.
+// pace limits the bytes that are sent to a viewer; nil does not.
 type pace []*rate.Limiter
 
-// wait returns when n bytes, of one buffer at most, may be sent, or with ctx's error.
+// wait returns when n bytes, at most one buffer, may be sent, or with ctx's error.
 func (p pace) wait(ctx context.Context, n int) error {
 	for _, l := range p {
 		if err := l.WaitN(ctx, n); err != nil {
@@ -19,13 +19,13 @@ func (p pace) wait(ctx context.Context, n int) error {
 	return nil
 }
 
-// shared is a limiter of all viewers of an account.
+// shared is the limiter of all viewers of an account.
 type shared struct {
 	*rate.Limiter
 	viewers int
 }
 
-// pace returns that of a new viewer, and how to give up its part in its account's.
+// pace returns the pace of a new viewer, and leave to end its use of the account's limiter.
 func (b *Bridge) pace(account string) (p pace, leave func()) {
 	leave = func() {}
 	if b.c.MaxVNCRate > 0 {
@@ -51,7 +51,7 @@ func (b *Bridge) pace(account string) (p pace, leave func()) {
 	}
 }
 
-// limiter lets a second's worth through at once, and at least what is read at once.
+// limiter allows a burst of one second, or one buffer if that is more.
 func limiter(bytes int) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(bytes), max(bytes, bigBuffer))
 }

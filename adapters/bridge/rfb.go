@@ -12,8 +12,7 @@ import (
 // maxName bounds the desktop's name in ServerInit.
 const maxName = 4 << 10
 
-// unlock takes the viewer's half of the handshake with the machine, up to and including ServerInit,
-// which it returns.
+// unlock performs the viewer's half of the handshake with the machine and returns its ServerInit.
 func unlock(c io.ReadWriter, password string) (serverInit []byte, err error) {
 	var b [24]byte
 	read := func(n int) bool {
@@ -31,14 +30,14 @@ func unlock(c io.ReadWriter, password string) (serverInit []byte, err error) {
 		return nil, fmt.Errorf("RFB version: %w", err)
 	}
 	if v := string(b[:12]); v < rfb.Version || v[:4] != "RFB " {
-		return nil, errors.New("the machine speaks no RFB 3.8")
+		return nil, errors.New("the machine does not speak RFB 3.8")
 	}
 	write([]byte(rfb.Version)...)
 	if !read(1) {
 		return nil, fmt.Errorf("RFB security types: %w", err)
 	}
 	if b[0] == 0 {
-		return nil, errors.New("the machine's VNC server refuses connections")
+		return nil, errors.New("the machine's VNC server refused the connection")
 	}
 	types := make([]byte, b[0])
 	if _, err := io.ReadFull(c, types); err != nil {
@@ -54,28 +53,28 @@ func unlock(c io.ReadWriter, password string) (serverInit []byte, err error) {
 	case rfb.SecurityNone:
 		write(chosen)
 	default:
-		return nil, errors.New("the machine offers no security type known here")
+		return nil, errors.New("the machine offers no supported security type")
 	}
 	if !read(4) {
 		return nil, fmt.Errorf("RFB security result: %w", err)
 	}
 	if binary.BigEndian.Uint32(b[:]) != 0 {
-		return nil, errors.New("the machine's VNC server refuses the password")
+		return nil, errors.New("the machine's VNC server refused the password")
 	}
-	write(1) // ClientInit: shared, so that one viewer does not end another
+	write(1) // ClientInit: shared, so that one viewer does not disconnect another
 	if !read(24) {
 		return nil, fmt.Errorf("RFB server init: %w", err)
 	}
 	n := binary.BigEndian.Uint32(b[20:])
 	if n > maxName {
-		return nil, errors.New("the machine's desktop has too long a name")
+		return nil, errors.New("the machine's desktop name is too long")
 	}
 	serverInit = append(b[:24:24], make([]byte, n)...)
 	_, err = io.ReadFull(c, serverInit[24:])
 	return serverInit, err
 }
 
-// choose prefers the password: a server that offers both means it.
+// choose prefers the password: a server that offers both has one.
 func choose(types []byte) byte {
 	var chosen byte
 	for _, t := range types {
@@ -86,12 +85,12 @@ func choose(types []byte) byte {
 	return chosen
 }
 
-// viewFilter passes a viewer's messages on, without those that act on the desktop. Messages may be
-// cut anywhere between calls; nothing but a message's head is ever kept.
+// viewFilter forwards a viewer's messages, except those that act on the desktop. A message may be split
+// between calls at any byte; only its head is kept.
 type viewFilter struct {
-	head []byte // of the present message, while its length is not known
-	left uint64 // bytes of the present message still to come
-	drop bool   // whether they are dropped
+	head []byte // of the current message, while its length is unknown
+	left uint64 // remaining bytes of the current message
+	drop bool   // whether the remaining bytes are dropped
 }
 
 func (f *viewFilter) pass(out, in []byte) ([]byte, error) {
@@ -123,10 +122,10 @@ func (f *viewFilter) pass(out, in []byte) ([]byte, error) {
 	return out, nil
 }
 
-// measure tells a message's whole length, 0 while head is too short to tell, and whether view mode
-// drops it. Only what viewers are known to send is known here.
+// measure returns a message's total length, 0 while head is too short, and whether view mode drops it. It
+// knows only the messages that viewers send.
 func measure(head []byte) (total uint64, drop bool, err error) {
-	// fixed is the head that must be there to tell; extra the bytes that follow it.
+	// fixed is the length of the head that determines the total; extra is the number of bytes that follow it.
 	fixed := func(n int, drop bool, extra func() uint64) (uint64, bool, error) {
 		if len(head) < n {
 			return 0, false, nil

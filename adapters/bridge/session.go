@@ -12,9 +12,10 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cloudbot-ai/control-plane/crash"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// ending is why a session ends, and what the browser is told.
+// ending is why a session ends: the close code and reason that the browser gets.
 type ending struct {
 	code   websocket.StatusCode
 	reason string
@@ -24,22 +25,22 @@ func (e *ending) Error() string { return e.reason }
 
 var (
 	errLeft      = &ending{websocket.StatusNormalClosure, "the browser left"}
-	errSignedOut = &ending{CloseSignedOut, "you are not signed in any more"}
-	errGone      = &ending{CloseGone, "the instance is gone"}
-	errMachine   = &ending{CloseUnreachable, "the machine is out of reach"}
-	errStalled   = &ending{websocket.StatusPolicyViolation, "the browser does not read"}
-	errProtocol  = &ending{websocket.StatusProtocolError, "not what this endpoint speaks"}
-	errText      = &ending{websocket.StatusInvalidFramePayloadData, "text frames of valid UTF-8 only"}
+	errSignedOut = &ending{CloseSignedOut, "you are no longer signed in"}
+	errGone      = &ending{CloseGone, "the instance no longer exists"}
+	errMachine   = &ending{CloseUnreachable, "the machine cannot be reached"}
+	errStalled   = &ending{websocket.StatusPolicyViolation, "the browser stopped reading"}
+	errProtocol  = &ending{websocket.StatusProtocolError, "not the protocol of this endpoint"}
+	errText      = &ending{websocket.StatusInvalidFramePayloadData, "only text frames of valid UTF-8 are accepted"}
 	errTooBig    = &ending{websocket.StatusMessageTooBig, "message too big"}
 )
 
-// restart tells the browser when to come back: not all of them at the same moment.
+// restart asks the browser to reconnect after a random wait, so that not all reconnect together.
 func (b *Bridge) restart() *ending {
 	wait := b.c.RetryAfter/2 + rand.N(b.c.RetryAfter)
 	return &ending{CloseRestart, fmt.Sprintf(`{"retry_ms":%d}`, wait.Milliseconds())}
 }
 
-// turn is when a session ends after the server began to stop: a moment of its own for each.
+// turn returns how long after the start of the shutdown a session ends: a random time for each.
 func (b *Bridge) turn() time.Duration {
 	if b.c.Spread <= 0 {
 		return 0
@@ -47,18 +48,18 @@ func (b *Bridge) turn() time.Duration {
 	return rand.N(b.c.Spread)
 }
 
-// browser is the browser's leg. Its reads and writes are not bound to the session's context: that
-// would cut the connection before the close code is out. Closing it is what ends them.
+// browser is the browser's leg. Its reads and writes do not use the session's context, which would cut the
+// connection before the close code is sent. Closing the connection ends them.
 type browser struct {
 	*websocket.Conn
 	end   func(error) // ends the session, with a code where it is an *ending
-	watch *time.Timer // cuts a browser that does not read
+	watch *time.Timer // disconnects a browser that does not read
 	every time.Duration
 	mu    sync.Mutex // of watch: an agent session writes from two goroutines
 	busy  int
 }
 
-// write sends one message; a browser that does not take it in time is dropped.
+// write sends one message; a browser that does not accept it in time is disconnected.
 func (w *browser) write(typ websocket.MessageType, p []byte) error {
 	w.begin()
 	defer w.finish()
@@ -83,10 +84,10 @@ func (w *browser) finish() {
 	}
 }
 
-// run copies both ways until one leg ends, the login does, the instance does or the server stops;
-// then it closes both legs and returns once nothing of the session runs any more. up and down return
-// why they ended.
-func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer, s Session, up, down func(context.Context, *browser) error) {
+// run copies in both directions until one leg, the log-in session or the instance ends, or the server stops.
+// Then it closes both legs and returns after all goroutines of the session have ended. up and down return why
+// they ended.
+func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer, s access.BridgeSession, up, down func(context.Context, *browser) error) {
 	began := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -125,7 +126,7 @@ func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer,
 	if !errors.As(context.Cause(ctx), &why) {
 		why = errLeft
 	}
-	if why != errStalled { // one that does not read would not take the good-bye either
+	if why != errStalled { // a browser that does not read would not read the close frame either
 		_ = ws.Close(why.code, why.reason)
 	}
 	ws.CloseNow()
@@ -135,7 +136,7 @@ func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer,
 	b.log.Info("bridge session ended", "instance", s.Instance, "cause", why.reason, "seconds", int(time.Since(began).Seconds()))
 }
 
-// pings asks the browser now and then whether it is there, without a goroutine in between.
+// pings sends the browser a ping at intervals. It needs no goroutine between them.
 func (b *Bridge) pings(ctx context.Context, ws *websocket.Conn, cancel context.CancelCauseFunc) (stop func()) {
 	var running sync.WaitGroup
 	var mu sync.Mutex

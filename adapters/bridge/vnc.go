@@ -13,27 +13,29 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// maxVNCMessage bounds one message of the browser; noVNC's are far smaller.
+// maxVNCMessage bounds one message of the browser; those of noVNC are far smaller.
 const maxVNCMessage = 1 << 20
 
-// ServeVNC bridges RFB 3.8 to the machine's desktop and returns when the session has ended. The
-// machine's password is answered here: the browser is offered security type None.
-func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s Session) {
-	if !b.enter(w, s) {
+// ServeVNC bridges RFB 3.8 to the machine's desktop and returns when the session has ended. The bridge
+// authenticates with the machine's password; it offers the browser security type None.
+func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s access.BridgeSession) {
+	leave := b.enter(w, r, s)
+	if leave == nil {
 		return
 	}
-	defer b.leave(s)
+	defer leave()
 	machine, screen, err := b.desktop(r.Context(), s)
 	if err != nil {
-		b.refuse(w, s, err)
+		b.unreachable(w, r, s, err)
 		return
 	}
 	defer machine.Close()
-	ws, err := b.accept(w, r, s)
+	ws, err := b.accept(w, r)
 	if err != nil {
-		return // it answered
+		return // accept has answered the request
 	}
 	defer ws.CloseNow()
 	ws.SetReadLimit(maxVNCMessage)
@@ -47,7 +49,7 @@ func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s Session) {
 				return err
 			}
 			close(greeted)
-			return toMachine(machine, in, !s.control())
+			return toMachine(machine, in, !s.Controls())
 		},
 		func(ctx context.Context, w *browser) error {
 			select {
@@ -59,8 +61,8 @@ func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s Session) {
 		})
 }
 
-// desktop opens the machine's desktop up to its ServerInit, which is returned as it came.
-func (b *Bridge) desktop(ctx context.Context, s Session) (net.Conn, []byte, error) {
+// desktop connects to the machine's desktop and returns its ServerInit unchanged.
+func (b *Bridge) desktop(ctx context.Context, s access.BridgeSession) (net.Conn, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.c.OpenWithin)
 	defer cancel()
 	conn, secret, err := b.c.Opener.Open(ctx, s.Instance, wire.VNC)
@@ -79,7 +81,7 @@ func (b *Bridge) desktop(ctx context.Context, s Session) (net.Conn, []byte, erro
 	return conn, screen, nil
 }
 
-// greet takes the browser through its half of the handshake.
+// greet performs the handshake with the browser.
 func (b *Bridge) greet(ctx context.Context, w *browser, in io.Reader, screen []byte) error {
 	late := time.AfterFunc(b.c.OpenWithin, func() { w.CloseNow() })
 	defer late.Stop()
@@ -91,7 +93,7 @@ func (b *Bridge) greet(ctx context.Context, w *browser, in io.Reader, screen []b
 	}{
 		{[]byte(rfb.Version), 12, rfb.Version},
 		{[]byte{1, rfb.SecurityNone}, 1, "\x01"},
-		{[]byte{0, 0, 0, 0}, 1, ""}, // ClientInit; the machine was asked to share already
+		{[]byte{0, 0, 0, 0}, 1, ""}, // ClientInit; unlock has already requested a shared session
 	} {
 		if err := w.write(websocket.MessageBinary, step.say); err != nil {
 			return errLeft
@@ -110,7 +112,7 @@ func (b *Bridge) greet(ctx context.Context, w *browser, in io.Reader, screen []b
 	return ctx.Err()
 }
 
-// toMachine copies what the browser sends; in view mode, without what would act on the desktop.
+// toMachine copies the browser's messages; in view mode, without those that act on the desktop.
 func toMachine(machine io.Writer, in io.Reader, view bool) error {
 	var filter viewFilter
 	buf := make([]byte, smallBuffer)
@@ -136,9 +138,9 @@ func toMachine(machine io.Writer, in io.Reader, view bool) error {
 	}
 }
 
-// toBrowser copies what the machine sends. A read takes all that has arrived, so while the browser is
-// slow small pieces become one message. It waits with a small buffer, and with a large one only while
-// there is much to carry: an idle session must not hold 64 KiB.
+// toBrowser copies the machine's data. A read returns all data that has arrived, so small pieces become one
+// message while the browser is slow. It waits with a small buffer and uses a large one only while much data
+// arrives: an idle session must not hold 64 KiB.
 func (b *Bridge) toBrowser(ctx context.Context, machine net.Conn, w *browser, pace pace) error {
 	small := make([]byte, smallBuffer)
 	for ctx.Err() == nil {
@@ -158,17 +160,17 @@ func (b *Bridge) toBrowser(ctx context.Context, machine net.Conn, w *browser, pa
 	return errLeft
 }
 
-// floodPause without data gives the large buffer back.
+// floodPause is the time without data after which the large buffer is given back.
 const floodPause = 250 * time.Millisecond
 
-// flood copies with a large buffer until the machine pauses: nil then.
+// flood copies with a large buffer and returns nil when the machine pauses.
 func (b *Bridge) flood(ctx context.Context, machine net.Conn, w *browser, pace pace) error {
 	buf := b.buffers.Get().(*[]byte)
 	defer b.buffers.Put(buf)
 	defer machine.SetReadDeadline(time.Time{})
 	for {
 		_ = machine.SetReadDeadline(time.Now().Add(floodPause))
-		if ctx.Err() != nil { // after the deadline: closing sets one of its own, which must not get lost
+		if ctx.Err() != nil { // checked after the deadline is set: closing sets its own deadline, which must not be overwritten
 			return errLeft
 		}
 		n, err := machine.Read(*buf)
@@ -185,7 +187,7 @@ func (b *Bridge) flood(ctx context.Context, machine net.Conn, w *browser, pace p
 	}
 }
 
-// stream makes a byte stream of the browser's binary messages.
+// stream turns the browser's binary messages into a byte stream.
 type stream struct {
 	ws *websocket.Conn
 	r  io.Reader
@@ -213,7 +215,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 }
 
-// left says how a failed read from the browser ends the session.
+// left returns how a failed read from the browser ends the session.
 func left(err error) error {
 	var why *ending
 	switch {

@@ -16,7 +16,7 @@ func TestChecks(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*ec2.Config)
 		cloud  func(*ec2test.Server)
-		bad    map[string]string // what each check that is not content says
+		bad    map[string]string // the text of each check that fails
 	}{
 		"all is well":    {},
 		"nothing is set": {change: func(c *ec2.Config) { c.Subnets, c.SecurityGroup, c.KeyPair = nil, "", "" }, bad: map[string]string{"EC2 group": "note: EC2_SECURITY_GROUP_ID"}},
@@ -53,13 +53,13 @@ func TestChecks(t *testing.T) {
 					said = "note: " + said
 				}
 				if want := c.bad[check.Name]; (err == nil) != (want == "") || err != nil && !strings.Contains(said, want) {
-					t.Errorf("%s: %q, %s", check.Name, note, said)
+					t.Errorf("%s: got %q, %s, want %q", check.Name, note, said, want)
 				} else if (err == nil) != (note != "") || strings.Contains(said, "https response error") {
-					t.Errorf("%s says %q and %v", check.Name, note, err)
+					t.Errorf("%s says %q and %v, want (err == nil) to be (note != \"\") and no \"https response error\" in said", check.Name, note, err)
 				}
 			}
 			if len(srv.Machines()) > 0 {
-				t.Error("a launch on trial made a machine")
+				t.Error("a dry run launched a machine")
 			}
 		})
 	}

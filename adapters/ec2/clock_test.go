@@ -31,19 +31,19 @@ func TestClockStepCostsOneTry(t *testing.T) {
 				err := call()
 				var refused *machines.CallError
 				if !errors.As(err, &refused) || refused.Verdict != instance.Again || refused.Code != "AuthFailure" || !strings.Contains(refused.Reason, "clocks differ") {
-					t.Fatalf("%s: %v", what, err)
+					t.Fatalf("%s: got %v, want an error as &refused, refused.Verdict %v, refused.Code \"AuthFailure\" and \"clocks differ\" in refused.Reason", what, err, instance.Again)
 				}
 				if err := call(); err != nil {
 					t.Fatalf("%s, the next try: %v", what, err)
 				}
 				if n := srv.Calls()[calls] - before; n != 2 {
-					t.Errorf("%s took %d calls", what, n)
+					t.Errorf("%s took %d calls, want 2", what, n)
 				}
 			}
 			srv.SetClock(step)
 			once("launch", "RunInstances")
 			if n := len(srv.Machines()); n != 1 {
-				t.Errorf("%d machines", n)
+				t.Errorf("%d machines, want 1", n)
 			}
 			srv.SetClock(-step)
 			call = func() error { return c.Start(t.Context(), id) }
@@ -52,14 +52,14 @@ func TestClockStepCostsOneTry(t *testing.T) {
 	}
 }
 
-// A key that is wrong, or an image that is not ours, is no matter of clocks: it ends with its reason.
+// A wrong key, or an image that is not ours, is not due to clocks: the instance fails with that reason.
 func TestWrongKeyIsNoClock(t *testing.T) {
 	t.Parallel()
 	refused := func(t *testing.T, err error) *machines.CallError {
 		t.Helper()
 		var call *machines.CallError
 		if !errors.As(err, &call) {
-			t.Fatalf("got %v", err)
+			t.Fatalf("got %v, want an error as &call", err)
 		}
 		return call
 	}
@@ -75,9 +75,9 @@ func TestWrongKeyIsNoClock(t *testing.T) {
 		srv.Script("DescribeInstances", fate(code))
 		_, err = c.Launch(t.Context(), s, s.UserData)
 		if call := refused(t, err); call.Verdict != instance.Never || strings.Contains(call.Reason, "clock") {
-			t.Errorf("%s of a wrong key: %+v", code, call)
+			t.Errorf("%s of a wrong key: got %+v, want call.Verdict %v and no \"clock\" in call.Reason", code, call, instance.Never)
 		}
-		// Accepted when it looks, and refused for each launch all the same.
+		// EC2 accepts the credentials for looks, and refuses them for each launch.
 		tries := 0
 		for srv.Script("RunInstances", fate(code)); ; srv.Script("RunInstances", fate(code)) {
 			tries++
@@ -86,7 +86,7 @@ func TestWrongKeyIsNoClock(t *testing.T) {
 			}
 		}
 		if call := refused(t, err); tries != 4 || strings.Contains(call.Reason, "clock") {
-			t.Errorf("%s of an image that is not ours: after %d tries %+v", code, tries, call)
+			t.Errorf("%s of an image that is not ours: after %d tries %+v, want tries 4 and no \"clock\" in call.Reason", code, tries, call)
 		}
 	}
 }

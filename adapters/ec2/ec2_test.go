@@ -72,7 +72,7 @@ func launch(t *testing.T, c *ec2.Cloud, p machines.LaunchPlan) (string, instance
 	return id, s
 }
 
-// What is launched is what security asks for, and a Spec that went through the log is the same request.
+// A launch has all the security settings, and a Spec that went through the log gives the same request.
 func TestLaunchRequest(t *testing.T) {
 	t.Parallel()
 	srv := ec2test.New(ec2test.Config{})
@@ -83,18 +83,18 @@ func TestLaunchRequest(t *testing.T) {
 	want := map[string]string{"Name": "cloudbot-01DESK", ec2.TagEnvironment: environment, ec2.TagInstance: "01DESK", ec2.TagAttempt: "1"}
 	for _, kind := range []string{"instance", "volume", "network-interface"} {
 		if !maps.Equal(l.Tags[kind], want) {
-			t.Errorf("%s is tagged %v", kind, l.Tags[kind])
+			t.Errorf("%s is tagged %v, want %v", kind, l.Tags[kind], want)
 		}
 	}
 	if m.ID != id || l.Image != "ami-1" || l.Type != "t3.large" || l.Subnet != "subnet-a" || l.KeyPair != "key-1" ||
 		!slices.Equal(l.SecurityGroups, []string{"sg-1"}) || l.UserData != "hello secret" || l.ClientToken != "01DESK-1" || l.Shutdown != "stop" {
-		t.Errorf("%+v", l)
+		t.Errorf("got %+v, want m.ID %v, l.Image \"ami-1\", l.Type \"t3.large\", l.Subnet \"subnet-a\", l.KeyPair \"key-1\", l.SecurityGroups %+v, l.UserData \"hello secret\", l.ClientToken \"01DESK-1\" and l.Shutdown \"stop\"", l, id, []string{"sg-1"})
 	}
 	if want := map[string]string{"DeviceName": "/dev/sda1", "Ebs.Encrypted": "true", "Ebs.VolumeType": "gp3", "Ebs.VolumeSize": "40", "Ebs.DeleteOnTermination": "true"}; !maps.Equal(l.Volume, want) {
-		t.Errorf("volume %v", l.Volume)
+		t.Errorf("volume %v, want %v", l.Volume, want)
 	}
 	if want := map[string]string{"HttpTokens": "required", "HttpPutResponseHopLimit": "1", "HttpEndpoint": "enabled"}; !maps.Equal(l.Metadata, want) {
-		t.Errorf("metadata %v", l.Metadata)
+		t.Errorf("metadata %v, want %v", l.Metadata, want)
 	}
 
 	text, err := json.Marshal(s)
@@ -105,13 +105,13 @@ func TestLaunchRequest(t *testing.T) {
 	if err := json.Unmarshal(text, &again); err != nil {
 		t.Fatal(err)
 	}
-	// Another process, configured otherwise since.
+	// Another process, with another configuration.
 	other := open(t, srv, func(c *ec2.Config) { c.Image, c.VolumeGiB, c.KeyPair = "ami-2", 80, "" })
 	if got, err := other.Launch(t.Context(), again, "hello secret"); err != nil || got != id {
-		t.Errorf("repeated: %s %v", got, err)
+		t.Errorf("repeated: got %s %v, want no error and %v", got, err, id)
 	}
 	if n := len(srv.Machines()); n != 1 || len(srv.Wrongs()) > 0 {
-		t.Errorf("%d machines, %v", n, srv.Wrongs())
+		t.Errorf("%d machines, %v, want n 1 and no srv.Wrongs()", n, srv.Wrongs())
 	}
 }
 
@@ -131,15 +131,15 @@ func TestFreezeWalksThePlaces(t *testing.T) {
 			_, err = c.Launch(t.Context(), s, s.UserData)
 			var refused *machines.CallError
 			if !errors.As(err, &refused) || refused.Verdict != instance.Another {
-				t.Fatalf("%v", err)
+				t.Fatalf("got %v, want an error as &refused and refused.Verdict %v", err, instance.Another)
 			}
 			if last := n == 4; last != (refused.RetryAfter >= 30*time.Second) {
-				t.Errorf("attempt %d waits %v", n, refused.RetryAfter)
+				t.Errorf("attempt %d waits %v, want to be (refused.RetryAfter >= 30*time.Second)", n, refused.RetryAfter)
 			}
 			time.Sleep(time.Second) // of the bubble
 		}
 		if want := "[t3.large subnet-a t3.large subnet-b t3a.large subnet-a t3a.large subnet-b]"; fmt.Sprint(walked) != want {
-			t.Errorf("walked %v", walked)
+			t.Errorf("walked %v, want %v", walked, want)
 		}
 		first := func(c *ec2.Cloud, p machines.LaunchPlan) string {
 			s, err := c.Freeze(p)
@@ -149,17 +149,17 @@ func TestFreezeWalksThePlaces(t *testing.T) {
 			return s.Type + " " + s.Subnet
 		}
 		if got := first(c, plan(5)); got != "t3.large subnet-a" {
-			t.Errorf("all full: %s", got)
+			t.Errorf("all full: got %s, want \"t3.large subnet-a\"", got)
 		}
 		time.Sleep(10 * time.Minute)
 		if got := first(c, plan(6)); got != "t3.large subnet-a" {
-			t.Errorf("forgotten: %s", got)
+			t.Errorf("forgotten: %s, want \"t3.large subnet-a\"", got)
 		}
-		// Another replica takes over, and knows what the log knows.
+		// Another replica takes over, and knows only what is in the log.
 		p := plan(2)
 		p.Refused, p.Last = "InsufficientInstanceCapacity", instance.Spec{Type: "t3.large", Subnet: "subnet-a"}
 		if got := first(open(t, srv, nil), p); got != "t3.large subnet-b" {
-			t.Errorf("after a restart: %s", got)
+			t.Errorf("after a restart: got %s, want \"t3.large subnet-b\"", got)
 		}
 	})
 }
@@ -192,14 +192,14 @@ func TestFreezeRefuses(t *testing.T) {
 			_, err := open(t, srv, c.change).Freeze(c.plan)
 			var refused *machines.CallError
 			if err == nil || errors.As(err, &refused) != c.never || c.never && refused.Verdict != instance.Never {
-				t.Errorf("got %v", err)
+				t.Errorf("got %v, want an error that gives up: %v", err, c.never)
 			}
 		})
 	}
 }
 
-// The token is known to EC2 with another request, which only a bug or a hand can bring about: the
-// machine that it made is the attempt's.
+// EC2 knows the token with another request, which only a bug or an operator can cause: the machine that was made
+// with it belongs to the attempt.
 func TestMismatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -208,18 +208,18 @@ func TestMismatch(t *testing.T) {
 		id, s := launch(t, c, plan(1))
 		var refused *machines.CallError
 		if _, err := c.Launch(t.Context(), s, "other"); !errors.As(err, &refused) || refused.Verdict != instance.Again {
-			t.Errorf("while nobody sees its machine: %v", err)
+			t.Errorf("while its machine is not visible: got %v, want an error as &refused and refused.Verdict %v", err, instance.Again)
 		}
 		time.Sleep(time.Minute)
 		if got, err := c.Launch(t.Context(), s, "other"); err != nil || got != id {
-			t.Errorf("%s %v", got, err)
+			t.Errorf("got %s %v, want no error and %v", got, err, id)
 		}
 		if err := c.Terminate(t.Context(), id); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(2 * time.Hour)
 		if _, err := c.Launch(t.Context(), s, "other"); !errors.As(err, &refused) || refused.Verdict != instance.Never {
-			t.Errorf("long after its end: %v", err)
+			t.Errorf("long after its end: got %v, want an error as &refused and refused.Verdict %v", err, instance.Never)
 		}
 	})
 }
@@ -249,21 +249,21 @@ func TestDescribeInBatches(t *testing.T) {
 		before := srv.Calls()["DescribeInstances"]
 		list, err := c.Describe(t.Context(), row.ids)
 		if calls := srv.Calls()["DescribeInstances"] - before; err != nil || len(list) != row.found || calls != row.calls {
-			t.Errorf("of %d: %d in %d calls, %v", len(row.ids), len(list), calls, err)
+			t.Errorf("of %d: got %d in %d calls, %v, want no error, len(list) %v and calls %v", len(row.ids), len(list), calls, err, row.found, row.calls)
 		}
 	}
 	list, err := c.List(t.Context())
 	if err != nil || len(list) != 2400 || list[0].Instance != "01X" || list[0].Attempt != 7 || list[0].Launched.IsZero() {
-		t.Errorf("%d listed, %v", len(list), err)
+		t.Errorf("%d listed, %v, want no error, len(list) 2400, list[0].Instance \"01X\", list[0].Attempt 7 and list[0].Launched.IsZero() false", len(list), err)
 	}
 	for _, m := range list {
 		if m.ID == untagged || m.ID == other {
-			t.Errorf("%s is not ours", m.ID)
+			t.Errorf("%s is not ours, want m.ID other than %v and m.ID other than %v", m.ID, untagged, other)
 		}
 	}
 }
 
-// Throttling halves the pace, and success brings it back.
+// Throttling halves the pace, and success restores it.
 func TestPaceAdapts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -283,12 +283,12 @@ func TestPaceAdapts(t *testing.T) {
 		slowed := took(10)
 		took(100)
 		if after := took(20); free > 3*time.Second || slowed < 3*time.Second || after > free+time.Second {
-			t.Errorf("20 calls take %v; 10 while throttled %v; 20 afterwards %v", free, slowed, after)
+			t.Errorf("20 calls take %v; 10 while throttled %v; 20 afterwards %v, want free at most %v, slowed at least %v and after at most %v", free, slowed, after, 3*time.Second, 3*time.Second, free+time.Second)
 		}
 	})
 }
 
-// Reasons are for users: nothing of the operator's account is in them.
+// Reasons are for users and contain nothing of the operator's account.
 func TestReasonsNameNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -304,15 +304,15 @@ func TestReasonsNameNothing(t *testing.T) {
 			_, err = c.Launch(t.Context(), s, "x")
 			var refused *machines.CallError
 			if !errors.As(err, &refused) || refused.Code != code || refused.Reason == "" || refused.Err == nil {
-				t.Fatalf("%s: %v", code, err)
+				t.Fatalf("%s: got %v, want an error as &refused, refused.Code %v, refused.Reason not empty and refused.Err other than nil", code, err, code)
 			}
 			for _, secret := range []string{"ami-", "subnet-", "sg-", "key-", "t3", "i-0", "AKTEST", code} {
 				if strings.Contains(refused.Reason, secret) {
-					t.Errorf("%s: %q names %s", code, refused.Reason, secret)
+					t.Errorf("%s: %q names %s, want no %q in refused.Reason", code, refused.Reason, secret, secret)
 				}
 			}
 			if forOperator := code != "InsufficientInstanceCapacity"; strings.Contains(told.String(), "code="+code) != forOperator {
-				t.Errorf("%s: the operator was told %v: %s", code, !forOperator, told.String())
+				t.Errorf("%s: got a log line %v, want %v: %s", code, !forOperator, forOperator, told.String())
 			}
 		}
 	})
@@ -327,12 +327,12 @@ func TestNewRefuses(t *testing.T) {
 		c := config(change)
 		c.AWS = awsConfig(http.DefaultTransport)
 		if _, err := ec2.New(t.Context(), c); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("without %s: %v", name, err)
+			t.Errorf("without %s: got %v, want an error and %q in err.Error()", name, err, name)
 		}
 	}
 }
 
-// Over a real network: real connections that are cut, and a signature that is missing.
+// Over a real network, with connections that are cut and a missing signature.
 func TestOverHTTP(t *testing.T) {
 	t.Parallel()
 	ledger, err := os.Create(filepath.Join(t.TempDir(), "ledger.jsonl"))
@@ -359,7 +359,7 @@ func TestOverHTTP(t *testing.T) {
 	srv.Script("RunInstances", ec2test.Fate{Cut: true, Effect: true})
 	var refused *machines.CallError
 	if _, err := c.Launch(t.Context(), s, "x"); err == nil || errors.As(err, &refused) {
-		t.Errorf("a cut connection: %v", err)
+		t.Errorf("a cut connection: got %v, want an error and errors.As(err, &refused) false", err)
 	}
 	id, err := c.Launch(t.Context(), s, "x")
 	if err != nil {
@@ -369,17 +369,17 @@ func TestOverHTTP(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := c.Stop(ctx, id); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("no answer: %v", err)
+		t.Errorf("no answer: got %v, want error %v", err, context.DeadlineExceeded)
 	}
 	list, err := c.Describe(t.Context(), []string{id})
 	if err != nil || len(list) != 1 || list[0].Seen != instance.SeenRunning || list[0].Address == "" {
-		t.Errorf("%+v %v", list, err)
+		t.Errorf("got %+v %v, want no error, len(list) 1, list[0].Seen %v and list[0].Address not empty", list, err, instance.SeenRunning)
 	}
 	if err := errors.Join(c.Stop(t.Context(), id), c.Start(t.Context(), id), c.Terminate(t.Context(), id)); err != nil {
 		t.Error(err)
 	}
 	if err := c.Start(t.Context(), id); !errors.As(err, &refused) || refused.Code != "IncorrectInstanceState" {
-		t.Errorf("start of a terminated machine: %v", err)
+		t.Errorf("start of a terminated machine: got %v, want an error as &refused and refused.Code \"IncorrectInstanceState\"", err)
 	}
 	res, err := web.Client().Post(web.URL, "application/x-www-form-urlencoded", strings.NewReader("Action=DescribeInstances&Version=2016-11-15"))
 	if err != nil {
@@ -387,10 +387,10 @@ func TestOverHTTP(t *testing.T) {
 	}
 	res.Body.Close()
 	if res.StatusCode != http.StatusUnauthorized {
-		t.Errorf("without a signature: %s", res.Status)
+		t.Errorf("without a signature: got %s, want %v", res.Status, http.StatusUnauthorized)
 	}
 	text, err := os.ReadFile(ledger.Name())
 	if lines := strings.Count(string(text), "\n"); err != nil || lines != len(srv.Ledger()) || lines < 3 || strings.Contains(string(text), "secret") {
-		t.Errorf("%d lines, %v: %s", lines, err, text)
+		t.Errorf("%d lines, %v: %s, want no error, lines len(srv.Ledger()), lines at least 3 and no \"secret\" in string(text)", lines, err, text)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// TestForce takes down by their tags alone the machines of an instance whose events cannot be read. The
-// stage sees to it that the log says "terminated" once no machine is left, and not before.
+// TestForce terminates the machines of an instance whose events cannot be read, by their tags alone. The stage
+// checks that the log says "terminated" only once no machine is left.
 func TestForce(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
@@ -36,15 +36,15 @@ func TestForce(t *testing.T) {
 		f := &commands.Force{Log: s.Log, Cloud: s.newCloud(), Owner: func(context.Context, string) (string, error) { return "", nil }}
 		done, err := f.Terminate(context.Background(), id)
 		if err != nil || len(done.Machines) != 1 || done.Account == "" || !done.Released {
-			t.Fatalf("%+v, %v", done, err)
+			t.Fatalf("got %+v, %v, want no error, len(done.Machines) 1, done.Account not empty and done.Released true", done, err)
 		}
 		for _, m := range s.srv.Machines() {
 			if live, mine := m.Live(), m.Launch.Tags["instance"][ec2.TagInstance] == id; live == mine {
-				t.Errorf("machine of %s: %s", m.Launch.Tags["instance"][ec2.TagInstance], m.State)
+				t.Errorf("machine of %s: got %s, want live other than %v", m.Launch.Tags["instance"][ec2.TagInstance], m.State, mine)
 			}
 		}
 		if again, err := f.Terminate(context.Background(), id); err != nil || !again.Already || len(again.Machines) > 0 {
-			t.Errorf("again: %+v, %v", again, err)
+			t.Errorf("again: got %+v, %v, want no error, again.Already true and no again.Machines", again, err)
 		}
 		if wrongs := s.Wrongs(); len(wrongs) > 0 {
 			t.Error(wrongs)

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -54,9 +55,7 @@ const (
 // on Close. Two processes cannot share a folder.
 func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
 	n := &NATS{cfg: cfg, log: cfg.Logger, password: rand.Text(), copier: rand.Text()}
-	if n.log == nil {
-		n.log = slog.New(slog.DiscardHandler)
-	}
+	n.log = cmp.Or(n.log, slog.New(slog.DiscardHandler))
 	if cfg.Dir == "" {
 		return nil, errors.New("private nats: no data folder")
 	}
@@ -171,9 +170,7 @@ func (n *NATS) options(reader string) (*server.Options, error) {
 		if opts.Port, err = strconv.Atoi(port); err != nil {
 			return nil, fmt.Errorf("listen on %q: %w", n.cfg.Listen, err)
 		}
-		if opts.Port == 0 {
-			opts.Port = server.RANDOM_PORT
-		}
+		opts.Port = cmp.Or(opts.Port, server.RANDOM_PORT)
 		opts.Host = host
 	}
 	opts.ServerName = "cloudbot-embedded"

@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const (
@@ -32,16 +34,12 @@ func (n *NATS) keepCopy(ctx context.Context) error {
 			return err
 		}
 	}
-	tick := time.NewTicker(copyEvery)
-	defer tick.Stop()
 	for {
 		if err := renewCopy(ctx, contexts[0], contexts[1]); err != nil && ctx.Err() == nil {
 			n.log.DebugContext(ctx, "copying the stream for readers failed, will retry", "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, copyEvery) != nil {
 			return nil
-		case <-tick.C:
 		}
 	}
 }

@@ -30,7 +30,7 @@ func block(t *testing.T, text, begins string) (before, code, after string) {
 	before, rest, found := strings.Cut(text, begins)
 	code, after, ended := strings.Cut(rest, blockEnds)
 	if !found || !ended {
-		t.Fatalf("no block %q", begins)
+		t.Fatalf("no block %q, want found true and ended true", begins)
 	}
 	return before, code, after
 }
@@ -100,6 +100,6 @@ func TestDocumentedAccounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if m, err := sub.NextMsg(20 * time.Second); err != nil || string(m.Data) != `{"n":1}` {
-		t.Fatalf("%v, %v", m, err)
+		t.Fatalf("got %v, %v, want no error and %q", m, err, `{"n":1}`)
 	}
 }

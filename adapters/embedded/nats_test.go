@@ -53,7 +53,7 @@ func TestNATSKeepsItsStream(t *testing.T) {
 	n, _, js := startNATS(t, embedded.NATSConfig{Dir: dir})
 	makeEvents(t, js)
 	if n.URL() != "" || n.ReaderFile() != "" {
-		t.Fatalf("without a listener: %q, %q", n.URL(), n.ReaderFile())
+		t.Fatalf("without a listener: got %q, %q, want n.URL() \"\" and n.ReaderFile() \"\"", n.URL(), n.ReaderFile())
 	}
 	if _, err := embedded.StartNATS(t.Context(), embedded.NATSConfig{Dir: dir}); err == nil {
 		t.Fatal("a second server started in the same folder")
@@ -63,7 +63,7 @@ func TestNATSKeepsItsStream(t *testing.T) {
 	}
 	_, _, js = startNATS(t, embedded.NATSConfig{Dir: dir})
 	if m := lastMessage(t, js); string(m) != `{"n":1}` {
-		t.Fatalf("after the restart: %s", m)
+		t.Fatalf("after the restart: got %s, want %q", m, `{"n":1}`)
 	}
 }
 
@@ -111,7 +111,7 @@ func TestNATSListensOnLoopbackOnly(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:0", ":4222", "192.0.2.1:4222", "[::]:0", "127.0.0.1", "127.0.0.1:x"} {
 		if n, err := embedded.StartNATS(t.Context(), embedded.NATSConfig{Dir: t.TempDir(), Listen: addr}); err == nil {
 			n.Close()
-			t.Errorf("%s: started", addr)
+			t.Errorf("%s: got a server, want an error", addr)
 		}
 	}
 }
@@ -130,7 +130,7 @@ func TestNATSReader(t *testing.T) {
 	}
 	info, err := os.Stat(n.ReaderFile())
 	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Fatalf("credentials: %v, %v", info.Mode(), err)
+		t.Fatalf("credentials: got %v, %v, want no error and 0o600", info.Mode(), err)
 	}
 	for _, opt := range [][]nats.Option{nil, {nats.UserInfo("control", "")}, {nats.UserInfo("reader", "guess")}} {
 		if nc, err := nats.Connect(n.URL(), opt...); err == nil {
@@ -166,7 +166,7 @@ func TestNATSReader(t *testing.T) {
 		first := func(m *nats.Msg, err error) {
 			t.Helper()
 			if err != nil || string(m.Data) != `{"n":1}` {
-				t.Errorf("%v, %v", m, err)
+				t.Errorf("got %v, %v, want no error and %q", m, err, `{"n":1}`)
 			}
 		}
 		for name, opts := range map[string][]nats.SubOpt{
@@ -189,7 +189,7 @@ func TestNATSReader(t *testing.T) {
 		}
 		list, err := pull.Fetch(1, nats.MaxWait(5*time.Second))
 		if err != nil || len(list) != 1 {
-			t.Fatalf("%v, %v", list, err)
+			t.Fatalf("got %v, %v, want no error and 1", list, err)
 		}
 		first(list[0], list[0].AckSync())
 
@@ -199,7 +199,7 @@ func TestNATSReader(t *testing.T) {
 		}
 		m, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second))
 		if err != nil || string(m.Data()) != `{"n":1}` {
-			t.Fatalf("%v, %v", m, err)
+			t.Fatalf("got %v, %v, want no error and %q", m, err, `{"n":1}`)
 		}
 		durable, err := rjs.CreateOrUpdateConsumer(t.Context(), "EVENTS", jetstream.ConsumerConfig{Durable: "outside", AckPolicy: jetstream.AckExplicitPolicy})
 		if err != nil {
@@ -222,10 +222,10 @@ func TestNATSReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := rjs.Consumer(t.Context(), "EVENTS", "ours"); !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			t.Errorf("a reader sees it: %v", err)
+			t.Errorf("a reader sees it: got %v, want error %v", err, jetstream.ErrConsumerNotFound)
 		}
 		if err := rjs.DeleteConsumer(t.Context(), "EVENTS", "ours"); !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			t.Errorf("delete: %v", err)
+			t.Errorf("delete: got %v, want error %v", err, jetstream.ErrConsumerNotFound)
 		}
 		pause, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
@@ -240,7 +240,7 @@ func TestNATSReader(t *testing.T) {
 		}
 		info, err := ours.Info(t.Context())
 		if err != nil || info.Paused || info.NumPending != 1 || info.NumAckPending != 0 || info.Config.MaxDeliver == 1 {
-			t.Errorf("%+v, %v", info, err)
+			t.Errorf("got %+v, %v, want no error, info.Paused false, info.NumPending 1, info.NumAckPending 0 and info.Config.MaxDeliver other than 1", info, err)
 		}
 	})
 	// A consumer's messages go where its maker says: that is nowhere near ours.
@@ -268,12 +268,12 @@ func TestNATSReader(t *testing.T) {
 		}
 		for c := range s.ListConsumers(t.Context()).Info() {
 			if c.Config.DeliverSubject != "" && !strings.HasPrefix(c.Config.DeliverSubject, "cloudbot.copy.") {
-				t.Errorf("a consumer of ours pushes to %s", c.Config.DeliverSubject)
+				t.Errorf("a consumer of ours: got deliver subject %s, want cloudbot.copy. before it", c.Config.DeliverSubject)
 			}
 		}
 		e, err := kv.Get(t.Context(), "k")
 		if err != nil || string(e.Value()) != "v" {
-			t.Errorf("bucket: %v, %v", e, err)
+			t.Errorf("bucket: got %v, %v, want no error and \"v\"", e, err)
 		}
 		for {
 			m, err := heard.NextMsg(200 * time.Millisecond)
@@ -281,7 +281,7 @@ func TestNATSReader(t *testing.T) {
 				break
 			}
 			if strings.HasPrefix(m.Subject, "$KV.") || m.Subject == "anything" || strings.HasSuffix(m.Subject, ".forged") {
-				t.Errorf("heard on %s: %s", m.Subject, m.Data)
+				t.Errorf("heard on %s: got %s, want m.Subject not to begin with \"$KV.\", m.Subject other than \"anything\" and m.Subject not to end with \".forged\"", m.Subject, m.Data)
 			}
 		}
 	})
@@ -309,7 +309,7 @@ func TestNATSReader(t *testing.T) {
 		t.Run("may not publish "+subject, func(t *testing.T) {
 			before := denied.Load()
 			if _, err := nc.Request(subject, nil, 100*time.Millisecond); !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, nats.ErrPermissionViolation) {
-				t.Fatalf("got %v", err)
+				t.Fatalf("got %v, want %v or %v", err, nats.ErrTimeout, nats.ErrPermissionViolation)
 			}
 			waitFor(t, func() bool { return denied.Load() > before })
 		})
@@ -339,14 +339,14 @@ func TestNATSReader(t *testing.T) {
 		}
 		e, err := kv.Get(t.Context(), "k")
 		if err != nil || string(e.Value()) != "v" {
-			t.Errorf("bucket: %v, %v", e, err)
+			t.Errorf("bucket: got %v, %v, want no error and \"v\"", e, err)
 		}
 		s, err := js.Stream(t.Context(), "EVENTS")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := s.CachedInfo().State; got.Msgs != 2 || got.LastSeq != 2 {
-			t.Errorf("stream: %+v", got)
+			t.Errorf("stream: got %+v, want got.Msgs 2 and got.LastSeq 2", got)
 		}
 	})
 	t.Run("keeps its password", func(t *testing.T) {

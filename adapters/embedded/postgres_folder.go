@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // fallbackRoot holds the data of a root process whose own folder other users cannot enter.
@@ -145,8 +147,6 @@ func (p *Postgres) evict(ctx context.Context) error {
 	}
 	first, _, _ := strings.Cut(string(b), "\n")
 	main, _ := strconv.Atoi(strings.TrimSpace(first))
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
 	deadline := time.Now().Add(stopPatience)
 	for signalled := false; ; signalled = true {
 		left := processesIn(p.data())
@@ -164,10 +164,8 @@ func (p *Postgres) evict(ctx context.Context) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("an old server still runs in %s: stop process %d", p.data(), main)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
+		if err := retry.Sleep(ctx, 10*time.Millisecond); err != nil {
+			return err
 		}
 	}
 	// Nobody works in the folder, so the number in the file is dead or someone else's by now:

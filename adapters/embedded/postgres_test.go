@@ -88,7 +88,7 @@ func TestDataSurvivesARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := query[int](t, start(t, dir).URL(), `SELECT n FROM kept`); got != 42 {
-		t.Fatalf("after the restart: %d", got)
+		t.Fatalf("after the restart: got %d, want 42", got)
 	}
 }
 
@@ -105,10 +105,10 @@ func TestOpensNoPort(t *testing.T) {
 	t.Parallel()
 	p := start(t, folder(t))
 	if got := query[string](t, p.URL(), `SHOW listen_addresses`); got != "" {
-		t.Fatalf("listens on %q", got)
+		t.Fatalf("listens on %q, want \"\"", got)
 	}
 	if got := query[string](t, p.URL(), `SHOW synchronous_commit`); got != "on" {
-		t.Fatalf("synchronous_commit is %s", got)
+		t.Fatalf("synchronous_commit is %s, want \"on\"", got)
 	}
 }
 
@@ -157,7 +157,7 @@ func TestSurvivesKill(t *testing.T) {
 	}
 	buf := make([]byte, 4096)
 	if n, err := out.Read(buf); n == 0 {
-		t.Fatalf("the child said nothing: %v", err)
+		t.Fatalf("the child said nothing: got %v, want n other than 0", err)
 	}
 	if err := child.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -195,7 +195,7 @@ func TestClosedParentFolder(t *testing.T) {
 			os.RemoveAll(filepath.Dir(data))
 		})
 		if !strings.HasPrefix(data, "/var/lib/cloudbot/") {
-			t.Fatalf("data in %s", data)
+			t.Fatalf("data in %s, want to begin with \"/var/lib/cloudbot/\"", data)
 		}
 	}
 }
@@ -214,7 +214,7 @@ func TestNoBinaries(t *testing.T) {
 	t.Parallel()
 	_, err := embedded.StartPostgres(t.Context(), embedded.PostgresConfig{Dir: folder(t), BinDir: t.TempDir()})
 	if !errors.Is(err, embedded.ErrNoPostgres) {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want error %v", err, embedded.ErrNoPostgres)
 	}
 }
 
@@ -244,6 +244,6 @@ func TestRemovedFolderBeginsAfresh(t *testing.T) {
 		}
 	}
 	if os.Geteuid() == 0 && seen[0] == seen[1] {
-		t.Errorf("both in %s", seen[0])
+		t.Errorf("got both in %s, want two folders", seen[0])
 	}
 }

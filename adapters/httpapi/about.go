@@ -9,7 +9,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 )
 
-// aboutView says what this server is, to anybody.
+// aboutView describes this server to anyone, signed in or not.
 type aboutView struct {
 	Name    string              `json:"name"`
 	Version string              `json:"version"`

@@ -9,16 +9,17 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/fair"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-func (s *Server) logOut(c echo.Context, who Claims) error {
+func (s *Server) logOut(c echo.Context, who access.Claims) error {
 	if err := readBody(c); err != nil {
 		return err
 	}
 	return s.endSession(c, who, who.Session, session.LoggedOut)
 }
 
-func (s *Server) revokeSession(c echo.Context, who Claims) error {
+func (s *Server) revokeSession(c echo.Context, who access.Claims) error {
 	id := c.Param("id")
 	if !isULID(id) {
 		return commands.ErrNoSession
@@ -26,7 +27,7 @@ func (s *Server) revokeSession(c echo.Context, who Claims) error {
 	return s.endSession(c, who, id, session.Revoked)
 }
 
-func (s *Server) endSession(c echo.Context, who Claims, id string, why session.Reason) error {
+func (s *Server) endSession(c echo.Context, who access.Claims, id string, why session.Reason) error {
 	o, err := s.origin(c, who)
 	if err != nil {
 		return err
@@ -35,7 +36,7 @@ func (s *Server) endSession(c echo.Context, who Claims, id string, why session.R
 	if err != nil {
 		return err
 	}
-	s.sessions.Ended(id)
+	s.sessions.Revoke(id)
 	s.wrote(c, position)
 	return c.NoContent(http.StatusNoContent)
 }
@@ -50,7 +51,7 @@ type sessionView struct {
 	Current    bool      `json:"current"`
 }
 
-func (s *Server) listSessions(c echo.Context, who Claims) error {
+func (s *Server) listSessions(c echo.Context, who access.Claims) error {
 	if err := s.await(c); err != nil {
 		return err
 	}
@@ -65,10 +66,10 @@ func (s *Server) listSessions(c echo.Context, who Claims) error {
 	return c.JSON(http.StatusOK, map[string]any{"sessions": views})
 }
 
-// maxEndedAtOnce keeps a password change within one append.
+// maxEndedAtOnce bounds the sessions that a password change ends, so that it fits one append.
 const maxEndedAtOnce = 90
 
-func (s *Server) changePassword(c echo.Context, who Claims) error {
+func (s *Server) changePassword(c echo.Context, who access.Claims) error {
 	var current, next string
 	if err := readBody(c, field{name: "current_password", into: &current}, field{name: "new_password", into: &next}); err != nil {
 		return err
@@ -91,9 +92,9 @@ func (s *Server) changePassword(c echo.Context, who Claims) error {
 		return err
 	}
 	for _, id := range others[:first] {
-		s.sessions.Ended(id)
+		s.sessions.Revoke(id)
 	}
-	// Those beyond one append, and those that began while the passwords were compared.
+	// End the sessions beyond one append, and those that began while the passwords were compared.
 	if position, err = s.endOthers(c, who, o, position); err != nil {
 		return err
 	}
@@ -101,8 +102,8 @@ func (s *Server) changePassword(c echo.Context, who Claims) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// endOthers ends the account's other sessions until none is left, and returns the position of the last end.
-func (s *Server) endOthers(c echo.Context, who Claims, o commands.Origin, position int64) (int64, error) {
+// endOthers ends the account's other sessions until none is left. It returns the position of the last event.
+func (s *Server) endOthers(c echo.Context, who access.Claims, o commands.Origin, position int64) (int64, error) {
 	for {
 		others, err := s.otherSessions(c, who)
 		if err != nil || len(others) == 0 {
@@ -114,14 +115,14 @@ func (s *Server) endOthers(c echo.Context, who Claims, o commands.Origin, positi
 				return position, err
 			}
 			position = max(position, at)
-			s.sessions.Ended(id)
+			s.sessions.Revoke(id)
 		}
 	}
 }
 
-// otherSessions lists the account's other sessions as of now: the promise that they end would be
-// empty if the read model missed the newest.
-func (s *Server) otherSessions(c echo.Context, who Claims) ([]string, error) {
+// otherSessions lists the account's other sessions. It waits for the read model to reach the log's head:
+// otherwise the newest session could be missed and would not end.
+func (s *Server) otherSessions(c echo.Context, who access.Claims) ([]string, error) {
 	ctx := c.Request().Context()
 	head, err := s.cfg.Accounts.Store.Head(ctx)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/fair"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // tokenPair answers sign-up, log-in and refresh.
@@ -61,7 +62,7 @@ func (s *Server) logIn(c echo.Context) error {
 		return err
 	}
 	device, visitor := s.device(c, email, token)
-	// Only who knows the password uses this up.
+	// Only log-ins with the right password count against this limit.
 	right := s.tallyKey("login:right:" + device.email)
 	if err := tooMany(s.local.spent(right, s.cfg.Limits.LoginRight)); err != nil {
 		return err
@@ -79,10 +80,10 @@ func (s *Server) logIn(c echo.Context) error {
 	return s.tokens(c, http.StatusOK, login, device.token(s.cfg.Accounts.Blind))
 }
 
-// unsigned is the origin of a request to get in. Those are not replayed: a receipt would have to hold
-// the tokens.
+// unsigned returns the origin of a sign-up or log-in. These commands are not replayed: a receipt would have
+// to hold the tokens.
 func (s *Server) unsigned(c echo.Context) (commands.Origin, error) {
-	o, err := s.origin(c, Claims{})
+	o, err := s.origin(c, access.Claims{})
 	o.CommandID = ""
 	return o, err
 }
@@ -100,23 +101,23 @@ func (s *Server) refresh(c echo.Context) error {
 		return session.ErrEnded
 	}
 	c.Set(keyAccount, account)
-	// One client that goes on with a token that is no good reaches its session's bound first, and leaves the
-	// address's to the others behind it.
-	from := addressKey(clientAddr(c.Request(), s.cfg.TrustedProxies))
-	if err := s.throttleHere(s.cfg.Limits.RefreshSession, "refresh:"+from+"|"+id); err != nil {
+	// A client that keeps sending an invalid token reaches its session's limit first, so other clients behind
+	// its address keep theirs.
+	from := addressKey("refresh", clientAddr(c.Request(), s.cfg.TrustedProxies))
+	if err := s.throttleHere(s.cfg.Limits.RefreshSession, from+"|"+id); err != nil {
 		return err
 	}
-	if err := s.ofAddress(c, s.throttleHere(s.cfg.Limits.Refresh, "refresh:"+from)); err != nil {
+	if err := s.ofAddress(c, s.throttleHere(s.cfg.Limits.Refresh, from)); err != nil {
 		return err
 	}
-	o, err := s.origin(c, Claims{Account: account, Session: id})
+	o, err := s.origin(c, access.Claims{Account: account, Session: id})
 	if err != nil {
 		return err
 	}
 	o.CommandID = ""
 	login, err := s.cfg.Accounts.Refresh(c.Request().Context(), o, id, tokenID, c.Request().UserAgent())
 	if errors.Is(err, session.ErrEnded) {
-		s.sessions.Ended(id) // a reused token has just ended it; otherwise it was over before
+		s.sessions.Revoke(id) // a reused token has ended it now; otherwise it had ended before
 	}
 	if err != nil {
 		return err
@@ -124,7 +125,7 @@ func (s *Server) refresh(c echo.Context) error {
 	return s.tokens(c, http.StatusOK, login, "")
 }
 
-func (s *Server) me(c echo.Context, who Claims) error {
+func (s *Server) me(c echo.Context, who access.Claims) error {
 	p, err := s.cfg.Accounts.Profile(c.Request().Context(), who.Account)
 	if err != nil {
 		return err

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// ClientAddr returns what tells the address of a request's client, for handlers of Config.Mounts.
+// ClientAddr returns a function that finds the address of a request's client, for handlers of Config.Mounts.
 func ClientAddr(trusted []netip.Prefix) func(*http.Request) netip.Addr {
 	return func(r *http.Request) netip.Addr { return clientAddr(r, trusted) }
 }
 
-// clientAddr is the address of whoever sent the request. X-Forwarded-For is read from its end and
-// only as far as trusted proxies vouch for it; anybody may write the rest.
+// clientAddr returns the address of the client that sent the request. It reads X-Forwarded-For from its end,
+// and only as far as trusted proxies wrote it; the client may have written the rest.
 func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -30,7 +30,7 @@ func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	return addr
 }
 
-// parseHop reads an address as proxies write it: some add a port, or brackets.
+// parseHop parses an address as proxies write it: some add a port or brackets.
 func parseHop(text string) (netip.Addr, error) {
 	if withPort, err := netip.ParseAddrPort(text); err == nil {
 		return withPort.Addr(), nil

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// AdminHandler serves /metrics, /proxies (an Undeclared) and /debug/pprof. It has no sign-in: its caller asks for one.
+// AdminHandler serves /metrics, /proxies (an Undeclared) and /debug/pprof. It checks no credentials: its caller must.
 func (s *Server) AdminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{}))

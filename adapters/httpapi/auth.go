@@ -8,17 +8,18 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/fair"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// maxToken bounds a token before anybody parses it, in bytes.
+// maxToken bounds a token before it is parsed, in bytes.
 const maxToken = 4096
 
-// handler answers a request of somebody who is signed in.
-type handler func(c echo.Context, who Claims) error
+// handler answers a request of a signed-in user.
+type handler func(c echo.Context, who access.Claims) error
 
-// signedIn lets the owners of good access tokens pass, a bounded number of requests each.
+// signedIn admits requests with a valid access token, a bounded number of them for each account.
 func (s *Server) signedIn(h handler) echo.HandlerFunc {
-	return s.following(func(c echo.Context, who Claims) error {
+	return s.following(func(c echo.Context, who access.Claims) error {
 		leave, _ := s.inFlight.Take(fair.Claim{Key: who.Account, Max: s.cfg.Limits.InFlight})
 		if leave == nil {
 			return errTooManyAtOnce
@@ -28,7 +29,7 @@ func (s *Server) signedIn(h handler) echo.HandlerFunc {
 	})
 }
 
-// following is signedIn for what stays open, which has bounds of its own.
+// following is signedIn for requests that stay open; they have their own limits.
 func (s *Server) following(h handler) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		who, err := s.bearer(c.Request())
@@ -40,10 +41,10 @@ func (s *Server) following(h handler) echo.HandlerFunc {
 	}
 }
 
-// brakes is signedIn for what ends or stops something of the account's own: it has a share of requests
-// and a budget that nothing else uses up, and what is already so costs nothing of it.
+// brakes is signedIn for requests that stop or end something of the account. They have their own share of
+// requests and their own budget, which other requests cannot use up. A request that changes nothing is free.
 func (s *Server) brakes(h handler) echo.HandlerFunc {
-	return s.following(func(c echo.Context, who Claims) error {
+	return s.following(func(c echo.Context, who access.Claims) error {
 		leave, _ := s.braking.Take(fair.Claim{Key: who.Account, Max: s.cfg.Limits.InFlight})
 		if leave == nil {
 			return errTooManyAtOnce
@@ -61,9 +62,9 @@ func (s *Server) brakes(h handler) echo.HandlerFunc {
 	})
 }
 
-// writes is signedIn for what changes something.
+// writes is signedIn for requests that change something.
 func (s *Server) writes(h handler) echo.HandlerFunc {
-	return s.signedIn(func(c echo.Context, who Claims) error {
+	return s.signedIn(func(c echo.Context, who access.Claims) error {
 		if err := s.throttleHere(s.cfg.Limits.Write, "write:"+who.Account); err != nil {
 			return err
 		}
@@ -71,41 +72,41 @@ func (s *Server) writes(h handler) echo.HandlerFunc {
 	})
 }
 
-// bearer returns what the access token says, or errSignIn: one answer for every reason.
-func (s *Server) bearer(r *http.Request) (Claims, error) {
+// bearer returns the claims of the access token, or errSignIn for every kind of invalid token.
+func (s *Server) bearer(r *http.Request) (access.Claims, error) {
 	values := r.Header.Values("Authorization")
 	if len(values) != 1 {
-		return Claims{}, errSignIn
+		return access.Claims{}, errSignIn
 	}
 	scheme, token, _ := strings.Cut(values[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" || len(token) > maxToken {
-		return Claims{}, errSignIn
+		return access.Claims{}, errSignIn
 	}
 	who, err := s.cfg.Tokens.ParseAccess(token)
-	if err != nil || who.Account == "" || who.Session == "" || !s.cfg.Now().Before(who.ExpiresAt) || s.sessions.IsEnded(who.Session, who.Account) {
-		return Claims{}, errSignIn
+	if err != nil || who.Account == "" || who.Session == "" || !s.cfg.Now().Before(who.ExpiresAt) || s.sessions.IsRevoked(who.Session, who.Account) {
+		return access.Claims{}, errSignIn
 	}
 	if there, err := s.inLog.check(r.Context(), who.Account, who.Session); err != nil {
-		return Claims{}, err
+		return access.Claims{}, err
 	} else if !there {
-		return Claims{}, errSignIn
+		return access.Claims{}, errSignIn
 	}
 	return who, nil
 }
 
-// origin says who sends a command, and refuses an Idempotency-Key that is none.
-func (s *Server) origin(c echo.Context, who Claims) (commands.Origin, error) {
+// origin returns who sends a command. It refuses an invalid Idempotency-Key.
+func (s *Server) origin(c echo.Context, who access.Claims) (commands.Origin, error) {
 	r := c.Request()
 	o := commands.Origin{
 		Account: who.Account, Session: who.Session,
 		CorrelationID: requestID(c), ClientAddr: clientAddr(r, s.cfg.TrustedProxies).String(),
 	}
-	if t := r.Header.Get("Traceparent"); saneTraceParent(t) {
+	if t := r.Header.Get("Traceparent"); validTraceParent(t) {
 		o.TraceParent = t
 	}
 	switch keys := r.Header.Values("Idempotency-Key"); {
 	case len(keys) > 1:
-		return o, badRequest("invalid_idempotency_key", "Send one Idempotency-Key.")
+		return o, badRequest("invalid_idempotency_key", "Send only one Idempotency-Key.")
 	case len(keys) == 1:
 		o.CommandID = keys[0]
 		bad := func(b rune) bool { return b <= ' ' || b > '~' }
@@ -116,15 +117,15 @@ func (s *Server) origin(c echo.Context, who Claims) (commands.Origin, error) {
 	return o, nil
 }
 
-// saneTraceParent accepts version 00 of W3C's header.
-func saneTraceParent(t string) bool {
+// validTraceParent reports whether t is version 00 of W3C's traceparent header.
+func validTraceParent(t string) bool {
 	if len(t) != 55 || t[:3] != "00-" || t[35] != '-' || t[52] != '-' {
 		return false
 	}
 	return strings.IndexFunc(t, func(r rune) bool { return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'f' || r == '-') }) < 0
 }
 
-// isULID tells whether s has the one spelling of an ULID.
+// isULID reports whether s is a ULID in its canonical spelling.
 func isULID(s string) bool {
 	if len(s) != 26 || s[0] > '7' {
 		return false

@@ -21,9 +21,9 @@ type field struct {
 	optional bool // may be left out or null
 }
 
-// readBody reads a JSON object of strings, and nothing but the given fields. Every request body of
-// this API is one, so what a document could hide elsewhere (depth, duplicates, numbers, names that
-// differ in case) has no place to be. Errors never repeat a value: it may be a secret.
+// readBody reads a JSON object of strings that has only the given fields. Every request body of this API is
+// one: nesting, duplicates, numbers and names that differ in case are refused. Errors never repeat a value,
+// which may be a secret.
 func readBody(c echo.Context, fields ...field) error {
 	r := c.Request()
 	if r.ContentLength == 0 && len(fields) == 0 {
@@ -66,10 +66,10 @@ func parseBody(data []byte, fields []field) error {
 		key, _ := name.(string)
 		i := slices.IndexFunc(fields, func(f field) bool { return f.name == key })
 		if i < 0 {
-			return invalid("unknown_field", fmt.Sprintf("The field %q is not known here; %s.", shorten(key), expected(fields)))
+			return invalid("unknown_field", fmt.Sprintf("Unknown field %q; %s.", shorten(key), expected(fields)))
 		}
 		if slices.Contains(seen, key) {
-			return invalid("duplicate_field", fmt.Sprintf("The field %q is there twice.", key))
+			return invalid("duplicate_field", fmt.Sprintf("The field %q appears twice.", key))
 		}
 		seen = append(seen, key)
 		value, err := d.Token()
@@ -91,7 +91,7 @@ func parseBody(data []byte, fields []field) error {
 		return malformed(err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return badRequest("malformed_json", "There is something after the JSON object.")
+		return badRequest("malformed_json", "There is data after the JSON object.")
 	}
 	for _, f := range fields {
 		if !f.optional && !slices.Contains(seen, f.name) {
@@ -104,23 +104,23 @@ func parseBody(data []byte, fields []field) error {
 func malformed(err error) error {
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
-		return badRequest("malformed_json", fmt.Sprintf("The body is not valid JSON, near byte %d.", syntax.Offset))
+		return badRequest("malformed_json", fmt.Sprintf("The body is invalid JSON near byte %d.", syntax.Offset))
 	}
-	return badRequest("malformed_json", "The body is not valid JSON: it ends early.")
+	return badRequest("malformed_json", "The body is incomplete JSON.")
 }
 
 func expected(fields []field) string {
 	if len(fields) == 0 {
-		return "no body is expected"
+		return "the body must be empty"
 	}
 	names := make([]string, len(fields))
 	for i, f := range fields {
 		names[i] = f.name
 	}
-	return "known are " + strings.Join(names, ", ")
+	return "known fields: " + strings.Join(names, ", ")
 }
 
-// shorten keeps what a client sent readable in an answer to it.
+// shorten cuts a client's text for an answer.
 func shorten(s string) string {
 	if r := []rune(s); len(r) > 40 {
 		return string(r[:40]) + "…"

@@ -11,15 +11,17 @@ import (
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/access"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// tellSkipped is how often a stream says that lines were left out.
-const tellSkipped = time.Second
+// skippedEvery is how often a stream reports the number of skipped lines.
+const skippedEvery = time.Second
 
-// boot streams what an instance's machine says of its boot and its log, and waits where there is no
-// machine yet or none any more. It ends with the instance, besides all that ends an event stream.
-func (s *Server) boot(c echo.Context, who Claims) error {
+// boot streams an instance's boot progress and its machine's log. It waits while there is no machine. The
+// stream ends with the instance, and for the reasons that end every event stream.
+func (s *Server) boot(c echo.Context, who access.Claims) error {
 	id := c.Param("id")
 	if !isULID(id) {
 		return instance.ErrNotFound
@@ -28,7 +30,7 @@ func (s *Server) boot(c echo.Context, who Claims) error {
 	if text := c.Request().Header.Get("Last-Event-ID"); text != "" {
 		var err error
 		if from, err = wire.ParsePlace(text); err != nil {
-			return badRequest("invalid_position", "Last-Event-ID is the id of the last line that arrived.")
+			return badRequest("invalid_position", "Last-Event-ID must be the id of the last line that arrived.")
 		}
 	}
 	i, err := s.cfg.Instances.Find(c.Request().Context(), who.Account, id)
@@ -43,7 +45,7 @@ func (s *Server) boot(c echo.Context, who Claims) error {
 	return s.streaming(c, who, func(ctx context.Context, out *stream) { s.followBoot(ctx, out, who.Account, id, from) })
 }
 
-// followBoot brings together what the machine says and what the read model says of the instance.
+// followBoot combines what the machine sends with the read model's changes of the instance.
 func (s *Server) followBoot(ctx context.Context, out *stream, account, id string, from wire.Place) {
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -57,7 +59,7 @@ func (s *Server) followBoot(ctx context.Context, out *stream, account, id string
 		defer crash.Logged(s.cfg.Logger, "boot rows")
 		s.rows(ctx, account, id, rows)
 	})
-	skipped := time.NewTicker(tellSkipped)
+	skipped := time.NewTicker(skippedEvery)
 	defer skipped.Stop()
 	for err := out.send("retry: %d\n\n", retryMillis()); err == nil; {
 		select {
@@ -73,7 +75,7 @@ func (s *Server) followBoot(ctx context.Context, out *stream, account, id string
 			}
 		case i, ok := <-rows:
 			if !ok {
-				return // the client comes back with Last-Event-ID
+				return // the client reconnects with Last-Event-ID
 			}
 			if status, over := s.over(ctx, account, i); over {
 				_ = out.event("", "end", map[string]instance.Status{"reason": status})
@@ -84,28 +86,29 @@ func (s *Server) followBoot(ctx context.Context, out *stream, account, id string
 	}
 }
 
-// rows sends the instance as the read model has it, now and whenever it changed, until ctx ends or the
-// read model cannot be asked.
+// rows sends the read model's row of the instance, first at the start and then after each change. It returns
+// when ctx ends or a query fails.
 func (s *Server) rows(ctx context.Context, account, id string, rows chan<- projections.Instance) {
-	seen, pause := int64(0), minPause
+	seen, pause := int64(0), retry.Backoff{First: minPause, Max: maxPause}
 	for {
 		_, changed := s.cfg.Progress.Changed()
 		i, err := s.cfg.Queries.Instance(ctx, account, id)
-		if err != nil && !errors.Is(err, instance.ErrNotFound) { // not found: it was just requested
+		if err != nil && !errors.Is(err, instance.ErrNotFound) { // not found: the read model has not reached its request yet
 			if ctx.Err() == nil {
 				s.cfg.Logger.Warn("boot stream ended", "err", err)
 			}
 			return
 		}
-		if pause = min(2*pause, maxPause); i.Position != seen {
-			seen, pause = i.Position, minPause
+		if i.Position != seen {
+			seen = i.Position
+			pause.Reset()
 			select {
 			case rows <- i:
 			case <-ctx.Done():
 				return
 			}
 		}
-		if !sleep(ctx, pause, nil) {
+		if pause.Sleep(ctx) != nil {
 			return
 		}
 		select {
@@ -116,8 +119,8 @@ func (s *Server) rows(ctx context.Context, account, id string, rows chan<- proje
 	}
 }
 
-// over tells whether nothing more is to be expected of an instance. The log has the last word: a read
-// model that is behind still calls stopped what was just started.
+// over reports whether an instance has stopped or ended, and its status. The log decides: a read model that
+// is behind may still show an instance as stopped after it was started.
 func (s *Server) over(ctx context.Context, account string, i projections.Instance) (instance.Status, bool) {
 	down := func(status instance.Status) bool {
 		return status == instance.Stopped || status == instance.StatusTerminated || status == instance.StatusFailed
@@ -127,17 +130,4 @@ func (s *Server) over(ctx context.Context, account string, i projections.Instanc
 	}
 	now, err := s.cfg.Instances.Find(ctx, account, i.ID)
 	return now.Status, err == nil && down(now.Status)
-}
-
-// sleep waits for d, or less where wake says so; false when ctx ended.
-func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-	case <-wake:
-	}
-	return true
 }

@@ -8,9 +8,10 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-func (s *Server) issueTicket(c echo.Context, who Claims) error {
+func (s *Server) issueTicket(c echo.Context, who access.Claims) error {
 	var kind, mode string
 	id := c.Param("id")
 	if !isULID(id) {
@@ -19,14 +20,14 @@ func (s *Server) issueTicket(c echo.Context, who Claims) error {
 	if err := readBody(c, field{name: "kind", into: &kind}, field{name: "mode", into: &mode, optional: true}); err != nil {
 		return err
 	}
-	if kind != KindVNC && kind != KindAgent {
-		return invalid("invalid_kind", "The kind of a ticket is vnc or cloudbot.")
+	if kind != access.KindVNC && kind != access.KindAgent {
+		return invalid("invalid_kind", "The kind of a ticket must be vnc or cloudbot.")
 	}
 	if mode == "" {
-		mode = ModeControl
+		mode = access.ModeControl
 	}
-	if mode != ModeControl && mode != ModeView {
-		return invalid("invalid_mode", "The mode of a ticket is control or view.")
+	if mode != access.ModeControl && mode != access.ModeView {
+		return invalid("invalid_mode", "The mode of a ticket must be control or view.")
 	}
 	ctx := c.Request().Context()
 	if err := s.reachable(ctx, who.Account, id); err != nil {
@@ -35,7 +36,7 @@ func (s *Server) issueTicket(c echo.Context, who Claims) error {
 	if s.cfg.Tickets == nil {
 		return errNotBuiltIn
 	}
-	token, expires, err := s.cfg.Tickets.Issue(ctx, Ticket{who.Account, who.Session, id, kind, mode})
+	token, expires, err := s.cfg.Tickets.Issue(ctx, access.Ticket{Account: who.Account, Session: who.Session, Instance: id, Kind: kind, Mode: mode})
 	if err != nil {
 		return err
 	}
@@ -45,7 +46,8 @@ func (s *Server) issueTicket(c echo.Context, who Claims) error {
 	}{token, expires.UTC()})
 }
 
-// reachable asks the log, not a read model: whether a machine is somebody's is not a matter of lag.
+// reachable returns an error unless the account's instance is running. It reads the log, not a read model:
+// ownership must not depend on lag.
 func (s *Server) reachable(ctx context.Context, account, id string) error {
 	if !isULID(id) {
 		return instance.ErrNotFound
@@ -65,7 +67,7 @@ func (s *Server) reachable(ctx context.Context, account, id string) error {
 	return instance.ErrGone
 }
 
-// bridge settles who opens a WebSocket and whether they may; all refusals come before the upgrade.
+// bridge authenticates and authorizes a WebSocket request; every refusal comes before the upgrade.
 func (s *Server) bridge(kind string) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
@@ -77,7 +79,7 @@ func (s *Server) bridge(kind string) echo.HandlerFunc {
 		if !ok {
 			return errForeignOrigin
 		}
-		b, err := s.visitor(c, kind, id, program)
+		b, err := s.authorizeBridge(c, kind, id, program)
 		if err != nil {
 			return err
 		}
@@ -100,7 +102,7 @@ func (s *Server) bridge(kind string) echo.HandlerFunc {
 		b.Revoked, b.Gone = revoked, gone
 		s.metrics.bridges.Inc()
 		defer s.metrics.bridges.Dec()
-		if kind == KindVNC {
+		if kind == access.KindVNC {
 			s.cfg.Bridges.ServeVNC(c.Response(), withoutCredentials(r), b)
 		} else {
 			s.cfg.Bridges.ServeAgent(c.Response(), withoutCredentials(r), b)

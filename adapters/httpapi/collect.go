@@ -14,25 +14,25 @@ import (
 )
 
 const (
-	bodyCost = 8 << 10  // bytes counted for each body besides its own: what its connection holds meanwhile
-	bodyRate = 16 << 10 // bytes a second that a body must come at, so that a large one is no excuse for a slow one
+	bodyCost = 8 << 10  // bytes counted for each body in addition to its own: its connection's buffers
+	bodyRate = 16 << 10 // bytes a second at which a body must arrive, so that a large one may not be slow
 )
 
-// collect reads a request's body before the request takes a place among those that are answered: a
-// client that sends half of one holds only its own network's share of memory, for a few seconds.
+// collect reads a request's body before the request takes a place among the requests in flight. A client
+// that sends half a body holds only its network's share of memory, for a few seconds.
 func (s *Server) collect(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
 		if r.ContentLength == 0 || s.subtree(r.URL.Path) {
 			return next(c)
 		}
-		if s.apart(c.Path()) { // none of these has a use for a body
+		if s.apart(c.Path()) { // none of these requests uses a body
 			leaveUnread(c)
 			return next(c)
 		}
 		length := r.ContentLength
 		if length < 0 {
-			length = maxBody // it does not say; it may be as long
+			length = maxBody // unknown, so at most this
 		}
 		if length > maxBody {
 			leaveUnread(c)
@@ -54,15 +54,15 @@ func (s *Server) collect(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// body reads a body that comes in time.
+// body reads the request's body within its time limit.
 func (s *Server) body(c echo.Context, length int64) ([]byte, error) {
-	// Where there is no connection, as in a test's recorder, there is no waiting either.
+	// Without a connection, as in a test's recorder, the deadline cannot be set and is not needed.
 	control := http.NewResponseController(c.Response())
 	_ = control.SetReadDeadline(time.Now().Add(s.cfg.BodyTime + time.Duration(length)*time.Second/bodyRate))
 	data, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, maxBody))
 	switch {
 	case err == nil:
-		// The server reads on, to notice a client that leaves: a deadline would look like one.
+		// The server keeps reading to notice a client that disconnects; a deadline would look like that.
 		_ = control.SetReadDeadline(time.Time{})
 		return data, nil
 	case errors.As(err, new(*http.MaxBytesError)):
@@ -70,8 +70,9 @@ func (s *Server) body(c echo.Context, length int64) ([]byte, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, errBodySlow
 	}
-	return nil, badRequest("unreadable_body", "The body ended early; send it whole.")
+	return nil, badRequest("unreadable_body", "The request body is incomplete; send all of it.")
 }
 
-// leaveUnread ends the connection after the answer: the server would wait for the rest of the body first.
+// leaveUnread closes the connection after the answer. Otherwise the server would first wait for the rest of
+// the body.
 func leaveUnread(c echo.Context) { c.Response().Header().Set("Connection", "close") }

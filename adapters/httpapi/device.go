@@ -16,20 +16,19 @@ import (
 	"github.com/cloudbot-ai/control-plane/fair"
 )
 
-// device is what tries to get in to the account of an e-mail address. One that logged in before shows
-// the token it got then: wrong passwords from elsewhere never keep it out. The token is a random id and
-// a keyed hash of id and address; the server stores nothing of it, and it opens nothing by itself.
+// device is the sender of a sign-up or log-in for an e-mail address. A device that logged in before sends the
+// token that it got then, so wrong passwords from elsewhere never lock it out. The token is a random id and a
+// keyed hash of id and address. The server does not store it, and it gives no access.
 type device struct {
-	email string // the one form of it; "": none that an account may have
+	email string // normalized; "": no valid address
 	id    string
-	known bool // it logged in to this account before
+	known bool // whether it logged in to this account before
 }
 
 // maxDevice bounds a device's token, in bytes.
 const maxDevice = 128
 
-// device reads what a request to get in says of its sender. A token that is damaged, or another
-// account's, counts as none.
+// device reads the sender of a sign-up or log-in. A damaged token, or that of another account, is ignored.
 func (s *Server) device(c echo.Context, email, token string) (device, fair.Visitor) {
 	d := device{}
 	if normal, err := commands.NormalEmail(email); err == nil {
@@ -44,7 +43,7 @@ func (s *Server) device(c echo.Context, email, token string) (device, fair.Visit
 	}
 	v := fair.Visitor{Addr: clientAddr(c.Request(), s.cfg.TrustedProxies)}
 	if d.known {
-		v.Known = s.cfg.Accounts.Blind("throttle", d.email) // a place for the account, however many devices it has
+		v.Known = s.cfg.Accounts.Blind("throttle", d.email) // one place for the account, for any number of devices
 	}
 	return d, v
 }
@@ -53,16 +52,16 @@ func (d device) token(blind func(purpose, value string) string) string {
 	return d.id + "." + blind("device", d.id+"|"+d.email)
 }
 
-// tally is a number of tries that is counted against a rate.
+// tally is a count of tries that is compared with a rate.
 type tally struct {
 	key       string
 	rate      Rate
-	ofAddress bool // and of no account
+	ofAddress bool // counts a client address, not an account
 }
 
-// notAtFault are the tallies that a log-in with this outcome does not count against. A wrong password counts
-// against all. So does, of its address, one that found the address's share of the queue taken: a flood of
-// those must end, too.
+// notAtFault returns the tallies that a log-in with this outcome does not count against. A wrong password
+// counts against all of them. A log-in that found its address's share of the queue full counts against the
+// address, so that a flood of those ends, too.
 func notAtFault(list []tally, err error) []tally {
 	var refused *domain.Error
 	switch {
@@ -74,18 +73,17 @@ func notAtFault(list []tally, err error) []tally {
 	return list
 }
 
-// signUpTallies are what a sign-up counts against.
+// signUpTallies returns what a sign-up counts against.
 func (s *Server) signUpTallies(d device, from netip.Addr) []tally {
 	list := s.tallies("signup:address", from, s.cfg.Limits.SignUpAddress, true)
-	if d.email != "" { // with the address it comes from, or a stranger could keep its owner from signing up
+	if d.email != "" { // with the client's address: otherwise a stranger could block the owner's sign-up
 		list = append(list, s.tallies("signup:account:"+d.email, from, s.cfg.Limits.SignUpAccount, false)...)
 	}
 	return list
 }
 
-// logInTallies are what a failed log-in counts against. A device that is known has a tally of its own
-// and no other; the rest have several, by account and by address, none of which reports whether there is
-// such an account.
+// logInTallies returns what a failed log-in counts against. A known device has only its own tally. All others
+// have several, by account and by address; none of them shows whether the account exists.
 func (s *Server) logInTallies(d device, from netip.Addr) []tally {
 	if d.known {
 		return []tally{{key: s.tallyKey("login:device:" + d.id), rate: s.cfg.Limits.LoginDevice}}
@@ -98,8 +96,8 @@ func (s *Server) logInTallies(d device, from netip.Addr) []tally {
 	return append(list, tally{key: s.tallyKey("login:account:" + d.email), rate: s.cfg.Limits.LoginEverywhere})
 }
 
-// tallies count by an address, an IPv6 /64 or an IPv4 address, and four times as many by its network, a
-// /48 or a /24: see fair.ByAddress.
+// tallies count by address (an IPv4 address or an IPv6 /64), and four times as many by network (a /24 or a
+// /48); see fair.ByAddress.
 func (s *Server) tallies(name string, from netip.Addr, rate Rate, ofAddress bool) []tally {
 	claims := fair.ByAddress(name, from, rate.Limit, 2*rate.Limit, 4*rate.Limit)
 	var list []tally
@@ -111,15 +109,15 @@ func (s *Server) tallies(name string, from netip.Addr, rate Rate, ofAddress bool
 	return list
 }
 
-// tallyKey keeps e-mail addresses and addresses of clients out of what counts.
+// tallyKey hashes a key, so that limiters hold neither e-mail addresses nor client addresses.
 func (s *Server) tallyKey(text string) string { return s.cfg.Accounts.Blind("throttle", text) }
 
-// refusedFor is how long, at most, a tally's refusal is remembered.
+// refusedFor is the longest time that a tally's refusal is remembered.
 const refusedFor = 5 * time.Second
 
-// count counts a try against all the tallies, or against none where one refuses it. What was refused a
-// moment ago is refused before anything is counted: the limiter keeps a key for each count, given back or
-// not, and a flood of tries must not fill it.
+// count counts a try against all tallies, or against none if one refuses it. A tally that refused recently
+// refuses again before anything is counted: the limiter keeps a key for each count, given back or not, and a
+// flood of tries must not fill it.
 func (s *Server) count(c echo.Context, list []tally) error {
 	for _, t := range list {
 		if err := tooMany(s.local.spent("refused:"+t.key, Rate{Limit: 1})); err != nil {
@@ -144,7 +142,7 @@ func (s *Server) refusedBy(c echo.Context, t tally, err error) error {
 	return err
 }
 
-// giveBack takes a try back from the tallies.
+// giveBack undoes the count of a try.
 func (s *Server) giveBack(c echo.Context, list []tally) {
 	for _, t := range list {
 		s.unthrottle(c, t.rate, t.key)

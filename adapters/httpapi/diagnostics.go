@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 const (
@@ -19,8 +21,8 @@ const (
 // diagnosticNames are the reports of a guest's diagnostics server.
 var diagnosticNames = [...]string{"log", "check", "debug", "testapi"}
 
-// diagnose passes on one report of the instance's machine, bounded, as text or JSON.
-func (s *Server) diagnose(c echo.Context, who Claims) error {
+// diagnose forwards one report of the instance's machine, as text or JSON of bounded size.
+func (s *Server) diagnose(c echo.Context, who access.Claims) error {
 	id, name := c.Param("id"), c.Param("report")
 	if !slices.Contains(diagnosticNames[:], name) {
 		return errNoRoute

@@ -18,13 +18,13 @@ import (
 //go:embed api/openapi.json
 var openAPI []byte
 
-// assets holds Swagger UI (swagger-ui-dist 5.35.0) and ReDoc (redoc 2.5.4) as their makers built
-// them, compressed, with their licences.
+// assets holds the released builds of Swagger UI (swagger-ui-dist 5.35.0) and ReDoc (redoc 2.5.4),
+// compressed, with their licences.
 //
 //go:embed assets
 var assets embed.FS
 
-// docsPolicy: both viewers make their own style elements. Scripts come from files of ours only.
+// docsPolicy allows the style elements that both viewers create. Scripts come only from this server's files.
 const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
 	"font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -49,7 +49,7 @@ const redocPage = head + `<style>body { margin: 0 }</style>
 `
 
 const barePage = head + `<h1>CloudBot control plane</h1>
-<p>This server was built without a dashboard. The API is at work: see <a href="/docs">its documentation</a>.
+<p>This server was built without a dashboard. The API is available: see <a href="/docs">its documentation</a>.
 `
 
 func (s *Server) document(c echo.Context) error {
@@ -72,7 +72,7 @@ func page(c echo.Context, html string) error {
 	return serveBytes(c, "text/html; charset=utf-8", []byte(html))
 }
 
-// docsFiles maps the names in URLs to files, so that no path of a client ever reaches the file system.
+// docsFiles maps the names in URLs to files, so that a client's path never reaches the file system.
 var docsFiles = map[string]string{
 	"swagger-ui.css": "swagger-ui.css.gz", "swagger-ui-bundle.js": "swagger-ui-bundle.js.gz",
 	"redoc.standalone.js": "redoc.standalone.js.gz", "swagger.js": "swagger.js", "redoc.js": "redoc.js",
@@ -104,7 +104,7 @@ func (s *Server) docsFile(c echo.Context) error {
 	return serveBytes(c, docsTypes[path.Ext(name)], data)
 }
 
-// unpacked are the files as clients get them that cannot unpack, each once. The zero value is ready to use.
+// unpacked caches decompressed files for clients that do not accept gzip. The zero value is ready to use.
 type unpacked struct {
 	mu sync.Mutex
 	by map[string][]byte
@@ -131,13 +131,13 @@ func (u *unpacked) file(name string, packed []byte) ([]byte, error) {
 	return data, nil
 }
 
-// serveBytes answers with data, or with 304 to who has it.
+// serveBytes answers with data, or with 304 if the client has it already.
 func serveBytes(c echo.Context, kind string, data []byte) error {
 	sum := sha256.Sum256(data)
 	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
 	h := c.Response().Header()
 	h.Set("ETag", tag)
-	h.Set("Cache-Control", "no-cache") // kept, and asked about
+	h.Set("Cache-Control", "no-cache") // stored by clients, and revalidated each time
 	if c.Request().Header.Get("If-None-Match") == tag {
 		h.Del("Content-Encoding")
 		return c.NoContent(http.StatusNotModified)

@@ -8,11 +8,11 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// nowhere is a path that no route has.
+// nowhere is a path without a route.
 const nowhere = "/-"
 
-// plainPath routes only paths that mean one thing to everybody: no escapes, no empty, "." or ".."
-// segments, no backslash. Anything else is answered as an unknown path. A trailing slash is taken off.
+// plainPath routes only unambiguous paths: no escapes, no empty, "." or ".." segments, no backslash. Any
+// other path is answered as unknown. A trailing slash is removed.
 func (s *Server) plainPath(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		u := c.Request().URL
@@ -44,15 +44,15 @@ func plain(path string) bool {
 	return true
 }
 
-// apiPolicy lets a browser do nothing with an answer of the API but read it.
+// apiPolicy forbids a browser to run or load anything from an answer of the API.
 const apiPolicy = "default-src 'none'; frame-ancestors 'none'"
 
-// webPolicy is for the dashboard: its own files and nothing else.
+// webPolicy allows the dashboard to load its own files only.
 const webPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; " +
 	"connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// denied are the browser's features that no page here uses. A name that Chromium does not know would be a
-// warning in each console.
+// denied are browser features that no page here uses. A name that Chromium does not know would log a warning
+// in every console.
 var denied = []string{
 	"accelerometer", "autoplay", "browsing-topics", "camera", "compute-pressure", "display-capture", "encrypted-media", "gamepad", "geolocation",
 	"gyroscope", "hid", "identity-credentials-get", "idle-detection", "keyboard-map", "local-fonts", "magnetometer", "microphone", "midi", "otp-credentials",
@@ -62,7 +62,7 @@ var denied = []string{
 
 var (
 	apiFeatures = "clipboard-read=(), clipboard-write=(), fullscreen=(), " + strings.Join(denied, "=(), ") + "=()"
-	// webFeatures leaves a desktop its clipboard and its full screen.
+	// webFeatures allows the clipboard and full screen, which desktops use.
 	webFeatures = "clipboard-read=(self), clipboard-write=(self), fullscreen=(self), " + strings.Join(denied, "=(), ") + "=()"
 )
 
@@ -92,7 +92,7 @@ const (
 	corsExposed = "Cloudbot-Position, Cloudbot-Behind, Idempotency-Replayed, Location, Preference-Applied, Retry-After, X-Request-Id"
 )
 
-// cors lets the listed origins read answers. No cookie is ever used, so credentials are not allowed.
+// cors lets the configured origins read answers. The API uses no cookies, so credentials are not allowed.
 func (s *Server) cors(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r, h := c.Request(), c.Response().Header()
@@ -114,8 +114,8 @@ func (s *Server) cors(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// sameSite tells whether a WebSocket may be opened by the page that asks for one. Browsers always
-// send Origin with it; a request without comes from a program, which must bring a bearer token.
+// sameSite reports whether the requesting page may open a WebSocket. Browsers always send Origin with one; a
+// request without Origin comes from a program, which must send a bearer token.
 func (s *Server) sameSite(r *http.Request) (ok, program bool) {
 	values := r.Header.Values("Origin")
 	if len(values) == 0 {
@@ -127,8 +127,8 @@ func (s *Server) sameSite(r *http.Request) (ok, program bool) {
 	return s.allowedOrigin(values[0], r.Host), false
 }
 
-// allowedOrigin tells whether pages of an origin may open a WebSocket. Where the public URL is known,
-// Host says nothing: a proxy may have rewritten it.
+// allowedOrigin reports whether pages of an origin may open a WebSocket. If the public URL is configured,
+// Host is ignored: a proxy may have rewritten it.
 func (s *Server) allowedOrigin(origin, host string) bool {
 	if s.origins[origin] || s.cfg.PublicURL != "" {
 		return s.origins[origin]
@@ -137,7 +137,7 @@ func (s *Server) allowedOrigin(origin, host string) bool {
 	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") && strings.EqualFold(u.Host, host)
 }
 
-// originOf is a URL's origin as browsers write it: in lower case, without the scheme's own port.
+// originOf returns a URL's origin as browsers write it: in lower case, without the scheme's default port.
 func originOf(base string) string {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" {

@@ -14,19 +14,21 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/fair"
+	"github.com/cloudbot-ai/control-plane/internal/access"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
 const (
 	streamBatch = 100
-	// A changed read model mostly changed for somebody else. A stream that looks and finds nothing
-	// looks less often, so that thousands of them do not query for every event of one busy account.
+	// Most changes of the read model belong to other accounts. A stream that finds nothing queries less
+	// often, so that thousands of streams do not query for every event of one busy account.
 	minPause, maxPause = 20 * time.Millisecond, 640 * time.Millisecond
-	// writeWithin is how long a reader may take nothing before it is dropped.
+	// writeWithin is how long a reader may accept no data before it is disconnected.
 	writeWithin = 20 * time.Second
 )
 
-// cloudEvent is the envelope of an event, as outside subscribers of the log get it.
+// cloudEvent is the envelope of an event, as external subscribers of the log receive it.
 type cloudEvent struct {
 	SpecVersion string          `json:"specversion"`
 	ID          string          `json:"id"`
@@ -41,9 +43,9 @@ type cloudEvent struct {
 	Data        json.RawMessage `json:"data"`
 }
 
-// events streams the account's own events until the client leaves, its session or token ends, or
-// the server drains. It starts after the position the client names, else with what comes next.
-func (s *Server) events(c echo.Context, who Claims) error {
+// events streams the account's events until the client disconnects, its session or token ends, or the server
+// drains. It starts after the position that the client names, or else with the next event.
+func (s *Server) events(c echo.Context, who access.Claims) error {
 	from, err := s.resumeAt(c)
 	if err != nil {
 		return err
@@ -55,16 +57,16 @@ func (s *Server) events(c echo.Context, who Claims) error {
 	})
 }
 
-// What ends a stream early, as its last words say it.
+// What ends a stream early; the stream sends the text as its last comment.
 var (
 	errTokenOver   = errors.New("sign in again")
 	errSessionOver = errors.New("this session has ended")
 	errDraining    = errors.New("come back")
 )
 
-// streaming opens one of the account's event streams for follow, whose ctx ends when the client leaves,
-// session or token end, or the server drains.
-func (s *Server) streaming(c echo.Context, who Claims, follow func(ctx context.Context, out *stream)) error {
+// streaming opens one of the account's event streams and calls follow. Its ctx ends when the client
+// disconnects, the session or token ends, or the server drains.
+func (s *Server) streaming(c echo.Context, who access.Claims, follow func(ctx context.Context, out *stream)) error {
 	leave, _ := s.streams.Take(fair.Claim{Key: who.Account, Max: s.cfg.MaxStreams})
 	if leave == nil {
 		return errTooManyStream
@@ -83,7 +85,7 @@ func (s *Server) streaming(c echo.Context, who Claims, follow func(ctx context.C
 		case <-revoked:
 			end(errSessionOver)
 		case <-s.draining:
-			// One by one: all at once they would come back at one moment.
+			// End the streams at different times, so that clients do not all reconnect together.
 			select {
 			case <-time.After(spread(s.cfg.Grace)):
 			case <-ctx.Done():
@@ -105,15 +107,15 @@ func (s *Server) streaming(c echo.Context, who Claims, follow func(ctx context.C
 	return nil
 }
 
-// point is a position in one life of the log. It is what the ids of events say, as EPOCH-POSITION.
+// point is a position in one epoch of the log. Event ids have it as EPOCH-POSITION.
 type point struct {
-	epoch    int // 0: of another log
+	epoch    int // 0: an epoch that this log does not have
 	position int64
 }
 
 func (p point) String() string { return fmt.Sprintf("%d-%d", p.epoch, p.position) }
 
-// parsePoint also takes a position alone, as one of the present epoch.
+// parsePoint parses EPOCH-POSITION; a position alone counts as one of the current epoch.
 func parsePoint(text string, present int) (point, bool) {
 	if isPosition(text) {
 		text = strconv.Itoa(present) + "-" + text
@@ -138,10 +140,10 @@ func (s *Server) resumeAt(c echo.Context) (point, error) {
 	}
 	at, ok := parsePoint(text, present)
 	if !ok {
-		return point{}, badRequest("invalid_position", "Last-Event-ID is the id of the last event that arrived.")
+		return point{}, badRequest("invalid_position", "Last-Event-ID must be the id of the last event that arrived.")
 	}
 	if at.position > s.cfg.Progress.Position() {
-		// Read models may be behind. If even the log has not come so far, it is not the one that the client knew.
+		// Read models may be behind. If even the log's head is lower, the client knew another log.
 		head, err := s.cfg.Accounts.Log.Store.Head(c.Request().Context())
 		if err != nil {
 			return point{}, err
@@ -153,10 +155,10 @@ func (s *Server) resumeAt(c echo.Context) (point, error) {
 	return at, nil
 }
 
-// follow writes what the read model has above a point, then waits for it to change. To a client of another
-// epoch it says so, and then everything. It returns when the stream has to end for whatever reason.
+// follow sends the read model's events after a point, then waits for changes. A client of another epoch gets
+// a reset and then all events. follow returns when the stream has to end.
 func (s *Server) follow(ctx context.Context, out *stream, account string, at point) {
-	pause := minPause
+	pause := retry.Backoff{First: minPause, Max: maxPause}
 	touched, leave := s.listeners.listen(account)
 	defer leave()
 	for {
@@ -167,14 +169,14 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, at poi
 				return
 			}
 		}
-		// Asked for before the query, so that a change during it is not missed.
+		// Taken before the query, so that a change during the query is not missed.
 		_, changed := s.cfg.Progress.Changed()
 		list, err := s.cfg.Queries.Since(ctx, account, at.position, streamBatch)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.cfg.Logger.Warn("event stream ended", "err", err)
 			}
-			return // the client comes back with Last-Event-ID
+			return // the client reconnects with Last-Event-ID
 		}
 		for _, e := range list {
 			at.position = e.Position
@@ -185,10 +187,10 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, at poi
 		if len(list) == streamBatch {
 			continue
 		}
-		if pause = min(2*pause, maxPause); len(list) > 0 {
-			pause = minPause
+		if len(list) > 0 {
+			pause.Reset()
 		}
-		rest := time.After(pause)
+		rest := time.After(pause.Next())
 		for waiting := true; waiting; {
 			select {
 			case <-ctx.Done():
@@ -213,10 +215,10 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, at poi
 	}
 }
 
-// retryMillis spreads the clients that lose their streams at one moment.
+// retryMillis returns a random wait, so that clients that lose their streams together do not reconnect together.
 func retryMillis() int { return 1000 + rand.IntN(2000) }
 
-// spread is a random part of d.
+// spread returns a random part of d.
 func spread(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
@@ -236,7 +238,7 @@ func startStream(c echo.Context) *stream {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform")
-	h.Set("X-Accel-Buffering", "no") // proxies that would collect before they pass on
+	h.Set("X-Accel-Buffering", "no") // for proxies that would buffer the stream
 	s := &stream{w: w, control: http.NewResponseController(w)}
 	// The server's deadline for reading a request would end the stream's context.
 	_ = s.control.SetReadDeadline(time.Time{})
@@ -245,7 +247,7 @@ func startStream(c echo.Context) *stream {
 }
 
 func (s *stream) send(format string, args ...any) error {
-	// Where there is no connection to set it on, as in a test's recorder, there is none to stall.
+	// Without a connection, as in a test's recorder, the deadline cannot be set and is not needed.
 	_ = s.control.SetWriteDeadline(time.Now().Add(writeWithin))
 	if _, err := fmt.Fprintf(s.w, format, args...); err != nil {
 		return err
@@ -253,7 +255,7 @@ func (s *stream) send(format string, args ...any) error {
 	return s.control.Flush()
 }
 
-// event sends one event; without an id the client's Last-Event-ID stays what it is.
+// event sends one event; without an id, the client keeps its Last-Event-ID.
 func (s *stream) event(id, name string, data any) error {
 	text, err := json.Marshal(data)
 	if err != nil {

@@ -18,9 +18,10 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// fakeTokens signs small JSON objects, one kind never taken for another.
+// fakeTokens signs small JSON objects; a token of one kind is never valid as another.
 type fakeTokens struct {
 	key []byte
 	now func() time.Time
@@ -59,9 +60,9 @@ func (f fakeTokens) Access(account, session string, now time.Time) (string, time
 	return f.sign(fakeClaims{"access", account, session, "", expires}), expires
 }
 
-func (f fakeTokens) ParseAccess(token string) (Claims, error) {
+func (f fakeTokens) ParseAccess(token string) (access.Claims, error) {
 	c, err := f.parse("access", token)
-	return Claims{Account: c.Account, Session: c.Session, ExpiresAt: c.Expires}, err
+	return access.Claims{Account: c.Account, Session: c.Session, ExpiresAt: c.Expires}, err
 }
 
 func (f fakeTokens) Refresh(account, session string, leaf session.Leaf) string {
@@ -77,12 +78,12 @@ func (f fakeTokens) ParseRefresh(token string) (account, session, tokenID string
 type fakeTickets struct {
 	now    func() time.Time
 	mu     sync.Mutex
-	issued map[string]Ticket
+	issued map[string]access.Ticket
 }
 
 var errTicket = &domain.Error{Kind: domain.Unauthenticated, Code: "bad_ticket", Msg: "bad ticket"}
 
-func (f *fakeTickets) Issue(_ context.Context, t Ticket) (string, time.Time, error) {
+func (f *fakeTickets) Issue(_ context.Context, t access.Ticket) (string, time.Time, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	token := "tkt-" + t.Kind + "-" + t.Mode + "-" + base64.RawURLEncoding.EncodeToString([]byte(f.now().String()))
@@ -90,7 +91,7 @@ func (f *fakeTickets) Issue(_ context.Context, t Ticket) (string, time.Time, err
 	return token, f.now().Add(30 * time.Second), nil
 }
 
-func (f *fakeTickets) Redeem(_ context.Context, token string) (Ticket, error) {
+func (f *fakeTickets) Redeem(_ context.Context, token string) (access.Ticket, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t, ok := f.issued[token]
@@ -101,7 +102,7 @@ func (f *fakeTickets) Redeem(_ context.Context, token string) (Ticket, error) {
 	return t, nil
 }
 
-func (f *fakeTickets) Peek(_ context.Context, token string) (Ticket, error) {
+func (f *fakeTickets) Peek(_ context.Context, token string) (access.Ticket, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t, ok := f.issued[token]
@@ -111,15 +112,15 @@ func (f *fakeTickets) Peek(_ context.Context, token string) (Ticket, error) {
 	return t, nil
 }
 
-// fakeBridges echoes until the client leaves or the session ends.
+// fakeBridges echoes until the client disconnects or the session ends.
 type fakeBridges struct {
 	mu     sync.Mutex
-	opened []BridgeSession
+	opened []access.BridgeSession
 	seen   []http.Header
 	away   bool // no machine can be reached
 }
 
-func (f *fakeBridges) Check(w http.ResponseWriter, _ *http.Request, kind string, _ BridgeSession) bool {
+func (f *fakeBridges) Check(w http.ResponseWriter, _ *http.Request, kind string, _ access.BridgeSession) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.away {
@@ -130,15 +131,15 @@ func (f *fakeBridges) Check(w http.ResponseWriter, _ *http.Request, kind string,
 	return !f.away
 }
 
-func (f *fakeBridges) ServeVNC(w http.ResponseWriter, r *http.Request, b BridgeSession) {
+func (f *fakeBridges) ServeVNC(w http.ResponseWriter, r *http.Request, b access.BridgeSession) {
 	f.serve(w, r, b)
 }
 
-func (f *fakeBridges) ServeAgent(w http.ResponseWriter, r *http.Request, b BridgeSession) {
+func (f *fakeBridges) ServeAgent(w http.ResponseWriter, r *http.Request, b access.BridgeSession) {
 	f.serve(w, r, b)
 }
 
-func (f *fakeBridges) serve(w http.ResponseWriter, r *http.Request, b BridgeSession) {
+func (f *fakeBridges) serve(w http.ResponseWriter, r *http.Request, b access.BridgeSession) {
 	f.mu.Lock()
 	f.opened, f.seen = append(f.opened, b), append(f.seen, r.Header.Clone())
 	f.mu.Unlock()
@@ -166,17 +167,17 @@ func (f *fakeBridges) serve(w http.ResponseWriter, r *http.Request, b BridgeSess
 	}
 }
 
-func (f *fakeBridges) last() (BridgeSession, http.Header) {
+func (f *fakeBridges) last() (access.BridgeSession, http.Header) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.opened) == 0 {
-		return BridgeSession{}, nil
+		return access.BridgeSession{}, nil
 	}
 	return f.opened[len(f.opened)-1], f.seen[len(f.seen)-1]
 }
 
-// fakeVault seals by naming the owner and label, so that a wrong one is noticed. It hides nothing
-// that a test looks for in clear: base64.
+// fakeVault seals by adding the owner and label, so that a wrong one is noticed. It encodes in base64, so that
+// tests can search for plain text.
 type fakeVault struct{}
 
 func (fakeVault) NewKey(context.Context, string) error  { return nil }
@@ -190,7 +191,7 @@ func (fakeVault) Open(_ context.Context, account, label string, sealed []byte) (
 	text, err := base64.StdEncoding.DecodeString(string(sealed))
 	plain, ok := strings.CutPrefix(string(text), account+"|"+label+"|")
 	if err != nil || !ok {
-		return nil, errors.New("sealed for somebody else")
+		return nil, errors.New("sealed for another account")
 	}
 	return []byte(plain), nil
 }
@@ -214,7 +215,7 @@ func (fakePasswords) Compare(_ context.Context, hash []byte, p string) (bool, er
 	return hmac.Equal(hash, sum[:]), nil
 }
 
-// fakeCloud is asked for its region and types only.
+// fakeCloud has only a region and types.
 type fakeCloud struct{ machines.Cloud }
 
 func (fakeCloud) Region() string { return "test-1" }

@@ -10,31 +10,31 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// warnEvery is how often the log repeats that a proxy is not declared.
+// warnEvery is how often the log repeats the warning about an undeclared proxy.
 const warnEvery = time.Hour
 
-// forwardingHeaders are what proxies say a client's address in. Only X-Forwarded-For is ever read.
+// forwardingHeaders are the headers in which proxies send a client's address. Only X-Forwarded-For is read.
 var forwardingHeaders = []string{"X-Forwarded-For", "Forwarded", "X-Real-Ip"}
 
-// Undeclared tells of requests that came through a proxy which Config.TrustedProxies does not list.
-// All clients behind it count as one address: they share its limits.
+// Undeclared counts requests through a proxy that Config.TrustedProxies does not list. All clients behind it
+// count as one address and share its limits.
 type Undeclared struct {
 	Requests int64     `json:"requests"`
-	Limited  int64     `json:"limited"` // of those that the address's limits refused
+	Limited  int64     `json:"limited"` // requests that the address's limits refused
 	Peer     string    `json:"peer"`    // the latest proxy's address
 	Last     time.Time `json:"last"`
 }
 
-// undeclared counts them. The zero value is ready to use.
+// undeclared keeps the counts of Undeclared. The zero value is ready to use.
 type undeclared struct {
 	mu     sync.Mutex
 	seen   Undeclared
 	warned time.Time // the last warning that there is a proxy
-	noted  time.Time // that its clients were limited
-	silent time.Time // that those of a declared proxy were, which does not say who they are
+	noted  time.Time // the last warning that its clients were limited
+	silent time.Time // the last warning that clients of a declared proxy without X-Forwarded-For were limited
 }
 
-// hourly tells whether a warning is due, and notes that it is given. It needs the lock.
+// hourly reports whether a warning is due, and records that it was given. The caller holds the lock.
 func hourly(last *time.Time, now time.Time) bool {
 	due := last.IsZero() || now.Sub(*last) >= warnEvery
 	if due {
@@ -43,7 +43,7 @@ func hourly(last *time.Time, now time.Time) bool {
 	return due
 }
 
-// seenAt counts a request, and tells whether it is time for a warning.
+// seenAt counts a request and reports whether a warning is due.
 func (u *undeclared) seenAt(peer netip.Addr, now time.Time) (warn bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -52,7 +52,7 @@ func (u *undeclared) seenAt(peer netip.Addr, now time.Time) (warn bool) {
 	return hourly(&u.warned, now)
 }
 
-// limitedAt counts a refusal by the proxy's address, and tells whether it is time for a warning.
+// limitedAt counts a refusal by the limits of the proxy's address and reports whether a warning is due.
 func (u *undeclared) limitedAt(now time.Time) (warn bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -60,7 +60,7 @@ func (u *undeclared) limitedAt(now time.Time) (warn bool) {
 	return hourly(&u.noted, now)
 }
 
-// silentAt tells whether it is time to say that a declared proxy's own address reached a limit.
+// silentAt reports whether a warning is due that a declared proxy's own address reached a limit.
 func (u *undeclared) silentAt(now time.Time) (warn bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -73,18 +73,18 @@ func (u *undeclared) read() Undeclared {
 	return u.seen
 }
 
-// noticeProxies warns of proxies that are not declared.
+// noticeProxies logs a warning about undeclared proxies.
 func (s *Server) noticeProxies(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if peer, ok := undeclaredProxy(c.Request(), s.cfg.TrustedProxies); ok && s.undeclared.seenAt(peer, s.cfg.Now()) {
-			s.cfg.Logger.Warn("proxy not declared: X-Forwarded-For ignored, all its clients share one address's limits; "+
+			s.cfg.Logger.Warn("undeclared proxy: X-Forwarded-For ignored, all its clients share one address's limits; "+
 				"if the proxy is yours, add it to TRUSTED_PROXIES", "peer", peer.String())
 		}
 		return next(c)
 	}
 }
 
-// undeclaredProxy tells whether a request passed a proxy that is not trusted, and its address.
+// undeclaredProxy reports whether a request came through an untrusted proxy, and the proxy's address.
 func undeclaredProxy(r *http.Request, trusted []netip.Prefix) (netip.Addr, bool) {
 	forwarded := false
 	for _, name := range forwardingHeaders {
@@ -98,18 +98,18 @@ func undeclaredProxy(r *http.Request, trusted []netip.Prefix) (netip.Addr, bool)
 	return addr, !contains(trusted, addr)
 }
 
-// ofAddress is the outcome of a limit that counts addresses. Where the address is a proxy's, the whole
-// site may be behind it: that is said, and never only to its users.
+// ofAddress returns the outcome of a limit that counts addresses. If the address is a proxy's, all users may
+// be behind it, so a warning is logged for the operator, too.
 func (s *Server) ofAddress(c echo.Context, err error) error {
 	if err == nil || refused(err).status != http.StatusTooManyRequests {
 		return err
 	}
 	if peer, ok := undeclaredProxy(c.Request(), s.cfg.TrustedProxies); ok {
 		if s.undeclared.limitedAt(s.cfg.Now()) {
-			s.cfg.Logger.Warn("limit of one address reached by a proxy's clients together; if the proxy is yours, add it to TRUSTED_PROXIES", "peer", peer.String())
+			s.cfg.Logger.Warn("address limit reached by all clients of one proxy; if the proxy is yours, add it to TRUSTED_PROXIES", "peer", peer.String())
 		}
 	} else if addr := clientAddr(c.Request(), s.cfg.TrustedProxies); contains(s.cfg.TrustedProxies, addr) && s.undeclared.silentAt(s.cfg.Now()) {
-		s.cfg.Logger.Warn("limit of one address reached by an address of TRUSTED_PROXIES; let that proxy send X-Forwarded-For", "peer", addr.String())
+		s.cfg.Logger.Warn("address limit reached by an address of TRUSTED_PROXIES; configure that proxy to send X-Forwarded-For", "peer", addr.String())
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
+	"github.com/cloudbot-ai/control-plane/internal/access"
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -41,7 +44,7 @@ type front struct {
 	guard    *commands.Instances
 }
 
-// canary stands in for every secret; it must be found nowhere.
+// canary replaces every secret; it must not appear in any output.
 const canary = "cAnArY-sk-ant-0123456789abcdef"
 
 // newFront starts a front; change may adjust its Config.
@@ -52,7 +55,7 @@ func newFront(t testing.TB, change func(*Config)) *front {
 		log: &lockedBuffer{}, bridges: &fakeBridges{}, conform: newConformity(t),
 	}
 	f.tokens = fakeTokens{key: []byte("test key"), now: f.clock.Now}
-	f.tickets = &fakeTickets{now: f.clock.Now, issued: map[string]Ticket{}}
+	f.tickets = &fakeTickets{now: f.clock.Now, issued: map[string]access.Ticket{}}
 	newID := func() string { return ulid.MustNew(ulid.Timestamp(f.clock.Now()), rand.Reader).String() }
 	log := commands.Log{Store: f.store, NewID: newID, Now: f.clock.Now, DigestKey: []byte("digest")}
 	f.guard = &commands.Instances{Log: log, Vault: fakeVault{}, Cloud: fakeCloud{}, Limit: 3}
@@ -116,7 +119,7 @@ func (f *front) head() int64 {
 type call struct {
 	method, path string
 	token        string // bearer
-	body         any    // string and []byte as they are, others as JSON
+	body         any    // string and []byte are sent unchanged, others as JSON
 	header       map[string]string
 }
 
@@ -140,6 +143,16 @@ func (a answer) field(t testing.TB, name string) string {
 	a.into(t, &m)
 	s, _ := m[name].(string)
 	return s
+}
+
+// position returns the position that the answer names.
+func (a answer) position(t testing.TB) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(a.header.Get(headerPosition), 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", headerPosition, err)
+	}
+	return n
 }
 
 // do sends c and checks the exchange against the document. An event stream's body is not read.
@@ -185,10 +198,10 @@ func (f *front) do(c call) answer {
 	}
 	f.conform.check(f.t, req, body, res, a.body)
 	if a.status >= 400 && c.method != http.MethodHead && c.path != "/ready" {
-		var p problemBody
+		var p problem.Problem
 		a.into(f.t, &p)
 		if res.Header.Get("Content-Type") != "application/problem+json" || p.Status != a.status {
-			f.t.Errorf("%s %s: %d is no problem document: %s", c.method, c.path, a.status, a.body)
+			f.t.Errorf("%s %s: got %d %s, want a problem document", c.method, c.path, a.status, a.body)
 		}
 	}
 	return a
@@ -204,7 +217,7 @@ func (f *front) want(status int, c call) answer {
 	return a
 }
 
-// user is somebody who signed up.
+// user is a signed-up user.
 type user struct{ email, access, refresh, account, session string }
 
 func (f *front) signUp(email string) user {
@@ -230,7 +243,7 @@ func (f *front) user(email string, a answer) user {
 	return u
 }
 
-// create makes an instance and waits until queries know it.
+// create creates an instance and waits until queries find it.
 func (f *front) create(u user, name string) string {
 	f.t.Helper()
 	a := f.want(202, call{method: "POST", path: "/api/instances", token: u.access, body: map[string]string{"name": name}})
@@ -238,7 +251,7 @@ func (f *front) create(u user, name string) string {
 	return a.field(f.t, "id")
 }
 
-// running makes an instance whose machine runs.
+// running creates an instance whose machine runs.
 func (f *front) running(u user, name string) string {
 	f.t.Helper()
 	id := f.create(u, name)
@@ -249,7 +262,7 @@ func (f *front) running(u user, name string) string {
 	return id
 }
 
-// happen appends what the saga and the guest would.
+// happen appends events as the saga and the guest do.
 func (f *front) happen(id string, events ...instance.Event) {
 	f.t.Helper()
 	agg := eventstore.Aggregate[instance.State, instance.Event, instance.Command]{Codec: instance.Codec, Evolve: instance.Evolve, Decide: instance.Decide}
@@ -275,7 +288,7 @@ func (f *front) caughtUp() {
 	}
 }
 
-// clock is the real time plus what a test adds.
+// clock is the real time plus an offset that a test advances.
 type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())).UTC() }

@@ -16,20 +16,20 @@ type healthView struct {
 	Degraded    []string          `json:"degraded,omitempty"`
 }
 
-// health says that the process answers.
+// health answers as long as the process does.
 func (s *Server) health(c echo.Context) error {
 	c.Response().Header().Set("Cache-Control", "no-store")
 	return c.JSON(http.StatusOK, healthView{Status: "healthy", Timestamp: s.cfg.Now(), Environment: s.cfg.Environment})
 }
 
-// ready says whether commands and queries work, and what does not. It only reads what the probes have
-// found out: strangers may ask.
+// ready reports whether commands and queries work, and which parts do not. It only reads the results of the
+// probes, since anyone may call it.
 func (s *Server) ready(c echo.Context) error {
 	c.Response().Header().Set("Cache-Control", "no-store")
 	r := s.cfg.Readiness.Report()
 	if s.stopping.Load() {
 		r.Ready, r.Checks["server"] = false, "draining"
-		r.Reasons = append(r.Reasons, "server: It is stopping; ask another one.")
+		r.Reasons = append(r.Reasons, "server: Stopping; use another replica.")
 	}
 	v := healthView{
 		Status: "ready", Timestamp: s.cfg.Now(), Environment: s.cfg.Environment,

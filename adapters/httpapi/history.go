@@ -11,10 +11,11 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// eventView is an event as its owner reads it.
+// eventView is an event as its account sees it.
 type eventView struct {
 	Position int64           `json:"position"`
 	ID       string          `json:"id"`
@@ -25,11 +26,11 @@ type eventView struct {
 	Data     json.RawMessage `json:"data"`
 }
 
-// entries reads a page of events from a position on, in one of the two orders.
+// entries reads a page of events, beginning at a position, in one of the two orders.
 type entries func(ctx context.Context, from int64, limit int) ([]projections.Entry, error)
 
 // history lists the events of an instance.
-func (s *Server) history(c echo.Context, who Claims) error {
+func (s *Server) history(c echo.Context, who access.Claims) error {
 	var id string
 	return s.pageOfEvents(c, who, "history",
 		func(ctx context.Context) error {
@@ -45,8 +46,8 @@ func (s *Server) history(c echo.Context, who Claims) error {
 		})
 }
 
-// accountHistory lists the events of the account that are about none of its instances.
-func (s *Server) accountHistory(c echo.Context, who Claims) error {
+// accountHistory lists the account's events, without those of its instances.
+func (s *Server) accountHistory(c echo.Context, who access.Claims) error {
 	return s.pageOfEvents(c, who, "account-history",
 		func(context.Context) error { return nil },
 		func(ctx context.Context, after int64, limit int) ([]projections.Entry, error) {
@@ -57,19 +58,19 @@ func (s *Server) accountHistory(c echo.Context, who Claims) error {
 		})
 }
 
-func (s *Server) pageOfEvents(c echo.Context, who Claims, kind string, allowed func(context.Context) error, upwards, downwards entries) error {
+func (s *Server) pageOfEvents(c echo.Context, who access.Claims, kind string, allowed func(context.Context) error, upwards, downwards entries) error {
 	limit, err := pageLimit(c)
 	if err != nil {
 		return err
 	}
-	// A cursor is for the order it came from.
+	// Each order has its own kind of cursor.
 	from, read := int64(0), upwards
 	switch c.QueryParam("order") {
 	case "", "asc":
 	case "desc":
 		kind, from, read = kind+"-desc", math.MaxInt64, downwards
 	default:
-		return invalid("invalid_order", "An order is asc, oldest first, or desc, newest first.")
+		return invalid("invalid_order", "The order must be asc (oldest first) or desc (newest first).")
 	}
 	at, err := pageCursor(c, kind, isPosition)
 	if err != nil {
@@ -104,7 +105,7 @@ func (s *Server) pageOfEvents(c echo.Context, who Claims, kind string, allowed f
 	}{views, cursor(kind, next)})
 }
 
-func actor(e projections.Entry, who Claims) string {
+func actor(e projections.Entry, who access.Claims) string {
 	if e.Actor == who.Account {
 		return "you"
 	}

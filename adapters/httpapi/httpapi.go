@@ -1,8 +1,8 @@
-// Package httpapi is the front: it turns HTTP into commands and queries, and their outcomes into
-// HTTP. Start with New; api/openapi.yaml describes what it serves.
+// Package httpapi is the front: it turns HTTP requests into commands and queries, and their outcomes into
+// answers. Start with New; api/openapi.yaml describes the API.
 //
-// The one thing to know: nothing is decided here. Who is asking is settled at the edge, everything
-// else by the commands; a refusal becomes an answer in problem.go and nowhere else.
+// The one thing to know: the front makes no decisions. It authenticates the caller; the commands decide
+// everything else. Only refusal.go turns errors into answers.
 package httpapi
 
 import (
@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cloudbot-ai/control-plane/fair"
 )
@@ -26,21 +25,21 @@ import (
 type Server struct {
 	cfg        Config
 	echo       *echo.Echo
-	sessions   *Endings
-	gone       *Endings // instances
+	sessions   *Revocations
+	gone       *Revocations // instances
 	metrics    metrics
 	origins    map[string]bool
-	local      *localLimiter // for limits that need not be shared, and when the shared ones fail
-	requests   *fair.Places  // being answered, bridges and event streams not counted
-	ends       *fair.Places  // of those, what ends or stops something; see endsSomething
+	local      *localLimiter // for limits that replicas do not share, and when the shared limiter fails
+	requests   *fair.Places  // requests in flight, without bridges and event streams
+	ends       *fair.Places  // requests in flight that end or stop something; see endsSomething
 	bodies     *fair.Places  // bytes of bodies that are being read or used
-	inFlight   *fair.Places  // by account
-	braking    *fair.Places  // by account, of what ends or stops something
+	inFlight   *fair.Places  // requests in flight by account
+	braking    *fair.Places  // by account, those that end or stop something
 	streams    *fair.Places  // event streams by account
-	inLog      *known
-	known      map[string]bool // route templates
-	long       map[string]bool // those that stay open
-	trees      []string        // prefixes that other handlers answer
+	inLog      *sessionCache
+	known      map[string]bool // all route templates
+	long       map[string]bool // those of requests that stay open
+	trees      []string        // prefixes with handlers of their own
 	undeclared undeclared
 	listeners  listeners
 	unpacked   unpacked
@@ -48,7 +47,7 @@ type Server struct {
 	stopping   atomic.Bool
 }
 
-// New builds the front. Its error names what is missing or wrong in cfg.
+// New returns a front. Its error names what is missing or invalid in cfg.
 func New(cfg Config) (*Server, error) {
 	cfg, err := cfg.filled()
 	if err != nil {
@@ -56,17 +55,17 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg:      cfg,
-		sessions: newEndings(cfg.AccessLife+5*time.Minute, cfg.Now), // clocks differ
-		gone:     newEndings(5*time.Minute, cfg.Now),
+		sessions: newRevocations(cfg.AccessLife+5*time.Minute, cfg.Now), // clocks differ
+		gone:     newRevocations(5*time.Minute, cfg.Now),
 		origins:  map[string]bool{},
 		local:    newLocalLimiter(cfg.Now),
 		requests: fair.NewPlaces(cfg.MaxInFlight),
 		ends:     fair.NewPlaces(cfg.MaxInFlight),
 		bodies:   fair.NewPlaces(maxBodies),
-		inFlight: fair.NewPlaces(math.MaxInt), // each account has a bound, all together have none here
+		inFlight: fair.NewPlaces(math.MaxInt), // bounded for each account, not in total
 		braking:  fair.NewPlaces(math.MaxInt),
 		streams:  fair.NewPlaces(math.MaxInt),
-		inLog:    &known{has: cfg.Accounts.Known},
+		inLog:    &sessionCache{has: cfg.Accounts.Known},
 		known:    map[string]bool{},
 		long:     map[string]bool{},
 		draining: make(chan struct{}),
@@ -83,8 +82,8 @@ func New(cfg Config) (*Server, error) {
 	cfg.Metrics.MustRegister(s.undeclared.metric())
 	s.echo = echo.New()
 	s.echo.Logger.SetOutput(discard{})
-	s.echo.HTTPErrorHandler = s.problem
-	// The outermost first. What comes before routing sees no route template.
+	s.echo.HTTPErrorHandler = s.refuse
+	// The outermost comes first. Pre runs before routing and knows no route template.
 	s.echo.Pre(s.plainPath)
 	s.echo.Use(s.observe, s.noticeProxies, s.headers, s.recover, s.cors, s.stay, s.collect, s.bound)
 	for _, r := range s.routes() {
@@ -101,25 +100,24 @@ func New(cfg Config) (*Server, error) {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
 
-// Sessions knows the ended sessions and the suspended accounts; feed it session.ended,
-// account.suspended and account.resumed from the log, so that what another replica, or a tool, did
-// counts here.
-func (s *Server) Sessions() *Endings { return s.sessions }
+// Sessions holds the ended sessions and the suspended accounts. The caller passes it session.ended,
+// account.suspended and account.resumed from the log, so that events of other replicas and tools count here.
+func (s *Server) Sessions() *Revocations { return s.sessions }
 
-// Instances closes the bridges of instances that end; feed it instance.terminated and
+// Instances closes the bridges of instances that end. The caller passes it instance.terminated and
 // instance.failed from the log.
-func (s *Server) Instances() *Endings { return s.gone }
+func (s *Server) Instances() *Revocations { return s.gone }
 
-// Preload makes the server refuse the sessions that ended, and the accounts that were suspended, before
-// it started. Run does it; a caller that uses only the handler must.
+// Preload loads the sessions that ended and the accounts that were suspended before the start. Run calls it;
+// a caller that uses only the handler must call it.
 func (s *Server) Preload(ctx context.Context) error {
-	// Longer than an access token lives, for clocks that differ.
+	// Longer than the life of an access token, because clocks differ.
 	ids, err := s.cfg.Queries.EndedSince(ctx, s.cfg.Now().Add(-s.cfg.AccessLife-5*time.Minute))
 	if err != nil {
 		return fmt.Errorf("http front: %w", err)
 	}
 	for _, id := range ids {
-		s.sessions.Ended(id)
+		s.sessions.Revoke(id)
 	}
 	suspended, err := s.cfg.Queries.Suspended(ctx)
 	if err != nil {
@@ -132,10 +130,13 @@ func (s *Server) Preload(ctx context.Context) error {
 	return nil
 }
 
-// Run serves on ln until ctx ends, then stops. For Config.Grace it goes on answering, so that whatever
-// balances sees /ready say no before a connection is refused; new WebSockets are refused at once, and
-// event streams are told to come back, one by one. Then it takes no more connections, and requests get
-// Config.Drain to finish. Bridges are not waited for; end them before.
+// Run serves on ln until ctx ends, then stops:
+//
+//   - For Config.Grace it keeps answering, so that load balancers see /ready fail before a connection is
+//     refused. New WebSockets are refused immediately; event streams end one by one and ask clients to reconnect.
+//   - Then it accepts no connections, and open requests get Config.Drain to finish.
+//
+// Run does not wait for bridges; end them first.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	if err := s.Preload(ctx); err != nil {
 		return err
@@ -169,21 +170,21 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
 	if err := server.Shutdown(end); err != nil {
-		s.cfg.Logger.Warn("requests were cut at the end of the drain", "err", err)
+		s.cfg.Logger.Warn("drain time exceeded, open requests aborted", "err", err)
 		_ = server.Close()
 	}
 	<-served
 	return nil
 }
 
-// drain tells event streams to end and readiness to say no. It may be called more than once.
+// drain ends event streams and makes /ready fail. It may be called more than once.
 func (s *Server) drain() {
 	if s.stopping.CompareAndSwap(false, true) {
 		close(s.draining)
 	}
 }
 
-// stay refuses new WebSockets while the server stops: they would have to come back at once.
+// stay refuses new WebSockets while the server stops: they would have to reconnect immediately.
 func (s *Server) stay(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if s.stopping.Load() && wantsWebSocket(c.Request()) {
@@ -199,11 +200,3 @@ type discard struct{}
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 var errMissing = errors.New("missing in Config")
-
-// registry returns r, or a private one.
-func registry(r *prometheus.Registry) *prometheus.Registry {
-	if r == nil {
-		return prometheus.NewRegistry()
-	}
-	return r
-}

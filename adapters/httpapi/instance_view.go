@@ -11,7 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// instanceView is an instance as the contract shows it; null where there is nothing yet.
+// instanceView is an instance as the API shows it; a field without a value yet is null.
 type instanceView struct {
 	ID           string            `json:"id"`
 	Name         string            `json:"name"`
@@ -33,7 +33,7 @@ type instanceView struct {
 	Versions     map[string]string `json:"versions"`
 }
 
-// Ports on the machine's own loopback. They are reached through the bridges, never from outside.
+// Ports on the machine's loopback. Only the bridges reach them, never a client from outside.
 const (
 	vncPort   = 5900
 	agentPort = 18789
@@ -53,10 +53,11 @@ func view(i projections.Instance) instanceView {
 	}
 }
 
-// silentWithin is how long a query waits to learn which machines are heard; without, the log's word stands.
+// silentWithin is how long a query may take to find out which machines respond. After that, the read model counts.
 const silentWithin = 500 * time.Millisecond
 
-// show is instances as they are now: one whose machine is not heard is not ready, whatever it said last.
+// show returns instances in their current state: one whose machine does not respond is not ready, whatever
+// the read model says.
 func (s *Server) show(ctx context.Context, list ...projections.Instance) []instanceView {
 	ctx, cancel := context.WithTimeout(ctx, silentWithin)
 	defer cancel()
@@ -67,7 +68,7 @@ func (s *Server) show(ctx context.Context, list ...projections.Instance) []insta
 		if ask && v.Ready {
 			since, silent, err := s.cfg.Silent(ctx, i.ID)
 			if ask = err == nil; silent && ask {
-				v.Ready, v.StatusReason = false, orNull("The desktop is not responding since "+since.UTC().Format(time.RFC3339)+". If it does not come back by itself, stop and start it.")
+				v.Ready, v.StatusReason = false, orNull("The desktop is not responding since "+since.UTC().Format(time.RFC3339)+". If it does not recover, stop and start it.")
 			}
 		}
 		views[n] = v
@@ -82,11 +83,11 @@ func orNull(s string) *string {
 	return &s
 }
 
-// defaultName is what commands.Instances.Create calls an instance whose request names none.
+// defaultName is the name that commands.Instances.Create gives an instance without a name.
 const defaultName = "My desktop"
 
-// created is the instance right after its request. It is made from nothing but the command's
-// answer and the request itself, so a replay of the request gets the same bytes.
+// created returns the instance right after its request. It is made only from the command's answer and the
+// request, so a replay of the request gets the same bytes.
 func created(a commands.Created, name string) instanceView {
 	if name = strings.TrimSpace(name); name == "" {
 		name = defaultName
@@ -97,8 +98,8 @@ func created(a commands.Created, name string) instanceView {
 	})
 }
 
-// find reads one of the account's instances. One that the log knows and the read model does not
-// yet is waited for, so that nobody is told that what they just made does not exist.
+// find reads one of the account's instances. If the log has the instance and the read model does not have it
+// yet, find waits, so that a user's new instance is never answered with 404.
 func (s *Server) find(ctx context.Context, account, id string) (projections.Instance, error) {
 	if !isULID(id) {
 		return projections.Instance{}, instance.ErrNotFound

@@ -9,10 +9,11 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-func (s *Server) listInstances(c echo.Context, who Claims) error {
+func (s *Server) listInstances(c echo.Context, who access.Claims) error {
 	limit, err := pageLimit(c)
 	if err != nil {
 		return err
@@ -27,7 +28,7 @@ func (s *Server) listInstances(c echo.Context, who Claims) error {
 	case "terminated":
 		page.All = true
 	default:
-		return invalid("invalid_include", "What may be included is: terminated.")
+		return invalid("invalid_include", "The value of include must be terminated.")
 	}
 	if err := s.await(c); err != nil {
 		return err
@@ -43,7 +44,7 @@ func (s *Server) listInstances(c echo.Context, who Claims) error {
 	}{views, cursor("instances", next)})
 }
 
-func (s *Server) createInstance(c echo.Context, who Claims) error {
+func (s *Server) createInstance(c echo.Context, who access.Claims) error {
 	var name, machineType string
 	if err := readBody(c, field{"name", &name, true}, field{"instance_type", &machineType, true}); err != nil {
 		return err
@@ -64,7 +65,7 @@ func (s *Server) createInstance(c echo.Context, who Claims) error {
 	return c.JSON(http.StatusAccepted, created(out.Answer, name))
 }
 
-func (s *Server) getInstance(c echo.Context, who Claims) error {
+func (s *Server) getInstance(c echo.Context, who access.Claims) error {
 	if err := s.await(c); err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func (s *Server) getInstance(c echo.Context, who Claims) error {
 	return c.JSON(http.StatusOK, s.show(c.Request().Context(), i)[0])
 }
 
-func (s *Server) renameInstance(c echo.Context, who Claims) error {
+func (s *Server) renameInstance(c echo.Context, who access.Claims) error {
 	var name string
 	if !isULID(c.Param("id")) {
 		return instance.ErrNotFound
@@ -96,7 +97,7 @@ func (s *Server) renameInstance(c echo.Context, who Claims) error {
 		return err
 	}
 	if !fresh {
-		i.Name = strings.TrimSpace(name) // it stands in the log, whatever the read model says yet
+		i.Name = strings.TrimSpace(name) // the log has the new name; the read model may not yet
 	}
 	return c.JSON(http.StatusOK, s.show(ctx, i)[0])
 }
@@ -104,9 +105,9 @@ func (s *Server) renameInstance(c echo.Context, who Claims) error {
 // changeCommand is one of commands.Instances' methods.
 type changeCommand func(ctx context.Context, o commands.Origin, id string) (commands.Outcome[commands.Changed], error)
 
-// changing answers a command about an instance with what it led to: its id and status.
+// changing answers a command about an instance with the instance's id and new status.
 func (s *Server) changing(command changeCommand) handler {
-	return func(c echo.Context, who Claims) error {
+	return func(c echo.Context, who access.Claims) error {
 		if !isULID(c.Param("id")) {
 			return instance.ErrNotFound
 		}
@@ -121,7 +122,7 @@ func (s *Server) changing(command changeCommand) handler {
 	}
 }
 
-func (s *Server) change(c echo.Context, who Claims, command changeCommand) (commands.Outcome[commands.Changed], error) {
+func (s *Server) change(c echo.Context, who access.Claims, command changeCommand) (commands.Outcome[commands.Changed], error) {
 	o, err := s.origin(c, who)
 	if err != nil {
 		return commands.Outcome[commands.Changed]{}, err
@@ -133,7 +134,7 @@ func (s *Server) change(c echo.Context, who Claims, command changeCommand) (comm
 	return out, err
 }
 
-// accepted says where a command went, and whether this is its first answer again.
+// accepted finishes a command and reports in a header whether the answer is a replay.
 func (s *Server) accepted(c echo.Context, position int64, replayed bool) {
 	s.wrote(c, position)
 	if replayed {

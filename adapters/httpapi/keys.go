@@ -8,15 +8,16 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 type providerView struct {
 	ID     string `json:"id"`
 	Name   string `json:"name"`
-	Plugin bool   `json:"plugin"` // the agent needs a plug-in for it
+	Plugin bool   `json:"plugin"` // whether the agent needs a plug-in for it
 }
 
-func (s *Server) listKeys(c echo.Context, who Claims) error {
+func (s *Server) listKeys(c echo.Context, who access.Claims) error {
 	if err := s.await(c); err != nil {
 		return err
 	}
@@ -39,7 +40,7 @@ func (s *Server) listKeys(c echo.Context, who Claims) error {
 	}{stored, keys, available})
 }
 
-func (s *Server) storeKey(c echo.Context, who Claims) error {
+func (s *Server) storeKey(c echo.Context, who access.Claims) error {
 	var provider, key string
 	if err := readBody(c, field{name: "provider", into: &provider}, field{name: "api_key", into: &key}); err != nil {
 		return err
@@ -47,7 +48,7 @@ func (s *Server) storeKey(c echo.Context, who Claims) error {
 	return s.store(c, who, http.StatusCreated, provider, key, false)
 }
 
-func (s *Server) replaceKey(c echo.Context, who Claims) error {
+func (s *Server) replaceKey(c echo.Context, who access.Claims) error {
 	provider, err := pathProvider(c)
 	if err != nil {
 		return err
@@ -59,7 +60,7 @@ func (s *Server) replaceKey(c echo.Context, who Claims) error {
 	return s.store(c, who, http.StatusOK, provider, key, true)
 }
 
-func (s *Server) store(c echo.Context, who Claims, status int, provider, key string, replace bool) error {
+func (s *Server) store(c echo.Context, who access.Claims, status int, provider, key string, replace bool) error {
 	o, err := s.origin(c, who)
 	if err != nil {
 		return err
@@ -72,7 +73,7 @@ func (s *Server) store(c echo.Context, who Claims, status int, provider, key str
 	return c.JSON(status, out.Answer)
 }
 
-func (s *Server) removeKey(c echo.Context, who Claims) error {
+func (s *Server) removeKey(c echo.Context, who access.Claims) error {
 	provider, err := pathProvider(c)
 	if err != nil {
 		return err
@@ -89,7 +90,7 @@ func (s *Server) removeKey(c echo.Context, who Claims) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// pathProvider reads the provider of a path, where an unknown one is a thing that is not there.
+// pathProvider reads the provider in a path; an unknown one is not found.
 func pathProvider(c echo.Context) (string, error) {
 	p, err := apikey.Find(c.Param("provider"))
 	if err != nil {

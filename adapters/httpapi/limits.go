@@ -16,7 +16,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/fair"
 )
 
-// throttle refuses with 429 when key was used more often than rate allows, over all replicas.
+// throttle refuses with 429 if key was used more often than rate allows, over all replicas.
 func (s *Server) throttle(c echo.Context, rate Rate, key string) error {
 	if rate.Limit < 0 {
 		return nil
@@ -25,26 +25,26 @@ func (s *Server) throttle(c echo.Context, rate Rate, key string) error {
 	if s.cfg.Limiter == nil {
 		wait = s.local.allow(key, rate)
 	} else if wait, err = s.cfg.Limiter.Allow(c.Request().Context(), key, rate.Limit, rate.Window); err != nil {
-		// Neither open to guessing nor closed to users: this replica counts alone.
-		s.cfg.Logger.Warn("shared limiter failed", "err", err)
+		// Count alone: this neither allows unlimited guessing nor locks users out.
+		s.cfg.Logger.Warn("shared limiter failed, counting alone", "err", err)
 		wait = s.local.allow(key, rate)
 	}
 	return tooMany(wait)
 }
 
-// unthrottle takes back one use that throttle counted.
+// unthrottle undoes one use that throttle counted.
 func (s *Server) unthrottle(c echo.Context, rate Rate, key string) {
 	switch {
 	case rate.Limit < 0:
 	case s.cfg.Limiter == nil:
 		s.local.giveBack(key)
 	default:
-		// Also for a client that has left: it was not its fault.
+		// Also for a client that has disconnected.
 		s.cfg.Limiter.GiveBack(context.WithoutCancel(c.Request().Context()), key, rate.Limit, rate.Window)
 	}
 }
 
-// throttleHere is throttle by this replica's count alone: for what protects its own resources.
+// throttleHere is throttle with this replica's count only, for limits that protect its own resources.
 func (s *Server) throttleHere(rate Rate, key string) error {
 	if rate.Limit < 0 {
 		return nil
@@ -59,7 +59,7 @@ func tooMany(wait time.Duration) error {
 	seconds := int(math.Ceil(wait.Seconds()))
 	return &refusal{
 		status: 429, code: "too_many_requests", retryAfter: seconds,
-		detail: fmt.Sprintf("Too many tries; come back in %s.", plural(seconds, "second")),
+		detail: fmt.Sprintf("Too many attempts; try again in %s.", plural(seconds, "second")),
 	}
 }
 
@@ -70,15 +70,8 @@ func plural(n int, noun string) string {
 	return strconv.Itoa(n) + " " + noun + "s"
 }
 
-// addressKey is what an address is counted by: one IPv6 customer has a whole /64.
-func addressKey(a netip.Addr) string {
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return a.String()
-}
+// addressKey is what one address is counted by: an IPv4 address or an IPv6 /64, which one customer has.
+func addressKey(name string, a netip.Addr) string { return fair.ByAddress(name, a, 0, 0, 0)[0].Key }
 
 // localLimiter counts tries in fixed windows in memory.
 type localLimiter struct {
@@ -118,7 +111,7 @@ func (l *localLimiter) allow(key string, rate Rate) time.Duration {
 	return 0
 }
 
-// spent tells how long to wait until a key may be used, and uses nothing.
+// spent returns how long to wait until a key may be used. It counts nothing.
 func (l *localLimiter) spent(key string, rate Rate) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -128,7 +121,7 @@ func (l *localLimiter) spent(key string, rate Rate) time.Duration {
 	return 0
 }
 
-// giveBack returns one use of a key: it was for nothing.
+// giveBack undoes one use of a key.
 func (l *localLimiter) giveBack(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -138,7 +131,7 @@ func (l *localLimiter) giveBack(key string) {
 	}
 }
 
-// shrink drops what has run out, and where that is not enough, whatever comes first.
+// shrink drops expired windows, and if that is not enough, arbitrary ones.
 func (l *localLimiter) shrink(now time.Time) {
 	for k, w := range l.by {
 		if !now.Before(w.ends) {
@@ -153,8 +146,8 @@ func (l *localLimiter) shrink(now time.Time) {
 	}
 }
 
-// bound keeps the server answering under a flood: what is too much is refused at once, first to the
-// network that has most of it.
+// bound keeps the server responsive under a flood. It refuses requests above its limits immediately, and
+// first those of the network that sends most.
 func (s *Server) bound(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if s.apart(c.Path()) {
@@ -176,23 +169,24 @@ func (s *Server) bound(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// apart tells what takes no place: what stays open has bounds of its own, monitors are answered whatever
-// else goes on, and the documents are the same for all: what one costs is the time its reader takes.
+// apart reports whether a route's requests take no place. Requests that stay open have their own limits,
+// monitors always get an answer, and the documents are static: they cost only their readers' time.
 func (s *Server) apart(route string) bool {
 	return s.long[route] || slices.Contains(withoutPlace, route)
 }
 
 var withoutPlace = []string{"/health", "/ready", "/openapi.json", "/docs", "/redoc", "/docs/files/:name"}
 
-// endsSomething tells the requests that have places of their own, so that nothing else keeps an owner from
-// stopping what costs money, or from closing a stolen session. A stranger's are refused at once.
+// endsSomething reports whether a request has a place of its own. No other load then keeps an owner from
+// stopping an instance, which costs money, or from ending a stolen session. Requests without a valid token
+// are refused immediately.
 func endsSomething(c echo.Context) bool {
 	route := c.Path()
 	return c.Request().Method == http.MethodDelete || route == "/api/instances/:id/stop" || route == "/api/auth/logout"
 }
 
-// shares are what a request's address may have: one for an IPv4 address or an IPv6 /64, twice that for
-// a /56, four times for a /24 or a /48, and half of all for a region.
+// shares returns the claims of a request's address: one for an IPv4 address or an IPv6 /64, twice that for a
+// /56, four times that for a /24 or a /48, and half of all for a region.
 func (s *Server) shares(c echo.Context, one, all int) []fair.Claim {
 	return s.sharesOf(clientAddr(c.Request(), s.cfg.TrustedProxies), one, all)
 }
@@ -201,7 +195,7 @@ func (s *Server) sharesOf(addr netip.Addr, one, all int) []fair.Claim {
 	return append(fair.ByAddress("", addr, one, 2*one, 4*one), fair.ByRegion("region", addr, all/2)...)
 }
 
-// crowded is the refusal to a request that got no place.
+// crowded returns the refusal of a request that got no place.
 func (s *Server) crowded(c echo.Context, v fair.Verdict) error {
 	if v == fair.ShareFull {
 		return s.ofAddress(c, errTooManyHere)

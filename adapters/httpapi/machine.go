@@ -16,22 +16,23 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const (
 	firstDial = 250 * time.Millisecond
 	lastDial  = 2 * time.Second
 
-	linesPerSecond = 200  // passed on of a machine's log
-	linesAtOnce    = 4096 // as many as a guest keeps: what was logged before anybody looked
-	saidPerSecond  = 20   // of how the boot goes on
-	readPerSecond  = 1000 // read at all; what more there is waits on the machine
+	linesPerSecond = 200  // lines of a machine's log that are forwarded
+	linesAtOnce    = 4096 // as many lines as a guest keeps: the log from before the stream opened
+	saidPerSecond  = 20   // steps of the boot
+	readPerSecond  = 1000 // lines read in total; the rest waits on the machine
 
 	maxDetail = 300 // bytes of a phase's detail
 )
 
-// ask sends a GET to the diagnostics server of the instance's guest. The answer is the machine's, and
-// 200: it is never trusted, and it cannot send the reader elsewhere.
+// ask sends a GET to the diagnostics server of the instance's guest. It accepts only status 200 and follows no
+// redirect. The content is the machine's and must not be trusted.
 func (s *Server) ask(ctx context.Context, id, path string) (*http.Response, error) {
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -63,7 +64,7 @@ func (s *Server) ask(ctx context.Context, id, path string) (*http.Response, erro
 	return answer, nil
 }
 
-// word is something to say on a boot stream; without an id, nobody resumes after it.
+// word is an event of a boot stream; without an id, a client cannot resume after it.
 type word struct {
 	id, event string
 	data      any
@@ -83,14 +84,14 @@ type lineView struct {
 	Text  string    `json:"text"`
 }
 
-// machine is what is heard of one machine for one reader, over however many connections.
+// machine follows one machine for one reader, over any number of connections.
 type machine struct {
 	s       *Server
 	id      string
 	words   chan word
-	skipped atomic.Int64 // lines left out and not told of yet
+	skipped atomic.Int64 // lines left out and not reported yet
 
-	wake              chan struct{} // holds a value when it is worth dialling at once
+	wake              chan struct{} // holds a value when the machine should be dialled now
 	from              wire.Place    // after the last line that was read
 	lines, said, read *rate.Limiter
 }
@@ -103,7 +104,7 @@ func newMachine(s *Server, id string, from wire.Place) *machine {
 	}
 }
 
-// changed says that something happened to the instance, so that its machine may be there by now.
+// changed wakes run: the instance changed, so its machine may be connected now.
 func (m *machine) changed() {
 	select {
 	case m.wake <- struct{}{}:
@@ -111,25 +112,27 @@ func (m *machine) changed() {
 	}
 }
 
-// run listens to the machine until ctx ends, and says when there is none to listen to.
+// run listens to the machine until ctx ends, and sends "waiting" while the machine is not connected.
 func (m *machine) run(ctx context.Context) {
-	pause, waiting := firstDial, false
+	pause, waiting := retry.Backoff{First: firstDial, Max: lastDial}, false
 	for {
 		began := time.Now()
 		if m.listen(ctx) {
 			waiting = false
 		}
 		if time.Since(began) > lastDial {
-			pause = firstDial
+			pause.Reset()
 		}
 		if !waiting && !m.say(ctx, word{event: "waiting", data: struct{}{}}) {
 			return
 		}
 		waiting = true
-		if !sleep(ctx, pause, m.wake) {
+		select {
+		case <-ctx.Done():
 			return
+		case <-time.After(pause.Next()):
+		case <-m.wake:
 		}
-		pause = min(2*pause, lastDial)
 	}
 }
 
@@ -142,7 +145,7 @@ func (m *machine) say(ctx context.Context, w word) bool {
 	}
 }
 
-// listen passes on what the machine says on one connection. It tells whether there was a machine.
+// listen forwards what the machine sends on one connection. It reports whether a machine answered.
 func (m *machine) listen(ctx context.Context) bool {
 	answer, err := m.s.ask(ctx, m.id, wire.FollowPath+"?after="+m.from.String())
 	if err != nil {
@@ -157,7 +160,7 @@ func (m *machine) listen(ctx context.Context) bool {
 		if err != nil && !long {
 			return met
 		}
-		var f wire.Follow // stays empty for what makes no sense, and for each piece of what is too long
+		var f wire.Follow // stays empty for an invalid line, and for each piece of a line that is too long
 		if long || rest || json.Unmarshal(line, &f) != nil {
 			f = wire.Follow{}
 		}
@@ -198,7 +201,7 @@ func (m *machine) line(ctx context.Context, l wire.Line) {
 	m.say(ctx, word{m.from.String(), "line", lineView{l.Seq, m.s.when(l.At), l.Phase, clip(l.Text, wire.MaxLogLine)}})
 }
 
-// when is what a machine's clock says, or ours where that cannot be so.
+// when returns a machine's time, or the server's if the machine's is implausible.
 func (s *Server) when(at time.Time) time.Time {
 	if now := s.cfg.Now(); at.Before(now.AddDate(-1, 0, 0)) || at.After(now.AddDate(1, 0, 0)) {
 		return now

@@ -6,10 +6,12 @@ import (
 	"net/http"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
-// speakingProblems lets another handler refuse in the API's way, whatever it wrote itself: its own router
-// and its libraries answer an unknown path, a wrong method or a bad upgrade in plain text.
+// speakingProblems turns another handler's refusals into problem documents: its router and its libraries answer
+// an unknown path, a wrong method or a bad upgrade in plain text.
 func speakingProblems(h http.Handler) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		w := &refusing{ResponseWriter: c.Response()}
@@ -21,10 +23,10 @@ func speakingProblems(h http.Handler) echo.HandlerFunc {
 	}
 }
 
-// maxRefusal bounds what is kept of a refusal, in bytes.
+// maxRefusal bounds the body of a refusal that is kept, in bytes.
 const maxRefusal = 4 << 10
 
-// refusing keeps a refusal back, and passes everything else on.
+// refusing holds back a refusal and forwards every other answer.
 type refusing struct {
 	http.ResponseWriter
 	status int // of a refusal; 0: none
@@ -50,9 +52,9 @@ func (w *refusing) Write(p []byte) (int, error) {
 // Unwrap lets a WebSocket reach its connection.
 func (w *refusing) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// refusal is what the handler said in a problem document, or else what its status says.
+// refusal returns the handler's own problem document, or else the one of its status.
 func (w *refusing) refusal() *refusal {
-	said := problemBody{Code: "refused", Detail: "This request cannot be answered as it is; see GET /docs."}
+	said := problem.Problem{Code: "refused", Detail: "This request is not valid here; see GET /docs."}
 	switch own := json.Unmarshal(w.body.Bytes(), &said) == nil; {
 	case own:
 	case w.status == http.StatusNotFound:
@@ -62,6 +64,6 @@ func (w *refusing) refusal() *refusal {
 	case w.status == http.StatusUpgradeRequired:
 		return errUpgrade
 	}
-	// What is full there is logged there, as a count.
+	// The handler itself logs how often it was full.
 	return &refusal{status: w.status, code: said.Code, detail: said.Detail, expected: w.status == http.StatusServiceUnavailable}
 }

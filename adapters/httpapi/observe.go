@@ -10,6 +10,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
 // Keys of what travels with a request.
@@ -24,10 +26,10 @@ func requestID(c echo.Context) string {
 	return id
 }
 
-// requestPath is the path as it was sent, cut to a sane length.
+// requestPath is the path as it was sent.
 func requestPath(c echo.Context) string {
 	path, _ := c.Get(keyPath).(string)
-	return path[:min(len(path), 200)]
+	return path
 }
 
 type metrics struct {
@@ -61,16 +63,16 @@ func newMetrics(r *prometheus.Registry) (metrics, error) {
 	return m, nil
 }
 
-// observe gives each request its id and writes down how it went: never a query, a header or a body.
+// observe gives each request its ID, then counts and logs it: never a query, a header or a body.
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		began := time.Now()
-		id := c.Request().Header.Get("X-Request-Id")
-		if !saneID(id) {
+		id := c.Request().Header.Get(problem.Header)
+		if !problem.ValidRequestID(id) {
 			id = s.cfg.NewID()
 		}
 		c.Set(keyRequestID, id)
-		c.Response().Header().Set("X-Request-Id", id)
+		c.Response().Header().Set(problem.Header, id)
 		s.metrics.inFlight.Inc()
 		defer func() {
 			s.metrics.inFlight.Dec()
@@ -89,7 +91,7 @@ func (s *Server) note(c echo.Context, took time.Duration) {
 		route = "unmatched"
 	}
 	if !methods[method] {
-		method = "other" // a label must not be the client's to invent
+		method = "other" // a client must not invent labels
 	}
 	s.metrics.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
 	if !s.long[route] {
@@ -106,20 +108,7 @@ var methods = map[string]bool{
 	http.MethodPatch: true, http.MethodDelete: true, http.MethodOptions: true,
 }
 
-// saneID accepts what may stand in headers, logs and events alike.
-func saneID(id string) bool {
-	if len(id) < 8 || len(id) > 64 {
-		return false
-	}
-	for _, r := range id {
-		if !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '-' || r == '_' || r == '.') {
-			return false
-		}
-	}
-	return true
-}
-
-// recover turns a panic into an answer where there is none yet, and cuts the connection where there is.
+// recover turns a panic into an answer, or closes the connection if the answer has begun.
 func (s *Server) recover(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		defer func() {
@@ -132,7 +121,7 @@ func (s *Server) recover(next echo.HandlerFunc) echo.HandlerFunc {
 			}
 			s.metrics.panics.Inc()
 			what := fmt.Sprintf("%T", p)
-			if bug, ok := p.(runtime.Error); ok { // other values may hold what a request brought
+			if bug, ok := p.(runtime.Error); ok { // other values may contain data of the request
 				what = bug.Error()
 			}
 			s.cfg.Logger.Error("panic in a request", "request_id", requestID(c), "route", c.Path(),

@@ -21,12 +21,12 @@ func pageLimit(c echo.Context) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > maxLimit {
-		return 0, invalid("invalid_limit", fmt.Sprintf("A limit is a number from 1 to %d.", maxLimit))
+		return 0, invalid("invalid_limit", fmt.Sprintf("The limit must be a number from 1 to %d.", maxLimit))
 	}
 	return n, nil
 }
 
-// cursor is opaque to clients; kind keeps one list's cursor out of another's.
+// cursor returns an opaque cursor; kind keeps cursors of different lists apart.
 func cursor(kind, at string) *string {
 	if at == "" {
 		return nil
@@ -43,7 +43,7 @@ func pageCursor(c echo.Context, kind string, good func(at string) bool) (string,
 	plain, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	at, ours := strings.CutPrefix(string(plain), kind+":")
 	if err != nil || !ours || !good(at) {
-		return "", invalid("invalid_cursor", "A cursor is what next_cursor of the same list said.")
+		return "", invalid("invalid_cursor", "The cursor must be a next_cursor of the same list.")
 	}
 	return at, nil
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// eventPresence says that an instance's machine fell silent or is heard again. It is not in the log and has
-// no id: who was away reads the instance.
+// eventPresence means that an instance's machine stopped responding or responds again. It is not in the log
+// and has no id: a client that missed it reads the instance.
 const eventPresence = "instance.presence"
 
 // listeners are the open event streams by account. The zero value is ready to use.
@@ -17,8 +17,8 @@ type listeners struct {
 	by map[string]map[chan string]bool
 }
 
-// listen returns a channel of instance ids. What a slow stream does not take is left out: it reads
-// the instances when it comes back.
+// listen returns a channel of instance ids. Ids that a slow stream does not read are dropped: its client reads
+// the instances after it reconnects.
 func (l *listeners) listen(account string) (ids <-chan string, leave func()) {
 	c := make(chan string, 16)
 	l.mu.Lock()
@@ -39,7 +39,7 @@ func (l *listeners) listen(account string) (ids <-chan string, leave func()) {
 	}
 }
 
-// PresenceChanged tells the account's event streams that what Config.Silent says of an instance changed.
+// PresenceChanged notifies the account's event streams that the result of Config.Silent changed for an instance.
 func (s *Server) PresenceChanged(account, instanceID string) {
 	s.listeners.mu.Lock()
 	defer s.listeners.mu.Unlock()
@@ -51,10 +51,10 @@ func (s *Server) PresenceChanged(account, instanceID string) {
 	}
 }
 
-// presence is the event, as of the position that its reader has.
+// presence returns the event, at the position that its reader has reached.
 func (s *Server) presence(instanceID string, position int64) cloudEvent {
 	return s.cloudEvent(projections.Entry{
 		Position: position, EventID: s.cfg.NewID(), Time: s.cfg.Now(), Type: eventPresence, Subject: "instance/" + instanceID,
-		Actor: commands.System, Sentence: "Whether the desktop answers has changed.",
+		Actor: commands.System, Sentence: "The desktop stopped or resumed responding.",
 	})
 }

@@ -12,42 +12,42 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// Probe is one thing that the server must be able to do.
+// Probe checks one thing that the server must be able to do.
 type Probe struct {
 	Name string
-	// Try does it, and leaves nothing behind. An error with a *domain.Error in it says with that what
-	// strangers may know.
+	// Try does it and leaves nothing behind. If the error wraps a *domain.Error, /ready shows its message.
 	Try func(ctx context.Context) error
-	// Degrades says what is missing while Try fails, if commands and queries go on meanwhile:
-	// "desktops cannot be opened". "": without it the server is not ready.
+	// Degrades says what does not work while Try fails, if commands and queries still do, such as "desktops
+	// cannot be opened". "": the server is not ready while Try fails.
 	Degrades string
-	// Grave tells the errors that make the server not ready all the same. Nil: none.
+	// Grave reports whether an error makes the server not ready despite Degrades. Nil: no error does.
 	Grave func(error) bool
 }
 
-// Fatal tells whether an error of Try means that the server is not ready.
+// Fatal reports whether an error of Try means that the server is not ready.
 func (p Probe) Fatal(err error) bool {
 	return err != nil && (p.Degrades == "" || p.Grave != nil && p.Grave(err))
 }
 
 const (
 	probeTime  = 3 * time.Second // for one try
-	probeSoon  = time.Second     // to the next try of what failed: none is tried more often
-	probeLater = 3 * time.Second // of what worked
+	probeSoon  = time.Second     // between tries of a probe that fails
+	probeLater = 3 * time.Second // between tries of a probe that works
 	probeStale = 2 * (probeTime + probeLater)
 )
 
-// Readiness tries the probes in the background and remembers how it went, so that any number of
-// questions costs nothing. A nil one is ready.
+// Readiness runs the probes in the background and remembers their results, so that any number of requests
+// costs nothing. A nil Readiness is ready.
 type Readiness struct {
 	log    *slog.Logger
 	began  time.Time
 	probes []*tried
 }
 
-// tried is a probe and how its last try went.
+// tried is a probe with the result of its last try.
 type tried struct {
 	Probe
 	gauge prometheus.Gauge
@@ -56,11 +56,11 @@ type tried struct {
 	began time.Time
 	at    time.Time // zero: not tried yet
 	err   error
-	once  bool   // it has worked once
-	said  string // the error that was logged last, "" while all is well
+	once  bool   // whether it has worked once
+	said  string // the error that was logged last; "" while the probe works
 }
 
-// NewReadiness makes a Readiness; Run runs it. Its metrics go to the registry.
+// NewReadiness returns a Readiness; Run runs it. Its metrics go to the registry.
 func NewReadiness(probes []Probe, log *slog.Logger, metrics prometheus.Registerer) (*Readiness, error) {
 	degraded := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "cloudbot_degraded", Help: "1 while a part does not work, by what /ready calls it.",
@@ -77,22 +77,17 @@ func NewReadiness(probes []Probe, log *slog.Logger, metrics prometheus.Registere
 	return r, nil
 }
 
-// Run tries the probes until ctx ends, each in its own time: one that hangs holds up no other.
+// Run tries the probes until ctx ends, each in its own goroutine: a probe that hangs does not delay others.
 func (r *Readiness) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	for _, t := range r.probes {
 		all.Go(func() {
-			soon := 20 * time.Millisecond // at first, as parts come up one after the other
-			for wait := time.Duration(0); ; {
-				select {
-				case <-ctx.Done():
-					return
-				case <-time.After(wait):
-				}
+			soon := retry.Backoff{First: 20 * time.Millisecond, Max: probeSoon} // while parts start one after the other
+			for wait := time.Duration(0); retry.Sleep(ctx, wait) == nil; {
 				if t.try(ctx, r.log) {
-					soon, wait = probeSoon, probeLater
+					soon, wait = retry.Backoff{First: probeSoon}, probeLater
 				} else {
-					wait, soon = soon, min(soon*3/2, probeSoon)
+					wait = soon.Next()
 				}
 			}
 		})
@@ -101,8 +96,8 @@ func (r *Readiness) Run(ctx context.Context) error {
 	return nil
 }
 
-// try tries once, notes how it went, and tells whether it went well. Each change is logged once; what
-// does not work from the start is logged once it had the time to.
+// try runs the probe once, records the result and reports whether it worked. Each change is logged once. A
+// probe that never worked is logged only after the time that parts may take to start.
 func (t *tried) try(ctx context.Context, log *slog.Logger) bool {
 	trying, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
@@ -115,10 +110,10 @@ func (t *tried) try(ctx context.Context, log *slog.Logger) bool {
 	switch {
 	case err == nil && t.said != "":
 		t.said = ""
-		log.Info("works again", "part", t.Name)
-	case err != nil && t.said != err.Error() && (t.once || time.Since(t.began) > probeStale): // at first parts come up one after the other
+		log.Info("part recovered", "part", t.Name)
+	case err != nil && t.said != err.Error() && (t.once || time.Since(t.began) > probeStale): // parts start one after the other
 		t.said = err.Error()
-		log.Warn("does not work", "part", t.Name, "ready", !t.Fatal(err), "err", err)
+		log.Warn("part failed", "part", t.Name, "ready", !t.Fatal(err), "err", err)
 	}
 	t.at, t.err, t.once = time.Now(), err, t.once || err == nil
 	if err == nil {
@@ -134,15 +129,15 @@ func (t *tried) safely(ctx context.Context) (err error) {
 	return t.Try(ctx)
 }
 
-// Report is what is known of the parts.
+// Report is the state of the parts.
 type Report struct {
-	Ready    bool              // commands and queries work
+	Ready    bool              // whether commands and queries work
 	Checks   map[string]string // by part: ok, degraded, failed, no answer
-	Reasons  []string          // why it is not ready, for anybody to read
-	Degraded []string          // what does not work although it is
+	Reasons  []string          // why the server is not ready; public
+	Degraded []string          // what does not work although the server is ready
 }
 
-// Report returns what the last tries have found out.
+// Report returns the results of the last tries.
 func (r *Readiness) Report() Report {
 	report := Report{Ready: true, Checks: map[string]string{}}
 	if r == nil {
@@ -159,7 +154,7 @@ func (r *Readiness) Report() Report {
 		switch {
 		case at.IsZero() && time.Since(r.began) < probeStale:
 			report.Ready = false
-			report.Reasons = append(report.Reasons, t.Name+": It has not been tried yet.")
+			report.Reasons = append(report.Reasons, t.Name+": Not checked yet.")
 		case err == nil:
 			said = "ok"
 		case t.Fatal(err):
@@ -178,10 +173,10 @@ func (r *Readiness) Report() Report {
 
 var errNoWord = errors.New("no answer")
 
-// public is what strangers may know of an error: what was written for them.
+// public returns the part of an error that anyone may read: the message of a *domain.Error.
 func public(err error) string {
 	if d := (*domain.Error)(nil); errors.As(err, &d) {
 		return d.Msg
 	}
-	return "It does not work; the server's log says why."
+	return "Not working; see the server's log."
 }

@@ -5,16 +5,18 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // route is one line of the table below.
 type route struct {
 	method, path string
 	handle       echo.HandlerFunc
-	long         bool // stays open: no deadline, no share of the requests in flight
+	long         bool // stays open: without a deadline, and not counted as a request in flight
 }
 
-// routes is the front: every call of api/openapi.yaml, and nothing else.
+// routes lists every operation of api/openapi.yaml, and nothing else.
 func (s *Server) routes() []route {
 	in := s.cfg.Instances
 	return []route{
@@ -39,8 +41,8 @@ func (s *Server) routes() []route {
 		{"POST", "/api/instances/:id/tickets", s.writes(s.issueTicket), false},
 		{"GET", "/api/instances/:id/debug/:report", s.signedIn(s.diagnose), false},
 		{"GET", "/api/instances/:id/boot", s.following(s.boot), true},
-		{"GET", "/api/instances/:id/vnc", s.bridge(KindVNC), true},
-		{"GET", "/api/instances/:id/cloudbot", s.bridge(KindAgent), true},
+		{"GET", "/api/instances/:id/vnc", s.bridge(access.KindVNC), true},
+		{"GET", "/api/instances/:id/cloudbot", s.bridge(access.KindAgent), true},
 
 		{"GET", "/api/instance-types", s.signedIn(s.instanceTypes), false},
 		{"GET", "/api/boot-times", s.signedIn(s.bootTimes), false},
@@ -65,7 +67,7 @@ func (s *Server) routes() []route {
 
 const webPrefix = "/app/"
 
-// mount puts the other handlers of Config in their places.
+// mount adds the other handlers of Config.
 func (s *Server) mount() {
 	for prefix, h := range s.cfg.Mounts {
 		if strings.HasPrefix(prefix, "/api/") {
@@ -86,7 +88,7 @@ func (s *Server) mount() {
 	s.echo.GET(strings.TrimSuffix(webPrefix, "/"), toWeb)
 }
 
-// tree routes all below prefix, of any method, to h, which keeps its own time.
+// tree routes all paths below prefix, with any method, to h. They have no deadline.
 func (s *Server) tree(prefix string, h echo.HandlerFunc) {
 	for _, path := range []string{prefix, prefix + "*"} {
 		s.echo.Any(path, h)
@@ -95,7 +97,7 @@ func (s *Server) tree(prefix string, h echo.HandlerFunc) {
 	s.trees = append(s.trees, prefix)
 }
 
-// subtree tells whether a path is another handler's, who may care for its trailing slash.
+// subtree reports whether a path belongs to another handler, which may need its trailing slash.
 func (s *Server) subtree(path string) bool {
 	for _, prefix := range s.trees {
 		if strings.HasPrefix(path, prefix) {

@@ -6,6 +6,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -16,8 +17,8 @@ type typeView struct {
 	Summary   string  `json:"summary"`
 }
 
-// instanceTypes tells what may be asked for when an instance is created, and how many.
-func (s *Server) instanceTypes(c echo.Context, _ Claims) error {
+// instanceTypes lists the instance types and how many instances an account may have.
+func (s *Server) instanceTypes(c echo.Context, _ access.Claims) error {
 	types := s.cfg.Instances.Cloud.Types()
 	views := make([]typeView, len(types))
 	for i, t := range types {
@@ -46,8 +47,8 @@ type bootTimesView struct {
 	Total   *spreadView     `json:"total"` // null without samples
 }
 
-// bootTimes tells how long boots take here, whoever's they were.
-func (s *Server) bootTimes(c echo.Context, _ Claims) error {
+// bootTimes returns how long boots take, over all accounts.
+func (s *Server) bootTimes(c echo.Context, _ access.Claims) error {
 	if err := s.await(c); err != nil {
 		return err
 	}

@@ -5,18 +5,20 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// Headers of the question below. A script cannot set Origin or Sec-WebSocket-Protocol, and a browser
-// leaves Origin out of a GET to the page's own site.
+// Headers of wouldOpen's request. A script cannot set Origin or Sec-WebSocket-Protocol, and a browser does
+// not send Origin with a GET to the page's own site.
 const (
-	headerOrigin = "Cloudbot-Origin" // the asking page's origin
-	headerTicket = "Cloudbot-Ticket" // the ticket that the socket was opened with; asking does not use it up
+	headerOrigin = "Cloudbot-Origin" // the requesting page's origin
+	headerTicket = "Cloudbot-Ticket" // the ticket that the socket was opened with; this request does not use it up
 )
 
-// wouldOpen answers a plain GET on a socket's path with what a request for an upgrade would be refused
-// with. A browser hides the status of a failed upgrade from the page, so the page asks here. Where
-// nothing is in the way, the answer says whether the upgrade arrived.
+// wouldOpen answers a plain GET on a socket's path with the problem that an upgrade request would get. A
+// browser hides the status of a failed upgrade from the page, so the page sends this request. If an upgrade
+// would succeed, the answer shows whether the earlier one arrived.
 func (s *Server) wouldOpen(c echo.Context, kind, id string) error {
 	r := c.Request()
 	if halfAnUpgrade(r) {
@@ -52,7 +54,7 @@ func (s *Server) wouldOpen(c echo.Context, kind, id string) error {
 		}
 		unused = err == nil && t.Account == who.Account && t.Instance == id && t.Kind == kind
 	}
-	session := BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: ModeControl, ExpiresAt: who.ExpiresAt}
+	session := access.BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: access.ModeControl, ExpiresAt: who.ExpiresAt}
 	if !s.cfg.Bridges.Check(c.Response(), withoutCredentials(r), kind, session) {
 		return nil // it answered
 	}
@@ -62,8 +64,7 @@ func (s *Server) wouldOpen(c echo.Context, kind, id string) error {
 	return errUpgrade
 }
 
-// halfAnUpgrade tells whether a request asked for a WebSocket until something on its way removed the
-// headers that are meant for one hop only.
+// halfAnUpgrade reports whether a request asked for a WebSocket before a proxy removed its hop-by-hop headers.
 func halfAnUpgrade(r *http.Request) bool {
 	if r.Header.Get("Sec-WebSocket-Key") != "" || r.Header.Get("Sec-WebSocket-Version") != "" {
 		return true

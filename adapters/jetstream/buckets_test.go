@@ -36,7 +36,7 @@ func TestLimitIsSharedAndExact(t *testing.T) {
 				if retry == 0 {
 					allowed.Add(1)
 				} else if retry > time.Minute {
-					t.Errorf("come back in %s", retry)
+					t.Errorf("come back in %s, want at most %v", retry, time.Minute)
 				}
 			})
 		}
@@ -44,22 +44,22 @@ func TestLimitIsSharedAndExact(t *testing.T) {
 		return allowed.Load()
 	}
 	if n := burst("k"); n != 10 {
-		t.Fatalf("%d of 10 allowed", n)
+		t.Fatalf("%d of 10 allowed, want 10", n)
 	}
 	if n := burst("other"); n != 10 {
-		t.Fatalf("%d of 10 allowed for another key", n)
+		t.Fatalf("%d of 10 allowed for another key, want 10", n)
 	}
 	if n := burst("k"); n != 0 {
-		t.Fatalf("%d allowed beyond the limit", n)
+		t.Fatalf("%d allowed beyond the limit, want 0", n)
 	}
 	passed.Store(int64(12 * time.Second)) // two of ten come back
 	if n := burst("k"); n != 2 {
-		t.Fatalf("%d of 2 allowed", n)
+		t.Fatalf("%d of 2 allowed, want 2", n)
 	}
 	passed.Store(int64(-time.Hour)) // the clock jumps back
 	retry, err := replicas[0].Allow(t.Context(), "k", 10, time.Minute)
 	if err != nil || retry > time.Minute {
-		t.Fatalf("%s, %v", retry, err)
+		t.Fatalf("got %s, %v, want no error and at most %v", retry, err, time.Minute)
 	}
 }
 
@@ -79,28 +79,28 @@ func TestLimitWithoutNATS(t *testing.T) {
 		}
 	}
 	if allowed != 3 {
-		t.Fatalf("%d of 3 allowed", allowed)
+		t.Fatalf("%d of 3 allowed, want 3", allowed)
 	}
 	s.Start(t)
 	eventually(t, s.Conn.IsConnected, func() string { return "no connection" })
 	if retry, err := l.Allow(t.Context(), "k", 1, time.Hour); retry != 0 || err != nil {
-		t.Fatalf("%s, %v", retry, err)
+		t.Fatalf("got %s, %v, want 0 and no error", retry, err)
 	}
 	if retry, err := l.Allow(t.Context(), "k", 1, time.Hour); retry == 0 || err != nil {
-		t.Fatalf("%s, %v", retry, err)
+		t.Fatalf("got %s, %v, want retry other than 0 and no error", retry, err)
 	}
 	for _, c := range []struct {
 		limit  int
 		window time.Duration
 	}{{0, time.Second}, {1, 0}, {1, 2 * time.Hour}} {
 		if _, err := l.Allow(t.Context(), "k", c.limit, c.window); err == nil {
-			t.Errorf("%+v is accepted", c)
+			t.Errorf("%+v is accepted, want an error", c)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := l.Allow(ctx, "k", 1, time.Second); !errors.Is(err, context.Canceled) {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want error %v", err, context.Canceled)
 	}
 }
 
@@ -141,7 +141,7 @@ func TestPresence(t *testing.T) {
 	releaseA()
 	releaseA()
 	at("http://b")
-	// A wiped server is told again.
+	// A wiped server gets the claim again.
 	s.Stop()
 	s.Wipe(t)
 	s.Start(t)
@@ -185,7 +185,7 @@ func TestPresenceClaimedWithoutNATS(t *testing.T) {
 	}
 }
 
-// The entry of a replica that died without a word goes by itself, and what is not ours is no entry.
+// The entry of a replica that died expires, and an entry in another format counts as none.
 func TestPresenceOfTheDead(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)
@@ -197,7 +197,7 @@ func TestPresenceOfTheDead(t *testing.T) {
 	defer release()
 	gone := func() bool { _, err := p.Lookup(t.Context(), "i"); return errors.Is(err, jetstream.ErrNoTunnel) }
 	if gone() {
-		t.Fatal("not told")
+		t.Fatal("lost was not closed")
 	}
 	eventually(t, gone, func() string { return "it stays" })
 	forged, _ := json.Marshal(map[string]string{"url": "http://evil", "other": "field"})
@@ -207,7 +207,7 @@ func TestPresenceOfTheDead(t *testing.T) {
 	}
 	keys, err := kv.Keys(t.Context())
 	if err == nil {
-		t.Fatalf("left: %v", keys)
+		t.Fatalf("left: got %v, want an error", keys)
 	}
 	if _, err := kv.Put(t.Context(), "de7d1b721a1e0632b7cf04edf5032c8ecffa9f9a08492152b926f1a5a7e765d7", forged); err != nil { // SHA-256 of "i"
 		t.Fatal(err)
@@ -217,8 +217,8 @@ func TestPresenceOfTheDead(t *testing.T) {
 	}
 }
 
-// When a machine was last heard outlives the claim on it, and is not known of one that connected since: its
-// replica may have been killed.
+// The time a machine was last heard from outlives the claim on it. It is unknown for a machine that connected since:
+// its replica may have been killed.
 func TestPresenceKnowsWhenAMachineWasHeard(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)
@@ -235,7 +235,7 @@ func TestPresenceKnowsWhenAMachineWasHeard(t *testing.T) {
 	}
 	last := time.Date(2026, 11, 27, 16, 0, 0, 0, time.UTC)
 	if err := p.Left(t.Context(), "i", last); err != nil || !heard().Equal(last) {
-		t.Errorf("heard at %v, %v", heard(), err)
+		t.Errorf("heard at %v, %v, want no error and %v", heard(), err, last)
 	}
 	release, _, err := p.Claim(t.Context(), "i", "http://a")
 	if err != nil {
@@ -249,8 +249,8 @@ func TestPresenceKnowsWhenAMachineWasHeard(t *testing.T) {
 	}
 }
 
-// The machine is where it came last, whatever the replicas' clocks say: an entry from a clock that is ahead does not
-// end the claim that takes over from it, as the machine would lose one tunnel after another.
+// A machine is where it connected last, independent of the replicas' clocks: an entry from a clock that is ahead does
+// not end the claim that takes over from it. Otherwise the machine would lose one tunnel after another.
 func TestPresenceWhereClocksDiffer(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)
@@ -280,7 +280,7 @@ func TestPresenceWhereClocksDiffer(t *testing.T) {
 	}
 	defer release()
 	if url, err := p.Lookup(t.Context(), "i"); err != nil || url != "http://a" {
-		t.Errorf("after the claim: %s, %v", url, err)
+		t.Errorf("after the claim: got %s, %v, want no error and \"http://a\"", url, err)
 	}
 	select {
 	case <-lost:

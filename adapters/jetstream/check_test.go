@@ -14,11 +14,11 @@ func TestCheckSeesFaults(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	if c, err := jetstream.Check(t.Context(), w.log, w.Conn); err != nil || c != (jetstream.Counts{}) {
-		t.Fatalf("nothing at all: %+v, %v", c, err)
+		t.Fatalf("nothing at all: got %+v, %v, want no error and %+v", c, err, jetstream.Counts{})
 	}
 	w.log.write(t, 10, "A")
 	if c, err := jetstream.Check(t.Context(), w.log, w.Conn); err != nil || c != (jetstream.Counts{Log: 10, Missing: 10}) {
-		t.Fatalf("no stream: %+v, %v", c, err)
+		t.Fatalf("no stream: got %+v, %v, want no error and %+v", c, err, jetstream.Counts{Log: 10, Missing: 10})
 	}
 	_, err := w.JS.CreateStream(t.Context(), njs.StreamConfig{
 		Name: jetstream.StreamName, Subjects: []string{"cloudbot.events.>"}, Metadata: map[string]string{"cloudbot.epoch": "1"},

@@ -13,7 +13,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
 )
 
-// kept says of how many servers each of the streams has a copy that is up to date.
+// kept returns how many servers have an up-to-date copy of each stream.
 func kept(t *testing.T, js natsjs.JetStream, streams ...string) (copies map[string]int, leaders map[string]string) {
 	t.Helper()
 	copies, leaders = map[string]int{}, map[string]string{}
@@ -35,8 +35,8 @@ func kept(t *testing.T, js natsjs.JetStream, streams ...string) (copies map[stri
 
 var ofCluster = []string{jetstream.StreamName, "KV_limits", "KV_presence", "KV_heard"}
 
-// A cluster loses each of its servers in turn, leader of a stream or not, and everything goes on: events,
-// limits that were counted before, and the whereabouts of tunnels.
+// A cluster loses each of its servers in turn, stream leader or not, and everything works: events, limits that
+// were counted before, and the registry of tunnels.
 func TestClusterLosesAnyServer(t *testing.T) {
 	t.Parallel()
 	c := natstest.NewCluster(t, 3)
@@ -87,7 +87,7 @@ func TestClusterLosesAnyServer(t *testing.T) {
 		complete()
 		key, instance := fmt.Sprintf("key %d", i), fmt.Sprintf("instance %d", i)
 		if n := allowed(limits[0], key, 4); n != 4 {
-			t.Fatalf("%d of 4 allowed before", n)
+			t.Fatalf("%d of 4 allowed before, want 4", n)
 		}
 		release, _, err := places[0].Claim(t.Context(), instance, "http://a")
 		if err != nil {
@@ -107,13 +107,13 @@ func TestClusterLosesAnyServer(t *testing.T) {
 		eventually(t, func() bool { err = works(); return err == nil }, func() string { return fmt.Sprint(err) })
 		eventually(t, func() bool { url, err = places[1].Lookup(t.Context(), instance); return err == nil }, func() string { return fmt.Sprint(err) })
 		if at, err := places[1].Heard(t.Context(), silent); err != nil || !at.Equal(last) {
-			t.Errorf("heard at %v, %v", at, err)
+			t.Errorf("heard at %v, %v, want no error and %v", at, err, last)
 		}
 		if url != "http://a" {
-			t.Errorf("the tunnel is at %q", url)
+			t.Errorf("the tunnel is at %q, want \"http://a\"", url)
 		}
 		if n := allowed(limits[1], key, 20); n != 6 {
-			t.Errorf("%d allowed where 6 of 10 were left", n)
+			t.Errorf("got %d allowed of the 10, want the 6 that were left", n)
 		}
 		t.Logf("n%d stopped, leaders %v: all works again after %s", i, leaders, time.Since(began).Round(time.Millisecond))
 		release()
@@ -122,7 +122,7 @@ func TestClusterLosesAnyServer(t *testing.T) {
 	}
 }
 
-// NATS_URL lists servers: a connection finds any that is left.
+// NATS_URL lists servers: a connection finds one that runs.
 func TestConnectionFindsTheServersThatAreLeft(t *testing.T) {
 	t.Parallel()
 	c := natstest.NewCluster(t, 3)
@@ -194,7 +194,7 @@ func TestReplicasFollowALateServer(t *testing.T) {
 	}, func() string { return fmt.Sprint(err) })
 }
 
-// NATS_REPLICAS=3 can never work on a single server, which is another matter than a cluster that is too small for now.
+// NATS_REPLICAS=3 can never work on a single server, unlike on a cluster that is too small for now.
 func TestReplicasOfOneServer(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)
@@ -206,7 +206,7 @@ func TestReplicasOfOneServer(t *testing.T) {
 		"presence": jetstream.NewPresence(jetstream.PresenceConfig{Conn: s.Conn, Replicas: 3}).Probe(t.Context()),
 	} {
 		if sentence, unable := jetstream.Unable(err); !unable {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want unable true", name, err)
 		} else {
 			t.Log(sentence)
 		}

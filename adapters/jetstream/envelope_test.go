@@ -49,7 +49,7 @@ func TestEnvelopeGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Fatalf("got\n%s", got)
+		t.Fatalf("got\n%s\nwant\n%s", got, want)
 	}
 	if bytes.Contains(got, []byte("192.0.2.7")) {
 		t.Fatal("the client's address is in it")
@@ -94,7 +94,7 @@ func FuzzEnvelope(f *testing.F) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got.Event.Data, data) {
-			t.Fatalf("data %q became %q", data, got.Event.Data)
+			t.Fatalf("data %q became %q, want %v", data, got.Event.Data, data)
 		}
 	})
 }
@@ -109,7 +109,7 @@ func TestStrangersAreNotParsed(t *testing.T) {
 		`{"specversion":"0.3","id":"x","source":"/cloudbot/x","type":"a.b","subject":"a/b","sequence":"1","time":"2026-03-01T12:30:00Z","data":{}}`,
 	} {
 		if v, err := jetstream.ParseEnvelope([]byte(body)); err == nil {
-			t.Errorf("%s: %+v", body, v)
+			t.Errorf("%s: got %+v, want an error", body, v)
 		}
 	}
 }

@@ -21,20 +21,20 @@ func TestPostgresEpochs(t *testing.T) {
 	defer pool.Close()
 	e := jetstream.PostgresEpochs{Pool: pool}
 	if n, err := e.Current(t.Context()); n != 1 || err != nil {
-		t.Fatalf("%d, %v", n, err)
+		t.Fatalf("got %d, %v, want 1 and no error", n, err)
 	}
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() {
 			if n, err := e.Begin(t.Context(), 1, "test", 5); n != 2 || err != nil {
-				t.Errorf("%d, %v", n, err)
+				t.Errorf("got %d, %v, want 2 and no error", n, err)
 			}
 		})
 	}
 	all.Wait()
 	for _, c := range []struct{ old, want int }{{0, 2}, {1, 2}, {7, 8}, {2, 8}} {
 		if n, err := e.Begin(t.Context(), c.old, "test", 5); n != c.want || err != nil {
-			t.Fatalf("after %d: %d, %v", c.old, n, err)
+			t.Fatalf("after %d: got %d, %v, want %v and no error", c.old, n, err, c.want)
 		}
 	}
 }

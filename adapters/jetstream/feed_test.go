@@ -32,11 +32,11 @@ func TestFollowFromAnywhere(t *testing.T) {
 	all.has(t, 0, 1230, "A")
 	all.stop()
 	if m := slices.Max(all.sizes); m > 500 || m < 2 {
-		t.Fatalf("batches of up to %d", m)
+		t.Fatalf("batches of up to %d, want m at most 500 and m at least 2", m)
 	}
 }
 
-// Whatever happens to NATS, a follower gets every event, in order and once.
+// A follower gets every event, in order and once, through all failures of NATS.
 func TestFollowAcrossTroubles(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -70,7 +70,7 @@ func TestFollowAcrossTroubles(t *testing.T) {
 				t.Error(err)
 			}
 			err := w.JS.DeleteStream(t.Context(), jetstream.StreamName)
-			if err != nil && !errors.Is(err, njs.ErrStreamNotFound) { // a relay may be replacing it just now
+			if err != nil && !errors.Is(err, njs.ErrStreamNotFound) { // a relay may be replacing it
 				t.Error(err)
 			}
 		}},
@@ -87,18 +87,18 @@ func TestFollowAcrossTroubles(t *testing.T) {
 	}
 	w.settled(t)
 	if n := int64(len(early.got())); n != total {
-		t.Fatalf("%d events for %d", n, total)
+		t.Fatalf("%d events for %d, want %v", n, total, total)
 	}
 }
 
-// A stream that is not the log's must not be believed: the events in it never happened.
+// A stream that differs from the log must not be believed: its events never happened.
 func TestStaleStreamIsNotFollowed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.log.write(t, 40, "A")
 	stop := run(t, w.relay(t, jetstream.StreamLimits{}))
 	w.settled(t)
-	stop() // and nobody mends the stream
+	stop() // and no relay repairs the stream
 	w.log.restore(t, 25)
 	r := w.follow(t, 20)
 	r.has(t, 20, 25, "A")
@@ -106,7 +106,7 @@ func TestStaleStreamIsNotFollowed(t *testing.T) {
 	eventually(t, func() bool { return len(r.got()) >= 25 }, func() string { return fmt.Sprint(len(r.got())) })
 	for _, e := range r.got()[5:] {
 		if e.Stream.ID != fmt.Sprintf("01JB%d", e.Position) {
-			t.Fatalf("event %d is %s", e.Position, e.Stream)
+			t.Fatalf("event %d is %s, want %v", e.Position, e.Stream, fmt.Sprintf("01JB%d", e.Position))
 		}
 	}
 	run(t, w.relay(t, jetstream.StreamLimits{}))
@@ -132,18 +132,18 @@ func TestRewindEndsAFollow(t *testing.T) {
 	for _, r := range []*reader{r, shorter} {
 		<-r.done
 		if !errors.Is(r.err, jetstream.ErrRewound) {
-			t.Fatalf("got %v", r.err)
+			t.Fatalf("got %v, want error %v", r.err, jetstream.ErrRewound)
 		}
 		for _, e := range r.got() {
 			if e.Position > 40 {
-				t.Fatalf("event %d was handed over after the rewind", e.Position)
+				t.Fatalf("event %d was handed over after the rewind, want at most 40", e.Position)
 			}
 		}
 	}
 	ahead := w.follow(t, 1000)
 	<-ahead.done
 	if !errors.Is(ahead.err, jetstream.ErrRewound) {
-		t.Fatalf("got %v", ahead.err)
+		t.Fatalf("got %v, want error %v", ahead.err, jetstream.ErrRewound)
 	}
 }
 
@@ -157,7 +157,7 @@ func TestFollowEndsWithItsFunction(t *testing.T) {
 	}
 	boom := errors.New("boom")
 	if err := f.Follow(t.Context(), 0, func(context.Context, []eventstore.Event) error { return boom }); err != boom {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want %v", err, boom)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := f.Follow(ctx, 0, func(context.Context, []eventstore.Event) error { cancel(); return nil }); err != nil {
@@ -197,19 +197,19 @@ func TestLatency(t *testing.T) {
 		began := time.Now()
 		w.log.write(t, 1, "A")
 		if got := <-arrived; got != i+2 {
-			t.Fatalf("event %d where %d belongs", got, i+2)
+			t.Fatalf("got event %d, want %d", got, i+2)
 		}
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
 	t.Logf("median %s, worst %s", took[50], took[99])
 	if took[50] > 40*time.Millisecond { // the log would have been asked after 50
-		t.Errorf("the stream does not deliver: median %s", took[50])
+		t.Errorf("the stream does not deliver: median %s, want at most %v", took[50], 40*time.Millisecond)
 	}
 }
 
-// A stream that has stopped, under a follower that nothing but hints wakes: no hint is dropped, however
-// soon it comes after another event was handed over.
+// The stream has stopped, and only hints wake the follower: no hint is dropped, not even one that comes
+// directly after another event was delivered.
 func TestHintsAloneAreEnough(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -51,8 +51,10 @@ func (l *log) Version(ctx context.Context, s eventstore.StreamID) (int64, error)
 func (l *log) Receipt(ctx context.Context, key string) (*eventstore.Receipt, error) {
 	return l.store.Load().Receipt(ctx, key)
 }
-func (l *log) Head(ctx context.Context) (int64, error)   { return l.store.Load().Head(ctx) }
-func (l *log) Notifications(ctx context.Context) <-chan struct{} { return l.store.Load().Notifications(ctx) }
+func (l *log) Head(ctx context.Context) (int64, error) { return l.store.Load().Head(ctx) }
+func (l *log) Notifications(ctx context.Context) <-chan struct{} {
+	return l.store.Load().Notifications(ctx)
+}
 
 // write appends events numbered from the head on; the flavour goes into ids and data.
 func (l *log) write(t testing.TB, n int, flavour string) {
@@ -176,7 +178,7 @@ func eventually(t testing.TB, ok func() bool, what func() string) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("it does not happen: %s", what())
+			t.Fatalf("timed out waiting: %s", what())
 		}
 	}
 }
@@ -232,7 +234,7 @@ func (r *reader) has(t *testing.T, from, to int64, flavour string) {
 	for i, e := range r.got() {
 		n := from + int64(i) + 1
 		if e.Position != n || e.Stream.ID != fmt.Sprintf("01J%s%d", flavour, n) || string(e.Data) != fmt.Sprintf(`{"n": %d, "html":"<b>"}`, n) {
-			t.Fatalf("event %d is %+v", n, e)
+			t.Fatalf("event %d is %+v, want e.Position %v, e.Stream.ID %v and string(e.Data) %v", n, e, n, fmt.Sprintf("01J%s%d", flavour, n), fmt.Sprintf(`{"n": %d, "html":"<b>"}`, n))
 		}
 	}
 }

@@ -25,10 +25,10 @@ func TestLimitIsGivenBack(t *testing.T) {
 		jetstream.NewLimiter(jetstream.LimiterConfig{Conn: s.Conn}),
 		jetstream.NewLimiter(jetstream.LimiterConfig{Conn: s.Connect(t)}),
 	}
-	// A thousand uses that are given back cost nothing; the limit is what it was.
+	// A thousand uses that are given back leave the limit unchanged.
 	for i := range 1000 {
 		if retry, err := replicas[i%2].Allow(t.Context(), "k", 3, time.Hour); retry != 0 || err != nil {
-			t.Fatalf("use %d: %s, %v", i, retry, err)
+			t.Fatalf("use %d: got %s, %v, want 0 and no error", i, retry, err)
 		}
 		replicas[(i+1)%2].GiveBack(t.Context(), "k", 3, time.Hour)
 	}
@@ -41,23 +41,23 @@ func TestLimitIsGivenBack(t *testing.T) {
 		return n
 	}
 	if n := allowed(); n != 3 {
-		t.Errorf("%d of 3 allowed", n)
+		t.Errorf("%d of 3 allowed, want 3", n)
 	}
 	replicas[0].GiveBack(t.Context(), "k", 3, time.Hour)
 	if n := allowed(); n != 1 {
-		t.Errorf("%d of the one given back", n)
+		t.Errorf("%d of the one given back, want 1", n)
 	}
 	replicas[0].GiveBack(t.Context(), "unknown", 3, time.Hour)
 	s.Stop()
 	for i := range 10 {
 		if retry, err := replicas[0].Allow(t.Context(), "k2", 3, time.Hour); retry != 0 || err != nil {
-			t.Fatalf("use %d without NATS: %s, %v", i, retry, err)
+			t.Fatalf("use %d without NATS: got %s, %v, want 0 and no error", i, retry, err)
 		}
 		replicas[0].GiveBack(t.Context(), "k2", 3, time.Hour)
 	}
 }
 
-// TestHostileFullLimits fills the bucket as one who invents keys would.
+// TestHostileFullLimits fills the bucket as an attacker who invents keys would.
 func TestHostileFullLimits(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)
@@ -114,16 +114,16 @@ func TestHostileFullLimits(t *testing.T) {
 		}
 	}
 	if allowed != 3 {
-		t.Errorf("%d of 3 allowed of a new key", allowed)
+		t.Errorf("%d of 3 allowed of a new key, want 3", allowed)
 	}
 	for i := range 30 {
 		use(fmt.Sprint("more", i))
 		if err := l.Probe(t.Context()); err == nil || !strings.Contains(err.Error(), "full") {
-			t.Fatalf("the probe says %v", err)
+			t.Fatalf("the probe says %v, want an error and \"full\" in err.Error()", err)
 		}
 	}
 	if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "bucket of rate limits full") {
-		t.Errorf("%d warnings:\n%s", n, log.String())
+		t.Errorf("%d warnings, want n 1 and \"bucket of rate limits full\" in log.String()\n%s", n, log.String())
 	}
 	kv, err := js.KeyValue(t.Context(), "limits")
 	if err != nil {
@@ -166,8 +166,8 @@ func (c heldConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A NATS that hangs is asked once and then left alone for a while, as a sign-in has several keys: each replica
-// counts by itself meanwhile.
+// A NATS that hangs is asked once and then left alone for a while, because a sign-in has several keys. Meanwhile each
+// replica counts on its own.
 func TestLimitWhereNATSHangs(t *testing.T) {
 	t.Parallel()
 	h := &held{InProcessConnProvider: natstest.New(t)}
@@ -185,7 +185,7 @@ func TestLimitWhereNATSHangs(t *testing.T) {
 		for i := range 5 {
 			retry, err := l.Allow(t.Context(), key, 3, time.Hour)
 			if err != nil || (retry == 0) != (i < 3) {
-				t.Errorf("use %d of %s: %s, %v", i, key, retry, err)
+				t.Errorf("use %d of %s: got %s, %v, want no error and to be (i < 3)", i, key, retry, err)
 			}
 		}
 		return nc.Stats().OutMsgs - before
@@ -196,7 +196,7 @@ func TestLimitWhereNATSHangs(t *testing.T) {
 	h.gate.Lock()
 	first := asked("a")
 	if n := asked("b"); first == 0 || first > 3 || n != 0 {
-		t.Errorf("while it hung it was asked %d times, and then %d times", first, n)
+		t.Errorf("while it hung it was asked %d times, and then %d times, want first other than 0, first at most 3 and n 0", first, n)
 	}
 	h.gate.Unlock()
 	passed.Store(int64(time.Minute))

@@ -41,11 +41,11 @@ func TestSlowStreamIsNotStuck(t *testing.T) {
 	}
 	for at := range int64(100) {
 		if slow.met(t.Context(), log, at+1, failure); long(&slow) {
-			t.Fatalf("given up at %d", at+1)
+			t.Fatalf("given up at %d, want long(&slow) false", at+1)
 		}
 	}
 	broken.met(t.Context(), log, 7, failure)
-	broken.met(t.Context(), log, 0, failure) // it did not even say where it stands
+	broken.met(t.Context(), log, 0, failure) // it did not report its position
 	if broken.met(t.Context(), log, 7, failure); !long(&broken) {
 		t.Error("a stream that stands still is kept")
 	}

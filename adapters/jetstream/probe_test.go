@@ -32,7 +32,7 @@ func TestProbesLeaveNothing(t *testing.T) {
 	}
 	names := w.JS.StreamNames(t.Context())
 	for name := range names.Name() {
-		t.Errorf("stream %s is left", name)
+		t.Errorf("got stream %s, want none left", name)
 	}
 	run(t, w.relay(t, jetstream.StreamLimits{}))
 	w.log.write(t, 5, "a")
@@ -51,7 +51,7 @@ func TestProbesLeaveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if at := s.CachedInfo().State; at.Msgs != want || stream == jetstream.StreamName && at.LastSeq != want {
-			t.Errorf("%s: %+v", stream, at)
+			t.Errorf("%s: got %+v, want %d messages", stream, at, want)
 		}
 	}
 	// Two replicas' probes share the key.
@@ -64,12 +64,12 @@ func TestProbesLeaveNothing(t *testing.T) {
 	for name, try := range all {
 		err := try(t.Context())
 		if _, unable := jetstream.Unable(err); err == nil || unable {
-			t.Errorf("%s while NATS is away: %v", name, err)
+			t.Errorf("%s while NATS is away: got %v, want an error and unable false", name, err)
 		}
 	}
 }
 
-// A stream that stands still while the log goes on has no relay, or no quorum.
+// A stream that does not grow with the log has no relay, or no quorum.
 func TestRelayedNeedsProgress(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -80,9 +80,9 @@ func TestRelayedNeedsProgress(t *testing.T) {
 	if err == nil {
 		t.Fatal("nothing is relayed, and the probe is content")
 	}
-	w.log.write(t, 1, "a") // which is no news to whoever logs what is wrong
+	w.log.write(t, 1, "a") // the error must not change, so that it is logged once
 	if again := p.Relayed(t.Context()); again == nil || again.Error() != err.Error() {
-		t.Errorf("%v, and then %v", err, again)
+		t.Errorf("%v, and then %v, want again other than nil and again.Error() err.Error()", err, again)
 	}
 	run(t, w.relay(t, jetstream.StreamLimits{}))
 	w.settled(t)
@@ -91,7 +91,7 @@ func TestRelayedNeedsProgress(t *testing.T) {
 	}
 }
 
-// A NATS that can never do its work is told from one that is away, in a sentence.
+// A NATS whose configuration prevents its work is distinguished from one that is away, in a sentence.
 func TestUnable(t *testing.T) {
 	t.Parallel()
 	plain := func(o *server.Options) string { return "" }
@@ -147,7 +147,7 @@ func TestUnable(t *testing.T) {
 				err := try(t.Context())
 				sentence, unable := jetstream.Unable(err)
 				if want := c.fails == nil || c.fails[name]; unable != want {
-					t.Errorf("%s: %v", name, err)
+					t.Errorf("%s: got %v, want %v", name, err, want)
 				}
 				if unable && name == "able" {
 					t.Log(sentence)
@@ -157,8 +157,7 @@ func TestUnable(t *testing.T) {
 	}
 }
 
-// A subject that the server refused once and that is not needed says nothing about a call that fails
-// later for another reason.
+// An earlier refusal of a subject that we do not need does not explain a call that fails later.
 func TestOtherRefusalIsNoReason(t *testing.T) {
 	t.Parallel()
 	o := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, JetStream: true}
@@ -197,6 +196,6 @@ func TestOtherRefusalIsNoReason(t *testing.T) {
 	if err := jetstream.Able(late, conn, jetstream.StreamLimits{}); err == nil {
 		t.Error("a call that was given up worked")
 	} else if sentence, unable := jetstream.Unable(err); unable {
-		t.Errorf("%v: %s", err, sentence)
+		t.Errorf("got %v: %s, want unable false", err, sentence)
 	}
 }

@@ -17,7 +17,7 @@ func TestRelayKeepsTheNumbers(t *testing.T) {
 	run(t, r)
 	w.log.write(t, 300, "A")
 	if c := w.settled(t); c.Stream != 600 {
-		t.Fatalf("%+v", c)
+		t.Fatalf("got %+v, want 600", c)
 	}
 	s, err := w.JS.Stream(t.Context(), jetstream.StreamName)
 	if err != nil {
@@ -28,7 +28,7 @@ func TestRelayKeepsTheNumbers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if m.Subject != "cloudbot.events.instance.01JA7.requested" || m.Header.Get("Content-Type") != jetstream.ContentType {
-		t.Fatalf("%s %v", m.Subject, m.Header)
+		t.Fatalf("got %s %v, want m.Subject \"cloudbot.events.instance.01JA7.requested\" and m.Header.Get(\"Content-Type\") %v", m.Subject, m.Header, jetstream.ContentType)
 	}
 	eventually(t, func() bool { return r.Stats() == jetstream.RelayStats{Published: 600, Position: 600, Epoch: 1} }, func() string { return "stats" })
 }
@@ -43,10 +43,10 @@ func TestTwoRelaysAtOnce(t *testing.T) {
 		w.log.write(t, 50, "A")
 	}
 	if c := w.settled(t); c.Stream != 1100 {
-		t.Fatalf("%+v", c)
+		t.Fatalf("got %+v, want 1100", c)
 	}
 	if got := w.epochOfStream(t); got != "1" {
-		t.Fatalf("epoch %s: two relays are no reason for a new one", got)
+		t.Fatalf("epoch %s: two relays are no reason for a new one, want \"1\"", got)
 	}
 }
 
@@ -63,7 +63,7 @@ func TestWipedFolderIsRefilled(t *testing.T) {
 	w.log.write(t, 5, "A")
 	run(t, w.relay(t, jetstream.StreamLimits{}))
 	if c := w.settled(t); c.Stream != 55 || w.epochOfStream(t) != "1" {
-		t.Fatalf("%+v, epoch %s", c, w.epochOfStream(t))
+		t.Fatalf("%+v, epoch %s, want c.Stream 55 and w.epochOfStream(t) \"1\"", c, w.epochOfStream(t))
 	}
 }
 
@@ -78,7 +78,7 @@ func TestWipedFolderUnderARelay(t *testing.T) {
 	w.log.write(t, 5, "A")
 	w.Start(t)
 	if c := w.settled(t); c.Stream != 55 || w.epochOfStream(t) != "1" {
-		t.Fatalf("%+v, epoch %s", c, w.epochOfStream(t))
+		t.Fatalf("%+v, epoch %s, want c.Stream 55 and w.epochOfStream(t) \"1\"", c, w.epochOfStream(t))
 	}
 }
 
@@ -97,7 +97,7 @@ func TestStreamDeletedWhileRunning(t *testing.T) {
 	}
 }
 
-// Somebody caps the stream by hand: the cap goes and the prefix comes back.
+// An operator caps the stream by hand: the relay removes the cap and restores the prefix.
 func TestPrefixLostWhileRunning(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -114,7 +114,7 @@ func TestPrefixLostWhileRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c := w.settled(t); c.Stream != 20 {
-		t.Fatalf("%+v", c)
+		t.Fatalf("got %+v, want 20", c)
 	}
 }
 
@@ -145,7 +145,7 @@ func TestHoleIsFilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c, err := jetstream.Check(t.Context(), w.log, w.Conn); err != nil || c.Missing != 1 {
-		t.Fatalf("the checker does not see the hole: %+v, %v", c, err)
+		t.Fatalf("the checker does not see the hole: got %+v, %v, want no error and 1", c, err)
 	}
 	run(t, w.relay(t, jetstream.StreamLimits{}))
 	w.settled(t)
@@ -166,7 +166,7 @@ func TestShorterLogBeginsAnEpoch(t *testing.T) {
 	w.log.write(t, 3, "B")
 	w.settled(t)
 	if got := w.epochOfStream(t); got != "2" || w.epochs.at != 25 {
-		t.Fatalf("epoch %s agrees up to %d", got, w.epochs.at)
+		t.Fatalf("epoch %s agrees up to %d, want got \"2\" and w.epochs.at 25", got, w.epochs.at)
 	}
 }
 
@@ -197,11 +197,11 @@ func TestOtherContentsBeginAnEpoch(t *testing.T) {
 	w.log.write(t, 40, "B")
 	run(t, w.relay(t, jetstream.StreamLimits{}))
 	if c := w.settled(t); c.Stream != 50 || w.epochOfStream(t) != "2" || w.epochs.at != 10 {
-		t.Fatalf("%+v, epoch %s agrees up to %d", c, w.epochOfStream(t), w.epochs.at)
+		t.Fatalf("%+v, epoch %s agrees up to %d, want c.Stream 50, w.epochOfStream(t) \"2\" and w.epochs.at 10", c, w.epochOfStream(t), w.epochs.at)
 	}
 }
 
-// The log is rewound and grows again, past where it was, without the relay being restarted.
+// The log is rewound and grows past its old end, without a restart of the relay.
 func TestRewindUnderARelay(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -214,12 +214,12 @@ func TestRewindUnderARelay(t *testing.T) {
 	next.write(t, 40, "B")
 	w.log.store.Store(next.store.Load())
 	if c := w.settled(t); c.Stream != 50 || w.epochOfStream(t) != "2" {
-		t.Fatalf("%+v, epoch %s", c, w.epochOfStream(t))
+		t.Fatalf("%+v, epoch %s, want c.Stream 50 and w.epochOfStream(t) \"2\"", c, w.epochOfStream(t))
 	}
 }
 
-// A writer from before the epoch gets a message in. It keeps its epoch, so its number stays
-// unique, and the stream is mended.
+// A writer from before the epoch gets a message in. The message keeps its epoch, so its number stays
+// unique, and the relay repairs the stream.
 func TestStrangersMessageIsFound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -242,10 +242,10 @@ func TestStrangersMessageIsFound(t *testing.T) {
 	}
 	w.log.write(t, 20, "A")
 	if c := w.settled(t); c.Stream != 30 {
-		t.Fatalf("%+v", c)
+		t.Fatalf("got %+v, want 30", c)
 	}
 	if got := w.epochOfStream(t); got == "1" || got == "2" {
-		t.Fatalf("epoch %s", got)
+		t.Fatalf("epoch %s, want got other than \"1\" and got other than \"2\"", got)
 	}
 }
 
@@ -265,7 +265,7 @@ func TestRestartUnderARelay(t *testing.T) {
 	w.log.write(t, 10, "A")
 	w.Start(t)
 	if c := w.settled(t); c.Stream != 2010 || w.epochOfStream(t) != "1" {
-		t.Fatalf("%+v, epoch %s", c, w.epochOfStream(t))
+		t.Fatalf("%+v, epoch %s, want c.Stream 2010 and w.epochOfStream(t) \"1\"", c, w.epochOfStream(t))
 	}
 }
 
@@ -289,6 +289,6 @@ func TestCappedStreamIsLeftAlone(t *testing.T) {
 	r.has(t, 0, 250, "A")
 	eventually(t, func() bool { return s().LastSeq == 250 }, func() string { return "not filled" })
 	if first := s().FirstSeq; first < 2 {
-		t.Fatalf("nothing was discarded: the test shows nothing")
+		t.Fatalf("nothing was discarded: the test shows nothing, want at least 2")
 	}
 }

@@ -46,7 +46,7 @@ func (w *warnings) count(message string) int {
 	return w.seen[message]
 }
 
-// impatient is a relay that finds out soon, and what it warns of.
+// impatient starts a relay that notices failures soon, and returns the warnings it logs.
 func (w *world) impatient(t *testing.T, patience time.Duration) (*jetstream.Relay, *warnings) {
 	t.Helper()
 	heard := &warnings{Handler: logTo(t).Handler(), seen: map[string]int{}}
@@ -81,8 +81,8 @@ func (l *log) big(t testing.TB, megabytes int) {
 	}
 }
 
-// The stream's files break under the server, which from then on answers and stores nothing: the
-// stream is filled again from the log, without a restart.
+// The stream's files break under the server, which from then on answers and stores nothing: the stream is
+// refilled from the log, without a restart.
 func TestBrokenStreamIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -96,21 +96,21 @@ func TestBrokenStreamIsReplaced(t *testing.T) {
 	w.log.big(t, 9) // more than one file of the server's
 	eventually(t, func() bool { return len(follower.got()) == 38 }, func() string { return fmt.Sprint(len(follower.got()), " followed") })
 	if c := w.settled(t); c.Stream != 38 || w.epochOfStream(t) != "1" {
-		t.Fatalf("%+v, epoch %s", c, w.epochOfStream(t))
+		t.Fatalf("%+v, epoch %s, want c.Stream 38 and w.epochOfStream(t) \"1\"", c, w.epochOfStream(t))
 	}
 	w.log.write(t, 1, "A")
 	w.settled(t)
 	if n := heard.count("stream replaced"); n != 1 {
-		t.Errorf("the stream was replaced %d times", n)
+		t.Errorf("the stream was replaced %d times, want 1", n)
 	}
 	if n := heard.count("relay interrupted, will resume"); n < 1 || n > 6 {
-		t.Errorf("the relay warned %d times: once for each cause is enough", n)
+		t.Errorf("the relay warned %d times: once for each cause is enough, want n at least 1 and n at most 6", n)
 	}
 	t.Logf("the stream broke: replaced %d times, %d warnings", heard.count("stream replaced"), heard.count("relay interrupted, will resume"))
 }
 
-// The disk is full, and then it is not: events are followed all the while, and the stream comes back
-// by itself.
+// The disk is full, and later has room: followers get events all the time, and the relay replaces the
+// stream without help.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -139,17 +139,17 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c := w.settled(t); c.Stream != 33 || w.epochOfStream(t) != "1" {
-		t.Fatalf("%+v, epoch %s", c, w.epochOfStream(t))
+		t.Fatalf("%+v, epoch %s, want c.Stream 33 and w.epochOfStream(t) \"1\"", c, w.epochOfStream(t))
 	}
 	w.log.write(t, 3, "A")
 	w.settled(t)
 	if n := heard.count("relay interrupted, will resume"); n > 6 {
-		t.Errorf("the relay warned %d times: once for each cause is enough", n)
+		t.Errorf("the relay warned %d times: once for each cause is enough, want at most 6", n)
 	}
 	t.Logf("the disk was full: replaced %d times, %d warnings", heard.count("stream replaced"), heard.count("relay interrupted, will resume"))
 }
 
-// fill leaves so much of a file system.
+// fill uses up a file system, except for some bytes.
 func fill(t *testing.T, name string, leave uint64) {
 	t.Helper()
 	f, err := os.Create(name)
@@ -171,8 +171,8 @@ func fill(t *testing.T, name string, leave uint64) {
 	}
 }
 
-// A server that takes small messages only gets the numbers all the same: a large event's data stays
-// in the log, where a follower reads it.
+// A server that accepts only small messages still gets every number: a large event's data stays in the
+// log, where a follower reads it.
 func TestEventTooLargeForAMessage(t *testing.T) {
 	t.Parallel()
 	s, err := natsserver.NewServer(&natsserver.Options{DontListen: true, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, MaxPayload: 8 << 10})
@@ -194,13 +194,13 @@ func TestEventTooLargeForAMessage(t *testing.T) {
 	r, heard := w.impatient(t, 0)
 	run(t, r)
 	if c := w.settled(t); c.Stream != 6 {
-		t.Fatalf("%+v", c)
+		t.Fatalf("got %+v, want 6", c)
 	}
 	follower := w.follow(t, 0)
 	eventually(t, func() bool { return len(follower.got()) == 6 }, func() string { return fmt.Sprint(len(follower.got()), " followed") })
 	for _, e := range follower.got() {
 		if e.Position > 3 && e.Position < 6 && len(e.Data) < 500<<10 {
-			t.Errorf("event %d has %d bytes", e.Position, len(e.Data))
+			t.Errorf("event %d: got %d bytes, want at least %d", e.Position, len(e.Data), 500<<10)
 		}
 	}
 	stream, err := w.JS.Stream(t.Context(), jetstream.StreamName)
@@ -213,23 +213,23 @@ func TestEventTooLargeForAMessage(t *testing.T) {
 	}
 	var said struct{ DataRef, DataSHA256, Sequence, Damage string }
 	if err := json.Unmarshal(m.Data, &said); err != nil || said.DataRef != "/cloudbot/test/events/4" || len(said.DataSHA256) != 64 || said.Sequence != "4" || said.Damage != "" {
-		t.Errorf("%s: %v", m.Data, err)
+		t.Errorf("%s: got %v, want no error, said.DataRef \"/cloudbot/test/events/4\", len(said.DataSHA256) 64, said.Sequence \"4\" and said.Damage \"\"", m.Data, err)
 	}
 	if m.Header.Get(jetstream.DataHeader) != jetstream.DataLeftOut {
-		t.Errorf("headers %v", m.Header)
+		t.Errorf("headers %v, want %v", m.Header, jetstream.DataLeftOut)
 	}
 	w.log.big(t, 1)
 	w.log.write(t, 1, "A")
 	eventually(t, func() bool { return len(follower.got()) == 9 }, func() string { return fmt.Sprint(len(follower.got()), " followed") })
 	w.settled(t)
-	if n := heard.count("event too large for a message: its data is left out"); n < 4 {
-		t.Errorf("%d were said to be left out", n)
+	if n := heard.count("event too large for a message, data left out"); n < 4 {
+		t.Errorf("%d were said to be left out, want at least 4", n)
 	}
-	// Another data with the same length is not what the message stands for.
+	// Other data of the same length is not the data that the message names.
 	if c, err := jetstream.Check(t.Context(), forged{w.log, 4}, w.Conn); err != nil || c.Different != 1 {
-		t.Errorf("forged: %+v, %v", c, err)
+		t.Errorf("forged: got %+v, %v, want no error and 1", c, err)
 	}
-	t.Logf("a server with 8 KiB a message: 9 events, %d without their data", heard.count("event too large for a message: its data is left out"))
+	t.Logf("a server with 8 KiB a message: 9 events, %d without their data", heard.count("event too large for a message, data left out"))
 }
 
 type forged struct {
@@ -273,7 +273,7 @@ func (d damaged) ReadAll(ctx context.Context, after int64) iter.Seq2[eventstore.
 	})
 }
 
-// Rows that cannot be read keep their numbers on the stream, and stop nobody.
+// Rows that cannot be read keep their numbers on the stream, and stop no follower.
 func TestDamagedEventsAreRelayed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -309,13 +309,13 @@ func TestDamagedEventsAreRelayed(t *testing.T) {
 	}
 	for i, e := range got {
 		if bad := i == 2 || i == 4 || i == 5; e.Position != int64(i+1) || (e.Damage != nil) != bad {
-			t.Errorf("event %d: damage %v", e.Position, e.Damage)
+			t.Errorf("event %d: damage %v, want e.Position %v and (e.Damage != nil) %v", e.Position, e.Damage, int64(i+1), bad)
 		}
 	}
 	t.Logf("3 damaged rows of 8: %+v", c)
 }
 
-// What cannot be read survives the way to the stream and back as it is.
+// An event that cannot be read comes back from the stream unchanged.
 func TestEnvelopeOfDamage(t *testing.T) {
 	t.Parallel()
 	for _, data := range []string{`{"a":1}`, ``, `{"a":`, `null`, "\x00\xff"} {
@@ -324,7 +324,7 @@ func TestEnvelopeOfDamage(t *testing.T) {
 		body := v.Bytes()
 		got, err := jetstream.ParseEnvelope(body)
 		if err != nil || string(got.Event.Data) != data || got.Event.Damage == nil || got.Event.Damage.Error() != "why" || !json.Valid(body) {
-			t.Errorf("%q: %+v, %v\n%s", data, got, err, body)
+			t.Errorf("%q: got %+v, %v, want no error, string(got.Event.Data) %v, got.Event.Damage other than nil, got.Event.Damage.Error() \"why\" and json.Valid(body) true\n%s", data, got, err, data, body)
 		}
 	}
 }

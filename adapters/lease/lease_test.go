@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -41,7 +42,7 @@ func holder(t *testing.T, url string, through *cable) *lease.Leases {
 	return lease.New(lease.Config{Pool: pool(t, url, through), TTL: ttl})
 }
 
-// cable is a way to the database that can be cut, as when a holder's machine drops off the net.
+// cable is a connection to the database that can be cut, as when a holder's machine loses its network.
 type cable struct {
 	mu    sync.Mutex
 	cut   bool
@@ -82,8 +83,8 @@ func TestOneAtATime(t *testing.T) {
 				if inside.Add(1) != 1 {
 					t.Error("two hold the lease")
 				}
-				// Longer than the lease lasts: renewing must carry it.
-				pause(ctx, ttl*3/2)
+				// Longer than the lease lasts, so it must be renewed.
+				_ = retry.Sleep(ctx, ttl*3/2)
 				inside.Add(-1)
 				turns.Add(1)
 				return ctx.Err()
@@ -95,7 +96,7 @@ func TestOneAtATime(t *testing.T) {
 	}
 	wg.Wait()
 	if turns.Load() != 4 {
-		t.Fatalf("%d turns", turns.Load())
+		t.Fatalf("%d turns, want 4", turns.Load())
 	}
 }
 
@@ -116,7 +117,7 @@ func TestReturnsTheFunctionsError(t *testing.T) {
 	own := errors.New("own")
 	for range 2 { // the second time proves the release
 		if err := l.Hold(t.Context(), "role", func(context.Context) error { return own }); !errors.Is(err, own) {
-			t.Fatalf("got %v", err)
+			t.Fatalf("got %v, want error %v", err, own)
 		}
 	}
 }
@@ -133,7 +134,7 @@ func TestContextEndsTheWait(t *testing.T) {
 			return nil
 		})
 		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want error %v", err, context.DeadlineExceeded)
 		}
 		return nil
 	})
@@ -159,7 +160,7 @@ func TestCutOffHolderStopsFirst(t *testing.T) {
 			close(holding)
 			<-ctx.Done()
 			if !errors.Is(context.Cause(ctx), lease.ErrLost) {
-				t.Errorf("ended by %v", context.Cause(ctx))
+				t.Errorf("ended by %v, want error %v", context.Cause(ctx), lease.ErrLost)
 			}
 			active.Store(false)
 			return ctx.Err()
@@ -180,7 +181,7 @@ func TestCutOffHolderStopsFirst(t *testing.T) {
 	wg.Wait()
 }
 
-// A lease taken away, as from a process that slept too long, ends the zombie's context.
+// When another process has taken the lease, as from a process that slept too long, f's context ends.
 func TestZombieIsStopped(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
@@ -197,14 +198,8 @@ func TestZombieIsStopped(t *testing.T) {
 		return ctx.Err()
 	})
 	if err != nil || turns != 2 {
-		t.Fatalf("%v after %d turns", err, turns)
+		t.Fatalf("%v after %d turns, want no error and 2", err, turns)
 	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	<-ctx.Done()
 }
 
 func TestClearFreesWhatADeadProcessHeld(t *testing.T) {
@@ -227,11 +222,11 @@ func TestClearFreesWhatADeadProcessHeld(t *testing.T) {
 	}
 	taken := false
 	if err := next.Hold(t.Context(), "role", func(context.Context) error { taken = true; return nil }); err != nil || !taken {
-		t.Fatalf("taken %v, error %v", taken, err)
+		t.Fatalf("taken %v, error %v, want no error and taken true", taken, err)
 	}
 }
 
-// A role that panics leaves its lease to others: nobody renews it for what does not run any more.
+// A role that panics gives up its lease: the lease of a role that no longer runs is not renewed.
 func TestPanicLetsGoOfTheLease(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)

@@ -1,12 +1,13 @@
-// Package local makes machines out of processes: each is a guest with a desktop of its own, which
-// dials home exactly as one on EC2 does. It is the cloud of a developer's computer.
+// Package local runs machines as processes: each is a guest with a desktop of its own, which connects to the
+// control plane exactly as one on EC2 does. It is the cloud of a developer's computer.
 //
-// The one thing to know: everything it knows is on disk, guarded by file locks, so any number of
-// control-plane processes may share a folder, and any of them may die at any moment. Where they are root, each
-// machine has a user of its own; else it has the rights of the control plane itself.
+// The one thing to know: all state is on disk, guarded by file locks. So any number of control-plane processes
+// may share a folder, and any of them may die at any time. If they run as root, each machine has a user of its
+// own; else it has the rights of the control plane.
 package local
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,44 +26,40 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// Config says where machines live.
+// Config configures local machines.
 type Config struct {
-	Dir             string        // one folder a machine, and the ledger; made if missing; required
-	GuestPath       string        // the guest's program; "": cloudbot-guest beside this executable
-	ControlPlaneURL string        // where guests dial home; required
+	Dir             string        // contains the ledger and a folder for each machine; created if missing; required
+	GuestPath       string        // the guest program; "": cloudbot-guest beside this executable
+	ControlPlaneURL string        // where guests connect to; required
 	Logger          *slog.Logger  // nil: silent
-	Grace           time.Duration // for a guest to end before it is killed; 0: 5 s
+	Grace           time.Duration // time for a guest to end before it is killed; 0: 5 s
 }
 
-// Cloud implements commands.Cloud.
+// Cloud implements machines.Cloud.
 type Cloud struct {
 	cfg    Config
 	log    *slog.Logger
 	self   process
 	ledger ledger
 
-	rooms  string         // folder of what the machines' own users may enter
-	guest  string         // absolute path of the guest's program
-	reaped sync.WaitGroup // guests of this process that run
+	rooms  string         // contains the folders that the machines' own users may enter
+	guest  string         // absolute path of the guest program
+	reaped sync.WaitGroup // running guests of this process
 
-	mu     sync.Mutex
-	closed bool             // no machine is started any more
-	tries  map[string]retry // respawns of machines that do not stay up
+	mu       sync.Mutex
+	closed   bool               // no further machine is started
+	respawns map[string]respawn // of machines that do not stay up
 }
 
-// New opens the folder. Run keeps its machines up.
+// New opens the folder. Run keeps its machines running.
 func New(cfg Config) (*Cloud, error) {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Grace == 0 {
-		cfg.Grace = 5 * time.Second
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	cfg.Grace = cmp.Or(cfg.Grace, 5*time.Second)
 	var err error
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("open local machines: %w", err)
 	}
-	// A machine's user passes through, but does not see which others there are.
+	// A machine's user can pass through, but cannot list the other machines.
 	err = errors.Join(os.MkdirAll(filepath.Join(cfg.Dir, locksDir), 0o711), os.Chmod(cfg.Dir, 0o711))
 	if err != nil {
 		return nil, fmt.Errorf("open local machines: %w", err)
@@ -83,15 +80,15 @@ func New(cfg Config) (*Cloud, error) {
 		socketFolders()
 	}
 	return &Cloud{
-		cfg: cfg, log: cfg.Logger, self: self, rooms: roomsFor(cfg.Dir, own), guest: guest, tries: map[string]retry{},
+		cfg: cfg, log: cfg.Logger, self: self, rooms: roomsFor(cfg.Dir, own), guest: guest, respawns: map[string]respawn{},
 		ledger: ledger{path: filepath.Join(cfg.Dir, "ledger.jsonl"), users: own},
 	}, nil
 }
 
-// Region implements commands.Cloud.
+// Region implements machines.Cloud.
 func (c *Cloud) Region() string { return "local" }
 
-// Types implements commands.Cloud. The sizes are those of EC2; a process uses what it uses.
+// Types implements machines.Cloud. The sizes are those of EC2, but nothing limits the processes.
 func (c *Cloud) Types() []machines.MachineType {
 	return []machines.MachineType{
 		{ID: "t3.large", CPUs: 2, Memory: 8 << 10},
@@ -100,13 +97,13 @@ func (c *Cloud) Types() []machines.MachineType {
 	}
 }
 
-// Freeze implements commands.Cloud.
+// Freeze implements machines.Cloud.
 func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
 	if !slices.ContainsFunc(c.Types(), func(t machines.MachineType) bool { return t.ID == a.Type }) {
 		return instance.Spec{}, fmt.Errorf("freeze a launch: unknown type %q", a.Type)
 	}
 	if a.ClientToken == "" || len(a.ClientToken) > 64 {
-		return instance.Spec{}, fmt.Errorf("freeze a launch: a client token of %d characters", len(a.ClientToken))
+		return instance.Spec{}, fmt.Errorf("freeze a launch: got a client token of %d characters, want 1 to 64", len(a.ClientToken))
 	}
 	userData, err := json.Marshal(map[string]any{
 		"control_plane_url": c.cfg.ControlPlaneURL, "instance": a.Instance, "token": machines.TokenPlaceholder,
@@ -116,13 +113,13 @@ func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
 	}, err
 }
 
-// idOf derives a machine's id from its ClientToken, so that a repeated launch cannot but find it.
+// idOf derives a machine's id from its ClientToken, so that a repeated launch always finds it.
 func idOf(clientToken string) string {
 	sum := sha256.Sum256([]byte(clientToken))
 	return "local-" + hex.EncodeToString(sum[:8])
 }
 
-// Launch implements commands.Cloud.
+// Launch implements machines.Cloud.
 func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (string, error) {
 	id := idOf(s.ClientToken)
 	sum := sha256.Sum256([]byte(s.Image + "\x00" + s.Type + "\x00" + userData))
@@ -133,11 +130,11 @@ func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (s
 		case err != nil:
 			return err
 		case known.Launched && known.Request != request:
-			return refused("IdempotentParameterMismatch", "This launch was made before with other parameters.", errors.New("same client token, other request"))
+			return refused("IdempotentParameterMismatch", "This launch was already made with other parameters.", errors.New("same client token, other request"))
 		case known.Launched && !known.running():
-			return nil // it was made; what became of it since is Describe's to tell
+			return nil // the machine was made; Describe returns its current state
 		case !known.Launched:
-			// The ledger first: from here on the machine exists, whatever dies when.
+			// The ledger comes first: from here on the machine exists, even if this process dies.
 			if err := c.ledger.add(entry{Call: "launch", Machine: id, ClientToken: s.ClientToken, Request: request}); err != nil {
 				return err
 			}
@@ -157,22 +154,22 @@ func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (s
 	return id, nil
 }
 
-// Start implements commands.Cloud.
+// Start implements machines.Cloud.
 func (c *Cloud) Start(ctx context.Context, id string) error {
 	return c.change(ctx, "start", id, c.ensureRunning)
 }
 
-// Stop implements commands.Cloud. The machine has stopped when it returns.
+// Stop implements machines.Cloud. When it returns, the machine has stopped.
 func (c *Cloud) Stop(ctx context.Context, id string) error {
 	return c.change(ctx, "stop", id, c.end)
 }
 
-// Terminate implements commands.Cloud. Nothing of the machine is left when it returns.
+// Terminate implements machines.Cloud. When it returns, nothing of the machine is left.
 func (c *Cloud) Terminate(ctx context.Context, id string) error {
 	return c.change(ctx, "terminate", id, c.erase)
 }
 
-// erase ends the machine's processes and deletes what it kept.
+// erase ends the machine's processes and deletes its files.
 func (c *Cloud) erase(m machine) error {
 	if err := c.end(m); err != nil {
 		return err
@@ -182,8 +179,8 @@ func (c *Cloud) erase(m machine) error {
 
 const codeUnknown = "InvalidInstanceID.NotFound"
 
-// change enters the call in the ledger unless it is so already, and has it done either way: whoever
-// made it before may have died in between.
+// change enters the call in the ledger unless it is there already, and carries it out in either case: the process
+// that entered it may have died before that.
 func (c *Cloud) change(ctx context.Context, call, id string, do func(machine) error) error {
 	err := c.locked(ctx, id, func() error {
 		known, err := c.ledger.find(id)
@@ -191,7 +188,7 @@ func (c *Cloud) change(ctx context.Context, call, id string, do func(machine) er
 		case err != nil:
 			return err
 		case !known.Launched || known.Terminated && call != "terminate":
-			return refused(codeUnknown, "The machine does not exist any more.", errors.New("not in the ledger, or terminated"))
+			return refused(codeUnknown, "The machine no longer exists.", errors.New("not in the ledger, or terminated"))
 		case known.Last != call && !(call == "start" && known.running()):
 			if err := c.ledger.add(entry{Call: call, Machine: id, ClientToken: known.ClientToken}); err != nil {
 				return err
@@ -209,7 +206,7 @@ func (c *Cloud) change(ctx context.Context, call, id string, do func(machine) er
 	return nil
 }
 
-// Describe implements commands.Cloud.
+// Describe implements machines.Cloud.
 func (c *Cloud) Describe(_ context.Context, ids []string) ([]machines.Machine, error) {
 	var list []machines.Machine
 	for _, id := range ids {

@@ -20,7 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// guestPath is the guest, built once for all tests.
+// guestPath is the path of the guest program, built once for all tests.
 var guestPath string
 
 func TestMain(m *testing.M) {
@@ -113,7 +113,7 @@ func open(t *testing.T, dir string) *Cloud {
 		ids, _ := c.ledger.all()
 		for _, id := range ids {
 			if p := processes(c, id); len(p) > 0 {
-				t.Errorf("%s: processes %v are left after Close", id, p)
+				t.Errorf("%s: processes %v are left after Close, want none", id, p)
 			}
 			_ = c.remove(id)
 		}
@@ -141,7 +141,7 @@ func mustLaunch(t *testing.T, c *Cloud, token string) string {
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	if !waitUntil(15*time.Second, is) {
-		t.Fatalf("not so after 15 s: %s", what)
+		t.Fatalf("timed out after 15 s waiting: %s", what)
 	}
 }
 
@@ -149,7 +149,7 @@ func seen(t *testing.T, c *Cloud, id string) instance.Seen {
 	t.Helper()
 	list, err := c.Describe(t.Context(), []string{id, "local-0000000000000000"})
 	if err != nil || len(list) != 1 || list[0].ID != id {
-		t.Fatalf("describe: %v, %v", list, err)
+		t.Fatalf("describe: got %v, %v, want no error, len(list) 1 and list[0].ID %v", list, err, id)
 	}
 	return list[0].Seen
 }
@@ -170,14 +170,14 @@ func calls(t *testing.T, c *Cloud, id string) map[string]int {
 		if e.Machine == id {
 			n[e.Call]++
 			if e.ClientToken == "" || e.Time.IsZero() {
-				t.Errorf("entry without token or time: %s", l)
+				t.Errorf("entry without token or time: got %s, want e.ClientToken not empty and e.Time.IsZero() false", l)
 			}
 		}
 	}
 	return n
 }
 
-// processes are the machine's, as the next sweep would find them.
+// processes returns the machine's processes, as the next sweep would find them.
 func processes(c *Cloud, id string) []int {
 	m, err := c.read(id)
 	if err != nil {
@@ -200,10 +200,10 @@ func TestLifeOfAMachine(t *testing.T) {
 	c := open(t, t.TempDir())
 	id := mustLaunch(t, c, "token")
 	if again := mustLaunch(t, c, "token"); again != id {
-		t.Errorf("the same token made %s and %s", id, again)
+		t.Errorf("the same token made %s and %s, want %v", id, again, id)
 	}
 	if got := seen(t, c, id); got != instance.SeenRunning {
-		t.Errorf("launched: %s", got)
+		t.Errorf("launched: got %s, want %v", got, instance.SeenRunning)
 	}
 	server := ""
 	for vnc, x := range map[string]string{"x11vnc": "Xvfb", "Xvnc": "Xvnc"} {
@@ -224,7 +224,7 @@ func TestLifeOfAMachine(t *testing.T) {
 	}
 	for _, pid := range processes(c, id) {
 		if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(b), "secret-") {
-			t.Errorf("a token in the arguments: %q", b)
+			t.Errorf("a token in the arguments: got %q, want no \"secret-\" in string(b)", b)
 		}
 	}
 	for range 2 {
@@ -233,13 +233,13 @@ func TestLifeOfAMachine(t *testing.T) {
 		}
 	}
 	if got := seen(t, c, id); got != instance.SeenStopped {
-		t.Errorf("stopped: %s", got)
+		t.Errorf("stopped: got %s, want %v", got, instance.SeenStopped)
 	}
 	if p := processes(c, id); len(p) > 0 {
-		t.Errorf("processes %v are left after Stop", p)
+		t.Errorf("processes %v are left after Stop, want none", p)
 	}
 	if err := c.Tend(t.Context()); err != nil || len(processes(c, id)) > 0 {
-		t.Errorf("a stopped machine was woken: %v", err)
+		t.Errorf("a stopped machine was woken: got %v, want no error and none", err)
 	}
 	if got := mustLaunch(t, c, "token"); got != id || len(processes(c, id)) > 0 {
 		t.Error("a repeated launch woke a stopped machine")
@@ -250,7 +250,7 @@ func TestLifeOfAMachine(t *testing.T) {
 		}
 	}
 	if got := seen(t, c, id); got != instance.SeenRunning {
-		t.Errorf("started: %s", got)
+		t.Errorf("started: got %s, want %v", got, instance.SeenRunning)
 	}
 	for range 2 {
 		if err := c.Terminate(t.Context(), id); err != nil {
@@ -258,20 +258,20 @@ func TestLifeOfAMachine(t *testing.T) {
 		}
 	}
 	if got := seen(t, c, id); got != instance.SeenGone {
-		t.Errorf("terminated: %s", got)
+		t.Errorf("terminated: got %s, want %v", got, instance.SeenGone)
 	}
 	if p := processes(c, id); len(p) > 0 {
-		t.Errorf("processes %v are left after Terminate", p)
+		t.Errorf("processes %v are left after Terminate, want none", p)
 	}
 	if _, err := os.Stat(c.folder(id)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the folder is left after Terminate: %v", err)
+		t.Errorf("the folder is left after Terminate: got %v, want error %v", err, os.ErrNotExist)
 	}
 	if got := mustLaunch(t, c, "token"); got != id || seen(t, c, id) != instance.SeenGone {
 		t.Error("a repeated launch brought a terminated machine back")
 	}
 	var refused *machines.CallError
 	if err := c.Start(t.Context(), id); !errors.As(err, &refused) || refused.Verdict != instance.Never {
-		t.Errorf("start of a terminated machine: %v", err)
+		t.Errorf("start of a terminated machine: got %v, want an error as &refused and refused.Verdict %v", err, instance.Never)
 	}
 	want := map[string]int{"launch": 1, "stop": 1, "start": 1, "terminate": 1}
 	if got := calls(t, c, id); fmt.Sprint(got) != fmt.Sprint(want) {
@@ -289,7 +289,7 @@ func TestSameTokenOtherRequest(t *testing.T) {
 	}
 	var refused *machines.CallError
 	if _, err := c.Launch(t.Context(), s, s.UserData); !errors.As(err, &refused) || refused.Code != "IdempotentParameterMismatch" || refused.Verdict != instance.Never {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want an error as &refused, refused.Code \"IdempotentParameterMismatch\" and refused.Verdict %v", err, instance.Never)
 	}
 }
 
@@ -324,15 +324,15 @@ func TestDeadGuestIsStartedAgain(t *testing.T) {
 		t.Error(err)
 	}
 	if p := processes(c, id); len(p) > 0 {
-		t.Errorf("processes %v are left after Run", p)
+		t.Errorf("processes %v are left after Run, want none", p)
 	}
 	if got := calls(t, c, id); got["launch"] != 1 || len(got) != 1 {
-		t.Errorf("ledger %v", got)
+		t.Errorf("ledger %v, want got[\"launch\"] 1 and len(got) 1", got)
 	}
 }
 
-// guests are the machine's guests, by process id. What a guest is about to start looks like the guest until
-// it has become a program of its own, so children of a guest do not count.
+// guests returns the machine's guests, by process id. A child of a guest looks like the guest until it executes its
+// program, so children of a guest do not count.
 func guests(c *Cloud, id string) []int {
 	parents := map[int]string{}
 	for _, pid := range processes(c, id) {
@@ -350,19 +350,19 @@ func guests(c *Cloud, id string) []int {
 	return found
 }
 
-// one wants the machine to have one guest, and never more. A newborn one may not be seen yet: its mark
-// appears a moment after its program.
+// one waits until the machine has one guest, and fails if it ever has more. A new guest may not be visible yet: its
+// mark appears after its program.
 func one(t *testing.T, c *Cloud, id string) {
 	t.Helper()
 	eventually(t, "a guest runs", func() bool {
 		g := guests(c, id)
 		if len(g) > 1 {
-			t.Fatalf("%s: guests %v", id, g)
+			t.Fatalf("%s: guests %v, want at most 1", id, g)
 		}
 		if len(g) == 1 {
 			return true
 		}
-		// What a child of anybody's is born with may have held the lock that says a guest lives.
+		// A child process may have briefly inherited the lock that shows that a guest lives.
 		if err := c.Tend(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -394,11 +394,11 @@ func TestTwoProcessesOneToken(t *testing.T) {
 		ids[i] = mustLaunch(t, c, fmt.Sprintf("token-%d", i))
 	}
 	if fmt.Sprint(o.ids) != fmt.Sprint(ids) {
-		t.Errorf("the other process made %v, this one %v", o.ids, ids)
+		t.Errorf("the other process made %v, this one %v, want %v", o.ids, ids, fmt.Sprint(ids))
 	}
 	for _, id := range ids {
 		if got := calls(t, c, id); got["launch"] != 1 {
-			t.Errorf("%s: ledger %v", id, got)
+			t.Errorf("%s: ledger %v, want 1", id, got)
 		}
 		one(t, c, id)
 	}
@@ -418,9 +418,9 @@ func TestKilledControlPlane(t *testing.T) {
 	id := o.ids[0]
 	m, err := c.read(id)
 	if err != nil || !m.Guest.alive() {
-		t.Fatalf("the machine did not survive its control plane: %v", err)
+		t.Fatalf("the machine did not survive its control plane: got %v, want no error and m.Guest.alive() true", err)
 	}
-	// The second one looks as if its control plane had been killed between starting it and writing that down.
+	// The second one looks as if its control plane had been killed after starting it and before recording it.
 	if err := os.Remove(c.file(o.ids[1], machineFile)); err != nil {
 		t.Fatal(err)
 	}
@@ -428,11 +428,11 @@ func TestKilledControlPlane(t *testing.T) {
 		t.Fatal(err)
 	}
 	if after, err := c.read(id); err != nil || after.Guest != m.Guest || after.Owner != c.self {
-		t.Errorf("not adopted: %+v %v", after, err)
+		t.Errorf("not adopted: got %+v %v, want no error, after.Guest %v and after.Owner %v", after, err, m.Guest, c.self)
 	}
 	one(t, c, o.ids[1])
 	if second, err := c.read(o.ids[1]); err != nil || !second.Guest.alive() {
-		t.Errorf("the unnoted machine: %+v %v", second, err)
+		t.Errorf("the unnoted machine: got %+v %v, want no error and second.Guest.alive() true", second, err)
 	}
 }
 
@@ -447,13 +447,13 @@ func TestCloseAndWake(t *testing.T) {
 	c := open(t, dir)
 	id := o.ids[0]
 	if p := processes(c, id); len(p) > 0 {
-		t.Errorf("processes %v are left after Close", p)
+		t.Errorf("processes %v are left after Close, want none", p)
 	}
 	if err := c.Tend(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := seen(t, c, id); got != instance.SeenRunning {
-		t.Errorf("after the next start: %s", got)
+		t.Errorf("after the next start: got %s, want %v", got, instance.SeenRunning)
 	}
 }
 
@@ -465,13 +465,13 @@ func TestHalfDoneTermination(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := seen(t, c, id); got != instance.SeenPending {
-		t.Errorf("with processes and a folder left: %s", got)
+		t.Errorf("with processes and a folder left: got %s, want %v", got, instance.SeenPending)
 	}
 	if err := c.Tend(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := seen(t, c, id); got != instance.SeenGone {
-		t.Errorf("after the termination was finished: %s", got)
+		t.Errorf("after the termination was finished: got %s, want %v", got, instance.SeenGone)
 	}
 }
 
@@ -491,6 +491,6 @@ func TestTornLedgerLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := calls(t, c, id); got["launch"] != 1 || got["stop"] != 1 || len(got) != 2 {
-		t.Errorf("ledger %v", got)
+		t.Errorf("ledger %v, want got[\"launch\"] 1, got[\"stop\"] 1 and len(got) 2", got)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/hold"
 )
 
-// needRoot skips what an ordinary user cannot do: run programs as other users.
+// needRoot skips the test unless it runs as root: only root can run programs as other users.
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -22,7 +22,7 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// as runs a shell with a machine's user, outside everything that holds the machine.
+// as runs a shell as a machine's user, outside the machine's process tree.
 func as(t *testing.T, user uint32, script string) (string, error) {
 	t.Helper()
 	cmd := exec.Command("/bin/sh", "-c", script)
@@ -42,7 +42,7 @@ func TestEachMachineHasItsOwnUser(t *testing.T) {
 	for _, id := range []string{a, b} {
 		k, err := c.ledger.find(id)
 		if err != nil || k.User < c.ledger.users.first {
-			t.Fatalf("%s: user %d, %v", id, k.User, err)
+			t.Fatalf("%s: user %d, %v, want no error and at least %v", id, k.User, err, c.ledger.users.first)
 		}
 		users[id] = k.User
 		eventually(t, "its guest has made its home", func() bool {
@@ -56,24 +56,24 @@ func TestEachMachineHasItsOwnUser(t *testing.T) {
 		all := statuses()
 		for _, pid := range append(hold.Descendants(m.Guest.PID), m.Guest.PID) {
 			if s, ok := all[pid]; ok && strings.Join(s.field("Uid"), " ") != strings.TrimSpace(strings.Repeat(fmt.Sprint(k.User, " "), 4)) {
-				t.Errorf("%s: process %d of user %v", id, pid, s.field("Uid"))
+				t.Errorf("%s: process %d: got user %v, want %d", id, pid, s.field("Uid"), k.User)
 			}
 		}
 	}
 	if users[a] == users[b] {
-		t.Errorf("both are user %d", users[a])
+		t.Errorf("both are user %d, want users[a] other than %v", users[a], users[b])
 	}
 	for _, place := range []string{c.cfg.Dir, c.room(b) + "/" + stateDir, c.room(b) + "/" + stateDir + "/home"} {
 		if out, err := as(t, users[a], "ls -la "+place); err == nil {
-			t.Errorf("one machine's user looks into %s:\n%s", place, out)
+			t.Errorf("one machine's user looks into %s, want an error\n%s", place, out)
 		}
 	}
 	for _, file := range []string{c.ledger.path, c.file(a, userDataFile), c.file(a, machineFile), c.room(b) + "/" + configFile, c.file(a, logFile)} {
 		if out, err := as(t, users[a], "cat "+file); err == nil {
-			t.Errorf("one machine's user reads %s:\n%s", file, out)
+			t.Errorf("one machine's user reads %s, want an error\n%s", file, out)
 		}
 	}
-	// The same for life.
+	// The machine keeps its user permanently.
 	if err := c.Stop(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
@@ -81,11 +81,11 @@ func TestEachMachineHasItsOwnUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	if k, err := c.ledger.find(a); err != nil || k.User != users[a] {
-		t.Errorf("after a restart: user %d, %v", k.User, err)
+		t.Errorf("after a restart: user %d, %v, want no error and %v", k.User, err, users[a])
 	}
 }
 
-// What runs as the machine's user but descends from no machine, and bears no mark, is the machine's.
+// A process of the machine's user belongs to the machine, even without the mark and without a link to the machine.
 func TestTerminationFindsStraysByUser(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -111,14 +111,14 @@ func TestTerminationFindsStraysByUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	if left := processesOf(k.User); len(left) > 0 {
-		t.Errorf("processes %v of the machine's user are left", left)
+		t.Errorf("processes %v of the machine's user are left, want none", left)
 	}
 	if m, err := c.read(other); err != nil || !m.Guest.alive() {
-		t.Errorf("the other machine: %+v %v", m, err)
+		t.Errorf("the other machine: got %+v %v, want no error and m.Guest.alive() true", m, err)
 	}
 }
 
-// Where users cannot enter the folder, nor that of the guest's program, machines run all the same.
+// Machines also run if their users can enter neither the machines' folder nor that of the guest program.
 func TestClosedFolder(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -144,14 +144,14 @@ func TestClosedFolder(t *testing.T) {
 		return err == nil
 	})
 	if !strings.HasPrefix(c.room(id), fallbackRoot+"/") {
-		t.Errorf("its room is %s", c.room(id))
+		t.Errorf("its room is %s, want to begin with %q", c.room(id), fallbackRoot+"/")
 	}
 	if err := c.Terminate(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	for _, place := range []string{c.room(id), c.folder(id)} {
 		if _, err := os.Stat(place); err == nil {
-			t.Errorf("%s is left", place)
+			t.Errorf("%s is left, want an error", place)
 		}
 	}
 	if k, _ := c.ledger.find(id); len(processesOf(k.User)) > 0 {
@@ -175,7 +175,7 @@ func copyFile(from, to string) error {
 	return out.Close()
 }
 
-// A machine of the time when machines had no users gets one, and its files with it, at its next boot.
+// A machine launched before machines had users gets one at its next boot, and its files get that owner.
 func TestMachineOfBefore(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -209,7 +209,7 @@ func TestMachineOfBefore(t *testing.T) {
 	}
 	k, err := c.ledger.find(id)
 	if err != nil || k.User == 0 || !k.running() {
-		t.Fatalf("%+v %v", k, err)
+		t.Fatalf("got %+v %v, want no error, k.User other than 0 and k.running() true", k, err)
 	}
 	for path, want := range map[string]uint32{home: k.User, filepath.Join(home, "notes"): k.User, foreign: 0} {
 		st, err := os.Stat(path)
@@ -218,7 +218,7 @@ func TestMachineOfBefore(t *testing.T) {
 		}
 	}
 	if m, err := c.read(id); err != nil || !m.Guest.alive() {
-		t.Errorf("it does not run: %+v %v", m, err)
+		t.Errorf("it does not run: got %+v %v, want no error and m.Guest.alive() true", m, err)
 	}
 }
 
@@ -229,15 +229,15 @@ func TestPickedUsersAreFree(t *testing.T) {
 	for i := range 10 {
 		id, err := u.pick(fmt.Sprint("machine", i), func(id uint32) bool { return given[id] })
 		if err != nil || id < u.first || id >= u.first+u.count || given[id] {
-			t.Fatalf("%d after %v: %v", id, given, err)
+			t.Fatalf("got %d after %v: %v, want no error, id at least %v, id less than %v and given[id] false", id, given, err, u.first, u.first+u.count)
 		}
 		given[id] = true
 	}
 	if id, err := u.pick("one more", func(id uint32) bool { return given[id] }); err == nil {
-		t.Errorf("an eleventh of ten is free: %d", id)
+		t.Errorf("an eleventh of ten is free: got %d, want an error", id)
 	}
 	if id, err := (users{first: 0, count: 1}).pick("root", func(uint32) bool { return false }); err == nil {
-		t.Errorf("a user that exists was picked: %d", id)
+		t.Errorf("a user that exists was picked: got %d, want an error", id)
 	}
 }
 
@@ -263,13 +263,13 @@ func TestOthersRead(t *testing.T) {
 		}
 		for _, path := range []string{file, link} {
 			if got := OthersRead(path); got != c.want {
-				t.Errorf("%s: folder %o, file %o: %v", path, c.dir, c.file, got)
+				t.Errorf("%s: folder %o, file %o: got %v, want %v", path, c.dir, c.file, got, c.want)
 			}
 		}
 	}
 }
 
-// reachable is a folder that any user may pass through, which t.TempDir is not where it is below a closed one.
+// reachable returns a folder that any user may pass through; t.TempDir may be below a closed one.
 func reachable(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "local-test-")

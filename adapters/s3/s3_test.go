@@ -25,7 +25,7 @@ func bucket(t *testing.T) (*Bucket, *s3mem.Backend) {
 	return guarded(t, nil)
 }
 
-// guarded is a bucket in front of which somebody answers, where he wants to: true says that he did.
+// guarded is a bucket behind a handler, which returns true for requests that it answered itself.
 func guarded(t *testing.T, answers func(http.ResponseWriter, *http.Request) bool) (*Bucket, *s3mem.Backend) {
 	t.Helper()
 	store := s3mem.New()
@@ -63,7 +63,7 @@ func TestReadsABucket(t *testing.T) {
 	put(t, store, "prod/openclaw.tgz", "0123456789", map[string]string{"X-Amz-Meta-Sha256": sum})
 	size, _, tag, got, err := b.Stat(t.Context(), "openclaw.tgz")
 	if err != nil || size != 10 || tag == "" || got != sum {
-		t.Fatalf("%d %q %q %v", size, tag, got, err)
+		t.Fatalf("got %d %q %q %v, want no error, size 10, tag not empty and got %v", size, tag, got, err, sum)
 	}
 	for offset, want := range map[int64]string{0: "0123456789", 7: "789"} {
 		r, err := b.Open(t.Context(), "openclaw.tgz", tag, offset)
@@ -73,17 +73,17 @@ func TestReadsABucket(t *testing.T) {
 		text, err := io.ReadAll(r)
 		r.Close()
 		if err != nil || !bytes.Equal(text, []byte(want)) {
-			t.Errorf("from %d: %q %v", offset, text, err)
+			t.Errorf("from %d: got %q %v, want no error and []byte(want)", offset, text, err)
 		}
 	}
-	// What is replaced is not sent under the old one's tag.
+	// Replaced content is not sent under the old tag.
 	put(t, store, "prod/openclaw.tgz", "another", map[string]string{})
 	if r, err := b.Open(t.Context(), "openclaw.tgz", tag, 0); err == nil {
 		r.Close()
 		t.Error("another content was sent for the one asked for")
 	}
 	if size, _, now, _, err := b.Stat(t.Context(), "openclaw.tgz"); err != nil || size != 7 || now == tag {
-		t.Errorf("after a change: %d %q %v", size, now, err)
+		t.Errorf("after a change: got %d %q %v, want no error, size 7 and now other than %v", size, now, err, tag)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestWhatIsNotThere(t *testing.T) {
 	b, store := bucket(t)
 	put(t, store, "openclaw.tgz", "outside of the prefix", map[string]string{})
 	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want error %v", err, fs.ErrNotExist)
 	}
 	b.c.Bucket = "nowhere"
 	if _, _, _, _, err := b.Stat(t.Context(), "wallpaper.jpg"); err == nil {
@@ -100,8 +100,8 @@ func TestWhatIsNotThere(t *testing.T) {
 	}
 }
 
-// Without s3:ListBucket what is absent answers 403. What was there before is not taken as absent: then it is
-// the credentials, and a guest of another source must not take its place.
+// Without s3:ListBucket, a missing object answers 403. A 403 for an object that existed before means wrong credentials:
+// a guest of another source must not take its place.
 func TestForbiddenIsAbsent(t *testing.T) {
 	t.Parallel()
 	var denied atomic.Bool
@@ -117,11 +117,11 @@ func TestForbiddenIsAbsent(t *testing.T) {
 	put(t, store, "prod/openclaw.tgz", "0123456789", map[string]string{})
 	for range 2 {
 		if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("never seen: %v", err)
+			t.Errorf("never seen: got %v, want error %v", err, fs.ErrNotExist)
 		}
 	}
 	if n := strings.Count(log.String(), "s3:ListBucket"); n != 1 {
-		t.Errorf("the operator is told %d times:\n%s", n, log.String())
+		t.Errorf("got %d warnings, want 1\n%s", n, log.String())
 	}
 	denied.Store(false)
 	_, _, tag, _, err := b.Stat(t.Context(), "openclaw.tgz")
@@ -130,17 +130,17 @@ func TestForbiddenIsAbsent(t *testing.T) {
 	}
 	denied.Store(true)
 	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); err == nil || errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("seen before: %v", err)
+		t.Errorf("seen before: got %v, want an error and an error other than %v", err, fs.ErrNotExist)
 	}
 	if r, err := b.Open(t.Context(), "openclaw.tgz", tag, 0); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("read: %v %v", r, err)
+		t.Errorf("read: got %v %v, want error %v", r, err, fs.ErrNotExist)
 	}
 	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); err == nil || errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("seen before, and not read: %v", err)
+		t.Errorf("seen before, and not read: got %v, want an error and an error other than %v", err, fs.ErrNotExist)
 	}
 }
 
-// A bucket is asked where it is, whatever region is configured; a HEAD may be refused without saying where.
+// Calls go to the bucket's real region, whatever is configured; the refusal of a HEAD may not name it.
 func TestBucketInAnotherRegion(t *testing.T) {
 	t.Parallel()
 	for name, refuse := range map[string]func(http.ResponseWriter, *http.Request){
@@ -171,7 +171,7 @@ func TestBucketInAnotherRegion(t *testing.T) {
 			}
 			size, _, tag, _, err := b.Stat(t.Context(), "wallpaper.jpg")
 			if err != nil || size != int64(len("a picture")) {
-				t.Fatalf("%d %v", size, err)
+				t.Fatalf("got %d %v, want no error and %v", size, err, int64(len("a picture")))
 			}
 			r, err := b.Open(t.Context(), "wallpaper.jpg", tag, 0)
 			if err != nil {
@@ -182,13 +182,13 @@ func TestBucketInAnotherRegion(t *testing.T) {
 				t.Error(err)
 			}
 			if n := refused.Load(); n > 2 {
-				t.Errorf("the wrong region was asked %d times", n)
+				t.Errorf("the wrong region was asked %d times, want at most 2", n)
 			}
 		})
 	}
 }
 
-// A bucket that does not answer is not waited for.
+// A bucket that does not answer does not hold its callers up.
 func TestHungBucket(t *testing.T) {
 	t.Parallel()
 	b, _ := guarded(t, func(_ http.ResponseWriter, r *http.Request) bool {
@@ -198,7 +198,7 @@ func TestHungBucket(t *testing.T) {
 	b.c.patience = 10 * time.Millisecond
 	began := time.Now()
 	if _, _, _, _, err := b.Stat(t.Context(), "openclaw.tgz"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) >= answerTime {
-		t.Errorf("%v after %v", err, time.Since(began))
+		t.Errorf("got %v after %v, want error %v and time.Since(began) less than %v", err, time.Since(began), context.DeadlineExceeded, answerTime)
 	}
 }
 
@@ -214,9 +214,9 @@ func TestPut(t *testing.T) {
 	if err := b.Put(t.Context(), name, sum, strings.NewReader("a guest")); err != nil {
 		t.Fatal(err)
 	}
-	size, _, tag, got, err := b.Stat(t.Context(), name) // that there was none is forgotten
+	size, _, tag, got, err := b.Stat(t.Context(), name) // the earlier answer, that it is missing, is forgotten
 	if err != nil || size != 7 || got != sum {
-		t.Errorf("%d %q %v", size, got, err)
+		t.Errorf("got %d %q %v, want no error, size 7 and got %v", size, got, err, sum)
 	}
 	r, err := b.Open(t.Context(), name, tag, 0)
 	if err != nil {
@@ -224,7 +224,7 @@ func TestPut(t *testing.T) {
 	}
 	defer r.Close()
 	if text, err := io.ReadAll(r); err != nil || string(text) != "a guest" {
-		t.Errorf("%q %v", text, err)
+		t.Errorf("got %q %v, want no error and \"a guest\"", text, err)
 	}
 	b.c.Bucket = "nowhere"
 	if err := b.Put(t.Context(), name, sum, strings.NewReader("a guest")); err == nil {
@@ -232,7 +232,7 @@ func TestPut(t *testing.T) {
 	}
 }
 
-// Names that nobody has are asked for by anybody: what is remembered of them is bounded.
+// Any client can request made-up names, so the memory for them is bounded.
 func TestRemembersOnlySoMuch(t *testing.T) {
 	t.Parallel()
 	b, _ := bucket(t)
@@ -241,7 +241,7 @@ func TestRemembersOnlySoMuch(t *testing.T) {
 	}
 	_, _, _, _, _ = b.Stat(t.Context(), "another")
 	if len(b.known) > maxKnown {
-		t.Errorf("%d names are remembered", len(b.known))
+		t.Errorf("%d names are remembered, want at most %v", len(b.known), maxKnown)
 	}
 }
 
@@ -252,7 +252,7 @@ func TestParse(t *testing.T) {
 	} {
 		bucket, prefix, err := Parse(place)
 		if bucket != want[0] || prefix != want[1] || (err == nil) != (want[0] != "") {
-			t.Errorf("%q: %q %q %v", place, bucket, prefix, err)
+			t.Errorf("%q: got %q %q %v, want bucket %v, prefix %v and (err == nil) to be (want[0] != \"\")", place, bucket, prefix, err, want[0], want[1])
 		}
 	}
 }

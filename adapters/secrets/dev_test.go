@@ -24,20 +24,20 @@ func TestDevSecretsAreMadeOnce(t *testing.T) {
 	all.Wait()
 	for _, d := range got {
 		if d != got[0] {
-			t.Fatal("two processes made two")
+			t.Fatal("two processes got different secrets")
 		}
 	}
 	info, err := os.Stat(filepath.Join(dir, "secrets.json"))
 	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Fatalf("%v, %v", info.Mode(), err)
+		t.Fatalf("got %v, %v, want no error and 0o600", info.Mode(), err)
 	}
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 1 {
-		t.Fatalf("left behind: %v, %v", left, err)
+		t.Fatalf("left behind: got %v, %v, want no error and 1", left, err)
 	}
 	d := got[0]
 	if err := CheckProduction(map[string]string{"a": d.JWTSecret, "b": d.JWTRefreshSecret, "c": d.EncryptionKey}); err != nil {
-		t.Fatalf("what is made is not good enough: %v", err)
+		t.Fatalf("the generated secrets are refused: %v", err)
 	}
 	ring(t, d.EncryptionKey)
 	tokensAt(t, at, d.JWTSecret, d.JWTRefreshSecret)
@@ -70,21 +70,21 @@ func TestProductionRefusesWeakSecrets(t *testing.T) {
 		err := CheckProduction(map[string]string{"GOOD_ONE": other, "BAD_ONE": secret})
 		switch {
 		case err == nil:
-			t.Errorf("%s: accepted", name)
+			t.Errorf("%s: got no error, want one", name)
 		case !strings.Contains(err.Error(), "BAD_ONE") || strings.Contains(err.Error(), "GOOD_ONE"):
-			t.Errorf("%s: says %v", name, err)
+			t.Errorf("%s: got %v, want it to name BAD_ONE only", name, err)
 		case len(secret) > 8 && strings.Contains(err.Error(), secret):
-			t.Errorf("%s: the error tells the secret", name)
+			t.Errorf("%s: got %v, want no secret in it", name, err)
 		}
 	}
 	if err := CheckProduction(map[string]string{"A": good, "B": other + "," + other}); err != nil {
 		t.Errorf("refused: %v", err)
 	}
-	// One secret for two purposes: whoever reads it from one place has the other.
+	// One secret in two settings: a leak of one reveals the other.
 	for _, b := range []string{good, other + "," + good, " " + good} {
 		err := CheckProduction(map[string]string{"ENCRYPTION_KEY": good, "JWT_SECRET_KEY": b})
 		if err == nil || !strings.Contains(err.Error(), "ENCRYPTION_KEY and JWT_SECRET_KEY are the same") || strings.Contains(err.Error(), good) {
-			t.Errorf("the same secret twice: %v", err)
+			t.Errorf("the same secret twice: got %v, want an error, \"ENCRYPTION_KEY and JWT_SECRET_KEY are the same\" in err.Error() and no %q in err.Error()", err, good)
 		}
 	}
 }

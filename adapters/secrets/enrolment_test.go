@@ -12,11 +12,11 @@ func TestEnrolmentTokens(t *testing.T) {
 	key := e.CurrentKey()
 	token := must[string](t)(e.Token("01JI", 2, key))
 	if again := must[string](t)(NewEnrolment(ring(t, keyB, keyA)).Token("01JI", 2, key)); again != token {
-		t.Fatal("not the same token on another replica, in a rotation")
+		t.Fatal("another replica derived another token during a rotation")
 	}
 	id, attempt, err := e.Parse(token)
 	if err != nil || id != "01JI" || attempt != 2 || !e.Verify(token, key) {
-		t.Fatalf("%s, %d, %v", id, attempt, err)
+		t.Fatalf("got %s, %d, %v, want no error, id \"01JI\", attempt 2 and e.Verify(token, key) true", id, attempt, err)
 	}
 	other := ring(t, keyB).Current()
 	mac := token[strings.LastIndex(token, ".")+1:]
@@ -29,7 +29,7 @@ func TestEnrolmentTokens(t *testing.T) {
 		"empty":            {"", key},
 	} {
 		if e.Verify(bad.token, bad.key) {
-			t.Errorf("%s: accepted", name)
+			t.Errorf("%s: accepted, want e.Verify(bad.token, bad.key) false", name)
 		}
 	}
 	for _, bad := range []string{
@@ -37,7 +37,7 @@ func TestEnrolmentTokens(t *testing.T) {
 		"01 JI.2." + mac, ".2." + mac, "01JI.99999999999999999999." + mac, "01JI.2." + mac[1:], strings.Repeat("x", 1000) + ".2." + mac,
 	} {
 		if _, _, err := e.Parse(bad); !errors.Is(err, ErrEnrolmentToken) {
-			t.Errorf("%q: %v", bad, err)
+			t.Errorf("%q: got %v, want error %v", bad, err, ErrEnrolmentToken)
 		}
 	}
 	for _, c := range []struct {
@@ -46,7 +46,7 @@ func TestEnrolmentTokens(t *testing.T) {
 		key     string
 	}{{"", 1, key}, {"a.b", 1, key}, {"a", 0, key}, {"a", 1, "nope"}} {
 		if _, err := e.Token(c.id, c.attempt, c.key); err == nil {
-			t.Errorf("%+v: accepted", c)
+			t.Errorf("%+v: accepted, want an error", c)
 		}
 	}
 }
@@ -70,13 +70,13 @@ func FuzzEnrolmentParse(f *testing.F) {
 		id, attempt, err := e.Parse(token)
 		if err != nil {
 			if e.Verify(token, e.CurrentKey()) {
-				t.Fatal("verified what does not parse")
+				t.Fatal("verified a token that does not parse")
 			}
 			return
 		}
 		want, err := e.Token(id, attempt, e.CurrentKey())
 		if err != nil || e.Verify(token, e.CurrentKey()) != (token == want) {
-			t.Fatalf("%q: %v", token, err)
+			t.Fatalf("%q: got %v, want no error and to be (token == want)", token, err)
 		}
 	})
 }

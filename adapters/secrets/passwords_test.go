@@ -41,14 +41,14 @@ func TestPasswordRules(t *testing.T) {
 		{"cloudbot123", ErrPasswordTooCommon},
 	} {
 		if err := p.Check(c.password, "ada@example.org"); !errors.Is(err, c.want) {
-			t.Errorf("%q: %v", c.password, err)
+			t.Errorf("%q: got %v, want error %v", c.password, err, c.want)
 		}
 	}
 	if err := p.Check("ada.lovelace", "ada.lovelace@example.org"); err != ErrPasswordIsEmail {
 		t.Error("the address without its host:", err)
 	}
 	if !slices.IsSorted(p.list) || len(p.list) < 3000 || strings.ToLower(common) != common {
-		t.Errorf("the list: %d words, sorted %v", len(p.list), slices.IsSorted(p.list))
+		t.Errorf("the list: %d words, sorted %v, want slices.IsSorted(p.list) true, len(p.list) at least 3000 and strings.ToLower(common) %v", len(p.list), slices.IsSorted(p.list), common)
 	}
 }
 
@@ -71,25 +71,25 @@ func TestHashAndCompare(t *testing.T) {
 		{"no such user, empty", nil, "", false},
 	} {
 		if got, err := p.Compare(t.Context(), c.hash, c.plain); err != nil || got != c.want {
-			t.Errorf("%s: %v, %v", c.name, got, err)
+			t.Errorf("%s: got %v, %v, want no error and %v", c.name, got, err, c.want)
 		}
 	}
-	// A short password that got in some other way does not log in either.
+	// A short password whose hash exists anyway does not log in.
 	short := must[[]byte](t)(bcrypt.GenerateFromPassword([]byte("short"), bcrypt.MinCost))
 	if got, err := p.Compare(t.Context(), short, "short"); err != nil || got {
-		t.Errorf("short: %v, %v", got, err)
+		t.Errorf("short: got %v, %v, want no error and got false", got, err)
 	}
 	if _, err := p.Compare(t.Context(), []byte("no hash"), full); err == nil {
-		t.Error("junk for a hash is no error")
+		t.Error("got no error for a malformed hash, want one")
 	}
 	for _, plain := range []string{"short", strings.Repeat("x", maxBytes+1)} {
 		if _, err := p.Hash(t.Context(), plain); err == nil {
-			t.Errorf("%d bytes are hashed", len(plain))
+			t.Errorf("%d bytes are hashed, want an error", len(plain))
 		}
 	}
 }
 
-// What bcrypt does not read of a long password counts all the same, and its hash says how it was made.
+// The bytes of a long password that bcrypt would ignore count as well, and its hash names its kind.
 func TestLongPasswords(t *testing.T) {
 	t.Parallel()
 	key := []byte("a key that all replicas have")
@@ -99,7 +99,7 @@ func TestLongPasswords(t *testing.T) {
 	digest := string(p.digest(long))
 	short := must[[]byte](t)(p.Hash(t.Context(), long[:bcryptReads]))
 	if !bytes.HasPrefix(hash, []byte("hmac-sha256:$2a$")) || !bytes.HasPrefix(short, []byte("$2a$")) || len(digest) > bcryptReads {
-		t.Fatalf("%s, %s, a digest of %d bytes", hash, short, len(digest))
+		t.Fatalf("%s, %s, a digest of %d bytes, want bytes.HasPrefix(hash, []byte(\"hmac-sha256:$2a$\")) true, bytes.HasPrefix(short, []byte(\"$2a$\")) true and len(digest) at most %v", hash, short, len(digest), bcryptReads)
 	}
 	unmarked := bytes.TrimPrefix(hash, []byte(longPrefix))
 	marked := append([]byte(longPrefix), short...)
@@ -129,20 +129,20 @@ func TestLongPasswords(t *testing.T) {
 	} {
 		compared = 0
 		if got, err := c.p.Compare(t.Context(), c.hash, c.plain); got != c.want || err != nil || compared > 1 {
-			t.Errorf("%s: %v, %v, %d comparisons", c.name, got, err, compared)
+			t.Errorf("%s: %v, %v, %d comparisons, want got %v, no error and compared at most 1", c.name, got, err, compared, c.want)
 		}
 	}
 }
 
-// The stand-in for an unknown user must cost what a real hash costs.
+// Comparing for an unknown user must cost as much as with a real hash.
 func TestUnknownUserTakesAsLong(t *testing.T) {
 	t.Parallel()
 	p := NewPasswords(PasswordsConfig{Cost: 8})
 	if cost := must[int](t)(bcrypt.Cost(p.dummy)); cost != 8 {
-		t.Fatalf("cost %d", cost)
+		t.Fatalf("cost %d, want 8", cost)
 	}
 	if err := bcrypt.CompareHashAndPassword(p.dummy, []byte("whatever it is")); err != bcrypt.ErrMismatchedHashAndPassword {
-		t.Fatalf("the stand-in is not compared with at all: %v", err)
+		t.Fatalf("the stand-in is not compared with at all: got %v, want %v", err, bcrypt.ErrMismatchedHashAndPassword)
 	}
 	hash := must[[]byte](t)(p.Hash(t.Context(), "the right one"))
 	// bcrypt takes as long as its cost says, whatever it compares: one comparison of the same cost is the same time.
@@ -161,7 +161,7 @@ func TestUnknownUserTakesAsLong(t *testing.T) {
 	} {
 		costs = nil
 		if ok, err := p.Compare(t.Context(), c.hash, c.plain); ok || err != nil || len(costs) != 1 || costs[0] != 8 {
-			t.Errorf("%s: %v %v, comparisons of cost %v", name, ok, err, costs)
+			t.Errorf("%s: %v %v, comparisons of cost %v, want ok false, no error, len(costs) 1 and costs[0] 8", name, ok, err, costs)
 		}
 	}
 }
@@ -177,16 +177,16 @@ func TestHashesAreCapped(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := p.Hash(ctx, "a fine password"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("hash: %v", err)
+		t.Errorf("hash: got %v, want error %v", err, context.DeadlineExceeded)
 	}
 	if _, err := p.Compare(ctx, nil, "a fine password"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("compare: %v", err)
+		t.Errorf("compare: got %v, want error %v", err, context.DeadlineExceeded)
 	}
 	p.leave()
 	if _, err := p.Hash(t.Context(), "a fine password"); err != nil {
 		t.Fatal(err)
 	}
 	if d := NewPasswords(PasswordsConfig{}); d.cost < 12 || d.enter(t.Context()) != nil {
-		t.Errorf("by default cost %d, and no turn", d.cost)
+		t.Errorf("by default cost %d, and no turn, want d.cost at least 12 and d.enter(t.Context()) nil", d.cost)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 const (
@@ -38,26 +39,26 @@ func TestTokensRoundTrip(t *testing.T) {
 	t.Parallel()
 	k := tokensAt(t, at, accessSecret, refreshSecret)
 	token, expires := k.Access("acc", "ses", at.Add(999*time.Millisecond))
-	c := must[Claims](t)(k.ParseAccess(token))
+	c := must[access.Claims](t)(k.ParseAccess(token))
 	if c.Account != "acc" || c.Session != "ses" || len(c.TokenID) != 32 || !c.ExpiresAt.Equal(expires) || !expires.Equal(at.Add(time.Hour)) {
-		t.Fatalf("%+v, %s", c, expires)
+		t.Fatalf("got %+v, %s, want c.Account \"acc\", c.Session \"ses\", len(c.TokenID) 32, c.ExpiresAt %v and expires at.Add(time.Hour)", c, expires, expires)
 	}
 	if again, _ := k.Access("acc", "ses", at); again == token {
-		t.Fatal("two access tokens are one")
+		t.Fatal("got the same access token twice, want two")
 	}
 	refresh := k.Refresh("acc", "ses", leaf())
 	account, sessionID, id, err := k.ParseRefresh(refresh)
 	if err != nil || account != "acc" || sessionID != "ses" || id != "01JT" {
-		t.Fatalf("%s %s %s %v", account, sessionID, id, err)
+		t.Fatalf("got %s %s %s %v, want no error, account \"acc\", sessionID \"ses\" and id \"01JT\"", account, sessionID, id, err)
 	}
-	// From the log: the times have been through JSON, and the process is another.
+	// As read from the log by another process: the times have been through JSON.
 	var stored session.Leaf
 	if err := json.Unmarshal(must[[]byte](t)(json.Marshal(leaf())), &stored); err != nil {
 		t.Fatal(err)
 	}
 	stored.IssuedAt = stored.IssuedAt.In(time.FixedZone("elsewhere", 3600))
 	if again := tokensAt(t, at.Add(time.Hour), accessSecret, refreshSecret).Refresh("acc", "ses", stored); again != refresh {
-		t.Fatalf("not the same bytes:\n%s\n%s", refresh, again)
+		t.Fatalf("not the same bytes, want %v\n%s\n%s", refresh, refresh, again)
 	}
 }
 
@@ -67,10 +68,10 @@ func TestTokenKindsAreNotInterchangeable(t *testing.T) {
 	access, _ := k.Access("acc", "ses", at)
 	refresh := k.Refresh("acc", "ses", leaf())
 	if _, err := k.ParseAccess(refresh); !errors.Is(err, ErrToken) {
-		t.Errorf("a refresh token gives access: %v", err)
+		t.Errorf("a refresh token gives access: got %v, want error %v", err, ErrToken)
 	}
 	if _, _, _, err := k.ParseRefresh(access); !errors.Is(err, ErrToken) {
-		t.Errorf("an access token refreshes: %v", err)
+		t.Errorf("an access token refreshes: got %v, want error %v", err, ErrToken)
 	}
 }
 
@@ -90,7 +91,7 @@ func TestTokenTimes(t *testing.T) {
 		{"long over", expires.Add(1000 * time.Hour), ErrTokenExpired},
 	} {
 		if _, err := tokensAt(t, c.now, accessSecret, refreshSecret).ParseAccess(token); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v", c.name, err)
+			t.Errorf("%s: got %v, want error %v", c.name, err, c.want)
 		}
 	}
 }
@@ -99,15 +100,15 @@ func TestTokenKeysRotate(t *testing.T) {
 	t.Parallel()
 	old, _ := tokensAt(t, at, accessSecret, refreshSecret).Access("acc", "ses", at)
 	both := tokensAt(t, at, otherSecret+", "+accessSecret, refreshSecret)
-	must[Claims](t)(both.ParseAccess(old))
+	must[access.Claims](t)(both.ParseAccess(old))
 	fresh, _ := both.Access("acc", "ses", at)
-	must[Claims](t)(tokensAt(t, at, otherSecret, refreshSecret).ParseAccess(fresh))
+	must[access.Claims](t)(tokensAt(t, at, otherSecret, refreshSecret).ParseAccess(fresh))
 	if _, err := tokensAt(t, at, otherSecret, refreshSecret).ParseAccess(old); !errors.Is(err, ErrToken) {
-		t.Errorf("a retired key still opens: %v", err)
+		t.Errorf("a retired key still opens: got %v, want error %v", err, ErrToken)
 	}
 }
 
-// forge signs whatever it is told to.
+// forge signs any header and claims.
 func forge(t testing.TB, method jwt.SigningMethod, key any, header map[string]any, claims jwt.MapClaims) string {
 	t.Helper()
 	token := jwt.NewWithClaims(method, claims)
@@ -184,11 +185,11 @@ func TestForgedTokensAreRefused(t *testing.T) {
 	}
 	for name, token := range cases {
 		if c, err := k.ParseAccess(token); !errors.Is(err, ErrToken) {
-			t.Errorf("%s: %+v, %v", name, c, err)
+			t.Errorf("%s: got %+v, %v, want error %v", name, c, err, ErrToken)
 		}
 	}
 	if _, err := k.ParseAccess(hs(header(nil), with("exp", at.Add(-time.Hour).Unix()))); !errors.Is(err, ErrTokenExpired) {
-		t.Errorf("expired: %v", err)
+		t.Errorf("expired: got %v, want error %v", err, ErrTokenExpired)
 	}
 }
 
@@ -202,9 +203,9 @@ func TestWeakTokenSecretsAreRefused(t *testing.T) {
 		"the same":     {AccessKeys: []string{accessSecret}, RefreshKeys: []string{otherSecret, accessSecret}},
 	} {
 		if _, err := NewTokens(cfg); err == nil {
-			t.Errorf("%s: accepted", name)
+			t.Errorf("%s: accepted, want an error", name)
 		} else if strings.Contains(err.Error(), accessSecret) {
-			t.Errorf("%s: the error tells the secret", name)
+			t.Errorf("%s: the error tells the secret, want no %q in err.Error()", name, accessSecret)
 		}
 	}
 }
@@ -217,7 +218,7 @@ func FuzzParseAccess(f *testing.F) {
 	f.Add("eyJhbGciOiJub25lIn0.e30.")
 	f.Fuzz(func(t *testing.T, token string) {
 		if c, err := k.ParseAccess(token); err == nil && token != good {
-			t.Fatalf("forged: %+v", c)
+			t.Fatalf("got %+v of a forged token, want an error", c)
 		}
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/fair"
 )
 
-// TestHostileHashes lets 150 strangers wait for a hash, and an account's device that is known come last.
+// TestHostileHashes lets 150 strangers wait for a hash, and then an account's known device.
 func TestHostileHashes(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -53,7 +53,7 @@ func TestHostileHashes(t *testing.T) {
 				select {
 				case err := <-results:
 					if !errors.Is(err, c.refusal) {
-						t.Fatalf("refused with %v", err)
+						t.Fatalf("refused with %v, want error %v", err, c.refusal)
 					}
 				case <-time.After(time.Minute):
 					_, strangers, _ := p.queue.Used()
@@ -68,7 +68,7 @@ func TestHostileHashes(t *testing.T) {
 				<-time.After(time.Millisecond) // until it waits
 			}
 			if first, second := <-turn, <-turn; first != "a stranger's" || second != "ada's" {
-				t.Errorf("turns of %s and %s", first, second)
+				t.Errorf("turns of %s and %s, want first \"a stranger's\" and second \"ada's\"", first, second)
 			}
 			for range c.wait {
 				<-turn

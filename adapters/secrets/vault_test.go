@@ -33,7 +33,7 @@ var (
 	keyB = strings.Repeat("b2", 32)
 )
 
-// vaults are the two homes of keys; each opens a vault on one home with whatever ring.
+// vaults lists the two stores of keys; each function opens a vault on one store with a ring.
 func vaults(t *testing.T, test func(t *testing.T, open func(*Keyring) (*Vault, error))) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
@@ -75,33 +75,33 @@ func TestSealedDataIsBoundToItsPlace(t *testing.T) {
 			t.Fatal("in clear")
 		}
 		if got := must[[]byte](t)(v.Open(t.Context(), "a", "apikey/openai/1", sealed)); string(got) != "sk-secret" {
-			t.Fatalf("got %q", got)
+			t.Fatalf("got %q, want \"sk-secret\"", got)
 		}
 		for _, c := range []struct{ account, label string }{
 			{"b", "apikey/openai/1"}, {"ab", "apikey/openai/1"}, {"a", "apikey/openai/2"}, {"a", "apikey/groq/1"},
 			{"a", "email"}, {"a", ""}, {"a", "pikey/openai/1"},
 		} {
 			if got, err := v.Open(t.Context(), c.account, c.label, sealed); err == nil {
-				t.Errorf("opens as %+v: %q", c, got)
+				t.Errorf("opens as %+v: got %q, want an error", c, got)
 			}
 		}
 		for i := range sealed {
 			bad := bytes.Clone(sealed)
 			bad[i] ^= 1
 			if _, err := v.Open(t.Context(), "a", "apikey/openai/1", bad); err == nil {
-				t.Errorf("opens with byte %d changed", i)
+				t.Errorf("opens with byte %d changed, want an error", i)
 			}
 			if _, err := v.Open(t.Context(), "a", "apikey/openai/1", sealed[:i]); err == nil {
-				t.Errorf("opens cut to %d bytes", i)
+				t.Errorf("opens cut to %d bytes, want an error", i)
 			}
 		}
 		if bytes.Equal(sealed, must[[]byte](t)(v.Seal(t.Context(), "a", "apikey/openai/1", []byte("sk-secret")))) {
-			t.Error("the same text is sealed the same")
+			t.Error("got the same bytes for two seals of a text, want different ones")
 		}
 	})
 }
 
-// Swapping the rows of two accounts must not let one read the other's data, or its own.
+// After the rows of two accounts are swapped, neither can read the other's data or its own.
 func TestSwappedRowsDoNotOpen(t *testing.T) {
 	t.Parallel()
 	store := newMemoryKeys()
@@ -118,10 +118,10 @@ func TestSwappedRowsDoNotOpen(t *testing.T) {
 	fresh := must[*Vault](t)(openVault(t.Context(), store, ring(t, keyA), nil))
 	for _, account := range []string{"a", "b"} {
 		if _, err := fresh.Open(t.Context(), account, "email", sealed); err == nil {
-			t.Errorf("%s reads with the other's key", account)
+			t.Errorf("%s reads with the other's key, want an error", account)
 		}
 		if _, err := fresh.Seal(t.Context(), account, "email", nil); err == nil {
-			t.Errorf("%s writes with the other's key", account)
+			t.Errorf("%s writes with the other's key, want an error", account)
 		}
 	}
 }
@@ -131,9 +131,9 @@ func TestErasure(t *testing.T) {
 	vaults(t, func(t *testing.T, open func(*Keyring) (*Vault, error)) {
 		v := must[*Vault](t)(open(ring(t, keyA)))
 		if _, err := v.Seal(t.Context(), "a", "email", nil); !errors.Is(err, ErrErased) {
-			t.Fatalf("sealed without a key: %v", err)
+			t.Fatalf("sealed without a key: got %v, want error %v", err, ErrErased)
 		}
-		for range 2 { // the second changes nothing
+		for range 2 { // the second has no effect
 			if err := v.NewKey(t.Context(), "a"); err != nil {
 				t.Fatal(err)
 			}
@@ -149,14 +149,14 @@ func TestErasure(t *testing.T) {
 			}
 		}
 		if _, err := v.Open(t.Context(), "a", "email", sealed); !errors.Is(err, ErrErased) {
-			t.Fatalf("after the key was dropped: %v", err)
+			t.Fatalf("after the key was dropped: got %v, want error %v", err, ErrErased)
 		}
-		// The same name again is another person.
+		// A new account of the same name is another person.
 		if err := v.NewKey(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := v.Open(t.Context(), "a", "email", sealed); !errors.Is(err, ErrErased) {
-			t.Fatalf("with a new key: %v", err)
+			t.Fatalf("with a new key: got %v, want error %v", err, ErrErased)
 		}
 	})
 }
@@ -185,9 +185,9 @@ func TestRotationUnderLoad(t *testing.T) {
 		load.Go(func() {
 			for ctx.Err() == nil {
 				for account, s := range sealed {
-					after.cache.drop(account) // each time from the store
+					after.cache.drop(account) // read from the store each time
 					if got, err := after.Open(t.Context(), account, "email", s); err != nil || string(got) != account {
-						t.Errorf("during the rotation: %q, %v", got, err)
+						t.Errorf("during the rotation: got %q, %v, want no error and %v", got, err, account)
 						return
 					}
 				}
@@ -200,18 +200,18 @@ func TestRotationUnderLoad(t *testing.T) {
 			t.Fatalf("%d keys rewrapped, want 1100 and the blind key", changed)
 		}
 		if again := must[int](t)(after.Rewrap(t.Context())); again != 0 {
-			t.Fatalf("%d rewrapped again", again)
+			t.Fatalf("%d rewrapped again, want 0", again)
 		}
 		alone := must[*Vault](t)(open(ring(t, keyB)))
 		for account, s := range sealed {
 			if got := must[[]byte](t)(alone.Open(t.Context(), account, "email", s)); string(got) != account {
-				t.Fatalf("got %q", got)
+				t.Fatalf("got %q, want %v", got, account)
 			}
 		}
 		if alone.Blind("email", "x@example.org") != blind {
-			t.Fatal("the rotation changed what stands for an address")
+			t.Fatal("the rotation changed the blind value of an address")
 		}
-		// Keys nobody can unwrap are an error, not silence.
+		// Keys that no key in the ring can unwrap are an error.
 		lost := must[*Vault](t)(openVault(t.Context(), newMemoryKeys(), ring(t, keyA), nil))
 		lost.keys = ring(t, keyB)
 		if _, err := lost.Rewrap(t.Context()); err == nil {
@@ -226,19 +226,19 @@ func TestBlind(t *testing.T) {
 		v := must[*Vault](t)(open(ring(t, keyA)))
 		got := v.Blind("email", "x@example.org")
 		if len(got) != 32 || strings.Trim(got, "abcdefghijklmnopqrstuvwxyz234567") != "" {
-			t.Fatalf("got %q", got)
+			t.Fatalf("got %q, want 32 letters and digits of base32", got)
 		}
 		if other := must[*Vault](t)(open(ring(t, keyA))); other.Blind("email", "x@example.org") != got {
-			t.Fatal("another replica says something else")
+			t.Fatal("another replica returns another value")
 		}
 		for _, c := range [][2]string{{"email", "y@example.org"}, {"throttle", "x@example.org"}, {"emailx", "@example.org"}, {"", "emailx@example.org"}} {
 			if v.Blind(c[0], c[1]) == got {
-				t.Errorf("%q collides", c)
+				t.Errorf("%q collides, want v.Blind(c[0], c[1]) other than %v", c, got)
 			}
 		}
 	})
-	if one, two := NewMemoryVault(), NewMemoryVault(); one.Blind("a", "b") == two.Blind("a", "b") {
-		t.Error("two installations blind alike: the key is not random")
+	if one, two := newMemoryVault(), newMemoryVault(); one.Blind("a", "b") == two.Blind("a", "b") {
+		t.Error("two installations blind a value alike: the key is not random")
 	}
 }
 
@@ -261,7 +261,7 @@ func TestBlindKeyIsMadeOnce(t *testing.T) {
 		all.Wait()
 		for _, b := range blinds {
 			if b != blinds[0] {
-				t.Fatal("replicas that start together made several")
+				t.Fatal("replicas that start together created several blind keys")
 			}
 		}
 	})
@@ -295,7 +295,7 @@ func TestKeyCache(t *testing.T) {
 		c.put(hex.EncodeToString([]byte{byte(i >> 8), byte(i)}), &dataKey{}, c.generation())
 	}
 	if len(c.byName) != cacheSize || c.recent.Len() != cacheSize {
-		t.Fatalf("%d, %d kept", len(c.byName), c.recent.Len())
+		t.Fatalf("%d, %d kept, want len(c.byName) %v and c.recent.Len() %v", len(c.byName), c.recent.Len(), cacheSize, cacheSize)
 	}
 }
 
@@ -308,16 +308,16 @@ func TestKeyring(t *testing.T) {
 	}
 	for _, f := range forms {
 		if got := ring(t, f).Current(); got != ring(t, forms[0]).Current() {
-			t.Errorf("%s is another key", f)
+			t.Errorf("%s is another key, want ring(t, forms[0]).Current()", f)
 		}
 	}
 	short, long := base64.StdEncoding.EncodeToString(raw[:31]), base64.StdEncoding.EncodeToString(append(raw, 1))
 	for _, bad := range []string{"", ",", keyA + ",", "," + keyA, "password", short, long, keyA + "," + keyA, strings.Repeat("g", 64), strings.Repeat("k", 32)} {
 		_, err := NewKeyring(bad)
 		if err == nil {
-			t.Errorf("%q is accepted", bad)
+			t.Errorf("%q is accepted, want an error", bad)
 		} else if len(bad) > 7 && strings.Contains(err.Error(), bad) {
-			t.Errorf("the error tells the key: %v", err)
+			t.Errorf("got %v, want no key in it", err)
 		}
 	}
 	two := ring(t, keyA, keyB)
@@ -327,7 +327,7 @@ func TestKeyring(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	v := NewMemoryVault()
+	v := newMemoryVault()
 	if err := v.NewKey(context.Background(), "a"); err != nil {
 		f.Fatal(err)
 	}
@@ -341,7 +341,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(good[:len(good)-1])
 	f.Fuzz(func(t *testing.T, sealed []byte) {
 		if plain, err := v.Open(t.Context(), "a", "l", sealed); err == nil && !bytes.Equal(sealed, good) {
-			t.Fatalf("forged: %q", plain)
+			t.Fatalf("got %q of forged bytes, want an error", plain)
 		}
 	})
 }
@@ -362,8 +362,8 @@ func (a *asked) getAll(ctx context.Context, accounts []string) ([]row, error) {
 	return a.keyStore.getAll(ctx, accounts)
 }
 
-// The keys of a page come with one query, and only those that are missing; one that is erased or does
-// not open stands in nobody's way.
+// One query reads the keys of a page, and only the missing ones; an erased or damaged key does not affect the
+// others.
 func TestPreload(t *testing.T) {
 	t.Parallel()
 	vaults(t, func(t *testing.T, open func(*Keyring) (*Vault, error)) {
@@ -385,20 +385,19 @@ func TestPreload(t *testing.T) {
 		}
 		for account, data := range sealed {
 			if got := must[[]byte](t)(v.Open(t.Context(), account, "name", data)); string(got) != "of "+account {
-				t.Errorf("%s: %q", account, got)
+				t.Errorf("%s: got %q, want %v", account, got, "of "+account)
 			}
 		}
 		if counted.many != 2 || counted.one != 0 { // the second time for the erased one alone
-			t.Errorf("asked %d times for many and %d times for one", counted.many, counted.one)
+			t.Errorf("asked %d times for many and %d times for one, want counted.many 2 and counted.one 0", counted.many, counted.one)
 		}
 		if _, err := v.Open(t.Context(), "erased", "name", sealed["a"]); !errors.Is(err, ErrErased) {
-			t.Errorf("erased: %v", err)
+			t.Errorf("erased: got %v, want error %v", err, ErrErased)
 		}
 	})
 }
 
-// Whatever else keeps something of an account in memory hears that its key is gone, also on the replica
-// that did not drop it.
+// Erased is called for an account whose key was deleted, also on the replica that did not delete it.
 func TestErasedIsHeard(t *testing.T) {
 	t.Parallel()
 	store := newMemoryKeys()

@@ -1,5 +1,5 @@
-// Package tickets keeps the tickets that WebSockets are opened with in Postgres: any replica issues one
-// and any redeems it, once. They do not depend on NATS, so desktops open while NATS is away.
+// Package tickets stores the tickets that open WebSockets in Postgres: any replica issues a ticket, and any
+// replica redeems it, once. Tickets do not depend on NATS, so desktops open while NATS is unavailable.
 package tickets
 
 import (
@@ -14,27 +14,19 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// ErrInvalid refuses a ticket that is unknown, used or too old; the error does not say which.
-var ErrInvalid = &domain.Error{Kind: domain.Unauthenticated, Code: "ticket_invalid", Msg: "This ticket is not valid; ask for a new one."}
+// ErrInvalid refuses a ticket that is unknown, has been used or has expired; it does not say which.
+var ErrInvalid = &domain.Error{Kind: domain.Unauthenticated, Code: "ticket_invalid", Msg: "This ticket is not valid; request a new one."}
 
-// Life is how long a ticket is good, by the database's clock, which all replicas share.
+// Life is how long a ticket is valid, by the database's clock, which all replicas share.
 const Life = 30 * time.Second
 
 // tokenBytes is the length of a token before its encoding: 256 bits cannot be guessed in Life.
 const tokenBytes = 32
 
-// Ticket says what one WebSocket may be opened for.
-type Ticket struct {
-	Account  string
-	Session  string
-	Instance string
-	Kind     string // "vnc" or "cloudbot"
-	Mode     string // "control" or "view"
-}
-
-// Tickets hands out tickets that any replica takes back, once.
+// Tickets issues tickets that any replica can redeem, once.
 type Tickets struct{ Pool DB }
 
 // DB is what Tickets need of a connection pool.
@@ -42,12 +34,12 @@ type DB interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Issue returns a new ticket's token, of which only a hash is stored, and when it ends.
-func (t Tickets) Issue(ctx context.Context, k Ticket) (token string, expires time.Time, err error) {
+// Issue returns a new ticket's token and when it expires. Only a hash of the token is stored.
+func (t Tickets) Issue(ctx context.Context, k access.Ticket) (token string, expires time.Time, err error) {
 	raw := make([]byte, tokenBytes)
 	_, _ = rand.Read(raw) // never fails
 	token = base64.RawURLEncoding.EncodeToString(raw)
-	// Each new ticket removes two that ran out unused: the table stays as small as what is good.
+	// Each new ticket removes two expired ones, so the table stays as small as the set of valid tickets.
 	err = t.Pool.QueryRow(ctx, `
 		WITH old AS (SELECT hash FROM ops.tickets WHERE expires_at < now() ORDER BY expires_at LIMIT 2 FOR UPDATE SKIP LOCKED),
 		     gone AS (DELETE FROM ops.tickets USING old WHERE tickets.hash = old.hash)
@@ -62,34 +54,34 @@ func (t Tickets) Issue(ctx context.Context, k Ticket) (token string, expires tim
 
 const (
 	columns = `account, session, instance, kind, mode`
-	// good also refuses what ends later than any ticket could: the clock went back.
+	// good also refuses a ticket that expires later than any ticket can: the clock was set back.
 	good = `hash = $1 AND expires_at > now() AND expires_at <= now() + $2::interval`
 )
 
-// Redeem uses a ticket up. Of any number of calls with one token, on any replicas, one succeeds;
-// the others get ErrInvalid.
-func (t Tickets) Redeem(ctx context.Context, token string) (Ticket, error) {
-	// Postgres lets one of many deletions have the row.
+// Redeem uses a ticket up. Exactly one call with a token succeeds, over all replicas; the others get
+// ErrInvalid.
+func (t Tickets) Redeem(ctx context.Context, token string) (access.Ticket, error) {
+	// Of concurrent deletions, Postgres gives the row to one.
 	return t.find(ctx, "redeem ticket", `DELETE FROM ops.tickets WHERE `+good+` RETURNING `+columns, token)
 }
 
-// Peek returns what a ticket is good for, or ErrInvalid; it stays good.
-func (t Tickets) Peek(ctx context.Context, token string) (Ticket, error) {
+// Peek returns what a ticket permits, or ErrInvalid. The ticket remains valid.
+func (t Tickets) Peek(ctx context.Context, token string) (access.Ticket, error) {
 	return t.find(ctx, "look at ticket", `SELECT `+columns+` FROM ops.tickets WHERE `+good, token)
 }
 
-func (t Tickets) find(ctx context.Context, doing, sql, token string) (Ticket, error) {
+func (t Tickets) find(ctx context.Context, doing, sql, token string) (access.Ticket, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(raw) != tokenBytes {
-		return Ticket{}, ErrInvalid
+		return access.Ticket{}, ErrInvalid
 	}
-	var k Ticket
+	var k access.Ticket
 	err = t.Pool.QueryRow(ctx, sql, hashed(raw), Life).Scan(&k.Account, &k.Session, &k.Instance, &k.Kind, &k.Mode)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return Ticket{}, ErrInvalid
+		return access.Ticket{}, ErrInvalid
 	case err != nil:
-		return Ticket{}, fmt.Errorf("%s: %w", doing, err)
+		return access.Ticket{}, fmt.Errorf("%s: %w", doing, err)
 	}
 	return k, nil
 }

@@ -13,40 +13,40 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// What a stranger may take before it has proved anything. A fleet may be behind one address, and comes
-// back at one moment after a deploy: its guests retry within seconds, so a share may be tight.
+// Limits for connections before they prove an identity. A fleet may be behind one address and reconnect
+// together after a deploy. Its guests retry within seconds, so these limits may be tight.
 const (
-	maxGreetings   = 512 // connections on their way through the greeting at once
+	maxGreetings   = 512 // connections in their greeting at a time
 	greetingsOne   = 64  // of them from one address
 	greetingsSite  = 128
 	greetingsWide  = 128
-	proofTime      = 3 * time.Second // for the proof to come once the challenge went out
-	maxEnrolments  = 128             // enrolments at once
+	proofTime      = 3 * time.Second // for the proof to arrive after the challenge was sent
+	maxEnrolments  = 128             // enrolments at a time
 	enrolmentsOne  = 16
 	enrolmentsSite = 32
 	enrolmentsWide = 64
-	bodyTime       = 3 * time.Second // for an enrolment's body, of 8 KiB at most
+	bodyTime       = 3 * time.Second // for an enrolment's body, which has at most 8 KiB
 )
 
-// Tries in a minute. A guest that gets no answer asks about 20 times.
+// Tries in a minute. A guest without an answer tries about 20 times.
 const (
-	greetTries     = 60_000 // greetings of all; each looks up a machine in the log
+	greetTries     = 60_000 // greetings in total; each looks up a machine in the log
 	greetTriesOne  = 3000   // from one address: a fleet behind it, after a deploy
 	greetTriesSite = 6000
 	greetTriesWide = 12_000
 
-	enrolTries     = 3000 // of all
+	enrolTries     = 3000 // enrolments in total
 	enrolTriesOne  = 300  // from one address
 	enrolTriesSite = 600
 	enrolTriesWide = 1200
-	enrolTriesOwn  = 30 // for one machine from one network; for one machine alone a stranger could use them up
+	enrolTriesOwn  = 30 // for one machine from one network; a limit for the machine alone could be used up by strangers
 
-	connects        = 30_000 // of all, and only of guests that proved who they are
+	connects        = 30_000 // connections in total, of guests that proved their identity
 	connectsMachine = 60
-	connectsAccount = 3000 // an account may have 1,000 machines, all back after a deploy
+	connectsAccount = 3000 // an account may have 1,000 machines, which all reconnect after a deploy
 )
 
-// tries counts by the minute: a place is given back a minute after it was taken.
+// tries counts tries in a minute: a place is given back a minute after it was taken.
 type tries struct{ places *fair.Places }
 
 func newTries(total int) tries { return tries{fair.NewPlaces(total)} }
@@ -59,17 +59,17 @@ func (t tries) take(claims ...fair.Claim) fair.Verdict {
 	return v
 }
 
-// ofMachine is the share of an enrolment's machine, from the network it comes from.
+// ofMachine returns the claim of an enrolment's machine and client network together.
 func ofMachine(token string, from netip.Addr) []fair.Claim {
 	id, _, _ := strings.Cut(token, ".")
 	if !wire.Word(id) {
-		return nil // not a token; the address' share counts it
+		return nil // not a token; only the address's claims count it
 	}
 	one := fair.ByAddress("machine "+id, from, enrolTriesOwn, enrolTriesOwn, enrolTriesOwn)
 	return one[len(one)-1:]
 }
 
-// remote is a request's address where no proxy is in between.
+// remote returns the address of a request's connection.
 func remote(r *http.Request) netip.Addr {
 	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -78,30 +78,30 @@ func remote(r *http.Request) netip.Addr {
 	return at.Addr()
 }
 
-// crowded answers a request for which there is no place.
-func crowded(w http.ResponseWriter, v fair.Verdict, after string) {
+// crowded refuses a request for which there is no place.
+func crowded(w http.ResponseWriter, r *http.Request, v fair.Verdict, after string) {
 	w.Header().Set("Retry-After", after)
 	if v == fair.ShareFull {
-		problem(w, http.StatusTooManyRequests, "too_many_from_here", "Too many machines connect from this network at once; try again in "+after+" seconds.")
+		refuse(w, r, http.StatusTooManyRequests, "too_many_from_here", "Too many machines are connecting from this network; try again in "+after+" seconds.")
 		return
 	}
-	problem(w, http.StatusServiceUnavailable, "too_many_greetings", "Too many machines connect at once; try again in "+after+" seconds.")
+	refuse(w, r, http.StatusServiceUnavailable, "too_many_greetings", "Too many machines are connecting; try again in "+after+" seconds.")
 }
 
-// refusalsEvery is how often the log says how many guests were refused.
+// refusalsEvery is how often the number of refused guests is logged.
 const refusalsEvery = time.Minute
 
-// refusals keeps refused guests from filling the log: the first is logged as it is, those after it as a
-// count by reason.
+// refusals keeps refused guests from filling the log: the first refusal is logged itself, later ones as a count
+// by reason.
 type refusals struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
-	noisy bool // one was logged since the last summary
+	noisy bool // whether one was logged since the last summary
 	count map[string]int
 }
 
-// note counts a refusal. Reasons are few: they are ours, never a guest's.
+// note counts a refusal. Reasons are constants of this package, never a guest's text, so there are few.
 func (r *refusals) note(ctx context.Context, reason string, err error) {
 	r.mu.Lock()
 	first := !r.noisy
@@ -115,7 +115,7 @@ func (r *refusals) note(ctx context.Context, reason string, err error) {
 	}
 }
 
-// summarize logs what was counted since the last time.
+// summarize logs the counts since the last summary.
 func (r *refusals) summarize() {
 	r.mu.Lock()
 	count := r.count

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -16,26 +15,27 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const (
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 5 * time.Second
-	maxReports = 16  // that wait for the store; the oldest go first
+	maxReports = 16  // waiting for the store; beyond that the oldest is dropped
 	maxDetail  = 300 // bytes of a phase's detail
 
-	maxVersions = 16 // that a machine may name
+	maxVersions = 16 // that a machine may report
 	maxProgram  = 32 // bytes of a name
 	maxVersion  = 64 // bytes of a version
 
-	linesPerSecond = 100 // of any kind, on average; more is a broken guest
+	linesPerSecond = 100 // of any kind, on average; a guest that sends more is broken
 	linesBurst     = 10 * linesPerSecond
 
-	reportsPerSecond = 1  // that reach the store, on average; one that changes nothing costs it a look, too
+	reportsPerSecond = 1  // delivered to the store, on average; a report that changes nothing costs a read, too
 	reportsBurst     = 32 // a boot has six
 )
 
-// listen reads the control stream until it ends. What it says changes nothing but its own machine.
+// listen reads the control stream until it ends. Its messages affect only the guest's own machine.
 func (t *tunnel) listen(control *yamux.Stream) error {
 	lines := wire.NewLines(control)
 	all := bucket{rate: linesPerSecond, size: linesBurst, tokens: linesBurst, at: time.Now()}
@@ -44,8 +44,7 @@ func (t *tunnel) listen(control *yamux.Stream) error {
 		if err != nil {
 			return err
 		}
-		now := time.Now()
-		if !all.take(now) {
+		if !all.take(time.Now()) {
 			return errors.New("too many control lines")
 		}
 		t.mu.Lock()
@@ -58,20 +57,16 @@ func (t *tunnel) listen(control *yamux.Stream) error {
 			}
 		case m.Phase != nil:
 			t.reached(*m.Phase)
-		case m.Health != nil:
-			t.mu.Lock()
-			t.health, t.healthAt = *m.Health, now
-			t.mu.Unlock()
-		}
+		} // a health report only shows that the machine is heard
 	}
 }
 
 func (t *tunnel) greetedBy(h wire.Hello) error {
 	if h.Boot != t.boot || len(h.VNCPassword) > 64 || len(h.GatewayToken) > 256 {
-		return errors.New("the hello does not fit the greeting")
+		return errors.New("the hello does not match the greeting")
 	}
 	h.Version, h.Desktop, h.Agent = clip(h.Version, 64), clip(h.Desktop, 64), clip(h.Agent, 64)
-	h.Versions = sane(h.Versions)
+	h.Versions = sanitize(h.Versions)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !maps.Equal(h.Versions, t.hello.Versions) {
@@ -84,8 +79,8 @@ func (t *tunnel) greetedBy(h wire.Hello) error {
 	return nil
 }
 
-// sane keeps of what a machine says it runs as much as may stand in the log; always the same of the same.
-func sane(versions map[string]string) map[string]string {
+// sanitize returns the part of a machine's reported versions that the log may hold: always the same for the same input.
+func sanitize(versions map[string]string) map[string]string {
 	kept := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(versions)) {
 		version := versions[name]
@@ -103,13 +98,13 @@ func printable(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) < 0
 }
 
-// report is something that a machine said and the store is to know.
+// report is a machine's message for the store.
 type report struct {
 	phase    wire.Phase
 	versions map[string]string // nil: it is a phase
 }
 
-// enqueue leaves r to the goroutine that reports. The caller holds t.mu.
+// enqueue queues a report for delivery. The caller holds t.mu.
 func (t *tunnel) enqueue(r *report) {
 	t.reports = append(t.reports, r)
 	if len(t.reports) > maxReports {
@@ -121,7 +116,7 @@ func (t *tunnel) enqueue(r *report) {
 	}
 }
 
-// deliver gives the store one report.
+// deliver sends one report to the store.
 func (t *tunnel) deliver(ctx context.Context, r *report) error {
 	if r.versions != nil {
 		return t.h.c.Machines.Versions(ctx, t.instance, t.boot, r.versions)
@@ -137,14 +132,13 @@ func (t *tunnel) reached(p wire.Phase) {
 	p.Detail = clip(p.Detail, maxDetail)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.phase = p.Phase
 	t.enqueue(&report{phase: p})
 }
 
-// report delivers what the machine said in order, each until the store took it. It has a goroutine a
-// tunnel, so one machine's trouble is not another's.
+// report delivers the machine's reports in order and retries each until the store accepts it. Each tunnel has
+// its own goroutine for this, so one machine's failures do not delay another.
 func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
-	wait := firstRetry
+	wait := backoff()
 	room := bucket{rate: reportsPerSecond, size: reportsBurst, tokens: reportsBurst, at: time.Now()}
 	for {
 		t.mu.Lock()
@@ -162,10 +156,10 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 			continue
 		}
 		if !room.take(time.Now()) {
-			if !pause(ctx, time.Second/reportsPerSecond) {
+			if retry.Sleep(ctx, time.Second/reportsPerSecond) != nil {
 				return
 			}
-			continue // the oldest may have been pushed out meanwhile
+			continue // the oldest report may have been dropped meanwhile
 		}
 		err := t.deliver(ctx, next)
 		if ctx.Err() != nil {
@@ -176,21 +170,20 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 			if t.passed(next, err) {
 				continue
 			}
-			t.h.log.Warn("pass on what a machine said", "instance", t.instance, "phase", next.phase.Phase, "err", err)
-			if !pause(ctx, wait) {
+			t.h.log.Warn("report not delivered, will retry", "instance", t.instance, "phase", next.phase.Phase, "err", err)
+			if wait.Max = longestRetry(err); wait.Sleep(ctx) != nil {
 				return
 			}
-			wait = min(2*wait, longestRetry(err))
 			continue
 		}
-		wait = firstRetry
+		wait.Reset()
 		t.mu.Lock()
-		if len(t.reports) > 0 && t.reports[0] == next { // it may have been pushed out meanwhile
+		if len(t.reports) > 0 && t.reports[0] == next { // it may have been dropped meanwhile
 			t.reports = t.reports[1:]
 		}
 		t.mu.Unlock()
 		if d != nil {
-			t.h.log.Info("what a machine said was refused", "instance", t.instance, "phase", next.phase.Phase, "code", d.Code)
+			t.h.log.Info("report refused", "instance", t.instance, "phase", next.phase.Phase, "code", d.Code)
 			if d.Kind == domain.NotFound {
 				cancel(errGone)
 				return
@@ -199,7 +192,7 @@ func (t *tunnel) report(ctx context.Context, cancel context.CancelCauseFunc) {
 	}
 }
 
-// passed drops a phase for which a machine has no room left where a later one waits: that one counts.
+// passed drops a phase above the machine's limit of phases if a later one waits, and reports whether it did.
 func (t *tunnel) passed(r *report, err error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -210,13 +203,16 @@ func (t *tunnel) passed(r *report, err error) bool {
 	return true
 }
 
-// longestRetry is how long at most to wait after err: room for phases comes back slowly.
+// longestRetry returns the longest wait after err: a machine's limit of phases recovers slowly.
 func longestRetry(err error) time.Duration {
 	if errors.Is(err, instance.ErrPhases) {
 		return instance.PhaseEvery / 2
 	}
 	return lastRetry
 }
+
+// backoff returns the waits between a tunnel's retries.
+func backoff() retry.Backoff { return retry.Backoff{First: firstRetry, Max: lastRetry, Jitter: true} }
 
 func (t *tunnel) wantKeys() {
 	select {
@@ -225,7 +221,7 @@ func (t *tunnel) wantKeys() {
 	}
 }
 
-// sendKeys sends the keys whenever they are wanted, and again where that did not work.
+// sendKeys sends the keys whenever they are requested, and retries failures.
 func (t *tunnel) sendKeys(ctx context.Context) {
 	for {
 		select {
@@ -233,19 +229,19 @@ func (t *tunnel) sendKeys(ctx context.Context) {
 			return
 		case <-t.keys:
 		}
-		for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		for wait := backoff(); ; {
 			env, err := t.h.c.Machines.Keys(ctx, t.account, t.instance)
 			if err == nil {
 				if err = t.send(wire.Message{Keys: &wire.Keys{Env: env}}); err != nil {
-					t.stop() // a control stream that cannot be written is of no use
+					t.stop() // a tunnel is useless if its control stream cannot be written
 					return
 				}
 				break
 			}
 			if ctx.Err() == nil {
-				t.h.log.Warn("read an account's keys", "instance", t.instance, "err", err)
+				t.h.log.Warn("account keys not read, will retry", "instance", t.instance, "err", err)
 			}
-			if !pause(ctx, wait) {
+			if wait.Sleep(ctx) != nil {
 				return
 			}
 		}
@@ -262,19 +258,7 @@ func (t *tunnel) send(m wire.Message) error {
 	return wire.WriteLine(t.control, m, wire.MaxLine)
 }
 
-// pause waits about d; false when ctx ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d/2 + rand.N(d/2))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
-// bucket allows rate a second, and size at once.
+// bucket allows rate a second, with bursts of size.
 type bucket struct {
 	rate, size, tokens float64
 	at                 time.Time

@@ -10,36 +10,37 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
-// enroll takes a machine's public key in exchange for its token.
+// enroll registers a machine's public key in exchange for its token.
 func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
 	from := h.c.ClientAddr(r)
 	leave, v := h.enrolments.Take(fair.ByAddress("enrolment", from, enrolmentsOne, enrolmentsSite, enrolmentsWide)...)
 	if v != fair.Taken {
-		crowded(w, v, "1")
+		crowded(w, r, v, "1")
 		return
 	}
 	defer leave()
 	if v := h.enrolTries.take(fair.ByAddress("address", from, enrolTriesOne, enrolTriesSite, enrolTriesWide)...); v != fair.Taken {
-		crowded(w, v, "30")
+		crowded(w, r, v, "30")
 		return
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // without it, the server's own
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // otherwise the server's own deadline applies
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, wire.MaxEnroll))
 	d.DisallowUnknownFields()
 	var e wire.Enroll
 	if err := d.Decode(&e); err != nil || d.More() {
-		problem(w, http.StatusUnprocessableEntity, "invalid_enrolment", "The enrolment request cannot be read.")
+		refuse(w, r, http.StatusUnprocessableEntity, "invalid_enrolment", "The enrolment request cannot be read.")
 		return
 	}
 	if e.Token == "" || len(e.Token) > 1024 || len(e.PublicKey) != ed25519.PublicKeySize {
-		problem(w, http.StatusUnprocessableEntity, "invalid_enrolment", "A token and an Ed25519 public key are needed.")
+		refuse(w, r, http.StatusUnprocessableEntity, "invalid_enrolment", "The enrolment request needs a token and an Ed25519 public key.")
 		return
 	}
 	if own := ofMachine(e.Token, from); own != nil {
 		if v := h.ownTries.take(own...); v != fair.Taken {
-			crowded(w, v, "30")
+			crowded(w, r, v, "30")
 			return
 		}
 	}
@@ -47,11 +48,11 @@ func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		var d *domain.Error
 		if errors.As(err, &d) {
-			problem(w, status(d.Kind), d.Code, d.Msg)
+			problem.Write(w, r, problem.Of(d))
 			return
 		}
-		h.log.ErrorContext(r.Context(), "enrol a machine", "err", err)
-		problem(w, http.StatusServiceUnavailable, "unavailable", "Enrolment is unavailable; try again in a few seconds.")
+		h.log.ErrorContext(r.Context(), "enrolment failed", "err", err)
+		refuse(w, r, http.StatusServiceUnavailable, "unavailable", "Enrolment is unavailable; try again in a few seconds.")
 		return
 	}
 	h.log.InfoContext(r.Context(), "machine enrolled", "instance", id)
@@ -59,26 +60,7 @@ func (h *Hub) enroll(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(wire.Enrolled{Instance: id})
 }
 
-func status(k domain.Kind) int {
-	switch k {
-	case domain.Invalid:
-		return http.StatusUnprocessableEntity
-	case domain.Unauthenticated:
-		return http.StatusUnauthorized
-	case domain.Forbidden:
-		return http.StatusForbidden
-	case domain.NotFound:
-		return http.StatusNotFound
-	case domain.Conflict:
-		return http.StatusConflict
-	case domain.Exhausted:
-		return http.StatusTooManyRequests
-	}
-	return http.StatusServiceUnavailable
-}
-
-func problem(w http.ResponseWriter, status int, code, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"status": status, "title": http.StatusText(status), "code": code, "detail": detail})
+// refuse answers a request of a guest or of another replica.
+func refuse(w http.ResponseWriter, r *http.Request, status int, code, detail string) {
+	problem.Write(w, r, problem.Problem{Status: status, Code: code, Detail: detail})
 }

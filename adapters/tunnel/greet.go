@@ -27,36 +27,36 @@ func (r *refusal) Error() string { return r.reason }
 var (
 	errUnauthorized = &refusal{wire.CloseUnauthorized, "signature refused"}
 	errGone         = &refusal{wire.CloseGone, "no such instance"}
-	errOwned        = &refusal{wire.CloseOwned, "another guest of this machine holds the tunnel and answers"}
-	errTooOften     = &refusal{wire.CloseTooOften, "this machine connects too often; it may again in a minute"}
+	errOwned        = &refusal{wire.CloseOwned, "another guest of this machine holds the tunnel"}
+	errTooOften     = &refusal{wire.CloseTooOften, "this machine connects too often; try again in a minute"}
 	errUnavailable  = &refusal{wire.CloseUnavailable, "try again"}
 	errClosing      = &refusal{websocket.StatusServiceRestart, "restarting"}
 )
 
-// greet upgrades, lets the guest prove itself, and serves its tunnel until it ends. The nonce is made
-// for this one connection, so a proof seen elsewhere is worth nothing here.
+// greet upgrades the request, has the guest prove its identity, and serves its tunnel until it ends. The nonce
+// is new for each connection, so a recorded proof is useless.
 func (h *Hub) greet(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Origin") != "" {
-		problem(w, http.StatusForbidden, "not_a_guest", "Tunnels are for machines, not for browsers.")
+		refuse(w, r, http.StatusForbidden, "not_a_guest", "Only machines may open tunnels, not browsers.")
 		return
 	}
 	from := h.c.ClientAddr(r)
 	if v := h.greetTries.take(fair.ByAddress("address", from, greetTriesOne, greetTriesSite, greetTriesWide)...); v != fair.Taken {
 		h.refusals.note(r.Context(), "too many tries", errors.New("too many greetings in a minute"))
-		crowded(w, v, "30")
+		crowded(w, r, v, "30")
 		return
 	}
 	leave, v := h.greetings.Take(fair.ByAddress("greeting", from, greetingsOne, greetingsSite, greetingsWide)...)
 	if v != fair.Taken {
 		h.refusals.note(r.Context(), "no place", errors.New("too many connections in their greeting"))
-		crowded(w, v, "1")
+		crowded(w, r, v, "1")
 		return
 	}
 	t, err := func() (*tunnel, error) {
 		defer leave()
 		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
 		if err != nil {
-			return nil, nil // it answered already
+			return nil, nil // Accept has answered the request
 		}
 		t, err := h.admit(r.Context(), ws)
 		if err == nil {
@@ -66,12 +66,12 @@ func (h *Hub) greet(w http.ResponseWriter, r *http.Request) {
 		if !errors.As(err, &no) {
 			no = errUnavailable
 		}
-		// The guest may be gone or hostile: tell it and leave, without waiting for its answer.
+		// The guest may be gone or hostile: send the close frame without waiting for an answer.
 		go func() { _ = ws.Close(no.code, no.reason) }()
 		return nil, err
 	}()
 	if err != nil {
-		reason := "broke off"
+		reason := "connection failed"
 		if no := (*refusal)(nil); errors.As(err, &no) {
 			reason = no.reason
 		}
@@ -82,7 +82,7 @@ func (h *Hub) greet(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// admit takes the guest through the greeting and makes its tunnel the owner of the machine.
+// admit performs the greeting and makes the guest's tunnel the owner of the machine.
 func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
 	ctx, cancel := context.WithTimeout(ctx, wire.GreetingTimeout)
 	defer cancel()
@@ -140,8 +140,8 @@ func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
 	return t, nil
 }
 
-// take makes t the owner, after the one before it: the same process comes back because it lost its
-// connection, whatever this end still believes; another has to wait until the owner is silent.
+// take makes t the owner of its machine and ends an earlier tunnel. The same guest process reconnects because it
+// lost its connection, even if this end has not noticed. Another process must wait until the owner stops answering.
 func (h *Hub) take(ctx context.Context, t *tunnel) error {
 	for {
 		h.mu.Lock()
@@ -155,7 +155,7 @@ func (h *Hub) take(ctx context.Context, t *tunnel) error {
 			away := h.found(t.instance)
 			h.all.Add(1)
 			h.mu.Unlock()
-			if (away == 0 || away >= silentAfter) && h.c.Changed != nil { // away elsewhere, or long
+			if (away == 0 || away >= silentAfter) && h.c.Changed != nil { // it was connected elsewhere, or away for long
 				h.c.Changed(t.account, t.instance)
 			}
 			return nil

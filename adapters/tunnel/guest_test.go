@@ -16,11 +16,11 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/guest"
-	"github.com/cloudbot-ai/control-plane/guest/place"
+	"github.com/cloudbot-ai/control-plane/guest/paths"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// anyKey takes the first key that enrols.
+// anyKey accepts the first key that enrols.
 type anyKey struct{ *machines }
 
 func (a anyKey) Enroll(_ context.Context, token string, key []byte) (string, error) {
@@ -30,8 +30,8 @@ func (a anyKey) Enroll(_ context.Context, token string, key []byte) (string, err
 	return id, nil
 }
 
-// TestGuestComesBackAfterARestart: a real guest survives the control plane's restart, dials again by
-// itself, and says again where it is, once.
+// TestGuestComesBackAfterARestart shows that a real guest survives the control plane's restart: it reconnects
+// and reports its phase again, once.
 func TestGuestComesBackAfterARestart(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)
@@ -67,7 +67,7 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(place.Home(c.StateDir)) // outside the test's folder where the desktop's user cannot reach that
+	defer os.RemoveAll(paths.Home(c.StateDir)) // outside the test's folder where the desktop's user cannot reach that
 	g, err := guest.New(c, "test", io.Discard)
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 	phases := func(n int) {
 		for range n {
 			select {
-			case <-m.news:
+			case <-m.phases:
 			case <-time.After(20 * time.Second):
 				t.Fatal("phases do not arrive")
 			}
@@ -92,10 +92,14 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 	}
 	phases(5)
 	if who := hub.local(id).owner; !wire.Word(who.process) {
-		t.Errorf("a real guest greets as %q", who)
+		t.Errorf("process of a real guest: got %q, want a word", who)
 	}
-	if s, ok := hub.Status(id); !ok || s.Phase != "ready" || s.Desktop != "built-in screen" {
-		t.Errorf("status %+v %t", s, ok)
+	tunnel := hub.local(id)
+	tunnel.mu.Lock()
+	desktop := tunnel.hello.Desktop
+	tunnel.mu.Unlock()
+	if want := "built-in screen"; desktop != want {
+		t.Errorf("desktop: got %q, want %q", desktop, want)
 	}
 	stop()
 	_, stop = start()
@@ -103,7 +107,7 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 	stop()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if got := strings.Join(m.reached[4:], ","); got != "b ready,b ready" {
-		t.Errorf("reached at last %s", got)
+	if got, want := strings.Join(m.reached[4:], ","), "b ready,b ready"; got != want {
+		t.Errorf("last phases: got %s, want %s", got, want)
 	}
 }

@@ -17,30 +17,30 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// HopPrefix is where HopHandler is to be mounted.
+// HopPrefix is the path at which to mount HopHandler.
 const HopPrefix = "/internal/hop/"
 
 const (
 	hopProtocol = "cloudbot-hop"
-	// yieldTime is how long another replica has to let go of a machine: to ping its guest, and to end its tunnel. A host
-	// that is gone answers nothing, and its presence stands for a while: the greeting must not wait for that.
+	// yieldTime is how long another replica has to release a machine: to ping its guest and to end its tunnel. A
+	// host that is gone does not answer, and its presence expires later; the greeting must not wait for that.
 	yieldTime = pingTime + time.Second
 )
 
-// HopHandler serves the other replicas, for machines whose tunnel is here. Mount it at HopPrefix with
-// the path unchanged. It never forwards further.
+// HopHandler serves other replicas, for machines whose tunnel this replica holds. Mount it at HopPrefix with
+// the path unchanged. It never forwards to another replica.
 func (h *Hub) HopHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+HopPrefix+"{instance}/{service}", h.hopOpen)
 	mux.HandleFunc("POST "+HopPrefix+"{instance}/yield/{owner}", h.hopYield)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h.hops == nil {
-			problem(w, http.StatusNotFound, "not_found", "There is nothing here.")
+			refuse(w, r, http.StatusNotFound, "not_found", "There is nothing at this path.")
 			return
 		}
 		if err := h.hops.check(r, time.Now()); err != nil {
-			h.refusals.note(r.Context(), "hop", err) // strangers may send them
-			problem(w, http.StatusUnauthorized, "hop_refused", "This is for replicas only.")
+			h.refusals.note(r.Context(), "hop", err) // anyone may send one
+			refuse(w, r, http.StatusUnauthorized, "hop_refused", "This path is for replicas only.")
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -51,30 +51,30 @@ func (h *Hub) HopHandler() http.Handler {
 func (h *Hub) hopOpen(w http.ResponseWriter, r *http.Request) {
 	t := h.local(r.PathValue("instance"))
 	if t == nil {
-		problem(w, http.StatusNotFound, "not_connected", ErrNotConnected.Error())
+		refuse(w, r, http.StatusNotFound, "not_connected", ErrNotConnected.Error())
 		return
 	}
 	conn, secret, err := t.open(r.Context(), r.PathValue("service"))
 	switch {
 	case errors.Is(err, ErrBusy):
-		problem(w, http.StatusTooManyRequests, "busy", ErrBusy.Error())
+		refuse(w, r, http.StatusTooManyRequests, "busy", ErrBusy.Error())
 		return
 	case errors.Is(err, ErrNotReady):
-		problem(w, http.StatusConflict, "not_ready", ErrNotReady.Error())
+		refuse(w, r, http.StatusConflict, "not_ready", ErrNotReady.Error())
 		return
 	case err != nil:
-		problem(w, http.StatusBadGateway, "not_connected", ErrNotConnected.Error())
+		refuse(w, r, http.StatusBadGateway, "not_connected", ErrNotConnected.Error())
 		return
 	}
 	defer conn.Close()
 	sealed, err := h.hops.seal(secret, r.Header.Get(hopNonce))
 	if err != nil {
-		problem(w, http.StatusInternalServerError, "internal", "The secret cannot be sealed.")
+		refuse(w, r, http.StatusInternalServerError, "internal", "The machine's secret cannot be encrypted.")
 		return
 	}
 	back, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		problem(w, http.StatusInternalServerError, "internal", "The connection cannot be taken over.")
+		refuse(w, r, http.StatusInternalServerError, "internal", "The connection cannot be taken over.")
 		return
 	}
 	defer back.Close()
@@ -84,16 +84,16 @@ func (h *Hub) hopOpen(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = back.SetDeadline(time.Time{})
-	// The hijacked request's context lives as long as this handler; the tunnel's end closes conn.
+	// The hijacked request's context lasts as long as this handler; the end of the tunnel closes conn.
 	_ = pipe.Join(context.WithoutCancel(r.Context()), &buffered{Conn: back, r: rw.Reader}, conn)
 }
 
-// hopYield lets go of a machine whose guest dialled another replica.
+// hopYield releases a machine whose guest dialled another replica.
 func (h *Hub) hopYield(w http.ResponseWriter, r *http.Request) {
 	if t := h.local(r.PathValue("instance")); t != nil {
 		boot, process, _ := strings.Cut(r.PathValue("owner"), ".")
 		if err := t.yield(r.Context(), owner{boot, process}); errors.Is(err, errOwned) {
-			problem(w, http.StatusConflict, "owned", errOwned.reason)
+			refuse(w, r, http.StatusConflict, "owned", errOwned.reason)
 			return
 		}
 	}
@@ -125,14 +125,14 @@ func (h *Hub) hop(ctx context.Context, target, instanceID, service string) (net.
 	return nil, Secret{}, err
 }
 
-// yieldElsewhere makes the replica that holds the machine's tunnel, if any, let go of it.
+// yieldElsewhere asks the replica that holds the machine's tunnel, if any, to release it.
 func (h *Hub) yieldElsewhere(ctx context.Context, instanceID string, who owner) error {
 	if h.hops == nil {
 		return nil
 	}
 	target, err := h.c.Presence.Lookup(ctx, instanceID)
 	if err != nil {
-		// The guest has proved who it is. A claim will be made when presence is back.
+		// The guest has proved its identity. Its presence is claimed when presence is available again.
 		h.log.WarnContext(ctx, "presence unavailable; another replica may hold the tunnel", "instance", instanceID, "err", err)
 		return nil
 	}
@@ -143,7 +143,7 @@ func (h *Hub) yieldElsewhere(ctx context.Context, instanceID string, who owner) 
 	defer cancel()
 	conn, res, _, err := h.call(ctx, http.MethodPost, target, HopPrefix+url.PathEscape(instanceID)+"/yield/"+url.PathEscape(who.String()))
 	if err != nil {
-		return nil // a replica that is gone holds nothing; its presence runs out
+		return nil // a replica that is gone holds no tunnel; its presence expires
 	}
 	conn.Close()
 	if res.StatusCode == http.StatusConflict {
@@ -152,7 +152,7 @@ func (h *Hub) yieldElsewhere(ctx context.Context, instanceID string, who owner) 
 	return nil
 }
 
-// call sends a signed request on a connection of its own, which is returned to go on with.
+// call sends a signed request on a new connection and returns that connection with the answer.
 func (h *Hub) call(ctx context.Context, method, target, path string) (conn net.Conn, res *http.Response, nonce string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, wire.GreetingTimeout)
 	defer cancel()
@@ -197,7 +197,7 @@ func dial(ctx context.Context, u *url.URL) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 }
 
-// buffered reads first what came along with the answer's head.
+// buffered first reads the data that arrived with the answer's head.
 type buffered struct {
 	net.Conn
 	r io.Reader

@@ -18,26 +18,26 @@ import (
 )
 
 const (
-	hopSkew   = 30 * time.Second // clocks of replicas may differ by so much
-	maxNonces = 100_000          // remembered at once; beyond that hops are refused for a while
+	hopSkew   = 30 * time.Second // largest difference of replicas' clocks
+	maxNonces = 100_000          // remembered at a time; beyond that, hops are refused temporarily
 )
 
 // Headers of a hop.
 const (
 	hopTime   = "Cloudbot-Hop-Time"   // Unix seconds
-	hopNonce  = "Cloudbot-Hop-Nonce"  // once
+	hopNonce  = "Cloudbot-Hop-Nonce"  // valid once
 	hopMAC    = "Cloudbot-Hop-Mac"    // over method, path, time, nonce and the target's URL
 	hopSecret = "Cloudbot-Hop-Secret" // in the answer: the machine's secret, sealed
 )
 
-// hopKeys signs and checks hops, and seals what the answer tells.
+// hopKeys signs and checks hops, and encrypts the secret in the answer.
 type hopKeys struct {
 	self string
 	mac  []byte
 	aead cipher.AEAD
 
 	mu    sync.Mutex
-	seen  map[string]time.Time // nonces, and when they may be forgotten
+	seen  map[string]time.Time // nonces and when they expire
 	swept time.Time
 }
 
@@ -79,7 +79,7 @@ func (k *hopKeys) sign(r *http.Request, target string, now time.Time) string {
 	return nonce
 }
 
-// check accepts a request that another replica signed for this one, once.
+// check verifies that another replica signed a request for this one. It accepts each request once.
 func (k *hopKeys) check(r *http.Request, now time.Time) error {
 	ts, nonce := r.Header.Get(hopTime), r.Header.Get(hopNonce)
 	at, err := strconv.ParseInt(ts, 10, 64)
@@ -90,7 +90,7 @@ func (k *hopKeys) check(r *http.Request, now time.Time) error {
 		return errors.New("hop with a wrong proof")
 	}
 	if d := now.Sub(time.Unix(at, 0)); d > hopSkew || d < -hopSkew {
-		return errors.New("hop with a time too far from ours")
+		return errors.New("hop with a time outside the allowed clock difference")
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -109,7 +109,7 @@ func (k *hopKeys) check(r *http.Request, now time.Time) error {
 	return nil
 }
 
-// seal and unseal carry a machine's secret in the answer to the hop with that nonce.
+// seal encrypts a machine's secret for the answer to the hop with that nonce; unseal decrypts it.
 func (k *hopKeys) seal(s Secret, nonce string) (string, error) {
 	b, err := json.Marshal([2]string{s.VNCPassword, s.GatewayToken})
 	if err != nil {

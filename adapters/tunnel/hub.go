@@ -1,9 +1,9 @@
-// Package tunnel is the control plane's end of the machines' tunnels: each guest dials in, proves
-// who it is, and from then on the hub opens streams to its desktop, agent and diagnostics, takes its
-// boot phases, and hands it the API keys.
+// Package tunnel is the control plane's end of the machines' tunnels. Each guest dials in and proves its
+// identity. Then the hub opens streams to its desktop, agent and diagnostics, records its boot phases, and
+// sends it the API keys.
 //
-// The one thing to know: one tunnel owns a machine. A machine whose tunnel another replica holds is
-// reached there, in one authenticated hop; nobody forwards twice.
+// The one thing to know: one tunnel owns a machine. If another replica holds a machine's tunnel, the machine
+// is reached through that replica, in one authenticated hop and never more.
 package tunnel
 
 import (
@@ -22,55 +22,55 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// What Open may answer; compare with errors.Is.
+// Errors of Open; compare with errors.Is.
 var (
 	ErrNotConnected = wire.ErrNotConnected
 	ErrNotReady     = wire.ErrNotReady
 	ErrBusy         = wire.ErrBusy
 )
 
-// Secret is what a machine's services ask of who enters. It prints as a placeholder.
+// Secret holds the credentials of a machine's services. It prints as a placeholder.
 type Secret = wire.Secret
 
-// Machines is what the hub knows of machines and tells about them. A *domain.Error is final, any
-// other error worth another try.
+// Machines is the hub's port to the machines' records. A *domain.Error is final unless it is Unavailable or
+// Exhausted; any other error is retried.
 type Machines interface {
-	// Enroll redeems a token for the machine that holds publicKey. The same pair may come twice.
+	// Enroll redeems a token for the machine that holds publicKey. The same pair may be redeemed again.
 	Enroll(ctx context.Context, token string, publicKey []byte) (instanceID string, err error)
-	// Guest returns the enrolled key and the owner of an instance that is not gone.
+	// Guest returns the enrolled key and the account of an instance that still exists.
 	Guest(ctx context.Context, instanceID string) (publicKey []byte, account string, err error)
-	// Reached notes how far a boot is.
+	// Reached records that a boot reached a phase.
 	Reached(ctx context.Context, instanceID, boot string, phase instance.Phase, detail string) error
-	// Versions notes what a machine runs, by name.
+	// Versions records the versions of what a machine runs, by name.
 	Versions(ctx context.Context, instanceID, boot string, versions map[string]string) error
-	// Keys returns the account's API keys, environment name to key.
+	// Keys returns the account's API keys by environment name.
 	Keys(ctx context.Context, account, instance string) (map[string]string, error)
 }
 
-// Presence tells replicas who holds a machine's tunnel.
+// Presence is where replicas share which of them holds a machine's tunnel.
 type Presence interface {
-	// Claim says that the replica at url does, until release is called. A later claim by another
-	// replica wins: lost is closed, and release must not undo it.
+	// Claim records that the replica at url holds the tunnel, until release is called. A later claim by another
+	// replica wins: lost is closed, and release must not undo that claim.
 	Claim(ctx context.Context, instanceID, url string) (release func(), lost <-chan struct{}, err error)
-	// Lookup returns the url of the replica that does, "" for none.
+	// Lookup returns the url of the replica that holds the tunnel; "" if none does.
 	Lookup(ctx context.Context, instanceID string) (url string, err error)
-	// Left notes when a machine was last heard whose tunnel ended.
+	// Left records when a machine was last heard, after its tunnel ended.
 	Left(ctx context.Context, instanceID string, heard time.Time) error
-	// Heard returns what Left noted; zero where that is not known.
+	// Heard returns the time that Left recorded; zero if it is unknown.
 	Heard(ctx context.Context, instanceID string) (time.Time, error)
 }
 
 // Config is what a hub needs.
 type Config struct {
 	Machines  Machines
-	Presence  Presence     // nil: there is one replica
-	Advertise string       // this replica's own base URL, as the others reach it: "http://10.0.0.3:8000"
+	Presence  Presence     // nil: there is only one replica
+	Advertise string       // the base URL at which other replicas reach this one: "http://10.0.0.3:8000"
 	HopKey    []byte       // at least 32 bytes, the same on all replicas; nil: no hops
 	Logger    *slog.Logger // nil: none
 
 	// ClientAddr is the address of the client behind trusted proxies; nil: the connection's own.
 	ClientAddr func(*http.Request) netip.Addr
-	// Changed is called when a machine fell silent, and when it is heard again; nil: not. It must return at once.
+	// Changed is called when a machine stops or resumes responding; nil: never. It must return immediately.
 	Changed func(account, instanceID string)
 }
 
@@ -80,11 +80,11 @@ type Hub struct {
 	log  *slog.Logger
 	hops *hopKeys // nil: no hops
 
-	greetings  *fair.Places // of connections that did not prove anything yet
+	greetings  *fair.Places // connections whose guest has not proved its identity yet
 	enrolments *fair.Places
 	greetTries tries
 	enrolTries tries
-	ownTries   tries // enrolments for one machine from one network, which enrolTries counted already
+	ownTries   tries // enrolments for one machine from one network; enrolTries counts them, too
 	connects   tries
 	refusals   *refusals
 
@@ -126,8 +126,7 @@ func New(c Config) (*Hub, error) {
 	return h, nil
 }
 
-// Run serves until ctx ends, then tells the guests to dial again at once and returns when their
-// tunnels are closed.
+// Run serves until ctx ends. Then it asks the guests to dial again and returns when their tunnels are closed.
 func (h *Hub) Run(ctx context.Context) error {
 	h.refusals.run(ctx)
 	h.mu.Lock()
@@ -147,40 +146,15 @@ func (h *Hub) Run(ctx context.Context) error {
 	return nil
 }
 
-// Connected tells whether this replica holds the machine's tunnel and may open streams on it.
-func (h *Hub) Connected(instanceID string) bool {
-	t := h.local(instanceID)
-	return t != nil && t.greeted()
-}
-
-// Status is what a connected machine says of itself.
-type Status struct {
-	Since                 time.Time // when its tunnel came up
-	Guest, Desktop, Agent string    // version of the guest, which desktop, which agent
-	Health                wire.Health
-	HealthAt              time.Time // zero: no word yet
-	Phase                 string
-	Streams               int
-}
-
-// Status returns it for a machine whose tunnel this replica holds.
-func (h *Hub) Status(instanceID string) (Status, bool) {
-	t := h.local(instanceID)
-	if t == nil || !t.greeted() {
-		return Status{}, false
-	}
-	return t.status(), true
-}
-
-// Len is the number of tunnels this replica holds.
+// Len returns the number of tunnels that this replica holds.
 func (h *Hub) Len() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.tunnels)
 }
 
-// PushKeys sends the account's API keys, as they are now, to its machines on this replica. It
-// returns at once; what fails is repeated while the tunnel lasts.
+// PushKeys sends the account's current API keys to its machines on this replica. It returns immediately;
+// failures are retried while the tunnel exists.
 func (h *Hub) PushKeys(_ context.Context, account string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -192,7 +166,7 @@ func (h *Hub) PushKeys(_ context.Context, account string) {
 }
 
 // Open connects to a service of the machine: wire.VNC, wire.Agent or wire.HTTP. Errors:
-// ErrNotConnected, ErrNotReady, ErrBusy, or what broke on the way. The connection is the caller's to close.
+// ErrNotConnected, ErrNotReady, ErrBusy, or why the connection failed. The caller closes the connection.
 func (h *Hub) Open(ctx context.Context, instanceID, service string) (net.Conn, Secret, error) {
 	if t := h.local(instanceID); t != nil {
 		return t.open(ctx, service)
@@ -210,7 +184,13 @@ func (h *Hub) Open(ctx context.Context, instanceID, service string) (net.Conn, S
 	return h.hop(ctx, url, instanceID, service)
 }
 
-// ConnectedAnywhere tells whether any replica holds the machine's tunnel.
+// Dial connects to the machine's diagnostics server, which speaks HTTP/1.1. Errors are those of Open.
+func (h *Hub) Dial(ctx context.Context, instanceID string) (net.Conn, error) {
+	conn, _, err := h.Open(ctx, instanceID, wire.HTTP)
+	return conn, err
+}
+
+// ConnectedAnywhere reports whether any replica holds the machine's tunnel.
 func (h *Hub) ConnectedAnywhere(ctx context.Context, instanceID string) (bool, error) {
 	if h.local(instanceID) != nil {
 		return true, nil
@@ -225,7 +205,7 @@ func (h *Hub) ConnectedAnywhere(ctx context.Context, instanceID string) (bool, e
 	return url != "" && url != h.c.Advertise, nil
 }
 
-// local returns the tunnel this replica holds, or nil.
+// local returns the machine's tunnel if this replica holds it, or nil.
 func (h *Hub) local(instanceID string) *tunnel {
 	h.mu.Lock()
 	defer h.mu.Unlock()

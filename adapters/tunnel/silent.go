@@ -7,21 +7,21 @@ import (
 )
 
 const (
-	// silentAfter is how long a machine must not have been heard before it is called silent: a deploy, or a
-	// restart of its guest, takes less.
+	// silentAfter is how long a machine must be unheard to count as silent. A deploy or a restart of its guest
+	// takes less.
 	silentAfter = 30 * time.Second
-	maxAbsent   = 10_000 // machines without a tunnel that are remembered; of others presence knows
+	maxAbsent   = 10_000 // machines without a tunnel that are remembered; presence has the others
 )
 
 // absence is a machine whose tunnel is gone.
 type absence struct {
 	account string
 	since   time.Time // when it was last heard
-	tell    *time.Timer
+	notify  *time.Timer
 }
 
-// Silent reports whether no replica has heard a machine for a while, and since when. It is asked about
-// machines that should be there. An error says that this cannot be known.
+// Silent reports whether no replica has heard a machine for silentAfter, and since when. Call it only for
+// machines that should be connected. An error means that the answer is unknown.
 func (h *Hub) Silent(ctx context.Context, instanceID string) (since time.Time, silent bool, err error) {
 	h.mu.Lock()
 	here := h.tunnels[instanceID] != nil
@@ -42,7 +42,7 @@ func (h *Hub) Silent(ctx context.Context, instanceID string) (since time.Time, s
 		}
 	}
 	now := h.now()
-	if since.IsZero() { // as after a crash: it is at least as long as it was first looked for
+	if since.IsZero() { // as after a crash: count from the first call
 		since = now
 		h.mu.Lock()
 		h.missing(instanceID, &absence{since: since})
@@ -51,7 +51,7 @@ func (h *Hub) Silent(ctx context.Context, instanceID string) (since time.Time, s
 	return since, now.Sub(since) >= silentAfter && now.Sub(h.began) >= silentAfter, nil
 }
 
-// elsewhere asks presence for a machine whose tunnel is not here.
+// elsewhere looks up the presence of a machine whose tunnel this replica does not hold.
 func (h *Hub) elsewhere(ctx context.Context, instanceID string) (there bool, heard time.Time, err error) {
 	url, err := h.c.Presence.Lookup(ctx, instanceID)
 	if err == nil && (url == "" || url == h.c.Advertise) {
@@ -69,7 +69,7 @@ func (h *Hub) elsewhere(ctx context.Context, instanceID string) (there bool, hea
 	return url != "", heard, nil
 }
 
-// missing remembers a machine without a tunnel. The caller holds h.mu.
+// missing records a machine without a tunnel. The caller holds h.mu.
 func (h *Hub) missing(instanceID string, a *absence) {
 	h.found(instanceID)
 	for id := range h.absent {
@@ -81,27 +81,28 @@ func (h *Hub) missing(instanceID string, a *absence) {
 	h.absent[instanceID] = a
 }
 
-// found forgets what missing noted, and tells how long the machine was away. The caller holds h.mu.
+// found removes the record of missing and returns how long the machine was away. The caller holds h.mu.
 func (h *Hub) found(instanceID string) (away time.Duration) {
 	a := h.absent[instanceID]
 	if a == nil {
 		return 0
 	}
-	if a.tell != nil {
-		a.tell.Stop()
+	if a.notify != nil {
+		a.notify.Stop()
 	}
 	delete(h.absent, instanceID)
 	return h.now().Sub(a.since)
 }
 
-// fallSilent notes a machine whose tunnel ended here, and says so once it counts as silent. The caller holds h.mu.
+// fallSilent records a machine whose tunnel ended here, and calls Config.Changed once it counts as silent. The
+// caller holds h.mu.
 func (h *Hub) fallSilent(t *tunnel) {
 	a := &absence{account: t.account, since: t.lastHeard()}
 	h.missing(t.instance, a)
 	if h.c.Changed == nil || h.closing {
 		return
 	}
-	a.tell = time.AfterFunc(silentAfter-h.now().Sub(a.since)+time.Second, func() {
+	a.notify = time.AfterFunc(silentAfter-h.now().Sub(a.since)+time.Second, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if _, silent, err := h.Silent(ctx, t.instance); err == nil && silent {

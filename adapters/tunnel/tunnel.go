@@ -16,13 +16,13 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// pingTime is how long an owner has to answer before another may take its place.
+// pingTime is how long an owner has to answer a ping before another guest may replace it.
 const pingTime = 2 * time.Second
 
-// owner is which guest of a machine holds its tunnel.
+// owner identifies the guest process that holds a machine's tunnel.
 type owner struct {
 	boot    string
-	process string // "": a guest that does not say; its boot counts
+	process string // "": an old guest does not send it; then only boot counts
 }
 
 // String is unambiguous: neither part has a dot.
@@ -39,11 +39,10 @@ type tunnel struct {
 	ws                *websocket.Conn
 	instance, account string
 	owner
-	since time.Time
 
-	ready chan struct{} // closed with the first hello; secret is set by then
-	quit  chan struct{} // closed to end it
-	done  chan struct{} // closed once it has ended and nothing of it runs any more
+	ready chan struct{} // closed after the first hello, when secret is set
+	quit  chan struct{} // closed to end the tunnel
+	done  chan struct{} // closed after the tunnel and all its goroutines have ended
 	end   sync.Once
 	keys  chan struct{} // holds a value when keys are to be sent
 
@@ -55,32 +54,29 @@ type tunnel struct {
 
 	mu       sync.Mutex
 	hello    wire.Hello
-	health   wire.Health
-	healthAt time.Time
-	heard    time.Time // the last control line
-	phase    string
+	heard    time.Time // time of the last control line
 	reports  []*report // not delivered yet, oldest first
 	reported chan struct{}
 }
 
 func newTunnel(h *Hub, ws *websocket.Conn, instance string, who owner, account string) *tunnel {
 	return &tunnel{
-		h: h, ws: ws, instance: instance, owner: who, account: account, since: time.Now(), heard: h.now(),
+		h: h, ws: ws, instance: instance, owner: who, account: account, heard: h.now(),
 		ready: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}),
 		keys: make(chan struct{}, 1), reported: make(chan struct{}, 1),
 	}
 }
 
-// stop ends the tunnel; it returns at once.
+// stop ends the tunnel; it does not wait.
 func (t *tunnel) stop() { t.end.Do(func() { close(t.quit) }) }
 
-// abandon is for a tunnel that never ran.
+// abandon ends a tunnel that never ran.
 func (t *tunnel) abandon() {
 	t.stop()
 	t.leave()
 }
 
-// leave gives the machine up.
+// leave removes the tunnel from the hub.
 func (t *tunnel) leave() {
 	t.h.mu.Lock()
 	if t.h.tunnels[t.instance] == t {
@@ -101,7 +97,7 @@ func (t *tunnel) run(ctx context.Context) {
 	defer cancel(nil)
 	session, err := wire.Session(ctx, t.ws, false)
 	if err != nil {
-		log.Error("tunnel session", "err", err)
+		log.Error("tunnel session failed", "err", err)
 		t.ws.CloseNow()
 		return
 	}
@@ -114,16 +110,16 @@ func (t *tunnel) run(ctx context.Context) {
 
 	first := time.AfterFunc(wire.WriteTimeout, func() {
 		if !t.greeted() {
-			cancel(errors.New("the guest said no hello"))
+			cancel(errors.New("the guest sent no hello"))
 		}
 	})
 	defer first.Stop()
-	// What a guest makes one of these do wrong ends its own tunnel and nothing else.
+	// A panic that a guest causes in one of these ends only its own tunnel.
 	guarded := func(f func() error) {
 		all.Go(func() {
 			err := crash.Guard(f)()
 			if p := crash.Of(err); p != nil {
-				log.Error("panic in a tunnel", "panic", p.Text, "stack", p.Stack)
+				log.Error("tunnel panicked", "panic", p.Text, "stack", p.Stack)
 			}
 			if err != nil {
 				cancel(err)
@@ -137,7 +133,7 @@ func (t *tunnel) run(ctx context.Context) {
 	log.Info("machine connected", "boot", t.boot)
 	select {
 	case <-t.quit:
-		cancel(errors.New("superseded or asked to go"))
+		cancel(errors.New("replaced or stopped"))
 	case <-ctx.Done():
 	case <-session.CloseChan():
 		cancel(errors.New("the connection broke"))
@@ -145,7 +141,7 @@ func (t *tunnel) run(ctx context.Context) {
 	log.Info("machine disconnected", "cause", context.Cause(ctx))
 }
 
-// accept takes the control stream; a guest has no business opening others.
+// accept accepts the control stream. A guest may not open other streams.
 func (t *tunnel) accept(ctx context.Context, session *yamux.Session, guarded func(func() error)) error {
 	control, err := session.AcceptStream()
 	if err != nil {
@@ -165,7 +161,7 @@ func (t *tunnel) accept(ctx context.Context, session *yamux.Session, guarded fun
 	if _, err := session.AcceptStream(); err != nil {
 		return err
 	}
-	return errors.New("the guest opened a stream of its own")
+	return errors.New("the guest opened a second stream")
 }
 
 func (t *tunnel) greeted() bool {
@@ -189,16 +185,7 @@ func (t *tunnel) secret() Secret {
 	return Secret{VNCPassword: t.hello.VNCPassword, GatewayToken: t.hello.GatewayToken}
 }
 
-func (t *tunnel) status() Status {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return Status{
-		Since: t.since, Guest: t.hello.Version, Desktop: t.hello.Desktop, Agent: t.hello.Agent,
-		Health: t.health, HealthAt: t.healthAt, Phase: t.phase, Streams: int(t.streams.Load()),
-	}
-}
-
-// yield ends the tunnel for another one, or returns errOwned.
+// yield ends the tunnel in favour of another guest, or returns errOwned.
 func (t *tunnel) yield(ctx context.Context, to owner) error {
 	if t.owner != to && t.alive(ctx) {
 		return errOwned
@@ -212,7 +199,7 @@ func (t *tunnel) yield(ctx context.Context, to owner) error {
 	}
 }
 
-// alive tells whether the guest answers a ping in time.
+// alive reports whether the guest answers a ping in time.
 func (t *tunnel) alive(ctx context.Context) bool {
 	session := t.session.Load()
 	if session == nil {
@@ -234,7 +221,7 @@ func (t *tunnel) alive(ctx context.Context) bool {
 // goAway asks the guest to dial again and ends the tunnel.
 func (t *tunnel) goAway() {
 	if t.send(wire.Message{GoAway: &wire.GoAway{}}) == nil {
-		timer := time.NewTimer(time.Second) // the guest closes at once; one that hangs is not waited for
+		timer := time.NewTimer(time.Second) // the guest closes immediately; one that hangs gets a second
 		defer timer.Stop()
 		select {
 		case <-t.done:
@@ -249,12 +236,12 @@ func (t *tunnel) presence(ctx context.Context) {
 	if t.h.c.Presence == nil {
 		return
 	}
-	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+	for wait := backoff(); ; {
 		release, lost, err := t.h.c.Presence.Claim(ctx, t.instance, t.h.c.Advertise)
 		if err == nil {
 			select {
 			case <-ctx.Done():
-			case <-lost: // two guests came at one moment, each to a replica of its own
+			case <-lost: // two guests connected at the same time, to different replicas
 				t.stop()
 				<-ctx.Done()
 			}
@@ -263,20 +250,20 @@ func (t *tunnel) presence(ctx context.Context) {
 			return
 		}
 		if ctx.Err() == nil {
-			t.h.log.Warn("claim a machine's presence", "instance", t.instance, "err", err)
+			t.h.log.Warn("presence claim failed", "instance", t.instance, "err", err)
 		}
-		if !pause(ctx, wait) {
+		if wait.Sleep(ctx) != nil {
 			return
 		}
 	}
 }
 
-// left says when the machine was last heard.
+// left records when the machine was last heard.
 func (t *tunnel) left(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err := t.h.c.Presence.Left(ctx, t.instance, t.lastHeard()); err != nil {
-		t.h.log.Info("last word of a machine not noted", "instance", t.instance, "err", err)
+		t.h.log.Info("last contact not recorded", "instance", t.instance, "err", err)
 	}
 }
 
@@ -308,7 +295,7 @@ func (t *tunnel) open(ctx context.Context, service string) (net.Conn, Secret, er
 	return c, t.secret(), nil
 }
 
-// stream is an open stream; its Close also ends a blocked Read, which yamux alone does not.
+// stream is an open stream. Its Close also ends a blocked Read, which yamux does not.
 type stream struct {
 	*yamux.Stream
 	t    *tunnel
@@ -322,7 +309,7 @@ func (s *stream) Close() error {
 	return err
 }
 
-// ask names the service and waits for the guest's word.
+// ask names the service and waits for the guest's answer.
 func (s *stream) ask(ctx context.Context, service string) error {
 	end, _ := ctx.Deadline()
 	_ = s.SetDeadline(end)

@@ -74,7 +74,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("it does not happen: %s", what)
+			t.Fatalf("got nothing in time, want: %s", what)
 		}
 	}
 }
@@ -92,11 +92,11 @@ func TestReadWrite(t *testing.T) {
 	} {
 		got := postgres.ReadWrite(given)
 		if got != want {
-			t.Errorf("%q became %q, not %q", given, got, want)
+			t.Errorf("%q: got %q, want %q", given, got, want)
 		}
 		cfg, err := pgx.ParseConfig(got)
 		if err != nil || (cfg.ValidateConnect == nil) != strings.Contains(given, "any") {
-			t.Errorf("%q: %v", got, err)
+			t.Errorf("%q: got %v and validation %v, want a URL that asks for the writable server unless it says another", got, err, cfg.ValidateConnect != nil)
 		}
 	}
 }
@@ -134,7 +134,7 @@ func TestReadOnlyForAMoment(t *testing.T) {
 				admin(t, url, `ALTER DATABASE `+name+` SET default_transaction_read_only = on`)
 				admin(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 				if _, err := s.Append(t.Context(), i.append("b", 0, 1)); !errors.Is(err, eventstore.ErrUnavailable) {
-					t.Fatalf("an append to a read-only database: %v", err)
+					t.Fatalf("an append to a read-only database: got %v, want %v", err, eventstore.ErrUnavailable)
 				}
 				admin(t, url, `ALTER DATABASE `+name+` RESET default_transaction_read_only`)
 			}
@@ -154,7 +154,7 @@ func TestReadOnlyForAMoment(t *testing.T) {
 			t.Logf("%s: %d writes of the pool were refused before one worked", how, refused)
 			for range 8 {
 				if _, err := p.Exec(t.Context(), `UPDATE ops.leases SET term = term`); err != nil {
-					t.Errorf("a connection from the read-only time is still in the pool: %v", err)
+					t.Errorf("got %v, want no connection from the read-only time in the pool", err)
 				}
 			}
 			must(t, s, i.append("c", 0, 1))
@@ -167,13 +167,13 @@ func TestReadOnlyForAMoment(t *testing.T) {
 				}
 			})
 			if log := eventstoretest.Sound(t, s); len(log) != 3 {
-				t.Errorf("%d events", len(log))
+				t.Errorf("got %d events, want 3", len(log))
 			}
 		})
 	}
 }
 
-// The appends' own connection turns read-only while it is open, which slowpath.go once kept for ever.
+// The appends' own connection turns read-only while it is open, and must be replaced.
 func TestReadOnlyConnectionIsGivenUp(t *testing.T) {
 	t.Parallel()
 	for _, slow := range []bool{false, true} {
@@ -191,7 +191,7 @@ func TestReadOnlyConnectionIsGivenUp(t *testing.T) {
 			s.MakeReadOnly(t.Context(), t)
 			must(t, s, receipt(i.append("a", 4, 1), "k"))
 			if log := eventstoretest.Sound(t, s); len(log) != 5 {
-				t.Errorf("%d events", len(log))
+				t.Errorf("got %d events, want 5", len(log))
 			}
 		})
 	}
@@ -249,7 +249,7 @@ func TestStandbyBeforeThePrimary(t *testing.T) {
 	to := parsed(t, primary)
 	address := fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=disable", to.User, to.Password, newRelay(t, to).Addr(), name)
 	if _, err := postgres.OpenPool(t.Context(), address, slog.New(slog.DiscardHandler)); err == nil {
-		t.Fatal("a pool was opened on a server that cannot be written to")
+		t.Fatal("got a pool on a server that cannot be written to, want an error")
 	}
 	admin(t, standby, `ALTER DATABASE `+name+` RESET default_transaction_read_only`)
 	_, s := openPool(t, address, 100*time.Millisecond)
@@ -259,10 +259,10 @@ func TestStandbyBeforeThePrimary(t *testing.T) {
 	admin(t, standby, `ALTER DATABASE `+name+` SET default_transaction_read_only = on`)
 	admin(t, standby, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '`+name+`'`)
 	if _, err := s.Append(t.Context(), i.append("a", 1, 1)); !errors.Is(err, eventstore.ErrUnavailable) {
-		t.Fatalf("an append to a standby: %v", err)
+		t.Fatalf("an append to a standby: got %v, want %v", err, eventstore.ErrUnavailable)
 	}
 	if _, err := s.Head(t.Context()); err == nil {
-		t.Error("a standby was read from")
+		t.Error("got the head of a standby, want an error")
 	}
 	admin(t, standby, `ALTER DATABASE `+name+` RESET default_transaction_read_only`)
 	eventually(t, "an append", func() bool {
@@ -270,7 +270,7 @@ func TestStandbyBeforeThePrimary(t *testing.T) {
 		return err == nil
 	})
 	if log := eventstoretest.Sound(t, s); len(log) != 2 {
-		t.Errorf("%d events", len(log))
+		t.Errorf("got %d events, want 2", len(log))
 	}
 }
 
@@ -322,7 +322,7 @@ func TestFewConnections(t *testing.T) {
 			for n := range c.servers {
 				p, s := openPool(t, u.String(), 0)
 				if got := p.Config().MaxConns; got != c.chosen {
-					t.Errorf("the pool has %d connections", got)
+					t.Errorf("got %d connections in the pool, want %d", got, c.chosen)
 				}
 				held, err := p.Reserve(t.Context(), "cloudbot leases")
 				if err != nil {

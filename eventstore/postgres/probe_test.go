@@ -37,19 +37,19 @@ func TestProbeLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rows+locks+open != 0 {
-		t.Errorf("%d rows, %d locks, %d transactions left", rows, locks, open)
+		t.Errorf("got %d rows, %d locks and %d transactions left, want none", rows, locks, open)
 	}
-	// The log goes on at 1, over the same connection.
+	// The log continues at 1, over the same connection.
 	var n ids
 	if res := must(t, s, n.append("a", 0, 2)); res.First != 1 {
-		t.Errorf("the first event is at %d", res.First)
+		t.Errorf("got the first event at position %d, want 1", res.First)
 	}
 }
 
 // What an append needs and does not have, the probe misses too; and it sees when it is back.
 func TestProbeTellsWhatAppendsCannot(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ spoil, mend, says string }{
+	for name, c := range map[string]struct{ spoil, repair, says string }{
 		"read-only":   {`ALTER DATABASE DATABASE_ SET default_transaction_read_only = on`, `ALTER DATABASE DATABASE_ RESET default_transaction_read_only`, "read-only"},
 		"no rights":   {`REVOKE INSERT ON log.entries FROM ROLE_`, `GRANT INSERT ON log.entries TO ROLE_`, "permission denied"},
 		"no function": {`REVOKE EXECUTE ON FUNCTION log.begin_append() FROM ROLE_`, `GRANT EXECUTE ON FUNCTION log.begin_append() TO ROLE_`, "permission denied"},
@@ -80,13 +80,13 @@ func TestProbeTellsWhatAppendsCannot(t *testing.T) {
 			}
 			for !fails() { // the first time the broken connection may be all that it says
 				if t.Context().Err() != nil || !within(t) {
-					t.Fatalf("not %s: %v", c.says, s.Probe(t.Context()))
+					t.Fatalf("got %v, want %s", s.Probe(t.Context()), c.says)
 				}
 			}
-			change(c.mend)
+			change(c.repair)
 			for s.Probe(t.Context()) != nil {
 				if !within(t) {
-					t.Fatal(s.Probe(t.Context()))
+					t.Fatalf("got %v, want a probe that works again", s.Probe(t.Context()))
 				}
 			}
 			var n ids
@@ -111,7 +111,7 @@ func TestProbeWaitsNoLongerThanItIsTold(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if err := s.Probe(ctx); err == nil {
-		t.Error("it worked")
+		t.Error("got no error, want one")
 	}
 	if err := other.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestProbeTrustsAnAppend(t *testing.T) {
 	}
 	s.FailedLately()
 	if err := s.Probe(t.Context()); err == nil {
-		t.Error("a failed append is trusted")
+		t.Error("got a probe that trusts a failed append, want an error")
 	}
 }
 
@@ -165,7 +165,7 @@ func names(t *testing.T, url string) (role, database string) {
 // writable is url for one who may write whatever the database's default is.
 func writable(url string) string { return url + "&default_transaction_read_only=off" }
 
-// within waits a moment, and says no when the test has waited long enough.
+// within waits briefly, and returns false when the test has waited long enough.
 func within(t *testing.T) bool {
 	deadline, ok := t.Deadline()
 	wait, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -179,11 +179,11 @@ func TestPanicOfAnAppend(t *testing.T) {
 	t.Parallel()
 	s := open(t, pgtest.New(t))
 	var n ids
-	mend := s.Sabotage()
+	repair := s.Sabotage()
 	if _, err := s.Append(t.Context(), n.append("a", 0, 1)); !errors.Is(err, eventstore.ErrUnavailable) {
-		t.Errorf("the append that panicked: %v", err)
+		t.Errorf("the append that panicked: got %v, want %v", err, eventstore.ErrUnavailable)
 	}
-	mend()
+	repair()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := s.Append(ctx, n.append("a", 0, 1)); err != nil {

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/gateway"
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Kinds of agent that a config may ask for.
@@ -63,9 +65,7 @@ type Agent struct {
 
 // New chooses the kind.
 func New(c Config) (*Agent, error) {
-	if c.Command == "" {
-		c.Command = "openclaw"
-	}
+	c.Command = cmp.Or(c.Command, "openclaw")
 	a := &Agent{c: c, log: c.Logger, up: make(chan struct{})}
 	if c.Kind != StandIn {
 		path, err := exec.LookPath(c.Command)
@@ -118,7 +118,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-t.C:
 	}
 	t.Stop()
-	wait := time.Second
+	backoff := retry.Backoff{First: time.Second, Max: 30 * time.Second}
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := a.runOpenClaw(ctx)
@@ -127,21 +127,16 @@ func (a *Agent) Run(ctx context.Context) error {
 			return nil
 		}
 		if errors.Is(err, errKeys) {
-			wait = time.Second
+			backoff.Reset()
 			continue
 		}
 		a.log.Warn("agent ended, starting it again", "err", err)
 		if time.Since(began) > time.Minute {
-			wait = time.Second
+			backoff.Reset()
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if backoff.Sleep(ctx) != nil {
 			return nil
-		case <-t.C:
 		}
-		wait = min(2*wait, 30*time.Second)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@
 package bootstrap
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -75,10 +76,7 @@ func UserData(p Params) (string, error) {
 
 // config is the guest's configuration file; see guest.Config.
 func (p Params) config() (string, error) {
-	agent := p.Agent
-	if agent == "" {
-		agent = "openclaw"
-	}
+	agent := cmp.Or(p.Agent, "openclaw")
 	b, err := json.MarshalIndent(struct {
 		URL      string            `json:"control_plane_url"`
 		Instance string            `json:"instance"`

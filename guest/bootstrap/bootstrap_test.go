@@ -43,17 +43,17 @@ func TestGolden(t *testing.T) {
 	}
 	want, err := os.ReadFile(path)
 	if err != nil || got != string(want) {
-		t.Fatalf("user-data is not what %s says (go test -update writes it): %v", path, err)
+		t.Fatalf("user-data is not what %s says (go test -update writes it): got %v, want no error and %v", path, err, string(want))
 	}
 	if n := strings.Count(got, TokenPlaceholder); n != 1 {
-		t.Errorf("the placeholder stands there %d times", n)
+		t.Errorf("the placeholder stands there %d times, want 1", n)
 	}
 	if len(got) > 8<<10 {
-		t.Errorf("%d bytes: half of what EC2 takes should do", len(got))
+		t.Errorf("%d bytes: half of what EC2 takes should do, want at most %v", len(got), 8<<10)
 	}
 	for _, secret := range []string{"API_KEY", "sk-", "password"} {
 		if strings.Contains(got, secret) {
-			t.Errorf("user-data speaks of %q", secret)
+			t.Errorf("user-data speaks of %q, want no %q in got", secret, secret)
 		}
 	}
 }
@@ -112,7 +112,7 @@ func TestRefusesWhatCouldBecomeACommand(t *testing.T) {
 		p := params()
 		change(&p)
 		if got, err := UserData(p); err == nil {
-			t.Errorf("%s: accepted\n%s", name, got)
+			t.Errorf("%s: accepted, want an error\n%s", name, got)
 		}
 	}
 }
@@ -137,11 +137,11 @@ func TestPresignedURL(t *testing.T) {
 		OpenClaw string `json:"openclaw_url"`
 	}
 	if err != nil || json.Unmarshal(text, &config) != nil || config.OpenClaw != p.OpenClawURL {
-		t.Errorf("%v\n%s", err, text)
+		t.Errorf("got %v, want no error, json.Unmarshal(text, &config) nil and config.OpenClaw %v\n%s", err, p.OpenClawURL, text)
 	}
 	p.OpenClawURL = "https://x.example/`id`?X-Amz-Signature=secret"
 	if _, err := UserData(p); err == nil || strings.Contains(err.Error(), "secret") {
-		t.Errorf("an error tells of the signature: %v", err)
+		t.Errorf("an error tells of the signature: got %v, want an error and no \"secret\" in err.Error()", err)
 	}
 }
 
@@ -176,7 +176,7 @@ func TestFetch(t *testing.T) {
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, "/assets/cloudbot-guest-linux-") || !strings.HasSuffix(r.URL.Path, "64-"+sum) {
-			t.Errorf("asked for %s", r.URL.Path)
+			t.Errorf("asked for %s, want r.URL.Path to begin with \"/assets/cloudbot-guest-linux-\" and r.URL.Path to end with %q", r.URL.Path, "64-"+sum)
 		}
 		mu.Lock()
 		text := answers[min(asked, len(answers)-1)]
@@ -225,18 +225,18 @@ func TestFetch(t *testing.T) {
 	}
 	out, err := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput()
 	if err == nil || bytes.Contains(out, []byte("any more")) {
-		t.Errorf("a program with another sum was taken\n%s", out)
+		t.Errorf("a program with another sum was taken, want an error and no []byte(\"any more\") in out\n%s", out)
 	}
 	answer([]byte(`{"status":404,"title":"Not Found","code":"guest_gone","detail":"…"}`))
 	out, err = exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput()
 	if err == nil || !bytes.Contains(out, []byte("no guest with this machine's sha256 any more")) || !bytes.Contains(out, []byte("create another")) {
-		t.Errorf("a guest that is gone is not said to be: %v\n%s", err, out)
+		t.Errorf("a guest that is gone is not said to be: got %v, want an error, []byte(\"no guest with this machine's sha256 any more\") in out and []byte(\"create another\") in out\n%s", err, out)
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, "console")); err != nil || !bytes.Contains(text, []byte("any more")) {
-		t.Errorf("the console says %q, %v", text, err)
+		t.Errorf("the console says %q, %v, want no error and []byte(\"any more\") in text", text, err)
 	}
 	if left, _ := filepath.Glob(guest + ".*"); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("left behind: got %v, want none", left)
 	}
 }
 
@@ -248,7 +248,7 @@ func TestSafe(t *testing.T) {
 		"ftp://127.0.0.1/a": false, "https:///a": false, "/a": false, "": false,
 	} {
 		if u, err := url.Parse(text); err != nil || Safe(u) != want {
-			t.Errorf("%q: %v, %v", text, !want, err)
+			t.Errorf("%q: got %v, %v, want no error and %v", text, !want, err, want)
 		}
 	}
 }
@@ -262,7 +262,7 @@ func TestProcessConfig(t *testing.T) {
 	got, err := ProcessConfig(strings.Replace(script, TokenPlaceholder, "the.token", 1), "/s", "b1")
 	const want = `{"boot":"b1","control_plane_url":"https://cloud.example.org","instance":"01JD0000000000000000000000","state_dir":"/s","token":"the.token"}`
 	if err != nil || string(got) != want {
-		t.Errorf("%s %v", got, err)
+		t.Errorf("got %s %v, want no error and %v", got, err, want)
 	}
 	if _, err := ProcessConfig("#!/bin/sh\n", "/s", "b1"); err == nil {
 		t.Error("another script is taken")

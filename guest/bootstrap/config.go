@@ -12,15 +12,15 @@ import (
 func ProcessConfig(userData, state, boot string) ([]byte, error) {
 	_, text, _ := strings.Cut(userData, "put /etc/cloudbot/guest.json 600 <<'CLOUDBOT_DATA'\n")
 	text, _, ok := strings.Cut(text, "\nCLOUDBOT_DATA\n")
-	var told struct {
+	var config struct {
 		URL      string `json:"control_plane_url"`
 		Instance string `json:"instance"`
 		Token    string `json:"token"`
 	}
-	if !ok || json.Unmarshal([]byte(text), &told) != nil || told.Token == "" {
+	if !ok || json.Unmarshal([]byte(text), &config) != nil || config.Token == "" {
 		return nil, errors.New("this is not the user-data of a machine")
 	}
 	return json.Marshal(map[string]string{
-		"control_plane_url": told.URL, "instance": told.Instance, "token": told.Token, "state_dir": state, "boot": boot,
+		"control_plane_url": config.URL, "instance": config.Instance, "token": config.Token, "state_dir": state, "boot": boot,
 	})
 }

@@ -4,6 +4,7 @@
 package desktop
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
 	"github.com/cloudbot-ai/control-plane/guest/screen"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Kinds of desktop that a config may ask for.
@@ -58,9 +60,7 @@ type Desktop struct {
 
 // New chooses the kind.
 func New(c Config) (*Desktop, error) {
-	if c.Geometry == "" {
-		c.Geometry = "1280x800"
-	}
+	c.Geometry = cmp.Or(c.Geometry, "1280x800")
 	d := &Desktop{c: c, log: c.Logger, up: make(chan struct{})}
 	if c.Kind != BuiltIn {
 		x, err := find()
@@ -112,7 +112,7 @@ func (d *Desktop) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	wait := 250 * time.Millisecond
+	backoff := retry.Backoff{First: 250 * time.Millisecond, Max: 10 * time.Second}
 	for {
 		began := time.Now()
 		err := d.runX(ctx)
@@ -122,16 +122,11 @@ func (d *Desktop) Run(ctx context.Context) error {
 		}
 		d.log.Warn("desktop ended, starting it again", "err", err)
 		if time.Since(began) > time.Minute {
-			wait = 250 * time.Millisecond
+			backoff.Reset()
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if backoff.Sleep(ctx) != nil {
 			return nil
-		case <-t.C:
 		}
-		wait = min(2*wait, 10*time.Second)
 	}
 }
 
@@ -213,18 +208,12 @@ func (d *Desktop) write(name string, data []byte) (string, error) {
 func answers(ctx context.Context, addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	t := time.NewTicker(20 * time.Millisecond)
-	defer t.Stop()
-	for {
-		if greets(ctx, addr) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("VNC server at %s does not answer: %w", addr, ctx.Err())
-		case <-t.C:
+	for !greets(ctx, addr) {
+		if err := retry.Sleep(ctx, 20*time.Millisecond); err != nil {
+			return fmt.Errorf("VNC server at %s does not answer: %w", addr, err)
 		}
 	}
+	return nil
 }
 
 func greets(ctx context.Context, addr string) bool {

@@ -47,7 +47,7 @@ func TestLookingIsNotGuessing(t *testing.T) {
 	answer := rfb.Answer("pass", expect(t, c, 16))
 	send(t, c, answer[:])
 	if result := expect(t, c, 4); result[3] != 0 {
-		t.Errorf("the log-in was refused: %v", result)
+		t.Errorf("the log-in was refused: got %v, want 0", result)
 	}
 }
 

@@ -68,11 +68,11 @@ func (d *Desktop) runX(ctx context.Context) error {
 	}
 
 	// The server picks a free display itself and tells which: nobody can take it in between.
-	told, tell, err := os.Pipe()
+	announced, announce, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	defer told.Close()
+	defer announced.Close()
 	// noreset: the last program to end must not take the settings of the screen with it.
 	args := []string{"-nolisten", "tcp", "-auth", auth, "-displayfd", "3", "-noreset"}
 	if d.c.Display != 0 {
@@ -82,7 +82,7 @@ func (d *Desktop) runX(ctx context.Context) error {
 	if d.x.xvnc != "" {
 		pass, err := d.write("vnc", rfb.Obscure(d.c.Password))
 		if err != nil {
-			tell.Close()
+			announce.Close()
 			return err
 		}
 		server = child(d.x.xvnc, append(args, "-geometry", d.c.Geometry, "-depth", "24", "-rfbport", strconv.Itoa(port),
@@ -93,9 +93,9 @@ func (d *Desktop) runX(ctx context.Context) error {
 	} else {
 		server = child(d.x.xvfb, append(args, "-screen", "0", d.c.Geometry+"x24")...)
 	}
-	server.Files = []*os.File{tell}
+	server.Files = []*os.File{announce}
 	start(true, server)
-	number, err := readDisplay(ctx, told)
+	number, err := readDisplay(ctx, announced)
 	if err != nil {
 		return err
 	}
@@ -163,14 +163,14 @@ func quoted(args []string) string {
 }
 
 // readDisplay reads the number the server writes when it is ready to be connected to.
-func readDisplay(ctx context.Context, told *os.File) (int, error) {
-	stop := context.AfterFunc(ctx, func() { told.Close() })
+func readDisplay(ctx context.Context, announced *os.File) (int, error) {
+	stop := context.AfterFunc(ctx, func() { announced.Close() })
 	defer stop()
-	_ = told.SetReadDeadline(time.Now().Add(15 * time.Second))
+	_ = announced.SetReadDeadline(time.Now().Add(15 * time.Second))
 	var got bytes.Buffer
-	_, err := io.CopyN(&got, told, 1)
+	_, err := io.CopyN(&got, announced, 1)
 	for err == nil && !strings.HasSuffix(got.String(), "\n") && got.Len() < 16 {
-		_, err = io.CopyN(&got, told, 1)
+		_, err = io.CopyN(&got, announced, 1)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("start the X server: %w", errors.Join(err, context.Cause(ctx)))

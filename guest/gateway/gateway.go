@@ -5,6 +5,7 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"encoding/json"
 	"log/slog"
@@ -46,18 +47,12 @@ type Gateway struct {
 
 // New returns a gateway that answers UNAVAILABLE until Ready is called.
 func New(c Config) *Gateway {
-	if c.Tick == 0 {
-		c.Tick = 30 * time.Second
-	}
-	if c.Pace == 0 {
-		c.Pace = 40 * time.Millisecond
-	}
+	c.Tick = cmp.Or(c.Tick, 30*time.Second)
+	c.Pace = cmp.Or(c.Pace, 40*time.Millisecond)
 	if c.Keys == nil {
 		c.Keys = func() map[string]string { return nil }
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	g := &Gateway{
 		c: c, log: c.Logger, started: time.Now(),
 		sessions: map[string]*session{},

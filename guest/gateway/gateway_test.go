@@ -74,16 +74,16 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r := ask(t, c, connecting("4", "right", "gateway-client")); r["ok"] != false || r["error"].(map[string]any)["code"] != "UNAVAILABLE" || r["error"].(map[string]any)["retryAfterMs"] != 500.0 {
-		t.Errorf("while starting: %v", r)
+		t.Errorf("while starting: got %v, want r[\"ok\"] false, r[\"error\"].(map[string]any)[\"code\"] \"UNAVAILABLE\" and r[\"error\"].(map[string]any)[\"retryAfterMs\"] 500.0", r)
 	}
 	if res, err := plain.Get(url + "/readyz"); err != nil || res.StatusCode != 503 {
-		t.Errorf("readyz while starting: %v %v", res, err)
+		t.Errorf("readyz while starting: got %v %v, want no error and 503", res, err)
 	} else {
 		res.Body.Close()
 	}
 	g.Ready()
 	if res, err := plain.Get(url + "/readyz"); err != nil || res.StatusCode != 200 {
-		t.Errorf("readyz: %v %v", res, err)
+		t.Errorf("readyz: got %v %v, want no error and 200", res, err)
 	} else {
 		res.Body.Close()
 	}
@@ -93,10 +93,10 @@ func TestRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 		if r := ask(t, c, frame); r["ok"] != false {
-			t.Errorf("%s: %v", frame, r)
+			t.Errorf("%s: got %v, want false", frame, r)
 		}
 		if _, _, err := c.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusPolicyViolation {
-			t.Errorf("%s: ended with %v", frame, err)
+			t.Errorf("%s: ended with %v, want %v", frame, err, websocket.StatusPolicyViolation)
 		}
 	}
 	if _, err := dial(t, url, http.Header{"X-Forwarded-For": {"1.2.3.4"}}); err == nil {
@@ -107,7 +107,7 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := c.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusPolicyViolation {
-		t.Errorf("a foreign origin: %v", err)
+		t.Errorf("a foreign origin: got %v, want %v", err, websocket.StatusPolicyViolation)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const runLimit = 10 * time.Minute
@@ -40,7 +42,7 @@ func (r *run) respond(question string) {
 		// The original reports some failures twice.
 		failure := map[string]any{"errorMessage": failed, "errorKind": "unknown"}
 		r.end("error", failure)
-		r.tell("error", failure)
+		r.send("error", failure)
 	default:
 		r.end("final", nil)
 	}
@@ -49,15 +51,10 @@ func (r *run) respond(question string) {
 
 // pause waits for a share of the pace and tells whether the run goes on.
 func (r *run) pause(times int) bool {
-	select {
-	case <-r.ctx.Done():
-		return false
-	case <-time.After(time.Duration(times) * r.g.c.Pace):
-		return true
-	}
+	return retry.Sleep(r.ctx, time.Duration(times)*r.g.c.Pace) == nil
 }
 
-func (r *run) status(phase string) { r.tell("status", map[string]any{"phase": phase}) }
+func (r *run) status(phase string) { r.send("status", map[string]any{"phase": phase}) }
 
 // stream says a text in pieces, each after so many paces.
 func (r *run) stream(text string, times int) {
@@ -65,22 +62,22 @@ func (r *run) stream(text string, times int) {
 		if !r.pause(times) {
 			return
 		}
-		r.tell("delta", map[string]any{"deltaText": part})
+		r.send("delta", map[string]any{"deltaText": part})
 	}
 }
 
 // replace takes back what was said and says text instead.
 func (r *run) replace(text string) {
-	r.tell("delta", map[string]any{"deltaText": text, "replace": true})
+	r.send("delta", map[string]any{"deltaText": text, "replace": true})
 }
 
-func (r *run) tell(state string, more map[string]any) {
+func (r *run) send(state string, more map[string]any) {
 	r.g.mu.Lock()
 	defer r.g.mu.Unlock()
-	r.tellLocked(state, more)
+	r.sendLocked(state, more)
 }
 
-func (r *run) tellLocked(state string, more map[string]any) {
+func (r *run) sendLocked(state string, more map[string]any) {
 	if text, ok := more["deltaText"].(string); ok {
 		if more["replace"] == true {
 			r.text.Reset()
@@ -122,7 +119,7 @@ func (r *run) end(state string, more map[string]any) {
 	}
 	delete(g.runs, r.id)
 	g.forgetLocked(r.id)
-	r.tellLocked(state, more)
+	r.sendLocked(state, more)
 }
 
 // tool tells the use of a tool: its start now, what it prints, and its result by the function returned.

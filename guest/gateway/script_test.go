@@ -238,7 +238,7 @@ func TestPromptsNeedTheirScopes(t *testing.T) {
 	u := begin(t, `"operator.read","operator.write"`, `"tool-events","approvals"`)
 	for _, method := range []string{"exec.approval.list", "exec.approval.resolve", "question.list", "question.resolve"} {
 		if _, f := u.ask(method, `{"id":"x"}`); f == nil || !strings.Contains(f["message"].(string), "missing scope") {
-			t.Errorf("%s: %v", method, f)
+			t.Errorf("%s: got %v, want f other than nil and \"missing scope\" in f[\"message\"].(string)", method, f)
 		}
 	}
 	u.say("/ask", "a")
@@ -249,7 +249,7 @@ func TestPromptsNeedTheirScopes(t *testing.T) {
 	u.ask("health", `{}`)
 	for _, m := range u.heard {
 		if m["event"] == "question.requested" || m["event"] == "exec.approval.requested" {
-			t.Errorf("told without the scope: %v", m)
+			t.Errorf("told without the scope: got %v, want m[\"event\"] other than \"question.requested\" and m[\"event\"] other than \"exec.approval.requested\"", m)
 		}
 	}
 }
@@ -313,7 +313,7 @@ func TestDeletingASession(t *testing.T) {
 	}
 	for params, why := range refused {
 		if _, f := u.ask("sessions.delete", params); f == nil || !strings.Contains(f["message"].(string), why) {
-			t.Errorf("%s: %v", params, f)
+			t.Errorf("%s: got %v, want f other than nil and %q in f[\"message\"].(string)", params, f, why)
 		}
 	}
 	u.ask("sessions.patch", `{"key":`+key+`,"archived":true}`)

@@ -72,7 +72,7 @@ func (h *held) pids(t *testing.T, n int) (list []int) {
 	t.Helper()
 	for len(list) < n {
 		if !h.lines.Scan() {
-			t.Fatalf("the script ended after %v: %v", list, h.lines.Err())
+			t.Fatalf("the script ended after %v: %v, want h.lines.Scan() true", list, h.lines.Err())
 		}
 		pid, err := strconv.Atoi(strings.TrimSpace(h.lines.Text()))
 		if err != nil {
@@ -124,7 +124,7 @@ func TestNothingEscapes(t *testing.T) {
 			}
 			for _, pid := range pids {
 				if alive(pid) {
-					t.Errorf("process %d is alive after its holder", pid)
+					t.Errorf("process %d is alive after its holder, want alive(pid) false", pid)
 					_ = syscall.Kill(pid, syscall.SIGKILL)
 				}
 			}
@@ -158,7 +158,7 @@ func TestHeldGainNoRights(t *testing.T) {
 	}
 	_ = h.cmd.Wait()
 	if !strings.Contains(text, "NoNewPrivs:\t1 ") || strings.Contains(text, " 3 ") {
-		t.Errorf("rights and descriptors: %q", text)
+		t.Errorf("rights and descriptors: got %q, want %q in text and no \" 3 \" in text", text, "NoNewPrivs:\t1 ")
 	}
 }
 

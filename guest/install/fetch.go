@@ -26,7 +26,7 @@ func (i *Installer) get(ctx context.Context, url string) (*http.Response, error)
 	var last error
 	for _, pause := range []time.Duration{0, 2 * time.Second, 5 * time.Second} {
 		if pause > 0 {
-			i.c.pause(ctx, pause)
+			_ = i.c.sleep(ctx, pause)
 		}
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {

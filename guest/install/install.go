@@ -6,6 +6,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // User is whom desktop and agent run as.
@@ -31,10 +34,10 @@ type Config struct {
 	Logger          *slog.Logger
 	Output          io.Writer // of the programs that are run; nil: discarded
 
-	root   string                                     // in place of /; "": /
-	run    func(ctx context.Context, c Command) error // nil: as processes
-	client *http.Client                               // nil: one that follows redirects, but none from https to http
-	pause  func(ctx context.Context, d time.Duration) // nil: waits
+	root   string                                           // in place of /; "": /
+	run    func(ctx context.Context, c Command) error       // nil: as processes
+	client *http.Client                                     // nil: one that follows redirects, but none from https to http
+	sleep  func(ctx context.Context, d time.Duration) error // nil: retry.Sleep
 }
 
 // Milestones between steps that others wait for.
@@ -70,26 +73,24 @@ type Installer struct {
 	c   Config
 	log *slog.Logger
 	facts
-	stamp stamp
-	fresh bool              // the package lists were read in this run
-	tell  func(what string) // what holds the present step up
+	stamp   stamp
+	fresh   bool              // the package lists were read in this run
+	waiting func(what string) // what holds the present step up
 }
 
 // New reads what was done before.
 func New(c Config) (*Installer, error) {
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Output == nil {
 		c.Output = io.Discard
 	}
 	if c.client == nil {
 		c.client = &http.Client{Timeout: 10 * time.Minute, CheckRedirect: noDowngrade}
 	}
-	if c.pause == nil {
-		c.pause = wait
+	if c.sleep == nil {
+		c.sleep = retry.Sleep
 	}
-	i := &Installer{c: c, log: c.Logger, tell: func(string) {}}
+	i := &Installer{c: c, log: c.Logger, waiting: func(string) {}}
 	if i.c.run == nil {
 		i.c.run = i.execute
 	}
@@ -141,7 +142,7 @@ const (
 // try does one step until it works; a step that is not vital may fail twice. That others used the
 // package system is no failure.
 func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
-	pause := 5 * time.Second
+	backoff := retry.Backoff{First: 5 * time.Second, Max: 2 * time.Minute}
 	failed, waited := 0, 0
 	for {
 		say(s.Title + ".")
@@ -164,10 +165,10 @@ func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
 			i.log.Warn("not installed, going on without", "step", s.Name, "err", err)
 			return err
 		}
+		pause := backoff.Next()
 		i.log.Warn("installing did not work, trying again", "step", s.Name, "took", took, "err", err, "again_in", pause)
 		say(s.Title + " did not work yet; trying again.")
-		i.c.pause(ctx, pause)
-		pause = min(2*pause, 2*time.Minute)
+		_ = i.c.sleep(ctx, pause)
 	}
 }
 
@@ -175,20 +176,11 @@ func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
 func (i *Installer) once(ctx context.Context, s Step, say func(string)) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*s.Usual)
 	defer cancel()
-	i.tell = func(what string) { say(s.Title + ": " + what + ".") }
+	i.waiting = func(what string) { say(s.Title + ": " + what + ".") }
 	slow := time.AfterFunc(s.Usual, func() {
 		i.log.Warn("installing takes longer than usual", "step", s.Name, "usual", s.Usual)
 		say(s.Title + " takes longer than usual.")
 	})
 	defer slow.Stop()
 	return s.do(ctx, i)
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

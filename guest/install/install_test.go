@@ -101,7 +101,7 @@ func (c *computer) installer(t *testing.T, change func(*Config)) *Installer {
 	t.Helper()
 	cfg := Config{
 		ControlPlaneURL: c.url, Logger: slog.New(slog.NewTextHandler(&c.log, nil)), root: c.root, run: c.run,
-		client: &http.Client{Transport: offline{strings.TrimPrefix(c.url, "http://")}}, pause: func(context.Context, time.Duration) {},
+		client: &http.Client{Transport: offline{strings.TrimPrefix(c.url, "http://")}}, sleep: func(context.Context, time.Duration) error { return nil },
 	}
 	if change != nil {
 		change(&cfg)
@@ -138,11 +138,11 @@ func TestInstallsOnceAndSaysWhatItChose(t *testing.T) {
 	}
 	reached, said, err := run(t, i)
 	if err != nil || !slices.Equal(reached, []Milestone{Desktop, Agent, Complete}) {
-		t.Fatalf("%v %v\n%s", reached, err, c.log.String())
+		t.Fatalf("got %v %v, want no error and %+v\n%s", reached, err, []Milestone{Desktop, Agent, Complete}, c.log.String())
 	}
 	for n := 1; n < len(said); n++ {
 		if said[n].Percent < said[n-1].Percent {
-			t.Errorf("progress goes back: %v", said)
+			t.Errorf("progress goes back: got %v, want at least %v", said, said[n-1].Percent)
 		}
 	}
 	notes := i.Notes()
@@ -155,17 +155,17 @@ func TestInstallsOnceAndSaysWhatItChose(t *testing.T) {
 		}
 	}
 	if v := i.Versions(); v["openclaw"] != "2026.9.6" || v["node"] != "26.10.0" {
-		t.Errorf("versions %v", v)
+		t.Errorf("versions %v, want v[\"openclaw\"] \"2026.9.6\" and v[\"node\"] \"26.10.0\"", v)
 	}
 	for path, part := range map[string]string{
 		wallpaper: "picture", unitDir + "/cloudbot-openclaw.service": "RestartPreventExitStatus=78", home + "/.openclaw/openclaw.json": `"every": "0m"`,
 	} {
 		if text, err := os.ReadFile(filepath.Join(c.root, path)); err != nil || !strings.Contains(string(text), part) {
-			t.Errorf("%s: %v %.100q", path, err, text)
+			t.Errorf("%s: got %v %.100q, want no error and %q in string(text)", path, err, text, part)
 		}
 	}
 	if lists, _ := filepath.Glob(filepath.Join(c.root, "/etc/apt/sources.list.d/*")); len(lists) > 0 {
-		t.Errorf("lists of vendors that cannot be reached are left: %v", lists)
+		t.Errorf("lists of vendors that cannot be reached are left: got %v, want none", lists)
 	}
 
 	// Another boot, or a machine from an image: nothing is run.
@@ -175,7 +175,7 @@ func TestInstallsOnceAndSaysWhatItChose(t *testing.T) {
 		t.Error("it is not done after all")
 	}
 	if reached, _, err := run(t, again); err != nil || len(reached) != 3 || len(c.ran) > 0 {
-		t.Errorf("again: %v %v ran %v", reached, err, c.ran)
+		t.Errorf("again: %v %v ran %v, want no error, len(reached) 3 and no c.ran", reached, err, c.ran)
 	}
 }
 
@@ -191,7 +191,7 @@ func TestVitalStepsAreTriedUntilTheyWork(t *testing.T) {
 		return nil
 	}
 	if reached, _, err := run(t, c.installer(t, nil)); err != nil || len(reached) != 3 || c.did("xfce4-session") != 5 {
-		t.Errorf("%v %v after %d tries", reached, err, c.did("xfce4-session"))
+		t.Errorf("%v %v after %d tries, want no error, len(reached) 3 and c.did(\"xfce4-session\") 5", reached, err, c.did("xfce4-session"))
 	}
 	if c.did(" update") < 4 {
 		t.Error("the lists were not read again after a failure")
@@ -209,11 +209,11 @@ func TestOthersAreLeftOutAndTriedAtTheNextBoot(t *testing.T) {
 	}
 	reached, _, err := run(t, c.installer(t, nil))
 	if err == nil || !strings.Contains(err.Error(), "office") || len(reached) != 3 || c.did("install --no-install-recommends libreoffice") != optionalTries {
-		t.Errorf("%v %v", reached, err)
+		t.Errorf("got %v %v, want three milestones, and an error about the office after %d tries", reached, err, optionalTries)
 	}
 	c.fail, c.ran = nil, nil
 	if _, _, err := run(t, c.installer(t, nil)); err != nil || c.did("libreoffice") != 1 || c.did("xfce4-session") != 0 {
-		t.Errorf("the next boot: %v, ran %v", err, c.ran)
+		t.Errorf("the next boot: %v, ran %v, want no error, c.did(\"libreoffice\") 1 and c.did(\"xfce4-session\") 0", err, c.ran)
 	}
 }
 
@@ -223,10 +223,10 @@ func TestOpenClawComesFromTheControlPlaneFirst(t *testing.T) {
 	c.assets["openclaw.tgz"] = "a package"
 	i := c.installer(t, nil)
 	if _, _, err := run(t, i); err != nil || c.did(openClawFile) != 1 || c.did("openclaw@") != 0 {
-		t.Errorf("%v, ran %v", err, c.ran)
+		t.Errorf("%v, ran %v, want no error, c.did(openClawFile) 1 and c.did(\"openclaw@\") 0", err, c.ran)
 	}
 	if n := i.Notes()["openclaw"]; !strings.Contains(n, "control plane") {
-		t.Errorf("note %q", n)
+		t.Errorf("note %q, want \"control plane\" in n", n)
 	}
 }
 
@@ -243,17 +243,17 @@ func TestAPlugInThatIsNotPublishedIsSaidToBeMissing(t *testing.T) {
 	}
 	i := c.installer(t, nil)
 	if _, _, err := run(t, i); err != nil || c.did("plugins install") != len(plugged) {
-		t.Errorf("%v, ran %v", err, c.ran)
+		t.Errorf("%v, ran %v, want no error and %v", err, c.ran, len(plugged))
 	}
 	if n := i.Notes()["plugins"]; !strings.HasPrefix(n, "without groq: ") || !slices.Equal(i.Lacks(), []string{"groq"}) {
-		t.Errorf("note %q, lacks %v", n, i.Lacks())
+		t.Errorf("note %q, lacks %v, want n to begin with \"without groq: \" and i.Lacks() %+v", n, i.Lacks(), []string{"groq"})
 	}
 	if !strings.Contains(c.log.String(), "API keys have no effect on this machine") {
 		t.Error("the log does not say so")
 	}
 	// OpenClaw got it from elsewhere, for a key that it has.
 	if err := c.has(home + "/.openclaw/extensions/groq/package.json"); err != nil || len(i.Lacks()) > 0 {
-		t.Errorf("%v, lacks %v", err, i.Lacks())
+		t.Errorf("%v, lacks %v, want no error and none", err, i.Lacks())
 	}
 }
 
@@ -269,11 +269,11 @@ func TestPlugInsThatCannotBeReachedAreTriedAtTheNextBoot(t *testing.T) {
 	i := c.installer(t, nil)
 	reached, _, err := run(t, i)
 	if err == nil || len(reached) != 3 || c.did("plugins install") != optionalTries || !slices.Equal(i.Lacks(), plugged) {
-		t.Errorf("%v %v, ran %v", reached, err, c.ran)
+		t.Errorf("%v %v, ran %v, want an error, len(reached) 3, c.did(\"plugins install\") %v and i.Lacks() %v", reached, err, c.ran, optionalTries, plugged)
 	}
 	c.fail, c.ran = nil, nil
 	if _, _, err := run(t, c.installer(t, nil)); err != nil || c.did("plugins install") != len(plugged) || len(i.Lacks()) > 0 {
-		t.Errorf("the next boot: %v, ran %v", err, c.ran)
+		t.Errorf("the next boot: %v, ran %v, want no error, c.did(\"plugins install\") %v and no i.Lacks()", err, c.ran, len(plugged))
 	}
 }
 
@@ -282,7 +282,7 @@ func TestAPinnedAssetMustFit(t *testing.T) {
 	c := working(t)
 	i := c.installer(t, func(cfg *Config) { cfg.Pins = map[string]string{"wallpaper.jpg": strings.Repeat("0", 64)} })
 	if _, _, err := run(t, i); err == nil || !strings.Contains(err.Error(), "sha256") {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want an error and \"sha256\" in err.Error()", err)
 	}
 	if _, err := os.Stat(filepath.Join(c.root, wallpaper)); err == nil {
 		t.Error("a wallpaper with another sum is there")
@@ -351,7 +351,7 @@ func TestTheUsersFilesStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text, _ := os.ReadFile(file); string(text) != "mine" {
-		t.Errorf("%q", text)
+		t.Errorf("got %q, want \"mine\"", text)
 	}
 }
 
@@ -370,7 +370,7 @@ func TestBakeLeavesNothingOfOneMachine(t *testing.T) {
 	}
 	for _, p := range own {
 		if _, err := os.Stat(filepath.Join(c.root, p)); err == nil {
-			t.Errorf("%s is in the image", p)
+			t.Errorf("%s is in the image, want an error", p)
 		}
 	}
 	if !c.installer(t, nil).Done(Complete) {
@@ -384,7 +384,7 @@ func TestGoodNode(t *testing.T) {
 		"v24.16.0": true, "v24.15.9": false, "v25.9.0": false, "v26.0.9": false, "v26.1.0": true, "v26.10.0": true, "v27.0.0": true, "v18.20.4": false, "": false, "x.y": false,
 	} {
 		if goodNode(v) != want {
-			t.Errorf("%q: %v", v, !want)
+			t.Errorf("%q: got %v, want %v", v, !want, want)
 		}
 	}
 }
@@ -405,7 +405,7 @@ func TestAStopLeavesTheAgentWhatItNeeds(t *testing.T) {
 	after := strings.Fields(setting("cloudbot-openclaw.service", "After"))
 	for _, unit := range []string{"network.target", "nss-lookup.target", "cloudbot-xvnc.service", "cloudbot-guest.service"} {
 		if !slices.Contains(after, unit) {
-			t.Errorf("%s may stop before the agent has ended", unit)
+			t.Errorf("%s may stop before the agent has ended, want %v in after", unit, unit)
 		}
 	}
 	seconds := 0
@@ -418,9 +418,9 @@ func TestAStopLeavesTheAgentWhatItNeeds(t *testing.T) {
 	}
 	const guest, rest = 30, 30 // seconds: of the guest's unit, and of the system
 	if most := 7 * 60; seconds+guest+rest > most {
-		t.Errorf("%d s may pass, and %d for the rest: the control plane forces a machine after %d", seconds, guest+rest, most)
+		t.Errorf("%d s may pass, and %d for the rest: the control plane forces a machine after %d, want at most %v", seconds, guest+rest, most, most)
 	}
 	if mode := setting("cloudbot-openclaw.service", "KillMode"); mode != "mixed" {
-		t.Errorf("KillMode=%s: what a turn has started would end at once", mode)
+		t.Errorf("KillMode=%s: what a turn has started would end at once, want \"mixed\"", mode)
 	}
 }

@@ -16,7 +16,7 @@ var errLocked = errors.New("the package system is in use")
 const (
 	lockPatience = 10 * time.Minute
 	lockLook     = 5 * time.Second
-	lockNews     = time.Minute // between two lines in the log about it
+	lockLogEvery = time.Minute // between two lines in the log about it
 )
 
 // lockFiles are the package system's. apt-get waits for dpkg's alone, and dpkg for none.
@@ -41,11 +41,11 @@ func (i *Installer) unlocked(ctx context.Context, c Command) error {
 		if waited >= lockPatience {
 			return fmt.Errorf("%w by %s for %s: if that does not end, look at it with systemctl status apt-daily apt-daily-upgrade", errLocked, who, waited)
 		}
-		if waited%lockNews == 0 {
+		if waited%lockLogEvery == 0 {
 			i.log.Info("waiting for the package system, which others use", "holder", who, "waited", waited, "at_most", lockPatience)
-			i.tell(fmt.Sprintf("waiting for %s to leave the package system (%s so far)", who, waited))
+			i.waiting(fmt.Sprintf("waiting for %s to leave the package system (%s so far)", who, waited))
 		}
-		i.c.pause(ctx, lockLook)
+		_ = i.c.sleep(ctx, lockLook)
 		if waited += lockLook; ctx.Err() != nil {
 			return fmt.Errorf("%w by %s for %s: %w", errLocked, who, waited, ctx.Err())
 		}

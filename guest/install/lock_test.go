@@ -53,19 +53,20 @@ func TestAHeldLockIsWaitedForAndNoTry(t *testing.T) {
 			var waited time.Duration
 			i := c.installer(t, func(cfg *Config) {
 				cfg.Apps = []string{"office"}
-				cfg.pause = func(_ context.Context, d time.Duration) {
+				cfg.sleep = func(_ context.Context, d time.Duration) error {
 					if waited += d; waited > 4*time.Minute {
 						release()
 					}
+					return nil
 				}
 			})
 			c.fail = held(i)
 			reached, said, err := run(t, i)
 			if err != nil || len(reached) != 3 || c.did("dpkg --configure") == 0 {
-				t.Fatalf("%v %v\n%s", reached, err, c.log.String())
+				t.Fatalf("got %v %v, want no error, len(reached) 3 and c.did(\"dpkg --configure\") other than 0\n%s", reached, err, c.log.String())
 			}
 			if strings.Contains(c.log.String(), "did not work") || c.did("libreoffice-writer") != 1 {
-				t.Errorf("the wait was taken for a failure\n%s", c.log.String())
+				t.Errorf("the wait was taken for a failure, want no \"did not work\" in c.log.String() and c.did(\"libreoffice-writer\") 1\n%s", c.log.String())
 			}
 			if n := strings.Count(c.log.String(), "waiting for the package system"); n != 5 {
 				t.Errorf("said %d times in four minutes, want once a minute", n)
@@ -75,7 +76,7 @@ func TestAHeldLockIsWaitedForAndNoTry(t *testing.T) {
 				told = told || strings.Contains(p.Detail, "to leave the package system (2m0s so far)")
 			}
 			if !told {
-				t.Errorf("whoever watches the boot is not told: %v", said)
+				t.Errorf("whoever watches the boot is not told: got %v, want told true", said)
 			}
 		})
 	}
@@ -109,17 +110,17 @@ func TestALockThatIsNeverReleasedIsTheReasonGiven(t *testing.T) {
 	}
 	reached, _, err := run(t, i)
 	if len(reached) != 3 || !errors.Is(err, errLocked) || !strings.Contains(err.Error(), "by another program for 10m0s") {
-		t.Fatalf("%v %v", reached, err)
+		t.Fatalf("got %v %v, want len(reached) 3, error %v and \"by another program for 10m0s\" in err.Error()", reached, err, errLocked)
 	}
 	if text := c.log.String(); strings.Contains(text, "not to be had from its vendor") || c.did("geany") > 0 {
-		t.Errorf("the vendor is blamed for it\n%s", text)
+		t.Errorf("the vendor is blamed for it, want no \"not to be had from its vendor\" in text and c.did(\"geany\") at most 0\n%s", text)
 	}
 	if n := strings.Count(c.log.String(), "step=editor try=1"); n != optionalWaits {
 		t.Errorf("begun %d times, want %d waits and none of them a try\n%s", n, optionalWaits, c.log.String())
 	}
 	release()
 	if _, _, err := run(t, i); err != nil || i.Notes()["editor"] != "code" {
-		t.Errorf("the next boot: %v", err)
+		t.Errorf("the next boot: got %v, want no error and \"code\"", err)
 	}
 }
 
@@ -130,10 +131,11 @@ func TestSomebodyElseTakesTheLockInBetween(t *testing.T) {
 	var release func()
 	i := c.installer(t, func(cfg *Config) {
 		cfg.Apps = []string{"office"}
-		cfg.pause = func(context.Context, time.Duration) {
+		cfg.sleep = func(context.Context, time.Duration) error {
 			if release != nil {
 				release()
 			}
+			return nil
 		}
 	})
 	c.fail = func(line string) error {
@@ -144,7 +146,7 @@ func TestSomebodyElseTakesTheLockInBetween(t *testing.T) {
 		return nil
 	}
 	if _, _, err := run(t, i); err != nil || c.did("libreoffice") != 2 || strings.Contains(c.log.String(), "did not work") {
-		t.Errorf("%v\n%s", err, c.log.String())
+		t.Errorf("got %v, want no error, c.did(\"libreoffice\") 2 and no \"did not work\" in c.log.String()\n%s", err, c.log.String())
 	}
 }
 
@@ -153,14 +155,14 @@ func TestTheHolderIsNamed(t *testing.T) {
 	c := newComputer(t)
 	i := c.installer(t, nil)
 	if who := i.lockHolder(); who != "" {
-		t.Errorf("%s holds what is not there", who)
+		t.Errorf("%s holds what is not there, want \"\"", who)
 	}
 	release := lock(t, c, lockFiles[0])
 	if who := i.lockHolder(); who != "another program" {
-		t.Errorf("%q", who)
+		t.Errorf("got %q, want \"another program\"", who)
 	}
 	release()
 	if who := i.lockHolder(); who != "" {
-		t.Errorf("%s holds what was released", who)
+		t.Errorf("%s holds what was released, want \"\"", who)
 	}
 }

@@ -4,6 +4,7 @@
 package screen
 
 import (
+	"cmp"
 	"strings"
 	"sync"
 	"time"
@@ -57,9 +58,7 @@ func New(c Config) *Screen {
 		s.now = time.Now
 	}
 	title := c.Title
-	if title == "" {
-		title = "CloudBot"
-	}
+	title = cmp.Or(title, "CloudBot")
 	s.paint(title, c.Notes)
 	s.tick()
 	return s

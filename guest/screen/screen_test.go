@@ -46,7 +46,7 @@ func shake(t *testing.T, c net.Conn, password string) uint32 {
 	read(t, c, 12)
 	write(t, c, []byte(rfb.Version)...)
 	if got := read(t, c, 2); got[1] != rfb.SecurityVNC {
-		t.Fatalf("offers %v", got)
+		t.Fatalf("offers %v, want %v", got, rfb.SecurityVNC)
 	}
 	write(t, c, rfb.SecurityVNC)
 	answer := rfb.Answer(password, read(t, c, 16))
@@ -100,19 +100,19 @@ func TestPixelFormatsAndIncrementalUpdates(t *testing.T) {
 	write(t, c, rfb.SetPixelFormat, 0, 0, 0, 16, 16, 1, 1, 0, 31, 0, 63, 0, 31, 11, 5, 0, 0, 0, 0)
 	ask(0, 100, 0, 100, 60)
 	if n, colours := pixels(2); n != 6000 || len(colours) < 3 {
-		t.Errorf("%d pixels of %d colours", n, len(colours))
+		t.Errorf("%d pixels of %d colours, want n 6000 and len(colours) at least 3", n, len(colours))
 	}
 	// 8 bits, 3-3-2.
 	write(t, c, rfb.SetPixelFormat, 0, 0, 0, 8, 8, 0, 1, 0, 7, 0, 7, 0, 3, 5, 2, 0, 0, 0, 0)
 	ask(0, 0, 0, Width, Height)
 	if n, _ := pixels(1); n != Width*Height {
-		t.Errorf("%d pixels of the whole screen", n)
+		t.Errorf("%d pixels of the whole screen, want %v", n, Width*Height)
 	}
 	// Nothing is new, so the answer comes with the key.
 	ask(1, 0, 0, Width, Height)
 	write(t, c, rfb.KeyEvent, 1, 0, 0, 0, 0, 0, 'M')
 	if n, _ := pixels(1); n == 0 || n > 4*tile*tile {
-		t.Errorf("a typed letter moves %d pixels", n)
+		t.Errorf("a typed letter moves %d pixels, want n other than 0 and n at most %v", n, 4*tile*tile)
 	}
 	write(t, c, rfb.SetPixelFormat, 0, 0, 0, 8, 8, 0, 0, 0, 7, 0, 7, 0, 3, 5, 2, 0, 0, 0, 0)
 	if _, err := c.Read(make([]byte, 1)); err == nil {

@@ -2,6 +2,7 @@ package units
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,12 +46,8 @@ type Agent struct {
 
 // NewAgent returns an agent that Run starts.
 func NewAgent(c AgentConfig) *Agent {
-	if c.Dir == "" {
-		c.Dir = Dir
-	}
-	if c.Addr == "" {
-		c.Addr = agentAddr
-	}
+	c.Dir = cmp.Or(c.Dir, Dir)
+	c.Addr = cmp.Or(c.Addr, agentAddr)
 	if c.Control == nil {
 		c.Control = systemctl
 	}

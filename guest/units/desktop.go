@@ -1,6 +1,7 @@
 package units
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -40,12 +41,8 @@ type Desktop struct {
 
 // NewDesktop returns a desktop that Run starts.
 func NewDesktop(c DesktopConfig) *Desktop {
-	if c.Dir == "" {
-		c.Dir = Dir
-	}
-	if c.Addr == "" {
-		c.Addr = vncAddr
-	}
+	c.Dir = cmp.Or(c.Dir, Dir)
+	c.Addr = cmp.Or(c.Addr, vncAddr)
 	if c.Control == nil {
 		c.Control = systemctl
 	}

@@ -111,7 +111,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 		t.Errorf("%v\n%s\nwant\n%s", err, text, want)
 	}
 	if st, err := os.Stat(file); err != nil || st.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v %v", st.Mode(), err)
+		t.Errorf("mode %v %v, want no error and 0o600", st.Mode(), err)
 	}
 	if _, err := a.Dial(ctx); err == nil || a.Healthy() || a.Addr() != "" {
 		t.Error("it is reached before it is ready")
@@ -142,7 +142,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 		}
 	}
 	if text, _ := os.ReadFile(file); !bytes.Contains(text, []byte(`="new"`)) || bytes.Contains(text, []byte("XAI")) {
-		t.Errorf("after the change: %s", text)
+		t.Errorf("after the change: got %s, want []byte(`=\"new\"`) in text and no []byte(\"XAI\") in text", text)
 	}
 	cancel()
 	if err := <-done; err != nil {
@@ -203,11 +203,11 @@ func TestDesktopStartsWithItsSecretsAndComesBack(t *testing.T) {
 	const start = "start --no-block cloudbot-xvnc.service cloudbot-xfce.service"
 	s.expect(t, start)
 	if text, err := os.ReadFile(filepath.Join(dir, "desktop", "vnc")); err != nil || !bytes.Equal(text, rfb.Obscure("pass")) {
-		t.Errorf("%q %v", text, err)
+		t.Errorf("got %q %v, want no error and rfb.Obscure(\"pass\")", text, err)
 	}
 	cookie, err := os.ReadFile(filepath.Join(dir, "desktop", "xauthority"))
 	if err != nil || len(cookie) < 16 {
-		t.Errorf("%q %v", cookie, err)
+		t.Errorf("got %q %v, want no error and at least 16", cookie, err)
 	}
 	if _, err := d.Dial(ctx); err == nil {
 		t.Error("it is reached before it is up")

@@ -8,21 +8,23 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Guest is a program that runs on each machine while it runs.
 //
-// User-data is a script that makes over the computer it runs on, as root. Nobody runs it here:
-// Prepare takes out of it what Command needs.
+// User-data is a script that changes the computer it runs on, as root. It is not run here: Prepare extracts what
+// Command needs from it.
 type Guest struct {
-	Command []string // started in the machine's folder; told to end with SIGTERM, and killed after 5 s
-	Dir     string   // a folder a machine below this one; kept over stop and start
-	// Prepare readies a machine's folder before each boot. Nil: nothing is readied.
+	Command []string // started in the machine's folder; ended with SIGTERM, and killed after 5 s
+	Dir     string   // contains one folder for each machine, kept over stop and start
+	// Prepare prepares a machine's folder before each boot. Nil: no preparation.
 	Prepare func(m Machine, dir string) error
 }
 
-// Run starts and stops the guests as their machines come and go, until ctx ends, which ends them
-// all. Without a command it only waits.
+// Run starts and ends the guests together with their machines. When ctx ends, it ends all guests and returns.
+// Without a command it only waits.
 func (s *Server) Run(ctx context.Context) error {
 	guests := map[string]*guest{}
 	defer func() {
@@ -30,14 +32,7 @@ func (s *Server) Run(ctx context.Context) error {
 			g.end()
 		}
 	}()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	for retry.Sleep(ctx, 100*time.Millisecond) == nil {
 		for _, m := range s.Machines() {
 			g := guests[m.ID]
 			switch {
@@ -49,7 +44,7 @@ func (s *Server) Run(ctx context.Context) error {
 				}
 				guests[m.ID] = g
 			case m.State == Running && g.exited():
-				s.Outside(m.ID, Stopped) //nolint:errcheck // it may be on its way already
+				s.Outside(m.ID, Stopped) //nolint:errcheck // it may already be changing
 				delete(guests, m.ID)
 			case m.State != Running && g != nil:
 				g.end()
@@ -57,6 +52,7 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		}
 	}
+	return nil
 }
 
 type guest struct {
@@ -102,7 +98,7 @@ func (g *guest) exited() bool {
 	}
 }
 
-// end ends the guest and what it started.
+// end ends the guest and all processes that it started.
 func (g *guest) end() {
 	group := -g.cmd.Process.Pid
 	_ = syscall.Kill(group, syscall.SIGTERM)

@@ -20,11 +20,11 @@ func call(t *testing.T, s *Server, action string, more ...string) {
 	}
 	header := http.Header{"Authorization": {"AWS4-HMAC-SHA256 Credential=a/b/c/ec2/aws4_request, SignedHeaders=host, Signature=x"}, "X-Amz-Date": {time.Now().UTC().Format("20060102T150405Z")}}
 	if out := s.serve(header, []byte(form.Encode())); out.status != http.StatusOK {
-		t.Fatalf("%s: %s", action, out.body)
+		t.Fatalf("%s: got %s, want %v", action, out.body, http.StatusOK)
 	}
 }
 
-// A guest runs as long as its machine does, and finds the machine's user-data and its own files again.
+// A guest runs as long as its machine does, and after a restart finds the user-data and its own files.
 func TestGuestFollowsItsMachine(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

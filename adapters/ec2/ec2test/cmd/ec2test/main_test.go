@@ -10,7 +10,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
-// A machine's guest gets its configuration out of user-data as it is rendered, and is told to install nothing.
+// A machine's guest gets its configuration from rendered user-data, and does not install anything.
 func TestConfigure(t *testing.T) {
 	t.Parallel()
 	script, err := bootstrap.UserData(bootstrap.Params{
@@ -27,10 +27,10 @@ func TestConfigure(t *testing.T) {
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "guest.json"))
 	if err != nil || !strings.Contains(string(text), `"boot":"i-1-2"`) || !strings.Contains(string(text), `"token":"a.token"`) || strings.Contains(string(text), "install") {
-		t.Errorf("%s %v", text, err)
+		t.Errorf("got %s %v, want no error, %q in string(text), %q in string(text) and no \"install\" in string(text)", text, err, `"boot":"i-1-2"`, `"token":"a.token"`)
 	}
 	m.Launch.UserData = "#!/bin/sh\nreboot\n"
 	if err := configure(m, dir); err == nil {
-		t.Error("a script of somebody else is taken")
+		t.Error("got no error for another script, want one")
 	}
 }
