@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-# A release of Go without known vulnerabilities, whichever is installed: it comes as a module.
+# A release of Go without known vulnerabilities. Go downloads it as a module if another one is installed.
 export GOTOOLCHAIN := go1.27.3
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -18,32 +18,32 @@ run: prerequisites build ## Run everything on embedded defaults and print the UR
 	@exec bin/cloudbot serve
 
 .PHONY: run-ec2
-run-ec2: prerequisites build guests ## Run everything on the AWS path, against a small EC2 server of our own
+run-ec2: prerequisites build guests ## Run everything with machines on EC2, against our own small EC2 server
 	@go build -o bin/ec2test ./adapters/ec2/ec2test/cmd/ec2test
 	@deploy/run-ec2.sh
 
 .PHONY: test
 test: prerequisites browser testing lint build ## Linters, then all tests: with the race detector on real Postgres and JetStream, and in a browser
-	go test -race -timeout 15m ./...
+	go test -race -vet=off -timeout 15m ./... # lint has run go vet
 	cd web && npm run --silent unit && npm run --silent e2e
 
 .PHONY: faults
-faults: prerequisites testing build ## Play the fault table alone, and print what was met, how often
-	@set -o pipefail; go test -count=1 -v -run '$(FAULTS)' ./fair ./commands ./eventstore/... ./migrations ./projections ./adapters/... ./e2e/... | \
+faults: prerequisites testing build ## Run only the fault tests, and print which faults they met, how often
+	@set -o pipefail; go test -count=1 -v -run '$(FAULTS)' ./fair ./commands/... ./eventstore/... ./migrations ./projections ./adapters/... ./e2e/... | \
 	  grep -vE '^ *(=== |--- PASS)|^$$|no test files'
 
-# Of the log and the cloud; of parts that are there but cannot work; of who is hostile; of what a restart, a cluster or a clock does.
+# Faults of the log and the cloud; of parts that exist but cannot work; hostile clients; restarts, clusters and clocks.
 FAULTS := Schedules|TwoSagas|Kill|Planted|WipedStream|Replicas|NATSAbsent
 FAULTS := $(FAULTS)|Able|Turns|Grace|UnknownMachine|Probe|Unable|Pooler|Refused|ReadOnly|Standby|FewConnections|PoolOfTwo|HoldsNoConnection|Damage|TooLarge|BrokenStream|FullDisk
 FAULTS := $(FAULTS)|Hostile|Large|Greetings|Flood|LatestPhase|Process|Frozen|LongStream|StaleReplicas|TheOthersEvents|ARestoredLog
 FAULTS := $(FAULTS)|DatabaseRestarts|DatabaseTroubles|Cluster|Follow|ConnectionFinds|Restored|Resumes|Clock|NATSReader|NATSCopy|WorksOnce|ReadYourWrites
 
 .PHONY: test-web
-test-web: prerequisites browser build ## The dashboard's tests alone (WEB='workspace -g mouse' chooses)
+test-web: prerequisites browser build ## Run only the dashboard's tests (WEB='workspace -g mouse' selects some)
 	cd web && npm run --silent lint && npm run --silent unit && npm run --silent e2e -- $(WEB)
 
 .PHONY: e2e-machine
-e2e-machine: prerequisites build ## Boot a real Debian machine and show all of it, as root (OPENCLAW=real: the real agent)
+e2e-machine: prerequisites build ## Boot a real Debian machine and test it, as root (OPENCLAW=real: with the real agent)
 	E2E_MACHINE=1 go test -count=1 -v -timeout 25m ./e2e/machine
 
 .PHONY: build
@@ -68,22 +68,23 @@ web/dist/index.html: web/node_modules/.package-lock.json $(wildcard $(shell git 
 	@cd web && npm run --silent build || { rm -f dist/index.html; exit 1; }
 
 .PHONY: story
-story: prerequisites build ## Play the scripted user story against a server and show the transcript
+story: prerequisites build ## Play the main user story against a server and show the transcript
 	STORY=1 CGO_ENABLED=0 go test -trimpath -count=1 -v -run '^TestStory$$' ./e2e
 
 .PHONY: bench
-bench: prerequisites ## Measure the log against pgbench and COPY in the same run, and our share of a launch
+bench: prerequisites ## Measure the log against pgbench and COPY in the same run, and our part of a launch
 	go run ./bench
 
 .PHONY: lint
-lint: web/node_modules/.package-lock.json vuln ## go vet, staticcheck, gofmt and govulncheck, and the dashboard's formatter and linter
+lint: web/node_modules/.package-lock.json vuln ## go mod tidy, gofmt, go vet, staticcheck and govulncheck, and the dashboard's formatter and linter
+	go mod tidy -diff
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$out" || { echo "run make fmt: $$out"; exit 1; }
 	go vet ./...
 	$(TOOL) staticcheck ./...
 	cd web && npm run --silent lint
 
 .PHONY: vuln
-vuln: ## Look for known vulnerabilities that our code can reach, in data pinned by tools/vulndb
+vuln: ## Look for known vulnerabilities that our code can reach, in the data pinned by tools/vulndb
 	tools/vuln.sh
 
 .PHONY: fmt
@@ -92,7 +93,7 @@ fmt: web/node_modules/.package-lock.json ## Format the Go code and the dashboard
 	cd web && npm run --silent format
 
 .PHONY: openapi
-openapi: ## Bring the served openapi.json to what openapi.yaml says
+openapi: ## Generate the served openapi.json from openapi.yaml
 	go test ./adapters/httpapi -run TestServedDocumentIsTheSource -update
 
 .PHONY: golden

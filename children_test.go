@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestChildrenGetAnEnvironmentByName wants each program that the server starts to be given its environment: a
-// command without one inherits the server's, and its secrets with it.
+// TestChildrenGetAnEnvironmentByName checks that the server gives each program it starts an environment. A command
+// without one inherits the server's environment, with its secrets.
 func TestChildrenGetAnEnvironmentByName(t *testing.T) {
 	t.Parallel()
 	found := 0
@@ -54,11 +54,11 @@ func TestChildrenGetAnEnvironmentByName(t *testing.T) {
 		}
 	}
 	if found < 3 {
-		t.Errorf("only %d starts of programs were looked at", found)
+		t.Errorf("got %d starts of programs, want at least 3", found)
 	}
 }
 
-// mentions tells whether a selector such as os.Environ is used in an expression.
+// mentions reports whether an expression uses a selector such as os.Environ.
 func mentions(e ast.Expr, name string) (found bool) {
 	ast.Inspect(e, func(n ast.Node) bool {
 		if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == name {

@@ -24,8 +24,8 @@ import (
 // owns makes a role the owner of its database.
 const owns = "ALTER DATABASE DATABASE_ OWNER TO ROLE_"
 
-// TestAble starts a server on each database and NATS that people have. It works there, and doctor and
-// /ready say so; or it refuses to start with a sentence that says what to do, and doctor says the same.
+// TestAble starts a server on each kind of database and NATS that people have. Either it works, and doctor and /ready
+// confirm that; or it refuses to start with a sentence that says what to do, and doctor prints the same sentence.
 func TestAble(t *testing.T) {
 	t.Parallel()
 	with := natsWith(t, true)
@@ -40,7 +40,7 @@ func TestAble(t *testing.T) {
 	for name, c := range map[string]struct {
 		database string
 		env      []string
-		refused  string // what serve and doctor say; "": they work
+		refused  string // what serve and doctor print; "": they work
 	}{
 		"all well":               {pgtest.Role(t, pgtest.Empty(t), "", owns), []string{"NATS_URL=" + with}, ""},
 		"few connections":        {pgtest.Role(t, pgtest.Empty(t), "CONNECTION LIMIT 10", owns), nil, ""},
@@ -63,15 +63,15 @@ func TestAble(t *testing.T) {
 			if c.refused == "" {
 				s.start()
 				c := &client{t: t, base: s.URL}
-				await(t, 30*time.Second, "/ready to say that all is well", func() bool { // the relay has to make its stream
+				await(t, 30*time.Second, "/ready without degraded parts", func() bool { // the relay creates its stream first
 					a := c.do("GET", "/ready", "")
 					return a.status == http.StatusOK && a.field("status") == "ready" && a.field("degraded") == ""
 				})
-				if name != "production" { // sign-up may be closed there, and machines cost money
+				if name != "production" { // sign-up may be closed in production, and machines cost money
 					s.works()
 				}
 				if out, err := s.tool("doctor"); strings.Contains(lineOf(out, "Postgres"), "BAD") || strings.Contains(lineOf(out, "NATS"), "BAD") {
-					t.Errorf("doctor: %v\n%s", err, out)
+					t.Errorf("doctor: got %v, want Postgres and NATS without BAD\n%s", err, out)
 				}
 				return
 			}
@@ -79,20 +79,20 @@ func TestAble(t *testing.T) {
 			select {
 			case <-s.exit:
 			case <-time.After(60 * time.Second):
-				t.Fatal("the server goes on")
+				t.Fatal("the server still runs after 60 s, want it refused")
 			}
 			if said := s.out.tail(2000); s.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(said, c.refused) || strings.Contains(said, "panic") {
-				t.Errorf("serve ended with %d:\n%s", s.cmd.ProcessState.ExitCode(), said)
+				t.Errorf("serve: got exit code %d, want 1 and %q:\n%s", s.cmd.ProcessState.ExitCode(), c.refused, said)
 			}
 			if out, err := s.tool("doctor"); err == nil || !strings.Contains(out, c.refused) {
-				t.Errorf("doctor: %v\n%s", err, out)
+				t.Errorf("doctor: got %v, want %q\n%s", err, c.refused, out)
 			}
 		})
 	}
 }
 
-// TestTurns lets a database and a NATS turn bad under a server that runs, and good again. /ready and
-// doctor follow both ways; the questions themselves leave nothing.
+// TestTurns breaks the database and NATS under a running server, and repairs them. /ready and doctor follow in both
+// directions. The checks themselves leave nothing behind.
 func TestTurns(t *testing.T) {
 	t.Parallel()
 	admin := pgtest.Empty(t)
@@ -124,17 +124,17 @@ func TestTurns(t *testing.T) {
 		}
 	}
 
-	// A thousand questions add no event, no receipt, no row and no message.
+	// A thousand requests to /ready add no event, no receipt, no row and no message.
 	s.verify()
 	before := s.holds(admin, port)
 	for range 1000 {
 		c.must(http.StatusOK, "GET", "/ready", "")
 	}
 	if after := s.holds(admin, port); after != before {
-		t.Errorf("1,000 questions left something:\n%s\n%s", before, after)
+		t.Errorf("after 1,000 requests: got\n%s\nwant\n%s", after, before)
 	}
 
-	// The database cannot be written for a while, as at a failover that went wrong.
+	// The database is read-only for a while, as after a failed failover.
 	role := roleOf(t, database)
 	turn := func(sql string) {
 		t.Helper()
@@ -150,26 +150,26 @@ func TestTurns(t *testing.T) {
 	doctor("Postgres", "ok")
 	u.must(http.StatusCreated, "POST", "/api/user/api-keys", `{"provider":"openai","api_key":"sk-0123456789abcdef0123456789"}`)
 
-	// So it is for want of rights.
+	// The same without the right to insert.
 	turn(`REVOKE INSERT ON log.entries FROM ` + role)
 	becomes(http.StatusServiceUnavailable, "postgres")
 	doctor("Postgres", "BAD")
 	turn(`GRANT INSERT ON log.entries TO ` + role)
 	becomes(http.StatusOK, "")
 
-	// NATS goes away: commands and queries go on, and what does not is said.
+	// NATS goes away: commands and queries continue, and /ready lists what does not work.
 	bus()
-	becomes(http.StatusOK, "limits: each replica counts tries to sign in by itself")
+	becomes(http.StatusOK, "limits: each replica limits sign-ins alone")
 	doctor("NATS", "note")
 	u.must(http.StatusOK, "PUT", "/api/user/api-keys/openai", `{"api_key":"sk-another0123456789abcdef0123456789"}`)
 	u.must(http.StatusOK, "GET", "/api/user/api-keys", "")
 	again := signUp(t, s.URL, "while.nats.is.away@example.com")
 	again.must(http.StatusOK, "GET", "/api/auth/me", "")
 	if got := s.metric("cloudbot_degraded{part=\"limits\"}"); got != "1" {
-		t.Errorf("cloudbot_degraded of limits is %q", got)
+		t.Errorf("cloudbot_degraded of limits: got %q, want 1", got)
 	}
-	s.lives(u) // a desktop opens all the same
-	// It comes back without JetStream: no desktop could ever be opened.
+	s.lives(u) // a desktop still opens
+	// It comes back without JetStream: desktops could never be opened.
 	bus = natsOn(t, port, false)
 	becomes(http.StatusServiceUnavailable, "NATS refuses JetStream")
 	doctor("NATS", "BAD")
@@ -178,12 +178,12 @@ func TestTurns(t *testing.T) {
 	becomes(http.StatusOK, "")
 	doctor("NATS", "ok")
 	if got := s.metric("cloudbot_degraded{part=\"limits\"}"); got != "0" {
-		t.Errorf("cloudbot_degraded of limits is %q", got)
+		t.Errorf("cloudbot_degraded of limits: got %q, want 0", got)
 	}
 	s.verify()
 }
 
-// works lives an instance's life up to its desktop, as what is ready has to.
+// works signs a user up and takes an instance through its life, as a ready server can.
 func (s *server) works() *client {
 	s.t.Helper()
 	u := signUp(s.t, s.URL, "ada@example.com")
@@ -191,19 +191,19 @@ func (s *server) works() *client {
 	return u
 }
 
-// lives takes an instance of the user's from its launch to its desktop and to its end.
+// lives takes an instance of the user from its launch to its desktop and its end.
 func (s *server) lives(u *client) {
 	s.t.Helper()
 	id := u.must(http.StatusAccepted, "POST", "/api/instances", "{}").field("id")
 	u.awaitInstance(id, "ready", "true")
 	if shot, err := u.screenshot(id); err != nil || shot.colours < 2 {
-		s.t.Errorf("desktop: %+v %v", shot, err)
+		s.t.Errorf("desktop: got %+v, %v, want 2 or more colours", shot, err)
 	}
 	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
 	u.awaitInstance(id, "status", "terminated")
 }
 
-// holds says what the log and JetStream hold, and the rows beside them.
+// holds returns what the log, JetStream and the tables beside the log hold.
 func (s *server) holds(database, port string) string {
 	s.t.Helper()
 	conn, err := pgx.Connect(s.t.Context(), database)
@@ -237,7 +237,7 @@ func (s *server) holds(database, port string) string {
 	return fmt.Sprint(rows, info)
 }
 
-// metric is the value of one of the server's metrics.
+// metric returns the value of one of the server's metrics.
 func (s *server) metric(name string) string {
 	s.t.Helper()
 	for l := range strings.Lines(string(s.admin("/metrics"))) {
@@ -248,7 +248,7 @@ func (s *server) metric(name string) string {
 	return ""
 }
 
-// tool runs one of the operator's tools beside the server, whatever comes of it.
+// tool runs one of the operator's tools beside the server. It may fail.
 func (s *server) tool(args ...string) (string, error) {
 	cmd := exec.Command(filepath.Join(bin, "cloudbot"), args...)
 	cmd.Dir = s.dir
@@ -259,7 +259,7 @@ func (s *server) tool(args ...string) (string, error) {
 	return out.String(), err
 }
 
-// lineOf is doctor's line about a thing.
+// lineOf returns doctor's line about a thing.
 func lineOf(out, thing string) string {
 	for l := range strings.Lines(out) {
 		if fields := strings.Fields(l); len(fields) > 1 && fields[1] == thing {
@@ -290,7 +290,7 @@ func execute(t *testing.T, url, sql string) {
 	}
 }
 
-// oldPostgres is a database on a PostgreSQL that production refuses, "" where the installed one is newer.
+// oldPostgres returns a database on a PostgreSQL that production refuses; "" if the installed one is newer.
 func oldPostgres(t *testing.T) string {
 	t.Helper()
 	url := pgtest.Empty(t)
@@ -315,7 +315,7 @@ func natsWith(t *testing.T, jetStream bool) (url string) {
 	return "nats://127.0.0.1:" + port
 }
 
-// natsOn starts a NATS on a port and returns what stops it.
+// natsOn starts a NATS on a port and returns a function that stops it.
 func natsOn(t *testing.T, port string, jetStream bool) (stop func()) {
 	t.Helper()
 	var number int

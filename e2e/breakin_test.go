@@ -21,13 +21,13 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/hold"
 )
 
-// canary begins each secret that the server under attack is given.
+// canary is the start of each secret of the attacked server.
 const canary = "CANARYcanaryCANARY"
 
-// TestBreakIn types a line into the terminal of one desktop, as its user may, and looks from there for the
-// server's secrets and for the other desktop. Where the server is root it finds nothing. Where the server is an
-// ordinary user, its desktops are that same user and can read its files; its secrets they can't read from the
-// process. Either way, a terminated desktop leaves no process.
+// TestBreakIn types a line into the terminal of one desktop, as its user may, and looks from there for the server's
+// secrets and for the other desktop. If the server runs as root, it finds nothing. If the server runs as an ordinary
+// user, its desktops have the same user and can read its files, but not its secrets from the process. In both cases a
+// terminated desktop leaves no process.
 func TestBreakIn(t *testing.T) {
 	t.Parallel()
 	for _, program := range []string{"Xvnc", "xterm", "openbox"} {
@@ -72,7 +72,7 @@ func TestBreakIn(t *testing.T) {
 	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case strings.HasPrefix(path+"/", mine+"/"), strings.HasPrefix(path+"/", filepath.Join(s.dir, "guests")+"/"), err != nil:
-			return nil // its own; what every machine downloads; what went while we looked
+			return nil // its own; what every machine downloads; what was removed meanwhile
 		case d.IsDir():
 			at.Folders = append(at.Folders, path)
 		case d.Type() == fs.ModeSocket && strings.Contains(path, ".s.PGSQL."):
@@ -83,7 +83,7 @@ func TestBreakIn(t *testing.T) {
 		return nil
 	})
 	if err != nil || len(at.Sockets) != 1 || !slices.Contains(at.Files, filepath.Join(s.dir, "secrets.json")) {
-		t.Fatalf("the plan is not complete: %v, sockets %v, %d files", err, at.Sockets, len(at.Files))
+		t.Fatalf("the plan is incomplete: got %v, sockets %v, %d files, want 1 socket and secrets.json", err, at.Sockets, len(at.Files))
 	}
 	text, err := json.Marshal(at)
 	if err == nil {
@@ -98,30 +98,30 @@ func TestBreakIn(t *testing.T) {
 		place, _, _ := strings.Cut(g, ": ")
 		process := strings.HasPrefix(place, fmt.Sprintf("/proc/%d/", at.Server))
 		if root || process || strings.Contains(g, canary) && strings.HasPrefix(place, "/proc/") {
-			t.Errorf("a shell in a desktop read %.300q", g)
+			t.Errorf("a shell in a desktop read %.300q, want nothing", g)
 		}
 	}
 	if got.Displays == 0 || len(got.Children) != 3 {
-		t.Errorf("the probe saw %d other displays and left %v", got.Displays, got.Children)
+		t.Errorf("the probe: got %d other displays and children %v, want a display and 3 children", got.Displays, got.Children)
 	}
 	for _, pid := range got.Children {
 		if !running(pid) {
-			t.Errorf("%d does not run, so its end shows nothing", pid)
+			t.Errorf("process %d: got stopped, want running before the termination", pid)
 		}
 	}
 	mallory.must(http.StatusAccepted, "DELETE", "/api/instances/"+own, "")
 	mallory.awaitInstance(own, "status", "terminated")
 	for _, pid := range got.Children {
 		if running(pid) {
-			t.Errorf("the desktop is terminated, and its process %d still runs", pid)
+			t.Errorf("process %d of the terminated desktop: got running, want stopped", pid)
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
 	alice.awaitInstance(victim, "ready", "true") // unharmed
-	// Not even root finds a secret in what the server and its children were started with.
+	// Even root finds no secret in the initial environment of the server and its children.
 	for _, pid := range append(s.children(), at.Server) {
 		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err == nil && strings.Contains(string(text), canary) {
-			t.Errorf("the environment of process %d holds a secret: %.200q", pid, text)
+			t.Errorf("the environment of process %d: got %.200q, want no secret", pid, text)
 		}
 	}
 	alice.must(http.StatusAccepted, "DELETE", "/api/instances/"+victim, "")
@@ -143,7 +143,7 @@ type report struct {
 	Displays, Processes int
 }
 
-// probe has the probe run by the shell of a desktop, and returns what it reports.
+// probe runs the probe in the shell of a desktop and returns its report.
 func (c *client) probe(id, dir string) (r report) {
 	c.t.Helper()
 	result := filepath.Join(dir, "report")
@@ -164,7 +164,7 @@ func (c *client) probe(id, dir string) (r report) {
 		if text, err := os.ReadFile(result); err == nil && json.Unmarshal(text, &r) == nil {
 			return true
 		}
-		// The terminal may not be there yet when the desktop is.
+		// The terminal may appear later than the desktop.
 		if time.Since(typed) > 5*time.Second {
 			if err := rfbType(conn, line); err != nil {
 				c.t.Fatal(err)
@@ -176,7 +176,7 @@ func (c *client) probe(id, dir string) (r report) {
 	return r
 }
 
-// rfbType presses and lets go of the key of each character.
+// rfbType presses and releases the key of each character.
 func rfbType(conn interface{ Write([]byte) (int, error) }, text string) error {
 	for _, r := range text {
 		key := uint32(r)
@@ -193,7 +193,7 @@ func rfbType(conn interface{ Write([]byte) (int, error) }, text string) error {
 	return nil
 }
 
-// machineOf is the folder of the machine that belongs to an instance.
+// machineOf returns the folder of an instance's machine.
 func (s *server) machineOf(instance string) string {
 	s.t.Helper()
 	files, _ := filepath.Glob(filepath.Join(s.dir, "machines", "local-*", "user-data.json"))
@@ -206,10 +206,10 @@ func (s *server) machineOf(instance string) string {
 	return ""
 }
 
-// children are the server's, with theirs.
+// children returns the server's child processes and their descendants.
 func (s *server) children() []int { return hold.Descendants(s.cmd.Process.Pid) }
 
-// running tells whether a process lives; a zombie does not.
+// running reports whether a process is alive; a zombie is not.
 func running(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 )
 
-// TestClusterOfNATS stops each of three NATS servers in turn under a server with a desktop: while one is down,
-// browsers sign in and open the desktop, commands are accepted, and events reach the stream.
+// TestClusterOfNATS stops each of three NATS servers in turn, under a server with a desktop. While one is down,
+// browsers can sign in and open the desktop, commands are accepted, and events reach the stream.
 func TestClusterOfNATS(t *testing.T) {
 	t.Parallel()
 	c := natstest.NewCluster(t, 3)
@@ -29,7 +29,7 @@ func TestClusterOfNATS(t *testing.T) {
 		c.Stop(i)
 		began := time.Now()
 		if shot, err := u.screenshot(id); err != nil || shot.colours < 2 {
-			t.Errorf("server %d is down: %+v, %v", i, shot, err)
+			t.Errorf("server %d is down: got desktop %+v, %v, want 2 or more colours", i, shot, err)
 		}
 		opened := time.Since(began)
 		u.must(http.StatusOK, "PATCH", "/api/instances/"+id, `{"name":"`+name+`"}`)
@@ -40,7 +40,7 @@ func TestClusterOfNATS(t *testing.T) {
 		c.Settle(t)
 	}
 	if last, _ := whole(); last.Epoch != 1 {
-		t.Errorf("%+v", last)
+		t.Errorf("got epoch %d, want 1: %+v", last.Epoch, last)
 	}
 	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
 	u.awaitInstance(id, "status", "terminated")

@@ -25,7 +25,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
-// The secrets of a server whose users a test makes by itself.
+// The secrets of a server whose users the test creates.
 var (
 	accessKey     = strings.Repeat("access ", 6)
 	refreshKey    = strings.Repeat("refresh ", 6)
@@ -41,7 +41,7 @@ type person struct {
 	account, session, instance, token string
 }
 
-// people writes n of them into the log. No server has their data keys in its cache.
+// people writes n people into the log. No server has their data keys in its cache.
 func people(t *testing.T, databaseURL string, n int) []person {
 	t.Helper()
 	pool, err := postgres.OpenPool(t.Context(), databaseURL, slog.New(slog.DiscardHandler))
@@ -110,9 +110,8 @@ func write[E any](t *testing.T, aggregate, id string, encode func(E) (string, in
 	return w
 }
 
-// TestPoolOfTwo has 64 users at once call each route that reads, and those that write, on a server with two connections for
-// all of them and none of their keys at hand. A call that holds one connection while it asks for
-// another locks such a server up.
+// TestPoolOfTwo calls each route, reading and writing, for 64 users at once, on a server with two connections and none of
+// the users' keys in memory. A call that holds one connection while it waits for another would block such a server.
 func TestPoolOfTwo(t *testing.T) {
 	t.Parallel()
 	const callers = 64
@@ -162,14 +161,14 @@ func TestPoolOfTwo(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if statuses[status]++; status != route.want && statuses[status] == 1 {
-				t.Errorf("%s %s: %d %s", route.method, path, status, text)
+				t.Errorf("%s %s: got %d, want %d: %s", route.method, path, status, route.want, text)
 			}
 		})
 		t.Logf("64 callers, 2 connections, no key at hand: %-6s %-32s %v, %v", route.method, route.path, statuses, time.Since(began).Round(time.Millisecond))
 	}
 }
 
-// glance asks and reads the beginning of the answer: some never end.
+// glance sends a request and reads the beginning of the answer, because some never end.
 func (c *client) glance(method, path, body string) (status int, text string) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
@@ -193,8 +192,8 @@ func (c *client) glance(method, path, body string) (status int, text string) {
 	return res.StatusCode, text
 }
 
-// TestReadOnlyDatabase turns the database of a running server read-only and back, as a failover does:
-// reads go on or come back, and so do writes, without a restart.
+// TestReadOnlyDatabase turns the database of a running server read-only and back, as a failover does. Reads continue or
+// return, and so do writes, without a restart.
 func TestReadOnlyDatabase(t *testing.T) {
 	t.Parallel()
 	database := pgtest.New(t)
@@ -210,12 +209,12 @@ func TestReadOnlyDatabase(t *testing.T) {
 		return c.do("POST", "/api/user/api-keys", `{"provider":"openai","api_key":"`+key+`"}`)
 	}
 	if a := store("sk-before-the-failover"); a.status != http.StatusCreated {
-		t.Fatalf("%d %s", a.status, a.body)
+		t.Fatalf("got %d %s, want 201", a.status, a.body)
 	}
 	sql(t, database, `ALTER DATABASE `+name+` SET default_transaction_read_only = on`,
 		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 	if a := store("sk-during-the-failover"); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
-		t.Errorf("a write while the database is read-only: %d %s", a.status, a.body)
+		t.Errorf("a write while the database is read-only: got %d %s, want 503 with Retry-After", a.status, a.body)
 	}
 	sql(t, database, `SET default_transaction_read_only = off`, `ALTER DATABASE `+name+` RESET default_transaction_read_only`)
 	back := time.Now()

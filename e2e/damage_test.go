@@ -31,8 +31,8 @@ func sql(t testing.TB, url string, statements ...string) {
 	}
 }
 
-// TestDamagedRow breaks one row of the log, of one desktop: that desktop stops, is named, and its owner
-// is told so. Everything else goes on, in every reader of the log.
+// TestDamagedRow damages one row of the log, of one desktop. Commands on that desktop are refused, and the tools name it.
+// Everything else continues, in every reader of the log.
 func TestDamagedRow(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
@@ -49,13 +49,13 @@ func TestDamagedRow(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(s.dir, "nats")); err != nil {
 		t.Fatal(err)
 	}
-	s.start() // relay and read models have the whole log before them
+	s.start() // relay and read models read the whole log again
 
 	if c := s.verify(); c.Epoch != 1 {
-		t.Errorf("damage began epoch %d", c.Epoch)
+		t.Errorf("epoch: got %d, want 1: damage begins no other", c.Epoch)
 	}
 	if a := ada.do("GET", "/api/instances/"+bad, ""); a.status != http.StatusOK || a.field("name") != "damaged" {
-		t.Errorf("reading it: %d %s", a.status, a.body)
+		t.Errorf("reading it: got %d %s, want 200 and the name damaged", a.status, a.body)
 	}
 	refused := 0
 	for _, try := range [][3]string{
@@ -63,50 +63,50 @@ func TestDamagedRow(t *testing.T) {
 		{"POST", "/api/instances/" + bad + "/tickets", `{"kind":"vnc","mode":"control"}`},
 	} {
 		if a := ada.do(try[0], try[1], try[2]); a.status != http.StatusConflict || a.field("code") != "stream_damaged" {
-			t.Errorf("%s %s: %d %s", try[0], try[1], a.status, a.body)
+			t.Errorf("%s %s: got %d %s, want 409 stream_damaged", try[0], try[1], a.status, a.body)
 		}
 		refused++
 	}
 	id := bob.must(http.StatusAccepted, "POST", "/api/instances", `{"name":"fine"}`).field("id")
 	bob.awaitInstance(id, "ready", "true")
 	if err := bob.followPhases(id, 30*time.Second, []string{"ready"}); err != nil {
-		t.Errorf("another's events: %v", err)
+		t.Errorf("another account's events: got %v, want the phase ready", err)
 	}
 	lines, leave, err := ada.stream("/api/events", "0", 30*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := false
-	for !told && lines.Scan() {
-		told = strings.Contains(lines.Text(), "instance.requested")
+	seen := false
+	for !seen && lines.Scan() {
+		seen = strings.Contains(lines.Text(), "instance.requested")
 	}
 	leave()
-	if !told {
-		t.Error("the owner's own events have stopped altogether")
+	if !seen {
+		t.Error("the owner's events: got none, want instance.requested")
 	}
 
 	rebuilt := s.cli("replay", "all")
 	named := regexp.MustCompile(`event \d+ of instance/` + bad + ` is parked, and its stream with it: .*metadata`)
 	if n := len(named.FindAllString(rebuilt, -1)); n != len(projections.All()) {
-		t.Errorf("%d of %d read models name the event after a rebuild:\n%s", n, len(projections.All()), rebuilt)
+		t.Errorf("read models that name the event after a rebuild: got %d, want %d:\n%s", n, len(projections.All()), rebuilt)
 	}
 	ada.awaitInstance(bad, "name", "damaged")
 	if n := s.metric("cloudbot_parked_events"); n == "" || n == "0" {
-		t.Errorf("%q events are parked by the figures", n)
+		t.Errorf("cloudbot_parked_events: got %q, want 1 or more", n)
 	}
 	if shown := s.cli("events", "--id", bad); !strings.Contains(shown, `"damage":"metadata: `) || strings.Count(shown, "\n") < 5 {
-		t.Errorf("cloudbot events:\n%s", shown)
+		t.Errorf("cloudbot events: got\n%s\nwant 5 or more lines, one with its damage", shown)
 	}
 	if again := s.cli("replay", "--parked", "instances"); !strings.Contains(again, "0 parked events applied") || !named.MatchString(again) {
-		t.Errorf("retrying:\n%s", again)
+		t.Errorf("retrying: got\n%s\nwant 0 applied, and the event named", again)
 	}
 	parked := s.metric("cloudbot_parked_events")
 
-	// An operator mends the row.
+	// An operator repairs the row.
 	sql(t, url, `UPDATE log.entries SET meta = '{"actor":"system"}'`+where, `ALTER TABLE log.entries ENABLE TRIGGER never_change`)
 	s.cli("replay", "--parked", "all")
 	if n := s.metric("cloudbot_parked_events"); n != "0" {
-		t.Errorf("%s events are still parked", n)
+		t.Errorf("cloudbot_parked_events: got %s, want 0", n)
 	}
 	for id, u := range map[string]*client{bad: ada, id: bob} {
 		u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")

@@ -12,8 +12,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 )
 
-// TestHostileDoor has a crowd ask for password hashes without end, and one user who comes from elsewhere
-// log in meanwhile.
+// TestHostileDoor lets a crowd log in without pause, which costs password hashes, while one user from another address logs
+// in.
 func TestHostileDoor(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "DATABASE_URL="+pgtest.New(t), "TRUSTED_PROXIES=127.0.0.0/8")
@@ -41,7 +41,7 @@ func TestHostileDoor(t *testing.T) {
 		return statuses[status]
 	}
 	for n := range 150 {
-		all.Go(func() { // each again and again, of a /48 of its own
+		all.Go(func() { // each repeatedly, from its own /48
 			for i := 0; ctx.Err() == nil; i++ {
 				body := fmt.Sprintf(`{"email":"u%d-%d@example.com",%s}`, n, i, password)
 				req, err := http.NewRequestWithContext(ctx, "POST", s.URL+"/api/auth/login", strings.NewReader(body))
@@ -64,14 +64,14 @@ func TestHostileDoor(t *testing.T) {
 	await(t, time.Minute, "the crowd to fill its share of the queue", func() bool { return count(http.StatusTooManyRequests) > 300 && count(http.StatusUnauthorized) > 0 })
 	beside := logIn()
 	refused := count(http.StatusTooManyRequests)
-	await(t, time.Minute, "the crowd to go on", func() bool { return count(http.StatusTooManyRequests) > refused })
+	await(t, time.Minute, "the crowd to continue", func() bool { return count(http.StatusTooManyRequests) > refused })
 	mu.Lock()
 	defer mu.Unlock()
 	t.Logf("a log-in beside 150 that never stop: %s, alone: %s; the crowd's answers: %v", beside.Round(time.Millisecond), alone.Round(time.Millisecond), statuses)
 }
 
-// TestHostileGuesses guesses at a password over the limit, and then once in a while, as long as the owner logs
-// in from elsewhere, and from there with a browser that logged in before.
+// TestHostileGuesses guesses a password beyond the limit. The owner can still log in from another address, and from the
+// guesser's address with a browser that logged in before.
 func TestHostileGuesses(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "DATABASE_URL="+pgtest.New(t), "TRUSTED_PROXIES=127.0.0.0/8")
@@ -90,20 +90,20 @@ func TestHostileGuesses(t *testing.T) {
 			want = http.StatusTooManyRequests
 		}
 		if a := logIn("198.51.100.7", `"email":"Ada@example.com ","password":"a wrong pass phrase"`); a.status != want {
-			t.Fatalf("guess %d: %d %s", n, a.status, a.body)
+			t.Fatalf("guess %d: got %d, want %d: %s", n, a.status, want, a.body)
 		}
 		if a := logIn("203.0.113.9", right); a.status != http.StatusOK {
-			t.Fatalf("the owner, after guess %d: %d %s", n, a.status, a.body)
+			t.Fatalf("the owner, after guess %d: got %d, want 200: %s", n, a.status, a.body)
 		}
 	}
 	if a := logIn("198.51.100.7", right); a.status != http.StatusTooManyRequests {
-		t.Errorf("the right password where the guesses came from: %d %s", a.status, a.body)
+		t.Errorf("the right password from the address of the guesses: got %d %s, want 429", a.status, a.body)
 	}
 	if a := logIn("198.51.100.7", right+device); a.status != http.StatusOK || `,"device_token":"`+a.field("device_token")+`"` != device {
-		t.Errorf("and with a known device: %d %s", a.status, a.body)
+		t.Errorf("with a known device: got %d %s, want 200 with the same token", a.status, a.body)
 	}
-	// The token is no secret of the server's that could leak, and names no person.
+	// The token contains no secret of the server and names no person.
 	if strings.Contains(device, "ada") || s.out != nil && strings.Contains(s.out.tail(1<<20), first.field("device_token")) {
-		t.Error("a device's token says too much, or is in the log")
+		t.Error("a device's token: got the account's name in it, or the token in the log, want neither")
 	}
 }

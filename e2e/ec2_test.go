@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestOnEC2 lives an instance's life with machines on EC2, played by ec2test: the same server, the
-// real SDK, user-data, enrolment and tunnel.
+// TestOnEC2 takes an instance through its life with a machine on EC2, which ec2test simulates. Server, SDK, user-data,
+// enrolment and tunnel are real.
 func TestOnEC2(t *testing.T) {
 	t.Parallel()
 	port, dir := freePort(t), t.TempDir()
@@ -27,7 +27,7 @@ func TestOnEC2(t *testing.T) {
 		_ = cloud.Wait()
 		killIn(dir)
 		if t.Failed() {
-			t.Logf("the cloud said:\n%s", out.tail(4000))
+			t.Logf("output of the cloud:\n%s", out.tail(4000))
 		}
 	})
 	endpoint := "http://127.0.0.1:" + port
@@ -44,17 +44,17 @@ func TestOnEC2(t *testing.T) {
 	a := u.must(http.StatusOK, "GET", "/api/instances/"+id, "")
 	first := a.field("public_ip")
 	if a.field("ec2_instance_id") == "" || first == "" || a.field("region") != "eu-central-1" {
-		t.Errorf("the instance does not tell of its machine: %s", a.body)
+		t.Errorf("got %s, want the machine's ID and address, and region eu-central-1", a.body)
 	}
 	if shot, err := u.screenshot(id); err != nil || shot.colours < 2 {
-		t.Errorf("desktop: %+v %v", shot, err)
+		t.Errorf("desktop: got %+v, %v, want 2 or more colours", shot, err)
 	}
 	u.must(http.StatusAccepted, "POST", "/api/instances/"+id+"/stop", "")
 	u.awaitInstance(id, "status", "stopped")
 	u.must(http.StatusAccepted, "POST", "/api/instances/"+id+"/start", "")
 	u.awaitInstance(id, "ready", "true")
 	if deltas, text, err := u.chat(id, "hello"); err != nil || deltas < 2 {
-		t.Errorf("chat: %d parts, %q, %v", deltas, text, err)
+		t.Errorf("chat: got %d parts, %q, %v, want 2 or more", deltas, text, err)
 	}
 	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
 	u.awaitInstance(id, "status", "terminated")
@@ -83,12 +83,12 @@ func TestOnEC2(t *testing.T) {
 		}
 	}
 	if launches != 1 {
-		t.Errorf("%d launches of one instance", launches)
+		t.Errorf("launches of one instance: got %d, want 1", launches)
 	}
 	if len(machines) != 1 || machines[0].State != "terminated" && machines[0].State != "shutting-down" {
-		t.Errorf("%d machines: %v", len(machines), machines)
+		t.Errorf("machines: got %v, want 1, terminated", machines)
 	}
 	if out := s.cli("reconcile", "--dry-run"); out == "" {
-		t.Error("reconcile says nothing")
+		t.Error("reconcile --dry-run: got no output, want a report")
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// guests are the processes of this server's guests.
+// guests returns the processes of this server's guests.
 func (s *server) guests() (pids []int) {
 	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, p := range procs {
@@ -27,8 +27,8 @@ func (s *server) guests() (pids []int) {
 	return pids
 }
 
-// TestFrozenGuest stops a real guest with SIGSTOP: the desktop is not ready then and says since when, an
-// open event stream says that something changed, and the log says nothing. All of it heals by itself.
+// TestFrozenGuest stops a real guest with SIGSTOP. The desktop is then not ready and shows since when, an open event
+// stream reports the change, and the log gets no event. After SIGCONT everything recovers.
 func TestFrozenGuest(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -67,15 +67,15 @@ func TestFrozenGuest(t *testing.T) {
 	changed("the machine is silent")
 	i := u.must(http.StatusOK, "GET", "/api/instances/"+id, "")
 	if i.field("ready") != "false" || i.field("status") != "running" || !strings.Contains(i.field("status_reason"), "not responding since 20") {
-		t.Errorf("frozen: %s", i.body)
+		t.Errorf("frozen: got %s, want running, not ready, and since when it does not respond", i.body)
 	}
 	if list := u.must(http.StatusOK, "GET", "/api/instances", ""); !strings.Contains(string(list.body), "not responding since 20") {
-		t.Errorf("the list: %s", list.body)
+		t.Errorf("the list: got %s, want since when it does not respond", list.body)
 	}
 	signal(syscall.SIGCONT)
 	changed("it is back")
 	u.awaitInstance(id, "ready", "true")
 	if now := len(s.eventTypes()); now != events {
-		t.Errorf("%d events were written", now-events)
+		t.Errorf("events written: got %d, want 0", now-events)
 	}
 }

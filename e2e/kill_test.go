@@ -27,9 +27,8 @@ func around(effects ...string) []string {
 	return points
 }
 
-// TestKillAtEverySagaStep kills the server with SIGKILL before and after each of the saga's
-// effects, starts it again, and expects the same end as without: one machine launched for the
-// instance, none left after its termination.
+// TestKillAtEverySagaStep kills the server with SIGKILL before and after each of the saga's effects, starts it again, and
+// expects the same result as without a kill: one machine launched for the instance, none left after its termination.
 func TestKillAtEverySagaStep(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "MAX_INSTANCES_PER_USER=100")
@@ -37,7 +36,7 @@ func TestKillAtEverySagaStep(t *testing.T) {
 	u := signUp(t, s.URL, "grace@example.com")
 
 	kills := 0
-	// dies runs do on a server that kills itself at point, and goes on with one that does not.
+	// dies runs do on a server that kills itself at point, and then starts one that does not.
 	dies := func(point string, do func()) {
 		s.stop()
 		s.launch("FAILPOINT=" + point)
@@ -77,7 +76,7 @@ func TestKillAtEverySagaStep(t *testing.T) {
 		dies(point, ask("DELETE", "/api/instances/"+id))
 		u.awaitInstance(id, "status", "terminated")
 		if left := s.leftOf(id); len(left) > 0 {
-			t.Errorf("killed at %s, left behind: %v", point, left)
+			t.Errorf("killed at %s: got %v left, want nothing", point, left)
 		}
 		id = create("after-" + point)
 		u.awaitInstance(id, "ready", "true")
@@ -90,18 +89,18 @@ func TestKillAtEverySagaStep(t *testing.T) {
 	}
 	for token, n := range launches {
 		if n != 1 {
-			t.Errorf("client token %s made %d machines", token, n)
+			t.Errorf("client token %s: got %d machines, want 1", token, n)
 		}
 	}
 	if len(launches) != instances {
-		t.Errorf("the ledger has %d launches for %d instances", len(launches), instances)
+		t.Errorf("launches in the ledger: got %d, want %d, one an instance", len(launches), instances)
 	}
 	t.Logf("%d kills, %d instances, %d machines launched, none twice", kills, instances, len(launches))
 	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
 	u.awaitInstance(id, "status", "terminated")
 }
 
-// waitUp waits until the server answers at all: one with a failpoint may not live to be ready.
+// waitUp waits until the server answers at all: one with a failpoint may die before it is ready.
 func (s *server) waitUp() {
 	s.t.Helper()
 	await(s.t, 60*time.Second, "the server to answer or die", func() bool {
@@ -118,7 +117,7 @@ func (s *server) waitUp() {
 	})
 }
 
-// ledgerLaunches counts the machines that the local provider's own ledger says were made, by ClientToken.
+// ledgerLaunches counts the machines in the local provider's own ledger, by ClientToken.
 func (s *server) ledgerLaunches() map[string]int {
 	f, err := os.Open(filepath.Join(s.dir, "machines", "ledger.jsonl"))
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 )
 
-// counts is what the checker says: Postgres and JetStream joined number by number.
+// counts is the output of cloudbot verify: Postgres and JetStream compared event by event.
 type counts struct {
 	Log       int64 `json:"log"`
 	Stream    int64 `json:"stream"`
@@ -39,7 +39,7 @@ func (s *server) verify() counts {
 	})
 	s.t.Logf("checker: %+v", c)
 	if c.Missing+c.Extra+c.Different != 0 {
-		s.t.Errorf("log and stream differ: %+v", c)
+		s.t.Errorf("log and stream: got %+v, want no difference", c)
 	}
 	return c
 }
@@ -62,11 +62,11 @@ func TestWipedStream(t *testing.T) {
 	s.start()
 	after := s.verify()
 	if after.Log < before.Log || after.Epoch != before.Epoch {
-		t.Errorf("before the wipe %+v, after it %+v", before, after)
+		t.Errorf("after the wipe: got %+v, want the epoch of %+v and no fewer events", after, before)
 	}
 	again := u.must(http.StatusOK, "GET", "/api/instances/"+id+"/history", "").body
 	if !strings.HasPrefix(string(again), strings.TrimSuffix(strings.TrimSpace(string(rows)), `],"next_cursor":null}`)) {
-		t.Errorf("the history changed:\n%s\n%s", rows, again)
+		t.Errorf("the history: got\n%s\nwant it to begin with\n%s", again, rows)
 	}
 	u.awaitInstance(id, "ready", "true")
 	s.cli("replay", "all")
@@ -81,7 +81,7 @@ func TestTwoReplicas(t *testing.T) {
 	bus := startNATS(t, natsserver.RANDOM_PORT)
 	machines := t.TempDir()
 	for _, dir := range []string{machines, filepath.Dir(machines)} {
-		if err := os.Chmod(dir, 0o711); err != nil { // their users pass through
+		if err := os.Chmod(dir, 0o711); err != nil { // the machines' users pass through
 			t.Fatal(err)
 		}
 	}
@@ -98,7 +98,7 @@ func TestTwoReplicas(t *testing.T) {
 	a.start()
 	b.start()
 	u := signUp(t, a.URL, "margaret@example.com")
-	onB := &client{t: t, base: b.URL, token: u.token, origin: a.URL} // its page is from the public URL, whatever replica it reaches
+	onB := &client{t: t, base: b.URL, token: u.token, origin: a.URL} // its page has the public URL, on every replica it reaches
 
 	// 32 creates at once, half on each, against a quota of 2.
 	var mu sync.Mutex
@@ -123,10 +123,10 @@ func TestTwoReplicas(t *testing.T) {
 	}
 	for _, id := range ids {
 		u.awaitInstance(id, "ready", "true")
-		// The guest's tunnel ends on one replica; both reach it.
+		// The guest's tunnel ends on one replica; both can reach it.
 		for _, c := range []*client{u, onB} {
 			if shot, err := c.screenshot(id); err != nil || shot.colours < 2 {
-				t.Errorf("desktop of %s over %s: %+v %v", id, c.base, shot, err)
+				t.Errorf("desktop of %s over %s: got %+v, %v, want 2 or more colours", id, c.base, shot, err)
 			}
 		}
 	}
@@ -145,10 +145,10 @@ func TestTwoReplicas(t *testing.T) {
 	})
 	t.Logf("50 refreshes of one token: %d different successors", len(leaves))
 	if len(leaves) > 1 {
-		t.Errorf("%d live leaves in one family", len(leaves))
+		t.Errorf("live successors of one token: got %d, want at most 1", len(leaves))
 	}
 
-	// One of them dies; the other goes on with everything.
+	// One of them dies; the other continues with everything.
 	a.kill()
 	for _, id := range ids {
 		onB.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
@@ -184,7 +184,7 @@ func startNATS(t *testing.T, port int) string {
 	return s.ClientURL()
 }
 
-// TestNATSAbsentAtStart goes through an instance's life while there is no NATS, and then lets it come.
+// TestNATSAbsentAtStart takes an instance through its life without NATS, and then starts NATS.
 func TestNATSAbsentAtStart(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
@@ -192,7 +192,7 @@ func TestNATSAbsentAtStart(t *testing.T) {
 	s.launch()
 	s.waitUp()
 	u := signUp(t, s.URL, "radia@example.com")
-	await(t, 20*time.Second, "/ready to say that NATS is away", func() bool {
+	await(t, 20*time.Second, "/ready to report that NATS is away", func() bool {
 		a, err := u.try("GET", "/ready", "")
 		return err == nil && a.status == http.StatusOK && a.field("checks.nats") == "degraded" && a.field("degraded") != ""
 	})
@@ -201,16 +201,16 @@ func TestNATSAbsentAtStart(t *testing.T) {
 
 	n, _ := strconv.Atoi(port)
 	startNATS(t, n)
-	await(t, 20*time.Second, "/ready to say that it is back", func() bool {
+	await(t, 20*time.Second, "/ready to report NATS again", func() bool {
 		a, err := u.try("GET", "/ready", "")
 		return err == nil && a.status == http.StatusOK && a.field("degraded") == ""
 	})
 	s.waitReady()
 	if c := s.verify(); c.Log < 10 {
-		t.Errorf("only %d events were relayed", c.Log)
+		t.Errorf("relayed events: got %d, want 10 or more", c.Log)
 	}
 	if shot, err := u.screenshot(id); err != nil || shot.colours < 2 {
-		t.Errorf("desktop: %+v %v", shot, err)
+		t.Errorf("desktop: got %+v, %v, want 2 or more colours", shot, err)
 	}
 	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
 	u.awaitInstance(id, "status", "terminated")

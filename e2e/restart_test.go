@@ -15,8 +15,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded"
 )
 
-// TestDatabaseRestarts stops Postgres at once and starts it again, under users that read and write. Each
-// answer is a result, or asks to come back; none says that the server is broken, or a password wrong.
+// TestDatabaseRestarts stops Postgres immediately and starts it again, while users read and write. Each answer is a
+// result or asks to retry. None reports a broken server or a wrong password.
 func TestDatabaseRestarts(t *testing.T) {
 	t.Parallel()
 	const users, restarts = 6, 5
@@ -60,9 +60,9 @@ func TestDatabaseRestarts(t *testing.T) {
 		case err != nil:
 			t.Errorf("%s: %v", call, err)
 		case a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") == "":
-			t.Errorf("%s: 503 without Retry-After: %s", call, a.body)
+			t.Errorf("%s: got 503 without Retry-After, want one: %s", call, a.body)
 		case a.status >= 500 && a.status != http.StatusServiceUnavailable, a.status == http.StatusUnauthorized:
-			t.Errorf("%s: %d %s", call, a.status, a.body)
+			t.Errorf("%s: got %d %s, want a result or 503", call, a.status, a.body)
 		}
 	}
 	stop := make(chan struct{})
@@ -86,7 +86,7 @@ func TestDatabaseRestarts(t *testing.T) {
 					if strings.Contains(body, "%d") {
 						body = fmt.Sprintf(body, 1000*n+i)
 					}
-					// Each from an address of its own, so that no limit is the matter.
+					// Each from its own address, so that no limit applies.
 					a, err := c.try(call.method, call.path, body, "X-Forwarded-For", fmt.Sprintf("10.%d.%d.%d", n, i/250, i%250))
 					note(call.method+" "+call.path, a, err)
 				}
@@ -114,7 +114,7 @@ func TestDatabaseRestarts(t *testing.T) {
 		}
 		<-db.Gone()
 		await(t, time.Minute, "answers without a database", func() bool { return unavailable() > before+users })
-		_ = db.Close() // it has ended, and not in order
+		_ = db.Close() // it has already ended, and not in order
 		db = start()
 		await(t, time.Minute, "a write", func() bool {
 			a, err := all[0].try("POST", "/api/user/api-keys", `{"provider":"openai","api_key":"sk-0123456789abcdefghij"}`)
@@ -125,7 +125,7 @@ func TestDatabaseRestarts(t *testing.T) {
 	working.Wait()
 	t.Logf("%d restarts of Postgres under %d users, answers by status: %v; a read afterwards took %s, before %s", restarts, users, counts, read(), alone)
 	if total := counts[503]; total < 100 {
-		t.Errorf("only %d answers met a stopped database", total)
+		t.Errorf("answers without a database: got %d, want 100 or more", total)
 	}
 	s.verify()
 }

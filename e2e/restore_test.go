@@ -11,8 +11,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 )
 
-// TestRestored puts an older copy of the database in place under a running server. An event stream that is
-// open hears of it and gets everything; one who signed up after the copy can do nothing and writes nothing.
+// TestRestored replaces the database of a running server with an older copy. An open event stream is reset and gets all
+// events again. A user who signed up after the copy can do nothing and writes nothing.
 func TestRestored(t *testing.T) {
 	t.Parallel()
 	database, admin := pgtest.New(t), pgtest.Empty(t)
@@ -57,11 +57,11 @@ func TestRestored(t *testing.T) {
 	}
 	until("event: reset")
 	if first := until("id: "); !strings.HasPrefix(first, "id: 2-") {
-		t.Errorf("after the reset: %s", first)
+		t.Errorf("the first ID after the reset: got %s, want one of epoch 2", first)
 	}
 	until("event: apikey.stored")
 
-	// What eve's token says is as true as before; the log does not know her.
+	// Eve's token is still valid, but the log does not know her.
 	head := s.verify().Log
 	for _, c := range [][3]string{
 		{"GET", "/api/auth/me"}, {"POST", "/api/user/api-keys", `{"provider":"openai","api_key":"sk-0123456789abcdef0123456789"}`},
@@ -70,9 +70,9 @@ func TestRestored(t *testing.T) {
 		eve.must(http.StatusUnauthorized, c[0], c[1], c[2])
 	}
 	if after := s.verify(); after.Log != head || after.Epoch != 2 {
-		t.Errorf("%+v, after %d events", after, head)
+		t.Errorf("got %+v, want %d events in epoch 2", after, head)
 	}
-	// A client that comes back with what it knew hears the same.
+	// A client that reconnects with its last event ID is reset too.
 	again, leaveAgain, err := ada.stream("/api/events", fmt.Sprintf("1-%d", head+3), time.Minute)
 	if err != nil {
 		t.Fatal(err)
@@ -80,10 +80,10 @@ func TestRestored(t *testing.T) {
 	defer leaveAgain()
 	for again.Scan() && again.Text() != "event: reset" {
 		if strings.HasPrefix(again.Text(), "event: ") {
-			t.Fatalf("instead of a reset: %s", again.Text())
+			t.Fatalf("got %s, want event: reset", again.Text())
 		}
 	}
-	// The first append finds that the log has changed under the store, and is not made.
+	// The first append finds that the log has changed under the store, and fails.
 	await(t, 20*time.Second, "her next command", func() bool {
 		a, err := ada.try("PUT", "/api/user/api-keys/openai", `{"api_key":"sk-another0123456789abcdef0123456789"}`)
 		return err == nil && a.status == http.StatusOK

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestSecretsAreNowhere stores canaries and then looks for them in everything the server keeps or says.
+// TestSecretsAreNowhere stores canaries and then looks for them in everything the server stores or prints.
 func TestSecretsAreNowhere(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "LOG_LEVEL=debug")
@@ -33,8 +33,8 @@ func TestSecretsAreNowhere(t *testing.T) {
 	if _, _, err := u.chat(id, "hello"); err != nil {
 		t.Fatal(err)
 	}
-	// What goes wrong must not tell either.
-	u.do("POST", "/api/user/api-keys", `{"provider":"nobody","api_key":"`+canaries["API key"]+`"}`)
+	// Errors must not reveal them either.
+	u.do("POST", "/api/user/api-keys", `{"provider":"unknown","api_key":"`+canaries["API key"]+`"}`)
 	u.do("POST", "/api/auth/login", `{"email":"`+canaries["e-mail"]+`","password":"`+canaries["password"]+`","x":1}`)
 
 	places := map[string][]byte{"the log": []byte(s.cli("events"))}
@@ -44,7 +44,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 		places[p], _ = os.ReadFile(p)
 	}
 	s.stop() // so that everything is on disk
-	places["what the server said"] = []byte(s.out.tail(10 << 20))
+	places["the server's output"] = []byte(s.out.tail(10 << 20))
 	files := 0
 	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -61,7 +61,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 		for _, form := range forms(canary) {
 			for place, text := range places {
 				if bytes.Contains(bytes.ToLower(text), []byte(strings.ToLower(form))) {
-					t.Errorf("the %s is in %s as %q", what, place, form)
+					t.Errorf("the %s: got %q in %s, want it nowhere", what, form, place)
 				}
 			}
 		}
@@ -72,8 +72,8 @@ func TestSecretsAreNowhere(t *testing.T) {
 	u.awaitInstance(id, "status", "terminated")
 }
 
-// forms are the ways a text may stand somewhere: in clear, in hex, and in base64 at each alignment,
-// without the characters at either end that depend on the neighbours.
+// forms returns how a text may be encoded: plain, in hex, and in base64 at each alignment, without the characters at
+// either end that depend on their neighbours.
 func forms(text string) []string {
 	list := []string{text, hex.EncodeToString([]byte(text))}
 	for shift := range 3 {

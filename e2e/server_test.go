@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		err = os.Chmod(dir, 0o755)
 	}
 	if built, _ := filepath.Abs("../bin"); err == nil && os.Getenv("STORY") != "" && exists(filepath.Join(built, "cloudbot")) {
-		// make story has built all that the story plays.
+		// make story has built all that the story needs.
 		bin = built
 		os.Exit(func() int {
 			defer os.RemoveAll(dir)
@@ -57,7 +57,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "build the programs under test:", err)
 		os.Exit(1)
 	}
-	// pgtest.Main exits; what is in the temporary folder goes first.
+	// pgtest.Main would exit before the temporary folder is removed.
 	os.Exit(func() int {
 		defer os.RemoveAll(dir)
 		return pgtest.Run(m)
@@ -70,7 +70,7 @@ func exists(path string) bool {
 }
 
 func build(name string, flags ...string) error {
-	// As make build: then what it compiled is not compiled again.
+	// With the flags of make build, so that both share compiled packages.
 	args := append([]string{"build", "-trimpath", "-o", filepath.Join(bin, filepath.Base(name))}, flags...)
 	cmd := exec.Command("go", append(args, "../cmd/"+name)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -92,10 +92,10 @@ type server struct {
 	exit  chan struct{} // closed when the process has ended
 	URL   string
 	Admin string
-	token string // for Admin; "": it asks for none
+	token string // for Admin; "": none is needed
 }
 
-// newServer describes a server with its own data folder; start starts it.
+// newServer returns a server with its own data folder. start starts it.
 func newServer(t testing.TB, env ...string) *server {
 	dir, err := os.MkdirTemp("", "cloudbot-data-")
 	if err == nil {
@@ -109,7 +109,7 @@ func newServer(t testing.TB, env ...string) *server {
 	s.URL = "http://127.0.0.1:" + s.port
 	t.Cleanup(func() {
 		s.stop()
-		killIn(s.dir) // machines that a test which failed has left
+		killIn(s.dir) // machines that a failed test left
 		if t.Failed() && s.out != nil {
 			t.Logf("the server said:\n%s", s.out.tail(8000))
 		}
@@ -117,7 +117,7 @@ func newServer(t testing.TB, env ...string) *server {
 	return s
 }
 
-// killIn kills the processes that work in a folder or below it.
+// killIn kills the processes whose working folder is dir or below it.
 func killIn(dir string) {
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	for _, link := range links {
@@ -128,8 +128,8 @@ func killIn(dir string) {
 	}
 }
 
-// freePort finds a port for all of a server's lives: machines dial home to it. It is below those
-// that the kernel gives away, so nobody takes it while the server is down.
+// freePort returns a port that a server keeps over restarts, because machines dial it. It is below the ports that the
+// kernel assigns, so no other process gets it while the server is down.
 func freePort(t testing.TB) string {
 	for range 100 {
 		port := strconv.Itoa(20000 + rand.IntN(10000))
@@ -138,11 +138,11 @@ func freePort(t testing.TB) string {
 			return port
 		}
 	}
-	t.Fatal("no free port")
+	t.Fatal("found no free port")
 	return ""
 }
 
-// start runs the server until it says that it is ready.
+// start starts the server and waits until it is ready.
 func (s *server) start(extra ...string) {
 	s.t.Helper()
 	s.launch(extra...)
@@ -196,7 +196,7 @@ func (s *server) waitReady() {
 	})
 }
 
-// stop ends the server as Ctrl-C does, and waits for its end.
+// stop ends the server as Ctrl-C does and waits for it to end.
 func (s *server) stop() { s.signal(syscall.SIGTERM) }
 
 // kill ends it as a crash does.
@@ -216,7 +216,7 @@ func (s *server) signal(sig syscall.Signal) {
 	}
 }
 
-// admin asks the operators' listener, as an operator.
+// admin gets a page of the operators' listener, as an operator.
 func (s *server) admin(path string) []byte {
 	s.t.Helper()
 	a := (&client{t: s.t, base: s.Admin, token: s.token}).must(http.StatusOK, "GET", path, "")
@@ -238,7 +238,7 @@ func (s *server) cli(args ...string) string {
 	return string(out)
 }
 
-// await polls until ok says yes.
+// await polls until ok returns true.
 func await(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -262,14 +262,14 @@ type client struct {
 	token  string
 }
 
-// answer is an HTTP answer, read whole.
+// answer is an HTTP response with its whole body.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// field returns a field of the JSON body by its dotted path, "" where there is none.
+// field returns the field of the JSON body at a dotted path, "" if there is none.
 func (a answer) field(path string) string {
 	var v any
 	if json.Unmarshal(a.body, &v) != nil {
@@ -320,7 +320,7 @@ func (c *client) do(method, path, body string, header ...string) answer {
 	return a
 }
 
-// must is do, and fails the test on another status.
+// must calls do and fails the test on another status.
 func (c *client) must(status int, method, path, body string, header ...string) answer {
 	c.t.Helper()
 	a := c.do(method, path, body, header...)
@@ -330,7 +330,7 @@ func (c *client) must(status int, method, path, body string, header ...string) a
 	return a
 }
 
-// signUp makes an account and returns its user, logged in.
+// signUp creates an account and returns its user, logged in.
 func signUp(t testing.TB, base, email string) *client {
 	t.Helper()
 	c := &client{t: t, base: base}
@@ -339,7 +339,7 @@ func signUp(t testing.TB, base, email string) *client {
 	return c
 }
 
-// awaitInstance polls the instance until a field has a value. It outlives restarts of the server.
+// awaitInstance polls the instance until a field has a value. The server may restart meanwhile.
 func (c *client) awaitInstance(id, path, value string) {
 	c.t.Helper()
 	var last answer

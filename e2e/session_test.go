@@ -18,8 +18,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// followPhases reads the account's events from the beginning until the instance has gone through
-// the phases, in their order.
+// followPhases reads the account's events from the first one until the instance has reached the phases in their order.
 func (c *client) followPhases(id string, within time.Duration, phases []string) error {
 	lines, leave, err := c.stream("/api/events", "0", within)
 	if err != nil {
@@ -52,7 +51,7 @@ func (c *client) followPhases(id string, within time.Duration, phases []string) 
 	return nil
 }
 
-// stream opens an event stream for a while.
+// stream opens an event stream for a limited time.
 func (c *client) stream(path, lastID string, within time.Duration) (lines *bufio.Scanner, leave func(), err error) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), within)
 	req, err := http.NewRequestWithContext(ctx, "GET", c.base+path, nil)
@@ -77,9 +76,9 @@ func (c *client) stream(path, lastID string, within time.Duration) (lines *bufio
 	return bufio.NewScanner(res.Body), leave, nil
 }
 
-// watchBoot reads what the instance's machine says of its boot until it said ready, in progress and in
-// its log, and returns it all.
-func (c *client) watchBoot(id string, within time.Duration) (told string, err error) {
+// watchBoot reads the boot report of the instance's machine until both its progress and its log are ready, and returns
+// the report.
+func (c *client) watchBoot(id string, within time.Duration) (report string, err error) {
 	lines, leave, err := c.stream("/api/instances/"+id+"/boot", "", within)
 	if err != nil {
 		return "", err
@@ -87,14 +86,14 @@ func (c *client) watchBoot(id string, within time.Duration) (told string, err er
 	defer leave()
 	logged, ready := false, false
 	for !(logged && ready) && lines.Scan() {
-		told += lines.Text() + "\n"
+		report += lines.Text() + "\n"
 		logged = logged || strings.HasPrefix(lines.Text(), `data: {"seq":`) && strings.Contains(lines.Text(), "phase=ready")
 		ready = ready || strings.HasPrefix(lines.Text(), `data: {"phase":"ready"`) && strings.Contains(lines.Text(), `"progress":100`)
 	}
 	if !(logged && ready) {
-		return told, fmt.Errorf("within %v the boot was not told to its end: %v", within, lines.Err())
+		return report, fmt.Errorf("the boot report did not end within %v: %v", within, lines.Err())
 	}
-	return told, nil
+	return report, nil
 }
 
 // bridge opens one of the instance's WebSockets with a ticket, as a browser does.
@@ -122,7 +121,7 @@ type shot struct {
 	width, height, colours int
 }
 
-// screenshot looks at the desktop through the VNC bridge once it shows more than one colour, for at most 10 s.
+// screenshot looks at the desktop through the VNC bridge until it shows more than one colour, for at most 10 s.
 func (c *client) screenshot(id string) (shot, error) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
 	defer cancel()
@@ -236,7 +235,7 @@ func rfbColours(conn io.ReadWriter, width, height int) (int, error) {
 	}
 }
 
-// chat says something to the agent and returns its streamed answer, and in how many parts it came.
+// chat sends a message to the agent and returns its streamed answer and the number of parts it came in.
 func (c *client) chat(id, message string) (deltas int, text string, err error) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
 	defer cancel()
@@ -295,8 +294,8 @@ func (c *client) chat(id, message string) (deltas int, text string, err error) {
 	}
 }
 
-// leftOf lists what is left of an instance's machine on this computer: its folder, and processes
-// that name it in their arguments or working folder.
+// leftOf returns what remains of an instance's machine on this computer: its folder, and processes that name it in their
+// arguments or working folder.
 func (s *server) leftOf(id string) []string {
 	var left []string
 	folders, _ := filepath.Glob(filepath.Join(s.dir, "machines", "*", "*"))

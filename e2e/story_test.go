@@ -15,8 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestStory plays testdata/story.txt. With CLOUDBOT_URL it plays it against the server there,
-// else against one of its own.
+// TestStory plays testdata/story.txt, against the server at CLOUDBOT_URL or, without it, against its own.
 func TestStory(t *testing.T) {
 	t.Parallel()
 	base, own := os.Getenv("CLOUDBOT_URL"), (*server)(nil)
@@ -28,7 +27,7 @@ func TestStory(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Files: []string{"testdata/story.txt"},
 		Setup: func(env *testscript.Env) error {
-			// A new one each time: the server may have heard this story before.
+			// A new address each time: the server may have played this story before.
 			email := fmt.Sprintf("ada.%s@example.com", strings.ToLower(rand.Text()[:8]))
 			env.Setenv("EMAIL", email)
 			env.Setenv("EMAIL_SHOUTED", strings.ToUpper(email))
@@ -46,7 +45,7 @@ func TestStory(t *testing.T) {
 // play is what the commands of a transcript share.
 type play struct {
 	*client
-	server *server // nil: somebody else's
+	server *server // nil: another process started it
 	last   answer
 }
 
@@ -85,7 +84,7 @@ func cmdExpect(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// keep VAR PATH: into the script's environment. TOKEN is also what requests are sent with.
+// keep VAR PATH: copies a field to the script's environment. Requests are sent with TOKEN.
 func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
 	p := playOf(ts, neg, args, 2)
 	value := p.last.field(args[1])
@@ -134,14 +133,14 @@ func cmdFollow(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Logf("ready after %v", time.Since(began).Round(time.Millisecond))
 }
 
-// boot ID WITHIN: the machine tells its boot to the end, with lines of its log. shows looks at what it told.
+// boot ID WITHIN: the machine reports its whole boot, with lines of its log. shows then searches the report.
 func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
 	p := playOf(ts, neg, args, 2)
 	within, err := time.ParseDuration(args[1])
 	ts.Check(err)
-	told, err := p.watchBoot(args[0], within)
+	report, err := p.watchBoot(args[0], within)
 	ts.Check(err)
-	p.last = answer{status: 200, body: []byte(told)}
+	p.last = answer{status: 200, body: []byte(report)}
 }
 
 func cmdBecomes(ts *testscript.TestScript, neg bool, args []string) {
@@ -169,17 +168,16 @@ func cmdChat(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Logf("answer in %d parts: %s", deltas, clip(text))
 }
 
-// gone ID: no process, socket, folder or row of the machine is left.
+// gone ID: no process, socket, folder or row of the machine remains.
 func cmdGone(ts *testscript.TestScript, neg bool, args []string) {
 	p := playOf(ts, neg, args, 1)
 	if p.server == nil {
-		return // somebody else's computer
+		return // the machine may be on another computer
 	}
 	await(p.t, 5*time.Second, "the machine's processes to end", func() bool { return len(p.server.leftOf(args[0])) == 0 })
 }
 
-// tells ID TYPE ...: the instance's history contains these events in this order, as soon as it has come
-// as far: it is a read model of its own.
+// tells ID TYPE ...: the instance's history contains these events in this order, once that read model has caught up.
 func cmdTells(ts *testscript.TestScript, neg bool, args []string) {
 	p := playOf(ts, neg, args, 2)
 	var body struct {
@@ -204,7 +202,7 @@ func cmdTells(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// log ID TYPE ...: so does the log itself, by `cloudbot events`.
+// log ID TYPE ...: the log itself contains these events in this order, as `cloudbot events` shows it.
 func cmdLog(ts *testscript.TestScript, neg bool, args []string) {
 	p := playOf(ts, neg, args, 2)
 	if p.server == nil {
@@ -216,7 +214,7 @@ func cmdLog(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// missing is the first of want that have does not have after those before it, "" where it has all.
+// missing returns the first of want that is not in have after those before it; "" if all are.
 func missing(have, want []string) string {
 	for _, w := range want {
 		i := slices.Index(have, w)
@@ -228,7 +226,7 @@ func missing(have, want []string) string {
 	return ""
 }
 
-// secretFields are what an answer holds that signs a client in: a transcript is shown to others.
+// secretFields are the fields of an answer that can sign a client in. Transcripts are shown to others.
 var secretFields = regexp.MustCompile(`"([a-z_]*token|ticket)":\s*"[^"]*"`)
 
 func withoutTokens(body []byte) string {
@@ -243,7 +241,7 @@ func TestTranscriptHasNoTokens(t *testing.T) {
 		`{"device_token":"x","name":"token"}`:                                     `{"device_token":"…","name":"token"}`,
 	} {
 		if got := withoutTokens([]byte(given)); got != want {
-			t.Errorf("%s became %s", given, got)
+			t.Errorf("%s: got %s, want %s", given, got, want)
 		}
 	}
 }

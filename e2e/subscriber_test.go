@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// TestOutsideSubscriber follows an instance's life over NATS as docs/asyncapi.yaml tells it.
+// TestOutsideSubscriber follows an instance's life over NATS, as docs/asyncapi.yaml describes.
 func TestOutsideSubscriber(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "NATS_LISTEN=127.0.0.1:0")
@@ -50,10 +50,10 @@ func TestOutsideSubscriber(t *testing.T) {
 	for n := range uint64(10) {
 		m, err := whole.NextMsg(20 * time.Second)
 		if err != nil {
-			t.Fatalf("message %d: %v", n+1, err)
+			t.Fatalf("message %d: got %v, want a message", n+1, err)
 		}
 		if meta, err := m.Metadata(); err != nil || meta.Sequence.Stream != n+1 {
-			t.Fatalf("message %d: %+v, %v", n+1, meta, err)
+			t.Fatalf("message: got %+v, %v, want sequence %d", meta, err, n+1)
 		}
 	}
 
@@ -61,7 +61,7 @@ func TestOutsideSubscriber(t *testing.T) {
 	for {
 		m, err := sub.NextMsg(20 * time.Second)
 		if err != nil {
-			t.Fatalf("after %d events: %v", seen, err)
+			t.Fatalf("after %d events: got %v, want instance.terminated", seen, err)
 		}
 		var e struct {
 			SpecVersion string `json:"specversion"`
@@ -74,7 +74,7 @@ func TestOutsideSubscriber(t *testing.T) {
 		}
 		wantSubject := "cloudbot.events.instance." + id + "." + strings.TrimPrefix(e.Type, "instance.")
 		if e.SpecVersion != "1.0" || e.Subject != "instance/"+id || e.Sequence <= last || m.Subject != wantSubject {
-			t.Fatalf("message on %s after %d: %s", m.Subject, last, m.Data)
+			t.Fatalf("got a message on %s after %d, want %s, in order: %s", m.Subject, last, wantSubject, m.Data)
 		}
 		seen, last = seen+1, e.Sequence
 		if e.Type == "instance.terminated" {
@@ -84,7 +84,7 @@ func TestOutsideSubscriber(t *testing.T) {
 	t.Logf("%d events of one instance, the last at %d", seen, last)
 	if err := nc.Publish("cloudbot.events.instance.x.forged", []byte("{}")); err == nil {
 		if err := nc.Flush(); err == nil && nc.LastError() == nil {
-			t.Error("an outside subscriber may publish")
+			t.Error("publishing as an outside subscriber: got no error, want a refusal")
 		}
 	}
 }

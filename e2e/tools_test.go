@@ -11,21 +11,21 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 )
 
-// TestToolsBesideAServer starts what may run only once on a data folder beside a server: each says where that one
-// is, as long as it is there.
+// TestToolsBesideAServer starts, beside a server, the commands that need the data folder for themselves. While the
+// server runs, each refuses and names its URL.
 func TestToolsBesideAServer(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.start()
 	for _, tool := range []string{"serve", "migrate"} {
 		if out, err := s.tool(tool); err == nil || !strings.Contains(out, "at "+s.URL+" (process ") {
-			t.Errorf("%s beside a server: %v\n%s", tool, err, out)
+			t.Errorf("%s beside a server: got %v, want a refusal that names its URL and process\n%s", tool, err, out)
 		}
 	}
 	replica := *s
 	replica.env = []string{"DATABASE_URL=" + pgtest.New(t)}
 	if out, err := replica.tool("serve"); err == nil || !strings.Contains(out, "(CloudBot runs at "+s.URL+"); set HOST or PORT to another") {
-		t.Errorf("a replica on the same port: %v\n%s", err, out)
+		t.Errorf("a replica on the same port: got %v, want a refusal that names the server's URL\n%s", err, out)
 	}
 	for tool, want := range map[string]string{
 		"events --aggregate nonsense": "choose one of account, apikey, audit, email, fleet, instance, invite, quota, session",
@@ -34,17 +34,17 @@ func TestToolsBesideAServer(t *testing.T) {
 		"reconcile":                   "reconcile is for machines on EC2",
 	} {
 		if out, err := s.tool(strings.Fields(tool)...); err == nil || !strings.Contains(out, want) {
-			t.Errorf("%s: %v\n%s", tool, err, out)
+			t.Errorf("%s: got %v, want %q\n%s", tool, err, want, out)
 		}
 	}
-	// A file that a killed server left says nothing.
+	// The file of a killed server proves nothing.
 	s.kill()
 	if out, err := s.tool("migrate"); err != nil || !strings.Contains(out, "the schema is up to date") {
-		t.Errorf("after the server was killed: %v\n%s", err, out)
+		t.Errorf("after the server was killed: got %v, want the schema up to date\n%s", err, out)
 	}
 }
 
-// TestFirstSteps plays README's first steps twice in a row: the second time goes as well as the first.
+// TestFirstSteps runs README's first steps twice in a row. They work both times.
 func TestFirstSteps(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../README.md")
@@ -60,20 +60,20 @@ func TestFirstSteps(t *testing.T) {
 	s.start()
 	script := strings.ReplaceAll(steps, "http://127.0.0.1:8000", s.URL)
 	if script == steps {
-		t.Fatalf("another server's address:\n%s", steps)
+		t.Fatalf("the first steps do not use http://127.0.0.1:8000:\n%s", steps)
 	}
 	var first string
 	for i := range 2 {
-		out, _ := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput() // the last curl ends by its time
+		out, _ := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput() // the last curl ends by its time limit
 		id := between(string(out), `"id":"`, `"`)
 		if id == "" || !strings.Contains(string(out), "event: instance.requested") {
-			t.Fatalf("time %d:\n%s", i+1, out)
+			t.Fatalf("time %d: got id %q, want a desktop and its event\n%s", i+1, id, out)
 		}
 		if first == "" {
 			first = id
 		}
 		if id != first {
-			t.Errorf("the second time made another desktop: %s, %s", first, id)
+			t.Errorf("the second time: got desktop %s, want %s", id, first)
 		}
 	}
 	c := &client{t: t, base: s.URL}

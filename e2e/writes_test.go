@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A client that writes and then reads sees what it wrote, without a word about positions.
+// A client that writes and then reads sees what it wrote, without sending a position.
 func TestReadYourWrites(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -23,11 +23,11 @@ func TestReadYourWrites(t *testing.T) {
 		}
 	}
 	if stale > 0 {
-		t.Errorf("%d of 30 lists were stale", stale)
+		t.Errorf("stale lists: got %d of 30, want 0", stale)
 	}
 }
 
-// What was tried and read stands in the account's history, and in the log.
+// Failed log-ins, and reads of keys and diagnostics, appear in the account's history and in the log.
 func TestAuditTrail(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -49,6 +49,6 @@ func TestAuditTrail(t *testing.T) {
 		}
 	}
 	if out := s.cli("events", "--aggregate", "audit"); !strings.Contains(out, "audit.log_in_failed") || !strings.Contains(out, "audit.keys_handed_out") {
-		t.Error(out)
+		t.Errorf("got %s, want audit.log_in_failed and audit.keys_handed_out", out)
 	}
 }

@@ -54,7 +54,7 @@ func TestGuardAdmin(t *testing.T) {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
 			if w.Code != c.want || (w.Code == 200) != (w.Body.String() == "figures") || w.Code != 200 && w.Header().Get("Content-Type") != "application/problem+json" {
-				t.Errorf("%+v: %d %s", c, w.Code, w.Body)
+				t.Errorf("%+v: got %d %s, want %d", c, w.Code, w.Body, c.want)
 			}
 		}
 	}
@@ -81,7 +81,7 @@ func TestAdminBeyondLoopback(t *testing.T) {
 			err = cfg.exposed(t.Context(), 1000)
 		}
 		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "tttt")) {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: got %v, want %q", c, err, c.want)
 		}
 	}
 }
@@ -100,12 +100,12 @@ func TestAdminTokenIsMadeWhereDesktopsCouldAsk(t *testing.T) {
 	} {
 		token, made := c.cfg.adminToken()
 		if made != c.made || made && len(token) < adminTokenLength || !made && token != c.cfg.AdminToken {
-			t.Errorf("%+v: %q, made %v", c.cfg, token, made)
+			t.Errorf("%+v: got token %q, made %v, want made %v", c.cfg, token, made, c.made)
 		}
 	}
 }
 
-// The tools ask as operators, with the token that the server made or the one in their settings.
+// The tools send the token that the server made, or the one in their settings.
 func TestToolsSendTheToken(t *testing.T) {
 	t.Parallel()
 	var got string
@@ -117,17 +117,17 @@ func TestToolsSendTheToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		if st, err := os.Stat(cfg.runningFile()); err != nil || st.Mode().Perm() != 0o600 {
-			t.Errorf("running.json: %v %v", st, err)
+			t.Errorf("running.json: got %v, %v, want mode 600", st, err)
 		}
 		r, ok := readRunning(cfg)
 		if !ok {
-			t.Fatal("no server")
+			t.Fatal("got no server, want the one in running.json")
 		}
 		if _, err := askAdmin(t.Context(), r, "/verify"); err != nil {
 			t.Fatal(err)
 		}
 		if got != c.want {
-			t.Errorf("%+v: sent %q", c, got)
+			t.Errorf("%+v: got header %q, want %q", c, got, c.want)
 		}
 	}
 }
@@ -135,6 +135,6 @@ func TestToolsSendTheToken(t *testing.T) {
 func TestBeyondLoopbackByName(t *testing.T) {
 	t.Parallel()
 	if beyondLoopback(context.Background(), "localhost") {
-		t.Error("localhost is beyond loopback")
+		t.Error("localhost: got beyond loopback, want loopback")
 	}
 }

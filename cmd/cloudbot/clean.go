@@ -13,16 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handedEnv names the descriptor from which a process that started again reads its environment.
+// handedEnv names the file descriptor from which the restarted process reads its environment.
 const handedEnv = "CLOUDBOT_ENVIRONMENT_FD"
 
-// runtimeEnv is what Go's runtime reads before main. It is kept where others can see it, and holds no secret.
+// runtimeEnv is what Go's runtime reads before main. It stays visible to others and holds no secret.
 var runtimeEnv = []string{"GODEBUG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT", "GOTRACEBACK", "GOCOVERDIR"}
 
-// startClean makes the environment this process' own affair: the program starts again, as the same process, with
-// none, and reads the old one from a pipe. The kernel shows what a process was started with for as long as it
-// lives, whatever it unsets later; and so no secret is in there, under whatever name. Nor may others look into this
-// process' memory, and it leaves no core file. What it starts gets an environment by name, never this one.
+// startClean hides the environment: the program starts again, as the same process, with an empty environment and reads
+// the old one from a pipe. The kernel shows the environment that a process started with until it ends, even after
+// variables are unset. Other processes cannot read this one's memory, and it leaves no core file. Child processes get
+// an environment by name, never this one.
 func startClean() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil { // exec undoes it
 		return fmt.Errorf("close this process to others: %w", err)
@@ -50,19 +50,19 @@ func startClean() error {
 	if err == nil {
 		err = syscall.Exec(self, os.Args, env)
 	}
-	if err != nil { // its file was replaced, or never had a name
+	if err != nil { // its file was replaced or has no name
 		err = syscall.Exec("/proc/self/exe", os.Args, env)
 	}
 	return fmt.Errorf("start again without secrets in the environment: %w", err)
 }
 
-// handOver fills a pipe whose reading end outlives an exec, and its writing end does not.
+// handOver fills a pipe. The reading end survives an exec, the writing end does not.
 func handOver(text []byte) (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	// Nothing reads until all is written, so the pipe must hold it.
+	// Nothing reads until everything is written, so the pipe must hold it all.
 	if size, err := unix.FcntlInt(w.Fd(), unix.F_GETPIPE_SZ, 0); err != nil || size < len(text) {
 		if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, len(text)); err != nil {
 			return nil, fmt.Errorf("an environment of %d bytes is too large: %w", len(text), err)
@@ -79,12 +79,12 @@ func handOver(text []byte) (*os.File, error) {
 func takeEnvironment(fd string) error {
 	n, err := strconv.Atoi(fd)
 	if err != nil || n < 3 {
-		return fmt.Errorf("%s is for cloudbot's own use: unset it", handedEnv)
+		return fmt.Errorf("%s is for cloudbot's own use; unset it", handedEnv)
 	}
 	f := os.NewFile(uintptr(n), "environment")
 	text, err := io.ReadAll(f)
 	if err = errors.Join(err, f.Close(), os.Unsetenv(handedEnv)); err != nil {
-		return fmt.Errorf("%s is for cloudbot's own use: unset it (%w)", handedEnv, err)
+		return fmt.Errorf("%s is for cloudbot's own use; unset it (%w)", handedEnv, err)
 	}
 	for v := range strings.SplitSeq(string(text), "\x00") {
 		if name, value, ok := strings.Cut(v, "="); ok && name != "" {

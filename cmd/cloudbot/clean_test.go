@@ -13,7 +13,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 )
 
-// cleanEnv makes the test binary start as the program does, and say what it then finds.
+// cleanEnv makes the test binary start as the program does and print what it then finds.
 const cleanEnv = "CLOUDBOT_TEST_START_CLEAN"
 
 func TestMain(m *testing.M) {
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	pipe, _ := os.Readlink("/proc/self/fd/" + handed)
 	shown, err := os.ReadFile("/proc/self/environ")
 	if err != nil && os.Geteuid() != 0 {
-		err = nil // as an ordinary user not even a process itself may read it
+		err = nil // for an ordinary user, not even the process itself may read it
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(started{os.Getpid(), os.Args, string(shown), os.Getenv("SECRET"), os.Getenv("EMPTY") == "" && os.Getenv("LINES") == "a\nb=c", dumpable, pipe, err == nil})
 	os.Exit(0)
@@ -62,16 +62,16 @@ func TestStartsClean(t *testing.T) {
 				t.Fatal(err)
 			}
 			if s.PID != cmd.Process.Pid || len(s.Args) != 3 || s.Secret != secret || !s.Others || !s.OK {
-				t.Errorf("it is not as it was started: %d for %d, %v, secret of %d, %v", s.PID, cmd.Process.Pid, s.Args, len(s.Secret), s.Others)
+				t.Errorf("got process %d with %v, a secret of %d bytes, other variables %v, readable %v; want process %d, 3 arguments, %d bytes, all set", s.PID, s.Args, len(s.Secret), s.Others, s.OK, cmd.Process.Pid, len(secret))
 			}
 			if strings.Contains(s.Shown, "CANARY") || strings.Contains(s.Shown, "LINES") {
-				t.Errorf("the kernel shows %.300q", s.Shown)
+				t.Errorf("the kernel shows the environment %.300q, want no variable that was handed over", s.Shown)
 			}
 			if s.Dumpable != 0 {
-				t.Error("others may look into it")
+				t.Errorf("got dumpable %d, want 0: other processes may read its memory", s.Dumpable)
 			}
 			if strings.HasPrefix(s.Pipe, "pipe:") {
-				t.Error("the pipe is still open")
+				t.Errorf("got %s still open, want the pipe closed", s.Pipe)
 			}
 		})
 	}
@@ -83,7 +83,7 @@ func TestStartRefusesAForgedHandover(t *testing.T) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = []string{handedEnv + "=" + fd, cleanEnv + "=1"}
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "unset it") {
-			t.Errorf("%q: %v %s", fd, err, out)
+			t.Errorf("%q: got %v %s, want advice to unset it", fd, err, out)
 		}
 	}
 }

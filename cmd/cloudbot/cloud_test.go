@@ -16,7 +16,6 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
-	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/commands/provisioner"
@@ -31,12 +30,12 @@ func TestEC2ConfigCheck(t *testing.T) {
 	err := ec2Config{VolumeGiB: 8}.check("", true)
 	for _, name := range []string{"UBUNTU_AMI_ID", "CONTROL_PLANE_URL", "EC2_VOLUME_GIB"} {
 		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%v does not speak of %s", err, name)
+			t.Errorf("got %v, want %s in it", err, name)
 		}
 	}
 }
 
-// The name of an environment is not enough: two databases of one name must not touch each other's machines.
+// The name of an environment is not enough: two databases with the same name must not touch each other's machines.
 func TestEnvironmentID(t *testing.T) {
 	t.Parallel()
 	blind := func(key string) func(string, string) string {
@@ -44,17 +43,17 @@ func TestEnvironmentID(t *testing.T) {
 	}
 	a, b := environmentID("production", blind("0123456789abcdef")), environmentID("production", blind("f123456789abcdef"))
 	if a == b || !strings.HasPrefix(a, "production-") || a != environmentID("production", blind("0123456789abcdef")) {
-		t.Errorf("%q and %q", a, b)
+		t.Errorf("got %q and %q, want two different names that begin with production- and stay the same", a, b)
 	}
 }
 
-// The reconciler runs as long as the saga does, and an end of one is an end of both.
+// The reconciler runs as long as the saga does, and both end when one ends.
 func TestWithReconciler(t *testing.T) {
 	t.Parallel()
 	var looked atomic.Bool
 	r := &provisioner.Reconciler{Log: commands.Log{Now: time.Now}, Cloud: lister(func() { looked.Store(true) }), Logger: slog.New(slog.DiscardHandler)}
 	lost := errors.New("the lease is lost")
-	err := withReconciler(func(ctx context.Context) error {
+	saga := runnerFunc(func(ctx context.Context) error {
 		for !looked.Load() {
 			select {
 			case <-ctx.Done():
@@ -63,9 +62,10 @@ func TestWithReconciler(t *testing.T) {
 			}
 		}
 		return lost
-	}, r)(t.Context())
+	})
+	err := together{saga, r}.Run(t.Context())
 	if !errors.Is(err, lost) {
-		t.Error(err)
+		t.Errorf("got %v, want %v", err, lost)
 	}
 }
 
@@ -87,7 +87,7 @@ func TestReconcileCmd(t *testing.T) {
 	front := httptest.NewServer(cloud)
 	defer front.Close()
 	dir, url := t.TempDir(), pgtest.New(t)
-	t.Chdir(dir) // no .env of a developer's
+	t.Chdir(dir) // away from a developer's .env
 	for name, value := range map[string]string{
 		"ENVIRONMENT": "test", "DATA_DIR": dir, "DATABASE_URL": url, "LOCAL_DEV_MODE": "false", "CONTROL_PLANE_URL": "https://cloud.example.org",
 		"AWS_ENDPOINT_URL": front.URL, "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "secret", "UBUNTU_AMI_ID": "ami-1",
@@ -104,37 +104,33 @@ func TestReconcileCmd(t *testing.T) {
 		return out.String(), err
 	}
 	if out, err := run("--dry-run"); err != nil || !strings.Contains(out, "Cloud and log agree") {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("got %v\n%s\nwant agreement", err, out)
 	}
 	stranger := cloud.Put("", map[string]string{"cloudbot:environment": environmentOf(t, url)})
-	cloud.Put("", map[string]string{"cloudbot:environment": "test-of-somebody-else"})
+	cloud.Put("", map[string]string{"cloudbot:environment": "test-of-another-database"})
 	if out, err := run("--dry-run"); err != nil || !strings.Contains(out, stranger) || !strings.Contains(out, "this was a dry run") {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("got %v\n%s\nwant a dry run that names %s", err, out, stranger)
 	}
 	out, err := run("--json")
 	var report provisioner.Report
 	if err != nil || json.Unmarshal([]byte(out), &report) != nil || report.Machines != 1 || report.Count(provisioner.Stranger) != 1 || report.DryRun {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("got %v\n%s\nwant 1 machine, a stranger", err, out)
 	}
 	for _, m := range cloud.Machines() {
 		if m.State != ec2test.Running {
-			t.Errorf("%s is not ours to touch, and is %s", m.ID, m.State)
+			t.Errorf("%s is not ours to touch: got state %s, want %s", m.ID, m.State, ec2test.Running)
 		}
 	}
 	t.Setenv("LOCAL_DEV_MODE", "true")
 	if out, err := run(); err == nil || !strings.Contains(err.Error(), "LOCAL_DEV_MODE") {
-		t.Errorf("with local machines: %v\n%s", err, out)
+		t.Errorf("with local machines: got %v, want a refusal that names LOCAL_DEV_MODE\n%s", err, out)
 	}
 }
 
-// environmentOf is what the database's machines are tagged with.
+// environmentOf returns the tag of the database's machines.
 func environmentOf(t *testing.T, url string) string {
 	t.Helper()
 	cfg, err := loadConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := loadSecrets(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +139,7 @@ func environmentOf(t *testing.T, url string) string {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	vault, err := secrets.OpenVault(t.Context(), secrets.VaultConfig{Pool: pool, Keyring: keys.ring})
+	_, vault, err := openVault(t.Context(), cfg, pool, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

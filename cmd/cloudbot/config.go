@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,7 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 )
 
-// config is what the environment says. `.env.example` lists it with a line each.
+// config is the settings in the environment. `.env.example` describes each of them.
 type config struct {
 	Environment string `env:"ENVIRONMENT" envDefault:"development"`
 	Host        string `env:"HOST"`
@@ -58,7 +59,8 @@ type config struct {
 	LogLevel  string `env:"LOG_LEVEL"`
 	LogFormat string `env:"LOG_FORMAT" envDefault:"text"`
 
-	secretFiles []string // where secrets came from
+	secretFiles []string       // the files that secrets were read from
+	trusted     []netip.Prefix // what Proxies lists
 }
 
 // loadConfig reads .env, which never overrides the environment, and then the environment.
@@ -68,7 +70,7 @@ func loadConfig() (config, error) {
 	case errors.As(err, new(*fs.PathError)):
 		return config{}, fmt.Errorf("read .env: %w", err)
 	default:
-		return config{}, errors.New("read .env: a line in it is not NAME=value") // the parser's own words would show what follows, secrets too
+		return config{}, errors.New("read .env: a line in it is not NAME=value") // the parser's own error quotes what follows, which may be a secret
 	}
 	files, err := readSecretFiles()
 	if err != nil {
@@ -92,15 +94,19 @@ func loadConfig() (config, error) {
 	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
 		return cfg, err
 	}
-	return cfg, cfg.check()
+	if err := cfg.check(); err != nil {
+		return cfg, err
+	}
+	cfg.trusted, err = cfg.proxies()
+	return cfg, err
 }
 
-// minVNCRate is the least that a desktop can be watched with: a small change of the screen a second.
+// minVNCRate is the lowest rate at which a desktop is usable: one small change of the screen per second.
 const minVNCRate = 16 << 10
 
 func (c config) production() bool { return c.Environment == "production" }
 
-// check refuses what cannot work, all of it at once.
+// check returns all settings that cannot work.
 func (c config) check() error {
 	var errs []error
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -108,26 +114,26 @@ func (c config) check() error {
 		refuse("ENVIRONMENT is %q; choose development, test or production", c.Environment)
 	}
 	if _, err := net.LookupPort("tcp", c.Port); err != nil {
-		refuse("PORT is %q; give a number from 0 to 65535", c.Port)
+		refuse("PORT is %q; use a number from 0 to 65535", c.Port)
 	}
 	if c.MaxInstances < 1 || c.MaxInstances > 1000 {
-		refuse("MAX_INSTANCES_PER_USER is %d; give 1 to 1000", c.MaxInstances)
+		refuse("MAX_INSTANCES_PER_USER is %d; use 1 to 1000", c.MaxInstances)
 	}
 	for name, n := range map[string]int{"VNC_MAX_BYTES_PER_SECOND": c.VNCRate, "VNC_MAX_BYTES_PER_SECOND_PER_ACCOUNT": c.VNCAccountRate} {
 		if n != 0 && n < minVNCRate {
-			refuse("%s is %d; give %d or more, or 0 for no limit", name, n, minVNCRate)
+			refuse("%s is %d; use %d or more, or 0 for no limit", name, n, minVNCRate)
 		}
 	}
 	errs = append(errs, c.checkSignUp())
 	for server := range strings.SplitSeq(c.NATSURL, ",") {
-		// Errors about URLs are kept to ourselves: they quote the password.
+		// The parser's error is not shown, because it quotes the password.
 		if u, err := url.Parse(server); server != "" && (err != nil || u.Host == "") {
 			refuse("NATS_URL is not of the form nats://host:4222")
 		}
 	}
 	switch {
 	case c.NATSReplicas < 0 || c.NATSReplicas > jetstream.MaxReplicas:
-		refuse("NATS_REPLICAS is %d; give 1 to %d, or 0 to follow the cluster's size", c.NATSReplicas, jetstream.MaxReplicas)
+		refuse("NATS_REPLICAS is %d; use 1 to %d, or 0 to follow the cluster's size", c.NATSReplicas, jetstream.MaxReplicas)
 	case c.NATSReplicas > 1 && c.NATSURL == "":
 		refuse("NATS_REPLICAS is %d and NATS_URL is empty; the in-process NATS is one server", c.NATSReplicas)
 	}
@@ -139,10 +145,10 @@ func (c config) check() error {
 		refuse("LOG_LEVEL is %q; choose debug, info, warn or error", c.LogLevel)
 	}
 	if d, err := time.ParseDuration(c.ShutdownGrace); c.ShutdownGrace != "" && (err != nil || d < 0 || d > time.Hour) {
-		refuse("SHUTDOWN_GRACE is %q; give a duration such as 5s, or 0", c.ShutdownGrace)
+		refuse("SHUTDOWN_GRACE is %q; use a duration such as 5s, or 0", c.ShutdownGrace)
 	}
 	if c.AdminToken != "" && len(c.AdminToken) < adminTokenLength {
-		refuse("ADMIN_TOKEN has %d characters; give %d or more", len(c.AdminToken), adminTokenLength)
+		refuse("ADMIN_TOKEN has %d characters; use %d or more", len(c.AdminToken), adminTokenLength)
 	}
 	if !c.LocalDevMode {
 		if err := c.EC2.check(c.PublicURL, c.production()); err != nil {
@@ -153,7 +159,7 @@ func (c config) check() error {
 	return errors.Join(errs...)
 }
 
-// grace is how long a server that stops goes on answering, so that balancers see /ready say no first.
+// grace is how long a stopping server continues to answer, so that load balancers first see /ready fail.
 func (c config) grace() time.Duration {
 	if d, err := time.ParseDuration(c.ShutdownGrace); err == nil {
 		return d
@@ -166,11 +172,11 @@ func (c config) grace() time.Duration {
 
 func (c config) dir(name string) string { return filepath.Join(c.DataDir, name) }
 
-// makeDataDir makes the data folder. Others may pass through, as the private Postgres' user must,
-// but not look around; what is secret in it is closed by itself.
+// makeDataDir creates the data folder. Other users may pass through it, as the private Postgres' user must, but not list
+// it. Secret files in it have their own permissions.
 func (c config) makeDataDir() error {
 	if err := os.MkdirAll(c.DataDir, 0o711); err != nil {
-		return fmt.Errorf("make the data folder: %w; set DATA_DIR to one you may write to", err)
+		return fmt.Errorf("create the data folder: %w; set DATA_DIR to a folder you may write to", err)
 	}
 	return nil
 }
@@ -187,8 +193,8 @@ func (c config) machines() string {
 	return c.dir("machines")
 }
 
-// advertise is where other replicas reach this one, which listens on port. It is never the public
-// URL: behind that is any of them.
+// advertise returns the URL at which other replicas reach this one, which listens on port. It is never the public URL,
+// because that may lead to any replica.
 func (c config) advertise(port int) (string, error) {
 	if c.Advertise != "" {
 		return c.Advertise, nil
@@ -203,7 +209,7 @@ func (c config) advertise(port int) (string, error) {
 	return "http://" + net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
-// ownAddress is this computer's first address that is not loopback.
+// ownAddress returns this computer's first address that is not loopback.
 func ownAddress() (string, error) {
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {
@@ -214,5 +220,5 @@ func ownAddress() (string, error) {
 			return n.IP.String(), nil
 		}
 	}
-	return "", errors.New("this computer has no address that other replicas could reach: set ADVERTISE_URL")
+	return "", errors.New("this computer has no address that other replicas can reach; set ADVERTISE_URL")
 }

@@ -11,14 +11,14 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// unused are settings that other versions and platforms set, and what to know about each.
+// unused are settings that other versions and platforms use, each with the reason why it has no effect.
 var unused = map[string]string{
 	"STRIPE_SECRET_KEY":      "payments are not built yet",
 	"STRIPE_PUBLISHABLE_KEY": "payments are not built yet",
 	"REDIS_URL":              "Redis is not needed: NATS does its job",
 }
 
-// prefixes begin the names that are ours. AWS_ is not: the AWS SDK reads many more than we do.
+// prefixes are those of our settings' names. AWS_ is not among them, because the AWS SDK reads many more than we do.
 var prefixes = []string{
 	"CLOUDBOT_", "CONTROL_PLANE_", "JWT_", "ENCRYPTION_", "EC2_", "UBUNTU_AMI", "LOCAL_DEV", "LOCAL_MACHINES", "MOLTBOT_",
 	"MAX_INSTANCES", "TRUSTED_", "CORS_", "ADVERTISE_", "ASSETS_", "ADMIN_", "NATS_LISTEN", "NATS_REPLICAS", "SIGNUP", "SHUTDOWN_", "VNC_",
@@ -41,26 +41,26 @@ func addSettings(all map[string]reflect.StructField, t reflect.Type) {
 	}
 }
 
-// explain turns the parser's errors, which name Go's fields and types, into sentences that name settings.
+// explain turns the parser's errors, which name Go fields and types, into sentences that name settings.
 func explain(err error) error {
 	var parse env.ParseError
 	all := env.AggregateError{}
 	if !errors.As(err, &all) {
 		all.Errors = []error{err}
 	}
-	var told []error
+	var explained []error
 	for _, one := range all.Errors {
 		if !errors.As(one, &parse) {
-			told = append(told, one)
+			explained = append(explained, one)
 			continue
 		}
 		for name, f := range settings() {
 			if f.Name == parse.Name {
-				told = append(told, fmt.Errorf("%s is %q; %s", name, os.Getenv(name), wanted(parse.Type)))
+				explained = append(explained, fmt.Errorf("%s is %q; %s", name, os.Getenv(name), wanted(parse.Type)))
 			}
 		}
 	}
-	return errors.Join(told...)
+	return errors.Join(explained...)
 }
 
 func wanted(t reflect.Type) string {
@@ -73,11 +73,11 @@ func wanted(t reflect.Type) string {
 	return "it cannot be read"
 }
 
-// strangeNames says what is wrong with variables of the environment that look like settings and are none.
-// environ is as os.Environ returns it. Values are never repeated.
+// strangeNames returns a remark for each variable that looks like a setting and is not one. environ is as os.Environ
+// returns it. Remarks never contain values.
 func strangeNames(environ []string) []string {
 	known := settings()
-	var said []string
+	var remarks []string
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
 		if _, ok := known[name]; ok || value == "" {
@@ -89,20 +89,20 @@ func strangeNames(environ []string) []string {
 		}
 		switch why, ok := unused[name]; {
 		case file && known[of].Name != "":
-			said = append(said, name+" has no effect: only secrets can be given as a file")
+			remarks = append(remarks, name+" has no effect: only secrets can be given as a file")
 		case ok:
-			said = append(said, fmt.Sprintf("%s has no effect: %s", name, why))
+			remarks = append(remarks, fmt.Sprintf("%s has no effect: %s", name, why))
 		case near(name, known) != "":
-			said = append(said, fmt.Sprintf("%s is not a setting; did you mean %s?", name, near(name, known)))
+			remarks = append(remarks, fmt.Sprintf("%s is not a setting; did you mean %s?", name, near(name, known)))
 		case slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) }):
-			said = append(said, name+" is not a setting; .env.example lists them all")
+			remarks = append(remarks, name+" is not a setting; .env.example lists them all")
 		}
 	}
-	slices.Sort(said)
-	return said
+	slices.Sort(remarks)
+	return remarks
 }
 
-// near returns the setting that a name misses by one key: left out, put in, exchanged, or two in the wrong order.
+// near returns the setting whose name differs by one typing error: a letter missing, added or replaced, or two swapped.
 func near(name string, known map[string]reflect.StructField) string {
 	if len(name) < 4 {
 		return ""

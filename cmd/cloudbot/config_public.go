@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// noProxies is what TRUSTED_PROXIES says where browsers and machines connect directly.
+// noProxies is the value of TRUSTED_PROXIES if browsers and machines connect directly.
 const noProxies = "none"
 
-// checkPublic refuses what a server that strangers reach must not be without.
+// checkPublic returns what a server open to strangers lacks.
 func (c config) checkPublic() error {
 	var errs []error
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -30,10 +30,10 @@ func (c config) checkPublic() error {
 		return errors.Join(errs...)
 	}
 	switch u, err := url.Parse(c.PublicURL); {
-	case c.PublicURL == "" && c.LocalDevMode: // for machines on EC2 it is refused in any environment
+	case c.PublicURL == "" && c.LocalDevMode: // with machines on EC2, it is refused in any environment
 		refuse("CONTROL_PLANE_URL is empty; in production set it to the URL that browsers and machines reach")
 	case err == nil && u.Scheme == "http" && !loopbackHost(u.Hostname()):
-		refuse("CONTROL_PLANE_URL is %q; in production it must be https, as passwords and desktops pass through it", redacted(c.PublicURL))
+		refuse("CONTROL_PLANE_URL is %q; in production it must be https, because passwords and desktops pass through it", redacted(c.PublicURL))
 	}
 	if strings.TrimSpace(c.Proxies) == "" {
 		refuse("TRUSTED_PROXIES is empty; in production list the address ranges of your proxies (10.0.0.0/8), or set it to none if browsers connect directly")
@@ -44,19 +44,19 @@ func (c config) checkPublic() error {
 	return errors.Join(errs...)
 }
 
-// remarks are what is worth a warning though the server starts.
+// remarks returns warnings about settings with which the server starts nevertheless.
 func (c config) remarks(environ []string) []string {
 	said := strangeNames(environ)
 	if c.DatabaseURL != "" && c.NATSURL == "" {
-		said = append(said, "DATABASE_URL is set and NATS_URL is not: run one replica only, as tunnels of a second one would not be seen here")
+		said = append(said, "DATABASE_URL is set and NATS_URL is not: run only one replica, because it cannot reach desktops connected to a second one")
 	}
 	if u, err := url.Parse(c.PublicURL); c.LocalDevMode && !c.GiveShells && err == nil && u.Host != "" && !loopbackHost(u.Hostname()) {
-		said = append(said, "CONTROL_PLANE_URL is beyond loopback, and LOCAL_DEV_MODE=true gives every account a shell on this computer: if strangers reach that URL, set LOCAL_DEV_MODE=false")
+		said = append(said, "CONTROL_PLANE_URL is beyond loopback, and LOCAL_DEV_MODE=true gives every account a shell on this computer: if strangers can reach that URL, set LOCAL_DEV_MODE=false")
 	}
 	return said
 }
 
-// badBaseURL says why paths cannot be put behind a URL; "": they can.
+// badBaseURL returns why paths cannot be added to a URL; "" if they can.
 func badBaseURL(text string) string {
 	u, err := url.Parse(text)
 	switch {
@@ -76,7 +76,7 @@ func badBaseURL(text string) string {
 	return ""
 }
 
-// redacted is a URL for an error message: a password in it stays out.
+// redacted returns a URL for an error message, without its password.
 func redacted(text string) string {
 	if u, err := url.Parse(text); err == nil && u.Opaque == "" {
 		return u.Redacted()
@@ -84,7 +84,7 @@ func redacted(text string) string {
 	return "(unreadable)"
 }
 
-// loopbackHost tells whether a host's name or address means this computer.
+// loopbackHost reports whether a host's name or address means this computer.
 func loopbackHost(host string) bool {
 	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
 		return true
@@ -93,7 +93,7 @@ func loopbackHost(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// proxies are the ranges that TRUSTED_PROXIES lists; a lone address is a range of one.
+// proxies returns the ranges that TRUSTED_PROXIES lists. A single address is a range of one.
 func (c config) proxies() ([]netip.Prefix, error) {
 	var list []netip.Prefix
 	texts := fields(c.Proxies)
@@ -109,11 +109,11 @@ func (c config) proxies() ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%q is not an address range", text)
 		}
-		if p.Addr().Is4In6() && p.Bits() >= 96 { // clients' addresses are compared in the short form
+		if p.Addr().Is4In6() && p.Bits() >= 96 { // clients' addresses are compared in the IPv4 form
 			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		}
 		if p.Bits() == 0 {
-			return nil, fmt.Errorf("%q is every address, so every client could claim any address", text)
+			return nil, fmt.Errorf("%q covers every address, so every client could claim any address", text)
 		}
 		list = append(list, p)
 	}

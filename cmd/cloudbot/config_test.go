@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// complete is what production needs at least, with machines on EC2.
+// complete is the minimum for production, with machines on EC2.
 func complete() map[string]string {
 	return map[string]string{
 		"ENVIRONMENT": "production", "CONTROL_PLANE_URL": "https://cloudbot.example", "DATABASE_URL": "postgres://cloudbot@db/cloudbot",
@@ -20,10 +20,10 @@ func complete() map[string]string {
 	}
 }
 
-// load reads the configuration from these variables alone.
+// load reads the configuration from only these variables.
 func load(t *testing.T, set map[string]string) error {
 	t.Helper()
-	t.Chdir(t.TempDir()) // no .env of a developer's
+	t.Chdir(t.TempDir()) // away from a developer's .env
 	for name := range settings() {
 		t.Setenv(name, set[name])
 	}
@@ -31,10 +31,10 @@ func load(t *testing.T, set map[string]string) error {
 	return err
 }
 
-// What a stranger could abuse is refused at the start, each in one sentence that names the setting.
+// The server refuses to start with settings that strangers could abuse, each in one sentence that names the setting.
 func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 	if err := load(t, complete()); err != nil {
-		t.Fatalf("a complete configuration: %v", err)
+		t.Fatalf("a complete configuration: got %v, want no error", err)
 	}
 	for name, c := range map[string]struct {
 		setting, value, want string // want "": accepted
@@ -66,10 +66,10 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 		"no database":                 {"DATABASE_URL", "", "DATABASE_URL is empty"},
 		"a boolean that is none":      {"LOCAL_DEV_MODE", "maybe", `LOCAL_DEV_MODE is "maybe"; use true or false`},
 		"a number that is none":       {"MAX_INSTANCES_PER_USER", "many", `MAX_INSTANCES_PER_USER is "many"; use a whole number`},
-		"no ceiling by number":        {"MAX_INSTANCES_TOTAL", "0", "MAX_INSTANCES_TOTAL is 0; give a number from 1, or leave it out"},
-		"too little to watch with":    {"VNC_MAX_BYTES_PER_SECOND", "100", "VNC_MAX_BYTES_PER_SECOND is 100; give 16384 or more, or 0 for no limit"},
-		"too many replicas":           {"NATS_REPLICAS", "6", "NATS_REPLICAS is 6; give 1 to 5, or 0"},
-		"fewer than none":             {"NATS_REPLICAS", "-1", "NATS_REPLICAS is -1; give 1 to 5, or 0"},
+		"no ceiling by number":        {"MAX_INSTANCES_TOTAL", "0", "MAX_INSTANCES_TOTAL is 0; use a number from 1, or leave it out"},
+		"too little to watch with":    {"VNC_MAX_BYTES_PER_SECOND", "100", "VNC_MAX_BYTES_PER_SECOND is 100; use 16384 or more, or 0 for no limit"},
+		"too many replicas":           {"NATS_REPLICAS", "6", "NATS_REPLICAS is 6; use 1 to 5, or 0"},
+		"fewer than none":             {"NATS_REPLICAS", "-1", "NATS_REPLICAS is -1; use 1 to 5, or 0"},
 		"replicas of one server":      {"NATS_REPLICAS", "3", "the in-process NATS is one server"},
 		"a cluster":                   {"NATS_URL", "nats://a:4222,nats://b:4222,nats://c:4222", ""},
 		"a number in the EC2 section": {"EC2_VOLUME_GIB", "40 GiB", `EC2_VOLUME_GIB is "40 GiB"; use a whole number`},
@@ -82,13 +82,13 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 				t.Errorf("%v; want %q", err, c.want)
 			}
 			if err != nil && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "strconv") || strings.Contains(oneLine(err), "\n")) {
-				t.Errorf("not for a reader: %v", err)
+				t.Errorf("got %v, want one line without values or Go's words", err)
 			}
 		})
 	}
 }
 
-// The terminal gets one line, and what was being done when several things failed.
+// The terminal gets one line, with what was being done when several things failed.
 func TestOneLineKeepsWhatWasDone(t *testing.T) {
 	t.Parallel()
 	err := fmt.Errorf("the account is locked: %w; run this again", errors.Join(errors.New("a"), errors.Join(errors.New("b"), errors.New("c"))))
@@ -100,7 +100,7 @@ func TestOneLineKeepsWhatWasDone(t *testing.T) {
 	}
 }
 
-// A second replica without a common NATS would not be seen.
+// Replicas without a common NATS do not see each other.
 func TestADatabaseWithoutNATSIsRemarked(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -109,13 +109,13 @@ func TestADatabaseWithoutNATSIsRemarked(t *testing.T) {
 	}{
 		{config{DatabaseURL: "postgres://db"}, true}, {config{DatabaseURL: "postgres://db", NATSURL: "nats://n"}, false}, {config{}, false},
 	} {
-		if said := strings.Join(c.cfg.remarks(nil), ";"); strings.Contains(said, "one replica only") != c.want {
-			t.Errorf("%+v: %q", c.cfg, said)
+		if said := strings.Join(c.cfg.remarks(nil), ";"); strings.Contains(said, "only one replica") != c.want {
+			t.Errorf("%+v: got %q, want a remark %v", c.cfg, said, c.want)
 		}
 	}
 }
 
-// A server on a laptop that a tunnel or a proxy opens to strangers listens on loopback all the same.
+// A server that a tunnel or a proxy opens to strangers still listens on loopback.
 func TestAPublicURLOfLocalMachinesIsRemarked(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -126,24 +126,24 @@ func TestAPublicURLOfLocalMachinesIsRemarked(t *testing.T) {
 		{config{LocalDevMode: true, PublicURL: "http://127.0.0.1:8000"}, false},
 		{config{LocalDevMode: true}, false},
 		{config{PublicURL: "https://cloudbot.example"}, false},
-		{config{LocalDevMode: true, GiveShells: true, PublicURL: "https://cloudbot.example"}, false}, // said by warnOfShells
+		{config{LocalDevMode: true, GiveShells: true, PublicURL: "https://cloudbot.example"}, false}, // logged by warnOfShells
 	} {
 		if said := strings.Join(c.cfg.remarks(nil), ";"); strings.Contains(said, "a shell on this computer") != c.want {
-			t.Errorf("%+v: %q", c.cfg, said)
+			t.Errorf("%+v: got %q, want a remark %v", c.cfg, said, c.want)
 		}
 	}
 }
 
-// An IPv4 range in IPv6's clothes is the range that is meant.
+// An IPv4 range in IPv6 notation is the IPv4 range.
 func TestMappedProxyRange(t *testing.T) {
 	t.Parallel()
 	got, err := config{Proxies: "::ffff:10.0.0.0/104"}.proxies()
 	if err != nil || len(got) != 1 || got[0].String() != "10.0.0.0/8" {
-		t.Errorf("%v, %v", got, err)
+		t.Errorf("got %v, %v, want 10.0.0.0/8", got, err)
 	}
 }
 
-// Variables that look like settings and are none are named; their values are not.
+// Variables that look like settings but are none are named; their values are not.
 func TestStrangeNames(t *testing.T) {
 	t.Parallel()
 	for e, want := range map[string]string{
@@ -172,6 +172,6 @@ func TestStrangeNames(t *testing.T) {
 		}
 	}
 	if all := settings(); all["EC2_SUBNET_ID"].Type != reflect.TypeFor[string]() || all["LOCAL_DEV_MODE"].Type != reflect.TypeFor[bool]() {
-		t.Errorf("settings: %v", all)
+		t.Errorf("settings: got %v, want EC2_SUBNET_ID as a string and LOCAL_DEV_MODE as a bool", all)
 	}
 }

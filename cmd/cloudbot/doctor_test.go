@@ -15,22 +15,22 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 )
 
-// Whatever a check says stands in its own line.
-func TestDoctorSaysALineEach(t *testing.T) {
+// The note of a check is one line.
+func TestDoctorPrintsALineEach(t *testing.T) {
 	t.Parallel()
 	fails := check{"Postgres", "BAD", func(context.Context) (string, error) { return "", errors.New("does not answer:\n\t127.0.0.1\n\t::1") }}
 	if note, mark := fails.do(t.Context()); note != "does not answer: 127.0.0.1 ::1" || mark != "BAD" {
-		t.Errorf("%s %q", mark, note)
+		t.Errorf("got %s %q, want BAD and all addresses in one line", mark, note)
 	}
 }
 
-// With machines on EC2 the doctor looks over there and at what machines download, and misses nothing that is for local ones.
+// With machines on EC2, doctor checks EC2 and what machines download, and nothing that only local machines need.
 func TestDoctorOnEC2(t *testing.T) {
 	cloud := ec2test.New(ec2test.Config{})
 	front := httptest.NewServer(cloud)
 	defer front.Close()
 	dir, files := t.TempDir(), t.TempDir()
-	t.Chdir(dir) // no .env of a developer's
+	t.Chdir(dir) // away from a developer's .env
 	for name, value := range map[string]string{
 		"ENVIRONMENT": "test", "DATA_DIR": dir, "DATABASE_URL": pgtest.New(t), "LOCAL_DEV_MODE": "false", "CONTROL_PLANE_URL": "https://cloud.example.org",
 		"AWS_ENDPOINT_URL": front.URL, "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "secret",
@@ -49,7 +49,7 @@ func TestDoctorOnEC2(t *testing.T) {
 	}
 	out, err := run()
 	if err == nil || strings.Count(out, "BAD") != 1 || !strings.Contains(out, "no cloudbot-guest-linux-amd64") || !strings.Contains(out, "make guests") {
-		t.Errorf("without a guest: %v\n%s", err, out)
+		t.Errorf("without a guest: got %v\n%s\nwant one BAD line, of assets", err, out)
 	}
 	for _, name := range []string{"cloudbot-guest-linux-amd64", "openclaw.tgz"} {
 		if err := os.WriteFile(filepath.Join(files, name), []byte(name), 0o644); err != nil {
@@ -59,7 +59,7 @@ func TestDoctorOnEC2(t *testing.T) {
 	cloud.SetOpen("sg-1")
 	out, err = run()
 	if err != nil || strings.Contains(out, "BAD") || strings.Contains(out, "make build") || strings.Contains(out, "desktop ") {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("got %v\n%s\nwant no BAD line and none about local machines", err, out)
 	}
 	for _, want := range []string{"ok    EC2 access", "ok    EC2 image      ami-1: x86_64", "ok    EC2 subnets    subnet-a with", "note  EC2 group      sg-1 has 1 inbound",
 		"ok    EC2 key pair", "ok    EC2 launch", "ok    assets         cloudbot-guest-linux-amd64 is in " + files + "; OpenClaw is from " + files} {
@@ -69,21 +69,21 @@ func TestDoctorOnEC2(t *testing.T) {
 	}
 	front.Close()
 	if out, err = run(); err == nil || !strings.Contains(out, "BAD   EC2 access") {
-		t.Errorf("without EC2: %v\n%s", err, out)
+		t.Errorf("without EC2: got %v\n%s\nwant a BAD line of EC2 access", err, out)
 	}
 }
 
-// Who looks at the exit code only, as a timer does, is told as well.
+// A script that checks only the exit code, such as a timer, learns of it too.
 func TestReconcileFails(t *testing.T) {
 	t.Parallel()
 	for _, asJSON := range []bool{false, true} {
 		var out bytes.Buffer
-		if err := tell(&out, provisioner.Report{Findings: []provisioner.Finding{{Kind: provisioner.Terminate, Done: true}, {Kind: provisioner.Stranger}}}, asJSON); err != nil {
+		if err := printReport(&out, provisioner.Report{Findings: []provisioner.Finding{{Kind: provisioner.Terminate, Done: true}, {Kind: provisioner.Stranger}}}, asJSON); err != nil {
 			t.Error(err)
 		}
-		err := tell(&out, provisioner.Report{Findings: []provisioner.Finding{{Done: true}, {Error: "not allowed"}}}, asJSON)
+		err := printReport(&out, provisioner.Report{Findings: []provisioner.Finding{{Done: true}, {Error: "not allowed"}}}, asJSON)
 		if err == nil || !strings.Contains(err.Error(), "1 of 2") || !strings.Contains(out.String(), "not allowed") {
-			t.Errorf("%v\n%s", err, out.String())
+			t.Errorf("got %v\n%s\nwant an error that counts 1 of 2, and the reason", err, out.String())
 		}
 	}
 }

@@ -3,13 +3,22 @@ package main
 import (
 	"context"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 )
 
-// epochEvery is how often a replica looks which epoch the log is in. Only one replica relays, and begins epochs.
+// epochEvery is how often a replica reads the log's epoch. Only the replica that relays begins a new one.
 const epochEvery = time.Second
 
-// followEpoch tells the front when another epoch has begun: a client of an earlier one gets everything.
-func (p *parts) followEpoch(ctx context.Context) error {
+// epochFollower informs the front when a new epoch has begun: clients of an earlier one get all events again.
+type epochFollower struct {
+	epochs jetstream.Epochs
+	epoch  *httpapi.Epoch
+	front  *httpapi.Server
+}
+
+func (f epochFollower) Run(ctx context.Context) error {
 	tick := time.NewTicker(epochEvery)
 	defer tick.Stop()
 	for {
@@ -18,13 +27,13 @@ func (p *parts) followEpoch(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		n, err := p.epochs.Current(ctx)
-		if present, _ := p.epoch.Now(); err != nil || n == present {
+		n, err := f.epochs.Current(ctx)
+		if present, _ := f.epoch.Now(); err != nil || n == present {
 			continue // without Postgres nothing changes
 		}
-		if err := p.front.LogChanged(ctx); err != nil {
-			continue // the epoch stays, so that it is tried again
+		if err := f.front.LogChanged(ctx); err != nil {
+			continue // the epoch stays as it is, so the next tick tries again
 		}
-		p.epoch.Set(n)
+		f.epoch.Set(n)
 	}
 }

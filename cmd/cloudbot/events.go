@@ -15,14 +15,21 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"github.com/cloudbot-ai/control-plane/domain/events"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
-// aggregates are what streams are of.
-var aggregates = []string{"account", "apikey", "audit", "email", "fleet", "instance", "invite", "quota", "session"}
+// aggregates returns the names of the aggregates that have streams, sorted.
+func aggregates() (names []string) {
+	for _, c := range events.All() {
+		names = append(names, c.Aggregate())
+	}
+	slices.Sort(names)
+	return names
+}
 
-// filter says which events to show. Empty fields match everything.
+// filter selects the events to show. Empty fields match everything.
 type filter struct {
 	aggregate, id, typ string
 	since, until       time.Time
@@ -37,11 +44,11 @@ func eventsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Show, export or follow the log as JSON lines",
-		Long: `Shows the log in its order, one event a line, as JSON. Data is as it was appended;
-personal data and keys in it are sealed. An event that cannot be read is shown as
-far as it can be, with its damage.`,
-		Example: `  cloudbot events --aggregate instance --id 01J…        one desktop's story
-  cloudbot events --type 'session.*' --since 1h -f       logins as they happen
+		Long: `Shows the events of the log in order, one per line, as JSON. Data is shown as it was
+appended; personal data and keys in it are encrypted. An event that cannot be read is
+shown as far as possible, with its damage.`,
+		Example: `  cloudbot events --aggregate instance --id 01J…        the history of one desktop
+  cloudbot events --type 'session.*' --since 1h -f       log-ins as they happen
   cloudbot events > log.jsonl                            everything`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -52,8 +59,8 @@ far as it can be, with its damage.`,
 			if f.until, err = moment(until); err != nil {
 				return err
 			}
-			if f.aggregate != "" && !slices.Contains(aggregates, f.aggregate) {
-				return fmt.Errorf("--aggregate %q: there is no such aggregate; choose one of %s", f.aggregate, strings.Join(aggregates, ", "))
+			if f.aggregate != "" && !slices.Contains(aggregates(), f.aggregate) {
+				return fmt.Errorf("--aggregate %q: unknown aggregate; choose one of %s", f.aggregate, strings.Join(aggregates(), ", "))
 			}
 			if _, err := path.Match(f.typ, ""); err != nil {
 				return fmt.Errorf("--type %q: %w", f.typ, err)
@@ -64,14 +71,14 @@ far as it can be, with its damage.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.aggregate, "aggregate", "", "only streams of this aggregate: "+strings.Join(aggregates, ", "))
+	flags.StringVar(&f.aggregate, "aggregate", "", "only streams of this aggregate: "+strings.Join(aggregates(), ", "))
 	flags.StringVar(&f.id, "id", "", "only the stream with this id")
 	flags.StringVar(&f.typ, "type", "", "only events of this type; * matches any letters: 'instance.*'")
-	flags.StringVar(&since, "since", "", "only events from this time on: RFC 3339, or how long ago (90m)")
-	flags.StringVar(&until, "until", "", "only events before this time")
+	flags.StringVar(&since, "since", "", "only events since this time: RFC 3339, or a duration before now (90m)")
+	flags.StringVar(&until, "until", "", "only events before this time, given as for --since")
 	flags.Int64Var(&f.after, "after", 0, "only events with a position above this")
-	flags.Int64VarP(&f.limit, "limit", "n", 0, "stop after so many events; 0: no limit")
-	flags.BoolVarP(&follow, "follow", "f", false, "go on with new events as they are appended")
+	flags.Int64VarP(&f.limit, "limit", "n", 0, "stop after this many events; 0: no limit")
+	flags.BoolVarP(&follow, "follow", "f", false, "continue with new events as they are appended")
 	return cmd
 }
 
@@ -99,7 +106,7 @@ func (f filter) matches(e eventstore.Event) bool {
 		(f.since.IsZero() || !e.Time.Before(f.since)) && (f.until.IsZero() || e.Time.Before(f.until))
 }
 
-// line is an event as the tool shows it.
+// line is an event as the command shows it.
 type line struct {
 	Position int64               `json:"position"`
 	Time     time.Time           `json:"time"`
@@ -110,7 +117,7 @@ type line struct {
 	ID       string              `json:"id"`
 	Data     json.RawMessage     `json:"data"`
 	Meta     eventstore.Metadata `json:"meta"`
-	Damage   string              `json:"damage,omitempty"` // why it cannot be read; data that is not JSON is then a string
+	Damage   string              `json:"damage,omitempty"` // why it cannot be read; data that is not JSON is shown as a string
 }
 
 func lineOf(e eventstore.Event) line {
@@ -129,7 +136,7 @@ func showEvents(ctx context.Context, store eventstore.Store, f filter, follow bo
 	out := bufio.NewWriterSize(w, 1<<16)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
-	hints := store.Notifications(ctx)
+	notifications := store.Notifications(ctx)
 	poll := time.NewTicker(time.Second)
 	defer poll.Stop()
 	for shown, at := int64(0), f.after; ; {
@@ -154,7 +161,7 @@ func showEvents(ctx context.Context, store eventstore.Store, f filter, follow bo
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hints:
+		case <-notifications:
 		case <-poll.C:
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// exposed refuses to open this computer to strangers unless that is asked for by name. It holds for the server, and
-// not for the tools beside it, which open nothing. euid is the user that the server runs as.
+// exposed refuses to open this computer to strangers unless a setting allows it by name. It applies to the server and
+// not to the tools beside it, which open nothing. euid is the user that the server runs as.
 func (c config) exposed(ctx context.Context, euid int) error {
 	errs := []error{c.shells(ctx, euid)}
 	if c.AdminAddr != "" && c.AdminToken == "" {
@@ -21,33 +21,33 @@ func (c config) exposed(ctx context.Context, euid int) error {
 	return errors.Join(errs...)
 }
 
-// shells refuses machines on this computer where others than its owner could have one.
+// shells refuses machines on this computer if people other than its owner could have one.
 func (c config) shells(ctx context.Context, euid int) error {
-	const instead = "set LOCAL_DEV_MODE=false for machines on EC2, or GIVE_USERS_A_SHELL_ON_THIS_COMPUTER=true if that is meant"
+	const instead = "set LOCAL_DEV_MODE=false for machines on EC2, or GIVE_USERS_A_SHELL_ON_THIS_COMPUTER=true if you intend this"
 	switch {
 	case !c.LocalDevMode:
 		return nil
 	case c.production() && !c.GiveShells:
 		return errors.New("LOCAL_DEV_MODE=true in production gives every account a shell on this computer; " + instead)
 	case c.production() && euid != 0:
-		return errors.New("LOCAL_DEV_MODE=true in production needs a server that is root, which gives each machine a user of its own; run it as root, or set LOCAL_DEV_MODE=false for machines on EC2")
+		return errors.New("LOCAL_DEV_MODE=true in production needs the server to run as root, which gives each machine its own user; run it as root, or set LOCAL_DEV_MODE=false for machines on EC2")
 	case !c.GiveShells && beyondLoopback(ctx, c.Host):
-		return errors.New("HOST is beyond loopback, and LOCAL_DEV_MODE=true gives every account a shell on this computer; set HOST=127.0.0.1, or GIVE_USERS_A_SHELL_ON_THIS_COMPUTER=true if that is meant")
+		return errors.New("HOST is beyond loopback, and LOCAL_DEV_MODE=true gives every account a shell on this computer; set HOST=127.0.0.1, or GIVE_USERS_A_SHELL_ON_THIS_COMPUTER=true if you intend this")
 	case euid == 0:
 		return openFiles(c.secretFiles)
 	}
 	return nil
 }
 
-// warnOfShells says what was asked for.
+// warnOfShells logs what the settings allow.
 func (c config) warnOfShells(log interface{ Warn(string, ...any) }) {
 	if c.LocalDevMode && c.GiveShells {
 		log.Warn("every account has a shell on this computer", "setting", "GIVE_USERS_A_SHELL_ON_THIS_COMPUTER", "as_users_of_their_own", os.Geteuid() == 0)
 	}
 }
 
-// beyondLoopback tells whether a listener on host can be reached from other computers. A name that leads nowhere
-// can't: listening on it fails.
+// beyondLoopback reports whether other computers can reach a listener on host. For a name without an address it is
+// false, because listening on it fails.
 func beyondLoopback(ctx context.Context, host string) bool {
 	if host == "" {
 		return true

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// given replaces the environment by what a test gives, in a folder without a .env, and returns that folder.
+// given replaces the environment by env, in a folder without a .env, and returns that folder.
 func given(t *testing.T, env map[string]string) string {
 	t.Helper()
 	for _, v := range os.Environ() {
@@ -16,7 +16,7 @@ func given(t *testing.T, env map[string]string) string {
 		if name == "PATH" || name == "HOME" || strings.HasPrefix(name, "GO") {
 			continue
 		}
-		t.Setenv(name, "") // is put back afterwards
+		t.Setenv(name, "") // restored afterwards
 		os.Unsetenv(name)
 	}
 	for name, value := range env {
@@ -28,7 +28,7 @@ func given(t *testing.T, env map[string]string) string {
 	return dir
 }
 
-// seed is what the original's README says to configure, with the placeholders filled in.
+// seed is the configuration in the original's README, with the placeholders filled in.
 func seed() map[string]string {
 	return map[string]string{
 		"ENVIRONMENT": "production", "JWT_SECRET_KEY": "Zk3v9QwX7rT1mN8bY5cH2dL6pS0aF4gJ", "JWT_REFRESH_SECRET_KEY": "Hq8sD2fG6jK0lP4oI9uY3tR7eW1qA5zX",
@@ -43,13 +43,13 @@ func TestSeedsProductionNeverMakesLocalMachines(t *testing.T) {
 	given(t, seed())
 	cfg, err := loadConfig()
 	if err == nil || strings.Count(err.Error(), "\n") > 3 || strings.Contains(err.Error(), "LOCAL_DEV_MODE=true") || cfg.LocalDevMode {
-		t.Errorf("unchanged: local machines %v, %v", cfg.LocalDevMode, err)
+		t.Errorf("unchanged: got local machines %v, %v, want none and a short refusal", cfg.LocalDevMode, err)
 	}
 	whole := seed()
 	whole["DATABASE_URL"], whole["TRUSTED_PROXIES"] = "postgres://cloudbot@db.example/cloudbot", "10.0.0.0/8"
 	given(t, whole)
 	if cfg, err = loadConfig(); err != nil || cfg.LocalDevMode {
-		t.Errorf("with a database: local machines %v, %v", cfg.LocalDevMode, err)
+		t.Errorf("with a database: got local machines %v, %v, want none and no error", cfg.LocalDevMode, err)
 	}
 	if _, err := loadSecrets(cfg); err != nil {
 		t.Error(err)
@@ -60,18 +60,18 @@ func TestSeedsProductionNeverMakesLocalMachines(t *testing.T) {
 	delete(whole, "UBUNTU_AMI_ID")
 	given(t, whole)
 	if cfg, err = loadConfig(); err == nil || strings.Contains(err.Error(), "LOCAL_DEV_MODE") || strings.Count(err.Error(), ";")+strings.Count(err.Error(), "\n") > 1 {
-		t.Errorf("without an image: %v", err)
+		t.Errorf("without an image: got %v, want a refusal of one part, without LOCAL_DEV_MODE", err)
 	}
 }
 
-// What Prometheus holds must open nothing else.
+// The token that Prometheus holds must open nothing else.
 func TestAdminTokenIsASecretOfItsOwn(t *testing.T) {
 	t.Parallel()
 	cfg := config{Environment: "production", JWTSecret: seed()["JWT_SECRET_KEY"], JWTRefreshSecret: seed()["JWT_REFRESH_SECRET_KEY"], EncryptionKey: seed()["ENCRYPTION_KEY"]}
 	for _, token := range []string{cfg.JWTSecret, cfg.JWTRefreshSecret, cfg.EncryptionKey} {
 		cfg.AdminToken = token
 		if _, err := loadSecrets(cfg); err == nil || !strings.Contains(err.Error(), "ADMIN_TOKEN is the same as another secret") || strings.Contains(err.Error(), token) {
-			t.Errorf("%v", err)
+			t.Errorf("got %v, want a refusal that does not repeat the token", err)
 		}
 	}
 	cfg.AdminToken = "a-token-of-its-own-with-32-characters"
@@ -84,7 +84,7 @@ func TestWhoGetsAShellHere(t *testing.T) {
 	for _, c := range []struct {
 		environment, host, mode, asked string
 		euid                           int
-		want                           string // a part of the refusal; "": it starts
+		want                           string // part of the refusal; "": the server starts
 		local                          bool
 	}{
 		{"development", "", "", "", 1000, "", true},
@@ -105,8 +105,8 @@ func TestWhoGetsAShellHere(t *testing.T) {
 		{"production", "", "true", "", 0, "GIVE_USERS_A_SHELL_ON_THIS_COMPUTER=true", true},
 		{"production", "127.0.0.1", "true", "", 0, "GIVE_USERS_A_SHELL_ON_THIS_COMPUTER=true", true},
 		{"production", "127.0.0.1", "true", "", 1000, "LOCAL_DEV_MODE=false", true},
-		{"production", "", "true", "true", 1000, "needs a server that is root", true},
-		{"production", "127.0.0.1", "true", "true", 1000, "needs a server that is root", true},
+		{"production", "", "true", "true", 1000, "needs the server to run as root", true},
+		{"production", "127.0.0.1", "true", "true", 1000, "needs the server to run as root", true},
 		{"production", "", "true", "true", 0, "", true},
 	} {
 		env := map[string]string{
@@ -116,25 +116,25 @@ func TestWhoGetsAShellHere(t *testing.T) {
 		given(t, env)
 		cfg, err := loadConfig()
 		if err != nil {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: got %v, want no error", c, err)
 			continue
 		}
 		if cfg.LocalDevMode != c.local {
-			t.Errorf("%+v: local machines %v", c, cfg.LocalDevMode)
+			t.Errorf("%+v: got local machines %v, want %v", c, cfg.LocalDevMode, c.local)
 		}
 		err = cfg.exposed(t.Context(), c.euid)
 		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n")) {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: got %v, want %q", c, err, c.want)
 		}
 		var out strings.Builder
 		cfg.warnOfShells(slog.New(slog.NewTextHandler(&out, nil)))
 		if said := strings.Count(out.String(), "every account has a shell on this computer"); said != map[bool]int{true: 1}[c.local && c.asked == "true"] {
-			t.Errorf("%+v: warned %d times: %s", c, said, out.String())
+			t.Errorf("%+v: got %d warnings, want %v: %s", c, said, c.local && c.asked == "true", out.String())
 		}
 	}
 }
 
-// Each desktop has a user of its own where the server is root: what any user may read, a desktop may.
+// If the server is root, each desktop has its own user, so a desktop can read what any user can.
 func TestSecretsThatDesktopsCouldRead(t *testing.T) {
 	dir, err := os.MkdirTemp("", "cloudbot-secret-")
 	if err != nil {
@@ -153,14 +153,14 @@ func TestSecretsThatDesktopsCouldRead(t *testing.T) {
 		given(t, map[string]string{"JWT_SECRET_KEY_FILE": file})
 		cfg, err := loadConfig()
 		if err != nil || cfg.JWTSecret != strings.Repeat("k", 40) {
-			t.Fatalf("%q %v", cfg.JWTSecret, err)
+			t.Fatalf("got %q, %v, want the file's 40 letters", cfg.JWTSecret, err)
 		}
 		if err := cfg.exposed(t.Context(), 0); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%o: %v", mode, err)
+			t.Errorf("%o: got %v, want %q", mode, err, want)
 		}
-		cfg.LocalDevMode = false // as Docker and Kubernetes have it
+		cfg.LocalDevMode = false // as with Docker and Kubernetes
 		if err := cfg.exposed(t.Context(), 0); err != nil {
-			t.Errorf("%o, with machines on EC2: %v", mode, err)
+			t.Errorf("%o, with machines on EC2: got %v, want no error", mode, err)
 		}
 	}
 }
@@ -195,14 +195,14 @@ func TestSecretsFromFiles(t *testing.T) {
 	for text, want := range map[string]string{"a\n": "a", "a\r\n": "a", "a\n\n": "a\n", " a": " a", "a": "a"} {
 		given(t, map[string]string{"JWT_SECRET_KEY_FILE": write("one", text)})
 		if cfg, err := loadConfig(); err != nil || cfg.JWTSecret != want {
-			t.Errorf("%q became %q: %v", text, cfg.JWTSecret, err)
+			t.Errorf("%q: got %q, %v, want %q", text, cfg.JWTSecret, err, want)
 		}
 	}
 	for _, c := range []struct {
 		env  map[string]string
 		want string
 	}{
-		{map[string]string{"JWT_SECRET_KEY_FILE": write("secret", "hidden"), "JWT_SECRET_KEY": "x"}, "both given"},
+		{map[string]string{"JWT_SECRET_KEY_FILE": write("secret", "hidden"), "JWT_SECRET_KEY": "x"}, "both set"},
 		{map[string]string{"ENCRYPTION_KEY_FILE": filepath.Join(dir, "none")}, "ENCRYPTION_KEY_FILE"},
 		{map[string]string{"NATS_URL_FILE": dir}, "NATS_URL_FILE"},
 		{map[string]string{"ADMIN_TOKEN_FILE": write("empty", "\n")}, "is empty"},
@@ -210,10 +210,10 @@ func TestSecretsFromFiles(t *testing.T) {
 	} {
 		given(t, c.env)
 		for name, value := range c.env {
-			t.Setenv(name, value) // given clears what a file would fill
+			t.Setenv(name, value) // given clears the setting that the file would fill
 		}
 		if _, err := loadConfig(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hidden") {
-			t.Errorf("%v: %v", c.env, err)
+			t.Errorf("%v: got %v, want %q", c.env, err, c.want)
 		}
 	}
 }

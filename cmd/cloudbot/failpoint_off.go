@@ -2,5 +2,5 @@
 
 package main
 
-// failpoint is nothing outside the fault tests.
+// failpoint returns nil outside the fault tests.
 func failpoint() func(point string) { return nil }

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// failpoint kills the process, as a crash does, at the point that FAILPOINT names. With "panic:" before
-// the name it plants a bug there instead.
+// failpoint returns a function that kills the process, as a crash does, at the point that FAILPOINT names. If the name
+// has the prefix "panic:", the function panics there instead.
 func failpoint() func(point string) {
 	name := os.Getenv("FAILPOINT")
 	if name == "" {

@@ -1,5 +1,5 @@
-// Command cloudbot is the control plane: one binary that serves everything (`cloudbot serve`) and
-// carries the operator's tools beside it. It is configured by the environment; `.env` is read.
+// Command cloudbot is the control plane: one binary that serves everything (`cloudbot serve`) and contains the
+// operator's tools. Its settings are environment variables; it also reads `.env`.
 package main
 
 import (
@@ -7,14 +7,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 )
-
-// version is set by the linker.
-var version = "dev"
 
 func main() {
 	if err := startClean(); err != nil {
@@ -23,7 +19,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// A second signal ends the process at once.
+	// A second signal ends the process immediately.
 	context.AfterFunc(ctx, stop)
 	if err := root().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "cloudbot:", oneLine(err))
@@ -37,35 +33,16 @@ func root() *cobra.Command {
 		Short: "The control plane of personal cloud desktops with an AI agent",
 		Long: `The control plane of personal cloud desktops with an AI agent.
 
-It is configured by environment variables, which .env.example lists; a file .env
-in the working folder is read. Without DATABASE_URL it keeps a private Postgres
-under DATA_DIR, without NATS_URL it runs NATS in-process.`,
+Its settings are environment variables; .env.example lists them all. It also reads a
+file .env in the working folder. Without DATABASE_URL it runs a private Postgres with
+its data under DATA_DIR. Without NATS_URL it runs NATS in its own process.`,
 		Example: `  cloudbot serve                     run the control plane
-  cloudbot doctor                    what is missing, and what to do about it
-  cloudbot events --follow           what happens`,
+  cloudbot doctor                    check what is missing and how to fix it
+  cloudbot events --follow           show events as they happen`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	cmd.AddCommand(serveCmd(), versionCmd(), migrateCmd(), eventsCmd(), replayCmd(), verifyCmd(), doctorCmd(), rewrapCmd(), reconcileCmd(), accountsCmd(), instancesCmd())
 	return cmd
-}
-
-func versionCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version",
-		Long:    "Prints the version, as --version does, in one line.",
-		Example: "  cloudbot version",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "cloudbot version %s\n", version)
-			return err
-		},
-	}
-}
-
-// oneLine flattens an error for the terminal: joined errors stand on lines of their own.
-func oneLine(err error) string {
-	return strings.NewReplacer("\n\t", " ", "\n", "; ").Replace(err.Error())
 }

@@ -6,15 +6,13 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"github.com/cloudbot-ai/control-plane/migrations"
 )
 
 func migrateCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "migrate",
-		Short: "Bring the database to this version's schema",
-		Long:  "Brings the database to this version's schema. `serve` does it too; two at a time are safe.",
+		Short: "Migrate the database to this version's schema",
+		Long:  "Migrates the database to this version's schema. `serve` does so too. Running both at the same time is safe.",
 		Example: `  cloudbot migrate
   DATABASE_URL=postgres://owner@db.internal/cloudbot cloudbot migrate      as the database's owner`,
 		Args: cobra.NoArgs,
@@ -26,19 +24,16 @@ func migrateCmd() *cobra.Command {
 			}
 			if cfg.DatabaseURL == "" {
 				if r, ok := beside(ctx, cfg); ok {
-					return fmt.Errorf("CloudBot runs on this data folder, at %s (process %d), and brought the database to its schema at its start; stop it to migrate with this version", r.URL, r.PID)
+					return fmt.Errorf("CloudBot runs on this data folder, at %s (process %d), and migrated the database when it started; stop it to migrate with this version", r.URL, r.PID)
 				}
 			}
 			log := logger(cfg)
-			url, _, closeIt, err := database(context.WithoutCancel(ctx), cfg, log)
+			db, err := openDatabase(context.WithoutCancel(ctx), cfg, log)
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, closeIt()) }()
-			if _, err := checkDatabase(ctx, cfg, url); err != nil {
-				return err
-			}
-			if err := migrations.Up(ctx, url, log); err != nil {
+			defer func() { err = errors.Join(err, db.close()) }()
+			if err := db.migrate(ctx, cfg, log); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "the schema is up to date")

@@ -2,15 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -21,7 +17,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// operator is what the operator's commands about accounts and instances have in their hands.
+// operator is what the operator's commands about accounts and instances use.
 type operator struct {
 	cfg    config
 	log    *slog.Logger
@@ -30,16 +26,16 @@ type operator struct {
 	vault  *secrets.Vault
 	reader *projections.Reader
 
-	catchUp func(context.Context) error // brings the read models to the head of the log
+	catchUp func(context.Context) error // brings the read models up to the head of the log
 }
 
-// operate runs f with read models that are up to date, beside a running server or without one.
+// operate runs f with up-to-date read models, beside a running server or without one.
 func operate(ctx context.Context, f func(ctx context.Context, o *operator) error) error {
 	return tool(ctx, func(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) error {
 		err := equip(ctx, pool, store, f)
 		var sql *pgconn.PgError
 		if errors.As(err, &sql) && (sql.Code == "42P01" || sql.Code == "42703" || sql.Code == "3F000") { // table, column or schema missing
-			return fmt.Errorf("%w; the database has an older schema: run `cloudbot migrate` first", err)
+			return fmt.Errorf("%w; the database has an older schema; run `cloudbot migrate` first", err)
 		}
 		return err
 	})
@@ -51,24 +47,24 @@ func equip(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store, f fun
 	if err != nil {
 		return err
 	}
-	keys, err := loadSecrets(cfg)
+	_, vault, err := openVault(ctx, cfg, pool, nil)
 	if err != nil {
 		return err
 	}
-	o := &operator{cfg: cfg, log: logger(cfg), pool: pool, events: newLog(store)}
-	if o.vault, err = secrets.OpenVault(ctx, secrets.VaultConfig{Pool: pool, Keyring: keys.ring}); err != nil {
-		return err
+	log := logger(cfg)
+	reader, _ := newReader(pool, vault)
+	o := &operator{
+		cfg: cfg, log: log, pool: pool, vault: vault, reader: reader,
+		events:  newLog(store, nil, newFleet(cfg, pool, log)),
+		catchUp: func(ctx context.Context) error { return projections.CatchUp(ctx, pool, store, log) },
 	}
-	o.events.Fleet = newFleet(cfg, pool, o.log)
-	o.reader = &projections.Reader{Pool: pool, Open: o.vault.Open, NameLabel: commands.NameLabel, AddressLabel: commands.AddressLabel}
-	o.catchUp = func(ctx context.Context) error { return projections.CatchUp(ctx, pool, store, o.log) }
 	if err := o.catchUp(ctx); err != nil {
 		return err
 	}
 	return f(ctx, o)
 }
 
-// account returns the id of an account that was named by its id or its e-mail address.
+// account returns the ID of the account with this ID or e-mail address.
 func (o *operator) account(ctx context.Context, name string) (string, error) {
 	if !strings.Contains(name, "@") {
 		a, err := o.reader.Account(ctx, strings.ToUpper(name))
@@ -85,7 +81,7 @@ func (o *operator) account(ctx context.Context, name string) (string, error) {
 	return id, err
 }
 
-// open unseals what an operator may read, or returns "" for what cannot be opened any more.
+// open decrypts what an operator may read. It returns "" for what can no longer be decrypted.
 func (o *operator) open(ctx context.Context, account, label string, sealed []byte) (string, error) {
 	if sealed == nil {
 		return "", nil
@@ -97,70 +93,43 @@ func (o *operator) open(ctx context.Context, account, label string, sealed []byt
 	return string(plain), nil
 }
 
-// preload brings the data keys of a page's accounts in one query.
-func preload[T any](ctx context.Context, vault *secrets.Vault, page []T, account func(T) string) error {
-	ids := make([]string, len(page))
-	for i, row := range page {
-		ids[i] = account(row)
-	}
-	slices.Sort(ids)
-	return vault.Preload(ctx, slices.Compact(ids)...)
-}
-
-// plural is a number of things.
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// printJSON prints v for programs.
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
-}
-
-// table prints rows for people, the first as a heading.
-func table(w io.Writer, rows [][]string) error {
-	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	for _, row := range rows {
-		for i, cell := range row {
-			if cell == "" {
-				row[i] = "-"
+// eachRow calls do for each row of a list that is read page by page. key returns a row's ID, behind which the next
+// page begins, and its account. The data keys of a page's accounts are loaded in one query.
+func eachRow[T any](
+	ctx context.Context, vault *secrets.Vault, page func(after string, limit int) ([]T, error), key func(T) (id, account string), do func(T) error,
+) error {
+	const limit = 500
+	for after := ""; ; {
+		rows, err := page(after, limit)
+		if err != nil {
+			return err
+		}
+		accounts := make([]string, len(rows))
+		for i, row := range rows {
+			after, accounts[i] = key(row)
+		}
+		slices.Sort(accounts)
+		if err := vault.Preload(ctx, slices.Compact(accounts)...); err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if err := do(row); err != nil {
+				return err
 			}
 		}
-		fmt.Fprintln(t, strings.Join(row, "\t"))
-	}
-	return t.Flush()
-}
-
-// clip cuts text to n characters. Control characters, which could repaint a terminal, become blanks.
-func clip(text string, n int) string {
-	r := []rune(strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
-			return ' '
+		if len(rows) < limit {
+			return nil
 		}
-		return r
-	}, text))
-	if len(r) > n {
-		return string(r[:n-1]) + "…"
 	}
-	return string(r)
 }
 
-// ago says how long ago in a few characters: 45s, 12m, 7h, 90d.
-func ago(t time.Time) string {
-	switch d := time.Since(t); {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", max(0, int(d.Seconds())))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 72*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
-	default:
-		return fmt.Sprintf("%dd", int(d.Hours()/24))
+// publicURL returns where browsers reach the server, as far as that is known without asking it.
+func (o *operator) publicURL() string {
+	if o.cfg.PublicURL != "" {
+		return o.cfg.PublicURL
 	}
+	if r, ok := readRunning(o.cfg); ok && r.URL != "" {
+		return r.URL
+	}
+	return "http://127.0.0.1:" + o.cfg.Port
 }

@@ -31,19 +31,19 @@ func TestSignUpMode(t *testing.T) {
 	} {
 		cfg := config{Environment: c.environment, SignUp: c.setting}
 		if got := cfg.signUpMode(); got != c.want || (cfg.checkSignUp() != nil) != c.bad {
-			t.Errorf("%+v: %s, %v", c, got, cfg.checkSignUp())
+			t.Errorf("%+v: got %s, %v, want %s, an error %v", c, got, cfg.checkSignUp(), c.want, c.bad)
 		}
 	}
 	if err := (config{MaxTotal: -1}).checkSignUp(); err == nil || !strings.Contains(err.Error(), "MAX_INSTANCES_TOTAL") {
-		t.Errorf("a ceiling below nothing: %v", err)
+		t.Errorf("a negative limit: got %v, want a refusal that names MAX_INSTANCES_TOTAL", err)
 	}
 }
 
-// tools runs the operator's tools on a database, without a server beside it.
+// tools returns a function that runs the operator's tools on a database, without a server beside it.
 func tools(t *testing.T) func(args ...string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
-	t.Chdir(dir) // no .env of a developer's
+	t.Chdir(dir) // away from a developer's .env
 	for name, value := range map[string]string{"ENVIRONMENT": "test", "DATA_DIR": dir, "DATABASE_URL": pgtest.New(t), "CONTROL_PLANE_URL": "https://cloud.example.org/", "SIGNUP": "invite"} {
 		t.Setenv(name, value)
 	}
@@ -66,38 +66,38 @@ func TestInviteCommand(t *testing.T) {
 		ExpiresAt            time.Time `json:"expires_at"`
 	}
 	if err != nil || json.Unmarshal([]byte(out), &made) != nil {
-		t.Fatalf("%s, %v", out, err)
+		t.Fatalf("got %s, %v, want an invitation as JSON", out, err)
 	}
 	if made.URL != "https://cloud.example.org/app/signup#invite="+made.Code || made.Email != "ada@example.com" || time.Until(made.ExpiresAt) > 24*time.Hour {
-		t.Errorf("%+v", made)
+		t.Errorf("got %+v, want the URL of its code, ada@example.com, at most 24h", made)
 	}
 	if out, err := run("accounts", "invite"); err != nil || !strings.Contains(out, "any e-mail address, once") {
-		t.Errorf("%s, %v", out, err)
+		t.Errorf("got %s, %v, want a code for any e-mail address", out, err)
 	}
 	if out, err := run("accounts", "invite", "--revoke", made.ID); err != nil || !strings.Contains(out, "revoked") {
-		t.Errorf("%s, %v", out, err)
+		t.Errorf("got %s, %v, want revoked", out, err)
 	}
 	for _, args := range [][]string{
-		{"accounts", "invite", "nobody"}, {"accounts", "invite", "--expires", "1s"}, {"accounts", "invite", "--revoke", "nothing"}, {"accounts", "invite", "a@example.com", "--revoke", "x"},
-		{"accounts", "suspend", "nobody@example.com"}, {"accounts", "suspend", "01NOTHING"}, {"accounts", "resume", "nobody@example.com"},
+		{"accounts", "invite", "no-address"}, {"accounts", "invite", "--expires", "1s"}, {"accounts", "invite", "--revoke", "nothing"}, {"accounts", "invite", "a@example.com", "--revoke", "x"},
+		{"accounts", "suspend", "unknown@example.com"}, {"accounts", "suspend", "01NOTHING"}, {"accounts", "resume", "unknown@example.com"},
 		{"instances", "terminate", "01NOTHING"},
 	} {
-		if out, err := run(args...); err == nil || strings.Contains(err.Error(), "--force") { // which would not help
-			t.Errorf("%v: %s, %v", args, out, err)
+		if out, err := run(args...); err == nil || strings.Contains(err.Error(), "--force") { // --force would not help
+			t.Errorf("%v: got %s, %v, want an error that does not advise --force", args, out, err)
 		}
 	}
 	if text, err := run("events"); err != nil || strings.Contains(strings.ReplaceAll(text, "-", ""), strings.ReplaceAll(made.Code, "-", "")) || strings.Contains(text, "ada@") || strings.Count(text, `"type":"invite.created"`) != 2 {
-		t.Errorf("the log: %s, %v", text, err)
+		t.Errorf("the log: got %s, %v, want 2 invitations, without code and address", text, err)
 	}
 	for _, list := range []string{"accounts", "instances"} {
 		if out, err := run(list, "list", "--json"); err != nil || !strings.Contains(out, `"`+list+`": []`) {
-			t.Errorf("%s, %v", out, err)
+			t.Errorf("got %s, %v, want no %s", out, err, list)
 		}
 	}
 }
 
-// TestForceCommandSaysWhatIsUnknown opens the local machines, without a server beside it.
-func TestForceCommandSaysWhatIsUnknown(t *testing.T) {
+// TestForceCommandNamesWhatIsUnknown opens the local machines, without a server beside it.
+func TestForceCommandNamesWhatIsUnknown(t *testing.T) {
 	run := tools(t)
 	guest := filepath.Join(filepath.Dir(os.Args[0]), "cloudbot-guest")
 	if err := os.WriteFile(guest, []byte("#!/bin/sh\n"), 0o755); err != nil {
@@ -105,7 +105,7 @@ func TestForceCommandSaysWhatIsUnknown(t *testing.T) {
 	}
 	t.Cleanup(func() { os.Remove(guest) })
 	if out, err := run("instances", "terminate", "--force", "01NOTHING"); err == nil || !strings.Contains(err.Error(), "no such instance") {
-		t.Errorf("%s, %v", out, err)
+		t.Errorf("got %s, %v, want no such instance", out, err)
 	}
 }
 
@@ -124,18 +124,18 @@ func TestStuck(t *testing.T) {
 		{instance.Running, 1000 * time.Hour, false, ""}, {instance.Stopped, 1000 * time.Hour, false, ""}, {instance.Running, 0, true, "its events are parked"}, {"", 0, true, "its events are parked"},
 	} {
 		if got := stuckWhy(overviewView{Status: c.status, Since: now.Add(-c.lasts), Parked: c.parked}); got != c.want {
-			t.Errorf("%+v: %q", c, got)
+			t.Errorf("%+v: got %q, want %q", c, got, c.want)
 		}
 	}
 }
 
-// Every command says what it does, and shows an example of itself.
+// Every command has a description and an example of itself.
 func TestHelpHasExamples(t *testing.T) {
 	t.Parallel()
 	var look func(cmd *cobra.Command)
 	look = func(cmd *cobra.Command) {
 		if cmd.Short == "" || len(cmd.Long) < 40 || !strings.Contains(cmd.Example, cmd.CommandPath()) {
-			t.Errorf("%s lacks a description, or an example of itself:\n%s", cmd.CommandPath(), cmd.Example)
+			t.Errorf("%s: got Short %q, Long of %d bytes, Example %q, want all three and its own path in the example", cmd.CommandPath(), cmd.Short, len(cmd.Long), cmd.Example)
 		}
 		for _, c := range cmd.Commands() {
 			look(c)
@@ -158,20 +158,20 @@ func TestVersion(t *testing.T) {
 		said[i] = out.String()
 	}
 	if said[0] != said[1] || !strings.Contains(said[0], version) {
-		t.Errorf("%q", said)
+		t.Errorf("got %q, want the same line twice, with %s", said, version)
 	}
 }
 
-// The aggregates that events knows are those of the messages' document.
+// The command events knows the same aggregates as the document of the messages.
 func TestAggregatesAreDocumented(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/asyncapi.yaml")
-	if err != nil || !strings.Contains(string(text), "enum: ["+strings.Join(aggregates, ", ")+"]") {
-		t.Errorf("%v: docs/asyncapi.yaml lists others than %v", err, aggregates)
+	if err != nil || !strings.Contains(string(text), "enum: ["+strings.Join(aggregates(), ", ")+"]") {
+		t.Errorf("docs/asyncapi.yaml: got another list, %v, want %v", err, aggregates())
 	}
 }
 
-// A server is beside a tool if it answers as the process that the file names.
+// A server is beside a tool if it answers with the process ID in the file.
 func TestBeside(t *testing.T) {
 	t.Parallel()
 	pid := os.Getpid()
@@ -183,7 +183,7 @@ func TestBeside(t *testing.T) {
 	down.Close()
 	cfg := config{DataDir: t.TempDir()}
 	if _, ok := beside(t.Context(), cfg); ok {
-		t.Error("without a file")
+		t.Error("without a file: got a server, want none")
 	}
 	for name, c := range map[string]struct {
 		r    running
@@ -197,18 +197,18 @@ func TestBeside(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, ok := beside(t.Context(), cfg); ok != c.want {
-			t.Errorf("%s: %v", name, ok)
+			t.Errorf("%s: got %v, want %v", name, ok, c.want)
 		}
 	}
 }
 
-// Each of the operator's commands says what it does, shows examples, and speaks JSON.
+// Each of the operator's commands has a description, examples and JSON output.
 func TestOperatorsHelp(t *testing.T) {
 	t.Parallel()
 	for _, group := range []*cobra.Command{accountsCmd(), instancesCmd()} {
 		for _, cmd := range group.Commands() {
 			if len(cmd.Long) < 60 || cmd.Example == "" || cmd.Flags().Lookup("json") == nil {
-				t.Errorf("%s lacks a description, an example or --json", cmd.CommandPath())
+				t.Errorf("%s: got Long of %d bytes, Example %q, want both and --json", cmd.CommandPath(), len(cmd.Long), cmd.Example)
 			}
 		}
 	}

@@ -3,13 +3,29 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 )
 
-// presenceSubject carries to all replicas that a machine fell silent or is heard again. A message that is lost
-// costs a page its refresh and no more: a query for the instance gets the truth.
+// presence is what the hub knows about tunnels at other replicas. For the hub, a machine without a tunnel is no error.
+type presence struct{ *jetstream.Presence }
+
+func (p presence) Lookup(ctx context.Context, instanceID string) (string, error) {
+	url, err := p.Presence.Lookup(ctx, instanceID)
+	if errors.Is(err, jetstream.ErrNoTunnel) {
+		return "", nil
+	}
+	return url, err
+}
+
+// presenceSubject carries to all replicas that a machine went silent or was heard again. If a message is lost, a page
+// is not refreshed and nothing else happens: a query for the instance returns the truth.
 const presenceSubject = "cloudbot.presence"
 
 type presenceChange struct {
@@ -17,22 +33,33 @@ type presenceChange struct {
 	Instance string `json:"instance"`
 }
 
-func (p *parts) presenceChanged(account, instanceID string) {
+// presenceSender sends changes of presence to all replicas.
+type presenceSender struct {
+	conn *nats.Conn
+	log  *slog.Logger
+}
+
+func (s presenceSender) send(account, instanceID string) {
 	b, err := json.Marshal(presenceChange{account, instanceID})
 	if err == nil {
-		err = p.conn.Publish(presenceSubject, b)
+		err = s.conn.Publish(presenceSubject, b)
 	}
 	if err != nil {
-		p.log.Info("change of presence not told", "instance", instanceID, "err", err)
+		s.log.Info("presence update failed", "instance", instanceID, "err", err)
 	}
 }
 
-// followPresence tells this replica's event streams until ctx ends.
-func (p *parts) followPresence(ctx context.Context) error {
-	sub, err := p.conn.Subscribe(presenceSubject, func(m *nats.Msg) {
+// presenceFollower passes changes of presence on to this replica's event streams.
+type presenceFollower struct {
+	conn  *nats.Conn
+	front *httpapi.Server
+}
+
+func (f presenceFollower) Run(ctx context.Context) error {
+	sub, err := f.conn.Subscribe(presenceSubject, func(m *nats.Msg) {
 		var c presenceChange
 		if json.Unmarshal(m.Data, &c) == nil {
-			p.front.PresenceChanged(c.Account, c.Instance)
+			f.front.PresenceChanged(c.Account, c.Instance)
 		}
 	})
 	if err != nil {

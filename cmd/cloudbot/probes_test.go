@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Read models that stand still while the log goes on are said; those that have nothing to do, or are
-// slow, are not.
+// Read models that stand still while the log has more are reported; those that have nothing to do, or are slow, are
+// not.
 func TestReadModelsThatStandStill(t *testing.T) {
 	t.Parallel()
 	var s standstill
@@ -34,10 +34,10 @@ func TestReadModelsThatStandStill(t *testing.T) {
 		now = now.Add(step.after)
 		err := s.look(now, step.at, step.head)
 		if (err != nil) != step.bad {
-			t.Errorf("%s: %v", step.name, err)
+			t.Errorf("%s: got %v, want an error %v", step.name, err, step.bad)
 		}
 		if err != nil && said != "" && err.Error() != said {
-			t.Errorf("%s: said again in other words: %q, %q", step.name, said, err)
+			t.Errorf("%s: got %q, want the same words as before: %q", step.name, err, said)
 		}
 		if said = ""; err != nil {
 			said = err.Error()

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 	"github.com/cloudbot-ai/control-plane/projections"
@@ -21,20 +20,20 @@ func reconcileCmd() *cobra.Command {
 	var region string
 	cmd := &cobra.Command{
 		Use:   "reconcile",
-		Short: "Compare EC2's machines with the log, and mend what differs",
-		Long: `Lists the machines that carry this environment's tag, then reads the log, and
-adopts, repairs or terminates what differs. A running server does the same every
-few minutes. Machines without our tag and environment are never touched, nor are
-those the log knows nothing of: they are reported. Safe beside a running server.
-It ends with an error where something could not be mended. For machines on EC2
+		Short: "Compare EC2's machines with the log and repair differences",
+		Long: `Lists the machines that carry this environment's tag, reads the log, and adopts,
+repairs or terminates what differs. A running server does the same every few minutes.
+Machines without this environment's tag are never touched. Machines that the log does
+not know are reported, and not touched either. Safe beside a running server. The
+command fails if a difference could not be repaired. It is for machines on EC2
 (LOCAL_DEV_MODE=false).`,
-		Example: "  cloudbot reconcile --dry-run          only look\n  cloudbot reconcile --json | jq .findings",
+		Example: "  cloudbot reconcile --dry-run          report only\n  cloudbot reconcile --json | jq .findings",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg, err := loadConfig(); err != nil {
 				return err
 			} else if cfg.LocalDevMode {
-				return errors.New("reconcile is for machines on EC2, and here they are local (LOCAL_DEV_MODE=true): the server looks after those itself. Set LOCAL_DEV_MODE=false and the EC2 settings to compare EC2's")
+				return errors.New("reconcile is for machines on EC2, but with LOCAL_DEV_MODE=true machines are on this computer, where the server repairs them. Set LOCAL_DEV_MODE=false and the EC2 settings to compare EC2's machines")
 			}
 			return tool(cmd.Context(), func(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) error {
 				r, err := reconciler(ctx, pool, store)
@@ -46,19 +45,20 @@ It ends with an error where something could not be mended. For machines on EC2
 				if err != nil {
 					return err
 				}
-				return tell(cmd.OutOrStdout(), report, asJSON)
+				return printReport(cmd.OutOrStdout(), report, asJSON)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only report, change nothing")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "report only, change nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().StringVar(&region, "forget-region", "", "what was launched in this other region is gone, as you have seen to")
-	cmd.Flags().BoolVar(&believe, "believe-missing", false, "machines that the cloud does not know are gone, even if they are all of them")
+	cmd.Flags().StringVar(&region, "forget-region", "", "machines launched in this other region are gone; check before you use this")
+	cmd.Flags().BoolVar(&believe, "believe-missing", false, "machines that the cloud does not know are gone, even if it knows none")
 	return cmd
 }
 
-// tell prints a report. What could not be mended is an error, too, for who looks at the exit code only.
-func tell(w io.Writer, r provisioner.Report, asJSON bool) (err error) {
+// printReport prints a report. It returns an error if a difference was not repaired, for scripts that check only the
+// exit code.
+func printReport(w io.Writer, r provisioner.Report, asJSON bool) (err error) {
 	if asJSON {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
@@ -73,22 +73,18 @@ func tell(w io.Writer, r provisioner.Report, asJSON bool) (err error) {
 		}
 	}
 	if n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d of %d findings could not be mended: see why, and run it again", n, len(r.Findings)))
+		err = errors.Join(err, fmt.Errorf("%d of %d differences could not be repaired; see the reasons above, then run this again", n, len(r.Findings)))
 	}
 	return err
 }
 
-// reconciler builds what the command needs, beside a server or without one.
+// reconciler returns the reconciler of the command, which may run beside a server or without one.
 func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) (*provisioner.Reconciler, error) {
 	cfg, err := loadConfig()
 	if err != nil {
 		return nil, err
 	}
-	keys, err := loadSecrets(cfg)
-	if err != nil {
-		return nil, err
-	}
-	vault, err := secrets.OpenVault(ctx, secrets.VaultConfig{Pool: pool, Keyring: keys.ring})
+	_, vault, err := openVault(ctx, cfg, pool, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -97,10 +93,8 @@ func reconciler(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store) 
 	if err != nil {
 		return nil, err
 	}
-	events := newLog(store)
-	events.Fleet = newFleet(cfg, pool, log)
 	return &provisioner.Reconciler{
-		Log:   events,
+		Log:   newLog(store, nil, newFleet(cfg, pool, log)),
 		Cloud: c, Live: (&projections.Reader{Pool: pool}).Live, Logger: log,
 	}, nil
 }

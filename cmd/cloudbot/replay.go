@@ -22,12 +22,12 @@ func replayCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay <projection>",
 		Short: "Rebuild a read model from the log, or retry its parked events",
-		Long: `Folds the whole log into new tables beside the live ones and switches over in one
-transaction; queries are answered all the while. Safe beside a running server. It goes
-past an event that cannot be applied: that one is named, and its stream stays parked.
+		Long: `Builds new tables from the whole log beside the live ones, then switches to them in one
+transaction. Queries are answered throughout. Safe beside a running server. If an event
+cannot be applied, the command names it and continues; its stream stays parked.
 
-With --parked it applies only the events that were set aside because they could
-not be applied, and those of the same streams after them, in order.
+With --parked, the command only retries parked events: those that could not be applied,
+and the later events of the same streams, in order.
 
 Projections: ` + strings.Join(names, ", ") + `, or all.`,
 		Example: "  cloudbot replay instances\n  cloudbot replay --parked all",
@@ -71,10 +71,10 @@ func replayOne(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store, p
 		say("%d parked events applied, %d left\n", applied, left)
 		return sayParked(ctx, pool, p, say)
 	}
-	began, told := time.Now(), time.Now()
+	began, said := time.Now(), time.Now()
 	n, err := projections.Rebuild(ctx, pool, store, p, func(position int64) {
-		if time.Since(told) > time.Second {
-			told = time.Now()
+		if time.Since(said) > time.Second {
+			said = time.Now()
 			say("at event %d\n", position)
 		}
 	})
@@ -85,7 +85,7 @@ func replayOne(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store, p
 	return sayParked(ctx, pool, p, say)
 }
 
-// sayParked names the events that stop their streams.
+// sayParked names the events at which streams stopped.
 func sayParked(ctx context.Context, pool *pgxpool.Pool, p projections.Projection, say func(string, ...any)) error {
 	faulty, all, err := projections.Parked(ctx, pool, p.Name)
 	if err != nil {
@@ -95,7 +95,7 @@ func sayParked(ctx context.Context, pool *pgxpool.Pool, p projections.Projection
 		say("event %d of %s is parked, and its stream with it: %s\n", e.Position, e.Stream, e.Cause)
 	}
 	if all > len(faulty) {
-		say("%d events that follow them are parked, too\n", all-len(faulty))
+		say("%d later events of these streams are parked too\n", all-len(faulty))
 	}
 	return nil
 }

@@ -7,18 +7,20 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
 func rewrapCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rewrap",
-		Short: "Bring all data keys under the first key of ENCRYPTION_KEY",
-		Long: `Changes the key that the accounts' data keys are wrapped with, beside the running
-servers. To change ENCRYPTION_KEY: add the new key behind the old one everywhere
-("old,new"), then put it first everywhere ("new,old"), then run this, then remove
-the old one. Machines that were launched under the old key must have enrolled by then.`,
+		Short: "Re-encrypt all data keys with the first key of ENCRYPTION_KEY",
+		Long: `Changes the key that encrypts the accounts' data keys, while servers run. To replace
+ENCRYPTION_KEY:
+
+  1. On every server, add the new key after the old one ("old,new").
+  2. On every server, put the new key first ("new,old").
+  3. Run this command.
+  4. When all machines launched before step 2 have enrolled, remove the old key.`,
 		Example: `  ENCRYPTION_KEY="$new,$old" cloudbot rewrap`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -26,12 +28,8 @@ the old one. Machines that were launched under the old key must have enrolled by
 			if err != nil {
 				return err
 			}
-			keys, err := loadSecrets(cfg)
-			if err != nil {
-				return err
-			}
 			return tool(cmd.Context(), func(ctx context.Context, pool *pgxpool.Pool, _ *postgres.Store) error {
-				vault, err := secrets.OpenVault(ctx, secrets.VaultConfig{Pool: pool, Keyring: keys.ring})
+				_, vault, err := openVault(ctx, cfg, pool, nil)
 				if err != nil {
 					return err
 				}
@@ -39,7 +37,7 @@ the old one. Machines that were launched under the old key must have enrolled by
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%d keys rewrapped; all are under the first key now\n", n)
+				fmt.Fprintf(cmd.OutOrStdout(), "%d keys re-encrypted; all use the first key now\n", n)
 				return nil
 			})
 		},

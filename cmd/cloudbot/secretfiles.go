@@ -11,14 +11,14 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 )
 
-// secretSettings may each be given as a file, by the name with _FILE behind it.
+// secretSettings may each be given as a file, under the name with the suffix _FILE.
 var secretSettings = []string{
 	"JWT_SECRET_KEY", "JWT_REFRESH_SECRET_KEY", "ENCRYPTION_KEY", "DATABASE_URL", "NATS_URL", "ADMIN_TOKEN",
 	"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
 }
 
-// readSecretFiles puts what the files hold where the settings are read. It returns the files, and .env if there is a
-// secret in it. What is wrong with them is said all at once, and without a word of their contents.
+// readSecretFiles copies the contents of the files to the environment, where settings are read. It returns the files,
+// and .env if it contains a secret. The error lists all problems and no contents.
 func readSecretFiles() (files []string, err error) {
 	var errs []error
 	dotenv, _ := godotenv.Read()
@@ -30,7 +30,7 @@ func readSecretFiles() (files []string, err error) {
 			continue
 		}
 		if os.Getenv(name) != "" {
-			errs = append(errs, fmt.Errorf("%s and %s_FILE are both given; keep one", name, name))
+			errs = append(errs, fmt.Errorf("%s and %s_FILE are both set; keep one", name, name))
 			continue
 		}
 		text, err := os.ReadFile(path)
@@ -55,13 +55,13 @@ func readSecretFiles() (files []string, err error) {
 	return files, errors.Join(errs...)
 }
 
-// openFiles names those of the files that a desktop's shell could read, where each desktop has a user of its own.
-// Elsewhere nothing is wrong with a file that others can read, as those of Docker and Kubernetes are.
+// openFiles names the files that a desktop's shell could read if each desktop has its own user. In other setups other
+// users may read them, as with the secrets of Docker and Kubernetes.
 func openFiles(files []string) error {
 	var errs []error
 	for _, f := range files {
 		if local.OthersRead(f) {
-			errs = append(errs, fmt.Errorf("%s holds a secret, and every desktop on this computer could read it: chmod 600 %s", f, f))
+			errs = append(errs, fmt.Errorf("%s holds a secret that every desktop on this computer can read; run chmod 600 %s", f, f))
 		}
 	}
 	return errors.Join(errs...)

@@ -12,9 +12,9 @@ func verifyCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Join the log and JetStream number by number, and print the counts",
-		Long: `Asks the server that runs on this data folder to read the whole log and the whole
-stream EVENTS and to compare them: position, id, subject and data of each event.`,
+		Short: "Compare the log with JetStream, event by event, and print the counts",
+		Long: `Asks the server on this data folder to read the whole log and the whole stream EVENTS,
+and to compare the position, ID, subject and data of each event.`,
 		Example: "  cloudbot verify\n  cloudbot verify --json | jq .missing",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,7 +42,7 @@ stream EVENTS and to compare them: position, id, subject and data of each event.
 				fmt.Fprintf(cmd.OutOrStdout(), "%-10s %d\n", name, counts[name])
 			}
 			if counts["missing"]+counts["extra"]+counts["different"] > 0 {
-				return errors.New("log and stream differ; a running relay mends what is missing")
+				return errors.New("log and stream differ; a running relay repairs what is missing")
 			}
 			return nil
 		},

@@ -33,7 +33,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// machines is a small control plane: it knows one instance.
+// machines is a small control plane that knows one instance.
 type machines struct {
 	mu     sync.Mutex
 	key    []byte
@@ -135,12 +135,12 @@ func newWorld(t *testing.T, session access.BridgeSession, desktop string) *world
 		cancel()
 		all.Wait()
 		server.Close()
-		_ = os.RemoveAll(paths.Home(c.StateDir)) // outside the test's folder where the desktop's user cannot reach that
+		_ = os.RemoveAll(paths.Home(c.StateDir)) // outside the test's folder if the desktop's user cannot reach that
 		if t.Failed() {
 			t.Log(w.log.String())
 		}
 		if strings.Contains(w.log.String(), "sk-canary") {
-			t.Error("the log holds an API key")
+			t.Error("the log: got an API key, want none")
 		}
 	})
 	for _, want := range []instance.Phase{instance.PhaseBooting, instance.PhaseInstalling, instance.PhaseDesktop, instance.PhaseAgent, instance.PhaseReady} {
@@ -169,7 +169,7 @@ func (w *world) dial(t *testing.T, path string) *websocket.Conn {
 		t.Fatal(err)
 	}
 	if c.Subprotocol() != "binary" {
-		t.Errorf("subprotocol %q", c.Subprotocol())
+		t.Errorf("subprotocol: got %q, want binary", c.Subprotocol())
 	}
 	c.SetReadLimit(-1)
 	t.Cleanup(func() { c.CloseNow() })
@@ -189,22 +189,22 @@ func newViewer(t *testing.T, c *websocket.Conn) *viewer {
 	t.Helper()
 	v := &viewer{t: t, c: websocket.NetConn(t.Context(), c, websocket.MessageBinary)}
 	if got := string(v.read(12)); got != rfb.Version {
-		t.Fatalf("version %q", got)
+		t.Fatalf("version: got %q, want %q", got, rfb.Version)
 	}
 	v.write([]byte(rfb.Version))
 	if got := v.read(2); !bytes.Equal(got, []byte{1, rfb.SecurityNone}) {
-		t.Fatalf("security types %v", got)
+		t.Fatalf("security types: got %v, want None only", got)
 	}
 	v.write([]byte{rfb.SecurityNone})
 	if got := v.read(4); !bytes.Equal(got, make([]byte, 4)) {
-		t.Fatalf("security result %v", got)
+		t.Fatalf("security result: got %v, want 0", got)
 	}
 	v.write([]byte{1})
 	init := v.read(24)
 	v.w, v.h = int(binary.BigEndian.Uint16(init)), int(binary.BigEndian.Uint16(init[2:]))
 	v.name = string(v.read(int(binary.BigEndian.Uint32(init[20:]))))
 	v.fb = make([]uint32, v.w*v.h)
-	// 32 bits, little endian, 8 bits a colour: whatever the server prefers.
+	// 32 bits, little endian, 8 bits per colour, regardless of what the server prefers.
 	v.write([]byte{rfb.SetPixelFormat, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0})
 	v.write([]byte{rfb.SetEncodings, 0, 0, 1, 0, 0, 0, rfb.EncodingRaw})
 	return v
@@ -235,7 +235,7 @@ func (v *viewer) ask(incremental bool) {
 	v.write(binary.BigEndian.AppendUint16(b, uint16(v.h)))
 }
 
-// update reads one framebuffer update and tells how many pixels changed inside the given columns.
+// update reads one framebuffer update and returns how many pixels changed inside the given area.
 func (v *viewer) update(inside func(x, y int) bool) (changed int) {
 	for {
 		switch kind := v.read(1)[0]; kind {
@@ -246,7 +246,7 @@ func (v *viewer) update(inside func(x, y int) bool) (changed int) {
 			continue
 		case rfb.FramebufferUpdate:
 		default:
-			v.t.Fatalf("message %d", kind)
+			v.t.Fatalf("message: got %d, want %d", kind, rfb.FramebufferUpdate)
 		}
 		break
 	}
@@ -283,7 +283,7 @@ func (v *viewer) key(sym uint32) {
 	}
 }
 
-// belowBar leaves the built-in screen's clock out.
+// belowBar excludes the built-in screen's clock.
 func belowBar(_, y int) bool { return y > 60 }
 
 func TestDesktopThroughTheWholePath(t *testing.T) {
@@ -297,11 +297,11 @@ func TestDesktopThroughTheWholePath(t *testing.T) {
 			w := newWorld(t, access.BridgeSession{Mode: "control"}, kind)
 			v := newViewer(t, w.dial(t, "/vnc"))
 			if v.w != 1280 || v.h != 800 {
-				t.Errorf("screen of %d × %d", v.w, v.h)
+				t.Errorf("screen: got %d × %d, want 1280 × 800", v.w, v.h)
 			}
 			v.ask(false)
 			v.update(nil)
-			for v.colours() < 3 { // a real desktop draws itself bit by bit
+			for v.colours() < 3 { // a real desktop is drawn gradually
 				v.ask(true)
 				v.update(nil)
 			}
@@ -333,16 +333,16 @@ func TestViewOnly(t *testing.T) {
 	}
 	v.write([]byte{rfb.PointerEvent, 1, 1, 44, 1, 144})
 	v.write(append([]byte{rfb.ClientCutText, 0, 0, 0, 0, 0, 0, 5}, "paste"...))
-	v.ask(false) // answered after the input would have been
+	v.ask(false) // answered after the input would have taken effect
 	if changed := v.update(belowBar); changed != 0 {
-		t.Errorf("%d pixels changed by a viewer who may only look", changed)
+		t.Errorf("pixels changed by a viewer without control: got %d, want 0", changed)
 	}
 	c := newChat(t, w.dial(t, "/cloudbot"))
 	if r := c.ask("chat.send", map[string]any{"sessionKey": "main", "message": "hi", "idempotencyKey": "k"}); r.OK {
-		t.Error("a viewer who may only look has sent a message")
+		t.Error("a message of a viewer without control: got accepted, want refused")
 	}
 	if r := c.ask("chat.history", map[string]any{"sessionKey": "main"}); !r.OK {
-		t.Errorf("history refused: %s", r.Error)
+		t.Errorf("history: got %s, want it for a viewer without control", r.Error)
 	}
 }
 
@@ -365,7 +365,7 @@ func newChat(t *testing.T, c *websocket.Conn) *chat {
 	ch := &chat{t: t, c: c}
 	a := ch.next()
 	if a.Type != "res" || a.Payload["type"] != "hello-ok" {
-		t.Fatalf("first frame %+v", a)
+		t.Fatalf("first frame: got %+v, want hello-ok", a)
 	}
 	ch.hello = a.Payload
 	return ch
@@ -409,16 +409,16 @@ func TestChatThroughTheWholePath(t *testing.T) {
 	w := newWorld(t, access.BridgeSession{Mode: "control"}, "built-in")
 	c := newChat(t, w.dial(t, "/cloudbot"))
 	if auth, _ := json.Marshal(c.hello["auth"]); strings.Contains(strings.ToLower(string(auth)), "token") {
-		t.Errorf("the hello holds credentials: %s", auth)
+		t.Errorf("the hello: got %s, want no credentials", auth)
 	}
 	if r := c.ask("connect", map[string]any{"minProtocol": 4, "maxProtocol": 4}); r.OK {
-		t.Error("a second connect was let through")
+		t.Error("a second connect: got accepted, want refused")
 	}
 	if r := c.ask("sessions.messages.subscribe", map[string]any{"key": "agent:main:main"}); !r.OK {
-		t.Fatalf("subscribe: %s", r.Error)
+		t.Fatalf("subscribe: got %s, want accepted", r.Error)
 	}
 	if r := c.ask("chat.send", map[string]any{"sessionKey": "main", "message": "good morning", "idempotencyKey": "k1"}); r.Payload["status"] != "started" || r.Payload["runId"] != "k1" {
-		t.Fatalf("send: %+v", r)
+		t.Fatalf("send: got %+v, want run k1 started", r)
 	}
 	var text string
 	deltas := 0
@@ -439,10 +439,10 @@ func TestChatThroughTheWholePath(t *testing.T) {
 		break
 	}
 	if deltas < 3 || !strings.Contains(text, "good morning") || !strings.Contains(text, "OPENAI_API_KEY") || strings.Contains(text, "sk-canary") {
-		t.Errorf("%d deltas: %q", deltas, text)
+		t.Errorf("answer: got %d deltas, %q, want 3 or more with the message and no key", deltas, text)
 	}
 	if r := c.ask("chat.send", map[string]any{"sessionKey": "main", "message": "good morning", "idempotencyKey": "k1"}); !r.OK || r.Payload["status"] == "started" {
-		t.Errorf("resend: %+v", r)
+		t.Errorf("the same message again: got %+v, want accepted and not started again", r)
 	}
 	for path, want := range map[string]string{"/log": "tunnel is up", "/check": "x11vnc", "/debug": "OPENAI_API_KEY"} {
 		status, body := w.diagnose(t, path)

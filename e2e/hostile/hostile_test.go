@@ -1,5 +1,5 @@
-// Package hostile_test puts tunnels and bridges together, and a machine in hostile hands beside a good one: while
-// it does its worst, the other tenant is served.
+// Package hostile_test puts tunnels and bridges together, and a hostile machine beside a good one. Whatever the hostile
+// one does, the other tenant is served.
 package hostile_test
 
 import (
@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// store knows machines by their keys; a machine's account has its name.
+// store holds the machines' keys. A machine's account has the machine's name.
 type store map[string]ed25519.PrivateKey
 
 func (s store) Enroll(context.Context, string, []byte) (string, error) {
@@ -45,14 +45,14 @@ func (store) Reached(context.Context, string, string, instance.Phase, string) er
 func (store) Versions(context.Context, string, string, map[string]string) error     { return nil }
 func (store) Keys(context.Context, string, string) (map[string]string, error)       { return nil, nil }
 
-// server is a control plane's tunnels and bridges; a path of it is /vnc/ or /agent/ and a machine.
+// server is a control plane's tunnels and bridges. Its paths are /vnc/ or /agent/ and a machine.
 type server struct {
 	url    string
 	hub    *tunnel.Hub
 	bridge *bridge.Bridge
 }
 
-// serve starts it with a machine for each of services, connected.
+// serve starts a server with a connected machine for each of services.
 func serve(t *testing.T, services map[string]map[string]func(net.Conn)) *server {
 	t.Helper()
 	keys := store{}
@@ -131,7 +131,7 @@ func (s *server) chats(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, got, err := c.Read(ctx); err != nil || string(got) != frame {
-		t.Errorf("the other tenant's agent answers %q, %v", got, err)
+		t.Errorf("the other tenant's agent: got %q, %v, want %q", got, err, frame)
 	}
 }
 
@@ -144,11 +144,11 @@ func echo(ctx context.Context, c *websocket.Conn) {
 	}
 }
 
-// mute takes a connection and says nothing on it.
+// mute accepts a connection and sends nothing on it.
 func mute(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
-// While a machine greets each of its 16 sessions with 8 MiB, or takes connections and never answers, another
-// tenant's agent answers; the machine's sessions end with a status, and nothing of them is held.
+// While a machine greets each of its 16 sessions with 8 MiB, or accepts connections and never answers, another tenant's
+// agent answers. The machine's sessions end with a status and leave nothing in memory.
 func TestHostileMachineBesideAnother(t *testing.T) {
 	t.Parallel()
 	good := map[string]func(net.Conn){wire.Agent: hostile.Gateway{After: echo}.Serve}
@@ -167,12 +167,12 @@ func TestHostileMachineBesideAnother(t *testing.T) {
 			var all sync.WaitGroup
 			for range 16 {
 				all.Go(func() {
-					for { // again and again, until the other tenant was served
+					for { // repeated until the other tenant was served
 						ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 						_, res, err := s.dial(ctx, "/agent/bad")
 						cancel()
 						if err == nil || res == nil || res.StatusCode != tt.status {
-							t.Errorf("status %v, %v", res, err)
+							t.Errorf("the bad machine's session: got %v, %v, want status %d", res, err, tt.status)
 							return
 						}
 						select {
@@ -198,7 +198,7 @@ func TestHostileMachineBesideAnother(t *testing.T) {
 				select {
 				case <-tick.C:
 				case <-deadline.C:
-					t.Fatalf("%d greetings with %d bytes and %d sessions are left", sessions, bytes, s.bridge.Len())
+					t.Fatalf("left: got %d greetings with %d bytes and %d sessions, want none", sessions, bytes, s.bridge.Len())
 				}
 			}
 		})

@@ -14,11 +14,11 @@ import (
 type provider struct {
 	mu   sync.Mutex
 	auth []string      // Authorization of each turn
-	held chan struct{} // a turn says its first word and waits until this is closed; nil: it does not
+	held chan struct{} // a turn sends its first word and waits until this is closed; nil: it does not wait
 	busy bool          // a turn waits
 }
 
-// hold has turns wait until they are let go.
+// hold makes turns wait until they are released.
 func (p *provider) hold() (let func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,7 +85,7 @@ func (p *provider) complete(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, `data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"echo-1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}`+"\n\ndata: [DONE]\n\n")
 }
 
-// lastKey is the Authorization of the last turn.
+// lastKey returns the Authorization of the last turn.
 func (p *provider) lastKey() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,7 +95,7 @@ func (p *provider) lastKey() string {
 	return p.auth[len(p.auth)-1]
 }
 
-// providerConfig is OpenClaw's configuration for it; the key is the one its user stored.
+// providerConfig is OpenClaw's configuration for the provider; the key is the one that the user stored.
 const providerConfig = `{
   "models": {"providers": {"fake": {
     "baseUrl": "http://127.0.0.1:9099/v1", "apiKey": "${OPENAI_API_KEY}", "api": "openai-completions",

@@ -15,12 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tools is what the test needs of the computer it runs on, by Debian package.
+// tools are the programs that the test needs on its computer, by Debian package.
 var tools = map[string]string{
 	"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container", "ip": "iproute2", "ss": "iproute2", "iptables": "iptables", "nsenter": "util-linux",
 }
 
-// prepare installs what is missing and makes the root that machines begin with, once: it is cached.
+// prepare installs what is missing and makes the root that machines start from. The root is cached.
 func prepare(t *testing.T) (base string) {
 	t.Helper()
 	var missing []string
@@ -49,7 +49,7 @@ func prepare(t *testing.T) (base string) {
 	}
 	t.Log("making the root, once")
 	os.RemoveAll(base + ".new")
-	// Small, as a cloud's image is before anybody has installed something.
+	// Small, like a cloud's image before anything is installed.
 	must(t, "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,dbus,ca-certificates,curl,iproute2,procps", "bookworm", base+".new")
 	must(t, "cp", "/etc/resolv.conf", base+".new/etc/resolv.conf")
 	must(t, "chroot", base+".new", "sh", "-c", "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends cloud-init")
@@ -59,13 +59,13 @@ func prepare(t *testing.T) (base string) {
 	return base
 }
 
-// network is a namespace for the machine, its cable, and a way out.
+// network is the machine's namespace, its cable, and a route out.
 type network struct {
 	name          string
 	host, machine string // addresses
 }
 
-// cable makes the network and takes it away at the test's end.
+// cable creates the network and removes it when the test ends.
 func cable(t *testing.T) network {
 	t.Helper()
 	n := os.Getpid() % 200
@@ -138,7 +138,7 @@ func (n network) listen(t *testing.T, addr string) net.Listener {
 // computer is the running container.
 type computer struct{ t *testing.T }
 
-// leader is the process that is init within; "" while it is off.
+// leader returns the container's init process; "" while the machine is off.
 func (computer) leader() string {
 	nspawn, _ := exec.Command("pgrep", "-f", "^systemd-nspawn .*--machine=cloudbot ").Output()
 	pid := strings.TrimSpace(string(nspawn))
@@ -149,7 +149,7 @@ func (computer) leader() string {
 	return strings.TrimSpace(string(child))
 }
 
-// sh runs a script within.
+// sh runs a script in the container.
 func (c computer) sh(script string) (string, error) {
 	pid := c.leader()
 	if pid == "" {

@@ -1,6 +1,6 @@
-// Package machine boots a real Debian as a user's machine: systemd and cloud-init in a container with an
-// address of its own, the rendered user-data, and a real control plane. It needs root, downloads
-// packages, and runs for minutes, so it is asked for with E2E_MACHINE=1.
+// Package machine boots a real Debian as a user's machine: systemd and cloud-init in a container with its own address,
+// the rendered user-data, and a real control plane. It needs root, downloads packages and takes minutes, so it runs only
+// with E2E_MACHINE=1.
 package machine
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
-// canaries are API keys that must be found nowhere.
+// canaries are API keys that must not leak.
 var canaries = []string{"sk-CANARY-e2e-machine-0001-abcdefgh", "sk-CANARY-e2e-machine-0002-ijklmnop"}
 
 func TestMachine(t *testing.T) {
@@ -44,8 +44,8 @@ func TestMachine(t *testing.T) {
 	m.isTerminated()
 }
 
-// TestBakedMachine bakes an image first, and launches from that: nothing is left to install. It takes the real
-// OpenClaw, as every image does, so it is asked for with that.
+// TestBakedMachine bakes an image and launches from it, so that nothing is left to install. Like every image it contains
+// the real OpenClaw, so it runs only with OPENCLAW=real.
 func TestBakedMachine(t *testing.T) {
 	if os.Getenv("E2E_MACHINE") == "" || os.Getenv("OPENCLAW") != "real" || os.Getuid() != 0 {
 		t.Skip("set E2E_MACHINE=1 and OPENCLAW=real, as root, to bake an image and boot it")
@@ -67,9 +67,9 @@ type story struct {
 	net    network
 	inside computer
 	id     string
-	news   <-chan news
+	events <-chan event
 	fake   *provider
-	key    string // the present canary
+	key    string // the current canary
 	apps   []string
 	out    string // folder of pictures
 	cons   string // console's file
@@ -94,7 +94,7 @@ func launch(t *testing.T, real, baked bool) *story {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(image) }) // when the machine has ended, with its server
+	t.Cleanup(func() { os.RemoveAll(image) }) // after the machine and its server have ended
 	m.server = startServer(t, m.net, func(public, sum string) any {
 		agent := "stand-in"
 		if real {
@@ -116,11 +116,11 @@ func launch(t *testing.T, real, baked bool) *story {
 	m.token = field(m.must(201, "POST", "/api/auth/signup", `{"email":"ada@example.com","password":"a long enough pass phrase"}`), "access_token")
 	m.must(201, "POST", "/api/user/api-keys", fmt.Sprintf(`{"provider":"openai","api_key":%q}`, m.key))
 	m.id = field(m.must(202, "POST", "/api/instances", `{"name":"A real one"}`), "id")
-	m.news = m.follow()
+	m.events = m.follow()
 	return m
 }
 
-// bake makes an image's root out of a bare one, as Packer does, and returns it.
+// bake turns a bare root into that of an image, as Packer does, and returns it.
 func (m *story) bake(base, root, public string) string {
 	m.t.Helper()
 	must(m.t, "cp", "-a", "--reflink=auto", base, root)
@@ -146,7 +146,7 @@ func (m *story) bake(base, root, public string) string {
 	return root
 }
 
-// files are the computer's ways into this network, and the agent's model.
+// files are the machine's network settings and the agent's model.
 func (m *story) files() map[string]string {
 	files := map[string]string{"/etc/hostname": "cloudbot\n"}
 	if ca, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt"); err == nil {
@@ -165,7 +165,7 @@ func (m *story) files() map[string]string {
 	return files
 }
 
-// until waits for the phases, in this order and no other, and tells when each came.
+// until waits for the phases, in exactly this order, and logs when each was reached.
 func (m *story) until(within time.Duration, phases ...string) {
 	m.t.Helper()
 	began, end := time.Now(), time.NewTimer(within)
@@ -173,13 +173,13 @@ func (m *story) until(within time.Duration, phases ...string) {
 	var seen []string
 	for len(seen) < len(phases) {
 		select {
-		case n := <-m.news:
+		case n := <-m.events:
 			m.t.Logf("%7.1fs %s: %v", time.Since(began).Seconds(), n, orEmpty(n.data["detail"]))
 			if n.typ == "instance.phase_reached" {
 				seen = append(seen, fmt.Sprint(n.data["phase"]))
 			}
 			if n.typ == "instance.failed" || n.typ == "instance.boot_stalled" {
-				m.t.Errorf("%s: %v", n.typ, n.data)
+				m.t.Errorf("got %s: %v, want a phase", n.typ, n.data)
 			}
 			if !slices.Equal(seen, phases[:len(seen)]) {
 				m.t.Fatalf("phases %v, want %v", seen, phases)
@@ -188,7 +188,7 @@ func (m *story) until(within time.Duration, phases ...string) {
 			console, _ := os.ReadFile(m.cons)
 			_, log := m.do("GET", "/api/instances/"+m.id+"/debug/log", "")
 			journal, _ := m.inside.sh("journalctl -b --no-pager -n 60")
-			m.t.Fatalf("after %v: %v of %v\nconsole: %s\nlog: %s\njournal: %s", within, seen, phases, console, log[max(0, len(log)-5000):], journal)
+			m.t.Fatalf("after %v: got phases %v, want %v\nconsole: %s\nlog: %s\njournal: %s", within, seen, phases, console, log[max(0, len(log)-5000):], journal)
 		}
 	}
 }
@@ -217,17 +217,17 @@ func (m *story) agentAnswers(run string) {
 	began := time.Now()
 	deltas, text, err := m.chat(m.id, run, "say:"+run+":")
 	if err != nil || text == "" {
-		m.t.Fatalf("chat: %q %v\n%s", text, err, m.must(200, "GET", "/api/instances/"+m.id+"/debug/log", ""))
+		m.t.Fatalf("chat: got %q, %v, want an answer\n%s", text, err, m.must(200, "GET", "/api/instances/"+m.id+"/debug/log", ""))
 	}
 	m.t.Logf("the agent answered in %d parts after %.1fs: %q", deltas, time.Since(began).Seconds(), text)
 	if !m.real {
 		return
 	}
 	if !strings.Contains(text, "You said "+run) {
-		m.t.Errorf("the answer is not the model's: %q", text)
+		m.t.Errorf("answer: got %q, want the model's: You said %s", text, run)
 	}
 	if m.fake.lastKey() != "Bearer "+m.key {
-		m.t.Error("the model was not called with the user's key")
+		m.t.Errorf("key of the model's caller: got %q, want the user's", m.fake.lastKey())
 	}
 }
 
@@ -239,11 +239,11 @@ func (m *story) listensOnLoopbackOnly() {
 	m.t.Logf("ss -ltn:\n%s", out)
 	found := listening.FindAllStringSubmatch(out, -1)
 	if len(found) == 0 || !strings.Contains(out, ":5900") {
-		m.t.Fatalf("no VNC server listens:\n%s", out)
+		m.t.Fatalf("got no VNC server, want one on port 5900:\n%s", out)
 	}
 	for _, f := range found {
 		if !strings.HasPrefix(f[1], "127.") && f[1] != "[::1]" {
-			m.t.Errorf("something listens on %s", f[1])
+			m.t.Errorf("got a listener on %s, want loopback only", f[1])
 		}
 	}
 }
@@ -256,7 +256,7 @@ func (m *story) ranAsOrdinaryUser() {
 	}
 	for _, p := range programs {
 		if user := strings.TrimSpace(m.inside.must("ps -o user= -p $(pgrep -x -o " + p + ")")); user != "cloudbot" {
-			m.t.Errorf("%s runs as %s", p, user)
+			m.t.Errorf("%s: got user %s, want cloudbot", p, user)
 		}
 	}
 	m.inside.must(`test "$(stat -fc %T /run/cloudbot)" = tmpfs`)
@@ -267,7 +267,7 @@ func (m *story) ranAsOrdinaryUser() {
 	}
 }
 
-// desktopComesBack kills the X server, under which all of the desktop goes.
+// desktopComesBack kills the X server, and with it the whole desktop.
 func (m *story) desktopComesBack() {
 	m.t.Helper()
 	m.inside.must("pkill -KILL -x Xvnc")
@@ -298,7 +298,7 @@ func (m *story) keyChangesLive() {
 	}
 	m.agentAnswers("run-2")
 	if after := m.inside.must("cat /proc/sys/kernel/random/boot_id"); after != before {
-		m.t.Error("the machine was rebooted for a key")
+		m.t.Errorf("boot ID: got %s, want %s: a new key needs no reboot", after, before)
 	}
 }
 
@@ -308,12 +308,12 @@ func (m *story) diagnostics() {
 		text := m.must(200, "GET", "/api/instances/"+m.id+"/debug/"+report, "")
 		for _, c := range canaries {
 			if strings.Contains(text, c) {
-				m.t.Errorf("debug/%s shows a key", report)
+				m.t.Errorf("debug/%s: got a key, want none", report)
 			}
 		}
 		if report == "log" {
 			if !strings.Contains(text, "install: ") {
-				m.t.Error("debug/log does not show the installation")
+				m.t.Error("debug/log: got no line of the installation, want install: ")
 			}
 			for line := range strings.Lines(text) {
 				if strings.Contains(line, "msg=installed") || strings.Contains(line, "level=WARN") {
@@ -325,37 +325,37 @@ func (m *story) diagnostics() {
 			m.t.Logf("debug/check: %s", text)
 			// npm had no plug-in for groq when this was written.
 			if lacks := strings.Join(strings.Fields(text), ""); !strings.Contains(lacks, `"providers_without_plugin":[]`) && !strings.Contains(lacks, `"providers_without_plugin":["groq"]`) {
-				m.t.Error("plug-ins of providers are missing")
+				m.t.Errorf("providers without a plug-in: got %s, want none but groq", text)
 			}
 		}
 	}
 }
 
-// keysAreNowhere looks at the machine's disk, its journal and user-data with it, and at the control plane's files and log.
+// keysAreNowhere searches the machine's disk, with its journal and user-data, and the control plane's files and log.
 func (m *story) keysAreNowhere() {
 	m.t.Helper()
 	m.inside.must("journalctl --sync")
-	// The search itself is tried on what must be found: the id, in user-data on the machine's disk.
+	// The search itself is tested on what it must find: the ID, in user-data on the machine's disk.
 	found := must(m.t, "grep", "-rlaF", m.id, filepath.Join(m.server.dir, "machines"))
 	if !strings.Contains(found, "/root/etc/cloudbot/guest.json") || !strings.Contains(found, "nocloud/user-data") {
-		m.t.Errorf("the search does not find the instance's id where it is: %s", found)
+		m.t.Errorf("the search for the instance's ID: got %s, want guest.json and user-data", found)
 	}
 	for _, place := range []string{filepath.Join(m.server.dir, "machines"), filepath.Join(m.server.dir, "nats")} {
-		// The disk of the machine is below the first.
+		// The first contains the machine's disk.
 		out, err := exec.CommandContext(m.t.Context(), "grep", "-rlaF", "-e", canaries[0], "-e", canaries[1], place).Output()
 		if err == nil || len(out) > 0 {
-			m.t.Errorf("a key is in %s", out)
+			m.t.Errorf("got a key in %s, want none", out)
 		}
 	}
 	console, _ := os.ReadFile(m.cons)
 	for _, text := range []string{string(console), m.server.out.tail(100 << 20)} {
 		if strings.Contains(text, "CANARY") {
-			m.t.Error("a key is in the console or in the control plane's log")
+			m.t.Error("got a key in the console or in the control plane's log, want none")
 		}
 	}
 }
 
-// stamps tells what was installed when.
+// stamps returns what was installed, and when.
 func (m *story) stamps() string { return m.inside.must("cat /usr/local/lib/cloudbot/installed.json") }
 
 func (m *story) reboots() {
@@ -370,8 +370,8 @@ func (m *story) reboots() {
 	m.again("reboot", before)
 }
 
-// turnUnderWay has the real agent begin a turn, and returns what is to be called once the machine was told to
-// stop: the turn comes to its end, and its user sees that, before the machine does.
+// turnUnderWay starts a turn of the real agent. The returned function, called once the machine is stopping, checks that
+// the turn ends, and its user sees that, before the machine does.
 func (m *story) turnUnderWay(run string) (ends func()) {
 	m.t.Helper()
 	if !m.real {
@@ -390,7 +390,7 @@ func (m *story) turnUnderWay(run string) (ends func()) {
 	await(m.t, time.Minute, "a turn under way", m.fake.waits)
 	return func() {
 		m.t.Helper()
-		await(m.t, time.Minute, "the agent to be told to end", func() bool {
+		await(m.t, time.Minute, "the agent to begin to stop", func() bool {
 			state, _ := m.inside.sh("systemctl is-active cloudbot-openclaw")
 			return strings.TrimSpace(state) == "deactivating"
 		})
@@ -398,7 +398,7 @@ func (m *story) turnUnderWay(run string) (ends func()) {
 		began := time.Now()
 		let()
 		if a := <-answered; a.err != nil || !strings.Contains(a.text, "You said "+run) {
-			m.t.Errorf("the last turn before a reboot: %q %v", a.text, a.err)
+			m.t.Errorf("the last turn before a reboot: got %q, %v, want You said %s", a.text, a.err, run)
 		}
 		m.t.Logf("the last turn ended %.1fs after its model went on, while the machine waited", time.Since(began).Seconds())
 	}
@@ -410,7 +410,7 @@ func (m *story) stopsAndStarts() {
 	m.must(202, "POST", "/api/instances/"+m.id+"/stop", "")
 	m.becomes("stopped")
 	if pid := m.inside.leader(); pid != "" {
-		m.t.Error("it is stopped and runs")
+		m.t.Errorf("a stopped machine: got process %s, want none", pid)
 	}
 	began := time.Now()
 	m.must(202, "POST", "/api/instances/"+m.id+"/start", "")
@@ -419,7 +419,7 @@ func (m *story) stopsAndStarts() {
 	m.again("start", before)
 }
 
-// settled waits until the optional programs are installed, too.
+// settled waits until the optional programs are installed too.
 func (m *story) settled() {
 	m.t.Helper()
 	await(m.t, 10*time.Minute, "the rest of the installation", func() bool {
@@ -429,19 +429,19 @@ func (m *story) settled() {
 	m.t.Logf("installed: %s", stamps)
 	for _, app := range m.apps {
 		if !strings.Contains(stamps, `"`+app+`"`) {
-			m.t.Errorf("the %s is not installed", app)
+			m.t.Errorf("installed: got %s, want %s among them", stamps, app)
 		}
 	}
 }
 
-// again checks that everything is there and nothing was installed anew.
+// again checks that everything is there and that nothing was installed a second time.
 func (m *story) again(name, stamps string) {
 	m.t.Helper()
 	m.desktopIsXFCE(name)
 	m.agentAnswers("run-" + name)
 	m.listensOnLoopbackOnly()
 	if after := m.stamps(); after != stamps {
-		m.t.Errorf("something was installed again:\n%s\n%s", stamps, after)
+		m.t.Errorf("installed after a second boot: got\n%s\nwant\n%s", after, stamps)
 	}
 }
 
@@ -457,6 +457,6 @@ func (m *story) isTerminated() {
 	m.must(202, "DELETE", "/api/instances/"+m.id, "")
 	m.becomes("terminated")
 	if pid := m.inside.leader(); pid != "" {
-		m.t.Error("it is terminated and runs")
+		m.t.Errorf("a terminated machine: got process %s, want none", pid)
 	}
 }

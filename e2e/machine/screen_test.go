@@ -16,11 +16,11 @@ import (
 	"github.com/coder/websocket"
 )
 
-// cloud is a place where our wallpaper is nearly white, on a screen of 1280 by 800.
+// cloud is a point where our wallpaper is nearly white, on a screen of 1280 by 800.
 var cloud = image.Pt(870, 430)
 
-// screenshot looks at the desktop through the VNC bridge until it shows a desktop's number of
-// colours, and saves the picture. A desktop without our wallpaper is not a whole one.
+// screenshot looks at the desktop through the VNC bridge until it shows as many colours as a desktop has, and saves the
+// picture. A desktop without our wallpaper is not complete.
 func (u *user) screenshot(id, file string) (colours int, err error) {
 	ctx, cancel := context.WithTimeout(u.t.Context(), 60*time.Second)
 	defer cancel()
@@ -36,7 +36,7 @@ func (u *user) screenshot(id, file string) (colours int, err error) {
 	}
 	m := image.NewRGBA(image.Rectangle{Max: size})
 	same, last := 0, 0
-	for colours < 500 || same < 3 { // it is up, and has finished painting
+	for colours < 500 || same < 3 { // it is up and fully painted
 		if err := rfbUpdate(conn, m); err != nil {
 			return colours, fmt.Errorf("with %d colours: %w", colours, err)
 		}
@@ -114,7 +114,7 @@ func rfbHello(conn io.ReadWriter) (size image.Point, err error) {
 	return size, err
 }
 
-// rfbUpdate asks for the whole picture and paints what comes.
+// rfbUpdate requests the whole picture and paints the reply.
 func rfbUpdate(conn io.ReadWriter, m *image.RGBA) error {
 	size := m.Bounds().Max
 	ask := []byte{3, 0, 0, 0, 0, 0, 0, 0, 0, 0}

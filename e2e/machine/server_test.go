@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// server is a control plane whose machines are computers of ours.
+// server is a control plane whose machines are our own containers.
 type server struct {
 	t   testing.TB
 	dir string // DATA_DIR
@@ -26,7 +26,7 @@ type server struct {
 	out *lockedBuffer
 }
 
-// startServer builds the programs, and runs the control plane with the shim in place of the guest.
+// startServer builds the programs and runs the control plane with the shim in place of the guest.
 func startServer(t *testing.T, n network, shim func(publicURL, guestSHA256 string) any) *server {
 	t.Helper()
 	dir, err := os.MkdirTemp("/var/tmp", "cloudbot-machine-")
@@ -89,7 +89,7 @@ func startServer(t *testing.T, n network, shim func(publicURL, guestSHA256 strin
 		res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
-	// Now, as an image is baked with what the control plane serves.
+	// At this point, because an image is baked with what the control plane serves.
 	text, err := json.Marshal(shim(public, sumOf(t, guest)))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(bin, "shim.json"), text, 0o600)
@@ -100,7 +100,7 @@ func startServer(t *testing.T, n network, shim func(publicURL, guestSHA256 strin
 	return s
 }
 
-// front is where the machine reaches the control plane: an address at the other end of its cable.
+// front is where the machine reaches the control plane: the address at the other end of its cable.
 func (s *server) front(n network) string {
 	l, err := net.Listen("tcp", n.host+":0")
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// user is somebody with an account.
+// user is a user with an account.
 type user struct {
 	t     testing.TB
 	base  string
@@ -61,14 +61,14 @@ func field(text, name string) string {
 	return fmt.Sprint(m[name])
 }
 
-// news is one of the instance's events.
-type news struct {
+// event is one of the instance's events.
+type event struct {
 	at   time.Time
 	typ  string
 	data map[string]any
 }
 
-func (n news) String() string {
+func (n event) String() string {
 	return strings.TrimSpace(fmt.Sprintf("%s %v", strings.TrimPrefix(n.typ, "instance."), orEmpty(n.data["phase"])))
 }
 
@@ -79,8 +79,8 @@ func orEmpty(v any) any {
 	return v
 }
 
-// follow gives the account's events, from the first one, until the test ends.
-func (u *user) follow() <-chan news {
+// follow returns the account's events, from the first one, until the test ends.
+func (u *user) follow() <-chan event {
 	req, err := http.NewRequestWithContext(u.t.Context(), "GET", u.base+"/api/events", nil)
 	if err != nil {
 		u.t.Fatal(err)
@@ -91,7 +91,7 @@ func (u *user) follow() <-chan news {
 	if err != nil || res.StatusCode != http.StatusOK {
 		u.t.Fatalf("events: %v %v", res, err)
 	}
-	all := make(chan news, 1000)
+	all := make(chan event, 1000)
 	go func() {
 		defer res.Body.Close()
 		lines := bufio.NewScanner(res.Body)
@@ -102,7 +102,7 @@ func (u *user) follow() <-chan news {
 				Data map[string]any `json:"data"`
 			}
 			if ok && json.Unmarshal([]byte(text), &e) == nil && strings.HasPrefix(e.Type, "instance.") {
-				all <- news{time.Now(), e.Type, e.Data}
+				all <- event{time.Now(), e.Type, e.Data}
 			}
 		}
 	}()
@@ -129,7 +129,7 @@ func (u *user) bridge(ctx context.Context, id, kind string) (*websocket.Conn, er
 	return conn, nil
 }
 
-// chat says something to the agent and returns its answer, and in how many parts it came.
+// chat sends a message to the agent and returns its answer and the number of parts it came in.
 func (u *user) chat(id, run, message string) (deltas int, text string, err error) {
 	ctx, cancel := context.WithTimeout(u.t.Context(), 3*time.Minute)
 	defer cancel()
@@ -191,7 +191,7 @@ func (u *user) chat(id, run, message string) (deltas int, text string, err error
 	}
 }
 
-// await polls until ok says yes.
+// await polls until ok returns true.
 func await(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)

@@ -1,6 +1,6 @@
-// Command probe does what a stranger would do with a shell on a local desktop: it tries to read the server's
-// secrets, its database, its admin listener and other desktops, and writes down what it got. The test of break-ins
-// types its name into a terminal. It is told where to look, so that nothing is missed for want of a name.
+// Command probe does what a stranger would do with a shell on a local desktop. It tries to read the server's secrets,
+// its database, its admin listener and other desktops, and reports what it got. The test of break-ins types its name
+// into a terminal. The test lists where to look, so that the probe does not have to guess.
 package main
 
 import (
@@ -18,21 +18,21 @@ import (
 	"time"
 )
 
-// plan says where to look.
+// plan lists where to look.
 type plan struct {
-	Canary  string   // begins every secret that the server was given
+	Canary  string   // the start of every secret of the server
 	Server  int      // its process
-	Files   []string // what nobody on a desktop may read
-	Folders []string // what nobody on a desktop may list
+	Files   []string // that no process on a desktop may read
+	Folders []string // that no process on a desktop may list
 	Sockets []string // of Postgres
 	Admin   string   // URL of the admin listener
 }
 
-// report is what was got. Each line names a place and shows a part of what is there.
+// report is what the probe got. Each line names a place and shows part of its contents.
 type report struct {
 	User      string
 	Got       []string
-	Children  []int // left running, each cut off from its parent in another way
+	Children  []int // left running, each detached from its parent in a different way
 	Displays  int   // looked at
 	Processes int
 }
@@ -92,7 +92,7 @@ func (r *report) got(place string, text []byte) {
 	r.Got = append(r.Got, place+": "+strings.ToValidUTF8(string(text[:min(len(text), 160)]), "?"))
 }
 
-// processes looks at those that are not this machine's own.
+// processes looks at the processes of others.
 func (r *report) processes(p plan) {
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
@@ -128,7 +128,7 @@ func (r *report) processes(p plan) {
 	}
 }
 
-// postgres says hello as the server does, and asks for accounts.
+// postgres connects as the server does and asks for accounts.
 func (r *report) postgres(socket string) {
 	c, err := net.DialTimeout("unix", socket, 2*time.Second)
 	if err != nil {
@@ -143,7 +143,7 @@ func (r *report) postgres(socket string) {
 	r.got(socket, append([]byte("connected; "), answer[:n]...))
 }
 
-// displays tries every X display there is but this desktop's own: with no cookie, and with the own one.
+// displays tries every X display except its own: without a cookie, and with its own cookie.
 func (r *report) displays() {
 	sockets := map[string]bool{}
 	files, _ := filepath.Glob("/tmp/.X11-unix/X*")
@@ -171,7 +171,7 @@ func (r *report) displays() {
 			}
 		}
 	}
-	// The cookies themselves, and homes, at the places where a guest keeps them.
+	// The cookies themselves, and home folders, where a guest keeps them.
 	for _, pattern := range []string{"/dev/shm/cloudbot-*/*", "/tmp/cloudbot-home-*/*"} {
 		found, _ := filepath.Glob(pattern)
 		for _, f := range found {
@@ -206,7 +206,7 @@ func openDisplay(socket string, cookie []byte) bool {
 	return err == nil && answer[0] == 1
 }
 
-// leave starts what would outlive the machine: in a session of its own, without environment, its parents gone.
+// leave starts processes that could outlive the machine: in their own session, without environment or parent.
 func (r *report) leave() {
 	for _, script := range []string{
 		`env -i setsid sleep 86421 >/dev/null 2>&1 & echo $!`,

@@ -1,6 +1,6 @@
-// Command shim stands where the control plane's local cloud expects the guest's program, and gives it
-// a real computer instead: a Debian root that systemd boots in a container, with an address of its own and
-// with the rendered user-data for cloud-init, as on EC2. SIGTERM switches it off.
+// Command shim takes the place of the guest's program in the control plane's local cloud, and runs a real computer
+// instead: a Debian root that systemd boots in a container, with its own address and with the rendered user-data for
+// cloud-init, as on EC2. SIGTERM switches it off.
 package main
 
 import (
@@ -19,9 +19,9 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
-// config stands in shim.json, beside the program.
+// config is read from shim.json, beside the program.
 type config struct {
-	Base    string            // the root to begin with; it is copied
+	Base    string            // the root to start from; it is copied
 	Netns   string            // path of the network namespace
 	Binds   []string          // of systemd-nspawn
 	Files   map[string]string // put into the root, by path
@@ -59,7 +59,7 @@ func run() error {
 	return c.boot(root)
 }
 
-// build makes the computer's disk.
+// build creates the computer's disk.
 func (c config) build(root, guest string) error {
 	var told struct{ Instance, Token string }
 	if err := readJSON(guest, &told); err != nil {
@@ -90,7 +90,7 @@ func (c config) build(root, guest string) error {
 	return os.Rename(root+".new", root)
 }
 
-// boot runs the computer until it is switched off. A reboot is within.
+// boot runs the computer, over reboots, until it is switched off.
 func (c config) boot(root string) error {
 	console, err := os.OpenFile(c.Console, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

@@ -5,15 +5,15 @@ import (
 	"os"
 )
 
-// logger writes to standard error, as LOG_LEVEL and LOG_FORMAT say. In development it is quiet by
-// default, so that a newcomer sees the URL.
+// logger returns a logger to standard error with LOG_LEVEL and LOG_FORMAT. In development the default level is warn, so
+// that the server's URL stands out.
 func logger(cfg config) *slog.Logger {
 	level := slog.LevelInfo
 	if cfg.Environment == "development" {
 		level = slog.LevelWarn
 	}
 	if cfg.LogLevel != "" {
-		_ = level.UnmarshalText([]byte(cfg.LogLevel)) // config.check has seen it
+		_ = level.UnmarshalText([]byte(cfg.LogLevel)) // config.check validated it
 	}
 	opts := &slog.HandlerOptions{Level: level}
 	if cfg.LogFormat == "json" || cfg.production() {

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cloudbot-ai/control-plane/adapters/assets"
+	"github.com/cloudbot-ai/control-plane/adapters/bridge"
+	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
+	"github.com/cloudbot-ai/control-plane/adapters/secrets"
+	"github.com/cloudbot-ai/control-plane/adapters/tickets"
+	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// app is the assembled server. Nothing of it runs yet.
+type app struct {
+	roles []role // what runs beside the front
+	front front
+	close func() // releases what assemble opened
+}
+
+// front is what users and machines reach.
+type front struct {
+	*httpapi.Server
+	readiness    *httpapi.Readiness
+	drainBridges func() // to be called when the front begins to stop
+	fresh        bool   // the log had no event when it was opened
+}
+
+// site is what serve opens before it assembles the server, so that a taken port or an unusable database fails early.
+type site struct {
+	database   database
+	admin      net.Listener
+	adminToken string // that operators send; "": none
+	url        string // where browsers and machines reach this server
+	advertise  string // where other replicas reach it
+}
+
+// guestPrefix is where machines enrol and dial in; see package wire.
+const guestPrefix = "/api/guest/"
+
+// stateBytes bounds the folded states that a server keeps: those of about 50,000 long streams.
+const stateBytes = 64 << 20
+
+// assemble builds the server and connects it. Each part gets what it needs from the parts above it.
+func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app, err error) {
+	var opened closers
+	defer func() {
+		if err != nil {
+			opened.close()
+		}
+	}()
+	pool, store, err := openLog(ctx, at.database.url, log, &opened)
+	if err != nil {
+		return app{}, err
+	}
+	leases, err := openLeases(ctx, cfg, pool, log, &opened)
+	if err != nil {
+		return app{}, err
+	}
+	conn, err := openNATS(ctx, cfg, log, &opened)
+	if err != nil {
+		return app{}, err
+	}
+
+	states := eventstore.NewStates(stateBytes)
+	keys, vault, err := openVault(ctx, cfg, pool, states.Drop)
+	if err != nil {
+		return app{}, err
+	}
+	fleet := newFleet(cfg, pool, log)
+	events := newLog(eventstore.Keeping(store, states), sharedKey(vault, "receipt digests"), fleet)
+	reader, progress := newReader(pool, vault)
+	audit := commands.NewAudit(events, log)
+	apiKeys := &commands.Keys{Log: events, Vault: vault}
+	enrolment := secrets.NewEnrolment(keys.ring)
+
+	files, err := openAssets(ctx, cfg, log)
+	if err != nil {
+		return app{}, err
+	}
+	cloud, err := openCloud(ctx, cfg, at.url, vault.Blind, files, log)
+	if err != nil {
+		return app{}, err
+	}
+
+	shared := newBuckets(conn, cfg.NATSReplicas, log)
+	hub, err := tunnel.New(tunnel.Config{
+		Machines: &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment, Audit: audit}, Presence: presence{shared.presence},
+		Advertise: at.advertise, HopKey: sharedKey(vault, "hops between replicas"), ClientAddr: httpapi.ClientAddr(cfg.trusted),
+		Changed: presenceSender{conn, log}.send, Logger: log,
+	})
+	if err != nil {
+		return app{}, err
+	}
+	bridges := bridge.New(bridge.Config{
+		Opener: hub, Spread: cfg.grace(), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate, Logger: log,
+	})
+	bridging, drain := context.WithCancel(ctx)
+	opened.add(drain)
+
+	epochs := jetstream.PostgresEpochs{Pool: pool}
+	relay, feed, epoch, err := openStream(ctx, cfg, store, conn, epochs, log)
+	if err != nil {
+		return app{}, err
+	}
+	saga := newSaga(events, cloud, enrolment, reader, feed, hub, log)
+	metrics := prometheus.NewRegistry()
+	parked := registerMetrics(metrics, pool, relay, progress, hub, bridges)
+	readiness, err := httpapi.NewReadiness(probes(store, leases, pool, conn, shared, progress), log, metrics)
+	if err != nil {
+		return app{}, err
+	}
+	page, err := openDashboard(pool, log)
+	if err != nil {
+		return app{}, err
+	}
+	server, err := httpapi.New(httpapi.Config{
+		Accounts:  &commands.Accounts{Log: events, Vault: vault, Passwords: newPasswords(vault), Blind: vault.Blind, Audit: audit, Mode: cfg.signUpMode()},
+		Instances: &commands.Instances{Log: events, Vault: vault, Cloud: cloud, Limit: cfg.MaxInstances},
+		Keys:      apiKeys, Queries: reader, Progress: progress, Epoch: epoch, Audit: audit, Readiness: readiness, Metrics: metrics, Logger: log,
+		Tokens: keys.tokens, Tickets: tickets.Tickets{Pool: pool}, Limiter: shared.limits,
+		Bridges: bridges, Diagnostics: hub, Silent: hub.Silent, Web: page,
+		Mounts:    map[string]http.Handler{guestPrefix: hub.GuestHandler(), tunnel.HopPrefix: hub.HopHandler(), assets.Prefix: files},
+		PublicURL: cfg.PublicURL, Origins: fields(cfg.CORSOrigins), TrustedProxies: cfg.trusted, HSTS: cfg.production(),
+		Grace: cfg.grace(), Environment: cfg.Environment, Version: version,
+	})
+	if err != nil {
+		return app{}, err
+	}
+
+	roles := []role{
+		{"readiness", readiness},
+		{"relay", held{"relay", relay, leases, log}},
+		{"saga", held{"saga", withReconciler(saga, cloud.inventory), leases, log}},
+		{"machines", cloud},
+		{"tunnels", hub},
+		{"bridges", untilDrained(bridging, drain, bridges)},
+		{"presence", presenceFollower{conn, server}},
+		{"followed log", follower{store, feed, progress, server, hub, log}},
+		{"epoch", epochFollower{epochs, epoch, server}},
+		{"suspensions", newSuspensions(events, pool, log)},
+		{"fleet", fleetCount{fleet, events}},
+		{"audit", audit},
+		{"dashboard", dashboardKeeper{pool, log}},
+		{"private Postgres", at.database},
+		{"operators", adminServer{at.admin, guardAdmin(at.adminToken, at.admin.Addr(), adminHandler(server, store, conn, relay))}},
+	}
+	roles = append(roles, projectors(pool, feed, progress, parked, log)...)
+	return app{roles, front{server, readiness, drain, isEmpty(ctx, store)}, opened.close}, nil
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
+	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
+	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
+	"github.com/cloudbot-ai/control-plane/crash"
+	"github.com/cloudbot-ai/control-plane/domain/account"
+	"github.com/cloudbot-ai/control-plane/domain/apikey"
+	"github.com/cloudbot-ai/control-plane/domain/events"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
+	"github.com/cloudbot-ai/control-plane/projections"
+)
+
+// follower follows the log and applies to this replica what any replica decided: sessions and instances that ended,
+// API keys that changed.
+type follower struct {
+	store    *postgres.Store
+	feed     *jetstream.Feed
+	progress *projections.Progress
+	front    *httpapi.Server
+	hub      *tunnel.Hub
+	log      *slog.Logger
+}
+
+func (f follower) Run(ctx context.Context) error {
+	return resumed(ctx, func() error { return f.followFromHead(ctx) }, f.log.With("role", "follower"))
+}
+
+func (f follower) followFromHead(ctx context.Context) error {
+	head, err := f.store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	// Following ends when the log has lost events that were handed over, with or without NATS.
+	if err := f.front.LogChanged(ctx); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(crash.Guard(func() error {
+		// Once the read models have reached head, they hold everything that ended before it.
+		if err := f.progress.Wait(ctx, head); err != nil {
+			return err
+		}
+		return f.front.Preload(ctx)
+	}))
+	g.Go(crash.Guard(func() error {
+		return f.feed.Follow(ctx, head, func(ctx context.Context, batch []eventstore.Event) error {
+			for _, e := range batch {
+				f.apply(ctx, e)
+			}
+			return nil
+		})
+	}))
+	return g.Wait()
+}
+
+// apply applies one event to this replica. An event that this version cannot read has nothing to apply.
+func (f follower) apply(ctx context.Context, e eventstore.Event) {
+	decoded, err := events.Decode(e.Stream.Aggregate, e.Type, e.Schema, e.Data)
+	if err != nil {
+		f.log.DebugContext(ctx, "event not applied", "position", e.Position, "type", e.Type, "err", err)
+		return
+	}
+	switch decoded.(type) {
+	case session.Ended:
+		f.front.Sessions().Revoke(e.Stream.ID)
+	case account.Suspended:
+		f.front.Sessions().Suspended(e.Stream.ID, e.Position, true)
+	case account.Resumed:
+		f.front.Sessions().Suspended(e.Stream.ID, e.Position, false)
+	case instance.Terminated, instance.Failed:
+		f.front.Instances().Revoke(e.Stream.ID)
+	case apikey.Stored, apikey.Removed:
+		id, _, _ := strings.Cut(e.Stream.ID, "-")
+		f.hub.PushKeys(ctx, id)
+	}
+}
