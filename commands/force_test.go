@@ -101,10 +101,10 @@ func TestForce(t *testing.T) {
 		t.Errorf("taken down: %v, %+v", cloud.ended, cloud.machines)
 	}
 	s, err := w.Instances.Find(ctx, ada.Account, id)
-	if err != nil || s.Status != instance.StatusGone {
+	if err != nil || s.Status != instance.StatusTerminated {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if out, err := w.Instances.Terminate(ctx, ada, id); err != nil || out.Answer.Status != instance.StatusGone {
+	if out, err := w.Instances.Terminate(ctx, ada, id); err != nil || out.Answer.Status != instance.StatusTerminated {
 		t.Errorf("its owner terminates it: %+v, %v", out, err)
 	}
 	if got := w.said(t, "fleet.shrunk"); len(got) != 1 {

@@ -270,7 +270,7 @@ func TestSlotIsReleased(t *testing.T) {
 	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.Clock.Now()})
 	id = w.runningInstance(t, o)
 	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.Clock.Now()}) // from outside: it failed
-	if s, _ := w.Instances.Find(t.Context(), o.Account, id); s.Status != instance.StatusFail {
+	if s, _ := w.Instances.Find(t.Context(), o.Account, id); s.Status != instance.StatusFailed {
 		t.Errorf("%+v", s)
 	}
 	if _, err := w.Instances.Create(t.Context(), o, "", ""); err != nil {

@@ -22,7 +22,7 @@ func TestAPanicIsAnError(t *testing.T) {
 	err := fmt.Errorf("saga: %w", crash.Guard(bug)())
 	p := crash.Of(err)
 	if p == nil || !strings.Contains(p.Text, "out of range") || !strings.Contains(p.Stack, "crash_test.bug") {
-		t.Fatalf("%v", err)
+		t.Fatalf("got %v, want an out of range panic in crash_test.bug", err)
 	}
 	if err := crash.Guard(func() error { panic("what a user typed") })(); strings.Contains(err.Error(), "typed") {
 		t.Error(err)
@@ -40,6 +40,6 @@ func TestLogged(t *testing.T) {
 		_ = bug()
 	}()
 	if !strings.Contains(out.String(), "part=presence") || !strings.Contains(out.String(), "crash_test.bug") {
-		t.Error(out.String())
+		t.Errorf("got log %s, want part=presence and the stack of crash_test.bug", out.String())
 	}
 }

@@ -8,15 +8,15 @@ import (
 	"sync"
 )
 
-// shortStream is how many events a stream has whose state is not kept: reading them again costs what
-// looking at the stream's end does.
+// shortStream is the length up to which a stream's state is not kept: reading that many events again costs
+// what looking at the stream's end does.
 const shortStream = 8
 
-// States keeps folded states in memory, so that a command on a long stream reads only what was added
-// since. A state is never used without a look at its stream: the last event that was folded must still
-// be there, under the same id, and what follows it is folded on top. So another replica's events, and a
-// log that was restored to an earlier day, are seen as if nothing were kept. What is kept is the states,
-// which hold personal data only as it is sealed in the log. A zero States is not ready; see NewStates.
+// States keeps folded states in memory, so that a command on a long stream reads only the events added
+// since. A kept state is never used without reading its stream: the last folded event must still be there,
+// under the same id, and the events after it are folded on top. So another replica's events, and a log that
+// was restored to an earlier day, are always seen. States hold personal data only as it is sealed in the
+// log. A zero States is not ready; see NewStates.
 type States struct {
 	limit int
 	mu    sync.Mutex
@@ -32,16 +32,16 @@ type kept struct {
 	version int64
 	id      string // of the event at version
 	state   any
-	owner   string // account that the state belongs to, "": none
+	owner   string // the account that the state belongs to, "": none
 	bytes   int
 }
 
-// NewStates keeps at most limit bytes, as estimated from what the states point to.
+// NewStates returns States that keep at most limit bytes, estimated from what the states point to.
 func NewStates(limit int) *States {
 	return &States{limit: limit, by: map[StreamID]*list.Element{}, used: list.New()}
 }
 
-// Keeping returns the store with states kept for Load and Fold. It is otherwise the same.
+// Keeping returns the store, with states kept for Load and Fold.
 func Keeping(store Store, states *States) Store { return &keeping{store, states} }
 
 type keeping struct {
@@ -49,11 +49,11 @@ type keeping struct {
 	states *States
 }
 
-// Drop forgets what belongs to an account, as its key is destroyed.
+// Drop removes the states of an account, when its key is destroyed.
 func (k *States) Drop(account string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.drops++ // what is being folded at the moment is not kept
+	k.drops++ // a state that is being folded meanwhile is not kept
 	for e := k.used.Front(); e != nil; {
 		next := e.Next()
 		if e.Value.(*kept).owner == account {
@@ -86,7 +86,7 @@ func (k *States) put(s *kept, drops uint64) {
 	s.bytes = keptOverhead + len(s.stream.ID) + len(s.id) + sizeOf(reflect.ValueOf(s.state))
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if drops != k.drops || s.bytes > k.limit/16 { // one state must not push out all others
+	if drops != k.drops || s.bytes > k.limit/16 { // one state must not displace all others
 		return
 	}
 	if e, ok := k.by[s.stream]; ok {
@@ -113,7 +113,7 @@ func (k *States) remove(e *list.Element) {
 	k.bytes -= s.bytes
 }
 
-// keptOverhead is about what an entry costs besides its state: list element, map entry, the struct.
+// keptOverhead estimates the bytes of an entry without its state: list element, map entry, struct.
 const keptOverhead = 300
 
 // sizeOf estimates the bytes that a state takes, with all that it points to.
@@ -176,7 +176,7 @@ func fold[S, E, C any](ctx context.Context, store Store, a Aggregate[S, E, C], s
 				return f, nil
 			case errors.Is(err, errMoved):
 				k.states.forget(base)
-			case !errors.Is(err, ErrDamaged): // behind a last word a damaged stream can still be read
+			case !errors.Is(err, ErrDamaged): // a damaged stream can still be read if its last event closes it
 				return f, err
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -70,19 +69,19 @@ func TestLongStreamIsReadOnce(t *testing.T) {
 		}
 		want++
 		if read := store.read.Load() - before; i > 0 && read > 10 {
-			t.Errorf("command %d read %d events", i, read)
+			t.Errorf("command %d: got %d events read, want at most 10", i, read)
 		}
 	}
 	before := store.read.Load()
 	if sum, err := sums.Fold(t.Context(), kept, "a"); sum != want || err != nil {
-		t.Error(sum, err)
+		t.Errorf("got sum %d, %v, want %d", sum, err, want)
 	}
 	if read := store.read.Load() - before; read > 10 {
-		t.Errorf("a fold read %d events", read)
+		t.Errorf("got %d events read by a fold, want at most 10", read)
 	}
 }
 
-// Two replicas write in turn, each with what it keeps: what the other wrote is always seen, also by what
+// Two replicas write in turn, each with its own kept states: each always sees the other's events, also when it
 // decides to write nothing.
 func TestTheOthersEventsAreSeen(t *testing.T) {
 	t.Parallel()
@@ -129,11 +128,11 @@ func TestStatesUnderContention(t *testing.T) {
 	}
 	wg.Wait()
 	if sum, _ := sums.Fold(t.Context(), store, "a"); sum != 250 {
-		t.Errorf("sum is %d of 250", sum)
+		t.Errorf("got sum %d, want 250", sum)
 	}
 }
 
-// switched is a store whose log is exchanged, as by a restored backup.
+// switched is a store whose log is replaced, as by a restored backup.
 type switched struct{ eventstore.Store }
 
 func TestARestoredLogIsFoldedAfresh(t *testing.T) {
@@ -151,7 +150,7 @@ func TestARestoredLogIsFoldedAfresh(t *testing.T) {
 		store := &switched{first}
 		kept := eventstore.Keeping(store, eventstore.NewStates(1<<20))
 		if sum, err := sums.Fold(t.Context(), kept, "a"); sum != 100 || err != nil {
-			t.Fatal(sum, err)
+			t.Fatalf("got sum %d, %v, want 100", sum, err)
 		}
 		restore(second)
 		store.Store = second
@@ -209,25 +208,25 @@ func TestStatesAreBoundedInBytes(t *testing.T) {
 	for i := range 100 {
 		write(t, kept, fmt.Sprint("s", i), 12, 2000) // about 24 kB each
 		if n, bytes := states.Held(); bytes > limit || bytes < min(i, 20)*20_000 {
-			t.Fatalf("%d states in %d bytes after %d", n, bytes, i+1)
+			t.Fatalf("after %d: got %d states in %d bytes, want at most %d bytes and no fewer than %d", i+1, n, bytes, limit, min(i, 20)*20_000)
 		}
 	}
 	// The one used last is there, the first is not.
 	for id, want := range map[string]bool{"s99": true, "s0": false} {
 		before := store.read.Load()
 		if s, err := texts.Fold(t.Context(), kept, id); len(s) != 12 || err != nil {
-			t.Error(len(s), err)
+			t.Errorf("got a state of %d, %v, want 12", len(s), err)
 		}
 		if read := store.read.Load() - before; (read <= 3) != want {
-			t.Errorf("%s: %d events read", id, read)
+			t.Errorf("%s: got %d events read, want a kept state: %v", id, read, want)
 		}
 	}
 	write(t, kept, "huge", 12, 20_000) // more than a sixteenth of all
 	if s, err := texts.Fold(t.Context(), kept, "huge"); len(s) != 12 || err != nil {
-		t.Error(len(s), err)
+		t.Errorf("got a state of %d, %v, want 12", len(s), err)
 	}
 	if n, _ := states.Held(); n < 20 {
-		t.Errorf("one large state left %d others", n)
+		t.Errorf("got %d states beside a large one, want at least 20", n)
 	}
 	if n, _ := states.Held(); n > 0 {
 		states.Drop("s99")
@@ -245,10 +244,10 @@ func TestADropMeetsAFold(t *testing.T) {
 	write(t, inner, "me", 12, 10)
 	store := &dropping{Store: inner, drop: func() { states.Drop("me") }}
 	if s, err := texts.Fold(t.Context(), eventstore.Keeping(store, states), "me"); len(s) != 12 || err != nil {
-		t.Fatal(len(s), err)
+		t.Fatalf("got a state of %d, %v, want 12", len(s), err)
 	}
 	if n, _ := states.Held(); n != 0 {
-		t.Errorf("%d states of an erased account", n)
+		t.Errorf("got %d states of an erased account, want 0", n)
 	}
 }
 
@@ -278,7 +277,7 @@ func TestShortStreamsAreNotKept(t *testing.T) {
 		write(t, kept, fmt.Sprint(id), 3, 10)
 	}
 	if n, bytes := states.Held(); n != 0 || bytes != 0 {
-		t.Errorf("%d states in %d bytes", n, bytes)
+		t.Errorf("got %d states in %d bytes, want none", n, bytes)
 	}
 }
 
@@ -294,9 +293,9 @@ func TestAnEndedContextKeepsTheState(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if s, err := texts.Fold(ended, kept, "me"); !errors.Is(err, eventstore.ErrUnavailable) {
-		t.Error(slices.Collect(maps.Keys(s)), err)
+		t.Errorf("got a state of %d, %v, want %v", len(s), err, eventstore.ErrUnavailable)
 	}
 	if n, _ := states.Held(); n != 1 {
-		t.Errorf("%d states", n)
+		t.Errorf("got %d states, want 1", n)
 	}
 }

@@ -22,7 +22,7 @@ func TestByAddress(t *testing.T) {
 		}
 	}
 	if got := fmt.Sprint(fair.ByAddress("x", netip.Addr{}, 1, 2, 3)); got != "[{x|unknown 1}]" {
-		t.Error(got)
+		t.Errorf("got %s, want [{x|unknown 1}]", got)
 	}
 }
 
@@ -32,34 +32,34 @@ func TestPlaces(t *testing.T) {
 	a, b := fair.Claim{Key: "a", Max: 2}, fair.Claim{Key: "b", Max: 3}
 	leave, v := p.Take(a, b)
 	if v != fair.Taken {
-		t.Fatal(v)
+		t.Fatalf("got verdict %v, want %v", v, fair.Taken)
 	}
 	if _, v := p.Take(a); v != fair.Taken {
-		t.Error(v)
+		t.Errorf("got verdict %v, want %v", v, fair.Taken)
 	}
 	if l, v := p.Take(b, a); v != fair.ShareFull || l != nil {
-		t.Error("a third place under a claim of two:", v)
+		t.Errorf("a third place under a claim of two: got verdict %v, want %v", v, fair.ShareFull)
 	}
 	for range 2 {
 		if _, v := p.Take(b); v != fair.Taken {
-			t.Error(v)
+			t.Errorf("got verdict %v, want %v", v, fair.Taken)
 		}
 	}
 	if l, v := p.Take(); v != fair.Full || l != nil {
-		t.Error("a fifth place of four:", v)
+		t.Errorf("a fifth place of four: got verdict %v, want %v", v, fair.Full)
 	}
 	leave()
 	leave() // once counts
 	if places, keys := p.Used(); places != 3 || keys != 2 {
-		t.Error(places, keys)
+		t.Errorf("got %d places under %d keys, want 3 under 2", places, keys)
 	}
 	if _, v := p.TakeN(2, b); v != fair.ShareFull {
-		t.Error("two more under a claim of three that has two:", v)
+		t.Errorf("two more under a claim of three that has two: got verdict %v, want %v", v, fair.ShareFull)
 	}
 	if _, v := p.TakeN(2); v != fair.Full {
-		t.Error("two places where one is left:", v)
+		t.Errorf("two places where one is left: got verdict %v, want %v", v, fair.Full)
 	}
 	if _, v := p.Take(a, b); v != fair.Taken {
-		t.Error("a place that was given back:", v)
+		t.Errorf("a place that was given back: got verdict %v, want %v", v, fair.Taken)
 	}
 }

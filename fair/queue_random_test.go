@@ -45,10 +45,10 @@ func TestQueueAtRandom(t *testing.T) {
 			}
 			all.Wait()
 			if working, strangers, known := q.Used(); working+strangers+known != 0 {
-				t.Fatalf("seed %d: left behind: %d, %d, %d; %v", seed, working, strangers, known, verdicts)
+				t.Fatalf("seed %d: got %d working, %d strangers, %d known left behind, want none; %v", seed, working, strangers, known, verdicts)
 			}
 			if verdicts[fair.Taken] == 0 || verdicts[fair.Full]+verdicts[fair.ShareFull] == 0 || verdicts[fair.Late] == 0 {
-				t.Fatalf("seed %d: %v shows nothing", seed, verdicts)
+				t.Fatalf("seed %d: got verdicts %v, want some of each kind", seed, verdicts)
 			}
 		})
 	}

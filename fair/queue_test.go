@@ -22,8 +22,8 @@ func small() *fair.Queue {
 
 func stranger(addr string) fair.Visitor { return fair.Visitor{Addr: netip.MustParseAddr(addr)} }
 
-// play lets callers come one after another while the only turn is taken, then has the turns go on, and returns
-// in which order they came, and what the others were told.
+// play lets callers come one after another while the only turn is taken, then ends the turns. It returns the order
+// of the turns and the verdicts of the other callers.
 func play(q *fair.Queue, callers ...fair.Visitor) (order []string, verdicts map[fair.Verdict]int) {
 	verdicts = map[fair.Verdict]int{}
 	var mu sync.Mutex
@@ -111,7 +111,7 @@ func TestQueueTurns(t *testing.T) {
 					t.Errorf("verdicts %v, want %v", verdicts, c.full)
 				}
 				if working, strangers, known := q.Used(); working+strangers+known != 0 {
-					t.Error("left behind:", working, strangers, known)
+					t.Errorf("got %d working, %d strangers, %d known left behind, want none", working, strangers, known)
 				}
 			})
 		})
@@ -125,23 +125,23 @@ func TestQueueWaitsAreBounded(t *testing.T) {
 		q.Enter(t.Context(), fair.Visitor{})
 		began := time.Now()
 		if v := q.Enter(t.Context(), stranger("192.0.2.1")); v != fair.Late || time.Since(began) != 10*time.Second {
-			t.Error("patience:", v, time.Since(began))
+			t.Errorf("patience: got %v after %v, want %v after 10s", v, time.Since(began), fair.Late)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		began = time.Now()
 		if v := q.Enter(ctx, fair.Visitor{Known: "ada"}); v != fair.Late || time.Since(began) != time.Second {
-			t.Error("a caller that leaves:", v, time.Since(began))
+			t.Errorf("a caller that leaves: got %v after %v, want %v after 1s", v, time.Since(began), fair.Late)
 		}
 		if v := q.Enter(ctx, stranger("192.0.2.1")); v != fair.Late {
-			t.Error("a caller that has left:", v)
+			t.Errorf("a caller that has left: got %v, want %v", v, fair.Late)
 		}
 		q.Leave()
 		if working, strangers, known := q.Used(); working+strangers+known != 0 {
-			t.Error("left behind:", working, strangers, known)
+			t.Errorf("got %d working, %d strangers, %d known left behind, want none", working, strangers, known)
 		}
 		if v := q.Enter(t.Context(), stranger("192.0.2.1")); v != fair.Taken {
-			t.Error("a free turn:", v)
+			t.Errorf("a free turn: got %v, want %v", v, fair.Taken)
 		}
 	})
 }
@@ -150,9 +150,9 @@ func TestVisitorTravels(t *testing.T) {
 	t.Parallel()
 	v := fair.Visitor{Addr: netip.MustParseAddr("192.0.2.1"), Known: "ada"}
 	if got := fair.VisitorOf(fair.With(t.Context(), v)); got != v {
-		t.Error(got)
+		t.Errorf("got %+v, want %+v", got, v)
 	}
 	if got := fair.VisitorOf(t.Context()); got != (fair.Visitor{}) {
-		t.Error(got)
+		t.Errorf("got %+v, want a stranger without an address", got)
 	}
 }

@@ -44,7 +44,7 @@ func TestRefused(t *testing.T) {
 			return pgtest.Role(t, pgtest.Empty(t), "", owns, "ALTER ROLE ROLE_ SET default_transaction_read_only = on") + "&target_session_attrs=read-write"
 		}, "read-only"},
 		"two connections": {func(t *testing.T) string { return pgtest.Role(t, pgtest.Empty(t), "CONNECTION LIMIT 2", owns) }, "may open only 2 connections"},
-		"somebody else's schema": {func(t *testing.T) string {
+		"another role's schema": {func(t *testing.T) string {
 			u := pgtest.New(t)
 			execute(t, u, `DELETE FROM ops.schema_migrations WHERE version_id = (SELECT max(version_id) FROM ops.schema_migrations)`)
 			return pgtest.Role(t, u, "", "GRANT CREATE ON DATABASE DATABASE_ TO ROLE_", "GRANT USAGE ON SCHEMA log, ops TO ROLE_", "GRANT SELECT ON ALL TABLES IN SCHEMA ops TO ROLE_")
@@ -54,17 +54,17 @@ func TestRefused(t *testing.T) {
 			t.Parallel()
 			u := c.open(t)
 			if _, err := migrations.Check(t.Context(), u, 0); err == nil || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("Check: %v", err)
+				t.Errorf("Check: got %v, want it to say %q", err, c.says)
 			}
 			if err := migrations.Up(t.Context(), u, silent); err == nil || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("Up: %v", err)
+				t.Errorf("Up: got %v, want it to say %q", err, c.says)
 			}
 		})
 	}
 }
 
-// A role whose connections others have: Check and Up wait for one that is given back, and say what is
-// wrong where none is.
+// A role whose connections are all in use: Check and Up wait until one is released, and say what is wrong
+// if none is.
 func TestWaitsForAConnection(t *testing.T) {
 	t.Parallel()
 	u := pgtest.Role(t, pgtest.Empty(t), "CONNECTION LIMIT 6", owns)
@@ -79,13 +79,13 @@ func TestWaitsForAConnection(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), 3*time.Second) // for one try at least
 	defer cancel()
 	if _, err := migrations.Check(short, u, 0); err == nil || !strings.Contains(err.Error(), "too many connections") {
-		t.Errorf("without a connection: %v", err)
+		t.Errorf("without a connection: got %v, want too many connections", err)
 	}
 	done := make(chan error, 1)
 	go func() { done <- migrations.Up(t.Context(), u, silent) }()
 	select {
 	case err := <-done:
-		t.Fatalf("it does not wait: %v", err)
+		t.Fatalf("got %v at once, want it to wait", err)
 	case <-time.After(300 * time.Millisecond): // it may be slower to fail than this, and then only shows less
 	}
 	for _, conn := range held[:2] {
@@ -111,14 +111,14 @@ func TestPoolerIsLeftWithoutALock(t *testing.T) {
 	pooled := pgtest.Bouncer(t, direct, "transaction")
 	for range 3 {
 		if err := migrations.Up(t.Context(), pooled, silent); err == nil {
-			t.Fatal("taken")
+			t.Fatal("got a migration through the pooler, want a refusal")
 		}
 	}
 	if n := query[int](t, direct, `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE locktype = 'advisory' AND datname = current_database()`); n != 0 {
-		t.Errorf("%d locks left behind", n)
+		t.Errorf("got %d locks left behind, want none", n)
 	}
 	if n := query[int](t, direct, `SELECT count(*) FROM pg_namespace WHERE nspname IN ('log', 'ops', 'cloudbot_check')`); n != 0 {
-		t.Errorf("%d schemas left behind", n)
+		t.Errorf("got %d schemas left behind, want none", n)
 	}
 	if err := migrations.Up(t.Context(), direct, silent); err != nil {
 		t.Error(err)
@@ -139,7 +139,7 @@ func TestAccepted(t *testing.T) {
 			return u.String()
 		},
 		"few connections": func(t *testing.T) string { return pgtest.Role(t, pgtest.Empty(t), "CONNECTION LIMIT 10", owns) },
-		// The database belongs to somebody else, and public is closed, as it is from PostgreSQL 15 on.
+		// The database belongs to another role, and public is closed, as it is from PostgreSQL 15 on.
 		"right to create in the database only": func(t *testing.T) string {
 			return pgtest.Role(t, pgtest.Empty(t), "", "GRANT CREATE ON DATABASE DATABASE_ TO ROLE_")
 		},
@@ -149,7 +149,7 @@ func TestAccepted(t *testing.T) {
 			u := open(t)
 			before, err := migrations.Check(t.Context(), u, 0)
 			if err != nil || before.Version != 0 || before.Pending == 0 {
-				t.Fatalf("before: %+v %v", before, err)
+				t.Fatalf("before: got %+v, %v, want version 0 and pending migrations", before, err)
 			}
 			for range 2 {
 				if err := migrations.Up(t.Context(), u, silent); err != nil {
@@ -158,19 +158,19 @@ func TestAccepted(t *testing.T) {
 			}
 			after, err := migrations.Check(t.Context(), u, 0)
 			if err != nil || after.Pending != 0 || after.Version == 0 {
-				t.Errorf("after: %+v %v", after, err)
+				t.Errorf("after: got %+v, %v, want a version and nothing pending", after, err)
 			}
 		})
 	}
 }
 
-// After a rollback the schema is a newer program's: that is told, and the older one starts on it.
+// After a rollback the schema is a newer program's: Check reports that, and the older program starts on it.
 func TestNewerSchemaIsAccepted(t *testing.T) {
 	t.Parallel()
 	u := pgtest.New(t)
 	execute(t, u, `INSERT INTO ops.schema_migrations (version_id, is_applied) VALUES (9999, true)`)
 	if found, err := migrations.Check(t.Context(), u, 0); err != nil || found.Version != 9999 || found.Known == 0 || found.Known >= 9999 || found.Pending != 0 {
-		t.Errorf("%+v %v", found, err)
+		t.Errorf("got %+v, %v, want version 9999, a known one below it and nothing pending", found, err)
 	}
 	if err := migrations.Up(t.Context(), u, silent); err != nil {
 		t.Error(err)
@@ -203,7 +203,7 @@ func TestFormerTableIsTakenOver(t *testing.T) {
 	former := query[string](t, u, list+`public.schema_migrations`)
 	found, err := migrations.Check(t.Context(), u, 0)
 	if err != nil || found.Pending != 0 || found.Version == 0 {
-		t.Errorf("before: %+v %v", found, err)
+		t.Errorf("before: got %+v, %v, want a version and nothing pending", found, err)
 	}
 	for range 2 {
 		if err := migrations.Up(t.Context(), u, silent); err != nil {
@@ -212,7 +212,7 @@ func TestFormerTableIsTakenOver(t *testing.T) {
 	}
 	for _, table := range []string{"ops.schema_migrations", "public.schema_migrations"} {
 		if got := query[string](t, u, list+table); got != former {
-			t.Errorf("%s:\n%s\nwas:\n%s", table, got, former)
+			t.Errorf("%s: got\n%s\nwant\n%s", table, got, former)
 		}
 	}
 	// The next migration finds a free number.
@@ -229,7 +229,7 @@ func TestForeignTableIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := query[int](t, u, `SELECT count(*) FROM public.schema_migrations`); n != 1 {
-		t.Errorf("%d rows", n)
+		t.Errorf("got %d rows, want 1", n)
 	}
 }
 

@@ -37,15 +37,15 @@ type Account struct {
 	ID        string
 	Email     []byte // sealed
 	CreatedAt time.Time
-	Suspended time.Time // since when; zero: it is not
+	Suspended time.Time // since when; zero: not suspended
 	Reason    string    // of the suspension
-	Instances int       // that are not over
+	Instances int       // that are neither terminated nor failed
 }
 
 const accountColumns = `a.id, a.email, a.created_at, a.suspended_at, a.reason,
 	(SELECT count(*) FROM read.instances i WHERE i.account = a.id AND i.status NOT IN ('terminated', 'failed'))`
 
-// Accounts returns accounts, oldest first, those with an id above after.
+// Accounts returns the accounts with an id above after, oldest first.
 func (r *Reader) Accounts(ctx context.Context, after string, limit int) ([]Account, error) {
 	rows, err := r.Pool.Query(ctx, `SELECT `+accountColumns+` FROM read.accounts a WHERE a.id > $1 ORDER BY a.id LIMIT $2`, after, limit)
 	if err != nil {
@@ -83,7 +83,7 @@ func scanAccount(row pgx.CollectableRow) (a Account, err error) {
 	return a, err
 }
 
-// Suspended returns the accounts that are suspended, each with the position of the event that says so.
+// Suspended returns the suspended accounts, each with the position of its suspension.
 func (r *Reader) Suspended(ctx context.Context) (map[string]int64, error) {
 	rows, err := r.Pool.Query(ctx, `SELECT id, position FROM read.accounts WHERE suspended_at IS NOT NULL`)
 	if err != nil {
@@ -96,7 +96,7 @@ func (r *Reader) Suspended(ctx context.Context) (map[string]int64, error) {
 	return list, nil
 }
 
-// Leftover is what a suspended account still has: the id of a session, or of an instance that runs.
+// Leftover is what a suspended account still has: the id of a session, or of a running instance.
 type Leftover struct{ Account, Session, Instance string }
 
 // Leftovers returns what suspended accounts still have, of one account or, with "", of all.

@@ -51,40 +51,40 @@ func TestAccounts(t *testing.T) {
 
 	list, err := w.reader.Accounts(t.Context(), "", 2)
 	if err != nil || len(list) != 2 || list[0].ID != "a" || list[1].ID != "b" {
-		t.Fatalf("%+v, %v", list, err)
+		t.Fatalf("got %+v, %v, want a and b", list, err)
 	}
 	if a := list[0]; string(a.Email) != "sealed a" || !a.CreatedAt.Equal(began) || a.Instances != 1 || !a.Suspended.IsZero() {
-		t.Errorf("%+v", a)
+		t.Errorf("got %+v, want the sealed address, %v and 1 instance, not suspended", a, began)
 	}
 	if b := list[1]; b.Suspended.IsZero() || b.Reason != "Spam." {
-		t.Errorf("%+v", b)
+		t.Errorf("got %+v, want it suspended for Spam.", b)
 	}
 	if rest, err := w.reader.Accounts(t.Context(), "b", 2); err != nil || len(rest) != 1 || rest[0].ID != "c" || !rest[0].Suspended.IsZero() {
-		t.Errorf("%+v, %v", rest, err)
+		t.Errorf("got %+v, %v, want c, not suspended", rest, err)
 	}
 	if c, err := w.reader.Account(t.Context(), "c"); err != nil || c.ID != "c" {
-		t.Errorf("%+v, %v", c, err)
+		t.Errorf("got %+v, %v, want c", c, err)
 	}
 	if _, err := w.reader.Account(t.Context(), "d"); !errors.Is(err, account.ErrNotFound) {
-		t.Errorf("nobody: %v", err)
+		t.Errorf("an unknown account: got %v, want %v", err, account.ErrNotFound)
 	}
 	suspended, err := w.reader.Suspended(t.Context())
 	if err != nil || len(suspended) != 1 || suspended["b"] == 0 {
-		t.Errorf("%v, %v", suspended, err)
+		t.Errorf("got %v, %v, want b with a position", suspended, err)
 	}
 	want := []projections.Leftover{{Account: "b", Session: "s-b"}, {Account: "b", Instance: "i-b"}}
 	for _, acc := range []string{"", "b"} {
 		if left, err := w.reader.Leftovers(t.Context(), acc); err != nil || !reflect.DeepEqual(left, want) {
-			t.Errorf("of %q: %+v, %v", acc, left, err)
+			t.Errorf("of %q: got %+v, %v, want %+v", acc, left, err, want)
 		}
 	}
 	if left, err := w.reader.Leftovers(t.Context(), "a"); err != nil || len(left) > 0 {
-		t.Errorf("of one that is not suspended: %+v, %v", left, err)
+		t.Errorf("of one that is not suspended: got %+v, %v, want none", left, err)
 	}
 }
 
-// TestOperatorsWordEndsAParkedStream has an event that cannot be read in an instance's stream: the
-// operator's termination behind it is applied all the same, and the stream is parked no longer.
+// TestOperatorsWordEndsAParkedStream puts an unreadable event into an instance's stream: the operator's
+// termination behind it is applied all the same, and the stream is no longer parked.
 func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 	t.Parallel()
 	for name, late := range map[string]bool{"as it comes": false, "parked as well": true, "rebuilt": false} {
@@ -100,7 +100,7 @@ func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 			w.append(encoded[instance.Event](w, "instance", "01I", instance.Codec.Encode, instance.Renamed{Name: []byte("never seen")})...)
 			w.caughtUp()
 			if n := w.number(`SELECT count(*) FROM read.parked WHERE projection = 'instances'`); n != 2 {
-				t.Fatalf("%d events are parked", n)
+				t.Fatalf("got %d parked events, want 2", n)
 			}
 			word := w.append(encoded[instance.Event](w, "instance", "01I", instance.Codec.Encode, instance.Terminated{By: instance.ByOperator, Account: "acc"})...)
 			w.caughtUp()
@@ -111,7 +111,7 @@ func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 					}
 				}
 			}
-			if late { // as a version parked it that did not know the word
+			if late { // parked, as by an older version that did not know such a termination
 				for _, p := range projections.All() {
 					for position := word - 2; position <= word; position++ {
 						if _, err := w.pool.Exec(t.Context(), `INSERT INTO read.parked (projection, position, stream, error) VALUES ($1, $2, 'instance/01I', 'as an earlier version')`, p.Name, position); err != nil {
@@ -119,42 +119,42 @@ func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 						}
 					}
 					if _, left, err := projections.RetryParked(t.Context(), w.pool, w.store, p); p.Name == "instances" && (left != 0 && left != 2) || err != nil {
-						t.Errorf("%s: %d left, %v", p.Name, left, err)
+						t.Errorf("%s: got %d left, %v, want 0 or 2", p.Name, left, err)
 					}
 				}
 			}
 			if n := w.number(`SELECT count(*) FROM read.parked WHERE stream = 'instance/01I'`); n != 0 {
-				t.Errorf("%d events are still parked: %s", n, w.dump("parked"))
+				t.Errorf("got %d events still parked, want none: %s", n, w.dump("parked"))
 			}
 			got, err := w.reader.Instance(t.Context(), "acc", "01I")
-			if err != nil || got.Status != instance.StatusGone || got.Machine != "" || got.Reason == "" {
-				t.Errorf("%+v, %v", got, err)
+			if err != nil || got.Status != instance.StatusTerminated || got.Machine != "" || got.Reason == "" {
+				t.Errorf("got %+v, %v, want it terminated, without a machine, with a reason", got, err)
 			}
 			entries, err := w.reader.HistoryBefore(t.Context(), "acc", "01I", word+1, 1)
 			if err != nil || len(entries) != 1 || entries[0].Sentence != "The operator terminated the desktop." {
-				t.Errorf("%+v, %v", entries, err)
+				t.Errorf("got %+v, %v, want the operator's termination alone", entries, err)
 			}
 			ids, _, err := w.reader.Live(t.Context())
 			if err != nil || !slices.Equal(ids, []string{"01J"}) {
-				t.Errorf("alive %v, %v", ids, err)
+				t.Errorf("got %v alive, %v, want 01J", ids, err)
 			}
-			// A rebuild goes past the damaged event and comes to the same end.
+			// A rebuild passes the damaged event and ends with the same row.
 			for _, name := range []string{"instances", "history"} {
 				if _, err := projections.Rebuild(t.Context(), w.pool, w.store, find(t, name), nil); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if got, err := w.reader.Instance(t.Context(), "acc", "01I"); err != nil || got.Status != instance.StatusGone || got.Machine != "" {
-				t.Errorf("rebuilt: %+v, %v", got, err)
+			if got, err := w.reader.Instance(t.Context(), "acc", "01I"); err != nil || got.Status != instance.StatusTerminated || got.Machine != "" {
+				t.Errorf("rebuilt: got %+v, %v, want it terminated, without a machine", got, err)
 			}
 			if n := w.number(`SELECT count(*) FROM read.parked WHERE stream = 'instance/01I' AND projection IN ('instances', 'history')`); n != 0 {
-				t.Errorf("%d events are parked again by a rebuild", n)
+				t.Errorf("got %d events parked again by a rebuild, want none", n)
 			}
 		})
 	}
 }
 
-// TestOverviews lists instances for an operator, also one of which no row exists as its first event is parked.
+// TestOverviews lists instances for an operator, also one without a row because its first event is parked.
 func TestOverviews(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -170,20 +170,20 @@ func TestOverviews(t *testing.T) {
 	stop()
 	list, err := w.reader.Overviews(t.Context(), "", false, 10)
 	if err != nil || len(list) != 2 {
-		t.Fatalf("%+v, %v", list, err)
+		t.Fatalf("got %+v, %v, want 2", list, err)
 	}
 	if a := list[0]; a.ID != "01A" || a.Status != instance.Terminating || a.Machine != "i-01A" || !a.Since.Equal(since) || a.Parked || len(a.Name) == 0 {
-		t.Errorf("%+v, and not since %v", a, since)
+		t.Errorf("got %+v, want 01A terminating with i-01A since %v, not parked, with a name", a, since)
 	}
 	if c := list[1]; c.ID != "01C" || c.Account != "" || c.Status != "" || !c.Parked {
-		t.Errorf("%+v", c)
+		t.Errorf("got %+v, want 01C parked, without account and status", c)
 	}
-	if all, err := w.reader.Overviews(t.Context(), "01A", true, 1); err != nil || len(all) != 1 || all[0].ID != "01B" || all[0].Status != instance.StatusGone {
-		t.Errorf("%+v, %v", all, err)
+	if all, err := w.reader.Overviews(t.Context(), "01A", true, 1); err != nil || len(all) != 1 || all[0].ID != "01B" || all[0].Status != instance.StatusTerminated {
+		t.Errorf("got %+v, %v, want 01B terminated", all, err)
 	}
 	for id, want := range map[string]string{"01A": "acc", "01C": "", "01D": ""} {
 		if got, err := w.reader.Owner(t.Context(), id); got != want || err != nil {
-			t.Errorf("owner of %s: %q, %v", id, got, err)
+			t.Errorf("owner of %s: got %q, %v, want %q", id, got, err, want)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// applyAPIKeys keeps read.api_keys: which keys there are, never the keys.
+// applyAPIKeys keeps read.api_keys: which keys exist, never the keys themselves.
 func applyAPIKeys(e eventstore.Event) ([]Statement, error) {
 	if e.Stream.Aggregate != apikey.Codec.Aggregate() {
 		return nil, nil

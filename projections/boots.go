@@ -14,11 +14,11 @@ import (
 // The kinds of boots.
 const (
 	BootLaunch = "launch" // the first, of a new machine
-	BootStart  = "start"  // of one that was stopped
+	BootStart  = "start"  // of a stopped machine
 )
 
-// applyBoots keeps read.boots: when each boot that was asked for reached its phases. One that somebody
-// stops on its way is over without being ready; one that nobody asked for has no time to count from.
+// applyBoots keeps read.boots: when each requested boot reached its phases. A boot that is stopped before it
+// is ready is over without being ready. A boot without a request has no time to count from, and no row.
 func applyBoots(e eventstore.Event) ([]Statement, error) {
 	if e.Stream.Aggregate != instance.Codec.Aggregate() {
 		return nil, nil
@@ -52,28 +52,28 @@ func applyBoots(e eventstore.Event) ([]Statement, error) {
 	return nil, nil
 }
 
-// reached notes when the instance's present boot first came to a phase: a later attempt, or a restart
-// from within, goes through some again. Clocks jump; a duration is never negative.
+// reached notes when the instance's current boot first reached a phase: a later attempt, or a restart from
+// within, goes through some phases again. Clocks jump, but a duration is never negative.
 func reached(e eventstore.Event, phase instance.Phase) []Statement {
 	return sql(`UPDATE boots SET ready_at = CASE WHEN $3 = 'ready' THEN $2::timestamptz END, over = $3 = 'ready',
 		reached = jsonb_build_object($3::text, greatest(0, round(extract(epoch FROM $2::timestamptz - started_at) * 1000)::bigint)) || reached
 		WHERE instance = $1 AND NOT over`, e.Stream.ID, e.Time, string(phase))
 }
 
-// Spread says how long something takes, in milliseconds: half the time no longer than P50, and one time
-// in twenty longer than P95.
+// Spread says how long something takes, in milliseconds: P50 is the median, and one time in twenty takes
+// longer than P95.
 type Spread struct{ P50, P95 int64 }
 
-// PhaseTime is how long it takes from a boot's request to a phase.
+// PhaseTime is the time from a boot's request to a phase.
 type PhaseTime struct {
 	Phase instance.Phase
 	Spread
 }
 
-// BootTimes is how long boots of a kind take.
+// BootTimes says how long boots of a kind take.
 type BootTimes struct {
-	Samples int         // boots it is made from
-	Phases  []PhaseTime // in order, those that there are samples of; ready is the last
+	Samples int         // boots that were counted
+	Phases  []PhaseTime // in order, without those that no boot has reached; ready is the last
 }
 
 // latestBoots is how many boots of a kind BootTimes looks at.
@@ -82,8 +82,8 @@ const latestBoots = 200
 // BootTimes returns by kind how long the latest boots of a machine type took, "" for any type, over
 // all accounts: nothing but numbers.
 func (r *Reader) BootTimes(ctx context.Context, machineType string) (map[string]BootTimes, error) {
-	// A condition of its own, not "or any": for that no index fits, and a type that nobody has would be
-	// looked for in all boots there ever were.
+	// The condition is left out for any type. No index fits "or any", so a type without boots would be looked
+	// for in all boots there ever were.
 	ofType, args := "", []any{BootLaunch, BootStart, latestBoots}
 	if machineType != "" {
 		ofType, args = "AND type = $4", append(args, machineType)

@@ -10,8 +10,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// CatchUp brings all read models to the head that the log has now, for a tool that reads them. It is
-// safe beside a running server, and needed where none runs.
+// CatchUp brings all read models to the current head of the log, for a tool that reads them. It is safe
+// beside a running server, and needed where none runs.
 func CatchUp(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, log *slog.Logger) error {
 	for _, projection := range All() {
 		p := &Projector{Projection: projection, Pool: pool, Feed: once{store}, Progress: &Progress{}, Logger: log}
@@ -20,7 +20,7 @@ func CatchUp(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, lo
 			if err == nil {
 				break
 			}
-			if !errors.Is(err, errGap) { // a server was faster or slower: begin again at the checkpoint
+			if !errors.Is(err, errGap) { // a running server moved the checkpoint: start again from it
 				return err
 			}
 		}

@@ -15,17 +15,17 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// damaged is a log in which the rows that bad chooses cannot be read until it is mended.
+// damaged is a log in which the rows that bad chooses cannot be read until it is repaired.
 type damaged struct {
 	eventstore.Store
-	bad    func(eventstore.Event) bool
-	mended *atomic.Bool
+	bad      func(eventstore.Event) bool
+	repaired *atomic.Bool
 }
 
 func (d damaged) ReadAll(ctx context.Context, after int64) iter.Seq2[eventstore.Event, error] {
 	return func(yield func(eventstore.Event, error) bool) {
 		for e, err := range d.Store.ReadAll(ctx, after) {
-			if err == nil && d.bad(e) && !d.mended.Load() {
+			if err == nil && d.bad(e) && !d.repaired.Load() {
 				e.Damage, e.Meta = errors.New("metadata: it is no JSON"), eventstore.Metadata{}
 			}
 			if !yield(e, err) {
@@ -35,15 +35,15 @@ func (d damaged) ReadAll(ctx context.Context, after int64) iter.Seq2[eventstore.
 	}
 }
 
-// A row that cannot be read stops its stream in every read model and nothing else, and a rebuild goes
-// past it with the stream still parked.
+// A row that cannot be read stops its stream in every read model and nothing else. A rebuild passes it, with the
+// stream still parked.
 func TestDamageIsParked(t *testing.T) {
 	t.Parallel()
 	w, clean := newWorld(t), newWorld(t)
 	clean.store, clean.feed = w.store, &follower{store: w.store}
-	var mended atomic.Bool
+	var repaired atomic.Bool
 	bad := eventstore.StreamID{Aggregate: "instance", ID: "01BAD"}
-	store := damaged{w.store, func(e eventstore.Event) bool { return e.Stream == bad && e.Type == "instance.machine_launched" }, &mended}
+	store := damaged{w.store, func(e eventstore.Event) bool { return e.Stream == bad && e.Type == "instance.machine_launched" }, &repaired}
 	w.feed = &follower{store: store}
 	w.project(projections.All()...)
 	w.everything("acc", "01FINE")
@@ -64,42 +64,42 @@ func TestDamageIsParked(t *testing.T) {
 	for _, p := range projections.All() {
 		faulty, all, err := projections.Parked(t.Context(), w.pool, p.Name)
 		if err != nil || len(faulty) != 1 || faulty[0].Stream != bad.String() || all < 10 {
-			t.Errorf("%s: parked %+v, %d in all, %v", p.Name, faulty, all, err)
+			t.Errorf("%s: got %+v parked, %d in all, %v, want one of %s and at least 10 in all", p.Name, faulty, all, err, bad)
 		}
 		if _, err := projections.Rebuild(t.Context(), w.pool, store, p, nil); err != nil {
 			t.Fatalf("rebuild %s: %v", p.Name, err)
 		}
 		if again, n, err := projections.Parked(t.Context(), w.pool, p.Name); err != nil || n != all || len(again) != 1 || again[0] != faulty[0] {
-			t.Errorf("%s after a rebuild: parked %+v, %d of %d, %v", p.Name, again, n, all, err)
+			t.Errorf("%s after a rebuild: got %+v parked, %d in all, %v, want %+v and %d", p.Name, again, n, err, faulty, all)
 		}
 	}
 	same(t, w.dumps(), live) // a rebuild has the same rows
 	same(t, others(w), others(clean))
-	// The stream goes on being parked, and the others with their lives.
+	// The stream stays parked, and the other streams continue.
 	w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Codec.Encode, instance.Renamed{Name: seal("acc", label("01BAD"), "after")})...)
 	w.append(encoded[instance.Event](w, "instance", "01FINE", instance.Codec.Encode, instance.Renamed{Name: seal("acc", label("01FINE"), "after")})...)
 	w.caughtUp()
 	if got, err := w.reader.Instance(t.Context(), "acc", "01FINE"); err != nil || got.Name != "after" {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("got %+v, %v, want it renamed", got, err)
 	}
 	if got, err := w.reader.Instance(t.Context(), "acc", "01BAD"); err != nil || got.Name == "after" {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("got %+v, %v, want it not renamed", got, err)
 	}
-	mended.Store(true)
+	repaired.Store(true)
 	total := 0
 	for _, p := range projections.All() {
 		applied, left, err := projections.RetryParked(t.Context(), w.pool, store, p)
 		if err != nil || left != 0 {
-			t.Errorf("%s mended: %d applied, %d left, %v", p.Name, applied, left, err)
+			t.Errorf("%s repaired: got %d applied, %d left, %v, want none left", p.Name, applied, left, err)
 		}
 		total += applied
 	}
 	clean.caughtUp()
 	same(t, w.dumps(), clean.dumps())
-	t.Logf("1 damaged row: %d rebuilds went past it, %d parked events applied once it was mended", len(projections.All()), total)
+	t.Logf("1 damaged row: %d rebuilds went past it, %d parked events applied once it was repaired", len(projections.All()), total)
 }
 
-// What a row can be damaged in: each is an event with its damage, and the rows around it are read.
+// Each way to damage a row gives an event with its damage, and the rows around it are read.
 func TestDamagedRowsAreRead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -132,22 +132,22 @@ func TestDamagedRowsAreRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		if read++; e.Position != read || e.ID == "" || e.Type == "" || e.Time.Year() > 9999 {
-			t.Errorf("event %d: %+v", read, e)
+			t.Errorf("got %+v, want position %d, an id, a type and a year up to 9999", e, read)
 		}
 		if sound := e.Damage == nil && json.Valid(e.Data); sound != (read > int64(len(kinds))) {
-			t.Errorf("event %d: damage %v", read, e.Damage)
+			t.Errorf("event %d: got damage %v, want damage: %v", read, e.Damage, read <= int64(len(kinds)))
 		}
 	}
 	for i, kind := range kinds {
 		if n := w.number(`SELECT count(*) FROM read.parked WHERE projection = 'instances' AND position = $1`, i+1); n != 1 {
-			t.Errorf("%s is not parked", kind)
+			t.Errorf("%s: got %d parked events at its position, want 1", kind, n)
 		}
 	}
-	if got, err := w.reader.Instance(t.Context(), "acc", "01FINE"); err != nil || got.Status != instance.StatusGone {
-		t.Errorf("%+v, %v", got, err)
+	if got, err := w.reader.Instance(t.Context(), "acc", "01FINE"); err != nil || got.Status != instance.StatusTerminated {
+		t.Errorf("got %+v, %v, want it terminated", got, err)
 	}
 	if n := w.number(`SELECT count(*) FROM read.parked WHERE position > $1`, len(kinds)); n != 0 {
-		t.Errorf("%d sound events are parked", n)
+		t.Errorf("got %d sound events parked, want none", n)
 	}
 	t.Logf("%d kinds of damage: each parked, %d events read", len(kinds), read)
 }

@@ -19,14 +19,14 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// applyHistory keeps read.history: the events an owner may read, each with a sentence and with
-// data from which every secret, sealed value and frozen launch request was left out.
+// applyHistory keeps read.history: the events that an owner may read, each with a sentence and with data. The
+// data leaves out every secret, sealed value and frozen launch request.
 func applyHistory(e eventstore.Event) ([]Statement, error) {
 	ev, err := decode(e)
 	if err != nil {
 		return nil, err
 	}
-	sentence, data := tellOwner(ev)
+	sentence, data := phrase(ev)
 	if sentence == "" {
 		return nil, nil
 	}
@@ -43,7 +43,7 @@ func applyHistory(e eventstore.Event) ([]Statement, error) {
 	if owner := ownerOf(e, ev); owner != "" {
 		return sql(insert+`VALUES ($9, $1, $2, $3, $4, $5, $6, $7, $8)`, append(args, owner)...), nil
 	}
-	// Only a stream's first event names its owner; the others go where that one went.
+	// Only a stream's first event names its owner; the later events go to the same account.
 	return sql(insert+`SELECT account, $1, $2, $3, $4, $5, $6, $7, $8 FROM history WHERE subject = $5 ORDER BY position LIMIT 1`, args...), nil
 }
 
@@ -52,7 +52,7 @@ func ownerOf(e eventstore.Event, ev any) string {
 	case instance.Requested:
 		return ev.Account
 	case instance.Terminated:
-		return ev.Account // known where an operator says it, behind events that may be unreadable
+		return ev.Account // set if an operator terminated it: the first event may be unreadable
 	case session.Started:
 		return ev.Account
 	case apikey.Stored:
@@ -67,7 +67,7 @@ func ownerOf(e eventstore.Event, ev any) string {
 	return ""
 }
 
-// aboutInstance is the instance whose history an event of another stream belongs to, "" for none.
+// aboutInstance returns the instance whose history an event of another stream belongs to, "" for none.
 func aboutInstance(ev any) string {
 	switch ev := ev.(type) {
 	case audit.KeysHandedOut:
@@ -81,8 +81,9 @@ func aboutInstance(ev any) string {
 // facts is the data of an entry.
 type facts map[string]any
 
-// tellOwner says what an event means to the owner. An empty sentence: not for the history.
-func tellOwner(ev any) (string, facts) {
+// phrase returns the sentence and the data that the owner reads of an event. An empty sentence keeps the event
+// out of the history.
+func phrase(ev any) (string, facts) {
 	switch ev := ev.(type) {
 	case account.SignedUp:
 		return "You signed up.", facts{}
@@ -94,7 +95,7 @@ func tellOwner(ev any) (string, facts) {
 		}
 		return "The operator suspended the account.", facts{}
 	case account.Resumed:
-		return "The operator ended the account's suspension.", facts{}
+		return "The operator lifted the account's suspension.", facts{}
 	case session.Started:
 		return "You logged in.", facts{"agent": ev.Agent}
 	case session.Ended:
@@ -110,7 +111,7 @@ func tellOwner(ev any) (string, facts) {
 	case audit.DiagnosticsRead:
 		return fmt.Sprintf("The machine's diagnostics were read: %s.", ev.Report), facts{"report": ev.Report}
 	case instance.Event:
-		return tellInstance(ev)
+		return phraseInstance(ev)
 	}
 	return "", nil
 }
@@ -120,17 +121,17 @@ var sessionEnds = map[session.Reason]string{
 	session.Revoked:         "revoked from the session list",
 	session.PasswordChanged: "the password was changed",
 	session.Suspended:       "the account was suspended",
-	session.Reused:          "an old refresh token was presented, so a copy may be in wrong hands",
+	session.Reused:          "an old refresh token was used again, so someone else may have a copy",
 }
 
-func tellInstance(ev instance.Event) (string, facts) {
+func phraseInstance(ev instance.Event) (string, facts) {
 	switch ev := ev.(type) {
 	case instance.Requested:
 		return "The desktop was requested.", facts{"instance_type": ev.Type, "region": ev.Region}
 	case instance.Renamed:
 		return "It was renamed.", facts{}
 	case instance.LaunchAttempted:
-		return fmt.Sprintf("Launch attempt %d begins.", ev.Attempt), facts{"attempt": ev.Attempt, "instance_type": ev.Spec.Type}
+		return fmt.Sprintf("Launch attempt %d started.", ev.Attempt), facts{"attempt": ev.Attempt, "instance_type": ev.Spec.Type}
 	case instance.MachineLaunched:
 		return "A machine was allocated.", facts{"attempt": ev.Attempt, "ec2_instance_id": ev.Machine}
 	case instance.CallRefused:
@@ -144,7 +145,7 @@ func tellInstance(ev instance.Event) (string, facts) {
 		return sentence,
 			facts{"call": ev.Call, "code": ev.Code, "reason": ev.Reason, "tries": ev.Tries, "verdict": ev.Verdict, "retry_at": ev.RetryAt}
 	case instance.CallAccepted:
-		return fmt.Sprintf("The cloud was told to %s the machine.", ev.Call), facts{"call": ev.Call}
+		return fmt.Sprintf("The cloud accepted the request to %s the machine.", ev.Call), facts{"call": ev.Call}
 	case instance.LaunchAbandoned:
 		return "The launch was given up: " + ev.Reason, facts{"code": ev.Code, "reason": ev.Reason}
 	case instance.MachineRunning:
@@ -152,7 +153,7 @@ func tellInstance(ev instance.Event) (string, facts) {
 	case instance.AddressChanged:
 		return "The machine's address changed.", facts{"public_ip": ev.Address}
 	case instance.GuestEnrolled:
-		return "The machine proved who it is.", facts{}
+		return "The machine proved its identity.", facts{}
 	case instance.PhaseReached:
 		return phaseSentences[ev.Phase], facts{"phase": ev.Phase, "detail": ev.Detail}
 	case instance.VersionsReported:
@@ -160,27 +161,27 @@ func tellInstance(ev instance.Event) (string, facts) {
 	case instance.BootStalled:
 		return ev.Reason, facts{"phase": ev.Phase, "reason": ev.Reason}
 	case instance.StopRequested:
-		return told("A stop was requested.", "The machine is being stopped from outside.", !ev.Outside), facts{}
+		return either(ev.Outside, "The machine is being stopped from outside.", "A stop was requested."), facts{}
 	case instance.StartRequested:
 		return "A start was requested.", facts{}
 	case instance.TerminationRequested:
-		return "Its termination was requested.", facts{}
+		return "Termination was requested.", facts{}
 	case instance.MachineStopped:
-		return told("The machine stopped.", "The machine was stopped from outside.", ev.Asked), facts{"asked": ev.Asked}
+		return either(ev.Asked, "The machine stopped.", "The machine was stopped from outside."), facts{"asked": ev.Asked}
 	case instance.MachineMissed:
-		return "The cloud does not know the machine just now; looking again.", facts{}
+		return "The cloud doesn't list the machine; checking again.", facts{}
 	case instance.MachineFound:
-		return "The cloud knows the machine again.", facts{}
+		return "The cloud lists the machine again.", facts{}
 	case instance.MachineGone:
 		if ev.Missing && !ev.Asked {
-			return "The cloud has not known the machine for long.", facts{"asked": false, "missing": true}
+			return "The cloud has not listed the machine for a long time.", facts{"asked": false, "missing": true}
 		}
-		return told("The machine is gone.", "The machine was terminated from outside.", ev.Asked), facts{"asked": ev.Asked}
+		return either(ev.Asked, "The machine was removed.", "The machine was terminated from outside."), facts{"asked": ev.Asked}
 	case instance.Terminated:
 		if ev.By == instance.ByOperator {
 			return "The operator terminated the desktop.", facts{"by": ev.By}
 		}
-		return "The desktop is terminated.", facts{}
+		return "The desktop was terminated.", facts{}
 	case instance.Failed:
 		return "The desktop failed: " + ev.Reason, facts{"code": ev.Code, "reason": ev.Reason}
 	}
@@ -188,7 +189,7 @@ func tellInstance(ev instance.Event) (string, facts) {
 }
 
 var phaseSentences = map[instance.Phase]string{
-	instance.PhaseBooting:    "The machine has called home.",
+	instance.PhaseBooting:    "The machine connected.",
 	instance.PhaseInstalling: "The software is being installed.",
 	instance.PhaseDesktop:    "The desktop is up.",
 	instance.PhaseAgent:      "The agent is starting.",
@@ -201,13 +202,6 @@ func versionsSentence(versions map[string]string) string {
 		list = append(list, name+" "+versions[name])
 	}
 	return "The machine runs " + strings.Join(list, ", ") + "."
-}
-
-func told(asked, unasked string, wasAsked bool) string {
-	if wasAsked {
-		return asked
-	}
-	return unasked
 }
 
 // Entry is an event as the owner may read it.

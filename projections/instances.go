@@ -174,8 +174,8 @@ type Instance struct {
 	Name       string
 	Status     instance.Status
 	Phase      instance.Phase
-	Detail     string // what the guest says of the phase
-	Reason     string // why it is as it is, a sentence; "" while all is well
+	Detail     string // what the guest reported about the phase
+	Reason     string // why it has this status, a sentence; "" while all is well
 	Type       string
 	Region     string
 	Address    string // public, "" for none
@@ -183,14 +183,14 @@ type Instance struct {
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
 	Position   int64             // of the event that last changed it
-	PhaseSince time.Time         // when the present phase began
+	PhaseSince time.Time         // when the current phase began
 	Versions   map[string]string // what the machine runs, by name
 }
 
-// Ready tells whether desktop and agent can be used.
+// Ready reports whether desktop and agent can be used.
 func (i Instance) Ready() bool { return i.Status == instance.Running && i.Phase == instance.PhaseReady }
 
-// Percent is how far the boot is, 0 to 100.
+// Percent returns how far the boot is, 0 to 100.
 func (i Instance) Percent() int {
 	return max(0, i.Phase.Rank()) * 100 / (len(instance.Phases) - 1)
 }
@@ -264,12 +264,12 @@ func (r *Reader) open(ctx context.Context, row instanceRow) (Instance, error) {
 	}, nil
 }
 
-// Live returns the ids of all instances that are not final, and the position the list is as of.
-// The saga starts from it.
+// Live returns the ids of all instances that are not final, and the position that the list stands for. The
+// saga starts from it.
 func (r *Reader) Live(ctx context.Context) (ids []string, position int64, err error) {
 	err = pgx.BeginTxFunc(ctx, r.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		// The snapshot must be younger than the table: without the lock, a rebuild could put in a new
-		// one between them, whose last rows the snapshot does not see.
+		// The snapshot must be younger than the table. Without the lock, a rebuild could switch tables in
+		// between, and the snapshot would not see the new table's last rows.
 		if _, err := tx.Exec(ctx, `LOCK TABLE read.instances IN ACCESS SHARE MODE`); err != nil {
 			return err
 		}
@@ -295,17 +295,17 @@ func (r *Reader) Live(ctx context.Context) (ids []string, position int64, err er
 // Overview is an instance as an operator sees it.
 type Overview struct {
 	ID      string
-	Account string // "" where no row says it: its first event is parked
+	Account string // "" if unknown: its first event is parked
 	Name    []byte // sealed
 	Status  instance.Status
 	Since   time.Time // since when it has this status
 	Machine string    // the cloud's id, "" for none
 	Reason  string
-	Parked  bool // some of its events are set aside, so this may be old
+	Parked  bool // some of its events are parked, so this may be out of date
 }
 
-// Overviews returns instances of all accounts, oldest first, those with an id above after; with all,
-// also those that are over.
+// Overviews returns the instances of all accounts with an id above after, oldest first; with all, also the
+// terminated and failed ones.
 func (r *Reader) Overviews(ctx context.Context, after string, all bool, limit int) ([]Overview, error) {
 	rows, err := r.Pool.Query(ctx, `WITH set_aside AS (SELECT DISTINCT substr(stream, 10) AS id FROM read.parked WHERE stream LIKE 'instance/%')
 		SELECT coalesce(i.id, p.id), coalesce(i.account, ''), i.name, coalesce(i.status, ''),
@@ -340,7 +340,7 @@ func instanceStream(id string) string {
 	return eventstore.StreamID{Aggregate: instance.Codec.Aggregate(), ID: id}.String()
 }
 
-// Owner returns whose instance it is, "" where no row says it.
+// Owner returns the account of an instance, "" if unknown.
 func (r *Reader) Owner(ctx context.Context, id string) (account string, err error) {
 	rows, err := r.Pool.Query(ctx, `SELECT account FROM read.instances WHERE id = $1`, id)
 	if err != nil {

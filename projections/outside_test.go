@@ -8,7 +8,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// Who did not ask for a stop reads whose it was, while it lasts and after it.
+// An owner who did not request a stop reads its cause, during the stop and after it.
 func TestStopFromOutsideHasAReason(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -19,13 +19,13 @@ func TestStopFromOutsideHasAReason(t *testing.T) {
 		w.append(encoded[instance.Event](w, "instance", "01OUTSIDE", instance.Codec.Encode, events...)...)
 		w.caughtUp()
 		if got, err := w.reader.Instance(t.Context(), "acc", "01OUTSIDE"); err != nil || got.Status != status || !strings.Contains(got.Reason, "from outside") {
-			t.Errorf("%+v %v", got, err)
+			t.Errorf("got %+v, %v, want status %s and a reason from outside", got, err, status)
 		}
 	}
 	see(instance.Stopping, instance.Requested{Account: "acc", Name: seal("acc", label("01OUTSIDE"), "desk"), Type: "t3.large", Region: "eu"}, instance.LaunchAttempted{Attempt: 1, At: at}, instance.MachineLaunched{Attempt: 1, Machine: "i-1", At: at},
 		instance.MachineRunning{At: at}, instance.StopRequested{At: at, Outside: true})
 	see(instance.Stopped, instance.MachineStopped{})
-	if told, err := w.reader.History(t.Context(), "acc", "01OUTSIDE", 0, 10); err != nil || len(told) != 6 || told[4].Sentence != "The machine is being stopped from outside." {
-		t.Errorf("the history: %+v %v", told, err)
+	if entries, err := w.reader.History(t.Context(), "acc", "01OUTSIDE", 0, 10); err != nil || len(entries) != 6 || entries[4].Sentence != "The machine is being stopped from outside." {
+		t.Errorf("got history %+v, %v, want 6 entries, the fifth about the stop from outside", entries, err)
 	}
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// ParkedEvent is an event that a projection has set aside.
+// ParkedEvent is an event that a projection could not apply.
 type ParkedEvent struct {
 	Position int64
 	Stream   string
 	Cause    string
 }
 
-// Parked lists the events that a projection has set aside for a fault of their own, in order, and
-// counts all that are set aside: those, and what follows them in their streams.
+// Parked returns the events that a projection has parked for a fault of their own, in order. all counts these
+// and the events that follow them in their streams.
 func Parked(ctx context.Context, db DB, projection string) (faulty []ParkedEvent, all int, err error) {
 	rows, err := db.Query(ctx, `SELECT position, stream, error FROM read.parked WHERE projection = $1 ORDER BY position`, projection)
 	if err != nil {
@@ -37,8 +37,8 @@ func Parked(ctx context.Context, db DB, projection string) (faulty []ParkedEvent
 	return faulty, len(list), nil
 }
 
-// RetryParked applies the parked events of p again, each stream in its order. A stream whose
-// first event still fails stays parked. It returns how many events were applied and how many are left.
+// RetryParked applies the parked events of p again, each stream in its order. A stream whose first event still
+// fails stays parked. It returns how many events were applied and how many are left.
 func RetryParked(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, p Projection) (applied, left int, err error) {
 	events, err := parkedEvents(ctx, pool, store, p.Name)
 	if err != nil {
@@ -46,7 +46,7 @@ func RetryParked(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store
 	}
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		applied, left = 0, 0
-		// The checkpoint's lock keeps the live projector from parking more of a stream meanwhile.
+		// The checkpoint's lock keeps the live projector from parking more events meanwhile.
 		if _, err := tx.Exec(ctx, `SELECT 1 FROM read.checkpoints WHERE projection = $1 FOR UPDATE`, p.Name); err != nil {
 			return err
 		}
@@ -70,7 +70,7 @@ func RetryParked(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store
 				}
 				delete(stuck, parked.Stream)
 			}
-			if stuck[parked.Stream] || !known { // what was parked since they were read is for the next time
+			if stuck[parked.Stream] || !known { // an event that was parked since they were read waits for the next retry
 				stuck[parked.Stream] = true
 				left++
 				continue
@@ -97,8 +97,8 @@ func RetryParked(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store
 	return applied, left, nil
 }
 
-// parkedEvents reads the parked events of a projection, by position: before the transaction that
-// applies them, which would else hold one connection while it asks for another.
+// parkedEvents reads the parked events of a projection, by position. It runs before the transaction that
+// applies them, which would otherwise hold one connection while it asks for another.
 func parkedEvents(ctx context.Context, db DB, store eventstore.Store, projection string) (map[int64]eventstore.Event, error) {
 	rows, err := db.Query(ctx, `SELECT position FROM read.parked WHERE projection = $1`, projection)
 	if err != nil {
@@ -125,8 +125,8 @@ func at(ctx context.Context, store eventstore.Store, position int64) (eventstore
 	return eventstore.Event{}, fmt.Errorf("there is no event %d", position)
 }
 
-// lastWord tells whether an event says all that counts of its stream, whatever came before it: an
-// operator terminated the instance, mostly because an earlier event cannot be read.
+// lastWord reports whether an event holds all that matters of its stream: an operator terminated the instance,
+// usually because an earlier event cannot be read.
 func lastWord(e eventstore.Event) bool {
 	if e.Type != instance.Codec.Name(instance.Terminated{}) {
 		return false
@@ -139,7 +139,7 @@ func lastWord(e eventstore.Event) bool {
 	return ok && t.By == instance.ByOperator
 }
 
-// unpark lets the stream's parked events go.
+// unpark removes the stream's parked events.
 func unpark(ctx context.Context, tx pgx.Tx, projection string, s eventstore.StreamID) error {
 	_, err := tx.Exec(ctx, `DELETE FROM read.parked WHERE projection = $1 AND stream = $2`, projection, s.String())
 	return err

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Progress tells how far the read models are, so that a query can wait for what its caller wrote.
+// Progress holds how far the read models are, so that a query can wait for its caller's own write.
 // The zero value is ready to use.
 type Progress struct {
 	mu      sync.Mutex
@@ -30,13 +30,13 @@ func (p *Progress) Set(projection string, position int64) {
 	}
 }
 
-// Position is how far the slowest projection is.
+// Position returns how far the slowest projection is.
 func (p *Progress) Position() int64 {
 	position, _ := p.now()
 	return position
 }
 
-// Changed returns the present position and a channel that is closed when it may have moved.
+// Changed returns the current position and a channel that is closed when it may have moved.
 func (p *Progress) Changed() (position int64, changed <-chan struct{}) { return p.now() }
 
 // Wait blocks until every projection has position, or ctx ends.

@@ -1,9 +1,9 @@
-// Package projections holds the read models: how an event becomes rows, how the rows follow the
-// log, and the queries the front asks of them.
+// Package projections holds the read models: how an event becomes rows, how the rows follow the log, and the
+// queries over them. A read model is one file, with its rows and its queries: instances.go, history.go.
 //
-// The one thing to know: rows and checkpoint change in one transaction, and event n is applied
-// only on checkpoint n−1. A projection therefore equals a fold of the log at all times, may run
-// on any number of replicas at once, and may be thrown away and rebuilt.
+// The one thing to know: rows and checkpoint change in one transaction, and event n is applied only on
+// checkpoint n−1. A projection therefore always equals a fold of the log, may run on any number of replicas
+// at once, and may be deleted and rebuilt.
 package projections
 
 import (
@@ -20,7 +20,8 @@ type Projection struct {
 	// Apply returns the statements that bring the tables from position e.Position−1 to e.Position.
 	// They name tables without a schema. It is pure; an error parks the event.
 	Apply func(e eventstore.Event) ([]Statement, error)
-	Fold  *Fold // in the place of Apply, for rows that follow from the rows before
+	// Fold is set instead of Apply where a row follows from the row before.
+	Fold *Fold
 }
 
 // Statement is one SQL statement with its arguments.
@@ -31,7 +32,7 @@ type Statement struct {
 
 func sql(text string, args ...any) []Statement { return []Statement{{text, args}} }
 
-// All lists the projections there are.
+// All returns the projections.
 func All() []Projection {
 	return []Projection{
 		{Name: "accounts", Tables: []string{"accounts"}, Apply: applyAccounts},

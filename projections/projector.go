@@ -14,21 +14,21 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// Feed delivers the log: every event with a position above after, in order, in batches, until ctx
-// ends or fn returns an error.
+// Feed delivers the log: every event with a position above after, in order and in batches, until ctx ends or
+// fn returns an error.
 type Feed interface {
 	Follow(ctx context.Context, after int64, fn func(ctx context.Context, events []eventstore.Event) error) error
 }
 
-// Projector keeps one projection's rows at the head of the log. Any number of replicas may run
-// the same one: the checkpoint decides which of them applies an event.
+// Projector keeps one projection's rows at the head of the log. Any number of replicas may run the same
+// projection: the checkpoint decides which of them applies an event.
 type Projector struct {
 	Projection Projection
 	Pool       DB
 	Feed       Feed
 	Progress   *Progress
 	Logger     *slog.Logger
-	// Parked is called when an event is parked, for an alert. Nil: nobody.
+	// Parked is called when an event is parked, for an alert. Nil: no call.
 	Parked func(projection string)
 }
 
@@ -83,7 +83,7 @@ func (p *Projector) checkpoint(ctx context.Context) (int64, error) {
 	return at, nil
 }
 
-// poison marks an error that is the event's own fault and would come again.
+// poison marks an error that is the event's own fault: another try would fail too.
 type poison struct {
 	event eventstore.Event
 	err   error
@@ -98,11 +98,11 @@ func isPoison(err error) bool {
 	return errors.As(err, &p)
 }
 
-// errGap says that events are missing between checkpoint and feed; following afresh mends it.
+// errGap says that events are missing between checkpoint and feed. Following again from the checkpoint repairs it.
 var errGap = errors.New("the feed is ahead of the checkpoint")
 
-// apply brings rows and checkpoint over the events in one transaction and returns the checkpoint.
-// With park, an event that cannot be applied is set aside instead of failing the rest.
+// apply applies the events to the rows, moves the checkpoint in the same transaction and returns it. With park,
+// an event that cannot be applied is parked instead of failing the rest.
 func (p *Projector) apply(ctx context.Context, events []eventstore.Event, park bool) (at int64, err error) {
 	name := p.Projection.Name
 	err = pgx.BeginFunc(ctx, p.Pool, func(tx pgx.Tx) error {
@@ -133,8 +133,8 @@ func (p *Projector) apply(ctx context.Context, events []eventstore.Event, park b
 	return at, nil
 }
 
-// next returns the events that follow position at. What is not above it was applied already, by
-// another replica or as a duplicate.
+// next returns the events that follow position at. Events at or below it were applied before, by another
+// replica or as duplicates.
 func next(events []eventstore.Event, at int64) (fresh []eventstore.Event, err error) {
 	for _, e := range events {
 		switch want := at + int64(len(fresh)) + 1; {
@@ -174,7 +174,7 @@ func (p *Projector) applyAll(ctx context.Context, tx pgx.Tx, events []eventstore
 	if !park {
 		return batch.send(ctx, tx)
 	}
-	// One event alone: a savepoint keeps the checkpoint's transaction alive when its statements fail.
+	// A single event: a savepoint keeps the checkpoint's transaction alive when its statements fail.
 	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return batch.send(ctx, tx) })
 	if isPoison(err) {
 		return p.park(ctx, tx, events[0], err)
@@ -182,7 +182,7 @@ func (p *Projector) applyAll(ctx context.Context, tx pgx.Tx, events []eventstore
 	return err
 }
 
-// applySingly is the slow way around a poisonous event: one transaction an event.
+// applySingly applies each event in a transaction of its own, so that a poisonous one is parked alone.
 func (p *Projector) applySingly(ctx context.Context, events []eventstore.Event) (at int64, err error) {
 	for i := range events {
 		if at, err = p.apply(ctx, events[i:i+1], true); err != nil {
@@ -201,7 +201,7 @@ func (p *Projector) park(ctx context.Context, tx pgx.Tx, e eventstore.Event, why
 	if err != nil {
 		return err
 	}
-	p.Logger.ErrorContext(ctx, "event parked: run `cloudbot replay --parked` once its cause is mended",
+	p.Logger.ErrorContext(ctx, "event parked: run `cloudbot replay --parked` once its cause is fixed",
 		"projection", p.Projection.Name, "position", e.Position, "stream", e.Stream.String(), "type", e.Type, "err", why)
 	if p.Parked != nil {
 		p.Parked(p.Projection.Name)
@@ -230,7 +230,7 @@ type batch struct {
 	projection Projection
 	pgx        pgx.Batch
 	origin     []eventstore.Event // of each statement
-	folding    []eventstore.Event // those that the projection folds
+	folding    []eventstore.Event // to be folded by send
 }
 
 func newBatch(p Projection) *batch { return &batch{projection: p} }
@@ -280,7 +280,7 @@ func (b *batch) send(ctx context.Context, tx pgx.Tx) error {
 	return results.Close()
 }
 
-// blame tells an event's own fault (the data breaks a constraint or a type) from a failure of Postgres.
+// blame marks err as poison if it is the event's own fault: its data breaks a constraint or a type.
 func blame(e eventstore.Event, err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "23") {

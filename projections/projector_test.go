@@ -37,11 +37,11 @@ func TestFind(t *testing.T) {
 	t.Parallel()
 	for _, p := range projections.All() {
 		if got := find(t, p.Name); got.Name != p.Name || len(got.Tables) == 0 {
-			t.Errorf("%+v", got)
+			t.Errorf("got %+v, want %s with tables", got, p.Name)
 		}
 	}
 	if _, err := projections.Find("nothing"); err == nil {
-		t.Error("nothing was found")
+		t.Error("got a projection called nothing, want an error")
 	}
 }
 
@@ -61,12 +61,12 @@ func TestEveryEventIsApplied(t *testing.T) {
 	w.caughtUp()
 	stop()
 	if n := w.number(`SELECT count(*) FROM read.parked`); n != 0 || w.parked.Load() != 0 {
-		t.Fatalf("%d events are parked: %s", n, w.dump("parked"))
+		t.Fatalf("got %d parked events, want none: %s", n, w.dump("parked"))
 	}
 	head, _ := w.store.Head(t.Context())
 	for _, p := range projections.All() {
 		if at := w.number(`SELECT position FROM read.checkpoints WHERE projection = $1`, p.Name); at != head {
-			t.Errorf("%s is at %d of %d", p.Name, at, head)
+			t.Errorf("%s: got checkpoint %d, want %d", p.Name, at, head)
 		}
 	}
 	types := map[string]bool{}
@@ -77,11 +77,11 @@ func TestEveryEventIsApplied(t *testing.T) {
 		types[e.Type] = true
 	}
 	if len(types) != 43 {
-		t.Errorf("%d event types were written; there are 43 (add a new one to everything)", len(types))
+		t.Errorf("got %d event types, want 43 (add a new one to everything)", len(types))
 	}
 }
 
-// The rows say what the deciders' own fold says (I4).
+// The rows equal the fold of whole streams, although a row keeps only a part of the state.
 func TestInstancesEqualTheFold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -104,16 +104,16 @@ func TestInstancesEqualTheFold(t *testing.T) {
 			rt.Fatal(err)
 		}
 		if got.Status != s.Status || got.Phase != s.Phase || got.Machine != s.Machine || got.Address != s.Address || got.Type != s.Type || got.Region != s.Region || got.Ready() != s.Ready() || !maps.Equal(got.Versions, s.Versions) {
-			rt.Fatalf("row  %+v\nfold %+v\nof %T", got, s, events)
+			rt.Fatalf("got row %+v, want that of the fold %+v, of %T", got, s, events)
 		}
-		if s.Status == instance.StatusFail && got.Reason == "" {
-			rt.Fatalf("failed without a reason: %+v", got)
+		if s.Status == instance.StatusFailed && got.Reason == "" {
+			rt.Fatalf("got %+v, failed without a reason, want one", got)
 		}
 	})
 	t.Logf("%d streams ended %v", len(states), statuses)
 }
 
-// However often and in whatever order a feed repeats itself, rows are as from one clean pass.
+// A feed may repeat and reorder events: the rows are those of one clean pass.
 func TestDuplicatesAndReordering(t *testing.T) {
 	t.Parallel()
 	w, clean := newWorld(t), newWorld(t)
@@ -179,7 +179,7 @@ func TestGapFollowsAfresh(t *testing.T) {
 	clean.caughtUp()
 	same(t, w.dump("instances"), clean.dump("instances"))
 	if gaps.Load() < 2 || f.times() < 2 {
-		t.Errorf("%d gaps, followed %d times", gaps.Load(), f.times())
+		t.Errorf("got %d gaps and followed %d times, want at least 2 of each", gaps.Load(), f.times())
 	}
 }
 
@@ -198,16 +198,16 @@ func TestTwoProjectorsAtOnce(t *testing.T) {
 	clean.caughtUp()
 	same(t, w.dumps(), clean.dumps())
 	if n := w.parked.Load(); n != 0 {
-		t.Errorf("%d events were parked", n)
+		t.Errorf("got %d parked events, want none", n)
 	}
 }
 
-// breaking is p, failing on the chosen events until it is mended.
-func breaking(p projections.Projection, bad func(eventstore.Event) bool, mended *atomic.Bool) projections.Projection {
+// breaking is p, failing on the chosen events until it is repaired.
+func breaking(p projections.Projection, bad func(eventstore.Event) bool, repaired *atomic.Bool) projections.Projection {
 	fold := *p.Fold
 	evolve := fold.Evolve
 	fold.Evolve = func(row any, e eventstore.Event) (any, error) {
-		if bad(e) && !mended.Load() {
+		if bad(e) && !repaired.Load() {
 			return nil, errors.New("cannot apply this")
 		}
 		return evolve(row, e)
@@ -228,9 +228,9 @@ func TestPoisonIsParked(t *testing.T) {
 			t.Parallel()
 			w, clean := newWorld(t), newWorld(t)
 			clean.store, clean.feed = w.store, &follower{store: w.store}
-			var mended atomic.Bool
+			var repaired atomic.Bool
 			poisoned := eventstore.StreamID{Aggregate: "instance", ID: "01BAD"}
-			p := breaking(find(t, "instances"), func(e eventstore.Event) bool { return e.Stream == poisoned && bad(e) }, &mended)
+			p := breaking(find(t, "instances"), func(e eventstore.Event) bool { return e.Stream == poisoned && bad(e) }, &repaired)
 			stop := w.project(p)
 			w.everything("acc", "01FINE")
 			w.everything("acc", "01BAD")
@@ -249,16 +249,16 @@ func TestPoisonIsParked(t *testing.T) {
 				t.Errorf("%d events are parked and %d alerts, not %d", n, w.parked.Load(), want)
 			}
 			if n := w.number(`SELECT count(*) FROM read.instances WHERE status = 'terminated'`); n != 2 {
-				t.Errorf("%d other streams went on", n)
+				t.Errorf("got %d other streams terminated, want 2", n)
 			}
 			applied, left, err := projections.RetryParked(t.Context(), w.pool, w.store, p)
 			if err != nil || applied != 0 || left != want {
-				t.Errorf("not yet mended: %d applied, %d left, %v", applied, left, err)
+				t.Errorf("not yet repaired: got %d applied, %d left, %v, want 0 and %d", applied, left, err, want)
 			}
-			mended.Store(true)
+			repaired.Store(true)
 			applied, left, err = projections.RetryParked(t.Context(), w.pool, w.store, p)
 			if err != nil || applied != want || left != 0 {
-				t.Errorf("mended: %d applied, %d left, %v", applied, left, err)
+				t.Errorf("repaired: got %d applied, %d left, %v, want %d and 0", applied, left, err, want)
 			}
 			w.append(encoded[instance.Event](w, "instance", "01BAD", instance.Codec.Encode, instance.Renamed{Name: seal("acc", label("01BAD"), "after")})...)
 			w.caughtUp()
@@ -267,13 +267,13 @@ func TestPoisonIsParked(t *testing.T) {
 			clean.caughtUp()
 			same(t, w.dump("instances"), clean.dump("instances"))
 			if left := w.dump("parked"); left != "" {
-				t.Errorf("still parked: %s", left)
+				t.Errorf("got these still parked, want none: %s", left)
 			}
 		})
 	}
 }
 
-// Poison of the real kinds: a schema from the future, an unknown type, data that breaks a constraint.
+// Poison as it really occurs: a schema from the future, an unknown type, data that breaks a constraint.
 func TestPoisonKinds(t *testing.T) {
 	t.Parallel()
 	requested := func(id string) instance.Event {
@@ -298,10 +298,10 @@ func TestPoisonKinds(t *testing.T) {
 			w.project(find(t, "instances"))
 			w.caughtUp()
 			if n := w.number(`SELECT count(*) FROM read.parked WHERE stream = 'instance/01BAD' AND position IN (2, 4)`); n != 2 || w.number(`SELECT count(*) FROM read.parked`) != 2 {
-				t.Errorf("parked: %s", w.dump("parked"))
+				t.Errorf("got these parked, want positions 2 and 4: %s", w.dump("parked"))
 			}
 			if got, err := w.reader.Instance(t.Context(), "acc", "01BAD"); err != nil || got.Status != instance.Launching || got.Position != 1 {
-				t.Errorf("%+v, %v", got, err)
+				t.Errorf("got %+v, %v, want it launching at position 1", got, err)
 			}
 			if _, err := w.reader.Instance(t.Context(), "acc", "01FINE"); err != nil {
 				t.Error(err)
@@ -310,7 +310,7 @@ func TestPoisonKinds(t *testing.T) {
 	}
 }
 
-// An event of an aggregate nobody knows concerns the history, which must not skip it silently.
+// An event of an unknown aggregate concerns the history, which must not skip it silently.
 func TestUnknownAggregate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -318,7 +318,7 @@ func TestUnknownAggregate(t *testing.T) {
 	w.project(projections.All()...)
 	w.caughtUp()
 	if got := w.number(`SELECT count(*) FROM read.parked WHERE projection = 'history'`); got != 1 {
-		t.Errorf("parked: %s", w.dump("parked"))
+		t.Errorf("got %d parked events, want 1: %s", got, w.dump("parked"))
 	}
 }
 
@@ -340,7 +340,7 @@ func TestRebuildBesideALiveProjector(t *testing.T) {
 		for _, p := range projections.All() {
 			at, err := projections.Rebuild(t.Context(), w.pool, w.store, p, func(position int64) { reached = position })
 			if err != nil || at < reached {
-				t.Fatalf("rebuild %s: %d, %v", p.Name, at, err)
+				t.Fatalf("rebuild %s: got position %d, %v, want at least %d", p.Name, at, err, reached)
 			}
 			rebuilds++
 		}
@@ -355,45 +355,45 @@ func TestRebuildBesideALiveProjector(t *testing.T) {
 	clean.caughtUp()
 	same(t, w.dumps(), clean.dumps())
 	if n := w.parked.Load(); n != 0 {
-		t.Errorf("%d events were parked", n)
+		t.Errorf("got %d parked events, want none", n)
 	}
 	if n := w.number(`SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'rebuild%'`); n != 0 {
-		t.Errorf("%d schemas were left", n)
+		t.Errorf("got %d leftover schemas, want none", n)
 	}
 	if n := w.number(`SELECT count(*) FROM pg_indexes WHERE schemaname = 'read' AND tablename = 'instances'`); n != 3 {
-		t.Errorf("instances has %d indexes after %d rebuilds", n, rebuilds)
+		t.Errorf("after %d rebuilds: got %d indexes of instances, want 3", rebuilds, n)
 	}
 }
 
-// A rebuild mends rows that were damaged, parked events and leftovers of a rebuild that died.
-func TestRebuildMends(t *testing.T) {
+// A rebuild repairs damaged rows, parked events and leftovers of a rebuild that died.
+func TestRebuildRepairs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	var mended atomic.Bool
-	p := breaking(find(t, "instances"), func(e eventstore.Event) bool { return e.Type == "instance.machine_launched" }, &mended)
+	var repaired atomic.Bool
+	p := breaking(find(t, "instances"), func(e eventstore.Event) bool { return e.Type == "instance.machine_launched" }, &repaired)
 	w.everything("acc", "01I")
 	stop := w.project(p)
 	w.caughtUp()
 	stop()
 	parked := w.dump("parked")
 	if _, err := projections.Rebuild(t.Context(), w.pool, w.store, p, nil); err != nil {
-		t.Errorf("rebuilding past what cannot be applied: %v", err)
+		t.Errorf("rebuilding past what cannot be applied: got %v, want no error", err)
 	}
 	if faulty, all, err := projections.Parked(t.Context(), w.pool, p.Name); err != nil || len(faulty) != 1 || all != strings.Count(parked, "\n")+1 || faulty[0].Stream != "instance/01I" {
-		t.Errorf("parked after a rebuild: %+v and %d in all, %v; before it\n%s", faulty, all, err, parked)
+		t.Errorf("parked after a rebuild: got %+v and %d in all, %v, want one of instance/01I and as many as before it\n%s", faulty, all, err, parked)
 	}
 	for _, statement := range []string{`UPDATE read.instances SET status = 'party'`, `CREATE SCHEMA IF NOT EXISTS rebuild_instances`, `CREATE TABLE IF NOT EXISTS rebuild_instances.junk ()`} {
 		if _, err := w.pool.Exec(t.Context(), statement); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mended.Store(true)
+	repaired.Store(true)
 	head, _ := w.store.Head(t.Context())
 	if at, err := projections.Rebuild(t.Context(), w.pool, w.store, p, nil); err != nil || at != head {
-		t.Fatalf("%d of %d, %v", at, head, err)
+		t.Fatalf("got position %d, %v, want %d", at, err, head)
 	}
-	if got, err := w.reader.Instance(t.Context(), "acc", "01I"); err != nil || got.Status != instance.StatusGone || w.dump("parked") != "" {
-		t.Errorf("%+v, %v, parked %s", got, err, w.dump("parked"))
+	if got, err := w.reader.Instance(t.Context(), "acc", "01I"); err != nil || got.Status != instance.StatusTerminated || w.dump("parked") != "" {
+		t.Errorf("got %+v, %v, parked %s, want it terminated and none parked", got, err, w.dump("parked"))
 	}
 }
 
@@ -402,7 +402,7 @@ func TestRebuildOfAnEmptyLog(t *testing.T) {
 	w := newWorld(t)
 	for _, p := range projections.All() {
 		if at, err := projections.Rebuild(t.Context(), w.pool, w.store, p, nil); at != 0 || err != nil {
-			t.Errorf("%d, %v", at, err)
+			t.Errorf("got position %d, %v, want 0", at, err)
 		}
 	}
 }
@@ -426,11 +426,11 @@ func TestProjectorOutlivesLostConnections(t *testing.T) {
 	w.caughtUp()
 	w.pool.Reset() // of connections that died idle
 	if n := w.number(`SELECT count(*) FROM read.instances`); n != 12 || w.parked.Load() != 0 {
-		t.Errorf("%d instances, %d parked", n, w.parked.Load())
+		t.Errorf("got %d instances, %d parked events, want 12 and none", n, w.parked.Load())
 	}
 }
 
-// No database at all is no reason to end.
+// A projector keeps trying without any database.
 func TestProjectorOutlivesNoDatabase(t *testing.T) {
 	t.Parallel()
 	pool, err := pgxpool.New(t.Context(), "postgres://127.0.0.1:1/none?connect_timeout=1")
@@ -442,7 +442,7 @@ func TestProjectorOutlivesNoDatabase(t *testing.T) {
 	defer cancel()
 	p := &projections.Projector{Projection: find(t, "instances"), Pool: pool, Progress: &projections.Progress{}, Logger: slog.New(slog.DiscardHandler)}
 	if err := p.Run(ctx); err != nil || ctx.Err() == nil {
-		t.Errorf("%v before its time", err)
+		t.Errorf("got %v before ctx ended, want Run to continue until then", err)
 	}
 }
 
@@ -462,11 +462,11 @@ func TestHistoryHoldsNoSecrets(t *testing.T) {
 		}
 		for _, form := range []string{canary, fmt.Sprintf("%x", canary), base64.StdEncoding.EncodeToString([]byte(canary))} {
 			if strings.Contains(where, form) {
-				t.Errorf("%q stands in the read models", form)
+				t.Errorf("got %q in the read models, want it left out", form)
 			}
 		}
 	}
 	if !strings.Contains(text, "ab12") || !strings.Contains(text, "instance.requested") {
-		t.Error("the scan saw nothing")
+		t.Error("got a scan without ab12 and instance.requested, want both")
 	}
 }

@@ -16,16 +16,16 @@ type DB interface {
 	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
 }
 
-// Reader answers the front's queries from the read models. A query names the account it is for and
-// sees nothing of any other; those over all accounts say so.
+// Reader answers queries from the read models; each query is in the file of its read model. A query names the
+// account it is for and sees no other account's rows; those over all accounts say so.
 type Reader struct {
 	Pool DB
 	// Open unseals an account's data; see commands.Vault.
 	Open func(ctx context.Context, account, label string, sealed []byte) ([]byte, error)
-	// NameLabel is what an instance's name was sealed with.
+	// NameLabel returns the label that an instance's name was sealed with.
 	NameLabel func(instanceID string) string
-	// AddressLabel is what the client's address of a session was sealed with.
+	// AddressLabel returns the label that a session's client address was sealed with.
 	AddressLabel func(sessionID string) string
-	// Progress tells how far the read models are.
+	// Progress holds how far the read models are.
 	Progress *Progress
 }

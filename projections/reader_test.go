@@ -39,13 +39,13 @@ func TestReaderInstances(t *testing.T) {
 		for before, first := "", true; first || before != ""; first = false {
 			list, next, err := w.reader.Instances(t.Context(), account, projections.Page{Before: before, Limit: limit, All: all})
 			if err != nil || len(list) > limit {
-				t.Fatalf("%d rows, %v", len(list), err)
+				t.Fatalf("got %d rows, %v, want at most %d", len(list), err, limit)
 			}
 			for _, i := range list {
 				seen = append(seen, i.ID+" "+i.Name)
 			}
 			if before = next; len(seen) > 100 {
-				t.Fatalf("pages without end: %v", seen)
+				t.Fatalf("got pages without end, want at most 100 rows: %v", seen)
 			}
 		}
 		return seen
@@ -54,31 +54,31 @@ func TestReaderInstances(t *testing.T) {
 	without := slices.Delete(slices.Clone(want), 3, 4)
 	for limit := 1; limit <= 8; limit++ {
 		if got := pages("ada", limit, true); !slices.Equal(got, want) {
-			t.Errorf("all, pages of %d: %v", limit, got)
+			t.Errorf("all, pages of %d: got %v, want %v", limit, got, want)
 		}
 		if got := pages("ada", limit, false); !slices.Equal(got, without) {
-			t.Errorf("pages of %d: %v", limit, got)
+			t.Errorf("pages of %d: got %v, want %v", limit, got, without)
 		}
 	}
 	if got := pages("bob", 10, true); !slices.Equal(got, []string{"01B1 bob's"}) {
-		t.Errorf("bob sees %v", got)
+		t.Errorf("bob's list: got %v, want %v", got, []string{"01B1 bob's"})
 	}
-	if got := pages("nobody", 10, true); got != nil {
-		t.Errorf("nobody sees %v", got)
+	if got := pages("stranger", 10, true); got != nil {
+		t.Errorf("the list of an unknown account: got %v, want none", got)
 	}
 	for _, c := range [][2]string{{"bob", "01A1"}, {"", "01A1"}, {"ada", "01NOTHING"}, {"ada", "' OR 1=1 --"}} {
 		if got, err := w.reader.Instance(t.Context(), c[0], c[1]); !errors.Is(err, instance.ErrNotFound) {
-			t.Errorf("%v: %+v, %v", c, got, err)
+			t.Errorf("%v: got %+v, %v, want %v", c, got, err, instance.ErrNotFound)
 		}
 	}
 	failed, err := w.reader.Instance(t.Context(), "ada", "01A4")
-	if err != nil || failed.Reason != "Why." || failed.Status != instance.StatusFail || failed.CreatedAt.After(failed.UpdatedAt) || failed.Ready() {
-		t.Errorf("%+v, %v", failed, err)
+	if err != nil || failed.Reason != "Why." || failed.Status != instance.StatusFailed || failed.CreatedAt.After(failed.UpdatedAt) || failed.Ready() {
+		t.Errorf("got %+v, %v, want it failed with its reason and not ready", failed, err)
 	}
 	ids, position, err := w.reader.Live(t.Context())
 	slices.Sort(ids)
 	if head, _ := w.store.Head(t.Context()); err != nil || position != head || !slices.Equal(ids, []string{"01A0", "01A1", "01A2", "01A5", "01A6", "01B1"}) {
-		t.Errorf("live %v at %d, %v", ids, position, err)
+		t.Errorf("got %v live at %d, %v, want all but 01A3 and 01A4, at %d", ids, position, err, head)
 	}
 }
 
@@ -86,12 +86,12 @@ func TestReaderLiveOfNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	if ids, position, err := w.reader.Live(t.Context()); len(ids) != 0 || position != 0 || err != nil {
-		t.Errorf("%v, %d, %v", ids, position, err)
+		t.Errorf("got %v at %d, %v, want none at 0", ids, position, err)
 	}
 }
 
-// What Live says holds for its position, also while instances come and a rebuild switches the
-// tables under it: the saga would not hear of one that is in neither.
+// The list of Live holds for its position, also while instances are added and a rebuild switches the
+// tables: the saga would miss an instance that is in neither.
 func TestReaderLiveDuringRebuilds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -111,12 +111,12 @@ func TestReaderLiveDuringRebuilds(t *testing.T) {
 		for ; !over.Load(); looks++ {
 			ids, position, err := w.reader.Live(t.Context())
 			if err != nil || int64(len(ids)) != position {
-				t.Errorf("%d instances at position %d, %v", len(ids), position, err)
+				t.Errorf("got %d instances at position %d, %v, want as many as the position", len(ids), position, err)
 				return
 			}
 			list, _, err := w.reader.Instances(t.Context(), "ada", projections.Page{Limit: 100})
 			if err != nil || len(list) < min(100, len(ids)) {
-				t.Errorf("a list of %d after %d were there, %v", len(list), len(ids), err)
+				t.Errorf("got a list of %d, %v, want at least %d", len(list), err, min(100, len(ids)))
 				return
 			}
 		}
@@ -141,7 +141,7 @@ func TestReaderHistory(t *testing.T) {
 	w.caughtUp()
 	all, err := w.reader.Since(t.Context(), "ada", 0, 1000)
 	if err != nil || len(all) < 20 {
-		t.Fatalf("%d entries, %v", len(all), err)
+		t.Fatalf("got %d entries, %v, want at least 20", len(all), err)
 	}
 	var after int64
 	var paged []projections.Entry
@@ -157,22 +157,22 @@ func TestReaderHistory(t *testing.T) {
 		after = page[len(page)-1].Position
 	}
 	if len(paged) != len(all) {
-		t.Errorf("%d entries in pages, %d at once", len(paged), len(all))
+		t.Errorf("got %d entries in pages, want %d", len(paged), len(all))
 	}
 	last := int64(0)
 	for _, e := range all {
-		if e.Position <= last || e.Sentence == "" || !json.Valid(e.Data) || e.Actor != "somebody" || e.EventID == "" || strings.Contains(e.Subject, "01B") {
-			t.Errorf("%+v", e)
+		if e.Position <= last || e.Sentence == "" || !json.Valid(e.Data) || e.Actor != "ada" || e.EventID == "" || strings.Contains(e.Subject, "01B") {
+			t.Errorf("got %+v, want a complete entry of ada after position %d", e, last)
 		}
 		last = e.Position
 	}
 	mine, err := w.reader.History(t.Context(), "ada", "01A", 0, 1000)
 	if err != nil || len(mine) != 27 {
-		t.Errorf("%d entries of the instance, %v", len(mine), err)
+		t.Errorf("got %d entries of the instance, %v, want 27", len(mine), err)
 	}
 	for _, e := range mine {
 		if e.Subject != "instance/01A" || !strings.HasPrefix(e.Type, "instance.") && e.Type != "audit.keys_handed_out" && e.Type != "audit.diagnostics_read" {
-			t.Errorf("%+v", e)
+			t.Errorf("got %+v, want an entry about instance/01A", e)
 		}
 	}
 	account, err := w.reader.AccountHistory(t.Context(), "ada", 0, 1000)
@@ -182,31 +182,31 @@ func TestReaderHistory(t *testing.T) {
 	}
 	if want := "account.signed_up account.password_changed account.suspended account.resumed session.started session.started session.ended " +
 		"apikey.stored apikey.stored apikey.removed audit.log_in_failed"; err != nil || strings.Join(types, " ") != want {
-		t.Errorf("%s, %v", types, err)
+		t.Errorf("got %s, %v, want %s", types, err, want)
 	}
 	latest, err := w.reader.AccountHistoryBefore(t.Context(), "ada", math.MaxInt64, 1000)
 	if slices.Reverse(latest); err != nil || !reflect.DeepEqual(latest, account) {
-		t.Errorf("newest first, it is another history: %+v, %v", latest, err)
+		t.Errorf("newest first, reversed: got %+v, %v, want %+v", latest, err, account)
 	}
 	if rest, err := w.reader.AccountHistory(t.Context(), "ada", account[3].Position, 2); err != nil || !reflect.DeepEqual(rest, account[4:6]) {
-		t.Errorf("%+v, %v", rest, err)
+		t.Errorf("got %+v, %v, want %+v", rest, err, account[4:6])
 	}
 	if rest, err := w.reader.History(t.Context(), "ada", "01A", mine[10].Position, 3); err != nil || len(rest) != 3 || rest[0].Position != mine[11].Position {
-		t.Errorf("%+v, %v", rest, err)
+		t.Errorf("got %+v, %v, want 3 from position %d", rest, err, mine[11].Position)
 	}
 	newest, err := w.reader.HistoryBefore(t.Context(), "ada", "01A", math.MaxInt64, 1000)
 	if slices.Reverse(newest); err != nil || !reflect.DeepEqual(newest, mine) {
-		t.Errorf("newest first, it is another history: %+v, %v", newest, err)
+		t.Errorf("newest first, reversed: got %+v, %v, want %+v", newest, err, mine)
 	}
 	if rest, err := w.reader.HistoryBefore(t.Context(), "ada", "01A", mine[10].Position, 3); err != nil || len(rest) != 3 || rest[0].Position != mine[9].Position {
-		t.Errorf("%+v, %v", rest, err)
+		t.Errorf("got %+v, %v, want 3 from position %d", rest, err, mine[9].Position)
 	}
-	for _, account := range []string{"bob", "", "nobody"} {
+	for _, account := range []string{"bob", "", "stranger"} {
 		if got, err := w.reader.HistoryBefore(t.Context(), account, "01A", math.MaxInt64, 10); err != nil || len(got) != 0 {
-			t.Errorf("%q reads %v, %v", account, got, err)
+			t.Errorf("%q: got %v, %v, want nothing", account, got, err)
 		}
 		if got, err := w.reader.History(t.Context(), account, "01A", 0, 10); err != nil || len(got) != 0 {
-			t.Errorf("%q reads %v, %v", account, got, err)
+			t.Errorf("%q: got %v, %v, want nothing", account, got, err)
 		}
 	}
 }
@@ -222,22 +222,22 @@ func TestReaderSessionsAndKeys(t *testing.T) {
 	w.caughtUp()
 	list, err := w.reader.Sessions(t.Context(), "ada")
 	if err != nil || len(list) != 1 || list[0].ID != "live-01A" || list[0].Agent != "browser" || list[0].ClientAddr != "192.0.2.8" || !list[0].StartedAt.Equal(began) {
-		t.Errorf("%+v, %v", list, err)
+		t.Errorf("got %+v, %v, want live-01A of browser at 192.0.2.8 since %v", list, err, began)
 	}
 	ended, err := w.reader.EndedSince(t.Context(), began)
 	slices.Sort(ended)
 	if err != nil || !slices.Equal(ended, []string{"over-01A", "over-01B"}) {
-		t.Errorf("%v, %v", ended, err)
+		t.Errorf("got %v, %v, want over-01A and over-01B", ended, err)
 	}
 	if ended, err = w.reader.EndedSince(t.Context(), began.Add(time.Hour)); err != nil || len(ended) != 0 {
-		t.Errorf("%v, %v", ended, err)
+		t.Errorf("got %v, %v, want none", ended, err)
 	}
 	keys, err := w.reader.APIKeys(t.Context(), "ada")
 	if err != nil || len(keys) != 1 || keys[0].Provider != "openai" || keys[0].Last4 != "ab12" || keys[0].UpdatedAt.IsZero() {
-		t.Errorf("%+v, %v", keys, err)
+		t.Errorf("got %+v, %v, want openai ending in ab12", keys, err)
 	}
-	if keys, err = w.reader.APIKeys(t.Context(), "nobody"); err != nil || len(keys) != 0 {
-		t.Errorf("%+v, %v", keys, err)
+	if keys, err = w.reader.APIKeys(t.Context(), "stranger"); err != nil || len(keys) != 0 {
+		t.Errorf("got %+v, %v, want none", keys, err)
 	}
 }
 
@@ -247,12 +247,12 @@ func TestPercent(t *testing.T) {
 	for _, p := range instance.Phases {
 		n := projections.Instance{Phase: p}.Percent()
 		if n <= last || n > 100 {
-			t.Errorf("%s is %d %%", p, n)
+			t.Errorf("%s: got %d %%, want more than %d and at most 100", p, n, last)
 		}
 		last = n
 	}
 	if last != 100 || (projections.Instance{Phase: "party"}).Percent() != 0 {
-		t.Errorf("ready is %d %%", last)
+		t.Errorf("got %d %% for ready, want 100, and 0 for an unknown phase", last)
 	}
 }
 
@@ -266,7 +266,7 @@ func TestProgress(t *testing.T) {
 			t.Errorf("for nothing: %v", err)
 		}
 		if err := p.Wait(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("for what never comes: %v", err)
+			t.Errorf("for what never comes: got %v, want %v", err, context.DeadlineExceeded)
 		}
 		done := make(chan error)
 		go func() { done <- p.Wait(t.Context(), 5) }()
@@ -278,23 +278,23 @@ func TestProgress(t *testing.T) {
 			synctest.Wait()
 			select {
 			case err := <-done:
-				t.Fatalf("done at %d: %v", p.Position(), err)
+				t.Fatalf("got %v at %d, want it to wait for 5", err, p.Position())
 			default:
 			}
 		}
 		if position, changed := p.Changed(); position != 4 {
-			t.Errorf("slowest at %d", position)
+			t.Errorf("slowest at: got %d, want 4", position)
 		} else {
 			p.Set("a", 5)
 			<-changed
 		}
 		if err := <-done; err != nil || p.Position() != 5 {
-			t.Errorf("%v at %d", err, p.Position())
+			t.Errorf("got %v at %d, want no error at 5", err, p.Position())
 		}
 	})
 }
 
-// Waiting for what one wrote, then reading it.
+// A caller that waits for its own write can read it.
 func TestReadYourWrites(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -308,13 +308,13 @@ func TestReadYourWrites(t *testing.T) {
 		}
 		cancel()
 		if _, err := w.reader.Instance(t.Context(), "ada", id); err != nil {
-			t.Fatalf("written at %d, read at %d: %v", at, w.progress.Position(), err)
+			t.Fatalf("written at %d: got %v at %d, want to read it", at, err, w.progress.Position())
 		}
 	}
 }
 
-// With one connection for everybody: whatever opens names asks for it again, so it must have been
-// given back before.
+// With a single connection: the vault that opens names needs it too, so the reader must have released it
+// before.
 func TestReaderHoldsNoConnectionWhileItOpens(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -333,7 +333,7 @@ func TestReaderHoldsNoConnectionWhileItOpens(t *testing.T) {
 	reader.Pool = pool
 	reader.Open = func(ctx context.Context, account, label string, sealed []byte) ([]byte, error) {
 		opened++
-		if err := pool.Ping(ctx); err != nil { // as a vault whose key is not at hand
+		if err := pool.Ping(ctx); err != nil { // as a vault that must fetch the key
 			return nil, err
 		}
 		return open(ctx, account, label, sealed)
@@ -341,15 +341,15 @@ func TestReaderHoldsNoConnectionWhileItOpens(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if list, _, err := reader.Instances(ctx, "acc", projections.Page{Limit: 10, All: true}); err != nil || len(list) != 2 {
-		t.Errorf("list: %v, %v", list, err)
+		t.Errorf("list: got %v, %v, want 2", list, err)
 	}
 	if _, err := reader.Instance(ctx, "acc", "01I"); err != nil {
 		t.Errorf("one: %v", err)
 	}
 	if list, err := reader.Sessions(ctx, "acc"); err != nil || len(list) != 1 || list[0].ClientAddr != "192.0.2.8" {
-		t.Errorf("sessions: %v, %v", list, err)
+		t.Errorf("sessions: got %v, %v, want one at 192.0.2.8", list, err)
 	}
 	if opened != 4 {
-		t.Errorf("%d names were opened", opened)
+		t.Errorf("got %d opened names, want 4", opened)
 	}
 }

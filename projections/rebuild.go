@@ -16,18 +16,18 @@ import (
 // rebuildBatch is how many events a rebuild applies in one transaction.
 const rebuildBatch = 2000
 
-// ErrRebuilding refuses a second rebuild of a projection beside the first.
-var ErrRebuilding = errors.New("another rebuild of it is going on")
+// ErrRebuilding refuses a second rebuild of a projection while the first is running.
+var ErrRebuilding = errors.New("another rebuild of it is running")
 
-// Rebuild folds the whole log into new tables beside the live ones and switches over in one
-// transaction. The live projection is served and goes on meanwhile. progress is called now and
-// then with the position reached; nil: nobody. It returns the position of the last event.
+// Rebuild folds the whole log into new tables beside the live ones and switches over in one transaction. The
+// live projection keeps running meanwhile. Rebuild returns the position of the last event. It calls progress
+// from time to time with the position reached, unless progress is nil.
 //
-// An event that cannot be applied is parked with the rest of its stream, as by the live projector;
-// what was parked before and can be applied now is not parked any more.
+// An event that cannot be applied is parked with the rest of its stream, as the live projector does. Events
+// that were parked before and can be applied now are no longer parked.
 //
-// Only one rebuild of a projection goes on at a time; another one is refused with ErrRebuilding. A
-// rebuild holds one connection of the pool, and store needs another.
+// A second rebuild of the same projection is refused with ErrRebuilding. A rebuild holds one connection of the
+// pool, and store needs another.
 func Rebuild(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, p Projection, progress func(position int64)) (int64, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -115,8 +115,8 @@ func (r *rebuild) makeTables(ctx context.Context) error {
 	})
 }
 
-// apply brings the new tables over the events. One that cannot be applied is set aside, with all
-// that follow it in its stream.
+// apply applies the events to the new tables. An event that cannot be applied is parked, with all that follow
+// it in its stream.
 func (r *rebuild) apply(ctx context.Context, tx pgx.Tx, events []eventstore.Event) error {
 	rows, parked := slices.Clone(r.rows), maps.Clone(r.parked)
 	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return replay(ctx, tx, r.schema, r.projection, r.sound(events)) })
@@ -124,7 +124,7 @@ func (r *rebuild) apply(ctx context.Context, tx pgx.Tx, events []eventstore.Even
 		return err
 	}
 	r.rows, r.parked = rows, parked
-	for _, e := range events { // the slow way around
+	for _, e := range events { // one by one, to park the poisonous ones alone
 		for _, e := range r.sound([]eventstore.Event{e}) {
 			err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return replay(ctx, tx, r.schema, r.projection, []eventstore.Event{e}) })
 			if isPoison(err) {
@@ -137,7 +137,7 @@ func (r *rebuild) apply(ctx context.Context, tx pgx.Tx, events []eventstore.Even
 	return nil
 }
 
-// sound leaves out the events of parked streams, and parks them as well.
+// sound returns the events of streams that are not parked, and parks the others.
 func (r *rebuild) sound(events []eventstore.Event) []eventstore.Event {
 	if len(r.parked) == 0 {
 		return events
@@ -162,7 +162,7 @@ func (r *rebuild) park(e eventstore.Event, why error) {
 	r.rows = append(r.rows, parkedRow{e.Position, stream, why.Error()})
 }
 
-// unpark lets a stream go on.
+// unpark lets a stream continue.
 func (r *rebuild) unpark(stream string) {
 	delete(r.parked, stream)
 	r.rows = slices.DeleteFunc(r.rows, func(row parkedRow) bool { return row.stream == stream })
@@ -181,8 +181,8 @@ func replay(ctx context.Context, tx pgx.Tx, schema string, p Projection, events 
 	return b.send(ctx, tx)
 }
 
-// switchOver stops the live projector at its checkpoint, brings the new tables at least as far,
-// and puts them in the place of the old ones.
+// switchOver stops the live projector at its checkpoint, brings the new tables at least as far, and replaces
+// the old tables with them.
 func (r *rebuild) switchOver(ctx context.Context) error {
 	name := r.projection.Name
 	return pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error {

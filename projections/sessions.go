@@ -72,8 +72,8 @@ func (r *Reader) Sessions(ctx context.Context, account string) ([]Session, error
 	return list, nil
 }
 
-// EndedSince returns the ids of the sessions of all accounts that ended after t: what a front
-// that starts must refuse although their access tokens still run.
+// EndedSince returns the ids of the sessions of all accounts that ended after t. A server that starts must
+// refuse them, although their access tokens are still valid.
 func (r *Reader) EndedSince(ctx context.Context, t time.Time) ([]string, error) {
 	rows, err := r.Pool.Query(ctx, `SELECT id FROM read.sessions WHERE ended <> '' AND ended_at > $1`, t)
 	if err != nil {

@@ -18,14 +18,14 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// Canaries: what is sealed or secret in the events, and must not be in any history.
+// Canaries: sealed or secret values of the events, which must not be in any history.
 const (
 	canaryMail, canaryHash, canaryKey, canaryName = "canary-mail", "canary-hash", "canary-apikey", "canary-name"
 	canaryUserData, canaryGuest, canaryToken      = "canary-userdata", "canary-guest-key-32-bytes-long--", "canary-token"
 )
 
-// everything writes one event of every type there is, for one account, with a canary in each field
-// that is nobody's to read.
+// everything writes one event of every type, for one account, with a canary in each field that must stay
+// secret.
 func (w *world) everything(acc, id string) {
 	at := began
 	leaf := session.Leaf{Generation: 1, TokenID: canaryToken, IssuedAt: at, ExpiresAt: time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)}
@@ -75,7 +75,7 @@ func (w *world) everything(acc, id string) {
 func life(t *rapid.T, acc, id string) (events []instance.Event) {
 	var s instance.State
 	now := began
-	tell := func(c instance.Command) {
+	execute := func(c instance.Command) {
 		more, err := instance.Decide(s, c)
 		if err != nil {
 			return
@@ -85,52 +85,52 @@ func life(t *rapid.T, acc, id string) (events []instance.Event) {
 		}
 		events = append(events, more...)
 	}
-	tell(instance.Request{Account: acc, Name: seal(acc, label(id), "name"), Type: "t", Region: "r"})
+	execute(instance.Request{Account: acc, Name: seal(acc, label(id), "name"), Type: "t", Region: "r"})
 	for range rapid.IntRange(0, 40).Draw(t, "commands") {
 		now = now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "seconds")) * time.Second)
 		attempt := s.Attempts
 		n := rapid.IntRange(0, 30).Draw(t, "n")
 		switch rapid.IntRange(0, 13).Draw(t, "command") {
 		case 0:
-			tell(instance.Rename{Name: seal(acc, label(id), fmt.Sprint("name ", n))})
+			execute(instance.Rename{Name: seal(acc, label(id), fmt.Sprint("name ", n))})
 		case 1:
-			tell(instance.Stop{At: now})
+			execute(instance.Stop{At: now})
 		case 2:
-			tell(instance.Start{At: now})
+			execute(instance.Start{At: now})
 		case 3:
 			if n < 4 {
-				tell(instance.Terminate{At: now})
+				execute(instance.Terminate{At: now})
 			}
 			if n == 30 {
-				tell(instance.Abandon{Code: "c", Reason: "R."})
+				execute(instance.Abandon{Code: "c", Reason: "R."})
 			}
 		case 4, 5:
 			if n < 20 {
-				tell(instance.Attempt{At: now})
+				execute(instance.Attempt{At: now})
 			}
 			if n > 10 {
-				tell(instance.Launched{Attempt: s.Attempts, Machine: fmt.Sprint("m", s.Attempts), At: now})
+				execute(instance.Launched{Attempt: s.Attempts, Machine: fmt.Sprint("m", s.Attempts), At: now})
 			}
 		case 6:
 			calls := []instance.Call{instance.CallLaunch, instance.CallStart, instance.CallStop, instance.CallTerminate}
 			verdicts := []instance.Verdict{instance.Again, instance.Another, instance.Never}
-			tell(instance.Refuse{Call: calls[n%4], Attempt: attempt, Verdict: verdicts[n%3], Code: "c", Reason: fmt.Sprint("Reason ", n, "."), RetryAt: now})
+			execute(instance.Refuse{Call: calls[n%4], Attempt: attempt, Verdict: verdicts[n%3], Code: "c", Reason: fmt.Sprint("Reason ", n, "."), RetryAt: now})
 		case 7:
-			tell(instance.Accept{Call: []instance.Call{instance.CallStart, instance.CallStop, instance.CallTerminate}[n%3], At: now})
+			execute(instance.Accept{Call: []instance.Call{instance.CallStart, instance.CallStop, instance.CallTerminate}[n%3], At: now})
 		case 8:
-			tell(instance.Stall{Reason: "Slow."})
+			execute(instance.Stall{Reason: "Slow."})
 		case 9, 10, 11:
 			seen := []instance.Seen{instance.SeenRunning, instance.SeenRunning, instance.SeenStopped, instance.SeenStopped, instance.SeenMissing, instance.SeenGone}
-			tell(instance.Observe{Machine: s.Machine, Seen: seen[min(n/5, 5)], Address: fmt.Sprint("a", n%3), At: now})
+			execute(instance.Observe{Machine: s.Machine, Seen: seen[min(n/5, 5)], Address: fmt.Sprint("a", n%3), At: now})
 		case 12:
-			tell(instance.ReachPhase{Boot: fmt.Sprint("b", n%2), Phase: instance.Phases[n%7], Detail: fmt.Sprint("d", n), At: now})
-			tell(instance.Enroll{Attempt: attempt, PublicKey: []byte("k"), At: now})
-			tell(instance.ReportVersions{Boot: "b1", Versions: map[string]string{"guest": fmt.Sprint(n % 3)}, At: now})
+			execute(instance.ReachPhase{Boot: fmt.Sprint("b", n%2), Phase: instance.Phases[n%7], Detail: fmt.Sprint("d", n), At: now})
+			execute(instance.Enroll{Attempt: attempt, PublicKey: []byte("k"), At: now})
+			execute(instance.ReportVersions{Boot: "b1", Versions: map[string]string{"guest": fmt.Sprint(n % 3)}, At: now})
 		case 13:
-			tell(instance.Conclude{})
+			execute(instance.Conclude{})
 			if n%2 == 0 && s.Open { // the guest speaks before the launch call returns
-				tell(instance.ReachPhase{Boot: "b1", Phase: instance.Phases[n%7], Detail: "early", At: now})
-				tell(instance.Launched{Attempt: s.Attempts, Machine: fmt.Sprint("m", s.Attempts), At: now})
+				execute(instance.ReachPhase{Boot: "b1", Phase: instance.Phases[n%7], Detail: "early", At: now})
+				execute(instance.Launched{Attempt: s.Attempts, Machine: fmt.Sprint("m", s.Attempts), At: now})
 			}
 		}
 	}

@@ -48,7 +48,7 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// open stands in for a vault: it takes off what seal put on.
+// open replaces a vault: it removes what seal added.
 func open(_ context.Context, account, label string, sealed []byte) ([]byte, error) {
 	prefix := "sealed for " + account + " as " + label + ": "
 	if len(sealed) < len(prefix) || string(sealed[:len(prefix)]) != prefix {
@@ -179,7 +179,7 @@ func (w *world) appendAt(at time.Time, x write) (head int64) {
 	}
 	res, err := w.store.Append(w.t.Context(), eventstore.Append{Writes: []eventstore.Write{{Stream: x.stream, Expected: version, Events: []eventstore.NewEvent{{
 		ID: fmt.Sprintf("01EVENT%020d", w.ids.Add(1)), Type: x.typ, Schema: x.schema, Time: at, Data: json.RawMessage(x.data),
-		Meta: eventstore.Metadata{Actor: "somebody", ClientAddr: "192.0.2.7"},
+		Meta: eventstore.Metadata{Actor: "ada", ClientAddr: "192.0.2.7"},
 	}}}}})
 	if err != nil {
 		w.t.Fatal(err)
@@ -197,7 +197,7 @@ func (w *world) caughtUp() {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
 	defer cancel()
 	if err := w.progress.Wait(ctx, head); err != nil {
-		w.t.Fatalf("the projections are at %d of %d: %v", w.progress.Position(), head, err)
+		w.t.Fatalf("got the projections at %d, want %d: %v", w.progress.Position(), head, err)
 	}
 }
 
@@ -221,13 +221,13 @@ func (w *world) dumps() (all string) {
 	return all
 }
 
-// same compares two dumps and shows where they part.
+// same compares two dumps and shows the first difference.
 func same(t testing.TB, got, want string) {
 	t.Helper()
 	x, y := strings.Split(got, "\n"), strings.Split(want, "\n")
 	for i := range max(len(x), len(y)) {
 		if i >= len(x) || i >= len(y) || x[i] != y[i] {
-			t.Errorf("%d rows and %d; row %d is\n%s\nand not\n%s", len(x), len(y), i, strings.Join(x[min(i, len(x)):min(i+1, len(x))], ""), strings.Join(y[min(i, len(y)):min(i+1, len(y))], ""))
+			t.Errorf("row %d of %d and %d: got\n%s\nwant\n%s", i, len(x), len(y), strings.Join(x[min(i, len(x)):min(i+1, len(x))], ""), strings.Join(y[min(i, len(y)):min(i+1, len(y))], ""))
 			return
 		}
 	}

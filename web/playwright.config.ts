@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { defineConfig } from "@playwright/test";
 
-/** The browser of the distribution, or the one that CHROMIUM names. */
+/** Returns the distribution's browser, or the one that CHROMIUM names. */
 function chromium(): string {
   return execFileSync("sh", ["-c", 'command -v "${CHROMIUM:-chromium}"'], { encoding: "utf8" }).trim();
 }
@@ -12,7 +12,7 @@ export default defineConfig({
   fullyParallel: false, // tests of a file share an account
   workers: 2,
   retries: 0, // a test that passes the second time has a fault, or found one
-  timeout: 180_000, // a hang, not a slow machine: the longest takes a dozen pictures
+  timeout: 180_000, // for a hang, not for a slow machine: the longest test takes a dozen screenshots
   expect: { timeout: 10_000 },
   reporter: [["list"]],
   use: {

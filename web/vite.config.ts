@@ -10,12 +10,12 @@ export default defineConfig({
   resolve: { alias: { "@": new URL("./src", import.meta.url).pathname } },
   build: {
     target: "es2023",
-    manifest: true, // scripts/size.mjs reads what the first load consists of
-    assetsInlineLimit: 0, // the policy allows no data: scripts or fonts, and files are cached for ever
+    manifest: true, // scripts/size.mjs reads the contents of the first load
+    assetsInlineLimit: 0, // the policy forbids data: scripts and fonts, and browsers cache files permanently
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
   },
-  // `npm run dev` serves the pages itself and asks a running server for the rest.
+  // `npm run dev` serves the pages and forwards other requests to a running server.
   server: { proxy: { "/api": { target: server, ws: true }, "/assets": server } },
   test: { include: ["src/**/*.test.{ts,tsx}"], environment: "node" },
 });

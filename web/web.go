@@ -1,6 +1,6 @@
-// Package web is the dashboard: the files that Vite built from src, embedded, and how they are served.
-// Files below assets/ carry a hash of their content in their names, so browsers keep them for ever and a
-// tab that was opened before a deploy still asks for the names it knows: see Config.Earlier.
+// Package web embeds the dashboard's files, which Vite builds from src, and serves them.
+// The names of files below assets/ contain a hash of their content, so browsers cache them permanently. A tab
+// that was opened before a deploy still requests the names of its build: see Config.Earlier.
 package web
 
 import (
@@ -24,7 +24,7 @@ import (
 //go:embed all:dist
 var dist embed.FS
 
-// Built returns what `make build` embedded; nil where the program was built without.
+// Built returns the files that `make build` embedded, or nil if the program was built without them.
 func Built() fs.FS {
 	files, err := fs.Sub(dist, "dist")
 	if err != nil {
@@ -36,20 +36,20 @@ func Built() fs.FS {
 	return files
 }
 
-// EarlierFiles keeps the hashed files of earlier builds, and of those that other replicas run.
+// EarlierFiles stores the hashed files of earlier builds, and of the builds that other replicas run.
 type EarlierFiles interface {
-	// Get returns fs.ErrNotExist for a name that no build had, or none that is still kept.
+	// Get returns fs.ErrNotExist for a name that no stored build has.
 	Get(ctx context.Context, name string) ([]byte, error)
 }
 
-// Config is what a Handler serves.
+// Config configures a Handler.
 type Config struct {
-	Files   fs.FS        // as Vite lays them out: index.html, assets/
-	Earlier EarlierFiles // nil: an old tab's chunks are gone with their build
+	Files   fs.FS        // in Vite's layout: index.html, assets/
+	Earlier EarlierFiles // nil: files of earlier builds are not served
 	Logger  *slog.Logger // required with Earlier
 }
 
-// Handler serves the dashboard at "/"; it sees paths without the prefix it is mounted at.
+// Handler serves the dashboard at "/". Its caller strips the prefix that it is mounted at.
 type Handler struct {
 	c     Config
 	files map[string]*file
@@ -58,9 +58,10 @@ type Handler struct {
 const (
 	indexName = "index.html"
 	hashed    = "assets/"
+	nameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 )
 
-// New reads all files.
+// New returns a Handler that holds all files in memory.
 func New(c Config) (*Handler, error) {
 	h := &Handler{c: c, files: map[string]*file{}}
 	return h, Walk(c.Files, func(name string, data []byte) error {
@@ -83,20 +84,20 @@ func Walk(files fs.FS, f func(name string, data []byte) error) error {
 	})
 }
 
-// mayBeEarlier tells whether a build may have had a file of that name: anybody may ask, and EarlierFiles is not
-// asked for nonsense.
+// mayBeEarlier reports whether a build may have had a file of that name. Requests are public, so this keeps
+// invalid names from reaching EarlierFiles.
 func mayBeEarlier(name string) bool {
 	name = strings.TrimPrefix(name, hashed)
-	return name != "" && len(name) <= 100 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
+	return name != "" && len(name) <= 100 && strings.Trim(name, nameChars) == ""
 }
 
-// Hashed tells whether a file's name changes with its content.
+// Hashed reports whether a file's name contains a hash of its content.
 func Hashed(name string) bool { return strings.HasPrefix(name, hashed) }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "The dashboard is only read.", http.StatusMethodNotAllowed)
+		http.Error(w, "The dashboard accepts only GET and HEAD.", http.StatusMethodNotAllowed)
 		return
 	}
 	name := strings.TrimPrefix(r.URL.Path, "/")
@@ -105,7 +106,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !Hashed(name) {
-		// A page of the dashboard: which, is for the script to say.
+		// A page of the dashboard; the script chooses which.
 		if path.Ext(name) == "" {
 			h.files[indexName].serve(w, r)
 		} else {
@@ -117,12 +118,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		data, err := h.c.Earlier.Get(r.Context(), name)
 		if err == nil {
 			old := newFile(name, data)
-			old.packed = func() []byte { return nil } // packing it for each request would cost more than it saves
+			old.packed = func() []byte { return nil } // compressing it for each request would cost more than it saves
 			old.serve(w, r)
 			return
 		}
 		if !errors.Is(err, fs.ErrNotExist) && r.Context().Err() == nil {
-			h.c.Logger.Warn("an earlier build's file", "err", err)
+			h.c.Logger.Warn("reading an earlier build's file failed", "err", err)
 		}
 	}
 	http.NotFound(w, r)
@@ -132,12 +133,13 @@ type file struct {
 	name   string
 	data   []byte
 	tag    string
-	packed func() []byte // gzip of data, nil where that gains nothing
+	packed func() []byte // gzip of data, nil if it is not much smaller
 }
 
 func newFile(name string, data []byte) *file {
 	sum := sha256.Sum256(data)
-	return &file{name: name, data: data, tag: `"` + hex.EncodeToString(sum[:16]) + `"`, packed: sync.OnceValue(func() []byte { return pack(data) })}
+	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
+	return &file{name: name, data: data, tag: tag, packed: sync.OnceValue(func() []byte { return pack(data) })}
 }
 
 func pack(data []byte) []byte {
@@ -151,7 +153,7 @@ func pack(data []byte) []byte {
 	return b.Bytes()
 }
 
-// types are named here: what the computer's own table says differs from one to the next.
+// types holds the content types of the dashboard's files, because the tables of operating systems differ.
 var types = map[string]string{
 	".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
 	".svg": "image/svg+xml", ".png": "image/png", ".woff2": "font/woff2", ".json": "application/json",
@@ -165,7 +167,7 @@ func (f *file) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	h.Set("Content-Type", kind)
 	h.Add("Vary", "Accept-Encoding")
-	h.Set("Cache-Control", "no-cache") // kept, and asked about
+	h.Set("Cache-Control", "no-cache") // stored, but validated before each use
 	if Hashed(f.name) {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}

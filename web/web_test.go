@@ -42,7 +42,7 @@ func get(h http.Handler, method, path string, header ...string) *http.Response {
 	return w.Result()
 }
 
-func TestWhatIsServed(t *testing.T) {
+func TestServedFiles(t *testing.T) {
 	t.Parallel()
 	h := handler(t, nil)
 	for _, c := range []struct {
@@ -52,7 +52,7 @@ func TestWhatIsServed(t *testing.T) {
 		cache  string
 	}{
 		{"/", 200, "text/html; charset=utf-8", "no-cache"},
-		{"/desktops/01J/about", 200, "text/html; charset=utf-8", "no-cache"}, // a page: the script knows which
+		{"/desktops/01J/about", 200, "text/html; charset=utf-8", "no-cache"}, // a page: the script chooses which
 		{"/icon.svg", 200, "image/svg+xml", "no-cache"},
 		{"/assets/app-1a2b.js", 200, "text/javascript; charset=utf-8", "public, max-age=31536000, immutable"},
 		{"/assets/app-0000.js", 404, "", ""},
@@ -62,38 +62,39 @@ func TestWhatIsServed(t *testing.T) {
 		{"/.gitkeep", 404, "", ""},
 	} {
 		a := get(h, "GET", c.path)
-		if a.StatusCode != c.status || c.status == 200 && (a.Header.Get("Content-Type") != c.kind || a.Header.Get("Cache-Control") != c.cache) {
-			t.Errorf("%s: %d %v", c.path, a.StatusCode, a.Header)
+		isWrong := a.Header.Get("Content-Type") != c.kind || a.Header.Get("Cache-Control") != c.cache
+		if a.StatusCode != c.status || c.status == 200 && isWrong {
+			t.Errorf("GET %s: got %d %v, want %d %s %s", c.path, a.StatusCode, a.Header, c.status, c.kind, c.cache)
 		}
 	}
 	if a := get(h, "POST", "/"); a.StatusCode != 405 || a.Header.Get("Allow") != "GET, HEAD" {
-		t.Errorf("POST: %d", a.StatusCode)
+		t.Errorf("POST: got %d, Allow %q, want 405, Allow %q", a.StatusCode, a.Header.Get("Allow"), "GET, HEAD")
 	}
 }
 
-func TestPackedAndAskedAgain(t *testing.T) {
+func TestCompressionAndValidation(t *testing.T) {
 	t.Parallel()
 	h := handler(t, nil)
 	plain, packed := get(h, "GET", "/assets/app-1a2b.js"), get(h, "GET", "/assets/app-1a2b.js", "Accept-Encoding", "br, gzip")
 	small, _ := io.ReadAll(packed.Body)
 	if packed.Header.Get("Content-Encoding") != "gzip" || len(small) > 200 || packed.Header.Get("Vary") != "Accept-Encoding" {
-		t.Errorf("packed: %d bytes, %v", len(small), packed.Header)
+		t.Errorf("gzip: got %d bytes, %v, want at most 200 bytes, gzip, varying by Accept-Encoding", len(small), packed.Header)
 	}
 	if plain.Header.Get("Content-Encoding") != "" || plain.Header.Get("ETag") == packed.Header.Get("ETag") {
-		t.Errorf("plain: %v", plain.Header)
+		t.Errorf("plain: got %v, want no Content-Encoding and another ETag than gzip's %s", plain.Header, packed.Header.Get("ETag"))
 	}
 	if a := get(h, "GET", "/assets/app-1a2b.js", "If-None-Match", plain.Header.Get("ETag")); a.StatusCode != 304 {
-		t.Errorf("asked again: %d", a.StatusCode)
+		t.Errorf("If-None-Match: got %d, want 304", a.StatusCode)
 	}
 	if a := get(h, "HEAD", "/"); a.StatusCode != 200 || a.ContentLength <= 0 {
-		t.Errorf("HEAD: %d, %d bytes", a.StatusCode, a.ContentLength)
+		t.Errorf("HEAD: got %d, %d bytes, want 200, more than 0 bytes", a.StatusCode, a.ContentLength)
 	}
 }
 
-func TestABrokenShelfIsNotThePagesEnd(t *testing.T) {
+func TestAFailingStoreIsNotFound(t *testing.T) {
 	t.Parallel()
 	if a := get(handler(t, broken{}), "GET", "/assets/app-0000.js"); a.StatusCode != 404 {
-		t.Errorf("%d", a.StatusCode)
+		t.Errorf("got %d, want 404", a.StatusCode)
 	}
 }
 
@@ -105,14 +106,14 @@ func TestBuilt(t *testing.T) {
 	}
 	if err := Walk(files, func(name string, data []byte) error {
 		if strings.HasPrefix(name, ".") || len(data) == 0 {
-			t.Errorf("%s is served, %d bytes", name, len(data))
+			t.Errorf("got %s with %d bytes, want no hidden and no empty file", name, len(data))
 		}
 		return nil
 	}); err != nil {
 		t.Error(err)
 	}
 	if page, err := fs.ReadFile(files, "index.html"); err != nil || strings.Contains(string(page), "//cdn") {
-		t.Errorf("index.html: %v", err)
+		t.Errorf("index.html: got error %v, page %q, want no error and no script from a CDN", err, page)
 	}
 }
 
@@ -123,21 +124,21 @@ func (a asked) Get(_ context.Context, name string) ([]byte, error) {
 	return []byte(strings.Repeat("old();", 500)), nil
 }
 
-// Anybody may ask for anything: the store of earlier files is asked for names that a build may have had, and what it
-// has is not packed anew for each who asks.
-func TestTheShelfIsAskedForNamesOnly(t *testing.T) {
+// Requests are public: the store of earlier files is asked only for names that a build may have had, and its files
+// are not compressed again for each request.
+func TestTheStoreIsAskedForValidNamesOnly(t *testing.T) {
 	t.Parallel()
 	earlier := asked{}
 	h := handler(t, earlier)
 	for _, path := range []string{"/assets/", "/assets/%00.js", "/assets/%ff.js", "/assets/a%20b.js", "/assets/a/b.js", "/assets/" + strings.Repeat("a", 101)} {
 		if a := get(h, "GET", path); a.StatusCode != 404 {
-			t.Errorf("%s: %d", path, a.StatusCode)
+			t.Errorf("GET %s: got %d, want 404", path, a.StatusCode)
 		}
 	}
 	if len(earlier) != 0 {
-		t.Errorf("the store of earlier files was asked for %v", earlier)
+		t.Errorf("names asked of the store: got %v, want none", earlier)
 	}
 	if a := get(h, "GET", "/assets/app_0-Z.js", "Accept-Encoding", "gzip"); a.StatusCode != 200 || a.Header.Get("Content-Encoding") != "" || earlier["assets/app_0-Z.js"] != 1 {
-		t.Errorf("%d %v %v", a.StatusCode, a.Header, earlier)
+		t.Errorf("got %d %v %v, want 200, not compressed, one request to the store", a.StatusCode, a.Header, earlier)
 	}
 }

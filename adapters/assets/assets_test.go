@@ -27,7 +27,7 @@ func hexSum(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// front serves a folder with a guest in it, and a secret beside it.
+// front serves a folder that contains a guest, with a secret beside the folder.
 func front(t *testing.T) (*httptest.Server, string) {
 	t.Helper()
 	above := t.TempDir()
@@ -99,7 +99,7 @@ func TestServesWithSumsTagsAndRanges(t *testing.T) {
 	if res, body := get(t, url, "Range", "bytes=0-3", "If-Range", `"other"`); res.StatusCode != 200 || len(body) != len(program) {
 		t.Errorf("a range of another content: got %d, want res.StatusCode 200 and len(body) %v", res.StatusCode, len(program))
 	}
-	// Another content has another tag and sum, at once.
+	// Other content immediately has another tag and sum.
 	if err := os.WriteFile(filepath.Join(dir, "cloudbot-guest-linux-amd64"), []byte("new"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestTypesAndTheBuiltInWallpaper(t *testing.T) {
 	res.Body.Close()
 }
 
-// TestNothingElse asks for what is not an asset, in the ways that have opened doors elsewhere.
+// TestNothingElse requests files that are no assets, in ways known from attacks elsewhere.
 func TestNothingElse(t *testing.T) {
 	t.Parallel()
 	server, dir := front(t)
@@ -154,7 +154,7 @@ func TestNothingElse(t *testing.T) {
 	}
 }
 
-// A guest that was kept is served by its sum whatever came after it, over restarts; what was not is said to be gone.
+// A kept guest is served by its sum after upgrades and restarts; for any other sum the answer is guest_gone.
 func TestGuestsBySum(t *testing.T) {
 	t.Parallel()
 	const name = "cloudbot-guest-linux-amd64"
@@ -180,7 +180,7 @@ func TestGuestsBySum(t *testing.T) {
 	}
 	h, url := serve()
 	first := put("the first")
-	serves(url, first, "the first") // the present one needs no keeping
+	serves(url, first, "the first") // the current one need not be kept
 	for range 2 {
 		if sum, err := h.Keep(t.Context(), name); err != nil || sum != first {
 			t.Fatalf("got %q %v, want no error and %v", sum, err, first)
@@ -209,12 +209,12 @@ func TestGuestsBySum(t *testing.T) {
 	if list, err := os.ReadDir(kept); err != nil || len(list) != 2 {
 		t.Errorf("kept: got %v %v, want no error and 2", list, err)
 	}
-	// Where nothing can be kept, machines are launched all the same.
+	// If guests cannot be kept, machines are launched anyway.
 	h = New(Config{Sources: []Source{Folder{Dir: dir}}, Kept: Folder{Dir: filepath.Join(dir, name)}})
 	if sum, err := h.Keep(t.Context(), name); err != nil || sum != hexSum([]byte("the fourth")) {
 		t.Errorf("got %q %v, want no error and hexSum([]byte(\"the fourth\"))", sum, err)
 	}
-	// And it is not tried at each look: a try reads all of it.
+	// Keeping is not tried at each look: a try reads the whole file.
 	keeper := &refusing{Folder: Folder{Dir: t.TempDir()}}
 	h = New(Config{Sources: []Source{Folder{Dir: dir}}, Kept: keeper})
 	for range 3 {
@@ -224,7 +224,7 @@ func TestGuestsBySum(t *testing.T) {
 	}
 }
 
-// refusing is a place that cannot be written to.
+// refusing is a Keeper that cannot be written to.
 type refusing struct {
 	Folder
 	puts int

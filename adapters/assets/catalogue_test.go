@@ -47,7 +47,7 @@ func TestCatalogueNamesTheGuestsThatThereAre(t *testing.T) {
 	}
 }
 
-// A bucket that hangs or fails delays no launch: what it gave before stays known.
+// A bucket that hangs or fails delays no launch: the catalogue keeps what it saw before.
 func TestCatalogueIsKnownWithoutWaiting(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -19,7 +19,7 @@ type Folder struct {
 	Names map[string]string // file's name by asset's, where they differ
 }
 
-// String names the place, for people.
+// String names the folder, for people.
 func (f Folder) String() string { return f.Dir }
 
 func (f Folder) open(name string) (*os.File, fs.FileInfo, error) {
@@ -76,7 +76,7 @@ func (f Folder) Open(_ context.Context, name, tag string, offset int64) (io.Read
 	return file, nil
 }
 
-// Put implements Keeper. The file is there whole or not at all.
+// Put implements Keeper. The file appears complete or not at all.
 func (f Folder) Put(_ context.Context, name, _ string, content io.Reader) (err error) {
 	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
 		return err
@@ -99,12 +99,12 @@ func (f Folder) Put(_ context.Context, name, _ string, content io.Reader) (err e
 
 //go:generate go run ./draw wallpaper.jpg
 
-// wallpaper is our own; package draw made it.
+// wallpaper is our own picture, made by package draw.
 //
 //go:embed wallpaper.jpg
 var wallpaper []byte
 
-// builtIn has what comes with the program.
+// builtIn is the source of assets inside the program.
 type builtIn struct{}
 
 func (builtIn) Stat(_ context.Context, name string) (int64, time.Time, string, string, error) {

@@ -15,12 +15,12 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, source Source, n
 	setSum(w.Header(), info.SHA256)
 	w.Header().Set("Content-Type", kind)
 	w.Header().Set("ETag", `"`+info.SHA256+`"`)
-	w.Header().Set("Cache-Control", "public, no-cache") // to be asked about each time: a name's content changes
+	w.Header().Set("Cache-Control", "public, no-cache") // revalidated each time: the content under a name changes
 	body := &body{ctx: r.Context(), source: source, name: name, info: info}
 	defer body.Close()
 	http.ServeContent(w, r, "", info.Modified, body)
 	if body.err != nil && r.Context().Err() == nil {
-		h.c.Logger.ErrorContext(r.Context(), "send an asset", "asset", name, "err", body.err)
+		h.c.Logger.ErrorContext(r.Context(), "sending an asset failed", "asset", name, "err", body.err)
 	}
 }
 
@@ -31,7 +31,7 @@ func (h *Handler) serveSum(w http.ResponseWriter, r *http.Request, name string, 
 	http.ServeContent(w, r, "", info.Modified, strings.NewReader(info.SHA256+"  "+name+"\n"))
 }
 
-// setSum says the sum of the whole, whatever range is sent: in hex for people, and as RFC 9530 has it.
+// setSum sets headers with the sum of the whole asset, for any range: in hex for people, and as in RFC 9530.
 func setSum(header http.Header, sum string) {
 	header.Set("X-Checksum-Sha256", sum)
 	if b, err := hex.DecodeString(sum); err == nil {
@@ -39,7 +39,7 @@ func setSum(header http.Header, sum string) {
 	}
 }
 
-// body is an asset as http.ServeContent wants it; it opens the source where it is first read.
+// body is an asset as an io.ReadSeeker for http.ServeContent. The first read opens the source, at its offset.
 type body struct {
 	ctx    context.Context
 	source Source
@@ -47,7 +47,7 @@ type body struct {
 	info   Info
 	at     int64
 	open   io.ReadCloser
-	err    error // the first that reading met
+	err    error // the first error of reading
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -99,4 +99,4 @@ func (b *body) Close() error {
 // sumTime is how long the first reader of a large asset may wait for its sum.
 const sumTime = 2 * time.Minute
 
-var errChanged = errors.New("the asset changed meanwhile")
+var errChanged = errors.New("the asset changed while it was read")

@@ -24,7 +24,7 @@ type sum struct {
 	err  error
 }
 
-// of returns an asset's sum. Whoever asks first has it read; the others wait for that.
+// of returns an asset's sum. The first call reads the asset; concurrent calls wait for that.
 func (s *sums) of(ctx context.Context, source Source, name string, info Info) (string, error) {
 	s.mu.Lock()
 	if s.known == nil {
@@ -49,7 +49,7 @@ func (s *sums) read(ctx context.Context, k *sum, source Source, name string, inf
 	ctx, cancel := context.WithTimeout(ctx, sumTime)
 	defer cancel()
 	k.hex, k.err = digest(ctx, source, name, info)
-	if k.err != nil { // to be tried again
+	if k.err != nil { // the next call tries again
 		s.mu.Lock()
 		if s.known[name] == k {
 			delete(s.known, name)

@@ -14,7 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// relay is the reference: io.Copy both ways between two TCP connections.
+// relay is the reference: io.Copy in both directions between two TCP connections.
 func relay(b *testing.B, serve func(net.Conn)) net.Conn {
 	b.Helper()
 	listen := func(f func(net.Conn)) string {

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// scan reads when to come back.
+// scan reads when to reconnect.
 func scan(reason string, ms *int) error {
 	_, err := fmt.Sscanf(reason, `{"retry_ms":%d}`, ms)
 	return err
@@ -32,7 +32,7 @@ func scan(reason string, ms *int) error {
 
 func asClose(err error, e *websocket.CloseError) bool { return errors.As(err, e) }
 
-// silent is a machine that says nothing until its connection ends; gone tells that it did.
+// silent is a machine that sends nothing until its connection ends; then gone has a value.
 func silent() (serve func(net.Conn), gone chan struct{}) {
 	gone = make(chan struct{}, 10)
 	return vncServer(func(c net.Conn) { _, _ = io.Copy(io.Discard, c); gone <- struct{}{} }), gone
@@ -72,34 +72,34 @@ func TestDeadTargetIsAnHTTPStatus(t *testing.T) {
 			f := newFixture(t, bridge.Config{Opener: tt.o}, access.BridgeSession{Mode: "control"})
 			_, res := f.dial(t, tt.path)
 			if res == nil || res.StatusCode != tt.status || res.Header.Get("Content-Type") != "application/problem+json" {
-				t.Fatalf("answer %+v", res)
+				t.Fatalf("answer: got %+v, want a problem with status %d", res, tt.status)
 			}
 			if b, _ := io.ReadAll(res.Body); !strings.Contains(string(b), tt.code) {
-				t.Errorf("body %s", b)
+				t.Errorf("body: got %s, want code %s", b, tt.code)
 			}
-			// A question is answered alike.
+			// Check gives the same answer.
 			if reached, w := f.check(t, tt.path); reached || w.Code != tt.status || !strings.Contains(w.Body.String(), tt.code) {
-				t.Errorf("asked: %v %d %s", reached, w.Code, w.Body)
+				t.Errorf("check: got %v %d %s, want false %d %s", reached, w.Code, w.Body, tt.status, tt.code)
 			}
 		})
 	}
 }
 
-// check asks whether a bridge of a path would reach its machine.
+// check calls Check for a bridge's path.
 func (f *fixture) check(t *testing.T, path string) (reached bool, w *httptest.ResponseRecorder) {
 	w = httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
 	return f.bridge.Check(w, r, strings.TrimPrefix(path, "/"), access.BridgeSession{Account: "account", Instance: "instance", Mode: "control"}), w
 }
 
-// A question that finds the machine answers nothing and leaves nothing open; it takes a session's place while it lasts.
+// A Check that reaches the machine writes no answer and leaves nothing open. It takes a session's place while it runs.
 func TestCheckLetsGo(t *testing.T) {
 	t.Parallel()
 	serve, gone := silent()
 	desktop := newFixture(t, bridge.Config{Opener: opener{serve: serve}, MaxPerInstance: 1}, access.BridgeSession{Mode: "control"})
 	for range 3 {
 		if reached, w := desktop.check(t, "/vnc"); !reached || w.Body.Len() > 0 || desktop.bridge.Len() != 0 {
-			t.Errorf("%v %s", reached, w.Body)
+			t.Errorf("check: got %v %q and %d sessions, want true without an answer or a session", reached, w.Body, desktop.bridge.Len())
 		}
 		waitGone(t, gone)
 	}
@@ -108,14 +108,14 @@ func TestCheckLetsGo(t *testing.T) {
 		gone <- struct{}{}
 	})}}, access.BridgeSession{Mode: "control"})
 	if reached, w := agent.check(t, "/cloudbot"); !reached || w.Body.Len() > 0 {
-		t.Errorf("%v %s", reached, w.Body)
+		t.Errorf("check: got %v %q, want true without an answer", reached, w.Body)
 	}
 	waitGone(t, gone)
 	if c, _ := desktop.dial(t, "/vnc"); c == nil {
-		t.Fatal("refused below the cap")
+		t.Fatalf("below the limit: got a refusal, want a bridge")
 	}
 	if reached, w := desktop.check(t, "/vnc"); reached || w.Code != 429 {
-		t.Errorf("above the cap: %v %d", reached, w.Code)
+		t.Errorf("above the limit: got %v %d, want false 429", reached, w.Code)
 	}
 }
 
@@ -146,11 +146,11 @@ func TestRevocationClosesBothLegs(t *testing.T) {
 	c, _ := f.dial(t, "/vnc")
 	close(revoked)
 	if e := closeOf(t, c); e.Code != bridge.CloseSignedOut {
-		t.Errorf("close %v", e)
+		t.Errorf("close: got %v, want %v", e, bridge.CloseSignedOut)
 	}
 	waitGone(t, gone)
 	if _, res := f.dial(t, "/vnc"); res == nil || res.StatusCode != 401 {
-		t.Errorf("dialling after the revocation: %v", res)
+		t.Errorf("after the revocation: got %v, want 401", res)
 	}
 }
 
@@ -162,7 +162,7 @@ func TestGoneInstance(t *testing.T) {
 	c, _ := f.dial(t, "/vnc")
 	close(over)
 	if e := closeOf(t, c); e.Code != bridge.CloseGone {
-		t.Errorf("close %v", e)
+		t.Errorf("close: got %v, want %v", e, bridge.CloseGone)
 	}
 	waitGone(t, gone)
 }
@@ -176,13 +176,13 @@ func TestShutdownSaysWhenToComeBack(t *testing.T) {
 	go func() { defer close(stopped); f.stop() }()
 	var ms int
 	if e := closeOf(t, c); e.Code != bridge.CloseRestart || scan(e.Reason, &ms) != nil || ms < 750 || ms > 2250 {
-		t.Errorf("close %v", e)
+		t.Errorf("close: got %v, want %v with 750 to 2250 ms", e, bridge.CloseRestart)
 	}
 	waitGone(t, gone)
 	<-stopped
 }
 
-// While the sessions are told one by one, those whose turn has not come go on, and new ones are refused.
+// While sessions end one by one, the remaining ones continue, and new ones are refused.
 func TestShutdownIsSpread(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}, Spread: time.Hour}, access.BridgeSession{Mode: "control"})
@@ -192,7 +192,7 @@ func TestShutdownIsSpread(t *testing.T) {
 	for refused := false; !refused; {
 		another, res := f.dial(t, "/cloudbot")
 		if refused = another == nil; refused && (res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "") {
-			t.Errorf("refused with %d", res.StatusCode)
+			t.Errorf("refusal: got %d, want 503 with Retry-After", res.StatusCode)
 		}
 		if another != nil {
 			another.CloseNow()
@@ -205,7 +205,7 @@ func TestShutdownIsSpread(t *testing.T) {
 	for {
 		_, got, err := c.Read(t.Context())
 		if err != nil {
-			t.Fatalf("the session does not go on: %v", err)
+			t.Fatalf("session while others end: got %v, want an answer", err)
 		}
 		if strings.Contains(string(got), `"chat.history"`) {
 			break
@@ -223,11 +223,11 @@ func TestMachineGoneAfterTheUpgrade(t *testing.T) {
 	c, _ := f.dial(t, "/vnc")
 	shake(t, c)
 	if e := closeOf(t, c); e.Code != bridge.CloseUnreachable {
-		t.Errorf("close %v", e)
+		t.Errorf("close: got %v, want %v", e, bridge.CloseUnreachable)
 	}
 }
 
-// shake takes a browser's half of the RFB handshake, frame by frame.
+// shake performs a browser's half of the RFB handshake, frame by frame.
 func shake(t testing.TB, c *websocket.Conn) {
 	t.Helper()
 	for _, say := range []string{rfb.Version, "\x01", "\x01", ""} {
@@ -262,7 +262,7 @@ func TestBrowserThatAnswersNoPing(t *testing.T) {
 	serve, gone := silent()
 	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}, PingEvery: 20 * time.Millisecond, PongWithin: 2 * time.Second}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/vnc")
-	shake(t, c) // within the two seconds even on a busy machine; and never reads again, so it never answers
+	shake(t, c) // within the two seconds even on a busy machine; after that it never reads, so it sends no pong
 	waitGone(t, gone)
 }
 
@@ -274,7 +274,7 @@ func TestStalledReaderIsDropped(t *testing.T) {
 		sent <- n
 	})}, WriteWithin: 200 * time.Millisecond}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/vnc")
-	shake(t, c) // and never reads again
+	shake(t, c) // after that it never reads
 	select {
 	case n := <-sent:
 		t.Logf("%d KiB were taken from the machine, kernel buffers included", n>>10)
@@ -293,11 +293,11 @@ func TestCaps(t *testing.T) {
 	f := newFixture(t, bridge.Config{Opener: opener{serve: serve}, MaxPerInstance: 2}, access.BridgeSession{Mode: "control"})
 	for range 2 {
 		if c, _ := f.dial(t, "/vnc"); c == nil {
-			t.Fatal("refused below the cap")
+			t.Fatalf("below the limit: got a refusal, want a bridge")
 		}
 	}
 	if _, res := f.dial(t, "/vnc"); res == nil || res.StatusCode != 429 || res.Header.Get("Retry-After") == "" {
-		t.Errorf("above the cap: %+v", res)
+		t.Errorf("above the limit: got %+v, want 429 with Retry-After", res)
 	}
 }
 
@@ -317,7 +317,7 @@ func TestManyBytesArriveWhole(t *testing.T) {
 	n := websocket.NetConn(t.Context(), c, websocket.MessageBinary)
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(n, got); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("to the browser: %v", err)
+		t.Errorf("to the browser: got %d other bytes and %v, want those of the machine", len(got), err)
 	}
 	for p := want; len(p) > 0; p = p[64<<10:] {
 		if _, err := n.Write(p[:64<<10]); err != nil {
@@ -325,7 +325,7 @@ func TestManyBytesArriveWhole(t *testing.T) {
 		}
 	}
 	if !bytes.Equal(<-back, want) {
-		t.Error("to the machine: other bytes")
+		t.Errorf("to the machine: got other bytes, want those of the browser")
 	}
 }
 
@@ -347,19 +347,19 @@ func TestLargestFrameBothWays(t *testing.T) {
 	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/cloudbot")
 	if _, hello, err := c.Read(t.Context()); err != nil || bytes.Contains(hello, []byte("deviceToken")) || !bytes.Contains(hello, []byte(`"new":{"field":1}`)) {
-		t.Fatalf("hello %s %v", hello, err)
+		t.Fatalf("hello: got %s %v, want unknown fields and no credentials", hello, err)
 	}
 	frame := []byte(`{"type":"req","id":"1","method":"x","params":"` + strings.Repeat("é", 25<<19) + `"}`)
 	if err := c.Write(t.Context(), websocket.MessageText, frame); err != nil {
 		t.Fatal(err)
 	}
 	if typ, got, err := c.Read(t.Context()); err != nil || typ != websocket.MessageText || !bytes.Equal(got, frame) {
-		t.Fatalf("%d bytes came back, %v", len(got), err)
+		t.Fatalf("echo: got %d bytes and %v, want the frame", len(got), err)
 	}
-	// One byte more than is taken.
+	// One byte above the limit.
 	_ = c.Write(t.Context(), websocket.MessageText, bytes.Repeat([]byte(" "), 26<<20+1))
 	if e := closeOf(t, c); e.Code != websocket.StatusMessageTooBig {
-		t.Errorf("close %v", e)
+		t.Errorf("close: got %v, want %v", e, websocket.StatusMessageTooBig)
 	}
 }
 
@@ -383,7 +383,7 @@ func TestWhatTheAgentBridgeRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			if e := closeOf(t, c); e.Code != tt.code {
-				t.Errorf("close %v", e)
+				t.Errorf("close: got %v, want %v", e, tt.code)
 			}
 		})
 	}
@@ -415,7 +415,7 @@ func TestViewOnlyAgent(t *testing.T) {
 			t.Fatal(err)
 		}
 		if bytes.Equal(got, []byte(frame)) != passed {
-			t.Errorf("%s: answer %s", frame, got)
+			t.Errorf("%s: got answer %s, want it forwarded: %v", frame, got, passed)
 		}
 	}
 }
@@ -429,7 +429,7 @@ func TestGatewaySendsInvalidUTF8(t *testing.T) {
 		})}}, access.BridgeSession{Mode: "control"})
 		c, _ := f.dial(t, "/cloudbot")
 		if e := closeOf(t, c); e.Code != bridge.CloseUnreachable {
-			t.Errorf("close %v", e)
+			t.Errorf("close: got %v, want %v", e, bridge.CloseUnreachable)
 		}
 	}
 }
@@ -441,11 +441,11 @@ func TestGatewayRestart(t *testing.T) {
 	})}}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/cloudbot")
 	if e := closeOf(t, c); e.Code != bridge.CloseRestart || !strings.Contains(e.Reason, "retry_ms") {
-		t.Errorf("close %v", e)
+		t.Errorf("close: got %v, want %v with retry_ms", e, bridge.CloseRestart)
 	}
 }
 
-// A browser that stops in the middle of a large frame does not keep the room for those of others.
+// A browser that stops in the middle of a large frame does not keep its place.
 func TestStalledLargeFrameIsDropped(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, bridge.Config{Opener: opener{serve: gatewayServer(echo)}, LargeWithin: 50 * time.Millisecond}, access.BridgeSession{Mode: "control"})
@@ -460,8 +460,8 @@ func TestStalledLargeFrameIsDropped(t *testing.T) {
 	if _, err := w.Write(bytes.Repeat([]byte(" "), 512<<10)); err != nil {
 		t.Fatal(err)
 	}
-	// And nothing more. The read answers pings meanwhile.
+	// It sends nothing more. The read answers pings meanwhile.
 	if _, _, err := c.Read(t.Context()); err == nil {
-		t.Fatal("an answer to half a frame")
+		t.Fatalf("half a frame: got an answer, want an error")
 	}
 }

@@ -36,7 +36,7 @@ func (o opener) Open(context.Context, string, string) (net.Conn, wire.Secret, er
 	}
 	go func() {
 		c, err := l.Accept()
-		l.Close() // only now: closing resets what was not accepted yet
+		l.Close() // only now: closing resets connections that are not accepted yet
 		if err == nil {
 			o.serve(c)
 		}
@@ -76,7 +76,7 @@ func newFixture(t testing.TB, c bridge.Config, s access.BridgeSession) *fixture 
 		f.stop()
 		server.Close()
 		if n := f.bridge.Len(); n != 0 {
-			t.Errorf("%d sessions are left", n)
+			t.Errorf("open sessions: got %d, want 0", n)
 		}
 	})
 	return f
@@ -93,7 +93,7 @@ func (f *fixture) dial(t testing.TB, path string) (*websocket.Conn, *http.Respon
 	return c, res
 }
 
-// vncServer does a real server's handshake and hands the connection on.
+// vncServer performs a real server's handshake and passes the connection to the test.
 func vncServer(then func(net.Conn)) func(net.Conn) {
 	return func(c net.Conn) {
 		defer c.Close()
@@ -116,7 +116,7 @@ func vncServer(then func(net.Conn)) func(net.Conn) {
 	}
 }
 
-// gatewayServer does a gateway's handshake and hands the socket on.
+// gatewayServer performs a gateway's handshake and passes the socket to the test.
 func gatewayServer(then func(context.Context, *websocket.Conn)) func(net.Conn) {
 	return func(c net.Conn) {
 		done := make(chan struct{})
@@ -175,7 +175,7 @@ func closeOf(t *testing.T, c *websocket.Conn) websocket.CloseError {
 		if _, _, err := c.Read(ctx); err != nil {
 			var e websocket.CloseError
 			if !asClose(err, &e) {
-				t.Fatalf("ended without a close code: %v", err)
+				t.Fatalf("end: got %v, want a close code", err)
 			}
 			return e
 		}

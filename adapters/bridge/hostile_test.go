@@ -21,7 +21,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// pipes opens connections without a buffer to a machine, so that what it sent is what was read of it.
+// pipes opens unbuffered connections to a machine, so that all data it sent has been read.
 type pipes struct {
 	serve func(net.Conn)
 	all   sync.WaitGroup
@@ -40,7 +40,7 @@ func (p *pipes) Open(context.Context, string, string) (net.Conn, wire.Secret, er
 	return near, wire.Secret{VNCPassword: hostile.Password, GatewayToken: hostile.Token}, nil
 }
 
-// A gateway may send 256 KiB until its hello-ok, in whatever form, and nothing of it is kept.
+// A gateway may send 256 KiB before its hello-ok, in any form, and none of it is kept.
 func TestHostileGreetings(t *testing.T) {
 	t.Parallel()
 	const most = 256 << 10
@@ -62,11 +62,11 @@ func TestHostileGreetings(t *testing.T) {
 				all.Go(func() {
 					_, res := f.dial(t, "/cloudbot")
 					if res == nil || res.StatusCode != http.StatusBadGateway {
-						t.Errorf("answer %+v", res)
+						t.Errorf("answer: got %+v, want 502", res)
 						return
 					}
 					if b, _ := io.ReadAll(res.Body); !strings.Contains(string(b), "agent_greeting_too_large") {
-						t.Errorf("body %s", b)
+						t.Errorf("body: got %s, want agent_greeting_too_large", b)
 					}
 				})
 			}
@@ -74,17 +74,17 @@ func TestHostileGreetings(t *testing.T) {
 			p.all.Wait()
 			for _, c := range p.conns {
 				if n := c.Sent.Load(); n > most {
-					t.Errorf("%d bytes were read of a gateway before its hello-ok", n)
+					t.Errorf("bytes read before hello-ok: got %d, want at most %d", n, int64(most))
 				}
 			}
 			if n, bytes := f.bridge.Greetings(); n != 0 || bytes != 0 {
-				t.Errorf("%d greetings with %d bytes are left", n, bytes)
+				t.Errorf("greetings: got %d with %d bytes, want none", n, bytes)
 			}
 		})
 	}
 }
 
-// endlessPings upgrades, and then sends pings of the greatest length.
+// endlessPings upgrades and then sends pings of the maximum length.
 func endlessPings(w http.ResponseWriter, r *http.Request) {
 	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	w.Header().Set("Connection", "Upgrade")
@@ -102,7 +102,7 @@ func endlessPings(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// endlessFragments begins a message that does not end.
+// endlessFragments starts a message that never ends.
 func endlessFragments(w http.ResponseWriter, r *http.Request) {
 	ws, err := websocket.Accept(w, r, nil)
 	if err != nil {
@@ -115,28 +115,28 @@ func endlessFragments(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// A hello-ok near the bound is passed on, and later frames may be as large as ever.
+// A hello-ok near the limit is forwarded, and later frames may have the usual size.
 func TestLargeHelloIsPassedOn(t *testing.T) {
 	t.Parallel()
 	p := &pipes{serve: hostile.Gateway{Padded: 200 << 10, After: echo}.Serve}
 	f := newFixture(t, bridge.Config{Opener: p}, access.BridgeSession{Mode: "control"})
 	c, _ := f.dial(t, "/cloudbot")
 	if _, hello, err := c.Read(t.Context()); err != nil || len(hello) < 200<<10 {
-		t.Fatalf("%d bytes, %v", len(hello), err)
+		t.Fatalf("hello: got %d bytes and %v, want at least 200 KiB", len(hello), err)
 	}
 	if n, bytes := f.bridge.Greetings(); n != 0 || bytes != 0 {
-		t.Errorf("%d greetings with %d bytes are left", n, bytes)
+		t.Errorf("greetings: got %d with %d bytes, want none", n, bytes)
 	}
 	frame := `{"type":"req","id":"1","method":"x","params":"` + strings.Repeat("x", 1<<20) + `"}`
 	if err := c.Write(t.Context(), websocket.MessageText, []byte(frame)); err != nil {
 		t.Fatal(err)
 	}
 	if _, got, err := c.Read(t.Context()); err != nil || string(got) != frame {
-		t.Errorf("%d bytes came back, %v", len(got), err)
+		t.Errorf("echo: got %d bytes and %v, want the frame", len(got), err)
 	}
 }
 
-// A desktop cannot make the handshake long either: its name, its refusal's reason.
+// A desktop cannot make the handshake long either, by its name or the reason of a refusal.
 func TestHostileDesktops(t *testing.T) {
 	t.Parallel()
 	const most = 5 << 10 // version, security types, challenge, result, ServerInit with a name of 4 KiB
@@ -146,17 +146,17 @@ func TestHostileDesktops(t *testing.T) {
 			p := &pipes{serve: d.Serve}
 			f := newFixture(t, bridge.Config{Opener: p, OpenWithin: time.Minute}, access.BridgeSession{Mode: "control"})
 			if _, res := f.dial(t, "/vnc"); res == nil || res.StatusCode != http.StatusBadGateway {
-				t.Fatalf("answer %+v", res)
+				t.Fatalf("answer: got %+v, want 502", res)
 			}
 			p.all.Wait()
 			if n := p.conns[0].Sent.Load(); n > most {
-				t.Errorf("%d bytes were read of a desktop before its ServerInit", n)
+				t.Errorf("bytes read before ServerInit: got %d, want at most %d", n, int64(most))
 			}
 		})
 	}
 }
 
-// What 32 sessions with 25 MiB of greeting allocate, beside 32 good ones: printed for `make faults`.
+// TestHostileGreetingsMemory prints for `make faults` what 32 sessions with 25 MiB of greeting allocate, beside 32 honest ones.
 func TestHostileGreetingsMemory(t *testing.T) {
 	measure := func(g hostile.Gateway) uint64 {
 		const sessions = 32
@@ -172,13 +172,13 @@ func TestHostileGreetingsMemory(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return after.TotalAlloc - before.TotalAlloc
 	}
-	// The greeting's own bytes are made once, before.
+	// The bytes of the greeting are allocated once, before.
 	long := hostile.Gateway{Before: hostile.EndlessFrames(25 << 20)}
 	good, bad := measure(hostile.Gateway{Padded: 15 << 10}), measure(long)
 	t.Logf("allocated for 32 sessions: good gateways %d KiB, gateways that greet with 25 MiB %d KiB", good>>10, bad>>10)
 }
 
-// begin sends a large frame's beginning and nothing more.
+// begin sends only the beginning of a large frame.
 func begin(t *testing.T, f *fixture) *websocket.Conn {
 	t.Helper()
 	c, _ := f.dial(t, "/cloudbot")
@@ -209,8 +209,8 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// One account's large frames that do not go on hold its share of the places. Its next one is refused with
-// a sentence, and another account's goes through meanwhile.
+// One account's stalled large frames hold its share of the places. Its next large frame is refused with a
+// reason, and another account's is forwarded.
 func TestLargeFramesAreShared(t *testing.T) {
 	t.Parallel()
 	p := &pipes{serve: hostile.Gateway{After: echo}.Serve}
@@ -221,7 +221,7 @@ func TestLargeFramesAreShared(t *testing.T) {
 		defer c.CloseNow()
 	}
 	if e := closeOf(t, begin(t, f)); e.Code != bridge.CloseNotReady || !strings.Contains(e.Reason, "send it again") {
-		t.Errorf("the third: %v", e)
+		t.Errorf("the third frame: got %v, want %v that asks to send it again", e, bridge.CloseNotReady)
 	}
 	other, _ := f.dial(t, "/other")
 	frame := `{"type":"req","id":"1","method":"x","params":"` + strings.Repeat("x", 1<<20) + `"}`
@@ -232,15 +232,14 @@ func TestLargeFramesAreShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, got, err := other.Read(t.Context()); err != nil || string(got) != frame {
-		t.Errorf("another account's frame: %d bytes came back, %v", len(got), err)
+		t.Errorf("another account's frame: got %d bytes and %v, want the frame", len(got), err)
 	}
 	if n := f.bridge.LargeFrames(); n < 2 {
-		t.Errorf("%d places are held; the hostile ones let go", n)
+		t.Errorf("places held: got %d, want at least 2", n)
 	}
 }
 
-// A large frame that stops on its way loses its place: the browser that does not send it, and the machine
-// that does not take it.
+// A large frame that stalls loses its place, whether the browser stops sending or the machine stops reading.
 func TestLargeFramesMustMove(t *testing.T) {
 	t.Parallel()
 	t.Run("from the browser", func(t *testing.T) {
@@ -248,7 +247,7 @@ func TestLargeFramesMustMove(t *testing.T) {
 		p := &pipes{serve: hostile.Gateway{After: echo}.Serve}
 		f := newFixture(t, bridge.Config{Opener: p, LargeWithin: time.Hour, LargeLook: 100 * time.Millisecond}, access.BridgeSession{Mode: "control"})
 		if e := closeOf(t, begin(t, f)); e.Code != websocket.StatusPolicyViolation || !strings.Contains(e.Reason, "64 KiB a second") {
-			t.Errorf("close %v", e)
+			t.Errorf("close: got %v, want %v with the rate", e, websocket.StatusPolicyViolation)
 		}
 		eventually(t, "the place given back", func() bool { return f.bridge.LargeFrames() == 0 })
 	})
@@ -261,7 +260,7 @@ func TestLargeFramesMustMove(t *testing.T) {
 			t.Fatal(err)
 		}
 		if e := closeOf(t, c); e.Code != bridge.CloseUnreachable || !strings.Contains(e.Reason, "too slowly") {
-			t.Errorf("close %v", e)
+			t.Errorf("close: got %v, want %v because of the slow desktop", e, bridge.CloseUnreachable)
 		}
 		eventually(t, "the place given back", func() bool { return f.bridge.LargeFrames() == 0 })
 	})

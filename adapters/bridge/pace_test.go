@@ -20,8 +20,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// watch opens a viewer of each account, of a desktop that never stops drawing, and returns how many bytes each
-// got by the time that wait returns.
+// watch opens a viewer for each account, of a desktop that draws continuously. It returns how many bytes each got
+// by the time that wait returns.
 func watch(t *testing.T, c bridge.Config, accounts []string, wait func(total *atomic.Int64)) []int64 {
 	p := &pipes{serve: hostile.Desktop{After: func(c net.Conn) { _, _ = io.Copy(c, hostile.Endless{}) }}.Serve}
 	c.Opener = p
@@ -78,12 +78,12 @@ func watch(t *testing.T, c bridge.Config, accounts []string, wait func(total *at
 	return counted
 }
 
-// addressed gives a pipe's end an address as of a network.
+// addressed gives the end of a pipe a network address.
 type addressed struct{ net.Conn }
 
 func (addressed) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 
-// Ten seconds of a desktop that never stops drawing, by the clock of the test.
+// A desktop draws continuously for ten seconds of the test's clock.
 func TestVNCBandwidth(t *testing.T) {
 	t.Parallel()
 	const seconds, one, account = 10, 100_000, 150_000
@@ -92,18 +92,18 @@ func TestVNCBandwidth(t *testing.T) {
 		got := watch(t, c, []string{"a", "a", "b"}, func(*atomic.Int64) { <-time.After(seconds * time.Second) })
 		within := func(what string, bytes, rate int64) {
 			if most, least := (seconds+1)*rate, (seconds-1)*rate; bytes > most || bytes < least {
-				t.Errorf("%s: %d bytes in %d s at %d a second", what, bytes, seconds, rate)
+				t.Errorf("%s: got %d bytes in %d s, want %d to %d", what, bytes, seconds, least, most)
 			}
 		}
 		within("both viewers of an account", got[0]+got[1], account)
 		within("the viewer of another", got[2], one)
 		if got[0] > (seconds+1)*one || got[1] > (seconds+1)*one {
-			t.Errorf("viewers got %v", got)
+			t.Errorf("viewers: got %v bytes, want at most %d each", got, (seconds+1)*one)
 		}
 	})
 }
 
-// Without a limit nothing waits: many bytes come in no time of the test's clock.
+// Without a limit nothing waits: many bytes arrive while the test's clock stands still.
 func TestVNCBandwidthIsOffByDefault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -112,12 +112,12 @@ func TestVNCBandwidthIsOffByDefault(t *testing.T) {
 			synctestUntil(func() bool { return total.Load() > 4<<20 })
 		})
 		if d := time.Since(began); d > 0 {
-			t.Errorf("4 MiB took %v", d)
+			t.Errorf("time for 4 MiB without a limit: got %v, want 0", d)
 		}
 	})
 }
 
-// synctestUntil lets the others of the bubble go on until is, without the clock going on.
+// synctestUntil runs the other goroutines of the bubble until is returns true, without advancing the clock.
 func synctestUntil(is func() bool) {
 	for !is() {
 		runtime.Gosched()

@@ -47,11 +47,12 @@ func TestViewFilter(t *testing.T) {
 	}
 	var f viewFilter
 	if _, err := f.pass(nil, []byte{99}); err == nil {
-		t.Error("an unknown message was passed")
+		t.Errorf("unknown message: got no error, want one")
 	}
 }
 
-// FuzzViewFilter: however bytes are cut, the same comes out, and never an input message at a boundary.
+// FuzzViewFilter shows that the output is the same however the input is split, and never has an input message at
+// a boundary.
 func FuzzViewFilter(f *testing.F) {
 	f.Add([]byte{3, 1, 0, 0, 0, 0, 5, 0, 3, 32, 4, 1, 0, 0, 0, 0, 0, 'a'}, 3)
 	f.Fuzz(func(t *testing.T, in []byte, size int) {
@@ -71,7 +72,7 @@ func FuzzViewFilter(f *testing.F) {
 			t.Fatalf("whole %v %v, cut %v %v", want, errWhole, got, errCut)
 		}
 		if len(got) > len(in) || len(cut.head) > 20 {
-			t.Fatalf("%d bytes out of %d, head of %d", len(got), len(in), len(cut.head))
+			t.Fatalf("got %d bytes of %d and a head of %d, want no more bytes and a head of at most 20", len(got), len(in), len(cut.head))
 		}
 	})
 }

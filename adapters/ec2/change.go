@@ -26,7 +26,7 @@ func (c *Cloud) Start(ctx context.Context, machine string) error {
 	switch {
 	case !errors.As(err, &call):
 	case call.Verdict == instance.Another:
-		// The disk is where it is: it is here or nowhere that this machine starts.
+		// The disk stays in its zone, so the machine can start only there.
 		call.Verdict, call.Reason, call.RetryAfter = instance.Again, saysNotStarts, c.jittered(20*time.Second)
 	case table[call.Code].clock:
 		if _, err := c.Describe(ctx, []string{machine}); err == nil {
@@ -36,12 +36,12 @@ func (c *Cloud) Start(ctx context.Context, machine string) error {
 	return err
 }
 
-// forceAfter is how long a machine may take to stop before it is forced: longer than its agent may take to
-// finish, which is TimeoutStopSec in guest/install/units.
+// forceAfter is how long a machine may take to stop before it is forced. It is longer than the agent's
+// TimeoutStopSec in guest/install/units.
 const forceAfter = 7 * time.Minute
 
-// Stop implements machines.Cloud. Where an earlier call had no effect for minutes it says so, and
-// forces the machine, as pulling its plug would.
+// Stop implements machines.Cloud. If an earlier call has had no effect for minutes, it forces the machine to
+// stop, as a power cut would, and returns an error that says so.
 func (c *Cloud) Stop(ctx context.Context, machine string) error {
 	out, err := ask(ctx, c.act, c.api.StopInstances, &ec2.StopInstancesInput{InstanceIds: []string{machine}})
 	if err != nil {
@@ -51,14 +51,14 @@ func (c *Cloud) Stop(ctx context.Context, machine string) error {
 	if !c.overdue(machine, again, time.Now()) {
 		return nil
 	}
-	c.log.Warn("a machine takes long to stop, forcing it", "machine", machine)
+	c.log.Warn("machine slow to stop, forced", "machine", machine)
 	_, err = ask(ctx, c.act, c.api.StopInstances, &ec2.StopInstancesInput{InstanceIds: []string{machine}, Force: aws.Bool(true)})
 	if err != nil {
 		return c.refusal("stop", err, "machine", machine)
 	}
 	return &machines.CallError{
 		Verdict: instance.Again, Code: "stop_forced", RetryAfter: time.Minute,
-		Reason: "The machine takes long to stop and is being forced to.", Err: errors.New("still stopping"),
+		Reason: "The machine is slow to stop and is being forced to stop.", Err: errors.New("still stopping"),
 	}
 }
 
@@ -66,8 +66,8 @@ func was(change types.InstanceStateChange, state types.InstanceStateName) bool {
 	return change.PreviousState != nil && change.PreviousState.Name == state
 }
 
-// overdue tells whether a machine that is stopping still was asked to long ago. It remembers when
-// that was, as long as this process lives; one that forgot waits once more.
+// overdue reports whether a machine that is still stopping was asked to stop long ago. It remembers the time only
+// in this process; after a restart the wait begins again.
 func (c *Cloud) overdue(machine string, again bool, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

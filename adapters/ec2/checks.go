@@ -13,22 +13,22 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// Check is something for an operator to know before users find out. An error says what to do; a Remark
-// keeps nothing from working.
+// Check is a check of the cloud's configuration for operators. An error says what to do; a Remark prevents
+// nothing from working.
 type Check struct {
 	Name string
 	Do   func(ctx context.Context) (note string, err error)
 }
 
-// Remark is what could be better.
+// Remark is an error that says what could be better.
 type Remark string
 
 func (r Remark) Error() string { return string(r) }
 
-// policy is where the rights are listed.
+// policy is the file that lists the rights.
 const policy = "deploy/iam-policy.json"
 
-// Checks lists what can be found out without making a machine, to be done in this order.
+// Checks lists the checks that need no machine, in the order in which to run them.
 func (c *Cloud) Checks() []Check {
 	vpc := "" // of the subnets
 	return []Check{
@@ -53,18 +53,18 @@ func (c *Cloud) Checks() []Check {
 func (c *Cloud) checkAccess(ctx context.Context) (string, error) {
 	found, err := c.api.Options().Credentials.Retrieve(ctx)
 	if err != nil {
-		return "", fmt.Errorf("no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this computer a role: %w", err)
+		return "", fmt.Errorf("no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or attach a role to this computer: %w", err)
 	}
 	_, err = ask(ctx, c.look, c.api.DescribeInstances, &ec2.DescribeInstancesInput{MaxResults: aws.Int32(5)})
 	if err != nil {
 		return "", advice(err, "DescribeInstances", "correct the credentials (from "+found.Source+") or AWS_REGION")
 	}
-	return "credentials from " + found.Source + " are good in " + c.cfg.Region, nil
+	return "credentials from " + found.Source + " work in " + c.cfg.Region, nil
 }
 
 func (c *Cloud) checkSubnets(ctx context.Context) (vpc, note string, err error) {
 	if c.cfg.Subnets[0] == "" {
-		return "", "none given: the default VPC's choice", nil
+		return "", "none set: the default VPC chooses", nil
 	}
 	out, err := ask(ctx, c.look, c.api.DescribeSubnets, &ec2.DescribeSubnetsInput{SubnetIds: c.cfg.Subnets})
 	if err != nil {
@@ -73,37 +73,37 @@ func (c *Cloud) checkSubnets(ctx context.Context) (vpc, note string, err error) 
 	var notes, full []string
 	for _, s := range out.Subnets {
 		id, free := aws.ToString(s.SubnetId), aws.ToInt32(s.AvailableIpAddressCount)
-		if notes = append(notes, fmt.Sprintf("%s with %d addresses free", id, free)); free == 0 {
+		if notes = append(notes, fmt.Sprintf("%s with %d free addresses", id, free)); free == 0 {
 			full = append(full, id)
 		}
 		if other := aws.ToString(s.VpcId); vpc != "" && other != vpc {
-			return vpc, "", fmt.Errorf("the subnets are of two VPCs, %s and %s, and one group cannot serve both: correct EC2_SUBNET_ID", vpc, other)
+			return vpc, "", fmt.Errorf("the subnets belong to two VPCs, %s and %s, and one security group cannot serve both: correct EC2_SUBNET_ID", vpc, other)
 		}
 		vpc = aws.ToString(s.VpcId)
 	}
 	if len(full) > 0 {
-		return vpc, "", Remark("no address is free in " + strings.Join(full, ", ") + ": give another in EC2_SUBNET_ID")
+		return vpc, "", Remark("no free address in " + strings.Join(full, ", ") + ": add another subnet to EC2_SUBNET_ID")
 	}
 	return vpc, strings.Join(notes, ", "), nil
 }
 
 func (c *Cloud) checkGroup(ctx context.Context, vpc string) (string, error) {
 	if c.cfg.SecurityGroup == "" {
-		return "", Remark("EC2_SECURITY_GROUP_ID is empty, so machines are in the VPC's default group: give one without inbound rules")
+		return "", Remark("EC2_SECURITY_GROUP_ID is empty, so machines use the VPC's default group: set it to a group without inbound rules")
 	}
 	out, err := ask(ctx, c.look, c.api.DescribeSecurityGroups, &ec2.DescribeSecurityGroupsInput{GroupIds: []string{c.cfg.SecurityGroup}})
 	switch {
 	case err != nil:
 		return "", advice(err, "DescribeSecurityGroups", "correct EC2_SECURITY_GROUP_ID")
 	case len(out.SecurityGroups) == 0:
-		return "", errors.New("EC2 knows no such group: correct EC2_SECURITY_GROUP_ID")
+		return "", errors.New("EC2 has no such security group: correct EC2_SECURITY_GROUP_ID")
 	}
 	g := out.SecurityGroups[0]
 	switch in := len(g.IpPermissions); {
 	case vpc != "" && aws.ToString(g.VpcId) != vpc:
-		return "", fmt.Errorf("%s is of VPC %s, and the subnets are of %s: correct EC2_SECURITY_GROUP_ID or EC2_SUBNET_ID", c.cfg.SecurityGroup, aws.ToString(g.VpcId), vpc)
+		return "", fmt.Errorf("%s belongs to VPC %s, and the subnets to %s: correct EC2_SECURITY_GROUP_ID or EC2_SUBNET_ID", c.cfg.SecurityGroup, aws.ToString(g.VpcId), vpc)
 	case in > 0:
-		return "", Remark(fmt.Sprintf("%s has %d inbound rules: remove them, as machines dial out and need none", c.cfg.SecurityGroup, in))
+		return "", Remark(fmt.Sprintf("%s has %d inbound rules: remove them; machines only connect outwards", c.cfg.SecurityGroup, in))
 	}
 	return c.cfg.SecurityGroup + ", without inbound rules", nil
 }
@@ -118,11 +118,11 @@ func (c *Cloud) checkKeyPair(ctx context.Context) (string, error) {
 	return c.cfg.KeyPair, nil
 }
 
-// checkLaunch asks for a launch on trial, in each subnet.
+// checkLaunch makes a dry run of a launch in each subnet.
 func (c *Cloud) checkLaunch(ctx context.Context) (string, error) {
 	image, err := c.frozen()
 	if err != nil {
-		return "", errors.New("not tried, as there is no image: see above")
+		return "", errors.New("not tried without an image: see above")
 	}
 	for _, subnet := range c.cfg.Subnets {
 		in := request(instance.Spec{
@@ -133,23 +133,23 @@ func (c *Cloud) checkLaunch(ctx context.Context) (string, error) {
 		_, err := ask(ctx, c.act, c.api.RunInstances, in)
 		if code, _, _ := answer(err); code != "DryRunOperation" {
 			if err == nil {
-				return "", errors.New("EC2 does not say what a launch on trial would come to: it is not Amazon's")
+				return "", errors.New("EC2 did not answer the dry run of a launch: the endpoint is not Amazon's")
 			}
 			return "", advice(err, "RunInstances and ec2:CreateTags", "correct what it names")
 		}
 	}
-	return "allowed, on trial; start, stop and terminate cannot be tried without a machine", nil
+	return "allowed by a dry run; start, stop and terminate cannot be tried without a machine", nil
 }
 
-// advice makes of EC2's error what to do about it.
+// advice turns EC2's error into one that says what to do.
 func advice(err error, right, otherwise string) error {
 	if code, _, _ := answer(err); code == "UnauthorizedOperation" {
-		return fmt.Errorf("not allowed: give these credentials ec2:%s (%s)", right, policy)
+		return fmt.Errorf("not allowed: grant these credentials ec2:%s (%s)", right, policy)
 	}
 	return fmt.Errorf("%w: %s", inShort(err), otherwise)
 }
 
-// inShort leaves the SDK's own words out, and most of what EC2 encodes into its.
+// inShort shortens an error: without the SDK's text, and without most of what EC2 encodes into its message.
 func inShort(err error) error {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
@@ -160,7 +160,7 @@ func inShort(err error) error {
 		text = text[:200] + "…"
 	}
 	if api.ErrorCode() == "UnauthorizedOperation" {
-		return fmt.Errorf("not allowed: give these credentials the rights in %s", policy)
+		return fmt.Errorf("not allowed: grant these credentials the rights in %s", policy)
 	}
 	return fmt.Errorf("%s: %s", api.ErrorCode(), text)
 }

@@ -16,7 +16,7 @@ func TestChecks(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*ec2.Config)
 		cloud  func(*ec2test.Server)
-		bad    map[string]string // what each check that is not content says
+		bad    map[string]string // the text of each check that fails
 	}{
 		"all is well":    {},
 		"nothing is set": {change: func(c *ec2.Config) { c.Subnets, c.SecurityGroup, c.KeyPair = nil, "", "" }, bad: map[string]string{"EC2 group": "note: EC2_SECURITY_GROUP_ID"}},
@@ -59,7 +59,7 @@ func TestChecks(t *testing.T) {
 				}
 			}
 			if len(srv.Machines()) > 0 {
-				t.Error("a launch on trial made a machine")
+				t.Error("a dry run launched a machine")
 			}
 		})
 	}

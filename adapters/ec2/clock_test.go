@@ -52,7 +52,7 @@ func TestClockStepCostsOneTry(t *testing.T) {
 	}
 }
 
-// A key that is wrong, or an image that is not ours, is no matter of clocks: it ends with its reason.
+// A wrong key, or an image that is not ours, is not due to clocks: the instance fails with that reason.
 func TestWrongKeyIsNoClock(t *testing.T) {
 	t.Parallel()
 	refused := func(t *testing.T, err error) *machines.CallError {
@@ -77,7 +77,7 @@ func TestWrongKeyIsNoClock(t *testing.T) {
 		if call := refused(t, err); call.Verdict != instance.Never || strings.Contains(call.Reason, "clock") {
 			t.Errorf("%s of a wrong key: got %+v, want call.Verdict %v and no \"clock\" in call.Reason", code, call, instance.Never)
 		}
-		// Accepted when it looks, and refused for each launch all the same.
+		// EC2 accepts the credentials for looks, and refuses them for each launch.
 		tries := 0
 		for srv.Script("RunInstances", fate(code)); ; srv.Script("RunInstances", fate(code)) {
 			tries++

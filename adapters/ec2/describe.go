@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	batch = 200  // values a filter takes
-	page  = 1000 // machines an answer holds
+	batch = 200  // most values in a filter
+	page  = 1000 // most machines in an answer
 )
 
-// Describe implements machines.Cloud: one call for up to 200 machines; for more, the pages of all
-// that carry our tag, and a call for those that do not.
+// Describe implements machines.Cloud. It makes one call for up to 200 machines. For more, it reads the pages of all
+// machines with our tag, and makes further calls for those without it.
 func (c *Cloud) Describe(ctx context.Context, ids []string) ([]machines.Machine, error) {
 	var list []machines.Machine
 	if len(ids) > batch {
@@ -41,7 +41,7 @@ func (c *Cloud) Describe(ctx context.Context, ids []string) ([]machines.Machine,
 		ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !asked[id] })
 	}
 	for some := range slices.Chunk(ids, batch) {
-		// By filter, not by id: an unknown id would fail the whole call.
+		// A filter, not a list of ids: an unknown id would fail the whole call.
 		err := c.each(ctx, []types.Filter{filter("instance-id", some...)}, 0, func(i types.Instance) { list = append(list, machine(i)) })
 		if err != nil {
 			return nil, err
@@ -59,7 +59,7 @@ func (c *Cloud) List(ctx context.Context) ([]machines.Tagged, error) {
 			tags[aws.ToString(t.Key)] = aws.ToString(t.Value)
 		}
 		if tags[TagEnvironment] != c.cfg.Environment {
-			return // whatever the server says, this one is not ours
+			return // not ours, although the server listed it
 		}
 		attempt, _ := strconv.Atoi(tags[TagAttempt])
 		list = append(list, machines.Tagged{
@@ -69,7 +69,7 @@ func (c *Cloud) List(ctx context.Context) ([]machines.Tagged, error) {
 	return list, err
 }
 
-// each calls f for every machine that passes the filters. size is of a page, 0: all in one.
+// each calls f for every machine that passes the filters. size is the size of a page; 0: all in one.
 func (c *Cloud) each(ctx context.Context, filters []types.Filter, size int32, f func(types.Instance)) error {
 	in := &ec2.DescribeInstancesInput{Filters: filters}
 	if size > 0 {
@@ -89,7 +89,7 @@ func (c *Cloud) each(ctx context.Context, filters []types.Filter, size int32, f 
 			return nil
 		}
 		if pages == 1000 {
-			return errors.New("describe machines: pages without end")
+			return errors.New("describe machines: more than 1000 pages")
 		}
 		in.NextToken = out.NextToken
 	}
@@ -117,7 +117,7 @@ func machine(i types.Instance) machines.Machine {
 	return m
 }
 
-// because finds the sentence for why a machine is in its state, "" where that was somebody's wish.
+// because returns the sentence that says why a machine is in its state; "": a user or operator wanted it.
 func because(i types.Instance, sentences map[string]string) string {
 	if i.StateReason == nil {
 		return ""
@@ -125,22 +125,22 @@ func because(i types.Instance, sentences map[string]string) string {
 	return sentences[aws.ToString(i.StateReason.Code)]
 }
 
-// stops tells the user why EC2 stopped a machine that nobody asked it to, or undid its start.
+// stops holds the sentences for users when EC2 stopped a machine on its own, or undid its start.
 var stops = map[string]string{
-	"Server.InsufficientInstanceCapacity": "The cloud has no room to start the machine just now; try again later.",
+	"Server.InsufficientInstanceCapacity": "The cloud has no capacity to start the machine; try again later.",
 	"Server.InternalError":                "The cloud had an internal error and stopped the machine; start it again.",
-	"Server.ScheduledStop":                "The cloud stopped the machine because its hardware is retired; started again, it comes up elsewhere.",
-	"Client.InternalError":                "The machine's disk could not be used; the operator has to look at its encryption key.",
-	"Client.VolumeLimitExceeded":          "The service has reached the disk space it may use; the operator has to raise it.",
+	"Server.ScheduledStop":                "The cloud stopped the machine to retire its hardware; start it again to move it to other hardware.",
+	"Client.InternalError":                "The machine's disk could not be used; the operator must check its encryption key.",
+	"Client.VolumeLimitExceeded":          "The service has reached its disk space limit; the operator must raise it.",
 }
 
-// endings tells the user why EC2 ended a machine that nobody asked it to end.
+// endings holds the sentences for users when EC2 terminated a machine on its own.
 var endings = map[string]string{
-	"Server.InsufficientInstanceCapacity": "The cloud had no room for the machine after all; please create another.",
-	"Server.InternalError":                "The cloud had an internal error and ended the machine; please create another.",
-	"Server.ScheduledStop":                "The cloud ended the machine because its hardware is retired; please create another.",
-	"Server.SpotInstanceTermination":      "The cloud took the machine back; please create another.",
-	"Client.InternalError":                "The machine's disk could not be made; the operator has to look at its image and encryption key.",
-	"Client.InvalidSnapshot.NotFound":     "The machine's disk could not be made; the operator has to look at its image.",
-	"Client.VolumeLimitExceeded":          "The service has reached the disk space it may use; the operator has to raise it.",
+	"Server.InsufficientInstanceCapacity": "The cloud had no capacity for the machine; create another.",
+	"Server.InternalError":                "The cloud had an internal error and terminated the machine; create another.",
+	"Server.ScheduledStop":                "The cloud terminated the machine to retire its hardware; create another.",
+	"Server.SpotInstanceTermination":      "The cloud took the machine back; create another.",
+	"Client.InternalError":                "The machine's disk could not be created; the operator must check its image and encryption key.",
+	"Client.InvalidSnapshot.NotFound":     "The machine's disk could not be created; the operator must check its image.",
+	"Client.VolumeLimitExceeded":          "The service has reached its disk space limit; the operator must raise it.",
 }

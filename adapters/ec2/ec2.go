@@ -1,8 +1,7 @@
-// Package ec2 makes machines on Amazon EC2. It is the only package that knows EC2's SDK.
+// Package ec2 makes machines on Amazon EC2. It is the only package that imports EC2's SDK.
 //
-// The one thing to know: the saga repeats a launch with the same ClientToken until it hears an
-// answer, so everything about the machine comes from the attempt's Spec, and no answer may say
-// "there is no machine" where there might be one.
+// The one thing to know: the saga repeats a launch with the same ClientToken until it gets an answer. So the
+// whole request comes from the attempt's Spec, and no answer may say "there is no machine" if there may be one.
 package ec2
 
 import (
@@ -26,11 +25,11 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// Config says where and how machines are made.
+// Config configures where and how machines are made.
 type Config struct {
-	Region        string   // "eu-central-1"; "": as the SDK finds it, from AWS_REGION or a profile
+	Region        string   // "eu-central-1"; "": the SDK's, from AWS_REGION or a profile
 	Endpoint      string   // URL of EC2; "": AWS_ENDPOINT_URL, else the region's own
-	Environment   string   // whose machines these are: the value of TagEnvironment; required, one a database
+	Environment   string   // the value of TagEnvironment, which marks our machines; required, one for each database
 	Image         string   // AMI; required
 	SecurityGroup string   // needs no inbound rule; "": the VPC's default
 	Subnets       []string // tried in this order when one is full; none: the default VPC's choice
@@ -38,14 +37,14 @@ type Config struct {
 	VolumeGiB     int      // size of the disk; 0: 40
 	Types         []Type   // on offer, the default first; none: DefaultTypes
 
-	// UserData renders what a machine is told at its first boot, with machines.TokenPlaceholder
-	// where the enrolment token goes. It calls nobody. A *machines.CallError with verdict Never gives the
-	// launch up; after any other error it is asked again. Required.
+	// UserData renders the script of a machine's first boot, with machines.TokenPlaceholder in place of the
+	// enrolment token. It must make no network call. A *machines.CallError with verdict Never gives the launch up;
+	// any other error is retried. Required.
 	UserData func(machines.LaunchPlan) (string, error)
 
 	AWS    *aws.Config  // credentials and transport; nil: the SDK's default chain, IAM roles included
-	Logger *slog.Logger // what the operator should know; nil: silent
-	Pace   Pace         // of calls; the zero value suits an account's defaults
+	Logger *slog.Logger // nil: silent
+	Pace   Pace         // of calls; the zero value suits an account's default limits
 	// Jitter returns a duration below its argument. Nil: a random one.
 	Jitter func(time.Duration) time.Duration
 }
@@ -53,10 +52,10 @@ type Config struct {
 // Type is a size on offer.
 type Type struct {
 	machines.MachineType
-	Instead []string // types as good, taken where this one is full
+	Instead []string // equally good types, used when this one is full
 }
 
-// DefaultTypes hold a desktop and the agent.
+// DefaultTypes returns types large enough for a desktop and the agent.
 func DefaultTypes() []Type {
 	return []Type{
 		{machines.MachineType{ID: "t3.large", CPUs: 2, Memory: 8 << 10}, []string{"t3a.large"}},
@@ -72,8 +71,8 @@ const (
 	TagAttempt     = "cloudbot:attempt"
 )
 
-// Cloud implements machines.Cloud and machines.Inventory. It launches nothing before Run or Settle has
-// found out about the image.
+// Cloud implements machines.Cloud and machines.Inventory. It launches nothing before Run or Settle has looked the
+// image up.
 type Cloud struct {
 	cfg  Config
 	log  *slog.Logger
@@ -82,12 +81,12 @@ type Cloud struct {
 	look *pace // Describe calls
 	act  *pace // the others
 
-	image atomic.Pointer[settled] // nil: EC2 has not told of it yet
+	image atomic.Pointer[settled] // nil: not looked up yet
 
 	mu       sync.Mutex
-	strange  map[string]time.Time // client tokens that EC2 knows with another request, since when
-	stopping map[string]time.Time // machines asked to stop, since when
-	doubts   map[string]int       // calls whose credentials were refused for no lasting reason, how often
+	strange  map[string]time.Time // client tokens that EC2 has seen with another request, and since when
+	stopping map[string]time.Time // machines asked to stop, and since when
+	doubts   map[string]int       // refusals of a call's credentials for no lasting reason
 }
 
 var (
@@ -95,7 +94,7 @@ var (
 	_ machines.Inventory = (*Cloud)(nil)
 )
 
-// New prepares the calls; it makes none.
+// New returns a Cloud. It makes no network call.
 func New(ctx context.Context, cfg Config) (*Cloud, error) {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	if cfg.Jitter == nil {
@@ -123,7 +122,7 @@ func New(ctx context.Context, cfg Config) (*Cloud, error) {
 	}
 	api := ec2.NewFromConfig(shared, func(o *ec2.Options) {
 		o.Region = cfg.Region
-		o.Retryer = aws.NopRetryer{} // the saga retries, and writes down why
+		o.Retryer = aws.NopRetryer{} // the saga retries, and records why
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = &cfg.Endpoint
 		}
@@ -167,7 +166,7 @@ func (c *Cloud) Types() []machines.MachineType {
 	return list
 }
 
-// callTimeout bounds one request to EC2. What happened after it is unknown and found out by a repeat.
+// callTimeout bounds one request to EC2. After it the outcome is unknown, and a retry finds it out.
 const callTimeout = 25 * time.Second
 
 // ask makes one paced call.
@@ -183,7 +182,7 @@ func ask[In, Out any](ctx context.Context, p *pace, call func(context.Context, I
 	return out, err
 }
 
-// refused makes the saga's error of one that was not EC2's.
+// refused turns an error that did not come from EC2 into the saga's.
 func refused(v instance.Verdict, code, reason string, err error) error {
 	return &machines.CallError{Verdict: v, Code: code, Reason: reason, Err: err}
 }

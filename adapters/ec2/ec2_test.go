@@ -72,7 +72,7 @@ func launch(t *testing.T, c *ec2.Cloud, p machines.LaunchPlan) (string, instance
 	return id, s
 }
 
-// What is launched is what security asks for, and a Spec that went through the log is the same request.
+// A launch has all the security settings, and a Spec that went through the log gives the same request.
 func TestLaunchRequest(t *testing.T) {
 	t.Parallel()
 	srv := ec2test.New(ec2test.Config{})
@@ -105,7 +105,7 @@ func TestLaunchRequest(t *testing.T) {
 	if err := json.Unmarshal(text, &again); err != nil {
 		t.Fatal(err)
 	}
-	// Another process, configured otherwise since.
+	// Another process, with another configuration.
 	other := open(t, srv, func(c *ec2.Config) { c.Image, c.VolumeGiB, c.KeyPair = "ami-2", 80, "" })
 	if got, err := other.Launch(t.Context(), again, "hello secret"); err != nil || got != id {
 		t.Errorf("repeated: got %s %v, want no error and %v", got, err, id)
@@ -155,7 +155,7 @@ func TestFreezeWalksThePlaces(t *testing.T) {
 		if got := first(c, plan(6)); got != "t3.large subnet-a" {
 			t.Errorf("forgotten: %s, want \"t3.large subnet-a\"", got)
 		}
-		// Another replica takes over, and knows what the log knows.
+		// Another replica takes over, and knows only what is in the log.
 		p := plan(2)
 		p.Refused, p.Last = "InsufficientInstanceCapacity", instance.Spec{Type: "t3.large", Subnet: "subnet-a"}
 		if got := first(open(t, srv, nil), p); got != "t3.large subnet-b" {
@@ -198,8 +198,8 @@ func TestFreezeRefuses(t *testing.T) {
 	}
 }
 
-// The token is known to EC2 with another request, which only a bug or a hand can bring about: the
-// machine that it made is the attempt's.
+// EC2 knows the token with another request, which only a bug or an operator can cause: the machine that was made
+// with it belongs to the attempt.
 func TestMismatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -208,7 +208,7 @@ func TestMismatch(t *testing.T) {
 		id, s := launch(t, c, plan(1))
 		var refused *machines.CallError
 		if _, err := c.Launch(t.Context(), s, "other"); !errors.As(err, &refused) || refused.Verdict != instance.Again {
-			t.Errorf("while nobody sees its machine: got %v, want an error as &refused and refused.Verdict %v", err, instance.Again)
+			t.Errorf("while its machine is not visible: got %v, want an error as &refused and refused.Verdict %v", err, instance.Again)
 		}
 		time.Sleep(time.Minute)
 		if got, err := c.Launch(t.Context(), s, "other"); err != nil || got != id {
@@ -263,7 +263,7 @@ func TestDescribeInBatches(t *testing.T) {
 	}
 }
 
-// Throttling halves the pace, and success brings it back.
+// Throttling halves the pace, and success restores it.
 func TestPaceAdapts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -288,7 +288,7 @@ func TestPaceAdapts(t *testing.T) {
 	})
 }
 
-// Reasons are for users: nothing of the operator's account is in them.
+// Reasons are for users and contain nothing of the operator's account.
 func TestReasonsNameNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -312,7 +312,7 @@ func TestReasonsNameNothing(t *testing.T) {
 				}
 			}
 			if forOperator := code != "InsufficientInstanceCapacity"; strings.Contains(told.String(), "code="+code) != forOperator {
-				t.Errorf("%s: the operator was told %v: %s, want %v", code, !forOperator, told.String(), forOperator)
+				t.Errorf("%s: got a log line %v, want %v: %s", code, !forOperator, forOperator, told.String())
 			}
 		}
 	})
@@ -332,7 +332,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// Over a real network: real connections that are cut, and a signature that is missing.
+// Over a real network, with connections that are cut and a missing signature.
 func TestOverHTTP(t *testing.T) {
 	t.Parallel()
 	ledger, err := os.Create(filepath.Join(t.TempDir(), "ledger.jsonl"))

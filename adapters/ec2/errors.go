@@ -13,37 +13,37 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// row says what an error code of EC2 leads to.
+// row says how to treat an error code of EC2.
 type row struct {
 	verdict   instance.Verdict
 	reason    string        // for the user
 	wait      time.Duration // the least before the next try, jittered
 	throttled bool          // slows the pace down
-	full      bool          // the place has no capacity just now
-	unsure    bool          // the call may have taken effect all the same
-	operator  bool          // somebody must mend the account or the configuration
-	clock     bool          // a clock that is wrong for a moment leads to it, too; see doubt
+	full      bool          // the place has no capacity at present
+	unsure    bool          // the call may have taken effect anyway
+	operator  bool          // the operator must fix the account or the configuration
+	clock     bool          // a clock that is briefly wrong also causes it; see doubt
 }
 
-// What users are told. None of it names anything of the operator's account.
+// Sentences for users. None of them names anything in the operator's account.
 const (
-	saysFull      = "The cloud has no machine of this type to spare just now."
-	saysLimit     = "The service has reached the number of machines it may run; the operator has been told."
-	saysBusy      = "The cloud is busy; trying again."
-	saysTrouble   = "The cloud had an internal error; trying again."
-	saysRights    = "The service may not do this in its cloud account; the operator has been told."
-	saysConfig    = "The service's cloud configuration is wrong; the operator has been told."
-	saysExpired   = "The service's access to the cloud has run out and is being renewed; trying again."
-	saysClock     = "The cloud refused the service's credentials once, as it does where clocks differ; trying again."
-	saysChanging  = "The machine is still changing its state; trying again."
-	saysUnknown   = "The cloud does not know the machine; looking again."
-	saysMismatch  = "This launch was made before with other parameters."
-	saysEnded     = "The machine was ended before its launch was confirmed; trying again."
-	saysNotStarts = "The cloud has no room to start this machine just now; trying again."
-	saysUnclear   = "The cloud refused the request; the operator has been told."
+	saysFull      = "The cloud has no capacity for this instance type at present."
+	saysLimit     = "The service has reached its limit of machines; the operator has been notified."
+	saysBusy      = "The cloud is busy; retrying."
+	saysTrouble   = "The cloud had an internal error; retrying."
+	saysRights    = "The service lacks permissions in its cloud account; the operator has been notified."
+	saysConfig    = "The service's cloud configuration is wrong; the operator has been notified."
+	saysExpired   = "The service's access to the cloud has expired and is being renewed; retrying."
+	saysClock     = "The cloud refused the service's credentials once, as it does when clocks differ; retrying."
+	saysChanging  = "The machine is still changing state; retrying."
+	saysUnknown   = "The cloud does not list the machine; looking again."
+	saysMismatch  = "This launch was already made with other parameters."
+	saysEnded     = "The machine was terminated before its launch was confirmed; retrying."
+	saysNotStarts = "The cloud has no capacity to start this machine at present; retrying."
+	saysUnclear   = "The cloud refused the request; the operator has been notified."
 )
 
-// table maps EC2's error codes. A code that is not here is judged by families, in rowOf.
+// table maps EC2's error codes. For a code that is not here, rowOf goes by its prefix and status.
 var table = map[string]row{
 	"InsufficientInstanceCapacity":           {verdict: instance.Another, reason: saysFull, full: true},
 	"InsufficientHostCapacity":               {verdict: instance.Another, reason: saysFull, full: true},
@@ -104,7 +104,7 @@ var table = map[string]row{
 	"UnsupportedInstanceTypeOnDedicatedHost": {verdict: instance.Never, reason: saysConfig, operator: true},
 }
 
-// rowOf judges an error that EC2 answered with, by its code and, where that is new, its status.
+// rowOf returns the row of an error that EC2 answered with: by its code or, if that is unknown, by its status.
 func rowOf(code string, status int) row {
 	if r, known := table[code]; known {
 		return r
@@ -122,20 +122,20 @@ func rowOf(code string, status int) row {
 	return row{verdict: instance.Never, reason: saysUnclear, operator: true}
 }
 
-// refusal makes of EC2's error what the saga decides on, and tells the operator what only he can
-// mend. An error that is no answer of EC2 is returned as it is: nobody knows what happened.
+// refusal turns EC2's error into the one that the saga decides on, and logs errors that only the operator can
+// fix. An error that is no answer of EC2 is returned unchanged: the outcome of the call is unknown.
 func (c *Cloud) refusal(call string, err error, about ...any) error {
 	code, r, answered := answer(err)
 	if !answered {
 		return err
 	}
 	if r.operator {
-		c.log.Error("EC2 refuses a call, and only the operator can mend it", append([]any{"call", call, "code", code, "err", err}, about...)...)
+		c.log.Error("EC2 call refused, operator action required", append([]any{"call", call, "code", code, "err", err}, about...)...)
 	}
 	return &machines.CallError{Verdict: r.verdict, Code: code, Reason: r.reason, RetryAfter: c.jittered(r.wait), Unsure: r.unsure, Err: err}
 }
 
-// answer tells what EC2 said, or that it said nothing.
+// answer returns the code that EC2 answered with, and whether it answered.
 func answer(err error) (code string, r row, answered bool) {
 	var api smithy.APIError
 	var response *awshttp.ResponseError
@@ -147,13 +147,13 @@ func answer(err error) (code string, r row, answered bool) {
 	case errors.As(err, &api):
 		code = api.ErrorCode()
 		return code, rowOf(code, status), true
-	case status >= 500: // a proxy's page, with no code in it
+	case status >= 500: // a proxy's page, without a code
 		return "InternalError", table["InternalError"], true
 	}
 	return "", row{}, false
 }
 
-// jittered is d and up to half of it more.
+// jittered returns d plus up to half of it.
 func (c *Cloud) jittered(d time.Duration) time.Duration {
 	if d == 0 {
 		return 0

@@ -13,19 +13,18 @@ import (
 
 const (
 	maxUserData  = 16 << 10 // EC2's limit, in bytes
-	roomForToken = 512      // what filling in the enrolment token may add
+	roomForToken = 512      // bytes that the enrolment token may add
 )
 
-// Freeze implements machines.Cloud: it settles the whole request, in the first place that is not
-// known to be full.
+// Freeze implements machines.Cloud. It fixes the whole request, in the first place that is not known to be full.
 func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
 	i := slices.IndexFunc(c.cfg.Types, func(t Type) bool { return t.ID == a.Type })
 	if i < 0 {
 		return instance.Spec{}, refused(instance.Never, "unknown_instance_type",
-			"This instance type is not on offer any more; create an instance of another.", fmt.Errorf("type %q is not configured", a.Type))
+			"This instance type is no longer offered; create an instance of another type.", fmt.Errorf("type %q is not configured", a.Type))
 	}
 	if a.ClientToken == "" || len(a.ClientToken) > 64 {
-		return instance.Spec{}, fmt.Errorf("freeze a launch: a client token of %d characters", len(a.ClientToken))
+		return instance.Spec{}, fmt.Errorf("freeze a launch: got a client token of %d characters, want 1 to 64", len(a.ClientToken))
 	}
 	image, err := c.frozen()
 	if err != nil {
@@ -37,10 +36,10 @@ func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
 	}
 	if len(userData) > maxUserData-roomForToken {
 		return instance.Spec{}, refused(instance.Never, codeBadUserData, saysBadUserData,
-			fmt.Errorf("%d bytes of user data are more than %d", len(userData), maxUserData-roomForToken))
+			fmt.Errorf("user data has %d bytes, more than %d", len(userData), maxUserData-roomForToken))
 	}
 	if table[a.Refused].full && a.Last.Type != "" {
-		c.full.note(place{a.Last.Type, a.Last.Subnet}, time.Now()) // another replica may have heard it
+		c.full.note(place{a.Last.Type, a.Last.Subnet}, time.Now()) // another replica may have got that answer
 	}
 	at := c.full.first(c.places(c.cfg.Types[i]), time.Now())
 	return instance.Spec{
@@ -56,10 +55,10 @@ func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
 	}, nil
 }
 
-// place is where a machine may be made.
+// place is a type and subnet in which a machine can be made.
 type place struct{ machineType, subnet string }
 
-// places lists where a type's machine may be made: itself in every subnet, then what is as good.
+// places lists the places for a machine of a type: the type itself in every subnet, then its alternatives.
 func (c *Cloud) places(t Type) []place {
 	var list []place
 	for _, id := range append([]string{t.ID}, t.Instead...) {
@@ -70,7 +69,7 @@ func (c *Cloud) places(t Type) []place {
 	return list
 }
 
-// Attempts is how many launches it takes to have asked in every place of a type once.
+// Attempts returns how many launches it takes to try every place of a type once.
 func (c *Cloud) Attempts() int {
 	most := 0
 	for _, t := range c.cfg.Types {
@@ -79,7 +78,7 @@ func (c *Cloud) Attempts() int {
 	return most
 }
 
-// fullFor is how long a place is avoided after it was full.
+// fullFor is how long a place is avoided after EC2 said it is full.
 const fullFor = 10 * time.Minute
 
 // full remembers places without capacity.
@@ -94,7 +93,7 @@ func (f *full) note(p place, now time.Time) {
 	f.until[p] = now.Add(fullFor)
 }
 
-// first returns the first place not known to be full, else the one that was found so longest ago.
+// first returns the first place not known to be full, else the one that was full longest ago.
 func (f *full) first(places []place, now time.Time) place {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -110,7 +109,7 @@ func (f *full) first(places []place, now time.Time) place {
 	return best
 }
 
-// all tells whether every place is known to be full.
+// all reports whether every place is known to be full.
 func (f *full) all(places []place, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// unsettled is a cloud that nothing is known of yet.
+// unsettled returns a cloud that has not looked its image up yet.
 func unsettled(t *testing.T, srv *ec2test.Server, change func(*ec2.Config)) *ec2.Cloud {
 	t.Helper()
 	c, err := ec2.New(t.Context(), config(func(c *ec2.Config) {
@@ -31,7 +31,7 @@ func unsettled(t *testing.T, srv *ec2test.Server, change func(*ec2.Config)) *ec2
 	return c
 }
 
-// Debian's images call their disk otherwise than Ubuntu's: under another's name it would be a second disk,
+// Debian's images name their disk differently from Ubuntu's. With the wrong name a machine would get a second disk,
 // beside a small one that is not encrypted.
 func TestRootDeviceIsTheImages(t *testing.T) {
 	t.Parallel()
@@ -42,7 +42,7 @@ func TestRootDeviceIsTheImages(t *testing.T) {
 	if l := srv.Machines()[0].Launch; s.RootDevice != "/dev/xvda" || l.Volume["DeviceName"] != "/dev/xvda" {
 		t.Errorf("got %q; %v, want s.RootDevice \"/dev/xvda\" and l.Volume[\"DeviceName\"] \"/dev/xvda\"", s.RootDevice, l.Volume)
 	}
-	// What was frozen stays, whatever the image's successor is like.
+	// A frozen request stays the same when another image follows.
 	srv.SetImage("ami-2", ec2test.Image{})
 	other := open(t, srv, func(c *ec2.Config) { c.Image = "ami-2" })
 	if _, err := other.Launch(t.Context(), s, strings.ReplaceAll(s.UserData, machines.TokenPlaceholder, "secret")); err != nil || len(srv.Machines()) != 1 {
@@ -55,7 +55,7 @@ func TestImagesThatDoNotFit(t *testing.T) {
 	for name, c := range map[string]struct {
 		image  ec2test.Image
 		change func(*ec2.Config)
-		says   string // to the operator; "": it fits
+		says   string // in the error for the operator; "": the image fits
 	}{
 		"as it should be":         {ec2test.Image{}, nil, ""},
 		"no such image":           {ec2test.Image{}, func(c *ec2.Config) { c.Image = "ami-missing" }, "UBUNTU_AMI_ID"},
@@ -96,7 +96,8 @@ func TestImagesThatDoNotFit(t *testing.T) {
 	}
 }
 
-// While EC2 cannot be asked nothing is launched and nothing given up, unless the right to ask is missing; once it can be asked, all is well by itself.
+// While EC2 does not answer, nothing is launched and nothing given up, unless the right to look is missing. Launches
+// begin when EC2 answers.
 func TestImageIsAskedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -113,7 +114,7 @@ func TestImageIsAskedFor(t *testing.T) {
 			before := time.Now()
 			var refused *machines.CallError
 			looks := srv.Calls()["DescribeImages"]
-			// Waiting heals all of it but the missing right.
+			// Waiting helps with everything except the missing right.
 			if _, err := c.Freeze(plan(1)); err == nil || errors.As(err, &refused) != (looks > 3) || time.Since(before) > 0 {
 				t.Errorf("after %d looks: got %v, want an error, errors.As(err, &refused) to be (looks > 3) and time.Since(before) at most 0", looks, err)
 			}
@@ -125,14 +126,14 @@ func TestImageIsAskedFor(t *testing.T) {
 		if _, err := c.Freeze(plan(1)); err == nil || !strings.Contains(err.Error(), "image_unfit") {
 			t.Errorf("an image of another architecture: got %v, want an error and \"image_unfit\" in err.Error()", err)
 		}
-		srv.SetImage("ami-1", ec2test.Image{}) // the operator's hand
+		srv.SetImage("ami-1", ec2test.Image{}) // the operator fixes the image
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 		if _, err := c.Freeze(plan(1)); err != nil {
 			t.Error(err)
 		}
-		if text := log.String(); strings.Count(text, "give this server ec2:DescribeImages") != 1 || !strings.Contains(text, "takes x86_64") {
+		if text := log.String(); strings.Count(text, "grant this server ec2:DescribeImages") != 1 || !strings.Contains(text, "takes x86_64") {
 			t.Errorf("got the log below, want the missing right once, and the architecture\n%s", text)
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -23,7 +23,7 @@ func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (s
 	if err == nil {
 		c.sure(s.ClientToken)
 		if len(out.Instances) != 1 {
-			return "", fmt.Errorf("launch: %d machines came back", len(out.Instances))
+			return "", fmt.Errorf("launch: got %d machines, want 1", len(out.Instances))
 		}
 		return aws.ToString(out.Instances[0].InstanceId), nil
 	}
@@ -40,16 +40,16 @@ func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (s
 
 const codeMismatch = "IdempotentParameterMismatch"
 
-// secondThoughts looks for the attempt's machine before a refusal that ends the attempt is
-// believed: an earlier call may have made it and its answer been lost, and EC2 checks rights and
-// parameters before it looks at client tokens.
+// secondThoughts looks for the attempt's machine before it believes a refusal that ends the attempt. An earlier
+// call may have made the machine although its answer was lost, and EC2 checks rights and parameters before it
+// looks at client tokens.
 func (c *Cloud) secondThoughts(ctx context.Context, s instance.Spec, refusal error) (string, error) {
 	var call *machines.CallError
 	errors.As(refusal, &call)
 	id, err := c.find(ctx, s)
 	switch _, r, answered := answer(err); {
 	case id != "":
-		c.log.Warn("a launch was refused, and yet its machine exists", "machine", id, "client_token", s.ClientToken, "err", refusal)
+		c.log.Warn("launch refused although its machine exists", "machine", id, "client_token", s.ClientToken, "err", refusal)
 		return id, nil
 	case err != nil && (!answered || r.verdict == instance.Again):
 		return "", refused(instance.Again, call.Code, call.Reason, errors.Join(refusal, fmt.Errorf("look for its machine: %w", err)))
@@ -65,7 +65,7 @@ func (c *Cloud) secondThoughts(ctx context.Context, s instance.Spec, refusal err
 	return "", call
 }
 
-// gaveUp tells whether the token's machine stayed unseen for so long that it must be gone.
+// gaveUp reports whether the token's machine has been missing for so long that it must be gone.
 func (c *Cloud) gaveUp(token string, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,8 +85,8 @@ func (c *Cloud) allFull(s instance.Spec) bool {
 	return i >= 0 && c.full.all(c.places(c.cfg.Types[i]), time.Now())
 }
 
-// find returns the machine that was made with the launch's client token, "" if none is to be seen. Its tag is as
-// the launch has it: the environment may have been renamed since.
+// find returns the machine that was made with the launch's client token; "": none is visible. It filters by the
+// launch's own tag, because the environment may have been renamed since.
 func (c *Cloud) find(ctx context.Context, s instance.Spec) (string, error) {
 	out, err := ask(ctx, c.look, c.api.DescribeInstances, &ec2.DescribeInstancesInput{Filters: []types.Filter{
 		filter("client-token", s.ClientToken), filter("tag:"+TagEnvironment, s.Tags[TagEnvironment]),
@@ -102,7 +102,8 @@ func (c *Cloud) find(ctx context.Context, s instance.Spec) (string, error) {
 	return "", nil
 }
 
-// request is the whole of a launch, from the Spec alone and always in the same order: EC2 compares it.
+// request returns the whole request of a launch, from the Spec alone and always in the same order: EC2 compares
+// repeated requests.
 func request(s instance.Spec, userData string) *ec2.RunInstancesInput {
 	in := &ec2.RunInstancesInput{
 		ClientToken: &s.ClientToken, ImageId: &s.Image, InstanceType: types.InstanceType(s.Type),

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Thousands of small worlds come and go here, and all of them fit into memory.
+// The tests create thousands of small worlds, and all of them fit into memory.
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(400)
 	m.Run()

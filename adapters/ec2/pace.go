@@ -11,14 +11,14 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Pace bounds how often EC2 is asked, per second. Zero values mean the defaults in brackets, a
-// part of what an account may do, which others share.
+// Pace bounds the calls to EC2 per second. Zero values mean the defaults in brackets. They are a part of the
+// account's limits, which other programs share.
 type Pace struct {
 	Look float64 // Describe calls [10]
 	Act  float64 // launches, starts, stops and terminations [2]
 }
 
-// pace is a token bucket that fills more slowly after a throttled call, and recovers.
+// pace is a token bucket that slows down after a throttled call, and recovers.
 type pace struct {
 	bucket *rate.Limiter
 
@@ -33,7 +33,7 @@ func newPace(perSecond, fallback float64, burst int) *pace {
 
 func (p *pace) wait(ctx context.Context) error { return p.bucket.Wait(ctx) }
 
-// heard learns from a call's outcome: half the rate after throttling, a tenth more after success.
+// heard adjusts the rate to a call's outcome: half after throttling, a tenth more after success.
 func (p *pace) heard(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -16,14 +16,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
 	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner/provisionertest"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// planted are mistakes that a control plane could make, each put in by a wrapper. The checker must
-// find every one, or it finds nothing.
+// planted lists mistakes that a control plane could make, each added by a wrapper. The checker must find every
+// one of them to be trusted.
 var planted = map[string]func(*setup){
 	"no client token": func(c *setup) {
 		c.transport = editing(func(form url.Values) { form.Del("ClientToken") })
@@ -99,7 +101,7 @@ var planted = map[string]func(*setup){
 		}
 	},
 	"terminate forgotten on cancel": func(c *setup) {
-		// The saga asks what became of a cancelled launch; this one answers "nothing" without looking.
+		// The saga looks for the machine of a cancelled launch; this cloud answers "none" without looking.
 		var under eventstore.Store
 		c.store = func(s eventstore.Store) eventstore.Store { under = s; return s }
 		c.cloud = func(i machines.Inventory) machines.Inventory {
@@ -158,7 +160,7 @@ var planted = map[string]func(*setup){
 			return &mistaken{Inventory: i, freeze: func(p machines.LaunchPlan) (instance.Spec, error) {
 				s, err := i.Freeze(p)
 				if err == nil {
-					token, _ := tokens{}.Token(p.Instance, p.Attempt, "k1")
+					token, _ := commandstest.Tokens{}.Token(p.Instance, p.Attempt, "k1")
 					_, _ = i.Launch(context.Background(), s, strings.ReplaceAll(s.UserData, machines.TokenPlaceholder, token))
 				}
 				return s, err
@@ -193,8 +195,8 @@ var planted = map[string]func(*setup){
 	},
 }
 
-// Each planted fault is found within a few dozen schedules, in which a control plane without one
-// shows nothing (TestSchedules plays the same).
+// Each planted fault is found within a few dozen schedules. Without a planted fault the same schedules show none
+// (TestSchedules plays them).
 func TestPlantedFaultsAreCaught(t *testing.T) {
 	t.Parallel()
 	for name, plant := range planted {
@@ -207,9 +209,9 @@ func TestPlantedFaultsAreCaught(t *testing.T) {
 					plant(&c)
 					sagas := 1
 					if strings.HasPrefix(name, "two sagas") {
-						sagas, c.reconcile = 2, true // as TestTwoSagas, which shows nothing
+						sagas, c.reconcile = 2, true // as in TestTwoSagas, which finds no fault
 					}
-					_, found = schedule(t, c, sagas, &tally{})
+					_, found = schedule(t, c, sagas, &provisionertest.Tally{})
 				})
 				if found != nil {
 					text := found.Error()
@@ -225,7 +227,7 @@ func TestPlantedFaultsAreCaught(t *testing.T) {
 	}
 }
 
-// mistaken is a cloud with a mistake in it.
+// mistaken is a cloud with a planted mistake.
 type mistaken struct {
 	machines.Inventory
 	freeze    func(machines.LaunchPlan) (instance.Spec, error)
@@ -262,7 +264,7 @@ func (m *mistaken) Describe(ctx context.Context, ids []string) ([]machines.Machi
 	return m.describe(ctx, ids)
 }
 
-// editing changes launch requests on their way.
+// editing is a transport that changes launch requests.
 func editing(edit func(url.Values)) func(http.RoundTripper) http.RoundTripper {
 	return func(next http.RoundTripper) http.RoundTripper {
 		return roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -289,7 +291,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// hasty says that an append of an attempt is done, and does it with the next one.
+// hasty reports an append of an attempt as done, and makes it together with the next append.
 type hasty struct {
 	eventstore.Store
 	mu    sync.Mutex
@@ -336,10 +338,10 @@ func (h *hasty) ReadStream(ctx context.Context, s eventstore.StreamID, after int
 	}
 }
 
-// strict asks hasty for what is really in the log.
+// strict makes hasty return what is really in the log.
 type strict struct{}
 
-// forgetful never says that it goes on with an attempt of somebody else.
+// forgetful never records that it continues another saga's attempt.
 type forgetful struct{ eventstore.Store }
 
 func (f *forgetful) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {
@@ -353,8 +355,8 @@ func (f *forgetful) Append(ctx context.Context, a eventstore.Append) (eventstore
 	return f.Store.Append(ctx, a)
 }
 
-// careless appends at whatever version the stream has. It takes a moment for it, in which another saga may read
-// what this one has read.
+// careless appends at the stream's current version, whatever was expected. It waits a little first, so that
+// another saga may read what this one has read.
 type careless struct{ eventstore.Store }
 
 func (c *careless) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {

@@ -10,14 +10,14 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
-// What each machine is going to run comes over https and with a sum, or the server does not start.
+// Machines get OpenClaw over https and with a sum, or the server does not start.
 func TestOpenClawsPackageIsChecked(t *testing.T) {
 	t.Parallel()
 	sum := strings.Repeat("aB", 32)
 	for name, c := range map[string]struct {
 		url, sum   string
 		production bool
-		says       string // the setting that is spoken of; "": it is accepted
+		says       string // a part of the error; "": the settings are accepted
 	}{
 		"neither":                    {"", "", true, ""},
 		"both":                       {"https://x.example/o.tgz", sum, true, ""},
@@ -61,7 +61,7 @@ func TestOpenClawIsPinned(t *testing.T) {
 			t.Errorf("with a package in the assets %v: got %v, pinned %v, want it pinned and its URL in the text: %v\n%s", own, err, pinned, want, text)
 		}
 	}
-	// Without a sum, which is for trying it out, there is no pin.
+	// Without a sum, as in development, there is no pin.
 	u.OpenClawSHA256, u.Downloads = "", offers(false)
 	if text, err := u.Render(plan); err != nil || strings.Contains(text, "openclaw.tgz") || !strings.Contains(text, u.OpenClawURL) {
 		t.Errorf("got %v, want the URL and no pin in\n%s", err, text)

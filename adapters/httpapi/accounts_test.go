@@ -21,12 +21,12 @@ func TestAccountLife(t *testing.T) {
 
 	me := f.want(200, call{method: "GET", path: "/api/auth/me/", token: ada.access})
 	if got := me.field(t, "email"); got != "ada@example.com" {
-		t.Errorf("email %q", got)
+		t.Errorf("email: got %q, want %q", got, "ada@example.com")
 	}
 
 	unknown, wrong := f.want(401, login("nobody@example.com", canary)), f.want(401, login("ada@example.com", "wrong password"))
 	if unknown.field(t, "detail") != wrong.field(t, "detail") || unknown.field(t, "code") != wrong.field(t, "code") {
-		t.Errorf("an unknown address is told apart: %s %s", unknown.body, wrong.body)
+		t.Errorf("answer to an unknown address: got %s, want the one to a wrong password, %s", unknown.body, wrong.body)
 	}
 
 	second := f.logIn("ada@example.com")
@@ -38,7 +38,7 @@ func TestAccountLife(t *testing.T) {
 	}
 	for _, s := range list.Sessions {
 		if s.Current != (s.ID == second.session) {
-			t.Errorf("session %s: current %v", s.ID, s.Current)
+			t.Errorf("session %s: got current %v, want %v", s.ID, s.Current, s.ID == second.session)
 		}
 	}
 
@@ -59,7 +59,7 @@ func TestRefreshRotatesAndReuseEndsTheSession(t *testing.T) {
 	first := f.user(ada.email, f.want(200, refresh(ada.refresh)))
 	// A parallel tab gets the same leaf.
 	if again := f.user(ada.email, f.want(200, refresh(ada.refresh))); again.refresh != first.refresh {
-		t.Error("a tab that was a moment late got another leaf")
+		t.Errorf("refresh token of a repeated refresh: got another one, want the first")
 	}
 	f.clock.advance(10 * time.Second)
 	f.want(200, call{method: "GET", path: "/api/auth/me", token: first.access})
@@ -77,7 +77,7 @@ func TestPasswordChangeEndsTheOtherSessions(t *testing.T) {
 	ada := f.signUp("ada@example.com")
 	var others []user
 	for range 12 {
-		f.clock.advance(time.Hour / 2) // the throttle is not the matter here
+		f.clock.advance(time.Hour / 2) // so that the throttle does not matter
 		others = append(others, f.logIn("ada@example.com"))
 	}
 	here := f.logIn("ada@example.com")
@@ -91,7 +91,7 @@ func TestPasswordChangeEndsTheOtherSessions(t *testing.T) {
 	f.want(200, call{method: "GET", path: "/api/auth/me", token: here.access})
 	for _, o := range append(others, ada) {
 		if !f.server.sessions.IsRevoked(o.session) {
-			t.Errorf("session %s lives", o.session)
+			t.Errorf("session %s: got a live session, want a revoked one", o.session)
 		}
 		f.want(401, call{method: "GET", path: "/api/auth/me", token: o.access})
 	}
@@ -108,9 +108,9 @@ func TestLogInIsThrottledByAccountHoweverItIsSpelt(t *testing.T) {
 	}
 	a := f.want(429, login(" Ada@EXAMPLE.com", canary))
 	if a.header.Get("Retry-After") == "" || a.header.Get("Retry-After") == "0" {
-		t.Error("no Retry-After")
+		t.Errorf("Retry-After: got %q, want a number above 0", a.header.Get("Retry-After"))
 	}
-	f.want(401, login("bob@example.com", "wrong password")) // others are not touched
+	f.want(401, login("bob@example.com", "wrong password")) // other accounts are not affected
 	f.clock.advance(2 * time.Minute)
 	f.want(200, login("ada@example.com", canary))
 }
@@ -127,7 +127,7 @@ func TestLogInIsThrottledByAddress(t *testing.T) {
 		return c
 	}
 	f.want(401, from("198.51.100.1"))
-	f.want(401, from("6.6.6.6, 198.51.100.1")) // what the client wrote itself does not count
+	f.want(401, from("6.6.6.6, 198.51.100.1")) // the part that the client wrote does not count
 	f.want(429, from("7.7.7.7, 198.51.100.1"))
 	f.want(401, from("198.51.100.2"))
 }
@@ -147,14 +147,14 @@ func TestSessionsEndedBeforeTheStartAreRefused(t *testing.T) {
 	ada := f.signUp("ada@example.com")
 	f.want(204, call{method: "POST", path: "/api/auth/logout", token: ada.access})
 	g := newFront(t, func(c *Config) { c.Queries, c.Accounts.Log.Store = readModel{f.store, f.clock.Now}, f.store })
-	g.want(200, call{method: "GET", path: "/api/instances", token: ada.access}) // the same token key: only the set can know
+	g.want(200, call{method: "GET", path: "/api/instances", token: ada.access}) // signed with the same key: only Revocations can tell them apart
 	if err := g.server.Preload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	g.want(401, call{method: "GET", path: "/api/instances", token: ada.access})
 }
 
-func TestMeIsNeverSomebodyElse(t *testing.T) {
+func TestMeIsNeverAnotherUser(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
 	ada, bob := f.signUp("ada@example.com"), f.signUp("bob@example.com")
@@ -166,12 +166,12 @@ func TestMeIsNeverSomebodyElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a["email"] != "ada@example.com" || b["email"] != "bob@example.com" {
-		t.Errorf("%v %v", a, b)
+		t.Errorf("accounts: got %v and %v, want ada's and bob's", a, b)
 	}
 }
 
-// TestRefreshesOfAnAddress has one client go on with tokens that are no good: the others behind its address
-// refresh all the same.
+// TestRefreshesOfAnAddress has one client keep sending invalid tokens; other clients behind its address can still
+// refresh.
 func TestRefreshesOfAnAddress(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) {
@@ -187,7 +187,7 @@ func TestRefreshesOfAnAddress(t *testing.T) {
 	}
 	for n := range 30 {
 		if a := f.do(refresh(dead.refresh)); a.status != 401 && (n < 5 || a.status != 429) {
-			t.Fatalf("try %d: %d", n, a.status)
+			t.Fatalf("try %d: got status %d, want 401, or 429 after the fifth", n, a.status)
 		}
 	}
 	f.want(200, refresh(ada.refresh))

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestBadInput sends nonsense to every call that takes a body or an id: it is refused as a problem
-// document, nothing is written, and no secret in it reaches an answer or the server's log.
+// TestBadInput sends invalid input to every call that has a body or an id. It is refused with a problem document,
+// nothing is written, and no secret in it reaches an answer or the server's log.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	required := map[string][]string{
@@ -58,12 +58,12 @@ func TestBadInput(t *testing.T) {
 				t.Helper()
 				a := f.do(c)
 				if a.status < 400 || a.status >= 500 {
-					t.Errorf("%s: %d %s", what, a.status, a.body)
+					t.Errorf("%s: got %d %s, want a status of 400 to 499", what, a.status, a.body)
 				} else if a.field(t, "detail") == "" || a.field(t, "code") == "" || a.field(t, "request_id") == "" {
-					t.Errorf("%s: a bare problem: %s", what, a.body)
+					t.Errorf("%s: got %s, want a problem with detail, code and request_id", what, a.body)
 				}
 				if strings.Contains(string(a.body), canary) {
-					t.Errorf("%s: the answer repeats a secret: %s", what, a.body)
+					t.Errorf("%s: got an answer with a secret, want none: %s", what, a.body)
 				}
 			}
 			body := func(text string) call {
@@ -120,7 +120,7 @@ func TestBadInput(t *testing.T) {
 					c := good
 					c.path = strings.NewReplacer("{id}", id, "{provider}", id, "{report}", "log").Replace(op.path)
 					if a := f.do(c); a.status != 404 {
-						t.Errorf("id %q: %d %s", id, a.status, a.body)
+						t.Errorf("id %q: got %d %s, want 404", id, a.status, a.body)
 					}
 				}
 			}
@@ -132,7 +132,7 @@ func TestBadInput(t *testing.T) {
 				}
 			}
 			if n := f.head() - before; n != 0 {
-				t.Errorf("%d events written", n)
+				t.Errorf("events written: got %d, want 0", n)
 			}
 			if strings.Contains(f.log.String(), canary) {
 				t.Error("a secret is in the server's log")
@@ -162,16 +162,16 @@ func TestBadQueriesAreRefused(t *testing.T) {
 		"/api/events?after=x", "/api/events?after=-1",
 	} {
 		if a := f.do(call{method: "GET", path: q, token: ada.access}); a.status != 400 && a.status != 422 {
-			t.Errorf("%s: %d %s", q, a.status, a.body)
+			t.Errorf("%s: got %d %s, want 400 or 422", q, a.status, a.body)
 		}
 	}
 	for name, value := range map[string]string{"Cloudbot-Wait-For": "soon", "Authorization": "Basic YTpi"} {
 		a := f.do(call{method: "GET", path: "/api/instances", token: ada.access, header: map[string]string{name: value}})
 		if a.status != 400 && a.status != 401 {
-			t.Errorf("%s: %s: %d", name, value, a.status)
+			t.Errorf("%s: %s: got %d, want 400 or 401", name, value, a.status)
 		}
 	}
-	// A token in a URL is nobody's.
+	// A token in a URL does not count.
 	f.want(401, call{method: "GET", path: "/api/instances?access_token=" + ada.access + "&token=" + ada.access})
 	if strings.Contains(f.log.String(), ada.access) {
 		t.Error("a query is in the server's log")
@@ -186,10 +186,10 @@ func FuzzParseBody(f *testing.F) {
 		var a, b string
 		err := parseBody(data, []field{{"a", &a, false}, {"b", &b, true}})
 		if err == nil && !strings.Contains(string(data), `"`) {
-			t.Errorf("%q was taken", data)
+			t.Errorf("%q: got no error, want one", data)
 		}
 		if err != nil && refused(err).status/100 != 4 {
-			t.Errorf("%q: %v", data, err)
+			t.Errorf("%q: got %v, want an error with a status of 400 to 499", data, err)
 		}
 	})
 }

@@ -25,8 +25,8 @@ func (q twenty) Instances(context.Context, string, projections.Page) ([]projecti
 	return q.list, "", nil
 }
 
-// BenchmarkList answers a list of 20 instances; the ratio of front to bare is what the front costs
-// beyond a bare Echo handler that returns the same bytes.
+// BenchmarkList answers a list of 20 instances. The ratio of front to bare is the front's cost compared with a
+// plain Echo handler that returns the same bytes.
 func BenchmarkList(b *testing.B) {
 	q := twenty{list: make([]projections.Instance, 20)}
 	for i := range q.list {

@@ -37,7 +37,7 @@ func (s *Server) boot(c echo.Context, who access.Claims) error {
 	switch {
 	case err != nil:
 		return err
-	case i.Status == instance.StatusGone:
+	case i.Status == instance.StatusTerminated:
 		return instance.ErrGone
 	case s.cfg.Diagnostics == nil:
 		return errNotBuiltIn
@@ -123,7 +123,7 @@ func (s *Server) rows(ctx context.Context, account, id string, rows chan<- proje
 // is behind may still show an instance as stopped after it was started.
 func (s *Server) over(ctx context.Context, account string, i projections.Instance) (instance.Status, bool) {
 	down := func(status instance.Status) bool {
-		return status == instance.Stopped || status == instance.StatusGone || status == instance.StatusFail
+		return status == instance.Stopped || status == instance.StatusTerminated || status == instance.StatusFailed
 	}
 	if !down(i.Status) {
 		return "", false

@@ -19,21 +19,21 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// fakeMachine is a machine whose guest says what the test makes it say, to one reader at a time.
+// fakeMachine is a machine whose guest sends what the test decides, to one reader at a time.
 type fakeMachine struct {
 	mu   sync.Mutex
 	talk func(w io.Writer, after string) // nil: it is not connected
 	conn net.Conn
 }
 
-// up connects the machine, or another one in its place: talk is its answer.
+// up connects the machine, or replaces it; talk is its answer.
 func (m *fakeMachine) up(talk func(w io.Writer, after string)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.talk = talk
 }
 
-// down takes it away.
+// down disconnects the machine.
 func (m *fakeMachine) down() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -77,7 +77,7 @@ func (f flusher) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// saying is a guest of that boot that says some lines and no more.
+// saying is a guest of that boot that sends only these lines.
 func saying(boot string, said ...wire.Follow) func(io.Writer, string) {
 	return func(w io.Writer, after string) {
 		_ = wire.WriteLine(w, wire.Follow{Boot: boot}, wire.MaxFollow)
@@ -98,7 +98,7 @@ func reached(phase string, percent int) wire.Follow {
 	return wire.Follow{Phase: &wire.Phase{Phase: phase, Detail: "D.", Progress: percent, At: time.Now()}}
 }
 
-// next returns the next event as text: its name, id and what is in its data.
+// next returns the next event as text: its name, id and data.
 func (r *reader) next() string {
 	r.t.Helper()
 	for {
@@ -119,7 +119,7 @@ func (r *reader) next() string {
 			return fmt.Sprint("progress ", data.Phase, " ", data.Progress)
 		case "line":
 			if time.Since(data.At) > time.Hour || !strings.HasSuffix(id, "."+strconv.FormatInt(data.Seq, 10)) {
-				r.t.Errorf("line %d with id %s of %v", data.Seq, id, data.At)
+				r.t.Errorf("line %d: got id %s and time %v, want an id that ends in the number and a time in the last hour", data.Seq, id, data.At)
 			}
 			return fmt.Sprint("line ", id, " ", data.Text)
 		case "skipped":
@@ -162,7 +162,7 @@ func TestBootWaitsForItsMachine(t *testing.T) {
 	s.hear("progress booting 20", "line b2.3 another boot")
 }
 
-// A change of the instance brings the next dial forward.
+// A change of the instance causes an earlier dial.
 func TestBootDialsWhenTheInstanceChanges(t *testing.T) {
 	t.Parallel()
 	m := &fakeMachine{}
@@ -177,7 +177,7 @@ func TestBootDialsWhenTheInstanceChanges(t *testing.T) {
 	f.happen(id, instance.PhaseReached{Boot: "b1", Phase: instance.PhaseBooting, At: f.clock.Now()})
 	s.hear("line b1.1 here")
 	if took := time.Since(began); took > lastDial/2 {
-		t.Errorf("it took %v", took)
+		t.Errorf("time to reconnect: got %v, want at most %v", took, lastDial/2)
 	}
 }
 
@@ -193,7 +193,7 @@ func TestBootResumes(t *testing.T) {
 	for _, bad := range []string{"b1", "1", "b1.x", "b1.-1", "b1.1.1", "b 1.1", strings.Repeat("b", 100) + ".1"} {
 		a := f.do(call{method: "GET", path: path, token: ada.access, header: map[string]string{"Last-Event-ID": bad}})
 		if a.status != 400 || a.field(t, "code") != "invalid_position" {
-			t.Errorf("%q: %d %s", bad, a.status, a.body)
+			t.Errorf("%q: got %d %s, want 400 invalid_position", bad, a.status, a.body)
 		}
 	}
 }
@@ -218,7 +218,7 @@ func TestBootEnds(t *testing.T) {
 			f.happen(id, events...)
 			s.hear("end " + reason)
 			if more, ok := s.block(); ok {
-				t.Errorf("after the end: %q", more)
+				t.Errorf("after the end: got %q, want nothing", more)
 			}
 			if reason == "terminated" {
 				f.want(409, call{method: "GET", path: "/api/instances/" + id + "/boot", token: ada.access})
@@ -228,14 +228,14 @@ func TestBootEnds(t *testing.T) {
 			s = f.stream(t, ada.access, "/api/instances/"+id+"/boot", "")
 			for got := s.next(); got != "end "+reason; got = s.next() {
 				if got != "waiting" {
-					t.Errorf("%q", got)
+					t.Errorf("event: got %q, want waiting", got)
 				}
 			}
 		})
 	}
 }
 
-// A read model that is behind does not end what was started again.
+// A read model that is behind does not end the stream of an instance that was started again.
 func TestBootAsksTheLogBeforeItEnds(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
@@ -243,11 +243,11 @@ func TestBootAsksTheLogBeforeItEnds(t *testing.T) {
 	id := f.running(ada, "x")
 	stale := projections.Instance{ID: id, Status: instance.Stopped}
 	if status, over := f.server.over(t.Context(), ada.account, stale); over {
-		t.Errorf("over: %s", status)
+		t.Errorf("a starting instance: got over with %s, want not over", status)
 	}
 	f.happen(id, instance.StopRequested{At: time.Now()}, instance.MachineStopped{Asked: true})
 	if status, over := f.server.over(t.Context(), ada.account, stale); !over || status != instance.Stopped {
-		t.Errorf("not over: %s", status)
+		t.Errorf("a stopped instance: got over %v with %s, want true with %s", over, status, instance.Stopped)
 	}
 }
 
@@ -265,17 +265,17 @@ func TestBootEndsWithItsSession(t *testing.T) {
 	f.want(429, call{method: "GET", path: path, token: ada.access})
 	f.want(204, call{method: "POST", path: "/api/auth/logout", token: ada.access})
 	if last := s.end(); !strings.Contains(last, "session has ended") {
-		t.Errorf("last words %q", last)
+		t.Errorf("last comment: got %q, want that the session has ended", last)
 	}
 	short, _ := f.tokens.Access(ada.account, other.session, f.clock.Now().Add(-time.Hour+300*time.Millisecond))
 	if last := f.stream(t, short, path, "").end(); !strings.Contains(last, "sign in again") {
-		t.Errorf("last words %q", last)
+		t.Errorf("last comment: got %q, want to sign in again", last)
 	}
 	s = f.stream(t, other.access, path, "")
 	s.hear("line b1.1 one")
 	f.server.drain()
 	if last := s.end(); !strings.HasPrefix(last, "retry: ") {
-		t.Errorf("last words %q", last)
+		t.Errorf("last comment: got %q, want a time to reconnect", last)
 	}
 }
 
@@ -295,7 +295,7 @@ func TestBootWithoutMachines(t *testing.T) {
 	f.want(503, call{method: "GET", path: "/api/instances/" + f.create(ada, "x") + "/boot", token: ada.access})
 }
 
-// A machine that logs as fast as it can is read no faster than that, and its owner is told.
+// The log of a machine that logs too fast is read at a bounded rate, and its owner sees how many lines were skipped.
 func TestBootOfAFloodIsBounded(t *testing.T) {
 	t.Parallel()
 	m := &fakeMachine{}
@@ -311,21 +311,21 @@ func TestBootOfAFloodIsBounded(t *testing.T) {
 	ada := f.signUp("ada@example.com")
 	began := time.Now()
 	s := f.stream(t, ada.access, "/api/instances/"+f.running(ada, "x")+"/boot", "")
-	lines, told := 0, 0
-	for told < 2 {
+	lines, reports := 0, 0
+	for reports < 2 {
 		switch kind, _, _ := strings.Cut(s.next(), " "); kind {
 		case "line":
 			lines++
 		case "skipped":
-			told++
+			reports++
 		}
 	}
 	if most := linesAtOnce + linesPerSecond*(time.Since(began).Seconds()+1); float64(lines) > most {
-		t.Errorf("%d lines in %v", lines, time.Since(began))
+		t.Errorf("lines in %v: got %d, want at most %.0f", time.Since(began), lines, most)
 	}
 }
 
-// Whatever a machine sends, what arrives is whole events with valid text, of bounded length.
+// Whatever a machine sends, the stream has complete events with valid text of bounded length.
 func TestBootOfAHostileMachine(t *testing.T) {
 	t.Parallel()
 	good := func(seq int, text string) string {
@@ -360,7 +360,7 @@ func TestBootOfAHostileMachine(t *testing.T) {
 		"line b1.5 \ufffd\ufffd bytes", "line b1.6 "+strings.Repeat("ü", wire.MaxLogLine/2), "line b1.7 last")
 }
 
-// What does not even say whose boot it is counts as no machine.
+// An answer that does not name its boot counts as no machine.
 func TestBootOfNoGuest(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]string{

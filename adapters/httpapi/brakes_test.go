@@ -7,8 +7,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/fair"
 )
 
-// TestBrakesHaveABudgetOfTheirOwn uses up all that an account may write, and more than it may brake of
-// what is already so.
+// TestBrakesHaveABudgetOfTheirOwn uses up an account's budget of writes, and sends more brakes without an effect
+// than its budget of brakes.
 func TestBrakesHaveABudgetOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) {
@@ -30,19 +30,19 @@ func TestBrakesHaveABudgetOfTheirOwn(t *testing.T) {
 		f.want(202, end)
 		f.want(204, revoke)
 	}
-	for range 3 { // a repeated key is no second effect
+	for range 3 { // a repeated key has no second effect
 		keyed := call{method: "DELETE", path: "/api/instances/" + one, token: ada.access, header: map[string]string{"Idempotency-Key": "k"}}
 		f.want(202, keyed)
 	}
 	f.want(204, call{method: "DELETE", path: "/api/auth/sessions/" + third.session, token: ada.access})
-	// Five effects: the budget is used up, which only brakes could do.
+	// After five effects the budget is used up; only brakes use it.
 	f.want(429, stop)
 	f.clock.advance(2 * time.Minute)
 	f.want(200, rename)
 	f.want(204, call{method: "POST", path: "/api/auth/logout", token: ada.access})
 }
 
-// TestBrakesHaveRequestsOfTheirOwn keeps all requests busy that an account may have at a time.
+// TestBrakesHaveRequestsOfTheirOwn keeps all of an account's requests in flight busy.
 func TestBrakesHaveRequestsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { c.Limits.InFlight = 2 })

@@ -15,7 +15,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// dial opens a WebSocket; res is the answer where it is refused.
+// dial opens a WebSocket; res is the answer if it is refused.
 func (f *front) dial(t *testing.T, path string, protocols []string, header map[string]string) (*websocket.Conn, *http.Response) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -53,19 +53,19 @@ func TestATicketOpensOneBridge(t *testing.T) {
 	offer := []string{"binary", "ticket." + f.ticket(ada, id, "vnc", "view")}
 	conn, _ := f.dial(t, path, offer, map[string]string{"Origin": ours, "Cookie": "a=b"})
 	if conn == nil || conn.Subprotocol() != "binary" {
-		t.Fatalf("no bridge, or without its subprotocol: %v", conn)
+		t.Fatalf("bridge: got %v, want one with the subprotocol binary", conn)
 	}
 	b, header := f.bridges.last()
 	if b.Account != ada.account || b.SessionID != ada.session || b.Instance != id || b.Mode != access.ModeView || !b.ExpiresAt.After(f.clock.Now()) {
-		t.Errorf("%+v", b)
+		t.Errorf("session: got %+v, want a view of %s by %s in %s", b, id, ada.account, ada.session)
 	}
 	for name, values := range header {
 		if strings.Contains(strings.Join(values, ","), "ticket.") || name == "Cookie" || name == "Authorization" {
-			t.Errorf("the bridge sees %s: %s", name, values)
+			t.Errorf("header of the bridge's request: got %s: %s, want no credentials", name, values)
 		}
 	}
 	if _, res := f.dial(t, path, offer, map[string]string{"Origin": ours}); res.StatusCode != 401 {
-		t.Errorf("the ticket was good twice: %d", res.StatusCode)
+		t.Errorf("second use of a ticket: got %d, want 401", res.StatusCode)
 	}
 	if strings.Contains(f.log.String(), strings.TrimPrefix(offer[1], "ticket.")) {
 		t.Error("a ticket is in the server's log")
@@ -116,7 +116,7 @@ func TestBridgesAreRefusedBeforeTheUpgrade(t *testing.T) {
 		}
 	}
 	if b, _ := f.bridges.last(); b.Account != "" {
-		t.Errorf("a bridge was opened: %+v", b)
+		t.Errorf("got an open bridge, want none: %+v", b)
 	}
 	f.want(426, call{method: "GET", path: mine + "/vnc", token: ada.access})
 }
@@ -128,22 +128,22 @@ func TestABearerOpensABridgeFromAProgram(t *testing.T) {
 	id := f.running(ada, "x")
 	conn, res := f.dial(t, "/api/instances/"+id+"/cloudbot?mode=view", nil, map[string]string{"Authorization": "Bearer " + ada.access})
 	if conn == nil {
-		t.Fatal(res.Status)
+		t.Fatalf("got %s, want a bridge", res.Status)
 	}
 	if b, _ := f.bridges.last(); b.Mode != access.ModeView || b.ExpiresAt.After(f.clock.Now().Add(time.Hour)) {
-		t.Errorf("%+v", b)
+		t.Errorf("session: got %+v, want a view that ends with the token", b)
 	}
 	// The front's own host is always allowed.
 	own := map[string]string{"Authorization": "Bearer " + ada.access, "Origin": f.url}
 	if conn, res := f.dial(t, "/api/instances/"+id+"/vnc", nil, own); conn == nil {
-		t.Error(res.Status)
+		t.Errorf("got %s, want a bridge", res.Status)
 	}
 }
 
 func TestOpenBridgesAreClosed(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		life time.Duration // left of the token
+		life time.Duration // remaining life of the token
 		end  func(f *front, ada user, id string)
 		want websocket.StatusCode
 	}{
@@ -213,8 +213,8 @@ func TestBridgesNeedARunningMachine(t *testing.T) {
 	expect(409)
 }
 
-// TestHostileTicketTries repeats a wrong ticket, as a client does that does not give up, behind the address
-// that another user has too.
+// TestHostileTicketTries repeats an invalid ticket, like a client that does not give up, behind an address that
+// another user shares.
 func TestHostileTicketTries(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, behindProxy)
@@ -228,7 +228,7 @@ func TestHostileTicketTries(t *testing.T) {
 	his1 := f.ticket(bob, his, "vnc", "control")
 	began := time.Now()
 	if status := open(his, his1); status != 101 {
-		t.Fatalf("a good ticket: %d", status)
+		t.Fatalf("a valid ticket: got %d, want 101", status)
 	}
 	alone := time.Since(began)
 	got := map[int]int{}
@@ -242,15 +242,15 @@ func TestHostileTicketTries(t *testing.T) {
 	his2 := f.ticket(bob, his, "vnc", "control")
 	began = time.Now()
 	if status := open(his, his2); status != 101 {
-		t.Errorf("another user's good ticket behind the same address: %d", status)
+		t.Errorf("another user's valid ticket from the same address: got %d, want 101", status)
 	}
 	t.Logf("another's ticket beside 600 wrong ones: %s; alone: %s", time.Since(began), alone)
-	for range f.server.cfg.Limits.Ticket.Limit { // good ones count nothing
+	for range f.server.cfg.Limits.Ticket.Limit { // valid ones do not count
 		if status := open(his, f.ticketOf(bob, his)); status != 101 {
-			t.Fatalf("a good ticket: %d", status)
+			t.Fatalf("a valid ticket: got %d, want 101", status)
 		}
 	}
-	// Wrong ones for many instances reach the address's own bound.
+	// Invalid tickets for many instances reach the address's own limit.
 	refused := 0
 	for n := range f.server.cfg.Limits.Ticket.Limit {
 		if open(fmt.Sprintf("01JZ8Q3M5T9V2X4Y6A8C0E%04d", n), "wrong") == 429 {
@@ -262,7 +262,7 @@ func TestHostileTicketTries(t *testing.T) {
 	}
 }
 
-// ticketOf issues a ticket without asking the front.
+// ticketOf issues a ticket without a request to the front.
 func (f *front) ticketOf(u user, id string) string {
 	f.t.Helper()
 	f.clock.advance(time.Millisecond)

@@ -19,7 +19,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/fair"
 )
 
-// Addresses of the tests' clients, behind a proxy that is trusted.
+// Addresses of the tests' clients, behind a trusted proxy.
 const (
 	hostile   = "198.51.100.7"
 	elsewhere = "203.0.113.9"
@@ -33,7 +33,7 @@ func from(addr string, c call) call {
 	return c
 }
 
-// timed tells how long an honest call took, for the table that make faults prints.
+// timed logs how long an honest call took, for the table that make faults prints.
 func (f *front) timed(status int, c call) time.Duration {
 	f.t.Helper()
 	began := time.Now()
@@ -87,10 +87,10 @@ func TestHostileHalfSentBodies(t *testing.T) {
 		select {
 		case got := <-refused:
 			if got != "429 true after 1, closed true" {
-				t.Fatalf("a body beyond its network's share: %s", got)
+				t.Fatalf("a body above its network's share: got %s, want 429 true after 1, closed true", got)
 			}
 		case <-deadline:
-			t.Fatalf("%d of %d bodies are refused", n, crowd-share)
+			t.Fatalf("refused bodies: got %d, want %d", n, crowd-share)
 		}
 	}
 	held := func() (bytes, requests int) {
@@ -105,15 +105,14 @@ func TestHostileHalfSentBodies(t *testing.T) {
 	f.want(200, from(elsewhere, call{method: "GET", path: "/api/auth/me", token: ada.access}))
 	f.want(200, from(hostile, call{method: "GET", path: "/health"}))
 	f.want(200, from(hostile, call{method: "GET", path: "/ready"}))
-	f.want(200, from(hostile, call{method: "GET", path: "/api/auth/me", token: ada.access})) // no body, no share of them
+	f.want(200, from(hostile, call{method: "GET", path: "/api/auth/me", token: ada.access})) // no body, so no share of bodies
 	if bytes, _ := held(); bytes != share*(bodyCost+100) {
-		t.Errorf("the crowd left: %d bytes", bytes)
+		t.Errorf("bytes held for the crowd: got %d, want %d", bytes, share*(bodyCost+100))
 	}
 	t.Logf("another's log-in beside %d half-sent bodies: %s; alone: %s", crowd, beside, alone)
 }
 
-// TestHostileSlowBody sends a body byte by byte, faster than the connection times out and too slowly
-// to ever end.
+// TestHostileSlowBody sends a body byte by byte: fast enough to avoid the connection's timeout, too slowly to end.
 func TestHostileSlowBody(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { c.BodyTime = 100 * time.Millisecond })
@@ -141,15 +140,15 @@ func TestHostileSlowBody(t *testing.T) {
 	}
 	defer res.Body.Close()
 	if body, _ := io.ReadAll(res.Body); res.StatusCode != 408 || !strings.Contains(string(body), `"body_too_slow"`) || !res.Close {
-		t.Errorf("%d %s", res.StatusCode, body)
+		t.Errorf("got %d %s, closed %v, want 408 body_too_slow, closed", res.StatusCode, body, res.Close)
 	}
 	if bytes, keys := f.server.bodies.Used(); bytes != 0 || keys != 0 {
-		t.Errorf("%d bytes of %d networks are still held", bytes, keys)
+		t.Errorf("held: got %d bytes of %d networks, want none", bytes, keys)
 	}
 }
 
-// TestABodyLeavesNoDeadline uses one connection for two bodies, and looks at the connection while they are
-// answered: a deadline that passed then would look like a client that left.
+// TestABodyLeavesNoDeadline uses one connection for two bodies, and checks its deadline while they are answered:
+// an expired deadline would look like a client that disconnected.
 func TestABodyLeavesNoDeadline(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
@@ -191,7 +190,7 @@ func TestABodyLeavesNoDeadline(t *testing.T) {
 	}
 }
 
-// deadlines is a listener that remembers the last deadline of reading, of a single connection.
+// deadlines is a listener that remembers the last read deadline of its single connection.
 type deadlines struct {
 	net.Listener
 	last atomic.Int64
@@ -212,7 +211,7 @@ func (w watchedConn) SetReadDeadline(at time.Time) error {
 	return w.Conn.SetReadDeadline(at)
 }
 
-// TestHalfABodyHoldsUpNoStream sends half a body with what has no use for one.
+// TestHalfABodyHoldsUpNoStream sends half a body with requests that use none.
 func TestHalfABodyHoldsUpNoStream(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
@@ -231,8 +230,8 @@ func TestHalfABodyHoldsUpNoStream(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
-		if res.StatusCode != 200 || !res.Close { // the stream goes on: its body is not read
-			t.Errorf("%s: %d, closed %v", path, res.StatusCode, res.Close)
+		if res.StatusCode != 200 || !res.Close { // the stream stays open: its body is not read
+			t.Errorf("%s: got %d, closed %v, want 200, closed", path, res.StatusCode, res.Close)
 		}
 	}
 }
@@ -249,7 +248,7 @@ func TestRequestsAreSharedByNetwork(t *testing.T) {
 	}
 	me := call{method: "GET", path: "/api"}
 	if a := f.want(429, from(hostile, me)); a.field(t, "code") != "too_many_from_address" || a.header.Get("Retry-After") == "" {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s with Retry-After %q, want too_many_from_address with one", a.body, a.header.Get("Retry-After"))
 	}
 	f.want(200, from(elsewhere, me))
 	f.want(200, from("198.51.100.8", me)) // its neighbour
@@ -259,8 +258,8 @@ func TestRequestsAreSharedByNetwork(t *testing.T) {
 	f.want(204, from(hostile, call{method: "POST", path: "/api/auth/logout", token: ada.access}))
 }
 
-// TestHostileBodiesOfOneProvider holds bodies half-sent from as many networks of one IPv6 /32 as it takes:
-// a stranger gets some /48s of a provider for nothing.
+// TestHostileBodiesOfOneProvider holds half-sent bodies from many networks of one IPv6 /32: anyone can get several
+// /48s of a provider for free.
 func TestHostileBodiesOfOneProvider(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { behindProxy(c); c.BodyTime = 10 * time.Minute })
@@ -287,6 +286,6 @@ func TestHostileBodiesOfOneProvider(t *testing.T) {
 	f.want(429, from("2001:db8:ffff::1", login("ada@example.com", canary)))
 	f.want(200, from(elsewhere, login("ada@example.com", canary)))
 	if held() > maxBodies/2 {
-		t.Errorf("%d bytes are held for one provider", held())
+		t.Errorf("bytes held for one provider: got %d, want at most %d", held(), maxBodies/2)
 	}
 }

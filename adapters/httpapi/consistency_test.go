@@ -7,7 +7,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// steered is a front whose read models are as far as at says.
+// steered returns a front whose read models are at the position of at.
 func steered(t *testing.T) (f *front, at *projections.Progress) {
 	at = &projections.Progress{}
 	return newFront(t, func(c *Config) { c.Progress = at }), at
@@ -29,16 +29,16 @@ func TestAWriteAnswersOnceItCanBeRead(t *testing.T) {
 		select {
 		case <-hints:
 		case a := <-answered:
-			t.Fatalf("answered before it was recorded: %d %s", a.status, a.body)
+			t.Fatalf("got an answer before the command was recorded, want none: %d %s", a.status, a.body)
 		}
 	}
 	at.Set("all", before+1)
 	if a := <-answered; a.status != 201 || a.position(t) != before+1 || a.header.Get("Cloudbot-Behind") != "" {
-		t.Errorf("%d %v", a.status, a.header)
+		t.Errorf("got %d %v, want 201 at position %d and not behind", a.status, a.header, before+1)
 	}
 }
 
-func TestAWriteDoesNotWaitForEver(t *testing.T) {
+func TestAWriteWaitsABoundedTime(t *testing.T) {
 	t.Parallel()
 	f, _ := steered(t) // read models that follow nothing
 	for i, c := range []struct {
@@ -49,7 +49,7 @@ func TestAWriteDoesNotWaitForEver(t *testing.T) {
 			body: map[string]string{"email": fmt.Sprint(i, "@example.com"), "password": canary}})
 		if a.header.Get("Cloudbot-Position") == "" || (a.header.Get("Preference-Applied") == "respond-async") != c.async ||
 			(a.header.Get("Cloudbot-Behind") == "true") == c.async {
-			t.Errorf("Prefer %q: %v", c.prefer, a.header)
+			t.Errorf("Prefer %q: got %v, want a position, applied %v and behind %v", c.prefer, a.header, c.async, !c.async)
 		}
 	}
 }

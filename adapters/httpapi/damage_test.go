@@ -21,8 +21,8 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// A desktop of which one event cannot be read can be looked at. What would change it is refused in a
-// way that its owner and the operator understand, and other desktops are as before.
+// A desktop with an unreadable event can be viewed. Changes of it are refused with an explanation for its owner
+// and the operator, and other desktops are not affected.
 func TestDamagedStream(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
@@ -41,7 +41,7 @@ func TestDamagedStream(t *testing.T) {
 	} {
 		c.token = ada.access
 		if a := f.want(409, c); a.field(t, "code") != "stream_damaged" {
-			t.Errorf("%s: %s", c.path, a.body)
+			t.Errorf("%s: got %s, want stream_damaged", c.path, a.body)
 		}
 	}
 	f.want(200, call{method: "GET", path: "/api/instances/" + bad, token: ada.access})
@@ -49,7 +49,7 @@ func TestDamagedStream(t *testing.T) {
 	f.want(202, call{method: "DELETE", path: "/api/instances/" + fine, token: ada.access})
 }
 
-// Whatever says that the database is away, full or read-only asks to come back, and is no fault of ours.
+// Every error of an unavailable, full or read-only database asks the client to try again, and is not internal.
 func TestDatabaseTroublesAreUnavailable(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{
@@ -60,17 +60,17 @@ func TestDatabaseTroublesAreUnavailable(t *testing.T) {
 		"closed": &net.OpError{Op: "read", Err: net.ErrClosed}, "too slow": context.DeadlineExceeded,
 	} {
 		if r := refused(fmt.Errorf("read: %w", err)); r.status != 503 || r.retryAfter == 0 {
-			t.Errorf("%s: %T %v: %+v", name, err, err, r)
+			t.Errorf("%s: %T %v: got %+v, want 503 with a time to retry", name, err, err, r)
 		}
 	}
 	for name, err := range map[string]error{"a missing table": &pgconn.PgError{Code: "42P01"}, "a bug": errors.New("a bug"), "no row": pgx.ErrNoRows} {
 		if r := refused(err); r.status != 500 {
-			t.Errorf("%s: %+v", name, r)
+			t.Errorf("%s: got %+v, want 500", name, r)
 		}
 	}
 }
 
-// TestDatabaseTroublesOfTheDriver has the driver itself say what it says when a server is not there.
+// TestDatabaseTroublesOfTheDriver uses the driver's own errors for a server that is unavailable.
 func TestDatabaseTroublesOfTheDriver(t *testing.T) {
 	t.Parallel()
 	database := pgtest.New(t)
@@ -140,7 +140,7 @@ func TestDatabaseTroublesOfTheDriver(t *testing.T) {
 		}
 		err = fail(conn, pool)
 		if r := refused(fmt.Errorf("read: %w", err)); err == nil || r.status != 503 || r.retryAfter == 0 {
-			t.Errorf("%s: %T %v: %+v", name, err, err, r)
+			t.Errorf("%s: %T %v: got %+v, want 503 with a time to retry", name, err, err, r)
 		}
 		_ = conn.Close(ctx)
 		pool.Close()

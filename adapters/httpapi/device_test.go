@@ -28,7 +28,7 @@ func logInWith(email, password, device string) call {
 	return c
 }
 
-// guess tries wrong passwords from an address until they are refused, and returns how many were compared.
+// guess tries wrong passwords from an address until they are refused. It returns how many were compared.
 func (f *front) guess(addr, email string) (compared int) {
 	f.t.Helper()
 	for range 1000 {
@@ -38,15 +38,15 @@ func (f *front) guess(addr, email string) (compared int) {
 		case 429:
 			return compared
 		default:
-			f.t.Fatalf("%d: %s", a.status, a.body)
+			f.t.Fatalf("got %d %s, want 401 or 429", a.status, a.body)
 		}
 	}
 	f.t.Fatal("no guess is refused")
 	return 0
 }
 
-// TestHostileGuessesKeepNoOwnerOut guesses at one account from one address, then from a network, then
-// from everywhere.
+// TestHostileGuessesKeepNoOwnerOut guesses the password of one account from one address, then from a network,
+// then from many networks.
 func TestHostileGuessesKeepNoOwnerOut(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, behindProxy)
@@ -60,10 +60,10 @@ func TestHostileGuessesKeepNoOwnerOut(t *testing.T) {
 		t.Errorf("%d guesses from one address, want 10", n)
 	}
 	beside := f.timed(200, from(elsewhere, right))
-	for range 20 { // what the right password tells counts nothing
+	for range 20 { // log-ins with the right password do not count
 		f.want(200, from(elsewhere, right))
 	}
-	f.want(429, from(hostile, right)) // the password would tell that the guess was right
+	f.want(429, from(hostile, right)) // an answer would reveal that the guess was right
 	f.want(200, from(hostile, login("bob@example.com", canary)))
 
 	compared := 10
@@ -101,17 +101,17 @@ func TestADeviceHasABoundOfItsOwn(t *testing.T) {
 	}
 	one, two := get("ada@example.com", ""), get("ada@example.com", "")
 	if one == two || len(one) > maxDevice {
-		t.Errorf("two devices: %q, %q", one, two)
+		t.Errorf("tokens of two devices: got %q and %q, want two short ones that differ", one, two)
 	}
 	if again := get("Ada@example.com ", one); again != one {
-		t.Errorf("a device changes: %q, %q", again, one)
+		t.Errorf("token of a known device: got %q, want %q", again, one)
 	}
 	for range 10 {
 		f.want(401, from(elsewhere, logInWith("ada@example.com", wrongPassword, one)))
 	}
 	f.want(429, from(elsewhere, logInWith("ada@example.com", canary, one)))
 	f.want(200, from(elsewhere, logInWith("ada@example.com", canary, two)))
-	f.want(200, from(elsewhere, login("ada@example.com", canary))) // those were the device's
+	f.want(200, from(elsewhere, login("ada@example.com", canary))) // those counted against the device only
 	f.clock.advance(6 * time.Minute)
 	f.want(200, from(elsewhere, logInWith("ada@example.com", canary, one)))
 }
@@ -132,14 +132,14 @@ func TestWhatIsNoDeviceTokenCountsAsNone(t *testing.T) {
 		"long": ada + strings.Repeat("x", 200), "words": "let me in",
 	} {
 		if a := f.do(from(hostile, logInWith("ada@example.com", canary, token))); a.status != 429 && a.status != 422 {
-			t.Errorf("%s: %d", name, a.status)
+			t.Errorf("%s: got %d, want 429 or 422", name, a.status)
 		}
 		if a := f.want(200, from(elsewhere, logInWith("ada@example.com", canary, token))); a.field(t, "device_token") == token {
-			t.Errorf("%s: it is kept", name)
+			t.Errorf("%s: got the same device token, want a new one", name)
 		}
 	}
 	f.want(200, from(hostile, logInWith("ada@example.com", canary, ada)))
-	// An address without account is answered as one with.
+	// An address without an account gets the same answers as one with an account.
 	unknown, known := map[string]int{}, map[string]int{}
 	for range 14 {
 		for email, seen := range map[string]map[string]int{"stranger@example.com": unknown, "bob@example.com": known} {
@@ -155,11 +155,11 @@ func TestWhatIsNoDeviceTokenCountsAsNone(t *testing.T) {
 		return list
 	}
 	if !maps.Equal(delay(unknown), delay(known)) {
-		t.Errorf("unknown %v, known %v", unknown, known)
+		t.Errorf("delays: got %v for an unknown address and %v for a known one, want no difference", delay(unknown), delay(known))
 	}
 }
 
-// queued are passwords that wait in a real queue; each comparison waits besides for one value of turns.
+// queued compares passwords in a real queue; each comparison also waits for one value of turns.
 type queued struct {
 	fakePasswords
 	queue *fair.Queue
@@ -189,7 +189,7 @@ func (q *queued) Compare(ctx context.Context, hash []byte, p string) (bool, erro
 	return q.fakePasswords.Compare(ctx, hash, p)
 }
 
-// try is do for another goroutine: false where ctx ended first.
+// try is do for another goroutine; it returns false if ctx ended first.
 func (f *front) try(ctx context.Context, c call) (answer, bool) {
 	body, _ := json.Marshal(c.body)
 	req, err := http.NewRequestWithContext(ctx, c.method, f.url+c.path, bytes.NewReader(body))
@@ -217,7 +217,7 @@ func TestHostileWaitingLogIns(t *testing.T) {
 		addr    string // of the nth
 		wait    int
 		refusal string
-		device  bool // the owner gets through only so
+		device  bool // whether the owner needs a known device to get in
 	}{
 		"different /64s of one /48":   {"2001:db8:1:%x::1", 16, "429 too_many_sign_ins", false},
 		"different /48s of one /32":   {"2001:db8:%x::1", 32, "429 too_many_sign_ins", false},
@@ -281,7 +281,7 @@ func TestHostileWaitingLogIns(t *testing.T) {
 				case q.turns <- struct{}{}:
 				case a := <-in:
 					if done = true; a.status != 200 {
-						t.Fatalf("the owner: %d %s", a.status, a.body)
+						t.Fatalf("the owner's log-in: got %d %s, want 200", a.status, a.body)
 					}
 				}
 			}
@@ -289,7 +289,7 @@ func TestHostileWaitingLogIns(t *testing.T) {
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			if at := slices.Index(q.order[1:], canary); at > 2 { // the one at work, and one of the crowd
-				t.Errorf("%d went before the owner", at)
+				t.Errorf("log-ins before the owner's: got %d, want at most 2", at)
 			}
 		})
 	}
@@ -320,8 +320,8 @@ func TestWhatALogInCountsAgainst(t *testing.T) {
 	}
 }
 
-// TestRightPasswordsHaveABoundToo logs in again and again: each is a hash and a session in the log. Wrong
-// passwords of others use up nothing of that bound.
+// TestRightPasswordsHaveABoundToo repeats log-ins with the right password: each costs a hash and a session in the
+// log. Wrong passwords do not count against this limit.
 func TestRightPasswordsHaveABoundToo(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, behindProxy)
@@ -330,7 +330,7 @@ func TestRightPasswordsHaveABoundToo(t *testing.T) {
 	n := 0
 	for f.do(from(hostile, login("eve@example.com", canary))).status == 200 {
 		if n++; n > 100 {
-			t.Fatalf("%d log-ins to one account at one moment", n)
+			t.Fatalf("concurrent log-ins to one account: got %d, want at most 100", n)
 		}
 	}
 	if n != 60 {

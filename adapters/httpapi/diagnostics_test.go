@@ -19,7 +19,7 @@ type fakeGuest struct {
 	status     int
 	location   string
 	err        error
-	endless    bool // repeats body for as long as anybody reads
+	endless    bool // repeats body as long as it is read
 }
 
 func (g *fakeGuest) Dial(context.Context, string) (net.Conn, error) {
@@ -88,16 +88,16 @@ func TestDiagnostics(t *testing.T) {
 			id := f.running(ada, "x")
 			a := f.do(call{method: "GET", path: "/api/instances/" + id + "/debug/check", token: ada.access})
 			if a.status != c.status || a.header.Get("Content-Type") != c.kind || (a.header.Get("Cloudbot-Truncated") != "") != c.cut {
-				t.Errorf("%d %s %.80s", a.status, a.header, a.body)
+				t.Errorf("got %d %s %.80s, want %d %s, cut %v", a.status, a.header, a.body, c.status, c.kind, c.cut)
 			}
 			if a.header.Get("X-Content-Type-Options") != "nosniff" || a.header.Get("Set-Cookie") != "" || len(a.body) > diagnosticBytes {
-				t.Errorf("%d bytes, %s", len(a.body), a.header)
+				t.Errorf("got %d bytes and %s, want at most %d bytes, nosniff and no cookie", len(a.body), a.header, diagnosticBytes)
 			}
 			if strings.Contains(string(a.body), "stack") || strings.Contains(string(a.body), "10.0.0.7") {
-				t.Errorf("internals: %s", a.body)
+				t.Errorf("got internals, want none: %s", a.body)
 			}
 			if a.status == 503 && a.header.Get("Retry-After") == "" {
-				t.Error("no Retry-After")
+				t.Errorf("Retry-After: got none, want one")
 			}
 			f.want(404, call{method: "GET", path: "/api/instances/" + id + "/debug/shell", token: ada.access})
 		})

@@ -93,14 +93,14 @@ func newConformity(t testing.TB) *conformity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Reports and pages are whatever they are; their bodies have no shape to check.
+	// Reports and pages have no schema to check.
 	for _, kind := range []string{"text/event-stream", "text/html", "text/javascript", "text/css", "image/png"} {
 		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.FileBodyDecoder)
 	}
 	return &conformity{doc, router}
 }
 
-// check reports what in an exchange the document does not know. A path that no call has is not its matter.
+// check reports deviations of an exchange from the document. It ignores unknown paths.
 func (f *conformity) check(t testing.TB, req *http.Request, sent []byte, res *http.Response, got []byte) {
 	t.Helper()
 	r := req.Clone(context.WithoutCancel(req.Context()))

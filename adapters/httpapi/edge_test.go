@@ -20,7 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// raw sends a request line as it is, which http.Client would tidy up.
+// raw sends a request line unchanged; http.Client would normalize it.
 func (f *front) raw(t *testing.T, line string, header ...string) *http.Response {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
@@ -66,17 +66,17 @@ func TestNoPathEscapes(t *testing.T) {
 				continue
 			}
 			if res := f.raw(t, "GET "+path, "Authorization: Bearer "+ada.access); res.StatusCode != 404 && res.StatusCode != 400 {
-				t.Errorf("GET %s: %d", path, res.StatusCode)
+				t.Errorf("GET %s: got %d, want 404 or 400", path, res.StatusCode)
 			}
 		}
 	}
 	for _, line := range []string{"GET //", "GET //evil.example/%2f..", "GET /%2e/", "GET /.git/config", "GET /docs/files/../swagger.js", "GET /docs/%66iles/swagger.js", "GET /api/../docs", "OPTIONS *"} {
 		res := f.raw(t, line)
 		if res.StatusCode != 404 && res.StatusCode != 200 && res.StatusCode != 400 || res.StatusCode == 200 && line != "OPTIONS *" {
-			t.Errorf("%s: %d", line, res.StatusCode)
+			t.Errorf("%s: got %d, want 404 or 400", line, res.StatusCode)
 		}
 		if res.Header.Get("Location") != "" {
-			t.Errorf("%s: sent to %s", line, res.Header.Get("Location"))
+			t.Errorf("%s: got Location %q, want none", line, res.Header.Get("Location"))
 		}
 	}
 }
@@ -87,18 +87,18 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	for _, p := range []string{"/api/billing", "/api/nothing/here", "/assets/openclaw.tgz", "/app/", "/-", "/index.html"} {
 		a := f.want(404, call{method: "GET", path: p})
 		if a.field(t, "code") != "not_found" || a.header.Get("X-Content-Type-Options") != "nosniff" {
-			t.Errorf("%s: %s %s", p, a.body, a.header)
+			t.Errorf("%s: got %s %s, want not_found with nosniff", p, a.body, a.header)
 		}
 	}
 	a := f.want(405, call{method: "PUT", path: "/api/auth/login"})
 	if allow := a.header.Get("Allow"); !strings.Contains(allow, "POST") || strings.Contains(allow, "PUT") {
-		t.Errorf("Allow %q", allow)
+		t.Errorf("Allow: got %q, want POST without PUT", allow)
 	}
 	f.want(405, call{method: "TRACE", path: "/api/auth/me"})
 	f.want(405, call{method: "BREW", path: "/health"})
 	f.want(405, call{method: "HEAD", path: "/api/events"})
 	if a := f.want(200, call{method: "HEAD", path: "/health"}); len(a.body) != 0 {
-		t.Error("HEAD has a body")
+		t.Errorf("HEAD: got body %q, want none", a.body)
 	}
 	f.want(204, call{method: "OPTIONS", path: "/api/auth/login"})
 }
@@ -111,18 +111,18 @@ func TestCORS(t *testing.T) {
 	}
 	a := preflight(ours)
 	if a.status != 204 || a.header.Get("Access-Control-Allow-Origin") != ours || !strings.Contains(a.header.Get("Access-Control-Allow-Headers"), "Idempotency-Key") {
-		t.Errorf("%d %s", a.status, a.header)
+		t.Errorf("got %d %s, want 204 that allows %s and Idempotency-Key", a.status, a.header, ours)
 	}
 	for _, origin := range []string{"https://evil.example", "null", "http://app.example.com", ours + ".evil.example", "https://APP.example.com", ours + ":444", "*"} {
 		for _, a := range []answer{preflight(origin), f.do(call{method: "GET", path: "/health", header: map[string]string{"Origin": origin}})} {
 			if got := a.header.Get("Access-Control-Allow-Origin") + a.header.Get("Access-Control-Allow-Headers"); got != "" {
-				t.Errorf("%s: %q", origin, got)
+				t.Errorf("%s: got %q, want no allowed origin or headers", origin, got)
 			}
 		}
 	}
 	a = f.want(401, call{method: "GET", path: "/api/auth/me", header: map[string]string{"Origin": ours}})
 	if a.header.Get("Access-Control-Allow-Origin") != ours || a.header.Get("Access-Control-Allow-Credentials") != "" || a.header.Get("Vary") != "Origin" {
-		t.Errorf("a problem cannot be read by the listed origin: %s", a.header)
+		t.Errorf("got %s, want a problem that %s may read, without credentials", a.header, ours)
 	}
 }
 
@@ -136,16 +136,16 @@ func TestSecurityHeaders(t *testing.T) {
 			"Strict-Transport-Security": "max-age=31536000; includeSubDomains",
 		} {
 			if h.Get(name) != want {
-				t.Errorf("%s: %s is %q", p, name, h.Get(name))
+				t.Errorf("%s: %s: got %q, want %q", p, name, h.Get(name), want)
 			}
 		}
 		policy := h.Get("Content-Security-Policy")
 		if !strings.Contains(policy, "frame-ancestors 'none'") || !strings.Contains(policy, "default-src 'none'") ||
 			strings.Contains(strings.Split(policy+"style-src", "style-src")[0], "unsafe") || h.Get("X-Request-Id") == "" {
-			t.Errorf("%s: %s", p, h)
+			t.Errorf("%s: got %s, want a policy without scripts or frames, and a request ID", p, h)
 		}
 		if strings.HasPrefix(p, "/api/") && h.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: Cache-Control %q", p, h.Get("Cache-Control"))
+			t.Errorf("%s: Cache-Control: got %q, want no-store", p, h.Get("Cache-Control"))
 		}
 	}
 }
@@ -156,7 +156,7 @@ func TestRequestIDs(t *testing.T) {
 	for sent, kept := range map[string]bool{"client-id-12345": true, "short": false, strings.Repeat("x", 65): false, "a b c d e f g": false, "<script>alert(1)</script>": false} {
 		a := f.do(call{method: "GET", path: "/api/none", header: map[string]string{"X-Request-Id": sent}})
 		if got := a.header.Get("X-Request-Id"); (got == sent) != kept || a.field(t, "request_id") != got {
-			t.Errorf("%q became %q: %s", sent, got, a.body)
+			t.Errorf("request ID %q: got %q in %s, want it kept: %v", sent, got, a.body, kept)
 		}
 	}
 }
@@ -167,14 +167,14 @@ func TestDocs(t *testing.T) {
 	for page, script := range map[string]string{"/docs": "swagger-ui-bundle.js", "/docs/": "swagger.js", "/redoc": "redoc.standalone.js", "/": "/docs"} {
 		body := string(f.want(200, call{method: "GET", path: page}).body)
 		if !strings.Contains(body, script) || strings.Contains(body, "://") || strings.Contains(body, "<script>") {
-			t.Errorf("%s: %s", page, body)
+			t.Errorf("%s: got %s, want %s and no other origin or inline script", page, body, script)
 		}
 	}
 	for name := range docsFiles {
 		a := f.want(200, call{method: "GET", path: "/docs/files/" + name, header: map[string]string{"Accept-Encoding": "identity"}})
 		zipped := f.want(200, call{method: "GET", path: "/docs/files/" + name, header: map[string]string{"Accept-Encoding": "gzip"}})
 		if len(a.body) < 50 || len(zipped.body) > len(a.body) {
-			t.Errorf("%s: %d bytes, %d in gzip", name, len(a.body), len(zipped.body))
+			t.Errorf("%s: got %d bytes and %d in gzip, want at least 50 and fewer in gzip", name, len(a.body), len(zipped.body))
 		}
 		f.want(304, call{method: "GET", path: "/docs/files/" + name, header: map[string]string{"Accept-Encoding": "identity", "If-None-Match": a.header.Get("ETag")}})
 	}
@@ -182,7 +182,7 @@ func TestDocs(t *testing.T) {
 		f.want(404, call{method: "GET", path: "/docs/files/" + name})
 	}
 	if a := f.want(200, call{method: "GET", path: "/openapi.json"}); string(a.body) != string(openAPI) {
-		t.Error("another document is served")
+		t.Errorf("got another document, want api/openapi.json")
 	}
 }
 
@@ -195,7 +195,7 @@ func TestWebAndMounts(t *testing.T) {
 	f := newFront(t, func(c *Config) { c.Web, c.Mounts = seen, map[string]http.Handler{"/guest/": seen, "/api/guest/": seen} })
 	for _, p := range []string{"/", "/app"} {
 		if a := f.want(303, call{method: "GET", path: p}); a.header.Get("Location") != "/app/" {
-			t.Errorf("%s: to %q", p, a.header.Get("Location"))
+			t.Errorf("%s: got Location %q, want /app/", p, a.header.Get("Location"))
 		}
 	}
 	for path, want := range map[string]string{"/app/": "GET /", "/app/assets/x.js": "GET /assets/x.js", "/guest/tunnel": "GET /guest/tunnel", "/guest/a/": "GET /guest/a/", "/api/guest/tunnel": "GET /api/guest/tunnel"} {
@@ -204,7 +204,7 @@ func TestWebAndMounts(t *testing.T) {
 		}
 	}
 	if a := f.want(200, call{method: "POST", path: "/guest/enrol", body: "{}"}); string(a.body) != "POST /guest/enrol" {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s, want POST /guest/enrol", a.body)
 	}
 }
 
@@ -213,8 +213,8 @@ func TestAPanicIsAProblem(t *testing.T) {
 	f := newFront(t, nil)
 	f.server.echo.GET("/panic", func(echo.Context) error { panic(canary) })
 	a := f.want(500, call{method: "GET", path: "/panic"})
-	if a.field(t, "code") != "internal" || strings.Contains(f.log.String()+string(a.body), canary) || !strings.Contains(f.log.String(), "panic in a request") {
-		t.Errorf("%s\n%s", a.body, f.log)
+	if a.field(t, "code") != "internal" || strings.Contains(f.log.String()+string(a.body), canary) || !strings.Contains(f.log.String(), "request panicked") {
+		t.Errorf("got %s and log %s, want internal, a logged panic and no secret", a.body, f.log)
 	}
 }
 
@@ -223,10 +223,10 @@ func TestInternalsStayInside(t *testing.T) {
 	f := newFront(t, nil)
 	f.server.echo.GET("/broken", func(echo.Context) error { return errors.New("pq: relation read.instances at 10.1.2.3") })
 	if a := f.want(500, call{method: "GET", path: "/broken"}); strings.Contains(string(a.body), "10.1.2.3") {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s, want no internals", a.body)
 	}
 	if !strings.Contains(f.log.String(), "10.1.2.3") {
-		t.Error("nobody will know why")
+		t.Errorf("log: got no cause, want it: %s", f.log)
 	}
 }
 
@@ -281,7 +281,7 @@ func TestMetricsAndAccessLog(t *testing.T) {
 		}
 	}
 	if strings.Contains(string(text)+f.log.String(), canary) || strings.Contains(string(text), id) || !strings.Contains(f.log.String(), "account="+ada.account) {
-		t.Error("a query, a path or an id got out")
+		t.Errorf("got a query, a path or an id in metrics or log, want none and the account in the log")
 	}
 	f.want(404, call{method: "GET", path: "/metrics"})
 	f.want(404, call{method: "GET", path: "/debug/pprof/"})
@@ -317,7 +317,7 @@ func TestClientAddr(t *testing.T) {
 	}
 }
 
-// A script that does not parse leaves a page blank, and nothing else would say so.
+// A script that does not parse leaves a page blank; no other test would notice.
 func TestDocsScriptsParse(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)

@@ -13,8 +13,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
 )
 
-// restorable is a log that can be replaced by an older copy of itself under its users. It counts the
-// look-ups of versions.
+// restorable is a log that can be replaced by an older copy of itself while it is used. It counts look-ups of
+// versions.
 type restorable struct {
 	atomic.Pointer[memory.Store]
 	lookups atomic.Int64
@@ -59,7 +59,7 @@ func (r *restorable) keep(t *testing.T, n int64) {
 	r.Store(older)
 }
 
-// newRestorable is a front whose commands are on such a log.
+// newRestorable returns a front whose commands use such a log.
 func newRestorable(t *testing.T) (*front, *restorable) {
 	t.Helper()
 	log := &restorable{}
@@ -71,7 +71,7 @@ func newRestorable(t *testing.T) (*front, *restorable) {
 	return f, log
 }
 
-// A restored log that lacks an account: its tokens are good by themselves, and open nothing.
+// A restored log lacks an account: the account's tokens are correctly signed, but give no access.
 func TestRestoredLogEndsWhatItLacks(t *testing.T) {
 	t.Parallel()
 	f, log := newRestorable(t)
@@ -92,7 +92,7 @@ func TestRestoredLogEndsWhatItLacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if last := theirs.end(); !strings.Contains(last, "session has ended") {
-		t.Errorf("the stream of an account that is gone: %q", last)
+		t.Errorf("stream of a lost account: got %q, want that the session has ended", last)
 	}
 	for _, c := range []call{
 		{method: "GET", path: "/api/auth/me"}, {method: "GET", path: "/api/events"},
@@ -105,32 +105,32 @@ func TestRestoredLogEndsWhatItLacks(t *testing.T) {
 	f.want(http.StatusUnauthorized, call{method: "POST", path: "/api/auth/refresh", body: map[string]string{"refresh_token": eve.refresh}})
 	f.want(http.StatusUnauthorized, login("eve@example.com", canary))
 	if head, err := log.Head(t.Context()); err != nil || head != backup {
-		t.Errorf("the log is at %d instead of %d, %v", head, backup, err)
+		t.Errorf("head: got %d, %v, want %d", head, err, backup)
 	}
 	log.lookups.Store(0)
 	for range 100 {
 		f.want(200, call{method: "GET", path: "/api/user/api-keys", token: ada.access})
 	}
 	if n := log.lookups.Load(); n > 2 || perRequest > 2 {
-		t.Errorf("%d and %d look-ups in 100 requests", perRequest, n)
+		t.Errorf("look-ups in 100 requests: got %d and %d, want at most 2", perRequest, n)
 	}
-	// Hers stays open, and hears of the epoch that begins.
+	// Her stream stays open and gets the new epoch.
 	f.server.cfg.Epoch.Set(2)
 	for {
 		id, name, data := hers.message()
 		if name == "reset" {
 			if id != "2-0" || data != `{"epoch":2}` {
-				t.Errorf("%q %s", id, data)
+				t.Errorf("got %q %s, want 2-0 and epoch 2", id, data)
 			}
 			break
 		}
 	}
 	if id, name, _ := hers.event(); id != "2-2" || name != "account.signed_up" {
-		t.Errorf("after the reset came %s %s", id, name)
+		t.Errorf("after the reset: got %s %s, want 2-2 account.signed_up", id, name)
 	}
 }
 
-// What a client names when it comes back, and what it gets first.
+// What a client names when it reconnects, and what it gets first.
 func TestResumesByEpoch(t *testing.T) {
 	t.Parallel()
 	f, _ := newRestorable(t)
@@ -147,7 +147,7 @@ func TestResumesByEpoch(t *testing.T) {
 		"2-0":                  "2-2",
 		fmt.Sprint("1-", last): "2-0 reset",
 		"3-1":                  "2-0 reset",
-		"2-1000":               "2-0 reset", // the log has not come so far: it is another one
+		"2-1000":               "2-0 reset", // above the log's head: the id is of another log
 		"1000":                 "2-0 reset",
 	} {
 		s := f.stream(t, ada.access, "/api/events", given)
@@ -162,7 +162,7 @@ func TestResumesByEpoch(t *testing.T) {
 		if name == "reset" {
 			at += " reset"
 			if id, name := first(); id != "2-2" || name != "account.signed_up" {
-				t.Errorf("%s: after the reset came %s %s", given, id, name)
+				t.Errorf("%s: after the reset: got %s %s, want 2-2 account.signed_up", given, id, name)
 			}
 		}
 		if at != want {
@@ -175,7 +175,7 @@ func TestResumesByEpoch(t *testing.T) {
 	}
 }
 
-// A session is remembered in a bounded number, and what is in use is not forgotten.
+// The number of remembered sessions is bounded, and sessions in use stay remembered.
 func TestKnownIsBounded(t *testing.T) {
 	t.Parallel()
 	asked := 0
@@ -183,19 +183,19 @@ func TestKnownIsBounded(t *testing.T) {
 	for i := range 3 * maxKnown {
 		for _, session := range []string{fmt.Sprint(i), "in use"} {
 			if yes, err := k.check(t.Context(), "a", session); err != nil || !yes {
-				t.Fatal(yes, err)
+				t.Fatalf("check: got %v, %v, want true", yes, err)
 			}
 		}
 	}
 	if n := len(k.young) + len(k.old); n > 2*maxKnown || asked != 3*maxKnown+1 {
-		t.Errorf("%d remembered, %d asked", n, asked)
+		t.Errorf("got %d remembered and %d asked, want at most %d and %d", n, asked, 2*maxKnown, 3*maxKnown+1)
 	}
 	for range 2 {
 		if yes, err := k.check(t.Context(), "lost", "s"); err != nil || yes {
-			t.Error(yes, err)
+			t.Errorf("check of a lost session: got %v, %v, want false", yes, err)
 		}
 	}
 	if asked != 3*maxKnown+3 {
-		t.Error("a refusal is remembered: the account may come yet")
+		t.Errorf("asked: got %d, want %d: a refusal must not be remembered", asked, 3*maxKnown+3)
 	}
 }

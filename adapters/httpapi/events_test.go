@@ -38,7 +38,7 @@ func (f *front) stream(t *testing.T, token, path, lastID string) *reader {
 	}
 	t.Cleanup(func() { res.Body.Close() })
 	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/event-stream" || res.Header.Get("X-Accel-Buffering") != "no" {
-		t.Fatalf("%d %s", res.StatusCode, res.Header)
+		t.Fatalf("got %d %s, want 200 with an unbuffered event stream", res.StatusCode, res.Header)
 	}
 	return &reader{t, bufio.NewScanner(res.Body), res}
 }
@@ -54,7 +54,7 @@ func (r *reader) block() (lines []string, ok bool) {
 	return lines, false
 }
 
-// message returns the next block's id, name and data, "" for what it has not.
+// message returns the next block's id, name and data; "" for those that are missing.
 func (r *reader) message() (id, name, data string) {
 	r.t.Helper()
 	lines, ok := r.block()
@@ -90,7 +90,7 @@ func (r *reader) event() (id, name string, event cloudEvent) {
 	}
 }
 
-// end reads on until the stream ends, and returns its last words.
+// end reads until the stream ends and returns its last block.
 func (r *reader) end() (last string) {
 	for {
 		lines, ok := r.block()
@@ -111,13 +111,13 @@ func TestEventsAreLiveAndResume(t *testing.T) {
 	id := f.create(ada, "x")
 	first, name, ce := live.event()
 	if name != "instance.requested" || ce.Type != name || ce.Subject != "instance/"+id || "1-"+ce.Sequence != first || ce.SpecVersion != "1.0" || ce.Source != "/cloudbot/development" || ce.Actor != ada.account {
-		t.Errorf("%s %s %+v", first, name, ce)
+		t.Errorf("got %s %s %+v, want a CloudEvent instance.requested of %s", first, name, ce, id)
 	}
 	f.happen(id, instance.LaunchAttempted{Attempt: 1, At: f.clock.Now()}, instance.MachineLaunched{Attempt: 1, Machine: "i-1"})
 	_, two, _ := live.event()
 	third, three, _ := live.event()
 	if two != "instance.launch_attempted" || three != "instance.machine_launched" {
-		t.Errorf("%s, %s", two, three)
+		t.Errorf("got %s and %s, want instance.launch_attempted and instance.machine_launched", two, three)
 	}
 
 	resumed := f.stream(t, ada.access, "/api/events", first)
@@ -129,7 +129,7 @@ func TestEventsAreLiveAndResume(t *testing.T) {
 	after := f.stream(t, ada.access, "/api/events?after="+third, "")
 	f.happen(id, instance.MachineRunning{At: f.clock.Now()})
 	if _, got, _ := after.event(); got != "instance.machine_running" {
-		t.Errorf("after %s came %s", third, got)
+		t.Errorf("after %s: got %s, want instance.machine_running", third, got)
 	}
 }
 
@@ -163,7 +163,7 @@ func TestAStreamEndsWithItsSession(t *testing.T) {
 	s := f.stream(t, ada.access, "/api/events", "")
 	f.want(204, call{method: "POST", path: "/api/auth/logout", token: ada.access})
 	if last := s.end(); !strings.Contains(last, "session has ended") {
-		t.Errorf("last words %q", last)
+		t.Errorf("last comment: got %q, want that the session has ended", last)
 	}
 }
 
@@ -173,7 +173,7 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 	ada := f.signUp("ada@example.com")
 	short, _ := f.tokens.Access(ada.account, ada.session, f.clock.Now().Add(-time.Hour+300*time.Millisecond))
 	if last := f.stream(t, short, "/api/events", "").end(); !strings.Contains(last, "sign in again") {
-		t.Errorf("last words %q", last)
+		t.Errorf("last comment: got %q, want to sign in again", last)
 	}
 }
 
@@ -183,11 +183,11 @@ func TestAStreamIsToldToComeBackWhenTheServerDrains(t *testing.T) {
 	ada := f.signUp("ada@example.com")
 	s := f.stream(t, ada.access, "/api/events", "")
 	if lines, _ := s.block(); !strings.HasPrefix(lines[0], "retry: ") {
-		t.Errorf("%q", lines)
+		t.Errorf("got %q, want a time to reconnect first", lines)
 	}
 	f.server.drain()
 	if last := s.end(); !strings.HasPrefix(last, "retry: ") {
-		t.Errorf("last words %q", last)
+		t.Errorf("last comment: got %q, want a time to reconnect", last)
 	}
 }
 

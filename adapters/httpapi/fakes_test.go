@@ -21,7 +21,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// fakeTokens signs small JSON objects, one kind never taken for another.
+// fakeTokens signs small JSON objects; a token of one kind is never valid as another.
 type fakeTokens struct {
 	key []byte
 	now func() time.Time
@@ -112,7 +112,7 @@ func (f *fakeTickets) Peek(_ context.Context, token string) (access.Ticket, erro
 	return t, nil
 }
 
-// fakeBridges echoes until the client leaves or the session ends.
+// fakeBridges echoes until the client disconnects or the session ends.
 type fakeBridges struct {
 	mu     sync.Mutex
 	opened []access.BridgeSession
@@ -176,8 +176,8 @@ func (f *fakeBridges) last() (access.BridgeSession, http.Header) {
 	return f.opened[len(f.opened)-1], f.seen[len(f.seen)-1]
 }
 
-// fakeVault seals by naming the owner and label, so that a wrong one is noticed. It hides nothing
-// that a test looks for in clear: base64.
+// fakeVault seals by adding the owner and label, so that a wrong one is noticed. It encodes in base64, so that
+// tests can search for plain text.
 type fakeVault struct{}
 
 func (fakeVault) NewKey(context.Context, string) error  { return nil }
@@ -191,7 +191,7 @@ func (fakeVault) Open(_ context.Context, account, label string, sealed []byte) (
 	text, err := base64.StdEncoding.DecodeString(string(sealed))
 	plain, ok := strings.CutPrefix(string(text), account+"|"+label+"|")
 	if err != nil || !ok {
-		return nil, errors.New("sealed for somebody else")
+		return nil, errors.New("sealed for another account")
 	}
 	return []byte(plain), nil
 }
@@ -215,7 +215,7 @@ func (fakePasswords) Compare(_ context.Context, hash []byte, p string) (bool, er
 	return hmac.Equal(hash, sum[:]), nil
 }
 
-// fakeCloud is asked for its region and types only.
+// fakeCloud has only a region and types.
 type fakeCloud struct{ machines.Cloud }
 
 func (fakeCloud) Region() string { return "test-1" }

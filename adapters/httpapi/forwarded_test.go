@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Behind a proxy that is not declared all users are one address. The log says so once an hour, and operators can ask.
+// All users behind an undeclared proxy share one address. The log has a warning once an hour; operators can see the counts.
 func TestAnUndeclaredProxyIsSaid(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { c.Limits.SignUpAddress = Rate{Limit: 2, Window: time.Hour} })
@@ -19,33 +19,34 @@ func TestAnUndeclaredProxyIsSaid(t *testing.T) {
 	}
 	statuses := []int{through("203.0.113.1").status, through("203.0.113.2").status, through("203.0.113.3").status, through("203.0.113.4").status}
 	if statuses[0] != 201 || statuses[1] != 201 || statuses[2] != 429 || statuses[3] != 429 {
-		t.Errorf("%v", statuses)
+		t.Errorf("statuses: got %v, want 201, 201, 429, 429", statuses)
 	}
 	if n := strings.Count(f.log.String(), "undeclared proxy"); n != 1 {
-		t.Errorf("said %d times", n)
+		t.Errorf("warnings about the proxy: got %d, want 1", n)
 	}
 	if n := strings.Count(f.log.String(), "address limit reached by all clients of one proxy"); n != 1 {
-		t.Errorf("the limit was said %d times", n)
+		t.Errorf("warnings about the limit: got %d, want 1", n)
 	}
 	f.clock.advance(61 * time.Minute)
 	through("203.0.113.5")
 	if n := strings.Count(f.log.String(), "undeclared proxy"); n != 2 {
-		t.Errorf("an hour later: said %d times", n)
+		t.Errorf("warnings about the proxy after an hour: got %d, want 2", n)
 	}
 	w := httptest.NewRecorder()
 	f.server.AdminHandler().ServeHTTP(w, httptest.NewRequest("GET", "/proxies", nil))
 	var seen Undeclared
 	if err := json.Unmarshal(w.Body.Bytes(), &seen); err != nil || seen.Requests != 5 || seen.Limited != 2 || seen.Peer != "127.0.0.1" || seen.Last.IsZero() {
-		t.Errorf("%v %+v", err, seen)
+		t.Errorf("got %v %+v, want 5 requests and 2 limited by 127.0.0.1", err, seen)
 	}
 	m := httptest.NewRecorder()
 	f.server.AdminHandler().ServeHTTP(m, httptest.NewRequest("GET", "/metrics", nil))
 	if !strings.Contains(m.Body.String(), "cloudbot_undeclared_proxy_requests_total 5") {
-		t.Error("not among the metrics")
+		t.Errorf("metrics: got no cloudbot_undeclared_proxy_requests_total 5, want it")
 	}
 }
 
-// Other proxies' headers tell of one, too; a declared one is not mentioned, and its users count apart.
+// Headers of other proxies show an undeclared proxy, too. A declared proxy causes no warning, and its users are
+// counted separately.
 func TestADeclaredProxyIsNotSaid(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) {
@@ -55,22 +56,22 @@ func TestADeclaredProxyIsNotSaid(t *testing.T) {
 	for _, from := range []string{"203.0.113.1", "203.0.113.2"} {
 		body := `{"email":"u` + strings.ReplaceAll(from, ".", "") + `@example.com","password":"correct horse battery"}`
 		if a := f.do(call{method: "POST", path: "/api/auth/signup", body: body, header: map[string]string{"X-Forwarded-For": from}}); a.status != 201 {
-			t.Errorf("%s: %d", from, a.status)
+			t.Errorf("%s: got %d, want 201", from, a.status)
 		}
 	}
 	if strings.Contains(f.log.String(), "undeclared proxy") {
-		t.Error(f.log.String())
+		t.Errorf("got a warning, want none: %s", f.log)
 	}
 	open := newFront(t, nil)
 	for _, name := range []string{"Forwarded", "X-Real-IP"} {
 		open.do(call{method: "GET", path: "/health", header: map[string]string{name: "for=203.0.113.9"}})
 	}
 	if seen := open.server.undeclared.read(); seen.Requests != 2 {
-		t.Errorf("%+v", seen)
+		t.Errorf("got %+v, want 2 requests", seen)
 	}
 }
 
-// A declared proxy that does not say who its clients are makes them one address, too.
+// The clients of a declared proxy that does not send their addresses share one address, too.
 func TestADeclaredProxyThatIsSilentIsSaid(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) {

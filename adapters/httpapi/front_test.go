@@ -44,7 +44,7 @@ type front struct {
 	guard    *commands.Instances
 }
 
-// canary stands in for every secret; it must be found nowhere.
+// canary replaces every secret; it must not appear in any output.
 const canary = "cAnArY-sk-ant-0123456789abcdef"
 
 // newFront starts a front; change may adjust its Config.
@@ -119,7 +119,7 @@ func (f *front) head() int64 {
 type call struct {
 	method, path string
 	token        string // bearer
-	body         any    // string and []byte as they are, others as JSON
+	body         any    // string and []byte are sent unchanged, others as JSON
 	header       map[string]string
 }
 
@@ -201,7 +201,7 @@ func (f *front) do(c call) answer {
 		var p problem.Problem
 		a.into(f.t, &p)
 		if res.Header.Get("Content-Type") != "application/problem+json" || p.Status != a.status {
-			f.t.Errorf("%s %s: %d is no problem document: %s", c.method, c.path, a.status, a.body)
+			f.t.Errorf("%s %s: got %d %s, want a problem document", c.method, c.path, a.status, a.body)
 		}
 	}
 	return a
@@ -217,7 +217,7 @@ func (f *front) want(status int, c call) answer {
 	return a
 }
 
-// user is somebody who signed up.
+// user is a signed-up user.
 type user struct{ email, access, refresh, account, session string }
 
 func (f *front) signUp(email string) user {
@@ -243,7 +243,7 @@ func (f *front) user(email string, a answer) user {
 	return u
 }
 
-// create makes an instance and waits until queries know it.
+// create creates an instance and waits until queries find it.
 func (f *front) create(u user, name string) string {
 	f.t.Helper()
 	a := f.want(202, call{method: "POST", path: "/api/instances", token: u.access, body: map[string]string{"name": name}})
@@ -251,7 +251,7 @@ func (f *front) create(u user, name string) string {
 	return a.field(f.t, "id")
 }
 
-// running makes an instance whose machine runs.
+// running creates an instance whose machine runs.
 func (f *front) running(u user, name string) string {
 	f.t.Helper()
 	id := f.create(u, name)
@@ -262,7 +262,7 @@ func (f *front) running(u user, name string) string {
 	return id
 }
 
-// happen appends what the saga and the guest would.
+// happen appends events as the saga and the guest do.
 func (f *front) happen(id string, events ...instance.Event) {
 	f.t.Helper()
 	agg := eventstore.Aggregate[instance.State, instance.Event, instance.Command]{Codec: instance.Codec, Evolve: instance.Evolve, Decide: instance.Decide}
@@ -288,7 +288,7 @@ func (f *front) caughtUp() {
 	}
 }
 
-// clock is the real time plus what a test adds.
+// clock is the real time plus an offset that a test advances.
 type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())).UTC() }

@@ -11,8 +11,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 )
 
-// The account's history has what happened to it, failed log-ins included, and nothing of its instances or
-// of another account.
+// The account's history has its own events, including failed log-ins, and none of its instances or of another
+// account.
 func TestAccountHistory(t *testing.T) {
 	t.Parallel()
 	var audit *commands.Audit
@@ -43,18 +43,18 @@ func TestAccountHistory(t *testing.T) {
 	hints := f.store.Notifications(within)
 	for types, _ := read(""); !strings.Contains(types, "audit"); types, _ = read("") { // it is written in the background
 		if _, more := <-hints; !more {
-			t.Fatal(types)
+			t.Fatalf("got %s at the end of the log, want more events", types)
 		}
 	}
 	if types, _ := read(""); types != "account.signed_up session.started audit.log_in_failed" {
-		t.Error(types)
+		t.Errorf("got %s, want account.signed_up session.started audit.log_in_failed", types)
 	}
 	types, next := read("?order=desc&limit=2")
 	if types != "audit.log_in_failed session.started" || next == nil {
-		t.Fatal(types, next)
+		t.Fatalf("got %s, %v, want audit.log_in_failed session.started and a cursor", types, next)
 	}
 	if types, next := read(fmt.Sprint("?order=desc&limit=2&cursor=", *next)); types != "account.signed_up" || next != nil {
-		t.Error(types, next)
+		t.Errorf("got %s, %v, want account.signed_up and no cursor", types, next)
 	}
 	f.want(422, call{method: "GET", path: "/api/auth/history?cursor=" + *next, token: ada.access}) // the other order's
 }

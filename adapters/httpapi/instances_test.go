@@ -19,11 +19,11 @@ func TestInstanceLife(t *testing.T) {
 	var v instanceView
 	created.into(t, &v)
 	if v.Name != "Research" || v.Status != "launching" || v.Type != "t3.xlarge" || v.VNCPort != 5900 || v.CloudbotPort != 18789 || v.PublicIP != nil {
-		t.Errorf("%+v", v)
+		t.Errorf("got %+v, want Research, launching, t3.xlarge, ports 5900 and 18789, no address", v)
 	}
 	path := "/api/instances/" + v.ID
 	if created.header.Get("Location") != path {
-		t.Errorf("Location %q", created.header.Get("Location"))
+		t.Errorf("Location: got %q, want %q", created.header.Get("Location"), path)
 	}
 	position := created.position(t)
 	read := f.want(200, call{method: "GET", path: path, token: ada.access, header: map[string]string{"Cloudbot-Wait-For": strconv.FormatInt(position, 10)}})
@@ -31,32 +31,32 @@ func TestInstanceLife(t *testing.T) {
 		t.Errorf("position after waiting: got %d, want at least %d", got, position)
 	}
 
-	f.want(409, call{method: "POST", path: path + "/stop", token: ada.access}) // still coming up
+	f.want(409, call{method: "POST", path: path + "/stop", token: ada.access}) // still starting
 	f.happen(v.ID,
 		instance.LaunchAttempted{Attempt: 1, At: f.clock.Now()}, instance.MachineLaunched{Attempt: 1, Machine: "i-1"},
 		instance.MachineRunning{Address: "203.0.113.7", At: f.clock.Now()})
 	before := f.head()
 	a := f.want(202, call{method: "POST", path: path + "/start/", token: ada.access}) // already so
 	if f.head() != before || a.field(t, "status") != "running" {
-		t.Errorf("start of a running one: %s, %d new events", a.body, f.head()-before)
+		t.Errorf("start of a running instance: got %s and %d new events, want running and none", a.body, f.head()-before)
 	}
 	if a := f.want(202, call{method: "POST", path: path + "/stop", token: ada.access, body: "{}"}); a.field(t, "status") != "stopping" {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s, want stopping", a.body)
 	}
 	if a := f.want(200, call{method: "PATCH", path: path, token: ada.access, body: `{"name":"Renamed"}`}); a.field(t, "name") != "Renamed" || a.field(t, "public_ip") != "203.0.113.7" {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s, want Renamed with its address", a.body)
 	}
 	if a := f.want(202, call{method: "DELETE", path: path, token: ada.access}); a.field(t, "status") != "terminating" {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s, want terminating", a.body)
 	}
 	f.happen(v.ID, instance.MachineGone{Asked: true}, instance.Terminated{})
 	list := f.want(200, call{method: "GET", path: "/api/instances", token: ada.access})
 	if bytes.Contains(list.body, []byte(v.ID)) {
-		t.Errorf("the terminated one is listed: %s", list.body)
+		t.Errorf("got %s, want no terminated instance", list.body)
 	}
 	all := f.want(200, call{method: "GET", path: "/api/instances?include=terminated", token: ada.access})
 	if !bytes.Contains(all.body, []byte(v.ID)) {
-		t.Errorf("the terminated one is not listed: %s", all.body)
+		t.Errorf("got %s, want the terminated instance", all.body)
 	}
 	f.want(409, call{method: "POST", path: path + "/start", token: ada.access})
 }
@@ -72,23 +72,23 @@ func TestCreateIsReplayedByteForByte(t *testing.T) {
 	before := f.head()
 	again := f.want(202, create)
 	if !bytes.Equal(first.body, again.body) || again.header.Get("Idempotency-Replayed") != "true" || first.header.Get("Idempotency-Replayed") != "" {
-		t.Errorf("replay %q, first %s, then %s", again.header.Get("Idempotency-Replayed"), first.body, again.body)
+		t.Errorf("got replay %q of %s: %s, want the same bytes", again.header.Get("Idempotency-Replayed"), first.body, again.body)
 	}
 	if got, want := again.position(t), first.position(t); got != want {
 		t.Errorf("position of the replay: got %d, want %d", got, want)
 	}
 	create.body = `{"name":"Two"}`
 	if a := f.want(422, create); a.field(t, "code") != "idempotency_key_reused" {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s, want idempotency_key_reused", a.body)
 	}
 	if f.head() != before {
-		t.Error("a replay wrote events")
+		t.Errorf("events of a replay: got %d, want 0", f.head()-before)
 	}
 	// Another account's key of the same name is another key.
 	bob := f.signUp("bob@example.com")
 	create.token = bob.access
 	if other := f.want(202, create); other.field(t, "id") == first.field(t, "id") {
-		t.Error("another account got the first one's answer")
+		t.Errorf("another account's instance: got the first account's, want its own")
 	}
 	for what, c := range map[string]call{
 		"terminate": {method: "DELETE", path: "/api/instances/" + first.field(t, "id"), token: ada.access},
@@ -97,7 +97,7 @@ func TestCreateIsReplayedByteForByte(t *testing.T) {
 		c.header = map[string]string{"Idempotency-Key": "k-" + what}
 		one, two := f.do(c), f.do(c)
 		if one.status >= 300 || one.status != two.status || !bytes.Equal(one.body, two.body) || two.header.Get("Idempotency-Replayed") != "true" {
-			t.Errorf("%s: %d %s, then %d %s", what, one.status, one.body, two.status, two.body)
+			t.Errorf("%s: got %d %s, then %d %s, want the same twice and a replay", what, one.status, one.body, two.status, two.body)
 		}
 	}
 }
@@ -110,7 +110,7 @@ func TestQuotaIsAnswered(t *testing.T) {
 		f.create(ada, "x")
 	}
 	if a := f.want(409, call{method: "POST", path: "/api/instances", token: ada.access, body: "{}"}); a.field(t, "code") != "quota_exceeded" {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s, want quota_exceeded", a.body)
 	}
 }
 
@@ -197,7 +197,7 @@ func TestAQueryAnswersAnywayWhenTheReadModelStaysBehind(t *testing.T) {
 	began := time.Now()
 	a := f.want(200, call{method: "GET", path: "/api/instances", token: ada.access, header: map[string]string{"Cloudbot-Wait-For": "1000000"}})
 	if took := time.Since(began); took < maxWait/2 {
-		t.Errorf("did not wait: %s", took)
+		t.Errorf("wait: got %s, want at least %s", took, maxWait/2)
 	}
 	if got, want := a.position(t), f.head(); got != want {
 		t.Errorf("position: got %d, want %d", got, want)
@@ -215,10 +215,10 @@ func TestVersionsOfAMachine(t *testing.T) {
 		return got.Versions
 	}
 	if got := versions(); got == nil || len(got) != 0 {
-		t.Errorf("before it called home: %v", got)
+		t.Errorf("before the machine connected: got %v, want an empty map", got)
 	}
 	f.happen(id, instance.VersionsReported{Boot: "b", Versions: map[string]string{"guest": "1.2.3", "os": "debian 13"}, At: f.clock.Now()})
 	if got := versions(); len(got) != 2 || got["guest"] != "1.2.3" {
-		t.Errorf("%v", got)
+		t.Errorf("got %v, want guest 1.2.3 and one more", got)
 	}
 }

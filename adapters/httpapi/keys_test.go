@@ -13,7 +13,7 @@ func TestKeyLife(t *testing.T) {
 	f.want(404, call{method: "PUT", path: path + "openai", token: ada.access, body: `{"api_key":"` + canary + `"}`})
 	a := f.want(201, call{method: "POST", path: path, token: ada.access, body: `{"provider":"openai","api_key":"` + canary + `"}`})
 	if a.field(t, "last4") != "cdef" || strings.Contains(string(a.body), canary) {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s, want last4 cdef and no key", a.body)
 	}
 	f.want(200, call{method: "PUT", path: path + "openai", token: ada.access, body: `{"api_key":"sk-other-9999"}`})
 	f.caughtUp()
@@ -24,7 +24,7 @@ func TestKeyLife(t *testing.T) {
 	}
 	f.want(200, call{method: "GET", path: path, token: ada.access}).into(t, &list)
 	if len(list.Providers) != 1 || list.Providers[0] != "openai" || list.Keys[0]["last4"] != "9999" || len(list.Available) != 9 {
-		t.Errorf("%+v", list)
+		t.Errorf("got %+v, want openai 9999 and 9 providers", list)
 	}
 	f.want(204, call{method: "DELETE", path: path + "openai/", token: ada.access})
 	f.want(404, call{method: "DELETE", path: path + "openai", token: ada.access})

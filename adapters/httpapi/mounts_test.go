@@ -38,8 +38,8 @@ func guestLike() http.Handler {
 	return mux
 }
 
-// TestBudgetsThatAreUsedUpAreNoErrors: strangers cause as many of those as they like, and what refuses them logs
-// them as it sees fit.
+// TestBudgetsThatAreUsedUpAreNoErrors shows that a full handler's refusals are not logged as errors: anyone can
+// cause them, and the handler logs them itself.
 func TestBudgetsThatAreUsedUpAreNoErrors(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) {
@@ -50,11 +50,11 @@ func TestBudgetsThatAreUsedUpAreNoErrors(t *testing.T) {
 	f.server.requests.TakeN(2)
 	f.want(503, call{method: "GET", path: "/api"})
 	if strings.Contains(f.log.String(), "level=ERROR") {
-		t.Error(f.log.String())
+		t.Errorf("got an error in the log, want none: %s", f.log)
 	}
 	f.want(500, call{method: "GET", path: "/api/guest/broken"})
 	if strings.Count(f.log.String(), "level=ERROR") != 1 {
-		t.Error(f.log.String())
+		t.Errorf("got %s, want one error in the log", f.log)
 	}
 }
 
@@ -75,18 +75,18 @@ func TestMountsBelowTheAPISpeakProblems(t *testing.T) {
 	} {
 		a := f.want(c.status, call{method: c.method, path: c.path, body: c.body})
 		if a.field(t, "code") != c.code || a.field(t, "request_id") != a.header.Get("X-Request-Id") || a.field(t, "detail") == "" || strings.Contains(string(a.body), canary) {
-			t.Errorf("%s %s: %s", c.method, c.path, a.body)
+			t.Errorf("%s %s: got %s, want %s with detail and request_id, without a secret", c.method, c.path, a.body, c.code)
 		}
 		switch {
 		case c.status == 405 && a.header.Get("Allow") == "", c.status == 422 && a.header.Get("Retry-After") != "7":
-			t.Errorf("%s %s: a header is lost: %v", c.method, c.path, a.header)
+			t.Errorf("%s %s: got %v, want the handler's headers, too", c.method, c.path, a.header)
 		}
 	}
 	if a := f.want(200, call{method: "POST", path: "/api/guest/enroll", body: `{"token":"t"}`}); string(a.body) != `{"instance":"i"}` {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s, want the handler's answer", a.body)
 	}
 	if conn, res := f.dial(t, "/api/guest/tunnel", nil, nil); conn == nil {
-		t.Errorf("a machine's WebSocket: %d", res.StatusCode)
+		t.Errorf("a machine's WebSocket: got %d, want 101", res.StatusCode)
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// A machine that is not heard is not ready, in the instance, the list and the answer of a change, and says
-// since when. Its status stays. It is ready again by itself.
+// A machine that does not respond is not ready in the instance, the list and the answer to a change, which say
+// since when. Its status stays. It becomes ready again when its machine responds.
 func TestSilentMachineIsNotReady(t *testing.T) {
 	t.Parallel()
 	since := time.Date(2026, 11, 27, 16, 0, 0, 0, time.FixedZone("", 3600))
@@ -29,7 +29,7 @@ func TestSilentMachineIsNotReady(t *testing.T) {
 	}
 	ready, booting := desk(), desk()
 	f.happen(ready, instance.PhaseReached{Boot: "b", Phase: instance.PhaseReady, At: f.clock.Now()})
-	silent[booting] = true // it never came: its phase says that
+	silent[booting] = true // it never connected, which its phase shows
 	see := func(want bool, reason string) {
 		t.Helper()
 		path := "/api/instances/" + ready
@@ -41,7 +41,7 @@ func TestSilentMachineIsNotReady(t *testing.T) {
 		for _, v := range append(list.Instances, one, renamed) {
 			if v.ID == booting {
 				if v.StatusReason != nil {
-					t.Errorf("the booting one: %s", *v.StatusReason)
+					t.Errorf("a booting instance: got reason %s, want none", *v.StatusReason)
 				}
 				continue
 			}
@@ -70,7 +70,7 @@ func TestPresenceIsToldLive(t *testing.T) {
 	}
 	mine := f.stream(t, ada.access, "/api/events", "")
 	f.stream(t, eve.access, "/api/events", "")
-	mine.message() // that it is open
+	mine.message() // the stream is open
 	open := func() int {
 		f.server.listeners.mu.Lock()
 		defer f.server.listeners.mu.Unlock()
@@ -84,20 +84,20 @@ func TestPresenceIsToldLive(t *testing.T) {
 	f.server.PresenceChanged(claims.Account, "i1")
 	id, name, data := mine.message()
 	if id != "" || name != "instance.presence" || !strings.Contains(data, `"subject":"instance/i1"`) {
-		t.Errorf("id %q, %s, %s", id, name, data)
+		t.Errorf("got id %q, %s, %s, want no id and instance.presence of i1", id, name, data)
 	}
 	f.server.listeners.mu.Lock()
 	defer f.server.listeners.mu.Unlock()
 	for account, streams := range f.server.listeners.by {
 		for c := range streams {
 			if account != claims.Account && len(c) > 0 {
-				t.Error("another account's stream was told")
+				t.Errorf("another account's stream: got %d changes, want none", len(c))
 			}
 		}
 	}
 }
 
-// A stream that reads nothing keeps a few changes and no more.
+// A stream that reads nothing holds only a few changes.
 func TestListenersAreBounded(t *testing.T) {
 	t.Parallel()
 	s := &Server{}
@@ -106,9 +106,9 @@ func TestListenersAreBounded(t *testing.T) {
 		s.PresenceChanged("ada", "i1")
 	}
 	if len(ids) != cap(ids) {
-		t.Errorf("%d wait", len(ids))
+		t.Errorf("queued changes: got %d, want %d", len(ids), cap(ids))
 	}
 	if leave(); len(s.listeners.by) != 0 {
-		t.Error("a stream that left is kept")
+		t.Errorf("streams: got %d accounts, want 0", len(s.listeners.by))
 	}
 }

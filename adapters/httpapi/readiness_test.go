@@ -69,15 +69,15 @@ func TestReadySaysWhatDoesNotWork(t *testing.T) {
 			}
 			if !slices.Equal(v.Reasons, c.reasons) || !slices.Equal(v.Degraded, c.degraded) || v.Environment != "staging" || v.Timestamp.IsZero() ||
 				(v.Status == "ready") != (c.status == 200) || strings.Contains(string(a.body), "10.0.0.9") || strings.Contains(string(a.body), "canary") {
-				t.Errorf("%s", a.body)
+				t.Errorf("got %s, want status %d, reasons %q and degraded %q, without internals", a.body, c.status, c.reasons, c.degraded)
 			}
 			f.want(200, call{method: "GET", path: "/health"})
 		})
 	}
 }
 
-// Questions are answered from memory: a thousand try nothing. A part is tried at most once a second,
-// and one that hangs keeps no other waiting, nor the question.
+// Requests are answered from memory: a thousand of them run no probe. A probe runs at most once a second, and one
+// that hangs delays neither the others nor the answer.
 func TestReadyOnlyReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -88,31 +88,31 @@ func TestReadyOnlyReads(t *testing.T) {
 			Probe{Name: "stuck", Try: func(ctx context.Context) error { <-ctx.Done(); <-t.Context().Done(); return nil }, Degrades: "z"},
 		)
 		if r.Report().Ready {
-			t.Error("ready before anything was tried")
+			t.Errorf("before the first try: got ready, want not ready")
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		go r.Run(ctx)
 		time.Sleep(30 * time.Second)
 		synctest.Wait()
 		if n := well.Load(); n < 5 || n > 31 {
-			t.Errorf("what works was tried %d times in 30 s", n)
+			t.Errorf("tries of a working probe in 30 s: got %d, want 5 to 31", n)
 		}
 		before := bad.Load()
 		for range 1000 {
 			if report := r.Report(); !report.Ready || report.Checks["well"] != "ok" || report.Checks["bad"] != "degraded" || report.Checks["stuck"] != "no answer" {
-				t.Fatalf("%+v", report)
+				t.Fatalf("got %+v, want ready with well ok, bad degraded and stuck without an answer", report)
 			}
 		}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if n := bad.Load() - before; n < 9 || n > 11 {
-			t.Errorf("what fails was tried %d times in 10 s", n)
+			t.Errorf("tries of a failing probe in 10 s: got %d, want 9 to 11", n)
 		}
 		stop()
 	})
 }
 
-// What never worked is logged as well, once, when it had the time to come up; and that it works then.
+// A probe that never worked is logged, too: once, after the time to start, and again when it works.
 func TestWhatNeverWorkedIsLogged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -153,13 +153,13 @@ func TestReadyWhileDraining(t *testing.T) {
 	f.want(200, call{method: "GET", path: "/ready"})
 	f.server.drain()
 	if a := f.want(503, call{method: "GET", path: "/ready"}); !strings.Contains(string(a.body), "draining") {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s, want draining", a.body)
 	}
 	f.want(200, call{method: "GET", path: "/health"})
 	a := f.want(503, call{method: "GET", path: "/api/instances/01JD0000000000000000000000/vnc", header: map[string]string{
 		"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "x",
 	}})
 	if a.field(t, "code") != "restarting" || a.header.Get("Retry-After") == "" {
-		t.Errorf("%s %v", a.body, a.header)
+		t.Errorf("got %s %v, want restarting with Retry-After", a.body, a.header)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// readModel answers queries by folding the whole log each time: small, and never behind.
+// readModel answers queries by folding the whole log each time. It is small and never behind.
 type readModel struct {
 	store *memory.Store
 	now   func() time.Time
@@ -117,7 +117,7 @@ func (m readModel) Instances(ctx context.Context, account string, p projections.
 		return nil, "", err
 	}
 	for id, i := range f.instances {
-		if f.owner[id] == account && (p.Before == "" || id < p.Before) && (p.All || i.Status != instance.StatusGone) {
+		if f.owner[id] == account && (p.Before == "" || id < p.Before) && (p.All || i.Status != instance.StatusTerminated) {
 			list = append(list, i)
 		}
 	}
@@ -240,7 +240,7 @@ func (m readModel) APIKeys(ctx context.Context, account string) (list []projecti
 	return list, nil
 }
 
-// BootTimes are made up: they are nobody's, and two launches of t3.large.
+// BootTimes are made up: two launches of t3.large.
 func (m readModel) BootTimes(_ context.Context, machineType string) (map[string]projections.BootTimes, error) {
 	if machineType != "" && machineType != "t3.large" {
 		return nil, nil

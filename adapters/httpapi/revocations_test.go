@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestASuspensionOutlastsARewind: two parts of the server notice a log that was replaced, each in its own time.
+// TestASuspensionOutlastsARewind shows that suspensions stay when two parts of the server notice a replaced log at
+// different times.
 func TestASuspensionOutlastsARewind(t *testing.T) {
 	t.Parallel()
 	e := newRevocations(time.Minute, time.Now)
@@ -19,6 +20,6 @@ func TestASuspensionOutlastsARewind(t *testing.T) {
 	e.rewound() // the other part, before the first one is done
 	e.dropRewound(present)
 	if !e.IsRevoked("ada") || e.IsRevoked("bob") {
-		t.Errorf("ada suspended: %v, bob: %v", e.IsRevoked("ada"), e.IsRevoked("bob"))
+		t.Errorf("suspended: got ada %v and bob %v, want true and false", e.IsRevoked("ada"), e.IsRevoked("bob"))
 	}
 }

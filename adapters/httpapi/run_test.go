@@ -45,22 +45,22 @@ func TestRunDrains(t *testing.T) {
 	<-entered
 	stop()
 	if last := events.end(); !strings.HasPrefix(last, "retry: ") {
-		t.Errorf("the stream's last words: %q", last)
+		t.Errorf("last comment: got %q, want a time to reconnect", last)
 	}
 	select {
 	case err := <-ran:
-		t.Fatalf("Run returned with a request open: %v", err)
+		t.Fatalf("got Run's return %v with a request open, want it to wait", err)
 	default:
 	}
 	close(hold)
 	if got := <-slow; got != "done" {
-		t.Errorf("the request got %q", got)
+		t.Errorf("slow request: got %q, want done", got)
 	}
 	if err := <-ran; err != nil {
 		t.Error(err)
 	}
 	if _, err := net.DialTimeout("tcp", ln.Addr().String(), time.Second); err == nil {
-		t.Error("still listening")
+		t.Errorf("got a listener after Run, want none")
 	}
 }
 
@@ -101,7 +101,7 @@ func TestHugeHeadersAreRefused(t *testing.T) {
 	go func() { ran <- f.server.Run(ctx, ln) }()
 	f.url = "http://" + ln.Addr().String()
 	if res := f.raw(t, "GET /health", "X-Big: "+strings.Repeat("a", 2*maxHeader)); res.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
-		t.Errorf("%d", res.StatusCode)
+		t.Errorf("got %d, want %d", res.StatusCode, http.StatusRequestHeaderFieldsTooLarge)
 	}
 	stop()
 	if err := <-ran; err != nil {
@@ -112,7 +112,7 @@ func TestHugeHeadersAreRefused(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	if _, err := New(Config{}); err == nil {
-		t.Error("an empty Config was taken")
+		t.Errorf("an empty Config: got no error, want one")
 	}
 	good := newFront(t, nil).server.cfg
 	for what, spoil := range map[string]func(*Config){
@@ -126,7 +126,7 @@ func TestConfigIsChecked(t *testing.T) {
 		c.Metrics = nil
 		spoil(&c)
 		if _, err := New(c); err == nil {
-			t.Errorf("%s: taken", what)
+			t.Errorf("%s: got no error, want one", what)
 		}
 	}
 }

@@ -16,7 +16,7 @@ func signUpCall(email, invite string) call {
 	return call{method: "POST", path: "/api/auth/signup", body: body}
 }
 
-// TestSignUpSaysWhoMay asks in each mode, as the page does before anybody submits, and by trying.
+// TestSignUpSaysWhoMay asks in each mode who may sign up, as the page does, and then tries.
 func TestSignUpSaysWhoMay(t *testing.T) {
 	t.Parallel()
 	for mode, want := range map[commands.SignUpMode]struct {
@@ -27,7 +27,7 @@ func TestSignUpSaysWhoMay(t *testing.T) {
 			t.Parallel()
 			f := newFront(t, func(c *Config) { c.Accounts.Mode = mode })
 			if got := f.want(200, call{method: "GET", path: "/api"}).field(t, "signup"); got != want.shown {
-				t.Errorf("GET /api says %q", got)
+				t.Errorf("signup of GET /api: got %q, want %q", got, want.shown)
 			}
 			made, err := (&commands.Invites{Log: f.guard.Log, Blind: f.server.cfg.Accounts.Blind}).Create(t.Context(), "", time.Hour)
 			if err != nil {
@@ -37,7 +37,7 @@ func TestSignUpSaysWhoMay(t *testing.T) {
 			for n, code := range []string{"", wrong} {
 				a := f.want(want.status, signUpCall(fmt.Sprintf("u%d@example.com", n), code))
 				if want.status == 403 && (a.field(t, "code") != "signup_closed" || a.field(t, "field") != want.field) {
-					t.Errorf("with %q: %s", code, a.body)
+					t.Errorf("with %q: got %s, want signup_closed with field %q", code, a.body, want.field)
 				}
 			}
 			status := 201
@@ -48,7 +48,7 @@ func TestSignUpSaysWhoMay(t *testing.T) {
 			if mode == commands.SignUpInvite {
 				used, bad := f.want(403, signUpCall("bob@example.com", made.Code)), f.want(403, signUpCall("bob@example.com", wrong))
 				if used.field(t, "detail") != bad.field(t, "detail") || used.field(t, "field") != "invite" {
-					t.Errorf("a used code is told from a wrong one: %s %s", used.body, bad.body)
+					t.Errorf("a used code: got %s, want the answer to an unknown one, %s", used.body, bad.body)
 				}
 			}
 		})

@@ -16,10 +16,10 @@ func TestInstanceTypes(t *testing.T) {
 	}
 	f.want(200, call{method: "GET", path: "/api/instance-types", token: ada.access}).into(t, &got)
 	if len(got.Types) != 2 || got.Default != "t3.large" || got.MaxInstances != 3 {
-		t.Fatalf("%+v", got)
+		t.Fatalf("got %+v, want two types, t3.large by default, at most 3", got)
 	}
 	if large := got.Types[0]; large != (typeView{"t3.large", 2, 8, "Two cores, 8 GB: desktop, browser and agent with room to spare."}) {
-		t.Errorf("%+v", large)
+		t.Errorf("got %+v, want t3.large", large)
 	}
 	for _, offered := range got.Types {
 		f.want(202, call{method: "POST", path: "/api/instances", token: ada.access, body: map[string]string{"instance_type": offered.ID}})
@@ -38,7 +38,7 @@ func TestBootTimes(t *testing.T) {
 		"?instance_type=nothing":  `{"launch":` + none + `,"start":` + none + `}`,
 	} {
 		if a := f.want(200, call{method: "GET", path: "/api/boot-times" + query, token: ada.access}); strings.TrimSpace(string(a.body)) != want {
-			t.Errorf("%s: %s", query, a.body)
+			t.Errorf("%s: got %s, want %s", query, a.body, want)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TestHostileSlowReaders ask for the files that need no account, again and again, and read nothing of them.
+// TestHostileSlowReaders requests files that need no account, repeatedly, and reads no data.
 func TestHostileSlowReaders(t *testing.T) {
 	t.Parallel()
 	const crowd = 64
@@ -30,7 +30,7 @@ func TestHostileSlowReaders(t *testing.T) {
 			}
 		}
 	}
-	// All are held up by what they do not read.
+	// All are blocked by their unread data.
 	held := func() (n float64) {
 		families, err := metrics.Gather()
 		if err != nil {
@@ -48,12 +48,12 @@ func TestHostileSlowReaders(t *testing.T) {
 	for held() < 2*crowd {
 		select {
 		case <-deadline:
-			t.Fatalf("%v of %d readers are held up", held(), 2*crowd)
+			t.Fatalf("blocked readers: got %v, want %d", held(), 2*crowd)
 		case <-tick.C:
 		}
 	}
 	if n, _ := f.server.requests.Used(); n != 0 {
-		t.Errorf("%d places are held for readers who do not read", n)
+		t.Errorf("places held for slow readers: got %d, want 0", n)
 	}
 	f.want(200, from(hostile, call{method: "GET", path: "/api"}))
 }

@@ -30,8 +30,8 @@ func (k *keptLimits) held() int {
 	return len(k.keys)
 }
 
-// TestHostileRefusedTriesLeaveNoKeys goes on after it was refused, from other addresses of its network and
-// with other e-mail addresses: the bucket that replicas count in is bounded, and counts no more once it is full.
+// TestHostileRefusedTriesLeaveNoKeys keeps trying after a refusal, from other addresses of its network and with
+// other e-mail addresses. The bucket in which replicas count is bounded and must not fill up.
 func TestHostileRefusedTriesLeaveNoKeys(t *testing.T) {
 	t.Parallel()
 	const crowd = 200
@@ -71,7 +71,7 @@ func TestHostileRefusedTriesLeaveNoKeys(t *testing.T) {
 				f.want(429, c.then(n))
 			}
 			if more := kept.held() - before; more > 5 {
-				t.Errorf("%d keys more for %d tries that were refused", more, crowd)
+				t.Errorf("new keys for %d refused tries: got %d, want at most 5", crowd, more)
 			}
 		})
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
-// bodies are good requests for the calls that have one.
+// bodies are valid request bodies.
 var bodies = map[string]string{
 	"createInstance": `{"name":"mine"}`, "renameInstance": `{"name":"renamed"}`, "issueTicket": `{"kind":"vnc"}`,
 	"storeKey": `{"provider":"openai","api_key":"` + canary + `"}`, "replaceKey": `{"api_key":"` + canary + `"}`,
@@ -25,7 +25,7 @@ var bodies = map[string]string{
 type operation struct {
 	id, method, path string
 	signedIn         bool
-	object           bool // names a thing that belongs to somebody
+	object           bool // names an object of one account
 	socket           bool
 }
 
@@ -43,7 +43,7 @@ func operations(t *testing.T, doc *openapi3.T) (all []operation) {
 	return all
 }
 
-// estate is what one account owns, enough for every call to find something.
+// estate holds the objects of one account, enough for every call to find something.
 type estate struct {
 	user
 	instance, otherSession string
@@ -73,7 +73,7 @@ func (o operation) call(e estate, token string) call {
 	return c
 }
 
-// TestTenancy asks for everything the document lists, as everybody.
+// TestTenancy calls every operation of the document as each kind of caller.
 func TestTenancy(t *testing.T) {
 	t.Parallel()
 	for _, op := range operations(t, loadDocument(t)) {
@@ -87,7 +87,7 @@ func TestTenancy(t *testing.T) {
 			revoked := f.logIn("ada@example.com")
 			f.want(204, call{method: "POST", path: "/api/auth/logout", token: revoked.access})
 			expired, _ := f.tokens.Access(ada.account, ada.session, f.clock.Now().Add(-time.Hour-time.Minute))
-			// As after an older backup was restored, these tokens are good by themselves.
+			// As after the restore of an older backup, these tokens are correctly signed.
 			lost, _ := f.tokens.Access(f.server.cfg.NewID(), f.server.cfg.NewID(), f.clock.Now())
 			lostSession, _ := f.tokens.Access(ada.account, f.server.cfg.NewID(), f.clock.Now())
 			ticket, _, err := f.tickets.Issue(t.Context(), access.Ticket{Account: ada.account, Session: ada.session, Instance: ada.instance, Kind: access.KindVNC, Mode: access.ModeControl})
@@ -104,27 +104,27 @@ func TestTenancy(t *testing.T) {
 			} {
 				a := f.do(op.call(ada, token))
 				if a.status != 401 || a.header.Get("WWW-Authenticate") == "" || a.field(t, "code") != "unauthenticated" {
-					t.Errorf("%s: %d %s", who, a.status, a.body)
+					t.Errorf("%s: got %d %s, want 401 unauthenticated", who, a.status, a.body)
 				}
 			}
 			if op.object {
 				if a := f.do(op.call(ada, eve.access)); a.status != 404 {
-					t.Errorf("another tenant: %d %s", a.status, a.body)
+					t.Errorf("another tenant: got %d %s, want 404", a.status, a.body)
 				}
 			}
 			if now := f.head(); now != before {
-				t.Errorf("%d events written by those who may not", now-before)
+				t.Errorf("events of refused requests: got %d, want 0", now-before)
 			}
 			if !op.object {
 				a := f.do(op.call(ada, eve.access))
 				for _, theirs := range []string{ada.instance, ada.session, ada.account, "ada@", "secret name"} {
 					if bytes.Contains(a.body, []byte(theirs)) {
-						t.Errorf("another tenant reads %q: %s", theirs, a.body)
+						t.Errorf("another tenant: got %s, want nothing of %q", a.body, theirs)
 					}
 				}
 			}
 			if a := f.do(op.call(ada, ada.access)); a.status >= 400 {
-				t.Errorf("the owner: %d %s", a.status, a.body)
+				t.Errorf("the owner: got %d %s, want a status below 400", a.status, a.body)
 			}
 			if strings.Contains(f.log.String(), canary) {
 				t.Error("a secret is in the server's log")

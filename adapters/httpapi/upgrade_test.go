@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The public URL's origin may open sockets whatever Host a proxy hands on, and it is compared whole.
+// The public URL's origin may open sockets for any Host that a proxy sends. Origins are compared exactly.
 func TestThePublicOriginOpensSocketsBehindAnyHost(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { c.PublicURL = "https://Cloud.Example.org:443" })
@@ -19,13 +19,13 @@ func TestThePublicOriginOpensSocketsBehindAnyHost(t *testing.T) {
 		"https://cloud.example.org:8443":     false,
 		"https://cloud.example.org.evil.net": false,
 		"https://evil-cloud.example.org":     false,
-		f.url:                                false, // the request's own Host says nothing where the public URL is known
+		f.url:                                false, // the request's Host is ignored if the public URL is configured
 	} {
 		for _, kind := range []string{"vnc", "cloudbot"} {
 			offer := []string{"binary", "ticket." + f.ticket(ada, id, kind, "control")}
 			conn, res := f.dial(t, "/api/instances/"+id+"/"+kind, offer, map[string]string{"Origin": origin})
 			if opened := conn != nil; opened != opens || !opens && res.StatusCode != 403 {
-				t.Errorf("%s from %s: opened %v, %s", kind, origin, opened, res.Status)
+				t.Errorf("%s from %s: got opened %v, %s, want %v", kind, origin, opened, res.Status, opens)
 			}
 		}
 	}
@@ -44,7 +44,7 @@ func TestOriginOf(t *testing.T) {
 	}
 }
 
-// A page cannot see why its socket was refused: a plain GET on the socket's path tells.
+// A page cannot see why its socket was refused; a plain GET on the socket's path shows it.
 func TestAPlainGetTellsWhatAnUpgradeWould(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { c.PublicURL = "https://cloud.example.org" })
@@ -56,14 +56,14 @@ func TestAPlainGetTellsWhatAnUpgradeWould(t *testing.T) {
 		t.Helper()
 		a := f.do(call{method: "GET", path: path, token: token, header: header})
 		if a.header.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s: %s", path, a.header.Get("Content-Type"))
+			t.Errorf("%s: got %s, want application/problem+json", path, a.header.Get("Content-Type"))
 		}
 		return a.status, a.field(t, "code")
 	}
 	ticket := f.ticket(ada, id, "vnc", "control")
 	used := f.ticket(ada, id, "cloudbot", "control")
 	if conn, res := f.dial(t, "/api/instances/"+id+"/cloudbot", []string{"binary", "ticket." + used}, map[string]string{"Origin": own}); conn == nil {
-		t.Fatal(res.Status)
+		t.Fatalf("got %s, want 101", res.Status)
 	}
 	for name, c := range map[string]struct {
 		path, token string
@@ -89,15 +89,15 @@ func TestAPlainGetTellsWhatAnUpgradeWould(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d %s", name, status, code, c.status, c.code)
 		}
 	}
-	// Asking has used up nothing.
+	// The request has not used up the ticket.
 	if conn, res := f.dial(t, path, []string{"binary", "ticket." + ticket}, map[string]string{"Origin": own}); conn == nil {
-		t.Errorf("the ticket was used up: %s", res.Status)
+		t.Errorf("an unused ticket: got %s, want 101", res.Status)
 	}
 	f.bridges.mu.Lock()
 	f.bridges.away = true
 	f.bridges.mu.Unlock()
 	if status, code := ask(path, ada.access, map[string]string{headerOrigin: own}); status != http.StatusBadGateway || code != "machine_unreachable" {
-		t.Errorf("a machine out of reach: %d %s", status, code)
+		t.Errorf("an unreachable machine: got %d %s, want 502 machine_unreachable", status, code)
 	}
 	if strings.Contains(f.log.String(), ticket) {
 		t.Error("the ticket is in the log")

@@ -18,17 +18,17 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain"
 )
 
-// ErrUnavailable says that NATS is needed for this and is not there.
-var ErrUnavailable = &domain.Error{Kind: domain.Unavailable, Code: "coordination_unavailable", Msg: "A part of the control plane is not reachable just now; try again in a moment."}
+// ErrUnavailable says that an operation needs NATS, which does not answer.
+var ErrUnavailable = &domain.Error{Kind: domain.Unavailable, Code: "coordination_unavailable", Msg: "A required service is unavailable; try again in a few seconds."}
 
-// errMoved says that somebody else wrote the key in between.
-var errMoved = errors.New("written by another")
+// errMoved says that another replica wrote the key in between.
+var errMoved = errors.New("written by another replica")
 
 // bucketPatience bounds one call to a bucket: a user waits for it.
 const bucketPatience = time.Second
 
-// bucket is a key-value bucket whose entries live for a while. It is held in memory, made when it
-// is missing, and made again after a wipe. Keys are hashed: what they say stays with the caller.
+// bucket is a key-value bucket whose entries expire. NATS holds it in memory; the bucket is created when
+// it is missing, also after a wipe. Keys are hashed, so that NATS never sees their text.
 type bucket struct {
 	conn     *nats.Conn
 	name     string
@@ -37,8 +37,8 @@ type bucket struct {
 	maxBytes int64 // 0: no limit
 
 	mu     sync.Mutex
-	kv     jetstream.KeyValue // nil: to be opened
-	opened time.Time          // when it was, last
+	kv     jetstream.KeyValue // nil: not open
+	opened time.Time          // when kv was last opened
 }
 
 // get returns the value and its revision; nil and 0 where there is none.
@@ -56,7 +56,7 @@ func (b *bucket) get(ctx context.Context, key string) (value []byte, revision ui
 	return value, revision, err
 }
 
-// put writes whatever stands there.
+// put writes the value and overwrites any other.
 func (b *bucket) put(ctx context.Context, key string, value []byte) (revision uint64, err error) {
 	err = b.do(ctx, func(ctx context.Context, kv jetstream.KeyValue) error {
 		revision, err = kv.Put(ctx, hashed(key), value)
@@ -65,7 +65,7 @@ func (b *bucket) put(ctx context.Context, key string, value []byte) (revision ui
 	return revision, err
 }
 
-// replace writes only over a revision, 0 for none; errMoved otherwise.
+// replace writes the value only if the key is at a revision, 0 for no value; else it returns errMoved.
 func (b *bucket) replace(ctx context.Context, key string, value []byte, over uint64) (revision uint64, err error) {
 	err = b.do(ctx, func(ctx context.Context, kv jetstream.KeyValue) error {
 		if over == 0 {
@@ -78,14 +78,14 @@ func (b *bucket) replace(ctx context.Context, key string, value []byte, over uin
 	return revision, err
 }
 
-// remove deletes only a revision; errMoved otherwise.
+// remove deletes the key only if it is at a revision; else it returns errMoved.
 func (b *bucket) remove(ctx context.Context, key string, revision uint64) error {
 	return b.do(ctx, func(ctx context.Context, kv jetstream.KeyValue) error {
 		return kv.Delete(ctx, hashed(key), jetstream.LastRevision(revision))
 	})
 }
 
-// do runs a call on the bucket, making the bucket if it turns out to be missing.
+// do runs a call on the bucket. If the call fails, do opens or creates the bucket and tries once more.
 func (b *bucket) do(ctx context.Context, call func(context.Context, jetstream.KeyValue) error) error {
 	if !b.conn.IsConnected() {
 		return fmt.Errorf("bucket %s: %w: %w", b.name, ErrUnavailable, errAway)
@@ -103,14 +103,14 @@ func (b *bucket) do(ctx context.Context, call func(context.Context, jetstream.Ke
 		case errors.Is(err, jetstream.ErrKeyExists), errors.Is(err, jetstream.ErrKeyRevisionMismatch), wrongSequence(err):
 			return errMoved
 		case try == 0 && ctx.Err() == nil && !full(err):
-			b.forget(kv) // the likeliest reason is a bucket that was wiped
+			b.forget(kv) // most likely the bucket was wiped
 		default:
 			return fmt.Errorf("bucket %s: %w: %w", b.name, ErrUnavailable, err)
 		}
 	}
 }
 
-// full tells that a bucket took no more: nats-server's code for a stream at its limit.
+// full reports whether a bucket took no more: 10077 is nats-server's code for a stream at its limit.
 func full(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && api.ErrorCode == 10077
@@ -134,8 +134,8 @@ func (b *bucket) open(ctx context.Context) (jetstream.KeyValue, error) {
 	return b.kv, err
 }
 
-// arrange makes the bucket's stream, or changes one that is not as it should be. One that cannot be
-// changed now is used as it is.
+// arrange creates the bucket's stream, or updates one with other settings. A stream that cannot be
+// updated now is used as it is.
 func (b *bucket) arrange(ctx context.Context, js jetstream.JetStream) error {
 	info, err := streamInfo(ctx, js, b.stream())
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -165,8 +165,8 @@ func (b *bucket) arrange(ctx context.Context, js jetstream.JetStream) error {
 
 func (b *bucket) stream() string { return "KV_" + b.name }
 
-// config is a key-value bucket as NATS's own clients make one, but for the direct gets: any replica of
-// the stream may answer those, and one that is behind does not know what was just written.
+// config is a key-value bucket as NATS's own clients create one, but without direct gets: any replica of
+// the stream may answer those, and one that is behind misses the latest writes.
 func (b *bucket) config(replicas int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: b.stream(), Subjects: []string{"$KV." + b.name + ".>"}, Storage: jetstream.MemoryStorage, Replicas: replicas,
@@ -180,7 +180,7 @@ func sameBucket(have, want jetstream.StreamConfig) bool {
 		have.MaxMsgSize == want.MaxMsgSize && have.AllowDirect == want.AllowDirect && have.Duplicates == want.Duplicates
 }
 
-// reopen has the bucket looked at before its next use, if that was long ago.
+// reopen makes the next use compare the bucket with its settings, if that was done long ago.
 func (b *bucket) reopen() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -202,7 +202,7 @@ func hashed(key string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// parse reads a bucket's value, which must be exactly what we write: others may have found a way
+// parse reads a bucket's value strictly. It must be exactly what we write: others may have found a way
 // to write there.
 func parse[T any](value []byte) (T, error) {
 	var v T

@@ -141,7 +141,7 @@ func TestPresence(t *testing.T) {
 	releaseA()
 	releaseA()
 	at("http://b")
-	// A wiped server is told again.
+	// A wiped server gets the claim again.
 	s.Stop()
 	s.Wipe(t)
 	s.Start(t)
@@ -185,7 +185,7 @@ func TestPresenceClaimedWithoutNATS(t *testing.T) {
 	}
 }
 
-// The entry of a replica that died without a word goes by itself, and what is not ours is no entry.
+// The entry of a replica that died expires, and an entry in another format counts as none.
 func TestPresenceOfTheDead(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)
@@ -197,7 +197,7 @@ func TestPresenceOfTheDead(t *testing.T) {
 	defer release()
 	gone := func() bool { _, err := p.Lookup(t.Context(), "i"); return errors.Is(err, jetstream.ErrNoTunnel) }
 	if gone() {
-		t.Fatal("not told")
+		t.Fatal("lost was not closed")
 	}
 	eventually(t, gone, func() string { return "it stays" })
 	forged, _ := json.Marshal(map[string]string{"url": "http://evil", "other": "field"})
@@ -217,8 +217,8 @@ func TestPresenceOfTheDead(t *testing.T) {
 	}
 }
 
-// When a machine was last heard outlives the claim on it, and is not known of one that connected since: its
-// replica may have been killed.
+// The time a machine was last heard from outlives the claim on it. It is unknown for a machine that connected since:
+// its replica may have been killed.
 func TestPresenceKnowsWhenAMachineWasHeard(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)
@@ -249,8 +249,8 @@ func TestPresenceKnowsWhenAMachineWasHeard(t *testing.T) {
 	}
 }
 
-// The machine is where it came last, whatever the replicas' clocks say: an entry from a clock that is ahead does not
-// end the claim that takes over from it, as the machine would lose one tunnel after another.
+// A machine is where it connected last, independent of the replicas' clocks: an entry from a clock that is ahead does
+// not end the claim that takes over from it. Otherwise the machine would lose one tunnel after another.
 func TestPresenceWhereClocksDiffer(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)

@@ -13,8 +13,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// Counts say how log and stream compare, number by number. Missing, Extra and Different are zero
-// when all is well and everything was relayed.
+// Counts compares log and stream, number by number. Missing, Extra and Different are zero when
+// everything was relayed correctly.
 type Counts struct {
 	Log       int64 // events in the log
 	Stream    int64 // messages in the stream
@@ -23,8 +23,8 @@ type Counts struct {
 	Different int64 // pairs that differ in position, id, epoch, subject or any byte of the data
 }
 
-// Check reads log and stream side by side. It is meant for a quiet moment: what is appended
-// meanwhile may count as missing.
+// Check reads log and stream side by side. Run it while no events are appended: an event appended
+// during the check may count as missing.
 func Check(ctx context.Context, store eventstore.Store, conn *nats.Conn) (Counts, error) {
 	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(callTimeout))
 	if err != nil {
@@ -50,7 +50,7 @@ func Check(ctx context.Context, store eventstore.Store, conn *nats.Conn) (Counts
 		}
 		c.Log++
 		for ; more && err == nil && m.Sequence < uint64(e.Position); m, err, more = next() {
-			c.Stream++ // only a log with a gap gets here
+			c.Stream++ // only a log with a gap leads here
 			c.Extra++
 		}
 		switch {
@@ -76,7 +76,7 @@ func Check(ctx context.Context, store eventstore.Store, conn *nats.Conn) (Counts
 	return c, nil
 }
 
-// messages yields the stream's messages up to a number.
+// messages yields the stream's messages up to number upTo.
 func messages(ctx context.Context, js jetstream.JetStream, upTo int64) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
 		if upTo == 0 {

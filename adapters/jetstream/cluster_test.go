@@ -13,7 +13,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
 )
 
-// kept says of how many servers each of the streams has a copy that is up to date.
+// kept returns how many servers have an up-to-date copy of each stream.
 func kept(t *testing.T, js natsjs.JetStream, streams ...string) (copies map[string]int, leaders map[string]string) {
 	t.Helper()
 	copies, leaders = map[string]int{}, map[string]string{}
@@ -35,8 +35,8 @@ func kept(t *testing.T, js natsjs.JetStream, streams ...string) (copies map[stri
 
 var ofCluster = []string{jetstream.StreamName, "KV_limits", "KV_presence", "KV_heard"}
 
-// A cluster loses each of its servers in turn, leader of a stream or not, and everything goes on: events,
-// limits that were counted before, and the whereabouts of tunnels.
+// A cluster loses each of its servers in turn, stream leader or not, and everything works: events, limits that
+// were counted before, and the registry of tunnels.
 func TestClusterLosesAnyServer(t *testing.T) {
 	t.Parallel()
 	c := natstest.NewCluster(t, 3)
@@ -122,7 +122,7 @@ func TestClusterLosesAnyServer(t *testing.T) {
 	}
 }
 
-// NATS_URL lists servers: a connection finds any that is left.
+// NATS_URL lists servers: a connection finds one that runs.
 func TestConnectionFindsTheServersThatAreLeft(t *testing.T) {
 	t.Parallel()
 	c := natstest.NewCluster(t, 3)
@@ -194,7 +194,7 @@ func TestReplicasFollowALateServer(t *testing.T) {
 	}, func() string { return fmt.Sprint(err) })
 }
 
-// NATS_REPLICAS=3 can never work on a single server, which is another matter than a cluster that is too small for now.
+// NATS_REPLICAS=3 can never work on a single server, unlike on a cluster that is too small for now.
 func TestReplicasOfOneServer(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)

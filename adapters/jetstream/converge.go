@@ -13,16 +13,15 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// agreement says up to where the stream was last known to agree with the log.
+// agreement is the last known state in which the stream agreed with the log.
 type agreement struct {
-	created time.Time // tells a stream from its successor
+	created time.Time // distinguishes a stream from its successor
 	epoch   int
 	last    int64
 }
 
-// converge makes sure that there is a stream, that it belongs to the present epoch and that what is
-// in it comes from the log, and returns where it ends. suspect is one more position to compare,
-// 0 for none.
+// converge makes sure that the stream exists, belongs to the current epoch and contains only messages of
+// the log, and returns where it ends. suspect is one more position to compare; 0: none.
 func (r *Relay) converge(ctx context.Context, suspect int64) (agreement, error) {
 	epoch, err := r.cfg.Epochs.Current(ctx)
 	if err != nil {
@@ -35,7 +34,7 @@ func (r *Relay) converge(ctx context.Context, suspect int64) (agreement, error) 
 	if err != nil {
 		return agreement{}, err
 	}
-	// The head is read after the stream: a stream that is only ever filled from this log cannot be ahead of it.
+	// The head is read after the stream: a stream that is filled only from this log cannot be ahead of it.
 	head, err := r.cfg.Store.Head(ctx)
 	if err != nil {
 		return agreement{}, err
@@ -44,8 +43,8 @@ func (r *Relay) converge(ctx context.Context, suspect int64) (agreement, error) 
 	streamEpoch, agreed := epochOf(info.Config)
 	switch {
 	case streamEpoch < epoch:
-		// A relay began the epoch and did not live to empty the stream, or the stream is not ours.
-		return r.replace(ctx, info, epoch, agreed, "an epoch has begun")
+		// A relay began the epoch and ended before it emptied the stream, or the stream is not ours.
+		return r.replace(ctx, info, epoch, agreed, "a new epoch began")
 	case streamEpoch > epoch:
 		return r.begin(ctx, info, streamEpoch, min(last, head), "the database does not know the stream's epoch")
 	case last > head:
@@ -58,11 +57,11 @@ func (r *Relay) converge(ctx context.Context, suspect int64) (agreement, error) 
 		same, err := r.agrees(ctx, n, epoch)
 		switch {
 		case errors.Is(err, jetstream.ErrMsgNotFound):
-			// A hole, which is found below, or a message that the limits took.
+			// A hole, which is found below, or a message that the limits removed.
 		case err != nil:
 			return agreement{}, err
 		case !same:
-			return r.begin(ctx, info, epoch, n, "the stream holds what the log does not")
+			return r.begin(ctx, info, epoch, n, "the stream contains a message that the log does not")
 		}
 	}
 	if holed(info, r.cfg.Limits) {
@@ -75,7 +74,7 @@ func (r *Relay) converge(ctx context.Context, suspect int64) (agreement, error) 
 	return agreement{created: info.Created, epoch: epoch, last: last}, nil
 }
 
-// update brings the stream's settings to what they should be, with so many replicas.
+// update sets the stream's settings to the configured ones, with a number of replicas.
 func (r *Relay) update(ctx context.Context, info *jetstream.StreamInfo, replicas int) error {
 	epoch, agreed := epochOf(info.Config)
 	want := r.cfg.Limits.config(epoch, agreed, replicas)
@@ -87,8 +86,8 @@ func (r *Relay) update(ctx context.Context, info *jetstream.StreamInfo, replicas
 	return err
 }
 
-// replicate gives the stream the replicas it should have. One that cannot have them now goes on with
-// what it has.
+// replicate sets the stream's number of replicas. If the cluster refuses, the stream continues with the
+// number it has.
 func (r *Relay) replicate(ctx context.Context, info *jetstream.StreamInfo) {
 	r.replicated = time.Now()
 	err := inTurn(r.cfg.Limits.Replicas, info.Config.Replicas, func(n int) error { return r.update(ctx, info, n) })
@@ -98,7 +97,7 @@ func (r *Relay) replicate(ctx context.Context, info *jetstream.StreamInfo) {
 	r.fewer = err != nil
 }
 
-// inspect looks after the stream while it should stand at position at.
+// inspect checks the stream, which should end at position at.
 func (r *Relay) inspect(ctx context.Context, st agreement, at int64) error {
 	info, err := streamInfo(ctx, r.js, StreamName)
 	if err != nil {
@@ -106,7 +105,7 @@ func (r *Relay) inspect(ctx context.Context, st agreement, at int64) error {
 	}
 	epoch, _ := epochOf(info.Config)
 	if !info.Created.Equal(st.created) || epoch != st.epoch || int64(info.State.LastSeq) != at || holed(info, r.cfg.Limits) {
-		return fmt.Errorf("look after the stream: %w", errRefused)
+		return fmt.Errorf("check the stream: %w", errRefused)
 	}
 	if time.Since(r.replicated) > replicateEvery {
 		r.replicate(ctx, info)
@@ -114,7 +113,7 @@ func (r *Relay) inspect(ctx context.Context, st agreement, at int64) error {
 	return nil
 }
 
-// holed tells whether messages are missing that should be there.
+// holed reports whether messages are missing that the limits did not remove.
 func holed(info *jetstream.StreamInfo, limits StreamLimits) bool {
 	s := info.State
 	switch {
@@ -123,25 +122,25 @@ func holed(info *jetstream.StreamInfo, limits StreamLimits) bool {
 	case s.LastSeq == 0:
 		return false
 	case s.Msgs == 0, s.FirstSeq > 1:
-		return !limits.any() // limits take the oldest, in order
+		return !limits.any() // limits remove the oldest, in order
 	}
 	return false
 }
 
-// begin starts a new epoch. The stream's numbers up to its last one are used up in the old epoch.
-// hi is a position up to which the two might agree.
+// begin starts a new epoch, because the stream's numbers are used up in the old one. hi is the highest
+// position at which log and stream may agree.
 func (r *Relay) begin(ctx context.Context, info *jetstream.StreamInfo, old int, hi int64, reason string) (agreement, error) {
 	at := r.lastAgreed(ctx, hi, info)
 	epoch, err := r.cfg.Epochs.Begin(ctx, old, reason, at)
 	if err != nil {
 		return agreement{}, err
 	}
-	r.log.WarnContext(ctx, "new epoch", "epoch", epoch, "reason", reason, "agreed", at, "stream", info.State.LastSeq)
+	r.log.WarnContext(ctx, "epoch begun", "epoch", epoch, "reason", reason, "agreed", at, "stream", info.State.LastSeq)
 	return r.replace(ctx, info, epoch, at, reason)
 }
 
-// lastAgreed finds the last position, at most hi, on which log and stream agree. They do so up to
-// some point and never again after it.
+// lastAgreed returns the last position, at most hi, at which log and stream agree. They agree up to some
+// position and differ at all later ones.
 func (r *Relay) lastAgreed(ctx context.Context, hi int64, info *jetstream.StreamInfo) int64 {
 	epoch, _ := epochOf(info.Config)
 	lo := max(int64(info.State.FirstSeq), 1)
@@ -158,7 +157,7 @@ func (r *Relay) lastAgreed(ctx context.Context, hi int64, info *jetstream.Stream
 	return lo + int64(n) - 1
 }
 
-// replace empties the stream: it is deleted and made again under an epoch, to be filled from 1.
+// replace deletes the stream and creates it again under an epoch, to be filled from 1.
 func (r *Relay) replace(ctx context.Context, seen *jetstream.StreamInfo, epoch int, agreed int64, reason string) (agreement, error) {
 	info, err := streamInfo(ctx, r.js, StreamName)
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -166,7 +165,7 @@ func (r *Relay) replace(ctx context.Context, seen *jetstream.StreamInfo, epoch i
 	}
 	if err == nil {
 		if !info.Created.Equal(seen.Created) {
-			return agreement{}, fmt.Errorf("replace stream: %w: another relay did", errRefused)
+			return agreement{}, fmt.Errorf("replace stream: %w: another relay did it", errRefused)
 		}
 		r.log.WarnContext(ctx, "stream replaced", "reason", reason, "epoch", epoch, "stream", info.State.LastSeq)
 		if err := r.js.DeleteStream(ctx, StreamName); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -185,7 +184,7 @@ func (r *Relay) create(ctx context.Context, epoch int, agreed int64) (agreement,
 		return err
 	})
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return agreement{}, fmt.Errorf("create stream: %w: another relay did", errRefused)
+		return agreement{}, fmt.Errorf("create stream: %w: another relay did it", errRefused)
 	}
 	if err != nil {
 		return agreement{}, fmt.Errorf("create stream: %w", err)
@@ -195,7 +194,7 @@ func (r *Relay) create(ctx context.Context, epoch int, agreed int64) (agreement,
 	return agreement{created: info.Created, epoch: epoch, last: int64(info.State.LastSeq)}, nil
 }
 
-// agrees compares message n with event n. An error of jetstream.ErrMsgNotFound says there is no message.
+// agrees reports whether message n is event n. The error is jetstream.ErrMsgNotFound if there is no message.
 func (r *Relay) agrees(ctx context.Context, n int64, epoch int) (bool, error) {
 	got, err := messageAt(ctx, r.js, n)
 	if err != nil {
@@ -208,20 +207,20 @@ func (r *Relay) agrees(ctx context.Context, n int64, epoch int) (bool, error) {
 	return want != nil && same(got, *want, epoch), nil
 }
 
-// same tells whether a message is the envelope of an event, in an epoch.
+// same reports whether a message is the envelope of an event, in an epoch.
 func same(m *jetstream.RawStreamMsg, e eventstore.Event, epoch int) bool {
 	v, err := ParseEnvelope(m.Data)
 	return err == nil && v.Epoch == epoch && v.holds(e) && m.Subject == Subject(e) && int64(m.Sequence) == e.Position
 }
 
-// holds compares the envelope's event with the log's. Data that was left out is compared by its sum.
+// holds reports whether the envelope's event is the log's. Data that was left out is compared by its SHA-256.
 func (v Envelope) holds(e eventstore.Event) bool {
 	a := v.Event
 	return a.Position == e.Position && a.ID == e.ID && a.Type == e.Type && a.Stream == e.Stream && a.Version == e.Version &&
 		(v.LeftOut == "" && bytes.Equal(a.Data, e.Data) || v.LeftOut != "" && v.LeftOut == sum(e.Data))
 }
 
-// eventAt returns the log's event at a position, nil if the log ends before it.
+// eventAt returns the log's event at a position, or nil if the log ends before it.
 func eventAt(ctx context.Context, store eventstore.Store, n int64) (*eventstore.Event, error) {
 	for e, err := range store.ReadAll(ctx, n-1) {
 		if err != nil {

@@ -14,26 +14,26 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// DataHeader says DataLeftOut on a message whose event was too large: its data is only in the log,
-// where `cloudbot events` shows it; dataref names the event and datasha256 is the data's sum.
+// DataHeader is DataLeftOut on a message whose event was too large. Its data is only in the log, where
+// `cloudbot events` shows it; dataref names the event, and datasha256 is the SHA-256 of the data.
 const (
 	DataHeader  = "Cloudbot-Data"
 	DataLeftOut = "left-out"
 )
 
-// ContentType is that of an envelope, as the NATS binding of CloudEvents wants it.
+// ContentType is the content type of an envelope, as the NATS binding of CloudEvents defines it.
 const ContentType = "application/cloudevents+json; charset=utf-8"
 
-// Envelope is an event as the world outside the log sees it: a CloudEvents 1.0 JSON object whose
-// data is the event's, byte for byte. The client's address is not in it.
+// Envelope is an event as subscribers see it: a CloudEvents 1.0 JSON object whose data is the event's,
+// byte for byte. The client's address is left out.
 //
-// An event that cannot be read goes out as far as it can be, with its damage, so that message n
+// An event that cannot be read is published with its readable parts and its damage, so that message n
 // stays event n. Data that is not JSON is then in data_base64.
 type Envelope struct {
 	Environment string // part of the source: "/cloudbot/<environment>"
 	Epoch       int    // together with the position, a number that is never used twice
 	Event       eventstore.Event
-	LeftOut     string // SHA-256 of data that is too large for a message and only in the log; "": it is here
+	LeftOut     string // SHA-256 of data that is too large for a message and only in the log; "": the data is here
 }
 
 const sourcePrefix = "/cloudbot/"
@@ -64,10 +64,10 @@ type wire struct {
 	Data              json.RawMessage `json:"data,omitempty"`
 }
 
-// errNotJSON is the damage of an event whose data is anything else.
+// errNotJSON is the damage of an event whose data is not JSON.
 var errNotJSON = errors.New("data is not JSON")
 
-// stub is the envelope without its data.
+// stub returns the envelope without its data.
 func (v Envelope) stub() Envelope {
 	v.LeftOut, v.Event.Data = sum(v.Event.Data), nil
 	return v
@@ -78,7 +78,7 @@ func sum(data []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// Bytes is the envelope's JSON.
+// Bytes returns the envelope's JSON.
 func (v Envelope) Bytes() []byte {
 	e := v.Event
 	w := wire{
@@ -104,12 +104,12 @@ func (v Envelope) Bytes() []byte {
 	}
 	head, err := json.Marshal(w)
 	if err != nil {
-		panic(fmt.Sprintf("envelope of event %d: %v", e.Position, err)) // a year beyond 9999, which no store takes
+		panic(fmt.Sprintf("envelope of event %d: %v", e.Position, err)) // only for a year beyond 9999, which no store accepts
 	}
 	if !whole {
 		return head
 	}
-	// The encoder would compact the data and escape its HTML; it goes in as it is, and last.
+	// The encoder would compact the data and escape its HTML, so the data is appended unchanged.
 	b := make([]byte, 0, len(head)+len(e.Data)+len(dataKey)+1)
 	b = append(b, head[:len(head)-1]...)
 	b = append(b, ',')
@@ -120,7 +120,7 @@ func (v Envelope) Bytes() []byte {
 
 const dataKey = `"data":`
 
-// ParseEnvelope is the inverse of Bytes, but for the client's address.
+// ParseEnvelope is the inverse of Bytes, except for the client's address.
 func ParseEnvelope(body []byte) (Envelope, error) {
 	var w wire
 	if err := json.Unmarshal(body, &w); err != nil {
@@ -157,7 +157,7 @@ func ParseEnvelope(body []byte) (Envelope, error) {
 	}, nil
 }
 
-// exactData gives back the white space around the data, which the decoder drops and the log keeps.
+// exactData restores the white space around the data: the decoder drops it, and the log keeps it.
 func exactData(body []byte, data json.RawMessage) json.RawMessage {
 	inner, ok := bytes.CutSuffix(body, []byte("}"))
 	if !ok {
@@ -174,7 +174,7 @@ func exactData(body []byte, data json.RawMessage) json.RawMessage {
 	return json.RawMessage(inner[len(before):])
 }
 
-// Subject is where an event is published: cloudbot.events.<aggregate>.<id>.<event>.
+// Subject returns the subject that an event is published under: cloudbot.events.<aggregate>.<id>.<event>.
 func Subject(e eventstore.Event) string {
 	name := e.Type
 	if _, event, ok := strings.Cut(e.Type, "."); ok {
@@ -183,8 +183,8 @@ func Subject(e eventstore.Event) string {
 	return SubjectPrefix + token(e.Stream.Aggregate) + "." + token(e.Stream.ID) + "." + token(name)
 }
 
-// token makes s one token of a subject. The log's names are tokens as they are; a stranger must
-// not stop the relay.
+// token turns s into one token of a subject. The log's own names are tokens already; an unexpected name
+// must not stop the relay.
 func token(s string) string {
 	if s == "" {
 		return "_"

@@ -8,21 +8,21 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Epochs counts how often the log was found shorter than, or different from, what had been
-// published: each such epoch numbers the stream afresh, so (epoch, number) is never used twice.
+// Epochs counts how often the log turned out to be shorter than, or different from, what had been
+// published. Each epoch restarts the stream's numbers, so the pair (epoch, number) is never used twice.
 type Epochs interface {
 	// Current returns the epoch that new messages belong to, from 1.
 	Current(ctx context.Context) (int, error)
 	// Begin makes sure that the current epoch is greater than old, and returns it. at is the last
 	// position on which the new epoch and what was published before agree. Calling it again with
-	// the same old changes nothing: two relays that see the same trouble begin one epoch.
+	// the same old has no effect: two relays that see the same problem begin one epoch.
 	Begin(ctx context.Context, old int, reason string, at int64) (int, error)
 }
 
 // PostgresEpochs keeps the epochs beside the log.
 type PostgresEpochs struct{ Pool DB }
 
-// DB is what PostgresEpochs needs of a connection pool.
+// DB lists the methods of a connection pool that PostgresEpochs uses.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row

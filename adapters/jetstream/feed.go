@@ -14,21 +14,21 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// ErrRewound ends a Follow whose events are not in the log any more: an older backup of the
-// database was restored under it. What was built from them must be loaded afresh.
+// ErrRewound ends a Follow whose events are no longer in the log: an older backup of the database was
+// restored. Rebuild everything that was built from those events.
 var ErrRewound = errors.New("the log was rewound")
 
-// FeedConfig says where a feed reads.
+// FeedConfig configures a feed.
 type FeedConfig struct {
 	Store  eventstore.Store // required
 	Conn   *nats.Conn       // required; may be disconnected
 	Logger *slog.Logger     // nil: silent
-	Batch  int              // most events handed over at a time; 0: 500
-	Poll   time.Duration    // how often to look at the log while the stream is silent; 0: one second
+	Batch  int              // most events in a batch; 0: 500
+	Poll   time.Duration    // how often to read the log while the stream is silent; 0: one second
 }
 
-// Feed hands out the log's events soon after they are committed, from the stream while that is
-// good and from the log while it is not.
+// Feed delivers the log's events soon after they are committed: from the stream while that works, else
+// from the log.
 type Feed struct {
 	cfg FeedConfig
 	log *slog.Logger
@@ -36,18 +36,18 @@ type Feed struct {
 }
 
 const (
-	// grace is how long the stream has to deliver what a hint announced.
+	// grace is how long the stream may take to deliver what a hint announced.
 	grace = 50 * time.Millisecond
-	// retryAttach is how long a stream that could not be used is left alone; one that answers and
-	// delivers nothing longer and longer, up to maxRetryAttach.
+	// retryAttach is the pause before the next try to use the stream. For a stream that answers but delivers
+	// nothing, the pause doubles each time, up to maxRetryAttach.
 	retryAttach    = 300 * time.Millisecond
 	maxRetryAttach = 10 * time.Second
 )
 
-// errSilent says that the stream does not deliver what is in the log.
+// errSilent says that the stream does not deliver the events of the log.
 var errSilent = errors.New("the stream is silent")
 
-// NewFeed makes a feed for any number of followers.
+// NewFeed returns a feed for any number of followers.
 func NewFeed(cfg FeedConfig) (*Feed, error) {
 	cfg.Batch = cmp.Or(cfg.Batch, 500)
 	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
@@ -58,10 +58,10 @@ func NewFeed(cfg FeedConfig) (*Feed, error) {
 	return &Feed{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), js: js}, nil
 }
 
-// Follow calls fn with every event after a position, in order and each once, in batches that are
-// as large as what is waiting. An error of fn ends it and is returned as it is; ErrRewound says
-// that the log has lost events that fn was given. It returns nil when ctx ends, and outlives all
-// troubles of NATS and Postgres.
+// Follow calls fn with every event after a position, in order and each once, in batches of all events that
+// are waiting. An error of fn ends it and is returned unchanged; ErrRewound says that the log has lost
+// events that fn was given. Follow returns nil when ctx ends, and retries after all failures of NATS and
+// Postgres.
 func (f *Feed) Follow(ctx context.Context, after int64, fn func(ctx context.Context, events []eventstore.Event) error) error {
 	fl := &follower{feed: f, fn: fn, at: after, hints: f.cfg.Store.Notifications(ctx)}
 	err := fl.run(ctx)
@@ -77,11 +77,11 @@ type follower struct {
 	fn       func(context.Context, []eventstore.Event) error
 	fnFailed bool
 	hints    <-chan struct{}
-	at       int64  // position of the last event handed over
+	at       int64  // position of the last event given to fn
 	last     string // its id; "" before the first
 }
 
-// run takes turns: the stream while it can be used, the log while it cannot.
+// run follows the stream while it can be used, else the log.
 func (fl *follower) run(ctx context.Context) error {
 	alone := retryAttach
 	for quiet := false; ; {
@@ -111,7 +111,7 @@ func (fl *follower) run(ctx context.Context) error {
 	}
 }
 
-// over tells whether an error ends the Follow.
+// over reports whether an error ends the Follow.
 func (fl *follower) over(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || fl.fnFailed || errors.Is(err, ErrRewound)
 }
@@ -130,8 +130,8 @@ func (fl *follower) hand(ctx context.Context, batch []eventstore.Event) error {
 	return nil
 }
 
-// anchor makes sure that the event at the present position is still the one handed over. From then
-// on a rewind shows in the epoch of the stream's messages.
+// anchor makes sure that the event at the current position is still the one given to fn. From then on a
+// rewind is visible in the epoch of the stream's messages.
 func (fl *follower) anchor(ctx context.Context) error {
 	if fl.at < 1 {
 		return nil
@@ -143,13 +143,13 @@ func (fl *follower) anchor(ctx context.Context) error {
 	return fl.stillThere(e)
 }
 
-// stillThere compares the last event handed over with the log's at its position, nil for none.
+// stillThere compares the last event given to fn with the log's event at its position; nil: there is none.
 func (fl *follower) stillThere(e *eventstore.Event) error {
 	switch {
 	case e == nil:
-		return fmt.Errorf("event %d is gone: %w", fl.at, ErrRewound)
+		return fmt.Errorf("event %d is missing: %w", fl.at, ErrRewound)
 	case fl.last != "" && fl.last != e.ID:
-		return fmt.Errorf("event %d is another one: %w", fl.at, ErrRewound)
+		return fmt.Errorf("event %d was replaced: %w", fl.at, ErrRewound)
 	}
 	fl.last = e.ID
 	return nil
@@ -164,7 +164,7 @@ func (fl *follower) fromLog(ctx context.Context, during time.Duration) error {
 			if fl.over(ctx, err) {
 				return err
 			}
-			fl.feed.log.WarnContext(ctx, "read the log", "position", fl.at, "err", err)
+			fl.feed.log.WarnContext(ctx, "reading the log failed, will retry", "position", fl.at, "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -179,8 +179,8 @@ func (fl *follower) fromLog(ctx context.Context, during time.Duration) error {
 	}
 }
 
-// catchUp hands over all that the log holds after the present position, having made sure that
-// the event at that position is still the one handed over.
+// catchUp gives fn all events of the log after the current position. It first makes sure that the event at
+// that position is still the one given to fn.
 func (fl *follower) catchUp(ctx context.Context) error {
 	var batch []eventstore.Event
 	expect := max(fl.at, 1)
@@ -189,7 +189,7 @@ func (fl *follower) catchUp(ctx context.Context) error {
 			return fmt.Errorf("read the log after %d: %w", expect-1, err)
 		}
 		if e.Position != expect {
-			return fmt.Errorf("read the log: position %d where %d belongs", e.Position, expect)
+			return fmt.Errorf("read the log: got position %d, want %d", e.Position, expect)
 		}
 		expect++
 		if e.Position == fl.at {
@@ -211,12 +211,13 @@ func (fl *follower) catchUp(ctx context.Context) error {
 	return fl.hand(ctx, batch)
 }
 
-// fromStream follows the stream until something about it is wrong, which its error says.
+// fromStream follows the stream until it fails, and returns the reason.
 func (fl *follower) fromStream(ctx context.Context, src *source) error {
 	look := time.NewTicker(fl.feed.cfg.Poll)
 	defer look.Stop()
 	var late <-chan time.Time // fires when the stream has not delivered what a hint announced
-	// missing reads what the stream did not deliver, and tells whether it was silent for long.
+	// missing reads the events that the stream did not deliver; its error is errSilent if there were some and the
+	// stream has been silent for long.
 	missing := func(silent bool) error {
 		before := fl.at
 		if err := fl.catchUp(ctx); err != nil {
@@ -246,7 +247,7 @@ func (fl *follower) fromStream(ctx context.Context, src *source) error {
 				fl.hints = nil
 			case late == nil && time.Since(src.arrived) > grace:
 				late = time.After(grace)
-			case late == nil: // it announced what has just arrived, or the first that does not
+			case late == nil: // it announced the event that just arrived, or the first one that is late
 				late = time.After(4 * grace)
 			}
 		case <-late:
@@ -256,7 +257,7 @@ func (fl *follower) fromStream(ctx context.Context, src *source) error {
 				return err
 			}
 		case <-look.C:
-			// A busy stream is looked at now and then, a silent one always.
+			// A busy stream is checked at every fifth tick, a silent one at each.
 			if looked++; time.Since(src.arrived) <= fl.feed.cfg.Poll && looked%5 != 0 {
 				continue
 			}

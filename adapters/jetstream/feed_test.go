@@ -36,7 +36,7 @@ func TestFollowFromAnywhere(t *testing.T) {
 	}
 }
 
-// Whatever happens to NATS, a follower gets every event, in order and once.
+// A follower gets every event, in order and once, through all failures of NATS.
 func TestFollowAcrossTroubles(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -70,7 +70,7 @@ func TestFollowAcrossTroubles(t *testing.T) {
 				t.Error(err)
 			}
 			err := w.JS.DeleteStream(t.Context(), jetstream.StreamName)
-			if err != nil && !errors.Is(err, njs.ErrStreamNotFound) { // a relay may be replacing it just now
+			if err != nil && !errors.Is(err, njs.ErrStreamNotFound) { // a relay may be replacing it
 				t.Error(err)
 			}
 		}},
@@ -91,14 +91,14 @@ func TestFollowAcrossTroubles(t *testing.T) {
 	}
 }
 
-// A stream that is not the log's must not be believed: the events in it never happened.
+// A stream that differs from the log must not be believed: its events never happened.
 func TestStaleStreamIsNotFollowed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.log.write(t, 40, "A")
 	stop := run(t, w.relay(t, jetstream.StreamLimits{}))
 	w.settled(t)
-	stop() // and nobody mends the stream
+	stop() // and no relay repairs the stream
 	w.log.restore(t, 25)
 	r := w.follow(t, 20)
 	r.has(t, 20, 25, "A")
@@ -208,8 +208,8 @@ func TestLatency(t *testing.T) {
 	}
 }
 
-// A stream that has stopped, under a follower that nothing but hints wakes: no hint is dropped, however
-// soon it comes after another event was handed over.
+// The stream has stopped, and only hints wake the follower: no hint is dropped, not even one that comes
+// directly after another event was delivered.
 func TestHintsAloneAreEnough(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

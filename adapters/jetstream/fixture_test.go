@@ -178,7 +178,7 @@ func eventually(t testing.TB, ok func() bool, what func() string) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("it does not happen: %s", what())
+			t.Fatalf("timed out waiting: %s", what())
 		}
 	}
 }

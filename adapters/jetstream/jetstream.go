@@ -1,9 +1,9 @@
-// Package jetstream is what the control plane does with NATS JetStream: the Relay copies the log
-// to the stream EVENTS, a Feed follows it from there, and key-value buckets with a time to live
-// hold rate limits and the whereabouts of tunnels.
+// Package jetstream contains all uses of NATS JetStream: the Relay copies the log to the stream EVENTS, a
+// Feed follows the stream, and key-value buckets with a time to live hold rate limits and the replica
+// that holds each tunnel.
 //
-// The one thing to know: all of it is a cache. Message n of the stream is event n of the log, so
-// whoever misses a message reads it from the log, and whatever is wiped is filled again.
+// The one thing to know: all of it is a cache. Message n of the stream is event n of the log, so a
+// follower that misses a message reads it from the log, and a wiped stream is refilled.
 package jetstream
 
 import (
@@ -21,14 +21,14 @@ const (
 	SubjectPrefix = "cloudbot.events."
 )
 
-// epochKey is where the stream's metadata says which epoch its numbers belong to, and agreedKey
-// up to which position that epoch and the one before are the same.
+// Keys of the stream's metadata. epochKey holds the epoch that its numbers belong to, agreedKey the last
+// position at which that epoch and the one before agree.
 const (
 	epochKey  = "cloudbot.epoch"
 	agreedKey = "cloudbot.agreed"
 )
 
-// callTimeout bounds one call to JetStream: everything here has something better to do than wait.
+// callTimeout bounds one call to JetStream: every caller can continue without it.
 const callTimeout = 2 * time.Second
 
 // StreamLimits says how much of the log the stream keeps. Nothing in the control plane needs the
@@ -36,7 +36,7 @@ const callTimeout = 2 * time.Second
 type StreamLimits struct {
 	Replicas int           // 0: as many as the cluster's size allows, 1 or 3
 	MaxBytes int64         // the oldest messages go first; 0: no limit
-	MaxAge   time.Duration // 0: for ever
+	MaxAge   time.Duration // 0: no limit
 }
 
 func (l StreamLimits) any() bool { return l.MaxBytes > 0 || l.MaxAge > 0 }
@@ -55,31 +55,31 @@ func (l StreamLimits) config(epoch int, agreed int64, replicas int) jetstream.St
 		Discard:     jetstream.DiscardOld,
 		MaxMsgs:     -1, MaxBytes: maxBytes, MaxAge: l.MaxAge, MaxConsumers: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1,
 		Replicas: replicas,
-		// Direct gets may be answered by a replica that is behind; the checks want the leader's word.
+		// A replica that is behind may answer direct gets; the checks need the leader.
 		AllowDirect: false,
-		// Messages are refused by number, so the window by message id has nothing to do.
+		// Messages are refused by number, so the window by message id is not needed.
 		Duplicates: time.Second,
-		// The stream is only ever deleted as a whole: a hole would have to be found first.
+		// The stream is only deleted as a whole: no code looks for the hole that a deleted message leaves.
 		DenyDelete: true, DenyPurge: true,
 		Metadata: map[string]string{epochKey: strconv.Itoa(epoch), agreedKey: strconv.FormatInt(agreed, 10)},
 	}
 }
 
-// sameSettings tells whether a stream is already as wanted, apart from what the server adds.
+// sameSettings reports whether a stream has the settings we want, apart from what the server adds.
 func sameSettings(have, want jetstream.StreamConfig) bool {
 	return have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.MaxMsgs == want.MaxMsgs && have.MaxMsgSize == want.MaxMsgSize &&
 		have.Replicas == want.Replicas && have.Discard == want.Discard && have.AllowDirect == want.AllowDirect &&
 		have.DenyDelete && have.DenyPurge && len(have.Subjects) == 1 && have.Subjects[0] == want.Subjects[0]
 }
 
-// epochOf reads the epoch from a stream's metadata: 0 for a stream we did not make.
+// epochOf reads the epoch from a stream's metadata: 0 for a stream that we did not create.
 func epochOf(c jetstream.StreamConfig) (epoch int, agreed int64) {
 	epoch, _ = strconv.Atoi(c.Metadata[epochKey])
 	agreed, _ = strconv.ParseInt(c.Metadata[agreedKey], 10, 64)
 	return epoch, agreed
 }
 
-// withOurs puts our metadata beside the server's own.
+// withOurs adds our metadata to the server's own.
 func withOurs(have, ours map[string]string) map[string]string {
 	all := maps.Clone(have)
 	if all == nil {
@@ -89,11 +89,11 @@ func withOurs(have, ours map[string]string) map[string]string {
 	return all
 }
 
-// wrongSequence tells whether the server refused a message because of its number.
+// wrongSequence reports whether the server refused a message because of its number.
 func wrongSequence(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == wrongSequenceConstant)
 }
 
-// wrongSequenceConstant is what clustered servers say for the same (JSStreamWrongLastSequenceConstantErr).
+// wrongSequenceConstant is the code that clustered servers use for the same refusal (JSStreamWrongLastSequenceConstantErr).
 const wrongSequenceConstant = 10164

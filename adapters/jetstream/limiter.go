@@ -29,8 +29,8 @@ type LimiterConfig struct {
 	Now      func() time.Time // nil: time.Now
 }
 
-// Limiter is a rate limiter that all replicas share. While NATS is away, or has no room for more keys,
-// each replica limits by itself, so that neither is a licence to guess; its probe says so.
+// Limiter is a rate limiter that all replicas share. While NATS is away or its bucket is full, each replica
+// counts on its own, so that passwords cannot be guessed without limit meanwhile; Probe reports it.
 type Limiter struct {
 	bucket *bucket
 	log    *slog.Logger
@@ -38,7 +38,7 @@ type Limiter struct {
 	local  localLimits
 	away   atomic.Bool  // NATS was away at the last call
 	full   atomic.Int64 // when the bucket last had no room, in Unix nanoseconds
-	hung   atomic.Int64 // when NATS last took all the time it had, and did not answer
+	hung   atomic.Int64 // when a call to NATS last timed out
 	// One call a key at a time within a replica: only replicas compete for a key.
 	stripes [256]sync.Mutex
 	seed    maphash.Seed
@@ -48,16 +48,15 @@ const (
 	limiterTries   = 20
 	limiterBytes   = 64 << 20
 	contendedRetry = time.Second
-	// fullFor is how long a bucket counts as full after it took no more: a new key finds that out, and an
-	// old one still works meanwhile.
+	// fullFor is how long a bucket counts as full after it refused a new key. Known keys still work meanwhile.
 	fullFor = time.Minute
-	// hungFor is how long a NATS that hangs is not asked again: a sign-in has several keys, and each would wait for it.
+	// hungFor is how long a NATS that hangs is left alone: a sign-in has several keys, and each would wait for it.
 	hungFor = 5 * time.Second
 )
 
 var errHangs = fmt.Errorf("%w: it did not answer in time", ErrUnavailable)
 
-// NewLimiter makes a Limiter. It may be called while NATS is away.
+// NewLimiter returns a Limiter. It may be called while NATS is away.
 func NewLimiter(cfg LimiterConfig) *Limiter {
 	l := &Limiter{
 		bucket: &bucket{conn: cfg.Conn, name: "limits", ttl: 2 * MaxWindow, replicas: cfg.Replicas, maxBytes: limiterBytes},
@@ -69,10 +68,10 @@ func NewLimiter(cfg LimiterConfig) *Limiter {
 	return l
 }
 
-// Allow counts one use of a key. 0 says go ahead; otherwise the use was not counted and there is
-// room again after retryAfter. A key has limit uses at once, and gets one back each window/limit.
-// Keys are hashed before they are stored; hash personal data with a key of your own first. An
-// error says that the arguments make no sense or that ctx ended.
+// Allow counts one use of a key and returns 0. If the limit is reached, it does not count the use and returns
+// how long to wait. A key has limit uses in a burst, and gains one back each window/limit. Keys are hashed
+// before they are stored; hash personal data with a key of your own first. An error says that the arguments are
+// invalid or that ctx ended.
 func (l *Limiter) Allow(ctx context.Context, key string, limit int, window time.Duration) (retryAfter time.Duration, err error) {
 	if limit < 1 || window <= 0 || window > MaxWindow {
 		return 0, fmt.Errorf("rate limit: %d in %s is not a limit", limit, window)
@@ -99,12 +98,12 @@ func (l *Limiter) Allow(ctx context.Context, key string, limit int, window time.
 	if full(err) {
 		l.noRoom(ctx)
 	} else if !l.away.Swap(true) {
-		l.log.WarnContext(ctx, "rate limits are not shared for now", "err", err)
+		l.log.WarnContext(ctx, "sharing rate limits failed, each replica counts on its own", "err", err)
 	}
 	return l.local.allow(hashed(key), l.now(), limit, window), nil
 }
 
-// hangs reports whether NATS did not answer of late.
+// hangs reports whether a recent call to NATS timed out.
 func (l *Limiter) hangs() bool {
 	since := l.now().Sub(time.Unix(0, l.hung.Load()))
 	return since >= 0 && since < hungFor
@@ -113,7 +112,7 @@ func (l *Limiter) hangs() bool {
 // noRoom notes that the bucket is full, and logs it once.
 func (l *Limiter) noRoom(ctx context.Context) {
 	if now := l.now(); now.Sub(time.Unix(0, l.full.Swap(now.UnixNano()))) > fullFor {
-		l.log.WarnContext(ctx, "bucket of rate limits full: each replica counts new ones by itself", "bytes", limiterBytes)
+		l.log.WarnContext(ctx, "bucket of rate limits full, each replica counts new keys on its own", "bytes", limiterBytes)
 	}
 }
 
@@ -121,12 +120,12 @@ func (l *Limiter) noRoom(ctx context.Context) {
 func (l *Limiter) Probe(ctx context.Context) error {
 	err := l.bucket.probe(ctx)
 	if full(err) || err == nil && l.now().Sub(time.Unix(0, l.full.Load())) < fullFor {
-		return fmt.Errorf("bucket %s: full at %d bytes", l.bucket.name, limiterBytes) // the same words, so that they are logged once
+		return fmt.Errorf("bucket %s: full at %d bytes", l.bucket.name, limiterBytes) // always the same text, so that it is logged once
 	}
 	return err
 }
 
-// GiveBack takes back one use of a key that Allow counted, wherever that was.
+// GiveBack undoes one use of a key that Allow counted, here or on another replica.
 func (l *Limiter) GiveBack(ctx context.Context, key string, limit int, window time.Duration) {
 	stripe := &l.stripes[maphash.String(l.seed, key)%uint64(len(l.stripes))]
 	stripe.Lock()
@@ -171,19 +170,19 @@ func (l *Limiter) shared(ctx context.Context, key string, limit int, window time
 			return 0, err
 		}
 	}
-	// So many replicas at one key at once are no honest user.
+	// No honest user has so many replicas compete for one key.
 	return contendedRetry, nil
 }
 
-// use is the generic cell rate algorithm: full is when the key will have its whole limit back, and
-// a use is allowed if that is less than a window away afterwards.
+// use is the generic cell rate algorithm. full is when the key will have its whole limit back; a use is
+// allowed if, with it counted, that is at most a window away.
 func use(full, now time.Time, limit int, window time.Duration) (after time.Time, retryAfter time.Duration) {
 	each := window / time.Duration(limit)
 	if full.Before(now) {
 		full = now
 	}
 	if full.After(now.Add(window)) {
-		full = now.Add(window) // a clock went back: nobody waits longer than a window for it
+		full = now.Add(window) // a clock went back: the wait never exceeds a window
 	}
 	if wait := full.Add(each).Sub(now.Add(window)); wait > 0 {
 		return full, wait
@@ -191,14 +190,14 @@ func use(full, now time.Time, limit int, window time.Duration) (after time.Time,
 	return full.Add(each), 0
 }
 
-// localLimits are the limits of one replica. The zero value is ready.
+// localLimits holds the limits that one replica counts on its own. The zero value is ready.
 type localLimits struct {
 	mu   sync.Mutex
 	full map[string]time.Time
 }
 
-// maxLocal bounds the memory: beyond it, keys that have their whole limit back are forgotten, and
-// then any.
+// maxLocal bounds the memory: beyond it, keys that have their whole limit back are dropped first, then
+// any others.
 const maxLocal = 50_000
 
 func (l *localLimits) allow(key string, now time.Time, limit int, window time.Duration) time.Duration {

@@ -25,7 +25,7 @@ func TestLimitIsGivenBack(t *testing.T) {
 		jetstream.NewLimiter(jetstream.LimiterConfig{Conn: s.Conn}),
 		jetstream.NewLimiter(jetstream.LimiterConfig{Conn: s.Connect(t)}),
 	}
-	// A thousand uses that are given back cost nothing; the limit is what it was.
+	// A thousand uses that are given back leave the limit unchanged.
 	for i := range 1000 {
 		if retry, err := replicas[i%2].Allow(t.Context(), "k", 3, time.Hour); retry != 0 || err != nil {
 			t.Fatalf("use %d: got %s, %v, want 0 and no error", i, retry, err)
@@ -57,7 +57,7 @@ func TestLimitIsGivenBack(t *testing.T) {
 	}
 }
 
-// TestHostileFullLimits fills the bucket as one who invents keys would.
+// TestHostileFullLimits fills the bucket as an attacker who invents keys would.
 func TestHostileFullLimits(t *testing.T) {
 	t.Parallel()
 	s := natstest.New(t)
@@ -166,8 +166,8 @@ func (c heldConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A NATS that hangs is asked once and then left alone for a while, as a sign-in has several keys: each replica
-// counts by itself meanwhile.
+// A NATS that hangs is asked once and then left alone for a while, because a sign-in has several keys. Meanwhile each
+// replica counts on its own.
 func TestLimitWhereNATSHangs(t *testing.T) {
 	t.Parallel()
 	h := &held{InProcessConnProvider: natstest.New(t)}

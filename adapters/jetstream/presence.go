@@ -19,26 +19,26 @@ import (
 )
 
 // ErrNoTunnel says that no replica holds a tunnel to the instance's machine.
-var ErrNoTunnel = &domain.Error{Kind: domain.Unavailable, Code: "machine_not_connected", Msg: "The machine is not connected just now."}
+var ErrNoTunnel = &domain.Error{Kind: domain.Unavailable, Code: "machine_not_connected", Msg: "The machine is not connected."}
 
-// PresenceConfig says where the whereabouts of tunnels are kept.
+// PresenceConfig configures where tunnels are registered.
 type PresenceConfig struct {
 	Conn     *nats.Conn    // required; may be disconnected
 	Logger   *slog.Logger  // nil: silent
 	Replicas int           // 0: as many as the cluster's size allows, 1 or 3
-	TTL      time.Duration // after which the entry of a dead replica is gone; 0: 30 s
+	TTL      time.Duration // after which the entry of a dead replica expires; 0: 30 s
 	Renew    time.Duration // how often a live replica renews; 0: a third of TTL
 }
 
-// Presence says which replica holds the tunnel to an instance's machine.
+// Presence knows which replica holds the tunnel to an instance's machine.
 type Presence struct {
 	bucket *bucket
-	heard  *bucket // when machines without a tunnel were last heard
+	heard  *bucket // when machines without a tunnel were last heard from
 	log    *slog.Logger
 	renew  time.Duration
 }
 
-// NewPresence makes a Presence. It may be called while NATS is away.
+// NewPresence returns a Presence. It may be called while NATS is away.
 func NewPresence(cfg PresenceConfig) *Presence {
 	ttl := cmp.Or(cfg.TTL, 30*time.Second)
 	return &Presence{
@@ -48,10 +48,10 @@ func NewPresence(cfg PresenceConfig) *Presence {
 	}
 }
 
-// heardFor is how long it is known when a machine was last heard.
+// heardFor is how long the time a machine was last heard from is kept.
 const heardFor = 30 * 24 * time.Hour
 
-// Left notes when a machine was last heard whose tunnel ended.
+// Left records when a machine whose tunnel ended was last heard from.
 func (p *Presence) Left(ctx context.Context, instanceID string, heard time.Time) error {
 	text := ""
 	if !heard.IsZero() {
@@ -63,7 +63,7 @@ func (p *Presence) Left(ctx context.Context, instanceID string, heard time.Time)
 	return nil
 }
 
-// Heard returns what Left noted since the machine last connected; zero where that is not known.
+// Heard returns what Left recorded since the machine last connected; zero if that is unknown.
 func (p *Presence) Heard(ctx context.Context, instanceID string) (time.Time, error) {
 	value, _, err := p.heard.get(ctx, instanceID)
 	if err != nil {
@@ -71,7 +71,7 @@ func (p *Presence) Heard(ctx context.Context, instanceID string) (time.Time, err
 	}
 	at, err := time.Parse(time.RFC3339, string(value))
 	if err != nil {
-		return time.Time{}, nil // none, or of a machine that connected since
+		return time.Time{}, nil // no entry, or the machine connected since
 	}
 	return at, nil
 }
@@ -82,11 +82,11 @@ type place struct {
 	Since time.Time `json:"since"`
 }
 
-// Claim says that the tunnel of an instance is here, at a URL other replicas can reach, and takes
-// over from whoever said so before. The claim is renewed until release is called or ctx ends, and
-// is then removed, unless another has taken over. NATS being away is no error: the claim is made
-// when it is back. release may be called more than once and waits for the removal. lost is closed when
-// another has taken over.
+// Claim registers this replica as the one that holds an instance's tunnel, under a URL that other replicas
+// can reach, and takes over from the replica registered before. The claim is renewed until release is called
+// or ctx ends, and is then removed, unless another replica has taken over. If NATS is away, that is no error:
+// the claim is made when it is back. release may be called more than once and waits for the removal. lost is
+// closed when another replica takes over.
 func (p *Presence) Claim(ctx context.Context, instanceID, url string) (release func(), lost <-chan struct{}, err error) {
 	if instanceID == "" || url == "" {
 		return nil, nil, errors.New("claim presence: no instance or no url")
@@ -124,18 +124,18 @@ func (p *Presence) Lookup(ctx context.Context, instanceID string) (url string, e
 	return "", ErrNoTunnel
 }
 
-// claim is one replica's word about one tunnel.
+// claim is one replica's entry for one tunnel.
 type claim struct {
 	presence *Presence
 	instance string
 	place    place
-	revision uint64 // of our entry; 0: not told yet, or wiped
-	lost     bool   // a later claim stands there
+	revision uint64 // of our entry; 0: not written yet, or wiped
+	lost     bool   // a later claim has replaced ours
 }
 
-// keep renews the claim until ctx ends, and takes it back then.
+// keep renews the claim until ctx ends, and then removes it.
 func (c *claim) keep(ctx context.Context) {
-	// A replica that is killed says no last word, and an earlier one must not stand for it.
+	// A replica that is killed records nothing at its end, and an earlier record must not stand for it.
 	_ = c.presence.Left(ctx, c.instance, time.Time{})
 	wait := c.presence.renew
 	for !c.lost {
@@ -154,16 +154,17 @@ func (c *claim) keep(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bucketPatience)
 	defer cancel()
 	if err := c.presence.bucket.remove(ctx, c.instance, c.revision); err != nil && !errors.Is(err, errMoved) {
-		c.presence.log.WarnContext(ctx, "presence is left to time out", "instance", c.instance, "err", err)
+		c.presence.log.WarnContext(ctx, "presence not removed, it will expire", "instance", c.instance, "err", err)
 	}
 }
 
-// write records the claim. coming takes over whatever stands there; later on, another's entry in the place of ours is
-// a later claim. Clocks, which may differ, decide only between two that could not be written when they were made.
+// write records the claim. A new claim (coming) replaces any entry. After that, an entry of another replica in place
+// of ours is a later claim. Clocks may differ, so they decide only between two claims that could not be written when
+// they were made.
 func (c *claim) write(ctx context.Context, coming bool) {
 	value, err := json.Marshal(c.place)
 	if err != nil {
-		return // strings and a time: it does not happen
+		return // cannot happen: the entry is strings and a time
 	}
 	over := c.revision
 	for range 5 {
@@ -187,6 +188,6 @@ func (c *claim) write(ctx context.Context, coming bool) {
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		c.presence.log.WarnContext(ctx, "presence not told", "instance", c.instance, "err", err)
+		c.presence.log.WarnContext(ctx, "presence update failed", "instance", c.instance, "err", err)
 	}
 }

@@ -17,27 +17,27 @@ import (
 )
 
 // NATS may fail the control plane in two ways. It can be away or slow: that passes, and commands and
-// queries go on meanwhile. Or it is set up so that it can never do its work: that is an error which
-// Unable recognises, and a server that starts with it would promise desktops which no user gets to see.
+// queries work meanwhile. Or its configuration prevents its work permanently: Unable recognises such an
+// error. A server that started with it would offer desktops that users could not reach.
 
-// unable are the ways of the second kind. Their sentences may be told to anybody.
+// The errors of the second kind. Their sentences contain no secrets.
 var (
 	errNoJetStream = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
-		Msg: "NATS refuses JetStream, which replicas need to share limits and to reach desktops: it is not enabled on the server. Start it with -js, or with jetstream {} in its configuration."}
+		Msg: "NATS refuses JetStream, which replicas need to share limits and to reach desktops: it is not enabled on the server. Start the server with -js, or with jetstream {} in its configuration."}
 	errNoJetStreamForAccount = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
-		Msg: "NATS refuses JetStream, which replicas need to share limits and to reach desktops: it is not enabled for the account of NATS_URL's user. Enable it there, or give another user."}
+		Msg: "NATS refuses JetStream, which replicas need to share limits and to reach desktops: it is not enabled for the account of NATS_URL's user. Enable it there, or use another user."}
 	errNoRights = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
-		Msg: "NATS refuses what the server has to publish: allow NATS_URL's user $JS.API.>, $KV.>, cloudbot.events.>, cloudbot.presence and _INBOX.>."}
+		Msg: "NATS refuses a subject that this server must publish to: allow NATS_URL's user $JS.API.>, $KV.>, cloudbot.events.>, cloudbot.presence and _INBOX.>."}
 	errNoUser = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
-		Msg: "NATS refuses NATS_URL's user: give the right name and password."}
+		Msg: "NATS refuses NATS_URL's user: use the right name and password."}
 	errNoRoom = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
-		Msg: "NATS refuses to make what the server keeps there: its limits on JetStream's memory, storage or number of streams are too low. Allow 128 MB of memory, and five streams."}
+		Msg: "NATS refuses to create a stream: its limits on JetStream's memory, storage or number of streams are too low. Allow 128 MB of memory and five streams."}
 	errNoCluster = &domain.Error{Kind: domain.Unavailable, Code: "jetstream_unable",
 		Msg: "NATS refuses NATS_REPLICAS: it is a single server, or has no limits for so many replicas. Set NATS_REPLICAS to 0, which follows the cluster's size, or to 1."}
 )
 
-// Unable returns the sentence that says what NATS refuses and why, where err means that it will not
-// do its work before its configuration is changed.
+// Unable reports whether err means that NATS cannot work until its configuration changes, and returns the
+// sentence that says what NATS refuses and why.
 func Unable(err error) (sentence string, yes bool) {
 	var e *domain.Error
 	if errors.As(err, &e) && e.Code == errNoRoom.Code {
@@ -46,8 +46,8 @@ func Unable(err error) (sentence string, yes bool) {
 	return "", false
 }
 
-// explain finds the errors of the second kind among those of a call. making says that it was to make
-// a stream or a bucket: what cannot be made is not there, while a full one still serves in part.
+// explain wraps a call's error in the matching error of the second kind, if there is one. making says that the
+// call was to create a stream or a bucket: without it nothing works, while a full one still works in part.
 func explain(conn *nats.Conn, err error, making bool) error {
 	var api *jetstream.APIError
 	errors.As(err, &api)
@@ -63,14 +63,14 @@ func explain(conn *nats.Conn, err error, making bool) error {
 	case making && api != nil && tooLow[api.ErrorCode]:
 		return fmt.Errorf("%w (%w)", errNoRoom, err)
 	case api == nil && conn.IsConnected() && lacksRights(conn.LastError()):
-		// The server says so beside the call, which just gets no answer.
+		// The server reports it on the connection; the call itself gets no answer.
 		return fmt.Errorf("%w (%w)", errNoRights, conn.LastError())
 	}
 	return err
 }
 
-// lacksRights tells whether the server refused a subject that is needed. The connection remembers it
-// until it reconnects: where it refused another subject once, a slow answer must not be blamed on that.
+// lacksRights reports whether the server refused a subject that we need. The connection remembers a refusal
+// until it reconnects: an earlier refusal of another subject must not explain a slow answer.
 func lacksRights(err error) bool {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return false
@@ -83,9 +83,9 @@ func lacksRights(err error) bool {
 	return false
 }
 
-// tooLow are the server's codes for limits that leave no room for another stream.
+// tooLow lists the server's codes for limits that allow no further stream.
 var tooLow = map[jetstream.ErrorCode]bool{
-	10002: true, // of the account's resources
+	10002: true, // the account's resources
 	10023: true, // insufficient resources
 	10027: true, // number of streams
 	10028: true, // memory
@@ -94,11 +94,11 @@ var tooLow = map[jetstream.ErrorCode]bool{
 	10120: true, // no tier for as many replicas
 }
 
-// noReplicas are those of them that speak of the number of replicas.
+// noReplicas lists those of them that concern the number of replicas.
 var noReplicas = map[jetstream.ErrorCode]bool{10074: true, 10120: true}
 
-// away tells why there is no connection: nil where there is one. A connection forgets why its last try
-// failed while it makes the next: so it is looked at for a moment.
+// away returns why there is no connection; nil: there is one. While it reconnects, a connection forgets why
+// the last try failed, so away looks several times.
 func away(ctx context.Context, conn *nats.Conn) error {
 	for range 10 {
 		switch err := conn.LastError(); {
@@ -114,8 +114,8 @@ func away(ctx context.Context, conn *nats.Conn) error {
 	return errAway
 }
 
-// Able tells whether NATS can do what the server needs of it, as far as that can be told from outside:
-// JetStream is there, with the rights and the room for a stream like ours. It leaves nothing behind.
+// Able returns nil if NATS can do what the server needs, as far as a client can find out: JetStream is
+// enabled, and its rights and limits allow a stream like ours. It leaves no stream behind.
 func Able(ctx context.Context, conn *nats.Conn, limits StreamLimits) error {
 	if err := away(ctx, conn); err != nil {
 		return err
@@ -125,12 +125,12 @@ func Able(ctx context.Context, conn *nats.Conn, limits StreamLimits) error {
 		return err
 	}
 	if _, err := js.AccountInfo(ctx); err != nil {
-		return explain(conn, fmt.Errorf("ask for JetStream: %w", err), false)
+		return explain(conn, fmt.Errorf("look for JetStream: %w", err), false)
 	}
 	if _, err := js.Stream(ctx, StreamName); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return explain(conn, err, false)
 	}
-	// The relay makes the stream; here is one like it that takes no events.
+	// The relay creates the real stream; this one is like it but takes no events.
 	name := "CLOUDBOT_TRIAL_" + nats.NewInbox()[7:]
 	err = inTurn(limits.Replicas, 0, func(replicas int) error {
 		trial := limits.config(0, 0, replicas)
@@ -139,12 +139,12 @@ func Able(ctx context.Context, conn *nats.Conn, limits StreamLimits) error {
 		return err
 	})
 	if err != nil {
-		return explain(conn, fmt.Errorf("make a stream: %w", err), true)
+		return explain(conn, fmt.Errorf("create a stream: %w", err), true)
 	}
 	return js.DeleteStream(ctx, name)
 }
 
-// StreamProbe tries to publish.
+// StreamProbe checks that the stream takes messages and that the relay fills it.
 type StreamProbe struct {
 	conn *nats.Conn
 	// head returns the log's last position.
@@ -152,19 +152,19 @@ type StreamProbe struct {
 
 	mu    sync.Mutex
 	last  uint64
-	moved time.Time // when last changed, or there was nothing to relay
+	moved time.Time // when last changed, or nothing was waiting to be relayed
 }
 
-// NewStreamProbe makes a probe of the stream on a connection.
+// NewStreamProbe returns a probe of the stream on a connection.
 func NewStreamProbe(conn *nats.Conn, head func(context.Context) (int64, error)) *StreamProbe {
 	return &StreamProbe{conn: conn, head: head, moved: time.Now()}
 }
 
-// relayPatience is how long events may wait for the relay: its lease may have to change hands first.
+// relayPatience is how long events may wait for the relay: another replica may have to take its lease first.
 const relayPatience = 15 * time.Second
 
-// Publish publishes a message into the stream that must follow one which never is: the refusal shows
-// that the stream has a leader who takes messages, and nothing is stored.
+// Publish publishes a message that must follow an impossible number. The refusal shows that the stream has
+// a leader that takes messages, and nothing is stored.
 func (p *StreamProbe) Publish(ctx context.Context) error {
 	if err := away(ctx, p.conn); err != nil {
 		return err
@@ -179,9 +179,9 @@ func (p *StreamProbe) Publish(ctx context.Context) error {
 	case wrongSequence(err):
 		return nil
 	case err == nil:
-		return errors.New("the stream took a message that it should refuse")
+		return errors.New("the stream took a message that it should have refused")
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
-		// No stream answers for the subject: is it missing, or JetStream?
+		// No stream answers for the subject: either the stream is missing, or JetStream.
 		if _, asked := js.AccountInfo(ctx); asked != nil {
 			err = asked
 		}
@@ -189,8 +189,8 @@ func (p *StreamProbe) Publish(ctx context.Context) error {
 	return explain(p.conn, fmt.Errorf("publish: %w", err), false)
 }
 
-// Relayed tells whether events reach the stream: none waits, or the stream has moved of late, which
-// takes a quorum. It looks at the stream, so that any replica sees what the one that relays does.
+// Relayed returns nil if events reach the stream: none waits, or the stream has grown recently, which takes a
+// quorum. It looks at the stream, so it works on every replica, not only on the one that relays.
 func (p *StreamProbe) Relayed(ctx context.Context) error {
 	if err := away(ctx, p.conn); err != nil {
 		return err
@@ -216,18 +216,18 @@ func (p *StreamProbe) Relayed(ctx context.Context) error {
 	if last != p.last || head <= int64(last) {
 		p.last, p.moved = last, time.Now()
 	}
-	if time.Since(p.moved) > relayPatience { // the words stay the same meanwhile, so that they are logged once
-		return fmt.Errorf("the stream stands at %d since %s, and the log goes on", last, p.moved.UTC().Format(time.RFC3339))
+	if time.Since(p.moved) > relayPatience { // the same text each time, so that it is logged once
+		return fmt.Errorf("the stream has ended at %d since %s while the log has grown", last, p.moved.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
 
-// probeKey is a key that nobody else uses: hashed like any other, replaced by each probe, and
-// forgotten when they end.
+// probeKey is a key for probes only. It is hashed like any other, replaced by each probe, and expires when
+// probes end.
 const probeKey = "probe"
 
-// probe writes as the bucket's users do: over what it finds. Now and then it also compares the bucket
-// with what it should be.
+// probe replaces the probe's entry, as the bucket's users replace theirs. At times it also compares the
+// bucket with its settings.
 func (b *bucket) probe(ctx context.Context) error {
 	if err := away(ctx, b.conn); err != nil {
 		return err
@@ -238,26 +238,26 @@ func (b *bucket) probe(ctx context.Context) error {
 		_, err = b.replace(ctx, probeKey, []byte(probeKey), revision)
 	}
 	if errors.Is(err, errMoved) {
-		return nil // by another replica's probe
+		return nil // another replica's probe wrote it
 	}
 	return explain(b.conn, err, b.missing())
 }
 
-// look reads from the bucket, and now and then compares it with what it should be.
+// look reads from the bucket, and at times compares it with its settings.
 func (b *bucket) look(ctx context.Context) error {
 	b.reopen()
 	_, _, err := b.get(ctx, probeKey)
 	return explain(b.conn, err, b.missing())
 }
 
-// missing tells that the bucket could not be opened.
+// missing reports whether the bucket could not be opened.
 func (b *bucket) missing() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.kv == nil
 }
 
-// Probe tells whether replicas find one another's tunnels.
+// Probe returns nil if replicas can find one another's tunnels.
 func (p *Presence) Probe(ctx context.Context) error {
 	err := p.bucket.probe(ctx)
 	if err == nil {

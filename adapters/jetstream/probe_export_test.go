@@ -45,7 +45,7 @@ func TestSlowStreamIsNotStuck(t *testing.T) {
 		}
 	}
 	broken.met(t.Context(), log, 7, failure)
-	broken.met(t.Context(), log, 0, failure) // it did not even say where it stands
+	broken.met(t.Context(), log, 0, failure) // it did not report its position
 	if broken.met(t.Context(), log, 7, failure); !long(&broken) {
 		t.Error("a stream that stands still is kept")
 	}

@@ -69,7 +69,7 @@ func TestProbesLeaveNothing(t *testing.T) {
 	}
 }
 
-// A stream that stands still while the log goes on has no relay, or no quorum.
+// A stream that does not grow with the log has no relay, or no quorum.
 func TestRelayedNeedsProgress(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -80,7 +80,7 @@ func TestRelayedNeedsProgress(t *testing.T) {
 	if err == nil {
 		t.Fatal("nothing is relayed, and the probe is content")
 	}
-	w.log.write(t, 1, "a") // which is no news to whoever logs what is wrong
+	w.log.write(t, 1, "a") // the error must not change, so that it is logged once
 	if again := p.Relayed(t.Context()); again == nil || again.Error() != err.Error() {
 		t.Errorf("%v, and then %v, want again other than nil and again.Error() err.Error()", err, again)
 	}
@@ -91,7 +91,7 @@ func TestRelayedNeedsProgress(t *testing.T) {
 	}
 }
 
-// A NATS that can never do its work is told from one that is away, in a sentence.
+// A NATS whose configuration prevents its work is distinguished from one that is away, in a sentence.
 func TestUnable(t *testing.T) {
 	t.Parallel()
 	plain := func(o *server.Options) string { return "" }
@@ -157,8 +157,7 @@ func TestUnable(t *testing.T) {
 	}
 }
 
-// A subject that the server refused once and that is not needed says nothing about a call that fails
-// later for another reason.
+// An earlier refusal of a subject that we do not need does not explain a call that fails later.
 func TestOtherRefusalIsNoReason(t *testing.T) {
 	t.Parallel()
 	o := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, JetStream: true}

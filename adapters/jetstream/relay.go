@@ -16,7 +16,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// RelayConfig says what a relay copies, and where to.
+// RelayConfig configures a relay.
 type RelayConfig struct {
 	Store       eventstore.Store // required
 	Conn        *nats.Conn       // required
@@ -24,43 +24,43 @@ type RelayConfig struct {
 	Environment string           // goes into each envelope's source
 	Limits      StreamLimits     // zero: the whole log
 	Logger      *slog.Logger     // nil: silent
-	Poll        time.Duration    // how often to look without a hint, and after the stream; 0: one second
-	Window      int              // messages on their way at a time; 0: 512
-	Patience    time.Duration    // how long the server may leave a message unanswered; 0: 5 s
+	Poll        time.Duration    // how often to look for events without a hint, and to check the stream; 0: one second
+	Window      int              // messages without an acknowledgement at a time; 0: 512
+	Patience    time.Duration    // how long to wait for an acknowledgement; 0: 5 s
 }
 
-// Relay publishes the log to the stream, in order and under the log's own numbers. Each message
-// names the number it must follow, so of two relays at work one is refused: that is harmless.
+// Relay publishes the log to the stream, in order and under the log's own numbers. Each message names the
+// number it must follow, so when two relays run, the server refuses one of them: that is harmless.
 type Relay struct {
 	cfg        RelayConfig
 	log        *slog.Logger
 	js         jetstream.JetStream
-	fewer      bool      // the stream cannot have the replicas it should
-	replicated time.Time // when the stream's replicas were compared with what they should be
+	fewer      bool      // the stream has fewer replicas than it should
+	replicated time.Time // when the stream's number of replicas was last checked
 	stats      struct{ published, position, head, epoch atomic.Int64 }
 }
 
-// RelayStats are figures for metrics.
+// RelayStats holds figures for metrics.
 type RelayStats struct {
-	Published int64 // messages since the start that the server acknowledged to this relay
+	Published int64 // messages that the server acknowledged to this relay since its start
 	Position  int64 // last position known to be in the stream
-	Lag       int64 // events that are not in the stream yet, as far as known
+	Lag       int64 // events known not to be in the stream yet
 	Epoch     int64
 }
 
 var (
-	// errRefused says that the stream does not stand where we thought.
-	errRefused = errors.New("the stream stands elsewhere")
+	// errRefused says that the stream ends at another position than this relay expected.
+	errRefused = errors.New("the stream ends at another position")
 	// errAway says that NATS is not connected.
 	errAway = errors.New("NATS is away")
 )
 
-// NewRelay makes a relay; Run runs it.
+// NewRelay returns a relay; Run runs it.
 func NewRelay(cfg RelayConfig) (*Relay, error) {
 	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
 	cfg.Window = cmp.Or(cfg.Window, 512)
 	cfg.Patience = cmp.Or(cfg.Patience, 5*time.Second)
-	// A context of its own: its pipeline must not stall on other publishers' messages.
+	// A JetStream context of its own: other publishers' messages must not stall its pipeline.
 	js, err := jetstream.New(cfg.Conn, jetstream.WithDefaultTimeout(callTimeout),
 		jetstream.WithPublishAsyncMaxPending(2*cfg.Window), jetstream.WithPublishAsyncTimeout(cfg.Patience))
 	if err != nil {
@@ -69,15 +69,15 @@ func NewRelay(cfg RelayConfig) (*Relay, error) {
 	return &Relay{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), js: js}, nil
 }
 
-// Stats returns the present figures.
+// Stats returns the current figures.
 func (r *Relay) Stats() RelayStats {
 	s := RelayStats{Published: r.stats.published.Load(), Position: r.stats.position.Load(), Epoch: r.stats.epoch.Load()}
 	s.Lag = max(r.stats.head.Load()-s.Position, 0)
 	return s
 }
 
-// Run publishes until ctx ends and then returns nil. It is called while a lease is held, but
-// nothing breaks when two run: what either finds in the stream, it checks against the log.
+// Run publishes until ctx ends and then returns nil. Call it while a lease is held; two running relays do
+// no harm, because each checks what it finds in the stream against the log.
 func (r *Relay) Run(ctx context.Context) error {
 	hints := r.cfg.Store.Notifications(ctx)
 	var suspect int64
@@ -91,12 +91,12 @@ func (r *Relay) Run(ctx context.Context) error {
 			r.stats.head.Store(head)
 		}
 		if errors.Is(err, errRefused) {
-			// Another relay, or a wiped stream. Look at what stands there instead of ours.
+			// Another relay published, or the stream was wiped. Look at the message in place of ours.
 			suspect = at + 1
 		}
 		t.met(ctx, r.log, at, err)
 		if t.stuck(r.cfg.Patience) {
-			t.say(ctx, r.log, at, r.mend(ctx))
+			t.say(ctx, r.log, at, r.repair(ctx))
 		}
 		if retry.Sleep(ctx, t.wait) != nil {
 			return nil
@@ -104,8 +104,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 }
 
-// session brings the stream and the log together and keeps them so until something fails. It
-// returns the last position that is surely published. well is called once all is well.
+// session makes the stream agree with the log and keeps it so until something fails. It returns the last
+// position known to be published. It calls well whenever everything is published.
 func (r *Relay) session(ctx context.Context, hints <-chan struct{}, suspect int64, well func()) (int64, error) {
 	if !r.cfg.Conn.IsConnected() {
 		return r.stats.position.Load(), errAway
@@ -130,7 +130,7 @@ func (r *Relay) session(ctx context.Context, hints <-chan struct{}, suspect int6
 			return end.at, ctx.Err()
 		case _, ok := <-hints:
 			if !ok {
-				hints = nil // ctx has ended, or the store gave up hinting: the ticker stays
+				hints = nil // ctx has ended, or the store sends no more hints: the ticker remains
 			}
 		case <-look.C:
 			if err := r.inspect(ctx, st, end.at); err != nil {
@@ -140,14 +140,14 @@ func (r *Relay) session(ctx context.Context, hints <-chan struct{}, suspect int6
 	}
 }
 
-// tail is the last event that the server has taken.
+// tail is the last event that the server has acknowledged.
 type tail struct {
 	at int64
-	id string // "" while it is not known
+	id string // "": not known yet
 }
 
-// publish copies what the log holds after end, and moves end along. It reads the event at end once
-// more: when that is gone or another one, the log was rewound under us.
+// publish copies the events after end, and advances end. It also reads the event at end again: if that is
+// missing or another one, the log was rewound.
 func (r *Relay) publish(ctx context.Context, end *tail, epoch int) error {
 	var flight []inFlight
 	next := max(end.at, 1)
@@ -156,12 +156,12 @@ func (r *Relay) publish(ctx context.Context, end *tail, epoch int) error {
 			return fmt.Errorf("read the log after %d: %w", next-1, err)
 		}
 		if e.Position != next {
-			return fmt.Errorf("read the log: position %d where %d belongs", e.Position, next)
+			return fmt.Errorf("read the log: got position %d, want %d", e.Position, next)
 		}
 		next++
 		if e.Position == end.at {
 			if end.id != "" && end.id != e.ID {
-				return fmt.Errorf("event %d is another one: %w", end.at, ErrRewound)
+				return fmt.Errorf("event %d was replaced: %w", end.at, ErrRewound)
 			}
 			end.id = e.ID
 			continue
@@ -179,7 +179,7 @@ func (r *Relay) publish(ctx context.Context, end *tail, epoch int) error {
 		}
 	}
 	if next <= end.at {
-		return fmt.Errorf("event %d is gone: %w", end.at, ErrRewound)
+		return fmt.Errorf("event %d is missing: %w", end.at, ErrRewound)
 	}
 	for _, f := range flight {
 		if err := r.land(ctx, f, end); err != nil {
@@ -189,17 +189,17 @@ func (r *Relay) publish(ctx context.Context, end *tail, epoch int) error {
 	return nil
 }
 
-// inFlight is a message the server has not answered for yet.
+// inFlight is a message that the server has not acknowledged yet.
 type inFlight struct {
 	tail
 	ack jetstream.PubAckFuture
 }
 
-// headerRoom is what JetStream's own headers take of a message.
+// headerRoom is the part of a message that JetStream's own headers need.
 const headerRoom = 1 << 10
 
-// message is the event as it is published. Where the server does not take messages as large, the data
-// stays in the log: the number has to go on.
+// message returns the event as it is published. If it is too large for the server, the message goes without
+// the data, which stays in the log: every event needs its number on the stream.
 func (r *Relay) message(e eventstore.Event, epoch int) *nats.Msg {
 	v := Envelope{Environment: r.cfg.Environment, Epoch: epoch, Event: e}
 	msg := &nats.Msg{Subject: Subject(e), Header: nats.Header{"Content-Type": {ContentType}}, Data: v.Bytes()}
@@ -207,7 +207,7 @@ func (r *Relay) message(e eventstore.Event, epoch int) *nats.Msg {
 	if room <= 0 || len(msg.Data) <= room {
 		return msg
 	}
-	r.log.Warn("event too large for a message: its data is left out", "position", e.Position, "type", e.Type, "bytes", len(msg.Data), "room", room)
+	r.log.Warn("event too large for a message, data left out", "position", e.Position, "type", e.Type, "bytes", len(msg.Data), "room", room)
 	v = v.stub()
 	if msg.Data = v.Bytes(); len(msg.Data) > room {
 		v.Event.Meta = eventstore.Metadata{}
@@ -226,12 +226,12 @@ func (r *Relay) send(e eventstore.Event, epoch int) (inFlight, error) {
 	return inFlight{tail{e.Position, e.ID}, ack}, nil
 }
 
-// land waits for the server's answer to the oldest message and moves end to it.
+// land waits for the acknowledgement of the oldest message and moves end to it.
 func (r *Relay) land(ctx context.Context, f inFlight, end *tail) error {
 	select {
 	case ack := <-f.ack.Ok():
 		if int64(ack.Sequence) != f.at {
-			return fmt.Errorf("publish event %d: %w: it became %d", f.at, errRefused, ack.Sequence)
+			return fmt.Errorf("publish event %d: %w: it got number %d", f.at, errRefused, ack.Sequence)
 		}
 	case err := <-f.ack.Err():
 		if wrongSequence(err) {

@@ -97,7 +97,7 @@ func TestStreamDeletedWhileRunning(t *testing.T) {
 	}
 }
 
-// Somebody caps the stream by hand: the cap goes and the prefix comes back.
+// An operator caps the stream by hand: the relay removes the cap and restores the prefix.
 func TestPrefixLostWhileRunning(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -201,7 +201,7 @@ func TestOtherContentsBeginAnEpoch(t *testing.T) {
 	}
 }
 
-// The log is rewound and grows again, past where it was, without the relay being restarted.
+// The log is rewound and grows past its old end, without a restart of the relay.
 func TestRewindUnderARelay(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -218,8 +218,8 @@ func TestRewindUnderARelay(t *testing.T) {
 	}
 }
 
-// A writer from before the epoch gets a message in. It keeps its epoch, so its number stays
-// unique, and the stream is mended.
+// A writer from before the epoch gets a message in. The message keeps its epoch, so its number stays
+// unique, and the relay repairs the stream.
 func TestStrangersMessageIsFound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -7,19 +7,19 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// MaxReplicas is what JetStream takes.
+// MaxReplicas is the largest number of replicas that JetStream accepts.
 const MaxReplicas = 5
 
-// clusterReplicas are asked for where the cluster's size is followed: any one server may go, and more
-// copies would make each write slower.
+// clusterReplicas is the number of replicas in a cluster unless the operator sets one. Any one server may
+// fail; more copies would make each write slower.
 const clusterReplicas = 3
 
-// replicateEvery is how often what exists is compared with what it should be: a cluster's servers come
-// up one after another, and another replica of ours may be an older program.
+// replicateEvery is how often streams are compared with their settings: a cluster's servers start one
+// after another, and another control-plane replica may run an older version.
 const replicateEvery = 30 * time.Second
 
-// replicas says which numbers of replicas to try in turn for a stream that has so many, 0 where there is
-// none yet. setting 0 follows the cluster, and never takes away what is there.
+// replicas returns the numbers of replicas to try in turn for a stream that has some already; have is 0
+// for a new stream. Setting 0 follows the cluster's size and never lowers the number.
 func replicas(setting, have int) []int {
 	switch {
 	case setting > 0:
@@ -31,7 +31,7 @@ func replicas(setting, have int) []int {
 	}
 }
 
-// inTurn calls do with these numbers until the cluster has room for one.
+// inTurn calls do with these numbers until the cluster has enough servers for one.
 func inTurn(setting, have int, do func(replicas int) error) (err error) {
 	for _, n := range replicas(setting, have) {
 		if err = do(n); !tooFewServers(err) {
@@ -41,11 +41,11 @@ func inTurn(setting, have int, do func(replicas int) error) (err error) {
 	return err
 }
 
-// tooFewServers tells that the cluster cannot keep so many replicas, now or ever.
+// tooFewServers reports whether the cluster cannot keep so many replicas, now or permanently.
 func tooFewServers(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && (tooLow[api.ErrorCode] || api.ErrorCode == noSuitablePeers)
 }
 
-// noSuitablePeers is what a cluster answers that is too small, or of which a server is down.
+// noSuitablePeers is the error code of a cluster that is too small or has a server down.
 const noSuitablePeers = 10005

@@ -12,14 +12,14 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// source is one attachment of a follower to the stream, good for as long as nothing about the
-// stream or the connection changes.
+// source is a follower's consumer on the stream. It is usable until the stream or the connection
+// changes.
 type source struct {
 	feed     *Feed
 	epoch    int
 	since    time.Time
-	arrived  time.Time // when the last message did; since before the first
-	late     int       // times in a row that a message did not arrive although its event was announced
+	arrived  time.Time // when the last message arrived; equals since before the first
+	late     int       // announced messages in a row that did not arrive in time
 	name     string    // of the consumer
 	consume  jetstream.ConsumeContext
 	messages chan message
@@ -28,19 +28,19 @@ type source struct {
 	closed   context.CancelFunc
 }
 
-// message is a message of the stream, or what is wrong with it.
+// message is a message of the stream, or the error of reading it.
 type message struct {
 	number  int64
 	epoch   int
 	event   eventstore.Event
-	leftOut bool // its data is in the log only
+	leftOut bool // its data is only in the log
 	err     error
 }
 
-// errStale says that the stream holds something other than the log, and a relay has yet to mend it.
-var errStale = errors.New("the stream is not that of the log")
+// errStale says that the stream differs from the log, and that a relay has not repaired it yet.
+var errStale = errors.New("the stream differs from the log")
 
-// attach checks the stream against the log and opens a consumer after a position.
+// attach checks the stream against the log and creates a consumer that begins after a position.
 func (f *Feed) attach(ctx context.Context, after int64) (*source, error) {
 	if !f.cfg.Conn.IsConnected() {
 		return nil, errAway
@@ -70,7 +70,7 @@ func (s *source) open(ctx, during context.Context, after int64) error {
 		Description:       "a follower of the control plane",
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       uint64(after + 1),
-		AckPolicy:         jetstream.AckNonePolicy, // what is lost on the way is read from the log
+		AckPolicy:         jetstream.AckNonePolicy, // lost messages are read from the log
 		MemoryStorage:     true,
 		Replicas:          1,
 		InactiveThreshold: 10 * time.Second,
@@ -88,7 +88,7 @@ func (s *source) open(ctx, during context.Context, after int64) error {
 	report := func(_ jetstream.ConsumeContext, err error) {
 		select {
 		case s.trouble <- fmt.Errorf("follow the stream: %w", err):
-		default: // one is enough
+		default: // one error is enough
 		}
 	}
 	s.consume, err = consumer.Consume(deliver, jetstream.ConsumeErrHandler(report),
@@ -100,7 +100,7 @@ func (s *source) open(ctx, during context.Context, after int64) error {
 	return nil
 }
 
-// validate makes sure that the stream is a beginning of the log, and returns its epoch.
+// validate makes sure that the stream is a prefix of the log, and returns its epoch.
 func (f *Feed) validate(ctx context.Context) (int, error) {
 	info, err := streamInfo(ctx, f.js, StreamName)
 	if err != nil {
@@ -132,7 +132,7 @@ func (f *Feed) validate(ctx context.Context) (int, error) {
 	return epoch, nil
 }
 
-// close detaches. The server forgets an abandoned consumer by itself, if it cannot be told.
+// close deletes the consumer. If that fails, the server removes it after its inactive threshold.
 func (s *source) close() {
 	s.closed()
 	s.feed.cfg.Conn.RemoveStatusListener(s.status)
@@ -153,7 +153,7 @@ func read(m jetstream.Msg) message {
 	}
 	v, err := ParseEnvelope(m.Data())
 	if err == nil && v.Event.Position != int64(meta.Sequence.Stream) {
-		err = fmt.Errorf("it says %d", v.Event.Position)
+		err = fmt.Errorf("it contains position %d", v.Event.Position)
 	}
 	if err != nil {
 		err = fmt.Errorf("message %d: %w", meta.Sequence.Stream, err)
@@ -161,8 +161,8 @@ func read(m jetstream.Msg) message {
 	return message{number: int64(meta.Sequence.Stream), epoch: v.Epoch, event: v.Event, leftOut: v.LeftOut != "", err: err}
 }
 
-// take hands over a message and those that wait behind it. What is missing before one of them is
-// read from the log.
+// take gives fn a message and those waiting behind it. Events that are missing before one of them are read
+// from the log.
 func (fl *follower) take(ctx context.Context, src *source, m message) error {
 	var batch []eventstore.Event
 	src.arrived, src.late = time.Now(), 0
@@ -174,7 +174,7 @@ func (fl *follower) take(ctx context.Context, src *source, m message) error {
 			}
 			return errors.Join(errStale, m.err)
 		case m.number <= at:
-			// We have it already.
+			// fn has it already.
 		case m.number > at+1 || m.leftOut:
 			if err := fl.hand(ctx, batch); err != nil {
 				return err
@@ -183,7 +183,7 @@ func (fl *follower) take(ctx context.Context, src *source, m message) error {
 				return err
 			}
 			if fl.at < m.number {
-				return errStale // the log does not know the message
+				return errStale // the log has no such event
 			}
 			batch, at = nil, fl.at
 		default:

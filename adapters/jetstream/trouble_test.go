@@ -46,7 +46,7 @@ func (w *warnings) count(message string) int {
 	return w.seen[message]
 }
 
-// impatient is a relay that finds out soon, and what it warns of.
+// impatient starts a relay that notices failures soon, and returns the warnings it logs.
 func (w *world) impatient(t *testing.T, patience time.Duration) (*jetstream.Relay, *warnings) {
 	t.Helper()
 	heard := &warnings{Handler: logTo(t).Handler(), seen: map[string]int{}}
@@ -81,8 +81,8 @@ func (l *log) big(t testing.TB, megabytes int) {
 	}
 }
 
-// The stream's files break under the server, which from then on answers and stores nothing: the
-// stream is filled again from the log, without a restart.
+// The stream's files break under the server, which from then on answers and stores nothing: the stream is
+// refilled from the log, without a restart.
 func TestBrokenStreamIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -109,8 +109,8 @@ func TestBrokenStreamIsReplaced(t *testing.T) {
 	t.Logf("the stream broke: replaced %d times, %d warnings", heard.count("stream replaced"), heard.count("relay interrupted, will resume"))
 }
 
-// The disk is full, and then it is not: events are followed all the while, and the stream comes back
-// by itself.
+// The disk is full, and later has room: followers get events all the time, and the relay replaces the
+// stream without help.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -149,7 +149,7 @@ func TestFullDisk(t *testing.T) {
 	t.Logf("the disk was full: replaced %d times, %d warnings", heard.count("stream replaced"), heard.count("relay interrupted, will resume"))
 }
 
-// fill leaves so much of a file system.
+// fill uses up a file system, except for some bytes.
 func fill(t *testing.T, name string, leave uint64) {
 	t.Helper()
 	f, err := os.Create(name)
@@ -171,8 +171,8 @@ func fill(t *testing.T, name string, leave uint64) {
 	}
 }
 
-// A server that takes small messages only gets the numbers all the same: a large event's data stays
-// in the log, where a follower reads it.
+// A server that accepts only small messages still gets every number: a large event's data stays in the
+// log, where a follower reads it.
 func TestEventTooLargeForAMessage(t *testing.T) {
 	t.Parallel()
 	s, err := natsserver.NewServer(&natsserver.Options{DontListen: true, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, MaxPayload: 8 << 10})
@@ -222,14 +222,14 @@ func TestEventTooLargeForAMessage(t *testing.T) {
 	w.log.write(t, 1, "A")
 	eventually(t, func() bool { return len(follower.got()) == 9 }, func() string { return fmt.Sprint(len(follower.got()), " followed") })
 	w.settled(t)
-	if n := heard.count("event too large for a message: its data is left out"); n < 4 {
+	if n := heard.count("event too large for a message, data left out"); n < 4 {
 		t.Errorf("%d were said to be left out, want at least 4", n)
 	}
-	// Another data with the same length is not what the message stands for.
+	// Other data of the same length is not the data that the message names.
 	if c, err := jetstream.Check(t.Context(), forged{w.log, 4}, w.Conn); err != nil || c.Different != 1 {
 		t.Errorf("forged: got %+v, %v, want no error and 1", c, err)
 	}
-	t.Logf("a server with 8 KiB a message: 9 events, %d without their data", heard.count("event too large for a message: its data is left out"))
+	t.Logf("a server with 8 KiB a message: 9 events, %d without their data", heard.count("event too large for a message, data left out"))
 }
 
 type forged struct {
@@ -273,7 +273,7 @@ func (d damaged) ReadAll(ctx context.Context, after int64) iter.Seq2[eventstore.
 	})
 }
 
-// Rows that cannot be read keep their numbers on the stream, and stop nobody.
+// Rows that cannot be read keep their numbers on the stream, and stop no follower.
 func TestDamagedEventsAreRelayed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -315,7 +315,7 @@ func TestDamagedEventsAreRelayed(t *testing.T) {
 	t.Logf("3 damaged rows of 8: %+v", c)
 }
 
-// What cannot be read survives the way to the stream and back as it is.
+// An event that cannot be read comes back from the stream unchanged.
 func TestEnvelopeOfDamage(t *testing.T) {
 	t.Parallel()
 	for _, data := range []string{`{"a":1}`, ``, `{"a":`, `null`, "\x00\xff"} {

@@ -1,7 +1,7 @@
-// Package lease lets one process at a time play a named role, by a row in Postgres that expires
-// unless renewed. Times are compared by the database's clock only. A holder stops itself before
-// its lease can have expired there, but a process that was frozen may act a moment longer: what a
-// role writes must still be refused when stale, as the log's version check does.
+// Package lease lets one process at a time run a named role, by a row in Postgres that expires unless
+// renewed. Only the database's clock compares times. A holder stops its role before the lease can have
+// expired there, but a process that was frozen may write a little later. The target of those writes must
+// refuse stale ones, as the log's version check does.
 package lease
 
 import (
@@ -24,21 +24,21 @@ import (
 // ErrLost is the cause of a function's ended context when its lease was lost.
 var ErrLost = errors.New("lease lost")
 
-// DB is what leases need of a connection pool. Give them one of their own: behind the queries of a
-// busy server a renewal comes too late.
+// DB lists the methods of a connection pool that leases use. Give them a pool of their own: behind the
+// queries of a busy server, a renewal would come too late.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Config says where leases are kept.
+// Config configures leases.
 type Config struct {
 	Pool   DB            // required; its database must have been migrated
 	Logger *slog.Logger  // nil: silent
-	TTL    time.Duration // how long a dead holder blocks the role; 0: 5 s. Renewed at 3/10 of it.
+	TTL    time.Duration // how long a dead holder blocks the role; 0: 5 s. Holders renew at 3/10 of it.
 }
 
-// Leases takes leases in the name of this process.
+// Leases takes leases for this process.
 type Leases struct {
 	pool   DB
 	log    *slog.Logger
@@ -46,7 +46,7 @@ type Leases struct {
 	holder string
 }
 
-// New returns leases for one holder: two values never hold the same lease together.
+// New returns leases for one holder: two values never hold the same lease at the same time.
 func New(cfg Config) *Leases {
 	l := &Leases{pool: cfg.Pool, log: cfg.Logger, ttl: cfg.TTL, holder: ulid.Make().String()}
 	l.log = cmp.Or(l.log, slog.New(slog.DiscardHandler))
@@ -54,8 +54,8 @@ func New(cfg Config) *Leases {
 	return l
 }
 
-// Clear drops all leases, so that the roles of a process that crashed can be taken at once. It is
-// only for a database that no other process can be using.
+// Clear drops all leases, so that the roles of a crashed process can be taken immediately. Call it only if
+// no other process can be using the database.
 func (l *Leases) Clear(ctx context.Context) error {
 	if _, err := l.pool.Exec(ctx, `UPDATE ops.leases SET expires_at = now()`); err != nil {
 		return fmt.Errorf("clear leases: %w", err)
@@ -63,10 +63,10 @@ func (l *Leases) Clear(ctx context.Context) error {
 	return nil
 }
 
-// Hold waits until it gets the lease and runs f while it is held. If the lease is lost, f's ctx
-// ends with cause ErrLost, and Hold waits for f to return, then for the lease, and runs f again.
-// Otherwise it releases the lease when f returns, and returns f's error. When ctx ends it returns
-// f's error, or ctx's if f was not running.
+// Hold waits for the lease and runs f while it holds it. If the lease is lost, f's ctx ends with cause
+// ErrLost; Hold waits for f to return, then for the lease, and runs f again. Otherwise Hold releases the
+// lease when f returns, and returns f's error. When ctx ends, Hold returns f's error, or ctx's error if f
+// was not running.
 func (l *Leases) Hold(ctx context.Context, name string, f func(context.Context) error) error {
 	for {
 		sent := time.Now()
@@ -75,7 +75,7 @@ func (l *Leases) Hold(ctx context.Context, name string, f func(context.Context) 
 		case ctx.Err() != nil:
 			return fmt.Errorf("lease %s: %w", name, ctx.Err())
 		case err != nil:
-			l.log.WarnContext(ctx, "lease cannot be taken", "lease", name, "err", err)
+			l.log.WarnContext(ctx, "taking a lease failed, will retry", "lease", name, "err", err)
 		case term > 0:
 			l.log.InfoContext(ctx, "lease taken", "lease", name, "term", term)
 			lost, err := l.while(ctx, name, term, sent, f)
@@ -84,22 +84,22 @@ func (l *Leases) Hold(ctx context.Context, name string, f func(context.Context) 
 			}
 			l.log.WarnContext(ctx, "lease lost", "lease", name, "term", term, "err", err)
 		}
-		// Somebody else has it, or the database is away. Jitter keeps the waiting apart.
+		// Another process has it, or the database is away. Jitter spreads the tries.
 		_ = retry.Sleep(ctx, l.ttl/10+rand.N(l.ttl/10))
 	}
 }
 
-// while runs f under the lease and tells whether the lease was lost meanwhile.
+// while runs f under the lease and reports whether the lease was lost meanwhile.
 func (l *Leases) while(ctx context.Context, name string, term int64, sent time.Time, f func(context.Context) error) (lost bool, err error) {
 	work, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop() // also where f panics: nobody else could have the role until this process ends
+	defer stop() // also when f panics: otherwise no other process could take the role until this one ends
 	renewed := make(chan struct{})
 	var bug error
 	go func() {
 		defer close(renewed)
-		defer func() { // a role whose lease nobody renews must not go on
+		defer func() { // a role whose lease is no longer renewed must stop
 			if bug != nil {
 				cancel(bug)
 			}
@@ -109,7 +109,7 @@ func (l *Leases) while(ctx context.Context, name string, term int64, sent time.T
 			cancel(ErrLost)
 		}
 	}()
-	// Renewing goes on until f has returned, even when ctx has ended: until then f may still act.
+	// The lease is renewed until f has returned, even after ctx has ended: until then f may still write.
 	err = f(work)
 	stop()
 	<-renewed
@@ -123,8 +123,9 @@ func (l *Leases) while(ctx context.Context, name string, term int64, sent time.T
 	return false, err
 }
 
-// renew keeps the lease until ctx ends, and returns true once it is lost: refused, or not
-// confirmed for so long that it may have expired, counted from when the last request was sent.
+// renew renews the lease until ctx ends, and returns true when the lease is lost: the database refused the
+// renewal, or has not confirmed one for so long that the lease may have expired. That time is counted from
+// when the last confirmed request was sent.
 func (l *Leases) renew(ctx context.Context, name string, term int64, sent time.Time) (lost bool) {
 	for pause := l.ttl * 3 / 10; ; {
 		safe := sent.Add(l.ttl * 8 / 10)
@@ -151,7 +152,7 @@ func (l *Leases) renew(ctx context.Context, name string, term int64, sent time.T
 	}
 }
 
-// take returns the new term, or 0 if another holds the lease.
+// take returns the new term, or 0 if another process holds the lease.
 func (l *Leases) take(ctx context.Context, name string) (term int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.ttl)
 	defer cancel()
@@ -168,7 +169,7 @@ func (l *Leases) take(ctx context.Context, name string) (term int64, err error) 
 	return term, err
 }
 
-// extend returns false if the lease is another's, or has expired and so may be any moment.
+// extend returns false if another process holds the lease, or if it has expired, so that one may take it.
 func (l *Leases) extend(ctx context.Context, name string, term int64) (bool, error) {
 	tag, err := l.pool.Exec(ctx, `
 		UPDATE ops.leases SET expires_at = clock_timestamp() + $4
@@ -177,7 +178,7 @@ func (l *Leases) extend(ctx context.Context, name string, term int64) (bool, err
 	return tag.RowsAffected() == 1, err
 }
 
-// release lets the next one in at once; if it fails, the lease simply expires.
+// release lets another process take the role immediately; if it fails, the lease expires.
 func (l *Leases) release(ctx context.Context, name string, term int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.ttl)
 	defer cancel()
@@ -188,7 +189,7 @@ func (l *Leases) release(ctx context.Context, name string, term int64) {
 	}
 }
 
-// Probe takes a lease of its own and takes it back in one message: nothing is left of it.
+// Probe takes a lease of its own and rolls it back in one message, so nothing is left behind.
 func (l *Leases) Probe(ctx context.Context) error {
 	_, err := l.pool.Exec(ctx, fmt.Sprintf(`BEGIN;
 		INSERT INTO ops.leases AS l (name, holder, term, expires_at) VALUES ('probe %s', '%[1]s', 1, clock_timestamp())

@@ -42,7 +42,7 @@ func holder(t *testing.T, url string, through *cable) *lease.Leases {
 	return lease.New(lease.Config{Pool: pool(t, url, through), TTL: ttl})
 }
 
-// cable is a way to the database that can be cut, as when a holder's machine drops off the net.
+// cable is a connection to the database that can be cut, as when a holder's machine loses its network.
 type cable struct {
 	mu    sync.Mutex
 	cut   bool
@@ -83,7 +83,7 @@ func TestOneAtATime(t *testing.T) {
 				if inside.Add(1) != 1 {
 					t.Error("two hold the lease")
 				}
-				// Longer than the lease lasts: renewing must carry it.
+				// Longer than the lease lasts, so it must be renewed.
 				_ = retry.Sleep(ctx, ttl*3/2)
 				inside.Add(-1)
 				turns.Add(1)
@@ -181,7 +181,7 @@ func TestCutOffHolderStopsFirst(t *testing.T) {
 	wg.Wait()
 }
 
-// A lease taken away, as from a process that slept too long, ends the zombie's context.
+// When another process has taken the lease, as from a process that slept too long, f's context ends.
 func TestZombieIsStopped(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
@@ -226,7 +226,7 @@ func TestClearFreesWhatADeadProcessHeld(t *testing.T) {
 	}
 }
 
-// A role that panics leaves its lease to others: nobody renews it for what does not run any more.
+// A role that panics gives up its lease: the lease of a role that no longer runs is not renewed.
 func TestPanicLetsGoOfTheLease(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)

@@ -18,16 +18,15 @@ type respawn struct {
 	after   time.Time // the next restart may not come earlier
 }
 
-// Run keeps the machines up until ctx ends: one whose process died is started again, which to its
-// owner is a reboot; one whose control plane died is adopted; a stop or termination that somebody died
-// over is finished. It ends with
-// Close.
+// Run keeps the machines running until ctx ends, and then calls Close. It restarts a machine whose process died,
+// which its user sees as a reboot. It adopts a machine whose control plane died, and finishes the stops and
+// terminations that such a control plane began.
 func (c *Cloud) Run(ctx context.Context) error {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		if err := c.Tend(ctx); err != nil && ctx.Err() == nil {
-			c.log.ErrorContext(ctx, "keeping local machines up", "err", err)
+			c.log.ErrorContext(ctx, "keeping local machines running failed, will retry", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -37,8 +36,8 @@ func (c *Cloud) Run(ctx context.Context) error {
 	}
 }
 
-// Close puts the machines of this process to sleep and returns when their processes are gone. The
-// ledger still says that they run: the next Run wakes them. Repeating it is harmless.
+// Close ends the processes of this control plane's machines and returns when they are gone. The ledger still says
+// that the machines run, so the next Run starts them again. Repeated calls are harmless.
 func (c *Cloud) Close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -53,10 +52,10 @@ func (c *Cloud) Close() error {
 	return err
 }
 
-// Tend does once what Run does again and again.
+// Tend does once what Run does repeatedly.
 func (c *Cloud) Tend(ctx context.Context) error { return c.each(ctx, c.keep) }
 
-// each runs f on every machine that left anything, with its lock held, several at once.
+// each runs f on every machine that has a folder, with its lock held, on all in parallel.
 func (c *Cloud) each(ctx context.Context, f func(machine, known) error) error {
 	ids, err := c.ledger.all()
 	if err != nil {
@@ -106,14 +105,14 @@ func (c *Cloud) keep(m machine, k known) error {
 	case !c.mayTry(m.ID):
 		return nil
 	}
-	// Dead; or it should have a user of its own; or it dials a control plane that is gone; or nobody lived to write down who it is.
+	// The guest is dead, should have a user of its own, connects to a control plane that is gone, or was never recorded.
 	if _, err := os.Stat(c.file(m.ID, userDataFile)); errors.Is(err, fs.ErrNotExist) {
-		return nil // its launch is half done, and will be repeated
+		return nil // its launch is incomplete, and will be repeated
 	}
 	if err := c.end(m); err != nil {
 		return err
 	}
-	c.log.Info("starting a local machine again", "machine", m.ID)
+	c.log.Info("local machine restarted", "machine", m.ID)
 	return c.ensureRunning(m)
 }
 
@@ -124,7 +123,7 @@ func (c *Cloud) adopt(m machine) error {
 		return nil
 	}
 	m.Owner = c.self
-	c.log.Info("adopted a local machine", "machine", m.ID)
+	c.log.Info("local machine adopted", "machine", m.ID)
 	return c.write(m)
 }
 

@@ -16,32 +16,32 @@ import (
 	"time"
 )
 
-// entry is one effective call. The ledger is append-only: a line a call, for people and tests.
+// entry is one call that took effect. The ledger is append-only and has one line for each call, for people and tests.
 type entry struct {
 	Time        time.Time `json:"time"`
 	Call        string    `json:"call"` // launch, start, stop, terminate
 	Machine     string    `json:"machine"`
 	ClientToken string    `json:"client_token"`
 	Request     string    `json:"request,omitempty"` // SHA-256 of a launch's parameters
-	User        uint32    `json:"user,omitempty"`    // whom the machine runs as from here on, where that is not the control plane's own user
+	User        uint32    `json:"user,omitempty"`    // the user of the machine from here on, unless it is the control plane's own
 }
 
-// known is what the ledger says of one machine.
+// known is what the ledger says about one machine.
 type known struct {
 	Launched, Terminated bool
 	Request              string
 	ClientToken          string
 	Last                 string // latest call
-	User                 uint32 // 0: the control plane's own
+	User                 uint32 // 0: the control plane's own user
 }
 
-// running tells whether the machine should run.
+// running reports whether the machine should run.
 func (k known) running() bool { return k.Last == "launch" || k.Last == "start" }
 
-// ledger reads what other processes append as well.
+// ledger also reads entries appended by other processes.
 type ledger struct {
 	path  string
-	users users // given to machines that have none, a number a machine
+	users users // one number for each machine that has none
 
 	mu       sync.Mutex
 	offset   int64
@@ -54,7 +54,7 @@ func (l *ledger) add(e entry) error {
 	if err != nil {
 		return fmt.Errorf("open ledger: %w", err)
 	}
-	defer f.Close() // and with it the lock
+	defer f.Close() // also releases the lock
 	if err := flock(context.Background(), f); err != nil {
 		return fmt.Errorf("lock ledger: %w", err)
 	}
@@ -66,7 +66,7 @@ func (l *ledger) add(e entry) error {
 	if err != nil {
 		return err
 	}
-	// A line torn by a kill stands for a call that never took effect; left there, it would swallow ours.
+	// An incomplete last line is of a call that never took effect. It must go, or it would merge with our line.
 	end, err := wholeLines(f)
 	if err == nil {
 		err = f.Truncate(end)
@@ -95,14 +95,14 @@ func (l *ledger) giveUser(e *entry) error {
 	}
 	taken := map[uint32]bool{}
 	for _, k := range l.machines {
-		taken[k.User] = true // for good: what a machine left somewhere is never another's
+		taken[k.User] = true // permanently: files that a machine leaves behind must not become another machine's
 	}
 	var err error
 	e.User, err = l.users.pick(l.path+e.Machine, func(id uint32) bool { return taken[id] })
 	return err
 }
 
-// wholeLines is the offset after the last line end.
+// wholeLines returns the offset after the last line end.
 func wholeLines(f *os.File) (int64, error) {
 	st, err := f.Stat()
 	if err != nil {
@@ -122,7 +122,7 @@ func wholeLines(f *os.File) (int64, error) {
 	return 0, nil
 }
 
-// find returns what the ledger says of a machine now.
+// find returns what the ledger currently says about a machine.
 func (l *ledger) find(id string) (known, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,7 +153,7 @@ func (l *ledger) catchUp() error {
 	for r := bufio.NewReader(f); ; {
 		line, err := r.ReadBytes('\n')
 		if err == io.EOF {
-			return nil // what has no line end yet is read next time
+			return nil // an incomplete line is read next time
 		}
 		if err != nil {
 			return fmt.Errorf("read ledger: %w", err)
@@ -165,7 +165,7 @@ func (l *ledger) catchUp() error {
 	}
 }
 
-// learn refuses a line it cannot read: guessing around it could launch a machine twice.
+// learn refuses a line it cannot read: skipping it could launch a machine twice.
 func (l *ledger) learn(line []byte) error {
 	var e entry
 	if err := json.Unmarshal(line, &e); err != nil {

@@ -11,8 +11,8 @@ import (
 
 var _ machines.Inventory = (*Cloud)(nil)
 
-// List implements machines.Inventory: every machine that the ledger knows, with the instance and the
-// attempt that its ClientToken names.
+// List implements machines.Inventory. It returns every machine in the ledger, with the instance and attempt that its
+// ClientToken names.
 func (c *Cloud) List(ctx context.Context) ([]machines.Tagged, error) {
 	ids, err := c.ledger.all()
 	if err != nil {

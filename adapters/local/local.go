@@ -1,9 +1,9 @@
-// Package local makes machines out of processes: each is a guest with a desktop of its own, which
-// dials home exactly as one on EC2 does. It is the cloud of a developer's computer.
+// Package local runs machines as processes: each is a guest with a desktop of its own, which connects to the
+// control plane exactly as one on EC2 does. It is the cloud of a developer's computer.
 //
-// The one thing to know: everything it knows is on disk, guarded by file locks, so any number of
-// control-plane processes may share a folder, and any of them may die at any moment. Where they are root, each
-// machine has a user of its own; else it has the rights of the control plane itself.
+// The one thing to know: all state is on disk, guarded by file locks. So any number of control-plane processes
+// may share a folder, and any of them may die at any time. If they run as root, each machine has a user of its
+// own; else it has the rights of the control plane.
 package local
 
 import (
@@ -26,13 +26,13 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// Config says where machines live.
+// Config configures local machines.
 type Config struct {
-	Dir             string        // one folder a machine, and the ledger; made if missing; required
-	GuestPath       string        // the guest's program; "": cloudbot-guest beside this executable
-	ControlPlaneURL string        // where guests dial home; required
+	Dir             string        // contains the ledger and a folder for each machine; created if missing; required
+	GuestPath       string        // the guest program; "": cloudbot-guest beside this executable
+	ControlPlaneURL string        // where guests connect to; required
 	Logger          *slog.Logger  // nil: silent
-	Grace           time.Duration // for a guest to end before it is killed; 0: 5 s
+	Grace           time.Duration // time for a guest to end before it is killed; 0: 5 s
 }
 
 // Cloud implements machines.Cloud.
@@ -42,16 +42,16 @@ type Cloud struct {
 	self   process
 	ledger ledger
 
-	rooms  string         // folder of what the machines' own users may enter
-	guest  string         // absolute path of the guest's program
-	reaped sync.WaitGroup // guests of this process that run
+	rooms  string         // contains the folders that the machines' own users may enter
+	guest  string         // absolute path of the guest program
+	reaped sync.WaitGroup // running guests of this process
 
 	mu       sync.Mutex
-	closed   bool               // no machine is started any more
+	closed   bool               // no further machine is started
 	respawns map[string]respawn // of machines that do not stay up
 }
 
-// New opens the folder. Run keeps its machines up.
+// New opens the folder. Run keeps its machines running.
 func New(cfg Config) (*Cloud, error) {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	cfg.Grace = cmp.Or(cfg.Grace, 5*time.Second)
@@ -59,7 +59,7 @@ func New(cfg Config) (*Cloud, error) {
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("open local machines: %w", err)
 	}
-	// A machine's user passes through, but does not see which others there are.
+	// A machine's user can pass through, but cannot list the other machines.
 	err = errors.Join(os.MkdirAll(filepath.Join(cfg.Dir, locksDir), 0o711), os.Chmod(cfg.Dir, 0o711))
 	if err != nil {
 		return nil, fmt.Errorf("open local machines: %w", err)
@@ -88,7 +88,7 @@ func New(cfg Config) (*Cloud, error) {
 // Region implements machines.Cloud.
 func (c *Cloud) Region() string { return "local" }
 
-// Types implements machines.Cloud. The sizes are those of EC2; a process uses what it uses.
+// Types implements machines.Cloud. The sizes are those of EC2, but nothing limits the processes.
 func (c *Cloud) Types() []machines.MachineType {
 	return []machines.MachineType{
 		{ID: "t3.large", CPUs: 2, Memory: 8 << 10},
@@ -103,7 +103,7 @@ func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
 		return instance.Spec{}, fmt.Errorf("freeze a launch: unknown type %q", a.Type)
 	}
 	if a.ClientToken == "" || len(a.ClientToken) > 64 {
-		return instance.Spec{}, fmt.Errorf("freeze a launch: a client token of %d characters", len(a.ClientToken))
+		return instance.Spec{}, fmt.Errorf("freeze a launch: got a client token of %d characters, want 1 to 64", len(a.ClientToken))
 	}
 	userData, err := json.Marshal(map[string]any{
 		"control_plane_url": c.cfg.ControlPlaneURL, "instance": a.Instance, "token": machines.TokenPlaceholder,
@@ -113,7 +113,7 @@ func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
 	}, err
 }
 
-// idOf derives a machine's id from its ClientToken, so that a repeated launch cannot but find it.
+// idOf derives a machine's id from its ClientToken, so that a repeated launch always finds it.
 func idOf(clientToken string) string {
 	sum := sha256.Sum256([]byte(clientToken))
 	return "local-" + hex.EncodeToString(sum[:8])
@@ -130,11 +130,11 @@ func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (s
 		case err != nil:
 			return err
 		case known.Launched && known.Request != request:
-			return refused("IdempotentParameterMismatch", "This launch was made before with other parameters.", errors.New("same client token, other request"))
+			return refused("IdempotentParameterMismatch", "This launch was already made with other parameters.", errors.New("same client token, other request"))
 		case known.Launched && !known.running():
-			return nil // it was made; what became of it since is Describe's to tell
+			return nil // the machine was made; Describe returns its current state
 		case !known.Launched:
-			// The ledger first: from here on the machine exists, whatever dies when.
+			// The ledger comes first: from here on the machine exists, even if this process dies.
 			if err := c.ledger.add(entry{Call: "launch", Machine: id, ClientToken: s.ClientToken, Request: request}); err != nil {
 				return err
 			}
@@ -159,17 +159,17 @@ func (c *Cloud) Start(ctx context.Context, id string) error {
 	return c.change(ctx, "start", id, c.ensureRunning)
 }
 
-// Stop implements machines.Cloud. The machine has stopped when it returns.
+// Stop implements machines.Cloud. When it returns, the machine has stopped.
 func (c *Cloud) Stop(ctx context.Context, id string) error {
 	return c.change(ctx, "stop", id, c.end)
 }
 
-// Terminate implements machines.Cloud. Nothing of the machine is left when it returns.
+// Terminate implements machines.Cloud. When it returns, nothing of the machine is left.
 func (c *Cloud) Terminate(ctx context.Context, id string) error {
 	return c.change(ctx, "terminate", id, c.erase)
 }
 
-// erase ends the machine's processes and deletes what it kept.
+// erase ends the machine's processes and deletes its files.
 func (c *Cloud) erase(m machine) error {
 	if err := c.end(m); err != nil {
 		return err
@@ -179,8 +179,8 @@ func (c *Cloud) erase(m machine) error {
 
 const codeUnknown = "InvalidInstanceID.NotFound"
 
-// change enters the call in the ledger unless it is so already, and has it done either way: whoever
-// made it before may have died in between.
+// change enters the call in the ledger unless it is there already, and carries it out in either case: the process
+// that entered it may have died before that.
 func (c *Cloud) change(ctx context.Context, call, id string, do func(machine) error) error {
 	err := c.locked(ctx, id, func() error {
 		known, err := c.ledger.find(id)
@@ -188,7 +188,7 @@ func (c *Cloud) change(ctx context.Context, call, id string, do func(machine) er
 		case err != nil:
 			return err
 		case !known.Launched || known.Terminated && call != "terminate":
-			return refused(codeUnknown, "The machine does not exist any more.", errors.New("not in the ledger, or terminated"))
+			return refused(codeUnknown, "The machine no longer exists.", errors.New("not in the ledger, or terminated"))
 		case known.Last != call && !(call == "start" && known.running()):
 			if err := c.ledger.add(entry{Call: call, Machine: id, ClientToken: known.ClientToken}); err != nil {
 				return err

@@ -20,7 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// guestPath is the guest, built once for all tests.
+// guestPath is the path of the guest program, built once for all tests.
 var guestPath string
 
 func TestMain(m *testing.M) {
@@ -141,7 +141,7 @@ func mustLaunch(t *testing.T, c *Cloud, token string) string {
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	if !waitUntil(15*time.Second, is) {
-		t.Fatalf("not so after 15 s: got %s, want waitUntil(15*time.Second, is) true", what)
+		t.Fatalf("timed out after 15 s waiting: %s", what)
 	}
 }
 
@@ -177,7 +177,7 @@ func calls(t *testing.T, c *Cloud, id string) map[string]int {
 	return n
 }
 
-// processes are the machine's, as the next sweep would find them.
+// processes returns the machine's processes, as the next sweep would find them.
 func processes(c *Cloud, id string) []int {
 	m, err := c.read(id)
 	if err != nil {
@@ -331,8 +331,8 @@ func TestDeadGuestIsStartedAgain(t *testing.T) {
 	}
 }
 
-// guests are the machine's guests, by process id. What a guest is about to start looks like the guest until
-// it has become a program of its own, so children of a guest do not count.
+// guests returns the machine's guests, by process id. A child of a guest looks like the guest until it executes its
+// program, so children of a guest do not count.
 func guests(c *Cloud, id string) []int {
 	parents := map[int]string{}
 	for _, pid := range processes(c, id) {
@@ -350,8 +350,8 @@ func guests(c *Cloud, id string) []int {
 	return found
 }
 
-// one wants the machine to have one guest, and never more. A newborn one may not be seen yet: its mark
-// appears a moment after its program.
+// one waits until the machine has one guest, and fails if it ever has more. A new guest may not be visible yet: its
+// mark appears after its program.
 func one(t *testing.T, c *Cloud, id string) {
 	t.Helper()
 	eventually(t, "a guest runs", func() bool {
@@ -362,7 +362,7 @@ func one(t *testing.T, c *Cloud, id string) {
 		if len(g) == 1 {
 			return true
 		}
-		// What a child of anybody's is born with may have held the lock that says a guest lives.
+		// A child process may have briefly inherited the lock that shows that a guest lives.
 		if err := c.Tend(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -420,7 +420,7 @@ func TestKilledControlPlane(t *testing.T) {
 	if err != nil || !m.Guest.alive() {
 		t.Fatalf("the machine did not survive its control plane: got %v, want no error and m.Guest.alive() true", err)
 	}
-	// The second one looks as if its control plane had been killed between starting it and writing that down.
+	// The second one looks as if its control plane had been killed after starting it and before recording it.
 	if err := os.Remove(c.file(o.ids[1], machineFile)); err != nil {
 		t.Fatal(err)
 	}

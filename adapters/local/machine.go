@@ -16,31 +16,31 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// locksDir holds a fixed few lock files: one for each machine would have to be removed with it, and
-// that cannot be done safely.
+// locksDir contains a fixed number of lock files. A lock file for each machine would have to be removed with the
+// machine, which cannot be done safely.
 const locksDir = ".locks"
 
-// Files of a machine's folder. What is wanted of the machine is in the ledger.
+// Files in a machine's folder. The wanted state of the machine is in the ledger.
 const (
 	userDataFile = "user-data.json" // as launched, with the enrolment token
-	machineFile  = "machine.json"   // who runs it
-	aliveFile    = "alive"          // locked as long as a guest of this machine lives
+	machineFile  = "machine.json"   // a machine
+	aliveFile    = "alive"          // locked while a guest of this machine runs
 	logFile      = "guest.log"
 )
 
-// Files of a machine's room, which is its folder unless its user cannot enter that.
+// Files in a machine's room, which is its folder unless its user cannot enter that.
 const (
-	configFile = "guest.json" // of the present boot
+	configFile = "guest.json" // of the current boot
 	stateDir   = "state"      // the guest's default
 )
 
-// machine tells who runs a machine, as it stands in its folder.
+// machine says which processes run a machine. It is stored in the machine's folder.
 type machine struct {
 	ID    string  `json:"id"`
-	User  uint32  `json:"-"`     // of its own, by the ledger; 0: whom the control plane runs as
-	Guest process `json:"guest"` // what holds its processes; zero: never started
+	User  uint32  `json:"-"`     // the machine's own, by the ledger; 0: the control plane's
+	Guest process `json:"guest"` // the process that holds all others; zero: never started
 	Owner process `json:"owner"` // the control plane that started or adopted it
-	URL   string  `json:"url"`   // where its guest dials home
+	URL   string  `json:"url"`   // where its guest connects to
 }
 
 func (c *Cloud) folder(id string) string { return filepath.Join(c.cfg.Dir, id) }
@@ -49,7 +49,7 @@ func (c *Cloud) room(id string) string { return filepath.Join(c.rooms, id) }
 
 func (c *Cloud) file(id, name string) string { return filepath.Join(c.folder(id), name) }
 
-// read returns who runs the machine; nobody yet where that was never written.
+// read returns the stored machine; without processes if it was never written.
 func (c *Cloud) read(id string) (machine, error) {
 	m := machine{ID: id}
 	if c.ledger.users.count != 0 {
@@ -80,42 +80,42 @@ func (c *Cloud) write(m machine) error {
 	return replaceFile(c.file(m.ID, machineFile), text)
 }
 
-// prepare makes the machine's folder with its user-data, unless it is there.
+// prepare creates the machine's folder with its user-data, unless it exists.
 func (c *Cloud) prepare(id, userData string) error {
 	if _, err := os.Stat(c.file(id, userDataFile)); err == nil {
 		return nil
 	}
-	if err := os.MkdirAll(c.folder(id), 0o711); err != nil { // so that the desktop's user gets to its home
+	if err := os.MkdirAll(c.folder(id), 0o711); err != nil { // so that the desktop's user can reach its home
 		return err
 	}
 	return replaceFile(c.file(id, userDataFile), []byte(userData))
 }
 
-// remove deletes what the machine kept, here and elsewhere.
+// remove deletes the machine's files, inside and outside its folder.
 func (c *Cloud) remove(id string) error {
 	state := filepath.Join(c.room(id), stateDir)
 	err := errors.Join(os.RemoveAll(paths.Shm(state)), os.RemoveAll(paths.Home(state)), os.RemoveAll(c.room(id)), os.RemoveAll(c.folder(id)))
 	if c.rooms != c.cfg.Dir {
-		_ = os.Remove(c.rooms) // unless there are others in it
+		_ = os.Remove(c.rooms) // fails if other rooms are in it
 	}
 	return err
 }
 
-// locked runs f while no other goroutine or process works on the machine.
+// locked runs f while it holds the machine's lock against other goroutines and processes.
 func (c *Cloud) locked(ctx context.Context, id string, f func() error) error {
 	sum := sha256.Sum256([]byte(id))
 	lock, err := os.OpenFile(filepath.Join(c.cfg.Dir, locksDir, fmt.Sprintf("%02x", sum[0]&0x3f)), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
-	defer lock.Close() // and with it the lock
+	defer lock.Close() // also releases the lock
 	if err := flock(ctx, lock); err != nil {
 		return fmt.Errorf("lock %s: %w", id, err)
 	}
 	return f()
 }
 
-// flock waits for the lock no longer than ctx.
+// flock waits for the lock until ctx ends.
 func flock(ctx context.Context, f *os.File) error {
 	for backoff := (retry.Backoff{First: time.Millisecond, Max: 50 * time.Millisecond}); ; {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -128,7 +128,7 @@ func flock(ctx context.Context, f *os.File) error {
 	}
 }
 
-// replaceFile writes a file of mode 0600 so that after a crash it is either the old or the new one.
+// replaceFile writes a file of mode 0600. After a crash it has either the old or the new content.
 func replaceFile(path string, text []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/hold"
 )
 
-// process names a process for good: its id alone may be given to another one later.
+// process identifies a process permanently: the system may reuse the id alone for another one.
 type process struct {
 	PID   int    `json:"pid"`
 	Start string `json:"start"` // clock ticks since the computer started
@@ -26,7 +26,7 @@ type process struct {
 
 func (p process) zero() bool { return p.PID == 0 }
 
-// findProcess names the process that has this id now.
+// findProcess returns the process that currently has this id.
 func findProcess(pid int) (process, error) {
 	fields, err := stat(pid)
 	if err != nil {
@@ -35,7 +35,7 @@ func findProcess(pid int) (process, error) {
 	return process{PID: pid, Start: fields[19]}, nil
 }
 
-// alive tells whether it runs; a zombie does not.
+// alive reports whether the process runs; a zombie does not.
 func (p process) alive() bool {
 	if p.zero() {
 		return false
@@ -44,13 +44,13 @@ func (p process) alive() bool {
 	return err == nil && fields[19] == p.Start && fields[0] != "Z" && fields[0] != "X"
 }
 
-// stat returns the fields of /proc/PID/stat from the third, state, on.
+// stat returns the fields of /proc/PID/stat from the third one (state) on.
 func stat(pid int) ([]string, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return nil, err
 	}
-	// The second field is the program's name in brackets and may hold anything.
+	// The second field is the program's name in brackets and may contain any character.
 	_, rest, ok := strings.Cut(string(text[strings.LastIndexByte(string(text), ')'):]), " ")
 	fields := strings.Fields(rest)
 	if !ok || len(fields) < 20 {
@@ -59,13 +59,13 @@ func stat(pid int) ([]string, error) {
 	return fields, nil
 }
 
-// machineEnv marks the processes of a machine with its folder; the guest hands it on to what it starts. It finds
-// them where all else is lost: a program that cleans its environment loses the mark, too.
+// machineEnv marks the processes of a machine with its folder; the guest's children inherit it. It helps to find
+// processes that are no longer linked to the machine otherwise. A program that cleans its environment loses it.
 const machineEnv = "CLOUDBOT_MACHINE"
 
 const maxLog = 4 << 20 // bytes of a guest's log file that survive a restart
 
-// findGuest settles on the guest's program.
+// findGuest returns the path of the guest program.
 func findGuest(path string) (string, error) {
 	if path == "" {
 		self, err := os.Executable()
@@ -79,20 +79,20 @@ func findGuest(path string) (string, error) {
 		return "", err
 	}
 	if st, err := os.Stat(path); err != nil || st.IsDir() || st.Mode()&0o111 == 0 {
-		return "", fmt.Errorf("the guest's program %s is missing: run make build, or say where it is", path)
+		return "", fmt.Errorf("guest program %s not found: run make build, or set its path", path)
 	}
 	return path, nil
 }
 
-// ensureRunning starts the machine's guest unless it runs, and makes it ours.
+// ensureRunning starts the machine's guest unless it runs, and makes this control plane its owner.
 func (c *Cloud) ensureRunning(m machine) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return errors.New("this control plane is stopping")
 	}
-	// The guest inherits the locked descriptor: the lock says that it lives from the moment it exists,
-	// even if we are killed before its id is written down.
+	// The guest inherits the locked descriptor. So the lock shows that it lives from its first moment, even if this
+	// process is killed before it records the guest's id.
 	lock, err := os.OpenFile(c.file(m.ID, aliveFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (c *Cloud) ensureRunning(m machine) error {
 		}
 		return err
 	}
-	if m.User == 0 && c.ledger.users.count != 0 { // launched when machines had no users
+	if m.User == 0 && c.ledger.users.count != 0 { // launched before machines had users of their own
 		k, err := c.ledger.find(m.ID)
 		if err == nil {
 			err = c.ledger.add(entry{Call: "start", Machine: m.ID, ClientToken: k.ClientToken})
@@ -117,8 +117,8 @@ func (c *Cloud) ensureRunning(m machine) error {
 		}
 		m.User = k.User
 	}
-	if !waitUntil(c.cfg.Grace, func() bool { return c.sweep(m) == 0 }) { // what a guest that was killed left over
-		return errors.New("processes of its last boot do not end")
+	if !waitUntil(c.cfg.Grace, func() bool { return c.sweep(m) == 0 }) { // what a killed guest left behind
+		return errors.New("processes of the last boot did not end")
 	}
 	if err := c.furnish(m.ID, m.User); err != nil {
 		return fmt.Errorf("make its folders: %w", err)
@@ -145,24 +145,24 @@ func (c *Cloud) ensureRunning(m machine) error {
 	c.reaped.Go(func() { _ = cmd.Wait() })
 	m.Guest, err = findProcess(cmd.Process.Pid)
 	if err != nil {
-		return fmt.Errorf("guest ended at once, see %s: %w", log.Name(), err)
+		return fmt.Errorf("guest ended immediately, see %s: %w", log.Name(), err)
 	}
 	m.Owner, m.URL = c.self, c.cfg.ControlPlaneURL
 	return c.write(m)
 }
 
-// guestAs prepares a run of the guest's program by a user; 0: by our own. lock becomes descriptor 3. The program may
-// be in a folder that the user cannot enter: it is opened here, until the returned function is called.
+// guestAs prepares a run of the guest program by a user; 0: our own. lock becomes descriptor 3. The program may be in
+// a folder that the user cannot enter, so it is opened here and stays open until the returned function is called.
 func (c *Cloud) guestAs(owner uint32, lock *os.File, args ...string) (cmd *exec.Cmd, done func(), err error) {
 	cmd = exec.Command(c.guest, args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
-	// A session of its own: the machine outlives a control plane that crashes.
+	// A session of its own, so that the machine outlives a control plane that crashes.
 	cmd.SysProcAttr, cmd.ExtraFiles, done = &syscall.SysProcAttr{Setsid: true}, []*os.File{lock}, func() {}
 	if owner == 0 {
 		return cmd, done, nil
 	}
 	cmd.Env = append(cmd.Env, "USER=cloudbot", "LOGNAME=cloudbot")
-	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: owner, Gid: owner} // and no other group
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: owner, Gid: owner} // without any other group
 	if othersEnter(filepath.Dir(c.guest)) {
 		return cmd, done, nil
 	}
@@ -183,7 +183,7 @@ func openLog(path string) (*os.File, error) {
 	return os.OpenFile(path, flags, 0o600)
 }
 
-// alive tells whether a guest of the machine lives: it holds the lock then.
+// alive reports whether a guest of the machine lives, which then holds the lock.
 func (c *Cloud) alive(id string) (bool, error) {
 	f, err := os.Open(c.file(id, aliveFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -193,7 +193,7 @@ func (c *Cloud) alive(id string) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	// A shared lock: two that look at once must not take each other for the guest.
+	// A shared lock: two processes that look at once must not take each other for the guest.
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return true, nil
@@ -201,8 +201,8 @@ func (c *Cloud) alive(id string) (bool, error) {
 	return false, err
 }
 
-// boot writes the guest's configuration for one boot: the user-data, a new boot id, and where the
-// control plane is now.
+// boot writes the guest's configuration for one boot: the user-data, a new boot id, and the control plane's current
+// URL.
 func (c *Cloud) boot(m machine) error {
 	text, err := os.ReadFile(c.file(m.ID, userDataFile))
 	if err != nil {
@@ -223,30 +223,30 @@ func (c *Cloud) boot(m machine) error {
 	return os.Chown(path, int(m.User), int(m.User))
 }
 
-// end ends the machine's processes, all of them: what holds them ends when none is left.
+// end ends all of the machine's processes. The process that holds them ends when no other is left.
 func (c *Cloud) end(m machine) error {
 	if m.Guest.alive() {
 		_ = syscall.Kill(m.Guest.PID, syscall.SIGTERM)
 		waitUntil(c.cfg.Grace, func() bool { return !m.Guest.alive() })
 	}
 	gone := waitUntil(c.cfg.Grace, func() bool {
-		// A process that exits loses its mark before it lets go of the lock.
+		// A process that exits loses its mark before it releases the lock.
 		alive, err := c.alive(m.ID)
 		return c.sweep(m) == 0 && err == nil && !alive
 	})
 	if !gone {
-		return fmt.Errorf("end %s: its processes do not end", m.ID)
+		return fmt.Errorf("end %s: its processes did not end", m.ID)
 	}
 	return nil
 }
 
-// sweep kills the machine's processes and returns how many there were. What holds them comes last: until then
-// it inherits those whose parents die.
+// sweep kills the machine's processes and returns how many there were. The process that holds them is killed last:
+// until then it inherits those whose parents die.
 func (c *Cloud) sweep(m machine) int {
 	found := c.processes(m)
 	if m.User != 0 && len(found) > 0 {
 		if err := c.endUser(m.User); err != nil {
-			c.log.Warn("ending a machine's processes", "machine", m.ID, "err", err)
+			c.log.Warn("ending a machine's processes failed", "machine", m.ID, "err", err)
 		}
 	}
 	for _, pid := range found {
@@ -257,7 +257,7 @@ func (c *Cloud) sweep(m machine) int {
 	return len(found)
 }
 
-// endUser kills all that a user runs in one moment: only a process of that user can do so.
+// endUser kills all processes of a user at once, which only a process of that user can do.
 func (c *Cloud) endUser(owner uint32) error {
 	cmd, done, err := c.guestAs(owner, nil, "end")
 	if err != nil {
@@ -268,8 +268,8 @@ func (c *Cloud) endUser(owner uint32) error {
 	return cmd.Run()
 }
 
-// processes finds the machine's living processes: those of its user, what descends from their holder, and what
-// bears its mark.
+// processes returns the machine's living processes: those of its user, the descendants of their holder, and those
+// with the machine's mark.
 func (c *Cloud) processes(m machine) []int {
 	mark := []byte("\x00" + machineEnv + "=" + c.folder(m.ID) + "\x00")
 	below := map[int]bool{}
@@ -286,14 +286,14 @@ func (c *Cloud) processes(m machine) []int {
 			continue
 		}
 		env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-		if err == nil && bytes.Contains(append([]byte{0}, env...), mark) { // else it is gone, or somebody else's
+		if err == nil && bytes.Contains(append([]byte{0}, env...), mark) { // else it has ended, or is not the machine's
 			found = append(found, pid)
 		}
 	}
 	return found
 }
 
-// waitUntil asks until done says yes, for at most so long, and returns its last word.
+// waitUntil calls done until it returns true, for at most within, and returns its last result.
 func waitUntil(within time.Duration, done func() bool) bool {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -16,26 +16,26 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/paths"
 )
 
-// Where the control plane is root, each machine has a user of its own: a number without a name or a password. The
-// numbers are where neither people nor packages nor containers' ranges are, unless this is itself a container with
-// fewer numbers. A folder's ledger never gives a number twice; the start within the range is taken from the
-// machine's place, so that two folders on one computer do not meet.
+// If the control plane runs as root, each machine has a user of its own: a number without a name or a password. The
+// numbers are outside the ranges of people, packages and containers, unless this is itself a container with fewer
+// numbers. A folder's ledger never gives a number twice. The start within the range depends on the folder's path, so
+// that two folders on one computer use different numbers.
 var (
 	ownUsers   = users{first: 1_900_000_000, count: 90_000_000}
 	fewerUsers = users{first: 40_000, count: 20_000}
 )
 
-// users is a range of user ids. The zero value: the control plane is not root, and machines run as itself.
+// users is a range of user ids. The zero value means that the control plane is not root, and machines run as its user.
 type users struct{ first, count uint32 }
 
-// usersHere chooses the range; zero where this process may not run others as users of their own.
+// usersHere returns the range; zero if this process may not run others as users of their own.
 func usersHere() (users, error) {
 	if os.Geteuid() != 0 {
 		return users{}, nil
 	}
 	text, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {
-		return users{}, fmt.Errorf("read which user ids there are: %w", err)
+		return users{}, fmt.Errorf("read the available user ids: %w", err)
 	}
 	for _, u := range []users{ownUsers, fewerUsers} {
 		for line := range strings.Lines(string(text)) {
@@ -45,10 +45,10 @@ func usersHere() (users, error) {
 			}
 		}
 	}
-	return users{}, errors.New("each machine needs a user id of its own, and this container has fewer than 60000: run the server as another user than root, or give the container more")
+	return users{}, errors.New("each machine needs a user id of its own, and this container has fewer than 60000: run the server as a user other than root, or give the container more ids")
 }
 
-// pick returns a number that taken refuses neither, nor any user or process of this computer has.
+// pick returns a number that is not taken and that no user or process of this computer has.
 func (u users) pick(machine string, taken func(uint32) bool) (uint32, error) {
 	sum := sha256.Sum256([]byte(machine))
 	start := binary.BigEndian.Uint32(sum[:])
@@ -59,7 +59,7 @@ func (u users) pick(machine string, taken func(uint32) bool) (uint32, error) {
 		}
 		return id, nil
 	}
-	return 0, errors.New("no user id is free for the machine")
+	return 0, errors.New("no free user id for the machine")
 }
 
 // processesOf lists the living processes of a user.
@@ -73,7 +73,7 @@ func processesOf(id uint32) []int {
 	return found
 }
 
-// status is what /proc/PID/status says.
+// status holds the fields of /proc/PID/status.
 type status string
 
 func (s status) field(name string) []string {
@@ -82,7 +82,7 @@ func (s status) field(name string) []string {
 	return strings.Fields(line)
 }
 
-// user tells whether the process has a user's rights, or had them and can take them back.
+// user reports whether the process has a user's rights, or had them and can regain them.
 func (s status) user(id uint32) bool {
 	text := strconv.FormatUint(uint64(id), 10)
 	for _, f := range s.field("Uid") {
@@ -93,7 +93,7 @@ func (s status) user(id uint32) bool {
 	return false
 }
 
-// statuses reads those of the living processes, by id.
+// statuses returns the status of each living process, by id.
 func statuses() map[int]status {
 	all := map[int]status{}
 	entries, _ := os.ReadDir("/proc")
@@ -114,10 +114,10 @@ func statuses() map[int]status {
 	return all
 }
 
-// fallbackRoot holds what machines keep where their users cannot enter the machines' folder.
+// fallbackRoot contains the machines' rooms if their users cannot enter the machines' folder.
 const fallbackRoot = "/var/lib/cloudbot"
 
-// roomsFor chooses where the machines' own folders are: below dir, if others can enter it.
+// roomsFor returns the folder of the machines' rooms: dir, if other users can enter it.
 func roomsFor(dir string, u users) string {
 	if u.count == 0 || othersEnter(dir) {
 		return dir
@@ -126,7 +126,7 @@ func roomsFor(dir string, u users) string {
 	return filepath.Join(fallbackRoot, fmt.Sprintf("machines-%x", sum[:8]))
 }
 
-// othersEnter tells whether any user may pass through dir and all above it.
+// othersEnter reports whether any user may pass through dir and all folders above it.
 func othersEnter(dir string) bool {
 	for ; ; dir = filepath.Dir(dir) {
 		if st, err := os.Stat(dir); err != nil || st.Mode().Perm()&0o001 == 0 {
@@ -138,7 +138,7 @@ func othersEnter(dir string) bool {
 	}
 }
 
-// OthersRead tells whether any user of this computer may read a file.
+// OthersRead reports whether any user of this computer may read a file.
 func OthersRead(file string) bool {
 	file, err := filepath.Abs(file)
 	if err != nil {
@@ -151,16 +151,16 @@ func OthersRead(file string) bool {
 	return err == nil && st.Mode().Perm()&0o004 != 0 && othersEnter(filepath.Dir(file))
 }
 
-// furnish makes the machine's own folder and what its user owns: its state, and its memory-backed folder.
+// furnish creates the machine's room and the folders of its user: its state, and its memory-backed folder.
 func (c *Cloud) furnish(id string, owner uint32) error {
 	state := filepath.Join(c.room(id), stateDir)
 	if err := os.MkdirAll(c.room(id), 0o711); err != nil {
 		return err
 	}
 	if owner == 0 {
-		return nil // its guest makes the rest
+		return nil // the guest creates the rest
 	}
-	// That of a guest that was killed goes, or what somebody else put under its name; the guest finds it made.
+	// Remove the folder of a killed guest, or one that another user put under its name. The guest uses the new one.
 	err := os.RemoveAll(paths.Shm(state))
 	if err == nil {
 		err = paths.Make(paths.Shm(state), int(owner), int(owner))
@@ -181,8 +181,8 @@ func (c *Cloud) furnish(id string, owner uint32) error {
 	return handOver(state, owner)
 }
 
-// handOver gives a folder with all in it to a user. A file that has another name, too, may be anybody's: it stays
-// as it is. The folder itself comes last: what was cut short is repeated.
+// handOver changes the owner of a folder and its contents to a user. A file with a second hard link may belong to
+// another user, so it is left alone. The folder itself comes last, so that an interrupted run is repeated.
 func handOver(dir string, owner uint32) error {
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || path == dir {
@@ -203,8 +203,8 @@ func handOver(dir string, owner uint32) error {
 	return errors.Join(os.Chmod(dir, 0o700), os.Lchown(dir, int(owner), int(owner)))
 }
 
-// socketFolders makes the folders of X's sockets as the system's own start does: a machine that made one could
-// remove the sockets of others.
+// socketFolders creates the folders of X's sockets as the system's boot does. A machine that created one could remove
+// the sockets of others.
 func socketFolders() {
 	for _, dir := range []string{"/tmp/.X11-unix", "/tmp/.ICE-unix"} {
 		if os.Mkdir(dir, 0o777) == nil {

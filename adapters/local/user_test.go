@@ -14,7 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/hold"
 )
 
-// needRoot skips what an ordinary user cannot do: run programs as other users.
+// needRoot skips the test unless it runs as root: only root can run programs as other users.
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -22,7 +22,7 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// as runs a shell with a machine's user, outside everything that holds the machine.
+// as runs a shell as a machine's user, outside the machine's process tree.
 func as(t *testing.T, user uint32, script string) (string, error) {
 	t.Helper()
 	cmd := exec.Command("/bin/sh", "-c", script)
@@ -73,7 +73,7 @@ func TestEachMachineHasItsOwnUser(t *testing.T) {
 			t.Errorf("one machine's user reads %s, want an error\n%s", file, out)
 		}
 	}
-	// The same for life.
+	// The machine keeps its user permanently.
 	if err := c.Stop(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestEachMachineHasItsOwnUser(t *testing.T) {
 	}
 }
 
-// What runs as the machine's user but descends from no machine, and bears no mark, is the machine's.
+// A process of the machine's user belongs to the machine, even without the mark and without a link to the machine.
 func TestTerminationFindsStraysByUser(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -118,7 +118,7 @@ func TestTerminationFindsStraysByUser(t *testing.T) {
 	}
 }
 
-// Where users cannot enter the folder, nor that of the guest's program, machines run all the same.
+// Machines also run if their users can enter neither the machines' folder nor that of the guest program.
 func TestClosedFolder(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -175,7 +175,7 @@ func copyFile(from, to string) error {
 	return out.Close()
 }
 
-// A machine of the time when machines had no users gets one, and its files with it, at its next boot.
+// A machine launched before machines had users gets one at its next boot, and its files get that owner.
 func TestMachineOfBefore(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -269,7 +269,7 @@ func TestOthersRead(t *testing.T) {
 	}
 }
 
-// reachable is a folder that any user may pass through, which t.TempDir is not where it is below a closed one.
+// reachable returns a folder that any user may pass through; t.TempDir may be below a closed one.
 func reachable(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "local-test-")

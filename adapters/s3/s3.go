@@ -1,8 +1,8 @@
-// Package s3 has assets in an S3 bucket. It implements assets.Source by streaming: machines need no
-// way to the bucket, and no rights on it. As an assets.Keeper it needs the right to put objects.
+// Package s3 serves assets from an S3 bucket. It implements assets.Source by streaming, so machines need no
+// network path to the bucket and no rights on it. As an assets.Keeper it needs the right to put objects.
 //
-// The one thing to know: without s3:ListBucket S3 answers 403 for what is not there, so a 403 is taken
-// as that, except for an object that was seen before.
+// The one thing to know: without s3:ListBucket, S3 answers 403 for a missing object. So a 403 counts as
+// missing, except for an object that was seen before.
 package s3
 
 import (
@@ -27,16 +27,16 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// Config names the bucket. Credentials come from where the SDK looks for them.
+// Config names the bucket. Credentials come from the SDK's usual sources.
 type Config struct {
 	Bucket      string
 	Prefix      string                  // of the objects' keys, without a slash at its end; "": none
-	Region      string                  // where to ask first; "": the SDK's. S3 tells where the bucket really is
-	Endpoint    string                  // "": AWS; another one is addressed by path
-	Remember    time.Duration           // how long what is known of an object is taken as true; 0: 10 s
+	Region      string                  // where to ask first; "": the SDK's. S3 answers with the bucket's real region
+	Endpoint    string                  // "": AWS; any other is addressed by path
+	Remember    time.Duration           // how long the answer to a HEAD is cached; 0: 10 s
 	Logger      *slog.Logger            // nil: silent
 	credentials aws.CredentialsProvider // nil: the SDK's
-	patience    time.Duration           // with a question, repeats included; 0: 20 s
+	patience    time.Duration           // for a HEAD with its retries; 0: 20 s
 }
 
 // Bucket is a bucket with assets.
@@ -46,11 +46,11 @@ type Bucket struct {
 
 	mu     sync.Mutex
 	known  map[string]object
-	region string    // the bucket's, once S3 named of another than the one configured
-	said   sync.Once // that rights are missing
+	region string    // the bucket's, if S3 named another than the configured one
+	said   sync.Once // the warning of missing rights
 }
 
-// object is what a HEAD said.
+// object is the answer to a HEAD.
 type object struct {
 	size     int64
 	modified time.Time
@@ -69,15 +69,15 @@ func Parse(place string) (bucket, prefix string, err error) {
 	return bucket, prefix, nil
 }
 
-// New returns a bucket. It calls nobody.
+// New returns a bucket. It makes no network call.
 func New(ctx context.Context, c Config) (*Bucket, error) {
 	if c.Bucket == "" {
-		return nil, errors.New("open a bucket of assets: it has no name")
+		return nil, errors.New("open a bucket of assets: no name given")
 	}
 	c.Remember = cmp.Or(c.Remember, 10*time.Second)
 	c.patience = cmp.Or(c.patience, 20*time.Second)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
-	// A body may take long; that nothing is answered at all must not.
+	// A body may take long, but the answer must begin soon.
 	answers := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = answerTime })
 	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithHTTPClient(answers)}
 	if c.Region != "" {
@@ -90,8 +90,8 @@ func New(ctx context.Context, c Config) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", c.Bucket, err)
 	}
-	// Retries are the SDK's: three attempts a call. All calls together have a budget of 35 retries, which
-	// successes fill again; with it spent, a call fails at once and its caller looks again later.
+	// The SDK retries: three attempts for each call. All calls share a budget of 35 retries, which successes
+	// refill. When it is spent, a call fails immediately and its caller tries again later.
 	client := s3.NewFromConfig(cfg, func(o *s3.Options) {
 		if c.Endpoint != "" {
 			o.BaseEndpoint, o.UsePathStyle = aws.String(c.Endpoint), true
@@ -107,10 +107,10 @@ func (b *Bucket) key(name string) *string {
 	return aws.String(name)
 }
 
-// maxKnown bounds the memory for names that anybody may ask for.
+// maxKnown bounds the memory for names, since any client can request them.
 const maxKnown = 1000
 
-// Stat implements assets.Source. The sha256 is the one in the object's metadata, "" without.
+// Stat implements assets.Source. The sha256 comes from the object's metadata; "": it has none.
 func (b *Bucket) Stat(ctx context.Context, name string) (int64, time.Time, string, string, error) {
 	b.mu.Lock()
 	o, ok := b.known[name]
@@ -130,7 +130,7 @@ func (b *Bucket) Stat(ctx context.Context, name string) (int64, time.Time, strin
 	return o.size, o.modified, o.tag, o.sum, o.err
 }
 
-// answerTime bounds the wait for S3 to begin an answer.
+// answerTime bounds the wait for the beginning of S3's answer.
 const answerTime = 10 * time.Second
 
 func (b *Bucket) head(ctx context.Context, name string) (object, error) {
@@ -162,9 +162,9 @@ func (b *Bucket) Open(ctx context.Context, name, tag string, offset int64) (io.R
 	}
 	out, err := ask(ctx, b, b.client.GetObject, in)
 	if err != nil {
-		if !forbidden(err) { // else it is still known to be there
+		if !forbidden(err) { // on a 403 the object still counts as existing
 			b.mu.Lock()
-			delete(b.known, name) // it changed, maybe
+			delete(b.known, name) // it may have changed
 			b.mu.Unlock()
 		}
 		if missing(err) || forbidden(err) {
@@ -173,19 +173,19 @@ func (b *Bucket) Open(ctx context.Context, name, tag string, offset int64) (io.R
 		}
 		return nil, fmt.Errorf("read %s in bucket %s: %w", name, b.c.Bucket, err)
 	}
-	if tag != aws.ToString(out.ETag) { // a store that knows no If-Match
+	if tag != aws.ToString(out.ETag) { // a store without If-Match
 		out.Body.Close()
-		return nil, fmt.Errorf("read %s in bucket %s: it changed meanwhile", name, b.c.Bucket)
+		return nil, fmt.Errorf("read %s in bucket %s: it changed while it was read", name, b.c.Bucket)
 	}
 	return out.Body, nil
 }
 
 // Put implements assets.Keeper.
 func (b *Bucket) Put(ctx context.Context, name, sha256 string, content io.Reader) error {
-	text, err := io.ReadAll(content) // a signed request has to be read twice
+	text, err := io.ReadAll(content) // a signed request reads its body twice
 	if err == nil {
 		put := func(ctx context.Context, in *s3.PutObjectInput, options ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
-			in.Body = bytes.NewReader(text) // from its beginning, the second time as well
+			in.Body = bytes.NewReader(text) // from the beginning each time
 			return b.client.PutObject(ctx, in, options...)
 		}
 		_, err = ask(ctx, b, put, &s3.PutObjectInput{Bucket: &b.c.Bucket, Key: b.key(name), Metadata: map[string]string{"sha256": sha256}})
@@ -199,7 +199,7 @@ func (b *Bucket) Put(ctx context.Context, name, sha256 string, content io.Reader
 	return nil
 }
 
-// seen tells whether the object was there when it was last asked for. A 403 for it is a matter of credentials.
+// seen reports whether the object existed when it was last looked up. If so, a 403 means wrong credentials.
 func (b *Bucket) seen(name string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -211,13 +211,13 @@ func (b *Bucket) seen(name string) bool {
 func (b *Bucket) warnForbidden(err error) {
 	if forbidden(err) {
 		b.said.Do(func() {
-			b.c.Logger.Warn("S3 answers 403 for an asset, which is taken as absent: give this server s3:ListBucket on the bucket, so that S3 "+
-				"says what is absent, and s3:GetObject on its objects (deploy/iam-policy.json); or its credentials are wrong", "bucket", b.c.Bucket, "err", err)
+			b.c.Logger.Warn("S3 answered 403 for an asset, which counts as missing: grant this server s3:ListBucket on the bucket, so that S3 "+
+				"reports missing objects, and s3:GetObject on its objects (deploy/iam-policy.json), or correct its credentials", "bucket", b.c.Bucket, "err", err)
 		})
 	}
 }
 
-// ask makes a call where the bucket is, which S3 tells to whoever asks elsewhere.
+// ask makes a call in the bucket's region, which S3 names when it is called in another one.
 func ask[In, Out any](ctx context.Context, b *Bucket, call func(context.Context, In, ...func(*s3.Options)) (Out, error), in In) (Out, error) {
 	b.mu.Lock()
 	region := b.region
@@ -228,7 +228,7 @@ func ask[In, Out any](ctx context.Context, b *Bucket, call func(context.Context,
 		return out, err
 	}
 	named := regionOf(err)
-	if named == "" { // a HEAD of an object may be refused without saying more
+	if named == "" { // the refusal of an object's HEAD may not name the region
 		_, bucketErr := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.c.Bucket}, there)
 		named = regionOf(bucketErr)
 	}
@@ -240,12 +240,12 @@ func ask[In, Out any](ctx context.Context, b *Bucket, call func(context.Context,
 		b.mu.Lock()
 		b.region = named
 		b.mu.Unlock()
-		b.c.Logger.Info("the bucket of assets is in another region than AWS_REGION, and is asked there", "bucket", b.c.Bucket, "region", named)
+		b.c.Logger.Info("bucket of assets found in another region than AWS_REGION", "bucket", b.c.Bucket, "region", named)
 	}
 	return out, err
 }
 
-// elsewhere tells whether a refusal may be for the region that was asked.
+// elsewhere reports whether a refusal may be due to the wrong region.
 func elsewhere(err error) bool {
 	var response *awshttp.ResponseError
 	if !errors.As(err, &response) {
@@ -255,7 +255,7 @@ func elsewhere(err error) bool {
 	return status == http.StatusMovedPermanently || status == http.StatusTemporaryRedirect || status == http.StatusBadRequest
 }
 
-// regionOf is the bucket's region as a refusal names it.
+// regionOf returns the bucket's region as named in a refusal.
 func regionOf(err error) string {
 	var response *awshttp.ResponseError
 	if !errors.As(err, &response) || response.Response == nil {
@@ -275,5 +275,5 @@ func forbidden(err error) bool {
 	return errors.As(err, &response) && response.HTTPStatusCode() == http.StatusForbidden
 }
 
-// String names the place, for people.
+// String names the bucket, for people.
 func (b *Bucket) String() string { return strings.TrimSuffix("s3://"+b.c.Bucket+"/"+b.c.Prefix, "/") }

@@ -25,7 +25,7 @@ func bucket(t *testing.T) (*Bucket, *s3mem.Backend) {
 	return guarded(t, nil)
 }
 
-// guarded is a bucket in front of which somebody answers, where he wants to: true says that he did.
+// guarded is a bucket behind a handler, which returns true for requests that it answered itself.
 func guarded(t *testing.T, answers func(http.ResponseWriter, *http.Request) bool) (*Bucket, *s3mem.Backend) {
 	t.Helper()
 	store := s3mem.New()
@@ -76,7 +76,7 @@ func TestReadsABucket(t *testing.T) {
 			t.Errorf("from %d: got %q %v, want no error and []byte(want)", offset, text, err)
 		}
 	}
-	// What is replaced is not sent under the old one's tag.
+	// Replaced content is not sent under the old tag.
 	put(t, store, "prod/openclaw.tgz", "another", map[string]string{})
 	if r, err := b.Open(t.Context(), "openclaw.tgz", tag, 0); err == nil {
 		r.Close()
@@ -100,8 +100,8 @@ func TestWhatIsNotThere(t *testing.T) {
 	}
 }
 
-// Without s3:ListBucket what is absent answers 403. What was there before is not taken as absent: then it is
-// the credentials, and a guest of another source must not take its place.
+// Without s3:ListBucket, a missing object answers 403. A 403 for an object that existed before means wrong credentials:
+// a guest of another source must not take its place.
 func TestForbiddenIsAbsent(t *testing.T) {
 	t.Parallel()
 	var denied atomic.Bool
@@ -121,7 +121,7 @@ func TestForbiddenIsAbsent(t *testing.T) {
 		}
 	}
 	if n := strings.Count(log.String(), "s3:ListBucket"); n != 1 {
-		t.Errorf("the operator is told %d times, want 1\n%s", n, log.String())
+		t.Errorf("got %d warnings, want 1\n%s", n, log.String())
 	}
 	denied.Store(false)
 	_, _, tag, _, err := b.Stat(t.Context(), "openclaw.tgz")
@@ -140,7 +140,7 @@ func TestForbiddenIsAbsent(t *testing.T) {
 	}
 }
 
-// A bucket is asked where it is, whatever region is configured; a HEAD may be refused without saying where.
+// Calls go to the bucket's real region, whatever is configured; the refusal of a HEAD may not name it.
 func TestBucketInAnotherRegion(t *testing.T) {
 	t.Parallel()
 	for name, refuse := range map[string]func(http.ResponseWriter, *http.Request){
@@ -188,7 +188,7 @@ func TestBucketInAnotherRegion(t *testing.T) {
 	}
 }
 
-// A bucket that does not answer is not waited for.
+// A bucket that does not answer does not hold its callers up.
 func TestHungBucket(t *testing.T) {
 	t.Parallel()
 	b, _ := guarded(t, func(_ http.ResponseWriter, r *http.Request) bool {
@@ -214,7 +214,7 @@ func TestPut(t *testing.T) {
 	if err := b.Put(t.Context(), name, sum, strings.NewReader("a guest")); err != nil {
 		t.Fatal(err)
 	}
-	size, _, tag, got, err := b.Stat(t.Context(), name) // that there was none is forgotten
+	size, _, tag, got, err := b.Stat(t.Context(), name) // the earlier answer, that it is missing, is forgotten
 	if err != nil || size != 7 || got != sum {
 		t.Errorf("got %d %q %v, want no error, size 7 and got %v", size, got, err, sum)
 	}
@@ -232,7 +232,7 @@ func TestPut(t *testing.T) {
 	}
 }
 
-// Names that nobody has are asked for by anybody: what is remembered of them is bounded.
+// Any client can request made-up names, so the memory for them is bounded.
 func TestRemembersOnlySoMuch(t *testing.T) {
 	t.Parallel()
 	b, _ := bucket(t)

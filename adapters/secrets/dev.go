@@ -12,15 +12,15 @@ import (
 	"strings"
 )
 
-// Dev is a development installation's secrets.
+// Dev holds the secrets of a development installation.
 type Dev struct {
 	JWTSecret        string `json:"jwt_secret_key"`
 	JWTRefreshSecret string `json:"jwt_refresh_secret_key"`
 	EncryptionKey    string `json:"encryption_key"`
 }
 
-// LoadDev reads dir/secrets.json. Where there is none it is made, once: of several processes that
-// try, all get the same.
+// LoadDev reads dir/secrets.json, and creates it if it is missing. If several processes create it at once,
+// all get the same secrets.
 func LoadDev(dir string) (Dev, error) {
 	path := filepath.Join(dir, "secrets.json")
 	d, err := readDev(path)
@@ -43,7 +43,7 @@ func LoadDev(dir string) (Dev, error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return d, fmt.Errorf("make secrets: %w", err)
 	}
-	// A link, unlike a rename, leaves what another process was first to make.
+	// Unlike a rename, a link fails if another process has created the file first.
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return d, fmt.Errorf("make secrets: %w", err)
 	}
@@ -63,8 +63,8 @@ func readDev(path string) (d Dev, err error) {
 
 func randomKey() string { return base64.StdEncoding.EncodeToString(newKey()) }
 
-// CheckProduction refuses secrets, by the name of their setting, that are empty, shorter than 32
-// bytes, look like an example, or stand in two settings: who learns one of those has the other. It says which.
+// CheckProduction refuses secrets that are empty, shorter than 32 bytes, look like an example, or are used in
+// two settings: a leak of one would reveal the other. settings maps names to secrets; the error lists the names.
 func CheckProduction(settings map[string]string) error {
 	var errs []error
 	names := make([]string, 0, len(settings))

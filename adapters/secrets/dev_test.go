@@ -24,7 +24,7 @@ func TestDevSecretsAreMadeOnce(t *testing.T) {
 	all.Wait()
 	for _, d := range got {
 		if d != got[0] {
-			t.Fatal("two processes made two")
+			t.Fatal("two processes got different secrets")
 		}
 	}
 	info, err := os.Stat(filepath.Join(dir, "secrets.json"))
@@ -37,7 +37,7 @@ func TestDevSecretsAreMadeOnce(t *testing.T) {
 	}
 	d := got[0]
 	if err := CheckProduction(map[string]string{"a": d.JWTSecret, "b": d.JWTRefreshSecret, "c": d.EncryptionKey}); err != nil {
-		t.Fatalf("what is made is not good enough: %v", err)
+		t.Fatalf("the generated secrets are refused: %v", err)
 	}
 	ring(t, d.EncryptionKey)
 	tokensAt(t, at, d.JWTSecret, d.JWTRefreshSecret)
@@ -80,7 +80,7 @@ func TestProductionRefusesWeakSecrets(t *testing.T) {
 	if err := CheckProduction(map[string]string{"A": good, "B": other + "," + other}); err != nil {
 		t.Errorf("refused: %v", err)
 	}
-	// One secret for two purposes: whoever reads it from one place has the other.
+	// One secret in two settings: a leak of one reveals the other.
 	for _, b := range []string{good, other + "," + good, " " + good} {
 		err := CheckProduction(map[string]string{"ENCRYPTION_KEY": good, "JWT_SECRET_KEY": b})
 		if err == nil || !strings.Contains(err.Error(), "ENCRYPTION_KEY and JWT_SECRET_KEY are the same") || strings.Contains(err.Error(), good) {

@@ -12,20 +12,20 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain"
 )
 
-// ErrEnrolmentToken refuses what is not an enrolment token.
+// ErrEnrolmentToken refuses a text that is no enrolment token.
 var ErrEnrolmentToken = &domain.Error{Kind: domain.Unauthenticated, Code: "enrolment_token_invalid", Msg: "This enrolment token is not valid."}
 
-// Enrolment makes the tokens with which machines introduce themselves. A token is derived, never
-// stored: the same launch attempt has the same token for as long as its key is in the ring. That
-// it works once and for half an hour is the instance's decision, not the token's.
+// Enrolment makes the tokens with which machines enrol. A token is derived, never stored: a launch attempt
+// has the same token as long as its key is in the ring. The instance's decider, not the token, makes it
+// valid once and for half an hour.
 type Enrolment struct{ keys *Keyring }
 
-// NewEnrolment makes an Enrolment.
+// NewEnrolment returns an Enrolment.
 func NewEnrolment(keys *Keyring) *Enrolment { return &Enrolment{keys} }
 
 const maxEnrolmentToken = 256
 
-// CurrentKey is the id of the key that new tokens are to be derived with.
+// CurrentKey returns the id of the key that new tokens are derived with.
 func (e *Enrolment) CurrentKey() string { return e.keys.Current() }
 
 // Token derives the token of a launch attempt: "<instance>.<attempt>.<43 characters>".
@@ -35,7 +35,7 @@ func (e *Enrolment) Token(instanceID string, attempt int, keyID string) (string,
 		return "", fmt.Errorf("enrolment token of %s: key %s is not in ENCRYPTION_KEY", instanceID, keyID)
 	}
 	if !plainID(instanceID) || attempt < 1 {
-		return "", errors.New("enrolment token: not an instance's launch attempt")
+		return "", errors.New("enrolment token: not a launch attempt of an instance")
 	}
 	number := strconv.Itoa(attempt)
 	mac := hmac.New(sha256.New, key.enrol)
@@ -43,8 +43,8 @@ func (e *Enrolment) Token(instanceID string, attempt int, keyID string) (string,
 	return instanceID + "." + number + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)), nil
 }
 
-// Parse says which attempt a token claims to belong to, so that the key it was derived with can be
-// looked up. It proves nothing: Verify does.
+// Parse returns the attempt that a token claims to belong to, so that the caller can look up the key it was
+// derived with. Parse proves nothing; Verify does.
 func (e *Enrolment) Parse(token string) (instanceID string, attempt int, err error) {
 	if len(token) > maxEnrolmentToken {
 		return "", 0, ErrEnrolmentToken
@@ -60,7 +60,7 @@ func (e *Enrolment) Parse(token string) (instanceID string, attempt int, err err
 	return fields[0], attempt, nil
 }
 
-// Verify tells whether a token was derived with the key of this id.
+// Verify reports whether a token was derived with the key of this id.
 func (e *Enrolment) Verify(token, keyID string) bool {
 	instanceID, attempt, err := e.Parse(token)
 	if err != nil {

@@ -12,7 +12,7 @@ func TestEnrolmentTokens(t *testing.T) {
 	key := e.CurrentKey()
 	token := must[string](t)(e.Token("01JI", 2, key))
 	if again := must[string](t)(NewEnrolment(ring(t, keyB, keyA)).Token("01JI", 2, key)); again != token {
-		t.Fatal("not the same token on another replica, in a rotation")
+		t.Fatal("another replica derived another token during a rotation")
 	}
 	id, attempt, err := e.Parse(token)
 	if err != nil || id != "01JI" || attempt != 2 || !e.Verify(token, key) {
@@ -70,7 +70,7 @@ func FuzzEnrolmentParse(f *testing.F) {
 		id, attempt, err := e.Parse(token)
 		if err != nil {
 			if e.Verify(token, e.CurrentKey()) {
-				t.Fatal("verified what does not parse")
+				t.Fatal("verified a token that does not parse")
 			}
 			return
 		}

@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// Keyring holds the key-encryption keys. The first one is current, the others only open what they
-// once closed.
+// Keyring holds the key-encryption keys. The first one is current; the others only unwrap keys that they
+// wrapped earlier.
 //
-// To rotate with several replicas: add the new key behind the old one everywhere, then put it
-// first, then Vault.Rewrap, then remove the old one.
+// To rotate with several replicas: add the new key after the old one on all of them, then put it first on
+// all, then call Vault.Rewrap, then remove the old one.
 type Keyring struct {
 	keys []keyEncryptionKey
 }
@@ -39,14 +39,14 @@ func NewKeyring(spec string) (*Keyring, error) {
 		}
 		key := keyEncryptionKey{id: hex.EncodeToString(derive(master, "key id v1")[:8]), wrap: wrap, enrol: derive(master, "enrolment v1")}
 		if k.find(key.id) != nil {
-			return nil, fmt.Errorf("key %d: it is there twice", i+1)
+			return nil, fmt.Errorf("key %d is listed twice", i+1)
 		}
 		k.keys = append(k.keys, key)
 	}
 	return k, nil
 }
 
-// Current is the id of the current key. Ids say nothing about keys.
+// Current returns the id of the current key. Ids reveal nothing about keys.
 func (k *Keyring) Current() string { return k.keys[0].id }
 
 func (k *Keyring) find(id string) *keyEncryptionKey {
@@ -66,8 +66,8 @@ func (k *Keyring) ids() []string {
 	return ids
 }
 
-// wrap closes a key under the current key-encryption key. place is what the key is for: the same
-// must be said to unwrap it.
+// wrap encrypts a key under the current key-encryption key. place says what the key is for; unwrap needs the
+// same place.
 func (k *Keyring) wrap(key, place []byte) (by string, wrapped []byte) {
 	return k.keys[0].id, k.keys[0].wrap.Seal(nil, nil, key, place)
 }

@@ -29,14 +29,14 @@ var (
 )
 
 const (
-	minPassword = 8   // characters of a new one; bytes of one that is compared, as it was once
+	minPassword = 8   // characters of a new password; bytes of one that is compared, as older passwords were counted
 	maxPassword = 256 // characters
 	maxBytes    = 4 * maxPassword
-	bcryptReads = 72 // bytes: bcrypt looks no further, and Go's compare does not say so
+	bcryptReads = 72 // bytes: bcrypt ignores the rest, and Go's compare does not report it
 )
 
-// longPrefix marks the hash of a password of more bytes than bcrypt reads: what bcrypt saw is
-// base64(HMAC-SHA-256(key, password)). A hash is one or the other, and never compared both ways.
+// longPrefix marks the hash of a password of more bytes than bcrypt reads. For it bcrypt hashes
+// base64(HMAC-SHA-256(key, password)) instead. A hash is of one kind, and is compared in that way only.
 const longPrefix = "hmac-sha256:"
 
 // common lists, sorted and in lower case, the passwords of 8 characters and more that lead the
@@ -47,9 +47,9 @@ var common string
 
 // PasswordsConfig tunes the hashing.
 type PasswordsConfig struct {
-	Key        []byte // for passwords of more bytes than bcrypt reads; a server's must never change
-	Cost       int    // bcrypt's; 0: 12. Less is for tests
-	Concurrent int    // hashes at a time; 0: all processors but one, so that the bridges go on
+	Key        []byte // for passwords of more bytes than bcrypt reads; a server must never change it
+	Cost       int    // bcrypt's; 0: 12. Lower values are for tests
+	Concurrent int    // hashes at a time; 0: one less than the processors, so that the bridges keep working
 }
 
 // Passwords hashes and compares passwords.
@@ -62,7 +62,7 @@ type Passwords struct {
 	compare func(hash, password []byte) error // bcrypt's; tests count its calls
 }
 
-// NewPasswords makes a Passwords.
+// NewPasswords returns a Passwords.
 func NewPasswords(cfg PasswordsConfig) *Passwords {
 	p := &Passwords{
 		key:     cfg.Key,
@@ -71,12 +71,12 @@ func NewPasswords(cfg PasswordsConfig) *Passwords {
 		list:    strings.Fields(common),
 		compare: bcrypt.CompareHashAndPassword,
 	}
-	// A hash that is well formed and of nothing: comparing with it takes the usual time.
+	// A well-formed hash of no password: comparing with it takes the usual time.
 	p.dummy = fmt.Appendf(nil, "$2a$%02d$%s", p.cost, strings.Repeat("abcdefghijklmnopqrstu.", 3)[:53])
 	return p
 }
 
-// Check refuses a password that is not fit to be a new one of the account with an e-mail address.
+// Check refuses an unsuitable new password of the account with an e-mail address.
 func (p *Passwords) Check(password, email string) error {
 	switch n := utf8.RuneCountInString(password); {
 	case n < minPassword:
@@ -89,7 +89,7 @@ func (p *Passwords) Check(password, email string) error {
 		return ErrPasswordTooCommon
 	}
 	if strings.Count(lower, lower[:min(1, len(lower))]) >= len(lower) {
-		return ErrPasswordTooCommon // one character, again and again
+		return ErrPasswordTooCommon // one character repeated
 	}
 	local, _, _ := strings.Cut(strings.ToLower(email), "@")
 	if email != "" && (strings.Contains(lower, strings.ToLower(email)) || lower == local) {
@@ -98,7 +98,7 @@ func (p *Passwords) Check(password, email string) error {
 	return nil
 }
 
-// seen is what bcrypt gets to see of a password, and the mark of the hash it is for.
+// seen returns the bytes that bcrypt hashes for a password, and the prefix of that hash.
 func (p *Passwords) seen(plain string) (input []byte, mark string) {
 	if len(plain) <= bcryptReads {
 		return []byte(plain), ""
@@ -112,8 +112,8 @@ func (p *Passwords) digest(plain string) []byte {
 	return base64.StdEncoding.AppendEncode(nil, mac.Sum(nil))
 }
 
-// Hash returns the hash of a password. It refuses lengths that no password has, and waits for its turn
-// until ctx ends.
+// Hash returns the hash of a password. It refuses lengths that no password has, and waits for its turn until
+// ctx ends.
 func (p *Passwords) Hash(ctx context.Context, plain string) ([]byte, error) {
 	switch {
 	case len(plain) < minPassword:
@@ -133,9 +133,9 @@ func (p *Passwords) Hash(ctx context.Context, plain string) ([]byte, error) {
 	return append([]byte(mark), hash...), nil
 }
 
-// Compare tells whether plain is the password of a hash. A nil hash, for a user that is not there,
-// and a password of impossible length take as long as any other and are false. An error says that
-// ctx ended first, or that the hash is no hash.
+// Compare reports whether plain is the password of a hash. A nil hash (for a user that does not exist) and a
+// password of impossible length take as long as any other and yield false. An error says that ctx ended first,
+// or that the hash is malformed.
 func (p *Passwords) Compare(ctx context.Context, hash []byte, plain string) (bool, error) {
 	if err := p.enter(ctx); err != nil {
 		return false, fmt.Errorf("compare password: %w", err)

@@ -74,13 +74,13 @@ func TestHashAndCompare(t *testing.T) {
 			t.Errorf("%s: got %v, %v, want no error and %v", c.name, got, err, c.want)
 		}
 	}
-	// A short password that got in some other way does not log in either.
+	// A short password whose hash exists anyway does not log in.
 	short := must[[]byte](t)(bcrypt.GenerateFromPassword([]byte("short"), bcrypt.MinCost))
 	if got, err := p.Compare(t.Context(), short, "short"); err != nil || got {
 		t.Errorf("short: got %v, %v, want no error and got false", got, err)
 	}
 	if _, err := p.Compare(t.Context(), []byte("no hash"), full); err == nil {
-		t.Error("junk for a hash is no error")
+		t.Error("got no error for a malformed hash, want one")
 	}
 	for _, plain := range []string{"short", strings.Repeat("x", maxBytes+1)} {
 		if _, err := p.Hash(t.Context(), plain); err == nil {
@@ -89,7 +89,7 @@ func TestHashAndCompare(t *testing.T) {
 	}
 }
 
-// What bcrypt does not read of a long password counts all the same, and its hash says how it was made.
+// The bytes of a long password that bcrypt would ignore count as well, and its hash names its kind.
 func TestLongPasswords(t *testing.T) {
 	t.Parallel()
 	key := []byte("a key that all replicas have")
@@ -134,7 +134,7 @@ func TestLongPasswords(t *testing.T) {
 	}
 }
 
-// The stand-in for an unknown user must cost what a real hash costs.
+// Comparing for an unknown user must cost as much as with a real hash.
 func TestUnknownUserTakesAsLong(t *testing.T) {
 	t.Parallel()
 	p := NewPasswords(PasswordsConfig{Cost: 8})

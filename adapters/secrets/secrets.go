@@ -1,9 +1,8 @@
-// Package secrets holds everything that keeps a secret: the vault that seals personal data under
-// a key of its own for each account, passwords, tokens, and the secrets of the installation.
+// Package secrets contains all handling of secrets: the vault, which encrypts personal data under one key for
+// each account; passwords; tokens; and the secrets of the installation.
 //
-// The one thing to know: two kinds of key matter. Key-encryption keys come from ENCRYPTION_KEY and
-// are rotated; the data keys they wrap are in the database, and removing an account's data key
-// erases the person.
+// The one thing to know: there are two kinds of keys. Key-encryption keys come from ENCRYPTION_KEY and are
+// rotated. They wrap the data keys in the database; deleting an account's data key erases the person.
 package secrets
 
 import (
@@ -19,7 +18,7 @@ import (
 
 const keyBytes = 32
 
-// errSealed says that a ciphertext does not open: damaged, moved to another place, or not ours.
+// errSealed says that a ciphertext cannot be opened: it is damaged, was sealed for another place, or is not ours.
 var errSealed = errors.New("sealed data does not open")
 
 func newGCM(key []byte) (cipher.AEAD, error) {
@@ -30,7 +29,7 @@ func newGCM(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// derive makes a key for one purpose, so that no key serves two.
+// derive returns a key for one purpose, so that no key serves two.
 func derive(master []byte, purpose string) []byte {
 	key, err := hkdf.Key(sha256.New, master, nil, "cloudbot "+purpose, keyBytes)
 	if err != nil {

@@ -23,11 +23,11 @@ var (
 )
 
 const (
-	// AccessLife is how long an access token is good.
+	// AccessLife is how long an access token is valid.
 	AccessLife = time.Hour
-	// maxToken bounds what is parsed at all; ours have about 400 bytes.
+	// maxToken bounds the bytes that are parsed; our tokens have about 400.
 	maxToken = 4 << 10
-	// leeway is what the clocks of replicas may differ.
+	// leeway is how much the clocks of replicas may differ.
 	leeway = 5 * time.Second
 
 	issuer      = "cloudbot"
@@ -37,7 +37,7 @@ const (
 	refreshFor  = "cloudbot-refresh"
 )
 
-// TokensConfig holds the signing secrets. The first of each kind signs, the others still verify.
+// TokensConfig holds the signing secrets. The first of each kind signs; the others only verify.
 type TokensConfig struct {
 	AccessKeys  []string         // JWT_SECRET_KEY; required
 	RefreshKeys []string         // JWT_REFRESH_SECRET_KEY; required
@@ -56,15 +56,15 @@ func SplitKeys(setting string) []string {
 	return keys
 }
 
-// Tokens makes and reads access and refresh tokens. They are signed with different keys, typed,
-// and made out to different audiences: neither passes for the other.
+// Tokens makes and reads access and refresh tokens. The two kinds have different keys, types and audiences, so
+// neither is accepted as the other.
 type Tokens struct {
 	access, refresh kind
 	issuer          string
 	now             func() time.Time
 }
 
-// kind is one sort of token.
+// kind describes one kind of token.
 type kind struct {
 	typ, audience string
 	sign          string            // kid of the signing key
@@ -77,7 +77,7 @@ type wireClaims struct {
 	jwt.RegisteredClaims
 }
 
-// NewTokens makes a Tokens. It refuses missing and short secrets, and one that serves both kinds.
+// NewTokens returns a Tokens. It refuses missing and short secrets, and a secret used for both kinds.
 func NewTokens(cfg TokensConfig) (*Tokens, error) {
 	t := &Tokens{issuer: cfg.Issuer, now: cfg.Now}
 	t.issuer = cmp.Or(t.issuer, issuer)
@@ -123,14 +123,14 @@ func (t *Tokens) kind(typ, audience string, secrets []string) (kind, error) {
 	return k, nil
 }
 
-// Access makes an access token and says when it expires.
+// Access returns an access token and when it expires.
 func (t *Tokens) Access(account, sessionID string, now time.Time) (token string, expires time.Time) {
 	now = now.Truncate(time.Second)
 	expires = now.Add(AccessLife)
 	return t.access.token(t.issuer, account, sessionID, hex.EncodeToString(random(16)), now, expires), expires
 }
 
-// ParseAccess reads an access token. Whether its session still lives is not its to say.
+// ParseAccess reads an access token. It does not check whether the session is still valid.
 func (t *Tokens) ParseAccess(token string) (access.Claims, error) {
 	c, err := t.access.parse(token)
 	if err != nil {
@@ -139,8 +139,8 @@ func (t *Tokens) ParseAccess(token string) (access.Claims, error) {
 	return access.Claims{Account: c.Subject, Session: c.Session, TokenID: c.ID, ExpiresAt: c.ExpiresAt.Time}, nil
 }
 
-// Refresh makes the refresh token of a session's leaf: the same leaf gives the same token, byte
-// for byte, for as long as the signing secret stays.
+// Refresh returns the refresh token of a session's leaf. The same leaf gives the same token, byte for byte, as
+// long as the signing secret does not change.
 func (t *Tokens) Refresh(account, sessionID string, leaf session.Leaf) string {
 	return t.refresh.token(t.issuer, account, sessionID, leaf.TokenID, leaf.IssuedAt, leaf.ExpiresAt)
 }
@@ -171,7 +171,7 @@ func (k kind) token(issuer, account, sessionID, id string, at, until time.Time) 
 }
 
 func (k kind) parse(token string) (*wireClaims, error) {
-	// The decoder skips line ends, and a token has one spelling.
+	// The decoder would skip line ends, but a token must have only one spelling.
 	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") {
 		return nil, ErrToken
 	}

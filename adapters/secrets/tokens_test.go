@@ -44,14 +44,14 @@ func TestTokensRoundTrip(t *testing.T) {
 		t.Fatalf("got %+v, %s, want c.Account \"acc\", c.Session \"ses\", len(c.TokenID) 32, c.ExpiresAt %v and expires at.Add(time.Hour)", c, expires, expires)
 	}
 	if again, _ := k.Access("acc", "ses", at); again == token {
-		t.Fatal("two access tokens are one")
+		t.Fatal("got the same access token twice, want two")
 	}
 	refresh := k.Refresh("acc", "ses", leaf())
 	account, sessionID, id, err := k.ParseRefresh(refresh)
 	if err != nil || account != "acc" || sessionID != "ses" || id != "01JT" {
 		t.Fatalf("got %s %s %s %v, want no error, account \"acc\", sessionID \"ses\" and id \"01JT\"", account, sessionID, id, err)
 	}
-	// From the log: the times have been through JSON, and the process is another.
+	// As read from the log by another process: the times have been through JSON.
 	var stored session.Leaf
 	if err := json.Unmarshal(must[[]byte](t)(json.Marshal(leaf())), &stored); err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestTokenKeysRotate(t *testing.T) {
 	}
 }
 
-// forge signs whatever it is told to.
+// forge signs any header and claims.
 func forge(t testing.TB, method jwt.SigningMethod, key any, header map[string]any, claims jwt.MapClaims) string {
 	t.Helper()
 	token := jwt.NewWithClaims(method, claims)

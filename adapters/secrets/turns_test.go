@@ -13,7 +13,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/fair"
 )
 
-// TestHostileHashes lets 150 strangers wait for a hash, and an account's device that is known come last.
+// TestHostileHashes lets 150 strangers wait for a hash, and then an account's known device.
 func TestHostileHashes(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -12,13 +12,13 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain"
 )
 
-// ErrErased says that the account's data key is gone, and with it all that was sealed under it.
+// ErrErased says that the account's data key was deleted, so data sealed under it can no longer be opened.
 var ErrErased = &domain.Error{Kind: domain.NotFound, Code: "erased", Msg: "This account was erased."}
 
-// Vault seals data under a key of its own for each account.
+// Vault encrypts (seals) data under one key for each account.
 //
 // Sealed data is a header (format version, id of the data key), a nonce and AES-256-GCM's output.
-// It opens only with the account and label it was sealed for: rows that are swapped do not open.
+// It opens only with the account and label it was sealed for, so swapped rows do not open.
 type Vault struct {
 	keys   *Keyring
 	store  keyStore
@@ -44,29 +44,29 @@ type row struct {
 
 // keyStore is where wrapped keys are kept.
 type keyStore interface {
-	add(ctx context.Context, r row) error                  // nothing if there is one
+	add(ctx context.Context, r row) error                  // no effect if there is one
 	get(ctx context.Context, account string) (*row, error) // nil: none
 	getAll(ctx context.Context, accounts []string) ([]row, error)
 	drop(ctx context.Context, account string) error
 	addNamed(ctx context.Context, r row) error
 	getNamed(ctx context.Context, name string) (*row, error)
-	// rewrap passes keys wrapped by one of these, data keys and named ones, through change and
-	// keeps the result, some at a time; it returns how many.
+	// rewrap passes some of the data keys and named keys wrapped by one of these through change, stores the
+	// results, and returns how many there were.
 	rewrap(ctx context.Context, by []string, change func(named bool, r row) (row, error)) (int, error)
-	// wrappedByOthers counts keys that none of these wrapped.
+	// wrappedByOthers counts the keys that none of these wrapped.
 	wrappedByOthers(ctx context.Context, by []string) (int, error)
 }
 
-// VaultConfig says where the keys are. Pool and Keyring are required.
+// VaultConfig configures a vault. Pool and Keyring are required.
 type VaultConfig struct {
 	Pool    DB
 	Keyring *Keyring
-	// Erased hears of each account whose key was dropped, here or, once it is asked for, elsewhere, so
-	// that what others keep of it in memory goes as well. Nil: no effect.
+	// Erased is called with each account whose key was deleted, here or (when the key is next needed) on
+	// another replica, so that other copies in memory can be dropped. Nil: no effect.
 	Erased func(account string)
 }
 
-// OpenVault opens the vault in a migrated database. The first one to open it makes its blind key.
+// OpenVault opens the vault in a migrated database. The first call creates its blind key.
 func OpenVault(ctx context.Context, cfg VaultConfig) (*Vault, error) {
 	return openVault(ctx, postgresKeys{cfg.Pool}, cfg.Keyring, cfg.Erased)
 }
@@ -90,7 +90,7 @@ func openVault(ctx context.Context, store keyStore, keys *Keyring, erased func(s
 	return v, nil
 }
 
-// NewKey makes the account's data key, unless it has one.
+// NewKey creates the account's data key, unless it has one.
 func (v *Vault) NewKey(ctx context.Context, account string) error {
 	id := random(keyIDSize)
 	by, wrapped := v.keys.wrap(newKey(), dataPlace(account, id))
@@ -100,8 +100,8 @@ func (v *Vault) NewKey(ctx context.Context, account string) error {
 	return nil
 }
 
-// DropKey destroys the account's data key, for ever: what was sealed under it does not open again,
-// here at once, on other replicas within a minute.
+// DropKey permanently deletes the account's data key. Data sealed under it can no longer be opened: here
+// immediately, on other replicas within a minute.
 func (v *Vault) DropKey(ctx context.Context, account string) error {
 	err := v.store.drop(ctx, account)
 	v.cache.drop(account) // after the row, so that it is not cached again
@@ -112,8 +112,8 @@ func (v *Vault) DropKey(ctx context.Context, account string) error {
 	return nil
 }
 
-// Seal closes plain for an account and a label, which says what and which version it is:
-// "email", "apikey/openai/3". ErrErased if the account has no data key.
+// Seal encrypts plain for an account and a label, which names the data and its version: "email",
+// "apikey/openai/3". It returns ErrErased if the account has no data key.
 func (v *Vault) Seal(ctx context.Context, account, label string, plain []byte) ([]byte, error) {
 	key, err := v.dataKey(ctx, account)
 	if err != nil {
@@ -123,8 +123,8 @@ func (v *Vault) Seal(ctx context.Context, account, label string, plain []byte) (
 	return key.aead.Seal(header, nil, plain, sealPlace(header, account, label)), nil
 }
 
-// Open is the inverse of Seal. ErrErased if the key it was sealed under is gone; any other failure
-// means damage or that it was sealed for something else.
+// Open is the inverse of Seal. It returns ErrErased if the data key was deleted; any other failure means that
+// the data is damaged or was sealed for another account or label.
 func (v *Vault) Open(ctx context.Context, account, label string, sealed []byte) ([]byte, error) {
 	if len(sealed) < headerSize || sealed[0] != formatV1 {
 		return nil, fmt.Errorf("open: %w", errSealed)
@@ -144,16 +144,16 @@ func (v *Vault) Open(ctx context.Context, account, label string, sealed []byte) 
 	return nil, fmt.Errorf("open: %w", errSealed)
 }
 
-// Blind returns 32 lower-case letters and digits that stand for a value without telling it: the
-// same for the same purpose and value, on every replica, through every rotation.
+// Blind returns 32 lower-case letters and digits that stand for a value without revealing it. They are the same
+// for the same purpose and value, on every replica and after every rotation.
 func (v *Vault) Blind(purpose, value string) string {
 	mac := hmac.New(sha256.New, v.blind)
 	mac.Write(parts(purpose, value))
 	return strings.ToLower(base32.StdEncoding.EncodeToString(mac.Sum(nil)[:20]))
 }
 
-// Rewrap wraps all keys under the current key-encryption key and returns how many it changed. It
-// may run beside everything else, and again. It fails if a key is left that no key in the ring opens.
+// Rewrap wraps all keys under the current key-encryption key and returns how many it changed. It may run while
+// the server works, and repeatedly. It fails if a key remains that no key in the ring opens.
 func (v *Vault) Rewrap(ctx context.Context) (int, error) {
 	total, old := 0, v.keys.ids()[1:]
 	for len(old) > 0 {
@@ -222,9 +222,9 @@ func (v *Vault) keep(r row, generation uint64) (*dataKey, error) {
 	return k, nil
 }
 
-// Preload brings the data keys of several accounts into the cache with one query, for whoever is
-// about to Open what is theirs. An account without a key, or with one that does not open, is left
-// to say so then. Beyond the cache's size it helps only with the last of them.
+// Preload reads the data keys of several accounts into the cache with one query, before calls of Open for
+// them. For an account without a key, or with a damaged one, Open returns the error. With more accounts than
+// the cache has room for, only the last ones benefit.
 func (v *Vault) Preload(ctx context.Context, accounts ...string) error {
 	var missing []string
 	for _, account := range accounts {
@@ -241,7 +241,7 @@ func (v *Vault) Preload(ctx context.Context, accounts ...string) error {
 		return fmt.Errorf("preload data keys: %w", err)
 	}
 	for _, r := range rows {
-		_, _ = v.keep(r, generation) // Open says what is wrong with it
+		_, _ = v.keep(r, generation) // Open returns the error
 	}
 	return nil
 }

@@ -11,8 +11,8 @@ const (
 	cacheSize = 1024
 )
 
-// keyCache keeps the data keys used last, for a minute: how long another replica may still open
-// what was erased here.
+// keyCache keeps the data keys that were used last, for a minute. So long may another replica still open data
+// that was erased here.
 type keyCache struct {
 	mu     sync.Mutex
 	byName map[string]*list.Element
@@ -47,7 +47,7 @@ func (c *keyCache) get(account string) *dataKey {
 	return hit.key
 }
 
-// generation changes with every drop. A key that was read before a drop must not be put after it.
+// generation changes with every drop. A key that was read before a drop must not be cached after it.
 func (c *keyCache) generation() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 // postgresKeys is the keyStore of migrations/0003_secrets.sql.
 type postgresKeys struct{ pool DB }
 
-// DB is what the vault needs of a connection pool.
+// DB lists the methods of a connection pool that the vault uses.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
@@ -74,7 +74,7 @@ func found(r *row, err error) (*row, error) {
 	return r, nil
 }
 
-// rewrap takes a few hundred rows a transaction. Rows that another Rewrap holds are left to it.
+// rewrap changes a few hundred rows in each transaction. It skips rows that another Rewrap has locked.
 func (p postgresKeys) rewrap(ctx context.Context, by []string, change func(bool, row) (row, error)) (int, error) {
 	total := 0
 	for _, table := range []struct {

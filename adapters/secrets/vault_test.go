@@ -33,7 +33,7 @@ var (
 	keyB = strings.Repeat("b2", 32)
 )
 
-// vaults are the two homes of keys; each opens a vault on one home with whatever ring.
+// vaults lists the two stores of keys; each function opens a vault on one store with a ring.
 func vaults(t *testing.T, test func(t *testing.T, open func(*Keyring) (*Vault, error))) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
@@ -96,12 +96,12 @@ func TestSealedDataIsBoundToItsPlace(t *testing.T) {
 			}
 		}
 		if bytes.Equal(sealed, must[[]byte](t)(v.Seal(t.Context(), "a", "apikey/openai/1", []byte("sk-secret")))) {
-			t.Error("the same text is sealed the same")
+			t.Error("got the same bytes for two seals of a text, want different ones")
 		}
 	})
 }
 
-// Swapping the rows of two accounts must not let one read the other's data, or its own.
+// After the rows of two accounts are swapped, neither can read the other's data or its own.
 func TestSwappedRowsDoNotOpen(t *testing.T) {
 	t.Parallel()
 	store := newMemoryKeys()
@@ -133,7 +133,7 @@ func TestErasure(t *testing.T) {
 		if _, err := v.Seal(t.Context(), "a", "email", nil); !errors.Is(err, ErrErased) {
 			t.Fatalf("sealed without a key: got %v, want error %v", err, ErrErased)
 		}
-		for range 2 { // the second changes nothing
+		for range 2 { // the second has no effect
 			if err := v.NewKey(t.Context(), "a"); err != nil {
 				t.Fatal(err)
 			}
@@ -151,7 +151,7 @@ func TestErasure(t *testing.T) {
 		if _, err := v.Open(t.Context(), "a", "email", sealed); !errors.Is(err, ErrErased) {
 			t.Fatalf("after the key was dropped: got %v, want error %v", err, ErrErased)
 		}
-		// The same name again is another person.
+		// A new account of the same name is another person.
 		if err := v.NewKey(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +185,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		load.Go(func() {
 			for ctx.Err() == nil {
 				for account, s := range sealed {
-					after.cache.drop(account) // each time from the store
+					after.cache.drop(account) // read from the store each time
 					if got, err := after.Open(t.Context(), account, "email", s); err != nil || string(got) != account {
 						t.Errorf("during the rotation: got %q, %v, want no error and %v", got, err, account)
 						return
@@ -209,9 +209,9 @@ func TestRotationUnderLoad(t *testing.T) {
 			}
 		}
 		if alone.Blind("email", "x@example.org") != blind {
-			t.Fatal("the rotation changed what stands for an address")
+			t.Fatal("the rotation changed the blind value of an address")
 		}
-		// Keys nobody can unwrap are an error, not silence.
+		// Keys that no key in the ring can unwrap are an error.
 		lost := must[*Vault](t)(openVault(t.Context(), newMemoryKeys(), ring(t, keyA), nil))
 		lost.keys = ring(t, keyB)
 		if _, err := lost.Rewrap(t.Context()); err == nil {
@@ -229,7 +229,7 @@ func TestBlind(t *testing.T) {
 			t.Fatalf("got %q, want 32 letters and digits of base32", got)
 		}
 		if other := must[*Vault](t)(open(ring(t, keyA))); other.Blind("email", "x@example.org") != got {
-			t.Fatal("another replica says something else")
+			t.Fatal("another replica returns another value")
 		}
 		for _, c := range [][2]string{{"email", "y@example.org"}, {"throttle", "x@example.org"}, {"emailx", "@example.org"}, {"", "emailx@example.org"}} {
 			if v.Blind(c[0], c[1]) == got {
@@ -238,7 +238,7 @@ func TestBlind(t *testing.T) {
 		}
 	})
 	if one, two := newMemoryVault(), newMemoryVault(); one.Blind("a", "b") == two.Blind("a", "b") {
-		t.Error("two installations blind alike: the key is not random")
+		t.Error("two installations blind a value alike: the key is not random")
 	}
 }
 
@@ -261,7 +261,7 @@ func TestBlindKeyIsMadeOnce(t *testing.T) {
 		all.Wait()
 		for _, b := range blinds {
 			if b != blinds[0] {
-				t.Fatal("replicas that start together made several")
+				t.Fatal("replicas that start together created several blind keys")
 			}
 		}
 	})
@@ -362,8 +362,8 @@ func (a *asked) getAll(ctx context.Context, accounts []string) ([]row, error) {
 	return a.keyStore.getAll(ctx, accounts)
 }
 
-// The keys of a page come with one query, and only those that are missing; one that is erased or does
-// not open stands in nobody's way.
+// One query reads the keys of a page, and only the missing ones; an erased or damaged key does not affect the
+// others.
 func TestPreload(t *testing.T) {
 	t.Parallel()
 	vaults(t, func(t *testing.T, open func(*Keyring) (*Vault, error)) {
@@ -397,8 +397,7 @@ func TestPreload(t *testing.T) {
 	})
 }
 
-// Whatever else keeps something of an account in memory hears that its key is gone, also on the replica
-// that did not drop it.
+// Erased is called for an account whose key was deleted, also on the replica that did not delete it.
 func TestErasedIsHeard(t *testing.T) {
 	t.Parallel()
 	store := newMemoryKeys()

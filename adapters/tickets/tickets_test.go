@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var aTicket = access.Ticket{Account: "a", Session: "s", Instance: "i", Kind: "vnc", Mode: "view"}
 
-// replicas are two, on one database.
+// replicas returns two replicas on one database.
 func replicas(t *testing.T) (a, b tickets.Tickets, pool *pgxpool.Pool) {
 	t.Helper()
 	url := pgtest.New(t)
@@ -42,7 +42,7 @@ func issue(t *testing.T, at tickets.Tickets) string {
 		t.Fatal(err)
 	}
 	if left := time.Until(expires); left <= 25*time.Second || left > 30*time.Second || len(token) != 43 {
-		t.Fatalf("%d characters, %s left", len(token), left)
+		t.Fatalf("got %d characters and %s, want 43 and 25 s to 30 s", len(token), left)
 	}
 	return token
 }
@@ -61,32 +61,32 @@ func TestWorksOnceUnderManyTries(t *testing.T) {
 				case err == nil && got == aTicket:
 					won.Add(1)
 				case !errors.Is(err, tickets.ErrInvalid):
-					t.Errorf("%+v, %v", got, err)
+					t.Errorf("got %+v and %v, want %v", got, err, tickets.ErrInvalid)
 				}
 			})
 		}
 		all.Wait()
 		if won.Load() != 1 {
-			t.Fatalf("%d of 50 succeeded", won.Load())
+			t.Fatalf("successes of 50: got %d, want 1", won.Load())
 		}
 	}
 }
 
-// Looking at a ticket does not use it up, on any replica; a used one is gone.
+// Peek does not use a ticket up, on any replica; a used ticket is gone.
 func TestPeek(t *testing.T) {
 	t.Parallel()
 	a, b, _ := replicas(t)
 	token := issue(t, a)
 	for _, at := range []tickets.Tickets{a, b, a} {
 		if got, err := at.Peek(t.Context(), token); err != nil || got != aTicket {
-			t.Errorf("%+v, %v", got, err)
+			t.Errorf("got %+v and %v, want %+v", got, err, aTicket)
 		}
 	}
 	if got, err := b.Redeem(t.Context(), token); err != nil || got != aTicket {
-		t.Fatalf("%+v, %v", got, err)
+		t.Fatalf("got %+v and %v, want %+v", got, err, aTicket)
 	}
 	if _, err := a.Peek(t.Context(), token); !errors.Is(err, tickets.ErrInvalid) {
-		t.Errorf("after its use: %v", err)
+		t.Errorf("after its use: got %v, want %v", err, tickets.ErrInvalid)
 	}
 }
 
@@ -99,20 +99,20 @@ func TestRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := a.Peek(t.Context(), token); !errors.Is(err, tickets.ErrInvalid) {
-			t.Errorf("%s: peek: %v", name, err)
+			t.Errorf("%s: peek: got %v, want %v", name, err, tickets.ErrInvalid)
 		}
 		if _, err := a.Redeem(t.Context(), token); !errors.Is(err, tickets.ErrInvalid) {
-			t.Errorf("%s: redeem: %v", name, err)
+			t.Errorf("%s: redeem: got %v, want %v", name, err, tickets.ErrInvalid)
 		}
 	}
 	for _, token := range []string{"", "x", strings.Repeat("A", 43), strings.Repeat("A", 100_000)} {
 		if _, err := a.Redeem(t.Context(), token); !errors.Is(err, tickets.ErrInvalid) {
-			t.Errorf("%.10q: %v", token, err)
+			t.Errorf("%.10q: got %v, want %v", token, err, tickets.ErrInvalid)
 		}
 	}
 }
 
-// Unused tickets do not pile up, and no row says a token.
+// Unused tickets do not accumulate, and no row contains a token.
 func TestLeavesLittle(t *testing.T) {
 	t.Parallel()
 	a, _, pool := replicas(t)
@@ -129,16 +129,16 @@ func TestLeavesLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rows > 2 {
-		t.Errorf("%d of 100 tickets that ran out are left", rows)
+		t.Errorf("expired tickets of 100: got %d, want at most 2", rows)
 	}
 	for _, token := range all {
 		if strings.Contains(text, token) {
-			t.Fatal("a token is stored")
+			t.Fatalf("got a stored token, want only its hash")
 		}
 	}
 }
 
-// The probe finds what keeps tickets from being issued or redeemed, and leaves none.
+// The probe fails if tickets cannot be issued or redeemed, and leaves none behind.
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	a, _, pool := replicas(t)
@@ -147,7 +147,7 @@ func TestProbe(t *testing.T) {
 	}
 	var rows int
 	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM ops.tickets`).Scan(&rows); err != nil || rows != 0 {
-		t.Errorf("%d rows, %v", rows, err)
+		t.Errorf("rows: got %d and %v, want 0", rows, err)
 	}
 	for rights, works := range map[string]bool{"SELECT, INSERT, DELETE": true, "SELECT, DELETE": false, "SELECT, INSERT": false} {
 		url := pgtest.Role(t, pool.Config().ConnString(), "", "GRANT USAGE ON SCHEMA ops TO ROLE_", "GRANT "+rights+" ON ops.tickets TO ROLE_")
@@ -157,7 +157,7 @@ func TestProbe(t *testing.T) {
 		}
 		t.Cleanup(p.Close)
 		if err := (tickets.Tickets{Pool: p}).Probe(t.Context()); (err == nil) != works {
-			t.Errorf("with %s: %v", rights, err)
+			t.Errorf("with %s: got %v, want that it works: %v", rights, err, works)
 		}
 	}
 }

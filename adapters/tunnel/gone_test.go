@@ -5,11 +5,11 @@ import (
 	"testing"
 )
 
-// A replica whose host is gone answers nothing, not even a refusal, and its presence stands for a while yet. Its
-// guests get in at another replica meanwhile, within one greeting.
+// A replica whose host is gone does not answer, not even with a refusal, and its presence has not expired yet.
+// Its guests can connect to another replica meanwhile, within one greeting.
 func TestGuestsOfDeadHostGetIn(t *testing.T) {
 	t.Parallel()
-	dead, err := net.Listen("tcp", "127.0.0.1:0") // what is sent there waits in the system's queue
+	dead, err := net.Listen("tcp", "127.0.0.1:0") // data sent there waits in the system's queue
 	if err != nil {
 		t.Fatal(err)
 	}

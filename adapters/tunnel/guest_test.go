@@ -20,7 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// anyKey takes the first key that enrols.
+// anyKey accepts the first key that enrols.
 type anyKey struct{ *machines }
 
 func (a anyKey) Enroll(_ context.Context, token string, key []byte) (string, error) {
@@ -30,8 +30,8 @@ func (a anyKey) Enroll(_ context.Context, token string, key []byte) (string, err
 	return id, nil
 }
 
-// TestGuestComesBackAfterARestart: a real guest survives the control plane's restart, dials again by
-// itself, and says again where it is, once.
+// TestGuestComesBackAfterARestart shows that a real guest survives the control plane's restart: it reconnects
+// and reports its phase again, once.
 func TestGuestComesBackAfterARestart(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)
@@ -84,7 +84,7 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 	phases := func(n int) {
 		for range n {
 			select {
-			case <-m.news:
+			case <-m.phases:
 			case <-time.After(20 * time.Second):
 				t.Fatal("phases do not arrive")
 			}
@@ -92,7 +92,7 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 	}
 	phases(5)
 	if who := hub.local(id).owner; !wire.Word(who.process) {
-		t.Errorf("a real guest greets as %q", who)
+		t.Errorf("process of a real guest: got %q, want a word", who)
 	}
 	tunnel := hub.local(id)
 	tunnel.mu.Lock()

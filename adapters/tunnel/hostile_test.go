@@ -32,8 +32,8 @@ func (m *machines) hostile(url, from string) hostile.Machine {
 	return hostile.Machine{URL: url, Instance: id, Boot: "b", Process: "p", Key: m.private, From: from}
 }
 
-// Connections from one address that say nothing take that address' share and no more: the next one is
-// refused at once, and a guest elsewhere gets in meanwhile.
+// Silent connections from one address take only that address's share: the next one is refused immediately, and
+// a guest from another address can connect.
 func TestSilentGreetingsTakeTheirShare(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)
@@ -53,10 +53,10 @@ func TestSilentGreetingsTakeTheirShare(t *testing.T) {
 		t.Fatal("a guest from elsewhere:", err)
 	}
 	good.Close()
-	if places, _ := r.hub.greetings.Used(); places > greetingsOne+1 { // the good one's is given back in a moment
-		t.Errorf("%d places are taken", places)
+	if places, _ := r.hub.greetings.Used(); places > greetingsOne+1 { // the honest guest's place is given back soon
+		t.Errorf("places taken: got %d, want at most %d", places, greetingsOne+1)
 	}
-	// Those that go on saying nothing lose their places.
+	// Connections that stay silent lose their places.
 	eventually(t, "places given back", func() bool { places, _ := r.hub.greetings.Used(); return places == 0 })
 }
 
@@ -74,7 +74,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// Where all places are taken, from many networks, the answer says that it is not the client's fault.
+// If many networks take all places, the answer says that the server is full, not the client's share.
 func TestAllGreetingsTaken(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)
@@ -84,7 +84,7 @@ func TestAllGreetingsTaken(t *testing.T) {
 	refusedWith(t, err, http.StatusServiceUnavailable, "too_many_greetings")
 }
 
-// Greetings look up machines in the log: so many in a minute from one address, and none after that.
+// Greetings look up machines in the log, so their number in a minute from one address is bounded.
 func TestGreetingsInAMinute(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)
@@ -93,7 +93,7 @@ func TestGreetingsInAMinute(t *testing.T) {
 	flooder := fair.ByAddress("address", netip.MustParseAddr("192.0.2.1"), greetTriesOne, greetTriesSite, greetTriesWide)
 	for range greetTriesOne {
 		if v := r.hub.greetTries.take(flooder...); v != fair.Taken {
-			t.Fatal(v)
+			t.Fatalf("try: got %v, want %v", v, fair.Taken)
 		}
 	}
 	_, _, err := m.hostile(r.url, "192.0.2.1").Dial(t.Context())
@@ -123,8 +123,8 @@ func (c *counting) Enroll(ctx context.Context, token string, key []byte) (string
 	return c.machines.Enroll(ctx, token, key)
 }
 
-// A flood of enrolments reaches the store a bounded number of times: so often for one machine from one
-// network, so often from one address; the machine itself, elsewhere, still enrols.
+// A flood of enrolments reaches the store a bounded number of times, for one machine from one network and for
+// one address. The machine itself, at another address, still enrols.
 func TestEnrolmentFlood(t *testing.T) {
 	t.Parallel()
 	m := &counting{machines: newMachines(t)}
@@ -138,25 +138,25 @@ func TestEnrolmentFlood(t *testing.T) {
 			case status == http.StatusTooManyRequests && code == "too_many_from_here":
 				refused++
 			case status != http.StatusForbidden:
-				t.Fatalf("status %d %s", status, code)
+				t.Fatalf("got %d %s, want 403", status, code)
 			}
 		}
 		return refused
 	}
 	one := func(int) string { return id + ".1.guess" }
 	if n := flood("192.0.2.1", one, 2*enrolTriesOwn); n != enrolTriesOwn || m.enrolled != enrolTriesOwn {
-		t.Errorf("%d refused, %d reached the store", n, m.enrolled)
+		t.Errorf("got %d refused and %d in the store, want %d of each", n, m.enrolled, enrolTriesOwn)
 	}
 	many := func(i int) string { return "x" + strings.Repeat("y", i%50) + ".1.guess" }
 	if n := flood("192.0.2.1", many, enrolTriesOne); n == 0 || m.enrolled > enrolTriesOne {
-		t.Errorf("%d refused, %d reached the store", n, m.enrolled)
+		t.Errorf("got %d refused and %d in the store, want at least one and at most %d", n, m.enrolled, enrolTriesOne)
 	}
 	if status, code, err := m.hostile(r.url, "198.51.100.1").Enroll(t.Context(), "good"); err != nil || status != http.StatusOK {
-		t.Errorf("the machine itself: %d %s %v", status, code, err)
+		t.Errorf("the machine itself: got %d %s %v, want 200", status, code, err)
 	}
 }
 
-// An enrolment counts once among all of a minute.
+// An enrolment counts once against the total of a minute.
 func TestEnrolmentsOfAll(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)
@@ -166,15 +166,15 @@ func TestEnrolmentsOfAll(t *testing.T) {
 		from := fmt.Sprintf("10.%d.%d.1", i/250, i%250)
 		status, code, err := m.hostile(r.url, from).Enroll(t.Context(), fmt.Sprintf("machine%d.1.guess", i))
 		if err != nil || status != http.StatusForbidden {
-			t.Fatalf("enrolment %d of %d: %d %s %v", i+1, enrolTries, status, code, err)
+			t.Fatalf("enrolment %d of %d: got %d %s %v, want 403", i+1, enrolTries, status, code, err)
 		}
 	}
 	if status, code, err := m.hostile(r.url, "192.0.2.1").Enroll(t.Context(), "one.1.more"); err != nil || status != http.StatusServiceUnavailable {
-		t.Errorf("one more: %d %s %v", status, code, err)
+		t.Errorf("one more enrolment: got %d %s %v, want 503", status, code, err)
 	}
 }
 
-// A body that does not come keeps its place for a few seconds only.
+// A body that does not arrive keeps its place for only a few seconds.
 func TestEnrolmentWithoutABody(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)
@@ -191,11 +191,11 @@ func TestEnrolmentWithoutABody(t *testing.T) {
 	}
 	res.Body.Close()
 	if res.StatusCode != http.StatusUnprocessableEntity {
-		t.Errorf("status %d", res.StatusCode)
+		t.Errorf("got %d, want 422", res.StatusCode)
 	}
 }
 
-// A machine that connects again and again is refused at some number in a minute; another's guest is not.
+// A machine that reconnects too often in a minute is refused; another machine is not.
 func TestReconnectFlood(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)
@@ -210,15 +210,15 @@ func TestReconnectFlood(t *testing.T) {
 	_, err := m.hostile(r.url, "").Connect(t.Context())
 	var no *hostile.Refused
 	if !errors.As(err, &no) || no.Close != wire.CloseTooOften || no.Reason == "" {
-		t.Errorf("one too many: %v", err)
+		t.Errorf("one connection too many: got %v, want close code %d with a reason", err, wire.CloseTooOften)
 	}
 	eventually(t, "the one before it still there", func() bool { return r.hub.Connected(id) })
 	if v := r.hub.connects.take(fair.Claim{Key: "machine other", Max: connectsMachine}); v != fair.Taken {
-		t.Errorf("another machine: %v", v)
+		t.Errorf("another machine: got %v, want %v", v, fair.Taken)
 	}
 }
 
-// A flood of refusals is a line and a count in the log.
+// A flood of refusals logs one line and a count.
 func TestRefusalsAreCounted(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -228,13 +228,13 @@ func TestRefusalsAreCounted(t *testing.T) {
 	}
 	r.summarize()
 	if got := out.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "no place:999") {
-		t.Errorf("log: %s", got)
+		t.Errorf("log: got %s, want two lines, one with no place:999", got)
 	}
-	r.note(t.Context(), "no place", nil) // the flood goes on
+	r.note(t.Context(), "no place", nil) // the flood continues
 	r.summarize()
 	r.summarize() // and is over
 	r.note(t.Context(), "no place", nil)
 	if got := out.String(); strings.Count(got, "\n") != 4 {
-		t.Errorf("log: %s", got)
+		t.Errorf("log: got %s, want four lines", got)
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// Two guests with one key and one boot: the second is refused while the first answers, at the same replica and
-// at another, however often it tries; it gets in once the first is frozen. The first one's own next connection
-// never waits.
+// Two guests have one key and one boot. The second is refused while the first answers, at the same replica and
+// at another, however often it tries. It can connect once the first is frozen. The first guest's own next
+// connection never waits.
 func TestTwoProcessesOfOneBoot(t *testing.T) {
 	t.Parallel()
 	for name, replicas := range map[string]int{"one replica": 1, "two replicas": 2} {
@@ -40,9 +40,9 @@ func TestTwoProcessesOfOneBoot(t *testing.T) {
 				t.Fatal("the refused one ended the holder's tunnel")
 			default:
 			}
-			again := connect(t, own) // although the one before it answers
+			again := connect(t, own) // although the earlier connection answers
 			<-holder.Ended()
-			if replicas == 2 { // and by the other way, too
+			if replicas == 2 { // and through the other replica, too
 				eventually(t, "the claim", claimed(first))
 				own.URL = second.url
 				last := again
@@ -80,11 +80,11 @@ func connect(t *testing.T, m hostile.Machine) *hostile.Tunnel {
 func ownedBy(t *testing.T, err error) {
 	t.Helper()
 	if no := (*hostile.Refused)(nil); !errors.As(err, &no) || no.Close != wire.CloseOwned || no.Reason == "" {
-		t.Errorf("another process: %v", err)
+		t.Errorf("another process: got %v, want close code %d with a reason", err, wire.CloseOwned)
 	}
 }
 
-// A guest that is older than the process id works as it did: its boot counts.
+// A guest that does not send a process id works as before: only its boot counts.
 func TestProcessIsSigned(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)
@@ -105,8 +105,8 @@ func TestProcessIsSigned(t *testing.T) {
 	}
 }
 
-// Two processes that come at one moment, each to a replica of its own, both get in: neither replica knows of the
-// other yet. The one whose claim is older is ended then, and refused when it comes back.
+// Two processes that connect at the same time to different replicas both succeed: neither replica knows of the
+// other yet. The tunnel with the older claim then ends, and its guest is refused when it reconnects.
 func TestTwoProcessesAtOneMoment(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)

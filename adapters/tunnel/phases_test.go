@@ -19,7 +19,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// inLog is the machines of a real log.
+// inLog has the machines of a real log.
 type inLog struct {
 	*commands.Guests
 }
@@ -58,7 +58,7 @@ func (l inLog) machine(t *testing.T, id string) ed25519.PrivateKey {
 	return private
 }
 
-// phases are those in the log.
+// phases returns the phases in the log.
 func (l inLog) phases(t *testing.T, id string) (all []string) {
 	t.Helper()
 	for e, err := range l.Store.ReadStream(t.Context(), eventstore.StreamID{Aggregate: "instance", ID: id}, 0) {
@@ -77,7 +77,7 @@ func (l inLog) phases(t *testing.T, id string) (all []string) {
 	return all
 }
 
-// A machine that makes up boots fills the log so far and no further; another's boot is recorded meanwhile.
+// A machine that invents boots adds a bounded number of events; another machine's boot is recorded meanwhile.
 func TestBootFlood(t *testing.T) {
 	t.Parallel()
 	l := newInLog()
@@ -87,9 +87,9 @@ func TestBootFlood(t *testing.T) {
 	boots, err := bad.FloodBoots(t.Context(), 1000)
 	t.Logf("%d boots, then %v", boots, err)
 	if boots > connectsMachine || boots == 0 {
-		t.Errorf("%d boots in a minute", boots)
+		t.Errorf("boots in a minute: got %d, want 1 to %d", boots, connectsMachine)
 	}
-	for i := range 500 { // as if it had all the time in the world
+	for i := range 500 { // more than the limit
 		err := l.Reached(t.Context(), "BAD", fmt.Sprint("more-", i), instance.PhaseBooting, "")
 		if err != nil && !errors.Is(err, instance.ErrPhases) {
 			t.Fatal(err)
@@ -105,11 +105,11 @@ func TestBootFlood(t *testing.T) {
 	}
 	eventually(t, "another machine ready", func() bool { return strings.Join(l.phases(t, "GOOD"), " ") == "ready" })
 	if n := len(l.phases(t, "BAD")); n > instance.MaxPhases+instance.ReadyPhases {
-		t.Errorf("%d phases in the log", n)
+		t.Errorf("phases in the log: got %d, want at most %d", n, instance.MaxPhases+instance.ReadyPhases)
 	}
 }
 
-// What a machine cannot have recorded for now is not lost: its latest phase is, when there is room.
+// A phase above a machine's limit is not lost: the latest one is recorded when the limit allows it.
 func TestLatestPhaseWaitsForRoom(t *testing.T) {
 	t.Parallel()
 	m := &full{machines: newMachines(t)}
@@ -120,13 +120,13 @@ func TestLatestPhaseWaitsForRoom(t *testing.T) {
 	}
 	eventually(t, "all but the latest dropped", func() bool { return m.refused.Load() > 6 })
 	m.room.Store(true)
-	<-m.news
+	<-m.phases
 	if got := strings.Join(m.reached, ","); got != "b ready" {
-		t.Errorf("reached %s", got)
+		t.Errorf("phases: got %s, want b ready", got)
 	}
 }
 
-// full has no room for phases until a test makes some.
+// full refuses phases until a test allows them.
 type full struct {
 	*machines
 	room    atomic.Bool
@@ -141,7 +141,7 @@ func (f *full) Reached(ctx context.Context, id, boot string, p instance.Phase, d
 	return f.machines.Reached(ctx, id, boot, p, detail)
 }
 
-// asked counts how often the store is asked about a phase.
+// asked counts how often the store gets a phase.
 type asked struct {
 	*machines
 	times atomic.Int64
@@ -149,10 +149,10 @@ type asked struct {
 
 func (a *asked) Reached(context.Context, string, string, instance.Phase, string) error {
 	a.times.Add(1)
-	return nil // so already
+	return nil // already recorded
 }
 
-// A machine that says the same phases over and over asks the store no more often than it may.
+// A machine that repeats the same phases reaches the store at a bounded rate.
 func TestPhaseFloodAsksTheStoreSeldom(t *testing.T) {
 	t.Parallel()
 	m := &asked{machines: newMachines(t)}

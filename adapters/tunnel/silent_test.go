@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// clock is the time of some hubs, which a test moves on. yamux keeps timers in a pool of the whole program, so
-// that a tunnel cannot run in testing/synctest.
+// clock is the time of some hubs, which a test advances. yamux keeps timers in a pool of the whole program, so a
+// tunnel cannot run in testing/synctest.
 type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
@@ -22,7 +22,7 @@ func (c *clock) of(replicas ...*replica) {
 	}
 }
 
-// silent is what a hub says of the machine.
+// silent returns a hub's result of Silent for the machine.
 func silent(t *testing.T, r *replica) (time.Time, bool) {
 	t.Helper()
 	since, is, err := r.hub.Silent(t.Context(), id)
@@ -32,8 +32,8 @@ func silent(t *testing.T, r *replica) (time.Time, bool) {
 	return since, is
 }
 
-// A guest that is frozen for 64 s is silent since it was last heard, at each replica; once it goes on and
-// connects again it is not. Both are told.
+// A guest that is frozen for 64 s is silent since it was last heard, at each replica. After it continues and
+// reconnects, it is not. Both changes are reported.
 func TestFrozenGuestIsSilent(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)
@@ -46,23 +46,23 @@ func TestFrozenGuestIsSilent(t *testing.T) {
 	c.pass(time.Hour)
 	tunnel := connect(t, m.hostile(a.url, ""))
 	eventually(t, "the claim", func() bool { url, _ := p.Lookup(t.Context(), id); return url == a.url })
-	told := func(what string) {
+	changed := func(what string) {
 		t.Helper()
 		select {
 		case got := <-changes:
 			if got != "account "+id {
-				t.Errorf("%s: told of %s", what, got)
+				t.Errorf("%s: got a change of %s, want one of %s", what, got, "account "+id)
 			}
 		case <-time.After(time.Minute):
-			t.Fatal("not told:", what)
+			t.Fatal("not named:", what)
 		}
 	}
-	told("it came")
+	changed("it came")
 	eventually(t, "the hello", func() bool { return a.hub.Connected(id) })
 	heard := a.hub.local(id).lastHeard()
 	for _, r := range []*replica{a, b} {
 		if _, is := silent(t, r); is {
-			t.Error("silent while it answers")
+			t.Errorf("a connected machine: got silent, want not")
 		}
 	}
 	tunnel.Freeze()
@@ -73,12 +73,12 @@ func TestFrozenGuestIsSilent(t *testing.T) {
 			t.Errorf("after 64 s: silent %t since %v, want since %v", is, since, heard)
 		}
 	}
-	told("it fell silent")
+	changed("it fell silent")
 	tunnel.Thaw()
 	<-tunnel.Ended()
 	again := connect(t, m.hostile(a.url, ""))
 	defer again.Close()
-	told("it came back")
+	changed("it came back")
 	eventually(t, "heard at each replica", func() bool {
 		_, here := silent(t, a)
 		_, there := silent(t, b)
@@ -86,8 +86,8 @@ func TestFrozenGuestIsSilent(t *testing.T) {
 	})
 }
 
-// A restart of the control plane is no silence of its machines, nor is a guest's short absence. What cannot be
-// known is not said.
+// Neither a restart of the control plane nor a short absence of a guest counts as silence. Without presence the
+// result is an error.
 func TestShortAbsenceIsNoSilence(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)
@@ -96,7 +96,7 @@ func TestShortAbsenceIsNoSilence(t *testing.T) {
 	c.of(r)
 	first, is := silent(t, r)
 	if is {
-		t.Error("silent right after the start")
+		t.Errorf("right after the start: got silent, want not")
 	}
 	c.pass(time.Hour)
 	if since, is := silent(t, r); !is || !since.Equal(first) {
@@ -106,15 +106,15 @@ func TestShortAbsenceIsNoSilence(t *testing.T) {
 	eventually(t, "the end", func() bool { return r.hub.Len() == 0 })
 	c.pass(20 * time.Second)
 	if _, is := silent(t, r); is {
-		t.Error("silent after 20 s")
+		t.Errorf("after 20 s: got silent, want not")
 	}
 	c.pass(20 * time.Second)
 	if _, is := silent(t, r); !is {
-		t.Error("not silent after 40 s")
+		t.Errorf("after 40 s: got not silent, want silent")
 	}
 	r.hub.c.Presence = lostPresence{r.hub.c.Presence.(*presence)}
 	if _, is, err := r.hub.Silent(t.Context(), id); err == nil || is {
-		t.Errorf("while presence is away: silent %t, %v", is, err)
+		t.Errorf("without presence: got silent %t, %v, want an error", is, err)
 	}
 }
 
@@ -124,7 +124,7 @@ func (lostPresence) Lookup(context.Context, string) (string, error) {
 	return "", errors.New("away")
 }
 
-// Machines that are asked for and never come fill no memory.
+// Machines that never connect do not fill the memory.
 func TestAbsencesAreBounded(t *testing.T) {
 	t.Parallel()
 	h, err := New(Config{Machines: newMachines(t)})
@@ -137,6 +137,6 @@ func TestAbsencesAreBounded(t *testing.T) {
 		h.missing(string(rune(i)), &absence{})
 	}
 	if len(h.absent) > maxAbsent {
-		t.Errorf("%d are remembered", len(h.absent))
+		t.Errorf("remembered machines: got %d, want at most %d", len(h.absent), maxAbsent)
 	}
 }

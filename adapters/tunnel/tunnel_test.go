@@ -33,13 +33,13 @@ type machines struct {
 	mu      sync.Mutex
 	key     ed25519.PublicKey
 	private ed25519.PrivateKey
-	down    int // so many calls of Reached fail
+	down    int // how many calls of Reached fail
 	reached []string
 	keys    map[string]string
-	news    chan struct{}
+	phases  chan struct{}
 
 	versions []string
-	told     chan struct{}
+	named    chan struct{}
 }
 
 func newMachines(t *testing.T) *machines {
@@ -48,7 +48,7 @@ func newMachines(t *testing.T) *machines {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &machines{key: pub, private: private, keys: map[string]string{"OPENAI_API_KEY": "one"}, news: make(chan struct{}, 100), told: make(chan struct{}, 100)}
+	return &machines{key: pub, private: private, keys: map[string]string{"OPENAI_API_KEY": "one"}, phases: make(chan struct{}, 100), named: make(chan struct{}, 100)}
 }
 
 func (m *machines) Enroll(_ context.Context, token string, key []byte) (string, error) {
@@ -73,7 +73,7 @@ func (m *machines) Reached(_ context.Context, i, boot string, p instance.Phase, 
 		return errors.New("the store is away")
 	}
 	m.reached = append(m.reached, boot+" "+string(p))
-	m.news <- struct{}{}
+	m.phases <- struct{}{}
 	return nil
 }
 
@@ -81,7 +81,7 @@ func (m *machines) Versions(_ context.Context, _, boot string, versions map[stri
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.versions = append(m.versions, fmt.Sprint(boot, " ", versions))
-	m.told <- struct{}{}
+	m.named <- struct{}{}
 	return nil
 }
 
@@ -170,7 +170,7 @@ func newReplica(t *testing.T, m Machines, p Presence) *replica {
 	return r
 }
 
-// fakeGuest is a guest's end of a tunnel whose every word the test decides.
+// fakeGuest is a guest's end of a tunnel; the test decides every message.
 type fakeGuest struct {
 	t       *testing.T
 	session *yamux.Session
@@ -244,7 +244,7 @@ func (g *fakeGuest) say(m wire.Message) {
 	}
 }
 
-// hear waits for a message that fits.
+// hear waits for a matching message.
 func (g *fakeGuest) hear(what string, fits func(wire.Message) bool) {
 	g.t.Helper()
 	late := time.After(15 * time.Second)
@@ -263,7 +263,7 @@ func (g *fakeGuest) hear(what string, fits func(wire.Message) bool) {
 	}
 }
 
-// echo serves one stream: it names the service and sends back what it gets.
+// echo serves one stream: it names the service and sends back all data.
 func (g *fakeGuest) echo() {
 	for {
 		s, err := g.session.AcceptStream()
@@ -330,12 +330,12 @@ func TestGreetingRefusals(t *testing.T) {
 	closeCode(t, err, wire.CloseUnauthorized)
 	_, err = dialAs(t, r.url, "b", m.private, func(p *wire.Proof) { p.Instance = "../x" })
 	closeCode(t, err, wire.CloseUnauthorized)
-	// A proof that was good on another connection.
+	// A proof that was valid on another connection.
 	old := ed25519.Sign(m.private, wire.SignedBytes(make([]byte, 32), id, "b"))
 	_, err = dialAs(t, r.url, "b", m.private, func(p *wire.Proof) { p.Signature = old })
 	closeCode(t, err, wire.CloseUnauthorized)
 	if r.hub.Connected(id) || r.hub.Len() != 0 {
-		t.Error("somebody got in")
+		t.Errorf("got %d tunnels, want 0", r.hub.Len())
 	}
 }
 
@@ -344,7 +344,7 @@ func TestOpenAndSecret(t *testing.T) {
 	m := newMachines(t)
 	r := newReplica(t, m, nil)
 	if _, _, err := r.hub.Open(t.Context(), id, wire.Agent); !errors.Is(err, ErrNotConnected) {
-		t.Errorf("before the tunnel: %v", err)
+		t.Errorf("before the tunnel: got %v, want %v", err, ErrNotConnected)
 	}
 	g := mustDial(t, r.url, "b", m.private)
 	go g.echo()
@@ -353,17 +353,17 @@ func TestOpenAndSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	if secret.VNCPassword != "vnc-secret" || secret.GatewayToken != "gateway-secret" || strings.Contains(secret.String(), "vnc") {
-		t.Errorf("secret %v", secret)
+		t.Errorf("secret: got %v, want both parts, printed as a placeholder", secret)
 	}
 	roundTrip(t, c)
 	blocked := make(chan error, 1)
 	go func() { _, err := c.Read(make([]byte, 1)); blocked <- err }()
 	c.Close()
 	if err := <-blocked; err == nil {
-		t.Error("a blocked read returned without an error after Close")
+		t.Errorf("blocked read after Close: got no error, want one")
 	}
 	if _, _, err := r.hub.Open(t.Context(), id, wire.VNC); !errors.Is(err, ErrNotReady) {
-		t.Errorf("a service that is not up: %v", err)
+		t.Errorf("a service that is down: got %v, want %v", err, ErrNotReady)
 	}
 	var open []net.Conn
 	for range wire.MaxStreams {
@@ -374,14 +374,14 @@ func TestOpenAndSecret(t *testing.T) {
 		open = append(open, c)
 	}
 	if _, _, err := r.hub.Open(t.Context(), id, wire.Agent); !errors.Is(err, ErrBusy) {
-		t.Errorf("one stream too many: %v", err)
+		t.Errorf("one stream too many: got %v, want %v", err, ErrBusy)
 	}
 	for _, c := range open {
 		c.Close()
 		c.Close()
 	}
 	if c, _, err := r.hub.Open(t.Context(), id, wire.Agent); err != nil {
-		t.Errorf("after closing all: %v", err)
+		t.Errorf("after closing all streams: got %v, want a stream", err)
 	} else {
 		c.Close()
 	}
@@ -393,7 +393,7 @@ func roundTrip(t *testing.T, c net.Conn) {
 	go func() { _, _ = c.Write(want) }()
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
-		t.Fatalf("round trip: %v", err)
+		t.Fatalf("round trip: got %d other bytes and %v, want those sent", len(got), err)
 	}
 }
 
@@ -407,10 +407,10 @@ func TestSameBootSupersedesAnotherIsRefused(t *testing.T) {
 	second := mustDial(t, r.url, "b", m.private)
 	<-first.session.CloseChan()
 	if r.hub.Len() != 1 {
-		t.Errorf("%d tunnels", r.hub.Len())
+		t.Errorf("tunnels: got %d, want 1", r.hub.Len())
 	}
 	second.session.Close()
-	// The owner is gone: another boot may come, once the hub has seen that.
+	// The owner is gone: another boot may connect once the hub has noticed.
 	for {
 		if _, err := dialAs(t, r.url, "next", m.private, nil); err == nil {
 			break
@@ -434,7 +434,7 @@ func TestPhasesInOrderThroughAnOutage(t *testing.T) {
 	}
 	for range 5 {
 		select {
-		case <-m.news:
+		case <-m.phases:
 		case <-time.After(15 * time.Second):
 			t.Fatal("phases do not arrive")
 		}
@@ -442,11 +442,11 @@ func TestPhasesInOrderThroughAnOutage(t *testing.T) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if got := strings.Join(m.reached, ","); got != "b booting,b installing,b desktop,b agent,b ready" {
-		t.Errorf("reached %s", got)
+		t.Errorf("phases: got %s, want b booting,b installing,b desktop,b agent,b ready", got)
 	}
 }
 
-// What a machine says it runs is passed on when it changes, in a shape that may stand in the log.
+// A machine's reported versions are delivered when they change, sanitized for the log.
 func TestVersionsAreBoundedAndToldOnce(t *testing.T) {
 	t.Parallel()
 	m := newMachines(t)
@@ -467,7 +467,7 @@ func TestVersionsAreBoundedAndToldOnce(t *testing.T) {
 	}
 	for range 3 {
 		select {
-		case <-m.told:
+		case <-m.named:
 		case <-time.After(15 * time.Second):
 			t.Fatal("versions do not arrive")
 		}
@@ -479,7 +479,7 @@ func TestVersionsAreBoundedAndToldOnce(t *testing.T) {
 		want[fmt.Sprintf("x%02d", i)] = "1"
 	}
 	if got := m.versions; got[0] != "b map[guest:1]" || got[1] != "b map[guest:1 node:22]" || got[2] != fmt.Sprint("b ", want) {
-		t.Errorf("told %s", got)
+		t.Errorf("versions: got %s, want guest, then guest and node, then %v", got, want)
 	}
 }
 
@@ -492,7 +492,7 @@ func TestKeysOnConnectAndOnPush(t *testing.T) {
 	m.mu.Lock()
 	m.keys = map[string]string{"OPENAI_API_KEY": "two"}
 	m.mu.Unlock()
-	r.hub.PushKeys(t.Context(), "somebody else")
+	r.hub.PushKeys(t.Context(), "another account")
 	r.hub.PushKeys(t.Context(), "account")
 	g.hear("pushed keys", func(l wire.Message) bool { return l.Keys != nil && l.Keys.Env["OPENAI_API_KEY"] == "two" })
 }
@@ -509,14 +509,14 @@ func TestGoAway(t *testing.T) {
 	g.session.Close()
 	<-stopped
 	if _, err := dialAs(t, r.url, "b", m.private, nil); err == nil {
-		t.Error("a stopped hub lets guests in")
+		t.Errorf("a stopped hub: got a tunnel, want a refusal")
 	}
 }
 
 func TestMisbehavingGuests(t *testing.T) {
 	t.Parallel()
 	for name, misbehave := range map[string]func(*fakeGuest){
-		// Opening, as writing below, may already see the end that it brings about.
+		// Opening, like writing below, may already fail because of the end that it causes.
 		"opens streams": func(g *fakeGuest) {
 			if s, err := g.session.OpenStream(); err == nil {
 				_, _ = s.Write([]byte("x"))
@@ -524,7 +524,7 @@ func TestMisbehavingGuests(t *testing.T) {
 		},
 		"a line too long": func(g *fakeGuest) { _, _ = g.control.Write(bytes.Repeat([]byte("x"), wire.MaxLine+1)) },
 		"no JSON":         func(g *fakeGuest) { _, _ = g.control.Write([]byte("hello\n")) },
-		// The write may already see the end that it brings about.
+		// The write may already fail because of the end that it causes.
 		"another boot": func(g *fakeGuest) {
 			_ = wire.WriteLine(g.control, wire.Message{Hello: &wire.Hello{Boot: "other"}}, wire.MaxLine)
 		},
@@ -558,7 +558,7 @@ func TestHop(t *testing.T) {
 	g.hear("keys", func(l wire.Message) bool { return l.Keys != nil })
 	var c net.Conn
 	var secret Secret
-	for { // presence is claimed beside the greeting
+	for { // presence is claimed concurrently with the greeting
 		var err error
 		if c, secret, err = b.hub.Open(t.Context(), id, wire.Agent); err == nil {
 			break
@@ -567,27 +567,27 @@ func TestHop(t *testing.T) {
 		}
 	}
 	if secret.GatewayToken != "gateway-secret" {
-		t.Error("no secret came with the hop")
+		t.Errorf("token: got %q, want gateway-secret", secret.GatewayToken)
 	}
 	roundTrip(t, c)
 	c.Close()
 	if _, _, err := b.hub.Open(t.Context(), id, wire.VNC); !errors.Is(err, ErrNotReady) {
-		t.Errorf("a service that is not up: %v", err)
+		t.Errorf("a service that is down: got %v, want %v", err, ErrNotReady)
 	}
-	// The guest comes back to the other replica; the first one lets go. Another boot may not come.
+	// The guest reconnects to the other replica, and the first one releases it. Another boot may not connect.
 	_, err := dialAs(t, b.url, "clone", m.private, nil)
 	closeCode(t, err, wire.CloseOwned)
 	mustDial(t, b.url, "b", m.private)
 	<-g.session.CloseChan()
 	if a.hub.Len() != 0 || b.hub.Len() != 1 {
-		t.Errorf("%d and %d tunnels", a.hub.Len(), b.hub.Len())
+		t.Errorf("tunnels: got %d and %d, want 0 and 1", a.hub.Len(), b.hub.Len())
 	}
-	// Somebody claims to hold a machine and does not: one hop, and no further.
+	// A replica claims a machine that it does not hold: one hop, and no further.
 	p.mu.Lock()
 	p.who["01GHOST"] = a.url
 	p.mu.Unlock()
 	if _, _, err := b.hub.Open(t.Context(), "01GHOST", wire.Agent); !errors.Is(err, ErrNotConnected) {
-		t.Errorf("a stale presence: %v", err)
+		t.Errorf("a stale presence: got %v, want %v", err, ErrNotConnected)
 	}
 }
 
@@ -609,7 +609,7 @@ func TestHopProof(t *testing.T) {
 	a, b := keys("k", "http://a"), keys("k", "http://b")
 	good := request(func(r *http.Request) { a.sign(r, "http://b", now) })
 	if err := b.check(good, now); err != nil {
-		t.Errorf("a good proof: %v", err)
+		t.Errorf("a valid proof: got %v, want no error", err)
 	}
 	for name, r := range map[string]*http.Request{
 		"seen before":       good,
@@ -624,7 +624,7 @@ func TestHopProof(t *testing.T) {
 		"time made current": request(func(r *http.Request) { a.sign(r, "http://b", now.Add(-time.Minute)); r.Header.Set(hopTime, "0") }),
 	} {
 		if b.check(r, now) == nil {
-			t.Errorf("accepted: %s", name)
+			t.Errorf("%s: got no error, want one", name)
 		}
 	}
 	sealed, err := a.seal(Secret{VNCPassword: "p", GatewayToken: "t"}, "nonce")
@@ -632,13 +632,13 @@ func TestHopProof(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s, err := b.unseal(sealed, "nonce"); err != nil || s.GatewayToken != "t" {
-		t.Errorf("unseal: %v", err)
+		t.Errorf("unseal: got %v with %v, want the sealed secret", s, err)
 	}
 	if _, err := b.unseal(sealed, "other"); err == nil {
-		t.Error("a secret of another hop was taken")
+		t.Errorf("a secret of another hop: got no error, want one")
 	}
 	if _, err := newHopKeys([]byte("short"), "x"); err == nil {
-		t.Error("a short key was taken")
+		t.Errorf("a short key: got no error, want one")
 	}
 }
 
@@ -656,6 +656,6 @@ func TestTenantsOwnBrowserCannotDialIn(t *testing.T) {
 	}
 	res.Body.Close()
 	if res.StatusCode != http.StatusForbidden {
-		t.Errorf("status %d", res.StatusCode)
+		t.Errorf("got %d, want 403", res.StatusCode)
 	}
 }

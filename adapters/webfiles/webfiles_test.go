@@ -28,7 +28,7 @@ func build(name, text string) fstest.MapFS {
 	return fstest.MapFS{"index.html": {Data: []byte("<!doctype html>" + name)}, name: {Data: []byte(text)}}
 }
 
-// TestAnOldTabFindsItsParts deploys twice: what the first build's page asks for is still there.
+// TestAnOldTabFindsItsParts deploys twice: the files of the first build are still served.
 func TestAnOldTabFindsItsParts(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -46,15 +46,15 @@ func TestAnOldTabFindsItsParts(t *testing.T) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		if w.Code != http.StatusOK || w.Body.String() != want {
-			t.Errorf("%s: %d %q", path, w.Code, w.Body)
+			t.Errorf("%s: got %d %q, want 200 %q", path, w.Code, w.Body, want)
 		}
 	}
 	if _, err := s.Get(t.Context(), "index.html"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a page without a hash in its name was kept: %v", err)
+		t.Errorf("a page without a hash in its name: got %v, want %v", err, fs.ErrNotExist)
 	}
 }
 
-func TestWhatNobodyUsesGoes(t *testing.T) {
+func TestUnusedFilesAreDeleted(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	if err := s.Put(t.Context(), build("assets/a.js", "old")); err != nil {
@@ -67,6 +67,6 @@ func TestWhatNobodyUsesGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Get(t.Context(), "assets/a.js"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("still there: %v", err)
+		t.Errorf("an old file: got %v, want %v", err, fs.ErrNotExist)
 	}
 }

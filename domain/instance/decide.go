@@ -177,7 +177,7 @@ func Decide(s State, c Command) ([]Event, error) {
 	}
 	switch c := c.(type) {
 	case Rename:
-		if s.Status == StatusGone {
+		if s.Status == StatusTerminated {
 			return nil, ErrGone
 		}
 		return []Event{Renamed(c)}, nil
@@ -268,7 +268,7 @@ func decideStart(s State, c Start) ([]Event, error) {
 
 func decideTerminate(s State, c Terminate) ([]Event, error) {
 	switch s.Status {
-	case Terminating, StatusGone:
+	case Terminating, StatusTerminated:
 		return nil, nil
 	}
 	if s.Machine == "" && !s.Open {

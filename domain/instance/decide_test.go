@@ -357,14 +357,14 @@ func TestEvolve(t *testing.T) {
 		{"terminating", terminating, Terminating, PhaseReady, "m1"},
 		{"stopped while terminating", after(terminating, MachineStopped{false}), Terminating, PhaseBooting, "m1"},
 		{"running while terminating", after(launched, TerminationRequested{t0}, MachineRunning{"a", t0}), Terminating, PhaseBooting, "m1"},
-		{"terminated", terminated, StatusGone, PhaseReady, ""},
-		{"failed", failed, StatusFail, PhaseBooting, ""},
+		{"terminated", terminated, StatusTerminated, PhaseReady, ""},
+		{"failed", failed, StatusFailed, PhaseBooting, ""},
 	} {
 		s := decider.Fold(c.events...)
 		if s.Status != c.status || s.Phase != c.phase || s.Machine != c.machine {
 			t.Errorf("%s: %s %s %q, not %s %s %q", c.name, s.Status, s.Phase, s.Machine, c.status, c.phase, c.machine)
 		}
-		if s.Final() != (c.status == StatusGone || c.status == StatusFail) || s.Ready() != (c.name == "ready") {
+		if s.Final() != (c.status == StatusTerminated || c.status == StatusFailed) || s.Ready() != (c.name == "ready") {
 			t.Errorf("%s: final %v, ready %v", c.name, s.Final(), s.Ready())
 		}
 	}
@@ -414,7 +414,7 @@ func TestTerminatedByOperator(t *testing.T) {
 		"running":    {requested[0], LaunchAttempted{1, t0, spec}, MachineLaunched{1, "i-1", t0}, MachineRunning{"203.0.113.9", t0}},
 	} {
 		s := decider.Fold(append(given, word)...)
-		if !Closed(s) || s.Status != StatusGone || s.Open || s.Machine != "" || s.Account == "" {
+		if !Closed(s) || s.Status != StatusTerminated || s.Open || s.Machine != "" || s.Account == "" {
 			t.Errorf("%s: %+v", name, s)
 		}
 		if events, err := Decide(s, Launched{Attempt: 1, Machine: "i-1", At: t0}); len(events) > 0 || !errors.Is(err, ErrSuperseded) {

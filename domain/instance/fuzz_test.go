@@ -160,7 +160,7 @@ func (l *life) see(e Event) error {
 	switch e.(type) {
 	case Renamed:
 	case TerminationRequested, Terminated: // a failed one may be dismissed
-		if l.state.Status == StatusGone && l.gone {
+		if l.state.Status == StatusTerminated && l.gone {
 			return fmt.Errorf("after the end")
 		}
 	default:

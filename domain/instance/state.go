@@ -9,14 +9,14 @@ import (
 type Status string
 
 const (
-	Launching   Status = "launching"
-	Running     Status = "running"
-	Stopping    Status = "stopping"
-	Stopped     Status = "stopped"
-	Starting    Status = "starting"
-	Terminating Status = "terminating"
-	StatusGone  Status = "terminated"
-	StatusFail  Status = "failed"
+	Launching        Status = "launching"
+	Running          Status = "running"
+	Stopping         Status = "stopping"
+	Stopped          Status = "stopped"
+	Starting         Status = "starting"
+	Terminating      Status = "terminating"
+	StatusTerminated Status = "terminated"
+	StatusFailed     Status = "failed"
 )
 
 // Phase tells how far a boot is; the phases follow each other in the order below.
@@ -90,7 +90,7 @@ type State struct {
 func (s State) Exists() bool { return s.Account != "" }
 
 // Final tells whether nothing can happen to it any more.
-func (s State) Final() bool { return s.Status == StatusGone || s.Status == StatusFail }
+func (s State) Final() bool { return s.Status == StatusTerminated || s.Status == StatusFailed }
 
 // Closed tells whether the state is the whole truth although only the stream's last event was read.
 func Closed(s State) bool { return s.Forced && s.Exists() }
@@ -191,10 +191,10 @@ func Evolve(s State, e Event) State {
 		s.Machine, s.Running, s.Address, s.Missed = "", false, "", time.Time{}
 		s = s.settled(s.Since)
 	case Terminated:
-		s.Status, s.Account, s.Forced = StatusGone, cmp.Or(s.Account, e.Account), e.By == ByOperator
+		s.Status, s.Account, s.Forced = StatusTerminated, cmp.Or(s.Account, e.Account), e.By == ByOperator
 		s.Open, s.Machine, s.Running, s.Address, s.Missed = false, "", false, "", time.Time{} // an operator does not wait for them
 	case Failed:
-		s.Status = StatusFail
+		s.Status = StatusFailed
 	}
 	return s
 }

@@ -33,8 +33,8 @@ func TestNext(t *testing.T) {
 		want Step
 	}{
 		{"never requested", instance.State{}, Step{Do: Nothing}},
-		{"terminated", with(func(s *instance.State) { s.Status = instance.StatusGone }), Step{Do: Nothing}},
-		{"failed", with(func(s *instance.State) { s.Status = instance.StatusFail }), Step{Do: Nothing}},
+		{"terminated", with(func(s *instance.State) { s.Status = instance.StatusTerminated }), Step{Do: Nothing}},
+		{"failed", with(func(s *instance.State) { s.Status = instance.StatusFailed }), Step{Do: Nothing}},
 
 		{"requested", launching(none), Step{Do: Attempt}},
 		{"refused, elsewhere soon", launching(func(s *instance.State) { s.Attempts, s.RetryAt = 1, soon }), Step{Do: Attempt, At: soon}},

@@ -46,7 +46,7 @@ func TestSimulation(t *testing.T) {
 		t.Error("one seed gives two traces")
 	}
 	t.Logf("%d runs ended %v, %d machines, %d decisions", runs, ends, attempts, refusals)
-	for _, want := range []instance.Status{instance.Running, instance.Stopped, instance.StatusGone, instance.StatusFail} {
+	for _, want := range []instance.Status{instance.Running, instance.Stopped, instance.StatusTerminated, instance.StatusFailed} {
 		if ends[want] == 0 {
 			t.Errorf("no run ended %s", want)
 		}
@@ -251,7 +251,7 @@ func (s *sim) verdict() error {
 	}
 	step := Next(s.state, Policy{}, s.now)
 	switch s.state.Status {
-	case instance.StatusGone, instance.StatusFail:
+	case instance.StatusTerminated, instance.StatusFailed:
 		if len(alive) > 0 {
 			return fmt.Errorf("%s, and %v alive", s.state.Status, alive)
 		}

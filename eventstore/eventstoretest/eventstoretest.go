@@ -1,5 +1,5 @@
-// Package eventstoretest is the one suite every store passes: what the contract promises, claim
-// by claim. A store that passes it can stand in for any other.
+// Package eventstoretest is the one suite that every store passes: it checks each promise of the contract. A
+// store that passes it can replace any other.
 package eventstoretest
 
 import (
@@ -26,7 +26,7 @@ func Run(t *testing.T, open func(t *testing.T) eventstore.Store) {
 		{"first receipt wins", firstReceiptWins},
 		{"receipt without events", receiptWithoutEvents},
 		{"a conflict keeps no receipt", conflictKeepsNoReceipt},
-		{"a duplicate is told before a conflict", duplicateBeforeConflict},
+		{"a duplicate comes before a conflict", duplicateBeforeConflict},
 		{"bytes are kept", bytesAreKept},
 		{"fields are kept", fieldsAreKept},
 		{"callers keep their slices", callersKeepTheirSlices},
@@ -147,22 +147,22 @@ func head(t *testing.T, s eventstore.Store) int64 {
 	return h
 }
 
-// Sound fails the test unless the whole log has positions 1..n and every stream versions 1..m.
-// It returns the log.
+// Sound returns the log. It fails the test unless the log has positions 1..n and every stream has versions
+// 1..m.
 func Sound(t *testing.T, s eventstore.Store) []eventstore.Event {
 	t.Helper()
 	log := all(t, s)
 	versions := map[eventstore.StreamID]int64{}
 	for i, e := range log {
 		if e.Position != int64(i)+1 {
-			t.Fatalf("event %d has position %d", i+1, e.Position)
+			t.Fatalf("event %d: got position %d, want %d", i+1, e.Position, i+1)
 		}
 		if versions[e.Stream]++; e.Version != versions[e.Stream] {
-			t.Fatalf("position %d: %s has version %d after %d", e.Position, e.Stream, e.Version, versions[e.Stream]-1)
+			t.Fatalf("position %d: got version %d of %s, want %d", e.Position, e.Version, e.Stream, versions[e.Stream])
 		}
 	}
 	if h := head(t, s); h != int64(len(log)) {
-		t.Fatalf("head is %d after %d events", h, len(log))
+		t.Fatalf("got head %d, want %d", h, len(log))
 	}
 	return log
 }

@@ -96,11 +96,11 @@ func (m *model) compare(rt *rapid.T, t *testing.T, s eventstore.Store, base int6
 		log = append(log, e.Stream.ID)
 	}
 	if !slices.Equal(log, m.log) {
-		rt.Fatalf("the log is %v, not %v", log, m.log)
+		rt.Fatalf("got log %v, want %v", log, m.log)
 	}
 	for id, version := range m.versions {
 		if n := len(history(t, s, id, 0)); int64(n) != version {
-			rt.Fatalf("%s has %d events, not %d", id, n, version)
+			rt.Fatalf("%s: got %d events, want %d", id, n, version)
 		}
 	}
 	for key, want := range m.receipts {

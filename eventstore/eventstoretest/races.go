@@ -11,8 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// oneStreamManyWriters has every writer bring its own increments through, deciding afresh after
-// each loss.
+// oneStreamManyWriters has every writer append its own increments, deciding again after each conflict.
 func oneStreamManyWriters(t *testing.T, s eventstore.Store) {
 	writeOneStream(t, []eventstore.Store{s}, 8, 10)
 }
@@ -35,7 +34,7 @@ func writeOneStream(t *testing.T, stores []eventstore.Store, writers, each int) 
 				switch {
 				case err == nil:
 					if res.First != res.Last || res.Last == 0 {
-						t.Errorf("one event went to %v", res)
+						t.Errorf("got positions %v, want one", res)
 					}
 					version++
 					done++
@@ -57,7 +56,7 @@ func writeOneStream(t *testing.T, stores []eventstore.Store, writers, each int) 
 	}
 	wg.Wait()
 	if n := len(Sound(t, stores[0])); int64(n) != won.Load() || n != writers*each {
-		t.Fatalf("%d events after %d successes of %d", n, won.Load(), writers*each)
+		t.Fatalf("got %d events and %d successes, want %d of each", n, won.Load(), writers*each)
 	}
 }
 
@@ -83,7 +82,7 @@ func tail(t *testing.T, stores []eventstore.Store, reader eventstore.Store, writ
 					break
 				}
 				if e.Position != cursor+1 {
-					t.Errorf("read %d after %d", e.Position, cursor)
+					t.Errorf("got position %d after %d, want %d", e.Position, cursor, cursor+1)
 				}
 				cursor = e.Position
 				got[e.ID]++
@@ -118,11 +117,11 @@ func tail(t *testing.T, stores []eventstore.Store, reader eventstore.Store, writ
 	got := <-seen
 	for id := range acked {
 		if got[id] != 1 {
-			t.Errorf("event %s was read %d times", id, got[id])
+			t.Errorf("event %s: got it %d times, want once", id, got[id])
 		}
 	}
 	if len(got) != len(acked) {
-		t.Errorf("%d events read, %d acknowledged", len(got), len(acked))
+		t.Errorf("got %d events, want the %d acknowledged", len(got), len(acked))
 	}
 	Sound(t, reader)
 }
@@ -141,15 +140,15 @@ func losersLeaveNeighbours(t *testing.T, s eventstore.Store) {
 				switch w % 4 {
 				case 0:
 					if _, err := s.Append(t.Context(), to(i, "old", int64(n%2), 1)); !errors.As(err, &conflict) {
-						t.Errorf("stale: %v", err)
+						t.Errorf("a stale append: got %v, want a conflict", err)
 					}
 				case 1:
 					if _, err := s.Append(t.Context(), withReceipt(to(i, id, 0, 1), "used", `2`)); !errors.As(err, &dup) {
-						t.Errorf("used key: %v", err)
+						t.Errorf("a used key: got %v, want a duplicate", err)
 					}
 				default:
 					if _, err := s.Append(t.Context(), withReceipt(to(i, id, 0, 2), id, `3`)); err != nil {
-						t.Errorf("neighbour: %v", err)
+						t.Errorf("a neighbour: got %v, want no error", err)
 					}
 				}
 			}
@@ -157,7 +156,7 @@ func losersLeaveNeighbours(t *testing.T, s eventstore.Store) {
 	}
 	wg.Wait()
 	if n := len(Sound(t, s)); n != 2+12*5*2 {
-		t.Fatalf("%d events", n)
+		t.Fatalf("got %d events, want %v", n, 2+12*5*2)
 	}
 }
 
@@ -174,17 +173,17 @@ func oneKeyManyCallers(t *testing.T, s eventstore.Store) {
 			case err == nil:
 				won.Add(1)
 			case !errors.As(err, &dup) || dup.Receipt.Position != 1:
-				t.Errorf("got %v", err)
+				t.Errorf("got %v, want a duplicate of position 1", err)
 			}
 		})
 	}
 	wg.Wait()
 	log := Sound(t, s)
 	if won.Load() != 1 || len(log) != 1 {
-		t.Fatalf("%d callers won, %d events", won.Load(), len(log))
+		t.Fatalf("got %d winners and %d events, want 1 of each", won.Load(), len(log))
 	}
 	if r := receiptOf(t, s, "once"); string(r.Response) != `"`+log[0].Stream.ID+`"` {
-		t.Fatalf("the receipt is of %s, the event of %s", r.Response, log[0].Stream.ID)
+		t.Fatalf("got the receipt of %s, want that of the event, %s", r.Response, log[0].Stream.ID)
 	}
 }
 
@@ -197,10 +196,10 @@ func eachSeesTheOthers(t *testing.T, a, b eventstore.Store) {
 	wantConflict(t, err, "x", 2, 4)
 	must(t, a, to(i, "x", 4, 1))
 	if r := receiptOf(t, b, "k"); r.Position != 2 {
-		t.Fatalf("receipt %+v", r)
+		t.Fatalf("got receipt %+v, want position 2", r)
 	}
 	if n := len(Sound(t, b)); n != 5 {
-		t.Fatalf("%d events", n)
+		t.Fatalf("got %d events, want 5", n)
 	}
 }
 

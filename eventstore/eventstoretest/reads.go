@@ -28,10 +28,10 @@ func bytesAreKept(t *testing.T, s eventstore.Store) {
 		a.Writes[0].Events[0].Data = json.RawMessage(data)
 		must(t, s, a)
 		if got := history(t, s, id, 0); string(got[0].Data) != data {
-			t.Errorf("data %.80q came back as %.80q", data, got[0].Data)
+			t.Errorf("got data %.80q, want %.80q", got[0].Data, data)
 		}
 		if got := receiptOf(t, s, id); string(got.Response) != data {
-			t.Errorf("response %.80q came back as %.80q", data, got.Response)
+			t.Errorf("got response %.80q, want %.80q", got.Response, data)
 		}
 	}
 }
@@ -51,14 +51,14 @@ func fieldsAreKept(t *testing.T, s eventstore.Store) {
 	for _, got := range [][]eventstore.Event{history(t, s, "a", 0), all(t, s)} {
 		e := got[0]
 		if e.ID != want.ID || e.Type != want.Type || e.Schema != want.Schema || e.Meta != want.Meta {
-			t.Errorf("got %+v", e)
+			t.Errorf("got %+v, want %+v", e.NewEvent, want)
 		}
 		// Kept to the microsecond, in UTC; a store may not round into the next second.
 		if w := want.Time.UTC().Truncate(time.Microsecond); e.Time != w {
-			t.Errorf("time %v, not %v", e.Time, w)
+			t.Errorf("got time %v, want %v", e.Time, w)
 		}
 		if got[1].Meta != (eventstore.Metadata{}) || got[1].Time != time.Unix(0, 0).UTC() {
-			t.Errorf("got %+v", got[1])
+			t.Errorf("got %+v, want no metadata and time 0", got[1])
 		}
 	}
 }
@@ -72,12 +72,12 @@ func callersKeepTheirSlices(t *testing.T, s eventstore.Store) {
 	copy(all(t, s)[0].Data, `YYYY`)
 	copy(receiptOf(t, s, "k").Response, `YYYY`)
 	if got := all(t, s)[0].Data; string(got) != `{"n":0}` {
-		t.Errorf("data %s", got)
+		t.Errorf(`got data %s, want {"n":0}`, got)
 	}
 	if got := receiptOf(t, s, "k").Response; string(got) != `"before"` {
-		t.Errorf("response %s", got)
+		t.Errorf(`got response %s, want "before"`, got)
 	}
-	// An event stays what it was while the reader goes on.
+	// An event stays the same while the reader reads on.
 	must(t, s, to(i, "a", 1, 3))
 	var kept []eventstore.Event
 	for e, err := range s.ReadAll(t.Context(), 1) {
@@ -88,7 +88,7 @@ func callersKeepTheirSlices(t *testing.T, s eventstore.Store) {
 	}
 	for n, want := range []string{`{"n":0}`, `{"n":1}`, `{"n":2}`} {
 		if string(kept[n].Data) != want {
-			t.Errorf("event %d holds %s", n, kept[n].Data)
+			t.Errorf("event %d: got %s, want %s", n, kept[n].Data, want)
 		}
 	}
 }
@@ -109,17 +109,17 @@ func readsStartAfter(t *testing.T, s eventstore.Store) {
 		}
 		from := max(after, 0)
 		if want := max(5-from, 0); n != want || (n > 0 && first != from+1) {
-			t.Errorf("after %d: %d events from %d", after, n, first)
+			t.Errorf("after %d: got %d events from %d, want %d from %d", after, n, first, want, from+1)
 		}
 		if got, want := int64(len(history(t, s, "a", after))), max(3-from, 0); got != want {
-			t.Errorf("stream after %d: %d events", after, got)
+			t.Errorf("stream after %d: got %d events, want %d", after, got, want)
 		}
 	}
 	if got := history(t, s, "a", 2); got[0].Version != 3 {
-		t.Errorf("version %d", got[0].Version)
+		t.Errorf("version: got %d, want 3", got[0].Version)
 	}
 	if got := history(t, s, "none", 0); len(got) != 0 {
-		t.Errorf("%d events of no stream", len(got))
+		t.Errorf("got %d events of no stream, want 0", len(got))
 	}
 }
 
@@ -176,24 +176,24 @@ func endedContext(t *testing.T, s eventstore.Store) {
 		errs["read stream"] = err
 	}
 	if len(errs) != 5 {
-		t.Errorf("a read just ended")
+		t.Errorf("got errors %v, want one of each of 5 calls", errs)
 	}
 	for what, err := range errs {
 		if !errors.Is(err, eventstore.ErrUnavailable) || !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: got %v", what, err)
+			t.Errorf("%s: got %v, want it unavailable and canceled", what, err)
 		}
 	}
-	if len(Sound(t, s)) != 10 {
-		t.Error("an append with an ended context was kept")
+	if n := len(Sound(t, s)); n != 10 {
+		t.Errorf("got %d events, want 10: an append with an ended context was kept", n)
 	}
 }
 
 func emptyLog(t *testing.T, s eventstore.Store) {
 	if n := len(Sound(t, s)); n != 0 {
-		t.Fatalf("%d events", n)
+		t.Fatalf("got %d events, want 0", n)
 	}
 	if r, err := s.Receipt(t.Context(), "none"); r != nil || err != nil {
-		t.Fatalf("receipt %v, %v", r, err)
+		t.Fatalf("got receipt %v, %v, want none", r, err)
 	}
 }
 
@@ -203,10 +203,10 @@ func longLog(t *testing.T, s eventstore.Store) {
 		must(t, s, to(i, "a", v*100, 100))
 	}
 	if n := len(Sound(t, s)); n != 3000 {
-		t.Fatalf("%d events", n)
+		t.Fatalf("got %d events, want 3000", n)
 	}
 	if n := len(history(t, s, "a", 1)); n != 2999 {
-		t.Fatalf("%d events in the stream", n)
+		t.Fatalf("got %d events in the stream, want 2999", n)
 	}
 }
 
@@ -230,7 +230,7 @@ func notificationsClose(t *testing.T, s eventstore.Store) {
 				return
 			}
 		case <-timeout:
-			t.Fatal("the channel stays open")
+			t.Fatal("got an open channel, want it closed")
 		}
 	}
 }
@@ -250,7 +250,7 @@ func awaitNotification(t *testing.T, c <-chan struct{}) {
 	select {
 	case _, open := <-c:
 		if !open {
-			t.Fatal("the channel was closed")
+			t.Fatal("got a closed channel, want a notification")
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("got no notification, want one")

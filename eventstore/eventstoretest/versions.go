@@ -21,7 +21,7 @@ func versions(t *testing.T, s eventstore.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Version(ctx, stream("a")); !errors.Is(err, eventstore.ErrUnavailable) || !errors.Is(err, context.Canceled) {
-		t.Errorf("with an ended context: %v", err)
+		t.Errorf("with an ended context: got %v, want it unavailable and canceled", err)
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package memory is the log without a disk: for tests, simulations and nothing else. It passes
-// the same suite as the Postgres store. The zero value of Store is an empty log.
+// Package memory is the log in memory, for tests and simulations only. It passes the same suite as the
+// Postgres store. The zero value of Store is an empty log.
 package memory
 
 import (
@@ -68,7 +68,7 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.Res
 	for c := range s.notifications {
 		select {
 		case c <- struct{}{}:
-		default: // one is waiting already
+		default: // a value is waiting already
 		}
 	}
 	return res, nil

@@ -9,10 +9,10 @@ import (
 // batch is what one transaction appends.
 type batch struct {
 	requests []*request
-	stale    []*request // left out: their callers refuse them themselves
+	stale    []*request // left out: a stream has moved on, so their callers refuse them
 	events   int
 	bytes    int
-	// unsure: some versions were verified in an earlier life of the log and must be looked up.
+	// unsure: some versions were verified in an earlier generation of the log and must be looked up.
 	unsure bool
 	wire   []byte // the encoded messages, reused
 }
@@ -47,10 +47,10 @@ const copyEntries = `COPY log.entries (` + rowColumns + `) FROM STDIN (FORMAT bi
 
 // statements is the SQL behind the names.
 //
-// The entries' INSERT and COPY take the lock themselves (log.admit) and bring their positions
-// along, counted from the head that the last batch left. If another replica has appended since,
-// the unique index refuses them. Entries are never removed, and a restored log or another server
-// means another connection: the head cannot have become lower, so no position is left out.
+// The entries' INSERT and COPY take the lock themselves (log.admit). They carry their positions, counted
+// from the head that the last batch left. If another replica has appended since, the unique index refuses
+// them. Entries are never removed, and a restored log or another server means another connection: the head
+// cannot have become lower, so no position is left out.
 func statements() map[string]string {
 	return map[string]string{
 		stmtBegin:  `BEGIN`,
@@ -61,16 +61,16 @@ func statements() map[string]string {
 	}
 }
 
-// rivalPause is how long batches ask for the head first after another replica has appended.
+// rivalPause is how long batches ask for the head first, once another replica has appended.
 const rivalPause = time.Second
 
-// encode writes the whole transaction as one run of messages: the entries, and a Sync that
-// commits. COPY data may follow its statement unasked: the server reads it once it has got that
-// far, and skips all of it up to Sync once anything has failed. COPY is planned never, inserts a
-// page of rows at a time and writes one WAL record for them. It costs more to set up than an
-// INSERT, though hardly more for a hundred rows than for one.
+// encode writes the whole transaction as one run of messages: the entries, and a Sync that commits. COPY
+// data may follow its statement without a reply in between: the server reads it when it gets there, and
+// skips all of it up to Sync once anything has failed. COPY is never planned, inserts a page of rows at a
+// time and writes one WAL record for them. It costs more to set up than an INSERT, but hardly more for a
+// hundred rows than for one.
 //
-// begun says that a transaction was begun before, and ends here.
+// begun says that a transaction was begun before; encode then ends it.
 func (b *batch) encode(s *script, head int64, begun bool) []byte {
 	w := b.wire[:0]
 	if len(b.requests) == 1 && b.events <= 1 {
@@ -85,7 +85,7 @@ func (b *batch) encode(s *script, head int64, begun bool) []byte {
 	return b.wire
 }
 
-// settle gives the winners consecutive positions after head, and notes how far streams reach now.
+// settle gives the winners consecutive positions after head, and caches the new versions of their streams.
 func settle(versions *versionCache, winners []*request, head int64) {
 	versions.mu.Lock()
 	defer versions.mu.Unlock()

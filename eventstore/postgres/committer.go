@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// replyPatience bounds a batch: beyond it the server counts as gone. It must exceed the lock timeout.
+// replyPatience bounds a batch: beyond it the server counts as lost. It must exceed the lock timeout.
 const replyPatience = 30 * time.Second
 
 // committer owns the one connection that appends. Only the queue's leader uses it; the mutex is
@@ -29,15 +29,15 @@ type committer struct {
 	used       time.Time // end of the last batch
 	closed     bool
 	head       int64     // after the last batch; -1: unknown
-	rival      time.Time // another replica's last append, as far as we noticed
-	alwaysSlow bool      // every batch goes the slow path: for the tests that both ways agree
+	rival      time.Time // when another replica's append was last noticed
+	alwaysSlow bool      // every batch takes the slow path: for the tests that compare both
 }
 
 // errClosed answers appends to a closed store.
 var errClosed = errors.New("the store is closed")
 
-// committerConfig is like, for a connection that appends. Whatever the database's defaults are:
-// begin_append relies on READ COMMITTED, and a leader that hangs must not keep the lock.
+// committerConfig returns like, changed for a connection that appends. The settings do not depend on the
+// database's defaults: begin_append needs READ COMMITTED, and a leader that hangs must not keep the lock.
 func committerConfig(like *pgx.ConnConfig, lockTimeout time.Duration) *pgx.ConnConfig {
 	c := like.Copy()
 	c.RuntimeParams["application_name"] = "cloudbot append"
@@ -54,7 +54,7 @@ func committerConfig(like *pgx.ConnConfig, lockTimeout time.Duration) *pgx.ConnC
 	} {
 		fmt.Fprintf(&settings, "SET %s = '%s';", s[0], s[1])
 	}
-	// A pooler refuses most of them as parameters of the connection, so they are set on it.
+	// A pooler refuses most of them as parameters of the connection, so statements set them.
 	before := c.AfterConnect
 	c.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		if before != nil {
@@ -68,7 +68,7 @@ func committerConfig(like *pgx.ConnConfig, lockTimeout time.Duration) *pgx.ConnC
 	return c
 }
 
-// reach connects, before the pool does where the server has few connections left.
+// reach connects. Where the server has few connections left, this one comes before the pool's.
 func (c *committer) reach(ctx context.Context) error {
 	return c.store.pool.first(ctx, c.patience, func() error { return c.connect(ctx) })
 }
@@ -100,14 +100,14 @@ func (c *committer) close() {
 	c.drop()
 }
 
-// abandon gives up a connection on which answers may be left that belong to no request any more.
+// abandon gives up a connection that may still hold replies to requests that were given up.
 func (c *committer) abandon() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.drop()
 }
 
-// drop gives up the connection, and with it all beliefs about the log behind it.
+// drop closes the connection and empties the version cache: the next connection may lead to another log.
 func (c *committer) drop() {
 	if c.conn == nil {
 		return
@@ -119,7 +119,7 @@ func (c *committer) drop() {
 	c.store.versions.forget()
 }
 
-// answers tells whether the connection still works.
+// answers reports whether the connection still works.
 func (c *committer) answers() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -137,7 +137,7 @@ func (c *committer) run(b *batch) {
 		fail(b.requests, unavailable("append", errClosed))
 		return
 	}
-	// A connection that broke while idle is no reason to doubt the batch's outcome later.
+	// Find a connection that broke while idle now: later it would leave the batch's outcome unknown.
 	if c.conn != nil && time.Since(c.used) > time.Second && !c.answers() {
 		c.drop()
 	}
@@ -157,17 +157,17 @@ func (c *committer) run(b *batch) {
 		// The transaction is rolled back and the connection is fine.
 		c.runSlowPath(b.requests, false)
 	default:
-		c.store.log.Warn("append: connection given up", "err", err, "requests", len(b.requests))
+		c.store.log.Warn("append connection closed", "err", err, "requests", len(b.requests))
 		c.drop()
 		c.runSlowPath(b.requests, true)
 	}
 }
 
-// fast sends the batch and returns the head it was appended after. A *pgconn.PgError on a
-// connection still open means that nothing was kept; with any other error that is unknown.
+// fast sends the batch and returns the head it was appended after. After a *pgconn.PgError on a connection
+// that is still open, nothing was kept. After any other error the outcome is unknown.
 //
-// As long as no other replica appends, the head is where the last batch left it. Otherwise it is
-// asked for first, under the lock.
+// As long as no other replica appends, the head is where the last batch left it. Otherwise fast asks for
+// the head first, under the lock.
 func (c *committer) fast(b *batch) (head int64, err error) {
 	if c.head >= 0 && time.Since(c.rival) > rivalPause {
 		_, err := c.send(b.encode(&c.script, c.head, false))
@@ -181,7 +181,7 @@ func (c *committer) fast(b *batch) (head int64, err error) {
 		return 0, err
 	}
 	if head < c.head {
-		// An older log stands in the place of the one we knew.
+		// The log was replaced by an older one.
 		c.store.versions.forget()
 	} else if c.head >= 0 && head > c.head {
 		c.rival = time.Now()

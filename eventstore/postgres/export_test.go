@@ -6,7 +6,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// AlwaysSlowPath sends every batch the slow path.
+// AlwaysSlowPath makes every batch take the slow path.
 func (s *Store) AlwaysSlowPath() { s.commit.alwaysSlow = true }
 
 // Waiting is the number of appends in the queue.
@@ -16,13 +16,13 @@ func (s *Store) Waiting() int {
 	return len(s.queue.waiting)
 }
 
-// IndexKey is what stands in the indexes for a name.
+// IndexKey returns the key of a name in the indexes.
 func IndexKey(name string) [16]byte { return indexKey(name) }
 
-// FailedLately makes the store believe that its last append could not be kept.
+// FailedLately records that the last append could not be kept.
 func (s *Store) FailedLately() { s.lately.note(eventstore.ErrUnavailable) }
 
-// MakeReadOnly makes the connection of the appends read-only, as a server does that was demoted.
+// MakeReadOnly makes the connection of the appends read-only, as a demoted server does.
 func (s *Store) MakeReadOnly(ctx context.Context, t interface{ Fatal(...any) }) {
 	s.commit.mu.Lock()
 	defer s.commit.mu.Unlock()
@@ -31,8 +31,8 @@ func (s *Store) MakeReadOnly(ctx context.Context, t interface{ Fatal(...any) }) 
 	}
 }
 
-// Sabotage makes the next append panic, until it is mended.
-func (s *Store) Sabotage() (mend func()) {
+// Sabotage makes appends panic until repair is called.
+func (s *Store) Sabotage() (repair func()) {
 	c := &s.commit
 	c.mu.Lock()
 	defer c.mu.Unlock()

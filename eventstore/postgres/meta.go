@@ -7,7 +7,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// Metadata is written and read once an event, and nearly always plain: these two functions take
+// Metadata is written and read once for each event, and nearly always plain. These two functions handle
 // the plain case and leave the rest to encoding/json, whose output is the same.
 
 // appendMeta appends the metadata as JSON.
@@ -37,7 +37,7 @@ func appendMeta(b []byte, m *eventstore.Metadata) []byte {
 	return append(b, '}')
 }
 
-// plain tells whether s stands in JSON as it is.
+// plain reports whether s needs no escaping in JSON.
 func plain(s string) bool {
 	for _, c := range []byte(s) {
 		if c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
@@ -47,8 +47,8 @@ func plain(s string) bool {
 	return true
 }
 
-// parseMeta reads metadata; text holds the same bytes as a string that outlives the call, so that
-// fields need no memory of their own.
+// parseMeta reads metadata. text must outlive the call: the fields point into it, and need no memory of
+// their own.
 func parseMeta(text string, m *eventstore.Metadata) error {
 	*m = eventstore.Metadata{}
 	if parsePlain(text, m) {

@@ -13,8 +13,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// notifications wakes readers: at once after this store's own appends, by LISTEN after another process's,
-// and by looking at the head now and then, because notifications can be lost with a connection.
+// notifications wakes readers: immediately after this store's own appends, and by LISTEN after another
+// process's. A notification can be lost with its connection, so the head is polled as well.
 type notifications struct {
 	store *Store
 	every time.Duration
@@ -28,64 +28,64 @@ type notifications struct {
 // Notifications implements eventstore.Store.
 func (s *Store) Notifications(ctx context.Context) <-chan struct{} {
 	c := make(chan struct{}, 1)
-	h := &s.notifications
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.subs == nil {
-		h.subs = map[chan struct{}]bool{}
+	n := &s.notifications
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.subs == nil {
+		n.subs = map[chan struct{}]bool{}
 	}
-	h.subs[c] = true
-	if h.cancel == nil {
+	n.subs[c] = true
+	if n.cancel == nil {
 		// The listener serves all subscribers and outlives each.
 		listening, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		h.cancel, h.done = cancel, make(chan struct{})
-		go h.run(listening)
+		n.cancel, n.done = cancel, make(chan struct{})
+		go n.run(listening)
 	}
 	context.AfterFunc(ctx, func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.subs, c)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.subs, c)
 		close(c)
 	})
 	return c
 }
 
-func (h *notifications) broadcast() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for c := range h.subs {
+func (n *notifications) broadcast() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.subs {
 		select {
 		case c <- struct{}{}:
-		default: // one is waiting already
+		default: // a value is waiting already
 		}
 	}
 }
 
-func (h *notifications) close() {
-	h.mu.Lock()
-	cancel, done := h.cancel, h.done
-	h.mu.Unlock()
+func (n *notifications) close() {
+	n.mu.Lock()
+	cancel, done := n.cancel, n.done
+	n.mu.Unlock()
 	if cancel != nil {
 		cancel()
 		<-done
 	}
 }
 
-// run listens until the store closes, over as many connections as it takes.
-func (h *notifications) run(ctx context.Context) {
-	defer close(h.done)
+// run listens until the store closes, and reconnects as often as it must.
+func (n *notifications) run(ctx context.Context) {
+	defer close(n.done)
 	said := "" // each cause is logged once
 	for ctx.Err() == nil {
-		err := h.listen(ctx, func() { said = "" })
+		err := n.listen(ctx, func() { said = "" })
 		if ctx.Err() != nil {
 			return
 		}
 		if cause := err.Error(); cause != said {
 			said = cause
-			h.store.log.WarnContext(ctx, "notifications: connection lost, will reconnect", "err", err)
+			n.store.log.WarnContext(ctx, "notification connection lost, reconnecting", "err", err)
 		}
-		h.broadcast() // something may have been missed
-		if retry.Sleep(ctx, h.every) != nil {
+		n.broadcast() // something may have been missed
+		if retry.Sleep(ctx, n.every) != nil {
 			return
 		}
 	}
@@ -94,48 +94,48 @@ func (h *notifications) run(ctx context.Context) {
 // errReadOnly says that the server cannot be written to.
 var errReadOnly = errors.New("the server is read-only")
 
-// listen returns why its connection ended. well is called once it works.
-func (h *notifications) listen(ctx context.Context, well func()) (err error) {
+// listen returns why its connection ended. It calls well once the connection works.
+func (n *notifications) listen(ctx context.Context, well func()) (err error) {
 	defer crash.Caught(&err)
-	config := h.store.pool.Config().ConnConfig.Copy()
+	config := n.store.pool.Config().ConnConfig.Copy()
 	config.RuntimeParams["application_name"] = "cloudbot hints"
 	var conn *pgx.Conn
-	err = h.store.pool.first(ctx, time.Second, func() (err error) {
+	err = n.store.pool.first(ctx, time.Second, func() (err error) {
 		conn, err = pgx.ConnectConfig(ctx, config.Copy())
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	h.store.pool.met()
+	n.store.pool.met()
 	defer conn.Close(context.WithoutCancel(ctx))
 	if _, err := conn.Exec(ctx, `LISTEN cloudbot_log`); err != nil {
 		return err
 	}
 	well()
-	h.broadcast() // appends before LISTEN
+	n.broadcast() // appends before LISTEN
 	var head int64
 	for {
-		wait, stop := context.WithTimeout(ctx, h.every)
+		wait, stop := context.WithTimeout(ctx, n.every)
 		_, err := conn.WaitForNotification(wait)
 		stop()
 		switch {
 		case err == nil:
-			h.broadcast()
+			n.broadcast()
 		case ctx.Err() != nil || !pgconn.Timeout(err):
 			return err
 		default:
-			var now int64
+			var at int64
 			var readOnly bool
-			if err := conn.QueryRow(ctx, `SELECT coalesce(max(position), 0), current_setting('transaction_read_only')::bool FROM log.entries`).Scan(&now, &readOnly); err != nil {
+			if err := conn.QueryRow(ctx, `SELECT coalesce(max(position), 0), current_setting('transaction_read_only')::bool FROM log.entries`).Scan(&at, &readOnly); err != nil {
 				return err
 			}
 			if readOnly {
 				return errReadOnly // the appends may be elsewhere
 			}
-			if now != head {
-				head = now
-				h.broadcast()
+			if at != head {
+				head = at
+				n.broadcast()
 			}
 		}
 	}

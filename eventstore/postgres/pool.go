@@ -22,36 +22,36 @@ import (
 const (
 	minPool = 2
 	maxPool = 24
-	// besides is what one server uses beside its pool: appends, notifications, leases, and one for the
-	// operator's tools.
-	besides = 4
+	// outside is how many connections one server uses outside its pool: appends, notifications, leases, and
+	// one for the operator's tools.
+	outside = 4
 )
 
-// fullPatience bounds the wait for a connection while the server has none left, for callers
-// without a deadline.
+// fullPatience bounds the wait for a connection while the server has none left. It is for callers without
+// a deadline.
 const fullPatience = 30 * time.Second
 
-// fullPause is the least pause between two tries for a connection of a server that has none left.
+// fullPause is the shortest pause between two tries to connect to a server that has no connection left.
 const fullPause = 20 * time.Millisecond
 
 // Pool is a pgxpool.Pool for a server with few connections and for one that fails over:
 //
 //   - Where the server has no connection left, a call waits for one instead of failing.
 //   - Appends, notifications and what Reserve returns come first: the pool gives up a connection for them.
-//   - A connection on which the server says that it cannot be written to is closed. Once a server
-//     that can be written to was found, the connections from before are closed as well.
+//   - A connection is closed when its server says that it cannot be written to. Once a writable server was
+//     found, the older connections are closed as well.
 type Pool struct {
 	*pgxpool.Pool
 	parent  *Pool         // of a reserved one
-	urgent  atomic.Int32  // connections that come before the pool's own are being opened
+	urgent  atomic.Int32  // how many connections are being opened that come before the pool's own
 	full    atomic.Int64  // until when, in Unix nanoseconds, no connection is tried
 	waiting atomic.Int32  // callers in line for a connection
 	turn    chan struct{} // the first of them
-	suspect atomic.Bool   // a server that cannot be written to was met
+	suspect atomic.Bool   // a read-only server was met
 }
 
-// ReadWrite returns the connection string so that it finds the server that can be written to, also
-// after a failover, unless it says itself which server it is for.
+// ReadWrite returns the connection string changed so that it finds the writable server, also after a
+// failover. A string that says itself which server it is for stays as it is.
 func ReadWrite(url string) string {
 	const key, value = "target_session_attrs", "read-write"
 	switch {
@@ -67,8 +67,8 @@ func ReadWrite(url string) string {
 	return url + "?" + key + "=" + value
 }
 
-// OpenPool opens a pool on the server that can be written to. Without pool_max_conns in the URL its
-// size is what the server allows, divided by two, because a second replica may come.
+// OpenPool opens a pool on the writable server. Without pool_max_conns in the URL, the pool takes half of
+// what the server allows, because a second replica may start.
 func OpenPool(ctx context.Context, url string, log *slog.Logger) (*Pool, error) {
 	cfg, err := pgxpool.ParseConfig(ReadWrite(url))
 	if err != nil {
@@ -80,11 +80,11 @@ func OpenPool(ctx context.Context, url string, log *slog.Logger) (*Pool, error) 
 		if err != nil {
 			return nil, fmt.Errorf("connect to Postgres: %w", err)
 		}
-		cfg.MaxConns = int32(min(max(allowed/2-besides, minPool), maxPool))
-		log.InfoContext(ctx, "database connections chosen", "pool", cfg.MaxConns, "beside_it", besides, "server_allows", allowed)
+		cfg.MaxConns = int32(min(max(allowed/2-outside, minPool), maxPool))
+		log.InfoContext(ctx, "database connections chosen", "pool", cfg.MaxConns, "outside_pool", outside, "server_allows", allowed)
 	}
 	if !strings.Contains(url, "pool_max_conn_idle_time") {
-		cfg.MaxConnIdleTime = time.Minute // another server may want for it
+		cfg.MaxConnIdleTime = time.Minute // other servers may need it
 	}
 	if err := p.open(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
@@ -92,11 +92,11 @@ func OpenPool(ctx context.Context, url string, log *slog.Logger) (*Pool, error) 
 	return p, nil
 }
 
-// Wrap makes a Pool of one that exists, which decides itself when a connection is closed.
+// Wrap makes a Pool of an existing one, which keeps its own hooks: it decides when a connection is closed.
 func Wrap(pool *pgxpool.Pool) *Pool { return &Pool{Pool: pool, turn: make(chan struct{}, 1)} }
 
-// Reserve opens a pool of one connection, which is held from now on: whatever uses it does not
-// queue behind the others.
+// Reserve opens a pool of one connection and holds it, so that its user never queues behind the pool's
+// callers.
 func (p *Pool) Reserve(ctx context.Context, name string) (*Pool, error) {
 	cfg := p.Config()
 	cfg.ConnConfig.RuntimeParams["application_name"] = name
@@ -140,8 +140,8 @@ func (p *Pool) open(ctx context.Context, cfg *pgxpool.Config) (err error) {
 	return err
 }
 
-// met notes that a connection to a server was made. If another server was met before that could
-// not be written to, what is left from then must not be read from either.
+// met notes that a connection to a server was made. If a read-only server was met before, the connections
+// that are left from then must not be read from either.
 func (p *Pool) met() {
 	if p.suspect.CompareAndSwap(true, false) {
 		go p.Reset() // of this connection as well: pgx is about to take it into the pool
@@ -168,8 +168,8 @@ func (p *Pool) allowed(ctx context.Context, cfg *pgx.ConnConfig) (n int, err err
 	return n, err
 }
 
-// wrongServer tells whether an error says that writes have to go to another server, or to this one
-// over another connection: it is read-only, in recovery, ending, or the connection failed.
+// wrongServer reports whether an error says that writes must go to another server, or to this one over
+// another connection: it is read-only, in recovery or shutting down, or the connection failed.
 func wrongServer(err *pgconn.PgError) bool {
 	switch err.Code {
 	case "25006", "57P01", "57P02", "57P03":
@@ -178,7 +178,7 @@ func wrongServer(err *pgconn.PgError) bool {
 	return strings.HasPrefix(err.Code, "08")
 }
 
-// errFull refuses to try for a connection while others come first, or so soon after the server had none left.
+// errFull refuses a connection while others come first, or too soon after the server had none left.
 var errFull error = full{}
 
 type full struct{}
@@ -190,14 +190,14 @@ func (full) SQLState() string { return tooManyConnections }
 
 const tooManyConnections = "53300"
 
-// isFull tells whether an error says that the server, the database or the role has no connection left.
+// isFull reports whether an error says that the server, the database or the role has no connection left.
 func isFull(err error) bool {
 	var pgErr *pgconn.PgError
 	return errors.Is(err, errFull) || errors.As(err, &pgErr) && pgErr.Code == tooManyConnections
 }
 
-// patiently calls do until it finds a connection. It gives up when ctx ends, and after fullPatience.
-// While somebody waits, all wait in one line: else those who ask again at once get every connection.
+// patiently calls do until it finds a connection. It gives up when ctx ends, and after fullPatience. While
+// one caller waits, all wait in one line: otherwise callers that ask again immediately get every connection.
 func (p *Pool) patiently(ctx context.Context, do func() error) error {
 	began := time.Now()
 	for queue := p.waiting.Load() > 0; ; queue = true {
@@ -220,7 +220,7 @@ func (p *Pool) patiently(ctx context.Context, do func() error) error {
 	}
 }
 
-// queue returns when it is the caller's turn and a connection is idle, or may be tried for again.
+// queue returns when it is the caller's turn and a connection is idle or may be opened.
 func (p *Pool) queue(ctx context.Context) error {
 	p.waiting.Add(1)
 	defer p.waiting.Add(-1)
@@ -238,8 +238,8 @@ func (p *Pool) queue(ctx context.Context) error {
 	return nil
 }
 
-// first opens a connection that comes before the pool's own. Each try that finds none left costs the
-// pool a connection, and the pool opens none meanwhile. It gives up after patience.
+// first opens a connection that comes before the pool's own. Each try that finds none left closes one of
+// the pool's connections, and the pool opens none meanwhile. It gives up after patience.
 func (p *Pool) first(ctx context.Context, patience time.Duration, connect func() error) error {
 	err := connect()
 	if !isFull(err) {
@@ -256,8 +256,8 @@ func (p *Pool) first(ctx context.Context, patience time.Duration, connect func()
 	return err
 }
 
-// giveUpOne closes the first of the pool's connections that is idle or given back. The last one stays:
-// it would only help another server, whose pool takes it.
+// giveUpOne closes the first of the pool's connections that is idle or released. The last one stays:
+// closing it would only help another server, whose pool would take it.
 func (p *Pool) giveUpOne(ctx context.Context) {
 	for range 100 {
 		s := p.Stat()
@@ -292,7 +292,7 @@ func (p *Pool) wait(ctx context.Context, do func() error) error {
 	return p.patiently(ctx, do)
 }
 
-// Acquire is pgxpool's, but waits for a connection that the server does not have left.
+// Acquire is pgxpool's, but waits while the server has no connection left.
 func (p *Pool) Acquire(ctx context.Context) (c *pgxpool.Conn, err error) {
 	err = p.wait(ctx, func() error {
 		c, err = p.Pool.Acquire(ctx)

@@ -74,7 +74,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("it does not happen: %s", what)
+			t.Fatalf("got nothing in time, want: %s", what)
 		}
 	}
 }
@@ -92,18 +92,18 @@ func TestReadWrite(t *testing.T) {
 	} {
 		got := postgres.ReadWrite(given)
 		if got != want {
-			t.Errorf("%q became %q, not %q", given, got, want)
+			t.Errorf("%q: got %q, want %q", given, got, want)
 		}
 		cfg, err := pgx.ParseConfig(got)
 		if err != nil || (cfg.ValidateConnect == nil) != strings.Contains(given, "any") {
-			t.Errorf("%q: %v", got, err)
+			t.Errorf("%q: got %v and validation %v, want a URL that asks for the writable server unless it says another", got, err, cfg.ValidateConnect != nil)
 		}
 	}
 }
 
 // The database turns read-only under a running store, as in a failover, and back. Each connection
-// that has said so is given up, of the committer and of the pool; reads go on meanwhile.
-func TestReadOnlyForAMoment(t *testing.T) {
+// that reported it is closed, of the committer and of the pool; reads continue.
+func TestReadOnlyForAWhile(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"the database's default", "the sessions themselves"} {
 		t.Run(how, func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestReadOnlyForAMoment(t *testing.T) {
 				admin(t, url, `ALTER DATABASE `+name+` SET default_transaction_read_only = on`)
 				admin(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 				if _, err := s.Append(t.Context(), i.append("b", 0, 1)); !errors.Is(err, eventstore.ErrUnavailable) {
-					t.Fatalf("an append to a read-only database: %v", err)
+					t.Fatalf("an append to a read-only database: got %v, want %v", err, eventstore.ErrUnavailable)
 				}
 				admin(t, url, `ALTER DATABASE `+name+` RESET default_transaction_read_only`)
 			}
@@ -142,7 +142,7 @@ func TestReadOnlyForAMoment(t *testing.T) {
 				_, err := s.Append(t.Context(), i.append("b", 0, 1))
 				return err == nil
 			})
-			// No write of the pool meets a connection from before more often than there are such.
+			// The pool's writes meet at most as many old connections as there were.
 			refused := 0
 			eventually(t, "a write of the pool", func() bool {
 				_, err := p.Exec(t.Context(), `UPDATE ops.leases SET term = term`)
@@ -154,7 +154,7 @@ func TestReadOnlyForAMoment(t *testing.T) {
 			t.Logf("%s: %d writes of the pool were refused before one worked", how, refused)
 			for range 8 {
 				if _, err := p.Exec(t.Context(), `UPDATE ops.leases SET term = term`); err != nil {
-					t.Errorf("a connection from the read-only time is still in the pool: %v", err)
+					t.Errorf("got %v, want no connection from the read-only time in the pool", err)
 				}
 			}
 			must(t, s, i.append("c", 0, 1))
@@ -167,13 +167,13 @@ func TestReadOnlyForAMoment(t *testing.T) {
 				}
 			})
 			if log := eventstoretest.Sound(t, s); len(log) != 3 {
-				t.Errorf("%d events", len(log))
+				t.Errorf("got %d events, want 3", len(log))
 			}
 		})
 	}
 }
 
-// The appends' own connection turns read-only while it is open, which slowpath.go once kept for ever.
+// The appends' own connection turns read-only while it is open, and must be replaced.
 func TestReadOnlyConnectionIsGivenUp(t *testing.T) {
 	t.Parallel()
 	for _, slow := range []bool{false, true} {
@@ -191,13 +191,13 @@ func TestReadOnlyConnectionIsGivenUp(t *testing.T) {
 			s.MakeReadOnly(t.Context(), t)
 			must(t, s, receipt(i.append("a", 4, 1), "k"))
 			if log := eventstoretest.Sound(t, s); len(log) != 5 {
-				t.Errorf("%d events", len(log))
+				t.Errorf("got %d events, want 5", len(log))
 			}
 		})
 	}
 }
 
-// relay is a name that leads to the test's server.
+// relay forwards connections to the test's server, as a DNS name or proxy does.
 type relay struct {
 	net.Listener
 	to *pgx.ConnConfig
@@ -239,17 +239,17 @@ func (r *relay) join(in net.Conn) {
 }
 
 // A name leads first to a server that can only be read from, as a standby, and then to the primary:
-// no connection to the former is kept, or used for reads.
+// no connection to the standby is kept or used for reads.
 func TestStandbyBeforeThePrimary(t *testing.T) {
 	t.Parallel()
 	standby, primary := pgtest.New(t), pgtest.New(t)
-	// One server plays both: what the name leads to is read-only, and then it is not. The other database is for the admin.
+	// One server plays both: it is read-only at first, and later it is not. The other database is for the admin.
 	name := database(t, primary)
 	admin(t, standby, `ALTER DATABASE `+name+` SET default_transaction_read_only = on`)
 	to := parsed(t, primary)
 	address := fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=disable", to.User, to.Password, newRelay(t, to).Addr(), name)
 	if _, err := postgres.OpenPool(t.Context(), address, slog.New(slog.DiscardHandler)); err == nil {
-		t.Fatal("a pool was opened on a server that cannot be written to")
+		t.Fatal("got a pool on a server that cannot be written to, want an error")
 	}
 	admin(t, standby, `ALTER DATABASE `+name+` RESET default_transaction_read_only`)
 	_, s := openPool(t, address, 100*time.Millisecond)
@@ -259,10 +259,10 @@ func TestStandbyBeforeThePrimary(t *testing.T) {
 	admin(t, standby, `ALTER DATABASE `+name+` SET default_transaction_read_only = on`)
 	admin(t, standby, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '`+name+`'`)
 	if _, err := s.Append(t.Context(), i.append("a", 1, 1)); !errors.Is(err, eventstore.ErrUnavailable) {
-		t.Fatalf("an append to a standby: %v", err)
+		t.Fatalf("an append to a standby: got %v, want %v", err, eventstore.ErrUnavailable)
 	}
 	if _, err := s.Head(t.Context()); err == nil {
-		t.Error("a standby was read from")
+		t.Error("got the head of a standby, want an error")
 	}
 	admin(t, standby, `ALTER DATABASE `+name+` RESET default_transaction_read_only`)
 	eventually(t, "an append", func() bool {
@@ -270,11 +270,11 @@ func TestStandbyBeforeThePrimary(t *testing.T) {
 		return err == nil
 	})
 	if log := eventstoretest.Sound(t, s); len(log) != 2 {
-		t.Errorf("%d events", len(log))
+		t.Errorf("got %d events, want 2", len(log))
 	}
 }
 
-// limited makes a role that may have ten connections to the test's database, and returns its URL.
+// limited creates a role with at most ten connections to the test's database, and returns its URL.
 func limited(t *testing.T, owner string) *url.URL {
 	t.Helper()
 	name := database(t, owner)
@@ -295,8 +295,8 @@ func limited(t *testing.T, owner string) *url.URL {
 }
 
 // A role with ten connections: 64 readers wait instead of failing, and appends, notifications and leases get
-// their connections back although the readers want each one. Two servers choose pools that fit beside
-// one another; a single one whose operator wants a pool of 24 has to live with what there is.
+// their connections back although the readers compete for each one. Two servers choose pools that fit beside
+// one another; a single server with a configured pool of 24 works with the connections it gets.
 func TestFewConnections(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -322,7 +322,7 @@ func TestFewConnections(t *testing.T) {
 			for n := range c.servers {
 				p, s := openPool(t, u.String(), 0)
 				if got := p.Config().MaxConns; got != c.chosen {
-					t.Errorf("the pool has %d connections", got)
+					t.Errorf("got %d connections in the pool, want %d", got, c.chosen)
 				}
 				held, err := p.Reserve(t.Context(), "cloudbot leases")
 				if err != nil {

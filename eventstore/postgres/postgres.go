@@ -1,10 +1,9 @@
 // Package postgres is the log on Postgres: the control plane's only truth.
 //
-// Appends of all callers are committed in groups, one transaction at a time under an advisory
-// lock, so that positions have no gap and commit in order. The unique index on (stream, version)
-// is the version check and the one on receipts' keys is the duplicate check; look-ups happen only
-// after one of them has objected. See batch.go for a batch's way and slowpath.go for what follows
-// an objection.
+// Appends of all callers are committed in groups, one transaction at a time under an advisory lock, so
+// that positions have no gap and commit in order. The unique index on (stream, version) is the version
+// check, and the one on receipts' keys is the duplicate check. The store looks streams up only after one of
+// them has refused a batch: see batch.go for a batch, and slowpath.go for what follows a refusal.
 package postgres
 
 import (
@@ -33,12 +32,12 @@ type Config struct {
 	// Patience bounds how long an append whose connection broke tries to reach the database
 	// again before it is ErrUnavailable; 0: 3 s.
 	Patience time.Duration
-	// PollEvery is how often notifications look for appends whose notification was lost; 0: 500 ms.
+	// PollEvery is how often the head is polled for appends whose notification was lost; 0: 500 ms.
 	PollEvery time.Duration
 }
 
-// Store is an eventstore.Store on Postgres. It holds one connection for appends, one for notifications
-// once Notifications was called, and borrows from the pool for reads.
+// Store is an eventstore.Store on Postgres. It holds one connection for appends, and one for notifications
+// once Notifications was called. Reads borrow from the pool.
 type Store struct {
 	pool          *Pool
 	ownPool       bool
@@ -52,7 +51,7 @@ type Store struct {
 
 var _ eventstore.Store = (*Store)(nil)
 
-// Open connects to the log. Close the store when no append is under way any more.
+// Open connects to the log. Close the store when no append is running.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{pool: cfg.Pool, log: cfg.Logger}
 	if s.log == nil {
@@ -88,8 +87,8 @@ func (s *Store) Close() {
 	}
 }
 
-// Append implements eventstore.Store. A caller whose ctx ends while it waits its turn is
-// forgotten; once its batch was sent, it hears the outcome.
+// Append implements eventstore.Store. A caller whose ctx ends before its batch is sent leaves the queue;
+// after that it waits for the outcome.
 func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {
 	if err := check.Append(a); err != nil {
 		return eventstore.Result{}, err
@@ -106,16 +105,16 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.Res
 		return eventstore.Result{}, err
 	}
 	if r.stale {
-		// Another append got ahead while this one waited, as refuse will say.
+		// Another append came first while this one waited; refuse says which.
 		return eventstore.Result{}, s.refuse(ctx, r)
 	}
 	s.lately.note(r.err)
 	return r.result, r.err
 }
 
-// verify makes sure that the versions the append builds on exist, so that the unique index, which
-// only sees versions that exist already, cannot be led to leave a gap. Versions never go away:
-// this is safe outside the lock.
+// verify makes sure that the versions the append builds on exist. The unique index sees only versions that
+// exist, so without verify an append could leave a gap. Versions never go away: this is safe outside the
+// lock.
 func (s *Store) verify(ctx context.Context, r *request) error {
 	r.generation = s.versions.generation()
 	for _, w := range r.writes {
@@ -137,8 +136,8 @@ func (s *Store) verify(ctx context.Context, r *request) error {
 	return nil
 }
 
-// refuse tells why the append cannot go through: its receipt exists, or a stream has moved on.
-// A retried command is stale as well, so the receipt is looked at first.
+// refuse returns why the append is refused: its receipt exists, or a stream has moved on. A retried command
+// is stale as well, so refuse looks for the receipt first.
 func (s *Store) refuse(ctx context.Context, r *request) error {
 	if r.key != "" {
 		receipt, err := s.Receipt(ctx, r.key)
@@ -158,7 +157,7 @@ func (s *Store) refuse(ctx context.Context, r *request) error {
 			return w.conflict(actual)
 		}
 	}
-	// What was believed about the streams is wrong: the log was replaced by an older one.
+	// The version cache is wrong: the log was replaced by an older one.
 	s.versions.forget()
 	return unavailable("append", errors.New("the log has changed under the store; try again"))
 }

@@ -40,7 +40,7 @@ func TestTwoReplicas(t *testing.T) {
 	})
 }
 
-// Nobody changes the log, and nobody adds to it past the append path: not even its owner.
+// Only the append path writes to the log, and nothing changes it: this binds its owner too.
 func TestOnlyAppendsWrite(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
@@ -59,15 +59,15 @@ func TestOnlyAppendsWrite(t *testing.T) {
 	} {
 		_, err := p.Exec(t.Context(), sql)
 		if pgErr := (*pgconn.PgError)(nil); !errors.As(err, &pgErr) || pgErr.Code != "42501" {
-			t.Errorf("%s: %v", sql, err)
+			t.Errorf("%s: got %v, want code 42501", sql, err)
 		}
 	}
 	if log := eventstoretest.Sound(t, s); len(log) != 1 || string(log[0].Data) != `{}` {
-		t.Fatalf("the log is %v", log)
+		t.Fatalf("got log %v, want the one event as it was", log)
 	}
 }
 
-// The reply to a commit is lost: the caller still learns that, and where, it went.
+// The reply to a commit is lost: the caller still learns that it was kept, and at which positions.
 func TestReplyLost(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 1, 3} { // events: receipt only, INSERT, COPY
@@ -83,25 +83,25 @@ func TestReplyLost(t *testing.T) {
 			}
 			c.beforeReply.Store(true)
 			if got := must(t, s, a); got != want {
-				t.Errorf("went to %v, not %v", got, want)
+				t.Errorf("got positions %v, want %v", got, want)
 			}
 			c.beforeSend.Store(true)
 			must(t, s, receipt(i.append("b", 0, 1), "l"))
 			if c.cuts.Load() != 2 {
-				t.Errorf("%d connections were cut", c.cuts.Load())
+				t.Errorf("got %d cut connections, want 2", c.cuts.Load())
 			}
 			_, err := s.Append(t.Context(), a)
 			if dup := (*eventstore.DuplicateError)(nil); !errors.As(err, &dup) || dup.Receipt.Position != want.Last {
-				t.Errorf("the retry heard: %v", err)
+				t.Errorf("the retry: got %v, want a duplicate of position %d", err, want.Last)
 			}
 			if log := eventstoretest.Sound(t, s); len(log) != n+2 {
-				t.Errorf("%d events", len(log))
+				t.Errorf("got %d events, want %v", len(log), n+2)
 			}
 		})
 	}
 }
 
-// A stranger's event in the way is a conflict, also after a broken connection.
+// Another writer's event at the expected version is a conflict, also after a broken connection.
 func TestReplyLostAfterLosing(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
@@ -111,7 +111,7 @@ func TestReplyLostAfterLosing(t *testing.T) {
 	c.beforeReply.Store(true)
 	_, err := s.Append(t.Context(), i.append("a", 0, 1))
 	if conflict := (*eventstore.ConflictError)(nil); !errors.As(err, &conflict) || conflict.Actual != 1 {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want a conflict at version 1", err)
 	}
 }
 
@@ -150,10 +150,10 @@ func TestCutsUnderLoad(t *testing.T) {
 	c.beforeReply.Store(false)
 	c.beforeSend.Store(false)
 	if log := eventstoretest.Sound(t, s); len(log) != callers*each {
-		t.Fatalf("%d events of %d", len(log), callers*each)
+		t.Fatalf("got %d events, want %d", len(log), callers*each)
 	}
 	if c.cuts.Load() == 0 {
-		t.Fatal("nothing was cut")
+		t.Fatal("got no cut connection, want some")
 	}
 	t.Logf("%d cuts", c.cuts.Load())
 }
@@ -172,7 +172,7 @@ func TestReplicasRace(t *testing.T) {
 				if n%10 != 9 {
 					k := n - n/10
 					if _, err := s.Append(t.Context(), receipt(i.append(fmt.Sprintf("w%d-%d", w, k/3), int64(k%3), 1), fmt.Sprintf("%d/%d", w, n))); err != nil {
-						t.Errorf("neighbour: %v", err)
+						t.Errorf("a neighbour: got %v, want no error", err)
 					}
 					others.Add(1)
 					continue
@@ -193,7 +193,7 @@ func TestReplicasRace(t *testing.T) {
 	wg.Wait()
 	log := eventstoretest.Sound(t, replicas[0])
 	if int64(len(log)) != won.Load()+others.Load() {
-		t.Fatalf("%d events, %d + %d acknowledged", len(log), won.Load(), others.Load())
+		t.Fatalf("got %d events, want the %d + %d acknowledged", len(log), won.Load(), others.Load())
 	}
 	t.Logf("%d won, %d lost, %d others", won.Load(), lost.Load(), others.Load())
 }
@@ -218,13 +218,13 @@ func TestRestoredLog(t *testing.T) {
 	}
 	_, err := s.Append(t.Context(), i.append("a", 3, 1))
 	if conflict := (*eventstore.ConflictError)(nil); !errors.As(err, &conflict) || conflict.Actual != 1 {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want a conflict at version 1", err)
 	}
 	must(t, s, i.append("a", 1, 1))
 	eventstoretest.Sound(t, s)
 }
 
-// A caller that gives up while another transaction holds the log leaves no trace.
+// Nothing is kept of a caller that gives up while another transaction holds the log.
 func TestCallerLeavesTheQueue(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
@@ -262,18 +262,18 @@ func TestCallerLeavesTheQueue(t *testing.T) {
 	}
 	cancel()
 	if err := <-gone; !errors.Is(err, context.Canceled) || !errors.Is(err, eventstore.ErrUnavailable) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want it unavailable and canceled", err)
 	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	wg.Wait()
 	if log := eventstoretest.Sound(t, s); len(log) != 2 {
-		t.Fatalf("%d events", len(log))
+		t.Fatalf("got %d events, want 2", len(log))
 	}
 }
 
-// locked tells whether an append waits for the log.
+// locked reports whether an append waits for the log.
 func locked(t *testing.T, url string) (waits bool) {
 	p := pool(t, url)
 	defer p.Close()
@@ -293,7 +293,7 @@ func TestClosedStore(t *testing.T) {
 	}
 	s.Close()
 	if _, err := s.Append(t.Context(), (&ids{}).append("a", 0, 1)); !errors.Is(err, eventstore.ErrUnavailable) {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want %v", err, eventstore.ErrUnavailable)
 	}
 }
 

@@ -16,12 +16,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// trusted is how long an append that worked stands for the next one.
+// trusted is how long a successful append stands for the next one.
 const trusted = 10 * time.Second
 
-// lately is how the last append went, and probe after it.
+// lately records how the last append went, and the probe after it.
 type lately struct {
-	worked atomic.Int64 // when one last worked, in Unix nanoseconds; 0: never, or one failed since
+	worked atomic.Int64 // when one last succeeded, in Unix nanoseconds; 0: never, or one failed since
 	failed atomic.Bool  // the last one could not be kept
 }
 
@@ -38,15 +38,15 @@ func (l *lately) note(err error) {
 
 func (l *lately) well() bool { return time.Since(time.Unix(0, l.worked.Load())) < trusted }
 
-// Probe tells whether an append would work. Unless one has just worked, it sends what a batch sends
-// over the connection that appends, without a row, and rolls it back: all in one message, so that
-// other replicas find the log taken for a moment only. After an append that failed it brings a row,
-// as a full disk refuses nothing else; nothing of it is kept either.
+// Probe returns nil if an append would work. Unless one has recently succeeded, Probe sends what a batch
+// sends, over the connection that appends, without a row, and rolls it back. It is all one message, so other
+// replicas wait for the log only briefly. After a failed append Probe sends a row too, because a full disk
+// refuses nothing else. The row is rolled back as well.
 func (s *Store) Probe(ctx context.Context) error {
 	c := &s.commit
 	for !c.mu.TryLock() {
 		if retry.Sleep(ctx, 5*time.Millisecond) != nil {
-			return unavailable("probe", errors.New("an append has been under way for too long"))
+			return unavailable("probe", errors.New("an append has been running for too long"))
 		}
 	}
 	defer c.mu.Unlock()
@@ -58,11 +58,11 @@ func (s *Store) Probe(ctx context.Context) error {
 	}
 	row := s.lately.failed.Load()
 	if err := c.probe(ctx, row); err != nil {
-		c.drop() // the next append finds out by itself where to go
+		c.drop() // the next append connects again
 		return unavailable("probe", err)
 	}
 	if row {
-		s.lately.failed.Store(false) // it would work now: the next probe needs no row
+		s.lately.failed.Store(false) // an append would work: the next probe needs no row
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ func (c *committer) probe(ctx context.Context, row bool) error {
 	hurry := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	_, err := c.send(c.script.attempt(row))
 	if !hurry() && err == nil {
-		err = fmt.Errorf("in the end it worked: %w", ctx.Err())
+		err = fmt.Errorf("it worked, but too late: %w", ctx.Err())
 	}
 	if denied := (*pgconn.PgError)(nil); errors.As(err, &denied) && denied.Code == "25006" {
 		return fmt.Errorf("the database is read-only: %w", err)

@@ -37,19 +37,19 @@ func TestProbeLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rows+locks+open != 0 {
-		t.Errorf("%d rows, %d locks, %d transactions left", rows, locks, open)
+		t.Errorf("got %d rows, %d locks and %d transactions left, want none", rows, locks, open)
 	}
-	// The log goes on at 1, over the same connection.
+	// The log continues at 1, over the same connection.
 	var n ids
 	if res := must(t, s, n.append("a", 0, 2)); res.First != 1 {
-		t.Errorf("the first event is at %d", res.First)
+		t.Errorf("got the first event at position %d, want 1", res.First)
 	}
 }
 
-// What an append needs and does not have, the probe misses too; and it sees when it is back.
-func TestProbeTellsWhatAppendsCannot(t *testing.T) {
+// The probe fails whenever an append would fail, and succeeds again once the cause is removed.
+func TestProbeReportsWhatAppendsCannot(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ spoil, mend, says string }{
+	for name, c := range map[string]struct{ spoil, repair, says string }{
 		"read-only":   {`ALTER DATABASE DATABASE_ SET default_transaction_read_only = on`, `ALTER DATABASE DATABASE_ RESET default_transaction_read_only`, "read-only"},
 		"no rights":   {`REVOKE INSERT ON log.entries FROM ROLE_`, `GRANT INSERT ON log.entries TO ROLE_`, "permission denied"},
 		"no function": {`REVOKE EXECUTE ON FUNCTION log.begin_append() FROM ROLE_`, `GRANT EXECUTE ON FUNCTION log.begin_append() TO ROLE_`, "permission denied"},
@@ -63,7 +63,7 @@ func TestProbeTellsWhatAppendsCannot(t *testing.T) {
 			change := func(sql string) {
 				t.Helper()
 				sql = strings.NewReplacer("ROLE_", role, "DATABASE_", database).Replace(sql)
-				// Sessions that are there keep their defaults: a failover cuts them.
+				// Open sessions keep their defaults, so they are cut, as by a failover.
 				for _, sql := range []string{sql, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '` + role + `'`} {
 					if _, err := pool(t, writable(admin)).Exec(t.Context(), sql); err != nil {
 						t.Fatal(err)
@@ -78,15 +78,15 @@ func TestProbeTellsWhatAppendsCannot(t *testing.T) {
 				err := s.Probe(t.Context())
 				return err != nil && errors.Is(err, eventstore.ErrUnavailable) && strings.Contains(err.Error(), c.says)
 			}
-			for !fails() { // the first time the broken connection may be all that it says
+			for !fails() { // the first error may only report the broken connection
 				if t.Context().Err() != nil || !within(t) {
-					t.Fatalf("not %s: %v", c.says, s.Probe(t.Context()))
+					t.Fatalf("got %v, want %s", s.Probe(t.Context()), c.says)
 				}
 			}
-			change(c.mend)
+			change(c.repair)
 			for s.Probe(t.Context()) != nil {
 				if !within(t) {
-					t.Fatal(s.Probe(t.Context()))
+					t.Fatalf("got %v, want a probe that works again", s.Probe(t.Context()))
 				}
 			}
 			var n ids
@@ -95,8 +95,8 @@ func TestProbeTellsWhatAppendsCannot(t *testing.T) {
 	}
 }
 
-// A log that another replica holds for long is no log to append to.
-func TestProbeWaitsNoLongerThanItIsTold(t *testing.T) {
+// The probe fails while another replica holds the log for too long.
+func TestProbeKeepsItsDeadline(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
 	s := open(t, url)
@@ -111,7 +111,7 @@ func TestProbeWaitsNoLongerThanItIsTold(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if err := s.Probe(ctx); err == nil {
-		t.Error("it worked")
+		t.Error("got no error, want one")
 	}
 	if err := other.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestProbeWaitsNoLongerThanItIsTold(t *testing.T) {
 	}
 }
 
-// An append that has just worked makes a probe needless.
+// After a recent successful append a probe sends nothing.
 func TestProbeTrustsAnAppend(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
@@ -136,7 +136,7 @@ func TestProbeTrustsAnAppend(t *testing.T) {
 	}
 	s.FailedLately()
 	if err := s.Probe(t.Context()); err == nil {
-		t.Error("a failed append is trusted")
+		t.Error("got a probe that trusts a failed append, want an error")
 	}
 }
 
@@ -152,7 +152,7 @@ func TestSessionPooler(t *testing.T) {
 	must(t, s, n.append("a", 1, 3))
 }
 
-// names are those of a URL's role and database.
+// names returns the role and the database of a URL.
 func names(t *testing.T, url string) (role, database string) {
 	t.Helper()
 	c, err := pgx.ParseConfig(url)
@@ -162,10 +162,10 @@ func names(t *testing.T, url string) (role, database string) {
 	return c.User, c.Database
 }
 
-// writable is url for one who may write whatever the database's default is.
+// writable returns the URL for a session that may write, whatever the database's default is.
 func writable(url string) string { return url + "&default_transaction_read_only=off" }
 
-// within waits a moment, and says no when the test has waited long enough.
+// within waits briefly, and returns false when the test has waited long enough.
 func within(t *testing.T) bool {
 	deadline, ok := t.Deadline()
 	wait, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -174,16 +174,16 @@ func within(t *testing.T) bool {
 	return !ok || time.Until(deadline) > time.Minute
 }
 
-// A panic of one append is its callers' error. Appends go on.
+// A panic of one append is its callers' error. Later appends work.
 func TestPanicOfAnAppend(t *testing.T) {
 	t.Parallel()
 	s := open(t, pgtest.New(t))
 	var n ids
-	mend := s.Sabotage()
+	repair := s.Sabotage()
 	if _, err := s.Append(t.Context(), n.append("a", 0, 1)); !errors.Is(err, eventstore.ErrUnavailable) {
-		t.Errorf("the append that panicked: %v", err)
+		t.Errorf("the append that panicked: got %v, want %v", err, eventstore.ErrUnavailable)
 	}
-	mend()
+	repair()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := s.Append(ctx, n.append("a", 0, 1)); err != nil {

@@ -15,20 +15,20 @@ const (
 	maxBatchBytes  = 4 << 20
 )
 
-// linger is the longest a batch waits for callers that the last one has just released. It never
-// happens to a lone caller.
+// linger is the longest that a batch waits for the callers that the batch before it released. A lone
+// caller never waits.
 const (
 	linger   = 200 * time.Microsecond
-	patience = 40 * time.Microsecond // without anybody joining
+	patience = 40 * time.Microsecond // without a new caller
 )
 
-// queue holds the appends that wait for the next batch. There is no committing goroutine: the
-// first waiting caller leads, runs one batch, and hands over to the first of those left. A lone
-// caller therefore does everything itself, without a switch.
+// queue holds the appends that wait for the next batch. There is no committing goroutine: the first waiting
+// caller leads, runs one batch, and hands over to the first caller that is left. A lone caller therefore
+// does everything itself, without a switch of goroutines.
 type queue struct {
 	mu      sync.Mutex
 	waiting []*request
-	led     bool // somebody leads
+	led     bool // a caller leads
 
 	// Only the leader touches these.
 	crowd   int // callers around when the last batch ended
@@ -37,8 +37,8 @@ type queue struct {
 	keys    map[string]bool
 }
 
-// wait returns when the request's outcome is settled. The error is the caller's own, for a ctx
-// that ended while the request could still be taken back.
+// wait returns when the request's outcome is settled. Its error says that the caller's ctx ended while the
+// request could still be withdrawn.
 func (s *Store) wait(ctx context.Context, r *request) error {
 	q := &s.queue
 	q.mu.Lock()
@@ -65,7 +65,7 @@ func (s *Store) wait(ctx context.Context, r *request) error {
 	return nil
 }
 
-// leave takes a request out again; false if its batch has begun.
+// leave withdraws a request and reports whether it could: its batch must not have begun.
 func (q *queue) leave(r *request) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -87,8 +87,8 @@ func (s *Store) lead() {
 	q.gather()
 	own, b := q.take(s.versions)
 	if err := crash.Guard(func() error { s.commit.run(b); return nil })(); err != nil {
-		// The front answers a caller's panic and goes on: those behind it must not wait for ever.
-		s.log.Error("append: panic", "panic", err, "stack", crash.Of(err).Stack)
+		// The front recovers from a caller's panic, so the callers behind it would otherwise wait without end.
+		s.log.Error("append panicked", "panic", err, "stack", crash.Of(err).Stack)
 		s.commit.abandon()
 		fail(b.requests, unavailable("append: outcome unknown", err))
 	}
@@ -96,7 +96,7 @@ func (s *Store) lead() {
 
 	q.mu.Lock()
 	q.crowd = released + len(q.waiting)
-	// b is the next leader's from the moment of hand-over, so the followers are woken from a copy.
+	// The next leader uses b from the hand-over on, so the followers are woken from a copy.
 	followers := append(append(make([]*request, 0, released), b.requests...), b.stale...)
 	for _, r := range followers {
 		r.state = settled
@@ -116,9 +116,8 @@ func (s *Store) lead() {
 	}
 }
 
-// gather lets the callers of the last batch come back, if there were several, so that batches do
-// not settle at half of the callers. It gives way to them instead of sleeping: timers are far
-// too coarse for this.
+// gather waits for the callers of the last batch to come back, if there were several: otherwise batches
+// settle at half of the callers. It yields to them instead of sleeping, because timers are far too coarse.
 func (q *queue) gather() {
 	if q.crowd < 2 {
 		return
@@ -140,8 +139,8 @@ func (q *queue) gather() {
 	}
 }
 
-// take forms the next batch. Of the requests for one stream or with one key only the first goes;
-// the others wait, and find out next time. It returns the first in line, the leader's own.
+// take forms the next batch. Of the requests for one stream or with one key only the first goes; the others
+// wait for the next batch. take also returns the first request in line, which is the leader's own.
 func (q *queue) take(versions *versionCache) (own *request, b *batch) {
 	b = &q.batch
 	b.reset()

@@ -10,12 +10,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// Reads go page by page, each its own short statement, so that a slow reader holds no
-// transaction and no connection. While one page is read by the caller, the next is on its way.
+// Reads go page by page, each with its own short statement, so that a slow reader holds no transaction and
+// no connection. While the caller reads one page, the next one is fetched.
 const (
 	firstPage = 200     // rows
 	maxPage   = 5000    // rows
-	pageBytes = 4 << 20 // a page stops growing beyond this
+	pageBytes = 4 << 20 // a page aims at this size
 )
 
 const (
@@ -48,7 +48,7 @@ type query struct {
 	key       func(*eventstore.Event) int64
 }
 
-// page is one answer. done says that it was the last.
+// page is one reply. done says that it is the last.
 type page struct {
 	events []eventstore.Event
 	bytes  int
@@ -56,7 +56,7 @@ type page struct {
 	err    error
 }
 
-// read yields page after page. learn hears the last event of each.
+// read yields page after page. It calls learn with the last event of each.
 func (s *Store) read(ctx context.Context, after int64, q query, learn func(eventstore.Event)) iter.Seq2[eventstore.Event, error] {
 	return func(yield func(eventstore.Event, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -74,7 +74,7 @@ func (s *Store) read(ctx context.Context, after int64, q query, learn func(event
 				learn(last)
 				after, limit = q.key(&last), nextLimit(n, p.bytes)
 				if !p.done {
-					next = make(chan page, 1) // the fetch ends by itself if the reader stops
+					next = make(chan page, 1) // buffered: the fetch ends although the reader stopped
 					go func() { next <- s.page(ctx, q, after, limit) }()
 				}
 			}
@@ -130,12 +130,12 @@ func decodePage(rr *pgconn.ResultReader, limit int) (p page) {
 	for rr.NextRow() {
 		rows++
 		if p.bytes > 2*pageBytes || p.err != nil {
-			continue // read and dropped: the next page begins here
+			continue // the next page begins here, so the row is dropped
 		}
 		p.events = append(p.events, eventstore.Event{})
 		n, err := decodeRow(rr.Values(), &p.events[len(p.events)-1], &types)
 		p.bytes += n
-		p.err = err // of the shape of all rows: that of one row is the event's Damage
+		p.err = err // all rows are of an unknown shape; a single bad row is the event's Damage
 	}
 	p.done = rows < limit
 	return p

@@ -6,11 +6,11 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// request is one caller's append on its way through the queue. Its rows are encoded by the
-// caller, on whatever core is free, so that a batch is only copied together.
+// request is one caller's append on its way through the queue. The caller encodes its rows, on any free
+// core, so that the leader only copies them into a batch.
 type request struct {
 	writes  []write
-	firstID string // id of the first event: proof of authorship after a broken connection
+	firstID string // id of the first event: proves after a broken connection that the event is this request's
 	key     string // receipt's key, "" if none
 	digest  []byte // the receipt's request hash and response, for the same proof
 	answer  []byte
@@ -23,7 +23,7 @@ type request struct {
 	// What the queue decides, read by the caller once wake has fired.
 	wake   chan struct{}
 	state  state
-	stale  bool // a stream has moved on: to be refused by the caller itself
+	stale  bool // a stream has moved on: the caller itself refuses it
 	result eventstore.Result
 	err    error
 }
@@ -43,7 +43,7 @@ func (w write) conflict(actual int64) error {
 type state uint8
 
 const (
-	queued  state = iota // may still leave
+	queued  state = iota // can be withdrawn
 	leading              // woken to run the next batch
 	taken                // in a batch
 	settled              // outcome known

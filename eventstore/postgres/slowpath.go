@@ -14,12 +14,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// The slow path is for batches the database has objected to, and for those whose connection
-// broke: it looks at streams and receipts under the lock, sorts out the losers and inserts the
+// The slow path is for batches that the database has refused, and for those whose connection broke. It
+// looks up streams and receipts under the lock, refuses the requests that cannot be kept and inserts the
 // rest. It takes a few round trips and is rare.
 
-// runSlowPath settles every request. resent says that the batch may have been committed already:
-// then an event or receipt that stands in a request's way may be its own.
+// runSlowPath settles every request. resent says that the batch may have been committed already: then the
+// event or receipt that conflicts with a request may be its own.
 func (c *committer) runSlowPath(requests []*request, resent bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), replyPatience)
 	defer cancel()
@@ -44,7 +44,7 @@ func (c *committer) runSlowPath(requests []*request, resent bool) {
 	}
 }
 
-// isolate handles a batch that the database refuses for one of its requests, or as a whole.
+// isolate handles a batch that the database refuses because of one of its requests, or as a whole.
 func (c *committer) isolate(ctx context.Context, requests []*request, resent bool, cause *pgconn.PgError) {
 	if len(requests) == 1 || !blameable(cause) {
 		fail(requests, unavailable("append", cause))
@@ -58,7 +58,7 @@ func (c *committer) isolate(ctx context.Context, requests []*request, resent boo
 	}
 }
 
-// blameable tells errors that one request can cause from the server's own troubles.
+// blameable reports whether one request can cause such an error, rather than the server itself.
 func blameable(err *pgconn.PgError) bool {
 	switch err.Code[:2] {
 	case "22", "23", "54": // data exception, integrity, program limit
@@ -67,8 +67,8 @@ func blameable(err *pgconn.PgError) bool {
 	return false
 }
 
-// slowPath appends those of the requests that can be, in one transaction, and settles all. An
-// error means that none is settled.
+// slowPath appends the requests that can be kept, in one transaction, and settles all. An error means that
+// none is settled.
 func (c *committer) slowPath(ctx context.Context, requests []*request, resent bool) error {
 	if c.conn == nil {
 		if err := c.reach(ctx); err != nil {
@@ -113,7 +113,7 @@ func (c *committer) slowPath(ctx context.Context, requests []*request, resent bo
 	if err := tx.Commit(ctx); err != nil {
 		return err
 	}
-	// Others' events were seen under the lock: what is known now is exact.
+	// The versions were read under the lock, with all other replicas' events: they are exact.
 	generation := c.store.versions.generation()
 	for stream, v := range at {
 		c.store.versions.put(generation, stream, v)
@@ -152,7 +152,7 @@ func lookUp(ctx context.Context, tx pgx.Tx, requests []*request) (at map[string]
 		}
 	}
 	at = make(map[string]int64, len(streams))
-	// One probe of the index a stream: the newest version is at its end.
+	// One index look-up for each stream: the newest version is at its end.
 	rows, err := tx.Query(ctx, `
 		SELECT s, coalesce((SELECT max(e.version) FROM log.entries e WHERE e.stream_key = k), 0)
 		FROM unnest($1::text[], $2::uuid[]) u(s, k)`, streams, streamKeys)
@@ -176,7 +176,7 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// receipts returns those that exist, by key.
+// receipts returns the receipts that exist under keys, by key.
 func receipts(ctx context.Context, q querier, keys []string) (map[string]eventstore.Receipt, error) {
 	hashed := make([][16]byte, len(keys))
 	for i, key := range keys {
@@ -202,7 +202,7 @@ func receipts(ctx context.Context, q querier, keys []string) (map[string]eventst
 	return found, err
 }
 
-// objection is why the request cannot be appended, given what stands in the log; nil: it can.
+// objection returns why the request cannot be appended, given what the log holds; nil: it can.
 func (r *request) objection(at map[string]int64, found map[string]eventstore.Receipt) error {
 	if first, used := found[r.key]; used && r.key != "" {
 		return &eventstore.DuplicateError{Receipt: first}
@@ -215,7 +215,7 @@ func (r *request) objection(at map[string]int64, found map[string]eventstore.Rec
 	return nil
 }
 
-// claim makes the request's streams and key taken for those behind it.
+// claim marks the request's streams and key as taken, for the requests behind it.
 func (r *request) claim(at map[string]int64, found map[string]eventstore.Receipt) {
 	for _, w := range r.writes {
 		at[w.stream] += int64(w.count)
@@ -225,9 +225,9 @@ func (r *request) claim(at map[string]int64, found map[string]eventstore.Receipt
 	}
 }
 
-// committedBefore tells whether what stands in the request's way is its own work, sent over a
-// connection that broke before the reply. Event ids are unique, so its first event proves it; a
-// receipt without events is its own if it says the same.
+// committedBefore reports whether the request itself wrote what conflicts with it, over a connection that
+// broke before the reply. Event ids are unique, so its first event proves it. A receipt without events is
+// its own if it says the same.
 func (r *request) committedBefore(ctx context.Context, tx pgx.Tx, found map[string]eventstore.Receipt) (bool, eventstore.Result, error) {
 	if r.events == 0 {
 		first := found[r.key]

@@ -2,12 +2,12 @@ package postgres
 
 import "sync"
 
-// versionCache remembers how far streams are known to reach. Versions only grow, so an entry is a lower
-// bound of the truth for as long as the log is the same one: forget drops everything when a
-// connection was lost, because the log may have been restored from a backup in between.
+// versionCache holds the latest version of streams that the store has seen. Versions only grow, so an entry
+// is a lower bound for as long as the log is the same one. forget drops everything when a connection was
+// lost, because the log may have been restored from a backup in between.
 //
-// It keeps two maps of at most half its size. What is used moves to the young one; when that is
-// full, the old one goes. This is as good as a list in order of use and touches no list.
+// It keeps two maps of at most half its size. An entry that is used moves to the young map; when that is
+// full, the old map is dropped. This works as well as a list in order of use, without the list.
 type versionCache struct {
 	mu         sync.Mutex
 	young, old map[string]int64
@@ -19,7 +19,7 @@ func newVersionCache(size int) *versionCache {
 	return &versionCache{young: map[string]int64{}, half: max(size/2, 1)}
 }
 
-// generation names the log's present life. A put that began in an earlier one is ignored.
+// generation changes with every forget. A put that began in an earlier generation is ignored.
 func (c *versionCache) generation() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -32,7 +32,7 @@ func (c *versionCache) get(stream string) (int64, bool) {
 	return c.look(stream)
 }
 
-// look needs the lock.
+// look is get for callers that hold the lock.
 func (c *versionCache) look(stream string) (int64, bool) {
 	v, ok := c.young[stream]
 	if !ok {
@@ -43,7 +43,7 @@ func (c *versionCache) look(stream string) (int64, bool) {
 	return v, ok
 }
 
-// put notes that the stream has reached the version. Nothing is learnt from version 0.
+// put notes that the stream has reached the version. It ignores version 0.
 func (c *versionCache) put(generation uint64, stream string, version int64) {
 	if version == 0 {
 		return

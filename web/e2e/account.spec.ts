@@ -2,7 +2,7 @@ import { expect, hasFocus, logIn, look, newEmail, password, signUp, test } from 
 
 test.describe.configure({ mode: "serial" });
 
-test("sign-up says what is wrong, beside the field it is about", async ({ page }, info) => {
+test("sign-up shows each error beside its field", async ({ page }, info) => {
   await page.goto("/app/signup");
   const create = page.getByRole("button", { name: "Create account" });
   await create.click();
@@ -11,13 +11,13 @@ test("sign-up says what is wrong, beside the field it is about", async ({ page }
   await expect(page.getByLabel("E-mail")).toBeFocused();
   await look(page, "sign-up-errors");
 
-  await page.getByLabel("E-mail").fill("nobody");
+  await page.getByLabel("E-mail").fill("someone");
   await page.getByLabel("Password", { exact: true }).fill("x".repeat(257));
   await create.click();
   await expect(page.getByText("This is not an e-mail address")).toBeVisible();
   await expect(page.getByText("Use at most 256 characters.")).toBeVisible();
 
-  // What only the server knows.
+  // Errors that only the server knows.
   await page.getByLabel("E-mail").fill(newEmail(info));
   await page.getByLabel("Password", { exact: true }).fill("password123");
   await create.click();
@@ -25,7 +25,7 @@ test("sign-up says what is wrong, beside the field it is about", async ({ page }
   await expect(page.getByLabel("Password", { exact: true })).toBeFocused();
 });
 
-test("an address is taken once; a log-in with a wrong password says so in one sentence", async ({
+test("an address can sign up once, and a wrong password is refused without naming the wrong field", async ({
   page,
   context,
 }, info) => {
@@ -46,9 +46,9 @@ test("an address is taken once; a log-in with a wrong password says so in one se
   await page.getByLabel("Password", { exact: true }).fill("not the password");
   await page.getByRole("button", { name: "Log in" }).click();
   await expect(page.getByRole("alert")).toBeVisible();
-  await expect(page.getByRole("button", { name: "Log in" })).toBeFocused(); // which of the two is wrong is not said
+  await expect(page.getByRole("button", { name: "Log in" })).toBeFocused(); // it does not show which of the two is wrong
 
-  // A page that needs an account comes back after the log-in.
+  // A page that needs an account opens after the log-in.
   await page.goto("/app/keys");
   await expect(page).toHaveURL(/login\?next=/);
   await page.getByLabel("E-mail").fill(email);
@@ -56,7 +56,7 @@ test("an address is taken once; a log-in with a wrong password says so in one se
   await page.getByRole("button", { name: "Log in" }).click();
   await expect(page.getByRole("heading", { name: "API keys" })).toBeVisible();
 
-  // Another site's address is no page to go on to.
+  // Another site's address is ignored.
   await page.evaluate(() => localStorage.clear());
   await page.goto("/app/login?next=//evil.example/");
   await page.getByLabel("E-mail").fill(email);
@@ -67,7 +67,7 @@ test("an address is taken once; a log-in with a wrong password says so in one se
   await context.close();
 });
 
-test("sessions are listed and ended, in another browser at once", async ({ page, browser, server }, info) => {
+test("an ended session logs out its browser immediately", async ({ page, browser, server }, info) => {
   const email = await signUp(page, info);
   const other = await browser.newContext({ baseURL: server.url });
   const there = await other.newPage();
@@ -110,7 +110,7 @@ test("tabs share a session: one refresh serves both, and a log-out ends both", a
   const second = await context.newPage();
   await second.goto("/app/keys");
   await expect(second.getByRole("heading", { name: "API keys" })).toBeVisible();
-  // The access token goes bad in both at once; each needs another one at the same moment.
+  // The access token becomes invalid in both tabs; both need a new one at the same time.
   let refreshes = 0;
   await context.route("**/api/auth/refresh", (route) => {
     refreshes++;
@@ -134,13 +134,13 @@ test("tabs share a session: one refresh serves both, and a log-out ends both", a
   await expect(second.getByRole("heading", { name: "Log in" })).toBeVisible();
 });
 
-test("who logs in after somebody else sees nothing of theirs, in a tab that heard of neither", async ({
+test("a new account sees nothing of the previous one, even in a tab that missed both log-ins", async ({
   page,
   context,
 }, info) => {
   const first = await signUp(page, info);
   await page.goto("/app/login");
-  await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible(); // signed in, so it goes on
+  await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible(); // logged in, so the log-in page is skipped
   await page.getByRole("button", { name: "Create my desktop" }).click();
   await page.getByRole("link", { name: "Back to desktops" }).click();
   await expect(page.getByRole("article", { name: "My desktop" })).toBeVisible();
@@ -148,7 +148,7 @@ test("who logs in after somebody else sees nothing of theirs, in a tab that hear
   const second = await context.newPage();
   await second.goto("/app/account");
   await expect(second.getByText(first).first()).toBeVisible();
-  // Both changes at once: one event arrives, and the storage has tokens before it and after.
+  // Two changes at once: one event arrives, and the storage holds tokens before and after.
   const email = newEmail(info);
   await second.evaluate(async (body) => {
     const answer = await fetch("/api/auth/signup", {
@@ -170,13 +170,13 @@ test("who logs in after somebody else sees nothing of theirs, in a tab that hear
   await expect(page.getByText(first)).toHaveCount(0);
 });
 
-test("eight tabs have one stream of events, and it outlives the tab that has it", async ({ page, context }, info) => {
+test("eight tabs share one event stream, which outlives the tab that holds it", async ({ page, context }, info) => {
   let streams = 0;
   context.on("request", (r) => void (r.url().endsWith("/api/events") && streams++));
   await signUp(page, info);
   const tabs = [];
   for (let i = 0; i < 7; i++) {
-    const tab = await context.newPage(); // each over the six connections that there are
+    const tab = await context.newPage(); // more tabs than the six connections
     await tab.goto("/app/");
     await expect(tab.getByRole("button", { name: "Create my desktop" })).toBeVisible();
     tabs.push(tab);

@@ -8,18 +8,18 @@ const say = async (page: Page, text: string) => {
   await message.press("Enter");
 };
 
-test("what an agent does besides talking", async ({ page }, info) => {
+test("tools, approvals, questions and stopped answers are shown in the chat", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   await page.getByRole("radio", { name: "Chat only" }).check({ force: true });
   const log = page.getByRole("log");
 
-  // Tools, as they happen.
+  // Tools are shown while they run.
   await say(page, "/tool");
   await expect(log.getByText("done", { exact: false }).first()).toBeVisible({ timeout: 20_000 });
   await expect(log.getByText("failed", { exact: false }).first()).toBeVisible();
   await expect(log).toContainText("Nothing was run");
-  // Each between what was said before it and after it; so, too, as the machine tells it later.
+  // Each tool is shown between the texts before and after it, also in the history.
   const inOrder =
     /The first lists the desktop's files\..*exec.*The second looks for a file that is not there\..*read.*That is all/s;
   await expect(log).toHaveText(inOrder);
@@ -27,7 +27,7 @@ test("what an agent does besides talking", async ({ page }, info) => {
   await page.reload();
   await expect(log).toHaveText(inOrder);
 
-  // It asks before it acts; the answer is given in place.
+  // The agent asks before it acts; the user answers in place.
   await say(page, "/approve");
   await expect(page.getByRole("button", { name: "Allow once" })).toBeVisible({ timeout: 20_000 });
   await look(page, "chat-approval");
@@ -36,14 +36,14 @@ test("what an agent does besides talking", async ({ page }, info) => {
   await expect(page.getByRole("textbox", { name: /message/i })).toBeFocused();
   await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
 
-  // It asks what is meant.
+  // The agent asks a question.
   await say(page, "/ask");
   await expect(page.getByRole("radio").nth(3)).toBeVisible({ timeout: 20_000 });
   await look(page, "chat-question");
   await page.getByRole("button", { name: "Stop" }).click();
   await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
 
-  // A long answer is stopped for real, and stays stopped after a reload.
+  // A long answer is stopped at the agent, and stays stopped after a reload.
   await say(page, "/slow");
   await expect(page.getByRole("button", { name: "Stop" })).toBeVisible();
   await expect(log).toContainText(/\w+ \w+ \w+/);
@@ -58,7 +58,7 @@ test("what an agent does besides talking", async ({ page }, info) => {
   await look(page, "chat-markdown");
 });
 
-test("chats are begun, renamed, switched and deleted", async ({ page }, info) => {
+test("chats can be created, renamed, switched and deleted", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   await page.getByRole("radio", { name: "Chat only" }).check({ force: true });
@@ -81,7 +81,7 @@ test("chats are begun, renamed, switched and deleted", async ({ page }, info) =>
   const chooser = page.getByRole("button", { name: /^Chat: / });
   await expect(chooser).toHaveText("Second thoughts");
 
-  // It is open still after a reload, and after leaving the page and coming back.
+  // The chat is still open after a reload, and after leaving the page and returning.
   await page.reload();
   await expect(log).toContainText("You said: “the second chat”");
   await expect(chooser).toHaveText("Second thoughts");
@@ -97,9 +97,9 @@ test("chats are begun, renamed, switched and deleted", async ({ page }, info) =>
   await expect(log).toContainText("the first chat");
   await expect(log).not.toContainText("the second chat");
   await expect(page).not.toHaveURL(/chat=agent/);
-  expect(await page.evaluate(() => history.length)).toBe(steps + 1); // that of the page left; switching is no step
+  expect(await page.evaluate(() => history.length)).toBe(steps + 1); // one step for the page that was left; switching chats adds none
 
-  // One that is left while it is being answered says so in the list, until it is.
+  // The list shows that another chat is being answered, until the answer ends.
   await say(page, "/slow");
   await expect(log).toContainText("This is sentence 1");
   await chooser.click();
@@ -122,7 +122,7 @@ test("chats are begun, renamed, switched and deleted", async ({ page }, info) =>
   await expect(page.getByRole("menuitemradio", { name: /^Second thoughts/ })).toHaveCount(0);
 });
 
-/** Where the log stands: what is in sight, and how far it is from either end. */
+/** The log's scroll position and its distance from the end. */
 const stands = (log: Locator) =>
   log.evaluate((l) => ({ top: l.scrollTop, below: l.scrollHeight - l.scrollTop - l.clientHeight }));
 const topOf = (page: Page, text: string) =>
@@ -131,7 +131,7 @@ const topOf = (page: Page, text: string) =>
     .getByText(text, { exact: true })
     .evaluate((e) => e.getBoundingClientRect().top);
 
-test("a long chat is read in peace", async ({ page }, info) => {
+test("reading a long chat is not disturbed by new messages", async ({ page }, info) => {
   const agent = await Agent.of(page, 250);
   await signUp(page, info);
   await firstDesktop(page);
@@ -140,7 +140,7 @@ test("a long chat is read in peace", async ({ page }, info) => {
   await expect(log).toContainText("249");
   expect((await stands(log)).below).toBeLessThan(2);
 
-  // Earlier messages come before what is read, which stays where it is, though an answer comes meanwhile.
+  // Earlier messages are added above the visible ones, which stay in place, even while an answer arrives.
   agent.chat("delta", 1, { deltaText: "Once upon a time. " });
   await log.evaluate((l) => (l.scrollTop = 0));
   const before = await topOf(page, "190");
@@ -149,13 +149,13 @@ test("a long chat is read in peace", async ({ page }, info) => {
   await expect(log.getByText("150", { exact: true })).toBeAttached();
   expect(await topOf(page, "190")).toBeCloseTo(before, 0);
   await expect(earlier).toBeEnabled();
-  await earlier.dispatchEvent("click"); // without going there first
+  await earlier.dispatchEvent("click"); // without scrolling to it first
   await expect(log.getByText("100", { exact: true })).toBeAttached();
   await expect(earlier).toBeEnabled();
   expect(await topOf(page, "190")).toBeCloseTo(before, 0);
   expect(await log.getByText("150", { exact: true }).count()).toBe(1);
 
-  // Then the scrollbar is the reader's, with no wheel or key, and what streams does not move it.
+  // The reader scrolls without wheel or key, and streamed text does not move the log.
   await log.evaluate((l) => (l.scrollTop -= 200));
   const { top } = await stands(log);
   for (let seq = 2; seq < 12; seq++) agent.chat("delta", seq, { deltaText: `There was line ${seq}.\n\n` });
@@ -163,13 +163,13 @@ test("a long chat is read in peace", async ({ page }, info) => {
   expect((await stands(log)).top).toBe(top);
   expect(await topOf(page, "190")).toBeCloseTo(before + 200, 0);
 
-  // Who writes sees what was written.
+  // A sent message is visible.
   await say(page, "My own words");
   await expect(log.getByText("My own words")).toBeInViewport();
   await expect.poll(async () => (await stands(log)).below).toBeLessThan(2);
   expect(agent.sent).toEqual(["My own words"]);
 
-  // A picture that comes along is seen.
+  // A picture in an answer is shown.
   const dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
   agent.chat("final", 12, {
     message: {
@@ -184,7 +184,7 @@ test("a long chat is read in peace", async ({ page }, info) => {
     .toBe(1);
 });
 
-test("on a phone Enter begins a new line, and the button sends", async ({ browser, server }, info) => {
+test("on a phone Enter starts a new line, and the button sends", async ({ browser, server }, info) => {
   const phone = await browser.newContext({
     baseURL: server.url,
     viewport: { width: 390, height: 700 },
@@ -205,7 +205,7 @@ test("on a phone Enter begins a new line, and the button sends", async ({ browse
   await phone.close();
 });
 
-test("a chat that is too long to be kept whole says what is missing, and leads back to it", async ({ page }, info) => {
+test("a chat that is too long to keep whole shows what is hidden, and leads back to it", async ({ page }, info) => {
   await Agent.of(page, 1_150);
   await signUp(page, info);
   await firstDesktop(page);

@@ -1,5 +1,5 @@
-// What a machine, an agent or an owner writes is text wherever it is shown. The machine here is a
-// hostile one: the test answers for it.
+// Texts from a machine, an agent or an owner are shown as text everywhere. The machine here is hostile: the test
+// answers in its place.
 import { expect, firstDesktop, signUp, test } from "./fixtures";
 import type { Page, WebSocketRoute } from "@playwright/test";
 
@@ -24,11 +24,11 @@ const corpus = [
   `\u202eevil\u2066`,
 ];
 
-/** Nothing of the corpus ran, became an element, or became a link with a scheme that runs. */
+/** Nothing in the corpus ran, became an element, or became a link with a scheme that runs. */
 async function harmless(page: Page) {
   const found = await page.evaluate(() => ({
     ran: (window as unknown as { pwned?: number }).pwned !== undefined,
-    // In the whole body: dialogs, menus and what is told in passing are beside the page.
+    // In the whole body: dialogs, menus and toasts are outside the page.
     elements: [
       ...document.body.querySelectorAll(
         "iframe, script, style, form[action], img[src^='http'], img[src='x'], svg[onload], [onerror], [onload], [srcdoc]",
@@ -41,7 +41,7 @@ async function harmless(page: Page) {
   expect(found).toEqual({ ran: false, elements: [], links: [] });
 }
 
-test("what the tests here look for, they find, wherever on the page it is", async ({ page, complaints }) => {
+test("the check for harmless content finds harmful content anywhere on the page", async ({ page, complaints }) => {
   await page.goto("/app/login");
   await harmless(page);
   for (const text of [
@@ -62,10 +62,10 @@ test("what the tests here look for, they find, wherever on the page it is", asyn
     await expect(harmless(page), text).rejects.toThrow();
     await page.evaluate(() => document.getElementById("planted")!.remove());
   }
-  complaints.length = 0; // the policy had its say on each
+  complaints.length = 0; // the policy blocked each of them
 });
 
-test("names of desktops", async ({ page }, info) => {
+test("names of desktops are shown as text", async ({ page }, info) => {
   await signUp(page, info);
   const token = await page.evaluate(() => JSON.parse(localStorage.getItem("cloudbot.session")!).access as string);
   const names = corpus.filter((t) => t.length <= 64 && !/[\n\u202e]/.test(t));
@@ -84,7 +84,7 @@ test("names of desktops", async ({ page }, info) => {
     await expect(page.getByRole("heading", { name })).toBeVisible();
     await harmless(page);
   }
-  await page.getByRole("button", { name: /^More for/ }).click();
+  await page.getByRole("button", { name: /^More actions for/ }).click();
   await page.getByRole("menuitem", { name: "Terminate…" }).click();
   await expect(page.getByRole("alertdialog")).toContainText(name);
   await harmless(page);
@@ -94,7 +94,7 @@ test("names of desktops", async ({ page }, info) => {
   await harmless(page);
 });
 
-test("lines of a machine's log, and its reports", async ({ page }, info) => {
+test("lines of a machine's log and its reports are shown as text", async ({ page }, info) => {
   await signUp(page, info);
   await page.route("**/api/instances/*/boot", (route) =>
     route.fulfill({
@@ -150,11 +150,11 @@ test("lines of a machine's log, and its reports", async ({ page }, info) => {
   await harmless(page);
 });
 
-test("the name of a screen", async ({ page }, info) => {
+test("the name of a screen is shown as text", async ({ page }, info) => {
   const name = corpus.filter((t) => !t.includes("\n")).join(" ");
   await page.routeWebSocket(/\/vnc$/, (socket) => rfb(socket, name));
   await signUp(page, info);
-  // noVNC looks for a channel's members on the channel and its prototype; the test's stand-in has them further up.
+  // noVNC looks for a channel's members on the channel and its prototype; the test's socket inherits them.
   await page.evaluate(() => {
     const members = ["send", "close", "binaryType", "onerror", "onmessage", "onopen"];
     for (let from = WebSocket.prototype as object | null; from; from = Object.getPrototypeOf(from) as object | null) {
@@ -191,20 +191,20 @@ function rfb(socket: WebSocketRoute, name: string) {
         return send(u16(64), u16(48), format, u32(text.length), text);
       }
       default:
-        // A request for the screen is answered with all of it, in one colour.
+        // A request for the screen is answered with the whole screen, in one colour.
         if (data.includes(3) && step < 8)
           send(0, 0, u16(1), u16(0), u16(0), u16(64), u16(48), u32(0), Buffer.alloc(64 * 48 * 4, 0x55));
     }
   });
 }
 
-test("what an agent says", async ({ page }, info) => {
+test("an agent's messages are shown as text", async ({ page }, info) => {
   await signUp(page, info);
   await page.routeWebSocket(/\/cloudbot$/, (socket) => {
     const server = socket.connectToServer();
     socket.onMessage((m) => server.send(m));
     server.onMessage((m) => {
-      // The history is the hostile machine's.
+      // The history comes from the hostile machine.
       const frame = JSON.parse(String(m)) as { type?: string; ok?: boolean; payload?: { messages?: unknown[] } };
       if (frame.type === "res" && frame.ok && Array.isArray(frame.payload?.messages)) {
         frame.payload.messages = corpus.flatMap((text, i) => [
@@ -222,7 +222,7 @@ test("what an agent says", async ({ page }, info) => {
   await harmless(page);
 });
 
-// What of the agent's frames people read, and what is too long for one line of it.
+// The texts of the agent's frames that users read; the second set holds those that must fit on one line.
 const texts = new Set([
   "command",
   "text",
@@ -236,7 +236,7 @@ const texts = new Set([
 const lines = new Set(["title", "label", "displayName", "derivedTitle", "header", "cwd", "host", "name"]);
 const allTexts = corpus.join("\n\n");
 
-/** A frame with everything in it that is read made hostile. */
+/** Makes every text that users read hostile. */
 function hostile(value: unknown, key: string, next: () => string): unknown {
   if (Array.isArray(value)) return value.map((v) => hostile(v, key, next));
   if (typeof value === "object" && value !== null)
@@ -245,7 +245,7 @@ function hostile(value: unknown, key: string, next: () => string): unknown {
   return texts.has(key) ? allTexts : lines.has(key) ? next() : value;
 }
 
-test("what an agent does: tools, approvals, questions, errors, and the titles of its chats", async ({ page }, info) => {
+test("an agent's tools, approvals, questions, errors and chat titles are shown as text", async ({ page }, info) => {
   await signUp(page, info);
   await page.routeWebSocket(/\/cloudbot$/, (socket) => {
     const server = socket.connectToServer();

@@ -2,7 +2,7 @@ import { atRest, changed, screen, settled } from "./desktop";
 import { expect, firstDesktop, look, signUp, test } from "./fixtures";
 import { Line } from "./line";
 
-test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info) => {
+test("size, full screen, keys and the clipboard work from the toolbar", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   await settled(page);
@@ -13,7 +13,7 @@ test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info
     await page.getByRole("menuitemradio", { name }).click();
   };
 
-  // Fit shows all of it, whatever its size; Match makes it the panel's.
+  // Fit shows the whole desktop; Match resizes it to the panel.
   expect(await size()).toBe("1280×800");
   await choose(/^Match/);
   await expect.poll(size).not.toBe("1280×800");
@@ -26,7 +26,7 @@ test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info
   await page.keyboard.press("Enter");
   await expect.poll(() => page.evaluate(() => document.fullscreenElement !== null)).toBe(false);
 
-  // A key that the browser keeps to itself.
+  // A key that the browser reserves.
   const before = await atRest(page);
   await screen(page).click();
   await page.keyboard.type("echo one two");
@@ -36,7 +36,7 @@ test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info
   await look(page, "keys-menu");
   await page.keyboard.press("Escape");
 
-  // Where the browser gives nothing away, text goes over by hand.
+  // If the browser allows no access, the user transfers text by hand.
   await page.getByRole("button", { name: /^Clipboard/ }).click();
   await look(page, "clipboard");
   await page.getByRole("dialog", { name: "Clipboard" }).getByRole("textbox").fill("by hand: žluťoučký");
@@ -50,7 +50,7 @@ test("sizes, full screen, keys and the clipboard by hand", async ({ page }, info
   await changed(page, empty);
 });
 
-test("a dead line is noticed, and another one made", async ({ browser, server }, info) => {
+test("a dead line is noticed and replaced", async ({ browser, server }, info) => {
   test.slow();
   const line = await Line.to(server.url);
   const context = await browser.newContext({ baseURL: line.url });
@@ -61,7 +61,7 @@ test("a dead line is noticed, and another one made", async ({ browser, server },
     await settled(page);
     line.die();
     await expect(page.getByText("Reconnecting…")).toBeVisible({ timeout: 30_000 });
-    // Some tries go out on what is left of the dead line.
+    // Some attempts use what is left of the dead line.
     await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 60_000 });
     const before = await atRest(page);
     await screen(page).click();
@@ -73,10 +73,10 @@ test("a dead line is noticed, and another one made", async ({ browser, server },
   }
 });
 
-test("a boot says how long it will take, by what boots here took", async ({ page }, info) => {
+test("a boot shows an estimate based on earlier boots", async ({ page }, info) => {
   await signUp(page, info);
   const id = await firstDesktop(page);
-  // The same desktop, seen as it was in the middle of its boot.
+  // The same desktop as it was in the middle of its boot.
   await page.route(`**/api/instances/${id}`, async (route) => {
     const answer = await route.fetch();
     const body = (await answer.json()) as object;
@@ -92,7 +92,7 @@ test("a boot says how long it will take, by what boots here took", async ({ page
       },
     });
   });
-  let samples = 0; // as many as there were
+  let samples = 0; // the real number
   await page.route("**/api/boot-times*", async (route) => {
     const answer = await route.fetch();
     const body = (await answer.json()) as { launch: { samples: number } };

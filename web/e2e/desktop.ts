@@ -1,20 +1,20 @@
 import { expect, type Page } from "@playwright/test";
 
-/** The screen of the workspace that is open. */
+/** The screen of the open workspace. */
 export const screen = (page: Page) => page.locator(".cloudbot-desktop canvas").first();
 
 /** The screen's pixels, as a picture that can be compared. */
 export const pixels = (page: Page) => screen(page).evaluate((c) => (c as HTMLCanvasElement).toDataURL());
 
-/** Waits until the screen shows something else than before. */
+/** Waits until the screen differs from before. */
 export async function changed(page: Page, before: string) {
   await expect.poll(async () => (await pixels(page)) !== before, { timeout: 15_000 }).toBe(true);
 }
 
-/** Waits until the terminal of the desktop is there, and the screen has come to rest. */
+/** Waits until the desktop's terminal is visible and the screen has stopped changing. */
 export async function settled(page: Page) {
   await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 20_000 });
-  // The terminal is dark where the background is not: it covers the middle of the screen.
+  // The terminal is dark and the background is not: the terminal covers the middle of the screen.
   await expect
     .poll(
       () =>
@@ -30,7 +30,7 @@ export async function settled(page: Page) {
     .toBe(true);
 }
 
-/** Where a point of the remote screen is on the page, as a position within the canvas. */
+/** Returns the position within the canvas of a point of the remote screen. */
 export async function at(page: Page, x: number, y: number) {
   const [box, size] = await Promise.all([
     screen(page).boundingBox(),
@@ -42,7 +42,7 @@ export async function at(page: Page, x: number, y: number) {
 /** The terminal's first line, in pixels of the remote screen. */
 export const firstLine = { x: 160, y: 121 };
 
-/** Waits until the screen has shown the same for a second. */
+/** Waits until the screen has not changed for a second. */
 export async function atRest(page: Page): Promise<string> {
   let last = "";
   await expect

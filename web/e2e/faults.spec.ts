@@ -1,15 +1,15 @@
-// What does not come, and what is refused, costs nothing but itself.
+// A part that fails to load, and a request that is refused, affect nothing else.
 import type { Page } from "@playwright/test";
 import { expect, firstDesktop, hasFocus, look, signUp, test } from "./fixtures";
 
-/** Nothing is loaded ahead: what is wanted is asked for then. */
+/** Nothing is preloaded: parts are requested when they are wanted. */
 const noIdle = (page: Page) => page.addInitScript(() => (window.requestIdleCallback = () => 0));
 
-/** The page is the one that was marked: it was not loaded anew. */
+/** Marks the page, to notice whether it is loaded again. */
 const mark = (page: Page) => page.evaluate(() => void Object.assign(window, { marked: true }));
 const marked = (page: Page) => page.evaluate(() => "marked" in window);
 
-test("a menu and a dialog that cannot be loaded say so, and can be tried again", async ({ page }, info) => {
+test("a menu and a dialog that cannot be loaded show an error and can be retried", async ({ page }, info) => {
   await noIdle(page);
   await signUp(page, info);
   await mark(page);
@@ -40,7 +40,7 @@ test("a menu and a dialog that cannot be loaded say so, and can be tried again",
   expect(await marked(page)).toBe(true);
 });
 
-test("one lost answer is asked for again by itself", async ({ page }, info) => {
+test("a failed load is retried automatically", async ({ page }, info) => {
   await noIdle(page);
   await signUp(page, info);
   await page.route("**/assets/menu-popup-*.js", (route) => route.abort(), { times: 1 });
@@ -48,10 +48,7 @@ test("one lost answer is asked for again by itself", async ({ page }, info) => {
   await expect(page.getByRole("menuitem", { name: "Log out" })).toBeVisible();
 });
 
-test("a page that is opened for the first time while the server is away says so, and is not the browser's", async ({
-  page,
-  server,
-}, info) => {
+test("a page first opened while the server is down shows the dashboard's own error", async ({ page, server }, info) => {
   await noIdle(page);
   await signUp(page, info);
   await mark(page);
@@ -67,7 +64,7 @@ test("a page that is opened for the first time while the server is away says so,
   expect(await marked(page)).toBe(true);
 });
 
-test("the pages are there soon, so that they open without the server", async ({ page, server }, info) => {
+test("pages are preloaded, so they open without the server", async ({ page, server }, info) => {
   await signUp(page, info);
   const loaded = () =>
     page.evaluate(() => performance.getEntriesByType("resource").map((e) => e.name.replace(/.*\/|-.*/g, "")));
@@ -79,7 +76,7 @@ test("the pages are there soon, so that they open without the server", async ({ 
   await server.run();
 });
 
-test("a refusal ends the wait of its button, whatever else cannot be had", async ({ page }, info) => {
+test("a refusal ends the wait of its button, whatever else fails", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   await page.getByRole("link", { name: "Back to desktops" }).click();
@@ -100,7 +97,7 @@ test("a refusal ends the wait of its button, whatever else cannot be had", async
   await expect(stop).not.toHaveAttribute("aria-busy", "true");
   await expect(stop).toBeFocused();
 
-  // It stays while somebody reads it, and leaves after that.
+  // The toast stays while the pointer or the focus is on it, and disappears later.
   await note.hover();
   await page.clock.runFor(20_000);
   await expect(note).toBeVisible();
@@ -116,10 +113,10 @@ test("a refusal ends the wait of its button, whatever else cannot be had", async
   await hasFocus(page);
 });
 
-test("what is told in passing covers nothing that can be pressed", async ({ page }, info) => {
+test("toasts cover no controls", async ({ page }, info) => {
   await signUp(page, info);
   const id = await firstDesktop(page);
-  // A toast, by a stop that is refused.
+  // A toast, from a stop that is refused.
   await page.route("**/api/instances/*/stop", (route) =>
     route.fulfill({
       status: 409,
@@ -128,7 +125,7 @@ test("what is told in passing covers nothing that can be pressed", async ({ page
         title: "x",
         status: 409,
         code: "x",
-        detail: "The machine is busy with something else just now. Try again later.",
+        detail: "The machine is busy with something else. Try again later.",
       },
     }),
   );
@@ -161,7 +158,7 @@ test("what is told in passing covers nothing that can be pressed", async ({ page
   }
 });
 
-test("on a slow line a press is answered at once", async ({ page }, info) => {
+test("on a slow connection a press has an immediate effect", async ({ page }, info) => {
   await noIdle(page);
   await signUp(page, info);
   let arrive: (() => void) | undefined;
@@ -177,7 +174,7 @@ test("on a slow line a press is answered at once", async ({ page }, info) => {
   await expect(page.getByRole("heading", { name: "My desktop" })).toBeVisible();
 });
 
-test("a page that breaks says so, and leads out", async ({ page, complaints }, info) => {
+test("a page that fails shows an error and a way out", async ({ page, complaints }, info) => {
   await signUp(page, info);
   await page.route(/\/api\/instances\/01ARZ3NDEKTSV4RRFFQ69G5FAV$/, (route) =>
     route.fulfill({ json: { id: "01ARZ3NDEKTSV4RRFFQ69G5FAV", name: "x", status: "no such" } }),
@@ -187,10 +184,10 @@ test("a page that breaks says so, and leads out", async ({ page, complaints }, i
   await look(page, "broken");
   await page.getByRole("button", { name: "Go to desktops" }).click();
   await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible();
-  complaints.length = 0; // that is what it is about
+  complaints.length = 0; // the test causes them
 });
 
-test("what is told in passing is there for all, over an open dialog, too", async ({ page }, info) => {
+test("toasts are announced, also over an open dialog", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   await page.route(/\/api\/instances\/[0-9A-Z]{26}$/, (route) =>
@@ -207,7 +204,7 @@ test("what is told in passing is there for all, over an open dialog, too", async
   const rename = page.getByRole("dialog").getByRole("button", { name: "Rename" });
   await page.getByRole("dialog").getByRole("textbox").fill("Other");
   await rename.click();
-  const note = page.getByRole("alert").filter({ hasText: "Not renamed" }); // a role is what a screen reader is told of
+  const note = page.getByRole("alert").filter({ hasText: "Not renamed" }); // the role makes a screen reader announce it
   await expect(note).toBeVisible();
   await expect(rename).toBeFocused();
   await note.getByRole("button", { name: "Close" }).click();

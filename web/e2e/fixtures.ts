@@ -11,7 +11,7 @@ let accounts = 0;
 export const newEmail = (info: TestInfo) => `u${info.workerIndex}-${accounts++}@example.com`;
 
 type Fixtures = {
-  /** What pages complained about; a test that expects something takes it out. */
+  /** Errors that pages reported; a test that expects some removes them. */
   complaints: string[];
 };
 
@@ -26,7 +26,7 @@ export const test = base.extend<Fixtures, { server: Server }>({
     { scope: "worker", timeout: 90_000 },
   ],
   baseURL: async ({ server }, use) => use(server.url),
-  // Each test comes from an address of its own: sign-ups are limited by address.
+  // Each test has its own address, because sign-ups are limited by address.
   extraHTTPHeaders: async ({}, use) => use({ "X-Forwarded-For": `198.51.100.${(accounts % 250) + 1}` }), // oxlint-disable-line no-empty-pattern
   complaints: [
     async ({ context }, use) => {
@@ -34,8 +34,8 @@ export const test = base.extend<Fixtures, { server: Server }>({
       const listen = (page: Page) => {
         page.on("pageerror", (e) => list.push(`page error: ${e.message}`));
         page.on("console", (m) => {
-          // A refusal the page deals with is logged by the browser all the same: that is no fault. Nor is
-          // what noVNC says of bytes that were on their way when it ended.
+          // The browser logs refusals that the page handles, and noVNC logs data that arrives after its end: neither is
+          // a fault.
           if (
             m.type() === "error" &&
             !/^Failed to load resource|^WebSocket connection to|ERR_CONNECTION_REFUSED|^Got data while disconnected/.test(
@@ -48,13 +48,13 @@ export const test = base.extend<Fixtures, { server: Server }>({
       };
       context.on("page", listen);
       await use(list);
-      expect(list, "the page complained").toEqual([]);
+      expect(list, "errors that the page reported").toEqual([]);
     },
     { auto: true },
   ],
 });
 
-/** Opens a new account by the page itself, and stands before the first button. */
+/** Opens a new account on the page and returns its e-mail address. */
 export async function signUp(page: Page, info: TestInfo): Promise<string> {
   const email = newEmail(info);
   await page.goto("/");
@@ -74,16 +74,16 @@ export async function logIn(page: Page, email: string) {
   await expect(page).not.toHaveURL(/\/login/);
 }
 
-/** Creates a desktop by the page, and waits until it is ready. */
+/** Creates a desktop on the page, and waits until it is ready. */
 export async function firstDesktop(page: Page) {
   await page.getByRole("button", { name: "Create my desktop" }).click();
   await expect(page).toHaveURL(/\/app\/desktops\/[0-9A-Z]{26}/);
-  // The screen's place is taken by the boot until then.
+  // Until then the boot is shown in place of the screen.
   await expect(page.getByRole("region", { name: /^Desktop of / })).toBeVisible({ timeout: 30_000 });
   return page.url().match(/desktops\/([0-9A-Z]{26})/)![1]!;
 }
 
-/** Whatever went away, somebody who uses the keyboard is still somewhere. */
+/** A user with a keyboard still has the focus, whatever disappeared. */
 export const hasFocus = (page: Page) =>
   expect.poll(() => page.evaluate(() => document.activeElement?.tagName), "what has the focus").not.toBe("BODY");
 
@@ -98,7 +98,7 @@ async function fits(page: Page, name: string) {
   expect(over, `${name}: pixels below the window, which would take its bar away when scrolled`).toBeLessThanOrEqual(0);
 }
 
-/** Asks axe about the page: WCAG 2.2 A and AA, nothing serious or worse. */
+/** Runs axe on the page: WCAG 2.2 A and AA, no serious or critical violation. */
 export async function accessible(page: Page, name: string) {
   await page.evaluate(axeSource);
   const { violations } = await page.evaluate<AxeResult>(
@@ -111,7 +111,7 @@ export async function accessible(page: Page, name: string) {
   ).toEqual([]);
 }
 
-/** Looks at a page in light and dark, wide and narrow; keeps the pictures. */
+/** Checks a page in light and dark, wide and narrow; keeps screenshots. */
 export async function look(page: Page, name: string) {
   for (const scheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });

@@ -1,4 +1,4 @@
-// An agent of the tests' own, in place of the machine's: what is said and when is the test's to decide.
+// An agent in place of the machine's: the test decides what it says and when.
 import type { Page, WebSocketRoute } from "@playwright/test";
 import { pageOf } from "../src/chat/testing";
 
@@ -8,7 +8,7 @@ export class Agent {
   #socket: WebSocketRoute | undefined;
   readonly sent: string[] = [];
 
-  /** Answers on the page's chat, whose main session has so many messages. */
+  /** Answers on the page's chat, whose main session has this many messages. */
   static async of(page: Page, messages: number): Promise<Agent> {
     const agent = new Agent();
     await page.routeWebSocket(/\/cloudbot$/, (socket) => {

@@ -1,12 +1,15 @@
 import { expect, firstDesktop, hasFocus, look, signUp, test } from "./fixtures";
 
-test("the first minute, and what can be done with a desktop", async ({ page, context }, info) => {
+test("a desktop can be created, renamed, stopped, started, examined and terminated", async ({
+  page,
+  context,
+}, info) => {
   await signUp(page, info);
   await look(page, "first-minute");
-  await expect(page.getByRole("switch")).toHaveCount(0); // there is nothing terminated to show
+  await expect(page.getByRole("switch")).toHaveCount(0); // there are no terminated desktops
   const id = await firstDesktop(page);
 
-  // A second tab sees what happens in the first, without a reload.
+  // A second tab shows the changes of the first without a reload.
   const second = await context.newPage();
   await second.goto("/app/");
   const card = second.getByRole("article", { name: "My desktop" });
@@ -35,7 +38,7 @@ test("the first minute, and what can be done with a desktop", async ({ page, con
   await page.goto(`/app/desktops/${id}/about`);
   await expect(page.getByText("instance.requested")).toBeVisible();
   await expect(page.getByText("instance.stop_requested")).toBeVisible();
-  // The newest stands first, and what happens now comes in above it.
+  // The newest event is first, and new events appear above it.
   const newest = page.getByRole("tabpanel").getByRole("listitem").getByRole("listitem").first();
   await expect(newest).toContainText("Everything is ready.");
   await second.getByRole("button", { name: "More actions for Research" }).click();
@@ -86,7 +89,7 @@ test("the first minute, and what can be done with a desktop", async ({ page, con
   await look(page, "terminated-history");
 });
 
-test("sizes are explained, and a refusal says what to do", async ({ page }, info) => {
+test("sizes are explained, and a refusal shows what to do", async ({ page }, info) => {
   await signUp(page, info);
   await page.getByRole("button", { name: "Choose a name and a size first" }).click();
   await expect(page.getByRole("radio")).toHaveCount(3);
@@ -112,7 +115,7 @@ test("sizes are explained, and a refusal says what to do", async ({ page }, info
   await look(page, "desktops");
 });
 
-test("a name is typed as it is seen, whatever white space and letters it is made of", async ({ page }, info) => {
+test("a name is confirmed as it looks, whatever its white space and letters", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   await page.getByRole("button", { name: "More actions for My desktop" }).click();

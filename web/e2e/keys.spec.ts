@@ -35,7 +35,7 @@ test("a key is set, replaced and removed, and never shown", async ({ page }, inf
   await expect(page.getByText("No key yet")).toBeVisible();
 });
 
-test("what a provider said of a key is not said of the one that replaced it", async ({ page }, info) => {
+test("a provider's verdict on a key is not shown for the key that replaces it", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   await page.route("**/debug/testapi", (route) =>

@@ -1,5 +1,5 @@
-// A line between the browser and the server that can go dead: what was connected stays so, and nothing comes
-// or goes on it any more, as when a router forgets a connection. New connections are not touched.
+// A line between the browser and the server that can go dead: existing connections stay open but carry no data, as when
+// a router forgets a connection. New connections work.
 import { connect, createServer, type Server, type Socket } from "node:net";
 
 export class Line {
@@ -38,7 +38,7 @@ export class Line {
     }
   }
 
-  /** Lets all that is connected now go dead. */
+  /** Makes all current connections go dead. */
   die() {
     for (const end of this.#ends) this.#dead.add(end);
   }

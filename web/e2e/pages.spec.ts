@@ -1,6 +1,6 @@
 import { expect, firstDesktop, look, signUp, test } from "./fixtures";
 
-test("a new page has the focus at its beginning, whichever way it came", async ({ page }, info) => {
+test("a new page receives the focus, however it was opened", async ({ page }, info) => {
   await signUp(page, info);
   const main = page.getByRole("main");
   await expect(main).toBeFocused();
@@ -16,7 +16,7 @@ test("a new page has the focus at its beginning, whichever way it came", async (
   await page.goBack();
   await expect(page.getByRole("heading", { level: 1, name: "My desktop" })).toBeVisible();
   await expect(main).toBeFocused();
-  // Within a page it stays where it is.
+  // Within a page, the focus stays in place.
   await page.getByRole("tab", { name: "History" }).focus();
   await page.keyboard.press("ArrowRight");
   await expect(page.getByRole("tab", { name: "Diagnostics" })).toBeFocused();
@@ -30,7 +30,7 @@ test("a new page has the focus at its beginning, whichever way it came", async (
   await look(page, "not-found-at-all");
 });
 
-test("who logs out does not send the next one to the page that was open", async ({ page }, info) => {
+test("after a log-out the next user starts at the first page", async ({ page }, info) => {
   await signUp(page, info);
   await page.getByRole("link", { name: "API keys" }).click();
   await expect(page.getByText("Anthropic", { exact: true })).toBeVisible();
@@ -40,8 +40,8 @@ test("who logs out does not send the next one to the page that was open", async 
   expect(new URL(page.url()).search).toBe("");
 });
 
-// Forced colours leave no background to tell one thing from another, except those of the system's own.
-test("what is chosen, and what is a button, is seen in forced colours", async ({ page }, info) => {
+// Forced colours remove all backgrounds, except the system's own.
+test("selections and buttons are visible in forced colours", async ({ page }, info) => {
   await signUp(page, info);
   await page.emulateMedia({ forcedColors: "active" });
   const border = (name: string) =>
@@ -60,8 +60,8 @@ test("what is chosen, and what is a button, is seen in forced colours", async ({
   expect(new Set(lines).size).toBe(2);
 });
 
-test("the first load is small: all that a browser fetches before anybody presses anything", async ({ page }, info) => {
-  // What is fetched ahead on an idle browser is for later, and only for who is signed in: the page does not wait for it.
+test("the first load is small: everything a browser fetches before the user acts", async ({ page }, info) => {
+  // The preloads of an idle browser are for later, and only for logged-in users: the page does not wait for them.
   await page.addInitScript(() => {
     if (!location.pathname.endsWith("/login")) window.requestIdleCallback = () => 0;
   });
@@ -74,7 +74,7 @@ test("the first load is small: all that a browser fetches before anybody presses
   const small = async () => {
     const files = await fetched();
     const total = files.reduce((sum, f) => sum + f.bytes, 0);
-    expect(total, "it was measured").toBeGreaterThan(100_000);
+    expect(total, "bytes measured").toBeGreaterThan(100_000);
     expect(total, files.map((f) => `${f.bytes} ${f.name}`).join("\n")).toBeLessThanOrEqual(150_000);
   };
   await page.goto("/app/login", { waitUntil: "networkidle" });

@@ -1,22 +1,22 @@
-// Behind a proxy that is set up wrongly, the workspace says which setting is wrong.
+// Behind a misconfigured proxy, the workspace names the wrong setting.
 import { expect, look, signUp, test } from "./fixtures";
 import { Proxy } from "./proxy";
 
 for (const [what, upgrades, says, chatSays] of [
   [
-    "does not pass upgrades on",
+    "does not pass on upgrades",
     false,
     "A proxy between you and the server blocks WebSockets.",
     "A proxy between you and the server blocks WebSockets",
   ],
   [
-    "writes a Host of its own",
+    "replaces the Host",
     true,
     "Desktops can't be opened from this address",
     "The agent can't be reached from this address.",
   ],
 ] as const) {
-  test(`a proxy that ${what} is told apart from a machine that is out of reach`, async ({
+  test(`a proxy that ${what} is distinguished from an unreachable machine`, async ({
     browser,
     server,
     complaints,

@@ -1,9 +1,9 @@
-// A reverse proxy between the browser and the server, set up as proxies often are: it passes either the Upgrade
-// header on or the Host, and not the other.
+// A reverse proxy between the browser and the server with a common mistake: it passes on either the Upgrade header or
+// the Host header, but not both.
 import { createServer, request, type IncomingHttpHeaders, type IncomingMessage, type Server } from "node:http";
 import type { Duplex } from "node:stream";
 
-/** The first lines of an answer, as they came. */
+/** The status line and the headers of a response, unchanged. */
 const head = (a: IncomingMessage) =>
   `HTTP/1.1 ${a.statusCode} ${a.statusMessage}\r\n${a.rawHeaders.reduce((text, s, i) => text + s + (i % 2 ? "\r\n" : ": "), "")}\r\n`;
 

@@ -1,4 +1,4 @@
-// A server of the tests' own: the real program on its embedded defaults, with an empty data folder.
+// A server for the tests: the real program on its embedded defaults, with an empty data folder.
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
@@ -40,7 +40,7 @@ export class Server {
 
   static async start(settings: Record<string, string> = {}): Promise<Server> {
     const dir = await mkdtemp(join(tmpdir(), "cloudbot-web-"));
-    await chmod(dir, 0o711); // its Postgres and desktops run as others where the tests run as root, and would live elsewhere
+    await chmod(dir, 0o711); // as root, Postgres and the desktops run as other users, which need to enter the folder
     const server = new Server(dir, await freePort(), await freePort(), { ...settings });
     await server.run();
     return server;
@@ -52,7 +52,7 @@ export class Server {
     return stdout;
   }
 
-  /** Starts it again with other settings. */
+  /** Restarts it with other settings. */
   async restart(settings: Record<string, string>) {
     await this.end();
     Object.assign(this.#settings, settings);
@@ -90,7 +90,7 @@ export class Server {
     throw new Error(`the server did not become ready:\n${this.#said.slice(-4_000)}`);
   }
 
-  /** Ends the program as a deploy would, or as a power cut would. */
+  /** Ends the program like a deploy (SIGTERM) or a power cut (SIGKILL). */
   async end(signal: "SIGTERM" | "SIGKILL" = "SIGTERM") {
     const child = this.#process;
     if (!child || child.exitCode !== null) return;

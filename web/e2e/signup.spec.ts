@@ -1,7 +1,7 @@
 import { expect, look, newEmail, password, test } from "./fixtures";
 import { Server } from "./server";
 
-test("sign-up by invitation takes the code from the URL, and says where it is closed", async ({ page }, info) => {
+test("sign-up by invitation reads the code from the URL, and shows when sign-up is closed", async ({ page }, info) => {
   test.setTimeout(300_000);
   const server = await Server.start({ SIGNUP: "invite" });
   try {
@@ -12,7 +12,7 @@ test("sign-up by invitation takes the code from the URL, and says where it is cl
     };
     expect(invited.url).toBe(`${server.url}/app/signup#invite=${invited.code}`);
 
-    // Without the URL the code is asked for.
+    // Without the URL, the form asks for the code.
     await page.goto(`${server.url}/app/login`);
     await expect(page.getByText("Have an invitation?")).toBeVisible();
     await page.getByRole("link", { name: "Create an account" }).click();
@@ -30,7 +30,7 @@ test("sign-up by invitation takes the code from the URL, and says where it is cl
     await expect(code).toBeFocused();
     await look(page, "sign-up-invitation");
 
-    await page.goto("about:blank"); // a fragment alone would load nothing
+    await page.goto("about:blank"); // a new fragment alone would not reload the page
     await page.goto(invited.url);
     await expect(code).toHaveValue(invited.code);
     await page.getByLabel("E-mail").fill(email);

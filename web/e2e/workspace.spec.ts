@@ -1,27 +1,24 @@
 import { at, atRest, changed, firstLine, pixels, screen, settled } from "./desktop";
 import { expect, firstDesktop, hasFocus, logIn, look, newEmail, password, signUp, test } from "./fixtures";
 
-test("by mouse: a screen that answers, an agent that answers, and both side by side", async ({
-  page,
-  context,
-}, info) => {
+test("by mouse: the screen and the agent respond, side by side", async ({ page, context }, info) => {
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
   await signUp(page, info);
   await firstDesktop(page);
   await settled(page);
 
-  // What is typed is seen.
+  // Typed text appears.
   const before = await pixels(page);
   await screen(page).click();
   await page.keyboard.type("echo hello");
   await changed(page, before);
   await page.keyboard.press("Control+u");
 
-  // From here to there: this computer's text is pasted there.
+  // Text from this computer is pasted on the desktop.
   const text = "grüße aus der ferne";
   await page.evaluate((t) => navigator.clipboard.writeText(t), text);
   await page.getByRole("textbox", { name: /message/i }).click();
-  await screen(page).click(); // the clipboard is handed over with the focus
+  await screen(page).click(); // the clipboard is sent when the desktop gets the focus
   await page.keyboard.type("clear; echo '");
   await expect(async () => {
     const unpasted = await pixels(page);
@@ -30,7 +27,7 @@ test("by mouse: a screen that answers, an agent that answers, and both side by s
   }).toPass();
   await page.keyboard.type("'");
   await page.keyboard.press("Enter");
-  // And back: what is selected there is this computer's clipboard.
+  // Text selected on the desktop reaches this computer's clipboard.
   await page.evaluate(() => navigator.clipboard.writeText("something else"));
   await expect(async () => {
     await screen(page).click({ position: await at(page, firstLine.x, firstLine.y), clickCount: 3 });
@@ -62,10 +59,10 @@ test("by mouse: a screen that answers, an agent that answers, and both side by s
   expect(sockets).toBe(0);
 });
 
-test("by keyboard alone: from sign-up to the end of the desktop", async ({ page, context }, info) => {
-  test.slow(); // a stop and a start more than the others
+test("by keyboard alone: from sign-up to terminating the desktop", async ({ page, context }, info) => {
+  test.slow(); // one stop and one start more than the others
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
-  // Moves the focus with Tab until it is on what has this name.
+  // Presses Tab until the element with this name has the focus.
   const to = async (name: string | RegExp, role?: string) => {
     for (let i = 0; i < 60; i++) {
       await page.keyboard.press("Tab");
@@ -92,11 +89,11 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await page.keyboard.press("Enter");
   await settled(page);
 
-  // Into the screen, and out of it again: it takes every key but the way out.
+  // Into the screen and out again: it takes every key except the way out.
   await to(/^Desktop\. Press Ctrl, Alt and Shift together to leave it\.$/, "application");
   const before = await pixels(page);
   await page.keyboard.type("echo typed");
-  await page.keyboard.press("Tab"); // the desktop's, too
+  await page.keyboard.press("Tab"); // Tab belongs to the desktop, too
   await changed(page, before);
   await expect(screen(page)).toBeFocused();
   await page.keyboard.press("Control+Alt+Shift");
@@ -109,7 +106,7 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await page.keyboard.press("Enter");
   await expect(page.getByRole("log")).toContainText("stand-in", { timeout: 20_000 });
 
-  // From here to there: copied out of the message, pasted there.
+  // Text copied from the message is pasted on the desktop.
   await page.keyboard.type("grüße");
   await page.keyboard.press("Control+a");
   await page.keyboard.press("Control+c");
@@ -123,7 +120,7 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await page.keyboard.press("Control+Alt+Shift");
   await expect(screen(page)).not.toBeFocused();
 
-  // A key for the agent.
+  // An API key for the agent.
   await to("Skip the desktop");
   await page.keyboard.press("Enter");
   await to("API keys", "a");
@@ -139,7 +136,7 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await expect(page.getByRole("dialog")).toHaveCount(0);
   await expect(page.getByText("1234")).toBeVisible();
 
-  // Stopped, and started again: the focus stays with the desktop.
+  // After a stop and a start, the focus stays with the desktop.
   await to("Desktops", "a");
   await page.keyboard.press("Enter");
   await to("Stop My desktop");
@@ -151,7 +148,7 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await expect(page.getByRole("article", { name: "My desktop" }).getByText("Ready")).toBeVisible({ timeout: 30_000 });
   await hasFocus(page);
 
-  // The end of it.
+  // Terminating.
   await to("More actions for My desktop");
   await page.keyboard.press("Enter");
   await expect(page.getByRole("menu")).toBeVisible();
@@ -165,10 +162,7 @@ test("by keyboard alone: from sign-up to the end of the desktop", async ({ page,
   await expect(page.getByRole("button", { name: "Create my desktop" })).toBeVisible({ timeout: 20_000 });
 });
 
-test("a server that is restarted under an open workspace: nothing is lost, nobody reloads", async ({
-  page,
-  server,
-}, info) => {
+test("an open workspace survives a server restart without loss or reload", async ({ page, server }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   await settled(page);
@@ -176,14 +170,14 @@ test("a server that is restarted under an open workspace: nothing is lost, nobod
   await expect(page.getByText(/^Connected/)).toHaveCount(0, { timeout: 20_000 });
   await expect(page.getByText("Connection lost; retrying…")).toBeVisible();
   await look(page, "reconnecting");
-  // What is said meanwhile is kept.
+  // A message written while disconnected is kept.
   const message = page.getByRole("textbox", { name: /message/i });
-  await message.fill("Said while nobody listened");
+  await message.fill("Written while disconnected");
   await message.press("Enter");
-  await expect(page.getByText("Said while nobody listened")).toBeVisible();
+  await expect(page.getByText("Written while disconnected")).toBeVisible();
   await server.run();
   await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 40_000 });
-  await expect(page.getByRole("log")).toContainText("You said: “Said while nobody listened”", { timeout: 30_000 });
+  await expect(page.getByRole("log")).toContainText("You said: “Written while disconnected”", { timeout: 30_000 });
   await expect(page.getByText("Connection lost; retrying…")).toHaveCount(0, { timeout: 30_000 });
   const before = await pixels(page);
   await screen(page).click();
@@ -191,7 +185,7 @@ test("a server that is restarted under an open workspace: nothing is lost, nobod
   await changed(page, before);
 });
 
-test("a session that is revoked ends the open workspace", async ({ page, browser, server }, info) => {
+test("revoking a session ends its open workspace", async ({ page, browser, server }, info) => {
   const email = await signUp(page, info);
   await firstDesktop(page);
   await settled(page);
@@ -205,26 +199,26 @@ test("a session that is revoked ends the open workspace", async ({ page, browser
   await other.close();
 });
 
-test("who only views cannot type", async ({ page }, info) => {
+test("a viewer without control cannot type", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   await settled(page);
   await page.getByRole("button", { name: "View only", exact: true }).click();
-  await expect(page.getByRole("button", { name: /take control/ })).toBeVisible();
+  await expect(page.getByRole("button", { name: "View only. Take control" })).toBeVisible();
   await expect(page.getByText(/^Connected|View only/).first()).toBeVisible();
   const before = await atRest(page);
   await screen(page).click({ position: { x: 300, y: 200 } });
   await page.keyboard.type("echo no");
   expect(await atRest(page)).toBe(before);
-  // And who takes control again can.
-  await page.getByRole("button", { name: /take control/ }).click();
+  // After taking control, typing works.
+  await page.getByRole("button", { name: "View only. Take control" }).click();
   await expect(page.getByText(/^Connected/)).toBeVisible();
   await screen(page).click({ position: { x: 300, y: 200 } });
   await page.keyboard.type("echo yes");
   await changed(page, before);
 });
 
-test("whoever looks at the desktop alone learns that the agent waits, and what is half answered stays", async ({
+test("the desktop-only view shows that the agent is waiting, and half-written answers are kept", async ({
   page,
 }, info) => {
   await signUp(page, info);
@@ -251,11 +245,13 @@ test("whoever looks at the desktop alone learns that the agent waits, and what i
   await expect(message).toBeFocused();
 });
 
-test("the screen is there before the agent is, and what is written meanwhile is sent", async ({ page }, info) => {
+test("the screen is visible before the agent is ready, and messages written meanwhile are sent", async ({
+  page,
+}, info) => {
   await signUp(page, info);
   const id = await firstDesktop(page);
   await settled(page);
-  // As it is for half a minute with the real agent.
+  // The real agent is in this state for half a minute.
   const own = new RegExp(`/api/instances/${id}$`);
   await page.route(own, async (route) => {
     const answer = await route.fetch();
@@ -282,23 +278,25 @@ test("the screen is there before the agent is, and what is written meanwhile is 
   await changed(page, before);
   await expect(page.getByText("The agent is still starting.")).toBeVisible();
   const message = page.getByRole("textbox", { name: /message/i });
-  await message.fill("Said before you were there");
+  await message.fill("Written before the agent was ready");
   await message.press("Enter");
   await look(page, "agent-starting");
   await strip.getByText("Log").click();
   await expect(strip.getByRole("region", { name: "Startup log" })).toBeVisible();
 
-  // Its readiness comes as an event; a new name is one, too.
+  // Readiness arrives as an event, and so does a new name.
   await page.unroute(own);
-  await page.getByRole("button", { name: /^More for/ }).click();
+  await page.getByRole("button", { name: /^More actions for/ }).click();
   await page.getByRole("menuitem", { name: "Rename…" }).click();
   await page.getByRole("textbox", { name: "Name" }).fill("Ready by now");
   await page.keyboard.press("Enter");
   await expect(strip).toHaveCount(0);
-  await expect(page.getByRole("log")).toContainText("You said: “Said before you were there”", { timeout: 20_000 });
+  await expect(page.getByRole("log")).toContainText("You said: “Written before the agent was ready”", {
+    timeout: 20_000,
+  });
 });
 
-test("where there is little height one can still write", async ({ page }, info) => {
+test("with little height the message field is still usable", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);
   for (const view of ["Chat only", "Desktop and chat"])
@@ -309,7 +307,7 @@ test("where there is little height one can still write", async ({ page }, info) 
     await expect(message).toBeInViewport({ ratio: 1 });
     await expect(page.getByRole("button", { name: "Send", exact: true })).toBeInViewport({ ratio: 1 });
     await message.fill("in sight");
-    // With its outline, too.
+    // Including its outline.
     expect(
       await message.evaluate((m) => innerHeight - m.closest("form")!.getBoundingClientRect().bottom),
       `at ${height}`,

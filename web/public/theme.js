@@ -1,7 +1,7 @@
-// Runs before the first paint, so that a chosen theme does not flash the other one.
+// Runs before the first paint, so that the other theme does not flash.
 try {
   const theme = localStorage.getItem("cloudbot.theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 } catch {
-  // no storage: the system's theme
+  // no storage: use the system's theme
 }

@@ -1,6 +1,6 @@
-// Measures what a newcomer waits for: from the press of the one button to the desktop's picture.
-//   CLOUDBOT_URL=http://127.0.0.1:8000 node web/scripts/first-desktop.mjs
-// It makes six accounts with a desktop each on that server, which should be a scratch one.
+// Measures the wait of a new user: from pressing the button to the desktop's picture.
+// CLOUDBOT_URL=http://127.0.0.1:8000 node web/scripts/first-desktop.mjs
+// It creates six accounts with a desktop each; use a disposable server.
 import { execFileSync } from "node:child_process";
 import { chromium } from "@playwright/test";
 
@@ -21,7 +21,7 @@ for (let i = 0; i < 6; i++) {
   await page.getByRole("button", { name: "Create my desktop" }).waitFor();
   const pressed = Date.now();
   await page.getByRole("button", { name: "Create my desktop" }).click();
-  // The terminal's dark window is painted.
+  // The terminal's dark window is drawn.
   await page.waitForFunction(() => {
     const canvas = document.querySelector(".cloudbot-desktop canvas");
     if (!canvas?.width) return false;

@@ -1,6 +1,5 @@
-// Fails when the first load is larger than it may be: the entry chunk with what it imports
-// statically, and the page itself. Run after `vite build`. What a browser really fetches before
-// anybody presses anything is counted in e2e/pages.spec.ts.
+// Fails if the first load is too large: the entry chunk with its static imports, and the page itself. Run after `vite
+// build`. e2e/pages.spec.ts measures what a browser really fetches.
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 

@@ -86,7 +86,7 @@ func cloudAt(x, y float64) float64 {
 
 func sq(v float64) float64 { return v * v }
 
-// smooth goes from 0 at a to 1 at b.
+// smooth rises from 0 at a to 1 at b.
 func smooth(a, b, v float64) float64 {
 	t := math.Min(math.Max((v-a)/(b-a), 0), 1)
 	return t * t * (3 - 2*t)

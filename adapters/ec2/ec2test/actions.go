@@ -19,11 +19,11 @@ func (s *Server) act(action string, p params) (any, error) {
 	return s.change(action, p, false)
 }
 
-// idle answers as if the call took effect.
+// idle answers as if the call had taken effect.
 func (s *Server) idle(action string, p params) (any, error) { return s.change(action, p, true) }
 
-// run launches. A client token that is in use gives its machine again and needs no capacity; with other
-// parameters, or once its machine is terminated, it is refused.
+// run launches. A used client token returns its machine again and needs no capacity; with other parameters, or
+// after its machine was terminated, it is refused.
 func (s *Server) run(p params) (any, error) {
 	l, err := p.launch()
 	if err != nil {
@@ -58,7 +58,7 @@ func reservation(m *machine) any {
 	return xmlRun{Space: space, RequestID: "ec2test", ReservationID: "r-" + m.id[2:], OwnerID: "000000000000", Instances: []xmlInstance{m.xml(m.state, m.address)}}
 }
 
-// digest is of everything that EC2 compares.
+// digest returns a digest of all that EC2 compares.
 func digest(p params) string {
 	h := sha256.New()
 	for _, name := range sorted(p) {
@@ -67,14 +67,14 @@ func digest(p params) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// allowed are the states that each action takes, and what it makes of them; "" is no change.
+// allowed maps the states that each action accepts to the states it leads to; "": no change.
 var allowed = map[string]map[State]State{
 	actStart:     {Stopped: Pending, Running: "", Pending: ""},
 	actStop:      {Running: Stopping, Stopping: "", Stopped: ""},
 	actTerminate: {Pending: ShuttingDown, Running: ShuttingDown, Stopping: ShuttingDown, Stopped: ShuttingDown, ShuttingDown: "", Terminated: ""},
 }
 
-// change starts, stops or terminates.
+// change starts, stops or terminates machines.
 func (s *Server) change(action string, p params, idle bool) (any, error) {
 	reply := xmlChanges{XMLName: xml.Name{Local: action + "Response"}, Space: space, RequestID: "ec2test"}
 	ids := p.list("InstanceId")

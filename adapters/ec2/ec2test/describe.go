@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// describe answers with the machines that pass every filter, in pages where it is asked to.
+// describe answers with the machines that pass every filter, in pages if the request asks for them.
 func (s *Server) describe(p params) (any, error) {
 	ids, filters := p.list("InstanceId"), p.filters()
 	for _, id := range ids {
@@ -62,7 +62,7 @@ func (s *Server) describe(p params) (any, error) {
 	return reply, nil
 }
 
-// overlooked tells whether a report leaves out a machine that reports have shown before.
+// overlooked reports whether an answer leaves out a machine that earlier answers included.
 func (s *Server) overlooked(m *machine) bool {
 	if s.plan.Unseen == 0 || s.rand("unseen "+m.id).IntN(1000) >= s.plan.Unseen {
 		return false

@@ -1,9 +1,9 @@
-// Package ec2test is a small EC2 for tests: the part of the Query protocol that adapters/ec2
-// speaks, with client tokens, eventual consistency, states that take time, capacity, throttling and
-// answers lost after their effect. What goes wrong comes from a seeded plan: one seed, one run.
+// Package ec2test is a small EC2 for tests: the part of the Query protocol that adapters/ec2 uses, with client
+// tokens, eventual consistency, state changes that take time, capacity, throttling and answers lost after their
+// effect. Faults come from a seeded plan: the same seed gives the same run.
 //
-// The one thing to know: its ledger is the truth that tests hold the control plane to. It lists
-// the effective calls only, in the order they took effect.
+// The one thing to know: its ledger is the truth that tests compare the control plane with. It lists only calls
+// that took effect, in that order.
 package ec2test
 
 import (
@@ -19,28 +19,28 @@ import (
 	"time"
 )
 
-// Config is how a Server begins.
+// Config configures a Server.
 type Config struct {
 	Seed   uint64
 	Plan   Plan
-	Ledger io.Writer // gets the ledger as JSON lines; nil: it is kept in memory only
-	// Effect is called after each entry of the ledger with all machines as they are then, while the
-	// server is locked: it must not call it. Nil: nobody.
+	Ledger io.Writer // receives the ledger as JSON lines; nil: the ledger is in memory only
+	// Effect is called after each entry of the ledger with the state of all machines. The server is locked
+	// meanwhile, so Effect must not call it. Nil: no call.
 	Effect func(Entry, []Machine)
-	// Guest is what runs on each machine; see Run. Zero: nothing does.
+	// Guest is the program that runs on each machine; see Run. Zero: none.
 	Guest  Guest
 	Logger *slog.Logger // nil: silent
 }
 
-// Server is an http.Handler. It needs no goroutine of its own: whatever takes time has happened
-// when somebody looks.
+// Server is an http.Handler. It needs no goroutine of its own: each call first brings all state changes that are
+// due into effect.
 type Server struct {
 	cfg Config
 
 	mu       sync.Mutex
 	plan     Plan
-	drawn    map[string]uint64 // how often each kind of chance was drawn
-	script   map[string][]Fate // by action: what becomes of its next calls
+	drawn    map[string]uint64 // number of draws, by kind
+	script   map[string][]Fate // fates of the next calls, by action
 	full     map[[2]string]bool
 	buckets  map[string]*bucket
 	machines map[string]*machine
@@ -72,7 +72,7 @@ func New(cfg Config) *Server {
 	}
 }
 
-// rand returns a source for the n-th draw of a kind, so that one draw more elsewhere changes nothing here.
+// rand returns a source for the n-th draw of a kind, so that an additional draw elsewhere has no effect here.
 func (s *Server) rand(kind string) *rand.Rand {
 	h := fnv.New64a()
 	_, _ = io.WriteString(h, kind)
@@ -80,37 +80,37 @@ func (s *Server) rand(kind string) *rand.Rand {
 	return rand.New(rand.NewPCG(s.cfg.Seed, h.Sum64()+s.drawn[kind]))
 }
 
-// SetPlan changes what goes wrong from now on.
+// SetPlan replaces the plan of faults.
 func (s *Server) SetPlan(p Plan) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.plan = p
 }
 
-// Script settles the next calls of an action ("RunInstances"), before any chance is drawn.
+// Script sets the fates of the next calls of an action ("RunInstances"), before any chance is drawn.
 func (s *Server) Script(action string, fates ...Fate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.script[action] = append(s.script[action], fates...)
 }
 
-// SetClock sets the cloud's clock, by how much it is ahead of its callers'. As EC2 does, it refuses what is signed
-// more than five minutes off, and says its time in each answer.
+// SetClock sets by how much the cloud's clock is ahead of its callers'. As EC2 does, it refuses requests signed
+// more than five minutes off, and states its time in each answer.
 func (s *Server) SetClock(ahead time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ahead = ahead
 }
 
-// SetFull says whether there is capacity for a type in a subnet.
+// SetFull sets whether a type has no capacity in a subnet.
 func (s *Server) SetFull(machineType, subnet string, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.full[[2]string{machineType, subnet}] = full
 }
 
-// Outside is somebody else's hand on a machine, as in the web console: state is stopped, running
-// or terminated. A machine that cannot go there stays as it is.
+// Outside changes a machine without the API's client, as the web console does: state is stopped, running or
+// terminated. A machine that cannot change to that state stays as it is.
 func (s *Server) Outside(id string, state State) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +136,7 @@ func (s *Server) Outside(id string, state State) error {
 	return nil
 }
 
-// Put adds a machine that somebody else made, as it is, with a client token or "".
+// Put adds a machine made by another client, with a client token or "".
 func (s *Server) Put(token string, tags map[string]string) (id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +146,7 @@ func (s *Server) Put(token string, tags map[string]string) (id string) {
 	return m.id
 }
 
-// Kill ends a machine as the cloud itself does when something is wrong: code is the state reason.
+// Kill terminates a machine as the cloud itself does after a fault: code is the state reason.
 func (s *Server) Kill(id, code string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,21 +157,21 @@ func (s *Server) Kill(id, code string) {
 	s.enter(Entry{Action: "TerminateInstances", Machine: id, Outside: true})
 }
 
-// Machine is one machine as it really is, whatever is reported of it.
+// Machine is the true state of a machine, which reports may not show yet.
 type Machine struct {
 	ID       string
 	State    State
-	Moving   bool // on its way to another state
+	Moving   bool // changing to another state
 	Address  string
 	Boots    int
 	Launch   Launch
 	Launched time.Time
 }
 
-// Live tells whether the machine costs money or may come to: it is not terminated.
+// Live reports whether the machine costs money or may do so: it is not terminated.
 func (m Machine) Live() bool { return m.State != Terminated }
 
-// Machines lists all machines there ever were, in the order of their launch.
+// Machines lists all machines ever launched, in the order of their launch.
 func (s *Server) Machines() []Machine {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -187,14 +187,14 @@ func (s *Server) list() []Machine {
 	return list
 }
 
-// Wrongs lists what a correct client never does: a used client token with other parameters.
+// Wrongs lists mistakes of the client: a used client token with other parameters.
 func (s *Server) Wrongs() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.wrongs)
 }
 
-// Faults counts what went wrong, by kind; Calls the requests that arrived, by action.
+// Faults counts the faults, by kind; Calls counts the requests that arrived, by action.
 func (s *Server) Faults() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

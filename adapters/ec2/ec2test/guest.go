@@ -14,17 +14,17 @@ import (
 
 // Guest is a program that runs on each machine while it runs.
 //
-// User-data is a script that makes over the computer it runs on, as root. Nobody runs it here:
-// Prepare takes out of it what Command needs.
+// User-data is a script that changes the computer it runs on, as root. It is not run here: Prepare extracts what
+// Command needs from it.
 type Guest struct {
-	Command []string // started in the machine's folder; told to end with SIGTERM, and killed after 5 s
-	Dir     string   // a folder a machine below this one; kept over stop and start
-	// Prepare readies a machine's folder before each boot. Nil: nothing is readied.
+	Command []string // started in the machine's folder; ended with SIGTERM, and killed after 5 s
+	Dir     string   // contains one folder for each machine, kept over stop and start
+	// Prepare prepares a machine's folder before each boot. Nil: no preparation.
 	Prepare func(m Machine, dir string) error
 }
 
-// Run starts and stops the guests as their machines come and go, until ctx ends, which ends them
-// all. Without a command it only waits.
+// Run starts and ends the guests together with their machines. When ctx ends, it ends all guests and returns.
+// Without a command it only waits.
 func (s *Server) Run(ctx context.Context) error {
 	guests := map[string]*guest{}
 	defer func() {
@@ -44,7 +44,7 @@ func (s *Server) Run(ctx context.Context) error {
 				}
 				guests[m.ID] = g
 			case m.State == Running && g.exited():
-				s.Outside(m.ID, Stopped) //nolint:errcheck // it may be on its way already
+				s.Outside(m.ID, Stopped) //nolint:errcheck // it may already be changing
 				delete(guests, m.ID)
 			case m.State != Running && g != nil:
 				g.end()
@@ -98,7 +98,7 @@ func (g *guest) exited() bool {
 	}
 }
 
-// end ends the guest and what it started.
+// end ends the guest and all processes that it started.
 func (g *guest) end() {
 	group := -g.cmd.Process.Pid
 	_ = syscall.Kill(group, syscall.SIGTERM)

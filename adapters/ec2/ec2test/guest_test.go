@@ -24,7 +24,7 @@ func call(t *testing.T, s *Server, action string, more ...string) {
 	}
 }
 
-// A guest runs as long as its machine does, and finds the machine's user-data and its own files again.
+// A guest runs as long as its machine does, and after a restart finds the user-data and its own files.
 func TestGuestFollowsItsMachine(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -13,7 +13,7 @@ type Entry struct {
 	Time    time.Time `json:"time"`
 	Action  string    `json:"action"`
 	Machine string    `json:"machine"`
-	Outside bool      `json:"outside,omitempty"` // not by the API's client
+	Outside bool      `json:"outside,omitempty"` // not made by the API's client
 	Launch  *Launch   `json:"launch,omitempty"`  // of RunInstances
 }
 

@@ -9,23 +9,23 @@ import (
 	"strings"
 )
 
-// Image is what reports say of a machine image.
+// Image describes a machine image, as answers do.
 type Image struct {
 	Arch   string // "": x86_64
-	Root   string // its name for the disk; "": /dev/sda1
+	Root   string // its name of the disk; "": /dev/sda1
 	GiB    int    // of the disk; 0: 8
 	Device string // root device type; "": ebs
 	State  string // "": available
 }
 
-// looks is what machines are made from, and can only be looked at. Images, subnets, groups and key pairs
-// exist unless "missing" is in their name. No chance is drawn for these calls; only Script makes them fail.
+// looks holds the resources that clients can only look at. Images, subnets, groups and key pairs exist unless
+// "missing" is in their name. No chance is drawn for these calls; only Script makes them fail.
 type looks struct {
 	images map[string]Image
 	open   map[string]bool // security groups with an inbound rule
 }
 
-// SetImage says what an image is like. One that nothing was said of is like Ubuntu's.
+// SetImage describes an image. Any other image is like Ubuntu's.
 func (s *Server) SetImage(id string, i Image) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,12 +42,12 @@ func (s *Server) SetOpen(group string) {
 	s.looks.open = map[string]bool{group: true}
 }
 
-// harmless tells whether a call changes nothing, whatever comes of it: a look, or a launch on trial.
+// harmless reports whether a call has no effect in any case: a look, or a dry run of a launch.
 func harmless(action string, p params) bool {
 	return kinds[action].id != "" || action == actRun && p.get("DryRun") == "true"
 }
 
-// kinds are the things to be looked at: what their ids are called in a request and an answer, and what a missing one is.
+// kinds lists the resources to look at: the names of their ids in requests and answers, and the error of a missing one.
 var kinds = map[string]struct{ param, id, set, missing string }{
 	"DescribeImages":         {"ImageId", "imageId", "imagesSet", "InvalidAMIID.NotFound"},
 	"DescribeSubnets":        {"SubnetId", "subnetId", "subnetSet", "InvalidSubnetID.NotFound"},
@@ -108,7 +108,7 @@ func (i Image) xml() []element {
 	}
 }
 
-// element is a piece of an answer.
+// element is an element of an answer.
 type element struct {
 	XMLName xml.Name
 	Text    string    `xml:",chardata"`

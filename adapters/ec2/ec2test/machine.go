@@ -20,10 +20,10 @@ const (
 	Stopped      State = "stopped"
 )
 
-// codes are EC2's numbers for them.
+// codes holds EC2's numbers of the states.
 var codes = map[State]int{Pending: 0, Running: 16, ShuttingDown: 32, Terminated: 48, Stopping: 64, Stopped: 80}
 
-// Launch is what a launch asked for.
+// Launch is the request of a launch.
 type Launch struct {
 	ClientToken    string                       `json:"client_token,omitempty"`
 	Image          string                       `json:"image"`
@@ -45,16 +45,16 @@ type machine struct {
 	launched time.Time
 
 	state   State
-	next    State // what it is on its way to; "": it stays
+	next    State // the state it is changing to; "": none
 	changes time.Time
-	shown   State // what reports say until lag
+	shown   State // the state that answers show until lag
 	lag     time.Time
-	known   time.Time // nobody knows it before
+	known   time.Time // answers do not include it before
 	ended   time.Time
 	address string
 	reason  string
 	boots   int
-	stuck   bool // its stop does not end unless it is forced
+	stuck   bool // its stop does not end unless forced
 }
 
 func (m *machine) live() bool { return m.state != Terminated && m.state != ShuttingDown }
@@ -74,7 +74,7 @@ func (s *Server) add(l Launch) *machine {
 	return m
 }
 
-// become begins a transition; its end comes with time.
+// become begins a transition, which ends later.
 func (s *Server) become(m *machine, state State) {
 	now := time.Now()
 	if m.state != "" {
@@ -99,7 +99,7 @@ func (s *Server) become(m *machine, state State) {
 	}
 }
 
-// settle lets happen what is due by now.
+// settle brings all changes that are due into effect.
 func (s *Server) settle() {
 	now := time.Now()
 	for len(s.late) > 0 && !now.Before(s.late[0].at) {
@@ -125,7 +125,7 @@ func (s *Server) settle() {
 	}
 }
 
-// visible tells whether reports include the machine.
+// visible reports whether answers include the machine.
 func (s *Server) visible(m *machine) bool {
 	now := time.Now()
 	keep := s.plan.Keep
@@ -133,7 +133,7 @@ func (s *Server) visible(m *machine) bool {
 	return !now.Before(m.known) && (m.ended.IsZero() || now.Sub(m.ended) < keep)
 }
 
-// reported is the machine's state as reports have it, which may lag behind.
+// reported returns the machine's state as answers show it, which may lag behind.
 func (m *machine) reported() (State, string) {
 	if m.shown != "" && time.Now().Before(m.lag) {
 		return m.shown, ""

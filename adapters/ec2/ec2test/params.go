@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// params is a call's parameters, by their flattened names: "Filter.1.Value.2".
+// params holds a call's parameters, by their flattened names: "Filter.1.Value.2".
 type params url.Values
 
 func (p params) get(name string) string { return url.Values(p).Get(name) }
@@ -25,7 +25,7 @@ func (p params) list(name string) (values []string) {
 	}
 }
 
-// below returns what stands below a prefix.
+// below returns the parameters below a prefix.
 func (p params) below(prefix string) map[string]string {
 	found := map[string]string{}
 	for name, v := range p {

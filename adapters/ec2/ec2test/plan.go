@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// Plan is how long things take and what goes wrong how often. The zero value is a cloud that is
-// instant and never fails.
+// Plan sets how long actions take and how often faults occur. The zero value is a cloud that is instant and never
+// fails.
 type Plan struct {
 	Latency   Span          // of a call
 	Boot      Span          // pending to running
 	Stop      Span          // stopping to stopped
 	Terminate Span          // shutting-down to terminated
-	Unknown   Span          // how long nobody knows a new machine
-	Lag       Span          // how long reports still tell the state before
+	Unknown   Span          // how long answers do not include a new machine
+	Lag       Span          // how long answers still show the previous state
 	Keep      time.Duration // how long a terminated machine is reported; 0: an hour
 	Limits    bool          // EC2's documented request limits hold
 
@@ -27,13 +27,13 @@ type Plan struct {
 	HungDone     int // no answer, and it took effect
 	Late         int // cut, and it takes effect minutes later; launches only
 	NoCapacity   int // InsufficientInstanceCapacity; launches and starts
-	Refused      int // UnauthorizedOperation, whatever the client token; launches only
+	Refused      int // UnauthorizedOperation, even for a used client token; launches only
 	Expired      int // RequestExpired
-	Idle         int // accepted, and nothing comes of it; not launches
-	Dies         int // a new machine ends while it comes up
+	Idle         int // accepted without any effect; not launches
+	Dies         int // a new machine is terminated while it boots
 	Stuck        int // a stop does not end unless it is forced
-	Undone       int // a start comes to nothing: the machine stops again while it comes up
-	Unseen       int // of each report of a machine: it is left out, though it has been seen before
+	Undone       int // a start fails: the machine stops again while it boots
+	Unseen       int // for each machine in an answer: it is left out, although it has been visible before
 }
 
 // Span is a random time from Min to Max.
@@ -46,15 +46,15 @@ func (d Span) draw(r *rand.Rand) time.Duration {
 	return d.Min + time.Duration(r.Int64N(int64(d.Max-d.Min)))
 }
 
-// Fate is what becomes of one call. The zero value answers it as it should be.
+// Fate is the outcome of one call. The zero value is a correct answer.
 type Fate struct {
 	Code   string // the error it is answered with; "": none
 	Status int    // HTTP status of the error; 0: 400
-	Effect bool   // with an error, a cut or a hang: it takes effect all the same
+	Effect bool   // with an error, a cut or a hang: the call takes effect anyway
 	Cut    bool   // the connection is cut
 	Hang   bool   // no answer comes
 	Late   time.Duration
-	Idle   bool // it is accepted, and nothing comes of it
+	Idle   bool // the call is accepted without any effect
 	Took   time.Duration
 }
 
@@ -103,13 +103,13 @@ func (s *Server) fate(action string, fresh bool) Fate {
 	return Fate{Took: took}
 }
 
-// bucket is a token bucket as EC2 keeps one for each kind of request.
+// bucket is a token bucket; EC2 has one for each kind of request.
 type bucket struct {
 	tokens float64
 	filled time.Time
 }
 
-// limits are the documented ones: burst and refill a second.
+// limits holds the documented limits: burst, and refill for each second.
 var limits = map[string][2]float64{actDescribe: {100, 20}, actRun: {5, 2}, actStart: {5, 2}, actStop: {5, 2}, actTerminate: {100, 5}}
 
 // within takes a token of the action's bucket, if there is one.

@@ -9,9 +9,9 @@ import (
 
 const actReboot = "RebootInstances"
 
-// Restore takes in a ledger that another Server wrote: its machines are here as they were at its end, and those
-// that ran boot anew, as after a power cut. userData returns what a machine was launched with, which no ledger holds.
-// It is for a Server that nothing was made with yet.
+// Restore reads a ledger that another Server wrote. Its machines have their last states, and those that were running
+// boot again, as after a power cut. userData returns a machine's user-data, which no ledger contains. Call Restore
+// only on a new Server.
 func (s *Server) Restore(ledger io.Reader, userData func(id string) string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,7 +38,7 @@ func (s *Server) Restore(ledger io.Reader, userData func(id string) string) erro
 	return nil
 }
 
-// replay has an entry's effect, and all that followed from it with time.
+// replay applies an entry and the changes that followed from it later.
 func (s *Server) replay(e Entry, userData func(id string) string) error {
 	m := s.machines[e.Machine]
 	if e.Action == actRun && e.Launch != nil {

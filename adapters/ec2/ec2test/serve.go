@@ -37,7 +37,7 @@ func refuse(code, format string, args ...any) *refusal {
 	return &refusal{http.StatusBadRequest, code, fmt.Sprintf(format, args...)}
 }
 
-// outcome is what a caller gets. Cut and hang are for who carries the answer.
+// outcome is the answer to a call. The transport applies cut and hang.
 type outcome struct {
 	status    int
 	body      []byte
@@ -45,7 +45,7 @@ type outcome struct {
 	took      time.Duration
 }
 
-// ServeHTTP speaks EC2's Query protocol.
+// ServeHTTP implements EC2's Query protocol.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 	if err != nil {
@@ -65,8 +65,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(out.body)
 }
 
-// Transport reaches the server without a network, in no time but the plan's: for tests on
-// synctest's clock.
+// Transport reaches the server without a network and takes only the plan's time: for tests on synctest's clock.
 func (s *Server) Transport() http.RoundTripper { return transport{s} }
 
 type transport struct{ s *Server }
@@ -101,7 +100,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// serve takes a call to its fate. The effect is there when it returns; the answer travels afterwards.
+// serve decides a call. Its effect has taken place when serve returns; the answer travels afterwards.
 func (s *Server) serve(header http.Header, body []byte) outcome {
 	form, err := url.ParseQuery(string(body))
 	s.mu.Lock()
@@ -149,14 +148,14 @@ func (s *Server) serve(header http.Header, body []byte) outcome {
 	return out
 }
 
-// signed tells whether the request carries a signature; whether it is right nobody here can know.
+// signed reports whether the request has a signature. This server cannot check the signature.
 func signed(h http.Header) bool {
 	auth := h.Get("Authorization")
 	return strings.HasPrefix(auth, "AWS4-HMAC-SHA256 Credential=") && strings.Contains(auth, "/ec2/aws4_request") &&
 		strings.Contains(auth, "SignedHeaders=") && strings.Contains(auth, "Signature=") && h.Get("X-Amz-Date") != ""
 }
 
-// maxSkew is how far a caller's clock may be off.
+// maxSkew is how much a caller's clock may be off.
 const maxSkew = 5 * time.Minute
 
 // timely reports whether the request was signed at about the cloud's time.
@@ -165,14 +164,14 @@ func (s *Server) timely(h http.Header) bool {
 	return err == nil && s.now().Sub(at).Abs() <= maxSkew
 }
 
-// date is what an answer says that the time is.
+// date returns the time that an answer states.
 func (s *Server) date() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.now().UTC().Format(http.TimeFormat)
 }
 
-// now is the cloud's clock.
+// now returns the time of the cloud's clock.
 func (s *Server) now() time.Time { return time.Now().Add(s.ahead) }
 
 func answer(reply any, err error) outcome {

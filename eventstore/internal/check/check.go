@@ -1,4 +1,4 @@
-// Package check refuses malformed appends in the same words for every store.
+// Package check refuses malformed appends, with the same errors for every store.
 package check
 
 import (

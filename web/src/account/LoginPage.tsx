@@ -67,7 +67,7 @@ type DoorProps = {
   other: Other | undefined;
 };
 
-/** A link to the other form, if there is one. */
+/** A link to the other form. */
 type Other = { question: string; to: "/login" | "/signup"; label: string };
 
 const panel = "flex flex-col gap-4 rounded-xl border border-line bg-panel p-5 shadow-sm";
@@ -189,7 +189,7 @@ function emailError(email: string): { email?: string } {
     : { email: "This is not an e-mail address: it needs a name, an @ and a domain." };
 }
 
-/** passwordProblem returns what is wrong with a new password, in the server's words. */
+/** newPasswordError returns what is wrong with a new password, in the server's words. */
 export function newPasswordError(password: string): { password?: string } {
   const characters = Array.from(password).length;
   if (characters < 8) return { password: "Use at least 8 characters." };

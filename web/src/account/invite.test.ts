@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { inviteIn } from "./invite";
 
-test("the code of an invitation is read from the fragment", () => {
+test("an invitation code is read from the fragment", () => {
   expect(inviteIn("#invite=K7QFA-2BCDE-FGHIJ-KLMNO-PQRSTU")).toBe("K7QFA-2BCDE-FGHIJ-KLMNO-PQRSTU");
   expect(inviteIn("#other=1&invite=%20ABC%20")).toBe("ABC");
   expect(inviteIn("")).toBe("");

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
-vi.hoisted(() => vi.stubGlobal("location", { origin: "https://cloudbot.example.com" })); // the client looks at its first
+vi.hoisted(() => vi.stubGlobal("location", { origin: "https://cloudbot.example.com" })); // the client reads it first
 
 import { ApiError } from "@/api/client";
 import { logIn } from "./logIn";
@@ -32,7 +32,7 @@ beforeEach(() => {
 });
 afterEach(() => vi.unstubAllGlobals());
 
-test("a replica of the version before, which knows no device tokens, lets its user in", async () => {
+test("a replica of the previous version, which knows no device tokens, accepts the log-in", async () => {
   store.set("cloudbot.device", "device");
   answers = [problem("unknown_field"), tokens()];
   expect((await logIn(who)).access_token).toBe("a");
@@ -45,7 +45,7 @@ test("a browser that has no device token sends none", async () => {
   expect(bodies).toEqual([who]);
 });
 
-test("another refusal is not tried again", async () => {
+test("another refusal is not retried", async () => {
   store.set("cloudbot.device", "device");
   answers = [problem("wrong_credentials")];
   await expect(logIn(who)).rejects.toBeInstanceOf(ApiError);

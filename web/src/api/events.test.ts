@@ -46,7 +46,7 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-test("a page that nobody looks at gives its connection back, and goes on where it was when it is seen", async () => {
+test("a hidden page closes its connection, and resumes when it is visible", async () => {
   const states: string[] = [];
   const opened: boolean[] = [];
   const types: string[] = [];
@@ -67,7 +67,7 @@ test("a page that nobody looks at gives its connection back, and goes on where i
 
   page.turn("hidden");
   await vi.advanceTimersByTimeAsync(29_000);
-  page.turn("visible"); // only a glance elsewhere
+  page.turn("visible"); // only briefly hidden
   await vi.advanceTimersByTimeAsync(5_000);
   expect(streams.map((s) => s.open)).toEqual([true]);
 
@@ -84,7 +84,7 @@ test("a page that nobody looks at gives its connection back, and goes on where i
   await done;
 });
 
-test("while there is no way to the server, that is said once and not with each try", async () => {
+test("an unreachable server is reported once, not with each attempt", async () => {
   signedFetch.mockRejectedValue(new Error("offline"));
   const states: string[] = [];
   const control = new AbortController();
@@ -99,7 +99,7 @@ test("while there is no way to the server, that is said once and not with each t
   await done;
 });
 
-test("a server that does not take the id of the last event is asked for what comes next", async () => {
+test("a server that rejects the last event's id is asked for new events", async () => {
   const opened: boolean[] = [];
   const control = new AbortController();
   const done = followEvents(
@@ -112,7 +112,7 @@ test("a server that does not take the id of the last event is asked for what com
     control.signal,
     "1-7",
   );
-  signedFetch.mockResolvedValueOnce(new Response("{}", { status: 400 })); // of the version before, after a roll-back
+  signedFetch.mockResolvedValueOnce(new Response("{}", { status: 400 })); // of the previous version, after a roll-back
   await vi.advanceTimersByTimeAsync(0);
   expect(signedFetch.mock.lastCall![1].headers).toEqual({ "Last-Event-ID": "1-7" });
   await vi.advanceTimersByTimeAsync(5_000);
@@ -122,7 +122,7 @@ test("a server that does not take the id of the last event is asked for what com
   await done;
 });
 
-test("an orderly end is no lost connection, unless there is no way back", async () => {
+test("an orderly end is no lost connection, unless reconnecting fails", async () => {
   const states: string[] = [];
   const control = new AbortController();
   const done = followEvents(
@@ -142,7 +142,7 @@ test("an orderly end is no lost connection, unless there is no way back", async 
   await done;
 });
 
-test("a page that was never seen opens nothing", async () => {
+test("a page that was never visible opens no stream", async () => {
   page.turn("hidden");
   const control = new AbortController();
   const done = followEvents(
@@ -165,7 +165,7 @@ const open = () => streams.filter((s) => s.open);
 describe("the tabs of a browser", () => {
   const documents = new AsyncLocalStorage<Page>();
 
-  /** A tab of its own, on the locks and channels that all share. */
+  /** A separate tab, on shared locks and channels. */
   function tab(visibility: "visible" | "hidden" = "visible") {
     const own = new Page();
     own.visibilityState = visibility;
@@ -193,7 +193,7 @@ describe("the tabs of a browser", () => {
   };
 
   beforeEach(() => {
-    // Each tab has a document of its own, wherever its code goes on.
+    // Each tab has its own document, wherever its code continues.
     vi.stubGlobal(
       "document",
       new Proxy({} as Page, {
@@ -204,7 +204,7 @@ describe("the tabs of a browser", () => {
         },
       }),
     );
-    // One queue of who waits for the lock, and one of each channel's messages.
+    // One queue for the lock, and one for each channel's messages.
     const queue: (() => void)[] = [];
     let held: object | undefined;
     let robbed: ((why: Error) => void) | undefined;
@@ -257,7 +257,7 @@ describe("the tabs of a browser", () => {
     );
   });
 
-  test("share one stream, and the next one goes on where the first one was", async () => {
+  test("share one stream, and the next tab resumes where the first one stopped", async () => {
     const [a, b, c] = [tab(), tab(), tab("hidden")];
     await rest();
     expect(streams).toHaveLength(1);
@@ -280,7 +280,7 @@ describe("the tabs of a browser", () => {
       expect(t.opened).toEqual([false, true]); // nothing was missed
     }
 
-    // Who comes later knows nothing of what was, and missed nothing from then on.
+    // A new tab knows nothing of the past, and has missed nothing since.
     const d = tab();
     await rest();
     expect(d.opened).toEqual([false]);
@@ -292,7 +292,7 @@ describe("the tabs of a browser", () => {
     await leave(b, c, d);
   });
 
-  test("hear that the server was restored, and go on in its new epoch", async () => {
+  test("learn that the server was restored, and continue in its new epoch", async () => {
     const [a, b] = [tab(), tab()];
     await rest();
     streams[0]!.send('id: 1-9\nevent: e\ndata: {"type":"e"}\n\n');
@@ -308,7 +308,7 @@ describe("the tabs of a browser", () => {
     await leave(b);
   });
 
-  test("a reset that is the last word before the stream breaks is where it goes on", async () => {
+  test("after a reset as the last message, a broken stream resumes from the reset", async () => {
     const a = tab();
     await rest();
     streams[0]!.send('id: 1-9\nevent: e\ndata: {"type":"e"}\n\n');
@@ -320,7 +320,7 @@ describe("the tabs of a browser", () => {
     await leave(a);
   });
 
-  test("a tab that is hidden gives the stream to one that is looked at", async () => {
+  test("a hidden tab hands the stream to a visible one", async () => {
     const a = tab();
     const b = tab();
     await rest();
@@ -331,12 +331,12 @@ describe("the tabs of a browser", () => {
     expect(streams.map((s) => s.open)).toEqual([false, true]);
     streams[1]!.send(event(8));
     await rest();
-    expect(a.heard).toEqual(["e7", "e8"]); // it is told all the same
+    expect(a.heard).toEqual(["e7", "e8"]); // it is still reported
     await leave(a, b);
   });
 
-  test("a tab that the browser suspended loses the stream to one that is looked at", async () => {
-    // It has the lock, and neither says nor does anything.
+  test("a tab that the browser suspended loses the stream to a visible one", async () => {
+    // It holds the lock, and neither sends nor does anything.
     void navigator.locks
       .request("cloudbot.events.a", {}, () => new Promise<void>(() => undefined))
       .catch(() => undefined);
@@ -348,14 +348,14 @@ describe("the tabs of a browser", () => {
     streams[0]!.send(event(7));
     await rest();
     expect([b.heard, b.states.at(-1)]).toEqual([["e7"], "live"]);
-    // Who waits for it now does not steal it: it tells that it is there.
+    // The tab waiting for it now does not steal it: it reports that it is alive.
     const c = tab();
     await vi.advanceTimersByTimeAsync(300_000);
     expect([streams.filter((s) => s.open).length, c.states.at(-1)]).toEqual([1, "live"]);
     await leave(b, c);
   });
 
-  test("a tab whose stream is stolen lets go of it", async () => {
+  test("a tab whose lock is stolen closes its stream", async () => {
     const a = tab();
     await rest();
     expect(open()).toHaveLength(1);
@@ -367,7 +367,7 @@ describe("the tabs of a browser", () => {
     await leave(a);
   });
 
-  test("a stream that breaks off while nobody looks is made anew by who is looked at", async () => {
+  test("a stream that breaks while its tab is hidden is reconnected by a visible tab", async () => {
     const a = tab();
     const b = tab();
     await rest();
@@ -379,7 +379,7 @@ describe("the tabs of a browser", () => {
     await leave(a, b);
   });
 
-  test("a tab that missed something asks for everything anew", async () => {
+  test("a tab that missed something requests everything again", async () => {
     const a = tab();
     const b = tab();
     await rest();

@@ -31,7 +31,7 @@ type Config = {
   onState: (state: EventsState) => void;
 };
 
-type Word =
+type TabMessage =
   | { /** A new tab asks for the state. */ hello: true }
   | { /** The tab that has the stream is alive. */ beat: true }
   | {
@@ -42,7 +42,8 @@ type Word =
   | { /** The server was restored: all events after this point follow. */ reset: string }
   | {
       state: EventsState;
-      /** The position of the stream, and whether it has missed nothing. */ last: string | undefined;
+      /** The position of the stream; resumed: it has missed nothing. */
+      last: string | undefined;
       resumed: boolean;
     };
 
@@ -59,7 +60,7 @@ export async function shareEvents(
   if (!locks) return followEvents({ onEvent, onReset, onOpen, onState }, signal); // only secure pages have locks
   const name = `cloudbot.events.${login}`;
   const channel = new BroadcastChannel(name);
-  const post = (word: Word) => channel.postMessage(word);
+  const post = (message: TabMessage) => channel.postMessage(message);
   let leads = false;
   let joined = false; // earlier state may be out of date
   let heard = Date.now(); // when the tab that has the stream last sent a message
@@ -70,27 +71,27 @@ export async function shareEvents(
     joined = true;
     onOpen(resumed);
   };
-  channel.addEventListener("message", ({ data: word }: MessageEvent<Word>) => {
-    if ("hello" in word) {
+  channel.addEventListener("message", ({ data: message }: MessageEvent<TabMessage>) => {
+    if ("hello" in message) {
       if (leads) post({ state, last, resumed: true });
       return;
     }
     heard = Date.now();
-    if (leads || "beat" in word) {
+    if (leads || "beat" in message) {
       // the previous tab may still be closing
-    } else if ("reset" in word) {
-      last = word.reset;
+    } else if ("reset" in message) {
+      last = message.reset;
       onReset();
-    } else if ("event" in word) {
-      const missed = !joined || word.after !== last;
-      last = word.position || last;
-      onEvent(word.event, word.position);
+    } else if ("event" in message) {
+      const missed = !joined || message.after !== last;
+      last = message.position || last;
+      onEvent(message.event, message.position);
       if (missed) open(false);
     } else {
-      set(word.state);
-      if (word.state !== "live") return;
-      const resumed = joined && word.resumed && word.last === last;
-      last = word.last;
+      set(message.state);
+      if (message.state !== "live") return;
+      const resumed = joined && message.resumed && message.last === last;
+      last = message.last;
       open(resumed);
     }
   });

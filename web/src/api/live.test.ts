@@ -4,7 +4,7 @@ import { queryClient } from "./queries";
 
 afterEach(() => queryClient.clear());
 
-test("an answer that was on its way when its subject changed is asked for again", async () => {
+test("an answer under way when its subject changed is requested again", async () => {
   const answers: ((v: string) => void)[] = [];
   const queryFn = () => new Promise<string>((resolve) => answers.push(resolve));
   const first = queryClient.fetchQuery({ queryKey: ["instance", "i"], queryFn });

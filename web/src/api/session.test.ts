@@ -31,7 +31,7 @@ afterEach(() => vi.unstubAllGlobals());
 
 const asked = (times: number) => vi.waitFor(() => expect(refreshes).toHaveLength(times));
 
-/** A page of its own on the storage that all share. */
+/** A separate page on shared storage. */
 async function page() {
   vi.resetModules();
   const { session } = await import("./session");
@@ -40,26 +40,26 @@ async function page() {
   return { session, logins };
 }
 
-test("another log-in in another tab is noticed, and its tokens are not this page's", async () => {
+test("a new log-in in another tab is noticed, and its tokens are not used by this page", async () => {
   const here = await page();
   here.session.start(answer("a"));
   const there = await page();
   there.session.end();
-  there.session.start(answer("b")); // this page was asleep, and heard of neither
+  there.session.start(answer("b")); // this page was asleep and missed both
   expect(await here.session.token()).toBeUndefined();
   expect(here.logins).toHaveLength(2);
   expect(here.logins[1]).toBe(there.session.getSnapshot().login);
   expect(await here.session.token()).toBe("access b");
 });
 
-test("a log-in over a log-in is another one", async () => {
+test("a log-in that replaces a log-in counts as another one", async () => {
   const { session, logins } = await page();
   session.start(answer("a"));
   session.start(answer("b"));
   expect(new Set(logins).size).toBe(2);
 });
 
-test("what a refresh brings is dropped where somebody else has logged in meanwhile", async () => {
+test("a refresh is dropped if another account has logged in meanwhile", async () => {
   const here = await page();
   here.session.start(answer("a"));
   const fresh = here.session.refresh("access a");
@@ -71,7 +71,7 @@ test("what a refresh brings is dropped where somebody else has logged in meanwhi
   expect(await there.session.token()).toBe("access b");
 });
 
-test("what another tab brought is taken, though it is seen here a moment late", async () => {
+test("tokens refreshed by another tab are used, even if they become visible late", async () => {
   const { session } = await page();
   session.start(answer("a"));
   const fresh = session.refresh("access a");
@@ -81,7 +81,7 @@ test("what another tab brought is taken, though it is seen here a moment late", 
   expect(refreshes).toHaveLength(0);
 });
 
-test("a log-out does not end somebody else's log-in", async () => {
+test("a log-out does not end another account's log-in", async () => {
   const here = await page();
   here.session.start(answer("a"));
   const there = await page();
@@ -90,7 +90,7 @@ test("a log-out does not end somebody else's log-in", async () => {
   expect(await there.session.token()).toBe("access b");
 });
 
-test("a refresh keeps the log-in, is made once for all, and what goes wrong with it signs nobody out", async () => {
+test("a refresh keeps the log-in, runs once for all tabs, and its failure does not log out", async () => {
   const { session, logins } = await page();
   session.start(answer("a"));
   const both = [session.refresh("access a"), session.refresh("access a")];
@@ -105,7 +105,7 @@ test("a refresh keeps the log-in, is made once for all, and what goes wrong with
   expect(logins).toHaveLength(1);
 });
 
-test("a server that never answers a refresh does not hold all tabs for ever", async () => {
+test("a server that never answers a refresh does not block all tabs", async () => {
   const timeout = vi.spyOn(AbortSignal, "timeout").mockImplementation(() => AbortSignal.abort(new Error("late")));
   const { session } = await page();
   session.start(answer("a"));
@@ -115,7 +115,7 @@ test("a server that never answers a refresh does not hold all tabs for ever", as
   timeout.mockRestore();
 });
 
-test("a browser keeps what tells that it logged in before, beyond a log-out and a refresh", async () => {
+test("a browser's device token survives a log-out and a refresh", async () => {
   const { session } = await page();
   expect(session.deviceToken()).toBeNull();
   session.start({ ...answer("a"), device_token: "device" });

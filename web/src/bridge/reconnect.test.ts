@@ -13,8 +13,8 @@ const failed = (generation: number, status: number, more = {}): Event => ({
   error: { status, ...more },
 });
 
-/** told is what the machine is told of a socket that closed. */
-async function told(code: number, everOpen: boolean, whyNot?: () => Promise<unknown>): Promise<Event[]> {
+/** reported returns the events that the machine receives for a socket that closed. */
+async function reported(code: number, everOpen: boolean, whyNot?: () => Promise<unknown>): Promise<Event[]> {
   const events: Event[] = [];
   reportClosed((e) => events.push(e), 7, { code, reason: "r" }, everOpen, whyNot, new AbortController().signal);
   await Promise.resolve()
@@ -25,7 +25,7 @@ async function told(code: number, everOpen: boolean, whyNot?: () => Promise<unkn
 const answer = () => Promise.resolve({ status: 403, code: "foreign_origin" });
 
 describe("reconnect", () => {
-  test("connects, opens and says since when", () => {
+  test("connects, opens and records since when", () => {
     expect(play([[0, { type: "start" }]]).state).toEqual({
       at: "connecting",
       generation: 1,
@@ -40,7 +40,7 @@ describe("reconnect", () => {
     ).toEqual({ at: "open", generation: 1, since: 70 });
   });
 
-  test("an earlier attempt's late words change nothing", () => {
+  test("late reports from an earlier attempt change nothing", () => {
     const m = play([
       [0, { type: "start" }],
       [25_000, { type: "due" }],
@@ -52,7 +52,7 @@ describe("reconnect", () => {
     expect(next(stopped, opened(2), 26_300, 0.5)).toBe(stopped);
   });
 
-  test("waits longer after each failure, up to a limit, and anew only after three stable seconds", () => {
+  test("waits longer after each failure, up to a limit, and starts over only after three stable seconds", () => {
     let m = play([[0, { type: "start" }]]);
     const waits: number[] = [];
     for (let i = 1, now = 0; i <= 9; i++) {
@@ -81,7 +81,7 @@ describe("reconnect", () => {
     expect(settled.state).toEqual({ at: "waiting", until: 3_375, why: "lost" });
   });
 
-  test("comes back when it is told to", () => {
+  test("reconnects when the server asks for it", () => {
     const from = play([
       [0, { type: "start" }],
       [10, opened(1)],
@@ -159,7 +159,7 @@ describe("reconnect", () => {
     ]);
     expect(m.state).toEqual({ at: "waiting", until: Infinity, why: "offline" });
     expect(play([[20, { type: "online" }]], m).state).toMatchObject({ at: "connecting", generation: 2, attempt: 1 });
-    // One that is open may survive; when it breaks, it waits.
+    // An open connection may survive; when it breaks, it waits.
     const open = play([
       [0, { type: "start" }],
       [10, opened(1)],
@@ -170,7 +170,7 @@ describe("reconnect", () => {
     expect(play([[0, { type: "start" }]], machine(false)).state).toMatchObject({ why: "offline" });
   });
 
-  test("a hidden page lets go, and connects at once when it is seen again", () => {
+  test("a hidden page disconnects, and reconnects immediately when it is visible", () => {
     const hidden = play([
       [0, { type: "start" }],
       [10, opened(1)],
@@ -179,7 +179,7 @@ describe("reconnect", () => {
     expect(hidden.state).toEqual({ at: "waiting", until: Infinity, why: "hidden" });
     expect(play([[50_000, { type: "online" }]], hidden).state).toMatchObject({ why: "hidden" });
     expect(play([[60_000, { type: "visible" }]], hidden).state).toMatchObject({ at: "connecting", generation: 2 });
-    // Being seen is no reason to skip a back-off.
+    // Becoming visible is no reason to skip a back-off.
     const waiting = play([
       [0, { type: "start" }],
       [10, failed(1, 502)],
@@ -196,7 +196,7 @@ describe("reconnect", () => {
     expect(waiting.state).toMatchObject({ at: "connecting", attempt: 1, generation: 2 });
   });
 
-  test("a proxy without upgrades and an address the server does not know are told apart", () => {
+  test("a proxy without upgrades and an address unknown to the server are distinguished", () => {
     const begun = play([[0, { type: "start" }]]);
     const after = (status: number, code: string) => play([[10, failed(1, status, { code })]], begun).state;
     expect(after(426, "upgrade_lost")).toMatchObject({ at: "waiting", why: "proxy" });
@@ -205,18 +205,18 @@ describe("reconnect", () => {
     expect(after(403, "forbidden")).toMatchObject({ at: "ended", reason: "forbidden" });
   });
 
-  test("a socket that never opened is explained by the server, where it can be asked", async () => {
+  test("the server gives the reason for a socket that never opened, if it can be reached", async () => {
     const said = [{ type: "closed", generation: 7, code: 1006, reason: "r" }];
-    expect(await told(1006, false, answer)).toEqual([
+    expect(await reported(1006, false, answer)).toEqual([
       { type: "failed", generation: 7, error: { status: 403, code: "foreign_origin", retryAfter: undefined } },
     ]);
-    expect(await told(1006, true, answer)).toEqual(said); // it broke off later
-    expect(await told(1006, false)).toEqual(said);
-    expect(await told(1006, false, () => Promise.reject(new TypeError("network")))).toEqual(said);
-    expect(await told(4401, false, answer)).toEqual([{ ...said[0], code: 4401 }]); // the server said why
+    expect(await reported(1006, true, answer)).toEqual(said); // it broke later
+    expect(await reported(1006, false)).toEqual(said);
+    expect(await reported(1006, false, () => Promise.reject(new TypeError("network")))).toEqual(said);
+    expect(await reported(4401, false, answer)).toEqual([{ ...said[0], code: 4401 }]); // the server gave the reason
   });
 
-  test("whatever was thrown becomes a refusal", () => {
+  test("any thrown value becomes a refusal", () => {
     expect(refusal(new TypeError("network"))).toEqual({ status: 0, code: undefined, retryAfter: undefined });
     expect(refusal({ status: 503, code: "not_ready", retryAfter: 2 })).toEqual({
       status: 503,

@@ -20,7 +20,7 @@ beforeEach(() => {
   page = Object.assign(new EventTarget(), { visibilityState: "visible" });
   vi.stubGlobal("window", new EventTarget());
   vi.stubGlobal("document", page);
-  // One at a time, as Web Locks have it for all tabs of a browser.
+  // One at a time, as Web Locks allow for all tabs of a browser.
   const request = (_: string, f: () => Promise<void>) => (locks = locks.then(f));
   vi.stubGlobal("navigator", { onLine: true, locks: { request } });
   vi.stubGlobal(
@@ -63,7 +63,7 @@ const again = async (wait: number) => {
 const states = (c: ChatConnection) => c.snapshot().chat.outbox.map((i) => i.state);
 
 describe("a chat's connection", () => {
-  test("follows its session, loads the history and what is asked", async () => {
+  test("subscribes to its session, and loads the history and open requests", async () => {
     const c = await connected();
     expect(c.snapshot().link.at).toBe("open");
     expect(c.snapshot().chat.history).toBe("ready");
@@ -78,7 +78,7 @@ describe("a chat's connection", () => {
       expect([m, gateway.count(m)]).toEqual([m, 1]);
   });
 
-  test("begins with the session that was open, unless it is no more", async () => {
+  test("starts with the session that was open, unless it no longer exists", async () => {
     gateway.answers["sessions.list"] = () => ({ sessions: [{ key: "agent:main:two" }] });
     expect((await connected("agent:main:two")).snapshot().chat.current).toBe("agent:main:two");
     expect((await connected("agent:main:deleted")).snapshot().chat.current).toBe("agent:main:main");
@@ -89,14 +89,14 @@ describe("a chat's connection", () => {
     ]);
   });
 
-  test("is not open before the machine said hello", async () => {
+  test("is not open before the machine's hello", async () => {
     const c = begin();
     await settle(5_000);
     expect(c.snapshot().link.at).toBe("connecting");
     expect(gateway.asked).toEqual([]);
   });
 
-  test("gets a fresh ticket each time, and a late one opens nothing", async () => {
+  test("gets a new ticket each time, and a late ticket opens nothing", async () => {
     const tickets: ((a: { url: string; protocols: string[] }) => void)[] = [];
     begin(() => new Promise((resolve) => tickets.push(resolve)));
     await settle(25_000); // the first takes too long
@@ -110,7 +110,7 @@ describe("a chat's connection", () => {
     expect(gateway.sockets).toHaveLength(1);
   });
 
-  test("after a break it subscribes again and has the history, without anything twice", async () => {
+  test("after a break it subscribes again and reloads the history, without duplicates", async () => {
     const c = await connected();
     c.send("hello");
     await settle(10);
@@ -133,7 +133,7 @@ describe("a chat's connection", () => {
     expect(c.snapshot().chat.runs.map((r) => r.text)).toEqual(["Good morning"]);
   });
 
-  test("notices a machine that has gone silent", async () => {
+  test("detects a silent machine", async () => {
     const c = await connected();
     await settle(74_000);
     expect(c.snapshot().link.at).toBe("open");
@@ -141,7 +141,7 @@ describe("a chat's connection", () => {
     expect(c.snapshot().link.at).not.toBe("open");
   });
 
-  test("a hidden page lets go after half a minute, unless something is under way", async () => {
+  test("a hidden page disconnects after half a minute, unless something is under way", async () => {
     const c = await connected();
     gateway.event("chat", { runId: "r", sessionKey: "agent:main:main", seq: 1, state: "delta", deltaText: "x" });
     page.visibilityState = "hidden";
@@ -157,7 +157,7 @@ describe("a chat's connection", () => {
     expect(c.snapshot().link.at).toBe("open");
   });
 
-  test("what may be done twice survives a break; what may not is told", async () => {
+  test("repeatable requests survive a break; the others are rejected", async () => {
     const c = await connected();
     gateway.silent = new Set(["sessions.patch", "sessions.create"]);
     const renamed = c.rename("agent:main:main", "New name");
@@ -172,20 +172,20 @@ describe("a chat's connection", () => {
     expect(gateway.count("sessions.create")).toBe(1);
   });
 
-  test("asks for earlier messages until there are some, though new ones have moved them", async () => {
+  test("loads earlier messages until there are some, although new ones have shifted the pages", async () => {
     const c = await connected();
     let total = 150;
     gateway.answers["chat.history"] = ({ offset }) => pageOf(total, Number(offset ?? 0));
     c.reload();
     await settle(10);
     expect(c.snapshot().chat.messages[0]!.text).toBe("50");
-    total = 250; // the next page is the one that is there
+    total = 250; // the next page is the one that exists
     await c.earlier();
     expect(c.snapshot().chat.messages[0]!.text).toBe("0");
     expect(c.snapshot().chat.messages).toHaveLength(150);
   });
 
-  test("a machine that always tells of the same page is not asked for ever", async () => {
+  test("a machine that always returns the same page is asked a limited number of times", async () => {
     const c = await connected();
     gateway.answers["chat.history"] = () => ({
       messages: [{ role: "user", content: "x", __openclaw: { id: "x" } }],
@@ -198,7 +198,7 @@ describe("a chat's connection", () => {
     expect(gateway.count("chat.history")).toBeLessThan(5);
   });
 
-  test("hears of a chat that was left while it was being answered until it is", async () => {
+  test("stays subscribed to a chat that is being answered until its answer ends", async () => {
     const c = await connected();
     gateway.event("chat", { runId: "r", sessionKey: "agent:main:main", seq: 1, state: "delta", deltaText: "x" });
     c.open("agent:main:two");
@@ -223,7 +223,7 @@ describe("a chat's connection", () => {
 });
 
 describe("the outbox", () => {
-  test("what is written offline is sent once there is a connection", async () => {
+  test("a message written offline is sent once there is a connection", async () => {
     const c = begin();
     c.send("early");
     expect(states(c)).toEqual(["queued"]);
@@ -236,7 +236,7 @@ describe("the outbox", () => {
     expect(storage.length).toBe(0);
   });
 
-  test("what was taken without a word is not sent again: the history proves it", async () => {
+  test("a message accepted without an answer is not sent again: the history proves it", async () => {
     const c = await connected();
     gateway.silent.add("chat.send");
     c.send("hello");
@@ -249,7 +249,7 @@ describe("the outbox", () => {
     expect(states(c)).toEqual([]);
   });
 
-  test("what history does not show is sent again with the same key", async () => {
+  test("a message that the history lacks is sent again with the same key", async () => {
     const c = await connected();
     gateway.answers["chat.history"] = () => ({ messages: [] });
     gateway.silent.add("chat.send");
@@ -283,7 +283,7 @@ describe("the outbox", () => {
     expect(states(c)).toEqual([]);
   });
 
-  test("discarding forgets it", async () => {
+  test("discarding removes the message", async () => {
     const c = await connected();
     gateway.refuse["chat.send"] = { code: "INVALID_REQUEST", message: "too long for the model" };
     c.send("hello");
@@ -294,7 +294,7 @@ describe("the outbox", () => {
     expect(storage.length).toBe(0);
   });
 
-  test("waits while the agent answers something else, and keeps the order", async () => {
+  test("waits while the agent is busy, and keeps the order", async () => {
     const c = await connected();
     gateway.refuse["chat.send"] = { code: "UNAVAILABLE", message: "answering", retryable: true, retryAfterMs: 500 };
     c.send("one");
@@ -309,7 +309,7 @@ describe("the outbox", () => {
     expect(gateway.taken.map((t) => t.text)).toEqual(["one", "two"]);
   });
 
-  test("a reloaded page sends what the one before had not", async () => {
+  test("a reloaded page sends the unsent messages", async () => {
     const first = begin();
     first.send("written before the reload");
     first.stop();
@@ -318,9 +318,9 @@ describe("the outbox", () => {
     expect(second.snapshot().chat.outbox).toEqual([]);
   });
 
-  test("of two tabs one sends", async () => {
+  test("only one of two tabs sends", async () => {
     const a = await connected();
-    gateway.socket.cut(1006); // both are without a connection while it is written
+    gateway.socket.cut(1006); // both are disconnected while it is written
     const b = begin();
     await settle();
     a.send("once");
@@ -334,7 +334,7 @@ describe("the outbox", () => {
     expect(gateway.taken).toHaveLength(1);
   });
 
-  test("a stop outlives a break, and names the run it means", async () => {
+  test("a stop survives a break, and names its run", async () => {
     const c = await connected();
     gateway.event("chat", { runId: "r", sessionKey: "agent:main:main", seq: 1, state: "delta", deltaText: "x" });
     gateway.silent.add("chat.abort");

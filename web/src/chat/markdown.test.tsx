@@ -51,7 +51,7 @@ describe("Markdown from a machine", () => {
     expect(html(text)).toContain("&lt;");
   });
 
-  test("code has its language's name, and a button to copy it that has a name", () => {
+  test("code shows its language, and its copy button has a name", () => {
     const block = html('```go\nfmt.Println("<b>")\n```');
     expect(block).toContain(">go<");
     expect(block).toContain('aria-label="Copy the go code"');

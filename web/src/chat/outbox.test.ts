@@ -7,7 +7,7 @@ beforeEach(() => (storage = new MemoryStorage()));
 const open = (account = "a", instance = "i") => new Outbox(account, instance, storage);
 
 describe("outbox", () => {
-  test("keeps messages in order, with a key each, for the next page too", () => {
+  test("keeps messages in order, each with a key, also for the next page", () => {
     const one = open().add("s", "one", 1);
     const two = open().add("s", "two", 2);
     expect(one.key).not.toBe(two.key);
@@ -29,24 +29,24 @@ describe("outbox", () => {
     ).toEqual(["two"]);
   });
 
-  test("two tabs that write at the same time lose nothing of each other's", () => {
+  test("two tabs that write at the same time lose no messages", () => {
     const here = open(),
       there = open();
     const first = here.add("s", "one", 5);
-    // The storage as the other tab still sees it, while this one writes.
+    // The storage as the other tab still sees it, while this tab writes.
     const stale = new MemoryStorage();
     stale.setItem(storage.key(0)!, storage.getItem(storage.key(0)!)!);
     const late = new Outbox("a", "i", stale);
     here.add("s", "two", 5);
     late.update("s", first.key, { state: "sent", tries: 1 });
-    storage.setItem(stale.key(0)!, stale.getItem(stale.key(0)!)!); // what the other tab wrote arrives
+    storage.setItem(stale.key(0)!, stale.getItem(stale.key(0)!)!); // the other tab's writes arrive
     expect(there.list("s").map((i) => [i.text, i.state])).toEqual([
       ["one", "sent"],
       ["two", "queued"],
     ]);
   });
 
-  test("instances, sessions and accounts do not see each other's", () => {
+  test("instances, sessions and accounts do not see each other's messages", () => {
     open("a", "i").add("s:1", "mine", 1);
     expect(open("a", "i").sessions()).toEqual(["s:1"]);
     for (const other of [open("a", "j"), open("b", "i"), open("a", "i:s")]) expect(other.sessions()).toEqual([]);
@@ -59,7 +59,7 @@ describe("outbox", () => {
     vi.unstubAllGlobals();
   });
 
-  test("is bounded, and says so in a sentence", () => {
+  test("is limited, and explains the limit in a sentence", () => {
     expect(() => open().add("s", "é".repeat(33_000), 1)).toThrow(
       new Error("This message is longer than 64 KiB. Send it in parts, or put it in a file."),
     );
@@ -70,7 +70,7 @@ describe("outbox", () => {
     expect(open().list("s")).toHaveLength(50);
   });
 
-  test("what it cannot store it keeps while the page is open", () => {
+  test("messages that cannot be stored are kept while the page is open", () => {
     const o = open();
     storage.full = true;
     o.add("s", "kept", 1);
@@ -78,7 +78,7 @@ describe("outbox", () => {
     expect(o.sessions()).toEqual(["s"]);
   });
 
-  test("what somebody else wrote there is no message", () => {
+  test("values of other programs in the storage are ignored", () => {
     open().add("s", "x", 1);
     const place = storage.key(0)!;
     for (const nonsense of ["{", "null", '{"a":1}', '[1,null,{"key":1}]']) {
@@ -87,7 +87,7 @@ describe("outbox", () => {
     }
   });
 
-  test("a log-out forgets one account's messages and drafts", () => {
+  test("a log-out deletes one account's messages and drafts", () => {
     open("a").add("s", "x", 1);
     open("a").setDraft("s", "half a sentence");
     open("ab").add("s", "y", 1);

@@ -6,7 +6,7 @@ import { Prompts } from "./prompts";
 import { empty } from "./state";
 import { phaseWords } from "./words";
 
-test.each(["constructor", "__proto__", "toString"])("a machine that calls things %s breaks no page", (name) => {
+test.each(["constructor", "__proto__", "toString"])("a machine that uses %s as a name breaks no page", (name) => {
   const asked = inquiry({
     id: "i",
     questions: [{ questionId: name, question: "Which?", options: [{ label: "This" }] }],
@@ -20,7 +20,7 @@ test.each(["constructor", "__proto__", "toString"])("a machine that calls things
 
 const command = (text: string) => approval({ id: "a", request: { command: text } }, "exec")!.command;
 
-test("a command that is to be allowed is shown whole, and cannot look like another", () => {
+test("a command to approve is shown in full, and cannot look like another", () => {
   expect(command("echo a \u202e# b\r\n\tc\u200b")).toBe("echo a \\u{202e}# b\\u{d}\n\tc\\u{200b}");
   expect(command(`${" ".repeat(20_000)}; rm -rf ~`)).toMatch(/rm -rf ~$/);
 });

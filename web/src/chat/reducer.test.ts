@@ -6,7 +6,7 @@ import { empty, type ChatState } from "./state";
 import { inOrder } from "./transcript";
 import { pageOf, said } from "./testing";
 
-// The frames are what the stand-in gateway says; its own tests keep them so.
+// The frames come from the stand-in gateway; its own tests keep them current.
 type Name = keyof typeof recorded;
 const main = "agent:main:main";
 
@@ -29,7 +29,7 @@ const play = (name: Name, from: ChatState = empty) =>
     from,
   );
 
-// What the agent did and said, in order; in how many messages does not matter.
+// What the agent did and wrote, in order; the number of messages does not matter.
 const shape = (s: ChatState) =>
   s.messages
     .filter((m) => m.role === "assistant")
@@ -87,7 +87,7 @@ describe("recorded", () => {
     ]);
   });
 
-  test("a cold start's phases", () => {
+  test("the phases of a cold start are shown", () => {
     const seen = events("cold").reduce<[ChatState, string[]]>(
       ([s, p], f) => {
         const next = reduce(s, tell(f.event, f.payload));
@@ -104,20 +104,20 @@ describe("recorded", () => {
     ]);
   });
 
-  test("what is replaced is gone", () => {
+  test("replaced text disappears", () => {
     const [before] = events("replace").filter((f) => f.payload.replace === true);
     expect(before).toBeDefined();
     expect(play("replace").messages[0]!.text).toBe("This replaced what was here before. And this was added.");
   });
 
-  test("an error told twice is one", () => {
+  test("an error reported twice is shown once", () => {
     const end = play("error");
     expect(events("error").filter((f) => f.payload.state === "error")).toHaveLength(2);
     expect(end.messages.filter((m) => m.role === "note")).toHaveLength(1);
     expect(end.messages[0]!.text).toBe("This begins well enough,");
   });
 
-  test("an approval comes, and goes when it is decided", () => {
+  test("an approval appears, and disappears when it is decided", () => {
     const all = events("approve");
     const at = all.findIndex((f) => f.event === "exec.approval.requested");
     const before = run(all.slice(0, at + 1).map((f) => tell(f.event, f.payload)));
@@ -132,7 +132,7 @@ describe("recorded", () => {
     expect(play("approve").approvals).toEqual([]);
   });
 
-  test("questions come, and go when they are answered", () => {
+  test("questions appear, and disappear when they are answered", () => {
     const asked = run(
       events("ask")
         .filter((f) => f.event === "question.requested")
@@ -146,7 +146,7 @@ describe("recorded", () => {
     expect(play("ask").inquiries).toEqual([]);
   });
 
-  test("history is the same conversation as the one that was heard", () => {
+  test("history is the same conversation as the live one", () => {
     const heard = play("history");
     const read = run([history(replay("history", 1))]);
     expect(shape(read)).toEqual(shape(heard));
@@ -156,7 +156,7 @@ describe("recorded", () => {
     ]);
   });
 
-  test("after a reconnect the answer under way goes on where history left it, once", () => {
+  test("after a reconnect the answer under way continues where history ends, without duplicates", () => {
     const before = run([
       chat("delta", 1, { deltaText: "This is " }),
       { type: "taken", key: main, item: { key: "run", text: "/slow", at: 0, state: "sent", tries: 1 } },
@@ -169,8 +169,8 @@ describe("recorded", () => {
   });
 });
 
-describe("what may go wrong on the way", () => {
-  test("a model that does not answer: the run says why it begins again", () => {
+describe("failures on the way", () => {
+  test("a run whose model does not answer shows why it retries", () => {
     // As OpenClaw 2026.9.6 sent it.
     const retrying = {
       phase: "retrying",
@@ -190,7 +190,7 @@ describe("what may go wrong on the way", () => {
     expect(run([chat("status", 3, { phase: "preparing_context" })], s).runs[0]!.phase).toBe("preparing_context");
   });
 
-  test("deltas that are late or come twice are ignored", () => {
+  test("late and repeated deltas are ignored", () => {
     const s = run([
       chat("delta", 1, { deltaText: "a" }),
       chat("delta", 3, { deltaText: "c" }),
@@ -200,7 +200,7 @@ describe("what may go wrong on the way", () => {
     expect(s.runs[0]!.text).toBe("ac");
   });
 
-  test("the whole text, where it comes along, mends a gap", () => {
+  test("the whole text, if included, repairs a gap", () => {
     const s = run([
       chat("delta", 1, { deltaText: "a" }),
       chat("delta", 3, { deltaText: "c", message: { role: "assistant", content: [{ type: "text", text: "abc" }] } }),
@@ -208,7 +208,7 @@ describe("what may go wrong on the way", () => {
     expect(s.runs[0]!.text).toBe("abc");
   });
 
-  test("tools stay where they began while the text begins as it did, and else go first", () => {
+  test("tools keep their place while the text before them is unchanged, and otherwise go first", () => {
     const s = run([
       chat("delta", 1, { deltaText: "One. " }),
       began("a"),
@@ -225,7 +225,7 @@ describe("what may go wrong on the way", () => {
     ).toEqual([0, 0]);
   });
 
-  test("in history, too, what was said before a tool stands before it", () => {
+  test("in history, too, the text before a tool is shown before it", () => {
     const call = { type: "toolCall", id: "c", name: "exec" };
     const s = run([
       history({
@@ -239,7 +239,7 @@ describe("what may go wrong on the way", () => {
     expect(shape(s).map(([, what]) => what)).toEqual(["First", "exec", "\n\nthen", "at last"]);
   });
 
-  test("nothing brings an ended run back", () => {
+  test("an ended run never returns", () => {
     const s = run([chat("delta", 1, { deltaText: "a" }), chat("final", 2)]);
     expect(
       run(
@@ -261,7 +261,7 @@ describe("what may go wrong on the way", () => {
     ).toBe(s);
   });
 
-  test("a run that ended unheard is not said to go on", () => {
+  test("a run that ended while disconnected is not shown as running", () => {
     const before = run([chat("delta", 1, { deltaText: "half" })]);
     const after = run(
       [
@@ -281,12 +281,12 @@ describe("what may go wrong on the way", () => {
     expect(after.messages.map((m) => m.text)).toEqual(["q", "half and whole"]);
   });
 
-  test("a run that began after history was asked for stays", () => {
+  test("a run that started after history was requested stays", () => {
     const s = run([chat("delta", 20, { deltaText: "new" }), history({ messages: [] }, 15)]);
     expect(s.runs).toMatchObject([{ text: "new" }]);
   });
 
-  test("what the user said is shown once: from the outbox, the event and history", () => {
+  test("a user's message is shown once, whether from the outbox, the event or history", () => {
     const item = { key: "k", text: "hello", at: 0, state: "sent" as const, tries: 1 };
     const user = { role: "user", content: [{ type: "text", text: "hello" }], idempotencyKey: "k:user", timestamp: 1 };
     const s = run([
@@ -300,7 +300,7 @@ describe("what may go wrong on the way", () => {
     expect(s.outbox).toEqual([]);
   });
 
-  test("what was taken stays where the history does not have it yet", () => {
+  test("an accepted message stays while the history lacks it", () => {
     const s = run([
       { type: "taken", key: main, item: { key: "k", text: "hello", at: 0, state: "sent", tries: 1 } },
       history({ messages: [] }),
@@ -308,21 +308,21 @@ describe("what may go wrong on the way", () => {
     expect(s.messages.map((m) => m.text)).toEqual(["hello"]);
   });
 
-  test("another session's run marks it as busy and leaves this one alone", () => {
+  test("another session's run marks that session as busy and does not affect this one", () => {
     const s = run([other("delta")]);
     expect(s).toMatchObject({ busy: ["agent:main:two"], runs: [] });
     expect(run([other("final")], s).busy).toEqual([]);
   });
 
-  test("a session that is left while it is being answered is busy until it is not", () => {
+  test("a session that is left while it is being answered is busy until the answer ends", () => {
     const s = run([chat("delta", 1, { deltaText: "x" }), { type: "open", key: "agent:main:two", outbox: [] }]);
     expect(s.busy).toEqual([main]);
     expect(reduce(s, chat("final", 2)).busy).toEqual([]);
     expect(reduce(s, { type: "open", key: main, outbox: [] }).busy).toEqual([]);
-    expect(reduce(s, { type: "connected", main }).busy).toEqual([]); // its end may have gone unheard
+    expect(reduce(s, { type: "connected", main }).busy).toEqual([]); // its end may have been missed
   });
 
-  test("a stop before the first word says so", () => {
+  test("a stop before any text leaves a note", () => {
     const s = run([
       chat("status", 1, { phase: "preparing_workspace" }),
       { type: "stopping", run: "run" },
@@ -331,7 +331,7 @@ describe("what may go wrong on the way", () => {
     expect(s.messages).toMatchObject([{ role: "note" }]);
   });
 
-  test("prompts that nobody waits for any more are withdrawn", () => {
+  test("prompts that no run waits for are withdrawn", () => {
     const s = run([
       tell("question.requested", {
         id: "q",
@@ -346,7 +346,7 @@ describe("what may go wrong on the way", () => {
     expect(reduce(s, { type: "expired", now: 50 }).inquiries).toEqual([]);
   });
 
-  test("an answer that was stopped is known as such after a reload", () => {
+  test("a stopped answer is marked as stopped after a reload", () => {
     const s = run([
       history({
         messages: [
@@ -358,7 +358,7 @@ describe("what may go wrong on the way", () => {
     expect(s.messages.map((m) => m.stopped)).toEqual([true, undefined]);
   });
 
-  test("earlier messages go before", () => {
+  test("earlier messages are added before the others", () => {
     const s = run([history({ messages: [{ role: "user", content: "late" }], hasMore: true, nextOffset: 1 })]);
     expect(s.earlier).toBe(1);
     const all = run(
@@ -379,7 +379,7 @@ describe("what may go wrong on the way", () => {
   });
 });
 
-test("an answer that ended while the history was asked for stays", () => {
+test("an answer that ended while the history was requested stays", () => {
   const s = run([
     chat("delta", 1, { deltaText: "hello" }),
     chat("final", 20),
@@ -392,7 +392,7 @@ test("an answer that ended while the history was asked for stays", () => {
     ),
   ]);
   expect(s.messages.map((m) => m.text)).toEqual(["q", "hello"]);
-  // One that ended before, and that the machine does not have, is none.
+  // A run that ended before, and that the machine does not have, is not shown.
   expect(
     reduce(s, history({ messages: [{ role: "user", content: "q", idempotencyKey: "run:user" }] }, 30)).messages.map(
       (m) => m.text,
@@ -401,7 +401,7 @@ test("an answer that ended while the history was asked for stays", () => {
 });
 
 describe("a long chat", () => {
-  test("what came since the first page is not shown twice", () => {
+  test("messages since the first page are not shown twice", () => {
     const first = run([history(pageOf(250, 0)), chat("delta", 1, { deltaText: "250" }), chat("final", 2)]);
     const s = earlier(first, 260);
     expect(numbers(s)).toEqual(range(60, 251));
@@ -409,7 +409,7 @@ describe("a long chat", () => {
     expect(earlier(s, 260).earlier).toBeUndefined();
   });
 
-  test("the same without ids in the transcript: who spoke, and in which run", () => {
+  test("without ids in the transcript, role and run identify a message", () => {
     const s = run([
       history({ messages: [...turn(2), ...turn(3)], hasMore: true, nextOffset: 4 }),
       { type: "history", key: main, payload: { messages: [...turn(1), ...turn(2)] }, offset: 4, asked: 0 },
@@ -417,7 +417,7 @@ describe("a long chat", () => {
     expect(s.messages.map((m) => m.text)).toEqual(["q1", "a1", "q2", "a2", "q3", "a3"]);
   });
 
-  test("a page that begins with a result has its call once the page before is there", () => {
+  test("a page that starts with a result gets its call from the page before", () => {
     const [call, result] = [
       {
         role: "assistant",
@@ -438,14 +438,14 @@ describe("a long chat", () => {
     expect(all.messages[1]!.tools[0]!.args).toContain("ls");
   });
 
-  test("beyond what is kept the earliest stay, and the newest are known to be missing", () => {
+  test("beyond the limit the earliest stay, and the newest are known to be missing", () => {
     const all = range(0, 14).reduce(
       (s) => (s.earlier === undefined ? s : earlier(s, 1_200)),
       run([history(pageOf(1_200, 0))]),
     );
     expect(numbers(all)).toEqual(range(0, 1_000));
     expect(all).toMatchObject({ later: true, earlier: undefined });
-    // What comes now would stand behind the gap as if there were none.
+    // A new message would be shown after the gap as if there were none.
     const heard = run(
       [
         chat("delta", 1, { deltaText: "1200" }),
@@ -455,7 +455,7 @@ describe("a long chat", () => {
       all,
     );
     expect(numbers(heard)).toEqual(range(0, 1_000));
-    // What one said oneself stays in sight where it waited, until a history has it.
+    // The user's own message stays visible in the outbox, until a history contains it.
     const item = { key: "mine", text: "mine", at: 0, state: "sent" as const, tries: 1 };
     const mine = run(
       [
@@ -473,7 +473,7 @@ describe("a long chat", () => {
     expect(back).toMatchObject({ later: false, earlier: 100 });
   });
 
-  test("what had to make room for new messages can be had again", () => {
+  test("dropped messages can be loaded again", () => {
     const s = run([
       history(pageOf(20, 0)),
       ...range(0, 1_000).map((i) =>
@@ -489,11 +489,11 @@ describe("a long chat", () => {
     const after = reduce(before, history(pageOf(260, 0)));
     expect(numbers(after)).toEqual(range(50, 260));
     expect(after.earlier).toBe(200);
-    expect(after.messages[3]).toBe(before.messages[3]); // nor is it drawn anew
+    expect(after.messages[3]).toBe(before.messages[3]); // and it is not redrawn
     expect(numbers(earlier(after, 260))).toEqual(range(0, 260));
   });
 
-  test("after a long absence nothing is kept that does not reach up to the newest", () => {
+  test("after a long absence only messages connected to the newest are kept", () => {
     const after = reduce(earlier(run([history(pageOf(250, 0))]), 250), history(pageOf(900, 0)));
     expect(numbers(after)).toEqual(range(800, 900));
     expect(after.earlier).toBe(100);
@@ -514,8 +514,8 @@ describe("a long chat", () => {
 
 const image = (more: object) => ({ type: "image", alt: "a face", mimeType: "image/png", ...more });
 
-describe("what the machine sends is not trusted", () => {
-  test("a picture is shown where it comes along, and none is fetched", () => {
+describe("data from the machine is not trusted", () => {
+  test("an included picture is shown, and none is fetched", () => {
     const shown = run([
       history({
         messages: [
@@ -583,12 +583,12 @@ describe("what the machine sends is not trusted", () => {
         reduce(empty, { type: "event", event, payload: (payload ?? {}) as Record<string, unknown>, now: 1 }),
       ).not.toThrow();
   });
-  test("frames of any shape", () => {
+  test("frames of any shape cause no error", () => {
     for (const text of ["", "null", "[]", "7", '{"type":"event"}', '{"type":"res"}', '{"type":"event","event":7}', "{"])
       expect(parseFrame(text)).toBeUndefined();
     expect(parseFrame(new ArrayBuffer(3))).toBeUndefined();
   });
-  test("answers of any shape", () => {
+  test("answers of any shape cause no error", () => {
     for (const payload of strange) {
       for (const a of [
         history(payload),
@@ -599,7 +599,7 @@ describe("what the machine sends is not trusted", () => {
         expect(() => reduce(empty, a)).not.toThrow();
     }
   });
-  test("text is bounded", () => {
+  test("text is limited", () => {
     const huge = "x".repeat(1_000_000);
     const s = run([
       chat("delta", 1, { deltaText: huge }),

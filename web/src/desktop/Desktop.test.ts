@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Desktop as DesktopType } from "./Desktop";
 import type { SizeFrom, ViewerEvents } from "./viewer";
 
-// As much of a browser as Desktop touches.
+// The parts of a browser that Desktop uses.
 class FakeElement extends EventTarget {
   style: Record<string, string> = {};
   children: FakeElement[] = [];
@@ -50,7 +50,7 @@ class FakeViewer {
   constructor(
     _: unknown,
     readonly socket: FakeSocket,
-    readonly tell: ViewerEvents,
+    readonly events: ViewerEvents,
   ) {
     FakeViewer.all.push(this);
   }
@@ -118,15 +118,15 @@ async function opened() {
   desktop.setUp(true);
   await settle();
   viewer().emit("connect");
-  viewer().tell.frame(10);
+  viewer().events.frame(10);
 }
 
 const close = (v: FakeViewer, code: number) =>
   v.socket.dispatchEvent(Object.assign(new Event("close"), { code, reason: "" }));
 
-function told(from: SizeFrom, width = 1280) {
+function resized(from: SizeFrom, width = 1280) {
   viewer().width = width;
-  viewer().tell.size(from);
+  viewer().events.size(from);
 }
 
 const letter = (code: string) => (/^Key(.)$/.exec(code)?.[1] ?? code).toLowerCase();
@@ -137,7 +137,7 @@ const paste = (text: string) =>
   document.dispatchEvent(Object.assign(new Event("paste"), { clipboardData: { getData: () => text } }));
 
 describe("the connection", () => {
-  it("keeps the last frame, comes back with a fresh ticket, and shows the new picture", async () => {
+  it("keeps the last frame, reconnects with a new ticket, and shows the new picture", async () => {
     await opened();
     expect(desktop.getSnapshot()).toMatchObject({ painted: true, still: false, link: { at: "open" } });
     const first = viewer();
@@ -148,11 +148,11 @@ describe("the connection", () => {
     expect(tickets).toEqual(["vnc control", "vnc control"]);
     viewer().emit("connect");
     expect(desktop.getSnapshot()).toMatchObject({ painted: false, still: true });
-    viewer().tell.frame(10);
+    viewer().events.frame(10);
     expect(desktop.getSnapshot()).toMatchObject({ painted: true, still: false });
   });
 
-  it("gives the keyboard back to who had it, unless it went elsewhere meanwhile", async () => {
+  it("restores the focus, unless the user has moved it meanwhile", async () => {
     await opened();
     for (const [at, again] of [
       [{ contains: () => true }, 1],
@@ -165,11 +165,11 @@ describe("the connection", () => {
       const focus = vi.spyOn(viewer(), "focus");
       viewer().emit("connect");
       expect(focus).toHaveBeenCalledTimes(again);
-      viewer().tell.frame(10);
+      viewer().events.frame(10);
     }
   });
 
-  it("ends for good when the server says so", async () => {
+  it("ends permanently when the server ends it", async () => {
     await opened();
     close(viewer(), 4401);
     await vi.advanceTimersByTimeAsync(600_000);
@@ -177,7 +177,7 @@ describe("the connection", () => {
     expect(tickets).toHaveLength(1);
   });
 
-  it("is given up when nothing comes any more, though its socket says nothing of it", async () => {
+  it("is given up when no data arrives, although its socket reports nothing", async () => {
     await opened();
     viewer().unansweredMs = 14_999;
     await vi.advanceTimersByTimeAsync(1000);
@@ -194,14 +194,14 @@ describe("the connection", () => {
     expect(tickets).toHaveLength(2);
   });
 
-  it("ignores a viewer that is not the present one", async () => {
+  it("ignores a viewer that is not the current one", async () => {
     await opened();
     const old = viewer();
     desktop.setMode("view");
     await settle();
     viewer().emit("connect");
     old.emit("connect");
-    old.tell.frame(10);
+    old.events.frame(10);
     close(old, 4404);
     expect(desktop.getSnapshot()).toMatchObject({ painted: false, link: { at: "open" } });
   });
@@ -214,7 +214,7 @@ describe("the connection", () => {
     expect(viewer().viewOnly).toBe(true);
   });
 
-  it("stays while its element moves", async () => {
+  it("stays open while its element moves", async () => {
     await opened();
     const a = new FakeElement() as never,
       b = new FakeElement() as never;
@@ -226,7 +226,7 @@ describe("the connection", () => {
     expect([desktop.element.parentElement, viewer().disconnected, tickets.length]).toEqual([null, false, 1]);
   });
 
-  it("lets go when the machine goes down, and connects when it is up again", async () => {
+  it("disconnects when the machine stops, and connects when it runs again", async () => {
     await opened();
     desktop.setUp(false);
     expect(desktop.getSnapshot()).toMatchObject({ link: { at: "idle" }, still: true });
@@ -237,21 +237,21 @@ describe("the connection", () => {
 });
 
 describe("the size", () => {
-  it("is asked for by who works, and left to another who does", async () => {
+  it("is set by the viewer who works, and left to another viewer who does", async () => {
     await opened();
-    told("server");
+    resized("server");
     desktop.setScale("match");
     expect(viewer()).toMatchObject({ resizeSession: true, scaleViewport: false });
-    told("me", 900);
-    told("other", 700);
+    resized("me", 900);
+    resized("other", 700);
     expect(viewer()).toMatchObject({ resizeSession: false, scaleViewport: true });
     desktop.element.dispatchEvent(new Event("pointerdown"));
     expect(viewer().resizeSession).toBe(true);
   });
-  it("is the server's where it refuses", async () => {
+  it("is the server's if the server refuses", async () => {
     await opened();
     desktop.setScale("match");
-    told("refused");
+    resized("refused");
     expect(desktop.getSnapshot()).toMatchObject({ scale: "fit", takesSize: false });
     expect(viewer()).toMatchObject({ resizeSession: false, scaleViewport: true });
   });
@@ -259,19 +259,19 @@ describe("the size", () => {
     desktop.setScale("match");
     desktop.setMode("view");
     await opened();
-    told("server");
+    resized("server");
     expect(viewer().resizeSession).toBe(false);
   });
 });
 
 describe("keys", () => {
-  it("paste only after the desktop fetched the text, or was given the time to", async () => {
+  it("paste only after the desktop fetched the text, or had time to", async () => {
     await opened();
     desktop.element.dispatchEvent(new Event("focusin"));
     key("keydown", "KeyV", { ctrlKey: true });
     paste("text");
     expect(viewer().sent).toEqual(["text"]);
-    viewer().tell.taken();
+    viewer().events.taken();
     expect(viewer().sent).toEqual(["text", "76"]);
     key("keydown", "KeyV", { ctrlKey: true });
     paste("more");
@@ -281,7 +281,7 @@ describe("keys", () => {
     expect(viewer().sent.slice(2)).toEqual(["more", "76"]);
   });
 
-  it("do not paste what was there before when the text is too long", async () => {
+  it("do not paste the previous text when the new one is too long", async () => {
     await opened();
     desktop.element.dispatchEvent(new Event("focusin"));
     desktop.clipboard.send("before");
@@ -304,7 +304,7 @@ describe("keys", () => {
     expect(viewer().sent).toHaveLength(2);
   });
 
-  it("are let go when the page is left", async () => {
+  it("are released when the page loses the focus", async () => {
     await opened();
     const { Control } = await import("./keys");
     desktop.keyboard.hold(Control, true);
@@ -313,7 +313,7 @@ describe("keys", () => {
     expect(desktop.getSnapshot().held).toEqual([]);
   });
 
-  it("lead out again", async () => {
+  it("lead out of the desktop", async () => {
     await opened();
     const left = vi.fn();
     desktop.onLeave(left);
@@ -323,11 +323,11 @@ describe("keys", () => {
   });
 });
 
-it("asks for less where frames are slow, and for what the user chose", async () => {
+it("asks for less detail if frames are slow, and for what the user chose", async () => {
   await opened();
   expect(viewer().qualityLevel).toBe(6);
   for (let second = 0; second < 2; second++) {
-    viewer().tell.frame(900);
+    viewer().events.frame(900);
     await vi.advanceTimersByTimeAsync(1000);
   }
   expect(viewer()).toMatchObject({ qualityLevel: 4, compressionLevel: 6 });

@@ -38,13 +38,13 @@ const connect = () =>
   });
 
 describe("from the desktop", () => {
-  it("is written at once where the browser lets it", async () => {
+  it("is written immediately if the browser allows it", async () => {
     await sync.fromDesktop("größer 😀", true);
     expect(local.text).toBe("größer 😀");
     expect(sync.state).toMatchObject({ from: "desktop", waiting: false });
   });
 
-  it("waits for a gesture where it does not, and is offered meanwhile", async () => {
+  it("otherwise waits for a gesture, and is offered meanwhile", async () => {
     local.refuses = true;
     await sync.fromDesktop("later", true);
     expect(sync.state).toMatchObject({ text: "later", waiting: true });
@@ -54,7 +54,7 @@ describe("from the desktop", () => {
     expect(sync.state.waiting).toBe(false);
   });
 
-  it("is not overwritten by what is older here when the focus comes", async () => {
+  it("is not overwritten by older text from here when the desktop gets the focus", async () => {
     local.text = "old";
     local.refuses = true;
     await sync.fromDesktop("new", true);
@@ -63,7 +63,7 @@ describe("from the desktop", () => {
     expect([local.text, desktop.sent]).toEqual(["new", 0]);
   });
 
-  it("is only offered when nobody works there, and replaces nothing", async () => {
+  it("is only offered when the desktop has no focus, and replaces nothing", async () => {
     local.text = "mine";
     await sync.fromDesktop("a program's", false);
     await sync.gesture();
@@ -72,7 +72,7 @@ describe("from the desktop", () => {
     expect([local.text, sync.state.waiting]).toEqual(["a program's", false]);
   });
 
-  it("stays on the desktop when the focus comes and nothing was copied here", async () => {
+  it("stays on the desktop when it gets the focus and nothing was copied here", async () => {
     local.text = "mine";
     await sync.focused();
     await sync.fromDesktop("a program's", false);
@@ -84,7 +84,7 @@ describe("from the desktop", () => {
     expect([desktop.text, sync.state.waiting]).toEqual(["newer", false]);
   });
 
-  it("is not sent back to where it came from", async () => {
+  it("is not sent back to its origin", async () => {
     await sync.fromDesktop("once", true);
     await sync.focused();
     sync.send("once");
@@ -93,14 +93,14 @@ describe("from the desktop", () => {
 });
 
 describe("to the desktop", () => {
-  it("goes when it gets the focus, once", async () => {
+  it("goes when the desktop gets the focus, once", async () => {
     local.text = "here";
     await sync.focused();
     await sync.focused();
     expect([desktop.text, desktop.sent]).toEqual(["here", 1]);
   });
 
-  it.each(["prompt", "denied", "unknown"] as const)("never asks by itself: %s", async (may) => {
+  it.each(["prompt", "denied", "unknown"] as const)("never asks without the user: %s", async (may) => {
     local.may = may;
     await sync.focused();
     expect([local.reads, desktop.sent]).toEqual([0, 0]);
@@ -119,7 +119,7 @@ describe("to the desktop", () => {
     expect(sync.state.mayRead).toBe("denied");
   });
 
-  it("goes again to a new connection, of which nothing is known", () => {
+  it("goes again to a new connection, whose clipboard is unknown", () => {
     sync.send("twice");
     sync.disconnected();
     sync.send("lost");
@@ -128,7 +128,7 @@ describe("to the desktop", () => {
     expect([desktop.text, desktop.sent]).toEqual(["twice", 2]);
   });
 
-  it("says which characters a Latin-1 server lost", () => {
+  it("reports which characters a Latin-1 server lost", () => {
     desktop.takesUnicode = false;
     sync.send("naïve → 5 € €");
     expect(sync.state.problem).toEqual({ kind: "lost", characters: ["→", "€"] });
@@ -137,7 +137,7 @@ describe("to the desktop", () => {
   });
 });
 
-it("carries a mebibyte and no more, either way", async () => {
+it("carries at most one mebibyte in either direction", async () => {
   const most = "é".repeat(limit / 2);
   sync.send(most);
   expect(desktop.text).toBe(most);

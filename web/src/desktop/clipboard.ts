@@ -27,7 +27,7 @@ export type ClipboardProblem = { kind: "long"; from: "desktop" | "here" } | { ki
 export interface ClipboardState {
   /** The last transferred text, in either direction. */
   text: string;
-  from: "nobody" | "desktop" | "here";
+  from: "none" | "desktop" | "here";
   /** The desktop's text is not in this browser's clipboard yet. */
   waiting: boolean;
   mayRead: MayRead;
@@ -39,7 +39,7 @@ export interface ClipboardState {
 export class ClipboardSync {
   state: ClipboardState = {
     text: "",
-    from: "nobody",
+    from: "none",
     waiting: false,
     mayRead: "unknown",
     latinOnly: undefined,

@@ -22,7 +22,7 @@ describe("pasting", () => {
     [press("KeyV", "meta"), false, false],
     [press("KeyV", "meta"), true, true],
     [press("KeyV", "ctrl"), true, false],
-    [{ ...press("KeyV", "ctrl"), key: "k" }, false, false], // Dvorak's K lies there
+    [{ ...press("KeyV", "ctrl"), key: "k" }, false, false], // Dvorak's K is there
     [{ ...press("Period", "ctrl"), key: "v" }, false, true], // and its V here
     [{ ...press("KeyV", "ctrl"), key: "." }, false, false],
     [{ ...press("KeyV", "ctrl"), key: "м" }, false, true], // a Russian layout
@@ -50,7 +50,7 @@ describe("an on-screen keyboard's field", () => {
   ])("%s → %s", (before, after, removed, added) => expect(typed(before, after)).toEqual({ removed, added }));
 });
 
-/** Presses (+) and releases (-) in turn; whether one of them leaves. */
+/** Presses (+) and releases (-) in turn; returns whether one of them leaves. */
 function run(...events: string[]) {
   const out = new WayOut();
   return events.map((e) => (e[0] === "+" ? out.press(e.slice(1)) : out.release(e.slice(1)))).includes(true);
@@ -61,7 +61,7 @@ describe("the way out", () => {
     expect(run("+ControlLeft", "+AltLeft", "+ShiftLeft", "-AltLeft")).toBe(true);
     expect(run("+ShiftRight", "+ControlLeft", "+AltLeft", "-ShiftRight", "-AltLeft", "-ControlLeft")).toBe(true);
   });
-  it("is not a shortcut of the desktop's own", () => {
+  it("is not part of a shortcut of the desktop", () => {
     expect(run("+ControlLeft", "+AltLeft", "+ShiftLeft", "+KeyT", "-KeyT", "-ShiftLeft", "-AltLeft")).toBe(false);
     expect(run("+ControlLeft", "+AltLeft", "-AltLeft", "-ControlLeft")).toBe(false);
   });

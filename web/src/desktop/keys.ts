@@ -68,8 +68,8 @@ export function keysymOf(character: string): number {
 }
 
 /**
- * Returns what was typed into a field: the number of deleted characters, and the added ones. On-screen keyboards report
- * no more.
+ * Returns what was typed into a field: the number of deleted characters, and the added ones. On-screen
+ * keyboards report nothing else.
  */
 export function typed(before: string, after: string): { removed: number; added: string[] } {
   const a = [...before];

@@ -5,11 +5,11 @@ const after = (q: Quality, seconds: number, s: Sample) =>
   Array.from({ length: seconds }).reduce<Quality>((now) => adapt(now, s), q);
 
 describe("quality", () => {
-  it("leaves an idle desktop as it is", () => {
+  it("does not change for an idle desktop", () => {
     expect(after(start, 600, {}).level).toBe(start.level);
   });
 
-  it("takes two slow seconds in a row to step down, and no single one", () => {
+  it("needs two slow seconds in a row to step down", () => {
     expect(after(start, 1, { frameMs: 900 }).level).toBe(2);
     expect(after(start, 2, { frameMs: 900 }).level).toBe(1);
     expect(after(start, 60, { frameMs: 900 }).level).toBe(0);
@@ -18,13 +18,13 @@ describe("quality", () => {
     expect(q.level).toBe(2);
   });
 
-  it("steps up on a quick line, as far as it goes", () => {
+  it("steps up to the top on a fast connection", () => {
     expect(after(start, 7, { frameMs: 20 }).level).toBe(2);
     expect(after(start, 8, { frameMs: 20 }).level).toBe(3);
     expect(after(start, 600, { frameMs: 20 }).level).toBe(3);
   });
 
-  it("tries again ever more rarely where more detail was too much", () => {
+  it("retries less and less often after more detail was too much", () => {
     let q = start;
     let changes = 0;
     for (let second = 0; second < 600; second++) {

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 
-// As much of noVNC as asking and answering takes.
+// The parts of noVNC that asking and answering need.
 const wire = vi.hoisted(() => ({ sent: 0, pixels: 0, input: new Uint8Array() }));
 vi.mock("@novnc/novnc", () => ({
   default: class {
@@ -35,8 +35,8 @@ beforeEach(() => {
   viewer = new Viewer(undefined as never, channel as never, { frame() {}, size() {}, roundTrip, taken() {} }) as never;
 });
 
-describe("a line that says nothing", () => {
-  it("is told by the time since it was asked", () => {
+describe("a silent line", () => {
+  it("is detected by the time since the question", () => {
     vi.advanceTimersByTime(60_000);
     expect(viewer.unansweredMs).toBe(0); // it was not asked
     viewer.ask();
@@ -44,10 +44,10 @@ describe("a line that says nothing", () => {
     expect(viewer.unansweredMs).toBe(9_000);
   });
 
-  it("is told though something else came after the question", () => {
+  it("is detected although something else arrived after the question", () => {
     viewer.ask();
     vi.advanceTimersByTime(500);
-    message(); // an update of the screen that was on its way
+    message(); // an update of the screen that was under way
     for (let second = 0; second < 20; second++) {
       viewer.ask(); // the fence is still out
       vi.advanceTimersByTime(1_000);
@@ -56,7 +56,7 @@ describe("a line that says nothing", () => {
     expect(viewer.unansweredMs).toBe(20_000);
   });
 
-  it("is none where the answer comes, or the server has no fences and sends what it is asked for", () => {
+  it("is not detected if the answer arrives, or if a server without fences sends the requested update", () => {
     viewer.ask();
     vi.advanceTimersByTime(40);
     wire.input = new Uint8Array([0, 0, 0, 0, 0, 0, 0, 2, 0x63, 0x62]);

@@ -5,7 +5,7 @@ const line = (seq: number, phase = "booting", text = "x") =>
   JSON.stringify({ seq, at: "2026-11-01T10:00:00Z", phase, text });
 
 describe("reduceBoot", () => {
-  it("takes a line once", () => {
+  it("adds a line once", () => {
     let b = reduceBoot(noBoot, "line", line(1));
     b = reduceBoot(b, "line", line(1));
     b = reduceBoot(b, "line", line(2));
@@ -13,7 +13,7 @@ describe("reduceBoot", () => {
     expect(b.waiting).toBe(false);
   });
 
-  it("keeps so many and counts the rest", () => {
+  it("keeps a limited number and counts the rest", () => {
     let b = noBoot;
     for (let i = 0; i < keptLines + 7; i++) b = reduceBoot(b, "line", line(i));
     b = reduceBoot(b, "skipped", '{"lines":3}');
@@ -22,13 +22,13 @@ describe("reduceBoot", () => {
     expect(b.skipped).toBe(10);
   });
 
-  it("ignores what it does not know and what is no JSON", () => {
+  it("ignores unknown messages and invalid JSON", () => {
     expect(reduceBoot(noBoot, "line", "{")).toBe(noBoot);
-    expect(reduceBoot(noBoot, "news", "{}")).toBe(noBoot);
+    expect(reduceBoot(noBoot, "other", "{}")).toBe(noBoot);
   });
 });
 
-it("puts lines together by phase", () => {
+it("groups lines by phase", () => {
   let b = noBoot;
   b = reduceBoot(b, "line", line(1, "booting"));
   b = reduceBoot(b, "line", line(2, "installing"));

@@ -1,8 +1,8 @@
-// Command ec2test is package ec2test as a process of its own: an EC2 for a laptop. Point the
-// control plane at it with AWS_ENDPOINT_URL, and any AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
-// Started again on the same folder it has its machines again.
+// Command ec2test runs package ec2test as a process: an EC2 for a laptop. Point the control plane at it with
+// AWS_ENDPOINT_URL, and any AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. After a restart with the same folder it
+// has the same machines.
 //
-// Below /_test/ it lets tests look and interfere: GET machines, ledger, faults; POST
+// Tests can look and interfere below /_test/: GET machines, ledger, faults; POST
 // outside?machine=…&state=stopped, full?type=…&subnet=…&full=true, plan with a Plan as JSON.
 package main
 
@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("ec2test", flag.ContinueOnError)
 	listen := flags.String("listen", "127.0.0.1:4599", "address of the API; keep it on loopback")
 	dir := flags.String("dir", "ec2test", "folder for the ledger and the machines")
-	seed := flags.Uint64("seed", 1, "of whatever is drawn")
+	seed := flags.Uint64("seed", 1, "seed of all random choices")
 	boot := flags.Duration("boot", 2*time.Second, "how long pending, stopping and shutting-down take")
 	faults := flags.Int("faults", 0, "chance in thousandths of each kind of fault, for each call")
 	guest := flags.String("guest", "", "program that runs on each machine with the configuration from its user-data: bin/cloudbot-guest")
@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string) (err error) {
 		Seed: *seed, Ledger: ledger, Logger: log, Guest: run,
 		Effect: func(e ec2test.Entry, all []ec2test.Machine) {
 			if err := keep(e, all, folders); err != nil {
-				log.Error("a machine's user-data cannot be kept: it is gone when this program ends", "machine", e.Machine, "err", err)
+				log.Error("keeping user-data failed, the machine will be gone after a restart", "machine", e.Machine, "err", err)
 			}
 		},
 		Plan: ec2test.Plan{
@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string) (err error) {
 		},
 	})
 	if err := restore(srv, ledger, folders, log); err != nil {
-		return fmt.Errorf("%w; without %s all of them are gone", err, ledger.Name())
+		return fmt.Errorf("%w; delete %s to start without machines", err, ledger.Name())
 	}
 	l, err := net.Listen("tcp", *listen)
 	if err != nil {
@@ -102,7 +102,7 @@ func run(ctx context.Context, args []string) (err error) {
 	return <-ended
 }
 
-// guests runs a guest's program on each machine, with the configuration from its user-data.
+// guests returns a Guest that runs a program on each machine, with the configuration from its user-data.
 func guests(program, dir string) (ec2test.Guest, error) {
 	if program == "" {
 		return ec2test.Guest{}, nil
@@ -111,7 +111,7 @@ func guests(program, dir string) (ec2test.Guest, error) {
 	return ec2test.Guest{Command: []string{path, "-config", "guest.json"}, Dir: dir, Prepare: configure}, err
 }
 
-// keep puts a new machine's user-data into its folder. The ledger has none, as it holds a token.
+// keep writes a new machine's user-data into its folder. The ledger omits it, because it contains a token.
 func keep(e ec2test.Entry, all []ec2test.Machine, folders string) error {
 	if e.Launch == nil {
 		return nil
@@ -124,7 +124,7 @@ func keep(e ec2test.Entry, all []ec2test.Machine, folders string) error {
 	return os.WriteFile(filepath.Join(dir, "user-data"), []byte(all[i].Launch.UserData), 0o600)
 }
 
-// restore brings the machines of an earlier run back. One without user-data could not boot, so it is gone.
+// restore restores the machines of an earlier run. A machine without user-data could not boot, so it is terminated.
 func restore(srv *ec2test.Server, ledger io.Reader, folders string, log *slog.Logger) error {
 	err := srv.Restore(ledger, func(id string) string {
 		text, _ := os.ReadFile(filepath.Join(folders, id, "user-data"))
@@ -135,7 +135,7 @@ func restore(srv *ec2test.Server, ledger io.Reader, folders string, log *slog.Lo
 	}
 	for _, m := range srv.Machines() {
 		if m.Launch.UserData == "" && srv.Outside(m.ID, ec2test.Terminated) == nil {
-			log.Warn("a machine of an earlier run is gone, as its user-data was not kept", "machine", m.ID)
+			log.Warn("machine of an earlier run gone, its user-data was not kept", "machine", m.ID)
 		}
 	}
 	return nil
@@ -174,7 +174,7 @@ func handler(srv *ec2test.Server) http.Handler {
 	return mux
 }
 
-// answer leaves user-data out: it holds tokens.
+// answer omits user-data, because it contains tokens.
 func answer(w http.ResponseWriter, v any) {
 	if list, ok := v.([]ec2test.Machine); ok {
 		for i := range list {

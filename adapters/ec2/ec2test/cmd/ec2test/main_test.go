@@ -10,7 +10,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
-// A machine's guest gets its configuration out of user-data as it is rendered, and is told to install nothing.
+// A machine's guest gets its configuration from rendered user-data, and does not install anything.
 func TestConfigure(t *testing.T) {
 	t.Parallel()
 	script, err := bootstrap.UserData(bootstrap.Params{
@@ -31,6 +31,6 @@ func TestConfigure(t *testing.T) {
 	}
 	m.Launch.UserData = "#!/bin/sh\nreboot\n"
 	if err := configure(m, dir); err == nil {
-		t.Error("a script of somebody else is taken")
+		t.Error("got no error for another script, want one")
 	}
 }

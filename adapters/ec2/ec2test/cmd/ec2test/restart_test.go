@@ -20,7 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
-// process is the program, running in a folder, with a client as the control plane is one.
+// process is the program running in a folder, with a client like the control plane.
 type process struct {
 	t     *testing.T
 	url   string
@@ -68,13 +68,13 @@ func start(t *testing.T, dir string) *process {
 	return p
 }
 
-// until waits for what other processes bring about.
+// until waits for a condition that other processes bring about.
 func (p *process) until(what string, ok func() bool) {
 	p.t.Helper()
 	for deadline := time.After(20 * time.Second); !ok(); {
 		select {
 		case <-deadline:
-			p.t.Fatalf("waited in vain: %s", what)
+			p.t.Fatalf("timed out waiting: %s", what)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -127,7 +127,7 @@ func boots(dir, machine string) int {
 	return len(seen)
 }
 
-// A developer who starts everything again finds his machines as they were, and a new one is not taken for one of them.
+// After a restart of everything, a developer finds the same machines, and a new machine has a new id.
 func TestMachinesOutliveTheProgram(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -147,9 +147,9 @@ func TestMachinesOutliveTheProgram(t *testing.T) {
 	p.until("they end", func() bool { return p.state(stopped) == ec2test.Stopped && p.state(over) == ec2test.Terminated })
 	p.end()
 
-	for n := 2; n <= 3; n++ { // and once more: a boot's id is never used again
+	for n := 2; n <= 3; n++ { // twice: a boot id is never reused
 		p = start(t, dir)
-		p.until("the one that ran boots anew", func() bool { return boots(dir, ran) == n && p.state(ran) == ec2test.Running })
+		p.until("the running machine boots again", func() bool { return boots(dir, ran) == n && p.state(ran) == ec2test.Running })
 		if p.state(stopped) != ec2test.Stopped || p.state(over) != ec2test.Terminated {
 			t.Errorf("stopped is %s, terminated is %s, want p.state(stopped) %v and p.state(over) %v", p.state(stopped), p.state(over), ec2test.Stopped, ec2test.Terminated)
 		}
@@ -170,7 +170,7 @@ func TestMachinesOutliveTheProgram(t *testing.T) {
 	p.until("the stopped one starts", func() bool { return p.state(stopped) == ec2test.Running && boots(dir, stopped) == 2 })
 	p.end()
 
-	// What cannot boot any more is gone, and said to be.
+	// A machine that can no longer boot is gone, and its loss is logged.
 	if err := os.Remove(filepath.Join(dir, "machines", ran, "user-data")); err != nil {
 		t.Fatal(err)
 	}
