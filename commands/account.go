@@ -62,7 +62,7 @@ const (
 func NormalEmail(email string) (string, error) {
 	email = strings.ToLower(norm.NFKC.String(strings.TrimSpace(email)))
 	parsed, err := mail.ParseAddress(email)
-	if err != nil || parsed.Address != email || len(email) > MaxEmail || strings.IndexFunc(email, unseen) >= 0 {
+	if err != nil || parsed.Address != email || len(email) > MaxEmail || strings.IndexFunc(email, invisible) >= 0 {
 		return "", ErrEmail
 	}
 	if _, host, ok := strings.Cut(email, "@"); !ok || !strings.Contains(strings.Trim(host, "."), ".") {
@@ -71,8 +71,8 @@ func NormalEmail(email string) (string, error) {
 	return email, nil
 }
 
-// unseen tells of a character that is not drawn, or not as one: two addresses that differ in it look the same.
-func unseen(r rune) bool {
+// invisible tells of a character that is not drawn, or not as one: two addresses that differ in it look the same.
+func invisible(r rune) bool {
 	return isControl(r) || unicode.In(r, unicode.Cf, unicode.Z, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
