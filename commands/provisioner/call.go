@@ -38,7 +38,7 @@ func (s *Saga) send(ctx context.Context, id string, state instance.State, call i
 	if !inRegion(s.Cloud, state) {
 		// Asked here, the cloud would know nothing of it: what the other region holds would be forgotten.
 		return "", &machines.CallError{
-			Verdict: instance.Again, Code: "other_region", Reason: "The service's cloud configuration is wrong; the operator has been told.",
+			Verdict: instance.Again, Code: "other_region", Reason: "The service's cloud configuration is wrong; the operator has been notified.",
 			Err: fmt.Errorf("its launch belongs to region %s, and we are in %s", state.Spec.Region, s.Cloud.Region()),
 		}
 	}
