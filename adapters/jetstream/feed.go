@@ -102,7 +102,7 @@ func (fl *follower) run(ctx context.Context) error {
 			return err
 		}
 		if !quiet {
-			fl.feed.log.DebugContext(ctx, "following the log without the stream", "position", fl.at, "err", err)
+			fl.feed.log.DebugContext(ctx, "stream unusable, log followed instead", "position", fl.at, "err", err)
 			quiet = true
 		}
 		if err = fl.fromLog(ctx, alone); fl.over(ctx, err) {
