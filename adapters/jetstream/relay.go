@@ -130,7 +130,7 @@ func (r *Relay) session(ctx context.Context, notified <-chan struct{}, suspect i
 			return end.at, ctx.Err()
 		case _, ok := <-notified:
 			if !ok {
-				notified = nil // ctx has ended, or the store sends no more notified: the ticker remains
+				notified = nil // ctx has ended, or the store stopped its notifications: the ticker remains
 			}
 		case <-look.C:
 			if err := r.inspect(ctx, st, end.at); err != nil {
