@@ -62,7 +62,7 @@ const (
 func NormalEmail(email string) (string, error) {
 	email = strings.ToLower(norm.NFKC.String(strings.TrimSpace(email)))
 	parsed, err := mail.ParseAddress(email)
-	if err != nil || parsed.Address != email || len(email) > MaxEmail || strings.IndexFunc(email, unseen) >= 0 {
+	if err != nil || parsed.Address != email || len(email) > MaxEmail || strings.IndexFunc(email, invisible) >= 0 {
 		return "", ErrEmail
 	}
 	if _, host, ok := strings.Cut(email, "@"); !ok || !strings.Contains(strings.Trim(host, "."), ".") {
@@ -71,8 +71,8 @@ func NormalEmail(email string) (string, error) {
 	return email, nil
 }
 
-// unseen tells of a character that is not drawn, or not as one: two addresses that differ in it look the same.
-func unseen(r rune) bool {
+// invisible tells of a character that is not drawn, or not as one: two addresses that differ in it look the same.
+func invisible(r rune) bool {
 	return isControl(r) || unicode.In(r, unicode.Cf, unicode.Z, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
@@ -195,23 +195,44 @@ func (c *Accounts) Owner(ctx context.Context, email string) (string, error) {
 
 func (c *Accounts) credential(ctx context.Context, id string) (credential, error) {
 	s, err := accounts.Fold(ctx, c.Store, id)
-	if err != nil || !s.Exists() {
+	if err != nil {
 		return credential{}, err
+	}
+	hash, err := c.passwordHash(ctx, id, s)
+	return credential{hash, s.Suspended}, err
+}
+
+// passwordHash returns an account's password hash, nil where there is no account.
+func (c *Accounts) passwordHash(ctx context.Context, id string, s account.State) ([]byte, error) {
+	if !s.Exists() {
+		return nil, nil
 	}
 	hash, err := c.Vault.Open(ctx, id, passwordLabel, s.Password)
 	if err != nil {
-		return credential{}, fmt.Errorf("open password hash: %w", err)
+		return nil, fmt.Errorf("open password hash: %w", err)
 	}
-	return credential{hash, s.Suspended}, nil
+	return hash, nil
+}
+
+func (c *Accounts) email(ctx context.Context, id string, s account.State) (string, error) {
+	email, err := c.Vault.Open(ctx, id, EmailLabel, s.Email)
+	if err != nil {
+		return "", fmt.Errorf("open e-mail: %w", err)
+	}
+	return string(email), nil
 }
 
 // ChangePassword replaces the password and ends the account's sessions in others, in one append.
 func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next string, others []string) (int64, error) {
-	present, err := c.credential(ctx, o.Account)
+	s, err := accounts.Fold(ctx, c.Store, o.Account)
 	if err != nil {
 		return 0, err
 	}
-	ok, err := c.Passwords.Compare(ctx, present.hash, current)
+	present, err := c.passwordHash(ctx, o.Account, s)
+	if err != nil {
+		return 0, err
+	}
+	ok, err := c.Passwords.Compare(ctx, present, current)
 	if err != nil {
 		return 0, err
 	}
@@ -219,11 +240,11 @@ func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next s
 		c.Audit.LogInFailed(o.Account)
 		return 0, ErrWrongPassword
 	}
-	profile, err := c.Profile(ctx, o.Account)
+	email, err := c.email(ctx, o.Account, s)
 	if err != nil {
 		return 0, err
 	}
-	if err := c.Passwords.Check(next, profile.Email); err != nil {
+	if err := c.Passwords.Check(next, email); err != nil {
 		return 0, err
 	}
 	hash, err := c.Passwords.Hash(ctx, next)
@@ -264,9 +285,9 @@ func (c *Accounts) Profile(ctx context.Context, id string) (Profile, error) {
 	if !s.Exists() {
 		return Profile{}, account.ErrNotFound
 	}
-	email, err := c.Vault.Open(ctx, id, EmailLabel, s.Email)
+	email, err := c.email(ctx, id, s)
 	if err != nil {
-		return Profile{}, fmt.Errorf("open e-mail: %w", err)
+		return Profile{}, err
 	}
-	return Profile{ID: id, Email: string(email), CreatedAt: s.CreatedAt}, nil
+	return Profile{ID: id, Email: email, CreatedAt: s.CreatedAt}, nil
 }

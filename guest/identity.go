@@ -34,7 +34,7 @@ func machineKey(dir string) (ed25519.PrivateKey, error) {
 	}
 	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(b)))
 	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, fmt.Errorf("%s is damaged; remove it and launch the machine anew", path)
+		return nil, fmt.Errorf("%s is damaged; remove it and launch a new machine", path)
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
 }

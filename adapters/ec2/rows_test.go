@@ -22,7 +22,7 @@ func many(n int, f ec2test.Fate) (list []ec2test.Fate) {
 	return list
 }
 
-// What a launch may meet, and what becomes of it.
+// The answers that a launch may get, and what follows from them.
 func TestLaunchRows(t *testing.T) {
 	t.Parallel()
 	no := func(code string, status int) ec2test.Fate { return ec2test.Fate{Code: code, Status: status} }
@@ -52,8 +52,8 @@ func TestLaunchRows(t *testing.T) {
 		{"a bad parameter", many(1, no("InvalidParameterValue", 400)), instance.StatusFailed, "InvalidParameterValue", 0, 1},
 		{"not opted in", many(1, no("OptInRequired", 401)), instance.StatusFailed, "OptInRequired", 0, 1},
 		{"blocked", many(1, no("Blocked", 403)), instance.StatusFailed, "Blocked", 0, 1},
-		{"an error nobody heard of", many(1, no("Surprise", 400)), instance.StatusFailed, "Surprise", 0, 1},
-		{"a server error nobody heard of", many(2, no("Surprise", 502)), instance.Running, "", 1, 1},
+		{"an unknown error", many(1, no("Surprise", 400)), instance.StatusFailed, "Surprise", 0, 1},
+		{"an unknown server error", many(2, no("Surprise", 502)), instance.Running, "", 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -65,13 +65,13 @@ func TestLaunchRows(t *testing.T) {
 					return st.Status == c.want && (st.Status != instance.Running || st.Ready())
 				})
 				if n := len(s.srv.Machines()); n != c.machines || st.Attempts != c.attempts || c.code != "" && st.Abandoned.Code != c.code {
-					t.Errorf("%d machines, %+v", n, st)
+					t.Errorf("got %d machines and %+v, want %d, %d attempts and code %q", n, st, c.machines, c.attempts, c.code)
 				}
 				if st.Status == instance.StatusFailed && (st.Abandoned.Reason == "" || st.Refusal == "") {
-					t.Errorf("no reason: %+v", st)
+					t.Errorf("got %+v, want a reason", st)
 				}
 				if calls := s.srv.Calls()["RunInstances"]; calls != len(c.fates)+min(c.machines, 1) {
-					t.Errorf("%d launch calls for %d faults", calls, len(c.fates))
+					t.Errorf("%d launch calls for %d faults, want %v", calls, len(c.fates), len(c.fates)+min(c.machines, 1))
 				}
 				s.agreed()
 			})
@@ -79,7 +79,7 @@ func TestLaunchRows(t *testing.T) {
 	}
 }
 
-// A refusal that ends an attempt is not believed while the attempt's machine is to be seen.
+// A refusal that ends an attempt is not believed while the attempt's machine is visible.
 func TestRefusedAfterALostReply(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: ec2test.Plan{Boot: ec2test.Span{Min: time.Minute}}}, func(s *stage) {
@@ -88,13 +88,13 @@ func TestRefusedAfterALostReply(t *testing.T) {
 		id := s.Create()
 		st := s.Until("ready", id, provisionertest.Ready)
 		if st.Attempts != 1 || len(s.srv.Machines()) != 1 {
-			t.Errorf("%+v", st)
+			t.Errorf("got %+v, want st.Attempts 1 and len(s.srv.Machines()) 1", st)
 		}
 		s.agreed()
 	})
 }
 
-// EC2 does not know its own machine for a minute.
+// EC2 does not list its own machine for a minute.
 func TestNotFoundForAMinute(t *testing.T) {
 	t.Parallel()
 	for name, command := range map[string]string{"left alone": "", "terminated at once": "terminate"} {
@@ -118,7 +118,7 @@ func TestNotFoundForAMinute(t *testing.T) {
 
 func TestStartWithoutCapacity(t *testing.T) {
 	t.Parallel()
-	for name, n := range map[string]int{"for a while": 3, "for ever": 10} {
+	for name, n := range map[string]int{"for a while": 3, "permanently": 10} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			play(t, setup{seed: 1, plan: slow}, func(s *stage) {
@@ -133,10 +133,10 @@ func TestStartWithoutCapacity(t *testing.T) {
 				if n == 10 {
 					st := s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 					if st.Refusal == "" || time.Since(began) < 2*time.Minute || s.srv.Calls()["StartInstances"] != 10 {
-						t.Errorf("after %v: %+v", time.Since(began), st)
+						t.Errorf("after %v: %+v, want st.Refusal not empty, time.Since(began) at least %v and s.srv.Calls()[\"StartInstances\"] 10", time.Since(began), st, 2*time.Minute)
 					}
 				} else if st := s.Until("ready", id, provisionertest.Ready); st.Address == was || st.Address == "" {
-					t.Errorf("its address is still %q", st.Address)
+					t.Errorf("its address is still %q, want st.Address other than %v and st.Address not empty", st.Address, was)
 				}
 				s.agreed()
 			})
@@ -166,7 +166,7 @@ func TestChangedFromOutside(t *testing.T) {
 	})
 }
 
-// A machine that the cloud ends while it comes up says why, without the operator's ids.
+// A machine that the cloud terminates while it boots has a reason, without the operator's ids.
 func TestDiesWhileComingUp(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
@@ -176,7 +176,7 @@ func TestDiesWhileComingUp(t *testing.T) {
 		s.srv.Kill(m, "Client.VolumeLimitExceeded")
 		s.Until("failed", id, provisionertest.Status(instance.StatusFailed))
 		if want := "disk space"; s.Count("instance.failed") != 1 || !containsReason(s, id, want) {
-			t.Errorf("the reason does not speak of %s:\n%s", want, s.History())
+			t.Errorf("the reason does not speak of %s, want s.Count(\"instance.failed\") 1 and containsReason(s, id, want) true\n%s", want, s.History())
 		}
 		s.agreed()
 	})
@@ -194,17 +194,17 @@ func TestStopThatNeverEnds(t *testing.T) {
 		s.Do("stop", id)
 		st := s.Until("a reason", id, func(st instance.State) bool { return st.Code == "stop_forced" })
 		if st.Refusal == "" {
-			t.Errorf("%+v", st)
+			t.Errorf("got %+v, want st.Refusal not empty", st)
 		}
 		s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 		if n := s.srv.Calls()["StopInstances"]; n > 5 {
-			t.Errorf("%d stop calls", n)
+			t.Errorf("%d stop calls, want at most 5", n)
 		}
 		s.agreed()
 	})
 }
 
-// A stop that somebody began in the web console is told as one, and where it does not end we take it over.
+// A stop that an operator began in the web console is recorded as one. If it does not end, the saga takes it over.
 func TestOutsideStopNeverEnds(t *testing.T) {
 	t.Parallel()
 	plan := slow
@@ -219,14 +219,14 @@ func TestOutsideStopNeverEnds(t *testing.T) {
 		began := time.Now()
 		s.Until("stopping", id, provisionertest.Status(instance.Stopping))
 		if took := time.Since(began); took > 5*time.Minute || !s.State(id).Outside {
-			t.Errorf("told after %v: %+v", took, s.State(id))
+			t.Errorf("told after %v: %+v, want took at most %v and s.State(id).Outside true", took, s.State(id), 5*time.Minute)
 		}
 		if s.srv.Calls()["StopInstances"] != 0 {
 			t.Error("we stop it ourselves at once, and the report may be stale")
 		}
 		s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 		if took := time.Since(began); took > 20*time.Minute {
-			t.Errorf("stopped after %v", took)
+			t.Errorf("stopped after %v, want at most %v", took, 20*time.Minute)
 		}
 		s.Do("start", id)
 		s.Until("ready", id, provisionertest.Ready)
@@ -234,7 +234,7 @@ func TestOutsideStopNeverEnds(t *testing.T) {
 	})
 }
 
-// Waiting for many machines costs few calls: one for all of them, less often as time goes by.
+// Waiting for many machines costs few calls: one call covers all of them, and calls become rarer with time.
 func TestOneCallForMany(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, poll: time.Second, plan: ec2test.Plan{Boot: ec2test.Span{Min: 4 * time.Minute}}}, func(s *stage) {
@@ -245,12 +245,12 @@ func TestOneCallForMany(t *testing.T) {
 		}
 		s.Sleep(4*time.Minute - time.Second)
 		if n := s.srv.Calls()["DescribeInstances"]; n > 120 || n < 40 { // one a second would be 240
-			t.Errorf("%d calls in four minutes for 40 machines", n)
+			t.Errorf("%d calls in four minutes for 40 machines, want n at most 120 and n at least 40", n)
 		}
 	})
 }
 
-// A guest's first word brings one look at its machine, so that nobody waits for the next round.
+// When a guest first connects, its machine is checked immediately, so that no user waits for the next round.
 func TestTheGuestsWordBringsALook(t *testing.T) {
 	t.Parallel()
 	const takes = 31 * time.Second // a round begins every thirty
@@ -261,18 +261,18 @@ func TestTheGuestsWordBringsALook(t *testing.T) {
 			t.Helper()
 			s.Sleep(takes + time.Second)
 			if st := s.State(id); st.Running {
-				t.Fatalf("%s: somebody looked already", what)
+				t.Fatalf("%s: got a look before the guest connected, want none", what)
 			}
 			before := s.srv.Calls()["DescribeInstances"]
 			s.Speak(nil)
 			synctest.Wait()
 			if st := s.State(id); st.Status != instance.Running || st.Address == "" {
-				t.Errorf("%s: %s at %q with a guest that speaks", what, st.Status, st.Address)
+				t.Errorf("%s: %s at %q with a guest that speaks, want st.Status %v and st.Address not empty", what, st.Status, st.Address, instance.Running)
 			}
 			s.Speak(nil)
 			synctest.Wait()
 			if n := s.srv.Calls()["DescribeInstances"] - before; n != 1 {
-				t.Errorf("%s: %d looks", what, n)
+				t.Errorf("%s: %d looks, want 1", what, n)
 			}
 		}
 		boots("launch")
@@ -283,10 +283,10 @@ func TestTheGuestsWordBringsALook(t *testing.T) {
 	})
 }
 
-// Two sagas at once, as when one was frozen and wakes up. They too never launch two machines: who goes on
-// with the other's attempt says so in the log first, and from there on neither believes a refusal while a
-// call of the other may be under way. That holds for instance.DoubtFor; one that goes on beside another for
-// longer than that, with a launch refused all the while, is more than leases let happen.
+// Two sagas run at once, as when one was frozen and wakes up. They never launch two machines: a saga that continues
+// the other's attempt first records that in the log, and from then on neither believes a refusal while a call of
+// the other may be under way. That holds for instance.DoubtFor. Leases prevent that two sagas run for longer
+// than that with a launch refused all the time.
 func TestTwoSagas(t *testing.T) {
 	t.Parallel()
 	var counts provisionertest.Tally
@@ -321,20 +321,20 @@ func TestReconciler(t *testing.T) {
 		unknown := s.srv.Put("01NEVER-1", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": "01NEVER", "cloudbot:attempt": "1"})
 		nameless := s.srv.Put("", map[string]string{"cloudbot:environment": environment})
 
-		// A launch whose answer is lost, and a saga that dies of it: the machine is adopted.
+		// The answer to a launch is lost and the saga dies: the machine is adopted.
 		s.CrashAt(func(point string) bool { return point == "call.call.launch.after" })
 		s.Start()
 		adopted := s.Create()
 		s.Sleep(time.Minute)
 		if !s.Dead() || !s.State(adopted).Open {
-			t.Fatalf("not open: %+v", s.State(adopted))
+			t.Fatalf("not open: got %+v, want s.Dead() true and s.State(adopted).Open true", s.State(adopted))
 		}
 		s.CrashAt(nil)
 		if report := look(true); report.Count(provisioner.Adopt) != 1 || report.Count(provisioner.Stranger) != 2 || s.State(adopted).Machine != "" {
-			t.Errorf("dry: %+v", report)
+			t.Errorf("dry: got %+v, want report.Count(provisioner.Adopt) 1, report.Count(provisioner.Stranger) 2 and s.State(adopted).Machine \"\"", report)
 		}
 		if report := look(false); report.Count(provisioner.Adopt) != 1 || s.State(adopted).Machine == "" || s.State(adopted).Attempts != 1 {
-			t.Errorf("%+v %+v", report, s.State(adopted))
+			t.Errorf("got %+v %+v, want report.Count(provisioner.Adopt) 1, s.State(adopted).Machine not empty and s.State(adopted).Attempts 1", report, s.State(adopted))
 		}
 
 		// A launch that takes effect after its attempt was given up.
@@ -346,14 +346,14 @@ func TestReconciler(t *testing.T) {
 		copied := s.srv.Put("", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": twice, "cloudbot:attempt": "1"})
 		double := s.srv.Put(twice+"-1", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": twice, "cloudbot:attempt": "1"})
 		if report := look(false); report.Count(provisioner.Young) != 1 || report.Count(provisioner.Terminate) != 0 {
-			t.Errorf("while it is young: %+v", report)
+			t.Errorf("while it is young: got %+v, want report.Count(provisioner.Young) 1 and report.Count(provisioner.Terminate) 0", report)
 		}
 		s.Sleep(3 * time.Minute)
 		if report := look(false); report.Count(provisioner.Terminate) != 1 || report.Count(provisioner.Stranger) != 3 {
-			t.Errorf("%+v", report)
+			t.Errorf("got %+v, want report.Count(provisioner.Terminate) 1 and report.Count(provisioner.Stranger) 3", report)
 		}
 
-		// The log is behind the cloud: stopped while nobody looked.
+		// The log is behind the cloud: the machine stopped while no saga looked.
 		s.Stop()
 		machine := s.State(twice).Machine
 		if err := s.srv.Outside(machine, ec2test.Stopped); err != nil {
@@ -361,34 +361,34 @@ func TestReconciler(t *testing.T) {
 		}
 		s.Sleep(3 * time.Minute)
 		if report := look(false); report.Count(provisioner.Repair) != 1 || s.State(twice).Status != instance.Stopped {
-			t.Errorf("%+v %+v", report, s.State(twice))
+			t.Errorf("got %+v %+v, want report.Count(provisioner.Repair) 1 and s.State(twice).Status %v", report, s.State(twice), instance.Stopped)
 		}
 		if report := look(false); len(report.Findings) != 3 {
-			t.Errorf("a second look finds %+v", report)
+			t.Errorf("a second look finds %+v, want 3", report)
 		}
 		for _, m := range s.srv.Machines() {
 			switch m.ID {
 			case foreign, untagged, unknown, nameless, copied:
 				if m.State != ec2test.Running {
-					t.Errorf("%s is not ours to touch, and is %s", m.ID, m.State)
+					t.Errorf("%s is not ours to touch, and is %s, want %v", m.ID, m.State, ec2test.Running)
 				}
 			case double:
 				if m.Live() {
-					t.Errorf("the double %s is %s", m.ID, m.State)
+					t.Errorf("the double %s is %s, want m.Live() false", m.ID, m.State)
 				}
 			}
 		}
 	})
 }
 
-// Machines that are mostly unknown at once are not believed to be gone: the account may be wrong. Fewer are
-// believed after half an hour, and what comes back after that is left alone.
+// If most machines are unknown at once, they are not believed to be gone: the account may be wrong. A few are
+// believed gone after half an hour, and a machine that returns after that is left alone.
 func TestWrongAccount(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		n      int
-		more   bool // a machine is made in the wrong account as well
+		more   bool // a machine is also made in the wrong account
 		within time.Duration
 		kept   bool
 	}{
@@ -419,7 +419,7 @@ func TestWrongAccount(t *testing.T) {
 				s.Sleep(c.within)
 				rec := &provisioner.Reconciler{Log: s.Log, Cloud: s.newCloud(), Live: s.Live}
 				if report, err := rec.Reconcile(context.Background()); err != nil || c.kept && report.Count(provisioner.Missing) != c.n {
-					t.Errorf("%+v %v", report, err)
+					t.Errorf("got %+v %v, want no error and %d missing: %v", report, err, c.n, c.kept)
 				}
 				s.holds(ids, c.kept)
 				s.Stop()
@@ -429,12 +429,12 @@ func TestWrongAccount(t *testing.T) {
 				s.Sleep(time.Hour)
 				rec.Cloud, rec.DryRun = s.newCloud(), true
 				if report, err := rec.Reconcile(context.Background()); err != nil || !c.kept && report.Count(provisioner.Returned) != c.n {
-					t.Errorf("%+v %v", report, err)
+					t.Errorf("got %+v %v, want no error and %d returned: %v", report, err, c.n, !c.kept)
 				}
 				s.holds(ids, c.kept)
 				for _, m := range right.Machines() {
 					if m.State != ec2test.Running {
-						t.Errorf("%s is %s: what its owner left on it is gone", m.ID, m.State)
+						t.Errorf("%s is %s: what its owner left on it is gone, want %v", m.ID, m.State, ec2test.Running)
 					}
 				}
 			})
@@ -442,7 +442,7 @@ func TestWrongAccount(t *testing.T) {
 	}
 }
 
-// Where every place but the last is full, the last one is found.
+// If every place except the last is full, the last one is found.
 func TestEveryPlaceIsAsked(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
@@ -456,13 +456,13 @@ func TestEveryPlaceIsAsked(t *testing.T) {
 		s.Start()
 		id := s.Create()
 		if st := s.Until("ready", id, provisionertest.Ready); st.Attempts != 8 || attempts != 8 {
-			t.Errorf("%d attempts of %d", st.Attempts, attempts)
+			t.Errorf("got %d attempts of %d, want st.Attempts 8 and attempts 8", st.Attempts, attempts)
 		}
 		s.agreed()
 	})
 }
 
-// An operator's word is enough.
+// With the operator's confirmation they are believed gone.
 func TestMissingBelieved(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
@@ -474,13 +474,13 @@ func TestMissingBelieved(t *testing.T) {
 		s.Sleep(time.Hour)
 		rec := &provisioner.Reconciler{Log: s.Log, Cloud: s.newCloud(), Live: s.Live, BelieveMissing: true}
 		if report, err := rec.Reconcile(context.Background()); err != nil || report.Count(provisioner.Missing) != 1 {
-			t.Errorf("%+v %v", report, err)
+			t.Errorf("got %+v %v, want no error and 1", report, err)
 		}
 		s.holds([]string{id}, false)
 	})
 }
 
-// holds tells whether the instances run, or have failed.
+// holds reports whether the instances run, or have failed.
 func (s *stage) holds(ids []string, run bool) {
 	s.t.Helper()
 	want := instance.StatusFailed
@@ -494,7 +494,7 @@ func (s *stage) holds(ids []string, run bool) {
 	}
 }
 
-// A start that the cloud takes and undoes is tried again, and then given up with the reason.
+// A start that the cloud accepts and undoes is retried, and then given up with the reason.
 func TestStartUndone(t *testing.T) {
 	t.Parallel()
 	for _, always := range []bool{false, true} {
@@ -519,7 +519,7 @@ func TestStartUndone(t *testing.T) {
 				}
 				st := s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 				if n := s.srv.Calls()["StartInstances"]; n != instance.MaxUndone || !strings.Contains(st.Refusal, "encryption key") {
-					t.Errorf("%d calls, and the reason is %q", n, st.Refusal)
+					t.Errorf("%d calls, and the reason is %q, want n %v and \"encryption key\" in st.Refusal", n, st.Refusal, instance.MaxUndone)
 				}
 				s.agreed()
 				s.srv.SetPlan(slow)

@@ -13,14 +13,14 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// slow is a cloud that takes its time and never fails.
+// slow is a cloud that is slow and never fails.
 var slow = ec2test.Plan{
 	Latency: ec2test.Span{Min: 50 * time.Millisecond, Max: 900 * time.Millisecond}, Boot: ec2test.Span{Min: 5 * time.Second, Max: 90 * time.Second},
 	Stop: ec2test.Span{Min: 5 * time.Second, Max: 80 * time.Second}, Terminate: ec2test.Span{Min: 5 * time.Second, Max: 60 * time.Second},
 	Unknown: ec2test.Span{Max: time.Minute}, Lag: ec2test.Span{Max: 8 * time.Second}, Limits: true,
 }
 
-// rough is what the saga must bear alone.
+// rough is a plan that the saga must survive without a reconciler.
 func rough() ec2test.Plan {
 	p := slow
 	p.Throttled, p.Internal, p.InternalDone, p.LostRequest, p.LostReply = 60, 40, 40, 60, 90
@@ -28,16 +28,16 @@ func rough() ec2test.Plan {
 	return p
 }
 
-// roughest has launches that take effect minutes after their connection was cut, and rights that are
-// missing just when a repeated launch would have found its machine.
+// roughest adds launches that take effect minutes after their connection was cut, and rights that are missing
+// exactly when a repeated launch would have found its machine.
 func roughest() ec2test.Plan {
 	p := rough()
 	p.Late, p.Refused = 60, 50
 	return p
 }
 
-// schedule plays one seed: faults, kills and users' commands, then calm. It returns what ledger and
-// log disagree on.
+// schedule plays one seed: faults, kills and users' commands, then calm. Its error says where ledger and log
+// disagree.
 func schedule(t testing.TB, c setup, sagas int, counts *provisionertest.Tally) (*stage, error) {
 	s := newStage(t, c)
 	r := rand.New(rand.NewPCG(c.seed, 99))
@@ -79,7 +79,7 @@ func schedule(t testing.TB, c setup, sagas int, counts *provisionertest.Tally) (
 	return s, err
 }
 
-// act is what users, guests, operators and the world do next.
+// act plays the next act of a user, a guest, an operator or the world.
 func (s *stage) act(r *rand.Rand, ids *[]string, counts *provisionertest.Tally) {
 	id := (*ids)[r.IntN(len(*ids))]
 	switch n := r.IntN(40); {
@@ -112,9 +112,9 @@ func (s *stage) act(r *rand.Rand, ids *[]string, counts *provisionertest.Tally) 
 }
 
 // TestSchedules plays seeded schedules of API faults, kills and users' commands through the real
-// saga, adapter and SDK. At no time has an instance two machines, none is orphaned, none forgotten,
-// and every instance comes to rest with a reason. In a fifth of them launches arrive late; a reconciler
-// runs beside those, and finds nothing to take down.
+// saga, adapter and SDK. No instance ever has two machines, no machine is orphaned or forgotten, and every
+// instance ends in a stable state with a reason. In a fifth of them launches arrive late; there a reconciler
+// runs as well, and finds nothing to terminate.
 func TestSchedules(t *testing.T) {
 	t.Parallel()
 	schedules, lanes := 2000, 2
@@ -149,11 +149,11 @@ func TestSchedules(t *testing.T) {
 	alone.Check(t, "throttled", "internal", "internal, done", "request lost", "reply lost", "hung", "hung, done", "no capacity", "expired", "idle", "dies", "stuck stop", "undone", "unseen", "outside", "kills at a failpoint", "kills at any moment", "terminated", "failed", "running", "stopped")
 	late.Check(t, "late", "refused")
 	if n := late.Of("reconciler: terminate"); n > 0 {
-		t.Errorf("the reconciler took %d machines down: somebody had launched one too many", n)
+		t.Errorf("got %d machines that the reconciler terminated, want 0: a saga launched too many", n)
 	}
 }
 
-// One seed is one run.
+// The same seed gives the same history.
 func TestSameSeedSameHistory(t *testing.T) {
 	t.Parallel()
 	for seed := uint64(5000); seed < 5006; seed++ {
@@ -168,13 +168,13 @@ func TestSameSeedSameHistory(t *testing.T) {
 			})
 		}
 		if histories[0] != histories[1] {
-			t.Errorf("seed %d:\n%s\n---\n%s", seed, histories[0], histories[1])
+			t.Errorf("seed %d: got\n%s\nwant\n%s", seed, histories[1], histories[0])
 		}
 	}
 }
 
-// journey visits every failpoint there is: refusals, a lost reply, a boot that takes too long, stop, start,
-// an end, a launch that is cancelled, one that is given up and one that can never be.
+// journey passes every failpoint: refusals, a lost reply, a boot that takes too long, stop, start, a termination, a
+// cancelled launch, a launch that is given up, and an impossible one.
 func journey(s *stage) {
 	s.srv.Script("RunInstances", ec2test.Fate{Code: "InsufficientInstanceCapacity", Status: 500}, ec2test.Fate{Cut: true, Effect: true})
 	for _, action := range []string{"StopInstances", "StartInstances"} {
@@ -212,7 +212,7 @@ func journey(s *stage) {
 	s.agreed()
 }
 
-// A kill at every failpoint, the first and the second time it is passed.
+// The saga is killed at every failpoint, at the first and the second pass.
 func TestKillsAtEveryFailpoint(t *testing.T) {
 	t.Parallel()
 	var points map[string]int
@@ -247,7 +247,7 @@ func TestKillsAtEveryFailpoint(t *testing.T) {
 	}
 	for _, want := range all {
 		if points[want] == 0 {
-			t.Errorf("the journey never came to %s", want)
+			t.Errorf("got no pass of failpoint %s in the journey, want one", want)
 		}
 	}
 }

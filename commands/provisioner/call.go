@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
-	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // callTimeout bounds one call to the cloud. What happened after it is unknown and found out by a repeat.
@@ -22,7 +20,7 @@ func (s *Saga) call(ctx context.Context, id string, state instance.State, step p
 	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	s.at("call", step, "before")
-	machine, err := s.dial(callCtx, id, state, step.Call)
+	machine, err := s.send(callCtx, id, state, step.Call)
 	s.at("call", step, "after")
 	switch {
 	case ctx.Err() != nil:
@@ -36,8 +34,8 @@ func (s *Saga) call(ctx context.Context, id string, state instance.State, step p
 	return instance.Accept{Call: step.Call, At: s.Now()}, nil
 }
 
-func (s *Saga) dial(ctx context.Context, id string, state instance.State, call instance.Call) (machine string, err error) {
-	if !ours(s.Cloud, state) {
+func (s *Saga) send(ctx context.Context, id string, state instance.State, call instance.Call) (machine string, err error) {
+	if !inRegion(s.Cloud, state) {
 		// Asked here, the cloud would know nothing of it: what the other region holds would be forgotten.
 		return "", &machines.CallError{
 			Verdict: instance.Again, Code: "other_region", Reason: "The service's cloud configuration is wrong; the operator has been told.",
@@ -46,11 +44,7 @@ func (s *Saga) dial(ctx context.Context, id string, state instance.State, call i
 	}
 	switch call {
 	case instance.CallLaunch:
-		token, err := s.Tokens.Token(id, state.Attempts, state.Spec.TokenKey)
-		if err != nil {
-			return "", err
-		}
-		return s.Cloud.Launch(ctx, state.Spec, strings.ReplaceAll(state.Spec.UserData, machines.TokenPlaceholder, token))
+		return s.launch(ctx, id, state)
 	case instance.CallStart:
 		return "", s.Cloud.Start(ctx, state.Machine)
 	case instance.CallStop:
@@ -59,30 +53,9 @@ func (s *Saga) dial(ctx context.Context, id string, state instance.State, call i
 	return "", s.Cloud.Terminate(ctx, state.Machine)
 }
 
-// discard takes down a machine whose launch was superseded: another saga launched meanwhile, or
-// gave up. No instance knows it, so nobody else will.
-func (s *Saga) discard(ctx context.Context, machine string) (err error) {
-	s.Logger.WarnContext(ctx, "launch was superseded, taking its machine down", "machine", machine)
-	for try := range s.Policy.Filled().Tries {
-		if err = s.terminate(ctx, machine); err == nil {
-			return nil
-		}
-		if err := retry.Sleep(ctx, s.backOff(try)); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("take down superseded machine %s: %w", machine, err)
-}
-
-// ours tells whether the instance's launch belongs to the region that we ask.
-func ours(c machines.Cloud, state instance.State) bool {
+// inRegion reports whether the instance's launch belongs to the region that we ask.
+func inRegion(c machines.Cloud, state instance.State) bool {
 	return state.Spec.Region == "" || state.Spec.Region == c.Region()
-}
-
-func (s *Saga) terminate(ctx context.Context, machine string) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return s.Cloud.Terminate(ctx, machine)
 }
 
 func (s *Saga) refusal(state instance.State, call instance.Call, err error) instance.Refuse {
@@ -99,7 +72,7 @@ func (s *Saga) refusal(state instance.State, call instance.Call, err error) inst
 	case call == instance.CallStart && verdict != instance.Never:
 		// There is no elsewhere for a machine that exists, and its owner may try later.
 		verdict = instance.Again
-		if tries := state.Tries + 1; tries >= s.Policy.Filled().Tries {
+		if tries := state.Tries + 1; tries >= s.Policy.WithDefaults().Tries {
 			verdict = instance.Never
 			reason = fmt.Sprintf("The start was refused %d times in a row. The last answer was: %s", tries, reason)
 		}

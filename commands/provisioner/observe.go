@@ -27,7 +27,7 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 		known[m.ID] = m
 	}
 	var failed error
-	news := func(t target, m machines.Machine) {
+	apply := func(t target, m machines.Machine) {
 		res, err := s.ExecuteInstance(ctx, t.instance, instance.Observe{Machine: t.machine, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: s.Now()})
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("tell instance %s of its machine: %w", t.instance, err))
@@ -40,23 +40,23 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 	var missing []target
 	for _, t := range targets {
 		if m, ok := known[t.machine]; ok {
-			news(t, m)
+			apply(t, m)
 		} else if s.Now().Sub(t.launched) >= instance.MissingGrace {
 			missing = append(missing, t)
 		}
 	}
-	if suspect(len(missing), len(targets)) {
+	if tooManyMissing(len(missing), len(targets)) {
 		s.Logger.WarnContext(ctx, "the cloud does not know most machines: is this its account and region? If they are gone indeed, cloudbot reconcile --believe-missing says so",
 			"missing", len(missing), "asked", len(targets))
 		return changed, failed
 	}
 	for _, t := range missing {
-		seen, why := vouched(ctx, s.Connected, t.instance)
+		seen, why := judgeMissing(ctx, s.Connected, t.instance)
 		if why != nil {
 			s.Logger.WarnContext(ctx, "the cloud does not know a machine", "instance", t.instance, "machine", t.machine, "and_yet", why)
 		}
 		if seen != "" {
-			news(t, machines.Machine{Seen: seen})
+			apply(t, machines.Machine{Seen: seen})
 		}
 	}
 	return changed, failed
@@ -64,9 +64,9 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 
 var errConnected = errors.New("its guest is connected, so it exists: is this its account and region?")
 
-// vouched says what is to be told of a machine that the cloud does not know: that it is missing; where its guest
+// judgeMissing says what is to be told of a machine that the cloud does not know: that it is missing; where its guest
 // is connected, that it is there, and why; and nothing where nobody knows that.
-func vouched(ctx context.Context, connected func(context.Context, string) (bool, error), id string) (instance.Seen, error) {
+func judgeMissing(ctx context.Context, connected func(context.Context, string) (bool, error), id string) (instance.Seen, error) {
 	if connected == nil {
 		return instance.SeenMissing, nil
 	}
@@ -79,9 +79,9 @@ func vouched(ctx context.Context, connected func(context.Context, string) (bool,
 	return instance.SeenMissing, nil
 }
 
-// suspect tells whether so many machines of those asked for cannot be gone all at once without an operator
+// tooManyMissing reports whether so many machines of those asked for cannot be gone all at once without an operator
 // saying so: a wrong account or region looks the same, and each of them would be forgotten.
-func suspect(missing, asked int) bool { return missing >= 5 && 2*missing > asked }
+func tooManyMissing(missing, asked int) bool { return missing >= 5 && 2*missing > asked }
 
 // target is a machine to look at.
 type target struct {

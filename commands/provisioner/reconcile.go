@@ -131,8 +131,8 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m machines.Tag
 
 // drift tells the instance what has become of its machine.
 func (r *Reconciler) drift(ctx context.Context, report *Report, f Finding, s instance.State, m machines.Tagged) error {
-	news := instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: r.Now()}
-	events, err := instance.Decide(s, news)
+	observed := instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: r.Now()}
+	events, err := instance.Decide(s, observed)
 	if err != nil || len(events) == 0 {
 		return err
 	}
@@ -143,12 +143,12 @@ func (r *Reconciler) drift(ctx context.Context, report *Report, f Finding, s ins
 	case m.Seen == instance.SeenRunning && s.Running:
 		f.Why = "its address is another"
 	}
-	return report.add(f, true, r.unless(func() error { _, err := r.ExecuteInstance(ctx, m.Instance, news); return err }))
+	return report.add(f, true, r.unless(func() error { _, err := r.ExecuteInstance(ctx, m.Instance, observed); return err }))
 }
 
 // missing looks at the machines of the log that the list lacks. Its tag may have been taken away,
 // so the cloud is asked once more, by id.
-func (r *Reconciler) missing(ctx context.Context, report *Report, seen map[string]bool) error {
+func (r *Reconciler) missing(ctx context.Context, report *Report, listed map[string]bool) error {
 	ids, _, err := r.Live(ctx)
 	if err != nil {
 		return fmt.Errorf("list the instances: %w", err)
@@ -169,8 +169,8 @@ func (r *Reconciler) missing(ctx context.Context, report *Report, seen map[strin
 		}
 		report.Instances++
 		switch {
-		case s.Machine == "" || seen[s.Machine]:
-		case !ours(r.Cloud, s):
+		case s.Machine == "" || listed[s.Machine]:
+		case !inRegion(r.Cloud, s):
 			if err := r.elsewhere(ctx, report, id, s); err != nil {
 				return err
 			}
@@ -194,10 +194,10 @@ func (r *Reconciler) missing(ctx context.Context, report *Report, seen map[strin
 			return err
 		}
 	}
-	mass := suspect(len(states), len(seen)+len(lost)) && !r.BelieveMissing
+	tooMany := tooManyMissing(len(states), len(listed)+len(lost)) && !r.BelieveMissing
 	for _, id := range lost {
 		if s, still := states[id]; still {
-			if err := r.unknown(ctx, report, owners[id], s, mass); err != nil {
+			if err := r.unknown(ctx, report, owners[id], s, tooMany); err != nil {
 				return err
 			}
 		}
@@ -205,28 +205,28 @@ func (r *Reconciler) missing(ctx context.Context, report *Report, seen map[strin
 	return nil
 }
 
-// unknown tells the instance that the cloud does not know its machine. mass: nor many others.
-func (r *Reconciler) unknown(ctx context.Context, report *Report, owner string, s instance.State, mass bool) error {
+// unknown tells the instance that the cloud does not know its machine. tooMany: nor many others.
+func (r *Reconciler) unknown(ctx context.Context, report *Report, owner string, s instance.State, tooMany bool) error {
 	if report.At.Sub(s.LaunchedAt) < instance.MissingGrace {
 		return nil
 	}
 	f := Finding{Kind: Missing, Machine: s.Machine, Instance: owner, Status: s.Status, State: instance.SeenMissing}
-	news := instance.Observe{Machine: s.Machine, Seen: instance.SeenMissing, At: r.Now(), Sure: r.BelieveMissing}
-	events, err := instance.Decide(s, news)
+	observed := instance.Observe{Machine: s.Machine, Seen: instance.SeenMissing, At: r.Now(), Sure: r.BelieveMissing}
+	events, err := instance.Decide(s, observed)
 	if err != nil {
 		return err
 	}
-	do := r.unless(func() error { _, err := r.ExecuteInstance(ctx, owner, news); return err })
-	there, vouch := vouched(ctx, r.Connected, owner)
+	do := r.unless(func() error { _, err := r.ExecuteInstance(ctx, owner, observed); return err })
+	seenAs, doubt := judgeMissing(ctx, r.Connected, owner)
 	switch {
-	case there == instance.SeenPending && !s.Missed.IsZero():
-		f.Why = "the cloud does not know it; " + vouch.Error()
-		news.Seen = there
-	case vouch != nil:
-		f.Why, do = "the cloud does not know it; "+vouch.Error(), nil
+	case seenAs == instance.SeenPending && !s.Missed.IsZero():
+		f.Why = "the cloud does not know it; " + doubt.Error()
+		observed.Seen = seenAs
+	case doubt != nil:
+		f.Why, do = "the cloud does not know it; "+doubt.Error(), nil
 	case r.Connected == nil && !r.BelieveMissing:
 		f.Why, do = "the cloud does not know it; a running server decides that by what its guest says, and --believe-missing does", nil
-	case mass:
+	case tooMany:
 		f.Why, do = "the cloud does not know most of the machines: is this its account and region?", nil
 	case len(events) > 1: // it is given up
 		f.Why = "the cloud does not know it"
@@ -245,8 +245,8 @@ func (r *Reconciler) elsewhere(ctx context.Context, report *Report, owner string
 	if r.ForgetRegion != s.Spec.Region {
 		return report.add(f, true, nil)
 	}
-	news := instance.Observe{Machine: s.Machine, Seen: instance.SeenMissing, At: r.Now(), Sure: true}
-	return report.add(f, true, r.unless(func() error { _, err := r.ExecuteInstance(ctx, owner, news); return err }))
+	observed := instance.Observe{Machine: s.Machine, Seen: instance.SeenMissing, At: r.Now(), Sure: true}
+	return report.add(f, true, r.unless(func() error { _, err := r.ExecuteInstance(ctx, owner, observed); return err }))
 }
 
 // unless returns do, and nothing in a dry run.

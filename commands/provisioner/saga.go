@@ -70,16 +70,16 @@ func (s *Saga) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a := newAgenda(s)
+	schedule := newSchedule(s)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(crash.Guard(func() error { return a.run(ctx, ids) }))
+	g.Go(crash.Guard(func() error { return schedule.run(ctx, ids) }))
 	g.Go(crash.Guard(func() error {
 		return s.Feed.Follow(ctx, position, func(ctx context.Context, events []eventstore.Event) error {
 			for _, e := range events {
 				if e.Stream.Aggregate != instance.Codec.Aggregate() {
 					continue
 				}
-				if err := a.wake(ctx, e.Stream.ID); err != nil {
+				if err := schedule.wake(ctx, e.Stream.ID); err != nil {
 					return err
 				}
 			}
@@ -87,7 +87,7 @@ func (s *Saga) run(ctx context.Context) error {
 		})
 	}))
 	for range cmp.Or(s.Workers, 8) {
-		g.Go(crash.Guard(func() error { return a.work(ctx) }))
+		g.Go(crash.Guard(func() error { return schedule.work(ctx) }))
 	}
 	return g.Wait()
 }
@@ -95,11 +95,11 @@ func (s *Saga) run(ctx context.Context) error {
 // maxSteps bounds the steps taken for one instance in a row.
 const maxSteps = 20
 
-// advance takes the steps that are due for an instance and returns the first that is not yet. mine holds
+// advance takes the steps that are due for an instance and returns the first that is not yet. own holds
 // the attempt, by instance, that nobody but this run of the saga has called for, or not without being
 // reckoned with: an attempt that is found open may have a call of somebody else under way, so it is
 // said to be unsure before it is called for again.
-func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance.State, provisioning.Step, error) {
+func (s *Saga) advance(ctx context.Context, id string, own *sync.Map) (instance.State, provisioning.Step, error) {
 	for range maxSteps {
 		state, err := s.Instance(ctx, id)
 		if err != nil {
@@ -111,13 +111,13 @@ func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance
 			return state, step, nil
 		}
 		var cmd instance.Command
-		switch own, _ := mine.Load(id); {
-		case step.Call == instance.CallLaunch && own != state.Attempts:
+		switch called, _ := own.Load(id); {
+		case step.Call == instance.CallLaunch && called != state.Attempts:
 			cmd = instance.Resume{Attempt: state.Attempts, At: now}
 		case step.Call == instance.CallLaunch && state.Status == instance.Terminating && state.Unsure.IsZero():
 			cmd = cancelled(state, now)
 		default:
-			cmd, err = s.do(ctx, id, state, step)
+			cmd, err = s.execute(ctx, id, state, step)
 		}
 		if err != nil {
 			return state, step, fmt.Errorf("%s %s of instance %s: %w", step.Do, step.Call, id, err)
@@ -128,7 +128,7 @@ func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance
 		s.at("append", step, "before")
 		res, err := s.ExecuteInstance(ctx, id, cmd)
 		if err != nil {
-			mine.Delete(id) // what came of a call may be nowhere
+			own.Delete(id) // what came of a call may be nowhere
 			if l, ok := cmd.(instance.Launched); ok && errors.Is(err, instance.ErrSuperseded) {
 				err = errors.Join(err, s.discard(ctx, l.Machine))
 			}
@@ -138,17 +138,17 @@ func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance
 		switch c := cmd.(type) {
 		case instance.Attempt:
 			if res.Last > 0 {
-				mine.Store(id, c.Number)
+				own.Store(id, c.Number)
 			}
 		case instance.Resume:
-			mine.Store(id, c.Attempt)
+			own.Store(id, c.Attempt)
 		}
 	}
 	return instance.State{}, provisioning.Step{}, fmt.Errorf("advance instance %s: %d steps without rest", id, maxSteps)
 }
 
-// do has the step's effect outside the log and returns the command that records it.
-func (s *Saga) do(ctx context.Context, id string, state instance.State, step provisioning.Step) (instance.Command, error) {
+// execute has the step's effect outside the log and returns the command that records it.
+func (s *Saga) execute(ctx context.Context, id string, state instance.State, step provisioning.Step) (instance.Command, error) {
 	switch step.Do {
 	case provisioning.Attempt:
 		return s.freeze(id, state)
@@ -162,43 +162,6 @@ func (s *Saga) do(ctx context.Context, id string, state instance.State, step pro
 		return instance.Conclude{}, nil
 	}
 	return nil, fmt.Errorf("unknown step")
-}
-
-// cancelled ends an attempt that is not wanted any more and that each call for, all of them ours, was refused
-// without doubt, if there was one: no machine was made, so none has to be made to be taken down.
-func cancelled(state instance.State, now time.Time) instance.Command {
-	return instance.Refuse{
-		Call: instance.CallLaunch, Attempt: state.Attempts, Verdict: instance.Never, At: now,
-		Code: instance.CodeCancelled, Reason: "The launch was cancelled before a machine was made.",
-	}
-}
-
-func (s *Saga) freeze(id string, state instance.State) (instance.Command, error) {
-	n := state.Attempts + 1
-	spec, err := s.Cloud.Freeze(machines.LaunchPlan{
-		Instance: id, Attempt: n, Type: state.Type,
-		ClientToken: machines.ClientToken(id, n), Refused: state.Code, Last: state.Spec,
-	})
-	var refused *machines.CallError
-	if errors.As(err, &refused) && refused.Verdict == instance.Never {
-		s.Logger.Error("a launch cannot be frozen", "instance", id, "err", err)
-		return instance.Abandon{Code: refused.Code, Reason: refused.Reason}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	spec.TokenKey = s.Tokens.CurrentKey()
-	return instance.Attempt{At: s.Now(), Spec: spec, Number: n}, nil
-}
-
-func abandonReason(why string, state instance.State) string {
-	switch why {
-	case "launch_timeout":
-		return "The machine did not come up in time and was taken down; please try again."
-	case "no_capacity":
-		return fmt.Sprintf("No machine could be had after %d attempts. The last answer was: %s", state.Attempts, state.Refusal)
-	}
-	return fmt.Sprintf("The launch was refused %d times in a row. The last answer was: %s", state.Tries, state.Refusal)
 }
 
 func (s *Saga) at(what string, step provisioning.Step, when string) {

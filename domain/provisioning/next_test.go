@@ -79,8 +79,8 @@ func TestNext(t *testing.T) {
 func TestPolicyIsObeyed(t *testing.T) {
 	t.Parallel()
 	p := Policy{Attempts: 1, Tries: 2, LaunchTime: 1, BootTime: 2, CallTime: 3}
-	if p.Filled() != p {
-		t.Errorf("filled to %+v", p.Filled())
+	if p.WithDefaults() != p {
+		t.Errorf("filled to %+v", p.WithDefaults())
 	}
 	s := instance.State{Account: "acc", Status: instance.Launching, Attempts: 1}
 	if got := Next(s, p, t0); got.Do != Abandon {
