@@ -110,7 +110,7 @@ func (a *Audit) Run(ctx context.Context) error {
 			}
 			a.written(n)
 			if lost := a.lost.Swap(0); lost > 0 {
-				a.logger.WarnContext(ctx, "audit events left out: more came than could be written", "count", lost)
+				a.logger.WarnContext(ctx, "audit events dropped: more arrived than could be written", "count", lost)
 			}
 		}
 	}

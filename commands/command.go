@@ -75,7 +75,7 @@ const MaxCommandID = 128
 // Refusals.
 var (
 	ErrKeyReused = &domain.Error{Kind: domain.Invalid, Code: "idempotency_key_reused", Msg: "This Idempotency-Key was used for another request; use a new one."}
-	ErrBusy      = &domain.Error{Kind: domain.Unavailable, Code: "store_unavailable", Msg: "The request could not be recorded just now; send the same request again in a moment."}
+	ErrBusy      = &domain.Error{Kind: domain.Unavailable, Code: "store_unavailable", Msg: "The request could not be recorded. Send the same request again in a few seconds."}
 )
 
 // Origin says who sends a command, and as what.

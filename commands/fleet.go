@@ -19,7 +19,7 @@ import (
 const fleetID = "all"
 
 // ErrNotCounted refuses a create until the instances there were before the ceiling are counted.
-var ErrNotCounted = &domain.Error{Kind: domain.Unavailable, Code: "fleet_not_counted", Msg: "The server is still counting its desktops. Try again in a moment."}
+var ErrNotCounted = &domain.Error{Kind: domain.Unavailable, Code: "fleet_not_counted", Msg: "The server is still counting its desktops. Try again in a few seconds."}
 
 // Fleet is the ceiling over the instances of all accounts. It is optional: without one there is no
 // stream and nothing to pay for. Run must be running before an instance can be created.
@@ -59,7 +59,7 @@ func (f *Fleet) Run(ctx context.Context, l Log) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			f.Logger.WarnContext(ctx, "counting desktops failed, will retry", "err", err)
+			f.Logger.WarnContext(ctx, "desktop count failed, will retry", "err", err)
 			wait = time.Second
 		}
 		if retry.Sleep(ctx, wait) != nil {

@@ -384,10 +384,10 @@ func TestAnswersRoundTrip(t *testing.T) {
 func TestSummary(t *testing.T) {
 	t.Parallel()
 	for want, size := range map[string]machines.MachineType{
-		"One core, 0.5 GB: too little for the agent, as OpenClaw needs 4 GB.":                           {CPUs: 1, Memory: 512},
-		"Two cores, 4 GB: the least that OpenClaw runs in, with little room for the browser beside it.": {CPUs: 2, Memory: 4 << 10},
-		"Two cores, 8 GB: desktop, browser and agent with room to spare.":                               {CPUs: 2, Memory: 8 << 10},
-		"64 cores, 256 GB: for heavy work, with many pages and programs open at once.":                  {CPUs: 64, Memory: 256 << 10},
+		"One core, 0.5 GB: too little for the agent: OpenClaw needs 4 GB.":             {CPUs: 1, Memory: 512},
+		"Two cores, 4 GB: the minimum for OpenClaw, with little room for the browser.": {CPUs: 2, Memory: 4 << 10},
+		"Two cores, 8 GB: desktop, browser and agent with room to spare.":              {CPUs: 2, Memory: 8 << 10},
+		"64 cores, 256 GB: for heavy work, with many pages and programs open at once.": {CPUs: 64, Memory: 256 << 10},
 	} {
 		if got := size.Summary(); got != want {
 			t.Errorf("%q, not %q", got, want)

@@ -119,7 +119,7 @@ func (c *Suspensions) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			c.Logger.WarnContext(ctx, "enforcing suspensions failed, will retry", "err", err)
+			c.Logger.WarnContext(ctx, "suspension enforcement failed, will retry", "err", err)
 		case done != Enforced{}:
 			c.Logger.InfoContext(ctx, "suspensions enforced", "sessions", done.Sessions, "machines", done.Machines)
 		}

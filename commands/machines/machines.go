@@ -79,8 +79,8 @@ var fits = [...]struct {
 	memory int
 	what   string
 }{
-	{0, "too little for the agent, as OpenClaw needs 4 GB"},
-	{4 << 10, "the least that OpenClaw runs in, with little room for the browser beside it"},
+	{0, "too little for the agent: OpenClaw needs 4 GB"},
+	{4 << 10, "the minimum for OpenClaw, with little room for the browser"},
 	{8 << 10, "desktop, browser and agent with room to spare"},
 	{16 << 10, "for heavy work, with many pages and programs open at once"},
 }

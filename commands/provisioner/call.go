@@ -26,7 +26,7 @@ func (s *Saga) call(ctx context.Context, id string, state instance.State, step p
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		s.Logger.WarnContext(ctx, "cloud refused a call", "instance", id, "call", step.Call, "try", state.Tries+1, "err", err)
+		s.Logger.WarnContext(ctx, "cloud call failed", "instance", id, "call", step.Call, "try", state.Tries+1, "err", err)
 		return s.refusal(state, step.Call, err), nil
 	case step.Call == instance.CallLaunch:
 		return instance.Launched{Attempt: state.Attempts, Machine: machine, At: s.Now()}, nil
@@ -38,8 +38,8 @@ func (s *Saga) send(ctx context.Context, id string, state instance.State, call i
 	if !inRegion(s.Cloud, state) {
 		// Asked here, the cloud would know nothing of it: what the other region holds would be forgotten.
 		return "", &machines.CallError{
-			Verdict: instance.Again, Code: "other_region", Reason: "The service's cloud configuration is wrong; the operator has been told.",
-			Err: fmt.Errorf("its launch belongs to region %s, and we are in %s", state.Spec.Region, s.Cloud.Region()),
+			Verdict: instance.Again, Code: "other_region", Reason: "The service's cloud configuration is wrong; the operator has been notified.",
+			Err: fmt.Errorf("launched in region %s, but this server is in %s", state.Spec.Region, s.Cloud.Region()),
 		}
 	}
 	switch call {

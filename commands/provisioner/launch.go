@@ -21,7 +21,7 @@ func (s *Saga) freeze(id string, state instance.State) (instance.Command, error)
 	})
 	var refused *machines.CallError
 	if errors.As(err, &refused) && refused.Verdict == instance.Never {
-		s.Logger.Error("a launch cannot be frozen", "instance", id, "err", err)
+		s.Logger.Error("launch given up, its request cannot be made", "instance", id, "err", err)
 		return instance.Abandon{Code: refused.Code, Reason: refused.Reason}, nil
 	}
 	if err != nil {
@@ -52,7 +52,7 @@ func cancelled(state instance.State, now time.Time) instance.Command {
 // discard takes down a machine whose launch was superseded: another saga launched meanwhile, or
 // gave up. No instance knows it, so nobody else will.
 func (s *Saga) discard(ctx context.Context, machine string) (err error) {
-	s.Logger.WarnContext(ctx, "launch was superseded, taking its machine down", "machine", machine)
+	s.Logger.WarnContext(ctx, "launch superseded, terminating its machine", "machine", machine)
 	for try := range s.Policy.WithDefaults().Tries {
 		if err = s.terminate(ctx, machine); err == nil {
 			return nil
@@ -73,9 +73,9 @@ func (s *Saga) terminate(ctx context.Context, machine string) error {
 func abandonReason(why string, state instance.State) string {
 	switch why {
 	case "launch_timeout":
-		return "The machine did not come up in time and was taken down; please try again."
+		return "The machine did not start in time and was terminated. Try again."
 	case "no_capacity":
-		return fmt.Sprintf("No machine could be had after %d attempts. The last answer was: %s", state.Attempts, state.Refusal)
+		return fmt.Sprintf("No machine was available after %d attempts. The last answer was: %s", state.Attempts, state.Refusal)
 	}
 	return fmt.Sprintf("The launch was refused %d times in a row. The last answer was: %s", state.Tries, state.Refusal)
 }

@@ -30,7 +30,7 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 	apply := func(t target, m machines.Machine) {
 		res, err := s.ExecuteInstance(ctx, t.instance, instance.Observe{Machine: t.machine, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: s.Now()})
 		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("tell instance %s of its machine: %w", t.instance, err))
+			failed = errors.Join(failed, fmt.Errorf("record the state of instance %s: %w", t.instance, err))
 			return // one that cannot be read must not keep the others from their news
 		}
 		if res.Last > 0 {
@@ -46,14 +46,14 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 		}
 	}
 	if tooManyMissing(len(missing), len(targets)) {
-		s.Logger.WarnContext(ctx, "the cloud does not know most machines: is this its account and region? If they are gone indeed, cloudbot reconcile --believe-missing says so",
+		s.Logger.WarnContext(ctx, "most machines missing: are the account and region right? If they really are gone, run `cloudbot reconcile --believe-missing`",
 			"missing", len(missing), "asked", len(targets))
 		return changed, failed
 	}
 	for _, t := range missing {
 		seen, why := judgeMissing(ctx, s.Connected, t.instance)
 		if why != nil {
-			s.Logger.WarnContext(ctx, "the cloud does not know a machine", "instance", t.instance, "machine", t.machine, "and_yet", why)
+			s.Logger.WarnContext(ctx, "machine missing", "instance", t.instance, "machine", t.machine, "doubt", why)
 		}
 		if seen != "" {
 			apply(t, machines.Machine{Seen: seen})
@@ -62,7 +62,7 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 	return changed, failed
 }
 
-var errConnected = errors.New("its guest is connected, so it exists: is this its account and region?")
+var errConnected = errors.New("its guest is connected, so the machine exists: are the account and region right?")
 
 // judgeMissing says what is to be told of a machine that the cloud does not know: that it is missing; where its guest
 // is connected, that it is there, and why; and nothing where nobody knows that.

@@ -47,10 +47,10 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			r.Logger.WarnContext(ctx, "reconciling did not work, will retry", "err", err)
+			r.Logger.WarnContext(ctx, "reconciliation failed, will retry", "err", err)
 		default:
 			for _, f := range report.Findings {
-				r.Logger.WarnContext(ctx, "cloud and log differ", "kind", f.Kind, "machine", f.Machine, "instance", f.Instance, "why", f.Why, "done", f.Done, "err", f.Error)
+				r.Logger.WarnContext(ctx, "difference between cloud and log found", "kind", f.Kind, "machine", f.Machine, "instance", f.Instance, "why", f.Why, "done", f.Done, "err", f.Error)
 			}
 		}
 		if retry.Sleep(ctx, cmp.Or(r.Every, 5*time.Minute)) != nil {
@@ -91,9 +91,9 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m machines.Tag
 	}
 	switch {
 	case m.Instance == "" || m.Attempt == 0:
-		return stranger("it carries the tag of this environment, but does not say which instance it is for")
+		return stranger("it has the tag of this environment, but no tag that names its instance")
 	case m.Token != machines.ClientToken(m.Instance, m.Attempt):
-		return stranger("its tags are ours, but we did not launch it; was it made as a copy of another machine?")
+		return stranger("its tags are right, but the control plane did not launch it; is it a copy of another machine?")
 	}
 	s, err := r.Instance(ctx, m.Instance)
 	if err != nil {
@@ -102,11 +102,11 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m machines.Tag
 	f.Status = s.Status
 	switch {
 	case !s.Exists() || m.Attempt > s.Attempts && !s.Forced:
-		return stranger("the log knows nothing of its launch; was the log restored from a backup?")
+		return stranger("the log has no record of its launch; was the log restored from a backup?")
 	case s.Machine == m.ID:
 		return r.drift(ctx, report, f, s, m)
 	case s.Open && m.Attempt == s.Attempts:
-		f.Kind, f.Why = Adopt, "its launch was never answered"
+		f.Kind, f.Why = Adopt, "its launch call got no answer"
 		return report.add(f, true, r.unless(func() error {
 			_, err := r.ExecuteInstance(ctx, m.Instance, instance.Launched{Attempt: m.Attempt, Machine: m.ID, At: r.Now()})
 			return err
@@ -114,15 +114,15 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m machines.Tag
 	case m.Seen == instance.SeenGone:
 		return nil
 	case s.Lost == m.ID:
-		f.Kind, f.Why = Returned, "its instance was given up while the cloud did not know it; what its owner left may be on it"
+		f.Kind, f.Why = Returned, "its instance was given up while the cloud did not list it; the owner's files may still be on it"
 		return report.add(f, true, nil)
 	case f.Age < cmp.Or(r.Grace, 2*time.Minute):
-		f.Kind, f.Why = Young, "it is not the instance's, but young; the next look decides"
+		f.Kind, f.Why = Young, "it does not belong to its instance, but is too young to terminate"
 		return report.add(f, true, nil)
 	}
 	f.Kind, f.Why = Terminate, "its launch was given up, and the instance has another machine"
 	if s.Final() {
-		f.Why = "its instance is over"
+		f.Why = "its instance has ended"
 	} else if s.Machine == "" {
 		f.Why = "its launch was given up"
 	}
@@ -139,9 +139,9 @@ func (r *Reconciler) drift(ctx context.Context, report *Report, f Finding, s ins
 	f.Kind, f.Why = Repair, fmt.Sprintf("the log says %s, the cloud says %s", s.Status, m.Seen)
 	switch {
 	case !s.Missed.IsZero():
-		f.Why = "the cloud knows it again"
+		f.Why = "the cloud lists it again"
 	case m.Seen == instance.SeenRunning && s.Running:
-		f.Why = "its address is another"
+		f.Why = "its address has changed"
 	}
 	return report.add(f, true, r.unless(func() error { _, err := r.ExecuteInstance(ctx, m.Instance, observed); return err }))
 }
@@ -184,7 +184,7 @@ func (r *Reconciler) missing(ctx context.Context, report *Report, listed map[str
 	}
 	found, err := r.Cloud.Describe(ctx, lost)
 	if err != nil {
-		return fmt.Errorf("look for machines that the list lacks: %w", err)
+		return fmt.Errorf("describe machines missing from the list: %w", err)
 	}
 	for _, m := range found {
 		s := states[m.ID]
@@ -220,20 +220,20 @@ func (r *Reconciler) unknown(ctx context.Context, report *Report, owner string, 
 	seenAs, doubt := judgeMissing(ctx, r.Connected, owner)
 	switch {
 	case seenAs == instance.SeenPending && !s.Missed.IsZero():
-		f.Why = "the cloud does not know it; " + doubt.Error()
+		f.Why = "the cloud does not list it; " + doubt.Error()
 		observed.Seen = seenAs
 	case doubt != nil:
-		f.Why, do = "the cloud does not know it; "+doubt.Error(), nil
+		f.Why, do = "the cloud does not list it; "+doubt.Error(), nil
 	case r.Connected == nil && !r.BelieveMissing:
-		f.Why, do = "the cloud does not know it; a running server decides that by what its guest says, and --believe-missing does", nil
+		f.Why, do = "the cloud does not list it; a running server checks whether its guest is connected, and --believe-missing skips that check", nil
 	case tooMany:
-		f.Why, do = "the cloud does not know most of the machines: is this its account and region?", nil
+		f.Why, do = "the cloud does not list most of the machines: are the account and region right?", nil
 	case len(events) > 1: // it is given up
-		f.Why = "the cloud does not know it"
+		f.Why = "the cloud does not list it"
 	case len(events) == 1:
-		f.Why = fmt.Sprintf("the cloud does not know it; that is believed after %v without a break, or with --believe-missing", instance.MissingFor)
+		f.Why = fmt.Sprintf("the cloud does not list it; it is given up after %v without interruption, or with --believe-missing", instance.MissingFor)
 	default:
-		f.Why, do = fmt.Sprintf("the cloud does not know it since %s; that is believed after %v without a break, or with --believe-missing", s.Missed.UTC().Format(time.RFC3339), instance.MissingFor), nil
+		f.Why, do = fmt.Sprintf("the cloud has not listed it since %s; it is given up after %v without interruption, or with --believe-missing", s.Missed.UTC().Format(time.RFC3339), instance.MissingFor), nil
 	}
 	return report.add(f, true, do)
 }
@@ -241,7 +241,7 @@ func (r *Reconciler) unknown(ctx context.Context, report *Report, owner string, 
 // elsewhere reports a machine of a region that this server is not in any more: nobody sees to it.
 func (r *Reconciler) elsewhere(ctx context.Context, report *Report, owner string, s instance.State) error {
 	f := Finding{Kind: Elsewhere, Machine: s.Machine, Instance: owner, Attempt: s.Attempts, State: instance.SeenMissing, Status: s.Status}
-	f.Why = fmt.Sprintf("it was launched in %s, and this server is in %s: run one there, or take the machine down by hand and give --forget-region %s", s.Spec.Region, r.Cloud.Region(), s.Spec.Region)
+	f.Why = fmt.Sprintf("it was launched in %s, and this server is in %s: run a server there, or terminate the machine by hand and use --forget-region %s", s.Spec.Region, r.Cloud.Region(), s.Spec.Region)
 	if r.ForgetRegion != s.Spec.Region {
 		return report.add(f, true, nil)
 	}

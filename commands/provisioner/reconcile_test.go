@@ -356,9 +356,9 @@ func TestReconcileRun(t *testing.T) {
 func TestReportWrite(t *testing.T) {
 	t.Parallel()
 	full := provisioner.Report{DryRun: true, Machines: 12, Instances: 9, Findings: []provisioner.Finding{
-		{Kind: provisioner.Adopt, Machine: "i-0a", Instance: "01JD0000000000000000000001", Attempt: 1, State: instance.SeenPending, Status: instance.Launching, Age: 90 * time.Second, Why: "its launch was never answered", Done: true},
-		{Kind: provisioner.Terminate, Machine: "i-0b", Instance: "01JD0000000000000000000002", Attempt: 1, State: instance.SeenRunning, Status: instance.StatusTerminated, Age: time.Hour, Why: "its instance is over", Error: "no rights"},
-		{Kind: provisioner.Stranger, Machine: "i-0c", State: instance.SeenRunning, Age: 26 * time.Hour, Why: "it carries the tag of this environment, but does not say which instance it is for"},
+		{Kind: provisioner.Adopt, Machine: "i-0a", Instance: "01JD0000000000000000000001", Attempt: 1, State: instance.SeenPending, Status: instance.Launching, Age: 90 * time.Second, Why: "its launch call got no answer", Done: true},
+		{Kind: provisioner.Terminate, Machine: "i-0b", Instance: "01JD0000000000000000000002", Attempt: 1, State: instance.SeenRunning, Status: instance.StatusTerminated, Age: time.Hour, Why: "its instance has ended", Error: "no rights"},
+		{Kind: provisioner.Stranger, Machine: "i-0c", State: instance.SeenRunning, Age: 26 * time.Hour, Why: "it has the tag of this environment, but no tag that names its instance"},
 	}}
 	var got bytes.Buffer
 	for _, r := range []provisioner.Report{full, {Machines: 1, Instances: 1}} {

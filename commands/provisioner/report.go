@@ -62,7 +62,7 @@ func (p Report) Count(k Kind) (n int) {
 // Write prints the report for an operator.
 func (p Report) Write(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d machines carry this environment's tag, %d instances are not over.\n", p.Machines, p.Instances)
+	fmt.Fprintf(&b, "%d machines have this environment's tag; %d instances have not ended.\n", p.Machines, p.Instances)
 	if len(p.Findings) == 0 {
 		b.WriteString("Cloud and log agree.\n")
 		_, err := io.WriteString(w, b.String())

@@ -144,7 +144,7 @@ func (s *Saga) advance(ctx context.Context, id string, own *sync.Map) (instance.
 			own.Store(id, c.Attempt)
 		}
 	}
-	return instance.State{}, provisioning.Step{}, fmt.Errorf("advance instance %s: %d steps without rest", id, maxSteps)
+	return instance.State{}, provisioning.Step{}, fmt.Errorf("advance instance %s: still not finished after %d steps", id, maxSteps)
 }
 
 // execute has the step's effect outside the log and returns the command that records it.
@@ -157,7 +157,7 @@ func (s *Saga) execute(ctx context.Context, id string, state instance.State, ste
 	case provisioning.Abandon:
 		return instance.Abandon{Code: step.Why, Reason: abandonReason(step.Why, state)}, nil
 	case provisioning.Stall:
-		return instance.Stall{Reason: fmt.Sprintf("The machine runs, but its %s takes longer than expected. It goes on trying; the log says where it is, and stop and start may help.", state.Phase)}, nil
+		return instance.Stall{Reason: fmt.Sprintf("The machine is running, but its %q phase is taking longer than expected. Still trying. Check the log, or stop and start the desktop.", state.Phase)}, nil
 	case provisioning.Conclude:
 		return instance.Conclude{}, nil
 	}

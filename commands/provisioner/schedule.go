@@ -174,7 +174,7 @@ func (s *schedule) settle(ctx context.Context, r outcome) {
 	case r.err != nil:
 		e.fails++
 		s.plan(r.id, e, s.saga.Now().Add(s.saga.backOff(e.fails)))
-		s.saga.Logger.ErrorContext(ctx, "saga step did not work, will retry", "instance", r.id, "fails", e.fails, "err", r.err)
+		s.saga.Logger.ErrorContext(ctx, "saga step failed, will retry", "instance", r.id, "fails", e.fails, "err", r.err)
 	case r.step.Do == provisioning.Nothing && !e.again:
 		delete(s.entries, r.id)
 		s.ownAttempts.Delete(r.id)
@@ -258,7 +258,7 @@ func (s *schedule) poll(ctx context.Context) {
 			return err
 		})()
 		if err != nil && ctx.Err() == nil {
-			s.saga.Logger.WarnContext(ctx, "looking at machines did not work, will retry", "machines", len(targets), "err", err)
+			s.saga.Logger.WarnContext(ctx, "machine check failed, will retry", "machines", len(targets), "err", err)
 		}
 		select {
 		case s.polled <- pollResult{changed, err}:

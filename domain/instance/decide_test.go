@@ -106,7 +106,7 @@ func TestDecideSaga(t *testing.T) {
 		return r
 	}
 	interrupted := CallRefused{Call: CallLaunch, Attempt: 1, Verdict: Again, Code: "interrupted", RetryAt: t0, Unsure: t0,
-		Reason: "The control plane was interrupted while it asked for the machine; asking again."}
+		Reason: "The control plane was interrupted while it requested the machine; trying again."}
 	doubted := after(open, unsure(refused(CallLaunch, 1, 1, Again), 0, time.Second))
 	again := after(open, refused(CallLaunch, 1, 1, Again))
 	another := after(open, refused(CallLaunch, 1, 1, Another))
@@ -186,7 +186,7 @@ func TestDecideObserve(t *testing.T) {
 	late := after(open, MachineLaunched{1, "m1", t0.Add(time.Hour)}) // the launch was repeated until then
 	outside := after(ready, StopRequested{t0, true})
 	forced := after(outside, CallAccepted{CallStop, t0.Add(5 * time.Minute)})
-	lost := Failed{"machine_lost", "The cloud does not know the machine any more; it was probably terminated from outside the control plane."}
+	lost := Failed{"machine_lost", "The cloud no longer lists the machine; it was probably terminated from outside the control plane."}
 	undone := func(tries int, v Verdict, reason string) Event {
 		return CallRefused{Call: CallStart, Tries: tries, Verdict: v, Code: "start_undone", Reason: reason, RetryAt: t0.Add(2 * StartLag), Undone: true}
 	}
@@ -246,10 +246,10 @@ func TestDecideObserve(t *testing.T) {
 
 		{Name: "stopped before the start call", Given: starting, When: see(SeenStopped)},
 		{Name: "stopped still, just after the start call", Given: called(0), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag - 1)}},
-		{Name: "start undone", Given: called(0), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag)}, Then: []Event{undone(1, Again, "The machine stopped again right after it was started.")}},
+		{Name: "start undone", Given: called(0), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag)}, Then: []Event{undone(1, Again, "The machine stopped again right after it started.")}},
 		{Name: "start undone, the cloud says why", Given: called(0), When: Observe{Machine: "m1", Seen: SeenStopped, Reason: "Its key.", At: t0.Add(StartLag)}, Then: []Event{undone(1, Again, "Its key.")}},
 		{Name: "start undone, not called again yet", Given: after(called(0), undone(1, Again, "R.")), When: see(SeenStopped)},
-		{Name: "start undone for good", Given: called(2), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag)}, Then: []Event{undone(3, Never, "The machine stopped again right after it was started.")}},
+		{Name: "start undone for good", Given: called(2), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag)}, Then: []Event{undone(3, Never, "The machine stopped again right after it started.")}},
 		{Name: "another machine", Given: running, When: Observe{Machine: "m2", Seen: SeenGone, At: t0}},
 		{Name: "no machine", Given: open, When: Observe{Machine: "", Seen: SeenGone, At: t0}},
 		{Name: "after the end", Given: terminated, When: Observe{Machine: "", Seen: SeenGone, At: t0}},
