@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// bar is the ratio to pgbench that the append path is to reach.
+// bar returns the ratio to pgbench that the append path should reach.
 func bar(callers int) float64 {
 	return map[int]float64{1: 0.8, 16: 1.5, 64: 4, 256: 4}[callers]
 }
@@ -167,7 +167,7 @@ func ownCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// settleDown writes out what the run before has left, so that it does not burden this one.
+// settleDown writes a checkpoint, so that the run before does not burden this one.
 func (l *lab) settleDown(ctx context.Context) error {
 	_, err := l.pool.Exec(ctx, `CHECKPOINT`)
 	return err

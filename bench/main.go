@@ -1,7 +1,7 @@
 // Command bench measures the log against plain Postgres in the same run, because a figure of a
 // shared machine means nothing alone: append against pgbench, replay against COPY, and a count of
-// lost events. Of a launch it measures what the server adds to what EC2 takes, of a write what it waits
-// for its readers. It starts a private Postgres and prints Markdown.
+// lost events. For a launch it measures what the server adds to EC2's own time, and for a write how long it
+// waits until its caller can read it. It starts a private Postgres and prints Markdown.
 //
 //	go run ./bench              # everything
 //	go run ./bench append       # or replay, loss, launch, write

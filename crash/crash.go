@@ -1,5 +1,5 @@
-// Package crash turns a panic in a goroutine into an error of what the goroutine belongs to. A panic
-// that nobody catches ends the process at once: no request is finished, and no child is stopped.
+// Package crash turns a panic in a goroutine into an error of the part that the goroutine belongs to. An
+// uncaught panic ends the process immediately: no request finishes, and no child process is stopped.
 package crash
 
 import (
@@ -25,11 +25,11 @@ func Caught(err *error) {
 	}
 }
 
-// Logged, deferred, logs a panic of the function: for goroutines whose end is all there is to say.
+// Logged, deferred, logs a panic of the function: for goroutines that return no error.
 func Logged(log *slog.Logger, part string) {
 	if p := recover(); p != nil {
 		e := caught(p)
-		log.Error("panic in the background", "part", part, "panic", e.Text, "stack", e.Stack)
+		log.Error("background part panicked", "part", part, "panic", e.Text, "stack", e.Stack)
 	}
 }
 

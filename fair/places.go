@@ -1,5 +1,5 @@
-// Package fair divides what is bounded among strangers, so that one of them cannot take it all:
-// a share for each address, network, account or machine, beside the bound for everybody.
+// Package fair divides a bounded resource among strangers, so that none of them can take all of it: each
+// address, network, account or machine has a share, beside the total bound.
 package fair
 
 import (
@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Claim is one share that a place counts against: at most Max places are taken under Key.
+// Claim is one share that a place counts against: at most Max places can be taken under Key.
 type Claim struct {
 	Key string
 	Max int
@@ -16,7 +16,7 @@ type Claim struct {
 
 // ByAddress returns the claims of an address under a name. A customer may own an IPv6 /64, /56 or /48,
 // and can send from every address of it: one bounds the /64 (for IPv4 the address), site the /56, and
-// network the /48 (for IPv4 the /24). An address that is none has one claim, shared by all of its kind.
+// network the /48 (for IPv4 the /24). All invalid addresses share one claim.
 func ByAddress(name string, a netip.Addr, one, site, network int) []Claim {
 	a = a.Unmap().WithZone("")
 	bits := []int{64, 56, 48}
@@ -36,7 +36,7 @@ func ByAddress(name string, a netip.Addr, one, site, network int) []Claim {
 }
 
 // ByRegion returns the claim of an address's region, an IPv6 /32 or an IPv4 /16: a provider, or a good part
-// of one, whose customers can have any number of networks. An address that is none has no region.
+// of one, whose customers can have any number of networks. An invalid address has no region.
 func ByRegion(name string, a netip.Addr, region int) []Claim {
 	bits := 32
 	if a = a.Unmap().WithZone(""); a.Is4() {
@@ -55,7 +55,7 @@ type Verdict int
 // Verdicts.
 const (
 	Taken     Verdict = iota
-	ShareFull         // one of the claims has all it may have; others still get places
+	ShareFull         // one of the claims is used up; other callers can still get places
 	Full              // all places are taken
 	Late              // the wait for a place took too long
 )
@@ -71,11 +71,11 @@ type Places struct {
 // NewPlaces makes total places.
 func NewPlaces(total int) *Places { return &Places{total: total, by: map[string]int{}} }
 
-// Take takes a place under all the claims, or none. leave gives it back, once; it is nil if the
-// verdict is not Taken.
+// Take takes a place under all the claims, or none. leave gives it back, once; it is nil unless the verdict
+// is Taken.
 func (p *Places) Take(claims ...Claim) (leave func(), v Verdict) { return p.TakeN(1, claims...) }
 
-// TakeN takes n places at once, for what is counted in bytes.
+// TakeN takes n places at once, for a resource that is counted in bytes.
 func (p *Places) TakeN(n int, claims ...Claim) (leave func(), v Verdict) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -103,7 +103,7 @@ func (p *Places) TakeN(n int, claims ...Claim) (leave func(), v Verdict) {
 	}), Taken
 }
 
-// fullAt returns the last of the claims that has no room for one more; −1: all places are taken, or none is full.
+// fullAt returns the index of the last claim that has no room for one more; −1: no claim is full.
 func (p *Places) fullAt(claims []Claim) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -8,22 +8,22 @@ import (
 	"time"
 )
 
-// Visitor is what a Queue knows of a caller.
+// Visitor is what a Queue knows about a caller.
 type Visitor struct {
 	Addr netip.Addr
-	// Known names what the caller has proven to belong to, such as the account that its device logged in
-	// to before. Such callers wait in a lane of their own, by name within each address. "": a stranger.
+	// Known names what the caller has proven to belong to, such as the account that its device logged in to
+	// before. Known callers wait in a lane of their own, by name within each address. "": a stranger.
 	Known string
 }
 
 type visitorKey struct{}
 
-// With lets a ctx say for whom a call works, down to the queue that it waits in.
+// With returns a ctx that carries the caller, down to the queue that the call waits in.
 func With(ctx context.Context, v Visitor) context.Context {
 	return context.WithValue(ctx, visitorKey{}, v)
 }
 
-// VisitorOf returns what With said; without it, a stranger that has no address.
+// VisitorOf returns the caller that With set; without one, a stranger without an address.
 func VisitorOf(ctx context.Context) Visitor {
 	v, _ := ctx.Value(visitorKey{}).(Visitor)
 	return v
@@ -38,20 +38,20 @@ type QueueConfig struct {
 	Patience           time.Duration // longest wait
 }
 
-// Queue lets a few work at a time and keeps a bounded number waiting. Turns go round: from region to
-// region, within one from network to network, then from site to site and from address to address, so
-// that a caller waits for its rivals' regions and networks, however many calls they make. Where too many
-// wait, the latest call of the region, network or address that has most gives way to one that has less.
+// Queue lets a few callers work at a time and keeps a bounded number waiting. Turns rotate: from region to
+// region, within one from network to network, then from site to site and from address to address. So a
+// caller waits for the other regions and networks, however many calls they make. If too many wait, the latest
+// call of the region, network or address with the most calls gives way to one with fewer.
 type Queue struct {
 	cfg QueueConfig
 
 	mu             sync.Mutex
 	working        int
 	known, strange lane
-	inARow         int // turns of known callers since a stranger had one
+	inARow         int // turns of known callers since the last stranger's
 }
 
-// knownInARow is how many known callers have their turn before a waiting stranger has: neither lane
+// knownInARow is how many known callers have a turn before a waiting stranger does, so that neither lane
 // starves.
 const knownInARow = 3
 
@@ -68,9 +68,9 @@ type branch struct {
 }
 
 type waiter struct {
-	turn    chan struct{} // closed when it has come, or when the waiter had to give way
+	turn    chan struct{} // closed when the turn has come, or when the waiter had to give way
 	verdict Verdict       // how the wait ended
-	leave   func()        // gives back the place among those who wait
+	leave   func()        // gives back the place in the queue
 }
 
 // NewQueue makes a Queue.
@@ -78,8 +78,8 @@ func NewQueue(cfg QueueConfig) *Queue {
 	return &Queue{cfg: cfg, known: lane{places: NewPlaces(cfg.WaitKnown)}, strange: lane{places: NewPlaces(cfg.Wait)}}
 }
 
-// Enter waits for a turn; if the verdict is Taken, Leave must end it. ShareFull or Full say that too many
-// wait, at once or when another caller was given the place. Late says that ctx or the patience ended.
+// Enter waits for a turn; if the verdict is Taken, the caller must end it by Leave. ShareFull or Full say that
+// too many wait, immediately or when another caller got the place. Late says that ctx or the patience ended.
 func (q *Queue) Enter(ctx context.Context, v Visitor) Verdict {
 	if ctx.Err() != nil {
 		return Late
@@ -123,7 +123,7 @@ func (q *Queue) Enter(ctx context.Context, v Visitor) Verdict {
 	}
 }
 
-// lane returns where a visitor waits, and the claims that it waits under, the widest first.
+// lane returns where a visitor waits and under which claims, the widest first.
 func (q *Queue) lane(v Visitor) (*lane, []Claim) {
 	in, all := &q.strange, q.cfg.Wait
 	claims := ByAddress("", v.Addr, q.cfg.One, q.cfg.Site, q.cfg.Network)
@@ -164,8 +164,9 @@ func (q *Queue) Used() (working, strangers, known int) {
 	return q.working, strangers, known
 }
 
-// makeRoom has a waiter give way to one that comes under claims, if there is one in a part of the queue that
-// keeps more waiting afterwards than the newcomer's does. It looks where the newcomer found no room.
+// makeRoom evicts a waiter in favour of a newcomer under claims, and reports whether it did. The waiter comes
+// from the part of the queue that was full for the newcomer, and only if that part still has more waiters than
+// the newcomer's own afterwards.
 func (l *lane) makeRoom(claims []Claim, verdict Verdict) bool {
 	b, full := &l.root, l.places.fullAt(claims)
 	for i, c := range claims {
@@ -192,7 +193,7 @@ func (b *branch) find(key string) *branch {
 	return nil
 }
 
-// size is how many wait in a branch, which may be nil.
+// size returns how many wait in a branch, which may be nil.
 func (b *branch) size() int {
 	if b == nil {
 		return 0
@@ -204,7 +205,7 @@ func (b *branch) size() int {
 	return n
 }
 
-// largest is the branch below in which most wait, of equal ones the last; nil where there is none.
+// largest returns the branch below with the most waiters, of equal ones the last; nil if there is none.
 func (b *branch) largest() (most *branch) {
 	for _, c := range b.below {
 		if c.size() >= most.size() {
@@ -214,7 +215,7 @@ func (b *branch) largest() (most *branch) {
 	return most
 }
 
-// evict takes out the latest waiter of the largest branch.
+// evict removes and returns the latest waiter of the largest branch.
 func (b *branch) evict() *waiter {
 	most := b.largest()
 	if most == nil {
@@ -244,7 +245,7 @@ func (b *branch) add(w *waiter, path []Claim) {
 	b.below[i].add(w, path[1:])
 }
 
-// next takes out the waiter whose turn it is; where it was is the last to have another.
+// next removes and returns the waiter whose turn it is. Its branch then moves to the end of the rotation.
 func (b *branch) next() *waiter {
 	if len(b.below) == 0 {
 		w := b.waiters[0]

@@ -22,8 +22,8 @@ func small() *fair.Queue {
 
 func stranger(addr string) fair.Visitor { return fair.Visitor{Addr: netip.MustParseAddr(addr)} }
 
-// play lets callers come one after another while the only turn is taken, then has the turns go on, and returns
-// in which order they came, and what the others were told.
+// play lets callers come one after another while the only turn is taken, then ends the turns. It returns the order
+// of the turns and the verdicts of the other callers.
 func play(q *fair.Queue, callers ...fair.Visitor) (order []string, verdicts map[fair.Verdict]int) {
 	verdicts = map[fair.Verdict]int{}
 	var mu sync.Mutex

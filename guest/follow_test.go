@@ -125,7 +125,7 @@ func TestFollowIsBounded(t *testing.T) {
 	if got := next(); !strings.HasSuffix(got, strings.Repeat("\x01", wire.MaxLogLine)) {
 		t.Errorf("got %q, want to end with %q", got, strings.Repeat("\x01", wire.MaxLogLine))
 	}
-	// A reader that was away for too long goes on with what is left, one of the future waits.
+	// A reader that was away too long continues with the lines that are left; one with a future position waits.
 	if lines, _ := f.lines.after(1); len(lines) == 0 || lines[0].Seq < 2 {
 		t.Error("nothing after what is gone")
 	}

@@ -148,7 +148,7 @@ func TestConfigRefusals(t *testing.T) {
 	}
 }
 
-// TestAPIProbe tells the results apart and follows no redirect, so that a key goes to nobody else.
+// TestAPIProbe distinguishes the results and follows no redirect, so that a key is sent only to its provider.
 func TestAPIProbe(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -125,7 +125,7 @@ func TestALineWithoutAnEndIsCutBetweenWords(t *testing.T) {
 	}
 }
 
-// TestCleaningTakesLinearTime gives it what a search that goes back would take for ever for.
+// TestCleaningTakesLinearTime cleans texts on which a backtracking search would take exponential time.
 func TestCleaningTakesLinearTime(t *testing.T) {
 	t.Parallel()
 	var r Redactor

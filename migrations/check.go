@@ -18,28 +18,28 @@ import (
 )
 
 const (
-	// Oldest is the oldest major version of PostgreSQL that the schema works on.
+	// Oldest is the oldest major version of PostgreSQL that the schema works with.
 	Oldest = 15
-	// Fewest is how many connections a server needs at least: one appends, one listens, one holds
-	// leases, requests and read models share two, and the operator's tools have one.
+	// Fewest is the smallest number of connections that a server works with: one appends, one listens, one
+	// holds leases, requests and read models share two, and one is for the operator's tools.
 	Fewest = 6
 )
 
 // Database is what Check found.
 type Database struct {
 	Server  string // version of PostgreSQL
-	Version int64  // of the schema; 0: there is none yet
-	Known   int64  // the newest version that this program has; Version is above it after a newer program ran
+	Version int64  // of the schema; 0: no schema yet
+	Known   int64  // the newest version in this program; Version is above it after a newer program ran
 	Pending int    // migrations that Up would apply
 }
 
-// checkPatience bounds Check, and Up's wait for each connection: a pooler without a free one lets its
-// clients wait, and where the server has none left they wait by themselves.
+// checkPatience bounds Check, and Up's wait for each connection. A pooler without a free connection lets its
+// clients wait; where the server has none left, patiently waits.
 const checkPatience = 20 * time.Second
 
-// Check looks whether a database can be brought up to the schema and worked on, and leaves nothing
-// behind. Its error says in one sentence what is wrong and what to do. oldest is the oldest major
-// version of PostgreSQL to accept; 0: Oldest.
+// Check checks whether a database can be migrated and used, and leaves nothing behind. Its error says in one
+// sentence what is wrong and what to do. oldest is the oldest major version of PostgreSQL to accept; 0:
+// Oldest.
 func Check(ctx context.Context, databaseURL string, oldest int) (Database, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
@@ -73,7 +73,7 @@ func Check(ctx context.Context, databaseURL string, oldest int) (Database, error
 	return found, nil
 }
 
-// parse reads a URL as the pool does, which knows parameters that a connection does not.
+// parse reads a URL as the pool does: it may have parameters that only a pool knows.
 func parse(databaseURL string) (*pgx.ConnConfig, error) {
 	pool, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
@@ -82,8 +82,8 @@ func parse(databaseURL string) (*pgx.ConnConfig, error) {
 	return pool.ConnConfig, nil
 }
 
-// connect waits for a connection while the server, the database or the role has none left, as beside
-// other replicas that have them all, until ctx ends.
+// connect waits for a connection, until ctx ends, while the server, the database or the role has none left:
+// other replicas may have them all.
 func connect(ctx context.Context, config *pgx.ConnConfig) (conn *pgx.Conn, err error) {
 	err = patiently(ctx, func() error {
 		conn, err = pgx.ConnectConfig(ctx, config)
@@ -92,9 +92,9 @@ func connect(ctx context.Context, config *pgx.ConnConfig) (conn *pgx.Conn, err e
 	return conn, err
 }
 
-// patiently calls do again as long as it finds no connection, until ctx ends.
+// patiently calls do again as long as there is no connection left, until ctx ends.
 func patiently(ctx context.Context, do func() error) error {
-	var none error // the last time there was no connection: it says more than ctx's own error
+	var none error // the last "too many connections": it says more than ctx's own error
 	for {
 		err := do()
 		switch full := (*pgconn.PgError)(nil); {
@@ -124,7 +124,7 @@ func serverVersion(ctx context.Context, conn *pgx.Conn, oldest int) (string, err
 	return name, err
 }
 
-// enoughConnections refuses a role or a database whose connections would not suffice.
+// enoughConnections refuses a role or a database that allows too few connections.
 func enoughConnections(ctx context.Context, conn *pgx.Conn) error {
 	var role, database string
 	var ofRole, ofDatabase int
@@ -139,22 +139,22 @@ func enoughConnections(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("role %s may open only %d connections and the server needs %d: ALTER ROLE %s CONNECTION LIMIT 30",
 			role, ofRole, Fewest, pgx.Identifier{role}.Sanitize())
 	case ofDatabase >= 0 && ofDatabase < Fewest:
-		return fmt.Errorf("database %s takes only %d connections and the server needs %d: ALTER DATABASE %s CONNECTION LIMIT 30",
+		return fmt.Errorf("database %s allows only %d connections and the server needs %d: ALTER DATABASE %s CONNECTION LIMIT 30",
 			database, ofDatabase, Fewest, pgx.Identifier{database}.Sanitize())
 	}
 	return nil
 }
 
-// oneSession refuses a pooler that gives server sessions to transactions or statements instead of
-// to connections: locks, LISTEN and prepared statements would be left behind in other clients' hands.
+// oneSession refuses a pooler that assigns server sessions to transactions or statements instead of to
+// connections: locks, LISTEN and prepared statements would end up with other clients.
 //
-// A session of its own keeps its process, and no other connection has it meanwhile. Behind such a
-// pooler two connections that take turns either meet in one process or see theirs change, however
-// it picks one: the latest used, the oldest or the only one.
+// A connection with a session of its own keeps one server process, and no other connection uses that
+// process. Behind such a pooler, two connections that take turns either meet in one process or see their
+// process change, whichever session the pooler picks: the latest used, the oldest or the only one.
 func oneSession(ctx context.Context, conn *pgx.Conn) error {
 	second, err := connect(ctx, conn.Config())
 	if err != nil {
-		return fmt.Errorf("DATABASE_URL gives no second connection: %w", err)
+		return fmt.Errorf("DATABASE_URL allows no second connection: %w", err)
 	}
 	defer second.Close(context.WithoutCancel(ctx))
 	owner := map[uint32]*pgx.Conn{}
@@ -162,7 +162,7 @@ func oneSession(ctx context.Context, conn *pgx.Conn) error {
 		var process uint32
 		err := c.QueryRow(ctx, `SELECT pg_backend_pid()`, simple).Scan(&process)
 		if err != nil && c == second {
-			return fmt.Errorf("DATABASE_URL gives no second connection: %w", err)
+			return fmt.Errorf("DATABASE_URL allows no second connection: %w", err)
 		}
 		if err != nil {
 			return err
@@ -178,7 +178,7 @@ func oneSession(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-var errPooler = errors.New("DATABASE_URL leads to a pooler in transaction or statement mode, which mixes the sessions of its clients: give a direct connection, or a pool in session mode")
+var errPooler = errors.New("DATABASE_URL leads to a pooler in transaction or statement mode, which mixes the sessions of its clients: use a direct connection, or a pool in session mode")
 
 func writable(ctx context.Context, conn *pgx.Conn) error {
 	var standby, readOnly bool
@@ -187,17 +187,17 @@ func writable(ctx context.Context, conn *pgx.Conn) error {
 	}
 	switch {
 	case standby:
-		return errors.New("DATABASE_URL leads to a standby, which is read-only: give the primary")
+		return errors.New("DATABASE_URL leads to a standby, which is read-only: use the primary")
 	case readOnly:
 		return errReadOnly
 	}
 	return nil
 }
 
-var errReadOnly = errors.New("the database is read-only: give the primary; if it is, default_transaction_read_only is on for the database, the role or the server")
+var errReadOnly = errors.New("the database is read-only: use the primary; if this is the primary, default_transaction_read_only is on for the database, the role or the server")
 
-// schema finds out which version the schema has. One that a newer program has made is accepted: during a
-// deploy both versions run on it, and a rollback has to start.
+// schema finds out which version the schema has. It accepts the schema of a newer program: during a deploy
+// both versions run on it, and after a rollback the older one must start.
 func (d *Database) schema(ctx context.Context, conn *pgx.Conn) error {
 	newest, known, err := embedded()
 	if err != nil {
@@ -231,7 +231,7 @@ func (d *Database) schema(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// embedded lists the versions of the files, and the newest of them.
+// embedded returns the versions of the files, and the newest of them.
 func embedded() (newest int64, all []int64, err error) {
 	names, err := fs.Glob(files, "*.sql")
 	if err != nil {
@@ -248,8 +248,8 @@ func embedded() (newest int64, all []int64, err error) {
 	return newest, all, nil
 }
 
-// mayMigrate tries what migrations do: make schemas, and change those that are there, which only
-// their owner may.
+// mayMigrate tries what migrations do: create schemas, and change the existing ones, which only their owner
+// may.
 func mayMigrate(ctx context.Context, conn *pgx.Conn) error {
 	var role, database string
 	if err := conn.QueryRow(ctx, `SELECT current_user, current_database()`, simple).Scan(&role, &database); err != nil {
@@ -260,7 +260,7 @@ func mayMigrate(ctx context.Context, conn *pgx.Conn) error {
 		SELECT nspname, pg_get_userbyid(nspowner) FROM pg_namespace WHERE `+hasLog+`
 		AND nspname IN ('log', 'read', 'ops', 'relay', 'vault') AND NOT pg_has_role(nspowner, 'USAGE') LIMIT 1`, simple).Scan(&schema, &owner)
 	if err == nil {
-		return fmt.Errorf("schema %s belongs to role %s, so %s cannot bring it up to date: run `cloudbot migrate` as %s", schema, owner, role, owner)
+		return fmt.Errorf("schema %s belongs to role %s, so %s cannot migrate it: run `cloudbot migrate` as %s", schema, owner, role, owner)
 	}
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return err

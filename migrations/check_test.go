@@ -44,7 +44,7 @@ func TestRefused(t *testing.T) {
 			return pgtest.Role(t, pgtest.Empty(t), "", owns, "ALTER ROLE ROLE_ SET default_transaction_read_only = on") + "&target_session_attrs=read-write"
 		}, "read-only"},
 		"two connections": {func(t *testing.T) string { return pgtest.Role(t, pgtest.Empty(t), "CONNECTION LIMIT 2", owns) }, "may open only 2 connections"},
-		"somebody else's schema": {func(t *testing.T) string {
+		"another role's schema": {func(t *testing.T) string {
 			u := pgtest.New(t)
 			execute(t, u, `DELETE FROM ops.schema_migrations WHERE version_id = (SELECT max(version_id) FROM ops.schema_migrations)`)
 			return pgtest.Role(t, u, "", "GRANT CREATE ON DATABASE DATABASE_ TO ROLE_", "GRANT USAGE ON SCHEMA log, ops TO ROLE_", "GRANT SELECT ON ALL TABLES IN SCHEMA ops TO ROLE_")
@@ -63,8 +63,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A role whose connections others have: Check and Up wait for one that is given back, and say what is
-// wrong where none is.
+// A role whose connections are all in use: Check and Up wait until one is released, and say what is wrong
+// if none is.
 func TestWaitsForAConnection(t *testing.T) {
 	t.Parallel()
 	u := pgtest.Role(t, pgtest.Empty(t), "CONNECTION LIMIT 6", owns)
@@ -139,7 +139,7 @@ func TestAccepted(t *testing.T) {
 			return u.String()
 		},
 		"few connections": func(t *testing.T) string { return pgtest.Role(t, pgtest.Empty(t), "CONNECTION LIMIT 10", owns) },
-		// The database belongs to somebody else, and public is closed, as it is from PostgreSQL 15 on.
+		// The database belongs to another role, and public is closed, as it is from PostgreSQL 15 on.
 		"right to create in the database only": func(t *testing.T) string {
 			return pgtest.Role(t, pgtest.Empty(t), "", "GRANT CREATE ON DATABASE DATABASE_ TO ROLE_")
 		},
@@ -164,7 +164,7 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
-// After a rollback the schema is a newer program's: that is told, and the older one starts on it.
+// After a rollback the schema is a newer program's: Check reports that, and the older program starts on it.
 func TestNewerSchemaIsAccepted(t *testing.T) {
 	t.Parallel()
 	u := pgtest.New(t)

@@ -1,6 +1,6 @@
-// Package migrations holds the database's schema as embedded SQL and brings a database up to it.
-// The numbered files are the schema's history: an applied file is never edited, a change is a
-// new file. Each room owns a schema of its own: log, read, ops.
+// Package migrations holds the database's schema as embedded SQL and applies it to a database. The numbered
+// files are the schema's history: an applied file is never edited; a change is a new file. Each room owns a
+// schema of its own: log, read, ops, vault, relay.
 package migrations
 
 import (
@@ -22,8 +22,8 @@ var files embed.FS
 // lockID is the session advisory lock under which replicas migrate one after the other.
 const lockID = 4801402171
 
-// Up applies what is missing, in order, each file in its own transaction. Replicas that start
-// together wait for one another; the later ones find nothing to do. It refuses what Check refuses.
+// Up applies the missing files, in order, each in its own transaction. Replicas that start together wait for
+// one another; the later ones find nothing to do. Up refuses every database that Check refuses.
 func Up(ctx context.Context, databaseURL string, log *slog.Logger) error {
 	if _, err := Check(ctx, databaseURL, 0); err != nil {
 		return err
@@ -34,7 +34,7 @@ func Up(ctx context.Context, databaseURL string, log *slog.Logger) error {
 	}
 	db := sql.OpenDB(patient{stdlib.GetConnector(*config)})
 	defer db.Close()
-	db.SetMaxOpenConns(2) // the lock's and the migrations': a role may have few
+	db.SetMaxOpenConns(2) // for the lock and for the migrations: a role may have few
 	lock, err := db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)

@@ -83,7 +83,7 @@ func (h *held) pids(t *testing.T, n int) (list []int) {
 	return list
 }
 
-// alive tells whether a process lives; a zombie does not.
+// alive reports whether a process lives; a zombie does not.
 func alive(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

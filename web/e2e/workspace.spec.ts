@@ -286,7 +286,7 @@ test("the screen is visible before the agent is ready, and messages written mean
 
   // Readiness arrives as an event, and so does a new name.
   await page.unroute(own);
-  await page.getByRole("button", { name: /^More actions for/ }).click();
+  await page.getByRole("button", { name: "More actions for My desktop" }).click();
   await page.getByRole("menuitem", { name: "Rename…" }).click();
   await page.getByRole("textbox", { name: "Name" }).fill("Ready by now");
   await page.keyboard.press("Enter");
