@@ -12,7 +12,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// freeze settles the request of the next launch attempt, before the log has it and the cloud is called.
+// freeze returns the command that records the request of the next launch attempt. The cloud is not called yet.
 func (s *Saga) freeze(id string, state instance.State) (instance.Command, error) {
 	n := state.Attempts + 1
 	spec, err := s.Cloud.Freeze(machines.LaunchPlan{
@@ -21,7 +21,7 @@ func (s *Saga) freeze(id string, state instance.State) (instance.Command, error)
 	})
 	var refused *machines.CallError
 	if errors.As(err, &refused) && refused.Verdict == instance.Never {
-		s.Logger.Error("a launch cannot be frozen", "instance", id, "err", err)
+		s.Logger.Error("launch given up, its request cannot be made", "instance", id, "err", err)
 		return instance.Abandon{Code: refused.Code, Reason: refused.Reason}, nil
 	}
 	if err != nil {
@@ -40,8 +40,8 @@ func (s *Saga) launch(ctx context.Context, id string, state instance.State) (mac
 	return s.Cloud.Launch(ctx, state.Spec, strings.ReplaceAll(state.Spec.UserData, machines.TokenPlaceholder, token))
 }
 
-// cancelled ends an attempt that is not wanted any more and that each call for, all of them ours, was refused
-// without doubt, if there was one: no machine was made, so none has to be made to be taken down.
+// cancelled ends an attempt that is no longer wanted. This saga made all of its calls, if any, and each was definitely
+// refused. So no machine was made, and none has to be launched only to be terminated.
 func cancelled(state instance.State, now time.Time) instance.Command {
 	return instance.Refuse{
 		Call: instance.CallLaunch, Attempt: state.Attempts, Verdict: instance.Never, At: now,
@@ -49,10 +49,10 @@ func cancelled(state instance.State, now time.Time) instance.Command {
 	}
 }
 
-// discard takes down a machine whose launch was superseded: another saga launched meanwhile, or
-// gave up. No instance knows it, so nobody else will.
+// discard terminates a machine whose launch was superseded, because another saga launched one or gave up meanwhile.
+// No instance knows the machine, so nothing else would terminate it.
 func (s *Saga) discard(ctx context.Context, machine string) (err error) {
-	s.Logger.WarnContext(ctx, "launch was superseded, taking its machine down", "machine", machine)
+	s.Logger.WarnContext(ctx, "launch superseded, terminating its machine", "machine", machine)
 	for try := range s.Policy.WithDefaults().Tries {
 		if err = s.terminate(ctx, machine); err == nil {
 			return nil
@@ -61,7 +61,7 @@ func (s *Saga) discard(ctx context.Context, machine string) (err error) {
 			return err
 		}
 	}
-	return fmt.Errorf("take down superseded machine %s: %w", machine, err)
+	return fmt.Errorf("terminate superseded machine %s: %w", machine, err)
 }
 
 func (s *Saga) terminate(ctx context.Context, machine string) error {
@@ -73,9 +73,9 @@ func (s *Saga) terminate(ctx context.Context, machine string) error {
 func abandonReason(why string, state instance.State) string {
 	switch why {
 	case "launch_timeout":
-		return "The machine did not come up in time and was taken down; please try again."
+		return "The machine did not start in time and was terminated. Try again."
 	case "no_capacity":
-		return fmt.Sprintf("No machine could be had after %d attempts. The last answer was: %s", state.Attempts, state.Refusal)
+		return fmt.Sprintf("No machine was available after %d attempts. The last answer was: %s", state.Attempts, state.Refusal)
 	}
 	return fmt.Sprintf("The launch was refused %d times in a row. The last answer was: %s", state.Tries, state.Refusal)
 }

@@ -1,5 +1,5 @@
-// Package provisioner makes and unmakes machines: the saga calls the cloud as provisioning.Next asks, and the
-// reconciler compares what the cloud holds with the log.
+// Package provisioner launches, starts, stops and terminates machines. The saga makes the calls to the cloud that
+// provisioning.Next asks for. The reconciler compares the cloud's machines with the log.
 package provisioner
 
 import (
@@ -22,41 +22,41 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// Feed delivers the log: every event with a position above after, in order, in batches, until ctx
-// ends or fn returns an error.
+// Feed delivers every event with a position above after, in order and in batches, until ctx ends or fn returns an
+// error.
 type Feed interface {
 	Follow(ctx context.Context, after int64, fn func(ctx context.Context, events []eventstore.Event) error) error
 }
 
-// Saga carries out what provisioning.Next asks for: it makes the calls to the cloud, and tells
-// the instances what came of them and what the cloud reports.
+// Saga carries out what provisioning.Next asks for. It makes the calls to the cloud, and records their outcomes and
+// the cloud's reports in the instances' streams.
 //
-// It keeps nothing of its own. Its timers are derived from the events that set them, so a new
-// saga begins where the log stands. One saga should run at a time; a second one, or one that was
-// frozen and wakes up, is refused by the streams' versions and does no harm.
+// It stores nothing. Its timers follow from the events, so a new saga continues where the log ends. One saga should
+// run at a time. A second one, or one that was suspended and wakes up, does no harm: the streams' versions refuse
+// its writes.
 type Saga struct {
 	commands.Log
 	Cloud  machines.Cloud
 	Tokens machines.Enrolment
 	Policy provisioning.Policy
-	// Live returns the ids of the instances that are not final, as of a position of the log.
+	// Live returns the ids of the instances that are not final, and the log position of that list.
 	Live func(ctx context.Context) (ids []string, position int64, err error)
 	Feed Feed
-	// Connected tells whether an instance's guest is connected: its machine exists, whatever the cloud
-	// says. An error: nobody knows just now. Nil: nobody ever does.
+	// Connected reports whether an instance's guest is connected. If it is, its machine exists, whatever the cloud
+	// says. Nil: never known.
 	Connected func(ctx context.Context, instance string) (bool, error)
 	Logger    *slog.Logger
 
-	PollEvery  time.Duration // between looks at machines that should be changing [1 s]
-	SweepEvery time.Duration // between looks at all machines [1 min]
+	PollEvery  time.Duration // between checks of machines that should be changing [1 s]
+	SweepEvery time.Duration // between checks of all machines [1 min]
 	Workers    int           // instances advanced at the same time [8]
 	// Jitter returns a duration below its argument. Nil: a random one.
 	Jitter func(time.Duration) time.Duration
-	// At is called before and after every effect outside the log, for tests of crashes. Nil: nobody.
+	// At, if set, is called before and after every effect outside the log. Tests crash the saga there.
 	At func(point string)
 }
 
-// Run does the saga's work until ctx ends or the feed fails.
+// Run runs the saga until ctx ends or the feed fails.
 func (s *Saga) Run(ctx context.Context) error {
 	err := s.run(ctx)
 	if ctx.Err() != nil {
@@ -95,10 +95,10 @@ func (s *Saga) run(ctx context.Context) error {
 // maxSteps bounds the steps taken for one instance in a row.
 const maxSteps = 20
 
-// advance takes the steps that are due for an instance and returns the first that is not yet. own holds
-// the attempt, by instance, that nobody but this run of the saga has called for, or not without being
-// reckoned with: an attempt that is found open may have a call of somebody else under way, so it is
-// said to be unsure before it is called for again.
+// advance takes the steps that are due for an instance, and returns the first one that is not due yet.
+//
+// own holds, by instance, the attempt that this run of the saga began or resumed. For any other open attempt, another
+// saga's call may still be under way. Such an attempt is marked unsure in the log before the launch call is repeated.
 func (s *Saga) advance(ctx context.Context, id string, own *sync.Map) (instance.State, provisioning.Step, error) {
 	for range maxSteps {
 		state, err := s.Instance(ctx, id)
@@ -123,12 +123,12 @@ func (s *Saga) advance(ctx context.Context, id string, own *sync.Map) (instance.
 			return state, step, fmt.Errorf("%s %s of instance %s: %w", step.Do, step.Call, id, err)
 		}
 		if ctx.Err() != nil {
-			return state, step, ctx.Err() // an outcome seen under a lost lease is for the next saga to find out
+			return state, step, ctx.Err() // the lease is lost: the next saga finds out the outcome
 		}
 		s.at("append", step, "before")
 		res, err := s.ExecuteInstance(ctx, id, cmd)
 		if err != nil {
-			own.Delete(id) // what came of a call may be nowhere
+			own.Delete(id) // the outcome of a call may be recorded nowhere
 			if l, ok := cmd.(instance.Launched); ok && errors.Is(err, instance.ErrSuperseded) {
 				err = errors.Join(err, s.discard(ctx, l.Machine))
 			}
@@ -144,10 +144,10 @@ func (s *Saga) advance(ctx context.Context, id string, own *sync.Map) (instance.
 			own.Store(id, c.Attempt)
 		}
 	}
-	return instance.State{}, provisioning.Step{}, fmt.Errorf("advance instance %s: %d steps without rest", id, maxSteps)
+	return instance.State{}, provisioning.Step{}, fmt.Errorf("advance instance %s: still not finished after %d steps", id, maxSteps)
 }
 
-// execute has the step's effect outside the log and returns the command that records it.
+// execute carries out the step outside the log, and returns the command that records its outcome.
 func (s *Saga) execute(ctx context.Context, id string, state instance.State, step provisioning.Step) (instance.Command, error) {
 	switch step.Do {
 	case provisioning.Attempt:
@@ -157,7 +157,7 @@ func (s *Saga) execute(ctx context.Context, id string, state instance.State, ste
 	case provisioning.Abandon:
 		return instance.Abandon{Code: step.Why, Reason: abandonReason(step.Why, state)}, nil
 	case provisioning.Stall:
-		return instance.Stall{Reason: fmt.Sprintf("The machine runs, but its %s takes longer than expected. It goes on trying; the log says where it is, and stop and start may help.", state.Phase)}, nil
+		return instance.Stall{Reason: fmt.Sprintf("The machine is running, but its %q phase is taking longer than expected. Still trying. Check the log, or stop and start the desktop.", state.Phase)}, nil
 	case provisioning.Conclude:
 		return instance.Conclude{}, nil
 	}

@@ -44,7 +44,7 @@ func TestSagaSameSeedSameTrace(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { traces[i] = schedule(t, seed, 1, &provisionertest.Tally{}) })
 		}
 		if t.Failed() || traces[0] != traces[1] {
-			t.Fatalf("seed %d:\n%s", seed, firstDifference(traces[0], traces[1]))
+			t.Fatalf("seed %d: got two histories, want one\n%s", seed, firstDifference(traces[0], traces[1]))
 		}
 	}
 }

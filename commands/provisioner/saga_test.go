@@ -85,7 +85,7 @@ func TestSagaHappyPath(t *testing.T) {
 		id := s.Create()
 		st := s.Until("ready", id, provisionertest.Ready)
 		if st.Address == "" || st.Enrolled != 1 || st.Attempts != 1 || s.cloud.Calls("launch") != 1 {
-			s.t.Errorf("%+v after %d launches", st, s.cloud.Calls("launch"))
+			s.t.Errorf("got %+v after %d launches, want st.Address not empty, st.Enrolled == 1, st.Attempts == 1 and s.cloud.Calls(\"launch\") == 1", st, s.cloud.Calls("launch"))
 		}
 		s.agreed()
 		s.Do("stop", id)
@@ -94,14 +94,14 @@ func TestSagaHappyPath(t *testing.T) {
 		s.Do("start", id)
 		st = s.Until("ready again", id, provisionertest.Ready)
 		if st.Boot != "boot-2" {
-			s.t.Errorf("%+v", st)
+			s.t.Errorf("got %+v, want st.Boot == \"boot-2\"", st)
 		}
 		s.Do("terminate", id)
 		s.Until("terminated", id, provisionertest.Status(instance.StatusTerminated))
 		s.agreed()
 		for call, want := range map[string]int{"launch": 1, "stop": 1, "start": 1, "terminate": 1} {
 			if got := s.cloud.Calls(call); got != want {
-				s.t.Errorf("%d %s calls", got, call)
+				s.t.Errorf("got %d %s calls, want %d", got, call, want)
 			}
 		}
 	})
@@ -149,7 +149,7 @@ func TestSagaRefusals(t *testing.T) {
 					return st.Status == c.want && (st.Status != instance.Running || st.Ready())
 				})
 				if s.cloud.Launches() != c.machines || st.Attempts != c.attempts || c.code != "" && st.Abandoned.Code != c.code {
-					s.t.Errorf("%d machines, %+v", s.cloud.Launches(), st)
+					s.t.Errorf("got %d machines, %+v, want s.cloud.Launches() == %v, st.Attempts == %v and c.code empty or st.Abandoned.Code == %v", s.cloud.Launches(), st, c.machines, c.attempts, c.code)
 				}
 				s.agreed()
 			})
@@ -168,7 +168,7 @@ func TestSagaHonoursRetryAfter(t *testing.T) {
 		began := time.Now()
 		s.Until("launched", id, func(st instance.State) bool { return st.Machine != "" })
 		if d := time.Since(began); d < 5*time.Minute || d > 8*time.Minute {
-			s.t.Errorf("asked again after %v", d)
+			s.t.Errorf("got another call after %v, want it between %v and %v", d, 5*time.Minute, 8*time.Minute)
 		}
 	})
 }
@@ -202,13 +202,13 @@ func TestSagaStartRefusals(t *testing.T) {
 				began := time.Now()
 				st := s.Until(string(c.want), id, provisionertest.Status(c.want))
 				if got := s.cloud.Calls("start"); got != c.calls {
-					s.t.Errorf("%d calls in %v", got, time.Since(began))
+					s.t.Errorf("got %d calls in %v, want %d", got, time.Since(began), c.calls)
 				}
 				if c.want == instance.Stopped && st.Refusal == "" {
-					s.t.Errorf("no reason: %+v", st)
+					s.t.Errorf("no reason: got %+v, want c.want != %v or st.Refusal not empty", st, instance.Stopped)
 				}
 				if c.n > 10 && time.Since(began) < time.Minute {
-					s.t.Errorf("%d calls within %v", c.calls, time.Since(began))
+					s.t.Errorf("got %d calls within %v, want c.n <= 10 or time.Since(began) >= %v", c.calls, time.Since(began), time.Minute)
 				}
 			})
 		})
@@ -262,7 +262,7 @@ func TestSagaRepeatsWhatHasNoEffect(t *testing.T) {
 					return map[string]bool{"stop": st.Status == instance.Stopped, "start": st.Ready(), "terminate": st.Final()}[call]
 				})
 				if got := s.cloud.Calls(call); got != 3 {
-					s.t.Errorf("%d calls", got)
+					s.t.Errorf("got %d calls, want 3", got)
 				}
 				s.agreed()
 			})
@@ -282,12 +282,12 @@ func TestSagaOtherRegion(t *testing.T) {
 		s.Start()
 		s.Sleep(2 * instance.MissingFor)
 		if st := s.State(id); !st.Ready() || !st.Missed.IsZero() {
-			s.t.Errorf("%+v", st)
+			s.t.Errorf("got %+v, want st.Ready() and st.Missed.IsZero()", st)
 		}
 		s.Do("terminate", id)
 		s.Sleep(time.Hour)
 		if st := s.State(id); st.Status != instance.Terminating || st.Code != "other_region" || s.cloud.Calls("terminate") > 0 {
-			s.t.Errorf("%d calls, %+v", s.cloud.Calls("terminate"), st)
+			s.t.Errorf("got %d calls, %+v, want st.Status == %v, st.Code == \"other_region\" and s.cloud.Calls(\"terminate\") == 0", s.cloud.Calls("terminate"), st, instance.Terminating)
 		}
 		s.Stop()
 		s.cloud.Elsewhere = ""
@@ -314,7 +314,7 @@ func TestSagaBelievesGuestsThatComeAndGo(t *testing.T) {
 			speaks.Store(phase.speaks)
 			s.Sleep(phase.lasts)
 			if st := s.State(id); st.Final() || st.Missed.IsZero() != phase.speaks {
-				s.t.Fatalf("speaks %v: %+v", phase.speaks, st)
+				s.t.Fatalf("speaks %v: got %+v, want !st.Final() and st.Missed.IsZero() == %v", phase.speaks, st, phase.speaks)
 			}
 		}
 	})
@@ -342,7 +342,7 @@ func TestSagaBelievesGuests(t *testing.T) {
 				s.cloud.Blind.Store(true)
 				s.Sleep(2 * instance.MissingFor)
 				if st := s.State(id); (st.Status == instance.StatusFailed) != c.lost {
-					s.t.Errorf("%+v", st)
+					s.t.Errorf("got %+v, want (st.Status == instance.StatusFailed) == %v", st, c.lost)
 				}
 			})
 		})
@@ -366,7 +366,7 @@ func TestSagaNeverGivesUpTakingDown(t *testing.T) {
 				s.Do("terminate", id)
 				s.Sleep(12 * time.Hour)
 				if n := s.cloud.Calls("terminate"); n < 50 || n >= lasting {
-					s.t.Errorf("%d calls in half a day of refusals", n)
+					s.t.Errorf("got %d calls in half a day of refusals, want n >= 50 and n < %v", n, lasting)
 				}
 				s.Sleep(12 * time.Hour)
 				s.Until("terminated", id, provisionertest.Status(instance.StatusTerminated))
@@ -387,12 +387,12 @@ func TestSagaLaunchesLate(t *testing.T) {
 		s.Sleep(2 * time.Hour) // nobody is there
 		s.CrashAt(nil)
 		if !s.Dead() {
-			s.t.Fatal("the saga lives")
+			s.t.Fatalf("got a saga that runs, want it dead")
 		}
 		s.Start()
 		st := s.Until("ready", id, provisionertest.Ready)
 		if st.Attempts != 1 || st.Enrolled != 1 {
-			s.t.Errorf("%+v", st)
+			s.t.Errorf("got %+v, want st.Attempts == 1 and st.Enrolled == 1", st)
 		}
 		s.agreed()
 	})
@@ -413,12 +413,12 @@ func TestSagaReckonsWithAnother(t *testing.T) {
 		s.Start()
 		s.Sleep(3 * time.Minute)
 		if st := s.State(id); !st.Open || st.Attempts != 1 || st.Tries != 2 {
-			s.t.Errorf("after two refusals: %+v", st)
+			s.t.Errorf("after two refusals: got %+v, want st.Open, st.Attempts == 1 and st.Tries == 2", st)
 		}
 		thaw()
 		s.Until("ready", id, provisionertest.Ready)
 		if got := s.cloud.Launches(); got != 1 || s.State(id).Attempts != 1 {
-			s.t.Errorf("%d machines were launched", got)
+			s.t.Errorf("got %d machines and %d attempts, want 1 and 1", got, s.State(id).Attempts)
 		}
 		s.agreed()
 	})
@@ -442,7 +442,7 @@ func TestSagaReckonsWithWhatItCouldNotWrite(t *testing.T) {
 		s.Refuse.Store(false)
 		s.Sleep(time.Minute)
 		if st := s.State(id); !st.Open || st.Attempts != 1 || st.Tries != 1 || st.Unsure.IsZero() {
-			s.t.Errorf("%+v", st)
+			s.t.Errorf("got %+v, want st.Open, st.Attempts == 1, st.Tries == 1 and !st.Unsure.IsZero()", st)
 		}
 	})
 }
@@ -472,7 +472,7 @@ func TestSagaZombie(t *testing.T) {
 		s.Until("ready", id, provisionertest.Ready)
 		s.Sleep(10 * time.Minute)
 		if got := s.cloud.Launches(); got != 2 {
-			s.t.Errorf("%d machines were launched; the zombie should have launched one", got)
+			s.t.Errorf("got %d machines, want 2, one of the zombie", got)
 		}
 		s.cloud.Wrongs() // for a short time there were two
 		s.agreed()
@@ -503,7 +503,7 @@ func TestSagaHearsWhatHappensWhileItLooks(t *testing.T) {
 		synctest.Wait()
 		s.Sleep(2 * time.Second)
 		if n := s.cloud.Calls("stop"); n != 1 || !told.Load() {
-			s.t.Errorf("%d stop calls at once", n)
+			s.t.Errorf("got %d stop calls at once, want n == 1 and told.Load()", n)
 		}
 		s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 	})
@@ -542,7 +542,7 @@ func TestSagaOutlivesTheStore(t *testing.T) {
 		began := time.Now()
 		s.Until("launched", id, func(st instance.State) bool { return st.Machine != "" })
 		if d := time.Since(began); d > 2*time.Minute {
-			s.t.Errorf("it took %v to come back", d)
+			s.t.Errorf("got a launch after %v, want it within %v", d, 2*time.Minute)
 		}
 		s.Until("ready", id, provisionertest.Ready)
 		s.agreed()
@@ -558,7 +558,7 @@ func TestSagaGivesUpAMachineThatNeverRuns(t *testing.T) {
 		s.cloud.Delay(24 * time.Hour)
 		st := s.Until("failed", id, provisionertest.Status(instance.StatusFailed))
 		if st.Abandoned.Code != "launch_timeout" {
-			s.t.Errorf("%+v", st)
+			s.t.Errorf("got %+v, want st.Abandoned.Code == \"launch_timeout\"", st)
 		}
 		s.agreed()
 	})
@@ -575,22 +575,22 @@ func TestSagaSaysThatABootStalls(t *testing.T) {
 		}
 		st := s.State(id)
 		if !st.Stalled || st.Status != instance.Running || s.Count("instance.boot_stalled") != 1 {
-			s.t.Errorf("%d times, %+v", s.Count("instance.boot_stalled"), st)
+			s.t.Errorf("got %d times, %+v, want st.Stalled, st.Status == %v and s.Count(\"instance.boot_stalled\") == 1", s.Count("instance.boot_stalled"), st, instance.Running)
 		}
 		st = s.Until("ready", id, provisionertest.Ready)
 		if n := s.Count("instance.boot_stalled"); n != 1 {
-			s.t.Errorf("said %d times while it goes on", n)
+			s.t.Errorf("while the boot continues: got %d events, want 1", n)
 		}
 		if err := s.Guests.Reached(context.Background(), id, "boot-x", instance.PhaseBooting, ""); err != nil {
 			s.t.Error(err)
 		}
 		s.Sleep(time.Minute)
 		if n := s.Count("instance.boot_stalled"); n != 1 {
-			s.t.Errorf("a minute after a restart from within: said %d times", n)
+			s.t.Errorf("a minute after a restart from within: got %d events, want 1", n)
 		}
 		s.Sleep(20 * time.Minute)
 		if n := s.Count("instance.boot_stalled"); n != 2 {
-			s.t.Errorf("long after a restart from within: said %d times", n)
+			s.t.Errorf("long after a restart from within: got %d events, want 2", n)
 		}
 	})
 }
@@ -660,17 +660,17 @@ func TestSagaEndsCleanly(t *testing.T) {
 			Feed: failing{broken},
 		}
 		if err := saga.Run(context.Background()); !errors.Is(err, broken) {
-			s.t.Errorf("a broken feed: %v", err)
+			s.t.Errorf("a broken feed: got %v, want error %v", err, broken)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		saga.Feed = wrapping{provisionertest.Feed{Store: s.Recorder}}
 		if err := saga.Run(ctx); err != nil {
-			s.t.Errorf("its time was over: %v", err)
+			s.t.Errorf("its time was over: got %v, want no error", err)
 		}
 		saga.Live = func(context.Context) ([]string, int64, error) { return nil, 0, broken }
 		if err := saga.Run(context.Background()); !errors.Is(err, broken) {
-			s.t.Errorf("no list: %v", err)
+			s.t.Errorf("no list: got %v, want error %v", err, broken)
 		}
 	})
 }
@@ -697,7 +697,7 @@ func TestSagaPolicy(t *testing.T) {
 		s.Start()
 		id := s.Create()
 		if st := s.Until("failed", id, provisionertest.Status(instance.StatusFailed)); st.Attempts != 1 {
-			s.t.Errorf("%+v", st)
+			s.t.Errorf("got %+v, want st.Attempts == 1", st)
 		}
 	})
 }

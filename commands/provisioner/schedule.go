@@ -14,8 +14,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 )
 
-// schedule says which instance the saga looks at, and when. One goroutine owns its maps; the others
-// talk to it over channels. It can be lost at any time: the log has everything in it.
+// schedule decides which instance the saga advances, and when. One goroutine owns its maps; the others talk to it over
+// channels. It can be lost at any time and rebuilt from the log.
 type schedule struct {
 	saga   *Saga
 	wakes  chan string
@@ -28,11 +28,11 @@ type schedule struct {
 	queue        []string // due and not yet given to a worker
 	timers       timers
 	polling      bool
-	pollAgain    bool // a machine is to be looked at as soon as the present poll is over
+	pollAgain    bool // poll once more as soon as the running poll ends
 	polls        sync.WaitGroup
 	sweptAt      time.Time
-	failedPolls  int       // polls in a row that did not work
-	noPollBefore time.Time // no poll before
+	failedPolls  int // in a row
+	noPollBefore time.Time
 }
 
 type entry struct {
@@ -43,26 +43,26 @@ type entry struct {
 	launched               time.Time
 	changing               bool
 	status                 instance.Status
-	since, lookedAt        time.Time // since when it is changing in this status, and the last look at it
-	boot                   string    // whose guest's word led to a look
+	since, lookedAt        time.Time // when it began to change in this status, and when it was last polled
+	boot                   string    // the boot whose first report triggered a poll
 }
 
-// lookEvery bounds the wait between two looks at a machine that takes long to change.
+// lookEvery is the longest wait between two polls of a machine that takes long to change.
 const lookEvery = 15 * time.Second
 
-// overdue tells whether to look at a changing machine: often at first, then less and less.
+// overdue reports whether to poll a changing machine: often at first, then less and less often.
 func (e *entry) overdue(now time.Time) bool {
 	wait := now.Sub(e.lookedAt)
 	return e.changing && (wait < 0 || wait >= min(now.Sub(e.since)/20, lookEvery))
 }
 
-// pollResult is what came of a poll.
+// pollResult is the result of a poll.
 type pollResult struct {
 	changed []string
 	err     error
 }
 
-// outcome is what came of a look at an instance.
+// outcome is the result of advancing an instance.
 type outcome struct {
 	id    string
 	state instance.State
@@ -77,7 +77,7 @@ func newSchedule(saga *Saga) *schedule {
 	}
 }
 
-// wake has the instance looked at soon.
+// wake advances the instance soon.
 func (s *schedule) wake(ctx context.Context, id string) error {
 	select {
 	case s.wakes <- id:
@@ -87,7 +87,7 @@ func (s *schedule) wake(ctx context.Context, id string) error {
 	}
 }
 
-// work is one worker.
+// work runs one worker.
 func (s *schedule) work(ctx context.Context) error {
 	for {
 		select {
@@ -166,7 +166,7 @@ func (s *schedule) enqueue(id string) {
 	}
 }
 
-// settle plans what follows a look at an instance.
+// settle plans what follows after an instance was advanced.
 func (s *schedule) settle(ctx context.Context, r outcome) {
 	e := s.entries[r.id]
 	e.running = false
@@ -174,7 +174,7 @@ func (s *schedule) settle(ctx context.Context, r outcome) {
 	case r.err != nil:
 		e.fails++
 		s.plan(r.id, e, s.saga.Now().Add(s.saga.backOff(e.fails)))
-		s.saga.Logger.ErrorContext(ctx, "saga step did not work, will retry", "instance", r.id, "fails", e.fails, "err", r.err)
+		s.saga.Logger.ErrorContext(ctx, "saga step failed, will retry", "instance", r.id, "fails", e.fails, "err", r.err)
 	case r.step.Do == provisioning.Nothing && !e.again:
 		delete(s.entries, r.id)
 		s.ownAttempts.Delete(r.id)
@@ -182,14 +182,14 @@ func (s *schedule) settle(ctx context.Context, r outcome) {
 	default:
 		e.fails, e.machine, e.launched, e.changing = 0, r.state.Machine, r.state.LaunchedAt, changing(r.state, r.step)
 		if !inRegion(s.saga.Cloud, r.state) {
-			e.machine, e.changing = "", false // this cloud has no news of it
+			e.machine, e.changing = "", false // its machine is in another region
 		}
 		if e.status != r.state.Status || !e.changing {
 			e.status, e.since = r.state.Status, s.saga.Now()
 		}
 		s.plan(r.id, e, r.step.At)
 		if e.changing && e.boot != r.state.Boot {
-			// A guest that speaks is on a machine that runs: the cloud has its news by now, and one look a boot is cheap.
+			// When a guest first reports a boot, its machine is running: poll immediately. One poll a boot is cheap.
 			e.boot, e.lookedAt = r.state.Boot, time.Time{}
 			s.poll(ctx)
 		}
@@ -206,7 +206,7 @@ func (s *schedule) plan(id string, e *entry, due time.Time) {
 	}
 }
 
-// nextTimer fires when the earliest planned look is due; nil, which blocks, when there is none.
+// nextTimer fires when the earliest planned step is due. Without one it returns nil, which blocks.
 func (s *schedule) nextTimer() <-chan time.Time {
 	if len(s.timers) == 0 {
 		return nil
@@ -225,14 +225,14 @@ func (s *schedule) fireTimers() {
 	}
 }
 
-// poll looks at the machines that should be changing, and now and then at all of them. Polls never
-// overlap, so an older report cannot overtake a newer one.
+// poll checks the machines that should be changing, and periodically all of them. Polls never overlap, so an older
+// report cannot overtake a newer one.
 func (s *schedule) poll(ctx context.Context) {
 	if s.pollAgain = s.polling; s.polling {
 		return
 	}
 	now := s.saga.Now()
-	if now.Before(s.noPollBefore) && s.noPollBefore.Sub(now) <= 2*time.Minute { // further away, the clock was set back
+	if now.Before(s.noPollBefore) && s.noPollBefore.Sub(now) <= 2*time.Minute { // if it is further away, the clock was set back
 		return
 	}
 	sweep := now.Sub(s.sweptAt) >= cmp.Or(s.saga.SweepEvery, time.Minute) || now.Before(s.sweptAt)
@@ -258,7 +258,7 @@ func (s *schedule) poll(ctx context.Context) {
 			return err
 		})()
 		if err != nil && ctx.Err() == nil {
-			s.saga.Logger.WarnContext(ctx, "looking at machines did not work, will retry", "machines", len(targets), "err", err)
+			s.saga.Logger.WarnContext(ctx, "machine check failed, will retry", "machines", len(targets), "err", err)
 		}
 		select {
 		case s.polled <- pollResult{changed, err}:
@@ -272,7 +272,7 @@ type timer struct {
 	id  string
 }
 
-// timers is a heap, earliest first.
+// timers is a heap with the earliest first.
 type timers []timer
 
 func (t timers) Len() int           { return len(t) }
