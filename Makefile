@@ -75,12 +75,13 @@ story: prerequisites build ## Play the main user story against a server and show
 bench: prerequisites ## Measure the log against pgbench and COPY in the same run, and our part of a launch
 	go run ./bench
 
+# vet and staticcheck compile with the flags of build, so that they share its packages.
 .PHONY: lint
 lint: web/node_modules/.package-lock.json vuln ## go mod tidy, gofmt, go vet, staticcheck and govulncheck, and the dashboard's formatter and linter
 	go mod tidy -diff
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$out" || { echo "run make fmt: $$out"; exit 1; }
-	go vet ./...
-	$(TOOL) staticcheck ./...
+	CGO_ENABLED=0 go vet -trimpath ./...
+	CGO_ENABLED=0 GOFLAGS="$$(go env GOFLAGS) -trimpath" $(TOOL) staticcheck ./...
 	cd web && npm run --silent lint
 
 .PHONY: vuln

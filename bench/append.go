@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// bar is the ratio to pgbench that the append path is to reach.
+// bar returns the ratio to pgbench that the append path should reach.
 func bar(callers int) float64 {
 	return map[int]float64{1: 0.8, 16: 1.5, 64: 4, 256: 4}[callers]
 }

@@ -59,11 +59,11 @@ func benchLaunch(ctx context.Context, l *lab, o options) error {
 		if err != nil {
 			return err
 		}
-		if i >= 3 { // the first ones warm up what any server has warm
+		if i >= 3 { // the first launches warm up what a running server has warm
 			called, booting, running = append(called, m[0]), append(booting, m[1]), append(running, m[2])
 			all = append(all, m[0]+m[1]+m[2])
 		}
-		// One user at a time: our own pace of calls to EC2, two a second, is not what is measured.
+		// One launch at a time: our own limit of two calls a second to EC2 is not measured.
 		if err := retry.Sleep(ctx, 600*time.Millisecond-time.Since(began)); err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func startServer(ctx context.Context, dir string, l *lab, ec2 string) (*server, 
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the server: %w\n%s", err, out)
 	}
-	// No machine downloads it here, and a launch wants its sum.
+	// No machine downloads it here, but a launch needs its checksum.
 	if err := os.WriteFile(filepath.Join(dir, "cloudbot-guest-linux-amd64"), []byte("a guest"), 0o600); err != nil {
 		return nil, err
 	}
@@ -279,8 +279,8 @@ func newGuest(userData, dir string) (*guest.Guest, error) {
 	return guest.New(c, "bench", io.Discard)
 }
 
-// await waits until the read model shows the instance in a phase or beyond it. With a status, it is in
-// that too, and the phase is the guest's own word.
+// await waits until the read model shows the instance in a phase or beyond it. With a status, the instance must
+// have that too, and the guest itself must have reported the phase.
 func (l *lab) await(ctx context.Context, id, phase, status string) error {
 	err := until(ctx, func() (ok bool, err error) {
 		err = l.pool.QueryRow(ctx, `SELECT count(*) > 0 FROM read.instances WHERE id = $1
@@ -294,7 +294,7 @@ func (l *lab) await(ctx context.Context, id, phase, status string) error {
 	return nil
 }
 
-// until asks every millisecond.
+// until polls every millisecond.
 func until(ctx context.Context, ok func() (bool, error)) error {
 	for {
 		yes, err := ok()

@@ -48,7 +48,7 @@ func benchWrite(ctx context.Context, l *lab, _ options) error {
 							failed <- err
 							return
 						}
-						if i >= 10 { // the first ones warm up what any server has warm
+						if i >= 10 { // the first writes warm up what a running server has warm
 							mu.Lock()
 							took[prefer] = append(took[prefer], time.Since(began))
 							mu.Unlock()

@@ -32,7 +32,7 @@ var (
 
 // Passwords hashes passwords and compares them.
 type Passwords interface {
-	// Check refuses what is too short, too long, too common or made of the e-mail address with a *domain.Error.
+	// Check returns a *domain.Error for a password that is too short, too long, too common or made of the e-mail address.
 	Check(password, email string) error
 	Hash(ctx context.Context, password string) ([]byte, error)
 	// Compare takes as long for a nil hash as for a wrong password.
@@ -44,11 +44,11 @@ type Accounts struct {
 	Log
 	Vault     Vault
 	Passwords Passwords
-	// Blind gives the keyed hash that an e-mail address is known by.
+	// Blind returns a keyed hash, by which an e-mail address is stored.
 	Blind func(purpose, value string) string
-	// Audit notes failed log-ins; nil: none are.
+	// Audit records failed log-ins. Nil: they are not recorded.
 	Audit *Audit
-	// Mode says who may sign up; "": everybody.
+	// Mode says who may sign up. "": SignUpOpen.
 	Mode SignUpMode
 }
 
@@ -58,11 +58,11 @@ const (
 	passwordLabel = "password"
 )
 
-// NormalEmail returns the one form of an address that accounts are known by, or ErrEmail.
+// NormalEmail returns the normal form of an address, by which accounts are identified, or ErrEmail.
 func NormalEmail(email string) (string, error) {
 	email = strings.ToLower(norm.NFKC.String(strings.TrimSpace(email)))
 	parsed, err := mail.ParseAddress(email)
-	if err != nil || parsed.Address != email || len(email) > MaxEmail || strings.IndexFunc(email, unseen) >= 0 {
+	if err != nil || parsed.Address != email || len(email) > MaxEmail || strings.IndexFunc(email, invisible) >= 0 {
 		return "", ErrEmail
 	}
 	if _, host, ok := strings.Cut(email, "@"); !ok || !strings.Contains(strings.Trim(host, "."), ".") {
@@ -71,13 +71,13 @@ func NormalEmail(email string) (string, error) {
 	return email, nil
 }
 
-// unseen tells of a character that is not drawn, or not as one: two addresses that differ in it look the same.
-func unseen(r rune) bool {
+// invisible reports whether a character is not drawn, or not on its own: two addresses that differ in it look the same.
+func invisible(r rune) bool {
 	return isControl(r) || unicode.In(r, unicode.Cf, unicode.Z, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// SignUp opens an account and its first session. code is an invitation's, which only SignUpInvite asks
-// for; agent is the client's User-Agent.
+// SignUp opens an account and its first session. code is an invitation's code, which only SignUpInvite requires; agent
+// is the client's User-Agent.
 func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, code, agent string) (Login, error) {
 	switch {
 	case c.Mode == SignUpClosed:
@@ -93,7 +93,7 @@ func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, code, 
 		return Login{}, err
 	}
 	address := c.Blind("email", email)
-	// Without a good code a stranger costs no hash, and does not hear who has an account.
+	// Without a valid code a stranger costs no hash, and cannot find out which addresses have an account.
 	use := invite.Use{Address: address, At: c.Now()}
 	if c.Mode == SignUpInvite {
 		s, err := invites.Fold(ctx, c.Store, inviteID(c.Blind, code))
@@ -144,7 +144,7 @@ func (c *Accounts) SignUp(ctx context.Context, o Origin, email, password, code, 
 	if err != nil {
 		var refused *domain.Error
 		if errors.As(err, &refused) {
-			// Nobody will ever use the data key. Where the outcome is unknown it must stay: the account may exist.
+			// The data key will never be used. If the outcome is unknown it must stay: the account may exist.
 			err = errors.Join(err, c.Vault.DropKey(context.WithoutCancel(ctx), id))
 		}
 		return Login{}, err
@@ -168,13 +168,13 @@ func (c *Accounts) seal(ctx context.Context, id, email string, hash []byte) (acc
 	return account.SignUp{Email: sealedEmail, Password: sealedHash, At: c.Now()}, nil
 }
 
-// credential is what a log-in is held against.
+// credential is what a log-in is checked against.
 type credential struct {
 	hash      []byte // nil: there is no such account
 	suspended bool
 }
 
-// lookUp finds the account of an address and its credential, or neither.
+// lookUp returns the account of an address and its credential, or neither.
 func (c *Accounts) lookUp(ctx context.Context, email string) (id string, found credential, err error) {
 	email, err = NormalEmail(email)
 	if err != nil {
@@ -187,7 +187,7 @@ func (c *Accounts) lookUp(ctx context.Context, email string) (id string, found c
 	return id, found, err
 }
 
-// Owner returns the account of a normal address, "" for none.
+// Owner returns the account of a normal address, or "".
 func (c *Accounts) Owner(ctx context.Context, email string) (string, error) {
 	s, err := claims.Fold(ctx, c.Store, c.Blind("email", email))
 	return s.Account, err
@@ -195,23 +195,44 @@ func (c *Accounts) Owner(ctx context.Context, email string) (string, error) {
 
 func (c *Accounts) credential(ctx context.Context, id string) (credential, error) {
 	s, err := accounts.Fold(ctx, c.Store, id)
-	if err != nil || !s.Exists() {
+	if err != nil {
 		return credential{}, err
+	}
+	hash, err := c.passwordHash(ctx, id, s)
+	return credential{hash, s.Suspended}, err
+}
+
+// passwordHash returns an account's password hash, or nil if there is no account.
+func (c *Accounts) passwordHash(ctx context.Context, id string, s account.State) ([]byte, error) {
+	if !s.Exists() {
+		return nil, nil
 	}
 	hash, err := c.Vault.Open(ctx, id, passwordLabel, s.Password)
 	if err != nil {
-		return credential{}, fmt.Errorf("open password hash: %w", err)
+		return nil, fmt.Errorf("open password hash: %w", err)
 	}
-	return credential{hash, s.Suspended}, nil
+	return hash, nil
 }
 
-// ChangePassword replaces the password and ends the account's sessions in others, in one append.
+func (c *Accounts) email(ctx context.Context, id string, s account.State) (string, error) {
+	email, err := c.Vault.Open(ctx, id, EmailLabel, s.Email)
+	if err != nil {
+		return "", fmt.Errorf("open e-mail: %w", err)
+	}
+	return string(email), nil
+}
+
+// ChangePassword replaces the password and ends the sessions in others, in one append.
 func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next string, others []string) (int64, error) {
-	present, err := c.credential(ctx, o.Account)
+	s, err := accounts.Fold(ctx, c.Store, o.Account)
 	if err != nil {
 		return 0, err
 	}
-	ok, err := c.Passwords.Compare(ctx, present.hash, current)
+	present, err := c.passwordHash(ctx, o.Account, s)
+	if err != nil {
+		return 0, err
+	}
+	ok, err := c.Passwords.Compare(ctx, present, current)
 	if err != nil {
 		return 0, err
 	}
@@ -219,11 +240,11 @@ func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next s
 		c.Audit.LogInFailed(o.Account)
 		return 0, ErrWrongPassword
 	}
-	profile, err := c.Profile(ctx, o.Account)
+	email, err := c.email(ctx, o.Account, s)
 	if err != nil {
 		return 0, err
 	}
-	if err := c.Passwords.Check(next, profile.Email); err != nil {
+	if err := c.Passwords.Check(next, email); err != nil {
 		return 0, err
 	}
 	hash, err := c.Passwords.Hash(ctx, next)
@@ -264,9 +285,9 @@ func (c *Accounts) Profile(ctx context.Context, id string) (Profile, error) {
 	if !s.Exists() {
 		return Profile{}, account.ErrNotFound
 	}
-	email, err := c.Vault.Open(ctx, id, EmailLabel, s.Email)
+	email, err := c.email(ctx, id, s)
 	if err != nil {
-		return Profile{}, fmt.Errorf("open e-mail: %w", err)
+		return Profile{}, err
 	}
-	return Profile{ID: id, Email: string(email), CreatedAt: s.CreatedAt}, nil
+	return Profile{ID: id, Email: email, CreatedAt: s.CreatedAt}, nil
 }

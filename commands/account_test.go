@@ -2,7 +2,6 @@ package commands_test
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,7 +26,7 @@ func TestNormalEmail(t *testing.T) {
 		"e\u0301@example.org":   "é@example.org",
 	} {
 		if got, err := commands.NormalEmail(in); got != want || err != nil {
-			t.Errorf("%q: %q, %v", in, got, err)
+			t.Errorf("%q: got %q, %v, want got == %v and no error", in, got, err, want)
 		}
 		if again, err := commands.NormalEmail(want); again != want || err != nil {
 			t.Errorf("%q is not its own normal form: %q, %v", want, again, err)
@@ -41,7 +40,7 @@ func TestNormalEmail(t *testing.T) {
 		"<ada@example.org>", "ada@example.org (Ada)", string(make([]byte, 300)) + "@example.org",
 	} {
 		if got, err := commands.NormalEmail(in); !errors.Is(err, commands.ErrEmail) {
-			t.Errorf("%q: %q, %v", in, got, err)
+			t.Errorf("%q: got %q, %v, want error %v", in, got, err, commands.ErrEmail)
 		}
 	}
 }
@@ -51,29 +50,29 @@ func TestSignUp(t *testing.T) {
 	w := newWorld(2)
 	o, login := w.SignUp(t, "Ada@Example.org")
 	if login.Position != w.Last(t) || login.Leaf.Generation != 1 || login.Leaf.TokenID == "" {
-		t.Errorf("login %+v, head %d", login, w.Last(t))
+		t.Errorf("got login %+v, head %d, want login.Position == %v, login.Leaf.Generation == 1 and login.Leaf.TokenID not empty", login, w.Last(t), w.Last(t))
 	}
 	p, err := w.Accounts.Profile(t.Context(), o.Account)
 	if err != nil || p.Email != "ada@example.org" || p.ID != o.Account || !p.CreatedAt.Equal(w.Clock.Now()) {
-		t.Errorf("profile %+v, %v", p, err)
+		t.Errorf("got profile %+v, %v, want no error, p.Email == \"ada@example.org\", p.ID == %v and p.CreatedAt.Equal(w.Clock.Now())", p, err, o.Account)
 	}
 	if _, err := w.Accounts.Profile(t.Context(), "01NOBODY"); !errors.Is(err, account.ErrNotFound) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, account.ErrNotFound)
 	}
 	head, keys := w.Last(t), w.Vault.Count()
 	for _, email := range []string{"Ada@Example.org", " ada@example.org ", "ADA@EXAMPLE.ORG", "ａda@example.org"} {
 		if _, err := w.Accounts.SignUp(t.Context(), commands.Origin{}, email, "correct horse", "", ""); !errors.Is(err, claim.ErrTaken) {
-			t.Errorf("%q: %v", email, err)
+			t.Errorf("%q: got %v, want error %v", email, err, claim.ErrTaken)
 		}
 	}
 	if _, err := w.Accounts.SignUp(t.Context(), commands.Origin{}, "bob@example.org", "short", "", ""); !errors.Is(err, commandstest.ErrWeak) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, commandstest.ErrWeak)
 	}
 	if _, err := w.Accounts.SignUp(t.Context(), commands.Origin{}, "bob", "correct horse", "", ""); !errors.Is(err, commands.ErrEmail) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, commands.ErrEmail)
 	}
 	if w.Last(t) != head || w.Vault.Count() != keys {
-		t.Errorf("refusals wrote %d events and left %d keys", w.Last(t)-head, w.Vault.Count()-keys)
+		t.Errorf("got %d events and %d keys of refusals, want w.Last(t) == %v and w.Vault.Count() == %v", w.Last(t)-head, w.Vault.Count()-keys, head, keys)
 	}
 }
 
@@ -90,13 +89,13 @@ func TestSignUpInParallel(t *testing.T) {
 			case err == nil:
 				won.Add(1)
 			case !errors.Is(err, claim.ErrTaken):
-				t.Error(err)
+				t.Errorf("got %v, want error %v", err, claim.ErrTaken)
 			}
 		})
 	}
 	wg.Wait()
 	if won.Load() != 1 || w.Last(t) != 3 || w.Vault.Count() != 1 {
-		t.Errorf("%d sign-ups won, %d events, %d keys", won.Load(), w.Last(t), w.Vault.Count())
+		t.Errorf("got %d sign-ups that won, %d events, %d keys, want won.Load() == 1, w.Last(t) == 3 and w.Vault.Count() == 1", won.Load(), w.Last(t), w.Vault.Count())
 	}
 }
 
@@ -107,7 +106,7 @@ func TestSignUpLosesTheRace(t *testing.T) {
 	w.Passwords.Meanwhile = func() { w.SignUp(t, "ada@example.org") }
 	_, err := w.Accounts.SignUp(t.Context(), commands.Origin{}, "ada@example.org", "battery staple", "", "")
 	if !errors.Is(err, claim.ErrTaken) || w.Vault.Count() != 1 || w.Last(t) != 3 {
-		t.Errorf("%v, %d keys, %d events", err, w.Vault.Count(), w.Last(t))
+		t.Errorf("got %v, %d keys, %d events, want error %v, w.Vault.Count() == 1 and w.Last(t) == 3", err, w.Vault.Count(), w.Last(t), claim.ErrTaken)
 	}
 }
 
@@ -118,7 +117,7 @@ func TestSignUpWithUnknownOutcomeKeepsItsKey(t *testing.T) {
 	w.Lose = func(eventstore.Append) bool { return true }
 	_, err := w.Accounts.SignUp(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", "", "")
 	if !errors.Is(err, eventstore.ErrUnavailable) {
-		t.Fatal(err)
+		t.Fatalf("got %v, want error %v", err, eventstore.ErrUnavailable)
 	}
 	w.Lose = nil
 	if _, err := w.Accounts.LogIn(t.Context(), commands.Origin{}, "ada@example.org", "correct horse", ""); err != nil {
@@ -132,21 +131,21 @@ func TestLogIn(t *testing.T) {
 	o, first := w.SignUp(t, "ada@example.org")
 	login, err := w.Accounts.LogIn(t.Context(), commands.Origin{ClientAddr: "192.0.2.1"}, " ADA@example.org", "correct horse", "agent\x00\u202e\xff")
 	if err != nil || login.Account != o.Account || login.Session == first.Session || login.Position != w.Last(t) {
-		t.Fatalf("%+v, %v", login, err)
+		t.Fatalf("got %+v, %v, want no error, login.Account == %v, login.Session != %v and login.Position == %v", login, err, o.Account, first.Session, w.Last(t))
 	}
 	head := w.Last(t)
 	for _, c := range [][2]string{{"ada@example.org", "wrong horse"}, {"bob@example.org", "correct horse"}, {"not an address", "correct horse"}, {"", ""}} {
 		before := w.Passwords.Compared.Load()
 		_, err := w.Accounts.LogIn(t.Context(), commands.Origin{}, c[0], c[1], "")
 		if err != commands.ErrCredentials {
-			t.Errorf("%v: %v", c, err)
+			t.Errorf("%v: got %v, want %v", c, err, commands.ErrCredentials)
 		}
 		if w.Passwords.Compared.Load() != before+1 {
-			t.Errorf("%v: not compared once, so its time tells who is known", c)
+			t.Errorf("%v: got %d comparisons, want %d: the time must not show who is known", c, w.Passwords.Compared.Load(), before+1)
 		}
 	}
 	if w.Last(t) != head || w.Passwords.Blank.Load() != 3 {
-		t.Errorf("refusals wrote %d events; %d were compared with nothing", w.Last(t)-head, w.Passwords.Blank.Load())
+		t.Errorf("got %d events of refusals and %d comparisons with nothing, want w.Last(t) == %v and w.Passwords.Blank.Load() == 3", w.Last(t)-head, w.Passwords.Blank.Load(), head)
 	}
 	for e, err := range w.ReadStream(t.Context(), eventstore.StreamID{Aggregate: "session", ID: login.Session}, 0) {
 		if err != nil {
@@ -154,7 +153,7 @@ func TestLogIn(t *testing.T) {
 		}
 		ev, _ := session.Codec.Decode(e.Type, e.Schema, e.Data)
 		if s := ev.(session.Started); s.Agent != "agent" || e.Meta.ClientAddr != "192.0.2.1" || e.Meta.Actor != o.Account {
-			t.Errorf("%+v by %+v", s, e.Meta)
+			t.Errorf("got %+v by %+v, want s.Agent == \"agent\", e.Meta.ClientAddr == \"192.0.2.1\" and e.Meta.Actor == %v", s, e.Meta, o.Account)
 		}
 	}
 }
@@ -169,30 +168,30 @@ func TestChangePassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := w.Accounts.ChangePassword(ctx, o, "wrong", "battery staple", nil); !errors.Is(err, commands.ErrWrongPassword) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, commands.ErrWrongPassword)
 	}
 	if _, err := w.Accounts.ChangePassword(ctx, o, "correct horse", "short", nil); !errors.Is(err, commandstest.ErrWeak) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, commandstest.ErrWeak)
 	}
 	if _, err := w.Accounts.ChangePassword(ctx, commands.Origin{Account: "01NOBODY"}, "correct horse", "battery staple", nil); !errors.Is(err, commands.ErrWrongPassword) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, commands.ErrWrongPassword)
 	}
 	head := w.Last(t)
 	at, err := w.Accounts.ChangePassword(ctx, o, "correct horse", "battery staple", []string{other.Session})
 	if err != nil || at != head+2 || w.Last(t) != head+2 {
-		t.Fatalf("position %d after %d, %v", at, head, err)
+		t.Fatalf("got position %d after %d, %v, want no error, at == %v and w.Last(t) == %v", at, head, err, head+2, head+2)
 	}
 	if _, err := w.Accounts.Refresh(ctx, o, other.Session, other.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
-		t.Errorf("the other session lives: %v", err)
+		t.Errorf("the other session lives: got %v, want error %v", err, session.ErrEnded)
 	}
 	if _, err := w.Accounts.Refresh(ctx, o, own.Session, own.Leaf.TokenID, "browser"); err != nil {
-		t.Errorf("one's own session ended: %v", err)
+		t.Errorf("one's own session ended: got %v, want no error", err)
 	}
 	if _, err := w.Accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); !errors.Is(err, commands.ErrCredentials) {
-		t.Errorf("the old password: %v", err)
+		t.Errorf("the old password: got %v, want error %v", err, commands.ErrCredentials)
 	}
 	if _, err := w.Accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "battery staple", ""); err != nil {
-		t.Errorf("the new password: %v", err)
+		t.Errorf("the new password: got %v, want no error", err)
 	}
 }
 
@@ -205,14 +204,14 @@ func TestEndSession(t *testing.T) {
 	head := w.Last(t)
 	for _, id := range []string{login.Session, "01NOTHING"} {
 		if _, err := w.Accounts.EndSession(ctx, bob, id, session.Revoked); !errors.Is(err, commands.ErrNoSession) {
-			t.Errorf("another's: %v", err)
+			t.Errorf("another's: got %v, want error %v", err, commands.ErrNoSession)
 		}
 	}
 	if _, err := w.Accounts.EndSession(ctx, commands.Origin{}, "01NOTHING", session.Revoked); !errors.Is(err, commands.ErrNoSession) {
-		t.Errorf("nobody's: %v", err)
+		t.Errorf("nobody's: got %v, want error %v", err, commands.ErrNoSession)
 	}
 	if w.Last(t) != head {
-		t.Error("a foreign session was written to")
+		t.Errorf("a foreign session was written to: got %v, want %v", w.Last(t), head)
 	}
 	for range 2 {
 		if _, err := w.Accounts.EndSession(ctx, ada, login.Session, session.LoggedOut); err != nil {
@@ -220,10 +219,10 @@ func TestEndSession(t *testing.T) {
 		}
 	}
 	if w.Last(t) != head+1 {
-		t.Errorf("%d events for one log-out", w.Last(t)-head)
+		t.Errorf("got %d events for one log-out, want w.Last(t) == %v", w.Last(t)-head, head+1)
 	}
 	if _, err := w.Accounts.Refresh(ctx, ada, login.Session, login.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, session.ErrEnded)
 	}
 }
 
@@ -237,7 +236,7 @@ func TestRefreshInParallel(t *testing.T) {
 		wg.Go(func() {
 			got, err := w.Accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser")
 			if err != nil || got.Account != o.Account {
-				t.Errorf("%+v, %v", got, err)
+				t.Errorf("got %+v, %v, want no error and got.Account == %v", got, err, o.Account)
 			}
 			leaves[i] = got.Leaf
 		})
@@ -245,23 +244,23 @@ func TestRefreshInParallel(t *testing.T) {
 	wg.Wait()
 	for _, l := range leaves {
 		if l != leaves[0] || l.Generation != 2 {
-			t.Fatalf("two leaves: %+v and %+v", leaves[0], l)
+			t.Fatalf("two leaves: got %+v and %+v, want l == %v and l.Generation == 2", leaves[0], l, leaves[0])
 		}
 	}
 	// The tab that was a moment late has the leaf; one that comes after the grace is a thief or was robbed.
 	w.Clock.Advance(session.Grace)
 	if got, err := w.Accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); err != nil || got.Leaf != leaves[0] {
-		t.Errorf("in grace: %+v, %v", got, err)
+		t.Errorf("in grace: got %+v, %v, want no error and got.Leaf == %v", got, err, leaves[0])
 	}
 	w.Clock.Advance(time.Millisecond)
 	if got, err := w.Accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) || got.Account != "" {
-		t.Errorf("after grace: %+v, %v", got, err)
+		t.Errorf("after grace: got %+v, %v, want error %v and got.Account empty", got, err, session.ErrEnded)
 	}
 	if _, err := w.Accounts.Refresh(t.Context(), o, login.Session, leaves[0].TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
-		t.Errorf("the family lives on: %v", err)
+		t.Errorf("the family lives on: got %v, want error %v", err, session.ErrEnded)
 	}
 	if s := w.session(t, login.Session); s.Ended != session.Reused {
-		t.Errorf("%+v", s)
+		t.Errorf("got %+v, want s.Ended == %v", s, session.Reused)
 	}
 }
 
@@ -297,10 +296,10 @@ func TestRefreshStress(t *testing.T) {
 		}
 	}
 	if s.Ended == "" && s.Leaf.Generation != n {
-		t.Errorf("%d events and leaf %+v", n, s.Leaf)
+		t.Errorf("got %d events and leaf %+v, want s.Ended not empty or s.Leaf.Generation == %v", n, s.Leaf, n)
 	}
 	if _, err := w.Accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
-		t.Errorf("the first token, generations later: %v", err)
+		t.Errorf("the first token, generations later: got %v, want error %v", err, session.ErrEnded)
 	}
 }
 
@@ -323,9 +322,9 @@ func TestRefreshUnknown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
 	if _, err := w.Accounts.Refresh(t.Context(), commands.Origin{}, "01NOTHING", "x", "browser"); !errors.Is(err, session.ErrEnded) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, session.ErrEnded)
 	}
 	if w.Last(t) != 0 {
-		t.Error(fmt.Sprint(w.Last(t), " events"))
+		t.Errorf("got %d events, want 0", w.Last(t))
 	}
 }

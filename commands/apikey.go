@@ -18,7 +18,7 @@ const (
 	MaxAPIKey = 512
 )
 
-// ErrAPIKey refuses what cannot be a key.
+// ErrAPIKey refuses a text that cannot be a key.
 var ErrAPIKey = &domain.Error{Kind: domain.Invalid, Code: "invalid_api_key",
 	Msg: fmt.Sprintf("An API key has %d to %d visible ASCII characters and no spaces.", MinAPIKey, MaxAPIKey)}
 
@@ -28,7 +28,7 @@ type Keys struct {
 	Vault Vault
 }
 
-// StoredKey answers Store. It never holds the key.
+// StoredKey is the answer of Store. It never contains the key.
 type StoredKey struct {
 	Provider  string    `json:"provider"`
 	Last4     string    `json:"last4"`
@@ -63,7 +63,7 @@ func (c *Keys) Store(ctx context.Context, o Origin, provider, key string, replac
 	})
 }
 
-// Remove takes the key of a provider away.
+// Remove removes the key of a provider.
 func (c *Keys) Remove(ctx context.Context, o Origin, provider string) (Outcome[struct{}], error) {
 	if _, err := apikey.Find(provider); err != nil {
 		return Outcome[struct{}]{}, err
@@ -74,8 +74,8 @@ func (c *Keys) Remove(ctx context.Context, o Origin, provider string) (Outcome[s
 	})
 }
 
-// Environment returns the account's keys in clear, by the agent's environment variable. It is for
-// the account's own machines and nobody else.
+// Environment returns the account's keys in plain text, by the agent's environment variable. They are only for the
+// account's own machines.
 func (c *Keys) Environment(ctx context.Context, account string) (map[string]string, error) {
 	env := map[string]string{}
 	for _, p := range apikey.Providers {

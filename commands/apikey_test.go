@@ -20,17 +20,17 @@ func TestKeys(t *testing.T) {
 	o, _ := w.SignUp(t, "ada@example.org")
 	bob, _ := w.SignUp(t, "bob@example.org")
 	if _, err := w.Keys.Store(ctx, o, "openai", "sk-first-0001", true); !errors.Is(err, apikey.ErrNotFound) {
-		t.Errorf("replacing nothing: %v", err)
+		t.Errorf("replacing nothing: got %v, want error %v", err, apikey.ErrNotFound)
 	}
 	out, err := w.Keys.Store(ctx, with(o, "k1"), "openai", " sk-first-0001 ", false)
 	if err != nil || out.Answer != (commands.StoredKey{Provider: "openai", Last4: "0001", UpdatedAt: w.Clock.Now()}) || out.Position != w.Last(t) {
-		t.Errorf("%+v, %v", out, err)
+		t.Errorf("got %+v, %v, want no error, out.Answer == %v and out.Position == %v", out, err, (commands.StoredKey{Provider: "openai", Last4: "0001", UpdatedAt: w.Clock.Now()}), w.Last(t))
 	}
 	if again, err := w.Keys.Store(ctx, with(o, "k1"), "openai", " sk-first-0001 ", false); err != nil || !again.Replayed || again.Answer != out.Answer {
-		t.Errorf("%+v, %v", again, err)
+		t.Errorf("got %+v, %v, want no error, again.Replayed and again.Answer == %v", again, err, out.Answer)
 	}
 	if _, err := w.Keys.Store(ctx, with(o, "k1"), "openai", "sk-other-0001", false); !errors.Is(err, commands.ErrKeyReused) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, commands.ErrKeyReused)
 	}
 	if _, err := w.Keys.Store(ctx, o, "openai", "sk-second-0002", true); err != nil {
 		t.Error(err)
@@ -41,19 +41,19 @@ func TestKeys(t *testing.T) {
 	w.environment(t, o.Account, map[string]string{"OPENAI_API_KEY": "sk-second-0002", "ANTHROPIC_API_KEY": "sk-ant-0003"})
 	w.environment(t, bob.Account, map[string]string{})
 	if _, err := w.Keys.Remove(ctx, bob, "openai"); !errors.Is(err, apikey.ErrNotFound) {
-		t.Errorf("another's key: %v", err)
+		t.Errorf("another's key: got %v, want error %v", err, apikey.ErrNotFound)
 	}
 	if _, err := w.Keys.Remove(ctx, o, "openai"); err != nil {
 		t.Error(err)
 	}
 	if _, err := w.Keys.Remove(ctx, o, "openai"); !errors.Is(err, apikey.ErrNotFound) {
-		t.Errorf("removed twice: %v", err)
+		t.Errorf("removed twice: got %v, want error %v", err, apikey.ErrNotFound)
 	}
 	w.environment(t, o.Account, map[string]string{"ANTHROPIC_API_KEY": "sk-ant-0003"})
 	head := w.Last(t)
 	for _, bad := range []string{"", "short", "with space inside", "tab\tinside-it", "ünicode-key-1", strings.Repeat("x", 513), "nul\x00inside-1"} {
 		if _, err := w.Keys.Store(ctx, o, "openai", bad, false); !errors.Is(err, commands.ErrAPIKey) {
-			t.Errorf("%q: %v", bad, err)
+			t.Errorf("%q: got %v, want error %v", bad, err, commands.ErrAPIKey)
 		}
 	}
 	for _, err := range []error{
@@ -61,11 +61,11 @@ func TestKeys(t *testing.T) {
 		func() error { _, err := w.Keys.Remove(ctx, o, "../openai"); return err }(),
 	} {
 		if !errors.Is(err, apikey.ErrUnknownProvider) {
-			t.Error(err)
+			t.Errorf("got %v, want error %v", err, apikey.ErrUnknownProvider)
 		}
 	}
 	if w.Last(t) != head {
-		t.Error("refusals wrote events")
+		t.Errorf("refusals wrote events: got %v, want %v", w.Last(t), head)
 	}
 }
 
@@ -120,7 +120,7 @@ func TestSwappedKeysDoNotOpen(t *testing.T) {
 	}
 	label := func(p, v string) string { return "apikey|" + p + "|" + v }
 	if _, err := w.Vault.Open(t.Context(), o.Account, label("openai", "2"), sealed[o.Account+"openai2"]); err != nil {
-		t.Fatalf("its own: %v", err)
+		t.Fatalf("its own: got %v, want no error", err)
 	}
 	for name, wrong := range map[string][]byte{
 		"another version": sealed[o.Account+"openai1"], "another provider": sealed[o.Account+"xai1"], "another account": sealed[bob.Account+"openai1"],
@@ -128,7 +128,7 @@ func TestSwappedKeysDoNotOpen(t *testing.T) {
 		swapped := &swapping{w.Recorder, sealed[o.Account+"openai2"], wrong}
 		keys := &commands.Keys{Log: commands.Log{Store: swapped, NewID: w.Log.NewID, Now: w.Log.Now}, Vault: w.Vault}
 		if env, err := keys.Environment(t.Context(), o.Account); err == nil {
-			t.Errorf("%s opens as %v", name, env)
+			t.Errorf("%s: got it opened as %v, want an error", name, env)
 		}
 	}
 }

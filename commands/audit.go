@@ -14,18 +14,17 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// maxNotes bounds what waits to be written down; of one kind and account no more waits than an hour takes,
-// so that one account's flood leaves room for others. What all together have too much is counted in the log.
+// maxNotes bounds the notes that wait to be written. Of one kind and account at most an hour's share waits, so that a
+// flood for one account leaves room for others. Notes beyond maxNotes are dropped and their count is logged.
 const maxNotes = 1024
 
-// Audit writes down what happens to an account without changing it. It works in the background: a
-// request never waits for it, so that a failed log-in takes as long for an address without an account.
-// A nil Audit notes nothing.
+// Audit records what happens to an account without changing it. It works in the background and no request waits for it,
+// so that a failed log-in takes as long for an address without an account. A nil Audit records nothing.
 type Audit struct {
 	log    Log
 	logger *slog.Logger
 	notes  chan note
-	lost   atomic.Int64 // since the log last said so
+	lost   atomic.Int64 // since this was last logged
 
 	mu      sync.Mutex
 	waiting map[noteKey]int
@@ -38,26 +37,26 @@ type note struct {
 
 type noteKey struct{ account, kind string }
 
-// NewAudit makes an Audit. Run writes.
+// NewAudit returns an Audit. Its Run writes the notes.
 func NewAudit(log Log, logger *slog.Logger) *Audit {
 	return &Audit{log: log, logger: logger, notes: make(chan note, maxNotes), waiting: map[noteKey]int{}}
 }
 
-// LogInFailed notes a wrong password.
+// LogInFailed records a wrong password.
 func (a *Audit) LogInFailed(account string) {
 	if a != nil {
 		a.note(account, audit.FailLogIn{At: a.log.Now()})
 	}
 }
 
-// KeysHandedOut notes that the account's keys went to one of its machines.
+// KeysHandedOut records that one of the account's machines received its keys.
 func (a *Audit) KeysHandedOut(account, instance string) {
 	if a != nil {
 		a.note(account, audit.HandOutKeys{Instance: instance, At: a.log.Now()})
 	}
 }
 
-// DiagnosticsRead notes that a report of a machine was read.
+// DiagnosticsRead records that a diagnostics report of a machine was read.
 func (a *Audit) DiagnosticsRead(account, instance, report string) {
 	if a != nil {
 		a.note(account, audit.ReadDiagnostics{Instance: instance, Report: report, At: a.log.Now()})
@@ -69,7 +68,7 @@ func (a *Audit) note(account string, c audit.Command) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.waiting[n.noteKey] >= audit.PerHour {
-		return // the log would not take it either
+		return // the decider would refuse it as well
 	}
 	select {
 	case a.notes <- n:
@@ -88,7 +87,7 @@ func (a *Audit) written(n note) {
 	}
 }
 
-// Run writes the notes until ctx ends, each until the log takes it. What waits when ctx ends is lost.
+// Run writes the notes until ctx ends, and retries each until the log accepts it. Notes that wait when ctx ends are lost.
 func (a *Audit) Run(ctx context.Context) error {
 	for {
 		select {
@@ -100,7 +99,7 @@ func (a *Audit) Run(ctx context.Context) error {
 				if ctx.Err() != nil {
 					return nil
 				}
-				if err == nil || errors.Is(err, eventstore.ErrDamaged) { // the damage is said elsewhere, and stays
+				if err == nil || errors.Is(err, eventstore.ErrDamaged) { // damage is reported elsewhere, and a retry does not help
 					break
 				}
 				a.logger.WarnContext(ctx, "audit event not written, will retry", "err", err)
@@ -110,7 +109,7 @@ func (a *Audit) Run(ctx context.Context) error {
 			}
 			a.written(n)
 			if lost := a.lost.Swap(0); lost > 0 {
-				a.logger.WarnContext(ctx, "audit events left out: more came than could be written", "count", lost)
+				a.logger.WarnContext(ctx, "audit events dropped: more arrived than could be written", "count", lost)
 			}
 		}
 	}

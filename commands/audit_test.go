@@ -22,7 +22,7 @@ func TestAudit(t *testing.T) {
 		wrong := func(n int, email string) {
 			for range n {
 				if _, err := w.Accounts.LogIn(t.Context(), commands.Origin{}, email, "wrong horse", ""); !errors.Is(err, commands.ErrCredentials) {
-					t.Fatal(err)
+					t.Fatalf("got %v, want error %v", err, commands.ErrCredentials)
 				}
 			}
 			synctest.Wait()
@@ -35,10 +35,10 @@ func TestAudit(t *testing.T) {
 		}
 		synctest.Wait()
 		if n := len(w.said(t, "audit.log_in_failed")); n != 3 || w.Last(t) != before+1 {
-			t.Errorf("%d failed log-ins, %d events for an unknown address and a good log-in", n, w.Last(t)-before)
+			t.Errorf("got %d failed log-ins, %d events for an unknown address and a good log-in, want n == 3 and w.Last(t) == %v", n, w.Last(t)-before, before+1)
 		}
 		if _, err := w.Accounts.ChangePassword(t.Context(), o, "wrong horse", "another horse", nil); !errors.Is(err, commands.ErrWrongPassword) {
-			t.Error(err)
+			t.Errorf("got %v, want error %v", err, commands.ErrWrongPassword)
 		}
 		wrong(500, "ada@example.org")
 		if n := len(w.said(t, "audit.log_in_failed")); n != audit.PerHour {
@@ -54,7 +54,7 @@ func TestAudit(t *testing.T) {
 		}
 		synctest.Wait()
 		if n := len(w.said(t, "audit.keys_handed_out")); n != 1 {
-			t.Errorf("%d events for one hand-out", n)
+			t.Errorf("got %d events for one hand-out, want 1", n)
 		}
 	})
 }
@@ -72,7 +72,7 @@ func TestAuditOutlastsTheStore(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if w.Last(t) != 0 {
-			t.Errorf("%d events", w.Last(t))
+			t.Errorf("got %d events, want 0", w.Last(t))
 		}
 		w.Refuse.Store(false)
 		time.Sleep(time.Minute)

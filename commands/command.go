@@ -1,9 +1,8 @@
-// Package commands holds the use cases: what the front, the guests and the saga may do to the
-// log. Each loads the streams it decides on, asks their deciders, and appends the outcome with the
-// command's receipt in one go.
+// Package commands holds the use cases: what the front, the guests and the saga may do to the log. Each use case loads
+// the streams it needs, asks their deciders, and appends the events and the command's receipt in one append.
 //
-// The one thing to know: an accepted command has exactly one outcome, readable by its id. The
-// same id with the same request gets the first answer again; with another request it is refused.
+// The one thing to know: an accepted command has exactly one outcome, readable by its id. The same id with the same
+// request gets the first answer again; with another request it is refused.
 package commands
 
 import (
@@ -60,13 +59,13 @@ var (
 	}
 )
 
-// ofID is the owner of a stream that has its account's id.
+// ofID returns the owner of a stream whose id is its account's.
 func ofID[S any](id string, _ S) string { return id }
 
-// System is the actor of what nobody asked for: the saga and the guests.
+// System is the actor of commands that no user sent: those of the saga and of the guests.
 const System = "system"
 
-// Operator is the actor of what the operator of the server asked for, with one of the tools.
+// Operator is the actor of commands that the server's operator sent with one of the tools.
 const Operator = "operator"
 
 // MaxCommandID bounds a client's Idempotency-Key, in bytes.
@@ -75,27 +74,27 @@ const MaxCommandID = 128
 // Refusals.
 var (
 	ErrKeyReused = &domain.Error{Kind: domain.Invalid, Code: "idempotency_key_reused", Msg: "This Idempotency-Key was used for another request; use a new one."}
-	ErrBusy      = &domain.Error{Kind: domain.Unavailable, Code: "store_unavailable", Msg: "The request could not be recorded just now; send the same request again in a moment."}
+	ErrBusy      = &domain.Error{Kind: domain.Unavailable, Code: "store_unavailable", Msg: "The request could not be recorded. Send the same request again in a few seconds."}
 )
 
-// Origin says who sends a command, and as what.
+// Origin identifies the sender of a command and its request.
 type Origin struct {
 	Account       string // "" before login
 	Session       string
-	CommandID     string // the client's Idempotency-Key; "": one is minted
+	CommandID     string // the client's Idempotency-Key; "": a new id
 	CorrelationID string
 	TraceParent   string
 	ClientAddr    string
 }
 
-// Log is what every use case needs of the log.
+// Log is the event log with what every use case needs beside it.
 type Log struct {
 	Store eventstore.Store
 	NewID func() string    // ULIDs
 	Now   func() time.Time // UTC
-	// DigestKey keys the digests of requests in receipts, so that nobody guesses a name or key from them.
+	// DigestKey keys the digests of requests in receipts, so that a name or a key cannot be guessed from them.
 	DigestKey []byte
-	// Fleet is the ceiling over all instances. Nil: none.
+	// Fleet limits the number of all instances. Nil: no limit.
 	Fleet *Fleet
 }
 
@@ -110,14 +109,14 @@ func (l Log) stamp(o Origin) eventstore.Stamp {
 	}}
 }
 
-// Outcome is a command's answer. Answer must hold no personal data: it is kept in the log's receipt.
+// Outcome is a command's answer. Answer must not contain personal data: the receipt in the log keeps it.
 type Outcome[A any] struct {
 	Answer   A
-	Position int64 // last position the command wrote, 0 if it changed nothing: what a query may wait for
-	Replayed bool  // this is the first answer again
+	Position int64 // last position that the command wrote, for queries to wait for; 0 if it changed nothing
+	Replayed bool  // this is a repeat of the first answer
 }
 
-// once runs a user's command so that it has exactly one outcome. request identifies what was asked.
+// once runs a user's command so that it has exactly one outcome. request identifies the request.
 func once[A any](ctx context.Context, l Log, o Origin, request any, decide func(*eventstore.Unit) (A, error)) (Outcome[A], error) {
 	digest, err := l.digest(request)
 	if err != nil {
@@ -143,7 +142,7 @@ func once[A any](ctx context.Context, l Log, o Origin, request any, decide func(
 	})
 	var duplicate *eventstore.DuplicateError
 	if errors.As(err, &duplicate) || errors.Is(err, eventstore.ErrUnavailable) {
-		// Another request with this key was first, or our commit may have arrived: the receipt knows.
+		// Another request with this key was first, or this commit succeeded unnoticed: the receipt shows which.
 		out, replayErr := replay[A](ctx, l, key, digest)
 		if out != nil || errors.As(err, &duplicate) {
 			return deref(out), replayErr

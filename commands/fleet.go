@@ -15,17 +15,17 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// fleetID is the one stream of the fleet.
+// fleetID is the id of the fleet's only stream.
 const fleetID = "all"
 
-// ErrNotCounted refuses a create until the instances there were before the ceiling are counted.
-var ErrNotCounted = &domain.Error{Kind: domain.Unavailable, Code: "fleet_not_counted", Msg: "The server is still counting its desktops. Try again in a moment."}
+// ErrNotCounted refuses a create until the instances that existed before the limit are counted.
+var ErrNotCounted = &domain.Error{Kind: domain.Unavailable, Code: "fleet_not_counted", Msg: "The server is still counting its desktops. Try again in a few seconds."}
 
-// Fleet is the ceiling over the instances of all accounts. It is optional: without one there is no
-// stream and nothing to pay for. Run must be running before an instance can be created.
+// Fleet limits the instances of all accounts together. It is optional: without it there is no stream and no cost. An
+// instance can be created only while Run is running.
 type Fleet struct {
 	Limit int // above 0
-	// Live returns the ids of the instances that are not final, as of a position of the log.
+	// Live returns the ids of the instances that are not final, and the log position of that list.
 	Live   func(ctx context.Context) (ids []string, position int64, err error)
 	Logger *slog.Logger
 	Every  time.Duration // between two counts [10 min]
@@ -35,8 +35,8 @@ type Fleet struct {
 	turns   chan struct{} // holds one: see turn
 }
 
-// turn lets the creates of this process go one after the other: each of them writes to the one stream,
-// and those that lost the race would read and decide again, all of them each time.
+// turn makes the creates of this process wait for each other. All of them write to the one stream, and after each write
+// all the others would have to read and decide again.
 func (f *Fleet) turn(ctx context.Context) (done func(), err error) {
 	if f == nil {
 		return func() {}, nil
@@ -50,8 +50,8 @@ func (f *Fleet) turn(ctx context.Context) (done func(), err error) {
 	}
 }
 
-// Run counts the instances that are there, and again now and then: a replica without the ceiling, or
-// one of an earlier version, adds instances without a word.
+// Run counts the instances, immediately and then periodically: a replica without the limit, or of an earlier version,
+// adds instances without counting them.
 func (f *Fleet) Run(ctx context.Context, l Log) error {
 	for {
 		wait := cmp.Or(f.Every, 10*time.Minute)
@@ -59,7 +59,7 @@ func (f *Fleet) Run(ctx context.Context, l Log) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			f.Logger.WarnContext(ctx, "counting desktops failed, will retry", "err", err)
+			f.Logger.WarnContext(ctx, "desktop count failed, will retry", "err", err)
 			wait = time.Second
 		}
 		if retry.Sleep(ctx, wait) != nil {
@@ -68,9 +68,9 @@ func (f *Fleet) Run(ctx context.Context, l Log) error {
 	}
 }
 
-// Count writes down how many instances there are, where that differs. The fleet's version is read
-// before the head of the log, and the read model is waited for until it has come as far: an instance that
-// it does not count yet has therefore moved the version, and the count begins again.
+// Count records the number of instances if it differs from the log's. It reads the fleet's version first, then the head
+// of the log, and waits until the read model has reached that head. An instance that is not counted yet has therefore
+// changed the version, and the count is repeated.
 func (f *Fleet) Count(ctx context.Context, l Log) error {
 	_, err := eventstore.Run(ctx, l.Store, l.stamp(Origin{}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		if _, err := fleets.Load(ctx, u, fleetID); err != nil {
@@ -100,7 +100,7 @@ func (f *Fleet) Count(ctx context.Context, l Log) error {
 	return nil
 }
 
-// add asks for room for an instance. A nil Fleet has room for all.
+// add reserves room for an instance. A nil Fleet has unlimited room.
 func (f *Fleet) add(ctx context.Context, u *eventstore.Unit, id string) error {
 	if f == nil {
 		return nil

@@ -85,7 +85,7 @@ func TestNoCeilingNoStream(t *testing.T) {
 	}
 	for _, typ := range []string{"fleet.grown", "fleet.shrunk", "fleet.counted"} {
 		if got := w.said(t, typ); len(got) > 0 {
-			t.Errorf("%s: %v", typ, got)
+			t.Errorf("%s: got %v, want none", typ, got)
 		}
 	}
 }
@@ -97,20 +97,20 @@ func TestCeiling(t *testing.T) {
 	bob, _ := w.SignUp(t, "bob@example.org")
 	w.Instances.Fleet = &commands.Fleet{Limit: 3}
 	if _, err := w.Instances.Create(t.Context(), ada, "", ""); commandstest.Code(err) != "fleet_not_counted" {
-		t.Errorf("before the count: %v", err)
+		t.Errorf("before the count: got %v, want code \"fleet_not_counted\"", err)
 	}
 	f := w.count(t, 3)
 	if got := w.said(t, "fleet.counted"); len(got) > 0 {
-		t.Errorf("nothing was counted, and written down: %v", got)
+		t.Errorf("after a count of nothing: got %v, want no event", got)
 	}
 	first := w.mustCreate(t, ada)
 	w.mustCreate(t, ada)
 	if _, err := w.Instances.Create(t.Context(), ada, "", ""); commandstest.Code(err) != "quota_exceeded" {
-		t.Errorf("one's own limit comes first: %v", err)
+		t.Errorf("one's own limit comes first: got %v, want code \"quota_exceeded\"", err)
 	}
 	w.mustCreate(t, bob)
 	if _, err := w.Instances.Create(t.Context(), bob, "", ""); commandstest.Code(err) != "fleet_full" {
-		t.Errorf("beyond the ceiling: %v", err)
+		t.Errorf("beyond the ceiling: got %v, want code \"fleet_full\"", err)
 	}
 	for range 2 {
 		if _, err := w.Instances.Terminate(t.Context(), ada, first); err != nil {
@@ -119,11 +119,11 @@ func TestCeiling(t *testing.T) {
 	}
 	w.mustCreate(t, bob)
 	if _, err := w.Instances.Create(t.Context(), ada, "", ""); commandstest.Code(err) != "fleet_full" {
-		t.Errorf("beyond the ceiling: %v", err)
+		t.Errorf("beyond the ceiling: got %v, want code \"fleet_full\"", err)
 	}
 	head := w.Last(t)
 	if err := f.Count(t.Context(), w.Log); err != nil || w.Last(t) != head {
-		t.Errorf("counting what is right wrote %d events, %v", w.Last(t)-head, err)
+		t.Errorf("after a count that is right: got %d events, %v, want no error and w.Last(t) == %v", w.Last(t)-head, err, head)
 	}
 }
 
@@ -138,7 +138,7 @@ func TestCeilingTurnedOn(t *testing.T) {
 	}
 	w.count(t, 100)
 	if got := w.said(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":5}` {
-		t.Fatalf("counted %v", got)
+		t.Fatalf("got counted events %v, want len(got) == 1 and got[0] == %v", got, `{"count":5}`)
 	}
 	// Without the ceiling two end unsaid; then it is on again.
 	w.Instances.Fleet = nil
@@ -202,7 +202,7 @@ func TestCountOfABusyLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := w.said(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":1}` {
-		t.Errorf("counted %v", got)
+		t.Errorf("got counted events %v, want len(got) == 1 and got[0] == %v", got, `{"count":1}`)
 	}
 }
 
@@ -241,7 +241,7 @@ func TestCeilingUnderConcurrency(t *testing.T) {
 				case commandstest.Code(err) == "fleet_full":
 					full.Add(1)
 				default:
-					t.Errorf("customer %d: %v", n, err)
+					t.Errorf("customer %d: got %v, want no error or a full fleet", n, err)
 				}
 			})
 		}

@@ -13,28 +13,28 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// Force takes an instance down for an operator, past the saga and without reading the instance's own
-// events: one of them may be damaged. Machines are found by their tags.
+// Force terminates an instance for an operator, without the saga and without the instance's own events, of which one may
+// be damaged. It finds the machines by their tags.
 type Force struct {
 	Log
 	Cloud machines.Inventory
-	// Owner returns whose instance it is as far as the read models know, "" where they do not.
+	// Owner returns the account of an instance from the read models, "" if they do not have it.
 	Owner func(ctx context.Context, instance string) (string, error)
-	Every time.Duration // between two looks at machines that are going down [1 s]
+	Every time.Duration // between two checks of terminating machines [1 s]
 }
 
-// Forced is what Force did.
+// Forced is the result of Force.Terminate.
 type Forced struct {
 	Instance string   `json:"instance"`
-	Account  string   `json:"account,omitempty"` // "": nothing says whose it was
-	Machines []string `json:"machines"`          // taken down now
-	Foreign  []string `json:"foreign,omitempty"` // tagged as the instance's, and not launched by us: left alone
-	Already  bool     `json:"already"`           // the log said before that it is over
+	Account  string   `json:"account,omitempty"` // "": unknown
+	Machines []string `json:"machines"`          // terminated by this call
+	Foreign  []string `json:"foreign,omitempty"` // tagged as the instance's, but not launched by the control plane; not touched
+	Already  bool     `json:"already"`           // the instance had already ended
 	Released bool     `json:"slot_released"`     // the account got its slot back
 }
 
-// Terminate takes down the instance's machines, waits until they are gone, and writes the operator's
-// word into the log. Killed in between, it is to be called again.
+// Terminate terminates the instance's machines, waits until they are gone, and records that in the log. If it is
+// interrupted, call it again.
 func (c *Force) Terminate(ctx context.Context, id string) (Forced, error) {
 	done := Forced{Instance: id, Machines: []string{}}
 	version, err := c.Store.Version(ctx, instances.Stream(id))
@@ -52,7 +52,7 @@ func (c *Force) Terminate(ctx context.Context, id string) (Forced, error) {
 	}
 	_, err = eventstore.Run(ctx, c.Store, c.stamp(Origin{Account: Operator, CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		done.Already, done.Released = false, false
-		// The version first: what ends the instance after that is a conflict, and decided again.
+		// The version first: if the instance ends after this, the append conflicts and this runs again.
 		if err := instances.LoadUnread(ctx, u, id); err != nil {
 			return nil, err
 		}
@@ -71,8 +71,8 @@ func (c *Force) Terminate(ctx context.Context, id string) (Forced, error) {
 	return done, nil
 }
 
-// release gives the account its slot back, and the fleet its room. A quota that cannot be read either
-// must not keep the instance from its end.
+// release releases the account's slot and the fleet's room. If the quota cannot be read either, the instance must still
+// end.
 func (c *Force) release(ctx context.Context, u *eventstore.Unit, done *Forced) error {
 	if done.Account == "" {
 		return nil
@@ -89,11 +89,11 @@ func (c *Force) release(ctx context.Context, u *eventstore.Unit, done *Forced) e
 	return c.Fleet.remove(ctx, u, done.Instance)
 }
 
-// machines takes down what the cloud holds for the instance, and waits until it is gone.
+// machines terminates the instance's machines and waits until they are gone.
 func (c *Force) machines(ctx context.Context, done *Forced) error {
 	list, err := c.Cloud.List(ctx)
 	if err != nil {
-		return fmt.Errorf("list the cloud: %w", err)
+		return fmt.Errorf("list the cloud's machines: %w", err)
 	}
 	for _, m := range list {
 		switch {
@@ -110,7 +110,7 @@ func (c *Force) machines(ctx context.Context, done *Forced) error {
 	for len(done.Machines) > 0 {
 		left, err := c.Cloud.Describe(ctx, done.Machines)
 		if err != nil {
-			return fmt.Errorf("look at machines: %w", err)
+			return fmt.Errorf("describe machines: %w", err)
 		}
 		alive := 0
 		for _, m := range left {
@@ -122,13 +122,13 @@ func (c *Force) machines(ctx context.Context, done *Forced) error {
 			break
 		}
 		if err := retry.Sleep(ctx, cmp.Or(c.Every, time.Second)); err != nil {
-			return fmt.Errorf("%d machines are terminating and not gone yet; run this again: %w", alive, err)
+			return fmt.Errorf("%d machines are still terminating; run this again: %w", alive, err)
 		}
 	}
 	return nil
 }
 
-// owner finds whose instance it is: the read models say it, or the first event, or who wrote that.
+// owner returns the instance's account: from the read models, else from the first event, else that event's actor.
 func (c *Force) owner(ctx context.Context, id string) (string, error) {
 	acc, err := c.Owner(ctx, id)
 	if err != nil || acc != "" {
@@ -151,7 +151,7 @@ func (c *Force) owner(ctx context.Context, id string) (string, error) {
 	return "", ctx.Err()
 }
 
-// Ask asks for an instance's termination as its owner would; the saga sees to it.
+// Ask requests an instance's termination as its owner would; the saga carries it out.
 func (c *Force) Ask(ctx context.Context, id string) (instance.Status, error) {
 	var s instance.State
 	_, err := eventstore.Run(ctx, c.Store, c.stamp(Origin{Account: Operator, CorrelationID: id}), func(u *eventstore.Unit) (_ *eventstore.Receipt, err error) {

@@ -90,33 +90,33 @@ func TestForce(t *testing.T) {
 	id := w.up(t, ada, true)
 	w.damage(t, id)
 	if _, err := w.Instances.Terminate(ctx, ada, id); err == nil || commandstest.Code(err) != "" {
-		t.Fatalf("a damaged instance could be terminated: %v", err)
+		t.Fatalf("terminate a damaged instance: got %v, want an error and no code", err)
 	}
 	f, cloud := w.force(tagged("m-1", id, id+"-1"), tagged("m-2", id, "somebody's copy"), tagged("m-3", "01OTHER", "01OTHER-1"))
 	done, err := f.Terminate(ctx, id)
 	if err != nil || !slices.Equal(done.Machines, []string{"m-1"}) || !slices.Equal(done.Foreign, []string{"m-2"}) || done.Account != ada.Account || !done.Released || done.Already {
-		t.Fatalf("%+v, %v", done, err)
+		t.Fatalf("got %+v, %v, want no error, done.Machines == %v, done.Foreign == %v, done.Account == %v, done.Released and done.Already false", done, err, []string{"m-1"}, []string{"m-2"}, ada.Account)
 	}
 	if !slices.Equal(cloud.ended, []string{"m-1"}) || cloud.machines[0].Seen != instance.SeenGone {
-		t.Errorf("taken down: %v, %+v", cloud.ended, cloud.machines)
+		t.Errorf("terminated: got %v, %+v, want cloud.ended == %v and cloud.machines[0].Seen == %v", cloud.ended, cloud.machines, []string{"m-1"}, instance.SeenGone)
 	}
 	s, err := w.Instances.Find(ctx, ada.Account, id)
 	if err != nil || s.Status != instance.StatusTerminated {
-		t.Errorf("%+v, %v", s, err)
+		t.Errorf("got %+v, %v, want no error and s.Status == %v", s, err, instance.StatusTerminated)
 	}
 	if out, err := w.Instances.Terminate(ctx, ada, id); err != nil || out.Answer.Status != instance.StatusTerminated {
-		t.Errorf("its owner terminates it: %+v, %v", out, err)
+		t.Errorf("its owner terminates it: got %+v, %v, want no error and out.Answer.Status == %v", out, err, instance.StatusTerminated)
 	}
 	if got := w.said(t, "fleet.shrunk"); len(got) != 1 {
-		t.Errorf("room given back: %v", got)
+		t.Errorf("room given back: got %v, want one event", got)
 	}
 	head := w.Last(t)
 	if done, err := f.Terminate(ctx, id); err != nil || !done.Already || len(done.Machines) > 0 || w.Last(t) != head {
-		t.Errorf("again: %+v, %v", done, err)
+		t.Errorf("again: got %+v, %v, want no error, done.Already, len(done.Machines) == 0 and w.Last(t) == %v", done, err, head)
 	}
 	w.mustCreate(t, ada) // the slot and the room are free
 	if _, err := f.Terminate(ctx, "01NOTHING"); !errors.Is(err, instance.ErrNotFound) {
-		t.Errorf("nothing: %v", err)
+		t.Errorf("no such instance: got %v, want error %v", err, instance.ErrNotFound)
 	}
 }
 
@@ -128,10 +128,10 @@ func TestForceWithoutAnOwner(t *testing.T) {
 	f, _ := w.force()
 	done, err := f.Terminate(t.Context(), "01DAMAGED")
 	if err != nil || done.Account != "" || done.Released || done.Already {
-		t.Fatalf("%+v, %v", done, err)
+		t.Fatalf("got %+v, %v, want no error, done.Account empty, done.Released false and done.Already false", done, err)
 	}
 	if got := w.said(t, "instance.terminated"); len(got) != 1 || got[0] != `{"by":"operator"}` {
-		t.Errorf("%v", got)
+		t.Errorf("got %v, want len(got) == 1 and got[0] == %v", got, `{"by":"operator"}`)
 	}
 }
 
@@ -144,14 +144,14 @@ func TestForceOfWhatIsWell(t *testing.T) {
 	w.write(t, id, instance.LaunchAttempted{Attempt: 1, At: w.Clock.Now()})
 	f, _ := w.force()
 	if status, err := f.Ask(t.Context(), id); err != nil || status != instance.Terminating {
-		t.Errorf("asked: %s, %v", status, err)
+		t.Errorf("asked: got %s, %v, want no error and status == %v", status, err, instance.Terminating)
 	}
 	if done, err := f.Terminate(t.Context(), id); err != nil || done.Already || !done.Released {
-		t.Fatalf("%+v, %v", done, err)
+		t.Fatalf("got %+v, %v, want no error, done.Already false and done.Released", done, err)
 	}
 	s, err := w.Instances.Find(t.Context(), ada.Account, id)
 	if err != nil || s.Open {
-		t.Errorf("%+v, %v", s, err)
+		t.Errorf("got %+v, %v, want no error and s.Open false", s, err)
 	}
 }
 
@@ -171,7 +171,7 @@ func TestReconcilerEndsLateMachinesOfTheForced(t *testing.T) {
 	r := &provisioner.Reconciler{Log: w.Log, Cloud: cloud, Live: func(context.Context) ([]string, int64, error) { return nil, 0, nil }}
 	report, err := r.Reconcile(t.Context())
 	if err != nil || report.Count(provisioner.Terminate) != 1 || !slices.Contains(cloud.ended, "m-late") {
-		t.Errorf("%+v, %v", report, err)
+		t.Errorf("got %+v, %v, want no error, report.Count(provisioner.Terminate) == 1 and slices.Contains(cloud.ended, \"m-late\")", report, err)
 	}
 }
 
@@ -198,9 +198,9 @@ func TestForceBesideTheSaga(t *testing.T) {
 	f, _ := w.force()
 	f.Store = &versions{Store: f.Store, before: func() { w.write(t, id, instance.Terminated{}) }}
 	if done, err := f.Terminate(t.Context(), id); err != nil || !done.Already {
-		t.Errorf("%+v, %v", done, err)
+		t.Errorf("got %+v, %v, want no error and done.Already", done, err)
 	}
 	if got := w.said(t, "instance.terminated"); len(got) != 1 {
-		t.Errorf("ended %d times: %v", len(got), got)
+		t.Errorf("got %d ends, %v, want 1", len(got), got)
 	}
 }

@@ -13,11 +13,11 @@ type Guests struct {
 	Log
 	APIKeys *Keys
 	Tokens  machines.Enrolment
-	Audit   *Audit // notes where keys go; nil: nothing is noted
+	Audit   *Audit // records which machines receive keys; nil: not recorded
 }
 
-// Enroll binds the public key of a machine's guest to the instance that its token was made for.
-// The same token with the same key may be presented again; with another key it is refused.
+// Enroll binds the public key of a machine's guest to the instance of its token. The same token with the same key is
+// accepted again; with another key it is refused.
 func (c *Guests) Enroll(ctx context.Context, token string, publicKey []byte) (string, error) {
 	id, attempt, err := c.Tokens.Parse(token)
 	if err != nil || len(publicKey) != 32 {
@@ -33,7 +33,7 @@ func (c *Guests) Enroll(ctx context.Context, token string, publicKey []byte) (st
 	return id, err
 }
 
-// Guest returns the public key that the instance's machine must prove to hold, and its account.
+// Guest returns the public key of the instance's guest, which the machine must prove to own, and the account.
 func (c *Guests) Guest(ctx context.Context, id string) (publicKey []byte, account string, err error) {
 	s, err := instances.Fold(ctx, c.Store, id)
 	switch {
@@ -47,15 +47,15 @@ func (c *Guests) Guest(ctx context.Context, id string) (publicKey []byte, accoun
 	return s.PublicKey, s.Account, nil
 }
 
-// Reached records how far the machine's boot is. Phases go forward within a boot; a repeated or
-// late one changes nothing.
+// Reached records the phase that the machine's boot has reached, up to instance.PhaseReady. Phases only advance within a
+// boot; a repeated or late one changes nothing.
 func (c *Guests) Reached(ctx context.Context, id, boot string, phase instance.Phase, detail string) error {
 	_, err := c.ExecuteInstance(ctx, id, instance.ReachPhase{Boot: clip(boot, 64), Phase: phase, Detail: clip(detail, 200), At: c.Now()})
 	return err
 }
 
-// Versions records what the machine runs, by name. What is known already changes nothing, and nor
-// does a machine that says too often something new.
+// Versions records the versions of what the machine runs, by name. Known versions change nothing, and neither do reports
+// beyond instance.MaxReports.
 func (c *Guests) Versions(ctx context.Context, id, boot string, versions map[string]string) error {
 	_, err := c.ExecuteInstance(ctx, id, instance.ReportVersions{Boot: clip(boot, 64), Versions: versions, At: c.Now()})
 	return err
@@ -70,18 +70,18 @@ func (c *Guests) Keys(ctx context.Context, account, id string) (map[string]strin
 	return env, err
 }
 
-// Instance returns an instance's present state; it may belong to any account, or not exist.
+// Instance returns an instance's current state. It may belong to any account, or not exist.
 func (l Log) Instance(ctx context.Context, id string) (instance.State, error) {
 	return instances.Fold(ctx, l.Store, id)
 }
 
-// ExecuteInstance executes a command that no user sent: an observation, or a step of the saga. The result
-// is zero where it changed nothing.
+// ExecuteInstance executes a command that no user sent: an observation, or a step of the saga. The result is zero if it
+// changed nothing.
 func (l Log) ExecuteInstance(ctx context.Context, id string, cmd instance.Command) (eventstore.Result, error) {
 	return l.executeIf(ctx, id, cmd, func(instance.State) error { return nil })
 }
 
-// executeIf is ExecuteInstance where the state allows it.
+// executeIf is ExecuteInstance if allowed returns nil for the state.
 func (l Log) executeIf(ctx context.Context, id string, cmd instance.Command, allowed func(instance.State) error) (eventstore.Result, error) {
 	return eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		s, err := instances.Load(ctx, u, id)

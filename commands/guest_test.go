@@ -35,7 +35,7 @@ func TestEnrol(t *testing.T) {
 	key, key2 := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
 	token, _ := w.Tokens.Token(id, 1, "k1")
 	if _, _, err := w.Guests.Guest(t.Context(), id); !errors.Is(err, instance.ErrNotFound) {
-		t.Errorf("before enrolling: %v", err)
+		t.Errorf("before enrolling: got %v, want error %v", err, instance.ErrNotFound)
 	}
 	oldKey, _ := w.Tokens.Token(id, 1, "k0")
 	nextAttempt, _ := w.Tokens.Token(id, 2, "k1")
@@ -50,32 +50,32 @@ func TestEnrol(t *testing.T) {
 		"of another machine": {strings.Replace(token, id, other, 1), key},
 	} {
 		if _, err := w.Guests.Enroll(t.Context(), c.token, c.key); !errors.Is(err, instance.ErrEnrolment) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want error %v", name, err, instance.ErrEnrolment)
 		}
 	}
 	if _, err := w.Guests.Enroll(t.Context(), nothing, key); commandstest.Code(err) == "" {
-		t.Errorf("of no instance: %v", err)
+		t.Errorf("of no instance: got %v, want a code", err)
 	}
 	if w.Last(t) != head {
-		t.Error("refusals wrote events")
+		t.Errorf("refusals wrote events: got %v, want %v", w.Last(t), head)
 	}
 	for range 2 {
 		if got, err := w.Guests.Enroll(t.Context(), token, key); got != id || err != nil {
-			t.Errorf("%q, %v", got, err)
+			t.Errorf("got %q, %v, want got == %v and no error", got, err, id)
 		}
 	}
 	if w.Last(t) != head+1 {
-		t.Errorf("%d events for one enrolment", w.Last(t)-head)
+		t.Errorf("got %d events for one enrolment, want w.Last(t) == %v", w.Last(t)-head, head+1)
 	}
 	if _, err := w.Guests.Enroll(t.Context(), token, key2); !errors.Is(err, instance.ErrEnrolment) {
-		t.Errorf("another key: %v", err)
+		t.Errorf("another key: got %v, want error %v", err, instance.ErrEnrolment)
 	}
 	if public, account, err := w.Guests.Guest(t.Context(), id); err != nil || account != o.Account || !bytes.Equal(public, key) {
-		t.Errorf("%x of %s, %v", public, account, err)
+		t.Errorf("got %x of %s, %v, want no error, account == %v and public == %v", public, account, err, o.Account, key)
 	}
 	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.Clock.Now()})
 	if _, _, err := w.Guests.Guest(t.Context(), id); !errors.Is(err, instance.ErrGone) {
-		t.Errorf("after the end: %v", err)
+		t.Errorf("after the end: got %v, want error %v", err, instance.ErrGone)
 	}
 }
 
@@ -87,7 +87,7 @@ func TestEnrolTooLate(t *testing.T) {
 	token, _ := w.Tokens.Token(id, 1, "k1")
 	w.Clock.Advance(instance.EnrolWithin + time.Second)
 	if _, err := w.Guests.Enroll(t.Context(), token, bytes.Repeat([]byte{1}, 32)); !errors.Is(err, instance.ErrEnrolment) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, instance.ErrEnrolment)
 	}
 }
 
@@ -106,13 +106,13 @@ func TestEnrolInParallel(t *testing.T) {
 			if err == nil {
 				won.Add(1)
 			} else if !errors.Is(err, instance.ErrEnrolment) {
-				t.Error(err)
+				t.Errorf("got %v, want error %v", err, instance.ErrEnrolment)
 			}
 		})
 	}
 	wg.Wait()
 	if won.Load() != 1 {
-		t.Errorf("%d keys were bound", won.Load())
+		t.Errorf("got %d keys bound, want 1", won.Load())
 	}
 }
 
@@ -131,11 +131,11 @@ func TestVersions(t *testing.T) {
 		}
 	}
 	if got := w.Last(t) - head; got != instance.MaxReports {
-		t.Errorf("%d events", got)
+		t.Errorf("got %d events, want %v", got, instance.MaxReports)
 	}
 	w.Clock.Advance(instance.ReportsWithin)
 	if err := w.Guests.Versions(t.Context(), id, "b", map[string]string{"guest": "new"}); err != nil || w.Last(t)-head != instance.MaxReports+1 {
-		t.Errorf("%v, %d events", err, w.Last(t)-head)
+		t.Errorf("got %v, %d events, want no error and w.Last(t)-head == %v", err, w.Last(t)-head, instance.MaxReports+1)
 	}
 }
 
@@ -162,14 +162,14 @@ func TestReached(t *testing.T) {
 		p := ev.(instance.PhaseReached)
 		order = append(order, string(p.Phase))
 		if len(p.Detail) > 200 || strings.ContainsAny(p.Detail, "\x00\u202e") || !p.At.Equal(w.Clock.Now()) {
-			t.Errorf("%+v", p)
+			t.Errorf("got %+v, want len(p.Detail) <= 200, !strings.ContainsAny(p.Detail, \"\\x00\\u202e\") and p.At.Equal(w.Clock.Now())", p)
 		}
 	}
 	if strings.Join(order, " ") != "desktop agent ready" {
-		t.Error(order)
+		t.Errorf("got %v, want strings.Join(order, \" \") == \"desktop agent ready\"", order)
 	}
 	if err := w.Guests.Reached(t.Context(), "01NOTHING", "b", instance.PhaseReady, ""); !errors.Is(err, instance.ErrNotFound) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, instance.ErrNotFound)
 	}
 }
 
@@ -230,11 +230,11 @@ func TestCanaries(t *testing.T) {
 	hash, _ := w.Passwords.Hash(ctx, "canary-password")
 	for _, c := range append(canaries, string(hash)) {
 		if bytes.Contains(bytes.ToLower(all.Bytes()), bytes.ToLower([]byte(c))) || bytes.Contains(all.Bytes(), []byte(base64.StdEncoding.EncodeToString([]byte(c)))) {
-			t.Errorf("%q stands in the log", c)
+			t.Errorf("got %q in the log, want it nowhere, encoded or not", c)
 		}
 	}
 	if !bytes.Contains(all.Bytes(), []byte("5678")) || all.Len() < 2000 {
-		t.Errorf("the scan saw only %d bytes", all.Len())
+		t.Errorf("got a scan of %d bytes, want at least 2000 with 5678 in it", all.Len())
 	}
 }
 

@@ -30,7 +30,7 @@ type Vault interface {
 	Open(ctx context.Context, account, label string, sealed []byte) ([]byte, error)
 }
 
-// NameLabel is what an instance's sealed name is bound to, besides its account.
+// NameLabel returns what an instance's sealed name is bound to, in addition to its account.
 func NameLabel(instanceID string) string { return "instance-name|" + instanceID }
 
 // Instances are the users' commands about desktops.
@@ -41,7 +41,7 @@ type Instances struct {
 	Limit int // instances an account may have at a time
 }
 
-// Created answers Create. The name is the request's own and not in it.
+// Created is the answer of Create. It does not contain the name.
 type Created struct {
 	ID        string    `json:"id"`
 	Type      string    `json:"instance_type"`
@@ -49,7 +49,7 @@ type Created struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// Create asks for a new desktop. An empty name or type means the default.
+// Create requests a new desktop. An empty name or type means the default.
 func (c *Instances) Create(ctx context.Context, o Origin, name, machineType string) (Outcome[Created], error) {
 	asked := []string{"create", name, machineType}
 	if name = strings.TrimSpace(name); name == "" {
@@ -74,7 +74,7 @@ func (c *Instances) Create(ctx context.Context, o Origin, name, machineType stri
 	}
 	defer done()
 	log := c.Log
-	log.Now = func() time.Time { return answer.CreatedAt } // what the event will say, too
+	log.Now = func() time.Time { return answer.CreatedAt } // the event has the same time
 	return once(ctx, log, o, asked, func(u *eventstore.Unit) (Created, error) {
 		if _, err := quotas.Execute(ctx, u, o.Account, quota.Take{Instance: id, Limit: c.Limit}); err != nil {
 			return answer, err
@@ -112,18 +112,18 @@ func checkName(name string) error {
 	return nil
 }
 
-// isControl also names the invisible characters that turn the reading direction of what follows.
+// isControl reports whether r is a control character, or an invisible one that changes the reading direction.
 func isControl(r rune) bool {
 	return r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
 }
 
-// Changed answers the commands about an existing instance.
+// Changed is the answer of the commands about an existing instance.
 type Changed struct {
 	ID     string          `json:"id"`
 	Status instance.Status `json:"status"`
 }
 
-// Rename gives the instance another name.
+// Rename renames the instance.
 func (c *Instances) Rename(ctx context.Context, o Origin, id, name string) (Outcome[Changed], error) {
 	name = strings.TrimSpace(name)
 	if err := checkName(name); err != nil || name == "" {
@@ -136,17 +136,17 @@ func (c *Instances) Rename(ctx context.Context, o Origin, id, name string) (Outc
 	return c.change(ctx, o, []string{"rename", id, name}, id, instance.Rename{Name: sealed})
 }
 
-// Stop asks for the instance's machine to be stopped.
+// Stop requests that the instance's machine be stopped.
 func (c *Instances) Stop(ctx context.Context, o Origin, id string) (Outcome[Changed], error) {
 	return c.change(ctx, o, []string{"stop", id}, id, instance.Stop{At: c.Now()})
 }
 
-// Start asks for a stopped instance's machine to be started.
+// Start requests that a stopped instance's machine be started.
 func (c *Instances) Start(ctx context.Context, o Origin, id string) (Outcome[Changed], error) {
 	return c.change(ctx, o, []string{"start", id}, id, instance.Start{At: c.Now()})
 }
 
-// Terminate asks for the instance's machine to be taken down for good.
+// Terminate requests that the instance's machine be terminated.
 func (c *Instances) Terminate(ctx context.Context, o Origin, id string) (Outcome[Changed], error) {
 	return c.change(ctx, o, []string{"terminate", id}, id, instance.Terminate{At: c.Now()})
 }
@@ -158,7 +158,7 @@ func (c *Instances) change(ctx context.Context, o Origin, asked []string, id str
 			return Changed{}, err
 		}
 		if s.Account != o.Account {
-			return Changed{}, instance.ErrNotFound // another tenant's is not there
+			return Changed{}, instance.ErrNotFound // another account's instance is not visible
 		}
 		s, err = c.executeInstance(ctx, u, id, s, cmd)
 		return Changed{ID: id, Status: s.Status}, err
@@ -174,8 +174,8 @@ func (c *Instances) Find(ctx context.Context, account, id string) (instance.Stat
 	return s, err
 }
 
-// executeInstance decides on a command to a loaded instance. One that ends it gives its quota slot and
-// its room in the fleet back in the same append. It returns the state after.
+// executeInstance executes a command on a loaded instance and returns the new state. A command that ends the instance
+// also releases its quota slot and its room in the fleet, in the same append.
 func (l Log) executeInstance(ctx context.Context, u *eventstore.Unit, id string, before instance.State, cmd instance.Command) (instance.State, error) {
 	s, err := instances.Execute(ctx, u, id, cmd)
 	if err != nil || before.Final() || !s.Final() {
@@ -193,8 +193,8 @@ func (i *Instances) Known(ctx context.Context, id string) (bool, error) {
 	return version > 0, err
 }
 
-// clip cuts s to at most n bytes of valid UTF-8 without control characters: databases refuse zero
-// bytes, and people should see what is there.
+// clip cuts s to at most n bytes of valid UTF-8 without control characters: databases refuse zero bytes, and users
+// should see all characters.
 func clip(s string, n int) string {
 	s = strings.ToValidUTF8(s[:min(len(s), n)], "")
 	return strings.Map(func(r rune) rune {

@@ -26,17 +26,17 @@ func TestCreate(t *testing.T) {
 	o, _ := w.SignUp(t, "ada@example.org")
 	out, err := w.Instances.Create(t.Context(), o, "  Büro 🖥 ", "")
 	if err != nil || out.Replayed || out.Position != w.Last(t) || out.Answer.Type != "small" || out.Answer.Region != "test" {
-		t.Fatalf("%+v, %v", out, err)
+		t.Fatalf("got %+v, %v, want no error, out.Replayed false, out.Position == %v, out.Answer.Type == \"small\" and out.Answer.Region == \"test\"", out, err, w.Last(t))
 	}
 	s, err := w.Instances.Find(t.Context(), o.Account, out.Answer.ID)
 	if err != nil || s.Status != instance.Launching || s.Account != o.Account {
-		t.Errorf("%+v, %v", s, err)
+		t.Errorf("got %+v, %v, want no error, s.Status == %v and s.Account == %v", s, err, instance.Launching, o.Account)
 	}
 	if name := w.name(t, o.Account, out.Answer.ID); name != "Büro 🖥" {
-		t.Errorf("name %q", name)
+		t.Errorf("got name %q, want \"Büro 🖥\"", name)
 	}
 	if out, err = w.Instances.Create(t.Context(), o, "", "large"); err != nil || out.Answer.Type != "large" || w.name(t, o.Account, out.Answer.ID) != "My desktop" {
-		t.Errorf("%+v, %v", out, err)
+		t.Errorf("got %+v, %v, want no error, out.Answer.Type == \"large\" and w.name(t, o.Account, out.Answer.ID) == \"My desktop\"", out, err)
 	}
 	head := w.Last(t)
 	for _, c := range []struct{ name, typ, code string }{
@@ -44,11 +44,11 @@ func TestCreate(t *testing.T) {
 		{"x", "mainframe", "unknown_instance_type"}, {"x", "", "quota_exceeded"},
 	} {
 		if _, err := w.Instances.Create(t.Context(), o, c.name, c.typ); commandstest.Code(err) != c.code {
-			t.Errorf("%q %q: %v", c.name, c.typ, err)
+			t.Errorf("got %q %q: %v, want commandstest.Code(err) == %v", c.name, c.typ, err, c.code)
 		}
 	}
 	if w.Last(t) != head {
-		t.Error("refusals wrote events")
+		t.Errorf("refusals wrote events: got %v, want %v", w.Last(t), head)
 	}
 }
 
@@ -91,7 +91,7 @@ func TestIdempotency(t *testing.T) {
 	w.Clock.Advance(3600e9)
 	again, err := w.Instances.Create(t.Context(), with(ada, "key-1"), "desk", "")
 	if err != nil || !again.Replayed || again.Answer != first.Answer || again.Position != first.Position {
-		t.Errorf("%+v, %v, not %+v", again, err, first)
+		t.Errorf("got %+v, %v after %+v, want no error, again.Replayed, again.Answer == %v and again.Position == %v", again, err, first, first.Answer, first.Position)
 	}
 	for name, ask := range map[string]func() error{
 		"another name": func() error { _, err := w.Instances.Create(t.Context(), with(ada, "key-1"), "other", ""); return err },
@@ -105,17 +105,17 @@ func TestIdempotency(t *testing.T) {
 		},
 	} {
 		if err := ask(); !errors.Is(err, commands.ErrKeyReused) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want error %v", name, err, commands.ErrKeyReused)
 		}
 	}
 	if w.Last(t) != head {
-		t.Errorf("repetitions wrote %d events", w.Last(t)-head)
+		t.Errorf("got %d events of repetitions, want 0", w.Last(t)-head)
 	}
 	if other, err := w.Instances.Create(t.Context(), with(bob, "key-1"), "desk", ""); err != nil || other.Replayed {
-		t.Errorf("another account's key: %+v, %v", other, err)
+		t.Errorf("another account's key: got %+v, %v, want no error and other.Replayed false", other, err)
 	}
 	if other, err := w.Instances.Create(t.Context(), ada, "desk", ""); err != nil || other.Answer.ID == first.Answer.ID {
-		t.Errorf("without a key: %+v, %v", other, err)
+		t.Errorf("without a key: got %+v, %v, want no error and other.Answer.ID != %v", other, err, first.Answer.ID)
 	}
 }
 
@@ -128,13 +128,13 @@ func TestEventlessCommandsKeepReceipts(t *testing.T) {
 	head := w.Last(t)
 	out, err := w.Instances.Start(t.Context(), with(o, "start"), id)
 	if err != nil || out.Position != 0 || out.Replayed || out.Answer.Status != instance.Running || w.Last(t) != head {
-		t.Fatalf("%+v, %v", out, err)
+		t.Fatalf("got %+v, %v, want no error, out.Position == 0, out.Replayed false, out.Answer.Status == %v and w.Last(t) == %v", out, err, instance.Running, head)
 	}
 	w.stop(t, o, id)
 	head = w.Last(t)
 	again, err := w.Instances.Start(t.Context(), with(o, "start"), id)
 	if err != nil || !again.Replayed || again.Answer != out.Answer || w.Last(t) != head {
-		t.Errorf("%+v, %v, %d events", again, err, w.Last(t)-head)
+		t.Errorf("got %+v, %v, %d events, want no error, again.Replayed, again.Answer == %v and w.Last(t) == %v", again, err, w.Last(t)-head, out.Answer, head)
 	}
 }
 
@@ -148,13 +148,13 @@ func TestRefusedCommandsKeepNoReceipt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := w.Instances.Create(t.Context(), with(o, "k"), "", ""); commandstest.Code(err) != "quota_exceeded" {
-		t.Error(err)
+		t.Errorf("got %v, want code \"quota_exceeded\"", err)
 	}
 	if _, err := w.Instances.Terminate(t.Context(), o, first.Answer.ID); err != nil {
 		t.Error(err)
 	}
 	if out, err := w.Instances.Create(t.Context(), with(o, "k"), "", ""); err != nil || out.Replayed {
-		t.Errorf("%+v, %v", out, err)
+		t.Errorf("got %+v, %v, want no error and out.Replayed false", out, err)
 	}
 }
 
@@ -181,11 +181,11 @@ func TestConcurrentDuplicates(t *testing.T) {
 	wg.Wait()
 	for _, id := range ids {
 		if id != ids[0] || id == "" {
-			t.Fatalf("two answers: %v", ids)
+			t.Fatalf("two answers: got %v, want id == %v and id not empty", ids, ids[0])
 		}
 	}
 	if firsts.Load() != 1 || w.Last(t) != head+2 {
-		t.Errorf("%d firsts, %d events", firsts.Load(), w.Last(t)-head)
+		t.Errorf("got %d firsts, %d events, want firsts.Load() == 1 and w.Last(t) == %v", firsts.Load(), w.Last(t)-head, head+2)
 	}
 }
 
@@ -198,11 +198,11 @@ func TestOutcomeUnknown(t *testing.T) {
 	for _, o := range []commands.Origin{with(o, "k"), o} { // a minted key knows as much
 		out, err := w.Instances.Create(t.Context(), o, "desk", "")
 		if err != nil || !out.Replayed || out.Answer.ID == "" || out.Position != w.Last(t) {
-			t.Errorf("%+v, %v", out, err)
+			t.Errorf("got %+v, %v, want no error, out.Replayed, out.Answer.ID not empty and out.Position == %v", out, err, w.Last(t))
 		}
 	}
 	if w.Last(t) != head+4 {
-		t.Errorf("%d events for two instances", w.Last(t)-head)
+		t.Errorf("got %d events for two instances, want w.Last(t) == %v", w.Last(t)-head, head+4)
 	}
 }
 
@@ -212,11 +212,11 @@ func TestStoreDown(t *testing.T) {
 	o, _ := w.SignUp(t, "ada@example.org")
 	w.Refuse.Store(true)
 	if _, err := w.Instances.Create(t.Context(), with(o, "k"), "desk", ""); !errors.Is(err, eventstore.ErrUnavailable) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, eventstore.ErrUnavailable)
 	}
 	w.Refuse.Store(false)
 	if out, err := w.Instances.Create(t.Context(), with(o, "k"), "desk", ""); err != nil || out.Replayed {
-		t.Errorf("%+v, %v", out, err)
+		t.Errorf("got %+v, %v, want no error and out.Replayed false", out, err)
 	}
 }
 
@@ -233,13 +233,13 @@ func TestQuotaUnderConcurrency(t *testing.T) {
 			case err == nil:
 				made.Add(1)
 			case commandstest.Code(err) != "quota_exceeded":
-				t.Error(err)
+				t.Errorf("got %v, want code \"quota_exceeded\"", err)
 			}
 		})
 	}
 	wg.Wait()
 	if made.Load() != 2 {
-		t.Errorf("%d made, 2 allowed", made.Load())
+		t.Errorf("got %d instances, want 2", made.Load())
 	}
 }
 
@@ -250,7 +250,7 @@ func TestSlotIsReleased(t *testing.T) {
 	full := func(when string) {
 		t.Helper()
 		if _, err := w.Instances.Create(t.Context(), o, "", ""); commandstest.Code(err) != "quota_exceeded" {
-			t.Errorf("%s: %v", when, err)
+			t.Errorf("%s: got %v, want code \"quota_exceeded\"", when, err)
 		}
 	}
 	out, err := w.Instances.Create(t.Context(), o, "", "")
@@ -271,10 +271,10 @@ func TestSlotIsReleased(t *testing.T) {
 	id = w.runningInstance(t, o)
 	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.Clock.Now()}) // from outside: it failed
 	if s, _ := w.Instances.Find(t.Context(), o.Account, id); s.Status != instance.StatusFailed {
-		t.Errorf("%+v", s)
+		t.Errorf("got %+v, want s.Status == %v", s, instance.StatusFailed)
 	}
 	if _, err := w.Instances.Create(t.Context(), o, "", ""); err != nil {
-		t.Errorf("after a failure: %v", err)
+		t.Errorf("after a failure: got %v, want no error", err)
 	}
 	// Dismissing the failed one must not free the other's slot.
 	if _, err := w.Instances.Terminate(t.Context(), o, id); err != nil {
@@ -293,17 +293,17 @@ func TestForeignInstances(t *testing.T) {
 	for _, o := range []commands.Origin{bob, {Account: "01NOBODY"}, {}} {
 		for name, err := range w.everything(t, o, id) {
 			if !errors.Is(err, instance.ErrNotFound) && (name != "rename" || o == bob) {
-				t.Errorf("%s by %q: %v", name, o.Account, err)
+				t.Errorf("%s by %q: got %v, want error %v or name == \"rename\" and o != %v", name, o.Account, err, instance.ErrNotFound, bob)
 			}
 		}
 	}
 	for name, err := range w.everything(t, ada, "01NOTHING") {
 		if !errors.Is(err, instance.ErrNotFound) {
-			t.Errorf("%s of nothing: %v", name, err)
+			t.Errorf("%s of nothing: got %v, want error %v", name, err, instance.ErrNotFound)
 		}
 	}
 	if w.Last(t) != head || len(w.Appends) != appends {
-		t.Errorf("%d events, %d appends", w.Last(t)-head, len(w.Appends)-appends)
+		t.Errorf("got %d events, %d appends, want w.Last(t) == %v and len(w.Appends) == %v", w.Last(t)-head, len(w.Appends)-appends, head, appends)
 	}
 }
 
@@ -324,11 +324,11 @@ func TestRename(t *testing.T) {
 	o, _ := w.SignUp(t, "ada@example.org")
 	id := w.runningInstance(t, o)
 	if _, err := w.Instances.Rename(t.Context(), o, id, " neu "); err != nil || w.name(t, o.Account, id) != "neu" {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want no error and w.name(t, o.Account, id) == \"neu\"", err)
 	}
 	for _, bad := range []string{"", "  ", "a\nb", strings.Repeat("ü", 65)} {
 		if _, err := w.Instances.Rename(t.Context(), o, id, bad); !errors.Is(err, commands.ErrName) {
-			t.Errorf("%q: %v", bad, err)
+			t.Errorf("%q: got %v, want error %v", bad, err, commands.ErrName)
 		}
 	}
 }
@@ -371,23 +371,23 @@ func TestAnswersRoundTrip(t *testing.T) {
 	id := w.runningInstance(t, o)
 	for _, a := range w.Appends {
 		if a.Receipt != nil && !json.Valid(a.Receipt.Response) {
-			t.Errorf("receipt %s: %q", a.Receipt.Key, a.Receipt.Response)
+			t.Errorf("receipt %s: got %q, want a.Receipt == nil or json.Valid(a.Receipt.Response)", a.Receipt.Key, a.Receipt.Response)
 		}
 	}
 	first, err1 := w.Instances.Stop(t.Context(), with(o, "s"), id)
 	again, err2 := w.Instances.Stop(t.Context(), with(o, "s"), id)
 	if err1 != nil || err2 != nil || first.Answer != again.Answer || again.Answer.Status != instance.Stopping {
-		t.Errorf("%+v, %v; %+v, %v", first, err1, again, err2)
+		t.Errorf("got %+v, %v; %+v, %v, want err1 == nil, err2 == nil, first.Answer == %v and again.Answer.Status == %v", first, err1, again, err2, again.Answer, instance.Stopping)
 	}
 }
 
 func TestSummary(t *testing.T) {
 	t.Parallel()
 	for want, size := range map[string]machines.MachineType{
-		"One core, 0.5 GB: too little for the agent, as OpenClaw needs 4 GB.":                           {CPUs: 1, Memory: 512},
-		"Two cores, 4 GB: the least that OpenClaw runs in, with little room for the browser beside it.": {CPUs: 2, Memory: 4 << 10},
-		"Two cores, 8 GB: desktop, browser and agent with room to spare.":                               {CPUs: 2, Memory: 8 << 10},
-		"64 cores, 256 GB: for heavy work, with many pages and programs open at once.":                  {CPUs: 64, Memory: 256 << 10},
+		"One core, 0.5 GB: too little for the agent: OpenClaw needs 4 GB.":             {CPUs: 1, Memory: 512},
+		"Two cores, 4 GB: the minimum for OpenClaw, with little room for the browser.": {CPUs: 2, Memory: 4 << 10},
+		"Two cores, 8 GB: desktop, browser and agent with room to spare.":              {CPUs: 2, Memory: 8 << 10},
+		"64 cores, 256 GB: for heavy work, with many pages and programs open at once.": {CPUs: 64, Memory: 256 << 10},
 	} {
 		if got := size.Summary(); got != want {
 			t.Errorf("%q, not %q", got, want)

@@ -12,16 +12,16 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// SignUpMode says who may open an account.
+// SignUpMode says who may sign up.
 type SignUpMode string
 
 const (
-	SignUpOpen   SignUpMode = "open"   // everybody
-	SignUpInvite SignUpMode = "invite" // who has an invitation's code
-	SignUpClosed SignUpMode = "closed" // nobody
+	SignUpOpen   SignUpMode = "open"   // anyone
+	SignUpInvite SignUpMode = "invite" // anyone with an invitation code
+	SignUpClosed SignUpMode = "closed" // no one
 )
 
-// Refusals of a sign-up. They share a code; the field tells invitation from closed.
+// Refusals of a sign-up. They share a code; the field distinguishes them.
 var (
 	ErrSignUpClosed = &domain.Error{Kind: domain.Forbidden, Code: "signup_closed", Msg: "Sign-up is closed on this server."}
 	ErrInviteNeeded = &domain.Error{Kind: domain.Forbidden, Code: "signup_closed", Field: "invite",
@@ -31,18 +31,18 @@ var (
 // Invites are the operator's commands about invitations.
 type Invites struct {
 	Log
-	Blind func(purpose, value string) string // as of Accounts
+	Blind func(purpose, value string) string // as in Accounts
 }
 
-// Invitation is a new invitation. Its code is nowhere else: the log has a keyed hash.
+// Invitation is a new invitation. Its code is stored nowhere: the log has only a keyed hash.
 type Invitation struct {
-	ID        string    `json:"id"` // to revoke it by; says nothing of the code
+	ID        string    `json:"id"` // for Revoke; does not reveal the code
 	Code      string    `json:"code"`
 	Email     string    `json:"email,omitempty"` // the one address it is for
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
-// Create makes an invitation that is good for a while, for one e-mail address or, with "", for any.
+// Create makes an invitation that is valid for life, for one e-mail address or, with "", for any.
 func (c *Invites) Create(ctx context.Context, email string, life time.Duration) (Invitation, error) {
 	made := Invitation{Code: newCode(), ExpiresAt: c.Now().Add(life)}
 	made.ID = inviteID(c.Blind, made.Code)
@@ -57,7 +57,7 @@ func (c *Invites) Create(ctx context.Context, email string, life time.Duration) 
 	return made, c.change(ctx, made.ID, cmd)
 }
 
-// Revoke takes an invitation back that was not used yet.
+// Revoke revokes an invitation that has not been used.
 func (c *Invites) Revoke(ctx context.Context, id string) error {
 	return c.change(ctx, id, invite.Revoke{})
 }
@@ -73,8 +73,8 @@ func (c *Invites) change(ctx context.Context, id string, cmd invite.Command) err
 	return nil
 }
 
-// newCode returns 130 random bits as people can read and type them: 26 letters and digits in groups,
-// none of which looks like another.
+// newCode returns 130 random bits in a form that people can read and type: 26 letters and digits in groups, none of
+// which looks like another.
 func newCode() string {
 	text := rand.Text()
 	var b strings.Builder
@@ -87,10 +87,10 @@ func newCode() string {
 	return b.String()
 }
 
-// maxCode bounds what is taken for a code, in bytes.
+// maxCode bounds the length of a code, in bytes.
 const maxCode = 100
 
-// inviteID names the invitation of a code, however the code was typed.
+// inviteID returns the id of a code's invitation. It ignores case and separators, and corrects confusable characters.
 func inviteID(blind func(purpose, value string) string, code string) string {
 	code = strings.Map(func(r rune) rune {
 		switch {

@@ -106,12 +106,12 @@ func TestStaleReplicas(t *testing.T) {
 	for i := range 30 {
 		got, err := []*world{r.a, r.b}[i%2].Accounts.Refresh(ctx, o, login.Session, have, "browser")
 		if err != nil || got.Leaf.Generation != i+2 {
-			t.Fatalf("refresh %d: %+v, %v", i, got, err)
+			t.Fatalf("refresh %d: got %+v, %v, want no error and got.Leaf.Generation == %v", i, got, err, i+2)
 		}
 		if have = got.Leaf.TokenID; i == 20 { // a tab of the other replica, a moment late, gets the leaf
 			late, err := r.b.Accounts.Refresh(ctx, o, login.Session, r.a.session(t, login.Session).Before, "browser")
 			if err != nil || late.Leaf != got.Leaf {
-				t.Errorf("a late tab: %+v, %v", late, err)
+				t.Errorf("a late tab: got %+v, %v, want no error and late.Leaf == %v", late, err, got.Leaf)
 			}
 		}
 	}
@@ -119,10 +119,10 @@ func TestStaleReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := r.b.Accounts.Refresh(ctx, o, login.Session, have, "browser"); !errors.Is(err, session.ErrEnded) {
-		t.Errorf("refresh of a session that the other replica revoked: %v", err)
+		t.Errorf("refresh of a session that the other replica revoked: got %v, want error %v", err, session.ErrEnded)
 	}
 	if at, err := r.b.Accounts.EndSession(ctx, o, login.Session, session.Revoked); at != 0 || err != nil {
-		t.Errorf("revoke again: %d, %v", at, err)
+		t.Errorf("revoke again: got %d, %v, want at == 0 and no error", at, err)
 	}
 }
 
@@ -177,10 +177,10 @@ func TestCommandsOnLongStreams(t *testing.T) {
 	} {
 		before := r.read.Load()
 		if err := do(); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want no error", name, err)
 		}
 		if read := r.read.Load() - before; read > 10 {
-			t.Errorf("%s read %d events", name, read)
+			t.Errorf("%s: got %d events read, want at most 10", name, read)
 		}
 	}
 }
@@ -191,7 +191,7 @@ func TestEvolveLeavesTheStateBefore(t *testing.T) {
 	for _, a := range commands.Folds {
 		files, err := filepath.Glob("../domain/" + a.Dir + "/testdata/*.json")
 		if err != nil || len(files) == 0 {
-			t.Fatalf("%s: %v, %v", a.Dir, files, err)
+			t.Fatalf("%s: got %v, %v, want no error and files", a.Dir, files, err)
 		}
 		var events []any
 		for _, f := range files {
@@ -202,7 +202,7 @@ func TestEvolveLeavesTheStateBefore(t *testing.T) {
 			}
 			text, err := os.ReadFile(f)
 			if err != nil || json.Unmarshal(text, &g) != nil {
-				t.Fatal(f, err)
+				t.Fatalf("got %v, %v, want JSON", f, err)
 			}
 			e, err := a.Decode(g.Name, g.Schema, g.Data)
 			if err != nil {
@@ -222,7 +222,7 @@ func TestEvolveLeavesTheStateBefore(t *testing.T) {
 			for _, e := range events {
 				a.Evolve(state, e)
 				if !reflect.DeepEqual(state, same) {
-					t.Fatalf("%s: %T changes the state after %s", a.Dir, e, strings.Join(said, ", "))
+					t.Fatalf("%s: got another state by %T after %s, want the same", a.Dir, e, strings.Join(said, ", "))
 				}
 			}
 		}

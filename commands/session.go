@@ -11,16 +11,16 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// Login is a session that just began or was just refreshed; the front makes its tokens from it.
+// Login is a session that began or was refreshed; the front makes its tokens from it.
 type Login struct {
 	Account  string
 	Session  string
 	Leaf     session.Leaf
-	Position int64 // what a query may wait for
+	Position int64 // for queries to wait for
 }
 
-// LogIn begins a session. It refuses an unknown address as it does a wrong password, and as slowly. That
-// an account is suspended is said to who knows its password.
+// LogIn begins a session. It refuses an unknown address with the same answer as a wrong password, and as slowly. Only a
+// client that knows the password learns that an account is suspended.
 func (c *Accounts) LogIn(ctx context.Context, o Origin, email, password, agent string) (Login, error) {
 	id, found, err := c.lookUp(ctx, email)
 	if err != nil {
@@ -56,14 +56,14 @@ func (c *Accounts) LogIn(ctx context.Context, o Origin, email, password, agent s
 	return login, c.confirm(ctx, o, login, found.hash)
 }
 
-// confirm ends the login again if the password was changed since it was compared, or the account
-// suspended: the sessions that were there have been ended, and this one was not.
+// confirm ends the new session if the password has been changed, or the account suspended, since the comparison. The
+// change ended the sessions that existed then, but not this one.
 func (c *Accounts) confirm(ctx context.Context, o Origin, login Login, hash []byte) error {
 	now, err := c.credential(ctx, login.Account)
 	refusal, why := error(ErrCredentials), session.PasswordChanged
 	switch {
 	case err != nil:
-		refusal = nil // it says nothing of the password
+		refusal = nil // the error is not about the password
 	case now.suspended:
 		refusal, why = account.ErrSuspended, session.Suspended
 	case bytes.Equal(now.hash, hash):
@@ -73,7 +73,7 @@ func (c *Accounts) confirm(ctx context.Context, o Origin, login Login, hash []by
 	return errors.Join(refusal, err, ended)
 }
 
-// AddressLabel is what the client's address in a session's first event is bound to, besides its account.
+// AddressLabel returns what the sealed client address of a session is bound to, in addition to the account.
 func AddressLabel(sessionID string) string { return "session-address|" + sessionID }
 
 func (c *Accounts) start(ctx context.Context, o Origin, login Login, agent string) (session.Start, error) {
@@ -88,8 +88,8 @@ func (c *Accounts) start(ctx context.Context, o Origin, login Login, agent strin
 	return cmd, err
 }
 
-// Refresh rotates the session's refresh token; agent is the client's User-Agent. Presenting one that was
-// rotated out ends the session, and so does presenting any of a suspended account.
+// Refresh rotates the session's refresh token; agent is the client's User-Agent. A token that was already replaced ends
+// the session, and so does any token of a suspended account.
 func (c *Accounts) Refresh(ctx context.Context, o Origin, sessionID, tokenID, agent string) (Login, error) {
 	login := Login{Session: sessionID}
 	client := c.Blind("refreshing client", o.ClientAddr+"|"+agent)
@@ -112,7 +112,7 @@ func (c *Accounts) Refresh(ctx context.Context, o Origin, sessionID, tokenID, ag
 	case login.Account == "":
 		return login, session.ErrEnded
 	}
-	// Asked for after the append, so that of a suspension and a refresh at the same moment one sees the other.
+	// Read after the append: of a suspension and a refresh at the same time, one sees the other.
 	s, err := accounts.Fold(ctx, c.Store, login.Account)
 	if err == nil && s.Suspended {
 		o.Account = login.Account
@@ -138,8 +138,8 @@ func (c *Accounts) EndSession(ctx context.Context, o Origin, sessionID string, w
 	return res.Last, err
 }
 
-// Known reports whether the log has an account and a session: a log that was restored from an older backup
-// lacks the later ones, whose tokens are still good by themselves.
+// Known reports whether the log has an account and a session. A log that was restored from an older backup lacks later
+// ones, whose tokens still have valid signatures.
 func (a *Accounts) Known(ctx context.Context, account, session string) (bool, error) {
 	for _, stream := range []eventstore.StreamID{{Aggregate: "session", ID: session}, {Aggregate: "account", ID: account}} {
 		if version, err := a.Log.Store.Version(ctx, stream); err != nil || version == 0 {

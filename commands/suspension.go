@@ -15,21 +15,21 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// Suspensions are the operator's commands about an account's suspension, and their enforcement.
+// Suspensions are the operator's commands to suspend and resume accounts, and the enforcement of suspensions.
 //
-// The one event is the suspension: fronts refuse the account from there on. What the account still has
-// is taken away afterwards, and again by Run for as long as there is something: a session that began
-// at the same moment, a machine that was still coming up.
+// After the event of the suspension, fronts refuse the account. Its sessions are ended and its machines are stopped
+// afterwards. Run repeats that while any are left, such as a session that began at the same time, or a machine that was
+// still starting.
 type Suspensions struct {
 	Log
-	// Leftovers calls do for each live session and each running instance of suspended accounts, of one
-	// account or, with "", of all, as far as the read models know.
+	// Leftovers calls do for each live session and each running instance of a suspended account, or of all suspended
+	// accounts with "". It reads them from the read models.
 	Leftovers func(ctx context.Context, account string, do func(account, session, instance string) error) error
 	Logger    *slog.Logger
-	Every     time.Duration // between two looks of Run [5 s]
+	Every     time.Duration // between two checks of Run [5 s]
 }
 
-// Suspend locks an account. What it has is for Enforce.
+// Suspend suspends an account. Enforce ends its sessions and stops its machines.
 func (c *Suspensions) Suspend(ctx context.Context, id, reason string) error {
 	return c.decide(ctx, id, account.Suspend{Reason: clip(reason, 200)})
 }
@@ -47,14 +47,14 @@ func (c *Suspensions) decide(ctx context.Context, id string, cmd account.Command
 	return err
 }
 
-// Enforced is what Enforce did.
+// Enforced is the result of Enforce.
 type Enforced struct {
 	Sessions int `json:"sessions_ended"`
 	Machines int `json:"machines_stopped"`
 }
 
-// Enforce ends the sessions and stops the machines of suspended accounts, of one account or, with "",
-// of all. Doing it again goes on where it ended.
+// Enforce ends the sessions and stops the machines of one suspended account, or of all with "". A repeated call
+// continues where the last one ended.
 func (c *Suspensions) Enforce(ctx context.Context, id string) (done Enforced, err error) {
 	var failed error
 	err = c.Leftovers(ctx, id, func(acc, sessionID, instanceID string) error {
@@ -66,7 +66,7 @@ func (c *Suspensions) Enforce(ctx context.Context, id string) (done Enforced, er
 		} else if changed, err = c.stop(ctx, acc, instanceID); changed {
 			done.Machines++
 		}
-		failed = errors.Join(failed, err) // one that cannot be read must not keep the others from their end
+		failed = errors.Join(failed, err) // one unreadable stream must not block the others
 		return ctx.Err()
 	})
 	return done, errors.Join(err, failed)
@@ -87,7 +87,7 @@ func (c *Suspensions) stop(ctx context.Context, acc, id string) (bool, error) {
 	changed, err := c.whileSuspended(ctx, acc, func(u *eventstore.Unit) error {
 		s, err := instances.Load(ctx, u, id)
 		if err != nil || s.Account != acc || s.Status != instance.Running {
-			return err // the read model is behind
+			return err // the read model is out of date
 		}
 		_, err = c.executeInstance(ctx, u, id, s, instance.Stop{At: c.Now()})
 		return err
@@ -98,8 +98,8 @@ func (c *Suspensions) stop(ctx context.Context, acc, id string) (bool, error) {
 	return changed, err
 }
 
-// whileSuspended decides something for an account that the log itself says is suspended: the read
-// model may not know yet that it was resumed.
+// whileSuspended calls do only if the log itself has the account suspended: the read model may not know yet that it was
+// resumed.
 func (c *Suspensions) whileSuspended(ctx context.Context, acc string, do func(*eventstore.Unit) error) (changed bool, err error) {
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(Origin{Account: Operator}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		s, err := accounts.Load(ctx, u, acc)
@@ -119,7 +119,7 @@ func (c *Suspensions) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			c.Logger.WarnContext(ctx, "enforcing suspensions failed, will retry", "err", err)
+			c.Logger.WarnContext(ctx, "suspension enforcement failed, will retry", "err", err)
 		case done != Enforced{}:
 			c.Logger.InfoContext(ctx, "suspensions enforced", "sessions", done.Sessions, "machines", done.Machines)
 		}

@@ -101,7 +101,7 @@ func TestSuspension(t *testing.T) {
 	running, coming, others := w.up(t, ada, true), w.up(t, ada, false), w.up(t, bob, true)
 
 	if err := c.Suspend(ctx, "01NOBODY", ""); !errors.Is(err, account.ErrNotFound) {
-		t.Errorf("nobody: %v", err)
+		t.Errorf("no such account: got %v, want error %v", err, account.ErrNotFound)
 	}
 	for range 2 {
 		if err := c.Suspend(ctx, ada.Account, "spam\u202e"); err != nil {
@@ -109,45 +109,45 @@ func TestSuspension(t *testing.T) {
 		}
 	}
 	if got := w.said(t, "account.suspended"); len(got) != 1 || got[0] != `{"reason":"spam"}` {
-		t.Errorf("suspended: %v", got)
+		t.Errorf("suspended: got %v, want len(got) == 1 and got[0] == %v", got, `{"reason":"spam"}`)
 	}
 
 	// Before anything is enforced, and with the right password only.
 	if _, err := w.Accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "wrong horse", ""); !errors.Is(err, commands.ErrCredentials) {
-		t.Errorf("a wrong password: %v", err)
+		t.Errorf("a wrong password: got %v, want error %v", err, commands.ErrCredentials)
 	}
 	head := w.Last(t)
 	if _, err := w.Accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); !errors.Is(err, account.ErrSuspended) || w.Last(t) != head {
-		t.Errorf("the right password: %v", err)
+		t.Errorf("the right password: got %v, want error %v and w.Last(t) == %v", err, account.ErrSuspended, head)
 	}
 	if _, err := w.Accounts.Refresh(ctx, ada, own.Session, own.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
-		t.Errorf("a refresh: %v", err)
+		t.Errorf("a refresh: got %v, want error %v", err, session.ErrEnded)
 	}
 
 	// It is killed before all is done, and begins again.
 	if done, err := c.Enforce(ctx, ada.Account); err != nil || done.Machines != 1 {
-		t.Errorf("%+v, %v", done, err)
+		t.Errorf("got %+v, %v, want no error and done.Machines == 1", done, err)
 	}
 	if s, _ := w.Instances.Find(ctx, ada.Account, running); s.Status != instance.Stopping {
-		t.Errorf("the machine is %s", s.Status)
+		t.Errorf("got a machine that is %s, want %v", s.Status, instance.Stopping)
 	}
 	w.write(t, coming, instance.MachineRunning{At: w.Clock.Now()})
 	if done, err := c.Enforce(ctx, ada.Account); err != nil || done != (commands.Enforced{Machines: 1}) {
-		t.Errorf("one that came up later: %+v, %v", done, err)
+		t.Errorf("one that came up later: got %+v, %v, want no error and done == %v", done, err, commands.Enforced{Machines: 1})
 	}
 	if done, err := c.Enforce(ctx, ada.Account); err != nil || done != (commands.Enforced{}) {
-		t.Errorf("again: %+v, %v", done, err)
+		t.Errorf("again: got %+v, %v, want no error and done == %v", done, err, commands.Enforced{})
 	}
 	for e, err := range w.ReadStream(ctx, eventstore.StreamID{Aggregate: "instance", ID: running}, 4) {
 		if err != nil || e.Type != "instance.stop_requested" || e.Meta.Actor != commands.Operator {
-			t.Errorf("%s by %q, %v", e.Type, e.Meta.Actor, err)
+			t.Errorf("got %s by %q, %v, want no error, e.Type == \"instance.stop_requested\" and e.Meta.Actor == %v", e.Type, e.Meta.Actor, err, commands.Operator)
 		}
 	}
 	if s, _ := w.Instances.Find(ctx, bob.Account, others); s.Status != instance.Running {
-		t.Errorf("another's machine is %s", s.Status)
+		t.Errorf("another's machine: got %s, want %v", s.Status, instance.Running)
 	}
 	if _, err := w.Accounts.Refresh(ctx, bob, his.Session, his.Leaf.TokenID, "browser"); err != nil {
-		t.Errorf("another's session: %v", err)
+		t.Errorf("another's session: got %v, want no error", err)
 	}
 
 	for range 2 {
@@ -156,13 +156,13 @@ func TestSuspension(t *testing.T) {
 		}
 	}
 	if _, err := w.Accounts.Refresh(ctx, ada, own.Session, own.Leaf.TokenID, "browser"); !errors.Is(err, session.ErrEnded) {
-		t.Errorf("a session of before: %v", err)
+		t.Errorf("a session of before: got %v, want error %v", err, session.ErrEnded)
 	}
 	if _, err := w.Accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "correct horse", ""); err != nil {
-		t.Errorf("resumed: %v", err)
+		t.Errorf("resumed: got %v, want no error", err)
 	}
 	if s, _ := w.Instances.Find(ctx, ada.Account, running); s.Status != instance.Stopping {
-		t.Errorf("the machine is %s after the resume", s.Status)
+		t.Errorf("the machine after the resume: got %s, want %v", s.Status, instance.Stopping)
 	}
 }
 
@@ -193,10 +193,10 @@ func TestSuspendedMeanwhile(t *testing.T) {
 				}
 			}
 			if err := try(w, own); !errors.Is(err, account.ErrSuspended) && !errors.Is(err, session.ErrEnded) {
-				t.Errorf("it got in: %v", err)
+				t.Errorf("log-in or refresh: got %v, want error %v or error %v", err, account.ErrSuspended, session.ErrEnded)
 			}
 			if w.Looked != nil {
-				t.Fatal("nothing happened meanwhile")
+				t.Fatalf("got no call of Looked, want one")
 			}
 			ended := len(w.said(t, "session.ended"))
 			if ended != 1 {

@@ -58,7 +58,7 @@ type Event struct {
 	NewEvent
 	// Damage says what of the row cannot be read, nil for a sound one. The other fields hold what can
 	// be: at least the position, and names that stand for those that are missing. A damaged event is
-	// never applied to anything: its stream stops there, and everything else goes on.
+	// never applied to anything: its stream stops there, and everything else continues.
 	Damage error
 }
 
@@ -90,7 +90,7 @@ type Result struct{ First, Last int64 }
 // Store is the log.
 type Store interface {
 	// Append writes a's events at consecutive positions, together with its receipt.
-	// Errors: *DuplicateError, which is told before *ConflictError; ErrTooLarge; ErrInvalid, also
+	// Errors: *DuplicateError, which takes precedence over *ConflictError; ErrTooLarge; ErrInvalid, also
 	// for a write without events; or ErrUnavailable, which includes "unknown whether it
 	// committed": ask Receipt. When ctx ends, the error is both ErrUnavailable and ctx's.
 	Append(ctx context.Context, a Append) (Result, error)

@@ -81,7 +81,7 @@ func TestLongStreamIsReadOnce(t *testing.T) {
 	}
 }
 
-// Two replicas write in turn, each with what it keeps: what the other wrote is always seen, also by what
+// Two replicas write in turn, each with its own kept states: each always sees the other's events, also when it
 // decides to write nothing.
 func TestTheOthersEventsAreSeen(t *testing.T) {
 	t.Parallel()
@@ -132,7 +132,7 @@ func TestStatesUnderContention(t *testing.T) {
 	}
 }
 
-// switched is a store whose log is exchanged, as by a restored backup.
+// switched is a store whose log is replaced, as by a restored backup.
 type switched struct{ eventstore.Store }
 
 func TestARestoredLogIsFoldedAfresh(t *testing.T) {

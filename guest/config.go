@@ -1,8 +1,8 @@
-// Package guest is the agent on each machine: it enrols with the control plane, holds one outbound
-// tunnel to it, keeps the desktop and the AI agent up, and says how far the boot is.
+// Package guest is the control plane's program on each machine: it enrols, holds one outbound tunnel to the control
+// plane, keeps the desktop and the AI agent running, and reports the progress of the boot.
 //
-// The one thing to know: nothing of it listens beyond loopback, and API keys are kept in memory
-// only. Load a Config, then New and Run.
+// The one thing to know: it listens only on loopback, and keeps API keys only in memory. Load a Config, then call New
+// and Run.
 package guest
 
 import (
@@ -25,16 +25,16 @@ type Config struct {
 	Instance        string  `json:"instance"`            // id of the instance this machine belongs to
 	Token           string  `json:"token"`               // enrolment token, single use
 	StateDir        string  `json:"state_dir,omitempty"` // "": "state"; relative to the file's own folder
-	User            string  `json:"user,omitempty"`      // whom desktop and agent run as where the guest is root; "": cloudbot, else nobody
+	User            string  `json:"user,omitempty"`      // user of desktop and agent if the guest is root; "": cloudbot, else the user "nobody"
 	Boot            string  `json:"boot,omitempty"`      // boot id; "": the kernel's
 	Install         bool    `json:"install,omitempty"`   // set this computer up as a machine, as root, with systemd units for desktop and agent
 	Desktop         Desktop `json:"desktop,omitzero"`    // without Install
-	Agent           Agent   `json:"agent,omitzero"`      // with Install: Kind alone counts, and auto is openclaw
+	Agent           Agent   `json:"agent,omitzero"`      // with Install: only Kind is used, and auto means openclaw
 
 	// With Install.
 	Apps        []string          `json:"apps,omitempty"`         // of browser, editor, office; none: all
-	Assets      map[string]string `json:"assets,omitempty"`       // sha256 of the control plane's assets; one not listed is taken by the sum published beside it
-	OpenClawURL string            `json:"openclaw_url,omitempty"` // OpenClaw's package where the control plane has none, https; "": npm
+	Assets      map[string]string `json:"assets,omitempty"`       // sha256 of the control plane's assets; one not listed is checked against the sum published beside it
+	OpenClawURL string            `json:"openclaw_url,omitempty"` // OpenClaw's package if the control plane has none, https; "": npm
 }
 
 // Desktop is the desktop's part of a Config.
@@ -53,7 +53,7 @@ type Agent struct {
 	Port    int    `json:"port,omitempty"`    // loopback port of OpenClaw; 0: a free one
 }
 
-// Load reads the file at path, lets change alter it, and checks the result; StateDir comes back absolute.
+// Load reads the file at path, applies change, and checks the result. The returned StateDir is absolute.
 func Load(path string, change func(*Config)) (Config, error) {
 	var c Config
 	f, err := os.Open(path)
@@ -83,17 +83,17 @@ func (c Config) check() error {
 	u, err := url.Parse(c.ControlPlaneURL)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "":
-		return fmt.Errorf("control_plane_url %q: want something like https://cloud.example.org", c.ControlPlaneURL)
+		return fmt.Errorf("control_plane_url %q: use a URL such as https://cloud.example.org", c.ControlPlaneURL)
 	case strings.HasSuffix(c.ControlPlaneURL, "/"):
-		return fmt.Errorf("control_plane_url %q: leave the last slash out", c.ControlPlaneURL)
+		return fmt.Errorf("control_plane_url %q: remove the trailing slash", c.ControlPlaneURL)
 	case c.Instance == "" || len(c.Instance) > 64:
-		return errors.New("instance: an id of at most 64 characters is needed")
+		return errors.New("instance: an id of 1 to 64 characters is required")
 	case c.Token == "" || len(c.Token) > 1024:
 		return errors.New("token: the enrolment token is missing or too long")
 	case !oneOf(c.Desktop.Kind, "", desktop.Auto, desktop.X11, desktop.BuiltIn):
-		return fmt.Errorf("desktop.kind %q: want auto, x11 or built-in", c.Desktop.Kind)
+		return fmt.Errorf("desktop.kind %q: use auto, x11 or built-in", c.Desktop.Kind)
 	case !oneOf(c.Agent.Kind, "", agent.Auto, agent.OpenClaw, agent.StandIn):
-		return fmt.Errorf("agent.kind %q: want auto, openclaw or stand-in", c.Agent.Kind)
+		return fmt.Errorf("agent.kind %q: use auto, openclaw or stand-in", c.Agent.Kind)
 	}
 	return nil
 }

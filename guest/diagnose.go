@@ -14,12 +14,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// diagnostics serves the owner's questions over the tunnel; all of it is redacted.
+// diagnostics serves the owner's diagnostic requests over the tunnel; every answer is redacted.
 func (g *Guest) diagnostics(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = io.WriteString(w, g.redact.Clean(g.lines.Text())) // again: a key may be younger than the line
+		_, _ = io.WriteString(w, g.redact.Clean(g.lines.Text())) // a second time: a key may be newer than the line
 	})
 	mux.HandleFunc("GET "+wire.FollowPath, g.follow)
 	mux.HandleFunc("GET /check", func(w http.ResponseWriter, r *http.Request) { g.answer(w, g.check(r.Context())) })
@@ -48,10 +48,10 @@ func (g *Guest) answer(w http.ResponseWriter, v any) {
 	_, _ = io.WriteString(w, g.redact.Clean(string(b))+"\n")
 }
 
-// tools is what a desktop and an agent are made of, and how each tells its version.
+// tools lists the programs of desktop and agent, and the arguments with which each prints its version.
 var tools = []struct {
 	name string
-	args []string // none: it has no harmless way to tell
+	args []string // none: the program has no harmless way to print it
 }{
 	{"Xvfb", nil}, {"Xvnc", []string{"-version"}}, {"x11vnc", []string{"-version"}}, {"openbox", []string{"--version"}},
 	{"xterm", []string{"-version"}}, {"startxfce4", nil}, {"node", []string{"--version"}}, {"openclaw", []string{"--version"}},
@@ -88,7 +88,7 @@ func (g *Guest) check(ctx context.Context) map[string]any {
 
 func orNone(addr string) string {
 	if addr == "" {
-		return "none: built in, or not up"
+		return "none: built in, or not running"
 	}
 	return addr
 }

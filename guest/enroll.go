@@ -15,13 +15,13 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// refusedError is an answer that another try soon will not change.
+// refusedError is a refusal that a quick retry will not change.
 type refusedError struct{ msg string }
 
 func (e *refusedError) Error() string { return e.msg }
 
-// enroll makes the machine's key known, once. Repeating it with the same key is harmless, so a lost
-// answer only means another try.
+// enroll registers the machine's key with the control plane, once. Repeating it with the same key is harmless, so a lost
+// answer only costs a retry.
 func (g *Guest) enroll(ctx context.Context) error {
 	mark := filepath.Join(g.c.StateDir, enrolledFile)
 	if _, err := os.Stat(mark); err == nil {
@@ -48,17 +48,17 @@ func (g *Guest) enroll(ctx context.Context) error {
 	case err != nil:
 		return err
 	case res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500:
-		return fmt.Errorf("enrol: the control plane answers %s", res.Status)
+		return fmt.Errorf("enrol: the control plane answered %s", res.Status)
 	case res.StatusCode != http.StatusOK:
-		return &refusedError{fmt.Sprintf("enrolment refused (%s): the token is used, too old or not for this machine", res.Status)}
+		return &refusedError{fmt.Sprintf("enrolment refused (%s): the token has been used, has expired, or is for another machine", res.Status)}
 	}
 	var enrolled wire.Enrolled
 	if err := json.Unmarshal(answer, &enrolled); err != nil || enrolled.Instance != g.c.Instance {
-		return &refusedError{"enrolment answered for another instance than the configured one"}
+		return &refusedError{"the answer to the enrolment is for another instance"}
 	}
-	g.log.Info("enrolled")
+	g.log.Info("guest enrolled")
 	return writeFile(mark, []byte(enrolled.Instance+"\n"))
 }
 
-// forget makes the next dial enrol again.
+// forget makes the next connection enrol first.
 func (g *Guest) forget() { _ = os.Remove(filepath.Join(g.c.StateDir, enrolledFile)) }

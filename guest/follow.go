@@ -7,11 +7,11 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// follow tells how the boot goes on and what is logged, after the place that the reader names, until
-// the reader leaves or the guest ends. A reader of another boot begins at the beginning.
+// follow sends the phases and log lines after the place that the reader names, until the reader leaves or the guest
+// ends. A reader of another boot starts at the beginning.
 func (g *Guest) follow(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Time{}) // the server's, for reading a request, would end this one
+	_ = control.SetReadDeadline(time.Time{}) // the server's deadline for reading a request would end this one
 	send := func(f wire.Follow) error {
 		_ = control.SetWriteDeadline(time.Now().Add(wire.WriteTimeout))
 		return wire.WriteLine(w, f, wire.MaxFollow)
@@ -19,7 +19,7 @@ func (g *Guest) follow(w http.ResponseWriter, r *http.Request) {
 	said, seq := 0, int64(0)
 	if from, err := wire.ParsePlace(r.FormValue("after")); err == nil && from.Boot == g.boot {
 		reached, _ := g.phases.after(0)
-		said, seq = max(0, len(reached)-1), from.Seq // of the phases the present one again
+		said, seq = max(0, len(reached)-1), from.Seq // of the phases, the current one is sent again
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	if send(wire.Follow{Boot: g.boot}) != nil {
@@ -37,7 +37,7 @@ func (g *Guest) follow(w http.ResponseWriter, r *http.Request) {
 		}
 		for _, l := range lines {
 			seq = l.Seq
-			l.Text = cut(g.redact.Clean(l.Text)) // again: a key may be younger than the line
+			l.Text = cut(g.redact.Clean(l.Text)) // a second time: a key may be newer than the line
 			if send(wire.Follow{Line: &l}) != nil {
 				return
 			}

@@ -25,11 +25,11 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// MachineEnv marks every process of a machine, so that whoever runs several machines on one host
-// finds all that belong to one. The guest hands it on to its children.
+// MachineEnv marks every process of a machine, so that a control plane with several machines on one host finds all
+// processes of one. The guest's children inherit it.
 const MachineEnv = "CLOUDBOT_MACHINE"
 
-// Guest is one machine's agent.
+// Guest is the control plane's program on one machine.
 type Guest struct {
 	c       Config
 	version string
@@ -46,16 +46,16 @@ type Guest struct {
 	shm     string
 	desktop part
 	agent   part
-	setup   *setup         // nil: everything comes with the computer
+	setup   *setup         // nil: nothing to install
 	http    *pipe.Listener // diagnostics
 	probes  []probe
 	client  *http.Client
 
-	connected atomic.Pointer[time.Time] // since when the tunnel is up; nil: it is not
+	connected atomic.Pointer[time.Time] // when the tunnel was connected; nil: it is not connected
 	dials     atomic.Int64
 	streams   atomic.Int64
-	changed   chan struct{} // holds a value when the hello is to be said again
-	announced bool          // every phase was sent once; only the tunnel's goroutine uses it
+	changed   chan struct{} // holds a value when the hello must be sent again
+	announced bool          // every phase was sent once; used only by the tunnel's goroutine
 }
 
 // New prepares the machine: its key, its secrets, its desktop and agent. out receives the log.
@@ -93,7 +93,7 @@ func New(c Config, version string, out io.Writer) (*Guest, error) {
 	return g, g.prepare()
 }
 
-// prepare settles whom desktop and agent run as and where they may write.
+// prepare chooses the user of desktop and agent, and creates the folders that they write to.
 func (g *Guest) prepare() error {
 	who, err := proc.Ordinary(g.c.User, "cloudbot", "nobody")
 	if err != nil {
@@ -104,20 +104,20 @@ func (g *Guest) prepare() error {
 		uid, gid = int(who.UID), int(who.GID)
 	}
 	g.shm = paths.Shm(g.c.StateDir)
-	// A guest that was killed has left it, full, and maybe another user's.
+	// A killed guest leaves the folder full, and maybe owned by another user.
 	if paths.Make(g.shm, uid, gid) != nil {
 		_ = os.RemoveAll(g.shm)
 	}
 	if err := errors.Join(paths.Make(g.shm, uid, gid), paths.Clear(g.shm)); err != nil {
-		return fmt.Errorf("make the memory-backed folder: %w", err)
+		return fmt.Errorf("create the memory-backed folder: %w", err)
 	}
 	home := filepath.Join(g.c.StateDir, "home")
 	if !who.CanReach(g.c.StateDir) {
 		home = paths.Home(g.c.StateDir)
-		g.log.Info("the desktop's user cannot reach the state folder, its home is elsewhere", "user", who.Name, "home", home)
+		g.log.Info("state folder closed to the desktop's user, home placed elsewhere", "user", who.Name, "home", home)
 	}
 	if err := paths.Make(home, uid, gid); err != nil {
-		return fmt.Errorf("make the home folder: %w", err)
+		return fmt.Errorf("create the home folder: %w", err)
 	}
 	var env []string
 	if m := os.Getenv(MachineEnv); m != "" {
@@ -142,7 +142,7 @@ func (g *Guest) prepare() error {
 	return nil
 }
 
-// newClient follows no redirect and keeps no connection: the guest dials rarely.
+// newClient returns a client that follows no redirects and keeps no connections: the guest connects rarely.
 func newClient() *http.Client {
 	return &http.Client{
 		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSHandshakeTimeout: 10 * time.Second},
@@ -150,21 +150,21 @@ func newClient() *http.Client {
 	}
 }
 
-// random is n bytes as text without padding.
+// random returns n random bytes as text without padding.
 func random(n int) string {
 	b := make([]byte, n)
 	rand.Read(b)
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Run works until ctx ends; by then every child is gone and so is the memory-backed folder.
+// Run works until ctx ends. When it returns, all children have ended and the memory-backed folder is removed.
 func (g *Guest) Run(ctx context.Context) error {
 	if g.shm != "" {
 		defer os.RemoveAll(g.shm)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	g.log.Info("guest starts", "version", g.version, "instance", g.c.Instance, "boot", g.boot,
+	g.log.Info("guest started", "version", g.version, "instance", g.c.Instance, "boot", g.boot,
 		"desktop", g.desktop.About(), "agent", g.agent.About())
 	parts := []func(context.Context) error{g.desktop.Run, g.agent.Run, g.tunnel, g.bootUp, g.diagnostics}
 	if g.setup != nil {
@@ -181,18 +181,18 @@ func (g *Guest) Run(ctx context.Context) error {
 			cancel(err)
 		}
 	}
-	g.log.Info("guest ends")
+	g.log.Info("guest stopped")
 	return all
 }
 
-// step is a phase, and what it waits for.
+// step is a phase and what it waits for.
 type step struct {
 	wait   <-chan struct{} // nil: nothing
 	phase  string
 	detail string
 }
 
-// bootUp goes through the phases.
+// bootUp runs through the phases.
 func (g *Guest) bootUp(ctx context.Context) error {
 	for _, s := range g.steps() {
 		if s.wait != nil {
@@ -209,13 +209,13 @@ func (g *Guest) bootUp(ctx context.Context) error {
 }
 
 func (g *Guest) steps() []step {
-	list := []step{{nil, booting, "The machine is up and connected."}}
+	list := []step{{nil, booting, "The machine has started and connected."}}
 	var installed <-chan struct{}
 	switch {
 	case g.setup == nil:
-		list = append(list, step{nil, installing, "Nothing to install: everything comes with the image."})
+		list = append(list, step{nil, installing, "Nothing to install: the image contains everything."})
 	case !g.setup.installer.Done(install.Desktop): // else the image was baked, or this is a later boot
-		list = append(list, step{nil, installing, "Setting the machine up."})
+		list = append(list, step{nil, installing, "Setting up the machine."})
 		fallthrough
 	default:
 		installed = g.setup.agent
@@ -227,7 +227,7 @@ func (g *Guest) steps() []step {
 	)
 }
 
-// introduce says the hello again: what the machine runs has changed.
+// introduce sends the hello again, because versions have changed.
 func (g *Guest) introduce() {
 	select {
 	case g.changed <- struct{}{}:

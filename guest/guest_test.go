@@ -148,7 +148,7 @@ func TestConfigRefusals(t *testing.T) {
 	}
 }
 
-// TestAPIProbe tells the results apart and follows no redirect, so that a key goes to nobody else.
+// TestAPIProbe distinguishes the results and follows no redirect, so that a key is sent only to its provider.
 func TestAPIProbe(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -189,7 +189,7 @@ func TestAPIProbe(t *testing.T) {
 	if strings.Contains(w.Body.String(), "canary") {
 		t.Errorf("a key got out: %s, want no \"canary\" in w.Body.String()", w.Body)
 	}
-	// A machine that was set up, and has no plug-in for mistral.
+	// A machine that was set up and lacks the plug-in for mistral.
 	installer, err := install.New(install.Config{})
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// figures reads what the kernel says of the machine; what cannot be read stays zero.
+// figures reads the kernel's figures of the machine; those that cannot be read stay zero.
 func figures(stateDir string) wire.Health {
 	var h wire.Health
 	if f := strings.Fields(read("/proc/uptime")); len(f) > 0 {

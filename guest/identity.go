@@ -13,10 +13,10 @@ import (
 
 const (
 	keyFile      = "machine.key" // the private key's seed, base64
-	enrolledFile = "enrolled"    // exists once the control plane knows the key
+	enrolledFile = "enrolled"    // exists once the control plane has the public key
 )
 
-// machineKey reads the key kept in dir, or makes one: it never leaves the machine.
+// machineKey reads the key stored in dir, or creates one. The key never leaves the machine.
 func machineKey(dir string) (ed25519.PrivateKey, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil { // the desktop's user has its home below
 		return nil, err
@@ -34,12 +34,12 @@ func machineKey(dir string) (ed25519.PrivateKey, error) {
 	}
 	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(b)))
 	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, fmt.Errorf("%s is damaged; remove it and launch the machine anew", path)
+		return nil, fmt.Errorf("%s is damaged; remove it and launch a new machine", path)
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
-// writeFile replaces path with a file of mode 0600 that is whole after a crash.
+// writeFile replaces path with a file of mode 0600. After a crash it has either the old or the new content.
 func writeFile(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
@@ -53,7 +53,7 @@ func writeFile(path string, data []byte) error {
 	return os.Rename(f.Name(), path)
 }
 
-// kernelBoot is the machine's boot id.
+// kernelBoot returns the kernel's boot id.
 func kernelBoot() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(b)), err

@@ -6,27 +6,27 @@ import (
 	"sync"
 )
 
-// keyring holds the API keys, in memory only.
+// keyring holds the API keys in memory.
 type keyring struct {
 	redact  *Redactor
 	mu      sync.Mutex
 	env     map[string]string
 	changed chan struct{}
-	arrived chan struct{} // closed once the control plane has sent keys, even none
+	arrived chan struct{} // closed once the control plane has sent its keys, even if there are none
 }
 
 func newKeyring(r *Redactor) *keyring {
 	return &keyring{redact: r, changed: make(chan struct{}), arrived: make(chan struct{})}
 }
 
-// Env is the present keys and a channel closed at their next change.
+// Env returns the current keys and a channel closed at their next change.
 func (k *keyring) Env() (map[string]string, <-chan struct{}) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return maps.Clone(k.env), k.changed
 }
 
-// set replaces all keys; names that are no environment names of a key are left out.
+// set replaces all keys; it omits those whose name is not an environment name of a key.
 func (k *keyring) set(env map[string]string) {
 	clean := map[string]string{}
 	for name, key := range env {
@@ -50,7 +50,7 @@ func (k *keyring) set(env map[string]string) {
 	k.changed = make(chan struct{})
 }
 
-// keyName admits SOMETHING_API_KEY and nothing that changes how a program runs, such as PATH.
+// keyName accepts SOMETHING_API_KEY, and no name that changes how programs run, such as PATH.
 func keyName(n string) bool {
 	const suffix = "_API_KEY"
 	if len(n) <= len(suffix) || len(n) > 64 || n[len(n)-len(suffix):] != suffix {

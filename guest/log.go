@@ -13,32 +13,32 @@ import (
 )
 
 const (
-	ringBytes   = 256 << 10 // of log kept for the owner to read
-	lineBytes   = 64        // that a line takes besides its text
-	partialLine = 8 << 10   // bytes of a line without an end that are waited for
+	ringBytes   = 256 << 10 // of log kept in memory for the owner
+	lineBytes   = 64        // overhead of a line, in addition to its text
+	partialLine = 8 << 10   // most bytes of an incomplete line that are held back
 )
 
-// Log takes lines from the guest and its programs, cleans them, and gives them to a writer and a ring
-// in memory.
+// Log receives lines from the guest and its programs, removes secrets, and passes them to a writer and a ring in
+// memory.
 type Log struct {
 	redact *Redactor
 	out    io.Writer
 	phase  func() string
 
 	mu    sync.Mutex
-	lines []wire.Line // without a gap in their numbers
+	lines []wire.Line // numbered without gaps
 	size  int
 	last  int64         // number of the latest line
 	more  chan struct{} // closed at the next line
 }
 
-// NewLog returns a log that also writes to out; phase says which phase of the boot it is.
+// NewLog returns a log that also writes to out; phase returns the current phase of the boot.
 func NewLog(out io.Writer, r *Redactor, phase func() string) *Log {
 	return &Log{redact: r, out: out, phase: phase, last: microsUp(), more: make(chan struct{})}
 }
 
-// microsUp is how long the kernel is up. Lines are numbered from there, so that a guest that is started
-// again within a boot goes on above the numbers it used before.
+// microsUp returns the kernel's uptime. Lines are numbered from it, so that a guest restarted within a boot continues
+// above the numbers it used before.
 func microsUp() int64 {
 	up, _, _ := strings.Cut(read("/proc/uptime"), " ")
 	seconds, _ := strconv.ParseFloat(up, 64)
@@ -60,7 +60,7 @@ func (l *Log) line(text string) {
 	l.more = make(chan struct{})
 }
 
-// cut makes text as long as a line may be.
+// cut shortens text to the longest line allowed.
 func cut(text string) string {
 	if len(text) > wire.MaxLogLine {
 		text = strings.ToValidUTF8(text[:wire.MaxLogLine], "")
@@ -68,7 +68,7 @@ func cut(text string) string {
 	return text
 }
 
-// Text is what the ring holds.
+// Text returns the contents of the ring.
 func (l *Log) Text() string {
 	lines, _ := l.after(0)
 	var b strings.Builder
@@ -87,8 +87,8 @@ func (l *Log) after(seq int64) ([]wire.Line, <-chan struct{}) {
 	return slices.Clone(l.lines[min(max(0, seq-first), int64(len(l.lines))):]), l.more
 }
 
-// Writer returns a writer of lines, each put behind prefix. One source each: a half line waits for
-// its rest, so that a secret cut in two by the pipe is still found.
+// Writer returns a writer of lines with a prefix. Use one for each source: an incomplete line waits for its rest, so
+// that a secret split by the pipe is still found.
 func (l *Log) Writer(prefix string) io.Writer { return &lineWriter{log: l, prefix: prefix} }
 
 type lineWriter struct {
@@ -112,7 +112,7 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 		w.rest = w.rest[i+1:]
 	}
 	for len(w.rest) > partialLine {
-		i := bytes.LastIndexAny(w.rest[:partialLine], " \t") + 1 // whole words, so that none is half a secret
+		i := bytes.LastIndexAny(w.rest[:partialLine], " \t") + 1 // whole words, so that no part of a secret is left
 		if name := dangling.FindIndex(w.rest[:i]); name != nil {
 			i = bytes.LastIndexAny(w.rest[:name[0]], " \t") + 1
 		}

@@ -18,7 +18,7 @@ const (
 
 var progress = map[string]int{booting: 20, installing: 40, desktopUp: 60, agentUp: 80, ready: 100}
 
-// phases is how far the boot is. Each tunnel reads it from where it left off.
+// phases records the progress of the boot. Each tunnel reads it from where the last one ended.
 type phases struct {
 	mu      sync.Mutex
 	reached []wire.Phase
@@ -35,8 +35,8 @@ func (p *phases) reach(phase, detail string) {
 	p.changed = make(chan struct{})
 }
 
-// say tells what goes on within the present phase; percent is of the whole installation. Nothing is
-// said before the first phase or after the last.
+// say records a detail of the current phase; percent is of the whole installation. It has no effect before the first
+// phase and after the last.
 func (p *phases) say(detail string, percent int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -45,7 +45,7 @@ func (p *phases) say(detail string, percent int) {
 		return
 	}
 	last := p.reached[n-1]
-	// Between this phase's own figure and the next one's, and never backwards.
+	// Between this phase's own figure and the next one's, and never decreasing.
 	to := progress[last.Phase] + 19
 	last.Detail, last.Progress, last.At = detail, max(last.Progress, min(progress[booting]+percent*60/100, to)), time.Now().UTC()
 	p.reached = append(p.reached, last)
@@ -53,7 +53,7 @@ func (p *phases) say(detail string, percent int) {
 	p.changed = make(chan struct{})
 }
 
-// after returns the phases reached beyond the first n and a channel closed at the next.
+// after returns the phases after the first n and a channel closed at the next one.
 func (p *phases) after(n int) ([]wire.Phase, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,7 +69,7 @@ func (p *phases) detail() string {
 	return p.reached[len(p.reached)-1].Detail
 }
 
-// present is the phase the boot is in.
+// present returns the current phase of the boot.
 func (p *phases) present() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 
 const redacted = "[redacted]"
 
-// keyShapes find what looks like a credential even where nobody told of it.
+// keyShapes match texts that look like a credential, even if they are not known as one.
 var keyShapes = regexp.MustCompile(`(?i)` + strings.Join([]string{
 	`\bsk-[a-z0-9_-]{12,}`, `\bAIza[0-9a-z_-]{20,}`, `\bgsk_[a-z0-9]{12,}`, `\bxai-[a-z0-9]{12,}`, `\btgp_[a-z0-9_-]{12,}`,
 	`\bhf_[a-z0-9]{12,}`, `gh[pousr]_[a-z0-9]{20,}`, `github_pat_[a-z0-9_]{20,}`, `glpat-[a-z0-9_-]{16,}`, `npm_[a-z0-9]{30,}`,
@@ -20,50 +20,50 @@ var keyShapes = regexp.MustCompile(`(?i)` + strings.Join([]string{
 	`\beyJ[a-z0-9_-]{8,}\.[a-z0-9_-]{8,}\.[a-z0-9_-]*`,
 }, "|"))
 
-// A private key as PEM: its first line, what follows, and its last line.
+// A private key as PEM: its first line, its content, and its last line.
 const (
 	keyBegin = `-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----`
 	keyBody  = `[\w+/=:,.\\\s\[\]-]*`
 	keyEnd   = `-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----`
 )
 
-// wholeKey finds a private key, and openKey what may belong to one whose last line is not there.
+// wholeKey matches a private key; openKey matches the content of one whose last line is missing.
 var (
 	wholeKey = regexp.MustCompile(`(?i)` + keyBegin + keyBody + `?` + keyEnd)
 	openKey  = regexp.MustCompile(`(?i)` + keyBegin + keyBody)
 )
 
-// userInfo finds the password in a URL, or a name there that is long enough for a token.
+// userInfo matches the password in a URL, or a user name that is long enough to be a token.
 var userInfo = regexp.MustCompile(`(?i)([a-z][a-z0-9+.-]*://[^\s/:@"'<>]*:)[^\s/"'<>]+@|(https?://)[^\s/:@"'<>]{16,}@`)
 
-// secretName is a secret's name from where that shows on.
+// secretName matches the part of a name that marks a secret, to its end.
 const secretName = `(?:secret|token|passw(?:or)?d|passphrase|key|authorization|credential|signature)[\w.-]*`
 
-// flagged finds the value that follows an option of such a name.
+// flagged matches the value after an option of such a name.
 var flagged = regexp.MustCompile(`(?i)(--[\w.-]*` + secretName + `[ \t]+)(?:(")[^"\n]+|(')[^'\n]+|[^\s"':=-]\S*)`)
 
-// dangling finds a name at the end of a text whose value is yet to come.
+// dangling matches a name at the end of a text, whose value follows later.
 var dangling = regexp.MustCompile(`(?i)(?:` + secretName + `\\*["']?\s*[:=]?\s*|\b(?:bearer|basic)\s+)+$`)
 
-// bearer finds a token by the scheme it is sent with.
+// bearer matches a token after its authentication scheme.
 var bearer = regexp.MustCompile(`(?i)\b(?:bearer|basic)\s+([a-z0-9._~+/=-]{8,})`)
 
-// named finds a value by the name it goes under: the end of the name, and the value in double quotes, single ones,
-// escaped ones, or none. One without quotes may be a name with a value itself, and so on.
+// named matches a value by its name: the end of the name, and the value in double quotes, single quotes, escaped quotes
+// or without any. A value without quotes may itself be a name with a value, and so on.
 var named = regexp.MustCompile(`(?i)(` + secretName + `)(?:\\*["'])?[ \t]*[:=]+[ \t]*(?:"((?:[^"\\\n]|\\.)+)|'([^'\n]+)|\\+["']([^"'\\\n]+)|` +
 	`(?:(?:bearer|basic|token)[ \t]+)?(` + bare + `(?:[ \t]*[:=]+[ \t]*` + bare + `)*[:=]*))`)
 
 const bare = `[^\s"',;&:=]+`
 
-// surely are the names whose values are secrets whatever they look like; those of other names have to look like one.
+// surely matches names whose values are always secrets; values of other names must look like a secret.
 var surely = regexp.MustCompile(`(?i)secret|token$|passw(?:or)?d|passphrase|authorization|(?:api|access|private)[_-]?key`)
 
-// plain are values that hide nothing, and stand behind names such as a package's.
+// plain matches values that are no secrets, as after the name of a package.
 var plain = []string{"true", "false", "null", "none", "undefined", "amd64", "arm64"}
 
 func secret(name, value string) bool {
 	switch {
-	case strings.HasPrefix(value, "-----BEGIN"): // is found by that
+	case strings.HasPrefix(value, "-----BEGIN"): // wholeKey and openKey match it
 		return false
 	case len(value) < 4 || slices.Contains(plain, strings.TrimRight(value, ".)}]")):
 		return false
@@ -73,7 +73,7 @@ func secret(name, value string) bool {
 	return telling(value)
 }
 
-// telling says whether a value looks like a secret: no word of a language and no count.
+// telling reports whether a value looks like a secret: neither a word of a language nor a count.
 func telling(value string) bool {
 	const digits = "0123456789"
 	switch {
@@ -85,7 +85,7 @@ func telling(value string) bool {
 	return len(value) >= 6 && strings.ContainsAny(value, digits) && strings.Trim(value, digits+".%") != ""
 }
 
-// replaceNamed replaces the values that go under a secret's name.
+// replaceNamed replaces the values after a secret's name.
 func replaceNamed(text string) string {
 	var b strings.Builder
 	at := 0
@@ -124,15 +124,15 @@ var (
 	keyRun    = regexp.MustCompile(`[A-Za-z0-9+/=]{16,}`)
 )
 
-// keyLines is more than a private key's PEM has.
+// keyLines is more than the lines of a private key in PEM.
 const keyLines = 300
 
-// privateKey finds the lines of a private key that come one after the other.
+// privateKey matches the lines of a private key that arrive one at a time.
 type privateKey struct {
-	left int // lines that may still belong to one
+	left int // lines that may still belong to the key
 }
 
-// clean removes what belongs to a key from the next line. Other programs' lines may stand in between.
+// clean removes the part of a key from the next line. Lines of other programs may come in between.
 func (k *privateKey) clean(line string) string {
 	if k.left > 0 {
 		end := keyEnds.FindStringIndex(line)
@@ -152,15 +152,15 @@ func (k *privateKey) clean(line string) string {
 	return line
 }
 
-// Redactor removes secrets from text on its way out of the machine.
+// Redactor removes secrets from text that leaves the machine.
 type Redactor struct {
 	mu    sync.RWMutex
 	known map[string][]string // set name → values
 	all   *strings.Replacer
 }
 
-// Know replaces the set of values kept under name. Values of less than 6 characters are ignored:
-// removing those would only damage the text.
+// Know replaces the set of known values under a name. It ignores values of less than 6 characters: removing them would
+// only damage the text.
 func (r *Redactor) Know(name string, values ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -177,7 +177,7 @@ func (r *Redactor) Know(name string, values ...string) {
 			all = append(all, v, url.QueryEscape(v), base64.StdEncoding.EncodeToString([]byte(v)), base64.RawURLEncoding.EncodeToString([]byte(v)))
 		}
 	}
-	sort.Slice(all, func(i, j int) bool { return len(all[i]) > len(all[j]) }) // the longest first
+	sort.Slice(all, func(i, j int) bool { return len(all[i]) > len(all[j]) }) // longest first
 	pairs := make([]string, 0, 2*len(all))
 	for _, v := range all {
 		pairs = append(pairs, v, redacted)
@@ -185,7 +185,7 @@ func (r *Redactor) Know(name string, values ...string) {
 	r.all = strings.NewReplacer(pairs...)
 }
 
-// Clean returns text without the known values and without what looks like a credential.
+// Clean returns text without the known values and without texts that look like credentials.
 func (r *Redactor) Clean(text string) string {
 	r.mu.RLock()
 	all := r.all

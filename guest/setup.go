@@ -20,7 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// part is desktop or agent, however it is run.
+// part is the desktop or the agent, of any kind.
 type part interface {
 	Run(ctx context.Context) error
 	Dial(ctx context.Context) (serve func(context.Context, net.Conn) error, err error)
@@ -30,7 +30,7 @@ type part interface {
 	Addr() string
 }
 
-// setup is the guest's part in making a bare machine into one of ours.
+// setup installs what a bare machine needs.
 type setup struct {
 	g         *Guest
 	installer *install.Installer
@@ -39,10 +39,10 @@ type setup struct {
 	complete  atomic.Bool // every step was tried
 }
 
-// prepareInstalled settles desktop and agent of a machine that is set up by its guest.
+// prepareInstalled creates the desktop and agent of a machine that its guest sets up.
 func (g *Guest) prepareInstalled() error {
 	if os.Getuid() != 0 {
-		return errors.New("install: only root can set a machine up")
+		return errors.New("install: only root can set up a machine")
 	}
 	standIn := g.c.Agent.Kind == agent.StandIn
 	s := &setup{g: g, desktop: make(chan struct{}), agent: make(chan struct{})}
@@ -52,7 +52,7 @@ func (g *Guest) prepareInstalled() error {
 		Logger: g.log, Output: g.lines.Writer("install: "),
 	})
 	if err != nil {
-		return fmt.Errorf("read what is installed: %w", err)
+		return fmt.Errorf("read the installed versions: %w", err)
 	}
 	g.setup = s
 	g.desktop = units.NewDesktop(units.DesktopConfig{
@@ -69,7 +69,7 @@ func (g *Guest) prepareInstalled() error {
 	return nil
 }
 
-// run installs what is missing. What it could not is no reason for the guest to end.
+// run installs what is missing. A failure does not end the guest.
 func (s *setup) run(ctx context.Context) error {
 	err := s.installer.Run(ctx,
 		func(p install.Progress) { s.g.phases.say(p.Detail, p.Percent) },
@@ -85,12 +85,12 @@ func (s *setup) run(ctx context.Context) error {
 			s.g.introduce()
 		})
 	if err != nil && ctx.Err() == nil {
-		s.g.log.Warn("some of it is not installed; the next boot tries again", "err", err)
+		s.g.log.Warn("installation incomplete, will retry at the next boot", "err", err)
 	}
 	return nil
 }
 
-// followUnits puts what the units say into the guest's log.
+// followUnits copies the units' log into the guest's.
 func (s *setup) followUnits(ctx context.Context) error {
 	path, err := exec.LookPath("journalctl")
 	if err != nil {
@@ -104,12 +104,12 @@ func (s *setup) followUnits(ctx context.Context) error {
 	return nil
 }
 
-// lacks tells whether this machine's agent cannot use the provider, as it has no plug-in for it.
+// lacks reports whether this machine's agent cannot use the provider because it has no plug-in for it.
 func (g *Guest) lacks(provider string) bool {
 	return g.setup != nil && slices.Contains(g.setup.installer.Lacks(), provider)
 }
 
-// versions is what this machine runs, by name.
+// versions returns the versions of what this machine runs, by name.
 func (g *Guest) versions() map[string]string {
 	v := map[string]string{"guest": g.version}
 	if g.setup != nil {
@@ -120,8 +120,8 @@ func (g *Guest) versions() map[string]string {
 	return v
 }
 
-// bootSecret returns the secrets of this boot: a guest that is restarted finds those that the units
-// already use. They are kept in memory only.
+// bootSecret returns the secrets of this boot. A restarted guest finds the secrets that the units already use. They are
+// kept only in memory.
 func bootSecret() (wire.Secret, error) {
 	if err := units.Folder(units.Dir); err != nil {
 		return wire.Secret{}, err

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// probe is a request that tells whether a provider takes a key, and costs nothing.
+// probe is a free request that shows whether a provider accepts a key.
 type probe struct {
 	provider string
 	env      string
 	url      string
-	header   string // that carries the key; "": Authorization, as a bearer token
+	header   string // the header with the key; "": Authorization, as a bearer token
 	extra    [2]string
 }
 
@@ -35,7 +35,7 @@ type probed struct {
 	Status   int    `json:"status,omitempty"` // of the provider's answer
 }
 
-// testAPI asks every provider that has a key whether it takes it.
+// testAPI asks each provider with a key whether it accepts that key.
 func (g *Guest) testAPI(ctx context.Context) map[string]any {
 	keys, _ := g.keys.Env()
 	results := make([]probed, len(g.probes))
@@ -69,7 +69,7 @@ func (g *Guest) try(ctx context.Context, p probe, key string) probed {
 		req.Header.Set(p.extra[0], p.extra[1])
 	}
 	res, err := g.client.Do(req)
-	if err != nil { // the error may hold the address asked; the result says enough
+	if err != nil { // the error may contain the requested address; the result is enough
 		r.Result = "unreachable"
 		return r
 	}
@@ -78,7 +78,7 @@ func (g *Guest) try(ctx context.Context, p probe, key string) probed {
 	r.Status = res.StatusCode
 	switch {
 	case res.StatusCode == http.StatusOK && g.lacks(p.provider):
-		r.Result = "no plug-in" // a good key that is of no use here
+		r.Result = "no plug-in" // the key is valid, but the agent cannot use it
 	case res.StatusCode == http.StatusOK:
 		r.Result = "accepted"
 	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden,

@@ -21,12 +21,12 @@ import (
 const (
 	firstWait = 50 * time.Millisecond
 	lastWait  = 5 * time.Second
-	longWait  = 30 * time.Second // after a refusal that time alone does not heal
+	longWait  = 30 * time.Second // after a refusal that a quick retry does not change
 )
 
-var errGoAway = errors.New("the control plane asked to dial again")
+var errGoAway = errors.New("the control plane asked this guest to reconnect")
 
-// tunnel keeps a tunnel to the control plane until ctx ends.
+// tunnel keeps a tunnel to the control plane open until ctx ends.
 func (g *Guest) tunnel(ctx context.Context) error {
 	// Jitter, so that a control plane's restart does not bring all machines back in one instant.
 	backoff := retry.Backoff{First: firstWait, Max: lastWait, Jitter: true}
@@ -46,14 +46,14 @@ func (g *Guest) tunnel(ctx context.Context) error {
 			backoff.Reset()
 		}
 		pause := backoff.Next()
-		g.log.Warn("no tunnel", "err", err, "again_in", pause.Round(time.Millisecond))
+		g.log.Warn("tunnel closed, will reconnect", "err", err, "again_in", pause.Round(time.Millisecond))
 		if retry.Sleep(ctx, pause) != nil {
 			return nil
 		}
 	}
 }
 
-// connect dials, proves who this is, and serves until the tunnel ends. The error says why.
+// connect dials, proves its identity, and serves until the tunnel ends. The error says why it ended.
 func (g *Guest) connect(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -79,7 +79,7 @@ func (g *Guest) connect(ctx context.Context) error {
 	now := time.Now()
 	g.connected.Store(&now)
 	defer g.connected.Store(nil)
-	g.log.Info("tunnel is up")
+	g.log.Info("tunnel connected")
 
 	all.Add(3)
 	go func() { defer all.Done(); cancel(g.speak(ctx, control)) }()
@@ -108,9 +108,9 @@ func (g *Guest) dial(ctx context.Context) (*websocket.Conn, error) {
 		switch websocket.CloseStatus(err) {
 		case wire.CloseUnauthorized:
 			g.forget()
-			return nil, errors.New("the control plane does not know this machine's key")
+			return nil, errors.New("the control plane does not have this machine's key")
 		case wire.CloseGone:
-			return nil, &refusedError{"the control plane knows no such instance any more"}
+			return nil, &refusedError{"the control plane no longer has this instance"}
 		case wire.CloseTooOften:
 			return nil, &refusedError{"the control plane says that this machine connects too often"}
 		case wire.CloseOwned:
@@ -128,7 +128,7 @@ func (g *Guest) greet(ctx context.Context, ws *websocket.Conn) error {
 		return err
 	}
 	if c.Version != wire.Version || len(c.Nonce) != 32 {
-		return fmt.Errorf("the control plane speaks version %d, not %d", c.Version, wire.Version)
+		return fmt.Errorf("the control plane uses version %d of the tunnel, and this guest %d", c.Version, wire.Version)
 	}
 	proof, err := json.Marshal(wire.Proof{
 		Version: wire.Version, Instance: g.c.Instance, Boot: g.boot,
@@ -176,7 +176,7 @@ func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
 		return err
 	}
 	said := 0
-	if g.announced { // only the present one again
+	if g.announced { // only the current one is sent again
 		reached, _ := g.phases.after(0)
 		said = max(0, len(reached)-1)
 	}
@@ -248,7 +248,7 @@ func (g *Guest) accept(ctx context.Context, session *yamux.Session, all *sync.Wa
 			defer g.streams.Add(-1)
 			defer stream.Close()
 			if err := g.serve(ctx, stream); err != nil && ctx.Err() == nil {
-				g.log.Info("a stream ended", "err", err)
+				g.log.Info("stream ended", "err", err)
 			}
 		}()
 	}
@@ -284,7 +284,7 @@ func (g *Guest) serve(ctx context.Context, stream *yamux.Stream) error {
 	return handle(ctx, streamConn{stream})
 }
 
-// streamConn makes Close end a blocked Read here too: yamux alone waits for the other side's end.
+// streamConn makes Close also end a blocked Read: yamux alone waits for the other side to close.
 type streamConn struct{ *yamux.Stream }
 
 func (s streamConn) Close() error {

@@ -83,8 +83,8 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
-// TestOperatorsWordEndsAParkedStream has an event that cannot be read in an instance's stream: the
-// operator's termination behind it is applied all the same, and the stream is parked no longer.
+// TestOperatorsWordEndsAParkedStream puts an unreadable event into an instance's stream: the operator's
+// termination behind it is applied all the same, and the stream is no longer parked.
 func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 	t.Parallel()
 	for name, late := range map[string]bool{"as it comes": false, "parked as well": true, "rebuilt": false} {
@@ -111,7 +111,7 @@ func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 					}
 				}
 			}
-			if late { // as a version parked it that did not know the word
+			if late { // parked, as by an older version that did not know such a termination
 				for _, p := range projections.All() {
 					for position := word - 2; position <= word; position++ {
 						if _, err := w.pool.Exec(t.Context(), `INSERT INTO read.parked (projection, position, stream, error) VALUES ($1, $2, 'instance/01I', 'as an earlier version')`, p.Name, position); err != nil {
@@ -138,7 +138,7 @@ func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 			if err != nil || !slices.Equal(ids, []string{"01J"}) {
 				t.Errorf("got %v alive, %v, want 01J", ids, err)
 			}
-			// A rebuild goes past the damaged event and comes to the same end.
+			// A rebuild passes the damaged event and ends with the same row.
 			for _, name := range []string{"instances", "history"} {
 				if _, err := projections.Rebuild(t.Context(), w.pool, w.store, find(t, name), nil); err != nil {
 					t.Fatal(err)
@@ -154,7 +154,7 @@ func TestOperatorsWordEndsAParkedStream(t *testing.T) {
 	}
 }
 
-// TestOverviews lists instances for an operator, also one of which no row exists as its first event is parked.
+// TestOverviews lists instances for an operator, also one without a row because its first event is parked.
 func TestOverviews(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

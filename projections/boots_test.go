@@ -34,13 +34,13 @@ func TestBootTimes(t *testing.T) {
 	}
 	ready, launched, attempted := phase(instance.PhaseReady), instance.MachineLaunched{Attempt: 1, Machine: "i"}, instance.LaunchAttempted{Attempt: 1}
 	stopped := []any{instance.StopRequested{}, instance.MachineStopped{Asked: true}}
-	// One that goes straight on, is restarted from within, is started again, and then never comes up.
+	// An instance that boots without trouble, is restarted from within, is started again, and then never comes up.
 	w.booted("01A", requested("large"), 1, attempted, 2, launched, 5, phase(instance.PhaseBooting), 10, phase(instance.PhaseDesktop),
 		20, phase(instance.PhaseBooting), 30, ready, 500, phase(instance.PhaseBooting), 600, ready,
 		700, stopped[0], stopped[1], 1000, instance.StartRequested{}, 1004, phase(instance.PhaseBooting), 1008, ready,
 		2000, stopped[0], stopped[1], 2010, instance.StartRequested{}, 2020, instance.CallRefused{Call: instance.CallStart, Verdict: instance.Never},
 		3000, phase(instance.PhaseBooting), 4000, ready)
-	// One whose clock jumps back, one that is stopped on its way and started from outside, one that is given up.
+	// An instance whose clock jumps back, one stopped during its boot and started from outside, one given up.
 	w.booted("01B", requested("large"), -50, attempted, -40, launched, -30, ready)
 	w.booted("01C", requested("small"), 1, attempted, 2, launched, 3, stopped[0], stopped[1], 90, instance.MachineRunning{}, 99, ready)
 	w.booted("01D", requested("small"), 1, attempted, 2, instance.LaunchAbandoned{Code: "c", Reason: "R."}, instance.Failed{Code: "c", Reason: "R."})

@@ -35,8 +35,8 @@ func (d damaged) ReadAll(ctx context.Context, after int64) iter.Seq2[eventstore.
 	}
 }
 
-// A row that cannot be read stops its stream in every read model and nothing else, and a rebuild goes
-// past it with the stream still parked.
+// A row that cannot be read stops its stream in every read model and nothing else. A rebuild passes it, with the
+// stream still parked.
 func TestDamageIsParked(t *testing.T) {
 	t.Parallel()
 	w, clean := newWorld(t), newWorld(t)
@@ -99,7 +99,7 @@ func TestDamageIsParked(t *testing.T) {
 	t.Logf("1 damaged row: %d rebuilds went past it, %d parked events applied once it was repaired", len(projections.All()), total)
 }
 
-// What a row can be damaged in: each is an event with its damage, and the rows around it are read.
+// Each way to damage a row gives an event with its damage, and the rows around it are read.
 func TestDamagedRowsAreRead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -20,7 +20,7 @@ type Fold struct {
 	Save func(rows []any) Statement
 }
 
-// statement returns the statement that brings the rows over the events; false: there is none to change.
+// statement returns the statement that applies the events to the rows; false: no row changes.
 func (f *Fold) statement(ctx context.Context, tx pgx.Tx, events []eventstore.Event) (Statement, bool, error) {
 	var ids []string
 	seen := make(map[string]bool, len(events))
@@ -50,7 +50,7 @@ func (f *Fold) statement(ctx context.Context, tx pgx.Tx, events []eventstore.Eve
 	return f.Save(changed), len(changed) > 0, nil
 }
 
-// column returns what value says of each row, as an array for a statement.
+// column returns a value of each row, as an array for a statement.
 func column[R, T any](rows []any, value func(R) T) []T {
 	values := make([]T, len(rows))
 	for i, row := range rows {

@@ -8,7 +8,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// Who did not ask for a stop reads whose it was, while it lasts and after it.
+// An owner who did not request a stop reads its cause, during the stop and after it.
 func TestStopFromOutsideHasAReason(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

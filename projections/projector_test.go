@@ -81,7 +81,7 @@ func TestEveryEventIsApplied(t *testing.T) {
 	}
 }
 
-// The rows say what the deciders' own fold says (I4).
+// The rows equal the fold of whole streams, although a row keeps only a part of the state.
 func TestInstancesEqualTheFold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -113,7 +113,7 @@ func TestInstancesEqualTheFold(t *testing.T) {
 	t.Logf("%d streams ended %v", len(states), statuses)
 }
 
-// However often and in whatever order a feed repeats itself, rows are as from one clean pass.
+// A feed may repeat and reorder events: the rows are those of one clean pass.
 func TestDuplicatesAndReordering(t *testing.T) {
 	t.Parallel()
 	w, clean := newWorld(t), newWorld(t)
@@ -273,7 +273,7 @@ func TestPoisonIsParked(t *testing.T) {
 	}
 }
 
-// Poison of the real kinds: a schema from the future, an unknown type, data that breaks a constraint.
+// Poison as it really occurs: a schema from the future, an unknown type, data that breaks a constraint.
 func TestPoisonKinds(t *testing.T) {
 	t.Parallel()
 	requested := func(id string) instance.Event {
@@ -430,7 +430,7 @@ func TestProjectorOutlivesLostConnections(t *testing.T) {
 	}
 }
 
-// No database at all is no reason to end.
+// A projector keeps trying without any database.
 func TestProjectorOutlivesNoDatabase(t *testing.T) {
 	t.Parallel()
 	pool, err := pgxpool.New(t.Context(), "postgres://127.0.0.1:1/none?connect_timeout=1")

@@ -90,8 +90,8 @@ func TestReaderLiveOfNothing(t *testing.T) {
 	}
 }
 
-// What Live says holds for its position, also while instances come and a rebuild switches the
-// tables under it: the saga would miss an instance that is in neither.
+// The list of Live holds for its position, also while instances are added and a rebuild switches the
+// tables: the saga would miss an instance that is in neither.
 func TestReaderLiveDuringRebuilds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -294,7 +294,7 @@ func TestProgress(t *testing.T) {
 	})
 }
 
-// Waiting for what one wrote, then reading it.
+// A caller that waits for its own write can read it.
 func TestReadYourWrites(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -313,8 +313,8 @@ func TestReadYourWrites(t *testing.T) {
 	}
 }
 
-// With one connection for everybody: whatever opens names asks for it again, so it must have been
-// given back before.
+// With a single connection: the vault that opens names needs it too, so the reader must have released it
+// before.
 func TestReaderHoldsNoConnectionWhileItOpens(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -333,7 +333,7 @@ func TestReaderHoldsNoConnectionWhileItOpens(t *testing.T) {
 	reader.Pool = pool
 	reader.Open = func(ctx context.Context, account, label string, sealed []byte) ([]byte, error) {
 		opened++
-		if err := pool.Ping(ctx); err != nil { // as a vault whose key is not at hand
+		if err := pool.Ping(ctx); err != nil { // as a vault that must fetch the key
 			return nil, err
 		}
 		return open(ctx, account, label, sealed)

@@ -18,7 +18,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// Canaries: what is sealed or secret in the events, and must not be in any history.
+// Canaries: sealed or secret values of the events, which must not be in any history.
 const (
 	canaryMail, canaryHash, canaryKey, canaryName = "canary-mail", "canary-hash", "canary-apikey", "canary-name"
 	canaryUserData, canaryGuest, canaryToken      = "canary-userdata", "canary-guest-key-32-bytes-long--", "canary-token"

@@ -48,7 +48,7 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// open stands in for a vault: it takes off what seal put on.
+// open replaces a vault: it removes what seal added.
 func open(_ context.Context, account, label string, sealed []byte) ([]byte, error) {
 	prefix := "sealed for " + account + " as " + label + ": "
 	if len(sealed) < len(prefix) || string(sealed[:len(prefix)]) != prefix {
@@ -221,7 +221,7 @@ func (w *world) dumps() (all string) {
 	return all
 }
 
-// same compares two dumps and shows where they part.
+// same compares two dumps and shows the first difference.
 func same(t testing.TB, got, want string) {
 	t.Helper()
 	x, y := strings.Split(got, "\n"), strings.Split(want, "\n")

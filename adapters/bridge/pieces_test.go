@@ -72,7 +72,7 @@ func FuzzViewFilter(f *testing.F) {
 			t.Fatalf("whole %v %v, cut %v %v", want, errWhole, got, errCut)
 		}
 		if len(got) > len(in) || len(cut.head) > 20 {
-			t.Fatalf("got %d bytes of %d and a head of %d, want no more bytes and a head of at most 20", len(got), len(in), len(cut.head))
+			t.Fatalf("got %d bytes of %d and a head of %d, want no extra bytes and a head of at most 20", len(got), len(in), len(cut.head))
 		}
 	})
 }

@@ -52,7 +52,7 @@ func (b *Bridge) turn() time.Duration {
 // connection before the close code is sent. Closing the connection ends them.
 type browser struct {
 	*websocket.Conn
-	end   func(error) // ends the session, with a code where it is an *ending
+	end   func(error) // ends the session, with a code if the error is an *ending
 	watch *time.Timer // disconnects a browser that does not read
 	every time.Duration
 	mu    sync.Mutex // of watch: an agent session writes from two goroutines
@@ -100,7 +100,7 @@ func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer,
 		legs.Go(func() {
 			err := crash.Guard(func() error { return leg(ctx, w) })()
 			if p := crash.Of(err); p != nil {
-				b.log.Error("panic in a bridge", "instance", s.Instance, "panic", p.Text, "stack", p.Stack)
+				b.log.Error("bridge panicked", "instance", s.Instance, "panic", p.Text, "stack", p.Stack)
 			}
 			cancel(err)
 		})

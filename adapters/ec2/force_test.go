@@ -8,6 +8,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner/provisionertest"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
@@ -17,22 +18,22 @@ import (
 func TestForce(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
-		s.start()
-		id, other := s.create(), s.create()
-		s.until("to run", id, status(instance.Running))
-		s.until("to run", other, status(instance.Running))
-		s.stop()
+		s.Start()
+		id, other := s.Create(), s.Create()
+		s.Until("to run", id, provisionertest.Status(instance.Running))
+		s.Until("to run", other, provisionertest.Status(instance.Running))
+		s.Stop()
 		stream := eventstore.StreamID{Aggregate: "instance", ID: id}
-		version, err := s.store.Version(context.Background(), stream)
+		version, err := s.Version(context.Background(), stream)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.store.Append(context.Background(), eventstore.Append{Writes: []eventstore.Write{{Stream: stream, Expected: version, Events: []eventstore.NewEvent{
+		if _, err := s.Append(context.Background(), eventstore.Append{Writes: []eventstore.Write{{Stream: stream, Expected: version, Events: []eventstore.NewEvent{
 			{ID: "damaged", Type: "instance.renamed", Schema: 1, Time: time.Now(), Data: json.RawMessage(`"damaged"`)},
 		}}}}); err != nil {
 			t.Fatal(err)
 		}
-		f := &commands.Force{Log: s.log, Cloud: s.newCloud(), Owner: func(context.Context, string) (string, error) { return "", nil }}
+		f := &commands.Force{Log: s.Log, Cloud: s.newCloud(), Owner: func(context.Context, string) (string, error) { return "", nil }}
 		done, err := f.Terminate(context.Background(), id)
 		if err != nil || len(done.Machines) != 1 || done.Account == "" || !done.Released {
 			t.Fatalf("got %+v, %v, want no error, len(done.Machines) 1, done.Account not empty and done.Released true", done, err)
@@ -45,8 +46,8 @@ func TestForce(t *testing.T) {
 		if again, err := f.Terminate(context.Background(), id); err != nil || !again.Already || len(again.Machines) > 0 {
 			t.Errorf("again: got %+v, %v, want no error, again.Already true and no again.Machines", again, err)
 		}
-		if len(s.wrongs) > 0 {
-			t.Error(s.wrongs)
+		if wrongs := s.Wrongs(); len(wrongs) > 0 {
+			t.Error(wrongs)
 		}
 	})
 }

@@ -16,7 +16,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
 	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner/provisionertest"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
@@ -158,7 +160,7 @@ var planted = map[string]func(*setup){
 			return &mistaken{Inventory: i, freeze: func(p machines.LaunchPlan) (instance.Spec, error) {
 				s, err := i.Freeze(p)
 				if err == nil {
-					token, _ := tokens{}.Token(p.Instance, p.Attempt, "k1")
+					token, _ := commandstest.Tokens{}.Token(p.Instance, p.Attempt, "k1")
 					_, _ = i.Launch(context.Background(), s, strings.ReplaceAll(s.UserData, machines.TokenPlaceholder, token))
 				}
 				return s, err
@@ -209,7 +211,7 @@ func TestPlantedFaultsAreCaught(t *testing.T) {
 					if strings.HasPrefix(name, "two sagas") {
 						sagas, c.reconcile = 2, true // as in TestTwoSagas, which finds no fault
 					}
-					_, found = schedule(t, c, sagas, &tally{})
+					_, found = schedule(t, c, sagas, &provisionertest.Tally{})
 				})
 				if found != nil {
 					text := found.Error()

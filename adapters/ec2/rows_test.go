@@ -11,8 +11,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 	"github.com/cloudbot-ai/control-plane/commands/provisioner"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner/provisionertest"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
-	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 func many(n int, f ec2test.Fate) (list []ec2test.Fate) {
@@ -59,9 +59,9 @@ func TestLaunchRows(t *testing.T) {
 			t.Parallel()
 			play(t, setup{seed: 3, plan: slow}, func(s *stage) {
 				s.srv.Script("RunInstances", c.fates...)
-				s.start()
-				id := s.create()
-				st := s.until(string(c.want), id, func(st instance.State) bool {
+				s.Start()
+				id := s.Create()
+				st := s.Until(string(c.want), id, func(st instance.State) bool {
 					return st.Status == c.want && (st.Status != instance.Running || st.Ready())
 				})
 				if n := len(s.srv.Machines()); n != c.machines || st.Attempts != c.attempts || c.code != "" && st.Abandoned.Code != c.code {
@@ -84,9 +84,9 @@ func TestRefusedAfterALostReply(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: ec2test.Plan{Boot: ec2test.Span{Min: time.Minute}}}, func(s *stage) {
 		s.srv.Script("RunInstances", ec2test.Fate{Cut: true, Effect: true}, ec2test.Fate{Code: "UnauthorizedOperation", Status: 403})
-		s.start()
-		id := s.create()
-		st := s.until("ready", id, ready)
+		s.Start()
+		id := s.Create()
+		st := s.Until("ready", id, provisionertest.Ready)
 		if st.Attempts != 1 || len(s.srv.Machines()) != 1 {
 			t.Errorf("got %+v, want st.Attempts 1 and len(s.srv.Machines()) 1", st)
 		}
@@ -101,14 +101,14 @@ func TestNotFoundForAMinute(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			play(t, setup{seed: 1, plan: ec2test.Plan{Unknown: ec2test.Span{Min: 4 * time.Minute}}}, func(s *stage) {
-				s.start()
-				id := s.create()
-				s.until("launched", id, func(st instance.State) bool { return st.Machine != "" })
+				s.Start()
+				id := s.Create()
+				s.Until("launched", id, func(st instance.State) bool { return st.Machine != "" })
 				if command == "" {
-					s.until("ready", id, ready)
+					s.Until("ready", id, provisionertest.Ready)
 				} else {
-					s.do(command, id)
-					s.until("terminated", id, status(instance.StatusTerminated))
+					s.Do(command, id)
+					s.Until("terminated", id, provisionertest.Status(instance.StatusTerminated))
 				}
 				s.agreed()
 			})
@@ -122,20 +122,20 @@ func TestStartWithoutCapacity(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			play(t, setup{seed: 1, plan: slow}, func(s *stage) {
-				s.start()
-				id := s.create()
-				was := s.until("ready", id, ready).Address
-				s.do("stop", id)
-				s.until("stopped", id, status(instance.Stopped))
+				s.Start()
+				id := s.Create()
+				was := s.Until("ready", id, provisionertest.Ready).Address
+				s.Do("stop", id)
+				s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 				s.srv.Script("StartInstances", many(n, ec2test.Fate{Code: "InsufficientInstanceCapacity", Status: 500})...)
 				began := time.Now()
-				s.do("start", id)
+				s.Do("start", id)
 				if n == 10 {
-					st := s.until("stopped", id, status(instance.Stopped))
+					st := s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 					if st.Refusal == "" || time.Since(began) < 2*time.Minute || s.srv.Calls()["StartInstances"] != 10 {
 						t.Errorf("after %v: %+v, want st.Refusal not empty, time.Since(began) at least %v and s.srv.Calls()[\"StartInstances\"] 10", time.Since(began), st, 2*time.Minute)
 					}
-				} else if st := s.until("ready", id, ready); st.Address == was || st.Address == "" {
+				} else if st := s.Until("ready", id, provisionertest.Ready); st.Address == was || st.Address == "" {
 					t.Errorf("its address is still %q, want st.Address other than %v and st.Address not empty", st.Address, was)
 				}
 				s.agreed()
@@ -147,9 +147,9 @@ func TestStartWithoutCapacity(t *testing.T) {
 func TestChangedFromOutside(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
-		s.start()
-		id := s.create()
-		m := s.until("ready", id, ready).Machine
+		s.Start()
+		id := s.Create()
+		m := s.Until("ready", id, provisionertest.Ready).Machine
 		for _, c := range []struct {
 			to   ec2test.State
 			want instance.Status
@@ -157,10 +157,10 @@ func TestChangedFromOutside(t *testing.T) {
 			if err := s.srv.Outside(m, c.to); err != nil {
 				t.Fatal(err)
 			}
-			s.until(string(c.want), id, func(st instance.State) bool { return st.Status == c.want && (c.want != instance.Running || st.Ready()) })
+			s.Until(string(c.want), id, func(st instance.State) bool { return st.Status == c.want && (c.want != instance.Running || st.Ready()) })
 			s.agreed()
 		}
-		if s.count("instance.machine_gone") != 1 {
+		if s.Count("instance.machine_gone") != 1 {
 			t.Error("its end is not in the log")
 		}
 	})
@@ -170,13 +170,13 @@ func TestChangedFromOutside(t *testing.T) {
 func TestDiesWhileComingUp(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
-		s.start()
-		id := s.create()
-		m := s.until("launched", id, func(st instance.State) bool { return st.Machine != "" }).Machine
+		s.Start()
+		id := s.Create()
+		m := s.Until("launched", id, func(st instance.State) bool { return st.Machine != "" }).Machine
 		s.srv.Kill(m, "Client.VolumeLimitExceeded")
-		s.until("failed", id, status(instance.StatusFailed))
-		if want := "disk space"; s.count("instance.failed") != 1 || !containsReason(s, id, want) {
-			t.Errorf("the reason does not speak of %s, want s.count(\"instance.failed\") 1 and containsReason(s, id, want) true\n%s", want, s.history())
+		s.Until("failed", id, provisionertest.Status(instance.StatusFailed))
+		if want := "disk space"; s.Count("instance.failed") != 1 || !containsReason(s, id, want) {
+			t.Errorf("the reason does not speak of %s, want s.Count(\"instance.failed\") 1 and containsReason(s, id, want) true\n%s", want, s.History())
 		}
 		s.agreed()
 	})
@@ -188,15 +188,15 @@ func TestStopThatNeverEnds(t *testing.T) {
 	plan := slow
 	plan.Stuck = 1000
 	play(t, setup{seed: 1, plan: plan}, func(s *stage) {
-		s.start()
-		id := s.create()
-		s.until("ready", id, ready)
-		s.do("stop", id)
-		st := s.until("a reason", id, func(st instance.State) bool { return st.Code == "stop_forced" })
+		s.Start()
+		id := s.Create()
+		s.Until("ready", id, provisionertest.Ready)
+		s.Do("stop", id)
+		st := s.Until("a reason", id, func(st instance.State) bool { return st.Code == "stop_forced" })
 		if st.Refusal == "" {
 			t.Errorf("got %+v, want st.Refusal not empty", st)
 		}
-		s.until("stopped", id, status(instance.Stopped))
+		s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 		if n := s.srv.Calls()["StopInstances"]; n > 5 {
 			t.Errorf("%d stop calls, want at most 5", n)
 		}
@@ -210,26 +210,26 @@ func TestOutsideStopNeverEnds(t *testing.T) {
 	plan := slow
 	plan.Stuck = 1000
 	play(t, setup{seed: 1, plan: plan}, func(s *stage) {
-		s.start()
-		id := s.create()
-		s.until("ready", id, ready)
-		if err := s.srv.Outside(s.state(id).Machine, ec2test.Stopped); err != nil {
+		s.Start()
+		id := s.Create()
+		s.Until("ready", id, provisionertest.Ready)
+		if err := s.srv.Outside(s.State(id).Machine, ec2test.Stopped); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		s.until("stopping", id, status(instance.Stopping))
-		if took := time.Since(began); took > 5*time.Minute || !s.state(id).Outside {
-			t.Errorf("told after %v: %+v, want took at most %v and s.state(id).Outside true", took, s.state(id), 5*time.Minute)
+		s.Until("stopping", id, provisionertest.Status(instance.Stopping))
+		if took := time.Since(began); took > 5*time.Minute || !s.State(id).Outside {
+			t.Errorf("told after %v: %+v, want took at most %v and s.State(id).Outside true", took, s.State(id), 5*time.Minute)
 		}
 		if s.srv.Calls()["StopInstances"] != 0 {
 			t.Error("we stop it ourselves at once, and the report may be stale")
 		}
-		s.until("stopped", id, status(instance.Stopped))
+		s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 		if took := time.Since(began); took > 20*time.Minute {
 			t.Errorf("stopped after %v, want at most %v", took, 20*time.Minute)
 		}
-		s.do("start", id)
-		s.until("ready", id, ready)
+		s.Do("start", id)
+		s.Until("ready", id, provisionertest.Ready)
 		s.agreed()
 	})
 }
@@ -238,13 +238,12 @@ func TestOutsideStopNeverEnds(t *testing.T) {
 func TestOneCallForMany(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, poll: time.Second, plan: ec2test.Plan{Boot: ec2test.Span{Min: 4 * time.Minute}}}, func(s *stage) {
-		s.instances.Limit = 40
-		s.start()
+		s.Instances.Limit = 40
+		s.Start()
 		for range 40 {
-			s.create()
+			s.Create()
 		}
-		_ = retry.Sleep(context.Background(), 4*time.Minute-time.Second)
-		synctest.Wait()
+		s.Sleep(4*time.Minute - time.Second)
 		if n := s.srv.Calls()["DescribeInstances"]; n > 120 || n < 40 { // one a second would be 240
 			t.Errorf("%d calls in four minutes for 40 machines, want n at most 120 and n at least 40", n)
 		}
@@ -256,31 +255,30 @@ func TestTheGuestsWordBringsALook(t *testing.T) {
 	t.Parallel()
 	const takes = 31 * time.Second // a round begins every thirty
 	play(t, setup{seed: 1, plan: ec2test.Plan{Boot: ec2test.Span{Min: takes}}}, func(s *stage) {
-		s.start()
-		id := s.create()
+		s.Start()
+		id := s.Create()
 		boots := func(what string) {
 			t.Helper()
-			_ = retry.Sleep(context.Background(), takes+time.Second)
-			synctest.Wait()
-			if st := s.state(id); st.Running {
+			s.Sleep(takes + time.Second)
+			if st := s.State(id); st.Running {
 				t.Fatalf("%s: got a look before the guest connected, want none", what)
 			}
 			before := s.srv.Calls()["DescribeInstances"]
-			s.speak(nil)
+			s.Speak(nil)
 			synctest.Wait()
-			if st := s.state(id); st.Status != instance.Running || st.Address == "" {
+			if st := s.State(id); st.Status != instance.Running || st.Address == "" {
 				t.Errorf("%s: %s at %q with a guest that speaks, want st.Status %v and st.Address not empty", what, st.Status, st.Address, instance.Running)
 			}
-			s.speak(nil)
+			s.Speak(nil)
 			synctest.Wait()
 			if n := s.srv.Calls()["DescribeInstances"] - before; n != 1 {
 				t.Errorf("%s: %d looks, want 1", what, n)
 			}
 		}
 		boots("launch")
-		s.do("stop", id)
-		s.until("stopped", id, status(instance.Stopped))
-		s.do("start", id)
+		s.Do("stop", id)
+		s.Until("stopped", id, provisionertest.Status(instance.Stopped))
+		s.Do("start", id)
 		boots("start")
 	})
 }
@@ -291,24 +289,24 @@ func TestTheGuestsWordBringsALook(t *testing.T) {
 // than that with a launch refused all the time.
 func TestTwoSagas(t *testing.T) {
 	t.Parallel()
-	var counts tally
+	var counts provisionertest.Tally
 	const schedules = 60
 	for seed := range uint64(schedules) {
 		synctest.Test(t, func(t *testing.T) {
 			s, err := schedule(t, setup{seed: seed, plan: rough(), reconcile: true, workers: 1}, 2, &counts)
 			if err != nil {
-				t.Errorf("seed %d: %v\n%s", seed, err, s.history())
+				t.Errorf("seed %d: %v\n%s", seed, err, s.History())
 			}
 		})
 	}
-	t.Logf("%d schedules: %v", schedules, counts.counts)
+	t.Logf("%d schedules: %v", schedules, &counts)
 }
 
 func TestReconciler(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
 		cloud := s.newCloud()
-		rec := &provisioner.Reconciler{Log: s.log, Cloud: cloud, Live: s.live}
+		rec := &provisioner.Reconciler{Log: s.Log, Cloud: cloud, Live: s.Live}
 		look := func(dry bool) provisioner.Report {
 			t.Helper()
 			rec.DryRun = dry
@@ -324,47 +322,46 @@ func TestReconciler(t *testing.T) {
 		nameless := s.srv.Put("", map[string]string{"cloudbot:environment": environment})
 
 		// The answer to a launch is lost and the saga dies: the machine is adopted.
-		s.crashes(func(point string) bool { return point == "call.call.launch.after" })
-		s.start()
-		adopted := s.create()
-		_ = retry.Sleep(context.Background(), time.Minute)
-		synctest.Wait()
-		if !s.dead() || !s.state(adopted).Open {
-			t.Fatalf("not open: got %+v, want s.dead() true and s.state(adopted).Open true", s.state(adopted))
+		s.CrashAt(func(point string) bool { return point == "call.call.launch.after" })
+		s.Start()
+		adopted := s.Create()
+		s.Sleep(time.Minute)
+		if !s.Dead() || !s.State(adopted).Open {
+			t.Fatalf("not open: got %+v, want s.Dead() true and s.State(adopted).Open true", s.State(adopted))
 		}
-		s.crashes(nil)
-		if report := look(true); report.Count(provisioner.Adopt) != 1 || report.Count(provisioner.Stranger) != 2 || s.state(adopted).Machine != "" {
-			t.Errorf("dry: got %+v, want report.Count(provisioner.Adopt) 1, report.Count(provisioner.Stranger) 2 and s.state(adopted).Machine \"\"", report)
+		s.CrashAt(nil)
+		if report := look(true); report.Count(provisioner.Adopt) != 1 || report.Count(provisioner.Stranger) != 2 || s.State(adopted).Machine != "" {
+			t.Errorf("dry: got %+v, want report.Count(provisioner.Adopt) 1, report.Count(provisioner.Stranger) 2 and s.State(adopted).Machine \"\"", report)
 		}
-		if report := look(false); report.Count(provisioner.Adopt) != 1 || s.state(adopted).Machine == "" || s.state(adopted).Attempts != 1 {
-			t.Errorf("got %+v %+v, want report.Count(provisioner.Adopt) 1, s.state(adopted).Machine not empty and s.state(adopted).Attempts 1", report, s.state(adopted))
+		if report := look(false); report.Count(provisioner.Adopt) != 1 || s.State(adopted).Machine == "" || s.State(adopted).Attempts != 1 {
+			t.Errorf("got %+v %+v, want report.Count(provisioner.Adopt) 1, s.State(adopted).Machine not empty and s.State(adopted).Attempts 1", report, s.State(adopted))
 		}
 
 		// A launch that takes effect after its attempt was given up.
 		s.srv.Script("RunInstances", ec2test.Fate{Code: "InsufficientInstanceCapacity", Status: 500})
-		s.start()
-		s.until("ready", adopted, ready)
-		twice := s.create()
-		s.until("ready", twice, ready)
+		s.Start()
+		s.Until("ready", adopted, provisionertest.Ready)
+		twice := s.Create()
+		s.Until("ready", twice, provisionertest.Ready)
 		copied := s.srv.Put("", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": twice, "cloudbot:attempt": "1"})
 		double := s.srv.Put(twice+"-1", map[string]string{"cloudbot:environment": environment, "cloudbot:instance": twice, "cloudbot:attempt": "1"})
 		if report := look(false); report.Count(provisioner.Young) != 1 || report.Count(provisioner.Terminate) != 0 {
 			t.Errorf("while it is young: got %+v, want report.Count(provisioner.Young) 1 and report.Count(provisioner.Terminate) 0", report)
 		}
-		_ = retry.Sleep(context.Background(), 3*time.Minute)
+		s.Sleep(3 * time.Minute)
 		if report := look(false); report.Count(provisioner.Terminate) != 1 || report.Count(provisioner.Stranger) != 3 {
 			t.Errorf("got %+v, want report.Count(provisioner.Terminate) 1 and report.Count(provisioner.Stranger) 3", report)
 		}
 
 		// The log is behind the cloud: the machine stopped while no saga looked.
-		s.stop()
-		machine := s.state(twice).Machine
+		s.Stop()
+		machine := s.State(twice).Machine
 		if err := s.srv.Outside(machine, ec2test.Stopped); err != nil {
 			t.Fatal(err)
 		}
-		_ = retry.Sleep(context.Background(), 3*time.Minute)
-		if report := look(false); report.Count(provisioner.Repair) != 1 || s.state(twice).Status != instance.Stopped {
-			t.Errorf("got %+v %+v, want report.Count(provisioner.Repair) 1 and s.state(twice).Status %v", report, s.state(twice), instance.Stopped)
+		s.Sleep(3 * time.Minute)
+		if report := look(false); report.Count(provisioner.Repair) != 1 || s.State(twice).Status != instance.Stopped {
+			t.Errorf("got %+v %+v, want report.Count(provisioner.Repair) 1 and s.State(twice).Status %v", report, s.State(twice), instance.Stopped)
 		}
 		if report := look(false); len(report.Findings) != 3 {
 			t.Errorf("a second look finds %+v, want 3", report)
@@ -403,35 +400,33 @@ func TestWrongAccount(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			play(t, setup{seed: 1, plan: slow}, func(s *stage) {
-				s.instances.Limit = 7
-				s.start()
+				s.Instances.Limit = 7
+				s.Start()
 				var ids []string
 				for range c.n {
-					ids = append(ids, s.create())
+					ids = append(ids, s.Create())
 				}
 				for _, id := range ids {
-					s.until("ready", id, ready)
+					s.Until("ready", id, provisionertest.Ready)
 				}
-				s.stop()
+				s.Stop()
 				right := s.srv
 				s.srv, s.reconcile = ec2test.New(ec2test.Config{}), true
-				s.start()
+				s.Start()
 				if c.more {
-					s.until("running", s.create(), status(instance.Running))
+					s.Until("running", s.Create(), provisionertest.Status(instance.Running))
 				}
-				_ = retry.Sleep(context.Background(), c.within)
-				synctest.Wait()
-				rec := &provisioner.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live}
+				s.Sleep(c.within)
+				rec := &provisioner.Reconciler{Log: s.Log, Cloud: s.newCloud(), Live: s.Live}
 				if report, err := rec.Reconcile(context.Background()); err != nil || c.kept && report.Count(provisioner.Missing) != c.n {
 					t.Errorf("got %+v %v, want no error and %d missing: %v", report, err, c.n, c.kept)
 				}
 				s.holds(ids, c.kept)
-				s.stop()
+				s.Stop()
 
 				s.srv = right
-				s.start()
-				_ = retry.Sleep(context.Background(), time.Hour)
-				synctest.Wait()
+				s.Start()
+				s.Sleep(time.Hour)
 				rec.Cloud, rec.DryRun = s.newCloud(), true
 				if report, err := rec.Reconcile(context.Background()); err != nil || !c.kept && report.Count(provisioner.Returned) != c.n {
 					t.Errorf("got %+v %v, want no error and %d returned: %v", report, err, c.n, !c.kept)
@@ -458,9 +453,9 @@ func TestEveryPlaceIsAsked(t *testing.T) {
 			s.srv.SetFull("t3a.large", subnet, subnet != "subnet-d")
 		}
 		s.policy.Attempts = max(6, attempts)
-		s.start()
-		id := s.create()
-		if st := s.until("ready", id, ready); st.Attempts != 8 || attempts != 8 {
+		s.Start()
+		id := s.Create()
+		if st := s.Until("ready", id, provisionertest.Ready); st.Attempts != 8 || attempts != 8 {
 			t.Errorf("got %d attempts of %d, want st.Attempts 8 and attempts 8", st.Attempts, attempts)
 		}
 		s.agreed()
@@ -471,13 +466,13 @@ func TestEveryPlaceIsAsked(t *testing.T) {
 func TestMissingBelieved(t *testing.T) {
 	t.Parallel()
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
-		s.start()
-		id := s.create()
-		s.until("ready", id, ready)
-		s.stop()
+		s.Start()
+		id := s.Create()
+		s.Until("ready", id, provisionertest.Ready)
+		s.Stop()
 		s.srv = ec2test.New(ec2test.Config{})
-		_ = retry.Sleep(context.Background(), time.Hour)
-		rec := &provisioner.Reconciler{Log: s.log, Cloud: s.newCloud(), Live: s.live, BelieveMissing: true}
+		s.Sleep(time.Hour)
+		rec := &provisioner.Reconciler{Log: s.Log, Cloud: s.newCloud(), Live: s.Live, BelieveMissing: true}
 		if report, err := rec.Reconcile(context.Background()); err != nil || report.Count(provisioner.Missing) != 1 {
 			t.Errorf("got %+v %v, want no error and 1", report, err)
 		}
@@ -493,7 +488,7 @@ func (s *stage) holds(ids []string, run bool) {
 		want = instance.Running
 	}
 	for _, id := range ids {
-		if st := s.state(id); st.Status != want {
+		if st := s.State(id); st.Status != want {
 			s.t.Errorf("%s is %s, not %s", id, st.Status, want)
 		}
 	}
@@ -506,47 +501,38 @@ func TestStartUndone(t *testing.T) {
 		t.Run(fmt.Sprint("always ", always), func(t *testing.T) {
 			t.Parallel()
 			play(t, setup{seed: 1, plan: slow}, func(s *stage) {
-				s.start()
-				id := s.create()
-				s.until("ready", id, ready)
-				s.do("stop", id)
-				s.until("stopped", id, status(instance.Stopped))
+				s.Start()
+				id := s.Create()
+				s.Until("ready", id, provisionertest.Ready)
+				s.Do("stop", id)
+				s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 				undoing := slow
 				undoing.Undone = 1000
 				s.srv.SetPlan(undoing)
-				s.do("start", id)
-				s.until("undone", id, func(st instance.State) bool { return st.Undone > 0 })
+				s.Do("start", id)
+				s.Until("undone", id, func(st instance.State) bool { return st.Undone > 0 })
 				if !always {
 					s.srv.SetPlan(slow)
-					s.until("ready", id, ready)
+					s.Until("ready", id, provisionertest.Ready)
 					s.agreed()
 					return
 				}
-				st := s.until("stopped", id, status(instance.Stopped))
+				st := s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 				if n := s.srv.Calls()["StartInstances"]; n != instance.MaxUndone || !strings.Contains(st.Refusal, "encryption key") {
 					t.Errorf("%d calls, and the reason is %q, want n %v and \"encryption key\" in st.Refusal", n, st.Refusal, instance.MaxUndone)
 				}
 				s.agreed()
 				s.srv.SetPlan(slow)
-				s.do("start", id)
-				s.until("ready", id, ready)
+				s.Do("start", id)
+				s.Until("ready", id, provisionertest.Ready)
 				s.agreed()
 			})
 		})
 	}
 }
 
-func (s *stage) count(typ string) (n int) {
-	for e, err := range s.store.ReadAll(context.Background(), 0) {
-		if err == nil && e.Type == typ {
-			n++
-		}
-	}
-	return n
-}
-
 func containsReason(s *stage, id, part string) bool {
-	for e, err := range s.store.ReadAll(context.Background(), 0) {
+	for e, err := range s.ReadAll(context.Background(), 0) {
 		if err == nil && e.Stream.ID == id && e.Type == "instance.failed" {
 			return strings.Contains(string(e.Data), part)
 		}

@@ -1,22 +1,16 @@
 package ec2_test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
-
-	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/commands/provisioner/provisionertest"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
-	"github.com/cloudbot-ai/control-plane/internal/retry"
-
-	"errors"
 )
 
 // slow is a cloud that is slow and never fails.
@@ -42,131 +36,78 @@ func roughest() ec2test.Plan {
 	return p
 }
 
-// tally counts the faults that the schedules met, so that a run without any is noticed.
-type tally struct {
-	mu     sync.Mutex
-	counts map[string]int
-}
-
-func (c *tally) add(what string, n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.counts == nil {
-		c.counts = map[string]int{}
-	}
-	c.counts[what] += n
-}
-
 // schedule plays one seed: faults, kills and users' commands, then calm. Its error says where ledger and log
 // disagree.
-func schedule(t testing.TB, c setup, sagas int, counts *tally) (*stage, error) {
+func schedule(t testing.TB, c setup, sagas int, counts *provisionertest.Tally) (*stage, error) {
 	s := newStage(t, c)
 	r := rand.New(rand.NewPCG(c.seed, 99))
 	crashes := rand.New(rand.NewPCG(c.seed, 98))
-	s.crashes(func(string) bool {
+	s.CrashAt(func(string) bool {
 		now := crashes.IntN(30) == 0
 		if now {
-			counts.add("kills at a failpoint", 1)
+			counts.Add("kills at a failpoint", 1)
 		}
 		return now
 	})
 	for range sagas {
-		s.start()
+		s.Start()
 	}
-	ids := []string{s.create()}
-	for range 12 + r.IntN(14) {
-		_ = retry.Sleep(context.Background(), time.Duration(r.Int64N(int64(50*time.Second))))
-		synctest.Wait()
-		s.act(r, &ids, counts)
-		synctest.Wait()
-		if s.dead() || len(s.runs) < sagas {
-			_ = retry.Sleep(context.Background(), time.Duration(r.Int64N(int64(2*time.Minute))))
-			s.start()
-		}
-	}
-	s.crashes(nil)
+	ids := []string{s.Create()}
+	s.Play(r, sagas, func() { s.act(r, &ids, counts) })
 	s.srv.SetPlan(slow)
-	err := s.settle(sagas)
+	err := s.Settle(sagas, s.agree)
 	for what, n := range s.srv.Faults() {
-		counts.add(what, n)
+		counts.Add(what, n)
 	}
 	for kind, n := range s.fixed {
-		counts.add("reconciler: "+string(kind), n)
+		counts.Add("reconciler: "+string(kind), n)
 	}
-	for _, st := range s.fold() {
-		counts.add(string(st.Status), 1)
-		counts.add("instances", 1)
-		counts.add("attempts", st.Attempts)
+	for _, st := range s.Fold() {
+		counts.Add(string(st.Status), 1)
+		counts.Add("instances", 1)
+		counts.Add("attempts", st.Attempts)
 	}
 	for what, n := range s.srv.Calls() {
-		counts.add(what, n)
+		counts.Add(what, n)
 	}
 	for _, e := range s.srv.Ledger() {
 		if e.Launch != nil {
-			counts.add("machines", 1)
+			counts.Add("machines", 1)
 		}
 	}
-	s.stop()
+	s.Stop()
 	return s, err
 }
 
-// settle lets time pass without faults until ledger and log agree twice in a row.
-func (s *stage) settle(sagas int) error {
-	err := errors.New("not looked")
-	for range 30 {
-		if s.dead() || len(s.runs) < sagas {
-			s.start()
-		}
-		_ = retry.Sleep(context.Background(), 6*time.Minute)
-		synctest.Wait()
-		for range 6 {
-			s.speak(nil)
-		}
-		was := err
-		if err = s.agree(); err == nil && was == nil {
-			return nil
-		}
-		if f := (fatal{}); errors.As(err, &f) {
-			return err
-		}
-	}
-	return err
-}
-
 // act plays the next act of a user, a guest, an operator or the world.
-func (s *stage) act(r *rand.Rand, ids *[]string, counts *tally) {
+func (s *stage) act(r *rand.Rand, ids *[]string, counts *provisionertest.Tally) {
 	id := (*ids)[r.IntN(len(*ids))]
 	switch n := r.IntN(40); {
 	case n < 3:
-		out, err := s.instances.Create(context.Background(), origin, "desk", "")
-		if no := (*domain.Error)(nil); err == nil {
-			*ids = append(*ids, out.Answer.ID)
-		} else if !errors.As(err, &no) {
-			s.wrong("create: %v", err)
+		if created := s.Do("create", ""); created != "" {
+			*ids = append(*ids, created)
 		}
 	case n < 9:
-		s.do("stop", id)
+		s.Do("stop", id)
 	case n < 17:
-		s.do("start", id)
+		s.Do("start", id)
 	case n < 20:
-		s.do("terminate", id)
+		s.Do("terminate", id)
 	case n < 22:
 		machines := s.srv.Machines()
 		if len(machines) > 0 {
 			to := []ec2test.State{ec2test.Stopped, ec2test.Running, ec2test.Stopped, ec2test.Terminated}[r.IntN(4)]
 			if s.srv.Outside(machines[r.IntN(len(machines))].ID, to) == nil {
-				counts.add("outside", 1)
+				counts.Add("outside", 1)
 			}
 		}
 	case n < 24:
-		for _, run := range s.runs {
-			run.cancel()
-		}
-		counts.add("kills at any moment", 1)
+		s.Kill()
+		counts.Add("kills at any moment", 1)
 	case n < 26:
 		s.srv.SetFull("t3.large", s.subnets[r.IntN(2)], r.IntN(2) == 0)
 	default:
-		s.speak(func() bool { return r.IntN(3) == 0 })
+		s.Speak(func() bool { return r.IntN(3) == 0 })
 	}
 }
 
@@ -180,7 +121,7 @@ func TestSchedules(t *testing.T) {
 	if testing.Short() {
 		schedules = 200
 	}
-	var alone, late tally
+	var alone, late provisionertest.Tally
 	t.Run("seeds", func(t *testing.T) {
 		for lane := range lanes {
 			t.Run(fmt.Sprint("lane ", lane), func(t *testing.T) {
@@ -192,9 +133,9 @@ func TestSchedules(t *testing.T) {
 							c.plan, c.reconcile, counts = roughest(), true, &late
 						}
 						if s, err := schedule(t, c, 1, counts); err != nil {
-							t.Errorf("seed %d: %v\n%s", seed, err, s.history())
+							t.Errorf("seed %d: %v\n%s", seed, err, s.History())
 						}
-						counts.add("schedules", 1)
+						counts.Add("schedules", 1)
 					})
 					if t.Failed() {
 						t.FailNow()
@@ -203,19 +144,11 @@ func TestSchedules(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("saga alone: %v", alone.counts)
-	t.Logf("with late launches and the reconciler: %v", late.counts)
-	for _, what := range []string{"throttled", "internal", "internal, done", "request lost", "reply lost", "hung", "hung, done", "no capacity", "expired", "idle", "dies", "stuck stop", "undone", "unseen", "outside", "kills at a failpoint", "kills at any moment", "terminated", "failed", "running", "stopped"} {
-		if alone.counts[what] == 0 {
-			t.Errorf("got no schedule with %q, want some", what)
-		}
-	}
-	for _, what := range []string{"late", "refused"} {
-		if late.counts[what] == 0 {
-			t.Errorf("got no schedule with %q, want some", what)
-		}
-	}
-	if n := late.counts["reconciler: terminate"]; n > 0 {
+	t.Logf("saga alone: %v", &alone)
+	t.Logf("with late launches and the reconciler: %v", &late)
+	alone.Check(t, "throttled", "internal", "internal, done", "request lost", "reply lost", "hung", "hung, done", "no capacity", "expired", "idle", "dies", "stuck stop", "undone", "unseen", "outside", "kills at a failpoint", "kills at any moment", "terminated", "failed", "running", "stopped")
+	late.Check(t, "late", "refused")
+	if n := late.Of("reconciler: terminate"); n > 0 {
 		t.Errorf("got %d machines that the reconciler terminated, want 0: a saga launched too many", n)
 	}
 }
@@ -227,11 +160,11 @@ func TestSameSeedSameHistory(t *testing.T) {
 		var histories [2]string
 		for i := range histories {
 			synctest.Test(t, func(t *testing.T) {
-				s, err := schedule(t, setup{seed: seed, plan: rough(), workers: 1}, 1, &tally{})
+				s, err := schedule(t, setup{seed: seed, plan: rough(), workers: 1}, 1, &provisionertest.Tally{})
 				if err != nil {
 					t.Error(err)
 				}
-				histories[i] = s.history()
+				histories[i] = s.History()
 			})
 		}
 		if histories[0] != histories[1] {
@@ -247,34 +180,34 @@ func journey(s *stage) {
 	for _, action := range []string{"StopInstances", "StartInstances"} {
 		s.srv.Script(action, ec2test.Fate{Code: "RequestLimitExceeded", Status: 503})
 	}
-	s.start()
+	s.Start()
 	var id string
 	for range 2 {
-		s.mute = true
-		id = s.create()
-		s.until("stalled", id, func(st instance.State) bool { return st.Stalled })
-		s.mute = false
-		s.until("ready", id, ready)
+		s.Mute = true
+		id = s.Create()
+		s.Until("stalled", id, func(st instance.State) bool { return st.Stalled })
+		s.Mute = false
+		s.Until("ready", id, provisionertest.Ready)
 	}
-	s.do("stop", id)
-	s.until("stopped", id, status(instance.Stopped))
-	s.do("start", id)
-	s.until("ready", id, ready)
-	s.do("terminate", id)
-	s.until("terminated", id, status(instance.StatusTerminated))
+	s.Do("stop", id)
+	s.Until("stopped", id, provisionertest.Status(instance.Stopped))
+	s.Do("start", id)
+	s.Until("ready", id, provisionertest.Ready)
+	s.Do("terminate", id)
+	s.Until("terminated", id, provisionertest.Status(instance.StatusTerminated))
 	for range 2 {
 		s.srv.Script("RunInstances", many(10, ec2test.Fate{Code: "RequestLimitExceeded", Status: 503})...)
-		busy := s.create()
-		s.until("failed", busy, status(instance.StatusFailed))
+		busy := s.Create()
+		s.Until("failed", busy, provisionertest.Status(instance.StatusFailed))
 	}
-	cancelled := s.create()
-	s.until("open", cancelled, func(st instance.State) bool { return st.Attempts > 0 })
-	s.do("terminate", cancelled)
-	s.until("terminated", cancelled, status(instance.StatusTerminated))
+	cancelled := s.Create()
+	s.Until("open", cancelled, func(st instance.State) bool { return st.Attempts > 0 })
+	s.Do("terminate", cancelled)
+	s.Until("terminated", cancelled, provisionertest.Status(instance.StatusTerminated))
 	for range 2 {
 		s.srv.Script("RunInstances", ec2test.Fate{Code: "OptInRequired", Status: 401})
-		refused := s.create()
-		s.until("failed", refused, status(instance.StatusFailed))
+		refused := s.Create()
+		s.Until("failed", refused, provisionertest.Status(instance.StatusFailed))
 	}
 	s.agreed()
 }
@@ -285,8 +218,8 @@ func TestKillsAtEveryFailpoint(t *testing.T) {
 	var points map[string]int
 	play(t, setup{seed: 1, plan: slow}, func(s *stage) {
 		journey(s)
-		s.stop()
-		points = s.points
+		s.Stop()
+		points = s.Points()
 	})
 	kills := 0
 	for point, passed := range points {
@@ -295,18 +228,10 @@ func TestKillsAtEveryFailpoint(t *testing.T) {
 			t.Run(fmt.Sprint(point, " ", nth), func(t *testing.T) {
 				t.Parallel()
 				play(t, setup{seed: 1, plan: slow}, func(s *stage) {
-					seen, killed := 0, false
-					s.crash = func(p string) bool {
-						if p == point {
-							seen++
-						}
-						now := p == point && seen == nth && !killed
-						killed = killed || now
-						return now
-					}
+					killed := s.CrashOnce(point, nth)
 					journey(s)
-					if !killed {
-						t.Error("it was not killed")
+					if !killed() {
+						t.Errorf("got no kill, want one at %s", point)
 					}
 				})
 			})

@@ -22,19 +22,19 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// NATSConfig says where an in-process NATS server keeps its files.
+// NATSConfig configures an in-process NATS server.
 type NATSConfig struct {
-	Dir    string       // data folder, made if missing; required
+	Dir    string       // data folder, created if missing; required
 	Logger *slog.Logger // nil: silent
-	// Listen is a loopback address for subscribers outside the process: "127.0.0.1:4222", port 0
-	// for any free one. "": no listener, the server is reachable from inside the process only.
+	// Listen is a loopback address for subscribers outside the process: "127.0.0.1:4222"; port 0: any free one. "": no
+	// listener; the server is reachable only from inside the process.
 	Listen string
-	// MaxStore limits the bytes JetStream may keep on disk; 0: three quarters of what is free.
+	// MaxStore limits the bytes that JetStream keeps on disk; 0: three quarters of the free space.
 	MaxStore int64
 }
 
-// NATS is a running in-process server with JetStream. What it stores is a cache of the log: its
-// files may be wiped whenever it is not running, and files it cannot read are thrown away.
+// NATS is a running in-process server with JetStream. It stores a cache of the log: its files may be wiped while it is
+// not running, and files that it cannot read are deleted.
 type NATS struct {
 	cfg      NATSConfig
 	log      *slog.Logger
@@ -79,8 +79,8 @@ func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
 		return nil, fmt.Errorf("private nats: %w", err)
 	}
 	if err := n.run(opts); err != nil {
-		// It is a cache: what it cannot read is not worth a refusal to start.
-		n.log.WarnContext(ctx, "private nats does not start with its files: starting without them", "dir", cfg.Dir, "err", err)
+		// The store is a cache, so unreadable files are no reason not to start.
+		n.log.WarnContext(ctx, "starting private nats with its files failed, starting without them", "dir", cfg.Dir, "err", err)
 		if err := os.RemoveAll(opts.StoreDir); err != nil {
 			return nil, fmt.Errorf("private nats: %w", err)
 		}
@@ -99,10 +99,10 @@ func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
 	go func() {
 		defer close(copied)
 		if cfg.Listen == "" {
-			return // there are no readers
+			return // without a listener there are no readers
 		}
 		if err := n.keepCopy(copying); err != nil {
-			n.log.ErrorContext(ctx, "readers of events get no copy of the stream", "err", err)
+			n.log.ErrorContext(ctx, "copying the stream for readers failed", "err", err)
 		}
 	}()
 	if cfg.Listen != "" {
@@ -115,7 +115,7 @@ func StartNATS(ctx context.Context, cfg NATSConfig) (_ *NATS, err error) {
 	return n, nil
 }
 
-// URL is where subscribers outside the process connect; "" without a listener.
+// URL returns the address for subscribers outside the process; "": no listener.
 func (n *NATS) URL() string {
 	if n.cfg.Listen == "" {
 		return ""
@@ -123,8 +123,8 @@ func (n *NATS) URL() string {
 	return "nats://" + n.server.Addr().String()
 }
 
-// ReaderFile is a file only its owner can read. It holds a URL with the credentials of a user
-// that may follow the events and do nothing else. "" without a listener.
+// ReaderFile returns the name of a file that only its owner can read. It contains a URL with the credentials of a user
+// that may only follow the events. "": no listener.
 func (n *NATS) ReaderFile() string {
 	if n.cfg.Listen == "" {
 		return ""
@@ -132,7 +132,7 @@ func (n *NATS) ReaderFile() string {
 	return filepath.Join(n.cfg.Dir, readerFile)
 }
 
-// Connect opens a connection with all rights that does not leave the process and never gives up.
+// Connect opens a connection inside the process, with all rights. It reconnects without limit.
 func (n *NATS) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	own := []nats.Option{
 		nats.InProcessServer(n), nats.UserInfo(controlUser, n.password),
@@ -148,14 +148,14 @@ func (n *NATS) Connect(opts ...nats.Option) (*nats.Conn, error) {
 // InProcessConn lets nats.InProcessServer dial this server.
 func (n *NATS) InProcessConn() (net.Conn, error) { return n.server.InProcessConn() }
 
-// Close stops the server and waits for its end. Connections see it go away.
+// Close stops the server and waits for its end. Connections are disconnected.
 func (n *NATS) Close() error {
 	n.close()
 	return nil
 }
 
 func (n *NATS) options(reader string) (*server.Options, error) {
-	opts := &server.Options{DontListen: true} // without users: whoever gets here is this process
+	opts := &server.Options{DontListen: true} // without users: only this process can connect
 	if n.cfg.Listen != "" {
 		host, port, err := net.SplitHostPort(n.cfg.Listen)
 		if err != nil {
@@ -174,14 +174,14 @@ func (n *NATS) options(reader string) (*server.Options, error) {
 		opts.Host = host
 	}
 	opts.ServerName = "cloudbot-embedded"
-	opts.NoSigs = true // signals are the process's own business
+	opts.NoSigs = true // the process handles its own signals
 	opts.JetStream, opts.StoreDir = true, filepath.Join(n.cfg.Dir, "store")
 	opts.JetStreamMaxMemory, opts.JetStreamMaxStore = natsMemory, n.cfg.MaxStore
 	opts.DisableJetStreamBanner = true
 	return opts, nil
 }
 
-// run starts a server with these options, or leaves nothing behind.
+// run starts a server with these options. If it fails, no server is left running.
 func (n *NATS) run(opts *server.Options) error {
 	s, err := server.NewServer(opts.Clone())
 	if err != nil {
@@ -190,10 +190,10 @@ func (n *NATS) run(opts *server.Options) error {
 	heard := &natsLog{log: n.log}
 	s.SetLoggerV2(heard, false, false, false)
 	s.Start()
-	// What is fatal is only ever logged, and a server that has given up is never ready.
+	// A fatal error is only logged, and a server that has given up never gets ready.
 	if heard.fatal.Load() || !s.ReadyForConnections(natsPatience) || !s.JetStreamEnabled() {
 		stop(s)
-		return errors.New("the server does not get ready")
+		return errors.New("the server did not get ready")
 	}
 	n.server = s
 	return nil
@@ -227,7 +227,7 @@ func writeReaderFile(dir, addr, password string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name()) // nothing is left after the rename
+	defer os.Remove(tmp.Name()) // no effect after the rename
 	if _, err := tmp.WriteString(u.String() + "\n"); err != nil {
 		tmp.Close()
 		return err
@@ -238,7 +238,7 @@ func writeReaderFile(dir, addr, password string) error {
 	return os.Rename(tmp.Name(), filepath.Join(dir, readerFile))
 }
 
-// natsLog passes on what an operator should see; the server's notices are chatter.
+// natsLog logs the server's warnings and errors; its notices only at debug level.
 type natsLog struct {
 	log   *slog.Logger
 	fatal atomic.Bool

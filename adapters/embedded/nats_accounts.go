@@ -13,13 +13,13 @@ const (
 	readerUser  = "reader"
 )
 
-// readerCalls are the calls of the JetStream API with which a reader follows the copy of the stream through
-// consumers of its own. The first of them answer a request with more than one message.
+// readerCalls lists the calls of the JetStream API that a reader needs to follow the copy of the stream with its own
+// consumers. The first of them answer a request with more than one message.
 var readerCalls = [...]struct{ subject, response string }{
 	{"$JS.API.CONSUMER.MSG.NEXT.EVENTS.*", "stream"},
 	{"$JS.API.DIRECT.GET.EVENTS", "stream"},
 	{"$JS.API.DIRECT.GET.EVENTS.>", "stream"},
-	{"$JS.API.INFO", "single"}, // without it the server answers the others itself: no JetStream here
+	{"$JS.API.INFO", "single"}, // without it the server answers the others with "no JetStream"
 	{"$JS.API.STREAM.INFO.EVENTS", "single"},
 	{"$JS.API.STREAM.MSG.GET.EVENTS", "single"},
 	{"$JS.API.CONSUMER.CREATE.EVENTS", "single"},
@@ -33,14 +33,14 @@ var readerCalls = [...]struct{ subject, response string }{
 	{"$JS.FC.EVENTS.>", "single"},
 }
 
-// inProcess are the users that only this process has; a NATS of its own has them, too, without this.
+// inProcess restricts users to connections of this process; a separate NATS has the same users without it.
 const inProcess = `, allowed_connection_types: [IN_PROCESS]`
 
-// accounts are the options of a server with three accounts. CONTROL has the stream and the buckets. COPY has a
-// mirror of the stream, and READERS calls for consumers of that one: nothing a reader does reaches a consumer or a
-// subject of CONTROL. Permissions alone would not do, because a server sends the answer to a request to the reply
-// subject that it names, and a consumer's messages to the subject that its maker names, "$KV.…" included.
-// docs/production.md has the same for a NATS of its own.
+// accounts returns the options of a server with three accounts. CONTROL has the stream and the buckets, COPY a mirror
+// of the stream, and READERS the calls for consumers on the mirror. So no call of a reader reaches a consumer or a
+// subject of CONTROL. Permissions alone are not enough: a server sends the answer to a request to the reply subject in
+// the request, and a consumer's messages to the subject that its creator names, even "$KV.…". docs/production.md
+// shows the same accounts for a separate NATS.
 func accounts(control, copier, reader string) (*server.Options, error) {
 	opts := &server.Options{}
 	if err := opts.ProcessConfigString(accountsConf(control, copier, reader, inProcess)); err != nil {
@@ -49,7 +49,7 @@ func accounts(control, copier, reader string) (*server.Options, error) {
 	return opts, nil
 }
 
-// accountsConf is their part of a nats-server's configuration.
+// accountsConf returns the accounts as a part of nats-server's configuration.
 func accountsConf(control, copier, reader, internal string) string {
 	var exports, imports, publish strings.Builder
 	for _, c := range readerCalls {

@@ -14,8 +14,8 @@ import (
 
 const (
 	copiedStream = "EVENTS"
-	// originKey is where the copy's metadata says when the stream that it copies was made: a mirror of a stream
-	// that was deleted and made again would hold old and new messages.
+	// originKey holds, in the copy's metadata, the time at which the copied stream was created: a mirror of a stream
+	// that was deleted and created again would contain old and new messages.
 	originKey = "cloudbot.copy-of"
 	copyEvery = time.Second
 )
@@ -24,7 +24,7 @@ const (
 func (n *NATS) keepCopy(ctx context.Context) error {
 	var contexts [2]jetstream.JetStream
 	for i, user := range []nats.Option{nats.UserInfo(controlUser, n.password), nats.UserInfo(copierUser, n.copier)} {
-		// An inbox of its own: what is sent to _INBOX in COPY reaches the readers.
+		// An inbox prefix of its own: messages to _INBOX in COPY reach the readers.
 		conn, err := nats.Connect("", nats.InProcessServer(n), user, nats.MaxReconnects(-1), nats.CustomInboxPrefix("_COPIER"))
 		if err != nil {
 			return err
@@ -44,11 +44,11 @@ func (n *NATS) keepCopy(ctx context.Context) error {
 	}
 }
 
-// renewCopy makes the mirror where there is none, or where it is one of an earlier stream.
+// renewCopy creates the mirror if there is none, or if it is of an earlier stream.
 func renewCopy(ctx context.Context, control, to jetstream.JetStream) error {
 	origin, err := control.Stream(ctx, copiedStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil // not yet
+		return nil // there is no stream yet
 	}
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func renewCopy(ctx context.Context, control, to jetstream.JetStream) error {
 		return err
 	}
 	metadata := map[string]string{originKey: made}
-	maps.Copy(metadata, info.Config.Metadata) // the epoch is there, too
+	maps.Copy(metadata, info.Config.Metadata) // includes the epoch
 	_, err = to.CreateStream(ctx, jetstream.StreamConfig{
 		Name: copiedStream, Description: "a copy of CloudBot's event log; message n is event n", Metadata: metadata,
 		DenyDelete: true, DenyPurge: true,

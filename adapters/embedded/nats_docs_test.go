@@ -24,7 +24,7 @@ const (
 	blockEnds  = "```\n"
 )
 
-// block cuts a block of code out of a document.
+// block returns a block of code from a document.
 func block(t *testing.T, text, begins string) (before, code, after string) {
 	t.Helper()
 	before, rest, found := strings.Cut(text, begins)
@@ -35,8 +35,8 @@ func block(t *testing.T, text, begins string) (before, code, after string) {
 	return before, code, after
 }
 
-// A NATS of its own, set up as docs/production.md shows, has the same accounts as the one in this process, and
-// readers follow the copy that is made as it says.
+// A separate NATS, set up as docs/production.md shows, has the same accounts as the one in this process, and readers can
+// follow the copy that is created as it says.
 func TestDocumentedAccounts(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(production)
@@ -65,7 +65,7 @@ func TestDocumentedAccounts(t *testing.T) {
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	if !s.ReadyForConnections(20 * time.Second) {
-		t.Fatal("NATS does not come up")
+		t.Fatal("NATS did not start")
 	}
 	as := func(user, password string) (*nats.Conn, jetstream.JetStream) {
 		nc, err := nats.Connect("nats://" + user + ":" + password + "@" + s.Addr().String())

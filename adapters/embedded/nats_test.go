@@ -89,7 +89,7 @@ func TestNATSStopsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	if err := n.Close(); err != nil { // waits for the stop that is under way
+	if err := n.Close(); err != nil { // waits for the stop in progress
 		t.Fatal(err)
 	}
 	startNATS(t, embedded.NATSConfig{Dir: dir})
@@ -98,7 +98,7 @@ func TestNATSStopsWithItsContext(t *testing.T) {
 func TestNATSStartsOverBrokenFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	// A file where JetStream wants a folder.
+	// A file in place of a folder that JetStream needs.
 	if err := os.WriteFile(filepath.Join(dir, "store"), []byte("junk"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestNATSReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { // the copy comes within moments
+	waitFor(t, func() bool { // the copy takes a little time
 		s, err := rjs.Stream(t.Context(), "EVENTS")
 		return err == nil && s.CachedInfo().State.Msgs == 1
 	})
@@ -215,7 +215,7 @@ func TestNATSReader(t *testing.T) {
 			t.Errorf("its own consumer: %v", err)
 		}
 	})
-	// The control plane's own consumer is as it was, whatever a reader does to the name.
+	// No call of a reader with that name changes the control plane's own consumer.
 	t.Run("does not reach our consumers", func(t *testing.T) {
 		ours, err := js.CreateConsumer(t.Context(), "EVENTS", jetstream.ConsumerConfig{Durable: "ours", AckPolicy: jetstream.AckExplicitPolicy})
 		if err != nil {
@@ -236,14 +236,14 @@ func TestNATSReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := rjs.CreateOrUpdateConsumer(t.Context(), "EVENTS", jetstream.ConsumerConfig{Durable: "ours", MaxDeliver: 1, AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
-			t.Fatal(err) // one of its own, by chance of that name
+			t.Fatal(err) // its own consumer of the same name
 		}
 		info, err := ours.Info(t.Context())
 		if err != nil || info.Paused || info.NumPending != 1 || info.NumAckPending != 0 || info.Config.MaxDeliver == 1 {
 			t.Errorf("got %+v, %v, want no error, info.Paused false, info.NumPending 1, info.NumAckPending 0 and info.Config.MaxDeliver other than 1", info, err)
 		}
 	})
-	// A consumer's messages go where its maker says: that is nowhere near ours.
+	// A consumer delivers to the subject that its creator names, which never reaches our subjects.
 	t.Run("pushes nothing to us", func(t *testing.T) {
 		heard, err := control.SubscribeSync(">")
 		if err != nil {
@@ -255,7 +255,7 @@ func TestNATSReader(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		// By the answer to its own question, which names a consumer of CONTROL's in its configuration.
+		// The reply subject of a reader's own request names a call of CONTROL's API.
 		if err := nc.PublishRequest("$JS.API.CONSUMER.INFO.EVENTS.x0", "CONTROL.API.CONSUMER.CREATE.EVENTS.x0", nil); err != nil {
 			t.Fatal(err)
 		}
@@ -326,8 +326,8 @@ func TestNATSReader(t *testing.T) {
 			waitFor(t, func() bool { return denied.Load() > before })
 		})
 	}
-	// A reply subject is not checked by the server: the answer to a call a reader may make must
-	// not become a call it may not make.
+	// The server does not check reply subjects: the answer to an allowed call must not become a call that the reader
+	// may not make.
 	t.Run("replies change nothing", func(t *testing.T) {
 		for _, reply := range []string{"$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.DELETE.EVENTS", "cloudbot.events.instance.1.forged", "$KV.tickets.k"} {
 			if err := nc.PublishRequest("$JS.API.STREAM.INFO.EVENTS", reply, nil); err != nil {
@@ -358,8 +358,8 @@ func TestNATSReader(t *testing.T) {
 	})
 }
 
-// The readers' copy is whole, larger than what may be on its way at a time, and that of the present stream: after a
-// restored backup another stream has the same numbers.
+// The readers' copy is complete although it is larger than the messages in flight, and it is of the current stream:
+// after a restored backup another stream has the same numbers.
 func TestNATSCopyFollows(t *testing.T) {
 	t.Parallel()
 	n, _, js := startNATS(t, embedded.NATSConfig{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
@@ -427,7 +427,7 @@ func waitFor(t *testing.T, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatal("it does not happen")
+			t.Fatal("timed out waiting")
 		}
 	}
 }

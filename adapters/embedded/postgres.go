@@ -1,6 +1,6 @@
-// Package embedded runs what the control plane needs and nobody has provided: a private Postgres
-// from the installed binaries, and NATS inside the process. Both live under a data folder and
-// stop with the process, however it ends.
+// Package embedded runs the servers that the control plane needs if the operator has not provided them: a private
+// Postgres from the installed binaries, and NATS inside the process. Both keep their files in a data folder and stop
+// when the process ends, even if it is killed.
 package embedded
 
 import (
@@ -23,21 +23,21 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// PostgresConfig says where a private Postgres lives.
+// PostgresConfig configures a private Postgres.
 type PostgresConfig struct {
-	Dir      string            // data folder, made if missing; required
+	Dir      string            // data folder, created if missing; required
 	BinDir   string            // folder of initdb and postgres; "": PATH, then /usr/lib/postgresql, newest first
 	Logger   *slog.Logger      // nil: silent
-	Settings map[string]string // added to the built-in settings, and stronger; nil: none
-	// Ephemeral gives up safety against crashes for speed: tests only.
+	Settings map[string]string // override the built-in settings; nil: none
+	// Ephemeral trades safety against crashes for speed: for tests only.
 	Ephemeral bool
 }
 
-// Postgres is a running private server. Nothing but its socket, in a folder closed to other
-// users, leads to it.
+// Postgres is a running private server. It is reachable only through its socket, in a folder that is closed to other
+// users.
 type Postgres struct {
 	bin     string
-	dir     string // may differ from the configured one, see place
+	dir     string // may differ from the configured one; see place
 	sockets string
 	log     *slog.Logger
 	owner   *syscall.Credential // nil: the same user as this process
@@ -56,9 +56,9 @@ const (
 	oldestVersion = 15
 )
 
-// StartPostgres starts the server of cfg.Dir, creating its files the first time, and returns when
-// it accepts connections. It stops when ctx ends, on Close, and when this process dies. A server
-// that a killed process left behind is stopped first. Two processes cannot share a folder.
+// StartPostgres starts the server of cfg.Dir and returns when it accepts connections. The first time it creates the
+// server's files. The server stops when ctx ends, on Close, and when this process dies. A server left behind by a
+// killed process is stopped first. Two processes cannot share a folder.
 func StartPostgres(ctx context.Context, cfg PostgresConfig) (_ *Postgres, err error) {
 	p := &Postgres{log: cfg.Logger, exited: make(chan struct{})}
 	p.log = cmp.Or(p.log, slog.New(slog.DiscardHandler))
@@ -103,16 +103,16 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (_ *Postgres, err er
 	return p, nil
 }
 
-// URL is the connection string of the server's one database, for libpq and pgx alike.
+// URL returns the connection string of the server's one database, for libpq and pgx.
 func (p *Postgres) URL() string { return p.urlOf(postgresDB) }
 
-// BinDir is the folder of the Postgres programs in use.
+// BinDir returns the folder of the Postgres programs in use.
 func (p *Postgres) BinDir() string { return p.bin }
 
-// Gone is closed when the server has ended, whoever ended it.
+// Gone is closed when the server has ended for any reason.
 func (p *Postgres) Gone() <-chan struct{} { return p.exited }
 
-// Close stops the server: connections are cut, a checkpoint is written. It waits for the end.
+// Close stops the server and waits for its end: it closes connections and writes a checkpoint.
 func (p *Postgres) Close() error { return p.stop() }
 
 func (p *Postgres) urlOf(db string) string {
@@ -123,17 +123,17 @@ func (p *Postgres) urlOf(db string) string {
 func (p *Postgres) data() string    { return filepath.Join(p.dir, "data") }
 func (p *Postgres) logFile() string { return filepath.Join(p.dir, "postgres.log") }
 
-// run prepares a program to run as the server's user, killed with this process.
+// run prepares a program to run as the server's user. It is killed when this process dies.
 func (p *Postgres) run(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(p.bin, name), args...)
 	cmd.Dir = p.dir
 	cmd.Env = []string{
 		"PATH=" + p.bin + ":/usr/bin:/bin", "LC_ALL=C", "TZ=UTC", "HOME=" + p.dir,
-		// A backend keeps the few MB it works with. Otherwise glibc gives them back after every
-		// batch of appends and fetches them again for the next: a tenth of its time or more.
+		// A backend keeps its few MB of memory. Otherwise glibc returns them to the system after every batch of
+		// appends and requests them for the next, which costs a tenth of its time or more.
 		"MALLOC_TOP_PAD_=4194304", "MALLOC_TRIM_THRESHOLD_=16777216",
 	}
-	// Its own process group: a Ctrl-C in the terminal is for us to answer, in our order.
+	// Its own process group: a Ctrl-C in the terminal must reach only us, so that we stop everything in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.owner, Setpgid: true, Pdeathsig: syscall.SIGINT}
 	return cmd
 }
@@ -143,8 +143,8 @@ func (p *Postgres) majorOnDisk() string {
 	return strings.TrimSpace(string(b))
 }
 
-// initdb makes the data files. They get their name only when complete, so that a start cut short
-// is simply repeated.
+// initdb creates the data files. They get their final name only when complete, so that an interrupted start is
+// repeated.
 func (p *Postgres) initdb(ctx context.Context, ephemeral bool) error {
 	if p.majorOnDisk() != "" {
 		return nil
@@ -170,7 +170,7 @@ func (p *Postgres) initdb(ctx context.Context, ephemeral bool) error {
 	return nil
 }
 
-// launch starts the server and keeps watching it.
+// launch starts the server and watches it.
 func (p *Postgres) launch(cfg PostgresConfig) error {
 	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
 	if info, err := os.Stat(p.logFile()); err == nil && info.Size() > 10<<20 {
@@ -192,7 +192,7 @@ func (p *Postgres) launch(cfg PostgresConfig) error {
 		"max_wal_size":                     "2GB",
 		"checkpoint_timeout":               "15min",
 		"random_page_cost":                 "1.1",
-		"jit":                              "off", // compiling costs more than these queries
+		"jit":                              "off", // compiling takes longer than these queries
 		"log_min_duration_statement":       "2000",
 		"log_line_prefix":                  "%m [%p] ",
 		"timezone":                         "UTC",
@@ -217,7 +217,7 @@ func (p *Postgres) launch(cfg PostgresConfig) error {
 
 	started := make(chan error)
 	go func() {
-		// Pdeathsig fires when the thread that started the child ends, so the thread stays.
+		// Pdeathsig fires when the thread that started the child ends, so this thread stays.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := p.cmd.Start()
@@ -226,7 +226,7 @@ func (p *Postgres) launch(cfg PostgresConfig) error {
 		if err != nil {
 			return
 		}
-		_ = p.cmd.Wait() // its state says how it ended
+		_ = p.cmd.Wait() // ProcessState says how it ended
 		p.log.Info("private postgres ended", "state", p.cmd.ProcessState.String())
 		close(p.exited)
 	}()
@@ -236,8 +236,7 @@ func (p *Postgres) launch(cfg PostgresConfig) error {
 	return nil
 }
 
-// ready waits until the server says in its pid file that it accepts connections, and makes sure
-// that the database is there.
+// ready waits until the server's pid file says that it accepts connections, and makes sure that the database exists.
 func (p *Postgres) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
@@ -246,7 +245,7 @@ func (p *Postgres) ready(ctx context.Context) error {
 	for !p.accepting() {
 		select {
 		case <-p.exited:
-			return fmt.Errorf("the server ended at once: %s", p.lastWords())
+			return fmt.Errorf("the server ended immediately: %s", p.lastWords())
 		case <-ctx.Done():
 			return fmt.Errorf("not ready: %w: %s", ctx.Err(), p.lastWords())
 		case <-tick.C:
@@ -274,7 +273,7 @@ func (p *Postgres) accepting() bool {
 func (p *Postgres) shutdown() error {
 	defer p.home.Close()
 	defer p.removeSockets()
-	// SIGINT is the fast shutdown, SIGQUIT the immediate one, which recovers at the next start.
+	// SIGINT is a fast shutdown; SIGQUIT an immediate one, after which the next start recovers.
 	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL} {
 		if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("stop private postgres: %w", err)
@@ -288,7 +287,7 @@ func (p *Postgres) shutdown() error {
 		case <-time.After(stopPatience):
 		}
 	}
-	return errors.New("stop private postgres: it does not end")
+	return errors.New("stop private postgres: it did not end")
 }
 
 func (p *Postgres) lastWords() string {

@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// ErrNoPostgres says that no usable Postgres is installed, and what to do about it.
+// ErrNoPostgres says that no usable Postgres is installed, and what to do.
 var ErrNoPostgres = errors.New("no Postgres 15 or newer found: install it (Debian: apt-get install postgresql) or set DATABASE_URL")
 
-// findBinaries returns the folder of initdb and postgres. major, where not empty, is the version
-// that made the data and must be met exactly; otherwise the newest wins.
+// findBinaries returns the folder of initdb and postgres. If major is not empty, it is the version that created the
+// data, and the programs must be of that version; otherwise the newest is used.
 func findBinaries(fixed, major string) (string, error) {
 	dirs := []string{fixed}
 	if fixed == "" {
@@ -33,7 +33,7 @@ func findBinaries(fixed, major string) (string, error) {
 		seen = append(seen, strconv.Itoa(v))
 	}
 	if len(seen) > 0 {
-		return "", fmt.Errorf("the data was made by Postgres %s but only %s is installed: install %s, or dump and restore", major, strings.Join(seen, ", "), major)
+		return "", fmt.Errorf("the data was created by Postgres %s, but only %s is installed: install %s, or dump and restore", major, strings.Join(seen, ", "), major)
 	}
 	return "", ErrNoPostgres
 }
@@ -54,14 +54,14 @@ func installed() []string {
 	return append(dirs, versioned...)
 }
 
-// versionOf asks the programs in dir for their major version; 0 if they are not both there.
+// versionOf returns the major version of the programs in dir; 0: one of them is missing.
 func versionOf(dir string) int {
 	if info, err := os.Stat(filepath.Join(dir, "initdb")); err != nil || info.IsDir() {
 		return 0
 	}
 	// "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"
 	cmd := exec.Command(filepath.Join(dir, "postgres"), "--version")
-	cmd.Env = []string{"PATH=" + dir + ":/usr/bin:/bin", "LC_ALL=C"} // what we know is none of its business
+	cmd.Env = []string{"PATH=" + dir + ":/usr/bin:/bin", "LC_ALL=C"} // none of our own environment
 	out, err := cmd.Output()
 	fields := strings.Fields(string(out))
 	if err != nil || len(fields) < 3 {

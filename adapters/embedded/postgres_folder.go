@@ -17,13 +17,13 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// fallbackRoot holds the data of a root process whose own folder other users cannot enter.
+// fallbackRoot contains the data of a root process whose own folder other users cannot enter.
 const fallbackRoot = "/var/lib/cloudbot"
 
-// maxSocketPath is what the kernel allows for a Unix socket's name, without the ending zero.
+// maxSocketPath is the longest name of a Unix socket, without the terminating zero.
 const maxSocketPath = 107
 
-// unprivileged picks the user to run Postgres as, which refuses root: nil for "as we are".
+// unprivileged returns the user to run Postgres as, which refuses root; nil: our own.
 func unprivileged() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -40,19 +40,19 @@ func unprivileged() (*syscall.Credential, error) {
 		}
 		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}
-	return nil, errors.New("postgres refuses to run as root and there is no user postgres or nobody: add one, or run as another user")
+	return nil, errors.New("postgres refuses to run as root, and the users postgres and nobody do not exist: create one of them, or run as another user")
 }
 
-// place makes the folder and gives it to the server's user. Where that user cannot enter the
-// folder's parents, it is a folder below fallbackRoot, whose name stands in a file beside the wanted one:
-// who removes the data folder begins afresh.
+// place creates the folder, owned by the server's user, and returns it. If that user cannot enter the folder's
+// parents, place uses a folder below fallbackRoot and writes its name into a file beside the wanted folder. So
+// removing the data folder is enough to start empty.
 func (p *Postgres) place(dir string) (string, error) {
 	if !p.canEnter(filepath.Dir(dir)) {
 		other, err := elsewhere(dir + ".elsewhere")
 		if err != nil {
-			return "", fmt.Errorf("find the data elsewhere: %w", err)
+			return "", fmt.Errorf("find the fallback data folder: %w", err)
 		}
-		p.log.Warn("postgres cannot enter the data folder as an unprivileged user: its files are elsewhere", "wanted", dir, "used", other)
+		p.log.Warn("data folder closed to the unprivileged user of postgres, files stored elsewhere", "wanted", dir, "used", other)
 		if dir = other; !p.canEnter(fallbackRoot) {
 			return "", fmt.Errorf("the data folder must be reachable for user id %d: choose one outside a closed home folder", p.owner.Uid)
 		}
@@ -63,7 +63,7 @@ func (p *Postgres) place(dir string) (string, error) {
 	return dir, p.ownFolder(dir)
 }
 
-// elsewhere returns the folder below fallbackRoot that a file names, and makes the file if it is missing.
+// elsewhere returns the folder below fallbackRoot that a file names, and creates the file if it is missing.
 func elsewhere(file string) (string, error) {
 	name, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,13 +77,13 @@ func elsewhere(file string) (string, error) {
 		return "", err
 	}
 	if n := string(name); n == "" || n != filepath.Base(n) || n == "." || n == ".." {
-		return "", fmt.Errorf("%s does not hold the name of a folder: remove it to begin afresh", file)
+		return "", fmt.Errorf("%s does not contain the name of a folder: remove it to start empty", file)
 	}
 	return filepath.Join(fallbackRoot, string(name)), nil
 }
 
-// canEnter tells whether the server's user can search dir and all its parents. Folders that do
-// not exist yet will be made with mode 0755.
+// canEnter reports whether the server's user can search dir and all its parents. Missing folders will be created with
+// mode 0755.
 func (p *Postgres) canEnter(dir string) bool {
 	if p.owner == nil {
 		return true
@@ -110,7 +110,7 @@ func (p *Postgres) canEnter(dir string) bool {
 	}
 }
 
-// ownFolder makes dir, closed to everyone but the server's user.
+// ownFolder creates dir, open only to the server's user.
 func (p *Postgres) ownFolder(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -124,7 +124,7 @@ func (p *Postgres) ownFolder(dir string) error {
 	return os.Lchown(dir, int(p.owner.Uid), int(p.owner.Gid))
 }
 
-// lockFolder makes this process the folder's only user until the file is closed.
+// lockFolder locks the folder for this process until the file is closed.
 func lockFolder(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -137,8 +137,8 @@ func lockFolder(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// evict waits for the server of a killed predecessor: the kernel has told it to stop, and we hold
-// the folder's lock, so it is nobody's. Left-over pid files of dead servers are removed.
+// evict waits until the server of a killed predecessor has ended: the kernel has signalled it, and we hold the
+// folder's lock, so no other process uses it. It removes the pid file of a dead server.
 func (p *Postgres) evict(ctx context.Context) error {
 	pidFile := filepath.Join(p.data(), "postmaster.pid")
 	b, err := os.ReadFile(pidFile)
@@ -154,7 +154,7 @@ func (p *Postgres) evict(ctx context.Context) error {
 			break
 		}
 		if !signalled {
-			p.log.WarnContext(ctx, "stopping the postgres a killed process left behind", "pid", main)
+			p.log.WarnContext(ctx, "postgres of a killed process found, stopped", "pid", main)
 			for _, pid := range left {
 				if pid == main {
 					_ = syscall.Kill(pid, syscall.SIGINT)
@@ -168,16 +168,16 @@ func (p *Postgres) evict(ctx context.Context) error {
 			return err
 		}
 	}
-	// Nobody works in the folder, so the number in the file is dead or someone else's by now:
-	// postgres could not tell the latter and would refuse to start.
+	// No process works in the folder, so the process of that number is dead or an unrelated one. In the second case
+	// postgres would refuse to start.
 	if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// processesIn lists the processes whose working folder is dir, as that of every server process
-// is. Systems without /proc have none: there postgres itself judges its pid file.
+// processesIn lists the processes whose working folder is dir, as that of every server process is. Without /proc it
+// returns none, and postgres itself judges its pid file.
 func processesIn(dir string) []int {
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	var pids []int
@@ -190,8 +190,7 @@ func processesIn(dir string) []int {
 	return pids
 }
 
-// makeSockets picks the folder of the server's socket: the data folder, or a temporary one where
-// that name would be too long.
+// makeSockets chooses the folder of the server's socket: the data folder, or a temporary one if that name is too long.
 func (p *Postgres) makeSockets() error {
 	p.sockets = filepath.Join(p.dir, "run")
 	if len(filepath.Join(p.sockets, ".s.PGSQL."+postgresPort)) <= maxSocketPath {

@@ -18,7 +18,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded"
 )
 
-// childEnv makes the test binary play a server process that is about to be killed.
+// childEnv makes the test binary act as a server process that will be killed.
 const childEnv = "EMBEDDED_TEST_DIR"
 
 func TestMain(m *testing.M) {
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// folder is a place the server's user can reach, unlike t.TempDir under a root-owned 0700 parent.
+// folder returns a folder that the server's user can reach, unlike t.TempDir under a root-owned 0700 parent.
 func folder(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cloudbot-embedded-")
@@ -121,7 +121,7 @@ func TestStopsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	if err := p.Close(); err != nil { // waits for the stop that is under way
+	if err := p.Close(); err != nil { // waits for the stop in progress
 		t.Fatal(err)
 	}
 	if _, err := pgx.Connect(t.Context(), p.URL()); err == nil {
@@ -137,7 +137,7 @@ func TestLongFolderNames(t *testing.T) {
 	}
 }
 
-// A killed process takes its server along, and the next start works whatever was left behind.
+// When a process is killed its server ends as well, and the next start works in spite of what is left behind.
 func TestSurvivesKill(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
@@ -170,7 +170,7 @@ func TestSurvivesKill(t *testing.T) {
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// A pid file whose number belongs to someone else by now, as after a container's restart.
+	// A pid file whose number now belongs to another process, as after a container's restart.
 	pid := strconv.Itoa(os.Getpid())
 	if err := os.WriteFile(filepath.Join(dir, "data", "postmaster.pid"), []byte(pid+"\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestSurvivesKill(t *testing.T) {
 func TestClosedParentFolder(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Log("only root drops its rights; here the folder is simply ours")
+		t.Log("only root drops its rights; here the folder is ours")
 	}
 	dir := folder(t)
 	if err := os.Chmod(filepath.Dir(dir), 0o700); err != nil {
@@ -191,7 +191,7 @@ func TestClosedParentFolder(t *testing.T) {
 	if os.Geteuid() == 0 {
 		data := query[string](t, p.URL(), `SHOW data_directory`)
 		t.Cleanup(func() {
-			p.Close() // before its files go
+			p.Close() // before its files are removed
 			os.RemoveAll(filepath.Dir(data))
 		})
 		if !strings.HasPrefix(data, "/var/lib/cloudbot/") {
@@ -218,11 +218,11 @@ func TestNoBinaries(t *testing.T) {
 	}
 }
 
-// Who removes the data folder begins afresh, also where the server's files are elsewhere.
+// After the data folder is removed the server starts empty, even if its files were elsewhere.
 func TestRemovedFolderBeginsAfresh(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Log("only root's files are ever elsewhere")
+		t.Log("only files of root are elsewhere")
 	}
 	dir := folder(t)
 	if err := os.Chmod(filepath.Dir(dir), 0o700); err != nil {

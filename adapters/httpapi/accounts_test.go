@@ -24,7 +24,7 @@ func TestAccountLife(t *testing.T) {
 		t.Errorf("email: got %q, want %q", got, "ada@example.com")
 	}
 
-	unknown, wrong := f.want(401, login("nobody@example.com", canary)), f.want(401, login("ada@example.com", "wrong password"))
+	unknown, wrong := f.want(401, login("unknown@example.com", canary)), f.want(401, login("ada@example.com", "wrong password"))
 	if unknown.field(t, "detail") != wrong.field(t, "detail") || unknown.field(t, "code") != wrong.field(t, "code") {
 		t.Errorf("answer to an unknown address: got %s, want the one to a wrong password, %s", unknown.body, wrong.body)
 	}
@@ -122,7 +122,7 @@ func TestLogInIsThrottledByAddress(t *testing.T) {
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	})
 	from := func(forwarded string) call {
-		c := login("nobody@example.com", "wrong password")
+		c := login("unknown@example.com", "wrong password")
 		c.header = map[string]string{"X-Forwarded-For": forwarded}
 		return c
 	}
@@ -135,7 +135,7 @@ func TestLogInIsThrottledByAddress(t *testing.T) {
 func TestUntrustedForwardedForIsIgnored(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, func(c *Config) { c.Limits.LoginAddress = Rate{1, time.Minute} })
-	c := login("nobody@example.com", "wrong password")
+	c := login("unknown@example.com", "wrong password")
 	f.want(401, c)
 	c.header = map[string]string{"X-Forwarded-For": "198.51.100.7", "X-Real-Ip": "198.51.100.7", "Forwarded": "for=198.51.100.7"}
 	f.want(429, c)

@@ -32,7 +32,7 @@ func TestBadInput(t *testing.T) {
 		"renameInstance": {`{"name":""}`, `{"name":"   "}`, `{"name":"` + strings.Repeat("x", 65) + `"}`, `{"name":"a\nb"}`},
 		"issueTicket":    {`{"kind":"ssh"}`, `{"kind":"vnc","mode":"root"}`, `{"kind":""}`},
 		"storeKey": {
-			`{"provider":"nobody","api_key":"` + canary + `"}`, `{"provider":"openai","api_key":"short"}`, `{"provider":"openai","api_key":"` + canary + ` with space"}`,
+			`{"provider":"unknown","api_key":"` + canary + `"}`, `{"provider":"openai","api_key":"short"}`, `{"provider":"openai","api_key":"` + canary + ` with space"}`,
 			`{"provider":"openai","api_key":"` + strings.Repeat(canary, 40) + `"}`, `{"provider":"","api_key":""}`,
 		},
 		"replaceKey": {`{"api_key":"x"}`, `{"api_key":"` + canary + `\n` + canary + `"}`},
@@ -135,7 +135,7 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("events written: got %d, want 0", n)
 			}
 			if strings.Contains(f.log.String(), canary) {
-				t.Error("a secret is in the server's log")
+				t.Error("server's log: got a secret, want none")
 			}
 		})
 	}
@@ -174,7 +174,7 @@ func TestBadQueriesAreRefused(t *testing.T) {
 	// A token in a URL does not count.
 	f.want(401, call{method: "GET", path: "/api/instances?access_token=" + ada.access + "&token=" + ada.access})
 	if strings.Contains(f.log.String(), ada.access) {
-		t.Error("a query is in the server's log")
+		t.Error("server's log: got a query, want none")
 	}
 }
 

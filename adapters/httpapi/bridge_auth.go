@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -31,10 +32,7 @@ func (s *Server) authorizeBridge(c echo.Context, kind, id string, program bool) 
 		if err != nil {
 			return access.BridgeSession{}, err
 		}
-		mode := c.QueryParam("mode")
-		if mode == "" {
-			mode = access.ModeControl
-		}
+		mode := cmp.Or(c.QueryParam("mode"), access.ModeControl)
 		if mode != access.ModeControl && mode != access.ModeView {
 			return access.BridgeSession{}, invalid("invalid_mode", "The mode of a bridge must be control or view.")
 		}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
@@ -23,10 +24,7 @@ func (s *Server) issueTicket(c echo.Context, who access.Claims) error {
 	if kind != access.KindVNC && kind != access.KindAgent {
 		return invalid("invalid_kind", "The kind of a ticket must be vnc or cloudbot.")
 	}
-	if mode == "" {
-		mode = access.ModeControl
-	}
-	if mode != access.ModeControl && mode != access.ModeView {
+	if mode = cmp.Or(mode, access.ModeControl); mode != access.ModeControl && mode != access.ModeView {
 		return invalid("invalid_mode", "The mode of a ticket must be control or view.")
 	}
 	ctx := c.Request().Context()

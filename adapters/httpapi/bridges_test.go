@@ -68,7 +68,7 @@ func TestATicketOpensOneBridge(t *testing.T) {
 		t.Errorf("second use of a ticket: got %d, want 401", res.StatusCode)
 	}
 	if strings.Contains(f.log.String(), strings.TrimPrefix(offer[1], "ticket.")) {
-		t.Error("a ticket is in the server's log")
+		t.Error("server's log: got a ticket, want none")
 	}
 }
 
@@ -162,7 +162,7 @@ func TestOpenBridgesAreClosed(t *testing.T) {
 			token, _ := f.tokens.Access(ada.account, ada.session, f.clock.Now().Add(c.life-time.Hour))
 			conn, _ := f.dial(t, "/api/instances/"+id+"/vnc", nil, map[string]string{"Authorization": "Bearer " + token})
 			if conn == nil {
-				t.Fatal("no bridge")
+				t.Fatal("got no bridge, want one")
 			}
 			c.end(f, ada, id)
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -172,7 +172,7 @@ func TestOpenBridgesAreClosed(t *testing.T) {
 			}
 			for len(f.server.sessions.watching())+len(f.server.gone.watching()) > 0 {
 				if ctx.Err() != nil {
-					t.Fatal("a closed bridge is still being watched for")
+					t.Fatal("watchers of a closed bridge: got some, want none")
 				}
 				runtime.Gosched()
 			}

@@ -41,7 +41,7 @@ func (f *front) guess(addr, email string) (compared int) {
 			f.t.Fatalf("got %d %s, want 401 or 429", a.status, a.body)
 		}
 	}
-	f.t.Fatal("no guess is refused")
+	f.t.Fatal("refused guesses: got none of 1,000, want one")
 	return 0
 }
 

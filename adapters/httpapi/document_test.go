@@ -70,12 +70,12 @@ func TestDocumentAndRoutesAgree(t *testing.T) {
 	}
 	for _, r := range slices.Sorted(maps.Keys(routed)) {
 		if !documented[r] {
-			t.Errorf("%s is served and not documented", r)
+			t.Errorf("%s: got a route, want it in the document", r)
 		}
 	}
 	for _, r := range slices.Sorted(maps.Keys(documented)) {
 		if !routed[r] {
-			t.Errorf("%s is documented and not served", r)
+			t.Errorf("%s: got no route, want the documented one", r)
 		}
 	}
 }
@@ -122,13 +122,13 @@ func (f *conformity) check(t testing.TB, req *http.Request, sent []byte, res *ht
 	in := &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route, Options: options}
 	if res.StatusCode < 400 && res.StatusCode != http.StatusNotModified {
 		if err := openapi3filter.ValidateRequest(r.Context(), in); err != nil {
-			t.Errorf("%s %s was taken, and the document refuses it: %v", r.Method, r.URL.Path, err)
+			t.Errorf("%s %s: got an accepted request, want it as documented: %v", r.Method, r.URL.Path, err)
 		}
 	}
 	out := &openapi3filter.ResponseValidationInput{RequestValidationInput: in, Status: res.StatusCode, Header: res.Header, Options: options}
 	out.SetBodyBytes(got)
 	if err := openapi3filter.ValidateResponse(r.Context(), out); err != nil {
-		t.Errorf("%s %s answered %d, not as documented: %v\n%s", r.Method, r.URL.Path, res.StatusCode, err, got)
+		t.Errorf("%s %s: got %d, want an answer as documented: %v\n%s", r.Method, r.URL.Path, res.StatusCode, err, got)
 	}
 }
 

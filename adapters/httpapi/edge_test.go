@@ -213,7 +213,7 @@ func TestAPanicIsAProblem(t *testing.T) {
 	f := newFront(t, nil)
 	f.server.echo.GET("/panic", func(echo.Context) error { panic(canary) })
 	a := f.want(500, call{method: "GET", path: "/panic"})
-	if a.field(t, "code") != "internal" || strings.Contains(f.log.String()+string(a.body), canary) || !strings.Contains(f.log.String(), "panic in a request") {
+	if a.field(t, "code") != "internal" || strings.Contains(f.log.String()+string(a.body), canary) || !strings.Contains(f.log.String(), "request panicked") {
 		t.Errorf("got %s and log %s, want internal, a logged panic and no secret", a.body, f.log)
 	}
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -130,10 +131,7 @@ func parsePoint(text string, present int) (point, bool) {
 }
 
 func (s *Server) resumeAt(c echo.Context) (point, error) {
-	text := c.Request().Header.Get("Last-Event-ID")
-	if text == "" {
-		text = c.QueryParam("after")
-	}
+	text := cmp.Or(c.Request().Header.Get("Last-Event-ID"), c.QueryParam("after"))
 	present, _ := s.cfg.Epoch.Now()
 	if text == "" {
 		return point{present, s.cfg.Progress.Position()}, nil

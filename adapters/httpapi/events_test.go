@@ -59,7 +59,7 @@ func (r *reader) message() (id, name, data string) {
 	r.t.Helper()
 	lines, ok := r.block()
 	if !ok {
-		r.t.Fatal("the stream ended")
+		r.t.Fatal("got the end of the stream, want more")
 	}
 	for _, l := range lines {
 		key, value, _ := strings.Cut(l, ": ")
@@ -199,7 +199,7 @@ func TestASilentStreamSaysThatItIsThere(t *testing.T) {
 	for {
 		lines, ok := s.block()
 		if !ok {
-			t.Fatal("the stream ended")
+			t.Fatal("got the end of the stream, want more")
 		}
 		if len(lines) == 1 && lines[0] == ": still here" {
 			return
@@ -218,7 +218,7 @@ func TestStreamsOfAnAccountAreBounded(t *testing.T) {
 	one.res.Body.Close()
 	for f.do(call{method: "GET", path: "/api/events", token: ada.access}).status == 429 {
 		if t.Context().Err() != nil {
-			t.Fatal("a stream that was left keeps its place")
+			t.Fatal("places of closed streams: got some, want none")
 		}
 	}
 }

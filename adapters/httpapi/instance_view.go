@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -89,11 +90,8 @@ const defaultName = "My desktop"
 // created returns the instance right after its request. It is made only from the command's answer and the
 // request, so a replay of the request gets the same bytes.
 func created(a commands.Created, name string) instanceView {
-	if name = strings.TrimSpace(name); name == "" {
-		name = defaultName
-	}
 	return view(projections.Instance{
-		ID: a.ID, Name: name, Status: instance.Launching, Phase: instance.PhaseRequested,
+		ID: a.ID, Name: cmp.Or(strings.TrimSpace(name), defaultName), Status: instance.Launching, Phase: instance.PhaseRequested,
 		Type: a.Type, Region: a.Region, CreatedAt: a.CreatedAt, UpdatedAt: a.CreatedAt, PhaseSince: a.CreatedAt,
 	})
 }

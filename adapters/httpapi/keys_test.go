@@ -28,5 +28,5 @@ func TestKeyLife(t *testing.T) {
 	}
 	f.want(204, call{method: "DELETE", path: path + "openai/", token: ada.access})
 	f.want(404, call{method: "DELETE", path: path + "openai", token: ada.access})
-	f.want(404, call{method: "DELETE", path: path + "nobody", token: ada.access})
+	f.want(404, call{method: "DELETE", path: path + "unknown", token: ada.access})
 }

@@ -124,7 +124,7 @@ func (s *Server) recover(next echo.HandlerFunc) echo.HandlerFunc {
 			if bug, ok := p.(runtime.Error); ok { // other values may contain data of the request
 				what = bug.Error()
 			}
-			s.cfg.Logger.Error("panic in a request", "request_id", requestID(c), "route", c.Path(),
+			s.cfg.Logger.Error("request panicked", "request_id", requestID(c), "route", c.Path(),
 				"panic", what, "stack", string(debug.Stack()))
 			if c.Response().Committed {
 				panic(http.ErrAbortHandler)

@@ -78,7 +78,7 @@ func TestPresenceIsToldLive(t *testing.T) {
 	}
 	for tick := time.NewTicker(time.Millisecond); open() < 2; <-tick.C {
 		if t.Context().Err() != nil {
-			t.Fatal("streams do not listen")
+			t.Fatal("listening streams: got too few, want all")
 		}
 	}
 	f.server.PresenceChanged(claims.Account, "i1")

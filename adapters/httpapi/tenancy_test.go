@@ -127,7 +127,7 @@ func TestTenancy(t *testing.T) {
 				t.Errorf("the owner: got %d %s, want a status below 400", a.status, a.body)
 			}
 			if strings.Contains(f.log.String(), canary) {
-				t.Error("a secret is in the server's log")
+				t.Error("server's log: got a secret, want none")
 			}
 		})
 	}

@@ -100,6 +100,6 @@ func TestAPlainGetTellsWhatAnUpgradeWould(t *testing.T) {
 		t.Errorf("an unreachable machine: got %d %s, want 502 machine_unreachable", status, code)
 	}
 	if strings.Contains(f.log.String(), ticket) {
-		t.Error("the ticket is in the log")
+		t.Error("server's log: got the ticket, want none")
 	}
 }

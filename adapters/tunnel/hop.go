@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -182,19 +183,12 @@ func (h *Hub) call(ctx context.Context, method, target, path string) (conn net.C
 }
 
 func dial(ctx context.Context, u *url.URL) (net.Conn, error) {
-	port := u.Port()
 	if u.Scheme == "https" {
-		if port == "" {
-			port = "443"
-		}
 		d := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}}
-		return d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
-	}
-	if port == "" {
-		port = "80"
+		return d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443")))
 	}
 	var d net.Dialer
-	return d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	return d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80")))
 }
 
 // buffered first reads the data that arrived with the answer's head.

@@ -7,6 +7,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,11 +102,10 @@ type Hub struct {
 // New returns a hub; Run it, and mount GuestHandler and HopHandler.
 func New(c Config) (*Hub, error) {
 	h := &Hub{
-		c: c, log: c.Logger, tunnels: map[string]*tunnel{}, absent: map[string]*absence{}, now: time.Now, began: time.Now(), greetings: fair.NewPlaces(maxGreetings),
-		enrolments: fair.NewPlaces(maxEnrolments), greetTries: newTries(greetTries), enrolTries: newTries(enrolTries), ownTries: newTries(enrolTries), connects: newTries(connects),
-	}
-	if h.log == nil {
-		h.log = slog.New(slog.DiscardHandler)
+		c: c, log: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)), now: time.Now, began: time.Now(),
+		tunnels: map[string]*tunnel{}, absent: map[string]*absence{},
+		greetings: fair.NewPlaces(maxGreetings), enrolments: fair.NewPlaces(maxEnrolments),
+		greetTries: newTries(greetTries), enrolTries: newTries(enrolTries), ownTries: newTries(enrolTries), connects: newTries(connects),
 	}
 	h.refusals = &refusals{log: h.log, count: map[string]int{}}
 	if h.c.ClientAddr == nil {

@@ -11,21 +11,21 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/install"
 )
 
-const bakeUsage = `cloudbot-guest bake makes this computer into an image of a CloudBot machine: it installs all that a
-machine needs, and removes what belongs to one machine alone. Run it as root on a fresh Debian or
-Ubuntu, then take the image. A machine launched from it starts with its desktop at once.
+const bakeUsage = `cloudbot-guest bake prepares this computer to be an image of CloudBot machines: it installs everything
+that a machine needs, and removes what belongs to one machine alone. Run it as root on a new Debian or
+Ubuntu, then take the image. A machine launched from the image starts with its desktop immediately.
 
 Usage:
   cloudbot-guest bake -control-plane URL [-openclaw-url URL] [-openclaw-sha256 SUM] [-apps browser,editor,office]
 
 Flags:
-  -control-plane URL   takes OpenClaw and the wallpaper from its /assets/; needed
-  -openclaw-url URL    OpenClaw's package where the control plane has none, https; else npm is asked
-  -openclaw-sha256 SUM of the package, from wherever it comes but npm; else as published beside it in /assets/
-  -apps LIST           of browser, editor and office; all
+  -control-plane URL   download OpenClaw and the wallpaper from its /assets/; required
+  -openclaw-url URL    OpenClaw's package if the control plane has none, https (default: npm)
+  -openclaw-sha256 SUM sha256 of the package, unless it is npm's (default: as published beside it in /assets/)
+  -apps LIST           any of browser, editor and office (default: all)
   -help                print this and exit
 
-Exit status: 0 once everything is installed, 1 after a failure, 2 for wrong arguments.
+Exit status: 0 if everything is installed, 1 after a failure, 2 for wrong arguments.
 `
 
 func bake(ctx context.Context, args []string) int {

@@ -1,5 +1,5 @@
-// Command cloudbot-guest is the agent on each CloudBot machine. It reads one configuration file,
-// enrols with the control plane and keeps a tunnel to it. See package guest.
+// Command cloudbot-guest is the control plane's program on each CloudBot machine. It reads one configuration file, enrols
+// with the control plane and keeps a tunnel to it. See package guest.
 package main
 
 import (
@@ -15,33 +15,33 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/hold"
 )
 
-const usage = `cloudbot-guest is the agent that runs on a CloudBot machine.
+const usage = `cloudbot-guest runs on each CloudBot machine and connects it to the control plane.
 
-It enrols with the control plane, once, with the token in its configuration, and
-then holds one outbound connection to it. Over that connection the machine's desktop
-(VNC) and its AI agent (the OpenClaw gateway) are reached; nothing on the machine
-listens beyond loopback. API keys arrive over the connection and stay in memory.
+It enrols with the control plane once, with the token in its configuration, and then
+keeps one outbound connection open. The control plane reaches the machine's desktop
+(VNC) and its AI agent (the OpenClaw gateway) over that connection; the machine
+listens only on loopback. API keys arrive over the connection and stay in memory.
 
 Usage:
   cloudbot-guest -config FILE [-control-plane URL] [-boot ID]
-  cloudbot-guest bake -help            makes an image of a machine
-  cloudbot-guest hold -config FILE     runs the above on a computer that machines share: it ends
+  cloudbot-guest bake -help            make an image of a machine
+  cloudbot-guest hold -config FILE     run a guest on a computer shared by several machines; ends
                                        when no process of the machine is left
 
 Flags:
-  -config FILE         configuration, JSON (see below); needed
-  -control-plane URL   use this address instead of the file's
-  -boot ID             boot id instead of the kernel's, where several machines share one kernel
+  -config FILE         configuration file, JSON (see below); required
+  -control-plane URL   use this URL instead of the one in the file
+  -boot ID             use this boot id instead of the kernel's, if several machines share one kernel
   -version             print the version and exit
   -help                print this and exit
 
 The configuration file:
   {
     "control_plane_url": "https://cloud.example.org",
-    "instance": "01J…",                instance this machine belongs to
+    "instance": "01J…",                id of the instance this machine belongs to
     "token": "…",                      enrolment token, single use
-    "state_dir": "state",              the machine's key and home; relative to this file
-    "user": "cloudbot",                runs desktop and agent where the guest is root
+    "state_dir": "state",              folder of the machine's key and home; relative to this file
+    "user": "cloudbot",                user of desktop and agent if the guest is root
     "desktop": {"kind": "auto",        auto, x11 or built-in
                 "display": 0,          X display, 0 for a free one
                 "port": 0,             loopback port of the VNC server, 0 for a free one
@@ -50,14 +50,14 @@ The configuration file:
     "agent": {"kind": "auto",          auto, openclaw or stand-in
               "command": "openclaw",
               "port": 0},              loopback port of OpenClaw, 0 for a free one
-    "install": false,                  true: set this computer up as a machine, as root: user, XFCE,
-                                       VNC, Node, OpenClaw and what follows, as systemd units
-    "apps": ["browser", …],            with install: of browser, editor, office; left out: all
-    "assets": {"openclaw.tgz": "…"},   with install: sha256 by name; else as published beside it
-    "openclaw_url": "…"                with install: OpenClaw where the control plane has none, https; else npm
+    "install": false,                  true: set up this computer as a machine, as root: user, XFCE,
+                                       VNC, Node, OpenClaw and the apps, with systemd units
+    "apps": ["browser", …],            with install: any of browser, editor, office; omitted: all
+    "assets": {"openclaw.tgz": "…"},   with install: sha256 by name; omitted: as published beside it
+    "openclaw_url": "…"                with install: OpenClaw if the control plane has none, https; omitted: npm
   }
 
-It logs to standard error and ends with SIGINT or SIGTERM, taking all it started along.
+It logs to standard error. SIGINT or SIGTERM ends it and all its child processes.
 Exit status: 0 after a signal, 1 after a failure, 2 for wrong arguments or configuration.
 `
 
@@ -118,10 +118,10 @@ func run(args []string) int {
 	return 0
 }
 
-// lockFile is the descriptor by which a control plane sees that a machine on its own computer lives.
+// lockFile is the descriptor that shows a control plane that a machine on its own computer lives.
 const lockFile = 3
 
-// share is what a control plane calls for machines on its own computer.
+// share runs the commands hold and end, which a control plane uses for machines on its own computer.
 func share(ctx context.Context, args []string) (status int) {
 	var err error
 	if args[0] == "end" {
@@ -136,7 +136,7 @@ func share(ctx context.Context, args []string) (status int) {
 	return status
 }
 
-// number is the program's version: the linker's, else the commit it was built from.
+// number returns the program's version: the linker's, else the commit it was built from.
 func number() string {
 	if version != "" {
 		return version

@@ -21,19 +21,19 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
-	"github.com/cloudbot-ai/control-plane/commands/provisioner/provisionertest"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
 )
 
-// world is the use cases over a log in memory, with small working parts around them.
+// World is the use cases over a log in memory, with small working parts around them.
 type World struct {
 	*Recorder
-	Clock     *clock
-	Vault     *vault
-	Passwords *passwords
-	Tokens    tokens
+	Clock     *Clock
+	Vault     *Vault
+	Passwords *Passwords
+	Tokens    Tokens
 
 	Log       commands.Log
 	Accounts  *commands.Accounts
@@ -42,23 +42,25 @@ type World struct {
 	Guests    *commands.Guests
 }
 
+// NewWorld returns a world in which an account may have limit instances. Its clock stands.
 func NewWorld(limit int) *World { return NewWorldOn(memory.New(), limit) }
 
+// NewWorldOn is NewWorld over a store.
 func NewWorldOn(store eventstore.Store, limit int) *World {
 	w := &World{
-		Recorder: &Recorder{Store: store}, Clock: &clock{}, Vault: &vault{keys: map[string][]byte{}},
-		Passwords: &passwords{}, Tokens: tokens{"k1"},
+		Recorder: &Recorder{Store: store}, Clock: &Clock{}, Vault: &Vault{keys: map[string][]byte{}},
+		Passwords: &Passwords{}, Tokens: Tokens{Current: "k1"},
 	}
-	w.Clock.set(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC))
+	w.Clock.at.Store(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano())
 	w.Log = commands.Log{Store: eventstore.Keeping(w.Recorder, eventstore.NewStates(1<<20)), NewID: NewIDs(), Now: w.Clock.Now, DigestKey: []byte("digest key")}
 	w.Accounts = &commands.Accounts{Log: w.Log, Vault: w.Vault, Passwords: w.Passwords, Blind: Blind}
-	w.Instances = &commands.Instances{Log: w.Log, Vault: w.Vault, Cloud: provisionertest.NewCloud(1), Limit: limit}
+	w.Instances = &commands.Instances{Log: w.Log, Vault: w.Vault, Cloud: offer{}, Limit: limit}
 	w.Keys = &commands.Keys{Log: w.Log, Vault: w.Vault}
 	w.Guests = &commands.Guests{Log: w.Log, APIKeys: w.Keys, Tokens: w.Tokens}
 	return w
 }
 
-// signUp opens an account and returns its origin and login.
+// SignUp opens an account and returns its origin and login.
 func (w *World) SignUp(t testing.TB, email string) (commands.Origin, commands.Login) {
 	t.Helper()
 	login, err := w.Accounts.SignUp(t.Context(), commands.Origin{ClientAddr: "192.0.2.1"}, email, "correct horse", "", "browser")
@@ -68,6 +70,7 @@ func (w *World) SignUp(t testing.TB, email string) (commands.Origin, commands.Lo
 	return commands.Origin{Account: login.Account, Session: login.Session}, login
 }
 
+// Last returns the position of the last event.
 func (w *World) Last(t testing.TB) int64 {
 	t.Helper()
 	head, err := w.Head(t.Context())
@@ -77,34 +80,59 @@ func (w *World) Last(t testing.TB) int64 {
 	return head
 }
 
-// newIDs returns a source of ids that sort in the order they were made, as ULIDs do.
+// NewIDs returns a source of ids that sort in the order they were made, as ULIDs do.
 func NewIDs() func() string {
 	var n atomic.Int64
 	return func() string { return fmt.Sprintf("01TEST%020d", n.Add(1)) }
 }
 
+// Blind is an Accounts.Blind under a fixed key.
 func Blind(purpose, value string) string {
 	mac := hmac.New(sha256.New, []byte("blinding key"))
 	mac.Write([]byte(purpose + "|" + value))
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-type clock struct{ at atomic.Int64 }
+// offer is a cloud that is asked only for its region and its sizes.
+type offer struct{ machines.Cloud }
 
-func (c *clock) Now() time.Time          { return time.Unix(0, c.at.Load()).UTC() }
-func (c *clock) set(t time.Time)         { c.at.Store(t.UnixNano()) }
-func (c *clock) Advance(d time.Duration) { c.at.Add(int64(d)) }
+func (offer) Region() string { return "test" }
 
-// Recorder keeps what was appended, receipts included, and can lose the news of a commit.
+func (offer) Types() []machines.MachineType {
+	return []machines.MachineType{{ID: "small"}, {ID: "large"}}
+}
+
+// Clock stands until it is advanced, or shows the time.
+type Clock struct {
+	at    atomic.Int64
+	shows atomic.Bool
+}
+
+// Now returns the clock's time, in UTC.
+func (c *Clock) Now() time.Time {
+	if c.shows.Load() {
+		return time.Now().UTC()
+	}
+	return time.Unix(0, c.at.Load()).UTC()
+}
+
+// Advance moves the clock on, unless it shows the time.
+func (c *Clock) Advance(d time.Duration) { c.at.Add(int64(d)) }
+
+// ShowTime makes the clock show the time from now on, which in a bubble of synctest is the bubble's.
+func (c *Clock) ShowTime() { c.shows.Store(true) }
+
+// Recorder keeps what was appended, receipts included, and can lose the answer to an append.
 type Recorder struct {
 	eventstore.Store
 	mu      sync.Mutex
 	Appends []eventstore.Append
 	Lose    func(eventstore.Append) bool // nil: never
 	Refuse  atomic.Bool                  // it is unavailable for writing
-	Looked  func(eventstore.StreamID)    // called after a stream was read; nil: nobody
+	Looked  func(eventstore.StreamID)    // called after a stream was read; nil: not called
 }
 
+// ReadStream reads a stream and calls Looked.
 func (r *Recorder) ReadStream(ctx context.Context, s eventstore.StreamID, after int64) iter.Seq2[eventstore.Event, error] {
 	return func(yield func(eventstore.Event, error) bool) {
 		for e, err := range r.Store.ReadStream(ctx, s, after) {
@@ -118,6 +146,7 @@ func (r *Recorder) ReadStream(ctx context.Context, s eventstore.StreamID, after 
 	}
 }
 
+// Append appends and keeps what was appended, unless Refuse or Lose say otherwise.
 func (r *Recorder) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {
 	if r.Refuse.Load() {
 		return eventstore.Result{}, fmt.Errorf("%w: scripted", eventstore.ErrUnavailable)
@@ -135,13 +164,14 @@ func (r *Recorder) Append(ctx context.Context, a eventstore.Append) (eventstore.
 	return res, nil
 }
 
-// vault seals with AES-256-GCM under one key an account.
-type vault struct {
+// Vault seals with AES-256-GCM under one key an account.
+type Vault struct {
 	mu   sync.Mutex
 	keys map[string][]byte
 }
 
-func (v *vault) NewKey(_ context.Context, account string) error {
+// NewKey makes a key for the account.
+func (v *Vault) NewKey(_ context.Context, account string) error {
 	key := make([]byte, 32)
 	if _, err := rand.Read(key); err != nil {
 		return err
@@ -152,20 +182,22 @@ func (v *vault) NewKey(_ context.Context, account string) error {
 	return nil
 }
 
-func (v *vault) DropKey(_ context.Context, account string) error {
+// DropKey forgets the account's key.
+func (v *Vault) DropKey(_ context.Context, account string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.keys, account)
 	return nil
 }
 
-func (v *vault) Count() int {
+// Count returns how many accounts have a key.
+func (v *Vault) Count() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return len(v.keys)
 }
 
-func (v *vault) aead(account string) (cipher.AEAD, error) {
+func (v *Vault) aead(account string) (cipher.AEAD, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	key, ok := v.keys[account]
@@ -179,7 +211,8 @@ func (v *vault) aead(account string) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-func (v *vault) Seal(_ context.Context, account, label string, plain []byte) ([]byte, error) {
+// Seal encrypts for an account and a label.
+func (v *Vault) Seal(_ context.Context, account, label string, plain []byte) ([]byte, error) {
 	aead, err := v.aead(account)
 	if err != nil {
 		return nil, err
@@ -187,7 +220,8 @@ func (v *vault) Seal(_ context.Context, account, label string, plain []byte) ([]
 	return aead.Seal(nil, nil, plain, []byte(account+"|"+label)), nil
 }
 
-func (v *vault) Open(_ context.Context, account, label string, sealed []byte) ([]byte, error) {
+// Open decrypts what Seal returned for the same account and label.
+func (v *Vault) Open(_ context.Context, account, label string, sealed []byte) ([]byte, error) {
 	aead, err := v.aead(account)
 	if err != nil {
 		return nil, err
@@ -195,22 +229,25 @@ func (v *vault) Open(_ context.Context, account, label string, sealed []byte) ([
 	return aead.Open(nil, nil, sealed, []byte(account+"|"+label))
 }
 
+// ErrWeak refuses a password shorter than eight characters.
 var ErrWeak = &domain.Error{Kind: domain.Invalid, Code: "weak_password", Msg: "Too short."}
 
-// passwords are hashed quickly, and nobody should do that elsewhere.
-type passwords struct {
+// Passwords hashes quickly, which only a test may do.
+type Passwords struct {
 	Compared, Blank atomic.Int64
 	Meanwhile       func() // happens while a password is hashed, once; nil: nothing
 }
 
-func (*passwords) Check(password, _ string) error {
+// Check returns ErrWeak for a short password.
+func (*Passwords) Check(password, _ string) error {
 	if len(password) < 8 {
 		return ErrWeak
 	}
 	return nil
 }
 
-func (p *passwords) Hash(_ context.Context, password string) ([]byte, error) {
+// Hash calls Meanwhile, once, and hashes.
+func (p *Passwords) Hash(_ context.Context, password string) ([]byte, error) {
 	if do := p.Meanwhile; do != nil {
 		p.Meanwhile = nil
 		do()
@@ -219,7 +256,8 @@ func (p *passwords) Hash(_ context.Context, password string) ([]byte, error) {
 	return sum[:], nil
 }
 
-func (p *passwords) Compare(ctx context.Context, hash []byte, password string) (bool, error) {
+// Compare reports whether hash is the password's, and counts.
+func (p *Passwords) Compare(ctx context.Context, hash []byte, password string) (bool, error) {
 	p.Compared.Add(1)
 	if hash == nil {
 		p.Blank.Add(1)
@@ -228,12 +266,14 @@ func (p *passwords) Compare(ctx context.Context, hash []byte, password string) (
 	return bytes.Equal(hash, sum), nil
 }
 
-// tokens are enrolment tokens under a current key: instance.attempt.mac.
-type tokens struct{ current string }
+// Tokens are enrolment tokens under a current key: instance.attempt.mac.
+type Tokens struct{ Current string }
 
-func (k tokens) CurrentKey() string { return k.current }
+// CurrentKey returns the id of the key that new tokens get.
+func (k Tokens) CurrentKey() string { return k.Current }
 
-func (k tokens) Token(id string, attempt int, keyID string) (string, error) {
+// Token returns the token of an instance's launch attempt.
+func (k Tokens) Token(id string, attempt int, keyID string) (string, error) {
 	if keyID == "" {
 		return "", errors.New("tokens: no key")
 	}
@@ -242,7 +282,8 @@ func (k tokens) Token(id string, attempt int, keyID string) (string, error) {
 	return fmt.Sprintf("%s.%d.%x", id, attempt, mac.Sum(nil)), nil
 }
 
-func (k tokens) Parse(token string) (id string, attempt int, err error) {
+// Parse takes a token apart without a check.
+func (k Tokens) Parse(token string) (id string, attempt int, err error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return "", 0, errors.New("tokens: malformed")
@@ -251,7 +292,8 @@ func (k tokens) Parse(token string) (id string, attempt int, err error) {
 	return parts[0], attempt, err
 }
 
-func (k tokens) Verify(token, keyID string) bool {
+// Verify reports whether the token was made with the key.
+func (k Tokens) Verify(token, keyID string) bool {
 	id, attempt, err := k.Parse(token)
 	if err != nil {
 		return false

@@ -1,5 +1,5 @@
-// Package machines is the port to any cloud: where machines come from, what a launch is made from, and what
-// a cloud says of its machines. adapters/ec2 and adapters/local implement it; commands/provisioner calls it.
+// Package machines is the port to any cloud: its calls, what a launch is made from, and what the cloud reports about
+// its machines. adapters/ec2 and adapters/local implement it; commands/provisioner calls it.
 package machines
 
 import (
@@ -10,33 +10,32 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// TokenPlaceholder stands in a Spec's UserData where the enrolment token goes. The log keeps the
-// placeholder; the token is derived when the launch call is made.
+// TokenPlaceholder marks the place of the enrolment token in a Spec's UserData. The log keeps the placeholder; the
+// token is derived when the launch call is made.
 const TokenPlaceholder = "@ENROLMENT_TOKEN@"
 
-// Cloud is where machines come from: adapters/ec2 or adapters/local. Every method may be repeated
-// with the same arguments and then has the same effect as once. Errors are *CallError where the
-// cloud answered, anything else where it is unknown what happened; both lead to another try.
+// Cloud launches and controls machines. Repeating a call with the same arguments has no further effect. An error is a
+// *CallError if the cloud answered; with any other error the outcome is unknown. Both are retried.
 type Cloud interface {
-	// Region is where machines are made: "eu-central-1", or "local".
+	// Region returns where machines are launched: "eu-central-1", or "local".
 	Region() string
 	// Types lists the machine types a user may ask for, the default first.
 	Types() []MachineType
-	// Freeze settles the request of a new launch attempt. It calls nobody. A *CallError with
-	// verdict Never gives the launch up.
+	// Freeze returns the request of a new launch attempt, without calling the cloud. A *CallError with verdict Never
+	// gives the launch up.
 	Freeze(a LaunchPlan) (instance.Spec, error)
-	// Launch makes the machine that s describes, with userData in place of s.UserData, and returns
-	// its id. The same ClientToken never makes a second machine.
+	// Launch launches the machine that s describes, with userData in place of s.UserData, and returns its id. The same
+	// ClientToken never makes a second machine.
 	//
-	// A *CallError with verdict Another or Never says that neither this call nor one before it has made a
-	// machine, as far as the cloud knows: it ends the attempt, and the next one makes a machine of its own.
-	// An adapter must not return it for a launch that may have happened; it looks first, and where it cannot
-	// tell, the verdict is Again and Unsure is set. Calls that are still on their way are the saga's affair.
+	// A *CallError with verdict Another or Never means that, as far as the cloud knows, neither this call nor an
+	// earlier one made a machine. It ends the attempt, and the next attempt may make another machine. So an adapter
+	// must not return it for a launch that may have happened. It checks first; if it cannot find out, the verdict is
+	// Again and Unsure is set. The saga deals with calls that are still under way.
 	Launch(ctx context.Context, s instance.Spec, userData string) (machine string, err error)
 	Start(ctx context.Context, machine string) error
 	Stop(ctx context.Context, machine string) error
 	Terminate(ctx context.Context, machine string) error
-	// Describe reports the machines with these ids, in any order; one it does not know is left out.
+	// Describe returns the machines with these ids, in any order, without those that the cloud does not know.
 	Describe(ctx context.Context, machines []string) ([]Machine, error)
 }
 
@@ -46,9 +45,9 @@ type LaunchPlan struct {
 	Attempt     int    // from 1
 	Type        string
 	ClientToken string // unique to the attempt, at most 64 ASCII characters
-	Refused     string // code of the refusal before, "" on the first attempt
+	Refused     string // code of the previous refusal, "" on the first attempt
 
-	Last instance.Spec // of the attempt before, zero on the first
+	Last instance.Spec // of the previous attempt, zero on the first
 }
 
 // MachineType is a size on offer.
@@ -58,7 +57,7 @@ type MachineType struct {
 	Memory int // MiB
 }
 
-// Summary says in a sentence what a size is good for.
+// Summary describes in a sentence what a size is good for.
 func (t MachineType) Summary() string {
 	i := len(fits) - 1
 	for i > 0 && t.Memory < fits[i].memory {
@@ -71,37 +70,37 @@ func (t MachineType) Summary() string {
 	return fmt.Sprintf("%s, %g GB: %s.", cores, t.GiB(), fits[i].what)
 }
 
-// GiB is its memory in GiB.
+// GiB returns its memory in GiB.
 func (t MachineType) GiB() float64 { return float64(t.Memory) / 1024 }
 
-// fits says what goes into how much memory, in MiB, and more.
+// fits lists what fits into at least this much memory, in MiB.
 var fits = [...]struct {
 	memory int
 	what   string
 }{
-	{0, "too little for the agent, as OpenClaw needs 4 GB"},
-	{4 << 10, "the least that OpenClaw runs in, with little room for the browser beside it"},
+	{0, "too little for the agent: OpenClaw needs 4 GB"},
+	{4 << 10, "the minimum for OpenClaw, with little room for the browser"},
 	{8 << 10, "desktop, browser and agent with room to spare"},
 	{16 << 10, "for heavy work, with many pages and programs open at once"},
 }
 
-// Machine is what a cloud says of one machine.
+// Machine is what a cloud reports about one machine.
 type Machine struct {
 	ID      string
 	Seen    instance.Seen
 	Address string // public, "" for none
-	Reason  string // why it is gone, a sentence for the user; "" where that was somebody's wish
+	Reason  string // why it is gone, a sentence for the user; "" if its termination was requested
 }
 
-// Inventory is a cloud that can say what it holds: what the Reconciler needs.
+// Inventory is a cloud that can list its machines, as the Reconciler needs.
 type Inventory interface {
 	Cloud
-	// List reports every machine that carries the tag of this environment, and no other. One that
-	// was launched a moment ago, or ended a while ago, may be missing.
+	// List returns every machine with the tag of this environment, and no other. A machine that was launched seconds
+	// ago, or ended a while ago, may be missing.
 	List(ctx context.Context) ([]Tagged, error)
 }
 
-// Tagged is a machine with what its tags say of it.
+// Tagged is a machine with the contents of its tags.
 type Tagged struct {
 	Machine
 	Instance string // the instance it was launched for, "" without a tag
@@ -115,8 +114,8 @@ type CallError struct {
 	Verdict    instance.Verdict
 	Code       string        // stable: "InsufficientInstanceCapacity"
 	Reason     string        // a sentence for the user, without ids of the operator's cloud
-	RetryAfter time.Duration // the least wait before the next try, 0: the saga's own back-off
-	Unsure     bool          // of a launch: it may have had its effect all the same
+	RetryAfter time.Duration // the shortest wait before the next try; 0: the saga's own back-off
+	Unsure     bool          // of a launch: it may have taken effect nevertheless
 	Err        error         // for the operator's log
 }
 
@@ -132,5 +131,5 @@ type Enrolment interface {
 	Verify(token, keyID string) bool
 }
 
-// ClientToken returns the token under which an instance's launch attempt is made; attempts count from 1.
+// ClientToken returns the client token of an instance's launch attempt; attempts count from 1.
 func ClientToken(instance string, attempt int) string { return fmt.Sprintf("%s-%d", instance, attempt) }

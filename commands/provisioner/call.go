@@ -5,16 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
-	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// callTimeout bounds one call to the cloud. What happened after it is unknown and found out by a repeat.
+// callTimeout bounds one call to the cloud. After it the outcome is unknown; repeating the call finds it out.
 const callTimeout = time.Minute
 
 // call makes one call to the cloud and returns the command that records its outcome.
@@ -22,13 +20,13 @@ func (s *Saga) call(ctx context.Context, id string, state instance.State, step p
 	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	s.at("call", step, "before")
-	machine, err := s.dial(callCtx, id, state, step.Call)
+	machine, err := s.send(callCtx, id, state, step.Call)
 	s.at("call", step, "after")
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		s.Logger.WarnContext(ctx, "cloud refused a call", "instance", id, "call", step.Call, "try", state.Tries+1, "err", err)
+		s.Logger.WarnContext(ctx, "cloud call failed", "instance", id, "call", step.Call, "try", state.Tries+1, "err", err)
 		return s.refusal(state, step.Call, err), nil
 	case step.Call == instance.CallLaunch:
 		return instance.Launched{Attempt: state.Attempts, Machine: machine, At: s.Now()}, nil
@@ -36,21 +34,17 @@ func (s *Saga) call(ctx context.Context, id string, state instance.State, step p
 	return instance.Accept{Call: step.Call, At: s.Now()}, nil
 }
 
-func (s *Saga) dial(ctx context.Context, id string, state instance.State, call instance.Call) (machine string, err error) {
-	if !ours(s.Cloud, state) {
-		// Asked here, the cloud would know nothing of it: what the other region holds would be forgotten.
+func (s *Saga) send(ctx context.Context, id string, state instance.State, call instance.Call) (machine string, err error) {
+	if !inRegion(s.Cloud, state) {
+		// This region does not know the machine. Without this check the one in the other region would be forgotten.
 		return "", &machines.CallError{
-			Verdict: instance.Again, Code: "other_region", Reason: "The service's cloud configuration is wrong; the operator has been told.",
-			Err: fmt.Errorf("its launch belongs to region %s, and we are in %s", state.Spec.Region, s.Cloud.Region()),
+			Verdict: instance.Again, Code: "other_region", Reason: "The service's cloud configuration is wrong; the operator has been notified.",
+			Err: fmt.Errorf("launched in region %s, but this server is in %s", state.Spec.Region, s.Cloud.Region()),
 		}
 	}
 	switch call {
 	case instance.CallLaunch:
-		token, err := s.Tokens.Token(id, state.Attempts, state.Spec.TokenKey)
-		if err != nil {
-			return "", err
-		}
-		return s.Cloud.Launch(ctx, state.Spec, strings.ReplaceAll(state.Spec.UserData, machines.TokenPlaceholder, token))
+		return s.launch(ctx, id, state)
 	case instance.CallStart:
 		return "", s.Cloud.Start(ctx, state.Machine)
 	case instance.CallStop:
@@ -59,37 +53,16 @@ func (s *Saga) dial(ctx context.Context, id string, state instance.State, call i
 	return "", s.Cloud.Terminate(ctx, state.Machine)
 }
 
-// discard takes down a machine whose launch was superseded: another saga launched meanwhile, or
-// gave up. No instance knows it, so nobody else will.
-func (s *Saga) discard(ctx context.Context, machine string) (err error) {
-	s.Logger.WarnContext(ctx, "launch was superseded, taking its machine down", "machine", machine)
-	for try := range s.Policy.Filled().Tries {
-		if err = s.terminate(ctx, machine); err == nil {
-			return nil
-		}
-		if err := retry.Sleep(ctx, s.backOff(try)); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("take down superseded machine %s: %w", machine, err)
-}
-
-// ours tells whether the instance's launch belongs to the region that we ask.
-func ours(c machines.Cloud, state instance.State) bool {
+// inRegion reports whether the instance was launched in the cloud's region.
+func inRegion(c machines.Cloud, state instance.State) bool {
 	return state.Spec.Region == "" || state.Spec.Region == c.Region()
-}
-
-func (s *Saga) terminate(ctx context.Context, machine string) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return s.Cloud.Terminate(ctx, machine)
 }
 
 func (s *Saga) refusal(state instance.State, call instance.Call, err error) instance.Refuse {
 	refused := &machines.CallError{Verdict: instance.Again, Code: "no_answer", Reason: "The cloud did not answer; trying again.", Unsure: true}
 	errors.As(err, &refused)
 	verdict, reason, wait := refused.Verdict, refused.Reason, s.backOff(state.Tries)
-	if state.Tries >= lastingAfter { // what is refused for days must not fill the log
+	if state.Tries >= lastingAfter { // days of refusals must not fill the log
 		wait = s.jittered(10 * time.Minute)
 	}
 	switch {
@@ -97,9 +70,9 @@ func (s *Saga) refusal(state instance.State, call instance.Call, err error) inst
 		// Giving up here would forget a machine that costs money.
 		verdict, wait = instance.Again, max(wait, time.Minute)
 	case call == instance.CallStart && verdict != instance.Never:
-		// There is no elsewhere for a machine that exists, and its owner may try later.
+		// A machine that exists cannot start elsewhere, and its owner can try later.
 		verdict = instance.Again
-		if tries := state.Tries + 1; tries >= s.Policy.Filled().Tries {
+		if tries := state.Tries + 1; tries >= s.Policy.WithDefaults().Tries {
 			verdict = instance.Never
 			reason = fmt.Sprintf("The start was refused %d times in a row. The last answer was: %s", tries, reason)
 		}
@@ -112,7 +85,7 @@ func (s *Saga) refusal(state instance.State, call instance.Call, err error) inst
 	}
 }
 
-// lastingAfter is how many refusals in a row, twenty minutes or so, make a lasting one.
+// lastingAfter is how many refusals in a row, about twenty minutes of them, count as a lasting refusal.
 const lastingAfter = 25
 
 func attemptOf(call instance.Call, state instance.State) int {
@@ -122,7 +95,7 @@ func attemptOf(call instance.Call, state instance.State) int {
 	return 0
 }
 
-// backOff is 0.5 s, 1 s, 2 s … up to a minute, each ± half.
+// backOff returns 0.5 s, 1 s, 2 s … up to a minute, each ± half.
 func (s *Saga) backOff(tries int) time.Duration {
 	return s.jittered(min(500*time.Millisecond<<min(tries, 10), time.Minute))
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 )
 
-// observe tells the instances what the cloud says of their machines. An error says that the cloud, or the
-// log, could not be asked.
+// observe records what the cloud reports about the machines, and returns the instances that changed. An error means
+// that the cloud did not answer, or that the log could not be read or written.
 func (s *Saga) observe(ctx context.Context, targets []target) (changed []string, err error) {
 	ids := make([]string, len(targets))
 	for i, t := range targets {
@@ -27,11 +27,11 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 		known[m.ID] = m
 	}
 	var failed error
-	news := func(t target, m machines.Machine) {
+	apply := func(t target, m machines.Machine) {
 		res, err := s.ExecuteInstance(ctx, t.instance, instance.Observe{Machine: t.machine, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: s.Now()})
 		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("tell instance %s of its machine: %w", t.instance, err))
-			return // one that cannot be read must not keep the others from their news
+			failed = errors.Join(failed, fmt.Errorf("record the state of instance %s: %w", t.instance, err))
+			return // one unreadable instance must not block the others
 		}
 		if res.Last > 0 {
 			changed = append(changed, t.instance)
@@ -40,33 +40,33 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 	var missing []target
 	for _, t := range targets {
 		if m, ok := known[t.machine]; ok {
-			news(t, m)
+			apply(t, m)
 		} else if s.Now().Sub(t.launched) >= instance.MissingGrace {
 			missing = append(missing, t)
 		}
 	}
-	if suspect(len(missing), len(targets)) {
-		s.Logger.WarnContext(ctx, "the cloud does not know most machines: is this its account and region? If they are gone indeed, cloudbot reconcile --believe-missing says so",
+	if tooManyMissing(len(missing), len(targets)) {
+		s.Logger.WarnContext(ctx, "most machines missing: are the account and region right? If they really are gone, run `cloudbot reconcile --believe-missing`",
 			"missing", len(missing), "asked", len(targets))
 		return changed, failed
 	}
 	for _, t := range missing {
-		seen, why := vouched(ctx, s.Connected, t.instance)
+		seen, why := judgeMissing(ctx, s.Connected, t.instance)
 		if why != nil {
-			s.Logger.WarnContext(ctx, "the cloud does not know a machine", "instance", t.instance, "machine", t.machine, "and_yet", why)
+			s.Logger.WarnContext(ctx, "machine missing", "instance", t.instance, "machine", t.machine, "doubt", why)
 		}
 		if seen != "" {
-			news(t, machines.Machine{Seen: seen})
+			apply(t, machines.Machine{Seen: seen})
 		}
 	}
 	return changed, failed
 }
 
-var errConnected = errors.New("its guest is connected, so it exists: is this its account and region?")
+var errConnected = errors.New("its guest is connected, so the machine exists: are the account and region right?")
 
-// vouched says what is to be told of a machine that the cloud does not know: that it is missing; where its guest
-// is connected, that it is there, and why; and nothing where nobody knows that.
-func vouched(ctx context.Context, connected func(context.Context, string) (bool, error), id string) (instance.Seen, error) {
+// judgeMissing returns what to record of a machine that the cloud does not list. It is missing, unless its guest is
+// connected: then it exists, and the error says why. If that cannot be found out, it returns "" and the error.
+func judgeMissing(ctx context.Context, connected func(context.Context, string) (bool, error), id string) (instance.Seen, error) {
 	if connected == nil {
 		return instance.SeenMissing, nil
 	}
@@ -74,23 +74,23 @@ func vouched(ctx context.Context, connected func(context.Context, string) (bool,
 	case err != nil:
 		return "", err
 	case is:
-		return instance.SeenPending, errConnected // it ends a time of being missed, and says nothing else
+		return instance.SeenPending, errConnected // it ends the time that the machine was missing, and changes nothing else
 	}
 	return instance.SeenMissing, nil
 }
 
-// suspect tells whether so many machines of those asked for cannot be gone all at once without an operator
-// saying so: a wrong account or region looks the same, and each of them would be forgotten.
-func suspect(missing, asked int) bool { return missing >= 5 && 2*missing > asked }
+// tooManyMissing reports whether so many machines are missing that only an operator may confirm it. A wrong account or
+// region looks the same, and each of the machines would be forgotten.
+func tooManyMissing(missing, asked int) bool { return missing >= 5 && 2*missing > asked }
 
-// target is a machine to look at.
+// target is a machine to check.
 type target struct {
 	instance string
 	machine  string
 	launched time.Time
 }
 
-// changing tells whether the cloud should have news of the machine soon.
+// changing reports whether the cloud should soon report another state of the machine.
 func changing(s instance.State, step provisioning.Step) bool {
 	return s.Machine != "" && step.Do == provisioning.Watch && s.Status != instance.Stopped &&
 		(s.Status != instance.Running || !s.Running)

@@ -80,7 +80,7 @@ func (d *desk) instance(cmds ...instance.Command) string {
 	d.ids = append(d.ids, id)
 	for _, c := range append([]instance.Command{instance.Request{Account: "acc", Type: "small", Region: "test"}}, cmds...) {
 		if _, err := d.World.Log.ExecuteInstance(d.t.Context(), id, c); err != nil {
-			d.t.Fatalf("%T: %v", c, err)
+			d.t.Fatalf("%T: got %v, want no error", c, err)
 		}
 	}
 	return id
@@ -187,7 +187,7 @@ func TestReconcileKinds(t *testing.T) {
 			got[f.Machine] = f.Kind
 			mends := !slices.Contains([]provisioner.Kind{provisioner.Young, provisioner.Stranger, provisioner.Returned, provisioner.Unreadable}, f.Kind)
 			if f.Why == "" || (f.Error != "") != (f.Kind == provisioner.Unreadable) || f.Done != (done && mends) {
-				t.Errorf("%+v", f)
+				t.Errorf("got %+v, want f.Why not empty, (f.Error != \"\") == %v and f.Done == %v", f, (f.Kind == provisioner.Unreadable), (done && mends))
 			}
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -199,15 +199,15 @@ func TestReconcileKinds(t *testing.T) {
 	report := d.look()
 	check(report, false)
 	if d.Last(t) != before || len(d.cloud.terminated) > 0 {
-		t.Errorf("a dry run changed something: %v", d.cloud.terminated)
+		t.Errorf("dry run: got head %d and terminated %v, want %d and none", d.Last(t), d.cloud.terminated, before)
 	}
 	if report.Machines != 16 || report.Instances != 7 || !report.DryRun {
-		t.Errorf("%d machines, %d instances", report.Machines, report.Instances)
+		t.Errorf("got %d machines, %d instances, want report.Machines == 16, report.Instances == 7 and report.DryRun", report.Machines, report.Instances)
 	}
 	d.DryRun = false
 	check(d.look(), true)
 	if got := strings.Join(d.cloud.terminated, " "); got != "m-given-up m-old m-over" {
-		t.Errorf("terminated %s", got)
+		t.Errorf("got terminated %s, want \"m-given-up m-old m-over\"", got)
 	}
 	for id, want := range map[string]instance.Status{open: instance.Launching, fine: instance.Running, stopped: instance.Stopped, stuck: instance.Stopping, moved: instance.Running} {
 		if got := d.state(id); got.Status != want {
@@ -215,7 +215,7 @@ func TestReconcileKinds(t *testing.T) {
 		}
 	}
 	if d.state(open).Machine != "m-open" || d.state(moved).Address != "192.0.2.77" {
-		t.Errorf("%+v %+v", d.state(open), d.state(moved))
+		t.Errorf("got %+v %+v, want d.state(open).Machine == \"m-open\" and d.state(moved).Address == \"192.0.2.77\"", d.state(open), d.state(moved))
 	}
 }
 
@@ -278,7 +278,7 @@ func TestReconcileMissing(t *testing.T) {
 				elsewhere = c.n
 			}
 			if report.Count(provisioner.Missing) != c.found || gone != c.gone || report.Count(provisioner.Elsewhere) != elsewhere {
-				t.Errorf("%d gone of %+v", gone, report.Findings)
+				t.Errorf("got %d gone of %+v, want report.Count(provisioner.Missing) == %v, gone == %v and report.Count(provisioner.Elsewhere) == %v", gone, report.Findings, c.found, c.gone, elsewhere)
 			}
 		})
 	}
@@ -296,7 +296,7 @@ func TestReconcileBelievesGuests(t *testing.T) {
 		t.Helper()
 		report := d.look()
 		if s := d.state(id); s.Final() || s.Missed.IsZero() == missed || report.Count(provisioner.Missing) != findings {
-			t.Errorf("missed %v: %+v, %+v", !s.Missed.IsZero(), s, report.Findings)
+			t.Errorf("got missed %v, %+v, %+v, want !s.Final(), s.Missed.IsZero() != %v and report.Count(provisioner.Missing) == %v", !s.Missed.IsZero(), s, report.Findings, missed, findings)
 		}
 		d.Clock.Advance(instance.MissingFor - time.Minute)
 	}
@@ -317,20 +317,20 @@ func TestReconcileFailures(t *testing.T) {
 	d.holds("m-over", over, 1, instance.SeenRunning)
 	d.cloud.fails = errors.New("no rights")
 	if f := d.look().Findings; len(f) != 1 || f[0].Done || f[0].Error != "no rights" {
-		t.Errorf("%+v", f)
+		t.Errorf("got %+v, want len(f) == 1, f[0].Done false and f[0].Error == \"no rights\"", f)
 	}
 	d.cloud.fails = nil
 	if f := d.look().Findings; len(f) != 1 || !f[0].Done {
-		t.Errorf("the next look does not try again: %+v", f)
+		t.Errorf("the next look does not try again: got %+v, want len(f) == 1 and f[0].Done", f)
 	}
 	d.instance(d.runs("m-unseen")...)
 	d.cloud.undescribed = errors.New("busy")
 	if _, err := d.Reconcile(t.Context()); !errors.Is(err, d.cloud.undescribed) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, d.cloud.undescribed)
 	}
 	d.cloud.unlisted = errors.New("busy")
 	if _, err := d.Reconcile(t.Context()); !errors.Is(err, d.cloud.unlisted) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, d.cloud.unlisted)
 	}
 }
 
@@ -348,7 +348,7 @@ func TestReconcileRun(t *testing.T) {
 			t.Error(err)
 		}
 		if n := strings.Count(log.String(), "will retry"); n != 3 {
-			t.Errorf("%d looks in twelve minutes: %s", n, log.String())
+			t.Errorf("got %d looks in twelve minutes: %s, want n == 3", n, log.String())
 		}
 	})
 }
@@ -356,9 +356,9 @@ func TestReconcileRun(t *testing.T) {
 func TestReportWrite(t *testing.T) {
 	t.Parallel()
 	full := provisioner.Report{DryRun: true, Machines: 12, Instances: 9, Findings: []provisioner.Finding{
-		{Kind: provisioner.Adopt, Machine: "i-0a", Instance: "01JD0000000000000000000001", Attempt: 1, State: instance.SeenPending, Status: instance.Launching, Age: 90 * time.Second, Why: "its launch was never answered", Done: true},
-		{Kind: provisioner.Terminate, Machine: "i-0b", Instance: "01JD0000000000000000000002", Attempt: 1, State: instance.SeenRunning, Status: instance.StatusTerminated, Age: time.Hour, Why: "its instance is over", Error: "no rights"},
-		{Kind: provisioner.Stranger, Machine: "i-0c", State: instance.SeenRunning, Age: 26 * time.Hour, Why: "it carries the tag of this environment, but does not say which instance it is for"},
+		{Kind: provisioner.Adopt, Machine: "i-0a", Instance: "01JD0000000000000000000001", Attempt: 1, State: instance.SeenPending, Status: instance.Launching, Age: 90 * time.Second, Why: "its launch call got no answer", Done: true},
+		{Kind: provisioner.Terminate, Machine: "i-0b", Instance: "01JD0000000000000000000002", Attempt: 1, State: instance.SeenRunning, Status: instance.StatusTerminated, Age: time.Hour, Why: "its instance has ended", Error: "no rights"},
+		{Kind: provisioner.Stranger, Machine: "i-0c", State: instance.SeenRunning, Age: 26 * time.Hour, Why: "it has the tag of this environment, but no tag that names its instance"},
 	}}
 	var got bytes.Buffer
 	for _, r := range []provisioner.Report{full, {Machines: 1, Instances: 1}} {
@@ -369,10 +369,10 @@ func TestReportWrite(t *testing.T) {
 	}
 	want, err := os.ReadFile(filepath.Join("testdata", "reconcile.txt"))
 	if err != nil || got.String() != string(want) {
-		t.Errorf("%v; the report is\n%s", err, got.String())
+		t.Errorf("got %v and\n%s\nwant no error and\n%s", err, got.String(), want)
 	}
 	if err := full.Write(broken{}); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("a report that cannot be written: %v", err)
+		t.Errorf("a report that cannot be written: got %v, want error %v", err, io.ErrClosedPipe)
 	}
 }
 

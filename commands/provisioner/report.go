@@ -15,23 +15,23 @@ type Kind string
 
 const (
 	Adopt     Kind = "adopt"     // the instance's machine, which the log does not know yet
-	Terminate Kind = "terminate" // a machine of ours that nobody uses
-	Repair    Kind = "repair"    // the log is behind the cloud
-	Missing   Kind = "missing"   // the cloud does not know the instance's machine
-	Young     Kind = "young"     // to be terminated, were it not so young
-	Stranger  Kind = "stranger"  // our tag without a history; for the operator to look at
-	Returned  Kind = "returned"  // given up as missing, and here again; for the operator to look at
+	Terminate Kind = "terminate" // a machine that no instance uses
+	Repair    Kind = "repair"    // the log is out of date
+	Missing   Kind = "missing"   // the cloud does not list the instance's machine
+	Young     Kind = "young"     // would be terminated if it were older
+	Stranger  Kind = "stranger"  // this environment's tag, but no history; the operator must check it
+	Returned  Kind = "returned"  // given up as missing, but listed again; the operator must check it
 
-	Elsewhere  Kind = "elsewhere"  // of a region that this server is not in
+	Elsewhere  Kind = "elsewhere"  // in a region that this server is not in
 	Unreadable Kind = "unreadable" // the instance's events cannot be read
 )
 
-// Report is what a look of the Reconciler found.
+// Report is the result of one comparison.
 type Report struct {
 	At        time.Time `json:"at"`
 	DryRun    bool      `json:"dry_run"`
-	Machines  int       `json:"machines"`  // with our tag
-	Instances int       `json:"instances"` // that are not over
+	Machines  int       `json:"machines"`  // with this environment's tag
+	Instances int       `json:"instances"` // that have not ended
 	Findings  []Finding `json:"findings"`
 }
 
@@ -45,8 +45,8 @@ type Finding struct {
 	Status   instance.Status `json:"status,omitempty"` // as the log says
 	Age      time.Duration   `json:"age_ns"`
 	Why      string          `json:"why"`
-	Done     bool            `json:"done"`            // it has been mended
-	Error    string          `json:"error,omitempty"` // why it could not be
+	Done     bool            `json:"done"`            // it has been corrected
+	Error    string          `json:"error,omitempty"` // why it could not be corrected
 }
 
 // Count returns how many findings are of a kind.
@@ -62,7 +62,7 @@ func (p Report) Count(k Kind) (n int) {
 // Write prints the report for an operator.
 func (p Report) Write(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d machines carry this environment's tag, %d instances are not over.\n", p.Machines, p.Instances)
+	fmt.Fprintf(&b, "%d machines have this environment's tag; %d instances have not ended.\n", p.Machines, p.Instances)
 	if len(p.Findings) == 0 {
 		b.WriteString("Cloud and log agree.\n")
 		_, err := io.WriteString(w, b.String())

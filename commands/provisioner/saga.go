@@ -1,5 +1,5 @@
-// Package provisioner makes and unmakes machines: the saga calls the cloud as provisioning.Next asks, and the
-// reconciler compares what the cloud holds with the log.
+// Package provisioner launches, starts, stops and terminates machines. The saga makes the calls to the cloud that
+// provisioning.Next asks for. The reconciler compares the cloud's machines with the log.
 package provisioner
 
 import (
@@ -22,41 +22,41 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// Feed delivers the log: every event with a position above after, in order, in batches, until ctx
-// ends or fn returns an error.
+// Feed delivers every event with a position above after, in order and in batches, until ctx ends or fn returns an
+// error.
 type Feed interface {
 	Follow(ctx context.Context, after int64, fn func(ctx context.Context, events []eventstore.Event) error) error
 }
 
-// Saga carries out what provisioning.Next asks for: it makes the calls to the cloud, and tells
-// the instances what came of them and what the cloud reports.
+// Saga carries out what provisioning.Next asks for. It makes the calls to the cloud, and records their outcomes and
+// the cloud's reports in the instances' streams.
 //
-// It keeps nothing of its own. Its timers are derived from the events that set them, so a new
-// saga begins where the log stands. One saga should run at a time; a second one, or one that was
-// frozen and wakes up, is refused by the streams' versions and does no harm.
+// It stores nothing. Its timers follow from the events, so a new saga continues where the log ends. One saga should
+// run at a time. A second one, or one that was suspended and wakes up, does no harm: the streams' versions refuse
+// its writes.
 type Saga struct {
 	commands.Log
 	Cloud  machines.Cloud
 	Tokens machines.Enrolment
 	Policy provisioning.Policy
-	// Live returns the ids of the instances that are not final, as of a position of the log.
+	// Live returns the ids of the instances that are not final, and the log position of that list.
 	Live func(ctx context.Context) (ids []string, position int64, err error)
 	Feed Feed
-	// Connected tells whether an instance's guest is connected: its machine exists, whatever the cloud
-	// says. An error: nobody knows just now. Nil: nobody ever does.
+	// Connected reports whether an instance's guest is connected. If it is, its machine exists, whatever the cloud
+	// says. Nil: never known.
 	Connected func(ctx context.Context, instance string) (bool, error)
 	Logger    *slog.Logger
 
-	PollEvery  time.Duration // between looks at machines that should be changing [1 s]
-	SweepEvery time.Duration // between looks at all machines [1 min]
+	PollEvery  time.Duration // between checks of machines that should be changing [1 s]
+	SweepEvery time.Duration // between checks of all machines [1 min]
 	Workers    int           // instances advanced at the same time [8]
 	// Jitter returns a duration below its argument. Nil: a random one.
 	Jitter func(time.Duration) time.Duration
-	// At is called before and after every effect outside the log, for tests of crashes. Nil: nobody.
+	// At, if set, is called before and after every effect outside the log. Tests crash the saga there.
 	At func(point string)
 }
 
-// Run does the saga's work until ctx ends or the feed fails.
+// Run runs the saga until ctx ends or the feed fails.
 func (s *Saga) Run(ctx context.Context) error {
 	err := s.run(ctx)
 	if ctx.Err() != nil {
@@ -70,16 +70,16 @@ func (s *Saga) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a := newAgenda(s)
+	schedule := newSchedule(s)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(crash.Guard(func() error { return a.run(ctx, ids) }))
+	g.Go(crash.Guard(func() error { return schedule.run(ctx, ids) }))
 	g.Go(crash.Guard(func() error {
 		return s.Feed.Follow(ctx, position, func(ctx context.Context, events []eventstore.Event) error {
 			for _, e := range events {
 				if e.Stream.Aggregate != instance.Codec.Aggregate() {
 					continue
 				}
-				if err := a.wake(ctx, e.Stream.ID); err != nil {
+				if err := schedule.wake(ctx, e.Stream.ID); err != nil {
 					return err
 				}
 			}
@@ -87,7 +87,7 @@ func (s *Saga) run(ctx context.Context) error {
 		})
 	}))
 	for range cmp.Or(s.Workers, 8) {
-		g.Go(crash.Guard(func() error { return a.work(ctx) }))
+		g.Go(crash.Guard(func() error { return schedule.work(ctx) }))
 	}
 	return g.Wait()
 }
@@ -95,11 +95,11 @@ func (s *Saga) run(ctx context.Context) error {
 // maxSteps bounds the steps taken for one instance in a row.
 const maxSteps = 20
 
-// advance takes the steps that are due for an instance and returns the first that is not yet. mine holds
-// the attempt, by instance, that nobody but this run of the saga has called for, or not without being
-// reckoned with: an attempt that is found open may have a call of somebody else under way, so it is
-// said to be unsure before it is called for again.
-func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance.State, provisioning.Step, error) {
+// advance takes the steps that are due for an instance, and returns the first one that is not due yet.
+//
+// own holds, by instance, the attempt that this run of the saga began or resumed. For any other open attempt, another
+// saga's call may still be under way. Such an attempt is marked unsure in the log before the launch call is repeated.
+func (s *Saga) advance(ctx context.Context, id string, own *sync.Map) (instance.State, provisioning.Step, error) {
 	for range maxSteps {
 		state, err := s.Instance(ctx, id)
 		if err != nil {
@@ -111,24 +111,24 @@ func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance
 			return state, step, nil
 		}
 		var cmd instance.Command
-		switch own, _ := mine.Load(id); {
-		case step.Call == instance.CallLaunch && own != state.Attempts:
+		switch called, _ := own.Load(id); {
+		case step.Call == instance.CallLaunch && called != state.Attempts:
 			cmd = instance.Resume{Attempt: state.Attempts, At: now}
 		case step.Call == instance.CallLaunch && state.Status == instance.Terminating && state.Unsure.IsZero():
 			cmd = cancelled(state, now)
 		default:
-			cmd, err = s.do(ctx, id, state, step)
+			cmd, err = s.execute(ctx, id, state, step)
 		}
 		if err != nil {
 			return state, step, fmt.Errorf("%s %s of instance %s: %w", step.Do, step.Call, id, err)
 		}
 		if ctx.Err() != nil {
-			return state, step, ctx.Err() // an outcome seen under a lost lease is for the next saga to find out
+			return state, step, ctx.Err() // the lease is lost: the next saga finds out the outcome
 		}
 		s.at("append", step, "before")
 		res, err := s.ExecuteInstance(ctx, id, cmd)
 		if err != nil {
-			mine.Delete(id) // what came of a call may be nowhere
+			own.Delete(id) // the outcome of a call may be recorded nowhere
 			if l, ok := cmd.(instance.Launched); ok && errors.Is(err, instance.ErrSuperseded) {
 				err = errors.Join(err, s.discard(ctx, l.Machine))
 			}
@@ -138,17 +138,17 @@ func (s *Saga) advance(ctx context.Context, id string, mine *sync.Map) (instance
 		switch c := cmd.(type) {
 		case instance.Attempt:
 			if res.Last > 0 {
-				mine.Store(id, c.Number)
+				own.Store(id, c.Number)
 			}
 		case instance.Resume:
-			mine.Store(id, c.Attempt)
+			own.Store(id, c.Attempt)
 		}
 	}
-	return instance.State{}, provisioning.Step{}, fmt.Errorf("advance instance %s: %d steps without rest", id, maxSteps)
+	return instance.State{}, provisioning.Step{}, fmt.Errorf("advance instance %s: still not finished after %d steps", id, maxSteps)
 }
 
-// do has the step's effect outside the log and returns the command that records it.
-func (s *Saga) do(ctx context.Context, id string, state instance.State, step provisioning.Step) (instance.Command, error) {
+// execute carries out the step outside the log, and returns the command that records its outcome.
+func (s *Saga) execute(ctx context.Context, id string, state instance.State, step provisioning.Step) (instance.Command, error) {
 	switch step.Do {
 	case provisioning.Attempt:
 		return s.freeze(id, state)
@@ -157,48 +157,11 @@ func (s *Saga) do(ctx context.Context, id string, state instance.State, step pro
 	case provisioning.Abandon:
 		return instance.Abandon{Code: step.Why, Reason: abandonReason(step.Why, state)}, nil
 	case provisioning.Stall:
-		return instance.Stall{Reason: fmt.Sprintf("The machine runs, but its %s takes longer than expected. It goes on trying; the log says where it is, and stop and start may help.", state.Phase)}, nil
+		return instance.Stall{Reason: fmt.Sprintf("The machine is running, but its %q phase is taking longer than expected. Still trying. Check the log, or stop and start the desktop.", state.Phase)}, nil
 	case provisioning.Conclude:
 		return instance.Conclude{}, nil
 	}
 	return nil, fmt.Errorf("unknown step")
-}
-
-// cancelled ends an attempt that is not wanted any more and that each call for, all of them ours, was refused
-// without doubt, if there was one: no machine was made, so none has to be made to be taken down.
-func cancelled(state instance.State, now time.Time) instance.Command {
-	return instance.Refuse{
-		Call: instance.CallLaunch, Attempt: state.Attempts, Verdict: instance.Never, At: now,
-		Code: instance.CodeCancelled, Reason: "The launch was cancelled before a machine was made.",
-	}
-}
-
-func (s *Saga) freeze(id string, state instance.State) (instance.Command, error) {
-	n := state.Attempts + 1
-	spec, err := s.Cloud.Freeze(machines.LaunchPlan{
-		Instance: id, Attempt: n, Type: state.Type,
-		ClientToken: machines.ClientToken(id, n), Refused: state.Code, Last: state.Spec,
-	})
-	var refused *machines.CallError
-	if errors.As(err, &refused) && refused.Verdict == instance.Never {
-		s.Logger.Error("a launch cannot be frozen", "instance", id, "err", err)
-		return instance.Abandon{Code: refused.Code, Reason: refused.Reason}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	spec.TokenKey = s.Tokens.CurrentKey()
-	return instance.Attempt{At: s.Now(), Spec: spec, Number: n}, nil
-}
-
-func abandonReason(why string, state instance.State) string {
-	switch why {
-	case "launch_timeout":
-		return "The machine did not come up in time and was taken down; please try again."
-	case "no_capacity":
-		return fmt.Sprintf("No machine could be had after %d attempts. The last answer was: %s", state.Attempts, state.Refusal)
-	}
-	return fmt.Sprintf("The launch was refused %d times in a row. The last answer was: %s", state.Tries, state.Refusal)
 }
 
 func (s *Saga) at(what string, step provisioning.Step, when string) {

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,290 +14,53 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cloudbot-ai/control-plane/commands"
-	"github.com/cloudbot-ai/control-plane/commands/commandstest"
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/commands/provisioner"
 	"github.com/cloudbot-ai/control-plane/commands/provisioner/provisionertest"
-	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
-	"github.com/cloudbot-ai/control-plane/domain/quota"
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// stage is a world with a saga in it that can crash and come back, all on synctest's clock.
+// stage is provisionertest's, with its cloud and what the tests set of their sagas.
 type stage struct {
-	*commandstest.World
-	t      testing.TB
-	cloud  *provisionertest.Cloud
-	origin commands.Origin
-	lag    int64 // how far Live is behind the log
-	crash  func(point string) bool
-	sagas  []*running
-	points map[string]int
-	mu     sync.Mutex
-
+	*provisionertest.Stage
+	t         testing.TB
+	cloud     *provisionertest.Cloud
 	workers   int
 	connected func(context.Context, string) (bool, error)
-	read      int64 // how far the log is folded
-	states    map[string]instance.State
-	slots     map[string]int // held, by instance
+	policy    provisioning.Policy
 }
 
-type running struct {
-	cancel context.CancelFunc
-	done   chan error
-}
-
-// newStage must be called in a synctest bubble. Its end stops the sagas.
-func newStage(t *testing.T, seed uint64, limit int) *stage {
-	w := commandstest.NewWorld(limit)
-	now := func() time.Time { return time.Now().UTC() }
-	w.Log.Now, w.Accounts.Now, w.Instances.Now, w.Keys.Now, w.Guests.Now = now, now, now, now, now
-	s := &stage{World: w, t: t, cloud: provisionertest.NewCloud(seed), points: map[string]int{}, workers: 2, states: map[string]instance.State{}, slots: map[string]int{}}
-	w.Instances.Cloud = s.cloud
-	s.origin, _ = w.SignUp(t, "ada@example.org")
-	t.Cleanup(s.stop)
+// newStage must be called in a synctest bubble.
+func newStage(t *testing.T, seed uint64) *stage {
+	s := &stage{t: t, cloud: provisionertest.NewCloud(seed), workers: 2}
+	t.Cleanup(func() { // after the sagas have ended
+		if wrongs := s.Wrongs(); len(wrongs) > 0 {
+			t.Errorf("got %q, want nothing wrong", wrongs)
+		}
+	})
+	s.Stage = provisionertest.NewStage(t, provisionertest.Config{
+		Seed: seed, Machines: s.cloud.Machines, Trace: s.cloud.Trace,
+		Saga: func() *provisioner.Saga {
+			return &provisioner.Saga{
+				Cloud: s.cloud, Connected: s.connected, Policy: s.policy,
+				PollEvery: 5 * time.Second, SweepEvery: 3 * time.Minute, Workers: s.workers,
+			}
+		},
+	})
+	s.Instances.Cloud = s.cloud
 	return s
-}
-
-// start lets a saga run; crash may end it at a point.
-func (s *stage) start() *running {
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{cancel: cancel, done: make(chan error, 1)}
-	jitter := rand.New(rand.NewPCG(s.cloud.Seed, uint64(len(s.sagas))))
-	var jitters sync.Mutex
-	saga := &provisioner.Saga{
-		Log: s.Log, Cloud: s.cloud, Tokens: s.Tokens, Live: s.live, Feed: feed{s.Recorder}, Connected: s.connected,
-		Logger: slog.New(slog.DiscardHandler), PollEvery: 5 * time.Second, SweepEvery: 3 * time.Minute, Workers: s.workers,
-		Jitter: func(d time.Duration) time.Duration {
-			jitters.Lock()
-			defer jitters.Unlock()
-			return time.Duration(jitter.Int64N(int64(d)))
-		},
-		At: func(point string) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.points[point]++
-			if s.crash != nil && s.crash(point) {
-				cancel() // whatever comes after sees it and has no effect: as dead as a process gets
-			}
-		},
-	}
-	go func() { r.done <- saga.Run(ctx) }()
-	s.sagas = append(s.sagas, r)
-	return r
-}
-
-// crashes says at which points a saga dies from now on.
-func (s *stage) crashes(at func(point string) bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.crash = at
-}
-
-func (s *stage) stop() {
-	for _, r := range s.sagas {
-		r.cancel()
-		if err, open := <-r.done; open && err != nil {
-			s.t.Errorf("saga ended with %v", err)
-		}
-	}
-	s.sagas = nil
-}
-
-// dead tells whether a saga has ended, and forgets it.
-func (s *stage) dead() bool {
-	for i, r := range s.sagas {
-		select {
-		case err := <-r.done:
-			if err != nil {
-				s.t.Errorf("saga ended with %v", err)
-			}
-			s.sagas = append(s.sagas[:i:i], s.sagas[i+1:]...)
-			return true
-		default:
-		}
-	}
-	return false
-}
-
-// live lists the instances that are not final as of lag events ago, as a read model would.
-func (s *stage) live(ctx context.Context) (ids []string, position int64, err error) {
-	head, err := s.Head(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
-	position = max(0, head-s.lag)
-	final := map[string]bool{}
-	for e, err := range s.ReadAll(ctx, 0) {
-		if err != nil {
-			return nil, 0, err
-		}
-		if e.Stream.Aggregate == "instance" && e.Position <= position {
-			final[e.Stream.ID] = e.Type == "instance.terminated" || e.Type == "instance.failed"
-		}
-	}
-	for id, is := range final {
-		if !is {
-			ids = append(ids, id)
-		}
-	}
-	return sorted(ids), position, nil
-}
-
-// fold brings the states up to the log and returns them.
-func (s *stage) fold() map[string]instance.State {
-	for e, err := range s.ReadAll(context.Background(), s.read) {
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.read = e.Position
-		switch e.Stream.Aggregate {
-		case "quota":
-			ev, err := quota.Codec.Decode(e.Type, e.Schema, e.Data)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			switch ev := ev.(type) {
-			case quota.SlotTaken:
-				s.slots[ev.Instance]++
-			case quota.SlotReleased:
-				s.slots[ev.Instance]--
-			}
-		case "instance":
-			ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			s.states[e.Stream.ID] = instance.Evolve(s.states[e.Stream.ID], ev)
-			if f, ok := ev.(instance.Failed); ok && (f.Code == "" || !strings.HasSuffix(f.Reason, ".")) {
-				s.t.Errorf("%s failed because %q %q", e.Stream, f.Code, f.Reason)
-			}
-		}
-	}
-	return s.states
-}
-
-func (s *stage) state(id string) instance.State { return s.fold()[id] }
-
-// feed is a Feed over any store.
-type feed struct{ store eventstore.Store }
-
-func (f feed) Follow(ctx context.Context, after int64, fn func(context.Context, []eventstore.Event) error) error {
-	hints := f.store.Notifications(ctx)
-	for {
-		var batch []eventstore.Event
-		for e, err := range f.store.ReadAll(ctx, after) {
-			if err != nil {
-				return err
-			}
-			batch = append(batch, e)
-		}
-		if len(batch) > 0 {
-			if err := fn(ctx, batch); err != nil {
-				return err
-			}
-			after = batch[len(batch)-1].Position
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-hints:
-		}
-	}
-}
-
-func (s *stage) create() string {
-	s.t.Helper()
-	out, err := s.Instances.Create(context.Background(), s.origin, "desk", "")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return out.Answer.ID
-}
-
-// until lets time pass, and guests speak, until the instance is as wanted.
-func (s *stage) until(what string, id string, wanted func(instance.State) bool) instance.State {
-	s.t.Helper()
-	for range 3 * 3600 {
-		if st := s.state(id); wanted(st) {
-			return st
-		}
-		_ = provisionertest.Pause(context.Background(), time.Second)
-		s.speak(nil)
-		if s.dead() {
-			s.start()
-		}
-	}
-	s.t.Fatalf("%s: never %s; state %+v\n%s", id, what, s.state(id), strings.Join(s.cloud.Trace, "\n"))
-	return instance.State{}
-}
-
-func status(want instance.Status) func(instance.State) bool {
-	return func(s instance.State) bool { return s.Status == want }
-}
-
-func ready(s instance.State) bool { return s.Ready() }
-
-// speak lets the guests of the running machines enrol and report; some gives each a chance of silence.
-func (s *stage) speak(silent func() bool) {
-	for _, m := range s.cloud.Running() {
-		if silent != nil && silent() {
-			continue
-		}
-		token := strings.TrimPrefix(m.UserData, "token=")
-		key := []byte(fmt.Sprintf("%-32.32s", m.ID))
-		st := s.state(m.Instance)
-		if st.Enrolled != st.Attempts {
-			if _, err := s.Guests.Enroll(context.Background(), token, key); err != nil && commandstest.Code(err) == "" {
-				s.t.Errorf("enrol: %v", err)
-			}
-		}
-		next := instance.PhaseBooting.Rank()
-		if boot := fmt.Sprint("boot-", m.Boots); st.Boot == boot {
-			next = st.Phase.Rank() + 1
-		}
-		if next >= len(instance.Phases) {
-			continue
-		}
-		if err := s.Guests.Reached(context.Background(), m.Instance, fmt.Sprint("boot-", m.Boots), instance.Phases[next], "detail"); err != nil {
-			s.t.Errorf("reached: %v", err)
-		}
-	}
 }
 
 // agree compares the cloud's ledger with the log when all is quiet.
 func (s *stage) agree() error {
-	alive := s.cloud.Alive()
-	for id, st := range s.fold() {
-		if held := s.slots[id]; st.Final() && held != 0 || !st.Final() && held != 1 {
-			return fmt.Errorf("%s is %s and holds %d slots", id, st.Status, held)
-		}
-		held := alive[id]
-		delete(alive, id)
-		switch {
-		case st.Final():
-			if len(held) > 0 {
-				return fmt.Errorf("%s is %s, and its machine %s (%s) lives", id, st.Status, held[0].ID, held[0].State)
-			}
-		case st.Status != instance.Running && st.Status != instance.Stopped:
-			return fmt.Errorf("%s is still %s: %+v", id, st.Status, st)
-		case len(held) != 1 || held[0].ID != st.Machine:
-			return fmt.Errorf("%s is %s with machine %q, and the ledger has %+v", id, st.Status, st.Machine, held)
-		case string(held[0].State) != string(st.Status) || held[0].Next != "":
-			return fmt.Errorf("%s is %s, and its machine %s", id, st.Status, held[0].State)
-		case st.Status == instance.Running && !st.Ready() && !st.Stalled:
-			return fmt.Errorf("%s runs, is not ready and says no reason: %+v", id, st)
-		}
+	if err := s.Agree(); err != nil {
+		return err
 	}
-	if len(alive) > 0 {
-		return fmt.Errorf("orphans: %v", alive)
-	}
-	if len(s.cloud.Wrongs) > 0 {
-		return fmt.Errorf("the cloud saw: %s", strings.Join(s.cloud.Wrongs, "; "))
+	if wrongs := s.cloud.Wrongs(); len(wrongs) > 0 {
+		return fmt.Errorf("%w: the cloud saw %s", provisionertest.ErrWrong, strings.Join(wrongs, "; "))
 	}
 	return nil
 }
@@ -304,61 +68,43 @@ func (s *stage) agree() error {
 func (s *stage) agreed() {
 	s.t.Helper()
 	if err := s.agree(); err != nil {
-		s.t.Errorf("%v\n%s", err, strings.Join(s.cloud.Trace, "\n"))
+		s.t.Errorf("got %v, want ledger and log to agree\n%s", err, s.History())
 	}
 }
 
 // play runs one scene in a bubble of its own.
 func play(t *testing.T, scene func(s *stage)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { scene(newStage(t, 1, 3)) })
+	synctest.Test(t, func(t *testing.T) { scene(newStage(t, 1)) })
 }
 
 func TestSagaHappyPath(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
-		s.start()
-		id := s.create()
-		st := s.until("ready", id, ready)
+		s.Start()
+		id := s.Create()
+		st := s.Until("ready", id, provisionertest.Ready)
 		if st.Address == "" || st.Enrolled != 1 || st.Attempts != 1 || s.cloud.Calls("launch") != 1 {
-			s.t.Errorf("%+v after %d launches", st, s.cloud.Calls("launch"))
+			s.t.Errorf("got %+v after %d launches, want st.Address not empty, st.Enrolled == 1, st.Attempts == 1 and s.cloud.Calls(\"launch\") == 1", st, s.cloud.Calls("launch"))
 		}
 		s.agreed()
-		s.do("stop", id)
-		s.until("stopped", id, status(instance.Stopped))
+		s.Do("stop", id)
+		s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 		s.agreed()
-		s.do("start", id)
-		st = s.until("ready again", id, ready)
+		s.Do("start", id)
+		st = s.Until("ready again", id, provisionertest.Ready)
 		if st.Boot != "boot-2" {
-			s.t.Errorf("%+v", st)
+			s.t.Errorf("got %+v, want st.Boot == \"boot-2\"", st)
 		}
-		s.do("terminate", id)
-		s.until("terminated", id, status(instance.StatusTerminated))
+		s.Do("terminate", id)
+		s.Until("terminated", id, provisionertest.Status(instance.StatusTerminated))
 		s.agreed()
 		for call, want := range map[string]int{"launch": 1, "stop": 1, "start": 1, "terminate": 1} {
 			if got := s.cloud.Calls(call); got != want {
-				s.t.Errorf("%d %s calls", got, call)
+				s.t.Errorf("got %d %s calls, want %d", got, call, want)
 			}
 		}
 	})
-}
-
-// do is a user's command; refusals are the user's own business.
-func (s *stage) do(command, id string) {
-	ctx := context.Background()
-	var err error
-	switch command {
-	case "stop":
-		_, err = s.Instances.Stop(ctx, s.origin, id)
-	case "start":
-		_, err = s.Instances.Start(ctx, s.origin, id)
-	case "terminate":
-		_, err = s.Instances.Terminate(ctx, s.origin, id)
-	}
-	var refusal *domain.Error
-	if err != nil && !errors.As(err, &refusal) {
-		s.t.Errorf("%s %s: %v", command, id, err)
-	}
 }
 
 func TestSagaRefusals(t *testing.T) {
@@ -397,13 +143,13 @@ func TestSagaRefusals(t *testing.T) {
 			t.Parallel()
 			play(t, func(s *stage) {
 				s.cloud.Answers("launch", c.fates...)
-				s.start()
-				id := s.create()
-				st := s.until(string(c.want), id, func(st instance.State) bool {
+				s.Start()
+				id := s.Create()
+				st := s.Until(string(c.want), id, func(st instance.State) bool {
 					return st.Status == c.want && (st.Status != instance.Running || st.Ready())
 				})
 				if s.cloud.Launches() != c.machines || st.Attempts != c.attempts || c.code != "" && st.Abandoned.Code != c.code {
-					s.t.Errorf("%d machines, %+v", s.cloud.Launches(), st)
+					s.t.Errorf("got %d machines, %+v, want s.cloud.Launches() == %v, st.Attempts == %v and c.code empty or st.Abandoned.Code == %v", s.cloud.Launches(), st, c.machines, c.attempts, c.code)
 				}
 				s.agreed()
 			})
@@ -417,12 +163,12 @@ func TestSagaHonoursRetryAfter(t *testing.T) {
 	play(t, func(s *stage) {
 		err := &machines.CallError{Verdict: instance.Again, Code: "RequestLimitExceeded", Reason: "Slow down.", RetryAfter: 5 * time.Minute}
 		s.cloud.Answers("launch", provisionertest.Fate{Err: err})
-		s.start()
-		id := s.create()
+		s.Start()
+		id := s.Create()
 		began := time.Now()
-		s.until("launched", id, func(st instance.State) bool { return st.Machine != "" })
+		s.Until("launched", id, func(st instance.State) bool { return st.Machine != "" })
 		if d := time.Since(began); d < 5*time.Minute || d > 8*time.Minute {
-			s.t.Errorf("asked again after %v", d)
+			s.t.Errorf("got another call after %v, want it between %v and %v", d, 5*time.Minute, 8*time.Minute)
 		}
 	})
 }
@@ -444,25 +190,25 @@ func TestSagaStartRefusals(t *testing.T) {
 		t.Run(fmt.Sprint(c.verdict, " ", c.n), func(t *testing.T) {
 			t.Parallel()
 			play(t, func(s *stage) {
-				s.start()
-				id := s.create()
-				s.until("ready", id, ready)
-				s.do("stop", id)
-				s.until("stopped", id, status(instance.Stopped))
+				s.Start()
+				id := s.Create()
+				s.Until("ready", id, provisionertest.Ready)
+				s.Do("stop", id)
+				s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 				for range c.n {
 					s.cloud.Answers("start", provisionertest.Fate{Err: provisionertest.Refused(c.verdict, "InsufficientInstanceCapacity")})
 				}
-				s.do("start", id)
+				s.Do("start", id)
 				began := time.Now()
-				st := s.until(string(c.want), id, status(c.want))
+				st := s.Until(string(c.want), id, provisionertest.Status(c.want))
 				if got := s.cloud.Calls("start"); got != c.calls {
-					s.t.Errorf("%d calls in %v", got, time.Since(began))
+					s.t.Errorf("got %d calls in %v, want %d", got, time.Since(began), c.calls)
 				}
 				if c.want == instance.Stopped && st.Refusal == "" {
-					s.t.Errorf("no reason: %+v", st)
+					s.t.Errorf("no reason: got %+v, want c.want != %v or st.Refusal not empty", st, instance.Stopped)
 				}
 				if c.n > 10 && time.Since(began) < time.Minute {
-					s.t.Errorf("%d calls within %v", c.calls, time.Since(began))
+					s.t.Errorf("got %d calls within %v, want c.n <= 10 or time.Since(began) >= %v", c.calls, time.Since(began), time.Minute)
 				}
 			})
 		})
@@ -485,11 +231,11 @@ func TestSagaCancelsDuringLaunch(t *testing.T) {
 			t.Parallel()
 			play(t, func(s *stage) {
 				s.cloud.Answers("launch", f)
-				s.start()
-				id := s.create()
-				_ = provisionertest.Pause(context.Background(), 10*time.Second) // the call is on its way
-				s.do("terminate", id)
-				s.until("terminated", id, status(instance.StatusTerminated))
+				s.Start()
+				id := s.Create()
+				s.Sleep(10 * time.Second) // the call is on its way
+				s.Do("terminate", id)
+				s.Until("terminated", id, provisionertest.Status(instance.StatusTerminated))
 				s.agreed()
 			})
 		})
@@ -504,19 +250,19 @@ func TestSagaRepeatsWhatHasNoEffect(t *testing.T) {
 			t.Parallel()
 			play(t, func(s *stage) {
 				s.cloud.Answers(call, provisionertest.Fate{Without: true, Effect: true}, provisionertest.Fate{Without: true, Effect: true})
-				s.start()
-				id := s.create()
-				s.until("ready", id, ready)
+				s.Start()
+				id := s.Create()
+				s.Until("ready", id, provisionertest.Ready)
 				if call == "start" {
-					s.do("stop", id)
-					s.until("stopped", id, status(instance.Stopped))
+					s.Do("stop", id)
+					s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 				}
-				s.do(call, id)
-				s.until("done", id, func(st instance.State) bool {
+				s.Do(call, id)
+				s.Until("done", id, func(st instance.State) bool {
 					return map[string]bool{"stop": st.Status == instance.Stopped, "start": st.Ready(), "terminate": st.Final()}[call]
 				})
 				if got := s.cloud.Calls(call); got != 3 {
-					s.t.Errorf("%d calls", got)
+					s.t.Errorf("got %d calls, want 3", got)
 				}
 				s.agreed()
 			})
@@ -528,25 +274,25 @@ func TestSagaRepeatsWhatHasNoEffect(t *testing.T) {
 func TestSagaOtherRegion(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
-		s.start()
-		id := s.create()
-		s.until("ready", id, ready)
-		s.stop()
-		s.cloud.Area = "elsewhere"
-		s.start()
-		_ = provisionertest.Pause(context.Background(), 2*instance.MissingFor)
-		if st := s.state(id); !st.Ready() || !st.Missed.IsZero() {
-			s.t.Errorf("%+v", st)
+		s.Start()
+		id := s.Create()
+		s.Until("ready", id, provisionertest.Ready)
+		s.Stop()
+		s.cloud.Elsewhere = "elsewhere"
+		s.Start()
+		s.Sleep(2 * instance.MissingFor)
+		if st := s.State(id); !st.Ready() || !st.Missed.IsZero() {
+			s.t.Errorf("got %+v, want st.Ready() and st.Missed.IsZero()", st)
 		}
-		s.do("terminate", id)
-		_ = provisionertest.Pause(context.Background(), time.Hour)
-		if st := s.state(id); st.Status != instance.Terminating || st.Code != "other_region" || s.cloud.Calls("terminate") > 0 {
-			s.t.Errorf("%d calls, %+v", s.cloud.Calls("terminate"), st)
+		s.Do("terminate", id)
+		s.Sleep(time.Hour)
+		if st := s.State(id); st.Status != instance.Terminating || st.Code != "other_region" || s.cloud.Calls("terminate") > 0 {
+			s.t.Errorf("got %d calls, %+v, want st.Status == %v, st.Code == \"other_region\" and s.cloud.Calls(\"terminate\") == 0", s.cloud.Calls("terminate"), st, instance.Terminating)
 		}
-		s.stop()
-		s.cloud.Area = ""
-		s.start()
-		s.until("terminated", id, status(instance.StatusTerminated))
+		s.Stop()
+		s.cloud.Elsewhere = ""
+		s.Start()
+		s.Until("terminated", id, provisionertest.Status(instance.StatusTerminated))
 		s.agreed()
 	})
 }
@@ -557,18 +303,18 @@ func TestSagaBelievesGuestsThatComeAndGo(t *testing.T) {
 	play(t, func(s *stage) {
 		var speaks atomic.Bool
 		s.connected = func(context.Context, string) (bool, error) { return speaks.Load(), nil }
-		s.start()
-		id := s.create()
-		s.until("ready", id, ready)
+		s.Start()
+		id := s.Create()
+		s.Until("ready", id, provisionertest.Ready)
 		s.cloud.Blind.Store(true)
 		for _, phase := range []struct {
 			speaks bool
 			lasts  time.Duration
 		}{{false, 10 * time.Minute}, {true, 3 * time.Hour}, {false, 10 * time.Minute}, {true, time.Hour}} {
 			speaks.Store(phase.speaks)
-			_ = provisionertest.Pause(context.Background(), phase.lasts)
-			if st := s.state(id); st.Final() || st.Missed.IsZero() != phase.speaks {
-				s.t.Fatalf("speaks %v: %+v", phase.speaks, st)
+			s.Sleep(phase.lasts)
+			if st := s.State(id); st.Final() || st.Missed.IsZero() != phase.speaks {
+				s.t.Fatalf("speaks %v: got %+v, want !st.Final() and st.Missed.IsZero() == %v", phase.speaks, st, phase.speaks)
 			}
 		}
 	})
@@ -590,13 +336,13 @@ func TestSagaBelievesGuests(t *testing.T) {
 			t.Parallel()
 			play(t, func(s *stage) {
 				s.connected = func(context.Context, string) (bool, error) { return c.connected, c.err }
-				s.start()
-				id := s.create()
-				s.until("ready", id, ready)
+				s.Start()
+				id := s.Create()
+				s.Until("ready", id, provisionertest.Ready)
 				s.cloud.Blind.Store(true)
-				_ = provisionertest.Pause(context.Background(), 2*instance.MissingFor)
-				if st := s.state(id); (st.Status == instance.StatusFailed) != c.lost {
-					s.t.Errorf("%+v", st)
+				s.Sleep(2 * instance.MissingFor)
+				if st := s.State(id); (st.Status == instance.StatusFailed) != c.lost {
+					s.t.Errorf("got %+v, want (st.Status == instance.StatusFailed) == %v", st, c.lost)
 				}
 			})
 		})
@@ -614,16 +360,16 @@ func TestSagaNeverGivesUpTakingDown(t *testing.T) {
 				for range lasting {
 					s.cloud.Answers("terminate", provisionertest.Fate{Err: provisionertest.Refused(v, "UnauthorizedOperation")})
 				}
-				s.start()
-				id := s.create()
-				s.until("ready", id, ready)
-				s.do("terminate", id)
-				_ = provisionertest.Pause(context.Background(), 12*time.Hour)
+				s.Start()
+				id := s.Create()
+				s.Until("ready", id, provisionertest.Ready)
+				s.Do("terminate", id)
+				s.Sleep(12 * time.Hour)
 				if n := s.cloud.Calls("terminate"); n < 50 || n >= lasting {
-					s.t.Errorf("%d calls in half a day of refusals", n)
+					s.t.Errorf("got %d calls in half a day of refusals, want n >= 50 and n < %v", n, lasting)
 				}
-				_ = provisionertest.Pause(context.Background(), 12*time.Hour)
-				s.until("terminated", id, status(instance.StatusTerminated))
+				s.Sleep(12 * time.Hour)
+				s.Until("terminated", id, provisionertest.Status(instance.StatusTerminated))
 				s.agreed()
 			})
 		})
@@ -635,38 +381,21 @@ func TestSagaNeverGivesUpTakingDown(t *testing.T) {
 func TestSagaLaunchesLate(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
-		s.crash = func(point string) bool { return point == "call.call.launch.before" }
-		s.start()
-		id := s.create()
-		_ = provisionertest.Pause(context.Background(), 2*time.Hour) // nobody is there
-		s.crashes(nil)
-		if !s.dead() {
-			s.t.Fatal("the saga lives")
+		s.CrashAt(func(point string) bool { return point == "call.call.launch.before" })
+		s.Start()
+		id := s.Create()
+		s.Sleep(2 * time.Hour) // nobody is there
+		s.CrashAt(nil)
+		if !s.Dead() {
+			s.t.Fatalf("got a saga that runs, want it dead")
 		}
-		s.start()
-		st := s.until("ready", id, ready)
+		s.Start()
+		st := s.Until("ready", id, provisionertest.Ready)
 		if st.Attempts != 1 || st.Enrolled != 1 {
-			s.t.Errorf("%+v", st)
+			s.t.Errorf("got %+v, want st.Attempts == 1 and st.Enrolled == 1", st)
 		}
 		s.agreed()
 	})
-}
-
-// freeze freezes the first saga that is about to launch, until the channel is closed.
-func (s *stage) freeze() (thaw chan struct{}) {
-	thaw = make(chan struct{})
-	frozen := false
-	s.crashes(func(point string) bool {
-		if point != "call.call.launch.before" || frozen {
-			return false
-		}
-		frozen = true
-		s.mu.Unlock()
-		<-thaw
-		s.mu.Lock()
-		return false
-	})
-	return thaw
 }
 
 var noCapacity = provisionertest.Fate{Err: provisionertest.Refused(instance.Another, "InsufficientInstanceCapacity")}
@@ -676,20 +405,20 @@ var noCapacity = provisionertest.Fate{Err: provisionertest.Refused(instance.Anot
 func TestSagaReckonsWithAnother(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
-		thaw := s.freeze()
-		s.start()
-		id := s.create()
-		_ = provisionertest.Pause(context.Background(), time.Second)
+		thaw := s.Freeze("call.call.launch.before")
+		s.Start()
+		id := s.Create()
+		s.Sleep(time.Second)
 		s.cloud.Answers("launch", noCapacity, noCapacity, noCapacity)
-		s.start()
-		_ = provisionertest.Pause(context.Background(), 3*time.Minute)
-		if st := s.state(id); !st.Open || st.Attempts != 1 || st.Tries != 2 {
-			s.t.Errorf("after two refusals: %+v", st)
+		s.Start()
+		s.Sleep(3 * time.Minute)
+		if st := s.State(id); !st.Open || st.Attempts != 1 || st.Tries != 2 {
+			s.t.Errorf("after two refusals: got %+v, want st.Open, st.Attempts == 1 and st.Tries == 2", st)
 		}
-		close(thaw)
-		s.until("ready", id, ready)
-		if got := s.cloud.Launches(); got != 1 || s.state(id).Attempts != 1 {
-			s.t.Errorf("%d machines were launched", got)
+		thaw()
+		s.Until("ready", id, provisionertest.Ready)
+		if got := s.cloud.Launches(); got != 1 || s.State(id).Attempts != 1 {
+			s.t.Errorf("got %d machines and %d attempts, want 1 and 1", got, s.State(id).Attempts)
 		}
 		s.agreed()
 	})
@@ -699,20 +428,21 @@ func TestSagaReckonsWithAnother(t *testing.T) {
 func TestSagaReckonsWithWhatItCouldNotWrite(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
-		s.crashes(func(point string) bool {
-			if point == "append.call.launch.before" && s.points[point] == 1 {
-				s.Refuse.Store(true)
+		var once sync.Once
+		s.CrashAt(func(point string) bool {
+			if point == "append.call.launch.before" {
+				once.Do(func() { s.Refuse.Store(true) })
 			}
 			return false
 		})
 		s.cloud.Answers("launch", provisionertest.Fate{Err: errors.New("connection reset by peer")}, noCapacity)
-		s.start()
-		id := s.create()
-		_ = provisionertest.Pause(context.Background(), time.Second)
+		s.Start()
+		id := s.Create()
+		s.Sleep(time.Second)
 		s.Refuse.Store(false)
-		_ = provisionertest.Pause(context.Background(), time.Minute)
-		if st := s.state(id); !st.Open || st.Attempts != 1 || st.Tries != 1 || st.Unsure.IsZero() {
-			s.t.Errorf("%+v", st)
+		s.Sleep(time.Minute)
+		if st := s.State(id); !st.Open || st.Attempts != 1 || st.Tries != 1 || st.Unsure.IsZero() {
+			s.t.Errorf("got %+v, want st.Open, st.Attempts == 1, st.Tries == 1 and !st.Unsure.IsZero()", st)
 		}
 	})
 }
@@ -724,30 +454,27 @@ func TestSagaZombie(t *testing.T) {
 	play(t, func(s *stage) {
 		var jump atomic.Int64
 		s.Log.Now = func() time.Time { return time.Now().UTC().Add(time.Duration(jump.Load())) }
-		thaw := s.freeze()
-		freezing := s.crash
-		s.crashes(func(point string) bool {
+		thaw := s.Freeze("call.call.launch.before")
+		s.CrashAt(func(point string) bool {
 			if point == "call.call.launch.after" {
 				jump.Store(int64(instance.DoubtFor))
 			}
-			return freezing(point)
+			return false
 		})
-		s.start()
-		id := s.create()
-		_ = provisionertest.Pause(context.Background(), time.Second)
+		s.Start()
+		id := s.Create()
+		s.Sleep(time.Second)
 		s.cloud.Answers("launch", noCapacity)
-		s.start()
-		s.until("launched", id, func(st instance.State) bool { return st.Attempts == 2 && st.Machine != "" })
+		s.Start()
+		s.Until("launched", id, func(st instance.State) bool { return st.Attempts == 2 && st.Machine != "" })
 		s.cloud.Answers("terminate", provisionertest.Fate{Err: errors.New("reset")}, provisionertest.Fate{Err: provisionertest.Refused(instance.Again, "RequestLimitExceeded")})
-		close(thaw)
-		s.until("ready", id, ready)
-		_ = provisionertest.Pause(context.Background(), 10*time.Minute)
+		thaw()
+		s.Until("ready", id, provisionertest.Ready)
+		s.Sleep(10 * time.Minute)
 		if got := s.cloud.Launches(); got != 2 {
-			s.t.Errorf("%d machines were launched; the zombie should have launched one", got)
+			s.t.Errorf("got %d machines, want 2, one of the zombie", got)
 		}
-		s.cloud.Mu.Lock()
-		s.cloud.Wrongs = nil // for a moment there were two
-		s.cloud.Mu.Unlock()
+		s.cloud.Wrongs() // for a short time there were two
 		s.agreed()
 	})
 }
@@ -756,10 +483,10 @@ func TestSagaZombie(t *testing.T) {
 func TestSagaHearsWhatHappensWhileItLooks(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
-		s.start()
-		id := s.create()
-		s.until("ready", id, ready)
-		_ = provisionertest.Pause(context.Background(), time.Hour)
+		s.Start()
+		id := s.Create()
+		s.Until("ready", id, provisionertest.Ready)
+		s.Sleep(time.Hour)
 		var told atomic.Bool
 		s.Looked = func(stream eventstore.StreamID) {
 			if stream.Aggregate != "instance" || told.Swap(true) {
@@ -768,17 +495,17 @@ func TestSagaHearsWhatHappensWhileItLooks(t *testing.T) {
 			if _, err := s.Log.ExecuteInstance(context.Background(), id, instance.Stop{At: time.Now()}); err != nil {
 				s.t.Error(err)
 			}
-			_ = provisionertest.Pause(context.Background(), time.Millisecond) // the news is there before the look ends
+			_ = retry.Sleep(context.Background(), time.Millisecond) // the event is there before the look ends
 		}
 		if _, err := s.store().Append(context.Background(), s.renamed(id)); err != nil {
 			s.t.Fatal(err)
 		}
 		synctest.Wait()
-		_ = provisionertest.Pause(context.Background(), 2*time.Second)
+		s.Sleep(2 * time.Second)
 		if n := s.cloud.Calls("stop"); n != 1 || !told.Load() {
-			s.t.Errorf("%d stop calls at once", n)
+			s.t.Errorf("got %d stop calls at once, want n == 1 and told.Load()", n)
 		}
-		s.until("stopped", id, status(instance.Stopped))
+		s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 	})
 }
 
@@ -807,17 +534,17 @@ func (s *stage) store() eventstore.Store { return s.Recorder.Store }
 func TestSagaOutlivesTheStore(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
-		s.start()
-		id := s.create()
+		s.Start()
+		id := s.Create()
 		s.Refuse.Store(true)
-		_ = provisionertest.Pause(context.Background(), 30*time.Minute)
+		s.Sleep(30 * time.Minute)
 		s.Refuse.Store(false)
 		began := time.Now()
-		s.until("launched", id, func(st instance.State) bool { return st.Machine != "" })
+		s.Until("launched", id, func(st instance.State) bool { return st.Machine != "" })
 		if d := time.Since(began); d > 2*time.Minute {
-			s.t.Errorf("it took %v to come back", d)
+			s.t.Errorf("got a launch after %v, want it within %v", d, 2*time.Minute)
 		}
-		s.until("ready", id, ready)
+		s.Until("ready", id, provisionertest.Ready)
 		s.agreed()
 	})
 }
@@ -825,18 +552,13 @@ func TestSagaOutlivesTheStore(t *testing.T) {
 func TestSagaGivesUpAMachineThatNeverRuns(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
-		s.start()
-		id := s.create()
-		s.until("launched", id, func(st instance.State) bool { return st.Machine != "" })
-		s.cloud.Mu.Lock()
-		for _, m := range s.cloud.Machines {
-			m.Changes = m.Changes.Add(24 * time.Hour)
-			m.Reported = m.Changes
-		}
-		s.cloud.Mu.Unlock()
-		st := s.until("failed", id, status(instance.StatusFailed))
+		s.Start()
+		id := s.Create()
+		s.Until("launched", id, func(st instance.State) bool { return st.Machine != "" })
+		s.cloud.Delay(24 * time.Hour)
+		st := s.Until("failed", id, provisionertest.Status(instance.StatusFailed))
 		if st.Abandoned.Code != "launch_timeout" {
-			s.t.Errorf("%+v", st)
+			s.t.Errorf("got %+v, want st.Abandoned.Code == \"launch_timeout\"", st)
 		}
 		s.agreed()
 	})
@@ -846,43 +568,31 @@ func TestSagaGivesUpAMachineThatNeverRuns(t *testing.T) {
 func TestSagaSaysThatABootStalls(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
-		s.start()
-		id := s.create()
+		s.Start()
+		id := s.Create()
 		for range 100 {
-			_ = provisionertest.Pause(context.Background(), time.Minute)
+			s.Sleep(time.Minute)
 		}
-		st := s.state(id)
-		if !st.Stalled || st.Status != instance.Running || s.count("instance.boot_stalled") != 1 {
-			s.t.Errorf("%d times, %+v", s.count("instance.boot_stalled"), st)
+		st := s.State(id)
+		if !st.Stalled || st.Status != instance.Running || s.Count("instance.boot_stalled") != 1 {
+			s.t.Errorf("got %d times, %+v, want st.Stalled, st.Status == %v and s.Count(\"instance.boot_stalled\") == 1", s.Count("instance.boot_stalled"), st, instance.Running)
 		}
-		st = s.until("ready", id, ready)
-		if n := s.count("instance.boot_stalled"); n != 1 {
-			s.t.Errorf("said %d times while it goes on", n)
+		st = s.Until("ready", id, provisionertest.Ready)
+		if n := s.Count("instance.boot_stalled"); n != 1 {
+			s.t.Errorf("while the boot continues: got %d events, want 1", n)
 		}
 		if err := s.Guests.Reached(context.Background(), id, "boot-x", instance.PhaseBooting, ""); err != nil {
 			s.t.Error(err)
 		}
-		_ = provisionertest.Pause(context.Background(), time.Minute)
-		if n := s.count("instance.boot_stalled"); n != 1 {
-			s.t.Errorf("a minute after a restart from within: said %d times", n)
+		s.Sleep(time.Minute)
+		if n := s.Count("instance.boot_stalled"); n != 1 {
+			s.t.Errorf("a minute after a restart from within: got %d events, want 1", n)
 		}
-		_ = provisionertest.Pause(context.Background(), 20*time.Minute)
-		if n := s.count("instance.boot_stalled"); n != 2 {
-			s.t.Errorf("long after a restart from within: said %d times", n)
+		s.Sleep(20 * time.Minute)
+		if n := s.Count("instance.boot_stalled"); n != 2 {
+			s.t.Errorf("long after a restart from within: got %d events, want 2", n)
 		}
 	})
-}
-
-func (s *stage) count(typ string) (n int) {
-	for e, err := range s.ReadAll(context.Background(), 0) {
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		if e.Type == typ {
-			n++
-		}
-	}
-	return n
 }
 
 // A run that visits every point there is crashes at each of them, and a new saga goes on.
@@ -890,52 +600,44 @@ func TestSagaCrashesEverywhere(t *testing.T) {
 	t.Parallel()
 	full := func(s *stage) {
 		s.cloud.Answers("launch", provisionertest.Fate{Err: provisionertest.Refused(instance.Another, "InsufficientInstanceCapacity")}, provisionertest.Fate{Err: errors.New("reset"), Effect: true})
-		s.start()
-		id := s.create()
-		s.until("ready", id, ready)
-		s.do("stop", id)
-		s.until("stopped", id, status(instance.Stopped))
-		s.do("start", id)
-		s.until("ready", id, ready)
-		s.do("terminate", id)
-		s.until("terminated", id, status(instance.StatusTerminated))
-		cancelled := s.create()
-		s.until("open", cancelled, func(st instance.State) bool { return st.Attempts > 0 })
-		s.do("terminate", cancelled)
-		s.until("terminated", cancelled, status(instance.StatusTerminated))
+		s.Start()
+		id := s.Create()
+		s.Until("ready", id, provisionertest.Ready)
+		s.Do("stop", id)
+		s.Until("stopped", id, provisionertest.Status(instance.Stopped))
+		s.Do("start", id)
+		s.Until("ready", id, provisionertest.Ready)
+		s.Do("terminate", id)
+		s.Until("terminated", id, provisionertest.Status(instance.StatusTerminated))
+		cancelled := s.Create()
+		s.Until("open", cancelled, func(st instance.State) bool { return st.Attempts > 0 })
+		s.Do("terminate", cancelled)
+		s.Until("terminated", cancelled, provisionertest.Status(instance.StatusTerminated))
 		s.cloud.Answers("launch", provisionertest.Fate{Err: provisionertest.Refused(instance.Never, "OptInRequired")}) // before: the saga may be fast
-		refusedOne := s.create()
-		s.until("failed", refusedOne, status(instance.StatusFailed))
+		refusedOne := s.Create()
+		s.Until("failed", refusedOne, provisionertest.Status(instance.StatusFailed))
 		s.agreed()
 	}
 	var points map[string]int
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, 1, 3)
+		s := newStage(t, 1)
 		full(s)
-		s.stop()
-		points = s.points
+		s.Stop()
+		points = s.Points()
 	})
 	crashes := 0
-	for _, point := range sorted(keysOf(points)) {
+	for _, point := range slices.Sorted(maps.Keys(points)) {
 		for nth := 1; nth <= min(points[point], 3); nth++ {
 			crashes++
 			t.Run(fmt.Sprint(point, " ", nth), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					s := newStage(t, 1, 3)
-					seen, crashed := 0, false
-					s.crash = func(p string) bool {
-						if p == point {
-							seen++
-						}
-						now := p == point && seen == nth && !crashed
-						crashed = crashed || now
-						return now
-					}
+					s := newStage(t, 1)
+					crashed := s.CrashOnce(point, nth)
 					full(s)
-					s.stop()
-					if !crashed {
-						t.Error("it did not crash")
+					s.Stop()
+					if !crashed() {
+						t.Errorf("got no crash, want one at %s", point)
 					}
 				})
 			})
@@ -954,21 +656,21 @@ func TestSagaEndsCleanly(t *testing.T) {
 	play(t, func(s *stage) {
 		broken := errors.New("feed broken")
 		saga := &provisioner.Saga{
-			Log: s.Log, Cloud: s.cloud, Tokens: s.Tokens, Live: s.live, Logger: slog.New(slog.DiscardHandler),
+			Log: s.Log, Cloud: s.cloud, Tokens: s.Tokens, Live: s.Live, Logger: slog.New(slog.DiscardHandler),
 			Feed: failing{broken},
 		}
 		if err := saga.Run(context.Background()); !errors.Is(err, broken) {
-			s.t.Errorf("a broken feed: %v", err)
+			s.t.Errorf("a broken feed: got %v, want error %v", err, broken)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		saga.Feed = wrapping{feed{s.Recorder}}
+		saga.Feed = wrapping{provisionertest.Feed{Store: s.Recorder}}
 		if err := saga.Run(ctx); err != nil {
-			s.t.Errorf("its time was over: %v", err)
+			s.t.Errorf("its time was over: got %v, want no error", err)
 		}
 		saga.Live = func(context.Context) ([]string, int64, error) { return nil, 0, broken }
 		if err := saga.Run(context.Background()); !errors.Is(err, broken) {
-			s.t.Errorf("no list: %v", err)
+			s.t.Errorf("no list: got %v, want error %v", err, broken)
 		}
 	})
 }
@@ -980,10 +682,10 @@ func (f failing) Follow(context.Context, int64, func(context.Context, []eventsto
 }
 
 // wrapping ends with an error that says more than the context's.
-type wrapping struct{ feed }
+type wrapping struct{ provisionertest.Feed }
 
 func (w wrapping) Follow(ctx context.Context, after int64, fn func(context.Context, []eventstore.Event) error) error {
-	return fmt.Errorf("follow the log: %w", w.feed.Follow(ctx, after, fn))
+	return fmt.Errorf("follow the log: %w", w.Feed.Follow(ctx, after, fn))
 }
 
 // Policy reaches the table.
@@ -991,20 +693,11 @@ func TestSagaPolicy(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
 		s.cloud.Answers("launch", provisionertest.Fate{Err: provisionertest.Refused(instance.Another, "X")})
-		ctx, cancel := context.WithCancel(context.Background())
-		saga := &provisioner.Saga{
-			Log: s.Log, Cloud: s.cloud, Tokens: s.Tokens, Live: s.live, Feed: feed{s.Recorder}, Connected: s.connected,
-			Logger: slog.New(slog.DiscardHandler), Policy: provisioning.Policy{Attempts: 1},
-		}
-		done := make(chan error, 1)
-		go func() { done <- saga.Run(ctx) }()
-		id := s.create()
-		if st := s.until("failed", id, status(instance.StatusFailed)); st.Attempts != 1 {
-			s.t.Errorf("%+v", st)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			s.t.Error(err)
+		s.policy.Attempts = 1
+		s.Start()
+		id := s.Create()
+		if st := s.Until("failed", id, provisionertest.Status(instance.StatusFailed)); st.Attempts != 1 {
+			s.t.Errorf("got %+v, want st.Attempts == 1", st)
 		}
 	})
 }

@@ -14,25 +14,25 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/provisioning"
 )
 
-// agenda says which instance the saga looks at, and when. One goroutine owns its maps; the others
-// talk to it over channels. It can be lost at any time: the log has everything in it.
-type agenda struct {
+// schedule decides which instance the saga advances, and when. One goroutine owns its maps; the others talk to it over
+// channels. It can be lost at any time and rebuilt from the log.
+type schedule struct {
 	saga   *Saga
 	wakes  chan string
 	jobs   chan string
-	done   chan advanced
-	polled chan polled
+	done   chan outcome
+	polled chan pollResult
 
-	mine    sync.Map // see Saga.advance; the workers'
-	entries map[string]*entry
-	queue   []string // due and not yet given to a worker
-	timers  timers
-	polling bool
-	urgent  bool // a machine is to be looked at as soon as the present poll is over
-	polls   sync.WaitGroup
-	swept   time.Time
-	misses  int       // polls in a row that did not work
-	quiet   time.Time // no poll before
+	ownAttempts  sync.Map // by instance, see Saga.advance; for the workers
+	entries      map[string]*entry
+	queue        []string // due and not yet given to a worker
+	timers       timers
+	polling      bool
+	pollAgain    bool // poll once more as soon as the running poll ends
+	polls        sync.WaitGroup
+	sweptAt      time.Time
+	failedPolls  int // in a row
+	noPollBefore time.Time
 }
 
 type entry struct {
@@ -43,206 +43,206 @@ type entry struct {
 	launched               time.Time
 	changing               bool
 	status                 instance.Status
-	since, looked          time.Time // since when it is changing in this status, and the last look at it
-	boot                   string    // whose guest's word led to a look
+	since, lookedAt        time.Time // when it began to change in this status, and when it was last polled
+	boot                   string    // the boot whose first report triggered a poll
 }
 
-// lookEvery bounds the wait between two looks at a machine that takes long to change.
+// lookEvery is the longest wait between two polls of a machine that takes long to change.
 const lookEvery = 15 * time.Second
 
-// overdue tells whether to look at a changing machine: often at first, then less and less.
+// overdue reports whether to poll a changing machine: often at first, then less and less often.
 func (e *entry) overdue(now time.Time) bool {
-	wait := now.Sub(e.looked)
+	wait := now.Sub(e.lookedAt)
 	return e.changing && (wait < 0 || wait >= min(now.Sub(e.since)/20, lookEvery))
 }
 
-// polled is what came of a poll.
-type polled struct {
+// pollResult is the result of a poll.
+type pollResult struct {
 	changed []string
 	err     error
 }
 
-// advanced is what came of a look at an instance.
-type advanced struct {
+// outcome is the result of advancing an instance.
+type outcome struct {
 	id    string
 	state instance.State
 	step  provisioning.Step
 	err   error
 }
 
-func newAgenda(s *Saga) *agenda {
-	return &agenda{
-		saga: s, entries: map[string]*entry{},
-		wakes: make(chan string), jobs: make(chan string), done: make(chan advanced), polled: make(chan polled),
+func newSchedule(saga *Saga) *schedule {
+	return &schedule{
+		saga: saga, entries: map[string]*entry{},
+		wakes: make(chan string), jobs: make(chan string), done: make(chan outcome), polled: make(chan pollResult),
 	}
 }
 
-// wake has the instance looked at soon.
-func (a *agenda) wake(ctx context.Context, id string) error {
+// wake advances the instance soon.
+func (s *schedule) wake(ctx context.Context, id string) error {
 	select {
-	case a.wakes <- id:
+	case s.wakes <- id:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// work is one worker.
-func (a *agenda) work(ctx context.Context) error {
+// work runs one worker.
+func (s *schedule) work(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case id := <-a.jobs:
-			state, step, err := a.saga.advance(ctx, id, &a.mine)
+		case id := <-s.jobs:
+			state, step, err := s.saga.advance(ctx, id, &s.ownAttempts)
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case a.done <- advanced{id, state, step, err}:
+			case s.done <- outcome{id, state, step, err}:
 			}
 		}
 	}
 }
 
-func (a *agenda) run(ctx context.Context, ids []string) error {
+func (s *schedule) run(ctx context.Context, ids []string) error {
 	for _, id := range ids {
-		a.enqueue(id)
+		s.enqueue(id)
 	}
-	poll := time.NewTicker(cmp.Or(a.saga.PollEvery, time.Second))
+	poll := time.NewTicker(cmp.Or(s.saga.PollEvery, time.Second))
 	defer poll.Stop()
-	defer a.polls.Wait()
+	defer s.polls.Wait()
 	for {
 		var jobs chan string
 		var next string
-		if len(a.queue) > 0 {
-			jobs, next = a.jobs, a.queue[0]
+		if len(s.queue) > 0 {
+			jobs, next = s.jobs, s.queue[0]
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case jobs <- next:
-			a.queue = a.queue[1:]
-			a.entries[next].queued, a.entries[next].running = false, true
-		case id := <-a.wakes:
-			a.enqueue(id)
-		case r := <-a.done:
-			a.settle(ctx, r)
-		case <-a.nextTimer():
-			a.ring()
+			s.queue = s.queue[1:]
+			s.entries[next].queued, s.entries[next].running = false, true
+		case id := <-s.wakes:
+			s.enqueue(id)
+		case r := <-s.done:
+			s.settle(ctx, r)
+		case <-s.nextTimer():
+			s.fireTimers()
 		case <-poll.C:
-			a.poll(ctx)
-		case p := <-a.polled:
-			a.polling = false
+			s.poll(ctx)
+		case p := <-s.polled:
+			s.polling = false
 			if crash.Of(p.err) != nil {
 				return p.err
 			}
-			if a.misses++; p.err == nil {
-				a.misses = 0
+			if s.failedPolls++; p.err == nil {
+				s.failedPolls = 0
 			} else {
-				a.quiet = a.saga.Now().Add(a.saga.backOff(a.misses))
+				s.noPollBefore = s.saga.Now().Add(s.saga.backOff(s.failedPolls))
 			}
 			for _, id := range p.changed {
-				a.enqueue(id)
+				s.enqueue(id)
 			}
-			if a.urgent {
-				a.poll(ctx)
+			if s.pollAgain {
+				s.poll(ctx)
 			}
 		}
 	}
 }
 
-func (a *agenda) enqueue(id string) {
-	e := a.entries[id]
+func (s *schedule) enqueue(id string) {
+	e := s.entries[id]
 	if e == nil {
 		e = &entry{}
-		a.entries[id] = e
+		s.entries[id] = e
 	}
 	switch {
 	case e.running:
 		e.again = true
 	case !e.queued:
 		e.queued = true
-		a.queue = append(a.queue, id)
+		s.queue = append(s.queue, id)
 	}
 }
 
-// settle plans what follows a look at an instance.
-func (a *agenda) settle(ctx context.Context, r advanced) {
-	e := a.entries[r.id]
+// settle plans what follows after an instance was advanced.
+func (s *schedule) settle(ctx context.Context, r outcome) {
+	e := s.entries[r.id]
 	e.running = false
 	switch {
 	case r.err != nil:
 		e.fails++
-		a.plan(r.id, e, a.saga.Now().Add(a.saga.backOff(e.fails)))
-		a.saga.Logger.ErrorContext(ctx, "saga step did not work, will retry", "instance", r.id, "fails", e.fails, "err", r.err)
+		s.plan(r.id, e, s.saga.Now().Add(s.saga.backOff(e.fails)))
+		s.saga.Logger.ErrorContext(ctx, "saga step failed, will retry", "instance", r.id, "fails", e.fails, "err", r.err)
 	case r.step.Do == provisioning.Nothing && !e.again:
-		delete(a.entries, r.id)
-		a.mine.Delete(r.id)
+		delete(s.entries, r.id)
+		s.ownAttempts.Delete(r.id)
 		return
 	default:
 		e.fails, e.machine, e.launched, e.changing = 0, r.state.Machine, r.state.LaunchedAt, changing(r.state, r.step)
-		if !ours(a.saga.Cloud, r.state) {
-			e.machine, e.changing = "", false // this cloud has no news of it
+		if !inRegion(s.saga.Cloud, r.state) {
+			e.machine, e.changing = "", false // its machine is in another region
 		}
 		if e.status != r.state.Status || !e.changing {
-			e.status, e.since = r.state.Status, a.saga.Now()
+			e.status, e.since = r.state.Status, s.saga.Now()
 		}
-		a.plan(r.id, e, r.step.At)
+		s.plan(r.id, e, r.step.At)
 		if e.changing && e.boot != r.state.Boot {
-			// A guest that speaks is on a machine that runs: the cloud has its news by now, and one look a boot is cheap.
-			e.boot, e.looked = r.state.Boot, time.Time{}
-			a.poll(ctx)
+			// When a guest first reports a boot, its machine is running: poll immediately. One poll a boot is cheap.
+			e.boot, e.lookedAt = r.state.Boot, time.Time{}
+			s.poll(ctx)
 		}
 	}
 	if e.again {
 		e.again = false
-		a.enqueue(r.id)
+		s.enqueue(r.id)
 	}
 }
 
-func (a *agenda) plan(id string, e *entry, due time.Time) {
+func (s *schedule) plan(id string, e *entry, due time.Time) {
 	if e.due = due; !due.IsZero() {
-		heap.Push(&a.timers, timer{due, id})
+		heap.Push(&s.timers, timer{due, id})
 	}
 }
 
-// nextTimer fires when the earliest planned look is due; nil, which blocks, when there is none.
-func (a *agenda) nextTimer() <-chan time.Time {
-	if len(a.timers) == 0 {
+// nextTimer fires when the earliest planned step is due. Without one it returns nil, which blocks.
+func (s *schedule) nextTimer() <-chan time.Time {
+	if len(s.timers) == 0 {
 		return nil
 	}
-	return time.After(max(0, a.timers[0].due.Sub(a.saga.Now())))
+	return time.After(max(0, s.timers[0].due.Sub(s.saga.Now())))
 }
 
-func (a *agenda) ring() {
-	now := a.saga.Now()
-	for len(a.timers) > 0 && !a.timers[0].due.After(now) {
-		t := heap.Pop(&a.timers).(timer)
-		if e := a.entries[t.id]; e != nil && e.due.Equal(t.due) {
+func (s *schedule) fireTimers() {
+	now := s.saga.Now()
+	for len(s.timers) > 0 && !s.timers[0].due.After(now) {
+		t := heap.Pop(&s.timers).(timer)
+		if e := s.entries[t.id]; e != nil && e.due.Equal(t.due) {
 			e.due = time.Time{}
-			a.enqueue(t.id)
+			s.enqueue(t.id)
 		}
 	}
 }
 
-// poll looks at the machines that should be changing, and now and then at all of them. Polls never
-// overlap, so an older report cannot overtake a newer one.
-func (a *agenda) poll(ctx context.Context) {
-	if a.urgent = a.polling; a.polling {
+// poll checks the machines that should be changing, and periodically all of them. Polls never overlap, so an older
+// report cannot overtake a newer one.
+func (s *schedule) poll(ctx context.Context) {
+	if s.pollAgain = s.polling; s.polling {
 		return
 	}
-	now := a.saga.Now()
-	if now.Before(a.quiet) && a.quiet.Sub(now) <= 2*time.Minute { // further away, the clock was set back
+	now := s.saga.Now()
+	if now.Before(s.noPollBefore) && s.noPollBefore.Sub(now) <= 2*time.Minute { // if it is further away, the clock was set back
 		return
 	}
-	sweep := now.Sub(a.swept) >= cmp.Or(a.saga.SweepEvery, time.Minute) || now.Before(a.swept)
+	sweep := now.Sub(s.sweptAt) >= cmp.Or(s.saga.SweepEvery, time.Minute) || now.Before(s.sweptAt)
 	if sweep {
-		a.swept = now
+		s.sweptAt = now
 	}
 	var targets []target
-	for id, e := range a.entries {
+	for id, e := range s.entries {
 		if e.machine != "" && (sweep || e.overdue(now)) {
-			e.looked = now
+			e.lookedAt = now
 			targets = append(targets, target{id, e.machine, e.launched})
 		}
 	}
@@ -250,18 +250,18 @@ func (a *agenda) poll(ctx context.Context) {
 		return
 	}
 	slices.SortFunc(targets, func(x, y target) int { return strings.Compare(x.instance, y.instance) })
-	a.polling = true
-	a.polls.Go(func() {
+	s.polling = true
+	s.polls.Go(func() {
 		var changed []string
 		err := crash.Guard(func() (err error) {
-			changed, err = a.saga.observe(ctx, targets)
+			changed, err = s.saga.observe(ctx, targets)
 			return err
 		})()
 		if err != nil && ctx.Err() == nil {
-			a.saga.Logger.WarnContext(ctx, "looking at machines did not work, will retry", "machines", len(targets), "err", err)
+			s.saga.Logger.WarnContext(ctx, "machine check failed, will retry", "machines", len(targets), "err", err)
 		}
 		select {
-		case a.polled <- polled{changed, err}:
+		case s.polled <- pollResult{changed, err}:
 		case <-ctx.Done():
 		}
 	})
@@ -272,7 +272,7 @@ type timer struct {
 	id  string
 }
 
-// timers is a heap, earliest first.
+// timers is a heap with the earliest first.
 type timers []timer
 
 func (t timers) Len() int           { return len(t) }

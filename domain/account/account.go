@@ -12,7 +12,7 @@ import (
 // Refusals.
 var (
 	ErrNotFound = &domain.Error{Kind: domain.NotFound, Code: "account_not_found", Msg: "There is no such account."}
-	ErrExists   = &domain.Error{Kind: domain.Conflict, Code: "account_exists", Msg: "This account exists already."}
+	ErrExists   = &domain.Error{Kind: domain.Conflict, Code: "account_exists", Msg: "This account already exists."}
 	// ErrSuspended is said to nobody who has not shown the account's password.
 	ErrSuspended = &domain.Error{Kind: domain.Forbidden, Code: "account_suspended", Msg: "This account is suspended. Contact the operator of this server."}
 )

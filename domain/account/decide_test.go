@@ -38,16 +38,16 @@ func TestEvolve(t *testing.T) {
 	t.Parallel()
 	s := decider.Fold(opened, changed)
 	if !s.Exists() || string(s.Password) != "another sealed hash" || string(s.Email) != "sealed e-mail" || !s.CreatedAt.Equal(at) {
-		t.Errorf("state is %+v", s)
+		t.Errorf("got state %+v, want s.Exists(), string(s.Password) == \"another sealed hash\", string(s.Email) == \"sealed e-mail\" and s.CreatedAt.Equal(at)", s)
 	}
 	if s := decider.Fold(opened, suspended, changed); !s.Suspended || string(s.Password) != "another sealed hash" {
-		t.Errorf("suspended: %+v", s)
+		t.Errorf("suspended: got %+v, want s.Suspended and string(s.Password) == \"another sealed hash\"", s)
 	}
 	if decider.Fold(opened, suspended, Resumed{}).Suspended {
-		t.Error("resumed, and suspended all the same")
+		t.Errorf("got a suspended account after its resume, want none")
 	}
 	if decider.Fold().Exists() {
-		t.Error("an empty stream exists")
+		t.Errorf("got an account in an empty stream, want none")
 	}
 }
 

@@ -31,7 +31,7 @@ func TestDecide(t *testing.T) {
 		{Name: "unknown command", Err: domaintest.ErrAny},
 	})
 	if s := d.Fold(one, gone); s.Key != nil || s.Last4 != "" || s.Version != 1 {
-		t.Errorf("after removal: %+v", s)
+		t.Errorf("after removal: got %+v, want s.Key == nil, s.Last4 empty and s.Version == 1", s)
 	}
 }
 
@@ -40,15 +40,15 @@ func TestFind(t *testing.T) {
 	seen := map[string]bool{}
 	for _, p := range Providers {
 		if got, err := Find(p.ID); got != p || err != nil {
-			t.Errorf("%s: %v, %v", p.ID, got, err)
+			t.Errorf("%s: got %v, %v, want got == %v and no error", p.ID, got, err, p)
 		}
 		if p.Name == "" || seen[p.ID] || seen[p.Env] {
-			t.Errorf("%+v has no name or shares an id or variable", p)
+			t.Errorf("got %+v, want a name, and an id and a variable of its own", p)
 		}
 		seen[p.ID], seen[p.Env] = true, true
 	}
 	if _, err := Find("acme"); !errors.Is(err, ErrUnknownProvider) {
-		t.Error(err)
+		t.Errorf("got %v, want error %v", err, ErrUnknownProvider)
 	}
 }
 

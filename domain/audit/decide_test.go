@@ -43,7 +43,7 @@ func TestNoFloodWritesMoreThanItsShare(t *testing.T) {
 			c := rapid.SampledFrom([]Command{FailLogIn{now}, HandOutKeys{"i", now}, ReadDiagnostics{"i", "log", now}}).Draw(t, "what")
 			events, err := Decide(s, c)
 			if err != nil || len(events) > 1 {
-				t.Fatal(events, err)
+				t.Fatalf("got %v, %v, want no error and at most one event", events, err)
 			}
 			for _, e := range events {
 				s = Evolve(State{Written{Keys: Window{t0, 7}}}, e) // the state before does not matter
@@ -54,7 +54,7 @@ func TestNoFloodWritesMoreThanItsShare(t *testing.T) {
 		}
 		for i := range failed {
 			if j := i + 2*PerHour; j < len(failed) && failed[j].Sub(failed[i]) < time.Hour {
-				t.Fatalf("%d failed log-ins within %s", 2*PerHour+1, failed[j].Sub(failed[i]))
+				t.Fatalf("got %d failed log-ins within %s, want at most %d within %s", 2*PerHour+1, failed[j].Sub(failed[i]), 2*PerHour, time.Hour)
 			}
 		}
 	})

@@ -6,7 +6,7 @@ package claim
 import "github.com/cloudbot-ai/control-plane/domain"
 
 // ErrTaken refuses an address that belongs to an account.
-var ErrTaken = &domain.Error{Kind: domain.Conflict, Code: "email_taken", Msg: "There is an account with this e-mail address already; log in instead."}
+var ErrTaken = &domain.Error{Kind: domain.Conflict, Code: "email_taken", Msg: "An account with this e-mail address already exists; log in instead."}
 
 // Event is a fact about an address.
 type Event interface{ event() }

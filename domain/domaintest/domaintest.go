@@ -35,11 +35,11 @@ func (d Decider[S, E, C]) Run(t *testing.T, cases []Case[E, C]) {
 			got, err := d.Decide(d.Fold(c.Given...), c.When)
 			switch {
 			case c.Err == nil && err != nil:
-				t.Fatalf("refused with %v", err)
+				t.Fatalf("got error %v, want none", err)
 			case c.Err == ErrAny && err == nil, c.Err != ErrAny && !errors.Is(err, c.Err):
-				t.Fatalf("error is %v, not %v", err, c.Err)
+				t.Fatalf("got error %v, want %v", err, c.Err)
 			case err != nil && got != nil:
-				t.Fatalf("refused and yet %v", got)
+				t.Fatalf("got %v with a refusal, want no events", got)
 			case len(got) != len(c.Then) || len(got) > 0 && !reflect.DeepEqual(got, c.Then):
 				t.Fatalf("got  %+v\nwant %+v", got, c.Then)
 			}

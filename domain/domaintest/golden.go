@@ -43,12 +43,12 @@ func Golden[E any](t *testing.T, table domain.Codec[E], samples ...E) {
 	}
 	for _, typ := range eventTypes(t) {
 		if !sampled[typ] {
-			t.Errorf("event %s has no sample, so no golden file", typ)
+			t.Errorf("got no sample of event %s, want one for its golden file", typ)
 		}
 	}
 	files, err := filepath.Glob("testdata/*.json")
 	if err != nil || len(files) == 0 {
-		t.Fatalf("golden files: %v, %v", files, err)
+		t.Fatalf("got golden files %v, %v, want some", files, err)
 	}
 	for _, f := range files {
 		c.file(t, f)
@@ -61,16 +61,16 @@ func (c codec[E]) file(t *testing.T, path string) {
 	t.Helper()
 	g := read(t, path)
 	if base := filepath.Base(path); !strings.HasPrefix(base, g.Name+".") {
-		t.Errorf("%s holds %s", path, g.Name)
+		t.Errorf("%s: got event %s, want the file named after it", path, g.Name)
 	}
 	e, err := c.Decode(g.Name, g.Schema, g.Data)
 	if err != nil {
-		t.Errorf("%s: %v", path, err)
+		t.Errorf("%s: got %v, want no error", path, err)
 		return
 	}
 	name, schema, data, err := c.Encode(e)
 	if err != nil || name != g.Name || schema != g.Schema || !bytes.Equal(data, g.Data) {
-		t.Errorf("%s encodes as %s %d %s, %v\nfrom %s", path, name, schema, data, err, g.Data)
+		t.Errorf("%s: got %s %d %s, %v, want %s %d %s", path, name, schema, data, err, g.Name, g.Schema, g.Data)
 	}
 }
 
@@ -79,12 +79,12 @@ func (c codec[E]) sample(t *testing.T, e E) {
 	t.Helper()
 	name, schema, data, err := c.Encode(e)
 	if err != nil {
-		t.Errorf("encode %T: %v", e, err)
+		t.Errorf("encode %T: got %v, want no error", e, err)
 		return
 	}
 	back, err := c.Decode(name, schema, data)
 	if err != nil || !reflect.DeepEqual(back, e) {
-		t.Errorf("%s decodes to %+v, %v, not %+v", name, back, err, e)
+		t.Errorf("%s: got %+v, %v decoded, want %+v", name, back, err, e)
 	}
 	path := filepath.Join("testdata", name+".json")
 	for n := 2; ; n++ {
@@ -97,7 +97,7 @@ func (c codec[E]) sample(t *testing.T, e E) {
 		path = filepath.Join("testdata", fmt.Sprintf("%s.%d.json", name, n))
 	}
 	if !*update {
-		t.Errorf("no golden file shows %s as %s; run with -update, and keep the old files", name, data)
+		t.Errorf("got no golden file that shows %s as %s, want one; run with -update, and keep the old files", name, data)
 		return
 	}
 	text := fmt.Sprintf("{\n  \"name\": %q,\n  \"schema\": %d,\n  \"data\": %s\n}\n", name, schema, data)
@@ -114,19 +114,19 @@ func (c codec[E]) strangers(t *testing.T) {
 	t.Helper()
 	var none E
 	if _, _, _, err := c.Encode(none); err == nil {
-		t.Error("no event at all is encoded")
+		t.Errorf("encode no event: got no error, want one")
 	}
 	files, _ := filepath.Glob("testdata/*.json")
 	for _, f := range files {
 		g := read(t, f)
 		if _, err := c.Decode(g.Name, g.Schema+1000, g.Data); err == nil {
-			t.Errorf("%s of a schema from the future is decoded", g.Name)
+			t.Errorf("decode %s of a schema from the future: got no error, want one", g.Name)
 		}
 		if _, err := c.Decode(g.Name, g.Schema, []byte(`[`)); err == nil {
-			t.Errorf("%s is decoded from broken data", g.Name)
+			t.Errorf("decode %s from broken data: got no error, want one", g.Name)
 		}
 		if _, err := c.Decode(g.Name+"x", g.Schema, g.Data); err == nil {
-			t.Errorf("%sx is decoded", g.Name)
+			t.Errorf("decode %sx: got no error, want one", g.Name)
 		}
 	}
 }
@@ -138,7 +138,7 @@ func read(t *testing.T, path string) (g golden) {
 		err = json.Unmarshal(text, &g)
 	}
 	if err != nil {
-		t.Fatalf("%s: %v", path, err)
+		t.Fatalf("%s: got %v, want no error", path, err)
 	}
 	return g
 }
@@ -164,7 +164,7 @@ func eventTypes(t *testing.T) (names []string) {
 		}
 	}
 	if len(names) == 0 {
-		t.Fatal("the package has no events")
+		t.Fatalf("got no events in the package, want some")
 	}
 	return names
 }
@@ -176,7 +176,7 @@ func filled(t *testing.T, v reflect.Value) {
 		f := v.Field(i)
 		switch {
 		case f.IsZero():
-			t.Errorf("the sample of %s leaves %s empty", v.Type(), v.Type().Field(i).Name)
+			t.Errorf("got a sample of %s with an empty %s, want it filled", v.Type(), v.Type().Field(i).Name)
 		case f.Kind() == reflect.Struct && f.Type() != reflect.TypeFor[time.Time]():
 			filled(t, f)
 		}

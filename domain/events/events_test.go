@@ -24,21 +24,21 @@ func TestDecodesAllThatTheLogHolds(t *testing.T) {
 		}
 		text, err := os.ReadFile(f)
 		if err != nil || json.Unmarshal(text, &g) != nil {
-			t.Fatalf("%s: got %v, %s", f, err, text)
+			t.Fatalf("%s: got %v, %s, want JSON", f, err, text)
 		}
 		aggregate, _, _ := strings.Cut(g.Name, ".")
 		if e, err := Decode(aggregate, g.Name, g.Schema, g.Data); err != nil || e == nil {
 			t.Errorf("%s: got %v, %v, want an event", f, e, err)
 		}
 		if _, err := Decode("other", g.Name, g.Schema, g.Data); err == nil {
-			t.Errorf("%s: got no error for an unknown aggregate", f)
+			t.Errorf("%s: got no error for an unknown aggregate, want one", f)
 		}
 		named[g.Name] = true
 	}
 	for _, c := range All() {
 		for _, name := range c.Names() {
 			if !named[name] {
-				t.Errorf("%s: got no golden file", name)
+				t.Errorf("%s: got no golden file, want one", name)
 			}
 			if !strings.HasPrefix(name, c.Aggregate()+".") {
 				t.Errorf("got event %s of aggregate %s, want the same prefix", name, c.Aggregate())

@@ -42,7 +42,7 @@ func TestTheLastEventIsTheState(t *testing.T) {
 			events, err := Decide(s, c)
 			if err != nil {
 				if len(living) < limit {
-					t.Fatalf("refused at %d of %d: %v", len(living), limit, err)
+					t.Fatalf("got %v at %d of %d, want room", err, len(living), limit)
 				}
 				continue
 			}
@@ -56,7 +56,7 @@ func TestTheLastEventIsTheState(t *testing.T) {
 			}
 			s = Evolve(State{Count: 999}, events[len(events)-1])
 			if s.Count != len(living) || s.Count > limit {
-				t.Fatalf("count %d, living %d, limit %d", s.Count, len(living), limit)
+				t.Fatalf("got count %d, want %d, at most %d", s.Count, len(living), limit)
 			}
 		}
 	})

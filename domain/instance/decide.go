@@ -11,13 +11,13 @@ import (
 // Refusals.
 var (
 	ErrNotFound      = &domain.Error{Kind: domain.NotFound, Code: "instance_not_found", Msg: "There is no such instance."}
-	ErrExists        = &domain.Error{Kind: domain.Conflict, Code: "instance_exists", Msg: "This instance exists already."}
-	ErrGone          = &domain.Error{Kind: domain.Conflict, Code: "instance_gone", Msg: "This instance is terminated or on its way there; create a new one."}
-	ErrStillStarting = &domain.Error{Kind: domain.Conflict, Code: "instance_not_running", Msg: "The instance is still coming up; wait until it is running, or terminate it."}
+	ErrExists        = &domain.Error{Kind: domain.Conflict, Code: "instance_exists", Msg: "This instance already exists."}
+	ErrGone          = &domain.Error{Kind: domain.Conflict, Code: "instance_gone", Msg: "This instance is terminated or terminating; create a new one."}
+	ErrStillStarting = &domain.Error{Kind: domain.Conflict, Code: "instance_not_running", Msg: "The instance is still starting; wait until it is running, or terminate it."}
 	ErrStillStopping = &domain.Error{Kind: domain.Conflict, Code: "instance_stopping", Msg: "The instance is still stopping; start it again once it is stopped."}
-	ErrEnrolment     = &domain.Error{Kind: domain.Forbidden, Code: "enrolment_refused", Msg: "This enrolment token is used, too old or not for this machine."}
-	ErrPhases        = &domain.Error{Kind: domain.Exhausted, Code: "too_many_phases", Msg: "This machine has started too often; it is heard again in a few minutes."}
-	ErrSuperseded    = &domain.Error{Kind: domain.Conflict, Code: "launch_superseded", Msg: "The launch this belongs to is no longer the present one."}
+	ErrEnrolment     = &domain.Error{Kind: domain.Forbidden, Code: "enrolment_refused", Msg: "This enrolment token has been used, has expired, or is for another machine."}
+	ErrPhases        = &domain.Error{Kind: domain.Exhausted, Code: "too_many_phases", Msg: "This machine has restarted too often; its reports are accepted again in a few minutes."}
+	ErrSuperseded    = &domain.Error{Kind: domain.Conflict, Code: "launch_superseded", Msg: "This launch has been superseded by a later one."}
 )
 
 const (
@@ -213,7 +213,7 @@ func Decide(s State, c Command) ([]Event, error) {
 		}
 		return []Event{CallRefused{
 			Call: CallLaunch, Attempt: c.Attempt, Tries: s.Tries, Verdict: Again, Code: CodeInterrupted, RetryAt: c.At, Unsure: c.At,
-			Reason: "The control plane was interrupted while it asked for the machine; asking again.",
+			Reason: "The control plane was interrupted while it requested the machine; trying again.",
 		}}, nil
 	case Abandon:
 		if s.Status != Launching {
@@ -239,7 +239,7 @@ func Decide(s State, c Command) ([]Event, error) {
 	case ReportVersions:
 		return decideVersions(s, c), nil
 	}
-	return nil, &domain.Error{Kind: domain.Invalid, Code: "unknown_command", Msg: "The instance does not know this command."}
+	return nil, &domain.Error{Kind: domain.Invalid, Code: "unknown_command", Msg: "Unknown instance command."}
 }
 
 func decideStop(s State, c Stop) ([]Event, error) {

@@ -106,7 +106,7 @@ func TestDecideSaga(t *testing.T) {
 		return r
 	}
 	interrupted := CallRefused{Call: CallLaunch, Attempt: 1, Verdict: Again, Code: "interrupted", RetryAt: t0, Unsure: t0,
-		Reason: "The control plane was interrupted while it asked for the machine; asking again."}
+		Reason: "The control plane was interrupted while it requested the machine; trying again."}
 	doubted := after(open, unsure(refused(CallLaunch, 1, 1, Again), 0, time.Second))
 	again := after(open, refused(CallLaunch, 1, 1, Again))
 	another := after(open, refused(CallLaunch, 1, 1, Another))
@@ -186,7 +186,7 @@ func TestDecideObserve(t *testing.T) {
 	late := after(open, MachineLaunched{1, "m1", t0.Add(time.Hour)}) // the launch was repeated until then
 	outside := after(ready, StopRequested{t0, true})
 	forced := after(outside, CallAccepted{CallStop, t0.Add(5 * time.Minute)})
-	lost := Failed{"machine_lost", "The cloud does not know the machine any more; it was probably terminated from outside the control plane."}
+	lost := Failed{"machine_lost", "The cloud no longer lists the machine; it was probably terminated from outside the control plane."}
 	undone := func(tries int, v Verdict, reason string) Event {
 		return CallRefused{Call: CallStart, Tries: tries, Verdict: v, Code: "start_undone", Reason: reason, RetryAt: t0.Add(2 * StartLag), Undone: true}
 	}
@@ -246,10 +246,10 @@ func TestDecideObserve(t *testing.T) {
 
 		{Name: "stopped before the start call", Given: starting, When: see(SeenStopped)},
 		{Name: "stopped still, just after the start call", Given: called(0), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag - 1)}},
-		{Name: "start undone", Given: called(0), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag)}, Then: []Event{undone(1, Again, "The machine stopped again right after it was started.")}},
+		{Name: "start undone", Given: called(0), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag)}, Then: []Event{undone(1, Again, "The machine stopped again right after it started.")}},
 		{Name: "start undone, the cloud says why", Given: called(0), When: Observe{Machine: "m1", Seen: SeenStopped, Reason: "Its key.", At: t0.Add(StartLag)}, Then: []Event{undone(1, Again, "Its key.")}},
 		{Name: "start undone, not called again yet", Given: after(called(0), undone(1, Again, "R.")), When: see(SeenStopped)},
-		{Name: "start undone for good", Given: called(2), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag)}, Then: []Event{undone(3, Never, "The machine stopped again right after it was started.")}},
+		{Name: "start undone for good", Given: called(2), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag)}, Then: []Event{undone(3, Never, "The machine stopped again right after it started.")}},
 		{Name: "another machine", Given: running, When: Observe{Machine: "m2", Seen: SeenGone, At: t0}},
 		{Name: "no machine", Given: open, When: Observe{Machine: "", Seen: SeenGone, At: t0}},
 		{Name: "after the end", Given: terminated, When: Observe{Machine: "", Seen: SeenGone, At: t0}},
@@ -362,10 +362,10 @@ func TestEvolve(t *testing.T) {
 	} {
 		s := decider.Fold(c.events...)
 		if s.Status != c.status || s.Phase != c.phase || s.Machine != c.machine {
-			t.Errorf("%s: %s %s %q, not %s %s %q", c.name, s.Status, s.Phase, s.Machine, c.status, c.phase, c.machine)
+			t.Errorf("%s: got %s %s %q, want %s %s %q", c.name, s.Status, s.Phase, s.Machine, c.status, c.phase, c.machine)
 		}
 		if s.Final() != (c.status == StatusTerminated || c.status == StatusFailed) || s.Ready() != (c.name == "ready") {
-			t.Errorf("%s: final %v, ready %v", c.name, s.Final(), s.Ready())
+			t.Errorf("got %s: final %v, ready %v, want s.Final() == %v and s.Ready() == %v", c.name, s.Final(), s.Ready(), (c.status == StatusTerminated || c.status == StatusFailed), (c.name == "ready"))
 		}
 	}
 }
@@ -381,14 +381,14 @@ func TestEvolveSettles(t *testing.T) {
 	} {
 		s := decider.Fold(after(stopping, refused, e)...)
 		if s.Tries != 0 || !s.RetryAt.IsZero() {
-			t.Errorf("%s: %d tries, retry at %v", name, s.Tries, s.RetryAt)
+			t.Errorf("%s: got %d tries, retry at %v, want s.Tries == 0 and s.RetryAt.IsZero()", name, s.Tries, s.RetryAt)
 		}
 	}
 	if s := decider.Fold(after(ready, PhaseReached{"b2", PhaseBooting, "", t0.Add(time.Hour)})...); !s.Since.Equal(t0.Add(time.Hour)) || s.Stalled {
-		t.Errorf("a new boot since %v, stalled %v", s.Since, s.Stalled)
+		t.Errorf("a new boot: got since %v, stalled %v, want s.Since.Equal(t0.Add(time.Hour)) and s.Stalled false", s.Since, s.Stalled)
 	}
 	if s := decider.Fold(launched...); !s.Since.Equal(t0.Add(time.Second)) {
-		t.Errorf("launched since %v", s.Since)
+		t.Errorf("got launched since %v, want s.Since.Equal(t0.Add(time.Second))", s.Since)
 	}
 }
 
@@ -396,11 +396,11 @@ func TestRank(t *testing.T) {
 	t.Parallel()
 	for i, p := range Phases {
 		if p.Rank() != i {
-			t.Errorf("%s has rank %d", p, p.Rank())
+			t.Errorf("%s: got rank %d, want %v", p, p.Rank(), i)
 		}
 	}
 	if Phase("party").Rank() != -1 {
-		t.Error("an unknown phase has a rank")
+		t.Errorf("the rank of an unknown phase: got %v, want -1", Phase("party").Rank())
 	}
 }
 
@@ -415,17 +415,17 @@ func TestTerminatedByOperator(t *testing.T) {
 	} {
 		s := decider.Fold(append(given, word)...)
 		if !Closed(s) || s.Status != StatusTerminated || s.Open || s.Machine != "" || s.Account == "" {
-			t.Errorf("%s: %+v", name, s)
+			t.Errorf("%s: got %+v, want Closed(s), s.Status == %v, s.Open false, s.Machine empty and s.Account not empty", name, s, StatusTerminated)
 		}
 		if events, err := Decide(s, Launched{Attempt: 1, Machine: "i-1", At: t0}); len(events) > 0 || !errors.Is(err, ErrSuperseded) {
-			t.Errorf("%s: a late machine gave %v, %v; it must be taken down", name, events, err)
+			t.Errorf("%s: got %v, %v for a late machine, want no events and error %v, so that it is terminated", name, events, err, ErrSuperseded)
 		}
 		if events, err := Decide(s, Terminate{t0}); len(events) > 0 || err != nil {
-			t.Errorf("%s: terminated again: %v, %v", name, events, err)
+			t.Errorf("%s: got %v, %v for another Terminate, want no events and no error", name, events, err)
 		}
 	}
 	if Closed(decider.Fold(Terminated{})) {
-		t.Error("the saga's own word does not say whose instance it was")
+		t.Errorf("got a closed state by the saga's own Terminated, want an open one: it does not name the account")
 	}
 }
 
@@ -448,7 +448,7 @@ func TestRefusalsAreDomainErrors(t *testing.T) {
 	codes := map[string]bool{}
 	for _, e := range []*domain.Error{ErrNotFound, ErrExists, ErrGone, ErrStillStarting, ErrStillStopping, ErrEnrolment, ErrSuperseded} {
 		if e.Kind == 0 || e.Code == "" || e.Error() == "" || codes[e.Code] {
-			t.Errorf("%+v is incomplete or shares its code", e)
+			t.Errorf("got %+v, want e.Kind != 0, e.Code not empty, e.Error() not empty and codes[e.Code] false", e)
 		}
 		codes[e.Code] = true
 	}
@@ -465,7 +465,7 @@ func TestRebootLoopBecomesReady(t *testing.T) {
 		for _, p := range Phases[PhaseBooting.Rank():] {
 			said, err := Decide(s, ReachPhase{fmt.Sprint(boot), p, "", at})
 			if err != nil && !errors.Is(err, ErrPhases) {
-				t.Fatal(err)
+				t.Fatalf("got %v, want no error or error %v", err, ErrPhases)
 			}
 			for _, e := range said {
 				s = Evolve(s, e)
@@ -473,10 +473,10 @@ func TestRebootLoopBecomesReady(t *testing.T) {
 			}
 		}
 		if !s.Ready() || s.Boot != fmt.Sprint(boot) {
-			t.Fatalf("boot %d is at %s of boot %s", boot, s.Phase, s.Boot)
+			t.Fatalf("got phase %s of boot %s, want %s of boot %d", s.Phase, s.Boot, PhaseReady, boot)
 		}
 	}
 	if most := MaxPhases + ReadyPhases + 200*3; events > most {
-		t.Errorf("%d events, at most %d", events, most)
+		t.Errorf("got %d events, want at most %d", events, most)
 	}
 }

@@ -220,12 +220,12 @@ func TestPhasesGoForward(t *testing.T) {
 			c := ReachPhase{rapid.SampledFrom([]string{"b1", "b2"}).Draw(t, "boot"), rapid.SampledFrom(Phases[:]).Draw(t, "phase"), "", t0}
 			events, err := Decide(s, c)
 			if err != nil && !errors.Is(err, ErrPhases) {
-				t.Fatal(err)
+				t.Fatalf("got %v, want no error or error %v", err, ErrPhases)
 			}
 			for _, e := range events {
 				p := e.(PhaseReached)
 				if p.Boot == boot && p.Phase.Rank() <= rank || p.Phase.Rank() < PhaseBooting.Rank() {
-					t.Fatalf("%v after %s %d", p, boot, rank)
+					t.Fatalf("got %v after %s %d, want p.Boot != %v or p.Phase.Rank() > %v and p.Phase.Rank() >= %v", p, boot, rank, boot, rank, PhaseBooting.Rank())
 				}
 				boot, rank = p.Boot, p.Phase.Rank()
 				s = Evolve(s, e)

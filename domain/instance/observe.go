@@ -62,7 +62,7 @@ func decideMissing(s State, c Observe) []Event {
 	if s.Status == Terminating {
 		return []Event{MachineGone{Asked: true, Missing: true}, ending(s)}
 	}
-	return []Event{MachineGone{Missing: true}, Failed{Code: codeLost, Reason: "The cloud does not know the machine any more; it was probably terminated from outside the control plane."}}
+	return []Event{MachineGone{Missing: true}, Failed{Code: codeLost, Reason: "The cloud no longer lists the machine; it was probably terminated from outside the control plane."}}
 }
 
 // decideUndone takes note of a start that the cloud accepted and that came to nothing: there was no room
@@ -73,7 +73,7 @@ func decideUndone(s State, c Observe) []Event {
 	}
 	e := CallRefused{
 		Call: CallStart, Tries: s.Undone + 1, Verdict: Again, Code: codeUndone, Undone: true,
-		Reason: cmp.Or(c.Reason, "The machine stopped again right after it was started."), RetryAt: c.At.Add(StartLag),
+		Reason: cmp.Or(c.Reason, "The machine stopped again right after it started."), RetryAt: c.At.Add(StartLag),
 	}
 	if e.Tries >= MaxUndone {
 		e.Verdict = Never

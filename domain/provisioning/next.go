@@ -5,6 +5,7 @@
 package provisioning
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -40,28 +41,19 @@ type Policy struct {
 	CallTime   time.Duration // from an accepted call to its effect, before it is repeated [5 min]
 }
 
-// Filled returns p with its zero values replaced by the defaults.
-func (p Policy) Filled() Policy {
-	set := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	if p.Attempts == 0 {
-		p.Attempts = 6
-	}
-	if p.Tries == 0 {
-		p.Tries = 10
-	}
-	set(&p.LaunchTime, 10*time.Minute)
-	set(&p.BootTime, 15*time.Minute)
-	set(&p.CallTime, 5*time.Minute)
+// WithDefaults returns p with the defaults in place of its zero values.
+func (p Policy) WithDefaults() Policy {
+	p.Attempts = cmp.Or(p.Attempts, 6)
+	p.Tries = cmp.Or(p.Tries, 10)
+	p.LaunchTime = cmp.Or(p.LaunchTime, 10*time.Minute)
+	p.BootTime = cmp.Or(p.BootTime, 15*time.Minute)
+	p.CallTime = cmp.Or(p.CallTime, 5*time.Minute)
 	return p
 }
 
 // Next is the saga: the step that s calls for at time now.
 func Next(s instance.State, p Policy, now time.Time) Step {
-	p = p.Filled()
+	p = p.WithDefaults()
 	switch {
 	case !s.Exists() || s.Final():
 		return Step{Do: Nothing}

@@ -79,15 +79,15 @@ func TestNext(t *testing.T) {
 func TestPolicyIsObeyed(t *testing.T) {
 	t.Parallel()
 	p := Policy{Attempts: 1, Tries: 2, LaunchTime: 1, BootTime: 2, CallTime: 3}
-	if p.Filled() != p {
-		t.Errorf("filled to %+v", p.Filled())
+	if p.WithDefaults() != p {
+		t.Errorf("got %+v with defaults, want %v", p.WithDefaults(), p)
 	}
 	s := instance.State{Account: "acc", Status: instance.Launching, Attempts: 1}
 	if got := Next(s, p, t0); got.Do != Abandon {
-		t.Errorf("after the one attempt: %+v", got)
+		t.Errorf("after the one attempt: got %+v, want got.Do == %v", got, Abandon)
 	}
 	s.Open, s.Tries = true, 2
 	if got := Next(s, p, t0); got.Do != Abandon {
-		t.Errorf("after two tries: %+v", got)
+		t.Errorf("after two tries: got %+v, want got.Do == %v", got, Abandon)
 	}
 }

@@ -36,14 +36,14 @@ func TestSimulation(t *testing.T) {
 	for seed := range uint64(runs) {
 		s := run(seed)
 		if err := s.verdict(); err != nil {
-			t.Fatalf("seed %d: %v\n%s", seed, err, s.history())
+			t.Fatalf("seed %d: got %v, want no error\n%s", seed, err, s.history())
 		}
 		ends[s.state.Status]++
 		attempts += s.launches
 		refusals += len(s.trace)
 	}
 	if again := run(7); again.history() != run(7).history() {
-		t.Error("one seed gives two traces")
+		t.Errorf("got two histories of one seed, want one")
 	}
 	t.Logf("%d runs ended %v, %d machines, %d decisions", runs, ends, attempts, refusals)
 	for _, want := range []instance.Status{instance.Running, instance.Stopped, instance.StatusTerminated, instance.StatusFailed} {

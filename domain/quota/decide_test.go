@@ -39,7 +39,7 @@ func TestExceeded(t *testing.T) {
 		_, err := Decide(s, Take{"c", limit})
 		var refused *domain.Error
 		if !errors.As(err, &refused) || refused.Kind != domain.Conflict || refused.Code != "quota_exceeded" || refused.Msg != want {
-			t.Errorf("limit %d: %v", limit, err)
+			t.Errorf("limit %d: got %v, want an error as &refused, refused.Kind == %v, refused.Code == \"quota_exceeded\" and refused.Msg == %v", limit, err, domain.Conflict, want)
 		}
 	}
 }
@@ -71,13 +71,13 @@ func TestNeverExceeded(t *testing.T) {
 				delete(held, id)
 			}
 			if s.Held() > limit || s.Held() != len(held) {
-				t.Fatalf("%d slots held of %d, model says %d", s.Held(), limit, len(held))
+				t.Fatalf("got %d slots held, want %d, at most %d", s.Held(), len(held), limit)
 			}
 			if again, err2 := Decide(s, c); len(again) > 0 || (err == nil) != (err2 == nil) {
-				t.Fatalf("%+v again: %v, %v", c, again, err2)
+				t.Fatalf("%+v again: got %v, %v, want no events and error %v", c, again, err2, err)
 			}
 			if len(events) > 0 && before.Held() == s.Held() {
-				t.Fatalf("%+v changed nothing, yet the state before was changed in place", events)
+				t.Fatalf("got the state before changed in place by %+v, want it as it was", events)
 			}
 		}
 	})

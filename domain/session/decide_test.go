@@ -104,21 +104,21 @@ func TestFamilyLaws(t *testing.T) {
 				if r, ok := e.(Refreshed); ok {
 					issued = append(issued, r.Leaf.TokenID)
 					if c.(Refresh).Presented != before.Leaf.TokenID || r.Leaf.Generation != before.Leaf.Generation+1 {
-						t.Fatalf("%+v made %+v", before.Leaf, r.Leaf)
+						t.Fatalf("got %+v become %+v, want token %v presented and generation %v", before.Leaf, r.Leaf, before.Leaf.TokenID, before.Leaf.Generation+1)
 					}
 					if r.Leaf.ExpiresAt.After(s.StartedAt.Add(Lifetime)) || !r.Leaf.ExpiresAt.After(now) {
-						t.Fatalf("leaf ends at %v, session began at %v, now is %v", r.Leaf.ExpiresAt, s.StartedAt, now)
+						t.Fatalf("got a leaf that ends at %v in a session that began at %v, want its end within the session's lifetime and after %v", r.Leaf.ExpiresAt, s.StartedAt, now)
 					}
 				}
 			}
 			if before.Ended != "" && len(events) > 0 {
-				t.Fatalf("after the end: %v", events)
+				t.Fatalf("after the end: got %v, want no events", events)
 			}
 			if r, ok := c.(Refresh); ok && err == nil && s.Ended == "" && r.Presented != before.Leaf.TokenID && r.Presented != before.Before {
-				t.Fatalf("a token of an older generation was let through: %+v", before)
+				t.Fatalf("got a token of an older generation accepted, want it refused; the state was %+v", before)
 			}
 			if again, _ := Decide(s, c); len(again) > 0 {
-				t.Fatalf("again: %v", again)
+				t.Fatalf("again: got %v, want no events", again)
 			}
 		}
 	})

@@ -11,8 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// oneStreamManyWriters has every writer bring its own increments through, deciding afresh after
-// each loss.
+// oneStreamManyWriters has every writer append its own increments, deciding again after each conflict.
 func oneStreamManyWriters(t *testing.T, s eventstore.Store) {
 	writeOneStream(t, []eventstore.Store{s}, 8, 10)
 }

@@ -16,7 +16,7 @@ func (s *Store) Waiting() int {
 	return len(s.queue.waiting)
 }
 
-// IndexKey is what stands in the indexes for a name.
+// IndexKey returns the key of a name in the indexes.
 func IndexKey(name string) [16]byte { return indexKey(name) }
 
 // FailedLately records that the last append could not be kept.

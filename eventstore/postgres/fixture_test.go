@@ -69,7 +69,7 @@ func must(t *testing.T, s eventstore.Store, a eventstore.Append) eventstore.Resu
 // cutter breaks the store's connections at chosen moments.
 type cutter struct {
 	beforeSend  atomic.Bool // the next write never leaves
-	beforeReply atomic.Bool // the next answer never arrives
+	beforeReply atomic.Bool // the next reply never arrives
 	cuts        atomic.Int64
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
-// Names that end in an ULID keep its order in time, whatever stands before it.
+// Names that end in an ULID are sorted by its time, whatever precedes it.
 func TestIndexKey(t *testing.T) {
 	t.Parallel()
 	names := []string{

@@ -102,8 +102,8 @@ func TestReadWrite(t *testing.T) {
 }
 
 // The database turns read-only under a running store, as in a failover, and back. Each connection
-// that has said so is given up, of the committer and of the pool; reads go on meanwhile.
-func TestReadOnlyForAMoment(t *testing.T) {
+// that reported it is closed, of the committer and of the pool; reads continue.
+func TestReadOnlyForAWhile(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"the database's default", "the sessions themselves"} {
 		t.Run(how, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestReadOnlyForAMoment(t *testing.T) {
 				_, err := s.Append(t.Context(), i.append("b", 0, 1))
 				return err == nil
 			})
-			// No write of the pool meets a connection from before more often than there are such.
+			// The pool's writes meet at most as many old connections as there were.
 			refused := 0
 			eventually(t, "a write of the pool", func() bool {
 				_, err := p.Exec(t.Context(), `UPDATE ops.leases SET term = term`)
@@ -197,7 +197,7 @@ func TestReadOnlyConnectionIsGivenUp(t *testing.T) {
 	}
 }
 
-// relay is a name that leads to the test's server.
+// relay forwards connections to the test's server, as a DNS name or proxy does.
 type relay struct {
 	net.Listener
 	to *pgx.ConnConfig
@@ -239,11 +239,11 @@ func (r *relay) join(in net.Conn) {
 }
 
 // A name leads first to a server that can only be read from, as a standby, and then to the primary:
-// no connection to the former is kept, or used for reads.
+// no connection to the standby is kept or used for reads.
 func TestStandbyBeforeThePrimary(t *testing.T) {
 	t.Parallel()
 	standby, primary := pgtest.New(t), pgtest.New(t)
-	// One server plays both: what the name leads to is read-only, and then it is not. The other database is for the admin.
+	// One server plays both: it is read-only at first, and later it is not. The other database is for the admin.
 	name := database(t, primary)
 	admin(t, standby, `ALTER DATABASE `+name+` SET default_transaction_read_only = on`)
 	to := parsed(t, primary)
@@ -274,7 +274,7 @@ func TestStandbyBeforeThePrimary(t *testing.T) {
 	}
 }
 
-// limited makes a role that may have ten connections to the test's database, and returns its URL.
+// limited creates a role with at most ten connections to the test's database, and returns its URL.
 func limited(t *testing.T, owner string) *url.URL {
 	t.Helper()
 	name := database(t, owner)
@@ -295,8 +295,8 @@ func limited(t *testing.T, owner string) *url.URL {
 }
 
 // A role with ten connections: 64 readers wait instead of failing, and appends, notifications and leases get
-// their connections back although the readers want each one. Two servers choose pools that fit beside
-// one another; a single one whose operator wants a pool of 24 has to live with what there is.
+// their connections back although the readers compete for each one. Two servers choose pools that fit beside
+// one another; a single server with a configured pool of 24 works with the connections it gets.
 func TestFewConnections(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

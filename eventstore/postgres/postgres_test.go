@@ -67,7 +67,7 @@ func TestOnlyAppendsWrite(t *testing.T) {
 	}
 }
 
-// The reply to a commit is lost: the caller still learns that, and where, it went.
+// The reply to a commit is lost: the caller still learns that it was kept, and at which positions.
 func TestReplyLost(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 1, 3} { // events: receipt only, INSERT, COPY
@@ -101,7 +101,7 @@ func TestReplyLost(t *testing.T) {
 	}
 }
 
-// A stranger's event in the way is a conflict, also after a broken connection.
+// Another writer's event at the expected version is a conflict, also after a broken connection.
 func TestReplyLostAfterLosing(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
@@ -224,7 +224,7 @@ func TestRestoredLog(t *testing.T) {
 	eventstoretest.Sound(t, s)
 }
 
-// A caller that gives up while another transaction holds the log leaves no trace.
+// Nothing is kept of a caller that gives up while another transaction holds the log.
 func TestCallerLeavesTheQueue(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)

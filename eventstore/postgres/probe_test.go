@@ -46,8 +46,8 @@ func TestProbeLeavesNothing(t *testing.T) {
 	}
 }
 
-// What an append needs and does not have, the probe misses too; and it sees when it is back.
-func TestProbeTellsWhatAppendsCannot(t *testing.T) {
+// The probe fails whenever an append would fail, and succeeds again once the cause is removed.
+func TestProbeReportsWhatAppendsCannot(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ spoil, repair, says string }{
 		"read-only":   {`ALTER DATABASE DATABASE_ SET default_transaction_read_only = on`, `ALTER DATABASE DATABASE_ RESET default_transaction_read_only`, "read-only"},
@@ -63,7 +63,7 @@ func TestProbeTellsWhatAppendsCannot(t *testing.T) {
 			change := func(sql string) {
 				t.Helper()
 				sql = strings.NewReplacer("ROLE_", role, "DATABASE_", database).Replace(sql)
-				// Sessions that are there keep their defaults: a failover cuts them.
+				// Open sessions keep their defaults, so they are cut, as by a failover.
 				for _, sql := range []string{sql, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '` + role + `'`} {
 					if _, err := pool(t, writable(admin)).Exec(t.Context(), sql); err != nil {
 						t.Fatal(err)
@@ -78,7 +78,7 @@ func TestProbeTellsWhatAppendsCannot(t *testing.T) {
 				err := s.Probe(t.Context())
 				return err != nil && errors.Is(err, eventstore.ErrUnavailable) && strings.Contains(err.Error(), c.says)
 			}
-			for !fails() { // the first time the broken connection may be all that it says
+			for !fails() { // the first error may only report the broken connection
 				if t.Context().Err() != nil || !within(t) {
 					t.Fatalf("got %v, want %s", s.Probe(t.Context()), c.says)
 				}
@@ -95,8 +95,8 @@ func TestProbeTellsWhatAppendsCannot(t *testing.T) {
 	}
 }
 
-// A log that another replica holds for long is no log to append to.
-func TestProbeWaitsNoLongerThanItIsTold(t *testing.T) {
+// The probe fails while another replica holds the log for too long.
+func TestProbeKeepsItsDeadline(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
 	s := open(t, url)
@@ -121,7 +121,7 @@ func TestProbeWaitsNoLongerThanItIsTold(t *testing.T) {
 	}
 }
 
-// An append that has just worked makes a probe needless.
+// After a recent successful append a probe sends nothing.
 func TestProbeTrustsAnAppend(t *testing.T) {
 	t.Parallel()
 	url := pgtest.New(t)
@@ -152,7 +152,7 @@ func TestSessionPooler(t *testing.T) {
 	must(t, s, n.append("a", 1, 3))
 }
 
-// names are those of a URL's role and database.
+// names returns the role and the database of a URL.
 func names(t *testing.T, url string) (role, database string) {
 	t.Helper()
 	c, err := pgx.ParseConfig(url)
@@ -162,7 +162,7 @@ func names(t *testing.T, url string) (role, database string) {
 	return c.User, c.Database
 }
 
-// writable is url for one who may write whatever the database's default is.
+// writable returns the URL for a session that may write, whatever the database's default is.
 func writable(url string) string { return url + "&default_transaction_read_only=off" }
 
 // within waits briefly, and returns false when the test has waited long enough.
@@ -174,7 +174,7 @@ func within(t *testing.T) bool {
 	return !ok || time.Until(deadline) > time.Minute
 }
 
-// A panic of one append is its callers' error. Appends go on.
+// A panic of one append is its callers' error. Later appends work.
 func TestPanicOfAnAppend(t *testing.T) {
 	t.Parallel()
 	s := open(t, pgtest.New(t))

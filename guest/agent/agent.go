@@ -1,5 +1,5 @@
-// Package agent runs what works on the desktop: a real OpenClaw gateway where it is installed, else
-// the stand-in of package gateway. API keys reach it in memory only.
+// Package agent runs the AI agent of the desktop: a real OpenClaw gateway if it is installed, else the stand-in of package
+// gateway. API keys reach it only through memory.
 package agent
 
 import (
@@ -25,14 +25,14 @@ import (
 
 // Kinds of agent that a config may ask for.
 const (
-	Auto     = "auto"     // OpenClaw where installed, else the stand-in
+	Auto     = "auto"     // OpenClaw if installed, else the stand-in
 	OpenClaw = "openclaw" // OpenClaw or an error
 	StandIn  = "stand-in" // the stand-in
 )
 
-// Keys is where the API keys come from.
+// Keys is the source of the API keys.
 type Keys interface {
-	// Env is the present keys, environment name to key, and a channel closed at their next change.
+	// Env returns the current keys by environment name, and a channel closed at their next change.
 	Env() (env map[string]string, changed <-chan struct{})
 }
 
@@ -41,18 +41,18 @@ type Config struct {
 	Kind    string // "": Auto
 	Command string // "": "openclaw"
 	Port    int    // loopback port of OpenClaw; 0: a free one
-	Token   string // that the gateway asks of who connects
+	Token   string // that clients of the gateway must present
 	Home    string // of the user it runs as
 	User    *proc.User
 	Env     []string // added to its environment
 	Keys    Keys
-	Arrived <-chan struct{} // closed once Keys were set for the first time; OpenClaw waits a little for it
+	Arrived <-chan struct{} // closed when Keys are first set; OpenClaw waits a little for it
 	Version string
 	Logger  *slog.Logger
 	Output  io.Writer // of the program; nil: discarded
 }
 
-// Agent is one agent. Run keeps it up.
+// Agent is one agent. Run keeps it running.
 type Agent struct {
 	c       Config
 	log     *slog.Logger
@@ -84,7 +84,7 @@ func New(c Config) (*Agent, error) {
 	return a, nil
 }
 
-// About says in a few words which agent this is.
+// About describes the agent in a few words.
 func (a *Agent) About() string {
 	if a.path == "" {
 		return "built-in stand-in"
@@ -92,10 +92,10 @@ func (a *Agent) About() string {
 	return "OpenClaw gateway"
 }
 
-// Up is closed once the agent has been ready for the first time.
+// Up is closed when the agent is first ready.
 func (a *Agent) Up() <-chan struct{} { return a.up }
 
-// Healthy tells whether it is ready now.
+// Healthy reports whether it is currently ready.
 func (a *Agent) Healthy() bool {
 	select {
 	case <-a.up:
@@ -105,12 +105,12 @@ func (a *Agent) Healthy() bool {
 	}
 }
 
-// Run keeps the agent up until ctx ends, and leaves no process behind.
+// Run keeps the agent running until ctx ends, and leaves no process behind.
 func (a *Agent) Run(ctx context.Context) error {
 	if a.path == "" {
 		return a.runStandIn(ctx)
 	}
-	// Starting without the keys only to start again with them would cost half a minute.
+	// A start without the keys and a restart with them would cost half a minute.
 	t := time.NewTimer(10 * time.Second)
 	select {
 	case <-ctx.Done():
@@ -130,7 +130,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			backoff.Reset()
 			continue
 		}
-		a.log.Warn("agent ended, starting it again", "err", err)
+		a.log.Warn("agent ended, will restart", "err", err)
 		if time.Since(began) > time.Minute {
 			backoff.Reset()
 		}
@@ -197,7 +197,7 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 		case err := <-ended:
 			return err
 		case <-changed:
-			a.log.Info("API keys changed, restarting the agent")
+			a.log.Info("API keys changed, agent restarted")
 			a.port.Store(0)
 			cancel(errKeys)
 			<-ended
@@ -234,10 +234,10 @@ func ready(ctx context.Context, port int) bool {
 	return res.StatusCode == http.StatusOK
 }
 
-// ErrNotReady says that the agent does not take connections yet.
+// ErrNotReady says that the agent does not accept connections yet.
 var ErrNotReady = errors.New("the agent is not ready yet")
 
-// Dial checks that the agent can be connected to and returns what serves one connection, and closes it.
+// Dial connects to the agent and returns a function that serves one connection and closes it.
 func (a *Agent) Dial(ctx context.Context) (serve func(context.Context, net.Conn) error, err error) {
 	if a.path == "" {
 		return a.handed.Hand, nil
@@ -254,7 +254,7 @@ func (a *Agent) Dial(ctx context.Context) (serve func(context.Context, net.Conn)
 	return func(ctx context.Context, c net.Conn) error { return pipe.Join(ctx, c, to) }, nil
 }
 
-// Addr is the gateway's address, "" while there is none or it is built in.
+// Addr returns the gateway's address; "": it is not ready, or built in.
 func (a *Agent) Addr() string {
 	if p := a.port.Load(); p != 0 {
 		return net.JoinHostPort("127.0.0.1", strconv.FormatInt(p, 10))

@@ -58,7 +58,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestShellCheck is for where shellcheck is installed; the script within the script is looked at too.
+// TestShellCheck runs if shellcheck is installed; it also checks the script within the script.
 func TestShellCheck(t *testing.T) {
 	t.Parallel()
 	path, err := exec.LookPath("shellcheck")
@@ -117,7 +117,7 @@ func TestRefusesWhatCouldBecomeACommand(t *testing.T) {
 	}
 }
 
-// A presigned URL reaches the guest as it is, through bash and JSON.
+// A presigned URL reaches the guest unchanged, through bash and JSON.
 func TestPresignedURL(t *testing.T) {
 	t.Parallel()
 	p := params()
@@ -145,7 +145,7 @@ func TestPresignedURL(t *testing.T) {
 	}
 }
 
-// TestScriptParses asks bash whether the script, whole, is one.
+// TestScriptParses lets bash parse the whole script.
 func TestScriptParses(t *testing.T) {
 	t.Parallel()
 	got, err := UserData(params())
@@ -157,8 +157,8 @@ func TestScriptParses(t *testing.T) {
 	}
 }
 
-// TestFetch runs the script that fetches the guest, on a folder instead of a computer, against a
-// server that fails, then gives another program, then the right one.
+// TestFetch runs the script that fetches the guest, in a folder instead of a computer, against a server that first fails,
+// then serves another program, then the right one.
 func TestFetch(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -208,7 +208,7 @@ func TestFetch(t *testing.T) {
 	if err := os.WriteFile(source, []byte(block("put /etc/cloudbot/source")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, wantAsked := range []int{3, 3} { // the second time it is there already
+	for _, wantAsked := range []int{3, 3} { // the second time it is installed already
 		if out, err := exec.CommandContext(t.Context(), "bash", "-c", script).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
@@ -265,6 +265,6 @@ func TestProcessConfig(t *testing.T) {
 		t.Errorf("got %s %v, want no error and %v", got, err, want)
 	}
 	if _, err := ProcessConfig("#!/bin/sh\n", "/s", "b1"); err == nil {
-		t.Error("another script is taken")
+		t.Error("got no error for another script, want one")
 	}
 }

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// ProcessConfig takes the guest's configuration out of rendered user-data, for who runs a machine as a
-// process instead of a computer: nothing is installed, and desktop and agent are what is there.
-// state is the machine's folder, boot its boot id.
+// ProcessConfig extracts the guest's configuration from rendered user-data, for a machine that is a process instead of a
+// computer: the guest installs nothing and uses the desktop and agent that exist. state is the machine's folder, boot its
+// boot id.
 func ProcessConfig(userData, state, boot string) ([]byte, error) {
 	_, text, _ := strings.Cut(userData, "put /etc/cloudbot/guest.json 600 <<'CLOUDBOT_DATA'\n")
 	text, _, ok := strings.Cut(text, "\nCLOUDBOT_DATA\n")

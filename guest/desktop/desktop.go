@@ -1,6 +1,5 @@
-// Package desktop gives the machine its screen: a real X desktop behind a VNC server where the
-// programs are installed, else the built-in screen. Either way there is a Conn to it, and a line
-// for people that says which it is.
+// Package desktop provides the machine's screen: a real X desktop behind a VNC server if the programs are installed, else
+// the built-in screen. Dial connects to either, and About says which it is.
 package desktop
 
 import (
@@ -26,7 +25,7 @@ import (
 
 // Kinds of desktop that a config may ask for.
 const (
-	Auto    = "auto"     // X where installed, else the built-in screen
+	Auto    = "auto"     // X if installed, else the built-in screen
 	X11     = "x11"      // X or an error
 	BuiltIn = "built-in" // the built-in screen
 )
@@ -37,10 +36,10 @@ type Config struct {
 	Display  int      // X display; 0: a free one
 	Port     int      // loopback port of the VNC server; 0: a free one
 	Geometry string   // "": "1280x800"
-	Session  []string // command of the session; none: openbox and xterm, where installed
-	Password string   // VNC password, at most 8 characters count
-	Home     string   // home folder of the session, the user's own
-	Shm      string   // private memory-backed folder, the user's own; password and cookie pass through it
+	Session  []string // command of the session; none: openbox and xterm, if installed
+	Password string   // VNC password, of which at most 8 characters are used
+	Home     string   // home folder of the session, owned by the user
+	Shm      string   // private memory-backed folder, owned by the user; for password and cookie
 	User     *proc.User
 	Env      []string // added to every child's environment
 	Title    string   // shown on the built-in screen
@@ -48,14 +47,14 @@ type Config struct {
 	Output   io.Writer // of the programs; nil: discarded
 }
 
-// Desktop is one desktop. Run keeps it up.
+// Desktop is one desktop. Run keeps it running.
 type Desktop struct {
 	c      Config
 	log    *slog.Logger
 	x      *programs // nil: built in
 	screen *screen.Screen
 	addr   atomic.Pointer[string] // of the VNC server while it answers
-	up     chan struct{}          // closed once it first answered
+	up     chan struct{}          // closed when it first answers
 }
 
 // New chooses the kind.
@@ -83,7 +82,7 @@ func New(c Config) (*Desktop, error) {
 	return d, nil
 }
 
-// About says in a few words which desktop this is.
+// About describes the desktop in a few words.
 func (d *Desktop) About() string {
 	if d.x == nil {
 		return "built-in screen"
@@ -91,13 +90,13 @@ func (d *Desktop) About() string {
 	return d.x.about()
 }
 
-// Up is closed once the desktop has answered for the first time.
+// Up is closed when the desktop first answers.
 func (d *Desktop) Up() <-chan struct{} { return d.up }
 
-// Healthy tells whether it answers now.
+// Healthy reports whether it currently answers.
 func (d *Desktop) Healthy() bool { return d.x == nil || d.addr.Load() != nil }
 
-// Addr is the VNC server's address, "" while there is none or it is built in.
+// Addr returns the VNC server's address; "": it does not answer, or is built in.
 func (d *Desktop) Addr() string {
 	if a := d.addr.Load(); a != nil {
 		return *a
@@ -105,7 +104,7 @@ func (d *Desktop) Addr() string {
 	return ""
 }
 
-// Run keeps the desktop up until ctx ends, and leaves no process behind.
+// Run keeps the desktop running until ctx ends, and leaves no process behind.
 func (d *Desktop) Run(ctx context.Context) error {
 	if d.x == nil {
 		close(d.up)
@@ -120,7 +119,7 @@ func (d *Desktop) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		d.log.Warn("desktop ended, starting it again", "err", err)
+		d.log.Warn("desktop ended, will restart", "err", err)
 		if time.Since(began) > time.Minute {
 			backoff.Reset()
 		}
@@ -130,10 +129,10 @@ func (d *Desktop) Run(ctx context.Context) error {
 	}
 }
 
-// ErrNotReady says that the desktop does not take connections yet.
+// ErrNotReady says that the desktop does not accept connections yet.
 var ErrNotReady = errors.New("the desktop is not ready yet")
 
-// Dial checks that the desktop can be connected to and returns what serves one connection, and closes it.
+// Dial connects to the desktop and returns a function that serves one connection and closes it.
 func (d *Desktop) Dial(ctx context.Context) (serve func(context.Context, net.Conn) error, err error) {
 	if d.x == nil {
 		return d.screen.Serve, nil
@@ -150,7 +149,7 @@ func (d *Desktop) Dial(ctx context.Context) (serve func(context.Context, net.Con
 	return func(ctx context.Context, c net.Conn) error { return pipe.Join(ctx, c, to) }, nil
 }
 
-// programs are the paths of what is installed.
+// programs holds the paths of the installed programs.
 type programs struct {
 	xvnc           string // both in one; "": the other two
 	xvfb, x11vnc   string
@@ -158,8 +157,8 @@ type programs struct {
 	xsetroot       string
 }
 
-// find prefers Xvnc: its screen takes the viewer's size, its clipboard all of Unicode, and it knows
-// what changed without polling.
+// find prefers Xvnc: its screen adapts to the viewer's size, its clipboard supports all of Unicode, and it detects
+// changes without polling.
 func find() (*programs, error) {
 	look := func(name string) string { p, _ := exec.LookPath(name); return p }
 	p := &programs{
@@ -192,7 +191,7 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// write makes a file of the desktop user's own in the memory-backed folder.
+// write creates a file owned by the desktop's user in the memory-backed folder.
 func (d *Desktop) write(name string, data []byte) (string, error) {
 	p := filepath.Join(d.c.Shm, name)
 	_ = os.Remove(p)
@@ -210,7 +209,7 @@ func answers(ctx context.Context, addr string) error {
 	defer cancel()
 	for !greets(ctx, addr) {
 		if err := retry.Sleep(ctx, 20*time.Millisecond); err != nil {
-			return fmt.Errorf("VNC server at %s does not answer: %w", addr, err)
+			return fmt.Errorf("VNC server at %s did not answer: %w", addr, err)
 		}
 	}
 	return nil

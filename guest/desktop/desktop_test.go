@@ -11,8 +11,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 )
 
-// TestLookingIsNotGuessing connects more often without logging in than VNC servers take for an attack:
-// the guest does so for as long as the machine runs. The viewer's own log-in must work all the same.
+// TestLookingIsNotGuessing connects without logging in, more often than VNC servers accept before they see an attack: the
+// guest does so as long as the machine runs. The viewer's own log-in must still work.
 func TestLookingIsNotGuessing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -21,7 +21,7 @@ func TestLookingIsNotGuessing(t *testing.T) {
 		t.Skip(err)
 	}
 	if d.x.xvnc == "" {
-		t.Skip("not Xvnc, which is the one that counts")
+		t.Skip("Xvnc is not installed, and only Xvnc counts connections")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -30,7 +30,7 @@ func TestLookingIsNotGuessing(t *testing.T) {
 	select {
 	case <-d.Up():
 	case <-time.After(30 * time.Second):
-		t.Fatal("it does not come up")
+		t.Fatal("timed out waiting until the desktop is up")
 	}
 	for range 12 {
 		c := dial(t, d)

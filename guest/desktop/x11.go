@@ -19,12 +19,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 )
 
-// maxClipboard is as much text as a viewer may paste, in bytes of UTF-8.
+// maxClipboard is the longest text that a viewer may paste, in bytes of UTF-8.
 const maxClipboard = 1 << 20
 
-// runX starts the X server, the VNC server and the session; it returns when one of the first two
-// ends or ctx does, with all of them gone. A viewer hears of what was copied, not of what was merely
-// selected (SendPrimary): a text that is selected to be replaced must not replace the one to be pasted.
+// runX starts the X server, the VNC server and the session. It returns when one of the first two or ctx ends, after all
+// of them have ended. A viewer gets copied text, but not text that was only selected (SendPrimary): selecting a text to
+// replace it must not change the clipboard.
 func (d *Desktop) runX(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var all sync.WaitGroup
@@ -38,7 +38,7 @@ func (d *Desktop) runX(ctx context.Context) error {
 			if vital {
 				cancel(err)
 			} else if ctx.Err() == nil {
-				d.log.Info("a desktop program ended", "err", err)
+				d.log.Info("desktop program ended", "err", err)
 			}
 		}()
 	}
@@ -67,13 +67,13 @@ func (d *Desktop) runX(ctx context.Context) error {
 		return proc.Child{Path: path, Args: args, Env: env, Dir: d.c.Home, User: d.c.User, Output: d.c.Output}
 	}
 
-	// The server picks a free display itself and tells which: nobody can take it in between.
+	// The server chooses a free display itself and writes its number, so no other program can take it in between.
 	announced, announce, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer announced.Close()
-	// noreset: the last program to end must not take the settings of the screen with it.
+	// noreset: the settings of the screen must survive the end of the last program.
 	args := []string{"-nolisten", "tcp", "-auth", auth, "-displayfd", "3", "-noreset"}
 	if d.c.Display != 0 {
 		args = append([]string{display(d.c.Display)}, args...)
@@ -88,7 +88,7 @@ func (d *Desktop) runX(ctx context.Context) error {
 		server = child(d.x.xvnc, append(args, "-geometry", d.c.Geometry, "-depth", "24", "-rfbport", strconv.Itoa(port),
 			"-localhost", "-SecurityTypes", "VncAuth", "-PasswordFile", pass, "-AlwaysShared",
 			"-MaxCutText", strconv.Itoa(maxClipboard), "-SendPrimary=0",
-			// Looking whether it answers, without ever logging in, must not count as guessing.
+			// Checks whether it answers, without a log-in, must not count as password guessing.
 			"-BlacklistThreshold=1000000000")...)
 	} else {
 		server = child(d.x.xvfb, append(args, "-screen", "0", d.c.Geometry+"x24")...)
@@ -106,7 +106,7 @@ func (d *Desktop) runX(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		// rm: the program removes the file once it has read it.
+		// rm: the program removes the file after reading it.
 		start(true, child(d.x.x11vnc, "-display", display(number), "-auth", auth, "-rfbport", strconv.Itoa(port), "-no6",
 			"-localhost", "-forever", "-shared", "-passwdfile", "rm:"+pass, "-quiet", "-nodpms", "-noxrecord", "-noprimary",
 			"-wait", "15", "-defer", "10"))
@@ -125,7 +125,7 @@ func (d *Desktop) runX(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// session starts what the user sees.
+// session starts the programs that the user sees.
 func (d *Desktop) session(start func(bool, proc.Child), child func(string, ...string) proc.Child) {
 	if s := d.c.Session; len(s) > 0 {
 		c := child(s[0], s[1:]...)
@@ -153,7 +153,7 @@ func (d *Desktop) session(start func(bool, proc.Child), child func(string, ...st
 	start(false, child(d.x.openbox, "--startup", quoted(terminal)))
 }
 
-// quoted is args as a shell reads them.
+// quoted returns args quoted for a shell.
 func quoted(args []string) string {
 	q := make([]string, len(args))
 	for i, a := range args {
@@ -162,7 +162,7 @@ func quoted(args []string) string {
 	return strings.Join(q, " ")
 }
 
-// readDisplay reads the number the server writes when it is ready to be connected to.
+// readDisplay reads the number that the server writes when it accepts connections.
 func readDisplay(ctx context.Context, announced *os.File) (int, error) {
 	stop := context.AfterFunc(ctx, func() { announced.Close() })
 	defer stop()
@@ -178,7 +178,7 @@ func readDisplay(ctx context.Context, announced *os.File) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(got.String()))
 }
 
-// Xauthority is an authority file with one cookie that fits every display.
+// Xauthority returns an authority file with one cookie for every display.
 func Xauthority(cookie []byte) []byte {
 	const name = "MIT-MAGIC-COOKIE-1"
 	b := []byte{0xff, 0xff, 0, 0, 0, 0} // family "wild", no address, no display number

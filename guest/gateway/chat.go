@@ -10,7 +10,7 @@ import (
 func chatHistory(c *client, r request) {
 	p := struct {
 		SessionKey    string
-		Limit, Offset int // Offset: messages to leave out at the new end
+		Limit, Offset int // Offset: messages to skip at the newest end
 	}{Limit: 200}
 	if !params(c, r, &p) {
 		return
@@ -18,7 +18,7 @@ func chatHistory(c *client, r request) {
 	key := canonical(p.SessionKey)
 	list := []message{}
 	g := c.g
-	// Answered under the lock: what is told of a run before is in inFlightRun, what is told after is not.
+	// Answered under the lock: events of a run sent before are in inFlightRun, later ones are not.
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	answer := map[string]any{"sessionKey": key}
@@ -59,7 +59,7 @@ func chatSend(c *client, r request) {
 		s = &session{Key: key}
 		g.sessions[key] = s
 	}
-	if slices.Contains(s.sent, id) { // a resend after a reconnect: it was taken
+	if slices.Contains(s.sent, id) { // a resend after a reconnect: it was accepted before
 		status := "ok"
 		if s.running != nil && s.running.id == id {
 			status = "in_flight"
@@ -84,7 +84,7 @@ func chatSend(c *client, r request) {
 	g.say(s, spoken("user", clip(p.Message, maxKept), id+":user"))
 	g.answers.Add(1)
 	g.mu.Unlock()
-	// Who sends hears the answer, subscribed or not.
+	// The sender gets the answer, subscribed or not.
 	c.mu.Lock()
 	c.messages[key] = true
 	c.mu.Unlock()
@@ -98,7 +98,7 @@ func chatAbort(c *client, r request) {
 		return
 	}
 	g := c.g
-	// Answered under the lock, so before the run tells that it was aborted.
+	// Answered under the lock, so before the run sends that it was aborted.
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	aborted := []string{}
@@ -109,7 +109,7 @@ func chatAbort(c *client, r request) {
 	c.answer(r.ID, map[string]any{"ok": true, "aborted": len(aborted) > 0, "runIds": aborted}, nil)
 }
 
-// say adds to a session's transcript, and tells those who follow it.
+// say adds to a session's transcript, and sends it to the clients that follow the session.
 func (g *Gateway) say(s *session, m message) message {
 	if m.Timestamp == 0 {
 		m.Timestamp = time.Now().UnixMilli()

@@ -54,7 +54,7 @@ type client struct {
 	out    chan []byte
 	cancel context.CancelFunc
 	scopes []string
-	caps   map[string]bool // what it said that it can show
+	caps   map[string]bool // the capabilities it announced
 
 	mu       sync.Mutex
 	seq      int64
@@ -94,7 +94,7 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 	<-written
 }
 
-// connect handles the first request and tells whether the client may go on.
+// connect handles the first request and reports whether the client may continue.
 func (c *client) connect(ctx context.Context) bool {
 	first, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
@@ -109,7 +109,7 @@ func (c *client) connect(ctx context.Context) bool {
 		Auth                     struct{ Token string }
 	}
 	refuse := func(code websocket.StatusCode, f failure) bool {
-		// Straight to the socket: the queue would be cut off by the close that follows.
+		// Directly to the socket: the close that follows would cut the queue off.
 		b, _ := json.Marshal(response{Type: "res", ID: req.ID, Error: &f})
 		wctx, cancel := context.WithTimeout(ctx, writeTime)
 		defer cancel()
@@ -161,7 +161,7 @@ func (g *Gateway) hello(scopes []string) map[string]any {
 	}
 }
 
-// next reads one request; false when the connection is of no more use.
+// next reads one request; false: the connection can no longer be used.
 func (c *client) next(ctx context.Context) (request, bool) {
 	var req request
 	typ, b, err := c.ws.Read(ctx)
@@ -211,7 +211,7 @@ func (c *client) holds(scope string) bool {
 	return false
 }
 
-// write is the connection's only writer once it is connected; it also ticks.
+// write is the only writer of a connected client; it also sends the ticks.
 func (c *client) write(ctx context.Context) {
 	tick := time.NewTicker(c.g.c.Tick)
 	defer tick.Stop()
@@ -251,7 +251,7 @@ func (c *client) event(name string, payload any) {
 func (c *client) queue(v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		c.g.log.Error("stand-in gateway frame", "err", err)
+		c.g.log.Error("encoding a frame of the stand-in failed", "err", err)
 		return
 	}
 	select {

@@ -1,7 +1,6 @@
-// Package gateway is a stand-in for the OpenClaw gateway, for machines where it is not installed.
-// It speaks the same protocol 4 frames and refuses what the original refuses; its answers are an
-// echo that says plainly that no model is behind it. A few words, listed in script.go, make it show what
-// else an agent does: tools, approvals, questions, a cold start.
+// Package gateway is a stand-in for the OpenClaw gateway, for machines without one. It uses the same frames of protocol 4
+// and refuses what the original refuses. Its answers echo the message and say that there is no model. A few words, listed
+// in script.go, make it show what else an agent does: tools, approvals, questions, a cold start.
 package gateway
 
 import (
@@ -16,15 +15,15 @@ import (
 	"time"
 )
 
-// MaxPayload is the largest frame it takes and says so in hello-ok.
+// MaxPayload is the largest frame that it accepts, as stated in hello-ok.
 const MaxPayload = 25 << 20
 
-// Config describes a gateway. The zero value of each field but Token is useful.
+// Config configures a gateway. All fields except Token have useful zero values.
 type Config struct {
-	Token   string                   // what connect must bring; "" admits nobody
+	Token   string                   // that connect must present; "" admits no client
 	Tick    time.Duration            // between tick events; 0: 30 s
 	Pace    time.Duration            // between two deltas of an answer; 0: 40 ms
-	Keys    func() map[string]string // the present API keys, only their names are used; nil: none
+	Keys    func() map[string]string // the current API keys, of which only the names are used; nil: none
 	Version string                   // shown to clients
 	Logger  *slog.Logger             // nil: none
 }
@@ -39,8 +38,8 @@ type Gateway struct {
 	mu       sync.Mutex
 	sessions map[string]*session
 	clients  map[*client]struct{}
-	runs     map[string]*run    // by idempotency key, while they answer
-	prompts  map[string]*prompt // by id, while they wait for a person
+	runs     map[string]*run    // running answers, by idempotency key
+	prompts  map[string]*prompt // prompts that wait for a person, by id
 	closed   bool
 	answers  sync.WaitGroup
 }
@@ -64,10 +63,10 @@ func New(c Config) *Gateway {
 	return g
 }
 
-// Ready lets clients in.
+// Ready admits clients.
 func (g *Gateway) Ready() { g.ready.Store(true) }
 
-// Close cuts the answers under way short, drops the clients and waits for the answers to end.
+// Close aborts running answers, disconnects the clients, and waits until the answers have ended.
 func (g *Gateway) Close() {
 	g.mu.Lock()
 	g.closed = true
@@ -82,7 +81,7 @@ func (g *Gateway) Close() {
 	g.answers.Wait()
 }
 
-// ServeHTTP answers the health endpoints and upgrades everything that asks for a WebSocket.
+// ServeHTTP answers the health endpoints and upgrades all requests for a WebSocket.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/healthz" || r.URL.Path == "/health":
@@ -94,7 +93,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		reply(w, http.StatusOK, map[string]any{"ready": true, "failing": []string{}})
 	case forwarded(r):
-		// The original trusts no proxy: who forwards must strip these.
+		// The original trusts no proxy, so a forwarder must strip these headers.
 		http.Error(w, "untrusted proxy headers", http.StatusForbidden)
 	case r.Header.Get("Upgrade") != "":
 		g.serveSocket(w, r)
@@ -117,7 +116,7 @@ func (g *Gateway) admits(token string) bool {
 	return g.c.Token != "" && subtle.ConstantTimeCompare([]byte(g.c.Token), []byte(token)) == 1
 }
 
-// keyNames are the names of the configured keys, in order.
+// keyNames returns the names of the configured keys, in order.
 func (g *Gateway) keyNames() []string {
 	names := []string{}
 	for n := range g.c.Keys() {
@@ -127,7 +126,7 @@ func (g *Gateway) keyNames() []string {
 	return names
 }
 
-// broadcast queues an event for every client that listens to it.
+// broadcast queues an event for every client that wants it.
 func (g *Gateway) broadcast(event string, payload any, listens func(*client) bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

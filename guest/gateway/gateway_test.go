@@ -100,7 +100,7 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	if _, err := dial(t, url, http.Header{"X-Forwarded-For": {"1.2.3.4"}}); err == nil {
-		t.Error("forwarding headers were taken")
+		t.Error("got a request with forwarding headers accepted, want it refused")
 	}
 	c, err = dial(t, url, http.Header{"Origin": {"https://evil.example"}})
 	if err != nil {
@@ -134,7 +134,7 @@ func TestChatAndAbort(t *testing.T) {
 	}
 	for next(t, c, "event")["payload"].(map[string]any)["state"] != "delta" {
 	}
-	// The answer and the event come in either order.
+	// The answer and the event arrive in either order.
 	if err := c.Write(t.Context(), websocket.MessageText, []byte(`{"type":"req","id":"5","method":"chat.abort","params":{"sessionKey":"two"}}`)); err != nil {
 		t.Fatal(err)
 	}

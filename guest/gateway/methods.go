@@ -11,11 +11,11 @@ import (
 )
 
 type method struct {
-	scope string // "": as deleteScope says
+	scope string // "": see deleteScope
 	do    func(*client, request)
 }
 
-// methods is what the stand-in can do; the original has hundreds more.
+// methods lists the methods of the stand-in; the original has hundreds more.
 var methods = map[string]method{
 	"health":                        {"operator.read", health},
 	"status":                        {"operator.read", health},
@@ -43,7 +43,7 @@ func methodNames() []string { return slices.Sorted(maps.Keys(methods)) }
 const (
 	mainKey     = "agent:main:main"
 	maxSessions = 200
-	maxHistory  = 500 // messages kept a session
+	maxHistory  = 500 // messages kept for each session
 	maxKept     = 64 << 10
 )
 
@@ -56,7 +56,7 @@ type session struct {
 	UpdatedAt int64     `json:"updatedAt"`
 	messages  []message // oldest first
 	seq       int       // of the latest message
-	running   *run      // that answers; nil: none
+	running   *run      // the running answer; nil: none
 	sent      []string  // idempotency keys seen, newest last
 }
 
@@ -95,7 +95,7 @@ func spoken(role, text, key string) message {
 	return message{Role: role, Content: []content{{Type: "text", Text: text}}, IdempotencyKey: key}
 }
 
-// canonical gives "main" and the like their full key.
+// canonical returns the full key of "main" and other short keys.
 func canonical(key string) string {
 	if key == "" || key == "main" {
 		return mainKey
@@ -106,7 +106,7 @@ func canonical(key string) string {
 	return "agent:main:" + key
 }
 
-// params decodes into v, answering the request itself when that fails.
+// params decodes the parameters into v. If that fails, it answers the request.
 func params(c *client, r request, v any) bool {
 	if len(r.Params) == 0 {
 		return true
@@ -208,7 +208,7 @@ func sessionsPatch(c *client, r request) {
 	g.changed(key, "patch")
 }
 
-// deleteScope is what sessions.delete needs: what is archived may be deleted by whoever may write.
+// deleteScope returns the scope that sessions.delete requires: for archived sessions, the right to write is enough.
 func deleteScope(raw json.RawMessage) string {
 	var p struct{ ArchivedOnly bool }
 	if json.Unmarshal(raw, &p) == nil && p.ArchivedOnly {

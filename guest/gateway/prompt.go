@@ -10,7 +10,7 @@ import (
 
 const promptLife = 5 * time.Minute
 
-// prompt is something a run waits for a person to decide: an approval or questions.
+// prompt is a decision that a run waits for: an approval or questions.
 type prompt struct {
 	kind    string // "approval" or "question"
 	run     string
@@ -36,7 +36,7 @@ type option struct {
 	Description string `json:"description,omitempty"`
 }
 
-// approval asks whether a command may run and returns the decision, "" where there is none.
+// approval asks whether a command may run and returns the decision; "": none.
 func (r *run) approval(call, command string) string {
 	now := time.Now()
 	id := rand.Text()
@@ -60,7 +60,7 @@ func (r *run) approval(call, command string) string {
 	return decided[decisionKey][0]
 }
 
-// questions asks a person and returns what was answered, nil where nothing was.
+// questions asks a person and returns the answers; nil: none.
 func (r *run) questions(list []question) map[string][]string {
 	now := time.Now()
 	id := rand.Text()
@@ -95,7 +95,7 @@ func (r *run) await(id string, p *prompt, event string) map[string][]string {
 	return nil
 }
 
-// hears tells whether a client is told of the prompt: approvals go to those who said that they show them.
+// hears reports whether a client gets the prompt: approvals go only to clients that announced that they show them.
 func (p *prompt) hears(c *client) bool {
 	if p.kind == "approval" {
 		return c.holds("operator.approvals") && (c.caps["approvals"] || c.caps["exec-approvals"])
@@ -103,7 +103,7 @@ func (p *prompt) hears(c *client) bool {
 	return c.holds("operator.questions")
 }
 
-// forgetLocked withdraws what a run still asked when it ended.
+// forgetLocked withdraws the open prompts of a run that has ended.
 func (g *Gateway) forgetLocked(run string) {
 	for id, p := range g.prompts {
 		if p.run != run {

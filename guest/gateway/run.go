@@ -11,8 +11,8 @@ import (
 
 const runLimit = 10 * time.Minute
 
-// run is the answer to one message under way. It tells what happens as the original does: the states
-// status, delta and one of final, aborted or error as chat events, the use of tools as agent events.
+// run is the running answer to one message. It sends the same events as the original: the states status, delta and one of
+// final, aborted or error as chat events, and the use of tools as agent events.
 type run struct {
 	g       *Gateway
 	s       *session
@@ -21,15 +21,15 @@ type run struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 
-	// Guarded by g.mu, for chat.history tells of them.
-	chats, acts int // events told, by kind
+	// Guarded by g.mu, because chat.history returns them.
+	chats, acts int // events sent, by kind
 	text        strings.Builder
 	calls       int
-	transcript  []message // calls, each with what was said before it, and results
+	transcript  []message // calls, each with the text before it, and results
 	kept        int       // bytes of text that are in transcript
 }
 
-// respond runs what the question asks for, then settles the run.
+// respond runs the script of the question, then ends the run.
 func (r *run) respond(question string) {
 	defer r.g.answers.Done()
 	defer r.cancel()
@@ -49,14 +49,14 @@ func (r *run) respond(question string) {
 	r.g.changed(r.s.Key, "message")
 }
 
-// pause waits for a share of the pace and tells whether the run goes on.
+// pause waits for some paces and reports whether the run continues.
 func (r *run) pause(times int) bool {
 	return retry.Sleep(r.ctx, time.Duration(times)*r.g.c.Pace) == nil
 }
 
 func (r *run) status(phase string) { r.send("status", map[string]any{"phase": phase}) }
 
-// stream says a text in pieces, each after so many paces.
+// stream sends a text in pieces, each after some paces.
 func (r *run) stream(text string, times int) {
 	for _, part := range pieces(text) {
 		if !r.pause(times) {
@@ -66,7 +66,7 @@ func (r *run) stream(text string, times int) {
 	}
 }
 
-// replace takes back what was said and says text instead.
+// replace replaces the text sent so far.
 func (r *run) replace(text string) {
 	r.send("delta", map[string]any{"deltaText": text, "replace": true})
 }
@@ -93,7 +93,7 @@ func (r *run) sendLocked(state string, more map[string]any) {
 	r.g.broadcastLocked("chat", payload, func(c *client) bool { return c.follows(r.s.Key) })
 }
 
-// end settles the transcript and tells the run's last state.
+// end completes the transcript and sends the run's last state.
 func (r *run) end(state string, more map[string]any) {
 	g := r.g
 	g.mu.Lock()
@@ -109,7 +109,7 @@ func (r *run) end(state string, more map[string]any) {
 		}
 		g.say(r.s, m)
 	}
-	if said != "" && more == nil { // the whole of it, however many messages the transcript has
+	if said != "" && more == nil { // the whole text, over all messages of the transcript
 		whole := spoken("assistant", said, r.id)
 		whole.Timestamp = time.Now().UnixMilli()
 		more = map[string]any{"message": whole}
@@ -122,7 +122,7 @@ func (r *run) end(state string, more map[string]any) {
 	r.sendLocked(state, more)
 }
 
-// tool tells the use of a tool: its start now, what it prints, and its result by the function returned.
+// tool sends the use of a tool: its start now; its output and result through the returned functions.
 func (r *run) tool(name string, args map[string]any) (id string, update func(string), result func(text string, failed bool)) {
 	r.g.mu.Lock()
 	r.calls++
@@ -152,7 +152,7 @@ func resultOf(text string) map[string]any {
 	return map[string]any{"content": []content{{Type: "text", Text: text}}}
 }
 
-// act tells an agent event to those who asked for tool events when they connected.
+// act sends an agent event to the clients that requested tool events when they connected.
 func (r *run) act(stream string, data map[string]any) {
 	r.g.mu.Lock()
 	defer r.g.mu.Unlock()

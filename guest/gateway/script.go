@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// scripts are the words that show, without a model, what else an agent does.
+// scripts maps words to demonstrations of what else an agent does.
 var scripts = map[string]func(*run) (failed string){
 	"/markdown": markdown,
 	"/tool":     useTools,
@@ -17,7 +17,7 @@ var scripts = map[string]func(*run) (failed string){
 	"/error":    fail,
 }
 
-// script answers a question. failed is why there is no answer, "" where there is one.
+// script answers a question. failed is why there is no answer; "": there is one.
 func script(r *run, question string) (failed string) {
 	word, _, _ := strings.Cut(strings.TrimSpace(question), " ")
 	if s := scripts[word]; s != nil {
@@ -122,8 +122,8 @@ func askToRun(r *run) string {
 		result("The command was denied.", true)
 		r.stream("You denied it, so I did not run the command.", 1)
 	default:
-		result("Nobody answered.", true)
-		r.stream("Nobody answered in time, so I did not run the command.", 1)
+		result("No answer.", true)
+		r.stream("There was no answer in time, so I did not run the command.", 1)
 	}
 	return ""
 }

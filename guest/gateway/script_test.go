@@ -17,9 +17,9 @@ import (
 	"github.com/coder/websocket"
 )
 
-var update = flag.Bool("update", false, "write the recorded frames anew")
+var update = flag.Bool("update", false, "rewrite the recorded frames")
 
-// user is a client with all that the control plane asks for.
+// user is a client with all capabilities that the control plane requests.
 type user struct {
 	t     *testing.T
 	c     *websocket.Conn
@@ -77,7 +77,7 @@ func (u *user) ask(method, params string) (payload, failed map[string]any) {
 	}
 }
 
-// until reads on to an event whose payload matches.
+// until reads up to an event whose payload matches.
 func (u *user) until(event string, match func(map[string]any) bool) map[string]any {
 	u.t.Helper()
 	for {
@@ -100,7 +100,7 @@ func (u *user) say(message, key string) {
 	}
 }
 
-// TestRecorded plays every word and compares what the gateway says with what the dashboard's tests read.
+// TestRecorded plays every word and compares the frames with the recordings that the dashboard's tests read.
 func TestRecorded(t *testing.T) {
 	t.Parallel()
 	caps := `"tool-events","approvals"`
@@ -171,12 +171,12 @@ func TestRecorded(t *testing.T) {
 			got, want = untimed(got), untimed(want)
 		}
 		if !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: the frames differ from %s; go test -update ./guest/gateway writes them anew\ngot  %s\nwant %s", name, path, marshal(t, got), marshal(t, want))
+			t.Errorf("%s: the frames differ from %s; go test -update ./guest/gateway rewrites them\ngot  %s\nwant %s", name, path, marshal(t, got), marshal(t, want))
 		}
 	}
 }
 
-// untimed leaves out what the clock decides where an answer is cut short: how far it came.
+// untimed removes what depends on the clock when an answer is aborted: how much of it was sent.
 func untimed(frames []map[string]any) []map[string]any {
 	var kept []map[string]any
 	for _, f := range frames {
@@ -208,7 +208,7 @@ var (
 	random  = regexp.MustCompile(`"[A-Z2-7]{26}"`)
 )
 
-// normal is one recording with the moments and the random ids made the same each time.
+// normal returns a recording with fixed times and ids in place of the real ones.
 func normal(t *testing.T, frames []map[string]any) []map[string]any {
 	b := moments.ReplaceAll(marshal(t, frames), []byte(`"$1": 1700000000000`))
 	ids := map[string]string{}
@@ -261,7 +261,7 @@ func TestApprovalsGoToWhoShowsThem(t *testing.T) {
 	p := u.until("agent", func(p map[string]any) bool { return p["stream"] == "approval" })
 	id := p["data"].(map[string]any)["approvalId"]
 	if _, f := u.ask("exec.approval.resolve", fmt.Sprintf(`{"id":%q,"decision":"perhaps"}`, id)); f == nil {
-		t.Error("took a decision that is none")
+		t.Error("got an invalid decision accepted, want an error")
 	}
 	if _, f := u.ask("exec.approval.resolve", fmt.Sprintf(`{"id":%q,"decision":"deny"}`, id)); f != nil {
 		t.Error(f)
@@ -274,7 +274,7 @@ func TestApprovalsGoToWhoShowsThem(t *testing.T) {
 		t.Error(text)
 	}
 	if slices.ContainsFunc(u.heard, func(m map[string]any) bool { return m["event"] == "exec.approval.requested" }) {
-		t.Error("told to a client that does not show approvals")
+		t.Error("got an approval sent to a client that does not show them, want none")
 	}
 }
 
@@ -284,7 +284,7 @@ func TestAbortWithdrawsQuestions(t *testing.T) {
 	u.say("/ask", "a")
 	asked := u.until("question.requested", nil)
 	if _, f := u.ask("question.resolve", fmt.Sprintf(`{"id":%q,"answers":{"answers":{"colour":["Blue"]}}}`, asked["id"])); f == nil {
-		t.Error("took half an answer")
+		t.Error("got an incomplete answer accepted, want an error")
 	}
 	u.ask("chat.abort", `{"sessionKey":"main","runId":"a"}`)
 	if !slices.ContainsFunc(u.heard, func(m map[string]any) bool { return m["event"] == "question.resolved" }) {
@@ -304,7 +304,7 @@ func TestDeletingASession(t *testing.T) {
 	p, _ := u.ask("sessions.create", `{}`)
 	key := fmt.Sprintf("%q", p["key"])
 	if p["key"] == mainKey {
-		t.Fatal("a session without a key is a new one")
+		t.Fatal("got no new session without a key, want one")
 	}
 	refused := map[string]string{
 		`{"key":` + key + `}`:                     "operator.admin",

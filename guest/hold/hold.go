@@ -1,8 +1,8 @@
-// Package hold keeps hold of every process of a machine that shares its computer with others. The process that
-// runs it starts the machine's guest, becomes the parent of whatever loses its own parent (a "child subreaper"),
-// and ends only when none is left: neither a session of its own nor an empty environment lets a program escape.
+// Package hold keeps track of every process of a machine that shares its computer with others. The process that runs
+// it (the holder) starts the machine's guest, becomes the parent of orphaned processes (a "child subreaper"), and ends
+// only when none is left. A program can escape neither with a session of its own nor with an empty environment.
 //
-// The one thing to know: a holder without children has no descendants at all, so its end is theirs.
+// The one thing to know: a holder without children has no descendants at all, so all have ended when it ends.
 package hold
 
 import (
@@ -20,15 +20,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// grace is how long the guest may take to end its programs in order.
+// grace is how long the guest may take to end its programs.
 const grace = 4 * time.Second
 
-// Run runs a program with this process' environment and output, and returns its exit status once the program
-// and all that descends from it have ended. When ctx ends, the program gets SIGTERM and a few seconds; what is
-// left is killed. Neither the program nor its descendants can gain rights from set-user-id files, and they die
-// with this process. keep is a descriptor that they do not inherit.
+// Run runs a program with the environment and output of this process, and returns its exit status once the program and
+// all its descendants have ended. When ctx ends, the program gets SIGTERM and a few seconds; then all that are left
+// are killed. The program and its descendants cannot gain rights from set-user-id files, and die with this process.
+// They do not inherit the descriptor keep.
 func Run(ctx context.Context, keep int, path string, args ...string) (status int, err error) {
-	// The parent-death signal and the refusal of new rights belong to the thread that forks.
+	// The parent-death signal and the refusal of new rights depend on the thread that forks.
 	runtime.LockOSThread()
 	syscall.CloseOnExec(keep)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -72,7 +72,7 @@ func Run(ctx context.Context, keep int, path string, args ...string) (status int
 	}
 }
 
-// reap waits for children, born here or inherited, until there is none. ended receives the program's exit status.
+// reap waits for children, own or inherited, until there are none. ended receives the program's exit status.
 func reap(program int, ended chan<- int) error {
 	for {
 		var s syscall.WaitStatus
@@ -101,7 +101,7 @@ func Descendants(pid int) []int {
 		if err != nil {
 			continue
 		}
-		// The program's name is in brackets and may hold anything. After it: state, parent.
+		// The program's name is in brackets and may contain any character. After it come state and parent.
 		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 		if len(fields) < 2 || fields[0] == "Z" || fields[0] == "X" {
 			continue
@@ -118,11 +118,11 @@ func Descendants(pid int) []int {
 	return found
 }
 
-// End kills every process of the user that runs it but itself, all in one moment, so that none can start another
-// in between. Root is refused: its processes are the whole computer's.
+// End kills all processes of the current user except itself, at once, so that none can start another in between. Root
+// is refused: its processes belong to the whole computer.
 func End() error {
 	if os.Getuid() == 0 || os.Geteuid() == 0 {
-		return errors.New("end all processes of a user: not those of root")
+		return errors.New("end all processes of a user: refused for root")
 	}
 	if err := syscall.Kill(-1, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("end all processes of user %d: %w", os.Getuid(), err)

@@ -1,7 +1,7 @@
-// Package hostile is a machine in hostile hands, for tests: it enrols and greets as a real guest does,
-// over a real tunnel, and then does what its test asks of it.
+// Package hostile is a machine controlled by an attacker, for tests: it enrols and connects like a real guest, over a real
+// tunnel, and then does what the test wants.
 //
-// Start with Machine.Connect, or hand one of the services (Gateway, Desktop) a connection of your own.
+// Start with Machine.Connect, or give one of the services (Gateway, Desktop) a connection of your own.
 package hostile
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// Machine is who dials, and how it introduces itself.
+// Machine is the machine that connects, and the identity it presents.
 type Machine struct {
 	URL      string // of the control plane
 	Instance string
@@ -31,7 +31,7 @@ type Machine struct {
 	Key      ed25519.PrivateKey
 	From     string // X-Forwarded-For; "": none
 
-	Network func(ctx context.Context, network, addr string) (net.Conn, error) // that it dials on; nil: the real one
+	Network func(ctx context.Context, network, addr string) (net.Conn, error) // to dial on; nil: the real one
 }
 
 // Enroll redeems a token for the machine's key and returns the answer's status and problem code.
@@ -53,8 +53,8 @@ func (m Machine) Enroll(ctx context.Context, token string) (status int, code str
 	return res.StatusCode, problemCode(res), nil
 }
 
-// Refused says how the control plane answered a greeting: with a status and a problem before the
-// upgrade, or with a close code after it.
+// Refused is the control plane's refusal of a greeting: a status and a problem before the upgrade, or a close code after
+// it.
 type Refused struct {
 	Status int // 0: it was a close code
 	Close  websocket.StatusCode
@@ -67,7 +67,7 @@ func (r *Refused) Error() string {
 	return fmt.Sprintf("refused: status %d %s, close %d %q", r.Status, r.Code, r.Close, r.Reason)
 }
 
-// Dial opens the greeting and reads the challenge. The caller goes on, or does not.
+// Dial begins the greeting and reads the challenge. The caller may continue it.
 func (m Machine) Dial(ctx context.Context) (*websocket.Conn, wire.Challenge, error) {
 	ws, _, c, err := m.dial(ctx)
 	return ws, c, err
@@ -133,14 +133,14 @@ func (m Machine) greet(ctx context.Context, ws *websocket.Conn, c wire.Challenge
 	return t, t.Say(wire.Message{Hello: &wire.Hello{Version: "hostile", Boot: m.Boot, VNCPassword: Password, GatewayToken: Token}})
 }
 
-// FloodBoots connects up to n times, each time as another boot that says all its phases, and returns how many
-// did, and what ended it.
+// FloodBoots connects up to n times, each time as another boot that sends all its phases. It returns how many boots did
+// so, and the error that ended it.
 func (m Machine) FloodBoots(ctx context.Context, n int) (boots int, err error) {
 	for boots < n {
 		m.Boot = fmt.Sprint("boot-", boots)
 		t, err := m.Connect(ctx)
 		if no := (*Refused)(nil); errors.As(err, &no) && no.Close == wire.CloseOwned {
-			continue // the end of the one before it was not seen yet
+			continue // the control plane has not noticed the end of the last one yet
 		}
 		if err != nil {
 			return boots, err
@@ -156,7 +156,7 @@ func (m Machine) FloodBoots(ctx context.Context, n int) (boots int, err error) {
 	return boots, nil
 }
 
-// Proof is the right answer to a challenge.
+// Proof returns the correct answer to a challenge.
 func (m Machine) Proof(c wire.Challenge) wire.Proof {
 	p := wire.Proof{
 		Version: wire.Version, Instance: m.Instance, Boot: m.Boot, Process: m.Process,
@@ -176,7 +176,7 @@ func (m Machine) header() http.Header {
 	return h
 }
 
-// client keeps no connection; those it makes pass through g where that is set.
+// client returns a client that keeps no connections; its connections pass through g if that is set.
 func (m Machine) client(g *gate) *http.Client {
 	dial := m.Network
 	if dial == nil {
@@ -209,7 +209,7 @@ func closed(err error) error {
 	return err
 }
 
-// Tunnel is a machine's end of its tunnel.
+// Tunnel is the machine's end of its tunnel.
 type Tunnel struct {
 	m       Machine
 	session *yamux.Session
@@ -247,10 +247,10 @@ func (t *Tunnel) Serve(services map[string]func(net.Conn)) {
 	}
 }
 
-// Freeze stops all that the machine reads and writes, as SIGSTOP does; the connection stays open.
+// Freeze stops all reads and writes of the machine, as SIGSTOP does; the connection stays open.
 func (t *Tunnel) Freeze() { t.gate.shut() }
 
-// Thaw goes on.
+// Thaw ends a Freeze.
 func (t *Tunnel) Thaw() { t.gate.reopen() }
 
 // Ended is closed with the tunnel.
@@ -259,7 +259,7 @@ func (t *Tunnel) Ended() <-chan struct{} { return t.session.CloseChan() }
 // Close ends the tunnel.
 func (t *Tunnel) Close() { t.session.Close() }
 
-// gate lets bytes through while it is open.
+// gate passes bytes while it is open.
 type gate struct {
 	mu   sync.Mutex
 	open chan struct{} // closed while the gate is open

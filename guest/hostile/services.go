@@ -16,18 +16,18 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 )
 
-// What a machine's services ask for.
+// Secrets that the machine's services require.
 const (
 	Password = "password"
 	Token    = "gateway-token"
 )
 
-// Gateway is an agent gateway. The zero value is a good one that then waits for the other end.
+// Gateway is an agent gateway. The zero value behaves correctly and then waits for the other end.
 type Gateway struct {
 	Before func(context.Context, *websocket.Conn)       // between connect and hello-ok
-	Padded int                                          // bytes of hello-ok beside what it needs
+	Padded int                                          // additional bytes of hello-ok
 	Answer func(http.ResponseWriter, *http.Request)     // instead of the upgrade
-	After  func(ctx context.Context, c *websocket.Conn) // once it has greeted; nil: reads
+	After  func(ctx context.Context, c *websocket.Conn) // after the greeting; nil: it only reads
 }
 
 // Serve serves one connection.
@@ -81,7 +81,7 @@ func (g Gateway) greet(ctx context.Context, ws *websocket.Conn) {
 	}
 }
 
-// EndlessFrames sends frames of size bytes, and never what is waited for.
+// EndlessFrames sends frames of size bytes, and never the expected one.
 func EndlessFrames(size int) func(context.Context, *websocket.Conn) {
 	frame := []byte(`{"type":"event","event":"tick","pad":"` + strings.Repeat("x", size) + `"}`)
 	return func(ctx context.Context, ws *websocket.Conn) {
@@ -90,9 +90,9 @@ func EndlessFrames(size int) func(context.Context, *websocket.Conn) {
 	}
 }
 
-// Desktop is a VNC server. The zero value is a good one, with the small name "n".
+// Desktop is a VNC server. The zero value behaves correctly, with the name "n".
 type Desktop struct {
-	Name    uint32 // length that its name claims to have; 0: 1
+	Name    uint32 // claimed length of its name; 0: 1
 	Refusal bool   // refuse the connection, with an endless reason
 	After   func(net.Conn)
 }
@@ -129,12 +129,12 @@ func (d Desktop) Serve(c net.Conn) {
 	_, _ = io.Copy(io.Discard, c)
 }
 
-// Endless is a reader without an end.
+// Endless is a reader without end.
 type Endless struct{}
 
 func (Endless) Read(p []byte) (int, error) { return len(p), nil }
 
-// Counted counts what is written to a connection and taken by its other end; on a net.Pipe that is exact.
+// Counted counts the bytes written to a connection and read by its other end; on a net.Pipe the count is exact.
 type Counted struct {
 	net.Conn
 	Sent atomic.Int64

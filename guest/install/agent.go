@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// prefix is where Node, where the distribution's is too old, and OpenClaw are installed.
+// prefix is the folder of OpenClaw, and of Node if the distribution's is too old.
 const prefix = "/opt/cloudbot"
 
 const (
 	openClaw      = prefix + "/bin/openclaw"
 	openClawFile  = prefix + "/openclaw.tgz"
-	operatorsFile = "/etc/cloudbot/openclaw.json" // OpenClaw's configuration as the image's maker wants it
+	operatorsFile = "/etc/cloudbot/openclaw.json" // OpenClaw's configuration by the maker of the image
 )
 
-// Node's and npm's releases where no vendor's package is to be had.
+// Releases of Node and npm for machines that get no package from NodeSource.
 const (
 	npmNode = "node@26.10.0"
 	npmNPM  = "npm@11"
@@ -29,7 +29,7 @@ var nodeSource = vendor{
 	source: "deb %s https://deb.nodesource.com/node_24.x nodistro main", arch: []string{"amd64", "arm64"},
 }
 
-// installNode brings a Node that OpenClaw runs on: the vendor's, else npm's package of it.
+// installNode installs a Node that OpenClaw runs on: NodeSource's, else npm's package of it.
 func installNode(ctx context.Context, i *Installer) (string, error) {
 	if v := i.output(ctx, "node", "--version"); goodNode(v) {
 		return "Node " + v + ", as found", nil
@@ -45,28 +45,28 @@ func installNode(ctx context.Context, i *Installer) (string, error) {
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
-	case errors.Is(err, errLocked): // says nothing about the vendor
+	case errors.Is(err, errLocked): // not the vendor's fault
 		return "", err
 	case err == nil:
 		err = errors.New("NodeSource's is too old")
 	}
 	why := reason(err)
-	i.log.Warn("no Node from its vendor, taking npm's", "err", err)
+	i.log.Warn("NodeSource unavailable, installing Node from npm", "err", err)
 	if err := i.aptInstall(ctx, "ca-certificates", "npm", "libatomic1"); err != nil {
 		return "", err
 	}
-	// One after the other: the distribution's Node is too old for the newer npm.
+	// Node first: the distribution's Node is too old for the newer npm.
 	if err := errors.Join(i.npm(ctx, npmNode), i.npm(ctx, npmNPM)); err != nil {
 		return "", err
 	}
 	v := i.output(ctx, prefix+"/bin/node", "--version")
 	if !goodNode(v) {
-		return "", fmt.Errorf("npm's %s says that it is version %q", npmNode, v)
+		return "", fmt.Errorf("npm's %s reports version %q, which is too old", npmNode, v)
 	}
 	return "Node " + v + " of npm, as " + why, nil
 }
 
-// goodNode admits 24.16 and later of 24, and 26.1 and later: what OpenClaw asks for.
+// goodNode accepts the versions that OpenClaw requires: 24.16 and later of 24, and 26.1 and later.
 func goodNode(version string) bool {
 	major, rest, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
 	minor, _, _ := strings.Cut(rest, ".")
@@ -75,7 +75,7 @@ func goodNode(version string) bool {
 	return errors.Join(err1, err2) == nil && (a == 24 && b >= 16 || a == 26 && b >= 1 || a > 26)
 }
 
-// npm installs packages for all users, with what it needs to build them left to the packages themselves.
+// npm installs packages for all users.
 func (i *Installer) npm(ctx context.Context, packages ...string) error {
 	if err := os.MkdirAll(i.path(prefix), 0o755); err != nil {
 		return err
@@ -83,17 +83,17 @@ func (i *Installer) npm(ctx context.Context, packages ...string) error {
 	args := []string{
 		"install", "--global", "--prefix", prefix, "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel", "warn",
 		"--fetch-retries", "5", "--fetch-timeout", "60000",
-		"--allow-scripts=openclaw", // newer npm runs no package's own scripts unasked; the others do without
+		"--allow-scripts=openclaw", // newer npm runs only the scripts of packages named here
 	}
 	return i.c.run(ctx, Command{Path: "npm", Args: append(args, packages...), Env: []string{"NODE_OPTIONS=--max-old-space-size=1536"}})
 }
 
-// installOpenClaw takes the control plane's package, else the one at a given address, else npm's.
+// installOpenClaw installs the control plane's package, else the one at the configured URL, else npm's.
 func installOpenClaw(ctx context.Context, i *Installer) (string, error) {
 	from := "the control plane's package"
 	err := i.asset(ctx, "openclaw.tgz", openClawFile, 0o644)
 	if errors.Is(err, errNone) && i.c.OpenClawURL != "" {
-		from = "the package at the address configured"
+		from = "the package at the configured URL"
 		err = i.elsewhere(ctx, "openclaw.tgz", i.c.OpenClawURL, openClawFile, 0o644)
 	}
 	what := openClawFile
@@ -102,7 +102,7 @@ func installOpenClaw(ctx context.Context, i *Installer) (string, error) {
 		from, what = "npm", "openclaw@"+OpenClawVersion
 	case errors.Is(err, errOpen):
 		from, what = "npm, as "+err.Error(), "openclaw@"+OpenClawVersion
-		i.log.Warn("OpenClaw's package is refused: give MOLTBOT_TARBALL_URL with https; taking npm's", "err", err)
+		i.log.Warn("OpenClaw package refused, installing it from npm; set MOLTBOT_TARBALL_URL to an https URL", "err", err)
 	case err != nil:
 		return "", err
 	}
@@ -112,12 +112,12 @@ func installOpenClaw(ctx context.Context, i *Installer) (string, error) {
 	os.Remove(i.path(openClawFile))
 	v := i.output(ctx, openClaw, "--version")
 	if v == "" {
-		return "", errors.New("OpenClaw is installed but does not tell its version")
+		return "", errors.New("OpenClaw is installed but does not print its version")
 	}
 	return versionOf(v) + " from " + from, nil
 }
 
-// versionOf finds the version in what a program says of itself.
+// versionOf returns the version in a program's output.
 func versionOf(text string) string {
 	for _, word := range strings.Fields(text) {
 		if w := strings.Trim(word, "v(),"); len(w) > 0 && w[0] >= '0' && w[0] <= '9' && strings.Contains(w, ".") {
@@ -127,7 +127,7 @@ func versionOf(text string) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-// openClawConfig keeps the agent from spending money on an idle machine, and its files together.
+// openClawConfig prevents the agent from spending money on an idle machine, and keeps its files in one place.
 const openClawConfig = `{
   "agents": {
     "defaults": {
@@ -138,7 +138,7 @@ const openClawConfig = `{
 }
 `
 
-// makeWorkspace makes the agent's folders. What is there already is the user's.
+// makeWorkspace creates the agent's folders. It leaves existing ones alone: they are the user's.
 func makeWorkspace(ctx context.Context, i *Installer) (string, error) {
 	config := []byte(openClawConfig)
 	if text, err := os.ReadFile(i.path(operatorsFile)); err == nil {

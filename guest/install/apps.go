@@ -5,12 +5,12 @@ import (
 	"errors"
 )
 
-// app is a program that people expect of a desktop.
+// app is a program that users expect on a desktop.
 type app struct {
 	name, title string
-	vendor      *vendor  // asked first; nil: the distribution alone
+	vendor      *vendor  // tried first; nil: only the distribution
 	packages    string   // of the vendor
-	instead     []string // the distribution's, in order of preference; each a list of packages
+	instead     []string // the distribution's alternatives, in order of preference; each a list of packages
 }
 
 var apps = []app{
@@ -50,10 +50,10 @@ func (a app) install(ctx context.Context, i *Installer) (string, error) {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
-		if errors.Is(err, errLocked) { // says nothing about the vendor
+		if errors.Is(err, errLocked) { // not the vendor's fault
 			return "", err
 		}
-		i.log.Warn("not to be had from its vendor, taking the distribution's equivalent", "step", a.name, "err", err)
+		i.log.Warn("vendor unavailable, installing the distribution's equivalent", "step", a.name, "err", err)
 		note = " of the distribution, as " + reason(err)
 	}
 	took, err := i.firstOf(ctx, a.instead...)

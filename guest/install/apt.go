@@ -8,20 +8,20 @@ import (
 	"strings"
 )
 
-// aptOptions make apt wait for dpkg's lock, try a network again, and ask nobody anything.
+// aptOptions make apt wait for dpkg's lock, retry the network, and ask no questions.
 var aptOptions = []string{
 	"-y", "-q", "-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=4", "-o", "Acquire::http::Timeout=30",
 	"-o", "Acquire::https::Timeout=30", "-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
 }
 
-// apt runs one command of apt-get.
+// apt runs a command of apt-get.
 func (i *Installer) apt(ctx context.Context, args ...string) error {
 	return i.unlocked(ctx, Command{Path: "nice", Args: append(append([]string{"-n", "5", "apt-get"}, aptOptions...), args...)})
 }
 
-// aptInstall installs packages without what they merely recommend. The lists are read once a run.
+// aptInstall installs packages without recommended ones. It updates the package lists once in each run.
 func (i *Installer) aptInstall(ctx context.Context, packages ...string) error {
-	// A machine that was switched off in the middle of this left dpkg in the middle too.
+	// A machine that was switched off during an installation left dpkg unfinished.
 	if err := i.unlocked(ctx, Command{Path: "dpkg", Args: []string{"--configure", "-a"}}); err != nil {
 		return err
 	}
@@ -33,12 +33,12 @@ func (i *Installer) aptInstall(ctx context.Context, packages ...string) error {
 	}
 	err := i.apt(ctx, append([]string{"install", "--no-install-recommends"}, packages...)...)
 	if err != nil {
-		i.fresh = false // the lists may be what was wrong
+		i.fresh = false // outdated lists may be the cause
 	}
 	return err
 }
 
-// firstOf installs the first of several choices that can be, each a list of packages, and returns its number.
+// firstOf installs the first of several choices that works, each a list of packages, and returns it.
 func (i *Installer) firstOf(ctx context.Context, choices ...string) (string, error) {
 	var last error
 	for _, choice := range choices {
@@ -49,14 +49,14 @@ func (i *Installer) firstOf(ctx context.Context, choices ...string) (string, err
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
-		if errors.Is(last, errLocked) { // the next choice would wait for the same
+		if errors.Is(last, errLocked) { // the next choice would wait for the same lock
 			return "", last
 		}
 	}
 	return "", fmt.Errorf("none of %q can be installed: %w", choices, last)
 }
 
-// vendor is a vendor's own package repository.
+// vendor is the package repository of a vendor.
 type vendor struct {
 	name   string // of its files
 	key    string // URL of its signing key
@@ -64,7 +64,7 @@ type vendor struct {
 	arch   []string
 }
 
-// addVendor makes the vendor's packages known, or leaves no trace.
+// addVendor adds the vendor's repository; if that fails it removes its files again.
 func (i *Installer) addVendor(ctx context.Context, v vendor) (err error) {
 	ok := false
 	for _, a := range v.arch {
@@ -94,7 +94,7 @@ func (i *Installer) addVendor(ctx context.Context, v vendor) (err error) {
 	if err := i.put(list, []byte(line+"\n"), 0o644); err != nil {
 		return err
 	}
-	// Only this list: the others are fresh.
+	// Only this list: the others are up to date.
 	if err := i.apt(ctx, "update", "-o", "Dir::Etc::sourcelist="+list, "-o", "Dir::Etc::sourceparts=-", "-o", "APT::Get::List-Cleanup=0"); err != nil {
 		return fmt.Errorf("%s's package list cannot be read: %w", v.name, err)
 	}

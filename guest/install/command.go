@@ -13,25 +13,25 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/proc"
 )
 
-// Command is a program to run to its end.
+// Command is a program that runs to its end.
 type Command struct {
-	Path string // looked up
+	Path string // looked up in searchPath
 	Args []string
-	Env  []string  // added to the usual few
+	Env  []string  // added to a fixed few
 	Out  io.Writer // standard output and error; nil: the installer's
 }
 
 func (c Command) String() string { return strings.Join(append([]string{c.Path}, c.Args...), " ") }
 
-// searchPath has the folder of the Node that we install in front.
+// searchPath begins with the folder of the Node that we install.
 const searchPath = prefix + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// handedOn is what the programs run get of the guest's own environment: how to reach the network.
+// handedOn lists the variables of the guest's environment that programs inherit: how to reach the network.
 var handedOn = []string{
 	"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE",
 }
 
-// execute runs c as a child that ends with the guest, at a low priority: a desktop may be in use meanwhile.
+// execute runs c as a child that ends with the guest, at a low priority, because a desktop may be in use.
 func (i *Installer) execute(ctx context.Context, c Command) error {
 	path, err := lookPath(c.Path)
 	if err != nil {
@@ -48,7 +48,7 @@ func (i *Installer) execute(ctx context.Context, c Command) error {
 		out = i.c.Output
 	}
 	err = proc.Run(ctx, proc.Child{Path: path, Args: c.Args, Env: append(env, c.Env...), Dir: "/", Output: out}, nil)
-	if errors.Is(err, proc.ErrEnded) { // that is all that was wanted of it
+	if errors.Is(err, proc.ErrEnded) { // it should end
 		return nil
 	}
 	return err
@@ -71,7 +71,7 @@ func (i *Installer) command(ctx context.Context, path string, args ...string) er
 	return i.c.run(ctx, Command{Path: path, Args: args})
 }
 
-// output runs a command and returns its trimmed output, at most 4 KiB of it; "" where it does not work.
+// output runs a command and returns its trimmed output, at most 4 KiB; "": it failed.
 func (i *Installer) output(ctx context.Context, path string, args ...string) string {
 	var out strings.Builder
 	if err := i.c.run(ctx, Command{Path: path, Args: args, Out: &out}); err != nil {

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// unitFiles are the units of desktop and agent. The guest starts them once their secrets are in /run.
+// unitFiles contains the units of desktop and agent. The guest starts them once their secrets are in /run.
 //
 //go:embed units
 var unitFiles embed.FS
 
-// xfceFiles are the desktop's settings for everybody; the user's own come before them.
+// xfceFiles contains the desktop's default settings; the user's own override them.
 //
 //go:embed files
 var xfceFiles embed.FS
@@ -34,7 +34,7 @@ func makeUser(ctx context.Context, i *Installer) (string, error) {
 	return "", i.command(ctx, "useradd", "--create-home", "--home-dir", home, "--shell", "/bin/bash", User)
 }
 
-// desktopPackages is a small XFCE: on a machine that is looked at from afar nothing else pays.
+// desktopPackages is a small XFCE: for a remote desktop more is not worth it.
 const desktopPackages = "tigervnc-standalone-server xauth x11-xserver-utils dbus dbus-x11 xfce4-session xfwm4 xfdesktop4 xfce4-panel xfce4-settings " +
 	"xfce4-terminal thunar xfce4-appfinder adwaita-icon-theme fonts-dejavu-core xdg-utils xdotool"
 
@@ -51,7 +51,7 @@ func installDesktop(ctx context.Context, i *Installer) (string, error) {
 	return "XFCE on TigerVNC", nil
 }
 
-// booted tells whether systemd runs here; where an image is baked it need not.
+// booted reports whether systemd runs here; while an image is baked it may not.
 func (i *Installer) booted() bool {
 	_, err := os.Stat(i.path("/run/systemd/system"))
 	return err == nil

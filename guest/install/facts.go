@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// facts is what the steps must know of the machine.
+// facts describes the machine for the steps.
 type facts struct {
 	arch   string // amd64, arm64
 	distro string // debian, ubuntu

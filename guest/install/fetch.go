@@ -18,10 +18,10 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
-// errNone says that the control plane has no such asset.
+// errNone says that the control plane does not have the asset.
 var errNone = errors.New("the control plane has none")
 
-// get asks for url, with a few more tries where the network or the server is to blame.
+// get requests url, and retries a few times if the network or the server fails.
 func (i *Installer) get(ctx context.Context, url string) (*http.Response, error) {
 	var last error
 	for _, pause := range []time.Duration{0, 2 * time.Second, 5 * time.Second} {
@@ -43,7 +43,7 @@ func (i *Installer) get(ctx context.Context, url string) (*http.Response, error)
 			return res, nil
 		}
 		res.Body.Close()
-		last = fmt.Errorf("%s answers %s", url, res.Status)
+		last = fmt.Errorf("%s answered %s", url, res.Status)
 		if res.StatusCode == http.StatusNotFound {
 			return nil, fmt.Errorf("%w: %w", errNone, last)
 		}
@@ -54,7 +54,7 @@ func (i *Installer) get(ctx context.Context, url string) (*http.Response, error)
 	return nil, last
 }
 
-// download returns a small text.
+// download returns the small text at a URL.
 func (i *Installer) download(ctx context.Context, url string, most int64) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
@@ -68,8 +68,8 @@ func (i *Installer) download(ctx context.Context, url string, most int64) ([]byt
 
 const mostAsset = 1 << 30
 
-// asset brings an asset of the control plane's to path and checks its sha256: the one this machine was told
-// at launch, else the one published beside it. errNone where there is no such asset.
+// asset downloads an asset of the control plane to path and checks its sha256: against the one in this machine's
+// configuration, else the one published beside the asset. It returns errNone if there is no such asset.
 func (i *Installer) asset(ctx context.Context, name, path string, mode os.FileMode) error {
 	url := i.c.ControlPlaneURL + "/assets/" + name
 	want := i.c.Pins[name]
@@ -82,7 +82,7 @@ func (i *Installer) asset(ctx context.Context, name, path string, mode os.FileMo
 			want = f[0]
 		}
 		if !goodSum.MatchString(want) {
-			return fmt.Errorf("%s.sha256 holds no sha256, without which %s is not taken", url, name)
+			return fmt.Errorf("%s.sha256 contains no sha256, so %s is not used", url, name)
 		}
 	}
 	return i.file(ctx, url, want, path, mode)
@@ -90,33 +90,33 @@ func (i *Installer) asset(ctx context.Context, name, path string, mode os.FileMo
 
 var goodSum = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// errOpen says that an address is not https, and so what is there may be replaced on its way.
-var errOpen = errors.New("the address configured is not https")
+// errOpen says that a URL is not https, so its content could be replaced on the way.
+var errOpen = errors.New("the configured URL is not https")
 
-// elsewhere brings an asset from an address that is not the control plane's. The address is not logged: it may be presigned.
+// elsewhere downloads an asset from a URL outside the control plane. The URL is not logged: it may be presigned.
 func (i *Installer) elsewhere(ctx context.Context, name, from, path string, mode os.FileMode) error {
 	if u, err := url.Parse(from); err != nil || !bootstrap.Safe(u) {
-		return errOpen // even with a sum, which somebody is about to forget one day
+		return errOpen // even with a sum, since a later configuration may omit it
 	}
 	want := i.c.Pins[name]
 	if want == "" {
-		i.log.Warn("an asset from elsewhere is taken as it is, as no sha256 of it is known", "asset", name)
+		i.log.Warn("asset downloaded without a check, no sha256 configured", "asset", name)
 	}
 	return i.file(ctx, from, want, path, mode)
 }
 
-// noDowngrade keeps a redirect from leading an https request over an open network.
+// noDowngrade refuses redirects from https to an unencrypted URL.
 func noDowngrade(r *http.Request, via []*http.Request) error {
 	if len(via) >= 10 {
 		return errors.New("more than 10 redirects")
 	}
 	if bootstrap.Safe(via[0].URL) && !bootstrap.Safe(r.URL) {
-		return fmt.Errorf("%s leads to %s, which is not https", via[0].URL.Redacted(), r.URL.Redacted())
+		return fmt.Errorf("%s redirects to %s, which is not https", via[0].URL.Redacted(), r.URL.Redacted())
 	}
 	return nil
 }
 
-// file brings what is at url to path; want "" takes it as it is.
+// file downloads url to path and checks its sha256; want "": no check.
 func (i *Installer) file(ctx context.Context, url, want, path string, mode os.FileMode) error {
 	res, err := i.get(ctx, url)
 	if err != nil {

@@ -1,8 +1,8 @@
-// Package install makes a bare Debian or Ubuntu into a CloudBot machine: an ordinary user, a desktop,
-// Node, OpenClaw, and the programs people expect. The same steps bake an image.
+// Package install turns a bare Debian or Ubuntu into a CloudBot machine: an ordinary user, a desktop, Node, OpenClaw, and
+// the programs that users expect. The same steps bake an image.
 //
-// The one thing to know: each step that is done leaves a stamp, so a second boot, or a machine from
-// a baked image, does nothing; and only the steps marked vital can hold the machine up.
+// The one thing to know: each completed step leaves a stamp, so a second boot, or a machine from a baked image, skips
+// it; and only the steps marked vital can delay the machine.
 package install
 
 import (
@@ -18,29 +18,29 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// User is whom desktop and agent run as.
+// User is the user of desktop and agent.
 const User = "cloudbot"
 
-// OpenClawVersion is what is installed where the control plane has no package of its own.
+// OpenClawVersion is installed from npm if the control plane has no package.
 const OpenClawVersion = "2026.9.6"
 
 // Config says what to install, and from where.
 type Config struct {
-	ControlPlaneURL string            // its /assets/ are asked first
-	OpenClawURL     string            // OpenClaw's package where /assets/ has none, https; "": npm at OpenClawVersion
-	Pins            map[string]string // sha256 by asset, wherever it comes from; one not listed is taken by the sum published beside it in /assets/
+	ControlPlaneURL string            // its /assets/ are tried first
+	OpenClawURL     string            // OpenClaw's package if /assets/ has none, https; "": npm at OpenClawVersion
+	Pins            map[string]string // sha256 by asset, from any source; others are checked against the sum published beside them in /assets/
 	Apps            []string          // of browser, editor, office; nil: all
-	NoAgent         bool              // leave Node and OpenClaw out
+	NoAgent         bool              // do not install Node and OpenClaw
 	Logger          *slog.Logger
-	Output          io.Writer // of the programs that are run; nil: discarded
+	Output          io.Writer // of the programs; nil: discarded
 
 	root   string                                           // in place of /; "": /
 	run    func(ctx context.Context, c Command) error       // nil: as processes
-	client *http.Client                                     // nil: one that follows redirects, but none from https to http
+	client *http.Client                                     // nil: follows redirects, except from https to http
 	sleep  func(ctx context.Context, d time.Duration) error // nil: retry.Sleep
 }
 
-// Milestones between steps that others wait for.
+// Milestone is a point between steps that the guest waits for.
 type Milestone string
 
 // What can be started once a milestone is reached.
@@ -54,14 +54,14 @@ const (
 type Step struct {
 	Name     string        // in the stamp, never changed
 	Title    string        // "Installing the desktop"
-	Revision int           // raised when machines are to do it again
-	Vital    bool          // tried until it works; others twice
-	Usual    time.Duration // after which it is said to take long; a try is ended after four times that
+	Revision int           // raise it to repeat the step on existing machines
+	Vital    bool          // retried until it works; other steps are tried twice
+	Usual    time.Duration // after that a warning is logged; a try ends after four times that
 	Then     Milestone     // reached with this step; "": none
 	do       func(ctx context.Context, i *Installer) (note string, err error)
 }
 
-// Progress is what there is to say while installing.
+// Progress is the progress of the installation.
 type Progress struct {
 	Step    string
 	Detail  string // a sentence
@@ -74,11 +74,11 @@ type Installer struct {
 	log *slog.Logger
 	facts
 	stamp   stamp
-	fresh   bool              // the package lists were read in this run
-	waiting func(what string) // what holds the present step up
+	fresh   bool              // the package lists were updated in this run
+	waiting func(what string) // reports what delays the current step
 }
 
-// New reads what was done before.
+// New returns an installer, and reads which steps are done.
 func New(c Config) (*Installer, error) {
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Output == nil {
@@ -98,7 +98,7 @@ func New(c Config) (*Installer, error) {
 	return i, i.stamp.read(i.path(stampFile))
 }
 
-// Done tells whether all up to the milestone is installed already.
+// Done reports whether everything up to the milestone is installed.
 func (i *Installer) Done(m Milestone) bool {
 	for _, s := range i.Steps() {
 		if !i.stamp.has(s) {
@@ -111,8 +111,8 @@ func (i *Installer) Done(m Milestone) bool {
 	return true
 }
 
-// Run does the steps that are not done, in order. It returns ctx's error, or what says that a step
-// which is not vital did not work: the next boot tries that again.
+// Run runs the steps that are not done, in order. It returns ctx's error, or the errors of steps that are not vital: the
+// next boot retries those.
 func (i *Installer) Run(ctx context.Context, report func(Progress), reached func(Milestone)) error {
 	steps := i.Steps()
 	var all error
@@ -133,26 +133,26 @@ func (i *Installer) Run(ctx context.Context, report func(Progress), reached func
 	return all
 }
 
-// What a step that is not vital has before the machine goes on without.
+// Limits of a step that is not vital, after which the machine continues without it.
 const (
 	optionalTries = 2
-	optionalWaits = 3 // for others to leave the package system alone, lockPatience each
+	optionalWaits = 3 // waits for the package system, of lockPatience each
 )
 
-// try does one step until it works; a step that is not vital may fail twice. That others used the
-// package system is no failure.
+// try runs one step until it works; a step that is not vital may fail twice. A busy package system does not count as a
+// failure.
 func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
 	backoff := retry.Backoff{First: 5 * time.Second, Max: 2 * time.Minute}
 	failed, waited := 0, 0
 	for {
 		say(s.Title + ".")
-		i.log.Info("installing", "step", s.Name, "try", failed+1)
+		i.log.Info("step started", "step", s.Name, "try", failed+1)
 		began := time.Now()
 		note, err := i.once(ctx, s, say)
 		took := time.Since(began).Round(100 * time.Millisecond)
 		switch {
 		case err == nil:
-			i.log.Info("installed", "step", s.Name, "took", took, "note", note)
+			i.log.Info("step installed", "step", s.Name, "took", took, "note", note)
 			return i.stamp.add(s, note)
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -162,23 +162,23 @@ func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
 			failed++
 		}
 		if !s.Vital && (failed >= optionalTries || waited >= optionalWaits) {
-			i.log.Warn("not installed, going on without", "step", s.Name, "err", err)
+			i.log.Warn("installation failed, continuing without it", "step", s.Name, "err", err)
 			return err
 		}
 		pause := backoff.Next()
-		i.log.Warn("installing did not work, trying again", "step", s.Name, "took", took, "err", err, "again_in", pause)
-		say(s.Title + " did not work yet; trying again.")
+		i.log.Warn("installation failed, will retry", "step", s.Name, "took", took, "err", err, "again_in", pause)
+		say(s.Title + " failed; trying again.")
 		_ = i.c.sleep(ctx, pause)
 	}
 }
 
-// once does a step; its usual time is soft: it is said and no more.
+// once runs a step. If it exceeds its usual time, that is only reported.
 func (i *Installer) once(ctx context.Context, s Step, say func(string)) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*s.Usual)
 	defer cancel()
 	i.waiting = func(what string) { say(s.Title + ": " + what + ".") }
 	slow := time.AfterFunc(s.Usual, func() {
-		i.log.Warn("installing takes longer than usual", "step", s.Name, "usual", s.Usual)
+		i.log.Warn("installation slower than usual", "step", s.Name, "usual", s.Usual)
 		say(s.Title + " takes longer than usual.")
 	})
 	defer slow.Stop()

@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// computer plays the commands of an installation, and remembers them.
+// computer fakes the commands of an installation, and records them.
 type computer struct {
 	mu     sync.Mutex
 	ran    []string
@@ -87,7 +87,7 @@ func (c *computer) did(part string) int {
 	return n
 }
 
-// offline answers for this computer's own control plane alone: no vendor can be reached.
+// offline reaches only this computer's own control plane, and no vendor.
 type offline struct{ host string }
 
 func (o offline) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -113,7 +113,7 @@ func (c *computer) installer(t *testing.T, change func(*Config)) *Installer {
 	return i
 }
 
-// run installs and returns the milestones in the order in which they were reached.
+// run installs and returns the milestones in the order they were reached.
 func run(t *testing.T, i *Installer) (reached []Milestone, said []Progress, err error) {
 	t.Helper()
 	err = i.Run(t.Context(), func(p Progress) { said = append(said, p) }, func(m Milestone) { reached = append(reached, m) })
@@ -134,7 +134,7 @@ func TestInstallsOnceAndSaysWhatItChose(t *testing.T) {
 	c := working(t)
 	i := c.installer(t, nil)
 	if i.Done(Desktop) {
-		t.Error("a bare computer is done")
+		t.Error("got a bare computer as done, want not done")
 	}
 	reached, said, err := run(t, i)
 	if err != nil || !slices.Equal(reached, []Milestone{Desktop, Agent, Complete}) {
@@ -168,11 +168,11 @@ func TestInstallsOnceAndSaysWhatItChose(t *testing.T) {
 		t.Errorf("lists of vendors that cannot be reached are left: got %v, want none", lists)
 	}
 
-	// Another boot, or a machine from an image: nothing is run.
+	// Another boot, or a machine from an image: no command is run.
 	c.ran = nil
 	again := c.installer(t, nil)
 	if !again.Done(Complete) {
-		t.Error("it is not done after all")
+		t.Error("got not done after all steps, want done")
 	}
 	if reached, _, err := run(t, again); err != nil || len(reached) != 3 || len(c.ran) > 0 {
 		t.Errorf("again: %v %v ran %v, want no error, len(reached) 3 and no c.ran", reached, err, c.ran)
@@ -248,10 +248,10 @@ func TestAPlugInThatIsNotPublishedIsSaidToBeMissing(t *testing.T) {
 	if n := i.Notes()["plugins"]; !strings.HasPrefix(n, "without groq: ") || !slices.Equal(i.Lacks(), []string{"groq"}) {
 		t.Errorf("note %q, lacks %v, want n to begin with \"without groq: \" and i.Lacks() %+v", n, i.Lacks(), []string{"groq"})
 	}
-	if !strings.Contains(c.log.String(), "API keys have no effect on this machine") {
-		t.Error("the log does not say so")
+	if !strings.Contains(c.log.String(), "plug-in of a provider missing on npm, its API keys have no effect") {
+		t.Error("got no log line about it, want one")
 	}
-	// OpenClaw got it from elsewhere, for a key that it has.
+	// OpenClaw installed the plug-in from elsewhere, for a key that it has.
 	if err := c.has(home + "/.openclaw/extensions/groq/package.json"); err != nil || len(i.Lacks()) > 0 {
 		t.Errorf("%v, lacks %v, want no error and none", err, i.Lacks())
 	}
@@ -285,7 +285,7 @@ func TestAPinnedAssetMustFit(t *testing.T) {
 		t.Errorf("got %v, want an error and \"sha256\" in err.Error()", err)
 	}
 	if _, err := os.Stat(filepath.Join(c.root, wallpaper)); err == nil {
-		t.Error("a wallpaper with another sum is there")
+		t.Error("got a wallpaper with another sum, want none")
 	}
 }
 
@@ -299,10 +299,10 @@ func TestOpenClawFromElsewhere(t *testing.T) {
 		want string // in the error, or in the note
 		ok   bool
 	}{
-		"with its sum":              {func(here string) string { return here + "/good.tgz" }, sum(good), "from the package at the address configured", true},
-		"without a sum":             {func(here string) string { return here + "/good.tgz" }, "", "from the package at the address configured", true},
+		"with its sum":              {func(here string) string { return here + "/good.tgz" }, sum(good), "from the package at the configured URL", true},
+		"without a sum":             {func(here string) string { return here + "/good.tgz" }, "", "from the package at the configured URL", true},
 		"with another sum":          {func(here string) string { return here + "/good.tgz" }, sum("another"), "expected " + sum("another"), false},
-		"over an open network":      {func(string) string { return "http://assets.example.org/good.tgz" }, sum(good), "from npm, as the address configured is not https", true},
+		"over an open network":      {func(string) string { return "http://assets.example.org/good.tgz" }, sum(good), "from npm, as the configured URL is not https", true},
 		"redirected to an open one": {func(here string) string { return here + "/away.tgz" }, sum(good), "which is not https", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -335,7 +335,7 @@ func TestAnAssetWithoutASumIsNotTaken(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
 	i := working(t).installer(t, func(cfg *Config) { cfg.ControlPlaneURL, cfg.client = server.URL, server.Client() })
-	if err := i.asset(t.Context(), "openclaw.tgz", openClawFile, 0o644); err == nil || !strings.Contains(err.Error(), "holds no sha256") {
+	if err := i.asset(t.Context(), "openclaw.tgz", openClawFile, 0o644); err == nil || !strings.Contains(err.Error(), "contains no sha256") {
 		t.Error(err)
 	}
 }
@@ -374,7 +374,7 @@ func TestBakeLeavesNothingOfOneMachine(t *testing.T) {
 		}
 	}
 	if !c.installer(t, nil).Done(Complete) {
-		t.Error("a machine from the image would install something")
+		t.Error("a machine from the image would install something, want nothing")
 	}
 }
 
@@ -389,8 +389,8 @@ func TestGoodNode(t *testing.T) {
 	}
 }
 
-// TestAStopLeavesTheAgentWhatItNeeds reads the agent's unit: what is named in After stops after it, and
-// the control plane forces a machine after seven minutes.
+// TestAStopLeavesTheAgentWhatItNeeds reads the agent's unit: units named in After stop after it, and the control plane
+// forces a machine to stop after seven minutes.
 func TestAStopLeavesTheAgentWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	setting := func(unit, name string) string {

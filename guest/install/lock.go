@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// errLocked says that others use the package system: no fault of what was to be installed.
+// errLocked says that another program uses the package system, which is not the fault of the package.
 var errLocked = errors.New("the package system is in use")
 
 const (
 	lockPatience = 10 * time.Minute
 	lockLook     = 5 * time.Second
-	lockLogEvery = time.Minute // between two lines in the log about it
+	lockLogEvery = time.Minute // between two log lines about it
 )
 
-// lockFiles are the package system's. apt-get waits for dpkg's alone, and dpkg for none.
+// lockFiles lists the locks of the package system. apt-get waits only for dpkg's, and dpkg for none.
 var lockFiles = []string{"/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock"}
 
-// unlocked runs a command of the package system once nobody else uses that: at the first boot of a
-// fresh Ubuntu its own upgrades do, for minutes.
+// unlocked runs a command of the package system once no other program uses it. At the first boot of a new Ubuntu its own
+// upgrades do, for minutes.
 func (i *Installer) unlocked(ctx context.Context, c Command) error {
 	waited := time.Duration(0)
 	for {
@@ -36,14 +36,14 @@ func (i *Installer) unlocked(ctx context.Context, c Command) error {
 			if who = i.lockHolder(); who == "" {
 				return err
 			}
-			// Somebody came in between, which is likelier the cause than what was to be installed.
+			// Another program took the lock in between, which is the likelier cause of the failure.
 		}
 		if waited >= lockPatience {
-			return fmt.Errorf("%w by %s for %s: if that does not end, look at it with systemctl status apt-daily apt-daily-upgrade", errLocked, who, waited)
+			return fmt.Errorf("%w by %s for %s: if that does not end, check systemctl status apt-daily apt-daily-upgrade", errLocked, who, waited)
 		}
 		if waited%lockLogEvery == 0 {
-			i.log.Info("waiting for the package system, which others use", "holder", who, "waited", waited, "at_most", lockPatience)
-			i.waiting(fmt.Sprintf("waiting for %s to leave the package system (%s so far)", who, waited))
+			i.log.Info("waiting for the package system", "holder", who, "waited", waited, "at_most", lockPatience)
+			i.waiting(fmt.Sprintf("waiting for %s to release the package system (%s so far)", who, waited))
 		}
 		_ = i.c.sleep(ctx, lockLook)
 		if waited += lockLook; ctx.Err() != nil {
@@ -52,12 +52,12 @@ func (i *Installer) unlocked(ctx context.Context, c Command) error {
 	}
 }
 
-// lockHolder names who holds one of the package system's locks; "": nobody. It only asks, and so is
-// in nobody's way.
+// lockHolder names the process that holds one of the package system's locks; "": none. It only queries the locks, so it
+// does not block other programs.
 func (i *Installer) lockHolder() string {
 	for _, name := range lockFiles {
 		f, err := os.Open(i.path(name))
-		if err != nil { // not there, so not held
+		if err != nil { // a missing file is not locked
 			continue
 		}
 		l := syscall.Flock_t{Type: syscall.F_WRLCK}
@@ -75,7 +75,7 @@ func (i *Installer) lockHolder() string {
 	return ""
 }
 
-// reason is an error in so few words that it can stand in a note.
+// reason shortens an error for a note.
 func reason(err error) string {
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	if len(line) > 200 {

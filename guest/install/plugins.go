@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// PluginVersion is of the providers' plug-ins, which are published apart from OpenClaw: the latest that
-// goes with OpenClawVersion.
+// PluginVersion is the version of the providers' plug-ins, which are published separately from OpenClaw: the latest that
+// works with OpenClawVersion.
 const PluginVersion = "2026.9.5"
 
-// plugged are the providers that OpenClaw knows by a plug-in alone. Without it a key has no effect.
+// plugged lists the providers that OpenClaw supports only through a plug-in. Without it their keys have no effect.
 var plugged = []string{"deepseek", "groq", "mistral"}
 
-// installPlugins has OpenClaw install them as the machine's user, so that it keeps the record of them itself.
-// One that is not published holds nobody up and is said to be missing: to try again would not bring it.
+// installPlugins makes OpenClaw install them as the machine's user, so that OpenClaw has its own record of them. A
+// plug-in that is not published is only reported as missing: a retry would not help.
 func installPlugins(ctx context.Context, i *Installer) (string, error) {
 	for _, provider := range plugged {
 		var said strings.Builder
@@ -25,7 +25,7 @@ func installPlugins(ctx context.Context, i *Installer) (string, error) {
 			Env: []string{"OPENCLAW_STATE_DIR=" + home + "/.openclaw"}, Out: io.MultiWriter(&said, i.c.Output),
 		})
 		if err != nil && !strings.Contains(said.String(), "not found on npm") {
-			return "", fmt.Errorf("%s: %w", plugin(provider), err) // not the others: the agent waits for this step
+			return "", fmt.Errorf("%s: %w", plugin(provider), err) // skips the others: the agent waits for this step
 		}
 	}
 	lacks := i.Lacks()
@@ -33,7 +33,7 @@ func installPlugins(ctx context.Context, i *Installer) (string, error) {
 		return strings.Join(plugged, ", "), nil
 	}
 	for _, provider := range lacks {
-		i.log.Warn("npm has no plug-in for a provider: its API keys have no effect on this machine, unless OpenClaw finds it elsewhere",
+		i.log.Warn("plug-in of a provider missing on npm, its API keys have no effect unless OpenClaw finds it elsewhere",
 			"provider", provider, "plugin", plugin(provider))
 	}
 	return "without " + strings.Join(lacks, ", ") + ": npm has no plug-in, and so API keys have no effect", nil
@@ -43,7 +43,7 @@ func plugin(provider string) string {
 	return "npm:@openclaw/" + provider + "-provider@" + PluginVersion
 }
 
-// Lacks lists the providers whose plug-in is not here. It looks, as OpenClaw also installs some itself.
+// Lacks lists the providers whose plug-in is missing. It looks at the files, because OpenClaw also installs some itself.
 func (i *Installer) Lacks() []string {
 	lacks := []string{}
 	if i.c.NoAgent { // the stand-in has no models

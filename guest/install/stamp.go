@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// stampFile tells what was installed; it belongs to an image, the guest's state does not.
+// stampFile records what was installed. It is part of an image, unlike the guest's state.
 const stampFile = "/usr/local/lib/cloudbot/installed.json"
 
 // done is one step's stamp.
@@ -37,7 +37,7 @@ func (s *stamp) read(path string) error {
 		return err
 	}
 	if json.Unmarshal(text, s) != nil || s.Steps == nil {
-		s.Steps = map[string]done{} // half a stamp is none: the steps may be done again
+		s.Steps = map[string]done{} // an incomplete stamp counts as none: steps can be repeated
 	}
 	return nil
 }
@@ -60,7 +60,7 @@ func (s *stamp) add(step Step, note string) error {
 	return putFile(s.path, append(text, '\n'), 0o644)
 }
 
-// Notes is what the steps chose, by step.
+// Notes returns what the steps chose, by step.
 func (i *Installer) Notes() map[string]string {
 	notes := map[string]string{}
 	i.stamp.mu.Lock()
@@ -73,7 +73,7 @@ func (i *Installer) Notes() map[string]string {
 	return notes
 }
 
-// Versions is what is installed, by name: os, and node and openclaw once they are.
+// Versions returns the installed versions by name: os, and node and openclaw once they are installed.
 func (i *Installer) Versions() map[string]string {
 	v := map[string]string{"os": i.os}
 	notes := i.Notes()
@@ -85,15 +85,15 @@ func (i *Installer) Versions() map[string]string {
 	return v
 }
 
-// path is where an absolute path is on the machine being installed.
+// path returns the place of an absolute path below the root that is being installed.
 func (i *Installer) path(p string) string { return filepath.Join(i.c.root, p) }
 
-// put writes a file of the machine, and the folders above it.
+// put writes a file of the machine, and creates the folders above it.
 func (i *Installer) put(path string, data []byte, mode fs.FileMode) error {
 	return putFile(i.path(path), data, mode)
 }
 
-// putFile replaces path with a file that is whole after a crash.
+// putFile replaces path with a file. After a crash it has either the old or the new content.
 func putFile(path string, data []byte, mode fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

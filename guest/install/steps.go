@@ -5,23 +5,22 @@ import (
 	"time"
 )
 
-// Steps lists what Run does, in order: what the user looks at first comes first, and what the
-// machine can do without comes last.
+// Steps lists the steps of Run, in order: first what the user sees first, last what the machine can do without.
 func (i *Installer) Steps() []Step {
 	list := []Step{
-		{Name: "user", Title: "Making the machine's user", Revision: 1, Vital: true, Usual: 30 * time.Second, do: makeUser},
+		{Name: "user", Title: "Creating the machine's user", Revision: 1, Vital: true, Usual: 30 * time.Second, do: makeUser},
 		{Name: "desktop", Title: "Installing the desktop", Revision: 3, Vital: true, Usual: 4 * time.Minute, do: installDesktop},
-		{Name: "wallpaper", Title: "Hanging the wallpaper", Revision: 1, Usual: 30 * time.Second, Then: Desktop, do: hangWallpaper},
+		{Name: "wallpaper", Title: "Setting the wallpaper", Revision: 1, Usual: 30 * time.Second, Then: Desktop, do: hangWallpaper},
 	}
 	if !i.c.NoAgent {
 		list = append(list,
 			Step{Name: "node", Title: "Installing Node", Revision: 1, Vital: true, Usual: 3 * time.Minute, do: installNode},
 			Step{Name: "openclaw", Title: "Installing OpenClaw", Revision: 1, Vital: true, Usual: 4 * time.Minute, do: installOpenClaw},
-			Step{Name: "workspace", Title: "Making the agent's workspace", Revision: 1, Vital: true, Usual: 30 * time.Second, do: makeWorkspace},
+			Step{Name: "workspace", Title: "Creating the agent's workspace", Revision: 1, Vital: true, Usual: 30 * time.Second, do: makeWorkspace},
 			Step{Name: "plugins", Title: "Installing plug-ins of model providers", Revision: 1, Usual: time.Minute, Then: Agent, do: installPlugins},
 		)
 	} else {
-		list = append(list, Step{Name: "no-agent", Title: "Leaving the agent out", Revision: 1, Usual: time.Second, Then: Agent, do: nothing})
+		list = append(list, Step{Name: "no-agent", Title: "Skipping the agent", Revision: 1, Usual: time.Second, Then: Agent, do: nothing})
 	}
 	for _, app := range apps {
 		if i.c.Apps == nil || slices.Contains(i.c.Apps, app.name) {

@@ -1,5 +1,5 @@
-// Package paths names the folders a guest uses outside its state folder, so that whoever removes a
-// machine can remove them too.
+// Package paths names the folders that a guest uses outside its state folder, so that a control plane can remove them
+// together with the machine.
 package paths
 
 import (
@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// Shm is the guest's memory-backed folder; it lives as long as the guest runs.
+// Shm returns the guest's memory-backed folder, which exists while the guest runs.
 func Shm(stateDir string) string {
 	base := "/dev/shm"
 	if st, err := os.Stat(base); err != nil || !st.IsDir() {
@@ -20,7 +20,7 @@ func Shm(stateDir string) string {
 	return filepath.Join(base, "cloudbot-"+mark(stateDir))
 }
 
-// Home is the desktop user's home where that user cannot reach the state folder.
+// Home returns the desktop user's home if that user cannot reach the state folder.
 func Home(stateDir string) string {
 	return filepath.Join(os.TempDir(), "cloudbot-home-"+mark(stateDir))
 }
@@ -33,7 +33,7 @@ func mark(stateDir string) string {
 	return fmt.Sprintf("%x", sum[:8])
 }
 
-// Clear removes what is in dir, but not dir itself: somebody else could put another one there.
+// Clear removes the contents of dir, but not dir itself: another user could create one of that name.
 func Clear(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -45,8 +45,8 @@ func Clear(dir string) error {
 	return err
 }
 
-// Make makes dir with mode 0700 and owner uid, gid, or takes it as it is if it is like that. The
-// names above can be guessed, so a folder or link that somebody else put there is refused.
+// Make creates dir with mode 0700 and owner uid, gid, or accepts an existing dir that is like that. The names above can
+// be guessed, so Make refuses a folder or link that another user created.
 func Make(dir string, uid, gid int) error {
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, os.ErrExist) {

@@ -1,4 +1,4 @@
-// Package pipe moves bytes between a tunnel's streams and what serves them on the machine.
+// Package pipe copies bytes between a tunnel's streams and the servers on the machine.
 package pipe
 
 import (
@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// Join copies both ways between a and b until one side ends or ctx does, and closes both.
+// Join copies in both directions between a and b until one of them or ctx ends, and closes both.
 func Join(ctx context.Context, a, b net.Conn) error {
 	shut := func() { a.Close(); b.Close() }
 	defer shut()
@@ -26,7 +26,7 @@ func Join(ctx context.Context, a, b net.Conn) error {
 	return err
 }
 
-// Listener is a net.Listener of connections handed to it, for an http.Server without a port.
+// Listener is a net.Listener of connections given to Hand, for an http.Server without a port.
 type Listener struct {
 	conns chan net.Conn
 	done  chan struct{}

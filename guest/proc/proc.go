@@ -1,5 +1,5 @@
-// Package proc runs the guest's child processes: each in its own group, as an ordinary user where
-// that is asked for, killed with the guest however the guest ends, and killed wholly at stop.
+// Package proc runs the guest's child processes. Each has its own process group and, on request, an ordinary user. It
+// dies with the guest, even if the guest is killed, and stopping it ends its whole group.
 package proc
 
 import (
@@ -17,14 +17,13 @@ import (
 	"time"
 )
 
-// User is whom a child runs as; nil: as the guest itself.
+// User is the user of a child; nil: the guest's own.
 type User struct {
 	Name     string
 	UID, GID uint32
 }
 
-// Ordinary finds the user for children: nil where the guest is not root, else the first of names
-// that exists.
+// Ordinary returns the user for children: nil if the guest is not root, else the first of names that exists.
 func Ordinary(names ...string) (*User, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
@@ -44,7 +43,7 @@ func Ordinary(names ...string) (*User, error) {
 	return nil, fmt.Errorf("none of the users %q exists", names)
 }
 
-// Own hands path to u; nil: nothing.
+// Own makes u the owner of path; nil: no change.
 func (u *User) Own(path string) error {
 	if u == nil {
 		return nil
@@ -52,7 +51,7 @@ func (u *User) Own(path string) error {
 	return os.Chown(path, int(u.UID), int(u.GID))
 }
 
-// CanReach tells whether u may enter every folder above and including dir.
+// CanReach reports whether u may enter dir and every folder above it.
 func (u *User) CanReach(dir string) bool {
 	if u == nil || u.UID == 0 {
 		return true
@@ -89,16 +88,16 @@ type Child struct {
 	Files  []*os.File // become descriptors 3, 4, …; Run closes them here
 }
 
-// ErrEnded says that a child ended without an error, which is one for what is meant to stay.
+// ErrEnded says that a child ended without an error. For a child that should keep running, that is an error.
 var ErrEnded = errors.New("it ended")
 
 const stopWithin = 3 * time.Second
 
-// Run starts the child and returns when it has ended and its group is gone: on its own, with its
-// error, or because ctx ended. started is called with its pid once it runs; nil: nobody.
+// Run starts the child and returns when it and its group have ended: on its own, with its error, or because ctx ended.
+// started is called with its pid once it runs; nil: no call.
 func Run(ctx context.Context, c Child, started func(pid int)) error {
-	// The parent-death signal belongs to the thread that forks, so this goroutine keeps its thread
-	// for the child's whole life.
+	// The parent-death signal depends on the thread that forks, so this goroutine keeps its thread as long as the
+	// child runs.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command(c.Path, c.Args...)

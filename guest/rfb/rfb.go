@@ -1,5 +1,5 @@
-// Package rfb holds what both ends of an RFB 3.8 connection (RFC 6143) need to agree on: message
-// types, security types, and the VNC authentication's DES answer.
+// Package rfb contains what both ends of an RFB 3.8 connection (RFC 6143) share: message types, security types, and the
+// DES answer of the VNC authentication.
 package rfb
 
 import (
@@ -8,7 +8,7 @@ import (
 	"math/bits"
 )
 
-// Version is the line that both sides open with.
+// Version is the first line of both sides.
 const Version = "RFB 003.008\n"
 
 // Security types.
@@ -34,11 +34,11 @@ const (
 	ServerCutText     = 3
 )
 
-// EncodingRaw is the one encoding every client understands.
+// EncodingRaw is the one encoding that every client supports.
 const EncodingRaw = 0
 
-// Answer encrypts a challenge of 16 bytes with the password's first 8 bytes, as VNC
-// authentication asks: each byte of the key with its bits reversed.
+// Answer encrypts a challenge of 16 bytes with the password's first 8 bytes. As VNC authentication requires, the bits
+// of each byte of the key are reversed.
 func Answer(password string, challenge []byte) [16]byte {
 	var key [8]byte
 	copy(key[:], password)
@@ -55,13 +55,13 @@ func Answer(password string, challenge []byte) [16]byte {
 	return out
 }
 
-// Accept tells, in constant time, whether response answers challenge.
+// Accept reports, in constant time, whether response answers challenge.
 func Accept(password string, challenge, response []byte) bool {
 	want := Answer(password, challenge)
 	return subtle.ConstantTimeCompare(want[:], response) == 1
 }
 
-// Obscure gives the 8 bytes that VNC servers keep in a password file; it hides nothing.
+// Obscure returns the 8 bytes of a VNC server's password file. They can be decoded without a key.
 func Obscure(password string) []byte {
 	fixed := [8]byte{23, 82, 107, 6, 35, 78, 88, 7}
 	for i := range fixed {

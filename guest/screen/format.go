@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// pixelFormat is how a client wants its pixels.
+// pixelFormat is the format in which a client wants pixels.
 type pixelFormat struct {
 	bits, depth      byte
 	bigEndian        bool
@@ -13,7 +13,7 @@ type pixelFormat struct {
 	shR, shG, shB    byte
 }
 
-// native is what the server offers: 0x00RRGGBB, little endian.
+// native is the format that the server offers: 0x00RRGGBB, little endian.
 var native = pixelFormat{bits: 32, depth: 24, maxR: 255, maxG: 255, maxB: 255, shR: 16, shG: 8, shB: 0}
 
 func (f pixelFormat) bytes() []byte {
@@ -27,7 +27,7 @@ func (f pixelFormat) bytes() []byte {
 	return append(b, f.shR, f.shG, f.shB, 0, 0, 0)
 }
 
-// parseFormat refuses colour maps and odd sizes: no client that matters asks for them.
+// parseFormat refuses colour maps and unusual sizes: no relevant client requests them.
 func parseFormat(b []byte) (pixelFormat, error) {
 	u := binary.BigEndian.Uint16
 	f := pixelFormat{

@@ -1,6 +1,5 @@
-// Package screen is a desktop for machines without an X server: a small RFB 3.8 server that draws
-// a picture, a clock and whatever is typed. It shows that the way to the machine works, and says
-// plainly that it is not a real desktop.
+// Package screen is a desktop for machines without an X server: a small RFB 3.8 server that draws a picture, a clock and
+// the typed text. It shows that the connection to the machine works, and says that it is not a real desktop.
 package screen
 
 import (
@@ -17,14 +16,14 @@ const (
 )
 
 const (
-	tile  = 64 // change is tracked in squares of so many pixels
+	tile  = 64 // changes are tracked in squares of this many pixels
 	tileX = (Width + tile - 1) / tile
 	tileY = (Height + tile - 1) / tile
 )
 
 // Config describes a screen.
 type Config struct {
-	Password string           // of VNC authentication; "" admits nobody
+	Password string           // of VNC authentication; "" admits no viewer
 	Title    string           // one line at the top; "": "CloudBot"
 	Notes    []string         // lines under it
 	Now      func() time.Time // nil: time.Now
@@ -38,10 +37,10 @@ type Screen struct {
 	mu      sync.Mutex
 	pixels  []uint32             // 0x00RRGGBB, row by row
 	version int64                // counts changes
-	tiles   [tileX * tileY]int64 // version each last changed at
+	tiles   [tileX * tileY]int64 // version of the last change of each
 	changed chan struct{}        // closed at the next change
 	clock   string
-	lines   []string // what was typed
+	lines   []string // the typed text
 	viewers int
 }
 
@@ -77,7 +76,7 @@ const (
 	ink     = 0xe4572e
 )
 
-// The box that typed text appears in.
+// The box for typed text.
 const (
 	boxX, boxY, boxW, boxH = 140, 220, 1000, 480
 	scale                  = 2
@@ -118,7 +117,7 @@ func (s *Screen) echo() {
 	s.cursor(accent)
 }
 
-// cursor paints the cell after the last line's end.
+// cursor paints the cell after the end of the last line.
 func (s *Screen) cursor(c uint32) {
 	last := len(s.lines) - 1
 	s.fill(boxX+20+len(s.lines[last])*6*scale, boxY+46+last*lineH, 5*scale, 8*scale, c)
@@ -161,7 +160,7 @@ func (s *Screen) typed(keysym uint32) {
 		s.announce()
 		return
 	case keysym >= 0x20 && keysym <= 0x7e && len(line) < columns:
-		s.cursor(paper) // only the cell changes, so only its tile travels
+		s.cursor(paper) // only this cell changes, so only its tile is sent
 		s.write(boxX+20+len(line)*6*scale, boxY+46+last*lineH, scale, string(rune(keysym)), text)
 		s.lines[last] += string(rune(keysym))
 		s.cursor(accent)
@@ -189,7 +188,7 @@ func (s *Screen) pasted(t string) {
 	}
 }
 
-// pressed leaves a dot where a button is held.
+// pressed draws a dot where a button is held.
 func (s *Screen) pressed(x, y int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,7 +202,7 @@ func (s *Screen) announce() {
 	s.changed = make(chan struct{})
 }
 
-// fill paints a rectangle, cut to the screen; s.mu is held, or nobody sees s yet.
+// fill paints a rectangle, clipped to the screen; s.mu is held, or s is not shared yet.
 func (s *Screen) fill(x, y, w, h int, c uint32) {
 	x1, y1 := min(x+w, Width), min(y+h, Height)
 	x, y = max(x, 0), max(y, 0)

@@ -40,7 +40,7 @@ func write(t *testing.T, c net.Conn, b ...byte) {
 	}
 }
 
-// shake goes as far as the security result, which it returns.
+// shake runs the handshake up to the security result, and returns that.
 func shake(t *testing.T, c net.Conn, password string) uint32 {
 	t.Helper()
 	read(t, c, 12)
@@ -58,11 +58,11 @@ func TestWrongPassword(t *testing.T) {
 	t.Parallel()
 	for _, s := range []*Screen{New(Config{Password: "right"}), New(Config{})} {
 		if shake(t, connect(t, s), "wrong") == 0 {
-			t.Error("let in with a wrong password")
+			t.Error("got a viewer with a wrong password admitted, want it refused")
 		}
 	}
 	if shake(t, connect(t, New(Config{})), "") == 0 {
-		t.Error("let in where there is no password")
+		t.Error("got a viewer admitted without a configured password, want it refused")
 	}
 }
 
@@ -108,7 +108,7 @@ func TestPixelFormatsAndIncrementalUpdates(t *testing.T) {
 	if n, _ := pixels(1); n != Width*Height {
 		t.Errorf("%d pixels of the whole screen, want %v", n, Width*Height)
 	}
-	// Nothing is new, so the answer comes with the key.
+	// There is no change yet, so the answer comes with the key.
 	ask(1, 0, 0, Width, Height)
 	write(t, c, rfb.KeyEvent, 1, 0, 0, 0, 0, 0, 'M')
 	if n, _ := pixels(1); n == 0 || n > 4*tile*tile {
@@ -116,7 +116,7 @@ func TestPixelFormatsAndIncrementalUpdates(t *testing.T) {
 	}
 	write(t, c, rfb.SetPixelFormat, 0, 0, 0, 8, 8, 0, 0, 0, 7, 0, 7, 0, 3, 5, 2, 0, 0, 0, 0)
 	if _, err := c.Read(make([]byte, 1)); err == nil {
-		t.Error("a colour map was taken")
+		t.Error("got a colour map accepted, want an error")
 	}
 }
 

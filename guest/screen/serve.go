@@ -17,12 +17,12 @@ import (
 
 const (
 	maxViewers = 32
-	maxCut     = 64 << 10 // bytes of a client's clipboard that are read at all
+	maxCut     = 64 << 10 // most bytes of a client's clipboard
 	shakeTime  = 10 * time.Second
 	writeTime  = 30 * time.Second
 )
 
-// Serve speaks RFB on conn until the viewer leaves or ctx ends, and closes conn.
+// Serve serves RFB on conn until the viewer leaves or ctx ends, and closes conn.
 func (s *Screen) Serve(ctx context.Context, conn net.Conn) error {
 	defer conn.Close()
 	s.mu.Lock()
@@ -51,7 +51,7 @@ func (s *Screen) Serve(ctx context.Context, conn net.Conn) error {
 	go func() {
 		defer close(done)
 		v.send(ctx)
-		conn.Close() // a writer that gave up ends the reader too
+		conn.Close() // when the writer fails, the reader must end too
 	}()
 	err := v.receive(r)
 	cancel()
@@ -114,7 +114,7 @@ func (s *Screen) handshake(w io.Writer, r io.Reader) error {
 	return err
 }
 
-// viewer is one connection past its handshake.
+// viewer is one connection after its handshake.
 type viewer struct {
 	screen *Screen
 	conn   net.Conn
@@ -123,7 +123,7 @@ type viewer struct {
 	mu     sync.Mutex
 	format pixelFormat
 	want   *request             // what the client asked for and did not get yet
-	sent   [tileX * tileY]int64 // versions of the tiles it has
+	sent   [tileX * tileY]int64 // versions of the tiles that it has
 }
 
 type request struct {
@@ -151,7 +151,7 @@ func (v *viewer) receive(r *bufio.Reader) error {
 			v.mu.Lock()
 			v.format = f
 			v.mu.Unlock()
-		case rfb.SetEncodings: // raw is always understood, so the list is not needed
+		case rfb.SetEncodings: // every client supports raw, so the list is not needed
 			if err := read(3); err != nil {
 				return err
 			}
@@ -197,7 +197,7 @@ func (v *viewer) receive(r *bufio.Reader) error {
 	}
 }
 
-// ask notes a request; two unanswered ones become one that covers both.
+// ask records a request; it merges two unanswered ones into one that covers both.
 func (v *viewer) ask(q request) {
 	q.x, q.y = min(q.x, Width), min(q.y, Height)
 	q.w, q.h = min(q.w, Width-q.x), min(q.h, Height-q.y)
@@ -215,7 +215,7 @@ func (v *viewer) ask(q request) {
 	}
 }
 
-// send answers requests as the picture changes; the clock goes while somebody looks.
+// send answers requests when the picture changes; the clock runs while there are viewers.
 func (v *viewer) send(ctx context.Context) {
 	clock := time.NewTicker(time.Second)
 	defer clock.Stop()
@@ -243,7 +243,7 @@ func (v *viewer) send(ctx context.Context) {
 	}
 }
 
-// update appends the message that answers the waiting request, if there is news for it.
+// update appends the answer to the waiting request, if the picture has changed for it.
 func (v *viewer) update(out []byte) []byte {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -274,7 +274,7 @@ func (v *viewer) update(out []byte) []byte {
 		}
 	}
 	if len(rects) == 0 {
-		if q.full { // an empty area still deserves its answer
+		if q.full { // a request for an empty area also gets an answer
 			v.want = nil
 			return append(out, rfb.FramebufferUpdate, 0, 0, 0)
 		}

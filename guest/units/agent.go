@@ -25,11 +25,11 @@ const agentUnit = "cloudbot-openclaw.service"
 
 // AgentConfig describes the agent.
 type AgentConfig struct {
-	Installed <-chan struct{} // closed once OpenClaw and its unit are there
-	Token     string          // that the gateway asks of who connects
+	Installed <-chan struct{} // closed once OpenClaw and its unit are installed
+	Token     string          // that clients of the gateway must present
 	Keys      agent.Keys
-	Arrived   <-chan struct{} // closed once keys were set for the first time
-	Memory    int64           // bytes the machine has; 0: unknown
+	Arrived   <-chan struct{} // closed when keys are first set
+	Memory    int64           // bytes of the machine; 0: unknown
 	Logger    *slog.Logger
 
 	Dir     string  // "": Dir
@@ -54,16 +54,16 @@ func NewAgent(c AgentConfig) *Agent {
 	return &Agent{c: c, up: make(chan struct{})}
 }
 
-// About says in a few words which agent this is.
+// About describes the agent in a few words.
 func (a *Agent) About() string { return "OpenClaw gateway" }
 
-// Up is closed once it has been ready for the first time.
+// Up is closed when the agent is first ready.
 func (a *Agent) Up() <-chan struct{} { return a.up }
 
-// Healthy tells whether it is ready now.
+// Healthy reports whether it is currently ready.
 func (a *Agent) Healthy() bool { return a.healthy.Load() }
 
-// Addr is the gateway's address, "" while it is not ready.
+// Addr returns the gateway's address; "": it is not ready.
 func (a *Agent) Addr() string {
 	if a.healthy.Load() {
 		return a.c.Addr
@@ -71,15 +71,15 @@ func (a *Agent) Addr() string {
 	return ""
 }
 
-// Run starts the unit once it is installed, gives it the keys and every change of them, and watches
-// it until ctx ends; the unit stays.
+// Run starts the unit once it is installed, gives it the keys and each change of them, and watches it until ctx ends.
+// It does not stop the unit.
 func (a *Agent) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-a.c.Installed:
 	}
-	// Starting without the keys only to start again with them would cost half a minute.
+	// A start without the keys and a restart with them would cost half a minute.
 	patience := time.NewTimer(10 * time.Second)
 	select {
 	case <-ctx.Done():
@@ -91,7 +91,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		keys, changed := a.c.Keys.Env()
 		restarted, err := a.hand(ctx, keys)
 		if err != nil && ctx.Err() == nil {
-			a.c.Logger.Warn("the agent does not start", "err", err)
+			a.c.Logger.Warn("starting the agent failed, will retry", "err", err)
 			changed = soon(ctx)
 		}
 		a.watch(ctx, changed, restarted)
@@ -99,13 +99,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// hand writes what the unit is to know and has it start with that. A running unit reads its file only
-// when it is restarted, so that is owed, over failures and restarts of the guest, until systemd takes it on.
+// hand writes the unit's environment and starts the unit with it. A running unit reads its file only at a restart. So a
+// file records that a restart is owed, over failures and restarts of the guest, until systemd accepts it.
 func (a *Agent) hand(ctx context.Context, keys map[string]string) (restarted bool, err error) {
 	file, owed := filepath.Join(a.c.Dir, "openclaw.env"), filepath.Join(a.c.Dir, "openclaw.owed")
 	text := environment(a.c.Token, a.c.Memory, keys)
 	if old, err := os.ReadFile(file); err != nil || !bytes.Equal(old, text) {
-		// First, as nobody knows afterwards what the unit has read.
+		// Written first: later it is unknown which version the unit has read.
 		if _, err := write(owed, []byte("restart\n"), nil); err != nil {
 			return false, err
 		}
@@ -117,14 +117,15 @@ func (a *Agent) hand(ctx context.Context, keys map[string]string) (restarted boo
 		return false, a.c.Control(ctx, "start", "--no-block", agentUnit)
 	}
 	a.healthy.Store(false)
-	a.c.Logger.Info("starting the agent", "keys", len(keys))
+	a.c.Logger.Info("agent start requested", "keys", len(keys))
 	if err := a.c.Control(ctx, "restart", "--no-block", agentUnit); err != nil {
 		return false, err
 	}
 	return true, os.Remove(owed)
 }
 
-// stillOld is how long, after a restart was asked for, an answer is taken for the old agent's. No new one is ready that soon.
+// stillOld is how long after the request of a restart an answer is taken as the old agent's. A new one takes longer
+// to be ready.
 const stillOld = 5 * time.Second
 
 // watch follows the agent's readiness until changed is closed or ctx ends.
@@ -135,7 +136,7 @@ func (a *Agent) watch(ctx context.Context, changed <-chan struct{}, restarted bo
 	for {
 		ok := ready(ctx, a.c.Addr)
 		if !ok {
-			restarted = false // the old one is gone, or ends what it does
+			restarted = false // the old one has ended, or is ending
 		}
 		ok = ok && !(restarted && time.Since(began) < stillOld)
 		a.healthy.Store(ok)
@@ -159,24 +160,24 @@ func (a *Agent) watch(ctx context.Context, changed <-chan struct{}, restarted bo
 	}
 }
 
-// environment is the unit's environment file: sorted, so that the same keys make the same file.
+// environment returns the unit's environment file, sorted, so that the same keys give the same file.
 func environment(token string, memory int64, keys map[string]string) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "OPENCLAW_GATEWAY_TOKEN=%s\nNODE_OPTIONS=--max-old-space-size=%d\n", quote(token), heap(memory))
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
-		if v := keys[name]; !strings.ContainsAny(v, "\n\r\x00") { // such a key cannot be one
+		if v := keys[name]; !strings.ContainsAny(v, "\n\r\x00") { // no real key contains these
 			fmt.Fprintf(&b, "%s=%s\n", name, quote(v))
 		}
 	}
 	return []byte(b.String())
 }
 
-// quote is for systemd's environment files, which expand nothing within double quotes.
+// quote quotes a value for systemd's environment files.
 func quote(v string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "`", "\\`", "$", `\$`).Replace(v) + `"`
 }
 
-// heap is the limit of the gateway's heap in MiB: 3/8 of the memory, so that a desktop fits beside it.
+// heap returns the limit of the gateway's heap in MiB: 3/8 of the memory, which leaves room for a desktop.
 func heap(memory int64) int64 {
 	if memory == 0 {
 		return 1536
@@ -200,7 +201,7 @@ func ready(ctx context.Context, addr string) bool {
 	return res.StatusCode == http.StatusOK
 }
 
-// soon returns a channel closed in a while.
+// soon returns a channel that closes after the steady interval.
 func soon(ctx context.Context) <-chan struct{} {
 	c := make(chan struct{})
 	t := time.AfterFunc(steadily, func() { close(c) })
@@ -208,7 +209,7 @@ func soon(ctx context.Context) <-chan struct{} {
 	return c
 }
 
-// Dial checks that the agent can be connected to and returns what serves one connection, and closes it.
+// Dial connects to the agent and returns a function that serves one connection and closes it.
 func (a *Agent) Dial(ctx context.Context) (func(context.Context, net.Conn) error, error) {
 	if !a.healthy.Load() {
 		return nil, agent.ErrNotReady

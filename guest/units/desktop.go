@@ -22,9 +22,9 @@ var desktopUnits = []string{"cloudbot-xvnc.service", "cloudbot-xfce.service"}
 
 // DesktopConfig describes the desktop.
 type DesktopConfig struct {
-	Installed <-chan struct{} // closed once the units are there
-	Password  string          // of the VNC server, at most 8 characters count
-	User      string          // whom it runs as
+	Installed <-chan struct{} // closed once the units are installed
+	Password  string          // of the VNC server, which uses at most 8 characters
+	User      string          // user of the desktop
 	Logger    *slog.Logger
 
 	Dir     string  // "": Dir
@@ -49,16 +49,16 @@ func NewDesktop(c DesktopConfig) *Desktop {
 	return &Desktop{c: c, up: make(chan struct{})}
 }
 
-// About says in a few words which desktop this is.
+// About describes the desktop in a few words.
 func (d *Desktop) About() string { return "XFCE on TigerVNC" }
 
-// Up is closed once it has answered for the first time.
+// Up is closed when the desktop first answers.
 func (d *Desktop) Up() <-chan struct{} { return d.up }
 
-// Healthy tells whether it answers now.
+// Healthy reports whether it currently answers.
 func (d *Desktop) Healthy() bool { return d.healthy.Load() }
 
-// Addr is the VNC server's address, "" while it does not answer.
+// Addr returns the VNC server's address; "": it does not answer.
 func (d *Desktop) Addr() string {
 	if d.healthy.Load() {
 		return d.c.Addr
@@ -66,7 +66,7 @@ func (d *Desktop) Addr() string {
 	return ""
 }
 
-// Run starts the units once they are installed and looks after them until ctx ends; they stay.
+// Run starts the units once they are installed and watches them until ctx ends. It does not stop them.
 func (d *Desktop) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -87,10 +87,10 @@ func (d *Desktop) Run(ctx context.Context) error {
 				close(d.up)
 				tick.Reset(steadily)
 			}
-		case time.Since(started) >= steadily: // one that runs is not disturbed by being started
+		case time.Since(started) >= steadily: // starting a running unit has no effect
 			started = time.Now()
 			if err := d.start(ctx); err != nil && ctx.Err() == nil {
-				d.c.Logger.Warn("the desktop does not start", "err", err)
+				d.c.Logger.Warn("starting the desktop failed", "err", err)
 			}
 		}
 		select {
@@ -110,7 +110,7 @@ func (d *Desktop) start(ctx context.Context) error {
 		return err
 	}
 	cookie := filepath.Join(d.c.Dir, "desktop", "xauthority")
-	if _, err := os.Stat(cookie); err != nil { // one that exists may be in use
+	if _, err := os.Stat(cookie); err != nil { // an existing cookie may be in use
 		b := make([]byte, 16)
 		rand.Read(b)
 		if _, err := write(cookie, desktop.Xauthority(b), who); err != nil {
@@ -123,7 +123,7 @@ func (d *Desktop) start(ctx context.Context) error {
 	return d.c.Control(ctx, append([]string{"start", "--no-block"}, desktopUnits...)...)
 }
 
-// Dial checks that the desktop can be connected to and returns what serves one connection, and closes it.
+// Dial connects to the desktop and returns a function that serves one connection and closes it.
 func (d *Desktop) Dial(ctx context.Context) (func(context.Context, net.Conn) error, error) {
 	return dial(ctx, d.c.Addr, desktop.ErrNotReady)
 }

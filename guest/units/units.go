@@ -1,8 +1,8 @@
-// Package units runs desktop and agent as the systemd units that package install has put on the
-// machine. They outlive a restart of the guest, not one of the machine.
+// Package units runs desktop and agent as the systemd units that package install put on the machine. They outlive a
+// restart of the guest, but not of the machine.
 //
-// The one thing to know: the units' secrets are files in /run/cloudbot, which is memory, and the
-// units do not start without them.
+// The one thing to know: the units' secrets are files in /run/cloudbot, which is in memory, and the units do not start
+// without them.
 package units
 
 import (
@@ -22,21 +22,21 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/proc"
 )
 
-// Dir is where the units' secrets are.
+// Dir is the folder of the units' secrets.
 const Dir = "/run/cloudbot"
 
-// Where the units listen.
+// Addresses that the units listen on.
 const (
 	vncAddr   = "127.0.0.1:5900"
 	agentAddr = "127.0.0.1:18789"
 )
 
 const (
-	quickly  = 250 * time.Millisecond // between looks until something is up
+	quickly  = 250 * time.Millisecond // between checks until a unit is ready
 	steadily = 5 * time.Second        // after that
 )
 
-// Control tells systemd something: "start", "cloudbot-xvnc.service".
+// Control runs a command of systemctl: "start", "cloudbot-xvnc.service".
 type Control func(ctx context.Context, args ...string) error
 
 func systemctl(ctx context.Context, args ...string) error {
@@ -50,7 +50,7 @@ func systemctl(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// Folder makes Dir if it is missing and checks that it is in memory and only root's to write.
+// Folder creates Dir if it is missing and checks that it is in memory and writable only by root.
 func Folder(dir string) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return err
@@ -61,12 +61,12 @@ func Folder(dir string) error {
 	}
 	const tmpfs, ramfs = 0x01021994, 0x858458f6
 	if t := uint32(fs.Type); t != tmpfs && t != ramfs {
-		return fmt.Errorf("%s is not kept in memory: secrets will not be written there", dir)
+		return fmt.Errorf("%s is not in memory: secrets will not be written there", dir)
 	}
 	return os.Chmod(dir, 0o711)
 }
 
-// own makes a folder of u's own below dir.
+// own creates a folder below dir, owned by u.
 func own(dir, name string, u *proc.User) error {
 	path := filepath.Join(dir, name)
 	if err := os.MkdirAll(path, 0o700); err != nil {
@@ -75,7 +75,7 @@ func own(dir, name string, u *proc.User) error {
 	return u.Own(path)
 }
 
-// write replaces a file of mode 0600 that belongs to u, nil: to root; false: it was like that already.
+// write replaces a file of mode 0600 owned by u; nil: by root. It returns false if the file had that content.
 func write(path string, data []byte, u *proc.User) (bool, error) {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
 		return false, nil
@@ -92,7 +92,7 @@ func write(path string, data []byte, u *proc.User) (bool, error) {
 	return true, os.Rename(f.Name(), path)
 }
 
-// greets tells whether a VNC server answers at addr.
+// greets reports whether a VNC server answers at addr.
 func greets(ctx context.Context, addr string) bool {
 	dialer := net.Dialer{Timeout: 2 * time.Second}
 	c, err := dialer.DialContext(ctx, "tcp", addr)

@@ -23,12 +23,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// systemd remembers what it was told.
+// systemd records the commands it gets.
 type systemd struct {
 	mu   sync.Mutex
 	told []string
 	news chan string
-	fail error // of what it is told next, once
+	fail error // of the next command, once
 }
 
 func newSystemd() *systemd { return &systemd{news: make(chan string, 100)} }
@@ -49,10 +49,10 @@ func (s *systemd) expect(t *testing.T, want string) {
 	select {
 	case got := <-s.news:
 		if got != want {
-			t.Fatalf("systemd was told %q, want %q", got, want)
+			t.Fatalf("got command %q for systemd, want %q", got, want)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatalf("systemd was not told %q", want)
+		t.Fatalf("got no command %q for systemd, want one", want)
 	}
 }
 
@@ -114,22 +114,22 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 		t.Errorf("mode %v %v, want no error and 0o600", st.Mode(), err)
 	}
 	if _, err := a.Dial(ctx); err == nil || a.Healthy() || a.Addr() != "" {
-		t.Error("it is reached before it is ready")
+		t.Error("got a connection before the agent is ready, want none")
 	}
 	ready.Store(true)
 	select {
 	case <-a.Up():
 	case <-time.After(20 * time.Second):
-		t.Fatal("it does not come up")
+		t.Fatal("timed out waiting until it is up")
 	}
 	k.set(map[string]string{"OPENAI_API_KEY": "new", "XAI_API_KEY": "two\nlines"})
 	s.expect(t, "restart --no-block cloudbot-openclaw.service")
 	for len(looks) > 0 {
 		<-looks
 	}
-	for range 3 { // the old one answers for a moment still
+	for range 3 { // the old agent still answers
 		if <-looks; a.Healthy() {
-			t.Fatal("the agent that is about to end is taken for the new one")
+			t.Fatal("the ending agent was taken for the new one")
 		}
 	}
 	ready.Store(false)
@@ -138,7 +138,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	ready.Store(true)
 	for began := time.Now(); !a.Healthy(); <-looks {
 		if time.Since(began) > 20*time.Second {
-			t.Fatal("the new one is not noticed")
+			t.Fatal("timed out waiting until the new one is noticed")
 		}
 	}
 	if text, _ := os.ReadFile(file); !bytes.Contains(text, []byte(`="new"`)) || bytes.Contains(text, []byte("XAI")) {
@@ -149,7 +149,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 		t.Error(err)
 	}
 
-	// A guest that is restarted leaves an agent alone that has the same keys.
+	// A restarted guest leaves an agent with the same keys alone.
 	again, stop := context.WithCancel(t.Context())
 	go func() { done <- NewAgent(c).Run(again) }()
 	s.expect(t, "start --no-block cloudbot-openclaw.service")
@@ -157,7 +157,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	<-done
 }
 
-// TestARestartIsOwedUntilItIsMade has systemd refuse one, and the guest end before it tries again.
+// TestARestartIsOwedUntilItIsMade makes systemd refuse a restart, and the guest end before it retries.
 func TestARestartIsOwedUntilItIsMade(t *testing.T) {
 	t.Parallel()
 	s, dir := newSystemd(), t.TempDir()
@@ -176,11 +176,11 @@ func TestARestartIsOwedUntilItIsMade(t *testing.T) {
 	hand("first", nil, start)
 	hand("second", refusal, restart)
 	hand("second", refusal, restart)
-	a = NewAgent(a.c) // the guest is started again
+	a = NewAgent(a.c) // the guest restarts
 	hand("second", nil, restart)
 	hand("second", nil, start)
 	hand("third", refusal, restart)
-	hand("second", nil, restart) // changed back before the unit read it, which nobody can know
+	hand("second", nil, restart) // changed back; whether the unit has read the change is unknown
 	hand("second", nil, start)
 }
 
@@ -210,7 +210,7 @@ func TestDesktopStartsWithItsSecretsAndComesBack(t *testing.T) {
 		t.Errorf("got %q %v, want no error and at least 16", cookie, err)
 	}
 	if _, err := d.Dial(ctx); err == nil {
-		t.Error("it is reached before it is up")
+		t.Error("got a connection before the desktop is up, want none")
 	}
 	if l, err = net.Listen("tcp", addr); err != nil {
 		t.Fatal(err)
@@ -230,11 +230,11 @@ func TestDesktopStartsWithItsSecretsAndComesBack(t *testing.T) {
 	select {
 	case <-d.Up():
 	case <-time.After(20 * time.Second):
-		t.Fatal("it does not come up")
+		t.Fatal("timed out waiting until it is up")
 	}
 	l.Close()
 	<-served
-	s.expect(t, start) // it is gone, and is started again
+	s.expect(t, start) // it has ended, and is restarted
 	cancel()
 	<-done
 	if now, _ := os.ReadFile(filepath.Join(dir, "desktop", "xauthority")); !bytes.Equal(now, cookie) {
@@ -258,6 +258,6 @@ func TestFolderMustBeInMemory(t *testing.T) {
 	}
 	defer os.RemoveAll(disk)
 	if err := Folder(disk); err == nil {
-		t.Error("a folder on a disk is taken")
+		t.Error("got no error for a folder on a disk, want one")
 	}
 }

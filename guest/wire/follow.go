@@ -10,14 +10,14 @@ import (
 // MaxFollow bounds a line of FollowPath's answer, in bytes, its newline included.
 const MaxFollow = 8 << 10
 
-// FollowPath is where a guest's diagnostics tell how the boot goes on and what is logged: JSON lines
-// (Follow) without an end. The query's after names the Place to go on at.
+// FollowPath is the path at which a guest's diagnostics stream the boot's phases and the log: JSON lines (Follow) without
+// an end. The query parameter after is the Place to continue from.
 const FollowPath = "/follow"
 
 type (
 	// Follow is one line of the answer; exactly one field is set.
 	Follow struct {
-		Boot  string `json:"boot,omitempty"` // in the first line: whose boot the others are of
+		Boot  string `json:"boot,omitempty"` // in the first line: the boot of the lines that follow
 		Phase *Phase `json:"phase,omitempty"`
 		Line  *Line  `json:"line,omitempty"`
 	}
@@ -25,13 +25,13 @@ type (
 	Line struct {
 		Seq   int64     `json:"seq"` // grows within a boot
 		At    time.Time `json:"at"`
-		Phase string    `json:"phase"` // that the boot was in
+		Phase string    `json:"phase"` // of the boot
 		Text  string    `json:"text"`
 	}
 )
 
-// Place is where a reader of a machine's log is: after that line of that boot. The zero Place is
-// before the first line.
+// Place is the position of a reader in a machine's log: after that line of that boot. The zero Place is before the first
+// line.
 type Place struct {
 	Boot string
 	Seq  int64
@@ -50,7 +50,7 @@ func ParsePlace(text string) (Place, error) {
 	return p, nil
 }
 
-// Word admits ids of instances and boots: short, and nothing that needs escaping in a path or a log.
+// Word matches ids of instances and boots: short, and without characters that need escaping in a path or a log.
 func Word(s string) bool {
 	if s == "" || len(s) > 64 {
 		return false

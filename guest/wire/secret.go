@@ -2,7 +2,7 @@ package wire
 
 import "log/slog"
 
-// Secret is what a machine's services ask of who enters. It prints as a placeholder.
+// Secret is a password that a machine's services require. It prints as a placeholder.
 type Secret struct {
 	VNCPassword  string
 	GatewayToken string

@@ -11,8 +11,8 @@ import (
 	"github.com/hashicorp/yamux"
 )
 
-// Session puts a yamux session on c; dialled says which end this is. Closing the session closes c
-// without waiting for the other end.
+// Session starts a yamux session on c; dialled says which end this is. Closing the session closes c without waiting for
+// the other end.
 func Session(ctx context.Context, c *websocket.Conn, dialled bool) (*yamux.Session, error) {
 	config := &yamux.Config{
 		AcceptBacklog:          32,
@@ -22,11 +22,11 @@ func Session(ctx context.Context, c *websocket.Conn, dialled bool) (*yamux.Sessi
 		MaxStreamWindowSize:    256 << 10,
 		StreamOpenTimeout:      WriteTimeout,
 		StreamCloseTimeout:     30 * time.Second,
-		Logger:                 log.New(io.Discard, "", 0), // what matters comes back as errors
+		Logger:                 log.New(io.Discard, "", 0), // errors are returned
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	conn := &messages{c: c, ctx: ctx, cancel: cancel}
-	// A yamux frame is at most a window long, and a message carries one frame.
+	// A yamux frame is at most a window long, and a message contains one frame.
 	c.SetReadLimit(int64(config.MaxStreamWindowSize) + yamuxHeader)
 	if dialled {
 		return yamux.Client(conn, config)
@@ -37,9 +37,9 @@ func Session(ctx context.Context, c *websocket.Conn, dialled bool) (*yamux.Sessi
 // yamuxHeader is the length of a frame's header: version, type, flags, stream, length.
 const yamuxHeader = 12
 
-// messages makes a byte stream of c's binary messages. A frame's header waits for its body, so that
-// both travel in one message: that halves the messages, which are what a tunnel costs.
-// yamux reads and writes from one goroutine each.
+// messages turns c's binary messages into a byte stream. A frame's header waits for its body, so that both travel in one
+// message: that halves the number of messages, which determines the cost of a tunnel. yamux reads and writes from one
+// goroutine each.
 type messages struct {
 	c      *websocket.Conn
 	ctx    context.Context
@@ -89,7 +89,7 @@ func (m *messages) Write(p []byte) (int, error) {
 			return 0, err
 		}
 		if cap(m.w) > 64<<10 {
-			m.w = nil // one large frame must not pin its size for the tunnel's life
+			m.w = nil // one large frame must not keep its memory as long as the tunnel lasts
 		}
 		return len(p), nil
 	}
@@ -99,7 +99,7 @@ func (m *messages) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// send gives up after a while: a peer that stopped reading must not hold the tunnel's writer for ever.
+// send has a time limit: a peer that stopped reading must not block the tunnel's writer permanently.
 func (m *messages) send(p []byte) error {
 	ctx, cancel := context.WithTimeout(m.ctx, WriteTimeout)
 	defer cancel()

@@ -1,9 +1,9 @@
-// Package wire is the tunnel's format, shared by the guest and the control plane: a WebSocket
-// with binary messages, a mutual greeting in JSON, then a yamux session inside it.
+// Package wire defines the tunnel's format, shared by the guest and the control plane: a WebSocket with binary messages, a
+// mutual greeting in JSON, then a yamux session inside it.
 //
-// The guest opens one stream, the control stream, and keeps it: JSON lines both ways (Message).
-// Every other stream is opened by the control plane and begins with one line naming the service
-// (Open), answered by one line (Opened); after that the bytes are the service's own.
+// The guest opens one stream, the control stream, and keeps it: JSON lines in both directions (Message). The control
+// plane opens all other streams. Each begins with a line that names the service (Open), answered by a line (Opened); all
+// further bytes belong to the service.
 package wire
 
 import (
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Version is the format's own number; each side refuses another.
+// Version is the number of the format; each side refuses any other.
 const Version = 1
 
 // Paths on the control plane.
@@ -24,14 +24,14 @@ const (
 	TunnelPath = "/api/guest/tunnel"
 )
 
-// Limits; both sides hold them.
+// Limits that both sides enforce.
 const (
 	MaxEnroll   = 8 << 10  // bytes of an enrolment request or answer
 	MaxGreeting = 4 << 10  // bytes of a greeting message
 	MaxLine     = 64 << 10 // bytes of a control line, its newline included
 	MaxHeader   = 512      // bytes of a stream's opening line, its newline included
 	MaxLogLine  = 1 << 10  // bytes of text in one Line
-	MaxStreams  = 64       // open at once on a tunnel, the control stream not counted
+	MaxStreams  = 64       // open at once on a tunnel, without the control stream
 
 	GreetingTimeout = 5 * time.Second
 	WriteTimeout    = 10 * time.Second
@@ -39,7 +39,7 @@ const (
 	HealthEvery     = 15 * time.Second
 )
 
-// Services a stream can be opened to.
+// Services that a stream can be opened to.
 const (
 	VNC   = "vnc"   // raw RFB, with the machine's VNC password
 	Agent = "agent" // HTTP and WebSocket of the OpenClaw gateway
@@ -48,19 +48,19 @@ const (
 
 // Close codes of the tunnel's WebSocket, after the HTTP status they stand for.
 const (
-	CloseUnauthorized = 4401 // the signature does not fit the enrolled key
+	CloseUnauthorized = 4401 // the signature does not match the enrolled key
 	CloseGone         = 4404 // no such instance, or it is terminated
 	CloseOwned        = 4409 // another guest of this machine holds the tunnel and answers
 	CloseTooOften     = 4429 // this machine, or its account, connects too often
-	CloseUnavailable  = 4503 // the control plane cannot tell; try again
+	CloseUnavailable  = 4503 // the control plane cannot decide at present; try again
 )
 
 var (
 	// ErrNotConnected says that no replica holds a tunnel to the machine.
 	ErrNotConnected = errors.New("the machine is not connected")
-	// ErrNotReady says that the machine is connected and the service is not up yet.
+	// ErrNotReady says that the machine is connected but the service is not ready.
 	ErrNotReady = errors.New("the machine is not ready yet")
-	// ErrBusy says that the tunnel carries as many streams as it may.
+	// ErrBusy says that the tunnel has reached its limit of streams.
 	ErrBusy = errors.New("the machine has too many open streams")
 )
 
@@ -74,20 +74,20 @@ type (
 	Enrolled struct {
 		Instance string `json:"instance"`
 	}
-	// Challenge opens the greeting; the control plane's.
+	// Challenge begins the greeting; sent by the control plane.
 	Challenge struct {
 		Version int    `json:"version"`
 		Nonce   []byte `json:"nonce"` // 32 bytes, made for this connection
 	}
-	// Proof answers it; the guest's.
+	// Proof answers it; sent by the guest.
 	Proof struct {
 		Version   int    `json:"version"`
 		Instance  string `json:"instance"`
 		Boot      string `json:"boot"`
 		Signature []byte `json:"signature"` // over SignedBytes
 
-		// Process is drawn at the start of the guest's program, so that a connection of its own can be known from one of
-		// another program with the same key; "" from guests that are older than it.
+		// Process is drawn when the guest program starts. It distinguishes the guest's own connections from those of
+		// another program with the same key. Older guests send "".
 		Process          string `json:"process,omitempty"`
 		ProcessSignature []byte `json:"process_signature,omitempty"` // over SignedProcess
 	}
@@ -106,47 +106,47 @@ type (
 	}
 )
 
-// SignedBytes is what a Proof signs: bound to this purpose, machine, boot and connection.
+// SignedBytes returns the bytes that a Proof signs, bound to this purpose, machine, boot and connection.
 func SignedBytes(nonce []byte, instance, boot string) []byte {
 	return fmt.Appendf(nil, "cloudbot guest tunnel %d\n%x\n%q\n%q\n", Version, nonce, instance, boot)
 }
 
-// SignedProcess is what a Proof signs of its process: it has a signature of its own, as older control planes
-// know only the other.
+// SignedProcess returns the bytes that a Proof signs for its process. They have a signature of their own, because older
+// control planes know only the other one.
 func SignedProcess(nonce []byte, instance, boot, process string) []byte {
 	return fmt.Appendf(nil, "cloudbot guest process %d\n%x\n%q\n%q\n%q\n", Version, nonce, instance, boot, process)
 }
 
-// Message is one control line; exactly one field is set. A reader skips a line with none it knows.
+// Message is one control line; exactly one field is set. A reader skips a line without a field that it knows.
 type Message struct {
-	Hello  *Hello  `json:"hello,omitempty"`  // guest: first, and again whenever it changes
+	Hello  *Hello  `json:"hello,omitempty"`  // guest: first, and after each change
 	Phase  *Phase  `json:"phase,omitempty"`  // guest
 	Health *Health `json:"health,omitempty"` // guest
 	Keys   *Keys   `json:"keys,omitempty"`   // control plane
-	GoAway *GoAway `json:"goaway,omitempty"` // control plane: dial again, at once
+	GoAway *GoAway `json:"goaway,omitempty"` // control plane: reconnect immediately
 }
 
 type (
-	// Hello tells who speaks, and what the bridges need to be let in.
+	// Hello describes the guest, and contains what the bridges need to log in.
 	Hello struct {
-		Version      string `json:"version"` // of the guest's program
+		Version      string `json:"version"` // of the guest program
 		Boot         string `json:"boot"`
 		VNCPassword  string `json:"vnc_password"`
 		GatewayToken string `json:"gateway_token"`
-		Desktop      string `json:"desktop"` // which it chose, for people
+		Desktop      string `json:"desktop"` // the kind that the guest chose, for people
 		Agent        string `json:"agent"`
 
-		// Versions is what the machine runs: "guest", "os", and "openclaw" and "node" once they are installed.
+		// Versions of what the machine runs: "guest", "os", and "openclaw" and "node" once they are installed.
 		Versions map[string]string `json:"versions,omitempty"`
 	}
-	// Phase says how far the boot is.
+	// Phase is the progress of the boot.
 	Phase struct {
 		Phase    string    `json:"phase"`            // booting, installing, desktop, agent, ready
 		Detail   string    `json:"detail,omitempty"` // a sentence
 		Progress int       `json:"progress"`         // percent
-		At       time.Time `json:"at,omitzero"`      // when it was reached, or the detail said, by the machine's clock
+		At       time.Time `json:"at,omitzero"`      // when the phase or the detail was reached, by the machine's clock
 	}
-	// Health is what the machine says of itself.
+	// Health holds the machine's own figures.
 	Health struct {
 		UptimeSeconds   int64   `json:"uptime_seconds"`
 		Load            float64 `json:"load"`              // over one minute
@@ -161,7 +161,7 @@ type (
 	Keys struct {
 		Env map[string]string `json:"env"`
 	}
-	// GoAway says that this end of the tunnel is about to close.
+	// GoAway announces that this end of the tunnel will close.
 	GoAway struct{}
 )
 
@@ -178,8 +178,8 @@ func WriteLine(w io.Writer, v any, limit int) error {
 	return err
 }
 
-// ReadLine reads one JSON line into v without reading a byte past it. It is for the few short
-// lines that come before a stream's own bytes; it reads byte by byte.
+// ReadLine reads one JSON line into v and no byte after it. It reads byte by byte, for the few short lines before a
+// stream's own bytes.
 func ReadLine(r io.Reader, v any, limit int) error {
 	line := make([]byte, 0, 128)
 	one := make([]byte, 1)
@@ -197,7 +197,7 @@ func ReadLine(r io.Reader, v any, limit int) error {
 	}
 }
 
-// Lines reads control messages one by one.
+// Lines reads control messages one at a time.
 type Lines struct{ s *bufio.Scanner }
 
 // NewLines reads from r, refusing lines beyond MaxLine.

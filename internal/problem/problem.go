@@ -53,7 +53,7 @@ func Status(kind domain.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// Of returns the problem that says what a domain error says.
+// Of returns the problem of a domain error.
 func Of(err *domain.Error) Problem {
 	return Problem{Status: Status(err.Kind), Code: err.Code, Detail: err.Msg, Field: err.Field}
 }

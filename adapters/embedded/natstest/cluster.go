@@ -52,7 +52,7 @@ func NewCluster(t testing.TB, n int) *Cluster {
 	return c
 }
 
-// freePorts are ports that were free when it was called.
+// freePorts returns ports that are free at the time of the call.
 func freePorts(t testing.TB, n int) (ports []int) {
 	t.Helper()
 	for range n {
@@ -60,16 +60,16 @@ func freePorts(t testing.TB, n int) (ports []int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close() // all at once, so that no two are the same
+		defer l.Close() // only at the end, so that no two are the same
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
 	return ports
 }
 
-// Len is the number of servers, stopped ones too.
+// Len returns the number of servers, including stopped ones.
 func (c *Cluster) Len() int { return len(c.options) }
 
-// URL names all servers, as NATS_URL does.
+// URL lists all servers, as NATS_URL does.
 func (c *Cluster) URL() string {
 	var all []string
 	for _, o := range c.options {
@@ -78,7 +78,7 @@ func (c *Cluster) URL() string {
 	return strings.Join(all, ",")
 }
 
-// Start starts a server that is stopped, with the files it had.
+// Start starts a stopped server with its old files.
 func (c *Cluster) Start(t testing.TB, i int) {
 	t.Helper()
 	s, err := server.NewServer(c.options[i].Clone())
@@ -90,7 +90,7 @@ func (c *Cluster) Start(t testing.TB, i int) {
 	c.servers[i] = s
 	c.mu.Unlock()
 	if !s.ReadyForConnections(20 * time.Second) {
-		t.Fatalf("NATS server %d of the cluster does not come up", i)
+		t.Fatalf("NATS server %d of the cluster did not start", i)
 	}
 }
 
@@ -120,7 +120,7 @@ func (c *Cluster) Settle(t testing.TB) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatal("the NATS cluster does not settle")
+			t.Fatal("the NATS cluster did not settle within a minute")
 		}
 	}
 }
@@ -152,7 +152,7 @@ func (c *Cluster) Connect(t testing.TB) *nats.Conn {
 	return nc
 }
 
-// Index tells which server a connection is at, -1: none.
+// Index returns the index of the server that a connection uses; -1: none.
 func (c *Cluster) Index(nc *nats.Conn) int {
 	for i, o := range c.options {
 		if o.ServerName == nc.ConnectedServerName() {

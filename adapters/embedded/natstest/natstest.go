@@ -1,5 +1,5 @@
-// Package natstest gives each test a NATS server of its own with JetStream, inside the process,
-// that can be stopped, wiped and started again under the feet of what is tested.
+// Package natstest gives each test its own NATS server with JetStream, inside the process. A test can stop, wipe and
+// restart it while the tested code uses it.
 package natstest
 
 import (
@@ -18,9 +18,9 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded"
 )
 
-// Server is a test's NATS. It ends with the test.
+// Server is the NATS of a test. It ends with the test.
 type Server struct {
-	Conn *nats.Conn          // reconnects by itself when the server comes back
+	Conn *nats.Conn          // reconnects when the server is back
 	JS   jetstream.JetStream // on Conn
 
 	dir string
@@ -35,7 +35,7 @@ func New(t testing.TB) *Server {
 	return NewIn(t, t.TempDir(), 0)
 }
 
-// NewIn is New in a folder, with what JetStream may keep on disk, in bytes; 0: most of what is free.
+// NewIn is like New, in a folder and with a limit of JetStream's bytes on disk; 0: most of the free space.
 func NewIn(t testing.TB, dir string, maxStore int64) *Server {
 	t.Helper()
 	s := &Server{dir: dir, max: maxStore}
@@ -46,7 +46,7 @@ func NewIn(t testing.TB, dir string, maxStore int64) *Server {
 	return s
 }
 
-// Connect opens one more connection, closed when the test ends.
+// Connect opens another connection, closed when the test ends.
 func (s *Server) Connect(t testing.TB) *nats.Conn {
 	t.Helper()
 	nc, err := nats.Connect("", nats.InProcessServer(s), nats.MaxReconnects(-1),
@@ -58,7 +58,7 @@ func (s *Server) Connect(t testing.TB) *nats.Conn {
 	return nc
 }
 
-// JetStream is the JetStream context of a connection, with timeouts that suit a test.
+// JetStream returns the JetStream context of a connection, with timeouts for tests.
 func JetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 	t.Helper()
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(2*time.Second))
@@ -68,7 +68,7 @@ func JetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 	return js
 }
 
-// Start starts the server again after Stop, with the files it had.
+// Start restarts the server after Stop, with its old files.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
 	n, err := embedded.StartNATS(context.Background(), embedded.NATSConfig{Dir: s.dir, MaxStore: s.max})
@@ -103,7 +103,7 @@ func (s *Server) Wipe(t testing.TB) {
 	}
 }
 
-// Break takes a stream's files away under the running server, so that it cannot write the next one.
+// Break removes a stream's files under the running server, so that it cannot write the next one.
 func (s *Server) Break(t testing.TB, stream string) {
 	t.Helper()
 	dirs, err := filepath.Glob(filepath.Join(s.dir, "store", "jetstream", "*", "streams", stream, "msgs"))
@@ -113,12 +113,12 @@ func (s *Server) Break(t testing.TB, stream string) {
 	if err := os.RemoveAll(dirs[0]); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(dirs[0], nil, 0o600); err != nil { // so that nothing makes it again
+	if err := os.WriteFile(dirs[0], nil, 0o600); err != nil { // so that it cannot be created again
 		t.Fatal(err)
 	}
 }
 
-// InProcessConn lets connections find whichever server runs now.
+// InProcessConn connects to the server that currently runs.
 func (s *Server) InProcessConn() (net.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

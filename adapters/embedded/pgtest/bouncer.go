@@ -15,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Bouncer puts a PgBouncer in front of a database and returns the URL that leads through it. mode is
-// session, transaction or statement; settings are added to its configuration. It ends with the test.
+// Bouncer starts a PgBouncer in front of a database and returns the URL through it. mode is session, transaction or
+// statement; settings are added to its configuration. It ends with the test.
 func Bouncer(t testing.TB, databaseURL, mode string, settings ...string) string {
 	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
@@ -78,14 +78,14 @@ func Bouncer(t testing.TB, databaseURL, mode string, settings ...string) string 
 		case <-time.After(10 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("pgbouncer does not listen")
+			t.Fatal("pgbouncer did not listen within 20 s")
 		}
 	}
 	through := url.URL{Scheme: "postgres", User: url.UserPassword(target.User, target.Password), Host: "127.0.0.1:" + port, Path: target.Database, RawQuery: "sslmode=disable"}
 	return through.String()
 }
 
-// ownerOf is who may use the socket in a folder, where we are root; else ourselves.
+// ownerOf returns the user who may use the socket in a folder if we are root; else nil.
 func ownerOf(t testing.TB, folder string) *syscall.Credential {
 	if os.Geteuid() != 0 {
 		return nil

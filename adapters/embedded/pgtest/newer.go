@@ -15,11 +15,11 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded"
 )
 
-// production is the oldest PostgreSQL that production takes.
+// production is the oldest PostgreSQL that production accepts.
 const production = 16
 
-// Newer returns the folder of the programs of a PostgreSQL that production takes: an installed one, or
-// the one that deploy/prerequisites.sh test has put beside it.
+// Newer returns the folder of the programs of a PostgreSQL that production accepts: an installed one, or the one
+// that deploy/prerequisites.sh test installs beside it.
 var Newer = sync.OnceValues(func() (string, error) {
 	installed, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	places := append(installed, "/var/cache/cloudbot/postgres/bin")
@@ -33,7 +33,7 @@ var Newer = sync.OnceValues(func() (string, error) {
 	return newest, nil
 })
 
-// major asks the programs in a folder for their version; 0 if they are not there.
+// major returns the version of the programs in a folder; 0: there are none.
 func major(dir string) int {
 	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
 	fields := strings.Fields(string(out))
@@ -45,8 +45,8 @@ func major(dir string) int {
 	return n
 }
 
-// New16 returns the URL of an empty database on a PostgreSQL that production takes. The server is the
-// test's own and ends with it.
+// New16 returns the URL of an empty database on a PostgreSQL that production accepts. The server belongs to the test
+// and ends with it.
 func New16(t testing.TB) string {
 	t.Helper()
 	bin, err := Newer()
@@ -55,7 +55,7 @@ func New16(t testing.TB) string {
 	}
 	dir, err := os.MkdirTemp("", "cloudbot-pgtest-")
 	if err == nil {
-		err = os.Chmod(dir, 0o711) // the server's user passes through
+		err = os.Chmod(dir, 0o711) // the server's user must pass through
 	}
 	if err != nil {
 		t.Fatal(err)

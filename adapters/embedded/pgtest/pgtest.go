@@ -1,10 +1,10 @@
-// Package pgtest gives each test a database of its own, migrated and empty, on a real Postgres
-// that the tests of one process share. A package that uses it may declare
+// Package pgtest gives each test its own database, migrated and empty, on a real Postgres that the tests of one
+// process share. A package that uses it may declare
 //
 //	func TestMain(m *testing.M) { pgtest.Main(m) }
 //
-// so that the server's files are removed at the end; the server itself ends with the process.
-// With TEST_DATABASE_URL set, that server is used instead; its user must be allowed to create databases.
+// so that the server's files are removed at the end. The server itself ends with the process. If TEST_DATABASE_URL is
+// set, that server is used instead; its user must be allowed to create databases.
 package pgtest
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/migrations"
 )
 
-// server is the process's one Postgres: starting one a test would take a second each.
+// server is the one Postgres of this process: starting one for each test would take a second each.
 var server = shared{}
 
 type shared struct {
@@ -38,13 +38,13 @@ type shared struct {
 	made     atomic.Int64
 }
 
-// New returns the URL of a fresh, migrated database that is dropped when the test ends. The test
-// fails where no Postgres is installed.
+// New returns the URL of a new, migrated database that is dropped when the test ends. The test fails if no Postgres
+// is installed.
 func New(t testing.TB) string {
 	t.Helper()
 	server.once.Do(server.start)
 	if server.err != nil {
-		t.Fatalf("a Postgres for the tests: %v", server.err)
+		t.Fatalf("start a Postgres for the tests: %v", server.err)
 	}
 	return server.database(t, server.template)
 }
@@ -54,7 +54,7 @@ func Empty(t testing.TB) string {
 	t.Helper()
 	server.once.Do(server.start)
 	if server.err != nil {
-		t.Fatalf("a Postgres for the tests: %v", server.err)
+		t.Fatalf("start a Postgres for the tests: %v", server.err)
 	}
 	return server.database(t, "template0")
 }
@@ -73,7 +73,7 @@ func BinDir(t testing.TB) string {
 // Main runs a package's tests, stops the server and exits.
 func Main(m *testing.M) { os.Exit(Run(m)) }
 
-// Run is Main for those who have more to do before they exit with its code.
+// Run is like Main, but returns the exit code instead of exiting.
 func Run(m *testing.M) int {
 	code := m.Run()
 	if err := server.stop(); err != nil {
@@ -89,7 +89,7 @@ func (s *shared) start() {
 		if s.dir, s.err = os.MkdirTemp("", "cloudbot-pgtest-"); s.err != nil {
 			return
 		}
-		// The server's user has to pass through; its own folder inside is closed.
+		// The server's user must pass through; its own folder inside is closed to others.
 		if s.err = os.Chmod(s.dir, 0o711); s.err != nil {
 			return
 		}
@@ -107,12 +107,12 @@ func (s *shared) start() {
 	s.err = migrations.Up(context.Background(), in(s.admin, s.template), slog.New(slog.DiscardHandler))
 }
 
-// database makes a database for one test.
+// database creates a database for one test.
 func (s *shared) database(t testing.TB, template string) string {
 	t.Helper()
 	name := fmt.Sprintf("%s_%d", s.template, s.made.Add(1))
 	if err := s.exec(s.admin, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
-		t.Fatalf("a database for the test: %v", err)
+		t.Fatalf("create a database for the test: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := s.exec(s.admin, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {

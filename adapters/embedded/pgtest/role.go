@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// Role makes a role for the test and returns databaseURL as that role sees it. options are those of
-// CREATE ROLE, such as "CONNECTION LIMIT 10"; rights are statements that give it some, in which
-// ROLE_ and DATABASE_ stand for the names. A role has no rights of its own but to connect.
+// Role creates a role for the test and returns databaseURL with that role. options are those of CREATE ROLE, such as
+// "CONNECTION LIMIT 10"; rights are statements that grant it some, in which ROLE_ and DATABASE_ stand for the
+// names. Without them the role can only connect.
 func Role(t testing.TB, databaseURL, options string, rights ...string) string {
 	t.Helper()
 	u, err := url.Parse(databaseURL)

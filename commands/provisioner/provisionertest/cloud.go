@@ -1,4 +1,3 @@
-// Package provisionertest has a small cloud for tests of what calls one.
 package provisionertest
 
 import (
@@ -17,30 +16,32 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// cloud is a small cloud with a ledger. What goes wrong is scripted, or drawn from a seed while it
-// is faulty: refusals of all verdicts, answers lost before and after the effect, calls that hang,
-// calls without effect, machines nobody knows yet, stale reports. A used ClientToken always gives
-// its machine, as every cloud with such tokens promises.
+// Cloud is a small cloud with a ledger. What goes wrong is scripted by Answers, or drawn from a seed while the
+// cloud is faulty: refusals of all verdicts, answers lost before and after the effect, calls that hang, calls
+// without effect, machines that are not listed yet, stale reports. A used ClientToken always gives its machine,
+// as every cloud with such tokens promises.
 type Cloud struct {
-	Mu       sync.Mutex
-	Seed     uint64
-	Area     string      // it is in; "": test
-	Blind    atomic.Bool // it knows none of its machines
-	Faulty   bool
-	Certain  bool              // no launch has an outcome that its caller does not hear
+	Elsewhere string      // the region it is in; "": test
+	Blind     atomic.Bool // it knows none of its machines
+	Certain   bool        // no launch has an outcome that its caller does not hear
+
+	seed     uint64
+	mu       sync.Mutex
+	faulty   bool
 	script   map[string][]Fate // by call: what its next answers are
 	drawn    map[string]uint64 // how often each kind of fate was drawn
-	Machines map[string]*machine
+	machines map[string]*machine
 	tokens   map[string]*machine
 	specs    map[string]string // token to the request it was first used with
-	Trace    []string
-	Faults   map[string]int // by kind, for the count
-	Wrongs   []string       // what a correct control plane never makes happen
+	trace    []string
+	faults   map[string]int // by kind, for the count
+	wrongs   []string       // what a correct control plane never makes happen
 }
 
-// fate is what becomes of one call.
+// Fate is what becomes of one call.
 type Fate struct {
 	Err     error // nil: it is answered
 	Effect  bool  // it takes effect, whatever the answer
@@ -50,23 +51,32 @@ type Fate struct {
 }
 
 type machine struct {
-	ID, Instance, token, UserData string
-	State, Next                   instance.Seen
-	before                        instance.Seen // what a stale report says
-	Changes, Reported, known      time.Time
-	Boots                         int
-	ended                         time.Time
+	id, instance, userData   string
+	state, next              instance.Seen
+	before                   instance.Seen // what a stale report says
+	changes, reported, known time.Time
+	boots                    int
+	ended                    time.Time
 }
 
 var okay = Fate{Effect: true, Took: 50 * time.Millisecond}
 
+// NewCloud returns a cloud without machines that is not faulty.
 func NewCloud(seed uint64) *Cloud {
 	return &Cloud{
-		Seed: seed, script: map[string][]Fate{}, drawn: map[string]uint64{}, Machines: map[string]*machine{},
-		tokens: map[string]*machine{}, specs: map[string]string{}, Faults: map[string]int{},
+		seed: seed, script: map[string][]Fate{}, drawn: map[string]uint64{}, machines: map[string]*machine{},
+		tokens: map[string]*machine{}, specs: map[string]string{}, faults: map[string]int{},
 	}
 }
 
+// SetFaulty says whether fates are drawn from the seed.
+func (c *Cloud) SetFaulty(faulty bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.faulty = faulty
+}
+
+// Refused returns a refusal with a code.
 func Refused(v instance.Verdict, code string) error {
 	return &machines.CallError{Verdict: v, Code: code, Reason: "The cloud said " + code + ".", Err: errors.New("scripted")}
 }
@@ -76,7 +86,7 @@ func (c *Cloud) rand(kind string) *rand.Rand {
 	h := fnv.New64a()
 	h.Write([]byte(kind))
 	c.drawn[kind]++
-	return rand.New(rand.NewPCG(c.Seed, h.Sum64()+c.drawn[kind]))
+	return rand.New(rand.NewPCG(c.seed, h.Sum64()+c.drawn[kind]))
 }
 
 // fate decides a call; fresh says that a launch's token is unused.
@@ -88,7 +98,7 @@ func (c *Cloud) fate(call string, fresh bool) Fate {
 	r := c.rand(call)
 	f := okay
 	f.Took = time.Duration(10+r.IntN(900)) * time.Millisecond
-	if !c.Faulty {
+	if !c.faulty {
 		return f
 	}
 	lost := errors.New("connection reset by peer")
@@ -113,27 +123,27 @@ func (c *Cloud) fate(call string, fresh bool) Fate {
 		return okay
 	}
 	if kind != "" {
-		c.Faults[kind]++
+		c.faults[kind]++
 	}
 	return f
 }
 
 // call carries a call to its fate.
 func (c *Cloud) call(ctx context.Context, name, who string, fresh func() bool, effect func()) error {
-	c.Mu.Lock()
+	c.mu.Lock()
 	f := c.fate(name, fresh())
 	c.note("%s %s begins", name, who)
-	c.Mu.Unlock()
-	if err := Pause(ctx, f.Took); err != nil {
+	c.mu.Unlock()
+	if err := retry.Sleep(ctx, f.Took); err != nil {
 		return err
 	}
-	c.Mu.Lock()
+	c.mu.Lock()
 	if ctx.Err() == nil && f.Effect && !f.Without {
 		c.settle()
 		effect()
 	}
 	c.note("%s %s: effect %v, hangs %v, %v", name, who, f.Effect && !f.Without, f.Hangs, f.Err)
-	c.Mu.Unlock()
+	c.mu.Unlock()
 	if f.Hangs {
 		<-ctx.Done()
 		return ctx.Err()
@@ -141,26 +151,19 @@ func (c *Cloud) call(ctx context.Context, name, who string, fresh func() bool, e
 	return f.Err
 }
 
-// pause waits on the clock, which in these tests is not the world's.
-func Pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
-}
-
 func (c *Cloud) note(format string, args ...any) {
-	c.Trace = append(c.Trace, time.Now().UTC().Format("15:04:05.000000000 ")+fmt.Sprintf(format, args...))
+	c.trace = append(c.trace, time.Now().UTC().Format(TraceTime)+fmt.Sprintf(format, args...))
 }
 
-func (c *Cloud) Region() string { return cmp.Or(c.Area, "test") }
+// Region is a machines.Cloud's.
+func (c *Cloud) Region() string { return cmp.Or(c.Elsewhere, "test") }
 
+// Types is a machines.Cloud's.
 func (c *Cloud) Types() []machines.MachineType {
 	return []machines.MachineType{{ID: "small"}, {ID: "large"}}
 }
 
+// Freeze is a machines.Cloud's.
 func (c *Cloud) Freeze(p machines.LaunchPlan) (instance.Spec, error) {
 	return instance.Spec{
 		ClientToken: p.ClientToken, Image: "image", Type: p.Type, Region: "test", Subnet: fmt.Sprint("subnet-", p.Attempt%3),
@@ -168,199 +171,228 @@ func (c *Cloud) Freeze(p machines.LaunchPlan) (instance.Spec, error) {
 	}, nil
 }
 
+// Launch is a machines.Cloud's.
 func (c *Cloud) Launch(ctx context.Context, s instance.Spec, userData string) (id string, err error) {
 	token := s.ClientToken
-	c.Mu.Lock()
+	c.mu.Lock()
 	request := fmt.Sprint(s, userData)
 	if was, used := c.specs[token]; used && was != request {
-		c.Wrongs = append(c.Wrongs, "IdempotentParameterMismatch: "+token)
+		c.wrongs = append(c.wrongs, "IdempotentParameterMismatch: "+token)
 	}
 	c.specs[token] = request
-	c.Mu.Unlock()
+	c.mu.Unlock()
 	fresh := func() bool { return c.tokens[token] == nil }
 	err = c.call(ctx, "launch", token, fresh, func() {
 		m := c.tokens[token]
 		if m == nil {
 			m = c.launch(s, userData)
 		}
-		id = m.ID
+		id = m.id
 	})
 	return id, err
 }
 
 func (c *Cloud) launch(s instance.Spec, userData string) *machine {
 	owner := s.Tags["instance"]
-	for _, m := range c.Machines {
-		if m.Instance == owner && m.State != instance.SeenGone {
-			c.Wrongs = append(c.Wrongs, fmt.Sprintf("second machine for %s beside %s (%s)", owner, m.ID, m.State))
+	for _, m := range c.machines {
+		if m.instance == owner && m.state != instance.SeenGone {
+			c.wrongs = append(c.wrongs, fmt.Sprintf("second machine for %s beside %s (%s)", owner, m.id, m.state))
 		}
 	}
 	if !strings.HasPrefix(userData, "token="+owner+".") {
-		c.Wrongs = append(c.Wrongs, "user data without its token: "+userData)
+		c.wrongs = append(c.wrongs, "user data without its token: "+userData)
 	}
 	r := c.rand("machine")
 	m := &machine{
-		ID: "m-" + s.ClientToken, Instance: owner, token: s.ClientToken, UserData: userData,
-		State: instance.SeenPending, before: instance.SeenPending, known: time.Now().Add(time.Duration(r.IntN(60)) * time.Second),
+		id: "m-" + s.ClientToken, instance: owner, userData: userData,
+		state: instance.SeenPending, before: instance.SeenPending, known: time.Now().Add(time.Duration(r.IntN(60)) * time.Second),
 	}
-	c.Machines[m.ID], c.tokens[s.ClientToken] = m, m
+	c.machines[m.id], c.tokens[s.ClientToken] = m, m
 	c.become(m, instance.SeenRunning)
 	return m
 }
 
 // become lets a machine go to a state, which takes a while, and its reports a little longer.
 func (c *Cloud) become(m *machine, to instance.Seen) {
-	if m.Next == instance.SeenGone || m.State == instance.SeenGone {
+	if m.next == instance.SeenGone || m.state == instance.SeenGone {
 		return
 	}
 	r := c.rand("change")
-	m.before, m.Next = m.State, to
+	m.before, m.next = m.state, to
 	if to != instance.SeenStopped {
 		m.before = instance.SeenPending
 	}
-	m.Changes = time.Now().Add(time.Duration(1+r.IntN(90)) * time.Second)
-	m.Reported = m.Changes.Add(time.Duration(r.IntN(10)) * time.Second)
+	m.changes = time.Now().Add(time.Duration(1+r.IntN(90)) * time.Second)
+	m.reported = m.changes.Add(time.Duration(r.IntN(10)) * time.Second)
 }
 
 // settle brings every machine to the state it has by now.
 func (c *Cloud) settle() {
 	now := time.Now()
-	for _, id := range slices.Sorted(maps.Keys(c.Machines)) {
-		m := c.Machines[id]
-		if m.Next == "" || now.Before(m.Changes) {
+	for _, id := range slices.Sorted(maps.Keys(c.machines)) {
+		m := c.machines[id]
+		if m.next == "" || now.Before(m.changes) {
 			continue
 		}
-		if m.Next == instance.SeenRunning && m.State != instance.SeenRunning {
-			m.Boots++
+		if m.next == instance.SeenRunning && m.state != instance.SeenRunning {
+			m.boots++
 		}
-		if m.Next == instance.SeenGone {
-			m.ended = m.Changes
+		if m.next == instance.SeenGone {
+			m.ended = m.changes
 		}
-		m.State, m.Next = m.Next, ""
-		c.note("%s is %s", m.ID, m.State)
+		m.state, m.next = m.next, ""
+		c.note("%s is %s", m.id, m.state)
 	}
 }
 
 func (c *Cloud) change(ctx context.Context, call, id string, to instance.Seen) error {
 	return c.call(ctx, call, id, func() bool { return false }, func() {
-		m := c.Machines[id]
+		m := c.machines[id]
 		switch {
 		case m == nil:
-			c.Wrongs = append(c.Wrongs, call+" of a strange machine "+id)
-		case m.State != to || m.Next != "":
+			c.wrongs = append(c.wrongs, call+" of a strange machine "+id)
+		case m.state != to || m.next != "":
 			c.become(m, to)
 		}
 	})
 }
 
+// Start is a machines.Cloud's.
 func (c *Cloud) Start(ctx context.Context, id string) error {
 	return c.change(ctx, "start", id, instance.SeenRunning)
 }
 
+// Stop is a machines.Cloud's.
 func (c *Cloud) Stop(ctx context.Context, id string) error {
 	return c.change(ctx, "stop", id, instance.SeenStopped)
 }
 
+// Terminate is a machines.Cloud's.
 func (c *Cloud) Terminate(ctx context.Context, id string) error {
 	return c.change(ctx, "terminate", id, instance.SeenGone)
 }
 
+// Describe is a machines.Cloud's.
 func (c *Cloud) Describe(ctx context.Context, ids []string) (list []machines.Machine, err error) {
 	if c.Blind.Load() {
 		return nil, nil
 	}
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	c.settle()
-	if c.Faulty && c.rand("describe").IntN(20) == 0 {
-		c.Faults["describe"]++
+	if c.faulty && c.rand("describe").IntN(20) == 0 {
+		c.faults["describe"]++
 		return nil, Refused(instance.Again, "RequestLimitExceeded")
 	}
 	now := time.Now()
 	for _, id := range ids {
-		m := c.Machines[id]
+		m := c.machines[id]
 		if m == nil || now.Before(m.known) || !m.ended.IsZero() && now.Sub(m.ended) > time.Hour {
 			continue
 		}
-		seen := m.State
-		if now.Before(m.Reported) {
+		seen := m.state
+		if now.Before(m.reported) {
 			seen = m.before
 		}
-		list = append(list, machines.Machine{ID: id, Seen: seen, Address: "203.0.113." + fmt.Sprint(m.Boots)})
+		list = append(list, machines.Machine{ID: id, Seen: seen, Address: m.address()})
 	}
 	slices.Reverse(list) // any order
 	return list, nil
 }
 
-// outside changes a machine behind the control plane's back.
+// Outside changes a machine that r picks behind the control plane's back.
 func (c *Cloud) Outside(r *rand.Rand) {
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.settle()
-	ids := slices.Sorted(maps.Keys(c.Machines))
+	ids := slices.Sorted(maps.Keys(c.machines))
 	if len(ids) == 0 {
 		return
 	}
 	to := []instance.Seen{instance.SeenStopped, instance.SeenRunning, instance.SeenStopped, instance.SeenRunning, instance.SeenGone}[r.IntN(5)]
-	m := c.Machines[ids[r.IntN(len(ids))]]
-	if m.State == instance.SeenPending || m.State == to || m.Next != "" {
+	m := c.machines[ids[r.IntN(len(ids))]]
+	if m.state == instance.SeenPending || m.state == to || m.next != "" {
 		return
 	}
-	c.Faults["outside"]++
-	c.note("outside: %s %s", m.ID, to)
+	c.faults["outside"]++
+	c.note("outside: %s %s", m.id, to)
 	c.become(m, to)
 }
 
-// running returns the machines that run, for their guests to speak.
-func (c *Cloud) Running() (list []machine) {
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
+// Machines returns the machines of the ledger that are not gone, by id.
+func (c *Cloud) Machines() (list []Machine) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.settle()
-	for _, id := range slices.Sorted(maps.Keys(c.Machines)) {
-		if m := c.Machines[id]; m.State == instance.SeenRunning {
-			list = append(list, *m)
+	for _, id := range slices.Sorted(maps.Keys(c.machines)) {
+		if m := c.machines[id]; m.state != instance.SeenGone {
+			list = append(list, Machine{
+				ID: m.id, Instance: m.instance, Token: strings.TrimPrefix(m.userData, "token="),
+				State: m.state, Moving: m.next != "", Address: m.address(), Boots: m.boots,
+			})
 		}
 	}
 	return list
 }
 
-// alive returns the machines of the ledger that are not gone, by instance.
-func (c *Cloud) Alive() map[string][]machine {
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-	c.settle()
-	found := map[string][]machine{}
-	for _, m := range c.Machines {
-		if m.State != instance.SeenGone {
-			found[m.Instance] = append(found[m.Instance], *m)
-		}
-	}
-	return found
-}
+func (m *machine) address() string { return fmt.Sprint("203.0.113.", m.boots) }
 
+// Answers scripts the next answers to "launch", "start", "stop" or "terminate".
 func (c *Cloud) Answers(call string, fates ...Fate) {
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.script[call] = append(c.script[call], fates...)
 }
 
-func (c *Cloud) Launches() int {
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-	return len(c.Machines)
+// Delay puts off by d what the machines are changing to.
+func (c *Cloud) Delay(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.machines {
+		m.changes = m.changes.Add(d)
+		m.reported = m.changes
+	}
 }
 
-// calls counts the calls of a kind that began.
+// Launches returns how many machines were ever made.
+func (c *Cloud) Launches() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.machines)
+}
+
+// Calls returns how many calls of a kind began.
 func (c *Cloud) Calls(call string) (n int) {
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-	for _, line := range c.Trace {
+	for _, line := range c.Trace() {
 		if strings.Contains(line, " "+call+" ") && strings.HasSuffix(line, " begins") {
 			n++
 		}
 	}
 	return n
+}
+
+// Trace returns what happened, a line each.
+func (c *Cloud) Trace() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.trace)
+}
+
+// Faults returns how many faults of each kind were drawn.
+func (c *Cloud) Faults() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.faults)
+}
+
+// Wrongs returns what a correct control plane never makes happen, and forgets it.
+func (c *Cloud) Wrongs() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wrongs := c.wrongs
+	c.wrongs = nil
+	return wrongs
 }
