@@ -47,15 +47,15 @@ func (c *Guests) Guest(ctx context.Context, id string) (publicKey []byte, accoun
 	return s.PublicKey, s.Account, nil
 }
 
-// Reached records the phase that the machine's boot has reached, up to instance.PhaseReady. Phases only advance within a
-// boot; a repeated or late one changes nothing.
+// Reached records the phase that the machine's boot has reached, up to instance.PhaseReady. Phases only advance within
+// a boot; a repeated or late one changes nothing.
 func (c *Guests) Reached(ctx context.Context, id, boot string, phase instance.Phase, detail string) error {
 	_, err := c.ExecuteInstance(ctx, id, instance.ReachPhase{Boot: clip(boot, 64), Phase: phase, Detail: clip(detail, 200), At: c.Now()})
 	return err
 }
 
-// Versions records the versions of what the machine runs, by name. Known versions change nothing, and neither do reports
-// beyond instance.MaxReports.
+// Versions records the versions of what the machine runs, by name. Known versions change nothing, and neither do
+// reports beyond instance.MaxReports.
 func (c *Guests) Versions(ctx context.Context, id, boot string, versions map[string]string) error {
 	_, err := c.ExecuteInstance(ctx, id, instance.ReportVersions{Boot: clip(boot, 64), Versions: versions, At: c.Now()})
 	return err
