@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds OpenClaw's package and puts it where the control plane serves it from: machines launched
-# from then on install it. See --help.
+# Builds OpenClaw's package and publishes it among the control plane's assets: machines launched after
+# that install it. See --help.
 set -euo pipefail
 
 usage() {
@@ -14,13 +14,13 @@ Usage:
   --package FILE  publish this .tgz instead of building one
   --to PLACE      an S3 bucket (needs the aws command line tool and its credentials), or the folder
                   of assets of a control plane on this computer, such as ./data/assets
-  --skip-build    pack what is built already
-  --dry-run       say what would be done, and do nothing
+  --skip-build    pack the existing build
+  --dry-run       print the steps without running them
   --help          print this
 
-It runs `npm run build` and `npm pack`, checks that the package is OpenClaw's, publishes it with its sha256
-beside it (openclaw.tgz.sha256, for sha256sum -c; on S3 as metadata, too), and prints both. Machines that exist keep
-what they have; new ones get the new package. A running control plane need not be restarted.
+It runs `npm run build` and `npm pack`, checks that the package is OpenClaw's, publishes it together with its
+sha256 (openclaw.tgz.sha256, for sha256sum -c; on S3 also as metadata), and prints both. Existing machines keep
+their version; new ones get the new package. You need not restart a running control plane.
 TEXT
 }
 
@@ -40,17 +40,17 @@ while [ $# -gt 0 ]; do
     --skip-build) build=; shift ;;
     --dry-run) dry=yes; shift ;;
     --help | -h) usage; exit 0 ;;
-    *) die "what is $1? see --help" ;;
+    *) die "unknown option $1; see --help" ;;
   esac
 done
-[ -n "$to" ] || die "say where to, with --to; see --help"
+[ -n "$to" ] || die "no destination: use --to; see --help"
 case "$to" in
   s3://?*) command -v aws >/dev/null || [ -n "$dry" ] || die "the aws command line tool is not installed" ;;
   s3://) die "--to s3:// needs a bucket" ;;
-  *) [ -d "$to" ] || [ -n "$dry" ] || die "there is no folder $to" ;;
+  *) [ -d "$to" ] || [ -n "$dry" ] || die "folder $to does not exist" ;;
 esac
 
-# step COMMAND...: does it, or says it.
+# step COMMAND...: prints the command, and runs it unless this is a dry run.
 step() {
   echo "+ $*" >&2
   [ -n "$dry" ] || "$@"
@@ -60,9 +60,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 if [ -n "$package" ]; then
-  [ -f "$package" ] || die "there is no file $package"
+  [ -f "$package" ] || die "file $package does not exist"
 else
-  [ -f "$source/package.json" ] || [ -n "$dry" ] || die "there is no package.json in $source; say where OpenClaw's source is, with --source"
+  [ -f "$source/package.json" ] || [ -n "$dry" ] || die "$source has no package.json; set the folder of OpenClaw's source with --source"
   if [ -n "$build" ]; then step npm --prefix "$source" run build; fi
   echo "+ npm pack $source" >&2
   if [ -z "$dry" ]; then
@@ -73,7 +73,7 @@ fi
 
 sum='' version=''
 if [ -n "$package" ]; then
-  # The commands that machines start must be in it: a wrong package would be found out on each of them.
+  # The package must have the command that machines start: a wrong package would fail on each of them.
   manifest=$(tar -xzOf "$package" package/package.json) || die "$package is not an npm package"
   read -r name version < <(printf '%s' "$manifest" | node -e '
     const p = JSON.parse(require("fs").readFileSync(0, "utf8"));
@@ -90,7 +90,7 @@ case "$to" in
     step aws s3 cp "${package:-openclaw-VERSION.tgz}" "$to/openclaw.tgz" --content-type application/gzip --metadata "sha256=${sum:-SHA256},version=${version:-VERSION}"
     step aws s3 cp "$work/sum" "$to/openclaw.tgz.sha256" --content-type text/plain ;;
   *)
-    # Under another name first, so that nobody is served half of it.
+    # Copied under another name first, so that no machine gets an incomplete file.
     step cp "${package:-openclaw-VERSION.tgz}" "$to/.openclaw.tgz.new"
     step cp "$work/sum" "$to/.openclaw.tgz.sha256.new"
     step chmod 644 "$to/.openclaw.tgz.new" "$to/.openclaw.tgz.sha256.new"
@@ -98,7 +98,7 @@ case "$to" in
     step mv -f "$to/.openclaw.tgz.sha256.new" "$to/openclaw.tgz.sha256" ;;
 esac
 if [ -n "$dry" ]; then
-  echo "nothing was done" >&2
+  echo "dry run: nothing was published" >&2
 else
   echo "openclaw $version sha256 $sum at $to/openclaw.tgz"
 fi

@@ -1,5 +1,4 @@
-// Package deploy holds what puts the system on computers that are not this one. The tests here play
-// its scripts.
+// Package deploy contains the scripts and files that deploy the system to other computers. Its tests run the scripts.
 package deploy
 
 import (
@@ -13,7 +12,7 @@ import (
 	"testing"
 )
 
-// pack makes an npm package with this package.json.
+// pack creates an npm package with this package.json.
 func pack(t *testing.T, manifest string) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -53,8 +52,8 @@ func TestDeployOpenClaw(t *testing.T) {
 	other := pack(t, `{"name":"left-pad","version":"1.0.0"}`)
 	to := t.TempDir()
 
-	if out, err := script(t, "--package", good, "--to", to, "--dry-run"); err != nil || !strings.Contains(out, "nothing was done") {
-		t.Errorf("dry run: got %v, want no error and \"nothing was done\" in out\n%s", err, out)
+	if out, err := script(t, "--package", good, "--to", to, "--dry-run"); err != nil || !strings.Contains(out, "nothing was published") {
+		t.Errorf("dry run: got %v, want no error and \"nothing was published\" in out\n%s", err, out)
 	}
 	if left, _ := os.ReadDir(to); len(left) > 0 {
 		t.Errorf("a dry run wrote %v, want none", left)

@@ -16,7 +16,7 @@ type statement struct {
 	Condition        map[string]map[string]string
 }
 
-// list is one value or several, as policies have it.
+// list is one value or several, as in policies.
 type list []string
 
 func (l *list) UnmarshalJSON(text []byte) error {
@@ -28,7 +28,7 @@ func (l *list) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*[]string)(l))
 }
 
-// The policy allows what the program calls, and nothing else; what changes something is bound to our tag.
+// The policy allows exactly the calls of the program; calls that change resources are bound to our tag.
 func TestPolicyIsWhatIsCalled(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("iam-policy.json")
@@ -42,7 +42,7 @@ func TestPolicyIsWhatIsCalled(t *testing.T) {
 	if err := json.Unmarshal(text, &policy); err != nil {
 		t.Fatal(err)
 	}
-	called := []string{"ec2:CreateTags"} // of a launch with tags
+	called := []string{"ec2:CreateTags"} // needed for a launch with tags
 	calls := regexp.MustCompile(`\b(?:c\.api|b\.client)\.([A-Z][a-z]+(?:Instances|Images|Subnets|SecurityGroups|KeyPairs|Object|Bucket))\b`)
 	for prefix, dir := range map[string]string{"ec2:": "../adapters/ec2", "s3:": "../adapters/s3"} {
 		files, err := filepath.Glob(dir + "/*.go")
@@ -55,7 +55,7 @@ func TestPolicyIsWhatIsCalled(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, m := range calls.FindAllStringSubmatch(string(source), -1) {
-				// S3 asks for other rights than its calls are named by.
+				// S3's rights have other names than its calls.
 				called = append(called, prefix+map[string]string{"HeadObject": "GetObject", "HeadBucket": "ListBucket"}[m[1]])
 				if called[len(called)-1] == prefix {
 					called[len(called)-1] += m[1]

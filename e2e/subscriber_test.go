@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -43,7 +44,11 @@ func TestOutsideSubscriber(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	whole, err := old.SubscribeSync("cloudbot.events.>", nats.BindStream("EVENTS"), nats.OrderedConsumer())
+	var whole *nats.Subscription
+	await(t, 20*time.Second, "the readers' copy of the stream", func() bool { // which follows the stream within a second
+		whole, err = old.SubscribeSync("cloudbot.events.>", nats.BindStream("EVENTS"), nats.OrderedConsumer())
+		return !errors.Is(err, nats.ErrStreamNotFound)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# A mirror of another account's stream, and which call of the JetStream API its export needs.
-# Guess:    one export serves, "$JS.API.CONSUMER.CREATE.<stream>.>", as consumers have had names since
-#           nats-server 2.9; and a mirror whose call goes nowhere says so: a lag, or an error.
-# Truth:    a mirror of the whole stream asks "$JS.API.CONSUMER.CREATE.<stream>", without a name. One
-#           with a filter asks "….<stream>.<name>.<filter>". Each stays empty with the other's export,
-#           and says nothing: lag 0, no error. Only "active" is telling: -1, it never was.
+# Which call of the JetStream API must be exported for a mirror of another account's stream?
+# Guess:    one export is enough, "$JS.API.CONSUMER.CREATE.<stream>.>", because consumers have had names since
+#           nats-server 2.9; and a mirror whose call does not arrive reports it, by its lag or an error.
+# Truth:    a mirror of the whole stream calls "$JS.API.CONSUMER.CREATE.<stream>", without a name. A mirror with
+#           a filter calls "….<stream>.<name>.<filter>". With the other's export, each stays empty and reports
+#           nothing: lag 0, no error. Only "active" shows it: -1 means never active.
 # Versions: nats-server 2.15.3, nats.go 1.55.0. Seen on 2026-11-27.
 # Source:   nats-server, server/stream.go: setupMirrorConsumer chooses JSApiConsumerCreateExT for a
 #           filter and JSApiConsumerCreateT otherwise.
-# Usage:    needs Go. It starts servers on loopback ports of their own choice, one after the other, and
-#           takes everything away again. Exit: 0 as described, 1 not so any more, 2 could not be run.
+# Usage:    needs Go. It starts servers on free loopback ports, one after the other, and
+#           removes everything afterwards. Exit: 0 as described, 1 no longer so, 2 could not run.
 set -euo pipefail
 export GOWORK=off
 
@@ -36,7 +36,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// accounts lets COPY mirror OWNER's stream by one call of the API, whose subject ends in %[2]s.
+// accounts lets COPY mirror OWNER's stream through one call of the API, whose subject ends in %[2]s.
 const accounts = `
 listen: "127.0.0.1:-1"
 jetstream { store_dir: %[1]q }
@@ -94,8 +94,8 @@ func main() {
 	}
 }
 
-// mirror makes a stream and a mirror of it in the other account, and says how the mirror is once it is
-// full, or after 15 seconds.
+// mirror creates a stream and a mirror of it in the other account, and returns the mirror's state once it is
+// complete, or after 15 seconds.
 func mirror(tail, filter string) (*jetstream.StreamInfo, error) {
 	dir, err := os.MkdirTemp(".", "server-")
 	if err != nil {

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# A JetStream stream (files, one replica) whose disk was full, and has room again.
-# Guess:    the stream stores again as soon as there is room.
-# Truth:    the first write that fails is remembered in the open stream, and answers every later
-#           one: no publish is acknowledged any more. The publisher gets no error, only its own
-#           timeout; stream info stays fine, and a new stream on the same disk stores at once.
-#           A purge is refused with the same old error. A restart of the server helps, and here
-#           kept all that was acknowledged; so does deleting the stream and making it again. The
-#           server's health check and its log are the two places that name the stream.
+# Does a JetStream stream (files, one replica) work again when its full disk has room again?
+# Guess:    the stream stores messages as soon as there is room.
+# Truth:    the open stream keeps the error of the first failed write and returns it for every later one: no
+#           further publish is acknowledged. The publisher gets no error, only its own timeout; stream info
+#           looks normal, and a new stream on the same disk works immediately. A purge is refused with the
+#           same old error. A restart of the server helps, and here kept all acknowledged messages. Deleting
+#           the stream and creating it again also helps. Only the server's health check and its log name the
+#           stream.
 # Versions: nats-server 2.15.3 (embedded, a single server), nats.go 1.55.0. Seen on 2026-11-27.
 # Source:   nats-server, server/filestore.go: setWriteErr keeps the error, and nothing clears it
 #           while the store is open. server/stream.go: after such an error of the store no answer is
 #           sent, on purpose; the log has it ("critical write error"). server/monitor.go: healthz.
-# Usage:    needs root, for a small file system in memory, and Go. It takes everything away again.
-#           Exit: 0 as described, 1 not so any more, 2 could not be run.
+# Usage:    needs root, for a small file system in memory, and Go. It removes everything afterwards.
+#           Exit: 0 as described, 1 no longer so, 2 could not run.
 set -euo pipefail
 export GOWORK=off
 
@@ -59,7 +59,7 @@ var (
 	logged  lines
 )
 
-// expect says what was seen, and remembers that it is not what the head of this file says.
+// expect prints an observation, and records whether it differs from the head of this file.
 func expect(ok bool, format string, args ...any) {
 	mark := "as described"
 	if !ok {
@@ -75,7 +75,7 @@ func must(err error) {
 	}
 }
 
-// lines keeps what the server logs as errors.
+// lines records the server's error log.
 type lines struct {
 	mu  sync.Mutex
 	all []string
@@ -145,7 +145,7 @@ func publish(js jetstream.JetStream, name string) error {
 	return err
 }
 
-// publishes tries some times, and says how many were acknowledged and what the others got.
+// publishes tries several times, and returns how many were acknowledged and the error of the others.
 func publishes(js jetstream.JetStream, name string, times int) (stored int, last error) {
 	for range times {
 		if err := publish(js, name); err != nil {
@@ -173,7 +173,7 @@ func room() int64 {
 	return int64(at.Bavail) * at.Bsize >> 10
 }
 
-// said is an error without this machine's path, and "no error" for none.
+// said returns an error's text without this machine's path, or "no error".
 func said(err error) string {
 	if err == nil {
 		return "no error"
@@ -185,8 +185,8 @@ func short(s string) string { return strings.ReplaceAll(s, disk, "DISK") }
 
 func filler() string { return filepath.Join(disk, "filler") }
 
-// fill leaves little room, publishes until one publish is not acknowledged, and makes room again.
-// It says how many were acknowledged.
+// fill leaves little room, publishes until one publish is not acknowledged, and then frees the room. It returns how
+// many were acknowledged.
 func fill(js jetstream.JetStream, name string) int {
 	f, err := os.Create(filler())
 	must(err)

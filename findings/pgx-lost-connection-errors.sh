@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# What pgx says of a connection that the server has ended.
+# Which error does pgx return for a connection that the server has closed?
 # Guess:    the server's own reason, SQLSTATE 57P01, or else a network error: one of pgconn.PgError,
 #           pgconn.ConnectError, net.Error, io.EOF and io.ErrUnexpectedEOF, so that a service can
-#           tell "the database is away" from a fault of its own.
-# Truth:    it depends on the way and on the turn. Over TCP the first use brings 57P01. Over a Unix
-#           socket the write fails first: a net.Error, and the server's reason stays unread. Each
-#           later use, and a commit after a failed statement, is "conn closed": an unexported type
-#           that is none of those five. pgconn.SafeToRetry is the one exported sign of it.
-# Versions: jackc/pgx 5.13.0; PostgreSQL 15.18 (whichever is installed is used). Seen on 2026-11-27.
+#           distinguish "the database is away" from a fault of its own.
+# Truth:    it depends on the connection and on the call. Over TCP the first use returns 57P01. Over a Unix
+#           socket the write fails first: a net.Error, and the server's reason is not read. Each later use,
+#           and a commit after a failed statement, returns "conn closed": an unexported type that is none of
+#           those five. pgconn.SafeToRetry is the only exported way to recognise it.
+# Versions: jackc/pgx 5.13.0; PostgreSQL 15.18 (the script uses the installed one). Seen on 2026-11-27.
 # Source:   pgx, pgconn/pgconn.go: lock returns connLockError{"conn closed"}; pgconn/errors.go.
 # Usage:    needs Go and PostgreSQL's server programs. It starts a private server on a socket and a
-#           loopback port, and takes everything away again. Exit: 0 as described, 1 not so any more,
-#           2 could not be run.
+#           loopback port, and removes everything afterwards. Exit: 0 as described, 1 no longer so,
+#           2 could not run.
 set -euo pipefail
 export GOWORK=off
 unset "${!PG@}"
@@ -56,7 +56,7 @@ import (
 
 var changed bool
 
-// kind names what a caller can tell an error by.
+// kind names the type by which a caller can recognise an error.
 func kind(err error) string {
 	var (
 		pg      *pgconn.PgError

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# A connection string with pool_max_conns, for a pool and for a single connection.
-# Guess:    one DATABASE_URL serves whatever is built on pgx: what pgxpool reads, pgx.Connect and
-#           database/sql (pgx's stdlib) ignore.
-# Truth:    pgxpool reads pool_max_conns and takes it out. pgx.Connect and stdlib send it to the
-#           server as a run-time parameter, and the server refuses the connection (42704). So a
-#           migration tool on database/sql fails with the string that the service's pool takes.
-#           psql refuses the URL even before it connects. A way out: let pgxpool.ParseConfig read
-#           the string, and give its ConnConfig to pgx.ConnectConfig or stdlib.OpenDB.
-# Versions: jackc/pgx 5.13.0; PostgreSQL 15.18 (whichever is installed is used). Seen on 2026-11-27.
+# Can one connection string with pool_max_conns serve a pool and a single connection?
+# Guess:    one DATABASE_URL works for everything built on pgx: pgx.Connect and database/sql (pgx's stdlib)
+#           ignore what only pgxpool reads.
+# Truth:    pgxpool reads pool_max_conns and removes it. pgx.Connect and stdlib send it to the server as a
+#           run-time parameter, and the server refuses the connection (42704). So a migration tool on
+#           database/sql fails with the string that the service's pool accepts. psql refuses the URL before
+#           it connects. Workaround: parse the string with pgxpool.ParseConfig, and pass its ConnConfig to
+#           pgx.ConnectConfig or stdlib.OpenDB.
+# Versions: jackc/pgx 5.13.0; PostgreSQL 15.18 (the script uses the installed one). Seen on 2026-11-27.
 # Source:   pgx, pgxpool/pool.go: ParseConfig deletes pool_max_conns from RuntimeParams. pgconn,
 #           config.go: ParseConfig's comment says that unknown settings become run-time parameters.
 # Usage:    needs Go and PostgreSQL's server programs. It starts a private server on a socket, and
-#           takes everything away again. Exit: 0 as described, 1 not so any more, 2 could not be run.
+#           removes everything afterwards. Exit: 0 as described, 1 no longer so, 2 could not run.
 set -euo pipefail
 export GOWORK=off
 unset "${!PG@}"
@@ -68,7 +68,7 @@ import (
 
 var changed bool
 
-// expect says what was seen, and remembers that it is not what the head of this file says.
+// expect prints an observation, and records whether it differs from the head of this file.
 func expect(ok bool, format string, args ...any) {
 	mark := "as described"
 	if !ok {
@@ -84,7 +84,7 @@ func must(err error) {
 	}
 }
 
-// said is a server's refusal without the address in front of it, and "no error" for none.
+// said returns a server's refusal without the address in front of it, or "no error".
 func said(err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code + ", " + pg.Message
@@ -95,7 +95,7 @@ func said(err error) string {
 	return err.Error()
 }
 
-// unknown tells whether the server refused a parameter that it does not know.
+// unknown reports whether the server refused an unknown parameter.
 func unknown(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pg.Code == "42704" && strings.Contains(pg.Message, "pool_max_conns")

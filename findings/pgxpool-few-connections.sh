@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# pgxpool and a role that may open fewer connections than the pool.
-# Guess:    when PostgreSQL refuses one more connection, Acquire queues behind those that are busy.
+# What does pgxpool do if its role may open fewer connections than the pool's MaxConns?
+# Guess:    when PostgreSQL refuses another connection, Acquire waits for one of the busy ones.
 # Truth:    below MaxConns the pool opens a connection whenever none is idle. If the server refuses it
-#           (53300), that Acquire fails at once, though one of the pool's own may come free a moment
-#           later. Acquire queues only when the pool has MaxConns of them. So MaxConns must not
-#           exceed what the role, and the server, have left for this pool.
-# Versions: jackc/pgx 5.13.0 with puddle 2.2.3; PostgreSQL 15.18 (whichever is installed is used). Seen on 2026-11-27.
+#           (53300), that Acquire fails immediately, although another connection of the pool may soon be
+#           free. Acquire waits only if the pool has MaxConns connections. So MaxConns must not exceed the
+#           number that the role and the server allow for this pool.
+# Versions: jackc/pgx 5.13.0 with puddle 2.2.3; PostgreSQL 15.18 (the script uses the installed one). Seen on 2026-11-27.
 # Source:   puddle, pool.go: acquire makes a new resource when none is idle, and hands the
 #           constructor's error to its caller. pgx, pgxpool/pool.go: Acquire returns that error.
 #           PostgreSQL's manual, CREATE ROLE: CONNECTION LIMIT.
 # Usage:    needs Go and PostgreSQL's server programs. It starts a private server on a socket, and
-#           takes everything away again. Exit: 0 as described, 1 not so any more, 2 could not be run.
+#           removes everything afterwards. Exit: 0 as described, 1 no longer so, 2 could not run.
 set -euo pipefail
 export GOWORK=off
 unset "${!PG@}"
@@ -68,7 +68,7 @@ const (
 
 var changed bool
 
-// expect says what was seen, and remembers that it is not what the head of this file says.
+// expect prints an observation, and records whether it differs from the head of this file.
 func expect(ok bool, format string, args ...any) {
 	mark := "as described"
 	if !ok {
@@ -84,7 +84,7 @@ func must(err error) {
 	}
 }
 
-// said is a server's refusal without the address in front of it, and "no error" for none.
+// said returns a server's refusal without the address in front of it, or "no error".
 func said(err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code + ", " + pg.Message
@@ -106,9 +106,9 @@ type result struct {
 	took time.Duration
 }
 
-// oneMore takes all that the role may open, asks for one more, and gives one back when that has
-// been answered or queues. The last Acquire should queue, or be refused and leave the next one to
-// have what was given back.
+// oneMore acquires all connections that the role allows, requests another one, and releases one when the request
+// has been answered or waits. The last Acquire should wait, or be refused, so that the next one gets the released
+// connection.
 func oneMore(ctx context.Context, pool *pgxpool.Pool, queues bool) {
 	var held []*pgxpool.Conn
 	for range limit {
@@ -173,7 +173,7 @@ func main() {
 	_, err = admin.Exec(ctx, fmt.Sprintf("create role few login connection limit %d", limit))
 	must(err)
 
-	// with opens a pool, and waits before that until the role has no connection left.
+	// with waits until the role has no open connection, and then opens a pool.
 	with := func(most int, use func(*pgxpool.Pool)) {
 		for n := 1; n > 0; time.Sleep(20 * time.Millisecond) {
 			must(admin.QueryRow(ctx, "select count(*) from pg_stat_activity where usename = 'few'").Scan(&n))

@@ -56,7 +56,7 @@ func (g *Guest) enroll(ctx context.Context) error {
 	if err := json.Unmarshal(answer, &enrolled); err != nil || enrolled.Instance != g.c.Instance {
 		return &refusedError{"the answer to the enrolment is for another instance"}
 	}
-	g.log.Info("enrolled")
+	g.log.Info("guest enrolled")
 	return writeFile(mark, []byte(enrolled.Instance+"\n"))
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-// follower is a guest of which nothing but its log and phases work, and who reads them.
+// follower is a guest with only its log and phases, and a reader of them.
 type follower struct {
 	*Guest
 	t   *testing.T
@@ -32,7 +32,7 @@ func newFollower(t *testing.T) *follower {
 	return &follower{g, t, server.URL}
 }
 
-// from returns what comes after that place, one by one, as text.
+// from returns the lines after that place, one at a time, as text.
 func (f *follower) from(after string) (next func() string) {
 	f.t.Helper()
 	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(f.url + "?after=" + after)
@@ -60,7 +60,7 @@ func (f *follower) from(after string) (next func() string) {
 	}
 }
 
-// first is the number of the ring's first line.
+// first returns the number of the ring's first line.
 func (f *follower) first() int64 {
 	lines, _ := f.lines.after(0)
 	return lines[0].Seq
@@ -98,7 +98,7 @@ func TestFollow(t *testing.T) {
 	f.hear(f.from("nonsense"), "b1", "booting 20 Up.")
 }
 
-// A key that came after the line is not in what is followed later.
+// A key that arrived after the line is not in what a later reader gets.
 func TestFollowRedactsAgain(t *testing.T) {
 	t.Parallel()
 	f := newFollower(t)
@@ -117,7 +117,7 @@ func TestFollowIsBounded(t *testing.T) {
 		t.Errorf("%d empty lines are kept, want at most %v", len(lines), ringBytes/lineBytes)
 	}
 	f.lines.line("last")
-	f.lines.line(strings.Repeat("\x01", 2*wire.MaxLogLine)) // grows when it is encoded
+	f.lines.line(strings.Repeat("\x01", 2*wire.MaxLogLine)) // longer when encoded
 	lines, _ := f.lines.after(0)
 	last := lines[len(lines)-2]
 	next := f.from(wire.Place{Boot: "b1", Seq: last.Seq}.String())
@@ -134,7 +134,7 @@ func TestFollowIsBounded(t *testing.T) {
 	}
 }
 
-// A guest that is started again within a boot does not use numbers twice.
+// A guest that restarts within a boot does not reuse numbers.
 func TestNumbersGrowOverRestarts(t *testing.T) {
 	t.Parallel()
 	before := NewLog(io.Discard, &Redactor{}, func() string { return "" })

@@ -164,7 +164,7 @@ func (g *Guest) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	g.log.Info("guest starts", "version", g.version, "instance", g.c.Instance, "boot", g.boot,
+	g.log.Info("guest started", "version", g.version, "instance", g.c.Instance, "boot", g.boot,
 		"desktop", g.desktop.About(), "agent", g.agent.About())
 	parts := []func(context.Context) error{g.desktop.Run, g.agent.Run, g.tunnel, g.bootUp, g.diagnostics}
 	if g.setup != nil {
@@ -181,7 +181,7 @@ func (g *Guest) Run(ctx context.Context) error {
 			cancel(err)
 		}
 	}
-	g.log.Info("guest ends")
+	g.log.Info("guest stopped")
 	return all
 }
 

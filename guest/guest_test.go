@@ -189,7 +189,7 @@ func TestAPIProbe(t *testing.T) {
 	if strings.Contains(w.Body.String(), "canary") {
 		t.Errorf("a key got out: %s, want no \"canary\" in w.Body.String()", w.Body)
 	}
-	// A machine that was set up, and has no plug-in for mistral.
+	// A machine that was set up and lacks the plug-in for mistral.
 	installer, err := install.New(install.Config{})
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// shapes are texts that hold a secret, %s, which is to go while the rest may stay.
+// shapes lists texts with a secret, %s, which must be removed while the rest may stay.
 var shapes = []string{
 	"aws_secret_access_key = %s", "AWS_SECRET_ACCESS_KEY=%s", `"SecretAccessKey": "%s",`, "SECRET_KEY_BASE='%s'", "export DB_PASSWORD=\"%s\"",
 	"secret_value: %s", "mytokens: %s", "ssh_key=%s", "_authToken=%s", "//registry.npmjs.org/:_authToken=%s",
@@ -28,7 +28,7 @@ var shapes = []string{
 
 const canary = "CANARY7q9ZkP2mB4xT8vW1nR5sD3fG6hJ0"
 
-// survives says which part of secret is still in text: six letters of it would be too many.
+// survives returns the part of secret that is still in text: six letters of it would be too many.
 func survives(text, secret string) string {
 	for i := 0; i+6 <= len(secret); i++ {
 		if strings.Contains(text, secret[i:i+6]) {
@@ -80,7 +80,7 @@ func TestOrdinaryTextStays(t *testing.T) {
 	}
 }
 
-// logged is what the ring holds of a text that arrives in pieces of n bytes.
+// logged returns the contents of the ring after a text arrived in pieces of n bytes.
 func logged(text string, n int) string {
 	l := NewLog(io.Discard, &Redactor{}, newPhases().present)
 	w := l.Writer("p: ")
@@ -107,7 +107,7 @@ func TestAPrivateKeyIsFollowedOverLines(t *testing.T) {
 			t.Errorf("%q is gone: got %s, want %q in out", want, out, want)
 		}
 	}
-	// One that never ends takes no more with it than a key may have.
+	// An unterminated key removes at most as many lines as a key can have.
 	out = logged("-----BEGIN PRIVATE KEY-----\n"+strings.Repeat("word\n", keyLines+1), 1000)
 	if n := strings.Count(out, "word"); n != 1 {
 		t.Errorf("%d lines are left after a key without an end, want 1", n)

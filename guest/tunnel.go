@@ -79,7 +79,7 @@ func (g *Guest) connect(ctx context.Context) error {
 	now := time.Now()
 	g.connected.Store(&now)
 	defer g.connected.Store(nil)
-	g.log.Info("tunnel is up")
+	g.log.Info("tunnel connected")
 
 	all.Add(3)
 	go func() { defer all.Done(); cancel(g.speak(ctx, control)) }()
@@ -248,7 +248,7 @@ func (g *Guest) accept(ctx context.Context, session *yamux.Session, all *sync.Wa
 			defer g.streams.Add(-1)
 			defer stream.Close()
 			if err := g.serve(ctx, stream); err != nil && ctx.Err() == nil {
-				g.log.Info("a stream ended", "err", err)
+				g.log.Info("stream ended", "err", err)
 			}
 		}()
 	}

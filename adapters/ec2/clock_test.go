@@ -31,7 +31,7 @@ func TestClockStepCostsOneTry(t *testing.T) {
 				err := call()
 				var refused *machines.CallError
 				if !errors.As(err, &refused) || refused.Verdict != instance.Again || refused.Code != "AuthFailure" || !strings.Contains(refused.Reason, "clocks differ") {
-					t.Fatalf("%s: got %v, want an error as &refused, refused.Verdict %v, refused.Code \"AuthFailure\" and \"clocks differ\" in refused.Reason", what, err, instance.Again)
+					t.Fatalf("%s: got %v, want a refusal, refused.Verdict %v, refused.Code \"AuthFailure\" and \"clocks differ\" in refused.Reason", what, err, instance.Again)
 				}
 				if err := call(); err != nil {
 					t.Fatalf("%s, the next try: %v", what, err)
@@ -59,7 +59,7 @@ func TestWrongKeyIsNoClock(t *testing.T) {
 		t.Helper()
 		var call *machines.CallError
 		if !errors.As(err, &call) {
-			t.Fatalf("got %v, want an error as &call", err)
+			t.Fatalf("got %v, want a refusal", err)
 		}
 		return call
 	}

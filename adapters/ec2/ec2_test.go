@@ -131,7 +131,7 @@ func TestFreezeWalksThePlaces(t *testing.T) {
 			_, err = c.Launch(t.Context(), s, s.UserData)
 			var refused *machines.CallError
 			if !errors.As(err, &refused) || refused.Verdict != instance.Another {
-				t.Fatalf("got %v, want an error as &refused and refused.Verdict %v", err, instance.Another)
+				t.Fatalf("got %v, want a refusal and refused.Verdict %v", err, instance.Another)
 			}
 			if last := n == 4; last != (refused.RetryAfter >= 30*time.Second) {
 				t.Errorf("attempt %d waits %v, want to be (refused.RetryAfter >= 30*time.Second)", n, refused.RetryAfter)
@@ -208,7 +208,7 @@ func TestMismatch(t *testing.T) {
 		id, s := launch(t, c, plan(1))
 		var refused *machines.CallError
 		if _, err := c.Launch(t.Context(), s, "other"); !errors.As(err, &refused) || refused.Verdict != instance.Again {
-			t.Errorf("while its machine is not visible: got %v, want an error as &refused and refused.Verdict %v", err, instance.Again)
+			t.Errorf("while its machine is not visible: got %v, want a refusal and refused.Verdict %v", err, instance.Again)
 		}
 		time.Sleep(time.Minute)
 		if got, err := c.Launch(t.Context(), s, "other"); err != nil || got != id {
@@ -219,7 +219,7 @@ func TestMismatch(t *testing.T) {
 		}
 		time.Sleep(2 * time.Hour)
 		if _, err := c.Launch(t.Context(), s, "other"); !errors.As(err, &refused) || refused.Verdict != instance.Never {
-			t.Errorf("long after its end: got %v, want an error as &refused and refused.Verdict %v", err, instance.Never)
+			t.Errorf("long after its end: got %v, want a refusal and refused.Verdict %v", err, instance.Never)
 		}
 	})
 }
@@ -304,7 +304,7 @@ func TestReasonsNameNothing(t *testing.T) {
 			_, err = c.Launch(t.Context(), s, "x")
 			var refused *machines.CallError
 			if !errors.As(err, &refused) || refused.Code != code || refused.Reason == "" || refused.Err == nil {
-				t.Fatalf("%s: got %v, want an error as &refused, refused.Code %v, refused.Reason not empty and refused.Err other than nil", code, err, code)
+				t.Fatalf("%s: got %v, want a refusal, refused.Code %v, refused.Reason not empty and refused.Err other than nil", code, err, code)
 			}
 			for _, secret := range []string{"ami-", "subnet-", "sg-", "key-", "t3", "i-0", "AKTEST", code} {
 				if strings.Contains(refused.Reason, secret) {
@@ -359,7 +359,7 @@ func TestOverHTTP(t *testing.T) {
 	srv.Script("RunInstances", ec2test.Fate{Cut: true, Effect: true})
 	var refused *machines.CallError
 	if _, err := c.Launch(t.Context(), s, "x"); err == nil || errors.As(err, &refused) {
-		t.Errorf("a cut connection: got %v, want an error and errors.As(err, &refused) false", err)
+		t.Errorf("a cut connection: got %v, want an error and no refusal", err)
 	}
 	id, err := c.Launch(t.Context(), s, "x")
 	if err != nil {
@@ -379,7 +379,7 @@ func TestOverHTTP(t *testing.T) {
 		t.Error(err)
 	}
 	if err := c.Start(t.Context(), id); !errors.As(err, &refused) || refused.Code != "IncorrectInstanceState" {
-		t.Errorf("start of a terminated machine: got %v, want an error as &refused and refused.Code \"IncorrectInstanceState\"", err)
+		t.Errorf("start of a terminated machine: got %v, want a refusal and refused.Code \"IncorrectInstanceState\"", err)
 	}
 	res, err := web.Client().Post(web.URL, "application/x-www-form-urlencoded", strings.NewReader("Action=DescribeInstances&Version=2016-11-15"))
 	if err != nil {

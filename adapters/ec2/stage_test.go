@@ -28,7 +28,7 @@ import (
 
 const environment = "env-under-test"
 
-// setup says what a stage is made of. The wrappers are where faults are planted.
+// setup configures a stage. Its wrappers plant faults.
 type setup struct {
 	seed      uint64
 	plan      ec2test.Plan
@@ -48,7 +48,7 @@ type stage struct {
 	setup
 	t       testing.TB
 	srv     *ec2test.Server
-	log     eventstore.Store // as the sagas have it, without what commandstest puts around it
+	log     eventstore.Store // as the sagas see it, without the wrappers of commandstest
 	subnets []string
 
 	mu    sync.Mutex
@@ -70,7 +70,7 @@ func newStage(t testing.TB, c setup) *stage {
 	return s
 }
 
-// newCloud returns the adapter as a fresh process would have it.
+// newCloud returns the adapter as a new process has it.
 func (s *stage) newCloud() machines.Inventory {
 	rt := s.srv.Transport()
 	if s.setup.transport != nil {
@@ -111,7 +111,7 @@ func (s *stage) saga() *provisioner.Saga {
 	}
 }
 
-// run runs a saga, with a reconciler beside it where there is one.
+// run runs a saga, together with a reconciler if the setup has one.
 func (s *stage) run(ctx context.Context, saga *provisioner.Saga) error {
 	if !s.reconcile {
 		return saga.Run(ctx)
@@ -137,7 +137,7 @@ func (s *stage) run(ctx context.Context, saga *provisioner.Saga) error {
 	return saga.Run(ctx)
 }
 
-// machines returns the machines that are the control plane's by their tag, or by their client token.
+// machines returns the control plane's machines, by their tag or by their client token.
 func (s *stage) machines() (list []provisionertest.Machine) {
 	for _, m := range s.srv.Machines() {
 		tags := m.Launch.Tags["instance"]
@@ -151,7 +151,7 @@ func (s *stage) machines() (list []provisionertest.Machine) {
 	return list
 }
 
-// ledger returns the effective calls, a line each.
+// ledger returns the calls that took effect, one per line.
 func (s *stage) ledger() (lines []string) {
 	for _, e := range s.srv.Ledger() {
 		who := "api"
@@ -163,7 +163,7 @@ func (s *stage) ledger() (lines []string) {
 	return lines
 }
 
-// effect holds each effective call against the log at the moment it takes effect.
+// effect compares each call that takes effect with the log at that moment.
 func (s *stage) effect(e ec2test.Entry, all []ec2test.Machine) {
 	if e.Outside || e.Launch == nil {
 		return
@@ -189,7 +189,7 @@ func (s *stage) effect(e ec2test.Entry, all []ec2test.Machine) {
 	}
 }
 
-// attempt returns the Spec of an attempt as the log has it.
+// attempt returns the Spec of an attempt from the log.
 func (s *stage) attempt(id, number string) (spec instance.Spec, ok bool) {
 	n, _ := strconv.Atoi(number)
 	ctx := context.WithValue(context.Background(), strict{}, true)
@@ -207,7 +207,7 @@ func (s *stage) attempt(id, number string) (spec instance.Spec, ok bool) {
 	return spec, false
 }
 
-// final holds the end of an instance against the cloud.
+// final compares the end of an instance with the cloud.
 func (s *stage) final(id string) {
 	for _, m := range s.srv.Machines() {
 		if m.Launch.Tags["instance"][ec2.TagInstance] == id && m.Live() {
@@ -216,7 +216,7 @@ func (s *stage) final(id string) {
 	}
 }
 
-// watched tells of the ends of instances.
+// watched calls final at the end of each instance.
 type watched struct {
 	eventstore.Store
 	final func(id string)
@@ -234,7 +234,7 @@ func (w *watched) Append(ctx context.Context, a eventstore.Append) (eventstore.R
 	return res, err
 }
 
-// agree compares the cloud's ledger with the log when all is quiet.
+// agree compares the cloud's ledger with the log while no changes are in progress.
 func (s *stage) agree() error {
 	if wrongs := s.srv.Wrongs(); len(wrongs) > 0 {
 		return fmt.Errorf("%w: the cloud saw %s", provisionertest.ErrWrong, strings.Join(wrongs, "; "))
@@ -261,7 +261,7 @@ func (s *stage) agreed() {
 	}
 }
 
-// play runs one scene in a bubble of its own.
+// play runs one scene in its own bubble.
 func play(t *testing.T, c setup, scene func(s *stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { scene(newStage(t, c)) })

@@ -77,7 +77,7 @@ func elsewhere(file string) (string, error) {
 		return "", err
 	}
 	if n := string(name); n == "" || n != filepath.Base(n) || n == "." || n == ".." {
-		return "", fmt.Errorf("%s does not hold the name of a folder: remove it to begin afresh", file)
+		return "", fmt.Errorf("%s does not contain the name of a folder: remove it to start empty", file)
 	}
 	return filepath.Join(fallbackRoot, string(name)), nil
 }

@@ -110,7 +110,7 @@ func (b *bucket) do(ctx context.Context, call func(context.Context, jetstream.Ke
 	}
 }
 
-// full reports whether a bucket took no more: 10077 is nats-server's code for a stream at its limit.
+// full reports whether a bucket is full: 10077 is nats-server's code for a stream at its limit.
 func full(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && api.ErrorCode == 10077

@@ -134,7 +134,8 @@ func TestConnectionFindsTheServersThatAreLeft(t *testing.T) {
 	}
 }
 
-// What exists with fewer replicas gets more, by a setting or because the cluster has room, and never fewer without a setting.
+// An existing stream with fewer replicas gets more, by a setting or because the cluster has room. Only a setting lowers
+// the number.
 func TestReplicasFollowTheCluster(t *testing.T) {
 	t.Parallel()
 	c := natstest.NewCluster(t, 3)

@@ -36,7 +36,7 @@ type Feed struct {
 }
 
 const (
-	// grace is how long the stream may take to deliver what a hint announced.
+	// grace is how long the stream may take to deliver what a notification announced.
 	grace = 50 * time.Millisecond
 	// retryAttach is the pause before the next try to use the stream. For a stream that answers but delivers
 	// nothing, the pause doubles each time, up to maxRetryAttach.
@@ -63,7 +63,7 @@ func NewFeed(cfg FeedConfig) (*Feed, error) {
 // events that fn was given. Follow returns nil when ctx ends, and retries after all failures of NATS and
 // Postgres.
 func (f *Feed) Follow(ctx context.Context, after int64, fn func(ctx context.Context, events []eventstore.Event) error) error {
-	fl := &follower{feed: f, fn: fn, at: after, hints: f.cfg.Store.Notifications(ctx)}
+	fl := &follower{feed: f, fn: fn, at: after, notified: f.cfg.Store.Notifications(ctx)}
 	err := fl.run(ctx)
 	if ctx.Err() != nil && !fl.fnFailed {
 		return nil
@@ -76,7 +76,7 @@ type follower struct {
 	feed     *Feed
 	fn       func(context.Context, []eventstore.Event) error
 	fnFailed bool
-	hints    <-chan struct{}
+	notified <-chan struct{}
 	at       int64  // position of the last event given to fn
 	last     string // its id; "" before the first
 }
@@ -102,7 +102,7 @@ func (fl *follower) run(ctx context.Context) error {
 			return err
 		}
 		if !quiet {
-			fl.feed.log.DebugContext(ctx, "following the log without the stream", "position", fl.at, "err", err)
+			fl.feed.log.DebugContext(ctx, "stream unusable, log followed instead", "position", fl.at, "err", err)
 			quiet = true
 		}
 		if err = fl.fromLog(ctx, alone); fl.over(ctx, err) {
@@ -155,7 +155,7 @@ func (fl *follower) stillThere(e *eventstore.Event) error {
 	return nil
 }
 
-// fromLog follows the log for a while, waiting for hints.
+// fromLog follows the log for a while, waiting for notifications.
 func (fl *follower) fromLog(ctx context.Context, during time.Duration) error {
 	end := time.NewTimer(during)
 	defer end.Stop()
@@ -171,9 +171,9 @@ func (fl *follower) fromLog(ctx context.Context, during time.Duration) error {
 			return ctx.Err()
 		case <-end.C:
 			return nil
-		case _, ok := <-fl.hints:
+		case _, ok := <-fl.notified:
 			if !ok {
-				fl.hints = nil
+				fl.notified = nil
 			}
 		}
 	}
@@ -215,7 +215,7 @@ func (fl *follower) catchUp(ctx context.Context) error {
 func (fl *follower) fromStream(ctx context.Context, src *source) error {
 	look := time.NewTicker(fl.feed.cfg.Poll)
 	defer look.Stop()
-	var late <-chan time.Time // fires when the stream has not delivered what a hint announced
+	var late <-chan time.Time // fires when the stream has not delivered what a notification announced
 	// missing reads the events that the stream did not deliver; its error is errSilent if there were some and the
 	// stream has been silent for long.
 	missing := func(silent bool) error {
@@ -241,10 +241,10 @@ func (fl *follower) fromStream(ctx context.Context, src *source) error {
 				return err
 			}
 			late = nil
-		case _, ok := <-fl.hints:
+		case _, ok := <-fl.notified:
 			switch {
 			case !ok:
-				fl.hints = nil
+				fl.notified = nil
 			case late == nil && time.Since(src.arrived) > grace:
 				late = time.After(grace)
 			case late == nil: // it announced the event that just arrived, or the first one that is late

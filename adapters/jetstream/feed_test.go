@@ -208,7 +208,7 @@ func TestLatency(t *testing.T) {
 	}
 }
 
-// The stream has stopped, and only hints wake the follower: no hint is dropped, not even one that comes
+// The stream has stopped, and only notifications wake the follower: no notification is dropped, not even one that comes
 // directly after another event was delivered.
 func TestHintsAloneAreEnough(t *testing.T) {
 	t.Parallel()

@@ -95,5 +95,6 @@ func wrongSequence(err error) bool {
 	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == wrongSequenceConstant)
 }
 
-// wrongSequenceConstant is the code that clustered servers use for the same refusal (JSStreamWrongLastSequenceConstantErr).
+// wrongSequenceConstant is the code of clustered servers for the same refusal
+// (JSStreamWrongLastSequenceConstantErr).
 const wrongSequenceConstant = 10164

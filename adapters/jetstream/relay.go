@@ -24,7 +24,7 @@ type RelayConfig struct {
 	Environment string           // goes into each envelope's source
 	Limits      StreamLimits     // zero: the whole log
 	Logger      *slog.Logger     // nil: silent
-	Poll        time.Duration    // how often to look for events without a hint, and to check the stream; 0: one second
+	Poll        time.Duration    // how often to look for events without a notification, and to check the stream; 0: one second
 	Window      int              // messages without an acknowledgement at a time; 0: 512
 	Patience    time.Duration    // how long to wait for an acknowledgement; 0: 5 s
 }
@@ -79,11 +79,11 @@ func (r *Relay) Stats() RelayStats {
 // Run publishes until ctx ends and then returns nil. Call it while a lease is held; two running relays do
 // no harm, because each checks what it finds in the stream against the log.
 func (r *Relay) Run(ctx context.Context) error {
-	hints := r.cfg.Store.Notifications(ctx)
+	notified := r.cfg.Store.Notifications(ctx)
 	var suspect int64
 	t := newTrouble()
 	for {
-		at, err := r.session(ctx, hints, suspect, func() { t.over(ctx, r.log) })
+		at, err := r.session(ctx, notified, suspect, func() { t.over(ctx, r.log) })
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -106,7 +106,7 @@ func (r *Relay) Run(ctx context.Context) error {
 
 // session makes the stream agree with the log and keeps it so until something fails. It returns the last
 // position known to be published. It calls well whenever everything is published.
-func (r *Relay) session(ctx context.Context, hints <-chan struct{}, suspect int64, well func()) (int64, error) {
+func (r *Relay) session(ctx context.Context, notified <-chan struct{}, suspect int64, well func()) (int64, error) {
 	if !r.cfg.Conn.IsConnected() {
 		return r.stats.position.Load(), errAway
 	}
@@ -128,9 +128,9 @@ func (r *Relay) session(ctx context.Context, hints <-chan struct{}, suspect int6
 		select {
 		case <-ctx.Done():
 			return end.at, ctx.Err()
-		case _, ok := <-hints:
+		case _, ok := <-notified:
 			if !ok {
-				hints = nil // ctx has ended, or the store sends no more hints: the ticker remains
+				notified = nil // ctx has ended, or the store stopped its notifications: the ticker remains
 			}
 		case <-look.C:
 			if err := r.inspect(ctx, st, end.at); err != nil {

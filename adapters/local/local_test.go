@@ -271,7 +271,7 @@ func TestLifeOfAMachine(t *testing.T) {
 	}
 	var refused *machines.CallError
 	if err := c.Start(t.Context(), id); !errors.As(err, &refused) || refused.Verdict != instance.Never {
-		t.Errorf("start of a terminated machine: got %v, want an error as &refused and refused.Verdict %v", err, instance.Never)
+		t.Errorf("start of a terminated machine: got %v, want a refusal and refused.Verdict %v", err, instance.Never)
 	}
 	want := map[string]int{"launch": 1, "stop": 1, "start": 1, "terminate": 1}
 	if got := calls(t, c, id); fmt.Sprint(got) != fmt.Sprint(want) {
@@ -289,7 +289,7 @@ func TestSameTokenOtherRequest(t *testing.T) {
 	}
 	var refused *machines.CallError
 	if _, err := c.Launch(t.Context(), s, s.UserData); !errors.As(err, &refused) || refused.Code != "IdempotentParameterMismatch" || refused.Verdict != instance.Never {
-		t.Errorf("got %v, want an error as &refused, refused.Code \"IdempotentParameterMismatch\" and refused.Verdict %v", err, instance.Never)
+		t.Errorf("got %v, want a refusal, refused.Code \"IdempotentParameterMismatch\" and refused.Verdict %v", err, instance.Never)
 	}
 }
 

@@ -12,7 +12,7 @@ func doctorCmd() *cobra.Command {
 		Short: "Check what the server needs and say how to fix what is missing",
 		Long: `Checks everything the server needs, with the server's settings: programs, folders, the
 database, NATS and, with LOCAL_DEV_MODE=false, EC2. It works beside a running server or
-without one and changes nothing. It fails if the server would not work.`,
+without one, and changes nothing. It exits with an error if the server would not work.`,
 		Example: `  cloudbot doctor
   LOCAL_DEV_MODE=false cloudbot doctor         also check what EC2 needs`,
 		Args: cobra.NoArgs,

@@ -24,9 +24,9 @@ func reconcileCmd() *cobra.Command {
 		Long: `Lists the machines that carry this environment's tag, reads the log, and adopts,
 repairs or terminates what differs. A running server does the same every few minutes.
 Machines without this environment's tag are never touched. Machines that the log does
-not know are reported, and not touched either. Safe beside a running server. The
-command fails if a difference could not be repaired. It is for machines on EC2
-(LOCAL_DEV_MODE=false).`,
+not know are reported, and not touched either. The command is safe beside a running
+server and exits with an error if it could not repair a difference. It is for machines
+on EC2 (LOCAL_DEV_MODE=false).`,
 		Example: "  cloudbot reconcile --dry-run          report only\n  cloudbot reconcile --json | jq .findings",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

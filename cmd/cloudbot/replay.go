@@ -23,8 +23,8 @@ func replayCmd() *cobra.Command {
 		Use:   "replay <projection>",
 		Short: "Rebuild a read model from the log, or retry its parked events",
 		Long: `Builds new tables from the whole log beside the live ones, then switches to them in one
-transaction. Queries are answered throughout. Safe beside a running server. If an event
-cannot be applied, the command names it and continues; its stream stays parked.
+transaction. Queries are answered throughout, and it is safe beside a running server. If
+an event cannot be applied, the command names it and continues; its stream stays parked.
 
 With --parked, the command only retries parked events: those that could not be applied,
 and the later events of the same streams, in order.

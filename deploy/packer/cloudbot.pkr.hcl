@@ -1,12 +1,12 @@
-# Bakes an AMI on which machines start with their desktop instead of installing it:
+# Bakes an AMI. Machines from it start with their desktop instead of installing it:
 #
 #   make build
 #   packer init deploy/packer
 #   packer build -var control_plane_url=https://cloud.example.org deploy/packer
 #
-# and give its id to the control plane as UBUNTU_AMI_ID. Without Packer: start an Ubuntu 24.04 by hand, copy
-# bin/cloudbot-guest to /usr/local/bin, run `sudo cloudbot-guest bake -control-plane URL`, and take an image of it.
-# Bake again after publishing another OpenClaw: an image keeps the one it was baked with.
+# Then set UBUNTU_AMI_ID of the control plane to its id. Without Packer: start an Ubuntu 24.04 by hand, copy
+# bin/cloudbot-guest to /usr/local/bin, run `sudo cloudbot-guest bake -control-plane URL`, and create an image from it.
+# Bake again after you publish another OpenClaw: an image keeps the version it was baked with.
 
 packer {
   required_plugins {
@@ -19,13 +19,13 @@ packer {
 
 variable "control_plane_url" {
   type        = string
-  description = "OpenClaw and the wallpaper are taken from its /assets/."
+  description = "The bake downloads OpenClaw and the wallpaper from its /assets/."
 }
 
 variable "guest" {
   type        = string
   default     = "bin/cloudbot-guest"
-  description = "The guest's program, for linux on the image's architecture."
+  description = "The guest program, for linux on the image's architecture."
 }
 
 variable "region" {

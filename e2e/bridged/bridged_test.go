@@ -444,7 +444,7 @@ func TestChatThroughTheWholePath(t *testing.T) {
 	if r := c.ask("chat.send", map[string]any{"sessionKey": "main", "message": "good morning", "idempotencyKey": "k1"}); !r.OK || r.Payload["status"] == "started" {
 		t.Errorf("the same message again: got %+v, want accepted and not started again", r)
 	}
-	for path, want := range map[string]string{"/log": "tunnel is up", "/check": "x11vnc", "/debug": "OPENAI_API_KEY"} {
+	for path, want := range map[string]string{"/log": "tunnel connected", "/check": "x11vnc", "/debug": "OPENAI_API_KEY"} {
 		status, body := w.diagnose(t, path)
 		if status != 200 || !strings.Contains(body, want) || strings.Contains(body, "sk-canary") {
 			t.Errorf("%s: got %d and %q, want 200 and %q without the key", path, status, body, want)

@@ -138,7 +138,7 @@ func (m *story) bake(base, root, public string) string {
 	began := time.Now()
 	out := must(m.t, "systemd-nspawn", append(args, "/usr/local/bin/cloudbot-guest", "bake", "-control-plane", public, "-apps", strings.Join(m.apps, ","))...)
 	for line := range strings.Lines(out) {
-		if strings.Contains(line, "msg=installed") {
+		if strings.Contains(line, `msg="step installed"`) {
 			m.t.Log(strings.TrimSpace(line))
 		}
 	}
@@ -316,7 +316,7 @@ func (m *story) diagnostics() {
 				m.t.Error("debug/log: got no line of the installation, want install: ")
 			}
 			for line := range strings.Lines(text) {
-				if strings.Contains(line, "msg=installed") || strings.Contains(line, "level=WARN") {
+				if strings.Contains(line, `msg="step installed"`) || strings.Contains(line, "level=WARN") {
 					m.t.Log(strings.TrimSpace(line))
 				}
 			}

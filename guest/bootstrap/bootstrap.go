@@ -1,8 +1,8 @@
 // Package bootstrap renders a new machine's user-data: a small shell script that installs the guest as a systemd unit. The
 // unit downloads the guest program, checks its sha256, and starts it.
 //
-// The one thing to know: every user of the machine can read user-data, so its only secret is a one-time token. The rendered
-// script contains a placeholder for it, which the caller replaces at launch.
+// The one thing to know: every user of the machine can read user-data, so its only secret is a one-time token. The
+// rendered script contains a placeholder for it, which the caller replaces at launch.
 package bootstrap
 
 import (

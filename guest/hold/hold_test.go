@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// scriptEnv makes the test binary hold a shell that runs what it names.
+// scriptEnv makes the test binary hold a shell that runs the script it names.
 const scriptEnv = "HOLD_TEST_SCRIPT"
 
 func TestMain(m *testing.M) {
@@ -33,12 +33,12 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// held is a holder under way.
+// held is a running holder.
 type held struct {
 	cmd   *exec.Cmd
 	in    io.Closer
 	lines *bufio.Scanner
-	lock  *os.File // our end of what the holder alone keeps open
+	lock  *os.File // our end of a file that only the holder keeps open
 }
 
 func start(t *testing.T, script string) *held {
@@ -67,7 +67,7 @@ func start(t *testing.T, script string) *held {
 	return &held{cmd, in, bufio.NewScanner(out), r}
 }
 
-// pids reads the ids that the script prints, one a line.
+// pids reads the ids that the script prints, one per line.
 func (h *held) pids(t *testing.T, n int) (list []int) {
 	t.Helper()
 	for len(list) < n {
@@ -93,7 +93,7 @@ func alive(pid int) bool {
 	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
 }
 
-// escapes are ways in which a child leaves its group, its session, its environment and its parents.
+// escapes lists ways in which a child leaves its group, session, environment and parents.
 const escapes = `
 env -i setsid sleep 987 >/dev/null 2>&1 & echo $!
 env -i setsid sh -c 'sleep 988 >/dev/null 2>&1 & echo $!'

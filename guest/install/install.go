@@ -146,13 +146,13 @@ func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
 	failed, waited := 0, 0
 	for {
 		say(s.Title + ".")
-		i.log.Info("installing", "step", s.Name, "try", failed+1)
+		i.log.Info("step started", "step", s.Name, "try", failed+1)
 		began := time.Now()
 		note, err := i.once(ctx, s, say)
 		took := time.Since(began).Round(100 * time.Millisecond)
 		switch {
 		case err == nil:
-			i.log.Info("installed", "step", s.Name, "took", took, "note", note)
+			i.log.Info("step installed", "step", s.Name, "took", took, "note", note)
 			return i.stamp.add(s, note)
 		case ctx.Err() != nil:
 			return ctx.Err()

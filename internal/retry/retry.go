@@ -1,5 +1,5 @@
-// Package retry waits between tries. It is the one place that sleeps and the one that backs off: a
-// loop that tries again says how long in its own words, and this package ends the wait with its context.
+// Package retry waits between tries. All loops that sleep or back off use it: the loop sets the durations, and this
+// package ends the wait when the context ends.
 package retry
 
 import (
@@ -28,7 +28,7 @@ type Backoff struct {
 	next time.Duration
 }
 
-// Next returns how long to wait now, and doubles what follows.
+// Next returns how long to wait now, and doubles the next wait.
 func (b *Backoff) Next() time.Duration {
 	d := max(b.next, b.First)
 	b.next = min(2*d, max(b.Max, b.First))
@@ -41,5 +41,5 @@ func (b *Backoff) Next() time.Duration {
 // Sleep waits for Next; see the function Sleep.
 func (b *Backoff) Sleep(ctx context.Context) error { return Sleep(ctx, b.Next()) }
 
-// Reset begins again at First, after a try that worked.
+// Reset makes the next wait First, after a try that worked.
 func (b *Backoff) Reset() { b.next = 0 }

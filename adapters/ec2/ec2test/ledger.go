@@ -28,7 +28,7 @@ func (s *Server) enter(e Entry) {
 		}
 		if err != nil && s.failed == nil {
 			s.failed = fmt.Errorf("write the ledger: %w", err)
-			s.cfg.Logger.Error("the ledger cannot be written", "err", err)
+			s.cfg.Logger.Error("writing the ledger failed", "err", err)
 		}
 	}
 	if s.cfg.Effect != nil {

@@ -42,11 +42,14 @@ export function useCreate() {
       call(api.POST("/api/instances", { params: { header: { "Idempotency-Key": key } }, body })),
     // A refusal is final for its key.
     onError: (error) => error instanceof ApiError && error.status >= 400 && error.status < 500 && renew(newID()),
-    onSuccess: (instance) => {
-      queryClient.setQueryData(["instance", instance.id], instance);
-      void queryClient.invalidateQueries({ queryKey: ["instances"] });
-    },
+    onSuccess: created,
   });
+}
+
+/** Shows a new instance. The response is refetched: events of the boot may have arrived before it. */
+export function created(instance: Instance) {
+  queryClient.setQueryData(["instance", instance.id], instance);
+  refresh(instance.id);
 }
 
 /** The actions that an instance's buttons offer in its current state. */
