@@ -41,7 +41,7 @@ func living(store eventstore.Store) func(context.Context) ([]string, int64, erro
 	}
 }
 
-// count gives the world a ceiling and counts what is there.
+// count gives the world a limit and counts its instances.
 func (w *world) count(t testing.TB, limit int) *commands.Fleet {
 	t.Helper()
 	f := &commands.Fleet{Limit: limit, Live: living(w.Store), Logger: slog.New(slog.DiscardHandler)}
@@ -127,7 +127,7 @@ func TestCeiling(t *testing.T) {
 	}
 }
 
-// TestCeilingTurnedOn counts what was there before, while a replica that knows the ceiling goes on.
+// TestCeilingTurnedOn counts the instances from before the limit, while a replica with the limit keeps working.
 func TestCeilingTurnedOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(20)
@@ -140,7 +140,7 @@ func TestCeilingTurnedOn(t *testing.T) {
 	if got := w.said(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":5}` {
 		t.Fatalf("got counted events %v, want len(got) == 1 and got[0] == %v", got, `{"count":5}`)
 	}
-	// Without the ceiling two end unsaid; then it is on again.
+	// Without the limit two instances end uncounted; then it is turned on again.
 	w.Instances.Fleet = nil
 	for _, id := range ids[:2] {
 		if _, err := w.Instances.Terminate(t.Context(), o, id); err != nil {
@@ -150,7 +150,7 @@ func TestCeilingTurnedOn(t *testing.T) {
 	other := w.count(t, 100)
 	again, looks := &commands.Fleet{Limit: 100, Logger: slog.New(slog.DiscardHandler)}, 0
 	w.Instances.Fleet = nil
-	w.mustCreate(t, o) // unsaid, so there is something to write
+	w.mustCreate(t, o) // uncounted, so the next count differs
 	again.Live = func(ctx context.Context) ([]string, int64, error) {
 		ids, position, err := living(w.Store)(ctx)
 		if looks++; looks == 1 {
@@ -165,7 +165,7 @@ func TestCeilingTurnedOn(t *testing.T) {
 	if got := w.said(t, "fleet.counted"); looks != 2 || len(got) != 3 || got[2] != `{"count":5}` {
 		t.Errorf("counted %v in %d looks, want 5 in 2", got, looks)
 	}
-	// A read model that is behind is waited for.
+	// The count waits for a read model that is behind.
 	behind, calls := &commands.Fleet{Limit: 9, Logger: slog.New(slog.DiscardHandler)}, make(chan int64, 100)
 	var n atomic.Int64
 	behind.Live = func(ctx context.Context) ([]string, int64, error) {
@@ -187,7 +187,7 @@ func TestCeilingTurnedOn(t *testing.T) {
 	}
 }
 
-// TestCountOfABusyLog has a read model that follows, and is never at the head.
+// TestCountOfABusyLog counts with a read model that follows the log but never reaches its head.
 func TestCountOfABusyLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
@@ -206,8 +206,8 @@ func TestCountOfABusyLog(t *testing.T) {
 	}
 }
 
-// TestCeilingUnderConcurrency has the customers of two replicas want what only three can have, and
-// then more of them want what all can have: the one stream that they all write to makes nobody fail.
+// TestCeilingUnderConcurrency lets the customers of two replicas compete for three places, and then for enough places
+// for all. They all write to one stream, and no request may fail because of that.
 func TestCeilingUnderConcurrency(t *testing.T) {
 	t.Parallel()
 	url, newID := pgtest.New(t), commandstest.NewIDs()
