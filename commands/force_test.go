@@ -92,7 +92,7 @@ func TestForce(t *testing.T) {
 	if _, err := w.Instances.Terminate(ctx, ada, id); err == nil || commandstest.Code(err) != "" {
 		t.Fatalf("terminate a damaged instance: got %v, want an error and no code", err)
 	}
-	f, cloud := w.force(tagged("m-1", id, id+"-1"), tagged("m-2", id, "somebody's copy"), tagged("m-3", "01OTHER", "01OTHER-1"))
+	f, cloud := w.force(tagged("m-1", id, id+"-1"), tagged("m-2", id, "another token"), tagged("m-3", "01OTHER", "01OTHER-1"))
 	done, err := f.Terminate(ctx, id)
 	if err != nil || !slices.Equal(done.Machines, []string{"m-1"}) || !slices.Equal(done.Foreign, []string{"m-2"}) || done.Account != ada.Account || !done.Released || done.Already {
 		t.Fatalf("got %+v, %v, want no error, done.Machines == %v, done.Foreign == %v, done.Account == %v, done.Released and done.Already false", done, err, []string{"m-1"}, []string{"m-2"}, ada.Account)

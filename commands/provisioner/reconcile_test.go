@@ -169,7 +169,7 @@ func TestReconcileKinds(t *testing.T) {
 	d.holds("m-later", fine, 2, instance.SeenRunning) // an attempt that is not in the log
 	d.holds("m-nameless-ended", "", 0, instance.SeenGone)
 	d.holds("m-copied", over, 1, instance.SeenRunning) // "launch more like this" copies the tags
-	d.cloud.tagged[len(d.cloud.tagged)-1].Token = "somebody's"
+	d.cloud.tagged[len(d.cloud.tagged)-1].Token = "another token"
 	lost := d.instance(append(d.runs("m-lost"), d.gives("m-lost"))...)
 	d.holds("m-lost", lost, 1, instance.SeenRunning)
 	d.holds("m-unread", d.unreadable(), 1, instance.SeenRunning)

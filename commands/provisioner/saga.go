@@ -32,7 +32,7 @@ type Feed interface {
 // the cloud's reports in the instances' streams.
 //
 // It stores nothing. Its timers follow from the events, so a new saga continues where the log ends. One saga should
-// run at a time. A second one, or one that was suspended and wakes up, does no harm: the streams' versions refuse
+// run at a time. A second one, or one whose process was paused, does no harm: the streams' versions refuse
 // its writes.
 type Saga struct {
 	commands.Log

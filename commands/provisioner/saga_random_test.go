@@ -49,7 +49,7 @@ func TestSagaSameSeedSameTrace(t *testing.T) {
 	}
 }
 
-// Two sagas run at once, as when one was suspended and wakes up. What the second one does has been done already, or the
+// Two sagas run at once, as when the process of one was paused. What the second one does has been done already, or the
 // log refuses it and its machine is terminated. One case is beyond what the log can know: a launch whose outcome the
 // second saga never learns, while the first is refused for lack of capacity.
 func TestSagaTwoAtOnce(t *testing.T) {
