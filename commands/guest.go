@@ -5,7 +5,6 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
-	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // Guests are the commands of the machines' guests.
@@ -68,30 +67,4 @@ func (c *Guests) Keys(ctx context.Context, account, id string) (map[string]strin
 		c.Audit.KeysHandedOut(account, id)
 	}
 	return env, err
-}
-
-// Instance returns an instance's current state. It may belong to any account, or not exist.
-func (l Log) Instance(ctx context.Context, id string) (instance.State, error) {
-	return instances.Fold(ctx, l.Store, id)
-}
-
-// ExecuteInstance executes a command that no user sent: an observation, or a step of the saga. The result is zero if it
-// changed nothing.
-func (l Log) ExecuteInstance(ctx context.Context, id string, cmd instance.Command) (eventstore.Result, error) {
-	return l.executeIf(ctx, id, cmd, func(instance.State) error { return nil })
-}
-
-// executeIf is ExecuteInstance if allowed returns nil for the state.
-func (l Log) executeIf(ctx context.Context, id string, cmd instance.Command, allowed func(instance.State) error) (eventstore.Result, error) {
-	return eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		s, err := instances.Load(ctx, u, id)
-		if err != nil {
-			return nil, err
-		}
-		if err := allowed(s); err != nil {
-			return nil, err
-		}
-		_, err = l.executeInstance(ctx, u, id, s, cmd)
-		return nil, err
-	})
 }

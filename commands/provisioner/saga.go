@@ -11,10 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cloudbot-ai/control-plane/commands"
-
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
