@@ -145,10 +145,12 @@ func (f *full) Reached(ctx context.Context, id, boot string, p instance.Phase, d
 type asked struct {
 	*machines
 	times atomic.Int64
+	ready atomic.Bool // the last phase was asked for
 }
 
-func (a *asked) Reached(context.Context, string, string, instance.Phase, string) error {
+func (a *asked) Reached(_ context.Context, _, _ string, phase instance.Phase, _ string) error {
 	a.times.Add(1)
+	a.ready.CompareAndSwap(false, phase == instance.PhaseReady)
 	return nil // already recorded
 }
 
@@ -168,7 +170,7 @@ func TestPhaseFloodAsksTheStoreSeldom(t *testing.T) {
 		tunnel.mu.Lock()
 		defer tunnel.mu.Unlock()
 		last := len(tunnel.reports) - 1
-		return last >= 0 && tunnel.reports[last].phase.Phase == "ready"
+		return m.ready.Load() || last >= 0 && tunnel.reports[last].phase.Phase == "ready" // a slow machine has sent it on already
 	})
 	t.Logf("%d lines, the store was asked %d times", linesBurst-9, m.times.Load())
 	if most := reportsBurst + reportsPerSecond*int64(time.Since(began)/time.Second+1); m.times.Load() > most {
