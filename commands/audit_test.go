@@ -34,14 +34,14 @@ func TestAudit(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if n := len(w.said(t, "audit.log_in_failed")); n != 3 || w.Last(t) != before+1 {
+		if n := len(w.dataOf(t, "audit.log_in_failed")); n != 3 || w.Last(t) != before+1 {
 			t.Errorf("got %d failed log-ins, %d events for an unknown address and a good log-in, want n == 3 and w.Last(t) == %v", n, w.Last(t)-before, before+1)
 		}
 		if _, err := w.Accounts.ChangePassword(t.Context(), o, "wrong horse", "another horse", nil); !errors.Is(err, commands.ErrWrongPassword) {
 			t.Errorf("got %v, want error %v", err, commands.ErrWrongPassword)
 		}
 		wrong(500, "ada@example.org")
-		if n := len(w.said(t, "audit.log_in_failed")); n != audit.PerHour {
+		if n := len(w.dataOf(t, "audit.log_in_failed")); n != audit.PerHour {
 			t.Errorf("%d events of a flood, want %d", n, audit.PerHour)
 		}
 		// Without keys nothing is handed out.
@@ -53,7 +53,7 @@ func TestAudit(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if n := len(w.said(t, "audit.keys_handed_out")); n != 1 {
+		if n := len(w.dataOf(t, "audit.keys_handed_out")); n != 1 {
 			t.Errorf("got %d events for one hand-out, want 1", n)
 		}
 	})
@@ -76,7 +76,7 @@ func TestAuditOutlastsTheStore(t *testing.T) {
 		}
 		w.Refuse.Store(false)
 		time.Sleep(time.Minute)
-		if n := len(w.said(t, "audit.diagnostics_read")); n != audit.PerHour {
+		if n := len(w.dataOf(t, "audit.diagnostics_read")); n != audit.PerHour {
 			t.Errorf("%d events, want %d", n, audit.PerHour)
 		}
 	})
@@ -94,15 +94,15 @@ func TestAuditOfAnotherAccount(t *testing.T) {
 		a.LogInFailed("ada")
 		go func() { _ = a.Run(t.Context()) }()
 		time.Sleep(time.Minute)
-		if n := len(w.said(t, "audit.log_in_failed")); n != 1 {
+		if n := len(w.dataOf(t, "audit.log_in_failed")); n != 1 {
 			t.Errorf("%d of ada's events, want 1", n)
 		}
-		if n := len(w.said(t, "audit.diagnostics_read")); n != audit.PerHour {
+		if n := len(w.dataOf(t, "audit.diagnostics_read")); n != audit.PerHour {
 			t.Errorf("%d of eve's events, want %d", n, audit.PerHour)
 		}
 		a.DiagnosticsRead("bob", "01MACHINE", "log") // the written notes made room
 		time.Sleep(time.Second)
-		if n := len(w.said(t, "audit.diagnostics_read")); n != audit.PerHour+1 {
+		if n := len(w.dataOf(t, "audit.diagnostics_read")); n != audit.PerHour+1 {
 			t.Errorf("%d events, want %d", n, audit.PerHour+1)
 		}
 	})

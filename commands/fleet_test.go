@@ -52,8 +52,8 @@ func (w *world) count(t testing.TB, limit int) *commands.Fleet {
 	return f
 }
 
-// said returns the data of the log's events of a type.
-func (w *world) said(t testing.TB, typ string) (data []string) {
+// dataOf returns the data of the log's events of a type.
+func (w *world) dataOf(t testing.TB, typ string) (data []string) {
 	t.Helper()
 	for e, err := range w.ReadAll(t.Context(), 0) {
 		if err != nil {
@@ -84,7 +84,7 @@ func TestNoCeilingNoStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, typ := range []string{"fleet.grown", "fleet.shrunk", "fleet.counted"} {
-		if got := w.said(t, typ); len(got) > 0 {
+		if got := w.dataOf(t, typ); len(got) > 0 {
 			t.Errorf("%s: got %v, want none", typ, got)
 		}
 	}
@@ -100,7 +100,7 @@ func TestCeiling(t *testing.T) {
 		t.Errorf("before the count: got %v, want code \"fleet_not_counted\"", err)
 	}
 	f := w.count(t, 3)
-	if got := w.said(t, "fleet.counted"); len(got) > 0 {
+	if got := w.dataOf(t, "fleet.counted"); len(got) > 0 {
 		t.Errorf("after a count of nothing: got %v, want no event", got)
 	}
 	first := w.mustCreate(t, ada)
@@ -137,7 +137,7 @@ func TestCeilingTurnedOn(t *testing.T) {
 		ids = append(ids, w.mustCreate(t, o))
 	}
 	w.count(t, 100)
-	if got := w.said(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":5}` {
+	if got := w.dataOf(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":5}` {
 		t.Fatalf("got counted events %v, want len(got) == 1 and got[0] == %v", got, `{"count":5}`)
 	}
 	// Without the limit two instances end uncounted; then it is turned on again.
@@ -162,7 +162,7 @@ func TestCeilingTurnedOn(t *testing.T) {
 	if err := again.Count(t.Context(), w.Log); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.said(t, "fleet.counted"); looks != 2 || len(got) != 3 || got[2] != `{"count":5}` {
+	if got := w.dataOf(t, "fleet.counted"); looks != 2 || len(got) != 3 || got[2] != `{"count":5}` {
 		t.Errorf("counted %v in %d looks, want 5 in 2", got, looks)
 	}
 	// The count waits for a read model that is behind.
@@ -201,7 +201,7 @@ func TestCountOfABusyLog(t *testing.T) {
 	if err := f.Count(t.Context(), w.Log); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.said(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":1}` {
+	if got := w.dataOf(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":1}` {
 		t.Errorf("got counted events %v, want len(got) == 1 and got[0] == %v", got, `{"count":1}`)
 	}
 }

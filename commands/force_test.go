@@ -107,7 +107,7 @@ func TestForce(t *testing.T) {
 	if out, err := w.Instances.Terminate(ctx, ada, id); err != nil || out.Answer.Status != instance.StatusTerminated {
 		t.Errorf("its owner terminates it: got %+v, %v, want no error and out.Answer.Status == %v", out, err, instance.StatusTerminated)
 	}
-	if got := w.said(t, "fleet.shrunk"); len(got) != 1 {
+	if got := w.dataOf(t, "fleet.shrunk"); len(got) != 1 {
 		t.Errorf("room given back: got %v, want one event", got)
 	}
 	head := w.Last(t)
@@ -130,7 +130,7 @@ func TestForceWithoutAnOwner(t *testing.T) {
 	if err != nil || done.Account != "" || done.Released || done.Already {
 		t.Fatalf("got %+v, %v, want no error, done.Account empty, done.Released false and done.Already false", done, err)
 	}
-	if got := w.said(t, "instance.terminated"); len(got) != 1 || got[0] != `{"by":"operator"}` {
+	if got := w.dataOf(t, "instance.terminated"); len(got) != 1 || got[0] != `{"by":"operator"}` {
 		t.Errorf("got %v, want len(got) == 1 and got[0] == %v", got, `{"by":"operator"}`)
 	}
 }
@@ -200,7 +200,7 @@ func TestForceBesideTheSaga(t *testing.T) {
 	if done, err := f.Terminate(t.Context(), id); err != nil || !done.Already {
 		t.Errorf("got %+v, %v, want no error and done.Already", done, err)
 	}
-	if got := w.said(t, "instance.terminated"); len(got) != 1 {
+	if got := w.dataOf(t, "instance.terminated"); len(got) != 1 {
 		t.Errorf("got %d ends, %v, want 1", len(got), got)
 	}
 }

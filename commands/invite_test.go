@@ -122,8 +122,8 @@ func TestInvitationIsUsedOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if in.Load() != 1 || len(w.said(t, "account.signed_up")) != 1 || len(w.said(t, "email.claimed")) != 1 || w.Vault.Count() != 1 {
-		t.Errorf("got %d sign-ups, %d accounts, %d addresses, %d data keys, want in.Load() == 1, len(w.said(t, \"account.signed_up\")) == 1, len(w.said(t, \"email.claimed\")) == 1 and w.Vault.Count() == 1", in.Load(), len(w.said(t, "account.signed_up")), len(w.said(t, "email.claimed")), w.Vault.Count())
+	if in.Load() != 1 || len(w.dataOf(t, "account.signed_up")) != 1 || len(w.dataOf(t, "email.claimed")) != 1 || w.Vault.Count() != 1 {
+		t.Errorf("got %d sign-ups, %d accounts, %d addresses, %d data keys, want in.Load() == 1, len(w.dataOf(t, \"account.signed_up\")) == 1, len(w.dataOf(t, \"email.claimed\")) == 1 and w.Vault.Count() == 1", in.Load(), len(w.dataOf(t, "account.signed_up")), len(w.dataOf(t, "email.claimed")), w.Vault.Count())
 	}
 }
 

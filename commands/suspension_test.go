@@ -108,7 +108,7 @@ func TestSuspension(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := w.said(t, "account.suspended"); len(got) != 1 || got[0] != `{"reason":"spam"}` {
+	if got := w.dataOf(t, "account.suspended"); len(got) != 1 || got[0] != `{"reason":"spam"}` {
 		t.Errorf("suspended: got %v, want len(got) == 1 and got[0] == %v", got, `{"reason":"spam"}`)
 	}
 
@@ -198,7 +198,7 @@ func TestSuspendedMeanwhile(t *testing.T) {
 			if w.Looked != nil {
 				t.Fatalf("got no call of Looked, want one")
 			}
-			ended := len(w.said(t, "session.ended"))
+			ended := len(w.dataOf(t, "session.ended"))
 			if ended != 1 {
 				t.Errorf("%d sessions ended, want the one that just began or was refreshed", ended)
 			}
