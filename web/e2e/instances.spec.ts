@@ -85,7 +85,7 @@ test("a desktop can be created, renamed, stopped, started, examined and terminat
   await expect(page.getByText("This desktop is terminated")).toBeVisible();
   await look(page, "terminated");
   await page.goto(`/app/desktops/${id}/about`);
-  await expect(page.getByText("The desktop is terminated.")).toBeVisible();
+  await expect(page.getByText("The desktop was terminated.")).toBeVisible();
   await look(page, "terminated-history");
 });
 

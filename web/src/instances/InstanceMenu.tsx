@@ -72,8 +72,8 @@ export function InstanceMenu({ instance: i, withStop }: { instance: Instance; wi
           toast({ title: `${i.name} is being terminated`, detail: "Its history is kept." });
         }}
       >
-        The machine and everything on its disk are deleted. This cannot be undone. To keep it and pay less, stop it
-        instead.
+        This deletes the machine and everything on its disk. It cannot be undone. To keep the desktop and pay less, stop
+        it instead.
       </ConfirmDialog>
     </>
   );
