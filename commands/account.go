@@ -32,7 +32,8 @@ var (
 
 // Passwords hashes passwords and compares them.
 type Passwords interface {
-	// Check returns a *domain.Error for a password that is too short, too long, too common or made of the e-mail address.
+	// Check returns a *domain.Error for a password that is too short, too long, too common or made of the e-mail
+	// address.
 	Check(password, email string) error
 	Hash(ctx context.Context, password string) ([]byte, error)
 	// Compare takes as long for a nil hash as for a wrong password.

@@ -99,7 +99,7 @@ func TestSignUpInParallel(t *testing.T) {
 	}
 }
 
-// Whoever is a moment late leaves nothing behind, not even a data key.
+// A sign-up that loses the race leaves nothing behind, not even a data key.
 func TestSignUpLosesTheRace(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
@@ -110,7 +110,7 @@ func TestSignUpLosesTheRace(t *testing.T) {
 	}
 }
 
-// Where nobody knows whether the account exists, its key must stay: it may be needed.
+// If it is unknown whether the account exists, its key must stay: it may be needed.
 func TestSignUpWithUnknownOutcomeKeepsItsKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
@@ -208,7 +208,7 @@ func TestEndSession(t *testing.T) {
 		}
 	}
 	if _, err := w.Accounts.EndSession(ctx, commands.Origin{}, "01NOTHING", session.Revoked); !errors.Is(err, commands.ErrNoSession) {
-		t.Errorf("nobody's: got %v, want error %v", err, commands.ErrNoSession)
+		t.Errorf("no such session: got %v, want error %v", err, commands.ErrNoSession)
 	}
 	if w.Last(t) != head {
 		t.Errorf("a foreign session was written to: got %v, want %v", w.Last(t), head)
@@ -247,7 +247,8 @@ func TestRefreshInParallel(t *testing.T) {
 			t.Fatalf("two leaves: got %+v and %+v, want l == %v and l.Generation == 2", leaves[0], l, leaves[0])
 		}
 	}
-	// The tab that was a moment late has the leaf; one that comes after the grace is a thief or was robbed.
+	// The tab that was slightly late has the leaf. A client that comes after the grace is a thief, or its token was
+	// stolen.
 	w.Clock.Advance(session.Grace)
 	if got, err := w.Accounts.Refresh(t.Context(), o, login.Session, login.Leaf.TokenID, "browser"); err != nil || got.Leaf != leaves[0] {
 		t.Errorf("in grace: got %+v, %v, want no error and got.Leaf == %v", got, err, leaves[0])
@@ -264,8 +265,8 @@ func TestRefreshInParallel(t *testing.T) {
 	}
 }
 
-// Tabs that refresh again and again with what they have, beside a thief with the first token: at
-// no time are two leaves good, and the theft ends the family.
+// Several tabs refresh repeatedly, while a thief uses the first token. Two leaves are never valid at the same time, and
+// the theft ends the family.
 func TestRefreshStress(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)

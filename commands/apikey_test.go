@@ -77,7 +77,7 @@ func (w *world) environment(t *testing.T, account string, want map[string]string
 	}
 }
 
-// Each key is sealed for the version it got, also when many are stored at the same moment.
+// Each key is sealed for its version, even if many are stored at the same time.
 func TestKeysInParallel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
@@ -94,7 +94,7 @@ func TestKeysInParallel(t *testing.T) {
 	w.environment(t, o.Account, map[string]string{"OPENAI_API_KEY": "sk-parallel-1"})
 }
 
-// Swapping the ciphertext of two versions, providers or accounts must not go unnoticed.
+// Swapped ciphertexts of two versions, providers or accounts must be noticed.
 func TestSwappedKeysDoNotOpen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
@@ -133,7 +133,7 @@ func TestSwappedKeysDoNotOpen(t *testing.T) {
 	}
 }
 
-// swapping is a store in which somebody changed one ciphertext for another.
+// swapping is a store in which one ciphertext was replaced by another.
 type swapping struct {
 	eventstore.Store
 	from, to []byte

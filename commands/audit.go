@@ -87,7 +87,8 @@ func (a *Audit) written(n note) {
 	}
 }
 
-// Run writes the notes until ctx ends, and retries each until the log accepts it. Notes that wait when ctx ends are lost.
+// Run writes the notes until ctx ends, and retries each until the log accepts it. Notes that wait when ctx ends are
+// lost.
 func (a *Audit) Run(ctx context.Context) error {
 	for {
 		select {

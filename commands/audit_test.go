@@ -34,17 +34,17 @@ func TestAudit(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if n := len(w.said(t, "audit.log_in_failed")); n != 3 || w.Last(t) != before+1 {
+		if n := len(w.dataOf(t, "audit.log_in_failed")); n != 3 || w.Last(t) != before+1 {
 			t.Errorf("got %d failed log-ins, %d events for an unknown address and a good log-in, want n == 3 and w.Last(t) == %v", n, w.Last(t)-before, before+1)
 		}
 		if _, err := w.Accounts.ChangePassword(t.Context(), o, "wrong horse", "another horse", nil); !errors.Is(err, commands.ErrWrongPassword) {
 			t.Errorf("got %v, want error %v", err, commands.ErrWrongPassword)
 		}
 		wrong(500, "ada@example.org")
-		if n := len(w.said(t, "audit.log_in_failed")); n != audit.PerHour {
+		if n := len(w.dataOf(t, "audit.log_in_failed")); n != audit.PerHour {
 			t.Errorf("%d events of a flood, want %d", n, audit.PerHour)
 		}
-		// Keys that do not exist go nowhere.
+		// Without keys nothing is handed out.
 		w.environment(t, o.Account, map[string]string{})
 		if _, err := w.Keys.Store(t.Context(), o, "openai", "sk-0123456789abcdef", false); err != nil {
 			t.Fatal(err)
@@ -53,13 +53,13 @@ func TestAudit(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if n := len(w.said(t, "audit.keys_handed_out")); n != 1 {
+		if n := len(w.dataOf(t, "audit.keys_handed_out")); n != 1 {
 			t.Errorf("got %d events for one hand-out, want 1", n)
 		}
 	})
 }
 
-// A log that cannot be written costs no request anything, and what was noted is written once it can.
+// While the log cannot be written, requests are not delayed. The notes are written once it can.
 func TestAuditOutlastsTheStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestAuditOutlastsTheStore(t *testing.T) {
 		a := commands.NewAudit(w.Log, slog.New(slog.DiscardHandler))
 		go func() { _ = a.Run(t.Context()) }()
 		w.Refuse.Store(true)
-		for range 5000 { // more than may wait
+		for range 5000 { // more than can wait
 			a.DiagnosticsRead("me", "01MACHINE", "log")
 		}
 		time.Sleep(time.Minute)
@@ -76,13 +76,13 @@ func TestAuditOutlastsTheStore(t *testing.T) {
 		}
 		w.Refuse.Store(false)
 		time.Sleep(time.Minute)
-		if n := len(w.said(t, "audit.diagnostics_read")); n != audit.PerHour {
+		if n := len(w.dataOf(t, "audit.diagnostics_read")); n != audit.PerHour {
 			t.Errorf("%d events, want %d", n, audit.PerHour)
 		}
 	})
 }
 
-// A flood of one account's notes leaves room for another's, while both wait for the log.
+// A flood of notes for one account leaves room for another account, while both wait for the log.
 func TestAuditOfAnotherAccount(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -94,15 +94,15 @@ func TestAuditOfAnotherAccount(t *testing.T) {
 		a.LogInFailed("ada")
 		go func() { _ = a.Run(t.Context()) }()
 		time.Sleep(time.Minute)
-		if n := len(w.said(t, "audit.log_in_failed")); n != 1 {
+		if n := len(w.dataOf(t, "audit.log_in_failed")); n != 1 {
 			t.Errorf("%d of ada's events, want 1", n)
 		}
-		if n := len(w.said(t, "audit.diagnostics_read")); n != audit.PerHour {
+		if n := len(w.dataOf(t, "audit.diagnostics_read")); n != audit.PerHour {
 			t.Errorf("%d of eve's events, want %d", n, audit.PerHour)
 		}
-		a.DiagnosticsRead("bob", "01MACHINE", "log") // what was written makes room
+		a.DiagnosticsRead("bob", "01MACHINE", "log") // the written notes made room
 		time.Sleep(time.Second)
-		if n := len(w.said(t, "audit.diagnostics_read")); n != audit.PerHour+1 {
+		if n := len(w.dataOf(t, "audit.diagnostics_read")); n != audit.PerHour+1 {
 			t.Errorf("%d events, want %d", n, audit.PerHour+1)
 		}
 	})

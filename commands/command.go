@@ -109,6 +109,14 @@ func (l Log) stamp(o Origin) eventstore.Stamp {
 	}}
 }
 
+// Vault seals personal data under the account's own key.
+type Vault interface {
+	NewKey(ctx context.Context, account string) error
+	DropKey(ctx context.Context, account string) error
+	Seal(ctx context.Context, account, label string, plain []byte) ([]byte, error)
+	Open(ctx context.Context, account, label string, sealed []byte) ([]byte, error)
+}
+
 // Outcome is a command's answer. Answer must not contain personal data: the receipt in the log keeps it.
 type Outcome[A any] struct {
 	Answer   A

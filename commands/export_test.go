@@ -19,7 +19,7 @@ func folder[S, E, C any](dir string, a eventstore.Aggregate[S, E, C]) Folder {
 		}}
 }
 
-// Folds are all aggregates.
+// Folds lists all aggregates.
 var Folds = []Folder{
 	folder("account", accounts), folder("claim", claims), folder("session", sessions), folder("apikey", apikeys),
 	folder("instance", instances), folder("quota", quotas), folder("invite", invites), folder("fleet", fleets), folder("audit", audits),

@@ -112,7 +112,7 @@ func (f *Fleet) add(ctx context.Context, u *eventstore.Unit, id string) error {
 	return err
 }
 
-// remove gives an instance's room back.
+// remove releases an instance's room.
 func (f *Fleet) remove(ctx context.Context, u *eventstore.Unit, id string) error {
 	if f == nil {
 		return nil

@@ -41,7 +41,7 @@ func living(store eventstore.Store) func(context.Context) ([]string, int64, erro
 	}
 }
 
-// count gives the world a ceiling and counts what is there.
+// count gives the world a limit and counts its instances.
 func (w *world) count(t testing.TB, limit int) *commands.Fleet {
 	t.Helper()
 	f := &commands.Fleet{Limit: limit, Live: living(w.Store), Logger: slog.New(slog.DiscardHandler)}
@@ -52,8 +52,8 @@ func (w *world) count(t testing.TB, limit int) *commands.Fleet {
 	return f
 }
 
-// said returns the data of the log's events of a type.
-func (w *world) said(t testing.TB, typ string) (data []string) {
+// dataOf returns the data of the log's events of a type.
+func (w *world) dataOf(t testing.TB, typ string) (data []string) {
 	t.Helper()
 	for e, err := range w.ReadAll(t.Context(), 0) {
 		if err != nil {
@@ -84,7 +84,7 @@ func TestNoCeilingNoStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, typ := range []string{"fleet.grown", "fleet.shrunk", "fleet.counted"} {
-		if got := w.said(t, typ); len(got) > 0 {
+		if got := w.dataOf(t, typ); len(got) > 0 {
 			t.Errorf("%s: got %v, want none", typ, got)
 		}
 	}
@@ -100,7 +100,7 @@ func TestCeiling(t *testing.T) {
 		t.Errorf("before the count: got %v, want code \"fleet_not_counted\"", err)
 	}
 	f := w.count(t, 3)
-	if got := w.said(t, "fleet.counted"); len(got) > 0 {
+	if got := w.dataOf(t, "fleet.counted"); len(got) > 0 {
 		t.Errorf("after a count of nothing: got %v, want no event", got)
 	}
 	first := w.mustCreate(t, ada)
@@ -127,7 +127,7 @@ func TestCeiling(t *testing.T) {
 	}
 }
 
-// TestCeilingTurnedOn counts what was there before, while a replica that knows the ceiling goes on.
+// TestCeilingTurnedOn counts the instances from before the limit, while a replica with the limit keeps working.
 func TestCeilingTurnedOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(20)
@@ -137,10 +137,10 @@ func TestCeilingTurnedOn(t *testing.T) {
 		ids = append(ids, w.mustCreate(t, o))
 	}
 	w.count(t, 100)
-	if got := w.said(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":5}` {
+	if got := w.dataOf(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":5}` {
 		t.Fatalf("got counted events %v, want len(got) == 1 and got[0] == %v", got, `{"count":5}`)
 	}
-	// Without the ceiling two end unsaid; then it is on again.
+	// Without the limit two instances end uncounted; then it is turned on again.
 	w.Instances.Fleet = nil
 	for _, id := range ids[:2] {
 		if _, err := w.Instances.Terminate(t.Context(), o, id); err != nil {
@@ -150,7 +150,7 @@ func TestCeilingTurnedOn(t *testing.T) {
 	other := w.count(t, 100)
 	again, looks := &commands.Fleet{Limit: 100, Logger: slog.New(slog.DiscardHandler)}, 0
 	w.Instances.Fleet = nil
-	w.mustCreate(t, o) // unsaid, so there is something to write
+	w.mustCreate(t, o) // uncounted, so the next count differs
 	again.Live = func(ctx context.Context) ([]string, int64, error) {
 		ids, position, err := living(w.Store)(ctx)
 		if looks++; looks == 1 {
@@ -162,10 +162,10 @@ func TestCeilingTurnedOn(t *testing.T) {
 	if err := again.Count(t.Context(), w.Log); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.said(t, "fleet.counted"); looks != 2 || len(got) != 3 || got[2] != `{"count":5}` {
+	if got := w.dataOf(t, "fleet.counted"); looks != 2 || len(got) != 3 || got[2] != `{"count":5}` {
 		t.Errorf("counted %v in %d looks, want 5 in 2", got, looks)
 	}
-	// A read model that is behind is waited for.
+	// The count waits for a read model that is behind.
 	behind, calls := &commands.Fleet{Limit: 9, Logger: slog.New(slog.DiscardHandler)}, make(chan int64, 100)
 	var n atomic.Int64
 	behind.Live = func(ctx context.Context) ([]string, int64, error) {
@@ -187,7 +187,7 @@ func TestCeilingTurnedOn(t *testing.T) {
 	}
 }
 
-// TestCountOfABusyLog has a read model that follows, and is never at the head.
+// TestCountOfABusyLog counts with a read model that follows the log but never reaches its head.
 func TestCountOfABusyLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
@@ -201,13 +201,13 @@ func TestCountOfABusyLog(t *testing.T) {
 	if err := f.Count(t.Context(), w.Log); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.said(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":1}` {
+	if got := w.dataOf(t, "fleet.counted"); len(got) != 1 || got[0] != `{"count":1}` {
 		t.Errorf("got counted events %v, want len(got) == 1 and got[0] == %v", got, `{"count":1}`)
 	}
 }
 
-// TestCeilingUnderConcurrency has the customers of two replicas want what only three can have, and
-// then more of them want what all can have: the one stream that they all write to makes nobody fail.
+// TestCeilingUnderConcurrency lets the customers of two replicas compete for three places, and then for enough places
+// for all. They all write to one stream, and no request may fail because of that.
 func TestCeilingUnderConcurrency(t *testing.T) {
 	t.Parallel()
 	url, newID := pgtest.New(t), commandstest.NewIDs()

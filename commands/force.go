@@ -13,8 +13,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// Force terminates an instance for an operator, without the saga and without the instance's own events, of which one may
-// be damaged. It finds the machines by their tags.
+// Force terminates an instance for an operator, without the saga and without the instance's own events, of which one
+// may be damaged. It finds the machines by their tags.
 type Force struct {
 	Log
 	Cloud machines.Inventory

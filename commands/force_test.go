@@ -16,22 +16,22 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// shelf is a cloud that holds machines and takes them down, one look later.
-type shelf struct {
+// fakeCloud is a cloud with machines. After Terminate, one more Describe lists them as before.
+type fakeCloud struct {
 	machines.Cloud
 	mu       sync.Mutex
 	machines []machines.Tagged
 	ended    []string
-	late     map[string]bool // told to terminate, and not gone yet
+	late     map[string]bool // being terminated
 }
 
-func (s *shelf) List(context.Context) ([]machines.Tagged, error) {
+func (s *fakeCloud) List(context.Context) ([]machines.Tagged, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.machines), nil
 }
 
-func (s *shelf) Terminate(_ context.Context, id string) error {
+func (s *fakeCloud) Terminate(_ context.Context, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = append(s.ended, id)
@@ -39,7 +39,7 @@ func (s *shelf) Terminate(_ context.Context, id string) error {
 	return nil
 }
 
-func (s *shelf) Describe(_ context.Context, ids []string) (list []machines.Machine, err error) {
+func (s *fakeCloud) Describe(_ context.Context, ids []string) (list []machines.Machine, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.machines {
@@ -55,7 +55,7 @@ func (s *shelf) Describe(_ context.Context, ids []string) (list []machines.Machi
 	return list, nil
 }
 
-// damage appends an event to an instance's stream that nobody can read.
+// damage appends an unreadable event to an instance's stream.
 func (w *world) damage(t testing.TB, id string) {
 	t.Helper()
 	stream := eventstore.StreamID{Aggregate: "instance", ID: id}
@@ -70,8 +70,8 @@ func (w *world) damage(t testing.TB, id string) {
 	}
 }
 
-func (w *world) force(machines ...machines.Tagged) (*commands.Force, *shelf) {
-	s := &shelf{Cloud: w.Instances.Cloud, machines: machines, late: map[string]bool{}}
+func (w *world) force(machines ...machines.Tagged) (*commands.Force, *fakeCloud) {
+	s := &fakeCloud{Cloud: w.Instances.Cloud, machines: machines, late: map[string]bool{}}
 	return &commands.Force{Log: w.Instances.Log, Cloud: s, Every: 1, Owner: func(context.Context, string) (string, error) { return "", nil }}, s
 }
 
@@ -79,8 +79,8 @@ func tagged(machine, id, token string) machines.Tagged {
 	return machines.Tagged{Machine: machines.Machine{ID: machine, Seen: instance.SeenRunning}, Instance: id, Attempt: 1, Token: token}
 }
 
-// TestForce takes an instance down whose events cannot be read: its owner, the quota and the ceiling
-// are found all the same, and the log can be read again afterwards.
+// TestForce terminates an instance whose events cannot be read. Its owner, the quota and the limit are found
+// nevertheless, and the stream can be read again afterwards.
 func TestForce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1)
@@ -92,7 +92,7 @@ func TestForce(t *testing.T) {
 	if _, err := w.Instances.Terminate(ctx, ada, id); err == nil || commandstest.Code(err) != "" {
 		t.Fatalf("terminate a damaged instance: got %v, want an error and no code", err)
 	}
-	f, cloud := w.force(tagged("m-1", id, id+"-1"), tagged("m-2", id, "somebody's copy"), tagged("m-3", "01OTHER", "01OTHER-1"))
+	f, cloud := w.force(tagged("m-1", id, id+"-1"), tagged("m-2", id, "another token"), tagged("m-3", "01OTHER", "01OTHER-1"))
 	done, err := f.Terminate(ctx, id)
 	if err != nil || !slices.Equal(done.Machines, []string{"m-1"}) || !slices.Equal(done.Foreign, []string{"m-2"}) || done.Account != ada.Account || !done.Released || done.Already {
 		t.Fatalf("got %+v, %v, want no error, done.Machines == %v, done.Foreign == %v, done.Account == %v, done.Released and done.Already false", done, err, []string{"m-1"}, []string{"m-2"}, ada.Account)
@@ -107,7 +107,7 @@ func TestForce(t *testing.T) {
 	if out, err := w.Instances.Terminate(ctx, ada, id); err != nil || out.Answer.Status != instance.StatusTerminated {
 		t.Errorf("its owner terminates it: got %+v, %v, want no error and out.Answer.Status == %v", out, err, instance.StatusTerminated)
 	}
-	if got := w.said(t, "fleet.shrunk"); len(got) != 1 {
+	if got := w.dataOf(t, "fleet.shrunk"); len(got) != 1 {
 		t.Errorf("room given back: got %v, want one event", got)
 	}
 	head := w.Last(t)
@@ -120,7 +120,7 @@ func TestForce(t *testing.T) {
 	}
 }
 
-// TestForceWithoutAnOwner has the very first event damaged, and nothing else that says whose it is.
+// TestForceWithoutAnOwner terminates an instance whose first event is damaged and whose owner is unknown.
 func TestForceWithoutAnOwner(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1)
@@ -130,12 +130,12 @@ func TestForceWithoutAnOwner(t *testing.T) {
 	if err != nil || done.Account != "" || done.Released || done.Already {
 		t.Fatalf("got %+v, %v, want no error, done.Account empty, done.Released false and done.Already false", done, err)
 	}
-	if got := w.said(t, "instance.terminated"); len(got) != 1 || got[0] != `{"by":"operator"}` {
+	if got := w.dataOf(t, "instance.terminated"); len(got) != 1 || got[0] != `{"by":"operator"}` {
 		t.Errorf("got %v, want len(got) == 1 and got[0] == %v", got, `{"by":"operator"}`)
 	}
 }
 
-// TestForceOfWhatIsWell ends what the saga is at work on: a machine that comes late is taken down.
+// TestForceOfWhatIsWell terminates an instance while the saga works on it. A machine that appears later is terminated.
 func TestForceOfWhatIsWell(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1)
@@ -155,7 +155,7 @@ func TestForceOfWhatIsWell(t *testing.T) {
 	}
 }
 
-// TestReconcilerEndsLateMachinesOfTheForced finds a machine that a launch made after all.
+// TestReconcilerEndsLateMachinesOfTheForced finds a machine that a late launch made.
 func TestReconcilerEndsLateMachinesOfTheForced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1)
@@ -175,7 +175,7 @@ func TestReconcilerEndsLateMachinesOfTheForced(t *testing.T) {
 	}
 }
 
-// versions calls before ahead of the second look at a version.
+// versions calls before, ahead of the second read of a version.
 type versions struct {
 	eventstore.Store
 	looks  int
@@ -189,7 +189,7 @@ func (v *versions) Version(ctx context.Context, s eventstore.StreamID) (int64, e
 	return v.Store.Version(ctx, s)
 }
 
-// TestForceBesideTheSaga has the saga end the instance while the operator's word is being written.
+// TestForceBesideTheSaga lets the saga end the instance while the operator's termination is being recorded.
 func TestForceBesideTheSaga(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1)
@@ -200,7 +200,7 @@ func TestForceBesideTheSaga(t *testing.T) {
 	if done, err := f.Terminate(t.Context(), id); err != nil || !done.Already {
 		t.Errorf("got %+v, %v, want no error and done.Already", done, err)
 	}
-	if got := w.said(t, "instance.terminated"); len(got) != 1 {
+	if got := w.dataOf(t, "instance.terminated"); len(got) != 1 {
 		t.Errorf("got %d ends, %v, want 1", len(got), got)
 	}
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
-	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // Guests are the commands of the machines' guests.
@@ -47,15 +46,15 @@ func (c *Guests) Guest(ctx context.Context, id string) (publicKey []byte, accoun
 	return s.PublicKey, s.Account, nil
 }
 
-// Reached records the phase that the machine's boot has reached, up to instance.PhaseReady. Phases only advance within a
-// boot; a repeated or late one changes nothing.
+// Reached records the phase that the machine's boot has reached, up to instance.PhaseReady. Phases only advance within
+// a boot; a repeated or late one changes nothing.
 func (c *Guests) Reached(ctx context.Context, id, boot string, phase instance.Phase, detail string) error {
 	_, err := c.ExecuteInstance(ctx, id, instance.ReachPhase{Boot: clip(boot, 64), Phase: phase, Detail: clip(detail, 200), At: c.Now()})
 	return err
 }
 
-// Versions records the versions of what the machine runs, by name. Known versions change nothing, and neither do reports
-// beyond instance.MaxReports.
+// Versions records the versions of what the machine runs, by name. Known versions change nothing, and neither do
+// reports beyond instance.MaxReports.
 func (c *Guests) Versions(ctx context.Context, id, boot string, versions map[string]string) error {
 	_, err := c.ExecuteInstance(ctx, id, instance.ReportVersions{Boot: clip(boot, 64), Versions: versions, At: c.Now()})
 	return err
@@ -68,30 +67,4 @@ func (c *Guests) Keys(ctx context.Context, account, id string) (map[string]strin
 		c.Audit.KeysHandedOut(account, id)
 	}
 	return env, err
-}
-
-// Instance returns an instance's current state. It may belong to any account, or not exist.
-func (l Log) Instance(ctx context.Context, id string) (instance.State, error) {
-	return instances.Fold(ctx, l.Store, id)
-}
-
-// ExecuteInstance executes a command that no user sent: an observation, or a step of the saga. The result is zero if it
-// changed nothing.
-func (l Log) ExecuteInstance(ctx context.Context, id string, cmd instance.Command) (eventstore.Result, error) {
-	return l.executeIf(ctx, id, cmd, func(instance.State) error { return nil })
-}
-
-// executeIf is ExecuteInstance if allowed returns nil for the state.
-func (l Log) executeIf(ctx context.Context, id string, cmd instance.Command, allowed func(instance.State) error) (eventstore.Result, error) {
-	return eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		s, err := instances.Load(ctx, u, id)
-		if err != nil {
-			return nil, err
-		}
-		if err := allowed(s); err != nil {
-			return nil, err
-		}
-		_, err = l.executeInstance(ctx, u, id, s, cmd)
-		return nil, err
-	})
 }

@@ -73,7 +73,7 @@ func TestEnrol(t *testing.T) {
 	if public, account, err := w.Guests.Guest(t.Context(), id); err != nil || account != o.Account || !bytes.Equal(public, key) {
 		t.Errorf("got %x of %s, %v, want no error, account == %v and public == %v", public, account, err, o.Account, key)
 	}
-	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.Clock.Now()})
+	w.execute(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.Clock.Now()})
 	if _, _, err := w.Guests.Guest(t.Context(), id); !errors.Is(err, instance.ErrGone) {
 		t.Errorf("after the end: got %v, want error %v", err, instance.ErrGone)
 	}
@@ -91,7 +91,7 @@ func TestEnrolTooLate(t *testing.T) {
 	}
 }
 
-// Two machines with one token: one owns the instance, the other is refused.
+// Of two machines with one token, one owns the instance and the other is refused.
 func TestEnrolInParallel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(9)
@@ -116,7 +116,7 @@ func TestEnrolInParallel(t *testing.T) {
 	}
 }
 
-// However often a machine says something new, the log takes a bounded number of it.
+// However often a machine reports new versions, the log accepts a bounded number of reports.
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(9)
@@ -173,7 +173,7 @@ func TestReached(t *testing.T) {
 	}
 }
 
-// No secret, e-mail address, password or name stands in clear in the log or its receipts.
+// No secret, e-mail address, password or name is in plain text in the log or its receipts.
 func TestCanaries(t *testing.T) {
 	t.Parallel()
 	w := newWorld(9)

@@ -22,14 +22,6 @@ var (
 	ErrName = &domain.Error{Kind: domain.Invalid, Code: "invalid_name", Msg: fmt.Sprintf("A name has 1 to %d characters, without control characters.", MaxName)}
 )
 
-// Vault seals personal data under the account's own key.
-type Vault interface {
-	NewKey(ctx context.Context, account string) error
-	DropKey(ctx context.Context, account string) error
-	Seal(ctx context.Context, account, label string, plain []byte) ([]byte, error)
-	Open(ctx context.Context, account, label string, sealed []byte) ([]byte, error)
-}
-
 // NameLabel returns what an instance's sealed name is bound to, in addition to its account.
 func NameLabel(instanceID string) string { return "instance-name|" + instanceID }
 
@@ -185,6 +177,32 @@ func (l Log) executeInstance(ctx context.Context, u *eventstore.Unit, id string,
 		return s, err
 	}
 	return s, l.Fleet.remove(ctx, u, id)
+}
+
+// Instance returns an instance's current state. It may belong to any account, or not exist.
+func (l Log) Instance(ctx context.Context, id string) (instance.State, error) {
+	return instances.Fold(ctx, l.Store, id)
+}
+
+// ExecuteInstance executes a command that no user sent: an observation, or a step of the saga. The result is zero if it
+// changed nothing.
+func (l Log) ExecuteInstance(ctx context.Context, id string, cmd instance.Command) (eventstore.Result, error) {
+	return l.executeIf(ctx, id, cmd, func(instance.State) error { return nil })
+}
+
+// executeIf is ExecuteInstance if allowed returns nil for the state.
+func (l Log) executeIf(ctx context.Context, id string, cmd instance.Command, allowed func(instance.State) error) (eventstore.Result, error) {
+	return eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		s, err := instances.Load(ctx, u, id)
+		if err != nil {
+			return nil, err
+		}
+		if err := allowed(s); err != nil {
+			return nil, err
+		}
+		_, err = l.executeInstance(ctx, u, id, s, cmd)
+		return nil, err
+	})
 }
 
 // Known reports whether the log has an instance.

@@ -52,7 +52,7 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// name opens the sealed name of an instance as the log has it.
+// name opens the sealed name of an instance from the log.
 func (w *world) name(t *testing.T, account, id string) string {
 	t.Helper()
 	var sealed []byte
@@ -119,7 +119,7 @@ func TestIdempotency(t *testing.T) {
 	}
 }
 
-// A command that was so already has its outcome too: it must not take effect when it is repeated later.
+// A command that changed nothing has an outcome as well: it must not take effect when it is repeated later.
 func TestEventlessCommandsKeepReceipts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(9)
@@ -138,7 +138,7 @@ func TestEventlessCommandsKeepReceipts(t *testing.T) {
 	}
 }
 
-// A refused command has had no outcome: once it is possible, the same key is accepted.
+// A refused command has no outcome: once it is possible, the same key is accepted.
 func TestRefusedCommandsKeepNoReceipt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(1)
@@ -195,7 +195,7 @@ func TestOutcomeUnknown(t *testing.T) {
 	o, _ := w.SignUp(t, "ada@example.org")
 	head := w.Last(t)
 	w.Lose = func(eventstore.Append) bool { return true }
-	for _, o := range []commands.Origin{with(o, "k"), o} { // a minted key knows as much
+	for _, o := range []commands.Origin{with(o, "k"), o} { // a generated key is as good
 		out, err := w.Instances.Create(t.Context(), o, "desk", "")
 		if err != nil || !out.Replayed || out.Answer.ID == "" || out.Position != w.Last(t) {
 			t.Errorf("got %+v, %v, want no error, out.Replayed, out.Answer.ID not empty and out.Position == %v", out, err, w.Last(t))
@@ -267,16 +267,16 @@ func TestSlotIsReleased(t *testing.T) {
 		t.Fatal(err)
 	}
 	full("terminating: there is a machine yet")
-	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.Clock.Now()})
+	w.execute(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.Clock.Now()})
 	id = w.runningInstance(t, o)
-	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.Clock.Now()}) // from outside: it failed
+	w.execute(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenGone, At: w.Clock.Now()}) // terminated outside: the instance failed
 	if s, _ := w.Instances.Find(t.Context(), o.Account, id); s.Status != instance.StatusFailed {
 		t.Errorf("got %+v, want s.Status == %v", s, instance.StatusFailed)
 	}
 	if _, err := w.Instances.Create(t.Context(), o, "", ""); err != nil {
 		t.Errorf("after a failure: got %v, want no error", err)
 	}
-	// Dismissing the failed one must not free the other's slot.
+	// Dismissing the failed instance must not release the other's slot.
 	if _, err := w.Instances.Terminate(t.Context(), o, id); err != nil {
 		t.Error(err)
 	}
@@ -333,7 +333,7 @@ func TestRename(t *testing.T) {
 	}
 }
 
-// runningInstance creates an instance and tells it what a saga and a cloud would.
+// runningInstance creates an instance and sends it the commands of a saga until it runs.
 func (w *world) runningInstance(t *testing.T, o commands.Origin) string {
 	t.Helper()
 	out, err := w.Instances.Create(t.Context(), o, "", "")
@@ -341,9 +341,9 @@ func (w *world) runningInstance(t *testing.T, o commands.Origin) string {
 		t.Fatal(err)
 	}
 	id := out.Answer.ID
-	w.tell(t, id, instance.Attempt{At: w.Clock.Now(), Spec: instance.Spec{ClientToken: id, TokenKey: "k1"}})
-	w.tell(t, id, instance.Launched{Attempt: 1, Machine: "m-" + id, At: w.Clock.Now()})
-	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenRunning, At: w.Clock.Now()})
+	w.execute(t, id, instance.Attempt{At: w.Clock.Now(), Spec: instance.Spec{ClientToken: id, TokenKey: "k1"}})
+	w.execute(t, id, instance.Launched{Attempt: 1, Machine: "m-" + id, At: w.Clock.Now()})
+	w.execute(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenRunning, At: w.Clock.Now()})
 	return id
 }
 
@@ -352,18 +352,18 @@ func (w *world) stop(t *testing.T, o commands.Origin, id string) {
 	if _, err := w.Instances.Stop(t.Context(), o, id); err != nil {
 		t.Fatal(err)
 	}
-	w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenStopped, At: w.Clock.Now()})
+	w.execute(t, id, instance.Observe{Machine: "m-" + id, Seen: instance.SeenStopped, At: w.Clock.Now()})
 }
 
-// tell appends what an instance decides on a command of the saga's.
-func (w *world) tell(t *testing.T, id string, c instance.Command) {
+// execute executes a command of the saga.
+func (w *world) execute(t *testing.T, id string, c instance.Command) {
 	t.Helper()
 	if _, err := w.Log.ExecuteInstance(t.Context(), id, c); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestAnswersRoundTrip: what a replay says must be what was said at first.
+// TestAnswersRoundTrip checks that a replayed answer equals the first one.
 func TestAnswersRoundTrip(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)

@@ -57,7 +57,7 @@ func TestSignUpModes(t *testing.T) {
 	if err := w.signUpWith(t, "ada@example.org", " "+strings.ToLower(strings.ReplaceAll(good.Code, "-", " "))+"\n"); err != nil {
 		t.Errorf("as people type it: got %v, want no error", err)
 	}
-	// Without a good code a stranger does not hear who has an account.
+	// Without a valid code a stranger cannot find out who has an account.
 	if err := w.signUpWith(t, "ada@example.org", good.Code); !errors.Is(err, invite.ErrRefused) {
 		t.Errorf("a used code: got %v, want error %v", err, invite.ErrRefused)
 	}
@@ -103,7 +103,7 @@ func TestInvitationIsForOneAddressAndForAWhile(t *testing.T) {
 	}
 }
 
-// TestInvitationIsUsedOnce lets fifty strangers come with one code.
+// TestInvitationIsUsedOnce lets fifty strangers sign up with one code.
 func TestInvitationIsUsedOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(2)
@@ -122,8 +122,8 @@ func TestInvitationIsUsedOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if in.Load() != 1 || len(w.said(t, "account.signed_up")) != 1 || len(w.said(t, "email.claimed")) != 1 || w.Vault.Count() != 1 {
-		t.Errorf("got %d sign-ups, %d accounts, %d addresses, %d data keys, want in.Load() == 1, len(w.said(t, \"account.signed_up\")) == 1, len(w.said(t, \"email.claimed\")) == 1 and w.Vault.Count() == 1", in.Load(), len(w.said(t, "account.signed_up")), len(w.said(t, "email.claimed")), w.Vault.Count())
+	if in.Load() != 1 || len(w.dataOf(t, "account.signed_up")) != 1 || len(w.dataOf(t, "email.claimed")) != 1 || w.Vault.Count() != 1 {
+		t.Errorf("got %d sign-ups, %d accounts, %d addresses, %d data keys, want in.Load() == 1, len(w.dataOf(t, \"account.signed_up\")) == 1, len(w.dataOf(t, \"email.claimed\")) == 1 and w.Vault.Count() == 1", in.Load(), len(w.dataOf(t, "account.signed_up")), len(w.dataOf(t, "email.claimed")), w.Vault.Count())
 	}
 }
 

@@ -22,8 +22,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
 )
 
-// replicas are two servers on one log, each with states of its own; read counts the events of streams
-// that both have read.
+// replicas are two servers on one log, each with its own cached states. read counts the events that both have read from
+// streams.
 type replicas struct {
 	a, b *world
 	read *atomic.Int64
@@ -58,8 +58,8 @@ func (c *readCounter) ReadStream(ctx context.Context, s eventstore.StreamID, aft
 	}
 }
 
-// Each command is given to the replica that has not seen what happened since, on streams long enough to
-// be kept, and must answer as if it had.
+// Each command goes to the replica that has not seen the latest events, on streams long enough to be cached. It must
+// answer as if the replica had seen them.
 func TestStaleReplicas(t *testing.T) {
 	t.Parallel()
 	r := newReplicas()
@@ -80,7 +80,7 @@ func TestStaleReplicas(t *testing.T) {
 		return fmt.Sprint(out.Position > 0)
 	}
 	observe := func(w *world, seen instance.Seen) {
-		w.tell(t, id, instance.Observe{Machine: "m-" + id, Seen: seen, At: w.Clock.Now()})
+		w.execute(t, id, instance.Observe{Machine: "m-" + id, Seen: seen, At: w.Clock.Now()})
 	}
 	steps := []struct {
 		name, want string
@@ -108,7 +108,7 @@ func TestStaleReplicas(t *testing.T) {
 		if err != nil || got.Leaf.Generation != i+2 {
 			t.Fatalf("refresh %d: got %+v, %v, want no error and got.Leaf.Generation == %v", i, got, err, i+2)
 		}
-		if have = got.Leaf.TokenID; i == 20 { // a tab of the other replica, a moment late, gets the leaf
+		if have = got.Leaf.TokenID; i == 20 { // a slightly late tab on the other replica gets the leaf
 			late, err := r.b.Accounts.Refresh(ctx, o, login.Session, r.a.session(t, login.Session).Before, "browser")
 			if err != nil || late.Leaf != got.Leaf {
 				t.Errorf("a late tab: got %+v, %v, want no error and late.Leaf == %v", late, err, got.Leaf)
@@ -126,7 +126,7 @@ func TestStaleReplicas(t *testing.T) {
 	}
 }
 
-// A command on a stream of 10,000 events reads at most 10, and so does the saga's look at it.
+// A command on a stream of 10,000 events reads at most 10, and so does the saga.
 func TestCommandsOnLongStreams(t *testing.T) {
 	t.Parallel()
 	r := newReplicas()
@@ -161,7 +161,7 @@ func TestCommandsOnLongStreams(t *testing.T) {
 		}
 		have = got.Leaf.TokenID
 	}
-	if _, err := r.a.Instances.Find(ctx, o.Account, id); err != nil { // the one that folds it whole
+	if _, err := r.a.Instances.Find(ctx, o.Account, id); err != nil { // this one folds all events
 		t.Fatal(err)
 	}
 	for name, do := range map[string]func() error{
@@ -185,7 +185,7 @@ func TestCommandsOnLongStreams(t *testing.T) {
 	}
 }
 
-// States are kept and shared, so folding one more event on top must leave the one before as it was.
+// States are cached and shared, so folding one more event must not change the previous state.
 func TestEvolveLeavesTheStateBefore(t *testing.T) {
 	t.Parallel()
 	for _, a := range commands.Folds {

@@ -13,7 +13,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// suspensions enforces by what a fold of the log says, as far as behind events back.
+// suspensions enforces by a fold of the log that is behind by as many events as set.
 func (w *world) suspensions(t testing.TB) *commands.Suspensions {
 	return &commands.Suspensions{Log: w.Log, Logger: slog.New(slog.DiscardHandler), Leftovers: func(ctx context.Context, acc string, do func(account, session, instance string) error) error {
 		sessions, machines, suspended := map[string]string{}, map[string]bool{}, map[string]bool{}
@@ -60,7 +60,7 @@ func (w *world) suspensions(t testing.TB) *commands.Suspensions {
 	}}
 }
 
-// up brings a new instance of the account to where its machine runs, or waits.
+// up makes an instance of the account whose machine runs, or is still launching.
 func (w *world) up(t testing.TB, o commands.Origin, running bool) string {
 	t.Helper()
 	id := w.mustCreate(t, o)
@@ -71,7 +71,7 @@ func (w *world) up(t testing.TB, o commands.Origin, running bool) string {
 	return id
 }
 
-// write appends events to an instance's stream past its decider.
+// write appends events to an instance's stream without its decider.
 func (w *world) write(t testing.TB, id string, events ...instance.Event) {
 	t.Helper()
 	stream := eventstore.StreamID{Aggregate: "instance", ID: id}
@@ -108,11 +108,11 @@ func TestSuspension(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := w.said(t, "account.suspended"); len(got) != 1 || got[0] != `{"reason":"spam"}` {
+	if got := w.dataOf(t, "account.suspended"); len(got) != 1 || got[0] != `{"reason":"spam"}` {
 		t.Errorf("suspended: got %v, want len(got) == 1 and got[0] == %v", got, `{"reason":"spam"}`)
 	}
 
-	// Before anything is enforced, and with the right password only.
+	// Before enforcement, and only with the right password.
 	if _, err := w.Accounts.LogIn(ctx, commands.Origin{}, "ada@example.org", "wrong horse", ""); !errors.Is(err, commands.ErrCredentials) {
 		t.Errorf("a wrong password: got %v, want error %v", err, commands.ErrCredentials)
 	}
@@ -124,7 +124,7 @@ func TestSuspension(t *testing.T) {
 		t.Errorf("a refresh: got %v, want error %v", err, session.ErrEnded)
 	}
 
-	// It is killed before all is done, and begins again.
+	// It is interrupted before it is finished, and runs again.
 	if done, err := c.Enforce(ctx, ada.Account); err != nil || done.Machines != 1 {
 		t.Errorf("got %+v, %v, want no error and done.Machines == 1", done, err)
 	}
@@ -166,8 +166,8 @@ func TestSuspension(t *testing.T) {
 	}
 }
 
-// TestSuspendedMeanwhile has the suspension come between a log-in's, or a refresh's, look at the account
-// and its append: neither hands out a token.
+// TestSuspendedMeanwhile suspends the account after a log-in or a refresh has read it, and before their append. Neither
+// hands out a token.
 func TestSuspendedMeanwhile(t *testing.T) {
 	t.Parallel()
 	for name, try := range map[string]func(w *world, own commands.Login) error{
@@ -185,7 +185,7 @@ func TestSuspendedMeanwhile(t *testing.T) {
 			w := newWorld(2)
 			ada, own := w.SignUp(t, "ada@example.org")
 			w.Looked = func(s eventstore.StreamID) {
-				if s.Aggregate == "session" { // read, and not yet appended
+				if s.Aggregate == "session" { // read, but not yet appended
 					w.Looked = nil
 					if err := w.suspensions(t).Suspend(t.Context(), ada.Account, ""); err != nil {
 						t.Error(err)
@@ -198,7 +198,7 @@ func TestSuspendedMeanwhile(t *testing.T) {
 			if w.Looked != nil {
 				t.Fatalf("got no call of Looked, want one")
 			}
-			ended := len(w.said(t, "session.ended"))
+			ended := len(w.dataOf(t, "session.ended"))
 			if ended != 1 {
 				t.Errorf("%d sessions ended, want the one that just began or was refreshed", ended)
 			}

@@ -5,7 +5,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// world is commandstest's, with what the tests of this package ask of it.
+// world is commandstest's World with helpers for the tests of this package.
 type world struct{ *commandstest.World }
 
 func newWorld(limit int) *world { return &world{commandstest.NewWorld(limit)} }

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Codec is an aggregate's table of events: what each Go type is called on the wire. It never changes
-// after NewCodec. Names and fields stay as they are once a log holds them; fields may be added.
+// Codec is an aggregate's table of events, with the wire name of each Go type. It never changes after NewCodec. Once a
+// log contains a name or a field, it stays as it is; fields may be added.
 type Codec[E any] struct {
 	aggregate string
 	rows      []Row[E]
@@ -25,8 +25,7 @@ type Row[E any] struct {
 // schema is the version of every event's data so far.
 const schema = 1
 
-// NewCodec returns the table of an aggregate whose streams are called so. It panics on a name that
-// comes twice.
+// NewCodec returns the table of the named aggregate. It panics if a wire name occurs twice.
 func NewCodec[E any](aggregate string, rows ...Row[E]) Codec[E] {
 	c := Codec[E]{aggregate, rows, make(map[string]Row[E], len(rows))}
 	for _, r := range rows {
@@ -38,7 +37,7 @@ func NewCodec[E any](aggregate string, rows ...Row[E]) Codec[E] {
 	return c
 }
 
-// As says that the event type T, one of E's, is called name on the wire. It panics if T is not one of E's.
+// As returns the row of event type T with its wire name. It panics if T does not implement E.
 func As[T, E any](name string) Row[E] {
 	var zero T
 	if _, ok := any(zero).(E); !ok {
@@ -55,13 +54,13 @@ func As[T, E any](name string) Row[E] {
 	}
 }
 
-// Aggregate returns what the aggregate's streams are called: "instance".
+// Aggregate returns the aggregate's name, for example "instance".
 func (c Codec[E]) Aggregate() string { return c.aggregate }
 
 // Names returns the wire names, sorted.
 func (c Codec[E]) Names() []string { return slices.Sorted(maps.Keys(c.byName)) }
 
-// Name returns an event's wire name, "" for what is not in the table.
+// Name returns an event's wire name, or "" if it is not in the table.
 func (c Codec[E]) Name(e E) string {
 	for _, r := range c.rows {
 		if r.is(e) {
@@ -94,7 +93,7 @@ func (c Codec[E]) Decode(name string, version int, data []byte) (E, error) {
 	return r.decode(data)
 }
 
-// DecodeAny is Decode for callers that read all aggregates.
+// DecodeAny is Decode for callers that read the events of all aggregates.
 func (c Codec[E]) DecodeAny(name string, version int, data []byte) (any, error) {
 	e, err := c.Decode(name, version, data)
 	return e, err

@@ -7,7 +7,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain"
 )
 
-// The events of a door: past tense, sealed by an unexported method, with what has happened and no more.
+// The events of a door: past tense, sealed by an unexported method, with only what has happened.
 type (
 	Event  interface{ event() }
 	Opened struct {
@@ -45,7 +45,7 @@ func Evolve(s State, e Event) State {
 
 var ErrLocked = &domain.Error{Kind: domain.Conflict, Code: "door_locked", Msg: "The door is locked."}
 
-// Decide returns the events that a command leads to; none: it is so already.
+// Decide returns the events that a command leads to; or none if nothing changes.
 func Decide(s State, c Command) ([]Event, error) {
 	switch c := c.(type) {
 	case Open:
@@ -65,7 +65,7 @@ func Decide(s State, c Command) ([]Event, error) {
 	return nil, fmt.Errorf("decide %T: not a command of a door", c)
 }
 
-// Codec is what the events are called on the wire. A new aggregate adds its codec to domain/events.
+// Codec is the table of the events' wire names. A new aggregate adds its codec to domain/events.
 var Codec = domain.NewCodec("door",
 	domain.As[Opened, Event]("door.opened"),
 	domain.As[Locked, Event]("door.locked"),

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +29,9 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
+	// The tests wait for servers and timers more than for a CPU, so more of them run at a time than go test would
+	// choose on a small computer.
+	_ = flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
 	dir, err := os.MkdirTemp("", "cloudbot-e2e-")
 	if err == nil {
 		// A machine's guest runs as another user and must reach its program.

@@ -3,17 +3,14 @@ package provisioner
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
-
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
-	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
@@ -253,31 +250,4 @@ func (r *Reconciler) unless(do func() error) func() error {
 		return nil
 	}
 	return do
-}
-
-// unreadable reports an instance whose events cannot be read. It must not block the others.
-func (p *Report) unreadable(f Finding, err error) error {
-	f.Kind, f.Why = Unreadable, "its events cannot be read; was one written by a newer version?"
-	return p.add(f, true, func() error { return err })
-}
-
-// add appends a finding if it is worth reporting, and corrects it with do, if given. That another process was faster
-// is no error.
-func (p *Report) add(f Finding, worth bool, do func() error) error {
-	if !worth {
-		return nil
-	}
-	if do != nil {
-		err := do()
-		switch {
-		case errors.Is(err, eventstore.ErrUnavailable):
-			return err
-		case err != nil && !errors.Is(err, instance.ErrSuperseded):
-			f.Error = err.Error()
-		default:
-			f.Done = true
-		}
-	}
-	p.Findings = append(p.Findings, f)
-	return nil
 }

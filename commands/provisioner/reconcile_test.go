@@ -22,11 +22,11 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// stock is a cloud that holds what the test says.
+// stock is a cloud with the machines that the test sets.
 type stock struct {
-	machines.Cloud               // only what the Reconciler calls is there
+	machines.Cloud               // nil: the Reconciler calls only the methods below
 	tagged                       []machines.Tagged
-	untagged                     []machines.Machine // found by id alone
+	untagged                     []machines.Machine // found only by id
 	terminated                   []string
 	fails, undescribed, unlisted error
 }
@@ -59,7 +59,7 @@ type desk struct {
 	region string // of launches
 }
 
-// Region is where the stock is.
+// Region returns the stock's region.
 func (s *stock) Region() string { return "here" }
 
 func newDesk(t *testing.T) *desk {
@@ -73,7 +73,7 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
-// instance makes one whose stream has seen the commands.
+// instance makes an instance and executes the commands on it.
 func (d *desk) instance(cmds ...instance.Command) string {
 	d.t.Helper()
 	id := fmt.Sprintf("01DESK%020d", len(d.ids))
@@ -104,7 +104,7 @@ func (d *desk) look() provisioner.Report {
 	return report
 }
 
-// holds puts a machine of an instance's attempt into the cloud, an hour old.
+// holds adds a machine of an instance's attempt to the cloud, an hour old.
 func (d *desk) holds(machine, id string, attempt int, seen instance.Seen) {
 	d.cloud.tagged = append(d.cloud.tagged, machines.Tagged{
 		Machine: machines.Machine{ID: machine, Seen: seen, Address: "192.0.2.1"}, Instance: id, Attempt: attempt, Token: fmt.Sprintf("%s-%d", id, attempt), Launched: d.Clock.Now().Add(-time.Hour),
@@ -124,12 +124,12 @@ func (d *desk) runs(machine string) []instance.Command {
 	return []instance.Command{d.attempt(), instance.Launched{Attempt: 1, Machine: machine, At: now}, instance.Observe{Machine: machine, Seen: instance.SeenRunning, Address: "192.0.2.1", At: now}}
 }
 
-// gives is an operator's word that a machine is gone which the cloud does not know.
+// gives returns an operator's confirmation that a missing machine is gone.
 func (d *desk) gives(machine string) instance.Command {
 	return instance.Observe{Machine: machine, Seen: instance.SeenMissing, At: d.Clock.Now().Add(time.Hour), Sure: true}
 }
 
-// unreadable makes an instance whose stream holds what a newer version wrote.
+// unreadable makes an instance with an event of a newer version.
 func (d *desk) unreadable() string {
 	d.t.Helper()
 	id := d.instance()
@@ -166,14 +166,14 @@ func TestReconcileKinds(t *testing.T) {
 	d.cloud.tagged[len(d.cloud.tagged)-1].Launched = d.Clock.Now().Add(-time.Minute)
 	d.holds("m-nameless", "", 0, instance.SeenRunning)
 	d.holds("m-unknown", "01NEVER", 1, instance.SeenRunning)
-	d.holds("m-later", fine, 2, instance.SeenRunning) // an attempt that the log has not seen
+	d.holds("m-later", fine, 2, instance.SeenRunning) // an attempt that is not in the log
 	d.holds("m-nameless-ended", "", 0, instance.SeenGone)
-	d.holds("m-copied", over, 1, instance.SeenRunning) // "launch more like this" takes the tags along
-	d.cloud.tagged[len(d.cloud.tagged)-1].Token = "somebody's"
+	d.holds("m-copied", over, 1, instance.SeenRunning) // "launch more like this" copies the tags
+	d.cloud.tagged[len(d.cloud.tagged)-1].Token = "another token"
 	lost := d.instance(append(d.runs("m-lost"), d.gives("m-lost"))...)
 	d.holds("m-lost", lost, 1, instance.SeenRunning)
 	d.holds("m-unread", d.unreadable(), 1, instance.SeenRunning)
-	d.cloud.untagged = []machines.Machine{{ID: "m-moved", Seen: instance.SeenRunning, Address: "192.0.2.77"}} // its tag was taken away
+	d.cloud.untagged = []machines.Machine{{ID: "m-moved", Seen: instance.SeenRunning, Address: "192.0.2.77"}} // its tag was removed
 	want := map[string]provisioner.Kind{
 		"m-open": provisioner.Adopt, "m-stopped": provisioner.Repair, "m-stuck": provisioner.Repair, "m-moved": provisioner.Repair,
 		"m-over": provisioner.Terminate, "m-old": provisioner.Terminate, "m-given-up": provisioner.Terminate, "m-young": provisioner.Young,
@@ -185,9 +185,9 @@ func TestReconcileKinds(t *testing.T) {
 		got := map[string]provisioner.Kind{}
 		for _, f := range report.Findings {
 			got[f.Machine] = f.Kind
-			mends := !slices.Contains([]provisioner.Kind{provisioner.Young, provisioner.Stranger, provisioner.Returned, provisioner.Unreadable}, f.Kind)
-			if f.Why == "" || (f.Error != "") != (f.Kind == provisioner.Unreadable) || f.Done != (done && mends) {
-				t.Errorf("got %+v, want f.Why not empty, (f.Error != \"\") == %v and f.Done == %v", f, (f.Kind == provisioner.Unreadable), (done && mends))
+			corrected := !slices.Contains([]provisioner.Kind{provisioner.Young, provisioner.Stranger, provisioner.Returned, provisioner.Unreadable}, f.Kind)
+			if f.Why == "" || (f.Error != "") != (f.Kind == provisioner.Unreadable) || f.Done != (done && corrected) {
+				t.Errorf("got %+v, want f.Why not empty, (f.Error != \"\") == %v and f.Done == %v", f, (f.Kind == provisioner.Unreadable), (done && corrected))
 			}
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -219,8 +219,8 @@ func TestReconcileKinds(t *testing.T) {
 	}
 }
 
-// Machines that the cloud does not know are gone after a while, unless they are so many that it must be
-// another account, or their guests speak.
+// Machines that the cloud does not list are given up after a while, unless so many are missing that it must be another
+// account, or their guests are connected.
 func TestReconcileMissing(t *testing.T) {
 	t.Parallel()
 	const long = instance.MissingFor
@@ -229,19 +229,19 @@ func TestReconcileMissing(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		change      func(*desk)
-		n, there    int           // machines that are missing, and that are not
-		age, later  time.Duration // of the machines at the first look, and from it to the second
-		found, gone int           // at the second look
+		n, there    int           // missing machines, and present ones
+		age, later  time.Duration // of the machines at the first comparison, and from it to the second
+		found, gone int           // at the second comparison
 	}{
 		{name: "young", n: 1, later: instance.MissingGrace - 1},
 		{name: "one, once", n: 1, age: time.Hour, later: 0, found: 1},
 		{name: "one, for a while", n: 1, age: time.Hour, later: long - 1, found: 1},
 		{name: "one, for long", n: 1, age: time.Hour, later: long, found: 1, gone: 1},
 		{name: "one, believed", change: func(d *desk) { d.BelieveMissing = true }, n: 1, age: time.Hour, gone: 1},
-		{name: "one, its guest speaks", change: func(d *desk) { d.Connected = connected }, n: 1, age: time.Hour, later: long, found: 1},
-		{name: "one, nobody knows whether its guest speaks", change: func(d *desk) { d.Connected = unknown }, n: 1, age: time.Hour, later: long, found: 1},
-		{name: "one, nobody can know whether its guest speaks", change: func(d *desk) { d.Connected = nil }, n: 1, age: time.Hour, later: long, found: 1},
-		{name: "one, nobody can know, believed", change: func(d *desk) { d.Connected, d.BelieveMissing = nil, true }, n: 1, age: time.Hour, gone: 1},
+		{name: "one, its guest is connected", change: func(d *desk) { d.Connected = connected }, n: 1, age: time.Hour, later: long, found: 1},
+		{name: "one, unknown whether its guest is connected", change: func(d *desk) { d.Connected = unknown }, n: 1, age: time.Hour, later: long, found: 1},
+		{name: "one, without a way to know whether its guest is connected", change: func(d *desk) { d.Connected = nil }, n: 1, age: time.Hour, later: long, found: 1},
+		{name: "one, without a way to know, believed", change: func(d *desk) { d.Connected, d.BelieveMissing = nil, true }, n: 1, age: time.Hour, gone: 1},
 		{name: "one, of another region", change: func(d *desk) { d.region = "elsewhere" }, n: 1, age: time.Hour, later: long},
 		{name: "one, of another region, believed", change: func(d *desk) { d.region, d.BelieveMissing = "elsewhere", true }, n: 1, age: time.Hour, later: long},
 		{name: "one, of another region, forgotten", change: func(d *desk) { d.region, d.ForgetRegion = "elsewhere", "elsewhere" }, n: 1, age: time.Hour, gone: 1},
@@ -284,7 +284,8 @@ func TestReconcileMissing(t *testing.T) {
 	}
 }
 
-// A guest that speaks ends the time that its machine was missed, so that a moment of silence later ends nothing.
+// A connected guest ends the time that its machine was missing, so that a short silence later does not end the
+// instance.
 func TestReconcileBelievesGuests(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
@@ -334,7 +335,7 @@ func TestReconcileFailures(t *testing.T) {
 	}
 }
 
-// Run looks now and then, through failures, until it is told to end.
+// Run compares periodically, despite failures, until its context ends.
 func TestReconcileRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

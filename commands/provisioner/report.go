@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // Kind of a finding.
@@ -57,6 +59,33 @@ func (p Report) Count(k Kind) (n int) {
 		}
 	}
 	return n
+}
+
+// unreadable reports an instance whose events cannot be read. It must not block the others.
+func (p *Report) unreadable(f Finding, err error) error {
+	f.Kind, f.Why = Unreadable, "its events cannot be read; was one written by a newer version?"
+	return p.add(f, true, func() error { return err })
+}
+
+// add appends a finding if it is worth reporting, and corrects it with do, if given. That another process was faster
+// is no error.
+func (p *Report) add(f Finding, worth bool, do func() error) error {
+	if !worth {
+		return nil
+	}
+	if do != nil {
+		err := do()
+		switch {
+		case errors.Is(err, eventstore.ErrUnavailable):
+			return err
+		case err != nil && !errors.Is(err, instance.ErrSuperseded):
+			f.Error = err.Error()
+		default:
+			f.Done = true
+		}
+	}
+	p.Findings = append(p.Findings, f)
+	return nil
 }
 
 // Write prints the report for an operator.

@@ -11,10 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cloudbot-ai/control-plane/commands"
-
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -32,7 +31,7 @@ type Feed interface {
 // the cloud's reports in the instances' streams.
 //
 // It stores nothing. Its timers follow from the events, so a new saga continues where the log ends. One saga should
-// run at a time. A second one, or one that was suspended and wakes up, does no harm: the streams' versions refuse
+// run at a time. A second one, or one whose process was paused, does no harm: the streams' versions refuse
 // its writes.
 type Saga struct {
 	commands.Log

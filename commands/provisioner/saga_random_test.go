@@ -10,9 +10,9 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands/provisioner/provisionertest"
 )
 
-// TestSagaRandomSchedules plays seeded schedules of faults, crashes and users' commands. When the
-// faults have stopped, ledger and log agree: at no time two machines for an instance, none
-// orphaned, none forgotten, every instance at rest and with a reason.
+// TestSagaRandomSchedules plays seeded schedules of faults, crashes and users' commands. After the faults, ledger and
+// log agree: no instance ever had two machines, no machine is orphaned or forgotten, and every instance is in a stable
+// state with a reason.
 func TestSagaRandomSchedules(t *testing.T) {
 	t.Parallel()
 	const schedules, lanes = 504, 4
@@ -49,9 +49,9 @@ func TestSagaSameSeedSameTrace(t *testing.T) {
 	}
 }
 
-// Two sagas at once, as when one was frozen and wakes up: what the second does has been done, or
-// is refused by the log and taken down again. Only a launch whose outcome the second never hears,
-// while the first is told that there is no capacity, is beyond what the log can know.
+// Two sagas run at once, as when the process of one was paused. What the second one does has been done already, or the
+// log refuses it and its machine is terminated. One case is beyond what the log can know: a launch whose outcome the
+// second saga never learns, while the first is refused for lack of capacity.
 func TestSagaTwoAtOnce(t *testing.T) {
 	t.Parallel()
 	const schedules = 20
@@ -89,7 +89,7 @@ func schedule(t *testing.T, seed uint64, sagas int, counts *provisionertest.Tall
 	s.cloud.SetFaulty(false)
 	err := s.Settle(sagas, func() error {
 		if sagas > 1 {
-			s.cloud.Wrongs() // for a short time there may have been two; the second was taken down
+			s.cloud.Wrongs() // for a short time there may have been two; the second was terminated
 		}
 		return s.agree()
 	})
@@ -108,7 +108,7 @@ func schedule(t *testing.T, seed uint64, sagas int, counts *provisionertest.Tall
 	return history
 }
 
-// act is what users, guests and the world do next.
+// act plays the next act of a user, a guest or the world.
 func (s *stage) act(r *rand.Rand, ids *[]string) {
 	id := (*ids)[r.IntN(len(*ids))]
 	switch n := r.IntN(40); {

@@ -23,7 +23,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// stage is provisionertest's, with its cloud and what the tests set of their sagas.
+// stage is provisionertest's stage with a cloud, and with the settings of its sagas.
 type stage struct {
 	*provisionertest.Stage
 	t         testing.TB
@@ -54,7 +54,7 @@ func newStage(t *testing.T, seed uint64) *stage {
 	return s
 }
 
-// agree compares the cloud's ledger with the log when all is quiet.
+// agree compares the cloud's ledger with the log once all is quiet.
 func (s *stage) agree() error {
 	if err := s.Agree(); err != nil {
 		return err
@@ -72,7 +72,7 @@ func (s *stage) agreed() {
 	}
 }
 
-// play runs one scene in a bubble of its own.
+// play runs a scene in its own bubble.
 func play(t *testing.T, scene func(s *stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { scene(newStage(t, 1)) })
@@ -130,11 +130,11 @@ func TestSagaRefusals(t *testing.T) {
 		{"again", many(3, no(instance.Again)), instance.Running, "", 1, 1},
 		{"another", many(3, no(instance.Another)), instance.Running, "", 1, 4},
 		{"never", many(1, no(instance.Never)), instance.StatusFailed, "Busy", 0, 1},
-		{"again for ever", many(10, no(instance.Again)), instance.StatusFailed, "launch_refused", 0, 1},
-		{"replies lost, then again for ever", append(many(1, lost), many(9, no(instance.Again))...), instance.StatusFailed, "launch_refused", 1, 1},
-		{"another for ever", many(6, no(instance.Another)), instance.StatusFailed, "no_capacity", 0, 6},
+		{"again always", many(10, no(instance.Again)), instance.StatusFailed, "launch_refused", 0, 1},
+		{"replies lost, then again always", append(many(1, lost), many(9, no(instance.Again))...), instance.StatusFailed, "launch_refused", 1, 1},
+		{"another always", many(6, no(instance.Another)), instance.StatusFailed, "no_capacity", 0, 6},
 		{"reply lost", []provisionertest.Fate{lost}, instance.Running, "", 1, 1},
-		{"replies lost for ever", many(10, lost), instance.StatusFailed, "launch_refused", 1, 1},
+		{"replies always lost", many(10, lost), instance.StatusFailed, "launch_refused", 1, 1},
 		{"reply never comes", []provisionertest.Fate{{Effect: true, Hangs: true}}, instance.Running, "", 1, 1},
 		{"request never arrives", []provisionertest.Fate{{Hangs: true}}, instance.Running, "", 1, 1},
 		{"wrapped refusal", []provisionertest.Fate{{Err: fmt.Errorf("launch: %w", provisionertest.Refused(instance.Never, "Quota"))}}, instance.StatusFailed, "Quota", 0, 1},
@@ -157,7 +157,7 @@ func TestSagaRefusals(t *testing.T) {
 	}
 }
 
-// A cloud that says when to come back is not asked before.
+// If the cloud says when to retry, the saga does not retry earlier.
 func TestSagaHonoursRetryAfter(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
@@ -215,7 +215,7 @@ func TestSagaStartRefusals(t *testing.T) {
 	}
 }
 
-// A launch that was cancelled may have made a machine although nobody heard of it.
+// A cancelled launch may have made a machine without an answer.
 func TestSagaCancelsDuringLaunch(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]provisionertest.Fate{
@@ -233,7 +233,7 @@ func TestSagaCancelsDuringLaunch(t *testing.T) {
 				s.cloud.Answers("launch", f)
 				s.Start()
 				id := s.Create()
-				s.Sleep(10 * time.Second) // the call is on its way
+				s.Sleep(10 * time.Second) // the call is under way
 				s.Do("terminate", id)
 				s.Until("terminated", id, provisionertest.Status(instance.StatusTerminated))
 				s.agreed()
@@ -242,7 +242,7 @@ func TestSagaCancelsDuringLaunch(t *testing.T) {
 	}
 }
 
-// What takes no effect although it was accepted is asked for again.
+// An accepted call without an effect is repeated.
 func TestSagaRepeatsWhatHasNoEffect(t *testing.T) {
 	t.Parallel()
 	for _, call := range []string{"stop", "start", "terminate"} {
@@ -270,7 +270,7 @@ func TestSagaRepeatsWhatHasNoEffect(t *testing.T) {
 	}
 }
 
-// A control plane that was moved to another region makes no calls for what it launched in the old one.
+// A control plane that was moved to another region makes no calls for machines in the old one.
 func TestSagaOtherRegion(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
@@ -297,7 +297,7 @@ func TestSagaOtherRegion(t *testing.T) {
 	})
 }
 
-// A guest that speaks ends the time that its machine was missed: a moment of silence later ends nothing.
+// A connected guest ends the time that its machine was missing. A short silence later does not end the instance.
 func TestSagaBelievesGuestsThatComeAndGo(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
@@ -320,7 +320,7 @@ func TestSagaBelievesGuestsThatComeAndGo(t *testing.T) {
 	})
 }
 
-// A machine whose guest is connected exists, whatever the cloud says, and so it may where nobody can tell.
+// A machine with a connected guest exists, whatever the cloud says. It may also exist if the connection is unknown.
 func TestSagaBelievesGuests(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -329,7 +329,7 @@ func TestSagaBelievesGuests(t *testing.T) {
 		lost      bool
 	}{
 		"connected":     {connected: true},
-		"nobody knows":  {err: errors.New("NATS is away")},
+		"unknown":       {err: errors.New("NATS is away")},
 		"not connected": {lost: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -349,7 +349,7 @@ func TestSagaBelievesGuests(t *testing.T) {
 	}
 }
 
-// Stop and terminate are never given up, whatever the cloud says: a forgotten machine costs money.
+// Stop and terminate calls are never given up, whatever the cloud says: a forgotten machine costs money.
 func TestSagaNeverGivesUpTakingDown(t *testing.T) {
 	t.Parallel()
 	for _, v := range []instance.Verdict{instance.Again, instance.Another, instance.Never} {
@@ -376,15 +376,15 @@ func TestSagaNeverGivesUpTakingDown(t *testing.T) {
 	}
 }
 
-// A machine launched long after its attempt was written is unknown to the cloud for a while, as
-// any new one: it must not be taken for gone.
+// The cloud does not list a new machine for a while, even if its attempt was recorded long ago. The machine must not be
+// given up.
 func TestSagaLaunchesLate(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
 		s.CrashAt(func(point string) bool { return point == "call.call.launch.before" })
 		s.Start()
 		id := s.Create()
-		s.Sleep(2 * time.Hour) // nobody is there
+		s.Sleep(2 * time.Hour) // no saga runs
 		s.CrashAt(nil)
 		if !s.Dead() {
 			s.t.Fatalf("got a saga that runs, want it dead")
@@ -400,8 +400,8 @@ func TestSagaLaunchesLate(t *testing.T) {
 
 var noCapacity = provisionertest.Fate{Err: provisionertest.Refused(instance.Another, "InsufficientInstanceCapacity")}
 
-// A saga that was frozen before its call wakes up while another goes on with its attempt: no refusal that
-// the other hears ends the attempt as long as that call may be under way, so there is one machine.
+// A saga is frozen before its call, and wakes up while another continues its attempt. While that call may be under way,
+// no refusal of the other's calls ends the attempt, so there is one machine.
 func TestSagaReckonsWithAnother(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
@@ -424,7 +424,7 @@ func TestSagaReckonsWithAnother(t *testing.T) {
 	})
 }
 
-// A saga that could not write down what came of its call reckons with that as with another's.
+// A saga that could not record the outcome of its call treats that call like another saga's.
 func TestSagaReckonsWithWhatItCouldNotWrite(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
@@ -447,8 +447,8 @@ func TestSagaReckonsWithWhatItCouldNotWrite(t *testing.T) {
 	})
 }
 
-// Where the clock jumps over that time, the attempt ends too early: the log refuses what the frozen one tells
-// of it, and its machine is taken down, however often that is refused.
+// If the clock jumps over that time, the attempt ends too early. The log refuses the frozen saga's outcome, and its
+// machine is terminated, however often that call is refused.
 func TestSagaZombie(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
@@ -479,7 +479,7 @@ func TestSagaZombie(t *testing.T) {
 	})
 }
 
-// What happens between a look at an instance and the end of its step is not missed.
+// The saga notices an event that comes between reading an instance and the end of its step.
 func TestSagaHearsWhatHappensWhileItLooks(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
@@ -487,29 +487,29 @@ func TestSagaHearsWhatHappensWhileItLooks(t *testing.T) {
 		id := s.Create()
 		s.Until("ready", id, provisionertest.Ready)
 		s.Sleep(time.Hour)
-		var told atomic.Bool
+		var stopped atomic.Bool
 		s.Looked = func(stream eventstore.StreamID) {
-			if stream.Aggregate != "instance" || told.Swap(true) {
+			if stream.Aggregate != "instance" || stopped.Swap(true) {
 				return
 			}
 			if _, err := s.Log.ExecuteInstance(context.Background(), id, instance.Stop{At: time.Now()}); err != nil {
 				s.t.Error(err)
 			}
-			_ = retry.Sleep(context.Background(), time.Millisecond) // the event is there before the look ends
+			_ = retry.Sleep(context.Background(), time.Millisecond) // the event is delivered before the read ends
 		}
 		if _, err := s.store().Append(context.Background(), s.renamed(id)); err != nil {
 			s.t.Fatal(err)
 		}
 		synctest.Wait()
 		s.Sleep(2 * time.Second)
-		if n := s.cloud.Calls("stop"); n != 1 || !told.Load() {
-			s.t.Errorf("got %d stop calls at once, want n == 1 and told.Load()", n)
+		if n := s.cloud.Calls("stop"); n != 1 || !stopped.Load() {
+			s.t.Errorf("got %d stop calls at once, want n == 1 and stopped.Load()", n)
 		}
 		s.Until("stopped", id, provisionertest.Status(instance.Stopped))
 	})
 }
 
-// renamed is an event that needs no step and wakes the saga.
+// renamed returns an event that wakes the saga but needs no step.
 func (s *stage) renamed(id string) eventstore.Append {
 	stream := eventstore.StreamID{Aggregate: "instance", ID: id}
 	var version int64
@@ -527,10 +527,10 @@ func (s *stage) renamed(id string) eventstore.Append {
 	return eventstore.Append{Writes: []eventstore.Write{{Stream: stream, Expected: version, Events: []eventstore.NewEvent{e}}}}
 }
 
-// store is the log without what watches it.
+// store returns the log below the Recorder.
 func (s *stage) store() eventstore.Store { return s.Recorder.Store }
 
-// A log that cannot be written for a while delays the saga and no more: no event will wake it.
+// A log that cannot be written for a while only delays the saga, although no event will wake it.
 func TestSagaOutlivesTheStore(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
@@ -564,7 +564,7 @@ func TestSagaGivesUpAMachineThatNeverRuns(t *testing.T) {
 	})
 }
 
-// A boot that takes long is said so once, and once more only after the next boot.
+// A slow boot is recorded once, and once more only after the next boot.
 func TestSagaSaysThatABootStalls(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {
@@ -595,7 +595,7 @@ func TestSagaSaysThatABootStalls(t *testing.T) {
 	})
 }
 
-// A run that visits every point there is crashes at each of them, and a new saga goes on.
+// A run that passes every point crashes at each of them, and a new saga continues.
 func TestSagaCrashesEverywhere(t *testing.T) {
 	t.Parallel()
 	full := func(s *stage) {
@@ -613,7 +613,7 @@ func TestSagaCrashesEverywhere(t *testing.T) {
 		s.Until("open", cancelled, func(st instance.State) bool { return st.Attempts > 0 })
 		s.Do("terminate", cancelled)
 		s.Until("terminated", cancelled, provisionertest.Status(instance.StatusTerminated))
-		s.cloud.Answers("launch", provisionertest.Fate{Err: provisionertest.Refused(instance.Never, "OptInRequired")}) // before: the saga may be fast
+		s.cloud.Answers("launch", provisionertest.Fate{Err: provisionertest.Refused(instance.Never, "OptInRequired")}) // before Create: the saga may be fast
 		refusedOne := s.Create()
 		s.Until("failed", refusedOne, provisionertest.Status(instance.StatusFailed))
 		s.agreed()
@@ -681,14 +681,14 @@ func (f failing) Follow(context.Context, int64, func(context.Context, []eventsto
 	return f.err
 }
 
-// wrapping ends with an error that says more than the context's.
+// wrapping returns an error that wraps the context's.
 type wrapping struct{ provisionertest.Feed }
 
 func (w wrapping) Follow(ctx context.Context, after int64, fn func(context.Context, []eventstore.Event) error) error {
 	return fmt.Errorf("follow the log: %w", w.Feed.Follow(ctx, after, fn))
 }
 
-// Policy reaches the table.
+// The saga passes its Policy to provisioning.Next.
 func TestSagaPolicy(t *testing.T) {
 	t.Parallel()
 	play(t, func(s *stage) {

@@ -1,5 +1,5 @@
-// Package account decides about a user's account. Personal data reaches it sealed: e-mail and
-// password hash are ciphertext under the account's data key, which is kept outside the log.
+// Package account decides about a user's account. Personal data is sealed before it gets here: the e-mail address and
+// the password hash are ciphertext under the account's data key, which is kept outside the log.
 package account
 
 import (
@@ -13,7 +13,7 @@ import (
 var (
 	ErrNotFound = &domain.Error{Kind: domain.NotFound, Code: "account_not_found", Msg: "There is no such account."}
 	ErrExists   = &domain.Error{Kind: domain.Conflict, Code: "account_exists", Msg: "This account already exists."}
-	// ErrSuspended is said to nobody who has not shown the account's password.
+	// ErrSuspended is the answer only to a client that knows the account's password.
 	ErrSuspended = &domain.Error{Kind: domain.Forbidden, Code: "account_suspended", Msg: "This account is suspended. Contact the operator of this server."}
 )
 
@@ -31,11 +31,11 @@ type (
 	PasswordChanged struct {
 		Password []byte `json:"password"` // sealed bcrypt hash
 	}
-	// Suspended says that an operator locked the account: no log-in, no session, no running machine.
+	// Suspended records that an operator suspended the account: no log-in, no session, no running machine.
 	Suspended struct {
-		Reason string `json:"reason,omitempty"` // the operator's words, also for the owner
+		Reason string `json:"reason,omitempty"` // given by the operator; the owner sees it
 	}
-	// Resumed ends a suspension. Sessions and machines stay as the suspension left them.
+	// Resumed ends a suspension. Sessions stay ended and machines stay stopped.
 	Resumed struct{}
 )
 
@@ -52,7 +52,7 @@ type State struct {
 	Suspended bool
 }
 
-// Exists tells whether anybody signed up.
+// Exists reports whether the account was signed up.
 func (s State) Exists() bool { return s.Password != nil }
 
 // Evolve folds one event into the state.
@@ -80,9 +80,9 @@ type (
 		Password []byte // sealed bcrypt hash
 		At       time.Time
 	}
-	// ChangePassword replaces the password; the caller has checked the present one.
+	// ChangePassword replaces the password; the caller has checked the current one.
 	ChangePassword struct{ Password []byte }
-	// Suspend locks the account, Resume ends that. They are the operator's.
+	// Suspend suspends the account, and Resume ends that. They are the operator's commands.
 	Suspend struct{ Reason string }
 	Resume  struct{}
 )
@@ -92,7 +92,7 @@ func (ChangePassword) command() {}
 func (Suspend) command()        {}
 func (Resume) command()         {}
 
-// Decide says what happens when c meets s.
+// Decide returns the events of c in state s. None without an error: nothing changes.
 func Decide(s State, c Command) ([]Event, error) {
 	switch c := c.(type) {
 	case SignUp:

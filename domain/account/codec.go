@@ -2,7 +2,7 @@ package account
 
 import "github.com/cloudbot-ai/control-plane/domain"
 
-// Codec is what the events are called on the wire.
+// Codec is the table of the events' wire names.
 var Codec = domain.NewCodec("account",
 	domain.As[SignedUp, Event]("account.signed_up"),
 	domain.As[PasswordChanged, Event]("account.password_changed"),

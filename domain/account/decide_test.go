@@ -22,14 +22,14 @@ func TestDecide(t *testing.T) {
 		{Name: "sign up", When: signUp, Then: []Event{opened}},
 		{Name: "sign up twice", Given: []Event{opened}, When: signUp, Err: ErrExists},
 		{Name: "change password", Given: []Event{opened}, When: ChangePassword(changed), Then: []Event{changed}},
-		{Name: "change password of nobody", When: ChangePassword(changed), Err: ErrNotFound},
+		{Name: "change password of no account", When: ChangePassword(changed), Err: ErrNotFound},
 		{Name: "suspend", Given: []Event{opened}, When: Suspend{"spam"}, Then: []Event{suspended}},
 		{Name: "suspend again", Given: []Event{opened, suspended}, When: Suspend{"another reason"}},
-		{Name: "suspend nobody", When: Suspend{}, Err: ErrNotFound},
+		{Name: "suspend no account", When: Suspend{}, Err: ErrNotFound},
 		{Name: "resume", Given: []Event{opened, suspended}, When: Resume{}, Then: []Event{Resumed{}}},
 		{Name: "resume again", Given: []Event{opened, suspended, Resumed{}}, When: Resume{}},
 		{Name: "resume what was not suspended", Given: []Event{opened}, When: Resume{}},
-		{Name: "resume nobody", When: Resume{}, Err: ErrNotFound},
+		{Name: "resume no account", When: Resume{}, Err: ErrNotFound},
 		{Name: "unknown command", Given: []Event{opened}, Err: domaintest.ErrAny},
 	})
 }

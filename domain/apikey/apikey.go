@@ -1,5 +1,5 @@
-// Package apikey decides about an account's key for one LLM provider. The key itself is
-// ciphertext, bound to account, provider and version, so that two of them cannot be swapped.
+// Package apikey decides about an account's key for one LLM provider. The key is ciphertext, bound to account, provider
+// and version, so that two keys cannot be swapped.
 package apikey
 
 import (
@@ -16,7 +16,7 @@ type Provider struct {
 	Plugin bool   // the agent needs a plug-in in its image
 }
 
-// Providers lists them in the order they are shown.
+// Providers lists the providers in the order in which they are shown.
 var Providers = [...]Provider{
 	{"anthropic", "Anthropic", "ANTHROPIC_API_KEY", false},
 	{"openai", "OpenAI", "OPENAI_API_KEY", false},
@@ -57,7 +57,7 @@ type (
 		Key      []byte `json:"key"`     // sealed
 		Last4    string `json:"last4"`
 	}
-	// Removed takes it away.
+	// Removed removes the key.
 	Removed struct {
 		Account  string `json:"account"`
 		Provider string `json:"provider"`
@@ -72,7 +72,7 @@ type State struct {
 	Account  string
 	Provider string
 	Version  int    // of the latest key, also after its removal
-	Key      []byte // sealed; nil: there is none
+	Key      []byte // sealed; nil: no key
 	Last4    string
 }
 
@@ -91,13 +91,13 @@ func Evolve(s State, e Event) State {
 type Command interface{ command() }
 
 type (
-	// Store sets or replaces the key. Version must be the state's plus one: it is what Key was sealed for.
+	// Store sets or replaces the key. Version must be the state's plus one: Key was sealed for it.
 	Store struct {
 		Account, Provider string
 		Version           int
 		Key               []byte
 		Last4             string
-		MustExist         bool // a replacement: refuse where there is no key yet
+		MustExist         bool // a replacement: refuse if there is no key yet
 	}
 	// Remove takes the key away.
 	Remove struct{ Account, Provider string }
@@ -106,7 +106,7 @@ type (
 func (Store) command()  {}
 func (Remove) command() {}
 
-// Decide says what happens when c meets s.
+// Decide returns the events of c in state s. None without an error: nothing changes.
 func Decide(s State, c Command) ([]Event, error) {
 	switch c := c.(type) {
 	case Store:

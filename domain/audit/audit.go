@@ -1,8 +1,8 @@
-// Package audit decides what is written down about an account that changes nothing: failed log-ins,
-// keys handed to a machine, diagnostics read. Its owner finds it in the history.
+// Package audit decides which events that do not change an account are recorded: failed log-ins, keys handed to a
+// machine, diagnostics read. The account's owner sees them in the history.
 //
-// The one thing to know: each event carries what has been written in the present hour, so the last
-// event alone is the state, and no flood writes more than PerHour of a kind.
+// The one thing to know: each event contains the counts of the current hour. So the last event alone is the state, and
+// a flood writes at most PerHour events of a kind.
 package audit
 
 import (
@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// PerHour is how many events of a kind an account's audit takes in an hour; more are left out.
+// PerHour is how many events of a kind are recorded for an account in an hour; further ones are dropped.
 const PerHour = 20
 
 // Window counts the events of a kind since a time.
@@ -19,27 +19,27 @@ type Window struct {
 	Count int       `json:"count,omitempty"`
 }
 
-// Written is what has been written of each kind, the event that carries it included.
+// Written counts the recorded events of each kind, including the event that contains it.
 type Written struct {
 	LogIns      Window `json:"log_ins,omitzero"`
 	Keys        Window `json:"keys,omitzero"`
 	Diagnostics Window `json:"diagnostics,omitzero"`
 }
 
-// Event is a fact about what was tried or read.
+// Event is a fact about an account that did not change it.
 type Event interface{ event() }
 
 type (
-	// LogInFailed says that a password was wrong.
+	// LogInFailed records a wrong password.
 	LogInFailed struct {
 		Written Written `json:"written"`
 	}
-	// KeysHandedOut says that the account's API keys went to one of its machines.
+	// KeysHandedOut records that one of the account's machines received its API keys.
 	KeysHandedOut struct {
 		Instance string  `json:"instance"`
 		Written  Written `json:"written"`
 	}
-	// DiagnosticsRead says that a report of a machine was read.
+	// DiagnosticsRead records that a diagnostics report of a machine was read.
 	DiagnosticsRead struct {
 		Instance string  `json:"instance"`
 		Report   string  `json:"report"`
@@ -51,10 +51,10 @@ func (LogInFailed) event()     {}
 func (KeysHandedOut) event()   {}
 func (DiagnosticsRead) event() {}
 
-// State is what was written of late.
+// State is what was recorded recently.
 type State struct{ Written Written }
 
-// Evolve folds one event into the state. What came before does not matter.
+// Evolve folds one event into the state. Earlier events do not matter.
 func Evolve(_ State, e Event) State {
 	switch e := e.(type) {
 	case LogInFailed:
@@ -71,14 +71,14 @@ func Evolve(_ State, e Event) State {
 type Command interface{ command() }
 
 type (
-	// FailLogIn notes a wrong password.
+	// FailLogIn records a wrong password.
 	FailLogIn struct{ At time.Time }
-	// HandOutKeys notes that a machine got the keys.
+	// HandOutKeys records that a machine received the keys.
 	HandOutKeys struct {
 		Instance string
 		At       time.Time
 	}
-	// ReadDiagnostics notes that a report was read.
+	// ReadDiagnostics records that a report was read.
 	ReadDiagnostics struct {
 		Instance, Report string
 		At               time.Time
@@ -89,7 +89,7 @@ func (FailLogIn) command()       {}
 func (HandOutKeys) command()     {}
 func (ReadDiagnostics) command() {}
 
-// Decide says what happens when c meets s: one event, or none where the hour has its share.
+// Decide returns one event, or none if the hour's share is used up.
 func Decide(s State, c Command) ([]Event, error) {
 	w := s.Written
 	switch c := c.(type) {
@@ -111,7 +111,7 @@ func Decide(s State, c Command) ([]Event, error) {
 	return nil, nil
 }
 
-// takes counts one more at a time, if there is room. A clock that went back begins a new hour.
+// takes counts one more event and reports whether there was room. A clock that went back begins a new hour.
 func (w *Window) takes(at time.Time) bool {
 	if age := at.Sub(w.Since); age < 0 || age >= time.Hour {
 		*w = Window{Since: at}

@@ -31,7 +31,7 @@ func TestDecide(t *testing.T) {
 	})
 }
 
-// Whatever is noted, and however fast, no hour from a first event on has more than PerHour of a kind.
+// Whatever is recorded, and however fast, no hour after a first event has more than PerHour events of a kind.
 func TestNoFloodWritesMoreThanItsShare(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -46,7 +46,7 @@ func TestNoFloodWritesMoreThanItsShare(t *testing.T) {
 				t.Fatalf("got %v, %v, want no error and at most one event", events, err)
 			}
 			for _, e := range events {
-				s = Evolve(State{Written{Keys: Window{t0, 7}}}, e) // the state before does not matter
+				s = Evolve(State{Written{Keys: Window{t0, 7}}}, e) // the previous state does not matter
 				if _, ok := e.(LogInFailed); ok {
 					failed = append(failed, now)
 				}

@@ -1,6 +1,6 @@
-// Package claim decides who owns an e-mail address. A claim's stream is keyed by a keyed hash of
-// the normalised address and written in the same append as the account that claims it, so two
-// sign-ups with one address cannot both succeed. The address itself is not in it.
+// Package claim decides which account owns an e-mail address. The id of a claim's stream is a keyed hash of the
+// normalised address. The claim is written in the same append as its account, so two sign-ups with one address cannot
+// both succeed. The stream does not contain the address.
 package claim
 
 import "github.com/cloudbot-ai/control-plane/domain"
@@ -18,7 +18,7 @@ type Claimed struct {
 
 func (Claimed) event() {}
 
-// State is the account that owns the address, "" for none.
+// State is the account that owns the address, or "".
 type State struct{ Account string }
 
 // Evolve folds one event into the state.
@@ -32,7 +32,7 @@ func Evolve(s State, e Event) State {
 // Claim asks for the address.
 type Claim struct{ Account string }
 
-// Decide says what happens when c meets s.
+// Decide returns the events of c in state s. None without an error: nothing changes.
 func Decide(s State, c Claim) ([]Event, error) {
 	switch s.Account {
 	case "":

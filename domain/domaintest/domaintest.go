@@ -1,5 +1,5 @@
-// Package domaintest tests a decider over its events: given what happened, when a command meets
-// it, then this happens. There is nothing to mock; a decider is three functions.
+// Package domaintest tests a decider by its events: given these events, when this command comes, then these events
+// follow. Nothing is mocked.
 package domaintest
 
 import (
@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// Decider is what is tested: an aggregate's fold and its decisions.
+// Decider is an aggregate's fold and its decisions.
 type Decider[S, E, C any] struct {
 	Evolve func(S, E) S
 	Decide func(S, C) ([]E, error)
 }
 
-// Case is one decision. Without Then and Err it is so already: nothing happens.
+// Case is one decision. Without Then and Err, nothing changes.
 type Case[E, C any] struct {
 	Name  string
 	Given []E
@@ -23,7 +23,7 @@ type Case[E, C any] struct {
 	Err   error // compared with errors.Is; ErrAny: any
 }
 
-// ErrAny stands for an error that is the caller's mistake and has no sentinel.
+// ErrAny stands for an error that only a caller's mistake causes and that has no sentinel.
 var ErrAny = errors.New("any error")
 
 // Run runs the cases, each as a subtest.
@@ -47,7 +47,7 @@ func (d Decider[S, E, C]) Run(t *testing.T, cases []Case[E, C]) {
 	}
 }
 
-// Fold gives the state after the events.
+// Fold returns the state after the events.
 func (d Decider[S, E, C]) Fold(events ...E) S {
 	var s S
 	for _, e := range events {

@@ -29,9 +29,9 @@ type golden struct {
 	Data   json.RawMessage `json:"data"`
 }
 
-// Golden holds the codec to the files in testdata, which are what logs in the world contain. Every
-// file must decode and encode to the same bytes for ever. Samples has one event of every type of
-// the package, all fields filled; one that no file shows, or a type without a sample, fails.
+// Golden checks the codec against the files in testdata, which are events that existing logs contain. Every file must
+// always decode, and encode to the same bytes. samples has one event of every type of the package, with all fields
+// filled. A sample without a file fails, and so does a type without a sample.
 func Golden[E any](t *testing.T, table domain.Codec[E], samples ...E) {
 	t.Helper()
 	c := codec[E]{table}
@@ -74,7 +74,7 @@ func (c codec[E]) file(t *testing.T, path string) {
 	}
 }
 
-// sample looks for the file that shows e, and writes it when asked to.
+// sample looks for the file that contains e, and writes it with -update.
 func (c codec[E]) sample(t *testing.T, e E) {
 	t.Helper()
 	name, schema, data, err := c.Encode(e)
@@ -109,7 +109,7 @@ func (c codec[E]) sample(t *testing.T, e E) {
 	}
 }
 
-// strangers must be errors: nothing unknown is skipped silently.
+// strangers checks that unknown events are errors: nothing is skipped silently.
 func (c codec[E]) strangers(t *testing.T) {
 	t.Helper()
 	var none E
@@ -143,7 +143,7 @@ func read(t *testing.T, path string) (g golden) {
 	return g
 }
 
-// eventTypes finds the types of the package in the working directory that have the method event.
+// eventTypes returns the types of the package in the working directory that have the method event.
 func eventTypes(t *testing.T) (names []string) {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
@@ -169,7 +169,7 @@ func eventTypes(t *testing.T) (names []string) {
 	return names
 }
 
-// filled makes sure that a golden file shows every field.
+// filled checks that every field is set, so that the golden file contains it.
 func filled(t *testing.T, v reflect.Value) {
 	t.Helper()
 	for i := range v.NumField() {

@@ -1,5 +1,5 @@
-// Package events decodes any event of the log. It is the one list of the aggregates: a new one adds its
-// codec here.
+// Package events decodes the events of all aggregates. It has the only list of aggregates: add the codec of a new one
+// here.
 package events
 
 import (
@@ -26,7 +26,7 @@ type Codec interface {
 
 var _ Codec = domain.Codec[instance.Event]{}
 
-// All returns the aggregates' tables.
+// All returns the tables of all aggregates.
 func All() []Codec {
 	return []Codec{
 		account.Codec, apikey.Codec, audit.Codec, claim.Codec, fleet.Codec,
@@ -42,8 +42,8 @@ var byAggregate = func() map[string]Codec {
 	return m
 }()
 
-// Decode returns the event, one of an aggregate's Event types, that a stream of the aggregate holds under
-// a wire name. An unknown aggregate, name or schema is an error: nothing is skipped silently.
+// Decode returns the event with a wire name, as one of the aggregate's event types. An unknown aggregate, name or
+// schema is an error: nothing is skipped silently.
 func Decode(aggregate, name string, schema int, data []byte) (any, error) {
 	c, ok := byAggregate[aggregate]
 	if !ok {

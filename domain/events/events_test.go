@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Every golden file of every aggregate is decoded by the one function, so no aggregate is left out.
+// Decode decodes every golden file of every aggregate, so no aggregate is missing.
 func TestDecodesAllThatTheLogHolds(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../*/testdata/*.json")

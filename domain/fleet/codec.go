@@ -2,7 +2,7 @@ package fleet
 
 import "github.com/cloudbot-ai/control-plane/domain"
 
-// Codec is what the events are called on the wire.
+// Codec is the table of the events' wire names.
 var Codec = domain.NewCodec("fleet",
 	domain.As[Grown, Event]("fleet.grown"),
 	domain.As[Shrunk, Event]("fleet.shrunk"),

@@ -27,7 +27,7 @@ func TestDecide(t *testing.T) {
 	})
 }
 
-// The last event alone is the state, and the limit holds whatever is asked in whatever order.
+// The last event alone is the state, and the limit holds for any commands in any order.
 func TestTheLastEventIsTheState(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

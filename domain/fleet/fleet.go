@@ -1,8 +1,8 @@
-// Package fleet decides how many instances all accounts together may have. Its one stream is written
-// in the same append as the quota, so the ceiling holds under any concurrency.
+// Package fleet decides how many instances all accounts together may have. Its only stream is written in the same
+// append as the quota, so the limit holds under any concurrency.
 //
-// The one thing to know: each event carries the count after it, so the last event alone is the
-// state, however many instances there were.
+// The one thing to know: each event contains the count after it, so the last event alone is the state, however many
+// instances there were.
 package fleet
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain"
 )
 
-// ErrFull refuses an instance beyond the ceiling. It does not say how many others have.
+// ErrFull refuses an instance beyond the limit. It does not reveal the number of instances.
 var ErrFull = &domain.Error{Kind: domain.Conflict, Code: "fleet_full",
 	Msg: "This server has no room for another desktop. Try again later, or contact its operator."}
 
@@ -19,17 +19,17 @@ var ErrFull = &domain.Error{Kind: domain.Conflict, Code: "fleet_full",
 type Event interface{ event() }
 
 type (
-	// Grown says that an instance was added.
+	// Grown records that an instance was added.
 	Grown struct {
 		Instance string `json:"instance"`
 		Count    int    `json:"count"` // after it
 	}
-	// Shrunk says that an instance is gone.
+	// Shrunk records that an instance ended.
 	Shrunk struct {
 		Instance string `json:"instance"`
 		Count    int    `json:"count"` // after it
 	}
-	// Counted replaces the count with the number of instances that there really are.
+	// Counted replaces the count with the actual number of instances.
 	Counted struct {
 		Count int `json:"count"`
 	}
@@ -42,7 +42,7 @@ func (Counted) event() {}
 // State is the number of instances.
 type State struct{ Count int }
 
-// Evolve folds one event into the state. What came before does not matter.
+// Evolve folds one event into the state. Earlier events do not matter.
 func Evolve(_ State, e Event) State {
 	switch e := e.(type) {
 	case Grown:
@@ -59,14 +59,14 @@ func Evolve(_ State, e Event) State {
 type Command interface{ command() }
 
 type (
-	// Add asks for room for an instance below Limit.
+	// Add reserves room for an instance, below Limit.
 	Add struct {
 		Instance string
 		Limit    int
 	}
-	// Remove gives an instance's room back. The caller does it once for each instance.
+	// Remove releases an instance's room. The caller sends it once for each instance.
 	Remove struct{ Instance string }
-	// Count says how many instances there are.
+	// Count reports the actual number of instances.
 	Count struct{ Count int }
 )
 
@@ -74,7 +74,7 @@ func (Add) command()    {}
 func (Remove) command() {}
 func (Count) command()  {}
 
-// Decide says what happens when c meets s.
+// Decide returns the events of c in state s. None without an error: nothing changes.
 func Decide(s State, c Command) ([]Event, error) {
 	switch c := c.(type) {
 	case Add:

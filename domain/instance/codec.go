@@ -2,7 +2,7 @@ package instance
 
 import "github.com/cloudbot-ai/control-plane/domain"
 
-// Codec is what the events are called on the wire.
+// Codec is the table of the events' wire names.
 var Codec = domain.NewCodec("instance",
 	domain.As[Requested, Event]("instance.requested"),
 	domain.As[Renamed, Event]("instance.renamed"),

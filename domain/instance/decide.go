@@ -21,52 +21,52 @@ var (
 )
 
 const (
-	// EnrolWithin is how long after a launch, or its attempt while that is open, the enrolment token is good.
+	// EnrolWithin is how long after a launch, or after an open attempt, the enrolment token is valid.
 	EnrolWithin = 30 * time.Minute
-	// MissingGrace is how long after a launch the cloud may not know its own machine yet.
+	// MissingGrace is how long after a launch the cloud may not list its new machine yet.
 	MissingGrace = 5 * time.Minute
-	// MissingFor is how long the cloud must not know a machine, without a break, before that is believed of
-	// one that nobody asked it to terminate. EC2 says that an unknown id is no proof that a machine is gone.
+	// MissingFor is how long a machine must be missing without interruption before it is given up, unless it was being
+	// terminated. According to EC2, an unknown id does not prove that a machine is gone.
 	MissingFor = 30 * time.Minute
 	// StartLag is how long after a start the cloud may still report the machine stopped.
 	StartLag = time.Minute
-	// MaxUndone is how many starts in a row the cloud may take and undo.
+	// MaxUndone is how many starts in a row the cloud may accept and undo.
 	MaxUndone = 3
-	// MaxReports of versions are taken of a machine within ReportsWithin. They are counted by time and
-	// not by boot: a broken or hostile machine makes up as many boots as it likes.
+	// MaxReports of versions are accepted from a machine within ReportsWithin. They are counted by time and not by
+	// boot: a broken or hostile machine can invent any number of boots.
 	MaxReports    = 8
 	ReportsWithin = time.Hour
-	// MaxPhases are taken of a machine at once, and one more each PhaseEvery: eight boots in a row, then three to
-	// four an hour. ReadyPhases more of them are for PhaseReady alone, so that what can be used is called so.
+	// MaxPhases are accepted from a machine in a burst, and one more each PhaseEvery: eight boots in a row, then three
+	// to four an hour. ReadyPhases more are only for PhaseReady, so that a usable desktop is shown as ready.
 	MaxPhases   = 40
 	ReadyPhases = 20
 	PhaseEvery  = 2 * time.Minute
-	// DoubtFor is how long after an unsure launch call no refusal ends its attempt: the cloud takes no request
-	// that was signed five minutes ago, and knows what it made MissingGrace later.
+	// DoubtFor is how long after a launch call with an unknown outcome no refusal ends its attempt. The cloud accepts
+	// no request that was signed five minutes ago, and lists what it made MissingGrace later.
 	DoubtFor = 5*time.Minute + MissingGrace
-	// maxPhaseDebt is a PhaseDebt with no room left.
+	// maxPhaseDebt is the largest PhaseDebt.
 	maxPhaseDebt = (MaxPhases + ReadyPhases) * PhaseEvery
-	// doubtStep is the wait between two calls within that time.
+	// doubtStep is the wait between two calls within DoubtFor.
 	doubtStep = 2 * time.Minute
 )
 
-// Command is a wish or an observation. Its implementations are in this file.
+// Command is a request or an observation. Its implementations are in this file.
 type Command interface{ command() }
 
 // Seen is a machine's state as the cloud reports it.
 type Seen string
 
 const (
-	SeenPending  Seen = "pending" // also shutting down: on its way
+	SeenPending  Seen = "pending" // between two states; also shutting down
 	SeenRunning  Seen = "running"
 	SeenStopping Seen = "stopping"
 	SeenStopped  Seen = "stopped"
 	SeenGone     Seen = "terminated"
-	SeenMissing  Seen = "missing" // the cloud does not know it
+	SeenMissing  Seen = "missing" // the cloud does not list it
 )
 
 type (
-	// Request, Rename, Stop, Start and Terminate are the user's.
+	// Request, Rename, Stop, Start and Terminate are sent by the user.
 	Request struct {
 		Account string
 		Name    []byte // sealed
@@ -78,11 +78,11 @@ type (
 	Start     struct{ At time.Time }
 	Terminate struct{ At time.Time }
 
-	// Attempt freezes the next launch request. The saga's, as the rest down to Conclude.
+	// Attempt freezes the next launch request. The saga sends it and the others down to Conclude.
 	Attempt struct {
 		At     time.Time
 		Spec   Spec
-		Number int // that it was frozen for; 0: whichever is next
+		Number int // the attempt that it was frozen for; 0: the next one
 	}
 	// Launched reports the outcome of an attempt.
 	Launched struct {
@@ -90,12 +90,12 @@ type (
 		Machine string
 		At      time.Time
 	}
-	// Accept reports that the cloud took a call.
+	// Accept reports that the cloud accepted a call.
 	Accept struct {
 		Call Call
 		At   time.Time
 	}
-	// Refuse reports that a call came back with an error.
+	// Refuse reports that a call returned an error.
 	Refuse struct {
 		Call    Call
 		Attempt int // of a launch
@@ -104,9 +104,9 @@ type (
 		Reason  string
 		RetryAt time.Time
 		At      time.Time
-		Unsure  bool // of a launch: it may have had its effect, or may have it later
+		Unsure  bool // of a launch: it may have taken effect, or may do so later
 	}
-	// Resume reports that somebody goes on with an attempt that another may have called for, and still may.
+	// Resume reports that a saga continues an attempt for which another one may have made, or still make, the call.
 	Resume struct {
 		Attempt int
 		At      time.Time
@@ -115,19 +115,19 @@ type (
 	Abandon struct{ Code, Reason string }
 	// Stall notes that the boot is overdue.
 	Stall struct{ Reason string }
-	// Conclude ends an instance that has no machine left.
+	// Conclude ends an instance without a machine.
 	Conclude struct{}
 
-	// Observe reports what the cloud says of a machine.
+	// Observe reports the state of a machine in the cloud.
 	Observe struct {
 		Machine string
 		Seen    Seen
 		Address string
-		Reason  string // why it is gone or stopped, a sentence; "": the cloud did not say
+		Reason  string // why it is gone or stopped, a sentence; "": unknown
 		At      time.Time
-		Sure    bool // that a missing machine is gone: an operator says so
+		Sure    bool // an operator confirms that a missing machine is gone
 	}
-	// Enroll, ReachPhase and ReportVersions are the guest's.
+	// Enroll, ReachPhase and ReportVersions are sent by the guest.
 	Enroll struct {
 		Attempt   int
 		PublicKey []byte
@@ -164,7 +164,7 @@ func (Enroll) command()         {}
 func (ReachPhase) command()     {}
 func (ReportVersions) command() {}
 
-// Decide says what happens when c meets s. No event and no error: it is so already.
+// Decide returns the events of c in state s. None without an error: nothing changes.
 func Decide(s State, c Command) ([]Event, error) {
 	if r, ok := c.(Request); ok {
 		if s.Exists() {
@@ -314,7 +314,7 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// due is the call the state waits for, "" where none is.
+// due returns the call that the state waits for, or "".
 func due(s State) Call {
 	switch {
 	case s.Open:
@@ -329,7 +329,7 @@ func due(s State) Call {
 	return ""
 }
 
-// Codes of a CallRefused that are the control plane's own word, not the cloud's.
+// Codes of a CallRefused that come from the control plane, not from the cloud.
 const (
 	CodeInterrupted = "interrupted"
 	CodeCancelled   = "cancelled"
@@ -355,7 +355,7 @@ func decidePhase(s State, c ReachPhase) ([]Event, error) {
 	if c.Phase == PhaseReady {
 		room += ReadyPhases
 	}
-	// A debt that cannot be is a clock that went back.
+	// An impossible debt means that the clock went back.
 	if debt := s.PhaseDebt.Sub(c.At); debt > time.Duration(room-1)*PhaseEvery && debt <= 2*maxPhaseDebt {
 		return nil, ErrPhases
 	}

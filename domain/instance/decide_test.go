@@ -17,7 +17,7 @@ var (
 	key     = []byte("0123456789abcdef0123456789abcdef")
 )
 
-// after appends to a copy, so that histories can share beginnings.
+// after appends to a copy, so that histories can have a common beginning.
 func after(given []Event, more ...Event) []Event {
 	return append(given[:len(given):len(given)], more...)
 }
@@ -91,7 +91,7 @@ func TestDecideSaga(t *testing.T) {
 	refused := func(c Call, attempt, tries int, v Verdict) CallRefused {
 		return CallRefused{Call: c, Attempt: attempt, Tries: tries, Verdict: v, Code: "busy", Reason: "Busy.", RetryAt: t0.Add(time.Second)}
 	}
-	// at is a refusal as it comes at a time; unsure as it is then written.
+	// at returns a refusal at a time; unsure returns its event.
 	at := func(r Refuse, after time.Duration, unsure bool) Refuse {
 		r.At, r.Unsure = t0.Add(after), unsure
 		return r
@@ -183,14 +183,14 @@ func TestDecideSaga(t *testing.T) {
 func TestDecideObserve(t *testing.T) {
 	t.Parallel()
 	see := func(s Seen) Observe { return Observe{Machine: "m1", Seen: s, At: t0.Add(time.Hour)} }
-	late := after(open, MachineLaunched{1, "m1", t0.Add(time.Hour)}) // the launch was repeated until then
+	late := after(open, MachineLaunched{1, "m1", t0.Add(time.Hour)}) // the launch call was repeated until then
 	outside := after(ready, StopRequested{t0, true})
 	forced := after(outside, CallAccepted{CallStop, t0.Add(5 * time.Minute)})
 	lost := Failed{"machine_lost", "The cloud no longer lists the machine; it was probably terminated from outside the control plane."}
 	undone := func(tries int, v Verdict, reason string) Event {
 		return CallRefused{Call: CallStart, Tries: tries, Verdict: v, Code: "start_undone", Reason: reason, RetryAt: t0.Add(2 * StartLag), Undone: true}
 	}
-	called := func(before int) []Event { // a start that the cloud took at t0, and before undid so often
+	called := func(before int) []Event { // a start that the cloud accepted at t0, after it had undone this many
 		given := starting
 		for n := range before {
 			given = after(given, CallAccepted{CallStart, t0}, undone(n+1, Again, "R."))
@@ -242,7 +242,7 @@ func TestDecideObserve(t *testing.T) {
 		{Name: "found", Given: after(ready, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t0}, Then: []Event{MachineFound{}}},
 		{Name: "found, stopped", Given: after(ready, MachineMissed{t0}), When: see(SeenStopped), Then: []Event{MachineFound{}, MachineStopped{false}}},
 		{Name: "found, on its way", Given: after(ready, MachineMissed{t0}), When: see(SeenPending), Then: []Event{MachineFound{}}},
-		{Name: "missing anew", Given: after(ready, MachineMissed{t0}, MachineFound{}), When: see(SeenMissing), Then: []Event{MachineMissed{t0.Add(time.Hour)}}},
+		{Name: "missing again", Given: after(ready, MachineMissed{t0}, MachineFound{}), When: see(SeenMissing), Then: []Event{MachineMissed{t0.Add(time.Hour)}}},
 
 		{Name: "stopped before the start call", Given: starting, When: see(SeenStopped)},
 		{Name: "stopped still, just after the start call", Given: called(0), When: Observe{Machine: "m1", Seen: SeenStopped, At: t0.Add(StartLag - 1)}},
@@ -272,7 +272,7 @@ func TestDecideGuest(t *testing.T) {
 	for i := range MaxReports {
 		many = after(many, reports(fmt.Sprint(i), t0)...)
 	}
-	boots := func(n int, p Phase) []Event { // each of a boot of its own
+	boots := func(n int, p Phase) []Event { // each of its own boot
 		list := running
 		for i := range n {
 			list = after(list, PhaseReached{fmt.Sprint("x", i), p, "", t0})
@@ -323,7 +323,7 @@ func TestDecideGuest(t *testing.T) {
 		{Name: "the same versions", Given: after(running, reports("1", t0)...), When: ReportVersions{"b2", map[string]string{"guest": "1"}, t0}},
 		{Name: "other versions", Given: after(running, reports("1", t0)...), When: report("2", t0), Then: reports("2", t0)},
 		{Name: "no versions", Given: running, When: ReportVersions{Boot: "b1", At: t0}},
-		{Name: "no versions any more", Given: after(running, reports("1", t0)...), When: ReportVersions{Boot: "b1", At: t0}},
+		{Name: "too many versions", Given: after(running, reports("1", t0)...), When: ReportVersions{Boot: "b1", At: t0}},
 		{Name: "the last versions in time", Given: after(running, many[:MaxReports-1]...), When: report("new", t0), Then: reports("new", t0)},
 		{Name: "too many versions", Given: after(running, many...), When: report("new", t0.Add(ReportsWithin-1))},
 		{Name: "too many versions of another boot", Given: after(running, many...), When: ReportVersions{"b9", map[string]string{"guest": "new"}, t0}},
@@ -370,7 +370,7 @@ func TestEvolve(t *testing.T) {
 	}
 }
 
-// A new call begins with no refusals counted against it and no wait before it.
+// A new call begins without counted refusals and without a wait.
 func TestEvolveSettles(t *testing.T) {
 	t.Parallel()
 	refused := CallRefused{Call: CallStop, Tries: 7, Verdict: Again, Code: "c", Reason: "R.", RetryAt: t0.Add(time.Hour)}
@@ -404,7 +404,7 @@ func TestRank(t *testing.T) {
 	}
 }
 
-// An operator's word is final wherever the instance was, and enough to know whose it was.
+// An operator's termination is final in any state, and names the account.
 func TestTerminatedByOperator(t *testing.T) {
 	t.Parallel()
 	word := Terminated{ByOperator, "01JACCOUNT"}
@@ -454,8 +454,8 @@ func TestRefusalsAreDomainErrors(t *testing.T) {
 	}
 }
 
-// A machine that boots again and again is called ready after each boot: eight times with all its phases, and
-// from then on with the last one at least, every six minutes without an end.
+// A machine that boots repeatedly is shown as ready after each boot: eight times with all its phases, and afterwards at
+// least with the last one, every six minutes without limit.
 func TestRebootLoopBecomesReady(t *testing.T) {
 	t.Parallel()
 	s := decider.Fold(running...)

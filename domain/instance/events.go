@@ -1,9 +1,8 @@
-// Package instance decides about one cloud desktop: from the user's request to the proof that
-// its machine is gone. The cloud is told nothing here; package provisioning reads the state and
-// says which call is due.
+// Package instance decides about one cloud desktop, from the user's request until its machine is known to be gone. It
+// makes no calls to the cloud: package provisioning reads the state and returns the call that is due.
 //
-// The one thing to know: an instance has at most one machine, and only Terminated and Failed,
-// which are final, say that none is left.
+// The one thing to know: an instance has at most one machine. Only Terminated and Failed, which are final, say that no
+// machine is left.
 package instance
 
 import "time"
@@ -11,8 +10,8 @@ import "time"
 // Event is a fact about one instance. Its implementations are in this file.
 type Event interface{ event() }
 
-// Spec is a launch request with everything frozen: repeated, it is the same request byte for byte.
-// UserData holds a placeholder where the enrolment token goes; the token itself is derived.
+// Spec is a complete, frozen launch request: repeated, it is the same request byte for byte. UserData has a placeholder
+// for the enrolment token, which is derived.
 type Spec struct {
 	ClientToken   string            `json:"client_token"`
 	Image         string            `json:"image"`
@@ -24,7 +23,7 @@ type Spec struct {
 	RootDevice    string            `json:"root_device,omitempty"` // the image's name for its disk
 	VolumeGiB     int               `json:"volume_gib,omitempty"`  // size of that disk
 	UserData      string            `json:"user_data"`
-	TokenKey      string            `json:"token_key"` // id of the key the enrolment token is derived with
+	TokenKey      string            `json:"token_key"` // id of the key from which the enrolment token is derived
 	Tags          map[string]string `json:"tags,omitempty"`
 }
 
@@ -38,43 +37,43 @@ const (
 	CallTerminate Call = "terminate"
 )
 
-// ByOperator is Terminated.By where it is not the saga's word.
+// ByOperator is Terminated.By of an event that the saga did not write.
 const ByOperator = "operator"
 
-// Verdict says what a refused call leads to.
+// Verdict is what follows a refused call.
 type Verdict string
 
 const (
 	Again   Verdict = "again"   // the same call, later
 	Another Verdict = "another" // a new attempt, elsewhere
-	Never   Verdict = "never"   // it will not heal
+	Never   Verdict = "never"   // no retry can help
 )
 
 type (
-	// Requested opens the stream: a user wants a desktop.
+	// Requested opens the stream: a user requested a desktop.
 	Requested struct {
 		Account string `json:"account"`
 		Name    []byte `json:"name"` // sealed
 		Type    string `json:"instance_type"`
 		Region  string `json:"region"`
 	}
-	// Renamed gives it another name.
+	// Renamed replaces the instance's name.
 	Renamed struct {
 		Name []byte `json:"name"` // sealed
 	}
-	// LaunchAttempted is written before the launch call it describes.
+	// LaunchAttempted is recorded before the launch call that it describes.
 	LaunchAttempted struct {
 		Attempt int       `json:"attempt"`
 		At      time.Time `json:"at"`
 		Spec    Spec      `json:"spec"`
 	}
-	// MachineLaunched says that the cloud accepted the attempt. From here on there is a machine.
+	// MachineLaunched records that the cloud accepted the attempt. From now on there is a machine.
 	MachineLaunched struct {
 		Attempt int       `json:"attempt"`
 		Machine string    `json:"machine"` // the cloud's id
-		At      time.Time `json:"at"`      // when its answer came, which may be long after the attempt was written
+		At      time.Time `json:"at"`      // when it answered, which may be long after the attempt was recorded
 	}
-	// CallRefused says that the cloud, or the way to it, refused a call.
+	// CallRefused records that a call failed, in the cloud or on the way to it.
 	CallRefused struct {
 		Call    Call      `json:"call"`
 		Attempt int       `json:"attempt,omitempty"` // of a launch
@@ -83,27 +82,27 @@ type (
 		Code    string    `json:"code"`
 		Reason  string    `json:"reason"`
 		RetryAt time.Time `json:"retry_at"`
-		// Unsure is when a launch call ended that may have had its effect, or may have it later. Zero: it had none.
+		// Unsure is when a launch call ended that may have taken effect, or may do so later. Zero: it had no effect.
 		Unsure time.Time `json:"unsure,omitzero"`
-		// Undone says that the cloud took the call, a start, and that its effect did not last.
+		// Undone means that the cloud accepted the call, a start, but its effect did not last.
 		Undone bool `json:"undone,omitempty"`
 	}
-	// CallAccepted says that the cloud took a start, stop or terminate call; its effect is still to be seen.
+	// CallAccepted records that the cloud accepted a start, stop or terminate call; its effect is not visible yet.
 	CallAccepted struct {
 		Call Call      `json:"call"`
 		At   time.Time `json:"at"`
 	}
-	// LaunchAbandoned gives the launch up; a machine that may exist is taken down first.
+	// LaunchAbandoned gives the launch up. A machine that may exist is terminated before the instance ends.
 	LaunchAbandoned struct {
 		Code   string `json:"code"`
 		Reason string `json:"reason"`
 	}
-	// MachineRunning says that the cloud reports the machine running, at this address.
+	// MachineRunning records that the cloud reports the machine running, at this address.
 	MachineRunning struct {
 		Address string    `json:"address,omitempty"`
 		At      time.Time `json:"at"`
 	}
-	// AddressChanged follows the machine's public address.
+	// AddressChanged records another public address of the machine.
 	AddressChanged struct {
 		Address string `json:"address"`
 	}
@@ -112,26 +111,26 @@ type (
 		Attempt   int    `json:"attempt"`
 		PublicKey []byte `json:"public_key"` // Ed25519, made on the machine
 	}
-	// PhaseReached tells how far the boot is.
+	// PhaseReached records how far the boot has come.
 	PhaseReached struct {
 		Boot   string    `json:"boot"` // the machine's boot id
 		Phase  Phase     `json:"phase"`
-		Detail string    `json:"detail,omitempty"` // which desktop or agent it chose, for people
+		Detail string    `json:"detail,omitempty"` // which desktop or agent was chosen, for people
 		At     time.Time `json:"at"`
 	}
-	// VersionsReported tells what the machine runs, by name. It is written when that changes.
+	// VersionsReported records the versions of what the machine runs, by name, when they change.
 	VersionsReported struct {
 		Boot     string            `json:"boot"`
 		Versions map[string]string `json:"versions"`
 		At       time.Time         `json:"at"`
 	}
-	// BootStalled says that a boot takes longer than it should; it goes on.
+	// BootStalled records that a boot takes longer than it should. The boot continues.
 	BootStalled struct {
 		Phase  Phase  `json:"phase"`
 		Reason string `json:"reason"`
 	}
-	// StopRequested, StartRequested and TerminationRequested are the user's wishes. A stop may also be
-	// somebody else's, who asked the cloud for it past the control plane.
+	// StopRequested, StartRequested and TerminationRequested are the user's requests. A stop may also have been
+	// requested outside the control plane, directly from the cloud.
 	StopRequested struct {
 		At      time.Time `json:"at"`
 		Outside bool      `json:"outside,omitempty"`
@@ -142,29 +141,29 @@ type (
 	TerminationRequested struct {
 		At time.Time `json:"at"`
 	}
-	// MachineStopped says that the cloud reports the machine stopped; Asked whether we asked for it.
+	// MachineStopped records that the cloud reports the machine stopped. Asked: the control plane requested it.
 	MachineStopped struct {
 		Asked bool `json:"asked"`
 	}
-	// MachineMissed says that the cloud does not know the machine, which may be so for a while only;
-	// MachineFound that it knows it again.
+	// MachineMissed records that the cloud does not list the machine, perhaps only for a while. MachineFound records
+	// that it lists the machine again.
 	MachineMissed struct {
 		At time.Time `json:"at"`
 	}
 	MachineFound struct{}
-	// MachineGone says that the cloud reports the machine terminated, or, Missing, has not known it for
-	// long; Asked whether we asked for that.
+	// MachineGone records that the cloud reports the machine terminated. Missing: it has not listed the machine for
+	// long. Asked: the control plane requested it.
 	MachineGone struct {
 		Asked   bool `json:"asked"`
 		Missing bool `json:"missing,omitempty"`
 	}
-	// Terminated is final: no machine is left. By names the operator who took the machine down past
-	// the saga. Such an event may be written behind one that cannot be read, so it says whose instance it is.
+	// Terminated is final: no machine is left. By is ByOperator if an operator terminated the machine without the saga.
+	// Such an event may follow events that cannot be read, so it names the account.
 	Terminated struct {
 		By      string `json:"by,omitempty"` // ByOperator
 		Account string `json:"account,omitempty"`
 	}
-	// Failed is final: no machine is left, and the user did not ask for that.
+	// Failed is final: no machine is left, and the user did not request that.
 	Failed struct {
 		Code   string `json:"code"`
 		Reason string `json:"reason"`

@@ -10,8 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// FuzzDecide turns bytes into commands of users, saga, cloud and guest, in any order and with any
-// delay, and holds what the decider makes of them to its laws.
+// FuzzDecide turns bytes into commands of users, saga, cloud and guest, in any order and with any delay, and checks the
+// decider's events against its laws.
 func FuzzDecide(f *testing.F) {
 	f.Add([]byte{})
 	for seed := range uint64(64) {
@@ -38,12 +38,12 @@ func TestDecideLaws(t *testing.T) {
 	})
 }
 
-// life is what an observer of the events alone knows.
+// life is what can be derived from the events alone.
 type life struct {
 	state    State
 	now      time.Time
 	attempts int
-	open     bool            // the latest attempt has no outcome
+	open     bool            // the latest attempt has no outcome yet
 	unsure   time.Time       // when a call of it last ended unsure
 	machines map[string]bool // alive
 	started  map[string]bool // ever
@@ -143,7 +143,7 @@ func (l *life) step(c Command) error {
 	return l.again(c)
 }
 
-// again: the same command right after adds nothing, where it does not count or carry something new.
+// again checks that repeating a command adds nothing, unless the command counts or contains something new.
 func (l *life) again(c Command) error {
 	switch c.(type) {
 	case Rename, Refuse:
@@ -159,7 +159,7 @@ func (l *life) again(c Command) error {
 func (l *life) see(e Event) error {
 	switch e.(type) {
 	case Renamed:
-	case TerminationRequested, Terminated: // a failed one may be dismissed
+	case TerminationRequested, Terminated: // a failed instance may be dismissed
 		if l.state.Status == StatusTerminated && l.gone {
 			return fmt.Errorf("after the end")
 		}
@@ -210,7 +210,7 @@ func (l *life) see(e Event) error {
 	return nil
 }
 
-// Phases only go forward within a boot, whatever the guest repeats.
+// Phases only advance within a boot, whatever the guest repeats.
 func TestPhasesGoForward(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

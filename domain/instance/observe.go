@@ -19,7 +19,7 @@ func decideObserve(s State, c Observe) []Event {
 func decideSeen(s State, c Observe) []Event {
 	switch c.Seen {
 	case SeenRunning:
-		if !s.Running || s.Outside && s.Called.Equal(s.Since) { // their stop was a stale report, as we have not called ourselves
+		if !s.Running || s.Outside && s.Called.Equal(s.Since) { // the stop was a stale report: the saga has not made the call
 			return []Event{MachineRunning{Address: c.Address, At: c.At}}
 		}
 		if c.Address != s.Address {
@@ -31,7 +31,7 @@ func decideSeen(s State, c Observe) []Event {
 		}
 	case SeenStopped:
 		switch s.Status {
-		case Stopped, Terminating: // one that we take down needs no other news
+		case Stopped, Terminating: // a machine that is being terminated stays so
 			return nil
 		case Starting:
 			return decideUndone(s, c)
@@ -43,8 +43,8 @@ func decideSeen(s State, c Observe) []Event {
 	return nil
 }
 
-// decideMissing waits until the cloud has not known a machine for long, and for less long where it was told
-// to terminate it: it lists an ended machine for a while, and then no more.
+// decideMissing gives a machine up once the cloud has not listed it for MissingFor. After an accepted terminate call
+// the shorter MissingGrace is enough: the cloud lists an ended machine only for a while.
 func decideMissing(s State, c Observe) []Event {
 	believed := MissingFor
 	if s.Status == Terminating && !s.Called.IsZero() {
@@ -65,8 +65,8 @@ func decideMissing(s State, c Observe) []Event {
 	return []Event{MachineGone{Missing: true}, Failed{Code: codeLost, Reason: "The cloud no longer lists the machine; it was probably terminated from outside the control plane."}}
 }
 
-// decideUndone takes note of a start that the cloud accepted and that came to nothing: there was no room
-// after all, or the disk's key could not be used.
+// decideUndone records a start that the cloud accepted but that had no lasting effect: there was no capacity after all,
+// or the disk's key could not be used.
 func decideUndone(s State, c Observe) []Event {
 	if s.Called.IsZero() || c.At.Sub(s.Called) < StartLag {
 		return nil
@@ -94,7 +94,7 @@ const (
 	codeUndone = "start_undone"
 )
 
-// ending is the final event of an instance without a machine.
+// ending returns the final event of an instance without a machine.
 func ending(s State) Event {
 	switch {
 	case s.Abandoned != nil:

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Status is what the user sees of an instance's life.
+// Status is where an instance is in its life, as the user sees it. The last two are final. Their names
+// have a prefix because two events are called Terminated and Failed.
 type Status string
 
 const (
@@ -19,7 +20,7 @@ const (
 	StatusFailed     Status = "failed"
 )
 
-// Phase tells how far a boot is; the phases follow each other in the order below.
+// Phase is how far a boot has come. The phases follow each other in the order below.
 type Phase string
 
 const (
@@ -32,10 +33,10 @@ const (
 	PhaseReady      Phase = "ready"
 )
 
-// Phases lists them in order.
+// Phases lists the phases in order.
 var Phases = [...]Phase{PhaseRequested, PhaseAllocating, PhaseBooting, PhaseInstalling, PhaseDesktop, PhaseAgent, PhaseReady}
 
-// Rank is the phase's place in the order, or -1.
+// Rank returns the phase's place in the order, or -1.
 func (p Phase) Rank() int {
 	for i, q := range Phases {
 		if p == q {
@@ -52,50 +53,50 @@ type State struct {
 	Region  string
 	Status  Status
 	Phase   Phase
-	Boot    string // boot id the phase belongs to
+	Boot    string // id of the boot that the phase belongs to
 
-	Attempts   int       // launches attempted
+	Attempts   int       // launch attempts so far
 	Spec       Spec      // of the latest attempt
-	TriedAt    time.Time // when the latest attempt was written
+	TriedAt    time.Time // when the latest attempt was recorded
 	Open       bool      // the latest attempt has no outcome yet: a machine may exist
-	Unsure     time.Time // when a call of the latest attempt last ended unsure; zero: never
-	Machine    string    // the machine's id while there is one
-	LaunchedAt time.Time // when the cloud's answer to its launch came
+	Unsure     time.Time // when a call of the latest attempt last ended with an unknown outcome; zero: never
+	Machine    string    // the machine's id; "": none
+	LaunchedAt time.Time // when the cloud answered its launch call
 	Running    bool      // the cloud last reported it running
 	Address    string
 	PublicKey  []byte // of the enrolled guest
-	Enrolled   int    // attempt the guest enrolled with
+	Enrolled   int    // attempt that the guest enrolled with
 
-	Abandoned *LaunchAbandoned // set once the launch was given up
-	Tries     int              // refusals of the present call in a row
+	Abandoned *LaunchAbandoned // set once the launch is given up
+	Tries     int              // refusals of the current call in a row
 	Refusal   string           // reason of the latest one, a sentence
 	Code      string           // its code
-	RetryAt   time.Time        // not before; zero: at once
-	Called    time.Time        // when the cloud took the present call; zero: not yet
-	Since     time.Time        // when the present wish, or boot, began
-	Stalled   bool             // BootStalled was said for this boot
-	Outside   bool             // the present stop was somebody else's wish
-	Undone    int              // starts in a row that the cloud took and undid
-	Missed    time.Time        // since when the cloud does not know the machine; zero: it does
-	Lost      string           // the machine that was given up because the cloud did not know it
-	Forced    bool             // an operator ended it, perhaps behind events that cannot be read
+	RetryAt   time.Time        // earliest time of the next try; zero: immediately
+	Called    time.Time        // when the cloud accepted the current call; zero: not yet
+	Since     time.Time        // when the current request, or boot, began
+	Stalled   bool             // BootStalled was recorded for this boot
+	Outside   bool             // the current stop was requested outside the control plane
+	Undone    int              // starts in a row that the cloud accepted and undid
+	Missed    time.Time        // since when the cloud does not list the machine; zero: it does
+	Lost      string           // the machine that was given up because the cloud did not list it
+	Forced    bool             // an operator ended it, perhaps after events that cannot be read
 
-	PhaseDebt    time.Time         // when the phases taken so far are paid for, at one each PhaseEvery
+	PhaseDebt    time.Time         // when the phases accepted so far are paid off, at one each PhaseEvery
 	Versions     map[string]string // what the machine runs, by name
-	Reports      int               // of versions since ReportsSince
+	Reports      int               // of versions, since ReportsSince
 	ReportsSince time.Time         // see ReportsWithin
 }
 
-// Exists tells whether the instance was ever requested.
+// Exists reports whether the instance was ever requested.
 func (s State) Exists() bool { return s.Account != "" }
 
-// Final tells whether nothing can happen to it any more.
+// Final reports whether the instance has ended.
 func (s State) Final() bool { return s.Status == StatusTerminated || s.Status == StatusFailed }
 
-// Closed tells whether the state is the whole truth although only the stream's last event was read.
+// Closed reports whether the state is complete although only the stream's last event was read.
 func Closed(s State) bool { return s.Forced && s.Exists() }
 
-// Ready tells whether its desktop and agent can be used.
+// Ready reports whether its desktop and agent can be used.
 func (s State) Ready() bool { return s.Status == Running && s.Phase == PhaseReady }
 
 // Evolve folds one event into the state. It never refuses: the event has happened.
@@ -110,7 +111,7 @@ func Evolve(s State, e Event) State {
 		s = s.settled(e.At)
 	case MachineLaunched:
 		s.Machine, s.LaunchedAt, s.Open = e.Machine, e.At, false
-		if s.Phase.Rank() < PhaseBooting.Rank() { // the guest may have spoken before the launch call returned
+		if s.Phase.Rank() < PhaseBooting.Rank() { // the guest may have reported before the launch call returned
 			s.Phase = PhaseBooting
 		}
 		s = s.settled(e.At)
@@ -148,7 +149,7 @@ func Evolve(s State, e Event) State {
 	case PhaseReached:
 		if e.Boot != s.Boot {
 			s.Stalled = false
-			if s.Status == Running { // it was restarted from within
+			if s.Status == Running { // it was restarted from inside
 				s.Since = e.At
 			}
 		}
@@ -165,7 +166,7 @@ func Evolve(s State, e Event) State {
 	case StopRequested:
 		s.Status = Stopping
 		s = s.settled(e.At)
-		if e.Outside { // whoever it was has made the call; where it has no effect ours follows
+		if e.Outside { // the call was made outside; if it has no effect the saga makes its own
 			s.Outside, s.Called = true, e.At
 		}
 	case StartRequested:
@@ -192,19 +193,19 @@ func Evolve(s State, e Event) State {
 		s = s.settled(s.Since)
 	case Terminated:
 		s.Status, s.Account, s.Forced = StatusTerminated, cmp.Or(s.Account, e.Account), e.By == ByOperator
-		s.Open, s.Machine, s.Running, s.Address, s.Missed = false, "", false, "", time.Time{} // an operator does not wait for them
+		s.Open, s.Machine, s.Running, s.Address, s.Missed = false, "", false, "", time.Time{} // an operator does not wait for the machine
 	case Failed:
 		s.Status = StatusFailed
 	}
 	return s
 }
 
-// Up tells whether the machine's word counts; that of one that is going down comes late.
+// Up reports whether the guest's reports count. Those of a machine that is stopping or terminating are late.
 func (s State) Up() bool {
 	return s.Status == Launching || s.Status == Starting || s.Status == Running
 }
 
-// launch is when the latest attempt had its outcome, or was written while it has none.
+// launch returns when the latest attempt was answered or, while it is open, recorded.
 func (s State) launch() time.Time {
 	if s.Open {
 		return s.TriedAt
@@ -212,7 +213,7 @@ func (s State) launch() time.Time {
 	return s.LaunchedAt
 }
 
-// settled forgets the refusals of the call before: a new one begins.
+// settled clears the results of the previous call: a new one begins.
 func (s State) settled(since time.Time) State {
 	s.Tries, s.RetryAt, s.Called, s.Since, s.Stalled, s.Outside, s.Undone = 0, time.Time{}, time.Time{}, since, false, false, 0
 	return s

@@ -1,6 +1,6 @@
-// Package invite decides about invitations to sign up. An invitation's stream is keyed by a keyed
-// hash of its code and written in the same append as the account that uses it, so a code is good
-// for one account. Neither the code nor the e-mail address it is bound to is in it.
+// Package invite decides about invitations to sign up. The id of an invitation's stream is a keyed hash of its code.
+// Its use is written in the same append as the account, so a code is valid for one account. The stream contains neither
+// the code nor the e-mail address that it is bound to.
 package invite
 
 import (
@@ -12,7 +12,7 @@ import (
 
 // Refusals.
 var (
-	// ErrRefused is one answer for every reason: a stranger learns nothing about codes.
+	// ErrRefused is the same for every reason, so that strangers learn nothing about codes.
 	ErrRefused = &domain.Error{Kind: domain.Forbidden, Code: "signup_closed", Field: "invite",
 		Msg: "This invitation code is wrong, has been used, has expired, or is for another e-mail address. Ask for a new one."}
 	ErrNotFound = &domain.Error{Kind: domain.NotFound, Code: "invite_not_found", Msg: "There is no such invitation."}
@@ -33,7 +33,7 @@ type (
 	Used struct {
 		Account string `json:"account"`
 	}
-	// Revoked is final: an operator took it back.
+	// Revoked is final: an operator revoked it.
 	Revoked struct{}
 )
 
@@ -45,11 +45,11 @@ func (Revoked) event() {}
 type State struct {
 	Address   string // see Created
 	ExpiresAt time.Time
-	Account   string // that used it, "" for none
+	Account   string // that used it; "": unused
 	Revoked   bool
 }
 
-// Exists tells whether it was ever created.
+// Exists reports whether it was created.
 func (s State) Exists() bool { return !s.ExpiresAt.IsZero() }
 
 // Evolve folds one event into the state.
@@ -81,7 +81,7 @@ type (
 		Address string // keyed hash of the account's e-mail address
 		At      time.Time
 	}
-	// Revoke takes it back.
+	// Revoke revokes it.
 	Revoke struct{}
 )
 
@@ -89,7 +89,7 @@ func (Create) command() {}
 func (Use) command()    {}
 func (Revoke) command() {}
 
-// Decide says what happens when c meets s.
+// Decide returns the events of c in state s. None without an error: nothing changes.
 func Decide(s State, c Command) ([]Event, error) {
 	switch c := c.(type) {
 	case Create:

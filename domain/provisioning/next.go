@@ -1,7 +1,7 @@
-// Package provisioning is the saga's table: which step an instance's state calls for.
+// Package provisioning is the saga's table: the step that an instance's state requires.
 //
-// The one thing to know: Next looks at the state and not at the event that woke it, so
-// duplicates, delays and reordering all lead to the same step.
+// The one thing to know: Next reads only the state, not the event that woke the saga. So duplicates, delays and
+// reordering all lead to the same step.
 package provisioning
 
 import (
@@ -15,29 +15,29 @@ import (
 type Do string
 
 const (
-	Nothing  Do = "nothing"  // final, or never requested
-	Watch    Do = "watch"    // the next news comes from the cloud or the guest
+	Nothing  Do = "nothing"  // it has ended, or was never requested
+	Watch    Do = "watch"    // wait for the cloud or the guest
 	Attempt  Do = "attempt"  // freeze a launch request in the log
 	Call     Do = "call"     // make Step.Call
 	Abandon  Do = "abandon"  // give the launch up
-	Stall    Do = "stall"    // say that the boot is overdue
-	Conclude Do = "conclude" // no machine is left: end it
+	Stall    Do = "stall"    // record that the boot is overdue
+	Conclude Do = "conclude" // no machine is left: end the instance
 )
 
-// Step is what is due, and from when. A Watch with a time is a deadline: look again then.
+// Step is a step and the time from which it is due. The time of a Watch is a deadline: call Next again then.
 type Step struct {
 	Do   Do
 	Call instance.Call // of a Call
-	At   time.Time     // zero: at once; for Watch, zero: no deadline
+	At   time.Time     // zero: immediately; of a Watch, zero: no deadline
 	Why  string        // of Abandon: its code
 }
 
-// Policy holds the saga's patience. Zero values mean the defaults in brackets.
+// Policy limits the saga's tries and waits. Zero values mean the defaults in brackets.
 type Policy struct {
-	Attempts   int           // launches tried before giving up [6]
+	Attempts   int           // launch attempts before giving up [6]
 	Tries      int           // refusals of one launch in a row before giving up [10]
 	LaunchTime time.Duration // from launch call to running [10 min]
-	BootTime   time.Duration // from running to ready, before BootStalled is said [15 min]
+	BootTime   time.Duration // from running to ready, before BootStalled is recorded [15 min]
 	CallTime   time.Duration // from an accepted call to its effect, before it is repeated [5 min]
 }
 
@@ -51,7 +51,7 @@ func (p Policy) WithDefaults() Policy {
 	return p
 }
 
-// Next is the saga: the step that s calls for at time now.
+// Next returns the step that s requires at time now.
 func Next(s instance.State, p Policy, now time.Time) Step {
 	p = p.WithDefaults()
 	switch {
@@ -60,7 +60,7 @@ func Next(s instance.State, p Policy, now time.Time) Step {
 	case s.Status == instance.Launching:
 		return nextLaunch(s, p, now)
 	case s.Status == instance.Terminating && s.Open:
-		// The cancelled launch may have made a machine. Repeating the call with its ClientToken is the one way to know.
+		// The cancelled launch may have made a machine. Only repeating the call with its ClientToken can show that.
 		return Step{Do: Call, Call: instance.CallLaunch, At: s.RetryAt}
 	case s.Status == instance.Terminating && s.Machine == "":
 		return Step{Do: Conclude}
@@ -96,7 +96,7 @@ func nextLaunch(s instance.State, p Policy, now time.Time) Step {
 	return Step{Do: Abandon, Why: "launch_timeout"}
 }
 
-// call makes c until the cloud takes it, then waits for its effect, and repeats it when that stays away.
+// call retries c until the cloud accepts it, waits for its effect, and repeats it if there is none.
 func call(s instance.State, p Policy, c instance.Call, now time.Time) Step {
 	if s.Called.IsZero() {
 		return Step{Do: Call, Call: c, At: s.RetryAt}

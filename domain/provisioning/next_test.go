@@ -47,7 +47,7 @@ func TestNext(t *testing.T) {
 
 		{"booting", machine(instance.Running, none), Step{Do: Watch, At: t0.Add(15 * m)}},
 		{"booting for long", machine(instance.Running, func(s *instance.State) { s.Since = t0.Add(-15 * m) }), Step{Do: Stall}},
-		{"booting for long, said so", machine(instance.Running, func(s *instance.State) { s.Since, s.Stalled = long, true }), Step{Do: Watch}},
+		{"booting for long, recorded", machine(instance.Running, func(s *instance.State) { s.Since, s.Stalled = long, true }), Step{Do: Watch}},
 		{"ready", machine(instance.Running, func(s *instance.State) { s.Since, s.Phase = long, instance.PhaseReady }), Step{Do: Watch}},
 		{"stopped", machine(instance.Stopped, none), Step{Do: Watch}},
 
@@ -61,7 +61,7 @@ func TestNext(t *testing.T) {
 		{"starting, accepted", machine(instance.Starting, func(s *instance.State) { s.Called = t0 }), Step{Do: Watch, At: t0.Add(5 * m)}},
 
 		{"terminating", machine(instance.Terminating, none), call(instance.CallTerminate, time.Time{})},
-		{"terminating, refused for ever", machine(instance.Terminating, func(s *instance.State) { s.Tries, s.RetryAt = 999, soon }), call(instance.CallTerminate, soon)},
+		{"terminating, always refused", machine(instance.Terminating, func(s *instance.State) { s.Tries, s.RetryAt = 999, soon }), call(instance.CallTerminate, soon)},
 		{"terminating, accepted", machine(instance.Terminating, func(s *instance.State) { s.Called = t0 }), Step{Do: Watch, At: t0.Add(5 * m)}},
 		{"terminating, without effect", machine(instance.Terminating, func(s *instance.State) { s.Called = long }), call(instance.CallTerminate, time.Time{})},
 		{"terminating, no machine", with(func(s *instance.State) { s.Status = instance.Terminating }), Step{Do: Conclude}},

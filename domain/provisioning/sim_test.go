@@ -9,7 +9,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// sim lets Next drive one instance through a cloud that answers as it likes. One seed, one run.
+// sim lets Next drive one instance through a cloud with arbitrary answers. The same seed gives the same run.
 type sim struct {
 	r     *rand.Rand
 	now   time.Time
@@ -22,7 +22,7 @@ type sim struct {
 }
 
 type machine struct {
-	id, want  string // want is what it is on its way to: running, stopped, terminated
+	id, want  string // want is the state that it is changing to: running, stopped, terminated
 	seen      string
 	changesAt time.Time
 	visible   time.Time
@@ -55,7 +55,7 @@ func TestSimulation(t *testing.T) {
 
 func run(seed uint64) *sim {
 	s := &sim{r: rand.New(rand.NewPCG(seed, 2)), now: t0, machines: map[string]*machine{}}
-	s.tell(instance.Request{Account: "acc", Type: "t", Region: "r"})
+	s.execute(instance.Request{Account: "acc", Type: "t", Region: "r"})
 	for range 40 + s.r.IntN(160) {
 		s.turn()
 	}
@@ -66,7 +66,7 @@ func run(seed uint64) *sim {
 	return s
 }
 
-// turn lets some time pass, perhaps the user or the world act, the cloud be looked at, and takes the step that is due.
+// turn lets some time pass, may let the user or the world act and the cloud be polled, and takes the step that is due.
 func (s *sim) turn() {
 	s.now = s.now.Add(time.Duration(s.r.IntN(60_000)) * time.Millisecond)
 	if !s.calm {
@@ -84,13 +84,13 @@ func (s *sim) turn() {
 	}
 	switch step.Do {
 	case Attempt:
-		s.tell(instance.Attempt{At: s.now, Spec: instance.Spec{ClientToken: fmt.Sprint("i-", s.state.Attempts+1)}})
+		s.execute(instance.Attempt{At: s.now, Spec: instance.Spec{ClientToken: fmt.Sprint("i-", s.state.Attempts+1)}})
 	case Abandon:
-		s.tell(instance.Abandon{Code: step.Why, Reason: "R."})
+		s.execute(instance.Abandon{Code: step.Why, Reason: "R."})
 	case Stall:
-		s.tell(instance.Stall{Reason: "slow"})
+		s.execute(instance.Stall{Reason: "slow"})
 	case Conclude:
-		s.tell(instance.Conclude{})
+		s.execute(instance.Conclude{})
 	case Call:
 		s.call(step.Call)
 	}
@@ -100,13 +100,13 @@ func (s *sim) meddle() {
 	m := s.machines[s.state.Spec.ClientToken]
 	switch s.r.IntN(90) {
 	case 0:
-		s.tell(instance.Terminate{At: s.now})
+		s.execute(instance.Terminate{At: s.now})
 	case 1, 2, 3:
-		s.tell(instance.Stop{At: s.now})
+		s.execute(instance.Stop{At: s.now})
 	case 4, 5, 6, 7:
-		s.tell(instance.Start{At: s.now})
+		s.execute(instance.Start{At: s.now})
 	case 8, 9:
-		s.tell(instance.ReachPhase{Boot: fmt.Sprint("b", s.r.IntN(3)), Phase: instance.Phases[s.r.IntN(len(instance.Phases))], At: s.now})
+		s.execute(instance.ReachPhase{Boot: fmt.Sprint("b", s.r.IntN(3)), Phase: instance.Phases[s.r.IntN(len(instance.Phases))], At: s.now})
 	case 10:
 		s.outside(m, "stopped")
 	case 11:
@@ -126,11 +126,11 @@ func (s *sim) outside(m *machine, want string) {
 
 func (s *sim) delay() time.Duration { return time.Duration(s.r.IntN(120)) * time.Second }
 
-// call asks the cloud. Before or after the effect the answer may be lost; refusals of all
-// verdicts come as long as the token is unused, as a cloud's idempotency promises.
+// call makes a call to the cloud. The answer may be lost before or after the effect. Refusals of all verdicts come only
+// while the token is unused, as a cloud's idempotency promises.
 func (s *sim) call(c instance.Call) {
 	refuse := func(v instance.Verdict) {
-		s.tell(instance.Refuse{Call: c, Attempt: s.state.Attempts, Verdict: v, Code: "c", Reason: "R.",
+		s.execute(instance.Refuse{Call: c, Attempt: s.state.Attempts, Verdict: v, Code: "c", Reason: "R.",
 			RetryAt: s.now.Add(time.Duration(s.r.IntN(30)) * time.Second)})
 	}
 	fate := 99
@@ -144,7 +144,7 @@ func (s *sim) call(c instance.Call) {
 	}
 	switch {
 	case fate == 0:
-		return // lost on the way there, and the control plane with it
+		return // the request is lost, and the control plane crashes
 	case fate == 1 || fate == 2:
 		refuse(instance.Again)
 		return
@@ -158,16 +158,16 @@ func (s *sim) call(c instance.Call) {
 	s.effect(c, token)
 	switch {
 	case fate == 5:
-		return // lost on the way back
+		return // the answer is lost
 	case fate == 6:
-		refuse(instance.Again) // an answer that says nothing of the effect
+		refuse(instance.Again) // an answer that does not show the effect
 		return
 	}
 	if c == instance.CallLaunch {
-		s.tell(instance.Launched{Attempt: s.state.Attempts, Machine: s.machines[token].id, At: s.now})
+		s.execute(instance.Launched{Attempt: s.state.Attempts, Machine: s.machines[token].id, At: s.now})
 		return
 	}
-	s.tell(instance.Accept{Call: c, At: s.now})
+	s.execute(instance.Accept{Call: c, At: s.now})
 }
 
 func (s *sim) effect(c instance.Call, token string) {
@@ -184,7 +184,7 @@ func (s *sim) effect(c instance.Call, token string) {
 		return
 	}
 	if !s.calm && s.r.IntN(8) == 0 {
-		return // accepted, and nothing comes of it
+		return // accepted, but without effect
 	}
 	m.want, m.changesAt = want, s.now.Add(s.delay())
 }
@@ -200,10 +200,10 @@ func (s *sim) observe() {
 			seen = instance.Seen(m.seen)
 		}
 	}
-	s.tell(instance.Observe{Machine: id, Seen: seen, Address: "a", At: s.now})
+	s.execute(instance.Observe{Machine: id, Seen: seen, Address: "a", At: s.now})
 }
 
-func (s *sim) tell(c instance.Command) {
+func (s *sim) execute(c instance.Command) {
 	events, err := instance.Decide(s.state, c)
 	for _, e := range events {
 		s.state = instance.Evolve(s.state, e)

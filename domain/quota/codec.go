@@ -2,7 +2,7 @@ package quota
 
 import "github.com/cloudbot-ai/control-plane/domain"
 
-// Codec is what the events are called on the wire.
+// Codec is the table of the events' wire names.
 var Codec = domain.NewCodec("quota",
 	domain.As[SlotTaken, Event]("quota.slot_taken"),
 	domain.As[SlotReleased, Event]("quota.slot_released"),

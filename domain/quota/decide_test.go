@@ -44,7 +44,7 @@ func TestExceeded(t *testing.T) {
 	}
 }
 
-// Whatever is asked in whatever order, no more than limit slots are held, and asking again adds nothing.
+// For any commands in any order, at most limit slots are held, and repeating a command adds nothing.
 func TestNeverExceeded(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -1,6 +1,5 @@
-// Package quota decides how many instances an account may have at a time. Its stream, one an
-// account, is written in the same append as the instance it makes room for, so the limit holds
-// under any concurrency.
+// Package quota decides how many instances an account may have at a time. Each account has one stream, which is written
+// in the same append as the instance that takes a slot, so the limit holds under any concurrency.
 package quota
 
 import (
@@ -13,11 +12,11 @@ import (
 type Event interface{ event() }
 
 type (
-	// SlotTaken says that an instance uses one of the account's slots.
+	// SlotTaken records that an instance uses one of the account's slots.
 	SlotTaken struct {
 		Instance string `json:"instance"`
 	}
-	// SlotReleased says that it no longer does: its machine is gone.
+	// SlotReleased records that the slot is free again: the instance's machine is gone.
 	SlotReleased struct {
 		Instance string `json:"instance"`
 	}
@@ -29,7 +28,7 @@ func (SlotReleased) event() {}
 // State is the set of instances that hold a slot.
 type State struct{ held map[string]bool }
 
-// Held is the number of slots in use.
+// Held returns the number of slots in use.
 func (s State) Held() int { return len(s.held) }
 
 // Evolve folds one event into the state.
@@ -51,12 +50,12 @@ func Evolve(s State, e Event) State {
 type Command interface{ command() }
 
 type (
-	// Take asks for a slot among Limit.
+	// Take takes one of Limit slots.
 	Take struct {
 		Instance string
 		Limit    int
 	}
-	// Release gives one back.
+	// Release releases the instance's slot.
 	Release struct{ Instance string }
 )
 
@@ -73,7 +72,7 @@ func Exceeded(limit int) *domain.Error {
 		Msg: fmt.Sprintf("You have %d %s, which is your limit. Terminate one first.", limit, noun)}
 }
 
-// Decide says what happens when c meets s.
+// Decide returns the events of c in state s. None without an error: nothing changes.
 func Decide(s State, c Command) ([]Event, error) {
 	switch c := c.(type) {
 	case Take:

@@ -26,7 +26,7 @@ func TestDecide(t *testing.T) {
 	t2 := t1.Add(time.Hour)
 	third := Refreshed{leaf(3, "three", t2), ""}
 	reused := []Event{Ended{Reused}}
-	late := Started{"acc", Leaf{40, "late", t0, t0.Add(Lifetime)}, "browser", nil} // a leaf that was refreshed up to the lifetime
+	late := Started{"acc", Leaf{40, "late", t0, t0.Add(Lifetime)}, "browser", nil} // a leaf that ends with the session's lifetime
 	decider.Run(t, []domaintest.Case[Event, Command]{
 		{Name: "start", When: Start{"acc", "one", "browser", []byte("sealed"), t0}, Then: []Event{started}},
 		{Name: "start twice", Given: []Event{started}, When: Start{"acc", "x", "browser", nil, t0}, Err: domaintest.ErrAny},
@@ -82,9 +82,8 @@ func TestLive(t *testing.T) {
 	}
 }
 
-// The laws of a family: one leaf at a time, whose generation only grows; only the leaf makes a new
-// one; nothing comes after the end; no leaf outlives the session's lifetime; asking again at the
-// same moment adds nothing.
+// The laws of a family: there is one leaf at a time, and its generation only grows. Only the leaf makes a new one. No
+// event follows the end. No leaf outlives the session's lifetime. Repeating a command at the same time adds nothing.
 func TestFamilyLaws(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

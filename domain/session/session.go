@@ -1,9 +1,9 @@
-// Package session decides about one login: a family of refresh tokens of which exactly one, the
-// leaf, is good. Each refresh makes the next generation; a token of an older one is a copy in
-// wrong hands and ends the family.
+// Package session decides about one login: a family of refresh tokens of which exactly one, the leaf, is valid. Each
+// refresh makes the next generation. A token of an older generation is a stolen copy, or was stolen, and ends the
+// family.
 //
-// The one thing to know: a token is its generation and id, so the leaf can be issued again, byte
-// for byte, to the tabs of one browser that refresh at the same moment.
+// The one thing to know: a token consists of its generation and id. So the leaf can be issued again, byte for byte, to
+// several tabs of a browser that refresh at the same time.
 package session
 
 import (
@@ -19,27 +19,27 @@ var (
 )
 
 const (
-	// Grace is how long after a rotation the token before it still gets the new leaf, for the client that
-	// made the rotation.
+	// Grace is how long after a rotation the client that made it can still exchange the previous token for the new
+	// leaf.
 	Grace = 5 * time.Second
-	// Idle is how long a leaf is good.
+	// Idle is how long a leaf is valid.
 	Idle = 7 * 24 * time.Hour
 	// Lifetime is how long a session may be kept alive by refreshing.
 	Lifetime = 30 * 24 * time.Hour
 )
 
-// Reason says why a session ended.
+// Reason is why a session ended.
 type Reason string
 
 const (
 	LoggedOut       Reason = "logged_out"
 	Revoked         Reason = "revoked"          // from the session list
-	PasswordChanged Reason = "password_changed" // on another session
-	Reused          Reason = "reused"           // an old refresh token came back
-	Suspended       Reason = "suspended"        // the account was
+	PasswordChanged Reason = "password_changed" // in another session
+	Reused          Reason = "reused"           // an old refresh token was presented
+	Suspended       Reason = "suspended"        // the account was suspended
 )
 
-// Leaf identifies the one good refresh token of a family.
+// Leaf identifies the only valid refresh token of a family.
 type Leaf struct {
 	Generation int       `json:"generation"` // from 1
 	TokenID    string    `json:"token_id"`
@@ -51,7 +51,7 @@ type Leaf struct {
 type Event interface{ event() }
 
 type (
-	// Started opens the stream: somebody logged in.
+	// Started opens the stream: a user logged in.
 	Started struct {
 		Account string `json:"account"`
 		Leaf    Leaf   `json:"leaf"`
@@ -61,7 +61,7 @@ type (
 	// Refreshed replaces the leaf.
 	Refreshed struct {
 		Leaf   Leaf   `json:"leaf"`
-		Client string `json:"client,omitempty"` // keyed hash of who refreshed; "": not recorded
+		Client string `json:"client,omitempty"` // keyed hash of the client that refreshed; "": not recorded
 	}
 	// Ended is final.
 	Ended struct {
@@ -78,12 +78,12 @@ type State struct {
 	Account   string // "" while the stream is empty
 	StartedAt time.Time
 	Leaf      Leaf
-	Before    string // token id of the generation before the leaf
+	Before    string // token id of the generation before the leaf's
 	Client    string // that made the leaf, see Refreshed
-	Ended     Reason // "" while it lives
+	Ended     Reason // "" while it is active
 }
 
-// Live tells whether the session can still be used at a time.
+// Live reports whether the session can be used at a time.
 func (s State) Live(now time.Time) bool {
 	return s.Account != "" && s.Ended == "" && now.Before(s.Leaf.ExpiresAt)
 }
@@ -128,8 +128,8 @@ func (Start) command()   {}
 func (Refresh) command() {}
 func (End) command()     {}
 
-// Decide says what happens when c meets s. A reused token is no error here: it is an Ended event,
-// and the caller sees by the state that there is no leaf to hand out.
+// Decide returns the events of c in state s. A reused token is not an error here but an Ended event; the caller sees
+// from the state that there is no leaf to hand out.
 func Decide(s State, c Command) ([]Event, error) {
 	switch c := c.(type) {
 	case Start:
@@ -166,7 +166,7 @@ func decideRefresh(s State, c Refresh) ([]Event, error) {
 		}
 		return []Event{Refreshed{Leaf{s.Leaf.Generation + 1, c.NextID, c.At, end}, c.Client}}, nil
 	case c.Presented == s.Before && c.At.Sub(s.Leaf.IssuedAt) <= Grace && (s.Client == "" || c.Client == s.Client):
-		return nil, nil // a tab that was a moment late: it gets the leaf
+		return nil, nil // a tab that was slightly late gets the leaf
 	}
 	return []Event{Ended{Reason: Reused}}, nil
 }

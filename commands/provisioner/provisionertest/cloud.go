@@ -25,20 +25,20 @@ import (
 // as every cloud with such tokens promises.
 type Cloud struct {
 	Elsewhere string      // the region it is in; "": test
-	Blind     atomic.Bool // it knows none of its machines
-	Certain   bool        // no launch has an outcome that its caller does not hear
+	Blind     atomic.Bool // it lists none of its machines
+	Certain   bool        // the caller of a launch always learns its outcome
 
 	seed     uint64
 	mu       sync.Mutex
 	faulty   bool
-	script   map[string][]Fate // by call: what its next answers are
+	script   map[string][]Fate // the next answers, by call
 	drawn    map[string]uint64 // how often each kind of fate was drawn
 	machines map[string]*machine
 	tokens   map[string]*machine
-	specs    map[string]string // token to the request it was first used with
+	specs    map[string]string // the request that a token was first used with, by token
 	trace    []string
 	faults   map[string]int // by kind, for the count
-	wrongs   []string       // what a correct control plane never makes happen
+	wrongs   []string       // what must never happen with a correct control plane
 }
 
 // Fate is what becomes of one call.
@@ -46,14 +46,14 @@ type Fate struct {
 	Err     error // nil: it is answered
 	Effect  bool  // it takes effect, whatever the answer
 	Hangs   bool  // the answer never comes
-	Without bool  // it is answered, and nothing comes of it
+	Without bool  // it is answered, but has no effect
 	Took    time.Duration
 }
 
 type machine struct {
 	id, instance, userData   string
 	state, next              instance.Seen
-	before                   instance.Seen // what a stale report says
+	before                   instance.Seen // in a stale report
 	changes, reported, known time.Time
 	boots                    int
 	ended                    time.Time
@@ -81,7 +81,7 @@ func Refused(v instance.Verdict, code string) error {
 	return &machines.CallError{Verdict: v, Code: code, Reason: "The cloud said " + code + ".", Err: errors.New("scripted")}
 }
 
-// rand returns a source for the n-th draw of a kind, so that one draw more elsewhere changes nothing here.
+// rand returns a source for the next draw of a kind. Draws of other kinds do not change it.
 func (c *Cloud) rand(kind string) *rand.Rand {
 	h := fnv.New64a()
 	h.Write([]byte(kind))
@@ -89,7 +89,7 @@ func (c *Cloud) rand(kind string) *rand.Rand {
 	return rand.New(rand.NewPCG(c.seed, h.Sum64()+c.drawn[kind]))
 }
 
-// fate decides a call; fresh says that a launch's token is unused.
+// fate decides a call's fate. fresh means that a launch's token is unused.
 func (c *Cloud) fate(call string, fresh bool) Fate {
 	if s := c.script[call]; len(s) > 0 {
 		c.script[call] = s[1:]
@@ -128,7 +128,7 @@ func (c *Cloud) fate(call string, fresh bool) Fate {
 	return f
 }
 
-// call carries a call to its fate.
+// call makes a call meet its fate.
 func (c *Cloud) call(ctx context.Context, name, who string, fresh func() bool, effect func()) error {
 	c.mu.Lock()
 	f := c.fate(name, fresh())
@@ -212,7 +212,7 @@ func (c *Cloud) launch(s instance.Spec, userData string) *machine {
 	return m
 }
 
-// become lets a machine go to a state, which takes a while, and its reports a little longer.
+// become moves a machine to a state, which takes a while. Its reports change a little later.
 func (c *Cloud) become(m *machine, to instance.Seen) {
 	if m.next == instance.SeenGone || m.state == instance.SeenGone {
 		return
@@ -226,7 +226,7 @@ func (c *Cloud) become(m *machine, to instance.Seen) {
 	m.reported = m.changes.Add(time.Duration(r.IntN(10)) * time.Second)
 }
 
-// settle brings every machine to the state it has by now.
+// settle moves every machine to the state that is due by now.
 func (c *Cloud) settle() {
 	now := time.Now()
 	for _, id := range slices.Sorted(maps.Keys(c.machines)) {
@@ -388,7 +388,7 @@ func (c *Cloud) Faults() map[string]int {
 	return maps.Clone(c.faults)
 }
 
-// Wrongs returns what a correct control plane never makes happen, and forgets it.
+// Wrongs returns what must never happen with a correct control plane, and clears it.
 func (c *Cloud) Wrongs() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -68,8 +68,8 @@ func (s *Stage) Live(ctx context.Context) (ids []string, position int64, err err
 // State returns the state of an instance.
 func (s *Stage) State(id string) instance.State { return s.Fold()[id] }
 
-// Fold brings the states up to the log and returns them, by instance. Where the log breaks one of its own
-// laws, that is noted by Wrong.
+// Fold folds the new events and returns the states, by instance. It notes with Wrong where the log breaks one of its
+// own laws.
 func (s *Stage) Fold() map[string]instance.State {
 	for e, err := range s.ReadAll(context.Background(), s.read) {
 		if err != nil {
@@ -154,7 +154,7 @@ func (s *Stage) History() string {
 	return strings.Join(lines, "\n")
 }
 
-// clipped leaves out what is long, and what is sealed and so never the same twice.
+// clipped leaves out long data, and sealed data, which is different in each run.
 func clipped(data []byte) string {
 	text := string(data)
 	if strings.Contains(text, `"spec"`) || strings.Contains(text, `"name"`) {

@@ -21,7 +21,7 @@ import (
 // Machine is a machine as the cloud's ledger has it.
 type Machine struct {
 	ID       string
-	Instance string // it was launched for; "": unknown
+	Instance string // that it was launched for; "": unknown
 	Token    string // the enrolment token in its user-data
 	State    instance.Seen
 	Moving   bool // to another state
@@ -29,7 +29,7 @@ type Machine struct {
 	Boots    int
 }
 
-// Create is a user's wish for an instance. It returns the instance's id.
+// Create requests an instance as the user, and returns its id.
 func (s *Stage) Create() string {
 	s.T.Helper()
 	out, err := s.Instances.Create(context.Background(), s.Origin, "desk", "")
@@ -39,9 +39,8 @@ func (s *Stage) Create() string {
 	return out.Answer.ID
 }
 
-// Do sends a user's command "create", "stop", "start" or "terminate", and returns the id of the instance that
-// was created. Refusals are for the user, and a creation is refused only by the quota; any other error is noted
-// by Wrong.
+// Do sends the user's command "create", "stop", "start" or "terminate", and returns the id of a created instance. A
+// refusal is fine, for "create" only by the quota. It notes any other error with Wrong.
 func (s *Stage) Do(command, id string) (created string) {
 	ctx := context.Background()
 	var err error
@@ -67,8 +66,8 @@ func (s *Stage) Do(command, id string) (created string) {
 	return created
 }
 
-// Speak lets the guests of the running machines enrol and report their next phase. silent is called for each
-// and may keep it from speaking. Nil: all speak.
+// Speak makes the guests of the running machines enrol and report their next phase. A guest for which silent returns
+// true does not speak. Nil: all speak.
 func (s *Stage) Speak(silent func() bool) {
 	ctx := context.Background()
 	for _, m := range s.config.Machines() {
@@ -96,7 +95,7 @@ func (s *Stage) Speak(silent func() bool) {
 	}
 }
 
-// Until lets time pass and guests speak, and starts the sagas that die, until the instance is as wanted.
+// Until lets time pass and guests speak, and restarts sagas that died, until wanted returns true.
 func (s *Stage) Until(what, id string, wanted func(instance.State) bool) instance.State {
 	s.T.Helper()
 	for range 2 * 3600 {
@@ -121,10 +120,10 @@ func Status(want instance.Status) func(instance.State) bool {
 // Ready is a condition for Until.
 func Ready(s instance.State) bool { return s.Ready() }
 
-// ErrWrong is what Agree returns, wrapped, where something happened that time does not heal.
+// ErrWrong is what Agree returns, wrapped, if something happened that time does not fix.
 var ErrWrong = errors.New("what must never happen did")
 
-// Agree compares the cloud's ledger with the log when all is quiet, and returns a difference.
+// Agree compares the cloud's ledger with the log, once all is quiet, and returns a difference as an error.
 func (s *Stage) Agree() error {
 	alive := map[string][]Machine{}
 	for _, m := range s.config.Machines() {
@@ -168,7 +167,7 @@ func agree(id string, st instance.State, machines []Machine, slots int) error {
 	return nil
 }
 
-// Play lets act happen at random times, and starts the sagas that die. In the end no saga crashes any more.
+// Play calls act at random times and restarts sagas that died. At the end it turns crashes off.
 func (s *Stage) Play(r *rand.Rand, sagas int, act func()) {
 	for range 12 + r.IntN(18) {
 		s.Sleep(time.Duration(r.Int64N(int64(45 * time.Second))))
@@ -184,8 +183,8 @@ func (s *Stage) Play(r *rand.Rand, sagas int, act func()) {
 	s.CrashAt(nil)
 }
 
-// Settle lets time pass until agree finds no difference twice in a row, and returns the last difference if it
-// always finds one. It returns an ErrWrong at once.
+// Settle lets time pass until agree returns nil twice in a row, and returns its last error if it never does. It returns
+// an ErrWrong immediately.
 func (s *Stage) Settle(sagas int, agree func() error) error {
 	err := errors.New("not looked")
 	for range 40 {
@@ -204,7 +203,7 @@ func (s *Stage) Settle(sagas int, agree func() error) error {
 	return err
 }
 
-// Tally adds up what random schedules met, so that a run that met nothing shows. Its zero value is empty.
+// Tally counts what random schedules met, so that a run that met nothing is noticed. Its zero value is empty.
 type Tally struct {
 	mu     sync.Mutex
 	counts map[string]int
@@ -220,14 +219,14 @@ func (c *Tally) Add(what string, n int) {
 	c.counts[what] += n
 }
 
-// Of returns how often something was met.
+// Of returns a count.
 func (c *Tally) Of(what string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.counts[what]
 }
 
-// Check fails the test where one of these was never met.
+// Check fails the test for each of these that was never met.
 func (c *Tally) Check(t *testing.T, whats ...string) {
 	t.Helper()
 	for _, what := range whats {

@@ -1,5 +1,5 @@
-// Package provisionertest has what tests of the saga share: a stage on which sagas run, crash and come back,
-// and a small cloud with a ledger.
+// Package provisionertest has what tests of the saga share: a stage on which sagas run, crash and restart, and a small
+// cloud with a ledger.
 package provisionertest
 
 import (
@@ -38,15 +38,15 @@ type Config struct {
 	Run func(ctx context.Context, saga *provisioner.Saga) error
 	// Machines returns the machines of the cloud's ledger that are not gone, in a fixed order.
 	Machines func() []Machine
-	// Trace returns what the cloud saw, a line each, beginning with the time as TraceTime. Nil: nothing.
+	// Trace returns the cloud's history, in lines that begin with a time in the layout TraceTime. Nil: none.
 	Trace func() []string
 }
 
-// TraceTime is the layout of the time at which a line of a trace begins.
+// TraceTime is the layout of the times at the beginning of a trace's lines.
 const TraceTime = "15:04:05.000000 "
 
-// Stage is a world in which sagas crash and come back, users give commands and guests speak. It runs on
-// synctest's clock: make and use it in a bubble. The test's goroutine alone calls its methods, except Wrong.
+// Stage is a world in which sagas crash and restart, users send commands and guests speak. It runs on synctest's clock:
+// make and use it in a bubble. Only the test's goroutine calls its methods, except Wrong.
 type Stage struct {
 	*commandstest.World
 	T      testing.TB
@@ -88,7 +88,7 @@ func NewStage(t testing.TB, c Config) *Stage {
 	return s
 }
 
-// Start lets one more saga run.
+// Start starts one more saga.
 func (s *Stage) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &run{cancel: cancel, done: make(chan error, 1)}
@@ -132,16 +132,15 @@ func (s *Stage) pass(point string) bool {
 	return s.crash != nil && s.crash(point)
 }
 
-// CrashAt makes sagas die from now on at the points for which at returns true. Nil: nowhere. Calls of at never
-// overlap, and at must not call the stage.
+// CrashAt makes sagas die at the points for which at returns true. Nil: nowhere. Calls of at never overlap, and at must
+// not call the stage.
 func (s *Stage) CrashAt(at func(point string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.crash = at
 }
 
-// CrashOnce makes the saga die that passes the point for the nth time. The function it returns reports
-// whether that has happened.
+// CrashOnce makes a saga die when the point is passed for the nth time. crashed reports whether that has happened.
 func (s *Stage) CrashOnce(point string, nth int) (crashed func() bool) {
 	passed := 0
 	s.CrashAt(func(p string) bool {
@@ -182,7 +181,7 @@ func (s *Stage) Stop() {
 	s.runs = nil
 }
 
-// Kill ends all sagas without waiting. They count as running until Dead has found them.
+// Kill ends all sagas without waiting. They count as running until Dead finds them.
 func (s *Stage) Kill() {
 	for _, r := range s.runs {
 		r.cancel()
@@ -192,7 +191,7 @@ func (s *Stage) Kill() {
 // Running returns how many sagas run.
 func (s *Stage) Running() int { return len(s.runs) }
 
-// Dead reports whether a saga has ended, and forgets it.
+// Dead reports whether a saga has ended, and removes it.
 func (s *Stage) Dead() bool {
 	for i, r := range s.runs {
 		select {
@@ -212,7 +211,7 @@ func (s *Stage) ended(err error) {
 	}
 }
 
-// Wrong notes what must never happen. Agree returns it.
+// Wrong notes that something happened that never must. Agree returns it.
 func (s *Stage) Wrong(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,7 +225,7 @@ func (s *Stage) Wrongs() []string {
 	return slices.Clone(s.wrongs)
 }
 
-// Sleep lets time pass, and then everything that is due.
+// Sleep lets time pass, and waits until everything that is due has happened.
 func (s *Stage) Sleep(d time.Duration) {
 	_ = retry.Sleep(context.Background(), d)
 	synctest.Wait()
