@@ -4,12 +4,12 @@ import { openBridge, type BridgeAddress } from "@/api/bridge";
 import { Reconnect, refusal, reportClosed, type State as Link } from "@/bridge/reconnect";
 import { Delivery } from "./delivery";
 import { id, num, parseFrame, rec, type Decision, type Frame } from "./frames";
-import { Outbox } from "./outbox";
 import { confirmedBy } from "./history";
+import { Outbox } from "./outbox";
 import type { Action } from "./reducer";
+import { Requests } from "./requests";
 import { empty, type ChatState } from "./state";
 import { Store } from "./store";
-import { Requests } from "./requests";
 
 export interface ChatConfig {
   account: string; // the outbox's owner
@@ -270,10 +270,6 @@ export class ChatConnection {
     void this.#prompts();
   }
 
-  get #chat(): ChatState {
-    return this.#store.chat;
-  }
-
   #event(name: string, payload: Record<string, unknown>): void {
     const before = this.#chat;
     this.#store.dispatch({ type: "event", event: name, payload, now: Date.now() }, true);
@@ -366,6 +362,10 @@ export class ChatConnection {
   }
 
   // The snapshot.
+
+  get #chat(): ChatState {
+    return this.#store.chat;
+  }
 
   #draw(): void {
     this.#cached = { link: this.#link.state, chat: this.#chat, everOpen: this.#everOpen };

@@ -49,7 +49,7 @@ describe("estimate", () => {
 
 const said = (samples: number) => experience({ ...times, samples });
 
-it("promises no more than is known", () => {
+it("claims only what is known", () => {
   expect(said(20)).toBe("19 of 20 desktops here are ready within 70 s.");
   expect(said(19)).toBe("Half of the 19 desktops that started here before were ready within 40 s.");
   expect(said(1)).toBe("The one desktop that started here before was ready within 40 s.");
