@@ -104,7 +104,7 @@ func TestRunDecidesAfreshOnConflict(t *testing.T) {
 	store := memory.New()
 	var saw []int
 	res, err := eventstore.Run(t.Context(), store, stamp(), increment(t.Context(), "a", 1, func(s int) {
-		if saw = append(saw, s); len(saw) <= 2 { // somebody else is quicker, twice
+		if saw = append(saw, s); len(saw) <= 2 { // another writer is quicker, twice
 			if _, err := eventstore.Run(t.Context(), store, stamp(), increment(t.Context(), "a", 10, nil)); err != nil {
 				t.Error(err)
 			}
