@@ -129,6 +129,7 @@ test("tabs share a session: one refresh serves both, and a log-out ends both", a
   await expect(second.getByRole("button", { name: "Create my desktop" })).toBeVisible();
   expect(refreshes).toBe(1);
 
+  await page.bringToFront();
   await page.getByRole("button", { name: "Account" }).click();
   await page.getByRole("menuitem", { name: "Log out" }).click();
   await expect(second.getByRole("heading", { name: "Log in" })).toBeVisible();
@@ -184,6 +185,7 @@ test("eight tabs share one event stream, which outlives the tab that holds it", 
   expect(streams).toBe(1);
   await page.close();
   await expect.poll(() => streams).toBe(2);
+  await tabs[3]!.bringToFront();
   await tabs[3]!.getByRole("button", { name: "Create my desktop" }).click();
   await expect(tabs[3]!).toHaveURL(/desktops/);
   for (const i of [0, 6]) await expect(tabs[i]!.getByRole("article", { name: "My desktop" })).toBeVisible();

@@ -113,6 +113,7 @@ export async function accessible(page: Page, name: string) {
 
 /** Checks a page in light and dark, wide and narrow; keeps screenshots. */
 export async function look(page: Page, name: string) {
+  await page.bringToFront(); // a tab behind another one is drawn once a second: each action on it takes two
   for (const scheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
     await page.screenshot({ path: `artifacts/${name}-${scheme}.png` });

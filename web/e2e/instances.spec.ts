@@ -15,6 +15,7 @@ test("a desktop can be created, renamed, stopped, started, examined and terminat
   const card = second.getByRole("article", { name: "My desktop" });
   await expect(card.getByText("Ready")).toBeVisible();
 
+  await page.bringToFront();
   await page.getByRole("button", { name: "More actions for My desktop" }).click();
   await page.getByRole("menuitem", { name: "Rename…" }).click();
   await page.getByRole("textbox", { name: "Name" }).fill(" ");
@@ -25,6 +26,7 @@ test("a desktop can be created, renamed, stopped, started, examined and terminat
   await expect(page.getByRole("heading", { name: "Research" })).toBeVisible();
   await expect(second.getByRole("article", { name: "Research" })).toBeVisible();
 
+  await second.bringToFront();
   await second.getByRole("button", { name: "Stop Research" }).click();
   await expect(page.getByText("This desktop is stopped")).toBeVisible({ timeout: 20_000 });
   await expect(second.getByRole("button", { name: "Start Research" })).toBeVisible();
@@ -41,6 +43,7 @@ test("a desktop can be created, renamed, stopped, started, examined and terminat
   // The newest event is first, and new events appear above it.
   const newest = page.getByRole("tabpanel").getByRole("listitem").getByRole("listitem").first();
   await expect(newest).toContainText("Everything is ready.");
+  await second.bringToFront();
   await second.getByRole("button", { name: "More actions for Research" }).click();
   await second.getByRole("menuitem", { name: "Rename…" }).click();
   await second.getByRole("textbox", { name: "Name" }).fill("Research 2");
