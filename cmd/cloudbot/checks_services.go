@@ -10,27 +10,16 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
 	"github.com/cloudbot-ai/control-plane/adapters/tickets"
-	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 )
 
 // checkPostgres checks what serve checks at its start and, if there is a schema, tries what /ready tries.
 func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
-	log, url := slog.New(slog.DiscardHandler), ""
-	if cfg.DatabaseURL != "" {
-		url = postgres.ReadWrite(cfg.DatabaseURL)
+	db, err := findDatabase(context.WithoutCancel(ctx), cfg, logger(cfg))
+	if err != nil {
+		return "", err
 	}
-	if r, ok := readRunning(cfg); ok && url == "" {
-		url = r.DatabaseURL
-	}
-	if url == "" {
-		started, err := openDatabase(context.WithoutCancel(ctx), cfg, logger(cfg))
-		if err != nil {
-			return "", err
-		}
-		defer started.close()
-		url = started.url
-	}
-	found, err := checkDatabase(ctx, cfg, url)
+	defer func() { err = errors.Join(err, db.close()) }()
+	found, err := checkDatabase(ctx, cfg, db.url)
 	switch {
 	case err != nil:
 		return "", err
@@ -41,7 +30,7 @@ func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
 	}
 	var opened closers
 	defer opened.close()
-	pool, store, err := openLog(ctx, url, log, &opened)
+	pool, store, err := openLog(ctx, db.url, slog.New(slog.DiscardHandler), &opened)
 	if err != nil {
 		return "", err
 	}

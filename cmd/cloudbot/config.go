@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,12 +85,11 @@ func loadConfig() (config, error) {
 	if os.Getenv("LOCAL_DEV_MODE") == "" {
 		cfg.LocalDevMode = !cfg.production()
 	}
-	if cfg.Host == "" {
-		cfg.Host = "127.0.0.1"
-		if cfg.production() {
-			cfg.Host = "0.0.0.0"
-		}
+	host := "127.0.0.1"
+	if cfg.production() {
+		host = "0.0.0.0"
 	}
+	cfg.Host = cmp.Or(cfg.Host, host)
 	cfg.PublicURL, cfg.Advertise = strings.TrimSuffix(cfg.PublicURL, "/"), strings.TrimSuffix(cfg.Advertise, "/")
 	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
 		return cfg, err
@@ -187,10 +187,7 @@ func fields(list string) []string {
 }
 
 func (c config) machines() string {
-	if c.MachinesDir != "" {
-		return c.MachinesDir
-	}
-	return c.dir("machines")
+	return cmp.Or(c.MachinesDir, c.dir("machines"))
 }
 
 // advertise returns the URL at which other replicas reach this one, which listens on port. It is never the public URL,

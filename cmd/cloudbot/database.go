@@ -32,6 +32,14 @@ func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (database, 
 	return database{pg.URL(), pg.Gone(), pg.Close}, nil
 }
 
+// findDatabase returns the database of the server that runs on this data folder, or else opens one.
+func findDatabase(ctx context.Context, cfg config, log *slog.Logger) (database, error) {
+	if r, ok := readRunning(cfg); ok && cfg.DatabaseURL == "" && r.DatabaseURL != "" {
+		return database{url: r.DatabaseURL, close: func() error { return nil }}, nil
+	}
+	return openDatabase(ctx, cfg, log)
+}
+
 // Run fails when a private Postgres ends.
 func (d database) Run(ctx context.Context) error {
 	select {

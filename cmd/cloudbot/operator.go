@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,11 +126,9 @@ func eachRow[T any](
 
 // publicURL returns where browsers reach the server, as far as that is known without asking it.
 func (o *operator) publicURL() string {
-	if o.cfg.PublicURL != "" {
-		return o.cfg.PublicURL
+	beside := ""
+	if r, ok := readRunning(o.cfg); ok {
+		beside = r.URL
 	}
-	if r, ok := readRunning(o.cfg); ok && r.URL != "" {
-		return r.URL
-	}
-	return "http://127.0.0.1:" + o.cfg.Port
+	return cmp.Or(o.cfg.PublicURL, beside, "http://127.0.0.1:"+o.cfg.Port)
 }

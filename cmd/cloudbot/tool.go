@@ -18,10 +18,8 @@ func tool(ctx context.Context, f func(ctx context.Context, pool *pgxpool.Pool, s
 		return err
 	}
 	log := logger(cfg)
-	db := database{close: func() error { return nil }}
-	if r, ok := readRunning(cfg); ok && cfg.DatabaseURL == "" && r.DatabaseURL != "" {
-		db.url = r.DatabaseURL
-	} else if db, err = openDatabase(context.WithoutCancel(ctx), cfg, log); err != nil {
+	db, err := findDatabase(context.WithoutCancel(ctx), cfg, log)
+	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.close()) }()

@@ -19,7 +19,9 @@ func Bake(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	report := func(p Progress) { i.log.Info("bake progressed", "percent", p.Percent, "step", p.Step, "detail", p.Detail) }
+	report := func(p Progress) {
+		i.log.Info("bake progressed", "percent", p.Percent, "step", p.Step, "detail", p.Detail)
+	}
 	if err := i.Run(ctx, report, func(Milestone) {}); err != nil {
 		return fmt.Errorf("bake: %w", err)
 	}
