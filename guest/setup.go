@@ -64,7 +64,7 @@ func (g *Guest) prepareInstalled() error {
 	}
 	g.agent = units.NewAgent(units.AgentConfig{
 		Installed: s.agent, Token: g.secret.GatewayToken, Keys: g.keys, Arrived: g.keys.arrived,
-		Memory: figures(g.c.StateDir).MemoryTotal, Logger: g.log,
+		Memory: figures(g.c.StateDir).MemoryTotal, User: install.User, Home: install.Home, Logger: g.log,
 	})
 	return nil
 }

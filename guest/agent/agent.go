@@ -13,10 +13,12 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/guest/agentconfig"
 	"github.com/cloudbot-ai/control-plane/guest/gateway"
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
@@ -171,6 +173,7 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 		l.Close()
 	}
 	keys, changed := a.c.Keys.Env()
+	a.configure(keys)
 	env := append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + a.c.Home, "LANG=C.UTF-8",
 		"OPENCLAW_GATEWAY_TOKEN=" + a.c.Token, "OPENCLAW_STATE_DIR=" + a.c.Home + "/.openclaw",
@@ -215,6 +218,18 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 				poll.Reset(5 * time.Second)
 			}
 		}
+	}
+}
+
+// configure writes our part of the gateway's configuration. Without it the gateway runs with what it has.
+func (a *Agent) configure(keys map[string]string) {
+	f := agentconfig.Facts{Keys: keys, Workspace: filepath.Join(a.c.Home, "workspace")}
+	if _, err := os.Lstat(filepath.Join(a.c.Home, ".openclaw", "workspace")); err == nil {
+		f.Workspace = "" // older guests left it to OpenClaw, and the agent's files are there
+	}
+	_, err := agentconfig.Write(a.c.Home, a.c.User, f)
+	if err != nil {
+		a.log.Warn("agent configuration left alone", "err", err)
 	}
 }
 

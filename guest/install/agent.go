@@ -127,31 +127,20 @@ func versionOf(text string) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-// openClawConfig prevents the agent from spending money on an idle machine, and keeps its files in one place.
-const openClawConfig = `{
-  "agents": {
-    "defaults": {
-      "workspace": "` + home + `/workspace",
-      "heartbeat": { "every": "0m" }
-    }
-  }
-}
-`
-
-// makeWorkspace creates the agent's folders. It leaves existing ones alone: they are the user's.
+// makeWorkspace creates the agent's folders. It leaves existing files alone: they are the user's. The guest adds its own
+// settings to the configuration when it starts the agent.
 func makeWorkspace(ctx context.Context, i *Installer) (string, error) {
-	config := []byte(openClawConfig)
-	if text, err := os.ReadFile(i.path(operatorsFile)); err == nil {
-		config = text
+	err := errors.Join(os.MkdirAll(i.path(home+"/.openclaw"), 0o700), os.MkdirAll(i.path(home+"/workspace"), 0o755))
+	if err != nil {
+		return "", err
 	}
 	file := home + "/.openclaw/openclaw.json"
-	if _, err := os.Stat(i.path(file)); err != nil {
-		if err := i.put(file, config, 0o600); err != nil {
-			return "", err
+	if config, err := os.ReadFile(i.path(operatorsFile)); err == nil {
+		if _, err := os.Stat(i.path(file)); err != nil {
+			if err := i.put(file, config, 0o600); err != nil {
+				return "", err
+			}
 		}
-	}
-	if err := os.MkdirAll(i.path(home+"/workspace"), 0o755); err != nil {
-		return "", err
 	}
 	if err := os.Chmod(i.path(home+"/.openclaw"), 0o700); err != nil {
 		return "", err

@@ -18,8 +18,11 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// User is the user of desktop and agent.
-const User = "cloudbot"
+// User is the user of desktop and agent, and Home is that user's home folder.
+const (
+	User = "cloudbot"
+	Home = home
+)
 
 // OpenClawVersion is installed from npm if the control plane has no package.
 const OpenClawVersion = "2026.9.6"

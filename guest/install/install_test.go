@@ -158,7 +158,7 @@ func TestInstallsOnceAndSaysWhatItChose(t *testing.T) {
 		t.Errorf("versions %v, want v[\"openclaw\"] \"2026.9.6\" and v[\"node\"] \"26.10.0\"", v)
 	}
 	for path, part := range map[string]string{
-		wallpaper: "picture", unitDir + "/cloudbot-openclaw.service": "RestartPreventExitStatus=78", home + "/.openclaw/openclaw.json": `"every": "0m"`,
+		wallpaper: "picture", unitDir + "/cloudbot-openclaw.service": "RestartPreventExitStatus=78",
 	} {
 		if text, err := os.ReadFile(filepath.Join(c.root, path)); err != nil || !strings.Contains(string(text), part) {
 			t.Errorf("%s: got %v %.100q, want no error and %q in string(text)", path, err, text, part)

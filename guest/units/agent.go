@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/guest/agent"
+	"github.com/cloudbot-ai/control-plane/guest/agentconfig"
+	"github.com/cloudbot-ai/control-plane/guest/proc"
 )
 
 const agentUnit = "cloudbot-openclaw.service"
@@ -30,6 +32,8 @@ type AgentConfig struct {
 	Keys      agent.Keys
 	Arrived   <-chan struct{} // closed when keys are first set
 	Memory    int64           // bytes of the machine; 0: unknown
+	User      string          // user of the agent
+	Home      string          // that user's home folder
 	Logger    *slog.Logger
 
 	Dir     string  // "": Dir
@@ -102,6 +106,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // hand writes the unit's environment and starts the unit with it. A running unit reads its file only at a restart. So a
 // file records that a restart is owed, over failures and restarts of the guest, until systemd accepts it.
 func (a *Agent) hand(ctx context.Context, keys map[string]string) (restarted bool, err error) {
+	a.configure(keys)
 	file, owed := filepath.Join(a.c.Dir, "openclaw.env"), filepath.Join(a.c.Dir, "openclaw.owed")
 	text := environment(a.c.Token, a.c.Memory, keys)
 	if old, err := os.ReadFile(file); err != nil || !bytes.Equal(old, text) {
@@ -122,6 +127,18 @@ func (a *Agent) hand(ctx context.Context, keys map[string]string) (restarted boo
 		return false, err
 	}
 	return true, os.Remove(owed)
+}
+
+// configure writes our part of the gateway's configuration; a running gateway reads the change. Without it the gateway
+// runs with what it has.
+func (a *Agent) configure(keys map[string]string) {
+	who, err := proc.Ordinary(a.c.User)
+	if err == nil {
+		_, err = agentconfig.Write(a.c.Home, who, agentconfig.Facts{Keys: keys, Workspace: filepath.Join(a.c.Home, "workspace")})
+	}
+	if err != nil {
+		a.c.Logger.Warn("agent configuration left alone", "err", err)
+	}
 }
 
 // stillOld is how long after the request of a restart an answer is taken as the old agent's. A new one takes longer

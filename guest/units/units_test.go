@@ -96,14 +96,21 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	s, k, dir := newSystemd(), &keys{env: map[string]string{"OPENAI_API_KEY": `a"b$c\d`}, changed: make(chan struct{})}, t.TempDir()
 	c := AgentConfig{
 		Installed: closed(), Arrived: closed(), Token: "tok", Keys: k, Memory: 4 << 30, Logger: slog.New(slog.DiscardHandler),
-		Dir: dir, Addr: strings.TrimPrefix(gateway.URL, "http://"), Control: s.control,
+		Dir: dir, Addr: strings.TrimPrefix(gateway.URL, "http://"), Control: s.control, User: "nobody", Home: t.TempDir(),
 	}
 	a := NewAgent(c)
+	model := func(want string) {
+		t.Helper()
+		if text, err := os.ReadFile(filepath.Join(c.Home, ".openclaw", "openclaw.json")); err != nil || !bytes.Contains(text, []byte(want)) {
+			t.Errorf("configuration: got %s %v, want %q in it and no error", text, err, want)
+		}
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
 
 	s.expect(t, "restart --no-block cloudbot-openclaw.service")
+	model(`"openai/gpt-6-sol"`)
 	file := filepath.Join(dir, "openclaw.env")
 	text, err := os.ReadFile(file)
 	want := "OPENCLAW_GATEWAY_TOKEN=\"tok\"\nNODE_OPTIONS=--max-old-space-size=1536\nOPENAI_API_KEY=\"a\\\"b\\$c\\\\d\"\n"
@@ -122,8 +129,9 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("timed out waiting until it is up")
 	}
-	k.set(map[string]string{"OPENAI_API_KEY": "new", "XAI_API_KEY": "two\nlines"})
+	k.set(map[string]string{"OPENAI_API_KEY": "new", "ANTHROPIC_API_KEY": "k", "XAI_API_KEY": "two\nlines"})
 	s.expect(t, "restart --no-block cloudbot-openclaw.service")
+	model(`"anthropic/claude-sonnet-5"`)
 	for len(looks) > 0 {
 		<-looks
 	}

@@ -1,0 +1,133 @@
+// Package agentconfig writes our part of OpenClaw's configuration file: the model that fits the API keys, and what the
+// agent needs to work on the desktop.
+//
+// The one thing to know: the file belongs to the user and the agent. We own single settings in it, and only as long as
+// they hold what we wrote last, which a second file records. A setting that anybody changed is left alone, and one that
+// is missing is written again. Merge is a pure function; Write applies it to a home folder.
+package agentconfig
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+)
+
+// Facts are what the settings depend on.
+type Facts struct {
+	Keys      map[string]string // API keys by environment name
+	Workspace string            // folder of the agent's files; "": OpenClaw's own choice
+	Screen    bool              // the gateway has the X display that the user sees
+}
+
+// Paths of settings, joined by dots.
+const (
+	modelPath = "agents.defaults.model.primary"
+	ownerPath = "commands.ownerAllowFrom"
+	denyPath  = "tools.deny"
+)
+
+// owner is the client id with which the user's browser reaches the gateway. OpenClaw gives its computer tool only to
+// owners.
+const owner = "gateway-client"
+
+// denied lists the tools with which an owner's chat could administer the gateway, or reach other devices and chats.
+var denied = []string{
+	"gateway", "plugins", "openclaw", "nodes", "mobile_ui", "portal", "conversations_list", "conversations_send", "conversations_turn",
+}
+
+// settings returns our settings by path. A list holds the entries that we add to the user's own.
+func (f Facts) settings() map[string]any {
+	s := map[string]any{
+		"agents.defaults.heartbeat.every": "0m", // an idle machine costs nothing
+	}
+	if f.Workspace != "" {
+		s["agents.defaults.workspace"] = f.Workspace
+	}
+	if m := Model(f.Keys); m != "" {
+		s[modelPath] = m
+	}
+	if f.Screen {
+		s["plugins.entries.cua-computer.enabled"] = true
+		s[ownerPath] = []any{owner}
+		s[denyPath] = entries(denied)
+	}
+	return s
+}
+
+func entries(list []string) []any {
+	all := make([]any, len(list))
+	for i, e := range list {
+		all[i] = e
+	}
+	return all
+}
+
+// ErrNotJSON says that the file is not plain JSON, such as JSON with comments, and so was left alone.
+var ErrNotJSON = errors.New("OpenClaw's configuration is not plain JSON")
+
+// Merge returns the file with our settings, and the record of them for the next Merge. old and record are the contents
+// of both files; nil: there is none. The file's text stays the same if its contents do.
+func Merge(old, record []byte, f Facts) (file, newRecord []byte, err error) {
+	doc, last := map[string]any{}, map[string]any{}
+	if old != nil {
+		if doc, err = parse(old); err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", ErrNotJSON, err)
+		}
+	}
+	if record != nil {
+		if last, err = parse(record); err != nil {
+			last = map[string]any{} // without it, what is there is the user's
+		}
+	}
+	want, before := f.settings(), format(doc)
+	ours := map[string]any{}
+	paths := slices.Collect(maps.Keys(want))
+	for p := range last {
+		if _, ok := want[p]; !ok {
+			paths = append(paths, p)
+		}
+	}
+	slices.Sort(paths)
+	for _, p := range paths {
+		if v := settle(doc, p, want[p], last[p]); v != nil {
+			ours[p] = v
+		}
+	}
+	closeAdministration(doc, ours)
+	file = old
+	if after := format(doc); old == nil || !bytes.Equal(before, after) {
+		file = after
+	}
+	return file, format(ours), nil
+}
+
+// parse reads one JSON object and nothing after it. Numbers keep their text.
+func parse(text []byte) (map[string]any, error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	var doc map[string]any
+	if err := d.Decode(&doc); err != nil {
+		return nil, err
+	}
+	if doc == nil {
+		return nil, errors.New("it is not an object")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows the object")
+	}
+	return doc, nil
+}
+
+// format returns doc as indented JSON with sorted names.
+func format(doc map[string]any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	_ = e.Encode(doc) // strings, numbers, lists and objects: there is nothing it refuses
+	return b.Bytes()
+}

@@ -1,0 +1,108 @@
+package agentconfig
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/cloudbot-ai/control-plane/guest/proc"
+)
+
+// Files in the home folder of the agent's user.
+const (
+	Dir    = ".openclaw"
+	file   = Dir + "/openclaw.json"
+	record = Dir + "/cloudbot-settings.json"
+)
+
+// maxFile is more than any configuration has, in bytes.
+const maxFile = 1 << 20
+
+// Write merges our settings into the configuration in home, which belongs to u; nil: to this process's user. The agent
+// can write there, too, so Write follows no link out of home.
+func Write(home string, u *proc.User, f Facts) (changed bool, err error) {
+	root, err := os.OpenRoot(home)
+	if err != nil {
+		return false, err
+	}
+	defer root.Close()
+	if err := makeDir(root, u); err != nil {
+		return false, err
+	}
+	old, err := read(root, file)
+	if err != nil {
+		return false, err
+	}
+	last, err := read(root, record)
+	if err != nil {
+		return false, err
+	}
+	text, ours, err := Merge(old, last, f)
+	if err != nil {
+		return false, err
+	}
+	// The record last: if only the file is written, the next Merge finds what it wants there, and takes it as ours.
+	if changed = old == nil || !bytes.Equal(old, text); changed {
+		if err := write(root, file, text, u); err != nil {
+			return false, err
+		}
+	}
+	if !bytes.Equal(last, ours) {
+		err = write(root, record, ours, u)
+	}
+	return changed, err
+}
+
+func makeDir(root *os.Root, u *proc.User) error {
+	err := root.Mkdir(Dir, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil || u == nil {
+		return err
+	}
+	return root.Lchown(Dir, int(u.UID), int(u.GID))
+}
+
+// read returns the contents of a regular file; nil: there is none.
+func read(root *os.Root, name string) ([]byte, error) {
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe would block
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > maxFile {
+		return nil, fmt.Errorf("%s is not a file of at most %d bytes", name, maxFile)
+	}
+	return io.ReadAll(io.LimitReader(f, maxFile))
+}
+
+// write replaces a file, so that readers see either the old or the new one.
+func write(root *os.Root, name string, data []byte, u *proc.User) error {
+	temp := name + ".new-" + rand.Text()
+	f, err := root.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer root.Remove(temp)
+	_, err = f.Write(data)
+	if err == nil && u != nil {
+		err = f.Chown(int(u.UID), int(u.GID))
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return root.Rename(temp, name)
+}
