@@ -50,6 +50,10 @@ func (f Facts) settings() map[string]any {
 	if m := Model(f.Keys); m != "" {
 		s[modelPath] = m
 	}
+	if f.Keys["OPENROUTER_API_KEY"] != "" && f.Keys["PERPLEXITY_API_KEY"] == "" {
+		// With this key OpenClaw installs a paid search from npm at its start, and is not ready before.
+		s["plugins.entries.perplexity.enabled"] = false
+	}
 	if f.Screen {
 		s["plugins.entries.cua-computer.enabled"] = true
 		s[ownerPath] = []any{owner}

@@ -16,6 +16,7 @@ func TestGolden(t *testing.T) {
 	for name, f := range map[string]Facts{
 		"no-keys":     {Workspace: "/home/cloudbot/workspace"},
 		"anthropic":   {Keys: map[string]string{"ANTHROPIC_API_KEY": "k"}, Workspace: "/home/cloudbot/workspace"},
+		"openrouter":  {Keys: map[string]string{"OPENROUTER_API_KEY": "k"}},
 		"with-screen": {Keys: map[string]string{"XAI_API_KEY": "k"}, Workspace: "/home/cloudbot/workspace", Screen: true},
 	} {
 		got, _, err := Merge(nil, nil, f)
