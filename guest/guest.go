@@ -123,7 +123,7 @@ func (g *Guest) prepare() error {
 	if m := os.Getenv(MachineEnv); m != "" {
 		env = append(env, MachineEnv+"="+m)
 	}
-	g.desktop, err = desktop.New(desktop.Config{
+	d, err := desktop.New(desktop.Config{
 		Kind: g.c.Desktop.Kind, Display: g.c.Desktop.Display, Port: g.c.Desktop.Port,
 		Geometry: g.c.Desktop.Geometry, Session: g.c.Desktop.Session,
 		Password: g.secret.VNCPassword, Home: home, Shm: g.shm, User: who, Env: env,
@@ -132,9 +132,14 @@ func (g *Guest) prepare() error {
 	if err != nil {
 		return fmt.Errorf("desktop: %w", err)
 	}
+	g.desktop = d
+	var screen agent.Screen
+	if d.X11() {
+		screen = d
+	}
 	g.agent, err = agent.New(agent.Config{
 		Kind: g.c.Agent.Kind, Command: g.c.Agent.Command, Port: g.c.Agent.Port, Token: g.secret.GatewayToken,
-		Home: home, User: who, Env: env, Keys: g.keys, Arrived: g.keys.arrived, Version: g.version, Logger: g.log, Output: g.lines.Writer("agent: "),
+		Home: home, User: who, Env: env, Keys: g.keys, Screen: screen, Arrived: g.keys.arrived, Version: g.version, Logger: g.log, Output: g.lines.Writer("agent: "),
 	})
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)

@@ -38,6 +38,13 @@ type Keys interface {
 	Env() (env map[string]string, changed <-chan struct{})
 }
 
+// Screen is the X display that the agent works on.
+type Screen interface {
+	// Env returns the environment that programs reach it with, empty until it first runs, and a channel closed at the next
+	// change.
+	Env() (env map[string]string, changed <-chan struct{})
+}
+
 // Config describes the agent.
 type Config struct {
 	Kind    string // "": Auto
@@ -48,6 +55,7 @@ type Config struct {
 	User    *proc.User
 	Env     []string // added to its environment
 	Keys    Keys
+	Screen  Screen          // nil: none
 	Arrived <-chan struct{} // closed when Keys are first set; OpenClaw waits a little for it
 	Version string
 	Logger  *slog.Logger
@@ -112,14 +120,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.path == "" {
 		return a.runStandIn(ctx)
 	}
-	// A start without the keys and a restart with them would cost half a minute.
-	t := time.NewTimer(10 * time.Second)
-	select {
-	case <-ctx.Done():
-	case <-a.c.Arrived:
-	case <-t.C:
-	}
-	t.Stop()
+	a.patient(ctx)
 	backoff := retry.Backoff{First: time.Second, Max: 30 * time.Second}
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -128,7 +129,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, errKeys) {
+		if errors.Is(err, errKeys) || errors.Is(err, errScreen) {
 			backoff.Reset()
 			continue
 		}
@@ -141,6 +142,30 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// patient waits a little for the keys and the screen: a start without them and a restart with them would cost half a
+// minute.
+func (a *Agent) patient(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	select {
+	case <-ctx.Done():
+	case <-a.c.Arrived:
+	}
+	if screen, changed := a.screen(); a.c.Screen != nil && len(screen) == 0 {
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+	}
+}
+
+func (a *Agent) screen() (env map[string]string, changed <-chan struct{}) {
+	if a.c.Screen == nil {
+		return nil, nil
+	}
+	return a.c.Screen.Env()
 }
 
 func (a *Agent) runStandIn(ctx context.Context) error {
@@ -157,9 +182,13 @@ func (a *Agent) runStandIn(ctx context.Context) error {
 	return err
 }
 
-var errKeys = errors.New("the API keys changed")
+// Reasons for which the gateway is restarted: it reads both when it starts.
+var (
+	errKeys   = errors.New("the API keys changed")
+	errScreen = errors.New("the screen changed")
+)
 
-// runOpenClaw runs the gateway until it ends or its keys change: it reads them when it starts.
+// runOpenClaw runs the gateway until it ends, or its keys or its screen change.
 func (a *Agent) runOpenClaw(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -173,7 +202,8 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 		l.Close()
 	}
 	keys, changed := a.c.Keys.Env()
-	a.configure(keys)
+	screen, moved := a.screen()
+	a.configure(keys, len(screen) > 0)
 	env := append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + a.c.Home, "LANG=C.UTF-8",
 		"OPENCLAW_GATEWAY_TOKEN=" + a.c.Token, "OPENCLAW_STATE_DIR=" + a.c.Home + "/.openclaw",
@@ -182,8 +212,10 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 	if a.c.User != nil {
 		env = append(env, "USER="+a.c.User.Name, "LOGNAME="+a.c.User.Name)
 	}
-	for name, key := range keys {
-		env = append(env, name+"="+key)
+	for _, values := range []map[string]string{screen, keys} {
+		for name, value := range values {
+			env = append(env, name+"="+value)
+		}
 	}
 	ended := make(chan error, 1)
 	go func() {
@@ -193,6 +225,13 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 		}, nil)
 		cancel(nil)
 	}()
+	restart := func(why error) error {
+		a.log.Info("agent restarted", "why", why)
+		a.port.Store(0)
+		cancel(why)
+		<-ended
+		return why
+	}
 	poll := time.NewTicker(500 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -200,11 +239,9 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 		case err := <-ended:
 			return err
 		case <-changed:
-			a.log.Info("API keys changed, agent restarted")
-			a.port.Store(0)
-			cancel(errKeys)
-			<-ended
-			return errKeys
+			return restart(errKeys)
+		case <-moved:
+			return restart(errScreen)
 		case <-poll.C:
 			if !ready(ctx, port) {
 				a.port.Store(0)
@@ -222,8 +259,8 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 }
 
 // configure writes our part of the gateway's configuration. Without it the gateway runs with what it has.
-func (a *Agent) configure(keys map[string]string) {
-	f := agentconfig.Facts{Keys: keys, Workspace: filepath.Join(a.c.Home, "workspace")}
+func (a *Agent) configure(keys map[string]string, screen bool) {
+	f := agentconfig.Facts{Keys: keys, Workspace: filepath.Join(a.c.Home, "workspace"), Screen: screen}
 	if _, err := os.Lstat(filepath.Join(a.c.Home, ".openclaw", "workspace")); err == nil {
 		f.Workspace = "" // older guests left it to OpenClaw, and the agent's files are there
 	}

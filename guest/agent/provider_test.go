@@ -3,6 +3,7 @@ package agent_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,9 +14,15 @@ import (
 // provider is a fake of every model provider: it answers each of their four APIs with the same words.
 type provider struct {
 	*httptest.Server
-	mu    sync.Mutex
-	calls []call
+	mu     sync.Mutex
+	calls  []call
+	script []use    // tools that the model calls, one an answer, before the words; Anthropic's API only
+	last   []byte   // body of the last request with tools
+	tools  []string // that it offers
 }
+
+// use is a call of a tool, with its arguments in JSON.
+type use struct{ tool, args string }
 
 // call is one request for an answer.
 type call struct{ path, key, model string }
@@ -34,14 +41,28 @@ const words = "I heard you."
 func (p *provider) answer(w http.ResponseWriter, r *http.Request) {
 	var ask struct {
 		Model string `json:"model"`
+		Tools []struct {
+			Name string `json:"name"`
+		} `json:"tools"`
 	}
-	_ = json.NewDecoder(r.Body).Decode(&ask)
+	body, _ := io.ReadAll(r.Body)
+	_ = json.Unmarshal(body, &ask)
 	key := r.Header.Get("X-Api-Key") + r.Header.Get("X-Goog-Api-Key") + strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	p.mu.Lock()
 	p.calls = append(p.calls, call{r.URL.Path, key, ask.Model})
+	events := p.events(r.URL.Path, ask.Model)
+	if len(ask.Tools) > 0 {
+		p.last, p.tools = body, nil
+		for _, t := range ask.Tools {
+			p.tools = append(p.tools, t.Name)
+		}
+		if len(p.script) > 0 {
+			events, p.script = p.script[0].events(len(p.calls), ask.Model), p.script[1:]
+		}
+	}
 	p.mu.Unlock()
 	w.Header().Set("Content-Type", "text/event-stream")
-	for _, e := range p.events(r.URL.Path, ask.Model) {
+	for _, e := range events {
 		var typed struct {
 			Type string `json:"type"`
 		}
@@ -50,6 +71,19 @@ func (p *provider) answer(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, "event: %s\n", typed.Type)
 		}
 		fmt.Fprintf(w, "data: %s\n\n", e)
+	}
+}
+
+// events are the frames of an answer of Anthropic's API that calls the tool.
+func (u use) events(n int, model string) []string {
+	part, _ := json.Marshal(u.args)
+	return []string{
+		`{"type":"message_start","message":{"id":"m","type":"message","role":"assistant","model":"` + model + `","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":1,"output_tokens":1}}}`,
+		fmt.Sprintf(`{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"toolu_%d","name":%q,"input":{}}}`, n, u.tool),
+		`{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":` + string(part) + `}}`,
+		`{"type":"content_block_stop","index":0}`,
+		`{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":2}}`,
+		`{"type":"message_stop"}`,
 	}
 }
 

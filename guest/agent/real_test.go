@@ -3,11 +3,16 @@ package agent_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"image"
+	_ "image/jpeg"
+	_ "image/png"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +21,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cloudbot-ai/control-plane/guest/agent"
+	"github.com/cloudbot-ai/control-plane/guest/desktop"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
 )
 
@@ -35,7 +41,7 @@ func TestAnyOneKeyIsEnough(t *testing.T) {
 		t.Run(c.provider, func(t *testing.T) { // one at a time: a gateway takes 1 GB
 			p := newProvider(t)
 			g := startGateway(t, map[string]string{c.key: "sk-" + c.provider}, fmt.Sprintf(
-				`{"models":{"providers":{%q:{"baseUrl":%q,"api":%q}}}}`, c.provider, p.URL+c.path, c.api))
+				`{"models":{"providers":{%q:{"baseUrl":%q,"api":%q}}}}`, c.provider, p.URL+c.path, c.api), false)
 			text, err := g.ask("hello")
 			if err != nil || text != words {
 				t.Fatalf("got answer %q %v, want %q and no error\nprovider: %v\ngateway: %s", text, err, words, p, g.out.tail())
@@ -44,6 +50,47 @@ func TestAnyOneKeyIsEnough(t *testing.T) {
 				t.Errorf("got requests %v, want one for %s with the user's key", p, c.model)
 			}
 		})
+	}
+}
+
+// TestSeesTheDesktopAndAdministersNothing has the model take a picture of the desktop, and call each tool that
+// chats must not have.
+func TestSeesTheDesktopAndAdministersNothing(t *testing.T) {
+	if os.Getenv("OPENCLAW") != "real" {
+		t.Skip("set OPENCLAW=real to ask a real OpenClaw gateway, with its program in the PATH")
+	}
+	p := newProvider(t)
+	denied := []string{
+		"gateway", "plugins", "openclaw", "nodes", "mobile_ui", "portal", "conversations_list", "conversations_send", "conversations_turn",
+	}
+	p.script = []use{{"computer", `{"action":"screenshot"}`}}
+	for _, tool := range denied {
+		p.script = append(p.script, use{"tool_call", fmt.Sprintf(`{"id":%q,"args":{}}`, tool)})
+	}
+	g := startGateway(t, map[string]string{"ANTHROPIC_API_KEY": "sk"}, fmt.Sprintf(
+		`{"models":{"providers":{"anthropic":{"baseUrl":%q,"api":"anthropic-messages"}}}}`, p.URL), true)
+	text, err := g.ask("look at the screen")
+	if err != nil || text != words {
+		t.Fatalf("got answer %q %v, want %q and no error\ngateway: %s", text, err, words, g.out.tail())
+	}
+	results := string(p.last)
+	for _, tool := range denied {
+		if !strings.Contains(results, "Unknown tool id: "+tool+".") || slices.Contains(p.tools, tool) {
+			t.Errorf("%s: got a tool, want an unknown one", tool)
+		}
+	}
+	_, after, _ := strings.Cut(results, `"media_type":"image/`)
+	_, after, _ = strings.Cut(after, `"data":"`)
+	picture, _, _ := strings.Cut(after, `"`)
+	raw, _ := base64.StdEncoding.DecodeString(picture)
+	got, format, err := image.DecodeConfig(bytes.NewReader(raw))
+	if err != nil || got.Width < 640 || got.Height*1280 != got.Width*800 {
+		t.Errorf("picture: got %dx%d %s %v, want one of a 1280x800 screen and no error\ntools: %v\ngateway: %s", got.Width, got.Height, format, err, p.tools, g.out.tail())
+	}
+	if out := os.Getenv("E2E_MACHINE_OUT"); out != "" && err == nil {
+		if err := os.WriteFile(filepath.Join(out, "agent-sees."+format), raw, 0o644); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -61,8 +108,8 @@ type gateway struct {
 
 const token = "a-token-of-the-tests"
 
-// startGateway runs the agent as a guest does; config is what is in its configuration before.
-func startGateway(t *testing.T, env map[string]string, config string) *gateway {
+// startGateway runs the agent as a guest does, with or without a desktop; config is what is in its configuration before.
+func startGateway(t *testing.T, env map[string]string, config string, screen bool) *gateway {
 	home, err := os.MkdirTemp("/var/tmp", "cloudbot-agent-") // an ordinary user cannot reach t.TempDir
 	if err != nil {
 		t.Fatal(err)
@@ -87,17 +134,23 @@ func startGateway(t *testing.T, env map[string]string, config string) *gateway {
 	g := &gateway{t: t, out: &output{}}
 	arrived := make(chan struct{})
 	close(arrived)
-	a, err := agent.New(agent.Config{
+	c := agent.Config{
 		Kind: agent.OpenClaw, Token: token, Home: home, User: who, Keys: keys(env), Arrived: arrived,
 		Logger: slog.New(slog.NewTextHandler(g.out, nil)), Output: g.out,
-	})
+	}
+	if screen {
+		d, err := desktop.New(desktop.Config{Kind: desktop.X11, Password: "pass", Home: home, Shm: home, User: who, Logger: c.Logger, Output: g.out})
+		if err != nil {
+			t.Skip(err)
+		}
+		c.Screen = d
+		untilEnd(t, d.Run)
+	}
+	a, err := agent.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- a.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	untilEnd(t, a.Run)
 	select {
 	case <-a.Up():
 	case <-time.After(3 * time.Minute):
@@ -105,6 +158,14 @@ func startGateway(t *testing.T, env map[string]string, config string) *gateway {
 	}
 	g.addr = a.Addr()
 	return g
+}
+
+// untilEnd runs a part until the test ends.
+func untilEnd(t *testing.T, run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
 }
 
 // frame is a part of the gateway's frames.
@@ -118,9 +179,7 @@ type frame struct {
 		RunID        string `json:"runId"`
 		ErrorMessage string `json:"errorMessage"`
 		Message      struct {
-			Content []struct {
-				Text string `json:"text"`
-			} `json:"content"`
+			Content json.RawMessage `json:"content"` // of a chat event: parts
 		} `json:"message"`
 	} `json:"payload"`
 }
@@ -160,11 +219,15 @@ func (g *gateway) ask(message string) (string, error) {
 		case f.Event == "chat" && f.Payload.State == "error":
 			return "", fmt.Errorf("the agent: %s", f.Payload.ErrorMessage)
 		case f.Event == "chat" && f.Payload.State == "final" && f.Payload.RunID == "run":
-			var all strings.Builder
-			for _, c := range f.Payload.Message.Content {
-				all.WriteString(c.Text)
+			var parts []struct {
+				Text string `json:"text"`
 			}
-			return all.String(), nil
+			err := json.Unmarshal(f.Payload.Message.Content, &parts)
+			var all strings.Builder
+			for _, p := range parts {
+				all.WriteString(p.Text)
+			}
+			return all.String(), err
 		}
 		if err != nil {
 			return "", err

@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,12 +57,17 @@ type Desktop struct {
 	screen *screen.Screen
 	addr   atomic.Pointer[string] // of the VNC server while it answers
 	up     chan struct{}          // closed when it first answers
+	number int                    // of the last X display, which the next one takes if it is free; 0: none
+
+	mu      sync.Mutex
+	env     map[string]string // see Env
+	changed chan struct{}
 }
 
 // New chooses the kind.
 func New(c Config) (*Desktop, error) {
 	c.Geometry = cmp.Or(c.Geometry, "1280x800")
-	d := &Desktop{c: c, log: c.Logger, up: make(chan struct{})}
+	d := &Desktop{c: c, log: c.Logger, up: make(chan struct{}), changed: make(chan struct{})}
 	if c.Kind != BuiltIn {
 		x, err := find()
 		if err != nil && c.Kind == X11 {
@@ -92,6 +99,28 @@ func (d *Desktop) About() string {
 
 // Up is closed when the desktop first answers.
 func (d *Desktop) Up() <-chan struct{} { return d.up }
+
+// X11 reports whether it is a real X desktop.
+func (d *Desktop) X11() bool { return d.x != nil }
+
+// Env returns the environment with which programs of its user reach the X display that the viewers see, and a channel
+// closed at the next change. Without a display, or before it first runs, there is none.
+func (d *Desktop) Env() (env map[string]string, changed <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.env), d.changed
+}
+
+func (d *Desktop) setEnv(env map[string]string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if maps.Equal(d.env, env) {
+		return
+	}
+	d.env = env
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
 
 // Healthy reports whether it currently answers.
 func (d *Desktop) Healthy() bool { return d.x == nil || d.addr.Load() != nil }

@@ -5,6 +5,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,6 +52,71 @@ func TestLookingIsNotGuessing(t *testing.T) {
 	if result := expect(t, c, 4); result[3] != 0 {
 		t.Errorf("the log-in was refused: got %v, want 0", result)
 	}
+}
+
+// TestComesBackOnItsDisplay kills the X server: the agent keeps its environment over that.
+func TestComesBackOnItsDisplay(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d, err := New(Config{Kind: X11, Password: "pass", Home: dir, Shm: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Skip(err)
+	}
+	if env, _ := d.Env(); len(env) > 0 {
+		t.Errorf("before it runs: got %v, want no environment", env)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = d.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	select {
+	case <-d.Up():
+	case <-time.After(30 * time.Second):
+		t.Fatal("timed out waiting until the desktop is up")
+	}
+	before, changed := d.Env()
+	if before["DISPLAY"] == "" || before["XAUTHORITY"] != filepath.Join(dir, "xauthority") {
+		t.Errorf("got %v, want the display and its authority file", before)
+	}
+	pid := server(t, before["DISPLAY"])
+	old := d.Addr()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(30 * time.Second); d.Addr() == "" || d.Addr() == old; {
+		select {
+		case <-deadline:
+			t.Fatal("timed out waiting until the desktop is back")
+		case <-changed:
+			after, _ := d.Env()
+			t.Fatalf("got %v after the end of the X server, want still %v", after, before)
+		case <-tick.C:
+		}
+	}
+}
+
+// server returns the pid of a display's X server.
+func server(t *testing.T, display string) int {
+	t.Helper()
+	c, err := net.Dial("unix", "/tmp/.X11-unix/X"+strings.TrimPrefix(display, ":"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var peer *syscall.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		peer, failed = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	}); err != nil || failed != nil {
+		t.Fatal(err, failed)
+	}
+	return int(peer.Pid)
 }
 
 func dial(t *testing.T, d *Desktop) net.Conn {

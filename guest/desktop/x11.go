@@ -2,6 +2,7 @@ package desktop
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -75,9 +76,12 @@ func (d *Desktop) runX(ctx context.Context) error {
 	defer announced.Close()
 	// noreset: the settings of the screen must survive the end of the last program.
 	args := []string{"-nolisten", "tcp", "-auth", auth, "-displayfd", "3", "-noreset"}
-	if d.c.Display != 0 {
-		args = append([]string{display(d.c.Display)}, args...)
+	// A server that comes back takes its old display, which the agent uses; if another program has it now, this start fails
+	// and the next one takes a free one.
+	if n := cmp.Or(d.c.Display, d.number); n != 0 {
+		args = append([]string{display(n)}, args...)
 	}
+	d.number = 0
 	var server proc.Child
 	if d.x.xvnc != "" {
 		pass, err := d.write("vnc", rfb.Obscure(d.c.Password))
@@ -99,7 +103,9 @@ func (d *Desktop) runX(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.number = number
 	env = append(env, "DISPLAY="+display(number))
+	d.setEnv(map[string]string{"DISPLAY": display(number), "XAUTHORITY": auth})
 
 	if d.x.xvnc == "" {
 		pass, err := d.write("vnc", []byte(d.c.Password+"\n"))

@@ -38,6 +38,14 @@ func makeUser(ctx context.Context, i *Installer) (string, error) {
 const desktopPackages = "tigervnc-standalone-server xauth x11-xserver-utils dbus dbus-x11 xfce4-session xfwm4 xfdesktop4 xfce4-panel xfce4-settings " +
 	"xfce4-terminal thunar xfce4-appfinder adwaita-icon-theme fonts-dejavu-core xdg-utils xdotool"
 
+// agentPackages are what the agent works on the desktop with: names of what is on the screen, the clipboard, pictures, and
+// fonts for any script.
+const agentPackages = "at-spi2-core xclip scrot imagemagick fonts-noto-cjk fonts-noto-color-emoji"
+
+func installTools(ctx context.Context, i *Installer) (string, error) {
+	return "", i.aptInstall(ctx, strings.Fields(agentPackages)...)
+}
+
 func installDesktop(ctx context.Context, i *Installer) (string, error) {
 	if err := i.aptInstall(ctx, strings.Fields(desktopPackages)...); err != nil {
 		return "", err

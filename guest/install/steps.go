@@ -9,7 +9,7 @@ import (
 func (i *Installer) Steps() []Step {
 	list := []Step{
 		{Name: "user", Title: "Creating the machine's user", Revision: 1, Vital: true, Usual: 30 * time.Second, do: makeUser},
-		{Name: "desktop", Title: "Installing the desktop", Revision: 3, Vital: true, Usual: 4 * time.Minute, do: installDesktop},
+		{Name: "desktop", Title: "Installing the desktop", Revision: 4, Vital: true, Usual: 4 * time.Minute, do: installDesktop},
 		{Name: "wallpaper", Title: "Setting the wallpaper", Revision: 1, Usual: 30 * time.Second, Then: Desktop, do: hangWallpaper},
 	}
 	if !i.c.NoAgent {
@@ -18,6 +18,7 @@ func (i *Installer) Steps() []Step {
 			Step{Name: "openclaw", Title: "Installing OpenClaw", Revision: 1, Vital: true, Usual: 4 * time.Minute, do: installOpenClaw},
 			Step{Name: "workspace", Title: "Creating the agent's workspace", Revision: 1, Vital: true, Usual: 30 * time.Second, do: makeWorkspace},
 			Step{Name: "plugins", Title: "Installing plug-ins of model providers", Revision: 1, Usual: time.Minute, Then: Agent, do: installPlugins},
+			Step{Name: "tools", Title: "Installing the agent's tools", Revision: 1, Usual: 2 * time.Minute, do: installTools},
 		)
 	} else {
 		list = append(list, Step{Name: "no-agent", Title: "Skipping the agent", Revision: 1, Usual: time.Second, Then: Agent, do: nothing})

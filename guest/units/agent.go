@@ -134,7 +134,7 @@ func (a *Agent) hand(ctx context.Context, keys map[string]string) (restarted boo
 func (a *Agent) configure(keys map[string]string) {
 	who, err := proc.Ordinary(a.c.User)
 	if err == nil {
-		_, err = agentconfig.Write(a.c.Home, who, agentconfig.Facts{Keys: keys, Workspace: filepath.Join(a.c.Home, "workspace")})
+		_, err = agentconfig.Write(a.c.Home, who, agentconfig.Facts{Keys: keys, Workspace: filepath.Join(a.c.Home, "workspace"), Screen: true})
 	}
 	if err != nil {
 		a.c.Logger.Warn("agent configuration left alone", "err", err)
