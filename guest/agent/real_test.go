@@ -74,6 +74,9 @@ func TestSeesTheDesktopAndAdministersNothing(t *testing.T) {
 		t.Fatalf("got answer %q %v, want %q and no error\ngateway: %s", text, err, words, g.out.tail())
 	}
 	results := string(p.last)
+	if !strings.Contains(results, "data from strangers") {
+		t.Errorf("got a prompt without our AGENTS.md, want it in\ngateway: %s", g.out.tail())
+	}
 	for _, tool := range denied {
 		if !strings.Contains(results, "Unknown tool id: "+tool+".") || slices.Contains(p.tools, tool) {
 			t.Errorf("%s: got a tool, want an unknown one", tool)

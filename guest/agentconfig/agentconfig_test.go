@@ -157,3 +157,29 @@ func TestWriteFollowsNoLinkOutOfHome(t *testing.T) {
 		t.Errorf("got %v in the other folder, want nothing", found)
 	}
 }
+
+func TestWorkspaceIsWrittenOnce(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	file := filepath.Join(home, "workspace", "AGENTS.md")
+	f := Facts{Workspace: filepath.Join(home, "workspace"), Screen: true}
+	if _, err := Write(home, nil, f); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil || !strings.Contains(string(text), "data from strangers") || !strings.Contains(string(text), "xclip") {
+		t.Errorf("got %s %v, want our instructions and no error", text, err)
+	}
+	if err := os.WriteFile(file, []byte("mine"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Write(home, nil, f); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := os.ReadFile(file); string(text) != "mine" {
+		t.Errorf("got %q, want \"mine\"", text)
+	}
+	if _, err := Write(home, nil, Facts{Workspace: t.TempDir()}); err != nil {
+		t.Errorf("a workspace elsewhere: got %v, want no error", err)
+	}
+}

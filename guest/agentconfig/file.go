@@ -23,17 +23,22 @@ const (
 // maxFile is more than any configuration has, in bytes.
 const maxFile = 1 << 20
 
-// Write merges our settings into the configuration in home, which belongs to u; nil: to this process's user. The agent
-// can write there, too, so Write follows no link out of home.
+// Write merges our settings into the configuration in home, which belongs to u; nil: to this process's user. It also creates
+// the workspace with its AGENTS.md if that is missing. The agent can write there, too, so Write follows no link out of home.
 func Write(home string, u *proc.User, f Facts) (changed bool, err error) {
 	root, err := os.OpenRoot(home)
 	if err != nil {
 		return false, err
 	}
 	defer root.Close()
-	if err := makeDir(root, u); err != nil {
+	if err := makeDir(root, Dir, 0o700, u); err != nil {
 		return false, err
 	}
+	changed, err = writeSettings(root, u, f)
+	return changed, errors.Join(err, writeWorkspace(root, home, u, f))
+}
+
+func writeSettings(root *os.Root, u *proc.User, f Facts) (changed bool, err error) {
 	old, err := read(root, file)
 	if err != nil {
 		return false, err
@@ -58,15 +63,15 @@ func Write(home string, u *proc.User, f Facts) (changed bool, err error) {
 	return changed, err
 }
 
-func makeDir(root *os.Root, u *proc.User) error {
-	err := root.Mkdir(Dir, 0o700)
+func makeDir(root *os.Root, name string, mode fs.FileMode, u *proc.User) error {
+	err := root.Mkdir(name, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	if err != nil || u == nil {
 		return err
 	}
-	return root.Lchown(Dir, int(u.UID), int(u.GID))
+	return root.Lchown(name, int(u.UID), int(u.GID))
 }
 
 // read returns the contents of a regular file; nil: there is none.
