@@ -45,7 +45,7 @@ type Guest struct {
 	phases  *phases
 	shm     string
 	desktop part
-	agent   part
+	agent   worker
 	setup   *setup         // nil: nothing to install
 	http    *pipe.Listener // diagnostics
 	probes  []probe
@@ -139,7 +139,7 @@ func (g *Guest) prepare() error {
 	}
 	g.agent, err = agent.New(agent.Config{
 		Kind: g.c.Agent.Kind, Command: g.c.Agent.Command, Port: g.c.Agent.Port, Token: g.secret.GatewayToken,
-		Home: home, User: who, Env: env, Keys: g.keys, Screen: screen, Arrived: g.keys.arrived, Version: g.version, Logger: g.log, Output: g.lines.Writer("agent: "),
+		Home: home, User: who, Env: env, Keys: g.keys, Screen: screen, Changed: g.introduce, Arrived: g.keys.arrived, Version: g.version, Logger: g.log, Output: g.lines.Writer("agent: "),
 	})
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)

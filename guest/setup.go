@@ -30,6 +30,12 @@ type part interface {
 	Addr() string
 }
 
+// worker is the agent's part.
+type worker interface {
+	part
+	Has() map[string]string // beside the versions: what the agent has
+}
+
 // setup installs what a bare machine needs.
 type setup struct {
 	g         *Guest
@@ -64,7 +70,7 @@ func (g *Guest) prepareInstalled() error {
 	}
 	g.agent = units.NewAgent(units.AgentConfig{
 		Installed: s.agent, Token: g.secret.GatewayToken, Keys: g.keys, Arrived: g.keys.arrived,
-		Memory: figures(g.c.StateDir).MemoryTotal, User: install.User, Home: install.Home, Logger: g.log,
+		Memory: figures(g.c.StateDir).MemoryTotal, User: install.User, Home: install.Home, Changed: g.introduce, Logger: g.log,
 	})
 	return nil
 }
@@ -109,9 +115,10 @@ func (g *Guest) lacks(provider string) bool {
 	return g.setup != nil && slices.Contains(g.setup.installer.Lacks(), provider)
 }
 
-// versions returns the versions of what this machine runs, by name.
+// versions returns the versions of what this machine runs, by name, and what its agent has.
 func (g *Guest) versions() map[string]string {
-	v := map[string]string{"guest": g.version}
+	v := g.agent.Has()
+	v["guest"] = g.version
 	if g.setup != nil {
 		for name, version := range g.setup.installer.Versions() {
 			v[name] = version

@@ -57,6 +57,7 @@ type Config struct {
 	Keys    Keys
 	Screen  Screen          // nil: none
 	Arrived <-chan struct{} // closed when Keys are first set; OpenClaw waits a little for it
+	Changed func()          // called after Has changes; nil: no call
 	Version string
 	Logger  *slog.Logger
 	Output  io.Writer // of the program; nil: discarded
@@ -71,6 +72,7 @@ type Agent struct {
 	handed  *pipe.Listener
 	port    atomic.Int64 // of OpenClaw while it is ready
 	up      chan struct{}
+	facts   Facts
 }
 
 // New chooses the kind.
@@ -100,6 +102,14 @@ func (a *Agent) About() string {
 		return "built-in stand-in"
 	}
 	return "OpenClaw gateway"
+}
+
+// Has returns what the agent has; see Facts.
+func (a *Agent) Has() map[string]string {
+	if a.path == "" {
+		return map[string]string{"agent": StandIn, "agent_sees": "nothing", "model": "none"}
+	}
+	return a.facts.Has()
 }
 
 // Up is closed when the agent is first ready.
@@ -264,9 +274,13 @@ func (a *Agent) configure(keys map[string]string, screen bool) {
 	if _, err := os.Lstat(filepath.Join(a.c.Home, ".openclaw", "workspace")); err == nil {
 		f.Workspace = "" // older guests left it to OpenClaw, and the agent's files are there
 	}
-	_, err := agentconfig.Write(a.c.Home, a.c.User, f)
+	state, err := agentconfig.Write(a.c.Home, a.c.User, f)
 	if err != nil {
 		a.log.Warn("agent configuration left alone", "err", err)
+	}
+	a.facts.Set(state, err)
+	if a.c.Changed != nil {
+		a.c.Changed()
 	}
 }
 

@@ -28,6 +28,8 @@ const (
 	modelPath = "agents.defaults.model.primary"
 	ownerPath = "commands.ownerAllowFrom"
 	denyPath  = "tools.deny"
+
+	computerPath = "plugins.entries.cua-computer.enabled"
 )
 
 // owner is the client id with which the user's browser reaches the gateway. OpenClaw gives its computer tool only to
@@ -55,7 +57,7 @@ func (f Facts) settings() map[string]any {
 		s["plugins.entries.perplexity.enabled"] = false
 	}
 	if f.Screen {
-		s["plugins.entries.cua-computer.enabled"] = true
+		s[computerPath] = true
 		s[ownerPath] = []any{owner}
 		s[denyPath] = entries(denied)
 	}
@@ -107,6 +109,27 @@ func Merge(old, record []byte, f Facts) (file, newRecord []byte, err error) {
 		file = after
 	}
 	return file, format(ours), nil
+}
+
+// State is what a configuration gives the agent.
+type State struct {
+	Model string // the default model; "": none
+	Sees  bool   // it may look at the screen and use it
+}
+
+func stateOf(file []byte, f Facts) (s State) {
+	doc, err := parse(file)
+	if err != nil {
+		return s
+	}
+	var ok bool
+	if s.Model, ok = at(doc, modelPath).(string); !ok {
+		s.Model, _ = at(doc, "agents.defaults.model").(string) // the short form
+	}
+	owners, _ := at(doc, ownerPath).([]any)
+	enabled, _ := at(doc, computerPath).(bool)
+	s.Sees = f.Screen && enabled && has(owners, owner)
+	return s
 }
 
 // parse reads one JSON object and nothing after it. Numbers keep their text.

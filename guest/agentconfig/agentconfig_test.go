@@ -120,6 +120,26 @@ func compact(t *testing.T, text []byte) string {
 	return strings.NewReplacer("\n", "", " ", "").Replace(string(text))
 }
 
+func TestStateOfAConfiguration(t *testing.T) {
+	t.Parallel()
+	ours, _, err := Merge(nil, nil, Facts{Screen: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]State{
+		`{}`: {}, `{"agents":[]}`: {}, `{"agents":{"defaults":{"model":"x/y"}}}`: {Model: "x/y"},
+		`{"agents":{"defaults":{"model":{"primary":"x/y"}}}}`: {Model: "x/y"}, `{"agents":{"defaults":{"model":{"primary":3}}}}`: {},
+		string(ours): {Sees: true}, strings.Replace(string(ours), "true", "false", 1): {}, strings.Replace(string(ours), owner, "me", 1): {},
+	} {
+		if got := stateOf([]byte(file), Facts{Screen: true}); got != want {
+			t.Errorf("%s: got %+v, want %+v", file, got, want)
+		}
+	}
+	if stateOf(ours, Facts{}).Sees {
+		t.Error("without a screen: got an agent that sees, want none")
+	}
+}
+
 func TestOnlyPlainJSONIsChanged(t *testing.T) {
 	t.Parallel()
 	for _, old := range []string{"", "mine", "// JSON5\n{}", "{} {}", "[]", "null", `{a: 1}`} {
@@ -139,9 +159,9 @@ func TestWriteFollowsNoLinkOutOfHome(t *testing.T) {
 	t.Parallel()
 	home, other := t.TempDir(), t.TempDir()
 	f := Facts{Keys: keyed("XAI_API_KEY")}
-	for n, want := range []bool{true, false} {
-		if got, err := Write(home, nil, f); err != nil || got != want {
-			t.Errorf("write %d: got %v %v, want %v and no error", n, got, err, want)
+	for n := range 2 {
+		if got, err := Write(home, nil, f); err != nil || got.Model != "xai/grok-4.7" {
+			t.Errorf("write %d: got %+v %v, want xai/grok-4.7 and no error", n, got, err)
 		}
 	}
 	if st, err := os.Stat(filepath.Join(home, file)); err != nil || st.Mode().Perm() != 0o600 {

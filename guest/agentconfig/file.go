@@ -25,42 +25,43 @@ const maxFile = 1 << 20
 
 // Write merges our settings into the configuration in home, which belongs to u; nil: to this process's user. It also creates
 // the workspace with its AGENTS.md if that is missing. The agent can write there, too, so Write follows no link out of home.
-func Write(home string, u *proc.User, f Facts) (changed bool, err error) {
+// It returns what is configured then, which may be the user's choice.
+func Write(home string, u *proc.User, f Facts) (s State, err error) {
 	root, err := os.OpenRoot(home)
 	if err != nil {
-		return false, err
+		return s, err
 	}
 	defer root.Close()
 	if err := makeDir(root, Dir, 0o700, u); err != nil {
-		return false, err
+		return s, err
 	}
-	changed, err = writeSettings(root, u, f)
-	return changed, errors.Join(err, writeWorkspace(root, home, u, f))
+	s, err = writeSettings(root, u, f)
+	return s, errors.Join(err, writeWorkspace(root, home, u, f))
 }
 
-func writeSettings(root *os.Root, u *proc.User, f Facts) (changed bool, err error) {
+func writeSettings(root *os.Root, u *proc.User, f Facts) (s State, err error) {
 	old, err := read(root, file)
 	if err != nil {
-		return false, err
+		return s, err
 	}
 	last, err := read(root, record)
 	if err != nil {
-		return false, err
+		return s, err
 	}
 	text, ours, err := Merge(old, last, f)
 	if err != nil {
-		return false, err
+		return s, err
 	}
 	// The record last: if only the file is written, the next Merge finds what it wants there, and takes it as ours.
-	if changed = old == nil || !bytes.Equal(old, text); changed {
+	if old == nil || !bytes.Equal(old, text) {
 		if err := write(root, file, text, u); err != nil {
-			return false, err
+			return s, err
 		}
 	}
 	if !bytes.Equal(last, ours) {
 		err = write(root, record, ours, u)
 	}
-	return changed, err
+	return stateOf(text, f), err
 }
 
 func makeDir(root *os.Root, name string, mode fs.FileMode, u *proc.User) error {

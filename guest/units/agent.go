@@ -34,6 +34,7 @@ type AgentConfig struct {
 	Memory    int64           // bytes of the machine; 0: unknown
 	User      string          // user of the agent
 	Home      string          // that user's home folder
+	Changed   func()          // called after Has changes; nil: no call
 	Logger    *slog.Logger
 
 	Dir     string  // "": Dir
@@ -46,6 +47,7 @@ type Agent struct {
 	c       AgentConfig
 	up      chan struct{}
 	healthy atomic.Bool
+	facts   agent.Facts
 }
 
 // NewAgent returns an agent that Run starts.
@@ -60,6 +62,9 @@ func NewAgent(c AgentConfig) *Agent {
 
 // About describes the agent in a few words.
 func (a *Agent) About() string { return "OpenClaw gateway" }
+
+// Has returns what the agent has; see agent.Facts.
+func (a *Agent) Has() map[string]string { return a.facts.Has() }
 
 // Up is closed when the agent is first ready.
 func (a *Agent) Up() <-chan struct{} { return a.up }
@@ -132,12 +137,17 @@ func (a *Agent) hand(ctx context.Context, keys map[string]string) (restarted boo
 // configure writes our part of the gateway's configuration; a running gateway reads the change. Without it the gateway
 // runs with what it has.
 func (a *Agent) configure(keys map[string]string) {
+	var state agentconfig.State
 	who, err := proc.Ordinary(a.c.User)
 	if err == nil {
-		_, err = agentconfig.Write(a.c.Home, who, agentconfig.Facts{Keys: keys, Workspace: filepath.Join(a.c.Home, "workspace"), Screen: true})
+		state, err = agentconfig.Write(a.c.Home, who, agentconfig.Facts{Keys: keys, Workspace: filepath.Join(a.c.Home, "workspace"), Screen: true})
 	}
 	if err != nil {
 		a.c.Logger.Warn("agent configuration left alone", "err", err)
+	}
+	a.facts.Set(state, err)
+	if a.c.Changed != nil {
+		a.c.Changed()
 	}
 }
 

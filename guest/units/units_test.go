@@ -132,6 +132,9 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	k.set(map[string]string{"OPENAI_API_KEY": "new", "ANTHROPIC_API_KEY": "k", "XAI_API_KEY": "two\nlines"})
 	s.expect(t, "restart --no-block cloudbot-openclaw.service")
 	model(`"anthropic/claude-sonnet-5"`)
+	if got := a.Has(); got["agent"] != "openclaw" || got["agent_sees"] != "desktop" || got["model"] != "anthropic/claude-sonnet-5" {
+		t.Errorf("got %v, want openclaw that sees the desktop with a model", got)
+	}
 	for len(looks) > 0 {
 		<-looks
 	}

@@ -136,7 +136,9 @@ type (
 		Desktop      string `json:"desktop"` // the kind that the guest chose, for people
 		Agent        string `json:"agent"`
 
-		// Versions of what the machine runs: "guest", "os", and "openclaw" and "node" once they are installed.
+		// Versions of what the machine runs: "guest", "os", and "openclaw" and "node" once they are installed. Beside them, what
+		// its agent has: "agent" is openclaw or stand-in, "agent_sees" desktop or nothing, "model" an id, none or unknown; the
+		// last two are missing until the agent is configured, and all three from older guests.
 		Versions map[string]string `json:"versions,omitempty"`
 	}
 	// Phase is the progress of the boot.

@@ -132,4 +132,14 @@ function Facts({ instance: i }: { instance: Instance }) {
 }
 
 // A Map, because the machine names its programs: an object has names of its own, such as "constructor".
-const versionNames = new Map(Object.entries({ guest: "Guest", os: "System", node: "Node", openclaw: "OpenClaw" }));
+const versionNames = new Map(
+  Object.entries({
+    guest: "Guest",
+    os: "System",
+    node: "Node",
+    openclaw: "OpenClaw",
+    agent: "Agent",
+    agent_sees: "The agent sees",
+    model: "Model",
+  }),
+);
