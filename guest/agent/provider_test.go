@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +22,10 @@ type provider struct {
 	tools  []string // that it offers
 }
 
-// use is a call of a tool, with its arguments in JSON.
+// frameID is in the result of a screenshot; clicks must name it.
+var frameID = regexp.MustCompile(`frameId[\\"]*:\s*[\\"]*([A-Za-z0-9_:.-]+)`)
+
+// use is a call of a tool, with its arguments in JSON; FRAME in them is the last screenshot's id.
 type use struct{ tool, args string }
 
 // call is one request for an answer.
@@ -57,7 +61,11 @@ func (p *provider) answer(w http.ResponseWriter, r *http.Request) {
 			p.tools = append(p.tools, t.Name)
 		}
 		if len(p.script) > 0 {
-			events, p.script = p.script[0].events(len(p.calls), ask.Model), p.script[1:]
+			next := p.script[0]
+			if found := frameID.FindAllSubmatch(body, -1); len(found) > 0 {
+				next.args = strings.ReplaceAll(next.args, "FRAME", string(found[len(found)-1][1]))
+			}
+			events, p.script = next.events(len(p.calls), ask.Model), p.script[1:]
 		}
 	}
 	p.mu.Unlock()

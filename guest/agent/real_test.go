@@ -53,9 +53,9 @@ func TestAnyOneKeyIsEnough(t *testing.T) {
 	}
 }
 
-// TestSeesTheDesktopAndAdministersNothing has the model take a picture of the desktop, and call each tool that
-// chats must not have.
-func TestSeesTheDesktopAndAdministersNothing(t *testing.T) {
+// TestUsesTheDesktopAndAdministersNothing has the model take a picture of the desktop, type into the terminal there, and call
+// each tool that chats must not have.
+func TestUsesTheDesktopAndAdministersNothing(t *testing.T) {
 	if os.Getenv("OPENCLAW") != "real" {
 		t.Skip("set OPENCLAW=real to ask a real OpenClaw gateway, with its program in the PATH")
 	}
@@ -63,7 +63,12 @@ func TestSeesTheDesktopAndAdministersNothing(t *testing.T) {
 	denied := []string{
 		"gateway", "plugins", "openclaw", "nodes", "mobile_ui", "portal", "conversations_list", "conversations_send", "conversations_turn",
 	}
-	p.script = []use{{"computer", `{"action":"screenshot"}`}}
+	p.script = []use{
+		{"computer", `{"action":"screenshot"}`},
+		{"computer", `{"action":"left_click","coordinate":[600,330],"frameId":"FRAME"}`},
+		{"computer", `{"action":"type","text":"touch typed"}`},
+		{"computer", `{"action":"key","text":"Return"}`},
+	}
 	for _, tool := range denied {
 		p.script = append(p.script, use{"tool_call", fmt.Sprintf(`{"id":%q,"args":{}}`, tool)})
 	}
@@ -80,6 +85,14 @@ func TestSeesTheDesktopAndAdministersNothing(t *testing.T) {
 	for _, tool := range denied {
 		if !strings.Contains(results, "Unknown tool id: "+tool+".") || slices.Contains(p.tools, tool) {
 			t.Errorf("%s: got a tool, want an unknown one", tool)
+		}
+	}
+	typed := func() bool { _, err := os.Stat(filepath.Join(g.home, "typed")); return err == nil }
+	for tick, end := time.Tick(50*time.Millisecond), time.After(10*time.Second); !typed(); {
+		select {
+		case <-tick:
+		case <-end:
+			t.Fatalf("got no file of the command that the model typed, want one\nresults: %s", results[max(0, len(results)-6000):])
 		}
 	}
 	_, after, _ := strings.Cut(results, `"media_type":"image/`)
@@ -106,6 +119,7 @@ func (k keys) Env() (map[string]string, <-chan struct{}) { return k, nil }
 type gateway struct {
 	t    *testing.T
 	addr string
+	home string
 	out  *output
 }
 
@@ -134,7 +148,7 @@ func startGateway(t *testing.T, env map[string]string, config string, screen boo
 			t.Fatal(err)
 		}
 	}
-	g := &gateway{t: t, out: &output{}}
+	g := &gateway{t: t, home: home, out: &output{}}
 	arrived := make(chan struct{})
 	close(arrived)
 	c := agent.Config{
