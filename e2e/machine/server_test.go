@@ -46,7 +46,11 @@ func startServer(t *testing.T, n network, shim func(publicURL, guestSHA256 strin
 	guest := filepath.Join(store, "cloudbot-guest-linux-amd64")
 	build(t, guest, "../../cmd/cloudbot-guest")
 	build(t, filepath.Join(bin, "cloudbot"), "../../cmd/cloudbot")
-	build(t, filepath.Join(bin, "cloudbot-guest"), "./shim")
+	shimFile := filepath.Join(bin, "cloudbot-guest")
+	build(t, shimFile, "./shim")
+	if err := os.Chmod(shimFile, 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
 
 	s := &server{t: t, dir: filepath.Join(dir, "data"), out: &lockedBuffer{}}
 	port, public := freePort(t, "127.0.0.1"), ""

@@ -37,8 +37,21 @@ func main() {
 }
 
 func run() error {
-	guest := flag.String("config", "", "the guest's configuration, as the local cloud writes it")
-	flag.Parse()
+	// The guest's two commands that the local cloud uses.
+	flags := flag.NewFlagSet("shim", flag.ExitOnError)
+	guest := flags.String("config", "", "the guest's configuration, as the local cloud writes it")
+	switch args := os.Args[1:]; {
+	case len(args) == 1 && args[0] == "end": // to end all processes of the machine's user: the computer's are root's
+		return nil
+	case len(args) > 0 && args[0] == "hold":
+		_ = flags.Parse(args[1:])
+	default:
+		return fmt.Errorf("got arguments %q, want hold or end", args)
+	}
+	// The control plane starts machines as users of their own, and booting one needs root: the program is setuid.
+	if err := errors.Join(syscall.Setgid(0), syscall.Setuid(0)); err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
