@@ -22,7 +22,10 @@ func (m *story) agentIsSetUp() {
 	}
 	m.inside.must(`test "$(stat -c %U /home/cloudbot/workspace/AGENTS.md)" = cloudbot`)
 	m.inside.must("grep -qz ^DISPLAY=:99 /proc/$(systemctl show -p MainPID --value cloudbot-openclaw)/environ")
-	m.inside.must("which xclip scrot convert")
+	await(m.t, 5*time.Minute, "the agent's tools", func() bool { // they are installed while the agent starts
+		_, err := m.inside.sh("which xclip scrot convert")
+		return err == nil
+	})
 	var got struct {
 		Versions map[string]string `json:"versions"`
 	}
