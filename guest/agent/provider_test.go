@@ -1,11 +1,18 @@
 package agent_test
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"image"
+	_ "image/jpeg"
+	_ "image/png"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -143,4 +150,22 @@ func (p *provider) String() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return fmt.Sprintf("%+v", p.calls)
+}
+
+// picture checks that the model has got a picture of a whole screen, and keeps it in E2E_MACHINE_OUT.
+func (p *provider) picture(t *testing.T, name string) {
+	t.Helper()
+	_, after, _ := strings.Cut(string(p.last), `"media_type":"image/`)
+	_, after, _ = strings.Cut(after, `"data":"`)
+	text, _, _ := strings.Cut(after, `"`)
+	raw, _ := base64.StdEncoding.DecodeString(text)
+	got, format, err := image.DecodeConfig(bytes.NewReader(raw))
+	if err != nil || got.Width < 640 || got.Height*1280 != got.Width*800 {
+		t.Errorf("picture: got %dx%d %s %v, want one of a 1280x800 screen and no error; tools: %v", got.Width, got.Height, format, err, p.tools)
+	}
+	if out := os.Getenv("E2E_MACHINE_OUT"); out != "" && err == nil {
+		if err := os.WriteFile(filepath.Join(out, name+"."+format), raw, 0o644); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -3,15 +3,13 @@ package agent_test
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"image"
-	_ "image/jpeg"
-	_ "image/png"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -95,19 +93,33 @@ func TestUsesTheDesktopAndAdministersNothing(t *testing.T) {
 			t.Fatalf("got no file of the command that the model typed, want one\nresults: %s", results[max(0, len(results)-6000):])
 		}
 	}
-	_, after, _ := strings.Cut(results, `"media_type":"image/`)
-	_, after, _ = strings.Cut(after, `"data":"`)
-	picture, _, _ := strings.Cut(after, `"`)
-	raw, _ := base64.StdEncoding.DecodeString(picture)
-	got, format, err := image.DecodeConfig(bytes.NewReader(raw))
-	if err != nil || got.Width < 640 || got.Height*1280 != got.Width*800 {
-		t.Errorf("picture: got %dx%d %s %v, want one of a 1280x800 screen and no error\ntools: %v\ngateway: %s", got.Width, got.Height, format, err, p.tools, g.out.tail())
+	p.picture(t, "agent-sees")
+}
+
+// TestBrowserIsAWindow has the model start its browser, which the user must see.
+func TestBrowserIsAWindow(t *testing.T) {
+	if os.Getenv("OPENCLAW") != "real" {
+		t.Skip("set OPENCLAW=real to ask a real OpenClaw gateway, with its program in the PATH")
 	}
-	if out := os.Getenv("E2E_MACHINE_OUT"); out != "" && err == nil {
-		if err := os.WriteFile(filepath.Join(out, "agent-sees."+format), raw, 0o644); err != nil {
-			t.Error(err)
-		}
+	if _, err := exec.LookPath("chromium"); err != nil {
+		t.Skip(err)
 	}
+	p := newProvider(t)
+	p.script = []use{
+		{"tool_call", `{"id":"browser","args":{"action":"start"}}`},
+		{"tool_call", `{"id":"browser","args":{"action":"status"}}`},
+		{"computer", `{"action":"screenshot"}`},
+	}
+	g := startGateway(t, map[string]string{"ANTHROPIC_API_KEY": "sk"}, fmt.Sprintf(
+		`{"models":{"providers":{"anthropic":{"baseUrl":%q,"api":"anthropic-messages"}}}}`, p.URL), true)
+	text, err := g.ask("start your browser")
+	if err != nil || text != words {
+		t.Fatalf("got answer %q %v, want %q and no error\ngateway: %s", text, err, words, g.out.tail())
+	}
+	if !regexp.MustCompile(`headless\\+": *false`).Match(p.last) || !regexp.MustCompile(`noSandbox\\+": *false`).Match(p.last) {
+		t.Errorf("got results without a visible browser in its sandbox, want one\n%s", p.last[max(0, len(p.last)-6000):])
+	}
+	p.picture(t, "agent-browser")
 }
 
 // keys never change.
