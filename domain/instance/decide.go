@@ -213,7 +213,7 @@ func Decide(s State, c Command) ([]Event, error) {
 		}
 		return []Event{CallRefused{
 			Call: CallLaunch, Attempt: c.Attempt, Tries: s.Tries, Verdict: Again, Code: CodeInterrupted, RetryAt: c.At, Unsure: c.At,
-			Reason: "The control plane was interrupted while it requested the machine; trying again.",
+			Reason: "The control plane was interrupted while it requested the machine; retrying.",
 		}}, nil
 	case Abandon:
 		if s.Status != Launching {
