@@ -13,7 +13,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// instanceRow is a row of read.instances: one an instance, terminated ones included. What the columns say
+// instanceRow is a row of read.instances: one per instance, terminated ones included. What the columns say
 // of the state is instance.Evolve's own outcome. The state has only the fields that are columns, which
 // suffices because none of them follows from a field that is not; a test compares rows with whole folds.
 type instanceRow struct {
@@ -131,7 +131,7 @@ func loadInstances(ctx context.Context, tx pgx.Tx, ids []string) (map[string]any
 	return byID, err
 }
 
-// saveInstances writes all rows by one statement: an array a column.
+// saveInstances writes all rows by one statement: one array per column.
 func saveInstances(rows []any) Statement {
 	type r = instanceRow
 	return Statement{`INSERT INTO instances (` + instanceColumns + `)
