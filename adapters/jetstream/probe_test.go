@@ -64,7 +64,7 @@ func TestProbesLeaveNothing(t *testing.T) {
 	for name, try := range all {
 		err := try(t.Context())
 		if _, unable := jetstream.Unable(err); err == nil || unable {
-			t.Errorf("%s while NATS is away: got %v, want an error and unable false", name, err)
+			t.Errorf("%s while NATS is unreachable: got %v, want an error and unable false", name, err)
 		}
 	}
 }
@@ -91,7 +91,7 @@ func TestRelayedNeedsProgress(t *testing.T) {
 	}
 }
 
-// A NATS whose configuration prevents its work is distinguished from one that is away, in a sentence.
+// A NATS whose configuration prevents its work is distinguished from one that is unreachable, in a sentence.
 func TestUnable(t *testing.T) {
 	t.Parallel()
 	plain := func(o *server.Options) string { return "" }

@@ -356,7 +356,7 @@ func TestSagaBelievesGuests(t *testing.T) {
 		lost      bool
 	}{
 		"connected":     {connected: true},
-		"unknown":       {err: errors.New("NATS is away")},
+		"unknown":       {err: errors.New("NATS is unreachable")},
 		"not connected": {lost: true},
 	} {
 		t.Run(name, func(t *testing.T) {
