@@ -135,7 +135,7 @@ func (b *Bridge) enter(w http.ResponseWriter, r *http.Request, s access.BridgeSe
 		return nil
 	}
 	if closed(s.Gone) {
-		refuse(w, r, http.StatusNotFound, "instance_gone", "This instance no longer exists.", 0)
+		refuse(w, r, http.StatusNotFound, "instance_gone", "This desktop no longer exists.", 0)
 		return nil
 	}
 	if !b.starts() {
@@ -145,7 +145,7 @@ func (b *Bridge) enter(w http.ResponseWriter, r *http.Request, s access.BridgeSe
 	ofInstance, _ := b.instances.Take(fair.Claim{Key: s.Instance, Max: b.c.MaxPerInstance})
 	if ofInstance == nil {
 		b.all.Done()
-		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "Too many viewers are connected to this instance; close one and try again.", 5*time.Second)
+		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "Too many viewers are connected to this desktop; close one and try again.", 5*time.Second)
 		return nil
 	}
 	ofAccount, _ := b.accounts.Take(fair.Claim{Key: s.Account, Max: b.c.MaxPerAccount})
