@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -57,7 +59,23 @@ func evolveInstance(row any, e eventstore.Event) (any, error) {
 		r.phaseSince = e.Time
 	}
 	r.describe(before, ev)
+	if !r.storable() {
+		return nil, errNotStorable
+	}
 	return r, nil
+}
+
+// errNotStorable parks an event whose row Postgres would refuse. Without it, a later event of the same batch could
+// replace the value first: what is parked must not depend on the batches.
+var errNotStorable = errors.New("it has no name, or a text with a zero byte")
+
+func (r *instanceRow) storable() bool {
+	s := &r.state
+	texts := []string{r.id, s.Account, string(s.Status), string(s.Phase), r.detail, r.reason, s.Type, s.Region, s.Address, s.Machine}
+	for name, version := range s.Versions {
+		texts = append(texts, name, version)
+	}
+	return r.name != nil && !slices.ContainsFunc(texts, func(text string) bool { return strings.IndexByte(text, 0) >= 0 })
 }
 
 // beginsPhase reports whether an event begins its phase again where the instance is in that phase already.
