@@ -269,6 +269,8 @@ func (g *Guest) serve(ctx context.Context, stream *yamux.Stream) error {
 		handle, err = g.desktop.Dial(ctx)
 	case wire.Agent:
 		handle, err = g.agent.Dial(ctx)
+	case wire.Operator:
+		handle = g.operator.Serve
 	case wire.HTTP:
 		handle = g.http.Hand
 	default:

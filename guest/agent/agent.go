@@ -46,7 +46,8 @@ type Config struct {
 	User    *proc.User
 	Env     []string // added to its environment
 	Keys    Keys
-	Arrived <-chan struct{} // closed when Keys are first set; OpenClaw waits a little for it
+	Arrived <-chan struct{}       // closed when Keys are first set; OpenClaw waits a little for it
+	Settle  func(context.Context) // called before OpenClaw is stopped: with an open approval it needs minutes to stop; nil: nothing
 	Version string
 	Logger  *slog.Logger
 	Output  io.Writer // of the program; nil: discarded
@@ -159,7 +160,8 @@ var errKeys = errors.New("the API keys changed")
 
 // runOpenClaw runs the gateway until it ends or its keys change: it reads them when it starts.
 func (a *Agent) runOpenClaw(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	stopping := ctx
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	port := a.c.Port
 	if port == 0 {
@@ -196,14 +198,19 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 		select {
 		case err := <-ended:
 			return err
+		case <-stopping.Done():
+			a.settle(ctx)
+			cancel(nil)
+			return <-ended
 		case <-changed:
 			a.log.Info("API keys changed, agent restarted")
+			a.settle(ctx)
 			a.port.Store(0)
 			cancel(errKeys)
 			<-ended
 			return errKeys
 		case <-poll.C:
-			if !ready(ctx, port) {
+			if !ready(stopping, port) {
 				a.port.Store(0)
 				continue
 			}
@@ -215,6 +222,12 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 				poll.Reset(5 * time.Second)
 			}
 		}
+	}
+}
+
+func (a *Agent) settle(ctx context.Context) {
+	if a.c.Settle != nil {
+		a.c.Settle(ctx)
 	}
 }
 

@@ -32,6 +32,8 @@ type AgentConfig struct {
 	Memory    int64           // bytes of the machine; 0: unknown
 	Logger    *slog.Logger
 
+	Settle func(context.Context) // called before a restart: with an open approval it takes minutes; nil: nothing
+
 	Dir     string  // "": Dir
 	Addr    string  // "": 127.0.0.1:18789
 	Control Control // nil: systemctl
@@ -115,6 +117,9 @@ func (a *Agent) hand(ctx context.Context, keys map[string]string) (restarted boo
 	}
 	if _, err := os.Stat(owed); errors.Is(err, fs.ErrNotExist) {
 		return false, a.c.Control(ctx, "start", "--no-block", agentUnit)
+	}
+	if a.c.Settle != nil {
+		a.c.Settle(ctx)
 	}
 	a.healthy.Store(false)
 	a.c.Logger.Info("agent start requested", "keys", len(keys))
