@@ -67,7 +67,7 @@ func (b *Bridge) dialGateway(opening context.Context, s access.BridgeSession, do
 	var hello []byte
 	if err == nil {
 		ws.SetReadLimit(maxGreeting)
-		if hello, err = connect(opening, ws, secret.GatewayToken, rights(s, door)); err != nil {
+		if hello, err = connect(opening, ws, secret.GatewayToken, rights(s)); err != nil {
 			ws.CloseNow()
 		}
 	}
@@ -110,13 +110,11 @@ func parse(b []byte) (frame, map[string]json.RawMessage, error) {
 	return f, fields, nil
 }
 
-// rights returns the session's scopes at the gateway. A machine with an operator service needs no others for its approvals.
-func rights(s access.BridgeSession, door *door) []string {
-	switch {
-	case !s.Controls():
+// rights returns the session's scopes at the gateway. A run may ask for approvals and put questions only with its sender's
+// rights to them, also where the guest's operator is the one who is asked.
+func rights(s access.BridgeSession) []string {
+	if !s.Controls() {
 		return []string{"operator.read"}
-	case door != nil:
-		return []string{"operator.read", "operator.write"}
 	}
 	return []string{"operator.read", "operator.write", "operator.approvals", "operator.questions"}
 }

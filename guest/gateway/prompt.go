@@ -78,9 +78,9 @@ func (r *run) await(id string, p *prompt, event string) map[string][]string {
 	g := r.g
 	p.decided = make(chan map[string][]string, 1)
 	g.mu.Lock()
-	if p.kind == "approval" && !g.heardLocked(p) {
+	if !r.sender.holds("operator."+p.kind+"s") || p.kind == "approval" && !g.heardLocked(p) {
 		g.mu.Unlock()
-		return nil // nobody can be asked: denied at once
+		return nil // its sender may not ask, or no client can be asked
 	}
 	g.prompts[id] = p
 	g.broadcastLocked(event, p.record, p.hears)

@@ -87,7 +87,7 @@ func (m *machine) open() *plane {
 
 func (p *plane) next() wire.OperatorLine {
 	p.t.Helper()
-	_ = p.c.SetReadDeadline(time.Now().Add(2 * time.Minute)) // a real gateway's first turn is slow
+	_ = p.c.SetReadDeadline(time.Now().Add(60 * time.Second)) // a real gateway's first turn is slow
 	if !p.lines.Scan() {
 		p.t.Fatalf("the stream ended: %v", p.lines.Err())
 	}
@@ -142,7 +142,7 @@ type client struct {
 	ws *websocket.Conn
 }
 
-func (m *machine) client() *client { return m.clientWith(`"operator.read","operator.write"`) }
+func (m *machine) client() *client { return m.clientWith(`"operator.read","operator.write","operator.approvals","operator.questions"`) }
 
 func (m *machine) clientWith(scopes string) *client {
 	m.t.Helper()

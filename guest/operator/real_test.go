@@ -59,7 +59,12 @@ func newReal(t *testing.T) *real {
 		t.Fatal(err)
 	}
 	r.start()
-	t.Cleanup(func() { r.end(syscall.SIGKILL) })
+	t.Cleanup(func() {
+		r.end(syscall.SIGKILL)
+		if t.Failed() {
+			t.Log(r.log())
+		}
+	})
 	return r
 }
 
