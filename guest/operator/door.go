@@ -63,7 +63,10 @@ func (o *Operator) enter(d *door) error {
 		return errDoors
 	}
 	o.doors[d] = struct{}{}
-	for _, p := range o.prompts { // fewer than fit in the queue
+	for _, line := range o.cancelled { // with the prompts, fewer than fit in the queue
+		d.queue(line)
+	}
+	for _, p := range o.prompts {
 		d.queue(wire.OperatorLine{Event: p.kind.requested(), Payload: p.raw})
 	}
 	return nil
@@ -76,9 +79,9 @@ func (o *Operator) leave(d *door) {
 }
 
 // broadcast queues an event for all streams; o.mu is held.
-func (o *Operator) broadcast(event string, payload json.RawMessage) {
+func (o *Operator) broadcast(event wire.OperatorLine) {
 	for d := range o.doors {
-		d.queue(wire.OperatorLine{Event: event, Payload: payload})
+		d.queue(event)
 	}
 }
 

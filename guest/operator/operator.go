@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
@@ -23,6 +24,7 @@ import (
 const (
 	maxPrompts     = 32        // approvals and questions that wait at a time; more are denied
 	maxPrompt      = 48 << 10  // bytes of one; a longer one is denied
+	maxEndings     = 32        // prompts that a restart cancelled, kept for new streams
 	maxList        = 60 << 10  // bytes of an answer that lists them
 	maxDoors       = 32        // streams of the control plane
 	maxQueue       = 128       // lines that a stream may lag behind before it is closed
@@ -60,9 +62,10 @@ type Operator struct {
 	log *slog.Logger
 
 	mu        sync.Mutex
-	conn      *conn     // nil: not connected
-	listening bool      // the prompts are those of this connection
-	prompts   []*prompt // oldest first
+	conn      *conn               // nil: not connected
+	listening bool                // the prompts are those of this connection
+	prompts   []*prompt           // oldest first
+	cancelled []wire.OperatorLine // by a restart: a browser was disconnected meanwhile, and hears of it later
 	doors     map[*door]struct{}
 	closing   bool // the gateway will be stopped: prompts are denied
 }
@@ -203,15 +206,18 @@ func (o *Operator) outcome(c *conn, p *prompt) {
 	if p.kind == question {
 		method = "question.get"
 	}
+	unknown := ending{Status: "expired"}
+	if p.from != c { // questions do not outlive the gateway
+		unknown = ending{Status: "cancelled", Reason: restarting}
+	}
 	err := c.send(method, map[string]string{"id": p.id}, func(a answer) {
-		end := ending{Status: "expired"}
 		if a.ok {
-			end = parseEnding(a.payload, end)
+			unknown = parseEnding(a.payload, unknown)
 		}
-		o.remove(p.kind, p.id, end)
+		o.remove(p.kind, p.id, unknown)
 	})
 	if err != nil {
-		o.remove(p.kind, p.id, ending{Status: "expired"})
+		o.remove(p.kind, p.id, unknown)
 	}
 }
 
@@ -234,7 +240,7 @@ func (o *Operator) event(c *conn, name string, payload json.RawMessage) {
 
 // add passes a prompt on if it is new. One that cannot be shown is denied: else its run would wait until it expires.
 func (o *Operator) add(c *conn, p *prompt) {
-	if o.keep(p) {
+	if o.keep(c, p) {
 		return
 	}
 	o.log.Warn("a request of the agent was denied: it is too long, or too many wait, or the agent is stopping", "kind", p.kind, "bytes", len(p.raw))
@@ -242,17 +248,19 @@ func (o *Operator) add(c *conn, p *prompt) {
 }
 
 // keep reports whether the prompt waits now, or did before.
-func (o *Operator) keep(p *prompt) bool {
+func (o *Operator) keep(c *conn, p *prompt) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if slices.ContainsFunc(o.prompts, p.same) {
+	if i := slices.IndexFunc(o.prompts, p.same); i >= 0 {
+		o.prompts[i].from = c
 		return true
 	}
 	if o.closing || len(p.raw) > maxPrompt || len(o.prompts) >= maxPrompts {
 		return false
 	}
 	o.prompts = append(o.prompts, p)
-	o.broadcast(p.kind.requested(), p.raw)
+	p.from = c
+	o.broadcast(wire.OperatorLine{Event: p.kind.requested(), Payload: p.raw})
 	return true
 }
 
@@ -272,7 +280,12 @@ func (o *Operator) remove(k kind, id string, end ending) {
 	if err != nil {
 		return
 	}
-	o.broadcast(k.resolved(), payload)
+	line := wire.OperatorLine{Event: k.resolved(), Payload: payload}
+	if end.Reason == restarting {
+		o.cancelled = append(o.cancelled, line)
+		o.cancelled = o.cancelled[max(0, len(o.cancelled)-maxEndings):]
+	}
+	o.broadcast(line)
 }
 
 func (o *Operator) find(k kind, id string) *prompt {

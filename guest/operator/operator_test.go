@@ -142,7 +142,9 @@ type client struct {
 	ws *websocket.Conn
 }
 
-func (m *machine) client() *client { return m.clientWith(`"operator.read","operator.write","operator.approvals","operator.questions"`) }
+func (m *machine) client() *client {
+	return m.clientWith(`"operator.read","operator.write","operator.approvals","operator.questions"`)
+}
 
 func (m *machine) clientWith(scopes string) *client {
 	m.t.Helper()
@@ -289,13 +291,13 @@ func TestGatewayRestarts(t *testing.T) {
 		return now(ctx)
 	})
 	p := m.connected()
-	m.client().say("/ask", "run")
-	id := p.until("question.requested")["id"]
+	m.client().say("/approve", "run")
+	id := p.until("exec.approval.requested")["id"]
 	mu.Lock()
 	now = nil
 	mu.Unlock()
 	stop()
-	for p.ask("question.list", `{}`).OK {
+	for p.ask("exec.approval.list", `{}`).OK {
 	}
 	if got := p.ask("chat.abort", `{"sessionKey":"main"}`); !strings.Contains(string(got.Error), "UNAVAILABLE") {
 		t.Errorf("while the agent is away: got %s, want UNAVAILABLE", got.Error)
@@ -303,8 +305,10 @@ func TestGatewayRestarts(t *testing.T) {
 	mu.Lock()
 	now = second
 	mu.Unlock()
-	if got := p.until("question.resolved"); got["id"] != id {
-		t.Errorf("after the restart: got %v, want the end of %v", got, id)
+	for name, p := range map[string]*plane{"a stream from before": p, "a new stream": m.open()} {
+		if got := p.until("exec.approval.resolved"); got["id"] != id || got["reason"] != "gateway-restart" {
+			t.Errorf("%s: got %v, want %v cancelled because of gateway-restart", name, got, id)
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ type prompt struct {
 	kind kind
 	id   string
 	raw  json.RawMessage // as the gateway sent it
+	from *conn           // the latest connection over which it came
 }
 
 func (p *prompt) same(q *prompt) bool { return p.kind == q.kind && p.id == q.id }
@@ -44,7 +45,7 @@ func parsePrompt(k kind, raw json.RawMessage) *prompt {
 	if !sessionKey(session) {
 		return nil
 	}
-	return &prompt{k, p.ID, raw}
+	return &prompt{kind: k, id: p.ID, raw: raw}
 }
 
 // restarting is the gateway's word for a prompt that it gave up because it restarted.
