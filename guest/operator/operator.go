@@ -196,19 +196,19 @@ func (o *Operator) compare(c *conn, k kind, payload json.RawMessage) {
 	}
 	o.mu.Unlock()
 	for _, p := range gone {
-		o.outcome(c, p)
+		unknown := ending{Status: "expired"}
+		if p.from != c { // questions do not outlive the gateway
+			unknown = ending{Status: "cancelled", Reason: restarting}
+		}
+		o.outcome(c, p, unknown)
 	}
 }
 
-// outcome asks what became of a prompt that is no longer listed, and passes it on.
-func (o *Operator) outcome(c *conn, p *prompt) {
+// outcome asks what became of a prompt, and passes it on; unknown, if the gateway does not know.
+func (o *Operator) outcome(c *conn, p *prompt, unknown ending) {
 	method := "approval.get"
 	if p.kind == question {
 		method = "question.get"
-	}
-	unknown := ending{Status: "expired"}
-	if p.from != c { // questions do not outlive the gateway
-		unknown = ending{Status: "cancelled", Reason: restarting}
 	}
 	err := c.send(method, map[string]string{"id": p.id}, func(a answer) {
 		if a.ok {
@@ -231,8 +231,16 @@ func (o *Operator) event(c *conn, name string, payload json.RawMessage) {
 			}
 		case k.resolved():
 			var r struct{ ID, Decision, Status, Reason string }
-			if json.Unmarshal(payload, &r) == nil && r.ID != "" {
-				o.remove(k, r.ID, ending{Decision: r.Decision, Status: r.Status, Reason: r.Reason})
+			if json.Unmarshal(payload, &r) != nil {
+				continue
+			}
+			end := ending{Decision: r.Decision, Status: r.Status, Reason: r.Reason}
+			switch p := o.find(k, r.ID); {
+			case p == nil:
+			case k == question:
+				o.remove(k, r.ID, end)
+			default: // an approval that expired looks like one that was denied
+				o.outcome(c, p, end)
 			}
 		}
 	}
@@ -311,7 +319,11 @@ func (o *Operator) Settle(ctx context.Context) {
 	}
 	done := make(chan struct{}, len(waiting))
 	for _, p := range waiting {
-		if o.deny(c, p, func(answer) { done <- struct{}{} }) != nil {
+		settled := func(answer) {
+			o.remove(p.kind, p.id, ending{})
+			done <- struct{}{}
+		}
+		if o.deny(c, p, settled) != nil {
 			return
 		}
 	}

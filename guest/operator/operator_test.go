@@ -64,7 +64,8 @@ type plane struct {
 	c     net.Conn
 	lines *bufio.Scanner
 	n     int
-	err   chan error // of Serve
+	seen  []wire.OperatorLine // events that came before an answer
+	err   chan error          // of Serve
 }
 
 func (m *machine) open() *plane {
@@ -100,6 +101,12 @@ func (p *plane) next() wire.OperatorLine {
 
 func (p *plane) until(event string) map[string]any {
 	p.t.Helper()
+	for len(p.seen) > 0 {
+		l := p.seen[0]
+		if p.seen = p.seen[1:]; l.Event == event {
+			return object(l.Payload)
+		}
+	}
 	for {
 		if l := p.next(); l.Event == event {
 			return object(l.Payload)
@@ -121,9 +128,11 @@ func (p *plane) ask(method, params string) wire.OperatorLine {
 		p.t.Fatal(err)
 	}
 	for {
-		if l := p.next(); l.ID == r.ID {
+		l := p.next()
+		if l.ID == r.ID {
 			return l
 		}
+		p.seen = append(p.seen, l)
 	}
 }
 
