@@ -111,7 +111,7 @@ func parse(b []byte) (frame, map[string]json.RawMessage, error) {
 }
 
 // rights returns the session's scopes at the gateway. A run may ask for approvals and put questions only with its sender's
-// rights to them, also where the guest's operator is the one who is asked.
+// rights to them, also where the guest's operator is asked.
 func rights(s access.BridgeSession) []string {
 	if !s.Controls() {
 		return []string{"operator.read"}

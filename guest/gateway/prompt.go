@@ -99,10 +99,15 @@ func (r *run) await(id string, p *prompt, event string) map[string][]string {
 	return nil
 }
 
-// hears reports whether a client gets the prompt. As in the original, only administrators do, and approvals only those
-// that announced that they show them.
+// reviews reports whether a client may list and answer prompts of the kind. As in the original, the scope is enough for
+// questions, but not for approvals.
+func (c *client) reviews(kind string) bool {
+	return c.holds(admin) || kind == "question" && c.holds("operator.questions")
+}
+
+// hears reports whether a client gets the prompt: approvals go only to clients that announced that they show them.
 func (p *prompt) hears(c *client) bool {
-	return c.holds(admin) && (p.kind != "approval" || c.caps["approvals"] || c.caps["exec-approvals"])
+	return c.reviews(p.kind) && (p.kind != "approval" || c.caps["approvals"] || c.caps["exec-approvals"])
 }
 
 // heardLocked reports whether any client gets the prompt.
@@ -130,12 +135,12 @@ func (g *Gateway) forgetLocked(run string) {
 	}
 }
 
-// pending lists the prompts of a kind; for others than administrators, none.
+// pending lists the prompts of a kind that the client may answer.
 func (g *Gateway) pending(c *client, kind string) []map[string]any {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	list := []map[string]any{}
-	if !c.holds(admin) {
+	if !c.reviews(kind) {
 		return list
 	}
 	ids := slices.SortedFunc(maps.Keys(g.prompts), func(a, b string) int { return cmp.Compare(g.prompts[a].created, g.prompts[b].created) })
@@ -165,7 +170,7 @@ func approvalResolve(c *client, r request) {
 	defer g.mu.Unlock()
 	a := g.prompts[p.ID]
 	switch {
-	case a == nil || a.kind != "approval" || !c.holds(admin):
+	case a == nil || a.kind != "approval" || !c.reviews(a.kind):
 		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "unknown or expired approval id"})
 		return
 	case !slices.Contains(a.allowed, p.Decision):
@@ -192,7 +197,7 @@ func questionResolve(c *client, r request) {
 	defer g.mu.Unlock()
 	q := g.prompts[p.ID]
 	switch {
-	case q == nil || q.kind != "question" || !c.holds(admin):
+	case q == nil || q.kind != "question" || !c.reviews(q.kind):
 		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "unknown or expired question id"})
 		return
 	case p.Cancel == (p.Answers != nil):

@@ -278,9 +278,6 @@ func TestOnlyAdministratorsAreAsked(t *testing.T) {
 	if f := decide(u, "deny"); f["message"] != "unknown or expired approval id" {
 		t.Errorf("a decision of another client: got %v, want that the id is unknown", f)
 	}
-	if p, _ := u.ask("question.list", `{}`); len(p["questions"].([]any)) != 0 {
-		t.Errorf("questions of another client: got %v, want none", p)
-	}
 	if f := decide(operator, "perhaps"); f == nil {
 		t.Error("an invalid decision: got it accepted, want an error")
 	}
@@ -318,7 +315,7 @@ func TestOnlyTheSenderOrAnAdministratorAborts(t *testing.T) {
 
 func TestAbortWithdrawsQuestions(t *testing.T) {
 	t.Parallel()
-	u := begin(t, adminScopes, "")
+	u := begin(t, allScopes, "")
 	u.say("/ask", "a")
 	asked := u.until("question.requested", nil)
 	if _, f := u.ask("question.resolve", fmt.Sprintf(`{"id":%q,"answers":{"answers":{"colour":["Blue"]}}}`, asked["id"])); f == nil {
