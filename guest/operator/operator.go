@@ -121,6 +121,7 @@ func (o *Operator) connect(ctx context.Context) error {
 	all.Go(func() { o.look(c, done) })
 	defer all.Wait()
 	defer close(done)
+	defer c.ws.CloseNow() // ends a write of look
 	if err := o.list(c); err != nil {
 		return err
 	}
@@ -166,6 +167,34 @@ func (o *Operator) list(c *conn) error {
 		}
 	}
 	return nil
+}
+
+// refresh lists the prompts of a kind and waits for the comparison: a browser may have heard of a question over another
+// connection, before the operator did.
+func (o *Operator) refresh(ctx context.Context, k kind) {
+	o.mu.Lock()
+	c := o.conn
+	o.mu.Unlock()
+	if c == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	compared := make(chan struct{})
+	err := c.send(k.list(), struct{}{}, func(a answer) {
+		if a.ok {
+			o.compare(c, k, a.payload)
+		}
+		close(compared)
+	})
+	if err != nil {
+		return
+	}
+	select {
+	case <-compared:
+	case <-c.done:
+	case <-ctx.Done():
+	}
 }
 
 // compare runs in the order of the gateway's frames, so no event is missed between.
@@ -303,49 +332,6 @@ func (o *Operator) find(k kind, id string) *prompt {
 		return o.prompts[i]
 	}
 	return nil
-}
-
-// Settle denies all approvals and cancels all questions that wait, because the gateway will be stopped: with one of them
-// it would need minutes to stop. Until the next connection, new ones are denied, too.
-func (o *Operator) Settle(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, settleWithin)
-	defer cancel()
-	o.mu.Lock()
-	c, waiting := o.conn, slices.Clone(o.prompts)
-	o.closing = c != nil
-	o.mu.Unlock()
-	if c == nil || len(waiting) == 0 {
-		return
-	}
-	done := make(chan struct{}, len(waiting))
-	for _, p := range waiting {
-		settled := func(answer) {
-			o.remove(p.kind, p.id, ending{})
-			done <- struct{}{}
-		}
-		if o.deny(c, p, settled) != nil {
-			return
-		}
-	}
-	for range waiting {
-		select {
-		case <-done:
-		case <-c.done:
-			return
-		case <-ctx.Done():
-			o.log.Warn("the agent did not accept in time that its requests are denied")
-			return
-		}
-	}
-	o.log.Info("requests of the agent denied before it stops", "count", len(waiting))
-}
-
-func (o *Operator) deny(c *conn, p *prompt, then func(answer)) error {
-	var params any = map[string]any{"id": p.id, "decision": "deny"}
-	if p.kind == question {
-		params = map[string]any{"id": p.id, "cancel": true}
-	}
-	return c.send(p.kind.resolve(), params, then)
 }
 
 var errNotConnected = errors.New("not connected to the agent")

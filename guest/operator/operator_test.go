@@ -50,7 +50,12 @@ func standIn(t testing.TB) (dial dialer, stop func()) {
 
 func operate(t testing.TB, dial dialer) *machine {
 	t.Helper()
-	m := &machine{t, operator.New(operator.Config{Dial: dial, Token: hostile.Token, Wait: time.Millisecond, Look: 20 * time.Millisecond}), dial}
+	return operateLooking(t, dial, 20*time.Millisecond)
+}
+
+func operateLooking(t testing.TB, dial dialer, look time.Duration) *machine {
+	t.Helper()
+	m := &machine{t, operator.New(operator.Config{Dial: dial, Token: hostile.Token, Wait: time.Millisecond, Look: look}), dial}
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	all.Go(func() { _ = m.o.Run(ctx) })

@@ -150,6 +150,10 @@ func (d *door) do(r wire.OperatorRequest) wire.OperatorLine {
 	}
 	away := failure("UNAVAILABLE", "The agent is not connected; try again in a few seconds.", true)
 	params, err := checked(r.Method, r.Params, d.o.find)
+	if errors.Is(err, errPrompt) {
+		d.o.refresh(d.ctx, kind(strings.TrimSuffix(r.Method, ".resolve")))
+		params, err = checked(r.Method, r.Params, d.o.find)
+	}
 	switch {
 	case errors.Is(err, errMethod) && wire.OperatorMethod(r.Method): // a list
 		line.Error = away
