@@ -33,26 +33,27 @@ const MachineEnv = "CLOUDBOT_MACHINE"
 
 // Guest is the control plane's program on one machine.
 type Guest struct {
-	c        Config
-	version  string
-	started  time.Time
-	boot     string
-	process  string // drawn at each start; see wire.Proof
-	key      ed25519.PrivateKey
-	secret   wire.Secret
-	redact   *Redactor
-	lines    *Log
-	log      *slog.Logger
-	keys     *keyring
-	phases   *phases
-	shm      string
-	desktop  part
-	agent    part
-	operator *operator.Operator
-	setup    *setup         // nil: nothing to install
-	http     *pipe.Listener // diagnostics
-	probes   []probe
-	client   *http.Client
+	c          Config
+	version    string
+	started    time.Time
+	boot       string
+	process    string // drawn at each start; see wire.Proof
+	key        ed25519.PrivateKey
+	secret     wire.Secret
+	redact     *Redactor
+	lines      *Log
+	log        *slog.Logger
+	keys       *keyring
+	phases     *phases
+	shm        string
+	desktop    part
+	agent      part
+	operator   *operator.Operator
+	planeToken string         // what the control plane has in place of the gateway's token
+	setup      *setup         // nil: nothing to install
+	http       *pipe.Listener // diagnostics
+	probes     []probe
+	client     *http.Client
 
 	connected atomic.Pointer[time.Time] // when the tunnel was connected; nil: it is not connected
 	dials     atomic.Int64
@@ -86,7 +87,8 @@ func New(c Config, version string, out io.Writer) (*Guest, error) {
 			return nil, fmt.Errorf("make this boot's secrets: %w", err)
 		}
 	}
-	g.redact.Know("own", c.Token, g.secret.VNCPassword, g.secret.GatewayToken)
+	g.planeToken = random(32)
+	g.redact.Know("own", c.Token, g.secret.VNCPassword, g.secret.GatewayToken, g.planeToken)
 	if _, signature, ok := strings.Cut(c.OpenClawURL, "?"); ok {
 		g.redact.Know("openclaw_url", signature)
 	}
