@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/guest/hostile"
+	"github.com/cloudbot-ai/control-plane/guest/operator"
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
 )
 
@@ -166,7 +167,7 @@ func model(w http.ResponseWriter, r *http.Request) {
 	case what[1] == "SLOWLY" && len(q.Tools) > 0:
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
-		for range 3000 {
+		for range 300 { // the gateway drains meanwhile
 			say(map[string]any{"role": "assistant", "content": "word "}, nil)
 			select {
 			case <-tick.C:
@@ -185,6 +186,7 @@ func model(w http.ResponseWriter, r *http.Request) {
 func TestRealGateway(t *testing.T) {
 	r := newReal(t)
 	m := operateLooking(t, r.dial, time.Second)
+	m.dial = r.guarded
 	p := m.connected()
 	c := m.client()
 	for decision, want := range map[string]string{"allow-once": "Result: ", "deny": "user-denied"} {
@@ -256,4 +258,14 @@ func TestRealGateway(t *testing.T) {
 }
 
 // asker is a client that may ask people, as an agent does.
-func (r *real) asker(m *machine) *client { return m.clientWith(`"operator.admin"`) }
+func (r *real) asker(m *machine) *client {
+	direct := *m
+	direct.dial = r.dial
+	return direct.clientWith(`"operator.admin"`)
+}
+
+// guarded connects as the control plane does.
+func (r *real) guarded(ctx context.Context) (func(context.Context, net.Conn) error, error) {
+	serve, err := r.dial(ctx)
+	return operator.Guard(hostile.Token, hostile.Token, serve), err
+}
