@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/agent"
 	"github.com/cloudbot-ai/control-plane/guest/desktop"
 	"github.com/cloudbot-ai/control-plane/guest/install"
+	"github.com/cloudbot-ai/control-plane/guest/operator"
 	"github.com/cloudbot-ai/control-plane/guest/paths"
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
@@ -31,25 +33,27 @@ const MachineEnv = "CLOUDBOT_MACHINE"
 
 // Guest is the control plane's program on one machine.
 type Guest struct {
-	c       Config
-	version string
-	started time.Time
-	boot    string
-	process string // drawn at each start; see wire.Proof
-	key     ed25519.PrivateKey
-	secret  wire.Secret
-	redact  *Redactor
-	lines   *Log
-	log     *slog.Logger
-	keys    *keyring
-	phases  *phases
-	shm     string
-	desktop part
-	agent   worker
-	setup   *setup         // nil: nothing to install
-	http    *pipe.Listener // diagnostics
-	probes  []probe
-	client  *http.Client
+	c          Config
+	version    string
+	started    time.Time
+	boot       string
+	process    string // drawn at each start; see wire.Proof
+	key        ed25519.PrivateKey
+	secret     wire.Secret
+	redact     *Redactor
+	lines      *Log
+	log        *slog.Logger
+	keys       *keyring
+	phases     *phases
+	shm        string
+	desktop    part
+	agent      worker
+	operator   *operator.Operator
+	planeToken string         // what the control plane has in place of the gateway's token
+	setup      *setup         // nil: nothing to install
+	http       *pipe.Listener // diagnostics
+	probes     []probe
+	client     *http.Client
 
 	connected atomic.Pointer[time.Time] // when the tunnel was connected; nil: it is not connected
 	dials     atomic.Int64
@@ -83,14 +87,30 @@ func New(c Config, version string, out io.Writer) (*Guest, error) {
 			return nil, fmt.Errorf("make this boot's secrets: %w", err)
 		}
 	}
-	g.redact.Know("own", c.Token, g.secret.VNCPassword, g.secret.GatewayToken)
+	g.planeToken = random(32)
+	g.redact.Know("own", c.Token, g.secret.VNCPassword, g.secret.GatewayToken, g.planeToken)
 	if _, signature, ok := strings.Cut(c.OpenClawURL, "?"); ok {
 		g.redact.Know("openclaw_url", signature)
 	}
+	g.operator = operator.New(operator.Config{
+		Dial:  func(ctx context.Context) (func(context.Context, net.Conn) error, error) { return g.agent.Dial(ctx) },
+		Token: g.secret.GatewayToken, Logger: g.log,
+	})
 	if c.Install {
 		return g, g.prepareInstalled()
 	}
 	return g, g.prepare()
+}
+
+// runAgent runs the agent and the operator's connection to it. The operator ends last: it settles what the agent waits
+// for before the agent stops.
+func (g *Guest) runAgent(ctx context.Context) error {
+	operating, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- g.operator.Run(operating) }()
+	err := g.agent.Run(ctx)
+	stop()
+	return errors.Join(err, <-done)
 }
 
 // prepare chooses the user of desktop and agent, and creates the folders that they write to.
@@ -139,7 +159,7 @@ func (g *Guest) prepare() error {
 	}
 	g.agent, err = agent.New(agent.Config{
 		Kind: g.c.Agent.Kind, Command: g.c.Agent.Command, Port: g.c.Agent.Port, Token: g.secret.GatewayToken,
-		Home: home, User: who, Env: env, Keys: g.keys, Screen: screen, Changed: g.introduce, Arrived: g.keys.arrived, Version: g.version, Logger: g.log, Output: g.lines.Writer("agent: "),
+		Home: home, User: who, Env: env, Keys: g.keys, Screen: screen, Changed: g.introduce, Settle: g.operator.Settle, Arrived: g.keys.arrived, Version: g.version, Logger: g.log, Output: g.lines.Writer("agent: "),
 	})
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
@@ -171,7 +191,7 @@ func (g *Guest) Run(ctx context.Context) error {
 	defer cancel(nil)
 	g.log.Info("guest started", "version", g.version, "instance", g.c.Instance, "boot", g.boot,
 		"desktop", g.desktop.About(), "agent", g.agent.About())
-	parts := []func(context.Context) error{g.desktop.Run, g.agent.Run, g.tunnel, g.bootUp, g.diagnostics}
+	parts := []func(context.Context) error{g.desktop.Run, g.runAgent, g.tunnel, g.bootUp, g.diagnostics}
 	if g.setup != nil {
 		parts = append(parts, g.setup.run, g.setup.followUnits)
 	}

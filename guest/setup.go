@@ -69,7 +69,7 @@ func (g *Guest) prepareInstalled() error {
 		return err
 	}
 	g.agent = units.NewAgent(units.AgentConfig{
-		Installed: s.agent, Token: g.secret.GatewayToken, Keys: g.keys, Arrived: g.keys.arrived,
+		Installed: s.agent, Token: g.secret.GatewayToken, Keys: g.keys, Arrived: g.keys.arrived, Settle: g.operator.Settle,
 		Memory: figures(g.c.StateDir).MemoryTotal, User: install.User, Home: install.Home, Changed: g.introduce, Logger: g.log,
 	})
 	return nil

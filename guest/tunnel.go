@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/hashicorp/yamux"
 
+	"github.com/cloudbot-ai/control-plane/guest/operator"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
@@ -167,7 +168,7 @@ func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
 	}
 	hello := func() error {
 		return send(wire.Message{Hello: &wire.Hello{
-			Version: g.version, Boot: g.boot, VNCPassword: g.secret.VNCPassword, GatewayToken: g.secret.GatewayToken,
+			Version: g.version, Boot: g.boot, VNCPassword: g.secret.VNCPassword, GatewayToken: g.planeToken,
 			Desktop: g.desktop.About(), Agent: g.agent.About(), Versions: g.versions(),
 		}})
 	}
@@ -268,7 +269,11 @@ func (g *Guest) serve(ctx context.Context, stream *yamux.Stream) error {
 	case wire.VNC:
 		handle, err = g.desktop.Dial(ctx)
 	case wire.Agent:
-		handle, err = g.agent.Dial(ctx)
+		if handle, err = g.agent.Dial(ctx); err == nil {
+			handle = operator.Guard(g.planeToken, g.secret.GatewayToken, handle)
+		}
+	case wire.Operator:
+		handle = g.operator.Serve
 	case wire.HTTP:
 		handle = g.http.Hand
 	default:

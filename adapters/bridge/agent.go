@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cloudbot-ai/control-plane/fair"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
@@ -41,15 +42,29 @@ func (b *Bridge) ServeAgent(w http.ResponseWriter, r *http.Request, s access.Bri
 	}
 	defer ws.CloseNow()
 	ws.SetReadLimit(maxFrame)
-	b.run(context.WithoutCancel(r.Context()), ws, gateway, s,
+	greeted := make(chan struct{})
+	legs := []leg{
 		func(ctx context.Context, w *browser) error { return b.toGateway(ctx, gateway, w, s) },
 		func(ctx context.Context, w *browser) error {
 			err := w.write(websocket.MessageText, hello)
 			if hello = nil; err != nil { // free its memory for the rest of the session
 				return errLeft
 			}
+			close(greeted)
 			return b.fromGateway(ctx, gateway, w)
+		},
+	}
+	if gateway.door != nil {
+		legs = append(legs, func(ctx context.Context, w *browser) error {
+			select {
+			case <-greeted:
+				return gateway.door.toBrowser(w)
+			case <-ctx.Done():
+				return errLeft
+			}
 		})
+	}
+	b.run(context.WithoutCancel(r.Context()), ws, gateway, s, legs...)
 }
 
 // viewMethods are the methods that change nothing.
@@ -104,19 +119,15 @@ func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway 
 	if !utf8.Valid(msg) {
 		return errText
 	}
-	f, _, err := parse(msg)
+	f, fields, err := parse(msg)
 	if err != nil {
 		return errProtocol
 	}
 	if why := objection(f, !s.Controls()); why != "" {
-		answer, err := json.Marshal(map[string]any{"type": "res", "id": f.ID, "ok": false, "error": map[string]any{"code": "INVALID_REQUEST", "message": why}})
-		if err != nil {
-			return err
-		}
-		if err := w.write(websocket.MessageText, answer); err != nil {
-			return errLeft
-		}
-		return nil
+		return refuseFrame(w, f, why)
+	}
+	if gateway.door != nil && f.Type == "req" && wire.OperatorMethod(f.Method) {
+		return gateway.door.fromBrowser(w, f, fields["params"], b.c.WriteWithin)
 	}
 	wctx, cancel := context.WithTimeout(ctx, b.c.WriteWithin)
 	defer cancel()
@@ -125,6 +136,18 @@ func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway 
 	}
 	if err := gateway.Write(wctx, websocket.MessageText, msg); err != nil {
 		return errMachine
+	}
+	return nil
+}
+
+// refuseFrame answers a frame of the browser that is not forwarded.
+func refuseFrame(w *browser, f frame, why string) error {
+	answer, err := json.Marshal(map[string]any{"type": "res", "id": f.ID, "ok": false, "error": map[string]any{"code": "INVALID_REQUEST", "message": why}})
+	if err != nil {
+		return err
+	}
+	if err := w.write(websocket.MessageText, answer); err != nil {
+		return errLeft
 	}
 	return nil
 }

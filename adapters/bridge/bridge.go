@@ -27,7 +27,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/problem"
 )
 
-// Opener connects to a machine's services: wire.VNC or wire.Agent. Errors: wire.ErrNotConnected,
+// Opener connects to a machine's services: wire.VNC, wire.Agent or wire.Operator. Errors: wire.ErrNotConnected,
 // wire.ErrNotReady, wire.ErrBusy, or any other for an unreachable machine.
 type Opener interface {
 	Open(ctx context.Context, instance, service string) (net.Conn, wire.Secret, error)

@@ -26,7 +26,10 @@ type opener struct {
 	err   error
 }
 
-func (o opener) Open(context.Context, string, string) (net.Conn, wire.Secret, error) {
+func (o opener) Open(_ context.Context, _, service string) (net.Conn, wire.Secret, error) {
+	if service == wire.Operator && o.err == nil {
+		return nil, wire.Secret{}, wire.ErrNotReady // a guest without the service
+	}
 	if o.err != nil {
 		return nil, wire.Secret{}, o.err
 	}

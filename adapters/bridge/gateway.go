@@ -20,10 +20,14 @@ import (
 type agent struct {
 	*websocket.Conn
 	line *greeting
+	door *door // nil: the machine has none, or the session may not use it
 }
 
-// Close closes the connection without waiting for the gateway's close frame.
-func (a agent) Close() error { return a.CloseNow() }
+// Close closes the connections without waiting for the gateway's close frame.
+func (a agent) Close() error {
+	a.door.close()
+	return a.CloseNow()
+}
 
 // startingError means that the gateway is still starting.
 type startingError struct{ after time.Duration }
@@ -34,6 +38,18 @@ func (e *startingError) Error() string { return "the gateway is still starting" 
 func (b *Bridge) gateway(ctx context.Context, s access.BridgeSession) (agent, []byte, error) {
 	opening, cancel := context.WithTimeout(ctx, b.c.OpenWithin)
 	defer cancel()
+	door, err := b.door(opening, s)
+	if err != nil {
+		return agent{}, nil, err
+	}
+	a, hello, err := b.dialGateway(opening, s, door)
+	if err != nil {
+		door.close()
+	}
+	return a, hello, err
+}
+
+func (b *Bridge) dialGateway(opening context.Context, s access.BridgeSession, door *door) (agent, []byte, error) {
 	conn, secret, err := b.c.Opener.Open(opening, s.Instance, wire.Agent)
 	if err != nil {
 		return agent{}, nil, err
@@ -51,7 +67,7 @@ func (b *Bridge) gateway(ctx context.Context, s access.BridgeSession) (agent, []
 	var hello []byte
 	if err == nil {
 		ws.SetReadLimit(maxGreeting)
-		if hello, err = connect(opening, ws, secret.GatewayToken, s.Controls()); err != nil {
+		if hello, err = connect(opening, ws, secret.GatewayToken, rights(s)); err != nil {
 			ws.CloseNow()
 		}
 	}
@@ -64,7 +80,7 @@ func (b *Bridge) gateway(ctx context.Context, s access.BridgeSession) (agent, []
 		return agent{}, nil, err
 	}
 	ws.SetReadLimit(maxFrame)
-	return agent{ws, greeting}, hello, nil
+	return agent{ws, greeting, door}, hello, nil
 }
 
 const connectID = "cloudbot-connect"
@@ -94,18 +110,23 @@ func parse(b []byte) (frame, map[string]json.RawMessage, error) {
 	return f, fields, nil
 }
 
+// rights returns the session's scopes at the gateway. A run may ask for approvals and put questions only with its sender's
+// rights to them, also where the guest's operator is asked.
+func rights(s access.BridgeSession) []string {
+	if !s.Controls() {
+		return []string{"operator.read"}
+	}
+	return []string{"operator.read", "operator.write", "operator.approvals", "operator.questions"}
+}
+
 // connect performs the handshake with the gateway.
-func connect(ctx context.Context, ws *websocket.Conn, token string, control bool) (hello []byte, err error) {
+func connect(ctx context.Context, ws *websocket.Conn, token string, scopes []string) (hello []byte, err error) {
 	f, _, err := next(ctx, ws)
 	if err != nil {
 		return nil, err
 	}
 	if f.Event != "connect.challenge" {
 		return nil, errors.New("the gateway did not send a challenge first")
-	}
-	scopes := []string{"operator.read"}
-	if control {
-		scopes = append(scopes, "operator.write", "operator.approvals", "operator.questions")
 	}
 	b, err := json.Marshal(map[string]any{"type": "req", "id": connectID, "method": "connect", "params": map[string]any{
 		"minProtocol": 4, "maxProtocol": 4,

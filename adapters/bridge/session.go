@@ -55,7 +55,7 @@ type browser struct {
 	end   func(error) // ends the session, with a code if the error is an *ending
 	watch *time.Timer // disconnects a browser that does not read
 	every time.Duration
-	mu    sync.Mutex // of watch: an agent session writes from two goroutines
+	mu    sync.Mutex // of watch: an agent session writes from three goroutines
 	busy  int
 }
 
@@ -84,10 +84,12 @@ func (w *browser) finish() {
 	}
 }
 
+// leg copies in one direction, and returns why it ended.
+type leg func(context.Context, *browser) error
+
 // run copies in both directions until one leg, the log-in session or the instance ends, or the server stops.
-// Then it closes both legs and returns after all goroutines of the session have ended. up and down return why
-// they ended.
-func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer, s access.BridgeSession, up, down func(context.Context, *browser) error) {
+// Then it closes both legs and returns after all goroutines of the session have ended.
+func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer, s access.BridgeSession, legs ...leg) {
 	began := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -95,9 +97,9 @@ func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer,
 	w.watch = time.AfterFunc(time.Hour, func() { cancel(errStalled); ws.CloseNow() })
 	w.watch.Stop()
 
-	var legs sync.WaitGroup
-	for _, leg := range []func(context.Context, *browser) error{up, down} {
-		legs.Go(func() {
+	var all sync.WaitGroup
+	for _, leg := range legs {
+		all.Go(func() {
 			err := crash.Guard(func() error { return leg(ctx, w) })()
 			if p := crash.Of(err); p != nil {
 				b.log.Error("bridge panicked", "instance", s.Instance, "panic", p.Text, "stack", p.Stack)
@@ -131,7 +133,7 @@ func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer,
 	}
 	ws.CloseNow()
 	w.watch.Stop()
-	legs.Wait()
+	all.Wait()
 	stopPings()
 	b.log.Info("bridge session ended", "instance", s.Instance, "cause", why.reason, "seconds", int(time.Since(began).Seconds()))
 }

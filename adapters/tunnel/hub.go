@@ -165,7 +165,7 @@ func (h *Hub) PushKeys(_ context.Context, account string) {
 	}
 }
 
-// Open connects to a service of the machine: wire.VNC, wire.Agent or wire.HTTP. Errors:
+// Open connects to a service of the machine: wire.VNC, wire.Agent, wire.Operator or wire.HTTP. Errors:
 // ErrNotConnected, ErrNotReady, ErrBusy, or why the connection failed. The caller closes the connection.
 func (h *Hub) Open(ctx context.Context, instanceID, service string) (net.Conn, Secret, error) {
 	if t := h.local(instanceID); t != nil {

@@ -96,6 +96,9 @@ func newWorld(t *testing.T, session access.BridgeSession, desktop string) *world
 	session.Account, session.Instance = "account", "01INSTANCE"
 	mux.HandleFunc("/vnc", func(rw http.ResponseWriter, r *http.Request) { w.bridge.ServeVNC(rw, r, session) })
 	mux.HandleFunc("/cloudbot", func(rw http.ResponseWriter, r *http.Request) { w.bridge.ServeAgent(rw, r, session) })
+	visitor := session
+	visitor.Mode = "view"
+	mux.HandleFunc("/visit", func(rw http.ResponseWriter, r *http.Request) { w.bridge.ServeAgent(rw, r, visitor) })
 	server := httptest.NewServer(mux)
 	w.url = server.URL
 
@@ -351,13 +354,24 @@ type chat struct {
 	c     *websocket.Conn
 	n     int
 	hello map[string]any
+	heard []answer // all frames
 }
 
 type answer struct {
 	Type, ID, Event string
 	OK              bool
-	Payload         map[string]any
+	Payload         payload
 	Error           json.RawMessage
+}
+
+// payload is an object; other values are left out.
+type payload map[string]any
+
+func (p *payload) UnmarshalJSON(b []byte) error {
+	var m map[string]any
+	_ = json.Unmarshal(b, &m)
+	*p = m
+	return nil
 }
 
 func newChat(t *testing.T, c *websocket.Conn) *chat {
@@ -383,6 +397,7 @@ func (c *chat) next() answer {
 	if err := json.Unmarshal(b, &a); err != nil {
 		c.t.Fatal(err)
 	}
+	c.heard = append(c.heard, a)
 	return a
 }
 

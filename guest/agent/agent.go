@@ -55,9 +55,10 @@ type Config struct {
 	User    *proc.User
 	Env     []string // added to its environment
 	Keys    Keys
-	Screen  Screen          // nil: none
-	Arrived <-chan struct{} // closed when Keys are first set; OpenClaw waits a little for it
-	Changed func()          // called after Has changes; nil: no call
+	Screen  Screen                // nil: none
+	Arrived <-chan struct{}       // closed when Keys are first set; OpenClaw waits a little for it
+	Changed func()                // called after Has changes; nil: no call
+	Settle  func(context.Context) // called before OpenClaw is stopped: with an open approval it needs minutes to stop; nil: nothing
 	Version string
 	Logger  *slog.Logger
 	Output  io.Writer // of the program; nil: discarded
@@ -200,7 +201,8 @@ var (
 
 // runOpenClaw runs the gateway until it ends, or its keys or its screen change.
 func (a *Agent) runOpenClaw(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	stopping := ctx
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	port := a.c.Port
 	if port == 0 {
@@ -237,6 +239,7 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 	}()
 	restart := func(why error) error {
 		a.log.Info("agent restarted", "why", why)
+		a.settle(ctx)
 		a.port.Store(0)
 		cancel(why)
 		<-ended
@@ -248,12 +251,16 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 		select {
 		case err := <-ended:
 			return err
+		case <-stopping.Done():
+			a.settle(ctx)
+			cancel(nil)
+			return <-ended
 		case <-changed:
 			return restart(errKeys)
 		case <-moved:
 			return restart(errScreen)
 		case <-poll.C:
-			if !ready(ctx, port) {
+			if !ready(stopping, port) {
 				a.port.Store(0)
 				continue
 			}
@@ -281,6 +288,12 @@ func (a *Agent) configure(keys map[string]string, screen bool) {
 	a.facts.Set(state, err)
 	if a.c.Changed != nil {
 		a.c.Changed()
+	}
+}
+
+func (a *Agent) settle(ctx context.Context) {
+	if a.c.Settle != nil {
+		a.c.Settle(ctx)
 	}
 }
 

@@ -74,7 +74,7 @@ func chatSend(c *client, r request) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
-	answering := &run{g: g, s: s, id: id, started: time.Now(), ctx: ctx, cancel: cancel}
+	answering := &run{g: g, s: s, sender: c, id: id, started: time.Now(), ctx: ctx, cancel: cancel}
 	g.runs[id] = answering
 	s.running = answering
 	s.sent = append(s.sent, id)
@@ -103,6 +103,10 @@ func chatAbort(c *client, r request) {
 	defer g.mu.Unlock()
 	aborted := []string{}
 	if s := g.sessions[canonical(p.SessionKey)]; s != nil && s.running != nil && (p.RunID == "" || p.RunID == s.running.id) {
+		if s.running.sender != c && !c.holds(admin) {
+			c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "unauthorized"})
+			return
+		}
 		aborted = append(aborted, s.running.id)
 		s.running.cancel()
 	}

@@ -202,9 +202,12 @@ func (c *client) read(ctx context.Context) {
 	}
 }
 
+// admin is the scope that contains all others.
+const admin = "operator.admin"
+
 func (c *client) holds(scope string) bool {
 	for _, s := range c.scopes {
-		if s == scope || s == "operator.admin" || scope == "operator.read" && s == "operator.write" {
+		if s == scope || s == admin || scope == "operator.read" && s == "operator.write" {
 			return true
 		}
 	}

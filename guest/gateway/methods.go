@@ -214,7 +214,7 @@ func deleteScope(raw json.RawMessage) string {
 	if json.Unmarshal(raw, &p) == nil && p.ArchivedOnly {
 		return "operator.write"
 	}
-	return "operator.admin"
+	return admin
 }
 
 func sessionsDelete(c *client, r request) {

@@ -78,6 +78,10 @@ func (r *run) await(id string, p *prompt, event string) map[string][]string {
 	g := r.g
 	p.decided = make(chan map[string][]string, 1)
 	g.mu.Lock()
+	if !r.sender.holds("operator."+p.kind+"s") || p.kind == "approval" && !g.heardLocked(p) {
+		g.mu.Unlock()
+		return nil // its sender may not ask, or no client can be asked
+	}
 	g.prompts[id] = p
 	g.broadcastLocked(event, p.record, p.hears)
 	g.mu.Unlock()
@@ -95,12 +99,25 @@ func (r *run) await(id string, p *prompt, event string) map[string][]string {
 	return nil
 }
 
+// reviews reports whether a client may list and answer prompts of the kind. As in the original, the scope is enough for
+// questions, but not for approvals.
+func (c *client) reviews(kind string) bool {
+	return c.holds(admin) || kind == "question" && c.holds("operator.questions")
+}
+
 // hears reports whether a client gets the prompt: approvals go only to clients that announced that they show them.
 func (p *prompt) hears(c *client) bool {
-	if p.kind == "approval" {
-		return c.holds("operator.approvals") && (c.caps["approvals"] || c.caps["exec-approvals"])
+	return c.reviews(p.kind) && (p.kind != "approval" || c.caps["approvals"] || c.caps["exec-approvals"])
+}
+
+// heardLocked reports whether any client gets the prompt.
+func (g *Gateway) heardLocked(p *prompt) bool {
+	for c := range g.clients {
+		if p.hears(c) {
+			return true
+		}
 	}
-	return c.holds("operator.questions")
+	return false
 }
 
 // forgetLocked withdraws the open prompts of a run that has ended.
@@ -118,10 +135,14 @@ func (g *Gateway) forgetLocked(run string) {
 	}
 }
 
-func (g *Gateway) pending(kind string) []map[string]any {
+// pending lists the prompts of a kind that the client may answer.
+func (g *Gateway) pending(c *client, kind string) []map[string]any {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	list := []map[string]any{}
+	if !c.reviews(kind) {
+		return list
+	}
 	ids := slices.SortedFunc(maps.Keys(g.prompts), func(a, b string) int { return cmp.Compare(g.prompts[a].created, g.prompts[b].created) })
 	for _, id := range ids {
 		if g.prompts[id].kind == kind {
@@ -131,12 +152,12 @@ func (g *Gateway) pending(kind string) []map[string]any {
 	return list
 }
 
-func approvalList(c *client, r request) { c.answer(r.ID, c.g.pending("approval"), nil) }
+func approvalList(c *client, r request) { c.answer(r.ID, c.g.pending(c, "approval"), nil) }
 
 func pluginApprovalList(c *client, r request) { c.answer(r.ID, []any{}, nil) }
 
 func questionList(c *client, r request) {
-	c.answer(r.ID, map[string]any{"questions": c.g.pending("question")}, nil)
+	c.answer(r.ID, map[string]any{"questions": c.g.pending(c, "question")}, nil)
 }
 
 func approvalResolve(c *client, r request) {
@@ -149,7 +170,7 @@ func approvalResolve(c *client, r request) {
 	defer g.mu.Unlock()
 	a := g.prompts[p.ID]
 	switch {
-	case a == nil || a.kind != "approval":
+	case a == nil || a.kind != "approval" || !c.reviews(a.kind):
 		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "unknown or expired approval id"})
 		return
 	case !slices.Contains(a.allowed, p.Decision):
@@ -176,7 +197,7 @@ func questionResolve(c *client, r request) {
 	defer g.mu.Unlock()
 	q := g.prompts[p.ID]
 	switch {
-	case q == nil || q.kind != "question":
+	case q == nil || q.kind != "question" || !c.reviews(q.kind):
 		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "unknown or expired question id"})
 		return
 	case p.Cancel == (p.Answers != nil):

@@ -16,6 +16,7 @@ const runLimit = 10 * time.Minute
 type run struct {
 	g       *Gateway
 	s       *session
+	sender  *client
 	id      string // the message's idempotency key
 	started time.Time
 	ctx     context.Context

@@ -27,7 +27,10 @@ type user struct {
 	heard []map[string]any
 }
 
-const allScopes = `"operator.read","operator.write","operator.approvals","operator.questions"`
+const (
+	allScopes   = `"operator.read","operator.write","operator.approvals","operator.questions"`
+	adminScopes = allScopes + `,"operator.admin"`
+)
 
 func connectedTo(t *testing.T, url, scopes, caps string) *user {
 	t.Helper()
@@ -143,7 +146,7 @@ func TestRecorded(t *testing.T) {
 			u.ask("sessions.list", `{"limit":10}`)
 		},
 	} {
-		u := begin(t, allScopes, caps)
+		u := begin(t, adminScopes, caps)
 		u.heard = nil
 		play(u)
 		recorded[name] = normal(t, u.heard)
@@ -241,10 +244,9 @@ func TestPromptsNeedTheirScopes(t *testing.T) {
 			t.Errorf("%s: got %v, want f other than nil and \"missing scope\" in f[\"message\"].(string)", method, f)
 		}
 	}
-	u.say("/ask", "a")
-	u.until("chat", func(p map[string]any) bool { return p["phase"] == "starting_model" })
-	if p, _ := u.ask("chat.abort", `{"sessionKey":"main"}`); p["aborted"] != true {
-		t.Error(p)
+	for i, text := range []string{"/ask", "/approve"} {
+		u.say(text, fmt.Sprint("k", i))
+		u.until("chat", state("final")) // a run asks with its sender's rights
 	}
 	u.ask("health", `{}`)
 	for _, m := range u.heard {
@@ -254,27 +256,60 @@ func TestPromptsNeedTheirScopes(t *testing.T) {
 	}
 }
 
-func TestApprovalsGoToWhoShowsThem(t *testing.T) {
+// Like the original, the stand-in asks only administrators that show approvals, and only they may answer.
+func TestOnlyAdministratorsAreAsked(t *testing.T) {
 	t.Parallel()
-	u := begin(t, allScopes, `"tool-events"`)
+	g := New(Config{Token: "right", Pace: time.Millisecond})
+	g.Ready()
+	url := serve(t, g)
+	u := connectedTo(t, url, allScopes, `"tool-events","approvals"`)
+	connectedTo(t, url, adminScopes, "") // shows no approvals
 	u.say("/approve", "a")
-	p := u.until("agent", func(p map[string]any) bool { return p["stream"] == "approval" })
-	id := p["data"].(map[string]any)["approvalId"]
-	if _, f := u.ask("exec.approval.resolve", fmt.Sprintf(`{"id":%q,"decision":"perhaps"}`, id)); f == nil {
-		t.Error("got an invalid decision accepted, want an error")
+	if text := fmt.Sprint(u.until("chat", state("final"))["message"]); !strings.Contains(text, "no answer") {
+		t.Errorf("without an administrator: got %s, want no answer", text)
 	}
-	if _, f := u.ask("exec.approval.resolve", fmt.Sprintf(`{"id":%q,"decision":"deny"}`, id)); f != nil {
-		t.Error(f)
+	operator := connectedTo(t, url, adminScopes, `"approvals"`)
+	u.say("/approve", "b")
+	id := operator.until("exec.approval.requested", nil)["id"]
+	decide := func(u *user, decision string) map[string]any {
+		_, f := u.ask("exec.approval.resolve", fmt.Sprintf(`{"id":%q,"decision":%q}`, id, decision))
+		return f
 	}
-	if _, f := u.ask("exec.approval.resolve", fmt.Sprintf(`{"id":%q,"decision":"deny"}`, id)); f == nil {
-		t.Error("decided twice")
+	if f := decide(u, "deny"); f["message"] != "unknown or expired approval id" {
+		t.Errorf("a decision of another client: got %v, want that the id is unknown", f)
 	}
-	final := u.until("chat", state("final"))
-	if text := fmt.Sprint(final["message"]); !strings.Contains(text, "denied") {
-		t.Error(text)
+	if f := decide(operator, "perhaps"); f == nil {
+		t.Error("an invalid decision: got it accepted, want an error")
+	}
+	if f := decide(operator, "deny"); f != nil {
+		t.Errorf("deny: got %v, want it accepted", f)
+	}
+	if f := decide(operator, "deny"); f == nil {
+		t.Error("a second decision: got it accepted, want an error")
+	}
+	if text := fmt.Sprint(u.until("chat", state("final"))["message"]); !strings.Contains(text, "denied") {
+		t.Errorf("answer: got %s, want that it was denied", text)
 	}
 	if slices.ContainsFunc(u.heard, func(m map[string]any) bool { return m["event"] == "exec.approval.requested" }) {
-		t.Error("got an approval sent to a client that does not show them, want none")
+		t.Error("events of a client that is no administrator: got an approval, want none")
+	}
+}
+
+func TestOnlyTheSenderOrAnAdministratorAborts(t *testing.T) {
+	t.Parallel()
+	g := New(Config{Token: "right", Pace: time.Millisecond})
+	g.Ready()
+	url := serve(t, g)
+	sender, other := connectedTo(t, url, allScopes, ""), connectedTo(t, url, allScopes, "")
+	for key, who := range map[string]*user{"a": sender, "b": connectedTo(t, url, adminScopes, "")} {
+		sender.say("/slow", key)
+		if _, f := other.ask("chat.abort", `{"sessionKey":"main"}`); f["message"] != "unauthorized" {
+			t.Errorf("another client: got %v, want unauthorized", f)
+		}
+		if p, f := who.ask("chat.abort", `{"sessionKey":"main"}`); p["aborted"] != true {
+			t.Errorf("%s: got %v %v, want it aborted", key, p, f)
+		}
+		sender.until("chat", state("aborted"))
 	}
 }
 

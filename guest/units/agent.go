@@ -37,6 +37,8 @@ type AgentConfig struct {
 	Changed   func()          // called after Has changes; nil: no call
 	Logger    *slog.Logger
 
+	Settle func(context.Context) // called before a restart: with an open approval it takes minutes; nil: nothing
+
 	Dir     string  // "": Dir
 	Addr    string  // "": 127.0.0.1:18789
 	Control Control // nil: systemctl
@@ -125,6 +127,9 @@ func (a *Agent) hand(ctx context.Context, keys map[string]string) (restarted boo
 	}
 	if _, err := os.Stat(owed); errors.Is(err, fs.ErrNotExist) {
 		return false, a.c.Control(ctx, "start", "--no-block", agentUnit)
+	}
+	if a.c.Settle != nil {
+		a.c.Settle(ctx)
 	}
 	a.healthy.Store(false)
 	a.c.Logger.Info("agent start requested", "keys", len(keys))

@@ -172,15 +172,20 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 func TestARestartIsOwedUntilItIsMade(t *testing.T) {
 	t.Parallel()
 	s, dir := newSystemd(), t.TempDir()
-	a := NewAgent(AgentConfig{Logger: slog.New(slog.DiscardHandler), Dir: dir, Control: s.control})
+	settled := 0
+	a := NewAgent(AgentConfig{Logger: slog.New(slog.DiscardHandler), Dir: dir, Control: s.control, Settle: func(context.Context) { settled++ }})
 	const start, restart = "start --no-block cloudbot-openclaw.service", "restart --no-block cloudbot-openclaw.service"
 	hand := func(key string, fail error, want string) {
 		t.Helper()
 		s.fail = fail
+		before := settled
 		if _, err := a.hand(t.Context(), map[string]string{"OPENAI_API_KEY": key}); !errors.Is(err, fail) {
 			t.Errorf("%v, want %v", err, fail)
 		}
 		s.expect(t, want)
+		if got := settled > before; got != (want == restart) {
+			t.Errorf("%s: got what waits settled: %v, want it before a restart only", want, got)
+		}
 	}
 	refusal := errors.New("systemd is reloading")
 	hand("first", nil, restart)

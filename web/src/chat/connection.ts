@@ -187,6 +187,11 @@ export class ChatConnection {
     this.#store.dispatch({ type: "answered", id: inquiry });
   }
 
+  /** dismiss removes a request that nobody can answer any more. */
+  dismiss(prompt: string): void {
+    this.#store.dispatch({ type: "answered", id: prompt });
+  }
+
   /** earlier loads older messages. New messages shift the pages, so one page may hold no older message. */
   async earlier(): Promise<void> {
     const { current, messages } = this.#chat;

@@ -63,6 +63,7 @@ export interface Approval {
   detail: string;
   decisions: Decision[];
   expiresAt: number;
+  over?: boolean; // the agent restarted before an answer
 }
 
 export interface Question {
@@ -80,6 +81,7 @@ export interface Inquiry {
   session: string | undefined;
   questions: Question[];
   expiresAt: number;
+  over?: boolean; // the agent restarted before an answer
 }
 
 export interface InFlight {

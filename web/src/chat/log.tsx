@@ -17,7 +17,7 @@ export function Log({ connection, chat, open }: { connection: ChatConnection; ch
   const [loading, setLoading] = useState(false);
   const { box, content, atEnd, toEnd, stay } = useEnd(chat.outbox.at(-1)?.at ?? 0);
   const shown = chat.messages.slice(-most);
-  const asks = [...chat.approvals, ...chat.inquiries].some((p) => p.session === chat.current);
+  const asks = [...chat.approvals, ...chat.inquiries].some((p) => !p.over && p.session === chat.current);
   const hidden = chat.messages.length - shown.length;
 
   const earlier = async () => {

@@ -24,3 +24,13 @@ test("a command to approve is shown in full, and cannot look like another", () =
   expect(command("echo a \u202e# b\r\n\tc\u200b")).toBe("echo a \\u{202e}# b\\u{d}\n\tc\\u{200b}");
   expect(command(`${" ".repeat(20_000)}; rm -rf ~`)).toMatch(/rm -rf ~$/);
 });
+
+test("a request that a restart cancelled says so, and cannot be answered", () => {
+  const asked = { ...approval({ id: "a", request: { command: "id" } }, "exec")!, over: true };
+  const page = renderToStaticMarkup(
+    <Prompts connection={{} as ChatConnection} chat={{ ...empty, approvals: [asked] }} open onDone={() => undefined} />,
+  );
+  expect(page).toContain("The agent restarted");
+  expect(page).toContain("Dismiss");
+  expect(page).not.toContain("Allow once");
+});

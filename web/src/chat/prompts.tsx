@@ -97,21 +97,43 @@ function ApprovalCard({ approval: a, connection, open, onDone, children }: CardP
       )}
       {a.detail && <p className="max-h-40 overflow-y-auto text-xs break-words whitespace-pre-wrap">{a.detail}</p>}
       {children}
-      <div className="flex flex-wrap gap-2">
-        {a.decisions.map((d) => (
-          <Button
-            key={d}
-            size="small"
-            variant={d === "allow-once" ? "primary" : "plain"}
-            busy={busy === d}
-            disabled={!open || busy !== undefined}
-            onClick={() => void decide(d)}
-          >
-            {names[d]}
-          </Button>
-        ))}
-      </div>
+      {a.over ? (
+        <Over
+          words="The agent restarted before you answered, so it did not do this. Ask it again if you still need it."
+          onDismiss={() => {
+            connection.dismiss(a.id);
+            onDone();
+          }}
+        />
+      ) : (
+        <div className="flex flex-wrap gap-2">
+          {a.decisions.map((d) => (
+            <Button
+              key={d}
+              size="small"
+              variant={d === "allow-once" ? "primary" : "plain"}
+              busy={busy === d}
+              disabled={!open || busy !== undefined}
+              onClick={() => void decide(d)}
+            >
+              {names[d]}
+            </Button>
+          ))}
+        </div>
+      )}
     </section>
+  );
+}
+
+/** Over replaces the buttons of a request that nobody can answer any more. */
+function Over({ words, onDismiss }: { words: string; onDismiss: () => void }) {
+  return (
+    <>
+      <p>{words}</p>
+      <Button size="small" className="self-start" onClick={onDismiss}>
+        Dismiss
+      </Button>
+    </>
   );
 }
 
@@ -149,6 +171,24 @@ function InquiryCard({ inquiry, connection, open, onDone, children }: CardProps 
     if (first >= 0) form.current?.querySelectorAll("fieldset")[first]?.querySelector("input")?.focus();
     else void give(Object.fromEntries(inquiry.questions.map((q) => [q.id, answers(q)])));
   };
+  if (inquiry.over)
+    return (
+      <section aria-label="Question from the agent" className={card}>
+        {inquiry.questions.map((q) => (
+          <p key={q.id} className="font-semibold break-words">
+            {q.text}
+          </p>
+        ))}
+        {children}
+        <Over
+          words="The agent restarted before you answered. It may ask you again."
+          onDismiss={() => {
+            connection.dismiss(inquiry.id);
+            onDone();
+          }}
+        />
+      </section>
+    );
   return (
     <form ref={form} onSubmit={submit} aria-label="Question from the agent" className={card}>
       {inquiry.questions.map((q) => (

@@ -146,6 +146,20 @@ describe("recorded", () => {
     expect(play("ask").inquiries).toEqual([]);
   });
 
+  test("a request that a restart cancelled stays until it is dismissed, also over a new list", () => {
+    const requested = events("approve").find((f) => f.event === "exec.approval.requested")!;
+    const { id } = requested.payload;
+    const restart = { id, status: "cancelled", reason: "gateway-restart" };
+    const after = run([
+      tell(requested.event, requested.payload),
+      tell("exec.approval.resolved", restart),
+      tell("exec.approval.resolved", { ...restart, id: "another" }),
+      { type: "approvals", kind: "exec", payload: [] },
+    ]);
+    expect(after.approvals).toMatchObject([{ id, over: true }]);
+    expect(run([{ type: "answered", id: String(id) }], after).approvals).toEqual([]);
+  });
+
   test("history is the same conversation as the live one", () => {
     const heard = play("history");
     const read = run([history(replay("history", 1))]);

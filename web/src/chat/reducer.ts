@@ -51,10 +51,12 @@ export function reduce(s: ChatState, a: Action): ChatState {
       return a.key === s.current && s.history !== "ready" ? { ...s, history: "failed" } : s;
     case "approvals": {
       const fresh = list(a.payload, limits.prompts).flatMap((v) => approval(v, a.kind) ?? []);
-      return { ...s, approvals: [...s.approvals.filter((x) => x.kind !== a.kind), ...fresh] };
+      return { ...s, approvals: [...s.approvals.filter((x) => x.kind !== a.kind || x.over), ...fresh] };
     }
-    case "inquiries":
-      return { ...s, inquiries: list(rec(a.payload).questions, limits.prompts).flatMap((v) => inquiry(v) ?? []) };
+    case "inquiries": {
+      const fresh = list(rec(a.payload).questions, limits.prompts).flatMap((v) => inquiry(v) ?? []);
+      return { ...s, inquiries: [...s.inquiries.filter((x) => x.over), ...fresh] };
+    }
     case "answered":
       return withoutPrompts(s, (p) => p.id === a.id);
     case "expired":
@@ -86,6 +88,15 @@ function withoutPrompts(s: ChatState, gone: (p: { id: string; expiresAt: number 
     : { ...s, approvals, inquiries };
 }
 
+/** cancelled keeps a request that the agent gave up by restarting, until the user has seen it. */
+function cancelled(s: ChatState, prompt: unknown): ChatState {
+  const mark = <P extends { id: string; over?: boolean }>(all: P[]) =>
+    all.some((p) => p.id === prompt && !p.over) ? all.map((p) => (p.id === prompt ? { ...p, over: true } : p)) : all;
+  const approvals = mark(s.approvals);
+  const inquiries = mark(s.inquiries);
+  return approvals === s.approvals && inquiries === s.inquiries ? s : { ...s, approvals, inquiries };
+}
+
 function event(s: ChatState, name: string, p: Rec, now: number): ChatState {
   switch (name) {
     case "chat":
@@ -115,7 +126,7 @@ function event(s: ChatState, name: string, p: Rec, now: number): ChatState {
     case "exec.approval.resolved":
     case "plugin.approval.resolved":
     case "question.resolved":
-      return withoutPrompts(s, (x) => x.id === p.id);
+      return p.reason === "gateway-restart" ? cancelled(s, p.id) : withoutPrompts(s, (x) => x.id === p.id);
     default:
       return s;
   }

@@ -291,7 +291,7 @@ function WithChat({ account, instance: { id, ready }, onEnd, onAsked, children }
   );
   const asked = useSyncExternalStore(
     connection.subscribe,
-    read((c) => c.approvals.length + c.inquiries.length > 0),
+    read((c) => [...c.approvals, ...c.inquiries].some((p) => !p.over)),
   );
   useEffect(() => {
     if (open !== chat) void navigate({ search: (s) => ({ ...s, chat: open }), replace: true });
