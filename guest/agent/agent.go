@@ -87,7 +87,9 @@ func New(c Config) (*Agent, error) {
 		}
 		a.path = path
 	}
-	if a.path == "" {
+	if a.path != "" {
+		a.facts.Remember(c.Home, c.Screen != nil)
+	} else {
 		a.handed = pipe.NewListener()
 		a.standIn = gateway.New(gateway.Config{
 			Token: c.Token, Version: c.Version, Logger: c.Logger,

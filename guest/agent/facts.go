@@ -29,6 +29,13 @@ func (f *Facts) Set(s agentconfig.State, err error) {
 	f.has = has
 }
 
+// Remember records what an earlier run configured in home, so that a restart does not report a change and another back.
+func (f *Facts) Remember(home string, screen bool) {
+	if s, ok := agentconfig.Read(home, screen); ok {
+		f.Set(s, nil)
+	}
+}
+
 // Has returns "agent": openclaw or stand-in; and once the agent is configured "agent_sees": desktop or nothing, and
 // "model": its id, none or unknown.
 func (f *Facts) Has() map[string]string {

@@ -159,10 +159,16 @@ func TestWriteFollowsNoLinkOutOfHome(t *testing.T) {
 	t.Parallel()
 	home, other := t.TempDir(), t.TempDir()
 	f := Facts{Keys: keyed("XAI_API_KEY")}
+	if got, ok := Read(home, false); ok {
+		t.Errorf("without a file: got %+v, want none", got)
+	}
 	for n := range 2 {
 		if got, err := Write(home, nil, f); err != nil || got.Model != "xai/grok-4.7" {
 			t.Errorf("write %d: got %+v %v, want xai/grok-4.7 and no error", n, got, err)
 		}
+	}
+	if got, ok := Read(home, false); !ok || got.Model != "xai/grok-4.7" {
+		t.Errorf("read: got %+v %v, want xai/grok-4.7", got, ok)
 	}
 	if st, err := os.Stat(filepath.Join(home, file)); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("got %v %v, want mode 0600 and no error", st, err)

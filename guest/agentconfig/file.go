@@ -39,6 +39,24 @@ func Write(home string, u *proc.User, f Facts) (s State, err error) {
 	return s, errors.Join(err, writeWorkspace(root, home, u, f))
 }
 
+// Read returns what the configuration in home gives the agent, with or without a screen. ok is false if there is none that
+// can be read.
+func Read(home string, screen bool) (s State, ok bool) {
+	root, err := os.OpenRoot(home)
+	if err != nil {
+		return s, false
+	}
+	defer root.Close()
+	text, err := read(root, file)
+	if err != nil || text == nil {
+		return s, false
+	}
+	if _, err := parse(text); err != nil {
+		return s, false
+	}
+	return stateOf(text, Facts{Screen: screen}), true
+}
+
 func writeSettings(root *os.Root, u *proc.User, f Facts) (s State, err error) {
 	old, err := read(root, file)
 	if err != nil {

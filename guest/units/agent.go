@@ -59,7 +59,9 @@ func NewAgent(c AgentConfig) *Agent {
 	if c.Control == nil {
 		c.Control = systemctl
 	}
-	return &Agent{c: c, up: make(chan struct{})}
+	a := &Agent{c: c, up: make(chan struct{})}
+	a.facts.Remember(c.Home, true)
+	return a
 }
 
 // About describes the agent in a few words.

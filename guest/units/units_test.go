@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -162,7 +163,11 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 
 	// A restarted guest leaves an agent with the same keys alone.
 	again, stop := context.WithCancel(t.Context())
-	go func() { done <- NewAgent(c).Run(again) }()
+	restarted := NewAgent(c)
+	if got := restarted.Has(); !maps.Equal(got, a.Has()) {
+		t.Errorf("restarted: got %v, want %v", got, a.Has())
+	}
+	go func() { done <- restarted.Run(again) }()
 	s.expect(t, "start --no-block cloudbot-openclaw.service")
 	stop()
 	<-done
