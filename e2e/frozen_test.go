@@ -66,10 +66,10 @@ func TestFrozenGuest(t *testing.T) {
 	signal(syscall.SIGSTOP)
 	changed("the machine is silent")
 	i := u.must(http.StatusOK, "GET", "/api/instances/"+id, "")
-	if i.field("ready") != "false" || i.field("status") != "running" || !strings.Contains(i.field("status_reason"), "not responding since 20") {
+	if i.field("ready") != "false" || i.field("status") != "running" || !strings.Contains(i.field("status_reason"), "not responded since 20") {
 		t.Errorf("frozen: got %s, want running, not ready, and since when it does not respond", i.body)
 	}
-	if list := u.must(http.StatusOK, "GET", "/api/instances", ""); !strings.Contains(string(list.body), "not responding since 20") {
+	if list := u.must(http.StatusOK, "GET", "/api/instances", ""); !strings.Contains(string(list.body), "not responded since 20") {
 		t.Errorf("the list: got %s, want since when it does not respond", list.body)
 	}
 	signal(syscall.SIGCONT)

@@ -192,7 +192,7 @@ func TestNATSAbsentAtStart(t *testing.T) {
 	s.launch()
 	s.waitUp()
 	u := signUp(t, s.URL, "radia@example.com")
-	await(t, 20*time.Second, "/ready to report that NATS is away", func() bool {
+	await(t, 20*time.Second, "/ready to report that NATS is unreachable", func() bool {
 		a, err := u.try("GET", "/ready", "")
 		return err == nil && a.status == http.StatusOK && a.field("checks.nats") == "degraded" && a.field("degraded") != ""
 	})

@@ -30,7 +30,7 @@ func TestToolsBesideAServer(t *testing.T) {
 	for tool, want := range map[string]string{
 		"events --aggregate nonsense": "choose one of account, apikey, audit, email, fleet, instance, invite, quota, session",
 		"replay":                      "name one projection to rebuild: ",
-		"replay nonsense":             "there is no projection",
+		"replay nonsense":             `there is no projection "nonsense"; choose one of accounts, `,
 		"reconcile":                   "reconcile is for machines on EC2",
 	} {
 		if out, err := s.tool(strings.Fields(tool)...); err == nil || !strings.Contains(out, want) {

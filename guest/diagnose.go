@@ -41,7 +41,7 @@ func (g *Guest) diagnostics(ctx context.Context) error {
 func (g *Guest) answer(w http.ResponseWriter, v any) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
-		http.Error(w, "cannot tell", http.StatusInternalServerError)
+		http.Error(w, "the report cannot be encoded", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -12,7 +12,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// applyAccounts keeps read.accounts: one row an account.
+// applyAccounts keeps read.accounts: one row per account.
 func applyAccounts(e eventstore.Event) ([]Statement, error) {
 	if e.Stream.Aggregate != account.Codec.Aggregate() {
 		return nil, nil

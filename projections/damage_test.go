@@ -151,3 +151,25 @@ func TestDamagedRowsAreRead(t *testing.T) {
 	}
 	t.Logf("%d kinds of damage: each parked, %d events read", len(kinds), read)
 }
+
+// What is parked does not depend on the batches: a value that the tables refuse parks its event also where a later
+// event of the batch replaces it.
+func TestParkedWithoutRegardToBatches(t *testing.T) {
+	t.Parallel()
+	for name, bad := range map[string]instance.Event{
+		"machine":  instance.MachineLaunched{Attempt: 1, Machine: "i-\x00", At: began},
+		"versions": instance.VersionsReported{Boot: "b", Versions: map[string]string{"os": "\x00"}, At: began},
+		"name":     instance.Renamed{},
+	} {
+		w := newWorld(t)
+		w.append(encoded[instance.Event](w, "instance", "01I", instance.Codec.Encode,
+			instance.Requested{Account: "acc", Name: []byte("sealed"), Type: "small", Region: "r"}, bad,
+			instance.MachineLaunched{Attempt: 1, Machine: "i-1", At: began}, instance.Renamed{Name: []byte("another")},
+			instance.VersionsReported{Boot: "b", Versions: map[string]string{"os": "1"}, At: began})...)
+		w.project(find(t, "instances"))
+		w.caughtUp()
+		if n := w.number(`SELECT count(*) FROM read.parked`); n != 4 {
+			t.Errorf("%s: got %d parked events, want 4: %s", name, n, w.dump("parked"))
+		}
+	}
+}

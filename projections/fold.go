@@ -8,7 +8,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// Fold keeps one row a stream of an aggregate, where the row after an event follows from the row before
+// Fold keeps one row per stream of an aggregate, where the row after an event follows from the row before
 // it. The events of a batch are folded in memory, between one query and one statement.
 type Fold struct {
 	Aggregate string

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,7 +15,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// instanceRow is a row of read.instances: one an instance, terminated ones included. What the columns say
+// instanceRow is a row of read.instances: one per instance, terminated ones included. What the columns say
 // of the state is instance.Evolve's own outcome. The state has only the fields that are columns, which
 // suffices because none of them follows from a field that is not; a test compares rows with whole folds.
 type instanceRow struct {
@@ -57,7 +59,23 @@ func evolveInstance(row any, e eventstore.Event) (any, error) {
 		r.phaseSince = e.Time
 	}
 	r.describe(before, ev)
+	if !r.storable() {
+		return nil, errNotStorable
+	}
 	return r, nil
+}
+
+// errNotStorable parks an event whose row Postgres would refuse. Without it, a later event of the same batch could
+// replace the value first: what is parked must not depend on the batches.
+var errNotStorable = errors.New("it has no name, or a text with a zero byte")
+
+func (r *instanceRow) storable() bool {
+	s := &r.state
+	texts := []string{r.id, s.Account, string(s.Status), string(s.Phase), r.detail, r.reason, s.Type, s.Region, s.Address, s.Machine}
+	for name, version := range s.Versions {
+		texts = append(texts, name, version)
+	}
+	return r.name != nil && !slices.ContainsFunc(texts, func(text string) bool { return strings.IndexByte(text, 0) >= 0 })
 }
 
 // beginsPhase reports whether an event begins its phase again where the instance is in that phase already.
@@ -131,7 +149,7 @@ func loadInstances(ctx context.Context, tx pgx.Tx, ids []string) (map[string]any
 	return byID, err
 }
 
-// saveInstances writes all rows by one statement: an array a column.
+// saveInstances writes all rows by one statement: one array per column.
 func saveInstances(rows []any) Statement {
 	type r = instanceRow
 	return Statement{`INSERT INTO instances (` + instanceColumns + `)

@@ -8,6 +8,7 @@ package projections
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/cloudbot-ai/control-plane/domain/events"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -53,7 +54,7 @@ func Find(name string) (Projection, error) {
 		}
 		known = append(known, p.Name)
 	}
-	return Projection{}, fmt.Errorf("there is no projection %q; there are %v", name, known)
+	return Projection{}, fmt.Errorf("there is no projection %q; choose one of %s, or all", name, strings.Join(known, ", "))
 }
 
 // decode returns the domain event in e. An unknown one is an error, never skipped.

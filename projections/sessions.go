@@ -11,7 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// applySessions keeps read.sessions: one row a login.
+// applySessions keeps read.sessions: one row per log-in.
 func applySessions(e eventstore.Event) ([]Statement, error) {
 	if e.Stream.Aggregate != session.Codec.Aggregate() {
 		return nil, nil

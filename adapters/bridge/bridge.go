@@ -135,7 +135,7 @@ func (b *Bridge) enter(w http.ResponseWriter, r *http.Request, s access.BridgeSe
 		return nil
 	}
 	if closed(s.Gone) {
-		refuse(w, r, http.StatusNotFound, "instance_gone", "This instance no longer exists.", 0)
+		refuse(w, r, http.StatusNotFound, "instance_gone", "This desktop no longer exists.", 0)
 		return nil
 	}
 	if !b.starts() {
@@ -145,14 +145,14 @@ func (b *Bridge) enter(w http.ResponseWriter, r *http.Request, s access.BridgeSe
 	ofInstance, _ := b.instances.Take(fair.Claim{Key: s.Instance, Max: b.c.MaxPerInstance})
 	if ofInstance == nil {
 		b.all.Done()
-		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "Too many viewers are connected to this instance.", 5*time.Second)
+		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "Too many viewers are connected to this desktop; close one and try again.", 5*time.Second)
 		return nil
 	}
 	ofAccount, _ := b.accounts.Take(fair.Claim{Key: s.Account, Max: b.c.MaxPerAccount})
 	if ofAccount == nil {
 		ofInstance()
 		b.all.Done()
-		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "You have too many open sessions.", 5*time.Second)
+		refuse(w, r, http.StatusTooManyRequests, "too_many_sessions", "You have too many desktops and chats open; close some and try again.", 5*time.Second)
 		return nil
 	}
 	return func() { ofAccount(); ofInstance(); b.all.Done() }
@@ -197,15 +197,15 @@ func (b *Bridge) unreachable(w http.ResponseWriter, r *http.Request, s access.Br
 	var starting *startingError
 	switch {
 	case errors.As(err, &starting):
-		refuse(w, r, http.StatusServiceUnavailable, "agent_starting", "The agent is still starting.", starting.after)
+		refuse(w, r, http.StatusServiceUnavailable, "agent_starting", "The agent is still starting; try again in a few seconds.", starting.after)
 	case errors.Is(err, wire.ErrNotReady):
-		refuse(w, r, http.StatusServiceUnavailable, "not_ready", "The machine is not ready yet.", time.Second)
+		refuse(w, r, http.StatusServiceUnavailable, "not_ready", "The machine is not ready yet; try again in a few seconds.", time.Second)
 	case errors.Is(err, wire.ErrBusy):
 		refuse(w, r, http.StatusServiceUnavailable, "busy", "The machine has too many open connections; try again in a few seconds.", 5*time.Second)
 	case errors.Is(err, errGreeting):
 		refuse(w, r, http.StatusBadGateway, "agent_greeting_too_large", "The desktop's agent sent too much before it was ready. Restart the desktop.", 0)
 	default:
-		refuse(w, r, http.StatusBadGateway, "machine_unreachable", "The machine cannot be reached.", 0)
+		refuse(w, r, http.StatusBadGateway, "machine_unreachable", "The machine cannot be reached; try again in a few seconds.", 0)
 	}
 }
 

@@ -27,20 +27,20 @@ type row struct {
 
 // Sentences for users. None of them names anything in the operator's account.
 const (
-	saysFull      = "The cloud has no capacity for this instance type at present."
-	saysLimit     = "The service has reached its limit of machines; the operator has been notified."
+	saysFull      = "The cloud currently has no capacity for this instance type."
+	saysLimit     = "The service has reached its limit of machines; the operator must raise it."
 	saysBusy      = "The cloud is busy; retrying."
 	saysTrouble   = "The cloud had an internal error; retrying."
-	saysRights    = "The service lacks permissions in its cloud account; the operator has been notified."
-	saysConfig    = "The service's cloud configuration is wrong; the operator has been notified."
+	saysRights    = "The service lacks permissions in its cloud account; the operator must grant them."
+	saysConfig    = "The service's cloud configuration is wrong; the operator must correct it."
 	saysExpired   = "The service's access to the cloud has expired and is being renewed; retrying."
 	saysClock     = "The cloud refused the service's credentials once, as it does when clocks differ; retrying."
 	saysChanging  = "The machine is still changing state; retrying."
-	saysUnknown   = "The cloud does not list the machine; looking again."
+	saysUnknown   = "The cloud does not list the machine; retrying."
 	saysMismatch  = "This launch was already made with other parameters."
 	saysEnded     = "The machine was terminated before its launch was confirmed; retrying."
-	saysNotStarts = "The cloud has no capacity to start this machine at present; retrying."
-	saysUnclear   = "The cloud refused the request; the operator has been notified."
+	saysNotStarts = "The cloud currently has no capacity to start this machine; retrying."
+	saysUnclear   = "The cloud refused the request; the operator must check the server's log."
 )
 
 // table maps EC2's error codes. For a code that is not here, rowOf goes by its prefix and status.

@@ -148,7 +148,7 @@ func (c *Cloud) frozen() (Image, error) {
 	case s == nil:
 		return Image{}, errors.New("the machines' image has not been looked up yet")
 	case s.unfit != nil:
-		return Image{}, refused(instance.Never, "image_unfit", "The service cannot use its machines' image; the operator has been notified.", s.unfit)
+		return Image{}, refused(instance.Never, "image_unfit", "The service cannot use its machines' image; the operator must check it.", s.unfit)
 	}
 	return s.image, nil
 }

@@ -85,7 +85,7 @@ func (u UserData) Render(p machines.LaunchPlan) (string, error) {
 	offered, err := u.Downloads()
 	switch {
 	case errors.Is(err, bootstrap.ErrNoGuest):
-		return "", refused(instance.Never, "no_guest", "The service has no guest program for its machines; the operator has been notified.", err)
+		return "", refused(instance.Never, "no_guest", "The service has no guest program for its machines; the operator must add it.", err)
 	case err != nil:
 		return "", err
 	}
@@ -109,5 +109,5 @@ func (u UserData) Render(p machines.LaunchPlan) (string, error) {
 // A launch whose user-data cannot be made, or is too large.
 const (
 	codeBadUserData = "bad_user_data"
-	saysBadUserData = "The machine's first boot could not be prepared; the operator has been notified."
+	saysBadUserData = "The machine's first boot could not be prepared; the operator must check the server's log."
 )

@@ -39,10 +39,10 @@ type NATS struct {
 	cfg      NATSConfig
 	log      *slog.Logger
 	server   *server.Server
-	password string   // of the control plane's own connections; never leaves the process
-	copier   string   // of the connection that keeps the readers' copy
-	home     *os.File // holds the flock on the data folder
-	close    func()   // once
+	password string      // of the control plane's own connections; never leaves the process
+	copier   string      // of the connection that keeps the readers' copy
+	home     *folderLock // holds the flock on the data folder
+	close    func()      // once
 }
 
 const (

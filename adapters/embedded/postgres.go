@@ -41,7 +41,7 @@ type Postgres struct {
 	sockets string
 	log     *slog.Logger
 	owner   *syscall.Credential // nil: the same user as this process
-	home    *os.File            // holds the flock on dir
+	home    *folderLock         // holds the flock on dir
 	cmd     *exec.Cmd
 	exited  chan struct{} // closed once the server is gone
 	stop    func() error  // once

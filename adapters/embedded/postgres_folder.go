@@ -124,8 +124,17 @@ func (p *Postgres) ownFolder(dir string) error {
 	return os.Lchown(dir, int(p.owner.Uid), int(p.owner.Gid))
 }
 
-// lockFolder locks the folder for this process until the file is closed.
-func lockFolder(dir string) (*os.File, error) {
+// folderLock is the lock of a data folder.
+type folderLock struct{ file *os.File }
+
+// Close unlocks the folder. A child that has forked and not yet executed its program holds a copy of the file, so
+// closing ours alone would leave the folder locked for a short time.
+func (l folderLock) Close() error {
+	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
+}
+
+// lockFolder locks the folder for this process until the lock is closed.
+func lockFolder(dir string) (*folderLock, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -134,7 +143,7 @@ func lockFolder(dir string) (*os.File, error) {
 		f.Close()
 		return nil, fmt.Errorf("data folder %s is in use by another process", dir)
 	}
-	return f, nil
+	return &folderLock{f}, nil
 }
 
 // evict waits until the server of a killed predecessor has ended: the kernel has signalled it, and we hold the

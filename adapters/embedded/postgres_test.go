@@ -247,3 +247,31 @@ func TestRemovedFolderBeginsAfresh(t *testing.T) {
 		t.Errorf("got both in %s, want two folders", seen[0])
 	}
 }
+
+// A child between fork and exec has a copy of every open file.
+func TestAFolderIsFreeDespiteACopyOfItsLock(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, unlock, err := embedded.LockFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	duplicate, err := syscall.Dup(int(file.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(duplicate)
+	if _, _, err := embedded.LockFolder(dir); err == nil {
+		t.Error("got a second lock, want the folder in use")
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	_, unlock, err = embedded.LockFolder(dir)
+	if err != nil {
+		t.Fatalf("got %v, want the folder free after its lock was closed", err)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+}

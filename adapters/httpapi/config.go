@@ -126,7 +126,7 @@ func (l Limits) filled() Limits {
 func (c Config) filled() (Config, error) {
 	for name, missing := range map[string]bool{
 		"Accounts": c.Accounts == nil, "Instances": c.Instances == nil, "Keys": c.Keys == nil,
-		"Queries": c.Queries == nil, "Progress": c.Progress == nil, "Tokens": c.Tokens == nil, "Log": c.Logger == nil,
+		"Queries": c.Queries == nil, "Progress": c.Progress == nil, "Tokens": c.Tokens == nil, "Logger": c.Logger == nil,
 	} {
 		if missing {
 			return c, fmt.Errorf("%s: %w", name, errMissing)

@@ -69,7 +69,7 @@ func (s *Server) show(ctx context.Context, list ...projections.Instance) []insta
 		if ask && v.Ready {
 			since, silent, err := s.cfg.Silent(ctx, i.ID)
 			if ask = err == nil; silent && ask {
-				v.Ready, v.StatusReason = false, orNull("The desktop is not responding since "+since.UTC().Format(time.RFC3339)+". If it does not recover, stop and start it.")
+				v.Ready, v.StatusReason = false, orNull("The desktop has not responded since "+since.UTC().Format(time.RFC3339)+". If it does not recover, stop and start it.")
 			}
 		}
 		views[n] = v

@@ -55,6 +55,6 @@ func (s *Server) PresenceChanged(account, instanceID string) {
 func (s *Server) presence(instanceID string, position int64) cloudEvent {
 	return s.cloudEvent(projections.Entry{
 		Position: position, EventID: s.cfg.NewID(), Time: s.cfg.Now(), Type: eventPresence, Subject: "instance/" + instanceID,
-		Actor: commands.System, Sentence: "The desktop stopped or resumed responding.",
+		Actor: commands.System, Sentence: "The desktop connected or stopped responding.",
 	})
 }

@@ -52,7 +52,7 @@ func TestSilentMachineIsNotReady(t *testing.T) {
 	}
 	see(true, "")
 	silent[ready] = true
-	see(false, "not responding since 2026-11-27T15:00:00Z")
+	see(false, "not responded since 2026-11-27T15:00:00Z")
 	unknown = lost
 	see(true, "")
 	silent[ready], unknown = false, nil

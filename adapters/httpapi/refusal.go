@@ -52,8 +52,8 @@ var (
 	errForeignOrigin = &refusal{status: 403, code: "foreign_origin", detail: "Pages of this address may not open connections to this server. Open the server at its own address (CONTROL_PLANE_URL), or ask its operator to add yours to CORS_ORIGINS."}
 	errUpgrade       = &refusal{status: 426, code: "upgrade_required", detail: "This is a WebSocket endpoint; send an upgrade request."}
 	errUpgradeLost   = &refusal{status: 426, code: "upgrade_lost", detail: "The WebSocket request arrived without its upgrade headers. A proxy between your browser and the server removes them; its operator must let Upgrade and Connection pass."}
-	errStarting      = &refusal{status: 503, code: "instance_not_running", detail: "The instance is still starting; try again in a few seconds.", retryAfter: 3}
-	errNotRunning    = &refusal{status: 409, code: "instance_not_running", detail: "The instance is not running; start it first."}
+	errStarting      = &refusal{status: 503, code: "instance_not_running", detail: "The desktop is still starting; try again in a few seconds.", retryAfter: 3}
+	errNotRunning    = &refusal{status: 409, code: "instance_not_running", detail: "The desktop is not running; start it first."}
 	errNoMachine     = &refusal{status: 503, code: "machine_unreachable", detail: "The machine is not connected; try again in a few seconds.", retryAfter: 5}
 	errMachine       = &refusal{status: 502, code: "machine_answer", detail: "The machine did not send a valid answer."}
 	errRestarting    = &refusal{status: 503, code: "restarting", detail: "The server is restarting; try again.", retryAfter: 1}

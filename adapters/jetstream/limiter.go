@@ -29,14 +29,14 @@ type LimiterConfig struct {
 	Now      func() time.Time // nil: time.Now
 }
 
-// Limiter is a rate limiter that all replicas share. While NATS is away or its bucket is full, each replica
+// Limiter is a rate limiter that all replicas share. While NATS is unreachable or its bucket is full, each replica
 // counts on its own, so that passwords cannot be guessed without limit meanwhile; Probe reports it.
 type Limiter struct {
 	bucket *bucket
 	log    *slog.Logger
 	now    func() time.Time
 	local  localLimits
-	away   atomic.Bool  // NATS was away at the last call
+	away   atomic.Bool  // NATS was unreachable at the last call
 	full   atomic.Int64 // when the bucket last had no room, in Unix nanoseconds
 	hung   atomic.Int64 // when a call to NATS last timed out
 	// One call a key at a time within a replica: only replicas compete for a key.
@@ -56,7 +56,7 @@ const (
 
 var errHangs = fmt.Errorf("%w: it did not answer in time", ErrUnavailable)
 
-// NewLimiter returns a Limiter. It may be called while NATS is away.
+// NewLimiter returns a Limiter. It may be called while NATS is unreachable.
 func NewLimiter(cfg LimiterConfig) *Limiter {
 	l := &Limiter{
 		bucket: &bucket{conn: cfg.Conn, name: "limits", ttl: 2 * MaxWindow, replicas: cfg.Replicas, maxBytes: limiterBytes},

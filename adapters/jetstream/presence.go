@@ -38,7 +38,7 @@ type Presence struct {
 	renew  time.Duration
 }
 
-// NewPresence returns a Presence. It may be called while NATS is away.
+// NewPresence returns a Presence. It may be called while NATS is unreachable.
 func NewPresence(cfg PresenceConfig) *Presence {
 	ttl := cmp.Or(cfg.TTL, 30*time.Second)
 	return &Presence{
@@ -84,7 +84,7 @@ type place struct {
 
 // Claim registers this replica as the one that holds an instance's tunnel, under a URL that other replicas
 // can reach, and takes over from the replica registered before. The claim is renewed until release is called
-// or ctx ends, and is then removed, unless another replica has taken over. If NATS is away, that is no error:
+// or ctx ends, and is then removed, unless another replica has taken over. If NATS is unreachable, that is no error:
 // the claim is made when it is back. release may be called more than once and waits for the removal. lost is
 // closed when another replica takes over.
 func (p *Presence) Claim(ctx context.Context, instanceID, url string) (release func(), lost <-chan struct{}, err error) {

@@ -16,7 +16,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-// NATS may fail the control plane in two ways. It can be away or slow: that passes, and commands and
+// NATS may fail the control plane in two ways. It can be unreachable or slow: that passes, and commands and
 // queries work meanwhile. Or its configuration prevents its work permanently: Unable recognises such an
 // error. A server that started with it would offer desktops that users could not reach.
 

@@ -52,7 +52,7 @@ var (
 	// errRefused says that the stream ends at another position than this relay expected.
 	errRefused = errors.New("the stream ends at another position")
 	// errAway says that NATS is not connected.
-	errAway = errors.New("NATS is away")
+	errAway = errors.New("NATS is unreachable")
 )
 
 // NewRelay returns a relay; Run runs it.

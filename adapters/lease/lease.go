@@ -84,7 +84,7 @@ func (l *Leases) Hold(ctx context.Context, name string, f func(context.Context) 
 			}
 			l.log.WarnContext(ctx, "lease lost", "lease", name, "term", term, "err", err)
 		}
-		// Another process has it, or the database is away. Jitter spreads the tries.
+		// Another process has it, or the database is unavailable. Jitter spreads the tries.
 		_ = retry.Sleep(ctx, l.ttl/10+rand.N(l.ttl/10))
 	}
 }

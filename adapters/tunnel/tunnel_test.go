@@ -70,7 +70,7 @@ func (m *machines) Reached(_ context.Context, i, boot string, p instance.Phase, 
 	defer m.mu.Unlock()
 	if m.down > 0 {
 		m.down--
-		return errors.New("the store is away")
+		return errors.New("the store is unavailable")
 	}
 	m.reached = append(m.reached, boot+" "+string(p))
 	m.phases <- struct{}{}

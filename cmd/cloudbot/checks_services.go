@@ -43,7 +43,7 @@ func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
 	return fmt.Sprintf("%s; schema %d, appends work", found.Server, found.Version), nil
 }
 
-// checkOfNATS checks what serve checks at its start. The server is ready even while NATS is away.
+// checkOfNATS checks what serve checks at its start. The server is ready even while NATS is unreachable.
 func checkOfNATS(ctx context.Context, cfg config) (string, error) {
 	if cfg.NATSURL == "" {
 		return "in-process", nil

@@ -13,7 +13,6 @@ import (
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
-	"github.com/cloudbot-ai/control-plane/domain/events"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -64,23 +63,30 @@ func (f follower) followFromHead(ctx context.Context) error {
 	return g.Wait()
 }
 
-// apply applies one event to this replica. An event that this version cannot read has nothing to apply.
+// What the follower applies, by the events' names.
+var (
+	sessionEnded       = session.Codec.Name(session.Ended{})
+	accountSuspended   = account.Codec.Name(account.Suspended{})
+	accountResumed     = account.Codec.Name(account.Resumed{})
+	instanceTerminated = instance.Codec.Name(instance.Terminated{})
+	instanceFailed     = instance.Codec.Name(instance.Failed{})
+	apikeyStored       = apikey.Codec.Name(apikey.Stored{})
+	apikeyRemoved      = apikey.Codec.Name(apikey.Removed{})
+)
+
+// apply applies one event to this replica. It needs only the event's name and stream: what a damaged event, or one of
+// a newer version, takes away must not stay open.
 func (f follower) apply(ctx context.Context, e eventstore.Event) {
-	decoded, err := events.Decode(e.Stream.Aggregate, e.Type, e.Schema, e.Data)
-	if err != nil {
-		f.log.DebugContext(ctx, "event not applied", "position", e.Position, "type", e.Type, "err", err)
-		return
-	}
-	switch decoded.(type) {
-	case session.Ended:
+	switch e.Type {
+	case sessionEnded:
 		f.front.Sessions().Revoke(e.Stream.ID)
-	case account.Suspended:
+	case accountSuspended:
 		f.front.Sessions().Suspended(e.Stream.ID, e.Position, true)
-	case account.Resumed:
+	case accountResumed:
 		f.front.Sessions().Suspended(e.Stream.ID, e.Position, false)
-	case instance.Terminated, instance.Failed:
+	case instanceTerminated, instanceFailed:
 		f.front.Instances().Revoke(e.Stream.ID)
-	case apikey.Stored, apikey.Removed:
+	case apikeyStored, apikeyRemoved:
 		id, _, _ := strings.Cut(e.Stream.ID, "-")
 		f.hub.PushKeys(ctx, id)
 	}

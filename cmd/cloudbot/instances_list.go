@@ -14,7 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// patience is how long a desktop may stay in a passing state before it counts as stuck.
+// patience is how long a desktop may stay in a transitional state before it counts as stuck.
 var patience = []struct {
 	status instance.Status
 	limit  time.Duration
@@ -59,8 +59,8 @@ func instancesListCmd() *cobra.Command {
 		Use:   "list",
 		Short: "List the desktops of all accounts, oldest first",
 		Long: `Lists the desktops that have not ended, with the state of each and since when. With
---stuck, lists only those that have been in a passing state for too long, and those with
-events that could not be applied.`,
+--stuck, lists only those that have been in a transitional state for too long, and
+those with events that could not be applied.`,
 		Example: "  cloudbot instances list\n  cloudbot instances list --stuck\n  cloudbot instances list --all --json | jq '.instances[].machine'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/local"
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
@@ -33,7 +34,7 @@ is freed. If the command is interrupted, run it again.`,
 		Example: "  cloudbot instances list --stuck\n  cloudbot instances terminate --force 01KAP4S8ZJ3W6V1Y0T9Q5R2N7M",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return operate(cmd.Context(), func(ctx context.Context, o *operator) error {
+			err := operate(cmd.Context(), func(ctx context.Context, o *operator) error {
 				if !force {
 					return o.askTermination(ctx, cmd, args[0], asJSON)
 				}
@@ -49,6 +50,10 @@ is freed. If the command is interrupted, run it again.`,
 				}
 				return printForced(cmd.OutOrStdout(), done, asJSON)
 			})
+			if errors.Is(err, instance.ErrNotFound) {
+				return fmt.Errorf("there is no such instance as %s; `cloudbot instances list --all` lists them", args[0])
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "terminate the machine now, without the desktop's events")

@@ -52,7 +52,7 @@ func connectNATS(cfg config, log *slog.Logger) (*nats.Conn, error) {
 	return conn, nil
 }
 
-// natsTime bounds the checks of NATS at the start. A NATS that hangs is treated as one that is away.
+// natsTime bounds the checks of NATS at the start. A NATS that hangs is treated as one that is unreachable.
 const natsTime = 10 * time.Second
 
 // checkNATS tries what the server needs from NATS. An error for which unable is true is permanent.

@@ -104,8 +104,8 @@ func TestForceCommandNamesWhatIsUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(guest) })
-	if out, err := run("instances", "terminate", "--force", "01NOTHING"); err == nil || !strings.Contains(err.Error(), "no such instance") {
-		t.Errorf("got %s, %v, want no such instance", out, err)
+	if out, err := run("instances", "terminate", "--force", "01NOTHING"); err == nil || !strings.Contains(err.Error(), "no such instance as 01NOTHING") {
+		t.Errorf("got %s, %v, want no such instance as 01NOTHING", out, err)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // Probes are what /ready and doctor try, and what serve tries when it starts. Each tries one thing that the server
 // must be able to do, and leaves nothing behind.
 //
-// Ready means that commands and queries work. NATS may be away: commands are accepted, read models follow the log
+// Ready means that commands and queries work. NATS may be unreachable: commands are accepted, read models follow the log
 // itself, and each replica limits sign-ins alone. /ready then says what is missing. A NATS that can never do its work
 // is different: no replica would reach another one's desktops.
 

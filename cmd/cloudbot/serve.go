@@ -17,7 +17,7 @@ func serveCmd() *cobra.Command {
 		Long: `Runs the control plane: the API, the bridges to desktops, the relay to NATS, the read
 models and the provisioning saga. First it migrates the database to this version's
 schema. Any number of replicas may share one DATABASE_URL and one NATS_URL. Ctrl-C
-stops the server in order; a second Ctrl-C stops it immediately.`,
+stops the server cleanly; a second Ctrl-C stops it immediately.`,
 		Example: `  cloudbot serve                     on http://127.0.0.1:8000
   PORT=9000 DATA_DIR=/tmp/other cloudbot serve`,
 		Args: cobra.NoArgs,

@@ -164,7 +164,7 @@ func (r *Recorder) Append(ctx context.Context, a eventstore.Append) (eventstore.
 	return res, nil
 }
 
-// Vault seals with AES-256-GCM under one key an account.
+// Vault seals with AES-256-GCM under one key per account.
 type Vault struct {
 	mu   sync.Mutex
 	keys map[string][]byte

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands/machines"
@@ -38,7 +39,7 @@ func (s *Saga) send(ctx context.Context, id string, state instance.State, call i
 	if !inRegion(s.Cloud, state) {
 		// This region does not know the machine. Without this check the one in the other region would be forgotten.
 		return "", &machines.CallError{
-			Verdict: instance.Again, Code: "other_region", Reason: "The service's cloud configuration is wrong; the operator has been notified.",
+			Verdict: instance.Again, Code: "other_region", Reason: "The service's cloud configuration is wrong; the operator must correct it.",
 			Err: fmt.Errorf("launched in region %s, but this server is in %s", state.Spec.Region, s.Cloud.Region()),
 		}
 	}
@@ -59,7 +60,7 @@ func inRegion(c machines.Cloud, state instance.State) bool {
 }
 
 func (s *Saga) refusal(state instance.State, call instance.Call, err error) instance.Refuse {
-	refused := &machines.CallError{Verdict: instance.Again, Code: "no_answer", Reason: "The cloud did not answer; trying again.", Unsure: true}
+	refused := &machines.CallError{Verdict: instance.Again, Code: "no_answer", Reason: "The cloud did not answer; retrying.", Unsure: true}
 	errors.As(err, &refused)
 	verdict, reason, wait := refused.Verdict, refused.Reason, s.backOff(state.Tries)
 	if state.Tries >= lastingAfter { // days of refusals must not fill the log
@@ -74,7 +75,7 @@ func (s *Saga) refusal(state instance.State, call instance.Call, err error) inst
 		verdict = instance.Again
 		if tries := state.Tries + 1; tries >= s.Policy.WithDefaults().Tries {
 			verdict = instance.Never
-			reason = fmt.Sprintf("The start was refused %d times in a row. The last answer was: %s", tries, reason)
+			reason = fmt.Sprintf("The start was refused %d times in a row. The last answer was: %s", tries, final(reason))
 		}
 	case verdict == instance.Another:
 		wait = min(wait, time.Second)
@@ -83,6 +84,14 @@ func (s *Saga) refusal(state instance.State, call instance.Call, err error) inst
 		Call: call, Attempt: attemptOf(call, state), Verdict: verdict,
 		Code: refused.Code, Reason: reason, RetryAt: s.Now().Add(max(wait, refused.RetryAfter)), At: s.Now(), Unsure: refused.Unsure,
 	}
+}
+
+// final returns the reason of a call that is given up. It was written for a call that is retried.
+func final(reason string) string {
+	if what, retried := strings.CutSuffix(reason, "; retrying."); retried {
+		return what + "."
+	}
+	return reason
 }
 
 // lastingAfter is how many refusals in a row, about twenty minutes of them, count as a lasting refusal.

@@ -75,7 +75,7 @@ func abandonReason(why string, state instance.State) string {
 	case "launch_timeout":
 		return "The machine did not start in time and was terminated. Try again."
 	case "no_capacity":
-		return fmt.Sprintf("No machine was available after %d attempts. The last answer was: %s", state.Attempts, state.Refusal)
+		return fmt.Sprintf("No machine was available after %d attempts. The last answer was: %s", state.Attempts, final(state.Refusal))
 	}
-	return fmt.Sprintf("The launch was refused %d times in a row. The last answer was: %s", state.Tries, state.Refusal)
+	return fmt.Sprintf("The launch was refused %d times in a row. The last answer was: %s", state.Tries, final(state.Refusal))
 }

@@ -225,7 +225,7 @@ func TestReconcileMissing(t *testing.T) {
 	t.Parallel()
 	const long = instance.MissingFor
 	connected := func(context.Context, string) (bool, error) { return true, nil }
-	unknown := func(context.Context, string) (bool, error) { return false, errors.New("NATS is away") }
+	unknown := func(context.Context, string) (bool, error) { return false, errors.New("NATS is unreachable") }
 	for _, c := range []struct {
 		name        string
 		change      func(*desk)

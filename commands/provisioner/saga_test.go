@@ -215,6 +215,33 @@ func TestSagaStartRefusals(t *testing.T) {
 	}
 }
 
+// The reason of a call that was given up does not promise a retry.
+func TestSagaPromisesNoRetryAfterTheLast(t *testing.T) {
+	t.Parallel()
+	busy := make([]provisionertest.Fate, 10)
+	for i := range busy {
+		busy[i].Err = &machines.CallError{Verdict: instance.Again, Code: "Busy", Reason: "The cloud is busy; retrying.", Err: errors.New("scripted")}
+	}
+	play(t, func(s *stage) {
+		s.cloud.Answers("launch", busy...)
+		s.Start()
+		st := s.Until("failed", s.Create(), provisionertest.Status(instance.StatusFailed))
+		if want := "The launch was refused 10 times in a row. The last answer was: The cloud is busy."; st.Abandoned.Reason != want {
+			s.t.Errorf("launch: got %q, want %q", st.Abandoned.Reason, want)
+		}
+		id := s.Create()
+		s.Until("ready", id, provisionertest.Ready)
+		s.Do("stop", id)
+		s.Until("stopped", id, provisionertest.Status(instance.Stopped))
+		s.cloud.Answers("start", busy...)
+		s.Do("start", id)
+		st = s.Until("stopped again", id, provisionertest.Status(instance.Stopped))
+		if want := "The start was refused 10 times in a row. The last answer was: The cloud is busy."; st.Refusal != want {
+			s.t.Errorf("start: got %q, want %q", st.Refusal, want)
+		}
+	})
+}
+
 // A cancelled launch may have made a machine without an answer.
 func TestSagaCancelsDuringLaunch(t *testing.T) {
 	t.Parallel()
@@ -329,7 +356,7 @@ func TestSagaBelievesGuests(t *testing.T) {
 		lost      bool
 	}{
 		"connected":     {connected: true},
-		"unknown":       {err: errors.New("NATS is away")},
+		"unknown":       {err: errors.New("NATS is unreachable")},
 		"not connected": {lost: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,11 +10,11 @@ import (
 
 // Refusals.
 var (
-	ErrNotFound      = &domain.Error{Kind: domain.NotFound, Code: "instance_not_found", Msg: "There is no such instance."}
-	ErrExists        = &domain.Error{Kind: domain.Conflict, Code: "instance_exists", Msg: "This instance already exists."}
-	ErrGone          = &domain.Error{Kind: domain.Conflict, Code: "instance_gone", Msg: "This instance is terminated or terminating; create a new one."}
-	ErrStillStarting = &domain.Error{Kind: domain.Conflict, Code: "instance_not_running", Msg: "The instance is still starting; wait until it is running, or terminate it."}
-	ErrStillStopping = &domain.Error{Kind: domain.Conflict, Code: "instance_stopping", Msg: "The instance is still stopping; start it again once it is stopped."}
+	ErrNotFound      = &domain.Error{Kind: domain.NotFound, Code: "instance_not_found", Msg: "There is no such desktop."}
+	ErrExists        = &domain.Error{Kind: domain.Conflict, Code: "instance_exists", Msg: "This desktop already exists."}
+	ErrGone          = &domain.Error{Kind: domain.Conflict, Code: "instance_gone", Msg: "This desktop is terminated or terminating; create a new one."}
+	ErrStillStarting = &domain.Error{Kind: domain.Conflict, Code: "instance_not_running", Msg: "The desktop is still starting; wait until it is running, or terminate it."}
+	ErrStillStopping = &domain.Error{Kind: domain.Conflict, Code: "instance_stopping", Msg: "The desktop is still stopping; start it again once it has stopped."}
 	ErrEnrolment     = &domain.Error{Kind: domain.Forbidden, Code: "enrolment_refused", Msg: "This enrolment token has been used, has expired, or is for another machine."}
 	ErrPhases        = &domain.Error{Kind: domain.Exhausted, Code: "too_many_phases", Msg: "This machine has restarted too often; its reports are accepted again in a few minutes."}
 	ErrSuperseded    = &domain.Error{Kind: domain.Conflict, Code: "launch_superseded", Msg: "This launch has been superseded by a later one."}
@@ -213,7 +213,7 @@ func Decide(s State, c Command) ([]Event, error) {
 		}
 		return []Event{CallRefused{
 			Call: CallLaunch, Attempt: c.Attempt, Tries: s.Tries, Verdict: Again, Code: CodeInterrupted, RetryAt: c.At, Unsure: c.At,
-			Reason: "The control plane was interrupted while it requested the machine; trying again.",
+			Reason: "The control plane was interrupted while it requested the machine; retrying.",
 		}}, nil
 	case Abandon:
 		if s.Status != Launching {

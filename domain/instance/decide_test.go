@@ -106,7 +106,7 @@ func TestDecideSaga(t *testing.T) {
 		return r
 	}
 	interrupted := CallRefused{Call: CallLaunch, Attempt: 1, Verdict: Again, Code: "interrupted", RetryAt: t0, Unsure: t0,
-		Reason: "The control plane was interrupted while it requested the machine; trying again."}
+		Reason: "The control plane was interrupted while it requested the machine; retrying."}
 	doubted := after(open, unsure(refused(CallLaunch, 1, 1, Again), 0, time.Second))
 	again := after(open, refused(CallLaunch, 1, 1, Again))
 	another := after(open, refused(CallLaunch, 1, 1, Another))

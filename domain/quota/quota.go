@@ -64,9 +64,9 @@ func (Release) command() {}
 
 // Exceeded is the refusal of a Take beyond limit.
 func Exceeded(limit int) *domain.Error {
-	noun := "instances"
+	noun := "desktops"
 	if limit == 1 {
-		noun = "instance"
+		noun = "desktop"
 	}
 	return &domain.Error{Kind: domain.Conflict, Code: "quota_exceeded",
 		Msg: fmt.Sprintf("You have %d %s, which is your limit. Terminate one first.", limit, noun)}

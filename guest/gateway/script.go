@@ -34,7 +34,7 @@ func (g *Gateway) answer(question string) string {
 		have = "Keys are configured for: " + strings.Join(names, ", ") + "."
 	}
 	return fmt.Sprintf("You said: “%s”\n\nI am CloudBot's stand-in: OpenClaw is not installed on this machine, so no model reads this. %s "+
-		"The way from your browser to this machine and back works, as you can see from this answer arriving in pieces.\n\n"+
+		"The connection between your browser and this machine works: this answer arrives in pieces.\n\n"+
 		"To see what else an agent shows, send `/markdown`, `/tool`, `/approve`, `/ask`, `/slow`, `/cold`, `/replace` or `/error`.",
 		clipRunes(question, 400), have)
 }
@@ -134,7 +134,7 @@ func askQuestions(r *run) string {
 			Options: []option{{"Blue", "As it is now"}, {"Green", "Easy on the eyes"}, {"Grey", ""}}},
 		{ID: "tools", Header: "Tools", Question: "Which tools do you need?", MultiSelect: true,
 			Options: []option{{"Browser", ""}, {"Editor", ""}, {"Terminal", ""}}},
-		{ID: "name", Header: "Name", Question: "How should the machine be called?", Options: []option{}},
+		{ID: "name", Header: "Name", Question: "What should the machine be called?", Options: []option{}},
 	})
 	if answers == nil {
 		r.stream("You did not answer, which is fine too.", 1)

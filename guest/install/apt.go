@@ -85,7 +85,7 @@ func (i *Installer) addVendor(ctx context.Context, v vendor) (err error) {
 		return fmt.Errorf("%s's repository cannot be reached: %w", v.name, err)
 	}
 	if !strings.Contains(string(text), "BEGIN PGP PUBLIC KEY BLOCK") {
-		return fmt.Errorf("%s's signing key is none", v.name)
+		return fmt.Errorf("%s's signing key is not a PGP public key", v.name)
 	}
 	if err := i.put(key, text, 0o644); err != nil {
 		return err

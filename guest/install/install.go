@@ -167,7 +167,7 @@ func (i *Installer) try(ctx context.Context, s Step, say func(string)) error {
 		}
 		pause := backoff.Next()
 		i.log.Warn("installation failed, will retry", "step", s.Name, "took", took, "err", err, "again_in", pause)
-		say(s.Title + " failed; trying again.")
+		say(s.Title + " failed; retrying.")
 		_ = i.c.sleep(ctx, pause)
 	}
 }
@@ -179,7 +179,7 @@ func (i *Installer) once(ctx context.Context, s Step, say func(string)) (string,
 	i.waiting = func(what string) { say(s.Title + ": " + what + ".") }
 	slow := time.AfterFunc(s.Usual, func() {
 		i.log.Warn("installation slower than usual", "step", s.Name, "usual", s.Usual)
-		say(s.Title + " takes longer than usual.")
+		say(s.Title + " is taking longer than usual.")
 	})
 	defer slow.Stop()
 	return s.do(ctx, i)

@@ -36,7 +36,7 @@ func installPlugins(ctx context.Context, i *Installer) (string, error) {
 		i.log.Warn("plug-in of a provider missing on npm, its API keys have no effect unless OpenClaw finds it elsewhere",
 			"provider", provider, "plugin", plugin(provider))
 	}
-	return "without " + strings.Join(lacks, ", ") + ": npm has no plug-in, and so API keys have no effect", nil
+	return "without " + strings.Join(lacks, ", ") + ": npm has no plug-in for them, so their API keys have no effect", nil
 }
 
 func plugin(provider string) string {

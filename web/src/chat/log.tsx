@@ -299,12 +299,8 @@ function Delivery({
       <p className="text-bad">
         {item.state === "unconfirmed" ? (
           <>
-            <strong>Delivery unconfirmed.</strong> The agent may or may not have received it. Retrying uses the same key
-            (
-            <code className="font-mono" title={item.key}>
-              {item.key.slice(0, 8)}
-            </code>
-            ), so the message counts only once.
+            <strong>Delivery unconfirmed.</strong> The agent may or may not have received it. You can retry safely: the
+            message counts only once.
           </>
         ) : (
           <>
