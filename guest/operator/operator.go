@@ -2,7 +2,8 @@
 // approvals, and only they may stop a run that another connection started.
 //
 // The one thing to know: the connection and its token never leave the machine. Serve is the only way to it. It passes on
-// the approvals and questions of this machine's chats, and a few methods with checked parameters (see requests.go).
+// the approvals and questions of this machine's chats, and a few methods with checked parameters (see requests.go). All
+// other connections of the control plane pass Guard, which lets no administrator through.
 package operator
 
 import (

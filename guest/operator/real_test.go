@@ -27,7 +27,6 @@ type real struct {
 	t     *testing.T
 	dir   string
 	addr  string
-	model string
 	cmd   *exec.Cmd
 	ended chan struct{}
 }
