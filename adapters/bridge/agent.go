@@ -58,7 +58,7 @@ func (b *Bridge) ServeAgent(w http.ResponseWriter, r *http.Request, s access.Bri
 		legs = append(legs, func(ctx context.Context, w *browser) error {
 			select {
 			case <-greeted:
-				return gateway.door.toBrowser(w)
+				return gateway.door.toBrowser(ctx, w)
 			case <-ctx.Done():
 				return errLeft
 			}

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
 
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/internal/access"
@@ -58,11 +59,22 @@ func (d *door) fromBrowser(w *browser, f frame, params json.RawMessage, within t
 
 const maxFrameID = 256 // bytes of an id that the guest takes
 
+// A guest sends fewer lines: 20 events and 10 answers in a second, and 100 more at the beginning. Without a limit here, lines
+// that no browser gets would cost as much as the machine can send.
+const (
+	lineRate  = 50 // lines in a second that are read
+	lineBurst = 250
+)
+
 // toBrowser writes the guest's events and answers as ordinary frames.
-func (d *door) toBrowser(w *browser) error {
+func (d *door) toBrowser(ctx context.Context, w *browser) error {
+	pace := rate.NewLimiter(lineRate, lineBurst)
 	lines := bufio.NewScanner(d)
 	lines.Buffer(make([]byte, 0, 1<<10), wire.MaxOperator)
 	for lines.Scan() {
+		if pace.Wait(ctx) != nil {
+			return errLeft
+		}
 		var l wire.OperatorLine
 		if !utf8.Valid(lines.Bytes()) || json.Unmarshal(lines.Bytes(), &l) != nil {
 			return errMachine

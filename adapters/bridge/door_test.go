@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -139,5 +141,28 @@ func TestHostileOperator(t *testing.T) {
 				t.Errorf("close: got %v, want %v", e, bridge.CloseUnreachable)
 			}
 		})
+	}
+}
+
+// Lines that no browser gets are limited, too.
+func TestHostileOperatorLines(t *testing.T) {
+	t.Parallel()
+	var sent atomic.Int64
+	line := []byte(`{"event":"unknown","payload":"` + strings.Repeat("x", 1000) + `"}` + "\n")
+	c, _ := newOperated(t, "control", func(conn net.Conn) {
+		defer conn.Close()
+		for {
+			if _, err := conn.Write(line); err != nil {
+				return
+			}
+			sent.Add(1)
+		}
+	})
+	_ = read(t, c)
+	time.Sleep(time.Second) // the burst, and what the connection holds
+	before := sent.Load()
+	time.Sleep(time.Second)
+	if n := sent.Load() - before; before == 0 || n > 3000 {
+		t.Errorf("read in a second: got %d lines after %d, want about 50", n, before)
 	}
 }

@@ -23,7 +23,7 @@ type conn struct {
 	ws    *websocket.Conn
 	end   context.CancelFunc
 	ended chan struct{} // closed when the machine's side of the pipe has ended
-	done  chan struct{} // closed when read returns
+	done  chan struct{} // closed when the connection is of no use any more
 	event func(c *conn, name string, payload json.RawMessage)
 	pace  *rate.Limiter // of events about prompts
 
@@ -159,7 +159,6 @@ func (c *conn) next(ctx context.Context) (frame, error) {
 
 // read handles the gateway's frames until the connection ends.
 func (c *conn) read(ctx context.Context) error {
-	defer close(c.done)
 	for {
 		f, err := c.next(ctx)
 		if err != nil {
@@ -185,8 +184,9 @@ func (c *conn) read(ctx context.Context) error {
 
 const maxOpenCalls = 256 // requests without an answer, over all streams
 
-// send sends a request; then gets the answer, unless the connection ends before. then must not block.
-func (c *conn) send(method string, params any, then func(answer)) error {
+// send sends a request; then gets the answer, unless the connection ends before. then must not block. A gateway that does not
+// read until ctx ends, or 10 s, loses the connection.
+func (c *conn) send(ctx context.Context, method string, params any, then func(answer)) error {
 	c.mu.Lock()
 	if len(c.calls) >= maxOpenCalls {
 		c.mu.Unlock()
@@ -200,7 +200,7 @@ func (c *conn) send(method string, params any, then func(answer)) error {
 	}
 	c.calls[id] = then
 	c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	return c.write(ctx, id, method, params)
 }

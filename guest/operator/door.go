@@ -80,8 +80,13 @@ func (o *Operator) leave(d *door) {
 
 // broadcast queues an event for all streams; o.mu is held.
 func (o *Operator) broadcast(event wire.OperatorLine) {
+	b, err := encode(event)
+	if err != nil {
+		o.log.Error("encoding a line for the control plane failed", "err", err)
+		return
+	}
 	for d := range o.doors {
-		d.queue(event)
+		d.put(b) // all streams share the memory
 	}
 }
 
@@ -92,6 +97,10 @@ func (d *door) queue(line wire.OperatorLine) {
 		d.o.log.Error("encoding a line for the control plane failed", "err", err)
 		return
 	}
+	d.put(b)
+}
+
+func (d *door) put(b []byte) {
 	select {
 	case d.out <- b:
 	default:

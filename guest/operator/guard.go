@@ -37,7 +37,7 @@ func Guard(known, token string, serve func(context.Context, net.Conn) error) fun
 		ended := make(chan error, 2)
 		go func() { ended <- serve(ctx, far); near.Close() }()
 		go func() { _, err := io.Copy(c, near); cancel(); ended <- err }()
-		err := forward(c, near, known, token)
+		err := forward(ctx, c, near, known, token)
 		cancel()
 		near.Close()
 		c.Close()
@@ -51,7 +51,7 @@ func Guard(known, token string, serve func(context.Context, net.Conn) error) fun
 }
 
 // forward checks the beginning of a connection and copies the rest.
-func forward(c, gateway net.Conn, known, token string) error {
+func forward(ctx context.Context, c, gateway net.Conn, known, token string) error {
 	_ = c.SetReadDeadline(time.Now().Add(connectArrive))
 	bounded := &io.LimitedReader{R: c, N: maxBefore}
 	r := bufio.NewReader(bounded)
@@ -88,6 +88,9 @@ func forward(c, gateway net.Conn, known, token string) error {
 	}
 	bounded.N = math.MaxInt64
 	_ = c.SetReadDeadline(time.Time{})
+	if ctx.Err() != nil { // the line above may have undone the end of c's reads
+		return net.ErrClosed
+	}
 	_, err = io.Copy(gateway, r)
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -105,5 +106,56 @@ func TestGuardRefusesOtherRequests(t *testing.T) {
 		if line, err := bufio.NewReader(c).ReadString('\n'); err == nil {
 			t.Errorf("%.60q: got %q, want the end of the connection", head, line)
 		}
+	}
+}
+
+// late clears its deadline only after it was closed, as in a race of both.
+type late struct {
+	net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *late) SetReadDeadline(at time.Time) error {
+	if at.IsZero() {
+		<-l.closed
+	}
+	return l.Conn.SetReadDeadline(at)
+}
+
+// Close is the tunnel's: it ends reads by their deadline only.
+func (l *late) Close() error {
+	err := l.Conn.SetReadDeadline(time.Unix(1, 0))
+	l.once.Do(func() { close(l.closed) })
+	return err
+}
+
+// A gateway that hangs up at once does not leave a stream that the control plane keeps open.
+func TestGuardEndsWithTheGateway(t *testing.T) {
+	t.Parallel()
+	near, far := net.Pipe()
+	defer near.Close()
+	text := `{"type":"req","method":"connect","params":{"role":"operator","auth":{"token":"` + planeToken + `"}}}`
+	go func() {
+		_, _ = io.WriteString(near, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = near.Write(append([]byte{0x81, 0x80 | 126, 0, byte(len(text)), 0, 0, 0, 0}, text...))
+	}()
+	done := make(chan error, 1)
+	go func() {
+		done <- operator.Guard(planeToken, hostile.Token, func(_ context.Context, c net.Conn) error {
+			defer c.Close()
+			r := bufio.NewReader(c)
+			_, err := http.ReadRequest(r)
+			_, _ = io.ReadFull(r, make([]byte, 100))
+			_, _ = r.Discard(r.Buffered())
+			return err
+		})(context.Background(), &late{Conn: far, closed: make(chan struct{})})
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Error("the connection does not end")
+		far.Close()
+		<-done
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,6 +89,8 @@ func TestHostilePrompts(t *testing.T) {
 		for _, f := range []string{
 			`{"type":"event","event":"agent","payload":"` + strings.Repeat("x", 2<<20) + `"}`,
 			event("exec.approval.requested", "long", "main", `,"command":"`+strings.Repeat("x", 100<<10)+`"`),
+			// In a line to the control plane it would be six times as long.
+			event("exec.approval.requested", "markup", "main", `,"command":"`+strings.Repeat("<", 20<<10)+`"`),
 			event("exec.approval.requested", "global", "global", ""),
 			event("exec.approval.requested", "none", "", ""),
 			event("openclaw.approval.requested", "system", "main", ""),
@@ -108,7 +111,7 @@ func TestHostilePrompts(t *testing.T) {
 	for range 31 {
 		p.next()
 	}
-	want := []string{"long"}
+	want := []string{"long", "markup"}
 	for i := 32; i < 50; i++ {
 		want = append(want, fmt.Sprint("a", i))
 	}
@@ -116,6 +119,61 @@ func TestHostilePrompts(t *testing.T) {
 		if got, want := <-denied, fmt.Sprintf("map[decision:deny id:%s]", id); got != want {
 			t.Errorf("denied: got %s, want %s", got, want)
 		}
+	}
+}
+
+// An answer that does not fit in a line is reported, not lost.
+func TestHostileAnswer(t *testing.T) {
+	t.Parallel()
+	m := operate(t, of(hostile.Gateway{After: func(ctx context.Context, ws *websocket.Conn) {
+		var all sync.WaitGroup
+		defer all.Wait()
+		for {
+			_, b, err := ws.Read(ctx)
+			if err != nil {
+				return
+			}
+			f, payload := object(b), `[]`
+			switch f["method"] {
+			case "question.list":
+				payload = `{"questions":[]}`
+			case "chat.abort":
+				payload = `"` + strings.Repeat("<", 20<<10) + `"`
+			}
+			all.Go(func() { // the pipe holds nothing
+				_ = ws.Write(ctx, websocket.MessageText, fmt.Appendf(nil, `{"type":"res","id":%q,"ok":true,"payload":%s}`, f["id"], payload))
+			})
+		}
+	}}, nil))
+	if got := m.connected().ask("chat.abort", `{"sessionKey":"main"}`); !strings.Contains(string(got.Error), "too long") {
+		t.Errorf("got %.100s %s, want that the answer is too long", got.Payload, got.Error)
+	}
+}
+
+// A gateway that does not read cannot hold up the end of the machine.
+func TestSettleIsBounded(t *testing.T) {
+	t.Parallel()
+	settled := make(chan struct{})
+	m := operateLooking(t, of(hostile.Gateway{After: func(ctx context.Context, ws *websocket.Conn) {
+		for range 3 {
+			_, _, _ = ws.Read(ctx) // the lists
+		}
+		for i := range 5 {
+			_ = ws.Write(ctx, websocket.MessageText, fmt.Appendf(nil, `{"type":"event","event":"exec.approval.requested","payload":{"id":"a%d","request":{"sessionKey":"main"}}}`, i))
+		}
+		<-settled
+	}}, nil), time.Hour)
+	end := sync.OnceFunc(func() { close(settled) })
+	defer end()
+	p := m.open()
+	for range 5 {
+		p.next()
+	}
+	began := time.Now()
+	m.o.Settle(t.Context())
+	end()
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("settled after %v, want at most 3 s", took)
 	}
 }
 

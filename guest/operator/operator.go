@@ -108,6 +108,7 @@ func (o *Operator) connect(ctx context.Context) error {
 		return err
 	}
 	defer c.close()
+	defer close(c.done)
 	o.mu.Lock()
 	o.conn, o.closing = c, false
 	o.mu.Unlock()
@@ -151,7 +152,7 @@ func (o *Operator) look(c *conn, done <-chan struct{}) {
 // list asks for the prompts that wait, and compares the answers with those that are known.
 func (o *Operator) list(c *conn) error {
 	for _, k := range kinds {
-		err := c.send(k.list(), struct{}{}, func(a answer) {
+		err := c.send(context.Background(), k.list(), struct{}{}, func(a answer) {
 			if !a.ok {
 				o.log.Warn("the agent did not list what it waits for", "kind", k, "err", failureOf(a.failure))
 				return
@@ -182,7 +183,7 @@ func (o *Operator) refresh(ctx context.Context, k kind) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	compared := make(chan struct{})
-	err := c.send(k.list(), struct{}{}, func(a answer) {
+	err := c.send(context.Background(), k.list(), struct{}{}, func(a answer) {
 		if a.ok {
 			o.compare(c, k, a.payload)
 		}
@@ -240,7 +241,7 @@ func (o *Operator) outcome(c *conn, p *prompt, unknown ending) {
 	if p.kind == question {
 		method = "question.get"
 	}
-	err := c.send(method, map[string]string{"id": p.id}, func(a answer) {
+	err := c.send(context.Background(), method, map[string]string{"id": p.id}, func(a answer) {
 		if a.ok {
 			unknown = parseEnding(a.payload, unknown)
 		}
@@ -282,7 +283,7 @@ func (o *Operator) add(c *conn, p *prompt) {
 		return
 	}
 	o.log.Warn("a request of the agent was denied: it is too long, or too many wait, or the agent is stopping", "kind", p.kind, "bytes", len(p.raw))
-	_ = o.deny(c, p, nil)
+	_ = o.deny(context.Background(), c, p, nil)
 }
 
 // keep reports whether the prompt waits now, or did before.
@@ -348,7 +349,7 @@ func (o *Operator) call(ctx context.Context, method string, params any) (answer,
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	got := make(chan answer, 1)
-	if err := c.send(method, params, func(a answer) { got <- a }); err != nil {
+	if err := c.send(context.Background(), method, params, func(a answer) { got <- a }); err != nil {
 		return answer{}, err
 	}
 	select {

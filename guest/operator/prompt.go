@@ -22,7 +22,7 @@ func (k kind) resolved() string  { return string(k) + ".resolved" }
 type prompt struct {
 	kind kind
 	id   string
-	raw  json.RawMessage // as the gateway sent it
+	raw  json.RawMessage // as lines to the control plane have it
 	from *conn           // the latest connection over which it came
 }
 
@@ -45,7 +45,19 @@ func parsePrompt(k kind, raw json.RawMessage) *prompt {
 	if !sessionKey(session) {
 		return nil
 	}
+	if len(raw) <= maxPrompt {
+		raw = escaped(raw) // lines have it so, and "<" takes six bytes there
+	}
 	return &prompt{kind: k, id: p.ID, raw: raw}
+}
+
+// escaped returns JSON as Marshal writes it, which may be longer.
+func escaped(raw json.RawMessage) json.RawMessage {
+	b, err := json.Marshal(raw)
+	if err != nil {
+		return raw
+	}
+	return b
 }
 
 // restarting is the gateway's word for a prompt that it gave up because it restarted.

@@ -166,10 +166,11 @@ func (d *door) do(r wire.OperatorRequest) wire.OperatorLine {
 	switch {
 	case err != nil:
 		line.Error = away
-	case len(a.payload)+len(a.failure) > maxList:
-		line.Error = failure("INTERNAL", "The agent's answer is too long.", false)
 	default:
 		line.OK, line.Payload, line.Error = a.ok, a.payload, a.failure
+	}
+	if len(escaped(line.Payload))+len(escaped(line.Error)) > maxList {
+		line = wire.OperatorLine{ID: r.ID, Error: failure("INTERNAL", "The agent's answer is too long.", false)}
 	}
 	return line
 }

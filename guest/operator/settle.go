@@ -23,7 +23,7 @@ func (o *Operator) Settle(ctx context.Context) {
 			o.remove(p.kind, p.id, ending{})
 			done <- struct{}{}
 		}
-		if o.deny(c, p, settled) != nil {
+		if o.deny(ctx, c, p, settled) != nil {
 			return
 		}
 	}
@@ -40,10 +40,10 @@ func (o *Operator) Settle(ctx context.Context) {
 	o.log.Info("requests of the agent denied before it stops", "count", len(waiting))
 }
 
-func (o *Operator) deny(c *conn, p *prompt, then func(answer)) error {
+func (o *Operator) deny(ctx context.Context, c *conn, p *prompt, then func(answer)) error {
 	var params any = map[string]any{"id": p.id, "decision": "deny"}
 	if p.kind == question {
 		params = map[string]any{"id": p.id, "cancel": true}
 	}
-	return c.send(p.kind.resolve(), params, then)
+	return c.send(ctx, p.kind.resolve(), params, then)
 }
