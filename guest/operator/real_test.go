@@ -268,3 +268,26 @@ func (r *real) guarded(ctx context.Context) (func(context.Context, net.Conn) err
 	serve, err := r.dial(ctx)
 	return operator.Guard(hostile.Token, hostile.Token, serve), err
 }
+
+// A gateway that already drains, as when the machine stops, still takes the guest's denials, and then ends.
+func TestRealGatewaySettlesWhileItDrains(t *testing.T) {
+	r := newReal(t)
+	m := operateLooking(t, r.dial, time.Second)
+	m.dial = r.guarded
+	p := m.connected()
+	m.client().send("chat.send", `{"sessionKey":"agent:main:main","message":"RUN<echo settled>","idempotencyKey":"settled"}`)
+	p.until("exec.approval.requested")
+	_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGTERM)
+	time.Sleep(8 * time.Second) // the guest looks every 5 s
+	select {
+	case <-r.ended:
+		t.Skip("it did not wait for the approval")
+	default:
+	}
+	m.o.Settle(t.Context())
+	select {
+	case <-r.ended:
+	case <-time.After(time.Minute):
+		t.Error("it still drains after a minute")
+	}
+}

@@ -37,7 +37,7 @@ type AgentConfig struct {
 	Changed   func()          // called after Has changes; nil: no call
 	Logger    *slog.Logger
 
-	Settle func(context.Context) // called before a restart: with an open approval it takes minutes; nil: nothing
+	Settle func(context.Context) // called before a restart, and when the unit is being stopped: with an open approval both take minutes; nil: nothing
 
 	Dir     string  // "": Dir
 	Addr    string  // "": 127.0.0.1:18789
@@ -171,6 +171,9 @@ func (a *Agent) watch(ctx context.Context, changed <-chan struct{}, restarted bo
 		ok := ready(ctx, a.c.Addr)
 		if !ok {
 			restarted = false // the old one has ended, or is ending
+			if a.healthy.Load() {
+				a.ending(ctx)
+			}
 		}
 		ok = ok && !(restarted && time.Since(began) < stillOld)
 		a.healthy.Store(ok)
@@ -191,6 +194,17 @@ func (a *Agent) watch(ctx context.Context, changed <-chan struct{}, restarted bo
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// ending settles what the agent waits for if somebody else stops the unit, as systemd does when the machine stops: it runs
+// until the agent has ended.
+func (a *Agent) ending(ctx context.Context) {
+	if a.c.Settle == nil || a.c.Control(ctx, "is-active", "--quiet", agentUnit) == nil {
+		return // it is only slow
+	}
+	if ctx.Err() == nil { // else the guest alone stops, and what waits goes on waiting
+		a.c.Settle(ctx)
 	}
 }
 

@@ -83,6 +83,34 @@ func closed() chan struct{} {
 	return c
 }
 
+// A unit that systemd stops would drain for minutes with an open approval. One that is only slow keeps what waits.
+func TestAgentSettlesWhenTheMachineStops(t *testing.T) {
+	t.Parallel()
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	defer gateway.Close()
+	for name, inactive := range map[string]error{"slow": nil, "stopping": errors.New("exit status 3")} {
+		s, settled := newSystemd(), 0
+		s.fail = inactive
+		a := NewAgent(AgentConfig{
+			Logger: slog.New(slog.DiscardHandler), Dir: t.TempDir(), Home: t.TempDir(), Addr: strings.TrimPrefix(gateway.URL, "http://"),
+			Control: s.control, Settle: func(context.Context) { settled++ },
+		})
+		a.healthy.Store(true)
+		a.watch(t.Context(), closed(), false)
+		s.expect(t, "is-active --quiet cloudbot-openclaw.service")
+		if want := inactive != nil; settled > 0 != want {
+			t.Errorf("%s: got %d settlements, want some: %v", name, settled, want)
+		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		a.healthy.Store(true)
+		before := settled
+		if a.watch(ended, closed(), false); settled != before {
+			t.Errorf("%s: settled at the guest's own end, want what waits left alone", name)
+		}
+	}
+}
+
 func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	t.Parallel()
 	var ready atomic.Bool
