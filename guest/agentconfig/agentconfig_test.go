@@ -58,7 +58,7 @@ func keyed(names string) map[string]string {
 	return keys
 }
 
-// step is what happens to the file: somebody replaces a part of it, then we merge.
+// step is what happens to the file: the user replaces a part of it, then we merge.
 type step struct {
 	replace, by string // in the file's compact text; "": nothing
 	f           Facts

@@ -32,7 +32,7 @@ func settle(doc map[string]any, path string, want, last any) any {
 }
 
 // settleList adds our entries to the list at path, and takes those that we no longer want out again. An entry of ours
-// that somebody removed stays removed.
+// that the user removed stays removed.
 func settleList(doc map[string]any, path string, want, last []any) any {
 	parent, name, _ := reach(doc, path)
 	now, isList := parent[name].([]any)
@@ -69,7 +69,7 @@ func has(list []any, e any) bool {
 	return ok && slices.ContainsFunc(list, func(v any) bool { return v == any(s) })
 }
 
-// closeAdministration completes the denied tools wherever our client is an owner, even if somebody removed one: without
+// closeAdministration completes the denied tools wherever our client is an owner, even if the user removed one: without
 // them a chat could administer the gateway. If that is impossible, our client does not become an owner.
 func closeAdministration(doc, ours map[string]any) {
 	owners, _ := at(doc, ownerPath).([]any)

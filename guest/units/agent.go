@@ -197,7 +197,7 @@ func (a *Agent) watch(ctx context.Context, changed <-chan struct{}, restarted bo
 	}
 }
 
-// ending settles what the agent waits for if somebody else stops the unit, as systemd does when the machine stops: it runs
+// ending settles what the agent waits for if another program stops the unit, as systemd does when the machine stops: it runs
 // until the agent has ended.
 func (a *Agent) ending(ctx context.Context) {
 	if a.c.Settle == nil || a.c.Control(ctx, "is-active", "--quiet", agentUnit) == nil {

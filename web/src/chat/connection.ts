@@ -187,7 +187,7 @@ export class ChatConnection {
     this.#store.dispatch({ type: "answered", id: inquiry });
   }
 
-  /** dismiss removes a request that nobody can answer any more. */
+  /** dismiss removes a request that can no longer be answered. */
   dismiss(prompt: string): void {
     this.#store.dispatch({ type: "answered", id: prompt });
   }

@@ -125,7 +125,7 @@ function ApprovalCard({ approval: a, connection, open, onDone, children }: CardP
   );
 }
 
-/** Over replaces the buttons of a request that nobody can answer any more. */
+/** Over replaces the buttons of a request that can no longer be answered. */
 function Over({ words, onDismiss }: { words: string; onDismiss: () => void }) {
   return (
     <>
