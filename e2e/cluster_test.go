@@ -39,7 +39,9 @@ func TestClusterOfNATS(t *testing.T) {
 		c.Start(t, i)
 		c.Settle(t)
 	}
-	if last, _ := whole(); last.Epoch != 1 {
+	var last counts
+	await(t, time.Minute, "log and stream to be the same with all servers", func() (ok bool) { last, ok = whole(); return ok })
+	if last.Epoch != 1 {
 		t.Errorf("got epoch %d, want 1: %+v", last.Epoch, last)
 	}
 	u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")
