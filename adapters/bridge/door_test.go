@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -147,22 +146,28 @@ func TestHostileOperator(t *testing.T) {
 // Lines that no browser gets are limited, too.
 func TestHostileOperatorLines(t *testing.T) {
 	t.Parallel()
-	var sent atomic.Int64
+	const many = 5000 // in a second; the burst is 250, and the connection holds some
+	first, last := make(chan struct{}), make(chan struct{})
 	line := []byte(`{"event":"unknown","payload":"` + strings.Repeat("x", 1000) + `"}` + "\n")
 	c, _ := newOperated(t, "control", func(conn net.Conn) {
 		defer conn.Close()
-		for {
+		for n := 1; ; n++ {
 			if _, err := conn.Write(line); err != nil {
 				return
 			}
-			sent.Add(1)
+			switch n {
+			case 1:
+				close(first)
+			case many:
+				close(last)
+			}
 		}
 	})
 	_ = read(t, c)
-	time.Sleep(time.Second) // the burst, and what the connection holds
-	before := sent.Load()
-	time.Sleep(time.Second)
-	if n := sent.Load() - before; before == 0 || n > 3000 {
-		t.Errorf("read in a second: got %d lines after %d, want about 50", n, before)
+	<-first
+	select {
+	case <-last:
+		t.Errorf("got %d lines read within a second, want about 50 after the burst", many)
+	case <-time.After(time.Second):
 	}
 }
