@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -262,7 +261,7 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 		case <-moved:
 			return restart(errScreen)
 		case <-poll.C:
-			if !ready(stopping, port) {
+			if !Ready(stopping, net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) {
 				a.port.Store(0)
 				continue
 			}
@@ -299,19 +298,20 @@ func (a *Agent) settle(ctx context.Context) {
 	}
 }
 
-func ready(ctx context.Context, port int) bool {
+// Ready reports whether the OpenClaw gateway at the address accepts work. It waits at most 2 s.
+func Ready(ctx context.Context, addr string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/readyz", port), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
 	if err != nil {
 		return false
 	}
+	req.Close = true
 	res, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
 		return false
 	}
-	defer res.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 4096))
+	res.Body.Close()
 	return res.StatusCode == http.StatusOK
 }
 

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -168,7 +167,7 @@ func (a *Agent) watch(ctx context.Context, changed <-chan struct{}, restarted bo
 	defer tick.Stop()
 	began := time.Now()
 	for {
-		ok := ready(ctx, a.c.Addr)
+		ok := agent.Ready(ctx, a.c.Addr)
 		if !ok {
 			restarted = false // the old one has ended, or is ending
 			if a.healthy.Load() {
@@ -231,22 +230,6 @@ func heap(memory int64) int64 {
 		return 1536
 	}
 	return min(max(memory>>20*3/8, 768), 8192)
-}
-
-func ready(ctx context.Context, addr string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
-	if err != nil {
-		return false
-	}
-	req.Close = true
-	res, err := http.DefaultTransport.RoundTrip(req)
-	if err != nil {
-		return false
-	}
-	res.Body.Close()
-	return res.StatusCode == http.StatusOK
 }
 
 // soon returns a channel that closes after the steady interval.
