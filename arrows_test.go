@@ -33,12 +33,11 @@ func only(prefixes ...string) func(string) bool {
 
 // What is kept out of the rooms in the middle: the technologies the adapters are for.
 const (
-	echo  = "github.com/labstack"
-	aws   = "github.com/aws"
-	ec2   = "github.com/aws/aws-sdk-go-v2/service/ec2"
-	nats  = "github.com/nats-io"
-	pgx   = "github.com/jackc"
-	goose = "github.com/pressly/goose"
+	echo = "github.com/labstack"
+	aws  = "github.com/aws"
+	ec2  = "github.com/aws/aws-sdk-go-v2/service/ec2"
+	nats = "github.com/nats-io"
+	pgx  = "github.com/jackc"
 )
 
 // rooms is the table of ARCHITECTURE.md.
@@ -53,16 +52,16 @@ var rooms = []room{
 	{"eventstore/internal", []string{"eventstore"}, stdlib},
 	{"eventstore", []string{"eventstore/internal/check"}, stdlib},
 	{"commands/machines", []string{"domain"}, stdlib},
-	{"commands/provisioner", []string{"domain", "eventstore", "commands", "crash"}, except(echo, aws, nats, pgx, goose)},
-	{"commands/commandstest", []string{"domain", "eventstore", "commands"}, except(echo, aws, nats, pgx, goose)},
-	{"commands", []string{"domain", "eventstore", "commands/machines", "crash"}, except(echo, aws, nats, pgx, goose)},
+	{"commands/provisioner", []string{"domain", "eventstore", "commands", "crash"}, except(echo, aws, nats, pgx)},
+	{"commands/commandstest", []string{"domain", "eventstore", "commands"}, except(echo, aws, nats, pgx)},
+	{"commands", []string{"domain", "eventstore", "commands/machines", "crash"}, except(echo, aws, nats, pgx)},
 	{"projections", []string{"domain", "eventstore", "crash"}, only(pgx)},
-	{"migrations", nil, only(pgx, goose)},
+	{"migrations", nil, only(pgx)},
 	{"adapters/httpapi", []string{".", "crash", "fair", "internal", "domain", "eventstore", "commands", "projections", "migrations", "guest/wire", "web"}, except(aws)},
 	{"adapters/ec2", []string{".", "crash", "domain", "eventstore", "commands", "projections", "deploy", "guest/wire", "guest/bootstrap"}, except(echo)},
 	{"adapters/*", []string{".", "crash", "fair", "internal", "domain", "eventstore", "commands", "projections", "migrations", "deploy", "guest", "web"}, except(echo, ec2)},
-	{"guest", []string{"guest"}, except(echo, aws, nats, pgx, goose)},
-	{"cmd/cloudbot-guest", []string{".", "guest"}, except(echo, aws, nats, pgx, goose)},
+	{"guest", []string{"guest"}, except(echo, aws, nats, pgx)},
+	{"cmd/cloudbot-guest", []string{".", "guest"}, except(echo, aws, nats, pgx)},
 	{"cmd", []string{""}, except(echo, ec2)},
 	{"web", nil, stdlib},
 	{"crash", nil, stdlib},

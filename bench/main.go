@@ -4,7 +4,7 @@
 // waits until its caller can read it. It starts a private Postgres and prints Markdown.
 //
 //	go run ./bench              # everything
-//	go run ./bench append       # or replay, loss, launch, write
+//	go run ./bench append       # or replay, loss, launch, write, screen
 package main
 
 import (
@@ -68,12 +68,18 @@ func run(ctx context.Context) error {
 	printSetting()
 	wanted := flag.Args()
 	if len(wanted) == 0 {
-		wanted = []string{"append", "replay", "loss", "launch", "write"}
+		wanted = []string{"append", "replay", "loss", "launch", "write", "screen"}
 	}
 	for _, name := range wanted {
+		if name == "screen" {
+			if err := benchScreen(ctx); err != nil {
+				return fmt.Errorf("screen: %w", err)
+			}
+			continue
+		}
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("no measurement %q: append, replay, loss, launch or write", name)
+			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write or screen", name)
 		}
 		if err := inLab(ctx, func(l *lab) error { return part(ctx, l, o) }); err != nil {
 			return fmt.Errorf("%s: %w", name, err)

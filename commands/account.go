@@ -38,6 +38,8 @@ type Passwords interface {
 	Hash(ctx context.Context, password string) ([]byte, error)
 	// Compare takes as long for a nil hash as for a wrong password.
 	Compare(ctx context.Context, hash []byte, password string) (bool, error)
+	// Outdated reports whether the hash should be replaced once the password is known.
+	Outdated(hash []byte) bool
 }
 
 // Accounts are the commands about accounts and their sessions.
@@ -172,6 +174,7 @@ func (c *Accounts) seal(ctx context.Context, id, email string, hash []byte) (acc
 // credential is what a log-in is checked against.
 type credential struct {
 	hash      []byte // nil: there is no such account
+	sealed    []byte // the same
 	suspended bool
 }
 
@@ -200,7 +203,7 @@ func (c *Accounts) credential(ctx context.Context, id string) (credential, error
 		return credential{}, err
 	}
 	hash, err := c.passwordHash(ctx, id, s)
-	return credential{hash, s.Suspended}, err
+	return credential{hash, s.Password, s.Suspended}, err
 }
 
 // passwordHash returns an account's password hash, or nil if there is no account.

@@ -37,39 +37,80 @@ type StoredKey struct {
 
 // Store sets or replaces the key of a provider; with replace it refuses to set a first one.
 func (c *Keys) Store(ctx context.Context, o Origin, provider, key string, replace bool) (Outcome[StoredKey], error) {
-	if _, err := apikey.Find(provider); err != nil {
+	found, err := apikey.Named(provider)
+	if err != nil {
 		return Outcome[StoredKey]{}, err
 	}
+	if key, err = checkKey(key); err != nil {
+		return Outcome[StoredKey]{}, err
+	}
+	answer := StoredKey{Provider: found.ID, Last4: last4(key), UpdatedAt: c.Now()}
+	return once(ctx, c.Log, o, []any{"store key", found.ID, key, replace}, func(u *eventstore.Unit) (StoredKey, error) {
+		return answer, storeKey(ctx, u, c.Vault, o.Account, found.ID, key, replace)
+	})
+}
+
+// storeKey emits the event of a checked key. With replace it refuses to store a first one.
+func storeKey(ctx context.Context, u *eventstore.Unit, vault Vault, account, provider, key string, replace bool) error {
+	s, err := apikeys.Load(ctx, u, keyStream(account, provider))
+	if err != nil {
+		return err
+	}
+	return storeLoadedKey(ctx, u, vault, account, provider, key, s, replace)
+}
+
+// storeLoadedKey is storeKey for a stream that the unit has loaded.
+func storeLoadedKey(ctx context.Context, u *eventstore.Unit, vault Vault, account, provider, key string, s apikey.State, replace bool) error {
+	sealed, err := vault.Seal(ctx, account, keyLabel(provider, s.Version+1), []byte(key))
+	if err != nil {
+		return fmt.Errorf("seal key: %w", err)
+	}
+	_, err = apikeys.Execute(ctx, u, keyStream(account, provider), apikey.Store{
+		Account: account, Provider: provider, Version: s.Version + 1, Key: sealed, Last4: last4(key), MustExist: replace,
+	})
+	return err
+}
+
+// checkKey returns a key without the spaces around it, or ErrAPIKey.
+func checkKey(key string) (string, error) {
 	key = strings.TrimSpace(key)
 	if len(key) < MinAPIKey || len(key) > MaxAPIKey || strings.IndexFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
-		return Outcome[StoredKey]{}, ErrAPIKey
+		return "", ErrAPIKey
 	}
-	id := keyStream(o.Account, provider)
-	answer := StoredKey{Provider: provider, Last4: key[len(key)-4:], UpdatedAt: c.Now()}
-	return once(ctx, c.Log, o, []any{"store key", provider, key, replace}, func(u *eventstore.Unit) (StoredKey, error) {
-		s, err := apikeys.Load(ctx, u, id)
+	return key, nil
+}
+
+func last4(key string) string { return key[len(key)-4:] }
+
+// checkKeys returns checked keys by provider id. A refusal names the entry of the request in its field.
+func checkKeys(given map[string]string) (map[string]string, error) {
+	keys := make(map[string]string, len(given))
+	for name, key := range given {
+		entry := "api_keys." + clip(name, 40)
+		p, err := apikey.Named(name)
 		if err != nil {
-			return answer, err
+			return nil, &domain.Error{Kind: domain.Invalid, Code: apikey.ErrUnknownProvider.Code, Field: entry,
+				Msg: fmt.Sprintf("There is no provider %q; GET /api/user/api-keys lists them.", clip(name, 40))}
 		}
-		sealed, err := c.Vault.Seal(ctx, o.Account, keyLabel(provider, s.Version+1), []byte(key))
-		if err != nil {
-			return answer, fmt.Errorf("seal key: %w", err)
+		if _, twice := keys[p.ID]; twice {
+			return nil, &domain.Error{Kind: domain.Invalid, Code: "duplicate_provider", Field: entry,
+				Msg: fmt.Sprintf("api_keys has more than one key for %s; send only one.", p.ID)}
 		}
-		_, err = apikeys.Execute(ctx, u, id, apikey.Store{
-			Account: o.Account, Provider: provider, Version: s.Version + 1,
-			Key: sealed, Last4: answer.Last4, MustExist: replace,
-		})
-		return answer, err
-	})
+		if keys[p.ID], err = checkKey(key); err != nil {
+			return nil, &domain.Error{Kind: domain.Invalid, Code: ErrAPIKey.Code, Msg: ErrAPIKey.Msg, Field: entry}
+		}
+	}
+	return keys, nil
 }
 
 // Remove removes the key of a provider.
 func (c *Keys) Remove(ctx context.Context, o Origin, provider string) (Outcome[struct{}], error) {
-	if _, err := apikey.Find(provider); err != nil {
+	found, err := apikey.Named(provider)
+	if err != nil {
 		return Outcome[struct{}]{}, err
 	}
-	return once(ctx, c.Log, o, []string{"remove key", provider}, func(u *eventstore.Unit) (struct{}, error) {
-		_, err := apikeys.Execute(ctx, u, keyStream(o.Account, provider), apikey.Remove{Account: o.Account, Provider: provider})
+	return once(ctx, c.Log, o, []string{"remove key", found.ID}, func(u *eventstore.Unit) (struct{}, error) {
+		_, err := apikeys.Execute(ctx, u, keyStream(o.Account, found.ID), apikey.Remove{Account: o.Account, Provider: found.ID})
 		return struct{}{}, err
 	})
 }

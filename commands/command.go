@@ -23,6 +23,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/invite"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
+	"github.com/cloudbot-ai/control-plane/domain/restore"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
@@ -53,6 +54,9 @@ var (
 	}
 	audits = eventstore.Aggregate[audit.State, audit.Event, audit.Command]{
 		Codec: audit.Codec, Evolve: audit.Evolve, Decide: audit.Decide, Snapshot: true,
+	}
+	restores = eventstore.Aggregate[restore.State, restore.Event, restore.Command]{
+		Codec: restore.Codec, Evolve: restore.Evolve, Decide: restore.Decide,
 	}
 	fleets = eventstore.Aggregate[fleet.State, fleet.Event, fleet.Command]{
 		Codec: fleet.Codec, Evolve: fleet.Evolve, Decide: fleet.Decide, Snapshot: true,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,6 +110,15 @@ func (f *Fleet) add(ctx context.Context, u *eventstore.Unit, id string) error {
 		return ErrNotCounted
 	}
 	_, err := fleets.Execute(ctx, u, fleetID, fleet.Add{Instance: id, Limit: f.Limit})
+	return err
+}
+
+// adopt counts an instance whose machine exists already, whatever the limit is.
+func (f *Fleet) adopt(ctx context.Context, u *eventstore.Unit, id string) error {
+	if f == nil {
+		return nil
+	}
+	_, err := fleets.Execute(ctx, u, fleetID, fleet.Add{Instance: id, Limit: math.MaxInt})
 	return err
 }
 

@@ -101,14 +101,24 @@ func (c *Force) machines(ctx context.Context, done *Forced) error {
 		case m.Token != machines.ClientToken(m.Instance, m.Attempt):
 			done.Foreign = append(done.Foreign, m.ID)
 		default:
-			if err := c.Cloud.Terminate(ctx, m.ID); err != nil {
-				return fmt.Errorf("terminate machine %s: %w", m.ID, err)
-			}
 			done.Machines = append(done.Machines, m.ID)
 		}
 	}
-	for len(done.Machines) > 0 {
-		left, err := c.Cloud.Describe(ctx, done.Machines)
+	if err := c.takenOver(ctx, done); err != nil {
+		return err
+	}
+	return endMachines(ctx, c.Cloud, done.Machines, c.Every)
+}
+
+// endMachines terminates machines and waits until they are gone, checking every second or as often as told.
+func endMachines(ctx context.Context, cloud machines.Inventory, ids []string, every time.Duration) error {
+	for _, id := range ids {
+		if err := cloud.Terminate(ctx, id); err != nil {
+			return fmt.Errorf("terminate machine %s: %w", id, err)
+		}
+	}
+	for len(ids) > 0 {
+		left, err := cloud.Describe(ctx, ids)
 		if err != nil {
 			return fmt.Errorf("describe machines: %w", err)
 		}
@@ -121,11 +131,48 @@ func (c *Force) machines(ctx context.Context, done *Forced) error {
 		if alive == 0 {
 			break
 		}
-		if err := retry.Sleep(ctx, cmp.Or(c.Every, time.Second)); err != nil {
+		if err := retry.Sleep(ctx, cmp.Or(every, time.Second)); err != nil {
 			return fmt.Errorf("%d machines are still terminating; run this again: %w", alive, err)
 		}
 	}
 	return nil
+}
+
+// takenOver adds the machine that the instance was taken over with, which has no tags of ours. If the event that
+// names it cannot be read, the machine stays.
+func (c *Force) takenOver(ctx context.Context, done *Forced) error {
+	first, err := c.first(ctx, done.Instance)
+	took, ok := first.(instance.TakenOver)
+	switch {
+	case err != nil || !ok:
+		return err
+	case took.Region != c.Cloud.Region():
+		return fmt.Errorf("machine %s of instance %s is in %s, and this server is in %s; run this there", took.Machine, done.Instance, took.Region, c.Cloud.Region())
+	}
+	list, err := c.Cloud.Describe(ctx, []string{took.Machine})
+	if err != nil {
+		return fmt.Errorf("describe machine %s: %w", took.Machine, err)
+	}
+	for _, m := range list {
+		if m.Seen != instance.SeenGone {
+			done.Machines = append(done.Machines, m.ID)
+		}
+	}
+	return nil
+}
+
+// first returns the instance's first event, nil if it cannot be read.
+func (c *Force) first(ctx context.Context, id string) (instance.Event, error) {
+	for e, err := range c.Store.ReadStream(ctx, instances.Stream(id), 0) {
+		if err != nil || e.Damage != nil {
+			break
+		}
+		if ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data); err == nil {
+			return ev, nil
+		}
+		break
+	}
+	return nil, ctx.Err()
 }
 
 // owner returns the instance's account: from the read models, else from the first event, else that event's actor.
@@ -139,8 +186,11 @@ func (c *Force) owner(ctx context.Context, id string) (string, error) {
 			break // it is damaged
 		}
 		if ev, err := instance.Codec.Decode(e.Type, e.Schema, e.Data); err == nil {
-			if r, ok := ev.(instance.Requested); ok {
-				return r.Account, nil
+			switch ev := ev.(type) {
+			case instance.Requested:
+				return ev.Account, nil
+			case instance.TakenOver:
+				return ev.Account, nil
 			}
 		}
 		if e.Meta.Actor != System && e.Meta.Actor != Operator {

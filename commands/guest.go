@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -14,6 +15,10 @@ type Guests struct {
 	Tokens  machines.Enrolment
 	Audit   *Audit // records which machines receive keys; nil: not recorded
 }
+
+// ErrNotEnrolled refuses a guest whose key the log does not have, or has lost by a restore. The guest then enrols again,
+// with its own key.
+var ErrNotEnrolled = &domain.Error{Kind: domain.Unauthenticated, Code: "not_enrolled", Msg: "This machine has not enrolled."}
 
 // Enroll binds the public key of a machine's guest to the instance of its token. The same token with the same key is
 // accepted again; with another key it is refused.
@@ -38,10 +43,12 @@ func (c *Guests) Guest(ctx context.Context, id string) (publicKey []byte, accoun
 	switch {
 	case err != nil:
 		return nil, "", err
-	case !s.Exists() || s.PublicKey == nil:
+	case !s.Exists():
 		return nil, "", instance.ErrNotFound
 	case s.Final():
 		return nil, "", instance.ErrGone
+	case s.PublicKey == nil:
+		return nil, "", ErrNotEnrolled
 	}
 	return s.PublicKey, s.Account, nil
 }

@@ -34,8 +34,8 @@ func TestEnrol(t *testing.T) {
 	id, other := w.runningInstance(t, o), w.runningInstance(t, o)
 	key, key2 := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
 	token, _ := w.Tokens.Token(id, 1, "k1")
-	if _, _, err := w.Guests.Guest(t.Context(), id); !errors.Is(err, instance.ErrNotFound) {
-		t.Errorf("before enrolling: got %v, want error %v", err, instance.ErrNotFound)
+	if _, _, err := w.Guests.Guest(t.Context(), id); !errors.Is(err, commands.ErrNotEnrolled) {
+		t.Errorf("before enrolling: got %v, want error %v", err, commands.ErrNotEnrolled)
 	}
 	oldKey, _ := w.Tokens.Token(id, 1, "k0")
 	nextAttempt, _ := w.Tokens.Token(id, 2, "k1")

@@ -3,6 +3,8 @@ package commands
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -43,7 +45,20 @@ type Created struct {
 
 // Create requests a new desktop. An empty name or type means the default.
 func (c *Instances) Create(ctx context.Context, o Origin, name, machineType string) (Outcome[Created], error) {
-	asked := []string{"create", name, machineType}
+	return c.CreateWithKeys(ctx, o, name, machineType, nil)
+}
+
+// CreateWithKeys is Create that also stores API keys as the account's keys, by the names of their providers. Both happen
+// or neither.
+func (c *Instances) CreateWithKeys(ctx context.Context, o Origin, name, machineType string, given map[string]string) (Outcome[Created], error) {
+	asked := []any{"create", name, machineType}
+	if len(given) > 0 {
+		asked = append(asked, given) // JSON sorts it
+	}
+	keys, err := checkKeys(given)
+	if err != nil {
+		return Outcome[Created]{}, err
+	}
 	if name = strings.TrimSpace(name); name == "" {
 		name = "My desktop"
 	}
@@ -74,6 +89,11 @@ func (c *Instances) Create(ctx context.Context, o Origin, name, machineType stri
 		if err := c.Fleet.add(ctx, u, id); err != nil {
 			return answer, err
 		}
+		for _, provider := range slices.Sorted(maps.Keys(keys)) {
+			if err := storeKey(ctx, u, c.Vault, o.Account, provider, keys[provider], false); err != nil {
+				return answer, err
+			}
+		}
 		_, err := instances.Execute(ctx, u, id, instance.Request{
 			Account: o.Account, Name: sealed, Type: kind.ID, Region: c.Cloud.Region(),
 		})
@@ -88,7 +108,7 @@ func (c *Instances) machineType(id string) (machines.MachineType, error) {
 	}
 	var known []string
 	for _, t := range types {
-		if t.ID == id {
+		if t.Named(id) {
 			return t, nil
 		}
 		known = append(known, t.ID)
@@ -192,7 +212,12 @@ func (l Log) ExecuteInstance(ctx context.Context, id string, cmd instance.Comman
 
 // executeIf is ExecuteInstance if allowed returns nil for the state.
 func (l Log) executeIf(ctx context.Context, id string, cmd instance.Command, allowed func(instance.State) error) (eventstore.Result, error) {
-	return eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+	return l.executeFor(ctx, Origin{CorrelationID: id}, id, cmd, allowed)
+}
+
+// executeFor is executeIf with another sender than the system.
+func (l Log) executeFor(ctx context.Context, o Origin, id string, cmd instance.Command, allowed func(instance.State) error) (eventstore.Result, error) {
+	return eventstore.Run(ctx, l.Store, l.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		s, err := instances.Load(ctx, u, id)
 		if err != nil {
 			return nil, err

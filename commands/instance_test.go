@@ -67,6 +67,8 @@ func (w *world) name(t *testing.T, account, id string) string {
 		switch ev := ev.(type) {
 		case instance.Requested:
 			sealed = ev.Name
+		case instance.TakenOver:
+			sealed = ev.Name
 		case instance.Renamed:
 			sealed = ev.Name
 		}
@@ -384,10 +386,11 @@ func TestAnswersRoundTrip(t *testing.T) {
 func TestSummary(t *testing.T) {
 	t.Parallel()
 	for want, size := range map[string]machines.MachineType{
-		"One core, 0.5 GB: too little for the agent: OpenClaw needs 4 GB.":             {CPUs: 1, Memory: 512},
-		"Two cores, 4 GB: the minimum for OpenClaw, with little room for the browser.": {CPUs: 2, Memory: 4 << 10},
-		"Two cores, 8 GB: desktop, browser and agent with room to spare.":              {CPUs: 2, Memory: 8 << 10},
-		"64 cores, 256 GB: for heavy work, with many pages and programs open at once.": {CPUs: 64, Memory: 256 << 10},
+		"Too little for the agent: OpenClaw needs 4 GB.":              {Memory: 512},
+		"The minimum for OpenClaw, with little room for the browser.": {Memory: 4 << 10},
+		"Desktop, browser and agent with room to spare.":              {Memory: 8 << 10},
+		"For heavy work, with many pages and programs open at once.":  {Memory: 256 << 10},
+		"Runs here.": {Memory: 4 << 10, About: "Runs here."},
 	} {
 		if got := size.Summary(); got != want {
 			t.Errorf("%q, not %q", got, want)

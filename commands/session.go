@@ -53,24 +53,51 @@ func (c *Accounts) LogIn(ctx context.Context, o Origin, email, password, agent s
 		return Login{}, err
 	}
 	login.Position = res.Last
-	return login, c.confirm(ctx, o, login, found.hash)
+	if err := c.confirm(ctx, o, login, found.hash, password); err != nil {
+		return login, err
+	}
+	if c.Passwords.Outdated(found.hash) {
+		c.rehash(ctx, o, found.sealed, password)
+	}
+	return login, nil
 }
 
 // confirm ends the new session if the password has been changed, or the account suspended, since the comparison. The
 // change ended the sessions that existed then, but not this one.
-func (c *Accounts) confirm(ctx context.Context, o Origin, login Login, hash []byte) error {
+func (c *Accounts) confirm(ctx context.Context, o Origin, login Login, hash []byte, password string) error {
 	now, err := c.credential(ctx, login.Account)
 	refusal, why := error(ErrCredentials), session.PasswordChanged
+	same := bytes.Equal(now.hash, hash)
+	if err == nil && !same && c.Passwords.Outdated(hash) { // another log-in may have replaced the hash of the same password
+		same, err = c.Passwords.Compare(ctx, now.hash, password)
+	}
 	switch {
 	case err != nil:
 		refusal = nil // the error is not about the password
 	case now.suspended:
 		refusal, why = account.ErrSuspended, session.Suspended
-	case bytes.Equal(now.hash, hash):
+	case same:
 		return nil
 	}
 	_, ended := c.EndSession(ctx, o, login.Session, why)
 	return errors.Join(refusal, err, ended)
+}
+
+// rehash replaces the outdated hash of a password that was just compared with it. A failure has no effect on the log-in:
+// the next one tries again. A password whose length no new one may have keeps its hash.
+func (c *Accounts) rehash(ctx context.Context, o Origin, outdated []byte, password string) {
+	hash, err := c.Passwords.Hash(ctx, password)
+	if err != nil {
+		return
+	}
+	sealed, err := c.Vault.Seal(ctx, o.Account, passwordLabel, hash)
+	if err != nil {
+		return
+	}
+	_, _ = eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		_, err := accounts.Execute(ctx, u, o.Account, account.Rehash{Of: outdated, Password: sealed})
+		return nil, err
+	})
 }
 
 // AddressLabel returns what the sealed client address of a session is bound to, in addition to the account.

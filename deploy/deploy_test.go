@@ -95,7 +95,7 @@ func TestScriptsPassShellCheck(t *testing.T) {
 	if err != nil {
 		t.Skip("shellcheck is not installed")
 	}
-	if out, err := exec.CommandContext(t.Context(), path, "deploy-openclaw.sh").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), path, "deploy-openclaw.sh", "agent.sh").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -4,8 +4,10 @@
 # test screen). On other systems, or without the right to install, it prints what to install.
 # Usage: prerequisites.sh            prints nothing if nothing is missing
 #        prerequisites.sh browser    also the browser for the dashboard's tests
-#        prerequisites.sh test       also what the fault tests need: PgBouncer, and a PostgreSQL that
-#                                    production accepts, beside the installed one
+#        prerequisites.sh test       also what the fault tests need: PgBouncer, nginx, Caddy, a PostgreSQL
+#                                    that production accepts, beside the installed one, and the other VNC
+#                                    server that desktops may have (x11vnc and Xvfb, 13 MB)
+#        prerequisites.sh agent      also what the real agent works on a desktop with, and a browser
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -35,51 +37,91 @@ fetch_newer() {
   rm -rf "$dir"
 }
 
-need=() want=() browser=() test=()
+# A program of a browser that the agent can drive.
+have_browser() {
+  local name
+  for name in google-chrome google-chrome-stable chromium chromium-browser brave-browser microsoft-edge; do
+    have $name && return 0
+  done
+  return 1
+}
+
+need=() want=() browser=() test=() agent=()
 have_postgres || need+=(postgresql)
 # Existing Xvfb and x11vnc are enough, but their screen has a fixed size.
 have Xvnc || { have Xvfb && have x11vnc; } || want+=(tigervnc-standalone-server)
 have openbox || want+=(openbox)
 have xterm || want+=(xterm)
-have xsetroot || want+=(x11-xserver-utils)
+panel_lacks() { ! have tint2 && have apt-cache && apt-cache show tint2 >/dev/null 2>&1; } # not every release has it
+! panel_lacks || want+=(tint2)
 if [ "${1:-}" = browser ]; then
   have "${CHROMIUM:-chromium}" || browser+=(chromium)
   have Xvnc || browser+=(tigervnc-standalone-server) # the tests resize the screen
 fi
 if [ "${1:-}" = test ]; then
   have pgbouncer || [ -x /usr/sbin/pgbouncer ] || test+=(pgbouncer)
+  have x11vnc || test+=(x11vnc)
+  have Xvfb || test+=(xvfb)
+  have nginx || [ -x /usr/sbin/nginx ] || test+=(nginx-light)
+  have caddy || test+=(caddy)
   have_newer || fetch_newer || { echo "install PostgreSQL 16 or newer: the production tests need it" >&2; exit 1; }
 fi
-[ ${#need[@]} -eq 0 ] && [ ${#want[@]} -eq 0 ] && [ ${#browser[@]} -eq 0 ] && [ ${#test[@]} -eq 0 ] && exit 0
+if [ "${1:-}" = agent ]; then
+  need=()
+  while read -r package; do
+    dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q ' installed$' || agent+=("$package")
+  done < <(. "$(dirname "$0")/../guest/install/pinned" && printf '%s\n' $tools $libraries)
+  if have_browser; then :
+  elif grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null; then # its chromium is a snap, which desktops cannot run
+    echo "no browser for the agent: install google-chrome-stable from Google if it should have one"
+  else
+    agent+=(chromium)
+  fi
+fi
+[ ${#need[@]} -eq 0 ] && [ ${#want[@]} -eq 0 ] && [ ${#browser[@]} -eq 0 ] && [ ${#test[@]} -eq 0 ] && [ ${#agent[@]} -eq 0 ] && exit 0
 
-packages="${need[*]} ${want[*]} ${browser[*]} ${test[*]}"
+packages="${need[*]} ${want[*]} ${browser[*]} ${test[*]} ${agent[*]}"
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
   if have sudo && sudo -n true 2>/dev/null; then as_root=(sudo -n); else as_root=(false); fi
 fi
 
 if have apt-get && [ "${as_root[0]:-}" != false ]; then
-  echo "installing $packages"
+  echo "installing $(echo $packages)"
   # The package would start its own server; ours is private and starts on demand.
-  if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+  if [ ${#need[@]} -gt 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
     "${as_root[@]}" mkdir -p /etc/postgresql-common
     echo 'create_main_cluster = false' | "${as_root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
   fi
   log=$(mktemp)
   trap 'rm -f "$log"' EXIT
-  if { "${as_root[@]}" apt-get update && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+  if { "${as_root[@]}" apt-get update && { ! panel_lacks || packages="$packages tint2"; } && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
        apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1; then
-    # The tests start their own PgBouncer; the package's need not run.
-    if [ ${#test[@]} -gt 0 ] && [ -d /run/systemd/system ]; then "${as_root[@]}" systemctl disable --now pgbouncer >/dev/null 2>&1 || true; fi
+    # The tests start their own servers; the packages' need not run.
+    if [ -d /run/systemd/system ]; then
+      for service in "${test[@]}"; do
+        case $service in
+          pgbouncer | caddy) "${as_root[@]}" systemctl disable --now "$service" >/dev/null 2>&1 || true ;;
+          nginx-light) "${as_root[@]}" systemctl disable --now nginx >/dev/null 2>&1 || true ;;
+        esac
+      done
+    fi
     exit 0
   fi
   tail -n 5 "$log" >&2
 fi
 
+if [ "${want[*]}" = tint2 ]; then
+  echo "missing tint2: the desktop will have no panel" >&2
+  want=()
+fi
 [ ${#want[@]} -gt 0 ] && echo "missing ${want[*]}: the desktop will be a built-in test screen" >&2
 if [ ${#need[@]} -gt 0 ]; then
   echo "install PostgreSQL 15 or newer (Debian, Ubuntu: sudo apt-get install $packages), or set DATABASE_URL" >&2
   [ -n "${DATABASE_URL:-}" ] || exit 1
+fi
+if [ ${#agent[@]} -gt 0 ]; then
+  echo "missing for the agent: ${agent[*]}. Install them (Debian, Ubuntu: sudo apt-get install $packages): without them it works, but cannot use everything on the desktop" >&2
 fi
 if [ ${#browser[@]} -gt 0 ]; then
   echo "the dashboard's tests need ${browser[*]}: install it (or set CHROMIUM to the path of a Chrome)" >&2

@@ -111,7 +111,7 @@ func TestTurns(t *testing.T) {
 				t.Logf("/ready at last: %d %s", last.status, last.body)
 			}
 		}()
-		await(t, 40*time.Second, fmt.Sprintf("/ready to be %d with %q", status, want), func() bool {
+		await(t, 90*time.Second, fmt.Sprintf("/ready to be %d with %q", status, want), func() bool {
 			a, err := c.try("GET", "/ready", "")
 			last = a
 			return err == nil && a.status == status && strings.Contains(string(a.body), want) && (status != http.StatusOK || want != "" || a.field("degraded") == "")

@@ -41,27 +41,36 @@ type person struct {
 	account, session, instance, token string
 }
 
-// people writes n people into the log. No server has their data keys in its cache.
-func people(t *testing.T, databaseURL string, n int) []person {
+// openLog opens the log and the vault of a server whose secrets are secretsOf.
+func openLog(t *testing.T, databaseURL string) (store *postgres.Store, vault *secrets.Vault, closeLog func()) {
 	t.Helper()
 	pool, err := postgres.OpenPool(t.Context(), databaseURL, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer pool.Close()
-	store, err := postgres.Open(t.Context(), postgres.Config{Pool: pool})
+	store, err = postgres.Open(t.Context(), postgres.Config{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
 	ring, err := secrets.NewKeyring(encryptionKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	vault, err := secrets.OpenVault(t.Context(), secrets.VaultConfig{Pool: pool, Keyring: ring})
+	vault, err = secrets.OpenVault(t.Context(), secrets.VaultConfig{Pool: pool, Keyring: ring})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return store, vault, func() {
+		store.Close()
+		pool.Close()
+	}
+}
+
+// people writes n people into the log. No server has their data keys in its cache.
+func people(t *testing.T, databaseURL string, n int) []person {
+	t.Helper()
+	store, vault, closeLog := openLog(t, databaseURL)
+	defer closeLog()
 	tokens, err := secrets.NewTokens(secrets.TokensConfig{AccessKeys: secrets.SplitKeys(accessKey), RefreshKeys: secrets.SplitKeys(refreshKey)})
 	if err != nil {
 		t.Fatal(err)

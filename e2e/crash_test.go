@@ -35,7 +35,7 @@ func TestUnknownMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.start()
-	await(t, 40*time.Second, "the machine to be reported missing", func() bool {
+	await(t, 90*time.Second, "the machine to be reported missing", func() bool {
 		return slices.Contains(s.eventTypes("--aggregate", "instance", "--id", id), "instance.machine_missed")
 	})
 	s.stop()

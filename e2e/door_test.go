@@ -85,10 +85,13 @@ func TestHostileGuesses(t *testing.T) {
 	first := logIn("192.0.2.1", right)
 	device := fmt.Sprintf(`,"device_token":%q`, first.field("device_token"))
 	// A place among the ten guesses is free again after 30 s, so a slow machine sees a few guesses more.
-	began, guesses := time.Now(), 0
+	began, guesses := time.Now(), 0 // guesses that were not refused
 	guess := func() int {
-		guesses++
-		return logIn("198.51.100.7", `"email":"Ada@example.com ","password":"a wrong pass phrase"`).status
+		status := logIn("198.51.100.7", `"email":"Ada@example.com ","password":"a wrong pass phrase"`).status
+		if status != http.StatusTooManyRequests {
+			guesses++
+		}
+		return status
 	}
 	exhaust := func() {
 		t.Helper()
@@ -100,8 +103,8 @@ func TestHostileGuesses(t *testing.T) {
 	}
 	for range 5 {
 		exhaust()
-		if guesses <= 10 {
-			t.Fatalf("guess %d: got 429, want 10 guesses before", guesses)
+		if guesses < 10 {
+			t.Fatalf("got 429 after %d guesses, want it after 10 or more", guesses)
 		}
 		if a := logIn("203.0.113.9", right); a.status != http.StatusOK {
 			t.Fatalf("the owner, after guess %d: got %d, want 200: %s", guesses, a.status, a.body)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -14,27 +15,7 @@ import (
 // enrolment and tunnel are real.
 func TestOnEC2(t *testing.T) {
 	t.Parallel()
-	port, dir := freePort(t), t.TempDir()
-	cloud := exec.Command(filepath.Join(bin, "ec2test"), "-listen", "127.0.0.1:"+port, "-dir", dir,
-		"-boot", "300ms", "-guest", filepath.Join(bin, "cloudbot-guest"))
-	out := &lockedBuffer{}
-	cloud.Stdout, cloud.Stderr = out, out
-	if err := cloud.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cloud.Process.Signal(syscall.SIGTERM)
-		_ = cloud.Wait()
-		killIn(dir)
-		if t.Failed() {
-			t.Logf("output of the cloud:\n%s", out.tail(4000))
-		}
-	})
-	endpoint := "http://127.0.0.1:" + port
-	s := newServer(t, "LOCAL_DEV_MODE=false", "AWS_ENDPOINT_URL="+endpoint, "AWS_REGION=eu-central-1",
-		"AWS_ACCESS_KEY_ID=AKIATEST", "AWS_SECRET_ACCESS_KEY=secret", "UBUNTU_AMI_ID=ami-0123456789abcdef0",
-		"EC2_SUBNET_ID=subnet-a,subnet-b", "EC2_SECURITY_GROUP_ID=sg-1")
-	s.env = append(s.env, "CONTROL_PLANE_URL="+s.URL)
+	s, endpoint := newServerOnEC2(t)
 	s.start()
 	u := signUp(t, s.URL, "kathleen@example.com")
 	began := time.Now()
@@ -91,4 +72,47 @@ func TestOnEC2(t *testing.T) {
 	if out := s.cli("reconcile", "--dry-run"); out == "" {
 		t.Error("reconcile --dry-run: got no output, want a report")
 	}
+}
+
+// newServerOnEC2 starts ec2test and returns a server whose machines are there, and ec2test's URL.
+func newServerOnEC2(t *testing.T, env ...string) (s *server, endpoint string) {
+	t.Helper()
+	cloud := startEC2(t, bin)
+	s = newServer(t, append(cloud.settings(), env...)...)
+	s.env = append(s.env, "CONTROL_PLANE_URL="+s.URL)
+	return s, cloud.url
+}
+
+// startEC2 starts ec2test, whose machines run the guest of a folder of programs; "": none. env is the environment of both;
+// none: that of the test.
+func startEC2(t *testing.T, programs string, env ...string) smallEC2 {
+	t.Helper()
+	port, dir := freePort(t), t.TempDir()
+	args := []string{"-listen", "127.0.0.1:" + port, "-dir", dir, "-boot", "300ms"}
+	if programs != "" {
+		args = append(args, "-guest", filepath.Join(programs, "cloudbot-guest"))
+	}
+	cloud := exec.Command(filepath.Join(bin, "ec2test"), args...)
+	out := &lockedBuffer{}
+	cloud.Stdout, cloud.Stderr, cloud.Env = out, out, env
+	if err := cloud.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cloud.Process.Signal(syscall.SIGTERM)
+		_ = cloud.Wait()
+		killIn(dir)
+		if t.Failed() {
+			t.Logf("output of the cloud:\n%s", out.tail(4000))
+		}
+	})
+	await(t, 60*time.Second, "the cloud to listen", func() bool { return strings.Contains(out.tail(1000), "is ready") })
+	return smallEC2{"http://127.0.0.1:" + port}
+}
+
+// settings are those of a server whose machines are on it.
+func (c smallEC2) settings() []string {
+	return []string{"ENVIRONMENT=test", "LOCAL_DEV_MODE=false", "AWS_ENDPOINT_URL=" + c.url, "AWS_REGION=eu-central-1",
+		"AWS_ACCESS_KEY_ID=AKIATEST", "AWS_SECRET_ACCESS_KEY=secret", "UBUNTU_AMI_ID=ami-0123456789abcdef0",
+		"EC2_SUBNET_ID=subnet-a,subnet-b", "EC2_SECURITY_GROUP_ID=sg-1"}
 }

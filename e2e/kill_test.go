@@ -45,7 +45,7 @@ func TestKillAtEverySagaStep(t *testing.T) {
 		select {
 		case <-s.exit:
 			kills++
-		case <-time.After(30 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatalf("the server was not killed at %s", point)
 		}
 		s.start()

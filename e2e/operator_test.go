@@ -122,7 +122,7 @@ func TestOperator(t *testing.T) {
 	if a := c.must(403, "POST", "/api/auth/login", logIn); a.field("code") != "account_suspended" {
 		t.Errorf("log-in: got %s, want account_suspended", a.body)
 	}
-	await(t, 40*time.Second, "the desktop to stop", func() bool {
+	await(t, 90*time.Second, "the desktop to stop", func() bool {
 		s.asJSON(&list, "instances", "list")
 		return list.Instances[0].Status == "stopped"
 	})

@@ -3,6 +3,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -79,6 +80,7 @@ func build(packages ...string) error {
 // server is one control-plane process.
 type server struct {
 	t     testing.TB
+	bin   string // folder of its programs; "": bin
 	dir   string // DATA_DIR
 	port  string
 	env   []string
@@ -148,11 +150,11 @@ func (s *server) launch(extra ...string) {
 	s.t.Helper()
 	os.Remove(filepath.Join(s.dir, "running.json"))
 	s.out, s.exit = &lockedBuffer{}, make(chan struct{})
-	s.cmd = exec.Command(filepath.Join(bin, "cloudbot"), "serve")
+	s.cmd = exec.Command(filepath.Join(cmp.Or(s.bin, bin), "cloudbot"), "serve")
 	s.cmd.Dir = s.dir
 	s.cmd.Env = append(append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "DATA_DIR=" + s.dir, "PORT=" + s.port, "ADMIN_ADDR=127.0.0.1:0",
-		"ENVIRONMENT=test", "LOG_LEVEL=info",
+		"ENVIRONMENT=test", "LOG_LEVEL=info", "LOCAL_AGENT=stand-in",
 	}, s.env...), extra...)
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	if err := s.cmd.Start(); err != nil {
@@ -204,7 +206,7 @@ func (s *server) signal(sig syscall.Signal) {
 	_ = s.cmd.Process.Signal(sig)
 	select {
 	case <-s.exit:
-	case <-time.After(30 * time.Second):
+	case <-time.After(60 * time.Second):
 		_ = s.cmd.Process.Kill()
 		<-s.exit
 		s.t.Errorf("the server did not end within 30 s of %v", sig)
@@ -255,6 +257,8 @@ type client struct {
 	t      testing.TB
 	base   string
 	token  string
+	from   string       // its address behind the balancer; "": the connection's
+	via    *http.Client // nil: http.DefaultClient
 }
 
 // answer is an HTTP response with its whole body.
@@ -294,10 +298,13 @@ func (c *client) try(method, path, body string, header ...string) (answer, error
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
+	if c.from != "" {
+		req.Header.Set("X-Forwarded-For", c.from)
+	}
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := cmp.Or(c.via, http.DefaultClient).Do(req)
 	if err != nil {
 		return answer{}, err
 	}
@@ -325,13 +332,31 @@ func (c *client) must(status int, method, path, body string, header ...string) a
 	return a
 }
 
+// passPhrase is the password of each account that signUp creates.
+const passPhrase = "a long enough pass phrase"
+
 // signUp creates an account and returns its user, logged in.
 func signUp(t testing.TB, base, email string) *client {
 	t.Helper()
 	c := &client{t: t, base: base}
-	c.token = c.must(http.StatusCreated, "POST", "/api/auth/signup",
-		fmt.Sprintf(`{"email":%q,"password":"a long enough pass phrase"}`, email)).field("access_token")
+	c.signUp(email)
 	return c
+}
+
+// logIn returns the user of an account, and its refresh token.
+func logIn(t testing.TB, base, email, password string) (c *client, refresh string) {
+	t.Helper()
+	c = &client{t: t, base: base}
+	a := c.must(http.StatusOK, "POST", "/api/auth/login", fmt.Sprintf(`{"email":%q,"password":%q}`, email, password))
+	c.token = a.field("access_token")
+	return c, a.field("refresh_token")
+}
+
+// signUp creates an account and logs the client in.
+func (c *client) signUp(email string) {
+	c.t.Helper()
+	c.token = c.must(http.StatusCreated, "POST", "/api/auth/signup",
+		fmt.Sprintf(`{"email":%q,"password":%q}`, email, passPhrase)).field("access_token")
 }
 
 // awaitInstance polls the instance until a field has a value. The server may restart meanwhile.
@@ -343,7 +368,7 @@ func (c *client) awaitInstance(id, path, value string) {
 			c.t.Logf("the instance at last: %s", last.body)
 		}
 	}()
-	await(c.t, 40*time.Second, path+" "+value, func() bool {
+	await(c.t, 90*time.Second, path+" "+value, func() bool {
 		a, err := c.try("GET", "/api/instances/"+id, "")
 		if err == nil {
 			last = a

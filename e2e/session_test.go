@@ -63,7 +63,7 @@ func (c *client) stream(path, lastID string, within time.Duration) (lines *bufio
 	if lastID != "" {
 		req.Header.Set("Last-Event-ID", lastID)
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := cmp.Or(c.via, http.DefaultClient).Do(req)
 	if err != nil {
 		cancel()
 		return nil, nil, err
@@ -104,7 +104,7 @@ func (c *client) bridge(ctx context.Context, id, kind, path string) (*websocket.
 	}
 	conn, res, err := websocket.Dial(ctx, c.base+"/api/instances/"+id+"/"+path, &websocket.DialOptions{
 		Subprotocols: []string{"binary", "ticket." + a.field("ticket")},
-		HTTPHeader:   http.Header{"Origin": {cmp.Or(c.origin, c.base)}},
+		HTTPHeader:   http.Header{"Origin": {cmp.Or(c.origin, c.base)}}, HTTPClient: c.via,
 	})
 	if err != nil && res != nil {
 		text, _ := io.ReadAll(res.Body)
@@ -123,7 +123,7 @@ type shot struct {
 
 // screenshot looks at the desktop through the VNC bridge until it shows more than one colour, for at most 10 s.
 func (c *client) screenshot(id string) (shot, error) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 60*time.Second)
 	defer cancel()
 	ws, err := c.bridge(ctx, id, "vnc", "vnc")
 	if err != nil {
@@ -237,7 +237,7 @@ func rfbColours(conn io.ReadWriter, width, height int) (int, error) {
 
 // chat sends a message to the agent and returns its streamed answer and the number of parts it came in.
 func (c *client) chat(id, message string) (deltas int, text string, err error) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 90*time.Second)
 	defer cancel()
 	ws, err := c.bridge(ctx, id, "cloudbot", "cloudbot")
 	if err != nil {
@@ -268,7 +268,8 @@ func (c *client) chat(id, message string) (deltas int, text string, err error) {
 	if err != nil || hello.Payload.Type != "hello-ok" {
 		return 0, "", fmt.Errorf("hello: %+v %w", hello, err)
 	}
-	send := fmt.Sprintf(`{"type":"req","id":"s1","method":"chat.send","params":{"sessionKey":"main","message":%q,"idempotencyKey":"run-1"}}`, message)
+	run := fmt.Sprint("run-", time.Now().UnixNano())
+	send := fmt.Sprintf(`{"type":"req","id":"s1","method":"chat.send","params":{"sessionKey":"main","message":%q,"idempotencyKey":%q}}`, message, run)
 	if err := ws.Write(ctx, websocket.MessageText, []byte(send)); err != nil {
 		return 0, "", err
 	}
@@ -282,10 +283,10 @@ func (c *client) chat(id, message string) (deltas int, text string, err error) {
 			if started = f.OK; !started {
 				return 0, "", fmt.Errorf("chat.send refused: %+v", f)
 			}
-		case f.Event == "chat" && f.Payload.RunID == "run-1" && f.Payload.State == "delta":
+		case f.Event == "chat" && f.Payload.RunID == run && f.Payload.State == "delta":
 			deltas++
 			text += f.Payload.DeltaText
-		case f.Event == "chat" && f.Payload.RunID == "run-1" && f.Payload.State == "final":
+		case f.Event == "chat" && f.Payload.RunID == run && f.Payload.State == "final":
 			if !started {
 				return 0, "", fmt.Errorf("final before chat.send was answered")
 			}

@@ -34,6 +34,7 @@ type Config struct {
 	// With Install.
 	Apps        []string          `json:"apps,omitempty"`         // of browser, editor, office; none: all
 	Assets      map[string]string `json:"assets,omitempty"`       // sha256 of the control plane's assets; one not listed is checked against the sum published beside it
+	Sudo        string            `json:"sudo,omitempty"`         // of the machine's user: on (the default), off
 	OpenClawURL string            `json:"openclaw_url,omitempty"` // OpenClaw's package if the control plane has none, https; "": npm
 }
 
@@ -51,6 +52,7 @@ type Agent struct {
 	Kind    string `json:"kind,omitempty"`    // auto (the default), openclaw, stand-in
 	Command string `json:"command,omitempty"` // "": openclaw
 	Port    int    `json:"port,omitempty"`    // loopback port of OpenClaw; 0: a free one
+	PaceMS  int    `json:"pace_ms,omitempty"` // milliseconds between two steps of the stand-in, for tests; 0: as a person reads
 }
 
 // Load reads the file at path, applies change, and checks the result. The returned StateDir is absolute.
@@ -94,6 +96,8 @@ func (c Config) check() error {
 		return fmt.Errorf("desktop.kind %q: use auto, x11 or built-in", c.Desktop.Kind)
 	case !oneOf(c.Agent.Kind, "", agent.Auto, agent.OpenClaw, agent.StandIn):
 		return fmt.Errorf("agent.kind %q: use auto, openclaw or stand-in", c.Agent.Kind)
+	case !oneOf(c.Sudo, "", "on", "off"):
+		return fmt.Errorf("sudo %q: use on or off", c.Sudo)
 	}
 	return nil
 }

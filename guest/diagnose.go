@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/guest/x11"
 )
 
 // diagnostics serves the owner's diagnostic requests over the tunnel; every answer is redacted.
@@ -23,7 +24,7 @@ func (g *Guest) diagnostics(ctx context.Context) error {
 	})
 	mux.HandleFunc("GET "+wire.FollowPath, g.follow)
 	mux.HandleFunc("GET /check", func(w http.ResponseWriter, r *http.Request) { g.answer(w, g.check(r.Context())) })
-	mux.HandleFunc("GET /debug", func(w http.ResponseWriter, _ *http.Request) { g.answer(w, g.debug()) })
+	mux.HandleFunc("GET /debug", func(w http.ResponseWriter, r *http.Request) { g.answer(w, g.debug(r.Context())) })
 	mux.HandleFunc("GET /testapi", func(w http.ResponseWriter, r *http.Request) { g.answer(w, g.testAPI(r.Context())) })
 	server := &http.Server{
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
@@ -100,14 +101,40 @@ func version(ctx context.Context, path string, args []string) string {
 	cmd.Env, cmd.WaitDelay = []string{"PATH=/opt/cloudbot/bin:/usr/local/bin:/usr/bin:/bin"}, time.Second
 	out, _ := cmd.CombinedOutput()
 	for l := range strings.Lines(string(out)) {
-		if l = strings.TrimSpace(l); l != "" {
+		if l = strings.TrimSpace(l); l != "" && !strings.Contains(l, "-WARNING **") { // of a library
 			return l[:min(len(l), 120)]
 		}
 	}
 	return "unknown"
 }
 
-func (g *Guest) debug() map[string]any {
+// screenOf describes the desktop, with the size of its screen if its X server answers.
+func (g *Guest) screenOf(ctx context.Context) map[string]any {
+	about := map[string]any{"kind": g.desktop.About(), "healthy": g.desktop.Healthy()}
+	shown, ok := g.desktop.(interface {
+		Env() (map[string]string, <-chan struct{})
+	})
+	if !ok {
+		return about
+	}
+	env, _ := shown.Env()
+	if env["DISPLAY"] == "" {
+		return about
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	d, err := x11.Open(ctx, env)
+	if err != nil {
+		return about
+	}
+	defer d.Close()
+	if w, h, err := d.Size(); err == nil {
+		about["width"], about["height"] = w, h
+	}
+	return about
+}
+
+func (g *Guest) debug(ctx context.Context) map[string]any {
 	keys, _ := g.keys.Env()
 	names := make([]string, 0, len(keys))
 	for _, p := range g.probes {
@@ -122,7 +149,7 @@ func (g *Guest) debug() map[string]any {
 	report := map[string]any{
 		"instance": g.c.Instance, "boot": g.boot, "phase": g.phases.present(), "now": g.phases.detail(),
 		"guest_uptime_seconds": int64(time.Since(g.started).Seconds()),
-		"desktop":              map[string]any{"kind": g.desktop.About(), "healthy": g.desktop.Healthy()},
+		"desktop":              g.screenOf(ctx),
 		"agent":                map[string]any{"kind": g.agent.About(), "healthy": g.agent.Healthy()},
 		"tunnel":               tunnel, "health": g.health(), "keys": names,
 	}

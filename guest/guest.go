@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/guest/agent"
+	"github.com/cloudbot-ai/control-plane/guest/chats"
 	"github.com/cloudbot-ai/control-plane/guest/desktop"
 	"github.com/cloudbot-ai/control-plane/guest/install"
 	"github.com/cloudbot-ai/control-plane/guest/operator"
@@ -46,9 +47,10 @@ type Guest struct {
 	keys       *keyring
 	phases     *phases
 	shm        string
-	desktop    part
+	desktop    display
 	agent      worker
 	operator   *operator.Operator
+	chats      *chats.Keeper
 	planeToken string         // what the control plane has in place of the gateway's token
 	setup      *setup         // nil: nothing to install
 	http       *pipe.Listener // diagnostics
@@ -92,14 +94,34 @@ func New(c Config, version string, out io.Writer) (*Guest, error) {
 	if _, signature, ok := strings.Cut(c.OpenClawURL, "?"); ok {
 		g.redact.Know("openclaw_url", signature)
 	}
-	g.operator = operator.New(operator.Config{
-		Dial:  func(ctx context.Context) (func(context.Context, net.Conn) error, error) { return g.agent.Dial(ctx) },
-		Token: g.secret.GatewayToken, Logger: g.log,
-	})
 	if c.Install {
 		return g, g.prepareInstalled()
 	}
 	return g, g.prepare()
+}
+
+// operate prepares the operator; gate is nil if the agent's input cannot be held.
+func (g *Guest) operate(gate operator.Gate) {
+	g.operator = operator.New(operator.Config{
+		Dial:  func(ctx context.Context) (func(context.Context, net.Conn) error, error) { return g.agent.Dial(ctx) },
+		Token: g.secret.GatewayToken, Gate: gate, Logger: g.log, Changed: func(session string) { g.chats.Changed(session) },
+	})
+	g.chats = chats.New(chats.Config{Ask: g.operator.Ask, Logger: g.log})
+}
+
+// saveWithin is how long a stop waits for the control plane to keep the newest chats.
+const saveWithin = 2 * time.Second
+
+// settle prepares the agent's stop: it ends what waits for the user, then saves the chats.
+func (g *Guest) settle(ctx context.Context) {
+	g.operator.Settle(ctx)
+	g.saveChats(ctx)
+}
+
+func (g *Guest) saveChats(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, saveWithin)
+	defer cancel()
+	g.chats.Flush(ctx)
 }
 
 // runAgent runs the agent and the operator's connection to it. The operator ends last: it settles what the agent waits
@@ -148,18 +170,21 @@ func (g *Guest) prepare() error {
 		Geometry: g.c.Desktop.Geometry, Session: g.c.Desktop.Session,
 		Password: g.secret.VNCPassword, Home: home, Shm: g.shm, User: who, Env: env,
 		Title: "Instance " + g.c.Instance, Logger: g.log, Output: g.lines.Writer("desktop: "),
+		LongCopy: func(n int64) { g.operator.Copied(n) },
 	})
 	if err != nil {
 		return fmt.Errorf("desktop: %w", err)
 	}
 	g.desktop = d
 	var screen agent.Screen
+	var gate operator.Gate
 	if d.X11() {
-		screen = d
+		screen, gate = d, d
 	}
+	g.operate(gate)
 	g.agent, err = agent.New(agent.Config{
 		Kind: g.c.Agent.Kind, Command: g.c.Agent.Command, Port: g.c.Agent.Port, Token: g.secret.GatewayToken,
-		Home: home, User: who, Env: env, Keys: g.keys, Screen: screen, Changed: g.introduce, Settle: g.operator.Settle, Arrived: g.keys.arrived, Version: g.version, Logger: g.log, Output: g.lines.Writer("agent: "),
+		Home: home, User: who, Env: env, Keys: g.keys, Screen: screen, Changed: g.introduce, Settle: g.settle, Arrived: g.keys.arrived, Version: g.version, Pace: time.Duration(g.c.Agent.PaceMS) * time.Millisecond, Logger: g.log, Output: g.lines.Writer("agent: "),
 	})
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
@@ -187,8 +212,13 @@ func (g *Guest) Run(ctx context.Context) error {
 	if g.shm != "" {
 		defer os.RemoveAll(g.shm)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
+	stopping := ctx
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
+	defer context.AfterFunc(stopping, func() {
+		g.saveChats(ctx) // while the agent and the tunnel still run
+		cancel(nil)
+	})()
 	g.log.Info("guest started", "version", g.version, "instance", g.c.Instance, "boot", g.boot,
 		"desktop", g.desktop.About(), "agent", g.agent.About())
 	parts := []func(context.Context) error{g.desktop.Run, g.runAgent, g.tunnel, g.bootUp, g.diagnostics}

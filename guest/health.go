@@ -37,6 +37,7 @@ func figures(stateDir string) wire.Health {
 	var st syscall.Statfs_t
 	if syscall.Statfs(stateDir, &st) == nil {
 		h.DiskFree = int64(st.Bavail) * st.Bsize
+		h.DiskTotal = int64(st.Blocks-st.Bfree+st.Bavail) * st.Bsize // without what only root may use
 	}
 	return h
 }

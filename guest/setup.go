@@ -30,6 +30,12 @@ type part interface {
 	Addr() string
 }
 
+// display is the desktop's part.
+type display interface {
+	part
+	Viewers() (n int, changed <-chan struct{})
+}
+
 // worker is the agent's part.
 type worker interface {
 	part
@@ -54,23 +60,29 @@ func (g *Guest) prepareInstalled() error {
 	s := &setup{g: g, desktop: make(chan struct{}), agent: make(chan struct{})}
 	var err error
 	s.installer, err = install.New(install.Config{
-		ControlPlaneURL: g.c.ControlPlaneURL, OpenClawURL: g.c.OpenClawURL, Pins: g.c.Assets, Apps: g.c.Apps, NoAgent: standIn,
+		ControlPlaneURL: g.c.ControlPlaneURL, OpenClawURL: g.c.OpenClawURL, Pins: g.c.Assets, Apps: g.c.Apps, NoAgent: standIn, NoSudo: g.c.Sudo == "off",
 		Logger: g.log, Output: g.lines.Writer("install: "),
 	})
 	if err != nil {
 		return fmt.Errorf("read the installed versions: %w", err)
 	}
 	g.setup = s
-	g.desktop = units.NewDesktop(units.DesktopConfig{
+	d := units.NewDesktop(units.DesktopConfig{
 		Installed: s.desktop, Password: g.secret.VNCPassword, User: install.User, Logger: g.log,
+		LongCopy: func(n int64) { g.operator.Copied(n) },
 	})
+	g.desktop = d
+	g.operate(d)
 	if standIn {
-		g.agent, err = agent.New(agent.Config{Kind: agent.StandIn, Token: g.secret.GatewayToken, Keys: g.keys, Version: g.version, Logger: g.log})
+		g.agent, err = agent.New(agent.Config{
+			Kind: agent.StandIn, Token: g.secret.GatewayToken, Keys: g.keys, Home: install.Home, UserName: install.User, Screen: d,
+			Version: g.version, Logger: g.log,
+		})
 		return err
 	}
 	g.agent = units.NewAgent(units.AgentConfig{
-		Installed: s.agent, Token: g.secret.GatewayToken, Keys: g.keys, Arrived: g.keys.arrived, Settle: g.operator.Settle,
-		Memory: figures(g.c.StateDir).MemoryTotal, User: install.User, Home: install.Home, Changed: g.introduce, Logger: g.log,
+		Installed: s.agent, Token: g.secret.GatewayToken, Keys: g.keys, Arrived: g.keys.arrived, Settle: g.settle,
+		Memory: figures(g.c.StateDir).MemoryTotal, User: install.User, Home: install.Home, Sudo: g.c.Sudo != "off", Changed: g.introduce, Logger: g.log,
 	})
 	return nil
 }
@@ -104,7 +116,7 @@ func (s *setup) followUnits(ctx context.Context) error {
 	}
 	_ = proc.Run(ctx, proc.Child{
 		Path: path, Args: []string{"--follow", "--boot", "--lines=50", "--output=cat", "--quiet", "--unit=cloudbot-xvnc", "--unit=cloudbot-xfce",
-			"--unit=cloudbot-openclaw"},
+			"--unit=cloudbot-gate", "--unit=cloudbot-openclaw"},
 		Env: []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}, Dir: "/", Output: s.g.lines.Writer("unit: "),
 	}, nil)
 	return nil

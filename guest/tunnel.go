@@ -25,6 +25,9 @@ const (
 	longWait  = 30 * time.Second // after a refusal that a quick retry does not change
 )
 
+// stateEvery is the least time between two States: the agent can ask and withdraw in a loop.
+const stateEvery = 300 * time.Millisecond
+
 var errGoAway = errors.New("the control plane asked this guest to reconnect")
 
 // tunnel keeps a tunnel to the control plane open until ctx ends.
@@ -183,7 +186,23 @@ func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
 	}
 	health := time.NewTicker(wire.HealthEvery)
 	defer health.Stop()
+	var told wire.State
+	var pause <-chan time.Time // until the next State may be sent; nil: it may be sent
 	for {
+		var stirred, came <-chan struct{}
+		if pause == nil {
+			var s wire.State
+			s, stirred = g.operator.State()
+			if s.Viewers, came = g.desktop.Viewers(); s.Viewers == 1 {
+				s.Viewers = 0
+			}
+			if s != told {
+				if err := send(wire.Message{State: &s}); err != nil {
+					return err
+				}
+				told, pause, stirred, came = s, time.After(stateEvery), nil, nil
+			}
+		}
 		reached, changed := g.phases.after(said)
 		for _, p := range reached {
 			if err := send(wire.Message{Phase: &p}); err != nil {
@@ -202,6 +221,10 @@ func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		case <-stirred:
+		case <-came:
+		case <-pause:
+			pause = nil
 		case <-g.changed:
 			err = hello()
 		case <-health.C:
@@ -274,6 +297,8 @@ func (g *Guest) serve(ctx context.Context, stream *yamux.Stream) error {
 		}
 	case wire.Operator:
 		handle = g.operator.Serve
+	case wire.Chats:
+		handle = g.chats.Serve
 	case wire.HTTP:
 		handle = g.http.Hand
 	default:

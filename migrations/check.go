@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,6 +27,8 @@ type Database struct {
 	Server  string // version of PostgreSQL
 	Version int64  // of the schema; 0: no schema yet
 	Known   int64  // the newest version in this program; Version is above it after a newer program ran
+	Lowest  int64  // the oldest version that this program's queries work on
+	Oldest  int64  // the schema supports programs that know this version; 0: all
 	Pending int    // migrations that Up would apply
 }
 
@@ -41,6 +40,10 @@ const checkPatience = 20 * time.Second
 // sentence what is wrong and what to do. oldest is the oldest major version of PostgreSQL to accept; 0:
 // Oldest.
 func Check(ctx context.Context, databaseURL string, oldest int) (Database, error) {
+	return ours.check(ctx, databaseURL, oldest)
+}
+
+func (s set) check(ctx context.Context, databaseURL string, oldest int) (Database, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
 	var found Database
@@ -64,10 +67,13 @@ func Check(ctx context.Context, databaseURL string, oldest int) (Database, error
 			return found, err
 		}
 	}
-	if err := found.schema(ctx, conn); err != nil {
+	if err := s.schema(ctx, conn, &found); err != nil {
 		return found, err
 	}
-	if found.Pending > 0 {
+	switch {
+	case found.Oldest > found.Known:
+		return found, found.Fits()
+	case found.Pending > 0:
 		return found, mayMigrate(ctx, conn)
 	}
 	return found, nil
@@ -195,58 +201,6 @@ func writable(ctx context.Context, conn *pgx.Conn) error {
 }
 
 var errReadOnly = errors.New("the database is read-only: use the primary; if this is the primary, default_transaction_read_only is on for the database, the role or the server")
-
-// schema finds out which version the schema has. It accepts the schema of a newer program: during a deploy
-// both versions run on it, and after a rollback the older one must start.
-func (d *Database) schema(ctx context.Context, conn *pgx.Conn) error {
-	newest, known, err := embedded()
-	if err != nil {
-		return err
-	}
-	table, err := tableIn(ctx, conn)
-	if err != nil {
-		return err
-	}
-	applied := map[int64]bool{}
-	if table != "" {
-		rows, err := conn.Query(ctx, `SELECT version_id FROM `+table+` WHERE is_applied`, simple)
-		if err != nil {
-			return fmt.Errorf("read %s: %w", table, err)
-		}
-		versions, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-		if err != nil {
-			return fmt.Errorf("read %s: %w", table, err)
-		}
-		for _, v := range versions {
-			applied[v] = true
-			d.Version = max(d.Version, v)
-		}
-	}
-	d.Known = newest
-	for _, v := range known {
-		if !applied[v] {
-			d.Pending++
-		}
-	}
-	return nil
-}
-
-// embedded returns the versions of the files, and the newest of them.
-func embedded() (newest int64, all []int64, err error) {
-	names, err := fs.Glob(files, "*.sql")
-	if err != nil {
-		return 0, nil, err
-	}
-	for _, name := range names {
-		number, _, _ := strings.Cut(path.Base(name), "_")
-		v, err := strconv.ParseInt(number, 10, 64)
-		if err != nil {
-			return 0, nil, fmt.Errorf("migration %s: %w", name, err)
-		}
-		all, newest = append(all, v), max(newest, v)
-	}
-	return newest, all, nil
-}
 
 // mayMigrate tries what migrations do: create schemas, and change the existing ones, which only their owner
 // may.

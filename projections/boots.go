@@ -70,10 +70,13 @@ type PhaseTime struct {
 	Spread
 }
 
+// FewestBoots is how many boots a time is given for: fewer say little about the next one.
+const FewestBoots = 5
+
 // BootTimes says how long boots of a kind take.
 type BootTimes struct {
 	Samples int         // boots that were counted
-	Phases  []PhaseTime // in order, without those that no boot has reached; ready is the last
+	Phases  []PhaseTime // in order, without those that fewer than FewestBoots have reached; ready is the last
 }
 
 // latestBoots is how many boots of a kind BootTimes looks at.
@@ -104,7 +107,9 @@ func (r *Reader) BootTimes(ctx context.Context, machineType string) (map[string]
 	var p PhaseTime
 	_, err = pgx.ForEachRow(rows, []any{&kind, &p.Phase, &samples, &p.P50, &p.P95}, func() error {
 		t := times[kind]
-		t.Phases = append(t.Phases, p)
+		if samples >= FewestBoots {
+			t.Phases = append(t.Phases, p)
+		}
 		if p.Phase == instance.PhaseReady {
 			t.Samples = samples
 		}

@@ -51,6 +51,8 @@ func ownerOf(e eventstore.Event, ev any) string {
 	switch ev := ev.(type) {
 	case instance.Requested:
 		return ev.Account
+	case instance.TakenOver:
+		return ev.Account
 	case instance.Terminated:
 		return ev.Account // set if an operator terminated it: the first event may be unreadable
 	case session.Started:
@@ -86,7 +88,7 @@ type facts map[string]any
 func phrase(ev any) (string, facts) {
 	switch ev := ev.(type) {
 	case account.SignedUp:
-		return "You signed up.", facts{}
+		return either(ev.Imported, "The operator imported your account from the original control plane.", "You signed up."), facts{}
 	case account.PasswordChanged:
 		return "The password was changed.", facts{}
 	case account.Suspended:
@@ -121,6 +123,7 @@ var sessionEnds = map[session.Reason]string{
 	session.Revoked:         "revoked from the session list",
 	session.PasswordChanged: "the password was changed",
 	session.Suspended:       "the account was suspended",
+	session.Restored:        "the service was restored from a backup",
 	session.Reused:          "an old refresh token was used again, so someone else may have a copy",
 }
 
@@ -128,6 +131,8 @@ func phraseInstance(ev instance.Event) (string, facts) {
 	switch ev := ev.(type) {
 	case instance.Requested:
 		return "The desktop was requested.", facts{"instance_type": ev.Type, "region": ev.Region}
+	case instance.TakenOver:
+		return "The operator imported the desktop from the original control plane, without a guest.", facts{"region": ev.Region, "ec2_instance_id": ev.Machine}
 	case instance.Renamed:
 		return "It was renamed.", facts{}
 	case instance.LaunchAttempted:
@@ -154,6 +159,10 @@ func phraseInstance(ev instance.Event) (string, facts) {
 		return "The machine's address changed.", facts{"public_ip": ev.Address}
 	case instance.GuestEnrolled:
 		return "The machine proved its identity.", facts{}
+	case instance.EnrolmentEnded:
+		return "The service was restored from a backup; its operator must readmit the machine before you can use it.", facts{}
+	case instance.EnrolmentReopened:
+		return "The operator readmitted the machine.", facts{}
 	case instance.PhaseReached:
 		return phaseSentences[ev.Phase], facts{"phase": ev.Phase, "detail": ev.Detail}
 	case instance.VersionsReported:

@@ -43,7 +43,7 @@ func evolveInstance(row any, e eventstore.Event) (any, error) {
 		return nil, err
 	}
 	r, exists := row.(instanceRow)
-	_, opens := ev.(instance.Requested)
+	opens := openingEvent(ev)
 	switch {
 	case opens && exists:
 		return nil, errRequestedBefore
@@ -63,6 +63,14 @@ func evolveInstance(row any, e eventstore.Event) (any, error) {
 		return nil, errNotStorable
 	}
 	return r, nil
+}
+
+func openingEvent(e instance.Event) bool {
+	switch e.(type) {
+	case instance.Requested, instance.TakenOver:
+		return true
+	}
+	return false
 }
 
 // errNotStorable parks an event whose row Postgres would refuse. Without it, a later event of the same batch could
@@ -92,6 +100,8 @@ func (r *instanceRow) describe(before instance.State, e instance.Event) {
 	switch e := e.(type) {
 	case instance.Requested:
 		r.name = e.Name
+	case instance.TakenOver:
+		r.name, r.createdAt = e.Name, e.CreatedAt
 	case instance.Renamed:
 		r.name = e.Name
 	case instance.MachineLaunched, instance.CallAccepted, instance.MachineRunning, instance.StartRequested, instance.TerminationRequested:
@@ -116,7 +126,14 @@ func (r *instanceRow) describe(before instance.State, e instance.Event) {
 	case instance.Terminated:
 		r.reason = either(e.By == instance.ByOperator, "The operator of this server terminated the desktop.", "")
 	}
+	if r.reason == "" && r.state.Guestless() && !r.state.Final() {
+		r.reason = noGuest
+	}
 }
+
+// noGuest is the reason of an instance whose machine was taken over, while there is no other.
+const noGuest = "This desktop comes from the original control plane and has no guest, so it has no screen and no chat here. " +
+	"You can stop, start and terminate it. Create a new desktop to replace it."
 
 func either(condition bool, yes, no string) string {
 	if condition {
@@ -247,6 +264,15 @@ func (r *Reader) Instances(ctx context.Context, account string, p Page) (list []
 	return list, next, nil
 }
 
+// Held returns how many of the account's instances count against its quota: those that are not final.
+func (r *Reader) Held(ctx context.Context, account string) (held int, err error) {
+	err = r.Pool.QueryRow(ctx, `SELECT count(*) FROM read.instances WHERE account = $1 AND status NOT IN ('terminated', 'failed')`, account).Scan(&held)
+	if err != nil {
+		return 0, fmt.Errorf("count instances: %w", err)
+	}
+	return held, nil
+}
+
 // Instance returns one of the account's instances, or instance.ErrNotFound.
 func (r *Reader) Instance(ctx context.Context, account, id string) (Instance, error) {
 	rows, err := r.Pool.Query(ctx, `SELECT `+instanceColumns+` FROM read.instances WHERE account = $1 AND id = $2`, account, id)
@@ -310,62 +336,7 @@ func (r *Reader) Live(ctx context.Context) (ids []string, position int64, err er
 	return ids, position, nil
 }
 
-// Overview is an instance as an operator sees it.
-type Overview struct {
-	ID      string
-	Account string // "" if unknown: its first event is parked
-	Name    []byte // sealed
-	Status  instance.Status
-	Since   time.Time // since when it has this status
-	Machine string    // the cloud's id, "" for none
-	Reason  string
-	Parked  bool // some of its events are parked, so this may be out of date
-}
-
-// Overviews returns the instances of all accounts with an id above after, oldest first; with all, also the
-// terminated and failed ones.
-func (r *Reader) Overviews(ctx context.Context, after string, all bool, limit int) ([]Overview, error) {
-	rows, err := r.Pool.Query(ctx, `WITH set_aside AS (SELECT DISTINCT substr(stream, 10) AS id FROM read.parked WHERE stream LIKE 'instance/%')
-		SELECT coalesce(i.id, p.id), coalesce(i.account, ''), i.name, coalesce(i.status, ''),
-			coalesce((SELECT max(h.time) FROM read.history h WHERE h.subject = 'instance/' || i.id AND h.type = ANY ($4)), i.updated_at, now()),
-			coalesce(i.machine, ''), coalesce(i.reason, ''), p.id IS NOT NULL
-		FROM read.instances i FULL JOIN set_aside p ON p.id = i.id
-		WHERE coalesce(i.id, p.id) > $1 AND ($2 OR coalesce(i.status, '') NOT IN ('terminated', 'failed'))
-		ORDER BY 1 LIMIT $3`, after, all, limit, statusNames())
-	if err != nil {
-		return nil, fmt.Errorf("list all instances: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Overview])
-	if err != nil {
-		return nil, fmt.Errorf("list all instances: %w", err)
-	}
-	return list, nil
-}
-
-// statusNames are the wire names of the events that change an instance's status.
-func statusNames() (names []string) {
-	for _, e := range []instance.Event{
-		instance.Requested{}, instance.MachineRunning{}, instance.StopRequested{}, instance.MachineStopped{}, instance.StartRequested{},
-		instance.TerminationRequested{}, instance.LaunchAbandoned{}, instance.Terminated{}, instance.Failed{},
-	} {
-		names = append(names, instance.Codec.Name(e))
-	}
-	return names
-}
-
 // instanceStream is the name of an instance's stream, which is also its entries' subject in the history.
 func instanceStream(id string) string {
 	return eventstore.StreamID{Aggregate: instance.Codec.Aggregate(), ID: id}.String()
-}
-
-// Owner returns the account of an instance, "" if unknown.
-func (r *Reader) Owner(ctx context.Context, id string) (account string, err error) {
-	rows, err := r.Pool.Query(ctx, `SELECT account FROM read.instances WHERE id = $1`, id)
-	if err != nil {
-		return "", fmt.Errorf("find owner: %w", err)
-	}
-	if _, err = pgx.ForEachRow(rows, []any{&account}, func() error { return nil }); err != nil {
-		return "", fmt.Errorf("find owner: %w", err)
-	}
-	return account, nil
 }

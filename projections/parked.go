@@ -37,15 +37,30 @@ func Parked(ctx context.Context, db DB, projection string) (faulty []ParkedEvent
 	return faulty, len(list), nil
 }
 
+// maxRounds bounds how often one RetryParked looks for events that were parked meanwhile.
+const maxRounds = 5
+
 // RetryParked applies the parked events of p again, each stream in its order. A stream whose first event still
 // fails stays parked. It returns how many events were applied and how many are left.
 func RetryParked(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, p Projection) (applied, left int, err error) {
+	for more, round := true, 0; more && round < maxRounds; round++ {
+		var n int
+		if n, left, more, err = retryOnce(ctx, pool, store, p); err != nil {
+			return applied, left, fmt.Errorf("retry parked events of %s: %w", p.Name, err)
+		}
+		applied += n
+	}
+	return applied, left, nil
+}
+
+// retryOnce is one round of RetryParked. more reports whether events were parked while it read the others.
+func retryOnce(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, p Projection) (applied, left int, more bool, err error) {
 	events, err := parkedEvents(ctx, pool, store, p.Name)
 	if err != nil {
-		return 0, 0, fmt.Errorf("retry parked events of %s: %w", p.Name, err)
+		return 0, 0, false, err
 	}
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		applied, left = 0, 0
+		applied, left, more = 0, 0, false
 		// The checkpoint's lock keeps the live projector from parking more events meanwhile.
 		if _, err := tx.Exec(ctx, `SELECT 1 FROM read.checkpoints WHERE projection = $1 FOR UPDATE`, p.Name); err != nil {
 			return err
@@ -64,13 +79,14 @@ func RetryParked(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store
 		stuck := map[string]bool{}
 		for _, parked := range now {
 			e, known := events[parked.Position]
+			more = more || !known
 			if known && stuck[parked.Stream] && lastWord(e) {
 				if err := unpark(ctx, tx, p.Name, e.Stream); err != nil {
 					return err
 				}
 				delete(stuck, parked.Stream)
 			}
-			if stuck[parked.Stream] || !known { // an event that was parked since they were read waits for the next retry
+			if stuck[parked.Stream] || !known { // an event that was parked since they were read waits for the next round
 				stuck[parked.Stream] = true
 				left++
 				continue
@@ -91,10 +107,7 @@ func RetryParked(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store
 		}
 		return nil
 	})
-	if err != nil {
-		return 0, 0, fmt.Errorf("retry parked events of %s: %w", p.Name, err)
-	}
-	return applied, left, nil
+	return applied, left, more, err
 }
 
 // parkedEvents reads the parked events of a projection, by position. It runs before the transaction that

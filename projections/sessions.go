@@ -72,6 +72,16 @@ func (r *Reader) Sessions(ctx context.Context, account string) ([]Session, error
 	return list, nil
 }
 
+// OpenSessions returns the ids, in order, of sessions above after that have not ended and may still be valid.
+func (r *Reader) OpenSessions(ctx context.Context, after string, limit int) ([]string, error) {
+	rows, err := r.Pool.Query(ctx, `SELECT id FROM read.sessions WHERE ended = '' AND id > $1 AND started_at > $2 ORDER BY id LIMIT $3`,
+		after, time.Now().Add(-session.Lifetime-24*time.Hour), limit)
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
 // EndedSince returns the ids of the sessions of all accounts that ended after t. A server that starts must
 // refuse them, although their access tokens are still valid.
 func (r *Reader) EndedSince(ctx context.Context, t time.Time) ([]string, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/invite"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
+	"github.com/cloudbot-ai/control-plane/domain/restore"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
@@ -36,10 +37,11 @@ func (w *world) everything(acc, id string) {
 	} else if n == 0 {
 		w.append(encoded[account.Event](w, "account", acc, account.Codec.Encode, account.SignedUp{Email: []byte(canaryMail), Password: []byte(canaryHash), At: at})...)
 	}
-	w.append(encoded[account.Event](w, "account", acc, account.Codec.Encode, account.PasswordChanged{Password: []byte(canaryHash)}, account.Suspended{Reason: "Spam."}, account.Resumed{})...)
+	w.append(encoded[account.Event](w, "account", acc, account.Codec.Encode, account.PasswordChanged{Password: []byte(canaryHash)}, account.PasswordRehashed{Password: []byte(canaryHash)}, account.Suspended{Reason: "Spam."}, account.Resumed{})...)
 	w.append(encoded[claim.Event](w, "email", "mail-"+acc, claim.Codec.Encode, claim.Claimed{Account: acc})...)
 	w.append(encoded[quota.Event](w, "quota", acc, quota.Codec.Encode, quota.SlotTaken{Instance: id}, quota.SlotReleased{Instance: id})...)
 	w.append(encoded[fleet.Event](w, "fleet", "all-"+id, fleet.Codec.Encode, fleet.Counted{Count: 4}, fleet.Grown{Instance: id, Count: 5}, fleet.Shrunk{Instance: id, Count: 4})...)
+	w.append(encoded[restore.Event](w, "restore", "log-"+id, restore.Codec.Encode, restore.Finished{Epoch: 2, MadeAt: at, RestoredAt: at}, restore.MachineRemoved{Machine: "i-9"})...)
 	w.append(encoded[invite.Event](w, "invite", "used-"+id, invite.Codec.Encode, invite.Created{Address: canaryToken, At: at, ExpiresAt: at}, invite.Used{Account: acc})...)
 	w.append(encoded[invite.Event](w, "invite", "revoked-"+id, invite.Codec.Encode, invite.Created{At: at, ExpiresAt: at}, invite.Revoked{})...)
 	w.append(encoded[session.Event](w, "session", "live-"+id, session.Codec.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "browser", Address: seal(acc, addressLabel("live-"+id), "192.0.2.8")}, session.Refreshed{Leaf: second})...)
@@ -55,6 +57,7 @@ func (w *world) everything(acc, id string) {
 		instance.CallRefused{Call: instance.CallLaunch, Attempt: 1, Tries: 1, Verdict: instance.Another, Code: "NoCapacity", Reason: "No capacity.", RetryAt: at},
 		instance.LaunchAttempted{Attempt: 2, At: at, Spec: spec},
 		instance.MachineLaunched{Attempt: 2, Machine: "i-1", At: at},
+		instance.EnrolmentEnded{Attempt: 2}, instance.EnrolmentReopened{Attempt: 2, At: at},
 		instance.GuestEnrolled{Attempt: 2, PublicKey: []byte(canaryGuest)},
 		instance.MachineRunning{Address: "203.0.113.1", At: at},
 		instance.AddressChanged{Address: "203.0.113.2"},
@@ -66,6 +69,9 @@ func (w *world) everything(acc, id string) {
 		instance.StartRequested{At: at}, instance.CallAccepted{Call: instance.CallStart, At: at}, instance.MachineRunning{Address: "203.0.113.3", At: at},
 		instance.MachineMissed{At: at}, instance.MachineFound{},
 		instance.MachineStopped{Asked: false}, instance.TerminationRequested{At: at}, instance.MachineGone{Asked: true}, instance.Terminated{})...)
+	w.append(encoded[instance.Event](w, "instance", id+"-taken", instance.Codec.Encode,
+		instance.TakenOver{Account: acc, Name: seal(acc, label(id+"-taken"), "taken"), Region: "r", Machine: "i-9", Address: "203.0.113.9", At: at, CreatedAt: at},
+		instance.StopRequested{At: at}, instance.MachineStopped{Asked: true}, instance.StartRequested{At: at})...)
 	w.append(encoded[instance.Event](w, "instance", id+"-failed", instance.Codec.Encode,
 		instance.Requested{Account: acc, Name: seal(acc, label(id+"-failed"), "other"), Type: "t3.large", Region: "r"},
 		instance.LaunchAbandoned{Code: "c", Reason: "Nothing worked."}, instance.Failed{Code: "c", Reason: "Nothing worked."})...)
@@ -85,7 +91,11 @@ func life(t *rapid.T, acc, id string) (events []instance.Event) {
 		}
 		events = append(events, more...)
 	}
-	execute(instance.Request{Account: acc, Name: seal(acc, label(id), "name"), Type: "t", Region: "r"})
+	if rapid.IntRange(0, 4).Draw(t, "opened by") == 0 {
+		execute(instance.TakeOver{Account: acc, Name: seal(acc, label(id), "name"), Region: "r", Machine: "i-1", Address: "a", At: now, CreatedAt: now})
+	} else {
+		execute(instance.Request{Account: acc, Name: seal(acc, label(id), "name"), Type: "t", Region: "r"})
+	}
 	for range rapid.IntRange(0, 40).Draw(t, "commands") {
 		now = now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "seconds")) * time.Second)
 		attempt := s.Attempts

@@ -194,7 +194,7 @@ func (w *world) caughtUp() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 60*time.Second)
 	defer cancel()
 	if err := w.progress.Wait(ctx, head); err != nil {
 		w.t.Fatalf("got the projections at %d, want %d: %v", w.progress.Position(), head, err)

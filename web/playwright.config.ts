@@ -12,8 +12,8 @@ export default defineConfig({
   fullyParallel: false, // tests of a file share an account
   workers: 2,
   retries: 0, // a test that passes the second time has a fault, or found one
-  timeout: 180_000, // for a hang, not for a slow machine: the longest test takes a dozen screenshots
-  expect: { timeout: 10_000 },
+  timeout: 300_000, // for a hang, not for a slow machine: the longest test takes a dozen screenshots
+  expect: { timeout: 30_000 },
   reporter: [["list"]],
   use: {
     browserName: "chromium",

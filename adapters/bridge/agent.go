@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -72,6 +73,7 @@ var viewMethods = map[string]bool{
 	"health": true, "status": true, "models.list": true, "agents.list": true, "chat.history": true,
 	"sessions.list": true, "sessions.preview": true, "sessions.subscribe": true, "sessions.unsubscribe": true,
 	"sessions.messages.subscribe": true, "sessions.messages.unsubscribe": true,
+	"artifacts.download": true, // pictures, which chat.history leaves out
 }
 
 // toGateway checks and copies the browser's frames.
@@ -104,6 +106,8 @@ func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway 
 			return errCrowded
 		}
 		defer leave()
+		w.carrying.Store(true)
+		defer w.carrying.Store(false)
 		// Others need the place: a browser that stops sending is disconnected.
 		late := time.AfterFunc(b.c.LargeWithin, func() { w.end(errSlow) })
 		var arrived counter
@@ -129,15 +133,32 @@ func (b *Bridge) frameToGateway(ctx context.Context, buf *bytes.Buffer, gateway 
 	if gateway.door != nil && f.Type == "req" && wire.OperatorMethod(f.Method) {
 		return gateway.door.fromBrowser(w, f, fields["params"], b.c.WriteWithin)
 	}
-	wctx, cancel := context.WithTimeout(ctx, b.c.WriteWithin)
-	defer cancel()
-	if len(msg) > largeFrame {
-		defer b.watch(&gateway.line.sent, func() { w.end(errSlowMachine); cancel() })()
-	}
-	if err := gateway.Write(wctx, websocket.MessageText, msg); err != nil {
+	if b.toMachine(ctx, gateway, w, msg) != nil {
 		return errMachine
 	}
 	return nil
+}
+
+// toMachine writes a frame. It writes a large one in pieces: between them, answers to the gateway's pings pass.
+func (b *Bridge) toMachine(ctx context.Context, gateway agent, w *browser, msg []byte) error {
+	if len(msg) <= largeFrame {
+		ctx, cancel := context.WithTimeout(ctx, b.c.WriteWithin)
+		defer cancel()
+		return gateway.Write(ctx, websocket.MessageText, msg)
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.c.LargeWithin)
+	defer cancel()
+	defer b.watch(&gateway.line.sent, func() { w.end(errSlowMachine); cancel() })()
+	out, err := gateway.Writer(ctx, websocket.MessageText)
+	if err != nil {
+		return err
+	}
+	for piece := range slices.Chunk(msg, bigBuffer) {
+		if _, err := out.Write(piece); err != nil {
+			return err
+		}
+	}
+	return out.Close()
 }
 
 // refuseFrame answers a frame of the browser that is not forwarded.

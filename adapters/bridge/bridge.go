@@ -40,7 +40,7 @@ type Config struct {
 	PingEvery      time.Duration // between pings to the browser; 0: 20 s
 	PongWithin     time.Duration // for the browser to answer a ping; 0: 10 s
 	WriteWithin    time.Duration // for the browser to accept a frame; 0: 10 s. A slower one is disconnected
-	LargeWithin    time.Duration // for the browser to send the rest of a frame above 256 KiB; 0: 60 s
+	LargeWithin    time.Duration // for the rest of a frame above 256 KiB to arrive, and to reach the machine; 0: 7 min each, as 26 MiB take at 64 KiB/s
 	LargeLook      time.Duration // between two checks of the progress of such a frame; 0: 3 s
 	LargeWait      time.Duration // for such a frame to get a place; 0: 5 s. Less than PongWithin: meanwhile no pong is read
 	OpenWithin     time.Duration // to reach and unlock the machine; 0: 10 s
@@ -52,6 +52,7 @@ type Config struct {
 
 	RetryAfter time.Duration // the wait that browsers get when this server stops, plus or minus half; 0: 1 s
 	Spread     time.Duration // in which the sessions end, at random times; 0: all immediately
+	First      time.Duration // of Spread, in which machines move: only sessions end whose machine does; 0: none
 }
 
 // Close codes, as in the contract.
@@ -93,7 +94,7 @@ func New(c Config) *Bridge {
 	c.PingEvery = cmp.Or(c.PingEvery, 20*time.Second)
 	c.PongWithin = cmp.Or(c.PongWithin, 10*time.Second)
 	c.WriteWithin = cmp.Or(c.WriteWithin, 10*time.Second)
-	c.LargeWithin = cmp.Or(c.LargeWithin, time.Minute)
+	c.LargeWithin = cmp.Or(c.LargeWithin, 7*time.Minute)
 	c.LargeLook = cmp.Or(c.LargeLook, 3*time.Second)
 	c.LargeWait = cmp.Or(c.LargeWait, 5*time.Second)
 	c.OpenWithin = cmp.Or(c.OpenWithin, 10*time.Second)

@@ -84,6 +84,8 @@ func TestOperatorFrames(t *testing.T) {
 		{`{"type":"req","id":"1","method":"chat.abort","params":{"sessionKey":"main"}}`, `{"id":"1","method":"chat.abort","params":{"sessionKey":"main"}}`, `{"id":"1","ok":true,"payload":{"n":1},"type":"res"}`},
 		{`{"type":"req","id":"2","method":"exec.approval.resolve"}`, `{"id":"2","method":"exec.approval.resolve"}`, `{"error":{"code":"INVALID_REQUEST"},"id":"2","ok":false,"type":"res"}`},
 		{`{"type":"req","id":"3","method":"chat.send"}`, "", `{"type":"req","id":"3","method":"chat.send"}`},
+		{`{"type":"req","id":"6","method":"cloudbot.allowed.remove","params":{"id":"a"}}`, `{"id":"6","method":"cloudbot.allowed.remove","params":{"id":"a"}}`, `{"error":{"code":"INVALID_REQUEST"},"id":"6","ok":false,"type":"res"}`},
+		{`{"type":"req","id":"7","method":"exec.approvals.set"}`, "", `{"type":"req","id":"7","method":"exec.approvals.set"}`},
 		{`{"type":"req","id":"4","method":"config.set"}`, "", `{"type":"req","id":"4","method":"config.set"}`},
 		{`{"type":"req","id":"5","method":"question.resolve","params":"` + strings.Repeat("x", 70<<10) + `"}`, "", `{"error":{"code":"INVALID_REQUEST","message":"this request has no id, or is too long"},"id":"5","ok":false,"type":"res"}`},
 	} {
@@ -108,7 +110,7 @@ func TestViewOnlyHasNoOperator(t *testing.T) {
 	t.Parallel()
 	c, o := newOperated(t, "view", func(conn net.Conn) { conn.Close() })
 	read(t, c)
-	for _, method := range []string{"chat.abort", "exec.approval.resolve", "plugin.approval.resolve", "question.resolve", "exec.approval.list", "question.list"} {
+	for _, method := range []string{"chat.abort", "exec.approval.resolve", "plugin.approval.resolve", "question.resolve", "exec.approval.list", "question.list", wire.AllowedList, wire.AllowedRemove} {
 		if err := c.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"type":"req","id":"1","method":%q}`, method)); err != nil {
 			t.Fatal(err)
 		}

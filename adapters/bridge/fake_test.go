@@ -172,7 +172,7 @@ func (o *oneConn) Addr() net.Addr { return o.c.LocalAddr() }
 // closeOf reads until the connection is closed and returns the code and reason.
 func closeOf(t *testing.T, c *websocket.Conn) websocket.CloseError {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	for {
 		if _, _, err := c.Read(ctx); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -38,6 +39,15 @@ func (e *startingError) Error() string { return "the gateway is still starting" 
 func (b *Bridge) gateway(ctx context.Context, s access.BridgeSession) (agent, []byte, error) {
 	opening, cancel := context.WithTimeout(ctx, b.c.OpenWithin)
 	defer cancel()
+	a, hello, err := b.dialAgent(opening, s)
+	if cutOff(err) {
+		a, hello, err = b.dialAgent(opening, s)
+	}
+	return a, hello, err
+}
+
+// dialAgent connects to both services of the agent. They end together when the machine moves to another replica.
+func (b *Bridge) dialAgent(opening context.Context, s access.BridgeSession) (agent, []byte, error) {
 	door, err := b.door(opening, s)
 	if err != nil {
 		return agent{}, nil, err
@@ -74,8 +84,10 @@ func (b *Bridge) dialGateway(opening context.Context, s access.BridgeSession, do
 	switch {
 	case err != nil && greeting.spent():
 		err = errGreeting
-		fallthrough
-	case err != nil:
+	case err != nil && greeting.cut.Load(): // net/http hides that in errors of its own
+		err = fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err)
+	}
+	if err != nil {
 		conn.Close()
 		return agent{}, nil, err
 	}

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 )
@@ -21,6 +22,7 @@ type greeting struct {
 	sent atomic.Int64 // to the gateway
 	left atomic.Int64
 	done atomic.Bool
+	cut  atomic.Bool // the machine's side has ended
 }
 
 func (b *Bridge) greeting(c net.Conn) *greeting {
@@ -40,6 +42,9 @@ func (g *greeting) Read(p []byte) (int, error) {
 	}
 	n, err := g.Conn.Read(p[:min(int64(len(p)), left)])
 	g.left.Add(-int64(n))
+	if errors.Is(err, io.EOF) {
+		g.cut.Store(true)
+	}
 	g.b.greetingBytes.Add(int64(n))
 	return n, err
 }
@@ -47,6 +52,9 @@ func (g *greeting) Read(p []byte) (int, error) {
 func (g *greeting) Write(p []byte) (int, error) {
 	n, err := g.Conn.Write(p)
 	g.sent.Add(int64(n))
+	if err != nil {
+		g.cut.Store(true)
+	}
 	return n, err
 }
 

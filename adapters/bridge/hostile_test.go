@@ -268,3 +268,78 @@ func TestLargeFramesMustMove(t *testing.T) {
 		eventually(t, "the place given back", func() bool { return f.bridge.LargeFrames() == 0 })
 	})
 }
+
+// A browser may answer pings only after a large frame that it sends, and the gateway's own pings wait for no large frame.
+func TestLargeFramesAndPings(t *testing.T) {
+	t.Parallel()
+	t.Run("of the browser", func(t *testing.T) {
+		t.Parallel()
+		p := &pipes{serve: hostile.Gateway{After: echo}.Serve}
+		f := newFixture(t, bridge.Config{Opener: p, PingEvery: 20 * time.Millisecond, PongWithin: 2 * time.Second, LargeLook: time.Hour}, access.BridgeSession{Mode: "control"})
+		c, _ := f.dial(t, "/cloudbot")
+		if _, _, err := c.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w, err := c.Writer(t.Context(), websocket.MessageText)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frame := `{"type":"req","id":"1","method":"x","params":"` + strings.Repeat("x", 1<<20) + `"}`
+		if _, err := io.WriteString(w, frame[:512<<10]); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a place taken", func() bool { return f.bridge.LargeFrames() == 1 })
+		silent, _ := f.dial(t, "/other") // it answers no ping either
+		eventually(t, "the silent browser dropped", func() bool { return f.bridge.Len() == 1 })
+		silent.CloseNow()
+		if _, err := io.WriteString(w, frame[512<<10:]); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := c.Read(t.Context()); err != nil || string(got) != frame {
+			t.Errorf("after the pings: got %d bytes and %v, want the frame", len(got), err)
+		}
+	})
+	t.Run("of the gateway", func(t *testing.T) {
+		t.Parallel()
+		const size = 4 << 20
+		read := make(chan int, 1)
+		p := &pipes{serve: hostile.Gateway{After: func(ctx context.Context, c *websocket.Conn) {
+			_, r, err := c.Reader(ctx)
+			if err != nil {
+				return
+			}
+			pong := make(chan error, 1)
+			go func() { pong <- c.Ping(ctx) }()
+			piece := make([]byte, 4<<10)
+			for n := 0; ; {
+				select {
+				case err := <-pong:
+					if err == nil {
+						read <- n
+					}
+					pong = nil
+				default:
+				}
+				more, err := r.Read(piece)
+				if n += more; err != nil {
+					return
+				}
+			}
+		}}.Serve}
+		f := newFixture(t, bridge.Config{Opener: p}, access.BridgeSession{Mode: "control"})
+		c, _ := f.dial(t, "/cloudbot")
+		if err := c.Write(t.Context(), websocket.MessageText, []byte(`{"type":"req","id":"1","method":"x","params":"`+strings.Repeat("x", size)+`"}`)); err != nil {
+			t.Fatal(err)
+		}
+		closeOf(t, c) // the gateway leaves after the frame
+		select {
+		case n := <-read:
+			t.Logf("the pong came after %d KiB of %d", n>>10, size>>10)
+		default:
+			t.Error("the gateway's ping: got no answer before the end of the large frame, want one between its pieces")
+		}
+	})
+}

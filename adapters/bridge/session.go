@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -40,12 +41,13 @@ func (b *Bridge) restart() *ending {
 	return &ending{CloseRestart, fmt.Sprintf(`{"retry_ms":%d}`, wait.Milliseconds())}
 }
 
-// turn returns how long after the start of the shutdown a session ends: a random time for each.
+// turn returns how long after the start of the shutdown a session ends: a random time for each, after the machines of
+// this replica have moved. A session that came back earlier would be cut again when its machine moves.
 func (b *Bridge) turn() time.Duration {
-	if b.c.Spread <= 0 {
+	if b.c.Spread <= b.c.First {
 		return 0
 	}
-	return rand.N(b.c.Spread)
+	return b.c.First + rand.N(b.c.Spread-b.c.First)
 }
 
 // browser is the browser's leg. Its reads and writes do not use the session's context, which would cut the
@@ -57,6 +59,8 @@ type browser struct {
 	every time.Duration
 	mu    sync.Mutex // of watch: an agent session writes from three goroutines
 	busy  int
+
+	carrying atomic.Bool // a large frame is on its way, and Bridge.watch sees it move. Until it is over, no pong may be read
 }
 
 // write sends one message; a browser that does not accept it in time is disconnected.
@@ -107,7 +111,7 @@ func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer,
 			cancel(err)
 		})
 	}
-	stopPings := b.pings(ctx, ws, cancel)
+	stopPings := b.pings(ctx, w, cancel)
 
 	stop, turn := b.stop, (<-chan time.Time)(nil)
 	for ctx.Err() == nil {
@@ -128,6 +132,9 @@ func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer,
 	if !errors.As(context.Cause(ctx), &why) {
 		why = errLeft
 	}
+	if why == errMachine && closed(b.stop) { // the machine connects to another replica
+		why = b.restart()
+	}
 	if why != errStalled { // a browser that does not read would not read the close frame either
 		_ = ws.Close(why.code, why.reason)
 	}
@@ -139,7 +146,7 @@ func (b *Bridge) run(ctx context.Context, ws *websocket.Conn, machine io.Closer,
 }
 
 // pings sends the browser a ping at intervals. It needs no goroutine between them.
-func (b *Bridge) pings(ctx context.Context, ws *websocket.Conn, cancel context.CancelCauseFunc) (stop func()) {
+func (b *Bridge) pings(ctx context.Context, w *browser, cancel context.CancelCauseFunc) (stop func()) {
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	ended := false
@@ -156,7 +163,7 @@ func (b *Bridge) pings(ctx context.Context, ws *websocket.Conn, cancel context.C
 		defer running.Done()
 		pctx, done := context.WithTimeout(ctx, b.c.PongWithin)
 		defer done()
-		if err := ws.Ping(pctx); err != nil {
+		if !w.carrying.Load() && w.Ping(pctx) != nil && !w.carrying.Load() {
 			cancel(errStalled)
 			return
 		}

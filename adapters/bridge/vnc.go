@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/coder/websocket"
@@ -65,12 +67,27 @@ func (b *Bridge) ServeVNC(w http.ResponseWriter, r *http.Request, s access.Bridg
 func (b *Bridge) desktop(ctx context.Context, s access.BridgeSession) (net.Conn, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.c.OpenWithin)
 	defer cancel()
+	conn, screen, err := b.unlock(ctx, s)
+	if cutOff(err) {
+		conn, screen, err = b.unlock(ctx, s)
+	}
+	return conn, screen, err
+}
+
+// cutOff reports whether a handshake failed because the connection ended: perhaps the machine moved to another replica in
+// that moment, and answers there.
+func cutOff(err error) bool {
+	return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE},
+		func(end error) bool { return errors.Is(err, end) })
+}
+
+func (b *Bridge) unlock(ctx context.Context, s access.BridgeSession) (net.Conn, []byte, error) {
 	conn, secret, err := b.c.Opener.Open(ctx, s.Instance, wire.VNC)
 	if err != nil {
 		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	screen, err := unlock(conn, secret.VNCPassword)
+	screen, err := rfb.Unlock(conn, secret.VNCPassword)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -93,7 +110,7 @@ func (b *Bridge) greet(ctx context.Context, w *browser, in io.Reader, screen []b
 	}{
 		{[]byte(rfb.Version), 12, rfb.Version},
 		{[]byte{1, rfb.SecurityNone}, 1, "\x01"},
-		{[]byte{0, 0, 0, 0}, 1, ""}, // ClientInit; unlock has already requested a shared session
+		{[]byte{0, 0, 0, 0}, 1, ""}, // ClientInit; Unlock has already requested a shared session
 	} {
 		if err := w.write(websocket.MessageBinary, step.say); err != nil {
 			return errLeft

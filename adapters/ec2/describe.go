@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -63,7 +64,7 @@ func (c *Cloud) List(ctx context.Context) ([]machines.Tagged, error) {
 		}
 		attempt, _ := strconv.Atoi(tags[TagAttempt])
 		list = append(list, machines.Tagged{
-			Machine: machine(i), Instance: tags[TagInstance], Attempt: attempt, Token: aws.ToString(i.ClientToken), Launched: aws.ToTime(i.LaunchTime),
+			Machine: machine(i), Instance: tags[TagInstance], Attempt: attempt, Account: tags[TagAccount], Token: aws.ToString(i.ClientToken), Type: string(i.InstanceType),
 		})
 	})
 	return list, err
@@ -100,7 +101,7 @@ func filter(name string, values ...string) types.Filter {
 }
 
 func machine(i types.Instance) machines.Machine {
-	m := machines.Machine{ID: aws.ToString(i.InstanceId), Seen: instance.SeenPending}
+	m := machines.Machine{ID: aws.ToString(i.InstanceId), Seen: instance.SeenPending, Launched: made(i)}
 	if i.State == nil {
 		return m
 	}
@@ -115,6 +116,18 @@ func machine(i types.Instance) machines.Machine {
 		m.Seen, m.Reason = instance.SeenGone, because(i, endings)
 	}
 	return m
+}
+
+// made returns when a machine was made. EC2's launch time is that of the latest start; the first network interface is
+// attached once, when the machine is made.
+func made(i types.Instance) time.Time {
+	at := aws.ToTime(i.LaunchTime)
+	for _, n := range i.NetworkInterfaces {
+		if n.Attachment != nil && aws.ToInt32(n.Attachment.DeviceIndex) == 0 && n.Attachment.AttachTime != nil && n.Attachment.AttachTime.Before(at) {
+			at = *n.Attachment.AttachTime
+		}
+	}
+	return at
 }
 
 // because returns the sentence that says why a machine is in its state; "": a user or operator wanted it.

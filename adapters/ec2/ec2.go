@@ -69,6 +69,7 @@ const (
 	TagEnvironment = "cloudbot:environment"
 	TagInstance    = "cloudbot:instance"
 	TagAttempt     = "cloudbot:attempt"
+	TagAccount     = "cloudbot:account" // for operators: whose machine it is, if the log does not know it
 )
 
 // Cloud implements machines.Cloud and machines.Inventory. It launches nothing before Run or Settle has looked the

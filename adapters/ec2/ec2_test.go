@@ -56,7 +56,7 @@ func open(t *testing.T, srv *ec2test.Server, change func(*ec2.Config)) *ec2.Clou
 }
 
 func plan(n int) machines.LaunchPlan {
-	return machines.LaunchPlan{Instance: "01DESK", Attempt: n, Type: "t3.large", ClientToken: fmt.Sprint("01DESK-", n)}
+	return machines.LaunchPlan{Instance: "01DESK", Account: "01ACCOUNT", Attempt: n, Type: "t3.large", ClientToken: fmt.Sprint("01DESK-", n)}
 }
 
 func launch(t *testing.T, c *ec2.Cloud, p machines.LaunchPlan) (string, instance.Spec) {
@@ -80,7 +80,7 @@ func TestLaunchRequest(t *testing.T) {
 	id, s := launch(t, c, plan(1))
 	m := srv.Machines()[0]
 	l := m.Launch
-	want := map[string]string{"Name": "cloudbot-01DESK", ec2.TagEnvironment: environment, ec2.TagInstance: "01DESK", ec2.TagAttempt: "1"}
+	want := map[string]string{"Name": "cloudbot-01DESK", ec2.TagEnvironment: environment, ec2.TagInstance: "01DESK", ec2.TagAttempt: "1", ec2.TagAccount: "01ACCOUNT"}
 	for _, kind := range []string{"instance", "volume", "network-interface"} {
 		if !maps.Equal(l.Tags[kind], want) {
 			t.Errorf("%s is tagged %v, want %v", kind, l.Tags[kind], want)

@@ -51,6 +51,7 @@ func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
 			TagEnvironment: c.cfg.Environment,
 			TagInstance:    a.Instance,
 			TagAttempt:     strconv.Itoa(a.Attempt),
+			TagAccount:     a.Account,
 		},
 	}, nil
 }

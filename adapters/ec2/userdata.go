@@ -19,6 +19,7 @@ type UserData struct {
 	ControlPlaneURL string // where machines connect to
 	OpenClawURL     string // MOLTBOT_TARBALL_URL: OpenClaw's package where /assets/ has none; "": npm
 	OpenClawSHA256  string // MOLTBOT_TARBALL_SHA256: in hex, of the package at OpenClawURL
+	NoSudo          bool   // DESKTOP_SUDO=off: a machine's user cannot become root
 
 	// Downloads returns what /assets/ offers, without a call over the network. After ErrNoGuest of package
 	// bootstrap a launch is given up; after any other error it is retried. Nil: nothing is to be launched.
@@ -89,7 +90,7 @@ func (u UserData) Render(p machines.LaunchPlan) (string, error) {
 	case err != nil:
 		return "", err
 	}
-	params := bootstrap.Params{ControlPlaneURL: u.ControlPlaneURL, Instance: p.Instance, GuestSHA256: offered.GuestSHA256}
+	params := bootstrap.Params{ControlPlaneURL: u.ControlPlaneURL, Instance: p.Instance, GuestSHA256: offered.GuestSHA256, NoSudo: u.NoSudo}
 	if !offered.OpenClaw && u.OpenClawURL != "" {
 		// A pin is by name and would also hold for the package in /assets/, which may be another one: so a machine
 		// gets one or the other. A package in /assets/ is checked against the sum published beside it, not pinned:

@@ -34,7 +34,7 @@ func (s *Server) tokens(c echo.Context, status int, l commands.Login, device str
 
 func (s *Server) signUp(c echo.Context) error {
 	var email, password, code string
-	if err := readBody(c, field{name: "email", into: &email}, field{name: "password", into: &password}, field{"invite", &code, true}); err != nil {
+	if err := readBody(c, field{name: "email", into: &email}, field{name: "password", into: &password}, field{name: "invite", into: &code, optional: true}); err != nil {
 		return err
 	}
 	o, err := s.unsigned(c)
@@ -54,7 +54,7 @@ func (s *Server) signUp(c echo.Context) error {
 
 func (s *Server) logIn(c echo.Context) error {
 	var email, password, token string
-	if err := readBody(c, field{name: "email", into: &email}, field{name: "password", into: &password}, field{"device_token", &token, true}); err != nil {
+	if err := readBody(c, field{name: "email", into: &email}, field{name: "password", into: &password}, field{name: "device_token", into: &token, optional: true}); err != nil {
 		return err
 	}
 	o, err := s.unsigned(c)

@@ -30,6 +30,29 @@ func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	return addr
 }
 
+// addressed returns the request as if its proxy had sent the client's address as X-Forwarded-For, with RealIP. Some
+// platforms append addresses of their own to that header, which change from request to request.
+func (s *Server) addressed(r *http.Request) *http.Request {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if !s.cfg.RealIP || err != nil || !contains(s.cfg.TrustedProxies, peer.Addr().Unmap().WithZone("")) {
+		return r
+	}
+	r = r.Clone(r.Context())
+	r.Header.Del("X-Forwarded-For")
+	if client, err := parseHop(strings.Join(r.Header.Values("X-Real-Ip"), ",")); err == nil {
+		r.Header.Set("X-Forwarded-For", client.String())
+	}
+	return r
+}
+
+// header is the name of the header in which trusted proxies send the client's address.
+func (c Config) header() string {
+	if c.RealIP {
+		return "X-Real-IP"
+	}
+	return "X-Forwarded-For"
+}
+
 // parseHop parses an address as proxies write it: some add a port or brackets.
 func parseHop(text string) (netip.Addr, error) {
 	if withPort, err := netip.ParseAddrPort(text); err == nil {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -28,6 +29,11 @@ func TestBadInput(t *testing.T) {
 		"changePassword": {`{"current_password":"no","new_password":"` + canary + `"}`, `{"current_password":"` + canary + `","new_password":"1"}`},
 		"createInstance": {
 			`{"instance_type":"m5.24xlarge"}`, `{"name":"` + strings.Repeat("é", 65) + `"}`, `{"name":"a\u0007b"}`, `{"name":"a\u202eb"}`, `{"region":"mars"}`,
+			`{"api_keys":"` + canary + `"}`, `{"api_keys":["` + canary + `"]}`, `{"api_keys":{"openai":{"a":"` + canary + `"}}}`, `{"api_keys":{"openai":1}}`, `{"api_keys":{"openai":null}}`,
+			`{"api_keys":{"openai":"` + canary + `","openai":"` + canary + `"}}`, `{"api_keys":{"openai":"` + canary + `","OPENAI_API_KEY":"` + canary + `"}}`,
+			`{"api_keys":{"openai":"` + canary + `"`, `{"api_keys":{"openai":"short"}}`, `{"api_keys":{"openai":"` + canary + ` x"}}`, `{"api_keys":{"":"` + canary + `"}}`,
+			`{"api_keys":{"openai":"` + canary + `","ACME_API_KEY":"` + canary + `"}}`, `{"api_keys":{"` + strings.Repeat("y", 50) + canary + `":"1"}}`,
+			`{"api_keys":` + manyNames(maxTable+1) + `}`, `{"api_keys":` + strings.Repeat(`{"a":`, 10000),
 		},
 		"renameInstance": {`{"name":""}`, `{"name":"   "}`, `{"name":"` + strings.Repeat("x", 65) + `"}`, `{"name":"a\nb"}`},
 		"issueTicket":    {`{"kind":"ssh"}`, `{"kind":"vnc","mode":"root"}`, `{"kind":""}`},
@@ -45,6 +51,7 @@ func TestBadInput(t *testing.T) {
 		t.Run(op.id, func(t *testing.T) {
 			t.Parallel()
 			f := newFront(t, func(c *Config) {
+				c.Chats = fakeChats{savedText, c.Instances.Find}
 				c.Limits.LoginAccount, c.Limits.SignUpAccount, c.Limits.SignUpAddress, c.Limits.Password = Rate{Limit: -1}, Rate{Limit: -1}, Rate{Limit: -1}, Rate{Limit: -1}
 			})
 			ada := f.estate("ada@example.com")
@@ -178,13 +185,22 @@ func TestBadQueriesAreRefused(t *testing.T) {
 	}
 }
 
+// manyNames returns an object with n entries.
+func manyNames(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"n%d":"v"`, i)
+	}
+	return "{" + strings.TrimPrefix(b.String(), ",") + "}"
+}
+
 func FuzzParseBody(f *testing.F) {
-	for _, seed := range []string{`{}`, `{"a":"b"}`, `{"a":null}`, `{"a":"b"}{}`, `[`, `{"a":{"b":1}}`, `{"a":"b","a":"c"}`} {
+	for _, seed := range []string{`{}`, `{"a":"b"}`, `{"a":null}`, `{"a":"b"}{}`, `[`, `{"a":{"b":1}}`, `{"a":"b","a":"c"}`, `{"a":"b","t":{"x":"y"}}`, `{"a":"b","t":{"x":{}}}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var a, b string
-		err := parseBody(data, []field{{"a", &a, false}, {"b", &b, true}})
+		err := parseBody(data, []field{{name: "a", into: &a}, {name: "b", into: &b, optional: true}, {name: "t", optional: true, table: map[string]string{}}})
 		if err == nil && !strings.Contains(string(data), `"`) {
 			t.Errorf("%q: got no error, want one", data)
 		}

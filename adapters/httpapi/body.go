@@ -19,11 +19,16 @@ type field struct {
 	name     string
 	into     *string
 	optional bool // may be left out or null
+
+	table map[string]string // if set, the field is an object of strings, which are put here
 }
 
+// maxTable is how many strings an object in a body may have.
+const maxTable = 32
+
 // readBody reads a JSON object of strings that has only the given fields. Every request body of this API is
-// one: nesting, duplicates, numbers and names that differ in case are refused. Errors never repeat a value,
-// which may be a secret.
+// one: other nesting, duplicates, numbers and names that differ in case are refused. Errors never repeat a
+// value, which may be a secret.
 func readBody(c echo.Context, fields ...field) error {
 	r := c.Request()
 	if r.ContentLength == 0 && len(fields) == 0 {
@@ -72,19 +77,8 @@ func parseBody(data []byte, fields []field) error {
 			return invalid("duplicate_field", fmt.Sprintf("The field %q appears twice.", key))
 		}
 		seen = append(seen, key)
-		value, err := d.Token()
-		if err != nil {
-			return malformed(err)
-		}
-		switch value := value.(type) {
-		case string:
-			*fields[i].into = value
-		case nil:
-			if !fields[i].optional {
-				return invalid("wrong_type", fmt.Sprintf("The field %q must be a string.", key))
-			}
-		default:
-			return invalid("wrong_type", fmt.Sprintf("The field %q must be a string.", key))
+		if err := readValue(d, fields[i]); err != nil {
+			return err
 		}
 	}
 	if _, err := d.Token(); err != nil {
@@ -97,6 +91,56 @@ func parseBody(data []byte, fields []field) error {
 		if !f.optional && !slices.Contains(seen, f.name) {
 			return invalid("missing_field", fmt.Sprintf("The field %q is missing.", f.name))
 		}
+	}
+	return nil
+}
+
+func readValue(d *json.Decoder, f field) error {
+	value, err := d.Token()
+	if err != nil {
+		return malformed(err)
+	}
+	text, isText := value.(string)
+	switch {
+	case value == nil && f.optional:
+		return nil
+	case f.table != nil && value == json.Delim('{'):
+		return readTable(d, f)
+	case f.table != nil:
+		return invalid("wrong_type", fmt.Sprintf("The field %q must be an object of strings.", f.name))
+	case !isText:
+		return invalid("wrong_type", fmt.Sprintf("The field %q must be a string.", f.name))
+	}
+	*f.into = text
+	return nil
+}
+
+// readTable reads an object of strings whose brace was read.
+func readTable(d *json.Decoder, f field) error {
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return malformed(err)
+		}
+		key, _ := name.(string)
+		value, err := d.Token()
+		if err != nil {
+			return malformed(err)
+		}
+		text, isText := value.(string)
+		_, twice := f.table[key]
+		switch {
+		case twice:
+			return invalid("duplicate_field", fmt.Sprintf("The field %q appears twice in %q.", shorten(key), f.name))
+		case !isText:
+			return invalid("wrong_type", fmt.Sprintf("The field %q in %q must be a string.", shorten(key), f.name))
+		case len(f.table) == maxTable:
+			return invalid("too_many_fields", fmt.Sprintf("The field %q has more than %d entries.", f.name, maxTable))
+		}
+		f.table[key] = text
+	}
+	if _, err := d.Token(); err != nil {
+		return malformed(err)
 	}
 	return nil
 }

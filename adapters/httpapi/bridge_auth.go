@@ -37,6 +37,8 @@ func (s *Server) authorizeBridge(c echo.Context, kind, id string, program bool) 
 			return access.BridgeSession{}, invalid("invalid_mode", "The mode of a bridge must be control or view.")
 		}
 		return access.BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: mode, ExpiresAt: who.ExpiresAt}, nil
+	case ticket == "" && c.QueryParam("token") != "":
+		return access.BridgeSession{}, errTokenInURL // as the original's clients send it
 	case ticket == "" || program || len(ticket) > maxToken || s.cfg.Tickets == nil:
 		return access.BridgeSession{}, errSignIn
 	}

@@ -56,6 +56,9 @@ func (s *Server) reachable(ctx context.Context, account, id string) error {
 	}
 	switch i.Status {
 	case instance.Running:
+		if i.Guestless() {
+			return errNoGuest
+		}
 		return nil
 	case instance.Launching, instance.Starting:
 		return errStarting

@@ -18,7 +18,7 @@ import (
 // dial opens a WebSocket; res is the answer if it is refused.
 func (f *front) dial(t *testing.T, path string, protocols []string, header map[string]string) (*websocket.Conn, *http.Response) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	h := http.Header{}
 	for k, v := range header {
@@ -165,7 +165,7 @@ func TestOpenBridgesAreClosed(t *testing.T) {
 				t.Fatal("got no bridge, want one")
 			}
 			c.end(f, ada, id)
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 			defer cancel()
 			if _, _, err := conn.Read(ctx); websocket.CloseStatus(err) != c.want {
 				t.Errorf("closed with %v, want %d", err, c.want)

@@ -222,7 +222,7 @@ func TestHalfABodyHoldsUpNoStream(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(60 * time.Second))
 		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: example.com\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n{", path, ada.access); err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -41,10 +42,14 @@ type Config struct {
 	Tickets     Tickets
 	Bridges     Bridges
 	Diagnostics Diagnostics
+	Chats       Chats
 	// Silent reports whether a running instance's machine does not respond, and since when. nil: every machine responds.
 	Silent func(ctx context.Context, instanceID string) (since time.Time, silent bool, err error)
-	Web    http.Handler            // the dashboard; sees paths below /app as if they were below /
-	Mounts map[string]http.Handler // by prefix, such as "/guest/"; they get the full path, and neither deadline nor sign-in
+	// AgentState returns what an instance's agent needs from its user, from memory; the zero State if it needs nothing or
+	// that is not known. nil: never known.
+	AgentState func(instanceID string) wire.State
+	Web        http.Handler            // the dashboard; sees paths below /app as if they were below /
+	Mounts     map[string]http.Handler // by prefix, such as "/guest/"; they get the full path, and neither deadline nor sign-in
 
 	Limiter        Limiter              // shared by replicas; nil: this process counts alone
 	Audit          *commands.Audit      // records diagnostics that are read; nil: nothing is recorded
@@ -52,6 +57,7 @@ type Config struct {
 	PublicURL      string               // the front's own; its origin may always call. "": pages of the request's Host may
 	Origins        []string             // "https://app.example.com"; other sites that may call from browsers
 	TrustedProxies []netip.Prefix       // whose X-Forwarded-For is believed; none by default
+	RealIP         bool                 // these proxies send the client's address as X-Real-IP; their X-Forwarded-For is ignored
 	Readiness      *Readiness           // what /ready says; nil: always ready
 	Metrics        *prometheus.Registry // nil: a private one
 	Environment    string               // as /health says it; "": development

@@ -28,7 +28,7 @@ func (f *front) raw(t *testing.T, line string, header ...string) *http.Response 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(60 * time.Second))
 	_, err = io.WriteString(conn, line+" HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n"+strings.Join(append(header, ""), "\r\n")+"\r\n")
 	if err != nil {
 		t.Fatal(err)

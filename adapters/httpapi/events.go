@@ -157,7 +157,7 @@ func (s *Server) resumeAt(c echo.Context) (point, error) {
 // a reset and then all events. follow returns when the stream has to end.
 func (s *Server) follow(ctx context.Context, out *stream, account string, at point) {
 	pause := retry.Backoff{First: minPause, Max: maxPause}
-	touched, leave := s.listeners.listen(account)
+	changes, leave := s.listeners.listen(account)
 	defer leave()
 	for {
 		epoch, turned := s.cfg.Epoch.Now()
@@ -197,8 +197,8 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, at poi
 				if out.send(": still here\n\n") != nil {
 					return
 				}
-			case id := <-touched:
-				if out.event("", eventPresence, s.presence(id, at.position)) != nil {
+			case t := <-changes:
+				if out.event("", t.event, s.live(t, at.position)) != nil {
 					return
 				}
 			case <-rest:

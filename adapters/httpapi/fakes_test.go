@@ -14,6 +14,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -210,6 +211,8 @@ func (fakePasswords) Hash(_ context.Context, p string) ([]byte, error) {
 	return sum[:], nil
 }
 
+func (fakePasswords) Outdated([]byte) bool { return false }
+
 func (fakePasswords) Compare(_ context.Context, hash []byte, p string) (bool, error) {
 	sum := sha256.Sum256([]byte(p))
 	return hmac.Equal(hash, sum[:]), nil
@@ -226,4 +229,22 @@ func (fakeCloud) Types() []machines.MachineType {
 
 func (fakeCloud) Freeze(machines.LaunchPlan) (instance.Spec, error) {
 	return instance.Spec{}, errors.New("not here")
+}
+
+// fakeChats has the saved chats of instances, for the accounts that own them.
+type fakeChats struct {
+	text string // of every instance; "": none
+	find func(ctx context.Context, account, id string) (instance.State, error)
+}
+
+var savedAt = time.Date(2026, 11, 28, 14, 3, 0, 0, time.UTC)
+
+func (f fakeChats) Read(ctx context.Context, account, id string) ([]byte, time.Time, error) {
+	if _, err := f.find(ctx, account, id); err != nil {
+		return nil, time.Time{}, err
+	}
+	if f.text == "" {
+		return nil, time.Time{}, commands.ErrNoChats
+	}
+	return []byte(f.text), savedAt, nil
 }

@@ -13,7 +13,7 @@ import (
 // warnEvery is how often the log repeats the warning about an undeclared proxy.
 const warnEvery = time.Hour
 
-// forwardingHeaders are the headers in which proxies send a client's address. Only X-Forwarded-For is read.
+// forwardingHeaders are the headers in which proxies send a client's address. One of them is read: see Config.RealIP.
 var forwardingHeaders = []string{"X-Forwarded-For", "Forwarded", "X-Real-Ip"}
 
 // Undeclared counts requests through a proxy that Config.TrustedProxies does not list. All clients behind it
@@ -77,7 +77,7 @@ func (u *undeclared) read() Undeclared {
 func (s *Server) noticeProxies(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if peer, ok := undeclaredProxy(c.Request(), s.cfg.TrustedProxies); ok && s.undeclared.seenAt(peer, s.cfg.Now()) {
-			s.cfg.Logger.Warn("undeclared proxy: X-Forwarded-For ignored, all its clients share one address's limits; "+
+			s.cfg.Logger.Warn("undeclared proxy: "+s.cfg.header()+" ignored, all its clients share one address's limits; "+
 				"if the proxy is yours, add it to TRUSTED_PROXIES", "peer", peer.String())
 		}
 		return next(c)
@@ -109,7 +109,7 @@ func (s *Server) ofAddress(c echo.Context, err error) error {
 			s.cfg.Logger.Warn("address limit reached by all clients of one proxy; if the proxy is yours, add it to TRUSTED_PROXIES", "peer", peer.String())
 		}
 	} else if addr := clientAddr(c.Request(), s.cfg.TrustedProxies); contains(s.cfg.TrustedProxies, addr) && s.undeclared.silentAt(s.cfg.Now()) {
-		s.cfg.Logger.Warn("address limit reached by an address of TRUSTED_PROXIES; configure that proxy to send X-Forwarded-For", "peer", addr.String())
+		s.cfg.Logger.Warn("address limit reached by an address of TRUSTED_PROXIES; configure that proxy to send "+s.cfg.header(), "peer", addr.String())
 	}
 	return err
 }

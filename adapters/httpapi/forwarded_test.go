@@ -85,3 +85,30 @@ func TestADeclaredProxyThatIsSilentIsSaid(t *testing.T) {
 		t.Errorf("warnings: got %d, want 1: %s", n, f.log.String())
 	}
 }
+
+// Some platforms send the client's address only as X-Real-IP, and addresses of their own in X-Forwarded-For.
+func TestRealIP(t *testing.T) {
+	t.Parallel()
+	from := func(real string) call {
+		c := login("unknown@example.com", "wrong password")
+		c.header = map[string]string{"X-Real-IP": real, "X-Forwarded-For": "203.0.113.77, 198.51.100." + real[len(real)-1:]}
+		return c
+	}
+	f := newFront(t, func(c *Config) {
+		c.Limits.LoginAddress, c.RealIP = Rate{1, time.Minute}, true
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	f.want(401, from("203.0.113.1"))
+	f.want(429, from("203.0.113.1"))
+	f.want(401, from("203.0.113.2"))
+	f.want(401, from("6.6.6.6, 203.0.113.9")) // not an address: all such requests count as the proxy's
+	f.want(429, from("7.7.7.7, 203.0.113.8"))
+
+	if n := strings.Count(f.log.String(), "configure that proxy to send X-Real-IP"); n != 1 {
+		t.Errorf("warnings that name the header: got %d, want 1: %s", n, f.log.String())
+	}
+
+	open := newFront(t, func(c *Config) { c.Limits.LoginAddress, c.RealIP = Rate{1, time.Minute}, true })
+	open.want(401, from("203.0.113.1")) // a client that claims to be a proxy
+	open.want(429, from("203.0.113.2"))
+}

@@ -168,7 +168,7 @@ func (f *front) do(c call) answer {
 	default:
 		body, _ = json.Marshal(b)
 	}
-	ctx, cancel := context.WithTimeout(f.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(f.t.Context(), 60*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, c.method, f.url+c.path, bytes.NewReader(body))
 	if err != nil {
@@ -281,7 +281,7 @@ func (f *front) happen(id string, events ...instance.Event) {
 
 func (f *front) caughtUp() {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	if err := f.progress.Wait(ctx, f.head()); err != nil {
 		f.t.Fatal(err)

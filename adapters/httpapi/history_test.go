@@ -38,7 +38,7 @@ func TestAccountHistory(t *testing.T) {
 		}
 		return strings.Join(list, " "), page.Next
 	}
-	within, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	within, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	hints := f.store.Notifications(within)
 	for types, _ := read(""); !strings.Contains(types, "audit"); types, _ = read("") { // it is written in the background

@@ -98,7 +98,9 @@ func New(cfg Config) (*Server, error) {
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.echo.ServeHTTP(w, s.addressed(r))
+}
 
 // Sessions holds the ended sessions and the suspended accounts. The caller passes it session.ended,
 // account.suspended and account.resumed from the log, so that events of other replicas and tools count here.

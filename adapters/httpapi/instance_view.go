@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -32,6 +34,33 @@ type instanceView struct {
 	CreatedAt    time.Time         `json:"created_at"`
 	UpdatedAt    time.Time         `json:"updated_at"`
 	Versions     map[string]string `json:"versions"`
+	AgentState   *agentState       `json:"agent_state"`
+}
+
+// agentState is what an agent needs from its user, what it does, and who sees the screen.
+type agentState struct {
+	Approvals int        `json:"approvals"`
+	Questions int        `json:"questions"`
+	Until     *time.Time `json:"until"`
+	Held      bool       `json:"held"`
+	Runs      int        `json:"runs"`
+	Viewers   int        `json:"viewers"`
+}
+
+// stateOf returns null for the zero State: the agent needs and does nothing and at most one viewer is there, or that is not known.
+func (s *Server) stateOf(instanceID string) *agentState {
+	if s.cfg.AgentState == nil {
+		return nil
+	}
+	now := s.cfg.AgentState(instanceID)
+	if now == (wire.State{}) {
+		return nil
+	}
+	v := &agentState{Approvals: now.Approvals, Questions: now.Questions, Held: now.Held, Runs: now.Runs, Viewers: now.Viewers}
+	if !now.Until.IsZero() {
+		v.Until = &now.Until
+	}
+	return v
 }
 
 // Ports on the machine's loopback. Only the bridges reach them, never a client from outside.
@@ -40,9 +69,19 @@ const (
 	agentPort = 18789
 )
 
+// localAddress is the public_ip of a running local desktop, which has no other address. The original's clients show
+// only desktops that have one.
+const localAddress = "127.0.0.1"
+
 func view(i projections.Instance) instanceView {
 	if i.Versions == nil {
 		i.Versions = map[string]string{}
+	}
+	if i.Region == machines.Local {
+		i.Type = machines.Local // older local desktops have the name of an EC2 type, which says nothing about them
+		if i.Status == instance.Running {
+			i.Address = localAddress
+		}
 	}
 	return instanceView{
 		ID: i.ID, Name: i.Name, Status: i.Status,
@@ -66,6 +105,7 @@ func (s *Server) show(ctx context.Context, list ...projections.Instance) []insta
 	views := make([]instanceView, len(list))
 	for n, i := range list {
 		v := view(i)
+		v.AgentState = s.stateOf(i.ID)
 		if ask && v.Ready {
 			since, silent, err := s.cfg.Silent(ctx, i.ID)
 			if ask = err == nil; silent && ask {

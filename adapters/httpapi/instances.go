@@ -37,16 +37,29 @@ func (s *Server) listInstances(c echo.Context, who access.Claims) error {
 	if err != nil {
 		return err
 	}
+	held, err := s.cfg.Queries.Held(c.Request().Context(), who.Account)
+	if err != nil {
+		return err
+	}
 	views := s.show(c.Request().Context(), list...)
 	return c.JSON(http.StatusOK, struct {
 		Instances []instanceView `json:"instances"`
 		Next      *string        `json:"next_cursor"`
-	}{views, cursor("instances", next)})
+		Quota     quotaView      `json:"quota"`
+	}{views, cursor("instances", next), quotaView{held, s.cfg.Instances.Limit}})
+}
+
+// quotaView is how many instances an account has, and how many it may have at a time.
+type quotaView struct {
+	Held  int `json:"held"`
+	Limit int `json:"limit"`
 }
 
 func (s *Server) createInstance(c echo.Context, who access.Claims) error {
 	var name, machineType string
-	if err := readBody(c, field{"name", &name, true}, field{"instance_type", &machineType, true}); err != nil {
+	keys := map[string]string{}
+	if err := readBody(c, field{name: "name", into: &name, optional: true}, field{name: "instance_type", into: &machineType, optional: true},
+		field{name: "api_keys", optional: true, table: keys}); err != nil {
 		return err
 	}
 	o, err := s.origin(c, who)
@@ -56,7 +69,7 @@ func (s *Server) createInstance(c echo.Context, who access.Claims) error {
 	if err := s.throttleHere(s.cfg.Limits.Create, "create:"+who.Account); err != nil {
 		return err
 	}
-	out, err := s.cfg.Instances.Create(c.Request().Context(), o, name, machineType)
+	out, err := s.cfg.Instances.CreateWithKeys(c.Request().Context(), o, name, machineType, keys)
 	if err != nil {
 		return err
 	}

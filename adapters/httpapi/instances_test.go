@@ -9,7 +9,20 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/projections"
 )
+
+// A desktop on the server's own computer has no size of EC2, not even one that was requested with such a name.
+func TestLocalInstanceHasNoSize(t *testing.T) {
+	t.Parallel()
+	v := view(projections.Instance{Type: "t3.large", Region: "local"})
+	if v.Type != "local" {
+		t.Errorf("got %q, want local", v.Type)
+	}
+	if v := view(projections.Instance{Type: "t3.large", Region: "eu-central-1"}); v.Type != "t3.large" {
+		t.Errorf("on EC2: got %q, want t3.large", v.Type)
+	}
+}
 
 func TestInstanceLife(t *testing.T) {
 	t.Parallel()

@@ -92,7 +92,7 @@ func (s *Server) removeKey(c echo.Context, who access.Claims) error {
 
 // pathProvider reads the provider in a path; an unknown one is not found.
 func pathProvider(c echo.Context) (string, error) {
-	p, err := apikey.Find(c.Param("provider"))
+	p, err := apikey.Named(c.Param("provider"))
 	if err != nil {
 		return "", &domain.Error{Kind: domain.NotFound, Code: apikey.ErrUnknownProvider.Code, Msg: apikey.ErrUnknownProvider.Msg}
 	}

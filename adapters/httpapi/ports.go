@@ -14,6 +14,7 @@ import (
 // Queries are the front's queries of the read models; see projections.Reader.
 type Queries interface {
 	Instances(ctx context.Context, account string, p projections.Page) (list []projections.Instance, next string, err error)
+	Held(ctx context.Context, account string) (int, error)
 	Instance(ctx context.Context, account, id string) (projections.Instance, error)
 	History(ctx context.Context, account, id string, after int64, limit int) ([]projections.Entry, error)
 	HistoryBefore(ctx context.Context, account, id string, before int64, limit int) ([]projections.Entry, error)
@@ -64,4 +65,9 @@ type Bridges interface {
 // Diagnostics connects to the diagnostics server of an instance's guest, which speaks HTTP/1.1.
 type Diagnostics interface {
 	Dial(ctx context.Context, instanceID string) (net.Conn, error)
+}
+
+// Chats reads the saved chats of an account's own instance: a wire.SavedChats in JSON, and when they were saved.
+type Chats interface {
+	Read(ctx context.Context, account, instanceID string) (chats []byte, at time.Time, err error)
 }

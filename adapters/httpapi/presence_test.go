@@ -59,7 +59,8 @@ func TestSilentMachineIsNotReady(t *testing.T) {
 	see(true, "")
 }
 
-// An open event stream of the account gets a change, without an id; another account's does not.
+// An open event stream of the account gets changes of presence and of what an agent needs, without an id; another
+// account's does not.
 func TestPresenceIsToldLive(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
@@ -81,10 +82,12 @@ func TestPresenceIsToldLive(t *testing.T) {
 			t.Fatal("listening streams: got too few, want all")
 		}
 	}
-	f.server.PresenceChanged(claims.Account, "i1")
-	id, name, data := mine.message()
-	if id != "" || name != "instance.presence" || !strings.Contains(data, `"subject":"instance/i1"`) {
-		t.Errorf("got id %q, %s, %s, want no id and instance.presence of i1", id, name, data)
+	for event, change := range map[string]func(account, id string){"instance.presence": f.server.PresenceChanged, "instance.agent": f.server.AgentChanged} {
+		change(claims.Account, "i1")
+		id, name, data := mine.message()
+		if id != "" || name != event || !strings.Contains(data, `"subject":"instance/i1"`) || !strings.Contains(data, `"sentence":"The `) {
+			t.Errorf("got id %q, %s, %s, want no id and %s of i1 with a sentence", id, name, data, event)
+		}
 	}
 	f.server.listeners.mu.Lock()
 	defer f.server.listeners.mu.Unlock()

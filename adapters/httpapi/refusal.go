@@ -38,6 +38,7 @@ var (
 	errMethod        = &refusal{status: 405, code: "method_not_allowed", detail: "This method is not allowed here; see the Allow header."}
 	errNoObject      = &refusal{status: 404, code: "not_found", detail: "This object does not exist."}
 	errSignIn        = &refusal{status: 401, code: "unauthenticated", detail: "Sign in: the access token is missing, invalid or expired."}
+	errTokenInURL    = &refusal{status: 401, code: "token_in_url", detail: "Tokens in URLs are not accepted, because logs record URLs. Request a ticket (POST /api/instances/{id}/tickets) and offer it as the subprotocol ticket.TICKET, or send the access token in the Authorization header."}
 	errInternal      = &refusal{status: 500, code: "internal", detail: "Something went wrong on the server. If this keeps happening, contact support with the request ID."}
 	errTimeout       = &refusal{status: 503, code: "timeout", detail: "The request took too long; try again.", retryAfter: 2}
 	errStore         = &refusal{status: 503, code: "store_unavailable", detail: "The database is unavailable; try again.", retryAfter: 2}
@@ -55,6 +56,7 @@ var (
 	errStarting      = &refusal{status: 503, code: "instance_not_running", detail: "The desktop is still starting; try again in a few seconds.", retryAfter: 3}
 	errNotRunning    = &refusal{status: 409, code: "instance_not_running", detail: "The desktop is not running; start it first."}
 	errNoMachine     = &refusal{status: 503, code: "machine_unreachable", detail: "The machine is not connected; try again in a few seconds.", retryAfter: 5}
+	errNoGuest       = &refusal{status: 409, code: "no_guest", detail: "This desktop comes from the original control plane and has no guest, so it has no screen and no chat here. Create a new desktop to replace it."}
 	errMachine       = &refusal{status: 502, code: "machine_answer", detail: "The machine did not send a valid answer."}
 	errRestarting    = &refusal{status: 503, code: "restarting", detail: "The server is restarting; try again.", retryAfter: 1}
 	errDamaged       = &refusal{status: 409, code: "stream_damaged", detail: "This cannot be changed because one of its stored events cannot be read. Contact support with the request ID."}

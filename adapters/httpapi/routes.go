@@ -38,6 +38,7 @@ func (s *Server) routes() []route {
 		{"POST", "/api/instances/:id/stop", s.brakes(s.changing(in.Stop)), false},
 		{"POST", "/api/instances/:id/start", s.writes(s.changing(in.Start)), false},
 		{"GET", "/api/instances/:id/history", s.signedIn(s.history), false},
+		{"GET", "/api/instances/:id/chat", s.signedIn(s.savedChats), false},
 		{"POST", "/api/instances/:id/tickets", s.writes(s.issueTicket), false},
 		{"GET", "/api/instances/:id/debug/:report", s.signedIn(s.diagnose), false},
 		{"GET", "/api/instances/:id/boot", s.following(s.boot), true},

@@ -44,7 +44,7 @@ type phaseTimeView struct {
 type bootTimesView struct {
 	Samples int             `json:"samples"`
 	Phases  []phaseTimeView `json:"phases"`
-	Total   *spreadView     `json:"total"` // null without samples
+	Total   *spreadView     `json:"total"` // null for fewer than projections.FewestBoots samples
 }
 
 // bootTimes returns how long boots take, over all accounts.

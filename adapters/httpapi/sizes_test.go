@@ -18,7 +18,7 @@ func TestInstanceTypes(t *testing.T) {
 	if len(got.Types) != 2 || got.Default != "t3.large" || got.MaxInstances != 3 {
 		t.Fatalf("got %+v, want two types, t3.large by default, at most 3", got)
 	}
-	if large := got.Types[0]; large != (typeView{"t3.large", 2, 8, "Two cores, 8 GB: desktop, browser and agent with room to spare."}) {
+	if large := got.Types[0]; large != (typeView{"t3.large", 2, 8, "Desktop, browser and agent with room to spare."}) {
 		t.Errorf("got %+v, want t3.large", large)
 	}
 	for _, offered := range got.Types {
@@ -31,10 +31,11 @@ func TestBootTimes(t *testing.T) {
 	f := newFront(t, nil)
 	ada := f.signUp("ada@example.com")
 	const none = `{"samples":0,"phases":[],"total":null}`
-	some := `{"samples":2,"phases":[{"phase":"booting","p50_ms":1000,"p95_ms":2000},{"phase":"ready","p50_ms":60000,"p95_ms":90000}],"total":{"p50_ms":60000,"p95_ms":90000}}`
+	const few = `{"samples":2,"phases":[],"total":null}`
+	some := `{"samples":9,"phases":[{"phase":"booting","p50_ms":1000,"p95_ms":2000},{"phase":"ready","p50_ms":60000,"p95_ms":90000}],"total":{"p50_ms":60000,"p95_ms":90000}}`
 	for query, want := range map[string]string{
-		"":                        `{"launch":` + some + `,"start":` + none + `}`,
-		"?instance_type=t3.large": `{"launch":` + some + `,"start":` + none + `}`,
+		"":                        `{"launch":` + some + `,"start":` + few + `}`,
+		"?instance_type=t3.large": `{"launch":` + some + `,"start":` + few + `}`,
 		"?instance_type=nothing":  `{"launch":` + none + `,"start":` + none + `}`,
 	} {
 		if a := f.want(200, call{method: "GET", path: "/api/boot-times" + query, token: ada.access}); strings.TrimSpace(string(a.body)) != want {

@@ -43,7 +43,7 @@ func TestHostileSlowReaders(t *testing.T) {
 		}
 		return n
 	}
-	deadline, tick := time.After(20*time.Second), time.NewTicker(10*time.Millisecond)
+	deadline, tick := time.After(60*time.Second), time.NewTicker(10*time.Millisecond)
 	defer tick.Stop()
 	for held() < 2*crowd {
 		select {

@@ -43,7 +43,7 @@ func TestSuspendedAccount(t *testing.T) {
 	f.server.Sessions().Suspended(ada.account, at, true) // as an event of the log does
 	f.server.Sessions().Suspended(ada.account, at-1, false)
 
-	within, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	within, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	if _, _, err := socket.Read(within); websocket.CloseStatus(err) != 4401 {
 		t.Errorf("the socket: got %v, want close code 4401", err)

@@ -82,7 +82,10 @@ func TestTenancy(t *testing.T) {
 		}
 		t.Run(op.id, func(t *testing.T) {
 			t.Parallel()
-			f := newFront(t, func(c *Config) { c.Diagnostics = &fakeGuest{body: "the log", kind: "text/plain"} })
+			f := newFront(t, func(c *Config) {
+				c.Diagnostics = &fakeGuest{body: "the log", kind: "text/plain"}
+				c.Chats = fakeChats{savedText, c.Instances.Find}
+			})
 			ada, eve := f.estate("ada@example.com"), f.signUp("eve@example.com")
 			revoked := f.logIn("ada@example.com")
 			f.want(204, call{method: "POST", path: "/api/auth/logout", token: revoked.access})

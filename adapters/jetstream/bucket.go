@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // ErrUnavailable says that an operation needs NATS, which does not answer.
@@ -32,6 +33,7 @@ const bucketPatience = time.Second
 type bucket struct {
 	conn     *nats.Conn
 	name     string
+	prefix   string // of the keys; "" for a bucket's first use
 	ttl      time.Duration
 	replicas int   // 0: as many as the cluster's size allows, 1 or 3
 	maxBytes int64 // 0: no limit
@@ -44,7 +46,7 @@ type bucket struct {
 // get returns the value and its revision; nil and 0 where there is none.
 func (b *bucket) get(ctx context.Context, key string) (value []byte, revision uint64, err error) {
 	err = b.do(ctx, func(ctx context.Context, kv jetstream.KeyValue) error {
-		e, err := kv.Get(ctx, hashed(key))
+		e, err := kv.Get(ctx, b.key(key))
 		if errors.Is(err, jetstream.ErrKeyNotFound) { // or deleted
 			return nil
 		}
@@ -59,7 +61,7 @@ func (b *bucket) get(ctx context.Context, key string) (value []byte, revision ui
 // put writes the value and overwrites any other.
 func (b *bucket) put(ctx context.Context, key string, value []byte) (revision uint64, err error) {
 	err = b.do(ctx, func(ctx context.Context, kv jetstream.KeyValue) error {
-		revision, err = kv.Put(ctx, hashed(key), value)
+		revision, err = kv.Put(ctx, b.key(key), value)
 		return err
 	})
 	return revision, err
@@ -69,9 +71,9 @@ func (b *bucket) put(ctx context.Context, key string, value []byte) (revision ui
 func (b *bucket) replace(ctx context.Context, key string, value []byte, over uint64) (revision uint64, err error) {
 	err = b.do(ctx, func(ctx context.Context, kv jetstream.KeyValue) error {
 		if over == 0 {
-			revision, err = kv.Create(ctx, hashed(key), value)
+			revision, err = kv.Create(ctx, b.key(key), value)
 		} else {
-			revision, err = kv.Update(ctx, hashed(key), value, over)
+			revision, err = kv.Update(ctx, b.key(key), value, over)
 		}
 		return err
 	})
@@ -81,8 +83,38 @@ func (b *bucket) replace(ctx context.Context, key string, value []byte, over uin
 // remove deletes the key only if it is at a revision; else it returns errMoved.
 func (b *bucket) remove(ctx context.Context, key string, revision uint64) error {
 	return b.do(ctx, func(ctx context.Context, kv jetstream.KeyValue) error {
-		return kv.Delete(ctx, hashed(key), jetstream.LastRevision(revision))
+		return kv.Delete(ctx, b.key(key), jetstream.LastRevision(revision))
 	})
+}
+
+// removeOurs deletes the key while its entry is ours: the one at a revision, or one of which our write had no answer. NATS may
+// have made that all the same. Where the entry is another replica's, it stays, and that is no error.
+func (b *bucket) removeOurs(ctx context.Context, key string, revision uint64, ours func(value []byte) bool) error {
+	err := errMoved
+	if revision != 0 {
+		err = b.remove(ctx, key, revision)
+	}
+	for tries := 0; errors.Is(err, errMoved) && tries < 3; tries++ {
+		value, at, lookErr := b.get(ctx, key)
+		if lookErr != nil || at == 0 || !ours(value) {
+			return lookErr
+		}
+		err = b.remove(ctx, key, at)
+	}
+	return err
+}
+
+// finally makes a call that is the last one for an entry, after ctx has ended: again while it fails and NATS is there, for at
+// most three times the usual patience. Otherwise the entry stays until it expires.
+func (b *bucket) finally(ctx context.Context, call func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*bucketPatience)
+	defer cancel()
+	for {
+		err := call(ctx)
+		if err == nil || !b.conn.IsConnected() || retry.Sleep(ctx, bucketPatience/20) != nil {
+			return err
+		}
+	}
 }
 
 // do runs a call on the bucket. If the call fails, do opens or creates the bucket and tries once more.
@@ -165,6 +197,15 @@ func (b *bucket) arrange(ctx context.Context, js jetstream.JetStream) error {
 
 func (b *bucket) stream() string { return "KV_" + b.name }
 
+// subjects match the messages of all keys with a prefix.
+func (b *bucket) subjects() string { return b.subjectPrefix() + b.prefix + "*" }
+
+// subjectPrefix stands before the key in a message's subject.
+func (b *bucket) subjectPrefix() string { return "$KV." + b.name + "." }
+
+// key returns a key as the bucket has it.
+func (b *bucket) key(key string) string { return b.prefix + hashed(key) }
+
 // config is a key-value bucket as NATS's own clients create one, but without direct gets: any replica of
 // the stream may answer those, and one that is behind misses the latest writes.
 func (b *bucket) config(replicas int) jetstream.StreamConfig {
@@ -187,6 +228,13 @@ func (b *bucket) reopen() {
 	if b.kv != nil && time.Since(b.opened) > replicateEvery {
 		b.kv = nil
 	}
+}
+
+// reset makes the next use open or create the bucket.
+func (b *bucket) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.kv = nil
 }
 
 func (b *bucket) forget(kv jetstream.KeyValue) {

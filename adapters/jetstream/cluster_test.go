@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -43,7 +44,9 @@ func TestClusterLosesAnyServer(t *testing.T) {
 	a, b := c.Connect(t), c.Connect(t)
 	w := &world{Server: &natstest.Server{Conn: a, JS: natstest.JetStream(t, a)}, log: &log{}, epochs: &epochs{n: 1}}
 	w.log.store.Store(memory.New())
-	limits := [2]*jetstream.Limiter{jetstream.NewLimiter(jetstream.LimiterConfig{Conn: a}), jetstream.NewLimiter(jetstream.LimiterConfig{Conn: b})}
+	alone := &warnings{Handler: logTo(t).Handler(), seen: map[string]int{}}
+	alones := func() int { return alone.count("sharing rate limits failed, each replica counts on its own") }
+	limits := [2]*jetstream.Limiter{jetstream.NewLimiter(jetstream.LimiterConfig{Conn: a}), jetstream.NewLimiter(jetstream.LimiterConfig{Conn: b, Logger: slog.New(alone)})}
 	places := [2]*jetstream.Presence{
 		jetstream.NewPresence(jetstream.PresenceConfig{Conn: a, Logger: logTo(t)}), jetstream.NewPresence(jetstream.PresenceConfig{Conn: b, Logger: logTo(t)}),
 	}
@@ -112,7 +115,9 @@ func TestClusterLosesAnyServer(t *testing.T) {
 		if url != "http://a" {
 			t.Errorf("the tunnel is at %q, want \"http://a\"", url)
 		}
-		if n := allowed(limits[1], key, 20); n != 6 {
+		before := alones()
+		// A call that takes too long on a busy machine is counted by this replica on its own, which it says.
+		if n := allowed(limits[1], key, 20); n < 6 || n > 6 && alones() == before {
 			t.Errorf("got %d allowed of the 10, want the 6 that were left", n)
 		}
 		t.Logf("n%d stopped, leaders %v: all works again after %s", i, leaders, time.Since(began).Round(time.Millisecond))

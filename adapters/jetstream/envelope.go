@@ -38,9 +38,9 @@ type Envelope struct {
 
 const sourcePrefix = "/cloudbot/"
 
-// wire names the attributes. Those of CloudEvents and its sequence and tracing extensions come
+// wireFormat names the attributes. Those of CloudEvents and its sequence and tracing extensions come
 // first; our own are lower-case letters, as its naming rule asks.
-type wire struct {
+type wireFormat struct {
 	SpecVersion       string          `json:"specversion"`
 	ID                string          `json:"id"`
 	Source            string          `json:"source"`
@@ -81,7 +81,7 @@ func sum(data []byte) string {
 // Bytes returns the envelope's JSON.
 func (v Envelope) Bytes() []byte {
 	e := v.Event
-	w := wire{
+	w := wireFormat{
 		SpecVersion: "1.0", ID: e.ID, Source: sourcePrefix + v.Environment, Type: e.Type,
 		Subject: e.Stream.String(), Time: e.Time.UTC(), DataContentType: "application/json",
 		Sequence: strconv.FormatInt(e.Position, 10), TraceParent: e.Meta.TraceParent,
@@ -122,7 +122,7 @@ const dataKey = `"data":`
 
 // ParseEnvelope is the inverse of Bytes, except for the client's address.
 func ParseEnvelope(body []byte) (Envelope, error) {
-	var w wire
+	var w wireFormat
 	if err := json.Unmarshal(body, &w); err != nil {
 		return Envelope{}, fmt.Errorf("envelope: %w", err)
 	}

@@ -149,6 +149,18 @@ type held struct {
 	gate sync.RWMutex // locked: nothing comes
 }
 
+// connectHeld opens a connection that the gate holds. It is closed when the test ends.
+func connectHeld(t *testing.T, s nats.InProcessConnProvider) (*nats.Conn, *held) {
+	t.Helper()
+	h := &held{InProcessConnProvider: s}
+	nc, err := nats.Connect("", nats.InProcessServer(h))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc, h
+}
+
 func (h *held) InProcessConn() (net.Conn, error) {
 	c, err := h.InProcessConnProvider.InProcessConn()
 	return heldConn{c, h}, err
@@ -170,12 +182,7 @@ func (c heldConn) Read(p []byte) (int, error) {
 // replica counts on its own.
 func TestLimitWhereNATSHangs(t *testing.T) {
 	t.Parallel()
-	h := &held{InProcessConnProvider: natstest.New(t)}
-	nc, err := nats.Connect("", nats.InProcessServer(h))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
+	nc, h := connectHeld(t, natstest.New(t))
 	var passed atomic.Int64
 	began := time.Now()
 	l := jetstream.NewLimiter(jetstream.LimiterConfig{Conn: nc, Now: func() time.Time { return began.Add(time.Duration(passed.Load())) }})

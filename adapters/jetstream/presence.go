@@ -38,11 +38,14 @@ type Presence struct {
 	renew  time.Duration
 }
 
+// presenceBucket has the tunnels and, with keys of their own, the States.
+const presenceBucket = "presence"
+
 // NewPresence returns a Presence. It may be called while NATS is unreachable.
 func NewPresence(cfg PresenceConfig) *Presence {
 	ttl := cmp.Or(cfg.TTL, 30*time.Second)
 	return &Presence{
-		bucket: &bucket{conn: cfg.Conn, name: "presence", ttl: ttl, replicas: cfg.Replicas},
+		bucket: &bucket{conn: cfg.Conn, name: presenceBucket, ttl: ttl, replicas: cfg.Replicas},
 		heard:  &bucket{conn: cfg.Conn, name: "heard", ttl: heardFor, replicas: cfg.Replicas},
 		log:    cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), renew: cmp.Or(cfg.Renew, ttl/3),
 	}
@@ -148,12 +151,16 @@ func (c *claim) keep(ctx context.Context) {
 		wait = c.presence.renew
 		c.write(ctx, false)
 	}
-	if c.revision == 0 || c.lost {
+	if c.lost {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bucketPatience)
-	defer cancel()
-	if err := c.presence.bucket.remove(ctx, c.instance, c.revision); err != nil && !errors.Is(err, errMoved) {
+	err := c.presence.bucket.finally(ctx, func(ctx context.Context) error {
+		return c.presence.bucket.removeOurs(ctx, c.instance, c.revision, func(value []byte) bool {
+			at, err := parse[place](value)
+			return err == nil && at.Owner == c.place.Owner
+		})
+	})
+	if err != nil {
 		c.presence.log.WarnContext(ctx, "presence not removed, it will expire", "instance", c.instance, "err", err)
 	}
 }

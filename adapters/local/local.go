@@ -18,8 +18,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands/machines"
@@ -33,6 +35,7 @@ type Config struct {
 	ControlPlaneURL string        // where guests connect to; required
 	Logger          *slog.Logger  // nil: silent
 	Grace           time.Duration // time for a guest to end before it is killed; 0: 5 s
+	Agent           func() Agent  // of machines that start; nil: the guest's choice
 }
 
 // Cloud implements machines.Cloud.
@@ -86,20 +89,29 @@ func New(cfg Config) (*Cloud, error) {
 }
 
 // Region implements machines.Cloud.
-func (c *Cloud) Region() string { return "local" }
+func (c *Cloud) Region() string { return machines.Local }
 
-// Types implements machines.Cloud. The sizes are those of EC2, but nothing limits the processes.
+// Types implements machines.Cloud. There is one: this computer. Clients that were written for EC2 name EC2's sizes, and
+// so do older desktops.
 func (c *Cloud) Types() []machines.MachineType {
-	return []machines.MachineType{
-		{ID: "t3.large", CPUs: 2, Memory: 8 << 10},
-		{ID: "t3.medium", CPUs: 2, Memory: 4 << 10},
-		{ID: "t3.xlarge", CPUs: 4, Memory: 16 << 10},
+	return []machines.MachineType{{
+		ID: machines.Local, CPUs: runtime.NumCPU(), Memory: memory(), Aliases: []string{"t3.large", "t3.medium", "t3.xlarge"},
+		About: "Runs on the server's own computer and shares it with everything else there.",
+	}}
+}
+
+// memory returns this computer's memory in MiB, 0 if unknown.
+func memory() int {
+	var info syscall.Sysinfo_t
+	if syscall.Sysinfo(&info) != nil {
+		return 0
 	}
+	return int(uint64(info.Totalram) * uint64(info.Unit) >> 20)
 }
 
 // Freeze implements machines.Cloud.
 func (c *Cloud) Freeze(a machines.LaunchPlan) (instance.Spec, error) {
-	if !slices.ContainsFunc(c.Types(), func(t machines.MachineType) bool { return t.ID == a.Type }) {
+	if !slices.ContainsFunc(c.Types(), func(t machines.MachineType) bool { return t.Named(a.Type) }) {
 		return instance.Spec{}, fmt.Errorf("freeze a launch: unknown type %q", a.Type)
 	}
 	if a.ClientToken == "" || len(a.ClientToken) > 64 {

@@ -293,6 +293,20 @@ func TestSameTokenOtherRequest(t *testing.T) {
 	}
 }
 
+// There is one size, this computer, which requests may also call by the names of EC2's sizes.
+func TestTypes(t *testing.T) {
+	t.Parallel()
+	types := open(t, t.TempDir()).Types()
+	if len(types) != 1 || types[0].ID != "local" || types[0].CPUs < 1 || types[0].Memory < 256 {
+		t.Fatalf("got %+v, want one type, local, with this computer's cores and memory", types)
+	}
+	for name, want := range map[string]bool{"local": true, "t3.large": true, "t3.medium": true, "t3.xlarge": true, "p5.48xlarge": false, "": false} {
+		if types[0].Named(name) != want {
+			t.Errorf("named %q: got %v, want %v", name, !want, want)
+		}
+	}
+}
+
 func TestFreezeRefusesUnknownType(t *testing.T) {
 	t.Parallel()
 	c := open(t, t.TempDir())

@@ -201,8 +201,8 @@ func (c *Cloud) alive(id string) (bool, error) {
 	return false, err
 }
 
-// boot writes the guest's configuration for one boot: the user-data, a new boot id, and the control plane's current
-// URL.
+// boot writes the guest's configuration for one boot: the user-data, a new boot id, and what the control plane currently
+// has: its URL, and this computer's agent.
 func (c *Cloud) boot(m machine) error {
 	text, err := os.ReadFile(c.file(m.ID, userDataFile))
 	if err != nil {
@@ -213,6 +213,9 @@ func (c *Cloud) boot(m machine) error {
 		return err
 	}
 	config["boot"], config["control_plane_url"] = rand.Text(), c.cfg.ControlPlaneURL
+	if c.cfg.Agent != nil {
+		config["agent"] = c.cfg.Agent().config()
+	}
 	if text, err = json.Marshal(config); err != nil {
 		return err
 	}

@@ -49,6 +49,12 @@ func NewKeyring(spec string) (*Keyring, error) {
 // Current returns the id of the current key. Ids reveal nothing about keys.
 func (k *Keyring) Current() string { return k.keys[0].id }
 
+// Has reports whether the keyring has the key with this id.
+func (k *Keyring) Has(id string) bool { return k.find(id) != nil }
+
+// IDs returns the ids of all its keys, the current one first.
+func (k *Keyring) IDs() []string { return k.ids() }
+
 func (k *Keyring) find(id string) *keyEncryptionKey {
 	for i := range k.keys {
 		if k.keys[i].id == id {

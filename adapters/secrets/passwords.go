@@ -144,11 +144,14 @@ func (p *Passwords) Compare(ctx context.Context, hash []byte, plain string) (boo
 	fit := hash != nil && len(plain) >= minPassword && len(plain) <= maxBytes
 	plain = plain[:min(len(plain), maxBytes)]
 	against, long := bytes.CutPrefix(hash, []byte(longPrefix))
+	against, original := bytes.CutPrefix(against, []byte(originalPrefix))
 	if hash == nil {
 		against = p.dummy
 	}
 	input := []byte(plain)
 	switch {
+	case original: // it had no limits of length, and bcrypt cut the password
+		fit, input = true, input[:min(len(input), bcryptReads)]
 	case long:
 		input = p.digest(plain)
 	case len(plain) > bcryptReads:

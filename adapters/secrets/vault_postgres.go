@@ -74,7 +74,8 @@ func found(r *row, err error) (*row, error) {
 	return r, nil
 }
 
-// rewrap changes a few hundred rows in each transaction. It skips rows that another Rewrap has locked.
+// rewrap changes a few hundred rows in each transaction. It skips rows that another Rewrap has locked, and not those that a
+// new row of vault.chats refers to.
 func (p postgresKeys) rewrap(ctx context.Context, by []string, change func(bool, row) (row, error)) (int, error) {
 	total := 0
 	for _, table := range []struct {
@@ -82,10 +83,10 @@ func (p postgresKeys) rewrap(ctx context.Context, by []string, change func(bool,
 		choose, update string
 	}{
 		{false, `SELECT account_id, key_id, wrapped_by, wrapped FROM vault.data_keys WHERE wrapped_by = ANY ($1)
-				ORDER BY account_id LIMIT 500 FOR UPDATE SKIP LOCKED`,
+				ORDER BY account_id LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED`,
 			`UPDATE vault.data_keys SET wrapped_by = $2, wrapped = $3 WHERE account_id = $1`},
 		{true, `SELECT name, ''::bytea, wrapped_by, wrapped FROM vault.named_keys WHERE wrapped_by = ANY ($1)
-				ORDER BY name LIMIT 500 FOR UPDATE SKIP LOCKED`,
+				ORDER BY name LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED`,
 			`UPDATE vault.named_keys SET wrapped_by = $2, wrapped = $3 WHERE name = $1`},
 	} {
 		err := pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {

@@ -57,6 +57,8 @@ func (t *tunnel) listen(control *yamux.Stream) error {
 			}
 		case m.Phase != nil:
 			t.reached(*m.Phase)
+		case m.State != nil:
+			t.stated(*m.State)
 		} // a health report only shows that the machine is heard
 	}
 }

@@ -92,7 +92,7 @@ func (h *Hub) admit(ctx context.Context, ws *websocket.Conn) (*tunnel, error) {
 	if err := writeJSON(ctx, ws, wire.Challenge{Version: wire.Version, Nonce: nonce}); err != nil {
 		return nil, err
 	}
-	reading, late := context.WithTimeout(ctx, proofTime)
+	reading, late := context.WithTimeout(ctx, h.proof)
 	defer late()
 	typ, b, err := ws.Read(reading)
 	if err != nil {

@@ -85,7 +85,7 @@ func TestGuestComesBackAfterARestart(t *testing.T) {
 		for range n {
 			select {
 			case <-m.phases:
-			case <-time.After(20 * time.Second):
+			case <-time.After(60 * time.Second):
 				t.Fatal("phases do not arrive")
 			}
 		}

@@ -39,13 +39,19 @@ func TestSilentGreetingsTakeTheirShare(t *testing.T) {
 	m := newMachines(t)
 	r := newReplica(t, m, nil)
 	r.hub.c.ClientAddr = behind
+	r.hub.proof = wire.GreetingTimeout // long enough to open all of them on a busy machine
+	var all sync.WaitGroup
 	for i := range greetingsOne {
-		ws, _, err := m.hostile(r.url, "192.0.2.1").Dial(t.Context())
-		if err != nil {
-			t.Fatalf("greeting %d: %v", i, err)
-		}
-		defer ws.CloseNow()
+		all.Go(func() {
+			ws, _, err := m.hostile(r.url, "192.0.2.1").Dial(t.Context())
+			if err != nil {
+				t.Errorf("greeting %d: %v", i, err)
+				return
+			}
+			t.Cleanup(func() { ws.CloseNow() })
+		})
 	}
+	all.Wait()
 	_, _, err := m.hostile(r.url, "192.0.2.1").Dial(t.Context())
 	refusedWith(t, err, http.StatusTooManyRequests, "too_many_from_here")
 	good, err := m.hostile(r.url, "198.51.100.1").Connect(t.Context())

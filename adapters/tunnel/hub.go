@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,6 +22,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 // Errors of Open; compare with errors.Is.
@@ -65,14 +67,22 @@ type Presence interface {
 type Config struct {
 	Machines  Machines
 	Presence  Presence     // nil: there is only one replica
+	States    States       // nil: there is only one replica
+	Chats     Chats        // nil: no chats are saved
 	Advertise string       // the base URL at which other replicas reach this one: "http://10.0.0.3:8000"
 	HopKey    []byte       // at least 32 bytes, the same on all replicas; nil: no hops
 	Logger    *slog.Logger // nil: none
+
+	// Lead is how long the tunnels stay after Run's context ends, so that a load balancer stops to send guests here before
+	// they dial again. Spread is the time over which they then end. 0: immediately.
+	Lead, Spread time.Duration
 
 	// ClientAddr is the address of the client behind trusted proxies; nil: the connection's own.
 	ClientAddr func(*http.Request) netip.Addr
 	// Changed is called when a machine stops or resumes responding; nil: never. It must return immediately.
 	Changed func(account, instanceID string)
+	// StateChanged is called when State changes for a machine of this replica; nil: never. It must return immediately.
+	StateChanged func(account, instanceID string)
 }
 
 // Hub holds the tunnels of this replica.
@@ -87,10 +97,12 @@ type Hub struct {
 	enrolTries tries
 	ownTries   tries // enrolments for one machine from one network; enrolTries counts them, too
 	connects   tries
+	copies     *fair.Places // of chats being received
 	refusals   *refusals
 
 	now   func() time.Time
 	began time.Time
+	proof time.Duration // proofTime, but in tests
 
 	mu      sync.Mutex
 	tunnels map[string]*tunnel
@@ -102,10 +114,11 @@ type Hub struct {
 // New returns a hub; Run it, and mount GuestHandler and HopHandler.
 func New(c Config) (*Hub, error) {
 	h := &Hub{
-		c: c, log: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)), now: time.Now, began: time.Now(),
+		c: c, log: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)), now: time.Now, began: time.Now(), proof: proofTime,
 		tunnels: map[string]*tunnel{}, absent: map[string]*absence{},
 		greetings: fair.NewPlaces(maxGreetings), enrolments: fair.NewPlaces(maxEnrolments),
 		greetTries: newTries(greetTries), enrolTries: newTries(enrolTries), ownTries: newTries(enrolTries), connects: newTries(connects),
+		copies: fair.NewPlaces(copiesAtOnce),
 	}
 	h.refusals = &refusals{log: h.log, count: map[string]int{}}
 	if h.c.ClientAddr == nil {
@@ -126,7 +139,8 @@ func New(c Config) (*Hub, error) {
 	return h, nil
 }
 
-// Run serves until ctx ends. Then it asks the guests to dial again and returns when their tunnels are closed.
+// Run serves until ctx ends. Then it asks the guests to dial again, each at a random time within Config.Spread after
+// Config.Lead, and returns when their tunnels are closed.
 func (h *Hub) Run(ctx context.Context) error {
 	h.refusals.run(ctx)
 	h.mu.Lock()
@@ -140,7 +154,14 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	h.mu.Unlock()
 	for _, t := range open {
-		h.all.Go(t.goAway)
+		h.all.Go(func() {
+			wait := h.c.Lead
+			if h.c.Spread > 0 {
+				wait += rand.N(h.c.Spread)
+			}
+			_ = retry.Sleep(context.WithoutCancel(ctx), wait)
+			t.goAway()
+		})
 	}
 	h.all.Wait()
 	return nil
@@ -165,9 +186,48 @@ func (h *Hub) PushKeys(_ context.Context, account string) {
 	}
 }
 
-// Open connects to a service of the machine: wire.VNC, wire.Agent, wire.Operator or wire.HTTP. Errors:
-// ErrNotConnected, ErrNotReady, ErrBusy, or why the connection failed. The caller closes the connection.
+// Open connects to a service of the machine: wire.VNC, wire.Agent, wire.Operator or wire.HTTP. It waits for a
+// machine that is moving to another replica. Errors: ErrNotConnected, ErrNotReady, ErrBusy, or why the connection
+// failed. The caller closes the connection.
 func (h *Hub) Open(ctx context.Context, instanceID, service string) (net.Conn, Secret, error) {
+	conn, secret, err := h.open(ctx, instanceID, service)
+	pause := movePause
+	for began := time.Now(); errors.Is(err, ErrNotConnected) && time.Since(began) < moveTime && (time.Since(began) < moveLag || h.moving(ctx, instanceID)); {
+		if retry.Sleep(ctx, pause) != nil {
+			break
+		}
+		pause = min(2*pause, maxMovePause) // its owner's viewers may all wait for a machine that is off
+		conn, secret, err = h.open(ctx, instanceID, service)
+	}
+	return conn, secret, err
+}
+
+const (
+	maxMovePause = 250 * time.Millisecond
+	moveTime     = 3 * time.Second        // for a guest to connect to another replica
+	movePause    = 50 * time.Millisecond  // doubles until maxMovePause
+	moveLag      = 500 * time.Millisecond // for presence to say that it moves: an older replica first forgets it
+)
+
+// moving reports whether a machine that cannot be reached was connected moments ago. Its replica stops, and its guest
+// connects to another one.
+func (h *Hub) moving(ctx context.Context, instanceID string) bool {
+	h.mu.Lock()
+	gone := h.absent[instanceID]
+	recent := gone != nil && h.now().Sub(gone.since) < silentAfter
+	closing := h.closing
+	h.mu.Unlock()
+	switch {
+	case closing:
+		return false
+	case recent, h.c.Presence == nil:
+		return recent
+	}
+	there, heard, err := h.elsewhere(ctx, instanceID)
+	return err == nil && (there || h.now().Sub(heard) < silentAfter)
+}
+
+func (h *Hub) open(ctx context.Context, instanceID, service string) (net.Conn, Secret, error) {
 	if t := h.local(instanceID); t != nil {
 		return t.open(ctx, service)
 	}

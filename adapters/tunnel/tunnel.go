@@ -57,13 +57,15 @@ type tunnel struct {
 	heard    time.Time // time of the last control line
 	reports  []*report // not delivered yet, oldest first
 	reported chan struct{}
+	state    wire.State    // the zero State until the guest reports one
+	restated chan struct{} // holds a value when the guest has reported a state
 }
 
 func newTunnel(h *Hub, ws *websocket.Conn, instance string, who owner, account string) *tunnel {
 	return &tunnel{
 		h: h, ws: ws, instance: instance, owner: who, account: account, heard: h.now(),
 		ready: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}),
-		keys: make(chan struct{}, 1), reported: make(chan struct{}, 1),
+		keys: make(chan struct{}, 1), reported: make(chan struct{}, 1), restated: make(chan struct{}, 1),
 	}
 }
 
@@ -83,7 +85,11 @@ func (t *tunnel) leave() {
 		delete(t.h.tunnels, t.instance)
 		t.h.fallSilent(t)
 	}
+	closing := t.h.closing
 	t.h.mu.Unlock()
+	if !closing && t.needs() != (wire.State{}) {
+		t.stateChanged()
+	}
 	close(t.done)
 	t.h.all.Done()
 }
@@ -130,6 +136,12 @@ func (t *tunnel) run(ctx context.Context) {
 	guarded(func() error { t.presence(ctx); return nil })
 	guarded(func() error { t.sendKeys(ctx); return nil })
 	guarded(func() error { t.report(ctx, cancel); return nil })
+	guarded(func() error { t.keepChats(ctx); return nil })
+	states := make(chan wire.State, 1)
+	guarded(func() error { t.shareStates(ctx, states); return nil })
+	if t.h.c.States != nil {
+		guarded(func() error { t.h.c.States.Share(ctx, t.account, t.instance, states); return nil })
+	}
 	log.Info("machine connected", "boot", t.boot)
 	select {
 	case <-t.quit:
@@ -245,8 +257,8 @@ func (t *tunnel) presence(ctx context.Context) {
 				t.stop()
 				<-ctx.Done()
 			}
+			t.left(ctx) // first, so that a viewer at another replica finds one of the two
 			release()
-			t.left(ctx)
 			return
 		}
 		if ctx.Err() == nil {

@@ -247,7 +247,7 @@ func (g *fakeGuest) say(m wire.Message) {
 // hear waits for a matching message.
 func (g *fakeGuest) hear(what string, fits func(wire.Message) bool) {
 	g.t.Helper()
-	late := time.After(15 * time.Second)
+	late := time.After(60 * time.Second)
 	for {
 		select {
 		case m, ok := <-g.lines:
@@ -435,7 +435,7 @@ func TestPhasesInOrderThroughAnOutage(t *testing.T) {
 	for range 5 {
 		select {
 		case <-m.phases:
-		case <-time.After(15 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatal("phases do not arrive")
 		}
 	}
@@ -468,7 +468,7 @@ func TestVersionsAreBoundedAndToldOnce(t *testing.T) {
 	for range 3 {
 		select {
 		case <-m.named:
-		case <-time.After(15 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatal("versions do not arrive")
 		}
 	}
@@ -541,7 +541,7 @@ func TestMisbehavingGuests(t *testing.T) {
 			misbehave(g)
 			select {
 			case <-g.session.CloseChan():
-			case <-time.After(15 * time.Second):
+			case <-time.After(60 * time.Second):
 				t.Error("the tunnel stays")
 			}
 		})

@@ -25,6 +25,7 @@ listens only on loopback. API keys arrive over the connection and stay in memory
 Usage:
   cloudbot-guest -config FILE [-control-plane URL] [-boot ID]
   cloudbot-guest bake -help            make an image of a machine
+  cloudbot-guest gate -help            the agent's X display
   cloudbot-guest hold -config FILE     run a guest on a computer shared by several machines; ends
                                        when no process of the machine is left
 
@@ -54,6 +55,7 @@ The configuration file:
                                        VNC, Node, OpenClaw and the apps, with systemd units
     "apps": ["browser", …],            with install: any of browser, editor, office; omitted: all
     "assets": {"openclaw.tgz": "…"},   with install: sha256 by name; omitted: as published beside it
+    "sudo": "on",                      with install: the user can become root; off: cannot, from the next boot
     "openclaw_url": "…"                with install: OpenClaw if the control plane has none, https; omitted: npm
   }
 
@@ -71,6 +73,9 @@ func run(args []string) int {
 	defer stop()
 	if len(args) > 0 && args[0] == "bake" {
 		return bake(ctx, args[1:])
+	}
+	if len(args) > 0 && args[0] == "gate" {
+		return relay(ctx, args[1:])
 	}
 	if len(args) > 0 && (args[0] == "hold" || args[0] == "end") {
 		return share(ctx, args)

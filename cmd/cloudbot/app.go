@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -30,7 +31,7 @@ type app struct {
 type front struct {
 	*httpapi.Server
 	readiness    *httpapi.Readiness
-	drainBridges func() // to be called when the front begins to stop
+	drainBridges func() // moves machines and their viewers to other replicas; to be called when the front begins to stop
 	fresh        bool   // the log had no event when it was opened
 }
 
@@ -45,6 +46,11 @@ type site struct {
 
 // guestPrefix is where machines enrol and dial in; see package wire.
 const guestPrefix = "/api/guest/"
+
+// noticeTime is the first part of the grace period: load balancers see that /ready fails. moveTime is the next one, in which
+// machines move to other replicas. Their viewers follow, and after it the viewers of other replicas' machines.
+func noticeTime(grace time.Duration) time.Duration { return grace / 4 }
+func moveTime(grace time.Duration) time.Duration   { return grace / 4 }
 
 // stateBytes bounds the folded states that a server keeps: those of about 50,000 long streams.
 const stateBytes = 64 << 20
@@ -80,6 +86,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	reader, progress := newReader(pool, vault)
 	audit := commands.NewAudit(events, log)
 	apiKeys := &commands.Keys{Log: events, Vault: vault}
+	chats := &commands.Chats{Log: events, Vault: vault, Store: secrets.Chats{Pool: pool}}
 	enrolment := secrets.NewEnrolment(keys.ring)
 
 	files, err := openAssets(ctx, cfg, log)
@@ -92,18 +99,20 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	}
 
 	shared := newBuckets(conn, cfg.NATSReplicas, log)
+	var server *httpapi.Server // the hub runs after it is made
 	hub, err := tunnel.New(tunnel.Config{
-		Machines: &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment, Audit: audit}, Presence: presence{shared.presence},
+		Machines: &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment, Audit: audit}, Presence: presence{shared.presence}, States: shared.states, Chats: savedChats(cfg, chats),
 		Advertise: at.advertise, HopKey: sharedKey(vault, "hops between replicas"), ClientAddr: httpapi.ClientAddr(cfg.trusted),
-		Changed: presenceSender{conn, log}.send, Logger: log,
+		Changed: presenceSender{conn, log}.send, Logger: log, Lead: noticeTime(cfg.grace()), Spread: moveTime(cfg.grace()),
+		StateChanged: func(account, instanceID string) { server.AgentChanged(account, instanceID) },
 	})
 	if err != nil {
 		return app{}, err
 	}
 	bridges := bridge.New(bridge.Config{
-		Opener: hub, Spread: cfg.grace(), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate, Logger: log,
+		Opener: hub, Spread: cfg.grace(), First: noticeTime(cfg.grace()) + moveTime(cfg.grace()), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate, Logger: log,
 	})
-	bridging, drain := context.WithCancel(ctx)
+	joining, drain := context.WithCancel(ctx)
 	opened.add(drain)
 
 	epochs := jetstream.PostgresEpochs{Pool: pool}
@@ -122,14 +131,14 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	if err != nil {
 		return app{}, err
 	}
-	server, err := httpapi.New(httpapi.Config{
+	server, err = httpapi.New(httpapi.Config{
 		Accounts:  &commands.Accounts{Log: events, Vault: vault, Passwords: newPasswords(vault), Blind: vault.Blind, Audit: audit, Mode: cfg.signUpMode()},
 		Instances: &commands.Instances{Log: events, Vault: vault, Cloud: cloud, Limit: cfg.MaxInstances},
-		Keys:      apiKeys, Queries: reader, Progress: progress, Epoch: epoch, Audit: audit, Readiness: readiness, Metrics: metrics, Logger: log,
+		Keys:      apiKeys, Chats: chats, Queries: reader, Progress: progress, Epoch: epoch, Audit: audit, Readiness: readiness, Metrics: metrics, Logger: log,
 		Tokens: keys.tokens, Tickets: tickets.Tickets{Pool: pool}, Limiter: shared.limits,
-		Bridges: bridges, Diagnostics: hub, Silent: hub.Silent, Web: page,
+		Bridges: bridges, Diagnostics: hub, Silent: hub.Silent, AgentState: hub.State, Web: page,
 		Mounts:    map[string]http.Handler{guestPrefix: hub.GuestHandler(), tunnel.HopPrefix: hub.HopHandler(), assets.Prefix: files},
-		PublicURL: cfg.PublicURL, Origins: fields(cfg.CORSOrigins), TrustedProxies: cfg.trusted, HSTS: cfg.production(),
+		PublicURL: cfg.PublicURL, Origins: fields(cfg.CORSOrigins), TrustedProxies: cfg.trusted, RealIP: cfg.realIP(), HSTS: cfg.production(),
 		Grace: cfg.grace(), Environment: cfg.Environment, Version: version,
 	})
 	if err != nil {
@@ -141,10 +150,12 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		{"relay", held{"relay", relay, leases, log}},
 		{"saga", held{"saga", withReconciler(saga, cloud.inventory), leases, log}},
 		{"machines", cloud},
-		{"tunnels", hub},
-		{"bridges", untilDrained(bridging, drain, bridges)},
+		{"tunnels", untilDrained(joining, drain, hub)},
+		{"bridges", untilDrained(joining, drain, bridges)},
 		{"presence", presenceFollower{conn, server}},
-		{"followed log", follower{store, feed, progress, server, hub, log}},
+		{"agents' states", stateFollower{shared.states, server}},
+		{"followed log", follower{store, feed, progress, server, hub, chats.Store, log}},
+		{"saved chats", chatSweeper{secrets.Chats{Pool: pool}, cfg.KeepChats, log}},
 		{"epoch", epochFollower{epochs, epoch, server}},
 		{"suspensions", newSuspensions(events, pool, log)},
 		{"fleet", fleetCount{fleet, events}},

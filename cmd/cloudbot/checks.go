@@ -39,7 +39,7 @@ func (c check) do(ctx context.Context) (note, mark string) {
 
 func checks(ctx context.Context, cfg config) []check {
 	if cfg.LocalDevMode {
-		return append(checksOfServer(cfg), checksOfLocal()...)
+		return append(checksOfServer(cfg), checksOfLocal(cfg)...)
 	}
 	return append(checksOfServer(cfg), checksOfEC2(ctx, cfg)...)
 }

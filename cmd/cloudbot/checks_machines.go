@@ -14,7 +14,7 @@ import (
 )
 
 // checksOfLocal are the checks for machines on this computer.
-func checksOfLocal() []check {
+func checksOfLocal(cfg config) []check {
 	return []check{
 		{"desktop", "note", func(context.Context) (string, error) {
 			for _, programs := range [][]string{{"Xvnc"}, {"Xvfb", "x11vnc"}} {
@@ -22,7 +22,18 @@ func checksOfLocal() []check {
 					return "real X session: " + strings.Join(programs, ", "), nil
 				}
 			}
-			return "", errors.New("built-in test screen; for a real X session: sudo apt-get install tigervnc-standalone-server openbox xterm x11-xserver-utils")
+			return "", errors.New("built-in test screen; for a real X session: sudo apt-get install tigervnc-standalone-server openbox tint2 xterm")
+		}},
+		{"agent", "BAD", func(context.Context) (string, error) {
+			a, err := cfg.findAgent()
+			if err != nil && cfg.LocalAgent != "" {
+				return "", err // serve refuses it, too
+			}
+			what, wrong := describeAgent(a, err, freeMemory())
+			if len(wrong) > 0 {
+				return "", degraded{errors.New(strings.Join(append([]string{what}, wrong...), "; "))}
+			}
+			return what, nil
 		}},
 		{"guest", "BAD", func(context.Context) (string, error) { return guestProgram() }},
 	}

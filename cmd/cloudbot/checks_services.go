@@ -40,7 +40,7 @@ func checkPostgres(ctx context.Context, cfg config) (_ string, err error) {
 	if found.Version > found.Known {
 		return "", degraded{fmt.Errorf("the schema is version %d, which a newer program made, and this program knows version %d; appends work, but return to the newer program when you can", found.Version, found.Known)}
 	}
-	return fmt.Sprintf("%s; schema %d, appends work", found.Server, found.Version), nil
+	return fmt.Sprintf("%s; schema %d, appends work; this program runs on %s", found.Server, found.Version, found.Range()), nil
 }
 
 // checkOfNATS checks what serve checks at its start. The server is ready even while NATS is unreachable.

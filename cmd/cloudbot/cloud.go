@@ -29,11 +29,12 @@ type ec2Config struct {
 	VolumeGiB     int    `env:"EC2_VOLUME_GIB" envDefault:"40"`
 	OpenClawURL   string `env:"MOLTBOT_TARBALL_URL"`
 	OpenClawSum   string `env:"MOLTBOT_TARBALL_SHA256"`
+	Sudo          string `env:"DESKTOP_SUDO" envDefault:"on"`
 }
 
 // userData is what machines get for their first boot: the settings, and what the assets offer.
 func (c ec2Config) userData(url string, downloads func() (bootstrap.Downloads, error)) ec2.UserData {
-	return ec2.UserData{ControlPlaneURL: url, OpenClawURL: c.OpenClawURL, OpenClawSHA256: c.OpenClawSum, Downloads: downloads}
+	return ec2.UserData{ControlPlaneURL: url, OpenClawURL: c.OpenClawURL, OpenClawSHA256: c.OpenClawSum, NoSudo: c.Sudo == "off", Downloads: downloads}
 }
 
 // check returns all settings that cannot work.
@@ -54,6 +55,9 @@ func (c ec2Config) check(publicURL string, production bool) error {
 	}
 	if c.VolumeGiB < 20 || c.VolumeGiB > 16384 {
 		errs = append(errs, fmt.Errorf("EC2_VOLUME_GIB is %d; use 20 to 16384", c.VolumeGiB))
+	}
+	if c.Sudo != "on" && c.Sudo != "off" {
+		errs = append(errs, fmt.Errorf("DESKTOP_SUDO is %q; choose on or off", c.Sudo))
 	}
 	return errors.Join(errs...)
 }
@@ -109,7 +113,10 @@ func openCloud(ctx context.Context, cfg config, url string, blind func(purpose, 
 	if err != nil {
 		return cloud{}, err
 	}
-	return newLocalCloud(local.Config{Dir: cfg.machines(), GuestPath: guest, ControlPlaneURL: url, Logger: log})
+	if _, err := cfg.findAgent(); err != nil && cfg.LocalAgent != "" {
+		return cloud{}, err
+	}
+	return newLocalCloud(local.Config{Dir: cfg.machines(), GuestPath: guest, ControlPlaneURL: url, Agent: cfg.agentOfMachines(log), Logger: log})
 }
 
 // openAssets serves what machines download: from ASSETS_DIR, a folder or a bucket, and from beside this program.

@@ -23,12 +23,12 @@ import (
 
 func TestEC2ConfigCheck(t *testing.T) {
 	t.Parallel()
-	good := ec2Config{Image: "ami-1", VolumeGiB: 40}
+	good := ec2Config{Image: "ami-1", VolumeGiB: 40, Sudo: "on"}
 	if err := good.check("https://cloud.example.org", true); err != nil {
 		t.Error(err)
 	}
 	err := ec2Config{VolumeGiB: 8}.check("", true)
-	for _, name := range []string{"UBUNTU_AMI_ID", "CONTROL_PLANE_URL", "EC2_VOLUME_GIB"} {
+	for _, name := range []string{"UBUNTU_AMI_ID", "CONTROL_PLANE_URL", "EC2_VOLUME_GIB", "DESKTOP_SUDO"} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("got %v, want %s in it", err, name)
 		}

@@ -43,13 +43,16 @@ type config struct {
 	LocalDevMode bool   `env:"LOCAL_DEV_MODE"` // default: true, in production false
 	GiveShells   bool   `env:"GIVE_USERS_A_SHELL_ON_THIS_COMPUTER"`
 	MachinesDir  string `env:"LOCAL_MACHINES_DIR"`
+	LocalAgent   string `env:"LOCAL_AGENT"`
 	EC2          ec2Config
 	AssetsDir    string `env:"ASSETS_DIR"`
 	MaxInstances int    `env:"MAX_INSTANCES_PER_USER" envDefault:"2"`
 	MaxTotal     int    `env:"MAX_INSTANCES_TOTAL"`
 	SignUp       string `env:"SIGNUP"`
+	KeepChats    bool   `env:"KEEP_CHATS" envDefault:"true"`
 	CORSOrigins  string `env:"CORS_ORIGINS"`
 	Proxies      string `env:"TRUSTED_PROXIES"`
+	ClientHeader string `env:"CLIENT_ADDRESS_HEADER" envDefault:"X-Forwarded-For"`
 	Advertise    string `env:"ADVERTISE_URL"`
 
 	VNCRate        int `env:"VNC_MAX_BYTES_PER_SECOND"`
@@ -155,7 +158,7 @@ func (c config) check() error {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, c.checkPublic())
+	errs = append(errs, c.checkPublic(), c.checkAgent())
 	return errors.Join(errs...)
 }
 

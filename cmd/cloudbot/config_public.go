@@ -26,6 +26,13 @@ func (c config) checkPublic() error {
 	if _, err := c.proxies(); err != nil {
 		refuse("TRUSTED_PROXIES: %w; use address ranges such as 10.0.0.0/8, or none", err)
 	}
+	switch {
+	case c.ClientHeader == "" || strings.EqualFold(c.ClientHeader, "X-Forwarded-For"):
+	case !c.realIP():
+		refuse("CLIENT_ADDRESS_HEADER is %q; choose X-Forwarded-For or X-Real-IP", c.ClientHeader)
+	case len(fields(c.Proxies)) == 0 || strings.EqualFold(c.Proxies, noProxies):
+		refuse("CLIENT_ADDRESS_HEADER is X-Real-IP and TRUSTED_PROXIES lists no proxy; list the proxies that send it")
+	}
 	if !c.production() {
 		return errors.Join(errs...)
 	}
@@ -43,6 +50,9 @@ func (c config) checkPublic() error {
 	}
 	return errors.Join(errs...)
 }
+
+// realIP reports whether proxies send the client's address as X-Real-IP.
+func (c config) realIP() bool { return strings.EqualFold(c.ClientHeader, "X-Real-IP") }
 
 // remarks returns warnings about settings with which the server starts nevertheless.
 func (c config) remarks(environ []string) []string {

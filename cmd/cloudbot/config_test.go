@@ -63,6 +63,8 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 		"the whole internet, mapped":  {"TRUSTED_PROXIES", "::ffff:0.0.0.0/96", "every address"},
 		"no range":                    {"TRUSTED_PROXIES", "loadbalancer", "not an address range"},
 		"none and more":               {"TRUSTED_PROXIES", "none,10.0.0.0/8", "not an address range"},
+		"the other header":            {"CLIENT_ADDRESS_HEADER", "x-real-ip", ""},
+		"a header that is none":       {"CLIENT_ADDRESS_HEADER", "True-Client-IP", "choose X-Forwarded-For or X-Real-IP"},
 		"no database":                 {"DATABASE_URL", "", "DATABASE_URL is empty"},
 		"a boolean that is none":      {"LOCAL_DEV_MODE", "maybe", `LOCAL_DEV_MODE is "maybe"; use true or false`},
 		"a number that is none":       {"MAX_INSTANCES_PER_USER", "many", `MAX_INSTANCES_PER_USER is "many"; use a whole number`},
@@ -72,6 +74,10 @@ func TestProductionRefusesWhatStrangersCouldAbuse(t *testing.T) {
 		"fewer than none":             {"NATS_REPLICAS", "-1", "NATS_REPLICAS is -1; use 1 to 5, or 0"},
 		"replicas of one server":      {"NATS_REPLICAS", "3", "the in-process NATS is one server"},
 		"a cluster":                   {"NATS_URL", "nats://a:4222,nats://b:4222,nats://c:4222", ""},
+		"neither on nor off":          {"DESKTOP_SUDO", "no", `DESKTOP_SUDO is "no"; choose on or off`},
+		"sudo off":                    {"DESKTOP_SUDO", "off", ""},
+		"an agent that is no path":    {"LOCAL_AGENT", "openclaw", `LOCAL_AGENT is "openclaw"; use the absolute path`},
+		"no agent":                    {"LOCAL_AGENT", "stand-in", ""},
 		"a number in the EC2 section": {"EC2_VOLUME_GIB", "40 GiB", `EC2_VOLUME_GIB is "40 GiB"; use a whole number`},
 	} {
 		t.Run(name, func(t *testing.T) {

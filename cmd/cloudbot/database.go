@@ -3,7 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloudbot-ai/control-plane/adapters/embedded"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
@@ -40,6 +44,19 @@ func findDatabase(ctx context.Context, cfg config, log *slog.Logger) (database, 
 	return openDatabase(ctx, cfg, log)
 }
 
+// connect opens one connection. The URL may have parameters that only a pool knows.
+func (d database) connect(ctx context.Context) (*pgx.Conn, error) {
+	pool, err := pgxpool.ParseConfig(d.url)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, pool.ConnConfig)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	return conn, nil
+}
+
 // Run fails when a private Postgres ends.
 func (d database) Run(ctx context.Context) error {
 	select {
@@ -72,4 +89,13 @@ func checkDatabase(ctx context.Context, cfg config, url string) (migrations.Data
 		oldest = productionPostgres
 	}
 	return migrations.Check(ctx, url, oldest)
+}
+
+// fits refuses a schema outside the range that this program runs on.
+func fits(ctx context.Context, db migrations.Querier) error {
+	found, err := migrations.Look(ctx, db)
+	if err != nil {
+		return fmt.Errorf("look at the schema: %w", err)
+	}
+	return found.Fits()
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -215,5 +217,22 @@ func TestSecretsFromFiles(t *testing.T) {
 		if _, err := loadConfig(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hidden") {
 			t.Errorf("%v: got %v, want %q", c.env, err, c.want)
 		}
+	}
+}
+
+// The operator's tools load the settings twice in one process.
+func TestSecretFilesOfDotenvAreReadTwice(t *testing.T) {
+	given(t, map[string]string{"JWT_SECRET_KEY_FILE": ""}) // loading .env sets both; they are restored afterwards
+	if err := errors.Join(os.Unsetenv("JWT_SECRET_KEY"), os.Unsetenv("JWT_SECRET_KEY_FILE"), os.WriteFile("jwt", []byte("from the file\n"), 0o600), os.WriteFile(".env", []byte("JWT_SECRET_KEY_FILE=jwt\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if cfg, err := loadConfig(); err != nil || cfg.JWTSecret != "from the file" || !slices.Contains(cfg.secretFiles, "jwt") {
+			t.Errorf("got %q of %q, %v, want the file's text", cfg.JWTSecret, cfg.secretFiles, err)
+		}
+	}
+	t.Setenv("JWT_SECRET_KEY", "of the environment")
+	if cfg, err := loadConfig(); err != nil || cfg.JWTSecret != "of the environment" {
+		t.Errorf("got %q, %v, want the environment's, which .env never overrides", cfg.JWTSecret, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
+	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
@@ -20,14 +21,14 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// follower follows the log and applies to this replica what any replica decided: sessions and instances that ended,
-// API keys that changed.
+// follower follows the log and applies what any replica decided: sessions and instances that ended, API keys that changed.
 type follower struct {
 	store    *postgres.Store
 	feed     *jetstream.Feed
 	progress *projections.Progress
 	front    *httpapi.Server
 	hub      *tunnel.Hub
+	chats    commands.ChatStore
 	log      *slog.Logger
 }
 
@@ -68,6 +69,7 @@ var (
 	sessionEnded       = session.Codec.Name(session.Ended{})
 	accountSuspended   = account.Codec.Name(account.Suspended{})
 	accountResumed     = account.Codec.Name(account.Resumed{})
+	instanceEnding     = instance.Codec.Name(instance.TerminationRequested{})
 	instanceTerminated = instance.Codec.Name(instance.Terminated{})
 	instanceFailed     = instance.Codec.Name(instance.Failed{})
 	apikeyStored       = apikey.Codec.Name(apikey.Stored{})
@@ -84,10 +86,22 @@ func (f follower) apply(ctx context.Context, e eventstore.Event) {
 		f.front.Sessions().Suspended(e.Stream.ID, e.Position, true)
 	case accountResumed:
 		f.front.Sessions().Suspended(e.Stream.ID, e.Position, false)
-	case instanceTerminated, instanceFailed:
+	case instanceEnding:
+		f.dropChats(ctx, e.Stream.ID)
+	case instanceTerminated:
+		f.dropChats(ctx, e.Stream.ID) // again: they may have been saved meanwhile
+		f.front.Instances().Revoke(e.Stream.ID)
+	case instanceFailed:
 		f.front.Instances().Revoke(e.Stream.ID)
 	case apikeyStored, apikeyRemoved:
 		id, _, _ := strings.Cut(e.Stream.ID, "-")
 		f.hub.PushKeys(ctx, id)
+	}
+}
+
+// dropChats removes the saved chats of an instance; the sweeper retries it.
+func (f follower) dropChats(ctx context.Context, id string) {
+	if err := f.chats.DropChats(ctx, id); err != nil && ctx.Err() == nil {
+		f.log.Warn("dropping saved chats failed, will retry", "instance", id, "err", err)
 	}
 }

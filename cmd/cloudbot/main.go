@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -23,9 +24,21 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	if err := root().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "cloudbot:", oneLine(err))
-		os.Exit(1)
+		code := 1
+		if special, ok := errors.AsType[exitError](err); ok {
+			code = special.code
+		}
+		os.Exit(code)
 	}
 }
+
+// exitError is an error with an exit code other than 1.
+type exitError struct {
+	code int
+	error
+}
+
+func (e exitError) Unwrap() error { return e.error }
 
 func root() *cobra.Command {
 	cmd := &cobra.Command{
@@ -43,6 +56,6 @@ its data under DATA_DIR. Without NATS_URL it runs NATS in its own process.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(serveCmd(), versionCmd(), migrateCmd(), eventsCmd(), replayCmd(), verifyCmd(), doctorCmd(), rewrapCmd(), reconcileCmd(), accountsCmd(), instancesCmd())
+	cmd.AddCommand(serveCmd(), healthCmd(), versionCmd(), migrateCmd(), eventsCmd(), replayCmd(), verifyCmd(), doctorCmd(), rewrapCmd(), reconcileCmd(), accountsCmd(), instancesCmd(), strangersCmd(), backupCmd(), restoreCmd(), importCmd())
 	return cmd
 }

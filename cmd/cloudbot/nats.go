@@ -91,12 +91,15 @@ func (p phrased) Unwrap() error { return p.error }
 type buckets struct {
 	limits   *jetstream.Limiter
 	presence *jetstream.Presence
+	states   *jetstream.States
 }
 
 func newBuckets(conn *nats.Conn, replicas int, log *slog.Logger) buckets {
+	places := jetstream.PresenceConfig{Conn: conn, Replicas: replicas, Logger: log}
 	return buckets{
 		limits:   jetstream.NewLimiter(jetstream.LimiterConfig{Conn: conn, Replicas: replicas, Logger: log}),
-		presence: jetstream.NewPresence(jetstream.PresenceConfig{Conn: conn, Replicas: replicas, Logger: log}),
+		presence: jetstream.NewPresence(places),
+		states:   jetstream.NewStates(places),
 	}
 }
 

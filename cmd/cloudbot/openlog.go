@@ -12,11 +12,12 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
+	"github.com/cloudbot-ai/control-plane/migrations"
 )
 
 // openLog opens the event log in Postgres, and the connection pool beside it.
 func openLog(ctx context.Context, url string, log *slog.Logger, opened *closers) (*postgres.Pool, *postgres.Store, error) {
-	pool, err := postgres.OpenPool(ctx, url, log)
+	pool, err := postgres.OpenPool(ctx, url, log, migrations.Hold())
 	if err != nil {
 		return nil, nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
@@ -26,7 +27,7 @@ func openLog(ctx context.Context, url string, log *slog.Logger, opened *closers)
 		return nil, nil, err
 	}
 	opened.add(store.Close)
-	return pool, store, nil
+	return pool, store, refuseUnfinished(ctx, pool, store)
 }
 
 // isEmpty reports whether the log has no event.

@@ -157,8 +157,22 @@ func TestVersion(t *testing.T) {
 		}
 		said[i] = out.String()
 	}
-	if said[0] != said[1] || !strings.Contains(said[0], version) {
-		t.Errorf("got %q, want the same line twice, with %s", said, version)
+	first, rest, _ := strings.Cut(said[0], "\n")
+	if first+"\n" != said[1] || !strings.Contains(first, version) {
+		t.Errorf("got %q, want the same first line twice, with %s", said, version)
+	}
+	for _, want := range []string{"commit    unknown\n", "committed unknown\n", "go        go1.", "platform  linux/"} {
+		if !strings.Contains(rest, want) {
+			t.Errorf("got %q, want a line with %q", rest, want)
+		}
+	}
+	var out bytes.Buffer
+	cmd := root()
+	cmd.SetOut(&out)
+	cmd.SetArgs([]string{"version", "--json"})
+	var b build
+	if err := cmd.Execute(); err != nil || json.Unmarshal(out.Bytes(), &b) != nil || b != thisBuild() {
+		t.Errorf("got %s, %v, want %+v as JSON", out.Bytes(), err, thisBuild())
 	}
 }
 

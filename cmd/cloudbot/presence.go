@@ -49,6 +49,16 @@ func (s presenceSender) send(account, instanceID string) {
 	}
 }
 
+// stateFollower passes what agents at other replicas need on to this replica's event streams.
+type stateFollower struct {
+	states *jetstream.States
+	front  *httpapi.Server
+}
+
+func (f stateFollower) Run(ctx context.Context) error {
+	return f.states.Follow(ctx, f.front.AgentChanged)
+}
+
 // presenceFollower passes changes of presence on to this replica's event streams.
 type presenceFollower struct {
 	conn  *nats.Conn

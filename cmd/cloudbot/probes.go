@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
+
 	"github.com/nats-io/nats.go"
 
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/lease"
 	"github.com/cloudbot-ai/control-plane/adapters/tickets"
+	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
+	"github.com/cloudbot-ai/control-plane/migrations"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -25,11 +29,27 @@ func probes(
 	stream := jetstream.NewStreamProbe(conn, store.Head)
 	list := append(probesOfPostgres(store, leases, tickets.Tickets{Pool: pool}), probesOfNATS(shared)...)
 	return append(list,
+		httpapi.Probe{Name: "schema", Try: schemaFits(pool)},
 		httpapi.Probe{Name: "nats", Try: stream.Publish, Degrades: "NATS does not accept messages", Grave: unable},
 		httpapi.Probe{Name: "events", Try: stream.Relayed, Degrades: "subscribers get no events for now", Grave: unable},
 		httpapi.Probe{Name: "projections", Try: caughtUp(store, progress)},
 		httpapi.Probe{Name: "read_models", Try: readModelsMove(store, progress), Degrades: "lists and events do not show the latest changes for now"},
 	)
+}
+
+// schemaFits fails while the schema is outside the range that this program runs on: it was migrated by a newer program, or
+// a migration was undone.
+func schemaFits(pool *postgres.Pool) func(context.Context) error {
+	return func(ctx context.Context) error {
+		found, err := migrations.Look(ctx, pool)
+		if err != nil {
+			return err
+		}
+		if err := found.Fits(); err != nil {
+			return &domain.Error{Kind: domain.Unavailable, Code: "schema", Msg: err.Error()}
+		}
+		return nil
+	}
 }
 
 func probesOfPostgres(store *postgres.Store, leases *lease.Leases, handed tickets.Tickets) []httpapi.Probe {

@@ -24,7 +24,7 @@ func (a app) run(ctx context.Context, listener net.Listener, log *slog.Logger, r
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
 		context.AfterFunc(background, stop)
-		// Bridges drain first: their viewers connect to another replica while requests drain.
+		// Machines and their viewers connect to another replica while requests drain.
 		context.AfterFunc(ctx, a.front.drainBridges)
 		go a.front.whenReady(ctx, log, ready)
 		front := runnerFunc(func(ctx context.Context) error { return a.front.Server.Run(ctx, listener) })

@@ -29,6 +29,12 @@ func readSecretFiles() (files []string, err error) {
 		if path == "" {
 			continue
 		}
+		if os.Getenv(name) != "" && dotenv[name] == "" && dotenv[name+"_FILE"] == path {
+			// The environment overrides .env. On a second load, it already contains what the first one read.
+			files = append(files, path)
+			errs = append(errs, os.Unsetenv(name+"_FILE"))
+			continue
+		}
 		if os.Getenv(name) != "" {
 			errs = append(errs, fmt.Errorf("%s and %s_FILE are both set; keep one", name, name))
 			continue

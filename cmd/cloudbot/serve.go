@@ -82,8 +82,12 @@ func serve(ctx context.Context, cfg config) (err error) {
 	defer os.Remove(cfg.runningFile())
 	return a.run(ctx, listener, log, func() {
 		fmt.Printf("CloudBot is ready: %s\n", here.url)
+		cfg.sayAgent()
 		if a.front.fresh {
 			sayHowToSignUp(cfg, log)
+		}
+		if err := tellSystemd(); err != nil {
+			log.Warn("telling systemd failed", "err", err)
 		}
 	})
 }

@@ -263,8 +263,20 @@ func (p *Passwords) Compare(ctx context.Context, hash []byte, password string) (
 		p.Blank.Add(1)
 	}
 	sum, _ := p.Hash(ctx, password)
-	return bytes.Equal(hash, sum), nil
+	return bytes.Equal(bytes.TrimPrefix(hash, outdated), sum), nil
 }
+
+// outdated marks a hash that should be replaced.
+var outdated = []byte("outdated:")
+
+// OutdatedHash returns a hash of the password that should be replaced.
+func (p *Passwords) OutdatedHash(password string) []byte {
+	sum, _ := p.Hash(context.Background(), password)
+	return append(bytes.Clone(outdated), sum...)
+}
+
+// Outdated reports whether OutdatedHash made the hash.
+func (*Passwords) Outdated(hash []byte) bool { return bytes.HasPrefix(hash, outdated) }
 
 // Tokens are enrolment tokens under a current key: instance.attempt.mac.
 type Tokens struct{ Current string }

@@ -3,8 +3,10 @@
 package machines
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -14,10 +16,13 @@ import (
 // token is derived when the launch call is made.
 const TokenPlaceholder = "@ENROLMENT_TOKEN@"
 
+// Local is the region, and the type, of machines that are processes of the server's own computer.
+const Local = "local"
+
 // Cloud launches and controls machines. Repeating a call with the same arguments has no further effect. An error is a
 // *CallError if the cloud answered; with any other error the outcome is unknown. Both are retried.
 type Cloud interface {
-	// Region returns where machines are launched: "eu-central-1", or "local".
+	// Region returns where machines are launched: "eu-central-1", or Local.
 	Region() string
 	// Types lists the machine types a user may ask for, the default first.
 	Types() []MachineType
@@ -42,6 +47,7 @@ type Cloud interface {
 // LaunchPlan is what a launch attempt is made from.
 type LaunchPlan struct {
 	Instance    string // id
+	Account     string // its owner's id
 	Attempt     int    // from 1
 	Type        string
 	ClientToken string // unique to the attempt, at most 64 ASCII characters
@@ -55,19 +61,21 @@ type MachineType struct {
 	ID     string // "t3.large"
 	CPUs   int
 	Memory int // MiB
+
+	Aliases []string // other ids that a request may name it by
+	About   string   // a sentence for people; "": what fits into its memory
 }
 
-// Summary describes in a sentence what a size is good for.
+// Named reports whether id names the type.
+func (t MachineType) Named(id string) bool { return t.ID == id || slices.Contains(t.Aliases, id) }
+
+// Summary describes in a sentence what a size is good for, without the figures that stand beside it.
 func (t MachineType) Summary() string {
 	i := len(fits) - 1
 	for i > 0 && t.Memory < fits[i].memory {
 		i--
 	}
-	cores := map[int]string{1: "One core", 2: "Two cores", 4: "Four cores", 8: "Eight cores"}[t.CPUs]
-	if cores == "" {
-		cores = fmt.Sprintf("%d cores", t.CPUs)
-	}
-	return fmt.Sprintf("%s, %g GB: %s.", cores, t.GiB(), fits[i].what)
+	return cmp.Or(t.About, fits[i].what)
 }
 
 // GiB returns its memory in GiB.
@@ -78,10 +86,10 @@ var fits = [...]struct {
 	memory int
 	what   string
 }{
-	{0, "too little for the agent: OpenClaw needs 4 GB"},
-	{4 << 10, "the minimum for OpenClaw, with little room for the browser"},
-	{8 << 10, "desktop, browser and agent with room to spare"},
-	{16 << 10, "for heavy work, with many pages and programs open at once"},
+	{0, "Too little for the agent: OpenClaw needs 4 GB."},
+	{4 << 10, "The minimum for OpenClaw, with little room for the browser."},
+	{8 << 10, "Desktop, browser and agent with room to spare."},
+	{16 << 10, "For heavy work, with many pages and programs open at once."},
 }
 
 // Machine is what a cloud reports about one machine.
@@ -90,6 +98,8 @@ type Machine struct {
 	Seen    instance.Seen
 	Address string // public, "" for none
 	Reason  string // why it is gone, a sentence for the user; "" if its termination was requested
+	// Launched is when it was made, as far as the cloud says; zero: unknown. A later start may have changed it.
+	Launched time.Time
 }
 
 // Inventory is a cloud that can list its machines, as the Reconciler needs.
@@ -105,8 +115,9 @@ type Tagged struct {
 	Machine
 	Instance string // the instance it was launched for, "" without a tag
 	Attempt  int    // of that instance's launch, 0 without a tag
+	Account  string // whose instance that is, "" without a tag
 	Token    string // the ClientToken it was launched with
-	Launched time.Time
+	Type     string // "": unknown
 }
 
 // CallError is a cloud's refusal.

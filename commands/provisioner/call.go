@@ -51,6 +51,9 @@ func (s *Saga) send(ctx context.Context, id string, state instance.State, call i
 	case instance.CallStop:
 		return "", s.Cloud.Stop(ctx, state.Machine)
 	}
+	if err := s.mayTerminate(ctx, state); err != nil {
+		return "", err
+	}
 	return "", s.Cloud.Terminate(ctx, state.Machine)
 }
 

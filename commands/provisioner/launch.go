@@ -16,7 +16,7 @@ import (
 func (s *Saga) freeze(id string, state instance.State) (instance.Command, error) {
 	n := state.Attempts + 1
 	spec, err := s.Cloud.Freeze(machines.LaunchPlan{
-		Instance: id, Attempt: n, Type: state.Type,
+		Instance: id, Account: state.Account, Attempt: n, Type: state.Type,
 		ClientToken: machines.ClientToken(id, n), Refused: state.Code, Last: state.Spec,
 	})
 	var refused *machines.CallError

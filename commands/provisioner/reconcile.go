@@ -11,6 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/restore"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
@@ -64,10 +65,14 @@ func (r *Reconciler) Reconcile(ctx context.Context) (Report, error) {
 	}
 	slices.SortFunc(listed, func(a, b machines.Tagged) int { return cmp.Compare(a.ID, b.ID) })
 	report.Machines = len(listed)
+	restores, err := r.Restores(ctx)
+	if err != nil {
+		return report, fmt.Errorf("read the log's restores: %w", err)
+	}
 	seen := map[string]bool{}
 	for _, m := range listed {
 		seen[m.ID] = true
-		if err := r.machine(ctx, &report, m); err != nil {
+		if err := r.machine(ctx, &report, m, restores); err != nil {
 			return report, err
 		}
 	}
@@ -75,8 +80,8 @@ func (r *Reconciler) Reconcile(ctx context.Context) (Report, error) {
 }
 
 // machine compares one machine with the log.
-func (r *Reconciler) machine(ctx context.Context, report *Report, m machines.Tagged) error {
-	f := Finding{Machine: m.ID, Instance: m.Instance, Attempt: m.Attempt, State: m.Seen}
+func (r *Reconciler) machine(ctx context.Context, report *Report, m machines.Tagged, restores restore.State) error {
+	f := Finding{Machine: m.ID, Instance: m.Instance, Account: m.Account, Attempt: m.Attempt, State: m.Seen}
 	if !m.Launched.IsZero() {
 		f.Age = max(0, report.At.Sub(m.Launched)).Round(time.Second)
 	}
@@ -111,6 +116,8 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m machines.Tag
 	case s.Lost == m.ID:
 		f.Kind, f.Why = Returned, "its instance was given up while the cloud did not list it; the owner's files may still be on it"
 		return report.add(f, true, nil)
+	case restores.Within(m.Launched):
+		return stranger("it was launched after the backup that the log was restored from; the log says that its instance has ended or has another machine, and may have lost why it exists")
 	case f.Age < cmp.Or(r.Grace, 2*time.Minute):
 		f.Kind, f.Why = Young, "it does not belong to its instance, but is too young to terminate"
 		return report.add(f, true, nil)

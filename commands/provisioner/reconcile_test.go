@@ -107,7 +107,7 @@ func (d *desk) look() provisioner.Report {
 // holds adds a machine of an instance's attempt to the cloud, an hour old.
 func (d *desk) holds(machine, id string, attempt int, seen instance.Seen) {
 	d.cloud.tagged = append(d.cloud.tagged, machines.Tagged{
-		Machine: machines.Machine{ID: machine, Seen: seen, Address: "192.0.2.1"}, Instance: id, Attempt: attempt, Token: fmt.Sprintf("%s-%d", id, attempt), Launched: d.Clock.Now().Add(-time.Hour),
+		Machine: machines.Machine{ID: machine, Seen: seen, Address: "192.0.2.1", Launched: d.Clock.Now().Add(-time.Hour)}, Instance: id, Attempt: attempt, Token: fmt.Sprintf("%s-%d", id, attempt),
 	})
 }
 

@@ -42,6 +42,7 @@ type Finding struct {
 	Kind     Kind            `json:"kind"`
 	Machine  string          `json:"machine"`
 	Instance string          `json:"instance,omitempty"`
+	Account  string          `json:"account,omitempty"` // its owner, of its tags
 	Attempt  int             `json:"attempt,omitempty"`
 	State    instance.Seen   `json:"state"`            // as the cloud says
 	Status   instance.Status `json:"status,omitempty"` // as the log says
@@ -115,7 +116,7 @@ func (p Report) Write(w io.Writer) error {
 		b.WriteString("\nNothing was changed: this was a dry run.\n")
 	}
 	if p.Count(Stranger)+p.Count(Returned) > 0 {
-		b.WriteString("\nStrangers and machines that returned are never touched. Terminate them by hand once you know whose they are and what is on them.\n")
+		b.WriteString("\nStrangers and machines that returned are never touched. `cloudbot strangers list` says whose they are; adopt or remove each of them.\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -129,7 +129,7 @@ func (s *Saga) advance(ctx context.Context, id string, own *sync.Map) (instance.
 		if err != nil {
 			own.Delete(id) // the outcome of a call may be recorded nowhere
 			if l, ok := cmd.(instance.Launched); ok && errors.Is(err, instance.ErrSuperseded) {
-				err = errors.Join(err, s.discard(ctx, l.Machine))
+				err = errors.Join(err, s.superseded(ctx, id, l))
 			}
 			return state, step, fmt.Errorf("record %s %s of instance %s: %w", step.Do, step.Call, id, err)
 		}
@@ -154,6 +154,9 @@ func (s *Saga) execute(ctx context.Context, id string, state instance.State, ste
 	case provisioning.Call:
 		return s.call(ctx, id, state, step)
 	case provisioning.Abandon:
+		if seen, err := s.notLate(ctx, state, step); seen != nil || err != nil {
+			return seen, err
+		}
 		return instance.Abandon{Code: step.Why, Reason: abandonReason(step.Why, state)}, nil
 	case provisioning.Stall:
 		return instance.Stall{Reason: fmt.Sprintf("The machine is running, but its %q phase is taking longer than expected. Still trying. Check the log, or stop and start the desktop.", state.Phase)}, nil

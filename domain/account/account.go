@@ -3,6 +3,7 @@
 package account
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -26,9 +27,15 @@ type (
 		Email    []byte    `json:"email"`    // sealed
 		Password []byte    `json:"password"` // sealed bcrypt hash
 		At       time.Time `json:"at"`
+		// Imported means that an operator brought the account over from another control plane, where it was opened at At.
+		Imported bool `json:"imported,omitempty"`
 	}
 	// PasswordChanged replaces the password.
 	PasswordChanged struct {
+		Password []byte `json:"password"` // sealed bcrypt hash
+	}
+	// PasswordRehashed replaces the hash of the same password with a better one.
+	PasswordRehashed struct {
 		Password []byte `json:"password"` // sealed bcrypt hash
 	}
 	// Suspended records that an operator suspended the account: no log-in, no session, no running machine.
@@ -39,10 +46,11 @@ type (
 	Resumed struct{}
 )
 
-func (SignedUp) event()        {}
-func (PasswordChanged) event() {}
-func (Suspended) event()       {}
-func (Resumed) event()         {}
+func (SignedUp) event()         {}
+func (PasswordChanged) event()  {}
+func (PasswordRehashed) event() {}
+func (Suspended) event()        {}
+func (Resumed) event()          {}
 
 // State is what decisions read of an account.
 type State struct {
@@ -62,6 +70,8 @@ func Evolve(s State, e Event) State {
 		return State{Email: e.Email, Password: e.Password, CreatedAt: e.At}
 	case PasswordChanged:
 		s.Password = e.Password
+	case PasswordRehashed:
+		s.Password = e.Password
 	case Suspended:
 		s.Suspended = true
 	case Resumed:
@@ -70,7 +80,7 @@ func Evolve(s State, e Event) State {
 	return s
 }
 
-// Command is SignUp, ChangePassword, Suspend or Resume.
+// Command is SignUp, ChangePassword, Rehash, Suspend or Resume.
 type Command interface{ command() }
 
 type (
@@ -79,9 +89,12 @@ type (
 		Email    []byte // sealed
 		Password []byte // sealed bcrypt hash
 		At       time.Time
+		Imported bool
 	}
 	// ChangePassword replaces the password; the caller has checked the current one.
 	ChangePassword struct{ Password []byte }
+	// Rehash replaces the hash Of, with which the caller has compared the password.
+	Rehash struct{ Of, Password []byte } // sealed
 	// Suspend suspends the account, and Resume ends that. They are the operator's commands.
 	Suspend struct{ Reason string }
 	Resume  struct{}
@@ -89,6 +102,7 @@ type (
 
 func (SignUp) command()         {}
 func (ChangePassword) command() {}
+func (Rehash) command()         {}
 func (Suspend) command()        {}
 func (Resume) command()         {}
 
@@ -105,6 +119,14 @@ func Decide(s State, c Command) ([]Event, error) {
 			return nil, ErrNotFound
 		}
 		return []Event{PasswordChanged(c)}, nil
+	case Rehash:
+		if !s.Exists() {
+			return nil, ErrNotFound
+		}
+		if !bytes.Equal(s.Password, c.Of) { // it was changed meanwhile
+			return nil, nil
+		}
+		return []Event{PasswordRehashed{Password: c.Password}}, nil
 	case Suspend:
 		if !s.Exists() {
 			return nil, ErrNotFound

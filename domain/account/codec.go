@@ -6,6 +6,7 @@ import "github.com/cloudbot-ai/control-plane/domain"
 var Codec = domain.NewCodec("account",
 	domain.As[SignedUp, Event]("account.signed_up"),
 	domain.As[PasswordChanged, Event]("account.password_changed"),
+	domain.As[PasswordRehashed, Event]("account.password_rehashed"),
 	domain.As[Suspended, Event]("account.suspended"),
 	domain.As[Resumed, Event]("account.resumed"),
 )

@@ -4,6 +4,7 @@ package apikey
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/cloudbot-ai/control-plane/domain"
 )
@@ -39,6 +40,17 @@ var (
 func Find(id string) (Provider, error) {
 	for _, p := range Providers {
 		if p.ID == id {
+			return p, nil
+		}
+	}
+	return Provider{}, ErrUnknownProvider
+}
+
+// Named returns the provider that a request names by its id or by the environment variable of its key, in any case:
+// "anthropic", "Anthropic", "ANTHROPIC_API_KEY".
+func Named(name string) (Provider, error) {
+	for _, p := range Providers {
+		if strings.EqualFold(name, p.ID) || strings.EqualFold(name, p.ID+"_api_key") || strings.EqualFold(name, p.Env) {
 			return p, nil
 		}
 	}

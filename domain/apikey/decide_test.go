@@ -52,6 +52,20 @@ func TestFind(t *testing.T) {
 	}
 }
 
+func TestNamed(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"anthropic": "anthropic", "Anthropic": "anthropic", "ANTHROPIC": "anthropic", "ANTHROPIC_API_KEY": "anthropic", "anthropic_api_key": "anthropic",
+		"GEMINI_API_KEY": "google", "GOOGLE_API_KEY": "google", "xAI": "xai",
+		"": "", "acme": "", "_API_KEY": "", " anthropic": "", "ANTHROPIC_KEY": "", "gemini": "",
+	} {
+		p, err := Named(name)
+		if p.ID != want || errors.Is(err, ErrUnknownProvider) != (want == "") {
+			t.Errorf("%q: got %q, %v, want %q", name, p.ID, err, want)
+		}
+	}
+}
+
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	domaintest.Golden[Event](t, Codec,

@@ -14,6 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/invite"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
+	"github.com/cloudbot-ai/control-plane/domain/restore"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 )
 
@@ -30,7 +31,7 @@ var _ Codec = domain.Codec[instance.Event]{}
 func All() []Codec {
 	return []Codec{
 		account.Codec, apikey.Codec, audit.Codec, claim.Codec, fleet.Codec,
-		instance.Codec, invite.Codec, quota.Codec, session.Codec,
+		instance.Codec, invite.Codec, quota.Codec, restore.Codec, session.Codec,
 	}
 }
 

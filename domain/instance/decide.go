@@ -73,6 +73,8 @@ type (
 		Type    string
 		Region  string
 	}
+	// TakeOver opens an instance for a machine that another control plane launched. An operator sends it.
+	TakeOver  TakenOver
 	Rename    struct{ Name []byte }
 	Stop      struct{ At time.Time }
 	Start     struct{ At time.Time }
@@ -147,6 +149,7 @@ type (
 )
 
 func (Request) command()        {}
+func (TakeOver) command()       {}
 func (Rename) command()         {}
 func (Stop) command()           {}
 func (Start) command()          {}
@@ -166,13 +169,22 @@ func (ReportVersions) command() {}
 
 // Decide returns the events of c in state s. None without an error: nothing changes.
 func Decide(s State, c Command) ([]Event, error) {
-	if r, ok := c.(Request); ok {
-		if s.Exists() {
-			return nil, ErrExists
-		}
-		return []Event{Requested(r)}, nil
+	var opens Event
+	switch c := c.(type) {
+	case Request:
+		opens = Requested(c)
+	case TakeOver:
+		opens = TakenOver(c)
 	}
-	if !s.Exists() {
+	if a, ok := c.(Adopt); ok {
+		return decideAdopt(s, a)
+	}
+	switch {
+	case opens != nil && s.Exists():
+		return nil, ErrExists
+	case opens != nil:
+		return []Event{opens}, nil
+	case !s.Exists():
 		return nil, ErrNotFound
 	}
 	switch c := c.(type) {
@@ -234,6 +246,11 @@ func Decide(s State, c Command) ([]Event, error) {
 		return decideObserve(s, c), nil
 	case Enroll:
 		return decideEnroll(s, c)
+	case EndEnrolment:
+		if !s.Awaits() || s.NoEnrol == s.Attempts {
+			return nil, nil
+		}
+		return []Event{EnrolmentEnded{Attempt: s.Attempts}}, nil
 	case ReachPhase:
 		return decidePhase(s, c)
 	case ReportVersions:
@@ -337,7 +354,7 @@ const (
 
 func decideEnroll(s State, c Enroll) ([]Event, error) {
 	switch {
-	case s.Final() || c.Attempt != s.Attempts || !s.Open && s.Machine == "":
+	case s.Final() || c.Attempt != s.Attempts || c.Attempt == s.NoEnrol || !s.Open && s.Machine == "":
 		return nil, ErrEnrolment
 	case s.Enrolled == c.Attempt && bytes.Equal(s.PublicKey, c.PublicKey):
 		return nil, nil

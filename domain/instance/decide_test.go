@@ -35,6 +35,7 @@ var (
 	terminating = after(ready, TerminationRequested{t0})
 	terminated  = after(terminating, MachineGone{Asked: true}, Terminated{})
 	abandoned   = after(launched, LaunchAbandoned{"launch_timeout", "Too slow."})
+	takenOver   = []Event{TakenOver{Account: "acc", Name: []byte("sealed"), Region: "r", Machine: "i-1", Address: "1.2.3.4", At: t0}}
 	failed      = after(abandoned, MachineGone{Asked: true}, Failed{"launch_timeout", "Too slow."})
 )
 
@@ -46,6 +47,18 @@ func TestDecideUsers(t *testing.T) {
 		{Name: "request twice", Given: requested, When: Request{Account: "acc"}, Err: ErrExists},
 		{Name: "nothing there", When: Terminate{t0}, Err: ErrNotFound},
 		{Name: "unknown command", Given: requested, Err: domaintest.ErrAny},
+
+		{Name: "take over", When: TakeOver(takenOver[0].(TakenOver)), Then: takenOver},
+		{Name: "take over twice", Given: takenOver, When: TakeOver{Account: "acc"}, Err: ErrExists},
+		{Name: "take over what was requested", Given: requested, When: TakeOver{Account: "acc"}, Err: ErrExists},
+		{Name: "request what was taken over", Given: takenOver, When: Request{Account: "acc"}, Err: ErrExists},
+		{Name: "stop what was taken over", Given: takenOver, When: Stop{t0}, Then: []Event{StopRequested{At: t0}}},
+		{Name: "start what was taken over stopped", Given: []Event{TakenOver{Account: "acc", Machine: "i-1", Stopped: true}}, When: Start{t0}, Then: []Event{StartRequested{t0}}},
+		{Name: "terminate what was taken over", Given: takenOver, When: Terminate{t0}, Then: []Event{TerminationRequested{t0}}},
+		{Name: "launch for what was taken over", Given: takenOver, When: Attempt{At: t0}},
+		{Name: "enrol in what was taken over", Given: takenOver, When: Enroll{0, key, t0}, Err: ErrEnrolment},
+		{Name: "what was taken over is terminated outside", Given: takenOver, When: Observe{Machine: "i-1", Seen: SeenGone, At: t0},
+			Then: []Event{MachineGone{}, Failed{"machine_gone", "The machine was terminated from outside the control plane."}}},
 
 		{Name: "rename", Given: stopped, When: rename, Then: []Event{Renamed(rename)}},
 		{Name: "rename a failed one", Given: failed, When: rename, Then: []Event{Renamed(rename)}},
@@ -357,6 +370,8 @@ func TestEvolve(t *testing.T) {
 		{"terminating", terminating, Terminating, PhaseReady, "m1"},
 		{"stopped while terminating", after(terminating, MachineStopped{false}), Terminating, PhaseBooting, "m1"},
 		{"running while terminating", after(launched, TerminationRequested{t0}, MachineRunning{"a", t0}), Terminating, PhaseBooting, "m1"},
+		{"taken over", takenOver, Running, PhaseBooting, "i-1"},
+		{"taken over stopped", []Event{TakenOver{Account: "acc", Machine: "i-1", Stopped: true}}, Stopped, PhaseBooting, "i-1"},
 		{"terminated", terminated, StatusTerminated, PhaseReady, ""},
 		{"failed", failed, StatusFailed, PhaseBooting, ""},
 	} {
@@ -435,10 +450,10 @@ func TestGolden(t *testing.T) {
 	full.Subnet, full.SecurityGroup, full.KeyPair, full.Tags = "subnet-1", "sg-1", "kp", map[string]string{"b": "2", "a": "<1>"}
 	full.RootDevice, full.VolumeGiB = "/dev/sda1", 30
 	domaintest.Golden[Event](t, Codec,
-		requested[0], Renamed{[]byte("sealed")}, LaunchAttempted{2, t0, full}, MachineLaunched{2, "i-0abc", t0},
+		requested[0], TakenOver{"01JACCOUNT", []byte("sealed"), "eu-central-1", "i-0abc", "203.0.113.9", true, t0, t0}, Renamed{[]byte("sealed")}, LaunchAttempted{2, t0, full}, MachineLaunched{2, "i-0abc", t0},
 		CallRefused{CallLaunch, 2, 3, Another, "InsufficientInstanceCapacity", "No capacity here.", t0, t0, true}, CallAccepted{CallStop, t0},
 		LaunchAbandoned{"no_capacity", "No machine could be had."}, MachineRunning{"203.0.113.9", t0}, AddressChanged{"203.0.113.10"},
-		GuestEnrolled{2, key}, PhaseReached{"boot-1", PhaseDesktop, "XFCE", t0},
+		GuestEnrolled{2, key}, EnrolmentEnded{2}, EnrolmentReopened{2, t0}, PhaseReached{"boot-1", PhaseDesktop, "XFCE", t0},
 		VersionsReported{"boot-1", map[string]string{"os": "debian 13", "guest": "1.2.3"}, t0}, BootStalled{PhaseAgent, "Slow."},
 		StopRequested{t0, true}, StartRequested{t0}, TerminationRequested{t0}, MachineStopped{true}, MachineMissed{t0}, MachineFound{}, MachineGone{true, true}, Terminated{ByOperator, "01JACCOUNT"}, Failed{"machine_gone", "It was terminated."})
 }

@@ -57,6 +57,19 @@ type (
 		Type    string `json:"instance_type"`
 		Region  string `json:"region"`
 	}
+	// TakenOver opens the stream of an instance whose machine the control plane did not launch: an operator imported it. It
+	// has no guest, so there is no screen and no chat.
+	TakenOver struct {
+		Account string    `json:"account"`
+		Name    []byte    `json:"name"` // sealed
+		Region  string    `json:"region"`
+		Machine string    `json:"machine"` // the cloud's id
+		Address string    `json:"address,omitempty"`
+		Stopped bool      `json:"stopped,omitempty"` // it was not running when it was taken over
+		At      time.Time `json:"at"`
+		// CreatedAt is when the other control plane made it.
+		CreatedAt time.Time `json:"created_at"`
+	}
 	// Renamed replaces the instance's name.
 	Renamed struct {
 		Name []byte `json:"name"` // sealed
@@ -110,6 +123,15 @@ type (
 	GuestEnrolled struct {
 		Attempt   int    `json:"attempt"`
 		PublicKey []byte `json:"public_key"` // Ed25519, made on the machine
+	}
+	// EnrolmentEnded makes the token of an attempt whose guest has not enrolled useless: the log was restored from a
+	// backup, and the token may have been used since. EnrolmentReopened accepts it again, for an operator.
+	EnrolmentEnded struct {
+		Attempt int `json:"attempt"`
+	}
+	EnrolmentReopened struct {
+		Attempt int       `json:"attempt"`
+		At      time.Time `json:"at"`
 	}
 	// PhaseReached records how far the boot has come.
 	PhaseReached struct {
@@ -171,6 +193,7 @@ type (
 )
 
 func (Requested) event()            {}
+func (TakenOver) event()            {}
 func (Renamed) event()              {}
 func (LaunchAttempted) event()      {}
 func (MachineLaunched) event()      {}
@@ -180,6 +203,8 @@ func (LaunchAbandoned) event()      {}
 func (MachineRunning) event()       {}
 func (AddressChanged) event()       {}
 func (GuestEnrolled) event()        {}
+func (EnrolmentEnded) event()       {}
+func (EnrolmentReopened) event()    {}
 func (PhaseReached) event()         {}
 func (VersionsReported) event()     {}
 func (BootStalled) event()          {}

@@ -77,6 +77,9 @@ func (l *life) command(what, how byte) Command {
 	}
 	switch what % 21 {
 	case 0:
+		if how >= 192 {
+			return TakeOver{Account: "acc", Region: "r", Machine: "m0", Stopped: how%2 == 0, At: l.now}
+		}
 		return Request{"acc", nil, "t", "r"}
 	case 1:
 		return Rename{[]byte{how}}
@@ -177,6 +180,8 @@ func (l *life) see(e Event) error {
 			return fmt.Errorf("attempt %d after %d, doomed %v", e.Attempt, l.attempts, l.doomed)
 		}
 		l.attempts, l.open, l.unsure = e.Attempt, true, time.Time{}
+	case TakenOver:
+		l.machines[e.Machine], l.started[e.Machine] = true, true
 	case MachineLaunched:
 		if !l.open || e.Attempt != l.attempts || l.started[e.Machine] {
 			return fmt.Errorf("open %v, attempts %d, machine new %v", l.open, l.attempts, !l.started[e.Machine])

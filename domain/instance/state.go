@@ -46,6 +46,9 @@ func (p Phase) Rank() int {
 	return -1
 }
 
+// Original is the type of a machine that was taken over: its size is not known, and it has no guest.
+const Original = "original"
+
 // State is what decisions read of an instance.
 type State struct {
 	Account string // "" while the stream is empty
@@ -64,8 +67,10 @@ type State struct {
 	LaunchedAt time.Time // when the cloud answered its launch call
 	Running    bool      // the cloud last reported it running
 	Address    string
-	PublicKey  []byte // of the enrolled guest
-	Enrolled   int    // attempt that the guest enrolled with
+	PublicKey  []byte    // of the enrolled guest
+	Enrolled   int       // attempt that the guest enrolled with
+	NoEnrol    int       // attempt whose token an EnrolmentEnded made useless; 0: none
+	ReopenedAt time.Time // when an operator accepted that token again
 
 	Abandoned *LaunchAbandoned // set once the launch is given up
 	Tries     int              // refusals of the current call in a row
@@ -90,6 +95,9 @@ type State struct {
 // Exists reports whether the instance was ever requested.
 func (s State) Exists() bool { return s.Account != "" }
 
+// Guestless reports whether its machine was taken over, and so never reports how far it is.
+func (s State) Guestless() bool { return s.Type == Original }
+
 // Final reports whether the instance has ended.
 func (s State) Final() bool { return s.Status == StatusTerminated || s.Status == StatusFailed }
 
@@ -104,6 +112,13 @@ func Evolve(s State, e Event) State {
 	switch e := e.(type) {
 	case Requested:
 		return State{Account: e.Account, Type: e.Type, Region: e.Region, Status: Launching, Phase: PhaseRequested}
+	case TakenOver:
+		s = State{Account: e.Account, Type: Original, Region: e.Region, Status: Running, Phase: PhaseBooting, Spec: Spec{Region: e.Region},
+			Machine: e.Machine, LaunchedAt: e.At, Since: e.At, Running: !e.Stopped, Address: e.Address}
+		if e.Stopped {
+			s.Status, s.Address = Stopped, ""
+		}
+		return s
 	case Renamed:
 	case LaunchAttempted:
 		s.Attempts, s.Spec, s.TriedAt, s.Open, s.Unsure = e.Attempt, e.Spec, e.At, true, time.Time{}
@@ -146,6 +161,10 @@ func Evolve(s State, e Event) State {
 		s.Address = e.Address
 	case GuestEnrolled:
 		s.PublicKey, s.Enrolled = e.PublicKey, e.Attempt
+	case EnrolmentEnded:
+		s.NoEnrol = e.Attempt
+	case EnrolmentReopened:
+		s.NoEnrol, s.ReopenedAt = 0, e.At
 	case PhaseReached:
 		if e.Boot != s.Boot {
 			s.Stalled = false
@@ -205,12 +224,17 @@ func (s State) Up() bool {
 	return s.Status == Launching || s.Status == Starting || s.Status == Running
 }
 
-// launch returns when the latest attempt was answered or, while it is open, recorded.
+// launch returns when the latest attempt was answered or, while it is open, recorded; or when its enrolment was reopened.
 func (s State) launch() time.Time {
 	if s.Open {
-		return s.TriedAt
+		return later(s.TriedAt, s.ReopenedAt)
 	}
-	return s.LaunchedAt
+	return later(s.LaunchedAt, s.ReopenedAt)
+}
+
+// Awaits reports whether a machine of the latest attempt exists, or may exist, whose guest has not enrolled.
+func (s State) Awaits() bool {
+	return !s.Final() && s.Attempts > 0 && s.Enrolled != s.Attempts && (s.Open || s.Machine != "")
 }
 
 // settled clears the results of the previous call: a new one begins.

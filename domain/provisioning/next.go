@@ -70,7 +70,7 @@ func Next(s instance.State, p Policy, now time.Time) Step {
 		return call(s, p, instance.CallStop, now)
 	case s.Status == instance.Starting:
 		return call(s, p, instance.CallStart, now)
-	case s.Status == instance.Running && s.Phase != instance.PhaseReady && !s.Stalled:
+	case s.Status == instance.Running && s.Phase != instance.PhaseReady && !s.Stalled && !s.Guestless():
 		if overdue := s.Since.Add(p.BootTime); now.Before(overdue) {
 			return Step{Do: Watch, At: overdue}
 		}

@@ -48,6 +48,7 @@ func TestNext(t *testing.T) {
 		{"booting", machine(instance.Running, none), Step{Do: Watch, At: t0.Add(15 * m)}},
 		{"booting for long", machine(instance.Running, func(s *instance.State) { s.Since = t0.Add(-15 * m) }), Step{Do: Stall}},
 		{"booting for long, recorded", machine(instance.Running, func(s *instance.State) { s.Since, s.Stalled = long, true }), Step{Do: Watch}},
+		{"taken over long ago, without a guest", machine(instance.Running, func(s *instance.State) { s.Since, s.Type = long, instance.Original }), Step{Do: Watch}},
 		{"ready", machine(instance.Running, func(s *instance.State) { s.Since, s.Phase = long, instance.PhaseReady }), Step{Do: Watch}},
 		{"stopped", machine(instance.Stopped, none), Step{Do: Watch}},
 

@@ -32,8 +32,8 @@ func TestDecide(t *testing.T) {
 func TestExceeded(t *testing.T) {
 	t.Parallel()
 	for limit, want := range map[int]string{
-		1: "You have 1 desktop, which is your limit. Terminate one first.",
-		2: "You have 2 desktops, which is your limit. Terminate one first.",
+		1: "You have 2 of 1 desktop. Terminate 2 to create another.",
+		2: "You have 2 of 2 desktops. Terminate one to create another.",
 	} {
 		s := decider.Fold(SlotTaken{"a"}, SlotTaken{"b"})
 		_, err := Decide(s, Take{"c", limit})

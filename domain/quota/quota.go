@@ -4,6 +4,7 @@ package quota
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/cloudbot-ai/control-plane/domain"
 )
@@ -62,14 +63,18 @@ type (
 func (Take) command()    {}
 func (Release) command() {}
 
-// Exceeded is the refusal of a Take beyond limit.
-func Exceeded(limit int) *domain.Error {
-	noun := "desktops"
+// Exceeded is the refusal of a Take by an account that holds all its slots, or more since its limit was lowered. The
+// dashboard says the same before it is asked.
+func Exceeded(held, limit int) *domain.Error {
+	noun, count := "desktops", "one"
 	if limit == 1 {
 		noun = "desktop"
 	}
+	if n := held - limit + 1; n > 1 {
+		count = strconv.Itoa(n)
+	}
 	return &domain.Error{Kind: domain.Conflict, Code: "quota_exceeded",
-		Msg: fmt.Sprintf("You have %d %s, which is your limit. Terminate one first.", limit, noun)}
+		Msg: fmt.Sprintf("You have %d of %d %s. Terminate %s to create another.", held, limit, noun, count)}
 }
 
 // Decide returns the events of c in state s. None without an error: nothing changes.
@@ -80,7 +85,7 @@ func Decide(s State, c Command) ([]Event, error) {
 			return nil, nil
 		}
 		if len(s.held) >= c.Limit {
-			return nil, Exceeded(c.Limit)
+			return nil, Exceeded(len(s.held), c.Limit)
 		}
 		return []Event{SlotTaken{c.Instance}}, nil
 	case Release:

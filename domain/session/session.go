@@ -37,6 +37,7 @@ const (
 	PasswordChanged Reason = "password_changed" // in another session
 	Reused          Reason = "reused"           // an old refresh token was presented
 	Suspended       Reason = "suspended"        // the account was suspended
+	Restored        Reason = "restored"         // the log was restored from a backup
 )
 
 // Leaf identifies the only valid refresh token of a family.

@@ -84,13 +84,20 @@ type world struct {
 
 func newWorld(t *testing.T, session access.BridgeSession, desktop string) *world {
 	t.Helper()
+	return newPacedWorld(t, session, desktop, 0)
+}
+
+// newPacedWorld returns a world whose agent makes a step each so many milliseconds; 0: as a person reads.
+func newPacedWorld(t *testing.T, session access.BridgeSession, desktop string, pace int) *world {
+	t.Helper()
 	w := &world{m: &machines{phases: make(chan instance.Phase, 100), keys: map[string]string{"OPENAI_API_KEY": "sk-canary-0123456789abcdef"}}, log: &syncBuffer{}}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	if w.hub, err = tunnel.New(tunnel.Config{Machines: w.m, Logger: log}); err != nil {
 		t.Fatal(err)
 	}
-	w.bridge = bridge.New(bridge.Config{Opener: w.hub, Logger: log})
+	// Its clients answer pings only while they read.
+	w.bridge = bridge.New(bridge.Config{Opener: w.hub, Logger: log, PingEvery: time.Hour})
 	mux := http.NewServeMux()
 	mux.Handle("/api/guest/", w.hub.GuestHandler())
 	session.Account, session.Instance = "account", "01INSTANCE"
@@ -104,7 +111,7 @@ func newWorld(t *testing.T, session access.BridgeSession, desktop string) *world
 
 	config, err := json.Marshal(map[string]any{
 		"control_plane_url": server.URL, "instance": "01INSTANCE", "token": "one-time-token", "boot": "boot-1",
-		"desktop": map[string]any{"kind": desktop}, "agent": map[string]any{"kind": "stand-in"},
+		"desktop": map[string]any{"kind": desktop}, "agent": map[string]any{"kind": "stand-in", "pace_ms": pace},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +159,7 @@ func newWorld(t *testing.T, session access.BridgeSession, desktop string) *world
 			if got != want {
 				t.Fatalf("phase %s, want %s", got, want)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatalf("phase %s does not come", want)
 		}
 	}
@@ -161,7 +168,7 @@ func newWorld(t *testing.T, session access.BridgeSession, desktop string) *world
 
 func (w *world) dial(t *testing.T, path string) *websocket.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	c, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(w.url, "http")+path, &websocket.DialOptions{Subprotocols: []string{"binary"}, HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})
 	if err != nil {
@@ -387,7 +394,7 @@ func newChat(t *testing.T, c *websocket.Conn) *chat {
 
 func (c *chat) next() answer {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 60*time.Second)
 	defer cancel()
 	_, b, err := c.c.Read(ctx)
 	if err != nil {

@@ -1,7 +1,9 @@
 package machine
 
 import (
+	"context"
 	"encoding/json"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -21,7 +23,7 @@ func (m *story) agentIsSetUp() {
 		}
 	}
 	m.inside.must(`test "$(stat -c %U /home/cloudbot/workspace/AGENTS.md)" = cloudbot`)
-	m.inside.must("grep -qz ^DISPLAY=:99 /proc/$(systemctl show -p MainPID --value cloudbot-openclaw)/environ")
+	m.inside.must("grep -qz ^DISPLAY=:200 /proc/$(systemctl show -p MainPID --value cloudbot-openclaw)/environ")
 	await(m.t, 5*time.Minute, "the agent's tools", func() bool { // they are installed while the agent starts
 		_, err := m.inside.sh("which xclip scrot convert")
 		return err == nil
@@ -40,19 +42,42 @@ func (m *story) agentIsSetUp() {
 	}
 }
 
-// agentSeesTheDesktop has the model take a picture of the desktop, from a chat through the bridge.
-func (m *story) agentSeesTheDesktop() {
+// agentUsesTheDesktop has the model work on XFCE.
+func (m *story) agentUsesTheDesktop() {
 	m.t.Helper()
 	if !m.real {
 		return
 	}
-	began := time.Now()
-	_, text, err := m.chat(m.id, "run-look", "look: say:run-look:")
-	if err != nil || !strings.Contains(text, "You said run-look") || m.fake.seen() == 0 {
-		m.t.Fatalf("chat: got %q, %v, %d pictures, want an answer after one picture of the desktop\n%s",
-			text, err, m.fake.seen(), m.must(200, "GET", "/api/instances/"+m.id+"/debug/log", ""))
+	ctx, cancel := context.WithCancel(m.t.Context())
+	defer cancel()
+	v, err := m.view(ctx, m.id)
+	if err != nil {
+		m.t.Fatal(err)
 	}
-	m.t.Logf("the agent saw the desktop after %.1fs", time.Since(began).Seconds())
+	await(m.t, 10*time.Minute, "the browser and the editor", func() bool {
+		_, err := m.inside.sh("(which google-chrome || which chromium) && (which geany || which mousepad || which code)")
+		return err == nil
+	})
+	editor := strings.TrimSpace(m.inside.must("basename $(which geany mousepad code | head -n 1)"))
+	const file = "/home/cloudbot/Desktop/notes.txt"
+	sc := &scene{
+		user: m.user, t: m.t, id: m.id, model: m.fake, xdotool: true, view: v, out: filepath.Join(m.out, "xfce"),
+		page: servePage(m.t, m.net.listen(m.t, "127.0.0.1:0")),
+		edit: "mkdir -p ~/Desktop; touch " + file + "; setsid -f " + editor + " " + file + " >/dev/null 2>&1",
+		save: []use{{"computer", `{"action":"key","text":"ctrl+s"}`}},
+		read: func() string { text, _ := m.inside.sh("cat " + file); return text },
+	}
+	m.inside.must("DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y -q --no-install-recommends x11-utils")
+	sc.start = func(command string) {
+		m.inside.must("setsid -f runuser -u cloudbot -- env HOME=/home/cloudbot DISPLAY=:99 XAUTHORITY=/run/cloudbot/desktop/xauthority " +
+			command + " </dev/null >/tmp/record 2>&1")
+	}
+	sc.recorded = func() string { text, _ := m.inside.sh("cat /tmp/record"); return text }
+	sc.processes = func() string {
+		text, _ := m.inside.sh("ps -U cloudbot -o args; journalctl -u cloudbot-openclaw -n 40")
+		return text
+	}
+	sc.worksOnTheDesktop()
 }
 
 // sessionBus checks that the agent reaches the programs of the desktop's session.

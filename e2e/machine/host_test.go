@@ -2,6 +2,8 @@ package machine
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -20,8 +22,21 @@ var tools = map[string]string{
 	"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container", "ip": "iproute2", "ss": "iproute2", "iptables": "iptables", "nsenter": "util-linux",
 }
 
-// prepare installs what is missing and makes the root that machines start from. The root is cached.
+// prepare installs what is missing and makes the root that machines start from.
 func prepare(t *testing.T) (base string) {
+	t.Helper()
+	base, cache := filepath.Join(cacheDir(), "bookworm-1"), cacheDir()
+	installTools(t, cache)
+	makeRoot(t, base, "bookworm", "systemd,systemd-sysv,dbus,ca-certificates,curl,iproute2,procps",
+		"apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends cloud-init")
+	return base
+}
+
+// cacheDir is where roots and packages are kept between runs.
+func cacheDir() string { return cmp.Or(os.Getenv("E2E_MACHINE_CACHE"), "/var/cache/cloudbot-e2e") }
+
+// installTools installs the tools that are missing, and makes the folders of cached packages.
+func installTools(t *testing.T, cache string) {
 	t.Helper()
 	var missing []string
 	for tool, pkg := range tools {
@@ -34,29 +49,39 @@ func prepare(t *testing.T) (base string) {
 		must(t, "apt-get", "update", "-q")
 		must(t, "env", append([]string{"DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-q", "--no-install-recommends"}, missing...)...)
 	}
-	dir := os.Getenv("E2E_MACHINE_CACHE")
-	if dir == "" {
-		dir = "/var/cache/cloudbot-e2e"
-	}
-	for _, sub := range []string{"apt/partial", "npm"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+	for _, sub := range []string{"apt/partial", "apt-trixie/partial", "npm"} {
+		if err := os.MkdirAll(filepath.Join(cache, sub), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	base = filepath.Join(dir, "bookworm-1")
+}
+
+// makeRoot makes a Debian root unless it exists, small, like a cloud's image before anything is installed. script runs in it.
+func makeRoot(t *testing.T, base, suite, packages, script string) {
+	t.Helper()
 	if _, err := os.Stat(base); err == nil {
-		return base
+		return
 	}
 	t.Log("making the root, once")
 	os.RemoveAll(base + ".new")
-	// Small, like a cloud's image before anything is installed.
-	must(t, "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,dbus,ca-certificates,curl,iproute2,procps", "bookworm", base+".new")
+	must(t, "debootstrap", "--variant=minbase", "--include="+packages, suite, base+".new")
 	must(t, "cp", "/etc/resolv.conf", base+".new/etc/resolv.conf")
-	must(t, "chroot", base+".new", "sh", "-c", "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends cloud-init")
+	must(t, "chroot", base+".new", "sh", "-c", script)
 	if err := os.Rename(base+".new", base); err != nil {
 		t.Fatal(err)
 	}
-	return base
+}
+
+// aptSettings are this computer's settings of how packages are fetched.
+func aptSettings() map[string]string {
+	files := map[string]string{}
+	own, _ := filepath.Glob("/etc/apt/apt.conf.d/*")
+	for _, path := range own {
+		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), "Acquire::") && !strings.Contains(string(text), "GzipIndexes") && !strings.Contains(string(text), "Languages") {
+			files["/etc/apt/apt.conf.d/"+filepath.Base(path)] = string(text)
+		}
+	}
+	return files
 }
 
 // network is the machine's namespace, its cable, and a route out.
@@ -136,11 +161,14 @@ func (n network) listen(t *testing.T, addr string) net.Listener {
 }
 
 // computer is the running container.
-type computer struct{ t *testing.T }
+type computer struct {
+	t    *testing.T
+	name string
+}
 
 // leader returns the container's init process; "" while the machine is off.
-func (computer) leader() string {
-	nspawn, _ := exec.Command("pgrep", "-f", "^systemd-nspawn .*--machine=cloudbot ").Output()
+func (c computer) leader() string {
+	nspawn, _ := exec.Command("pgrep", "-f", "^systemd-nspawn .*--machine="+c.name+" ").Output()
 	pid := strings.TrimSpace(string(nspawn))
 	if pid == "" {
 		return ""
@@ -155,7 +183,12 @@ func (c computer) sh(script string) (string, error) {
 	if pid == "" {
 		return "", fmt.Errorf("the computer is off")
 	}
-	cmd := exec.CommandContext(c.t.Context(), "nsenter", "-t", pid, "-m", "-p", "-n", "-i", "-u", "-C", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-c", script)
+	ctx := c.t.Context()
+	if ctx.Err() != nil { // a failed test asks for the journal
+		ctx = context.Background()
+	}
+	cmd := exec.CommandContext(ctx, "nsenter", "-t", pid, "-m", "-p", "-n", "-i", "-u", "-C",
+		"env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-c", script) // root's PATH in Debian
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%s: %w: %s", script, err, out)

@@ -1,11 +1,13 @@
 // Package machine boots a real Debian as a user's machine: systemd and cloud-init in a container with its own address,
 // the rendered user-data, and a real control plane. It needs root, downloads packages and takes minutes, so it runs only
-// with E2E_MACHINE=1.
+// with E2E_MACHINE=1. With OPENCLAW=real the real agent works on the desktop, there and on a local desktop. The pictures
+// that the agent and the user see are kept in E2E_MACHINE_OUT.
 package machine
 
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/guest/agent/modeltest"
 	"github.com/cloudbot-ai/control-plane/guest/bootstrap"
 )
 
@@ -34,13 +37,14 @@ func TestMachine(t *testing.T) {
 	m.sessionBus()
 	m.agentAnswers("run-1")
 	m.agentIsSetUp()
-	m.agentSeesTheDesktop()
+	m.agentUsesTheDesktop()
 	m.listensOnLoopbackOnly()
 	m.ranAsOrdinaryUser()
 	m.desktopComesBack()
 	m.sessionBus()
 	m.keyChangesLive()
 	m.diagnostics()
+	m.userIsRoot()
 	m.keysAreNowhere()
 	m.reboots()
 	m.stopsAndStarts()
@@ -73,7 +77,7 @@ type story struct {
 	inside computer
 	id     string
 	events <-chan event
-	fake   *provider
+	fake   *modeltest.Model
 	key    string // the current canary
 	apps   []string
 	out    string // folder of pictures
@@ -84,16 +88,13 @@ func launch(t *testing.T, real, baked bool) *story {
 	base := prepare(t)
 	cache := filepath.Dir(base)
 	binds := []string{cache + "/apt:/var/cache/apt/archives", cache + "/npm:/root/.npm"}
-	m := &story{t: t, real: real, net: cable(t), inside: computer{t}, key: canaries[0], apps: []string{"editor"}, out: os.Getenv("E2E_MACHINE_OUT")}
+	m := &story{t: t, real: real, net: cable(t), inside: computer{t, "cloudbot"}, key: canaries[0], apps: []string{"browser", "editor"}, out: pictures()}
 	if s := os.Getenv("APPS"); s != "" {
 		m.apps = strings.Split(s, ",")
 	}
-	if m.out == "" {
-		m.out = "../../bin/e2e-machine"
-	}
 	m.cons = filepath.Join(t.TempDir(), "console.log")
 	if real {
-		m.fake = startProvider(t, m.net.listen(t, "127.0.0.1:9099"))
+		m.fake = modeltest.Start(t, m.net.listen(t, "127.0.0.1:9099"))
 	}
 	image, err := os.MkdirTemp("/var/tmp", "cloudbot-image-")
 	if err != nil {
@@ -153,17 +154,12 @@ func (m *story) bake(base, root, public string) string {
 
 // files are the machine's network settings and the agent's model.
 func (m *story) files() map[string]string {
-	files := map[string]string{"/etc/hostname": "cloudbot\n"}
+	files := map[string]string{"/etc/hostname": "cloudbot\n", "/etc/hosts": "127.0.0.1 localhost cloudbot\n"}
 	if ca, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt"); err == nil {
 		files["/etc/e2e-ca.crt"] = string(ca)
 		files["/etc/default/cloudbot-guest"] = "NODE_EXTRA_CA_CERTS=/etc/e2e-ca.crt\n"
 	}
-	own, _ := filepath.Glob("/etc/apt/apt.conf.d/*")
-	for _, path := range own {
-		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), "Acquire::") && !strings.Contains(string(text), "GzipIndexes") && !strings.Contains(string(text), "Languages") {
-			files["/etc/apt/apt.conf.d/"+filepath.Base(path)] = string(text)
-		}
-	}
+	maps.Copy(files, aptSettings())
 	if m.real {
 		files["/etc/cloudbot/openclaw.json"] = providerConfig
 	}
@@ -228,11 +224,11 @@ func (m *story) agentAnswers(run string) {
 	if !m.real {
 		return
 	}
-	if !strings.Contains(text, "You said "+run) {
-		m.t.Errorf("answer: got %q, want the model's: You said %s", text, run)
+	if text != modeltest.Said(run) {
+		m.t.Errorf("answer: got %q, want %q", text, modeltest.Said(run))
 	}
-	if m.fake.lastKey() != "Bearer "+m.key {
-		m.t.Errorf("key of the model's caller: got %q, want the user's", m.fake.lastKey())
+	if m.fake.LastKey() != m.key {
+		m.t.Errorf("key of the model's caller: got %q, want the user's", m.fake.LastKey())
 	}
 }
 
@@ -275,10 +271,11 @@ func (m *story) ranAsOrdinaryUser() {
 // desktopComesBack kills the X server, and with it the whole desktop.
 func (m *story) desktopComesBack() {
 	m.t.Helper()
-	m.inside.must("pkill -KILL -x Xvnc")
+	before := strings.TrimSpace(m.inside.must("pgrep -x Xvnc"))
+	m.inside.must("kill -KILL " + before)
 	began := time.Now()
 	await(m.t, time.Minute, "the desktop after a crash of its server", func() bool {
-		_, err := m.inside.sh("pgrep -x Xvnc && pgrep -x xfdesktop && ss -ltn | grep -q 127.0.0.1:5900")
+		_, err := m.inside.sh(`now=$(pgrep -x Xvnc) && test "$now" != ` + before + ` && pgrep -x xfdesktop && ss -ltn | grep -q 127.0.0.1:5900`)
 		return err == nil
 	})
 	m.t.Logf("the desktop was back %.1fs after its server was killed", time.Since(began).Seconds())
@@ -382,17 +379,25 @@ func (m *story) turnUnderWay(run string) (ends func()) {
 	if !m.real {
 		return func() {}
 	}
-	let := m.fake.hold()
-	type answer struct {
-		text string
-		err  error
-	}
-	answered := make(chan answer, 1)
+	var text string
+	var err error
+	under, let, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
-		_, text, err := m.chat(m.id, run, "say:"+run+":")
-		answered <- answer{text, err}
+		defer close(ended)
+		text, err = m.fake.Play(func() (string, error) {
+			_, text, err := m.chat(m.id, run, "wait")
+			return text, err
+		}, func(u *modeltest.Turn) {
+			u.Next()
+			close(under)
+			<-let
+		})
 	}()
-	await(m.t, time.Minute, "a turn under way", m.fake.waits)
+	select {
+	case <-under:
+	case <-ended:
+		m.t.Fatalf("a turn under way: got answer %q %v, want none yet", text, err)
+	}
 	return func() {
 		m.t.Helper()
 		await(m.t, time.Minute, "the agent to begin to stop", func() bool {
@@ -401,9 +406,9 @@ func (m *story) turnUnderWay(run string) (ends func()) {
 		})
 		m.inside.must("systemctl is-active cloudbot-guest cloudbot-xvnc")
 		began := time.Now()
-		let()
-		if a := <-answered; a.err != nil || !strings.Contains(a.text, "You said "+run) {
-			m.t.Errorf("the last turn before a reboot: got %q, %v, want You said %s", a.text, a.err, run)
+		close(let)
+		if <-ended; err != nil || text != modeltest.Words {
+			m.t.Errorf("the last turn before a reboot: got %q, %v, want %q", text, err, modeltest.Words)
 		}
 		m.t.Logf("the last turn ended %.1fs after its model went on, while the machine waited", time.Since(began).Seconds())
 	}

@@ -9,38 +9,94 @@ import (
 	"image/color"
 	"image/png"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/cloudbot-ai/control-plane/guest/rfb"
 )
 
 // cloud is a point where our wallpaper is nearly white, on a screen of 1280 by 800.
 var cloud = image.Pt(870, 430)
+
+// viewer is an RFB client on the VNC bridge.
+type viewer struct {
+	conn    net.Conn
+	m       *image.RGBA // as last painted
+	painted chan error  // the end of each update
+}
+
+// view opens a viewer until ctx ends. It reads all the time, as the bridge expects of a browser.
+func (u *user) view(ctx context.Context, id string) (*viewer, error) {
+	ws, err := u.bridge(ctx, id, "vnc")
+	if err != nil {
+		return nil, err
+	}
+	v := &viewer{conn: websocket.NetConn(ctx, ws, websocket.MessageBinary)}
+	size, err := rfbHello(v.conn)
+	if err != nil {
+		ws.CloseNow()
+		return nil, fmt.Errorf("RFB handshake: %w", err)
+	}
+	v.m, v.painted = image.NewRGBA(image.Rectangle{Max: size}), make(chan error, 1)
+	go func() {
+		for err := error(nil); err == nil; {
+			err = rfbUpdate(v.conn, v.m)
+			v.painted <- err
+		}
+		close(v.painted)
+	}()
+	return v, nil
+}
+
+// paint gets the whole picture.
+func (v *viewer) paint() error {
+	if err := rfbAsk(v.conn, v.m.Rect.Max); err != nil {
+		return err
+	}
+	err, ok := <-v.painted
+	if !ok {
+		err = net.ErrClosed
+	}
+	return err
+}
+
+// move moves the pointer with these buttons pressed, as a mask.
+func (v *viewer) move(p image.Point, buttons byte) error {
+	b := binary.BigEndian.AppendUint16([]byte{rfb.PointerEvent, buttons}, uint16(p.X))
+	_, err := v.conn.Write(binary.BigEndian.AppendUint16(b, uint16(p.Y)))
+	return err
+}
+
+// press presses and releases a key.
+func (v *viewer) press(sym uint32) error {
+	var b []byte
+	for _, down := range []byte{1, 0} {
+		b = binary.BigEndian.AppendUint32(append(b, rfb.KeyEvent, down, 0, 0), sym)
+	}
+	_, err := v.conn.Write(b)
+	return err
+}
 
 // screenshot looks at the desktop through the VNC bridge until it shows as many colours as a desktop has, and saves the
 // picture. A desktop without our wallpaper is not complete.
 func (u *user) screenshot(id, file string) (colours int, err error) {
 	ctx, cancel := context.WithTimeout(u.t.Context(), 60*time.Second)
 	defer cancel()
-	ws, err := u.bridge(ctx, id, "vnc")
+	v, err := u.view(ctx, id)
 	if err != nil {
 		return 0, err
 	}
-	defer ws.CloseNow()
-	conn := websocket.NetConn(ctx, ws, websocket.MessageBinary)
-	size, err := rfbHello(conn)
-	if err != nil {
-		return 0, fmt.Errorf("RFB handshake: %w", err)
-	}
-	m := image.NewRGBA(image.Rectangle{Max: size})
+	defer v.conn.Close()
 	same, last := 0, 0
 	for colours < 500 || same < 3 { // it is up and fully painted
-		if err := rfbUpdate(conn, m); err != nil {
+		if err := v.paint(); err != nil {
 			return colours, fmt.Errorf("with %d colours: %w", colours, err)
 		}
-		if colours = count(m); colours == last {
+		if colours = count(v.m); colours == last {
 			same++
 		} else {
 			same, last = 0, colours
@@ -53,20 +109,24 @@ func (u *user) screenshot(id, file string) (colours int, err error) {
 		case <-t.C:
 		}
 	}
-	var b bytes.Buffer
-	if err := png.Encode(&b, m); err != nil {
+	if err := savePNG(file, v.m); err != nil {
 		return colours, err
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return colours, err
-	}
-	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
-		return colours, err
-	}
-	if c := m.RGBAAt(cloud.X, cloud.Y); c.R < 160 || c.G < 160 || c.B < 160 {
+	if c := v.m.RGBAAt(cloud.X, cloud.Y); c.R < 160 || c.G < 160 || c.B < 160 {
 		return colours, fmt.Errorf("no wallpaper: %v at %v", c, cloud)
 	}
 	return colours, nil
+}
+
+func savePNG(file string, m image.Image) error {
+	var b bytes.Buffer
+	if err := png.Encode(&b, m); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(file, b.Bytes(), 0o644)
 }
 
 func count(m *image.RGBA) int {
@@ -114,15 +174,17 @@ func rfbHello(conn io.ReadWriter) (size image.Point, err error) {
 	return size, err
 }
 
-// rfbUpdate requests the whole picture and paints the reply.
-func rfbUpdate(conn io.ReadWriter, m *image.RGBA) error {
-	size := m.Bounds().Max
+// rfbAsk requests the whole picture.
+func rfbAsk(conn io.Writer, size image.Point) error {
 	ask := []byte{3, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 	binary.BigEndian.PutUint16(ask[6:], uint16(size.X))
 	binary.BigEndian.PutUint16(ask[8:], uint16(size.Y))
-	if _, err := conn.Write(ask); err != nil {
-		return err
-	}
+	_, err := conn.Write(ask)
+	return err
+}
+
+// rfbUpdate paints the next update.
+func rfbUpdate(conn io.Reader, m *image.RGBA) error {
 	for {
 		head := make([]byte, 1)
 		if _, err := io.ReadFull(conn, head); err != nil {

@@ -18,16 +18,17 @@ import (
 	"time"
 )
 
-// server is a control plane whose machines are our own containers.
+// server is a control plane.
 type server struct {
-	t   testing.TB
-	dir string // DATA_DIR
-	URL string // as its users reach it
-	out *lockedBuffer
+	t    testing.TB
+	dir  string // DATA_DIR
+	port string
+	URL  string // as its users reach it
+	out  *lockedBuffer
 }
 
-// startServer builds the programs and runs the control plane with the shim in place of the guest.
-func startServer(t *testing.T, n network, shim func(publicURL, guestSHA256 string) any) *server {
+// newServer creates the server's folders, and builds its program in bin and the guest in store.
+func newServer(t *testing.T) (s *server, bin, store string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("/var/tmp", "cloudbot-machine-")
 	if err == nil {
@@ -37,31 +38,51 @@ func startServer(t *testing.T, n network, shim func(publicURL, guestSHA256 strin
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	bin, store := filepath.Join(dir, "bin"), filepath.Join(dir, "assets")
+	bin, store = filepath.Join(dir, "bin"), filepath.Join(dir, "assets")
 	for _, d := range []string{bin, store} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	guest := filepath.Join(store, "cloudbot-guest-linux-amd64")
-	build(t, guest, "../../cmd/cloudbot-guest")
+	build(t, filepath.Join(store, guestName), "../../cmd/cloudbot-guest")
 	build(t, filepath.Join(bin, "cloudbot"), "../../cmd/cloudbot")
+	port := freePort(t, "127.0.0.1")
+	return &server{t: t, dir: filepath.Join(dir, "data"), port: port, URL: "http://127.0.0.1:" + port, out: &lockedBuffer{}}, bin, store
+}
+
+const guestName = "cloudbot-guest-linux-amd64"
+
+// startServer runs the control plane with the shim in place of the guest.
+func startServer(t *testing.T, n network, shim func(publicURL, guestSHA256 string) any) *server {
+	t.Helper()
+	s, bin, store := newServer(t)
 	shimFile := filepath.Join(bin, "cloudbot-guest")
 	build(t, shimFile, "./shim")
 	if err := os.Chmod(shimFile, 0o755|os.ModeSetuid); err != nil {
 		t.Fatal(err)
 	}
-
-	s := &server{t: t, dir: filepath.Join(dir, "data"), out: &lockedBuffer{}}
-	port, public := freePort(t, "127.0.0.1"), ""
-	s.URL = "http://127.0.0.1:" + port
-	public = s.front(n)
-	cmd := exec.Command(filepath.Join(bin, "cloudbot"), "serve")
-	cmd.Dir = dir
-	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DATA_DIR=" + s.dir, "HOST=127.0.0.1", "PORT=" + port, "ADMIN_ADDR=127.0.0.1:0",
-		"ENVIRONMENT=test", "LOG_LEVEL=debug", "CONTROL_PLANE_URL=" + public, "LOCAL_DEV_MODE=true", "CORS_ORIGINS=" + s.URL, "ASSETS_DIR=" + store,
+	public := s.front(n)
+	s.run(bin, "LOG_LEVEL=debug", "CONTROL_PLANE_URL="+public, "LOCAL_DEV_MODE=true", "CORS_ORIGINS="+s.URL, "ASSETS_DIR="+store)
+	// At this point, because an image is baked with what the control plane serves.
+	text, err := json.Marshal(shim(public, sumOf(t, filepath.Join(store, guestName))))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(bin, "shim.json"), text, 0o600)
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// run starts the program and waits until it is ready. It runs until the test ends.
+func (s *server) run(bin string, env ...string) {
+	t := s.t
+	t.Helper()
+	cmd := exec.Command(filepath.Join(bin, "cloudbot"), "serve")
+	cmd.Dir = filepath.Dir(bin)
+	cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir, "DATA_DIR=" + s.dir, "HOST=127.0.0.1", "PORT=" + s.port, "ADMIN_ADDR=127.0.0.1:0", "ENVIRONMENT=test",
+	}, env...)
 	cmd.Stdout, cmd.Stderr = s.out, s.out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -93,15 +114,6 @@ func startServer(t *testing.T, n network, shim func(publicURL, guestSHA256 strin
 		res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
-	// At this point, because an image is baked with what the control plane serves.
-	text, err := json.Marshal(shim(public, sumOf(t, guest)))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(bin, "shim.json"), text, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 // front is where the machine reaches the control plane: the address at the other end of its cable.

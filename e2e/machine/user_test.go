@@ -109,8 +109,22 @@ func (u *user) follow() <-chan event {
 	return all
 }
 
-// bridge opens one of the instance's WebSockets with a ticket, as a browser does.
-func (u *user) bridge(ctx context.Context, id, kind string) (*websocket.Conn, error) {
+// bridge opens one of the instance's WebSockets with a ticket. Like a browser, it tries again while the machine is not ready:
+// a busy computer's agent misses its checks.
+func (u *user) bridge(ctx context.Context, id, kind string) (conn *websocket.Conn, err error) {
+	for {
+		if conn, err = u.bridgeOnce(ctx, id, kind); err == nil || !strings.Contains(err.Error(), `"not_ready"`) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (u *user) bridgeOnce(ctx context.Context, id, kind string) (*websocket.Conn, error) {
 	status, text := u.do("POST", "/api/instances/"+id+"/tickets", fmt.Sprintf(`{"kind":%q,"mode":"control"}`, kind))
 	if status != http.StatusCreated {
 		return nil, fmt.Errorf("ticket: %d %s", status, text)

@@ -222,7 +222,7 @@ func notificationsClose(t *testing.T, s eventstore.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c := s.Notifications(ctx)
 	cancel()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(60 * time.Second)
 	for {
 		select {
 		case _, open := <-c:
@@ -252,7 +252,7 @@ func awaitNotification(t *testing.T, c <-chan struct{}) {
 		if !open {
 			t.Fatal("got a closed channel, want a notification")
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("got no notification, want one")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -48,6 +49,7 @@ type Pool struct {
 	waiting atomic.Int32  // callers in line for a connection
 	turn    chan struct{} // the first of them
 	suspect atomic.Bool   // a read-only server was met
+	begin   []string      // what each connection executes first
 }
 
 // ReadWrite returns the connection string changed so that it finds the writable server, also after a
@@ -67,14 +69,24 @@ func ReadWrite(url string) string {
 	return url + "?" + key + "=" + value
 }
 
+// errURL stands for the parser's error about a URL that is not readable: it can quote a part of the password.
+var errURL = errors.New("the URL cannot be read; use postgres://user:password@host:5432/database, and write special characters of the password as %XX: @ is %40")
+
+func readable(text string) bool {
+	_, err := url.Parse(text)
+	return err == nil || !strings.Contains(text, "://")
+}
+
 // OpenPool opens a pool on the writable server. Without pool_max_conns in the URL, the pool takes half of
-// what the server allows, because a second replica may start.
-func OpenPool(ctx context.Context, url string, log *slog.Logger) (*Pool, error) {
+// what the server allows, because a second replica may start. Each connection executes begin first.
+func OpenPool(ctx context.Context, url string, log *slog.Logger, begin ...string) (*Pool, error) {
 	cfg, err := pgxpool.ParseConfig(ReadWrite(url))
-	if err != nil {
+	if err != nil && !readable(url) {
+		return nil, errURL
+	} else if err != nil {
 		return nil, err
 	}
-	p := &Pool{turn: make(chan struct{}, 1)}
+	p := &Pool{turn: make(chan struct{}, 1), begin: begin}
 	if !strings.Contains(url, "pool_max_conns") {
 		allowed, err := p.allowed(ctx, cfg.ConnConfig)
 		if err != nil {
@@ -124,8 +136,13 @@ func (p *Pool) open(ctx context.Context, cfg *pgxpool.Config) (err error) {
 		}
 		return nil
 	}
-	cfg.AfterConnect = func(context.Context, *pgx.Conn) error {
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		whole.met()
+		for _, sql := range whole.begin {
+			if _, err := conn.Exec(ctx, sql); err != nil {
+				return fmt.Errorf("begin a connection: %w", err)
+			}
+		}
 		return nil
 	}
 	keep := cfg.ConnConfig.OnPgError

@@ -8,12 +8,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +54,9 @@ type Config struct {
 	Token   string // that clients of the gateway must present
 	Home    string // of the user it runs as
 	User    *proc.User
+
+	UserName string // in place of User, looked up when the stand-in starts a program; "": User
+
 	Env     []string // added to its environment
 	Keys    Keys
 	Screen  Screen                // nil: none
@@ -59,6 +64,7 @@ type Config struct {
 	Changed func()                // called after Has changes; nil: no call
 	Settle  func(context.Context) // called before OpenClaw is stopped: with an open approval it needs minutes to stop; nil: nothing
 	Version string
+	Pace    time.Duration // of the stand-in; 0: its own
 	Logger  *slog.Logger
 	Output  io.Writer // of the program; nil: discarded
 }
@@ -92,7 +98,8 @@ func New(c Config) (*Agent, error) {
 		a.handed = pipe.NewListener()
 		a.standIn = gateway.New(gateway.Config{
 			Token: c.Token, Version: c.Version, Logger: c.Logger,
-			Keys: func() map[string]string { env, _ := c.Keys.Env(); return env },
+			Keys:   func() map[string]string { env, _ := c.Keys.Env(); return env },
+			Screen: a.programs, Home: c.Home, Pace: c.Pace,
 		})
 	}
 	return a, nil
@@ -180,6 +187,32 @@ func (a *Agent) screen() (env map[string]string, changed <-chan struct{}) {
 	return a.c.Screen.Env()
 }
 
+// programs returns the environment and the user of programs that the stand-in starts on the desktop.
+func (a *Agent) programs() (env map[string]string, user *proc.User) {
+	screen, _ := a.screen()
+	if len(screen) == 0 {
+		return nil, nil
+	}
+	user = a.c.User
+	if a.c.UserName != "" {
+		u, err := proc.Ordinary(a.c.UserName)
+		if err != nil {
+			return nil, nil
+		}
+		user = u
+	}
+	env = map[string]string{"PATH": os.Getenv("PATH"), "HOME": a.c.Home, "SHELL": "/bin/bash", "LANG": "C.UTF-8"}
+	if user != nil {
+		env["USER"], env["LOGNAME"] = user.Name, user.Name
+	}
+	for _, pair := range a.c.Env {
+		name, value, _ := strings.Cut(pair, "=")
+		env[name] = value
+	}
+	maps.Copy(env, screen)
+	return env, user
+}
+
 func (a *Agent) runStandIn(ctx context.Context) error {
 	server := &http.Server{Handler: a.standIn, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
@@ -218,7 +251,7 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 	screen, moved := a.screen()
 	a.configure(keys, len(screen) > 0)
 	env := append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + a.c.Home, "LANG=C.UTF-8",
+		"PATH=" + searchPath(a.path), "HOME=" + a.c.Home, "LANG=C.UTF-8",
 		"OPENCLAW_GATEWAY_TOKEN=" + a.c.Token, "OPENCLAW_STATE_DIR=" + a.c.Home + "/.openclaw",
 		"OPENCLAW_DISABLE_BONJOUR=1", "OPENCLAW_SKIP_CHANNELS=1", "OPENCLAW_NO_RESPAWN=1",
 	}, a.c.Env...)
@@ -274,6 +307,14 @@ func (a *Agent) runOpenClaw(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// searchPath is the agent's PATH: first the folder of its program, where its Node may be.
+func searchPath(program string) string {
+	if path := os.Getenv("PATH"); path != "" {
+		return filepath.Dir(program) + ":" + path
+	}
+	return filepath.Dir(program)
 }
 
 // configure writes our part of the gateway's configuration. Without it the gateway runs with what it has.

@@ -2,9 +2,13 @@ package agent_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"image"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -19,6 +23,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/cloudbot-ai/control-plane/guest/agent"
+	"github.com/cloudbot-ai/control-plane/guest/agent/modeltest"
 	"github.com/cloudbot-ai/control-plane/guest/desktop"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
 )
@@ -37,14 +42,14 @@ func TestAnyOneKeyIsEnough(t *testing.T) {
 		{"openai", "OPENAI_API_KEY", "openai-responses", "/v1", "gpt-6-sol"},
 	} {
 		t.Run(c.provider, func(t *testing.T) { // one at a time: a gateway takes 1 GB
-			p := newProvider(t)
+			p := modeltest.Start(t, nil)
 			g := startGateway(t, map[string]string{c.key: "sk-" + c.provider}, fmt.Sprintf(
 				`{"models":{"providers":{%q:{"baseUrl":%q,"api":%q}}}}`, c.provider, p.URL+c.path, c.api), false)
 			text, err := g.ask("hello")
-			if err != nil || text != words {
-				t.Fatalf("got answer %q %v, want %q and no error\nprovider: %v\ngateway: %s", text, err, words, p, g.out.tail())
+			if err != nil || text != modeltest.Words {
+				t.Fatalf("got answer %q %v, want %q and no error\nprovider: %v\ngateway: %s", text, err, modeltest.Words, p, g.out.tail())
 			}
-			if !p.asked(c.model, "sk-"+c.provider) {
+			if !p.Asked(c.model, "sk-"+c.provider) {
 				t.Errorf("got requests %v, want one for %s with the user's key", p, c.model)
 			}
 		})
@@ -57,43 +62,45 @@ func TestUsesTheDesktopAndAdministersNothing(t *testing.T) {
 	if os.Getenv("OPENCLAW") != "real" {
 		t.Skip("set OPENCLAW=real to ask a real OpenClaw gateway, with its program in the PATH")
 	}
-	p := newProvider(t)
+	p := modeltest.Start(t, nil)
 	denied := []string{
 		"gateway", "plugins", "openclaw", "nodes", "mobile_ui", "portal", "conversations_list", "conversations_send", "conversations_turn",
 	}
-	p.script = []use{
-		{"computer", `{"action":"screenshot"}`},
-		{"computer", `{"action":"left_click","coordinate":[600,330],"frameId":"FRAME"}`},
-		{"computer", `{"action":"type","text":"touch typed"}`},
-		{"computer", `{"action":"key","text":"Return"}`},
-	}
-	for _, tool := range denied {
-		p.script = append(p.script, use{"tool_call", fmt.Sprintf(`{"id":%q,"args":{}}`, tool)})
-	}
 	g := startGateway(t, map[string]string{"ANTHROPIC_API_KEY": "sk"}, fmt.Sprintf(
 		`{"models":{"providers":{"anthropic":{"baseUrl":%q,"api":"anthropic-messages"}}}}`, p.URL), true)
-	text, err := g.ask("look at the screen")
-	if err != nil || text != words {
-		t.Fatalf("got answer %q %v, want %q and no error\ngateway: %s", text, err, words, g.out.tail())
-	}
-	results := string(p.last)
-	if !strings.Contains(results, "data from strangers") {
-		t.Errorf("got a prompt without our AGENTS.md, want it in\ngateway: %s", g.out.tail())
-	}
-	for _, tool := range denied {
-		if !strings.Contains(results, "Unknown tool id: "+tool+".") || slices.Contains(p.tools, tool) {
-			t.Errorf("%s: got a tool, want an unknown one", tool)
+	text, err := p.Play(func() (string, error) { return g.ask("look at the screen") }, func(u *modeltest.Turn) {
+		first := u.Look()
+		if !strings.Contains(string(first.Request), "data from strangers") {
+			t.Error("got a prompt without our AGENTS.md, want it in")
 		}
-	}
-	typed := func() bool { _, err := os.Stat(filepath.Join(g.home, "typed")); return err == nil }
-	for tick, end := time.Tick(50*time.Millisecond), time.After(10*time.Second); !typed(); {
-		select {
-		case <-tick:
-		case <-end:
-			t.Fatalf("got no file of the command that the model typed, want one\nresults: %s", results[max(0, len(results)-6000):])
+		picture(t, first, "agent-sees")
+		for _, r := range []modeltest.Result{
+			u.Click(image.Pt(640, 350), image.Pt(1280, 800)),
+			u.Use("computer", `{"action":"type","text":"touch typed"}`),
+			u.Use("computer", `{"action":"key","text":"Return"}`),
+		} {
+			if !r.OK() {
+				t.Errorf("click, type, key: got %s, want it done", r)
+			}
 		}
+		typed := func() bool { _, err := os.Stat(filepath.Join(g.home, "typed")); return err == nil }
+		for tick, end := time.Tick(50*time.Millisecond), time.After(60*time.Second); !typed(); {
+			select {
+			case <-tick:
+			case <-end:
+				t.Fatalf("got no file of the command that the model typed, want one")
+			}
+		}
+		for _, tool := range denied {
+			r := u.Use("tool_call", fmt.Sprintf(`{"id":%q,"args":{}}`, tool))
+			if !strings.Contains(r.Text, "Unknown tool id: "+tool+".") || slices.Contains(r.Offered(), tool) {
+				t.Errorf("%s: got %s, want an unknown tool", tool, r)
+			}
+		}
+	})
+	if err != nil || text != modeltest.Words {
+		t.Fatalf("got answer %q %v, want %q and no error\ngateway: %s", text, err, modeltest.Words, g.out.tail())
 	}
-	p.picture(t, "agent-sees")
 }
 
 // TestBrowserIsAWindow has the model start its browser, which the user must see.
@@ -104,22 +111,33 @@ func TestBrowserIsAWindow(t *testing.T) {
 	if _, err := exec.LookPath("chromium"); err != nil {
 		t.Skip(err)
 	}
-	p := newProvider(t)
-	p.script = []use{
-		{"tool_call", `{"id":"browser","args":{"action":"start"}}`},
-		{"tool_call", `{"id":"browser","args":{"action":"status"}}`},
-		{"computer", `{"action":"screenshot"}`},
-	}
+	p := modeltest.Start(t, nil)
 	g := startGateway(t, map[string]string{"ANTHROPIC_API_KEY": "sk"}, fmt.Sprintf(
 		`{"models":{"providers":{"anthropic":{"baseUrl":%q,"api":"anthropic-messages"}}}}`, p.URL), true)
-	text, err := g.ask("start your browser")
-	if err != nil || text != words {
-		t.Fatalf("got answer %q %v, want %q and no error\ngateway: %s", text, err, words, g.out.tail())
+	text, err := p.Play(func() (string, error) { return g.ask("start your browser") }, func(u *modeltest.Turn) {
+		u.Use("tool_call", `{"id":"browser","args":{"action":"start"}}`)
+		status := u.Use("tool_call", `{"id":"browser","args":{"action":"status"}}`)
+		if !regexp.MustCompile(`headless\\?": *false`).MatchString(status.Text) || !regexp.MustCompile(`noSandbox\\?": *false`).MatchString(status.Text) {
+			t.Errorf("got %s, want a visible browser in its sandbox", status)
+		}
+		picture(t, u.Look(), "agent-browser")
+	})
+	if err != nil || text != modeltest.Words {
+		t.Fatalf("got answer %q %v, want %q and no error\ngateway: %s", text, err, modeltest.Words, g.out.tail())
 	}
-	if !regexp.MustCompile(`headless\\+": *false`).Match(p.last) || !regexp.MustCompile(`noSandbox\\+": *false`).Match(p.last) {
-		t.Errorf("got results without a visible browser in its sandbox, want one\n%s", p.last[max(0, len(p.last)-6000):])
+}
+
+// picture checks that the model has got a picture of a whole screen, and keeps it in E2E_MACHINE_OUT.
+func picture(t *testing.T, r modeltest.Result, name string) {
+	t.Helper()
+	if r.Picture == nil || r.Picture.Bounds().Dx() < 640 || r.Picture.Bounds().Dy()*1280 != r.Picture.Bounds().Dx()*800 {
+		t.Fatalf("picture: got %s, want one of a 1280x800 screen; tools: %v", r, r.Offered())
 	}
-	p.picture(t, "agent-browser")
+	if out := os.Getenv("E2E_MACHINE_OUT"); out != "" {
+		if err := os.WriteFile(filepath.Join(out, name+"."+r.Format), r.Raw, 0o644); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // keys never change.
@@ -133,6 +151,9 @@ type gateway struct {
 	addr string
 	home string
 	out  *output
+
+	agent   *agent.Agent
+	desktop *desktop.Desktop // nil: none
 }
 
 const token = "a-token-of-the-tests"
@@ -172,13 +193,14 @@ func startGateway(t *testing.T, env map[string]string, config string, screen boo
 		if err != nil {
 			t.Skip(err)
 		}
-		c.Screen = d
+		c.Screen, g.desktop = d, d
 		untilEnd(t, d.Run)
 	}
 	a, err := agent.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
+	g.agent = a
 	untilEnd(t, a.Run)
 	select {
 	case <-a.Up():
@@ -204,6 +226,7 @@ type frame struct {
 	Event   string          `json:"event"`
 	Error   json.RawMessage `json:"error"`
 	Payload struct {
+		Key          string `json:"key"` // of a new session
 		State        string `json:"state"`
 		RunID        string `json:"runId"`
 		ErrorMessage string `json:"errorMessage"`
@@ -214,7 +237,15 @@ type frame struct {
 }
 
 // ask sends a message as the user's browser does, and returns the answer.
-func (g *gateway) ask(message string) (string, error) {
+func (g *gateway) ask(message string) (string, error) { return g.askIn("agent:main:main", message) }
+
+// askIn sends a message to a session, or to a new one if session is "".
+func (g *gateway) askIn(session, message string) (string, error) {
+	return g.askWith(session, message, "[]")
+}
+
+// askWith also sends files, in JSON.
+func (g *gateway) askWith(session, message, files string) (string, error) {
 	ctx, cancel := context.WithTimeout(g.t.Context(), 2*time.Minute)
 	defer cancel()
 	ws, _, err := websocket.Dial(ctx, "ws://"+g.addr, nil)
@@ -223,6 +254,7 @@ func (g *gateway) ask(message string) (string, error) {
 	}
 	defer ws.CloseNow()
 	ws.SetReadLimit(32 << 20)
+	run := rand.Text()
 	say := func(id, method, params string) error {
 		return ws.Write(ctx, websocket.MessageText, fmt.Appendf(nil, `{"type":"req","id":%q,"method":%q,"params":%s}`, id, method, params))
 	}
@@ -241,13 +273,18 @@ func (g *gateway) ask(message string) (string, error) {
 				`"role":"operator","scopes":["operator.read","operator.write"],"caps":["tool-events"],"auth":{"token":"`+token+`"}}`)
 		case f.ID != "" && !f.OK:
 			return "", fmt.Errorf("%s: %s", f.ID, f.Error)
-		case f.ID == "c0":
-			err = say("c1", "sessions.messages.subscribe", `{"key":"agent:main:main"}`)
+		case f.ID == "c0" && session == "":
+			err = say("new", "sessions.create", `{}`)
+		case f.ID == "c0", f.ID == "new":
+			session = cmp.Or(f.Payload.Key, session)
+			err = say("c1", "sessions.messages.subscribe", fmt.Sprintf(`{"key":%q}`, session))
 		case f.ID == "c1":
-			err = say("c2", "chat.send", fmt.Sprintf(`{"sessionKey":"main","message":%q,"idempotencyKey":"run"}`, message))
+			err = say("c2", "chat.send", fmt.Sprintf(`{"sessionKey":%q,"message":%q,"idempotencyKey":%q,"attachments":%s}`, session, message, run, files))
 		case f.Event == "chat" && f.Payload.State == "error":
 			return "", fmt.Errorf("the agent: %s", f.Payload.ErrorMessage)
-		case f.Event == "chat" && f.Payload.State == "final" && f.Payload.RunID == "run":
+		case f.Event == "chat" && f.Payload.State == "aborted" && f.Payload.RunID == run:
+			return "", errors.New("the run was aborted")
+		case f.Event == "chat" && f.Payload.State == "final" && f.Payload.RunID == run:
 			var parts []struct {
 				Text string `json:"text"`
 			}

@@ -14,6 +14,8 @@ import (
 	"io"
 	"maps"
 	"slices"
+
+	"github.com/cloudbot-ai/control-plane/guest/webgl"
 )
 
 // Facts are what the settings depend on.
@@ -21,6 +23,7 @@ type Facts struct {
 	Keys      map[string]string // API keys by environment name
 	Workspace string            // folder of the agent's files; "": OpenClaw's own choice
 	Screen    bool              // the gateway has the X display that the user sees
+	Sudo      bool              // its user may become root
 }
 
 // Paths of settings, joined by dots.
@@ -28,6 +31,8 @@ const (
 	modelPath = "agents.defaults.model.primary"
 	ownerPath = "commands.ownerAllowFrom"
 	denyPath  = "tools.deny"
+
+	browserPath = "browser.extraArgs"
 
 	computerPath = "plugins.entries.cua-computer.enabled"
 )
@@ -43,9 +48,7 @@ var denied = []string{
 
 // settings returns our settings by path. A list holds the entries that we add to the user's own.
 func (f Facts) settings() map[string]any {
-	s := map[string]any{
-		"agents.defaults.heartbeat.every": "0m", // an idle machine costs nothing
-	}
+	s := unpaid()
 	if f.Workspace != "" {
 		s["agents.defaults.workspace"] = f.Workspace
 	}
@@ -60,8 +63,21 @@ func (f Facts) settings() map[string]any {
 		s[computerPath] = true
 		s[ownerPath] = []any{owner}
 		s[denyPath] = entries(denied)
+		s[browserPath] = []any{webgl.Flag}
 	}
 	return s
+}
+
+// unpaid returns the settings without which OpenClaw calls paid models on its own: a turn of the user makes the calls that
+// its answer needs, and an idle machine makes none.
+func unpaid() map[string]any {
+	return map[string]any{
+		"agents.defaults.heartbeat.every":                     "0m",
+		"agents.defaults.utilityModel":                        "",     // a recap before and after each turn
+		"memory.search.provider":                              "none", // embeddings of memory files with an OpenAI key; keywords still find them
+		"plugins.entries.memory-core.config.dreaming.enabled": false,  // each night
+		"skills.workshop.autonomous.mode":                     "off",  // a review after a long turn, and each week
+	}
 }
 
 func entries(list []string) []any {

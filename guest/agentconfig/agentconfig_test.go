@@ -81,6 +81,7 @@ func TestMergeKeepsWhatOthersChanged(t *testing.T) {
 		"fallbacks stay":              {`{"agents":{"defaults":{"model":{"fallbacks":["x/y"]}}}}`, []step{{"", "", anthropic, sonnet}, {"", "", Facts{}, `"model":{"fallbacks":["x/y"]}`}}},
 		"other settings stay":         {`{"z":1e400,"a<b":[{}]}`, []step{{"", "", anthropic, `"z":1e400`}, {"", "", anthropic, `"a<b":[{}]`}}},
 		"heartbeat stays":             {"", []step{{"", "", Facts{}, `"every":"0m"`}, {`"0m"`, `"1h"`, Facts{}, `"every":"1h"`}}},
+		"paid extras stay as chosen":  {"", []step{{"", "", Facts{}, `"utilityModel":""`}, {`"utilityModel":""`, `"utilityModel":"x/y"`, Facts{}, `"utilityModel":"x/y"`}, {`"mode":"off"`, `"mode":"auto"`, Facts{}, `"mode":"auto"`}}},
 		"removed model comes back":    {"", []step{{"", "", anthropic, sonnet}, {sonnet, "", anthropic, sonnet}}},
 		"owners are added":            {`{"commands":{"ownerAllowFrom":["me",{}]}}`, []step{{"", "", screen, `"ownerAllowFrom":["me",{},"gateway-client"]`}, {"", "", Facts{}, `"ownerAllowFrom":["me",{}]`}}},
 		"a removed owner stays away":  {"", []step{{"", "", screen, `["gateway-client"]`}, {`["gateway-client"]`, `["me"]`, screen, `"ownerAllowFrom":["me"]`}}},
@@ -195,6 +196,16 @@ func TestWorkspaceIsWrittenOnce(t *testing.T) {
 	text, err := os.ReadFile(file)
 	if err != nil || !strings.Contains(string(text), "data from strangers") || !strings.Contains(string(text), "xclip") {
 		t.Errorf("got %s %v, want our instructions and no error", text, err)
+	}
+	for _, sudo := range []bool{true, false} {
+		f.Sudo = sudo
+		if _, err := Write(home, nil, f); err != nil {
+			t.Fatal(err)
+		}
+		text, _ := os.ReadFile(file)
+		if can := strings.Contains(string(text), "can become root"); can != sudo || strings.Contains(string(text), "{{") || sudo != strings.Contains(string(text), "Ask before you change the system") {
+			t.Errorf("sudo %v: got %s, want it said", sudo, text)
+		}
 	}
 	if err := os.WriteFile(file, []byte("mine"), 0o644); err != nil {
 		t.Fatal(err)

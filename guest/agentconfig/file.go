@@ -90,7 +90,12 @@ func makeDir(root *os.Root, name string, mode fs.FileMode, u *proc.User) error {
 	if err != nil || u == nil {
 		return err
 	}
-	return root.Lchown(name, int(u.UID), int(u.GID))
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Chown(int(u.UID), int(u.GID)) // a file of root's may have the name by now, as a hard link
 }
 
 // read returns the contents of a regular file; nil: there is none.

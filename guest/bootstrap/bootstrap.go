@@ -39,6 +39,7 @@ type Params struct {
 	AssetSHA256     map[string]string // of other assets, by name: "openclaw.tgz", from any source; others are checked against the sum published beside them in /assets/
 	OpenClawURL     string            // of OpenClaw's package if /assets/ has none; must be https; "": npm, at the guest's own version
 	Apps            []string          // of browser, editor, office; nil: all
+	NoSudo          bool              // the machine's user cannot become root
 	Agent           string            // "": OpenClaw; "stand-in": the built-in one, for tests
 }
 
@@ -76,7 +77,10 @@ func UserData(p Params) (string, error) {
 
 // config returns the guest's configuration file; see guest.Config.
 func (p Params) config() (string, error) {
-	agent := cmp.Or(p.Agent, "openclaw")
+	agent, sudo := cmp.Or(p.Agent, "openclaw"), "" // a guest that knows no sudo needs no setting
+	if p.NoSudo {
+		sudo = "off"
+	}
 	b, err := json.MarshalIndent(struct {
 		URL      string            `json:"control_plane_url"`
 		Instance string            `json:"instance"`
@@ -86,10 +90,11 @@ func (p Params) config() (string, error) {
 		Apps     []string          `json:"apps,omitzero"`
 		Assets   map[string]string `json:"assets,omitempty"`
 		OpenClaw string            `json:"openclaw_url,omitempty"`
+		Sudo     string            `json:"sudo,omitempty"`
 		Agent    struct {
 			Kind string `json:"kind"`
 		} `json:"agent"`
-	}{p.ControlPlaneURL, p.Instance, TokenPlaceholder, "/var/lib/cloudbot", true, p.Apps, p.AssetSHA256, p.OpenClawURL, struct {
+	}{p.ControlPlaneURL, p.Instance, TokenPlaceholder, "/var/lib/cloudbot", true, p.Apps, p.AssetSHA256, p.OpenClawURL, sudo, struct {
 		Kind string `json:"kind"`
 	}{agent}}, "", "  ")
 	return string(b), err

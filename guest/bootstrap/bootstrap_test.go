@@ -58,6 +58,18 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+func TestSudoIsSetOnlyToForbidIt(t *testing.T) {
+	t.Parallel()
+	for _, off := range []bool{false, true} {
+		p := params()
+		p.NoSudo = off
+		text, err := UserData(p)
+		if err != nil || strings.Contains(text, `"sudo": "off"`) != off || strings.Contains(text, "sudo") != off {
+			t.Errorf("NoSudo %v: got %v %s, want the setting only if it is off: older guests refuse it", off, err, text)
+		}
+	}
+}
+
 // TestShellCheck runs if shellcheck is installed; it also checks the script within the script.
 func TestShellCheck(t *testing.T) {
 	t.Parallel()

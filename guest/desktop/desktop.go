@@ -12,16 +12,18 @@ import (
 	"maps"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/cloudbot-ai/control-plane/guest/pipe"
+	"github.com/cloudbot-ai/control-plane/guest/clipboard"
+	"github.com/cloudbot-ai/control-plane/guest/gate"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
 	"github.com/cloudbot-ai/control-plane/guest/screen"
+	"github.com/cloudbot-ai/control-plane/guest/typing"
+	"github.com/cloudbot-ai/control-plane/guest/viewers"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
@@ -38,13 +40,14 @@ type Config struct {
 	Display  int      // X display; 0: a free one
 	Port     int      // loopback port of the VNC server; 0: a free one
 	Geometry string   // "": "1280x800"
-	Session  []string // command of the session; none: openbox and xterm, if installed
+	Session  []string // command of the session; none: openbox with tint2 and xterm, if installed
 	Password string   // VNC password, of which at most 8 characters are used
 	Home     string   // home folder of the session, owned by the user
 	Shm      string   // private memory-backed folder, owned by the user; for password and cookie
 	User     *proc.User
-	Env      []string // added to every child's environment
-	Title    string   // shown on the built-in screen
+	Env      []string          // added to every child's environment
+	Title    string            // shown on the built-in screen
+	LongCopy func(bytes int64) // called when a program copies a text that viewers don't get; nil: not
 	Logger   *slog.Logger
 	Output   io.Writer // of the programs; nil: discarded
 }
@@ -57,17 +60,24 @@ type Desktop struct {
 	screen *screen.Screen
 	addr   atomic.Pointer[string] // of the VNC server while it answers
 	up     chan struct{}          // closed when it first answers
-	number int                    // of the last X display, which the next one takes if it is free; 0: none
+	keys   *typing.Keyboard
+	room   *viewers.Room
+	pastes *clipboard.Owner // of x11vnc's viewers
+	number int              // of the last X display, which the next one takes if it is free; 0: none
+	gates  sync.WaitGroup
 
-	mu      sync.Mutex
-	env     map[string]string // see Env
-	changed chan struct{}
+	mu        sync.Mutex
+	gate      *gate.Gate        // the last one; nil: none yet
+	gateEnded chan error        // gets its error; nil: it has ended
+	env       map[string]string // see Env
+	changed   chan struct{}
 }
 
 // New chooses the kind.
 func New(c Config) (*Desktop, error) {
 	c.Geometry = cmp.Or(c.Geometry, "1280x800")
-	d := &Desktop{c: c, log: c.Logger, up: make(chan struct{}), changed: make(chan struct{})}
+	d := &Desktop{c: c, log: c.Logger, up: make(chan struct{}), changed: make(chan struct{}), keys: typing.New(c.Logger), pastes: clipboard.New(c.Logger)}
+	d.room = viewers.New(viewers.Config{Addr: d.Addr, Password: c.Password, Size: c.Geometry, Logger: c.Logger})
 	if c.Kind != BuiltIn {
 		x, err := find()
 		if err != nil && c.Kind == X11 {
@@ -103,8 +113,8 @@ func (d *Desktop) Up() <-chan struct{} { return d.up }
 // X11 reports whether it is a real X desktop.
 func (d *Desktop) X11() bool { return d.x != nil }
 
-// Env returns the environment with which programs of its user reach the X display that the viewers see, and a channel
-// closed at the next change. Without a display, or before it first runs, there is none.
+// Env returns the environment with which the agent's programs reach the X display that the viewers see, through a gate (see
+// Hold), and a channel closed at the next change. Without a display, or before it first runs, there is none.
 func (d *Desktop) Env() (env map[string]string, changed <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -122,6 +132,27 @@ func (d *Desktop) setEnv(env map[string]string) {
 	d.changed = make(chan struct{})
 }
 
+// Hold refuses the agent's mouse and key events from now on for t; 0: no longer.
+func (d *Desktop) Hold(t time.Duration) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gate == nil {
+		return ErrNotReady
+	}
+	d.gate.Hold(t)
+	return nil
+}
+
+// Held returns how long that still lasts; 0: they are not refused.
+func (d *Desktop) Held() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gate == nil {
+		return 0
+	}
+	return d.gate.Held()
+}
+
 // Healthy reports whether it currently answers.
 func (d *Desktop) Healthy() bool { return d.x == nil || d.addr.Load() != nil }
 
@@ -133,6 +164,9 @@ func (d *Desktop) Addr() string {
 	return ""
 }
 
+// Viewers returns the number of viewers, and a channel closed at the next change.
+func (d *Desktop) Viewers() (n int, changed <-chan struct{}) { return d.room.Count() }
+
 // Run keeps the desktop running until ctx ends, and leaves no process behind.
 func (d *Desktop) Run(ctx context.Context) error {
 	if d.x == nil {
@@ -140,6 +174,8 @@ func (d *Desktop) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	defer d.gates.Wait()
+	defer d.room.Close()
 	backoff := retry.Backoff{First: 250 * time.Millisecond, Max: 10 * time.Second}
 	for {
 		began := time.Now()
@@ -164,7 +200,7 @@ var ErrNotReady = errors.New("the desktop is not ready yet")
 // Dial connects to the desktop and returns a function that serves one connection and closes it.
 func (d *Desktop) Dial(ctx context.Context) (serve func(context.Context, net.Conn) error, err error) {
 	if d.x == nil {
-		return d.screen.Serve, nil
+		return d.room.Counted(d.screen.Serve), nil
 	}
 	addr := d.addr.Load()
 	if addr == nil {
@@ -175,7 +211,12 @@ func (d *Desktop) Dial(ctx context.Context) (serve func(context.Context, net.Con
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, c net.Conn) error { return pipe.Join(ctx, c, to) }, nil
+	return func(ctx context.Context, c net.Conn) error {
+		if d.x.xvnc == "" {
+			c = d.pastes.Filter(c)
+		}
+		return d.room.Join(ctx, d.keys.Filter(ctx, c), to)
+	}, nil
 }
 
 // programs holds the paths of the installed programs.
@@ -183,16 +224,15 @@ type programs struct {
 	xvnc           string // both in one; "": the other two
 	xvfb, x11vnc   string
 	openbox, xterm string
-	xsetroot       string
+	tint2          string
 }
 
 // find prefers Xvnc: its screen adapts to the viewer's size, its clipboard supports all of Unicode, and it detects
 // changes without polling.
 func find() (*programs, error) {
-	look := func(name string) string { p, _ := exec.LookPath(name); return p }
 	p := &programs{
 		xvnc: look("Xvnc"), xvfb: look("Xvfb"), x11vnc: look("x11vnc"),
-		openbox: look("openbox"), xterm: look("xterm"), xsetroot: look("xsetroot"),
+		openbox: look("openbox"), xterm: look("xterm"), tint2: look("tint2"),
 	}
 	if p.xvnc == "" && (p.xvfb == "" || p.x11vnc == "") {
 		return nil, errors.New("neither Xvnc nor Xvfb with x11vnc is installed")
@@ -222,14 +262,26 @@ func freePort() (int, error) {
 
 // write creates a file owned by the desktop's user in the memory-backed folder.
 func (d *Desktop) write(name string, data []byte) (string, error) {
-	p := filepath.Join(d.c.Shm, name)
-	_ = os.Remove(p)
-	f, err := os.OpenFile(p, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	folder, err := os.OpenRoot(d.c.Shm)
 	if err != nil {
 		return "", err
 	}
-	_, err = f.Write(data)
-	return p, errors.Join(err, f.Close(), d.c.User.Own(p))
+	defer folder.Close()
+	return filepath.Join(d.c.Shm, name), d.put(folder, name, data)
+}
+
+// put creates a file owned by the desktop's user, who may change the folder at the same time.
+func (d *Desktop) put(folder *os.Root, name string, data []byte) error {
+	_ = folder.Remove(name)
+	f, err := folder.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if d.c.User != nil {
+		err = f.Chown(int(d.c.User.UID), int(d.c.User.GID))
+	}
+	_, failed := f.Write(data)
+	return errors.Join(err, failed, f.Close())
 }
 
 // answers waits until the VNC server at addr greets.

@@ -32,7 +32,7 @@ func TestLookingIsNotGuessing(t *testing.T) {
 	defer func() { cancel(); <-done }()
 	select {
 	case <-d.Up():
-	case <-time.After(30 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("timed out waiting until the desktop is up")
 	}
 	for range 12 {
@@ -71,21 +71,24 @@ func TestComesBackOnItsDisplay(t *testing.T) {
 	defer func() { cancel(); <-done }()
 	select {
 	case <-d.Up():
-	case <-time.After(30 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("timed out waiting until the desktop is up")
 	}
 	before, changed := d.Env()
 	if before["DISPLAY"] == "" || before["XAUTHORITY"] != filepath.Join(dir, "xauthority") {
 		t.Errorf("got %v, want the display and its authority file", before)
 	}
-	pid := server(t, before["DISPLAY"])
+	pid := server(t, display(d.number))
+	if err := d.Hold(time.Hour); err != nil {
+		t.Fatal(err)
+	}
 	old := d.Addr()
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.After(30 * time.Second); d.Addr() == "" || d.Addr() == old; {
+	for deadline := time.After(60 * time.Second); d.Addr() == "" || d.Addr() == old; {
 		select {
 		case <-deadline:
 			t.Fatal("timed out waiting until the desktop is back")
@@ -94,6 +97,9 @@ func TestComesBackOnItsDisplay(t *testing.T) {
 			t.Fatalf("got %v after the end of the X server, want still %v", after, before)
 		case <-tick.C:
 		}
+	}
+	if got := d.Held(); got < 50*time.Minute {
+		t.Errorf("got %v of the hold after the end of the X server, want nearly an hour", got)
 	}
 }
 
@@ -125,7 +131,7 @@ func dial(t *testing.T, d *Desktop) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(60 * time.Second))
 	return c
 }
 

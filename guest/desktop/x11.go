@@ -11,22 +11,26 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/guest/clipboard"
+	"github.com/cloudbot-ai/control-plane/guest/gate"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 )
 
-// maxClipboard is the longest text that a viewer may paste, in bytes of UTF-8.
-const maxClipboard = 1 << 20
+// maxClipboard is the longest text that a viewer may paste, in bytes of UTF-8. Xvnc counts it with CRLF and a NUL.
+const maxClipboard = clipboard.Max
 
 // runX starts the X server, the VNC server and the session. It returns when one of the first two or ctx ends, after all
 // of them have ended. A viewer gets copied text, but not text that was only selected (SendPrimary): selecting a text to
 // replace it must not change the clipboard.
 func (d *Desktop) runX(ctx context.Context) error {
+	outer := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -61,9 +65,12 @@ func (d *Desktop) runX(ctx context.Context) error {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + d.c.Home, "XAUTHORITY=" + auth,
 		"SHELL=/bin/bash", "LANG=C.UTF-8",
 	}, d.c.Env...)
+	uid := os.Getuid()
 	if d.c.User != nil {
+		uid = int(d.c.User.UID)
 		env = append(env, "USER="+d.c.User.Name, "LOGNAME="+d.c.User.Name)
 	}
+	env = append(env, prompt(ctx, uid)...)
 	child := func(path string, args ...string) proc.Child {
 		return proc.Child{Path: path, Args: args, Env: env, Dir: d.c.Home, User: d.c.User, Output: d.c.Output}
 	}
@@ -91,7 +98,7 @@ func (d *Desktop) runX(ctx context.Context) error {
 		}
 		server = child(d.x.xvnc, append(args, "-geometry", d.c.Geometry, "-depth", "24", "-rfbport", strconv.Itoa(port),
 			"-localhost", "-SecurityTypes", "VncAuth", "-PasswordFile", pass, "-AlwaysShared",
-			"-MaxCutText", strconv.Itoa(maxClipboard), "-SendPrimary=0",
+			"-MaxCutText", strconv.Itoa(2*maxClipboard+1), "-SendPrimary=0",
 			// Checks whether it answers, without a log-in, must not count as password guessing.
 			"-BlacklistThreshold=1000000000")...)
 	} else {
@@ -105,7 +112,21 @@ func (d *Desktop) runX(ctx context.Context) error {
 	}
 	d.number = number
 	env = append(env, "DISPLAY="+display(number))
-	d.setEnv(map[string]string{"DISPLAY": display(number), "XAUTHORITY": auth})
+	agents, agentsEnded, err := d.openGate(outer, number, auth)
+	if err != nil {
+		return fmt.Errorf("open a display for the agent: %w", err)
+	}
+	d.setEnv(map[string]string{"DISPLAY": display(agents.Number()), "XAUTHORITY": auth})
+	if d.x.xvnc == "" {
+		d.keys.Inject()
+		d.pastes.Use(number, auth)
+		defer d.pastes.Close()
+	}
+	d.keys.Use(number, auth)
+	defer d.keys.Close()
+	if d.x.xvnc != "" && d.c.LongCopy != nil {
+		all.Go(func() { Copies(ctx, number, auth, func() bool { return true }, d.c.LongCopy, d.log) })
+	}
 
 	if d.x.xvnc == "" {
 		pass, err := d.write("vnc", []byte(d.c.Password+"\n"))
@@ -117,6 +138,9 @@ func (d *Desktop) runX(ctx context.Context) error {
 			"-localhost", "-forever", "-shared", "-passwdfile", "rm:"+pass, "-quiet", "-nodpms", "-noxrecord", "-noprimary",
 			"-wait", "15", "-defer", "10"))
 	}
+	if len(d.c.Session) == 0 {
+		all.Go(func() { wallpaper(ctx, number, auth, d.log) })
+	}
 	d.session(start, child)
 	if err := answers(ctx, addr); err != nil {
 		return errors.Join(err, context.Cause(ctx))
@@ -127,45 +151,51 @@ func (d *Desktop) runX(ctx context.Context) error {
 	default:
 		close(d.up)
 	}
-	<-ctx.Done()
-	return context.Cause(ctx)
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case err := <-agentsEnded:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.gateEnded = nil
+		return fmt.Errorf("the agent's display ended: %w", err)
+	}
 }
 
-// session starts the programs that the user sees.
-func (d *Desktop) session(start func(bool, proc.Child), child func(string, ...string) proc.Child) {
-	if s := d.c.Session; len(s) > 0 {
-		c := child(s[0], s[1:]...)
-		start(false, c)
-		return
+// openGate gives the agent a display that lasts as long as ctx: the agent restarts if its display changes, so it must not be
+// free for another program while the X server restarts. ended gets the error of a gate that ends earlier.
+func (d *Desktop) openGate(ctx context.Context, number int, auth string) (agents *gate.Gate, ended <-chan error, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gateEnded != nil {
+		d.gate.Use(number)
+		return d.gate, d.gateEnded, nil
 	}
-	if d.x.xsetroot != "" {
-		start(false, child(d.x.xsetroot, "-solid", "#16324f"))
+	c := gate.Config{Display: number, Auth: auth, Logger: d.log}
+	if d.c.User != nil {
+		c.Users = []int{int(d.c.User.UID)}
 	}
-	if d.x.xterm == "" {
-		if d.x.openbox != "" {
-			start(false, child(d.x.openbox))
-		}
-		return
+	g, err := gate.Listen(c)
+	if err != nil {
+		return nil, nil, err
 	}
-	terminal := []string{d.x.xterm, "-geometry", "100x28+120+90", "-bg", "#11161c", "-fg", "#e8eef2", "-cr", "#f2a65a",
-		"-fa", "Monospace", "-fs", "12", "-T", "CloudBot",
-		"-xrm", "XTerm*selectToClipboard: true", "-e", "/bin/sh", "-c",
-		`printf '\033[1;33mWelcome to your CloudBot desktop.\033[0m\n\n'; exec "$SHELL"`}
-	if d.x.openbox == "" {
-		start(false, child(terminal[0], terminal[1:]...))
-		return
+	if d.gate != nil {
+		g.Hold(d.gate.Held())
 	}
-	// The window manager starts the terminal: a window that maps itself while openbox takes over may stay hidden.
-	start(false, child(d.x.openbox, "--startup", quoted(terminal)))
+	d.gate, d.gateEnded = g, make(chan error, 1)
+	d.gates.Go(func() { d.gateEnded <- g.Run(ctx) })
+	return g, d.gateEnded, nil
 }
 
-// quoted returns args quoted for a shell.
-func quoted(args []string) string {
-	q := make([]string, len(args))
-	for i, a := range args {
-		q[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+// prompt returns the setting with which bash names a user that has no name: a local machine's user may be only a number, and
+// bash would greet it with "I have no name!".
+func prompt(ctx context.Context, uid int) []string {
+	// Not os/user: for this process's own user it believes the variable USER.
+	var none *exec.ExitError
+	if err := exec.CommandContext(ctx, "id", "-un", strconv.Itoa(uid)).Run(); !errors.As(err, &none) {
+		return nil
 	}
-	return strings.Join(q, " ")
+	return []string{`PROMPT_COMMAND=PS1=${PS1//\\u/cloudbot}`}
 }
 
 // readDisplay reads the number that the server writes when it accepts connections.

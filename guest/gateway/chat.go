@@ -2,7 +2,8 @@ package gateway
 
 import (
 	"context"
-	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
 	"slices"
 	"time"
 )
@@ -25,6 +26,7 @@ func chatHistory(c *client, r request) {
 	if s := g.sessions[key]; s != nil {
 		list = append(list, s.messages...)
 		if r := s.running; r != nil {
+			list = append(list, r.transcript...)
 			answer["inFlightRun"] = map[string]any{"runId": r.id, "text": r.text.String(), "startedAt": r.started.UnixMilli()}
 		}
 	}
@@ -33,17 +35,31 @@ func chatHistory(c *client, r request) {
 		list = list[len(list)-p.Limit:]
 		answer["hasMore"], answer["nextOffset"] = true, max(0, p.Offset)+p.Limit
 	}
+	for i := range list {
+		list[i] = g.sessions[key].leaveOut(list[i])
+	}
 	answer["messages"] = list
 	c.answer(r.ID, answer, nil)
 }
 
 func chatSend(c *client, r request) {
-	var p struct{ SessionKey, Message, IdempotencyKey string }
+	var p struct {
+		SessionKey, Message, IdempotencyKey string
+		Attachments                         []json.RawMessage
+	}
 	if !params(c, r, &p) {
 		return
 	}
-	if p.IdempotencyKey == "" || len(p.IdempotencyKey) > 200 || p.Message == "" {
-		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "message and idempotencyKey are needed"})
+	if p.IdempotencyKey == "" || len(p.IdempotencyKey) > 200 {
+		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "idempotencyKey is needed"})
+		return
+	}
+	files, failed := attached(p.Attachments)
+	if p.Message == "" && len(files) == 0 && failed == "" {
+		failed = "message or attachment required"
+	}
+	if failed != "" {
+		c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: failed})
 		return
 	}
 	key, id := canonical(p.SessionKey), p.IdempotencyKey
@@ -56,10 +72,16 @@ func chatSend(c *client, r request) {
 			c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "too many sessions"})
 			return
 		}
-		s = &session{Key: key}
+		s = &session{Key: key, Kind: "direct"}
 		g.sessions[key] = s
 	}
-	if slices.Contains(s.sent, id) { // a resend after a reconnect: it was accepted before
+	now := sending{id, sha256.Sum256([]byte(p.Message))}
+	if known := slices.IndexFunc(s.sent, func(m sending) bool { return m.key == id }); known >= 0 { // a resend after a reconnect
+		if s.sent[known].text != now.text {
+			g.mu.Unlock()
+			c.answer(r.ID, nil, &failure{Code: "INVALID_REQUEST", Message: "chat-request-conflict: the idempotency key belongs to another message"})
+			return
+		}
 		status := "ok"
 		if s.running != nil && s.running.id == id {
 			status = "in_flight"
@@ -73,15 +95,24 @@ func chatSend(c *client, r request) {
 		c.answer(r.ID, nil, &failure{Code: "UNAVAILABLE", Message: "the session is answering already", Retryable: true, RetryAfterMs: 500})
 		return
 	}
+	if err := g.store.file(files); err != nil {
+		g.mu.Unlock()
+		g.log.Warn("saving the files of a message failed", "err", err)
+		c.answer(r.ID, nil, &failure{Code: "UNAVAILABLE", Message: "MediaOffloadError: the files could not be saved on the machine"})
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
 	answering := &run{g: g, s: s, sender: c, id: id, started: time.Now(), ctx: ctx, cancel: cancel}
 	g.runs[id] = answering
 	s.running = answering
-	s.sent = append(s.sent, id)
-	if len(s.sent) > maxHistory {
-		s.sent = s.sent[1:]
+	s.sent = append(s.sent, now)
+	s.sent = s.sent[max(0, len(s.sent)-maxHistory):]
+	asked := spoken("user", clip(p.Message, maxKept), id+":user")
+	asked.Meta = &meta{}
+	for _, f := range files {
+		asked.Meta.Media = append(asked.Meta.Media, f.media)
 	}
-	g.say(s, spoken("user", clip(p.Message, maxKept), id+":user"))
+	g.say(s, asked)
 	g.answers.Add(1)
 	g.mu.Unlock()
 	// The sender gets the answer, subscribed or not.
@@ -89,7 +120,7 @@ func chatSend(c *client, r request) {
 	c.messages[key] = true
 	c.mu.Unlock()
 	c.answer(r.ID, map[string]any{"runId": id, "status": "started"}, nil)
-	go answering.respond(p.Message)
+	go answering.respond(p.Message, told(files))
 }
 
 func chatAbort(c *client, r request) {
@@ -113,21 +144,22 @@ func chatAbort(c *client, r request) {
 	c.answer(r.ID, map[string]any{"ok": true, "aborted": len(aborted) > 0, "runIds": aborted}, nil)
 }
 
-// say adds to a session's transcript, and sends it to the clients that follow the session.
+// say adds to a session's transcript, saves it, and sends it to the clients that follow the session.
 func (g *Gateway) say(s *session, m message) message {
 	if m.Timestamp == 0 {
 		m.Timestamp = time.Now().UnixMilli()
 	}
-	s.seq++
-	m.Meta = &meta{ID: rand.Text(), Seq: s.seq}
-	s.messages = append(s.messages, m)
-	if len(s.messages) > maxHistory {
-		s.messages = s.messages[1:]
+	titled := s.Title != ""
+	m = s.keep(m)
+	if g.sessions[s.Key] == s { // else it was deleted
+		if !titled {
+			g.store.list(g.sessions)
+		}
+		g.store.add(s, record{Type: "message", Message: &m})
+		if slices.ContainsFunc(m.Content, func(c content) bool { return c.Type == "image" }) {
+			g.thin()
+		}
 	}
-	s.UpdatedAt = m.Timestamp
-	if s.Title == "" && m.Role == "user" {
-		s.Title = clipRunes(m.Content[0].Text, 60)
-	}
-	g.broadcastLocked("session.message", map[string]any{"sessionKey": s.Key, "message": m, "messageId": m.Meta.ID, "messageSeq": s.seq}, func(c *client) bool { return c.follows(s.Key) })
+	g.broadcastLocked("session.message", map[string]any{"sessionKey": s.Key, "message": s.leaveOut(m), "messageId": m.Meta.ID, "messageSeq": s.seq}, func(c *client) bool { return c.follows(s.Key) })
 	return m
 }

@@ -156,8 +156,11 @@ func (g *Gateway) hello(scopes []string) map[string]any {
 			"uptimeMs":        time.Since(g.started).Milliseconds(),
 			"sessionDefaults": map[string]any{"mainSessionKey": mainKey, "defaultAgentId": "main", "mainKey": "main", "modelConfigured": len(g.c.Keys()) > 0},
 		},
-		"auth":   map[string]any{"role": "operator", "scopes": scopes},
-		"policy": map[string]any{"maxPayload": MaxPayload, "maxBufferedBytes": 2 * MaxPayload, "tickIntervalMs": g.c.Tick.Milliseconds()},
+		"auth": map[string]any{"role": "operator", "scopes": scopes},
+		"policy": map[string]any{
+			"maxPayload": MaxPayload, "maxBufferedBytes": 2 * MaxPayload, "tickIntervalMs": g.c.Tick.Milliseconds(),
+			"attachments": map[string]any{"maxBytes": maxAttachment, "maxImageBytes": maxImage},
+		},
 	}
 }
 

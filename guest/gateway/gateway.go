@@ -1,6 +1,6 @@
 // Package gateway is a stand-in for the OpenClaw gateway, for machines without one. It uses the same frames of protocol 4
 // and refuses what the original refuses. Its answers echo the message and say that there is no model. A few words, listed
-// in script.go, make it show what else an agent does: tools, approvals, questions, a cold start.
+// in script.go, make it show what else an agent does: work on the desktop, tools, approvals, questions, a cold start.
 package gateway
 
 import (
@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/proc"
 )
 
 // MaxPayload is the largest frame that it accepts, as stated in hello-ok.
@@ -25,10 +27,16 @@ type Config struct {
 	Pace    time.Duration            // between two deltas of an answer; 0: 40 ms
 	Keys    func() map[string]string // the current API keys, of which only the names are used; nil: none
 	Version string                   // shown to clients
-	Logger  *slog.Logger             // nil: none
+
+	// Screen returns the whole environment with which a program reaches the X display that the user sees (DISPLAY,
+	// XAUTHORITY, HOME, PATH, …), and the user that it runs as (nil: the guest's own). Without a display at present the
+	// environment is empty. nil: there is never one.
+	Screen func() (env map[string]string, user *proc.User)
+	Home   string       // whose folder .cloudbot-stand-in keeps the sessions; "": they are kept in memory only
+	Logger *slog.Logger // nil: none
 }
 
-// Gateway is one gateway with its sessions, kept in memory.
+// Gateway is one gateway with its sessions.
 type Gateway struct {
 	c       Config
 	log     *slog.Logger
@@ -40,6 +48,11 @@ type Gateway struct {
 	clients  map[*client]struct{}
 	runs     map[string]*run    // running answers, by idempotency key
 	prompts  map[string]*prompt // prompts that wait for a person, by id
+	demoing  bool               // a run of /demo uses the desktop
+	window   *window            // that the latest demo left open; nil: none
+	store    *store             // nil: none
+	allowed  []permission       // what users allowed always
+	history  []answered         // approvals that ended, newest first
 	closed   bool
 	answers  sync.WaitGroup
 }
@@ -59,7 +72,13 @@ func New(c Config) *Gateway {
 		runs:     map[string]*run{},
 		prompts:  map[string]*prompt{},
 	}
-	g.sessions[mainKey] = &session{Key: mainKey, Kind: "direct", Label: "Main", UpdatedAt: g.started.UnixMilli()}
+	if c.Home != "" {
+		g.store = &store{home: c.Home, log: c.Logger}
+		g.restore()
+	}
+	if g.sessions[mainKey] == nil {
+		g.sessions[mainKey] = &session{Key: mainKey, Kind: "direct", Label: "Main", UpdatedAt: g.started.UnixMilli()}
+	}
 	return g
 }
 
@@ -79,6 +98,7 @@ func (g *Gateway) Close() {
 	}
 	g.mu.Unlock()
 	g.answers.Wait()
+	g.keepWindow(nil)
 }
 
 // ServeHTTP answers the health endpoints and upgrades all requests for a WebSocket.

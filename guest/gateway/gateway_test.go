@@ -44,7 +44,7 @@ func ask(t *testing.T, c *websocket.Conn, frame string) map[string]any {
 
 func next(t *testing.T, c *websocket.Conn, typ string) map[string]any {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	for {
 		_, b, err := c.Read(ctx)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -31,8 +32,12 @@ var methods = map[string]method{
 	"chat.history":                  {"operator.read", chatHistory},
 	"chat.send":                     {"operator.write", chatSend},
 	"chat.abort":                    {"operator.write", chatAbort},
+	"artifacts.download":            {"operator.read", artifactsDownload},
 	"exec.approval.list":            {"operator.approvals", approvalList},
 	"exec.approval.resolve":         {"operator.approvals", approvalResolve},
+	"exec.approvals.get":            {admin, approvalsGet},
+	"exec.approvals.set":            {admin, approvalsSet},
+	"approval.history":              {"operator.approvals", approvalHistory},
 	"plugin.approval.list":          {"operator.approvals", pluginApprovalList},
 	"question.list":                 {"operator.questions", questionList},
 	"question.resolve":              {"operator.questions", questionResolve},
@@ -54,10 +59,21 @@ type session struct {
 	Title     string    `json:"derivedTitle,omitempty"`
 	Archived  bool      `json:"archived,omitempty"`
 	UpdatedAt int64     `json:"updatedAt"`
+	Active    bool      `json:"hasActiveRun,omitempty"`
 	messages  []message // oldest first
 	seq       int       // of the latest message
 	running   *run      // the running answer; nil: none
-	sent      []string  // idempotency keys seen, newest last
+	sent      []sending // messages accepted since the start, newest last
+	ended     string    // the run whose end was read from disk
+	drafts    []message // of a run whose end was not, without its latest text
+	draft     string    // that text
+	unsaved   bool      // its file lacks messages
+}
+
+// sending is what a message is known by when it is sent again. As the original, the stand-in forgets it when it restarts.
+type sending struct {
+	key  string
+	text [sha256.Size]byte
 }
 
 type message struct {
@@ -68,6 +84,7 @@ type message struct {
 	ToolCallID     string    `json:"toolCallId,omitempty"`
 	ToolName       string    `json:"toolName,omitempty"`
 	IsError        bool      `json:"isError,omitempty"`
+	StopReason     string    `json:"stopReason,omitempty"` // "error": the content is why the run failed
 	Abort          *abort    `json:"openclawAbort,omitempty"`
 	Meta           *meta     `json:"__openclaw,omitempty"`
 }
@@ -79,8 +96,9 @@ type abort struct {
 }
 
 type meta struct {
-	ID  string `json:"id"`
-	Seq int    `json:"seq"`
+	ID    string  `json:"id"`
+	Seq   int     `json:"seq"`
+	Media []media `json:"media,omitempty"` // files that came with the message
 }
 
 type content struct {
@@ -89,6 +107,13 @@ type content struct {
 	ID        string         `json:"id,omitempty"`
 	Name      string         `json:"name,omitempty"`
 	Arguments map[string]any `json:"arguments,omitempty"`
+	MimeType  string         `json:"mimeType,omitempty"` // of a picture
+	Data      string         `json:"data,omitempty"`     // a picture in base64
+	Alt       string         `json:"alt,omitempty"`      // what it shows
+	// Of a picture that is left out: see leftOut.
+	ArtifactID string `json:"artifactId,omitempty"`
+	Omitted    bool   `json:"omitted,omitempty"`
+	Bytes      int    `json:"bytes,omitempty"`
 }
 
 func spoken(role, text, key string) message {
@@ -139,7 +164,9 @@ func sessionsList(c *client, r request) {
 	all := make([]session, 0, len(g.sessions))
 	for _, s := range g.sessions {
 		if s.Archived == p.Archived {
-			all = append(all, *s)
+			row := *s
+			row.Active = s.running != nil
+			all = append(all, row)
 		}
 	}
 	g.mu.Unlock()
@@ -170,6 +197,7 @@ func sessionsCreate(c *client, r request) {
 	if !exists && len(g.sessions) < maxSessions {
 		s = &session{Key: key, Kind: "direct", Label: clip(p.Label, 200), UpdatedAt: time.Now().UnixMilli()}
 		g.sessions[key] = s
+		g.store.list(g.sessions)
 	}
 	g.mu.Unlock()
 	if s == nil {
@@ -198,6 +226,9 @@ func sessionsPatch(c *client, r request) {
 	}
 	if s != nil && p.Archived != nil && key != mainKey {
 		s.Archived = *p.Archived
+	}
+	if s != nil {
+		g.store.list(g.sessions)
 	}
 	g.mu.Unlock()
 	if s == nil {
@@ -242,6 +273,11 @@ func sessionsDelete(c *client, r request) {
 		s.running.cancel()
 	}
 	delete(g.sessions, key)
+	if s != nil {
+		g.store.unfile(s)
+		g.store.remove(key)
+		g.store.list(g.sessions)
+	}
 	g.mu.Unlock()
 	c.answer(r.ID, map[string]any{"ok": true, "key": key, "deleted": s != nil, "archived": []string{}}, nil)
 	g.changed(key, "delete")

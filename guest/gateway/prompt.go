@@ -36,28 +36,41 @@ type option struct {
 	Description string `json:"description,omitempty"`
 }
 
-// approval asks whether a command may run and returns the decision; "": none.
+// approval asks whether a command may run and returns the decision; "": none. It does not ask for what a user allowed
+// always.
 func (r *run) approval(call, command string) string {
+	if r.g.allows(command) {
+		return "allow-always"
+	}
+	parts := calls(command)
 	now := time.Now()
 	id := rand.Text()
+	r.approvalID = id
 	p := &prompt{
 		kind: "approval", run: r.id, created: now.UnixMilli(), allowed: []string{"allow-once", "allow-always", "deny"},
 		record: map[string]any{
 			"approvalKind": "exec", "id": id, "createdAtMs": now.UnixMilli(), "expiresAtMs": now.Add(promptLife).UnixMilli(),
-			"request": map[string]any{"command": command, "cwd": "/home/user", "host": "gateway", "agentId": "main", "sessionKey": r.s.Key, "runId": r.id, "toolCallId": call, "ask": "on-miss"},
+			"request": map[string]any{
+				"command": command, "cwd": cmp.Or(r.cwd, home), "host": "gateway", "agentId": "main", "sessionKey": r.s.Key, "runId": r.id, "toolCallId": call, "security": "allowlist", "ask": "on-miss",
+				"allowedDecisions": []string{"allow-once", "allow-always", "deny"}, "commandAnalysis": map[string]any{"commandCount": len(parts)},
+			},
 		},
 	}
 	r.act("approval", map[string]any{"phase": "requested", "kind": "exec", "status": "pending", "title": "Command approval requested", "toolCallId": call, "approvalId": id, "command": command, "host": "gateway"})
 	decided := r.await(id, p, "exec.approval.requested")
-	status := "denied"
-	if len(decided[decisionKey]) == 1 && decided[decisionKey][0] != "deny" {
+	status, decision := "denied", ""
+	if len(decided[decisionKey]) == 1 {
+		decision = decided[decisionKey][0]
+	}
+	ended := map[string]string{"allow-once": "allowed", "allow-always": "allowed", "deny": "denied"}[decision]
+	r.g.mu.Lock()
+	r.g.recordLocked(id, command, cmp.Or(ended, "expired"), decision)
+	r.g.mu.Unlock()
+	if ended == "allowed" {
 		status = "approved"
 	}
 	r.act("approval", map[string]any{"phase": "resolved", "kind": "exec", "status": status, "title": "Command approval resolved", "toolCallId": call, "approvalId": id})
-	if len(decided[decisionKey]) == 0 {
-		return ""
-	}
-	return decided[decisionKey][0]
+	return decision
 }
 
 // questions asks a person and returns the answers; nil: none.

@@ -1,8 +1,8 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +21,9 @@ type run struct {
 	started time.Time
 	ctx     context.Context
 	cancel  context.CancelFunc
+	cwd     string // where the command that it asks about runs; "": home
+
+	approvalID string // of the latest approval that the run asked for
 
 	// Guarded by g.mu, because chat.history returns them.
 	chats, acts int // events sent, by kind
@@ -28,14 +31,22 @@ type run struct {
 	calls       int
 	transcript  []message // calls, each with the text before it, and results
 	kept        int       // bytes of text that are in transcript
+	drafted     int       // bytes of text on disk after those
 }
 
-// respond runs the script of the question, then ends the run.
-func (r *run) respond(question string) {
+// respond runs the script of the question, then ends the run. files describes what came with it.
+func (r *run) respond(question, files string) {
 	defer r.g.answers.Done()
 	defer r.cancel()
+	r.g.changed(r.s.Key, "message")
 	r.status("preparing_workspace")
-	failed := script(r, question)
+	if files != "" {
+		r.stream("These files arrived on this machine:\n\n"+files+"\n", 1)
+	}
+	failed := ""
+	if question != "" {
+		failed = script(r, question)
+	}
 	switch {
 	case r.ctx.Err() != nil:
 		r.end("aborted", nil)
@@ -82,9 +93,14 @@ func (r *run) sendLocked(state string, more map[string]any) {
 	if text, ok := more["deltaText"].(string); ok {
 		if more["replace"] == true {
 			r.text.Reset()
-			r.kept = 0
+			r.kept, r.drafted = 0, 0
 		}
 		r.text.WriteString(text)
+		// Each draft has the whole text since the latest tool, so it is saved when that has grown by a part of itself.
+		if said := r.text.String()[r.kept:]; len(said) <= maxKept && len(said) > r.drafted+r.drafted/4 {
+			r.drafted = len(said)
+			r.save(record{Type: "draft", Run: r.id, Text: said})
+		}
 	}
 	r.chats++
 	payload := map[string]any{"runId": r.id, "sessionKey": r.s.Key, "seq": r.chats, "state": state}
@@ -94,8 +110,23 @@ func (r *run) sendLocked(state string, more map[string]any) {
 	r.g.broadcastLocked("chat", payload, func(c *client) bool { return c.follows(r.s.Key) })
 }
 
+// add adds a tool's use or its result to the transcript.
+func (r *run) add(m message) {
+	r.drafted = 0
+	r.transcript = append(r.transcript, m)
+	r.save(record{Type: "draft", Run: r.id, Message: &m})
+}
+
+// save adds a line to the session's file, unless the session was deleted.
+func (r *run) save(line record) {
+	if r.g.sessions[r.s.Key] == r.s {
+		r.g.store.add(r.s, line)
+	}
+}
+
 // end completes the transcript and sends the run's last state.
 func (r *run) end(state string, more map[string]any) {
+	failed, _ := more["errorMessage"].(string)
 	g := r.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -103,11 +134,20 @@ func (r *run) end(state string, more map[string]any) {
 		g.say(r.s, m)
 	}
 	said := r.text.String()
-	if rest := said[r.kept:]; rest != "" {
+	rest, origin := said[r.kept:], "rpc"
+	if state == "aborted" && g.closed {
+		rest, origin = cmp.Or(rest, interrupted), "restart"
+	}
+	if rest != "" {
 		m := spoken("assistant", rest, r.id)
 		if state == "aborted" {
-			m.Abort = &abort{Aborted: true, Origin: "rpc", RunID: r.id}
+			m.Abort = &abort{Aborted: true, Origin: origin, RunID: r.id}
 		}
+		g.say(r.s, m)
+	}
+	if state == "error" { // as the original keeps it
+		m := spoken("assistant", failed, r.id+":terminal-error")
+		m.StopReason = "error"
 		g.say(r.s, m)
 	}
 	if said != "" && more == nil { // the whole text, over all messages of the transcript
@@ -118,48 +158,10 @@ func (r *run) end(state string, more map[string]any) {
 	if r.s.running == r {
 		r.s.running = nil
 	}
+	r.save(record{Type: "end", Run: r.id})
 	delete(g.runs, r.id)
 	g.forgetLocked(r.id)
 	r.sendLocked(state, more)
-}
-
-// tool sends the use of a tool: its start now; its output and result through the returned functions.
-func (r *run) tool(name string, args map[string]any) (id string, update func(string), result func(text string, failed bool)) {
-	r.g.mu.Lock()
-	r.calls++
-	id = "call_" + strconv.Itoa(r.calls)
-	call := message{Role: "assistant", IdempotencyKey: r.id + ":tools"}
-	if said := r.text.String()[r.kept:]; said != "" {
-		call.Content = append(call.Content, content{Type: "text", Text: said})
-		r.kept = r.text.Len()
-	}
-	call.Content = append(call.Content, content{Type: "toolCall", ID: id, Name: name, Arguments: args})
-	r.transcript = append(r.transcript, call)
-	r.g.mu.Unlock()
-	r.act("tool", map[string]any{"phase": "start", "name": name, "toolCallId": id, "args": args})
-	update = func(text string) {
-		r.act("tool", map[string]any{"phase": "update", "name": name, "toolCallId": id, "partialResult": resultOf(text)})
-	}
-	result = func(text string, failed bool) {
-		r.g.mu.Lock()
-		r.transcript = append(r.transcript, message{Role: "toolResult", ToolCallID: id, ToolName: name, IsError: failed, Content: []content{{Type: "text", Text: text}}, Timestamp: time.Now().UnixMilli()})
-		r.g.mu.Unlock()
-		r.act("tool", map[string]any{"phase": "result", "name": name, "toolCallId": id, "isError": failed, "result": resultOf(text)})
-	}
-	return id, update, result
-}
-
-func resultOf(text string) map[string]any {
-	return map[string]any{"content": []content{{Type: "text", Text: text}}}
-}
-
-// act sends an agent event to the clients that requested tool events when they connected.
-func (r *run) act(stream string, data map[string]any) {
-	r.g.mu.Lock()
-	defer r.g.mu.Unlock()
-	r.acts++
-	payload := map[string]any{"runId": r.id, "sessionKey": r.s.Key, "seq": r.acts, "stream": stream, "ts": time.Now().UnixMilli(), "data": data}
-	r.g.broadcastLocked("agent", payload, func(c *client) bool { return c.caps["tool-events"] && c.follows(r.s.Key) })
 }
 
 // pieces cuts a text after every fourth space or so, to be streamed.

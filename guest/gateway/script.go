@@ -7,6 +7,7 @@ import (
 
 // scripts maps words to demonstrations of what else an agent does.
 var scripts = map[string]func(*run) (failed string){
+	"/demo":     demo,
 	"/markdown": markdown,
 	"/tool":     useTools,
 	"/slow":     slow,
@@ -33,9 +34,9 @@ func (g *Gateway) answer(question string) string {
 	if names := g.keyNames(); len(names) > 0 {
 		have = "Keys are configured for: " + strings.Join(names, ", ") + "."
 	}
-	return fmt.Sprintf("You said: “%s”\n\nI am CloudBot's stand-in: OpenClaw is not installed on this machine, so no model reads this. %s "+
+	return fmt.Sprintf("You said: “%s”\n\nI am CloudBot's demo agent. The real agent, OpenClaw, does not run on this machine, so no model reads this. %s "+
 		"The connection between your browser and this machine works: this answer arrives in pieces.\n\n"+
-		"To see what else an agent shows, send `/markdown`, `/tool`, `/approve`, `/ask`, `/slow`, `/cold`, `/replace` or `/error`.",
+		"To see an agent work on this desktop, send `/demo`. To see what else an agent shows, send `/markdown`, `/tool`, `/approve`, `/ask`, `/slow`, `/cold`, `/replace` or `/error`.",
 		clipRunes(question, 400), have)
 }
 
@@ -67,20 +68,20 @@ A paragraph with **strong** words, *stressed* ones, some `+"`code`"+` and a [lin
 
 func useTools(r *run) string {
 	r.stream("I pretend to use two tools. The first lists the desktop's files.", 1)
-	_, update, result := r.tool("exec", map[string]any{"command": "ls -l ~/Desktop"})
+	u := r.tool("exec", map[string]any{"command": "ls -l ~/Desktop"})
 	for _, line := range []string{"total 8", "-rw-r--r-- 1 user user 120 notes.txt", "-rw-r--r-- 1 user user  64 plan.md"} {
 		if !r.pause(10) {
 			return ""
 		}
-		update(line + "\n")
+		u.update(line + "\n")
 	}
-	result("total 8\n-rw-r--r-- 1 user user 120 notes.txt\n-rw-r--r-- 1 user user  64 plan.md\n", false)
+	u.done("total 8\n-rw-r--r-- 1 user user 120 notes.txt\n-rw-r--r-- 1 user user  64 plan.md\n")
 	r.stream("The second looks for a file that is not there.", 1)
-	_, _, result = r.tool("read", map[string]any{"path": "~/Desktop/missing.txt"})
+	u = r.tool("read", map[string]any{"path": "~/Desktop/missing.txt"})
 	if !r.pause(10) {
 		return ""
 	}
-	result("ENOENT: no such file or directory, open '/home/user/Desktop/missing.txt'", true)
+	u.failed("ENOENT: no such file or directory, open '/home/user/Desktop/missing.txt'")
 	r.stream("That is all: one of them found something, the other did not. Nothing was run.", 1)
 	return ""
 }
@@ -113,16 +114,16 @@ func changeOfMind(r *run) string {
 
 func askToRun(r *run) string {
 	const command = "rm -rf ~/Downloads/old"
-	call, _, result := r.tool("exec", map[string]any{"command": command})
-	switch r.approval(call, command) {
+	u := r.tool("exec", map[string]any{"command": command})
+	switch r.approval(u.id, command) {
 	case "allow-once", "allow-always":
-		result("(pretended)", false)
+		u.done("(pretended)")
 		r.stream("You allowed it. I pretended to run the command; nothing was deleted.", 1)
 	case "deny":
-		result("The command was denied.", true)
+		u.failed(r.refusal(command, "user-denied"))
 		r.stream("You denied it, so I did not run the command.", 1)
 	default:
-		result("No answer.", true)
+		u.failed(r.refusal(command, "approval-timeout"))
 		r.stream("There was no answer in time, so I did not run the command.", 1)
 	}
 	return ""

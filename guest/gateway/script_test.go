@@ -207,7 +207,7 @@ func untimed(frames []map[string]any) []map[string]any {
 }
 
 var (
-	moments = regexp.MustCompile(`"(ts|timestamp|createdAtMs|expiresAtMs|updatedAt|startedAt)": \d+`)
+	moments = regexp.MustCompile(`"(ts|timestamp|createdAtMs|expiresAtMs|updatedAt|startedAt|endedAt)": \d+`)
 	random  = regexp.MustCompile(`"[A-Z2-7]{26}"`)
 )
 

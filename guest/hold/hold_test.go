@@ -140,7 +140,7 @@ func TestProgramDiesWithItsHolder(t *testing.T) {
 	_ = h.cmd.Wait()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.After(20 * time.Second); alive(pid); {
+	for deadline := time.After(60 * time.Second); alive(pid); {
 		select {
 		case <-tick.C:
 		case <-deadline:

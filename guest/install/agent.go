@@ -18,12 +18,6 @@ const (
 	operatorsFile = "/etc/cloudbot/openclaw.json" // OpenClaw's configuration by the maker of the image
 )
 
-// Releases of Node and npm for machines that get no package from NodeSource.
-const (
-	npmNode = "node@26.10.0"
-	npmNPM  = "npm@11"
-)
-
 var nodeSource = vendor{
 	name: "nodesource", key: "https://deb.nodesource.com/gpgkey/nodesource-repo.gpg.key",
 	source: "deb %s https://deb.nodesource.com/node_24.x nodistro main", arch: []string{"amd64", "arm64"},
@@ -31,13 +25,13 @@ var nodeSource = vendor{
 
 // installNode installs a Node that OpenClaw runs on: NodeSource's, else npm's package of it.
 func installNode(ctx context.Context, i *Installer) (string, error) {
-	if v := i.output(ctx, "node", "--version"); goodNode(v) {
+	if v := i.output(ctx, "node", "--version"); GoodNode(v) {
 		return "Node " + v + ", as found", nil
 	}
 	err := i.addVendor(ctx, nodeSource)
 	if err == nil {
 		if err = i.aptInstall(ctx, "nodejs"); err == nil {
-			if v := i.output(ctx, "node", "--version"); goodNode(v) {
+			if v := i.output(ctx, "node", "--version"); GoodNode(v) {
 				return "Node " + v + " of NodeSource", nil
 			}
 		}
@@ -56,18 +50,18 @@ func installNode(ctx context.Context, i *Installer) (string, error) {
 		return "", err
 	}
 	// Node first: the distribution's Node is too old for the newer npm.
-	if err := errors.Join(i.npm(ctx, npmNode), i.npm(ctx, npmNPM)); err != nil {
+	if err := errors.Join(i.npm(ctx, "node@"+pinned("node")), i.npm(ctx, "npm@"+pinned("npm"))); err != nil {
 		return "", err
 	}
 	v := i.output(ctx, prefix+"/bin/node", "--version")
-	if !goodNode(v) {
-		return "", fmt.Errorf("npm's %s reports version %q, which is too old", npmNode, v)
+	if !GoodNode(v) {
+		return "", fmt.Errorf("npm's Node %s reports version %q, which is too old", pinned("node"), v)
 	}
 	return "Node " + v + " of npm, as " + why, nil
 }
 
-// goodNode accepts the versions that OpenClaw requires: 24.16 and later of 24, and 26.1 and later.
-func goodNode(version string) bool {
+// GoodNode accepts the versions that OpenClaw requires: 24.16 and later of 24, and 26.1 and later.
+func GoodNode(version string) bool {
 	major, rest, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
 	minor, _, _ := strings.Cut(rest, ".")
 	a, err1 := strconv.Atoi(major)
@@ -76,16 +70,15 @@ func goodNode(version string) bool {
 }
 
 // npm installs packages for all users.
-func (i *Installer) npm(ctx context.Context, packages ...string) error {
+func (i *Installer) npm(ctx context.Context, what ...string) error {
 	if err := os.MkdirAll(i.path(prefix), 0o755); err != nil {
 		return err
 	}
 	args := []string{
 		"install", "--global", "--prefix", prefix, "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel", "warn",
 		"--fetch-retries", "5", "--fetch-timeout", "60000",
-		"--allow-scripts=openclaw", // newer npm runs only the scripts of packages named here
 	}
-	return i.c.run(ctx, Command{Path: "npm", Args: append(args, packages...), Env: []string{"NODE_OPTIONS=--max-old-space-size=1536"}})
+	return i.c.run(ctx, Command{Path: "npm", Args: append(args, what...), Env: []string{"NODE_OPTIONS=--max-old-space-size=1536"}})
 }
 
 // installOpenClaw installs the control plane's package, else the one at the configured URL, else npm's.
@@ -99,14 +92,15 @@ func installOpenClaw(ctx context.Context, i *Installer) (string, error) {
 	what := openClawFile
 	switch {
 	case errors.Is(err, errNone):
-		from, what = "npm", "openclaw@"+OpenClawVersion
+		from, what = "npm", "openclaw@"+OpenClawVersion()
 	case errors.Is(err, errOpen):
-		from, what = "npm, as "+err.Error(), "openclaw@"+OpenClawVersion
+		from, what = "npm, as "+err.Error(), "openclaw@"+OpenClawVersion()
 		i.log.Warn("OpenClaw package refused, installing it from npm; set MOLTBOT_TARBALL_URL to an https URL", "err", err)
 	case err != nil:
 		return "", err
 	}
-	if err := i.npm(ctx, what); err != nil {
+	// Newer npm runs only the scripts of packages named here. The flag would make Node's own script fail.
+	if err := i.npm(ctx, "--allow-scripts=openclaw", what); err != nil {
 		return "", err
 	}
 	os.Remove(i.path(openClawFile))

@@ -38,12 +38,8 @@ func makeUser(ctx context.Context, i *Installer) (string, error) {
 const desktopPackages = "tigervnc-standalone-server xauth x11-xserver-utils dbus dbus-x11 xfce4-session xfwm4 xfdesktop4 xfce4-panel xfce4-settings " +
 	"xfce4-terminal thunar xfce4-appfinder adwaita-icon-theme fonts-dejavu-core xdg-utils xdotool"
 
-// agentPackages are what the agent works on the desktop with: names of what is on the screen, the clipboard, pictures, and
-// fonts for any script.
-const agentPackages = "at-spi2-core xclip scrot imagemagick fonts-noto-cjk fonts-noto-color-emoji"
-
 func installTools(ctx context.Context, i *Installer) (string, error) {
-	return "", i.aptInstall(ctx, strings.Fields(agentPackages)...)
+	return "", i.aptInstall(ctx, strings.Fields(pinned("tools"))...)
 }
 
 func installDesktop(ctx context.Context, i *Installer) (string, error) {
@@ -53,10 +49,7 @@ func installDesktop(ctx context.Context, i *Installer) (string, error) {
 	if err := errors.Join(i.copyFiles(unitFiles, "units", unitDir), i.copyFiles(xfceFiles, "files", xfceDir)); err != nil {
 		return "", err
 	}
-	if err := i.command(ctx, "systemctl", "daemon-reload"); err != nil && i.booted() {
-		return "", err
-	}
-	return "XFCE on TigerVNC", nil
+	return "XFCE on TigerVNC", i.reloadUnits(ctx)
 }
 
 // booted reports whether systemd runs here; while an image is baked it may not.

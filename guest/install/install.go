@@ -24,16 +24,14 @@ const (
 	Home = home
 )
 
-// OpenClawVersion is installed from npm if the control plane has no package.
-const OpenClawVersion = "2026.9.6"
-
 // Config says what to install, and from where.
 type Config struct {
 	ControlPlaneURL string            // its /assets/ are tried first
-	OpenClawURL     string            // OpenClaw's package if /assets/ has none, https; "": npm at OpenClawVersion
+	OpenClawURL     string            // OpenClaw's package if /assets/ has none, https; "": npm, at OpenClawVersion
 	Pins            map[string]string // sha256 by asset, from any source; others are checked against the sum published beside them in /assets/
 	Apps            []string          // of browser, editor, office; nil: all
 	NoAgent         bool              // do not install Node and OpenClaw
+	NoSudo          bool              // the user cannot become root
 	Logger          *slog.Logger
 	Output          io.Writer // of the programs; nil: discarded
 
@@ -62,7 +60,11 @@ type Step struct {
 	Usual    time.Duration // after that a warning is logged; a try ends after four times that
 	Then     Milestone     // reached with this step; "": none
 	do       func(ctx context.Context, i *Installer) (note string, err error)
+	still    func(i *Installer) bool // reports whether a done step is to be kept; nil: always
 }
+
+// has reports whether a step is done and still has its effect.
+func (i *Installer) has(s Step) bool { return i.stamp.has(s) && (s.still == nil || s.still(i)) }
 
 // Progress is the progress of the installation.
 type Progress struct {
@@ -104,7 +106,7 @@ func New(c Config) (*Installer, error) {
 // Done reports whether everything up to the milestone is installed.
 func (i *Installer) Done(m Milestone) bool {
 	for _, s := range i.Steps() {
-		if !i.stamp.has(s) {
+		if !i.has(s) {
 			return false
 		}
 		if s.Then == m {
@@ -120,7 +122,7 @@ func (i *Installer) Run(ctx context.Context, report func(Progress), reached func
 	steps := i.Steps()
 	var all error
 	for n, s := range steps {
-		if !i.stamp.has(s) {
+		if !i.has(s) {
 			say := func(detail string) { report(Progress{s.Name, detail, 100 * n / len(steps)}) }
 			if err := i.try(ctx, s, say); ctx.Err() != nil {
 				return ctx.Err()

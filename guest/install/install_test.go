@@ -68,7 +68,7 @@ func (c *computer) run(_ context.Context, cmd Command) error {
 		}
 	}
 	if _, provider, ok := strings.Cut(line, "plugins install npm:@openclaw/"); ok && strings.HasPrefix(line, "runuser -u cloudbot -- ") {
-		provider, _, _ = strings.Cut(provider, "-provider@"+PluginVersion+" ")
+		provider, _, _ = strings.Cut(provider, "-provider@"+PluginVersion()+" ")
 		return c.has(home + "/.openclaw/npm/projects/openclaw-" + provider + "-provider-0123/node_modules/@openclaw/" + provider + "-provider/package.json")
 	}
 	return nil
@@ -383,7 +383,7 @@ func TestGoodNode(t *testing.T) {
 	for v, want := range map[string]bool{
 		"v24.16.0": true, "v24.15.9": false, "v25.9.0": false, "v26.0.9": false, "v26.1.0": true, "v26.10.0": true, "v27.0.0": true, "v18.20.4": false, "": false, "x.y": false,
 	} {
-		if goodNode(v) != want {
+		if GoodNode(v) != want {
 			t.Errorf("%q: got %v, want %v", v, !want, want)
 		}
 	}

@@ -8,10 +8,6 @@ import (
 	"strings"
 )
 
-// PluginVersion is the version of the providers' plug-ins, which are published separately from OpenClaw: the latest that
-// works with OpenClawVersion.
-const PluginVersion = "2026.9.5"
-
 // plugged lists the providers that OpenClaw supports only through a plug-in. Without it their keys have no effect.
 var plugged = []string{"deepseek", "groq", "mistral"}
 
@@ -40,7 +36,7 @@ func installPlugins(ctx context.Context, i *Installer) (string, error) {
 }
 
 func plugin(provider string) string {
-	return "npm:@openclaw/" + provider + "-provider@" + PluginVersion
+	return "npm:@openclaw/" + provider + "-provider@" + PluginVersion()
 }
 
 // Lacks lists the providers whose plug-in is missing. It looks at the files, because OpenClaw also installs some itself.

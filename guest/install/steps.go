@@ -9,8 +9,13 @@ import (
 func (i *Installer) Steps() []Step {
 	list := []Step{
 		{Name: "user", Title: "Creating the machine's user", Revision: 1, Vital: true, Usual: 30 * time.Second, do: makeUser},
-		{Name: "desktop", Title: "Installing the desktop", Revision: 4, Vital: true, Usual: 4 * time.Minute, do: installDesktop},
+		{Name: "desktop", Title: "Installing the desktop", Revision: 6, Vital: true, Usual: 4 * time.Minute, do: installDesktop},
 		{Name: "wallpaper", Title: "Setting the wallpaper", Revision: 1, Usual: 30 * time.Second, Then: Desktop, do: hangWallpaper},
+	}
+	if sudo := i.sudoStep(); i.c.NoSudo {
+		list = slices.Insert(list, 0, sudo) // programs of the user's start with the desktop
+	} else {
+		list = append(list, sudo)
 	}
 	if !i.c.NoAgent {
 		list = append(list,
@@ -27,6 +32,9 @@ func (i *Installer) Steps() []Step {
 		if i.c.Apps == nil || slices.Contains(i.c.Apps, app.name) {
 			list = append(list, Step{Name: app.name, Title: app.title, Revision: 1, Usual: 5 * time.Minute, do: app.install})
 		}
+	}
+	if i.c.Apps == nil || slices.Contains(i.c.Apps, "browser") {
+		list = append(list, Step{Name: "webgl", Title: "Setting up WebGL", Revision: 1, Usual: 10 * time.Second, do: drawWebGL})
 	}
 	return list
 }

@@ -27,6 +27,9 @@ type conn struct {
 	event func(c *conn, name string, payload json.RawMessage)
 	pace  *rate.Limiter // of events about prompts
 
+	hinted  chan struct{}        // holds a value if the number of runs may have changed
+	changed func(session string) // see Config
+
 	mu    sync.Mutex
 	last  int
 	calls map[string]func(answer) // run by read, in the order of the gateway's frames
@@ -53,7 +56,7 @@ func dial(ctx context.Context, config Config) (*conn, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	near, far := net.Pipe()
-	c := &conn{end: cancel, ended: make(chan struct{}), done: make(chan struct{}), calls: map[string]func(answer){}, pace: rate.NewLimiter(promptRate, promptBurst)}
+	c := &conn{end: cancel, ended: make(chan struct{}), done: make(chan struct{}), calls: map[string]func(answer){}, hinted: make(chan struct{}, 1), pace: rate.NewLimiter(promptRate, promptBurst)}
 	go func() {
 		defer close(c.ended)
 		_ = serve(ctx, far)
@@ -178,6 +181,11 @@ func (c *conn) read(ctx context.Context) error {
 				return err
 			}
 			c.event(c, f.Event, f.Payload)
+		case f.Type == "event" && hints[f.Event]:
+			c.hint()
+			if c.changed != nil && sessionEvents[f.Event] {
+				c.changed(sessionOf(f.Payload))
+			}
 		}
 	}
 }

@@ -63,6 +63,9 @@ func (o *Operator) enter(d *door) error {
 		return errDoors
 	}
 	o.doors[d] = struct{}{}
+	if o.c.Gate != nil {
+		d.queue(controlLine(o.control.told()))
+	}
 	for _, line := range o.cancelled { // with the prompts, fewer than fit in the queue
 		d.queue(line)
 	}

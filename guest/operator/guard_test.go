@@ -35,7 +35,7 @@ func guarded(t *testing.T) net.Conn {
 		_ = operator.Guard(planeToken, hostile.Token, serve)(context.Background(), far)
 	}()
 	t.Cleanup(func() { near.Close(); <-done })
-	_ = near.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = near.SetDeadline(time.Now().Add(60 * time.Second))
 	return near
 }
 

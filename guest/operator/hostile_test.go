@@ -58,7 +58,7 @@ func TestHostileGreetings(t *testing.T) {
 				if n > most+64<<10 { // and what the last write holds
 					t.Errorf("accepted: got %d bytes, want at most %d", n, most)
 				}
-			case <-time.After(20 * time.Second):
+			case <-time.After(60 * time.Second):
 				t.Error("the greeting does not end")
 			}
 		})
@@ -155,8 +155,8 @@ func TestSettleIsBounded(t *testing.T) {
 	t.Parallel()
 	settled := make(chan struct{})
 	m := operateLooking(t, of(hostile.Gateway{After: func(ctx context.Context, ws *websocket.Conn) {
-		for range 3 {
-			_, _, _ = ws.Read(ctx) // the lists
+		for range 5 {
+			_, _, _ = ws.Read(ctx) // what it lists and follows
 		}
 		for i := range 5 {
 			_ = ws.Write(ctx, websocket.MessageText, fmt.Appendf(nil, `{"type":"event","event":"exec.approval.requested","payload":{"id":"a%d","request":{"sessionKey":"main"}}}`, i))
@@ -204,7 +204,7 @@ func TestHostilePlane(t *testing.T) {
 			t.Error("stream 33: got it served, want a refusal")
 		}
 		p.err <- err
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Error("stream 33: got it served, want a refusal")
 	}
 }

@@ -1,9 +1,9 @@
 // Package operator keeps one administrator connection to the agent's gateway. The gateway asks only administrators for
 // approvals, and only they may stop a run that another connection started.
 //
-// The one thing to know: the connection and its token never leave the machine. Serve is the only way to it. It passes on
-// the approvals and questions of this machine's chats, and a few methods with checked parameters (see requests.go). All
-// other connections of the control plane pass Guard, which lets no administrator through.
+// The one thing to know: the connection and its token never leave the machine. Serve is the control plane's only way to it.
+// It passes on the approvals and questions of this machine's chats, and a few methods with checked parameters (see
+// requests.go). All other connections of the control plane pass Guard, which lets no administrator through.
 package operator
 
 import (
@@ -52,9 +52,14 @@ type Config struct {
 	// Dial connects to the gateway. The function that it returns serves one connection and closes it.
 	Dial   func(context.Context) (serve func(context.Context, net.Conn) error, err error)
 	Token  string
+	Gate   Gate          // nil: the agent's input cannot be held
 	Logger *slog.Logger  // nil: none
 	Wait   time.Duration // before the first new try to connect; 0: 500 ms
 	Look   time.Duration // between two looks for prompts that the gateway withdrew without an event; 0: 10 s
+
+	// Changed is called with the key of a session that changed, and with "" when any may have; nil: never. It must return
+	// immediately.
+	Changed func(session string)
 }
 
 // Operator is the connection with the prompts that wait.
@@ -68,18 +73,32 @@ type Operator struct {
 	prompts   []*prompt           // oldest first
 	cancelled []wire.OperatorLine // by a restart: a browser was disconnected meanwhile, and hears of it later
 	doors     map[*door]struct{}
-	closing   bool // the gateway will be stopped: prompts are denied
+	closing   bool          // the gateway will be stopped: prompts are denied
+	changed   chan struct{} // closed when State changes
+	runs      int           // in progress
+	control   control
+
+	turn    sync.Mutex    // for one change of control at a time; taken before mu
+	leasing chan struct{} // holds a value when control has changed
 }
 
 // New returns an operator; Run it.
 func New(c Config) *Operator {
 	c.Wait = cmp.Or(c.Wait, 500*time.Millisecond)
 	c.Look = cmp.Or(c.Look, 10*time.Second)
-	return &Operator{c: c, log: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)), doors: map[*door]struct{}{}}
+	return &Operator{c: c, log: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)), doors: map[*door]struct{}{}, changed: make(chan struct{}), leasing: make(chan struct{}, 1)}
 }
 
 // Run keeps the connection until ctx ends.
 func (o *Operator) Run(ctx context.Context) error {
+	o.resume()
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	if o.c.Gate != nil {
+		all.Go(func() { o.keepLease(ctx) })
+	}
 	backoff := retry.Backoff{First: o.c.Wait, Max: max(o.c.Wait, 5*time.Second), Jitter: true}
 	said := ""
 	for {
@@ -117,16 +136,22 @@ func (o *Operator) connect(ctx context.Context) error {
 		o.conn, o.listening = nil, false
 		o.mu.Unlock()
 	}()
-	c.event = o.event
+	c.event, c.changed = o.event, o.c.Changed
 	done := make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() { o.look(c, done) })
+	watching, stop := context.WithCancel(ctx)
 	defer all.Wait()
+	defer stop()
 	defer close(done)
 	defer c.ws.CloseNow() // ends a write of look
 	if err := o.list(c); err != nil {
 		return err
 	}
+	if err := o.follow(c); err != nil {
+		return err
+	}
+	all.Go(func() { o.watchRuns(watching, c) })
 	return c.read(ctx)
 }
 
@@ -300,6 +325,7 @@ func (o *Operator) keep(c *conn, p *prompt) bool {
 	o.prompts = append(o.prompts, p)
 	p.from = c
 	o.broadcast(wire.OperatorLine{Event: p.kind.requested(), Payload: p.raw})
+	o.stirred()
 	return true
 }
 
@@ -311,6 +337,7 @@ func (o *Operator) remove(k kind, id string, end ending) {
 	if len(o.prompts) == known {
 		return // it was not passed on
 	}
+	o.stirred()
 	if o.closing {
 		end = ending{Decision: end.Decision, Status: "cancelled", Reason: restarting}
 	}

@@ -84,7 +84,7 @@ func (m *machine) open() *plane {
 		cancel()
 		select {
 		case <-p.err:
-		case <-time.After(20 * time.Second):
+		case <-time.After(60 * time.Second):
 			m.t.Error("a stream does not end")
 		}
 	})

@@ -24,9 +24,14 @@ type prompt struct {
 	id   string
 	raw  json.RawMessage // as lines to the control plane have it
 	from *conn           // the latest connection over which it came
+
+	until int64 // when it expires, in milliseconds of Unix time; 0: not known
 }
 
 func (p *prompt) same(q *prompt) bool { return p.kind == q.kind && p.id == q.id }
+
+// maxTime is the last millisecond of the year 9999, which JSON's form of a time can hold.
+const maxTime = 253402300799999
 
 // parsePrompt reads a prompt of one of the machine's chats; nil: it is none.
 func parsePrompt(k kind, raw json.RawMessage) *prompt {
@@ -34,6 +39,8 @@ func parsePrompt(k kind, raw json.RawMessage) *prompt {
 		ID         string
 		SessionKey string // of questions
 		Request    struct{ SessionKey string }
+
+		ExpiresAtMs json.RawMessage // read with tolerance: a prompt is shown even if this field is odd
 	}
 	if json.Unmarshal(raw, &p) != nil || p.ID == "" || len(p.ID) > maxID {
 		return nil
@@ -48,7 +55,11 @@ func parsePrompt(k kind, raw json.RawMessage) *prompt {
 	if len(raw) <= maxPrompt {
 		raw = escaped(raw) // lines have it so, and "<" takes six bytes there
 	}
-	return &prompt{kind: k, id: p.ID, raw: raw}
+	var until float64
+	if json.Unmarshal(p.ExpiresAtMs, &until) != nil || until < 0 || until > maxTime {
+		until = 0
+	}
+	return &prompt{kind: k, id: p.ID, raw: raw, until: int64(until)}
 }
 
 // escaped returns JSON as Marshal writes it, which may be longer.

@@ -20,6 +20,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/hostile"
 	"github.com/cloudbot-ai/control-plane/guest/operator"
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
 // real is an OpenClaw gateway with a model of the test.
@@ -27,11 +28,17 @@ type real struct {
 	t     *testing.T
 	dir   string
 	addr  string
+	user  *syscall.Credential // nil: the test's own
 	cmd   *exec.Cmd
 	ended chan struct{}
 }
 
 func newReal(t *testing.T) *real {
+	return newRealWith(t, t.TempDir(), nil, map[string]any{"ask": "always", "security": "full", "host": "gateway"})
+}
+
+// newRealWith starts a gateway with a folder and a user of its own and rules for its commands.
+func newRealWith(t *testing.T, dir string, user *syscall.Credential, rules map[string]any) *real {
 	if os.Getenv("OPENCLAW") != "real" {
 		t.Skip("needs OPENCLAW=real, and openclaw on the PATH")
 	}
@@ -39,7 +46,7 @@ func newReal(t *testing.T) *real {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &real{t: t, dir: t.TempDir(), addr: l.Addr().String()}
+	r := &real{t: t, dir: dir, user: user, addr: l.Addr().String()}
 	l.Close()
 	model := httptest.NewServer(http.HandlerFunc(model))
 	t.Cleanup(model.Close)
@@ -50,12 +57,12 @@ func newReal(t *testing.T) *real {
 		"agents": map[string]any{"defaults": map[string]any{
 			"workspace": filepath.Join(r.dir, "workspace"), "heartbeat": map[string]any{"every": "0m"}, "model": map[string]any{"primary": "fake/scripted"},
 		}},
-		"tools": map[string]any{"exec": map[string]any{"ask": "always", "security": "full", "host": "gateway"}},
+		"tools": map[string]any{"exec": rules},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(r.dir, "openclaw.json"), config, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(r.dir, "openclaw.json"), config, 0o666); err != nil {
 		t.Fatal(err)
 	}
 	r.start()
@@ -80,7 +87,7 @@ func (r *real) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, &syscall.SysProcAttr{Setpgid: true}
+	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, &syscall.SysProcAttr{Setpgid: true, Credential: r.user}
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -254,6 +261,21 @@ func TestRealGateway(t *testing.T) {
 	} else {
 		t.Logf("stopped after %v", took)
 	}
+}
+
+// The gateway lists the chats in which a run is in progress.
+func TestRealGatewayListsRuns(t *testing.T) {
+	r := newReal(t)
+	m := operateLooking(t, r.dial, time.Second)
+	m.dial = r.guarded
+	p := m.connected()
+	c := m.client()
+	c.say("SLOWLY<>", "slow")
+	m.state(func(s wire.State) bool { return s.Runs == 1 })
+	if a := p.ask("chat.abort", `{"sessionKey":"agent:main:main","runId":"slow"}`); object(a.Payload)["aborted"] != true {
+		t.Errorf("stop: got %s %s, want aborted", a.Payload, a.Error)
+	}
+	m.state(func(s wire.State) bool { return s.Runs == 0 })
 }
 
 // asker is a client that may ask people, as an agent does.

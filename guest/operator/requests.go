@@ -141,14 +141,22 @@ func failure(code, message string, retry bool) json.RawMessage {
 	return b
 }
 
+const awayText = "The agent is not connected; try again in a few seconds."
+
 // do carries out one request of the control plane.
 func (d *door) do(r wire.OperatorRequest) wire.OperatorLine {
+	if r.Method == wire.ControlTake || r.Method == wire.ControlGive {
+		return d.o.use(r)
+	}
 	line := wire.OperatorLine{ID: r.ID}
+	if r.Method == wire.AllowedList || r.Method == wire.AllowedRemove {
+		return d.o.allowed(d.ctx, r)
+	}
 	if list := d.o.listed(r.Method); list != nil {
 		line.OK, line.Payload = true, list
 		return line
 	}
-	away := failure("UNAVAILABLE", "The agent is not connected; try again in a few seconds.", true)
+	away := failure("UNAVAILABLE", awayText, true)
 	params, err := checked(r.Method, r.Params, d.o.find)
 	if errors.Is(err, errPrompt) {
 		d.o.refresh(d.ctx, kind(strings.TrimSuffix(r.Method, ".resolve")))

@@ -25,6 +25,7 @@ const (
 	KeyEvent                 = 4
 	PointerEvent             = 5
 	ClientCutText            = 6
+	SetDesktopSize           = 251
 )
 
 // Messages of the server.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ func connect(t *testing.T, s *Screen) net.Conn {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(t.Context(), b) }()
 	t.Cleanup(func() { a.Close(); <-done })
-	_ = a.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = a.SetDeadline(time.Now().Add(60 * time.Second))
 	return a
 }
 
@@ -89,8 +90,9 @@ func TestPixelFormatsAndIncrementalUpdates(t *testing.T) {
 		colours = map[string]bool{}
 		for range binary.BigEndian.Uint16(read(t, c, 4)[2:]) {
 			r := read(t, c, 12)
-			for range int(binary.BigEndian.Uint16(r[4:])) * int(binary.BigEndian.Uint16(r[6:])) {
-				colours[string(read(t, c, size))] = true
+			all := read(t, c, size*int(binary.BigEndian.Uint16(r[4:]))*int(binary.BigEndian.Uint16(r[6:])))
+			for colour := range slices.Chunk(all, size) {
+				colours[string(colour)] = true
 				n++
 			}
 		}

@@ -19,7 +19,9 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/guest/agent"
 	"github.com/cloudbot-ai/control-plane/guest/agentconfig"
+	"github.com/cloudbot-ai/control-plane/guest/pipe"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
+	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
 const agentUnit = "cloudbot-openclaw.service"
@@ -33,6 +35,7 @@ type AgentConfig struct {
 	Memory    int64           // bytes of the machine; 0: unknown
 	User      string          // user of the agent
 	Home      string          // that user's home folder
+	Sudo      bool            // that user may become root
 	Changed   func()          // called after Has changes; nil: no call
 	Logger    *slog.Logger
 
@@ -146,7 +149,7 @@ func (a *Agent) configure(keys map[string]string) {
 	var state agentconfig.State
 	who, err := proc.Ordinary(a.c.User)
 	if err == nil {
-		state, err = agentconfig.Write(a.c.Home, who, agentconfig.Facts{Keys: keys, Workspace: filepath.Join(a.c.Home, "workspace"), Screen: true})
+		state, err = agentconfig.Write(a.c.Home, who, agentconfig.Facts{Keys: keys, Workspace: filepath.Join(a.c.Home, "workspace"), Screen: true, Sudo: a.c.Sudo})
 	}
 	if err != nil {
 		a.c.Logger.Warn("agent configuration left alone", "err", err)
@@ -166,13 +169,21 @@ func (a *Agent) watch(ctx context.Context, changed <-chan struct{}, restarted bo
 	tick := time.NewTicker(2 * quickly)
 	defer tick.Stop()
 	began := time.Now()
+	pause := retry.Backoff{First: time.Minute, Max: 10 * time.Minute}
+	revive := began.Add(pause.Next())
 	for {
 		ok := agent.Ready(ctx, a.c.Addr)
-		if !ok {
+		switch {
+		case ok:
+		case a.healthy.Load():
 			restarted = false // the old one has ended, or is ending
-			if a.healthy.Load() {
-				a.ending(ctx)
-			}
+			a.ending(ctx)
+		case time.Now().After(revive):
+			a.revive(ctx)
+			revive = time.Now().Add(pause.Next())
+			fallthrough
+		default:
+			restarted = false
 		}
 		ok = ok && !(restarted && time.Since(began) < stillOld)
 		a.healthy.Store(ok)
@@ -196,6 +207,18 @@ func (a *Agent) watch(ctx context.Context, changed <-chan struct{}, restarted bo
 	}
 }
 
+// revive starts a unit again that systemd gave up. That is for a wrong configuration, which stays wrong, but OpenClaw 2026.9.6
+// ends with the same status if a busy machine delays its first start.
+func (a *Agent) revive(ctx context.Context) {
+	if a.c.Control(ctx, "is-failed", "--quiet", agentUnit) != nil {
+		return
+	}
+	a.c.Logger.Warn("agent gave up, will restart", "unit", agentUnit)
+	if err := a.c.Control(ctx, "start", "--no-block", agentUnit); err != nil && ctx.Err() == nil {
+		a.c.Logger.Warn("starting the agent failed, will retry", "err", err)
+	}
+}
+
 // ending settles what the agent waits for if another program stops the unit, as systemd does when the machine stops: it runs
 // until the agent has ended.
 func (a *Agent) ending(ctx context.Context) {
@@ -207,10 +230,11 @@ func (a *Agent) ending(ctx context.Context) {
 	}
 }
 
-// environment returns the unit's environment file, sorted, so that the same keys give the same file.
+// environment returns the unit's environment file, sorted, so that the same keys give the same file. The display is in it,
+// too: an agent that older guests started without the gate then restarts, and the user can hold its input.
 func environment(token string, memory int64, keys map[string]string) []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "OPENCLAW_GATEWAY_TOKEN=%s\nNODE_OPTIONS=--max-old-space-size=%d\n", quote(token), heap(memory))
+	fmt.Fprintf(&b, "OPENCLAW_GATEWAY_TOKEN=%s\nNODE_OPTIONS=--max-old-space-size=%d\nDISPLAY=%s\n", quote(token), heap(memory), agentDisplay)
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
 		if v := keys[name]; !strings.ContainsAny(v, "\n\r\x00") { // no real key contains these
 			fmt.Fprintf(&b, "%s=%s\n", name, quote(v))
@@ -245,5 +269,9 @@ func (a *Agent) Dial(ctx context.Context) (func(context.Context, net.Conn) error
 	if !a.healthy.Load() {
 		return nil, agent.ErrNotReady
 	}
-	return dial(ctx, a.c.Addr, agent.ErrNotReady)
+	to, err := dial(ctx, a.c.Addr)
+	if err != nil {
+		return nil, agent.ErrNotReady
+	}
+	return func(ctx context.Context, c net.Conn) error { return pipe.Join(ctx, c, to) }, nil
 }

@@ -9,16 +9,29 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/guest/desktop"
-	"github.com/cloudbot-ai/control-plane/guest/pipe"
+	"github.com/cloudbot-ai/control-plane/guest/gate"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
+	"github.com/cloudbot-ai/control-plane/guest/typing"
+	"github.com/cloudbot-ai/control-plane/guest/viewers"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
-var desktopUnits = []string{"cloudbot-xvnc.service", "cloudbot-xfce.service"}
+// Of cloudbot-xvnc.service.
+const (
+	displayNumber = 99
+	defaultSize   = "1280x800"
+)
+
+var desktopUnits = []string{"cloudbot-xvnc.service", "cloudbot-gate.service", "cloudbot-xfce.service"}
+
+// agentDisplay is the display of cloudbot-gate.service.
+const agentDisplay = ":200"
 
 // DesktopConfig describes the desktop.
 type DesktopConfig struct {
@@ -26,10 +39,12 @@ type DesktopConfig struct {
 	Password  string          // of the VNC server, which uses at most 8 characters
 	User      string          // user of the desktop
 	Logger    *slog.Logger
+	LongCopy  func(bytes int64) // called when a program copies a text that viewers don't get; nil: not
 
-	Dir     string  // "": Dir
-	Addr    string  // "": 127.0.0.1:5900
-	Control Control // nil: systemctl
+	Dir     string                                                                                   // "": Dir
+	Addr    string                                                                                   // "": 127.0.0.1:5900
+	Control Control                                                                                  // nil: systemctl
+	Windows func(ctx context.Context, display int, auth string, ready func() bool, log *slog.Logger) // nil: desktop.Windows
 }
 
 // Desktop is XFCE on Xvnc.
@@ -37,6 +52,9 @@ type Desktop struct {
 	c       DesktopConfig
 	up      chan struct{}
 	healthy atomic.Bool
+	keys    *typing.Keyboard
+	room    *viewers.Room
+	hold    gate.File
 }
 
 // NewDesktop returns a desktop that Run starts.
@@ -46,8 +64,17 @@ func NewDesktop(c DesktopConfig) *Desktop {
 	if c.Control == nil {
 		c.Control = systemctl
 	}
-	return &Desktop{c: c, up: make(chan struct{})}
+	if c.Windows == nil {
+		c.Windows = desktop.Windows
+	}
+	d := &Desktop{c: c, up: make(chan struct{}), keys: typing.New(c.Logger), hold: gate.File{Path: filepath.Join(c.Dir, "held"), Max: wire.ControlFor}}
+	d.keys.Use(displayNumber, d.auth())
+	d.room = viewers.New(viewers.Config{Addr: d.Addr, Password: c.Password, Size: defaultSize, Logger: c.Logger})
+	return d
 }
+
+// auth returns the display's authority file.
+func (d *Desktop) auth() string { return filepath.Join(d.c.Dir, "desktop", "xauthority") }
 
 // About describes the desktop in a few words.
 func (d *Desktop) About() string { return "XFCE on TigerVNC" }
@@ -66,6 +93,27 @@ func (d *Desktop) Addr() string {
 	return ""
 }
 
+// Env returns the environment with which the agent's programs reach the display; empty: it does not answer.
+func (d *Desktop) Env() (env map[string]string, changed <-chan struct{}) {
+	if !d.healthy.Load() {
+		return nil, nil
+	}
+	session := filepath.Join(d.c.Dir, "session")
+	return map[string]string{
+		"DISPLAY": agentDisplay, "XAUTHORITY": filepath.Join(d.c.Dir, "desktop", "xauthority"),
+		"XDG_RUNTIME_DIR": session, "DBUS_SESSION_BUS_ADDRESS": "unix:path=" + filepath.Join(session, "bus"),
+	}, nil
+}
+
+// Hold refuses the agent's mouse and key events from now on for t; 0: no longer. The gate's unit reads the file.
+func (d *Desktop) Hold(t time.Duration) error { return d.hold.Set(t) }
+
+// Held returns how long that still lasts; 0: they are not refused.
+func (d *Desktop) Held() time.Duration { return d.hold.Left() }
+
+// Viewers returns the number of viewers, and a channel closed at the next change.
+func (d *Desktop) Viewers() (n int, changed <-chan struct{}) { return d.room.Count() }
+
 // Run starts the units once they are installed and watches them until ctx ends. It does not stop them.
 func (d *Desktop) Run(ctx context.Context) error {
 	select {
@@ -73,6 +121,16 @@ func (d *Desktop) Run(ctx context.Context) error {
 		return nil
 	case <-d.c.Installed:
 	}
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { d.c.Windows(ctx, displayNumber, d.auth(), d.Healthy, d.c.Logger) })
+	if d.c.LongCopy != nil {
+		watching.Go(func() {
+			desktop.Copies(ctx, displayNumber, d.auth(), d.Healthy, d.c.LongCopy, d.c.Logger)
+		})
+	}
+	defer d.keys.Close()
+	defer d.room.Close()
 	tick := time.NewTicker(quickly)
 	defer tick.Stop()
 	started := time.Time{}
@@ -125,14 +183,14 @@ func (d *Desktop) start(ctx context.Context) error {
 
 // Dial connects to the desktop and returns a function that serves one connection and closes it.
 func (d *Desktop) Dial(ctx context.Context) (func(context.Context, net.Conn) error, error) {
-	return dial(ctx, d.c.Addr, desktop.ErrNotReady)
+	to, err := dial(ctx, d.c.Addr)
+	if err != nil {
+		return nil, desktop.ErrNotReady
+	}
+	return func(ctx context.Context, c net.Conn) error { return d.room.Join(ctx, d.keys.Filter(ctx, c), to) }, nil
 }
 
-func dial(ctx context.Context, addr string, notReady error) (func(context.Context, net.Conn) error, error) {
+func dial(ctx context.Context, addr string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: 5 * time.Second}
-	to, err := dialer.DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return nil, notReady
-	}
-	return func(ctx context.Context, c net.Conn) error { return pipe.Join(ctx, c, to) }, nil
+	return dialer.DialContext(ctx, "tcp", addr)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -11,10 +12,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -52,7 +56,7 @@ func (s *systemd) expect(t *testing.T, want string) {
 		if got != want {
 			t.Fatalf("got command %q for systemd, want %q", got, want)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatalf("got no command %q for systemd, want one", want)
 	}
 }
@@ -111,6 +115,37 @@ func TestAgentSettlesWhenTheMachineStops(t *testing.T) {
 	}
 }
 
+// systemd gives up a unit that ended with status 78. A busy machine can be the reason, so the guest starts it again.
+func TestAgentThatGaveUpIsStartedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystemd()
+		a := NewAgent(AgentConfig{Logger: slog.New(slog.DiscardHandler), Dir: t.TempDir(), Home: t.TempDir(), Addr: "no address", Control: s.control})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { a.watch(ctx, nil, false); close(done) }()
+		told := func(after time.Duration, want ...string) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if !slices.Equal(s.told, want) {
+				t.Errorf("got commands %q, want %q", s.told, want)
+			}
+			s.told = nil
+		}
+		told(59 * time.Second)
+		told(2*time.Second, "is-failed --quiet cloudbot-openclaw.service", "start --no-block cloudbot-openclaw.service")
+		s.mu.Lock()
+		s.fail = errors.New("exit status 1") // it is starting, and not failed
+		s.mu.Unlock()
+		told(121*time.Second, "is-failed --quiet cloudbot-openclaw.service")
+		cancel()
+		<-done
+	})
+}
+
 func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	t.Parallel()
 	var ready atomic.Bool
@@ -142,7 +177,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	model(`"openai/gpt-6-sol"`)
 	file := filepath.Join(dir, "openclaw.env")
 	text, err := os.ReadFile(file)
-	want := "OPENCLAW_GATEWAY_TOKEN=\"tok\"\nNODE_OPTIONS=--max-old-space-size=1536\nOPENAI_API_KEY=\"a\\\"b\\$c\\\\d\"\n"
+	want := "OPENCLAW_GATEWAY_TOKEN=\"tok\"\nNODE_OPTIONS=--max-old-space-size=1536\nDISPLAY=:200\nOPENAI_API_KEY=\"a\\\"b\\$c\\\\d\"\n"
 	if err != nil || string(text) != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, text, want)
 	}
@@ -155,7 +190,7 @@ func TestAgentGetsKeysAndTheirChanges(t *testing.T) {
 	ready.Store(true)
 	select {
 	case <-a.Up():
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("timed out waiting until it is up")
 	}
 	k.set(map[string]string{"OPENAI_API_KEY": "new", "ANTHROPIC_API_KEY": "k", "XAI_API_KEY": "two\nlines"})
@@ -245,12 +280,20 @@ func TestDesktopStartsWithItsSecretsAndComesBack(t *testing.T) {
 	c := DesktopConfig{
 		Installed: closed(), Password: "pass", User: "nobody", Logger: slog.New(slog.DiscardHandler), Dir: dir, Addr: addr, Control: s.control,
 	}
+	watched := make(chan string, 1)
+	c.Windows = func(ctx context.Context, display int, auth string, ready func() bool, _ *slog.Logger) {
+		watched <- fmt.Sprint(display, auth, ready())
+		<-ctx.Done()
+	}
 	d := NewDesktop(c)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	const start = "start --no-block cloudbot-xvnc.service cloudbot-xfce.service"
+	const start = "start --no-block cloudbot-xvnc.service cloudbot-gate.service cloudbot-xfce.service"
 	s.expect(t, start)
+	if got, want := <-watched, fmt.Sprint(99, filepath.Join(dir, "desktop", "xauthority"), false); got != want {
+		t.Errorf("windows watched on %q, want %q", got, want)
+	}
 	if text, err := os.ReadFile(filepath.Join(dir, "desktop", "vnc")); err != nil || !bytes.Equal(text, rfb.Obscure("pass")) {
 		t.Errorf("got %q %v, want no error and rfb.Obscure(\"pass\")", text, err)
 	}
@@ -278,7 +321,7 @@ func TestDesktopStartsWithItsSecretsAndComesBack(t *testing.T) {
 	}()
 	select {
 	case <-d.Up():
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("timed out waiting until it is up")
 	}
 	l.Close()
@@ -288,6 +331,18 @@ func TestDesktopStartsWithItsSecretsAndComesBack(t *testing.T) {
 	<-done
 	if now, _ := os.ReadFile(filepath.Join(dir, "desktop", "xauthority")); !bytes.Equal(now, cookie) {
 		t.Error("the cookie of a session that may run was changed")
+	}
+}
+
+// The size to which viewers return is the one that the unit starts with.
+func TestDefaultSizeIsTheUnits(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../install/units/cloudbot-xvnc.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "/usr/bin/Xvnc :" + strconv.Itoa(displayNumber) + " -geometry " + defaultSize + " "; !strings.Contains(string(text), want) {
+		t.Errorf("the unit starts no %q", want)
 	}
 }
 
@@ -308,5 +363,26 @@ func TestFolderMustBeInMemory(t *testing.T) {
 	defer os.RemoveAll(disk)
 	if err := Folder(disk); err == nil {
 		t.Error("got no error for a folder on a disk, want one")
+	}
+}
+
+// A hold of the agent's input outlives the guest, in a file that the gate's unit can read.
+func TestDesktopHolds(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := NewDesktop(DesktopConfig{Dir: dir})
+	if err := d.Hold(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(filepath.Join(dir, "held"))
+	if err != nil || st.Mode().Perm() != 0o644 {
+		t.Errorf("got file %v %v, want one of mode 0644", st, err)
+	}
+	later := NewDesktop(DesktopConfig{Dir: dir})
+	if got := later.Held(); got <= 0 || got > time.Minute {
+		t.Errorf("a restarted guest: got %v, want up to a minute", got)
+	}
+	if err := later.Hold(0); err != nil || d.Held() != 0 {
+		t.Errorf("ended: got %v and still %v, want 0", err, d.Held())
 	}
 }

@@ -122,6 +122,7 @@ type Message struct {
 	Hello  *Hello  `json:"hello,omitempty"`  // guest: first, and after each change
 	Phase  *Phase  `json:"phase,omitempty"`  // guest
 	Health *Health `json:"health,omitempty"` // guest
+	State  *State  `json:"state,omitempty"`  // guest: after each change, and first if it is not the zero State
 	Keys   *Keys   `json:"keys,omitempty"`   // control plane
 	GoAway *GoAway `json:"goaway,omitempty"` // control plane: reconnect immediately
 }
@@ -155,9 +156,19 @@ type (
 		MemoryTotal     int64   `json:"memory_total"`      // bytes
 		MemoryAvailable int64   `json:"memory_available"`  // bytes
 		DiskFree        int64   `json:"disk_free"`         // bytes, where the state is kept
+		DiskTotal       int64   `json:"disk_total"`        // bytes, of which programs may use DiskFree; older guests do not report it
 		Desktop         bool    `json:"desktop"`           // it answers
 		Agent           bool    `json:"agent"`             // it answers
 		Streams         int     `json:"streams,omitempty"` // open now
+	}
+	// State is what the agent needs from its user at present, whether the user holds its input, and who sees the screen.
+	State struct {
+		Approvals int       `json:"approvals,omitempty"` // that wait
+		Questions int       `json:"questions,omitempty"` // sets of them that wait
+		Until     time.Time `json:"until,omitzero"`      // when the first of both expires; zero: not known
+		Held      bool      `json:"held,omitempty"`      // see Control
+		Runs      int       `json:"runs,omitempty"`      // chats in which it works at present; older guests do not report it
+		Viewers   int       `json:"viewers,omitempty"`   // of the screen, also those that only watch; 0: at most one
 	}
 	// Keys replaces all API keys of the machine: environment name to key.
 	Keys struct {

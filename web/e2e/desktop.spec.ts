@@ -13,8 +13,13 @@ test("size, full screen, keys and the clipboard work from the toolbar", async ({
     await page.getByRole("menuitemradio", { name }).click();
   };
 
-  // Fit shows the whole desktop; Match resizes it to the panel.
-  expect(await size()).toBe("1280×800");
+  // Match, the default, resizes the desktop to the panel. Fit shows the whole desktop.
+  await expect(page.getByRole("button", { name: "Screen: Match" })).toBeVisible();
+  await expect.poll(size).not.toBe("1280×800");
+  await page.getByRole("button", { name: /^Screen: / }).click();
+  await look(page, "screen-menu");
+  await page.getByRole("menuitem", { name: /^Reset size/ }).click();
+  await expect.poll(size).toBe("1280×800");
   await choose(/^Match/);
   await expect.poll(size).not.toBe("1280×800");
   await choose(/^Fit/);

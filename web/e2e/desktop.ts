@@ -1,7 +1,14 @@
+import { randomUUID } from "node:crypto";
+import { readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, type Page } from "@playwright/test";
 
 /** The screen of the open workspace. */
 export const screen = (page: Page) => page.locator(".cloudbot-desktop canvas").first();
+
+/** The field that has the focus while the desktop is in use. */
+export const keyboard = (page: Page) => page.locator(".cloudbot-desktop .cloudbot-keys");
 
 /** The screen's pixels, as a picture that can be compared. */
 export const pixels = (page: Page) => screen(page).evaluate((c) => (c as HTMLCanvasElement).toDataURL());
@@ -13,7 +20,7 @@ export async function changed(page: Page, before: string) {
 
 /** Waits until the desktop's terminal is visible and the screen has stopped changing. */
 export async function settled(page: Page) {
-  await expect(page.getByText(/^Connected/)).toBeVisible({ timeout: 20_000 });
+  await expect(page.getByText(/^(Connected|\d+ × \d+$)/)).toBeVisible({ timeout: 20_000 });
   // The terminal is dark and the background is not: the terminal covers the middle of the screen.
   await expect
     .poll(
@@ -39,8 +46,8 @@ export async function at(page: Page, x: number, y: number) {
   return { x: (x / size[0]!) * box!.width, y: (y / size[1]!) * box!.height };
 }
 
-/** The terminal's first line, in pixels of the remote screen. */
-export const firstLine = { x: 160, y: 121 };
+/** The terminal's first line, in pixels of the remote screen. In Match, the terminal fills a screen of this size. */
+export const firstLine = { x: 60, y: 40 };
 
 /** Waits until the screen has not changed for a second. */
 export async function atRest(page: Page): Promise<string> {
@@ -56,4 +63,15 @@ export async function atRest(page: Page): Promise<string> {
     )
     .toBe(true);
   return last;
+}
+
+/** A terminal of the desktop that writes what it reads to a file. */
+export async function terminal(page: Page, command: string) {
+  const file = join(tmpdir(), `cloudbot-typed-${randomUUID()}`);
+  await screen(page).click();
+  await page.keyboard.type(`stty -echo -icanon; : > ${file}; ${command} > ${file}`);
+  await page.keyboard.press("Enter");
+  const read = () => readFile(file, "utf8").catch(() => undefined);
+  await expect.poll(read, { timeout: 20_000 }).toBe("");
+  return { read, remove: () => rm(file, { force: true }) };
 }

@@ -83,6 +83,12 @@ export async function firstDesktop(page: Page) {
   return page.url().match(/desktops\/([0-9A-Z]{26})/)![1]!;
 }
 
+/** Opens the API keys from the page of a desktop. */
+export async function toKeys(page: Page) {
+  await page.getByRole("button", { name: "Account" }).click();
+  await page.getByRole("menuitem", { name: "API keys" }).click();
+}
+
 /** A user with a keyboard still has the focus, whatever disappeared. */
 export const hasFocus = (page: Page) =>
   expect.poll(() => page.evaluate(() => document.activeElement?.tagName), "what has the focus").not.toBe("BODY");
@@ -125,7 +131,9 @@ export async function look(page: Page, name: string) {
   await page.screenshot({ path: `artifacts/${name}-narrow.png` });
   await accessible(page, `${name}, narrow`);
   await fits(page, `${name}, narrow`);
-  const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  const over = await page.evaluate(() =>
+    Math.max(...[...document.querySelectorAll("html, main, header")].map((e) => e.scrollWidth - e.clientWidth)),
+  );
   expect(over, `${name}: pixels beyond 320`).toBeLessThanOrEqual(0);
   await page.setViewportSize(size);
   await page.emulateMedia({ colorScheme: "light", reducedMotion: null });

@@ -7,6 +7,8 @@ type Request = { id: string; method: string; params: Record<string, unknown> };
 export class Agent {
   #socket: WebSocketRoute | undefined;
   readonly sent: string[] = [];
+  /** Answers of the test's own, by method; undefined: a refusal. */
+  readonly answers = new Map<string, (params: Record<string, unknown>) => object | undefined>();
 
   /** Answers on the page's chat, whose main session has this many messages. */
   static async of(page: Page, messages: number): Promise<Agent> {
@@ -40,7 +42,26 @@ export class Agent {
         : method === "chat.send"
           ? { runId: params.idempotencyKey, status: "started" }
           : {};
-    this.#say({ type: "res", id, ok: true, payload });
+    const custom = this.answers.get(method);
+    const own = custom?.(params);
+    if (custom && !own)
+      this.#say({ type: "res", id, ok: false, error: { code: "INVALID_REQUEST", message: "artifact not found" } });
+    else this.#say({ type: "res", id, ok: true, payload: own ?? payload });
+  }
+
+  /** Sends that a tool ended. */
+  used(call: string, seq: number, content: object[]) {
+    this.#say({
+      type: "event",
+      event: "agent",
+      payload: {
+        runId: "run",
+        sessionKey: "agent:main:main",
+        seq,
+        stream: "tool",
+        data: { phase: "result", name: "computer", toolCallId: call, result: { content } },
+      },
+    });
   }
 
   #say(frame: object) {

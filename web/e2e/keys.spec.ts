@@ -49,7 +49,7 @@ test("a provider's verdict on a key is not shown for the key that replaces it", 
       }),
     }),
   );
-  await page.getByRole("link", { name: "API keys" }).click();
+  await page.goto("/app/keys");
   const set = async (button: string, key: string, store: string) => {
     await page.getByRole("button", { name: button }).click();
     await page.getByLabel("API key", { exact: true }).fill(key);

@@ -1,9 +1,9 @@
 // A server for the tests: the real program on its embedded defaults, with an empty data folder.
 import { execFile, spawn, type ChildProcess } from "node:child_process";
-import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { promisify } from "node:util";
 
 const program = new URL("../../bin/cloudbot", import.meta.url).pathname;
@@ -52,6 +52,15 @@ export class Server {
     return stdout;
   }
 
+  /** The files that desktops' demo agents got with messages. */
+  async media(): Promise<{ name: string; bytes: Buffer }[]> {
+    const all = await readdir(this.#dir, { recursive: true }).catch(() => []);
+    const found = all.filter((path) => path.includes(".cloudbot-stand-in/media/"));
+    return Promise.all(
+      found.map(async (path) => ({ name: basename(path), bytes: await readFile(join(this.#dir, path)) })),
+    );
+  }
+
   /** Restarts it with other settings. */
   async restart(settings: Record<string, string>) {
     await this.end();
@@ -68,6 +77,7 @@ export class Server {
       ADMIN_ADDR: `127.0.0.1:${this.#admin}`,
       MAX_INSTANCES_PER_USER: "3",
       TRUSTED_PROXIES: "127.0.0.1/32",
+      LOCAL_AGENT: "stand-in",
       ...this.#settings,
     };
   }

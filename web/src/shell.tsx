@@ -1,11 +1,22 @@
 // What surrounds the pages: the bar at the top, and what replaces a page that is missing.
 import { useQuery } from "@tanstack/react-query";
-import { Link, Outlet, useRouter } from "@tanstack/react-router";
-import { useEffect, useState, useSyncExternalStore, type ComponentType, type ReactNode } from "react";
+import { Link, Outlet, useMatch, useRouter } from "@tanstack/react-router";
+import {
+  createContext,
+  useContext,
+  useEffect,
+  useState,
+  useSyncExternalStore,
+  type ComponentType,
+  type ReactNode,
+} from "react";
+import { createPortal } from "react-dom";
 import { api, call, sentence } from "@/api/client";
 import { useLive, useLiveState } from "@/api/live";
 import { meQuery, queryClient } from "@/api/queries";
 import { session } from "@/api/session";
+import { AttentionMark, Notifications } from "@/attention/Mark";
+import { Title } from "@/attention/Title";
 import { clearOutboxes } from "@/chat/outbox";
 import {
   Banner,
@@ -19,8 +30,9 @@ import {
   MenuSeparator,
   Spinner,
 } from "@/ui";
-import { ChevronIcon, DesktopIcon, KeyIcon, UserIcon, WarnIcon } from "@/ui/icons";
+import { BackIcon, ChevronIcon, DesktopIcon, KeyIcon, UserIcon, WarnIcon } from "@/ui/icons";
 import { loadParts, part, usePart } from "@/ui/later";
+import { useBarRoom } from "@/ui/media";
 import { setTheme, theme, type Theme } from "@/ui/theme";
 
 /** All pages. The focus moves to a new page, as it would between separate pages. */
@@ -44,29 +56,49 @@ export function Shell() {
   return login && <SignedIn key={login} login={login} />; // data of a page never passes to the next account
 }
 
+const Slot = createContext<HTMLElement | null>(null);
+
+/** Contents of the bar, for the page of a desktop: the screen gets the height that a second bar would take. */
+export function InBar({ children }: { children: ReactNode }) {
+  const slot = useContext(Slot);
+  return slot && createPortal(children, slot);
+}
+
 function SignedIn({ login }: { login: string }) {
   useLive(login);
   useEffect(loadParts, []);
+  const [slot, setSlot] = useState<HTMLElement | null>(null);
+  const inDesktop = useMatch({ from: "/signed-in/desktops/$id", shouldThrow: false, select: () => true }) ?? false;
   return (
-    <div className="flex h-full flex-col">
-      <a
-        href="#main"
-        className="sr-only z-50 rounded-md bg-accent px-4 py-2 text-on-accent focus:not-sr-only focus:fixed focus:top-2 focus:left-2"
-      >
-        Skip to content
-      </a>
-      <TopBar />
-      <Outlet />
-    </div>
+    <Slot value={slot}>
+      <div className="flex h-full flex-col">
+        <a
+          href="#main"
+          className="sr-only z-50 rounded-md bg-accent px-4 py-2 text-on-accent focus:not-sr-only focus:fixed focus:top-2 focus:left-2"
+        >
+          Skip to content
+        </a>
+        <header
+          className={`relative flex shrink-0 items-center border-b border-line bg-panel ${inDesktop ? "h-11.25 px-1 sm:gap-1" : "h-13 gap-1 px-3 sm:px-4"}`}
+        >
+          {inDesktop ? <DesktopBarStart setSlot={setSlot} /> : <BarStart />}
+          <LiveMark />
+          <AttentionMark brief={inDesktop} />
+          <AccountMenu inDesktop={inDesktop} />
+        </header>
+        <Notifications login={login} />
+        <Outlet />
+      </div>
+    </Slot>
   );
 }
 
 const tab =
   "inline-flex min-h-9 items-center gap-2 rounded-md px-2.5 text-sm text-muted hover:text-ink aria-[current=page]:bg-accent-soft aria-[current=page]:font-medium aria-[current=page]:text-accent-ink forced-colors:aria-[current=page]:underline";
 
-function TopBar() {
+function BarStart() {
   return (
-    <header className="flex h-13 shrink-0 items-center gap-1 border-b border-line bg-panel px-3 sm:px-4">
+    <>
       <Link
         to="/"
         className="mr-2 inline-flex shrink-0 items-center gap-2 rounded-md font-semibold"
@@ -75,7 +107,7 @@ function TopBar() {
         <img src="/app/icon.svg" alt="" width="26" height="26" />
         <span className="hidden sm:inline">CloudBot</span>
       </Link>
-      <nav aria-label="Main" className="flex items-center gap-1">
+      <nav aria-label="Main" className="mr-auto flex items-center gap-1">
         <Link to="/" activeOptions={{ exact: true, includeSearch: false }} className={tab}>
           <DesktopIcon />
           <span className="max-[400px]:sr-only">Desktops</span>
@@ -85,43 +117,79 @@ function TopBar() {
           <span className="max-[400px]:sr-only">API keys</span>
         </Link>
       </nav>
-      <LiveMark />
-      <AccountMenu />
-    </header>
+    </>
+  );
+}
+
+function DesktopBarStart({ setSlot }: { setSlot: (slot: HTMLElement | null) => void }) {
+  return (
+    <>
+      <Link
+        to="/"
+        aria-label="Back to desktops"
+        title="Back to desktops"
+        className="inline-flex size-9 shrink-0 items-center justify-center rounded-md hover:bg-sunken"
+      >
+        <BackIcon />
+      </Link>
+      <div ref={setSlot} className="flex min-w-0 flex-1 items-center sm:gap-1" />
+    </>
   );
 }
 
 /** Reports when the page may show old data. */
 function LiveMark() {
-  const state = useLiveState();
+  const waits = useLiveState() === "waiting";
   return (
-    <span role="status" className="ml-auto truncate px-2 text-sm text-warn">
-      {state === "waiting" ? "Connection lost; retrying…" : ""}
+    <span role="status" title={waits ? "Connection lost; retrying…" : undefined} className="min-w-0 text-sm text-warn">
+      {waits && (
+        <span className="flex items-center px-1">
+          <WarnIcon className="size-5 shrink-0 md:hidden" />
+          <span className="truncate max-md:sr-only">Connection lost; retrying…</span>
+        </span>
+      )}
     </span>
   );
 }
 
-function AccountMenu() {
-  const me = useQuery(meQuery);
-  const [chosen, choose] = useState<Theme>(theme());
+function AccountMenu({ inDesktop }: { inDesktop: boolean }) {
+  const { data: me } = useQuery(meQuery);
+  const { narrow } = useBarRoom();
+  if (inDesktop && narrow) return null; // the desktop's own menu has the account's
   return (
     <Menu
       trigger={
         <button
           type="button"
-          className="inline-flex min-h-9 max-w-56 items-center gap-1.5 rounded-md px-2 text-sm hover:bg-sunken"
+          className="inline-flex min-h-9 max-w-56 shrink-0 items-center gap-1.5 rounded-md px-2 text-sm hover:bg-sunken"
         >
           <UserIcon />
           <span className="sr-only">Account</span>
-          <span className="hidden truncate md:inline">{me.data?.email}</span>
+          {!inDesktop && <span className="hidden truncate md:inline">{me?.email}</span>}
           <ChevronIcon className="size-4" />
         </button>
       }
     >
-      {me.data && <div className="max-w-72 truncate px-3 py-1.5 text-xs text-muted">{me.data.email}</div>}
+      <AccountItems withKeys={inDesktop} />
+    </Menu>
+  );
+}
+
+/** The items of the account's menu. withKeys: with the link that other pages have in their bar. */
+export function AccountItems({ withKeys }: { withKeys: boolean }) {
+  const { data: me } = useQuery(meQuery);
+  const [chosen, choose] = useState<Theme>(theme());
+  return (
+    <>
+      {me && <div className="max-w-72 truncate px-3 py-1.5 text-xs text-muted">{me.email}</div>}
       <MenuLink render={<Link to="/account" />} icon={<UserIcon />}>
         Account and sessions
       </MenuLink>
+      {withKeys && (
+        <MenuLink render={<Link to="/keys" />} icon={<KeyIcon />}>
+          API keys
+        </MenuLink>
+      )}
       <MenuSeparator />
       <MenuRadio
         label="Appearance"
@@ -138,13 +206,16 @@ function AccountMenu() {
       />
       <MenuSeparator />
       <MenuItem onSelect={() => void logOut()}>Log out</MenuItem>
-    </Menu>
+    </>
   );
 }
 
 export async function logOut() {
   const me = queryClient.getQueryData(meQuery.queryKey);
-  if (me) clearOutboxes(me.id); // unsent messages belong to the account, and another user may log in here
+  if (me) {
+    clearOutboxes(me.id); // unsent messages belong to the account, and another user may log in here
+    await import("@/chat/depot").then(({ clear }) => clear(me.id)).catch(() => undefined);
+  }
   try {
     await call(api.POST("/api/auth/logout", { signal: AbortSignal.timeout(5_000) }));
   } catch {
@@ -206,7 +277,7 @@ const Framed = ({ children }: { children: ReactNode }) => children;
 function PageNotLoaded({ again }: { again: () => void }) {
   return (
     <>
-      <title>Not loaded · CloudBot</title>
+      <Title>Not loaded</Title>
       <EmptyState
         icon={<WarnIcon className="size-10" />}
         title="This page could not be loaded"
@@ -225,7 +296,7 @@ function PageNotLoaded({ again }: { again: () => void }) {
 export function PageTitle({ children, action, back }: { children: string; action?: ReactNode; back?: ReactNode }) {
   return (
     <div className="mb-6 flex flex-wrap items-center justify-between gap-3">
-      <title>{`${children} · CloudBot`}</title>
+      <Title>{children}</Title>
       <div className="min-w-0">
         {back}
         <h1 className="text-2xl font-semibold tracking-tight break-words">{children}</h1>
@@ -247,7 +318,7 @@ export function NotFound() {
 export function Missing() {
   return (
     <>
-      <title>Not found · CloudBot</title>
+      <Title>Not found</Title>
       <EmptyState
         icon={<WarnIcon className="size-10" />}
         title="Page not found"

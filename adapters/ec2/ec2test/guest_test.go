@@ -41,7 +41,7 @@ func TestGuestFollowsItsMachine(t *testing.T) {
 	id := s.Machines()[0].ID
 	words := func(want string) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); ; {
+		for end := time.Now().Add(60 * time.Second); ; {
 			text, _ := os.ReadFile(filepath.Join(dir, id, "words"))
 			if strings.Join(strings.Fields(string(text)), " ") == want {
 				return

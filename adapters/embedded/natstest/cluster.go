@@ -48,8 +48,24 @@ func NewCluster(t testing.TB, n int) *Cluster {
 	for i := range n {
 		c.Start(t, i)
 	}
-	c.Settle(t)
+	c.settle(t, c.known)
 	return c
+}
+
+// known reports whether the servers are settled and the leader has counted all of them. Before that, the rest of a cluster that
+// loses a server may elect none.
+func (c *Cluster) known() bool {
+	if !c.settled() {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.servers {
+		if s.JetStreamIsLeader() {
+			return len(s.JetStreamClusterPeers()) == len(c.servers)
+		}
+	}
+	return false
 }
 
 // freePorts returns ports that are free at the time of the call.
@@ -113,10 +129,15 @@ func stop(s *server.Server) {
 // Settle waits until the running servers have a leader, and each of them is up to date with it.
 func (c *Cluster) Settle(t testing.TB) {
 	t.Helper()
+	c.settle(t, c.settled)
+}
+
+func (c *Cluster) settle(t testing.TB, settled func() bool) {
+	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(time.Minute)
-	for !c.settled() {
+	for !settled() {
 		select {
 		case <-tick.C:
 		case <-deadline:

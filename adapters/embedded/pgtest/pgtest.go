@@ -95,6 +95,7 @@ func (s *shared) start() {
 		}
 		s.postgres, s.err = embedded.StartPostgres(context.Background(), embedded.PostgresConfig{
 			Dir: filepath.Join(s.dir, "pg"), Ephemeral: true,
+			Settings: map[string]string{"max_connections": "320"}, // tests with several servers run side by side
 		})
 		if s.err != nil {
 			return

@@ -2,6 +2,7 @@ import { useMutation, useQuery } from "@tanstack/react-query";
 import { useState, type FormEvent } from "react";
 import { api, ApiError, call, sentence, type Session } from "@/api/client";
 import { accountHistoryQuery, meQuery, queryClient, sessionsQuery } from "@/api/queries";
+import { NotificationSetting } from "@/attention/NotificationSetting";
 import { History } from "@/history/History";
 import { logOut, PageTitle } from "@/shell";
 import { Badge, Banner, Button, Spinner, TextField, toast, useWrong } from "@/ui";
@@ -28,6 +29,12 @@ export function AccountPage() {
               </>
             )}
           </p>
+        </section>
+        <section className={card} aria-labelledby="notifications">
+          <h2 id="notifications" className="mb-3 text-lg font-semibold">
+            Notifications in this browser
+          </h2>
+          <NotificationSetting />
         </section>
         <Sessions />
         <Password email={me.data?.email ?? ""} />

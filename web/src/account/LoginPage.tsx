@@ -4,6 +4,7 @@ import { useState, useSyncExternalStore, type FormEvent, type ReactNode } from "
 import { api, ApiError, call, sentence } from "@/api/client";
 import { aboutQuery } from "@/api/queries";
 import { session } from "@/api/session";
+import { Title } from "@/attention/Title";
 import { inviteIn } from "./invite";
 import { logIn } from "./logIn";
 import { Banner, Button, TextField, useWrong } from "@/ui";
@@ -159,8 +160,8 @@ function Frame({ title, other, children }: { title: string; other: Other | undef
   const next = search.next ? { next: search.next } : {};
   return (
     <main className="relative h-full overflow-y-auto bg-page">
-      <title>{`${title} · CloudBot`}</title>
-      <div className="mx-auto flex min-h-full w-full max-w-sm flex-col justify-center px-4 py-10 box-content">
+      <Title>{title}</Title>
+      <div className="mx-auto flex min-h-full w-full max-w-104 flex-col justify-center px-4 py-10">
         <div className="mb-6 flex items-center gap-3">
           <img src="/app/icon.svg" alt="" width="40" height="40" />
           <div>

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 const signedFetch = vi.hoisted(() => vi.fn<(path: string, init: RequestInit) => Promise<Response>>());
 vi.mock("./client", () => ({ signedFetch }));
 
-import { followEvents, shareEvents } from "./events";
+import { followEvents, keepInBackground, shareEvents } from "./events";
 
 class Page extends EventTarget {
   visibilityState = "visible";
@@ -42,6 +42,7 @@ beforeEach(() => {
   });
 });
 afterEach(() => {
+  keepInBackground(() => false);
   vi.useRealTimers();
   vi.unstubAllGlobals();
 });
@@ -376,6 +377,33 @@ describe("the tabs of a browser", () => {
     await vi.advanceTimersByTimeAsync(5_000);
     expect(open()).toHaveLength(1);
     expect(b.states.at(-1)).toBe("live");
+    await leave(a, b);
+  });
+
+  test("hidden tabs of a user who wants notifications keep one stream", async () => {
+    keepInBackground(() => true);
+    page.turn("hidden"); // for timers, which know no tab
+    const a = tab();
+    const b = tab("hidden");
+    await rest();
+    turn(a, "hidden");
+    await vi.advanceTimersByTimeAsync(600_000);
+    expect(streams.length, "the silent server is given up again and again").toBeGreaterThan(5);
+    expect(open()).toHaveLength(1);
+    streams.at(-1)!.send(event(7));
+    await rest();
+    streams.at(-1)!.end();
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(open()).toHaveLength(1);
+    streams.at(-1)!.send(event(8));
+    await rest();
+    for (const t of [a, b]) expect(t.heard).toEqual(["e7", "e8"]);
+
+    keepInBackground(() => false);
+    turn(a, "visible");
+    turn(a, "hidden");
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(open()).toHaveLength(0);
     await leave(a, b);
   });
 

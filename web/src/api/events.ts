@@ -18,6 +18,7 @@ const silence = 40_000; // ms without a byte after which a stream counts as dead
 // ms that a hidden page keeps its streams. Over HTTP/1.1 a browser has six connections per server for all tabs
 // together: with one stream per tab, the sixth tab could load nothing.
 const grace = 30_000;
+let background = () => false;
 const beatEvery = 10_000; // ms between two messages of the tab that has the stream
 const least = 1_000,
   most = 20_000; // ms between attempts
@@ -46,6 +47,14 @@ type TabMessage =
       last: string | undefined;
       resumed: boolean;
     };
+
+/** While f returns true, hidden pages keep the stream. f is true only if their tabs share it. */
+export function keepInBackground(f: () => boolean) {
+  background = f;
+}
+
+/** Reports whether this page follows the events: it is visible, or it keeps the stream while it is hidden. */
+export const awake = () => document.visibilityState === "visible" || background();
 
 /**
  * Follows the events of a log-in until the signal is aborted. All its tabs share one stream. A visible tab has the
@@ -113,7 +122,7 @@ export async function shareEvents(
       }
     }, beatEvery);
     const lead = async () => {
-      if (document.visibilityState !== "visible") return; // hidden since it asked: the next tab's turn
+      if (!awake()) return; // hidden since it asked: the next tab's turn
       leads = true;
       await followEvents(
         {
@@ -183,7 +192,7 @@ export async function followEvents(
       // Reconnect after any error. A server of the previous version may not know this kind of id.
       if (error instanceof Refused && error.status === 400) last = undefined;
     }
-    if (signal.aborted || (shared && document.visibilityState !== "visible")) return;
+    if (signal.aborted || (shared && !awake())) return;
     tries = Date.now() - opened > 3_000 ? 0 : tries + 1;
     if (lost && document.visibilityState === "visible") onState("waiting");
     await pause(Math.min(most, least * 2 ** Math.min(tries, 5)) * (0.5 + Math.random() / 2), signal);
@@ -250,12 +259,12 @@ export async function* stream(
   }
 }
 
-/** Calls f once the page has been hidden for a while. Returns a function that cancels this. */
+/** Calls f once the page has been hidden for a while, unless it follows the events then. Returns a function that cancels this. */
 function whenHidden(f: () => void): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const look = () => {
     clearTimeout(timer);
-    if (document.visibilityState !== "visible") timer = setTimeout(f, grace);
+    if (!awake()) timer = setTimeout(f, grace);
   };
   look();
   document.addEventListener("visibilitychange", look);
@@ -265,13 +274,12 @@ function whenHidden(f: () => void): () => void {
   };
 }
 
-/** Waits until the page is visible. */
-const seen = (signal: AbortSignal) =>
-  signal.aborted || document.visibilityState === "visible" ? Promise.resolve() : pause(0, signal);
+/** Waits until the page is visible, or follows the events while it is hidden. */
+const seen = (signal: AbortSignal) => (signal.aborted || awake() ? Promise.resolve() : pause(0, signal));
 
 /**
- * Waits; returns early when the browser is back online or the page becomes visible. A hidden page waits until it is
- * visible.
+ * Waits; returns early when the browser is back online or the page becomes visible. A hidden page that does not follow
+ * the events waits until it is visible.
  */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
@@ -282,7 +290,7 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
       signal.removeEventListener("abort", done);
       resolve();
     };
-    const look = () => document.visibilityState === "visible" && done();
+    const look = () => awake() && done();
     const timer = setTimeout(look, ms);
     addEventListener("online", look);
     document.addEventListener("visibilitychange", look);

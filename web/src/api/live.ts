@@ -2,7 +2,7 @@
 import type { QueryFilters } from "@tanstack/react-query";
 import { useEffect, useSyncExternalStore } from "react";
 import { forgetHeard, heardOf } from "./client";
-import { shareEvents, type EventsState, type LogEvent } from "./events";
+import { awake, shareEvents, type EventsState, type LogEvent } from "./events";
 import { queryClient } from "./queries";
 
 let state: EventsState = "connecting";
@@ -28,7 +28,10 @@ export function useLive(login: string) {
           renew({});
         },
         onOpen: (resumed) =>
-          renew({ predicate: (q) => q.queryKey[0] !== "report" && (!resumed || q.state.status === "error") }),
+          renew({
+            predicate: (q) =>
+              q.queryKey[0] !== "report" && (!resumed || transient(q.queryKey[0]) || q.state.status === "error"),
+          }),
         onState: (now) => {
           state = now;
           for (const l of listeners) l();
@@ -39,6 +42,9 @@ export function useLive(login: string) {
     return () => control.abort();
   }, [login]);
 }
+
+/** Some of what instances show is not in the log, and its events are not repeated. */
+const transient = (of: unknown) => of === "instances" || of === "instance";
 
 const dirty = new Map<string, readonly string[]>();
 let timer: ReturnType<typeof setTimeout> | undefined;
@@ -57,6 +63,9 @@ export function renew(which: QueryFilters) {
 
 function changed(event: LogEvent) {
   heardOf(Number(event.sequence));
+  // A hidden page that may notify the user needs to know at once what waits.
+  if (event.type === "instance.agent" && document.visibilityState !== "visible" && awake())
+    renew({ queryKey: ["instances"] });
   for (const key of keysOf(event)) dirty.set(key.join(" "), key);
   // Events come in bursts; one refresh serves the whole burst.
   timer ??= setTimeout(flush, 30);
@@ -74,6 +83,7 @@ function flush() {
 /** Returns the queries that an event makes out of date. */
 export function keysOf(event: Pick<LogEvent, "type" | "subject">): string[][] {
   const id = event.subject.split("/").at(-1) ?? "";
+  if (event.type === "instance.agent") return [["instances"], ["instance", id]]; // not in the history
   switch (event.type.split(".")[0]) {
     case "instance":
       return [["instances"], ["instance", id], ["history", id]];

@@ -2,11 +2,12 @@
 import { Component, Fragment, useEffect, useState, type ReactNode } from "react";
 import { Spinner } from "@/ui";
 import { part, usePart } from "@/ui/later";
-import { CheckIcon, ChevronIcon, StopIcon, ToolIcon, WarnIcon } from "@/ui/icons";
-import type { Picture, Tool } from "./frames";
+import { CheckIcon, ChevronIcon, DeniedIcon, HistoryIcon, StopIcon, ToolIcon, WarnIcon } from "@/ui/icons";
+import type { Tool } from "./frames";
+import { Pictures } from "./pictures";
 import { Scroll } from "./scroll";
 import { inOrder } from "./transcript";
-import { seconds } from "./words";
+import { seconds, toolStates } from "./words";
 
 const markdown = part(async () => (await import("./markdown")).default);
 
@@ -36,18 +37,6 @@ class Otherwise extends Component<{ show: ReactNode; children: ReactNode }, { fa
   }
 }
 
-export function Pictures({ pictures = [] }: { pictures?: Picture[] | undefined }) {
-  // oxlint-disable-next-line react/no-array-index-key -- they never change
-  return pictures.map((p, n) => (
-    <img
-      key={n}
-      src={p.src}
-      alt={p.alt || "Picture without a description"}
-      className="my-1.5 max-h-96 max-w-full rounded-lg border border-line object-contain"
-    />
-  ));
-}
-
 function Tools({ tools }: { tools: Tool[] }) {
   if (tools.length === 0) return null;
   return (
@@ -55,16 +44,20 @@ function Tools({ tools }: { tools: Tool[] }) {
       {tools.map((t) => (
         <li key={t.id}>
           <Row tool={t} />
+          <Pictures
+            pictures={t.pictures}
+            name={t.name === "computer" ? "Screenshot" : `Picture from the tool ${t.name}`}
+          />
         </li>
       ))}
     </ul>
   );
 }
 
-const states = { running: "running", done: "done", failed: "failed", stopped: "not finished" };
-
 function Row({ tool: t }: { tool: Tool }) {
-  const took = t.startedAt !== undefined && t.endedAt !== undefined ? ` · ${seconds(t.endedAt - t.startedAt)}` : "";
+  const ran = t.state !== "denied" && t.state !== "expired" && t.state !== "held"; // else the time is what the user took
+  const took =
+    ran && t.startedAt !== undefined && t.endedAt !== undefined ? ` · ${seconds(t.endedAt - t.startedAt)}` : "";
   return (
     <details className="group rounded-lg border border-line bg-panel text-sm">
       <summary className="flex min-h-9 list-none items-center gap-2 rounded-lg px-2.5 py-1 hover:bg-sunken [&::-webkit-details-marker]:hidden">
@@ -73,7 +66,7 @@ function Row({ tool: t }: { tool: Tool }) {
         <span className="min-w-0 flex-1 truncate font-mono text-xs text-muted">{brief(t.args)}</span>
         <State tool={t} />
         <span className={`shrink-0 text-xs ${t.state === "failed" ? "text-bad" : "text-muted"}`}>
-          {states[t.state]}
+          {toolStates[t.state]}
           {took}
         </span>
         <ChevronIcon className="size-4 shrink-0 text-muted group-open:rotate-180" />
@@ -81,7 +74,6 @@ function Row({ tool: t }: { tool: Tool }) {
       <div className="flex flex-col gap-2 border-t border-line p-2.5">
         {t.args && <Detail name="Input" text={t.args} />}
         {t.result && <Detail name="Result" text={t.result} />}
-        <Pictures pictures={t.pictures} />
         {!t.args && !t.result && !t.pictures && <p className="text-muted">No details available.</p>}
       </div>
     </details>
@@ -91,6 +83,8 @@ function Row({ tool: t }: { tool: Tool }) {
 function State({ tool }: { tool: Tool }) {
   if (tool.state === "running") return <Spinner />;
   if (tool.state === "failed") return <WarnIcon className="size-4 shrink-0 text-bad" />;
+  if (tool.state === "denied") return <DeniedIcon className="size-4 shrink-0 text-warn" />;
+  if (tool.state === "expired" || tool.state === "held") return <HistoryIcon className="size-4 shrink-0 text-warn" />;
   if (tool.state === "stopped") return <StopIcon className="size-4 shrink-0 text-muted" />;
   return <CheckIcon className="size-4 shrink-0 text-good" />;
 }

@@ -14,8 +14,12 @@ import {
 } from "./frames";
 
 /** visible escapes characters that would make a text look like another one: the user judges it by its looks. */
-const visible = (text: string) =>
+export const visible = (text: string) =>
   text.replaceAll(/[\p{Cf}\u2028\u2029]|(?![\n\t])\p{Cc}/gu, (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`);
+
+/** The requests that wait, for the reducer. */
+export type Asked =
+  { type: "approvals"; kind: "exec" | "plugin"; payload: unknown } | { type: "inquiries"; payload: unknown };
 
 const decisions: Decision[] = ["allow-once", "allow-always", "deny"];
 
@@ -30,7 +34,7 @@ export function approval(v: unknown, kind: "exec" | "plugin"): Approval | undefi
     str(r.description, 600),
     str(r.detail, limits.detail),
     r.cwd ? `in ${str(r.cwd)}` : "",
-    r.host ? `on ${str(r.host)}` : "",
+    r.host && r.host !== "gateway" ? `on ${str(r.host)}` : "", // gateway: this machine
   ];
   return {
     id: id(a.id),
@@ -50,6 +54,10 @@ export function approval(v: unknown, kind: "exec" | "plugin"): Approval | undefi
     decisions: decisions.filter(
       (d) => d === "deny" || (!unavailable.includes(d) && (offered.length === 0 || offered.includes(d))),
     ),
+    // A scheduled job keeps permissions of its own.
+    ...(kind === "plugin" ? { always: "plugin" as const } : !r.cronExecutionSource && { always: "command" as const }),
+    parts: num(rec(r.commandAnalysis).commandCount) ?? 1,
+    call: id(r.toolCallId),
     expiresAt: num(a.expiresAtMs) ?? Infinity,
   };
 }
@@ -77,4 +85,23 @@ function question(q: Rec): Question[] {
       secret: q.isSecret === true,
     },
   ];
+}
+
+/** openRequests asks for the requests that wait for the user. */
+export async function openRequests(
+  ask: (method: string) => Promise<unknown>,
+  dispatch: (action: Asked) => void,
+): Promise<void> {
+  const each = async (method: string, then: (payload: unknown) => Asked) => {
+    try {
+      dispatch(then(await ask(method)));
+    } catch {
+      // a viewer without control may not read them
+    }
+  };
+  await Promise.all([
+    each("exec.approval.list", (payload) => ({ type: "approvals", kind: "exec", payload })),
+    each("plugin.approval.list", (payload) => ({ type: "approvals", kind: "plugin", payload })),
+    each("question.list", (payload) => ({ type: "inquiries", payload })),
+  ]);
 }

@@ -1,15 +1,22 @@
 // The chat's side of the bridge, outside React: it lives as long as the workspace, whatever panels are shown. Read its
 // state with useSyncExternalStore (see subscribe and snapshot).
 import { openBridge, type BridgeAddress } from "@/api/bridge";
-import { Reconnect, refusal, reportClosed, type State as Link } from "@/bridge/reconnect";
+import { Reconnect, refusal } from "@/bridge/reconnect";
+import { openRequests } from "./asked";
+import { stops } from "./control";
 import { Delivery } from "./delivery";
-import { id, num, parseFrame, rec, type Decision, type Frame } from "./frames";
-import { confirmedBy } from "./history";
+import type { Place } from "./depot";
+import { limitsIn, type Attached, type Limits } from "./files";
+import { id, num, rec, type Decision, type Frame } from "./frames";
+import { Gallery } from "./gallery";
+import { carry, Quiet } from "./line";
 import { Outbox } from "./outbox";
-import type { Action } from "./reducer";
-import { Requests } from "./requests";
-import { empty, type ChatState } from "./state";
+import { LostError, Requests } from "./requests";
+import { empty, type ChatState, type Snapshot } from "./state";
 import { Store } from "./store";
+import { Uploads } from "./uploads";
+
+export type { Snapshot };
 
 export interface ChatConfig {
   account: string; // the outbox's owner
@@ -19,13 +26,6 @@ export interface ChatConfig {
   /** Gets a ticket; default openBridge. */
   open?: (signal: AbortSignal) => Promise<BridgeAddress>;
   storage?: Storage; // default localStorage
-}
-
-/** Snapshot is all that a page shows; a new object whenever something changed. */
-export interface Snapshot {
-  link: Link;
-  chat: ChatState;
-  everOpen: boolean; // there has been a connection since start
 }
 
 const page = 100; // messages per history request
@@ -39,20 +39,34 @@ export class ChatConnection {
   #listeners = new Set<() => void>();
   readonly #requests = new Requests();
   readonly #delivery: Delivery;
-  #silence: ReturnType<typeof setTimeout> | undefined;
-  #silent = 75_000; // two and a half ticks
+  readonly #quiet: Quiet;
   #everOpen = false;
   #relist: ReturnType<typeof setTimeout> | undefined;
   readonly #config: ChatConfig;
+  readonly uploads: Uploads;
+  /** The limits of files, as the agent said at the latest connection. */
+  limits: Limits = limitsIn({});
+  /** The files of messages that are being written, by session. */
+  readonly trays = new Map<string, Attached[]>();
 
   constructor(config: ChatConfig) {
     this.#config = config;
-    this.outbox = new Outbox(config.account, config.instance, config.storage ?? localStorage);
+    this.uploads = new Uploads({
+      account: config.account,
+      open: (signal) => this.#address(signal),
+      onChange: () => this.#store.draw(),
+    });
+    this.outbox = new Outbox(config.account, config.instance, config.storage ?? localStorage, (item) =>
+      this.uploads.drop(item),
+    );
     this.#delivery = new Delivery({
       outbox: this.outbox,
       isOpen: () => this.#link.state.at === "open",
-      send: (session, item) =>
-        this.#request("chat.send", { sessionKey: session, message: item.text, idempotencyKey: item.key }),
+      send: (session, item) => {
+        const params = { sessionKey: session, message: item.text, idempotencyKey: item.key };
+        return item.files ? this.uploads.send(item, params) : this.#request("chat.send", params);
+      },
+      ask: (session, offset) => this.history(session, offset),
       onAccepted: (session, item) => this.#store.dispatch({ type: "taken", key: session, item }),
       onChange: (session) => this.#showOutbox(session),
     });
@@ -62,11 +76,13 @@ export class ChatConnection {
       connect: (generation, signal) => void this.#connect(generation, signal),
       needed: () => this.#needed(),
     });
-    this.#cached = { link: this.#link.state, chat: this.#chat, everOpen: false };
+    this.#quiet = new Quiet(this.#link);
+    this.#cached = { link: this.#link.state, chat: this.#chat, everOpen: false, sending: this.uploads.progress };
     this.#link.subscribe(() => {
       if (this.#link.state.at !== "open") {
-        clearTimeout(this.#silence);
+        this.#quiet.stop();
         this.#requests.lost();
+        this.#delivery.lost();
       }
       this.#store.draw();
     });
@@ -92,6 +108,7 @@ export class ChatConnection {
     this.#store.stop();
     this.#delivery.stop();
     this.#requests.stop();
+    this.uploads.stop();
   }
 
   /** retryNow ends the wait: for a button, or when the machine has started. */
@@ -103,11 +120,12 @@ export class ChatConnection {
 
   /**
    * send stores a message and sends it as soon as possible. If it cannot be stored, send throws a sentence for the
-   * user.
+   * user. The files are those that uploads has kept for it.
    */
-  send(text: string): void {
+  send(text: string, kept?: Place): void {
     const { current } = this.#chat;
-    this.outbox.add(current, text, Date.now());
+    const filed = kept && { files: kept.files, held: kept.held };
+    this.outbox.add(current, text, Date.now(), kept?.key, filed);
     this.#showOutbox(current);
     if (this.#chat.later && this.#link.state.at === "open")
       this.reload(); // loading then sends the message
@@ -116,7 +134,7 @@ export class ChatConnection {
 
   resend(key: string): void {
     const { current } = this.#chat;
-    this.outbox.update(current, key, { state: "queued", tries: 0 });
+    this.outbox.again(current, key);
     this.#showOutbox(current);
     void this.#delivery.flush(current);
   }
@@ -132,6 +150,22 @@ export class ChatConnection {
     const { current, runs } = this.#chat;
     for (const run of runs) this.#store.dispatch({ type: "stopping", run: run.id });
     await Promise.all(runs.map((run) => this.#request("chat.abort", { sessionKey: current, runId: run.id }, true)));
+  }
+
+  /**
+   * control takes mouse and keyboard of the desktop for the user, keeps them, or gives them back to the agent. It sends
+   * nothing without a connection: the user would not expect it later.
+   */
+  async control(what: "take" | "give"): Promise<void> {
+    if (this.#link.state.at !== "open") throw new LostError();
+    const payload = await this.#request(`cloudbot.control.${what}`, {});
+    this.#store.dispatch({ type: "control", payload, now: Date.now() });
+  }
+
+  /** stopAll stops what the agent does in all sessions, as far as this page knows. */
+  async stopAll(): Promise<void> {
+    for (const run of this.#chat.runs) this.#store.dispatch({ type: "stopping", run: run.id });
+    await Promise.all(stops(this.#chat).map((params) => this.#request("chat.abort", params, true)));
   }
 
   open(key: string): void {
@@ -161,9 +195,7 @@ export class ChatConnection {
     this.#listSoon(0);
   }
 
-  /**
-   * remove deletes a session. Only an administrator may delete a session that is not archived, so it is archived first.
-   */
+  /** remove deletes a session. It is archived first: another may be deleted only by an administrator. */
   async remove(key: string): Promise<void> {
     await this.#request("sessions.patch", { key, archived: true }, true);
     await this.#request("sessions.delete", { key, archivedOnly: true }, true);
@@ -187,6 +219,12 @@ export class ChatConnection {
     this.#store.dispatch({ type: "answered", id: inquiry });
   }
 
+  /** ask sends a request that may be sent again, and resolves with the answer. */
+  ask = (method: string, params: object): Promise<unknown> => this.#request(method, params, true);
+
+  /** gallery has the pictures that the agent left out. */
+  readonly gallery = new Gallery(this.ask);
+
   /** dismiss removes a request that can no longer be answered. */
   dismiss(prompt: string): void {
     this.#store.dispatch({ type: "answered", id: prompt });
@@ -198,10 +236,15 @@ export class ChatConnection {
     for (let pages = 0; pages < mostPages; pages++) {
       const { earlier } = this.#chat;
       if (earlier === undefined || this.#chat.current !== current || this.#chat.messages[0] !== messages[0]) return;
-      const payload = await this.#request("chat.history", { sessionKey: current, limit: page, offset: earlier });
+      const payload = await this.history(current, earlier);
       if (this.#chat.earlier === earlier)
         this.#store.dispatch({ type: "history", key: current, payload, offset: earlier, asked: Date.now() });
     }
+  }
+
+  /** history asks for a page of a session's messages. */
+  history(session: string, offset = 0): Promise<unknown> {
+    return this.#request("chat.history", { sessionKey: session, limit: page, ...(offset > 0 && { offset }) });
   }
 
   /** reload loads the newest messages of the open session again, after a failure or if they are hidden. */
@@ -214,36 +257,22 @@ export class ChatConnection {
   async #connect(generation: number, signal: AbortSignal): Promise<void> {
     let address: BridgeAddress;
     try {
-      address = await (
-        this.#config.open ?? ((s) => openBridge(this.#config.instance, "cloudbot", this.#config.mode ?? "control", s))
-      )(signal);
+      address = await this.#address(signal);
     } catch (error) {
       if (!signal.aborted) this.#link.send({ type: "failed", generation, error: refusal(error) });
       return;
     }
     if (signal.aborted) return;
-    const socket = new WebSocket(address.url, address.protocols);
-    signal.addEventListener("abort", () => socket.close());
-    socket.addEventListener("message", (e: MessageEvent<unknown>) => {
-      if (signal.aborted) return;
-      this.#listen(generation);
-      const frame = parseFrame(e.data);
-      if (frame) this.#frame(frame, generation, (text) => socket.send(text));
+    carry(address, generation, signal, {
+      link: this.#link,
+      heard: () => this.#quiet.heard(generation),
+      frame: (f, transmit) => this.#frame(f, generation, transmit),
     });
-    let opened = false;
-    socket.addEventListener("open", () => (opened = true));
-    socket.addEventListener("close", (e) =>
-      reportClosed((event) => this.#link.send(event), generation, e, opened, address.whyNot, signal),
-    );
   }
 
-  /** listen detects a connection that is dead but not closed: the agent is never silent for long. */
-  #listen(generation: number): void {
-    clearTimeout(this.#silence);
-    this.#silence = setTimeout(
-      () => this.#link.send({ type: "closed", generation, code: 1006, reason: "silent" }),
-      this.#silent,
-    );
+  #address(signal: AbortSignal): Promise<BridgeAddress> {
+    const { instance, mode = "control", open } = this.#config;
+    return open ? open(signal) : openBridge(instance, "cloudbot", mode, signal);
   }
 
   #frame(f: Frame, generation: number, transmit: (text: string) => void): void {
@@ -261,8 +290,9 @@ export class ChatConnection {
 
   #opened(hello: Record<string, unknown>, generation: number, transmit: (text: string) => void): void {
     const main = id(rec(rec(hello.snapshot).sessionDefaults).mainSessionKey) || this.#chat.main;
-    this.#silent = Math.min(Math.max(num(rec(hello.policy).tickIntervalMs) ?? 30_000, 1_000), 120_000) * 2.5;
-    this.#listen(generation);
+    this.#quiet.tick(num(rec(hello.policy).tickIntervalMs));
+    this.limits = limitsIn(rec(hello.policy));
+    this.#quiet.heard(generation);
     this.#everOpen = true;
     if (this.#chat.current === this.#chat.main && main !== this.#chat.main)
       this.#store.dispatch({ type: "open", key: main, outbox: this.outbox.list(main) });
@@ -272,7 +302,7 @@ export class ChatConnection {
     this.#request("sessions.subscribe", {}).catch(ignore);
     this.#listSoon(0);
     void this.#load();
-    void this.#prompts();
+    void this.#askPrompts();
   }
 
   #event(name: string, payload: Record<string, unknown>): void {
@@ -289,10 +319,10 @@ export class ChatConnection {
       this.#listSoon(300);
     }
     // Not every gateway reports approvals itself; the agent's events show that one is needed.
-    if (name === "agent" && payload.stream === "approval") void this.#prompts();
+    if (name === "agent" && payload.stream === "approval") void this.#askPrompts();
     if (this.#chat.runs.length < before.runs.length) {
       void this.#delivery.flush(this.#chat.current); // messages that waited for the answer
-      if (this.#chat.approvals.length + this.#chat.inquiries.length > 0) void this.#prompts(); // requests that may have been withdrawn
+      if (this.#chat.approvals.length + this.#chat.inquiries.length > 0) void this.#askPrompts(); // requests that may have been withdrawn
     }
   }
 
@@ -307,29 +337,21 @@ export class ChatConnection {
     this.#request("sessions.messages.subscribe", { key }).catch(ignore);
     const asked = Date.now();
     try {
-      const payload = await this.#request("chat.history", { sessionKey: key, limit: page });
-      const arrived = confirmedBy(payload);
-      this.outbox.remove(key, ...arrived);
+      const payload = await this.history(key);
+      this.#delivery.saw(key, payload);
       this.#store.dispatch({ type: "history", key, payload, offset: 0, asked });
     } catch {
       this.#store.dispatch({ type: "historyFailed", key });
     }
-    for (const session of new Set([key, ...this.outbox.sessions()])) void this.#delivery.flush(session);
+    void this.#delivery.flushAll(key);
   }
 
-  async #prompts(): Promise<void> {
-    const ask = async (method: string, then: (payload: unknown) => Action) => {
-      try {
-        this.#store.dispatch(then(await this.#request(method, {})));
-      } catch {
-        // a viewer without control may not read them
-      }
-    };
-    await Promise.all([
-      ask("exec.approval.list", (payload) => ({ type: "approvals", kind: "exec", payload })),
-      ask("plugin.approval.list", (payload) => ({ type: "approvals", kind: "plugin", payload })),
-      ask("question.list", (payload) => ({ type: "inquiries", payload })),
-    ]);
+  /** askPrompts asks for the requests that wait for the user. */
+  #askPrompts(): Promise<void> {
+    return openRequests(
+      (method) => this.#request(method, {}),
+      (action) => this.#store.dispatch(action),
+    );
   }
 
   #listSoon(after: number): void {
@@ -345,11 +367,9 @@ export class ChatConnection {
   /** leaveDeleted opens the main session if the session to open first no longer exists. */
   #leaveDeleted(): void {
     const { current, main, history, messages, runs, outbox, sessions } = this.#chat;
-    const nothing = history === "ready" && messages.length + runs.length + outbox.length === 0;
-    if (nothing && current === this.#config.session && !sessions.some((s) => s.key === current)) this.open(main);
+    if (current !== this.#config.session || sessions.some((s) => s.key === current)) return;
+    if (history === "ready" && messages.length + runs.length + outbox.length === 0) this.open(main);
   }
-
-  // The outbox.
 
   /** stored follows changes of the outbox by other tabs. */
   #stored = (e: StorageEvent): void => {
@@ -366,14 +386,13 @@ export class ChatConnection {
     return this.#chat.runs.length > 0 || this.#delivery.pending;
   }
 
-  // The snapshot.
-
   get #chat(): ChatState {
     return this.#store.chat;
   }
 
   #draw(): void {
-    this.#cached = { link: this.#link.state, chat: this.#chat, everOpen: this.#everOpen };
+    const { state: link } = this.#link;
+    this.#cached = { link, chat: this.#chat, everOpen: this.#everOpen, sending: this.uploads.progress };
     for (const listener of this.#listeners) listener();
   }
 }

@@ -14,9 +14,26 @@ export type Frame =
   | { type: "event"; event: string; payload: Rec }
   | { type: "res"; id: string; ok: boolean; payload: unknown; error: Failure };
 
+/** Kind is what is said of a file. */
+export interface Kind {
+  name: string;
+  type: string; // MIME type; "": unknown
+  bytes: number;
+}
+
 export interface Picture {
-  src: string; // a data: URL: nothing is fetched
+  src: string; // a data: URL: nothing is fetched; "": the agent left it out
   alt: string;
+  left?: Left;
+}
+
+/** Left is where a picture is that the agent left out of an event or of the history. */
+export interface Left {
+  of: string; // id of the tool's use, or of the message, that has it
+  nth: number; // of the pictures there
+  artifact: string; // the name under which the agent hands it out; "": only the history has it
+  bytes: number | undefined;
+  file: boolean; // a file on the desktop, which the agent hands out over HTTP only
 }
 
 export interface Tool {
@@ -25,7 +42,7 @@ export interface Tool {
   args: string;
   result: string;
   pictures?: Picture[]; // of the result
-  state: "running" | "done" | "failed" | "stopped";
+  state: "running" | "done" | "failed" | "stopped" | "denied" | "expired" | "held"; // see Refusal in denial.ts
   after: number; // characters of the answer before it
   startedAt: number | undefined;
   endedAt: number | undefined;
@@ -37,10 +54,12 @@ export interface Message {
   role: "user" | "assistant" | "note"; // note: why a run failed
   text: string;
   pictures?: Picture[];
+  files?: Kind[]; // that came with a message of the user
   tools: Tool[];
   at: number | undefined;
   run: string | undefined; // the idempotency key that started it
-  stopped?: boolean; // stopped on request
+  stopped?: boolean; // it ended before it was complete
+  interrupted?: boolean; // because the agent restarted, not on request
   local?: boolean; // accepted by the machine, not yet in its history
   orphan?: boolean; // the result of a tool whose call is on an earlier page
 }
@@ -62,6 +81,10 @@ export interface Approval {
   command: string;
   detail: string;
   decisions: Decision[];
+  /** What "allow-always" covers; undefined: nothing is known of it. */
+  always?: "command" | "plugin";
+  parts: number; // commands in the command
+  call: string; // id of the tool's use
   expiresAt: number;
   over?: boolean; // the agent restarted before an answer
 }
@@ -98,8 +121,9 @@ export const limits = {
   tools: 200,
   sessions: 500,
   prompts: 50,
-  picture: 6 << 20,
+  picture: 6 << 20, // characters
   pictures: 8,
+  files: 100,
 };
 
 export const rec = (v: unknown): Rec => (typeof v === "object" && v !== null && !Array.isArray(v) ? (v as Rec) : {});
@@ -147,25 +171,53 @@ function failure(v: unknown): Failure {
   };
 }
 
+const pictureType = /^image\/(png|jpeg|gif|webp)$/;
+
 /**
- * picture returns an image sent as base64. An image elsewhere is not loaded, because its server would learn of the
- * reader.
+ * picture returns an image sent as base64, or where the agent has it. An image elsewhere is not loaded, because its
+ * server would learn of the reader.
  */
-function picture(part: Rec): Picture | undefined {
+function picture(part: Rec, of = "", nth = 0): Picture | undefined {
   const source = rec(part.source);
-  const kind = str(part.mimeType ?? source.media_type);
   const data = part.data ?? source.data;
-  if (part.type !== "image" || typeof data !== "string" || data.length > limits.picture) return undefined;
-  if (!/^image\/(png|jpeg|gif|webp)$/.test(kind) || !/^[A-Za-z0-9+/]+={0,2}$/.test(data)) return undefined;
-  return { src: `data:${kind};base64,${data}`, alt: str(part.alt) };
+  if (part.type !== "image") return undefined;
+  const alt = str(part.alt);
+  const src = embedded(part.mimeType ?? source.media_type, data);
+  if (src !== "") return { src, alt };
+  const artifact = id(part.artifactId);
+  if (data !== undefined || (part.omitted !== true && artifact === "")) return undefined;
+  return {
+    src,
+    alt,
+    left: { of, nth, artifact, bytes: num(part.bytes) ?? num(part.sizeBytes), file: id(part.url) !== "" },
+  };
 }
 
-/** pictures returns the images in the content of a message or a tool result. */
-export function pictures(v: unknown): { pictures?: Picture[] } {
+/** embedded returns the data: URL of a picture in base64; "": it is none, or too large. */
+export function embedded(kind: unknown, data: unknown): string {
+  const type = str(kind);
+  if (typeof data !== "string" || data === "" || data.length > limits.picture) return "";
+  return pictureType.test(type) && /^[A-Za-z0-9+/]+={0,2}$/.test(data) ? `data:${type};base64,${data}` : "";
+}
+
+/** pictures returns the images in the content of a message or a tool result. of is the id by which the history has it. */
+export function pictures(v: unknown, of = ""): { pictures?: Picture[] } {
+  let nth = 0;
   const found = list(v, limits.tools)
-    .flatMap((part) => picture(rec(part)) ?? [])
+    .flatMap((part) => (rec(part).type === "image" ? (picture(rec(part), of, nth++) ?? []) : []))
     .slice(0, limits.pictures);
   return found.length > 0 ? { pictures: found } : {};
+}
+
+/** files returns what is said of the files that came with a message. */
+export function files(media: unknown): { files?: Kind[] } {
+  const found = list(media, limits.files).map((v, n) => {
+    const f = rec(v);
+    const type = str(f.contentType);
+    const name = str(f.fileName) || (type.startsWith("image/") ? "Picture" : `File ${n + 1}`);
+    return { name, type, bytes: num(f.sizeBytes) ?? 0 };
+  });
+  return found.length > 0 ? { files: found } : {};
 }
 
 /** plain returns the text in the content of a message or a tool result. */

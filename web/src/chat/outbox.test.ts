@@ -61,7 +61,7 @@ describe("outbox", () => {
 
   test("is limited, and explains the limit in a sentence", () => {
     expect(() => open().add("s", "é".repeat(33_000), 1)).toThrow(
-      new Error("This message is longer than 64 KiB. Send it in parts, or put it in a file."),
+      new Error("This message is longer than 64 KiB. Send it in parts, or attach it as a file."),
     );
     for (let i = 0; i < 50; i++) open().add("s", "x", i);
     expect(() => open().add("s", "x", 51)).toThrow(

@@ -3,14 +3,19 @@
 // that write one list would overwrite each other's changes.
 
 import { newID } from "@/api/id";
+import type { Kind } from "./frames";
 
 export interface Item {
   key: string; // idempotency key, and the id of the run that answers
   text: string;
   at: number; // when it was written
-  state: "queued" | "sent" | "unconfirmed" | "refused"; // unconfirmed and refused wait for the user
+  state: "queued" | "sent" | "unchecked" | "unconfirmed" | "refused"; // unconfirmed and refused wait for the user
   tries: number;
+  tried?: boolean; // it was sent, and may have arrived
   reason?: string; // of a refusal
+  conflict?: boolean; // the agent has another message with this key
+  files?: Kind[]; // that go with it, which depot.ts keeps
+  held?: string; // where: see depot.ts
 }
 
 export const outboxLimits = { messages: 50, bytes: 64 << 10 };
@@ -36,8 +41,16 @@ export class Outbox {
   readonly #account: string;
   readonly #instance: string;
   readonly #storage: Storage;
+  readonly #onGone: ((item: Item) => void) | undefined;
 
-  constructor(account: string, instance: string, storage: Storage = localStorage) {
+  /** onGone hears of each message with files that was removed. */
+  constructor(
+    account: string,
+    instance: string,
+    storage: Storage = localStorage,
+    onGone: ((item: Item) => void) | undefined = undefined,
+  ) {
+    this.#onGone = onGone;
     this.#account = account;
     this.#instance = instance;
     this.#storage = storage;
@@ -76,14 +89,20 @@ export class Outbox {
   }
 
   /** add stores a message; the error that it may throw is a sentence for the user. */
-  add(session: string, text: string, at: number, key: string = newID()): Item {
+  add(
+    session: string,
+    text: string,
+    at: number,
+    key: string = newID(),
+    filed: Pick<Item, "files" | "held"> = {},
+  ): Item {
     const items = this.list(session);
     if (new TextEncoder().encode(text).length > outboxLimits.bytes)
-      throw new Error("This message is longer than 64 KiB. Send it in parts, or put it in a file.");
+      throw new Error("This message is longer than 64 KiB. Send it in parts, or attach it as a file.");
     if (items.length >= outboxLimits.messages)
       throw new Error("Fifty messages are waiting to be sent. Retry or discard some of them first.");
     const after = (items.at(-1)?.at ?? -1) + 1; // clocks jump; the order stays
-    const item: Item = { key, text, at: Math.max(at, after), state: "queued", tries: 0 };
+    const item: Item = { key, text, at: Math.max(at, after), state: "queued", tries: 0, ...filed };
     this.#write(session, item);
     return item;
   }
@@ -93,11 +112,24 @@ export class Outbox {
     if (item) this.#write(session, { ...item, ...change });
   }
 
+  /** again lets a message be sent that waits for the user. It gets a new key if the agent has another one with its key. */
+  again(session: string, key: string): void {
+    const item = this.list(session).find((i) => i.key === key);
+    if (!item) return;
+    const { reason: _, conflict, ...kept } = item;
+    const fresh: Item = { ...kept, key: conflict ? newID() : key, state: "queued", tries: 0 };
+    if (conflict) fresh.tried = false;
+    this.#write(session, fresh);
+    if (conflict) this.remove(session, key);
+  }
+
   remove(session: string, ...gone: string[]): void {
+    const filed = this.list(session).filter((i) => i.files && gone.includes(i.key));
     for (const key of gone) {
       this.#storage.removeItem(this.#slot(session, key));
       this.#unkept.get(session)?.delete(key);
     }
+    for (const item of filed) this.#onGone?.(item);
   }
 
   clear(session: string): void {
@@ -150,6 +182,11 @@ function isItem(v: unknown): v is Item {
     typeof i.text === "string" &&
     typeof i.at === "number" &&
     typeof i.tries === "number" &&
-    (i.state === "queued" || i.state === "sent" || i.state === "unconfirmed" || i.state === "refused")
+    (i.files === undefined || (Array.isArray(i.files) && i.files.every((f) => typeof f?.name === "string"))) &&
+    (i.state === "queued" ||
+      i.state === "sent" ||
+      i.state === "unchecked" ||
+      i.state === "unconfirmed" ||
+      i.state === "refused")
   );
 }

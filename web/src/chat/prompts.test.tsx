@@ -34,3 +34,27 @@ test("a request that a restart cancelled says so, and cannot be answered", () =>
   expect(page).toContain("Dismiss");
   expect(page).not.toContain("Allow once");
 });
+
+const detail = (host: string) => approval({ id: "a", request: { command: "id", cwd: "/tmp", host } }, "exec")!.detail;
+
+test("a request names the host of a command only if it is another one", () => {
+  expect(detail("gateway")).toBe("in /tmp");
+  expect(detail("node")).toBe("in /tmp\non node");
+});
+
+test.each([1e300, -1e300, 8_640_000_000_000_001])(
+  "a machine's impossible deadline %d breaks no page",
+  (expiresAtMs) => {
+    const asked = approval({ id: "a", request: { command: "id" }, expiresAtMs }, "exec")!;
+    const page = renderToStaticMarkup(
+      <Prompts
+        connection={{} as ChatConnection}
+        chat={{ ...empty, approvals: [asked] }}
+        open
+        onDone={() => undefined}
+      />,
+    );
+    expect(page).toContain("Allow once");
+    expect(page).not.toContain("left");
+  },
+);

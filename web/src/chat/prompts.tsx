@@ -1,6 +1,8 @@
 // The agent's requests for a decision, answered in place.
 import { useId, useRef, useState, type FormEvent, type ReactNode } from "react";
 import { Button, toast } from "@/ui";
+import { TimeLeft } from "@/ui/time";
+import { Covers } from "./allowedDialog";
 import type { ChatConnection } from "./connection";
 import type { Approval, Decision, Inquiry, Question } from "./frames";
 import type { ChatState } from "./state";
@@ -119,9 +121,20 @@ function ApprovalCard({ approval: a, connection, open, onDone, children }: CardP
               {names[d]}
             </Button>
           ))}
+          <Deadline at={a.expiresAt} />
         </div>
       )}
+      <Covers approval={a} connection={connection} />
     </section>
+  );
+}
+
+/** The time that is left for an answer. The cards are announced when they appear, and this is not at each change. */
+function Deadline({ at }: { at: number }) {
+  return (
+    <span aria-live="off" className="ml-auto self-center text-xs">
+      <TimeLeft until={at} />
+    </span>
   );
 }
 
@@ -210,6 +223,7 @@ function InquiryCard({ inquiry, connection, open, onDone, children }: CardProps 
         <Button size="small" variant="quiet" disabled={!open || busy} onClick={() => void give(undefined)}>
           Do not answer
         </Button>
+        <Deadline at={inquiry.expiresAt} />
       </div>
     </form>
   );

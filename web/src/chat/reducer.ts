@@ -1,9 +1,10 @@
 // How frames, answers and the outbox change the state of a chat. Pure: no clock, no connection.
-import { approval, inquiry } from "./asked";
+import { approval, inquiry, type Asked } from "./asked";
+import { acts, control, type Acting } from "./control";
 import { id, limits, list, num, rec, sessions, type Rec } from "./frames";
 import { history, withUser } from "./history";
 import type { Item } from "./outbox";
-import { agent, chat } from "./runs";
+import { agent, chat, refused } from "./runs";
 import type { ChatState } from "./state";
 import { transcript } from "./transcript";
 
@@ -15,18 +16,19 @@ export type Action =
   | { type: "loading" }
   | { type: "history"; key: string; payload: unknown; offset: number; asked: number } // asked: when the request was sent
   | { type: "historyFailed"; key: string }
-  | { type: "approvals"; kind: "exec" | "plugin"; payload: unknown }
-  | { type: "inquiries"; payload: unknown }
+  | Asked
   | { type: "answered"; id: string }
   | { type: "expired"; now: number }
   | { type: "outbox"; key: string; items: Item[] }
   | { type: "taken"; key: string; item: Item }
-  | { type: "stopping"; run: string };
+  | { type: "stopping"; run: string }
+  | { type: "control"; payload: unknown; now: number };
 
 export function reduce(s: ChatState, a: Action): ChatState {
   switch (a.type) {
     case "connected":
-      return { ...s, main: a.main, busy: [] }; // runs that ended while disconnected were not reported
+      // Runs that ended while disconnected were not reported. The machine reports who holds its mouse after this.
+      return { ...s, main: a.main, busy: [], acting: [], control: undefined };
     case "event":
       return event(s, a.event, a.payload, a.now);
     case "sessions":
@@ -60,7 +62,12 @@ export function reduce(s: ChatState, a: Action): ChatState {
     case "answered":
       return withoutPrompts(s, (p) => p.id === a.id);
     case "expired":
-      return withoutPrompts(s, (p) => p.expiresAt <= a.now);
+      return quiet(
+        withoutPrompts(s, (p) => p.expiresAt <= a.now),
+        (r) => r.until <= a.now,
+      );
+    case "control":
+      return { ...s, control: control(a.payload, s.control, a.now) };
     case "outbox":
       return a.key === s.current ? { ...s, outbox: a.items } : s;
     case "taken":
@@ -69,6 +76,7 @@ export function reduce(s: ChatState, a: Action): ChatState {
             id: a.item.key,
             role: "user",
             text: a.item.text,
+            ...(a.item.files && { files: a.item.files }),
             tools: [],
             at: a.item.at,
             run: a.item.key,
@@ -78,6 +86,10 @@ export function reduce(s: ChatState, a: Action): ChatState {
     case "stopping":
       return { ...s, runs: s.runs.map((r) => (r.id === a.run ? { ...r, stopping: true } : r)) };
   }
+}
+
+function quiet(s: ChatState, gone: (r: Acting) => boolean): ChatState {
+  return s.acting.some(gone) ? { ...s, acting: s.acting.filter((r) => !gone(r)) } : s;
 }
 
 function withoutPrompts(s: ChatState, gone: (p: { id: string; expiresAt: number }) => boolean): ChatState {
@@ -99,11 +111,20 @@ function cancelled(s: ChatState, prompt: unknown): ChatState {
 
 function event(s: ChatState, name: string, p: Rec, now: number): ChatState {
   switch (name) {
-    case "chat":
-      return chat(s, p, now);
-    case "agent":
+    case "chat": {
+      const over = p.state === "final" || p.state === "aborted" || p.state === "error";
+      return chat(over ? quiet(s, (r) => r.run === p.runId) : s, p, now);
+    }
+    case "agent": {
+      const acting = acts(s.acting, p, now);
+      return agent(acting === s.acting ? s : { ...s, acting }, p, now);
+    }
     case "session.tool":
       return agent(s, p, now);
+    case "cloudbot.control":
+      return { ...s, control: control(p, s.control, now) };
+    case "cloudbot.clipboard": // a program may copy all the time
+      return s.copied && now - s.copied.at < 5_000 ? s : { ...s, copied: { bytes: num(p.bytes) ?? 0, at: now } };
     case "session.message": {
       const m = rec(p.message);
       if (id(p.sessionKey) !== s.current || m.role !== "user") return s; // answers arrive as chat events
@@ -126,7 +147,12 @@ function event(s: ChatState, name: string, p: Rec, now: number): ChatState {
     case "exec.approval.resolved":
     case "plugin.approval.resolved":
     case "question.resolved":
-      return p.reason === "gateway-restart" ? cancelled(s, p.id) : withoutPrompts(s, (x) => x.id === p.id);
+      return p.reason === "gateway-restart"
+        ? cancelled(s, p.id)
+        : withoutPrompts(
+            refused(s, s.approvals.find((a) => a.id === p.id)?.call ?? "", p.status),
+            (x) => x.id === p.id,
+          );
     default:
       return s;
   }

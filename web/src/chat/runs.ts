@@ -1,4 +1,5 @@
 // How the events of an answer under way change a chat.
+import { refusalIn, refusalOf } from "./denial";
 import { id, limits, num, pictures, plain, rec, shown, str, type Rec, type Tool } from "./frames";
 import { newest } from "./history";
 import type { ChatState, Run } from "./state";
@@ -103,10 +104,12 @@ function end(s: ChatState, run: string, p: Rec, now: number): ChatState {
   };
 }
 
+const streams = new Set<unknown>(["tool", "run_status", "approval"]);
+
 export function agent(s: ChatState, p: Rec, now: number): ChatState {
   const run = id(p.runId);
   const key = id(p.sessionKey);
-  if (!run || (p.stream !== "tool" && p.stream !== "run_status") || s.ended.includes(run)) return s;
+  if (!run || !streams.has(p.stream) || s.ended.includes(run)) return s;
   if (key !== "" && key !== s.current) return s;
   if (key === "" && !s.runs.some((r) => r.id === run)) return s;
   if (p.stream === "run_status") {
@@ -115,12 +118,27 @@ export function agent(s: ChatState, p: Rec, now: number): ChatState {
     const why = phase === "retrying" ? str(message, 300).replace(/\.$/, "") : "";
     return why ? withRun(s, run, now, (r) => (r.text === "" ? { ...r, phase: why } : r)) : s;
   }
+  if (p.stream === "approval") {
+    const { phase, status, toolCallId } = rec(p.data);
+    return phase === "resolved" && s.runs.some((r) => r.id === run) ? refused(s, id(toolCallId), status) : s;
+  }
   const seq = num(p.seq) ?? 0;
   return withRun(s, run, now, (r) =>
     seq !== 0 && seq <= r.actSeq
       ? r
       : { ...r, phase: "", actSeq: Math.max(seq, r.actSeq), tools: used(r, rec(p.data), num(p.ts) ?? now) },
   );
+}
+
+/** refused marks a tool's use that a person did not allow. Its result may come before or after. */
+export function refused(s: ChatState, call: string, status: unknown): ChatState {
+  const state = refusalOf(status);
+  const open = (t: Tool) => t.id === call && (t.state === "running" || t.state === "failed");
+  if (!state || !s.runs.some((r) => r.tools.some(open))) return s;
+  return {
+    ...s,
+    runs: s.runs.map((r) => ({ ...r, tools: r.tools.map((t) => (open(t) ? { ...t, state } : t)) })),
+  };
 }
 
 /** used updates the list of tools that a run used. */
@@ -148,14 +166,16 @@ function progress(t: Tool, d: Rec, at: number): Tool {
       return { ...t, args: shown(d.args) };
     case "update":
       return t.state === "running" ? { ...t, result: str(shown(d.partialResult) || t.result, limits.detail) } : t;
-    case "result":
+    case "result": {
+      const result = shown(d.result) || t.result;
       return {
         ...t,
-        state: d.isError === true ? "failed" : "done",
-        result: shown(d.result) || t.result,
-        ...pictures(rec(d.result).content),
+        state: d.isError !== true ? "done" : (refusalIn(t.name, result, t.args) ?? refusalOf(t.state) ?? "failed"),
+        result,
+        ...pictures(rec(d.result).content, t.id),
         endedAt: at,
       };
+    }
     default:
       return t;
   }

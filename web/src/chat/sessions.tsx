@@ -12,9 +12,15 @@ import {
   TextField,
   toast,
 } from "@/ui";
-import { ChevronIcon, EditIcon, MoreIcon, PlusIcon, TrashIcon } from "@/ui/icons";
+import { CheckIcon, ChevronIcon, EditIcon, MoreIcon, PlusIcon, SaveIcon, SearchIcon, TrashIcon } from "@/ui/icons";
+import { whenOpen } from "@/ui/later";
+import { AllowedDialog, listName } from "./allowedDialog";
 import type { ChatConnection } from "./connection";
+import type { Facts } from "./facts";
 import type { ChatState } from "./state";
+import { Badge } from "./welcome";
+
+const ExportDialog = whenOpen(async () => (await import("./exportDialog")).ExportDialog);
 
 const sorry = (title: string) => (error: unknown) => {
   toast({ title, detail: error instanceof Error ? error.message : "", tone: "bad" });
@@ -23,15 +29,21 @@ const sorry = (title: string) => (error: unknown) => {
 export function Sessions({
   connection,
   chat,
+  facts,
   open,
   onNew,
+  name,
+  onSearch,
 }: {
   connection: ChatConnection;
   chat: ChatState;
+  facts: Facts;
   open: boolean;
   onNew: () => void;
+  name: string;
+  onSearch: () => void;
 }) {
-  const [dialog, setDialog] = useState<"rename" | "delete">();
+  const [dialog, setDialog] = useState<"rename" | "delete" | "allowed" | "export">();
   const [creating, setCreating] = useState(false);
   const current = chat.sessions.find((s) => s.key === chat.current);
   const title = current?.title ?? (chat.current === chat.main ? "Main" : "New chat");
@@ -68,6 +80,7 @@ export function Sessions({
           <MenuRadio label="Chats" value={chat.current} onChange={(key) => connection.open(key)} options={options} />
         </div>
       </Menu>
+      <Badge facts={facts} />
       <span className="flex-1" />
       <IconButton label="New chat" disabled={!open || creating} onClick={() => void create()}>
         <PlusIcon />
@@ -79,8 +92,27 @@ export function Sessions({
           </IconButton>
         }
       >
+        <MenuItem icon={<SearchIcon className="size-4" />} onSelect={onSearch}>
+          Search…
+        </MenuItem>
         <MenuItem icon={<EditIcon className="size-4" />} disabled={!open} onSelect={() => setDialog("rename")}>
           Rename…
+        </MenuItem>
+        <MenuItem
+          icon={<SaveIcon className="size-4" />}
+          disabled={!open}
+          onSelect={() => setDialog("export")}
+          hint={open ? undefined : "only while the desktop runs"}
+        >
+          Export as Markdown…
+        </MenuItem>
+        <MenuItem
+          icon={<CheckIcon className="size-4" />}
+          disabled={!open}
+          onSelect={() => setDialog("allowed")}
+          hint={open ? undefined : "only while the desktop runs"}
+        >
+          {listName}
         </MenuItem>
         <MenuSeparator />
         <MenuItem
@@ -94,6 +126,15 @@ export function Sessions({
         </MenuItem>
       </Menu>
       {dialog === "rename" && <Rename connection={connection} session={chat.current} title={title} onClose={close} />}
+      <ExportDialog
+        open={dialog === "export"}
+        onClose={close}
+        connection={connection}
+        session={chat.current}
+        title={title}
+        desktop={name}
+      />
+      {dialog === "allowed" && <AllowedDialog connection={connection} onClose={close} />}
       <ConfirmDialog
         open={dialog === "delete"}
         onClose={close}

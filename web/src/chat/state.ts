@@ -1,4 +1,6 @@
 // The state of a chat.
+import type { State as Link } from "@/bridge/reconnect";
+import type { Acting, Control } from "./control";
 import type { Approval, Inquiry, Message, Session, Tool } from "./frames";
 import type { Item } from "./outbox";
 
@@ -29,6 +31,9 @@ export interface ChatState {
   approvals: Approval[];
   inquiries: Inquiry[];
   outbox: Item[]; // of the open session
+  control: Control | undefined; // undefined: the machine can't hold the agent's mouse and keyboard, as far as is known
+  copied: { bytes: number; at: number } | undefined; // a text copied on the desktop that no viewer gets; bytes 0: unknown
+  acting: Acting[]; // the runs of any session that use the desktop
 }
 
 /** The main session's key until the machine reports it. */
@@ -48,4 +53,15 @@ export const empty: ChatState = {
   approvals: [],
   inquiries: [],
   outbox: [],
+  control: undefined,
+  copied: undefined,
+  acting: [],
 };
+
+/** Snapshot is all that a page shows; a new object whenever something changed. */
+export interface Snapshot {
+  link: Link;
+  chat: ChatState;
+  everOpen: boolean; // there has been a connection since start
+  sending: ReadonlyMap<string, number>; // parts sent of messages with files, by key
+}

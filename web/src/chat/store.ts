@@ -4,7 +4,8 @@ import type { ChatState } from "./state";
 const frameEvery = 50; // ms between two redraws of an answer under way; longer for a longer one, parsed each time
 const longestTimer = 2 ** 31 - 1;
 
-/** Store holds the chat's state, reports changes of it for drawing and lets requests for the user expire. */
+/** Store holds the chat's state, reports changes of it for drawing and lets what is over expire:
+ * requests for the user, and the agent's use of the desktop. */
 export class Store {
   #chat: ChatState;
   #redraw: ReturnType<typeof setTimeout> | undefined;
@@ -25,7 +26,9 @@ export class Store {
     const before = this.#chat;
     this.#chat = reduce(before, action);
     if (this.#chat === before) return;
-    if (this.#chat.approvals !== before.approvals || this.#chat.inquiries !== before.inquiries) this.#watchExpiry();
+    const { approvals, inquiries, acting } = this.#chat;
+    if (approvals !== before.approvals || inquiries !== before.inquiries || acting !== before.acting)
+      this.#watchExpiry();
     if (!soon) this.draw();
     else this.#redraw ??= setTimeout(() => this.draw(), frameEvery + this.#answerLength / 200);
   }
@@ -47,7 +50,8 @@ export class Store {
 
   #watchExpiry(): void {
     clearTimeout(this.#expiry);
-    const next = Math.min(...[...this.#chat.approvals, ...this.#chat.inquiries].map((p) => p.expiresAt));
+    const { approvals, inquiries, acting } = this.#chat;
+    const next = Math.min(...[...approvals, ...inquiries].map((p) => p.expiresAt), ...acting.map((r) => r.until));
     if (next === Infinity) return;
     const ms = Math.min(Math.max(0, next - Date.now()), longestTimer);
     this.#expiry = setTimeout(() => this.dispatch({ type: "expired", now: Date.now() }), ms);

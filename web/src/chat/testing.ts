@@ -41,13 +41,17 @@ export function pageOf(total: number, offset = 0, limit = 100) {
   };
 }
 
+const conflictError = { code: "INVALID_REQUEST", message: "chat-request-conflict: the key is in use" };
+
 type Request = { type: "req"; id: string; method: string; params: Record<string, unknown> };
 
-/** A gateway with one session, reached by sockets that can be cut. */
+/** A gateway, reached by sockets that can be cut. */
 export class FakeGateway {
   sockets: FakeSocket[] = [];
   asked: { method: string; params: Record<string, unknown> }[] = [];
-  taken: { key: string; text: string }[] = []; // chat.sends, each key once
+  taken: { key: string; text: string }[] = []; // chat.sends, each known key once
+  #known = new Map<string, string>(); // texts by key
+  #sessions: string[] = []; // of what was taken
   silent = new Set<string>(); // methods that are carried out but not answered
   answers: Record<string, (params: Record<string, unknown>) => unknown> = {};
   refuse: Record<string, object | undefined> = {};
@@ -75,9 +79,18 @@ export class FakeGateway {
     });
   }
 
+  /** restart forgets the known keys, as the real gateway does; what was taken stays in the history. */
+  restart() {
+    this.#known.clear();
+    this.socket.cut(1012);
+  }
+
   handle(socket: FakeSocket, r: Request) {
     this.asked.push({ method: r.method, params: r.params });
     const refused = this.refuse[r.method];
+    const conflict = r.method === "chat.send" && this.#known.get(String(r.params.idempotencyKey));
+    if (typeof conflict === "string" && conflict !== r.params.message)
+      return socket.hear({ type: "res", id: r.id, ok: false, error: conflictError });
     if (refused) return socket.hear({ type: "res", id: r.id, ok: false, error: refused });
     const payload = this.#perform(r);
     if (!this.silent.has(r.method)) socket.hear({ type: "res", id: r.id, ok: true, payload });
@@ -87,12 +100,15 @@ export class FakeGateway {
     const custom = this.answers[r.method];
     if (custom) return custom(r.params);
     if (r.method === "chat.history") {
-      return { messages: this.taken.map((t) => ({ role: "user", content: t.text, idempotencyKey: `${t.key}:user` })) };
+      const its = this.taken.filter((_, i) => this.#sessions[i] === r.params.sessionKey);
+      return { messages: its.map((t) => ({ role: "user", content: t.text, idempotencyKey: `${t.key}:user` })) };
     }
     if (r.method === "chat.send") {
       const key = String(r.params.idempotencyKey);
-      if (this.taken.some((t) => t.key === key)) return { runId: key, status: "ok" };
+      if (this.#known.has(key)) return { runId: key, status: "ok" };
+      this.#known.set(key, String(r.params.message));
       this.taken.push({ key, text: String(r.params.message) });
+      this.#sessions.push(String(r.params.sessionKey));
       return { runId: key, status: "started" };
     }
     return {};

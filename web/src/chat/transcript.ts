@@ -1,5 +1,7 @@
 // The messages of a chat's history.
+import { refusalIn } from "./denial";
 import {
+  files,
   id,
   limits,
   list,
@@ -20,7 +22,16 @@ const metadata = "__openclaw"; // where the gateway stores what it knows about a
 /** runOf returns the idempotency key that started a message's run; transcripts append the speaker to it. */
 function runOf(m: Rec): string | undefined {
   const key = id(m.idempotencyKey) || id(rec(m[metadata]).idempotencyKey);
-  return key.replace(/:(user|tools|assistant.*)$/, "") || undefined;
+  return key.replace(/:(user|tools|assistant.*|terminal-error)$/, "") || undefined;
+}
+
+/** failureIn returns why a run failed, if that is what the gateway keeps in this message. */
+function failureIn(m: Rec): string | undefined {
+  if (m.role === "custom" && m.customType === "run-failed-before-reply")
+    return plain(m.content).replace(/^This turn ended before a reply: /, "");
+  return m.role === "assistant" && m.stopReason === "error" && id(m.idempotencyKey).endsWith(":terminal-error")
+    ? plain(m.content)
+    : undefined;
 }
 
 const isCall = (type: unknown) =>
@@ -41,9 +52,22 @@ export function transcript(raw: unknown, prefix = ""): Message[] {
       run: runOf(m) ?? asked,
     };
     taken.add(entry);
-    if (m.role === "user") {
+    const failure = failureIn(m);
+    if (failure !== undefined) {
+      const run = id(rec(m[metadata]).runId) || base.run;
+      out.push({ ...base, id: `error-${base.id}`, role: "note", text: failure, tools: [], run });
+    } else if (m.role === "user") {
       asked = runOf(m);
-      out.push({ ...base, role: "user", text: plain(m.content), ...pictures(m.content), tools: [], run: asked });
+      const came = files(rec(m[metadata]).media);
+      out.push({
+        ...base,
+        role: "user",
+        text: plain(m.content),
+        ...pictures(m.content, entry),
+        ...came,
+        tools: [],
+        run: asked,
+      });
     } else if (m.role === "assistant") {
       const parts = list(m.content, limits.tools);
       const tools = parts.flatMap((c, n) =>
@@ -53,23 +77,30 @@ export function transcript(raw: unknown, prefix = ""): Message[] {
         ...base,
         role: "assistant",
         text: plain(m.content),
-        ...pictures(m.content),
+        ...pictures(m.content, entry),
         tools,
         ...(rec(m.openclawAbort).aborted === true && { stopped: true }),
+        ...(rec(m.openclawAbort).origin === "restart" && { interrupted: true }),
       });
     } else if (m.role === "toolResult" || m.role === "tool") {
       const call = id(m.toolCallId) || id(m.tool_call_id);
       const tool = {
         ...callOf({ id: call, name: m.toolName }),
         result: shown(m.content),
-        ...pictures(m.content),
+        ...pictures(m.content, call),
         state: m.isError === true ? ("failed" as const) : ("done" as const),
       };
-      if (call && !settle(out, tool)) out.push({ ...base, role: "assistant", text: "", tools: [tool], orphan: true });
+      if (call && !settle(out, tool)) {
+        const alone = { ...tool, state: ended(tool, tool.state, tool.result) };
+        out.push({ ...base, role: "assistant", text: "", tools: [alone], orphan: true });
+      }
     }
   });
-  return out.filter((m) => m.text !== "" || m.tools.length > 0 || m.pictures);
+  return out.filter((m) => m.text !== "" || m.tools.length > 0 || m.pictures || m.files);
 }
+
+const ended = ({ name, args }: Tool, state: Tool["state"], result: string) =>
+  state === "failed" ? (refusalIn(name, result, args) ?? state) : state;
 
 /** same reports whether two messages are one: by the machine's id, or by the key that started them. */
 export const same = (a: Message, b: Message): boolean =>
@@ -84,7 +115,9 @@ function settle(messages: Message[], { id: call, result, pictures: seen, state }
   if (owner)
     messages[at] = {
       ...owner,
-      tools: owner.tools.map((t) => (t.id === call ? { ...t, result, ...(seen && { pictures: seen }), state } : t)),
+      tools: owner.tools.map((t) =>
+        t.id === call ? { ...t, result, ...(seen && { pictures: seen }), state: ended(t, state, result) } : t,
+      ),
     };
   return owner !== undefined;
 }

@@ -1,5 +1,6 @@
 // The chat's texts for the codes of the machine and the connection.
 import type { State, Why } from "@/bridge/reconnect";
+import type { Tool } from "./frames";
 
 // A Map, because the machine chooses the name: an object has names of its own, such as "constructor".
 const phases = new Map(
@@ -53,9 +54,25 @@ export function linkWords(link: State, everOpen: boolean): string | undefined {
   }
 }
 
+export const toolStates: Record<Tool["state"], string> = {
+  running: "running",
+  done: "done",
+  failed: "failed",
+  stopped: "not finished",
+  denied: "Denied",
+  expired: "No answer in time",
+  held: "You had control",
+};
+
 /** seconds returns a duration as text. */
 export function seconds(ms: number): string {
   if (ms < 1_000) return `${Math.max(0, Math.round(ms))} ms`;
   const s = ms / 1_000;
   return s < 10 ? `${s.toFixed(1)} s` : s < 90 ? `${Math.round(s)} s` : `${Math.round(s / 60)} min`;
+}
+
+/** size returns a number of bytes as text. */
+export function size(bytes: number): string {
+  const kb = Math.max(1, Math.round(bytes / 1_000));
+  return kb < 1_000 ? `${kb} KB` : `${(bytes / 1_000_000).toFixed(1)} MB`;
 }

@@ -19,6 +19,9 @@ export function ClipboardButton({
   container: HTMLElement | null;
 }) {
   const isNew = connected && state.waiting;
+  const automatic = connected && state.automatic;
+  // The visible "Auto" is part of it.
+  const name = `Clipboard${automatic ? " Auto" : ""}${isNew ? ": new text from the desktop" : automatic ? ": what you copy is sent to this desktop" : ""}`;
   return (
     <Popover.Root>
       <Popover.Trigger
@@ -28,10 +31,18 @@ export function ClipboardButton({
             disabled={!connected}
             render={
               <IconButton
-                label={isNew ? "Clipboard: new text from the desktop" : "Clipboard"}
-                className="relative data-disabled:cursor-not-allowed data-disabled:opacity-50"
+                label={name}
+                className={`relative data-disabled:cursor-not-allowed data-disabled:opacity-50 ${automatic ? "bg-accent-soft text-accent-ink" : ""}`}
               >
-                <ClipboardIcon />
+                <ClipboardIcon className={automatic ? "mb-2 size-4" : "size-5"} />
+                {automatic && (
+                  <span
+                    aria-hidden="true"
+                    className="absolute inset-x-0 bottom-px text-center text-[0.625rem] leading-none font-semibold"
+                  >
+                    Auto
+                  </span>
+                )}
                 {isNew && (
                   <span aria-hidden="true" className="absolute top-1 right-1 size-2 rounded-full bg-accent-ink" />
                 )}
@@ -66,12 +77,19 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
     }
   };
   const send = () => {
-    if (desktop.clipboard.send(text) === "long") {
+    if (desktop.clipboard.send(text, true) === "long") {
       setSaid(""); // the problem is shown below, and the draft stays
       return;
     }
     setDraft(undefined);
     setSaid("Sent. Paste it on the desktop.");
+  };
+  const switchAutomatic = async () => {
+    const on = !state.automatic;
+    await desktop.clipboard.setAutomatic(on);
+    if (on && !desktop.clipboard.state.automatic)
+      setSaid("The browser did not allow it. Text is sent when you paste it on the desktop.");
+    else setSaid("");
   };
   return (
     <>
@@ -89,7 +107,12 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
         />
       </label>
       <div className="flex flex-wrap gap-2">
-        <Button size="small" variant="primary" onClick={send} disabled={text === "" || text === state.text}>
+        <Button
+          size="small"
+          variant="primary"
+          onClick={send}
+          disabled={text === "" || (text === state.text && state.from === "desktop")}
+        >
           Send to the desktop
         </Button>
         <Button size="small" onClick={() => void copy()} disabled={state.text === "" || state.from !== "desktop"}>
@@ -105,18 +128,21 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
       {state.latinOnly && (
         <p className="text-xs text-muted">This desktop's server accepts only Western European letters.</p>
       )}
-      {state.mayRead === "prompt" ? (
+      {state.mayRead === "prompt" || state.mayRead === "granted" ? (
         <div className="flex flex-col items-start gap-1.5 text-xs text-muted">
-          Text copied elsewhere is sent to the desktop when you paste. To send it automatically:
-          <Button size="small" variant="quiet" onClick={() => void desktop.clipboard.allow()}>
-            Allow clipboard access
+          {state.automatic
+            ? "Whatever you copied elsewhere is sent to this desktop, and to its agent, each time you return to it."
+            : "Text copied elsewhere is sent to the desktop when you paste it there."}
+          <Button size="small" variant="quiet" onClick={() => void switchAutomatic()}>
+            {state.automatic ? "Send only when I paste" : "Send automatically"}
           </Button>
         </div>
       ) : (
         <p className="text-xs text-muted">
-          {state.mayRead === "granted"
-            ? "Text copied elsewhere is sent to the desktop automatically."
-            : "Copy and paste with the keyboard on the desktop. Your browser doesn't let pages read the clipboard automatically."}
+          Copy and paste with the keyboard on the desktop.{" "}
+          {state.mayRead === "denied"
+            ? "To send text automatically, allow this page to read the clipboard in your browser's site settings."
+            : "Your browser doesn't let pages read the clipboard automatically."}
         </p>
       )}
     </>
@@ -124,10 +150,12 @@ function Contents({ desktop, state }: { desktop: Desktop; state: ClipboardState 
 }
 
 export function problemLine(p: ClipboardProblem): string {
+  if (p.kind === "long" && p.from === "here")
+    return "The text is longer than 1 MiB, so it was not sent and nothing was pasted.";
   if (p.kind === "long")
-    return p.from === "desktop"
-      ? "The text copied on the desktop is longer than 1 MiB, so it was not transferred."
-      : "The text is longer than 1 MiB, so it was not sent and nothing was pasted.";
+    return `The text copied on the desktop${p.bytes > 0 ? ` (${p.bytes < 1e6 ? `${Math.round(p.bytes / 1000)} kB` : `${(p.bytes / 1e6).toFixed(1)} MB`})` : ""} is too long to transfer. You can still paste it on the desktop.`;
+  if (p.kind === "revoked")
+    return "Your browser no longer lets this page read the clipboard. Automatic sending is off; paste on the desktop to send text.";
   const few = p.characters.slice(0, 12).join(" ");
   return `The desktop received “?” instead of ${few}${p.characters.length > 12 ? " and others" : ""}.`;
 }

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Desktop as DesktopType } from "./Desktop";
+import { levels, type Detail } from "./quality";
 import type { SizeFrom, ViewerEvents } from "./viewer";
 
 // The parts of a browser that Desktop uses.
@@ -12,7 +13,15 @@ class FakeElement extends EventTarget {
   tabIndex = -1;
   width = 1280;
   height = 800;
+  value = "";
+  selectionStart = 0;
   setAttribute() {}
+  setSelectionRange() {}
+  getBoundingClientRect() {
+    return { left: 0, top: 0 };
+  }
+  focus() {}
+  blur() {}
   append(...all: FakeElement[]) {
     for (const e of all) {
       e.remove();
@@ -41,8 +50,8 @@ class FakeViewer {
   viewOnly = false;
   scaleViewport = false;
   resizeSession = false;
-  qualityLevel = -1;
-  compressionLevel = -1;
+  detail: Detail | undefined;
+  refreshed = 0;
   disconnected = false;
   unansweredMs = 0;
   sent: string[] = [];
@@ -69,7 +78,21 @@ class FakeViewer {
   clipboardPasteFrom(text: string) {
     this.sent.push(text);
   }
+  setDetail(detail: Detail) {
+    this.detail = detail;
+  }
+  refresh() {
+    this.refreshed++;
+  }
+  claimSize(why: string) {
+    this.sent.push(why);
+  }
+  giveUpSize(why: string) {
+    this.sent.push(why);
+  }
   releaseKeys() {}
+  takeKeys() {}
+  releaseLost() {}
   ask() {}
   focus() {}
   blur() {}
@@ -118,7 +141,13 @@ async function opened() {
   desktop.setUp(true);
   await settle();
   viewer().emit("connect");
-  viewer().events.frame(10);
+  viewer().events.frame({ ms: 10, bytes: 1_000 });
+}
+
+/** Opens it in Fit, which asks for no size. */
+async function openedInFit() {
+  desktop.setScale("fit");
+  await opened();
 }
 
 const close = (v: FakeViewer, code: number) =>
@@ -148,7 +177,7 @@ describe("the connection", () => {
     expect(tickets).toEqual(["vnc control", "vnc control"]);
     viewer().emit("connect");
     expect(desktop.getSnapshot()).toMatchObject({ painted: false, still: true });
-    viewer().events.frame(10);
+    viewer().events.frame({ ms: 10, bytes: 1_000 });
     expect(desktop.getSnapshot()).toMatchObject({ painted: true, still: false });
   });
 
@@ -165,7 +194,7 @@ describe("the connection", () => {
       const focus = vi.spyOn(viewer(), "focus");
       viewer().emit("connect");
       expect(focus).toHaveBeenCalledTimes(again);
-      viewer().events.frame(10);
+      viewer().events.frame({ ms: 10, bytes: 1_000 });
     }
   });
 
@@ -201,7 +230,7 @@ describe("the connection", () => {
     await settle();
     viewer().emit("connect");
     old.emit("connect");
-    old.events.frame(10);
+    old.events.frame({ ms: 10, bytes: 1_000 });
     close(old, 4404);
     expect(desktop.getSnapshot()).toMatchObject({ painted: false, link: { at: "open" } });
   });
@@ -236,37 +265,72 @@ describe("the connection", () => {
   });
 });
 
+const asked = () => viewer().sent;
+
 describe("the size", () => {
-  it("is set by the viewer who works, and left to another viewer who does", async () => {
+  it("is asked for by a new viewer, and by the user who works after another got it", async () => {
     await opened();
+    expect(asked()).toEqual(["arrives"]);
     resized("server");
-    desktop.setScale("match");
-    expect(viewer()).toMatchObject({ resizeSession: true, scaleViewport: false });
+    expect(viewer()).toMatchObject({ resizeSession: false, scaleViewport: true });
     resized("me", 900);
+    expect(viewer()).toMatchObject({ resizeSession: true, scaleViewport: false });
+    desktop.element.dispatchEvent(new Event("pointerdown"));
+    expect(asked()).toEqual(["arrives"]);
     resized("other", 700);
     expect(viewer()).toMatchObject({ resizeSession: false, scaleViewport: true });
     desktop.element.dispatchEvent(new Event("pointerdown"));
+    expect(asked()).toEqual(["arrives", "works"]);
+    resized("me", 900);
     expect(viewer().resizeSession).toBe(true);
+  });
+  it("is asked for again after a broken connection, if the viewer had it", async () => {
+    await opened();
+    for (const [from, why] of [
+      ["me", "returns"],
+      ["other", "arrives"],
+    ] as const) {
+      resized(from);
+      close(viewer(), 1006);
+      await vi.advanceTimersByTimeAsync(1000);
+      viewer().emit("connect");
+      expect([asked(), viewer().resizeSession]).toEqual([[why], false]);
+      viewer().events.frame({ ms: 10, bytes: 1_000 });
+    }
+  });
+  it("is given up by another mode than Match, and reset for all", async () => {
+    await opened();
+    resized("me", 900);
+    desktop.setScale("actual");
+    expect(asked()).toEqual(["arrives", "leaves"]);
+    desktop.setScale("fit");
+    expect(viewer()).toMatchObject({ resizeSession: false, scaleViewport: true });
+    desktop.setScale("match");
+    resized("me", 900);
+    desktop.resetSize();
+    expect(asked().slice(2)).toEqual(["works", "resets"]);
+    expect(desktop.getSnapshot()).toMatchObject({ scale: "fit", decides: false });
+    expect(viewer()).toMatchObject({ resizeSession: false, scaleViewport: true });
   });
   it("is the server's if the server refuses", async () => {
     await opened();
-    desktop.setScale("match");
     resized("refused");
     expect(desktop.getSnapshot()).toMatchObject({ scale: "fit", takesSize: false });
     expect(viewer()).toMatchObject({ resizeSession: false, scaleViewport: true });
   });
   it("is never asked for in view only", async () => {
-    desktop.setScale("match");
     desktop.setMode("view");
     await opened();
     resized("server");
+    desktop.setScale("match");
+    expect(asked()).toEqual([]);
     expect(viewer().resizeSession).toBe(false);
   });
 });
 
 describe("keys", () => {
   it("paste only after the desktop fetched the text, or had time to", async () => {
-    await opened();
+    await openedInFit();
     desktop.element.dispatchEvent(new Event("focusin"));
     key("keydown", "KeyV", { ctrlKey: true });
     paste("text");
@@ -282,7 +346,7 @@ describe("keys", () => {
   });
 
   it("do not paste the previous text when the new one is too long", async () => {
-    await opened();
+    await openedInFit();
     desktop.element.dispatchEvent(new Event("focusin"));
     desktop.clipboard.send("before");
     key("keydown", "KeyV", { ctrlKey: true });
@@ -294,7 +358,7 @@ describe("keys", () => {
   });
 
   it("never overtake each other", async () => {
-    await opened();
+    await openedInFit();
     desktop.element.dispatchEvent(new Event("focusin"));
     key("keydown", "KeyV", { ctrlKey: true });
     paste("text");
@@ -305,7 +369,7 @@ describe("keys", () => {
   });
 
   it("are released when the page loses the focus", async () => {
-    await opened();
+    await openedInFit();
     const { Control } = await import("./keys");
     desktop.keyboard.hold(Control, true);
     window.dispatchEvent(new Event("blur"));
@@ -314,7 +378,7 @@ describe("keys", () => {
   });
 
   it("lead out of the desktop", async () => {
-    await opened();
+    await openedInFit();
     const left = vi.fn();
     desktop.onLeave(left);
     for (const c of ["ControlLeft", "AltLeft", "ShiftLeft"]) key("keydown", c);
@@ -324,13 +388,26 @@ describe("keys", () => {
 });
 
 it("asks for less detail if frames are slow, and for what the user chose", async () => {
-  await opened();
-  expect(viewer().qualityLevel).toBe(6);
+  await openedInFit();
+  expect(viewer().detail).toBe(levels[2]);
   for (let second = 0; second < 2; second++) {
-    viewer().events.frame(900);
+    viewer().events.frame({ ms: 900, bytes: 1_000 });
     await vi.advanceTimersByTimeAsync(1000);
   }
-  expect(viewer()).toMatchObject({ qualityLevel: 4, compressionLevel: 6 });
+  expect([viewer().detail, viewer().refreshed]).toEqual([levels[1], 0]);
   desktop.setQuality("best");
-  expect(viewer().qualityLevel).toBe(9);
+  expect([viewer().detail, viewer().refreshed]).toEqual([levels[3], 1]);
+  desktop.setQuality("slow");
+  expect([viewer().detail, viewer().refreshed]).toEqual([levels[0], 1]);
+  desktop.setQuality("automatic");
+  expect([viewer().detail, viewer().refreshed]).toEqual([levels[1], 2]);
+});
+
+it("asks for the whole screen again at full detail once the connection has shown that it is fast", async () => {
+  await opened();
+  viewer().events.frame({ ms: 30, bytes: 100_000 });
+  await vi.advanceTimersByTimeAsync(1000);
+  expect([viewer().detail, viewer().refreshed]).toEqual([levels[3], 1]);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(viewer().refreshed).toBe(1);
 });

@@ -12,9 +12,10 @@ import { Reconnect } from "@/bridge/reconnect";
 import { leftAround } from "@/ui/focus";
 import { browserClipboard, ClipboardSync } from "./clipboard";
 import { browserParts, dial, type DesktopParts } from "./dial";
-import { Input } from "./input";
+import { TextField } from "./field";
+import { Input, type Use } from "./input";
 import { Keyboard } from "./keyboard";
-import { adapt, levelFor, start, type Quality, type QualityChoice } from "./quality";
+import { adapt, levelFor, levels, start, type Frame, type Quality, type QualityChoice } from "./quality";
 import { Screen } from "./screen";
 import { decides, type SizeEvent } from "./size";
 import { savedSettings, saveSettings, type DesktopSnapshot, type Mode, type Scale } from "./snapshot";
@@ -23,7 +24,13 @@ import type { SizeFrom, Viewer } from "./viewer";
 const deadAfter = 15_000; // ms without an answer or any other data: a cut line reports nothing
 
 export class Desktop {
-  readonly keyboard = new Keyboard(() => this.#set({ held: this.keyboard.held }));
+  readonly keyboard = new Keyboard(
+    () => this.#set({ held: this.keyboard.held }),
+    () => this.#used("act"),
+  );
+  readonly #closed = new AbortController();
+  /** Has the keyboard. */
+  readonly field = new TextField(this.keyboard, this.#closed.signal);
   readonly clipboard = new ClipboardSync(browserClipboard, () => this.#set({ clipboard: this.clipboard.state }));
   #snapshot: DesktopSnapshot;
   #listeners = new Set<() => void>();
@@ -33,14 +40,17 @@ export class Desktop {
   #screen = new Screen();
   #input: Input;
   #quality: Quality = start;
-  #slowest: number | undefined; // frame of this second, ms
+  #asked: number = start.level; // the level that the server was asked for
+  #slowest: Frame | undefined; // of this second
   #roundTrip: number | undefined; // of this second, ms
   #ticking: ReturnType<typeof setInterval> | undefined;
   #size = ""; // of the remote screen, as last reported
   #fixed = false; // the server refused a size
+  #hadSize = false; // this viewer set the size when the connection broke
   #leave = () => {};
+  #users = new Set<(use: Use) => void>();
   #hadFocus = false; // when the connection broke: the next one restores it
-  #closed = new AbortController();
+  #connection = new AbortController();
 
   constructor(
     readonly id: string,
@@ -55,6 +65,7 @@ export class Desktop {
       mode: "control",
       takesSize: undefined,
       decides: false,
+      viewers: 0,
       width: 0,
       height: 0,
       title: "",
@@ -62,18 +73,22 @@ export class Desktop {
       roundTripMs: undefined,
       held: this.keyboard.held,
       focused: false,
+      onScreen: false,
       panning: false,
       clipboard: this.clipboard.state,
       ...savedSettings(),
     };
     this.#link.subscribe(() => this.#set({ link: this.#link.state }));
+    this.clipboard.restore(id);
     this.#input = new Input(
       {
         element: this.element,
         keyboard: this.keyboard,
+        field: this.field,
         clipboard: this.clipboard,
         controls: () => this.#snapshot.mode === "control",
-        onWork: () => this.#decide({ type: "worked" }),
+        onWork: () => this.#claimSize("works"),
+        onUse: (use) => this.#used(use),
         onFocus: (focused) => this.#set({ focused }),
         onLeave: () => {
           this.#viewer?.blur();
@@ -126,6 +141,17 @@ export class Desktop {
     this.#leave = leave;
   }
 
+  /** Calls used whenever the user uses the mouse or the keyboard on the desktop, until the returned function is called. */
+  onUse(used: (use: Use) => void): () => void {
+    this.#users.add(used);
+    return () => void this.#users.delete(used);
+  }
+
+  #used(use: Use) {
+    if (!this.#viewer || this.#snapshot.mode === "view") return; // nothing reaches the desktop
+    for (const used of this.#users) used(use);
+  }
+
   retryNow() {
     this.#link.send({ type: "retryNow" });
   }
@@ -149,16 +175,40 @@ export class Desktop {
   }
 
   setScale(scale: Scale) {
-    this.#set({ scale, panning: false });
+    if (scale !== "match" && this.#snapshot.scale === "match") this.#viewer?.giveUpSize("leaves");
+    this.#choose(scale);
+    this.#claimSize("works");
+  }
+
+  /** Gives all viewers the default size. */
+  resetSize() {
+    this.#viewer?.giveUpSize("resets");
+    this.#choose("fit");
+  }
+
+  #choose(scale: Scale) {
+    this.#set({ scale, panning: false, ...(scale === "match" ? {} : { decides: false }) });
     saveSettings(this.#snapshot);
-    if (scale === "match") this.#decide({ type: "worked" });
     this.#applyScale();
+  }
+
+  /** Sets how many viewers the desktop has, as the server reports it; 0: at most one. */
+  setViewers(viewers: number) {
+    this.#set({ viewers });
   }
 
   setQuality(quality: QualityChoice) {
     this.#set({ quality });
     saveSettings(this.#snapshot);
-    this.#applyQuality();
+    this.#applyQuality(true);
+  }
+
+  /** Shows the device's on-screen keyboard and the keys that it lacks. */
+  setOnScreen(onScreen: boolean) {
+    this.field.element.blur(); // a phone shows its keyboard only for a field that gets the focus
+    this.field.setOnScreen(onScreen);
+    this.#set({ onScreen });
+    if (onScreen) this.focus();
   }
 
   setPanning(panning: boolean) {
@@ -169,15 +219,16 @@ export class Desktop {
   // — the connection —
 
   #connect(generation: number, signal: AbortSignal): Promise<void> {
-    const { mode } = this.#snapshot;
+    const { mode, quality } = this.#snapshot;
+    const detail = levels[levelFor(quality, start)]!;
     const send = this.#link.send.bind(this.#link);
     return dial(
       this.#parts,
-      { instance: this.id, mode, stage: this.#screen.stage, generation, signal, send },
+      { instance: this.id, mode, stage: this.#screen.stage, detail, generation, signal, send },
       {
         connected: (viewer) => this.#connected(viewer, generation),
         over: (viewer) => this.#over(viewer),
-        frame: (viewer, ms) => this.#frame(viewer, ms),
+        frame: (viewer, frame) => this.#frame(viewer, frame),
         size: (viewer, from) => this.#resized(viewer, from),
         roundTrip: (ms) => (this.#roundTrip = ms),
         taken: () => this.#input.textTaken(),
@@ -189,15 +240,19 @@ export class Desktop {
 
   #connected(viewer: Viewer, generation: number) {
     const { canvas } = viewer;
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", "Screen");
+    const viewOnly = this.#snapshot.mode === "view";
+    const name = viewOnly ? "Desktop, view only" : "Desktop";
     // In tab order: the label says how to leave.
-    canvas.tabIndex = 0;
-    canvas.setAttribute("role", "application");
-    const viewOnly = this.#snapshot.mode === "view" ? ", view only" : "";
-    canvas.setAttribute("aria-label", `Desktop${viewOnly}. Press Ctrl, Alt and Shift together to leave it.`);
+    this.field.describe(`${name}. Press Ctrl, Alt and Shift together to leave it.`, viewOnly);
+    this.element.append(this.field.element);
+    viewer.takeKeys(this.field.element, this.#connection.signal);
     this.#viewer = viewer;
     this.keyboard.connected(viewer);
     this.#size = "";
     this.#quality = start;
+    this.#asked = levelFor(this.#snapshot.quality, start);
     this.#applyQuality();
     this.#applyScale();
     if (this.#snapshot.mode === "control") {
@@ -212,12 +267,17 @@ export class Desktop {
     this.#link.send({ type: "opened", generation });
     if (this.#hadFocus && leftAround(this.element)) this.focus();
     this.#hadFocus = false;
-    if (document.hasFocus()) this.#decide({ type: "worked" });
+    this.#claimSize(this.#hadSize ? "returns" : "arrives");
   }
 
   #over(viewer: Viewer) {
     if (viewer !== this.#viewer) return;
     this.#hadFocus = this.#snapshot.focused;
+    this.#hadSize = this.#snapshot.decides;
+    this.#connection.abort();
+    this.field.element.remove(); // without a connection it types nothing
+    this.field.settle();
+    this.#connection = new AbortController();
     clearInterval(this.#ticking);
     this.#keepFrame(viewer);
     this.#viewer = undefined;
@@ -226,6 +286,7 @@ export class Desktop {
     this.#input.disconnected();
     this.#set({
       painted: false,
+      decides: false,
       held: this.keyboard.held,
       focused: false,
       takesSize: undefined,
@@ -240,8 +301,8 @@ export class Desktop {
     this.#set({ still: true });
   }
 
-  #frame(viewer: Viewer, ms: number) {
-    this.#slowest = Math.max(this.#slowest ?? 0, ms);
+  #frame(viewer: Viewer, frame: Frame) {
+    if (frame.ms >= (this.#slowest?.ms ?? 0)) this.#slowest = frame;
     if (viewer !== this.#viewer || this.#snapshot.painted) return;
     this.#screen.hideKept();
     this.#set({
@@ -259,7 +320,7 @@ export class Desktop {
       this.#link.send({ type: "closed", generation, code: 1006, reason: "" });
       return;
     }
-    this.#quality = adapt(this.#quality, { frameMs: this.#slowest, roundTripMs: this.#roundTrip });
+    this.#quality = adapt(this.#quality, { frame: this.#slowest, roundTripMs: this.#roundTrip });
     if (this.#roundTrip !== undefined) this.#set({ roundTripMs: Math.round(this.#roundTrip) });
     this.#slowest = this.#roundTrip = undefined;
     this.#applyQuality();
@@ -280,7 +341,12 @@ export class Desktop {
     const changed = this.#size !== "" && this.#size !== size;
     this.#size = size;
     this.#set({ takesSize: !this.#fixed, width: viewer.width, height: viewer.height });
-    this.#decide(from === "server" ? { type: "resized", from, changed } : { type: "resized", from });
+    this.#decide(from === "server" ? { from, changed } : { from });
+  }
+
+  #claimSize(why: "works" | "arrives" | "returns") {
+    const { scale, mode, takesSize, decides: mine } = this.#snapshot;
+    if (scale === "match" && mode === "control" && takesSize !== false && !mine) this.#viewer?.claimSize(why);
   }
 
   #decide(e: SizeEvent) {
@@ -304,12 +370,13 @@ export class Desktop {
     v.resizeSession = sizes;
   }
 
-  #applyQuality() {
-    const { quality, compression } = levelFor(this.#snapshot.quality, this.#quality);
-    if (this.#viewer) {
-      this.#viewer.qualityLevel = quality;
-      this.#viewer.compressionLevel = compression;
-    }
+  #applyQuality(chosen = false) {
+    const level = levelFor(this.#snapshot.quality, this.#quality);
+    const before = this.#asked;
+    this.#asked = level;
+    this.#viewer?.setDetail(levels[level]!);
+    // What is at rest would keep its lower detail. On a connection that may be slow, only the user can decide that.
+    if (level > before && (level === levels.length - 1 || chosen)) this.#viewer?.refresh();
     this.#set({ level: this.#quality.level });
   }
 

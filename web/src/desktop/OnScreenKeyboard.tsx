@@ -1,65 +1,66 @@
-import { useImperativeHandle, useRef, type KeyboardEvent, type Ref } from "react";
+import { useEffect, useRef, type ReactNode } from "react";
 import type { Desktop } from "./Desktop";
-import { Backspace, Enter, Escape, Tab, type Key } from "./keys";
+import { Alt, Control, Escape, Tab, type Key } from "./keys";
+import { onKeyboardGone } from "./phoneKeyboard";
 
-export interface OnScreenKeyboardHandle {
-  open(): void;
-}
+const arrow = (name: string, code: string, keysym: number): Key => ({ name, code, keysym });
+const arrows = [
+  { sign: "←", key: arrow("Left", "ArrowLeft", 0xff51) },
+  { sign: "↑", key: arrow("Up", "ArrowUp", 0xff52) },
+  { sign: "↓", key: arrow("Down", "ArrowDown", 0xff54) },
+  { sign: "→", key: arrow("Right", "ArrowRight", 0xff53) },
+];
 
-// Text to delete: on-screen keyboards report a deletion only by the missing text.
-const filler = "_".repeat(64);
-
-const arrow = (code: string, keysym: number): Key => ({ name: code, code, keysym });
-const named: Record<string, Key> = {
-  Enter,
-  Tab,
-  Escape,
-  Backspace,
-  ArrowLeft: arrow("ArrowLeft", 0xff51),
-  ArrowUp: arrow("ArrowUp", 0xff52),
-  ArrowRight: arrow("ArrowRight", 0xff53),
-  ArrowDown: arrow("ArrowDown", 0xff54),
-};
-
-/** An invisible field: focusing it makes a phone show its keyboard. Text typed into it goes to the desktop. */
-export function OnScreenKeyboard({ desktop, ref }: { desktop: Desktop; ref: Ref<OnScreenKeyboardHandle> }) {
-  const field = useRef<HTMLTextAreaElement>(null);
-  const before = useRef(filler);
-  const reset = () => {
-    before.current = filler;
-    if (field.current) field.current.value = filler;
-  };
-  useImperativeHandle(ref, () => ({
-    open: () => {
-      reset();
-      field.current?.focus({ preventScroll: true });
-    },
-  }));
-  const input = (composing: boolean) => {
-    const after = field.current?.value ?? "";
-    desktop.keyboard.typed(before.current, after);
-    before.current = after;
-    if (!composing && (after.length < 8 || after.length > 512)) reset();
-  };
-  const keyDown = (e: KeyboardEvent) => {
-    const key = named[e.key];
-    if (!key || e.nativeEvent.isComposing) return;
-    e.preventDefault();
-    desktop.keyboard.tap(key);
+/** The keys that an on-screen keyboard lacks. Ctrl and Alt stay down until the next key. They go with the keyboard. */
+export function OnScreenKeyboard({ desktop, held }: { desktop: Desktop; held: readonly Key[] }) {
+  const strip = useRef<HTMLDivElement>(null);
+  useEffect(() => onKeyboardGone(desktop.field.element, strip.current!, () => desktop.setOnScreen(false)), [desktop]);
+  useEffect(() => () => desktop.keyboard.releaseHeld(), [desktop]); // nothing would show that they are down
+  const press = (key: Key) => {
+    desktop.field.settle();
+    desktop.keyboard.press({ name: key.name, keys: [key] });
   };
   return (
-    <textarea
-      ref={field}
-      tabIndex={-1}
-      aria-label="Type on the desktop"
-      autoCapitalize="off"
-      autoComplete="off"
-      autoCorrect="off"
-      spellCheck={false}
-      defaultValue={filler}
-      onInput={(e) => input((e.nativeEvent as InputEvent).isComposing)}
-      onKeyDown={keyDown}
-      className="pointer-events-none absolute bottom-0 left-0 size-px resize-none text-base opacity-0"
-    />
+    <div
+      ref={strip}
+      role="group"
+      aria-label="More keys"
+      className="z-10 flex shrink-0 gap-1 overflow-x-auto border-t border-line bg-panel p-1"
+    >
+      {[Control, Alt].map((key) => (
+        <Cap
+          key={key.name}
+          pressed={held.includes(key)}
+          onClick={() => desktop.keyboard.hold(key, !held.includes(key))}
+        >
+          {key.name}
+        </Cap>
+      ))}
+      {[Escape, Tab].map((key) => (
+        <Cap key={key.name} onClick={() => press(key)}>
+          {key.name}
+        </Cap>
+      ))}
+      {arrows.map(({ sign, key }) => (
+        <Cap key={key.name} label={key.name} onClick={() => press(key)}>
+          {sign}
+        </Cap>
+      ))}
+    </div>
+  );
+}
+
+function Cap(p: { label?: string; pressed?: boolean; onClick: () => void; children: ReactNode }) {
+  return (
+    <button
+      type="button"
+      aria-label={p.label}
+      aria-pressed={p.pressed}
+      onMouseDown={(e) => e.preventDefault()} // the keyboard closes if the text field loses the focus
+      onClick={p.onClick}
+      className="h-10 min-w-10 flex-1 rounded-md border border-line px-1.5 text-sm aria-pressed:bg-accent-soft aria-pressed:text-accent-ink"
+    >
+      {p.children}
+    </button>
   );
 }

@@ -1,7 +1,13 @@
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { beyondLatin, ClipboardSync, limit, repaired, type MayRead } from "./clipboard";
 
-let local: { text: string; may: MayRead; refuses: boolean; reads: number };
+let local: {
+  text: string;
+  may: MayRead;
+  refuses: boolean;
+  reads: number;
+  changed?: ((now: MayRead) => void) | undefined;
+};
 let desktop: { text: string; sent: number; takesUnicode: boolean };
 let sync: ClipboardSync;
 
@@ -10,7 +16,10 @@ beforeEach(() => {
   desktop = { text: "", sent: 0, takesUnicode: true };
   sync = new ClipboardSync(
     {
-      mayRead: async () => local.may,
+      mayRead: async (changed) => {
+        local.changed ??= changed;
+        return local.may;
+      },
       read: async () => {
         local.reads++;
         if (local.may === "denied") throw new Error("NotAllowedError");
@@ -73,6 +82,7 @@ describe("from the desktop", () => {
   });
 
   it("stays on the desktop when it gets the focus and nothing was copied here", async () => {
+    await sync.setAutomatic(true);
     local.text = "mine";
     await sync.focused();
     await sync.fromDesktop("a program's", false);
@@ -84,7 +94,27 @@ describe("from the desktop", () => {
     expect([desktop.text, sync.state.waiting]).toEqual(["newer", false]);
   });
 
+  it("is not replaced by the browser's older text if it was too long to get here", async () => {
+    sync.send("old");
+    await sync.fromDesktop("older still", true);
+    sync.missed(3_000_000, true);
+    expect(sync.state.problem).toEqual({ kind: "long", from: "desktop", bytes: 3_000_000 });
+    expect(sync.send("unknown here")).toBe("same"); // the browser's, since before the copy
+    await sync.focused();
+    expect([sync.send("unknown here"), sync.send("older still")]).toEqual(["same", "same"]);
+    expect(sync.send("copied elsewhere meanwhile")).toBe("sent");
+  });
+
+  it("is replaced by the browser's text if a program copied it, or the user asks for that", async () => {
+    sync.send("mine");
+    sync.missed(0, false);
+    expect(sync.send("mine")).toBe("sent");
+    sync.missed(0, true);
+    expect(sync.send("mine", true)).toBe("sent");
+  });
+
   it("is not sent back to its origin", async () => {
+    await sync.setAutomatic(true);
     await sync.fromDesktop("once", true);
     await sync.focused();
     sync.send("once");
@@ -93,7 +123,22 @@ describe("from the desktop", () => {
 });
 
 describe("to the desktop", () => {
+  it("goes when the desktop gets the focus only if the user chose so", async () => {
+    local.text = "here";
+    await sync.focused();
+    expect([local.reads, desktop.sent, sync.state.automatic]).toEqual([0, 0, false]);
+    await sync.setAutomatic(true);
+    expect([desktop.text, sync.state.automatic]).toEqual(["here", true]);
+    local.text = "later";
+    await sync.focused();
+    await sync.setAutomatic(false);
+    local.text = "secret";
+    await sync.focused();
+    expect([desktop.text, desktop.sent, sync.state.automatic]).toEqual(["later", 2, false]);
+  });
+
   it("goes when the desktop gets the focus, once", async () => {
+    await sync.setAutomatic(true);
     local.text = "here";
     await sync.focused();
     await sync.focused();
@@ -109,14 +154,53 @@ describe("to the desktop", () => {
   it("asks when the user wants it to", async () => {
     local.may = "prompt";
     local.text = "allowed";
-    await sync.allow();
+    await sync.setAutomatic(true);
     expect(desktop.text).toBe("allowed");
+  });
+
+  it("is off, and says so, once the permission is revoked", async () => {
+    await sync.setAutomatic(true);
+    local.may = "prompt";
+    local.changed?.("prompt");
+    expect(sync.state).toMatchObject({ automatic: false, mayRead: "prompt", problem: { kind: "revoked" } });
+    local.text = "secret";
+    await sync.focused();
+    expect([local.reads, desktop.sent]).toEqual([1, 0]);
+    local.may = "granted";
+    await sync.setAutomatic(true);
+    expect(sync.state).toMatchObject({ automatic: true, problem: undefined });
+    local.may = "denied"; // of which the browser says nothing
+    await sync.focused();
+    expect(sync.state).toMatchObject({ automatic: false, problem: { kind: "revoked" } });
+  });
+
+  it("is kept for one desktop", async () => {
+    const kept = new Map<string, string>();
+    vi.stubGlobal("localStorage", {
+      getItem: (key: string) => kept.get(key) ?? null,
+      setItem: (key: string, value: string) => kept.set(key, value),
+      removeItem: (key: string) => kept.delete(key),
+    });
+    sync.restore("one");
+    await sync.setAutomatic(true);
+    sync.restore("two");
+    expect(sync.state.automatic).toBe(false);
+    sync.restore("one");
+    expect(sync.state.automatic).toBe(true);
+    local.changed?.("denied");
+    sync.restore("one");
+    expect(sync.state.automatic).toBe(false);
+    vi.unstubAllGlobals();
   });
 
   it("survives a refusal", async () => {
     local.may = "denied";
-    await sync.allow();
-    expect(sync.state.mayRead).toBe("denied");
+    await sync.setAutomatic(true);
+    expect([sync.state.mayRead, sync.state.automatic]).toEqual(["denied", false]);
+  });
+
+  it("goes again when pasted again: some servers lose the first", () => {
+    expect([sync.send("twice"), sync.send("twice"), desktop.sent]).toEqual(["sent", "sent", 2]);
   });
 
   it("goes again to a new connection, whose clipboard is unknown", () => {
@@ -144,7 +228,7 @@ it("carries at most one mebibyte in either direction", async () => {
   sync.send(most + "x");
   expect([desktop.text, sync.state.problem]).toEqual([most, { kind: "long", from: "here" }]);
   await sync.fromDesktop(most + "x", true);
-  expect([local.text, sync.state.problem]).toEqual(["", { kind: "long", from: "desktop" }]);
+  expect([local.text, sync.state.problem]).toEqual(["", { kind: "long", from: "desktop", bytes: limit + 1 }]);
 });
 
 it.each([

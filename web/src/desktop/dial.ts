@@ -1,5 +1,6 @@
 import { openBridge } from "@/api/bridge";
 import { refusal, reportClosed, type Event } from "@/bridge/reconnect";
+import type { Detail, Frame } from "./quality";
 import type { Mode } from "./snapshot";
 import type { SizeFrom, Viewer, ViewerEvents } from "./viewer";
 
@@ -22,6 +23,8 @@ export interface Attempt {
   instance: string;
   mode: Mode;
   stage: HTMLElement;
+  /** Of the first picture. */
+  detail: Detail;
   generation: number;
   /** Aborted when the attempt, or the connection that it became, is over. */
   signal: AbortSignal;
@@ -32,7 +35,7 @@ export interface Attempt {
 export interface AttemptEvents {
   connected(viewer: Viewer): void;
   over(viewer: Viewer): void;
-  frame(viewer: Viewer, ms: number): void;
+  frame(viewer: Viewer, frame: Frame): void;
   size(viewer: Viewer, from: SizeFrom): void;
   roundTrip(ms: number): void;
   /** The desktop fetched the text that it was offered. */
@@ -65,11 +68,12 @@ export async function dial(parts: DesktopParts, a: Attempt, on: AttemptEvents): 
       { once: true },
     );
     const viewer: Viewer = new Viewer(a.stage, socket, {
-      frame: (ms) => on.frame(viewer, ms),
+      frame: (frame) => on.frame(viewer, frame),
       size: (from) => on.size(viewer, from),
       roundTrip: on.roundTrip,
       taken: on.taken,
     });
+    viewer.setDetail(a.detail);
     viewer.viewOnly = mode === "view";
     viewer.background = "transparent";
     viewer.showDotCursor = true;

@@ -17,3 +17,10 @@ export const ScreenIcon = icon(
   </>,
 );
 export const SmallScreenIcon = icon(<path d="M7.5 3.5v4h-4M12.5 3.5v4h4M7.5 16.5v-4h-4M12.5 16.5v-4h4" />);
+export const ToolsIcon = icon(
+  <>
+    <path d="M3 6h6M13 6h4M3 14h3M10 14h7" />
+    <circle cx="11" cy="6" r="2" />
+    <circle cx="8" cy="14" r="2" />
+  </>,
+);

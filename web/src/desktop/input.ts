@@ -2,16 +2,24 @@
 import type { ClipboardSync } from "./clipboard";
 import type { Keyboard } from "./keyboard";
 import { keysymOf, letterOf, meansControl, pastes, WayOut, type Key } from "./keys";
+import type { TextField } from "./field";
 import { PasteKey } from "./paste";
+
+/** What the user did: "act" is a click, a key or the wheel. */
+export type Use = "move" | "act";
 
 export interface InputConfig {
   element: HTMLElement;
   keyboard: Keyboard;
+  /** Within element. */
+  field: TextField;
   clipboard: ClipboardSync;
   /** Reports whether the user may control the desktop, not only view it. */
   controls: () => boolean;
   /** The user pressed a key or button on the desktop. */
   onWork: () => void;
+  /** The user moved the pointer over the desktop, or did more than that. */
+  onUse: (use: Use) => void;
   onFocus: (focused: boolean) => void;
   /** The user pressed the keys that lead out of the desktop. */
   onLeave: () => void;
@@ -19,6 +27,15 @@ export interface InputConfig {
 
 const isMac = /Mac|iPhone|iPad|iPod/.test(navigator.platform);
 const v: Key = { name: "", code: "KeyV", keysym: 0x76 };
+
+/**
+ * release ends noVNC's capture of the mouse with the button's release. In full screen, the element that noVNC lays over
+ * the page for it is inert: noVNC would miss the release, take movements over other elements, and cover the page later.
+ */
+function release(e: MouseEvent) {
+  const capture = document.getElementById("noVNC_mouse_capture_elem");
+  if (e.buttons === 0 && capture?.style.display === "") capture.dispatchEvent(new MouseEvent("mouseup", e));
+}
 
 export class Input {
   readonly #config: InputConfig;
@@ -54,7 +71,10 @@ export class Input {
     const on = { capture: true, signal };
     element.addEventListener("keydown", (e) => this.#keyDown(e), on);
     element.addEventListener("keyup", (e) => this.#keyUp(e), on);
-    element.addEventListener("pointerdown", () => this.#worked(), on);
+    element.addEventListener("pointerdown", (e) => this.#pointed(e), on);
+    element.addEventListener("mouseup", (e) => setTimeout(() => release(e)), on); // after noVNC's own listener
+    element.addEventListener("pointermove", () => this.#used("move"), on);
+    element.addEventListener("wheel", () => this.#used("act"), { ...on, passive: true });
     element.addEventListener(
       "focusin",
       () => {
@@ -91,17 +111,22 @@ export class Input {
     this.#config.onFocus(focused);
   }
 
-  #worked() {
+  #worked(use: Use = "act") {
     if (!this.#config.controls()) return;
     void this.#config.clipboard.gesture();
     this.#config.onWork();
+    this.#used(use);
+  }
+
+  #used(use: Use) {
+    if (this.#config.controls()) this.#config.onUse(use);
   }
 
   #keyDown(e: KeyboardEvent) {
     this.#wayOut.press(e.code);
     if (!this.#config.controls()) return;
     this.#paste.finish(); // before any later key
-    this.#worked();
+    this.#worked(/^(Control|Alt|Shift|Meta)/.test(e.code) ? "move" : "act"); // a modifier may lead out of the desktop
     if (pastes(e, isMac)) {
       // Hidden from noVNC, which would keep the browser from pasting. The key follows the text.
       e.stopPropagation();
@@ -110,7 +135,19 @@ export class Input {
       e.stopPropagation();
       e.preventDefault();
       this.#config.keyboard.tapWithControl({ name: "", code: e.code, keysym: keysymOf(letterOf(e)) });
+    } else if (e.target === this.#config.field.element && this.#config.field.takes(e)) {
+      e.stopPropagation(); // noVNC would keep the browser from making text of it
+    } else {
+      this.#config.keyboard.pressed(e);
     }
+  }
+
+  #pointed(e: PointerEvent) {
+    const { element, field, controls } = this.#config;
+    const { left, top } = element.getBoundingClientRect();
+    if (controls()) field.settle(); // the cursor goes elsewhere
+    field.move(e.clientX - left, e.clientY - top);
+    this.#worked();
   }
 
   #keyUp(e: KeyboardEvent) {

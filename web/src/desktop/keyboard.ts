@@ -7,9 +7,12 @@ export class Keyboard {
   held: readonly Key[] = [];
   #viewer: Viewer | undefined;
   readonly #changed: () => void;
+  readonly #used: () => void;
 
-  constructor(changed: () => void) {
+  /** Calls used when the user presses a key by another way than the real keyboard. */
+  constructor(changed: () => void, used: () => void) {
     this.#changed = changed;
+    this.#used = used;
   }
 
   connected(viewer: Viewer) {
@@ -22,6 +25,7 @@ export class Keyboard {
   }
 
   press(c: Combination) {
+    this.#used();
     for (const k of c.keys) this.#key(k, true);
     for (const k of c.keys.toReversed()) this.#key(k, false);
     this.releaseHeld();
@@ -35,15 +39,19 @@ export class Keyboard {
     this.#changed();
   }
 
-  /** Types what changed in a field that an on-screen keyboard writes to. */
-  typed(before: string, after: string) {
+  /** Types what changed in a text field. Reports whether keys held down from the menu were combined with it. */
+  typed(before: string, after: string): boolean {
     const { removed, added } = typed(before, after);
+    this.#used();
     for (let i = 0; i < removed; i++) this.tap(Backspace);
     for (const c of added) this.#viewer?.sendKey(keysymOf(c), c === "\n" ? Enter.code : null);
-    if (added.length > 0) this.releaseHeld();
+    const combined = added.length > 0 && this.held.length > 0;
+    if (combined) this.releaseHeld();
+    return combined;
   }
 
   tap(k: Key) {
+    this.#used();
     this.#viewer?.sendKey(k.keysym, k.code);
   }
 
@@ -52,6 +60,11 @@ export class Keyboard {
     this.#key(Control, true);
     this.tap(k);
     this.#key(Control, false);
+  }
+
+  /** Releases the keys that this press of a key of the real keyboard shows to be up. */
+  pressed(e: KeyboardEvent) {
+    this.#viewer?.releaseLost(e);
   }
 
   /** Releases the keys that the user presses on the real keyboard. */

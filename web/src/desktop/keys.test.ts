@@ -47,6 +47,8 @@ describe("an on-screen keyboard's field", () => {
     ["__", "_", 1, []],
     ["__teh", "__the", 2, ["h", "e"]],
     ["__", "__😀", 0, ["😀"]],
+    ["__👩‍👩‍👧🇩🇪", "__", 2, []],
+    ["__e\u0301", "__", 2, []],
   ])("%s → %s", (before, after, removed, added) => expect(typed(before, after)).toEqual({ removed, added }));
 });
 

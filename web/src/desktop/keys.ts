@@ -67,8 +67,12 @@ export function keysymOf(character: string): number {
   return point >= 0x20 && point <= 0xff ? point : 0x0100_0000 + point;
 }
 
+// One Backspace deletes an emoji of several characters.
+const emoji =
+  /\p{RI}{2}|\p{Extended_Pictographic}(?:\p{EMod}|\ufe0f)*(?:\u200d\p{Extended_Pictographic}(?:\p{EMod}|\ufe0f)*)*/gu;
+
 /**
- * Returns what was typed into a field: the number of deleted characters, and the added ones. On-screen
+ * Returns what was typed into a field: the number of Backspaces, and the added characters. On-screen
  * keyboards report nothing else.
  */
 export function typed(before: string, after: string): { removed: number; added: string[] } {
@@ -76,7 +80,7 @@ export function typed(before: string, after: string): { removed: number; added: 
   const b = [...after];
   let same = 0;
   while (same < a.length && same < b.length && a[same] === b[same]) same++;
-  return { removed: a.length - same, added: b.slice(same) };
+  return { removed: [...a.slice(same).join("").replace(emoji, "x")].length, added: b.slice(same) };
 }
 
 /**

@@ -5,6 +5,7 @@ import type { Desktop } from "./Desktop";
 import type { DesktopSnapshot } from "./snapshot";
 import { KeyCapIcon, ScreenIcon } from "./icons";
 import { combinations, functionKeys, modifiers } from "./keys";
+import { sizeLine } from "./status";
 
 type Props = { desktop: Desktop; now: DesktopSnapshot; container: HTMLElement | null };
 
@@ -67,22 +68,20 @@ export function ScreenMenu({ desktop, now, narrow, container }: Props & { narrow
       : now.takesSize === false
         ? "This desktop's server has a fixed size"
         : "";
-  const matching =
-    now.scale === "match" && !noMatch && !now.decides
-      ? "Another viewer sets the size; click or type here to take over"
-      : "Resizes the desktop to this window";
+  const scale = noMatch && now.scale === "match" ? "fit" : now.scale; // what the page shows
+  const matching = sizeLine(now) || "Resizes the desktop to this window";
   const trigger = narrow ? (
-    <IconButton label={`Screen: ${scales[now.scale]}`}>
+    <IconButton label={`Screen: ${scales[scale]}`}>
       <ScreenIcon />
     </IconButton>
   ) : (
     <button
       type="button"
-      aria-label={`Screen: ${scales[now.scale]}`}
+      aria-label={`Screen: ${scales[scale]}`}
       className="inline-flex h-9 items-center gap-1.5 rounded-md px-2 text-sm hover:bg-sunken forced-colors:border"
     >
       <ScreenIcon />
-      {scales[now.scale]}
+      {scales[scale]}
       <ChevronIcon className="size-4" />
     </button>
   );
@@ -90,14 +89,17 @@ export function ScreenMenu({ desktop, now, narrow, container }: Props & { narrow
     <Menu container={container} trigger={<Toolbar.Button render={trigger} />}>
       <MenuRadio
         label="Size"
-        value={now.scale}
-        onChange={(scale) => desktop.setScale(scale)}
+        value={scale}
+        onChange={(chosen) => desktop.setScale(chosen)}
         options={[
           { value: "fit", label: "Fit", hint: "The whole desktop, scaled" },
           { value: "match", label: "Match", hint: noMatch || matching, disabled: noMatch !== "" },
           { value: "actual", label: "Actual size", hint: "Not scaled, with scrolling" },
         ]}
       />
+      <MenuItem disabled={noMatch !== "" || !now.painted} hint="For all viewers" onSelect={() => desktop.resetSize()}>
+        Reset size
+      </MenuItem>
       <MenuSeparator />
       <MenuRadio
         label="Quality"
@@ -110,7 +112,7 @@ export function ScreenMenu({ desktop, now, narrow, container }: Props & { narrow
             hint: now.painted ? `Now: ${details[now.level]} detail` : "Adapts to your connection",
           },
           { value: "best", label: "Best" },
-          { value: "slow", label: "Slow connection", hint: "Uses the least data" },
+          { value: "slow", label: "Slow connection", hint: "Uses the least data; photos look coarse" },
         ]}
       />
     </Menu>

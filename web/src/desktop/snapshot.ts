@@ -17,8 +17,10 @@ export interface DesktopSnapshot {
   scale: Scale;
   /** The server accepts a new size (Match). Undefined while unknown. */
   takesSize: boolean | undefined;
-  /** In Match, this viewer decides the size. */
+  /** In Match, this viewer sets the size. */
   decides: boolean;
+  /** How many viewers the desktop has, this one included; 0: at most one, or unknown. */
+  viewers: number;
   width: number;
   height: number;
   /** The desktop's own name. */
@@ -31,6 +33,8 @@ export interface DesktopSnapshot {
   held: readonly Key[];
   /** The desktop receives the keyboard. */
   focused: boolean;
+  /** The user types with the device's on-screen keyboard. */
+  onScreen: boolean;
   /** Dragging moves the view instead of the remote pointer. */
   panning: boolean;
   clipboard: ClipboardState;
@@ -48,7 +52,7 @@ export function savedSettings(): Settings {
     // The stored value is not ours.
   }
   return {
-    scale: from.scale === "match" || from.scale === "actual" ? from.scale : "fit",
+    scale: from.scale === "fit" || from.scale === "actual" ? from.scale : "match",
     quality: from.quality === "best" || from.quality === "slow" ? from.quality : "automatic",
   };
 }

@@ -52,10 +52,26 @@ export function statusLine(now: DesktopSnapshot, short: boolean): string {
     case "open":
       if (now.mode === "view")
         return now.focused && !short ? "View only. Press Ctrl + Alt + Shift to leave the desktop." : "View only";
-      if (now.focused)
+      if (now.focused && !(short && now.onScreen))
         return short
           ? "Ctrl+Alt+Shift to leave"
           : "The desktop receives your keys. Press Ctrl + Alt + Shift to leave it.";
       return [short ? "" : "Connected", `${now.width} × ${now.height}`].filter(Boolean).join(" · ");
   }
 }
+
+/** Who sets the desktop's size, if this viewer is in Match and another one may; "": not worth a word. */
+export function sizeLine({ scale, mode, takesSize, decides, painted, viewers }: DesktopSnapshot): string {
+  if (scale !== "match" || mode === "view" || takesSize === false || !painted) return "";
+  if (decides) return viewers > 1 ? "You set the size" : "";
+  return `${viewers > 1 ? "Another viewer sets the size" : "Its size was changed"}; click or type here to take over`;
+}
+
+/** That other viewers see the desktop, and who sets its size; "": there are none. A toolbar has no room for more words. */
+export function viewersLine(now: DesktopSnapshot, short: boolean): string {
+  if (now.viewers < 2 || now.link.at !== "open") return "";
+  const line = short || !sizeLine(now) ? "" : now.decides ? ". You set the size." : `. ${another}.`;
+  return `${now.viewers} viewers${line}`;
+}
+
+const another = "Another sets the size; click or type to take over";

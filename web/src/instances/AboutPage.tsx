@@ -11,6 +11,8 @@ import { History } from "@/history/History";
 import { StatusBadge } from "./InstanceCard";
 import { InstanceMenu } from "./InstanceMenu";
 import { possible } from "./commands";
+import { isLocal } from "./place";
+import { StartButton } from "./StartButton";
 
 const tabs: { tab: AboutTab; label: string }[] = [
   { tab: "history", label: "History" },
@@ -48,8 +50,9 @@ export function AboutPage() {
           </Link>
         }
         action={
-          <div className="flex items-center gap-2">
+          <div className="flex flex-wrap items-center gap-2">
             <StatusBadge instance={i} />
+            <StartButton instance={i} />
             {possible(i).open && (
               <Link to="/desktops/$id" params={{ id }} className={buttonClass("primary")}>
                 Open
@@ -97,10 +100,11 @@ export function AboutPage() {
 
 function Facts({ instance: i }: { instance: Instance }) {
   const facts: [string, string | null][] = [
-    ["Size", i.instance_type],
-    ["Region", i.region],
+    ["Size", isLocal(i) ? null : i.instance_type],
+    ["Region", isLocal(i) ? null : i.region],
+    ["Runs on", isLocal(i) ? "The server's own computer" : null],
     ["Machine", i.ec2_instance_id],
-    ["Address", i.public_ip],
+    ["Address", isLocal(i) ? null : i.public_ip],
     ["Created", new Date(i.created_at).toLocaleString()],
   ];
   return (
@@ -116,14 +120,14 @@ function Facts({ instance: i }: { instance: Instance }) {
             value && (
               <div key={name}>
                 <dt className="text-muted">{name}</dt>
-                <dd className="break-all">{value}</dd>
+                <dd className="[overflow-wrap:anywhere]">{value}</dd>
               </div>
             ),
         )}
         {Object.entries(i.versions).map(([name, value]) => (
           <div key={`version-${name}`}>
             <dt className="text-muted">{versionNames.get(name) ?? name}</dt>
-            <dd className="break-all">{value}</dd>
+            <dd className="[overflow-wrap:anywhere]">{value}</dd>
           </div>
         ))}
       </dl>

@@ -1,6 +1,6 @@
 import type { Instance } from "@/api/client";
 import { duration, useNow } from "@/ui/time";
-import { estimate, experience, phaseLabel } from "./phases";
+import { elapsed, estimate, experience, phaseLabel } from "./phases";
 import { useBootTimes } from "./bootTimes";
 
 /** The progress of an instance's boot, estimated from earlier boots here. */
@@ -21,7 +21,7 @@ export function BootBar({ instance: i, className = "" }: { instance: Instance; c
           {e.late
             ? "Taking longer than usual; still trying"
             : e.left === undefined
-              ? ""
+              ? elapsed(i, now)
               : e.left < 1_000
                 ? "Almost done"
                 : `About ${duration(e.left)} left`}

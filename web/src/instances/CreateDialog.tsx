@@ -1,11 +1,13 @@
-import { useQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useState, type FormEvent } from "react";
-import { ApiError, sentence } from "@/api/client";
-import { typesQuery } from "@/api/queries";
+import { ApiError, sentence, type Instance } from "@/api/client";
+import { instancesQuery, typesQuery } from "@/api/queries";
 import { Banner, Button, Dialog, Spinner, TextField, useWrong } from "@/ui";
 import { useCreate } from "./commands";
+import { StatusBadge } from "./InstanceCard";
 import { nameError } from "./InstanceMenu";
+import { holders, isFull, quotaWords } from "./quota";
 
 export function CreateDialog({ open, onClose }: { open: boolean; onClose: () => void }) {
   return (
@@ -18,6 +20,9 @@ export function CreateDialog({ open, onClose }: { open: boolean; onClose: () => 
 function Form({ onClose }: { onClose: () => void }) {
   const navigate = useNavigate();
   const types = useQuery(typesQuery);
+  const list = useInfiniteQuery(instancesQuery(false));
+  const held = holders(list.data?.pages.flatMap((p) => p.instances) ?? []);
+  const quota = list.data?.pages[0]?.quota;
   const create = useCreate();
   const [name, setName] = useState("");
   const { form, wrong, say } = useWrong<"name">();
@@ -33,6 +38,18 @@ function Form({ onClose }: { onClose: () => void }) {
       { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id }, replace: true }) }, // "Back" leads to the list, not to this dialog
     );
   };
+  const refused = create.error instanceof ApiError && create.error.code === "quota_exceeded";
+  if (isFull(quota))
+    return (
+      <div className="flex flex-col gap-5">
+        <Banner tone={refused ? "bad" : "info"}>{refused ? sentence(create.error) : quotaWords(quota)}</Banner>
+        <Held list={held} />
+        <div className="flex justify-end">
+          <Button onClick={onClose}>Close</Button>
+        </div>
+      </div>
+    );
+  const only = types.data?.types.length === 1 ? types.data.types[0] : undefined;
   return (
     <form ref={form} onSubmit={submit} noValidate className="flex flex-col gap-5">
       <TextField
@@ -46,50 +63,45 @@ function Form({ onClose }: { onClose: () => void }) {
         maxLength={200}
         hint="You can rename it at any time."
       />
-      <fieldset>
-        <legend className="mb-1.5 text-sm font-medium">Size</legend>
-        {types.isPending && <Spinner label="Loading…" />}
-        {types.error && <Banner tone="bad">{sentence(types.error)}</Banner>}
-        <div className="flex flex-col gap-2">
-          {types.data?.types.map((t) => (
-            <label
-              key={t.id}
-              className="flex items-start gap-3 rounded-lg border border-line p-3 has-checked:border-accent-ink has-checked:bg-accent-soft"
-            >
-              <input
-                type="radio"
-                name="type"
-                value={t.id}
-                checked={t.id === chosen}
-                onChange={() => setType(t.id)}
-                className="mt-1 size-4 accent-accent"
-              />
-              <span className="min-w-0 text-sm">
-                <span className="font-medium">{t.id}</span>
-                <span className="text-muted">
-                  {" "}
-                  · {t.vcpus} cores · {t.memory_gib} GB
+      {only ? (
+        <p className="text-sm text-muted">{only.summary}</p>
+      ) : (
+        <fieldset>
+          <legend className="mb-1.5 text-sm font-medium">Size</legend>
+          {types.isPending && <Spinner label="Loading…" />}
+          {types.error && <Banner tone="bad">{sentence(types.error)}</Banner>}
+          <div className="flex flex-col gap-2">
+            {types.data?.types.map((t) => (
+              <label
+                key={t.id}
+                className="flex items-start gap-3 rounded-lg border border-line p-3 has-checked:border-accent-ink has-checked:bg-accent-soft"
+              >
+                <input
+                  type="radio"
+                  name="type"
+                  value={t.id}
+                  checked={t.id === chosen}
+                  onChange={() => setType(t.id)}
+                  className="mt-1 size-4 accent-accent"
+                />
+                <span className="min-w-0 text-sm">
+                  <span className="font-medium">{t.id}</span>
+                  <span className="text-muted">
+                    {" "}
+                    · {t.vcpus} cores · {t.memory_gib} GB
+                  </span>
+                  <span className="block">{t.summary}</span>
                 </span>
-                <span className="block">{t.summary}</span>
-              </span>
-            </label>
-          ))}
-        </div>
-      </fieldset>
+              </label>
+            ))}
+          </div>
+        </fieldset>
+      )}
       {create.error && (
-        <Banner
-          tone="bad"
-          action={
-            create.error instanceof ApiError &&
-            create.error.code === "quota_exceeded" && (
-              <Link to="/" onClick={onClose} className="font-medium underline">
-                Choose one to terminate
-              </Link>
-            )
-          }
-        >
-          {sentence(create.error)}
-        </Banner>
+        <>
+          <Banner tone="bad">{sentence(create.error)}</Banner>
+          {refused && <Held list={held} />}
+        </>
       )}
       <div className="flex justify-end gap-2">
         <Button onClick={onClose}>Cancel</Button>
@@ -98,5 +110,25 @@ function Form({ onClose }: { onClose: () => void }) {
         </Button>
       </div>
     </form>
+  );
+}
+
+/** The desktops that use up the quota. The menu of each one's page can terminate it. */
+function Held({ list }: { list: Instance[] }) {
+  return (
+    <ul aria-label="Your desktops" className="divide-y divide-line rounded-lg border border-line text-sm">
+      {list.map((i) => (
+        <li key={i.id} className="flex items-center gap-3 px-3 py-2">
+          <Link
+            to="/desktops/$id/about"
+            params={{ id: i.id }}
+            className="min-w-0 flex-1 break-words font-medium text-accent-ink underline"
+          >
+            {i.name}
+          </Link>
+          <StatusBadge instance={i} />
+        </li>
+      ))}
+    </ul>
   );
 }

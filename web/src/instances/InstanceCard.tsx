@@ -1,12 +1,16 @@
 import { Link } from "@tanstack/react-router";
 import type { Instance } from "@/api/client";
+import { WaitingLink } from "@/attention/WaitingLink";
 import { Badge, Banner, Button, buttonClass } from "@/ui";
-import { PlayIcon, StopIcon } from "@/ui/icons";
+import { StopIcon } from "@/ui/icons";
 import { Ago } from "@/ui/time";
 import { BootBar } from "./BootBar";
-import { possible, useStart, useStop, useTerminate } from "./commands";
+import { possible, useTerminate } from "./commands";
 import { InstanceMenu } from "./InstanceMenu";
 import { isBooting, statusWords } from "./phases";
+import { place } from "./place";
+import { StartButton } from "./StartButton";
+import { useStopping } from "./useStopping";
 
 export function StatusBadge({ instance }: { instance: Instance }) {
   const { text, tone } = statusWords(instance);
@@ -14,8 +18,7 @@ export function StatusBadge({ instance }: { instance: Instance }) {
 }
 
 export function InstanceCard({ instance: i }: { instance: Instance }) {
-  const start = useStart();
-  const stop = useStop();
+  const { stop, busy: stops, dialog } = useStopping(i);
   const terminate = useTerminate();
   const can = possible(i);
   return (
@@ -39,8 +42,10 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
             <StatusBadge instance={i} />
           </div>
           <p className="mt-0.5 text-sm text-muted">
-            {i.instance_type} · {i.region} · created <Ago at={i.created_at} />
+            {place(i) ? `${place(i)} · created ` : "Created "}
+            <Ago at={i.created_at} />
           </p>
+          <WaitingLink instance={i} className="mt-2" />
         </div>
         <div className="flex items-center gap-2">
           {can.open && (
@@ -48,18 +53,9 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
               Open<span className="sr-only"> {i.name}</span>
             </Link>
           )}
-          {can.start && (
-            <Button
-              variant="primary"
-              busy={start.isPending}
-              onClick={() => start.mutate({ instance: i, arg: undefined })}
-            >
-              <PlayIcon />
-              Start<span className="sr-only"> {i.name}</span>
-            </Button>
-          )}
+          <StartButton instance={i} />
           {can.stop && (
-            <Button busy={stop.isPending} onClick={() => stop.mutate({ instance: i, arg: undefined })}>
+            <Button busy={stops} onClick={stop}>
               <StopIcon />
               Stop<span className="sr-only"> {i.name}</span>
             </Button>
@@ -70,6 +66,7 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
             </Button>
           )}
           <InstanceMenu instance={i} />
+          {dialog}
         </div>
       </div>
       {isBooting(i) && <BootBar instance={i} className="mt-4" />}

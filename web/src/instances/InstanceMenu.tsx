@@ -1,5 +1,5 @@
 import { Link } from "@tanstack/react-router";
-import { useState, type FormEvent } from "react";
+import { useState, type FormEvent, type ReactNode } from "react";
 import type { Instance } from "@/api/client";
 import {
   Button,
@@ -15,13 +15,22 @@ import {
   useWrong,
 } from "@/ui";
 import { EditIcon, HistoryIcon, MoreIcon, PulseIcon, StopIcon, TrashIcon } from "@/ui/icons";
-import { possible, useRename, useStop, useTerminate } from "./commands";
+import { possible, useRename, useTerminate } from "./commands";
+import { useStopping } from "./useStopping";
 
-/** The actions for an instance. Stop is included if there is no button for it beside the menu. */
-export function InstanceMenu({ instance: i, withStop }: { instance: Instance; withStop?: boolean }) {
+/** The actions for an instance, then other items. Stop is included if there is no button for it beside the menu. */
+export function InstanceMenu({
+  instance: i,
+  withStop,
+  children,
+}: {
+  instance: Instance;
+  withStop?: boolean;
+  children?: ReactNode;
+}) {
   const [asking, ask] = useState<"rename" | "terminate">();
   const terminate = useTerminate();
-  const stop = useStop();
+  const { stop, dialog } = useStopping(i);
   const can = possible(i);
   return (
     <>
@@ -33,7 +42,7 @@ export function InstanceMenu({ instance: i, withStop }: { instance: Instance; wi
         }
       >
         {withStop && can.stop && (
-          <MenuItem icon={<StopIcon />} onSelect={() => stop.mutate({ instance: i, arg: undefined })}>
+          <MenuItem icon={<StopIcon />} onSelect={stop}>
             Stop
           </MenuItem>
         )}
@@ -59,7 +68,9 @@ export function InstanceMenu({ instance: i, withStop }: { instance: Instance; wi
             </MenuItem>
           </>
         )}
+        {children}
       </Menu>
+      {dialog}
       {asking === "rename" && <RenameDialog instance={i} onClose={() => ask(undefined)} />}
       <ConfirmDialog
         open={asking === "terminate"}
@@ -72,8 +83,8 @@ export function InstanceMenu({ instance: i, withStop }: { instance: Instance; wi
           toast({ title: `${i.name} is being terminated`, detail: "Its history is kept." });
         }}
       >
-        This deletes the machine and everything on its disk. It cannot be undone. To keep the desktop and pay less, stop
-        it instead.
+        This deletes the machine and everything on its disk, with its chats. It cannot be undone. To keep the desktop
+        and pay less, stop it instead.
       </ConfirmDialog>
     </>
   );

@@ -2,12 +2,14 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { sentence } from "@/api/client";
 import { instancesQuery } from "@/api/queries";
+import { Title } from "@/attention/Title";
 import { PageTitle } from "@/shell";
 import { Banner, Button, Spinner, Switch } from "@/ui";
 import { DesktopIcon, PlusIcon } from "@/ui/icons";
 import { useCreate } from "./commands";
 import { CreateDialog } from "./CreateDialog";
 import { InstanceCard } from "./InstanceCard";
+import { isFull, quotaWords } from "./quota";
 
 export function InstancesPage() {
   const search = useSearch({ from: "/signed-in/framed/" });
@@ -20,6 +22,7 @@ export function InstancesPage() {
       replace: !open,
     });
 
+  const quota = list.data?.pages[0]?.quota;
   const first = list.isSuccess && instances.length === 0 && !search.terminated;
   // A new user has no terminated desktops to show.
   const ended = useInfiniteQuery({ ...instancesQuery(true), enabled: first });
@@ -40,6 +43,11 @@ export function InstancesPage() {
           >
             Desktops
           </PageTitle>
+          {isFull(quota) && (
+            <Banner tone="info" className="mb-4">
+              {quotaWords(quota)}
+            </Banner>
+          )}
           {list.isPending && (
             <div className="py-14 text-center text-muted">
               <Spinner label="Loading your desktops…" />
@@ -96,7 +104,7 @@ function FirstMinute({ onChoose }: { onChoose: () => void }) {
       aria-labelledby="first"
       className="mx-auto flex max-w-xl flex-col items-center gap-4 py-10 text-center sm:py-16"
     >
-      <title>Your first desktop · CloudBot</title>
+      <Title>Your first desktop</Title>
       <span className="rounded-2xl bg-accent-soft p-4 text-accent-ink">
         <DesktopIcon className="size-12" />
       </span>

@@ -40,8 +40,11 @@ export function useCreate() {
   return useMutation({
     mutationFn: (body: { name?: string; instance_type?: string }) =>
       call(api.POST("/api/instances", { params: { header: { "Idempotency-Key": key } }, body })),
-    // A refusal is final for its key.
-    onError: (error) => error instanceof ApiError && error.status >= 400 && error.status < 500 && renew(newID()),
+    onError: (error) => {
+      if (!(error instanceof ApiError) || error.status < 400 || error.status >= 500) return;
+      renew(newID()); // a refusal is final for its key
+      void queryClient.invalidateQueries({ queryKey: ["instances"] }); // another tab may have used up the quota
+    },
     onSuccess: created,
   });
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { estimate, experience, isBooting, phases, statusWords, type BootTimes } from "./phases";
+import { elapsed, estimate, experience, isBooting, phases, statusWords, type BootTimes } from "./phases";
 
 const times: BootTimes = {
   samples: 40,
@@ -47,12 +47,25 @@ describe("estimate", () => {
   });
 });
 
+it("promises no end before five boots were measured, and says how long it has taken", () => {
+  expect(estimate({ ...times, samples: 5 }, "booting", 0, 14_000).left).toBe(24_000);
+  const few = estimate({ ...times, samples: 4 }, "booting", 0, 14_000);
+  expect(few.left).toBeUndefined();
+  expect(few.late).toBe(false);
+  expect(estimate({ ...times, samples: 4 }, "booting", 0, 1_000_000).late).toBe(false);
+  const at = { created_at: "2026-11-28T10:00:00Z", phase_since: "2026-11-28T10:00:30Z" };
+  const now = Date.parse("2026-11-28T10:00:42Z");
+  expect(elapsed({ ...at, status: "launching" }, now)).toBe("42 s so far");
+  expect(elapsed({ ...at, status: "starting" }, now)).toBe("12 s in this step");
+});
+
 const said = (samples: number) => experience({ ...times, samples });
 
 it("claims only what is known", () => {
   expect(said(20)).toBe("19 of 20 desktops here are ready within 70 s.");
   expect(said(19)).toBe("Half of the 19 desktops that started here before were ready within 40 s.");
-  expect(said(1)).toBe("The one desktop that started here before was ready within 40 s.");
+  expect(said(5)).toBe("Half of the 5 desktops that started here before were ready within 40 s.");
+  expect(said(4)).toBeUndefined();
   expect(said(0)).toBeUndefined();
   expect(experience(undefined)).toBeUndefined();
 });

@@ -62,6 +62,19 @@ export type Estimate = {
   late: boolean;
 };
 
+/** The number of boots from which a forecast is made: fewer say little about the next one. */
+const fewestBoots = 5;
+
+/** Returns how long boots took in total, if enough were measured. */
+const measured = (times: BootTimes | undefined) => (times && times.samples >= fewestBoots ? times.total : undefined);
+
+/** Returns how long a boot, or its present step, has lasted: the text in place of a forecast. */
+export function elapsed(i: Pick<Instance, "status" | "created_at" | "phase_since">, now: number): string {
+  return i.status === "launching"
+    ? `${duration(now - Date.parse(i.created_at))} so far`
+    : `${duration(now - Date.parse(i.phase_since))} in this step`;
+}
+
 /**
  * Estimates a boot that reached phase at since (ms), at the time now. Within a phase the bar approaches
  * the next phase's place by the median and never passes it, so it never moves backwards.
@@ -70,9 +83,9 @@ export function estimate(times: BootTimes | undefined, phase: Phase, since: numb
   if (phase === "ready") return { fraction: 1, late: false };
   const inPhase = Math.max(0, now - since);
   const at = phases.findIndex((p) => p.phase === phase);
-  const total = times?.total;
-  if (!times || !total || times.samples === 0 || total.p50_ms <= 0) {
-    // No boot has been measured here yet: use the server's value for the phase, and slowly approach the next one.
+  const total = measured(times);
+  if (!times || !total || total.p50_ms <= 0) {
+    // Too few boots have been measured here: use the server's value for the phase, and slowly approach the next one.
     const base = at / (phases.length - 1);
     return {
       fraction: Math.max(approach(base, (at + 1) / (phases.length - 1), inPhase / 20_000), Math.min(said / 100, 0.98)),
@@ -96,10 +109,9 @@ const within = (ms: number) => `ready within ${duration(Math.ceil(ms / 1000) * 1
 
 /** Returns a sentence on how long a boot takes here. A claim about 19 of 20 boots needs at least 20 boots. */
 export function experience(times: BootTimes | undefined): string | undefined {
-  const total = times?.total;
-  if (!times || !total || times.samples === 0) return undefined;
+  const total = measured(times);
+  if (!times || !total) return undefined;
   if (times.samples >= 20) return `19 of 20 desktops here are ${within(total.p95_ms)}`;
-  if (times.samples === 1) return `The one desktop that started here before was ${within(total.p50_ms)}`;
   return `Half of the ${times.samples} desktops that started here before were ${within(total.p50_ms)}`;
 }
 

@@ -2,6 +2,7 @@ import { useInfiniteQuery, useMutation, useQuery } from "@tanstack/react-query";
 import { useState, type FormEvent } from "react";
 import { api, call, idempotencyKey, sentence, type Schemas } from "@/api/client";
 import { instancesQuery, keysQuery, queryClient, reportQuery } from "@/api/queries";
+import { StartButton } from "@/instances/StartButton";
 import { PageTitle } from "@/shell";
 import { Badge, Banner, Button, ConfirmDialog, Dialog, Spinner, TextField, toast, useWrong } from "@/ui";
 import { Ago } from "@/ui/time";
@@ -24,7 +25,9 @@ export function KeysPage() {
   });
   // The machines ask the providers, so one must be running.
   const instances = useInfiniteQuery(instancesQuery(false));
-  const ready = instances.data?.pages.flatMap((p) => p.instances).find((i) => i.ready && i.status === "running");
+  const desktops = instances.data?.pages.flatMap((p) => p.instances) ?? [];
+  const ready = desktops.find((i) => i.ready && i.status === "running");
+  const stopped = desktops.find((i) => i.status === "stopped");
   const check = useQuery({ ...reportQuery(ready?.id ?? "", "testapi"), enabled: false });
   // A provider's verdict is about the key that was tested, not about the key that replaced it.
   const [asked, askedOf] = useState<Schemas["StoredKey"][]>([]);
@@ -60,6 +63,11 @@ export function KeysPage() {
         The agent uses a model from one of these providers, paid for with your key. Keys are stored encrypted and never
         shown again. Running desktops receive them without a restart and keep them only in memory.
       </p>
+      {keys.data && keys.data.keys.length > 0 && instances.data && !ready && (
+        <Banner tone="info" className="mb-4" action={stopped && <StartButton instance={stopped} size="small" />}>
+          Testing the keys needs a desktop that is ready.{stopped && ` ${stopped.name} is stopped.`}
+        </Banner>
+      )}
       {keys.isPending && <Spinner label="Loading…" />}
       {keys.error && (
         <Banner

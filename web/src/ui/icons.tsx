@@ -67,6 +67,16 @@ export const StopIcon = icon(<rect x="5" y="5" width="10" height="10" rx="1.5" /
 export const PlayIcon = icon(<path d="M6.5 4v12l9-6z" />);
 export const TrashIcon = icon(<path d="M4 6h12M8 6V4h4v2M5.5 6l.7 10.5h7.6L14.5 6M8.5 9v4.5M11.5 9v4.5" />);
 export const EditIcon = icon(<path d="m4 16 .8-3.5L13.5 3.8l2.7 2.7-8.7 8.7zM11.5 5.8l2.7 2.7" />);
+export const AttachIcon = icon(
+  <path d="m15.5 9-6 6a3.5 3.5 0 0 1-5-5l6.5-6.5a2.4 2.4 0 0 1 3.4 3.4L8 13.3a1.2 1.2 0 0 1-1.7-1.7L12 6" />,
+);
+export const FileIcon = icon(<path d="M5 2.5h6.5L15 6v11.5H5zM11.5 2.5V6H15" />);
+export const CameraIcon = icon(
+  <>
+    <path d="M2.5 6h3.5l1.5-2h5L14 6h3.5v10h-15z" />
+    <circle cx="10" cy="10.8" r="2.8" />
+  </>,
+);
 export const SendIcon = icon(<path d="M3.5 10 16.5 4l-4 12.5-3-5.5zM9.5 11l7-7" />);
 export const FullScreenIcon = icon(<path d="M3.5 7.5v-4h4M16.5 7.5v-4h-4M3.5 12.5v4h4M16.5 12.5v4h-4" />);
 export const KeyboardIcon = icon(
@@ -91,12 +101,25 @@ export const RefreshIcon = icon(
   <path d="M16 8a6.3 6.3 0 0 0-11.5-1.5M4 3v4h4M4 12a6.3 6.3 0 0 0 11.5 1.5M16 17v-4h-4" />,
 );
 export const WarnIcon = icon(<path d="M10 3 2 17h16zM10 8v4M10 14.5v.01" />);
+export const DeniedIcon = icon(
+  <>
+    <circle cx="10" cy="10" r="7" />
+    <path d="m5 5 10 10" />
+  </>,
+);
 export const InfoIcon = icon(
   <>
     <circle cx="10" cy="10" r="7.5" />
     <path d="M10 9v5M10 6.3v.01" />
   </>,
 );
+export const SearchIcon = icon(
+  <>
+    <circle cx="9" cy="9" r="5" />
+    <path d="m13 13 4 4" />
+  </>,
+);
+export const SaveIcon = icon(<path d="M10 3v9M6 8.5l4 4 4-4M4 16h12" />);
 export const ToolIcon = icon(
   <path d="M12.5 3.5a4 4 0 0 0-4.8 5.3L3 13.5 6.5 17l4.7-4.7a4 4 0 0 0 5.3-4.8L14 10l-2.5-.5L11 7z" />,
 );

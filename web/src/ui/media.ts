@@ -11,3 +11,6 @@ export function useMedia(query: string): boolean {
     () => matchMedia(query).matches,
   );
 }
+
+/** The room in the bar of a desktop's page: for words (wide), for all icons, or only for those needed most (narrow). */
+export const useBarRoom = () => ({ wide: useMedia("(min-width: 72rem)"), narrow: useMedia("(max-width: 39.99rem)") });

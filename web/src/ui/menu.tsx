@@ -98,7 +98,7 @@ export function MenuRadio<T extends string>({
           </span>
           <span className="flex flex-1 flex-col">
             <span>{o.label}</span>
-            {o.hint && <span className="text-xs text-muted">{o.hint}</span>}
+            {o.hint && <span className="max-w-60 text-xs text-muted">{o.hint}</span>}
           </span>
         </Base.RadioItem>
       ))}

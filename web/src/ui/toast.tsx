@@ -1,5 +1,6 @@
 // Short messages over the page. They are part of the first load: an error may come when nothing more can be loaded.
 import { useEffect, useEffectEvent, useLayoutEffect, useRef, useState, useSyncExternalStore } from "react";
+import { createPortal } from "react-dom";
 import { CloseIcon } from "./icons";
 import type { Tone } from "./notice";
 
@@ -27,8 +28,19 @@ export function toast({ title, detail, tone = "info" }: { title: string; detail?
   set([...toasts, { id: ids++, title, tone, ...(detail ? { detail } : {}) }].slice(-most));
 }
 
-/** The place of the toasts. They stay while the pointer or the focus is on them. */
+const subscribeFull = (changed: () => void) => {
+  document.addEventListener("fullscreenchange", changed);
+  return () => document.removeEventListener("fullscreenchange", changed);
+};
+
+/** The place of the toasts: within the full-screen element, if there is one, because all else is inert. */
 export function Toasts() {
+  const full = useSyncExternalStore(subscribeFull, () => document.fullscreenElement);
+  return full ? createPortal(<List />, full) : <List />;
+}
+
+/** They stay while the pointer or the focus is on them. */
+function List() {
   const list = useSyncExternalStore(subscribe, () => toasts);
   const box = useRef<HTMLElement>(null);
   const before = useRef<HTMLElement>(null);

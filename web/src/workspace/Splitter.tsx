@@ -1,4 +1,5 @@
 import { useRef, useState, type ReactNode } from "react";
+import { splitter } from "@/views";
 
 const storageKey = "cloudbot.split";
 const least = 20,
@@ -11,14 +12,20 @@ type Props = {
   vertical: boolean;
   /** Only this panel is visible; the other one stays unchanged. */
   only?: "first" | "second" | undefined;
+  /** The least size of each, in pixels: a height or a width. If there is less, the first one shrinks. */
+  smallest: [first: number, second: number];
+  /** Called when a panel gets the focus. */
+  onFocus: (panel: "first" | "second") => void;
 };
 
 /** Two panels with a bar between them that can be dragged, or moved with the arrow keys. */
-export function Splitter({ first, second, vertical, only }: Props) {
+export function Splitter({ first, second, vertical, only, smallest, onFocus }: Props) {
   const [share, setShare] = useState(() => clamp(Number(localStorage.getItem(storageKey)) || 65));
   const box = useRef<HTMLDivElement>(null);
   const set = (percent: number) => {
-    const now = clamp(percent);
+    const room = (vertical ? box.current!.clientHeight : box.current!.clientWidth) - splitter;
+    const [from, to] = [smallest[0] / room, 1 - smallest[1] / room];
+    const now = clamp(Math.max(from * 100, Math.min(to * 100, percent)));
     setShare(now);
     localStorage.setItem(storageKey, String(Math.round(now)));
   };
@@ -26,9 +33,18 @@ export function Splitter({ first, second, vertical, only }: Props) {
     const r = box.current!.getBoundingClientRect();
     set(vertical ? ((y - r.top) / r.height) * 100 : ((x - r.left) / r.width) * 100);
   };
+  const size = (part: number, pixels: string) => ({
+    flex: `${part} 1 0`,
+    [vertical ? "minHeight" : "minWidth"]: only ? 0 : `min(${pixels})`,
+  });
   return (
     <div ref={box} className={`flex h-full min-h-0 min-w-0 ${vertical ? "flex-col" : ""}`}>
-      <div hidden={only === "second"} className="min-h-0 min-w-0 overflow-hidden" style={{ flex: `${share} 1 0` }}>
+      <div
+        hidden={only === "second"}
+        className="min-h-0 min-w-0 overflow-hidden"
+        style={size(share, `${smallest[0]}px, 100% - ${smallest[1] + splitter}px`)}
+        onFocus={() => onFocus("first")}
+      >
         {first}
       </div>
       <div
@@ -68,11 +84,11 @@ export function Splitter({ first, second, vertical, only }: Props) {
           className={`rounded-full bg-outline group-hover:bg-accent-ink forced-colors:bg-[ButtonText] ${vertical ? "h-1 w-10" : "h-10 w-1"}`}
         />
       </div>
-      {/* If there is little height, the first panel shrinks: the text field in the second one must stay visible. */}
       <div
         hidden={only === "first"}
-        className={vertical && !only ? "min-h-[min(15rem,100%-0.625rem)] min-w-0" : "min-h-0 min-w-0"}
-        style={{ flex: `${100 - share} 1 0` }}
+        className="min-h-0 min-w-0"
+        style={size(100 - share, `${smallest[1]}px, 100% - ${splitter}px`)}
+        onFocus={() => onFocus("second")}
       >
         {second}
       </div>

@@ -1,24 +1,29 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
-import { useEffect, useRef, useState, useSyncExternalStore, type ReactNode } from "react";
+import { useEffect, useMemo, useRef, useState, useSyncExternalStore, type ReactNode } from "react";
 import { ApiError, sentence, type Instance } from "@/api/client";
 import { instanceQuery, meQuery } from "@/api/queries";
 import { session } from "@/api/session";
+import { Title } from "@/attention/Title";
 import { ChatPanel } from "@/chat/ChatPanel";
 import { ChatConnection } from "@/chat/connection";
-import { DesktopPanel } from "@/desktop/DesktopPanel";
+import { factsOf } from "@/chat/facts";
+import { DesktopBar, DesktopPanel } from "@/desktop/DesktopPanel";
 import { useDesktop } from "@/desktop/useDesktop";
-import { possible, useStart } from "@/instances/commands";
+import { possible } from "@/instances/commands";
 import { StatusBadge } from "@/instances/InstanceCard";
 import { InstanceMenu } from "@/instances/InstanceMenu";
 import { hasDesktop, isBooting } from "@/instances/phases";
+import { StartButton } from "@/instances/StartButton";
 import type { View } from "@/search";
-import { Missing } from "@/shell";
-import { Banner, Button, buttonClass, EmptyState, Spinner } from "@/ui";
-import { BackIcon, ChatIcon, DesktopIcon, PlayIcon, SplitIcon } from "@/ui/icons";
-import { useMedia } from "@/ui/media";
+import { ReadChat, ReadingChat, SavedMeanwhile } from "@/saved";
+import { AccountItems, InBar, Missing } from "@/shell";
+import { Banner, Button, buttonClass, EmptyState, MenuSeparator, Spinner } from "@/ui";
+import { ChatIcon, DesktopIcon, SplitIcon } from "@/ui/icons";
+import { useBarRoom } from "@/ui/media";
 import { BootPanel, BootStrip } from "./BootPanel";
-import { Splitter } from "./Splitter";
+import { Both } from "./Both";
+import { useViews, type Views } from "./useViews";
 
 export function WorkspacePage() {
   const { id } = useParams({ from: "/signed-in/desktops/$id" });
@@ -54,38 +59,49 @@ export function WorkspacePage() {
 
 function Workspace({ instance: i }: { instance: Instance }) {
   const [asked, setAsked] = useState(false); // the agent waits for an answer
+  const [state, setState] = useState<HTMLElement | null>(null);
+  const [tools, setTools] = useState<HTMLElement | null>(null);
+  const places = useMemo(() => ({ state, tools }), [state, tools]);
+  const views = useViews();
+  const { narrow } = useBarRoom();
+  const up = hasDesktop(i);
   return (
-    <>
-      <title>{`${asked ? "Your answer is needed · " : ""}${i.name} · CloudBot`}</title>
-      <div className="flex min-h-11 shrink-0 items-center gap-2 border-b border-line bg-panel px-2 sm:px-3">
-        <Link
-          to="/"
-          aria-label="Back to desktops"
-          title="Back to desktops"
-          className="inline-flex size-9 shrink-0 items-center justify-center rounded-md hover:bg-sunken"
-        >
-          <BackIcon />
-        </Link>
-        <h1 className="min-w-0 truncate font-semibold" title={i.name}>
-          {i.name}
-        </h1>
-        <StatusBadge instance={i} />
-        <div className="ml-auto flex items-center gap-1">
-          {hasDesktop(i) && <ViewChoice asked={asked} />}
-          <InstanceMenu instance={i} withStop />
+    <DesktopBar value={places}>
+      <Title here={asked}>{i.name}</Title>
+      <InBar>
+        <div className="min-w-0 flex-1 px-1">
+          <div className="flex items-center gap-2">
+            <h1 className="min-w-0 truncate text-sm leading-5 font-semibold" title={i.name}>
+              {i.name}
+            </h1>
+            <span className={narrow && up ? "sr-only" : "contents"}>
+              <StatusBadge instance={i} />
+            </span>
+          </div>
+          <div ref={setState} className="truncate text-xs leading-4 text-muted empty:hidden" />
         </div>
-      </div>
+        <div ref={setTools} className="contents" />
+        {up && <ViewChoice views={views} asked={asked} />}
+        <InstanceMenu instance={i} withStop>
+          {narrow && (
+            <>
+              <MenuSeparator />
+              <AccountItems withKeys />
+            </>
+          )}
+        </InstanceMenu>
+      </InBar>
       <div className="min-h-0 flex-1">
-        <Body instance={i} onAsked={setAsked} />
+        <Body instance={i} views={views} onAsked={setAsked} />
       </div>
-    </>
+    </DesktopBar>
   );
 }
 
 type Asked = { onAsked: (asked: boolean) => void };
+type Within = Asked & { instance: Instance; views: Views };
 
-function Body({ instance: i, onAsked }: { instance: Instance } & Asked) {
-  const start = useStart();
+function Body({ instance: i, views, onAsked }: Within) {
   if (hasDesktop(i)) {
     return (
       <div className="flex h-full flex-col">
@@ -99,36 +115,47 @@ function Body({ instance: i, onAsked }: { instance: Instance } & Asked) {
           )
         )}
         <div className="min-h-0 flex-1">
-          <Panels instance={i} onAsked={onAsked} />
+          <Panels instance={i} views={views} onAsked={onAsked} />
         </div>
       </div>
     );
   }
-  if (isBooting(i)) return <BootPanel instance={i} />;
+  if (isBooting(i))
+    return (
+      <ReadingChat instance={i}>
+        <BootPanel instance={i} />
+      </ReadingChat>
+    );
+  const another = (
+    <Link to="/" search={{ create: true }} className={buttonClass("primary")}>
+      New desktop
+    </Link>
+  );
   const ends: Partial<Record<Instance["status"], { title: string; text: ReactNode; action?: ReactNode }>> = {
-    stopping: { title: "Stopping", text: "The machine is shutting down. You can start it again once it has stopped." },
+    stopping: {
+      title: "Stopping",
+      text: "The machine is shutting down. You can start it again once it has stopped.",
+      action: <StartButton instance={i} />,
+    },
     stopped: {
       title: "This desktop is stopped",
       text: "Its disk is kept. Starting takes about as long as the first time, minus the installation.",
-      action: (
-        <Button variant="primary" busy={start.isPending} onClick={() => start.mutate({ instance: i, arg: undefined })}>
-          <PlayIcon />
-          Start
-        </Button>
-      ),
+      action: <StartButton instance={i} />,
     },
     terminating: { title: "Terminating", text: "The machine and its disk are being deleted." },
     terminated: {
       title: "This desktop is terminated",
       text: "Its machine and disk have been deleted. Its history is kept.",
+      action: another,
     },
     failed: {
       title: "This desktop could not be started",
       text: "Its machine has been removed. Its history shows what happened.",
+      action: another,
     },
   };
   const end = ends[i.status]!;
-  return (
+  const page = (
     <div className="h-full overflow-y-auto">
       <EmptyState
         icon={<DesktopIcon className="size-10" />}
@@ -136,6 +163,7 @@ function Body({ instance: i, onAsked }: { instance: Instance } & Asked) {
         action={
           <>
             {end.action}
+            <ReadChat instance={i} />
             {!possible(i).open && (
               <Link to="/desktops/$id/about" params={{ id: i.id }} className={buttonClass()}>
                 History
@@ -153,10 +181,8 @@ function Body({ instance: i, onAsked }: { instance: Instance } & Asked) {
       </EmptyState>
     </div>
   );
+  return <ReadingChat instance={i}>{page}</ReadingChat>;
 }
-
-/** Reports whether there is room for screen and chat side by side. */
-const useWide = () => useMedia("(min-width: 56rem)");
 
 const viewNames: Record<View, { label: string; icon: ReactNode }> = {
   desktop: { label: "Desktop only", icon: <DesktopIcon /> },
@@ -164,20 +190,11 @@ const viewNames: Record<View, { label: string; icon: ReactNode }> = {
   chat: { label: "Chat only", icon: <ChatIcon /> },
 };
 
-/** Returns the chosen view; by default both if there is room. */
-function useView(): View {
-  const { view } = useSearch({ from: "/signed-in/desktops/$id" });
-  const isWide = useWide();
-  return view ?? (isWide ? "both" : "desktop");
-}
-
-function ViewChoice({ asked }: { asked: boolean }) {
-  const view = useView();
-  const navigate = useNavigate({ from: "/desktops/$id" });
+function ViewChoice({ views: { offered, view, choose }, asked }: { views: Views; asked: boolean }) {
   return (
-    <fieldset className="flex rounded-md border border-line">
+    <fieldset className="flex shrink-0 rounded-md border border-line">
       <legend className="sr-only">View</legend>
-      {(["desktop", "both", "chat"] satisfies View[]).map((v) => (
+      {offered.map((v) => (
         <label
           key={v}
           title={viewNames[v].label}
@@ -188,7 +205,7 @@ function ViewChoice({ asked }: { asked: boolean }) {
             name="view"
             value={v}
             checked={v === view}
-            onChange={() => void navigate({ search: (s) => ({ ...s, view: v }), replace: true })}
+            onChange={() => choose(v)}
             className="sr-only"
           />
           {viewNames[v].icon}
@@ -205,57 +222,35 @@ function ViewChoice({ asked }: { asked: boolean }) {
   );
 }
 
-function Panels({ instance: i, onAsked }: { instance: Instance } & Asked) {
+function Panels({ instance: i, views, onAsked }: Within) {
   const me = useQuery(meQuery);
-  const view = useView();
-  const isWide = useWide();
+  const { view } = views;
   const desktop = useDesktop(i.id);
+  const viewers = i.agent_state?.viewers ?? 0;
+  useEffect(() => desktop.setViewers(viewers), [desktop, viewers]);
   const navigate = useNavigate({ from: "/desktops/$id" });
   const onEnd = (action: "sign_in" | "leave") =>
     action === "sign_in" ? session.end("Your session has ended. Log in again.") : void navigate({ to: "/" });
-  const screen = <DesktopPanel desktop={desktop} name={i.name} onEnd={onEnd} />;
   const chat = useRef<HTMLDivElement>(null);
   const called = useRef(false);
   useEffect(() => {
     if (called.current && view !== "desktop") chat.current?.focus();
     called.current = false;
   }, [view]);
-  if (!me.data) return screen;
+  if (!me.data) return <DesktopPanel desktop={desktop} name={i.name} onEnd={onEnd} />;
   const showChat = () => {
     called.current = true;
-    void navigate({ search: (s) => ({ ...s, view: isWide ? "both" : "chat" }), replace: true });
+    views.choose(views.vertical ? "chat" : "both");
   };
   // The chat stays mounted while it is hidden, so that half-written answers are kept.
   return (
     <WithChat key={me.data.id} account={me.data.id} instance={i} onEnd={onEnd} onAsked={onAsked}>
-      {(talk, asked) => (
-        <div className="relative h-full">
-          <Splitter
-            first={view === "chat" ? null : screen}
-            second={
-              <div ref={chat} tabIndex={-1} className="h-full outline-none">
-                {talk}
-              </div>
-            }
-            vertical={!isWide}
-            only={view === "desktop" ? "first" : view === "chat" ? "second" : undefined}
-          />
-          <div role="status" className="absolute inset-x-0 bottom-3 z-20 mx-auto w-fit max-w-[95%]">
-            {asked && view === "desktop" && (
-              <Banner
-                tone="warn"
-                className="shadow-lg"
-                action={
-                  <Button size="small" onClick={showChat}>
-                    Show the chat
-                  </Button>
-                }
-              >
-                The agent is waiting for your answer.
-              </Banner>
-            )}
+      {(talk, connection) => (
+        <Both connection={connection} desktop={desktop} name={i.name} onEnd={onEnd} views={views} onChat={showChat}>
+          <div ref={chat} tabIndex={-1} className="h-full outline-none">
+            {talk}
           </div>
-        </div>
+        </Both>
       )}
     </WithChat>
   );
@@ -265,14 +260,15 @@ type WithChatProps = Asked & {
   account: string;
   instance: Instance;
   onEnd: (action: "sign_in" | "leave") => void;
-  children: (panel: ReactNode, asked: boolean) => ReactNode;
+  children: (panel: ReactNode, connection: ChatConnection) => ReactNode;
 };
 
 /**
  * Keeps the connection to the agent while the workspace is open, whether or not the panel is shown, and keeps the
  * open chat in the address.
  */
-function WithChat({ account, instance: { id, ready }, onEnd, onAsked, children }: WithChatProps) {
+function WithChat({ account, instance, onEnd, onAsked, children }: WithChatProps) {
+  const { id, name, ready, versions } = instance;
   const { chat } = useSearch({ from: "/signed-in/desktops/$id" });
   const navigate = useNavigate({ from: "/desktops/$id" });
   const [connection] = useState(() => new ChatConnection({ account, instance: id, session: chat }));
@@ -300,5 +296,11 @@ function WithChat({ account, instance: { id, ready }, onEnd, onAsked, children }
     onAsked(asked);
     return () => onAsked(false);
   }, [asked, onAsked]);
-  return children(<ChatPanel connection={connection} onEnd={onEnd} />, asked);
+  const unread = useSyncExternalStore(
+    connection.subscribe,
+    read((c) => c.history === "none"),
+  );
+  const live = <ChatPanel connection={connection} onEnd={onEnd} name={name} facts={factsOf(versions)} />;
+  const silent = unread && !ready && !isBooting(instance);
+  return children(silent ? <SavedMeanwhile instance={instance} live={live} /> : live, connection);
 }

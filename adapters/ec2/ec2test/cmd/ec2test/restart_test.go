@@ -71,7 +71,7 @@ func start(t *testing.T, dir string) *process {
 // until waits for a condition that other processes bring about.
 func (p *process) until(what string, ok func() bool) {
 	p.t.Helper()
-	for deadline := time.After(20 * time.Second); !ok(); {
+	for deadline := time.After(60 * time.Second); !ok(); {
 		select {
 		case <-deadline:
 			p.t.Fatalf("timed out waiting: %s", what)
