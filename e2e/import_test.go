@@ -265,7 +265,7 @@ func TestImportRefusals(t *testing.T) {
 		"a missing file":             {args: []string{"--from-file", filepath.Join(dir, "missing")}, want: "--from-file"},
 		"a database that is away":    {args: []string{"--from-file", file("url", dead+"\n")}, want: "open the original's database"},
 		"a database in the setting":  {env: []string{"ORIGINAL_DATABASE_URL=" + dead}, want: "open the original's database"},
-		"nonsense in the setting":    {env: []string{"ORIGINAL_DATABASE_URL=postgres://user:" + secret + "@[::1/original"}, want: "open the original's database"},
+		"nonsense in the setting":    {env: []string{"ORIGINAL_DATABASE_URL=postgres://user:" + secret + "@[::1/original"}, want: "the URL of the original's database cannot be read"},
 		"another database":           {args: []string{"--from", empty}, want: "is this the original's database?"},
 		"this server's own database": {args: []string{"--from", ours}, want: "is this the original's database?"},
 		"another key":                {args: []string{"--from", full.url}, want: "none of the original's API keys opens"},

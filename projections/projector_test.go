@@ -425,8 +425,8 @@ func TestProjectorOutlivesLostConnections(t *testing.T) {
 	}
 	w.caughtUp()
 	w.pool.Reset() // of connections that died idle
-	if n := w.number(`SELECT count(*) FROM read.instances`); n != 12 || w.parked.Load() != 0 {
-		t.Errorf("got %d instances, %d parked events, want 12 and none", n, w.parked.Load())
+	if n := w.number(`SELECT count(*) FROM read.instances`); n != 18 || w.parked.Load() != 0 {
+		t.Errorf("got %d instances, %d parked events, want 18 and none", n, w.parked.Load())
 	}
 }
 

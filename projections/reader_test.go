@@ -345,8 +345,8 @@ func TestReaderHoldsNoConnectionWhileItOpens(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	if list, _, err := reader.Instances(ctx, "acc", projections.Page{Limit: 10, All: true}); err != nil || len(list) != 2 {
-		t.Errorf("list: got %v, %v, want 2", list, err)
+	if list, _, err := reader.Instances(ctx, "acc", projections.Page{Limit: 10, All: true}); err != nil || len(list) != 3 {
+		t.Errorf("list: got %v, %v, want 3", list, err)
 	}
 	if _, err := reader.Instance(ctx, "acc", "01I"); err != nil {
 		t.Errorf("one: %v", err)
@@ -354,7 +354,7 @@ func TestReaderHoldsNoConnectionWhileItOpens(t *testing.T) {
 	if list, err := reader.Sessions(ctx, "acc"); err != nil || len(list) != 1 || list[0].ClientAddr != "192.0.2.8" {
 		t.Errorf("sessions: got %v, %v, want one at 192.0.2.8", list, err)
 	}
-	if opened != 4 {
-		t.Errorf("got %d opened names, want 4", opened)
+	if opened != 5 {
+		t.Errorf("got %d opened names, want 5", opened)
 	}
 }

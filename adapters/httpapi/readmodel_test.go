@@ -250,6 +250,7 @@ func (m readModel) APIKeys(ctx context.Context, account string) (list []projecti
 	for _, k := range f.keys[account] {
 		list = append(list, k)
 	}
+	slices.SortFunc(list, func(a, b projections.APIKey) int { return strings.Compare(a.Provider, b.Provider) })
 	return list, nil
 }
 
