@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/idle"
 )
 
 // Refusals.
@@ -44,6 +45,10 @@ type (
 	}
 	// Resumed ends a suspension. Sessions stay ended and machines stay stopped.
 	Resumed struct{}
+	// IdlePolicySet sets the idle policy of the account's desktops that have none of their own. Nil: idle.Default applies again.
+	IdlePolicySet struct {
+		Policy *idle.Policy `json:"policy"`
+	}
 )
 
 func (SignedUp) event()         {}
@@ -51,6 +56,7 @@ func (PasswordChanged) event()  {}
 func (PasswordRehashed) event() {}
 func (Suspended) event()        {}
 func (Resumed) event()          {}
+func (IdlePolicySet) event()    {}
 
 // State is what decisions read of an account.
 type State struct {
@@ -58,6 +64,7 @@ type State struct {
 	Password  []byte // sealed bcrypt hash; nil while the stream is empty
 	CreatedAt time.Time
 	Suspended bool
+	Idle      *idle.Policy // nil: idle.Default
 }
 
 // Exists reports whether the account was signed up.
@@ -76,11 +83,13 @@ func Evolve(s State, e Event) State {
 		s.Suspended = true
 	case Resumed:
 		s.Suspended = false
+	case IdlePolicySet:
+		s.Idle = e.Policy
 	}
 	return s
 }
 
-// Command is SignUp, ChangePassword, Rehash, Suspend or Resume.
+// Command is SignUp, ChangePassword, Rehash, Suspend, Resume or SetIdlePolicy.
 type Command interface{ command() }
 
 type (
@@ -98,6 +107,8 @@ type (
 	// Suspend suspends the account, and Resume ends that. They are the operator's commands.
 	Suspend struct{ Reason string }
 	Resume  struct{}
+	// SetIdlePolicy sets the policy of desktops without one of their own; the caller has checked it.
+	SetIdlePolicy struct{ Policy *idle.Policy }
 )
 
 func (SignUp) command()         {}
@@ -105,6 +116,7 @@ func (ChangePassword) command() {}
 func (Rehash) command()         {}
 func (Suspend) command()        {}
 func (Resume) command()         {}
+func (SetIdlePolicy) command()  {}
 
 // Decide returns the events of c in state s. None without an error: nothing changes.
 func Decide(s State, c Command) ([]Event, error) {
@@ -143,6 +155,14 @@ func Decide(s State, c Command) ([]Event, error) {
 			return nil, nil
 		}
 		return []Event{Resumed(c)}, nil
+	case SetIdlePolicy:
+		if !s.Exists() {
+			return nil, ErrNotFound
+		}
+		if idle.Same(s.Idle, c.Policy) {
+			return nil, nil
+		}
+		return []Event{IdlePolicySet(c)}, nil
 	}
 	return nil, fmt.Errorf("account: unknown command %T", c)
 }

@@ -9,4 +9,5 @@ var Codec = domain.NewCodec("account",
 	domain.As[PasswordRehashed, Event]("account.password_rehashed"),
 	domain.As[Suspended, Event]("account.suspended"),
 	domain.As[Resumed, Event]("account.resumed"),
+	domain.As[IdlePolicySet, Event]("account.idle_policy_set"),
 )

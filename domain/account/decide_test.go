@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain/domaintest"
+	"github.com/cloudbot-ai/control-plane/domain/idle"
 )
 
 var (
@@ -54,7 +55,7 @@ func TestEvolve(t *testing.T) {
 	if s := decider.Fold(opened, suspended, changed); !s.Suspended || string(s.Password) != "another sealed hash" {
 		t.Errorf("suspended: got %+v, want s.Suspended and string(s.Password) == \"another sealed hash\"", s)
 	}
-	if decider.Fold(opened, suspended, Resumed{}).Suspended {
+	if decider.Fold(opened, suspended, Resumed{}, IdlePolicySet{&idle.Policy{After: 3600, Warn: 300, Ceiling: 86400, KeepUntil: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Jobs: idle.Sleep}}).Suspended {
 		t.Errorf("got a suspended account after its resume, want none")
 	}
 	if decider.Fold().Exists() {
@@ -64,5 +65,5 @@ func TestEvolve(t *testing.T) {
 
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	domaintest.Golden[Event](t, Codec, imported, changed, rehashed, suspended, Resumed{})
+	domaintest.Golden[Event](t, Codec, imported, changed, rehashed, suspended, Resumed{}, IdlePolicySet{&idle.Policy{After: 3600, Warn: 300, Ceiling: 86400, KeepUntil: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Jobs: idle.Sleep}})
 }

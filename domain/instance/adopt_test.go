@@ -24,7 +24,7 @@ func TestDecideAdopt(t *testing.T) {
 		{Name: "adopt a stranger", When: adopt, Then: adopted},
 		{Name: "adopt it twice", Given: adopted, When: adopt},
 		{Name: "its guest enrols", Given: adopted, When: Enroll{2, key, t0.Add(EnrolWithin)}, Then: []Event{GuestEnrolled{2, key}}},
-		{Name: "it runs", Given: adopted, When: Observe{Machine: "m2", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{"a", t0}}},
+		{Name: "it runs", Given: adopted, When: Observe{Machine: "m2", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{Address: "a", At: t0}}},
 		{Name: "it is stopped", Given: adopted, When: Observe{Machine: "m2", Seen: SeenStopped, At: t0}, Then: []Event{MachineStopped{}}},
 		{Name: "for another account", Given: adopted, When: Adopt{Account: "other", Machine: "m2"}, Err: ErrExists},
 		{Name: "the instance has another machine", Given: running, When: adopt, Err: ErrExists},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/idle"
 )
 
 // Refusals.
@@ -79,6 +80,23 @@ type (
 	Stop      struct{ At time.Time }
 	Start     struct{ At time.Time }
 	Terminate struct{ At time.Time }
+	// Extend asks for more time before the desktop stops by itself, and SetIdlePolicy sets its policy, which the caller
+	// has checked.
+	Extend        IdleExtended
+	SetIdlePolicy IdlePolicySet
+
+	// Warn, Withdraw, StopBecause and StartBecause are decisions of the control plane.
+	Warn        IdleWarned
+	Withdraw    IdleWithdrawn
+	StopBecause struct {
+		At      time.Time
+		Cause   Cause
+		Why     string
+		WakeAt  time.Time
+		Jobs    idle.Jobs
+		NextJob time.Time
+	}
+	StartBecause StartRequested
 
 	// Attempt freezes the next launch request. The saga sends it and the others down to Conclude.
 	Attempt struct {
@@ -128,6 +146,10 @@ type (
 		Reason  string // why it is gone or stopped, a sentence; "": unknown
 		At      time.Time
 		Sure    bool // an operator confirms that a missing machine is gone
+
+		Launched time.Time // when the cloud began its latest launch or start; zero: unknown
+		Ended    time.Time // when it left its running state, by the cloud's clock; zero: unknown
+		RanUntil time.Time // the previous look at it, if that showed it running; zero: unknown
 	}
 	// Enroll, ReachPhase and ReportVersions are sent by the guest.
 	Enroll struct {
@@ -146,26 +168,38 @@ type (
 		Versions map[string]string
 		At       time.Time
 	}
+	ReportModelCost struct {
+		Meter string
+		Total int64 // micro-dollars
+		At    time.Time
+	}
 )
 
-func (Request) command()        {}
-func (TakeOver) command()       {}
-func (Rename) command()         {}
-func (Stop) command()           {}
-func (Start) command()          {}
-func (Terminate) command()      {}
-func (Attempt) command()        {}
-func (Launched) command()       {}
-func (Accept) command()         {}
-func (Refuse) command()         {}
-func (Resume) command()         {}
-func (Abandon) command()        {}
-func (Stall) command()          {}
-func (Conclude) command()       {}
-func (Observe) command()        {}
-func (Enroll) command()         {}
-func (ReachPhase) command()     {}
-func (ReportVersions) command() {}
+func (Request) command()         {}
+func (TakeOver) command()        {}
+func (Rename) command()          {}
+func (Stop) command()            {}
+func (Start) command()           {}
+func (Terminate) command()       {}
+func (Attempt) command()         {}
+func (Launched) command()        {}
+func (Accept) command()          {}
+func (Refuse) command()          {}
+func (Resume) command()          {}
+func (Abandon) command()         {}
+func (Stall) command()           {}
+func (Conclude) command()        {}
+func (Observe) command()         {}
+func (Enroll) command()          {}
+func (ReachPhase) command()      {}
+func (ReportVersions) command()  {}
+func (Extend) command()          {}
+func (SetIdlePolicy) command()   {}
+func (Warn) command()            {}
+func (Withdraw) command()        {}
+func (StopBecause) command()     {}
+func (StartBecause) command()    {}
+func (ReportModelCost) command() {}
 
 // Decide returns the events of c in state s. None without an error: nothing changes.
 func Decide(s State, c Command) ([]Event, error) {
@@ -255,6 +289,8 @@ func Decide(s State, c Command) ([]Event, error) {
 		return decidePhase(s, c)
 	case ReportVersions:
 		return decideVersions(s, c), nil
+	case ReportModelCost, Extend, SetIdlePolicy, Warn, Withdraw, StopBecause, StartBecause:
+		return decideUse(s, c)
 	}
 	return nil, &domain.Error{Kind: domain.Invalid, Code: "unknown_command", Msg: "Unknown instance command."}
 }
@@ -278,7 +314,7 @@ func decideStart(s State, c Start) ([]Event, error) {
 	case Stopping:
 		return nil, ErrStillStopping
 	case Stopped:
-		return []Event{StartRequested(c)}, nil
+		return []Event{StartRequested{At: c.At}}, nil
 	}
 	return nil, ErrGone
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/domaintest"
+	"github.com/cloudbot-ai/control-plane/domain/idle"
 )
 
 var (
@@ -26,11 +27,11 @@ var (
 	requested   = []Event{Requested{Account: "acc", Name: []byte("sealed"), Type: "t3.large", Region: "r"}}
 	open        = after(requested, LaunchAttempted{1, t0, spec})
 	launched    = after(open, MachineLaunched{1, "m1", t0.Add(time.Second)})
-	running     = after(launched, MachineRunning{"1.2.3.4", t0.Add(2 * time.Second)})
+	running     = after(launched, MachineRunning{Address: "1.2.3.4", At: t0.Add(2 * time.Second)})
 	ready       = after(running, PhaseReached{"b1", PhaseReady, "", t0.Add(time.Minute)})
 	stopping    = after(ready, StopRequested{At: t0})
-	stopped     = after(stopping, MachineStopped{true})
-	starting    = after(stopped, StartRequested{t0})
+	stopped     = after(stopping, MachineStopped{Asked: true})
+	starting    = after(stopped, StartRequested{At: t0})
 	cancelled   = after(open, TerminationRequested{t0})
 	terminating = after(ready, TerminationRequested{t0})
 	terminated  = after(terminating, MachineGone{Asked: true}, Terminated{})
@@ -53,7 +54,7 @@ func TestDecideUsers(t *testing.T) {
 		{Name: "take over what was requested", Given: requested, When: TakeOver{Account: "acc"}, Err: ErrExists},
 		{Name: "request what was taken over", Given: takenOver, When: Request{Account: "acc"}, Err: ErrExists},
 		{Name: "stop what was taken over", Given: takenOver, When: Stop{t0}, Then: []Event{StopRequested{At: t0}}},
-		{Name: "start what was taken over stopped", Given: []Event{TakenOver{Account: "acc", Machine: "i-1", Stopped: true}}, When: Start{t0}, Then: []Event{StartRequested{t0}}},
+		{Name: "start what was taken over stopped", Given: []Event{TakenOver{Account: "acc", Machine: "i-1", Stopped: true}}, When: Start{t0}, Then: []Event{StartRequested{At: t0}}},
 		{Name: "terminate what was taken over", Given: takenOver, When: Terminate{t0}, Then: []Event{TerminationRequested{t0}}},
 		{Name: "launch for what was taken over", Given: takenOver, When: Attempt{At: t0}},
 		{Name: "enrol in what was taken over", Given: takenOver, When: Enroll{0, key, t0}, Err: ErrEnrolment},
@@ -73,7 +74,7 @@ func TestDecideUsers(t *testing.T) {
 		{Name: "stop when terminated", Given: terminated, When: Stop{t0}, Err: ErrGone},
 		{Name: "stop when failed", Given: failed, When: Stop{t0}, Err: ErrGone},
 
-		{Name: "start", Given: stopped, When: Start{t0}, Then: []Event{StartRequested{t0}}},
+		{Name: "start", Given: stopped, When: Start{t0}, Then: []Event{StartRequested{At: t0}}},
 		{Name: "start while launching", Given: requested, When: Start{t0}},
 		{Name: "start while starting", Given: starting, When: Start{t0}},
 		{Name: "start when running", Given: running, When: Start{t0}},
@@ -197,7 +198,7 @@ func TestDecideObserve(t *testing.T) {
 	t.Parallel()
 	see := func(s Seen) Observe { return Observe{Machine: "m1", Seen: s, At: t0.Add(time.Hour)} }
 	late := after(open, MachineLaunched{1, "m1", t0.Add(time.Hour)}) // the launch call was repeated until then
-	outside := after(ready, StopRequested{t0, true})
+	outside := after(ready, StopRequested{At: t0, Outside: true})
 	forced := after(outside, CallAccepted{CallStop, t0.Add(5 * time.Minute)})
 	lost := Failed{"machine_lost", "The cloud no longer lists the machine; it was probably terminated from outside the control plane."}
 	undone := func(tries int, v Verdict, reason string) Event {
@@ -211,24 +212,24 @@ func TestDecideObserve(t *testing.T) {
 		return after(given, CallAccepted{CallStart, t0})
 	}
 	decider.Run(t, []domaintest.Case[Event, Command]{
-		{Name: "running", Given: launched, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t0}, Then: []Event{MachineRunning{"1.2.3.4", t0}}},
+		{Name: "running", Given: launched, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t0}, Then: []Event{MachineRunning{Address: "1.2.3.4", At: t0}}},
 		{Name: "running still", Given: running, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t0}},
 		{Name: "another address", Given: running, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "5.6.7.8", At: t0}, Then: []Event{AddressChanged{"5.6.7.8"}}},
-		{Name: "running again", Given: starting, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{"a", t0}}},
-		{Name: "started from outside", Given: stopped, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{"a", t0}}},
-		{Name: "running while terminating", Given: after(launched, TerminationRequested{t0}), When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{"a", t0}}},
-		{Name: "stopped", Given: stopping, When: see(SeenStopped), Then: []Event{MachineStopped{true}}},
-		{Name: "stopped from outside", Given: ready, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
-		{Name: "stopping from outside", Given: ready, When: see(SeenStopping), Then: []Event{StopRequested{t0.Add(time.Hour), true}}},
+		{Name: "running again", Given: starting, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{Address: "a", At: t0}}},
+		{Name: "started from outside", Given: stopped, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{Address: "a", At: t0}}},
+		{Name: "running while terminating", Given: after(launched, TerminationRequested{t0}), When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{Address: "a", At: t0}}},
+		{Name: "stopped", Given: stopping, When: see(SeenStopped), Then: []Event{MachineStopped{Asked: true}}},
+		{Name: "stopped from outside", Given: ready, When: see(SeenStopped), Then: []Event{MachineStopped{Asked: false}}},
+		{Name: "stopping from outside", Given: ready, When: see(SeenStopping), Then: []Event{StopRequested{At: t0.Add(time.Hour), Outside: true}}},
 		{Name: "stopping from outside, still", Given: outside, When: see(SeenStopping)},
 		{Name: "stopping, asked", Given: stopping, When: see(SeenStopping)},
 		{Name: "stopping before a start takes effect", Given: starting, When: see(SeenStopping)},
 		{Name: "stopping while terminating", Given: terminating, When: see(SeenStopping)},
-		{Name: "stopped from outside at last", Given: outside, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
-		{Name: "stopped from outside with our help", Given: forced, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
-		{Name: "stopping from outside was a stale report", Given: outside, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{"a", t0}}},
+		{Name: "stopped from outside at last", Given: outside, When: see(SeenStopped), Then: []Event{MachineStopped{Asked: false}}},
+		{Name: "stopped from outside with our help", Given: forced, When: see(SeenStopped), Then: []Event{MachineStopped{Asked: false}}},
+		{Name: "stopping from outside was a stale report", Given: outside, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{Address: "a", At: t0}}},
 		{Name: "running is the stale report", Given: forced, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t0}},
-		{Name: "stopped while launching", Given: launched, When: see(SeenStopped), Then: []Event{MachineStopped{false}}},
+		{Name: "stopped while launching", Given: launched, When: see(SeenStopped), Then: []Event{MachineStopped{Asked: false}}},
 		{Name: "stopped still", Given: stopped, When: see(SeenStopped)},
 		{Name: "stopped while terminating", Given: terminating, When: see(SeenStopped)},
 		{Name: "pending", Given: launched, When: see(SeenPending)},
@@ -242,9 +243,9 @@ func TestDecideObserve(t *testing.T) {
 			Then: []Event{MachineGone{Asked: true}, Terminated{}}},
 		{Name: "missing, terminating", Given: after(terminating, CallAccepted{CallTerminate, t0}), When: see(SeenMissing), Then: []Event{MachineMissed{t0.Add(time.Hour)}}},
 		{Name: "missing for a while, our call was taken", Given: after(terminating, CallAccepted{CallTerminate, t0}, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace - 1)}},
-		{Name: "missing for longer, our call was taken", Given: after(terminating, CallAccepted{CallTerminate, t0}, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace + time.Second)}, Then: []Event{MachineGone{true, true}, Terminated{}}},
+		{Name: "missing for longer, our call was taken", Given: after(terminating, CallAccepted{CallTerminate, t0}, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace + time.Second)}, Then: []Event{MachineGone{Asked: true, Missing: true}, Terminated{}}},
 		{Name: "missing for longer, our call was not taken", Given: after(terminating, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace + time.Second)}},
-		{Name: "missing for long, our call was never taken", Given: after(terminating, MachineMissed{t0}), When: see(SeenMissing), Then: []Event{MachineGone{true, true}, Terminated{}}},
+		{Name: "missing for long, our call was never taken", Given: after(terminating, MachineMissed{t0}), When: see(SeenMissing), Then: []Event{MachineGone{Asked: true, Missing: true}, Terminated{}}},
 		{Name: "missing just after launch", Given: launched, When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace)}},
 		{Name: "missing just after launch, sure", Given: launched, When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace), Sure: true}},
 		{Name: "missing just after a late launch", Given: late, When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(time.Hour + MissingGrace - 1)}},
@@ -253,7 +254,7 @@ func TestDecideObserve(t *testing.T) {
 		{Name: "missing for long", Given: after(ready, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingFor)}, Then: []Event{MachineGone{Missing: true}, lost}},
 		{Name: "missing, an operator is sure", Given: ready, When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(time.Hour), Sure: true}, Then: []Event{MachineGone{Missing: true}, lost}},
 		{Name: "found", Given: after(ready, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t0}, Then: []Event{MachineFound{}}},
-		{Name: "found, stopped", Given: after(ready, MachineMissed{t0}), When: see(SeenStopped), Then: []Event{MachineFound{}, MachineStopped{false}}},
+		{Name: "found, stopped", Given: after(ready, MachineMissed{t0}), When: see(SeenStopped), Then: []Event{MachineFound{}, MachineStopped{Asked: false}}},
 		{Name: "found, on its way", Given: after(ready, MachineMissed{t0}), When: see(SeenPending), Then: []Event{MachineFound{}}},
 		{Name: "missing again", Given: after(ready, MachineMissed{t0}, MachineFound{}), When: see(SeenMissing), Then: []Event{MachineMissed{t0.Add(time.Hour)}}},
 
@@ -368,8 +369,8 @@ func TestEvolve(t *testing.T) {
 		{"starting", starting, Starting, PhaseBooting, "m1"},
 		{"start refused for good", after(starting, CallRefused{Call: CallStart, Verdict: Never}), Stopped, PhaseBooting, "m1"},
 		{"terminating", terminating, Terminating, PhaseReady, "m1"},
-		{"stopped while terminating", after(terminating, MachineStopped{false}), Terminating, PhaseBooting, "m1"},
-		{"running while terminating", after(launched, TerminationRequested{t0}, MachineRunning{"a", t0}), Terminating, PhaseBooting, "m1"},
+		{"stopped while terminating", after(terminating, MachineStopped{Asked: false}), Terminating, PhaseBooting, "m1"},
+		{"running while terminating", after(launched, TerminationRequested{t0}, MachineRunning{Address: "a", At: t0}), Terminating, PhaseBooting, "m1"},
 		{"taken over", takenOver, Running, PhaseBooting, "i-1"},
 		{"taken over stopped", []Event{TakenOver{Account: "acc", Machine: "i-1", Stopped: true}}, Stopped, PhaseBooting, "i-1"},
 		{"terminated", terminated, StatusTerminated, PhaseReady, ""},
@@ -391,7 +392,7 @@ func TestEvolveSettles(t *testing.T) {
 	refused := CallRefused{Call: CallStop, Tries: 7, Verdict: Again, Code: "c", Reason: "R.", RetryAt: t0.Add(time.Hour)}
 	for name, e := range map[string]Event{
 		"accepted":   CallAccepted{CallStop, t0},
-		"stopped":    MachineStopped{true},
+		"stopped":    MachineStopped{Asked: true},
 		"terminated": TerminationRequested{t0},
 	} {
 		s := decider.Fold(after(stopping, refused, e)...)
@@ -426,7 +427,7 @@ func TestTerminatedByOperator(t *testing.T) {
 	for name, given := range map[string][]Event{
 		"unreadable": nil,
 		"launching":  {requested[0], LaunchAttempted{1, t0, spec}},
-		"running":    {requested[0], LaunchAttempted{1, t0, spec}, MachineLaunched{1, "i-1", t0}, MachineRunning{"203.0.113.9", t0}},
+		"running":    {requested[0], LaunchAttempted{1, t0, spec}, MachineLaunched{1, "i-1", t0}, MachineRunning{Address: "203.0.113.9", At: t0}},
 	} {
 		s := decider.Fold(append(given, word)...)
 		if !Closed(s) || s.Status != StatusTerminated || s.Open || s.Machine != "" || s.Account == "" {
@@ -452,10 +453,12 @@ func TestGolden(t *testing.T) {
 	domaintest.Golden[Event](t, Codec,
 		requested[0], TakenOver{"01JACCOUNT", []byte("sealed"), "eu-central-1", "i-0abc", "203.0.113.9", true, t0, t0}, Renamed{[]byte("sealed")}, LaunchAttempted{2, t0, full}, MachineLaunched{2, "i-0abc", t0},
 		CallRefused{CallLaunch, 2, 3, Another, "InsufficientInstanceCapacity", "No capacity here.", t0, t0, true}, CallAccepted{CallStop, t0},
-		LaunchAbandoned{"no_capacity", "No machine could be had."}, MachineRunning{"203.0.113.9", t0}, AddressChanged{"203.0.113.10"},
+		LaunchAbandoned{"no_capacity", "No machine could be had."}, MachineRunning{"203.0.113.9", t0, t0, t0}, AddressChanged{"203.0.113.10"},
 		GuestEnrolled{2, key}, EnrolmentEnded{2}, EnrolmentReopened{2, t0}, PhaseReached{"boot-1", PhaseDesktop, "XFCE", t0},
 		VersionsReported{"boot-1", map[string]string{"os": "debian 13", "guest": "1.2.3"}, t0}, BootStalled{PhaseAgent, "Slow."},
-		StopRequested{t0, true}, StartRequested{t0}, TerminationRequested{t0}, MachineStopped{true}, MachineMissed{t0}, MachineFound{}, MachineGone{true, true}, Terminated{ByOperator, "01JACCOUNT"}, Failed{"machine_gone", "It was terminated."})
+		StopRequested{t0, true, CauseIdle, "No input.", t0, idle.Wake, t0}, StartRequested{t0, CauseJob, "A job is due."}, TerminationRequested{t0}, MachineStopped{true, RunEnded{t0, t0}}, MachineMissed{t0}, MachineFound{}, MachineGone{true, true, RunEnded{t0, t0}}, Terminated{ByOperator, "01JACCOUNT"}, Failed{"machine_gone", "It was terminated."},
+		IdleWarned{t0, t0, CauseIdle, "No input."}, IdleExtended{t0, t0}, IdleWithdrawn{t0}, IdlePolicySet{&idle.Policy{After: 3600, Warn: 300, Ceiling: 86400, KeepUntil: t0, Jobs: idle.Wake}},
+		ModelCostReported{"meter-1", 1_250_000, 250_000, t0})
 }
 
 func TestRefusalsAreDomainErrors(t *testing.T) {

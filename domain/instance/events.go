@@ -5,7 +5,11 @@
 // machine is left.
 package instance
 
-import "time"
+import (
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/idle"
+)
 
 // Event is a fact about one instance. Its implementations are in this file.
 type Event interface{ event() }
@@ -110,10 +114,15 @@ type (
 		Code   string `json:"code"`
 		Reason string `json:"reason"`
 	}
-	// MachineRunning records that the cloud reports the machine running, at this address.
+	// MachineRunning records that the cloud reports the machine running, at this address. While it was known to run, it means
+	// that the machine was stopped and started again between two looks.
 	MachineRunning struct {
 		Address string    `json:"address,omitempty"`
 		At      time.Time `json:"at"`
+		// Launched is when the cloud began the launch or start of this run, by its own clock; zero: unknown.
+		Launched time.Time `json:"launched,omitzero"`
+		// RanUntil is the last look that showed the run before this one, if it ended between two looks.
+		RanUntil time.Time `json:"ran_until,omitzero"`
 	}
 	// AddressChanged records another public address of the machine.
 	AddressChanged struct {
@@ -151,14 +160,21 @@ type (
 		Phase  Phase  `json:"phase"`
 		Reason string `json:"reason"`
 	}
-	// StopRequested, StartRequested and TerminationRequested are the user's requests. A stop may also have been
-	// requested outside the control plane, directly from the cloud.
+	// StopRequested, StartRequested and TerminationRequested are the user's requests, or decisions of the control plane
+	// with a Cause. A stop may also have been requested outside the control plane, directly from the cloud.
 	StopRequested struct {
 		At      time.Time `json:"at"`
 		Outside bool      `json:"outside,omitempty"`
+		Cause   Cause     `json:"cause,omitempty"`
+		Why     string    `json:"why,omitempty"`     // of a Cause: a sentence for the user
+		WakeAt  time.Time `json:"wake_at,omitzero"`  // when the desktop is started again, for a job of the agent's schedule
+		Jobs    idle.Jobs `json:"jobs,omitempty"`    // what becomes of the next job, if one is known
+		NextJob time.Time `json:"next_job,omitzero"` // when it is due
 	}
 	StartRequested struct {
-		At time.Time `json:"at"`
+		At    time.Time `json:"at"`
+		Cause Cause     `json:"cause,omitempty"`
+		Why   string    `json:"why,omitempty"` // of a Cause
 	}
 	TerminationRequested struct {
 		At time.Time `json:"at"`
@@ -166,6 +182,7 @@ type (
 	// MachineStopped records that the cloud reports the machine stopped. Asked: the control plane requested it.
 	MachineStopped struct {
 		Asked bool `json:"asked"`
+		RunEnded
 	}
 	// MachineMissed records that the cloud does not list the machine, perhaps only for a while. MachineFound records
 	// that it lists the machine again.
@@ -178,6 +195,7 @@ type (
 	MachineGone struct {
 		Asked   bool `json:"asked"`
 		Missing bool `json:"missing,omitempty"`
+		RunEnded
 	}
 	// Terminated is final: no machine is left. By is ByOperator if an operator terminated the machine without the saga.
 	// Such an event may follow events that cannot be read, so it names the account.
@@ -185,11 +203,58 @@ type (
 		By      string `json:"by,omitempty"` // ByOperator
 		Account string `json:"account,omitempty"`
 	}
+	// IdleWarned warns the user that the desktop will stop by itself.
+	IdleWarned struct {
+		At     time.Time `json:"at"`
+		StopAt time.Time `json:"stop_at"`
+		Cause  Cause     `json:"cause"`
+		Why    string    `json:"why"` // a sentence for the user
+	}
+	// IdleExtended keeps the desktop running at least until then: its user asked for more time.
+	IdleExtended struct {
+		At    time.Time `json:"at"`
+		Until time.Time `json:"until"`
+	}
+	// IdleWithdrawn withdraws the warning: the desktop is in use again, or its policy has changed.
+	IdleWithdrawn struct {
+		At time.Time `json:"at"`
+	}
+	// IdlePolicySet sets the desktop's own policy. Nil: the account's applies again.
+	IdlePolicySet struct {
+		Policy *idle.Policy `json:"policy"`
+	}
+	// ModelCostReported records what the agent's gateway estimates that its models cost, in micro-dollars. The machine reports
+	// the total of a meter, which begins at 0 when its guest starts.
+	ModelCostReported struct {
+		Meter string    `json:"meter"`
+		Total int64     `json:"total_micros"` // of the meter
+		Added int64     `json:"added_micros"` // since the last event
+		At    time.Time `json:"at"`
+	}
 	// Failed is final: no machine is left, and the user did not request that.
 	Failed struct {
 		Code   string `json:"code"`
 		Reason string `json:"reason"`
 	}
+)
+
+// RunEnded says until when a machine ran. Both times are missing in events of older versions: the time of the event counts
+// then.
+type RunEnded struct {
+	// Ended is when it left its running state, by the cloud's own clock; zero: the cloud does not say.
+	Ended time.Time `json:"ended,omitzero"`
+	// RanUntil is the last look that showed it running; zero: unknown.
+	RanUntil time.Time `json:"ran_until,omitzero"`
+}
+
+// Cause names why the control plane stops or starts a desktop by itself.
+type Cause string
+
+const (
+	CauseIdle    Cause = "idle"    // no activity for as long as its policy allows
+	CauseCeiling Cause = "ceiling" // its ceiling
+	CauseBudget  Cause = "budget"  // a budget is used up
+	CauseJob     Cause = "job"     // the agent's schedule: a start
 )
 
 func (Requested) event()            {}
@@ -217,3 +282,8 @@ func (MachineFound) event()         {}
 func (MachineGone) event()          {}
 func (Terminated) event()           {}
 func (Failed) event()               {}
+func (IdleWarned) event()           {}
+func (IdleExtended) event()         {}
+func (IdleWithdrawn) event()        {}
+func (IdlePolicySet) event()        {}
+func (ModelCostReported) event()    {}

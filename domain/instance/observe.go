@@ -20,7 +20,10 @@ func decideSeen(s State, c Observe) []Event {
 	switch c.Seen {
 	case SeenRunning:
 		if !s.Running || s.Outside && s.Called.Equal(s.Since) { // the stop was a stale report: the saga has not made the call
-			return []Event{MachineRunning{Address: c.Address, At: c.At}}
+			return []Event{MachineRunning{Address: c.Address, At: c.At, Launched: c.Launched}}
+		}
+		if c.Launched.After(s.Launched) && !s.Launched.IsZero() { // it was stopped and started again between two looks
+			return []Event{MachineRunning{Address: c.Address, At: c.At, Launched: c.Launched, RanUntil: c.RanUntil}}
 		}
 		if c.Address != s.Address {
 			return []Event{AddressChanged{Address: c.Address}}
@@ -36,9 +39,9 @@ func decideSeen(s State, c Observe) []Event {
 		case Starting:
 			return decideUndone(s, c)
 		}
-		return []Event{MachineStopped{Asked: s.Status == Stopping && !s.Outside}}
+		return []Event{MachineStopped{Asked: s.Status == Stopping && !s.Outside, RunEnded: c.runEnded(s)}}
 	case SeenGone:
-		return gone(s, c.Reason)
+		return gone(s, c)
 	}
 	return nil
 }
@@ -60,9 +63,9 @@ func decideMissing(s State, c Observe) []Event {
 		return nil
 	}
 	if s.Status == Terminating {
-		return []Event{MachineGone{Asked: true, Missing: true}, ending(s)}
+		return []Event{MachineGone{Asked: true, Missing: true, RunEnded: c.runEnded(s)}, ending(s)}
 	}
-	return []Event{MachineGone{Missing: true}, Failed{Code: codeLost, Reason: "The cloud no longer lists the machine; it was probably terminated from outside the control plane."}}
+	return []Event{MachineGone{Missing: true, RunEnded: c.runEnded(s)}, Failed{Code: codeLost, Reason: "The cloud no longer lists the machine; it was probably terminated from outside the control plane."}}
 }
 
 // decideUndone records a start that the cloud accepted but that had no lasting effect: there was no capacity after all,
@@ -81,11 +84,25 @@ func decideUndone(s State, c Observe) []Event {
 	return []Event{e}
 }
 
-func gone(s State, reason string) []Event {
-	if s.Status == Terminating || reason == "" {
-		return []Event{MachineGone{Asked: s.Status == Terminating}, ending(s)}
+func gone(s State, c Observe) []Event {
+	if s.Status == Terminating || c.Reason == "" {
+		return []Event{MachineGone{Asked: s.Status == Terminating, RunEnded: c.runEnded(s)}, ending(s)}
 	}
-	return []Event{MachineGone{}, Failed{Code: codeGone, Reason: reason}}
+	return []Event{MachineGone{RunEnded: c.runEnded(s)}, Failed{Code: codeGone, Reason: c.Reason}}
+}
+
+// runEnded returns until when the machine ran. A time before the run began says nothing about this run.
+func (c Observe) runEnded(s State) (e RunEnded) {
+	if !s.Running {
+		return e
+	}
+	if !c.Ended.IsZero() && !c.Ended.Before(s.Launched) {
+		e.Ended = c.Ended
+	}
+	if !c.RanUntil.IsZero() && !c.RanUntil.Before(s.RunAt) {
+		e.RanUntil = c.RanUntil
+	}
+	return e
 }
 
 const (

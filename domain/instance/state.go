@@ -3,6 +3,8 @@ package instance
 import (
 	"cmp"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain/idle"
 )
 
 // Status is where an instance is in its life, as the user sees it. The last two are final. Their names
@@ -90,6 +92,15 @@ type State struct {
 	Versions     map[string]string // what the machine runs, by name
 	Reports      int               // of versions, since ReportsSince
 	ReportsSince time.Time         // see ReportsWithin
+
+	Idle     *idle.Policy // its own policy; nil: the account's
+	Warned   *IdleWarned  // the warning that stands; nil: none
+	Extended time.Time    // its user keeps it running until then
+	WakeAt   time.Time    // while it is stopped: when it is started for a job; zero: not
+	RunAt    time.Time    // when the current run was first seen
+	Launched time.Time    // when the cloud began the current run, by its own clock; zero: unknown
+	Meter    string       // of the latest ModelCostReported
+	Metered  int64        // its total
 }
 
 // Exists reports whether the instance was ever requested.
@@ -114,7 +125,7 @@ func Evolve(s State, e Event) State {
 		return State{Account: e.Account, Type: e.Type, Region: e.Region, Status: Launching, Phase: PhaseRequested}
 	case TakenOver:
 		s = State{Account: e.Account, Type: Original, Region: e.Region, Status: Running, Phase: PhaseBooting, Spec: Spec{Region: e.Region},
-			Machine: e.Machine, LaunchedAt: e.At, Since: e.At, Running: !e.Stopped, Address: e.Address}
+			Machine: e.Machine, LaunchedAt: e.At, Since: e.At, Running: !e.Stopped, Address: e.Address, RunAt: e.At}
 		if e.Stopped {
 			s.Status, s.Address = Stopped, ""
 		}
@@ -152,7 +163,10 @@ func Evolve(s State, e Event) State {
 		s.Status = Terminating
 		s = s.settled(s.Since)
 	case MachineRunning:
-		s.Running, s.Address = true, e.Address
+		if !s.Running || !e.RanUntil.IsZero() {
+			s.RunAt, s.Warned, s.Extended = e.At, nil, time.Time{}
+		}
+		s.Running, s.Address, s.Launched = true, e.Address, e.Launched
 		if s.Status == Launching || s.Status == Starting || s.Status == Stopped || s.Status == Stopping {
 			s.Status = Running
 			s = s.settled(e.At)
@@ -183,19 +197,19 @@ func Evolve(s State, e Event) State {
 	case BootStalled:
 		s.Stalled = true
 	case StopRequested:
-		s.Status = Stopping
+		s.Status, s.Warned, s.WakeAt = Stopping, nil, e.WakeAt
 		s = s.settled(e.At)
 		if e.Outside { // the call was made outside; if it has no effect the saga makes its own
 			s.Outside, s.Called = true, e.At
 		}
 	case StartRequested:
-		s.Status = Starting
+		s.Status, s.WakeAt = Starting, time.Time{}
 		s = s.settled(e.At)
 	case TerminationRequested:
 		s.Status = Terminating
 		s = s.settled(e.At)
 	case MachineStopped:
-		s.Running, s.Address, s.Phase = false, "", PhaseBooting
+		s.Running, s.Address, s.Phase, s.Warned = false, "", PhaseBooting, nil
 		if s.Status != Terminating {
 			s.Status = Stopped
 			s = s.settled(s.Since)
@@ -215,6 +229,16 @@ func Evolve(s State, e Event) State {
 		s.Open, s.Machine, s.Running, s.Address, s.Missed = false, "", false, "", time.Time{} // an operator does not wait for the machine
 	case Failed:
 		s.Status = StatusFailed
+	case IdleWarned:
+		s.Warned = &e
+	case IdleExtended:
+		s.Warned, s.Extended = nil, e.Until
+	case IdleWithdrawn:
+		s.Warned = nil
+	case IdlePolicySet:
+		s.Idle = e.Policy
+	case ModelCostReported:
+		s.Meter, s.Metered = e.Meter, e.Total
 	}
 	return s
 }

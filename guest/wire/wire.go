@@ -125,6 +125,9 @@ type Message struct {
 	State  *State  `json:"state,omitempty"`  // guest: after each change, and first if it is not the zero State
 	Keys   *Keys   `json:"keys,omitempty"`   // control plane
 	GoAway *GoAway `json:"goaway,omitempty"` // control plane: reconnect immediately
+
+	Activity *Activity `json:"activity,omitempty"` // guest: immediately when use resumes, and every ActivityEvery
+	Notice   *Notice   `json:"notice,omitempty"`   // control plane: shown on the desktop
 }
 
 type (
