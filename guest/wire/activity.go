@@ -31,6 +31,6 @@ const MaxNotice = 300
 
 // Notice is a message that the desktop shows above everything else until it is withdrawn or its time has passed.
 type Notice struct {
-	Text string `json:"text"`         // one sentence; "": none any more
+	Text string `json:"text"`          // one sentence; "": none any more
 	For  int64  `json:"for,omitempty"` // milliseconds until it disappears by itself
 }
