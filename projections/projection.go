@@ -39,6 +39,7 @@ func All() []Projection {
 		{Name: "accounts", Tables: []string{"accounts"}, Apply: applyAccounts},
 		{Name: "instances", Tables: []string{"instances"}, Fold: foldInstances()},
 		{Name: "boots", Tables: []string{"boots"}, Apply: applyBoots},
+		{Name: "usage", Tables: []string{"usage_desktops", "usage_intervals", "usage_models"}, Fold: foldUsage()},
 		{Name: "sessions", Tables: []string{"sessions"}, Apply: applySessions},
 		{Name: "api_keys", Tables: []string{"api_keys"}, Apply: applyAPIKeys},
 		{Name: "history", Tables: []string{"history"}, Apply: applyHistory},
