@@ -68,13 +68,13 @@ func (p Policy) Check(shortest time.Duration, now time.Time) error {
 	}
 	switch {
 	case p.After != 0 && (p.After < seconds(shortest) || p.After > seconds(LongestAfter)):
-		return refuse("after_s", "A desktop may be idle for %v to %v, or without limit (0).", shortest, LongestAfter)
+		return refuse("after_s", "A desktop may be idle for %s to %s, or without limit (0).", Duration(shortest), Duration(LongestAfter))
 	case p.Ceiling != 0 && (p.Ceiling < max(p.After, seconds(shortest)) || p.Ceiling > seconds(LongestCeiling)):
-		return refuse("ceiling_s", "The ceiling is at least the idle limit and at most %v, or there is none (0).", LongestCeiling)
+		return refuse("ceiling_s", "The ceiling is at least the idle limit and at most %s, or there is none (0).", Duration(LongestCeiling))
 	case p.Warn < 0 || p.Warn > seconds(LongestWarn) || p.After != 0 && p.Warn >= p.After || p.Ceiling != 0 && p.Warn >= p.Ceiling:
-		return refuse("warn_s", "The warning comes at most %v before the stop, and less than the idle limit before it.", LongestWarn)
+		return refuse("warn_s", "The warning comes at most %s before the stop, and later than the limit begins.", Duration(LongestWarn))
 	case p.KeepUntil.After(now.Add(LongestKeep)):
-		return refuse("keep_until", "A desktop can be kept running for at most %v.", LongestKeep)
+		return refuse("keep_until", "A desktop can be kept running for at most %s.", Duration(LongestKeep))
 	case p.Jobs != Wake && p.Jobs != Sleep:
 		return refuse("jobs", "Say what happens to a job that is due while the desktop is stopped: wake or sleep.")
 	}

@@ -95,6 +95,7 @@ type State struct {
 
 	Idle     *idle.Policy // its own policy; nil: the account's
 	Warned   *IdleWarned  // the warning that stands; nil: none
+	Asked    time.Time    // when its user last asked for more time
 	Extended time.Time    // its user keeps it running until then
 	WakeAt   time.Time    // while it is stopped: when it is started for a job; zero: not
 	RunAt    time.Time    // when the current run was first seen
@@ -164,7 +165,7 @@ func Evolve(s State, e Event) State {
 		s = s.settled(s.Since)
 	case MachineRunning:
 		if !s.Running || !e.RanUntil.IsZero() {
-			s.RunAt, s.Warned, s.Extended = e.At, nil, time.Time{}
+			s.RunAt, s.Warned, s.Asked, s.Extended = e.At, nil, time.Time{}, time.Time{}
 		}
 		s.Running, s.Address, s.Launched = true, e.Address, e.Launched
 		if s.Status == Launching || s.Status == Starting || s.Status == Stopped || s.Status == Stopping {
@@ -232,7 +233,7 @@ func Evolve(s State, e Event) State {
 	case IdleWarned:
 		s.Warned = &e
 	case IdleExtended:
-		s.Warned, s.Extended = nil, e.Until
+		s.Warned, s.Asked, s.Extended = nil, e.At, e.Until
 	case IdleWithdrawn:
 		s.Warned = nil
 	case IdlePolicySet:

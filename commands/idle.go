@@ -1,0 +1,127 @@
+package commands
+
+import (
+	"context"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/domain/account"
+	"github.com/cloudbot-ai/control-plane/domain/idle"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// Activity is what is known of a desktop's use. Times are by the database's clock; zero: never, or not known.
+type Activity struct {
+	Instance, Account string
+
+	Input, Chat, Agent, Question, Shell time.Time
+
+	Since    time.Time // when the database first knew this run, or lost what it knew of it
+	Known    time.Time // since when its guest reports without a gap
+	Reported time.Time // the latest report
+	Blind    bool      // the latest report could not say whether the agent works
+	NextJob  time.Time // when the next job of the agent's schedule is due
+}
+
+// Activities reads what is known of desktops' use.
+type Activities interface {
+	// Activity returns what is known of a desktop, and the time by the same clock. The result has no other field set if
+	// nothing is known.
+	Activity(ctx context.Context, instanceID string) (Activity, time.Time, error)
+	// ActivitiesOf returns what is known of an account's desktops, by their ids, and the time by the same clock.
+	ActivitiesOf(ctx context.Context, account string) (map[string]Activity, time.Time, error)
+}
+
+// EffectivePolicy returns the policy that applies to a desktop: its own, else its account's, else the default. The default
+// never stops a machine on the server's own computer, which costs nothing while it is idle.
+func EffectivePolicy(machineType string, own, ofAccount *idle.Policy) idle.Policy {
+	switch {
+	case own != nil:
+		return *own
+	case ofAccount != nil:
+		return *ofAccount
+	}
+	p := idle.Default()
+	if machineType == machines.Local {
+		p.After, p.Warn, p.Ceiling = 0, 0, 0
+	}
+	return p
+}
+
+// UseOf joins what the log and the database know of a desktop's use. Of the state it reads what belongs to its idle stop.
+func UseOf(s instance.State, a Activity, now time.Time) idle.Use {
+	u := idle.Use{
+		Now: now, Running: s.Status == instance.Running, Guest: !s.Guestless(),
+		Began: s.RunAt, Since: a.Since, Extended: s.Asked, Until: s.Extended,
+		Input: a.Input, Chat: a.Chat, Shell: a.Shell, Agent: a.Agent, Question: a.Question,
+		Known: a.Known, Reported: a.Reported, Blind: a.Blind, NextJob: a.NextJob,
+	}
+	if s.Warned != nil {
+		u.Warned = &idle.Warning{StopAt: s.Warned.StopAt, Cause: idle.Cause(s.Warned.Cause)}
+	}
+	return u
+}
+
+// Idle is the users' commands about when their desktops stop by themselves.
+type Idle struct {
+	Log
+	Shortest time.Duration // the least idle limit and ceiling that a user may set
+}
+
+// SetPolicy sets the policy of the account's own desktop. Nil: the account's applies again.
+func (c *Idle) SetPolicy(ctx context.Context, o Origin, id string, p *idle.Policy) (Outcome[Changed], error) {
+	if p != nil {
+		if err := p.Check(c.Shortest, c.Now()); err != nil {
+			return Outcome[Changed]{}, err
+		}
+	}
+	return c.change(ctx, o, []any{"set idle policy", id, p}, id, instance.SetIdlePolicy{Policy: p})
+}
+
+// Extend keeps the account's own desktop running for at least d, from now.
+func (c *Idle) Extend(ctx context.Context, o Origin, id string, d time.Duration) (Outcome[Changed], error) {
+	now := c.Now()
+	return c.change(ctx, o, []any{"extend", id, d}, id, instance.Extend{At: now, Until: now.Add(d)})
+}
+
+// PolicySet is the answer of SetAccountPolicy.
+type PolicySet struct {
+	Policy *idle.Policy `json:"policy"`
+}
+
+// SetAccountPolicy sets the policy of the account's desktops that have none of their own. Nil: the default applies again.
+func (c *Idle) SetAccountPolicy(ctx context.Context, o Origin, p *idle.Policy) (Outcome[PolicySet], error) {
+	if p != nil {
+		if err := p.Check(c.Shortest, c.Now()); err != nil {
+			return Outcome[PolicySet]{}, err
+		}
+	}
+	return once(ctx, c.Log, o, []any{"set account idle policy", p}, func(u *eventstore.Unit) (PolicySet, error) {
+		_, err := accounts.Execute(ctx, u, o.Account, account.SetIdlePolicy{Policy: p})
+		return PolicySet{p}, err
+	})
+}
+
+// AccountPolicy returns the account's own policy; nil: it has set none.
+func (c *Idle) AccountPolicy(ctx context.Context, id string) (*idle.Policy, error) {
+	s, err := accounts.Fold(ctx, c.Store, id)
+	if err == nil && !s.Exists() {
+		err = account.ErrNotFound
+	}
+	return s.Idle, err
+}
+
+func (c *Idle) change(ctx context.Context, o Origin, asked []any, id string, cmd instance.Command) (Outcome[Changed], error) {
+	return once(ctx, c.Log, o, asked, func(u *eventstore.Unit) (Changed, error) {
+		s, err := instances.Load(ctx, u, id)
+		if err != nil {
+			return Changed{}, err
+		}
+		if s.Account != o.Account {
+			return Changed{}, instance.ErrNotFound // another account's instance is not visible
+		}
+		s, err = c.executeInstance(ctx, u, id, s, cmd)
+		return Changed{ID: id, Status: s.Status}, err
+	})
+}
