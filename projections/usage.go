@@ -160,7 +160,7 @@ func (r *Reader) used(ctx context.Context, from, to time.Time, accounts []string
 		models += fmt.Sprintf(model, len(days))
 	}
 	if !to.IsZero() {
-		add(` AND from_at < $%d`, ` AND day < $%d`, to.UTC(), to.UTC())
+		add(` AND from_at < $%d`, ` AND day < $%d::timestamptz AT TIME ZONE 'UTC'`, to.UTC(), to.UTC())
 	}
 	if len(accounts) > 0 {
 		add(` AND account = ANY ($%d)`, ` AND account = ANY ($%d)`, accounts, accounts)

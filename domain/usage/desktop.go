@@ -156,14 +156,11 @@ func (f *fold) running(e instance.MachineRunning) {
 	}
 }
 
-// run begins a run, never before the one before it ended.
+// run begins a run, which the cloud began at a time of its own; zero: unknown.
 func (f *fold) run(at time.Time, address string, launched time.Time) {
-	if f.Run.N > 0 {
-		at = later(at, f.Run.To)
-	}
 	f.open(Compute, at)
-	f.Launched, f.Proof, f.Asked, f.Missed = launched, at, time.Time{}, time.Time{}
-	f.addressed(at, address)
+	f.Launched, f.Proof, f.Asked, f.Missed = launched, later(at, f.Run.From), time.Time{}, time.Time{}
+	f.addressed(later(at, f.Run.From), address)
 }
 
 // addressed notes the public address of the machine that runs; "": none.
@@ -171,7 +168,7 @@ func (f *fold) addressed(at time.Time, address string) {
 	has := f.Address.N > 0 && f.Address.End == Open
 	switch {
 	case address != "" && !has && f.Run.N > 0 && f.Run.End == Open:
-		f.open(Address, later(at, f.Address.To))
+		f.open(Address, at)
 	case address == "" && has:
 		f.close(Address, at, Seen)
 	}
@@ -224,7 +221,7 @@ func (f *fold) latest(k Kind) *Interval {
 	return map[Kind]*Interval{Compute: &f.Run, Disk: &f.Disk, Address: &f.Address}[k]
 }
 
-// open begins an interval, unless one of the kind is open.
+// open begins an interval, unless one of the kind is open, and never before the one before it ended.
 func (f *fold) open(k Kind, at time.Time) {
 	i := f.latest(k)
 	if i.N > 0 && i.End == Open || f.Account == "" {
@@ -235,7 +232,7 @@ func (f *fold) open(k Kind, at time.Time) {
 	}
 	f.N++
 	*i = Interval{
-		Instance: f.Instance, Account: f.Account, N: f.N, Kind: k, Region: f.Region, Type: f.Type, From: at,
+		Instance: f.Instance, Account: f.Account, N: f.N, Kind: k, Region: f.Region, Type: f.Type, From: later(at, i.To),
 	}
 	if k == Disk {
 		i.GiB = f.GiB
