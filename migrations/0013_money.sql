@@ -35,7 +35,17 @@ CREATE TABLE read.usage_models (
 CREATE INDEX ON read.usage_models (account, day);
 CREATE INDEX ON read.usage_models (day);
 
+-- The limits of accounts and their desktops, and how much of them is spent: the fold of a budget's events.
+CREATE TABLE read.budgets (
+    account text COLLATE "C" PRIMARY KEY,
+    state   jsonb NOT NULL,
+    limited boolean NOT NULL -- whether it has a limit
+);
+-- What is checked every minute.
+CREATE INDEX ON read.budgets (account) WHERE limited;
+
 -- +goose Down
+DROP TABLE read.budgets;
 DROP TABLE read.usage_models;
 DROP TABLE read.usage_intervals;
 DROP TABLE read.usage_desktops;

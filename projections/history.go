@@ -14,6 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/audit"
+	"github.com/cloudbot-ai/control-plane/domain/budget"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -63,7 +64,7 @@ func ownerOf(e eventstore.Event, ev any) string {
 		return ev.Account
 	}
 	switch e.Stream.Aggregate {
-	case account.Codec.Aggregate(), audit.Codec.Aggregate():
+	case account.Codec.Aggregate(), audit.Codec.Aggregate(), budget.Codec.Aggregate():
 		return e.Stream.ID
 	}
 	return ""
@@ -76,6 +77,8 @@ func aboutInstance(ev any) string {
 		return ev.Instance
 	case audit.DiagnosticsRead:
 		return ev.Instance
+	case budget.Event:
+		return aboutDesktop(ev)
 	}
 	return ""
 }
@@ -114,6 +117,8 @@ func phrase(ev any) (string, facts) {
 		return fmt.Sprintf("The machine's diagnostics were read: %s.", ev.Report), facts{"report": ev.Report}
 	case instance.Event:
 		return phraseInstance(ev)
+	case budget.Event:
+		return phraseBudget(ev)
 	}
 	return "", nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/audit"
+	"github.com/cloudbot-ai/control-plane/domain/budget"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
 	"github.com/cloudbot-ai/control-plane/domain/fleet"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -49,6 +50,7 @@ func (w *world) everything(acc, id string) {
 	w.append(encoded[apikey.Event](w, "apikey", acc+"-openai", apikey.Codec.Encode, apikey.Stored{Account: acc, Provider: "openai", Version: 1, Key: []byte(canaryKey), Last4: "ab12"})...)
 	w.append(encoded[apikey.Event](w, "apikey", acc+"-xai", apikey.Codec.Encode, apikey.Stored{Account: acc, Provider: "xai", Version: 1, Key: []byte(canaryKey), Last4: "cd34"}, apikey.Removed{Account: acc, Provider: "xai"})...)
 	w.append(encoded[audit.Event](w, "audit", acc, audit.Codec.Encode, audit.LogInFailed{}, audit.KeysHandedOut{Instance: id}, audit.DiagnosticsRead{Instance: id, Report: "log"})...)
+	w.append(encoded[budget.Event](w, "budget", acc, budget.Codec.Encode, budgetEvents(id, at)...)...)
 	spec := instance.Spec{ClientToken: canaryToken, Image: "ami", Type: "t3.large", Region: "r", UserData: canaryUserData, TokenKey: canaryToken}
 	w.append(encoded[instance.Event](w, "instance", id, instance.Codec.Encode,
 		instance.Requested{Account: acc, Name: seal(acc, label(id), canaryName), Type: "t3.large", Region: "r"},
@@ -75,6 +77,17 @@ func (w *world) everything(acc, id string) {
 	w.append(encoded[instance.Event](w, "instance", id+"-failed", instance.Codec.Encode,
 		instance.Requested{Account: acc, Name: seal(acc, label(id+"-failed"), "other"), Type: "t3.large", Region: "r"},
 		instance.LaunchAbandoned{Code: "c", Reason: "Nothing worked."}, instance.Failed{Code: "c", Reason: "Nothing worked."})...)
+}
+
+// budgetEvents are the events of the account's budget and of a desktop's.
+func budgetEvents(id string, at time.Time) []budget.Event {
+	mark := budget.Mark{Scope: budget.Account, Period: budget.Day, Of: "2030-01-02", Limit: 2_000_000, Spent: 1_100_000, At: at}
+	spent := budget.Mark{Scope: id, Period: budget.Month, Of: "2030-01", Limit: 10_000, Spent: 10_001, At: at}
+	return []budget.Event{
+		budget.LimitsSet{Scope: budget.Account, Day: 2_000_000, Month: 30_000_000}, budget.LimitsSet{Scope: id, Month: 10_000},
+		budget.Warned{Mark: mark, Percent: 50}, budget.Reached{Mark: spent},
+		budget.Released{Scope: id, Period: budget.Month, Of: "2030-01", Raised: true, At: at}, budget.ScopeEnded{Scope: id},
+	}
 }
 
 // life draws a stream that instance.Decide would write, of commands in any order.
