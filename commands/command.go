@@ -18,6 +18,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/audit"
+	"github.com/cloudbot-ai/control-plane/domain/budget"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
 	"github.com/cloudbot-ai/control-plane/domain/fleet"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -57,6 +58,9 @@ var (
 	}
 	restores = eventstore.Aggregate[restore.State, restore.Event, restore.Command]{
 		Codec: restore.Codec, Evolve: restore.Evolve, Decide: restore.Decide,
+	}
+	budgets = eventstore.Aggregate[budget.State, budget.Event, budget.Command]{
+		Codec: budget.Codec, Evolve: budget.Evolve, Decide: budget.Decide, Owner: ofID[budget.State],
 	}
 	fleets = eventstore.Aggregate[fleet.State, fleet.Event, fleet.Command]{
 		Codec: fleet.Codec, Evolve: fleet.Evolve, Decide: fleet.Decide, Snapshot: true,
@@ -100,6 +104,8 @@ type Log struct {
 	DigestKey []byte
 	// Fleet limits the number of all instances. Nil: no limit.
 	Fleet *Fleet
+	// Ceiling is the operator's budget of a month for all accounts together, in micro-dollars. 0: none.
+	Ceiling int64
 }
 
 func (l Log) stamp(o Origin) eventstore.Stamp {

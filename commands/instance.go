@@ -89,6 +89,9 @@ func (c *Instances) CreateWithKeys(ctx context.Context, o Origin, name, machineT
 		if err := c.Fleet.add(ctx, u, id); err != nil {
 			return answer, err
 		}
+		if err := c.admit(ctx, u, o.Account, ""); err != nil {
+			return answer, err
+		}
 		for _, provider := range slices.Sorted(maps.Keys(keys)) {
 			if err := storeKey(ctx, u, c.Vault, o.Account, provider, keys[provider], false); err != nil {
 				return answer, err
@@ -187,9 +190,15 @@ func (c *Instances) Find(ctx context.Context, account, id string) (instance.Stat
 }
 
 // executeInstance executes a command on a loaded instance and returns the new state. A command that ends the instance
-// also releases its quota slot and its room in the fleet, in the same append.
+// also releases its quota slot and its room in the fleet, in the same append. One that starts it is refused if a budget
+// is used up: those of users, and those for jobs.
 func (l Log) executeInstance(ctx context.Context, u *eventstore.Unit, id string, before instance.State, cmd instance.Command) (instance.State, error) {
 	s, err := instances.Execute(ctx, u, id, cmd)
+	if err == nil && s.Status == instance.Starting && before.Status != instance.Starting {
+		if err := l.admit(ctx, u, s.Account, id); err != nil {
+			return before, err
+		}
+	}
 	if err != nil || before.Final() || !s.Final() {
 		return s, err
 	}
