@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -101,7 +102,10 @@ func filter(name string, values ...string) types.Filter {
 }
 
 func machine(i types.Instance) machines.Machine {
-	m := machines.Machine{ID: aws.ToString(i.InstanceId), Seen: instance.SeenPending, Launched: made(i)}
+	m := machines.Machine{ID: aws.ToString(i.InstanceId), Seen: instance.SeenPending, Launched: made(i), Started: aws.ToTime(i.LaunchTime).UTC()}
+	if i.LaunchTime == nil {
+		m.Started = time.Time{}
+	}
 	if i.State == nil {
 		return m
 	}
@@ -111,11 +115,30 @@ func machine(i types.Instance) machines.Machine {
 	case types.InstanceStateNameStopping:
 		m.Seen = instance.SeenStopping
 	case types.InstanceStateNameStopped:
-		m.Seen, m.Reason = instance.SeenStopped, because(i, stops)
+		m.Seen, m.Reason, m.Ended = instance.SeenStopped, because(i, stops), ended(aws.ToString(i.StateTransitionReason))
 	case types.InstanceStateNameTerminated:
-		m.Seen, m.Reason = instance.SeenGone, because(i, endings)
+		m.Seen, m.Reason, m.Ended = instance.SeenGone, because(i, endings), ended(aws.ToString(i.StateTransitionReason))
 	}
 	return m
+}
+
+// ended returns the time in the reason of a state's change: "User initiated (2026-11-28 09:00:00 GMT)". EC2 bills a machine
+// until then, also while it is still stopping. Many reasons have no time, and some machines have no reason.
+func ended(reason string) time.Time {
+	begin, end := strings.LastIndexByte(reason, '('), strings.LastIndexByte(reason, ')')
+	if begin < 0 || end < begin {
+		return time.Time{}
+	}
+	text := reason[begin+1 : end]
+	for _, zone := range []string{" GMT", " UTC"} {
+		if clock, ok := strings.CutSuffix(text, zone); ok {
+			at, err := time.Parse(time.DateTime, clock)
+			if err == nil {
+				return at
+			}
+		}
+	}
+	return time.Time{}
 }
 
 // made returns when a machine was made. EC2's launch time is that of the latest start; the first network interface is

@@ -31,8 +31,9 @@ type known struct {
 	Launched, Terminated bool
 	Request              string
 	ClientToken          string
-	Last                 string // latest call
-	User                 uint32 // 0: the control plane's own user
+	Last                 string    // latest call
+	Began, Ended         time.Time // the latest call that made it run, and the one after that
+	User                 uint32    // 0: the control plane's own user
 }
 
 // running reports whether the machine should run.
@@ -183,6 +184,12 @@ func (l *ledger) learn(line []byte) error {
 	}
 	if e.User != 0 {
 		k.User = e.User
+	}
+	switch was := k.running(); {
+	case e.Call == "launch" || e.Call == "start":
+		k.Began, k.Ended = e.Time, time.Time{}
+	case was:
+		k.Ended = e.Time
 	}
 	k.Last = e.Call
 	l.machines[e.Machine] = k

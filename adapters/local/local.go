@@ -244,7 +244,7 @@ func (c *Cloud) Describe(_ context.Context, ids []string) ([]machines.Machine, e
 		case !known.running() && !alive:
 			seen = instance.SeenStopped
 		}
-		list = append(list, machines.Machine{ID: id, Seen: seen})
+		list = append(list, machines.Machine{ID: id, Seen: seen, Started: known.Began, Ended: known.Ended})
 	}
 	return list, nil
 }

@@ -18,7 +18,7 @@ func newSaga(
 ) *provisioner.Saga {
 	return &provisioner.Saga{
 		Log: events, Cloud: cloud, Tokens: tokens, Live: reader.Live, Feed: feed, Connected: hub.ConnectedAnywhere, Logger: log,
-		PollEvery: cloud.pollEvery, SweepEvery: cloud.sweepEvery, Policy: cloud.policy, Workers: 8, At: failpoint(),
+		PollEvery: cloud.pollEvery, SweepEvery: cloud.sweepEvery, Policy: cloud.policy, Workers: 8, At: failpoint(), Looks: &provisioner.Looks{},
 	}
 }
 
@@ -28,6 +28,6 @@ func withReconciler(saga *provisioner.Saga, inventory machines.Inventory) runner
 		return saga
 	}
 	return together{saga, &provisioner.Reconciler{
-		Log: saga.Log, Cloud: inventory, Live: saga.Live, Connected: saga.Connected, Logger: saga.Logger,
+		Log: saga.Log, Cloud: inventory, Live: saga.Live, Connected: saga.Connected, Looks: saga.Looks, Logger: saga.Logger,
 	}}
 }

@@ -100,6 +100,11 @@ type Machine struct {
 	Reason  string // why it is gone, a sentence for the user; "" if its termination was requested
 	// Launched is when it was made, as far as the cloud says; zero: unknown. A later start may have changed it.
 	Launched time.Time
+	// Started is when its latest launch or start was requested, by the cloud's clock; zero: unknown.
+	Started time.Time
+	// Ended is when its latest run ended, by the cloud's clock, in a report of a machine that has stopped or is gone; zero:
+	// the cloud does not say.
+	Ended time.Time
 }
 
 // Inventory is a cloud that can list its machines, as the Reconciler needs.

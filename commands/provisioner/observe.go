@@ -18,6 +18,7 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 	for i, t := range targets {
 		ids[i] = t.machine
 	}
+	looked := s.Now()
 	present, err := s.Cloud.Describe(ctx, ids)
 	if err != nil {
 		return nil, err
@@ -28,11 +29,12 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 	}
 	var failed error
 	apply := func(t target, m machines.Machine) {
-		res, err := s.ExecuteInstance(ctx, t.instance, instance.Observe{Machine: t.machine, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: s.Now()})
+		res, err := s.ExecuteInstance(ctx, t.instance, s.Looks.observed(t.machine, m, s.Now()))
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("record the state of instance %s: %w", t.instance, err))
 			return // one unreadable instance must not block the others
 		}
+		s.Looks.note(t.machine, m.Seen, looked)
 		if res.Last > 0 {
 			changed = append(changed, t.instance)
 		}

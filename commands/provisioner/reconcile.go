@@ -27,6 +27,7 @@ type Reconciler struct {
 	Live func(ctx context.Context) (ids []string, position int64, err error)
 	// Connected is as in Saga. Nil: a missing machine is only reported, unless BelieveMissing is set.
 	Connected func(ctx context.Context, instance string) (bool, error)
+	Looks     *Looks // of the saga of this process; nil: its own
 	Logger    *slog.Logger
 
 	Every          time.Duration // between two checks of Run [5 min]
@@ -58,6 +59,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 
 // Reconcile compares once. A finding that could not be corrected has its error; the next comparison finds it again.
 func (r *Reconciler) Reconcile(ctx context.Context) (Report, error) {
+	if r.Looks == nil {
+		r.Looks = &Looks{}
+	}
 	report := Report{At: r.Now(), DryRun: r.DryRun, Findings: []Finding{}}
 	listed, err := r.Cloud.List(ctx)
 	if err != nil {
@@ -133,9 +137,12 @@ func (r *Reconciler) machine(ctx context.Context, report *Report, m machines.Tag
 
 // drift records the machine's state in its instance if the two differ.
 func (r *Reconciler) drift(ctx context.Context, report *Report, f Finding, s instance.State, m machines.Tagged) error {
-	observed := instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: r.Now()}
-	events, err := instance.Decide(s, observed)
+	seen := r.Looks.observed(m.ID, m.Machine, r.Now())
+	events, err := instance.Decide(s, seen)
 	if err != nil || len(events) == 0 {
+		if err == nil {
+			r.Looks.note(m.ID, m.Seen, report.At)
+		}
 		return err
 	}
 	f.Kind, f.Why = Repair, fmt.Sprintf("the log says %s, the cloud says %s", s.Status, m.Seen)
@@ -144,8 +151,11 @@ func (r *Reconciler) drift(ctx context.Context, report *Report, f Finding, s ins
 		f.Why = "the cloud lists it again"
 	case m.Seen == instance.SeenRunning && s.Running:
 		f.Why = "its address has changed"
+		if _, began := events[0].(instance.MachineRunning); began {
+			f.Why = "it was stopped and started again"
+		}
 	}
-	return report.add(f, true, r.unless(func() error { _, err := r.ExecuteInstance(ctx, m.Instance, observed); return err }))
+	return report.add(f, true, r.unless(func() error { _, err := r.ExecuteInstance(ctx, m.Instance, seen); return err }))
 }
 
 // missing handles the machines of the log that are not on the list. Their tags may have been removed, so it asks the
@@ -213,7 +223,8 @@ func (r *Reconciler) unknown(ctx context.Context, report *Report, owner string, 
 		return nil
 	}
 	f := Finding{Kind: Missing, Machine: s.Machine, Instance: owner, Status: s.Status, State: instance.SeenMissing}
-	observed := instance.Observe{Machine: s.Machine, Seen: instance.SeenMissing, At: r.Now(), Sure: r.BelieveMissing}
+	observed := r.Looks.observed(s.Machine, machines.Machine{Seen: instance.SeenMissing}, r.Now())
+	observed.Sure = r.BelieveMissing
 	events, err := instance.Decide(s, observed)
 	if err != nil {
 		return err

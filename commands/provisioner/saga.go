@@ -44,6 +44,7 @@ type Saga struct {
 	// Connected reports whether an instance's guest is connected. If it is, its machine exists, whatever the cloud
 	// says. Nil: never known.
 	Connected func(ctx context.Context, instance string) (bool, error)
+	Looks     *Looks // nil: its own
 	Logger    *slog.Logger
 
 	PollEvery  time.Duration // between checks of machines that should be changing [1 s]
@@ -68,6 +69,9 @@ func (s *Saga) run(ctx context.Context) error {
 	ids, position, err := s.Live(ctx)
 	if err != nil {
 		return err
+	}
+	if s.Looks == nil {
+		s.Looks = &Looks{}
 	}
 	schedule := newSchedule(s)
 	g, ctx := errgroup.WithContext(ctx)

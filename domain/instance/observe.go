@@ -19,11 +19,15 @@ func decideObserve(s State, c Observe) []Event {
 func decideSeen(s State, c Observe) []Event {
 	switch c.Seen {
 	case SeenRunning:
+		if s.Running && s.restarted(c.Launched) { // it was stopped and started again between two looks
+			e := MachineRunning{Address: c.Address, At: c.At, Launched: c.Launched}
+			if !c.RanUntil.IsZero() {
+				e.RanUntil = later(c.RanUntil, s.RunAt)
+			}
+			return []Event{e}
+		}
 		if !s.Running || s.Outside && s.Called.Equal(s.Since) { // the stop was a stale report: the saga has not made the call
 			return []Event{MachineRunning{Address: c.Address, At: c.At, Launched: c.Launched}}
-		}
-		if c.Launched.After(s.Launched) && !s.Launched.IsZero() { // it was stopped and started again between two looks
-			return []Event{MachineRunning{Address: c.Address, At: c.At, Launched: c.Launched, RanUntil: c.RanUntil}}
 		}
 		if c.Address != s.Address {
 			return []Event{AddressChanged{Address: c.Address}}
@@ -86,9 +90,9 @@ func decideUndone(s State, c Observe) []Event {
 
 func gone(s State, c Observe) []Event {
 	if s.Status == Terminating || c.Reason == "" {
-		return []Event{MachineGone{Asked: s.Status == Terminating, RunEnded: c.runEnded(s)}, ending(s)}
+		return []Event{MachineGone{Asked: s.Status == Terminating, RunEnded: c.goneSince(s)}, ending(s)}
 	}
-	return []Event{MachineGone{RunEnded: c.runEnded(s)}, Failed{Code: codeGone, Reason: c.Reason}}
+	return []Event{MachineGone{RunEnded: c.goneSince(s)}, Failed{Code: codeGone, Reason: c.Reason}}
 }
 
 // runEnded returns until when the machine ran. A time before the run began says nothing about this run.
@@ -101,6 +105,15 @@ func (c Observe) runEnded(s State) (e RunEnded) {
 	}
 	if !c.RanUntil.IsZero() && !c.RanUntil.Before(s.RunAt) {
 		e.RanUntil = c.RanUntil
+	}
+	return e
+}
+
+// goneSince returns until when a machine ran that is gone, or existed if it was stopped.
+func (c Observe) goneSince(s State) RunEnded {
+	e := c.runEnded(s)
+	if !s.Running && c.Ended.After(s.LaunchedAt) {
+		e.Ended = c.Ended
 	}
 	return e
 }

@@ -164,7 +164,7 @@ func Evolve(s State, e Event) State {
 		s.Status = Terminating
 		s = s.settled(s.Since)
 	case MachineRunning:
-		if !s.Running || !e.RanUntil.IsZero() {
+		if !s.Running || !e.RanUntil.IsZero() || s.restarted(e.Launched) {
 			s.RunAt, s.Warned, s.Asked, s.Extended = e.At, nil, time.Time{}, time.Time{}
 		}
 		s.Running, s.Address, s.Launched = true, e.Address, e.Launched
@@ -242,6 +242,11 @@ func Evolve(s State, e Event) State {
 		s.Meter, s.Metered = e.Meter, e.Total
 	}
 	return s
+}
+
+// restarted reports whether a launch time is of a later run than the known one.
+func (s State) restarted(launched time.Time) bool {
+	return !s.Launched.IsZero() && launched.After(s.Launched)
 }
 
 // Up reports whether the guest's reports count. Those of a machine that is stopping or terminating are late.

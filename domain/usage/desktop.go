@@ -25,6 +25,7 @@ type Desktop struct {
 	Launched time.Time `json:"launched,omitzero"` // when the cloud began the latest run, by its own clock
 	Proof    time.Time `json:"proof,omitzero"`    // when something last showed that the run goes on
 	Asked    time.Time `json:"asked,omitzero"`    // when the stop of the run was requested
+	Bound    time.Time `json:"bound,omitzero"`    // when a stop of the run was seen, or accepted by the cloud
 	Ending   time.Time `json:"ending,omitzero"`   // when the termination was requested
 	Missed   time.Time `json:"missed,omitzero"`   // since when the cloud does not list the machine
 }
@@ -82,7 +83,11 @@ func (f *fold) apply(e instance.Event) {
 	case instance.StopRequested:
 		f.Asked = f.past(e.At)
 		if e.Outside { // it was under way when it was seen
-			f.Asked = earlier(f.Asked, later(f.Proof, f.Run.From))
+			f.Asked, f.Bound = earlier(f.Asked, later(f.Proof, f.Run.From)), f.Asked
+		}
+	case instance.CallAccepted:
+		if e.Call == instance.CallStop && f.Bound.IsZero() {
+			f.Bound = f.past(e.At)
 		}
 	case instance.TerminationRequested:
 		if f.Ending.IsZero() {
@@ -140,11 +145,11 @@ func (f *fold) running(e instance.MachineRunning) {
 		f.ended(instance.RunEnded{RanUntil: e.RanUntil})
 		f.run(at, e.Address, launched)
 	case goes:
-		f.Asked = time.Time{}
+		f.Asked, f.Bound = time.Time{}, time.Time{}
 		f.proof(at)
 		f.addressed(at, e.Address)
 	case f.Run.N > 0 && known && launched.Equal(f.Launched): // the report of its end, or this one, is stale
-		f.Run.To, f.Run.End, f.Asked = time.Time{}, Open, time.Time{}
+		f.Run.To, f.Run.End, f.Asked, f.Bound = time.Time{}, Open, time.Time{}, time.Time{}
 		f.touch(Compute)
 		f.proof(at)
 		f.addressed(at, e.Address)
@@ -159,7 +164,8 @@ func (f *fold) running(e instance.MachineRunning) {
 // run begins a run, which the cloud began at a time of its own; zero: unknown.
 func (f *fold) run(at time.Time, address string, launched time.Time) {
 	f.open(Compute, at)
-	f.Launched, f.Proof, f.Asked, f.Missed = launched, later(at, f.Run.From), time.Time{}, time.Time{}
+	f.Launched, f.Proof = launched, later(at, f.Run.From)
+	f.Asked, f.Bound, f.Missed = time.Time{}, time.Time{}, time.Time{}
 	f.addressed(later(at, f.Run.From), address)
 }
 
@@ -184,9 +190,12 @@ func (f *fold) ended(e instance.RunEnded) {
 	f.close(Address, at, end)
 }
 
-// end returns when the run ended, and how that is known. The cloud's time may be of a clock that is ahead.
+// end returns when the run ended, and how that is known. The cloud's time may be of a clock that is ahead, or of a
+// termination that came after a stop.
 func (f *fold) end(e instance.RunEnded) (time.Time, End) {
 	switch {
+	case !e.Ended.IsZero() && !f.Bound.IsZero() && e.Ended.After(f.Bound) && !e.RanUntil.After(f.Bound):
+		return later(f.Asked, micro(e.RanUntil)), Seen
 	case !e.Ended.IsZero():
 		return f.past(e.Ended), ByCloud
 	case !e.RanUntil.IsZero():

@@ -37,7 +37,7 @@ func (s *Server) run(p params) (any, error) {
 		if m.state == Terminated {
 			return nil, refuse("IdempotentInstanceTerminated", "The client token you have provided was used to launch an instance that has been terminated.")
 		}
-		return reservation(m), nil
+		return s.reservation(m), nil
 	}
 	if s.full[[2]string{l.Type, l.Subnet}] {
 		return nil, &refusal{500, "InsufficientInstanceCapacity", "We currently do not have sufficient " + l.Type + " capacity in the Availability Zone you requested."}
@@ -51,11 +51,11 @@ func (s *Server) run(p params) (any, error) {
 		m.state, m.next, m.reason = Pending, Terminated, "Server.InternalError"
 	}
 	s.enter(Entry{Action: actRun, Machine: m.id, Launch: &m.launch})
-	return reservation(m), nil
+	return s.reservation(m), nil
 }
 
-func reservation(m *machine) any {
-	return xmlRun{Space: space, RequestID: "ec2test", ReservationID: "r-" + m.id[2:], OwnerID: "000000000000", Instances: []xmlInstance{m.xml(m.state, m.address)}}
+func (s *Server) reservation(m *machine) any {
+	return xmlRun{Space: space, RequestID: "ec2test", ReservationID: "r-" + m.id[2:], OwnerID: "000000000000", Instances: []xmlInstance{s.xml(m, m.view())}}
 }
 
 // digest returns a digest of all that EC2 compares.
@@ -99,6 +99,9 @@ func (s *Server) change(action string, p params, idle bool) (any, error) {
 		}
 		if to != "" && !idle {
 			s.become(m, to)
+			if action != actStart {
+				s.asked(m)
+			}
 			if action == actStart && s.rand("undone").IntN(1000) < s.plan.Undone {
 				s.faults["undone"]++
 				m.next, m.reason = Stopped, "Client.InternalError"

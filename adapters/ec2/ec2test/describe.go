@@ -38,13 +38,13 @@ func (s *Server) describe(p params) (any, error) {
 		if id <= string(after) || !s.visible(m) || s.overlooked(m) || len(ids) > 0 && !slices.Contains(ids, id) {
 			continue
 		}
-		name, address := m.reported()
+		shown := m.reported()
 		pass := true
 		for _, f := range filters {
 			if len(f.values) > 200 {
 				return nil, refuse("FilterLimitExceeded", "The maximum number of filter values specified on a single call is 200")
 			}
-			match, known := m.matches(f, name)
+			match, known := m.matches(f, shown.state)
 			if !known {
 				return nil, refuse("InvalidParameterValue", "The filter '%s' is invalid", f.name)
 			}
@@ -57,7 +57,7 @@ func (s *Server) describe(p params) (any, error) {
 			reply.NextToken = base64.URLEncoding.EncodeToString([]byte(reply.Reservations[size-1].Instances[0].ID))
 			break
 		}
-		reply.Reservations = append(reply.Reservations, xmlReservation{"r-" + id[2:], "000000000000", []xmlInstance{m.xml(name, address)}})
+		reply.Reservations = append(reply.Reservations, xmlReservation{"r-" + id[2:], "000000000000", []xmlInstance{s.xml(m, shown)}})
 	}
 	return reply, nil
 }
@@ -99,13 +99,16 @@ func (m *machine) matches(f filter, state State) (match, known bool) {
 	}), true
 }
 
-func (m *machine) xml(reported State, address string) xmlInstance {
+// stamp is the layout of a launch time. EC2 gives whole seconds.
+const stamp = "2006-01-02T15:04:05.000Z"
+
+func (s *Server) xml(m *machine, shown view) xmlInstance {
 	x := xmlInstance{
-		ID: m.id, Image: m.launch.Image, State: state(reported), Type: m.launch.Type, KeyPair: m.launch.KeyPair,
-		LaunchTime: m.launched.UTC().Format(time.RFC3339), Subnet: m.launch.Subnet, ClientToken: m.launch.ClientToken,
-		Address: address,
+		ID: m.id, Image: m.launch.Image, State: state(shown.state), Type: m.launch.Type, KeyPair: m.launch.KeyPair,
+		LaunchTime: shown.launched.Add(s.ahead).UTC().Truncate(time.Second).Format(stamp), Subnet: m.launch.Subnet, ClientToken: m.launch.ClientToken,
+		Address: shown.address, Why: shown.why,
 	}
-	if reported == Terminated || reported == Stopped {
+	if shown.state == Terminated || shown.state == Stopped {
 		x.Reason = &xmlReason{m.reason, m.reason + ": as it happened"}
 		if m.reason == "" {
 			x.Reason = nil
@@ -141,6 +144,7 @@ type xmlInstance struct {
 	Subnet      string     `xml:"subnetId,omitempty"`
 	ClientToken string     `xml:"clientToken,omitempty"`
 	Address     string     `xml:"ipAddress,omitempty"`
+	Why         string     `xml:"reason"`
 	Reason      *xmlReason `xml:"stateReason,omitempty"`
 	Tags        []xmlTag   `xml:"tagSet>item"`
 }

@@ -122,12 +122,14 @@ func (s *Server) Outside(id string, state State) error {
 	switch {
 	case state == Stopped && m.state == Running:
 		s.become(m, Stopping)
+		s.asked(m)
 		s.enter(Entry{Action: "StopInstances", Machine: id, Outside: true})
 	case state == Running && m.state == Stopped:
 		s.become(m, Pending)
 		s.enter(Entry{Action: "StartInstances", Machine: id, Outside: true})
 	case state == Terminated && m.live():
 		s.become(m, ShuttingDown)
+		s.asked(m)
 		m.reason = "Client.UserInitiatedShutdown"
 		s.enter(Entry{Action: "TerminateInstances", Machine: id, Outside: true})
 	default:
@@ -142,6 +144,7 @@ func (s *Server) Put(token string, tags map[string]string) (id string) {
 	defer s.mu.Unlock()
 	m := s.add(Launch{ClientToken: token, Type: "t3.large", Tags: map[string]map[string]string{"instance": tags}})
 	m.state, m.next, m.known = Running, "", time.Time{}
+	m.bill.started(m.launched)
 	s.enter(Entry{Action: "RunInstances", Machine: m.id, Outside: true, Launch: &m.launch})
 	return m.id
 }
@@ -153,7 +156,7 @@ func (s *Server) Kill(id, code string) {
 	s.settle()
 	m := s.machines[id]
 	s.become(m, ShuttingDown)
-	m.reason = code
+	m.reason, m.why = code, code
 	s.enter(Entry{Action: "TerminateInstances", Machine: id, Outside: true})
 }
 

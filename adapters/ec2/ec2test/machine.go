@@ -47,8 +47,10 @@ type machine struct {
 	state   State
 	next    State // the state it is changing to; "": none
 	changes time.Time
-	shown   State // the state that answers show until lag
+	shown   view // what answers show until lag
 	lag     time.Time
+	why     string // why its state changed, as answers say it
+	bill    bill
 	known   time.Time // answers do not include it before
 	ended   time.Time
 	address string
@@ -56,6 +58,16 @@ type machine struct {
 	boots   int
 	stuck   bool // its stop does not end unless forced
 }
+
+// view is what answers show of a machine.
+type view struct {
+	state    State
+	address  string
+	launched time.Time
+	why      string
+}
+
+func (m *machine) view() view { return view{m.state, m.address, m.launched, m.why} }
 
 func (m *machine) live() bool { return m.state != Terminated && m.state != ShuttingDown }
 
@@ -69,6 +81,7 @@ func (s *Server) add(l Launch) *machine {
 		id: fmt.Sprintf("i-%08x%09x", s.made, s.cfg.Seed&0xfffffffff), launch: l, launched: time.Now(),
 		known: time.Now().Add(s.plan.Unknown.draw(s.rand("unknown"))),
 	}
+	m.bill.created = m.launched
 	s.machines[m.id] = m
 	s.become(m, Pending)
 	return m
@@ -78,9 +91,13 @@ func (s *Server) add(l Launch) *machine {
 func (s *Server) become(m *machine, state State) {
 	now := time.Now()
 	if m.state != "" {
-		m.shown, m.lag = m.state, now.Add(s.plan.Lag.draw(s.rand("lag")))
+		m.shown, m.lag = m.view(), now.Add(s.plan.Lag.draw(s.rand("lag")))
+		m.shown.address = ""
 	}
-	m.state = state
+	if m.state == Running {
+		m.bill.stopped(now)
+	}
+	m.state, m.why = state, ""
 	switch r := s.rand(string(state)); state {
 	case Pending:
 		m.next, m.changes, m.reason = Running, now.Add(s.plan.Boot.draw(r)), ""
@@ -112,15 +129,18 @@ func (s *Server) settle() {
 		if m.next == "" || now.Before(m.changes) || m.next == Stopped && m.stuck {
 			continue
 		}
-		m.shown, m.lag = m.state, m.changes.Add(s.plan.Lag.draw(s.rand("lag")))
+		m.shown, m.lag = m.view(), m.changes.Add(s.plan.Lag.draw(s.rand("lag")))
+		m.shown.address = ""
 		m.state, m.next = m.next, ""
 		switch m.state {
 		case Running:
 			m.boots++
 			r := s.rand("address")
 			m.address = fmt.Sprintf("198.51.%d.%d", 100+r.IntN(100), 1+r.IntN(254))
+			m.bill.started(m.changes)
 		case Terminated:
 			m.ended = m.changes
+			m.bill.deleted = m.changes
 		}
 	}
 }
@@ -133,10 +153,23 @@ func (s *Server) visible(m *machine) bool {
 	return !now.Before(m.known) && (m.ended.IsZero() || now.Sub(m.ended) < keep)
 }
 
-// reported returns the machine's state as answers show it, which may lag behind.
-func (m *machine) reported() (State, string) {
-	if m.shown != "" && time.Now().Before(m.lag) {
-		return m.shown, ""
+// reported returns what answers show of the machine, which may lag behind.
+func (m *machine) reported() view {
+	if m.shown.state != "" && time.Now().Before(m.lag) {
+		return m.shown
 	}
-	return m.state, m.address
+	return m.view()
+}
+
+// asked notes that a user requested the machine's end or stop now, as EC2 says it in its answers: in most of them.
+func (s *Server) asked(m *machine) {
+	if s.rand("timeless").IntN(1000) < s.plan.Timeless {
+		s.faults["timeless"]++
+		return
+	}
+	zone := "GMT"
+	if m.boots%2 == 0 { // it says one or the other
+		zone = "UTC"
+	}
+	m.why = "User initiated (" + s.now().UTC().Format(time.DateTime) + " " + zone + ")"
 }

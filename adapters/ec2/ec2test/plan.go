@@ -33,6 +33,7 @@ type Plan struct {
 	Dies         int // a new machine is terminated while it boots
 	Stuck        int // a stop does not end unless it is forced
 	Undone       int // a start fails: the machine stops again while it boots
+	Timeless     int // a run's end has no time in reports
 	Unseen       int // for each machine in an answer: it is left out, although it has been visible before
 }
 
