@@ -38,6 +38,7 @@ func All() []Projection {
 	return []Projection{
 		{Name: "accounts", Tables: []string{"accounts"}, Apply: applyAccounts},
 		{Name: "instances", Tables: []string{"instances"}, Fold: foldInstances()},
+		{Name: "idle", Tables: []string{"idle"}, Fold: foldIdle()},
 		{Name: "boots", Tables: []string{"boots"}, Apply: applyBoots},
 		{Name: "sessions", Tables: []string{"sessions"}, Apply: applySessions},
 		{Name: "api_keys", Tables: []string{"api_keys"}, Apply: applyAPIKeys},

@@ -76,8 +76,8 @@ func TestEveryEventIsApplied(t *testing.T) {
 		}
 		types[e.Type] = true
 	}
-	if len(types) != 49 {
-		t.Errorf("got %d event types, want 49 (add a new one to everything)", len(types))
+	if len(types) != 55 {
+		t.Errorf("got %d event types, want 55 (add a new one to everything)", len(types))
 	}
 }
 
