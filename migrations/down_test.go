@@ -157,8 +157,8 @@ func TestDownThatEmptiesATableIsRefused(t *testing.T) {
 		if _, _, err := p.Down(t.Context(), u); err == nil || !strings.Contains(err.Error(), "cannot be undone, because") {
 			t.Errorf("%s: got %v, want a refusal", sql, err)
 		}
-		if got := query[string](t, u, holdings); got != held || newest(t, u) != 13 {
-			t.Errorf("%s: got %s, schema %d, want %s and 13", sql, got, newest(t, u), held)
+		if got := query[string](t, u, holdings); got != held || newest(t, u) != 14 {
+			t.Errorf("%s: got %s, schema %d, want %s and 14", sql, got, newest(t, u), held)
 		}
 	}
 }
