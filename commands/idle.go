@@ -125,3 +125,66 @@ func (c *Idle) change(ctx context.Context, o Origin, asked []any, id string, cmd
 		return Changed{ID: id, Status: s.Status}, err
 	})
 }
+
+// KeepIdle decides about a running desktop and records the verdict: a warning, its withdrawal or a stop. It reads the
+// desktop's stream, its account's policy and then its use, immediately before it appends, and again after a conflict.
+func (l Log) KeepIdle(ctx context.Context, id string, use func(context.Context, string) (Activity, time.Time, error)) (verdict idle.Verdict, err error) {
+	_, err = eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		verdict = idle.Verdict{Do: idle.Keep}
+		s, err := instances.Load(ctx, u, id)
+		if err != nil || s.Status != instance.Running {
+			return nil, err
+		}
+		acc, err := accounts.Load(ctx, u, s.Account)
+		if err != nil {
+			return nil, err
+		}
+		a, now, err := use(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		verdict = idle.Decide(EffectivePolicy(s.Type, s.Idle, acc.Idle), UseOf(s, a, now))
+		if cmd := l.obey(verdict); cmd != nil {
+			_, err = l.executeInstance(ctx, u, id, s, cmd)
+		}
+		return nil, err
+	})
+	return verdict, err
+}
+
+// obey returns the command that a verdict asks for; nil: none.
+func (l Log) obey(v idle.Verdict) instance.Command {
+	switch v.Do {
+	case idle.Warn:
+		return instance.Warn{At: l.Now(), StopAt: v.StopAt, Cause: instance.Cause(v.Cause), Why: v.Why}
+	case idle.Withdraw:
+		return instance.Withdraw{At: l.Now()}
+	case idle.Stop:
+		return instance.StopBecause{At: l.Now(), Cause: instance.Cause(v.Cause), Why: v.Why, WakeAt: v.WakeAt, Jobs: v.Jobs, NextJob: v.NextJob}
+	}
+	return nil
+}
+
+// StartForJob starts a stopped desktop whose start for a job was planned at a time, and reports whether it did. A suspended
+// account's desktop stays stopped, and so does one that was started or stopped again since.
+func (l Log) StartForJob(ctx context.Context, id string, planned time.Time) (bool, error) {
+	res, err := eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		s, err := instances.Load(ctx, u, id)
+		if err != nil || s.Status != instance.Stopped || !s.WakeAt.Equal(planned) {
+			return nil, err
+		}
+		acc, err := accounts.Load(ctx, u, s.Account)
+		if err != nil || acc.Suspended {
+			return nil, err
+		}
+		now := l.Now()
+		due := s.WakeAt.Add(idle.WakeLead)
+		why := "A job of the agent's schedule is due at " + idle.Clock(due, now) + " (UTC)."
+		if due.Before(now) {
+			why = "A job of the agent's schedule was due at " + idle.Clock(due, now) + " (UTC)."
+		}
+		_, err = l.executeInstance(ctx, u, id, s, instance.StartBecause{At: now, Cause: instance.CauseJob, Why: why})
+		return nil, err
+	})
+	return res.Last > 0, err
+}

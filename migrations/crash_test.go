@@ -20,8 +20,8 @@ import (
 func halted(t *testing.T) migrations.Program {
 	t.Helper()
 	files := realFiles(t)
-	files["0013_halts.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE read.halfway (a text);\nSELECT pg_advisory_xact_lock(7);\nCREATE TABLE read.whole (a text);")}
-	return migrations.NewProgram(files, 12, nil)
+	files["0014_halts.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE read.halfway (a text);\nSELECT pg_advisory_xact_lock(7);\nCREATE TABLE read.whole (a text);")}
+	return migrations.NewProgram(files, 13, nil)
 }
 
 // hold takes the lock that the migration waits for; waiting is the query for sessions that do.
@@ -115,7 +115,7 @@ func TestConnectionLostInTheMiddle(t *testing.T) {
 	awaitQuery(t, u, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4801402171 % 4294967296 AND NOT granted
 		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, func(n int) bool { return n == 1 })
 	execute(t, u, fmt.Sprintf(`SELECT pg_terminate_backend(%d)`, pid))
-	if err := <-first; err == nil || !strings.Contains(err.Error(), "0013_halts.sql") {
+	if err := <-first; err == nil || !strings.Contains(err.Error(), "0014_halts.sql") {
 		t.Errorf("the first: got %v, want an error that names the file", err)
 	}
 	awaitQuery(t, u, waiting, func(n int) bool { return n != 0 && n != pid })
@@ -142,7 +142,7 @@ func TestReplicasStartTogether(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := query[int](t, u, `SELECT count(*) - count(DISTINCT version_id) FROM ops.schema_migrations`); n != 0 || newest(t, u) != 12 {
-		t.Errorf("got %d migrations twice and schema %d, want none and 12", n, newest(t, u))
+	if n := query[int](t, u, `SELECT count(*) - count(DISTINCT version_id) FROM ops.schema_migrations`); n != 0 || newest(t, u) != 13 {
+		t.Errorf("got %d migrations twice and schema %d, want none and 13", n, newest(t, u))
 	}
 }

@@ -21,6 +21,7 @@ type undo struct {
 // undoable lists the migrations that Down undoes. Whatever is not here it refuses: 0001 holds the events and
 // receipts, 0003 the data keys, and 0005 the epochs, without which a number could be used for two events.
 var undoable = map[int64]undo{
+	13: {also: again("usage", "") + again("budgets", "") + again("idle", "") + again("accounts", "read.accounts")},
 	12: {counts: `SELECT count(*) FROM ops.schema_contracts`, lost: "records of what later migrations took away", first: "undo those migrations first"},
 	11: {counts: `SELECT count(*) FROM vault.chats`, lost: "saved chats", first: "run the servers with KEEP_CHATS=false until they have deleted them"},
 	10: {},
@@ -129,7 +130,7 @@ func (s set) mayUndo(ctx context.Context, tx pgx.Tx, m migration, before int64) 
 	if err := tx.QueryRow(ctx, silentServers).Scan(&silent); err != nil {
 		return err
 	}
-	if silent && needed == 0 && before < s.lowest {
+	if silent && needed == 0 && before < lockless {
 		return fmt.Errorf("%v is in use: a server or tool of an earlier version is connected, and does not say which schema it needs; stop it first", m)
 	}
 	if how.counts == "" {

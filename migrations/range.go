@@ -7,9 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lowest is the oldest schema on which this program's queries work: none uses what 0012 made, besides the check of
-// the range itself, which does without it. A change that needs a later migration raises it.
-const lowest = 11
+// lowest is the oldest schema on which this program's queries work. A change that needs a later migration raises it.
+const lowest = 13
 
 // Querier is a connection or a pool.
 type Querier interface {
@@ -87,7 +86,10 @@ const holders = `
 	WHERE locktype = 'advisory' AND classid = 48014021 AND objsubid = 2
 	AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 
-// silentServers is whether servers are connected. Those before 0012 hold no lock; they need at most schema 11.
+// lockless is the newest schema that programs need which hold no lock: those before 0012.
+const lockless = 11
+
+// silentServers is whether servers are connected.
 const silentServers = `
 	SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'cloudbot %')`
 

@@ -28,6 +28,8 @@ func applyAccounts(e eventstore.Event) ([]Statement, error) {
 		return sql(`UPDATE accounts SET suspended_at = $2, reason = $3, position = $4 WHERE id = $1`, e.Stream.ID, e.Time, ev.Reason, e.Position), nil
 	case account.Resumed:
 		return sql(`UPDATE accounts SET suspended_at = NULL, reason = '', position = $2 WHERE id = $1`, e.Stream.ID, e.Position), nil
+	case account.IdlePolicySet:
+		return sql(`UPDATE accounts SET idle_policy = $2 WHERE id = $1`, e.Stream.ID, ev.Policy), nil // position is the suspension's
 	}
 	return nil, nil
 }

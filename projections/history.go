@@ -101,6 +101,8 @@ func phrase(ev any) (string, facts) {
 		return "The operator suspended the account.", facts{}
 	case account.Resumed:
 		return "The operator lifted the account's suspension.", facts{}
+	case account.IdlePolicySet:
+		return either(ev.Policy != nil, "The idle policy of your desktops was set.", "The idle policy of your desktops was removed; the default applies."), facts{"policy": ev.Policy}
 	case session.Started:
 		return "You logged in.", facts{"agent": ev.Agent}
 	case session.Ended:
@@ -175,8 +177,14 @@ func phraseInstance(ev instance.Event) (string, facts) {
 	case instance.BootStalled:
 		return ev.Reason, facts{"phase": ev.Phase, "reason": ev.Reason}
 	case instance.StopRequested:
+		if ev.Cause != "" {
+			return phraseStop(ev)
+		}
 		return either(ev.Outside, "The machine is being stopped from outside.", "A stop was requested."), facts{}
 	case instance.StartRequested:
+		if ev.Cause != "" {
+			return "The control plane starts the desktop. " + ev.Why, facts{"cause": ev.Cause, "why": ev.Why}
+		}
 		return "A start was requested.", facts{}
 	case instance.TerminationRequested:
 		return "Termination was requested.", facts{}
@@ -199,7 +207,7 @@ func phraseInstance(ev instance.Event) (string, facts) {
 	case instance.Failed:
 		return "The desktop failed: " + ev.Reason, facts{"code": ev.Code, "reason": ev.Reason}
 	}
-	return "", nil
+	return phraseUse(ev)
 }
 
 var phaseSentences = map[instance.Phase]string{

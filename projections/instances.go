@@ -220,6 +220,7 @@ type Instance struct {
 	Position   int64             // of the event that last changed it
 	PhaseSince time.Time         // when the current phase began
 	Versions   map[string]string // what the machine runs, by name
+	Idle       Idle
 }
 
 // Ready reports whether desktop and agent can be used.
@@ -261,7 +262,7 @@ func (r *Reader) Instances(ctx context.Context, account string, p Page) (list []
 		list = list[:p.Limit]
 		next = list[p.Limit-1].ID
 	}
-	return list, next, nil
+	return list, next, r.idleOf(ctx, list)
 }
 
 // Held returns how many of the account's instances count against its quota: those that are not final.
@@ -290,7 +291,9 @@ func (r *Reader) Instance(ctx context.Context, account, id string) (Instance, er
 	if err != nil {
 		return i, fmt.Errorf("find instance: %w", err)
 	}
-	return i, nil
+	one := []Instance{i}
+	err = r.idleOf(ctx, one)
+	return one[0], err
 }
 
 // open makes an Instance of a row. It is called once the rows' connection was given back: the vault may

@@ -38,6 +38,7 @@ func All() []Projection {
 	return []Projection{
 		{Name: "accounts", Tables: []string{"accounts"}, Apply: applyAccounts},
 		{Name: "instances", Tables: []string{"instances"}, Fold: foldInstances()},
+		{Name: "idle", Tables: []string{"idle"}, Fold: foldIdle()},
 		{Name: "boots", Tables: []string{"boots"}, Apply: applyBoots},
 		{Name: "usage", Tables: []string{"usage_desktops", "usage_intervals", "usage_models"}, Fold: foldUsage()},
 		{Name: "budgets", Tables: []string{"budgets"}, Fold: foldBudgets()},

@@ -76,8 +76,8 @@ func TestEveryEventIsApplied(t *testing.T) {
 		}
 		types[e.Type] = true
 	}
-	if len(types) != 54 {
-		t.Errorf("got %d event types, want 54 (add a new one to everything)", len(types))
+	if len(types) != 60 {
+		t.Errorf("got %d event types, want 60 (add a new one to everything)", len(types))
 	}
 }
 

@@ -172,8 +172,8 @@ func TestReaderHistory(t *testing.T) {
 		last = e.Position
 	}
 	mine, err := w.reader.History(t.Context(), "ada", "01A", 0, 1000)
-	if err != nil || len(mine) != 32 {
-		t.Errorf("got %d entries of the instance, %v, want 32", len(mine), err)
+	if err != nil || len(mine) != 37 {
+		t.Errorf("got %d entries of the instance, %v, want 37", len(mine), err)
 	}
 	for _, e := range mine {
 		if e.Subject != "instance/01A" || !strings.HasPrefix(e.Type, "instance.") && e.Type != "audit.keys_handed_out" && e.Type != "audit.diagnostics_read" && !strings.HasPrefix(e.Type, "budget.") {
@@ -185,7 +185,7 @@ func TestReaderHistory(t *testing.T) {
 	for _, e := range account {
 		types = append(types, e.Type)
 	}
-	if want := "account.signed_up account.password_changed account.suspended account.resumed session.started session.started session.ended " +
+	if want := "account.signed_up account.password_changed account.suspended account.resumed account.idle_policy_set session.started session.started session.ended " +
 		"apikey.stored apikey.stored apikey.removed audit.log_in_failed budget.limits_set budget.warned"; err != nil || strings.Join(types, " ") != want {
 		t.Errorf("got %s, %v, want %s", types, err, want)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/budget"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
 	"github.com/cloudbot-ai/control-plane/domain/fleet"
+	"github.com/cloudbot-ai/control-plane/domain/idle"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/invite"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
@@ -31,6 +32,7 @@ const (
 func (w *world) everything(acc, id string) {
 	at := began
 	leaf := session.Leaf{Generation: 1, TokenID: canaryToken, IssuedAt: at, ExpiresAt: time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)}
+	policy := idle.Policy{After: 1800, Warn: 300, Ceiling: 86400, KeepUntil: at, Jobs: idle.Wake}
 	second := leaf
 	second.Generation = 2
 	if n, err := w.store.Version(w.t.Context(), eventstore.StreamID{Aggregate: "account", ID: acc}); err != nil {
@@ -38,7 +40,8 @@ func (w *world) everything(acc, id string) {
 	} else if n == 0 {
 		w.append(encoded[account.Event](w, "account", acc, account.Codec.Encode, account.SignedUp{Email: []byte(canaryMail), Password: []byte(canaryHash), At: at})...)
 	}
-	w.append(encoded[account.Event](w, "account", acc, account.Codec.Encode, account.PasswordChanged{Password: []byte(canaryHash)}, account.PasswordRehashed{Password: []byte(canaryHash)}, account.Suspended{Reason: "Spam."}, account.Resumed{})...)
+	w.append(encoded[account.Event](w, "account", acc, account.Codec.Encode, account.PasswordChanged{Password: []byte(canaryHash)}, account.PasswordRehashed{Password: []byte(canaryHash)}, account.Suspended{Reason: "Spam."}, account.Resumed{},
+		account.IdlePolicySet{Policy: &policy})...)
 	w.append(encoded[claim.Event](w, "email", "mail-"+acc, claim.Codec.Encode, claim.Claimed{Account: acc})...)
 	w.append(encoded[quota.Event](w, "quota", acc, quota.Codec.Encode, quota.SlotTaken{Instance: id}, quota.SlotReleased{Instance: id})...)
 	w.append(encoded[fleet.Event](w, "fleet", "all-"+id, fleet.Codec.Encode, fleet.Counted{Count: 4}, fleet.Grown{Instance: id, Count: 5}, fleet.Shrunk{Instance: id, Count: 4})...)
@@ -67,10 +70,15 @@ func (w *world) everything(acc, id string) {
 		instance.VersionsReported{Boot: "b1", Versions: map[string]string{"os": "debian 13", "guest": "1"}, At: at},
 		instance.BootStalled{Phase: instance.PhaseInstalling, Reason: "It takes long."},
 		instance.PhaseReached{Boot: "b1", Phase: instance.PhaseReady, Detail: "all", At: at},
-		instance.StopRequested{At: at}, instance.CallAccepted{Call: instance.CallStop, At: at}, instance.MachineStopped{Asked: true},
-		instance.StartRequested{At: at}, instance.CallAccepted{Call: instance.CallStart, At: at}, instance.MachineRunning{Address: "203.0.113.3", At: at},
+		instance.IdlePolicySet{Policy: &policy}, instance.ModelCostReported{Meter: "m1", Total: 250_000, Added: 250_000, At: at},
+		instance.IdleWarned{At: at, StopAt: at, Cause: instance.CauseIdle, Why: "No input since 18:02."}, instance.IdleExtended{At: at, Until: at},
+		instance.IdleWarned{At: at, StopAt: at, Cause: instance.CauseCeiling, Why: "Its user was last active at 18:02."}, instance.IdleWithdrawn{At: at},
+		instance.StopRequested{At: at, Cause: instance.CauseIdle, Why: "No input since 18:02.", WakeAt: at, Jobs: idle.Wake, NextJob: at},
+		instance.CallAccepted{Call: instance.CallStop, At: at}, instance.MachineStopped{Asked: true, RunEnded: instance.RunEnded{Ended: at, RanUntil: at}},
+		instance.StartRequested{At: at, Cause: instance.CauseJob, Why: "A job is due."}, instance.CallAccepted{Call: instance.CallStart, At: at},
+		instance.MachineRunning{Address: "203.0.113.3", At: at, Launched: at, RanUntil: at},
 		instance.MachineMissed{At: at}, instance.MachineFound{},
-		instance.MachineStopped{Asked: false}, instance.TerminationRequested{At: at}, instance.MachineGone{Asked: true}, instance.Terminated{})...)
+		instance.MachineStopped{Asked: false}, instance.TerminationRequested{At: at}, instance.MachineGone{Asked: true, RunEnded: instance.RunEnded{Ended: at, RanUntil: at}}, instance.Terminated{})...)
 	w.append(encoded[instance.Event](w, "instance", id+"-taken", instance.Codec.Encode,
 		instance.TakenOver{Account: acc, Name: seal(acc, label(id+"-taken"), "taken"), Region: "r", Machine: "i-9", Address: "203.0.113.9", At: at, CreatedAt: at},
 		instance.StopRequested{At: at}, instance.MachineStopped{Asked: true}, instance.StartRequested{At: at})...)
@@ -113,7 +121,7 @@ func life(t *rapid.T, acc, id string) (events []instance.Event) {
 		now = now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "seconds")) * time.Second)
 		attempt := s.Attempts
 		n := rapid.IntRange(0, 30).Draw(t, "n")
-		switch rapid.IntRange(0, 13).Draw(t, "command") {
+		switch rapid.IntRange(0, 18).Draw(t, "command") {
 		case 0:
 			execute(instance.Rename{Name: seal(acc, label(id), fmt.Sprint("name ", n))})
 		case 1:
@@ -149,6 +157,24 @@ func life(t *rapid.T, acc, id string) (events []instance.Event) {
 			execute(instance.ReachPhase{Boot: fmt.Sprint("b", n%2), Phase: instance.Phases[n%7], Detail: fmt.Sprint("d", n), At: now})
 			execute(instance.Enroll{Attempt: attempt, PublicKey: []byte("k"), At: now})
 			execute(instance.ReportVersions{Boot: "b1", Versions: map[string]string{"guest": fmt.Sprint(n % 3)}, At: now})
+		case 14, 16, 17, 18:
+			execute(instance.Warn{At: now, StopAt: now.Add(time.Minute), Cause: instance.CauseIdle, Why: fmt.Sprint("Reason ", n, ".")})
+			if n%5 == 3 {
+				execute(instance.Withdraw{At: now})
+			}
+			if n%5 == 4 {
+				execute(instance.Extend{At: now, Until: now.Add(time.Hour)})
+			}
+		case 15:
+			policies := []*idle.Policy{nil, {After: 3600, Jobs: idle.Wake}, {After: 60, Warn: 9, Ceiling: 86400, KeepUntil: began, Jobs: idle.Sleep}}
+			execute(instance.SetIdlePolicy{Policy: policies[n%3]})
+			execute(instance.ReportModelCost{Meter: fmt.Sprint("m", n/16), Total: int64(n), At: now})
+			if n < 12 {
+				execute(instance.StopBecause{At: now, Cause: instance.CauseIdle, Why: fmt.Sprint("Why ", n, "."), WakeAt: now.Add(time.Hour), Jobs: idle.Wake, NextJob: now.Add(2 * time.Hour)})
+			}
+			if n > 15 {
+				execute(instance.StartBecause{At: now, Cause: instance.CauseJob, Why: "A job is due."})
+			}
 		case 13:
 			execute(instance.Conclude{})
 			if n%2 == 0 && s.Open { // the guest speaks before the launch call returns

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/cloudbot-ai/control-plane/adapters/activity"
 	"github.com/cloudbot-ai/control-plane/adapters/assets"
 	"github.com/cloudbot-ai/control-plane/adapters/bridge"
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
@@ -87,6 +88,8 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	audit := commands.NewAudit(events, log)
 	apiKeys := &commands.Keys{Log: events, Vault: vault}
 	chats := &commands.Chats{Log: events, Vault: vault, Store: secrets.Chats{Pool: pool}}
+	used := &activity.Table{Pool: pool, Logger: log}
+	reports := newReports(cfg, used, log)
 	enrolment := secrets.NewEnrolment(keys.ring)
 
 	files, err := openAssets(ctx, cfg, log)
@@ -154,8 +157,10 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		{"bridges", untilDrained(joining, drain, bridges)},
 		{"presence", presenceFollower{conn, server}},
 		{"agents' states", stateFollower{shared.states, server}},
-		{"followed log", follower{store, feed, progress, server, hub, chats.Store, log}},
+		{"followed log", follower{store, feed, progress, server, hub, chats.Store, used, log}},
 		{"saved chats", chatSweeper{secrets.Chats{Pool: pool}, cfg.KeepChats, log}},
+		{"keeper", held{"keeper", newKeeper(cfg, events, used, nil, log), leases, log}},
+		{"activity", together{reports, activitySweeper{used, log}}},
 		{"epoch", epochFollower{epochs, epoch, server}},
 		{"suspensions", newSuspensions(events, pool, log)},
 		{"fleet", fleetCount{fleet, events}},

@@ -19,6 +19,7 @@ import (
 	"github.com/joho/godotenv"
 
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
+	"github.com/cloudbot-ai/control-plane/domain/idle"
 )
 
 // config is the settings in the environment. `.env.example` describes each of them.
@@ -50,6 +51,7 @@ type config struct {
 	MaxTotal     int    `env:"MAX_INSTANCES_TOTAL"`
 	SignUp       string `env:"SIGNUP"`
 	KeepChats    bool   `env:"KEEP_CHATS" envDefault:"true"`
+	IdleShortest string `env:"IDLE_SHORTEST"`
 	CORSOrigins  string `env:"CORS_ORIGINS"`
 	Proxies      string `env:"TRUSTED_PROXIES"`
 	ClientHeader string `env:"CLIENT_ADDRESS_HEADER" envDefault:"X-Forwarded-For"`
@@ -150,6 +152,9 @@ func (c config) check() error {
 	if d, err := time.ParseDuration(c.ShutdownGrace); c.ShutdownGrace != "" && (err != nil || d < 0 || d > time.Hour) {
 		refuse("SHUTDOWN_GRACE is %q; use a duration such as 5s, or 0", c.ShutdownGrace)
 	}
+	if d, err := time.ParseDuration(c.IdleShortest); c.IdleShortest != "" && (err != nil || d < time.Second || d > idle.LongestAfter) {
+		refuse("IDLE_SHORTEST is %q; use a duration from 1s to 168h, such as 5m", c.IdleShortest)
+	}
 	if c.AdminToken != "" && len(c.AdminToken) < adminTokenLength {
 		refuse("ADMIN_TOKEN has %d characters; use %d or more", len(c.AdminToken), adminTokenLength)
 	}
@@ -171,6 +176,14 @@ func (c config) grace() time.Duration {
 		return 5 * time.Second
 	}
 	return 0
+}
+
+// idleShortest is the shortest idle limit that a user may set.
+func (c config) idleShortest() time.Duration {
+	if d, err := time.ParseDuration(c.IdleShortest); err == nil {
+		return d
+	}
+	return 5 * time.Minute
 }
 
 func (c config) dir(name string) string { return filepath.Join(c.DataDir, name) }

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cloudbot-ai/control-plane/adapters/activity"
 	"github.com/cloudbot-ai/control-plane/adapters/httpapi"
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
@@ -29,6 +30,7 @@ type follower struct {
 	front    *httpapi.Server
 	hub      *tunnel.Hub
 	chats    commands.ChatStore
+	activity *activity.Table
 	log      *slog.Logger
 }
 
@@ -90,8 +92,10 @@ func (f follower) apply(ctx context.Context, e eventstore.Event) {
 		f.dropChats(ctx, e.Stream.ID)
 	case instanceTerminated:
 		f.dropChats(ctx, e.Stream.ID) // again: they may have been saved meanwhile
+		f.dropActivity(ctx, e.Stream.ID)
 		f.front.Instances().Revoke(e.Stream.ID)
 	case instanceFailed:
+		f.dropActivity(ctx, e.Stream.ID)
 		f.front.Instances().Revoke(e.Stream.ID)
 	case apikeyStored, apikeyRemoved:
 		id, _, _ := strings.Cut(e.Stream.ID, "-")
@@ -103,5 +107,12 @@ func (f follower) apply(ctx context.Context, e eventstore.Event) {
 func (f follower) dropChats(ctx context.Context, id string) {
 	if err := f.chats.DropChats(ctx, id); err != nil && ctx.Err() == nil {
 		f.log.Warn("dropping saved chats failed, will retry", "instance", id, "err", err)
+	}
+}
+
+// dropActivity removes what is known of the use of an instance that has ended; the sweeper retries it.
+func (f follower) dropActivity(ctx context.Context, id string) {
+	if err := f.activity.Drop(ctx, id); err != nil && ctx.Err() == nil {
+		f.log.Warn("dropping a desktop's activity failed, will retry", "instance", id, "err", err)
 	}
 }

@@ -41,9 +41,11 @@ func or(t, instead time.Time) time.Time {
 	return t
 }
 
-// clock returns a time of day in UTC, with the day if it is not today.
-func (u Use) clock(t time.Time) string {
-	t, now := t.UTC(), u.Now.UTC()
+func (u Use) clock(t time.Time) string { return Clock(t, u.Now) }
+
+// Clock returns a time of day in UTC, with the day if that is not the one of now: "18:02", "18:02 on 27 November".
+func Clock(t, now time.Time) string {
+	t, now = t.UTC(), now.UTC()
 	if t.Year() == now.Year() && t.YearDay() == now.YearDay() {
 		return t.Format("15:04")
 	}
