@@ -296,6 +296,25 @@ func (r *Reader) Instance(ctx context.Context, account, id string) (Instance, er
 	return one[0], err
 }
 
+// InstancesOf returns those of the instances that are the account's, by their ids, also terminated ones. They have no Idle.
+func (r *Reader) InstancesOf(ctx context.Context, account string, ids []string) ([]Instance, error) {
+	rows, err := r.Pool.Query(ctx, `SELECT `+instanceColumns+` FROM read.instances WHERE account = $1 AND id = ANY ($2) ORDER BY id`, account, ids)
+	if err != nil {
+		return nil, fmt.Errorf("find instances: %w", err)
+	}
+	sealed, err := pgx.CollectRows(rows, scanInstance)
+	if err != nil {
+		return nil, fmt.Errorf("find instances: %w", err)
+	}
+	list := make([]Instance, len(sealed))
+	for n, s := range sealed {
+		if list[n], err = r.open(ctx, s); err != nil {
+			return nil, fmt.Errorf("find instances: %w", err)
+		}
+	}
+	return list, nil
+}
+
 // open makes an Instance of a row. It is called once the rows' connection was given back: the vault may
 // need one for the key, and a call that holds one connection while it waits for another can lock up the pool.
 func (r *Reader) open(ctx context.Context, row instanceRow) (Instance, error) {

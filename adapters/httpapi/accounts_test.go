@@ -146,7 +146,7 @@ func TestSessionsEndedBeforeTheStartAreRefused(t *testing.T) {
 	f := newFront(t, nil)
 	ada := f.signUp("ada@example.com")
 	f.want(204, call{method: "POST", path: "/api/auth/logout", token: ada.access})
-	g := newFront(t, func(c *Config) { c.Queries, c.Accounts.Log.Store = readModel{f.store, f.clock.Now}, f.store })
+	g := newFront(t, func(c *Config) { c.Queries, c.Accounts.Log.Store = readModel{f.store, f.clock.Now, f.books}, f.store })
 	g.want(200, call{method: "GET", path: "/api/instances", token: ada.access}) // signed with the same key: only Revocations can tell them apart
 	if err := g.server.Preload(t.Context()); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,17 @@ import (
 	"testing"
 )
 
+// badPolicies are invalid idle policies.
+var badPolicies = []string{
+	``, `{}`, `{"policy":{}}`, `{"policy":[]}`, `{"policy":"none"}`, `{"policy":0}`, `{"policy":{"after_s":600,"warn_s":60,"ceiling_s":0}}`, `{"policy":{"after_s":600,"warn_s":60,"ceiling_s":0,"jobs":"never"}}`,
+	`{"policy":{"after_s":299,"warn_s":60,"ceiling_s":0,"jobs":"wake"}}`, `{"policy":{"after_s":-1,"warn_s":0,"ceiling_s":0,"jobs":"wake"}}`, `{"policy":{"after_s":604801,"warn_s":60,"ceiling_s":0,"jobs":"wake"}}`,
+	`{"policy":{"after_s":600,"warn_s":600,"ceiling_s":0,"jobs":"wake"}}`, `{"policy":{"after_s":600,"warn_s":-1,"ceiling_s":0,"jobs":"wake"}}`, `{"policy":{"after_s":600,"warn_s":60,"ceiling_s":599,"jobs":"wake"}}`,
+	`{"policy":{"after_s":600,"warn_s":60,"ceiling_s":0,"jobs":"wake","keep_until":"soon"}}`, `{"policy":{"after_s":600,"warn_s":60,"ceiling_s":0,"jobs":"wake","keep_until":"2999-01-01T00:00:00Z"}}`,
+	`{"policy":{"after_s":600,"warn_s":60,"ceiling_s":0,"jobs":"wake","x` + strings.Repeat("y", 50) + canary + `":1}}`, `{"policy":{"after_s":"600","warn_s":60,"ceiling_s":0,"jobs":"wake"}}`, `{"policy":{"after_s":600.5,"warn_s":60,"ceiling_s":0,"jobs":"wake"}}`,
+	`{"policy":{"after_s":null,"warn_s":60,"ceiling_s":0,"jobs":"wake"}}`, `{"policy":{"after_s":600,"after_s":600,"warn_s":60,"ceiling_s":0,"jobs":"wake"}}`, `{"policy":{"after_s":600,"warn_s":60,"ceiling_s":0,"jobs":"wake"}`,
+	`{"policy":` + strings.Repeat(`{"policy":`, 10000),
+}
+
 // TestBadInput sends invalid input to every call that has a body or an id. It is refused with a problem document,
 // nothing is written, and no secret in it reaches an answer or the server's log.
 func TestBadInput(t *testing.T) {
@@ -15,6 +26,7 @@ func TestBadInput(t *testing.T) {
 	required := map[string][]string{
 		"signUp": {"email", "password"}, "logIn": {"email", "password"}, "refresh": {"refresh_token"}, "changePassword": {"current_password", "new_password"},
 		"createInstance": nil, "renameInstance": {"name"}, "issueTicket": {"kind"}, "storeKey": {"provider", "api_key"}, "replaceKey": {"api_key"},
+		"extendInstance": nil, "setInstanceIdlePolicy": nil, "setAccountIdlePolicy": nil, "setBudget": nil,
 		"logOut": nil, "stopInstance": nil, "startInstance": nil, "terminateInstance": nil,
 	}
 	first := map[string]string{"createInstance": "name"}
@@ -40,6 +52,18 @@ func TestBadInput(t *testing.T) {
 		"storeKey": {
 			`{"provider":"unknown","api_key":"` + canary + `"}`, `{"provider":"openai","api_key":"short"}`, `{"provider":"openai","api_key":"` + canary + ` with space"}`,
 			`{"provider":"openai","api_key":"` + strings.Repeat(canary, 40) + `"}`, `{"provider":"","api_key":""}`,
+		},
+		"extendInstance": {
+			``, `{}`, `{"minutes":null}`, `{"minutes":0}`, `{"minutes":-1}`, `{"minutes":1441}`, `{"minutes":1.5}`, `{"minutes":1e2}`, `{"minutes":"60"}`, `{"minutes":true}`,
+			`{"minutes":[60]}`, `{"minutes":99999999999999999999}`, `{"minutes":60,"minutes":60}`, `{"Minutes":60}`, `{"minutes":60,"until":"` + canary + `"}`,
+		},
+		"setInstanceIdlePolicy": badPolicies, "setAccountIdlePolicy": badPolicies,
+		"setBudget": {
+			``, `{}`, `{"scope":"account"}`, `{"scope":"account","day_micros":1000000}`, `{"scope":"account","day_micros":0,"month_micros":null}`, `{"scope":"account","day_micros":null,"month_micros":-1}`,
+			`{"scope":"account","day_micros":9999,"month_micros":null}`, `{"scope":"account","day_micros":null,"month_micros":1000000000001}`, `{"scope":"account","day_micros":"1","month_micros":null}`,
+			`{"scope":"account","day_micros":1000000.5,"month_micros":null}`, `{"scope":"account","day_micros":9223372036854775808,"month_micros":null}`, `{"scope":null,"day_micros":null,"month_micros":null}`,
+			`{"scope":"` + canary + `","day_micros":1000000,"month_micros":null}`, `{"scope":"","day_micros":1000000,"month_micros":null}`, `{"scope":"installation","day_micros":1000000,"month_micros":null}`,
+			`{"scope":"01JZ8Q3M5T9V2X4Y6A8C0E2G4J","day_micros":1000000,"month_micros":null}`, `{"scope":"account","day_micros":{"a":1},"month_micros":null}`,
 		},
 		"replaceKey": {`{"api_key":"x"}`, `{"api_key":"` + canary + `\n` + canary + `"}`},
 	}
@@ -166,6 +190,7 @@ func TestBadQueriesAreRefused(t *testing.T) {
 		"/api/instances?limit=0", "/api/instances?limit=101", "/api/instances?limit=x", "/api/instances?limit=9999999999999999999999",
 		"/api/instances?cursor=!!", "/api/instances?cursor=aW5zdGFuY2VzOic", "/api/instances?include=everything",
 		"/api/instances/" + ada.instance + "/history?cursor=aGlzdG9yeTotMQ", "/api/instances/" + ada.instance + "/history?limit=-5", "/api/instances/" + ada.instance + "/history?order=up",
+		"/api/usage?month=2026-13", "/api/usage?month=2026-1", "/api/usage?month=2019-12", "/api/usage?month=2999-01", "/api/usage?month=november", "/api/usage?month=2026-01-01", "/api/usage.csv?month=0001-01", "/api/usage.csv?month=%0a2026-01",
 		"/api/events?after=x", "/api/events?after=-1",
 	} {
 		if a := f.do(call{method: "GET", path: q, token: ada.access}); a.status != 400 && a.status != 422 {
@@ -195,12 +220,15 @@ func manyNames(n int) string {
 }
 
 func FuzzParseBody(f *testing.F) {
-	for _, seed := range []string{`{}`, `{"a":"b"}`, `{"a":null}`, `{"a":"b"}{}`, `[`, `{"a":{"b":1}}`, `{"a":"b","a":"c"}`, `{"a":"b","t":{"x":"y"}}`, `{"a":"b","t":{"x":{}}}`} {
+	for _, seed := range []string{`{}`, `{"a":"b"}`, `{"a":null}`, `{"a":"b"}{}`, `[`, `{"a":{"b":1}}`, `{"a":"b","a":"c"}`, `{"a":"b","t":{"x":"y"}}`, `{"a":"b","t":{"x":{}}}`, `{"a":"b","n":1,"o":{"n":null}}`, `{"a":"b","o":{"n":1e9}}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var a, b string
-		err := parseBody(data, []field{{name: "a", into: &a}, {name: "b", into: &b, optional: true}, {name: "t", optional: true, table: map[string]string{}}})
+		var n int64
+		var none bool
+		err := parseBody(data, []field{{name: "a", into: &a}, {name: "b", into: &b, optional: true}, {name: "t", optional: true, table: map[string]string{}},
+			{name: "n", optional: true, number: &n}, {name: "o", optional: true, object: []field{{name: "n", number: &n, null: &none}}}})
 		if err == nil && !strings.Contains(string(data), `"`) {
 			t.Errorf("%q: got no error, want one", data)
 		}

@@ -8,27 +8,30 @@ import (
 	"io"
 	"mime"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 )
 
-// field is one string of a request's body.
+// field is one field of a request's body: a string, unless one of the last three says otherwise.
 type field struct {
 	name     string
 	into     *string
-	optional bool // may be left out or null
+	optional bool  // may be left out or null
+	null     *bool // if set, the field may be null, which sets it
 
-	table map[string]string // if set, the field is an object of strings, which are put here
+	table  map[string]string // if set, the field is an object of strings, which are put here
+	number *int64            // if set, the field is a whole number
+	object []field           // if set, the field is an object with these fields
 }
 
 // maxTable is how many strings an object in a body may have.
 const maxTable = 32
 
-// readBody reads a JSON object of strings that has only the given fields. Every request body of this API is
-// one: other nesting, duplicates, numbers and names that differ in case are refused. Errors never repeat a
-// value, which may be a secret.
+// readBody reads a JSON object that has only the given fields. Other nesting, duplicates, other types and names that differ
+// in case are refused. Errors never repeat a value, which may be a secret.
 func readBody(c echo.Context, fields ...field) error {
 	r := c.Request()
 	if r.ContentLength == 0 && len(fields) == 0 {
@@ -62,6 +65,17 @@ func parseBody(data []byte, fields []field) error {
 	if first != json.Delim('{') {
 		return invalid("wrong_type", "The body must be a JSON object.")
 	}
+	if err := readObject(d, fields); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return badRequest("malformed_json", "There is data after the JSON object.")
+	}
+	return nil
+}
+
+// readObject reads an object whose brace was read.
+func readObject(d *json.Decoder, fields []field) error {
 	var seen []string
 	for d.More() {
 		name, err := d.Token()
@@ -84,9 +98,6 @@ func parseBody(data []byte, fields []field) error {
 	if _, err := d.Token(); err != nil {
 		return malformed(err)
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return badRequest("malformed_json", "There is data after the JSON object.")
-	}
 	for _, f := range fields {
 		if !f.optional && !slices.Contains(seen, f.name) {
 			return invalid("missing_field", fmt.Sprintf("The field %q is missing.", f.name))
@@ -100,16 +111,37 @@ func readValue(d *json.Decoder, f field) error {
 	if err != nil {
 		return malformed(err)
 	}
-	text, isText := value.(string)
+	wrong := func(want string) error {
+		return invalid("wrong_type", fmt.Sprintf("The field %q must be %s.", f.name, want))
+	}
 	switch {
+	case value == nil && f.null != nil:
+		*f.null = true
+		return nil
 	case value == nil && f.optional:
 		return nil
-	case f.table != nil && value == json.Delim('{'):
-		return readTable(d, f)
+	case f.object != nil:
+		if value != json.Delim('{') {
+			return wrong("an object")
+		}
+		return readObject(d, f.object)
 	case f.table != nil:
-		return invalid("wrong_type", fmt.Sprintf("The field %q must be an object of strings.", f.name))
-	case !isText:
-		return invalid("wrong_type", fmt.Sprintf("The field %q must be a string.", f.name))
+		if value != json.Delim('{') {
+			return wrong("an object of strings")
+		}
+		return readTable(d, f)
+	case f.number != nil:
+		number, isNumber := value.(json.Number)
+		n, err := strconv.ParseInt(number.String(), 10, 64)
+		if !isNumber || err != nil {
+			return wrong("a whole number")
+		}
+		*f.number = n
+		return nil
+	}
+	text, isText := value.(string)
+	if !isText {
+		return wrong("a string")
 	}
 	*f.into = text
 	return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/usage"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
@@ -32,6 +33,9 @@ type Config struct {
 	Accounts  *commands.Accounts
 	Instances *commands.Instances
 	Keys      *commands.Keys
+	Idle      *commands.Idle
+	Budgets   *commands.Budgets
+	Prices    *usage.Prices
 	Queries   Queries
 	Progress  *projections.Progress // the position of the read models behind Queries
 	Epoch     *Epoch                // the epoch of the log that its positions belong to; nil: always the first
@@ -48,6 +52,9 @@ type Config struct {
 	// AgentState returns what an instance's agent needs from its user, from memory; the zero State if it needs nothing or
 	// that is not known. nil: never known.
 	AgentState func(instanceID string) wire.State
+	// Activities reads when desktops were last used. nil: never known.
+	Activities commands.Activities
+	DiskGiB    int                     // of a new desktop's disk; 0: it has none of its own
 	Web        http.Handler            // the dashboard; sees paths below /app as if they were below /
 	Mounts     map[string]http.Handler // by prefix, such as "/guest/"; they get the full path, and neither deadline nor sign-in
 
@@ -132,7 +139,7 @@ func (l Limits) filled() Limits {
 func (c Config) filled() (Config, error) {
 	for name, missing := range map[string]bool{
 		"Accounts": c.Accounts == nil, "Instances": c.Instances == nil, "Keys": c.Keys == nil,
-		"Queries": c.Queries == nil, "Progress": c.Progress == nil, "Tokens": c.Tokens == nil, "Logger": c.Logger == nil,
+		"Idle": c.Idle == nil, "Budgets": c.Budgets == nil, "Prices": c.Prices == nil, "Queries": c.Queries == nil, "Progress": c.Progress == nil, "Tokens": c.Tokens == nil, "Logger": c.Logger == nil,
 	} {
 		if missing {
 			return c, fmt.Errorf("%s: %w", name, errMissing)

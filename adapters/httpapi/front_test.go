@@ -19,7 +19,9 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/usage"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/memory"
 	"github.com/cloudbot-ai/control-plane/internal/access"
@@ -42,6 +44,9 @@ type front struct {
 	log      *lockedBuffer
 	conform  *conformity
 	guard    *commands.Instances
+	budget   *commands.Budgets
+	books    *commandstest.Books
+	used     *activities
 }
 
 // canary replaces every secret; it must not appear in any output.
@@ -58,6 +63,12 @@ func newFront(t testing.TB, change func(*Config)) *front {
 	f.tickets = &fakeTickets{now: f.clock.Now, issued: map[string]access.Ticket{}}
 	newID := func() string { return ulid.MustNew(ulid.Timestamp(f.clock.Now()), rand.Reader).String() }
 	log := commands.Log{Store: f.store, NewID: newID, Now: f.clock.Now, DigestKey: []byte("digest")}
+	prices, err := usage.Parse([]byte(priceList))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.books, f.used = &commandstest.Books{Store: f.store}, &activities{now: f.clock.Now, of: map[string]commands.Activity{}}
+	f.budget = &commands.Budgets{Log: log, Prices: prices, Books: f.books, Logger: slog.New(slog.DiscardHandler)}
 	f.guard = &commands.Instances{Log: log, Vault: fakeVault{}, Cloud: fakeCloud{}, Limit: 3}
 	cfg := Config{
 		Accounts: &commands.Accounts{
@@ -68,9 +79,11 @@ func newFront(t testing.TB, change func(*Config)) *front {
 		},
 		Instances: f.guard,
 		Keys:      &commands.Keys{Log: log, Vault: fakeVault{}},
-		Queries:   readModel{f.store, f.clock.Now},
-		Progress:  f.progress,
-		Tokens:    f.tokens, Tickets: f.tickets, Bridges: f.bridges,
+		Idle:      &commands.Idle{Log: log, Shortest: 5 * time.Minute},
+		Budgets:   f.budget, Prices: prices, DiskGiB: 40, Activities: f.used,
+		Queries:  readModel{f.store, f.clock.Now, f.books},
+		Progress: f.progress,
+		Tokens:   f.tokens, Tickets: f.tickets, Bridges: f.bridges,
 		Logger:  slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Origins: []string{"https://app.example.com"},
 		NewID:   newID, Now: f.clock.Now,
@@ -256,8 +269,8 @@ func (f *front) running(u user, name string) string {
 	f.t.Helper()
 	id := f.create(u, name)
 	f.happen(id,
-		instance.LaunchAttempted{Attempt: 1, At: f.clock.Now(), Spec: instance.Spec{ClientToken: "t", Type: "t3.large"}},
-		instance.MachineLaunched{Attempt: 1, Machine: "i-1"},
+		instance.LaunchAttempted{Attempt: 1, At: f.clock.Now(), Spec: instance.Spec{ClientToken: "t", Type: "t3.large", Region: "test-1"}},
+		instance.MachineLaunched{Attempt: 1, Machine: "i-1", At: f.clock.Now()},
 		instance.MachineRunning{Address: "203.0.113.7", At: f.clock.Now()})
 	return id
 }

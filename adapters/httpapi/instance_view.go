@@ -35,6 +35,8 @@ type instanceView struct {
 	UpdatedAt    time.Time         `json:"updated_at"`
 	Versions     map[string]string `json:"versions"`
 	AgentState   *agentState       `json:"agent_state"`
+	Cost         *costView         `json:"cost"` // null if it is not known
+	Idle         *idleView         `json:"idle"` // null if it is not known
 }
 
 // agentState is what an agent needs from its user, what it does, and who sees the screen.
@@ -96,16 +98,17 @@ func view(i projections.Instance) instanceView {
 // silentWithin is how long a query may take to find out which machines respond. After that, the read model counts.
 const silentWithin = 500 * time.Millisecond
 
-// show returns instances in their current state: one whose machine does not respond is not ready, whatever
+// show returns an account's instances in their current state: one whose machine does not respond is not ready, whatever
 // the read model says.
-func (s *Server) show(ctx context.Context, list ...projections.Instance) []instanceView {
+func (s *Server) show(ctx context.Context, account string, list ...projections.Instance) []instanceView {
+	costs, idles := s.costs(ctx, account, list), s.idles(ctx, account, list)
 	ctx, cancel := context.WithTimeout(ctx, silentWithin)
 	defer cancel()
 	ask := s.cfg.Silent != nil
 	views := make([]instanceView, len(list))
 	for n, i := range list {
 		v := view(i)
-		v.AgentState = s.stateOf(i.ID)
+		v.AgentState, v.Cost, v.Idle = s.stateOf(i.ID), costs[i.ID], idles[i.ID]
 		if ask && v.Ready {
 			since, silent, err := s.cfg.Silent(ctx, i.ID)
 			if ask = err == nil; silent && ask {

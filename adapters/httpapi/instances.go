@@ -41,7 +41,7 @@ func (s *Server) listInstances(c echo.Context, who access.Claims) error {
 	if err != nil {
 		return err
 	}
-	views := s.show(c.Request().Context(), list...)
+	views := s.show(c.Request().Context(), who.Account, list...)
 	return c.JSON(http.StatusOK, struct {
 		Instances []instanceView `json:"instances"`
 		Next      *string        `json:"next_cursor"`
@@ -86,7 +86,7 @@ func (s *Server) getInstance(c echo.Context, who access.Claims) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, s.show(c.Request().Context(), i)[0])
+	return c.JSON(http.StatusOK, s.show(c.Request().Context(), who.Account, i)[0])
 }
 
 func (s *Server) renameInstance(c echo.Context, who access.Claims) error {
@@ -103,6 +103,12 @@ func (s *Server) renameInstance(c echo.Context, who access.Claims) error {
 	if err != nil {
 		return err
 	}
+	return s.changed(c, who, out, func(i *projections.Instance) { i.Name = strings.TrimSpace(name) })
+}
+
+// changed answers a command about an instance with the instance. If the read model does not have the command's effect yet,
+// effect makes it.
+func (s *Server) changed(c echo.Context, who access.Claims, out commands.Outcome[commands.Changed], effect func(*projections.Instance)) error {
 	ctx := c.Request().Context()
 	fresh := s.cfg.Progress.Position() >= out.Position
 	i, err := s.find(ctx, who.Account, out.Answer.ID)
@@ -110,9 +116,9 @@ func (s *Server) renameInstance(c echo.Context, who access.Claims) error {
 		return err
 	}
 	if !fresh {
-		i.Name = strings.TrimSpace(name) // the log has the new name; the read model may not yet
+		effect(&i)
 	}
-	return c.JSON(http.StatusOK, s.show(ctx, i)[0])
+	return c.JSON(http.StatusOK, s.show(ctx, who.Account, i)[0])
 }
 
 // changeCommand is one of commands.Instances' methods.

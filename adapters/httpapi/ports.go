@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/domain/usage"
 	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
@@ -25,6 +26,8 @@ type Queries interface {
 	EndedSince(ctx context.Context, t time.Time) ([]string, error)
 	Suspended(ctx context.Context) (map[string]int64, error)
 	APIKeys(ctx context.Context, account string) ([]projections.APIKey, error)
+	Usage(ctx context.Context, account string, from, to time.Time) (usage.Usage, error)
+	InstancesOf(ctx context.Context, account string, ids []string) ([]projections.Instance, error)
 	BootTimes(ctx context.Context, machineType string) (map[string]projections.BootTimes, error)
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
@@ -19,8 +20,9 @@ import (
 
 // readModel answers queries by folding the whole log each time. It is small and never behind.
 type readModel struct {
-	store *memory.Store
-	now   func() time.Time
+	store               *memory.Store
+	now                 func() time.Time
+	*commandstest.Books // for usage
 }
 
 type folded struct {
@@ -50,7 +52,7 @@ func (m readModel) fold(ctx context.Context) (*folded, error) {
 			account = f.session(e, id)
 		case "apikey":
 			account = f.key(e)
-		case "account", "audit":
+		case "account", "audit", "budget":
 			account = id
 		}
 		if account != "" {
@@ -77,7 +79,13 @@ func (f *folded) instance(e eventstore.Event, id string) string {
 		i.Name = string(name)
 	}
 	i.Status, i.Phase, i.Type, i.Region, i.Address, i.Machine = s.Status, s.Phase, s.Type, s.Region, s.Address, s.Machine
-	i.Versions = s.Versions
+	i.Versions, i.Idle.State = s.Versions, s
+	switch ev := ev.(type) {
+	case instance.StopRequested:
+		i.Idle.Cause, i.Idle.Why, i.Idle.Jobs, i.Idle.NextJob = ev.Cause, ev.Why, ev.Jobs, ev.NextJob
+	case instance.StartRequested, instance.MachineRunning:
+		i.Idle.Cause, i.Idle.Why, i.Idle.Jobs, i.Idle.NextJob = "", "", "", time.Time{}
+	}
 	i.UpdatedAt, i.Position = e.Time, e.Position
 	f.instances[id], f.owner[id] = i, s.Account
 	return s.Account
@@ -138,6 +146,16 @@ func (m readModel) Instance(ctx context.Context, account, id string) (projection
 		return i, nil
 	}
 	return projections.Instance{}, instance.ErrNotFound
+}
+
+func (m readModel) InstancesOf(ctx context.Context, account string, ids []string) (list []projections.Instance, err error) {
+	f, err := m.fold(ctx)
+	for _, id := range ids {
+		if i, ok := f.instances[id]; ok && f.owner[id] == account {
+			list = append(list, i)
+		}
+	}
+	return list, err
 }
 
 func (m readModel) History(ctx context.Context, account, id string, after int64, limit int) ([]projections.Entry, error) {

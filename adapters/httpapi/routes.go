@@ -37,6 +37,8 @@ func (s *Server) routes() []route {
 		{"DELETE", "/api/instances/:id", s.brakes(s.changing(in.Terminate)), false},
 		{"POST", "/api/instances/:id/stop", s.brakes(s.changing(in.Stop)), false},
 		{"POST", "/api/instances/:id/start", s.writes(s.changing(in.Start)), false},
+		{"POST", "/api/instances/:id/extend", s.writes(s.extend), false},
+		{"PUT", "/api/instances/:id/idle-policy", s.writes(s.setInstancePolicy), false},
 		{"GET", "/api/instances/:id/history", s.signedIn(s.history), false},
 		{"GET", "/api/instances/:id/chat", s.signedIn(s.savedChats), false},
 		{"POST", "/api/instances/:id/tickets", s.writes(s.issueTicket), false},
@@ -48,6 +50,14 @@ func (s *Server) routes() []route {
 		{"GET", "/api/instance-types", s.signedIn(s.instanceTypes), false},
 		{"GET", "/api/boot-times", s.signedIn(s.bootTimes), false},
 
+		{"GET", "/api/prices", s.signedIn(s.prices), false},
+		{"GET", "/api/usage", s.signedIn(s.usage), false},
+		{"GET", "/api/usage.csv", s.signedIn(s.usageCSV), false},
+		{"GET", "/api/budgets", s.signedIn(s.budgets), false},
+		{"PUT", "/api/budgets", s.writes(s.setBudget), false},
+
+		{"GET", "/api/user/idle-policy", s.signedIn(s.accountPolicy), false},
+		{"PUT", "/api/user/idle-policy", s.writes(s.setAccountPolicy), false},
 		{"GET", "/api/user/api-keys", s.signedIn(s.listKeys), false},
 		{"POST", "/api/user/api-keys", s.writes(s.storeKey), false},
 		{"PUT", "/api/user/api-keys/:provider", s.writes(s.replaceKey), false},

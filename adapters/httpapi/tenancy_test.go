@@ -18,6 +18,8 @@ import (
 var bodies = map[string]string{
 	"createInstance": `{"name":"mine"}`, "renameInstance": `{"name":"renamed"}`, "issueTicket": `{"kind":"vnc"}`,
 	"storeKey": `{"provider":"openai","api_key":"` + canary + `"}`, "replaceKey": `{"api_key":"` + canary + `"}`,
+	"extendInstance": `{"minutes":60}`, "setInstanceIdlePolicy": `{"policy":null}`, "setAccountIdlePolicy": `{"policy":{"after_s":600,"warn_s":60,"ceiling_s":0,"jobs":"sleep"}}`,
+	"setBudget":      `{"scope":"account","day_micros":2000000,"month_micros":null}`,
 	"changePassword": `{"current_password":"` + canary + `","new_password":"` + canary + `2"}`,
 }
 
