@@ -114,3 +114,16 @@ func (r *Reader) Statuses(ctx context.Context, accounts, ids []string) ([]Status
 	}
 	return list, nil
 }
+
+// AccountIDs returns the ids of accounts above after, in order.
+func (r *Reader) AccountIDs(ctx context.Context, after string, limit int) ([]string, error) {
+	rows, err := r.Pool.Query(ctx, `SELECT id FROM read.accounts WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	return ids, nil
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/cloudbot-ai/control-plane/domain/budget"
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
@@ -29,8 +30,8 @@ func (s *Server) usageCSV(c echo.Context, who access.Claims) error {
 	for _, d := range view.Desktops {
 		for _, day := range d.Days {
 			rows = append(rows, []string{
-				day.Day, d.ID, harmless(d.Name), harmless(day.machineType), strconv.FormatInt(day.RunSeconds, 10),
-				dollars(day.Compute), dollars(day.Disk), dollars(day.Address), dollars(day.Model), dollars(day.total()),
+				day.Day, d.ID, CSVText(d.Name), CSVText(day.machineType), strconv.FormatInt(day.RunSeconds, 10),
+				budget.Exact(day.Compute), budget.Exact(day.Disk), budget.Exact(day.Address), budget.Exact(day.Model), budget.Exact(day.total()),
 			})
 		}
 	}
@@ -45,11 +46,8 @@ func (s *Server) usageCSV(c echo.Context, who access.Claims) error {
 	return c.Blob(http.StatusOK, "text/csv; charset=utf-8", text.Bytes())
 }
 
-// dollars returns micro-dollars as dollars with six decimals.
-func dollars(micros int64) string { return fmt.Sprintf("%d.%06d", micros/1_000_000, micros%1_000_000) }
-
-// harmless marks a text that a spreadsheet would take for a formula as a text.
-func harmless(text string) string {
+// CSVText marks a text that a spreadsheet would take for a formula as a text.
+func CSVText(text string) string {
 	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
 		return "'" + text
 	}

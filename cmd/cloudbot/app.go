@@ -18,6 +18,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/adapters/tickets"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/usage"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
@@ -84,6 +85,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	}
 	fleet := newFleet(cfg, pool, log)
 	events := newLog(eventstore.Keeping(store, states), sharedKey(vault, "receipt digests"), fleet)
+	events.Ceiling = cfg.ceiling()
 	reader, progress := newReader(pool, vault)
 	audit := commands.NewAudit(events, log)
 	apiKeys := &commands.Keys{Log: events, Vault: vault}
@@ -91,6 +93,11 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	used := &activity.Table{Pool: pool, Logger: log}
 	reports := newReports(cfg, used, log)
 	enrolment := secrets.NewEnrolment(keys.ring)
+	prices, err := usage.Load(cfg.PricesFile)
+	if err != nil {
+		return app{}, err
+	}
+	budgets := &commands.Budgets{Log: events, Prices: prices, Books: books{reader}, Logger: log}
 
 	files, err := openAssets(ctx, cfg, log)
 	if err != nil {
@@ -139,6 +146,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		Instances: &commands.Instances{Log: events, Vault: vault, Cloud: cloud, Limit: cfg.MaxInstances},
 		Keys:      apiKeys, Chats: chats, Queries: reader, Progress: progress, Epoch: epoch, Audit: audit, Readiness: readiness, Metrics: metrics, Logger: log,
 		Tokens: keys.tokens, Tickets: tickets.Tickets{Pool: pool}, Limiter: shared.limits,
+		Idle: &commands.Idle{Log: events, Shortest: cfg.idleShortest()}, Activities: used, Budgets: budgets, Prices: prices, DiskGiB: cfg.diskGiB(),
 		Bridges: bridges, Diagnostics: hub, Silent: hub.Silent, AgentState: hub.State, Web: page,
 		Mounts:    map[string]http.Handler{guestPrefix: hub.GuestHandler(), tunnel.HopPrefix: hub.HopHandler(), assets.Prefix: files},
 		PublicURL: cfg.PublicURL, Origins: fields(cfg.CORSOrigins), TrustedProxies: cfg.trusted, RealIP: cfg.realIP(), HSTS: cfg.production(),
@@ -159,7 +167,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		{"agents' states", stateFollower{shared.states, server}},
 		{"followed log", follower{store, feed, progress, server, hub, chats.Store, used, log}},
 		{"saved chats", chatSweeper{secrets.Chats{Pool: pool}, cfg.KeepChats, log}},
-		{"keeper", held{"keeper", newKeeper(cfg, events, used, nil, log), leases, log}},
+		{"keeper", held{"keeper", newKeeper(cfg, events, used, budgets, log), leases, log}},
 		{"activity", together{reports, activitySweeper{used, log}}},
 		{"epoch", epochFollower{epochs, epoch, server}},
 		{"suspensions", newSuspensions(events, pool, log)},

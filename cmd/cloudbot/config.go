@@ -52,6 +52,8 @@ type config struct {
 	SignUp       string `env:"SIGNUP"`
 	KeepChats    bool   `env:"KEEP_CHATS" envDefault:"true"`
 	IdleShortest string `env:"IDLE_SHORTEST"`
+	PricesFile   string `env:"PRICES_FILE"`
+	MonthTotal   string `env:"BUDGET_MONTH_TOTAL"`
 	CORSOrigins  string `env:"CORS_ORIGINS"`
 	Proxies      string `env:"TRUSTED_PROXIES"`
 	ClientHeader string `env:"CLIENT_ADDRESS_HEADER" envDefault:"X-Forwarded-For"`
@@ -163,7 +165,7 @@ func (c config) check() error {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, c.checkPublic(), c.checkAgent())
+	errs = append(errs, c.checkPublic(), c.checkAgent(), c.checkMoney())
 	return errors.Join(errs...)
 }
 

@@ -22,6 +22,15 @@ func Dollars(micros int64) string {
 	return fmt.Sprintf("%s$%d.%s", sign, n/Dollar, text)
 }
 
+// Exact returns an amount of micro-dollars as a number of dollars with six decimals: "1.500000".
+func Exact(micros int64) string {
+	sign, n := "", uint64(micros)
+	if micros < 0 {
+		sign, n = "-", -n
+	}
+	return fmt.Sprintf("%s%d.%06d", sign, n/Dollar, n%Dollar)
+}
+
 // errDollars says how an amount is written.
 var errDollars = errors.New("not an amount of dollars: give a number with at most six decimals, such as 500 or 49.95")
 
