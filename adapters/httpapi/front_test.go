@@ -301,10 +301,16 @@ func (f *front) caughtUp() {
 	}
 }
 
-// clock is the real time plus an offset that a test advances.
-type clock struct{ ahead atomic.Int64 }
+// clock is the real time, or a fixed one, plus an offset that a test advances.
+type clock struct{ ahead, fixed atomic.Int64 }
 
-func (c *clock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())).UTC() }
+func (c *clock) Now() time.Time {
+	now := time.Now()
+	if at := c.fixed.Load(); at != 0 {
+		now = time.Unix(0, at)
+	}
+	return now.Add(time.Duration(c.ahead.Load())).UTC()
+}
 
 func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/usage"
 )
 
 // priceList prices t3.large in the region of fakeCloud: 8.32 cents an hour, and half a cent for its address.
@@ -33,4 +34,19 @@ func (a *activities) ActivitiesOf(_ context.Context, account string) (map[string
 		}
 	}
 	return own, a.now(), a.err
+}
+
+// countingQueries counts how often usage was read, and can fail.
+type countingQueries struct {
+	Queries
+	n   int
+	err error
+}
+
+func (q *countingQueries) Usage(ctx context.Context, account string, from, to time.Time) (usage.Usage, error) {
+	q.n++
+	if q.err != nil {
+		return usage.Usage{}, q.err
+	}
+	return q.Queries.Usage(ctx, account, from, to)
 }
