@@ -41,8 +41,8 @@ test: prerequisites browser testing lint build ## Linters, then all tests: with 
 	cd web && npm run --silent unit && npm run --silent e2e
 
 .PHONY: faults
-faults: prerequisites testing build ## Run only the fault tests, and print which faults they met, how often
-	@set -o pipefail; go test -count=1 -v -run '$(FAULTS)' ./fair ./commands/... ./eventstore/... ./migrations ./projections ./adapters/... ./e2e/... | \
+faults: prerequisites testing build ## Run only the fault tests, with more seeds than make test, and print which faults they met, how often
+	@set -o pipefail; LONG=1 go test -count=1 -v -timeout 30m -run '$(FAULTS)' ./fair ./commands/... ./eventstore/... ./migrations ./projections ./adapters/... ./e2e/... | \
 	  grep -vE '^ *(=== |--- PASS)|^$$|no test files'
 
 # Faults of the log and the cloud; of parts that exist but cannot work; hostile clients; restarts, clusters and clocks.
