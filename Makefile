@@ -37,7 +37,7 @@ run-ec2: prerequisites build guests ## Run everything with machines on EC2, agai
 
 .PHONY: test
 test: prerequisites browser testing lint build ## Linters, then all tests: with the race detector on real Postgres and JetStream, and in a browser
-	go test -race -vet=off -p 3 -parallel 4 -timeout 20m ./... # lint has run go vet
+	go test -race -vet=off -p 3 -parallel 4 -timeout 20m ./e2e ./adapters/ec2 ./... # the longest first; lint has run go vet
 	cd web && npm run --silent unit && npm run --silent e2e
 
 .PHONY: faults
