@@ -37,12 +37,12 @@ run-ec2: prerequisites build guests ## Run everything with machines on EC2, agai
 
 .PHONY: test
 test: prerequisites browser testing lint build ## Linters, then all tests: with the race detector on real Postgres and JetStream, and in a browser
-	go test -race -vet=off -p 3 -parallel 4 -timeout 20m ./... # lint has run go vet
+	go test -race -vet=off -p 3 -parallel 4 -timeout 20m ./e2e ./adapters/ec2 ./... # the longest first; lint has run go vet
 	cd web && npm run --silent unit && npm run --silent e2e
 
 .PHONY: faults
-faults: prerequisites testing build ## Run only the fault tests, and print which faults they met, how often
-	@set -o pipefail; go test -count=1 -v -run '$(FAULTS)' ./fair ./commands/... ./eventstore/... ./migrations ./projections ./adapters/... ./e2e/... | \
+faults: prerequisites testing build ## Run only the fault tests, with more seeds than make test, and print which faults they met, how often
+	@set -o pipefail; LONG=1 go test -count=1 -v -timeout 30m -run '$(FAULTS)' ./fair ./commands/... ./eventstore/... ./migrations ./projections ./adapters/... ./e2e/... | \
 	  grep -vE '^ *(=== |--- PASS)|^$$|no test files'
 
 # Faults of the log and the cloud; of parts that exist but cannot work; hostile clients; restarts, clusters and clocks.

@@ -3,6 +3,7 @@ package ec2_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -117,8 +118,11 @@ func (s *stage) act(r *rand.Rand, ids *[]string, counts *provisionertest.Tally) 
 // runs as well, and finds nothing to terminate.
 func TestSchedules(t *testing.T) {
 	t.Parallel()
-	schedules, lanes := 2000, 2
-	if testing.Short() {
+	schedules, lanes := 500, 2
+	switch {
+	case os.Getenv("LONG") != "": // make faults
+		schedules = 2000
+	case testing.Short():
 		schedules = 200
 	}
 	var alone, late provisionertest.Tally

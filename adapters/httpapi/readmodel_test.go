@@ -215,6 +215,7 @@ func (m readModel) Sessions(ctx context.Context, account string) (list []project
 			list = append(list, s)
 		}
 	}
+	slices.SortFunc(list, func(a, b projections.Session) int { return b.SeenAt.Compare(a.SeenAt) })
 	return list, nil
 }
 

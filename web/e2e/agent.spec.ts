@@ -9,7 +9,7 @@ const say = async (page: Page, text: string) => {
   await message.press("Enter");
 };
 const chatOnly = (page: Page) => page.getByRole("radio", { name: "Chat only" }).check({ force: true });
-const ended = (page: Page) => expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+const ended = (page: Page) => expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 60_000 });
 
 /** Has the machine report this of its agent, in place of what it has. */
 async function reports(page: Page, versions: Record<string, string>) {
@@ -38,7 +38,7 @@ test("the demo agent says what it is, and shows what it can", async ({ page }, i
   await expect(requests).toHaveCount(3);
   await requests.filter({ hasText: "what an answer can contain" }).click();
   await hasFocus(page);
-  await expect(log.locator("pre code").first()).toBeVisible({ timeout: 20_000 });
+  await expect(log.locator("pre code").first()).toBeVisible({ timeout: 60_000 });
   await expect(requests).toHaveCount(0);
   await ended(page);
   await page.getByRole("button", { name: /^New chat/ }).click();
@@ -103,8 +103,8 @@ test("a denied command says so, and what is always allowed is taken back", async
   const ask = page.getByRole("button", { name: "Always allow", exact: true });
 
   await say(page, "/approve");
-  await page.getByRole("button", { name: "Deny" }).click({ timeout: 20_000 });
-  await expect(log.getByText("Denied", { exact: true })).toBeVisible({ timeout: 20_000 });
+  await page.getByRole("button", { name: "Deny" }).click({ timeout: 60_000 });
+  await expect(log.getByText("Denied", { exact: true })).toBeVisible({ timeout: 60_000 });
   await ended(page);
   await look(page, "agent-denied");
   await page.reload();
@@ -112,13 +112,13 @@ test("a denied command says so, and what is always allowed is taken back", async
   await expect(log.getByText("failed")).toHaveCount(0);
 
   await say(page, "/approve");
-  await expect(ask).toBeVisible({ timeout: 20_000 });
+  await expect(ask).toBeVisible({ timeout: 60_000 });
   await expect(page.getByText(/exactly this command .* choose “Always allowed…”/)).toBeVisible();
   await look(page, "agent-always");
   await ask.click();
   await ended(page);
   await say(page, "/approve"); // it does not ask again
-  await expect(log.getByText("done", { exact: false })).toHaveCount(2, { timeout: 20_000 });
+  await expect(log.getByText("done", { exact: false })).toHaveCount(2, { timeout: 60_000 });
   await expect(ask).toHaveCount(0);
   await ended(page);
 
@@ -136,5 +136,5 @@ test("a denied command says so, and what is always allowed is taken back", async
   await hasFocus(page);
   await dialog.getByRole("button", { name: "Close" }).click();
   await say(page, "/approve");
-  await expect(ask).toBeVisible({ timeout: 20_000 });
+  await expect(ask).toBeVisible({ timeout: 60_000 });
 });

@@ -16,7 +16,7 @@ test("tools, approvals, questions and stopped answers are shown in the chat", as
 
   // Tools are shown while they run.
   await say(page, "/tool");
-  await expect(log.getByText("done", { exact: false }).first()).toBeVisible({ timeout: 20_000 });
+  await expect(log.getByText("done", { exact: false }).first()).toBeVisible({ timeout: 60_000 });
   await expect(log.getByText("failed", { exact: false }).first()).toBeVisible();
   await expect(log).toContainText("Nothing was run");
   // Each tool is shown between the texts before and after it, also in the history.
@@ -29,20 +29,20 @@ test("tools, approvals, questions and stopped answers are shown in the chat", as
 
   // The agent asks before it acts; the user answers in place.
   await say(page, "/approve");
-  await expect(page.getByRole("button", { name: "Allow once" })).toBeVisible({ timeout: 20_000 });
+  await expect(page.getByRole("button", { name: "Allow once" })).toBeVisible({ timeout: 60_000 });
   await look(page, "chat-approval");
   await page.reload(); // another connection may answer, too
   await page.getByRole("button", { name: "Allow once" }).click();
   await expect(page.getByRole("button", { name: "Allow once" })).toHaveCount(0);
   await expect(page.getByRole("textbox", { name: /message/i })).toBeFocused();
-  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 60_000 });
 
   // The agent asks a question.
   await say(page, "/ask");
-  await expect(page.getByRole("radio").nth(3)).toBeVisible({ timeout: 20_000 });
+  await expect(page.getByRole("radio").nth(3)).toBeVisible({ timeout: 60_000 });
   await look(page, "chat-question");
   await page.getByRole("button", { name: "Stop" }).click();
-  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 60_000 });
 
   // A long answer is stopped at the agent, and stays stopped after a reload.
   await say(page, "/slow");
@@ -50,12 +50,12 @@ test("tools, approvals, questions and stopped answers are shown in the chat", as
   await expect(log).toContainText(/\w+ \w+ \w+/);
   await page.reload(); // another connection may stop it, too
   await page.getByRole("button", { name: "Stop" }).click();
-  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 60_000 });
   await say(page, "/markdown");
-  await expect(log.locator("pre code").first()).toBeVisible({ timeout: 20_000 });
-  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+  await expect(log.locator("pre code").first()).toBeVisible({ timeout: 60_000 });
+  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 60_000 });
   await page.reload();
-  await expect(log.locator("pre code").first()).toBeVisible({ timeout: 20_000 });
+  await expect(log.locator("pre code").first()).toBeVisible({ timeout: 60_000 });
   await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0);
   await look(page, "chat-markdown");
 });
@@ -66,15 +66,15 @@ test("chats can be created, renamed, switched and deleted", async ({ page }, inf
   await page.getByRole("radio", { name: "Chat only" }).check({ force: true });
   const log = page.getByRole("log");
   await say(page, "the first chat");
-  await expect(log).toContainText("You said: “the first chat”", { timeout: 20_000 });
-  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+  await expect(log).toContainText("You said: “the first chat”", { timeout: 60_000 });
+  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 60_000 });
 
   await page.getByRole("button", { name: /^New chat/ }).click();
   await expect(log).not.toContainText("the first chat");
   await expect(page.getByRole("textbox", { name: /message/i })).toBeFocused();
   await say(page, "the second chat");
-  await expect(log).toContainText("You said: “the second chat”", { timeout: 20_000 });
-  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+  await expect(log).toContainText("You said: “the second chat”", { timeout: 60_000 });
+  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 60_000 });
 
   await page.getByRole("button", { name: "More actions for this chat" }).click();
   await page.getByRole("menuitem", { name: "Rename…" }).click();
@@ -203,7 +203,7 @@ test("on a phone Enter starts a new line, and the button sends", async ({ browse
   await message.pressSequentially("two");
   await expect(message).toHaveValue("one\ntwo");
   await page.getByRole("button", { name: "Send", exact: true }).tap();
-  await expect(page.getByRole("log")).toContainText("You said: “one\ntwo”", { timeout: 20_000 });
+  await expect(page.getByRole("log")).toContainText("You said: “one\ntwo”", { timeout: 60_000 });
   await phone.close();
 });
 

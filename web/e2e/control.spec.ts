@@ -96,7 +96,7 @@ test("taking control is offered, and is given back from any tab", async ({ page,
   await take(page).click();
   await expect(desktop(page).getByText("Taking control…")).toBeVisible();
   await expect(desktop(page).getByRole("alert")).toContainText("mouse and keyboard are still shared. Try again.", {
-    timeout: 15_000,
+    timeout: 60_000,
   });
   gate.silent = false;
 
@@ -126,7 +126,7 @@ test("taking control is offered, and is given back from any tab", async ({ page,
   const other = await context.newPage();
   await gate.before(other);
   await other.goto(page.url());
-  await expect(giveBack(other).first()).toBeVisible({ timeout: 20_000 });
+  await expect(giveBack(other).first()).toBeVisible({ timeout: 60_000 });
   await giveBack(other).first().click();
   await expect(page.getByText("You have control.")).toHaveCount(0);
   await expect(take(other)).toBeVisible();
@@ -162,7 +162,7 @@ test("the demo waits while the user has control, and goes on afterwards", async 
   await signUp(page, info);
   await firstDesktop(page);
   await settled(page);
-  await expect(take(page)).toBeVisible({ timeout: 20_000 });
+  await expect(take(page)).toBeVisible({ timeout: 60_000 });
   await say(page, "/demo");
   await expect(page.getByRole("status").filter({ hasText: "The agent is using the desktop" })).toBeVisible({
     timeout: 30_000,

@@ -165,7 +165,7 @@ test("the name of a screen is shown as text", async ({ page }, info) => {
     }
   });
   await firstDesktop(page);
-  await expect(page.getByText(/^Connected · 64 × 48/)).toBeVisible({ timeout: 20_000 });
+  await expect(page.getByText(/^Connected · 64 × 48/)).toBeVisible({ timeout: 60_000 });
   await harmless(page);
 });
 
@@ -217,7 +217,7 @@ test("an agent's messages are shown as text", async ({ page }, info) => {
   });
   await firstDesktop(page);
   const log = page.getByRole("log");
-  await expect(log).toContainText("evil", { timeout: 20_000 });
+  await expect(log).toContainText("evil", { timeout: 60_000 });
   await expect(log.getByText("click").first()).toBeVisible();
   await harmless(page);
 });
@@ -267,11 +267,11 @@ test("an agent's tools, approvals, questions, errors and chat titles are shown a
     await message.fill(text);
     await message.press("Enter");
   };
-  const idle = () => expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+  const idle = () => expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 60_000 });
   const one = corpus[1]!;
 
   await say("/tool");
-  await expect(log.locator("details").nth(1)).toBeVisible({ timeout: 20_000 });
+  await expect(log.locator("details").nth(1)).toBeVisible({ timeout: 60_000 });
   await idle();
   for (const tool of await log.locator("summary").all()) await tool.click();
   await expect(log.locator("details").first()).toContainText(one);
@@ -279,7 +279,7 @@ test("an agent's tools, approvals, questions, errors and chat titles are shown a
 
   await say("/approve");
   const deny = page.getByRole("button", { name: "Deny" });
-  await expect(deny).toBeVisible({ timeout: 20_000 });
+  await expect(deny).toBeVisible({ timeout: 60_000 });
   await expect(page.locator("section", { has: deny }).last()).toContainText(one);
   await harmless(page);
   await deny.click();
@@ -287,13 +287,13 @@ test("an agent's tools, approvals, questions, errors and chat titles are shown a
 
   await say("/ask");
   const question = page.getByRole("form", { name: "Question from the agent" });
-  await expect(question).toContainText(one, { timeout: 20_000 });
+  await expect(question).toContainText(one, { timeout: 60_000 });
   await harmless(page);
   await page.getByRole("button", { name: "Do not answer" }).click();
   await idle();
 
   await say("/error");
-  await expect(log.getByRole("alert").first()).toContainText(one, { timeout: 20_000 });
+  await expect(log.getByRole("alert").first()).toContainText(one, { timeout: 60_000 });
   await harmless(page);
   await idle();
 

@@ -23,7 +23,7 @@ test("the demo works on the desktop, and its picture stands in the chat", async 
   await expect(log).toContainText("hello-from-cloudbot.txt is yours", { timeout: 60_000 });
   await expect(log).toContainText("no model read your message");
   await expect(pictures).toHaveCount(2);
-  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 60_000 });
   await expect(page.getByRole("button", { name: "Jump to latest" })).toHaveCount(0);
   await look(page, "demo-done");
   await page.reload();

@@ -15,12 +15,12 @@ export const pixels = (page: Page) => screen(page).evaluate((c) => (c as HTMLCan
 
 /** Waits until the screen differs from before. */
 export async function changed(page: Page, before: string) {
-  await expect.poll(async () => (await pixels(page)) !== before, { timeout: 15_000 }).toBe(true);
+  await expect.poll(async () => (await pixels(page)) !== before, { timeout: 60_000 }).toBe(true);
 }
 
 /** Waits until the desktop's terminal is visible and the screen has stopped changing. */
 export async function settled(page: Page) {
-  await expect(page.getByText(/^(Connected|\d+ × \d+$)/)).toBeVisible({ timeout: 20_000 });
+  await expect(page.getByText(/^(Connected|\d+ × \d+$)/)).toBeVisible({ timeout: 60_000 });
   // The terminal is dark and the background is not: the terminal covers the middle of the screen.
   await expect
     .poll(
@@ -32,7 +32,7 @@ export async function settled(page: Page) {
             .getImageData(Math.floor(canvas.width * 0.4), Math.floor(canvas.height * 0.6), 1, 1).data;
           return d[0]! + d[1]! + d[2]! < 96;
         }),
-      { timeout: 20_000 },
+      { timeout: 60_000 },
     )
     .toBe(true);
 }
@@ -59,7 +59,7 @@ export async function atRest(page: Page): Promise<string> {
         last = await pixels(page);
         return last === before;
       },
-      { intervals: [1_000], timeout: 20_000 },
+      { intervals: [1_000], timeout: 60_000 },
     )
     .toBe(true);
   return last;
@@ -72,6 +72,6 @@ export async function terminal(page: Page, command: string) {
   await page.keyboard.type(`stty -echo -icanon; : > ${file}; ${command} > ${file}`);
   await page.keyboard.press("Enter");
   const read = () => readFile(file, "utf8").catch(() => undefined);
-  await expect.poll(read, { timeout: 20_000 }).toBe("");
+  await expect.poll(read, { timeout: 60_000 }).toBe("");
   return { read, remove: () => rm(file, { force: true }) };
 }

@@ -60,7 +60,7 @@ test("a page first opened while the server is down shows the dashboard's own err
   await expect(page.getByRole("button", { name: "Try again" })).toBeVisible();
   await server.run();
   await page.getByRole("button", { name: "Try again" }).click();
-  await expect(page.getByText("Anthropic", { exact: true })).toBeVisible({ timeout: 20_000 });
+  await expect(page.getByText("Anthropic", { exact: true })).toBeVisible({ timeout: 60_000 });
   expect(await marked(page)).toBe(true);
 });
 

@@ -28,7 +28,7 @@ test("a desktop can be created, renamed, stopped, started, examined and terminat
 
   await second.bringToFront();
   await second.getByRole("button", { name: "Stop Research" }).click();
-  await expect(page.getByText("This desktop is stopped")).toBeVisible({ timeout: 20_000 });
+  await expect(page.getByText("This desktop is stopped")).toBeVisible({ timeout: 60_000 });
   await expect(second.getByRole("button", { name: "Start Research" })).toBeVisible();
   await expect(second.getByRole("article", { name: "Research" })).toBeFocused();
   await look(page, "stopped");
@@ -81,7 +81,7 @@ test("a desktop can be created, renamed, stopped, started, examined and terminat
   await question.getByRole("button", { name: "Terminate" }).click();
   await expect(question).toHaveCount(0);
   await hasFocus(page);
-  await expect(second.getByRole("button", { name: "Create my desktop" })).toBeVisible({ timeout: 20_000 });
+  await expect(second.getByRole("button", { name: "Create my desktop" })).toBeVisible({ timeout: 60_000 });
   await second.getByRole("switch", { name: "Show terminated desktops" }).check();
   await expect(second.getByRole("article", { name: "Research" }).getByText("Terminated")).toBeVisible();
   await page.goto(`/app/desktops/${id}`);

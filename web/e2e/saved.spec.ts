@@ -14,14 +14,14 @@ test("a stopped desktop's chat can be read", async ({ page }, info) => {
   await page.getByRole("radio", { name: "Chat only" }).check({ force: true });
   const log = page.getByRole("log");
   await say(page, "what is kept");
-  await expect(log).toContainText("You said: “what is kept”", { timeout: 20_000 });
+  await expect(log).toContainText("You said: “what is kept”", { timeout: 60_000 });
   await say(page, "/error");
   const failed = log.getByText("answered 529: overloaded", { exact: false });
-  await expect(failed).toBeVisible({ timeout: 20_000 });
+  await expect(failed).toBeVisible({ timeout: 60_000 });
   await page.getByRole("button", { name: /^New chat/ }).click();
   await say(page, "another chat");
-  await expect(log).toContainText("You said: “another chat”", { timeout: 20_000 });
-  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 20_000 });
+  await expect(log).toContainText("You said: “another chat”", { timeout: 60_000 });
+  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0, { timeout: 60_000 });
 
   // Stopped: the open chat goes on to be shown, as it was saved.
   const id = /desktops\/([0-9A-Z]{26})/.exec(page.url())![1]!;
@@ -53,7 +53,7 @@ test("a stopped desktop's chat can be read", async ({ page }, info) => {
   await expect(log).toContainText("You said: “what is kept”", { timeout: 60_000 });
   await expect(failed).toBeVisible();
   await say(page, "and it goes on");
-  await expect(log).toContainText("You said: “and it goes on”", { timeout: 20_000 });
+  await expect(log).toContainText("You said: “and it goes on”", { timeout: 60_000 });
 });
 
 test("a desktop whose chat was not saved says so", async ({ page }, info) => {

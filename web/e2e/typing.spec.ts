@@ -190,7 +190,7 @@ test("dead keys, AltGr and input methods type what they compose", async ({ page 
   for (const [name, { want: text, type }] of Object.entries(layouts)) {
     want += text;
     await type(keys);
-    await expect.poll(typed.read, { message: name, timeout: 20_000 }).toBe(want);
+    await expect.poll(typed.read, { message: name, timeout: 60_000 }).toBe(want);
   }
   await keys.composing("にほん");
   await expect(keyboard(page)).toHaveCSS("opacity", "1"); // the user sees what is not typed yet

@@ -55,6 +55,7 @@ export async function dial(parts: DesktopParts, a: Attempt, on: AttemptEvents): 
     let opened = false;
     let closed = false;
     let disconnected = false;
+    let made: Viewer | undefined; // noVNC refuses a socket that is already closed
     socket.addEventListener("open", () => (opened = true), { once: true });
     // Registered before noVNC's own listener, which loses the close code.
     socket.addEventListener(
@@ -62,7 +63,7 @@ export async function dial(parts: DesktopParts, a: Attempt, on: AttemptEvents): 
       (e) => {
         closed = true;
         // The reason may have to be asked for first, and noVNC would complain meanwhile.
-        if (!opened && !disconnected) viewer.disconnect();
+        if (!opened && !disconnected) made?.disconnect();
         reportClosed(send, generation, e, opened, address.whyNot, signal);
       },
       { once: true },
@@ -73,6 +74,7 @@ export async function dial(parts: DesktopParts, a: Attempt, on: AttemptEvents): 
       roundTrip: on.roundTrip,
       taken: on.taken,
     });
+    made = viewer;
     viewer.setDetail(a.detail);
     viewer.viewOnly = mode === "view";
     viewer.background = "transparent";
