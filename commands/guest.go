@@ -67,6 +67,13 @@ func (c *Guests) Versions(ctx context.Context, id, boot string, versions map[str
 	return err
 }
 
+// ModelCost records what the machine's models cost so far, in micro-dollars, by a meter that begins at 0 when its guest
+// starts. A total that is not higher than the meter's latest one changes nothing.
+func (c *Guests) ModelCost(ctx context.Context, id, meter string, total int64) error {
+	_, err := c.ExecuteInstance(ctx, id, instance.ReportModelCost{Meter: clip(meter, 64), Total: total, At: c.Now()})
+	return err
+}
+
 // Keys returns the account's API keys by environment variable, for one of its machines.
 func (c *Guests) Keys(ctx context.Context, account, id string) (map[string]string, error) {
 	env, err := c.APIKeys.Environment(ctx, account)
