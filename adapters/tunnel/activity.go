@@ -40,7 +40,7 @@ func plausible(a wire.Activity, since time.Duration) wire.Activity {
 	}
 	a.Input, a.Chat, a.Agent, a.Question, a.Shell = age(a.Input), age(a.Chat), age(a.Agent), age(a.Question), age(a.Shell)
 	if a.NextJob != nil {
-		v := max(*a.NextJob-late, 0)
+		v := max(max(*a.NextJob, 0)-late, 0)
 		if a.NextJob = &v; v > longestAge.Milliseconds() {
 			a.NextJob = nil
 		}
