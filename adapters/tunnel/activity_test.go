@@ -185,16 +185,16 @@ func TestModelCostIsDelivered(t *testing.T) {
 		after(time.Second, 2500, "m1 2500")
 		after(time.Second, 900_000)
 		after(9*time.Minute, 910_000)
-		after(time.Minute, 920_000, "m1 920000")
-		after(11*time.Minute, 1_000_000) // less than ten cents more
-		after(time.Minute, 1_019_999)
-		after(time.Minute, 1_020_000, "m1 1020000")
-		after(11*time.Minute, 1_020_001)
-		after(50*time.Minute, 1_020_001, "m1 1020001")
+		after(61*time.Second, 920_000, "m1 910000") // due a second before this report
+		after(11*time.Minute, 1_000_000)            // less than ten cents more
+		after(10*time.Second, 1_009_999)
+		after(10*time.Second, 1_010_000, "m1 1010000")
+		after(11*time.Minute, 1_010_001)
+		after(50*time.Minute, 1_010_001, "m1 1010001")
 		after(20*time.Minute, 500_000) // a late report
-		after(time.Second, 1_020_002)
+		after(time.Second, 1_010_002)
 		end()
-		if got := m.delivered(); len(got) != 1 || got[0] != "m1 1020002" {
+		if got := m.delivered(); len(got) != 1 || got[0] != "m1 1010002" {
 			t.Errorf("at the tunnel's end: got %q, want the last total", got)
 		}
 	})
