@@ -68,6 +68,7 @@ func (v *viewer) look(p []byte) {
 
 const (
 	extendedFlags = 12 // bytes of a text's message up to the flags of the extended clipboard
+	abilities     = 1 << 24 // the message only says what the viewer can do
 	notify        = 1 << 27
 	provide       = 1 << 28
 )
@@ -110,7 +111,10 @@ func (v *viewer) isText(total uint64) bool {
 		return false
 	}
 	flags := binary.BigEndian.Uint32(v.head[8:])
-	if flags&notify != 0 {
+	switch {
+	case flags&abilities != 0:
+		return false
+	case flags&notify != 0:
 		v.announce = true
 		return flags&math.MaxUint16 != 0 // formats
 	}
