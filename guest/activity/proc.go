@@ -110,18 +110,6 @@ func (p process) within(unit string) bool {
 	return err == nil && strings.Contains(string(text), "/"+unit)
 }
 
-// user returns the user that the process belongs to; -1: unknown.
-func (p process) user() int {
-	info, err := os.Stat(filepath.Dir(p.path("stat")))
-	if err != nil {
-		return -1
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return int(st.Uid)
-	}
-	return -1
-}
-
 // read returns when a program last read from the process's terminal, as the kernel keeps it in the device's access time,
 // in whole steps of eight seconds.
 func (p process) read() (at syscall.Timespec, err error) {

@@ -14,8 +14,6 @@ type Shells struct {
 	// Mark is an environment variable with its value that all processes of this machine started with; "": every process of
 	// this computer belongs to the machine.
 	Mark string
-	// User is a user that only this machine has, besides Mark; 0: none.
-	User int
 	// Root is where the kernel's files are; "": /proc.
 	Root string
 
@@ -100,7 +98,7 @@ func isShell(p process) bool {
 
 // mine reports whether the process belongs to this machine.
 func (s *Shells) mine(p process) bool {
-	return s.Mark == "" || s.User != 0 && p.user() == s.User || p.has(s.Mark)
+	return s.Mark == "" || p.has(s.Mark)
 }
 
 // agents reports whether the agent started the process, itself or through others.

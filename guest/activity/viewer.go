@@ -67,7 +67,7 @@ func (v *viewer) look(p []byte) {
 }
 
 const (
-	extendedFlags = 12 // bytes of a text's message up to the flags of the extended clipboard
+	extendedFlags = 12      // bytes of a text's message up to the flags of the extended clipboard
 	abilities     = 1 << 24 // the message only says what the viewer can do
 	notify        = 1 << 27
 	provide       = 1 << 28
