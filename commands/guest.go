@@ -74,6 +74,15 @@ func (c *Guests) ModelCost(ctx context.Context, id, meter string, total int64) e
 	return err
 }
 
+// Warning returns the warning that stands: the desktop will stop by itself. nil: there is none.
+func (c *Guests) Warning(ctx context.Context, id string) (*instance.IdleWarned, error) {
+	s, err := instances.Fold(ctx, c.Store, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.Warned, nil
+}
+
 // Keys returns the account's API keys by environment variable, for one of its machines.
 func (c *Guests) Keys(ctx context.Context, account, id string) (map[string]string, error) {
 	env, err := c.APIKeys.Environment(ctx, account)

@@ -93,6 +93,7 @@ const (
 	costsAmount = 100_000 // micro-dollars
 	costsLate   = time.Hour
 	costsEnd    = 2 * time.Second // for the last event of a tunnel
+	costsHear   = time.Second     // for the guest's last lines
 	costsKept   = 2 * costsLate   // how long a machine without a tunnel is remembered
 )
 
@@ -175,6 +176,7 @@ func (t *tunnel) reportCosts(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			t.hearAll()
 			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), costsEnd)
 			defer cancel()
 			if err := t.deliverCost(end, true); err != nil {
@@ -196,6 +198,17 @@ func (t *tunnel) reportCosts(ctx context.Context) {
 		}
 		timer.Reset(again)
 		later = timer.C
+	}
+}
+
+// hearAll waits until the last lines that the guest sent are read, but not for long: the guest may have opened no control
+// stream.
+func (t *tunnel) hearAll() {
+	timer := time.NewTimer(costsHear)
+	defer timer.Stop()
+	select {
+	case <-t.silent:
+	case <-timer.C:
 	}
 }
 

@@ -304,3 +304,16 @@ func TestModelCostsAreForgotten(t *testing.T) {
 		}
 	})
 }
+
+// What a guest reports right before it closes its tunnel is delivered.
+func TestLastModelCost(t *testing.T) {
+	t.Parallel()
+	m := newMachines(t)
+	r := newReplica(t, m, nil)
+	g := mustDial(t, r.url, "b", m.private)
+	g.say(wire.Message{Activity: &wire.Activity{Meter: "m", Cost: 7}})
+	eventually(t, "the first cost", func() bool { got := m.delivered(); return len(got) == 1 && got[0] == "m 7" })
+	g.say(wire.Message{Activity: &wire.Activity{Meter: "m", Cost: 8}})
+	g.session.Close()
+	eventually(t, "the last cost", func() bool { got := m.delivered(); return len(got) == 1 && got[0] == "m 8" })
+}

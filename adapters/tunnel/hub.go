@@ -83,6 +83,9 @@ type Config struct {
 
 	// ClientAddr is the address of the client behind trusted proxies; nil: the connection's own.
 	ClientAddr func(*http.Request) netip.Addr
+	// Standing returns the notice that an instance's desktop should show at present, without text if there is none; nil: none
+	// is known. A new tunnel gets it.
+	Standing func(ctx context.Context, instanceID string) (wire.Notice, error)
 	// Changed is called when a machine stops or resumes responding; nil: never. It must return immediately.
 	Changed func(account, instanceID string)
 	// StateChanged is called when State changes for a machine of this replica; nil: never. It must return immediately.

@@ -21,7 +21,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// follower follows the log and applies what any replica decided: sessions and instances that ended, API keys that changed.
+// follower follows the log and applies what any replica decided: sessions and instances that ended, API keys that
+// changed, and desktops that will stop.
 type follower struct {
 	store    *postgres.Store
 	feed     *jetstream.Feed
@@ -29,6 +30,7 @@ type follower struct {
 	front    *httpapi.Server
 	hub      *tunnel.Hub
 	chats    commands.ChatStore
+	notices  notices
 	log      *slog.Logger
 }
 
@@ -93,6 +95,8 @@ func (f follower) apply(ctx context.Context, e eventstore.Event) {
 		f.front.Instances().Revoke(e.Stream.ID)
 	case instanceFailed:
 		f.front.Instances().Revoke(e.Stream.ID)
+	case idleWarned, idleExtended, idleWithdrawn, stopRequested:
+		f.notices.follow(e)
 	case apikeyStored, apikeyRemoved:
 		id, _, _ := strings.Cut(e.Stream.ID, "-")
 		f.hub.PushKeys(ctx, id)
