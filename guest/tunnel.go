@@ -270,6 +270,8 @@ func (g *Guest) listen(control *yamux.Stream) error {
 		case m.Keys != nil:
 			g.keys.set(m.Keys.Env)
 			g.log.Info("API keys received", "count", len(m.Keys.Env))
+		case m.Notice != nil:
+			g.desktop.Notice(*m.Notice)
 		case m.GoAway != nil:
 			return errGoAway
 		}
