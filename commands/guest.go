@@ -67,6 +67,22 @@ func (c *Guests) Versions(ctx context.Context, id, boot string, versions map[str
 	return err
 }
 
+// ModelCost records what the machine's models cost so far, in micro-dollars, by a meter that begins at 0 when its guest
+// starts. A total that is not higher than the meter's latest one changes nothing.
+func (c *Guests) ModelCost(ctx context.Context, id, meter string, total int64) error {
+	_, err := c.ExecuteInstance(ctx, id, instance.ReportModelCost{Meter: clip(meter, 64), Total: total, At: c.Now()})
+	return err
+}
+
+// Warning returns the warning that stands: the desktop will stop by itself. nil: there is none.
+func (c *Guests) Warning(ctx context.Context, id string) (*instance.IdleWarned, error) {
+	s, err := instances.Fold(ctx, c.Store, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.Warned, nil
+}
+
 // Keys returns the account's API keys by environment variable, for one of its machines.
 func (c *Guests) Keys(ctx context.Context, account, id string) (map[string]string, error) {
 	env, err := c.APIKeys.Environment(ctx, account)

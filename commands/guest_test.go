@@ -253,3 +253,24 @@ func base64Fields(data []byte) (fields [][]byte) {
 	}
 	return fields
 }
+
+// A machine's meter counts once, whatever is reported again, and only upwards.
+func TestModelCost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	o, _ := w.SignUp(t, "ada@example.org")
+	id := w.runningInstance(t, o)
+	for _, c := range []struct {
+		meter  string
+		total  int64
+		events int64
+	}{
+		{"m1", 2500, 1}, {"m1", 2500, 0}, {"m1", 2000, 0}, {"m1", 4000, 1}, {"m2", 1000, 1}, {"m2", 0, 0}, {"m2", -7, 0}, {"", 9, 0},
+		{"m2", instance.MaxModelCost + 1, 0},
+	} {
+		head := w.Last(t)
+		if err := w.Guests.ModelCost(t.Context(), id, c.meter, c.total); err != nil || w.Last(t)-head != c.events {
+			t.Errorf("a total of %d by %q: got %d events and %v, want %d", c.total, c.meter, w.Last(t)-head, err, c.events)
+		}
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/guest/activity"
 	"github.com/cloudbot-ai/control-plane/guest/agent"
 	"github.com/cloudbot-ai/control-plane/guest/chats"
 	"github.com/cloudbot-ai/control-plane/guest/desktop"
@@ -25,6 +26,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/paths"
 	"github.com/cloudbot-ai/control-plane/guest/pipe"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
+	"github.com/cloudbot-ai/control-plane/guest/units"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
@@ -50,6 +52,7 @@ type Guest struct {
 	desktop    display
 	agent      worker
 	operator   *operator.Operator
+	activity   *activity.Tracker
 	chats      *chats.Keeper
 	planeToken string         // what the control plane has in place of the gateway's token
 	setup      *setup         // nil: nothing to install
@@ -60,8 +63,9 @@ type Guest struct {
 	connected atomic.Pointer[time.Time] // when the tunnel was connected; nil: it is not connected
 	dials     atomic.Int64
 	streams   atomic.Int64
-	changed   chan struct{} // holds a value when the hello must be sent again
-	announced bool          // every phase was sent once; used only by the tunnel's goroutine
+	changed   chan struct{}      // holds a value when the hello must be sent again
+	last      chan chan struct{} // asks for a report of the use at once; the inner one is closed after it was sent
+	announced bool               // every phase was sent once; used only by the tunnel's goroutine
 }
 
 // New prepares the machine: its key, its secrets, its desktop and agent. out receives the log.
@@ -69,7 +73,7 @@ func New(c Config, version string, out io.Writer) (*Guest, error) {
 	g := &Guest{
 		c: c, version: version, started: time.Now(), boot: c.Boot, process: random(16),
 		redact: &Redactor{}, phases: newPhases(), http: pipe.NewListener(), probes: providers,
-		client: newClient(), changed: make(chan struct{}, 1),
+		client: newClient(), changed: make(chan struct{}, 1), last: make(chan chan struct{}),
 	}
 	g.lines = NewLog(out, g.redact, g.phases.present)
 	g.log = slog.New(slog.NewTextHandler(g.lines.Writer(""), nil))
@@ -105,8 +109,41 @@ func (g *Guest) operate(gate operator.Gate) {
 	g.operator = operator.New(operator.Config{
 		Dial:  func(ctx context.Context) (func(context.Context, net.Conn) error, error) { return g.agent.Dial(ctx) },
 		Token: g.secret.GatewayToken, Gate: gate, Logger: g.log, Changed: func(session string) { g.chats.Changed(session) },
+		Acted: func() { g.activity.Chatted() },
 	})
+	g.activity = activity.New(activity.Config{Meter: random(16), Work: g.operator.Work, Shells: g.shells(), Logger: g.log})
 	g.chats = chats.New(chats.Config{Ask: g.operator.Ask, Logger: g.log})
+}
+
+// shells returns what looks at the terminals of this machine's users. Several local machines share a computer.
+func (g *Guest) shells() *activity.Shells {
+	s := &activity.Shells{Agent: units.AgentUnit}
+	if m := os.Getenv(MachineEnv); m != "" && g.setup == nil {
+		s.Mark = MachineEnv + "=" + m
+	}
+	return s
+}
+
+// reportWithin is how long a stop waits until the last report of the desktop's use is sent.
+const reportWithin = time.Second
+
+// reportLast sends what the models cost until now, if the tunnel is connected.
+func (g *Guest) reportLast(ctx context.Context) {
+	if g.connected.Load() == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportWithin)
+	defer cancel()
+	sent := make(chan struct{})
+	select {
+	case g.last <- sent:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-sent:
+	case <-ctx.Done():
+	}
 }
 
 // saveWithin is how long a stop waits for the control plane to keep the newest chats.
@@ -216,12 +253,13 @@ func (g *Guest) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	defer context.AfterFunc(stopping, func() {
-		g.saveChats(ctx) // while the agent and the tunnel still run
+		g.reportLast(ctx) // while the agent and the tunnel still run
+		g.saveChats(ctx)
 		cancel(nil)
 	})()
 	g.log.Info("guest started", "version", g.version, "instance", g.c.Instance, "boot", g.boot,
 		"desktop", g.desktop.About(), "agent", g.agent.About())
-	parts := []func(context.Context) error{g.desktop.Run, g.runAgent, g.tunnel, g.bootUp, g.diagnostics}
+	parts := []func(context.Context) error{g.desktop.Run, g.runAgent, g.tunnel, g.bootUp, g.diagnostics, g.activity.Run}
 	if g.setup != nil {
 		parts = append(parts, g.setup.run, g.setup.followUnits)
 	}

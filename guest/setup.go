@@ -34,6 +34,7 @@ type part interface {
 type display interface {
 	part
 	Viewers() (n int, changed <-chan struct{})
+	Notice(n wire.Notice)
 }
 
 // worker is the agent's part.

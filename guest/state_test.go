@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"github.com/cloudbot-ai/control-plane/guest/activity"
 	"github.com/cloudbot-ai/control-plane/guest/agent"
 	"github.com/cloudbot-ai/control-plane/guest/desktop"
 	"github.com/cloudbot-ai/control-plane/guest/operator"
@@ -47,6 +48,7 @@ func TestStateOnTheControlStream(t *testing.T) {
 	g.operator = operator.New(operator.Config{Gate: &anyGate{}, Dial: func(context.Context) (func(context.Context, net.Conn) error, error) {
 		return nil, errors.New("away")
 	}})
+	g.activity = activity.New(activity.Config{Work: g.operator.Work})
 	near, far := net.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -93,6 +95,7 @@ func TestViewersOnTheControlStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.operator = operator.New(operator.Config{})
+	g.activity = activity.New(activity.Config{Work: g.operator.Work})
 	var all sync.WaitGroup
 	defer all.Wait()
 	come := func() (leave func()) {
@@ -158,7 +161,7 @@ func speaks(t *testing.T, g *Guest) func() wire.Message {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if m.Health == nil {
+			if m.Health == nil && m.Activity == nil {
 				return m
 			}
 		}

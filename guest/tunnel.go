@@ -186,10 +186,20 @@ func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
 	}
 	health := time.NewTicker(wire.HealthEvery)
 	defer health.Stop()
+	use := time.NewTicker(wire.ActivityEvery)
+	defer use.Stop()
+	report := func() error {
+		a := g.activity.Report()
+		return send(wire.Message{Activity: &a})
+	}
+	if err := report(); err != nil {
+		return err
+	}
 	var told wire.State
 	var pause <-chan time.Time // until the next State may be sent; nil: it may be sent
 	for {
 		var stirred, came <-chan struct{}
+		resumed := g.activity.Resumed()
 		if pause == nil {
 			var s wire.State
 			s, stirred = g.operator.State()
@@ -199,6 +209,11 @@ func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
 			if s != told {
 				if err := send(wire.Message{State: &s}); err != nil {
 					return err
+				}
+				if s.Runs != told.Runs || s.Approvals != told.Approvals || s.Questions != told.Questions {
+					if err := report(); err != nil {
+						return err
+					}
 				}
 				told, pause, stirred, came = s, time.After(stateEvery), nil, nil
 			}
@@ -227,6 +242,13 @@ func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
 			pause = nil
 		case <-g.changed:
 			err = hello()
+		case <-resumed:
+			err = report()
+		case <-use.C:
+			err = report()
+		case sent := <-g.last:
+			err = report()
+			close(sent)
 		case <-health.C:
 			h := g.health()
 			err = send(wire.Message{Health: &h})
@@ -248,6 +270,8 @@ func (g *Guest) listen(control *yamux.Stream) error {
 		case m.Keys != nil:
 			g.keys.set(m.Keys.Env)
 			g.log.Info("API keys received", "count", len(m.Keys.Env))
+		case m.Notice != nil:
+			g.desktop.Notice(*m.Notice)
 		case m.GoAway != nil:
 			return errGoAway
 		}
@@ -290,10 +314,12 @@ func (g *Guest) serve(ctx context.Context, stream *yamux.Stream) error {
 	)
 	switch open.Open {
 	case wire.VNC:
-		handle, err = g.desktop.Dial(ctx)
+		if handle, err = g.desktop.Dial(ctx); err == nil {
+			handle = g.activity.Viewer(handle)
+		}
 	case wire.Agent:
 		if handle, err = g.agent.Dial(ctx); err == nil {
-			handle = operator.Guard(g.planeToken, g.secret.GatewayToken, handle)
+			handle = g.activity.Chat(operator.Guard(g.planeToken, g.secret.GatewayToken, handle))
 		}
 	case wire.Operator:
 		handle = g.operator.Serve

@@ -59,6 +59,8 @@ func (t *tunnel) listen(control *yamux.Stream) error {
 			t.reached(*m.Phase)
 		case m.State != nil:
 			t.stated(*m.State)
+		case m.Activity != nil:
+			t.used(*m.Activity)
 		} // a health report only shows that the machine is heard
 	}
 }

@@ -46,6 +46,9 @@ type Machines interface {
 	Reached(ctx context.Context, instanceID, boot string, phase instance.Phase, detail string) error
 	// Versions records the versions of what a machine runs, by name.
 	Versions(ctx context.Context, instanceID, boot string, versions map[string]string) error
+	// ModelCost records what a machine's models cost, in micro-dollars: the total of a meter, which begins at 0 when its guest
+	// starts. A total that is not higher than the latest one of the meter changes nothing.
+	ModelCost(ctx context.Context, instanceID, meter string, total int64) error
 	// Keys returns the account's API keys by environment name.
 	Keys(ctx context.Context, account, instance string) (map[string]string, error)
 }
@@ -69,6 +72,7 @@ type Config struct {
 	Presence  Presence     // nil: there is only one replica
 	States    States       // nil: there is only one replica
 	Chats     Chats        // nil: no chats are saved
+	Uses      Uses         // nil: the machines' use is not kept
 	Advertise string       // the base URL at which other replicas reach this one: "http://10.0.0.3:8000"
 	HopKey    []byte       // at least 32 bytes, the same on all replicas; nil: no hops
 	Logger    *slog.Logger // nil: none
@@ -79,6 +83,9 @@ type Config struct {
 
 	// ClientAddr is the address of the client behind trusted proxies; nil: the connection's own.
 	ClientAddr func(*http.Request) netip.Addr
+	// Standing returns the notice that an instance's desktop should show at present, without text if there is none; nil: none
+	// is known. A new tunnel gets it.
+	Standing func(ctx context.Context, instanceID string) (wire.Notice, error)
 	// Changed is called when a machine stops or resumes responding; nil: never. It must return immediately.
 	Changed func(account, instanceID string)
 	// StateChanged is called when State changes for a machine of this replica; nil: never. It must return immediately.
@@ -107,6 +114,7 @@ type Hub struct {
 	mu      sync.Mutex
 	tunnels map[string]*tunnel
 	absent  map[string]*absence // by instance
+	costs   map[string]*costs   // by instance
 	closing bool
 	all     sync.WaitGroup
 }
@@ -115,7 +123,7 @@ type Hub struct {
 func New(c Config) (*Hub, error) {
 	h := &Hub{
 		c: c, log: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)), now: time.Now, began: time.Now(), proof: proofTime,
-		tunnels: map[string]*tunnel{}, absent: map[string]*absence{},
+		tunnels: map[string]*tunnel{}, absent: map[string]*absence{}, costs: map[string]*costs{},
 		greetings: fair.NewPlaces(maxGreetings), enrolments: fair.NewPlaces(maxEnrolments),
 		greetTries: newTries(greetTries), enrolTries: newTries(enrolTries), ownTries: newTries(enrolTries), connects: newTries(connects),
 		copies: fair.NewPlaces(copiesAtOnce),

@@ -59,6 +59,16 @@ type tunnel struct {
 	reported chan struct{}
 	state    wire.State    // the zero State until the guest reports one
 	restated chan struct{} // holds a value when the guest has reported a state
+	use      wire.Activity // the latest report
+	usedAt   time.Time     // when it was received
+	uses     chan struct{} // holds a value when it has not been passed on
+	metered  string        // the guest's meter; "": not known yet
+	cost     int64         // its highest total
+	costly   chan struct{} // holds a value when it has grown
+	notice   *wire.Notice  // to be sent; nil: none
+	noticeAt time.Time     // when it was made
+	noticed  chan struct{} // holds a value when there is one
+	silent   chan struct{} // closed when the guest can send no more lines
 }
 
 func newTunnel(h *Hub, ws *websocket.Conn, instance string, who owner, account string) *tunnel {
@@ -66,6 +76,7 @@ func newTunnel(h *Hub, ws *websocket.Conn, instance string, who owner, account s
 		h: h, ws: ws, instance: instance, owner: who, account: account, heard: h.now(),
 		ready: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}),
 		keys: make(chan struct{}, 1), reported: make(chan struct{}, 1), restated: make(chan struct{}, 1),
+		uses: make(chan struct{}, 1), costly: make(chan struct{}, 1), noticed: make(chan struct{}, 1), silent: make(chan struct{}),
 	}
 }
 
@@ -137,6 +148,11 @@ func (t *tunnel) run(ctx context.Context) {
 	guarded(func() error { t.sendKeys(ctx); return nil })
 	guarded(func() error { t.report(ctx, cancel); return nil })
 	guarded(func() error { t.keepChats(ctx); return nil })
+	guarded(func() error { t.reportCosts(ctx); return nil })
+	guarded(func() error { t.sendNotices(ctx); return nil })
+	if t.h.c.Uses != nil {
+		guarded(func() error { t.passUses(ctx); return nil })
+	}
 	states := make(chan wire.State, 1)
 	guarded(func() error { t.shareStates(ctx, states); return nil })
 	if t.h.c.States != nil {
@@ -164,6 +180,7 @@ func (t *tunnel) accept(ctx context.Context, session *yamux.Session, guarded fun
 	t.sendMu.Unlock()
 	t.wantKeys()
 	guarded(func() error {
+		defer close(t.silent)
 		if err := t.listen(control); ctx.Err() == nil {
 			t.h.log.Info("control stream ended", "instance", t.instance, "cause", err)
 		}

@@ -40,6 +40,9 @@ type machines struct {
 
 	versions []string
 	named    chan struct{}
+
+	costs []string     // "meter total"
+	costy func() error // nil: every cost is accepted
 }
 
 func newMachines(t *testing.T) *machines {
@@ -82,6 +85,18 @@ func (m *machines) Versions(_ context.Context, _, boot string, versions map[stri
 	defer m.mu.Unlock()
 	m.versions = append(m.versions, fmt.Sprint(boot, " ", versions))
 	m.named <- struct{}{}
+	return nil
+}
+
+func (m *machines) ModelCost(_ context.Context, _, meter string, total int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.costy != nil {
+		if err := m.costy(); err != nil {
+			return err
+		}
+	}
+	m.costs = append(m.costs, fmt.Sprint(meter, " ", total))
 	return nil
 }
 

@@ -109,9 +109,11 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	}
 
 	shared := newBuckets(conn, cfg.NATSReplicas, log)
+	guests := &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment, Audit: audit}
+	shown := notices{guests: guests, now: time.Now, log: log}
 	var server *httpapi.Server // the hub runs after it is made
 	hub, err := tunnel.New(tunnel.Config{
-		Machines: &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment, Audit: audit}, Presence: presence{shared.presence}, States: shared.states, Chats: savedChats(cfg, chats),
+		Machines: guests, Standing: shown.standing, Presence: presence{shared.presence}, States: shared.states, Chats: savedChats(cfg, chats),
 		Advertise: at.advertise, HopKey: sharedKey(vault, "hops between replicas"), ClientAddr: httpapi.ClientAddr(cfg.trusted),
 		Changed: presenceSender{conn, log}.send, Logger: log, Lead: noticeTime(cfg.grace()), Spread: moveTime(cfg.grace()),
 		StateChanged: func(account, instanceID string) { server.AgentChanged(account, instanceID) },
@@ -119,6 +121,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	if err != nil {
 		return app{}, err
 	}
+	shown.show = hub.Notice
 	bridges := bridge.New(bridge.Config{
 		Opener: hub, Spread: cfg.grace(), First: noticeTime(cfg.grace()) + moveTime(cfg.grace()), MaxVNCRate: cfg.VNCRate, MaxVNCRatePerAccount: cfg.VNCAccountRate, Logger: log,
 	})
@@ -165,7 +168,11 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		{"bridges", untilDrained(joining, drain, bridges)},
 		{"presence", presenceFollower{conn, server}},
 		{"agents' states", stateFollower{shared.states, server}},
+<<<<<<< HEAD
 		{"followed log", follower{store, feed, progress, server, hub, chats.Store, used, log}},
+=======
+		{"followed log", follower{store, feed, progress, server, hub, chats.Store, shown, log}},
+>>>>>>> GUEST
 		{"saved chats", chatSweeper{secrets.Chats{Pool: pool}, cfg.KeepChats, log}},
 		{"keeper", held{"keeper", newKeeper(cfg, events, used, budgets, log), leases, log}},
 		{"activity", together{reports, activitySweeper{used, log}}},

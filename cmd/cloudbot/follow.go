@@ -22,7 +22,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
-// follower follows the log and applies what any replica decided: sessions and instances that ended, API keys that changed.
+// follower follows the log and applies what any replica decided: sessions and instances that ended, API keys that
+// changed, and desktops that will stop.
 type follower struct {
 	store    *postgres.Store
 	feed     *jetstream.Feed
@@ -30,7 +31,11 @@ type follower struct {
 	front    *httpapi.Server
 	hub      *tunnel.Hub
 	chats    commands.ChatStore
+<<<<<<< HEAD
 	activity *activity.Table
+=======
+	notices  notices
+>>>>>>> GUEST
 	log      *slog.Logger
 }
 
@@ -97,6 +102,8 @@ func (f follower) apply(ctx context.Context, e eventstore.Event) {
 	case instanceFailed:
 		f.dropActivity(ctx, e.Stream.ID)
 		f.front.Instances().Revoke(e.Stream.ID)
+	case idleWarned, idleExtended, idleWithdrawn, stopRequested:
+		f.notices.follow(e)
 	case apikeyStored, apikeyRemoved:
 		id, _, _ := strings.Cut(e.Stream.ID, "-")
 		f.hub.PushKeys(ctx, id)

@@ -28,6 +28,7 @@ func (oneMachine) Keys(context.Context, string, string) (map[string]string, erro
 	return nil, nil
 }
 func (oneMachine) Versions(context.Context, string, string, map[string]string) error { return nil }
+func (oneMachine) ModelCost(context.Context, string, string, int64) error            { return nil }
 
 // What an agent needs reaches the queries and event streams of both replicas, over real NATS, and stays true when the
 // machine moves from one replica to the other.

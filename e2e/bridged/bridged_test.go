@@ -66,6 +66,7 @@ func (m *machines) Reached(_ context.Context, _, _ string, p instance.Phase, _ s
 }
 
 func (m *machines) Versions(context.Context, string, string, map[string]string) error { return nil }
+func (m *machines) ModelCost(context.Context, string, string, int64) error            { return nil }
 
 func (m *machines) Keys(context.Context, string, string) (map[string]string, error) {
 	m.mu.Lock()

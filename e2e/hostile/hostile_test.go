@@ -42,6 +42,7 @@ func (s store) Guest(_ context.Context, id string) ([]byte, string, error) {
 }
 
 func (store) Reached(context.Context, string, string, instance.Phase, string) error { return nil }
+func (store) ModelCost(context.Context, string, string, int64) error                { return nil }
 func (store) Versions(context.Context, string, string, map[string]string) error     { return nil }
 func (store) Keys(context.Context, string, string) (map[string]string, error)       { return nil, nil }
 

@@ -20,10 +20,12 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/guest/clipboard"
 	"github.com/cloudbot-ai/control-plane/guest/gate"
+	"github.com/cloudbot-ai/control-plane/guest/notice"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
 	"github.com/cloudbot-ai/control-plane/guest/screen"
 	"github.com/cloudbot-ai/control-plane/guest/typing"
 	"github.com/cloudbot-ai/control-plane/guest/viewers"
+	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
@@ -63,7 +65,8 @@ type Desktop struct {
 	keys   *typing.Keyboard
 	room   *viewers.Room
 	pastes *clipboard.Owner // of x11vnc's viewers
-	number int              // of the last X display, which the next one takes if it is free; 0: none
+	board  *notice.Board
+	number int // of the last X display, which the next one takes if it is free; 0: none
 	gates  sync.WaitGroup
 
 	mu        sync.Mutex
@@ -76,7 +79,7 @@ type Desktop struct {
 // New chooses the kind.
 func New(c Config) (*Desktop, error) {
 	c.Geometry = cmp.Or(c.Geometry, "1280x800")
-	d := &Desktop{c: c, log: c.Logger, up: make(chan struct{}), changed: make(chan struct{}), keys: typing.New(c.Logger), pastes: clipboard.New(c.Logger)}
+	d := &Desktop{c: c, log: c.Logger, up: make(chan struct{}), changed: make(chan struct{}), keys: typing.New(c.Logger), pastes: clipboard.New(c.Logger), board: notice.New()}
 	d.room = viewers.New(viewers.Config{Addr: d.Addr, Password: c.Password, Size: c.Geometry, Logger: c.Logger})
 	if c.Kind != BuiltIn {
 		x, err := find()
@@ -167,11 +170,14 @@ func (d *Desktop) Addr() string {
 // Viewers returns the number of viewers, and a channel closed at the next change.
 func (d *Desktop) Viewers() (n int, changed <-chan struct{}) { return d.room.Count() }
 
+// Notice shows a notice above all windows, or withdraws it.
+func (d *Desktop) Notice(n wire.Notice) { d.board.Set(n) }
+
 // Run keeps the desktop running until ctx ends, and leaves no process behind.
 func (d *Desktop) Run(ctx context.Context) error {
 	if d.x == nil {
 		close(d.up)
-		<-ctx.Done()
+		d.board.Follow(ctx, screen.NoticeColumns, d.screen.Notice)
 		return nil
 	}
 	defer d.gates.Wait()

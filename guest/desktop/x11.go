@@ -141,6 +141,7 @@ func (d *Desktop) runX(ctx context.Context) error {
 	if len(d.c.Session) == 0 {
 		all.Go(func() { wallpaper(ctx, number, auth, d.log) })
 	}
+	all.Go(func() { d.board.Show(ctx, number, auth, nil, d.log) })
 	d.session(start, child)
 	if err := answers(ctx, addr); err != nil {
 		return errors.Join(err, context.Cause(ctx))

@@ -160,6 +160,6 @@ func (g *Gateway) say(s *session, m message) message {
 			g.thin()
 		}
 	}
-	g.broadcastLocked("session.message", map[string]any{"sessionKey": s.Key, "message": s.leaveOut(m), "messageId": m.Meta.ID, "messageSeq": s.seq}, func(c *client) bool { return c.follows(s.Key) })
+	g.broadcastLocked("session.message", map[string]any{"sessionKey": s.Key, "message": s.leaveOut(m), "messageId": m.Meta.ID, "messageSeq": s.seq}, func(c *client) bool { return c.follows(s.Key) || c.followsAll() })
 	return m
 }

@@ -141,7 +141,7 @@ var knownClients = map[string]bool{"gateway-client": true, "webchat": true, "web
 
 var eventNames = []string{
 	"connect.challenge", "chat", "agent", "sessions.changed", "session.message", "exec.approval.requested", "exec.approval.resolved",
-	"question.requested", "question.resolved", "tick", "shutdown",
+	"question.requested", "question.resolved", "cron", "tick", "shutdown",
 }
 
 func (g *Gateway) hello(scopes []string) map[string]any {

@@ -53,6 +53,7 @@ type Gateway struct {
 	store    *store             // nil: none
 	allowed  []permission       // what users allowed always
 	history  []answered         // approvals that ended, newest first
+	jobs     []*job             // of the schedule
 	closed   bool
 	answers  sync.WaitGroup
 }
@@ -82,8 +83,11 @@ func New(c Config) *Gateway {
 	return g
 }
 
-// Ready admits clients.
-func (g *Gateway) Ready() { g.ready.Store(true) }
+// Ready admits clients, and starts the schedule.
+func (g *Gateway) Ready() {
+	g.ready.Store(true)
+	g.startJobs()
+}
 
 // Close aborts running answers, disconnects the clients, and waits until the answers have ended.
 func (g *Gateway) Close() {
@@ -91,6 +95,11 @@ func (g *Gateway) Close() {
 	g.closed = true
 	for _, r := range g.runs {
 		r.cancel()
+	}
+	for _, j := range g.jobs {
+		if j.timer != nil {
+			j.timer.Stop()
+		}
 	}
 	for c := range g.clients {
 		c.event("shutdown", map[string]any{"reason": "stopping"})

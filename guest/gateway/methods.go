@@ -41,6 +41,9 @@ var methods = map[string]method{
 	"plugin.approval.list":          {"operator.approvals", pluginApprovalList},
 	"question.list":                 {"operator.questions", questionList},
 	"question.resolve":              {"operator.questions", questionResolve},
+	"cron.list":                     {"operator.read", cronList},
+	"cron.add":                      {admin, cronAdd},
+	"cron.remove":                   {admin, cronRemove},
 }
 
 func methodNames() []string { return slices.Sorted(maps.Keys(methods)) }
@@ -86,6 +89,7 @@ type message struct {
 	IsError        bool      `json:"isError,omitempty"`
 	StopReason     string    `json:"stopReason,omitempty"` // "error": the content is why the run failed
 	Abort          *abort    `json:"openclawAbort,omitempty"`
+	Usage          *usage    `json:"usage,omitempty"` // of the model, in a message of the agent
 	Meta           *meta     `json:"__openclaw,omitempty"`
 }
 
@@ -284,11 +288,14 @@ func sessionsDelete(c *client, r request) {
 }
 
 func (g *Gateway) changed(key, reason string) {
-	g.broadcast("sessions.changed", map[string]any{"sessionKey": key, "reason": reason, "ts": time.Now().UnixMilli()}, func(c *client) bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.sessions
-	})
+	g.broadcast("sessions.changed", map[string]any{"sessionKey": key, "reason": reason, "ts": time.Now().UnixMilli()}, (*client).followsAll)
+}
+
+// followsAll reports whether the client gets the messages of all sessions, as the original sends them.
+func (c *client) followsAll() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sessions
 }
 
 func sessionsSubscribe(on bool) func(*client, request) {

@@ -32,6 +32,7 @@ func (g *Gateway) restore() {
 	}
 	defer sh.Close()
 	g.restoreAllowed(sh)
+	g.restoreJobs(sh)
 	budget := maxLoaded
 	for _, s := range sh.sessions() {
 		name := fileOf(s.Key)

@@ -21,6 +21,7 @@ type run struct {
 	started time.Time
 	ctx     context.Context
 	cancel  context.CancelFunc
+	words   string // that follow the name of a script
 	cwd     string // where the command that it asks about runs; "": home
 
 	approvalID string // of the latest approval that the run asked for
@@ -32,6 +33,7 @@ type run struct {
 	transcript  []message // calls, each with the text before it, and results
 	kept        int       // bytes of text that are in transcript
 	drafted     int       // bytes of text on disk after those
+	usage       *usage    // of the answer; nil: it cost nothing
 }
 
 // respond runs the script of the question, then ends the run. files describes what came with it.
@@ -140,6 +142,7 @@ func (r *run) end(state string, more map[string]any) {
 	}
 	if rest != "" {
 		m := spoken("assistant", rest, r.id)
+		m.Usage = r.usage
 		if state == "aborted" {
 			m.Abort = &abort{Aborted: true, Origin: origin, RunID: r.id}
 		}

@@ -5,23 +5,28 @@ import (
 	"strings"
 )
 
-// scripts maps words to demonstrations of what else an agent does.
-var scripts = map[string]func(*run) (failed string){
-	"/demo":     demo,
-	"/markdown": markdown,
-	"/tool":     useTools,
-	"/slow":     slow,
-	"/cold":     cold,
-	"/replace":  changeOfMind,
-	"/approve":  askToRun,
-	"/ask":      askQuestions,
-	"/error":    fail,
+// scriptOf returns the demonstration of what else an agent does that has a word as its name; nil: none.
+func scriptOf(word string) func(*run) (failed string) {
+	return map[string]func(*run) string{
+		"/demo":     demo,
+		"/markdown": markdown,
+		"/tool":     useTools,
+		"/slow":     slow,
+		"/cold":     cold,
+		"/replace":  changeOfMind,
+		"/approve":  askToRun,
+		"/ask":      askQuestions,
+		"/error":    fail,
+		"/schedule": scheduled,
+		"/cost":     costs,
+	}[word]
 }
 
 // script answers a question. failed is why there is no answer; "": there is one.
 func script(r *run, question string) (failed string) {
-	word, _, _ := strings.Cut(strings.TrimSpace(question), " ")
-	if s := scripts[word]; s != nil {
+	word, words, _ := strings.Cut(strings.TrimSpace(question), " ")
+	if s := scriptOf(word); s != nil {
+		r.words = strings.TrimSpace(words)
 		r.status("starting_model")
 		return s(r)
 	}
@@ -36,7 +41,7 @@ func (g *Gateway) answer(question string) string {
 	}
 	return fmt.Sprintf("You said: “%s”\n\nI am CloudBot's demo agent. The real agent, OpenClaw, does not run on this machine, so no model reads this. %s "+
 		"The connection between your browser and this machine works: this answer arrives in pieces.\n\n"+
-		"To see an agent work on this desktop, send `/demo`. To see what else an agent shows, send `/markdown`, `/tool`, `/approve`, `/ask`, `/slow`, `/cold`, `/replace` or `/error`.",
+		"To see an agent work on this desktop, send `/demo`. To see what else an agent shows, send `/markdown`, `/tool`, `/approve`, `/ask`, `/slow`, `/cold`, `/replace`, `/schedule`, `/cost` or `/error`.",
 		clipRunes(question, 400), have)
 }
 

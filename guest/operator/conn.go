@@ -28,7 +28,10 @@ type conn struct {
 	pace  *rate.Limiter // of events about prompts
 
 	hinted  chan struct{}        // holds a value if the number of runs may have changed
+	jobs    chan struct{}        // holds a value if the schedule may have changed
 	changed func(session string) // see Config
+	works   func()               // called for each event of a run
+	spent   func(json.RawMessage)
 
 	mu    sync.Mutex
 	last  int
@@ -56,7 +59,7 @@ func dial(ctx context.Context, config Config) (*conn, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	near, far := net.Pipe()
-	c := &conn{end: cancel, ended: make(chan struct{}), done: make(chan struct{}), calls: map[string]func(answer){}, hinted: make(chan struct{}, 1), pace: rate.NewLimiter(promptRate, promptBurst)}
+	c := &conn{end: cancel, ended: make(chan struct{}), done: make(chan struct{}), calls: map[string]func(answer){}, hinted: make(chan struct{}, 1), jobs: make(chan struct{}, 1), pace: rate.NewLimiter(promptRate, promptBurst)}
 	go func() {
 		defer close(c.ended)
 		_ = serve(ctx, far)
@@ -181,8 +184,17 @@ func (c *conn) read(ctx context.Context) error {
 				return err
 			}
 			c.event(c, f.Event, f.Payload)
+		case f.Type == "event" && f.Event == cronName:
+			c.planned()
+			c.hint()
 		case f.Type == "event" && hints[f.Event]:
 			c.hint()
+			switch f.Event {
+			case "agent", "chat":
+				c.works()
+			case "session.message":
+				c.spent(f.Payload)
+			}
 			if c.changed != nil && sessionEvents[f.Event] {
 				c.changed(sessionOf(f.Payload))
 			}

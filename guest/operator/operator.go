@@ -60,6 +60,10 @@ type Config struct {
 	// Changed is called with the key of a session that changed, and with "" when any may have; nil: never. It must return
 	// immediately.
 	Changed func(session string)
+
+	// Acted is called when the user answers an approval or a question, stops a run, or changes what the agent may do; nil:
+	// never. It must return immediately.
+	Acted func()
 }
 
 // Operator is the connection with the prompts that wait.
@@ -77,6 +81,7 @@ type Operator struct {
 	changed   chan struct{} // closed when State changes
 	runs      int           // in progress
 	control   control
+	work      work
 
 	turn    sync.Mutex    // for one change of control at a time; taken before mu
 	leasing chan struct{} // holds a value when control has changed
@@ -133,10 +138,10 @@ func (o *Operator) connect(ctx context.Context) error {
 	o.mu.Unlock()
 	defer func() {
 		o.mu.Lock()
-		o.conn, o.listening = nil, false
+		o.conn, o.listening, o.work.counted = nil, false, false
 		o.mu.Unlock()
 	}()
-	c.event, c.changed = o.event, o.c.Changed
+	c.event, c.changed, c.works, c.spent = o.event, o.c.Changed, o.works, o.spent
 	done := make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() { o.look(c, done) })
@@ -152,6 +157,7 @@ func (o *Operator) connect(ctx context.Context) error {
 		return err
 	}
 	all.Go(func() { o.watchRuns(watching, c) })
+	all.Go(func() { o.watchJobs(watching, c) })
 	return c.read(ctx)
 }
 
@@ -324,6 +330,7 @@ func (o *Operator) keep(c *conn, p *prompt) bool {
 	}
 	o.prompts = append(o.prompts, p)
 	p.from = c
+	p.begin(time.Now())
 	o.broadcast(wire.OperatorLine{Event: p.kind.requested(), Payload: p.raw})
 	o.stirred()
 	return true
@@ -333,6 +340,9 @@ func (o *Operator) remove(k kind, id string, end ending) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	known := len(o.prompts)
+	if i := slices.IndexFunc(o.prompts, (&prompt{kind: k, id: id}).same); i >= 0 {
+		o.work.waited = later(o.work.waited, o.prompts[i].waited(time.Now()))
+	}
 	o.prompts = slices.DeleteFunc(o.prompts, (&prompt{kind: k, id: id}).same)
 	if len(o.prompts) == known {
 		return // it was not passed on

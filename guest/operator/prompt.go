@@ -1,6 +1,9 @@
 package operator
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // kind is a kind of what the agent asks a person. It is also the beginning of its methods' and events' names.
 type kind string
@@ -25,7 +28,8 @@ type prompt struct {
 	raw  json.RawMessage // as lines to the control plane have it
 	from *conn           // the latest connection over which it came
 
-	until int64 // when it expires, in milliseconds of Unix time; 0: not known
+	until int64     // when it expires, in milliseconds of Unix time; 0: not known
+	ends  time.Time // until when it counts as waiting; see begin
 }
 
 func (p *prompt) same(q *prompt) bool { return p.kind == q.kind && p.id == q.id }

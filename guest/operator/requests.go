@@ -141,12 +141,20 @@ func failure(code, message string, retry bool) json.RawMessage {
 	return b
 }
 
+// acts has the methods that only a user's own act leads to.
+var acts = map[string]bool{
+	"chat.abort": true, execApproval.resolve(): true, pluginApproval.resolve(): true, question.resolve(): true, wire.AllowedRemove: true,
+}
+
 const awayText = "The agent is not connected; try again in a few seconds."
 
 // do carries out one request of the control plane.
 func (d *door) do(r wire.OperatorRequest) wire.OperatorLine {
 	if r.Method == wire.ControlTake || r.Method == wire.ControlGive {
 		return d.o.use(r)
+	}
+	if d.o.c.Acted != nil && acts[r.Method] {
+		d.o.c.Acted()
 	}
 	line := wire.OperatorLine{ID: r.ID}
 	if r.Method == wire.AllowedList || r.Method == wire.AllowedRemove {

@@ -27,12 +27,15 @@ func (c *conn) hint() {
 // watchRuns counts the runs that are in progress, after each hint and at intervals, until ctx ends.
 func (o *Operator) watchRuns(ctx context.Context, c *conn) {
 	defer o.setRuns(0)
+	defer o.known(false)
 	tick := time.NewTicker(o.c.Look)
 	defer tick.Stop()
 	for {
-		if payload, err := ask(ctx, c, "sessions.list", map[string]any{"limit": maxSessions}); err == nil {
+		payload, err := ask(ctx, c, "sessions.list", map[string]any{"limit": maxSessions})
+		if err == nil {
 			o.setRuns(runsIn(payload))
 		}
+		o.known(err == nil)
 		if retry.Sleep(ctx, min(runsEvery, o.c.Look)) != nil {
 			return
 		}
@@ -65,6 +68,9 @@ func runsIn(payload json.RawMessage) (n int) {
 func (o *Operator) setRuns(n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.runs > 0 {
+		o.work.worked = time.Now()
+	}
 	if o.runs != n {
 		o.runs = n
 		o.stirred()

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/guest/font"
 )
 
 // Width and Height are the framebuffer's size in pixels.
@@ -196,6 +198,41 @@ func (s *Screen) pressed(x, y int) {
 	s.announce()
 }
 
+// The place of a notice: what the picture leaves free at the bottom.
+const (
+	noticeY    = boxY + boxH + 8
+	noticeRows = (Height - noticeY - 8) / lineH
+)
+
+// NoticeColumns is how many letters a line of a notice can have.
+const NoticeColumns = (Width - 40) / (6 * scale)
+
+// Notice shows the first lines of a notice at the bottom; none: there is no notice any more.
+func (s *Screen) Notice(lines []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(lines) == 0 {
+		for y := noticeY; y < Height; y++ {
+			s.fill(0, y, Width, 1, blend(skyTop, skyLow, y, Height))
+		}
+		s.announce()
+		return
+	}
+	s.fill(0, noticeY, Width, Height-noticeY, bar)
+	s.fill(0, noticeY, Width, 3, accent)
+	for i, l := range lines[:min(len(lines), noticeRows)] {
+		s.write(20, noticeY+10+i*lineH, scale, l, text)
+	}
+	s.announce()
+}
+
+// Pixel returns the colour of a pixel, as 0x00RRGGBB.
+func (s *Screen) Pixel(x, y int) uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pixels[y*Width+x]
+}
+
 // announce wakes the viewers; s.mu is held.
 func (s *Screen) announce() {
 	close(s.changed)
@@ -220,11 +257,8 @@ func (s *Screen) fill(x, y, w, h int, c uint32) {
 
 func (s *Screen) write(x, y, size int, t string, c uint32) {
 	for _, r := range t {
-		if r < ' ' || r > '~' {
-			r = '?'
-		}
-		for col, bits := range font[r-' '] {
-			for row := range 7 {
+		for col, bits := range font.Glyph(r) {
+			for row := range font.Rows {
 				if bits>>row&1 == 1 {
 					s.fill(x+col*size, y+row*size, size, size, c)
 				}

@@ -24,7 +24,8 @@ import (
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
 
-const agentUnit = "cloudbot-openclaw.service"
+// AgentUnit is the unit that the agent runs in.
+const AgentUnit = "cloudbot-openclaw.service"
 
 // AgentConfig describes the agent.
 type AgentConfig struct {
@@ -130,14 +131,14 @@ func (a *Agent) hand(ctx context.Context, keys map[string]string) (restarted boo
 		}
 	}
 	if _, err := os.Stat(owed); errors.Is(err, fs.ErrNotExist) {
-		return false, a.c.Control(ctx, "start", "--no-block", agentUnit)
+		return false, a.c.Control(ctx, "start", "--no-block", AgentUnit)
 	}
 	if a.c.Settle != nil {
 		a.c.Settle(ctx)
 	}
 	a.healthy.Store(false)
 	a.c.Logger.Info("agent start requested", "keys", len(keys))
-	if err := a.c.Control(ctx, "restart", "--no-block", agentUnit); err != nil {
+	if err := a.c.Control(ctx, "restart", "--no-block", AgentUnit); err != nil {
 		return false, err
 	}
 	return true, os.Remove(owed)
@@ -210,11 +211,11 @@ func (a *Agent) watch(ctx context.Context, changed <-chan struct{}, restarted bo
 // revive starts a unit again that systemd gave up. That is for a wrong configuration, which stays wrong, but OpenClaw 2026.9.6
 // ends with the same status if a busy machine delays its first start.
 func (a *Agent) revive(ctx context.Context) {
-	if a.c.Control(ctx, "is-failed", "--quiet", agentUnit) != nil {
+	if a.c.Control(ctx, "is-failed", "--quiet", AgentUnit) != nil {
 		return
 	}
-	a.c.Logger.Warn("agent gave up, will restart", "unit", agentUnit)
-	if err := a.c.Control(ctx, "start", "--no-block", agentUnit); err != nil && ctx.Err() == nil {
+	a.c.Logger.Warn("agent gave up, will restart", "unit", AgentUnit)
+	if err := a.c.Control(ctx, "start", "--no-block", AgentUnit); err != nil && ctx.Err() == nil {
 		a.c.Logger.Warn("starting the agent failed, will retry", "err", err)
 	}
 }
@@ -222,7 +223,7 @@ func (a *Agent) revive(ctx context.Context) {
 // ending settles what the agent waits for if another program stops the unit, as systemd does when the machine stops: it runs
 // until the agent has ended.
 func (a *Agent) ending(ctx context.Context) {
-	if a.c.Settle == nil || a.c.Control(ctx, "is-active", "--quiet", agentUnit) == nil {
+	if a.c.Settle == nil || a.c.Control(ctx, "is-active", "--quiet", AgentUnit) == nil {
 		return // it is only slow
 	}
 	if ctx.Err() == nil { // else the guest alone stops, and what waits goes on waiting

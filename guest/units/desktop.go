@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/guest/desktop"
 	"github.com/cloudbot-ai/control-plane/guest/gate"
+	"github.com/cloudbot-ai/control-plane/guest/notice"
 	"github.com/cloudbot-ai/control-plane/guest/proc"
 	"github.com/cloudbot-ai/control-plane/guest/rfb"
 	"github.com/cloudbot-ai/control-plane/guest/typing"
@@ -54,6 +55,7 @@ type Desktop struct {
 	healthy atomic.Bool
 	keys    *typing.Keyboard
 	room    *viewers.Room
+	board   *notice.Board
 	hold    gate.File
 }
 
@@ -67,7 +69,7 @@ func NewDesktop(c DesktopConfig) *Desktop {
 	if c.Windows == nil {
 		c.Windows = desktop.Windows
 	}
-	d := &Desktop{c: c, up: make(chan struct{}), keys: typing.New(c.Logger), hold: gate.File{Path: filepath.Join(c.Dir, "held"), Max: wire.ControlFor}}
+	d := &Desktop{c: c, up: make(chan struct{}), keys: typing.New(c.Logger), board: notice.New(), hold: gate.File{Path: filepath.Join(c.Dir, "held"), Max: wire.ControlFor}}
 	d.keys.Use(displayNumber, d.auth())
 	d.room = viewers.New(viewers.Config{Addr: d.Addr, Password: c.Password, Size: defaultSize, Logger: c.Logger})
 	return d
@@ -114,6 +116,9 @@ func (d *Desktop) Held() time.Duration { return d.hold.Left() }
 // Viewers returns the number of viewers, and a channel closed at the next change.
 func (d *Desktop) Viewers() (n int, changed <-chan struct{}) { return d.room.Count() }
 
+// Notice shows a notice above all windows, or withdraws it.
+func (d *Desktop) Notice(n wire.Notice) { d.board.Set(n) }
+
 // Run starts the units once they are installed and watches them until ctx ends. It does not stop them.
 func (d *Desktop) Run(ctx context.Context) error {
 	select {
@@ -124,6 +129,7 @@ func (d *Desktop) Run(ctx context.Context) error {
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	watching.Go(func() { d.c.Windows(ctx, displayNumber, d.auth(), d.Healthy, d.c.Logger) })
+	watching.Go(func() { d.board.Show(ctx, displayNumber, d.auth(), d.Healthy, d.c.Logger) })
 	if d.c.LongCopy != nil {
 		watching.Go(func() {
 			desktop.Copies(ctx, displayNumber, d.auth(), d.Healthy, d.c.LongCopy, d.c.Logger)

@@ -33,4 +33,6 @@ const MaxNotice = 300
 type Notice struct {
 	Text string `json:"text"`          // one sentence; "": none any more
 	For  int64  `json:"for,omitempty"` // milliseconds until it disappears by itself
+	// Count says that the desktop shows how much of that time is left: then it stops.
+	Count bool `json:"count,omitempty"`
 }

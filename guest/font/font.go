@@ -1,7 +1,28 @@
-package screen
+// Package font has the letters with which the guest writes on a screen itself: the printable ASCII characters.
+package font
 
-// font has the printable ASCII characters, 5 columns by 7 rows each; bit 0 is the top row.
-var font = [95][5]byte{
+// Size of a letter, and of the cell that it takes.
+const (
+	Rows       = 7
+	CellWidth  = 6
+	CellHeight = 10
+)
+
+var likeness = map[rune]rune{'‘': '\'', '’': '\'', '“': '"', '”': '"', '–': '-', '—': '-', '…': '.', '\u00a0': ' '}
+
+// Glyph returns the columns of a letter; bit 0 is the top row. A letter that is not there looks like "?".
+func Glyph(r rune) [5]byte {
+	if like, ok := likeness[r]; ok {
+		r = like
+	}
+	if r < ' ' || r > '~' {
+		r = '?'
+	}
+	return glyphs[r-' ']
+}
+
+// glyphs has 5 columns by 7 rows for each.
+var glyphs = [95][5]byte{
 	{0x00, 0x00, 0x00, 0x00, 0x00}, {0x00, 0x00, 0x5f, 0x00, 0x00}, {0x00, 0x07, 0x00, 0x07, 0x00}, {0x14, 0x7f, 0x14, 0x7f, 0x14},
 	{0x24, 0x2a, 0x7f, 0x2a, 0x12}, {0x23, 0x13, 0x08, 0x64, 0x62}, {0x36, 0x49, 0x56, 0x20, 0x50}, {0x00, 0x08, 0x07, 0x03, 0x00},
 	{0x00, 0x1c, 0x22, 0x41, 0x00}, {0x00, 0x41, 0x22, 0x1c, 0x00}, {0x2a, 0x1c, 0x7f, 0x1c, 0x2a}, {0x08, 0x08, 0x3e, 0x08, 0x08},
