@@ -35,7 +35,15 @@ CREATE TABLE read.usage_models (
 CREATE INDEX ON read.usage_models (account, day);
 CREATE INDEX ON read.usage_models (day);
 
+-- Until when each machine certainly ran and existed, as the saga has seen it: one row, for the next process. Unlogged: after a
+-- crash there is none, and a run that ended meanwhile may be charged for less.
+CREATE UNLOGGED TABLE ops.looks (
+    one  boolean NOT NULL PRIMARY KEY DEFAULT true CHECK (one),
+    text bytea   NOT NULL
+);
+
 -- +goose Down
+DROP TABLE ops.looks;
 DROP TABLE read.usage_models;
 DROP TABLE read.usage_intervals;
 DROP TABLE read.usage_desktops;

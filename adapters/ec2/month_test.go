@@ -521,15 +521,21 @@ func (a *audit) end(id, machine string, run ec2test.Run, ours usage.Interval) {
 		until = e.RanUntil
 	}
 	before, after := a.looks.between(machine, run.To)
-	if until.IsZero() {
-		a.shorter("ended while no process had looked", less)
-		if before.saga && before.process == after.process && before.at.Sub(ours.From) > time.Minute {
+	cause := "end was only seen"
+	limit := after.at.Sub(before.at) + 30*time.Second // answers may be 15 s old, and take a while
+	if until.IsZero() {                               // the first look after its begin was the one that showed its end
+		cause = "end was only seen, and no look before it"
+		limit = max(limit, after.at.Sub(ours.From))
+		if before.saga && before.at.Sub(ours.From) > 2*a.stage.sweep {
 			a.wrong("%s: ended at %v, and %T has no look, but it was looked at from %v to %v", id, run.To, event, before, after)
 		}
-		return
 	}
-	a.shorter("end was only seen", less)
-	if limit := after.at.Sub(before.at) + 30*time.Second; less > limit { // answers may be 15 s old, and take a while
+	killed := before.process != after.process
+	if killed { // the looks immediately before were not kept
+		cause += ", by a process that was killed"
+	}
+	a.shorter(cause, less)
+	if less > limit && !killed {
 		a.wrong("%s: ended at %v, and we have %v, %v less; it was looked at from %v to %v (%T %+v)", id, run.To, ours.To, less, before, after, event, event)
 	}
 }

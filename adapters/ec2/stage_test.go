@@ -53,6 +53,7 @@ type stage struct {
 	log     eventstore.Store // as the sagas see it, without the wrappers of commandstest
 	subnets []string
 
+	kept  keeper
 	mu    sync.Mutex
 	fixed map[provisioner.Kind]int
 }
@@ -109,9 +110,16 @@ func (d doer) Do(r *http.Request) (*http.Response, error) { return d.RoundTrip(r
 func (s *stage) saga() *provisioner.Saga {
 	return &provisioner.Saga{
 		Cloud: s.newCloud(), PollEvery: cmp.Or(s.poll, 30*time.Second), SweepEvery: cmp.Or(s.sweep, 4*time.Minute),
-		Policy: s.policy, Workers: max(s.workers, 1), Looks: &provisioner.Looks{},
+		Policy: s.policy, Workers: max(s.workers, 1), Looks: &provisioner.Looks{Store: &s.kept},
 	}
 }
+
+// keeper is a provisioner.LookStore in memory.
+type keeper struct{ text []byte }
+
+func (k *keeper) Load(context.Context) ([]byte, error) { return k.text, nil }
+
+func (k *keeper) Save(_ context.Context, text []byte) error { k.text = text; return nil }
 
 // run runs a saga, together with a reconciler if the setup has one.
 func (s *stage) run(ctx context.Context, saga *provisioner.Saga) error {

@@ -3,6 +3,7 @@ package provisioner
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -80,7 +81,7 @@ func (r *Reconciler) Reconcile(ctx context.Context) (Report, error) {
 			return report, err
 		}
 	}
-	return report, r.missing(ctx, &report, seen)
+	return report, errors.Join(r.missing(ctx, &report, seen), r.Looks.save(ctx, r.Now()))
 }
 
 // machine compares one machine with the log.
