@@ -57,6 +57,12 @@ func TestDecide(t *testing.T) {
 			idle.Stop, idle.Idle, "10:30", idle.ByIdle, "the agent idle since 09:30"},
 		"stop without a warning": {with(func(p *idle.Policy) { p.Warn = 0 }), used("10:30", func(u *idle.Use) { u.Agent = at("09:30") }),
 			idle.Stop, idle.Idle, "10:30", idle.ByIdle, "09:30"},
+		"the latest report is too old for a stop": {standard, used("10:30", func(u *idle.Use) {
+			u.Agent, u.Warned, u.Reported = at("09:30"), warned(at("10:30")), at("10:29:44")
+		}), idle.Keep, idle.Idle, "10:30", idle.ByIdle, ""},
+		"the latest report is fresh enough for a stop": {standard, used("10:30:20", func(u *idle.Use) {
+			u.Agent, u.Warned, u.Reported = at("09:30"), warned(at("10:30")), at("10:29:45")
+		}), idle.Stop, idle.Idle, "10:30:20", idle.ByIdle, ""},
 		"used after the warning": {standard, used("10:29", func(u *idle.Use) { u.Input, u.Warned = at("10:28"), warned(at("10:30")) }),
 			idle.Withdraw, idle.InUse, "11:28", idle.ByIdle, "10:28"},
 		"the agent works": {standard, used("12:00", func(u *idle.Use) { u.Agent = at("12:00") }),
