@@ -11,7 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// Activity is what is known of a desktop's use. Times are by the database's clock; zero: never, or not known.
+// Activity is what is known of a desktop's use. Times are by the log's clock; zero: never, or not known.
 type Activity struct {
 	Instance, Account string
 
@@ -26,8 +26,7 @@ type Activity struct {
 
 // Activities reads what is known of desktops' use.
 type Activities interface {
-	// Activity returns what is known of a desktop, and the time by the same clock. The result has no other field set if
-	// nothing is known.
+	// Activity returns what is known of a desktop, and the time by the same clock. If nothing is known, the activity is zero.
 	Activity(ctx context.Context, instanceID string) (Activity, time.Time, error)
 	// ActivitiesOf returns what is known of an account's desktops, by their ids, and the time by the same clock.
 	ActivitiesOf(ctx context.Context, account string) (map[string]Activity, time.Time, error)

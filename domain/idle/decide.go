@@ -79,7 +79,9 @@ func Decide(p Policy, u Use) Verdict {
 		v.Do, stop = Warn, latest(stop, u.Now.Add(warn))
 	case w == nil:
 		v.Do = u.ready(stop, cause)
-	case stop.After(w.StopAt.Add(slack)) || latest(stop, u.Now.Add(warn)).Before(w.StopAt.Add(-slack)):
+	case stop.After(w.StopAt.Add(slack)): // its user has known of an earlier stop for long enough
+		v.Do = Warn
+	case latest(stop, u.Now.Add(warn)).Before(w.StopAt.Add(-slack)):
 		v.Do, stop = Warn, latest(stop, u.Now.Add(warn))
 	default:
 		stop = latest(stop, w.StopAt)
