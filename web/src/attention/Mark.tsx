@@ -56,11 +56,7 @@ export function AttentionMark({ brief }: { brief: boolean }) {
           }
         >
           {waiting.map((w) => (
-            <MenuLink
-              key={keyOf(w)}
-              render={<WaitsLink of={w} />}
-              icon={w.stops ? <ClockIcon /> : <ChatIcon />}
-            >
+            <MenuLink key={keyOf(w)} render={<WaitsLink of={w} />} icon={w.stops ? <ClockIcon /> : <ChatIcon />}>
               {w.name}
               {w.stops && " stops soon"}
               <TimeLeft until={w.until} before=" · " />

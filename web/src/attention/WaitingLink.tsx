@@ -12,10 +12,7 @@ export function WaitingLink({ instance, className = "" }: { instance: Instance; 
   const waiting = waitingOf(instance);
   if (!waiting) return null;
   return (
-    <ChatLink
-      id={waiting.id}
-      className={`${style} ${className}`}
-    >
+    <ChatLink id={waiting.id} className={`${style} ${className}`}>
       <ChatIcon className="size-4 shrink-0" />
       <span>
         Waiting for your answer

@@ -66,5 +66,9 @@ export function summary(waiting: readonly Waiting[]): string {
   const stops = waiting.filter((w) => w.stops).length;
   const answers = waiting.filter((w) => !w.stops).reduce((n, w) => n + w.count, 0);
   if (answers === 0) return stops === 1 ? "A desktop stops soon" : "Desktops stop soon";
-  return answers + stops === 1 ? "Your answer is needed" : answers > 0 && stops > 0 ? "You are needed" : "Your answers are needed";
+  return answers + stops === 1
+    ? "Your answer is needed"
+    : answers > 0 && stops > 0
+      ? "You are needed"
+      : "Your answers are needed";
 }

@@ -20,7 +20,10 @@ export const unitsFor = (shortest: number) =>
 
 /** Returns the form's fields for a duration in seconds; 0 is the choice of none. */
 export function durationOf(seconds: number, offered: readonly number[]): Duration {
-  const [unit, s] = Object.entries(unitSeconds).findLast(([, u]) => seconds >= u && seconds % u === 0) ?? ["minutes", 60];
+  const [unit, s] = Object.entries(unitSeconds).findLast(([, u]) => seconds >= u && seconds % u === 0) ?? [
+    "minutes",
+    60,
+  ];
   const listed = seconds === 0 || offered.includes(seconds);
   return { choice: listed ? String(seconds) : own, number: seconds === 0 ? "" : String(seconds / s), unit };
 }
@@ -89,6 +92,11 @@ export function policyOf(f: Fields): { policy: Policy } | { wrong: Wrong } {
 
 /** Returns the form's field that a refusal of the server is about. */
 export function fieldOf(name: string | undefined): keyof Wrong | undefined {
-  const fields: Record<string, keyof Wrong> = { after_s: "after", warn_s: "warn", ceiling_s: "ceiling", keep_until: "keep" };
+  const fields: Record<string, keyof Wrong> = {
+    after_s: "after",
+    warn_s: "warn",
+    ceiling_s: "ceiling",
+    keep_until: "keep",
+  };
   return fields[name?.split(".").at(-1) ?? ""];
 }

@@ -1,14 +1,13 @@
 import { describe, expect, test } from "vitest";
 import { choices, durationOf, fieldOf, fieldsOf, localTime, own, policyOf, secondsOf, unitsFor } from "./form";
-import { outlook, policyWords, useWords, type Idle, type Policy } from "./outlook";
+import { outlook, policyWords, inUseWords, type Idle, type Policy } from "./outlook";
 import { clock, long } from "./times";
 import { countdown, warningOf } from "./warning";
 
 const policy: Policy = { after_s: 3_600, warn_s: 300, ceiling_s: 86_400, jobs: "wake" };
 const now = new Date(2026, 10, 28, 17, 40).getTime(); // local, as the sentences are
 const iso = (day: number, hour: number, minute: number) => new Date(2026, 10, day, hour, minute).toISOString();
-const time = (day: number, hour: number, minute: number) =>
-  clock(new Date(2026, 10, day, hour, minute).getTime(), now);
+const time = (day: number, hour: number, minute: number) => clock(new Date(2026, 10, day, hour, minute).getTime(), now);
 
 const idle: Idle = {
   policy,
@@ -90,19 +89,23 @@ describe("the outlook", () => {
     ],
     ["off", { state: "off" }, "Does not stop by itself."],
     ["stopped", { state: "not_running" }, ""],
-    ["stopped until a job", { state: "not_running", wake_at: iso(28, 18, 58) }, `Starts again at ${time(28, 18, 58)} for the agent's next job.`],
+    [
+      "stopped until a job",
+      { state: "not_running", wake_at: iso(28, 18, 58) },
+      `Starts again at ${time(28, 18, 58)} for the agent's next job.`,
+    ],
   ];
   test.each(cases)("%s", (_, more, want) => {
     expect(outlook({ ...idle, ...more }, now)).toBe(want);
   });
 
   test("says whether the desktop is in use", () => {
-    expect(useWords(idle, now)).toBe("In use.");
-    expect(useWords({ ...idle, state: "idle", last_agent_at: iso(28, 17, 35) }, now)).toBe(
+    expect(inUseWords(idle, now)).toBe("In use.");
+    expect(inUseWords({ ...idle, state: "idle", last_agent_at: iso(28, 17, 35) }, now)).toBe(
       `Idle since ${time(28, 17, 35)}.`,
     );
-    expect(useWords({ ...idle, state: "idle", last_used_at: null }, now)).toBe("Idle.");
-    expect(useWords({ ...idle, state: "unknown" }, now)).toBeUndefined();
+    expect(inUseWords({ ...idle, state: "idle", last_used_at: null }, now)).toBe("Idle.");
+    expect(inUseWords({ ...idle, state: "unknown" }, now)).toBeUndefined();
   });
 });
 
@@ -176,7 +179,9 @@ describe("the warning", () => {
     });
     expect(warningOf({ status: "stopping", idle: warned })).toBeUndefined();
     expect(warningOf({ status: "running", idle })).toBeUndefined();
-    expect(warningOf({ status: "running", idle: { ...idle, warning: { ...warning, stop_at: "soon" } } })).toBeUndefined();
+    expect(
+      warningOf({ status: "running", idle: { ...idle, warning: { ...warning, stop_at: "soon" } } }),
+    ).toBeUndefined();
     expect(warningOf({ status: "running", idle: undefined as never }), "an older server").toBeUndefined();
   });
 

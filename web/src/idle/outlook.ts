@@ -45,7 +45,7 @@ export function outlook(idle: Idle, now: number): string {
 }
 
 /** Returns whether the desktop is in use, in words; undefined: it does not run, or that is not known. */
-export function useWords(idle: Idle, now: number): string | undefined {
+export function inUseWords(idle: Idle, now: number): string | undefined {
   if (idle.state === "in_use") return "In use.";
   if (idle.state !== "idle") return undefined;
   const last = Math.max(msOf(idle.last_used_at) ?? 0, msOf(idle.last_agent_at) ?? 0);

@@ -6,7 +6,7 @@ import { costAt, monthWords, runWords, seenAt } from "./cost";
 export function useCostWords(i: Instance): string[] {
   const now = useNow();
   if (!i.cost) return []; // an older server
-  const instance = { ...i, cost: costAt(i, seenAt(i.cost), now) };
+  const instance = { ...i, cost: costAt({ status: i.status, cost: i.cost }, seenAt(i.cost), now) };
   return [runWords(instance), monthWords(instance)].filter((w) => w !== undefined);
 }
 

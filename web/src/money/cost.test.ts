@@ -34,6 +34,9 @@ test("a new month starts at nothing", () => {
     run_micros: 277_333 + 3 * 83_200,
     month_micros: 2 * 83_200,
   });
+  expect(
+    costAt({ status: "running", cost: { ...cost, month_micros: null } }, seen, seen + 1_000).month_micros,
+  ).toBeNull();
 });
 
 test("an answer keeps the time at which it was first drawn", () => {
@@ -44,8 +47,13 @@ test("an answer keeps the time at which it was first drawn", () => {
 
 test.each<[Partial<Cost>, string | undefined, string | undefined]>([
   [{}, "Running 3 h 20 min, $0.27", "$4.12 this month"],
-  [{ run_seconds: 40, run_micros: 924, month_micros: 924 }, "Running 40 s, less than $0.01", "less than $0.01 this month"],
+  [
+    { run_seconds: 40, run_micros: 924, month_micros: 924 },
+    "Running 40 s, less than $0.01",
+    "less than $0.01 this month",
+  ],
   [{ hourly_micros: 0, run_micros: 0, month_micros: 0 }, "Running 3 h 20 min", undefined],
+  [{ month_micros: null }, "Running 3 h 20 min, $0.27", undefined],
   [{ hourly_micros: null, run_micros: 0, priced: false }, "Running 3 h 20 min, not priced", "$4.12 this month"],
 ])("the words of %j", (more, run, month) => {
   expect(runWords({ status: "running", cost: { ...cost, ...more } })).toBe(run);

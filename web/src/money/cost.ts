@@ -24,7 +24,9 @@ export function costAt({ status, cost }: { status: Instance["status"]; cost: Cos
   const month =
     start > seen
       ? priceOf(hourly, Math.floor((now - start) / 1000))
-      : cost.month_micros + priceOf(hourly, more);
+      : cost.month_micros === null
+        ? null
+        : cost.month_micros + priceOf(hourly, more);
   return {
     ...cost,
     run_seconds: cost.run_seconds + more,
@@ -50,6 +52,6 @@ export function runWords({ status, cost }: Running): string | undefined {
   return cost.run_micros === 0 && !cost.hourly_micros ? time : `${time}, ${dollars(cost.run_micros)}`;
 }
 
-/** Returns what the desktop has cost in this month; undefined: nothing. */
+/** Returns what the desktop has cost in this month; undefined: nothing, or not known. */
 export const monthWords = ({ cost }: Pick<Instance, "cost">): string | undefined =>
-  cost && cost.month_micros > 0 ? `${dollars(cost.month_micros)} this month` : undefined;
+  cost?.month_micros ? `${dollars(cost.month_micros)} this month` : undefined;

@@ -18,6 +18,7 @@ const desktop = (id: string, all: Desktop["days"]): Desktop => ({
   id,
   name: `Desktop ${id}`,
   status: "running",
+  instance_type: "t3.large",
   total_micros: all.reduce((sum, d) => sum + costOf(d), 0),
   run_seconds: 60 * all.length,
   days: all,
@@ -39,7 +40,10 @@ describe("the chart", () => {
   });
 
   test("has a column a day, the parts of its desktops upon each other, the dearest desktop below", () => {
-    const usage = { days, desktops: [desktop("a", [day(0, 100)]), desktop("b", [day(0, 300), day(2, 400)]), desktop("c", [])] };
+    const usage = {
+      days,
+      desktops: [desktop("a", [day(0, 100)]), desktop("b", [day(0, 300), day(2, 400)]), desktop("c", [])],
+    };
     const { series, columns, ticks } = layout(usage);
     expect(series.map((s) => [s.id, s.colour])).toEqual([
       ["b", 0],
@@ -100,18 +104,25 @@ test("months are those of UTC", () => {
   expect(recentMonths(now, "2024-02").at(-1)).toBe("2024-02");
 });
 
-describe("budgets", () => {
-  const limit = (scope: string, more: Partial<Limit>): Limit => ({ scope, day_micros: null, month_micros: null, ...more });
-  const spent = (scope: string, more: Partial<Spent>): Spent => ({
-    scope,
-    day_micros: 0,
-    month_micros: 0,
-    day_percent: null,
-    month_percent: null,
-    state: "ok",
-    ...more,
-  });
+const limit = (scope: string, more: Partial<Limit>): Limit => ({
+  scope,
+  day_micros: null,
+  month_micros: null,
+  ...more,
+});
+const spent = (scope: string, more: Partial<Spent>): Spent => ({
+  scope,
+  day_micros: 0,
+  month_micros: 0,
+  day_percent: null,
+  month_percent: null,
+  state: "ok",
+  ...more,
+});
 
+const bar = (percent: number) => ({ period: "day" as const, spent: 3_200_000, limit: 5_000_000, percent });
+
+describe("budgets", () => {
   test("have a bar for each limit", () => {
     expect(barsOf(undefined, undefined)).toEqual([]);
     expect(barsOf(limit("a", {}), spent("a", { day_micros: 5 }))).toEqual([]);
@@ -121,11 +132,12 @@ describe("budgets", () => {
     expect(barsOf(limit("a", { month_micros: 10 }), undefined)).toEqual([
       { period: "month", spent: 0, limit: 10, percent: 0 },
     ]);
-    expect(barsOf(limit("a", { month_micros: 0 }), spent("a", {}))[0]!.percent, "a limit of nothing is reached").toBe(100);
+    expect(barsOf(limit("a", { month_micros: 0 }), spent("a", {}))[0]!.percent, "a limit of nothing is reached").toBe(
+      100,
+    );
   });
 
   test("say how much is used, and what follows", () => {
-    const bar = (percent: number) => ({ period: "day" as const, spent: 3_200_000, limit: 5_000_000, percent });
     expect(usedWords(bar(64))).toBe("$3.20 of $5.00 used today, 64 %");
     expect(stateWords(bar(49), true)).toBe("All desktops are stopped at 100 %, never deleted.");
     expect(stateWords(bar(50), false)).toContain("More than half");
@@ -136,7 +148,10 @@ describe("budgets", () => {
   });
 
   test("that are reached are found for a desktop: its own, or the account's", () => {
-    const limits = [limit("account", { month_micros: 9 }), limit("a", { day_micros: 1_000_000, month_micros: 5_000_000 })];
+    const limits = [
+      limit("account", { month_micros: 9 }),
+      limit("a", { day_micros: 1_000_000, month_micros: 5_000_000 }),
+    ];
     const none = { limits, installation_reached: false };
     expect(reachedFor("a", { ...none, spent: [spent("a", { day_percent: 99 })] })).toBeUndefined();
     const its = reachedFor("a", { ...none, spent: [spent("a", { day_percent: 100, state: "reached" })] });
