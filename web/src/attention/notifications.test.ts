@@ -118,6 +118,7 @@ test("a hidden tab notifies of each new waiting once, and closes what no longer 
 test("a stop and an answer of one desktop are two notifications", async () => {
   const n = new Notifications("login", () => undefined);
   page.turn("hidden");
+  await n.update([]); // its lock is released meanwhile
   const stop: Waiting = { ...waits("a"), stops: true };
   await n.update([waits("a"), stop]);
   expect(shown.map((s) => s.title)).toEqual(["The agent on Desktop a needs your answer", "Desktop a stops soon"]);

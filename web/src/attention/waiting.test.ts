@@ -54,9 +54,10 @@ test("a desktop that stops soon waits for its user, also one that waits for an a
   expect(summary([{ ...found[2]!, count: 2 }])).toBe("Your answers are needed");
 });
 
+const stop = (until: number): Waiting => ({ ...w(1, until), stops: true });
+
 test("a warning is new once, although its time changes, and again after it was withdrawn", () => {
   const fresh = newWaiting();
-  const stop = (until: number): Waiting => ({ id: "i", name: "Research", count: 1, until, stops: true });
   const steps: [string, Waiting[], number][] = [
     ["a warning", [stop(100)], 1],
     ["a job moved it", [stop(90)], 0],

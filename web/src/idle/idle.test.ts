@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { choices, durationOf, fieldOf, fieldsOf, localTime, own, policyOf, secondsOf, unitsFor } from "./form";
-import { outlook, policyWords, inUseWords, type Idle, type Policy } from "./outlook";
+import { outlook, policyWords, stoppedWords, inUseWords, type Idle, type Policy } from "./outlook";
 import { clock, long } from "./times";
 import { countdown, warningOf } from "./warning";
 
@@ -90,6 +90,12 @@ describe("the outlook", () => {
     ["off", { state: "off" }, "Does not stop by itself."],
     ["stopped", { state: "not_running" }, ""],
     [
+      "stopped, and a job waits",
+      { state: "not_running", next_job_at: iso(28, 19, 0) },
+      `The agent's next job, at ${time(28, 19, 0)}, waits until you start the desktop.`,
+    ],
+    ["stopped, and a job is over", { state: "not_running", next_job_at: iso(28, 17, 0) }, ""],
+    [
       "stopped until a job",
       { state: "not_running", wake_at: iso(28, 18, 58) },
       `Starts again at ${time(28, 18, 58)} for the agent's next job.`,
@@ -107,6 +113,14 @@ describe("the outlook", () => {
     expect(inUseWords({ ...idle, state: "idle", last_used_at: null }, now)).toBe("Idle.");
     expect(inUseWords({ ...idle, state: "unknown" }, now)).toBeUndefined();
   });
+});
+
+test("a stop by itself has its reason", () => {
+  const stopped = { ...idle, state: "not_running" as const, stopped_why: "No input since 18:02." };
+  expect(stoppedWords({ status: "stopped", idle: stopped })).toBe("Stopped by itself. No input since 18:02.");
+  expect(stoppedWords({ status: "running", idle: stopped })).toBeUndefined();
+  expect(stoppedWords({ status: "stopped", idle })).toBeUndefined();
+  expect(stoppedWords({ status: "stopped", idle: null })).toBeUndefined();
 });
 
 test("a policy in words", () => {

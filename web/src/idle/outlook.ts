@@ -26,8 +26,11 @@ function job({ next_job_at, policy }: Idle, stop: number, now: number): string {
 export function outlook(idle: Idle, now: number): string {
   const { policy, state } = idle;
   if (state === "not_running") {
-    const wakes = msOf(idle.wake_at);
-    return wakes === undefined || wakes < now ? "" : `Starts again at ${clock(wakes, now)} for the agent's next job.`;
+    const [wakes, due] = [msOf(idle.wake_at), msOf(idle.next_job_at)];
+    if (wakes !== undefined && wakes >= now) return `Starts again at ${clock(wakes, now)} for the agent's next job.`;
+    return due === undefined || due < now
+      ? ""
+      : `The agent's next job, at ${clock(due, now)}, waits until you start the desktop.`;
   }
   if (state === "off") return "Does not stop by itself.";
   const said: string[] = [];
@@ -51,6 +54,12 @@ export function inUseWords(idle: Idle, now: number): string | undefined {
   const last = Math.max(msOf(idle.last_used_at) ?? 0, msOf(idle.last_agent_at) ?? 0);
   return last > 0 ? `Idle since ${clock(last, now)}.` : "Idle.";
 }
+
+/** Returns why the control plane stopped a desktop; undefined: it runs, or its user stopped it. */
+export const stoppedWords = ({ status, idle }: Pick<Instance, "status" | "idle">): string | undefined =>
+  (status === "stopped" || status === "stopping") && idle?.stopped_why
+    ? `Stopped by itself. ${idle.stopped_why}`
+    : undefined;
 
 /** Returns a policy in sentences. */
 export function policyWords(p: Policy): string {

@@ -8,6 +8,7 @@ import { Banner, Button, buttonClass, Spinner } from "@/ui";
 import { BackIcon } from "@/ui/icons";
 import { Diagnostics } from "@/diagnostics/Diagnostics";
 import { History } from "@/history/History";
+import { stoppedWords } from "@/idle/outlook";
 import { OutlookLine } from "@/idle/OutlookLine";
 import { useCostWords } from "@/money/CostLine";
 import { LateBudgetNote } from "@/money/LateBudgetNote";
@@ -121,7 +122,7 @@ function Facts({ instance: i }: { instance: Instance }) {
         </Banner>
       )}
       <LateBudgetNote id={i.id} className="mb-5" />
-      {i.idle?.stopped_why && <p className="mb-4 text-sm">{i.idle.stopped_why}</p>}
+      {stoppedWords(i) && <p className="mb-4 text-sm">{stoppedWords(i)}</p>}
       <OutlookLine instance={i} className="mb-5" />
       <dl className="mb-6 grid grid-cols-[repeat(auto-fill,minmax(11rem,1fr))] gap-x-6 gap-y-3 text-sm">
         {facts.map(

@@ -1,6 +1,7 @@
 import { Link } from "@tanstack/react-router";
 import type { Instance } from "@/api/client";
 import { StopsLink, WaitingLink } from "@/attention/WaitingLink";
+import { stoppedWords } from "@/idle/outlook";
 import { CostLine } from "@/money/CostLine";
 import { LateBudgetNote } from "@/money/LateBudgetNote";
 import { Badge, Banner, Button, buttonClass } from "@/ui";
@@ -23,6 +24,7 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
   const { stop, busy: stops, dialog } = useStopping(i);
   const terminate = useTerminate();
   const can = possible(i);
+  const why = stoppedWords(i);
   const rests = i.status === "stopped" || i.status === "stopping"; // its page offers to start it
   return (
     <article
@@ -49,7 +51,7 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
             <Ago at={i.created_at} />
           </p>
           <CostLine instance={i} className="text-sm text-muted" />
-          {i.status === "stopped" && i.idle?.stopped_why && <p className="mt-1 text-sm">{i.idle.stopped_why}</p>}
+          {why && <p className="mt-1 text-sm">{why}</p>}
           <div className="flex flex-wrap gap-x-2">
             <WaitingLink instance={i} className="mt-2" />
             <StopsLink instance={i} className="mt-2" />

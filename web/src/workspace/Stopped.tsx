@@ -2,6 +2,7 @@
 import { Link } from "@tanstack/react-router";
 import { useEffect, useEffectEvent, useState } from "react";
 import type { Instance } from "@/api/client";
+import { stoppedWords } from "@/idle/outlook";
 import { OutlookLine } from "@/idle/OutlookLine";
 import { useStart } from "@/instances/commands";
 import { CostLine } from "@/money/CostLine";
@@ -12,7 +13,7 @@ import { DesktopIcon, PlayIcon } from "@/ui/icons";
 
 export function Stopped({ instance: i }: { instance: Instance }) {
   const stopping = i.status === "stopping";
-  const why = i.idle?.stopped_why;
+  const why = stoppedWords(i);
   return (
     <div className="h-full overflow-y-auto">
       <EmptyState
