@@ -36,7 +36,7 @@ const test = base.extend<object, { server: Server }>({
 const desktop = (page: Page) => page.getByRole("region", { name: /^Desktop of / });
 const warning = (page: Page) => page.getByRole("status").filter({ hasText: "This desktop stops by itself" });
 const line = (page: Page) => page.getByRole("complementary", { name: "Message of CloudBot" });
-const mark = (page: Page) => page.getByRole("banner").getByRole("link", { name: "A desktop stops soon: My desktop" });
+const mark = (page: Page) => page.getByRole("banner").getByRole("link", { name: "A desktop stops soon – My desktop" });
 const keep = { name: "Keep running 1 hour" };
 
 async function choose(page: Page, item: string) {

@@ -42,7 +42,7 @@ export function AttentionMark({ brief }: { brief: boolean }) {
         <WaitsLink of={one} className={style} title={words(one)}>
           <Needed waiting={waiting} brief={brief} />
           <span className="sr-only">
-            {one.stops ? ": " : " on "}
+            {one.stops ? " – " : " on "}
             {one.name}
           </span>
         </WaitsLink>
