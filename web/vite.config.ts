@@ -14,6 +14,18 @@ export default defineConfig({
     assetsInlineLimit: 0, // the policy forbids data: scripts and fonts, and browsers cache files permanently
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    // What every page needs is one file, and its libraries, which change less often, another. Left to itself, the bundler
+    // makes a file of each module that a later part shares: dozens of small files, which compress worse.
+    rolldownOptions: {
+      output: {
+        codeSplitting: {
+          groups: [
+            { name: "libraries", tags: ["$initial"], test: /node_modules/, priority: 1 },
+            { name: "first", tags: ["$initial"], test: /src.(?!main\.tsx)/ }, // main.tsx stays the entry
+          ],
+        },
+      },
+    },
   },
   // `npm run dev` serves the pages and forwards other requests to a running server.
   server: { proxy: { "/api": { target: server, ws: true }, "/assets": server } },

@@ -163,7 +163,7 @@ test("on a phone both are shown while each is usable, and its bar keeps every to
     await page.keyboard.press("Escape");
     await page.getByRole("button", { name: "Desktop tools" }).tap();
     await page.getByRole("button", { name: /^More actions/ }).tap();
-    for (const name of ["Stop", "Rename…", "Account and sessions", "API keys", "Log out"])
+    for (const name of ["Stop", "Rename…", "Account and sessions", "API keys", "Usage", "Log out"])
       await expect(page.getByRole("menuitem", { name })).toBeVisible();
     await lookAt(page, "menu");
     await page.keyboard.press("Escape");
@@ -225,6 +225,11 @@ test("each page, dialog and menu fits a small window", async ({ page }, info) =>
   const id = await firstDesktop(page);
   await everywhere("terminate", chooses(/^More actions for/, "Terminate…"));
   await everywhere("rename", chooses(/^More actions for/, "Rename…"));
+  await everywhere("idle-policy", async () => {
+    await chooses(/^More actions for/, "Stop when idle…")();
+    await page.getByRole("radio", { name: "Its own times" }).check();
+    await page.getByLabel("Stop after this time without use").selectOption("Another time…");
+  });
   await page.goto("/app/");
   await expect(page.getByRole("article", { name: "My desktop" }).getByText("Ready")).toBeVisible();
   await everywhere("desktops");
@@ -241,6 +246,10 @@ test("each page, dialog and menu fits a small window", async ({ page }, info) =>
   await page.goto("/app/keys");
   await everywhere("keys");
   await everywhere("set-key", opens("Set key for Anthropic"));
+  await page.goto("/app/usage");
+  await expect(page.getByRole("heading", { name: "Budgets" })).toBeVisible();
+  await everywhere("usage");
+  await everywhere("budget", opens("Set a budget of all desktops"));
   await page.goto("/app/account");
   await expect(page.getByRole("heading", { level: 1 })).toBeVisible();
   await everywhere("account");

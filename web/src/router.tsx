@@ -3,7 +3,7 @@ import { createRootRoute, createRoute, createRouter, redirect } from "@tanstack/
 import { session } from "@/api/session";
 import { LoginPage, SignupPage } from "@/account/LoginPage";
 import { InstancesPage } from "@/instances/InstancesPage";
-import { aboutSearch, instancesSearch, nextSearch, workspaceSearch, type NextSearch } from "@/search";
+import { aboutSearch, instancesSearch, nextSearch, usageSearch, workspaceSearch, type NextSearch } from "@/search";
 import { BareFrame, Broken, latePage, NotFound, PageFrame, Pending, Root, Shell } from "@/shell";
 
 const root = createRootRoute({ component: Root, errorComponent: Broken, notFoundComponent: NotFound });
@@ -72,6 +72,13 @@ const keys = createRoute({
   component: latePage(async () => (await import("@/keys/KeysPage")).KeysPage),
 });
 
+const usage = createRoute({
+  getParentRoute: () => framed,
+  path: "/usage",
+  validateSearch: usageSearch,
+  component: latePage(async () => (await import("@/usage/UsagePage")).UsagePage),
+});
+
 const account = createRoute({
   getParentRoute: () => framed,
   path: "/account",
@@ -82,7 +89,7 @@ export const router = createRouter({
   routeTree: root.addChildren([
     login,
     signup,
-    signedIn.addChildren([workspace, framed.addChildren([instances, about, keys, account])]),
+    signedIn.addChildren([workspace, framed.addChildren([instances, about, keys, usage, account])]),
   ]),
   basepath: "/app",
   defaultPreload: "intent",

@@ -33,3 +33,10 @@ export type AboutTab = (typeof aboutTabs)[number];
 export type AboutSearch = { tab?: AboutTab | undefined };
 
 export const aboutSearch = (s: Raw): AboutSearch => ({ tab: aboutTabs.find((t) => t === s.tab) });
+
+/** month is one such as 2026-11; the current one if absent. */
+export type UsageSearch = { month?: string | undefined };
+
+export const usageSearch = ({ month }: Raw): UsageSearch => ({
+  month: typeof month === "string" && /^\d{4}-(0[1-9]|1[0-2])$/.test(month) ? month : undefined,
+});

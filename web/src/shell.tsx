@@ -30,7 +30,7 @@ import {
   MenuSeparator,
   Spinner,
 } from "@/ui";
-import { BackIcon, ChevronIcon, DesktopIcon, KeyIcon, UserIcon, WarnIcon } from "@/ui/icons";
+import { BackIcon, ChevronIcon, DesktopIcon, KeyIcon, UsageIcon, UserIcon, WarnIcon } from "@/ui/icons";
 import { loadParts, part, usePart } from "@/ui/later";
 import { useBarRoom } from "@/ui/media";
 import { setTheme, theme, type Theme } from "@/ui/theme";
@@ -116,6 +116,10 @@ function BarStart() {
           <KeyIcon />
           <span className="max-[400px]:sr-only">API keys</span>
         </Link>
+        <Link to="/usage" activeOptions={{ includeSearch: false }} className={tab}>
+          <UsageIcon />
+          <span className="max-[400px]:sr-only">Usage</span>
+        </Link>
       </nav>
     </>
   );
@@ -175,7 +179,7 @@ function AccountMenu({ inDesktop }: { inDesktop: boolean }) {
   );
 }
 
-/** The items of the account's menu. withKeys: with the link that other pages have in their bar. */
+/** The items of the account's menu. withKeys: with the links that other pages have in their bar. */
 export function AccountItems({ withKeys }: { withKeys: boolean }) {
   const { data: me } = useQuery(meQuery);
   const [chosen, choose] = useState<Theme>(theme());
@@ -186,9 +190,14 @@ export function AccountItems({ withKeys }: { withKeys: boolean }) {
         Account and sessions
       </MenuLink>
       {withKeys && (
-        <MenuLink render={<Link to="/keys" />} icon={<KeyIcon />}>
-          API keys
-        </MenuLink>
+        <>
+          <MenuLink render={<Link to="/keys" />} icon={<KeyIcon />}>
+            API keys
+          </MenuLink>
+          <MenuLink render={<Link to="/usage" />} icon={<UsageIcon />}>
+            Usage
+          </MenuLink>
+        </>
       )}
       <MenuSeparator />
       <MenuRadio

@@ -4,6 +4,7 @@ import { api, ApiError, call, sentence, type Session } from "@/api/client";
 import { accountHistoryQuery, meQuery, queryClient, sessionsQuery } from "@/api/queries";
 import { NotificationSetting } from "@/attention/NotificationSetting";
 import { History } from "@/history/History";
+import { AccountPolicy } from "@/idle/AccountPolicy";
 import { logOut, PageTitle } from "@/shell";
 import { Badge, Banner, Button, Spinner, TextField, toast, useWrong } from "@/ui";
 import { Ago } from "@/ui/time";
@@ -35,6 +36,16 @@ export function AccountPage() {
             Notifications in this browser
           </h2>
           <NotificationSetting />
+          <p className="mt-2 text-sm text-muted">They also tell you before a desktop stops by itself.</p>
+        </section>
+        <section className={card} aria-labelledby="idle">
+          <h2 id="idle" className="mb-2 text-lg font-semibold">
+            When desktops stop by themselves
+          </h2>
+          <AccountPolicy />
+          <p className="mt-3 text-sm text-muted">
+            A desktop can have its own times: choose “Stop when idle…” in its menu.
+          </p>
         </section>
         <Sessions />
         <Password email={me.data?.email ?? ""} />

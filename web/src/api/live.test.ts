@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { renew } from "./live";
+import { keysOf, renew } from "./live";
 import { queryClient } from "./queries";
 
 afterEach(() => queryClient.clear());
@@ -12,4 +12,17 @@ test("an answer under way when its subject changed is requested again", async ()
   answers[0]!("before the change");
   await first;
   await vi.waitFor(() => expect(queryClient.getQueryState(["instance", "i"])?.isInvalidated).toBe(true));
+});
+
+test.each([
+  ["instance.idle_warned", "instance/i", ["instance i", "budgets", "usage"]],
+  ["instance.agent", "instance/i", ["instances", "instance i"]],
+  ["account.idle_policy_set", "account/a", ["idle-policy", "instance", "instances"]],
+  ["account.suspended", "account/a", ["me"]],
+  ["budget.set", "budget/a", ["budgets", "instances"]],
+  ["unknown.event", "unknown/a", []],
+])("%s refreshes what it changed", (type, subject, wanted) => {
+  const keys = keysOf({ type, subject }).map((k) => k.join(" "));
+  expect(keys).toEqual(expect.arrayContaining(wanted));
+  if (wanted.length === 0) expect(keys).toEqual([]);
 });

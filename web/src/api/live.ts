@@ -64,7 +64,7 @@ export function renew(which: QueryFilters) {
 function changed(event: LogEvent) {
   heardOf(Number(event.sequence));
   // A hidden page that may notify the user needs to know at once what waits.
-  if (event.type === "instance.agent" && document.visibilityState !== "visible" && awake())
+  if (/^instance\.(agent$|idle_)/.test(event.type) && document.visibilityState !== "visible" && awake())
     renew({ queryKey: ["instances"] });
   for (const key of keysOf(event)) dirty.set(key.join(" "), key);
   // Events come in bursts; one refresh serves the whole burst.
@@ -86,13 +86,17 @@ export function keysOf(event: Pick<LogEvent, "type" | "subject">): string[][] {
   if (event.type === "instance.agent") return [["instances"], ["instance", id]]; // not in the history
   switch (event.type.split(".")[0]) {
     case "instance":
-      return [["instances"], ["instance", id], ["history", id]];
+      return [["instances"], ["instance", id], ["history", id], ["usage"], ["budgets"]];
     case "session":
       return [["sessions"], ["account-history"]];
     case "apikey":
       return [["keys"], ["account-history"]];
     case "account":
-      return [["me"], ["account-history"]];
+      return event.type === "account.idle_policy_set"
+        ? [["idle-policy"], ["instances"], ["instance"], ["account-history"]]
+        : [["me"], ["account-history"]];
+    case "budget":
+      return [["budgets"], ["instances"], ["instance"], ["account-history"]];
     case "audit":
       return event.subject.startsWith("instance/") ? [["history", id]] : [["account-history"]];
     default:

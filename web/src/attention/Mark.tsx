@@ -1,16 +1,16 @@
-// What each page shows of the desktops that wait for an answer.
+// What each page shows of the desktops that wait for an answer, or that stop soon.
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { keepInBackground } from "@/api/events";
 import { instancesQuery } from "@/api/queries";
 import { Menu, MenuLink } from "@/ui";
-import { ChatIcon } from "@/ui/icons";
+import { ChatIcon, ClockIcon } from "@/ui/icons";
 import { part, usePart } from "@/ui/later";
 import { TimeLeft } from "@/ui/time";
-import { ChatLink } from "./ChatLink";
+import { WaitsLink } from "./ChatLink";
 import { permission, usePermission } from "./permission";
 import { setWaiting, useWaiting } from "./store";
-import { waitingIn, words } from "./waiting";
+import { keyOf, summary, waitingIn, words, type Waiting } from "./waiting";
 
 const notifier = part(async () => (await import("./Notifier")).Notifier);
 
@@ -29,32 +29,36 @@ export function AttentionMark({ brief }: { brief: boolean }) {
     };
   }, []);
   const waiting = useWaiting();
-  const count = waiting.reduce((n, w) => n + w.count, 0);
+  const count = countOf(waiting);
   useEffect(() => badge(count), [count]);
   useEffect(() => () => badge(0), []);
   const [one, ...more] = waiting;
   return (
     <>
       <span role="status" className="sr-only">
-        {waiting.map((w) => `${words(w.name)}.`).join(" ")}
+        {waiting.map((w) => `${words(w)}.`).join(" ")}
       </span>
       {one && more.length === 0 && (
-        <ChatLink id={one.id} className={style} title={words(one.name)}>
-          <Needed count={count} brief={brief} />
-          <span className="sr-only"> on {one.name}</span>
-        </ChatLink>
+        <WaitsLink of={one} className={style} title={words(one)}>
+          <Needed waiting={waiting} brief={brief} />
+          <span className="sr-only">
+            {one.stops ? " – " : " on "}
+            {one.name}
+          </span>
+        </WaitsLink>
       )}
       {more.length > 0 && (
         <Menu
           trigger={
             <button type="button" className={style}>
-              <Needed count={count} brief={brief} />
+              <Needed waiting={waiting} brief={brief} />
             </button>
           }
         >
           {waiting.map((w) => (
-            <MenuLink key={w.id} render={<ChatLink id={w.id} />} icon={<ChatIcon />}>
+            <MenuLink key={keyOf(w)} render={<WaitsLink of={w} />} icon={w.stops ? <ClockIcon /> : <ChatIcon />}>
               {w.name}
+              {w.stops && " stops soon"}
               <TimeLeft until={w.until} before=" · " />
             </MenuLink>
           ))}
@@ -72,17 +76,18 @@ export function Notifications({ login }: { login: string }) {
   return Notifier ? <Notifier login={login} /> : null;
 }
 
-function Needed({ count, brief }: { count: number; brief: boolean }) {
+function Needed({ waiting, brief }: { waiting: readonly Waiting[]; brief: boolean }) {
+  const Icon = waiting.every((w) => w.stops) ? ClockIcon : ChatIcon;
   return (
     <>
-      <ChatIcon className="size-4" />
-      <span aria-hidden="true">{count}</span>
-      <span className={brief ? "sr-only" : "max-md:sr-only"}>
-        {count === 1 ? "Your answer is needed" : "Your answers are needed"}
-      </span>
+      <Icon className="size-4" />
+      <span aria-hidden="true">{countOf(waiting)}</span>
+      <span className={brief ? "sr-only" : "max-md:sr-only"}>{summary(waiting)}</span>
     </>
   );
 }
+
+const countOf = (waiting: readonly Waiting[]) => waiting.reduce((n, w) => n + w.count, 0);
 
 /** Shows a number on the icon of an installed app; 0 removes it. */
 function badge(count: number) {

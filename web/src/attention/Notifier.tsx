@@ -3,20 +3,21 @@ import { useNavigate } from "@tanstack/react-router";
 import { useEffect, useEffectEvent, useRef } from "react";
 import { Button, toast } from "@/ui";
 import { CloseIcon } from "@/ui/icons";
-import { chatView } from "./ChatLink";
+import { viewOf } from "./ChatLink";
 import { Notifications } from "./notifications";
 import { allow, permission, refuse, usePermission } from "./permission";
 import { useWaiting } from "./store";
+import type { Waiting } from "./waiting";
 
 export function Notifier({ login }: { login: string }) {
   const waiting = useWaiting();
   const navigate = useNavigate();
   const open = useEffectEvent(
-    (id: string) => void navigate({ to: "/desktops/$id", params: { id }, search: chatView() }),
+    (w: Waiting) => void navigate({ to: "/desktops/$id", params: { id: w.id }, search: viewOf(w) }),
   );
   const notifications = useRef<Notifications>(null);
   useEffect(() => {
-    const n = (notifications.current = new Notifications(login, (id) => open(id)));
+    const n = (notifications.current = new Notifications(login, (w) => open(w)));
     return () => n.stop();
   }, [login]);
   useEffect(() => void notifications.current?.update(waiting), [waiting]);

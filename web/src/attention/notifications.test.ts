@@ -92,7 +92,7 @@ afterEach(() => vi.unstubAllGlobals());
 const waits = (id: string, count = 1, until = 1e12): Waiting => ({ id, name: `Desktop ${id}`, count, until });
 
 test("a hidden tab notifies of each new waiting once, and closes what no longer waits", async () => {
-  const open = vi.fn<(id: string) => void>();
+  const open = vi.fn<(of: Waiting) => void>();
   const n = new Notifications("login", open);
   await n.update([waits("seen")]);
   page.turn("hidden");
@@ -109,10 +109,24 @@ test("a hidden tab notifies of each new waiting once, and closes what no longer 
 
   await n.update([waits("b"), waits("c")]);
   shown[1]!.dispatchEvent(new Event("click"));
-  expect(open.mock.calls).toEqual([["b"]]);
+  expect(open.mock.calls).toEqual([[waits("b")]]);
   expect(window.focus).toHaveBeenCalledOnce();
   n.stop();
   expect(shown.map((s) => s.closed)).toEqual([true, true, true]);
+});
+
+test("a stop and an answer of one desktop are two notifications", async () => {
+  const n = new Notifications("login", () => undefined);
+  page.turn("hidden");
+  await n.update([]); // its lock is released meanwhile
+  const stop: Waiting = { ...waits("a"), stops: true };
+  await n.update([waits("a"), stop]);
+  expect(shown.map((s) => s.title)).toEqual(["The agent on Desktop a needs your answer", "Desktop a stops soon"]);
+  expect(shown.map((s) => s.options.tag)).toEqual(["cloudbot.a", "cloudbot.a.stop"]);
+  expect(shown[1]!.options.body).toMatch(/^It stops at .* unless you keep it running\.$/);
+  await n.update([waits("a")]);
+  expect(shown.map((s) => s.closed)).toEqual([false, true]);
+  n.stop();
 });
 
 test.each([

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { Instance } from "@/api/client";
 import { timeLeft } from "@/ui/time";
-import { newWaiting, waitingIn, type Waiting } from "./waiting";
+import { keyOf, newWaiting, summary, waitingIn, words, type Waiting } from "./waiting";
 
 const desktop = (id: string, state: Partial<NonNullable<Instance["agent_state"]>> | null | undefined) =>
   ({
@@ -26,6 +26,46 @@ test("the desktops that wait are in the order of their deadlines; others are lef
     ["no time", 1, undefined],
     ["open end", 1, undefined],
   ]);
+});
+
+const stops = (id: string, at: string) =>
+  ({
+    ...desktop(id, null),
+    status: "running",
+    idle: { warning: { stop_at: at, cause: "idle", why: "No input since 12:00." } },
+  }) as Instance;
+
+test("a desktop that stops soon waits for its user, also one that waits for an answer", () => {
+  const both = {
+    ...stops("both", "2026-11-27T12:20:00Z"),
+    agent_state: { approvals: 1, questions: 0, until: "2026-11-27T12:30:00Z" },
+  };
+  const found = waitingIn([both as Instance, stops("soon", "2026-11-27T12:10:00Z")]);
+  expect(found.map(keyOf)).toEqual(["soon.stop", "both.stop", "both"]);
+  expect(found.map(words)).toEqual([
+    "desktop soon stops soon",
+    "desktop both stops soon",
+    "The agent on desktop both needs your answer",
+  ]);
+  expect(summary(found)).toBe("You are needed");
+  expect(summary(found.slice(0, 2))).toBe("Desktops stop soon");
+  expect(summary(found.slice(0, 1))).toBe("A desktop stops soon");
+  expect(summary(found.slice(2))).toBe("Your answer is needed");
+  expect(summary([{ ...found[2]!, count: 2 }])).toBe("Your answers are needed");
+});
+
+const stop = (until: number): Waiting => ({ ...w(1, until), stops: true });
+
+test("a warning is new once, although its time changes, and again after it was withdrawn", () => {
+  const fresh = newWaiting();
+  const steps: [string, Waiting[], number][] = [
+    ["a warning", [stop(100)], 1],
+    ["a job moved it", [stop(90)], 0],
+    ["and the agent asks", [stop(90), w(1, 95)], 1],
+    ["withdrawn", [w(1, 95)], 0],
+    ["warned again", [stop(200), w(1, 95)], 1],
+  ];
+  for (const [step, now, want] of steps) expect(fresh(now).length, step).toBe(want);
 });
 
 const w = (count: number, until?: number): Waiting => ({ id: "i", name: "Research", count, until });

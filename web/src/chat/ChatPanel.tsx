@@ -1,5 +1,5 @@
 // The chat with a machine's agent. The workspace owns the connection, so it outlives the panel.
-import { useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
+import { useEffect, useMemo, useRef, useState, useSyncExternalStore, type ReactNode } from "react";
 import { Banner, Button, buttonClass } from "@/ui";
 import type { State } from "@/bridge/reconnect";
 import { dropTarget } from "@/ui/drops";
@@ -30,10 +30,12 @@ export interface ChatPanelProps {
   name?: string;
   /** What the machine reports of its agent. Default: nothing. */
   facts?: Facts;
+  /** A message of the page itself, below the agent's. */
+  notice?: ReactNode;
 }
 
 /** ChatPanel fills its container. */
-export function ChatPanel({ connection, onEnd, name = "", facts = unknown }: ChatPanelProps) {
+export function ChatPanel({ connection, onEnd, name = "", facts = unknown, notice }: ChatPanelProps) {
   const { link, chat, everOpen, sending } = useChat(connection);
   const open = link.at === "open";
   const field = useRef<HTMLTextAreaElement>(null);
@@ -114,6 +116,7 @@ export function ChatPanel({ connection, onEnd, name = "", facts = unknown }: Cha
             sending={sending}
             onTry={attempt}
             reveal={foundAt}
+            notice={notice}
             onRetry={(text) => attempt({ label: text, text, send: true })}
           />
         </FilesFrom>

@@ -1,4 +1,5 @@
 // The open session: its messages, the answers under way and the messages that wait to be sent.
+import type { ReactNode } from "react";
 import { Banner, Button, Spinner } from "@/ui";
 import { Answer, Elapsed } from "./answer";
 import type { ChatConnection } from "./connection";
@@ -18,9 +19,10 @@ type LogProps = {
   onTry: (s: Suggestion) => void;
   onRetry: (text: string) => void;
   reveal: string | undefined;
+  notice: ReactNode;
 };
 
-export function Log({ connection, chat, facts, open, sending, onTry, onRetry, reveal }: LogProps) {
+export function Log({ connection, chat, facts, open, sending, onTry, onRetry, reveal, notice }: LogProps) {
   const asks = [...chat.approvals, ...chat.inquiries].some((p) => !p.over && p.session === chat.current);
   const running = chat.runs.length > 0;
   return (
@@ -74,6 +76,7 @@ export function Log({ connection, chat, facts, open, sending, onTry, onRetry, re
               part={sending.get(i.key)}
             />
           ))}
+          {notice}
         </>
       }
     />

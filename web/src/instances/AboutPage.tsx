@@ -8,6 +8,11 @@ import { Banner, Button, buttonClass, Spinner } from "@/ui";
 import { BackIcon } from "@/ui/icons";
 import { Diagnostics } from "@/diagnostics/Diagnostics";
 import { History } from "@/history/History";
+import { stoppedWords } from "@/idle/outlook";
+import { OutlookLine } from "@/idle/OutlookLine";
+import { useCostWords } from "@/money/CostLine";
+import { LateBudgetNote } from "@/money/LateBudgetNote";
+import { price } from "@/money/money";
 import { StatusBadge } from "./InstanceCard";
 import { InstanceMenu } from "./InstanceMenu";
 import { possible } from "./commands";
@@ -106,6 +111,8 @@ function Facts({ instance: i }: { instance: Instance }) {
     ["Machine", i.ec2_instance_id],
     ["Address", isLocal(i) ? null : i.public_ip],
     ["Created", new Date(i.created_at).toLocaleString()],
+    ["Costs", useCostWords(i).join(" · ")],
+    ["Price", priceWords(i)],
   ];
   return (
     <>
@@ -114,6 +121,9 @@ function Facts({ instance: i }: { instance: Instance }) {
           {i.status_reason}
         </Banner>
       )}
+      <LateBudgetNote id={i.id} className="mb-5" />
+      {stoppedWords(i) && <p className="mb-4 text-sm">{stoppedWords(i)}</p>}
+      <OutlookLine instance={i} className="mb-5" />
       <dl className="mb-6 grid grid-cols-[repeat(auto-fill,minmax(11rem,1fr))] gap-x-6 gap-y-3 text-sm">
         {facts.map(
           ([name, value]) =>
@@ -133,6 +143,13 @@ function Facts({ instance: i }: { instance: Instance }) {
       </dl>
     </>
   );
+}
+
+/** Returns what the desktop costs in an hour and in a month; nothing for one without a price. */
+function priceWords({ cost }: Instance): string | null {
+  if (!cost?.hourly_micros) return null;
+  const disk = cost.disk_monthly_micros ? `, ${price(cost.disk_monthly_micros)} a month for its disk` : "";
+  return `About ${price(cost.hourly_micros)} an hour while running${disk}`;
 }
 
 // A Map, because the machine names its programs: an object has names of its own, such as "constructor".

@@ -3,10 +3,11 @@ import { Link, useNavigate } from "@tanstack/react-router";
 import { useState, type FormEvent } from "react";
 import { ApiError, sentence, type Instance } from "@/api/client";
 import { instancesQuery, typesQuery } from "@/api/queries";
+import { PriceLine } from "@/money/PriceLine";
 import { Banner, Button, Dialog, Spinner, TextField, useWrong } from "@/ui";
 import { useCreate } from "./commands";
 import { StatusBadge } from "./InstanceCard";
-import { nameError } from "./InstanceMenu";
+import { nameError } from "./name";
 import { holders, isFull, quotaWords } from "./quota";
 
 export function CreateDialog({ open, onClose }: { open: boolean; onClose: () => void }) {
@@ -64,7 +65,10 @@ function Form({ onClose }: { onClose: () => void }) {
         hint="You can rename it at any time."
       />
       {only ? (
-        <p className="text-sm text-muted">{only.summary}</p>
+        <div className="text-sm">
+          <p className="text-muted">{only.summary}</p>
+          <PriceLine type={only.id} />
+        </div>
       ) : (
         <fieldset>
           <legend className="mb-1.5 text-sm font-medium">Size</legend>
@@ -91,6 +95,7 @@ function Form({ onClose }: { onClose: () => void }) {
                     · {t.vcpus} cores · {t.memory_gib} GB
                   </span>
                   <span className="block">{t.summary}</span>
+                  <PriceLine type={t.id} />
                 </span>
               </label>
             ))}

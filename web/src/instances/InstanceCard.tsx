@@ -1,6 +1,9 @@
 import { Link } from "@tanstack/react-router";
 import type { Instance } from "@/api/client";
-import { WaitingLink } from "@/attention/WaitingLink";
+import { StopsLink, WaitingLink } from "@/attention/WaitingLink";
+import { stoppedWords } from "@/idle/outlook";
+import { CostLine } from "@/money/CostLine";
+import { LateBudgetNote } from "@/money/LateBudgetNote";
 import { Badge, Banner, Button, buttonClass } from "@/ui";
 import { StopIcon } from "@/ui/icons";
 import { Ago } from "@/ui/time";
@@ -21,6 +24,8 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
   const { stop, busy: stops, dialog } = useStopping(i);
   const terminate = useTerminate();
   const can = possible(i);
+  const why = stoppedWords(i);
+  const rests = i.status === "stopped" || i.status === "stopping"; // its page offers to start it
   return (
     <article
       tabIndex={-1}
@@ -31,7 +36,7 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
         <div className="min-w-0 flex-1 basis-60">
           <div className="flex flex-wrap items-center gap-2">
             <h2 id={`name-${i.id}`} className="max-w-full text-lg font-semibold break-words">
-              {can.open ? (
+              {can.open || rests ? (
                 <Link to="/desktops/$id" params={{ id: i.id }} className="rounded hover:underline">
                   {i.name}
                 </Link>
@@ -45,7 +50,12 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
             {place(i) ? `${place(i)} · created ` : "Created "}
             <Ago at={i.created_at} />
           </p>
-          <WaitingLink instance={i} className="mt-2" />
+          <CostLine instance={i} className="text-sm text-muted" />
+          {why && <p className="mt-1 text-sm">{why}</p>}
+          <div className="flex flex-wrap gap-x-2">
+            <WaitingLink instance={i} className="mt-2" />
+            <StopsLink instance={i} className="mt-2" />
+          </div>
         </div>
         <div className="flex items-center gap-2">
           {can.open && (
@@ -70,6 +80,7 @@ export function InstanceCard({ instance: i }: { instance: Instance }) {
         </div>
       </div>
       {isBooting(i) && <BootBar instance={i} className="mt-4" />}
+      {rests && <LateBudgetNote id={i.id} className="mt-4" />}
       {i.status_reason && (
         <Banner tone={i.status === "failed" ? "bad" : "warn"} className="mt-4">
           {i.status_reason}

@@ -6,10 +6,12 @@ import { Title } from "@/attention/Title";
 import { PageTitle } from "@/shell";
 import { Banner, Button, Spinner, Switch } from "@/ui";
 import { DesktopIcon, PlusIcon } from "@/ui/icons";
+import { whenOpen } from "@/ui/later";
 import { useCreate } from "./commands";
-import { CreateDialog } from "./CreateDialog";
 import { InstanceCard } from "./InstanceCard";
 import { isFull, quotaWords } from "./quota";
+
+const CreateDialog = whenOpen(async () => (await import("./CreateDialog")).CreateDialog);
 
 export function InstancesPage() {
   const search = useSearch({ from: "/signed-in/framed/" });

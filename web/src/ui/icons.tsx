@@ -129,4 +129,11 @@ export const HistoryIcon = icon(
     <path d="M10 5.5V10l3 2" />
   </>,
 );
+export const ClockIcon = icon(
+  <>
+    <circle cx="10" cy="11" r="6.5" />
+    <path d="M10 7.5V11h3M8 2.5h4" />
+  </>,
+);
+export const UsageIcon = icon(<path d="M3 17h14M5.5 14v-4M10 14V4M14.5 14V8" />);
 export const PulseIcon = icon(<path d="M2 10h4l2-5 4 10 2-5h4" />);

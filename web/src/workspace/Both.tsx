@@ -17,11 +17,13 @@ type Props = {
   views: Views;
   /** Shows the chat, beside the desktop if there is room. */
   onChat: () => void;
+  /** Cards over a full screen, about what the rest of the page says. */
+  warning: ReactNode;
   /** The chat. */
   children: ReactNode;
 };
 
-export function Both({ connection, desktop, name, onEnd, views, onChat, children }: Props) {
+export function Both({ connection, desktop, name, onEnd, views, onChat, warning, children }: Props) {
   const { view, vertical } = views;
   const at = useAt(connection, desktop);
   const { mode } = useSyncExternalStore(desktop.subscribe, desktop.getSnapshot);
@@ -30,7 +32,7 @@ export function Both({ connection, desktop, name, onEnd, views, onChat, children
       desktop={desktop}
       name={name}
       onEnd={onEnd}
-      beside={beside({ at, connection, prompts: view === "desktop", onChat }, mode === "view")}
+      beside={beside({ at, connection, prompts: view === "desktop", onChat, warning }, mode === "view")}
     />
   );
   return (
@@ -50,9 +52,17 @@ export function Both({ connection, desktop, name, onEnd, views, onChat, children
   );
 }
 
-const beside = (cards: CardsProps, viewOnly: boolean): Beside => ({
+const beside = ({ warning, ...cards }: CardsProps & { warning: ReactNode }, viewOnly: boolean): Beside => ({
   who: cards.at.who,
   line: (place) => <DesktopLine at={cards.at} place={place} />,
   button: (brief) => <ControlButton at={cards.at} brief={brief} viewOnly={viewOnly} />,
-  cards: (full) => (full ? <Cards {...cards} prompts onChat={undefined} /> : <Cards {...cards} />),
+  cards: (full) =>
+    full ? (
+      <>
+        {warning}
+        <Cards {...cards} prompts onChat={undefined} />
+      </>
+    ) : (
+      <Cards {...cards} />
+    ),
 });

@@ -10,19 +10,22 @@ import { ChatConnection } from "@/chat/connection";
 import { factsOf } from "@/chat/facts";
 import { DesktopBar, DesktopPanel } from "@/desktop/DesktopPanel";
 import { useDesktop } from "@/desktop/useDesktop";
+import { WarningBanner, WarningCard, WarningLine } from "@/idle/WarningBanner";
 import { possible } from "@/instances/commands";
 import { StatusBadge } from "@/instances/InstanceCard";
 import { InstanceMenu } from "@/instances/InstanceMenu";
 import { hasDesktop, isBooting } from "@/instances/phases";
-import { StartButton } from "@/instances/StartButton";
+import { CostLine } from "@/money/CostLine";
 import type { View } from "@/search";
 import { ReadChat, ReadingChat, SavedMeanwhile } from "@/saved";
 import { AccountItems, InBar, Missing } from "@/shell";
 import { Banner, Button, buttonClass, EmptyState, MenuSeparator, Spinner } from "@/ui";
 import { ChatIcon, DesktopIcon, SplitIcon } from "@/ui/icons";
 import { useBarRoom } from "@/ui/media";
+import { card } from "./AtDesktop";
 import { BootPanel, BootStrip } from "./BootPanel";
 import { Both } from "./Both";
+import { Stopped } from "./Stopped";
 import { useViews, type Views } from "./useViews";
 
 export function WorkspacePage() {
@@ -78,7 +81,10 @@ function Workspace({ instance: i }: { instance: Instance }) {
               <StatusBadge instance={i} />
             </span>
           </div>
-          <div ref={setState} className="truncate text-xs leading-4 text-muted empty:hidden" />
+          <div className="flex gap-3 text-xs leading-4 text-muted">
+            <div ref={setState} className="min-w-0 truncate empty:hidden" />
+            {!narrow && up && <CostLine instance={i} className="shrink-0 max-lg:sr-only" />}
+          </div>
         </div>
         <div ref={setTools} className="contents" />
         {up && <ViewChoice views={views} asked={asked} />}
@@ -91,6 +97,7 @@ function Workspace({ instance: i }: { instance: Instance }) {
           )}
         </InstanceMenu>
       </InBar>
+      <WarningBanner instance={i} />
       <div className="min-h-0 flex-1">
         <Body instance={i} views={views} onAsked={setAsked} />
       </div>
@@ -126,22 +133,18 @@ function Body({ instance: i, views, onAsked }: Within) {
         <BootPanel instance={i} />
       </ReadingChat>
     );
+  if (i.status === "stopping" || i.status === "stopped")
+    return (
+      <ReadingChat instance={i}>
+        <Stopped instance={i} />
+      </ReadingChat>
+    );
   const another = (
     <Link to="/" search={{ create: true }} className={buttonClass("primary")}>
       New desktop
     </Link>
   );
   const ends: Partial<Record<Instance["status"], { title: string; text: ReactNode; action?: ReactNode }>> = {
-    stopping: {
-      title: "Stopping",
-      text: "The machine is shutting down. You can start it again once it has stopped.",
-      action: <StartButton instance={i} />,
-    },
-    stopped: {
-      title: "This desktop is stopped",
-      text: "Its disk is kept. Starting takes about as long as the first time, minus the installation.",
-      action: <StartButton instance={i} />,
-    },
     terminating: { title: "Terminating", text: "The machine and its disk are being deleted." },
     terminated: {
       title: "This desktop is terminated",
@@ -246,7 +249,15 @@ function Panels({ instance: i, views, onAsked }: Within) {
   return (
     <WithChat key={me.data.id} account={me.data.id} instance={i} onEnd={onEnd} onAsked={onAsked}>
       {(talk, connection) => (
-        <Both connection={connection} desktop={desktop} name={i.name} onEnd={onEnd} views={views} onChat={showChat}>
+        <Both
+          connection={connection}
+          desktop={desktop}
+          name={i.name}
+          onEnd={onEnd}
+          views={views}
+          onChat={showChat}
+          warning={<WarningCard instance={i} className={card} />}
+        >
           <div ref={chat} tabIndex={-1} className="h-full outline-none">
             {talk}
           </div>
@@ -300,7 +311,15 @@ function WithChat({ account, instance, onEnd, onAsked, children }: WithChatProps
     connection.subscribe,
     read((c) => c.history === "none"),
   );
-  const live = <ChatPanel connection={connection} onEnd={onEnd} name={name} facts={factsOf(versions)} />;
+  const live = (
+    <ChatPanel
+      connection={connection}
+      onEnd={onEnd}
+      name={name}
+      facts={factsOf(versions)}
+      notice={<WarningLine instance={instance} />}
+    />
+  );
   const silent = unread && !ready && !isBooting(instance);
   return children(silent ? <SavedMeanwhile instance={instance} live={live} /> : live, connection);
 }
