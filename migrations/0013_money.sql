@@ -35,7 +35,6 @@ CREATE TABLE read.usage_models (
 CREATE INDEX ON read.usage_models (account, day);
 CREATE INDEX ON read.usage_models (day);
 
-<<<<<<< HEAD
 -- The limits of accounts and their desktops, and how much of them is spent: the fold of a budget's events.
 CREATE TABLE read.budgets (
     account text COLLATE "C" PRIMARY KEY,
@@ -85,12 +84,6 @@ CREATE TABLE ops.activity (
 ) WITH (fillfactor = 50); -- rows change often and no index does: the new version fits on the same page
 CREATE INDEX ON ops.activity (account_id);
 
--- +goose Down
-DROP TABLE ops.activity;
-ALTER TABLE read.accounts DROP COLUMN idle_policy;
-DROP TABLE read.idle;
-DROP TABLE read.budgets;
-=======
 -- Until when each machine certainly ran and existed, as the saga has seen it: one row, for the next process. Unlogged: after a
 -- crash there is none, and a run that ended meanwhile may be charged for less.
 CREATE UNLOGGED TABLE ops.looks (
@@ -100,7 +93,10 @@ CREATE UNLOGGED TABLE ops.looks (
 
 -- +goose Down
 DROP TABLE ops.looks;
->>>>>>> USAGE
+DROP TABLE ops.activity;
+ALTER TABLE read.accounts DROP COLUMN idle_policy;
+DROP TABLE read.idle;
+DROP TABLE read.budgets;
 DROP TABLE read.usage_models;
 DROP TABLE read.usage_intervals;
 DROP TABLE read.usage_desktops;

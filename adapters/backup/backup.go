@@ -46,11 +46,8 @@ var kept = []table{
 // disposable lists the tables that a backup leaves out, with the reason. A name that ends in a dot is a whole schema.
 var disposable = map[string]string{
 	"read.":                 "read models, which are rebuilt from the log",
-<<<<<<< HEAD
 	"ops.activity":          "when desktops were last used: their machines report it again",
-=======
 	"ops.looks":             "when machines were last seen running: the saga looks again",
->>>>>>> USAGE
 	"ops.leases":            "which server runs which background role: servers take them again",
 	"ops.schema_contracts":  "which schemas older programs run on: migrations write it again",
 	"ops.schema_migrations": "the schema's version: the manifest has it, and restore migrates to it",

@@ -168,11 +168,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		{"bridges", untilDrained(joining, drain, bridges)},
 		{"presence", presenceFollower{conn, server}},
 		{"agents' states", stateFollower{shared.states, server}},
-<<<<<<< HEAD
-		{"followed log", follower{store, feed, progress, server, hub, chats.Store, used, log}},
-=======
-		{"followed log", follower{store, feed, progress, server, hub, chats.Store, shown, log}},
->>>>>>> GUEST
+		{"followed log", follower{store, feed, progress, server, hub, chats.Store, used, shown, log}},
 		{"saved chats", chatSweeper{secrets.Chats{Pool: pool}, cfg.KeepChats, log}},
 		{"keeper", held{"keeper", newKeeper(cfg, events, used, budgets, log), leases, log}},
 		{"activity", together{reports, activitySweeper{used, log}}},

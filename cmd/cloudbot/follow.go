@@ -31,11 +31,8 @@ type follower struct {
 	front    *httpapi.Server
 	hub      *tunnel.Hub
 	chats    commands.ChatStore
-<<<<<<< HEAD
 	activity *activity.Table
-=======
 	notices  notices
->>>>>>> GUEST
 	log      *slog.Logger
 }
 
