@@ -60,6 +60,40 @@ test("tools, approvals, questions and stopped answers are shown in the chat", as
   await look(page, "chat-markdown");
 });
 
+test("what is typed while a new chat is on its way does not go to the chat before it", async ({ page }, info) => {
+  let release: (() => void) | undefined;
+  let hold = false;
+  await page.routeWebSocket(/\/cloudbot$/, (socket) => {
+    const server = socket.connectToServer();
+    socket.onMessage((frame) => {
+      if (!hold || !String(frame).includes('"sessions.create"')) return server.send(frame);
+      hold = false;
+      release = () => server.send(frame);
+    });
+  });
+  await signUp(page, info);
+  await firstDesktop(page);
+  await page.getByRole("radio", { name: "Chat only" }).check({ force: true });
+  const log = page.getByRole("log");
+  await say(page, "the first chat");
+  await expect(log).toContainText("You said: “the first chat”");
+  hold = true;
+  await page.getByRole("button", { name: /^New chat/ }).click();
+  const message = page.getByRole("textbox", { name: /message/i });
+  await expect(message).not.toBeEditable();
+  await message.focus();
+  await page.keyboard.type("too early");
+  await page.keyboard.press("Enter");
+  release!();
+  await say(page, "the second chat"); // waits until the field can be edited
+  await expect(log).toContainText("You said: “the second chat”");
+  await expect(log).not.toContainText("the first chat");
+  await page.getByRole("button", { name: /^Chat: / }).click();
+  await page.getByRole("menuitemradio", { name: /^Main/ }).click();
+  await expect(log).toContainText("You said: “the first chat”");
+  await expect(log).not.toContainText("too early");
+});
+
 test("chats can be created, renamed, switched and deleted", async ({ page }, info) => {
   await signUp(page, info);
   await firstDesktop(page);

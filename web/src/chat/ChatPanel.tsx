@@ -55,6 +55,7 @@ export function ChatPanel({ connection, onEnd, name = "", facts = unknown, notic
     f.focus();
     f.setSelectionRange(f.value.length, f.value.length);
   }, [written]);
+  const [creating, setCreating] = useState(false); // a new chat
   const [searching, setSearching] = useState<string>(); // the session that is searched
   const [foundAt, setFoundAt] = useState<string>(); // id of a message
   const attempt = ({ text, send }: Suggestion) => {
@@ -86,6 +87,8 @@ export function ChatPanel({ connection, onEnd, name = "", facts = unknown, notic
         chat={chat}
         facts={facts}
         open={open}
+        creating={creating}
+        onCreating={setCreating}
         onNew={onDone}
         name={name}
         onSearch={() => setSearching(chat.current)}
@@ -127,6 +130,7 @@ export function ChatPanel({ connection, onEnd, name = "", facts = unknown, notic
         connection={connection}
         session={chat.current}
         running={chat.runs.length > 0}
+        creating={creating}
         field={field}
       />
     </section>

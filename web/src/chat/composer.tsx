@@ -21,6 +21,8 @@ type Props = {
   connection: ChatConnection;
   session: string;
   running: boolean;
+  /** A new chat is on its way: what is typed now would go to the chat before it. */
+  creating: boolean;
   field: RefObject<HTMLTextAreaElement | null>;
 };
 
@@ -28,7 +30,7 @@ type Props = {
  * The field to write messages in, and the files to send with them. Enter sends, Shift+Enter starts a new line, Escape stops
  * an answer.
  */
-export function Composer({ connection, session, running, field }: Props) {
+export function Composer({ connection, session, running, creating, field }: Props) {
   const [text, setText] = useState(() => connection.outbox.draft(session));
   const [problem, setProblem] = useState("");
   const [long, setLong] = useState(""); // a pasted text that is too long for a message
@@ -47,7 +49,7 @@ export function Composer({ connection, session, running, field }: Props) {
     connection.outbox.setDraft(session, value);
   };
   const send = async () => {
-    if (nothing || keeping || busy) return;
+    if (nothing || keeping || busy || creating) return;
     field.current?.focus();
     try {
       if (files.length === 0) connection.send(text);
@@ -141,10 +143,11 @@ export function Composer({ connection, session, running, field }: Props) {
           onKeyDown={key}
           onPaste={paste}
           rows={1}
+          readOnly={creating}
           aria-label="Message to the agent"
           aria-describedby={hint}
           aria-invalid={problem ? true : undefined}
-          placeholder="Message"
+          placeholder={creating ? "Starting a new chat…" : "Message"}
           className="field-sizing-content max-h-40 min-h-9 min-w-0 flex-1 resize-none bg-transparent px-2 py-1.5 text-base outline-none placeholder:text-muted sm:text-sm"
         />
         {running && (
@@ -155,7 +158,7 @@ export function Composer({ connection, session, running, field }: Props) {
         <IconButton
           type="submit"
           label="Send"
-          disabled={nothing || keeping || busy}
+          disabled={nothing || keeping || busy || creating}
           className="bg-accent text-on-accent enabled:hover:bg-accent-hover"
         >
           <SendIcon />

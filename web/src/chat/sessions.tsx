@@ -31,6 +31,8 @@ export function Sessions({
   chat,
   facts,
   open,
+  creating,
+  onCreating,
   onNew,
   name,
   onSearch,
@@ -39,20 +41,21 @@ export function Sessions({
   chat: ChatState;
   facts: Facts;
   open: boolean;
+  creating: boolean;
+  onCreating: (creating: boolean) => void;
   onNew: () => void;
   name: string;
   onSearch: () => void;
 }) {
   const [dialog, setDialog] = useState<"rename" | "delete" | "allowed" | "export">();
-  const [creating, setCreating] = useState(false);
   const current = chat.sessions.find((s) => s.key === chat.current);
   const title = current?.title ?? (chat.current === chat.main ? "Main" : "New chat");
   const close = () => setDialog(undefined);
 
   const create = async () => {
-    setCreating(true);
+    onCreating(true);
     await connection.create().then(onNew, sorry("A new chat could not be started."));
-    setCreating(false);
+    onCreating(false);
   };
   const options = chat.sessions.map((s) => ({
     value: s.key,

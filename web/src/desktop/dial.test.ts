@@ -4,6 +4,10 @@ import { levels } from "./quality";
 import { dial, type AttemptEvents, type DesktopParts } from "./dial";
 
 // noVNC's constructor throws if the socket has closed before.
+function Refusing() {
+  throw new Error("Cannot use already closed WebSocket/RTCDataChannel");
+}
+
 test("a socket that closes before its viewer exists is a failed attempt, and its close event is no error", async () => {
   const socket = new EventTarget();
   const parts = {
@@ -11,11 +15,7 @@ test("a socket that closes before its viewer exists is a failed attempt, and its
     socket: () => socket,
     load: () =>
       Promise.resolve({
-        Viewer: class {
-          constructor() {
-            throw new Error("Cannot use already closed WebSocket/RTCDataChannel");
-          }
-        },
+        Viewer: Refusing,
       }),
   } as unknown as DesktopParts;
   const sent: Event[] = [];
