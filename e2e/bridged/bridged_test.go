@@ -39,6 +39,7 @@ type machines struct {
 	key    []byte
 	keys   map[string]string
 	phases chan instance.Phase
+	cost   int64 // of the models, the latest total
 }
 
 func (m *machines) Enroll(_ context.Context, token string, key []byte) (string, error) {
@@ -66,7 +67,13 @@ func (m *machines) Reached(_ context.Context, _, _ string, p instance.Phase, _ s
 }
 
 func (m *machines) Versions(context.Context, string, string, map[string]string) error { return nil }
-func (m *machines) ModelCost(context.Context, string, string, int64) error            { return nil }
+
+func (m *machines) ModelCost(_ context.Context, _, _ string, total int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cost = total
+	return nil
+}
 
 func (m *machines) Keys(context.Context, string, string) (map[string]string, error) {
 	m.mu.Lock()
@@ -81,6 +88,8 @@ type world struct {
 	url    string
 	m      *machines
 	log    *syncBuffer
+	uses   *uses
+	end    func() // stops the guest
 }
 
 func newWorld(t *testing.T, session access.BridgeSession, desktop string) *world {
@@ -91,10 +100,10 @@ func newWorld(t *testing.T, session access.BridgeSession, desktop string) *world
 // newPacedWorld returns a world whose agent makes a step each so many milliseconds; 0: as a person reads.
 func newPacedWorld(t *testing.T, session access.BridgeSession, desktop string, pace int) *world {
 	t.Helper()
-	w := &world{m: &machines{phases: make(chan instance.Phase, 100), keys: map[string]string{"OPENAI_API_KEY": "sk-canary-0123456789abcdef"}}, log: &syncBuffer{}}
+	w := &world{m: &machines{phases: make(chan instance.Phase, 100), keys: map[string]string{"OPENAI_API_KEY": "sk-canary-0123456789abcdef"}}, log: &syncBuffer{}, uses: &uses{}}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if w.hub, err = tunnel.New(tunnel.Config{Machines: w.m, Logger: log}); err != nil {
+	if w.hub, err = tunnel.New(tunnel.Config{Machines: w.m, Uses: w.uses, Logger: log}); err != nil {
 		t.Fatal(err)
 	}
 	// Its clients answer pings only while they read.
@@ -136,6 +145,7 @@ func newPacedWorld(t *testing.T, session access.BridgeSession, desktop string, p
 			t.Errorf("guest: %v", err)
 		}
 	})
+	w.end = func() { cancel(); all.Wait() }
 	back, stop := context.WithCancel(context.Background())
 	var behind sync.WaitGroup
 	behind.Go(func() { _ = w.bridge.Run(back) })
@@ -143,8 +153,7 @@ func newPacedWorld(t *testing.T, session access.BridgeSession, desktop string, p
 	t.Cleanup(func() {
 		stop()
 		behind.Wait()
-		cancel()
-		all.Wait()
+		w.end()
 		server.Close()
 		_ = os.RemoveAll(paths.Home(c.StateDir)) // outside the test's folder if the desktop's user cannot reach that
 		if t.Failed() {

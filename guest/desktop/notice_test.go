@@ -1,6 +1,7 @@
 package desktop
 
 import (
+	"errors"
 	"image"
 	"image/color"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/guest/notice"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/guest/x11"
+	"github.com/cloudbot-ai/control-plane/guest/xevents"
 )
 
 // noticed is a desktop's screen with what a notice changes there.
@@ -131,6 +133,19 @@ func TestNotice(t *testing.T) {
 				t.Fatal(err)
 			}
 			await(t, func() bool { return ink(n.look(), at) > 500 && focused() })
+
+			cover, err := xevents.Dial(d.number, env["XAUTHORITY"], nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cover.Close()
+			const createWindow, mapWindow, overrideRedirect = 1, 8, 1 << 9
+			id := cover.NewID()
+			create := xevents.U16(xevents.U32([]byte{createWindow, 0, 0, 0}, id, cover.Root), 0, 0, 640, 200, 0, 1)
+			if err := errors.Join(cover.Send(xevents.U32(create, 0, 1<<1|overrideRedirect, 0, 1)...), cover.Send(xevents.U32([]byte{mapWindow, 0, 0, 0}, id)...), cover.Sync()); err != nil {
+				t.Fatal(err)
+			}
+			await(t, func() bool { return ink(n.look(), at) > 500 && n.look().RGBAAt(2, 150) == color.RGBA{A: 255} })
 
 			middle := image.Pt((at.Min.X+at.Max.X)/2, (at.Min.Y+at.Max.Y)/2)
 			click(middle)

@@ -189,10 +189,10 @@ func (c *conn) read(ctx context.Context) error {
 			c.hint()
 		case f.Type == "event" && hints[f.Event]:
 			c.hint()
-			switch f.Event {
-			case "agent", "chat":
+			if f.Event != "sessions.changed" { // else a run is in progress, which may be too short for the looks
 				c.works()
-			case "session.message":
+			}
+			if f.Event == "session.message" {
 				c.spent(f.Payload)
 			}
 			if c.changed != nil && sessionEvents[f.Event] {
