@@ -294,6 +294,9 @@ func TestBudgetRaisedDuringACheck(t *testing.T) {
 	w.set(t, b, ada, budget.Account, budget.Dollar, 0)
 	id := w.rent(t, ada)
 	w.Clock.Advance(time.Hour)
+	check(t, b)
+	w.stopped(t, id)
+	w.write(t, id, instance.MachineRunning{At: w.Clock.Now()}) // it was started from outside
 	raised := &raising{Books: books, raise: func() { w.set(t, b, ada, budget.Account, 5*budget.Dollar, 0) }}
 	during := &commands.Budgets{Log: w.Log, Prices: b.Prices, Books: raised, Logger: b.Logger}
 	check(t, during)
