@@ -51,6 +51,10 @@ FAULTS := $(FAULTS)|Able|Turns|Grace|UnknownMachine|Probe|Unable|Pooler|Refused|
 FAULTS := $(FAULTS)|Hostile|Large|Greetings|Flood|LatestPhase|Process|Frozen|LongStream|StaleReplicas|TheOthersEvents|ARestoredLog
 FAULTS := $(FAULTS)|Moving|RollingRestart|InTheMiddle|DatabaseRestarts|DatabaseTroubles|Cluster|Follow|ConnectionFinds|Restored|Resumes|Clock|NATSReader|NATSCopy|WorksOnce|ReadYourWrites
 
+.PHONY: month
+month: ## Simulate 200 desktops on a small EC2 for a month, and compare the charges with its bill (minutes; MONTH=SEED)
+	E2E_MONTH=$(or $(MONTH),11) go test -count=1 -v -timeout 40m -run '^TestMonth$$' ./adapters/ec2
+
 .PHONY: test-web
 test-web: prerequisites browser build ## Run only the dashboard's tests (WEB='workspace -g mouse' selects some)
 	cd web && npm run --silent lint && npm run --silent unit && npm run --silent e2e -- $(WEB)

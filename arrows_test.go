@@ -59,6 +59,8 @@ var rooms = []room{
 	{"projections", []string{"domain", "eventstore", "crash"}, only(pgx)},
 	{"migrations", nil, only(pgx)},
 	{"adapters/httpapi", []string{".", "crash", "fair", "internal", "domain", "eventstore", "commands", "projections", "migrations", "guest/wire", "web"}, except(aws)},
+	{"adapters/ec2/ec2test/cmd", []string{"adapters/ec2", "commands", "domain/instance", "guest/bootstrap"}, except(echo)},
+	{"adapters/ec2/ec2test", nil, stdlib}, // it shares no code with what it is compared with
 	{"adapters/ec2", []string{".", "crash", "domain", "eventstore", "commands", "projections", "deploy", "guest/wire", "guest/bootstrap"}, except(echo)},
 	{"adapters/*", []string{".", "crash", "fair", "internal", "domain", "eventstore", "commands", "projections", "migrations", "deploy", "guest", "web"}, except(echo, ec2)},
 	{"guest", []string{"guest"}, except(echo, aws, nats, pgx)},
@@ -154,6 +156,7 @@ func TestArrowsCanFail(t *testing.T) {
 		{"adapters/s3", ec2, false, false},
 		{"adapters/s3", aws + "/aws-sdk-go-v2/service/s3", false, true},
 		{"adapters/ec2", ec2, false, true},
+		{"adapters/ec2/ec2test", module + "domain/usage", false, false},
 		{"guest/screen", module + "commands", false, false},
 		{"guest/screen", module + "guest/rfb", false, true},
 		{"cmd/cloudbot-guest", module + "adapters/tunnel", false, false},

@@ -84,11 +84,19 @@ CREATE TABLE ops.activity (
 ) WITH (fillfactor = 50); -- rows change often and no index does: the new version fits on the same page
 CREATE INDEX ON ops.activity (account_id);
 
+-- Until when each machine certainly ran and existed, as the saga has seen it: one row, for the next process. Unlogged: after a
+-- crash there is none, and a run that ended meanwhile may be charged for less.
+CREATE UNLOGGED TABLE ops.looks (
+    one  boolean NOT NULL PRIMARY KEY DEFAULT true CHECK (one),
+    text bytea   NOT NULL
+);
+
 -- +goose Down
 DROP TABLE ops.activity;
 ALTER TABLE read.accounts DROP COLUMN idle_policy;
 DROP TABLE read.idle;
 DROP TABLE read.budgets;
+DROP TABLE ops.looks;
 DROP TABLE read.usage_models;
 DROP TABLE read.usage_intervals;
 DROP TABLE read.usage_desktops;

@@ -47,6 +47,7 @@ var kept = []table{
 var disposable = map[string]string{
 	"read.":                 "read models, which are rebuilt from the log",
 	"ops.activity":          "when desktops were last used: their machines report it again",
+	"ops.looks":             "when machines were last seen running: the saga looks again",
 	"ops.leases":            "which server runs which background role: servers take them again",
 	"ops.schema_contracts":  "which schemas older programs run on: migrations write it again",
 	"ops.schema_migrations": "the schema's version: the manifest has it, and restore migrates to it",

@@ -3,6 +3,7 @@ package ec2
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -88,9 +89,39 @@ func (c *Cloud) settled(machine string) {
 // Terminate implements machines.Cloud.
 func (c *Cloud) Terminate(ctx context.Context, machine string) error {
 	c.settled(machine)
-	_, err := ask(ctx, c.act, c.api.TerminateInstances, &ec2.TerminateInstancesInput{InstanceIds: []string{machine}})
+	out, err := ask(ctx, c.act, c.api.TerminateInstances, &ec2.TerminateInstancesInput{InstanceIds: []string{machine}})
 	if err != nil {
+		c.terminated(machine, "")
 		return c.refusal("terminate", err, "machine", machine)
 	}
+	if len(out.TerminatingInstances) == 1 && out.TerminatingInstances[0].PreviousState != nil {
+		c.terminated(machine, out.TerminatingInstances[0].PreviousState.Name)
+	}
 	return nil
+}
+
+// terminated notes the state that a terminate call ended; "": unknown.
+func (c *Cloud) terminated(machine string, was types.InstanceStateName) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch was {
+	case types.InstanceStateNameShuttingDown, types.InstanceStateNameTerminated: // an earlier call ended it
+	case types.InstanceStateNameRunning:
+		now := time.Now()
+		maps.DeleteFunc(c.ended, func(_ string, at time.Time) bool { return now.Sub(at) > endedFor })
+		c.ended[machine] = now
+	default:
+		delete(c.ended, machine)
+	}
+}
+
+// endedFor is longer than EC2 lists a machine that is terminated.
+const endedFor = 3 * time.Hour
+
+// ranToTheEnd reports whether the machine ran until this process terminated it.
+func (c *Cloud) ranToTheEnd(machine string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.ended[machine]
+	return ok
 }

@@ -32,7 +32,7 @@ func (c *Cloud) Describe(ctx context.Context, ids []string) ([]machines.Machine,
 			asked[id] = true
 		}
 		err := c.each(ctx, []types.Filter{filter("tag:"+TagEnvironment, c.cfg.Environment)}, page, func(i types.Instance) {
-			if m := machine(i); asked[m.ID] {
+			if m := c.machine(i); asked[m.ID] {
 				list = append(list, m)
 				delete(asked, m.ID)
 			}
@@ -44,7 +44,7 @@ func (c *Cloud) Describe(ctx context.Context, ids []string) ([]machines.Machine,
 	}
 	for some := range slices.Chunk(ids, batch) {
 		// A filter, not a list of ids: an unknown id would fail the whole call.
-		err := c.each(ctx, []types.Filter{filter("instance-id", some...)}, 0, func(i types.Instance) { list = append(list, machine(i)) })
+		err := c.each(ctx, []types.Filter{filter("instance-id", some...)}, 0, func(i types.Instance) { list = append(list, c.machine(i)) })
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +65,7 @@ func (c *Cloud) List(ctx context.Context) ([]machines.Tagged, error) {
 		}
 		attempt, _ := strconv.Atoi(tags[TagAttempt])
 		list = append(list, machines.Tagged{
-			Machine: machine(i), Instance: tags[TagInstance], Attempt: attempt, Account: tags[TagAccount], Token: aws.ToString(i.ClientToken), Type: string(i.InstanceType),
+			Machine: c.machine(i), Instance: tags[TagInstance], Attempt: attempt, Account: tags[TagAccount], Token: aws.ToString(i.ClientToken), Type: string(i.InstanceType),
 		})
 	})
 	return list, err
@@ -101,7 +101,9 @@ func filter(name string, values ...string) types.Filter {
 	return types.Filter{Name: &name, Values: values}
 }
 
-func machine(i types.Instance) machines.Machine {
+// machine returns what EC2 reports. The time in the report of a terminated machine is that of its termination; its run ended
+// then only if it ran until then, as the answer to our own call said.
+func (c *Cloud) machine(i types.Instance) machines.Machine {
 	m := machines.Machine{ID: aws.ToString(i.InstanceId), Seen: instance.SeenPending, Launched: made(i), Started: aws.ToTime(i.LaunchTime).UTC()}
 	if i.LaunchTime == nil {
 		m.Started = time.Time{}
@@ -118,6 +120,9 @@ func machine(i types.Instance) machines.Machine {
 		m.Seen, m.Reason, m.Ended = instance.SeenStopped, because(i, stops), ended(aws.ToString(i.StateTransitionReason))
 	case types.InstanceStateNameTerminated:
 		m.Seen, m.Reason, m.Ended = instance.SeenGone, because(i, endings), ended(aws.ToString(i.StateTransitionReason))
+		if !c.ranToTheEnd(m.ID) {
+			m.Ended = time.Time{}
+		}
 	}
 	return m
 }

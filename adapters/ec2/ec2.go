@@ -87,6 +87,7 @@ type Cloud struct {
 	mu       sync.Mutex
 	strange  map[string]time.Time // client tokens that EC2 has seen with another request, and since when
 	stopping map[string]time.Time // machines asked to stop, and since when
+	ended    map[string]time.Time // machines that ran until we terminated them, and when
 	doubts   map[string]int       // refusals of a call's credentials for no lasting reason
 }
 
@@ -134,7 +135,7 @@ func New(ctx context.Context, cfg Config) (*Cloud, error) {
 	return &Cloud{
 		cfg: cfg, log: cfg.Logger, api: api, full: &full{until: map[place]time.Time{}},
 		look: newPace(cfg.Pace.Look, 10, 40), act: newPace(cfg.Pace.Act, 2, 5),
-		strange: map[string]time.Time{}, stopping: map[string]time.Time{}, doubts: map[string]int{},
+		strange: map[string]time.Time{}, stopping: map[string]time.Time{}, ended: map[string]time.Time{}, doubts: map[string]int{},
 	}, nil
 }
 

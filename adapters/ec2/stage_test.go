@@ -35,6 +35,8 @@ type setup struct {
 	reconcile bool
 	workers   int
 	poll      time.Duration // between looks at machines that should be changing; 0: 30 s
+	sweep     time.Duration // between looks at all machines; 0: 4 min
+	limit     int           // instances that the account may have; 0: 3
 	policy    provisioning.Policy
 
 	transport func(http.RoundTripper) http.RoundTripper
@@ -51,6 +53,7 @@ type stage struct {
 	log     eventstore.Store // as the sagas see it, without the wrappers of commandstest
 	subnets []string
 
+	kept  keeper
 	mu    sync.Mutex
 	fixed map[provisioner.Kind]int
 }
@@ -64,7 +67,7 @@ func newStage(t testing.TB, c setup) *stage {
 	}
 	s.log = &watched{Store: s.log, final: s.final}
 	s.Stage = provisionertest.NewStage(t, provisionertest.Config{
-		Seed: c.seed, Store: s.log, Saga: s.saga, Run: s.run, Machines: s.machines, Trace: s.ledger,
+		Seed: c.seed, Limit: c.limit, Store: s.log, Saga: s.saga, Run: s.run, Machines: s.machines, Trace: s.ledger,
 	})
 	s.Instances.Cloud = s.newCloud()
 	return s
@@ -106,17 +109,24 @@ func (d doer) Do(r *http.Request) (*http.Response, error) { return d.RoundTrip(r
 
 func (s *stage) saga() *provisioner.Saga {
 	return &provisioner.Saga{
-		Cloud: s.newCloud(), PollEvery: cmp.Or(s.poll, 30*time.Second), SweepEvery: 4 * time.Minute,
-		Policy: s.policy, Workers: max(s.workers, 1),
+		Cloud: s.newCloud(), PollEvery: cmp.Or(s.poll, 30*time.Second), SweepEvery: cmp.Or(s.sweep, 4*time.Minute),
+		Policy: s.policy, Workers: max(s.workers, 1), Looks: &provisioner.Looks{Store: &s.kept},
 	}
 }
+
+// keeper is a provisioner.LookStore in memory.
+type keeper struct{ text []byte }
+
+func (k *keeper) Load(context.Context) ([]byte, error) { return k.text, nil }
+
+func (k *keeper) Save(_ context.Context, text []byte) error { k.text = text; return nil }
 
 // run runs a saga, together with a reconciler if the setup has one.
 func (s *stage) run(ctx context.Context, saga *provisioner.Saga) error {
 	if !s.reconcile {
 		return saga.Run(ctx)
 	}
-	reconciler := &provisioner.Reconciler{Log: s.Log, Cloud: saga.Cloud.(machines.Inventory), Live: s.Live}
+	reconciler := &provisioner.Reconciler{Log: s.Log, Cloud: saga.Cloud.(machines.Inventory), Live: s.Live, Looks: saga.Looks}
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	beside.Go(func() {

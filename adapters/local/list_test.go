@@ -3,6 +3,7 @@ package local
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -29,6 +30,12 @@ func TestListNamesTheInstances(t *testing.T) {
 		}
 		return 1
 	})
+	for i, m := range list {
+		if gone := m.Seen == instance.SeenGone; m.Started.IsZero() || gone != m.Ended.After(m.Started) {
+			t.Errorf("%s: got it started at %v and ended at %v, want both times, and no end while it runs", m.Seen, m.Started, m.Ended)
+		}
+		list[i].Started, list[i].Ended = time.Time{}, time.Time{}
+	}
 	if !slices.Equal(list, want) {
 		t.Errorf("got  %+v\nwant %+v", list, want)
 	}

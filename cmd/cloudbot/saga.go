@@ -4,6 +4,7 @@ import (
 	"log/slog"
 
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
+	"github.com/cloudbot-ai/control-plane/adapters/looks"
 	"github.com/cloudbot-ai/control-plane/adapters/secrets"
 	"github.com/cloudbot-ai/control-plane/adapters/tunnel"
 	"github.com/cloudbot-ai/control-plane/commands"
@@ -18,7 +19,8 @@ func newSaga(
 ) *provisioner.Saga {
 	return &provisioner.Saga{
 		Log: events, Cloud: cloud, Tokens: tokens, Live: reader.Live, Feed: feed, Connected: hub.ConnectedAnywhere, Logger: log,
-		PollEvery: cloud.pollEvery, SweepEvery: cloud.sweepEvery, Policy: cloud.policy, Workers: 8, At: failpoint(), Looks: &provisioner.Looks{},
+		PollEvery: cloud.pollEvery, SweepEvery: cloud.sweepEvery, Policy: cloud.policy, Workers: 8, At: failpoint(),
+		Looks: &provisioner.Looks{Store: looks.Store{DB: reader.Pool}},
 	}
 }
 

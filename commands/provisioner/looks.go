@@ -1,6 +1,10 @@
 package provisioner
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -8,40 +12,139 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
-// Looks remembers until when each machine certainly ran, as far as this process has seen. Its zero value is ready. The
-// saga and the reconciler of a process share one.
+// Looks remembers until when each machine certainly ran, and existed, as far as this process and the
+// ones before it have seen. Its zero value is ready, and
+// nil remembers nothing. The saga and the reconciler of a process share one.
 type Looks struct {
-	mu  sync.Mutex
-	ran map[string]time.Time // by machine
+	// Store keeps what is remembered for the next process. Nil: nothing is kept.
+	Store LookStore
+
+	mu      sync.Mutex
+	ran     map[string]time.Time // by machine
+	existed map[string]time.Time
+	saved   time.Time
+}
+
+// LookStore keeps one text, the latest. It may lose it: the charges of a few runs then end at an earlier time.
+type LookStore interface {
+	Load(ctx context.Context) ([]byte, error) // nil: there is none
+	Save(ctx context.Context, text []byte) error
 }
 
 // staleFor is how much older than the call the state in a cloud's answer may be. The owner of a machine does not pay for
 // what an old answer shows, so a machine certainly ran only until that long before the call.
 const staleFor = 15 * time.Second
 
+// saveEvery is the shortest time between two saves.
+const saveEvery = 30 * time.Second
+
 // observed returns the command that records what the cloud reports about a machine.
 func (l *Looks) observed(id string, m machines.Machine, now time.Time) instance.Observe {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return instance.Observe{
-		Machine: id, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: now,
-		Launched: m.Started, Ended: m.Ended, RanUntil: l.ran[id],
+	c := instance.Observe{Machine: id, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: now, Launched: m.Started, Ended: m.Ended}
+	if l != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		c.RanUntil, c.Existed = l.ran[id], l.existed[id]
 	}
+	return c
 }
 
 // note remembers what the cloud reported when it was asked at a time. It is called once the report is in the log.
 func (l *Looks) note(id string, seen instance.Seen, asked time.Time) {
+	if l == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.make()
+	at := asked.Add(-staleFor)
 	switch seen {
-	case instance.SeenRunning:
-		if l.ran == nil {
-			l.ran = map[string]time.Time{}
-		}
-		if until := asked.Add(-staleFor); until.After(l.ran[id]) {
-			l.ran[id] = until
-		}
-	case instance.SeenStopped, instance.SeenGone:
+	case instance.SeenGone:
 		delete(l.ran, id)
+		delete(l.existed, id)
+		return
+	case instance.SeenMissing:
+		return
+	case instance.SeenRunning:
+		l.ran[id] = later(l.ran[id], at)
 	}
+	l.existed[id] = later(l.existed[id], at)
+}
+
+func (l *Looks) make() {
+	if l.ran == nil {
+		l.ran, l.existed = map[string]time.Time{}, map[string]time.Time{}
+	}
+}
+
+// kept is the text in a LookStore: machines by time, because most were seen at the same time.
+type kept struct {
+	Ran     map[string][]string `json:"ran"`
+	Existed map[string][]string `json:"existed"`
+}
+
+// load adds what the process before has seen.
+func (l *Looks) load(ctx context.Context) error {
+	if l.Store == nil {
+		return nil
+	}
+	text, err := l.Store.Load(ctx)
+	if err != nil || len(text) == 0 {
+		return err
+	}
+	var k kept
+	if err := json.Unmarshal(text, &k); err != nil {
+		return fmt.Errorf("read the kept looks: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.make()
+	for list, into := range map[*map[string][]string]map[string]time.Time{&k.Ran: l.ran, &k.Existed: l.existed} {
+		for text, ids := range *list {
+			at, err := time.Parse(time.RFC3339Nano, text)
+			if err != nil {
+				return fmt.Errorf("read the kept looks: %w", err)
+			}
+			for _, id := range ids {
+				into[id] = later(into[id], at)
+			}
+		}
+	}
+	return nil
+}
+
+// save keeps everything for the next process, but not more often than saveEvery.
+func (l *Looks) save(ctx context.Context, now time.Time) error {
+	if l.Store == nil {
+		return nil
+	}
+	l.mu.Lock()
+	if since := now.Sub(l.saved); since >= 0 && since < saveEvery {
+		l.mu.Unlock()
+		return nil
+	}
+	l.saved = now
+	k := kept{byTime(l.ran), byTime(l.existed)}
+	l.mu.Unlock()
+	text, err := json.Marshal(k)
+	if err != nil {
+		return err
+	}
+	return l.Store.Save(ctx, text)
+}
+
+func byTime(looks map[string]time.Time) map[string][]string {
+	times := map[string][]string{}
+	for id, at := range maps.All(looks) {
+		text := at.UTC().Format(time.RFC3339Nano)
+		times[text] = append(times[text], id)
+	}
+	return times
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -28,6 +28,11 @@ func (s *Saga) observe(ctx context.Context, targets []target) (changed []string,
 		known[m.ID] = m
 	}
 	var failed error
+	defer func() {
+		if err := s.Looks.save(ctx, s.Now()); err != nil && ctx.Err() == nil {
+			s.Logger.WarnContext(ctx, "keeping the looks failed, will retry", "err", err)
+		}
+	}()
 	apply := func(t target, m machines.Machine) {
 		res, err := s.ExecuteInstance(ctx, t.instance, s.Looks.observed(t.machine, m, s.Now()))
 		if err != nil {

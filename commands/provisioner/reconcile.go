@@ -3,6 +3,7 @@ package provisioner
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -80,7 +81,7 @@ func (r *Reconciler) Reconcile(ctx context.Context) (Report, error) {
 			return report, err
 		}
 	}
-	return report, r.missing(ctx, &report, seen)
+	return report, errors.Join(r.missing(ctx, &report, seen), r.Looks.save(ctx, r.Now()))
 }
 
 // machine compares one machine with the log.
@@ -155,7 +156,13 @@ func (r *Reconciler) drift(ctx context.Context, report *Report, f Finding, s ins
 			f.Why = "it was stopped and started again"
 		}
 	}
-	return report.add(f, true, r.unless(func() error { _, err := r.ExecuteInstance(ctx, m.Instance, seen); return err }))
+	return report.add(f, true, r.unless(func() error {
+		_, err := r.ExecuteInstance(ctx, m.Instance, seen)
+		if err == nil {
+			r.Looks.note(m.ID, m.Seen, report.At)
+		}
+		return err
+	}))
 }
 
 // missing handles the machines of the log that are not on the list. Their tags may have been removed, so it asks the

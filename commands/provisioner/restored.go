@@ -22,7 +22,7 @@ func (s *Saga) notLate(ctx context.Context, state instance.State, step provision
 	}
 	switch m.Seen {
 	case instance.SeenRunning, instance.SeenStopped, instance.SeenGone:
-		return instance.Observe{Machine: m.ID, Seen: m.Seen, Address: m.Address, Reason: m.Reason, At: s.Now()}, nil
+		return s.Looks.observed(m.ID, m, s.Now()), nil
 	}
 	restores, err := s.Restores(ctx)
 	if err == nil && s.Now().Before(restores.Latest().Add(s.Policy.WithDefaults().LaunchTime)) {

@@ -149,7 +149,8 @@ type (
 
 		Launched time.Time // when the cloud began its latest launch or start; zero: unknown
 		Ended    time.Time // when it left its running state, by the cloud's clock; zero: unknown
-		RanUntil time.Time // the previous look at it, if that showed it running; zero: unknown
+		RanUntil time.Time // the last look that showed it running; zero: unknown
+		Existed  time.Time // the last look that showed it at all; zero: unknown
 	}
 	// Enroll, ReachPhase and ReportVersions are sent by the guest.
 	Enroll struct {

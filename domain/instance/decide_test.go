@@ -199,6 +199,7 @@ func TestDecideObserve(t *testing.T) {
 	see := func(s Seen) Observe { return Observe{Machine: "m1", Seen: s, At: t0.Add(time.Hour)} }
 	late := after(open, MachineLaunched{1, "m1", t0.Add(time.Hour)}) // the launch call was repeated until then
 	outside := after(ready, StopRequested{At: t0, Outside: true})
+	since, t9 := after(launched, MachineRunning{Address: "1.2.3.4", At: t0.Add(2 * time.Second), Launched: t0}), t0.Add(9*time.Minute)
 	forced := after(outside, CallAccepted{CallStop, t0.Add(5 * time.Minute)})
 	lost := Failed{"machine_lost", "The cloud no longer lists the machine; it was probably terminated from outside the control plane."}
 	undone := func(tries int, v Verdict, reason string) Event {
@@ -215,6 +216,15 @@ func TestDecideObserve(t *testing.T) {
 		{Name: "running", Given: launched, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t0}, Then: []Event{MachineRunning{Address: "1.2.3.4", At: t0}}},
 		{Name: "running still", Given: running, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t0}},
 		{Name: "another address", Given: running, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "5.6.7.8", At: t0}, Then: []Event{AddressChanged{"5.6.7.8"}}},
+		{Name: "stopped and started between two looks", Given: since, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t9, Launched: t0.Add(time.Minute), RanUntil: t0.Add(30 * time.Second)}, Then: []Event{MachineRunning{Address: "a", At: t9, Launched: t0.Add(time.Minute), RanUntil: t0.Add(30 * time.Second)}}},
+		{Name: "stopped and started before the second look", Given: since, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t9, Launched: t0.Add(time.Minute), RanUntil: t0.Add(-time.Second)}, Then: []Event{MachineRunning{Address: "a", At: t9, Launched: t0.Add(time.Minute), RanUntil: t0.Add(2 * time.Second)}}},
+		{Name: "stopped and started while no process looked", Given: since, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t9, Launched: t0.Add(time.Minute)}, Then: []Event{MachineRunning{Address: "a", At: t9, Launched: t0.Add(time.Minute)}}},
+		{Name: "stopped and started outside, and its stop was seen", Given: after(since, StopRequested{At: t0, Outside: true}), When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t9, Launched: t0.Add(time.Minute), RanUntil: t0.Add(30 * time.Second)}, Then: []Event{MachineRunning{Address: "a", At: t9, Launched: t0.Add(time.Minute), RanUntil: t0.Add(30 * time.Second)}}},
+		{Name: "an old report of an earlier launch", Given: since, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "1.2.3.4", At: t9, Launched: t0.Add(-time.Minute), RanUntil: t0.Add(30 * time.Second)}},
+		{Name: "stopped, with the cloud's time and our look", Given: since, When: Observe{Machine: "m1", Seen: SeenStopped, At: t9, Launched: t0, Ended: t0.Add(time.Minute), RanUntil: t0.Add(30 * time.Second)}, Then: []Event{MachineStopped{RunEnded: RunEnded{t0.Add(time.Minute), t0.Add(30 * time.Second)}}}},
+		{Name: "stopped, with times of an earlier run", Given: since, When: Observe{Machine: "m1", Seen: SeenStopped, At: t9, Launched: t0, Ended: t0.Add(-time.Minute), RanUntil: t0.Add(time.Second)}, Then: []Event{MachineStopped{}}},
+		{Name: "gone, with the cloud's time", Given: since, When: Observe{Machine: "m1", Seen: SeenGone, At: t9, Ended: t0.Add(time.Minute), RanUntil: t0.Add(30 * time.Second), Existed: t0.Add(50 * time.Second)}, Then: []Event{MachineGone{RunEnded: RunEnded{t0.Add(time.Minute), t0.Add(30 * time.Second)}}, Failed{codeGone, "The machine was terminated from outside the control plane."}}},
+		{Name: "gone while it was stopped", Given: stopped, When: Observe{Machine: "m1", Seen: SeenGone, At: t9, Ended: t0.Add(time.Minute), RanUntil: t0.Add(30 * time.Second), Existed: t0.Add(50 * time.Second)}, Then: []Event{MachineGone{RunEnded: RunEnded{RanUntil: t0.Add(50 * time.Second)}}, Failed{codeGone, "The machine was terminated from outside the control plane."}}},
 		{Name: "running again", Given: starting, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{Address: "a", At: t0}}},
 		{Name: "started from outside", Given: stopped, When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{Address: "a", At: t0}}},
 		{Name: "running while terminating", Given: after(launched, TerminationRequested{t0}), When: Observe{Machine: "m1", Seen: SeenRunning, Address: "a", At: t0}, Then: []Event{MachineRunning{Address: "a", At: t0}}},

@@ -241,10 +241,10 @@ type (
 // RunEnded says until when a machine ran. Both times are missing in events of older versions: the time of the event counts
 // then.
 type RunEnded struct {
-	// Ended is when it left its running state, by the cloud's own clock; zero: the cloud does not say. For a machine that is
-	// gone and did not run, it is when its termination began.
+	// Ended is when it left its running state, by the cloud's own clock; zero: the cloud does not say.
 	Ended time.Time `json:"ended,omitzero"`
-	// RanUntil is the last look that showed it running; zero: unknown.
+	// RanUntil is the last look that showed it running; zero: unknown. For a machine that is gone and did not run, it is the
+	// last look that showed it at all.
 	RanUntil time.Time `json:"ran_until,omitzero"`
 }
 

@@ -67,9 +67,9 @@ func decideMissing(s State, c Observe) []Event {
 		return nil
 	}
 	if s.Status == Terminating {
-		return []Event{MachineGone{Asked: true, Missing: true, RunEnded: c.runEnded(s)}, ending(s)}
+		return []Event{MachineGone{Asked: true, Missing: true, RunEnded: c.goneSince(s)}, ending(s)}
 	}
-	return []Event{MachineGone{Missing: true, RunEnded: c.runEnded(s)}, Failed{Code: codeLost, Reason: "The cloud no longer lists the machine; it was probably terminated from outside the control plane."}}
+	return []Event{MachineGone{Missing: true, RunEnded: c.goneSince(s)}, Failed{Code: codeLost, Reason: "The cloud no longer lists the machine; it was probably terminated from outside the control plane."}}
 }
 
 // decideUndone records a start that the cloud accepted but that had no lasting effect: there was no capacity after all,
@@ -112,8 +112,8 @@ func (c Observe) runEnded(s State) (e RunEnded) {
 // goneSince returns until when a machine ran that is gone, or existed if it was stopped.
 func (c Observe) goneSince(s State) RunEnded {
 	e := c.runEnded(s)
-	if !s.Running && c.Ended.After(s.LaunchedAt) {
-		e.Ended = c.Ended
+	if !s.Running && c.Existed.After(s.LaunchedAt) {
+		e.RanUntil = c.Existed
 	}
 	return e
 }

@@ -24,8 +24,9 @@ type Desktop struct {
 
 	Launched time.Time `json:"launched,omitzero"` // when the cloud began the latest run, by its own clock
 	Proof    time.Time `json:"proof,omitzero"`    // when something last showed that the run goes on
+	Boot     string    `json:"boot,omitempty"`    // the boot that its guest last reported
+	Prior    time.Time `json:"prior,omitzero"`    // Proof when that boot was first reported
 	Asked    time.Time `json:"asked,omitzero"`    // when the stop of the run was requested
-	Bound    time.Time `json:"bound,omitzero"`    // when a stop of the run was seen, or accepted by the cloud
 	Ending   time.Time `json:"ending,omitzero"`   // when the termination was requested
 	Missed   time.Time `json:"missed,omitzero"`   // since when the cloud does not list the machine
 }
@@ -78,16 +79,14 @@ func (f *fold) apply(e instance.Event) {
 		f.running(e)
 	case instance.AddressChanged:
 		f.addressed(f.logged, e.Address)
-	case instance.PhaseReached, instance.VersionsReported:
-		f.proof(f.logged)
+	case instance.PhaseReached:
+		f.reported(e.Boot)
+	case instance.VersionsReported:
+		f.reported(e.Boot)
 	case instance.StopRequested:
 		f.Asked = f.past(e.At)
 		if e.Outside { // it was under way when it was seen
-			f.Asked, f.Bound = earlier(f.Asked, later(f.Proof, f.Run.From)), f.Asked
-		}
-	case instance.CallAccepted:
-		if e.Call == instance.CallStop && f.Bound.IsZero() {
-			f.Bound = f.past(e.At)
+			f.Asked = earlier(f.Asked, later(f.Proof, f.Run.From))
 		}
 	case instance.TerminationRequested:
 		if f.Ending.IsZero() {
@@ -102,17 +101,14 @@ func (f *fold) apply(e instance.Event) {
 	case instance.MachineStopped:
 		f.ended(e.RunEnded)
 	case instance.MachineGone:
-		f.ended(e.RunEnded)
-		f.deleted(e.Ended)
+		f.gone(e.RunEnded)
 	case instance.Terminated:
 		if e.By == instance.ByOperator && f.Asked.IsZero() { // it was terminated immediately before
 			f.Asked = f.logged
 		}
-		f.ended(instance.RunEnded{})
-		f.deleted(time.Time{})
+		f.gone(instance.RunEnded{})
 	case instance.Failed:
-		f.ended(instance.RunEnded{})
-		f.deleted(time.Time{})
+		f.gone(instance.RunEnded{})
 	case instance.ModelCostReported:
 		if f.Account != "" && e.Added > 0 {
 			f.models = append(f.models, ModelDay{Instance: f.Instance, Account: f.Account, Type: f.Type, Day: Day(f.logged), Micros: e.Added})
@@ -135,6 +131,14 @@ func (f *fold) proof(at time.Time) {
 	}
 }
 
+// reported notes a report of the guest. A new boot may be of a run that the cloud has not reported yet.
+func (f *fold) reported(boot string) {
+	if boot != f.Boot {
+		f.Boot, f.Prior = boot, f.Proof
+	}
+	f.proof(f.logged)
+}
+
 // running begins a run, or goes on with one.
 func (f *fold) running(e instance.MachineRunning) {
 	at, launched := f.past(e.At), micro(e.Launched)
@@ -142,14 +146,17 @@ func (f *fold) running(e instance.MachineRunning) {
 	goes := f.Run.N > 0 && f.Run.End == Open
 	switch {
 	case goes && (!e.RanUntil.IsZero() || known && launched.After(f.Launched)): // it was stopped and started between two looks
+		if !f.Proof.Before(launched) { // the proof is of the new run
+			f.Proof = f.Prior
+		}
 		f.ended(instance.RunEnded{RanUntil: e.RanUntil})
 		f.run(at, e.Address, launched)
 	case goes:
-		f.Asked, f.Bound = time.Time{}, time.Time{}
+		f.Asked = time.Time{}
 		f.proof(at)
 		f.addressed(at, e.Address)
 	case f.Run.N > 0 && known && launched.Equal(f.Launched): // the report of its end, or this one, is stale
-		f.Run.To, f.Run.End, f.Asked, f.Bound = time.Time{}, Open, time.Time{}, time.Time{}
+		f.Run.To, f.Run.End, f.Asked = time.Time{}, Open, time.Time{}
 		f.touch(Compute)
 		f.proof(at)
 		f.addressed(at, e.Address)
@@ -165,7 +172,7 @@ func (f *fold) running(e instance.MachineRunning) {
 func (f *fold) run(at time.Time, address string, launched time.Time) {
 	f.open(Compute, at)
 	f.Launched, f.Proof = launched, later(at, f.Run.From)
-	f.Asked, f.Bound, f.Missed = time.Time{}, time.Time{}, time.Time{}
+	f.Asked, f.Missed = time.Time{}, time.Time{}
 	f.addressed(later(at, f.Run.From), address)
 }
 
@@ -190,12 +197,9 @@ func (f *fold) ended(e instance.RunEnded) {
 	f.close(Address, at, end)
 }
 
-// end returns when the run ended, and how that is known. The cloud's time may be of a clock that is ahead, or of a
-// termination that came after a stop.
+// end returns when the run ended, and how that is known. The cloud's time may be of a clock that is ahead.
 func (f *fold) end(e instance.RunEnded) (time.Time, End) {
 	switch {
-	case !e.Ended.IsZero() && !f.Bound.IsZero() && e.Ended.After(f.Bound) && !e.RanUntil.After(f.Bound):
-		return later(f.Asked, micro(e.RanUntil)), Seen
 	case !e.Ended.IsZero():
 		return f.past(e.Ended), ByCloud
 	case !e.RanUntil.IsZero():
@@ -212,18 +216,30 @@ func (f *fold) end(e instance.RunEnded) (time.Time, End) {
 	return f.logged, Seen // an event of an older version
 }
 
-// deleted ends the disk.
-func (f *fold) deleted(at time.Time) {
-	end := ByCloud
-	if at.IsZero() {
-		at, end = f.logged, Seen
+// gone ends everything: the machine is terminated.
+func (f *fold) gone(e instance.RunEnded) {
+	ran := f.Run.N > 0 && f.Run.End == Open
+	f.ended(e)
+	at, end := f.logged, Seen
+	switch {
+	case !e.Ended.IsZero():
+		at, end = f.past(e.Ended), ByCloud
+	case !e.RanUntil.IsZero():
+		at = f.past(e.RanUntil)
+	case f.Run.N == 0: // its launch failed
+		at = f.Disk.From
+	case ran:
+		at = f.Run.To
 	}
 	for _, bound := range []time.Time{f.Ending, f.Missed} {
 		if !bound.IsZero() && bound.Before(at) {
 			at, end = bound, Seen
 		}
 	}
-	f.close(Disk, f.past(at), end)
+	if f.Run.N > 0 { // the machine existed as long as it ran
+		at = later(at, f.Run.To)
+	}
+	f.close(Disk, at, end)
 }
 
 func (f *fold) latest(k Kind) *Interval {

@@ -19,7 +19,10 @@ type Bill struct {
 }
 
 // Run is a time in the state running: from the end of pending until it is stopping or shutting down.
-type Run struct{ From, To time.Time } // To is zero while it runs
+type Run struct {
+	From, To time.Time // To is zero while it runs
+	Said     bool      // it ended with a stop, and answers say when
+}
 
 // Dollars of an hour, by type. This server has a price list of its own, so that a test compares two.
 var tariff = map[string]string{
@@ -40,6 +43,24 @@ type bill struct {
 func (b *bill) started(at time.Time) { b.runs = append(b.runs, Run{From: at}) }
 
 func (b *bill) stopped(at time.Time) { b.runs[len(b.runs)-1].To = at }
+
+// restore applies an entry of a ledger, which has no time of a boot's end: the run counts from its request.
+func (b *bill) restore(e Entry) {
+	runs := len(b.runs) > 0 && b.runs[len(b.runs)-1].To.IsZero()
+	starts := e.Action == actRun || e.Action == actStart || e.Action == actReboot
+	switch {
+	case starts && !runs:
+		b.started(e.Time)
+	case !starts && runs:
+		b.stopped(e.Time)
+	}
+	switch e.Action {
+	case actRun:
+		b.created = e.Time
+	case actTerminate:
+		b.deleted = e.Time
+	}
+}
 
 // Bills returns the bill of each machine ever launched, up to now and in the order of their launch.
 func (s *Server) Bills() (bills []Bill) {

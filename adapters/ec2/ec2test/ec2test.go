@@ -138,6 +138,15 @@ func (s *Server) Outside(id string, state State) error {
 	return nil
 }
 
+// Unstick lets the stops end that do not end unless they are forced. An operator would force those begun outside.
+func (s *Server) Unstick() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.machines {
+		m.stuck = false
+	}
+}
+
 // Put adds a machine made by another client, with a client token or "".
 func (s *Server) Put(token string, tags map[string]string) (id string) {
 	s.mu.Lock()

@@ -171,5 +171,8 @@ func (s *Server) asked(m *machine) {
 	if m.boots%2 == 0 { // it says one or the other
 		zone = "UTC"
 	}
+	if m.state == Stopping {
+		m.bill.runs[len(m.bill.runs)-1].Said = true
+	}
 	m.why = "User initiated (" + s.now().UTC().Format(time.DateTime) + " " + zone + ")"
 }

@@ -57,6 +57,7 @@ func (s *Server) replay(e Entry, userData func(id string) string) error {
 	if m == nil {
 		return fmt.Errorf("%s of %q, which was never launched", e.Action, e.Machine)
 	}
+	m.bill.restore(e)
 	switch e.Action {
 	case actRun, actStart, actReboot:
 		m.state, m.launched = Running, e.Time
