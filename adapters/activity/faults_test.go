@@ -66,7 +66,7 @@ func (s *sim) fault(t *testing.T, now time.Time) {
 				d.loose = now.Add(3 * time.Minute)
 			}
 			s.brought = now.Add(time.Duration(5+s.r.IntN(150)) * time.Second)
-			s.keeping = s.brought
+			s.keeping = latest(s.keeping, s.brought)
 			time.AfterFunc(s.brought.Sub(now), func() { s.down.Store(false) })
 			s.tally.add("outages")
 		}

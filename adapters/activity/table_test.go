@@ -107,6 +107,13 @@ func (m *model) running(id, account string, run time.Time) {
 	}
 }
 
+// noted reports whether a run was noted.
+func (m *model) noted(id string, run time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rows[id] != nil && m.rows[id].run.Equal(run)
+}
+
 func (m *model) get(id string) (commands.Activity, time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
