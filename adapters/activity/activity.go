@@ -211,7 +211,7 @@ func (t *Table) Running(ctx context.Context) (desks []keeper.Desk, here time.Tim
 			WHERE d.status = 'running' AND (a.instance_id IS NULL OR a.run_at IS DISTINCT FROM d.run_at)
 				AND EXISTS (SELECT FROM vault.data_keys k WHERE k.account_id = d.account)
 			ORDER BY d.id
-			ON CONFLICT (instance_id) DO UPDATE SET run_at = excluded.run_at, since = excluded.since`); err != nil {
+			ON CONFLICT (instance_id) DO UPDATE SET run_at = excluded.run_at, since = CASE WHEN a.run_at IS NULL THEN a.since ELSE excluded.since END`); err != nil {
 			return now, err
 		}
 		rows, err := t.Pool.Query(ctx, `SELECT d.id, d.account, d.type, d.status, d.run_at, d.facts, acc.idle_policy, `+columns+`, now

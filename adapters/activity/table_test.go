@@ -102,9 +102,10 @@ func (m *model) running(id, account string, run time.Time) {
 		row = &modelRow{Activity: commands.Activity{Instance: id, Account: account}}
 		m.rows[id] = row
 	}
-	if !row.run.Equal(run) || row.Since.IsZero() {
-		row.run, row.Since = run, m.now()
+	if !row.run.Equal(run) && !row.run.IsZero() || row.Since.IsZero() {
+		row.Since = m.now()
 	}
+	row.run = run
 }
 
 // noted reports whether a run was noted.
