@@ -239,12 +239,12 @@ func TestClockStep(t *testing.T) {
 					t.Fatal(err)
 				}
 				got := d.get(t, "a")
-				if !got.Known.IsZero() || !got.Reported.IsZero() || !near(got.Since, 0) {
+				if want := (commands.Activity{Instance: got.Instance, Account: got.Account, Since: got.Since}); got != want || got.Instance != "" && !near(got.Since, 0) {
 					t.Errorf("got %+v, want nothing known from before the step", got)
 				}
 				d.put(t, activity.Report{Instance: "a", Account: "ada", At: ago(0), Known: ago(0), Input: ago(2 * time.Hour)})
 				got = d.get(t, "a")
-				if !near(got.Known, 0) || !near(got.Reported, 0) || !near(got.Input, 2*time.Hour) || by < 0 && !got.Agent.IsZero() {
+				if !near(got.Known, 0) || !near(got.Reported, 0) || !near(got.Input, 2*time.Hour) || !near(got.Since, 0) || !got.Agent.IsZero() {
 					t.Errorf("got %+v after a report, want it to count", got)
 				}
 			})

@@ -57,7 +57,7 @@ func (s *sim) fault(t *testing.T, now time.Time) {
 				by = -by
 			}
 			s.table.step(by)
-			s.stepped = now
+			s.stepped = now.Add(activity.BeatEvery)
 			s.tally.add("clock steps")
 		}
 	case 8: // the database does not answer

@@ -81,12 +81,10 @@ func (m *model) put(reports []activity.Report) {
 
 // step sets the clock, and forgets what was known, as activity.Table does when it notices.
 func (m *model) step(by time.Duration) {
+	m.wipe()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.off += by
-	for _, r := range m.rows {
-		r.Since, r.Known, r.Reported = m.now(), time.Time{}, time.Time{}
-	}
 }
 
 func (m *model) wipe() {
