@@ -42,7 +42,7 @@ test: prerequisites browser testing lint build ## Linters, then all tests: with 
 
 .PHONY: faults
 faults: prerequisites testing build ## Run only the fault tests, and print which faults they met, how often
-	@set -o pipefail; go test -count=1 -v -run '$(FAULTS)' ./fair ./commands/... ./eventstore/... ./migrations ./projections ./adapters/... ./e2e/... | \
+	@set -o pipefail; IDLE_SCHEDULES=1000 go test -count=1 -v -run '$(FAULTS)' ./fair ./commands/... ./eventstore/... ./migrations ./projections ./adapters/... ./e2e/... | \
 	  grep -vE '^ *(=== |--- PASS)|^$$|no test files'
 
 # Faults of the log and the cloud; of parts that exist but cannot work; hostile clients; restarts, clusters and clocks.

@@ -11,7 +11,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-// Activity is what is known of a desktop's use. Times are by the database's clock; zero: never, or not known.
+// Activity is what is known of a desktop's use. Times are by the log's clock; zero: never, or not known.
 type Activity struct {
 	Instance, Account string
 
@@ -26,8 +26,7 @@ type Activity struct {
 
 // Activities reads what is known of desktops' use.
 type Activities interface {
-	// Activity returns what is known of a desktop, and the time by the same clock. The result has no other field set if
-	// nothing is known.
+	// Activity returns what is known of a desktop, and the time by the same clock. If nothing is known, the activity is zero.
 	Activity(ctx context.Context, instanceID string) (Activity, time.Time, error)
 	// ActivitiesOf returns what is known of an account's desktops, by their ids, and the time by the same clock.
 	ActivitiesOf(ctx context.Context, account string) (map[string]Activity, time.Time, error)
@@ -126,9 +125,24 @@ func (c *Idle) change(ctx context.Context, o Origin, asked []any, id string, cmd
 	})
 }
 
+// keepWithin is how long what was read of a desktop's use counts. A process that was paused in between reads it again.
+const keepWithin = 5 * time.Second
+
+// current reads a desktop's use until that took less than keepWithin.
+func current(ctx context.Context, id string, use func(context.Context, string) (Activity, time.Time, error)) (a Activity, now time.Time, err error) {
+	for {
+		begun := time.Now()
+		if a, now, err = use(ctx, id); err != nil || time.Since(begun) < keepWithin {
+			return a, now, err
+		}
+	}
+}
+
 // KeepIdle decides about a running desktop and records the verdict: a warning, its withdrawal or a stop. It reads the
 // desktop's stream, its account's policy and then its use, immediately before it appends, and again after a conflict.
 func (l Log) KeepIdle(ctx context.Context, id string, use func(context.Context, string) (Activity, time.Time, error)) (verdict idle.Verdict, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*keepWithin) // a decision that could not be written by then is made again
+	defer cancel()
 	_, err = eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		verdict = idle.Verdict{Do: idle.Keep}
 		s, err := instances.Load(ctx, u, id)
@@ -139,7 +153,7 @@ func (l Log) KeepIdle(ctx context.Context, id string, use func(context.Context, 
 		if err != nil {
 			return nil, err
 		}
-		a, now, err := use(ctx, id)
+		a, now, err := current(ctx, id, use)
 		if err != nil {
 			return nil, err
 		}

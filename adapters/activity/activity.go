@@ -1,8 +1,9 @@
 // Package activity keeps when each desktop was last used, in a table beside the log. Machines report it to Reports, which
 // writes a few of the reports in batches; the keeper and the front read it from Table.
 //
-// The one thing to know: times are the database's. A machine reports ages, a replica adds how long it held them, and the
-// database subtracts the sum from its own clock. If that clock is set, what was known counts no longer.
+// The one thing to know: what is stored and read are ages. A machine reports ages, a replica adds how long it held them, and
+// the database subtracts the sum from its own clock. A reader subtracts the age from its own clock again, which is the log's.
+// So it does not matter that clocks differ. If the database's clock is set, what was known counts no longer.
 package activity
 
 import (
@@ -33,7 +34,8 @@ const patience = 10 * time.Second
 // Table is ops.activity. It implements keeper.Desks and commands.Activities.
 type Table struct {
 	Pool   DB
-	Logger *slog.Logger // nil: silent
+	Now    func() time.Time // the log's clock
+	Logger *slog.Logger     // nil: silent
 
 	clock clock
 }
@@ -143,10 +145,17 @@ func (s *scanned) fields() []any {
 	return []any{&s.instance, &s.account, &s.since, &s.input, &s.chat, &s.agent, &s.question, &s.shell, &s.known, &s.rept, &s.blind, &s.next}
 }
 
-func (s *scanned) activity() commands.Activity {
+// activity returns the row with its times by the clock that shows here while the database's shows now.
+func (s *scanned) activity(now, here time.Time) commands.Activity {
+	by := func(t *time.Time) time.Time {
+		if t == nil {
+			return time.Time{}
+		}
+		return here.Add(t.Sub(now))
+	}
 	return commands.Activity{
-		Instance: value(s.instance), Account: value(s.account), Since: value(s.since), Input: value(s.input), Chat: value(s.chat), Agent: value(s.agent),
-		Question: value(s.question), Shell: value(s.shell), Known: value(s.known), Reported: value(s.rept), Blind: value(s.blind), NextJob: value(s.next),
+		Instance: value(s.instance), Account: value(s.account), Since: by(s.since), Input: by(s.input), Chat: by(s.chat), Agent: by(s.agent),
+		Question: by(s.question), Shell: by(s.shell), Known: by(s.known), Reported: by(s.rept), Blind: value(s.blind), NextJob: by(s.next),
 	}
 }
 
@@ -168,32 +177,33 @@ func (t *Table) ActivitiesOf(ctx context.Context, account string) (map[string]co
 	return t.read(ctx, `a.account_id = $1`, account)
 }
 
-func (t *Table) read(ctx context.Context, where string, args ...any) (list map[string]commands.Activity, now time.Time, err error) {
-	err = t.unstepped(ctx, func(ctx context.Context) (time.Time, error) {
+func (t *Table) read(ctx context.Context, where string, args ...any) (list map[string]commands.Activity, here time.Time, err error) {
+	err = t.unstepped(ctx, func(ctx context.Context) (now time.Time, err error) {
 		list = map[string]commands.Activity{}
 		// The outer join returns the time without a row, too.
 		rows, err := t.Pool.Query(ctx, `SELECT `+columns+`, now FROM (SELECT now()) AS clock (now) LEFT JOIN ops.activity a ON `+where, args...)
 		if err != nil {
 			return now, err
 		}
+		here = t.Now()
 		var s scanned
 		_, err = pgx.ForEachRow(rows, append(s.fields(), &now), func() error {
 			if s.instance != nil {
-				list[*s.instance] = s.activity()
+				list[*s.instance] = s.activity(now, here)
 			}
 			return nil
 		})
 		return now, err
 	})
 	if err != nil {
-		return nil, now, fmt.Errorf("read activity: %w", err)
+		return nil, here, fmt.Errorf("read activity: %w", err)
 	}
-	return list, now, nil
+	return list, here, nil
 }
 
 // Running implements keeper.Desks. It also notes when the database first knew each run.
-func (t *Table) Running(ctx context.Context) (desks []keeper.Desk, now time.Time, err error) {
-	err = t.unstepped(ctx, func(ctx context.Context) (time.Time, error) {
+func (t *Table) Running(ctx context.Context) (desks []keeper.Desk, here time.Time, err error) {
+	err = t.unstepped(ctx, func(ctx context.Context) (now time.Time, err error) {
 		desks = nil
 		if _, err := t.Pool.Exec(ctx, `
 			INSERT INTO ops.activity AS a (instance_id, account_id, run_at, since)
@@ -201,7 +211,7 @@ func (t *Table) Running(ctx context.Context) (desks []keeper.Desk, now time.Time
 			WHERE d.status = 'running' AND (a.instance_id IS NULL OR a.run_at IS DISTINCT FROM d.run_at)
 				AND EXISTS (SELECT FROM vault.data_keys k WHERE k.account_id = d.account)
 			ORDER BY d.id
-			ON CONFLICT (instance_id) DO UPDATE SET run_at = excluded.run_at, since = excluded.since`); err != nil {
+			ON CONFLICT (instance_id) DO UPDATE SET run_at = excluded.run_at, since = CASE WHEN a.run_at IS NULL THEN a.since ELSE excluded.since END`); err != nil {
 			return now, err
 		}
 		rows, err := t.Pool.Query(ctx, `SELECT d.id, d.account, d.type, d.status, d.run_at, d.facts, acc.idle_policy, `+columns+`, now
@@ -210,24 +220,25 @@ func (t *Table) Running(ctx context.Context) (desks []keeper.Desk, now time.Time
 		if err != nil {
 			return now, err
 		}
+		here = t.Now()
 		var d row
 		_, err = pgx.ForEachRow(rows, append(d.fields(), &now), func() error {
 			if d.id != nil {
-				desks = append(desks, d.desk())
+				desks = append(desks, d.desk(now, here))
 			}
 			return nil
 		})
 		return now, err
 	})
 	if err != nil {
-		return nil, now, fmt.Errorf("list running desktops: %w", err)
+		return nil, here, fmt.Errorf("list running desktops: %w", err)
 	}
-	return desks, now, nil
+	return desks, here, nil
 }
 
 // Waking implements keeper.Desks.
 func (t *Table) Waking(ctx context.Context) ([]keeper.Wake, error) {
-	rows, err := t.Pool.Query(ctx, `SELECT id, account, wake_at FROM read.idle WHERE wake_at <= now() AND status = 'stopped' ORDER BY wake_at`)
+	rows, err := t.Pool.Query(ctx, `SELECT id, account, wake_at FROM read.idle WHERE wake_at <= $1 AND status = 'stopped' ORDER BY wake_at`, t.Now())
 	if err != nil {
 		return nil, fmt.Errorf("list desktops to start: %w", err)
 	}
@@ -258,8 +269,8 @@ func (t *Table) unstepped(ctx context.Context, read func(context.Context) (now t
 	}
 }
 
-// look compares the database's clock with this process's. If one of them was set, the rows' times mean nothing any more:
-// time counts from now, and from the next reports.
+// look compares the database's clock with this process's. If one of them was set, the rows' times mean nothing any more, so
+// they are removed: time counts from when the rows are there again, with the next reports.
 func (t *Table) look(ctx context.Context, sent, now time.Time) (stepped bool, err error) {
 	by := t.clock.look(sent, now)
 	if by == 0 {
@@ -268,7 +279,7 @@ func (t *Table) look(ctx context.Context, sent, now time.Time) (stepped bool, er
 	if t.Logger != nil {
 		t.Logger.WarnContext(ctx, "clock step noticed, idle times count from now", "by", by)
 	}
-	if _, err := t.Pool.Exec(ctx, `UPDATE ops.activity SET since = now(), known_at = NULL, reported_at = NULL`); err != nil {
+	if _, err := t.Pool.Exec(ctx, `DELETE FROM ops.activity`); err != nil {
 		t.clock.forget(by)
 		return true, fmt.Errorf("forget activity after a clock step: %w", err)
 	}

@@ -82,7 +82,6 @@ type desk struct {
 	connected time.Time // when its tunnel was connected
 	latest    Report
 	written   Report // zero: none
-	wroteAt   time.Time
 	urgent    bool
 }
 
@@ -165,7 +164,6 @@ func (r *Reports) flush(ctx context.Context) {
 		return
 	}
 	err := r.Put(ctx, due)
-	now := time.Now()
 	r.mu.Lock()
 	for _, report := range due {
 		d := r.desks[report.Instance]
@@ -176,7 +174,7 @@ func (r *Reports) flush(ctx context.Context) {
 			d.urgent = true
 			continue
 		}
-		d.written, d.wroteAt = report, now
+		d.written = report
 	}
 	r.mu.Unlock()
 	if err != nil && ctx.Err() == nil {
@@ -192,12 +190,12 @@ func (r *Reports) due(now time.Time) (list []Report) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, d := range r.desks {
-		held := now.Sub(d.wroteAt)
+		newer := d.latest.At.Sub(d.written.At) // than what is written, so a row is as fresh as can be after a write
 		switch {
 		case now.Sub(d.latest.At) > forgetAfter:
 			delete(r.desks, id)
 		case d.latest.At.Equal(d.written.At): // nothing new
-		case d.urgent, held >= BeatEvery, held >= r.every() && d.latest.differs(d.written):
+		case d.urgent, newer >= BeatEvery, newer >= r.every() && d.latest.differs(d.written):
 			d.urgent = false
 			list = append(list, d.latest)
 		}

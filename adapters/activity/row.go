@@ -21,8 +21,8 @@ func (r *row) fields() []any {
 	return append([]any{&r.id, &r.account, &r.kind, &r.status, &r.run, &r.facts, &r.policy}, r.scanned.fields()...)
 }
 
-// desk returns what the keeper decides about. What cannot be read of it is left out: the keeper reads the log before it acts.
-func (r *row) desk() keeper.Desk {
+// desk returns what the keeper decides about, with times as scanned.activity has them. What cannot be read of it is left out: the keeper reads the log before it acts.
+func (r *row) desk(now, here time.Time) keeper.Desk {
 	var facts struct {
 		Policy   *idle.Policy         `json:"policy"`
 		Warned   *instance.IdleWarned `json:"warned"`
@@ -30,7 +30,7 @@ func (r *row) desk() keeper.Desk {
 		Extended time.Time            `json:"extended"`
 	}
 	_ = json.Unmarshal(r.facts, &facts)
-	d := keeper.Desk{ID: *r.id, Activity: r.activity(), State: instance.State{
+	d := keeper.Desk{ID: *r.id, Activity: r.activity(now, here), State: instance.State{
 		Account: value(r.account), Type: value(r.kind), Status: instance.Status(value(r.status)), RunAt: value(r.run),
 		Idle: facts.Policy, Warned: facts.Warned, Asked: facts.Asked, Extended: facts.Extended,
 	}}

@@ -90,7 +90,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	audit := commands.NewAudit(events, log)
 	apiKeys := &commands.Keys{Log: events, Vault: vault}
 	chats := &commands.Chats{Log: events, Vault: vault, Store: secrets.Chats{Pool: pool}}
-	used := &activity.Table{Pool: pool, Logger: log}
+	used := &activity.Table{Pool: pool, Now: events.Now, Logger: log}
 	reports := newReports(cfg, used, log)
 	enrolment := secrets.NewEnrolment(keys.ring)
 	prices, err := usage.Load(cfg.PricesFile)

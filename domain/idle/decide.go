@@ -17,6 +17,10 @@ const (
 // slack is how far a stop may move without another warning.
 const slack = 10 * time.Second
 
+// sure is how much older than an idle stop the latest report may be. A report that is older may miss a run that has begun
+// since. Reports come at least once a minute, so waiting for the next one delays the stop by less than that.
+const sure = 15 * time.Second
+
 // Action is what is due.
 type Action string
 
@@ -71,17 +75,17 @@ func Decide(p Policy, u Use) Verdict {
 	case !near && w != nil:
 		v.Do = Withdraw
 	case !near:
-	case w == nil && warn > 0:
-		v.Do, stop = Warn, latest(stop, u.Now.Add(warn))
+	case warn == 0:
+		v.Do = u.ready(stop, cause)
 	case w == nil:
-		v.Do = Stop
-	case stop.After(w.StopAt.Add(slack)) || latest(stop, u.Now.Add(warn)).Before(w.StopAt.Add(-slack)):
+		v.Do, stop = Warn, latest(stop, u.Now.Add(warn))
+	case stop.After(w.StopAt.Add(slack)) && stop.After(u.Now): // its user has known of an earlier stop for long enough
+		v.Do = Warn
+	case latest(stop, u.Now.Add(warn)).Before(w.StopAt.Add(-slack)):
 		v.Do, stop = Warn, latest(stop, u.Now.Add(warn))
 	default:
 		stop = latest(stop, w.StopAt)
-		if !u.Now.Before(stop) {
-			v.Do = Stop
-		}
+		v.Do = u.ready(stop, cause)
 	}
 	if !due {
 		return v
@@ -95,6 +99,14 @@ func Decide(p Policy, u Use) Verdict {
 	}
 	v.Jobs, v.NextJob, v.WakeAt = jobs(p, u, v.StopAt)
 	return v
+}
+
+// ready returns Stop if the time of a stop has come, and Keep before.
+func (u Use) ready(stop time.Time, cause Cause) Action {
+	if u.Now.Before(stop) || cause == ByIdle && u.Reported.Before(stop.Add(-sure)) {
+		return Keep
+	}
+	return Stop
 }
 
 func state(p Policy, u Use) State {

@@ -57,6 +57,12 @@ func TestDecide(t *testing.T) {
 			idle.Stop, idle.Idle, "10:30", idle.ByIdle, "the agent idle since 09:30"},
 		"stop without a warning": {with(func(p *idle.Policy) { p.Warn = 0 }), used("10:30", func(u *idle.Use) { u.Agent = at("09:30") }),
 			idle.Stop, idle.Idle, "10:30", idle.ByIdle, "09:30"},
+		"the latest report is too old for a stop": {standard, used("10:30", func(u *idle.Use) {
+			u.Agent, u.Warned, u.Reported = at("09:30"), warned(at("10:30")), at("10:29:44")
+		}), idle.Keep, idle.Idle, "10:30", idle.ByIdle, ""},
+		"the latest report is fresh enough for a stop": {standard, used("10:30:20", func(u *idle.Use) {
+			u.Agent, u.Warned, u.Reported = at("09:30"), warned(at("10:30")), at("10:29:45")
+		}), idle.Stop, idle.Idle, "10:30:20", idle.ByIdle, ""},
 		"used after the warning": {standard, used("10:29", func(u *idle.Use) { u.Input, u.Warned = at("10:28"), warned(at("10:30")) }),
 			idle.Withdraw, idle.InUse, "11:28", idle.ByIdle, "10:28"},
 		"the agent works": {standard, used("12:00", func(u *idle.Use) { u.Agent = at("12:00") }),
@@ -89,9 +95,11 @@ func TestDecide(t *testing.T) {
 			idle.Keep, idle.Idle, "15:00", idle.ByIdle, ""},
 		"the ceiling of a working agent": {with(func(p *idle.Policy) { p.Ceiling = 2 * 3600 }), used("11:00", func(u *idle.Use) {
 			u.Agent, u.Warned = at("11:00"), &idle.Warning{StopAt: at("11:00"), Cause: idle.ByCeiling}
-		}), idle.Stop, idle.InUse, "11:00", idle.ByCeiling, "Its user was last active at 09:00 (UTC); the ceiling of 2 hours counts from then."},
+		}), idle.Stop, idle.InUse, "11:00", idle.ByCeiling, "Its user was not active since 09:00 (UTC); the ceiling of 2 hours counts from then."},
 		"the ceiling counts from the user's last use": {with(func(p *idle.Policy) { p.Ceiling = 2 * 3600 }), used("11:10", func(u *idle.Use) { u.Agent, u.Chat = at("11:10"), at("10:00") }),
-			idle.Keep, idle.InUse, "12:00", idle.ByCeiling, "10:00"},
+			idle.Keep, idle.InUse, "12:00", idle.ByCeiling, "Its user was last active at 10:00 (UTC)"},
+		"the ceiling counts from when the database knows the run": {with(func(p *idle.Policy) { p.Ceiling = 2 * 3600 }), used("11:10", func(u *idle.Use) { u.Agent, u.Since = at("11:10"), at("09:30") }),
+			idle.Keep, idle.InUse, "11:30", idle.ByCeiling, "No activity of its user is known since 09:30 (UTC)"},
 		"the ceiling of a silent guest": {with(func(p *idle.Policy) { p.Ceiling, p.Warn = 2*3600, 0 }), used("11:00", func(u *idle.Use) { u.Reported = at("10:00") }),
 			idle.Stop, idle.Unknown, "11:00", idle.ByCeiling, "Its guest has not reported since 10:00."},
 		"no guest": {with(func(p *idle.Policy) { p.Ceiling, p.Warn = 2*3600, 0 }), used("11:00", func(u *idle.Use) { u.Guest = false }),
@@ -104,7 +112,7 @@ func TestDecide(t *testing.T) {
 		"a shorter limit comes with another warning": {with(func(p *idle.Policy) { p.After, p.Warn = 600, 60 }), used("10:00", func(u *idle.Use) { u.Warned = warned(at("10:30")) }),
 			idle.Warn, idle.Idle, "10:01", idle.ByIdle, ""},
 		"a stop that moved": {standard, used("10:26", func(u *idle.Use) { u.Agent, u.Warned = at("09:30"), warned(at("10:25")) }),
-			idle.Warn, idle.Idle, "10:31", idle.ByIdle, ""},
+			idle.Warn, idle.Idle, "10:30", idle.ByIdle, ""},
 		"a job is due soon": {standard, used("10:29", func(u *idle.Use) { u.Agent, u.NextJob = at("09:30"), at("10:36") }),
 			idle.Keep, idle.Idle, "10:39", idle.ByIdle, ""},
 		"a job is due soon, and may be late": {with(func(p *idle.Policy) { p.Jobs, p.Warn = idle.Sleep, 0 }), used("10:30", func(u *idle.Use) { u.Agent, u.NextJob = at("09:30"), at("10:36") }),

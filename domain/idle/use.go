@@ -5,8 +5,8 @@ import "time"
 // Fresh is how long a report of the guest is believed. Afterwards its desktop's use is unknown.
 const Fresh = 150 * time.Second
 
-// Use is what is known of a desktop's use at the time Now. Zero times: never, or not known. Now and the times of use are by
-// one clock, the database's. Began, Extended and Until come from the log, which other clocks wrote.
+// Use is what is known of a desktop's use at the time Now. Zero times: never, or not known. All times are by one clock, as far
+// as the writers of the log agree about the time.
 type Use struct {
 	Now     time.Time
 	Running bool // its machine runs, and no stop is requested

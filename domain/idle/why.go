@@ -21,7 +21,14 @@ func why(p Policy, u Use, cause Cause) string {
 }
 
 func ceilingReached(p Policy, u Use) string {
-	text := fmt.Sprintf("Its user was last active at %s (UTC); the ceiling of %s counts from then.", u.clock(u.byUser()), Duration(time.Duration(p.Ceiling)*time.Second))
+	last, from := "Its user was last active at", u.byUser()
+	if latest(u.past(u.Input), u.past(u.Chat), u.past(u.Shell), u.past(u.Extended)).Before(from) {
+		last = "Its user was not active since"
+		if !u.past(u.Began).Equal(from) {
+			last = "No activity of its user is known since"
+		}
+	}
+	text := fmt.Sprintf("%s %s (UTC); the ceiling of %s counts from then.", last, u.clock(from), Duration(time.Duration(p.Ceiling)*time.Second))
 	switch {
 	case !u.Guest || u.working():
 	case u.Reported.IsZero():
