@@ -92,11 +92,11 @@ CREATE UNLOGGED TABLE ops.looks (
 );
 
 -- +goose Down
-DROP TABLE ops.looks;
 DROP TABLE ops.activity;
 ALTER TABLE read.accounts DROP COLUMN idle_policy;
 DROP TABLE read.idle;
 DROP TABLE read.budgets;
+DROP TABLE ops.looks;
 DROP TABLE read.usage_models;
 DROP TABLE read.usage_intervals;
 DROP TABLE read.usage_desktops;

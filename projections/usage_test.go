@@ -64,6 +64,8 @@ func (w *world) used() (u usage.Usage) {
 func TestUsageIsTheFold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	p := find(t, "usage")
+	w.project(p)
 	w.everything("a", "01USAGE0000000000000000001")
 	seed := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -74,12 +76,11 @@ func TestUsageIsTheFold(t *testing.T) {
 		for n, e := range life(t, fmt.Sprint("acc", seed%3), id) {
 			w.append(encoded[instance.Event](w, "instance", id, instance.Codec.Encode, e)...)
 			if n%5 == 0 {
+				w.caughtUp() // so that batches end in the middle of intervals
 				w.append(encoded[instance.Event](w, "instance", id, instance.Codec.Encode, instance.ModelCostReported{Meter: "m", Total: int64(n + 1), Added: int64(n + 1), At: began})...)
 			}
 		}
 	})
-	p := find(t, "usage")
-	w.project(p)
 	w.caughtUp()
 	want := w.used()
 	for i := range want.Intervals {

@@ -211,7 +211,7 @@ func (t *Table) Running(ctx context.Context) (desks []keeper.Desk, here time.Tim
 			WHERE d.status = 'running' AND (a.instance_id IS NULL OR a.run_at IS DISTINCT FROM d.run_at)
 				AND EXISTS (SELECT FROM vault.data_keys k WHERE k.account_id = d.account)
 			ORDER BY d.id
-			ON CONFLICT (instance_id) DO UPDATE SET run_at = excluded.run_at, since = excluded.since`); err != nil {
+			ON CONFLICT (instance_id) DO UPDATE SET run_at = excluded.run_at, since = CASE WHEN a.run_at IS NULL THEN a.since ELSE excluded.since END`); err != nil {
 			return now, err
 		}
 		rows, err := t.Pool.Query(ctx, `SELECT d.id, d.account, d.type, d.status, d.run_at, d.facts, acc.idle_policy, `+columns+`, now
@@ -269,8 +269,8 @@ func (t *Table) unstepped(ctx context.Context, read func(context.Context) (now t
 	}
 }
 
-// look compares the database's clock with this process's. If one of them was set, the rows' times mean nothing any more:
-// time counts from now, and from the next reports.
+// look compares the database's clock with this process's. If one of them was set, the rows' times mean nothing any more, so
+// they are removed: time counts from when the rows are there again, with the next reports.
 func (t *Table) look(ctx context.Context, sent, now time.Time) (stepped bool, err error) {
 	by := t.clock.look(sent, now)
 	if by == 0 {
@@ -279,7 +279,7 @@ func (t *Table) look(ctx context.Context, sent, now time.Time) (stepped bool, er
 	if t.Logger != nil {
 		t.Logger.WarnContext(ctx, "clock step noticed, idle times count from now", "by", by)
 	}
-	if _, err := t.Pool.Exec(ctx, `UPDATE ops.activity SET since = now(), known_at = NULL, reported_at = NULL`); err != nil {
+	if _, err := t.Pool.Exec(ctx, `DELETE FROM ops.activity`); err != nil {
 		t.clock.forget(by)
 		return true, fmt.Errorf("forget activity after a clock step: %w", err)
 	}

@@ -62,6 +62,7 @@ type desk struct {
 	sent    time.Time // the latest report
 	usedAt  time.Time // what that said
 	ran     time.Time // when the current run began
+	noted   time.Time // when a keeper first saw that run
 	used    time.Time // when it was last used, in any way
 	byUser  time.Time // when its user last used it
 	asked   time.Time // when its user last asked for more time
@@ -164,7 +165,7 @@ func (d *desk) report(now time.Time) {
 
 // boot starts the machine's guest.
 func (d *desk) boot(r *rand.Rand, now time.Time) {
-	d.up, d.ran, d.guest, d.warned = true, now, remembered{}, time.Time{}
+	d.up, d.ran, d.noted, d.guest, d.warned = true, now, time.Time{}, remembered{}, time.Time{}
 	d.boots = now.Add(time.Duration(30+r.IntN(90)) * time.Second)
 	d.used, d.byUser, d.asked = now, now, time.Time{}
 	d.lose(d.boots)

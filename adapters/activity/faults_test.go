@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/adapters/activity"
 	"github.com/cloudbot-ai/control-plane/domain/idle"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
@@ -46,7 +47,7 @@ func (s *sim) fault(t *testing.T, now time.Time) {
 	case 6: // rows are lost
 		if s.r.IntN(3) == 0 {
 			s.table.wipe()
-			s.wiped = now
+			s.wiped = now.Add(activity.BeatEvery) // without a keeper, only the next report makes the rows again
 			s.tally.add("tables wiped")
 		}
 	case 7: // the database's clock is set
@@ -56,7 +57,7 @@ func (s *sim) fault(t *testing.T, now time.Time) {
 				by = -by
 			}
 			s.table.step(by)
-			s.stepped = now
+			s.stepped = now.Add(activity.BeatEvery)
 			s.tally.add("clock steps")
 		}
 	case 8: // the database does not answer
@@ -66,7 +67,7 @@ func (s *sim) fault(t *testing.T, now time.Time) {
 				d.loose = now.Add(3 * time.Minute)
 			}
 			s.brought = now.Add(time.Duration(5+s.r.IntN(150)) * time.Second)
-			s.keeping = s.brought
+			s.keeping = latest(s.keeping, s.brought)
 			time.AfterFunc(s.brought.Sub(now), func() { s.down.Store(false) })
 			s.tally.add("outages")
 		}

@@ -187,7 +187,7 @@ type keeping struct {
 func (s *sim) keep(after time.Duration) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	mine := &keeping{cancel: cancel}
-	s.keeper, s.keeping = mine, time.Now().Add(after)
+	s.keeper, s.keeping = mine, latest(time.Now().Add(after), s.brought)
 	d := &desks{s: s, pause: func() {
 		if left := mine.pause.Swap(0); left > 0 {
 			s.tally.add("keepers paused in a decision")

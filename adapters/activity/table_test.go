@@ -81,12 +81,10 @@ func (m *model) put(reports []activity.Report) {
 
 // step sets the clock, and forgets what was known, as activity.Table does when it notices.
 func (m *model) step(by time.Duration) {
+	m.wipe()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.off += by
-	for _, r := range m.rows {
-		r.Since, r.Known, r.Reported = m.now(), time.Time{}, time.Time{}
-	}
 }
 
 func (m *model) wipe() {
@@ -102,9 +100,17 @@ func (m *model) running(id, account string, run time.Time) {
 		row = &modelRow{Activity: commands.Activity{Instance: id, Account: account}}
 		m.rows[id] = row
 	}
-	if !row.run.Equal(run) || row.Since.IsZero() {
-		row.run, row.Since = run, m.now()
+	if !row.run.Equal(run) && !row.run.IsZero() || row.Since.IsZero() {
+		row.Since = m.now()
 	}
+	row.run = run
+}
+
+// noted reports whether a run was noted.
+func (m *model) noted(id string, run time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rows[id] != nil && m.rows[id].run.Equal(run)
 }
 
 func (m *model) get(id string) (commands.Activity, time.Time) {

@@ -69,6 +69,7 @@ func TestDecide(t *testing.T) {
 		{Name: "warned again on the next day", Given: []Event{ten, Warned{mark(8*usd, 10*usd), 80}}, When: assessed(5*usd, 0, tomorrow),
 			Then: []Event{Warned{Mark{Account, Day, "2026-11-29", 10 * usd, 5 * usd, tomorrow}, 50}}},
 		{Name: "a clock that steps back to the day before", Given: []Event{ten, reached}, When: assessed(20*usd, 0, noon.AddDate(0, 0, -1))},
+		{Name: "the day before, when more was spent", Given: []Event{ten, Warned{mark(5*usd, 10*usd), 50}}, When: assessed(20*usd, 0, noon.AddDate(0, 0, -1))},
 		{Name: "a month", Given: []Event{LimitsSet{Scope: Account, Month: 100 * usd}}, When: assessed(1*usd, 100*usd, noon),
 			Then: []Event{Reached{Mark{Account, Month, month, 100 * usd, 100 * usd, noon}}}},
 		{Name: "a month does not end with the day", Given: []Event{LimitsSet{Scope: Account, Month: 100 * usd}, Reached{Mark{Account, Month, month, 100 * usd, 100 * usd, noon}}},

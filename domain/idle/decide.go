@@ -75,11 +75,11 @@ func Decide(p Policy, u Use) Verdict {
 	case !near && w != nil:
 		v.Do = Withdraw
 	case !near:
-	case w == nil && warn > 0:
-		v.Do, stop = Warn, latest(stop, u.Now.Add(warn))
-	case w == nil:
+	case warn == 0:
 		v.Do = u.ready(stop, cause)
-	case stop.After(w.StopAt.Add(slack)): // its user has known of an earlier stop for long enough
+	case w == nil:
+		v.Do, stop = Warn, latest(stop, u.Now.Add(warn))
+	case stop.After(w.StopAt.Add(slack)) && stop.After(u.Now): // its user has known of an earlier stop for long enough
 		v.Do = Warn
 	case latest(stop, u.Now.Add(warn)).Before(w.StopAt.Add(-slack)):
 		v.Do, stop = Warn, latest(stop, u.Now.Add(warn))

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/cloudbot-ai/control-plane/domain/idle"
 )
 
 // FuzzDecide turns bytes into commands of users, saga, cloud and guest, in any order and with any delay, and checks the
@@ -75,7 +77,7 @@ func (l *life) command(what, how byte) Command {
 	if d := due(l.state); d != "" && how >= 64 {
 		call = d
 	}
-	switch what % 21 {
+	switch what % 27 {
 	case 0:
 		if how >= 192 {
 			return TakeOver{Account: "acc", Region: "r", Machine: "m0", Stopped: how%2 == 0, At: l.now}
@@ -116,6 +118,21 @@ func (l *life) command(what, how byte) Command {
 		return Enroll{attempt, []byte{how % 2}, l.now}
 	case 19:
 		return ReportVersions{fmt.Sprint("b", pick(2)), map[string]string{"os": fmt.Sprint(how)}, l.now}
+	case 20:
+		return Warn{At: l.now, StopAt: l.now.Add(time.Duration(how) * time.Second), Cause: []Cause{CauseIdle, CauseCeiling}[pick(2)], Why: "W."}
+	case 21:
+		if how < 128 {
+			return Withdraw{l.now}
+		}
+		return Extend{At: l.now, Until: l.now.Add(time.Duration(how-140) * time.Minute)}
+	case 22:
+		return SetIdlePolicy{[]*idle.Policy{nil, {After: 60, Jobs: idle.Wake}, {Ceiling: int64(how), Jobs: idle.Sleep}}[pick(3)]}
+	case 23:
+		return StopBecause{At: l.now, Cause: CauseIdle, Why: "W.", WakeAt: l.now.Add(time.Hour)}
+	case 24:
+		return StartBecause{At: l.now, Cause: CauseJob, Why: "W."}
+	case 25:
+		return ReportModelCost{Meter: fmt.Sprint("m", pick(2)), Total: int64(how), At: l.now}
 	}
 	return ReachPhase{fmt.Sprint("b", pick(2)), Phases[pick(len(Phases))], "", l.now}
 }
@@ -142,6 +159,12 @@ func (l *life) step(c Command) error {
 	}
 	if l.doomed && l.state.Status == Running {
 		return fmt.Errorf("the terminated runs")
+	}
+	if l.state.Warned != nil && (l.state.Status == Stopping || l.state.Status == Stopped || l.state.Status == Starting) {
+		return fmt.Errorf("a warning stands although it is %s", l.state.Status)
+	}
+	if !l.state.WakeAt.IsZero() && (l.state.Status == Starting || l.state.Status == Running) {
+		return fmt.Errorf("it waits to be started at %v although it is %s", l.state.WakeAt, l.state.Status)
 	}
 	return l.again(c)
 }
