@@ -144,11 +144,11 @@ func (s *sim) check(d *desk, st instance.State, p idle.Policy, now time.Time) {
 	s.tally.add("checks of an idle limit")
 }
 
-// schedules is how many schedules a run plays: 150, or what IDLE_SCHEDULES says.
+// schedules is how many schedules a run plays: 60, or what IDLE_SCHEDULES says.
 func schedules(t *testing.T) int {
 	text := os.Getenv("IDLE_SCHEDULES")
 	if text == "" {
-		return 150
+		return 60
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
@@ -197,7 +197,7 @@ func TestSchedulesFindPlantedFaults(t *testing.T) {
 			t.Parallel()
 			var counts tally
 			found := 0
-			for seed := range uint64(24) {
+			for seed := range uint64(12) {
 				v := play(t, seed, plant, &counts)
 				if found += min(1, len(v)); len(v) > 0 && found == 1 {
 					t.Log(v[0])
@@ -206,7 +206,7 @@ func TestSchedulesFindPlantedFaults(t *testing.T) {
 					found--
 				}
 			}
-			t.Logf("%d of 24 schedules found it", found)
+			t.Logf("%d of 12 schedules found it", found)
 			if found == 0 {
 				t.Error("got no schedule that finds the fault, want some")
 			}
