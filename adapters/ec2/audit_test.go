@@ -24,7 +24,8 @@ type looks struct {
 	mu        sync.Mutex
 	processes int
 	ran       map[string][]look
-	seen      map[string][]look // whatever they did
+	seen      map[string][]look // whatever they did, at the time of the answer
+	shown     map[string][]look // running, at the time of the answer to the saga
 }
 
 type look struct {
@@ -64,7 +65,7 @@ func (l *looks) note(asked look, list []machines.Machine) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ran == nil {
-		l.ran, l.seen = map[string][]look{}, map[string][]look{}
+		l.ran, l.seen, l.shown = map[string][]look{}, map[string][]look{}, map[string][]look{}
 	}
 	for _, m := range list {
 		answered := asked
@@ -72,6 +73,9 @@ func (l *looks) note(asked look, list []machines.Machine) {
 		l.seen[m.ID] = append(l.seen[m.ID], answered)
 		if m.Seen == instance.SeenRunning {
 			l.ran[m.ID] = append(l.ran[m.ID], asked)
+			if asked.saga {
+				l.shown[m.ID] = append(l.shown[m.ID], answered)
+			}
 		}
 	}
 }
@@ -89,6 +93,21 @@ func (l *looks) between(machine string, at time.Time) (before, after look) {
 		}
 	}
 	return before, after
+}
+
+// missed reports whether a process was shown twice that a machine ran, after it began to and before it was recorded.
+func (l *looks) missed(machine string, began, recorded time.Time) bool {
+	first := look{}
+	for _, look := range l.shown[machine] {
+		switch {
+		case look.at.Before(began) || !look.at.Before(recorded):
+		case look.process == first.process:
+			return true
+		default:
+			first = look
+		}
+	}
+	return false
 }
 
 // fold is the intervals of all desktops, and the events that ended them.
@@ -282,6 +301,9 @@ func (a *audit) runs(id string, b ec2test.Bill, now time.Time) (took time.Durati
 			continue
 		}
 		a.shorter("begin was seen later", parts[0].From.Sub(run.From))
+		if a.looks.missed(b.Machine, run.From, parts[0].From) {
+			a.wrong("%s: ran from %v, was shown twice, and is charged from %v", id, run.From, parts[0].From)
+		}
 		var charged time.Duration
 		for _, p := range parts {
 			to := p.To
