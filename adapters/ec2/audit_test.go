@@ -7,99 +7,26 @@ import (
 	"maps"
 	"math/big"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/adapters/ec2"
 	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
-	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/commands/provisioner/provisionertest"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/usage"
 )
-
-// looks notes when the cloud was asked and showed machines running, by machine.
-type looks struct {
-	mu        sync.Mutex
-	processes int
-	ran       map[string][]look
-	seen      map[string][]look // whatever they did
-}
-
-type look struct {
-	at      time.Time
-	process int
-	saga    bool // not the reconciler
-}
-
-func (l *looks) at(i machines.Inventory) machines.Inventory {
-	l.processes++
-	return watching{i, l, l.processes}
-}
-
-type watching struct {
-	machines.Inventory
-	looks   *looks
-	process int
-}
-
-func (w watching) Describe(ctx context.Context, ids []string) ([]machines.Machine, error) {
-	asked := time.Now()
-	list, err := w.Inventory.Describe(ctx, ids)
-	w.looks.note(look{asked, w.process, true}, list)
-	return list, err
-}
-
-func (w watching) List(ctx context.Context) ([]machines.Tagged, error) {
-	asked := time.Now()
-	list, err := w.Inventory.List(ctx)
-	for _, m := range list {
-		w.looks.note(look{asked, w.process, false}, []machines.Machine{m.Machine})
-	}
-	return list, err
-}
-
-func (l *looks) note(asked look, list []machines.Machine) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ran == nil {
-		l.ran, l.seen = map[string][]look{}, map[string][]look{}
-	}
-	for _, m := range list {
-		answered := asked
-		answered.at = time.Now()
-		l.seen[m.ID] = append(l.seen[m.ID], answered)
-		if m.Seen == instance.SeenRunning {
-			l.ran[m.ID] = append(l.ran[m.ID], asked)
-		}
-	}
-}
-
-// between returns the last look before a time that showed the machine running, and the next look after it.
-func (l *looks) between(machine string, at time.Time) (before, after look) {
-	for _, look := range l.ran[machine] {
-		if look.at.Before(at) && look.at.After(before.at) {
-			before = look
-		}
-	}
-	for _, look := range l.seen[machine] {
-		if look.at.After(at) && (after.at.IsZero() || look.at.Before(after.at)) {
-			after = look
-		}
-	}
-	return before, after
-}
 
 // fold is the intervals of all desktops, and the events that ended them.
 type fold struct {
 	desktops  map[string][]byte // as a read model keeps them
 	intervals map[string]map[int]usage.Interval
 	ended     map[string]map[int]instance.Event
+	logged    map[string]map[int]time.Time // when it was
 }
 
 func newFold() *fold {
-	return &fold{map[string][]byte{}, map[string]map[int]usage.Interval{}, map[string]map[int]instance.Event{}}
+	return &fold{map[string][]byte{}, map[string]map[int]usage.Interval{}, map[string]map[int]instance.Event{}, map[string]map[int]time.Time{}}
 }
 
 func (f *fold) apply(t testing.TB, id string, e instance.Event, logged time.Time) {
@@ -110,13 +37,13 @@ func (f *fold) apply(t testing.TB, id string, e instance.Event, logged time.Time
 			t.Fatal(err)
 		}
 	} else {
-		f.intervals[id], f.ended[id] = map[int]usage.Interval{}, map[int]instance.Event{}
+		f.intervals[id], f.ended[id], f.logged[id] = map[int]usage.Interval{}, map[int]instance.Event{}, map[int]time.Time{}
 	}
 	d, c := d.Apply(e, logged)
 	for _, i := range c.Intervals {
 		f.intervals[id][i.N] = i
 		if i.End != usage.Open {
-			f.ended[id][i.N] = e
+			f.ended[id][i.N], f.logged[id][i.N] = e, logged
 		}
 	}
 	text, err := json.Marshal(d)
@@ -282,6 +209,9 @@ func (a *audit) runs(id string, b ec2test.Bill, now time.Time) (took time.Durati
 			continue
 		}
 		a.shorter("begin was seen later", parts[0].From.Sub(run.From))
+		if a.looks.missed(b.Machine, run.From, parts[0].From) {
+			a.wrong("%s: ran from %v, was shown twice, and is charged from %v", id, run.From, parts[0].From)
+		}
 		var charged time.Duration
 		for _, p := range parts {
 			to := p.To
@@ -323,7 +253,7 @@ func (a *audit) end(id, machine string, run ec2test.Run, ours usage.Interval) {
 		return
 	}
 	a.Add("seen ends", 1)
-	if _, stopped := event.(instance.MachineStopped); stopped && run.Said {
+	if _, stopped := event.(instance.MachineStopped); stopped && run.Said && !a.started(machine, run.To, a.live.logged[id][ours.N]) {
 		a.wrong("%s: ended at %v, as the cloud said, and we have only seen it: %+v", id, run.To, event)
 	}
 	if less < 0 {
@@ -352,6 +282,13 @@ func (a *audit) end(id, machine string, run ec2test.Run, ours usage.Interval) {
 	if less > limit && !killed {
 		a.wrong("%s: ended at %v, and we have %v, %v less; it was looked at from %v to %v (%T %+v)", id, run.To, ours.To, less, before, after, event, event)
 	}
+}
+
+// started reports whether the machine was started between two times: the answers have the times of a later run then.
+func (a *audit) started(machine string, from, to time.Time) bool {
+	return slices.ContainsFunc(a.stage.srv.Ledger(), func(e ec2test.Entry) bool {
+		return e.Machine == machine && e.Action == "StartInstances" && e.Time.After(from) && e.Time.Before(to)
+	})
 }
 
 func ranUntil(e instance.Event) time.Time {

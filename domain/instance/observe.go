@@ -95,12 +95,13 @@ func gone(s State, c Observe) []Event {
 	return []Event{MachineGone{RunEnded: c.goneSince(s)}, Failed{Code: codeGone, Reason: c.Reason}}
 }
 
-// runEnded returns until when the machine ran. A time before the run began says nothing about this run.
+// runEnded returns until when the machine ran. A time before the run began says nothing about this run, nor does the end of
+// a later run, which no look saw.
 func (c Observe) runEnded(s State) (e RunEnded) {
 	if !s.Running {
 		return e
 	}
-	if !c.Ended.IsZero() && !c.Ended.Before(s.Launched) {
+	if !c.Ended.IsZero() && !c.Ended.Before(s.Launched) && !s.restarted(c.Launched) {
 		e.Ended = c.Ended
 	}
 	if !c.RanUntil.IsZero() && !c.RanUntil.Before(s.RunAt) {
