@@ -54,8 +54,10 @@ async function seconds(page: Page, label: string, number: string) {
 
 /** Creates a desktop through the form, which says the price. */
 async function create(page: Page) {
+  const price = "Costs about $36.00 an hour while running.";
+  await expect(page.getByText(price)).toBeVisible();
   await page.getByRole("button", { name: "Choose a name and a size first" }).click();
-  await expect(page.getByText("Costs about $36.00 an hour while running.")).toBeVisible();
+  await expect(page.getByRole("dialog").getByText(price)).toBeVisible();
   await look(page, "create-priced");
   await page.getByRole("textbox", { name: "Name" }).fill("My desktop");
   await page.getByRole("button", { name: "Create", exact: true }).click();

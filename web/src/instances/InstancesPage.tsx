@@ -6,11 +6,12 @@ import { Title } from "@/attention/Title";
 import { PageTitle } from "@/shell";
 import { Banner, Button, Spinner, Switch } from "@/ui";
 import { DesktopIcon, PlusIcon } from "@/ui/icons";
-import { whenOpen } from "@/ui/later";
+import { part, usePart, whenOpen } from "@/ui/later";
 import { useCreate } from "./commands";
 import { InstanceCard } from "./InstanceCard";
 import { isFull, quotaWords } from "./quota";
 
+const price = part(async () => (await import("@/money/DefaultPrice")).DefaultPrice);
 const CreateDialog = whenOpen(async () => (await import("./CreateDialog")).CreateDialog);
 
 export function InstancesPage() {
@@ -101,6 +102,7 @@ export function InstancesPage() {
 function FirstMinute({ onChoose }: { onChoose: () => void }) {
   const navigate = useNavigate();
   const make = useCreate();
+  const { value: Price } = usePart(price, true);
   return (
     <section
       aria-labelledby="first"
@@ -132,6 +134,7 @@ function FirstMinute({ onChoose }: { onChoose: () => void }) {
       >
         Create my desktop
       </Button>
+      <p className="min-h-5 text-sm">{Price && <Price />}</p>
       <Button variant="quiet" size="small" onClick={onChoose}>
         Choose a name and a size first
       </Button>

@@ -36,7 +36,7 @@ export function UsageChart({ usage }: { usage: Usage }) {
   const column = columns[at];
   if (!column) return null;
   const width = columns.length * columnWidth;
-  const every = Math.ceil(columns.length / 5);
+  const every = Math.ceil(columns.length / 4); // days from one label to the next: there is room for four
   return (
     <div>
       <div className="grid grid-cols-[auto_minmax(0,1fr)] gap-x-2">
@@ -118,7 +118,7 @@ export function UsageChart({ usage }: { usage: Usage }) {
         >
           {columns.map((c, n) => (
             <span key={c.day} className="h-4 whitespace-nowrap">
-              {n % every === 0 && n <= columns.length - every / 2 && shortDay(c.day)}
+              {n % every === 0 && n + every <= columns.length && shortDay(c.day)}
             </span>
           ))}
         </div>

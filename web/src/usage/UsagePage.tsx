@@ -186,7 +186,7 @@ function Sources({ usage }: { usage: Usage }) {
       <h2 id="sources" className="mb-2 text-lg font-semibold">
         About these figures
       </h2>
-      <ul className="flex list-disc flex-col gap-1.5 pl-5 text-sm">
+      <ul className="flex list-disc flex-col gap-1.5 pl-5 text-sm [overflow-wrap:anywhere]">
         <li>
           Prices: {usage.source},{" "}
           {new Date(`${usage.date}T00:00:00Z`).toLocaleDateString(undefined, { timeZone: "UTC" })}. They are this
