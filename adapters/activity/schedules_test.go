@@ -5,7 +5,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -144,17 +143,12 @@ func (s *sim) check(d *desk, st instance.State, p idle.Policy, now time.Time) {
 	s.tally.add("checks of an idle limit")
 }
 
-// schedules is how many schedules a run plays: 60, or what IDLE_SCHEDULES says.
-func schedules(t *testing.T) int {
-	text := os.Getenv("IDLE_SCHEDULES")
-	if text == "" {
-		return 60
+// schedules is how many schedules a run plays.
+func schedules() int {
+	if os.Getenv("LONG") != "" { // make faults
+		return 1000
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		t.Fatalf("IDLE_SCHEDULES is %q, want a number", text)
-	}
-	return n
+	return 60
 }
 
 // TestSchedules plays seeded schedules of use and faults in virtual time. No desktop with a working agent is stopped below
@@ -162,7 +156,7 @@ func schedules(t *testing.T) int {
 // ceiling; each stop gives its reason.
 func TestSchedules(t *testing.T) {
 	t.Parallel()
-	n, lanes := schedules(t), 2
+	n, lanes := schedules(), 2
 	var counts tally
 	t.Run("seeds", func(t *testing.T) {
 		for lane := range lanes {

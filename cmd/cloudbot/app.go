@@ -113,7 +113,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	shown := notices{guests: guests, now: time.Now, log: log}
 	var server *httpapi.Server // the hub runs after it is made
 	hub, err := tunnel.New(tunnel.Config{
-		Machines: guests, Standing: shown.standing, Presence: presence{shared.presence}, States: shared.states, Chats: savedChats(cfg, chats),
+		Machines: guests, Uses: reports, Standing: shown.standing, Presence: presence{shared.presence}, States: shared.states, Chats: savedChats(cfg, chats),
 		Advertise: at.advertise, HopKey: sharedKey(vault, "hops between replicas"), ClientAddr: httpapi.ClientAddr(cfg.trusted),
 		Changed: presenceSender{conn, log}.send, Logger: log, Lead: noticeTime(cfg.grace()), Spread: moveTime(cfg.grace()),
 		StateChanged: func(account, instanceID string) { server.AgentChanged(account, instanceID) },
