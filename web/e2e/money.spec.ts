@@ -80,6 +80,7 @@ test("a desktop warns, is extended, stops by itself, says why, and is woken by i
   page,
   context,
 }, info) => {
+  test.setTimeout(900_000); // it waits for two warnings and a stop, and machines report a silent desktop once a minute
   await signUp(page, info);
   await create(page);
   const url = page.url();
@@ -94,7 +95,7 @@ test("a desktop warns, is extended, stops by itself, says why, and is woken by i
   await dialog.getByRole("button", { name: "Save" }).click();
   await expect(dialog.getByText("Enter a whole number of at least 1.")).toBeVisible();
   await seconds(page, "Stop after this time without use", "1");
-  await seconds(page, "Warn this long before", "30");
+  await seconds(page, "Warn this long before", "45");
   await dialog.getByLabel("Stop after this time without you").selectOption("Never");
   await dialog.getByRole("button", { name: "Save" }).click();
   await expect(dialog.getByText("A desktop may be idle for")).toBeVisible(); // the server's refusal, beside its field
@@ -110,7 +111,7 @@ test("a desktop warns, is extended, stops by itself, says why, and is woken by i
   await page.goto(url);
 
   // Without a change of the page, the desktop is warned: over the page, in the chat, and on other pages.
-  await expect(warning(page)).toBeVisible({ timeout: 120_000 });
+  await expect(warning(page)).toBeVisible({ timeout: 240_000 });
   await expect(warning(page)).toContainText("No input since");
   await expect(warning(page)).toContainText(/in (\d+ min )?\d+ s\./);
   await expect(line(page)).toContainText("No input since");
@@ -139,9 +140,9 @@ test("a desktop warns, is extended, stops by itself, says why, and is woken by i
   await page.keyboard.press("Escape");
 
   // Warned again, it stops, and says why.
-  await expect(warning(page)).toBeVisible({ timeout: 180_000 });
+  await expect(warning(page)).toBeVisible({ timeout: 240_000 });
   await look(page, "warned");
-  await expect(page.getByText("This desktop is stopped")).toBeVisible({ timeout: 120_000 });
+  await expect(page.getByText("This desktop is stopped")).toBeVisible({ timeout: 240_000 });
   await expect(page.getByText(/^Stopped by itself\. No input since .* and the agent idle since /)).toBeVisible();
   await look(page, "stopped-by-itself");
   await second.goto("/app/");

@@ -35,8 +35,8 @@ test.each([
     "Costs about $0.08 an hour while running, $3.20 a month for its disk.",
   ],
   ["new.size", prices, "The price of this size is not known. Its disk costs $3.20 a month."],
-  ["local", local(0), "Costs nothing: it runs on the server's own computer."],
-  ["local", local(null), "Costs nothing: it runs on the server's own computer."],
+  ["local", local(0), "Nothing is charged."],
+  ["local", local(null), "Nothing is charged."],
   ["local", local(36_000_000), "Costs about $36.00 an hour while running."],
 ])("%s costs what the list says", (type, list, want) => {
   expect(priceWords(type, list)).toBe(want);

@@ -5,7 +5,7 @@ import type { Prices } from "./queries";
 /** Returns what a desktop of a type costs. A local one has neither a disk nor an address of its own. */
 export function priceWords(type: string, prices: Prices): string {
   const hourly = prices.types.find((t) => t.instance_type === type)?.hourly_micros;
-  if (type === "local" && !hourly) return "Costs nothing: it runs on the server's own computer.";
+  if (type === "local" && !hourly) return "Nothing is charged.";
   const disk = prices.disk_gib * prices.disk_gib_month_micros;
   if (hourly == null) return `The price of this size is not known. Its disk costs ${price(disk)} a month.`;
   const all = [`Costs about ${price(hourly)} an hour while running`];
