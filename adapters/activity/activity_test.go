@@ -101,7 +101,8 @@ func TestReportsAreRead(t *testing.T) {
 	if got := d.get(t, "x"); got != (commands.Activity{}) {
 		t.Errorf("got %+v of an unknown desktop, want nothing", got)
 	}
-	r := activity.Report{Instance: "x", Account: "ada", At: ago(0), Known: ago(2 * time.Hour), Input: ago(time.Hour), Agent: ago(0), NextJob: ago(-3 * time.Hour)}
+	at := ago(0)
+	r := activity.Report{Instance: "x", Account: "ada", At: at, Known: ago(2 * time.Hour), Input: ago(time.Hour), Agent: at, NextJob: ago(-3 * time.Hour)}
 	d.put(t, r, activity.Report{Instance: "y", Account: "bob", At: ago(0), Known: ago(0), Blind: true}, activity.Report{Instance: "z", Account: "erased", At: ago(0)})
 	got := d.get(t, "x")
 	if got.Instance != "x" || got.Account != "ada" || got.Blind || !near(got.Since, 0) || !near(got.Known, 2*time.Hour) || !near(got.Reported, 0) ||
