@@ -101,6 +101,9 @@ func TestMonthFindsMistakes(t *testing.T) {
 func (m simulation) run(t *testing.T) *audit {
 	plan := roughest()
 	plan.Timeless = 150
+	// Two answers half an hour apart that leave a machine out give it up if no process looked in between: see
+	// instance.MissingFor. Such a machine would end the month, so answers leave out fewer than in other schedules.
+	plan.Unseen = 5
 	c := setup{seed: m.seed, plan: plan, reconcile: true, workers: 1, sweep: 4 * time.Minute, limit: m.desktops + 5}
 	looks := &looks{}
 	c.cloud = looks.at
