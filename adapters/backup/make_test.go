@@ -15,7 +15,9 @@ func TestSnapshotIsTakenAfterTheLocks(t *testing.T) {
 	url := pgtest.New(t)
 	migration, other := connect(t, url), connect(t, url)
 	execute(t, migration, `BEGIN; LOCK TABLE relay.epochs IN ACCESS EXCLUSIVE MODE; INSERT INTO vault.named_keys VALUES ('blind', 'key-1', '\x00')`)
+	committed := make(chan struct{})
 	go func() {
+		defer close(committed)
 		const waits = `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'relay.epochs'::regclass`
 		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 			var n int
@@ -28,6 +30,7 @@ func TestSnapshotIsTakenAfterTheLocks(t *testing.T) {
 	if _, m := made(t, url, 0); m.Rows("vault.named_keys") != 1 {
 		t.Errorf("got %d named keys, want the one that was committed before the locks", m.Rows("vault.named_keys"))
 	}
+	<-committed
 }
 
 // A schema whose backup could not be restored is refused before anything is written.
