@@ -99,6 +99,8 @@ func TestDesktop(t *testing.T) {
 		{"never opened", nil, []logged{{tm(2, 0), instance.MachineLaunched{At: tm(2, 0)}}, {tm(2, 0), instance.MachineRunning{Address: "x", At: tm(2, 0)}}, {tm(2, 0), instance.Terminated{By: instance.ByOperator, Account: "a"}}}, ""},
 		{"taken over", nil, []logged{{tm(2, 0), instance.TakenOver{Account: "a", Region: "r", Machine: "i-1", Address: "x", At: tm(2, 0), CreatedAt: tm(0, 0)}}}, "disk 02:00 open\ncompute 02:00 open\naddress 02:00 open"},
 		{"taken over while it was stopped", nil, []logged{{tm(2, 0), instance.TakenOver{Account: "a", Region: "r", Machine: "i-1", Stopped: true, At: tm(2, 0)}}}, "disk 02:00 open"},
+		{"begun by a clock that is slow", launched, []logged{{at(3, 9, 1, 0), instance.MachineRunning{Address: "x", At: at(3, 9, 1, 0), Launched: tm(0, 30)}}, {tm(9, 0), instance.MachineStopped{RunEnded: ended(tm(8, 0), never)}}}, disk + "compute 00:30 08:00 cloud\naddress 00:30 08:00 cloud"},
+		{"forgotten, an event of an older version", old, []logged{{tm(3, 0), instance.PhaseReached{At: tm(3, 0)}}, {tm(40, 0), instance.MachineGone{Missing: true}}}, "disk 00:01 03:00 seen\ncompute 01:00 03:00 seen\naddress 01:00 03:00 seen"},
 		{"begun by a clock that stepped back", launched, []logged{{tm(9, 0), instance.MachineRunning{At: tm(9, 0), Launched: tm(0, 0)}}, {tm(3, 0), instance.MachineStopped{RunEnded: ended(tm(3, 0), never)}}, {tm(4, 0), instance.MachineRunning{At: tm(4, 0), Launched: tm(3, 30)}}}, disk + "compute 09:00 09:00 cloud\ncompute 09:00 open"},
 	} {
 		intervals, _ := fold(append(c.before[:len(c.before):len(c.before)], c.events...))
