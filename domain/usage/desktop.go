@@ -209,12 +209,12 @@ func (f *fold) end(e instance.RunEnded) (time.Time, End) {
 		return f.past(e.Ended), ByCloud
 	case !e.RanUntil.IsZero():
 		return f.past(e.RanUntil), Seen
+	case !f.Missed.IsZero(): // nothing requested since then ended it
+		return earlier(later(f.Proof, f.Run.From), f.Missed), Seen
 	case !f.Asked.IsZero():
 		return earlier(f.Asked, f.logged), Seen
 	case !f.Ending.IsZero():
 		return earlier(f.Ending, f.logged), Seen
-	case !f.Missed.IsZero():
-		return earlier(later(f.Proof, f.Run.From), f.Missed), Seen
 	case !f.Launched.IsZero(): // this process had not looked before, and the cloud does not say
 		return f.Proof, Seen
 	}
