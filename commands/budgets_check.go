@@ -190,6 +190,8 @@ func (c *Budgets) checkTotal(ctx context.Context) error {
 	return nil
 }
 
+// spentByAll returns what all accounts have spent in the current month, without the costs of models. Those are what machines
+// say themselves: a hostile one could keep all accounts from creating desktops.
 func (c *Budgets) spentByAll(ctx context.Context, at time.Time) (sum int64, err error) {
 	for after := ""; ; {
 		page, err := c.Books.Everyone(ctx, after, budgetPage)
@@ -200,12 +202,11 @@ func (c *Budgets) spentByAll(ctx context.Context, at time.Time) (sum int64, err 
 			return sum, nil
 		}
 		after = page[len(page)-1]
-		spent, err := c.spent(ctx, at, page...)
+		used, err := c.Books.Spent(ctx, usage.Month(at), page...)
 		if err != nil {
 			return 0, err
 		}
-		for _, of := range spent {
-			sum += of[budget.Account].Month
-		}
+		used.Models = nil
+		sum += usage.Micros(c.Prices.Charge(used, usage.Month(at), usage.Day(at).AddDate(0, 0, 1), at))
 	}
 }

@@ -69,3 +69,25 @@ func TestInstallationCeiling(t *testing.T) {
 		t.Errorf("got %s, want it released", got)
 	}
 }
+
+// A machine's own estimate of what its models cost counts towards its owner's budgets, but one account's machine can't keep the
+// others from creating desktops.
+func TestInstallationCeilingWithoutEstimates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(9)
+	w.Log.Ceiling = 3 * budget.Dollar
+	w.Instances.Log = w.Log
+	b, _ := w.budgets(t)
+	ada, _ := w.SignUp(t, "ada@example.org")
+	eve, _ := w.SignUp(t, "eve@example.org")
+	id := w.rent(t, eve)
+	w.write(t, id, instance.ModelCostReported{Meter: "m", Total: 900 * budget.Dollar, Added: 900 * budget.Dollar, At: w.Clock.Now()})
+	w.set(t, b, eve, budget.Account, 0, 5*budget.Dollar)
+	check(t, b)
+	if _, err := w.Instances.Create(t.Context(), ada, "", ""); err != nil {
+		t.Errorf("got %v, want no error", err)
+	}
+	if w.status(t, id) != instance.Stopping {
+		t.Errorf("got %s, want the desktop of the account stopped", w.status(t, id))
+	}
+}

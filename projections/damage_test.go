@@ -173,3 +173,17 @@ func TestParkedWithoutRegardToBatches(t *testing.T) {
 		}
 	}
 }
+
+// The same for the usage, which keeps the boot.
+func TestUsageParkedWithoutRegardToBatches(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.append(encoded[instance.Event](w, "instance", "01I", instance.Codec.Encode,
+		instance.Requested{Account: "acc", Name: []byte("sealed"), Type: "small", Region: "r"},
+		instance.PhaseReached{Boot: "b\x00", Phase: instance.PhaseBooting, At: began}, instance.PhaseReached{Boot: "c", Phase: instance.PhaseBooting, At: began})...)
+	w.project(find(t, "usage"))
+	w.caughtUp()
+	if n := w.number(`SELECT count(*) FROM read.parked`); n != 2 {
+		t.Errorf("got %d parked events, want 2: %s", n, w.dump("parked"))
+	}
+}

@@ -54,7 +54,7 @@ func evolveUsage(row any, e eventstore.Event) (any, error) {
 		r.desktop.Instance = e.Stream.ID
 	}
 	next, changes := r.desktop.Apply(ev, e.Time)
-	if strings.ContainsRune(next.Instance+next.Account+next.Region+next.Type, 0) {
+	if strings.ContainsRune(next.Instance+next.Account+next.Region+next.Type+next.Boot, 0) {
 		return nil, errNotStorable
 	}
 	r = usageRow{desktop: next, intervals: maps.Clone(r.intervals), models: maps.Clone(r.models)}

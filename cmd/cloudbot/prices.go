@@ -64,7 +64,9 @@ func printPrices(w io.Writer, list *usage.Prices, cfg config, now time.Time) err
 		for _, machineType := range slices.Sorted(maps.Keys(r.Hourly)) {
 			rows = append(rows, []string{name, clip(machineType, 40), budget.Dollars(r.Hourly[machineType]) + " an hour"})
 		}
-		rows = append(rows, []string{name, "a GiB of disk", budget.Dollars(r.Disk) + " a month"}, []string{name, "a public address", budget.Dollars(r.Address) + " an hour"})
+		disk, _ := list.DiskGiBMonth(name, now)
+		address, _ := list.AddressHourly(name, now)
+		rows = append(rows, []string{name, "a GiB of disk", budget.Dollars(disk) + " a month"}, []string{name, "a public address", budget.Dollars(address) + " an hour"})
 	}
 	if err := table(w, rows); err != nil {
 		return err

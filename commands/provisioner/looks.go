@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
@@ -83,7 +84,13 @@ type kept struct {
 	Existed map[string][]string `json:"existed"`
 }
 
-// load adds what the process before has seen.
+// recall adds what the process before has seen. If that fails, runs that ended while no process looked may be charged for less.
+func (l *Looks) recall(ctx context.Context, log *slog.Logger) {
+	if err := l.load(ctx); err != nil {
+		log.WarnContext(ctx, "reading the looks of the process before failed", "err", err)
+	}
+}
+
 func (l *Looks) load(ctx context.Context) error {
 	if l.Store == nil {
 		return nil

@@ -40,6 +40,10 @@ type Reconciler struct {
 
 // Run reconciles periodically until ctx ends.
 func (r *Reconciler) Run(ctx context.Context) error {
+	if r.Looks == nil {
+		r.Looks = &Looks{}
+	}
+	r.Looks.recall(ctx, r.Logger) // the saga may not have done so yet, and the first comparison saves
 	for {
 		report, err := r.Reconcile(ctx)
 		switch {

@@ -73,9 +73,7 @@ func (s *Saga) run(ctx context.Context) error {
 	if s.Looks == nil {
 		s.Looks = &Looks{}
 	}
-	if err := s.Looks.load(ctx); err != nil { // runs that ended while no process looked may be charged for less
-		s.Logger.WarnContext(ctx, "reading the looks of the process before failed", "err", err)
-	}
+	s.Looks.recall(ctx, s.Logger)
 	schedule := newSchedule(s)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(crash.Guard(func() error { return schedule.run(ctx, ids) }))

@@ -1,6 +1,8 @@
 package usage_test
 
 import (
+	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +14,7 @@ import (
 )
 
 const list = `{"source": "a test", "date": "2026-11-01", "disk_gib": 40, "versions": [
-	{"from": "2026-01-01", "regions": {"r": {"hourly_micros": {"t": 83200, "dear": 1000000000000}, "disk_gib_month_micros": 80000, "address_hourly_micros": 5000}}},
+	{"from": "2026-01-01", "regions": {"r": {"hourly_micros": {"t": 83200, "dear": 10000000000}, "disk_gib_month_micros": 80000, "address_hourly_micros": 5000}}},
 	{"from": "2026-11-15", "regions": {"r": {"hourly_micros": {"t": 166400, "dear": 7}, "disk_gib_month_micros": 90000, "address_hourly_micros": 0}}}]}`
 
 func prices(t testing.TB) *usage.Prices {
@@ -66,7 +68,7 @@ func TestCharge(t *testing.T) {
 		{"not priced", typed("other", "r", run(at(3, 10, 0, 0), at(3, 11, 0, 0))), december, 1, 3600, 0, false},
 		{"another region", typed("t", "elsewhere", run(at(3, 10, 0, 0), at(3, 11, 0, 0))), december, 1, 3600, 0, false},
 		{"this computer", typed(usage.Local, usage.Local, run(at(3, 10, 0, 0), at(3, 11, 0, 0))), december, 1, 3600, 0, true},
-		{"the dearest", typed("dear", "r", run(at(3, 0, 0, 0), at(4, 0, 0, 0))), december, 1, 86400, 24_000_000_000_000, true},
+		{"the dearest", typed("dear", "r", run(at(3, 0, 0, 0), at(4, 0, 0, 0))), december, 1, 86400, 240_000_000_000, true},
 		{"a disk", of(usage.Disk, 100, run(at(3, 0, 0, 0), at(4, 0, 0, 0))), december, 1, 86400, 100 * 80000 / 30, true},
 		{"a disk of unknown size", of(usage.Disk, 0, run(at(3, 0, 0, 0), at(4, 0, 0, 0))), december, 1, 86400, 40 * 80000 / 30, true},
 		{"an address has no minimum", of(usage.Address, 0, run(at(3, 10, 0, 0), at(3, 10, 0, 36))), december, 1, 36, 50, true},
@@ -216,13 +218,51 @@ func TestDefaultPrices(t *testing.T) {
 	}
 }
 
+// The highest prices that a list may have, for the largest fleet and the longest month, add up without an overflow.
+func TestHighestPrices(t *testing.T) {
+	t.Parallel()
+	const desktops, month = 10_000, 31 * 24
+	highest := func(format string, from int64) (most int64) {
+		for most = from; ; most *= 10 {
+			text := fmt.Sprintf(`{"source": "a", "date": "2026-11-01", "disk_gib": 1, "versions": [{"from": "2026-01-01", "regions": {"r": `+format+`}}]}`, most*10)
+			if _, err := usage.Parse([]byte(text)); err != nil {
+				return most
+			}
+		}
+	}
+	hourly := highest(`{"hourly_micros": {"t": %d}, "disk_gib_month_micros": 0, "address_hourly_micros": 0}`, 1)
+	disk := highest(`{"disk_gib_month_micros": %d, "address_hourly_micros": 0}`, 1)
+	p, err := usage.Parse(fmt.Appendf(nil, `{"source": "a", "date": "2026-11-01", "disk_gib": 1, "versions": [{"from": "2026-01-01", "regions": {"r":
+		{"hourly_micros": {"t": %d}, "disk_gib_month_micros": %d, "address_hourly_micros": %d}}}]}`, hourly, disk, hourly))
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := at(1, 0, 0, 0).AddDate(0, 1, 0) // December
+	var u usage.Usage
+	for n, kind := range usage.Kinds[:3] {
+		u.Intervals = append(u.Intervals, usage.Interval{Instance: "d", Account: "a", N: n + 1, Kind: kind, Region: "r", Type: "t", GiB: 1 << 20, From: from})
+	}
+	u.Intervals = append(u.Intervals, usage.Interval{Instance: "d", Account: "a", N: 4, Kind: usage.Disk, Region: "r", GiB: 1 << 16, From: from})
+	sum := new(big.Int)
+	for _, r := range p.Charge(u, from, from.AddDate(0, 1, 0), from.AddDate(0, 1, 0)) {
+		if r.Micros < 0 {
+			t.Fatalf("got %+v, want no negative charge", r)
+		}
+		sum.Add(sum, big.NewInt(r.Micros))
+	}
+	if all := sum.Mul(sum, big.NewInt(desktops)); !all.IsInt64() {
+		t.Errorf("got %v micro-dollars for %d desktops in %d hours, want less than an int64 holds", all, desktops, month)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for _, c := range [][3]string{
 		{`"a test"`, `""`, "source"}, {`"2026-11-01"`, `"soon"`, "date"}, {`"disk_gib": 40`, `"disk_gib": 0`, "disk_gib"},
 		{`"2026-11-15"`, `"2026-01-01"`, "not after"}, {`"2026-01-01"`, `"2026-01-01T00:00:00Z"`, "versions[0].from"},
-		{`83200`, `-1`, "hourly_micros of t"}, {`83200`, `1000000000001`, "hourly_micros of t"}, {`83200`, `0.1`, "not a price list"},
-		{`"address_hourly_micros": 0`, `"adress": 0`, "adress"}, {`]}`, `]} x`, "after its end"},
+		{`83200`, `-1`, "hourly_micros of t"}, {`83200`, `10000000001`, "hourly_micros of t"}, {`83200`, `0.1`, "not a price list"},
+		{`"address_hourly_micros": 0`, `"adress": 0`, "adress"}, {`, "address_hourly_micros": 5000`, ``, "address_hourly_micros is missing"},
+		{`"disk_gib_month_micros": 80000, `, ``, "disk_gib_month_micros is missing"}, {`80000`, `null`, "disk_gib_month_micros is missing"}, {`]}`, `]} x`, "after its end"},
 	} {
 		text := list
 		if c[0] == `]}` {

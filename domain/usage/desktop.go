@@ -101,6 +101,9 @@ func (f *fold) apply(e instance.Event) {
 	case instance.MachineStopped:
 		f.ended(e.RunEnded)
 	case instance.MachineGone:
+		if e.Missing && f.Missed.IsZero() { // an operator said so
+			f.Missed = f.logged
+		}
 		f.gone(e.RunEnded)
 	case instance.Terminated:
 		if e.By == instance.ByOperator && f.Asked.IsZero() { // it was terminated immediately before
@@ -168,8 +171,10 @@ func (f *fold) running(e instance.MachineRunning) {
 	}
 }
 
-// run begins a run, which the cloud began at a time of its own; zero: unknown.
+// run begins a run, which the cloud began at a time of its own; zero: unknown. A machine that was seen before that time was
+// seen by a clock that is slow.
 func (f *fold) run(at time.Time, address string, launched time.Time) {
+	at = later(at, launched)
 	f.open(Compute, at)
 	f.Launched, f.Proof = launched, later(at, f.Run.From)
 	f.Asked, f.Missed = time.Time{}, time.Time{}
@@ -204,12 +209,12 @@ func (f *fold) end(e instance.RunEnded) (time.Time, End) {
 		return f.past(e.Ended), ByCloud
 	case !e.RanUntil.IsZero():
 		return f.past(e.RanUntil), Seen
+	case !f.Missed.IsZero(): // nothing requested since then ended it
+		return earlier(later(f.Proof, f.Run.From), f.Missed), Seen
 	case !f.Asked.IsZero():
 		return earlier(f.Asked, f.logged), Seen
 	case !f.Ending.IsZero():
 		return earlier(f.Ending, f.logged), Seen
-	case !f.Missed.IsZero():
-		return earlier(later(f.Proof, f.Run.From), f.Missed), Seen
 	case !f.Launched.IsZero(): // this process had not looked before, and the cloud does not say
 		return f.Proof, Seen
 	}

@@ -32,11 +32,11 @@ type Version struct {
 	from time.Time
 }
 
-// Region holds the prices of one region, in micro-dollars.
+// Region holds the prices of one region, in micro-dollars. Only those of Local may leave out Disk and Address, which are 0 then.
 type Region struct {
 	Hourly  map[string]int64 `json:"hourly_micros"`         // of a running machine, by type
-	Disk    int64            `json:"disk_gib_month_micros"` // a month has 30 days
-	Address int64            `json:"address_hourly_micros"` // of a public address
+	Disk    *int64           `json:"disk_gib_month_micros"` // a month has 30 days
+	Address *int64           `json:"address_hourly_micros"` // of a public address
 }
 
 //go:embed prices.json
@@ -67,10 +67,10 @@ func Load(path string) (*Prices, error) {
 	return p, nil
 }
 
-// Limits of a price list, which keep every sum far from overflowing.
+// Limits of a price list. What 10,000 desktops cost in a month is below what an int64 holds.
 const (
-	maxPrice = 1_000_000_000_000 // a million dollars
-	maxGiB   = 1 << 20
+	maxPrice = 10_000_000_000 // ten thousand dollars
+	maxGiB   = 1 << 16        // the largest disk of EBS
 )
 
 // Parse reads a price list and checks it. Its errors say what to correct.
@@ -111,7 +111,7 @@ func (p *Prices) check() error {
 		}
 		v.from = from
 		for name, r := range v.Regions {
-			if err := r.check(); err != nil {
+			if err := r.check(name); err != nil {
 				return fmt.Errorf("versions[%d].regions[%q]: %w", i, name, err)
 			}
 		}
@@ -119,10 +119,18 @@ func (p *Prices) check() error {
 	return nil
 }
 
-func (r Region) check() error {
-	prices := map[string]int64{"disk_gib_month_micros": r.Disk, "address_hourly_micros": r.Address}
+func (r Region) check(region string) error {
+	prices := map[string]int64{}
 	for name, micros := range r.Hourly {
 		prices["hourly_micros of "+name] = micros
+	}
+	for what, micros := range map[string]*int64{"disk_gib_month_micros": r.Disk, "address_hourly_micros": r.Address} {
+		switch {
+		case micros != nil:
+			prices[what] = *micros
+		case region != Local: // left out, it would be free without a word
+			return fmt.Errorf("%s is missing; give 0 if it is free", what)
+		}
 	}
 	for what, micros := range prices {
 		if micros < 0 || micros > maxPrice {
@@ -157,19 +165,26 @@ func (p *Prices) Hourly(region, machineType string, at time.Time) (micros int64,
 // AddressHourly returns what a public address costs an hour, in micro-dollars.
 func (p *Prices) AddressHourly(region string, at time.Time) (micros int64, ok bool) {
 	r, ok := p.at(region, at)
-	return r.Address, ok
+	return amount(r.Address), ok
 }
 
 // DiskGiBMonth returns what a GiB of disk costs a month of 30 days, in micro-dollars.
 func (p *Prices) DiskGiBMonth(region string, at time.Time) (micros int64, ok bool) {
 	r, ok := p.at(region, at)
-	return r.Disk, ok
+	return amount(r.Disk), ok
 }
 
 // DiskMonth returns what a disk costs a month of 30 days, in micro-dollars. gib is its size; 0: the list's default.
 func (p *Prices) DiskMonth(region string, gib int, at time.Time) (micros int64, ok bool) {
 	r, ok := p.at(region, at)
-	return r.Disk * int64(p.gib(gib)), ok
+	return amount(r.Disk) * int64(p.gib(gib)), ok
+}
+
+func amount(micros *int64) int64 {
+	if micros == nil {
+		return 0
+	}
+	return *micros
 }
 
 func (p *Prices) gib(gib int) int {

@@ -35,6 +35,7 @@ test.each([
     "Costs about $0.08 an hour while running, $3.20 a month for its disk.",
   ],
   ["new.size", prices, "The price of this size is not known. Its disk costs $3.20 a month."],
+  ["new.size", { ...prices, disk_gib_month_micros: 0 }, "The price of this size is not known."],
   ["local", local(0), "Nothing is charged."],
   ["local", local(null), "Nothing is charged."],
   ["local", local(36_000_000), "Costs about $36.00 an hour while running."],
