@@ -24,18 +24,19 @@ func TestEffectivePolicy(t *testing.T) {
 	long := short
 	long.After = 7200
 	for name, c := range map[string]struct {
-		kind           string
+		kind, region   string
 		own, ofAccount *idle.Policy
 		want           idle.Policy
 	}{
-		"default":              {"t3.large", nil, nil, idle.Default()},
-		"the account's":        {"t3.large", nil, &long, long},
-		"its own":              {"t3.large", &short, &long, short},
-		"local":                {machines.Local, nil, nil, idle.Policy{Jobs: idle.Wake}},
-		"local, the account's": {machines.Local, nil, &long, long},
-		"local, its own":       {machines.Local, &short, nil, short},
+		"default":              {"t3.large", "eu", nil, nil, idle.Default()},
+		"the account's":        {"t3.large", "eu", nil, &long, long},
+		"its own":              {"t3.large", "eu", &short, &long, short},
+		"local":                {machines.Local, machines.Local, nil, nil, idle.Policy{Jobs: idle.Wake}},
+		"an older local":       {"t3.large", machines.Local, nil, nil, idle.Policy{Jobs: idle.Wake}},
+		"local, the account's": {machines.Local, machines.Local, nil, &long, long},
+		"local, its own":       {machines.Local, machines.Local, &short, nil, short},
 	} {
-		if got := commands.EffectivePolicy(c.kind, c.own, c.ofAccount); got != c.want {
+		if got := commands.EffectivePolicy(instance.State{Type: c.kind, Region: c.region, Idle: c.own}, c.ofAccount); got != c.want {
 			t.Errorf("%s: got %+v, want %+v", name, got, c.want)
 		}
 	}

@@ -68,7 +68,8 @@ func (s *Server) idles(ctx context.Context, account string, list []projections.I
 // viewIdle returns when an instance stops by itself. now is by the clock of its activity.
 func viewIdle(i projections.Instance, ofAccount *idle.Policy, a commands.Activity, now time.Time) *idleView {
 	state := i.Idle.State
-	policy := commands.EffectivePolicy(cmp.Or(state.Type, i.Type), state.Idle, ofAccount)
+	state.Type, state.Region = cmp.Or(state.Type, i.Type), i.Region
+	policy := commands.EffectivePolicy(state, ofAccount)
 	next := idle.Decide(policy, commands.UseOf(state, a, now))
 	v := &idleView{
 		Policy: policy, OwnPolicy: state.Idle != nil, State: next.State, WarnAt: orNever(next.WarnAt), StopAt: orNever(next.StopAt),
@@ -204,7 +205,7 @@ func (s *Server) showPolicy(c echo.Context, own *idle.Policy) error {
 		kind = machines.Local
 	}
 	return c.JSON(http.StatusOK, accountPolicyView{
-		Policy: commands.EffectivePolicy(kind, nil, own), Own: own != nil, Shortest: int64(s.cfg.Idle.Shortest / time.Second),
+		Policy: commands.EffectivePolicy(instance.State{Type: kind}, own), Own: own != nil, Shortest: int64(s.cfg.Idle.Shortest / time.Second),
 	})
 }
 
