@@ -181,7 +181,7 @@ func (l Log) obey(v idle.Verdict) instance.Command {
 }
 
 // StartForJob starts a stopped desktop whose start for a job was planned at a time, and reports whether it did. A suspended
-// account's desktop stays stopped, and so does one that was started or stopped again since.
+// account's desktop stays stopped, and so does one that was started or stopped again since, or whose policy is now to sleep.
 func (l Log) StartForJob(ctx context.Context, id string, planned time.Time) (bool, error) {
 	res, err := eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		s, err := instances.Load(ctx, u, id)
@@ -189,7 +189,7 @@ func (l Log) StartForJob(ctx context.Context, id string, planned time.Time) (boo
 			return nil, err
 		}
 		acc, err := accounts.Load(ctx, u, s.Account)
-		if err != nil || acc.Suspended {
+		if err != nil || acc.Suspended || EffectivePolicy(s, acc.Idle).Jobs != idle.Wake {
 			return nil, err
 		}
 		now := l.Now()

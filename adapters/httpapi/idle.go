@@ -93,7 +93,9 @@ func viewIdle(i projections.Instance, ofAccount *idle.Policy, a commands.Activit
 		if i.Idle.NextJob.After(now) {
 			v.NextJobAt = orNever(i.Idle.NextJob)
 		}
-		v.WakeAt, v.StoppedWhy = orNever(state.WakeAt), orNull(i.Idle.Why)
+		if v.StoppedWhy = orNull(i.Idle.Why); policy.Jobs == idle.Wake { // it may have been set since
+			v.WakeAt = orNever(state.WakeAt)
+		}
 	}
 	return v
 }
@@ -131,7 +133,7 @@ func readPolicy(c echo.Context) (*idle.Policy, error) {
 	}
 	if keep != "" {
 		at, err := time.Parse(time.RFC3339, keep)
-		if err != nil {
+		if err != nil || at.UTC().Year() < 1 { // JSON has no years before
 			return nil, &refusal{status: http.StatusUnprocessableEntity, code: "invalid_idle_policy", field: "keep_until", detail: "The time must be as in 2026-11-28T18:00:00Z."}
 		}
 		p.KeepUntil = at.UTC()
