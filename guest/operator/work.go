@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/internal/retry"
@@ -27,7 +28,7 @@ type work struct {
 	worked   time.Time // see Work
 	waited   time.Time // see Work, for the prompts that have ended
 	job      bool      // a job of the schedule is in progress
-	next     int64     // when the next one is due, in milliseconds of Unix time; 0: none, or not known
+	due      []int64   // when the jobs are due, in milliseconds of Unix time, the first one first
 	expenses expenses
 }
 
@@ -43,10 +44,22 @@ func (o *Operator) Work() Work {
 	for _, p := range o.prompts {
 		w.Waited = later(w.Waited, p.waited(now))
 	}
-	if o.work.next > 0 {
-		w.HasNext, w.Next = true, time.Duration(o.work.next-now.UnixMilli())*time.Millisecond
-	}
+	w.Next, w.HasNext = o.work.nextJob(now)
 	return w
+}
+
+// lateJob is how long after it is due a job may still begin. One that is later does not run, such as of a schedule that is
+// turned off; if it counted, its desktop would wait for it without end.
+const lateJob = 2 * time.Minute
+
+// nextJob returns in how long the next job is due, if there is one.
+func (w *work) nextJob(now time.Time) (in time.Duration, ok bool) {
+	for _, at := range w.due {
+		if in = time.Duration(at-now.UnixMilli()) * time.Millisecond; in > -lateJob {
+			return in, true
+		}
+	}
+	return 0, false
 }
 
 func later(a, b time.Time) time.Time {
@@ -144,16 +157,16 @@ func (o *Operator) setJobs(payload json.RawMessage) {
 	}
 	o.work.job = false
 	if payload != nil {
-		o.work.next, o.work.job = jobsIn(payload)
+		o.work.due, o.work.job = jobsIn(payload)
 	}
 	if o.work.job != before {
 		o.stirred()
 	}
 }
 
-// jobsIn returns when the first of the enabled jobs is due, in milliseconds of Unix time, or 0, and whether one is in
+// jobsIn returns when the enabled jobs are due, in milliseconds of Unix time, the first one first, and whether a job is in
 // progress.
-func jobsIn(payload json.RawMessage) (next int64, running bool) {
+func jobsIn(payload json.RawMessage) (due []int64, running bool) {
 	var list struct {
 		Jobs []struct {
 			Enabled *bool // nil: the gateway lists only those that are
@@ -163,7 +176,7 @@ func jobsIn(payload json.RawMessage) (next int64, running bool) {
 		}
 	}
 	if json.Unmarshal(payload, &list) != nil {
-		return 0, false
+		return nil, false
 	}
 	for _, j := range list.Jobs {
 		if at := millis(j.State.RunningAtMs); at > 0 {
@@ -172,11 +185,12 @@ func jobsIn(payload json.RawMessage) (next int64, running bool) {
 		if j.Enabled != nil && !*j.Enabled {
 			continue
 		}
-		if at := millis(j.State.NextRunAtMs); at > 0 && (next == 0 || at < next) {
-			next = at
+		if at := millis(j.State.NextRunAtMs); at > 0 {
+			due = append(due, at)
 		}
 	}
-	return next, running
+	slices.Sort(due)
+	return due[:min(len(due), maxJobs)], running
 }
 
 // millis reads a time in milliseconds of Unix time; 0: there is none, or it is odd.
