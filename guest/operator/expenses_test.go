@@ -62,6 +62,28 @@ func TestExpensesAreBounded(t *testing.T) {
 	}
 }
 
+// Runs are known only from a list of chats: an answer that cannot be read says nothing about them.
+func TestRunsIn(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		payload string
+		n       int
+		known   bool
+	}{
+		{`{"sessions":[]}`, 0, true},
+		{`{"sessions":[{"hasActiveRun":true},{"hasActiveRun":false,"status":"running"},{"status":"running"},{}]}`, 2, true},
+		{`{"sessions":[{"hasActiveRun":"yes"}]}`, 0, false},
+		{`{"sessions":{}}`, 0, false},
+		{`{"items":[{"hasActiveRun":true}]}`, 0, false},
+		{`{}`, 0, false},
+		{`[]`, 0, false},
+	} {
+		if n, known := runsIn(json.RawMessage(c.payload)); n != c.n || known != c.known {
+			t.Errorf("%s: got %d, %v, want %d, %v", c.payload, n, known, c.n, c.known)
+		}
+	}
+}
+
 // The jobs are those that are enabled and have a time, the earliest first.
 func TestJobsIn(t *testing.T) {
 	t.Parallel()
