@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -60,6 +61,38 @@ func TestExpensesAreBounded(t *testing.T) {
 	if e.add(json.RawMessage(`{"messageId":"last","message":{"usage":{"cost":{"total":1000}}}}`)); e.total != maxExpenses {
 		t.Errorf("at the limit: got %d, want %d", e.total, int64(maxExpenses))
 	}
+}
+
+// A run that waits for an answer is work for as long as its prompt counts, and again when it goes on. Another run is work.
+func TestRunThatWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := New(Config{})
+		o.setRuns(1)
+		o.works()
+		p := &prompt{kind: question, id: "q", session: "main"}
+		p.begin(time.Now())
+		o.prompts = []*prompt{p}
+		works := func(what string, want bool) {
+			t.Helper()
+			o.setRuns(o.runs) // the list of runs is read again and again
+			if got := o.Work().Worked.Equal(time.Now()); got != want {
+				t.Errorf("%s: got works %v, want %v", what, got, want)
+			}
+		}
+		time.Sleep(59 * time.Minute)
+		works("within the hour", true)
+		time.Sleep(2 * time.Minute)
+		works("after an hour", false)
+		o.setRuns(2)
+		works("beside another run", true)
+		o.setRuns(1)
+		time.Sleep(time.Minute)
+		works("alone again", false)
+		o.works()
+		time.Sleep(time.Minute)
+		works("after a sign of life", true)
+	})
 }
 
 // Runs are known only from a list of chats: an answer that cannot be read says nothing about them.

@@ -74,8 +74,8 @@ func runsIn(payload json.RawMessage) (n int, known bool) {
 func (o *Operator) setRuns(n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.runs > 0 {
-		o.work.worked = time.Now()
+	if now := time.Now(); o.working(now) {
+		o.work.worked = now
 	}
 	if o.runs != n {
 		o.runs = n

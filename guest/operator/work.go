@@ -26,6 +26,7 @@ type Work struct {
 type work struct {
 	counted  bool      // the runs are those of the present connection
 	worked   time.Time // see Work
+	moved    time.Time // when the latest event of a run came
 	waited   time.Time // see Work, for the prompts that have ended
 	job      bool      // a job of the schedule is in progress
 	due      []int64   // when the jobs are due, in milliseconds of Unix time, the first one first
@@ -38,7 +39,7 @@ func (o *Operator) Work() Work {
 	defer o.mu.Unlock()
 	now := time.Now()
 	w := Work{Known: o.listening && o.work.counted, Worked: o.work.worked, Waited: o.work.waited, Cost: o.work.expenses.total}
-	if o.runs > 0 || o.work.job {
+	if o.working(now) {
 		o.work.worked, w.Worked = now, now
 	}
 	for _, p := range o.prompts {
@@ -77,10 +78,25 @@ func (p *prompt) waited(now time.Time) time.Time {
 	return p.ends
 }
 
+// quiet is how long after a prompt came an event of the run that waits for its answer may follow.
+const quiet = 5 * time.Second
+
+// working reports whether the agent works: a job is in progress, or a run that does more than wait. A run whose prompt has
+// waited for as long as that counts, and that has shown no sign of life since it asked, waits; o.mu is held.
+func (o *Operator) working(now time.Time) bool {
+	stuck := map[string]bool{}
+	for _, p := range o.prompts {
+		if !now.Before(p.ends) && o.work.moved.Before(p.came.Add(quiet)) {
+			stuck[p.session] = true
+		}
+	}
+	return o.work.job || o.runs > len(stuck)
+}
+
 // begin sets from when and until when the prompt counts as waiting. The gateway's deadline is by the clock of this machine,
 // which may be set later.
 func (p *prompt) begin(now time.Time) {
-	p.ends = now.Add(waitsFor)
+	p.came, p.ends = now, now.Add(waitsFor)
 	if left := time.Duration(p.until-now.UnixMilli()) * time.Millisecond; p.until > 0 && left < waitsFor {
 		p.ends = now.Add(max(left, 0))
 	}
@@ -90,7 +106,8 @@ func (p *prompt) begin(now time.Time) {
 func (o *Operator) works() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.work.worked = time.Now()
+	o.work.moved = time.Now()
+	o.work.worked = o.work.moved
 }
 
 // known notes whether the runs in progress are known.
