@@ -33,7 +33,7 @@ func TestDecideUse(t *testing.T) {
 
 		{Name: "extend", Given: running, When: Extend(extended), Then: []Event{extended}},
 		{Name: "extend for less", Given: after(running, extended), When: Extend{At: t0, Until: t0.Add(time.Minute)}},
-		{Name: "extend for less after a warning", Given: after(running, extended, warned), When: Extend{At: t0, Until: t0.Add(time.Minute)}, Then: []Event{IdleExtended{At: t0, Until: t0.Add(time.Minute)}}},
+		{Name: "extend for less after a warning", Given: after(running, extended, warned), When: Extend{At: t0, Until: t0.Add(time.Minute)}, Then: []Event{extended}},
 		{Name: "extend into the past", Given: running, When: Extend{At: t0, Until: t0}, Err: ErrExtension},
 		{Name: "extend for a day", Given: running, When: Extend{At: t0, Until: t0.Add(LongestExtension)}, Then: []Event{IdleExtended{At: t0, Until: t0.Add(LongestExtension)}}},
 		{Name: "extend for longer", Given: running, When: Extend{At: t0, Until: t0.Add(LongestExtension + 1)}, Err: ErrExtension},
