@@ -33,16 +33,17 @@ type Activities interface {
 }
 
 // EffectivePolicy returns the policy that applies to a desktop: its own, else its account's, else the default. The default
-// never stops a machine on the server's own computer, which costs nothing while it is idle.
-func EffectivePolicy(machineType string, own, ofAccount *idle.Policy) idle.Policy {
+// never stops a machine on the server's own computer, which costs nothing while it is idle. Of the state it reads the type,
+// the region and the policy.
+func EffectivePolicy(s instance.State, ofAccount *idle.Policy) idle.Policy {
 	switch {
-	case own != nil:
-		return *own
+	case s.Idle != nil:
+		return *s.Idle
 	case ofAccount != nil:
 		return *ofAccount
 	}
 	p := idle.Default()
-	if machineType == machines.Local {
+	if s.Type == machines.Local || s.Region == machines.Local { // older local machines have the name of an EC2 type
 		p.After, p.Warn, p.Ceiling = 0, 0, 0
 	}
 	return p
@@ -157,7 +158,7 @@ func (l Log) KeepIdle(ctx context.Context, id string, use func(context.Context, 
 		if err != nil {
 			return nil, err
 		}
-		verdict = idle.Decide(EffectivePolicy(s.Type, s.Idle, acc.Idle), UseOf(s, a, now))
+		verdict = idle.Decide(EffectivePolicy(s, acc.Idle), UseOf(s, a, now))
 		if cmd := l.obey(verdict); cmd != nil {
 			_, err = l.executeInstance(ctx, u, id, s, cmd)
 		}
@@ -180,7 +181,7 @@ func (l Log) obey(v idle.Verdict) instance.Command {
 }
 
 // StartForJob starts a stopped desktop whose start for a job was planned at a time, and reports whether it did. A suspended
-// account's desktop stays stopped, and so does one that was started or stopped again since.
+// account's desktop stays stopped, and so does one that was started or stopped again since, or whose policy is now to sleep.
 func (l Log) StartForJob(ctx context.Context, id string, planned time.Time) (bool, error) {
 	res, err := eventstore.Run(ctx, l.Store, l.stamp(Origin{CorrelationID: id}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		s, err := instances.Load(ctx, u, id)
@@ -188,7 +189,7 @@ func (l Log) StartForJob(ctx context.Context, id string, planned time.Time) (boo
 			return nil, err
 		}
 		acc, err := accounts.Load(ctx, u, s.Account)
-		if err != nil || acc.Suspended {
+		if err != nil || acc.Suspended || EffectivePolicy(s, acc.Idle).Jobs != idle.Wake {
 			return nil, err
 		}
 		now := l.Now()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
@@ -24,18 +25,19 @@ func TestEffectivePolicy(t *testing.T) {
 	long := short
 	long.After = 7200
 	for name, c := range map[string]struct {
-		kind           string
+		kind, region   string
 		own, ofAccount *idle.Policy
 		want           idle.Policy
 	}{
-		"default":              {"t3.large", nil, nil, idle.Default()},
-		"the account's":        {"t3.large", nil, &long, long},
-		"its own":              {"t3.large", &short, &long, short},
-		"local":                {machines.Local, nil, nil, idle.Policy{Jobs: idle.Wake}},
-		"local, the account's": {machines.Local, nil, &long, long},
-		"local, its own":       {machines.Local, &short, nil, short},
+		"default":              {"t3.large", "eu", nil, nil, idle.Default()},
+		"the account's":        {"t3.large", "eu", nil, &long, long},
+		"its own":              {"t3.large", "eu", &short, &long, short},
+		"local":                {machines.Local, machines.Local, nil, nil, idle.Policy{Jobs: idle.Wake}},
+		"an older local":       {"t3.large", machines.Local, nil, nil, idle.Policy{Jobs: idle.Wake}},
+		"local, the account's": {machines.Local, machines.Local, nil, &long, long},
+		"local, its own":       {machines.Local, machines.Local, &short, nil, short},
 	} {
-		if got := commands.EffectivePolicy(c.kind, c.own, c.ofAccount); got != c.want {
+		if got := commands.EffectivePolicy(instance.State{Type: c.kind, Region: c.region, Idle: c.own}, c.ofAccount); got != c.want {
 			t.Errorf("%s: got %+v, want %+v", name, got, c.want)
 		}
 	}
@@ -211,6 +213,33 @@ func TestKeepIdleReadsAgainAfterAConflict(t *testing.T) {
 	}
 }
 
+// What was read of a desktop's use by a process that was paused meanwhile counts no longer: it is read again.
+func TestKeepIdleReadsAgainAfterAPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(9)
+		ada, _ := w.SignUp(t, "ada@example.org")
+		id := w.runningInstance(t, ada)
+		p := short
+		p.Warn = 0
+		if _, err := idleOf(w).SetPolicy(t.Context(), ada, id, &p); err != nil {
+			t.Fatal(err)
+		}
+		w.Clock.Advance(time.Hour)
+		reads := 0
+		v, err := w.Log.KeepIdle(t.Context(), id, func(ctx context.Context, id string) (commands.Activity, time.Time, error) {
+			if reads++; reads == 1 {
+				defer time.Sleep(6 * time.Second) // its user comes back
+				return w.idleUse(nil)(ctx, id)
+			}
+			return w.idleUse(func(a *commands.Activity) { a.Input = a.Reported })(ctx, id)
+		})
+		if s, _ := w.Log.Instance(t.Context(), id); err != nil || v.Do != idle.Keep || reads != 2 || s.Status != instance.Running {
+			t.Errorf("got %+v, %v, %d reads and status %s, want it kept after the second", v, err, reads, s.Status)
+		}
+	})
+}
+
 func TestStartForJob(t *testing.T) {
 	t.Parallel()
 	w := newWorld(9)
@@ -234,6 +263,15 @@ func TestStartForJob(t *testing.T) {
 	}
 	start(planned, false)
 	if err := operator.Resume(t.Context(), ada.Account); err != nil {
+		t.Fatal(err)
+	}
+	sleep := idle.Default()
+	sleep.Jobs = idle.Sleep
+	if _, err := idleOf(w).SetPolicy(t.Context(), ada, id, &sleep); err != nil {
+		t.Fatal(err)
+	}
+	start(planned, false) // its user has changed the policy since the stop
+	if _, err := idleOf(w).SetPolicy(t.Context(), ada, id, nil); err != nil {
 		t.Fatal(err)
 	}
 	start(planned, true)

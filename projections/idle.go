@@ -24,6 +24,7 @@ type idleRow struct {
 
 // idleFacts are what the column facts holds of a row.
 type idleFacts struct {
+	Region   string               `json:"region,omitempty"`
 	Policy   *idle.Policy         `json:"policy,omitempty"`
 	Warned   *instance.IdleWarned `json:"warned,omitempty"`
 	Asked    time.Time            `json:"asked,omitzero"`
@@ -68,6 +69,7 @@ func evolveIdle(row any, e eventstore.Event) (any, error) {
 
 func (r idleRow) factsJSON() string {
 	text, _ := json.Marshal(idleFacts{ // a struct of texts, numbers and times always marshals
+		Region: r.state.Region,
 		Policy: r.state.Idle, Warned: r.state.Warned, Asked: r.state.Asked, Extended: r.state.Extended,
 		Cause: r.stopped.Cause, Why: r.stopped.Why, Jobs: r.stopped.Jobs, NextJob: r.stopped.NextJob,
 	})
@@ -82,7 +84,7 @@ func scanIdle(row pgx.CollectableRow) (r idleRow, err error) {
 	var facts idleFacts
 	err = row.Scan(&r.id, &s.Account, &s.Type, &s.Status, &s.Running, &run, &wake, &facts, &r.position)
 	s.RunAt, s.WakeAt = orZero(run), orZero(wake)
-	s.Idle, s.Warned, s.Asked, s.Extended = facts.Policy, facts.Warned, facts.Asked, facts.Extended
+	s.Region, s.Idle, s.Warned, s.Asked, s.Extended = facts.Region, facts.Policy, facts.Warned, facts.Asked, facts.Extended
 	r.stopped = instance.StopRequested{Cause: facts.Cause, Why: facts.Why, Jobs: facts.Jobs, NextJob: facts.NextJob}
 	return r, err
 }

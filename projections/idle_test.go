@@ -63,7 +63,7 @@ func TestIdleEqualsTheFold(t *testing.T) {
 
 // idlePart is the part of a state that belongs to its idle stop.
 func idlePart(s instance.State) instance.State {
-	return instance.State{Account: s.Account, Type: s.Type, Status: s.Status, Running: s.Running, RunAt: s.RunAt, WakeAt: s.WakeAt,
+	return instance.State{Account: s.Account, Type: s.Type, Region: s.Region, Status: s.Status, Running: s.Running, RunAt: s.RunAt, WakeAt: s.WakeAt,
 		Idle: s.Idle, Warned: s.Warned, Asked: s.Asked, Extended: s.Extended}
 }
 

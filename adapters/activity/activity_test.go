@@ -160,7 +160,7 @@ func TestRunning(t *testing.T) {
 	d := open(t, "ada")
 	d.exec(t, `UPDATE read.accounts SET idle_policy = '{"after_s":7200,"warn_s":60,"ceiling_s":0,"jobs":"sleep"}'`)
 	first := now().Add(-20 * time.Hour).Truncate(time.Microsecond)
-	d.desktop(t, "a", "ada", instance.Running, first, `{"policy":{"after_s":600,"warn_s":0,"ceiling_s":0,"jobs":"wake"},"warned":{"stop_at":"2030-01-02T03:04:05Z","cause":"idle"},"extended":"2030-01-02T03:04:05Z"}`)
+	d.desktop(t, "a", "ada", instance.Running, first, `{"region":"local","policy":{"after_s":600,"warn_s":0,"ceiling_s":0,"jobs":"wake"},"warned":{"stop_at":"2030-01-02T03:04:05Z","cause":"idle"},"extended":"2030-01-02T03:04:05Z"}`)
 	d.desktop(t, "b", "ada", instance.Stopped, first, `{}`)
 	d.desktop(t, "c", "erased", instance.Running, first, `{}`)
 	d.put(t, activity.Report{Instance: "a", Account: "ada", At: ago(0), Known: ago(time.Hour), Agent: ago(0)})
@@ -173,7 +173,7 @@ func TestRunning(t *testing.T) {
 		switch x.ID {
 		case "a":
 			s := x.State
-			if s.Account != "ada" || s.Type != "t3.large" || s.Status != instance.Running || !s.RunAt.Equal(first) || s.Idle == nil || s.Idle.After != 600 || s.Warned == nil ||
+			if s.Account != "ada" || s.Type != "t3.large" || s.Region != "local" || s.Status != instance.Running || !s.RunAt.Equal(first) || s.Idle == nil || s.Idle.After != 600 || s.Warned == nil ||
 				s.Warned.Cause != instance.CauseIdle || s.Extended.Year() != 2030 || x.Account == nil || x.Account.After != 7200 || !near(x.Activity.Agent, 0) || !near(x.Activity.Since, 5*time.Hour) {
 				t.Errorf("got %+v, want all that is known, since its first report", x)
 			}

@@ -125,9 +125,6 @@ func (d *desk) live(r *rand.Rand, now time.Time) {
 			*s.at, d.used = now, now
 		}
 	}
-	if d.shell.on {
-		d.byUser = now
-	}
 	before = d.blind.on
 	if d.blind.pass(r, now); before && !d.blind.on {
 		d.loose = now

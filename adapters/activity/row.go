@@ -24,6 +24,7 @@ func (r *row) fields() []any {
 // desk returns what the keeper decides about, with times as scanned.activity has them. What cannot be read of it is left out: the keeper reads the log before it acts.
 func (r *row) desk(now, here time.Time) keeper.Desk {
 	var facts struct {
+		Region   string               `json:"region"`
 		Policy   *idle.Policy         `json:"policy"`
 		Warned   *instance.IdleWarned `json:"warned"`
 		Asked    time.Time            `json:"asked"`
@@ -31,7 +32,7 @@ func (r *row) desk(now, here time.Time) keeper.Desk {
 	}
 	_ = json.Unmarshal(r.facts, &facts)
 	d := keeper.Desk{ID: *r.id, Activity: r.activity(now, here), State: instance.State{
-		Account: value(r.account), Type: value(r.kind), Status: instance.Status(value(r.status)), RunAt: value(r.run),
+		Account: value(r.account), Type: value(r.kind), Region: facts.Region, Status: instance.Status(value(r.status)), RunAt: value(r.run),
 		Idle: facts.Policy, Warned: facts.Warned, Asked: facts.Asked, Extended: facts.Extended,
 	}}
 	if r.policy != nil {

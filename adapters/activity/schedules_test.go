@@ -109,7 +109,10 @@ func (s *sim) check(d *desk, st instance.State, p idle.Policy, now time.Time) {
 	warned := latest(s.keeping.Add(warn), d.changed.Add(warn), st.Extended, p.KeepUntil)
 	switch {
 	case st.Status == instance.Stopped && !st.WakeAt.IsZero():
-		if limit := latest(st.WakeAt, s.keeping, s.stepped, d.stopped).Add(2 * late); now.After(limit) {
+		if p.Jobs != idle.Wake { // its policy was changed since
+			return
+		}
+		if limit := latest(st.WakeAt, s.keeping, s.stepped, d.stopped, d.changed).Add(2 * late); now.After(limit) {
 			s.broken(d, "not started for its job, which it was to be %s ago", now.Sub(st.WakeAt))
 		}
 		return

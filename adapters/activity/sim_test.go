@@ -246,7 +246,7 @@ func (s *sim) execute(t *testing.T, id string, c instance.Command) {
 // state returns a desktop's state and the policy that applies to it.
 func (s *sim) state(d *desk) (instance.State, idle.Policy) {
 	st, ofAccount := s.taps.state(d.id)
-	return st, commands.EffectivePolicy(st.Type, st.Idle, ofAccount)
+	return st, commands.EffectivePolicy(st, ofAccount)
 }
 
 // pass lets the world pass a step: first it looks at what was decided since the last one.

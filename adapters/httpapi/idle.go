@@ -68,7 +68,8 @@ func (s *Server) idles(ctx context.Context, account string, list []projections.I
 // viewIdle returns when an instance stops by itself. now is by the clock of its activity.
 func viewIdle(i projections.Instance, ofAccount *idle.Policy, a commands.Activity, now time.Time) *idleView {
 	state := i.Idle.State
-	policy := commands.EffectivePolicy(cmp.Or(state.Type, i.Type), state.Idle, ofAccount)
+	state.Type, state.Region = cmp.Or(state.Type, i.Type), i.Region
+	policy := commands.EffectivePolicy(state, ofAccount)
 	next := idle.Decide(policy, commands.UseOf(state, a, now))
 	v := &idleView{
 		Policy: policy, OwnPolicy: state.Idle != nil, State: next.State, WarnAt: orNever(next.WarnAt), StopAt: orNever(next.StopAt),
@@ -92,7 +93,9 @@ func viewIdle(i projections.Instance, ofAccount *idle.Policy, a commands.Activit
 		if i.Idle.NextJob.After(now) {
 			v.NextJobAt = orNever(i.Idle.NextJob)
 		}
-		v.WakeAt, v.StoppedWhy = orNever(state.WakeAt), orNull(i.Idle.Why)
+		if v.StoppedWhy = orNull(i.Idle.Why); policy.Jobs == idle.Wake { // it may have been set since
+			v.WakeAt = orNever(state.WakeAt)
+		}
 	}
 	return v
 }
@@ -130,7 +133,7 @@ func readPolicy(c echo.Context) (*idle.Policy, error) {
 	}
 	if keep != "" {
 		at, err := time.Parse(time.RFC3339, keep)
-		if err != nil {
+		if err != nil || at.UTC().Year() < 1 { // JSON has no years before
 			return nil, &refusal{status: http.StatusUnprocessableEntity, code: "invalid_idle_policy", field: "keep_until", detail: "The time must be as in 2026-11-28T18:00:00Z."}
 		}
 		p.KeepUntil = at.UTC()
@@ -204,7 +207,7 @@ func (s *Server) showPolicy(c echo.Context, own *idle.Policy) error {
 		kind = machines.Local
 	}
 	return c.JSON(http.StatusOK, accountPolicyView{
-		Policy: commands.EffectivePolicy(kind, nil, own), Own: own != nil, Shortest: int64(s.cfg.Idle.Shortest / time.Second),
+		Policy: commands.EffectivePolicy(instance.State{Type: kind}, own), Own: own != nil, Shortest: int64(s.cfg.Idle.Shortest / time.Second),
 	})
 }
 

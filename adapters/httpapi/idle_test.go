@@ -52,6 +52,11 @@ func TestIdleOfAnInstance(t *testing.T) {
 	if v := f.idle(t, ada, id); v.State != idle.NotRunning || v.StopAt != nil || *v.StoppedWhy != "No input since 12:10." || !v.WakeAt.Equal(now.Add(4*time.Hour)) || !v.NextJobAt.Equal(now.Add(5*time.Hour)) || v.ExtendedUntil != nil {
 		t.Errorf("stopped: got %+v, want the reason and when it wakes", v)
 	}
+	f.want(200, call{method: "PUT", path: "/api/instances/" + id + "/idle-policy", token: ada.access, body: `{"policy":{"after_s":3600,"warn_s":0,"ceiling_s":0,"jobs":"sleep"}}`})
+	f.caughtUp()
+	if v := f.idle(t, ada, id); v.WakeAt != nil || !v.NextJobAt.Equal(now.Add(5*time.Hour)) {
+		t.Errorf("a policy to sleep since: got %+v, want a job and no start for it", v)
+	}
 	if a := f.want(409, call{method: "POST", path: "/api/instances/" + id + "/extend", token: ada.access, body: `{"minutes":1}`}); a.field(t, "code") != "instance_not_running" {
 		t.Errorf("got %s, want instance_not_running", a.body)
 	}
@@ -97,5 +102,8 @@ func TestIdlePolicies(t *testing.T) {
 	}
 	if a := f.want(422, call{method: "PUT", path: desktops, token: ada.access, body: `{"policy":{"after_s":60,"warn_s":0,"ceiling_s":0,"jobs":"wake"}}`}); a.field(t, "code") != "invalid_idle_policy" || a.field(t, "field") != "after_s" {
 		t.Errorf("got %s, want a refusal of after_s", a.body)
+	}
+	if a := f.want(422, call{method: "PUT", path: desktops, token: ada.access, body: `{"policy":{"after_s":3600,"warn_s":0,"ceiling_s":0,"keep_until":"0000-01-01T00:00:00+01:00","jobs":"wake"}}`}); a.field(t, "field") != "keep_until" {
+		t.Errorf("got %s, want a refusal of keep_until", a.body)
 	}
 }

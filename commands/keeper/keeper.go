@@ -103,7 +103,7 @@ func (k *Keeper) Look(ctx context.Context) error {
 	}
 	var failed error
 	for _, d := range desks {
-		policy := commands.EffectivePolicy(d.State.Type, d.State.Idle, d.Account)
+		policy := commands.EffectivePolicy(d.State, d.Account)
 		if idle.Decide(policy, commands.UseOf(d.State, d.Activity, now)).Do == idle.Keep {
 			continue
 		}

@@ -73,6 +73,12 @@ func TestDecide(t *testing.T) {
 			idle.Keep, idle.InUse, "13:00", idle.ByIdle, ""},
 		"a program runs in a terminal": {standard, used("12:00", func(u *idle.Use) { u.Shell = at("12:00") }),
 			idle.Keep, idle.InUse, "13:00", idle.ByIdle, ""},
+		"a forgotten program in a terminal": {with(func(p *idle.Policy) { p.Ceiling = 2 * 3600 }), used("11:00", func(u *idle.Use) {
+			u.Shell, u.Warned = at("11:00"), &idle.Warning{StopAt: at("11:00"), Cause: idle.ByCeiling}
+		}), idle.Stop, idle.InUse, "11:00", idle.ByCeiling, "Its user was not active since 09:00 (UTC); the ceiling of 2 hours counts from then."},
+		"work of a time that has not come": {standard, used("11:00", func(u *idle.Use) {
+			u.Agent, u.Warned = at("13:00"), warned(at("11:00"))
+		}), idle.Stop, idle.Idle, "11:00", idle.ByIdle, ""},
 		"a silent guest": {standard, used("12:00", func(u *idle.Use) { u.Agent, u.Reported = at("09:30"), at("11:57") }),
 			idle.Keep, idle.Unknown, "", idle.ByCeiling, "Its guest has not reported since 11:57."},
 		"a silent guest after a warning": {standard, used("10:29", func(u *idle.Use) { u.Reported, u.Warned = at("10:26"), warned(at("10:30")) }),

@@ -71,8 +71,8 @@ func (p Policy) Check(shortest time.Duration, now time.Time) error {
 		return refuse("after_s", "A desktop may be idle for %s to %s, or without limit (0).", Duration(shortest), Duration(LongestAfter))
 	case p.Ceiling != 0 && (p.Ceiling < max(p.After, seconds(shortest)) || p.Ceiling > seconds(LongestCeiling)):
 		return refuse("ceiling_s", "The ceiling is at least the idle limit and at most %s, or there is none (0).", Duration(LongestCeiling))
-	case p.Warn < 0 || p.Warn > seconds(LongestWarn) || p.After != 0 && p.Warn >= p.After || p.Ceiling != 0 && p.Warn >= p.Ceiling:
-		return refuse("warn_s", "The warning comes at most %s before the stop, and later than the limit begins.", Duration(LongestWarn))
+	case p.Warn < 0 || p.Warn > seconds(LongestWarn) || tooEarly(p.Warn, p.After) || tooEarly(p.Warn, p.Ceiling):
+		return refuse("warn_s", "The warning comes at most %s before the stop, and after the first quarter of the limit.", Duration(LongestWarn))
 	case p.KeepUntil.After(now.Add(LongestKeep)):
 		return refuse("keep_until", "A desktop can be kept running for at most %s.", Duration(LongestKeep))
 	case p.Jobs != Wake && p.Jobs != Sleep:
@@ -80,3 +80,7 @@ func (p Policy) Check(shortest time.Duration, now time.Time) error {
 	}
 	return nil
 }
+
+// tooEarly reports whether a warning would come in the first quarter of a limit. Its user would be warned at each short
+// pause, and the log would hold each warning and its withdrawal.
+func tooEarly(warn, limit int64) bool { return limit != 0 && 4*warn > 3*limit }

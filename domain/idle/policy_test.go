@@ -17,19 +17,21 @@ func TestCheck(t *testing.T) {
 		field  string // "": allowed
 		says   string
 	}{
-		"the default":     {func(*idle.Policy) {}, "", ""},
-		"no limits":       {func(p *idle.Policy) { p.After, p.Warn, p.Ceiling = 0, 0, 0 }, "", ""},
-		"the shortest":    {func(p *idle.Policy) { p.After, p.Warn, p.Ceiling = 300, 299, 300 }, "", ""},
-		"too short":       {func(p *idle.Policy) { p.After = 299 }, "after_s", "A desktop may be idle for 5 minutes to 7 days, or without limit (0)."},
-		"too long":        {func(p *idle.Policy) { p.After = 7*86400 + 1 }, "after_s", ""},
-		"negative":        {func(p *idle.Policy) { p.After = -1 }, "after_s", ""},
-		"a low ceiling":   {func(p *idle.Policy) { p.Ceiling = 3599 }, "ceiling_s", "The ceiling is at least the idle limit and at most 90 days, or there is none (0)."},
-		"a high ceiling":  {func(p *idle.Policy) { p.Ceiling = 90*86400 + 1 }, "ceiling_s", ""},
-		"a late warning":  {func(p *idle.Policy) { p.Warn = 3600 }, "warn_s", "The warning comes at most 1 hour before the stop, and later than the limit begins."},
-		"a long warning":  {func(p *idle.Policy) { p.After, p.Warn = 7200, 3601 }, "warn_s", ""},
-		"an early one":    {func(p *idle.Policy) { p.Warn = -1 }, "warn_s", ""},
-		"kept too long":   {func(p *idle.Policy) { p.KeepUntil = now.Add(91 * 24 * time.Hour) }, "keep_until", "A desktop can be kept running for at most 90 days."},
-		"an unknown wish": {func(p *idle.Policy) { p.Jobs = "dream" }, "jobs", ""},
+		"the default":             {func(*idle.Policy) {}, "", ""},
+		"no limits":               {func(p *idle.Policy) { p.After, p.Warn, p.Ceiling = 0, 0, 0 }, "", ""},
+		"the shortest":            {func(p *idle.Policy) { p.After, p.Warn, p.Ceiling = 300, 225, 300 }, "", ""},
+		"too short":               {func(p *idle.Policy) { p.After = 299 }, "after_s", "A desktop may be idle for 5 minutes to 7 days, or without limit (0)."},
+		"too long":                {func(p *idle.Policy) { p.After = 7*86400 + 1 }, "after_s", ""},
+		"negative":                {func(p *idle.Policy) { p.After = -1 }, "after_s", ""},
+		"a low ceiling":           {func(p *idle.Policy) { p.Ceiling = 3599 }, "ceiling_s", "The ceiling is at least the idle limit and at most 90 days, or there is none (0)."},
+		"a high ceiling":          {func(p *idle.Policy) { p.Ceiling = 90*86400 + 1 }, "ceiling_s", ""},
+		"a late warning":          {func(p *idle.Policy) { p.Warn = 3600 }, "warn_s", "The warning comes at most 1 hour before the stop, and after the first quarter of the limit."},
+		"a warning at each pause": {func(p *idle.Policy) { p.After, p.Warn = 300, 226 }, "warn_s", ""},
+		"one without a use":       {func(p *idle.Policy) { p.After, p.Warn, p.Ceiling = 0, 226, 300 }, "warn_s", ""},
+		"a long warning":          {func(p *idle.Policy) { p.After, p.Warn = 7200, 3601 }, "warn_s", ""},
+		"an early one":            {func(p *idle.Policy) { p.Warn = -1 }, "warn_s", ""},
+		"kept too long":           {func(p *idle.Policy) { p.KeepUntil = now.Add(91 * 24 * time.Hour) }, "keep_until", "A desktop can be kept running for at most 90 days."},
+		"an unknown wish":         {func(p *idle.Policy) { p.Jobs = "dream" }, "jobs", ""},
 	} {
 		p := idle.Default()
 		c.change(&p)

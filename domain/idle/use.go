@@ -17,9 +17,9 @@ type Use struct {
 	Extended time.Time // when its user last asked for more time
 	Until    time.Time // until when
 
-	Input    time.Time // a key, a button, the pointer or the clipboard of a viewer
+	Input    time.Time // a key, a button, the pointer or the clipboard of a viewer, or input in a terminal
 	Chat     time.Time // a message to the agent
-	Shell    time.Time // input in a terminal, or a program in its foreground
+	Shell    time.Time // a program in the foreground of a terminal, which its user may have forgotten
 	Agent    time.Time // a run of the agent
 	Question time.Time // a question of the agent that waited for its user
 
@@ -57,13 +57,13 @@ const early = 10 * time.Second
 // working reports whether the latest report showed something that lasts: a run of the agent, a question, or a program in a
 // terminal. It is taken to last until the next report.
 func (u Use) working() bool {
-	lasts := latest(u.Agent, u.Question, u.Shell)
+	lasts := latest(u.past(u.Agent), u.past(u.Question), u.past(u.Shell))
 	return u.known() && !lasts.IsZero() && u.Reported.Sub(lasts) < time.Second
 }
 
 // byUser returns when the user was last there: the beginning of the run counts.
 func (u Use) byUser() time.Time {
-	return latest(u.past(u.Input), u.past(u.Chat), u.past(u.Shell), u.past(u.Extended), u.past(u.Began), u.past(u.Since))
+	return latest(u.past(u.Input), u.past(u.Chat), u.past(u.Extended), u.past(u.Began), u.past(u.Since))
 }
 
 // byAny returns the time from which idleness counts.
@@ -71,7 +71,7 @@ func (u Use) byAny() time.Time {
 	if u.working() {
 		return u.Now
 	}
-	return latest(u.byUser(), u.past(u.Agent), u.past(u.Question), u.past(u.Known))
+	return latest(u.byUser(), u.past(u.Shell), u.past(u.Agent), u.past(u.Question), u.past(u.Known))
 }
 
 // past returns t, or zero if it is a time that has not come yet: a clock was wrong when it was written.

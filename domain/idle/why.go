@@ -22,7 +22,7 @@ func why(p Policy, u Use, cause Cause) string {
 
 func ceilingReached(p Policy, u Use) string {
 	last, from := "Its user was last active at", u.byUser()
-	if latest(u.past(u.Input), u.past(u.Chat), u.past(u.Shell), u.past(u.Extended)).Before(from) {
+	if latest(u.past(u.Input), u.past(u.Chat), u.past(u.Extended)).Before(from) {
 		last = "Its user was not active since"
 		if !u.past(u.Began).Equal(from) {
 			last = "No activity of its user is known since"

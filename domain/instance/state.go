@@ -167,7 +167,7 @@ func Evolve(s State, e Event) State {
 		if !s.Running || !e.RanUntil.IsZero() || s.restarted(e.Launched) {
 			s.RunAt, s.Warned, s.Asked, s.Extended = e.At, nil, time.Time{}, time.Time{}
 		}
-		s.Running, s.Address, s.Launched = true, e.Address, e.Launched
+		s.Running, s.Address, s.Launched, s.WakeAt = true, e.Address, e.Launched, time.Time{}
 		if s.Status == Launching || s.Status == Starting || s.Status == Stopped || s.Status == Stopping {
 			s.Status = Running
 			s = s.settled(e.At)

@@ -22,8 +22,12 @@ var (
 // decideUse decides what concerns the desktop's use: its idle policy, warnings, stops and starts by the control plane, and
 // what its models cost.
 func decideUse(s State, c Command) ([]Event, error) {
-	if s.Final() || s.Status == Terminating {
+	cost, reported := c.(ReportModelCost)
+	switch {
+	case s.Final(), s.Status == Terminating && !reported:
 		return nil, ErrGone
+	case reported: // the last one comes while the machine is terminating
+		return decideModelCost(s, cost), nil
 	}
 	switch c := c.(type) {
 	case SetIdlePolicy:
@@ -40,7 +44,8 @@ func decideUse(s State, c Command) ([]Event, error) {
 		case s.Warned == nil && !c.Until.After(s.Extended):
 			return nil, nil
 		}
-		return []Event{IdleExtended(c)}, nil
+		// A later time that was asked for before stays: an extension never brings the stop forward.
+		return []Event{IdleExtended{At: c.At, Until: later(c.Until, s.Extended)}}, nil
 	case Warn:
 		if s.Status != Running || s.Warned != nil && s.Warned.Cause == c.Cause && s.Warned.StopAt.Equal(c.StopAt) {
 			return nil, nil
@@ -61,8 +66,6 @@ func decideUse(s State, c Command) ([]Event, error) {
 			return nil, nil
 		}
 		return []Event{StartRequested(c)}, nil
-	case ReportModelCost:
-		return decideModelCost(s, c), nil
 	}
 	return nil, &domain.Error{Kind: domain.Invalid, Code: "unknown_command", Msg: "Unknown instance command."}
 }

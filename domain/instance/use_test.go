@@ -33,7 +33,7 @@ func TestDecideUse(t *testing.T) {
 
 		{Name: "extend", Given: running, When: Extend(extended), Then: []Event{extended}},
 		{Name: "extend for less", Given: after(running, extended), When: Extend{At: t0, Until: t0.Add(time.Minute)}},
-		{Name: "extend for less after a warning", Given: after(running, extended, warned), When: Extend{At: t0, Until: t0.Add(time.Minute)}, Then: []Event{IdleExtended{At: t0, Until: t0.Add(time.Minute)}}},
+		{Name: "extend for less after a warning", Given: after(running, extended, warned), When: Extend{At: t0, Until: t0.Add(time.Minute)}, Then: []Event{extended}},
 		{Name: "extend into the past", Given: running, When: Extend{At: t0, Until: t0}, Err: ErrExtension},
 		{Name: "extend for a day", Given: running, When: Extend{At: t0, Until: t0.Add(LongestExtension)}, Then: []Event{IdleExtended{At: t0, Until: t0.Add(LongestExtension)}}},
 		{Name: "extend for longer", Given: running, When: Extend{At: t0, Until: t0.Add(LongestExtension + 1)}, Err: ErrExtension},
@@ -65,6 +65,8 @@ func TestDecideUse(t *testing.T) {
 		{Name: "another meter", Given: after(running, costs), When: cost("m2", 100), Then: []Event{ModelCostReported{Meter: "m2", Total: 100, Added: 100, At: t0}}},
 		{Name: "no meter", Given: running, When: cost("", 100)},
 		{Name: "a negative cost", Given: running, When: cost("m1", -1)},
+		{Name: "the last cost of a machine that is terminating", Given: after(terminating, costs), When: cost("m1", 400), Then: []Event{ModelCostReported{Meter: "m1", Total: 400, Added: 150, At: t0}}},
+		{Name: "a cost of one that has ended", Given: after(terminating, MachineGone{Asked: true}, Terminated{}), When: cost("m1", 400), Err: ErrGone},
 		{Name: "an absurd cost", Given: running, When: cost("m1", MaxModelCost+1)},
 	})
 }
@@ -83,6 +85,10 @@ func TestEvolveUse(t *testing.T) {
 	}
 	if s := decider.Fold(after(again, StartRequested{At: t0}, MachineRunning{At: t0.Add(2 * time.Hour)})...); !s.Extended.IsZero() || !s.Asked.IsZero() || !s.WakeAt.IsZero() || !s.RunAt.Equal(t0.Add(2*time.Hour)) {
 		t.Errorf("got %+v, want a run without an extension", s)
+	}
+	// It was started and stopped outside the control plane, and no look saw it stopping: the start for a job was of before.
+	if s := decider.Fold(after(again, MachineRunning{At: t0.Add(time.Minute)}, MachineStopped{})...); s.Status != Stopped || !s.WakeAt.IsZero() {
+		t.Errorf("got %+v, want a stop without a start to come", s)
 	}
 	// It was stopped and started between two looks: the extension was of the run before.
 	if s := decider.Fold(after(running, extended, warned, MachineRunning{At: t0.Add(time.Hour), RanUntil: t0})...); s.Warned != nil || !s.Extended.IsZero() || !s.RunAt.Equal(t0.Add(time.Hour)) {

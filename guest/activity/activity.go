@@ -50,12 +50,15 @@ func (t *Tracker) Run(ctx context.Context) error {
 		return nil
 	}
 	for failed := false; ; {
-		used, err := t.c.Shells.Look()
+		seen, err := t.c.Shells.Look()
 		if err != nil && !failed {
 			failed = true
 			t.c.Logger.Warn("terminals cannot be looked at", "err", err)
 		}
-		if used || err != nil { // what is not known is not idle
+		if seen.Typed {
+			t.touch(&t.input)
+		}
+		if seen.Works || err != nil { // what is not known is not idle
 			t.touch(&t.shell)
 		}
 		if retry.Sleep(ctx, t.c.Look) != nil {

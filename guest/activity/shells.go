@@ -39,38 +39,41 @@ var (
 	optionsWithFile = []string{"--rcfile", "--init-file", "-o", "+o", "-O", "+O", "--rc-file"}
 )
 
-// Look reports whether a terminal is in use: a program was in the foreground of a shell, or read input, since the last look,
-// or a shell is new.
-func (s *Shells) Look() (used bool, err error) {
+// Seen is what a look at the terminals showed.
+type Seen struct {
+	Typed bool // something read input since the last look, or a shell is new: its user is there
+	Works bool // a program is in the foreground of a shell, which its user may have forgotten
+}
+
+// Look looks at the terminals.
+func (s *Shells) Look() (seen Seen, err error) {
 	root := s.Root
 	if root == "" {
 		root = "/proc"
 	}
 	all, err := processes(root)
 	if err != nil {
-		return false, err
+		return seen, err
 	}
 	known := map[terminal]syscall.Timespec{}
 	for _, p := range all {
 		if p.pid != p.session || p.tty == 0 || p.zombie || !waits(p) || !s.mine(p) || s.agents(p, all) {
 			continue
 		}
-		if works(p, all) {
-			used = true
-		}
+		seen.Works = seen.Works || works(p, all)
 		at, err := p.read()
 		if err != nil {
 			continue
 		}
 		t := terminal{p.pid, p.started}
-		before, seen := s.known[t]
-		if seen && at != before || !seen && s.known != nil {
-			used = true
+		before, old := s.known[t]
+		if old && at != before || !old && s.known != nil {
+			seen.Typed = true
 		}
 		known[t] = at
 	}
 	s.known = known
-	return used, nil
+	return seen, nil
 }
 
 // isShell reports whether the process is a shell that reads commands from its terminal.

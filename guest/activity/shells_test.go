@@ -92,10 +92,11 @@ func looksAfter(t *testing.T, s *activity.Shells, what string, want bool, before
 	deadline := time.Now().Add(time.Minute)
 	for row := 0; row < 3; time.Sleep(50 * time.Millisecond) {
 		before()
-		got, err := s.Look()
+		seen, err := s.Look()
 		if err != nil {
 			t.Fatal(err)
 		}
+		got := seen.Typed || seen.Works
 		if row++; got != want {
 			row = 0
 		}
@@ -105,14 +106,14 @@ func looksAfter(t *testing.T, s *activity.Shells, what string, want bool, before
 	}
 }
 
-// once waits until the terminals are found used.
+// once waits until input in a terminal is found.
 func once(t *testing.T, s *activity.Shells, what string, before func()) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		before()
-		if used, err := s.Look(); err != nil {
+		if seen, err := s.Look(); err != nil {
 			t.Fatal(err)
-		} else if used {
+		} else if seen.Typed {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -150,6 +151,9 @@ func TestShell(t *testing.T) {
 	looks(t, s, "silent again", false)
 	p.say("sleep 1000\n")
 	looks(t, s, "a program", true)
+	if seen, err := s.Look(); err != nil || seen != (activity.Seen{Works: true}) {
+		t.Errorf("a program that its user has left: got %+v, %v, want a program without input", seen, err)
+	}
 	p.say("\x1a") // stopped: the shell waits for input
 	looks(t, s, "a stopped program", false)
 	p.say("bg\n")

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -61,25 +63,104 @@ func TestExpensesAreBounded(t *testing.T) {
 	}
 }
 
-// The next job is the earliest one that is enabled and has a time.
+// A run that waits for an answer is work for as long as its prompt counts, and again when it goes on. Another run is work.
+func TestRunThatWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := New(Config{})
+		o.setRuns(1)
+		o.works()
+		p := &prompt{kind: question, id: "q", session: "main"}
+		p.begin(time.Now())
+		o.prompts = []*prompt{p}
+		works := func(what string, want bool) {
+			t.Helper()
+			o.setRuns(o.runs) // the list of runs is read again and again
+			if got := o.Work().Worked.Equal(time.Now()); got != want {
+				t.Errorf("%s: got works %v, want %v", what, got, want)
+			}
+		}
+		time.Sleep(59 * time.Minute)
+		works("within the hour", true)
+		time.Sleep(2 * time.Minute)
+		works("after an hour", false)
+		o.setRuns(2)
+		works("beside another run", true)
+		o.setRuns(1)
+		time.Sleep(time.Minute)
+		works("alone again", false)
+		o.works()
+		time.Sleep(time.Minute)
+		works("after a sign of life", true)
+	})
+}
+
+// Runs are known only from a list of chats: an answer that cannot be read says nothing about them.
+func TestRunsIn(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		payload string
+		n       int
+		known   bool
+	}{
+		{`{"sessions":[]}`, 0, true},
+		{`{"sessions":[{"hasActiveRun":true},{"hasActiveRun":false,"status":"running"},{"status":"running"},{}]}`, 2, true},
+		{`{"sessions":[{"hasActiveRun":"yes"}]}`, 0, false},
+		{`{"sessions":{}}`, 0, false},
+		{`{"items":[{"hasActiveRun":true}]}`, 0, false},
+		{`{}`, 0, false},
+		{`[]`, 0, false},
+	} {
+		if n, known := runsIn(json.RawMessage(c.payload)); n != c.n || known != c.known {
+			t.Errorf("%s: got %d, %v, want %d, %v", c.payload, n, known, c.n, c.known)
+		}
+	}
+}
+
+// The jobs are those that are enabled and have a time, the earliest first.
 func TestJobsIn(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		payload string
-		next    int64
+		due     []int64
 		running bool
 	}{
-		{`{"jobs":[]}`, 0, false},
-		{`{"jobs":[{"enabled":true,"state":{"nextRunAtMs":200}},{"enabled":true,"state":{"nextRunAtMs":100}}],"total":2}`, 100, false},
-		{`{"jobs":[{"enabled":false,"state":{"nextRunAtMs":50}},{"state":{"nextRunAtMs":100}}]}`, 100, false},
-		{`{"jobs":[{"enabled":true,"state":{}},{"enabled":true}]}`, 0, false},
-		{`{"jobs":[{"enabled":true,"state":{"nextRunAtMs":"soon"}},{"enabled":true,"state":{"nextRunAtMs":-5}},{"enabled":true,"state":{"nextRunAtMs":1e30}}]}`, 0, false},
-		{`{"jobs":[{"enabled":true,"state":{"runningAtMs":5,"nextRunAtMs":100}}]}`, 100, true},
-		{`{"jobs":{}}`, 0, false},
-		{`[]`, 0, false},
+		{`{"jobs":[]}`, nil, false},
+		{`{"jobs":[{"enabled":true,"state":{"nextRunAtMs":200}},{"enabled":true,"state":{"nextRunAtMs":100}}],"total":2}`, []int64{100, 200}, false},
+		{`{"jobs":[{"enabled":false,"state":{"nextRunAtMs":50}},{"state":{"nextRunAtMs":100}}]}`, []int64{100}, false},
+		{`{"jobs":[{"enabled":true,"state":{}},{"enabled":true}]}`, nil, false},
+		{`{"jobs":[{"enabled":true,"state":{"nextRunAtMs":"soon"}},{"enabled":true,"state":{"nextRunAtMs":-5}},{"enabled":true,"state":{"nextRunAtMs":1e30}}]}`, nil, false},
+		{`{"jobs":[{"enabled":true,"state":{"runningAtMs":5,"nextRunAtMs":100}}]}`, []int64{100}, true},
+		{`{"jobs":{}}`, nil, false},
+		{`[]`, nil, false},
 	} {
-		if next, running := jobsIn(json.RawMessage(c.payload)); next != c.next || running != c.running {
-			t.Errorf("%s: got %d, %v, want %d, %v", c.payload, next, running, c.next, c.running)
+		if due, running := jobsIn(json.RawMessage(c.payload)); !slices.Equal(due, c.due) || running != c.running {
+			t.Errorf("%s: got %d, %v, want %d, %v", c.payload, due, running, c.due, c.running)
+		}
+	}
+}
+
+// A job that is late for longer than one takes to begin does not run. It must not hide the ones after it, nor be due without end.
+func TestNextJob(t *testing.T) {
+	t.Parallel()
+	now := time.UnixMilli(1_900_000_000_000)
+	for name, c := range map[string]struct {
+		due  []time.Duration // from now on
+		want time.Duration
+		ok   bool
+	}{
+		"none":            {nil, 0, false},
+		"one to come":     {[]time.Duration{time.Hour, 2 * time.Hour}, time.Hour, true},
+		"one that begins": {[]time.Duration{-time.Minute, time.Hour}, -time.Minute, true},
+		"a dead one":      {[]time.Duration{-time.Hour, time.Hour}, time.Hour, true},
+		"only dead ones":  {[]time.Duration{-time.Hour, -lateJob}, 0, false},
+	} {
+		var w work
+		for _, in := range c.due {
+			w.due = append(w.due, now.Add(in).UnixMilli())
+		}
+		if in, ok := w.nextJob(now); in != c.want || ok != c.ok {
+			t.Errorf("%s: got %v, %v, want %v, %v", name, in, ok, c.want, c.ok)
 		}
 	}
 }

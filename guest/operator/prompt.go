@@ -28,8 +28,10 @@ type prompt struct {
 	raw  json.RawMessage // as lines to the control plane have it
 	from *conn           // the latest connection over which it came
 
-	until int64     // when it expires, in milliseconds of Unix time; 0: not known
-	ends  time.Time // until when it counts as waiting; see begin
+	session string    // the chat that asks
+	until   int64     // when it expires, in milliseconds of Unix time; 0: not known
+	came    time.Time // when it was first seen
+	ends    time.Time // until when it counts as waiting; see begin
 }
 
 func (p *prompt) same(q *prompt) bool { return p.kind == q.kind && p.id == q.id }
@@ -63,7 +65,7 @@ func parsePrompt(k kind, raw json.RawMessage) *prompt {
 	if json.Unmarshal(p.ExpiresAtMs, &until) != nil || until < 0 || until > maxTime {
 		until = 0
 	}
-	return &prompt{kind: k, id: p.ID, raw: raw, until: int64(until)}
+	return &prompt{kind: k, id: p.ID, raw: raw, session: session, until: int64(until)}
 }
 
 // escaped returns JSON as Marshal writes it, which may be longer.

@@ -32,10 +32,14 @@ func (o *Operator) watchRuns(ctx context.Context, c *conn) {
 	defer tick.Stop()
 	for {
 		payload, err := ask(ctx, c, "sessions.list", map[string]any{"limit": maxSessions})
+		n, known := 0, false
 		if err == nil {
-			o.setRuns(runsIn(payload))
+			n, known = runsIn(payload)
 		}
-		o.known(err == nil)
+		if known {
+			o.setRuns(n)
+		}
+		o.known(known)
 		if retry.Sleep(ctx, min(runsEvery, o.c.Look)) != nil {
 			return
 		}
@@ -48,28 +52,30 @@ func (o *Operator) watchRuns(ctx context.Context, c *conn) {
 	}
 }
 
-// runsIn counts the chats with a run in a list of them.
-func runsIn(payload json.RawMessage) (n int) {
+// runsIn counts the chats with a run in a list of them; known: it is such a list.
+func runsIn(payload json.RawMessage) (n int, known bool) {
 	var list struct {
 		Sessions []struct {
 			HasActiveRun *bool // nil: the gateway is older
 			Status       string
 		}
 	}
-	_ = json.Unmarshal(payload, &list)
+	if json.Unmarshal(payload, &list) != nil || list.Sessions == nil {
+		return 0, false
+	}
 	for _, s := range list.Sessions[:min(len(list.Sessions), maxSessions)] {
 		if s.HasActiveRun != nil && *s.HasActiveRun || s.HasActiveRun == nil && s.Status == "running" {
 			n++
 		}
 	}
-	return n
+	return n, true
 }
 
 func (o *Operator) setRuns(n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.runs > 0 {
-		o.work.worked = time.Now()
+	if now := time.Now(); o.working(now) {
+		o.work.worked = now
 	}
 	if o.runs != n {
 		o.runs = n

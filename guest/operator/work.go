@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/internal/retry"
@@ -25,9 +26,10 @@ type Work struct {
 type work struct {
 	counted  bool      // the runs are those of the present connection
 	worked   time.Time // see Work
+	moved    time.Time // when the latest event of a run came
 	waited   time.Time // see Work, for the prompts that have ended
 	job      bool      // a job of the schedule is in progress
-	next     int64     // when the next one is due, in milliseconds of Unix time; 0: none, or not known
+	due      []int64   // when the jobs are due, in milliseconds of Unix time, the first one first
 	expenses expenses
 }
 
@@ -37,16 +39,28 @@ func (o *Operator) Work() Work {
 	defer o.mu.Unlock()
 	now := time.Now()
 	w := Work{Known: o.listening && o.work.counted, Worked: o.work.worked, Waited: o.work.waited, Cost: o.work.expenses.total}
-	if o.runs > 0 || o.work.job {
+	if o.working(now) {
 		o.work.worked, w.Worked = now, now
 	}
 	for _, p := range o.prompts {
 		w.Waited = later(w.Waited, p.waited(now))
 	}
-	if o.work.next > 0 {
-		w.HasNext, w.Next = true, time.Duration(o.work.next-now.UnixMilli())*time.Millisecond
-	}
+	w.Next, w.HasNext = o.work.nextJob(now)
 	return w
+}
+
+// lateJob is how long after it is due a job may still begin. One that is later does not run, such as of a schedule that is
+// turned off; if it counted, its desktop would wait for it without end.
+const lateJob = 2 * time.Minute
+
+// nextJob returns in how long the next job is due, if there is one.
+func (w *work) nextJob(now time.Time) (in time.Duration, ok bool) {
+	for _, at := range w.due {
+		if in = time.Duration(at-now.UnixMilli()) * time.Millisecond; in > -lateJob {
+			return in, true
+		}
+	}
+	return 0, false
 }
 
 func later(a, b time.Time) time.Time {
@@ -64,10 +78,25 @@ func (p *prompt) waited(now time.Time) time.Time {
 	return p.ends
 }
 
+// quiet is how long after a prompt came an event of the run that waits for its answer may follow.
+const quiet = 5 * time.Second
+
+// working reports whether the agent works: a job is in progress, or a run that does more than wait. A run whose prompt has
+// waited for as long as that counts, and that has shown no sign of life since it asked, waits; o.mu is held.
+func (o *Operator) working(now time.Time) bool {
+	stuck := map[string]bool{}
+	for _, p := range o.prompts {
+		if !now.Before(p.ends) && o.work.moved.Before(p.came.Add(quiet)) {
+			stuck[p.session] = true
+		}
+	}
+	return o.work.job || o.runs > len(stuck)
+}
+
 // begin sets from when and until when the prompt counts as waiting. The gateway's deadline is by the clock of this machine,
 // which may be set later.
 func (p *prompt) begin(now time.Time) {
-	p.ends = now.Add(waitsFor)
+	p.came, p.ends = now, now.Add(waitsFor)
 	if left := time.Duration(p.until-now.UnixMilli()) * time.Millisecond; p.until > 0 && left < waitsFor {
 		p.ends = now.Add(max(left, 0))
 	}
@@ -77,7 +106,8 @@ func (p *prompt) begin(now time.Time) {
 func (o *Operator) works() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.work.worked = time.Now()
+	o.work.moved = time.Now()
+	o.work.worked = o.work.moved
 }
 
 // known notes whether the runs in progress are known.
@@ -144,16 +174,16 @@ func (o *Operator) setJobs(payload json.RawMessage) {
 	}
 	o.work.job = false
 	if payload != nil {
-		o.work.next, o.work.job = jobsIn(payload)
+		o.work.due, o.work.job = jobsIn(payload)
 	}
 	if o.work.job != before {
 		o.stirred()
 	}
 }
 
-// jobsIn returns when the first of the enabled jobs is due, in milliseconds of Unix time, or 0, and whether one is in
+// jobsIn returns when the enabled jobs are due, in milliseconds of Unix time, the first one first, and whether a job is in
 // progress.
-func jobsIn(payload json.RawMessage) (next int64, running bool) {
+func jobsIn(payload json.RawMessage) (due []int64, running bool) {
 	var list struct {
 		Jobs []struct {
 			Enabled *bool // nil: the gateway lists only those that are
@@ -163,7 +193,7 @@ func jobsIn(payload json.RawMessage) (next int64, running bool) {
 		}
 	}
 	if json.Unmarshal(payload, &list) != nil {
-		return 0, false
+		return nil, false
 	}
 	for _, j := range list.Jobs {
 		if at := millis(j.State.RunningAtMs); at > 0 {
@@ -172,11 +202,12 @@ func jobsIn(payload json.RawMessage) (next int64, running bool) {
 		if j.Enabled != nil && !*j.Enabled {
 			continue
 		}
-		if at := millis(j.State.NextRunAtMs); at > 0 && (next == 0 || at < next) {
-			next = at
+		if at := millis(j.State.NextRunAtMs); at > 0 {
+			due = append(due, at)
 		}
 	}
-	return next, running
+	slices.Sort(due)
+	return due[:min(len(due), maxJobs)], running
 }
 
 // millis reads a time in milliseconds of Unix time; 0: there is none, or it is odd.

@@ -8,11 +8,11 @@ const ActivityEvery = 15 * time.Second
 // Activity says how long ago the desktop was used, in each way. It contains ages and not times, because a machine's clock
 // may be wrong. An age is in milliseconds; nil means not since the guest started.
 type Activity struct {
-	Input    *int64 `json:"input,omitempty"`    // a key, a button, the pointer or the clipboard of a viewer that may control
+	Input    *int64 `json:"input,omitempty"`    // a key, a button, the pointer or the clipboard of a viewer that may control, or input in a terminal
 	Chat     *int64 `json:"chat,omitempty"`     // a message sent to the agent
 	Agent    *int64 `json:"agent,omitempty"`    // a run was in progress; 0: one is
 	Question *int64 `json:"question,omitempty"` // the agent waited for its user, within the question's deadline and at most an hour
-	Shell    *int64 `json:"shell,omitempty"`    // input in a terminal, or a program in its foreground
+	Shell    *int64 `json:"shell,omitempty"`    // a program was in the foreground of a terminal
 
 	// Blind says that the guest cannot see whether the agent works: it has no connection to the gateway.
 	Blind bool `json:"blind,omitempty"`

@@ -2,7 +2,7 @@
 import { useState } from "react";
 import { dollars } from "@/money/money";
 import type { Usage } from "@/money/queries";
-import { dayAfter, layout, type Column } from "./chart";
+import { dayAfter, layout, tickWords, type Column } from "./chart";
 import { dayName, shortDay } from "./months";
 
 /** By Series.colour. Each keeps 3:1 against the panel in its theme; lines of the panel's colour separate the parts. */
@@ -43,7 +43,7 @@ export function UsageChart({ usage }: { usage: Usage }) {
         <div aria-hidden="true" className="relative h-56 min-w-12 text-right text-xs text-muted tabular-nums">
           {ticks.map((t) => (
             <span key={t.micros} className="absolute right-0 translate-y-1/2" style={{ bottom: `${t.bottom}%` }}>
-              {t.micros > 0 && t.micros < 10_000 ? "" : dollars(t.micros)}
+              {tickWords(t.micros)}
             </span>
           ))}
         </div>

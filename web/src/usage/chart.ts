@@ -1,4 +1,5 @@
 // The layout of the month's chart: one column a day, with a part for each desktop. Pure, in percent of the chart.
+import { dollars, exactly } from "@/money/money";
 import type { Usage } from "@/money/queries";
 
 type UsedDay = Usage["desktops"][number]["days"][number];
@@ -34,6 +35,9 @@ export function ticksOf(most: number): number[] {
   const count = Math.max(1, Math.ceil(most / step));
   return Array.from({ length: count + 1 }, (_, n) => n * step);
 }
+
+/** Returns an amount of the scale: with all its decimals if it is no whole number of cents. */
+export const tickWords = (micros: number) => (micros % 10_000 === 0 ? dollars(micros) : exactly(micros));
 
 export function layout(usage: Pick<Usage, "days" | "desktops">): Chart {
   const dear = usage.desktops.filter((d) => d.total_micros > 0).toSorted((a, b) => b.total_micros - a.total_micros);

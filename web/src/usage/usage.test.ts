@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Usage } from "@/money/queries";
 import { barsOf, reachedFor, reachedWords, stateWords, usedWords, type Limit, type Spent } from "./budgets";
-import { colours, costOf, dayAfter, layout, ticksOf } from "./chart";
+import { colours, costOf, dayAfter, layout, ticksOf, tickWords } from "./chart";
 import { monthAfter, monthAt, monthName, recentMonths, dayName } from "./months";
 
 type Desktop = Usage["desktops"][number];
@@ -37,6 +37,12 @@ describe("the chart", () => {
     [4_000_001, [0, 2_000_000, 4_000_000, 6_000_000]],
   ])("has round amounts up to %i", (most, want) => {
     expect(ticksOf(most)).toEqual(want);
+  });
+
+  test.each([300, 20_000, 40_000, 1_230_000, 9_000_000_000])("has another label at each amount up to %i", (most) => {
+    const labels = ticksOf(most).map(tickWords);
+    expect(new Set(labels).size).toBe(labels.length);
+    expect(labels.every((l) => l.startsWith("$"))).toBe(true);
   });
 
   test("has a column a day, the parts of its desktops upon each other, the dearest desktop below", () => {
