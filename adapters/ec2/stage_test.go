@@ -115,11 +115,23 @@ func (s *stage) saga() *provisioner.Saga {
 }
 
 // keeper is a provisioner.LookStore in memory.
-type keeper struct{ text []byte }
+type keeper struct {
+	mu   sync.Mutex
+	text []byte
+}
 
-func (k *keeper) Load(context.Context) ([]byte, error) { return k.text, nil }
+func (k *keeper) Load(context.Context) ([]byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.text, nil
+}
 
-func (k *keeper) Save(_ context.Context, text []byte) error { k.text = text; return nil }
+func (k *keeper) Save(_ context.Context, text []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.text = text
+	return nil
+}
 
 // run runs a saga, together with a reconciler if the setup has one.
 func (s *stage) run(ctx context.Context, saga *provisioner.Saga) error {

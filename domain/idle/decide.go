@@ -97,7 +97,7 @@ func Decide(p Policy, u Use) Verdict {
 	if v.Do == Stop {
 		v.StopAt = u.Now
 	}
-	v.Jobs, v.NextJob, v.WakeAt = jobs(p, u, v.StopAt)
+	v.Jobs, v.NextJob, v.WakeAt = jobs(p, u, v.StopAt, cause)
 	return v
 }
 
@@ -149,12 +149,13 @@ func forJob(p Policy, u Use, stop time.Time) time.Time {
 	return latest(stop, u.NextJob.Add(JobGrace))
 }
 
-// jobs returns what becomes of the next job of a desktop that stops at a time.
-func jobs(p Policy, u Use, stop time.Time) (Jobs, time.Time, time.Time) {
+// jobs returns what becomes of the next job of a desktop that stops at a time. The ceiling is for desktops whose user stays
+// away, so no job starts one again after it.
+func jobs(p Policy, u Use, stop time.Time, cause Cause) (Jobs, time.Time, time.Time) {
 	switch {
 	case !u.NextJob.After(stop):
 		return "", time.Time{}, time.Time{}
-	case p.Jobs == Wake:
+	case p.Jobs == Wake && cause == ByIdle:
 		return Wake, u.NextJob, u.NextJob.Add(-WakeLead)
 	}
 	return Sleep, u.NextJob, time.Time{}

@@ -178,6 +178,15 @@ func TestJobs(t *testing.T) {
 	}
 }
 
+// After a stop at the ceiling no job starts the desktop: its user is away.
+func TestJobsAfterTheCeiling(t *testing.T) {
+	t.Parallel()
+	v := idle.Decide(idle.Policy{Ceiling: 3600, Jobs: idle.Wake}, used("12:00", func(u *idle.Use) { u.Agent, u.NextJob = at("12:00"), at("15:00") }))
+	if v.Do != idle.Stop || v.Cause != idle.ByCeiling || v.Jobs != idle.Sleep || !v.NextJob.Equal(at("15:00")) || !v.WakeAt.IsZero() {
+		t.Errorf("got %+v, want a stop at the ceiling after which the job sleeps", v)
+	}
+}
+
 func TestDuration(t *testing.T) {
 	t.Parallel()
 	for d, want := range map[time.Duration]string{

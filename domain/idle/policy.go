@@ -30,7 +30,7 @@ type Policy struct {
 type Jobs string
 
 const (
-	Wake  Jobs = "wake"  // the desktop is started for the job
+	Wake  Jobs = "wake"  // the desktop is started for the job, unless its ceiling stopped it
 	Sleep Jobs = "sleep" // the job is late: the agent runs it after the next start
 )
 
