@@ -83,7 +83,7 @@ func TestDocumentedAccounts(t *testing.T) {
 	_, copier := as("copier", "PASSWORD-2")
 	nc, _ := as("reader", "PASSWORD-3")
 	makeEvents(t, control)
-	_, config, _ := block(t, string(text), jsonBegins)
+	_, config, _ := block(t, after, jsonBegins) // the first one after the accounts
 	var copied jetstream.StreamConfig
 	if err := json.Unmarshal([]byte(config), &copied); err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ func newRealWith(t *testing.T, dir string, user *syscall.Credential, rules map[s
 	t.Cleanup(model.Close)
 	config, err := json.Marshal(map[string]any{
 		"models": map[string]any{"providers": map[string]any{"fake": map[string]any{
-			"baseUrl": model.URL + "/v1", "apiKey": "none", "api": "openai-completions", "models": []any{map[string]any{"id": "scripted", "name": "scripted"}},
+			"baseUrl": model.URL + "/v1", "apiKey": "none", "api": "openai-completions", "models": []any{map[string]any{"id": "scripted", "name": "scripted", "cost": map[string]any{"input": 1, "output": 10, "cacheRead": 0, "cacheWrite": 0}}},
 		}}},
 		"agents": map[string]any{"defaults": map[string]any{
 			"workspace": filepath.Join(r.dir, "workspace"), "heartbeat": map[string]any{"every": "0m"}, "model": map[string]any{"primary": "fake/scripted"},
@@ -185,6 +185,7 @@ func model(w http.ResponseWriter, r *http.Request) {
 		say(map[string]any{"role": "assistant", "content": "Hello."}, nil)
 	}
 	say(map[string]any{}, end)
+	usage(w)
 	_, _ = io.WriteString(w, "data: [DONE]\n\n")
 }
 
