@@ -86,7 +86,7 @@ test("a desktop warns, is extended, stops by itself, says why, and is woken by i
   const url = page.url();
 
   // The policy: seconds, because this server allows it.
-  await choose(page, "Stop when idle…");
+  await choose(page, "When idle…");
   const dialog = page.getByRole("dialog", { name: "When My desktop stops by itself" });
   await expect(dialog.getByText("Does not stop by itself.")).toBeVisible();
   await expect(dialog.getByRole("radio", { name: /^As your account's desktops/ })).toBeChecked();
@@ -135,7 +135,7 @@ test("a desktop warns, is extended, stops by itself, says why, and is woken by i
   await expect(warning(page)).toHaveCount(0);
   await expect(line(page)).toHaveCount(0);
   await expect(mark(second)).toHaveCount(0);
-  await choose(page, "Stop when idle…");
+  await choose(page, "When idle…");
   await expect(dialog.getByText(/Kept running until .*\. Would stop at .* if not used\./)).toBeVisible();
   await page.keyboard.press("Escape");
 

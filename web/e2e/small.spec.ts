@@ -226,7 +226,7 @@ test("each page, dialog and menu fits a small window", async ({ page }, info) =>
   await everywhere("terminate", chooses(/^More actions for/, "Terminate…"));
   await everywhere("rename", chooses(/^More actions for/, "Rename…"));
   await everywhere("idle-policy", async () => {
-    await chooses(/^More actions for/, "Stop when idle…")();
+    await chooses(/^More actions for/, "When idle…")();
     await page.getByRole("radio", { name: "Its own times" }).check();
     await page.getByLabel("Stop after this time without use").selectOption("Another time…");
   });

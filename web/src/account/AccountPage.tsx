@@ -43,9 +43,7 @@ export function AccountPage() {
             When desktops stop by themselves
           </h2>
           <AccountPolicy />
-          <p className="mt-3 text-sm text-muted">
-            A desktop can have its own times: choose “Stop when idle…” in its menu.
-          </p>
+          <p className="mt-3 text-sm text-muted">A desktop can have its own times: choose “When idle…” in its menu.</p>
         </section>
         <Sessions />
         <Password email={me.data?.email ?? ""} />

@@ -46,7 +46,7 @@ export function InstanceMenu({
             </MenuItem>
             {i.idle && (
               <MenuItem icon={<ClockIcon />} onSelect={() => ask("policy")}>
-                Stop when idle…
+                When idle…
               </MenuItem>
             )}
           </>
