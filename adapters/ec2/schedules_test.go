@@ -118,7 +118,7 @@ func (s *stage) act(r *rand.Rand, ids *[]string, counts *provisionertest.Tally) 
 // runs as well, and finds nothing to terminate.
 func TestSchedules(t *testing.T) {
 	t.Parallel()
-	schedules, lanes := 500, 2
+	schedules, lanes := 300, 2
 	switch {
 	case os.Getenv("LONG") != "": // make faults
 		schedules = 2000

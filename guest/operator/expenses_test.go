@@ -133,6 +133,7 @@ func TestJobsIn(t *testing.T) {
 		{`{"jobs":[{"enabled":true,"state":{"runningAtMs":5,"nextRunAtMs":100}}]}`, []int64{100}, true},
 		{`{"jobs":{}}`, nil, false},
 		{`[]`, nil, false},
+		{`{"jobs":[{"declarationKey":"skill-collection-review:main","enabled":true,"state":{"nextRunAtMs":1000}},{"enabled":true,"state":{"nextRunAtMs":2000}}]}`, []int64{2000}, false}, // the first one is the gateway\'s own
 	} {
 		if due, running := jobsIn(json.RawMessage(c.payload)); !slices.Equal(due, c.due) || running != c.running {
 			t.Errorf("%s: got %d, %v, want %d, %v", c.payload, due, running, c.due, c.running)

@@ -57,7 +57,8 @@ func newRealWith(t *testing.T, dir string, user *syscall.Credential, rules map[s
 		"agents": map[string]any{"defaults": map[string]any{
 			"workspace": filepath.Join(r.dir, "workspace"), "heartbeat": map[string]any{"every": "0m"}, "model": map[string]any{"primary": "fake/scripted"},
 		}},
-		"tools": map[string]any{"exec": rules},
+		"tools":   map[string]any{"exec": rules},
+		"plugins": map[string]any{"entries": map[string]any{"memory-core": map[string]any{"config": map[string]any{"dreaming": map[string]any{"enabled": false}}}}}, // as agentconfig
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -187,7 +187,10 @@ func jobsIn(payload json.RawMessage) (due []int64, running bool) {
 	var list struct {
 		Jobs []struct {
 			Enabled *bool // nil: the gateway lists only those that are
-			State   struct {
+			// DeclarationKey names a job that the gateway planned for itself, such as a weekly review of its skills. Its
+			// user did not ask for it, so no desktop is started or kept running for it.
+			DeclarationKey string
+			State          struct {
 				NextRunAtMs, RunningAtMs json.RawMessage
 			}
 		}
@@ -199,7 +202,7 @@ func jobsIn(payload json.RawMessage) (due []int64, running bool) {
 		if at := millis(j.State.RunningAtMs); at > 0 {
 			running = true
 		}
-		if j.Enabled != nil && !*j.Enabled {
+		if j.Enabled != nil && !*j.Enabled || j.DeclarationKey != "" {
 			continue
 		}
 		if at := millis(j.State.NextRunAtMs); at > 0 {
