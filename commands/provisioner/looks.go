@@ -23,8 +23,15 @@ type Looks struct {
 	mu      sync.Mutex
 	ran     map[string]time.Time // by machine
 	existed map[string]time.Time
+	missing map[string]absence // by machine, in this process only
 	saved   time.Time
 }
+
+// absence is a time during which each look missed a machine.
+type absence struct{ since, last time.Time }
+
+// longestGap is the longest time between two looks that miss a machine without interruption.
+const longestGap = 10 * time.Minute
 
 // LookStore keeps one text, the latest. It may lose it: the charges of a few runs then end at an earlier time.
 type LookStore interface {
@@ -46,8 +53,26 @@ func (l *Looks) observed(id string, m machines.Machine, now time.Time) instance.
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		c.RanUntil, c.Existed = l.ran[id], l.existed[id]
+		if m.Seen == instance.SeenMissing {
+			c.MissedSince = l.missed(id, now)
+		}
 	}
 	return c
+}
+
+// missed returns since when this process misses the machine without interruption; l.mu is held.
+func (l *Looks) missed(id string, now time.Time) time.Time {
+	if l.missing == nil {
+		l.missing = map[string]absence{}
+	}
+	maps.DeleteFunc(l.missing, func(_ string, a absence) bool { return now.Sub(a.last).Abs() > longestGap })
+	a := l.missing[id]
+	if a.since.IsZero() {
+		a.since = now
+	}
+	a.last = now
+	l.missing[id] = a
+	return a.since
 }
 
 // note remembers what the cloud reported when it was asked at a time. It is called once the report is in the log.
@@ -58,6 +83,9 @@ func (l *Looks) note(id string, seen instance.Seen, asked time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.make()
+	if seen != instance.SeenMissing {
+		delete(l.missing, id)
+	}
 	at := asked.Add(-staleFor)
 	switch seen {
 	case instance.SeenGone:

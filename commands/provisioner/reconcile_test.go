@@ -230,13 +230,15 @@ func TestReconcileMissing(t *testing.T) {
 		name        string
 		change      func(*desk)
 		n, there    int           // missing machines, and present ones
-		age, later  time.Duration // of the machines at the first comparison, and from it to the second
-		found, gone int           // at the second comparison
+		age, later  time.Duration // of the machines at the first comparison, and from it to the last
+		found, gone int           // at the last comparison
+		blind       bool          // no comparison between the two
 	}{
 		{name: "young", n: 1, later: instance.MissingGrace - 1},
 		{name: "one, once", n: 1, age: time.Hour, later: 0, found: 1},
 		{name: "one, for a while", n: 1, age: time.Hour, later: long - 1, found: 1},
 		{name: "one, for long", n: 1, age: time.Hour, later: long, found: 1, gone: 1},
+		{name: "one, for long, without a look between", n: 1, age: time.Hour, later: long, found: 1, blind: true},
 		{name: "one, believed", change: func(d *desk) { d.BelieveMissing = true }, n: 1, age: time.Hour, gone: 1},
 		{name: "one, its guest is connected", change: func(d *desk) { d.Connected = connected }, n: 1, age: time.Hour, later: long, found: 1},
 		{name: "one, unknown whether its guest is connected", change: func(d *desk) { d.Connected = unknown }, n: 1, age: time.Hour, later: long, found: 1},
@@ -265,7 +267,12 @@ func TestReconcileMissing(t *testing.T) {
 			}
 			d.Clock.Advance(c.age)
 			d.look()
-			d.Clock.Advance(c.later)
+			rest := c.later
+			for ; rest > 5*time.Minute && !c.blind; rest -= 5 * time.Minute {
+				d.Clock.Advance(5 * time.Minute)
+				d.look()
+			}
+			d.Clock.Advance(rest)
 			report := d.look()
 			gone := 0
 			for _, id := range d.ids {

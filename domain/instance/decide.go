@@ -149,8 +149,11 @@ type (
 
 		Launched time.Time // when the cloud began its latest launch or start; zero: unknown
 		Ended    time.Time // when it left its running state, by the cloud's clock; zero: unknown
-		RanUntil time.Time // the last look that showed it running; zero: unknown
-		Existed  time.Time // the last look that showed it at all; zero: unknown
+		// MissedSince is since when each look of this process has missed the machine; zero: it does not know. Two looks that
+		// miss it, with none between, are no proof.
+		MissedSince time.Time
+		RanUntil    time.Time // the last look that showed it running; zero: unknown
+		Existed     time.Time // the last look that showed it at all; zero: unknown
 	}
 	// Enroll, ReachPhase and ReportVersions are sent by the guest.
 	Enroll struct {

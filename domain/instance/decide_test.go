@@ -252,6 +252,7 @@ func TestDecideObserve(t *testing.T) {
 			Then: []Event{MachineGone{}, Failed{"machine_gone", "Its disk could not be made."}}},
 		{Name: "gone, asked, the cloud says why", Given: terminating, When: Observe{Machine: "m1", Seen: SeenGone, Reason: "Its disk could not be made."},
 			Then: []Event{MachineGone{Asked: true}, Terminated{}}},
+		{Name: "missing for long, but this process has looked for a minute only", Given: after(ready, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(time.Hour), MissedSince: t0.Add(59 * time.Minute)}},
 		{Name: "missing, terminating", Given: after(terminating, CallAccepted{CallTerminate, t0}), When: see(SeenMissing), Then: []Event{MachineMissed{t0.Add(time.Hour)}}},
 		{Name: "missing for a while, our call was taken", Given: after(terminating, CallAccepted{CallTerminate, t0}, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace - 1)}},
 		{Name: "missing for longer, our call was taken", Given: after(terminating, CallAccepted{CallTerminate, t0}, MachineMissed{t0}), When: Observe{Machine: "m1", Seen: SeenMissing, At: t0.Add(MissingGrace + time.Second)}, Then: []Event{MachineGone{Asked: true, Missing: true}, Terminated{}}},

@@ -63,7 +63,7 @@ func decideMissing(s State, c Observe) []Event {
 	case c.Sure:
 	case s.Missed.IsZero():
 		return []Event{MachineMissed{At: c.At}}
-	case c.At.Sub(s.Missed) < believed:
+	case c.At.Sub(later(s.Missed, c.MissedSince)) < believed:
 		return nil
 	}
 	if s.Status == Terminating {
