@@ -76,13 +76,13 @@ func (c *Idle) SetPolicy(ctx context.Context, o Origin, id string, p *idle.Polic
 			return Outcome[Changed]{}, err
 		}
 	}
-	return c.change(ctx, o, []any{"set idle policy", id, p}, id, instance.SetIdlePolicy{Policy: p})
+	return c.changeInstance(ctx, o, []any{"set idle policy", id, p}, id, instance.SetIdlePolicy{Policy: p})
 }
 
 // Extend keeps the account's own desktop running for at least d, from now.
 func (c *Idle) Extend(ctx context.Context, o Origin, id string, d time.Duration) (Outcome[Changed], error) {
 	now := c.Now()
-	return c.change(ctx, o, []any{"extend", id, d}, id, instance.Extend{At: now, Until: now.Add(d)})
+	return c.changeInstance(ctx, o, []any{"extend", id, d}, id, instance.Extend{At: now, Until: now.Add(d)})
 }
 
 // PolicySet is the answer of SetAccountPolicy.
@@ -110,20 +110,6 @@ func (c *Idle) AccountPolicy(ctx context.Context, id string) (*idle.Policy, erro
 		err = account.ErrNotFound
 	}
 	return s.Idle, err
-}
-
-func (c *Idle) change(ctx context.Context, o Origin, asked []any, id string, cmd instance.Command) (Outcome[Changed], error) {
-	return once(ctx, c.Log, o, asked, func(u *eventstore.Unit) (Changed, error) {
-		s, err := instances.Load(ctx, u, id)
-		if err != nil {
-			return Changed{}, err
-		}
-		if s.Account != o.Account {
-			return Changed{}, instance.ErrNotFound // another account's instance is not visible
-		}
-		s, err = c.executeInstance(ctx, u, id, s, cmd)
-		return Changed{ID: id, Status: s.Status}, err
-	})
 }
 
 // keepWithin is how long what was read of a desktop's use counts. A process that was paused in between reads it again.

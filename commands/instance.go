@@ -148,26 +148,27 @@ func (c *Instances) Rename(ctx context.Context, o Origin, id, name string) (Outc
 	if err != nil {
 		return Outcome[Changed]{}, fmt.Errorf("seal name: %w", err)
 	}
-	return c.change(ctx, o, []string{"rename", id, name}, id, instance.Rename{Name: sealed})
+	return c.changeInstance(ctx, o, []any{"rename", id, name}, id, instance.Rename{Name: sealed})
 }
 
 // Stop requests that the instance's machine be stopped.
 func (c *Instances) Stop(ctx context.Context, o Origin, id string) (Outcome[Changed], error) {
-	return c.change(ctx, o, []string{"stop", id}, id, instance.Stop{At: c.Now()})
+	return c.changeInstance(ctx, o, []any{"stop", id}, id, instance.Stop{At: c.Now()})
 }
 
 // Start requests that a stopped instance's machine be started.
 func (c *Instances) Start(ctx context.Context, o Origin, id string) (Outcome[Changed], error) {
-	return c.change(ctx, o, []string{"start", id}, id, instance.Start{At: c.Now()})
+	return c.changeInstance(ctx, o, []any{"start", id}, id, instance.Start{At: c.Now()})
 }
 
 // Terminate requests that the instance's machine be terminated.
 func (c *Instances) Terminate(ctx context.Context, o Origin, id string) (Outcome[Changed], error) {
-	return c.change(ctx, o, []string{"terminate", id}, id, instance.Terminate{At: c.Now()})
+	return c.changeInstance(ctx, o, []any{"terminate", id}, id, instance.Terminate{At: c.Now()})
 }
 
-func (c *Instances) change(ctx context.Context, o Origin, asked []string, id string, cmd instance.Command) (Outcome[Changed], error) {
-	return once(ctx, c.Log, o, asked, func(u *eventstore.Unit) (Changed, error) {
+// changeInstance executes a user's command about an existing instance of its own.
+func (l Log) changeInstance(ctx context.Context, o Origin, asked []any, id string, cmd instance.Command) (Outcome[Changed], error) {
+	return once(ctx, l, o, asked, func(u *eventstore.Unit) (Changed, error) {
 		s, err := instances.Load(ctx, u, id)
 		if err != nil {
 			return Changed{}, err
@@ -175,7 +176,7 @@ func (c *Instances) change(ctx context.Context, o Origin, asked []string, id str
 		if s.Account != o.Account {
 			return Changed{}, instance.ErrNotFound // another account's instance is not visible
 		}
-		s, err = c.executeInstance(ctx, u, id, s, cmd)
+		s, err = l.executeInstance(ctx, u, id, s, cmd)
 		return Changed{ID: id, Status: s.Status}, err
 	})
 }

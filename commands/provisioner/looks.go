@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -95,9 +96,9 @@ func (l *Looks) note(id string, seen instance.Seen, asked time.Time) {
 	case instance.SeenMissing:
 		return
 	case instance.SeenRunning:
-		l.ran[id] = later(l.ran[id], at)
+		l.ran[id] = domain.Later(l.ran[id], at)
 	}
-	l.existed[id] = later(l.existed[id], at)
+	l.existed[id] = domain.Later(l.existed[id], at)
 }
 
 func (l *Looks) make() {
@@ -141,7 +142,7 @@ func (l *Looks) load(ctx context.Context) error {
 				return fmt.Errorf("read the kept looks: %w", err)
 			}
 			for _, id := range ids {
-				into[id] = later(into[id], at)
+				into[id] = domain.Later(into[id], at)
 			}
 		}
 	}
@@ -175,11 +176,4 @@ func byTime(looks map[string]time.Time) map[string][]string {
 		times[text] = append(times[text], id)
 	}
 	return times
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

@@ -342,7 +342,7 @@ func decideRefuse(s State, c Refuse) ([]Event, error) {
 		return nil, ErrSuperseded
 	}
 	if doubt := s.Unsure.Add(DoubtFor); c.Call == CallLaunch && c.Verdict != Again && !s.Unsure.IsZero() && c.At.Before(doubt) {
-		c.Verdict, c.RetryAt = Again, earlier(doubt, later(c.RetryAt, c.At.Add(doubtStep)))
+		c.Verdict, c.RetryAt = Again, domain.Earlier(doubt, domain.Later(c.RetryAt, c.At.Add(doubtStep)))
 	}
 	refused := CallRefused{
 		Call: c.Call, Attempt: c.Attempt, Tries: s.Tries + 1,
@@ -355,20 +355,6 @@ func decideRefuse(s State, c Refuse) ([]Event, error) {
 		return []Event{refused, LaunchAbandoned{Code: c.Code, Reason: c.Reason}}, nil
 	}
 	return []Event{refused}, nil
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-func later(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
 }
 
 // due returns the call that the state waits for, or "".

@@ -1,6 +1,10 @@
 package instance
 
-import "cmp"
+import (
+	"cmp"
+
+	"github.com/cloudbot-ai/control-plane/domain"
+)
 
 func decideObserve(s State, c Observe) []Event {
 	if s.Final() || s.Machine == "" || s.Machine != c.Machine {
@@ -22,7 +26,7 @@ func decideSeen(s State, c Observe) []Event {
 		if s.Running && s.restarted(c.Launched) { // it was stopped and started again between two looks
 			e := MachineRunning{Address: c.Address, At: c.At, Launched: c.Launched}
 			if !c.RanUntil.IsZero() {
-				e.RanUntil = later(c.RanUntil, s.RunAt)
+				e.RanUntil = domain.Later(c.RanUntil, s.RunAt)
 			}
 			return []Event{e}
 		}
@@ -63,7 +67,7 @@ func decideMissing(s State, c Observe) []Event {
 	case c.Sure:
 	case s.Missed.IsZero():
 		return []Event{MachineMissed{At: c.At}}
-	case c.At.Sub(later(s.Missed, c.MissedSince)) < believed:
+	case c.At.Sub(domain.Later(s.Missed, c.MissedSince)) < believed:
 		return nil
 	}
 	if s.Status == Terminating {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/idle"
 )
 
@@ -188,7 +189,7 @@ func Evolve(s State, e Event) State {
 			}
 		}
 		s.Boot, s.Phase = e.Boot, e.Phase
-		s.PhaseDebt = earlier(later(s.PhaseDebt, e.At).Add(PhaseEvery), e.At.Add(maxPhaseDebt))
+		s.PhaseDebt = domain.Earlier(domain.Later(s.PhaseDebt, e.At).Add(PhaseEvery), e.At.Add(maxPhaseDebt))
 	case VersionsReported:
 		if e.At.Sub(s.ReportsSince) >= ReportsWithin {
 			s.Reports, s.ReportsSince = 0, e.At
@@ -257,9 +258,9 @@ func (s State) Up() bool {
 // launch returns when the latest attempt was answered or, while it is open, recorded; or when its enrolment was reopened.
 func (s State) launch() time.Time {
 	if s.Open {
-		return later(s.TriedAt, s.ReopenedAt)
+		return domain.Later(s.TriedAt, s.ReopenedAt)
 	}
-	return later(s.LaunchedAt, s.ReopenedAt)
+	return domain.Later(s.LaunchedAt, s.ReopenedAt)
 }
 
 // Awaits reports whether a machine of the latest attempt exists, or may exist, whose guest has not enrolled.

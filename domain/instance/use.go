@@ -45,7 +45,7 @@ func decideUse(s State, c Command) ([]Event, error) {
 			return nil, nil
 		}
 		// A later time that was asked for before stays: an extension never brings the stop forward.
-		return []Event{IdleExtended{At: c.At, Until: later(c.Until, s.Extended)}}, nil
+		return []Event{IdleExtended{At: c.At, Until: domain.Later(c.Until, s.Extended)}}, nil
 	case Warn:
 		if s.Status != Running || s.Warned != nil && s.Warned.Cause == c.Cause && s.Warned.StopAt.Equal(c.StopAt) {
 			return nil, nil

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/domain"
 )
 
 // Minimum is what each run counts at least.
@@ -29,7 +31,7 @@ func (p *Prices) Charge(u Usage, from, to, now time.Time) []Row {
 		if i.Kind == Compute && end.Before(begin.Add(Minimum)) && !begin.After(now) {
 			end = begin.Add(Minimum)
 		}
-		c.add(i, later(begin, from), earlier(end, to))
+		c.add(i, domain.Later(begin, from), domain.Earlier(end, to))
 	}
 	for _, m := range u.Models {
 		if !m.Day.Before(from) && m.Day.Before(to) {
@@ -72,7 +74,7 @@ func (c *charges) row(instance, account, machineType string, kind Kind, day time
 func (c *charges) add(i Interval, from, to time.Time) {
 	for from.Before(to) {
 		day := Day(from)
-		until := earlier(to, day.AddDate(0, 0, 1))
+		until := domain.Earlier(to, day.AddDate(0, 0, 1))
 		took := until.Sub(from)
 		s := c.row(i.Instance, i.Account, i.Type, i.Kind, day)
 		s.Time += took
@@ -133,20 +135,6 @@ func (c *charges) list() []Row {
 }
 
 func (k Kind) rank() int { return slices.Index(Kinds[:], k) }
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
 
 // micro returns a time as Postgres keeps it.
 func micro(t time.Time) time.Time {

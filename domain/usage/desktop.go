@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 )
 
@@ -86,7 +87,7 @@ func (f *fold) apply(e instance.Event) {
 	case instance.StopRequested:
 		f.Asked = f.past(e.At)
 		if e.Outside { // it was under way when it was seen
-			f.Asked = earlier(f.Asked, later(f.Proof, f.Run.From))
+			f.Asked = domain.Earlier(f.Asked, domain.Later(f.Proof, f.Run.From))
 		}
 	case instance.TerminationRequested:
 		if f.Ending.IsZero() {
@@ -125,12 +126,12 @@ func (f *fold) past(at time.Time) time.Time {
 	if at.IsZero() {
 		return f.logged
 	}
-	return earlier(micro(at), f.logged)
+	return domain.Earlier(micro(at), f.logged)
 }
 
 func (f *fold) proof(at time.Time) {
 	if f.Run.End == Open && f.Run.N > 0 {
-		f.Proof = later(f.Proof, at)
+		f.Proof = domain.Later(f.Proof, at)
 	}
 }
 
@@ -174,11 +175,11 @@ func (f *fold) running(e instance.MachineRunning) {
 // run begins a run, which the cloud began at a time of its own; zero: unknown. A machine that was seen before that time was
 // seen by a clock that is slow.
 func (f *fold) run(at time.Time, address string, launched time.Time) {
-	at = later(at, launched)
+	at = domain.Later(at, launched)
 	f.open(Compute, at)
-	f.Launched, f.Proof = launched, later(at, f.Run.From)
+	f.Launched, f.Proof = launched, domain.Later(at, f.Run.From)
 	f.Asked, f.Missed = time.Time{}, time.Time{}
-	f.addressed(later(at, f.Run.From), address)
+	f.addressed(domain.Later(at, f.Run.From), address)
 }
 
 // addressed notes the public address of the machine that runs; "": none.
@@ -210,11 +211,11 @@ func (f *fold) end(e instance.RunEnded) (time.Time, End) {
 	case !e.RanUntil.IsZero():
 		return f.past(e.RanUntil), Seen
 	case !f.Missed.IsZero(): // nothing requested since then ended it
-		return earlier(later(f.Proof, f.Run.From), f.Missed), Seen
+		return domain.Earlier(domain.Later(f.Proof, f.Run.From), f.Missed), Seen
 	case !f.Asked.IsZero():
-		return earlier(f.Asked, f.logged), Seen
+		return domain.Earlier(f.Asked, f.logged), Seen
 	case !f.Ending.IsZero():
-		return earlier(f.Ending, f.logged), Seen
+		return domain.Earlier(f.Ending, f.logged), Seen
 	case !f.Launched.IsZero(): // this process had not looked before, and the cloud does not say
 		return f.Proof, Seen
 	}
@@ -242,7 +243,7 @@ func (f *fold) gone(e instance.RunEnded) {
 		}
 	}
 	if f.Run.N > 0 { // the machine existed as long as it ran
-		at = later(at, f.Run.To)
+		at = domain.Later(at, f.Run.To)
 	}
 	f.close(Disk, at, end)
 }
@@ -262,7 +263,7 @@ func (f *fold) open(k Kind, at time.Time) {
 	}
 	f.N++
 	*i = Interval{
-		Instance: f.Instance, Account: f.Account, N: f.N, Kind: k, Region: f.Region, Type: f.Type, From: later(at, i.To),
+		Instance: f.Instance, Account: f.Account, N: f.N, Kind: k, Region: f.Region, Type: f.Type, From: domain.Later(at, i.To),
 	}
 	if k == Disk {
 		i.GiB = f.GiB
@@ -276,7 +277,7 @@ func (f *fold) close(k Kind, at time.Time, end End) {
 	if i.N == 0 || i.End != Open {
 		return
 	}
-	i.To, i.End = later(at, i.From), end
+	i.To, i.End = domain.Later(at, i.From), end
 	f.touch(k)
 }
 
