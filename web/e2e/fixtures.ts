@@ -83,6 +83,15 @@ export async function firstDesktop(page: Page) {
   return page.url().match(/desktops\/([0-9A-Z]{26})/)![1]!;
 }
 
+/** Stops the open desktop from its menu. The machine reports an answer's end a moment later; until then, Stop asks. */
+export async function stopDesktop(page: Page) {
+  await page.getByRole("button", { name: /^More actions for My desktop/ }).click();
+  await page.getByRole("menuitem", { name: "Stop" }).click();
+  const confirm = page.getByRole("alertdialog").getByRole("button", { name: "Stop", exact: true });
+  await expect(confirm.or(page.getByText(/^Stopp(ing|ed)$/)).first()).toBeVisible({ timeout: 60_000 });
+  if (await confirm.isVisible()) await confirm.click();
+}
+
 /** Opens the API keys from the page of a desktop. */
 export async function toKeys(page: Page) {
   await page.getByRole("button", { name: "Account" }).click();

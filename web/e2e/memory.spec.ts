@@ -1,6 +1,6 @@
 // A chat that never forgets: what is there after a reload, a restart of the server, and a stop and start of the desktop.
 import type { Page } from "@playwright/test";
-import { expect, firstDesktop, look, signUp, test } from "./fixtures";
+import { expect, firstDesktop, look, signUp, stopDesktop, test } from "./fixtures";
 
 const soon = { timeout: 60_000 };
 const log = (page: Page) => page.getByRole("log");
@@ -40,13 +40,11 @@ async function startSlowAnswer(page: Page) {
 }
 
 async function stopAndStart(page: Page) {
-  await page.getByRole("button", { name: "More actions for My desktop" }).click();
-  await page.getByRole("menuitem", { name: "Stop" }).click();
-  const confirm = page.getByRole("alertdialog").getByRole("button", { name: "Stop" });
-  const start = page.getByRole("button", { name: /^Start/ }).first();
-  await expect(confirm.or(start).first()).toBeVisible(soon);
-  if (await confirm.isVisible()) await confirm.click();
-  await start.click(soon);
+  await stopDesktop(page);
+  await page
+    .getByRole("button", { name: /^Start/ })
+    .first()
+    .click(soon);
 }
 
 test("errors, denials and the answer in progress are there after a reload", async ({ page }, info) => {

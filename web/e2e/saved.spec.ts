@@ -1,4 +1,4 @@
-import { expect, firstDesktop, look, signUp, test } from "./fixtures";
+import { expect, firstDesktop, look, signUp, stopDesktop, test } from "./fixtures";
 import type { Page } from "@playwright/test";
 
 const say = async (page: Page, text: string) => {
@@ -25,12 +25,7 @@ test("a stopped desktop's chat can be read", async ({ page }, info) => {
 
   // Stopped: the open chat goes on to be shown, as it was saved.
   const id = /desktops\/([0-9A-Z]{26})/.exec(page.url())![1]!;
-  await page.getByRole("button", { name: /^More actions for My desktop/ }).click();
-  await page.getByRole("menuitem", { name: "Stop" }).click();
-  // The machine reports the end of an answer a moment later than the answer. Until then, Stop asks.
-  const confirm = page.getByRole("alertdialog").getByRole("button", { name: "Stop", exact: true });
-  await expect(confirm.or(page.getByText(/^Stopp(ing|ed)$/)).first()).toBeVisible();
-  if (await confirm.isVisible()) await confirm.click();
+  await stopDesktop(page);
   const saved = page.getByRole("region", { name: "Saved chat" });
   await expect(saved).toContainText("Start the desktop to continue.", { timeout: 60_000 });
   await expect(log).toContainText("You said: “another chat”");
