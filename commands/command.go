@@ -18,6 +18,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/audit"
+	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/domain/budget"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
 	"github.com/cloudbot-ai/control-plane/domain/fleet"
@@ -61,6 +62,9 @@ var (
 	}
 	budgets = eventstore.Aggregate[budget.State, budget.Event, budget.Command]{
 		Codec: budget.Codec, Evolve: budget.Evolve, Decide: budget.Decide, Owner: ofID[budget.State],
+	}
+	billings = eventstore.Aggregate[billing.State, billing.Event, billing.Command]{
+		Codec: billing.Codec, Evolve: billing.Evolve, Decide: billing.Decide, Owner: ofID[billing.State],
 	}
 	fleets = eventstore.Aggregate[fleet.State, fleet.Event, fleet.Command]{
 		Codec: fleet.Codec, Evolve: fleet.Evolve, Decide: fleet.Decide, Snapshot: true,
@@ -106,6 +110,8 @@ type Log struct {
 	Fleet *Fleet
 	// Ceiling is the operator's budget of a month for all accounts together, in micro-dollars. 0: none.
 	Ceiling int64
+	// Plans says that desktops need a plan: creates and starts are decided by it, and its limits are the quota.
+	Plans bool
 }
 
 func (l Log) stamp(o Origin) eventstore.Stamp {

@@ -13,6 +13,8 @@ const (
 	Conflict                        // impossible in the current state: 409
 	Exhausted                       // too many tries, retry later: 429
 	Unavailable                     // a required service is unavailable: 503
+	Malformed                       // the request cannot be understood: 400
+	PaymentRequired                 // needs a plan, or a payment: 402
 )
 
 // Error is a refusal. Code is stable and for programs, Msg a sentence for people. Field names the field of the request

@@ -9,6 +9,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/audit"
+	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/domain/budget"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
 	"github.com/cloudbot-ai/control-plane/domain/fleet"
@@ -31,7 +32,7 @@ var _ Codec = domain.Codec[instance.Event]{}
 // All returns the tables of all aggregates.
 func All() []Codec {
 	return []Codec{
-		account.Codec, apikey.Codec, audit.Codec, budget.Codec, claim.Codec, fleet.Codec,
+		account.Codec, apikey.Codec, audit.Codec, billing.Codec, budget.Codec, claim.Codec, fleet.Codec,
 		instance.Codec, invite.Codec, quota.Codec, restore.Codec, session.Codec,
 	}
 }

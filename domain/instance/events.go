@@ -255,6 +255,7 @@ const (
 	CauseIdle    Cause = "idle"    // no activity for as long as its policy allows
 	CauseCeiling Cause = "ceiling" // its ceiling
 	CauseBudget  Cause = "budget"  // a budget is used up
+	CausePlan    Cause = "plan"    // the account's plan does not allow it
 	CauseJob     Cause = "job"     // the agent's schedule: a start
 )
 

@@ -3,25 +3,29 @@ package quota
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/domain/domaintest"
 )
 
 var decider = domaintest.Decider[State, Event, Command]{Evolve: Evolve, Decide: Decide}
 
+var noon = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	decider.Run(t, []domaintest.Case[Event, Command]{
-		{Name: "take", When: Take{"a", 1}, Then: []Event{SlotTaken{"a"}}},
-		{Name: "take again", Given: []Event{SlotTaken{"a"}}, When: Take{"a", 1}},
-		{Name: "take again beyond a lowered limit", Given: []Event{SlotTaken{"a"}}, When: Take{"a", 0}},
-		{Name: "take the last", Given: []Event{SlotTaken{"a"}}, When: Take{"b", 2}, Then: []Event{SlotTaken{"b"}}},
-		{Name: "take after release", Given: []Event{SlotTaken{"a"}, SlotReleased{"a"}}, When: Take{"b", 1}, Then: []Event{SlotTaken{"b"}}},
-		{Name: "none left", Given: []Event{SlotTaken{"a"}}, When: Take{"b", 1}, Err: domaintest.ErrAny},
-		{Name: "no slots at all", When: Take{"a", 0}, Err: domaintest.ErrAny},
+		{Name: "take", When: Take{Instance: "a", Limit: 1}, Then: []Event{SlotTaken{"a"}}},
+		{Name: "take again", Given: []Event{SlotTaken{"a"}}, When: Take{Instance: "a", Limit: 1}},
+		{Name: "take again beyond a lowered limit", Given: []Event{SlotTaken{"a"}}, When: Take{Instance: "a", Limit: 0}},
+		{Name: "take the last", Given: []Event{SlotTaken{"a"}}, When: Take{Instance: "b", Limit: 2}, Then: []Event{SlotTaken{"b"}}},
+		{Name: "take after release", Given: []Event{SlotTaken{"a"}, SlotReleased{"a"}}, When: Take{Instance: "b", Limit: 1}, Then: []Event{SlotTaken{"b"}}},
+		{Name: "none left", Given: []Event{SlotTaken{"a"}}, When: Take{Instance: "b", Limit: 1}, Err: domaintest.ErrAny},
+		{Name: "no slots at all", When: Take{Instance: "a", Limit: 0}, Err: domaintest.ErrAny},
 		{Name: "release", Given: []Event{SlotTaken{"a"}}, When: Release{"a"}, Then: []Event{SlotReleased{"a"}}},
 		{Name: "release again", Given: []Event{SlotTaken{"a"}, SlotReleased{"a"}}, When: Release{"a"}},
 		{Name: "release another's", Given: []Event{SlotTaken{"a"}}, When: Release{"b"}},
@@ -36,7 +40,7 @@ func TestExceeded(t *testing.T) {
 		2: "You have 2 of 2 desktops. Terminate one to create another.",
 	} {
 		s := decider.Fold(SlotTaken{"a"}, SlotTaken{"b"})
-		_, err := Decide(s, Take{"c", limit})
+		_, err := Decide(s, Take{Instance: "c", Limit: limit})
 		var refused *domain.Error
 		if !errors.As(err, &refused) || refused.Kind != domain.Conflict || refused.Code != "quota_exceeded" || refused.Msg != want {
 			t.Errorf("limit %d: got %v, want an error as &refused, refused.Kind == %v, refused.Code == \"quota_exceeded\" and refused.Msg == %v", limit, err, domain.Conflict, want)
@@ -55,7 +59,7 @@ func TestNeverExceeded(t *testing.T) {
 			id := rapid.StringMatching("[a-f]").Draw(t, "instance")
 			var c Command = Release{id}
 			if rapid.Bool().Draw(t, "take") {
-				c = Take{id, limit}
+				c = Take{Instance: id, Limit: limit}
 			}
 			before := s
 			events, err := Decide(s, c)
@@ -85,5 +89,6 @@ func TestNeverExceeded(t *testing.T) {
 
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	domaintest.Golden[Event](t, Codec, SlotTaken{"01JINSTANCE"}, SlotReleased{"01JINSTANCE"})
+	domaintest.Golden[Event](t, Codec, SlotTaken{"01JINSTANCE"}, SlotReleased{"01JINSTANCE"},
+		AllowanceSet{billing.Access{Level: billing.Due, Plan: billing.Pro, Desktops: 5, Types: []string{"t3.medium", "t3.large"}, Reason: billing.PaymentFailed, StopAt: noon.Add(time.Hour), At: noon}}, StartAdmitted{"01JINSTANCE"})
 }

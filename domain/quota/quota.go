@@ -1,5 +1,6 @@
-// Package quota decides how many instances an account may have at a time. Each account has one stream, which is written
-// in the same append as the instance that takes a slot, so the limit holds under any concurrency.
+// Package quota decides how many instances an account may have at a time, and where plans are required, which ones. Each
+// account has one stream. It is written in the same append as the instance that takes a slot or starts, and as what changes
+// the account's plan, so the limits hold under any concurrency.
 package quota
 
 import (
@@ -7,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/cloudbot-ai/control-plane/domain"
+	"github.com/cloudbot-ai/control-plane/domain/billing"
 )
 
 // Event is a fact about an account's slots.
@@ -21,13 +23,27 @@ type (
 	SlotReleased struct {
 		Instance string `json:"instance"`
 	}
+	// AllowanceSet records what the account's plan allows from now on. It counts only where plans are required.
+	AllowanceSet struct{ billing.Access }
+	// StartAdmitted records that the plan allowed to start an instance.
+	StartAdmitted struct {
+		Instance string `json:"instance"`
+	}
 )
 
-func (SlotTaken) event()    {}
-func (SlotReleased) event() {}
+func (SlotTaken) event()     {}
+func (SlotReleased) event()  {}
+func (AllowanceSet) event()  {}
+func (StartAdmitted) event() {}
 
-// State is the set of instances that hold a slot.
-type State struct{ held map[string]bool }
+// State is the set of instances that hold a slot, and what the plan allows.
+type State struct {
+	held map[string]bool
+	plan billing.Access
+}
+
+// Plan returns what the account's plan allows.
+func (s State) Plan() billing.Access { return s.plan }
 
 // Held returns the number of slots in use.
 func (s State) Held() int { return len(s.held) }
@@ -43,25 +59,37 @@ func Evolve(s State, e Event) State {
 		held[e.Instance] = true
 	case SlotReleased:
 		delete(held, e.Instance)
+	case AllowanceSet:
+		return State{s.held, e.Access}
+	case StartAdmitted:
+		return s
 	}
-	return State{held}
+	return State{held, s.plan}
 }
 
-// Command is Take or Release.
+// Command is Take, Release, SetAllowance or AdmitStart.
 type Command interface{ command() }
 
 type (
-	// Take takes one of Limit slots.
+	// Take takes one of Limit slots, or with Plans, one of those that the plan allows.
 	Take struct {
 		Instance string
 		Limit    int
+		Plans    bool // plans are required
+		Type     string
 	}
+	// SetAllowance sets what the plan allows.
+	SetAllowance struct{ billing.Access }
+	// AdmitStart asks whether the plan allows to start an instance. Send it only where plans are required.
+	AdmitStart struct{ Instance, Type string }
 	// Release releases the instance's slot.
 	Release struct{ Instance string }
 )
 
-func (Take) command()    {}
-func (Release) command() {}
+func (Take) command()         {}
+func (Release) command()      {}
+func (SetAllowance) command() {}
+func (AdmitStart) command()   {}
 
 // Exceeded is the refusal of a Take by an account that holds all its slots, or more since its limit was lowered. The
 // dashboard says the same before it is asked.
@@ -84,6 +112,12 @@ func Decide(s State, c Command) ([]Event, error) {
 		if s.held[c.Instance] {
 			return nil, nil
 		}
+		if c.Plans {
+			if err := s.plan.MayCreate(c.Type); err != nil {
+				return nil, err
+			}
+			c.Limit = s.plan.Desktops
+		}
 		if len(s.held) >= c.Limit {
 			return nil, Exceeded(len(s.held), c.Limit)
 		}
@@ -93,6 +127,13 @@ func Decide(s State, c Command) ([]Event, error) {
 			return nil, nil
 		}
 		return []Event{SlotReleased(c)}, nil
+	case SetAllowance:
+		return []Event{AllowanceSet(c)}, nil
+	case AdmitStart:
+		if err := s.plan.MayStart(c.Type, len(s.held)); err != nil {
+			return nil, err
+		}
+		return []Event{StartAdmitted{c.Instance}}, nil
 	}
 	return nil, fmt.Errorf("quota: unknown command %T", c)
 }

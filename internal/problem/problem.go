@@ -35,6 +35,10 @@ type Problem struct {
 // Status returns the HTTP status of a kind of refusal; 500 for a kind it does not know.
 func Status(kind domain.Kind) int {
 	switch kind {
+	case domain.Malformed:
+		return http.StatusBadRequest
+	case domain.PaymentRequired:
+		return http.StatusPaymentRequired
 	case domain.Invalid:
 		return http.StatusUnprocessableEntity
 	case domain.Unauthenticated:

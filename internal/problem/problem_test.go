@@ -20,7 +20,7 @@ func TestStatus(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[domain.Kind]int{
 		domain.Invalid: 422, domain.Unauthenticated: 401, domain.Forbidden: 403, domain.NotFound: 404,
-		domain.Conflict: 409, domain.Exhausted: 429, domain.Unavailable: 503, 0: 500, 99: 500,
+		domain.Conflict: 409, domain.Exhausted: 429, domain.Unavailable: 503, domain.Malformed: 400, domain.PaymentRequired: 402, 0: 500, 99: 500,
 	} {
 		if got := problem.Status(kind); got != want {
 			t.Errorf("kind %d: got %d, want %d", kind, got, want)

@@ -1,0 +1,174 @@
+package billing
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// keptDays is for how many days what was reported is kept: no report is about an earlier one.
+const keptDays = 40
+
+// keptInvoices is how many invoices are kept. If there are more, the oldest settled ones are no longer compared.
+const keptInvoices = 120
+
+// State is what decisions read of an account. Its JSON form, which a read model keeps, has all of it.
+type State struct {
+	Grant         *Grant                  `json:"grant,omitempty"`
+	Customer      string                  `json:"customer,omitempty"` // at Stripe
+	Checkout      *Checkout               `json:"checkout,omitempty"` // that may still be paid
+	Subscriptions map[string]Subscription `json:"subscriptions,omitempty"`
+	DueSince      time.Time               `json:"due_since,omitzero"` // since when the current subscription has a payment that is due
+	Invoices      map[string]Invoice      `json:"invoices,omitempty"`
+	Usage         map[string]Metered      `json:"usage,omitempty"` // by day
+	Access        Access                  `json:"access,omitzero"` // Level "": none was recorded
+}
+
+// Grant is a plan that an operator gave.
+type Grant struct {
+	Plan  Plan      `json:"plan"`
+	Until time.Time `json:"until,omitzero"` // zero: no end
+}
+
+// Checkout is a Checkout that may still be paid. Session "": Stripe's answer is not known.
+type Checkout struct {
+	CheckoutRequested
+	Session string `json:"session,omitempty"`
+}
+
+// Current returns the subscription that counts: of those that give more, the one with the largest plan.
+func (s State) Current() (Subscription, bool) {
+	var best Subscription
+	for _, id := range slices.Sorted(maps.Keys(s.Subscriptions)) {
+		if sub := s.Subscriptions[id]; best.ID == "" || better(sub, best) {
+			best = sub
+		}
+	}
+	return best, best.ID != ""
+}
+
+// Several returns how many subscriptions of the account have not ended. More than one is the operator's to solve.
+func (s State) Several() (n int) {
+	for _, sub := range s.Subscriptions {
+		if !sub.Status.Over() {
+			n++
+		}
+	}
+	return n
+}
+
+func better(a, b Subscription) bool {
+	if x, y := a.Status.order(), b.Status.order(); x != y {
+		return x < y
+	}
+	if x, y := a.Plan.rank(), b.Plan.rank(); x != y {
+		return x > y
+	}
+	return a.Created.After(b.Created)
+}
+
+// order sorts statuses by what they give.
+func (s Status) order() int {
+	return slices.Index([]Status{Active, Trialing, PastDue, Unpaid, Paused, Incomplete, Canceled, IncompleteExpired}, s) & 0xff
+}
+
+// Evolve folds one event into the state. It never refuses: the event has happened.
+func Evolve(s State, e Event) State {
+	switch e := e.(type) {
+	case PlanGranted:
+		s.Grant = &Grant{e.Plan, e.Until}
+	case PlanWithdrawn:
+		s.Grant = nil
+	case CheckoutRequested:
+		s.Checkout = &Checkout{CheckoutRequested: e}
+	case CheckoutSeen:
+		s = s.checkout(e)
+	case CheckoutLost:
+		if s.Checkout != nil && s.Checkout.Key == e.Key {
+			s.Checkout = nil
+		}
+	case SubscriptionSeen:
+		s = s.subscription(e)
+	case InvoiceSeen:
+		s.Invoices = with(s.Invoices, e.ID, e.Invoice)
+		for len(s.Invoices) > keptInvoices && s.dropInvoice() {
+		}
+	case AccessSet:
+		s.Access = e.Access
+	case UsageReported:
+		m := s.Usage[e.Day]
+		m.Count, m.Open = m.Count+1, &e.Report
+		s.Usage = with(s.Usage, e.Day, m)
+		oldest := dayOf(e.Day).AddDate(0, 0, -keptDays).Format(time.DateOnly)
+		maps.DeleteFunc(s.Usage, func(day string, m Metered) bool { return day < oldest && m.Open == nil })
+	case UsageSettled:
+		s = s.settled(e)
+	}
+	return s
+}
+
+func (s State) checkout(e CheckoutSeen) State {
+	if s.Checkout == nil || s.Checkout.Key != e.Key {
+		return s
+	}
+	if e.Status == CheckoutOpen {
+		open := *s.Checkout
+		open.Session, s.Checkout = e.Session, &open
+		return s
+	}
+	if e.Status == CheckoutComplete && e.Customer != "" {
+		s.Customer = e.Customer
+	}
+	s.Checkout = nil
+	return s
+}
+
+func (s State) subscription(e SubscriptionSeen) State {
+	s.Subscriptions = with(s.Subscriptions, e.ID, e.Subscription)
+	switch sub, _ := s.Current(); {
+	case sub.Status != PastDue && sub.Status != Unpaid:
+		s.DueSince = time.Time{}
+	case s.DueSince.IsZero():
+		s.DueSince = e.At
+	}
+	return s
+}
+
+func (s State) settled(e UsageSettled) State {
+	m := s.Usage[e.Day]
+	if m.Open == nil || m.Open.Identifier != e.Identifier {
+		return s
+	}
+	switch e.Outcome {
+	case Sent:
+		m.Sent += m.Open.Seconds
+	case Unclear:
+		m.Unclear += m.Open.Seconds
+	case Absent:
+	}
+	m.Open = nil
+	s.Usage = with(s.Usage, e.Day, m)
+	return s
+}
+
+// dropInvoice forgets the oldest settled invoice of a map that is not shared.
+func (s State) dropInvoice() bool {
+	oldest := ""
+	for id, i := range s.Invoices {
+		if i.Settled() && (oldest == "" || i.Created.Before(s.Invoices[oldest].Created)) {
+			oldest = id
+		}
+	}
+	delete(s.Invoices, oldest)
+	return oldest != ""
+}
+
+// with returns a copy of a map with one entry more or changed: states share maps.
+func with[V any](m map[string]V, key string, value V) map[string]V {
+	m = maps.Clone(m)
+	if m == nil {
+		m = map[string]V{}
+	}
+	m[key] = value
+	return m
+}
