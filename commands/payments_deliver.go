@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/billing"
 )
 
@@ -19,6 +20,9 @@ type Delivery struct {
 	ObjectID string // "sub_…"; "": the object has no id
 	Livemode bool   // false: it is about Stripe's test data
 }
+
+// ErrSignature refuses a delivery that was not signed with the webhook's secret, or not within five minutes.
+var ErrSignature = &domain.Error{Kind: domain.Malformed, Code: "invalid_signature", Msg: "The delivery's signature is missing, wrong or too old."}
 
 // Delivered is what became of a delivery.
 type Delivered string
