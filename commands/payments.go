@@ -128,10 +128,14 @@ var ErrNotAtStripe = errors.New("no such object at Stripe")
 
 // Customers finds accounts, in read models that may be behind.
 type Customers interface {
+	// Position returns how far the read models have followed the log.
+	Position() int64
 	// Customer returns the account of a customer at Stripe; "": none is known.
 	Customer(ctx context.Context, customer string) (account string, err error)
 	// Billed returns accounts with anything in their billing streams whose ids are above after, by their ids.
 	Billed(ctx context.Context, after string, limit int) ([]Billed, error)
+	// CheckingOut returns accounts with a Checkout that may still be paid, whose ids are above after, by their ids.
+	CheckingOut(ctx context.Context, after string, limit int) ([]string, error)
 }
 
 // Billed is an account with what the read models know of its plan.

@@ -65,6 +65,12 @@ func (s State) Several() (n int) {
 	return n
 }
 
+// HasSubscription reports whether the state has a subscription exactly so.
+func (s State) HasSubscription(sub Subscription) bool { return s.Subscriptions[sub.ID] == sub.utc() }
+
+// HasInvoice reports whether the state has an invoice exactly so.
+func (s State) HasInvoice(i Invoice) bool { return s.Invoices[i.ID] == i.utc() }
+
 // gives reports whether the subscription gives the account a plan, perhaps with a payment that is due.
 func (s Subscription) gives() bool { return s.Status.Paying() && s.Plan.rank() >= 0 }
 
