@@ -21,7 +21,7 @@ import (
 // Plans enforces plans; commands has it.
 type Plans interface {
 	// Enforce records plans that have ended by time, and stops the desktops that no longer may run.
-	Enforce(ctx context.Context) (commands.PlansEnforced, error)
+	Enforce(ctx context.Context) error
 }
 
 // Biller is the role; see Run.
@@ -46,7 +46,7 @@ const partlyWait = time.Hour
 func (b *Biller) Run(ctx context.Context) error {
 	every := cmp.Or(b.Every, time.Minute)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(crash.Guard(func() error { return b.each(ctx, every, "enforcing plans failed, will retry", b.enforce) }))
+	g.Go(crash.Guard(func() error { return b.each(ctx, every, "enforcing plans failed, will retry", b.Plans.Enforce) }))
 	g.Go(crash.Guard(func() error {
 		return b.each(ctx, every, "look at open Checkouts failed, will retry", b.Payments.CompareCheckouts)
 	}))
@@ -70,14 +70,6 @@ func (b *Biller) each(ctx context.Context, every time.Duration, failed string, d
 			return nil
 		}
 	}
-}
-
-func (b *Biller) enforce(ctx context.Context) error {
-	done, err := b.Plans.Enforce(ctx)
-	if done != (commands.PlansEnforced{}) {
-		b.Logger.InfoContext(ctx, "plans enforced", "accounts_changed", done.Changed, "desktops_stopped", done.Stopped)
-	}
-	return err
 }
 
 // Compare compares everything if the latest comparison is too old. One that failed for some accounts is repeated.
