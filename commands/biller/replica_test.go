@@ -1,6 +1,7 @@
 package biller_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func (c *town) newReplica() *replica {
 	}
 	r.pay.Log.Store = eventstore.Keeping(mortalStore{c.store, r.life}, eventstore.NewStates(1<<20))
 	r.pay.Log.NewID, r.pay.Log.Now = c.ids, r.now
-	r.role = &biller.Biller{Payments: r.pay, Metering: &commands.Metering{Payments: r.pay, Usage: c.books, Warm: c.planted.warm}, Comparisons: c, Logger: logger()}
+	r.role = &biller.Biller{Payments: r.pay, Metering: &commands.Metering{Payments: r.pay, Usage: c.books, Warm: cmp.Or(c.planted.warm, 5*every/2)}, Comparisons: c, Logger: logger()}
 	return r
 }
 
