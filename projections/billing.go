@@ -1,0 +1,140 @@
+package projections
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cloudbot-ai/control-plane/domain/billing"
+	"github.com/cloudbot-ai/control-plane/eventstore"
+)
+
+// billingRow is a row of read.billing: the fold of one stream.
+type billingRow struct {
+	account string
+	state   billing.State
+}
+
+func foldBilling() *Fold {
+	return &Fold{Aggregate: billing.Codec.Aggregate(), Load: loadBilling, Evolve: evolveBilling, Save: saveBilling}
+}
+
+func evolveBilling(row any, e eventstore.Event) (any, error) {
+	ev, err := billing.Codec.Decode(e.Type, e.Schema, e.Data)
+	if err != nil {
+		return nil, err
+	}
+	r, _ := row.(billingRow)
+	r = billingRow{e.Stream.ID, billing.Evolve(r.state, ev)}
+	if strings.Contains(r.account, "\x00") || strings.Contains(r.json(), `\u0000`) {
+		return nil, errNotStorable
+	}
+	return r, nil
+}
+
+func (r billingRow) json() string {
+	text, _ := json.Marshal(r.state) // structs of texts, numbers and times of four-digit years always marshal
+	return string(text)
+}
+
+// until is when the granted plan ends; nil: there is none, or it has no end.
+func (r billingRow) until() *time.Time {
+	if r.state.Grant == nil {
+		return nil
+	}
+	return orNull(r.state.Grant.Until)
+}
+
+func loadBilling(ctx context.Context, tx pgx.Tx, ids []string) (map[string]any, error) {
+	rows, err := tx.Query(ctx, `SELECT account, state FROM billing WHERE account = ANY ($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	list, err := pgx.CollectRows(rows, scanBilling)
+	byID := make(map[string]any, len(ids))
+	for _, r := range list {
+		byID[r.account] = r
+	}
+	return byID, err
+}
+
+func scanBilling(row pgx.CollectableRow) (r billingRow, err error) {
+	err = row.Scan(&r.account, &r.state)
+	return r, err
+}
+
+func saveBilling(rows []any) Statement {
+	type r = billingRow
+	return Statement{`INSERT INTO billing (account, customer, checkout, until, stop_at, state)
+		SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::timestamptz[], $5::timestamptz[], $6::jsonb[])
+		ON CONFLICT (account) DO UPDATE SET customer = excluded.customer, checkout = excluded.checkout, until = excluded.until,
+			stop_at = excluded.stop_at, state = excluded.state`,
+		[]any{
+			column(rows, func(r r) string { return r.account }),
+			column(rows, func(r r) string { return r.state.Customer }),
+			column(rows, func(r r) bool { return r.state.Checkout != nil }),
+			column(rows, r.until),
+			column(rows, func(r r) *time.Time { return orNull(r.state.Access.StopAt) }),
+			column(rows, r.json),
+		}}
+}
+
+// Billed is an account with what the log says about its plan.
+type Billed struct {
+	Account string
+	State   billing.State
+}
+
+// Customer returns the account of a customer at Stripe; "": none is known.
+func (r *Reader) Customer(ctx context.Context, customer string) (account string, err error) {
+	if customer == "" {
+		return "", nil
+	}
+	rows, err := r.Pool.Query(ctx, `SELECT account FROM read.billing WHERE customer = $1 ORDER BY account LIMIT 1`, customer)
+	if err != nil {
+		return "", fmt.Errorf("find a customer's account: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return "", fmt.Errorf("find a customer's account: %w", err)
+	}
+	if len(found) == 0 {
+		return "", nil
+	}
+	return found[0], nil
+}
+
+// Billed returns the accounts with anything in their billing streams whose ids are above after, by their ids.
+func (r *Reader) Billed(ctx context.Context, after string, limit int) ([]Billed, error) {
+	return r.billed(ctx, `SELECT account, state FROM read.billing WHERE account > $1 ORDER BY account LIMIT $2`, after, limit)
+}
+
+// Plans returns what the log says about the plans of accounts. An account without anything in its billing stream is left out.
+func (r *Reader) Plans(ctx context.Context, accounts ...string) (map[string]billing.State, error) {
+	list, err := r.billed(ctx, `SELECT account, state FROM read.billing WHERE account = ANY ($1)`, accounts)
+	byID := make(map[string]billing.State, len(list))
+	for _, b := range list {
+		byID[b.Account] = b.State
+	}
+	return byID, err
+}
+
+func (r *Reader) billed(ctx context.Context, query string, args ...any) ([]Billed, error) {
+	rows, err := r.Pool.Query(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list plans: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, scanBilling)
+	if err != nil {
+		return nil, fmt.Errorf("list plans: %w", err)
+	}
+	list := make([]Billed, len(found))
+	for i, f := range found {
+		list[i] = Billed{f.account, f.state}
+	}
+	return list, nil
+}
