@@ -116,10 +116,14 @@ var ErrNotAtStripe = errors.New("no such object at Stripe")
 
 // Customers finds accounts, in read models that may be behind.
 type Customers interface {
+	// Position returns how far the read models have followed the log.
+	Position() int64
 	// Customer returns the account of a customer at Stripe; "": none is known.
 	Customer(ctx context.Context, customer string) (account string, err error)
 	// Billed returns accounts with anything in their billing streams whose ids are above after, by their ids.
 	Billed(ctx context.Context, after string, limit int) ([]Billed, error)
+	// CheckingOut returns accounts with a Checkout that may still be paid, whose ids are above after, by their ids.
+	CheckingOut(ctx context.Context, after string, limit int) ([]string, error)
 }
 
 // Billed is an account with what the read models know of its plan.
@@ -138,8 +142,14 @@ type Deliveries interface {
 
 // look decides about an account by what Stripe shows. find returns the commands that follow from the state that the log has;
 // it asks Stripe, and may be called several times.
-func (c *Payments) look(ctx context.Context, o Origin, account string, find func(billing.State) ([]billing.Command, error)) (s billing.State, err error) {
-	_, err = eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+func (c *Payments) look(ctx context.Context, o Origin, account string, find func(billing.State) ([]billing.Command, error)) (billing.State, error) {
+	s, _, err := c.lookOnce(ctx, o, account, find)
+	return s, err
+}
+
+// lookOnce is look that also says whether anything was recorded.
+func (c *Payments) lookOnce(ctx context.Context, o Origin, account string, find func(billing.State) ([]billing.Command, error)) (s billing.State, changed bool, err error) {
+	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		if s, err = billings.Load(ctx, u, account); err != nil {
 			return nil, err
 		}
@@ -151,8 +161,23 @@ func (c *Payments) look(ctx context.Context, o Origin, account string, find func
 		s, err = executeBilling(ctx, u, account, before, cmds...)
 		return nil, err
 	})
-	return s, err
+	return s, res.Last > 0, err
 }
+
+// lookAgain is look until a look finds nothing to record. An older look can be recorded after a newer one only if the newer
+// one found nothing to record, so that no conflict showed it: a look after the last record corrects that.
+func (c *Payments) lookAgain(ctx context.Context, o Origin, account string, find func(billing.State) ([]billing.Command, error)) (s billing.State, changed bool, err error) {
+	for range maxLooks {
+		var more bool
+		if s, more, err = c.lookOnce(ctx, o, account, find); err != nil || !more {
+			return s, changed, err
+		}
+		changed = true
+	}
+	return s, changed, nil // what Stripe shows changes all the time; its next delivery says so
+}
+
+const maxLooks = 5
 
 // executeBilling executes commands on an account's billing stream that the unit has loaded. What changes its access is
 // written to its quota in the same append.

@@ -191,7 +191,7 @@ type Invoice struct {
 	ID           string    `json:"id"`
 	Customer     string    `json:"customer"`
 	Subscription string    `json:"subscription,omitempty"`
-	Status       string    `json:"status"` // draft, open, paid, uncollectible or void
+	Status       string    `json:"status"` // draft, open, paid, uncollectible, void or InvoiceDeleted
 	Currency     string    `json:"currency"`
 	Due          int64     `json:"amount_due"`
 	Paid         int64     `json:"amount_paid"`
@@ -210,8 +210,11 @@ func (i Invoice) utc() Invoice {
 
 // Settled reports whether the invoice will not change any more, but for a refund.
 func (i Invoice) Settled() bool {
-	return i.Status == "paid" || i.Status == "void" || i.Status == "uncollectible"
+	return i.Status == "paid" || i.Status == "void" || i.Status == "uncollectible" || i.Status == InvoiceDeleted
 }
+
+// InvoiceDeleted is the status of a draft that Stripe no longer has.
+const InvoiceDeleted = "deleted"
 
 // Level is how much of its plan an account may use.
 type Level string

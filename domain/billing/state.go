@@ -57,6 +57,12 @@ func (s State) Several() (n int) {
 	return n
 }
 
+// HasSubscription reports whether the state has a subscription exactly so.
+func (s State) HasSubscription(sub Subscription) bool { return s.Subscriptions[sub.ID] == sub.utc() }
+
+// HasInvoice reports whether the state has an invoice exactly so.
+func (s State) HasInvoice(i Invoice) bool { return s.Invoices[i.ID] == i.utc() }
+
 func better(a, b Subscription) bool {
 	if x, y := a.Status.order(), b.Status.order(); x != y {
 		return x < y
