@@ -25,9 +25,9 @@ CREATE INDEX ON ops.deliveries (handled_at);
 
 -- When what Stripe shows was last compared with the log, as a whole.
 CREATE TABLE ops.comparisons (
-    one         boolean NOT NULL PRIMARY KEY DEFAULT true CHECK (one),
-    finished_at timestamptz NOT NULL,
-    summary     jsonb NOT NULL DEFAULT '{}' -- what was compared and found, for people
+    one      boolean NOT NULL PRIMARY KEY DEFAULT true CHECK (one),
+    began_at timestamptz NOT NULL,
+    summary  jsonb NOT NULL -- what was compared and found
 );
 
 -- +goose Down

@@ -113,6 +113,19 @@ func (r *Reader) Billed(ctx context.Context, after string, limit int) ([]Billed,
 	return r.billed(ctx, `SELECT account, state FROM read.billing WHERE account > $1 ORDER BY account LIMIT $2`, after, limit)
 }
 
+// CheckingOut returns the accounts with a Checkout that may still be paid, whose ids are above after, by their ids.
+func (r *Reader) CheckingOut(ctx context.Context, after string, limit int) ([]string, error) {
+	rows, err := r.Pool.Query(ctx, `SELECT account FROM read.billing WHERE checkout AND account > $1 ORDER BY account LIMIT $2`, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list open Checkouts: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list open Checkouts: %w", err)
+	}
+	return ids, nil
+}
+
 // Plans returns what the log says about the plans of accounts. An account without anything in its billing stream is left out.
 func (r *Reader) Plans(ctx context.Context, accounts ...string) (map[string]billing.State, error) {
 	list, err := r.billed(ctx, `SELECT account, state FROM read.billing WHERE account = ANY ($1)`, accounts)

@@ -29,6 +29,9 @@ func TestBilling(t *testing.T) {
 	if account, err := w.reader.Customer(t.Context(), "cus_bob"); err != nil || account != "" {
 		t.Errorf("before the payment: got %q, %v, want no account", account, err)
 	}
+	if ids, err := w.reader.CheckingOut(t.Context(), "", 10); err != nil || !slices.Equal(ids, []string{"bob"}) {
+		t.Errorf("before the payment: got Checkouts of %v, %v, want bob's", ids, err)
+	}
 	write("bob", bob[7:]...)
 	w.caughtUp()
 
@@ -47,6 +50,9 @@ func TestBilling(t *testing.T) {
 	check("followed")
 	if list, err := w.reader.Billed(t.Context(), "ada", 10); err != nil || len(list) != 1 || list[0].Account != "bob" {
 		t.Errorf("the next page: got %+v, %v, want bob", list, err)
+	}
+	if ids, err := w.reader.CheckingOut(t.Context(), "", 10); err != nil || len(ids) > 0 {
+		t.Errorf("got Checkouts of %v, %v, want none", ids, err)
 	}
 	if plans, err := w.reader.Plans(t.Context(), "bob", "eve"); err != nil || !reflect.DeepEqual(plans, map[string]billing.State{"bob": states["bob"]}) {
 		t.Errorf("plans: got %+v, %v, want bob's", plans, err)
