@@ -23,6 +23,7 @@ type Delivery struct {
 
 // ErrSignature refuses a delivery that was not signed with the webhook's secret, or not within five minutes.
 var ErrSignature = &domain.Error{Kind: domain.Malformed, Code: "invalid_signature", Msg: "The delivery's signature is missing, wrong or too old."}
+
 // Delivered is what became of a delivery.
 type Delivered string
 

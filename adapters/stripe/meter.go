@@ -85,7 +85,9 @@ func (c *Client) Meter(ctx context.Context) (id string, err error) {
 	params := &stripe.BillingMeterListParams{Status: stripe.String(stripe.BillingMeterStatusActive)}
 	var found *stripe.BillingMeter
 	err = pages(ctx, c, &params.ListParams,
-		func(ctx context.Context) *stripe.V1List[*stripe.BillingMeter] { return c.api.V1BillingMeters.List(ctx, params) },
+		func(ctx context.Context) *stripe.V1List[*stripe.BillingMeter] {
+			return c.api.V1BillingMeters.List(ctx, params)
+		},
 		func(m *stripe.BillingMeter) string { return m.ID },
 		func(m *stripe.BillingMeter) (*stripe.BillingMeter, error) { return m, nil },
 		func(meters []*stripe.BillingMeter) error {

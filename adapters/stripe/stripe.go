@@ -30,6 +30,8 @@ type Config struct {
 	Meter         string        // the event_name of the meter; "": usage is not metered
 	URL           string        // "": https://api.stripe.com
 	Timeout       time.Duration // of one call; 0: 20 s
+	// Transport sends the calls. Nil: http.DefaultTransport.
+	Transport http.RoundTripper
 }
 
 // Client is Stripe. It implements commands.Stripe.
@@ -52,7 +54,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("the secret key of Stripe is missing")
 	}
 	client := &http.Client{
-		Timeout: cmp.Or(cfg.Timeout, timeout),
+		Timeout: cmp.Or(cfg.Timeout, timeout), Transport: cfg.Transport,
 		// Stripe never redirects. Another server must not see the key.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

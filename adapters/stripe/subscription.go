@@ -39,7 +39,9 @@ func (c *Client) EachSubscription(ctx context.Context, do func([]commands.Stripe
 func (c *Client) eachSubscription(ctx context.Context, params *stripe.SubscriptionListParams, do func([]commands.StripeSubscription) error) error {
 	params.Status = stripe.String("all") // without it, Stripe leaves out those that were canceled
 	return pages(ctx, c, &params.ListParams,
-		func(ctx context.Context) *stripe.V1List[*stripe.Subscription] { return c.api.V1Subscriptions.List(ctx, params) },
+		func(ctx context.Context) *stripe.V1List[*stripe.Subscription] {
+			return c.api.V1Subscriptions.List(ctx, params)
+		},
 		func(s *stripe.Subscription) string { return s.ID }, subscription, do)
 }
 
@@ -57,7 +59,9 @@ func (c *Client) CancelAtPeriodEnd(ctx context.Context, id string, cancel bool) 
 }
 
 func (c *Client) update(ctx context.Context, id string, params *stripe.SubscriptionUpdateParams) (*stripe.Subscription, error) {
-	return call(ctx, c, func(ctx context.Context) (*stripe.Subscription, error) { return c.api.V1Subscriptions.Update(ctx, id, params) })
+	return call(ctx, c, func(ctx context.Context) (*stripe.Subscription, error) {
+		return c.api.V1Subscriptions.Update(ctx, id, params)
+	})
 }
 
 // subscription reads one of Stripe's. Its period and its price are those of its first item with a fixed amount; another
