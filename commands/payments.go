@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -16,16 +17,27 @@ import (
 //
 // The log records what was seen at Stripe, never what a delivery says. Each look is made inside the unit that records it,
 // after the account's stream was read: if another replica recorded a look meanwhile, the append is refused and the look is
-// made again. So an older look never follows a newer one.
+// made again. After a look was recorded, another one follows, because a newer look that found nothing new recorded nothing.
+// So what the log has last is what Stripe showed last.
 type Payments struct {
 	Log
 	Stripe     Stripe
 	Prices     map[string]billing.Plan // by the ids of their prices
-	Terms      billing.Terms
 	Books      Customers
 	Deliveries Deliveries
 	Logger     *slog.Logger
+	// Origins are where Stripe may send users to: "https://cloudbot.example".
+	Origins []string
+	// Email returns an account's e-mail address, which Stripe's page shows. Nil: the user types it there.
+	Email func(ctx context.Context, account string) (string, error)
 }
+
+// Refusals.
+var (
+	ErrPayments      = &domain.Error{Kind: domain.Unavailable, Code: "payments_unavailable", Msg: "The payment provider does not answer or refused the request. Nothing was changed; try again in a few minutes."}
+	ErrNotOffered    = &domain.Error{Kind: domain.Unavailable, Code: "plan_not_offered", Msg: "This server does not sell this plan."}
+	errKeepsChanging = errors.New("what Stripe shows keeps changing")
+)
 
 // Stripe is what the commands need of Stripe. An answer that says that the call had no effect is a *RefusedError, one that
 // says that an object does not exist is ErrNotAtStripe. After any other error, the call may have had its effect. An
@@ -140,14 +152,22 @@ type Deliveries interface {
 	Remember(ctx context.Context, id string) error
 }
 
-// look decides about an account by what Stripe shows. find returns the commands that follow from the state that the log has;
-// it asks Stripe, and may be called several times.
-func (c *Payments) look(ctx context.Context, o Origin, account string, find func(billing.State) ([]billing.Command, error)) (billing.State, error) {
-	s, _, err := c.lookOnce(ctx, o, account, find)
-	return s, err
+// maxLooks bounds how often a look is repeated after one that was recorded.
+const maxLooks = 8
+
+// look decides about an account by what Stripe shows, until that changes nothing. find returns the commands that follow from
+// the state that the log has; it asks Stripe, and may be called several times.
+func (c *Payments) look(ctx context.Context, o Origin, account string, find func(billing.State) ([]billing.Command, error)) (s billing.State, err error) {
+	for range maxLooks {
+		var more bool
+		if s, more, err = c.lookOnce(ctx, o, account, find); err != nil || !more {
+			return s, err
+		}
+	}
+	return s, errKeepsChanging
 }
 
-// lookOnce is look that also says whether anything was recorded.
+// lookOnce is one look. It also says whether anything was recorded.
 func (c *Payments) lookOnce(ctx context.Context, o Origin, account string, find func(billing.State) ([]billing.Command, error)) (s billing.State, changed bool, err error) {
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		if s, err = billings.Load(ctx, u, account); err != nil {
@@ -177,8 +197,6 @@ func (c *Payments) lookAgain(ctx context.Context, o Origin, account string, find
 	return s, changed, nil // what Stripe shows changes all the time; its next delivery says so
 }
 
-const maxLooks = 5
-
 // executeBilling executes commands on an account's billing stream that the unit has loaded. What changes its access is
 // written to its quota in the same append.
 func executeBilling(ctx context.Context, u *eventstore.Unit, account string, before billing.State, cmds ...billing.Command) (billing.State, error) {
@@ -189,7 +207,7 @@ func executeBilling(ctx context.Context, u *eventstore.Unit, account string, bef
 			return before, err
 		}
 	}
-	if s.Access.At.Equal(before.Access.At) && s.Access.Level == before.Access.Level {
+	if s.Access.Same(before.Access) {
 		return s, nil
 	}
 	_, err := quotas.Execute(ctx, u, account, quota.SetAllowance{Access: s.Access})
