@@ -58,11 +58,11 @@ func (c *Payments) customerShown(ctx context.Context, s billing.State) ([]billin
 	listed := map[string]bool{}
 	for _, sub := range subs {
 		listed[sub.ID] = true
-		cmds = append(cmds, c.seeSubscription(s, sub))
+		cmds = append(cmds, c.shownSubscription(s, sub))
 	}
 	for _, inv := range invoices {
 		listed[inv.ID] = true
-		cmds = append(cmds, c.seeInvoice(inv))
+		cmds = append(cmds, c.shownInvoice(inv))
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.Subscriptions)) {
 		if !listed[id] && !s.Subscriptions[id].Status.Over() {
@@ -104,7 +104,7 @@ func (c *Payments) subscriptionShown(ctx context.Context, s billing.State, id st
 	if err != nil {
 		return nil, err
 	}
-	return []billing.Command{c.seeSubscription(s, sub)}, nil
+	return []billing.Command{c.shownSubscription(s, sub)}, nil
 }
 
 // invoiceShown looks at one invoice and at its subscription.
@@ -113,7 +113,7 @@ func (c *Payments) invoiceShown(ctx context.Context, id string, s billing.State)
 	if err != nil {
 		return nil, err
 	}
-	cmds := []billing.Command{c.seeInvoice(inv)}
+	cmds := []billing.Command{c.shownInvoice(inv)}
 	if inv.Subscription == "" {
 		return cmds, nil
 	}
@@ -138,14 +138,14 @@ func (c *Payments) invoiceAlone(ctx context.Context, s billing.State, id string)
 	if err != nil {
 		return nil, err
 	}
-	return []billing.Command{c.seeInvoice(inv)}, nil
+	return []billing.Command{c.shownInvoice(inv)}, nil
 }
 
-func (c *Payments) seeSubscription(s billing.State, sub StripeSubscription) billing.Command {
+func (c *Payments) shownSubscription(s billing.State, sub StripeSubscription) billing.Command {
 	return billing.SeeSubscription{Subscription: c.planned(s, sub), At: c.Now(), Terms: c.Terms}
 }
 
-func (c *Payments) seeInvoice(inv StripeInvoice) billing.Command {
+func (c *Payments) shownInvoice(inv StripeInvoice) billing.Command {
 	return billing.SeeInvoice{Invoice: inv.Invoice, At: c.Now()}
 }
 

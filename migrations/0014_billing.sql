@@ -4,16 +4,12 @@ CREATE TABLE read.billing (
     account  text COLLATE "C" PRIMARY KEY,
     customer text COLLATE "C" NOT NULL, -- at Stripe; empty: none is known
     checkout boolean NOT NULL,          -- whether a payment page may still be paid
-    until    timestamptz,               -- when a granted plan ends; null: there is none, or it has no end
-    stop_at  timestamptz,               -- when desktops stop that are not allowed, or the access ends; null: they do not
     state    jsonb NOT NULL
 );
 -- Which account a message of Stripe is about. Two accounts never share a customer, but a damaged log must not stop the read model.
 CREATE INDEX ON read.billing (customer) WHERE customer <> '';
 -- What is looked at every minute.
 CREATE INDEX ON read.billing (account) WHERE checkout;
-CREATE INDEX ON read.billing (until) WHERE until IS NOT NULL;
-CREATE INDEX ON read.billing (stop_at) WHERE stop_at IS NOT NULL;
 
 -- Messages of Stripe that were handled. Stripe repeats a message for three days; a message that was forgotten is handled
 -- again, without effect.

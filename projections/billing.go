@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -41,14 +40,6 @@ func (r billingRow) json() string {
 	return string(text)
 }
 
-// until is when the granted plan ends; nil: there is none, or it has no end.
-func (r billingRow) until() *time.Time {
-	if r.state.Grant == nil {
-		return nil
-	}
-	return orNull(r.state.Grant.Until)
-}
-
 func loadBilling(ctx context.Context, tx pgx.Tx, ids []string) (map[string]any, error) {
 	rows, err := tx.Query(ctx, `SELECT account, state FROM billing WHERE account = ANY ($1)`, ids)
 	if err != nil {
@@ -69,16 +60,12 @@ func scanBilling(row pgx.CollectableRow) (r billingRow, err error) {
 
 func saveBilling(rows []any) Statement {
 	type r = billingRow
-	return Statement{`INSERT INTO billing (account, customer, checkout, until, stop_at, state)
-		SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::timestamptz[], $5::timestamptz[], $6::jsonb[])
-		ON CONFLICT (account) DO UPDATE SET customer = excluded.customer, checkout = excluded.checkout, until = excluded.until,
-			stop_at = excluded.stop_at, state = excluded.state`,
+	return Statement{`INSERT INTO billing (account, customer, checkout, state) SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::jsonb[])
+		ON CONFLICT (account) DO UPDATE SET customer = excluded.customer, checkout = excluded.checkout, state = excluded.state`,
 		[]any{
 			column(rows, func(r r) string { return r.account }),
 			column(rows, func(r r) string { return r.state.Customer }),
 			column(rows, func(r r) bool { return r.state.Checkout != nil }),
-			column(rows, r.until),
-			column(rows, func(r r) *time.Time { return orNull(r.state.Access.StopAt) }),
 			column(rows, r.json),
 		}}
 }
@@ -150,4 +137,31 @@ func (r *Reader) billed(ctx context.Context, query string, args ...any) ([]Bille
 		list[i] = Billed{f.account, f.state}
 	}
 	return list, nil
+}
+
+// EachRunning calls do for each running instance of all accounts, by their ids, with the type by which plans are decided. It ends with the first error of
+// do. Instances that begin or end to run meanwhile may be left out.
+func (r *Reader) EachRunning(ctx context.Context, do func(account, id, machineType string) error) error {
+	type row struct{ Account, ID, Type string }
+	const limit = 1000
+	for after := ""; ; {
+		rows, err := r.Pool.Query(ctx, `SELECT account, id, CASE WHEN type = 'original' THEN '' WHEN region = 'local' THEN 'local' ELSE type END FROM read.instances
+			WHERE status NOT IN ('terminated', 'failed') AND status = 'running' AND id > $1 ORDER BY id LIMIT $2`, after, limit)
+		if err != nil {
+			return fmt.Errorf("list running instances: %w", err)
+		}
+		page, err := pgx.CollectRows(rows, pgx.RowToStructByPos[row])
+		if err != nil {
+			return fmt.Errorf("list running instances: %w", err)
+		}
+		for _, i := range page {
+			after = i.ID
+			if err := do(i.Account, i.ID, i.Type); err != nil {
+				return err
+			}
+		}
+		if len(page) < limit {
+			return nil
+		}
+	}
 }

@@ -27,14 +27,14 @@ type Verify func(body []byte, signature string, now time.Time) (commands.Deliver
 var errNoPayments = &refusal{status: 503, code: "payments_not_configured", detail: "Plans cannot be bought on this server, and none is needed.", expected: true}
 
 type offerView struct {
-	Name       string     `json:"name"`
-	Type       string     `json:"instance_type"`
-	MaxWorkers int        `json:"max_workers"`
-	Available  bool       `json:"available"`
-	Price      *priceView `json:"price"`
+	Name       string         `json:"name"`
+	Type       string         `json:"instance_type"`
+	MaxWorkers int            `json:"max_workers"`
+	Available  bool           `json:"available"`
+	Price      *planPriceView `json:"price"`
 }
 
-type priceView struct {
+type planPriceView struct {
 	Amount   int64  `json:"amount"`
 	Currency string `json:"currency"`
 	Interval string `json:"interval"`
@@ -91,7 +91,7 @@ func (s *Server) syncPayments(c echo.Context, who access.Claims) error {
 		if err != nil {
 			return err
 		}
-		if err := s.cfg.Payments.Sync(c.Request().Context(), o, who.Account); err != nil {
+		if err := s.cfg.Payments.Sync(c.Request().Context(), o); err != nil {
 			return err
 		}
 	}

@@ -68,12 +68,12 @@ func (b *PriceBoard) look(ctx context.Context) (known bool) {
 }
 
 // price returns what a price costs; nil: that is not known.
-func (b *PriceBoard) price(id string) *priceView {
+func (b *PriceBoard) price(id string) *planPriceView {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p, ok := b.prices[id]
 	if !ok {
 		return nil
 	}
-	return &priceView{p.Amount, p.Currency, p.Interval}
+	return &planPriceView{p.Amount, p.Currency, p.Interval}
 }

@@ -98,14 +98,6 @@ func inPlan(a billing.Access, machineType string) bool {
 	return (a.Level == billing.Full || a.Level == billing.Due) && a.Allows(machineType)
 }
 
-// orNull returns a text, or null for "".
-func orNull(text string) *string {
-	if text == "" {
-		return nil
-	}
-	return &text
-}
-
 func timeOrNull(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
