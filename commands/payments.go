@@ -159,42 +159,23 @@ const maxLooks = 8
 // the state that the log has; it asks Stripe, and may be called several times.
 func (c *Payments) look(ctx context.Context, o Origin, account string, find func(billing.State) ([]billing.Command, error)) (s billing.State, err error) {
 	for range maxLooks {
-		var more bool
-		if s, more, err = c.lookOnce(ctx, o, account, find); err != nil || !more {
+		res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+			if s, err = billings.Load(ctx, u, account); err != nil {
+				return nil, err
+			}
+			before := s
+			cmds, err := find(s)
+			if err != nil {
+				return nil, err
+			}
+			s, err = executeBilling(ctx, u, account, before, cmds...)
+			return nil, err
+		})
+		if err != nil || res.Last == 0 {
 			return s, err
 		}
 	}
 	return s, errKeepsChanging
-}
-
-// lookOnce is one look. It also says whether anything was recorded.
-func (c *Payments) lookOnce(ctx context.Context, o Origin, account string, find func(billing.State) ([]billing.Command, error)) (s billing.State, changed bool, err error) {
-	res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		if s, err = billings.Load(ctx, u, account); err != nil {
-			return nil, err
-		}
-		before := s
-		cmds, err := find(s)
-		if err != nil {
-			return nil, err
-		}
-		s, err = executeBilling(ctx, u, account, before, cmds...)
-		return nil, err
-	})
-	return s, res.Last > 0, err
-}
-
-// lookAgain is look until a look finds nothing to record. An older look can be recorded after a newer one only if the newer
-// one found nothing to record, so that no conflict showed it: a look after the last record corrects that.
-func (c *Payments) lookAgain(ctx context.Context, o Origin, account string, find func(billing.State) ([]billing.Command, error)) (s billing.State, changed bool, err error) {
-	for range maxLooks {
-		var more bool
-		if s, more, err = c.lookOnce(ctx, o, account, find); err != nil || !more {
-			return s, changed, err
-		}
-		changed = true
-	}
-	return s, changed, nil // what Stripe shows changes all the time; its next delivery says so
 }
 
 // executeBilling executes commands on an account's billing stream that the unit has loaded. What changes its access is

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -126,11 +127,12 @@ func (c *Payments) compareAccount(ctx context.Context, account string, shown lis
 		return s.Customer, nil
 	}
 	sum.Different++
-	s, changed, err := c.lookAgain(ctx, Origin{}, account, func(s billing.State) ([]billing.Command, error) { return c.customerShown(ctx, s) })
+	before := s
+	s, err = c.look(ctx, Origin{}, account, func(s billing.State) ([]billing.Command, error) { return c.seeCustomer(ctx, s) })
 	if err != nil {
 		return s.Customer, err
 	}
-	if changed {
+	if !reflect.DeepEqual(s, before) {
 		sum.Changed++
 		c.Logger.WarnContext(ctx, "comparison with Stripe found what no delivery told", "account", account)
 	} else {
@@ -213,12 +215,7 @@ func (c *Payments) CompareCheckouts(ctx context.Context) error {
 			return errors.Join(failed, fmt.Errorf("list open Checkouts: %w", err))
 		}
 		for _, account := range page {
-			_, _, err := c.lookAgain(ctx, Origin{}, account, func(s billing.State) ([]billing.Command, error) {
-				if open := s.Checkout; open != nil && open.Session == "" && c.Now().After(open.Expires) {
-					return []billing.Command{billing.LoseCheckout{CheckoutLost: billing.CheckoutLost{Key: open.Key, Reason: "Stripe's answer did not arrive.", At: c.Now()}}}, nil
-				}
-				return c.checkoutShown(ctx, s)
-			})
+			_, err := c.look(ctx, Origin{}, account, func(s billing.State) ([]billing.Command, error) { return c.seeCheckout(ctx, s) })
 			if err != nil {
 				failed = errors.Join(failed, fmt.Errorf("look at the Checkout of account %s: %w", account, err))
 			}

@@ -90,8 +90,8 @@ func (c *Payments) aboutCheckout(ctx context.Context, session string) (bool, err
 	if err != nil || s.Checkout == nil || s.Checkout.Session != session {
 		return false, err
 	}
-	_, _, err = c.lookAgain(ctx, Origin{}, shown.Account, func(s billing.State) ([]billing.Command, error) {
-		return c.checkoutShown(ctx, s)
+	_, err = c.look(ctx, Origin{}, shown.Account, func(s billing.State) ([]billing.Command, error) {
+		return c.seeCheckout(ctx, s)
 	})
 	return err == nil, err
 }
@@ -103,7 +103,7 @@ func (c *Payments) aboutSubscription(ctx context.Context, id string) (bool, erro
 		return false, err
 	}
 	return c.about(ctx, sub.Account, sub.Customer, func(s billing.State) ([]billing.Command, error) {
-		return c.subscriptionShown(ctx, s, id)
+		return c.seeSubscription(ctx, s, id)
 	})
 }
 
@@ -114,7 +114,12 @@ func (c *Payments) aboutInvoice(ctx context.Context, id string) (bool, error) {
 		return false, err
 	}
 	return c.about(ctx, inv.Account, inv.Customer, func(s billing.State) ([]billing.Command, error) {
-		return c.invoiceShown(ctx, id, s)
+		cmds, err := c.seeInvoice(ctx, s, id)
+		if err != nil || inv.Subscription == "" {
+			return cmds, err
+		}
+		more, err := c.seeSubscription(ctx, s, inv.Subscription)
+		return append(cmds, more...), err
 	})
 }
 
@@ -124,7 +129,7 @@ func (c *Payments) about(ctx context.Context, named, customer string, find func(
 	if err != nil || account == "" {
 		return false, err
 	}
-	_, _, err = c.lookAgain(ctx, Origin{}, account, find)
+	_, err = c.look(ctx, Origin{}, account, find)
 	return err == nil, err
 }
 
@@ -158,8 +163,8 @@ func (c *Payments) linked(ctx context.Context, account, customer string) (bool, 
 	if err != nil || s.Customer == customer || s.Checkout == nil || s.Checkout.Session == "" {
 		return s.Customer == customer, err
 	}
-	s, _, err = c.lookAgain(ctx, Origin{}, account, func(s billing.State) ([]billing.Command, error) {
-		return c.checkoutShown(ctx, s)
+	s, err = c.look(ctx, Origin{}, account, func(s billing.State) ([]billing.Command, error) {
+		return c.seeCheckout(ctx, s)
 	})
 	return s.Customer == customer, err
 }
