@@ -120,7 +120,7 @@ func (p *price) object() object {
 	return object{
 		"id": p.ID, "object": "price", "active": !p.Archived, "billing_scheme": "per_unit", "created": p.created.Unix(), "currency": p.Currency,
 		"custom_unit_amount": nil, "livemode": false, "lookup_key": nil, "metadata": object{}, "nickname": p.Name, "product": p.product,
-		"recurring":    object{"interval": p.Interval, "interval_count": 1, "meter": nil, "usage_type": "licensed", "trial_period_days": nil},
+		"recurring":    object{"interval": p.Interval, "interval_count": 1, "meter": nil, "usage_type": "licensed"},
 		"tax_behavior": "unspecified", "tiers_mode": nil, "transform_quantity": nil, "type": "recurring", "unit_amount": p.Amount,
 		"unit_amount_decimal": money(p.Amount),
 	}

@@ -134,6 +134,21 @@ func (s *Server) SetCancel(id string, cancel bool) error {
 	return nil
 }
 
+// CancelAt cancels a subscription at a time of the portal's or an operator's choice.
+func (s *Server) CancelAt(id string, when time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle()
+	sub := s.sub(id)
+	if sub == nil || sub.over() {
+		return missing("subscription", id)
+	}
+	at := s.of(sub.customer)
+	sub.atPeriodEnd, sub.cancelAt, sub.canceled = false, when.Truncate(time.Second).UTC(), at
+	s.emit("customer.subscription.updated", sub.object(), at)
+	return nil
+}
+
 func (s *Server) cancelAtEnd(sub *subscription, cancel bool) {
 	at := s.of(sub.customer)
 	sub.atPeriodEnd, sub.cancelAt, sub.canceled = false, time.Time{}, time.Time{}
