@@ -2,6 +2,7 @@ package commands_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/billing"
@@ -18,7 +19,7 @@ func TestOverview(t *testing.T) {
 	if v := s.overview(t, ada); v.Checkout == nil || v.Checkout.Plan != billing.Pro {
 		t.Errorf("got %+v, want the Checkout", v)
 	}
-	s.Clock.Advance(hour)
+	s.Clock.Advance(time.Hour)
 	if v := s.overview(t, ada); v.Checkout != nil {
 		t.Errorf("got %+v, want no Checkout: it has expired", v.Checkout)
 	}
@@ -37,11 +38,11 @@ func TestOverview(t *testing.T) {
 	if v := s.overview(t, ada); v.Due == nil || *v.Due != (commands.PaymentDue{Amount: 9800, Currency: "usd", Attempts: 1, NextAttempt: next}) {
 		t.Errorf("got %+v, want two invoices of $49 due", v.Due)
 	}
-	s.grant(t, ada, billing.Enterprise, s.Clock.Now().Add(hour))
+	s.grant(t, ada, billing.Enterprise, s.Clock.Now().Add(time.Hour))
 	if v := s.overview(t, ada); v.Granted == nil || v.Access.Plan != billing.Enterprise {
 		t.Errorf("got %+v, want the granted plan", v)
 	}
-	s.Clock.Advance(hour)
+	s.Clock.Advance(time.Hour)
 	head := s.Last(t)
 	if v := s.overview(t, ada); v.Granted != nil || v.Access.Level != billing.Due || s.Last(t) != head {
 		t.Errorf("got %+v and %d events, want the payment due, and nothing written", v, s.Last(t)-head)

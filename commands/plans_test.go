@@ -17,8 +17,6 @@ import (
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
-const hour = time.Hour
-
 func (s *shop) grant(t testing.TB, o commands.Origin, p billing.Plan, until time.Time) {
 	t.Helper()
 	if _, err := s.plans.Grant(t.Context(), o.Account, p, until, "a test"); err != nil {
@@ -48,7 +46,7 @@ func TestGrants(t *testing.T) {
 	if _, err := s.plans.Withdraw(t.Context(), ada.Account); !errors.Is(err, billing.ErrNoGrant) {
 		t.Errorf("got %v without a grant, want %v", err, billing.ErrNoGrant)
 	}
-	state, err := s.plans.Grant(t.Context(), ada.Account, billing.Starter, s.Clock.Now().Add(24*hour), strings.Repeat("x", 300)+"\x00")
+	state, err := s.plans.Grant(t.Context(), ada.Account, billing.Starter, s.Clock.Now().Add(24*time.Hour), strings.Repeat("x", 300)+"\x00")
 	if err != nil || state.Access.Level != billing.Full || state.Grant.Plan != billing.Starter {
 		t.Errorf("got %+v, %v, want the plan", state, err)
 	}
@@ -159,7 +157,7 @@ func TestEnforceSinceToday(t *testing.T) {
 	bob, _ := s.SignUp(t, "bob@example.org")
 	s.grant(t, bob, billing.Starter, time.Time{})
 	theirs := s.takeOver(t, bob)
-	s.Clock.Advance(1000 * hour)
+	s.Clock.Advance(1000 * time.Hour)
 	s.enforce(t)
 	if got := s.status(t, theirs); got != instance.Running {
 		t.Errorf("got %s for a machine that was taken over, want it running", got)
@@ -184,10 +182,10 @@ func TestEnforceWhileReadModelsAreBehind(t *testing.T) {
 	s := newShop()
 	ada, _ := s.SignUp(t, "ada@example.org")
 	eve, _ := s.SignUp(t, "eve@example.org")
-	s.grant(t, eve, billing.Starter, s.Clock.Now().Add(hour))
-	s.grant(t, ada, billing.Starter, s.Clock.Now().Add(hour))
+	s.grant(t, eve, billing.Starter, s.Clock.Now().Add(time.Hour))
+	s.grant(t, ada, billing.Starter, s.Clock.Now().Add(time.Hour))
 	id := s.run(t, ada, "t3.medium")
-	s.Clock.Advance(hour)
+	s.Clock.Advance(time.Hour)
 	s.enforce(t)
 	s.Clock.Advance(terms.Notice)
 	once := true
@@ -240,10 +238,10 @@ func TestEnforceBesideADamagedOne(t *testing.T) {
 	var ids []string
 	for _, name := range []string{"ada", "bob", "eve"} {
 		o, _ := s.SignUp(t, name+"@example.org")
-		s.grant(t, o, billing.Starter, s.Clock.Now().Add(hour))
+		s.grant(t, o, billing.Starter, s.Clock.Now().Add(time.Hour))
 		ids = append(ids, s.run(t, o, "t3.medium"))
 	}
-	s.Clock.Advance(hour)
+	s.Clock.Advance(time.Hour)
 	s.enforce(t)
 	s.damage(t, ids[1])
 	s.Clock.Advance(terms.Notice)
@@ -270,12 +268,12 @@ func TestEnforceAStartingDesktop(t *testing.T) {
 	t.Parallel()
 	s := newShop()
 	ada, _ := s.SignUp(t, "ada@example.org")
-	s.grant(t, ada, billing.Starter, s.Clock.Now().Add(hour))
+	s.grant(t, ada, billing.Starter, s.Clock.Now().Add(time.Hour))
 	id := s.asleep(t, ada, "t3.medium")
 	if _, err := s.Instances.Start(t.Context(), ada, id); err != nil {
 		t.Fatal(err)
 	}
-	s.Clock.Advance(hour)
+	s.Clock.Advance(time.Hour)
 	s.enforce(t)
 	s.Clock.Advance(terms.Notice)
 	s.enforce(t)
