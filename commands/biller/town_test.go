@@ -56,8 +56,8 @@ type town struct {
 
 const (
 	every  = 2 * time.Hour // the clock's steps
-	month  = 30            // days with faults
-	settle = 6             // days without, before the ledgers are compared
+	month  = 21            // days with faults
+	settle = 5             // days without, before the ledgers are compared
 )
 
 var plans = map[string]billing.Plan{
