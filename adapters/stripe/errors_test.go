@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/adapters/stripe"
@@ -170,8 +171,10 @@ func TestUsage(t *testing.T) {
 	}
 	s.clock.add(time.Minute)
 	shows(3600)
-	if shown, err := s.UsageShown(t.Context(), sub.Customer, "2026-11-28"); err != nil || shown != 0 {
-		t.Errorf("the next day has %d seconds, %v", shown, err)
+	for _, other := range []string{"2026-11-26", "2026-11-28"} {
+		if shown, err := s.UsageShown(t.Context(), sub.Customer, other); err != nil || shown != 0 {
+			t.Errorf("%s has %d seconds, %v", other, shown, err)
+		}
 	}
 	s.clock.add(24 * time.Hour)
 	if err := s.ReportUsage(t.Context(), r); err != nil {
@@ -267,44 +270,45 @@ func (s sent) RoundTrip(r *http.Request) (*http.Response, error) {
 // TestTurns makes at most eight calls at a time.
 func TestTurns(t *testing.T) {
 	t.Parallel()
-	var under, most atomic.Int64
-	arrived, leave := make(chan struct{}, 20), make(chan struct{})
-	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		now := under.Add(1)
-		for was := most.Load(); was < now && !most.CompareAndSwap(was, now); was = most.Load() {
+	synctest.Test(t, func(t *testing.T) {
+		stripeHas := &slow{leave: make(chan struct{})}
+		c, err := stripe.New(stripe.Config{Key: stripetest.DefaultKey, Transport: stripeHas})
+		if err != nil {
+			t.Fatal(err)
 		}
-		arrived <- struct{}{}
-		<-leave
-		under.Add(-1)
-		_, _ = io.WriteString(w, `{"url": "https://portal.example"}`)
-	}))
-	defer web.Close()
-	c, err := stripe.New(stripe.Config{Key: stripetest.DefaultKey, URL: web.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error)
-	for range 20 {
-		go func() {
-			_, err := c.OpenPortal(t.Context(), "cus_1", "https://cloudbot.example")
-			done <- err
-		}()
-	}
-	for range 8 {
-		<-arrived
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := c.OpenPortal(ended, "cus_1", "https://cloudbot.example"); !errors.Is(err, context.Canceled) {
-		t.Errorf("a call that waits for its turn: %v", err)
-	}
-	close(leave)
-	for range 20 {
-		if err := <-done; err != nil {
-			t.Error(err)
+		done := make(chan error, 20)
+		for range 20 {
+			go func() {
+				_, err := c.OpenPortal(t.Context(), "cus_1", "https://cloudbot.example")
+				done <- err
+			}()
 		}
-	}
-	if most.Load() != 8 {
-		t.Errorf("%d calls were under way at a time", most.Load())
-	}
+		synctest.Wait()
+		if now := stripeHas.calls.Load(); now != 8 {
+			t.Errorf("%d calls are under way", now)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := c.OpenPortal(ended, "cus_1", "https://cloudbot.example"); !errors.Is(err, context.Canceled) {
+			t.Errorf("a call that waits for its turn: %v", err)
+		}
+		close(stripeHas.leave)
+		for range 20 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// slow answers when it may.
+type slow struct {
+	calls atomic.Int64
+	leave chan struct{}
+}
+
+func (s *slow) RoundTrip(*http.Request) (*http.Response, error) {
+	s.calls.Add(1)
+	<-s.leave
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"url": "https://portal.example"}`))}, nil
 }
