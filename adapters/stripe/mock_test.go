@@ -42,7 +42,8 @@ func stripeMock(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "-http-addr", "127.0.0.1:0")
+	// With only the first address it would also listen on a fixed port, which another test may have.
+	cmd := exec.Command(program, "-http-addr", "127.0.0.1:0", "-https-addr", "127.0.0.1:0")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
