@@ -89,6 +89,15 @@ func TestRefusals(t *testing.T) {
 	if err := s.Pay(paid.Session, stripetest.CardGood, ""); err != nil {
 		t.Fatal(err)
 	}
+	gone := s.subscribe(t, "acc2", billing.Pro)
+	if err := s.DeleteCustomer(gone.Customer); err != nil {
+		t.Fatal(err)
+	}
+	again := s.order("k4", "acc2", billing.Pro)
+	again.Customer = gone.Customer
+	if sub, err := s.Subscription(ctx, gone.ID); err != nil || sub.Status != billing.Canceled || sub.Customer != gone.Customer {
+		t.Errorf("a deleted customer's subscription is %+v, %v", sub, err)
+	}
 	late, unknown := s.order("k2", "acc1", billing.Pro), s.order("k3", "acc1", billing.Pro)
 	late.Expires = s.clock.now().Add(29 * time.Minute)
 	unknown.Price = "price_unknown"
@@ -99,6 +108,7 @@ func TestRefusals(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"a complete one expires": func() error { _, err := s.ExpireCheckout(ctx, paid.Session); return err },
 		"too short":              func() error { _, err := s.OpenCheckout(ctx, late); return err },
+		"a deleted customer":     func() error { _, err := s.OpenCheckout(ctx, again); return err },
 		"unknown price":          func() error { _, err := s.OpenCheckout(ctx, unknown); return err },
 		"the key of another":     func() error { _, err := stranger.Checkout(ctx, paid.Session); return err },
 		"the portal of no one":   func() error { _, err := s.OpenPortal(ctx, "cus_unknown", "https://cloudbot.example"); return err },
