@@ -151,10 +151,10 @@ func TestCheckStripe(t *testing.T) {
 	sell(t)
 	for name, c := range map[string]struct{ setting, value, want string }{
 		"all is well":           {"STRIPE_PRICE_ID_STARTER", "", ""},
-		"no such price":         {"STRIPE_PRICE_ID_STARTER", "price_of_another_account", "does not have what STRIPE_PRICE_ID_STARTER names"},
-		"no such meter":         {"STRIPE_METER_EVENT", "another", "does not have what STRIPE_METER_EVENT names"},
-		"another's key":         {"STRIPE_SECRET_KEY", "sk_test_ofAnotherAccount0123456789", "does not accept STRIPE_SECRET_KEY"},
-		"a Stripe that is gone": {"STRIPE_API_URL", "http://127.0.0.1:1", "could not be asked"},
+		"no such price":         {"STRIPE_PRICE_ID_STARTER", "price_of_another_account", "STRIPE_PRICE_ID_STARTER names what Stripe does not have"},
+		"no such meter":         {"STRIPE_METER_EVENT", "another", "STRIPE_METER_EVENT names what Stripe does not have"},
+		"another's key":         {"STRIPE_SECRET_KEY", "sk_test_ofAnotherAccount0123456789", "STRIPE_SECRET_KEY is not accepted"},
+		"a Stripe that is gone": {"STRIPE_API_URL", "http://127.0.0.1:1", "could not be looked up"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(c.setting, c.value)
