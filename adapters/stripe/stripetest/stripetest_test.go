@@ -96,7 +96,7 @@ func kinds(s *stripetest.Server, n int) (found []string) {
 	return found
 }
 
-// TestRetries has a renewal that nobody's card pays, until Stripe stops trying.
+// TestRetries has a renewal that the card does not pay, until Stripe stops trying.
 func TestRetries(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ after, status string }{{"", "canceled"}, {"canceled", "canceled"}, {"unpaid", "unpaid"}, {"past_due", "past_due"}} {
