@@ -20,9 +20,12 @@ func (l Log) assess(ctx context.Context, u *eventstore.Unit, account string) (qu
 	if err != nil {
 		return quota.State{}, err
 	}
-	s, err := executeBilling(ctx, u, account, before, billing.Assess{At: l.Now(), Terms: l.Terms})
-	if err != nil {
+	s, err := billings.Execute(ctx, u, account, billing.Assess{At: l.Now(), Terms: l.Terms})
+	switch {
+	case err != nil:
 		return quota.State{}, err
+	case s.Access.Same(before.Access):
+		return quotas.Load(ctx, u, account) // it may be newer than what was read above: only a change is written to it
 	}
 	return quotas.Execute(ctx, u, account, quota.SetAllowance{Access: s.Access})
 }
@@ -41,7 +44,10 @@ func (l Log) admitByPlan(ctx context.Context, u *eventstore.Unit, s instance.Sta
 
 // planType returns the type by which plans are decided.
 func planType(s instance.State) string {
-	if s.Region == machines.Local { // older local machines have the name of an EC2 type
+	switch {
+	case s.Guestless(): // taken over: its size is not known
+		return ""
+	case s.Region == machines.Local: // older local machines have the name of an EC2 type
 		return machines.Local
 	}
 	return s.Type
@@ -59,16 +65,22 @@ func (c *Instances) machineTypeOf(ctx context.Context, u *eventstore.Unit, accou
 	case named != "":
 		return c.machineType(named)
 	}
-	types, access := c.Cloud.Types(), q.Plan()
+	return c.DefaultType(q.Plan()), nil
+}
+
+// DefaultType returns the type of a new desktop for which none is named: the plan's, else one that the plan allows, else the
+// server's.
+func (c *Instances) DefaultType(access billing.Access) machines.MachineType {
+	types := c.Cloud.Types()
 	for _, t := range types {
 		if t.ID == access.Plan.Offer().Type {
-			return t, nil
+			return t
 		}
 	}
 	for _, t := range types {
 		if access.Allows(t.ID) {
-			return t, nil
+			return t
 		}
 	}
-	return types[0], nil
+	return types[0]
 }

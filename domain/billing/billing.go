@@ -258,8 +258,8 @@ func (a Access) Same(b Access) bool {
 		a.StopAt.Equal(b.StopAt) && a.BeyondAt.Equal(b.BeyondAt)
 }
 
-// Allows reports whether an instance type is in the plan. All plans have desktops on the server's own computer, and those
-// that were taken over, whose type is not known ("").
+// Allows reports whether an instance type is in the plan. All plans have desktops on the server's own computer ("local"), and
+// those that were taken over from the original control plane ("original"), whose size is not known.
 func (a Access) Allows(machineType string) bool {
-	return machineType == "" || machineType == "local" || slices.Contains(a.Types, machineType)
+	return machineType == "local" || machineType == "original" || slices.Contains(a.Types, machineType)
 }
