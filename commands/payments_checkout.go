@@ -55,8 +55,8 @@ type checkoutRun struct {
 	o        Origin
 	want     billing.CheckoutRequested
 	email    string
-	compared bool // with the customer's subscriptions at Stripe
-	fresh    bool // the customer was deleted at Stripe: the Checkout makes another
+	compared bool   // with the customer's subscriptions at Stripe
+	fresh    bool   // the customer was deleted at Stripe: the Checkout makes another
 	key      string // of the Checkout that this call recorded
 	unsure   int
 }
