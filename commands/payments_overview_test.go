@@ -15,7 +15,7 @@ func TestOverview(t *testing.T) {
 	if v := s.overview(t, ada); !v.Billing || v.Access.Level != billing.None || v.Access.Reason != billing.NoPlan || !v.StopAt.IsZero() || v.Customer {
 		t.Errorf("got %+v, want no plan and nothing that stops", v)
 	}
-	_, session := s.checkout(t, ada, billing.Pro)
+	s.checkout(t, ada, billing.Pro)
 	if v := s.overview(t, ada); v.Checkout == nil || v.Checkout.Plan != billing.Pro {
 		t.Errorf("got %+v, want the Checkout", v)
 	}
@@ -23,7 +23,7 @@ func TestOverview(t *testing.T) {
 	if v := s.overview(t, ada); v.Checkout != nil {
 		t.Errorf("got %+v, want no Checkout: it has expired", v.Checkout)
 	}
-	_, session = s.checkout(t, ada, billing.Pro)
+	_, session := s.checkout(t, ada, billing.Pro)
 	id := s.stripe.Pay(session)
 	s.sync(t, ada)
 	if v := s.overview(t, ada); v.Subscription == nil || v.Subscription.ID != id || v.Access.Level != billing.Full || !v.StopAt.IsZero() || !v.Customer || v.Due != nil || v.Granted != nil {

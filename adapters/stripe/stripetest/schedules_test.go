@@ -16,7 +16,7 @@ import (
 // nothing is invoiced after the end, and the latest delivery about an object shows it as it is.
 func TestSchedules(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(30)
+	seeds := uint64(12)
 	if os.Getenv("LONG") != "" {
 		seeds = 1000
 	}
@@ -79,7 +79,7 @@ func checkPeriods(t *testing.T, seed uint64, l stripetest.Ledger) {
 			if i.Subscription != sub.ID || i.Reason == "subscription_update" {
 				continue
 			}
-			if !i.Start.Equal(next) || !sub.Ended.IsZero() && !i.Created.Before(sub.Ended) {
+			if !i.Start.Equal(next) || !sub.Ended.IsZero() && i.Created.After(sub.Ended) {
 				t.Errorf("seed %d: %s has an invoice for %v to %v of %v, after the one until %v; it ended at %v", seed, sub.ID, i.Start, i.End, i.Created, next, sub.Ended)
 			}
 			if i.Status == "paid" != (i.Paid == i.Due && i.Status != "open" && i.Status != "draft" && i.Status != "void" && i.Status != "uncollectible") {

@@ -319,3 +319,26 @@ func TestPages(t *testing.T) {
 		t.Errorf("there are %d invoices since then", got)
 	}
 }
+
+// TestCancelNow ends a subscription whose invoice is open: the invoice stays open, and is not tried again.
+func TestCancelNow(t *testing.T) {
+	t.Parallel()
+	s := newServer(stripetest.Config{})
+	sub := subscribe(t, s, "acc1", 0)
+	_ = s.SetCard(sub.Customer, stripetest.CardFailsLater)
+	s.Advance(32 * day)
+	n := len(s.Events())
+	if err := s.CancelNow(sub.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := kinds(s, n); !slices.Equal(got, []string{"invoice.updated", "customer.subscription.deleted"}) {
+		t.Errorf("the events are %v", got)
+	}
+	s.Advance(60 * day)
+	if i := lastInvoice(s); i.Status != "open" || i.Attempts != 1 || !i.NextAttempt.IsZero() || len(s.Ledger().Invoices) != 2 {
+		t.Errorf("two months later the invoice is %+v", i)
+	}
+	if err := s.CancelNow(sub.ID); err == nil {
+		t.Error("it could be ended twice")
+	}
+}
