@@ -24,7 +24,7 @@ type Plans struct {
 }
 
 // Grant gives an account a plan until a time, or with the zero time, until it is withdrawn. It replaces the plan that was
-// granted before, and counts beside a subscription. Reason is for the operator.
+// granted before, and counts beside a subscription. The owner sees the reason.
 func (c *Plans) Grant(ctx context.Context, account string, plan billing.Plan, until time.Time, reason string) (billing.State, error) {
 	return c.decide(ctx, account, billing.GrantPlan{Plan: plan, Until: until, Reason: clip(reason, 200), At: c.Now(), Terms: c.Terms})
 }
