@@ -30,9 +30,12 @@ func TestCompareFindsWhatNoDeliveryTold(t *testing.T) {
 	if got := compare(); got.Accounts != 1 || got.Different != 0 || got.Subscriptions != 1 || got.Invoices != 2 {
 		t.Errorf("got %+v, want one account without a difference", got)
 	}
+	c.till.gone[draft] = true
+	if got := compare(); got.Different != 1 || got.Changed != 1 {
+		t.Errorf("a draft was deleted: got %+v, want one account that was corrected", got)
+	}
 	c.stripe.Change(sub, func(s *billing.Subscription) { s.Status = billing.PastDue })
 	late := c.stripe.Bill(sub, "open")
-	c.till.gone[draft] = true
 	if got := compare(); got.Different != 1 || got.Changed != 1 {
 		t.Errorf("got %+v, want one account that was corrected", got)
 	}
