@@ -9,7 +9,8 @@ import { useCancel, useKeep, usePortal } from "./commands";
 import { invoicesQuery, type Config, type Plan } from "./queries";
 import { card } from "./style";
 import { ahead, dayWords, timeWords } from "./times";
-import { dueWords, headline, nameOf, sizeWords, subscribed, termWords } from "./view";
+import { useNotice } from "./useNotice";
+import { dueWords, headline, nameOf, sizeWords, subscribed, termWords, type Notice } from "./view";
 
 type Shown = { plan: Plan; config: Config | undefined; types: readonly string[] | undefined };
 
@@ -41,20 +42,31 @@ export function Current({ plan, config, types }: Shown) {
 /** What is due, why the account may not do everything, and what stops when. */
 function Lacks({ plan }: { plan: Plan }) {
   const now = useNow();
-  const { access } = plan;
+  const notice = useNotice();
   const due = dueWords(plan, now);
-  const runs = plan.used_desktops > 0;
-  if (!access.why && !due) return null;
-  const tone = access.level === "due" || access.reason === "payment_failed" ? "warn" : "info";
+  const { access } = plan;
+  if (access.level === "full") return notice ? <Stops notice={notice} /> : null;
+  const why = access.reason === "no_plan" ? undefined : access.why; // it says to open this page
+  const stops = plan.used_desktops > 0 && ahead(access.stop_at, now) ? access.stop_at : undefined;
+  if (!why && !due && !stops) return null;
   return (
-    <Banner tone={tone} className="mt-4" title={due} action={due && <PayLink />}>
-      {access.why}
-      {runs && ahead(access.stop_at, now) && (
-        <span className="mt-1 block">Running desktops stop at {timeWords(access.stop_at)}.</span>
-      )}
+    <Banner
+      tone={stops || access.reason === "payment_failed" ? "warn" : "info"}
+      className="mt-4"
+      title={due}
+      action={due && <PayLink />}
+    >
+      {why && <p>{why}</p>}
+      {stops && <p>Running desktops stop at {timeWords(stops)}.</p>}
     </Banner>
   );
 }
+
+const Stops = ({ notice: { tone, title, text } }: { notice: Notice }) => (
+  <Banner tone={tone} title={title} className="mt-4">
+    {text}
+  </Banner>
+);
 
 /** Stripe's page of the open invoice. */
 function PayLink() {
@@ -76,7 +88,7 @@ function Allowed({ plan, config, types }: Shown) {
     ["Price", price ? priceWords(price) : undefined],
   ];
   return (
-    <dl className="mt-4 grid grid-cols-[repeat(auto-fill,minmax(9rem,1fr))] gap-x-6 gap-y-3 text-sm">
+    <dl className="mt-4 grid grid-cols-[repeat(auto-fill,minmax(11rem,1fr))] gap-x-6 gap-y-3 text-sm">
       {facts.map(
         ([name, value]) =>
           value && (
@@ -133,7 +145,7 @@ function Actions({ plan, config }: { plan: Plan; config: Config | undefined }) {
         }}
       >
         <p>
-          {s?.current_period_end
+          {s?.current_period_end && plan.access.level === "full"
             ? `It stays until ${dayWords(s.current_period_end)} and is not renewed.`
             : "It stays until the end of its period and is not renewed."}{" "}
           You can take this back until then.

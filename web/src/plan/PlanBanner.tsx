@@ -1,19 +1,10 @@
-// Loaded later: over all pages, that desktops stop, or cannot be started.
-import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+// Loaded later: over all pages, that desktops stop because of the plan, or cannot be started.
 import { Link } from "@tanstack/react-router";
-import { instancesQuery } from "@/api/queries";
-import { holders } from "@/instances/quota";
 import { Banner, buttonClass } from "@/ui";
-import { useNow } from "@/ui/time";
-import { offersQuery, planQuery } from "./queries";
-import { noticeOf } from "./view";
+import { useNotice } from "./useNotice";
 
 export function PlanBanner() {
-  const plan = useQuery(planQuery).data;
-  const config = useQuery(offersQuery).data;
-  const list = useInfiniteQuery(instancesQuery(false)).data;
-  const now = useNow();
-  const notice = plan && noticeOf(plan, holders(list?.pages.flatMap((p) => p.instances) ?? []), now, config);
+  const notice = useNotice();
   if (!notice) return null;
   return (
     <Banner
@@ -26,7 +17,8 @@ export function PlanBanner() {
         </Link>
       }
     >
-      {notice.text}
+      {/* On a narrow screen, a desktop needs the room; the page Plan says the same. */}
+      <span className="max-sm:sr-only">{notice.text}</span>
     </Banner>
   );
 }

@@ -91,7 +91,7 @@ function Rules({ metered }: { metered: boolean }) {
       </p>
       <dl className="mt-4 grid gap-x-8 gap-y-5 text-sm md:grid-cols-2">
         <div>
-          <dt className="font-medium">…a payment fails</dt>
+          <dt className="font-semibold">…a payment fails</dt>
           <dd className="mt-1 flex flex-col gap-1.5">
             <p>
               Your desktops go on, and you can start them, but you cannot create new ones. All pages show until when you
@@ -108,19 +108,16 @@ function Rules({ metered }: { metered: boolean }) {
           </dd>
         </div>
         <div>
-          <dt className="font-medium">…you cancel your plan</dt>
+          <dt className="font-semibold">…you cancel your plan</dt>
           <dd className="mt-1 flex flex-col gap-1.5">
             <p>
               It stays until the end of the period that you paid, and you can take the cancellation back until then.
             </p>
-            <p>
-              An hour after the end, running desktops stop. To start them again, choose a plan. There is no refund for
-              the rest of a period.
-            </p>
+            <p>An hour after the end, running desktops stop. To start them again, choose a plan.</p>
           </dd>
         </div>
         <div>
-          <dt className="font-medium">…you change to a smaller plan</dt>
+          <dt className="font-semibold">…you change to a smaller plan</dt>
           <dd className="mt-1">
             <p>
               Running desktops that it does not include go on for some days; all pages show until when. Then the newest
@@ -129,7 +126,7 @@ function Rules({ metered }: { metered: boolean }) {
           </dd>
         </div>
         <div>
-          <dt className="font-medium">…you pay</dt>
+          <dt className="font-semibold">…you pay</dt>
           <dd className="mt-1 flex flex-col gap-1.5">
             <p>Stripe takes the payment on its own page. This server never sees your card.</p>
             {metered && (

@@ -178,12 +178,12 @@ describe("the account's plan", () => {
   });
 
   test("how long it lasts", () => {
-    expect(termWords(none)).toBeUndefined();
+    expect(termWords(none)).toBe("You need a plan to create and start desktops.");
     expect(termWords(ended)).toBeUndefined();
     expect(termWords(due)).toBeUndefined(); // it is not paid until then
     expect(termWords(pro)).toBe(`Paid until ${dayWords(end)}. It renews then by itself.`);
     expect(termWords({ ...pro, subscription: { ...sub, cancel_at_period_end: true, cancel_at: soon } })).toBe(
-      `Your plan ends on ${dayWords(soon)}. Until then, nothing changes.`,
+      `Your plan ends on ${dayWords(soon)}. Until then, nothing changes. An hour later, running desktops stop. Nothing is deleted.`,
     );
     expect(termWords(granted)).toMatch(/gave you this plan\. Nothing is charged/);
     expect(termWords({ ...granted, subscription: { ...granted.subscription!, current_period_end: end } })).toContain(

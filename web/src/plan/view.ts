@@ -37,6 +37,7 @@ export function headline(plan: Plan, config?: Config): Headline {
 
 /** Returns until when the plan lasts, as a sentence; undefined: there is nothing to say. */
 export function termWords({ access, subscription: s }: Plan): string | undefined {
+  if (access.reason === "no_plan") return "You need a plan to create and start desktops.";
   if (!s || access.level === "none") return undefined;
   if (s.granted)
     return s.current_period_end
@@ -44,7 +45,7 @@ export function termWords({ access, subscription: s }: Plan): string | undefined
       : "The operator of this server gave you this plan. Nothing is charged for it.";
   if (s.cancel_at_period_end) {
     const end = s.cancel_at ?? s.current_period_end;
-    return end ? `Your plan ends on ${dayWords(end)}. Until then, nothing changes.` : "Your plan ends with its period.";
+    return `Your plan ends ${end ? `on ${dayWords(end)}` : "with its period"}. Until then, nothing changes. An hour later, running desktops stop. Nothing is deleted.`;
   }
   if (access.level === "due" || !s.current_period_end) return undefined;
   return `Paid until ${dayWords(s.current_period_end)}. It renews then by itself.`;
