@@ -156,7 +156,7 @@ test("a payment fails at the renewal: all pages say until when, and the portal m
   const title = /A payment is due\. Your desktops stop at \d\d:\d\d [AP]M on \w+ \d+, \d{4}\./;
   await page.bringToFront();
   await expect(banner(page, title)).toBeVisible(patience);
-  await expect(page.getByRole("region", { name: /^Desktop of / })).toBeVisible(); // it goes on
+  await expect(page.getByRole("region", { name: /^Desktop of / })).toBeVisible(); // it keeps running
   await look(page, "payment-due-desktop");
   await second.bringToFront();
   await expect(banner(second, title)).toBeVisible(patience);

@@ -94,8 +94,8 @@ function Rules({ metered }: { metered: boolean }) {
           <dt className="font-semibold">…a payment fails</dt>
           <dd className="mt-1 flex flex-col gap-1.5">
             <p>
-              Your desktops go on, and you can start them, but you cannot create new ones. All pages show until when you
-              have time to pay.
+              Your desktops keep running and can be started, but you cannot create new ones. Every page shows how long you
+              have to pay.
             </p>
             <p>
               Stripe usually tries the card again within that time. You can also pay the open invoice on this page, or
@@ -120,8 +120,8 @@ function Rules({ metered }: { metered: boolean }) {
           <dt className="font-semibold">…you change to a smaller plan</dt>
           <dd className="mt-1">
             <p>
-              Running desktops that it does not include go on for some days; all pages show until when. Then the newest
-              desktops beyond its number stop, and those of larger sizes.
+              Desktops that it does not include keep running for some days; every page shows until when. Then the newest
+              ones beyond its number stop, and those of larger sizes.
             </p>
           </dd>
         </div>
