@@ -94,8 +94,8 @@ function Rules({ metered }: { metered: boolean }) {
           <dt className="font-semibold">…a payment fails</dt>
           <dd className="mt-1 flex flex-col gap-1.5">
             <p>
-              Your desktops keep running and can be started, but you cannot create new ones. Every page shows how long you
-              have to pay.
+              Your desktops keep running and can be started, but you cannot create new ones. Every page shows how long
+              you have to pay.
             </p>
             <p>
               Stripe usually tries the card again within that time. You can also pay the open invoice on this page, or
