@@ -38,6 +38,7 @@ const (
 	ec2  = "github.com/aws/aws-sdk-go-v2/service/ec2"
 	nats = "github.com/nats-io"
 	pgx  = "github.com/jackc"
+	paid = "github.com/stripe"
 )
 
 // rooms is the table of ARCHITECTURE.md.
@@ -52,20 +53,23 @@ var rooms = []room{
 	{"eventstore/internal", []string{"eventstore"}, stdlib},
 	{"eventstore", []string{"eventstore/internal/check"}, stdlib},
 	{"commands/machines", []string{"domain"}, stdlib},
-	{"commands/provisioner", []string{"domain", "eventstore", "commands", "crash"}, except(echo, aws, nats, pgx)},
-	{"commands/keeper", []string{"domain", "eventstore", "commands", "crash"}, except(echo, aws, nats, pgx)},
-	{"commands/commandstest", []string{"domain", "eventstore", "commands"}, except(echo, aws, nats, pgx)},
-	{"commands", []string{"domain", "eventstore", "commands/machines", "crash"}, except(echo, aws, nats, pgx)},
+	{"commands/provisioner", []string{"domain", "eventstore", "commands", "crash"}, except(echo, aws, nats, pgx, paid)},
+	{"commands/keeper", []string{"domain", "eventstore", "commands", "crash"}, except(echo, aws, nats, pgx, paid)},
+	{"commands/biller", []string{"domain", "eventstore", "commands", "crash"}, except(echo, aws, nats, pgx, paid)},
+	{"commands/commandstest", []string{"domain", "eventstore", "commands"}, except(echo, aws, nats, pgx, paid)},
+	{"commands", []string{"domain", "eventstore", "commands/machines", "crash"}, except(echo, aws, nats, pgx, paid)},
 	{"projections", []string{"domain", "eventstore", "crash"}, only(pgx)},
 	{"migrations", nil, only(pgx)},
-	{"adapters/httpapi", []string{".", "crash", "fair", "internal", "domain", "eventstore", "commands", "projections", "migrations", "guest/wire", "web"}, except(aws)},
+	{"adapters/httpapi", []string{".", "crash", "fair", "internal", "domain", "eventstore", "commands", "projections", "migrations", "guest/wire", "web"}, except(aws, paid)},
 	{"adapters/ec2/ec2test/cmd", []string{"adapters/ec2", "commands", "domain/instance", "guest/bootstrap"}, except(echo)},
 	{"adapters/ec2/ec2test", nil, stdlib}, // it shares no code with what it is compared with
 	{"adapters/ec2", []string{".", "crash", "domain", "eventstore", "commands", "projections", "deploy", "guest/wire", "guest/bootstrap"}, except(echo)},
-	{"adapters/*", []string{".", "crash", "fair", "internal", "domain", "eventstore", "commands", "projections", "migrations", "deploy", "guest", "web"}, except(echo, ec2)},
-	{"guest", []string{"guest"}, except(echo, aws, nats, pgx)},
-	{"cmd/cloudbot-guest", []string{".", "guest"}, except(echo, aws, nats, pgx)},
-	{"cmd", []string{""}, except(echo, ec2)},
+	{"adapters/stripe/stripetest", []string{"."}, stdlib}, // nor does this one
+	{"adapters/stripe", []string{".", "domain", "commands"}, only(paid)},
+	{"adapters/*", []string{".", "crash", "fair", "internal", "domain", "eventstore", "commands", "projections", "migrations", "deploy", "guest", "web"}, except(echo, ec2, paid)},
+	{"guest", []string{"guest"}, except(echo, aws, nats, pgx, paid)},
+	{"cmd/cloudbot-guest", []string{".", "guest"}, except(echo, aws, nats, pgx, paid)},
+	{"cmd", []string{""}, except(echo, ec2, paid)},
 	{"web", nil, stdlib},
 	{"crash", nil, stdlib},
 	{"fair", nil, stdlib},
@@ -157,6 +161,12 @@ func TestArrowsCanFail(t *testing.T) {
 		{"adapters/s3", aws + "/aws-sdk-go-v2/service/s3", false, true},
 		{"adapters/ec2", ec2, false, true},
 		{"adapters/ec2/ec2test", module + "domain/usage", false, false},
+		{"adapters/stripe", paid + "/stripe-go/v85", false, true},
+		{"adapters/stripe", module + "projections", false, false},
+		{"adapters/stripe/stripetest", paid + "/stripe-go/v85", false, false},
+		{"adapters/stripe/stripetest", module + "domain/billing", false, false},
+		{"adapters/httpapi", paid + "/stripe-go/v85", false, false},
+		{"commands", paid + "/stripe-go/v85", false, false},
 		{"guest/screen", module + "commands", false, false},
 		{"guest/screen", module + "guest/rfb", false, true},
 		{"cmd/cloudbot-guest", module + "adapters/tunnel", false, false},

@@ -132,13 +132,18 @@ func (c *Budgets) patience() time.Duration { return cmp.Or(c.Patience, 10*time.S
 
 // fresh waits until the read models have reached what is now the end of the log. It returns ErrBehind if that takes too long.
 func (c *Budgets) fresh(ctx context.Context, patience time.Duration) error {
-	head, err := c.Store.Head(ctx)
+	return c.followed(ctx, c.Books.Position, patience)
+}
+
+// followed waits until read models have reached what is now the end of the log. It returns ErrBehind if that takes too long.
+func (l Log) followed(ctx context.Context, position func() int64, patience time.Duration) error {
+	head, err := l.Store.Head(ctx)
 	if err != nil {
 		return err
 	}
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for c.Books.Position() < head {
+	for position() < head {
 		if retry.Sleep(wait, 50*time.Millisecond) != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()

@@ -112,6 +112,8 @@ type Log struct {
 	Ceiling int64
 	// Plans says that desktops need a plan: creates and starts are decided by it, and its limits are the quota.
 	Plans bool
+	// Terms are how plans end. Commands about plans and payments need them, and creates and starts with Plans.
+	Terms billing.Terms
 }
 
 func (l Log) stamp(o Origin) eventstore.Stamp {

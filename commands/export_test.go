@@ -23,4 +23,5 @@ func folder[S, E, C any](dir string, a eventstore.Aggregate[S, E, C]) Folder {
 var Folds = []Folder{
 	folder("account", accounts), folder("claim", claims), folder("session", sessions), folder("apikey", apikeys),
 	folder("instance", instances), folder("quota", quotas), folder("invite", invites), folder("fleet", fleets), folder("audit", audits),
+	folder("budget", budgets), folder("billing", billings),
 }

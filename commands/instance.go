@@ -65,8 +65,7 @@ func (c *Instances) CreateWithKeys(ctx context.Context, o Origin, name, machineT
 	if err := checkName(name); err != nil {
 		return Outcome[Created]{}, err
 	}
-	kind, err := c.machineType(machineType)
-	if err != nil {
+	if _, err := c.machineType(machineType); err != nil {
 		return Outcome[Created]{}, err
 	}
 	id := c.NewID()
@@ -74,7 +73,7 @@ func (c *Instances) CreateWithKeys(ctx context.Context, o Origin, name, machineT
 	if err != nil {
 		return Outcome[Created]{}, fmt.Errorf("seal name: %w", err)
 	}
-	answer := Created{ID: id, Type: kind.ID, Region: c.Cloud.Region(), CreatedAt: c.Now()}
+	answer := Created{ID: id, Region: c.Cloud.Region(), CreatedAt: c.Now()}
 	done, err := c.Fleet.turn(ctx)
 	if err != nil {
 		return Outcome[Created]{}, err
@@ -83,7 +82,12 @@ func (c *Instances) CreateWithKeys(ctx context.Context, o Origin, name, machineT
 	log := c.Log
 	log.Now = func() time.Time { return answer.CreatedAt } // the event has the same time
 	return once(ctx, log, o, asked, func(u *eventstore.Unit) (Created, error) {
-		if _, err := quotas.Execute(ctx, u, o.Account, quota.Take{Instance: id, Limit: c.Limit}); err != nil {
+		kind, err := c.machineTypeOf(ctx, u, o.Account, machineType)
+		if err != nil {
+			return answer, err
+		}
+		answer.Type = kind.ID
+		if _, err := quotas.Execute(ctx, u, o.Account, quota.Take{Instance: id, Limit: c.Limit, Plans: c.Plans, Type: kind.ID}); err != nil {
 			return answer, err
 		}
 		if err := c.Fleet.add(ctx, u, id); err != nil {
@@ -97,7 +101,7 @@ func (c *Instances) CreateWithKeys(ctx context.Context, o Origin, name, machineT
 				return answer, err
 			}
 		}
-		_, err := instances.Execute(ctx, u, id, instance.Request{
+		_, err = instances.Execute(ctx, u, id, instance.Request{
 			Account: o.Account, Name: sealed, Type: kind.ID, Region: c.Cloud.Region(),
 		})
 		return answer, err
@@ -192,11 +196,14 @@ func (c *Instances) Find(ctx context.Context, account, id string) (instance.Stat
 
 // executeInstance executes a command on a loaded instance and returns the new state. A command that ends the instance
 // also releases its quota slot and its room in the fleet, in the same append. One that starts it is refused if a budget
-// is used up: those of users, and those for jobs.
+// is used up or the account's plan does not allow it: those of users, and those for jobs.
 func (l Log) executeInstance(ctx context.Context, u *eventstore.Unit, id string, before instance.State, cmd instance.Command) (instance.State, error) {
 	s, err := instances.Execute(ctx, u, id, cmd)
 	if err == nil && s.Status == instance.Starting && before.Status != instance.Starting {
 		if err := l.admit(ctx, u, s.Account, id); err != nil {
+			return before, err
+		}
+		if err := l.admitByPlan(ctx, u, s, id); err != nil {
 			return before, err
 		}
 	}

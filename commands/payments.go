@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -16,16 +17,27 @@ import (
 //
 // The log records what was seen at Stripe, never what a delivery says. Each look is made inside the unit that records it,
 // after the account's stream was read: if another replica recorded a look meanwhile, the append is refused and the look is
-// made again. So an older look never follows a newer one.
+// made again. After a look was recorded, another one follows, because a newer look that found nothing new recorded nothing.
+// So what the log has last is what Stripe showed last.
 type Payments struct {
 	Log
 	Stripe     Stripe
 	Prices     map[string]billing.Plan // by the ids of their prices
-	Terms      billing.Terms
 	Books      Customers
 	Deliveries Deliveries
 	Logger     *slog.Logger
+	// Origins are where Stripe may send users to: "https://cloudbot.example".
+	Origins []string
+	// Email returns an account's e-mail address, which Stripe's page shows. Nil: the user types it there.
+	Email func(ctx context.Context, account string) (string, error)
 }
+
+// Refusals.
+var (
+	ErrPayments      = &domain.Error{Kind: domain.Unavailable, Code: "payments_unavailable", Msg: "The payment provider does not answer or refused the request. Nothing was changed; try again in a few minutes."}
+	ErrNotOffered    = &domain.Error{Kind: domain.Unavailable, Code: "plan_not_offered", Msg: "This server does not sell this plan."}
+	errKeepsChanging = errors.New("what Stripe shows keeps changing")
+)
 
 // Stripe is what the commands need of Stripe. An answer that says that the call had no effect is a *RefusedError, one that
 // says that an object does not exist is ErrNotAtStripe. After any other error, the call may have had its effect. An
@@ -116,10 +128,14 @@ var ErrNotAtStripe = errors.New("no such object at Stripe")
 
 // Customers finds accounts, in read models that may be behind.
 type Customers interface {
+	// Position returns how far the read models have followed the log.
+	Position() int64
 	// Customer returns the account of a customer at Stripe; "": none is known.
 	Customer(ctx context.Context, customer string) (account string, err error)
 	// Billed returns accounts with anything in their billing streams whose ids are above after, by their ids.
 	Billed(ctx context.Context, after string, limit int) ([]Billed, error)
+	// CheckingOut returns accounts with a Checkout that may still be paid, whose ids are above after, by their ids.
+	CheckingOut(ctx context.Context, after string, limit int) ([]string, error)
 }
 
 // Billed is an account with what the read models know of its plan.
@@ -136,22 +152,30 @@ type Deliveries interface {
 	Remember(ctx context.Context, id string) error
 }
 
-// look decides about an account by what Stripe shows. find returns the commands that follow from the state that the log has;
-// it asks Stripe, and may be called several times.
+// maxLooks bounds how often a look is repeated after one that was recorded.
+const maxLooks = 8
+
+// look decides about an account by what Stripe shows, until that changes nothing. find returns the commands that follow from
+// the state that the log has; it asks Stripe, and may be called several times.
 func (c *Payments) look(ctx context.Context, o Origin, account string, find func(billing.State) ([]billing.Command, error)) (s billing.State, err error) {
-	_, err = eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
-		if s, err = billings.Load(ctx, u, account); err != nil {
+	for range maxLooks {
+		res, err := eventstore.Run(ctx, c.Store, c.stamp(o), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+			if s, err = billings.Load(ctx, u, account); err != nil {
+				return nil, err
+			}
+			before := s
+			cmds, err := find(s)
+			if err != nil {
+				return nil, err
+			}
+			s, err = executeBilling(ctx, u, account, before, cmds...)
 			return nil, err
+		})
+		if err != nil || res.Last == 0 {
+			return s, err
 		}
-		before := s
-		cmds, err := find(s)
-		if err != nil {
-			return nil, err
-		}
-		s, err = executeBilling(ctx, u, account, before, cmds...)
-		return nil, err
-	})
-	return s, err
+	}
+	return s, errKeepsChanging
 }
 
 // executeBilling executes commands on an account's billing stream that the unit has loaded. What changes its access is
@@ -164,7 +188,7 @@ func executeBilling(ctx context.Context, u *eventstore.Unit, account string, bef
 			return before, err
 		}
 	}
-	if s.Access.At.Equal(before.Access.At) && s.Access.Level == before.Access.Level {
+	if s.Access.Same(before.Access) {
 		return s, nil
 	}
 	_, err := quotas.Execute(ctx, u, account, quota.SetAllowance{Access: s.Access})

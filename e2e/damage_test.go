@@ -45,7 +45,7 @@ func TestDamagedRow(t *testing.T) {
 
 	where := ` WHERE stream = 'instance/` + bad + `' AND type = 'instance.machine_launched'`
 	sql(t, url, `ALTER TABLE log.entries DISABLE TRIGGER never_change`, `UPDATE log.entries SET meta = 'not JSON'`+where, `UPDATE read.checkpoints SET position = 0`,
-		`TRUNCATE read.instances, read.idle, read.usage_desktops, read.usage_intervals, read.usage_models, read.budgets, read.boots, read.sessions, read.api_keys, read.history`)
+		`TRUNCATE read.instances, read.idle, read.usage_desktops, read.usage_intervals, read.usage_models, read.budgets, read.billing, read.boots, read.sessions, read.api_keys, read.history`)
 	if err := os.RemoveAll(filepath.Join(s.dir, "nats")); err != nil {
 		t.Fatal(err)
 	}

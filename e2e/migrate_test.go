@@ -66,20 +66,20 @@ func TestReplicasMigrateTogether(t *testing.T) {
 			Schema     int
 			Runs       bool
 		}
-		if err := json.Unmarshal([]byte(a.cli("migrate", "status", "--json")), &s); err != nil || len(s.Migrations) != 13 {
-			t.Fatalf("status: got %+v, %v, want 13 migrations", s, err)
+		if err := json.Unmarshal([]byte(a.cli("migrate", "status", "--json")), &s); err != nil || len(s.Migrations) != 14 {
+			t.Fatalf("status: got %+v, %v, want 14 migrations", s, err)
 		}
 		return s.Schema, s.Runs
 	}
-	if schema, runs := status(); schema != 13 || !runs {
-		t.Fatalf("got schema %d, runs %v, want 13 and true\n%s", schema, runs, said.tail(2000))
+	if schema, runs := status(); schema != 14 || !runs {
+		t.Fatalf("got schema %d, runs %v, want 14 and true\n%s", schema, runs, said.tail(2000))
 	}
 	var twice int
 	if err := other.QueryRow(t.Context(), `SELECT count(*) - count(DISTINCT version_id) FROM ops.schema_migrations`).Scan(&twice); err != nil || twice != 0 {
 		t.Errorf("migrations applied twice: got %d, %v, want 0", twice, err)
 	}
 
-	// Servers need schema 13, so it may not be undone beside them.
+	// Servers need schema 14, so it may not be undone beside them.
 	u := signUp(t, b.URL, "joan@example.com")
 	refused := func(want string) {
 		t.Helper()
@@ -87,15 +87,15 @@ func TestReplicasMigrateTogether(t *testing.T) {
 			t.Errorf("down: got %v, want %q\n%s", err, want, out)
 		}
 	}
-	refused("migration 13 (money) is in use: a connected server needs schema 13, and 12 would be left; stop the servers")
+	refused("migration 14 (billing) is in use: a connected server needs schema 14, and 13 would be left; stop the servers")
 	u.must(http.StatusOK, "GET", "/api/instances", "")
 	a.stop()
 	b.stop()
-	for schema := 13; schema > 5; schema-- {
+	for schema := 14; schema > 5; schema-- {
 		a.cli("migrate", "down")
 	}
 	refused("migration 5 (epochs) is never undone")
-	if out, err := a.tool("events"); err == nil || !strings.Contains(out, "the schema is version 5 and this program needs 13 or newer: run `cloudbot migrate`") {
+	if out, err := a.tool("events"); err == nil || !strings.Contains(out, "the schema is version 5 and this program needs 14 or newer: run `cloudbot migrate`") {
 		t.Errorf("a tool on an older schema: got %v, want a refusal\n%s", err, out)
 	}
 	if schema, runs := status(); schema != 5 || runs {
@@ -110,10 +110,10 @@ func TestReplicasMigrateTogether(t *testing.T) {
 	}
 
 	// A schema that no longer supports this program: the running server is not ready, and a start is refused.
-	if _, err := other.Exec(t.Context(), `INSERT INTO ops.schema_migrations (version_id, is_applied) VALUES (15, true); INSERT INTO ops.schema_contracts VALUES (15, 14)`); err != nil {
+	if _, err := other.Exec(t.Context(), `INSERT INTO ops.schema_migrations (version_id, is_applied) VALUES (16, true); INSERT INTO ops.schema_contracts VALUES (16, 15)`); err != nil {
 		t.Fatal(err)
 	}
-	const old = "the schema is version 15 and no longer supports programs that know less than 14, and this one knows 13"
+	const old = "the schema is version 16 and no longer supports programs that know less than 15, and this one knows 14"
 	await(t, time.Minute, "the server to be not ready", func() bool {
 		r, err := u.try("GET", "/ready", "")
 		return err == nil && r.status == http.StatusServiceUnavailable && strings.Contains(string(r.body), old)

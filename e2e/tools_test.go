@@ -28,7 +28,7 @@ func TestToolsBesideAServer(t *testing.T) {
 		t.Errorf("a replica on the same port: got %v, want a refusal that names the server's URL\n%s", err, out)
 	}
 	for tool, want := range map[string]string{
-		"events --aggregate nonsense": "choose one of account, apikey, audit, budget, email, fleet, instance, invite, quota, restore, session",
+		"events --aggregate nonsense": "choose one of account, apikey, audit, billing, budget, email, fleet, instance, invite, quota, restore, session",
 		"replay":                      "name one projection to rebuild: ",
 		"replay nonsense":             `there is no projection "nonsense"; choose one of accounts, `,
 		"reconcile":                   "reconcile is for machines on EC2",

@@ -52,12 +52,12 @@ func generations(t *testing.T) (before, expand, contract migrations.Program) {
 		}
 		return migrations.NewProgram(copied, lowest, undoable)
 	}
-	add("0014_table.sql", "-- +goose Up\nCREATE TABLE read.invented (old text);\n-- +goose Down\nDROP TABLE read.invented;")
-	before = snapshot(14, nil)
-	add("0015_expand.sql", "-- +goose Up\nALTER TABLE read.invented ADD COLUMN new text;\n-- +goose Down\nALTER TABLE read.invented DROP COLUMN new;")
-	expand = snapshot(15, map[int64]migrations.Undo{15: {}})
-	add("0016_contract.sql", "-- +goose Up\nALTER TABLE read.invented DROP COLUMN old;\nINSERT INTO ops.schema_contracts (version, oldest) VALUES (16, 15);\n-- +goose Down\nALTER TABLE read.invented ADD COLUMN old text;\nDELETE FROM ops.schema_contracts WHERE version = 16;")
-	return before, expand, snapshot(16, map[int64]migrations.Undo{16: {}})
+	add("0015_table.sql", "-- +goose Up\nCREATE TABLE read.invented (old text);\n-- +goose Down\nDROP TABLE read.invented;")
+	before = snapshot(15, nil)
+	add("0016_expand.sql", "-- +goose Up\nALTER TABLE read.invented ADD COLUMN new text;\n-- +goose Down\nALTER TABLE read.invented DROP COLUMN new;")
+	expand = snapshot(16, map[int64]migrations.Undo{16: {}})
+	add("0017_contract.sql", "-- +goose Up\nALTER TABLE read.invented DROP COLUMN old;\nINSERT INTO ops.schema_contracts (version, oldest) VALUES (17, 16);\n-- +goose Down\nALTER TABLE read.invented ADD COLUMN old text;\nDELETE FROM ops.schema_contracts WHERE version = 17;")
+	return before, expand, snapshot(17, map[int64]migrations.Undo{17: {}})
 }
 
 // Each of three releases on each of their schemas: what one no longer supports is refused, in one sentence, by Check
@@ -74,7 +74,7 @@ func TestRangeOfSchemas(t *testing.T) {
 		for i, p := range programs {
 			found, err := p.Check(t.Context(), u)
 			tooOld := schema == 2 && i == 0
-			if (err != nil) != tooOld || tooOld && !strings.Contains(err.Error(), "the schema is version 16 and no longer supports programs that know less than 15, and this one knows 14") {
+			if (err != nil) != tooOld || tooOld && !strings.Contains(err.Error(), "the schema is version 17 and no longer supports programs that know less than 16, and this one knows 15") {
 				t.Errorf("program %d on schema %d: Check got %v", i, schema, err)
 			}
 			if got := found.Fits() == nil; got != runs[i] {
@@ -91,8 +91,8 @@ func TestRangeOfSchemas(t *testing.T) {
 		}
 	}
 	list, found, err := before.Status(t.Context(), u)
-	if err != nil || len(list) != 16 || list[15].Oldest != 15 || list[15].Name != "" || found.Oldest != 15 {
-		t.Errorf("status of the oldest: got %v, %+v, %v, want the contract of 16", list, found, err)
+	if err != nil || len(list) != 17 || list[16].Oldest != 16 || list[16].Name != "" || found.Oldest != 16 {
+		t.Errorf("status of the oldest: got %v, %+v, %v, want the contract of 17", list, found, err)
 	}
 	if _, _, err := contract.Down(t.Context(), u); err != nil {
 		t.Fatal(err)
@@ -115,14 +115,14 @@ func TestAConnectedServerKeepsWhatItNeeds(t *testing.T) {
 	if _, err := old.Exec(t.Context(), before.Hold()); err != nil {
 		t.Fatal(err)
 	}
-	if err := contract.Up(t.Context(), u, silent); err == nil || !strings.Contains(err.Error(), "migration 16 (contract) takes away what a connected server needs, which knows schema 14 and not 15") || newest(t, u) != 14 {
-		t.Errorf("contract beside an older server: got %v and schema %d, want a refusal and 14", err, newest(t, u))
+	if err := contract.Up(t.Context(), u, silent); err == nil || !strings.Contains(err.Error(), "migration 17 (contract) takes away what a connected server needs, which knows schema 15 and not 16") || newest(t, u) != 15 {
+		t.Errorf("contract beside an older server: got %v and schema %d, want a refusal and 15", err, newest(t, u))
 	}
 	if err := expand.Up(t.Context(), u, silent); err != nil {
 		t.Errorf("expand beside an older server: %v", err)
 	}
-	if _, _, err := expand.Down(t.Context(), u); err != nil || newest(t, u) != 14 {
-		t.Errorf("undo of what only newer servers need: got %v and schema %d, want 14", err, newest(t, u))
+	if _, _, err := expand.Down(t.Context(), u); err != nil || newest(t, u) != 15 {
+		t.Errorf("undo of what only newer servers need: got %v and schema %d, want 15", err, newest(t, u))
 	}
 	old.Close(t.Context())
 	if err := contract.Up(t.Context(), u, silent); err != nil {
@@ -132,8 +132,8 @@ func TestAConnectedServerKeepsWhatItNeeds(t *testing.T) {
 	if _, err := server.Exec(t.Context(), contract.Hold()); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := contract.Down(t.Context(), u); err == nil || !strings.Contains(err.Error(), "a connected server needs schema 16") || newest(t, u) != 16 {
-		t.Errorf("undo beside a server that needs it: got %v and schema %d, want a refusal and 16", err, newest(t, u))
+	if _, _, err := contract.Down(t.Context(), u); err == nil || !strings.Contains(err.Error(), "a connected server needs schema 17") || newest(t, u) != 17 {
+		t.Errorf("undo beside a server that needs it: got %v and schema %d, want a refusal and 17", err, newest(t, u))
 	}
 }
 
@@ -193,21 +193,21 @@ func TestWhoTakesAwayDeclaresIt(t *testing.T) {
 		"ALTER TABLE read.instances ADD COLUMN x text NOT NULL;":                         1,
 		"ALTER TABLE read.instances ADD COLUMN x text NOT NULL DEFAULT '';":              0,
 		"CREATE TABLE read.x (a text NOT NULL); -- DROP TABLE in a comment":              0,
-		"DROP TABLE ops.web_files;\n" + declare + "(14, 12);":                            0,
-		"DROP TABLE ops.web_files;\n" + declare + "(14, 15);":                            1,
+		"DROP TABLE ops.web_files;\n" + declare + "(15, 12);":                            0,
+		"DROP TABLE ops.web_files;\n" + declare + "(15, 16);":                            1,
 		"DROP TABLE ops.web_files;\n" + declare + "(12, 12);":                            1,
-		"insert into ops.schema_contracts (version, oldest) select 14, 12; SELECT 1;":    1,
-		"DROP TABLE ops.web_files;\n" + strings.ToLower(declare) + "(14, 12); SELECT 1;": 1,
+		"insert into ops.schema_contracts (version, oldest) select 15, 12; SELECT 1;":    1,
+		"DROP TABLE ops.web_files;\n" + strings.ToLower(declare) + "(15, 12); SELECT 1;": 1,
 	} {
 		files := realFiles(t)
-		files["0014_x.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + text)}
+		files["0015_x.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + text)}
 		if faults := broken(files); len(faults) != want {
 			t.Errorf("%s: got %q, want %d", text, faults, want)
 		}
 	}
 	files := realFiles(t)
-	files["0014_x.sql"] = &fstest.MapFile{Data: []byte(declare + "(14, 14);")}
-	files["0015_x.sql"] = &fstest.MapFile{Data: []byte(declare + "(15, 12);")}
+	files["0015_x.sql"] = &fstest.MapFile{Data: []byte(declare + "(15, 15);")}
+	files["0016_x.sql"] = &fstest.MapFile{Data: []byte(declare + "(16, 12);")}
 	if faults := broken(files); len(faults) != 1 {
 		t.Errorf("a contract that decreases: got %q, want one fault", faults)
 	}

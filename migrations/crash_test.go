@@ -20,8 +20,8 @@ import (
 func halted(t *testing.T) migrations.Program {
 	t.Helper()
 	files := realFiles(t)
-	files["0014_halts.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE read.halfway (a text);\nSELECT pg_advisory_xact_lock(7);\nCREATE TABLE read.whole (a text);")}
-	return migrations.NewProgram(files, 13, nil)
+	files["0015_halts.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE read.halfway (a text);\nSELECT pg_advisory_xact_lock(7);\nCREATE TABLE read.whole (a text);")}
+	return migrations.NewProgram(files, 14, nil)
 }
 
 // hold takes the lock that the migration waits for; waiting is the query for sessions that do.
@@ -61,7 +61,7 @@ func whole(t *testing.T, u string) {
 	if n := query[int](t, u, tables); n != 2 {
 		t.Errorf("got %d of the migration's 2 tables", n)
 	}
-	if n := query[int](t, u, `SELECT count(*) FROM ops.schema_migrations WHERE version_id = 13`); n != 1 {
+	if n := query[int](t, u, `SELECT count(*) FROM ops.schema_migrations WHERE version_id = 15`); n != 1 {
 		t.Errorf("got %d rows for the migration, want 1", n)
 	}
 	if n := query[int](t, u, `SELECT count(*) - count(DISTINCT version_id) FROM ops.schema_migrations`); n != 0 {
@@ -115,7 +115,7 @@ func TestConnectionLostInTheMiddle(t *testing.T) {
 	awaitQuery(t, u, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4801402171 % 4294967296 AND NOT granted
 		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, func(n int) bool { return n == 1 })
 	execute(t, u, fmt.Sprintf(`SELECT pg_terminate_backend(%d)`, pid))
-	if err := <-first; err == nil || !strings.Contains(err.Error(), "0014_halts.sql") {
+	if err := <-first; err == nil || !strings.Contains(err.Error(), "0015_halts.sql") {
 		t.Errorf("the first: got %v, want an error that names the file", err)
 	}
 	awaitQuery(t, u, waiting, func(n int) bool { return n != 0 && n != pid })
@@ -142,7 +142,7 @@ func TestReplicasStartTogether(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := query[int](t, u, `SELECT count(*) - count(DISTINCT version_id) FROM ops.schema_migrations`); n != 0 || newest(t, u) != 13 {
-		t.Errorf("got %d migrations twice and schema %d, want none and 13", n, newest(t, u))
+	if n := query[int](t, u, `SELECT count(*) - count(DISTINCT version_id) FROM ops.schema_migrations`); n != 0 || newest(t, u) != 14 {
+		t.Errorf("got %d migrations twice and schema %d, want none and 14", n, newest(t, u))
 	}
 }

@@ -21,6 +21,7 @@ type undo struct {
 // undoable lists the migrations that Down undoes. Whatever is not here it refuses: 0001 holds the events and
 // receipts, 0003 the data keys, and 0005 the epochs, without which a number could be used for two events.
 var undoable = map[int64]undo{
+	14: {also: again("billing", "")},
 	13: {also: again("usage", "") + again("budgets", "") + again("idle", "") + again("accounts", "read.accounts")},
 	12: {counts: `SELECT count(*) FROM ops.schema_contracts`, lost: "records of what later migrations took away", first: "undo those migrations first"},
 	11: {counts: `SELECT count(*) FROM vault.chats`, lost: "saved chats", first: "run the servers with KEEP_CHATS=false until they have deleted them"},

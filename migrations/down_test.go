@@ -76,14 +76,14 @@ func TestDownStopsBeforeWhatCannotBeMadeAgain(t *testing.T) {
 					t.Errorf("got %d checkpoints of read models whose tables were undone, want none", n)
 				}
 			}
-			if want := "migration 5 (epochs) is never undone"; !strings.Contains(err.Error(), want) || len(undone) != 9 { // 13 to 6, and 0 for the refusals
-				t.Errorf("got %v after %v, want %q after 13 to 6", err, undone, want)
+			if want := "migration 5 (epochs) is never undone"; !strings.Contains(err.Error(), want) || len(undone) != 10 { // 14 to 6, and 0 for the refusals
+				t.Errorf("got %v after %v, want %q after 14 to 6", err, undone, want)
 			}
 			if got := query[string](t, u, holdings); got != held {
 				t.Errorf("got %s, want %s", got, held)
 			}
-			if err := migrations.Up(t.Context(), u, silent); err != nil || newest(t, u) != 13 {
-				t.Errorf("up again: got %v and schema %d, want 13", err, newest(t, u))
+			if err := migrations.Up(t.Context(), u, silent); err != nil || newest(t, u) != 14 {
+				t.Errorf("up again: got %v and schema %d, want 14", err, newest(t, u))
 			}
 		})
 	}
@@ -211,7 +211,7 @@ func TestDownWaitsForEarlierServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close(context.WithoutCancel(t.Context()))
-	for want := int64(13); want > 11; want-- {
+	for want := int64(14); want > 11; want-- {
 		if version, _, err := migrations.Down(t.Context(), u); version != want || err != nil {
 			t.Fatalf("got %d and %v, want %d undone, which that server does not know", version, err, want)
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 // lowest is the oldest schema on which this program's queries work. A change that needs a later migration raises it.
-const lowest = 13
+const lowest = 14
 
 // Querier is a connection or a pool.
 type Querier interface {

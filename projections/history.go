@@ -14,6 +14,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/audit"
+	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/domain/budget"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
@@ -64,7 +65,7 @@ func ownerOf(e eventstore.Event, ev any) string {
 		return ev.Account
 	}
 	switch e.Stream.Aggregate {
-	case account.Codec.Aggregate(), audit.Codec.Aggregate(), budget.Codec.Aggregate():
+	case account.Codec.Aggregate(), audit.Codec.Aggregate(), billing.Codec.Aggregate(), budget.Codec.Aggregate():
 		return e.Stream.ID
 	}
 	return ""
@@ -121,6 +122,8 @@ func phrase(ev any) (string, facts) {
 		return phraseInstance(ev)
 	case budget.Event:
 		return phraseBudget(ev)
+	case billing.Event:
+		return phraseBilling(ev)
 	}
 	return "", nil
 }

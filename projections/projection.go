@@ -42,6 +42,7 @@ func All() []Projection {
 		{Name: "boots", Tables: []string{"boots"}, Apply: applyBoots},
 		{Name: "usage", Tables: []string{"usage_desktops", "usage_intervals", "usage_models"}, Fold: foldUsage()},
 		{Name: "budgets", Tables: []string{"budgets"}, Fold: foldBudgets()},
+		{Name: "billing", Tables: []string{"billing"}, Fold: foldBilling()},
 		{Name: "sessions", Tables: []string{"sessions"}, Apply: applySessions},
 		{Name: "api_keys", Tables: []string{"api_keys"}, Apply: applyAPIKeys},
 		{Name: "history", Tables: []string{"history"}, Apply: applyHistory},

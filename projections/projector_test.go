@@ -76,8 +76,8 @@ func TestEveryEventIsApplied(t *testing.T) {
 		}
 		types[e.Type] = true
 	}
-	if len(types) != 60 {
-		t.Errorf("got %d event types, want 60 (add a new one to everything)", len(types))
+	if len(types) != 72 {
+		t.Errorf("got %d event types, want 72 (add a new one to everything)", len(types))
 	}
 }
 
@@ -455,7 +455,7 @@ func TestHistoryHoldsNoSecrets(t *testing.T) {
 	w.caughtUp()
 	open := w.dump("history") + w.dump("api_keys") + w.dump("checkpoints")
 	text := open + w.dump("sessions") // whose addresses are sealed, and stay so
-	for _, canary := range []string{canaryMail, canaryHash, canaryKey, canaryName, canaryUserData, canaryGuest, canaryToken, "sealed"} {
+	for _, canary := range []string{canaryMail, canaryHash, canaryKey, canaryName, canaryUserData, canaryGuest, canaryToken, canaryURL, "sealed"} {
 		where := text
 		if canary == "sealed" {
 			where = open

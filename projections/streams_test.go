@@ -9,6 +9,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/audit"
+	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/domain/budget"
 	"github.com/cloudbot-ai/control-plane/domain/claim"
 	"github.com/cloudbot-ai/control-plane/domain/fleet"
@@ -25,6 +26,7 @@ import (
 const (
 	canaryMail, canaryHash, canaryKey, canaryName = "canary-mail", "canary-hash", "canary-apikey", "canary-name"
 	canaryUserData, canaryGuest, canaryToken      = "canary-userdata", "canary-guest-key-32-bytes-long--", "canary-token"
+	canaryURL                                     = "canary-url"
 )
 
 // everything writes one event of every type, for one account, with a canary in each field that must stay
@@ -43,7 +45,9 @@ func (w *world) everything(acc, id string) {
 	w.append(encoded[account.Event](w, "account", acc, account.Codec.Encode, account.PasswordChanged{Password: []byte(canaryHash)}, account.PasswordRehashed{Password: []byte(canaryHash)}, account.Suspended{Reason: "Spam."}, account.Resumed{},
 		account.IdlePolicySet{Policy: &policy})...)
 	w.append(encoded[claim.Event](w, "email", "mail-"+acc, claim.Codec.Encode, claim.Claimed{Account: acc})...)
-	w.append(encoded[quota.Event](w, "quota", acc, quota.Codec.Encode, quota.SlotTaken{Instance: id}, quota.SlotReleased{Instance: id})...)
+	w.append(encoded[quota.Event](w, "quota", acc, quota.Codec.Encode, quota.SlotTaken{Instance: id}, quota.SlotReleased{Instance: id},
+		quota.AllowanceSet{Access: billing.Access{Level: billing.None, Reason: billing.NoPlan, At: at}}, quota.StartAdmitted{Instance: id})...)
+	w.append(encoded[billing.Event](w, "billing", acc, billing.Codec.Encode, billingEvents(acc, at)...)...)
 	w.append(encoded[fleet.Event](w, "fleet", "all-"+id, fleet.Codec.Encode, fleet.Counted{Count: 4}, fleet.Grown{Instance: id, Count: 5}, fleet.Shrunk{Instance: id, Count: 4})...)
 	w.append(encoded[restore.Event](w, "restore", "log-"+id, restore.Codec.Encode, restore.Finished{Epoch: 2, MadeAt: at, RestoredAt: at}, restore.MachineRemoved{Machine: "i-9"})...)
 	w.append(encoded[invite.Event](w, "invite", "used-"+id, invite.Codec.Encode, invite.Created{Address: canaryToken, At: at, ExpiresAt: at}, invite.Used{Account: acc})...)
@@ -85,6 +89,29 @@ func (w *world) everything(acc, id string) {
 	w.append(encoded[instance.Event](w, "instance", id+"-failed", instance.Codec.Encode,
 		instance.Requested{Account: acc, Name: seal(acc, label(id+"-failed"), "other"), Type: "t3.large", Region: "r"},
 		instance.LaunchAbandoned{Code: "c", Reason: "Nothing worked."}, instance.Failed{Code: "c", Reason: "Nothing worked."})...)
+}
+
+// billingEvents are the events of a plan that is bought, is not paid, and ends beside one that the operator gave.
+func billingEvents(acc string, at time.Time) []billing.Event {
+	requested := billing.CheckoutRequested{Key: "checkout-1", Plan: billing.Pro, Price: "price_1", Success: canaryURL, Cancel: canaryURL, Expires: at.Add(time.Hour), At: at}
+	sub := billing.Subscription{ID: "sub_1", Customer: "cus_" + acc, Status: billing.Active, Plan: billing.Pro, Price: "price_1", Created: at, PeriodStart: at, PeriodEnd: at.AddDate(0, 1, 0)}
+	late := sub
+	late.Status = billing.PastDue
+	invoice := billing.Invoice{ID: "in_1", Customer: sub.Customer, Subscription: sub.ID, Status: "open", Currency: "usd", Due: 1900, PeriodStart: at, PeriodEnd: at.AddDate(0, 1, 0), Attempts: 1, NextAttempt: at.Add(72 * time.Hour), Created: at}
+	paid := invoice
+	paid.Status, paid.Paid, paid.NextAttempt = "paid", 1900, time.Time{}
+	return []billing.Event{
+		billing.PlanGranted{Plan: billing.Starter, Until: at.AddDate(0, 0, 7), Reason: "A week to try.", At: at},
+		billing.AccessSet{Access: billing.Access{Level: billing.Full, Plan: billing.Starter, Desktops: 2, Types: billing.Starter.Types(), At: at}},
+		billing.PlanWithdrawn{At: at},
+		requested, billing.CheckoutLost{Key: "checkout-1", Reason: canaryToken, At: at},
+		requested, billing.CheckoutSeen{Key: "checkout-1", Session: canaryToken, Status: billing.CheckoutOpen, At: at},
+		billing.CheckoutSeen{Key: "checkout-1", Session: canaryToken, Status: billing.CheckoutComplete, Customer: sub.Customer, Subscription: sub.ID, At: at},
+		billing.SubscriptionSeen{Subscription: sub, At: at}, billing.InvoiceSeen{Invoice: paid, At: at}, billing.SubscriptionSeen{Subscription: late, At: at}, billing.InvoiceSeen{Invoice: invoice, At: at},
+		billing.AccessSet{Access: billing.Access{Level: billing.Due, Plan: billing.Pro, Desktops: 5, Types: billing.Pro.Types(), Reason: billing.PaymentFailed, StopAt: at.AddDate(0, 0, 7), At: at}},
+		billing.UsageReported{Report: billing.Report{Identifier: acc + "-2030-01-01-1", Day: "2030-01-01", Seconds: 5400, Customer: sub.Customer, At: at}},
+		billing.UsageSettled{Identifier: acc + "-2030-01-01-1", Day: "2030-01-01", Outcome: billing.Sent, At: at},
+	}
 }
 
 // budgetEvents are the events of the account's budget and of a desktop's.

@@ -46,6 +46,8 @@ var kept = []table{
 // disposable lists the tables that a backup leaves out, with the reason. A name that ends in a dot is a whole schema.
 var disposable = map[string]string{
 	"read.":                 "read models, which are rebuilt from the log",
+	"ops.comparisons":       "when Stripe was last compared with the log: servers compare it again",
+	"ops.deliveries":        "which messages of Stripe were handled: handling one again has no effect",
 	"ops.activity":          "when desktops were last used: their machines report it again",
 	"ops.looks":             "when machines were last seen running: the saga looks again",
 	"ops.leases":            "which server runs which background role: servers take them again",

@@ -27,6 +27,7 @@ func TestBadInput(t *testing.T) {
 		"signUp": {"email", "password"}, "logIn": {"email", "password"}, "refresh": {"refresh_token"}, "changePassword": {"current_password", "new_password"},
 		"createInstance": nil, "renameInstance": {"name"}, "issueTicket": {"kind"}, "storeKey": {"provider", "api_key"}, "replaceKey": {"api_key"},
 		"extendInstance": nil, "setInstanceIdlePolicy": nil, "setAccountIdlePolicy": nil, "setBudget": nil,
+		"createCheckout": {"plan_type", "success_url", "cancel_url"}, "openPortal": {"return_url"}, "cancelSubscription": nil, "resumeSubscription": nil, "syncPayments": nil,
 		"logOut": nil, "stopInstance": nil, "startInstance": nil, "terminateInstance": nil,
 	}
 	first := map[string]string{"createInstance": "name"}
@@ -65,6 +66,15 @@ func TestBadInput(t *testing.T) {
 			`{"scope":"` + canary + `","day_micros":1000000,"month_micros":null}`, `{"scope":"","day_micros":1000000,"month_micros":null}`, `{"scope":"installation","day_micros":1000000,"month_micros":null}`,
 			`{"scope":"01JZ8Q3M5T9V2X4Y6A8C0E2G4J","day_micros":1000000,"month_micros":null}`, `{"scope":"account","day_micros":{"a":1},"month_micros":null}`,
 		},
+		"createCheckout": {
+			`{"plan_type":"gold","success_url":"` + returnTo + `","cancel_url":"` + returnTo + `"}`, `{"plan_type":"","success_url":"` + returnTo + `","cancel_url":"` + returnTo + `"}`,
+			`{"plan_type":"pro","success_url":"","cancel_url":"` + returnTo + `"}`, `{"plan_type":"pro","success_url":"` + returnTo + `","cancel_url":"/app"}`,
+			`{"plan_type":"pro","success_url":"https://elsewhere.example/` + canary + `","cancel_url":"` + returnTo + `"}`, `{"plan_type":"pro","success_url":"` + returnTo + `","cancel_url":"https://app.example.com.elsewhere.example"}`,
+			`{"plan_type":"pro","success_url":"https://app.example.com@elsewhere.example/","cancel_url":"` + returnTo + `"}`, `{"plan_type":"pro","success_url":"javascript:alert(1)","cancel_url":"` + returnTo + `"}`,
+			`{"plan_type":"pro","success_url":"http://app.example.com/","cancel_url":"` + returnTo + `"}`, `{"plan_type":"pro","success_url":"` + returnTo + strings.Repeat("a", 2048) + `","cancel_url":"` + returnTo + `"}`,
+			`{"plan_type":"pro","success_url":"` + returnTo + `\r\nx","cancel_url":"` + returnTo + `"}`, `{"plan_type":"pro","success_url":"//elsewhere.example/","cancel_url":"` + returnTo + `"}`,
+		},
+		"openPortal": {`{"return_url":""}`, `{"return_url":"/app"}`, `{"return_url":"https://elsewhere.example/` + canary + `"}`, `{"return_url":"` + returnTo + `\u0000"}`},
 		"replaceKey": {`{"api_key":"x"}`, `{"api_key":"` + canary + `\n` + canary + `"}`},
 	}
 	for _, op := range operations(t, loadDocument(t)) {
@@ -74,10 +84,14 @@ func TestBadInput(t *testing.T) {
 		}
 		t.Run(op.id, func(t *testing.T) {
 			t.Parallel()
-			f := newFront(t, func(c *Config) {
+			change := func(c *Config) {
 				c.Chats = fakeChats{savedText, c.Instances.Find}
-				c.Limits.LoginAccount, c.Limits.SignUpAccount, c.Limits.SignUpAddress, c.Limits.Password = Rate{Limit: -1}, Rate{Limit: -1}, Rate{Limit: -1}, Rate{Limit: -1}
-			})
+				c.Limits.LoginAccount, c.Limits.SignUpAccount, c.Limits.SignUpAddress, c.Limits.Password, c.Limits.Payments = Rate{Limit: -1}, Rate{Limit: -1}, Rate{Limit: -1}, Rate{Limit: -1}, Rate{Limit: -1}
+			}
+			if op.tag == "payments" {
+				change = withPlans(&fakeStripe{}, change)
+			}
+			f := newFront(t, change)
 			ada := f.estate("ada@example.com")
 			token := ada.access
 			if !op.signedIn {

@@ -30,13 +30,14 @@ func (s *Server) collect(next echo.HandlerFunc) echo.HandlerFunc {
 			leaveUnread(c)
 			return next(c)
 		}
+		most, tooLarge := bodyLimit(r.URL.Path)
 		length := r.ContentLength
 		if length < 0 {
-			length = maxBody // unknown, so at most this
+			length = most // unknown, so at most this
 		}
-		if length > maxBody {
+		if length > most {
 			leaveUnread(c)
-			return errBodyTooLarge
+			return tooLarge
 		}
 		leave, verdict := s.bodies.TakeN(bodyCost+int(length), s.shares(c, s.cfg.Limits.BodiesAddress, maxBodies)...)
 		if verdict != fair.Taken {
@@ -54,19 +55,28 @@ func (s *Server) collect(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// bodyLimit returns how many bytes a body may have, and what refuses more.
+func bodyLimit(path string) (int64, *refusal) {
+	if path == webhookPath {
+		return maxDelivery, errDeliveryTooLarge
+	}
+	return maxBody, errBodyTooLarge
+}
+
 // body reads the request's body within its time limit.
 func (s *Server) body(c echo.Context, length int64) ([]byte, error) {
 	// Without a connection, as in a test's recorder, the deadline cannot be set and is not needed.
 	control := http.NewResponseController(c.Response())
 	_ = control.SetReadDeadline(time.Now().Add(s.cfg.BodyTime + time.Duration(length)*time.Second/bodyRate))
-	data, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, maxBody))
+	most, tooLarge := bodyLimit(c.Request().URL.Path)
+	data, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, most))
 	switch {
 	case err == nil:
 		// The server keeps reading to notice a client that disconnects; a deadline would look like that.
 		_ = control.SetReadDeadline(time.Time{})
 		return data, nil
 	case errors.As(err, new(*http.MaxBytesError)):
-		return nil, errBodyTooLarge
+		return nil, tooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, errBodySlow
 	}

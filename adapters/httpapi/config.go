@@ -23,7 +23,7 @@ import (
 
 const (
 	maxHeader = 32 << 10 // bytes of a request's header
-	maxBody   = 64 << 10 // bytes of a request's body
+	maxBody   = 64 << 10 // bytes of a request's body, but for Stripe's
 	maxBodies = 64 << 20 // bytes of all bodies at a time: a thousand of the largest
 )
 
@@ -47,6 +47,8 @@ type Config struct {
 	Bridges     Bridges
 	Diagnostics Diagnostics
 	Chats       Chats
+	// Payments is set where plans are required. nil: everyone may use everything, up to Instances.Limit.
+	Payments *Payments
 	// Silent reports whether a running instance's machine does not respond, and since when. nil: every machine responds.
 	Silent func(ctx context.Context, instanceID string) (since time.Time, silent bool, err error)
 	// AgentState returns what an instance's agent needs from its user, from memory; the zero State if it needs nothing or
@@ -101,6 +103,7 @@ type Limits struct {
 	TicketInstance  Rate // those of them for one instance [120 in 5 min]
 	Password        Rate // password changes tried on one account [10 in 10 min]
 	Create          Rate // instances asked for by one account [60 in 10 min]
+	Payments        Rate // requests of one account for which Stripe is called, which count as changes too [60 in 10 min]
 	Write           Rate // other changes by one account [600 in 5 min]
 	Brake           Rate // terminations, stops and ended sessions by one account, if they change something [600 in 5 min]
 	InFlightAddress int  // requests from one address at a time, over all accounts; see shares [256]
@@ -128,6 +131,7 @@ func (l Limits) filled() Limits {
 	l.TicketInstance = cmp.Or(l.TicketInstance, Rate{120, 5 * time.Minute})
 	l.Password = cmp.Or(l.Password, Rate{10, 10 * time.Minute})
 	l.Create = cmp.Or(l.Create, Rate{60, 10 * time.Minute})
+	l.Payments = cmp.Or(l.Payments, Rate{60, 10 * time.Minute})
 	l.Write = cmp.Or(l.Write, Rate{600, 5 * time.Minute})
 	l.Brake = cmp.Or(l.Brake, Rate{600, 5 * time.Minute})
 	l.InFlight = cmp.Or(l.InFlight, 64)

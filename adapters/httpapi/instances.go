@@ -41,12 +41,25 @@ func (s *Server) listInstances(c echo.Context, who access.Claims) error {
 	if err != nil {
 		return err
 	}
+	limit, err = s.limit(c.Request().Context(), who.Account)
+	if err != nil {
+		return err
+	}
 	views := s.show(c.Request().Context(), who.Account, list...)
 	return c.JSON(http.StatusOK, struct {
 		Instances []instanceView `json:"instances"`
 		Next      *string        `json:"next_cursor"`
 		Quota     quotaView      `json:"quota"`
-	}{views, cursor("instances", next), quotaView{held, s.cfg.Instances.Limit}})
+	}{views, cursor("instances", next), quotaView{held, limit}})
+}
+
+// limit returns how many instances an account may have at a time.
+func (s *Server) limit(ctx context.Context, account string) (int, error) {
+	if s.cfg.Payments == nil {
+		return s.cfg.Instances.Limit, nil
+	}
+	plans, err := s.cfg.Queries.Plans(ctx, account)
+	return plans[account].Access.Desktops, err
 }
 
 // quotaView is how many instances an account has, and how many it may have at a time.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/domain/usage"
 	"github.com/cloudbot-ai/control-plane/internal/access"
@@ -28,6 +29,7 @@ type Queries interface {
 	APIKeys(ctx context.Context, account string) ([]projections.APIKey, error)
 	Usage(ctx context.Context, account string, from, to time.Time) (usage.Usage, error)
 	InstancesOf(ctx context.Context, account string, ids []string) ([]projections.Instance, error)
+	Plans(ctx context.Context, accounts ...string) (map[string]billing.State, error)
 	BootTimes(ctx context.Context, machineType string) (map[string]projections.BootTimes, error)
 }
 

@@ -56,6 +56,17 @@ func (s *Server) routes() []route {
 		{"GET", "/api/budgets", s.signedIn(s.budgets), false},
 		{"PUT", "/api/budgets", s.writes(s.setBudget), false},
 
+		{"GET", "/api/payments/config", s.paymentsConfig, false},
+		{"GET", "/api/payments/subscription", s.signedIn(s.subscription), false},
+		{"GET", "/api/payments/status", s.signedIn(s.paymentsStatus), false},
+		{"POST", "/api/payments/sync", s.paying(s.syncPayments), false},
+		{"POST", "/api/payments/create-checkout", s.paying(s.createCheckout), false},
+		{"POST", "/api/payments/cancel", s.paying(s.cancelSubscription), false},
+		{"POST", "/api/payments/resume", s.paying(s.resumeSubscription), false},
+		{"POST", "/api/payments/portal", s.paying(s.openPortal), false},
+		{"GET", "/api/payments/invoices", s.paying(s.invoices), false},
+		{"POST", webhookPath, s.webhook, false},
+
 		{"GET", "/api/user/idle-policy", s.signedIn(s.accountPolicy), false},
 		{"PUT", "/api/user/idle-policy", s.writes(s.setAccountPolicy), false},
 		{"GET", "/api/user/api-keys", s.signedIn(s.listKeys), false},

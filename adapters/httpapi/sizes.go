@@ -15,20 +15,30 @@ type typeView struct {
 	VCPUs     int     `json:"vcpus"`
 	MemoryGiB float64 `json:"memory_gib"`
 	Summary   string  `json:"summary"`
+	InPlan    bool    `json:"in_plan"`
 }
 
 // instanceTypes lists the instance types and how many instances an account may have.
-func (s *Server) instanceTypes(c echo.Context, _ access.Claims) error {
+func (s *Server) instanceTypes(c echo.Context, who access.Claims) error {
 	types := s.cfg.Instances.Cloud.Types()
+	usual, limit, included := types[0], s.cfg.Instances.Limit, func(string) bool { return true }
+	if s.cfg.Payments != nil {
+		now, err := s.cfg.Instances.Overview(c.Request().Context(), who.Account)
+		if err != nil {
+			return err
+		}
+		usual, limit = s.cfg.Instances.DefaultType(now.Access), now.Access.Desktops
+		included = func(id string) bool { return inPlan(now.Access, id) }
+	}
 	views := make([]typeView, len(types))
 	for i, t := range types {
-		views[i] = typeView{t.ID, t.CPUs, t.GiB(), t.Summary()}
+		views[i] = typeView{t.ID, t.CPUs, t.GiB(), t.Summary(), included(t.ID)}
 	}
 	return c.JSON(http.StatusOK, struct {
 		Types        []typeView `json:"types"`
 		Default      string     `json:"default"`
 		MaxInstances int        `json:"max_instances"`
-	}{views, types[0].ID, s.cfg.Instances.Limit})
+	}{views, usual.ID, limit})
 }
 
 type spreadView struct {

@@ -18,7 +18,7 @@ func TestInstanceTypes(t *testing.T) {
 	if len(got.Types) != 2 || got.Default != "t3.large" || got.MaxInstances != 3 {
 		t.Fatalf("got %+v, want two types, t3.large by default, at most 3", got)
 	}
-	if large := got.Types[0]; large != (typeView{"t3.large", 2, 8, "Desktop, browser and agent with room to spare."}) {
+	if large := got.Types[0]; large != (typeView{"t3.large", 2, 8, "Desktop, browser and agent with room to spare.", true}) {
 		t.Errorf("got %+v, want t3.large", large)
 	}
 	for _, offered := range got.Types {

@@ -20,6 +20,7 @@ var bodies = map[string]string{
 	"storeKey": `{"provider":"openai","api_key":"` + canary + `"}`, "replaceKey": `{"api_key":"` + canary + `"}`,
 	"extendInstance": `{"minutes":60}`, "setInstanceIdlePolicy": `{"policy":null}`, "setAccountIdlePolicy": `{"policy":{"after_s":600,"warn_s":60,"ceiling_s":0,"jobs":"sleep"}}`,
 	"setBudget":      `{"scope":"account","day_micros":2000000,"month_micros":null}`,
+	"createCheckout": `{"plan_type":"pro","success_url":"` + returnTo + `","cancel_url":"` + returnTo + `"}`, "openPortal": `{"return_url":"` + returnTo + `"}`,
 	"changePassword": `{"current_password":"` + canary + `","new_password":"` + canary + `2"}`,
 }
 
@@ -28,6 +29,7 @@ type operation struct {
 	id, method, path string
 	signedIn         bool
 	object           bool // names an object of one account
+	tag              string
 	socket           bool
 }
 
@@ -38,7 +40,7 @@ func operations(t *testing.T, doc *openapi3.T) (all []operation) {
 			all = append(all, operation{
 				id: op.OperationID, method: method, path: path,
 				signedIn: op.Security == nil || len(*op.Security) > 0, object: strings.Contains(path, "{"),
-				socket: strings.HasPrefix(op.OperationID, "bridge"),
+				tag: op.Tags[0], socket: strings.HasPrefix(op.OperationID, "bridge"),
 			})
 		}
 	}
@@ -53,6 +55,9 @@ type estate struct {
 
 func (f *front) estate(email string) estate {
 	u := f.signUp(email)
+	if p := f.server.cfg.Payments; p != nil {
+		f.buy(u, p.Stripe.(*fakeStripe))
+	}
 	e := estate{user: u, instance: f.running(u, "secret name of "+email), otherSession: f.logIn(email).session}
 	f.want(201, call{method: "POST", path: "/api/user/api-keys", token: u.access, body: `{"provider":"openai","api_key":"` + canary + `"}`})
 	f.caughtUp()
@@ -84,10 +89,14 @@ func TestTenancy(t *testing.T) {
 		}
 		t.Run(op.id, func(t *testing.T) {
 			t.Parallel()
-			f := newFront(t, func(c *Config) {
+			change, fake := func(c *Config) {
 				c.Diagnostics = &fakeGuest{body: "the log", kind: "text/plain"}
 				c.Chats = fakeChats{savedText, c.Instances.Find}
-			})
+			}, &fakeStripe{}
+			if op.tag == "payments" {
+				change = withPlans(fake)
+			}
+			f := newFront(t, change)
 			ada, eve := f.estate("ada@example.com"), f.signUp("eve@example.com")
 			revoked := f.logIn("ada@example.com")
 			f.want(204, call{method: "POST", path: "/api/auth/logout", token: revoked.access})
@@ -121,14 +130,14 @@ func TestTenancy(t *testing.T) {
 				t.Errorf("events of refused requests: got %d, want 0", now-before)
 			}
 			if !op.object {
-				a := f.do(op.call(ada, eve.access))
-				for _, theirs := range []string{ada.instance, ada.session, ada.account, "ada@", "secret name"} {
+				a := f.do(op.call(ada, eve.access)) // if it needs a plan, it is refused, and that says nothing of ada's
+				for _, theirs := range []string{ada.instance, ada.session, ada.account, "ada@", "secret name", "CB-1", "portal.example"} {
 					if bytes.Contains(a.body, []byte(theirs)) {
 						t.Errorf("another tenant: got %s, want nothing of %q", a.body, theirs)
 					}
 				}
 			}
-			if a := f.do(op.call(ada, ada.access)); a.status >= 400 {
+			if a := f.do(op.call(ada, ada.access)); a.status >= 400 && (op.id != "createCheckout" || a.field(t, "code") != "already_subscribed") {
 				t.Errorf("the owner: got %d %s, want a status below 400", a.status, a.body)
 			}
 			if strings.Contains(f.log.String(), canary) {

@@ -54,6 +54,7 @@ type config struct {
 	IdleShortest string `env:"IDLE_SHORTEST"`
 	PricesFile   string `env:"PRICES_FILE"`
 	MonthTotal   string `env:"BUDGET_MONTH_TOTAL"`
+	Payments     paymentsConfig
 	CORSOrigins  string `env:"CORS_ORIGINS"`
 	Proxies      string `env:"TRUSTED_PROXIES"`
 	ClientHeader string `env:"CLIENT_ADDRESS_HEADER" envDefault:"X-Forwarded-For"`
@@ -165,7 +166,7 @@ func (c config) check() error {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, c.checkPublic(), c.checkAgent(), c.checkMoney())
+	errs = append(errs, c.checkPublic(), c.checkAgent(), c.checkMoney(), c.Payments.check(c.production()))
 	return errors.Join(errs...)
 }
 

@@ -63,7 +63,7 @@ func (c config) remarks(environ []string) []string {
 	if u, err := url.Parse(c.PublicURL); c.LocalDevMode && !c.GiveShells && err == nil && u.Host != "" && !loopbackHost(u.Hostname()) {
 		said = append(said, "CONTROL_PLANE_URL is beyond loopback, and LOCAL_DEV_MODE=true gives every account a shell on this computer: if strangers can reach that URL, set LOCAL_DEV_MODE=false")
 	}
-	return said
+	return append(said, c.Payments.remarks(c.production())...)
 }
 
 // badBaseURL returns why paths cannot be added to a URL; "" if they can.

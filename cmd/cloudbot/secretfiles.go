@@ -13,7 +13,7 @@ import (
 
 // secretSettings may each be given as a file, under the name with the suffix _FILE.
 var secretSettings = []string{
-	"JWT_SECRET_KEY", "JWT_REFRESH_SECRET_KEY", "ENCRYPTION_KEY", "DATABASE_URL", "NATS_URL", "ADMIN_TOKEN",
+	"JWT_SECRET_KEY", "JWT_REFRESH_SECRET_KEY", "ENCRYPTION_KEY", "DATABASE_URL", "NATS_URL", "ADMIN_TOKEN", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET",
 	"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
 }
 

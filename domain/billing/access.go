@@ -19,38 +19,75 @@ type Terms struct {
 // access returns what the account may do at a time. It differs from what is recorded if something has changed.
 func access(s State, at time.Time, terms Terms) Access {
 	before := s.Access
-	granted := Plan("")
-	if g := s.Grant; g != nil && (g.Until.IsZero() || at.Before(g.Until)) {
-		granted = g.Plan
-	}
+	grant, _ := s.Granted(at)
+	granted, bought := grant.Plan.rank(), -1
 	sub, subscribed := s.Current()
-	bought := Plan("")
-	if subscribed && sub.Status.Paying() && sub.Plan.rank() >= 0 {
-		bought = sub.Plan
+	if subscribed && sub.gives() {
+		bought = sub.Plan.rank()
 	}
 	overdue := s.DueSince.Add(terms.Grace)
 	switch {
-	case granted.rank() >= 0 && (granted.rank() >= bought.rank() || sub.Status == PastDue):
-		return full(before, granted, at, terms)
-	case bought != "" && sub.Status != PastDue:
-		return full(before, bought, at, terms)
-	case bought != "" && at.Before(overdue):
-		return Access{Level: Due, Plan: bought, Desktops: bought.Offer().Desktops, Types: bought.Types(), Reason: PaymentFailed, StopAt: overdue, At: at}
+	case granted >= 0 && granted >= bought:
+		return full(before, grant.Plan, at, terms)
+	case bought >= 0 && sub.Status != PastDue:
+		return full(before, sub.Plan, at, terms)
+	case bought >= 0 && at.Before(overdue):
+		a := Access{Level: Due, Plan: sub.Plan, Desktops: sub.Plan.Offer().Desktops, Types: sub.Plan.Types(), Reason: PaymentFailed, StopAt: overdue, At: at}
+		a.BeyondAt = before.spares(a, at, terms)
+		return a
+	case granted >= 0:
+		return full(before, grant.Plan, at, terms)
 	}
-	a := Access{Level: None, Plan: cmp.Or(bought, before.Plan), Reason: lacking(s, sub, subscribed), At: at}
-	switch {
-	case before.same(a):
-		a.StopAt = before.StopAt
-	case before.Level == "": // perhaps plans are required only since today
+	a := Access{Level: None, Plan: before.Plan, Reason: lacking(s, sub, subscribed), At: at}
+	if bought >= 0 {
+		a.Plan = sub.Plan
+	}
+	switch before.Level {
+	case "": // perhaps plans are required only since today
 		a.StopAt = at.Add(terms.Grace)
-	case before.Level == None:
+	case None:
 		a.StopAt = before.StopAt
-	case before.Level == Due:
-		a.StopAt = at
+	case Due:
+		a.StopAt = domain.Later(at, domain.Earlier(before.StopAt, at.Add(terms.Notice)))
 	default:
 		a.StopAt = at.Add(terms.Notice)
 	}
 	return a
+}
+
+// full returns the access of a plan.
+func full(before Access, p Plan, at time.Time, terms Terms) Access {
+	o := p.Offer()
+	a := Access{Level: Full, Plan: p, Desktops: o.Desktops, Types: p.Types(), At: at}
+	a.StopAt = before.spares(a, at, terms)
+	return a
+}
+
+// spares returns until when desktops may go on that run under one access and that the next one does not allow. Zero: they
+// stop immediately, if there are any. A time that was announced stays, so that a change back and forth does not put it off.
+func (a Access) spares(next Access, at time.Time, terms Terms) time.Time {
+	announced := a.StopAt
+	if a.Level == Due {
+		announced = a.BeyondAt
+	}
+	if a.Level == next.Level && a.Plan == next.Plan && a.Desktops == next.Desktops && slices.Equal(a.Types, next.Types) {
+		return announced // nothing has changed
+	}
+	if !announced.After(at) {
+		announced = time.Time{}
+	}
+	narrower := a.Level != None && (a.Desktops > next.Desktops || slices.ContainsFunc(a.Types, func(t string) bool { return !next.Allows(t) }))
+	switch {
+	case a.Level == "": // perhaps plans are required only since today
+		return at.Add(terms.Grace)
+	case !narrower:
+		return announced
+	case a.Level == Due && !at.Before(a.StopAt): // the time that it had has passed
+		return time.Time{}
+	case !announced.IsZero():
+		return domain.Later(announced, at.Add(terms.Notice))
+	}
+	return at.Add(terms.Grace)
 }
 
 // lacking returns why an account has no plan.
@@ -64,21 +101,6 @@ func lacking(s State, sub Subscription, subscribed bool) Reason {
 		return PlanEnded
 	}
 	return NoPlan
-}
-
-// full returns the access of a plan. What a larger plan allowed before stops at StopAt.
-func full(before Access, p Plan, at time.Time, terms Terms) Access {
-	o := p.Offer()
-	a := Access{Level: Full, Plan: p, Desktops: o.Desktops, Types: p.Types(), At: at}
-	switch {
-	case before.same(a):
-		a.StopAt = before.StopAt
-	case before.Desktops > a.Desktops || slices.ContainsFunc(before.Types, func(t string) bool { return !a.Allows(t) }):
-		a.StopAt = at.Add(terms.Grace)
-	case before.Level == Full && before.Plan == p:
-		a.StopAt = before.StopAt
-	}
-	return a
 }
 
 // Why returns why the account may not do everything, as a sentence for its user; "": it may.
@@ -140,14 +162,18 @@ func (a Access) mayUse(machineType string) error {
 // MustStop returns why a running desktop has to stop at a time, as a sentence for its user; "": it may go on. beyond says
 // that the account has as many desktops as its plan allows without it.
 func (a Access) MustStop(machineType string, beyond bool, at time.Time) string {
+	until := a.StopAt
+	if a.Level == Due {
+		until = a.BeyondAt
+	}
 	switch {
-	case a.StopAt.IsZero() || at.Before(a.StopAt):
+	case a.Level == "" || at.Before(until):
 		return ""
 	case a.Level == None:
 		return a.Why()
-	case a.Level == Full && beyond:
+	case beyond:
 		return fmt.Sprintf("The plan %s is for %d desktops.", a.Plan.Offer().Name, a.Desktops)
-	case a.Level == Full && !a.Allows(machineType):
+	case !a.Allows(machineType):
 		return fmt.Sprintf("The plan %s has no desktops of type %s.", a.Plan.Offer().Name, machineType)
 	}
 	return ""

@@ -143,6 +143,11 @@ const (
 	CheckoutExpired  CheckoutStatus = "expired"
 )
 
+// known reports whether it is one of the statuses above.
+func (s CheckoutStatus) known() bool {
+	return s == CheckoutOpen || s == CheckoutComplete || s == CheckoutExpired
+}
+
 // Subscription is a subscription as Stripe shows it, as far as it matters here.
 type Subscription struct {
 	ID          string    `json:"id"`
@@ -191,7 +196,7 @@ type Invoice struct {
 	ID           string    `json:"id"`
 	Customer     string    `json:"customer"`
 	Subscription string    `json:"subscription,omitempty"`
-	Status       string    `json:"status"` // draft, open, paid, uncollectible or void
+	Status       string    `json:"status"` // draft, open, paid, uncollectible, void or InvoiceDeleted
 	Currency     string    `json:"currency"`
 	Due          int64     `json:"amount_due"`
 	Paid         int64     `json:"amount_paid"`
@@ -210,8 +215,11 @@ func (i Invoice) utc() Invoice {
 
 // Settled reports whether the invoice will not change any more, but for a refund.
 func (i Invoice) Settled() bool {
-	return i.Status == "paid" || i.Status == "void" || i.Status == "uncollectible"
+	return i.Status == "paid" || i.Status == "void" || i.Status == "uncollectible" || i.Status == InvoiceDeleted
 }
+
+// InvoiceDeleted is the status of a draft that Stripe no longer has.
+const InvoiceDeleted = "deleted"
 
 // Level is how much of its plan an account may use.
 type Level string
@@ -229,7 +237,8 @@ type Access struct {
 	Desktops int       `json:"desktops"`
 	Types    []string  `json:"types,omitempty"`
 	Reason   Reason    `json:"reason,omitempty"`
-	StopAt   time.Time `json:"stop_at,omitzero"` // None: when running desktops stop. Due: when the level becomes None. Full: when what the plan does not allow stops
+	StopAt   time.Time `json:"stop_at,omitzero"`   // None: when running desktops stop. Due: when the level becomes None. Full: when what the plan does not allow stops; zero: immediately
+	BeyondAt time.Time `json:"beyond_at,omitzero"` // Due: when what the plan does not allow stops; zero: immediately
 	At       time.Time `json:"at"`
 }
 
@@ -243,12 +252,14 @@ const (
 	SetAside      Reason = "paused"         // the subscription is paused at Stripe, or its first payment is incomplete
 )
 
-// same reports whether two accesses allow the same, at whatever time they were recorded.
-func (a Access) same(b Access) bool {
-	return a.Level == b.Level && a.Plan == b.Plan && a.Desktops == b.Desktops && slices.Equal(a.Types, b.Types) && a.Reason == b.Reason
+// Same reports whether two accesses allow the same until the same times. When they were recorded does not matter.
+func (a Access) Same(b Access) bool {
+	return a.Level == b.Level && a.Plan == b.Plan && a.Desktops == b.Desktops && slices.Equal(a.Types, b.Types) && a.Reason == b.Reason &&
+		a.StopAt.Equal(b.StopAt) && a.BeyondAt.Equal(b.BeyondAt)
 }
 
-// Allows reports whether an instance type is in the plan. Desktops on the server's own computer are in all of them.
+// Allows reports whether an instance type is in the plan. All plans have desktops on the server's own computer, and those
+// that were taken over, whose type is not known ("").
 func (a Access) Allows(machineType string) bool {
-	return machineType == "local" || slices.Contains(a.Types, machineType)
+	return machineType == "" || machineType == "local" || slices.Contains(a.Types, machineType)
 }

@@ -14,6 +14,7 @@ var (
 	ErrNoCustomer     = &domain.Error{Kind: domain.NotFound, Code: "customer_not_found", Msg: "You have not paid for a plan yet, so there is no payment portal for you."}
 	ErrUnknownPlan    = &domain.Error{Kind: domain.Malformed, Code: "unknown_plan", Field: "plan_type", Msg: "There is no such plan; choose starter, pro or enterprise."}
 	ErrPending        = &domain.Error{Kind: domain.Conflict, Code: "checkout_pending", Msg: "Another payment of this account is still open. Finish it, or try again."}
+	ErrUntil          = &domain.Error{Kind: domain.Invalid, Code: "invalid_until", Field: "until", Msg: "The plan would have ended already; give a later time."}
 	ErrNoGrant        = &domain.Error{Kind: domain.NotFound, Code: "no_granted_plan", Msg: "The account has no granted plan."}
 )
 
@@ -88,13 +89,7 @@ func (SettleUsage) command()     {}
 func Decide(s State, c Command) ([]Event, error) {
 	switch c := c.(type) {
 	case GrantPlan:
-		if c.Plan.rank() < 0 {
-			return nil, ErrUnknownPlan
-		}
-		if s.Grant != nil && *s.Grant == (Grant{c.Plan, c.Until}) {
-			return reassess(s, nil, c.At, c.Terms), nil
-		}
-		return reassess(s, PlanGranted{c.Plan, c.Until, c.Reason, c.At}, c.At, c.Terms), nil
+		return decideGrant(s, c)
 	case WithdrawPlan:
 		if s.Grant == nil {
 			return nil, ErrNoGrant
@@ -103,9 +98,9 @@ func Decide(s State, c Command) ([]Event, error) {
 	case RequestCheckout:
 		return decideCheckout(s, c)
 	case SeeCheckout:
-		if s.Checkout == nil || s.Checkout.Key != c.Key || s.Checkout.Session != "" && s.Checkout.Session != c.Session ||
+		if s.Checkout == nil || s.Checkout.Key != c.Key || s.Checkout.Session != "" && s.Checkout.Session != c.Session || !c.Status.known() ||
 			c.Status == CheckoutOpen && s.Checkout.Session == c.Session {
-			return nil, nil
+			return reassess(s, nil, c.At, c.Terms), nil
 		}
 		return reassess(s, c.CheckoutSeen, c.At, c.Terms), nil
 	case LoseCheckout:
@@ -141,10 +136,23 @@ func reassess(s State, e Event, at time.Time, terms Terms) (events []Event) {
 		events = append(events, e)
 		s = Evolve(s, e)
 	}
-	if a := access(s, at, terms); !a.same(s.Access) {
+	if a := access(s, at, terms); !a.Same(s.Access) {
 		events = append(events, AccessSet{a})
 	}
 	return events
+}
+
+func decideGrant(s State, c GrantPlan) ([]Event, error) {
+	c.Until = utc(c.Until)
+	switch {
+	case c.Plan.rank() < 0:
+		return nil, ErrUnknownPlan
+	case !c.Until.IsZero() && !c.Until.After(c.At):
+		return nil, ErrUntil
+	case s.Grant != nil && *s.Grant == (Grant{c.Plan, c.Until}):
+		return reassess(s, nil, c.At, c.Terms), nil
+	}
+	return reassess(s, PlanGranted{c.Plan, c.Until, c.Reason, c.At}, c.At, c.Terms), nil
 }
 
 func decideCheckout(s State, c RequestCheckout) ([]Event, error) {

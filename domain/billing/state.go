@@ -30,6 +30,14 @@ type Grant struct {
 	Until time.Time `json:"until,omitzero"` // zero: no end
 }
 
+// Granted returns the plan that an operator gave, if it has not ended at a time.
+func (s State) Granted(at time.Time) (Grant, bool) {
+	if g := s.Grant; g != nil && (g.Until.IsZero() || at.Before(g.Until)) {
+		return *g, true
+	}
+	return Grant{}, false
+}
+
 // Checkout is a Checkout that may still be paid. Session "": Stripe's answer is not known.
 type Checkout struct {
 	CheckoutRequested
@@ -57,7 +65,19 @@ func (s State) Several() (n int) {
 	return n
 }
 
+// HasSubscription reports whether the state has a subscription exactly so.
+func (s State) HasSubscription(sub Subscription) bool { return s.Subscriptions[sub.ID] == sub.utc() }
+
+// HasInvoice reports whether the state has an invoice exactly so.
+func (s State) HasInvoice(i Invoice) bool { return s.Invoices[i.ID] == i.utc() }
+
+// gives reports whether the subscription gives the account a plan, perhaps with a payment that is due.
+func (s Subscription) gives() bool { return s.Status.Paying() && s.Plan.rank() >= 0 }
+
 func better(a, b Subscription) bool {
+	if a.gives() != b.gives() {
+		return a.gives()
+	}
 	if x, y := a.Status.order(), b.Status.order(); x != y {
 		return x < y
 	}
@@ -67,9 +87,21 @@ func better(a, b Subscription) bool {
 	return a.Created.After(b.Created)
 }
 
-// order sorts statuses by what they give.
+// order sorts statuses by what they give. One that Stripe adds later comes before those that have ended.
 func (s Status) order() int {
-	return slices.Index([]Status{Active, Trialing, PastDue, Unpaid, Paused, Incomplete, Canceled, IncompleteExpired}, s) & 0xff
+	switch s {
+	case Active, Trialing:
+		return 0
+	case PastDue:
+		return 1
+	case Unpaid:
+		return 2
+	case Canceled, IncompleteExpired:
+		return 5
+	case Paused, Incomplete:
+		return 3
+	}
+	return 4
 }
 
 // Evolve folds one event into the state. It never refuses: the event has happened.

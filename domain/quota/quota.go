@@ -5,6 +5,7 @@ package quota
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/cloudbot-ai/control-plane/domain"
@@ -36,9 +37,9 @@ func (SlotReleased) event()  {}
 func (AllowanceSet) event()  {}
 func (StartAdmitted) event() {}
 
-// State is the set of instances that hold a slot, and what the plan allows.
+// State is which instances hold a slot, in the order in which they took it, and what the plan allows.
 type State struct {
-	held map[string]bool
+	held []string
 	plan billing.Access
 }
 
@@ -48,23 +49,26 @@ func (s State) Plan() billing.Access { return s.plan }
 // Held returns the number of slots in use.
 func (s State) Held() int { return len(s.held) }
 
+// Instances returns the instances that hold a slot, in the order in which they took it.
+func (s State) Instances() []string { return slices.Clone(s.held) }
+
+// Beyond reports whether an instance is one of the newest that are more than the plan allows.
+func (s State) Beyond(instance string) bool { return slices.Index(s.held, instance) >= s.plan.Desktops }
+
 // Evolve folds one event into the state.
 func Evolve(s State, e Event) State {
-	held := make(map[string]bool, len(s.held)+1)
-	for id := range s.held {
-		held[id] = true
-	}
 	switch e := e.(type) {
 	case SlotTaken:
-		held[e.Instance] = true
+		if !slices.Contains(s.held, e.Instance) {
+			s.held = append(slices.Clip(s.held), e.Instance)
+		}
 	case SlotReleased:
-		delete(held, e.Instance)
+		s.held = slices.DeleteFunc(slices.Clone(s.held), func(id string) bool { return id == e.Instance })
 	case AllowanceSet:
-		return State{s.held, e.Access}
+		s.plan = e.Access
 	case StartAdmitted:
-		return s
 	}
-	return State{held, s.plan}
+	return s
 }
 
 // Command is Take, Release, SetAllowance or AdmitStart.
@@ -91,9 +95,9 @@ func (Release) command()      {}
 func (SetAllowance) command() {}
 func (AdmitStart) command()   {}
 
-// Exceeded is the refusal of a Take by an account that holds all its slots, or more since its limit was lowered. The
-// dashboard says the same before it is asked.
-func Exceeded(held, limit int) *domain.Error {
+// exceeded is the refusal of a Take by an account that holds all its slots, or more since its limit was lowered. The
+// dashboard says the same before it is asked. Of a plan, the limit is its desktops; nil: the limit is the server's.
+func exceeded(held, limit int, plan *billing.Offer) *domain.Error {
 	noun, count := "desktops", "one"
 	if limit == 1 {
 		noun = "desktop"
@@ -101,33 +105,31 @@ func Exceeded(held, limit int) *domain.Error {
 	if n := held - limit + 1; n > 1 {
 		count = strconv.Itoa(n)
 	}
-	return &domain.Error{Kind: domain.Conflict, Code: "quota_exceeded",
-		Msg: fmt.Sprintf("You have %d of %d %s. Terminate %s to create another.", held, limit, noun, count)}
+	msg := fmt.Sprintf("You have %d of %d %s. Terminate %s to create another.", held, limit, noun, count)
+	if plan != nil {
+		larger := ", or choose a larger plan"
+		if plan.Plan == billing.Offers[len(billing.Offers)-1].Plan {
+			larger = ""
+		}
+		msg = fmt.Sprintf("You have %d of the %d %s of the plan %s. Terminate %s to create another%s.", held, limit, noun, plan.Name, count, larger)
+	}
+	return &domain.Error{Kind: domain.Conflict, Code: "quota_exceeded", Msg: msg}
 }
 
 // Decide returns the events of c in state s. None without an error: nothing changes.
 func Decide(s State, c Command) ([]Event, error) {
 	switch c := c.(type) {
 	case Take:
-		if s.held[c.Instance] {
-			return nil, nil
-		}
-		if c.Plans {
-			if err := s.plan.MayCreate(c.Type); err != nil {
-				return nil, err
-			}
-			c.Limit = s.plan.Desktops
-		}
-		if len(s.held) >= c.Limit {
-			return nil, Exceeded(len(s.held), c.Limit)
-		}
-		return []Event{SlotTaken{c.Instance}}, nil
+		return decideTake(s, c)
 	case Release:
-		if !s.held[c.Instance] {
+		if !slices.Contains(s.held, c.Instance) {
 			return nil, nil
 		}
 		return []Event{SlotReleased(c)}, nil
 	case SetAllowance:
+		if c.Same(s.plan) {
+			return nil, nil
+		}
 		return []Event{AllowanceSet(c)}, nil
 	case AdmitStart:
 		if err := s.plan.MayStart(c.Type, len(s.held)); err != nil {
@@ -136,4 +138,22 @@ func Decide(s State, c Command) ([]Event, error) {
 		return []Event{StartAdmitted{c.Instance}}, nil
 	}
 	return nil, fmt.Errorf("quota: unknown command %T", c)
+}
+
+func decideTake(s State, c Take) ([]Event, error) {
+	var plan *billing.Offer
+	switch {
+	case slices.Contains(s.held, c.Instance):
+		return nil, nil
+	case c.Plans:
+		if err := s.plan.MayCreate(c.Type); err != nil {
+			return nil, err
+		}
+		o := s.plan.Plan.Offer()
+		plan, c.Limit = &o, s.plan.Desktops
+	}
+	if len(s.held) >= c.Limit {
+		return nil, exceeded(len(s.held), c.Limit, plan)
+	}
+	return []Event{SlotTaken{c.Instance}}, nil
 }
