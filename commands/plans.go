@@ -53,35 +53,36 @@ func (c *Plans) decide(ctx context.Context, id string, cmd billing.Command) (s b
 	return s, err
 }
 
-// PlansEnforced is the result of Enforce.
-type PlansEnforced struct {
-	Changed int `json:"accounts_changed"` // accounts whose plan or grace period has ended
-	Stopped int `json:"desktops_stopped"`
-}
+// plansEnforced counts what Enforce did.
+type plansEnforced struct{ changed, stopped int }
 
 // Enforce records which plans and grace periods have ended by now, and stops the running desktops that no plan allows any
 // longer. It does nothing where plans are not required. A desktop that is still starting is stopped by the first Enforce that
 // finds it running. A repeated call continues where the last one ended, and several calls at once do no harm. An account that
 // cannot be read does not keep the others from it.
-func (c *Plans) Enforce(ctx context.Context) (done PlansEnforced, err error) {
+func (c *Plans) Enforce(ctx context.Context) error {
 	if !c.Plans {
-		return done, nil
+		return nil
 	}
+	var done plansEnforced
 	failed := c.assessAll(ctx, &done)
-	err = c.Running(ctx, func(account, id, machineType string) error {
+	err := c.Running(ctx, func(account, id, machineType string) error {
 		if err := c.enforce(ctx, account, id, machineType, &done); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("enforce the plan of account %s: %w", account, err))
 		}
 		return ctx.Err()
 	})
-	return done, errors.Join(failed, err)
+	if done != (plansEnforced{}) {
+		c.Logger.InfoContext(ctx, "plans enforced", "accounts_changed", done.changed, "desktops_stopped", done.stopped)
+	}
+	return errors.Join(failed, err)
 }
 
 // plansPage is how many accounts are assessed at a time.
 const plansPage = 500
 
 // assessAll assesses the accounts whose state in the read models says that something has changed by now.
-func (c *Plans) assessAll(ctx context.Context, done *PlansEnforced) (failed error) {
+func (c *Plans) assessAll(ctx context.Context, done *plansEnforced) (failed error) {
 	for after := ""; ; {
 		page, err := c.Books.Billed(ctx, after, plansPage)
 		if err != nil {
@@ -103,19 +104,19 @@ func (c *Plans) assessAll(ctx context.Context, done *PlansEnforced) (failed erro
 	}
 }
 
-func (c *Plans) assessOne(ctx context.Context, account string, done *PlansEnforced) error {
+func (c *Plans) assessOne(ctx context.Context, account string, done *plansEnforced) error {
 	res, err := eventstore.Run(ctx, c.Store, c.stamp(Origin{}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
 		_, err := c.assess(ctx, u, account)
 		return nil, err
 	})
 	if res.Last > 0 {
-		done.Changed++
+		done.changed++
 	}
 	return err
 }
 
 // enforce stops a desktop that its account's plan does not allow. An account without a record has its time from now on.
-func (c *Plans) enforce(ctx context.Context, account, id, machineType string, done *PlansEnforced) error {
+func (c *Plans) enforce(ctx context.Context, account, id, machineType string, done *plansEnforced) error {
 	q, err := quotas.Fold(ctx, c.Store, account)
 	if err != nil {
 		return err
@@ -146,7 +147,7 @@ func (c *Plans) enforce(ctx context.Context, account, id, machineType string, do
 		return nil, err
 	})
 	if stops && err == nil {
-		done.Stopped++
+		done.stopped++
 	}
 	return err
 }

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -20,6 +22,7 @@ type accountView struct {
 	SuspendedAt *time.Time `json:"suspended_at,omitempty"`
 	Reason      string     `json:"reason,omitempty"`
 	Instances   int        `json:"instances"` // that have not ended
+	Plan        string     `json:"plan"`      // "": none
 }
 
 func accountsListCmd() *cobra.Command {
@@ -27,21 +30,21 @@ func accountsListCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List all accounts, oldest first",
-		Long:    "Lists all accounts with their e-mail addresses and their number of desktops that have\nnot ended.",
+		Long:    "Lists all accounts with their e-mail addresses and their number of desktops that have\nnot ended, and their plans (docs/billing.md).",
 		Example: "  cloudbot accounts list\n  cloudbot accounts list --json | jq '.accounts[] | select(.state == \"suspended\")'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return operate(cmd.Context(), func(ctx context.Context, o *operator) error {
-				list, err := o.accounts(ctx)
+				list, plans, err := o.accountsWithPlans(ctx)
 				if err != nil {
 					return err
 				}
 				if asJSON {
 					return printJSON(cmd.OutOrStdout(), map[string]any{"accounts": list})
 				}
-				rows := [][]string{{"ACCOUNT", "E-MAIL", "CREATED", "STATE", "DESKTOPS"}}
+				rows := [][]string{{"ACCOUNT", "E-MAIL", "CREATED", "STATE", "DESKTOPS", "PLAN"}}
 				for _, a := range list {
-					rows = append(rows, []string{a.ID, clip(a.Email, 40), a.CreatedAt.Format("2006-01-02 15:04"), a.State, fmt.Sprint(a.Instances)})
+					rows = append(rows, []string{a.ID, clip(a.Email, 40), a.CreatedAt.Format("2006-01-02 15:04"), a.State, fmt.Sprint(a.Instances), plans[a.ID]})
 				}
 				return table(cmd.OutOrStdout(), rows)
 			})
@@ -49,6 +52,33 @@ func accountsListCmd() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// accountsWithPlans is accounts with the plan of each in a few words, by the accounts' ids.
+func (o *operator) accountsWithPlans(ctx context.Context) ([]accountView, map[string]string, error) {
+	list, err := o.accounts(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	words := map[string]string{}
+	for page := range slices.Chunk(list, 500) {
+		ids := make([]string, len(page))
+		for i, a := range page {
+			ids[i] = a.ID
+		}
+		plans, err := o.reader.Plans(ctx, ids...)
+		if err != nil {
+			return nil, nil, err
+		}
+		for i, a := range page {
+			s := plans[a.ID]
+			words[a.ID] = describePlan(s)
+			if s.Access.Level == billing.Full || s.Access.Level == billing.Due {
+				page[i].Plan = string(s.Access.Plan)
+			}
+		}
+	}
+	return list, words, nil
 }
 
 // accounts returns all accounts, oldest first.

@@ -84,7 +84,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		return app{}, err
 	}
 	fleet := newFleet(cfg, pool, log)
-	events := newLog(eventstore.Keeping(store, states), sharedKey(vault, "receipt digests"), fleet)
+	events := requirePlans(cfg, newLog(eventstore.Keeping(store, states), sharedKey(vault, "receipt digests"), fleet))
 	events.Ceiling = cfg.ceiling()
 	reader, progress := newReader(pool, vault)
 	audit := commands.NewAudit(events, log)
@@ -144,13 +144,18 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	if err != nil {
 		return app{}, err
 	}
+	accounts := &commands.Accounts{Log: events, Vault: vault, Passwords: newPasswords(vault), Blind: vault.Blind, Audit: audit, Mode: cfg.signUpMode()}
+	paid, err := openPayments(cfg, at.url, events, reader, accounts, log)
+	if err != nil {
+		return app{}, err
+	}
 	server, err = httpapi.New(httpapi.Config{
-		Accounts:  &commands.Accounts{Log: events, Vault: vault, Passwords: newPasswords(vault), Blind: vault.Blind, Audit: audit, Mode: cfg.signUpMode()},
+		Accounts:  accounts,
 		Instances: &commands.Instances{Log: events, Vault: vault, Cloud: cloud, Limit: cfg.MaxInstances},
 		Keys:      apiKeys, Chats: chats, Queries: reader, Progress: progress, Epoch: epoch, Audit: audit, Readiness: readiness, Metrics: metrics, Logger: log,
 		Tokens: keys.tokens, Tickets: tickets.Tickets{Pool: pool}, Limiter: shared.limits,
 		Idle: &commands.Idle{Log: events, Shortest: cfg.idleShortest()}, Activities: used, Budgets: budgets, Prices: prices, DiskGiB: cfg.diskGiB(),
-		Bridges: bridges, Diagnostics: hub, Silent: hub.Silent, AgentState: hub.State, Web: page,
+		Bridges: bridges, Diagnostics: hub, Silent: hub.Silent, AgentState: hub.State, Web: page, Payments: paid.front,
 		Mounts:    map[string]http.Handler{guestPrefix: hub.GuestHandler(), tunnel.HopPrefix: hub.HopHandler(), assets.Prefix: files},
 		PublicURL: cfg.PublicURL, Origins: fields(cfg.CORSOrigins), TrustedProxies: cfg.trusted, RealIP: cfg.realIP(), HSTS: cfg.production(),
 		Grace: cfg.grace(), Environment: cfg.Environment, Version: version,
@@ -180,6 +185,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		{"private Postgres", at.database},
 		{"operators", adminServer{at.admin, guardAdmin(at.adminToken, at.admin.Addr(), adminHandler(server, store, conn, relay))}},
 	}
+	roles = append(roles, paid.roles(func(lease string, r runner) runner { return held{lease, r, leases, log} })...)
 	roles = append(roles, projectors(pool, feed, progress, parked, log)...)
 	return app{roles, front{server, readiness, drain, isEmpty(ctx, store)}, opened.close}, nil
 }

@@ -74,6 +74,7 @@ func checksOfServer(cfg config) []check {
 		}},
 		{"Postgres", "BAD", func(ctx context.Context) (string, error) { return checkPostgres(ctx, cfg) }},
 		{"NATS", "BAD", func(ctx context.Context) (string, error) { return checkOfNATS(ctx, cfg) }},
+		{"Stripe", "BAD", func(ctx context.Context) (string, error) { return checkStripe(ctx, cfg) }},
 		{"proxies", "note", func(ctx context.Context) (string, error) { return checkProxies(ctx, cfg) }},
 		{"port", "note", func(context.Context) (string, error) {
 			if r, ok := readRunning(cfg); ok {

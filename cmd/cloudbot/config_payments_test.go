@@ -45,7 +45,7 @@ func TestPaymentsSettings(t *testing.T) {
 		"only the secret key":      {[]string{"STRIPE_PUBLISHABLE_KEY", ""}, "STRIPE_SECRET_KEY is set and STRIPE_PUBLISHABLE_KEY is not a key", false},
 		"only the publishable":     {[]string{"STRIPE_SECRET_KEY", "sk_test_xxx"}, "STRIPE_PUBLISHABLE_KEY is set and STRIPE_SECRET_KEY is not a key", false},
 		"the keys exchanged":       {[]string{"STRIPE_SECRET_KEY", examplePublishable, "STRIPE_PUBLISHABLE_KEY", exampleSecret}, "are exchanged", false},
-		"a secret twice":          {[]string{"STRIPE_PUBLISHABLE_KEY", exampleSecret}, "are exchanged", false},
+		"a secret twice":           {[]string{"STRIPE_PUBLISHABLE_KEY", exampleSecret}, "are exchanged", false},
 		"two modes":                {[]string{"STRIPE_PUBLISHABLE_KEY", live.Replace(examplePublishable)}, "use keys of the same mode", true},
 		"no webhook secret":        {[]string{"STRIPE_WEBHOOK_SECRET", ""}, "STRIPE_WEBHOOK_SECRET is missing or not of the form whsec_…", true},
 		"a wrong webhook secret":   {[]string{"STRIPE_WEBHOOK_SECRET", exampleSecret}, "STRIPE_WEBHOOK_SECRET is missing or not of the form whsec_…", true},

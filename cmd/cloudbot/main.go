@@ -56,6 +56,6 @@ its data under DATA_DIR. Without NATS_URL it runs NATS in its own process.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(serveCmd(), healthCmd(), versionCmd(), migrateCmd(), eventsCmd(), replayCmd(), verifyCmd(), doctorCmd(), rewrapCmd(), reconcileCmd(), accountsCmd(), instancesCmd(), usageCmd(), pricesCmd(), strangersCmd(), backupCmd(), restoreCmd(), importCmd())
+	cmd.AddCommand(serveCmd(), healthCmd(), versionCmd(), migrateCmd(), eventsCmd(), replayCmd(), verifyCmd(), doctorCmd(), rewrapCmd(), reconcileCmd(), accountsCmd(), instancesCmd(), usageCmd(), pricesCmd(), paymentsCmd(), strangersCmd(), backupCmd(), restoreCmd(), importCmd())
 	return cmd
 }

@@ -56,7 +56,7 @@ func equip(ctx context.Context, pool *pgxpool.Pool, store *postgres.Store, f fun
 	reader, _ := newReader(pool, vault)
 	o := &operator{
 		cfg: cfg, log: log, pool: pool, vault: vault, reader: reader,
-		events:  newLog(store, nil, newFleet(cfg, pool, log)),
+		events:  requirePlans(cfg, newLog(store, nil, newFleet(cfg, pool, log))),
 		catchUp: func(ctx context.Context) error { return projections.CatchUp(ctx, pool, store, log) },
 	}
 	if err := o.catchUp(ctx); err != nil {

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/domain/billing"
+)
+
+// checkStripe tries the key on what the settings name: the plans' prices and the meter. It changes nothing at Stripe.
+func checkStripe(ctx context.Context, cfg config) (string, error) {
+	p := cfg.Payments
+	if !p.on() {
+		return "not set up: everyone who has an account may create desktops without a plan", nil
+	}
+	client, err := openStripe(cfg)
+	if err != nil {
+		return "", err
+	}
+	var errs []error
+	var sold []string
+	prices := p.prices()
+	for _, offer := range billing.Offers {
+		id, ok := prices[offer.Plan]
+		if !ok {
+			continue
+		}
+		price, err := client.Price(ctx, id)
+		if err != nil {
+			errs = append(errs, stripeFault("STRIPE_PRICE_ID_"+strings.ToUpper(string(offer.Plan)), err))
+			continue
+		}
+		sold = append(sold, fmt.Sprintf("%s for %d %s (in its smallest unit) per %s", offer.Name, price.Amount, strings.ToUpper(price.Currency), price.Interval))
+	}
+	if p.MeterEvent != "" {
+		if _, err := client.Meter(ctx); err != nil {
+			errs = append(errs, stripeFault("STRIPE_METER_EVENT", err))
+		}
+	}
+	if len(errs) > 0 {
+		return "", errors.Join(uniq(errs)...)
+	}
+	mode := "test data"
+	if client.Live() {
+		mode = "real payments"
+	}
+	said := fmt.Sprintf("the key works (%s); %s", mode, strings.Join(sold, ", "))
+	if p.MeterEvent != "" {
+		said += "; the meter exists"
+	}
+	return said, nil
+}
+
+// stripeFault says what to change about a setting.
+func stripeFault(setting string, err error) error {
+	var refused *commands.RefusedError
+	switch {
+	case errors.Is(err, commands.ErrNotAtStripe):
+		return fmt.Errorf("Stripe does not have what %s names; look at the mode (live or test) and the account of the key", setting)
+	case errors.As(err, &refused) && unauthorised(refused):
+		return fmt.Errorf("Stripe does not accept STRIPE_SECRET_KEY for %s: %s", setting, refused.Reason)
+	case errors.As(err, &refused):
+		return fmt.Errorf("%s cannot be used: %s", setting, refused.Reason)
+	}
+	return fmt.Errorf("Stripe could not be asked about %s: %w", setting, err)
+}
+
+// unauthorised reports whether Stripe refused a key. It has no code for a wrong one.
+func unauthorised(r *commands.RefusedError) bool {
+	return slices.Contains([]string{"invalid_request_error", "authentication_error", "api_key_expired", "more_permissions_required"}, r.Code)
+}
+
+// uniq drops errors with the same text, such as those of a wrong key.
+func uniq(errs []error) []error {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(errs, func(err error) bool {
+		before := seen[err.Error()]
+		seen[err.Error()] = true
+		return before
+	})
+}
