@@ -78,7 +78,7 @@ var rooms = []room{
 
 // helpers are what a test may import besides what its room may.
 var helpers = []string{
-	"adapters/embedded/pgtest", "adapters/embedded/natstest", "eventstore/eventstoretest",
+	"adapters/embedded/pgtest", "adapters/embedded/natstest", "adapters/stripe", "eventstore/eventstoretest",
 	"eventstore/memory", "eventstore/postgres", "domain/domaintest",
 	"commands/commandstest", "commands/provisioner", "commands/provisioner/provisionertest",
 }

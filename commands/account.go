@@ -226,6 +226,12 @@ func (c *Accounts) email(ctx context.Context, id string, s account.State) (strin
 	return string(email), nil
 }
 
+// Email returns an account's e-mail address.
+func (c *Accounts) Email(ctx context.Context, id string) (string, error) {
+	p, err := c.Profile(ctx, id)
+	return p.Email, err
+}
+
 // ChangePassword replaces the password and ends the sessions in others, in one append.
 func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next string, others []string) (int64, error) {
 	s, err := accounts.Fold(ctx, c.Store, o.Account)

@@ -30,6 +30,8 @@ type Payments struct {
 	Origins []string
 	// Email returns an account's e-mail address, which Stripe's page shows. Nil: the user types it there.
 	Email func(ctx context.Context, account string) (string, error)
+	// RepeatAfter is how long a call waits that is repeated because its answer was lost [300 ms].
+	RepeatAfter time.Duration
 }
 
 // Refusals.

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/eventstore"
@@ -134,7 +135,7 @@ func (r *checkoutRun) open(ctx context.Context, s billing.State) (to, session st
 		if r.unsure++; r.unsure > 2 {
 			return "", "", asked("to open a Checkout", err)
 		}
-		return "", "", retry.Sleep(ctx, time.Duration(r.unsure)*300*time.Millisecond)
+		return "", "", retry.Sleep(ctx, time.Duration(r.unsure)*cmp.Or(r.RepeatAfter, 300*time.Millisecond))
 	}
 	s, err = r.look(ctx, r.o, r.o.Account, func(s billing.State) ([]billing.Command, error) {
 		if s.Checkout == nil || s.Checkout.Key != intent.Key {
@@ -190,7 +191,7 @@ const codeMissing = "resource_missing"
 // originOf returns the scheme, host and port of an absolute http or https URL.
 func originOf(raw string) (origin string, ok bool) {
 	u, err := url.Parse(raw)
-	if err != nil || len(raw) > maxReturnURL || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.ContainsFunc(raw, isControl) {
+	if err != nil || len(raw) > maxReturnURL || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || !utf8.ValidString(raw) || strings.ContainsFunc(raw, isControl) {
 		return "", false
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host), true

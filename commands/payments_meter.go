@@ -29,12 +29,13 @@ type Metering struct {
 	*Payments
 	Usage Usages
 
-	// Warm is how long after its first pass a process reports no new day [1 h]. After the control plane was down, runs
-	// are still open that have ended: by then the saga has looked.
+	// Warm is for how long no new day is reported after the first pass, and after a gap of half of it between two passes
+	// [1 h]. If the control plane was down, the read models show runs that have ended meanwhile: by then the saga has looked.
 	Warm time.Duration
 
 	mu      sync.Mutex
-	began   time.Time            // of the first pass
+	began   time.Time            // of the first pass without a gap since
+	passed  time.Time            // of the latest pass
 	whole   time.Time            // of the latest pass over all accounts
 	open    map[string]bool      // accounts with reports that have no outcome
 	refused map[string]time.Time // accounts whose report was refused, with when
@@ -53,15 +54,16 @@ type Usages interface {
 func (c *Metering) Pass(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.Now()
-	if c.began.IsZero() {
-		c.began = now
-	}
-	if since := now.Sub(c.whole); !c.whole.IsZero() && since >= 0 && since < meterWhole && usage.Day(now.Add(-meterAfter)).Equal(usage.Day(c.whole.Add(-meterAfter))) {
-		return c.again(ctx)
-	}
 	if err := c.followed(ctx, c.Usage.Position, customersPatience); err != nil {
 		return fmt.Errorf("report usage: %w", err)
+	}
+	now := c.Now()
+	if c.passed.IsZero() || now.Sub(c.passed).Abs() > c.warm()/2 {
+		c.began = now
+	}
+	c.passed = now
+	if since := now.Sub(c.whole); !c.whole.IsZero() && since >= 0 && since < meterWhole && usage.Day(now.Add(-meterAfter)).Equal(usage.Day(c.whole.Add(-meterAfter))) {
+		return c.again(ctx)
 	}
 	var failed error
 	for after := ""; ; {
@@ -78,13 +80,15 @@ func (c *Metering) Pass(ctx context.Context) error {
 		}
 		after = page[len(page)-1].Account
 	}
-	if failed == nil && !now.Before(c.began.Add(c.warm())) {
+	if failed == nil && c.isWarm(now) {
 		c.whole = now
 	}
 	return failed
 }
 
 func (c *Metering) warm() time.Duration { return cmp.Or(c.Warm, time.Hour) }
+
+func (c *Metering) isWarm(now time.Time) bool { return !now.Before(c.began.Add(c.warm())) }
 
 // again goes on with the reports without an outcome.
 func (c *Metering) again(ctx context.Context) error {
@@ -118,7 +122,7 @@ func (c *Metering) page(ctx context.Context, page []Billed, now time.Time) error
 	var failed error
 	for _, id := range ids {
 		err := c.settleAccount(ctx, id)
-		if err == nil && !now.Before(c.began.Add(c.warm())) {
+		if err == nil && c.isWarm(now) {
 			err = c.account(ctx, id, runs[id], now)
 		}
 		if ctx.Err() != nil {

@@ -54,7 +54,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("the secret key of Stripe is missing")
 	}
 	client := &http.Client{
-		Timeout: cmp.Or(cfg.Timeout, timeout), Transport: cfg.Transport,
+		Timeout: cmp.Or(cfg.Timeout, timeout), Transport: once{cfg.Transport},
 		// Stripe never redirects. Another server must not see the key.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -70,6 +70,19 @@ func New(cfg Config) (*Client, error) {
 		secret: cfg.WebhookSecret, meter: cfg.Meter, live: strings.Contains(cfg.Key, "_live_"),
 		turns: make(chan struct{}, atOnce),
 	}, nil
+}
+
+// once keeps net/http from repeating a POST that it sent on a reused connection: stripe-go gives each POST a key and GetBody,
+// which net/http takes for leave to do so.
+type once struct{ next http.RoundTripper }
+
+func (o once) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.GetBody = nil
+	if o.next == nil {
+		return http.DefaultTransport.RoundTrip(r)
+	}
+	return o.next.RoundTrip(r)
 }
 
 // Live reports whether the key is for real payments and not for Stripe's test data.

@@ -130,6 +130,15 @@ func TestPlan(t *testing.T) {
 	if sub, err = s.CancelAtPeriodEnd(t.Context(), sub.ID, false); err != nil || !sub.CancelAt.IsZero() {
 		t.Errorf("no longer canceled, it ends at %v, %v", sub.CancelAt, err)
 	}
+	if err := s.SetCancel(sub.ID, true); err != nil { // the portal does it in another way
+		t.Fatal(err)
+	}
+	if sub, err = s.Subscription(t.Context(), sub.ID); err != nil || !sub.CancelAt.Equal(start.AddDate(0, 2, 0)) {
+		t.Errorf("canceled in the portal, it ends at %v, %v", sub.CancelAt, err)
+	}
+	if sub, err = s.CancelAtPeriodEnd(t.Context(), sub.ID, false); err != nil || !sub.CancelAt.IsZero() {
+		t.Errorf("no longer canceled, it ends at %v, %v", sub.CancelAt, err)
+	}
 	if err := s.ChangePlan(sub.ID, stripetest.DefaultPrices[1].ID); err != nil {
 		t.Fatal(err)
 	}

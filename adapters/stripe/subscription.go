@@ -49,7 +49,7 @@ func (c *Client) eachSubscription(ctx context.Context, params *stripe.Subscripti
 func (c *Client) CancelAtPeriodEnd(ctx context.Context, id string, cancel bool) (commands.StripeSubscription, error) {
 	s, err := c.update(ctx, id, &stripe.SubscriptionUpdateParams{CancelAtPeriodEnd: stripe.Bool(cancel)})
 	if err == nil && !cancel && s.CancelAt != 0 {
-		// The portal may have set a date instead. Stripe does not take both fields in one call.
+		// The portal sets a date instead. Stripe does not take both fields in one call.
 		s, err = c.update(ctx, id, &stripe.SubscriptionUpdateParams{UnsetFields: []stripe.SubscriptionUpdateParamsUnsetField{stripe.SubscriptionUpdateParamsUnsetFieldCancelAt}})
 	}
 	if err != nil {

@@ -41,8 +41,8 @@ func checkStripe(ctx context.Context, cfg config) (string, error) {
 			errs = append(errs, stripeFault("STRIPE_METER_EVENT", err))
 		}
 	}
-	if len(errs) > 0 {
-		return "", errors.Join(uniq(errs)...)
+	if err := worst(errs); err != nil {
+		return "", err
 	}
 	mode := "test data"
 	if client.Live() {
@@ -66,7 +66,7 @@ func stripeFault(setting string, err error) error {
 	case errors.As(err, &refused):
 		return fmt.Errorf("%s cannot be used: %s", setting, refused.Reason)
 	}
-	return fmt.Errorf("Stripe could not be asked about %s: %w", setting, err)
+	return degraded{fmt.Errorf("Stripe could not be asked about %s: %w", setting, err)}
 }
 
 // unauthorised reports whether Stripe refused a key. It has no code for a wrong one.
@@ -74,12 +74,11 @@ func unauthorised(r *commands.RefusedError) bool {
 	return slices.Contains([]string{"invalid_request_error", "authentication_error", "api_key_expired", "more_permissions_required"}, r.Code)
 }
 
-// uniq drops errors with the same text, such as those of a wrong key.
-func uniq(errs []error) []error {
-	seen := map[string]bool{}
-	return slices.DeleteFunc(errs, func(err error) bool {
-		before := seen[err.Error()]
-		seen[err.Error()] = true
-		return before
-	})
+// worst joins errors. The server works although Stripe does not answer, so that counts only if there is no other error.
+func worst(errs []error) error {
+	wrong := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return errors.As(err, new(degraded)) })
+	if len(wrong) > 0 {
+		errs = wrong
+	}
+	return errors.Join(errs...)
 }

@@ -265,6 +265,13 @@ func (s *Stripe) Open() (sessions []string) {
 	return sessions
 }
 
+// Subscriptions returns all subscriptions, by their ids.
+func (s *Stripe) Subscriptions() []commands.StripeSubscription {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.list("")
+}
+
 // Pay pays a Checkout, as its user does on Stripe's page, and returns the subscription. "": it cannot be paid any more.
 func (s *Stripe) Pay(session string) (subscription string) {
 	s.mu.Lock()

@@ -36,8 +36,6 @@ type delivery struct {
 	attempts int
 	until    time.Time
 	done     bool
-	given    bool // up: the webhook never took it
-	status   int  // of the latest answer; 0: none
 }
 
 // pauses are those between two attempts. After the last one it is sent every twelve hours, for three days in all.
@@ -62,7 +60,7 @@ func (s *Server) Hold(hold bool) {
 	s.webhook.hold = hold
 }
 
-// LoseNext loses the deliveries of the next events, and RepeatNext sends those of the next ones twice.
+// LoseNext loses the deliveries of the next events.
 func (s *Server) LoseNext(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,6 +110,8 @@ func (s *Server) emit(kind string, o object, at time.Time) {
 // Deliver sends each delivery that is due once, and returns how many the webhook took. One that the webhook refused is due
 // again later, for three days.
 func (s *Server) Deliver(ctx context.Context) (taken int) {
+	s.sending.Lock()
+	defer s.sending.Unlock()
 	for _, d := range s.due() {
 		if ctx.Err() != nil {
 			return taken
@@ -121,7 +121,7 @@ func (s *Server) Deliver(ctx context.Context) (taken int) {
 		s.mu.Unlock()
 		status, err := s.post(ctx, d.event.body, signature)
 		s.mu.Lock()
-		d.status, d.attempts = status, d.attempts+1
+		d.attempts++
 		pause := 12 * time.Hour
 		if d.attempts <= len(pauses) {
 			pause = pauses[d.attempts-1]
@@ -131,7 +131,7 @@ func (s *Server) Deliver(ctx context.Context) (taken int) {
 			d.done = true
 			taken++
 		case d.due.After(d.until):
-			d.done, d.given = true, true
+			d.done = true
 			s.met["delivery given up"]++
 		default:
 			s.met["delivery refused"]++

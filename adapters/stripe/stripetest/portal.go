@@ -88,7 +88,7 @@ func (s *Server) portalAction(c *customer, action string, r *http.Request) error
 	}
 	switch action {
 	case "cancel", "renew":
-		s.cancelAtEnd(sub, action == "cancel")
+		s.portalCancel(sub, action == "cancel")
 		return nil
 	case "plan":
 		if p := s.price(r.PostFormValue("price")); p != nil {

@@ -143,7 +143,10 @@ func (s *Server) answer(r *http.Request, body []byte) answer {
 	s.calls[name]++
 	switch {
 	case !s.authorized(r):
-		return refused(&refusal{http.StatusUnauthorized, "invalid_request_error", "", "", "Invalid API Key provided."})
+		given := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		return refused(&refusal{http.StatusUnauthorized, "invalid_request_error", "", "", "Invalid API Key provided: " + given[:min(8, len(given))] + "****" + given[max(len(given)-4, 0):]})
+	case r.Header.Get("Stripe-Version") != "" && r.Header.Get("Stripe-Version") != version:
+		return refused(invalid("", "", "Invalid Stripe API version: "+r.Header.Get("Stripe-Version")))
 	case err != nil:
 		return refused(invalid("", "", "The request could not be read."))
 	case do == nil:

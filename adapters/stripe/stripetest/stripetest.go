@@ -66,6 +66,7 @@ const idempotent = 24 * time.Hour
 // Server is the small Stripe.
 type Server struct {
 	cfg     Config
+	sending sync.Mutex // is held while deliveries are sent
 	mu      sync.Mutex
 	ahead   time.Duration // of the clock
 	random  *rand.Rand

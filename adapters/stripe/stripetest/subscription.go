@@ -39,7 +39,7 @@ func (sub *subscription) object() object {
 	o := object{
 		"id": sub.id, "object": "subscription", "application": nil, "application_fee_percent": nil,
 		"automatic_tax":        object{"disabled_reason": nil, "enabled": false, "liability": nil},
-		"billing_cycle_anchor": sub.anchor.Unix(), "billing_cycle_anchor_config": nil, "billing_mode": object{"type": "classic", "flexible": nil}, "billing_schedules": []any{},
+		"billing_cycle_anchor": sub.anchor.Unix(), "billing_cycle_anchor_config": nil, "billing_mode": object{"type": "flexible", "flexible": object{"proration_discounts": "included"}, "updated_at": sub.created.Unix()}, "billing_schedules": []any{},
 		"billing_thresholds": nil, "cancel_at": unix(sub.cancelAt), "cancel_at_period_end": sub.atPeriodEnd, "canceled_at": unix(sub.canceled),
 		"cancellation_details": object{"comment": nil, "feedback": nil, "reason": nil}, "collection_method": "charge_automatically",
 		"created": sub.created.Unix(), "currency": sub.price.Currency, "customer": sub.customer.id, "days_until_due": nil, "default_payment_method": nil,
@@ -130,11 +130,20 @@ func (s *Server) SetCancel(id string, cancel bool) error {
 	if sub == nil || sub.over() {
 		return missing("subscription", id)
 	}
-	s.cancelAtEnd(sub, cancel)
+	s.portalCancel(sub, cancel)
 	return nil
 }
 
-// CancelAt cancels a subscription at a time of the portal's or an operator's choice.
+// portalCancel sets a date and not cancel_at_period_end: so it is in the billing mode "flexible", which new subscriptions have.
+func (s *Server) portalCancel(sub *subscription, cancel bool) {
+	if cancel {
+		s.setCancel(sub, false, sub.end)
+		return
+	}
+	s.setCancel(sub, false, time.Time{})
+}
+
+// CancelAt cancels a subscription at a time of an operator's choice.
 func (s *Server) CancelAt(id string, when time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,17 +152,15 @@ func (s *Server) CancelAt(id string, when time.Time) error {
 	if sub == nil || sub.over() {
 		return missing("subscription", id)
 	}
-	at := s.of(sub.customer)
-	sub.atPeriodEnd, sub.cancelAt, sub.canceled = false, when.Truncate(time.Second).UTC(), at
-	s.emit("customer.subscription.updated", sub.object(), at)
+	s.setCancel(sub, false, when.Truncate(time.Second).UTC())
 	return nil
 }
 
-func (s *Server) cancelAtEnd(sub *subscription, cancel bool) {
+func (s *Server) setCancel(sub *subscription, atPeriodEnd bool, when time.Time) {
 	at := s.of(sub.customer)
-	sub.atPeriodEnd, sub.cancelAt, sub.canceled = false, time.Time{}, time.Time{}
-	if cancel {
-		sub.atPeriodEnd, sub.cancelAt, sub.canceled = true, sub.end, at
+	sub.atPeriodEnd, sub.cancelAt, sub.canceled = atPeriodEnd, when, time.Time{}
+	if !when.IsZero() {
+		sub.canceled = at
 	}
 	s.emit("customer.subscription.updated", sub.object(), at)
 }
@@ -234,10 +241,10 @@ func (s *Server) updateSubscription(r *request) (any, error) {
 		return nil, invalid("", "", "You may only specify one of these parameters: cancel_at, cancel_at_period_end.")
 	case dated && date != "":
 		return nil, invalid("", "cancel_at", "This Stripe of a test takes no date here.")
-	case change && (cancel || sub.atPeriodEnd): // a date that the portal has set stays
-		s.cancelAtEnd(sub, cancel)
-	case dated:
-		s.cancelAtEnd(sub, false)
+	case change && cancel:
+		s.setCancel(sub, true, sub.end)
+	case change && sub.atPeriodEnd, dated: // with the first one, a date that the portal has set would stay
+		s.setCancel(sub, false, time.Time{})
 	}
 	return sub.object(), nil
 }
