@@ -156,7 +156,7 @@ test("a payment fails at the renewal: all pages say until when, and the portal m
 
   // Both pages learn of it without being touched.
   await failRenewal(page, stripe);
-  const title = /A payment is due\. Your desktops stop at \d\d:\d\d [AP]M on \w+ \d+, \d{4}\./;
+  const title = /A payment is due\. Your desktops stop at \d{1,2}:\d\d\s[AP]M on \w+ \d+, \d{4}\./;
   await page.bringToFront();
   await expect(banner(page, title)).toBeVisible(patience);
   await expect(page.getByRole("region", { name: /^Desktop of / })).toBeVisible(); // it keeps running
@@ -265,4 +265,53 @@ test("an operator gives a plan; withdrawn, its desktop stops later and cannot be
   await refused.getByRole("button", { name: "See your plan" }).click();
   await expect(page).toHaveURL(/\/app\/plan$/);
   await hasFocus(page);
+});
+
+test("a plan that is not paid in time: its desktop stops and says why, and starts again once it is paid", async ({
+  page,
+  stripe,
+  server,
+}, info) => {
+  test.setTimeout(900_000);
+  await server.restart({ BILLING_GRACE: "45s" });
+  await begin(page, info);
+  await buy(page, "Starter");
+  await page.goto("/app/");
+  await firstDesktop(page);
+  const url = page.url();
+  await failRenewal(page, stripe);
+  await expect(banner(page, /A payment is due/)).toBeVisible(patience);
+  await expect(page.getByText("This desktop is stopped")).toBeVisible({ timeout: 300_000 });
+  await expect(
+    page.getByText(/^Stopped by itself\. Your plan was not paid in time\. .*Nothing was deleted\.$/),
+  ).toBeVisible();
+  await expect(banner(page, /Your desktops are stopped\./)).toBeVisible();
+  await look(page, "plan-unpaid-desktop");
+  await page.getByRole("button", { name: "Start My desktop" }).click();
+  const refused = page.getByRole("alert").filter({ hasText: "Not started" });
+  await expect(refused).toContainText("Your plan was not paid in time.");
+  await refused.getByRole("button", { name: "See your plan" }).click();
+
+  // A narrow bar has the way to this page in the account's menu.
+  await expect(current(page).getByText("Not paid", { exact: true })).toBeVisible();
+  await page.goto("/app/");
+  await page.setViewportSize({ width: 320, height: 640 });
+  await page.getByRole("button", { name: "Account" }).click();
+  await page.getByRole("menuitem", { name: "Plan and payments" }).click();
+  await expect(current(page).getByText("Not paid", { exact: true })).toBeVisible();
+  await look(page, "plan-unpaid");
+  await page.setViewportSize({ width: 1280, height: 800 });
+
+  // The invoice opens in a tab of its own, and this page changes by itself.
+  await stripe.control("card", { account: await accountOf(page), card: "good" });
+  const opened = page.waitForEvent("popup");
+  await current(page).getByRole("link", { name: "Pay the invoice" }).click();
+  const invoice = await opened;
+  await invoice.getByRole("button", { name: "Pay invoice" }).click();
+  await expect(invoice.getByText(/paid/)).toBeVisible();
+  await invoice.close();
+  await expect(current(page).getByText("Active")).toBeVisible(patience);
+  await page.goto(url);
+  await page.getByRole("button", { name: "Start My desktop" }).click();
+  await expect(page.getByRole("region", { name: /^Desktop of / })).toBeVisible(patience);
 });

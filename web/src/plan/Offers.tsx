@@ -12,10 +12,11 @@ export function Offers({ plan, config, types }: Shown) {
   const checkout = useCheckout();
   const portal = usePortal();
   const bought = subscribed(plan);
+  const needed = !bought && plan.access.level === "none";
   return (
     <section aria-labelledby="plans">
       <h2 id="plans" className="text-lg font-semibold">
-        {bought ? "Plans" : "Choose a plan"}
+        {needed ? "Choose a plan" : "Plans"}
       </h2>
       <p className="mt-1 mb-3 text-sm text-muted">
         {bought
@@ -27,6 +28,7 @@ export function Offers({ plan, config, types }: Shown) {
           <li key={o.plan}>
             <Card
               offer={o}
+              needed={needed}
               open={o.does === "continue" ? plan.checkout?.expires_at : undefined}
               busy={checkout.busy === o.plan || portal.busy === o.plan}
               onPress={() => (o.does === "change" ? portal.go(o.plan) : checkout.go(o.plan))}
@@ -40,13 +42,15 @@ export function Offers({ plan, config, types }: Shown) {
 
 type CardProps = {
   offer: Offer;
+  /** The account needs one of the plans. */
+  needed: boolean;
   /** Until when its payment page is open. */
   open: string | undefined;
   busy: boolean;
   onPress: () => void;
 };
 
-function Card({ offer: o, open, busy, onPress }: CardProps) {
+function Card({ offer: o, needed, open, busy, onPress }: CardProps) {
   return (
     <article
       aria-labelledby={`plan-${o.plan}`}
@@ -72,7 +76,7 @@ function Card({ offer: o, open, busy, onPress }: CardProps) {
       {o.does === "none" ? (
         !o.current && <p className="text-sm text-muted">{o.label}</p>
       ) : (
-        <Button variant={o.does === "change" ? "plain" : "primary"} busy={busy} onClick={onPress}>
+        <Button variant={needed ? "primary" : "plain"} busy={busy} onClick={onPress}>
           {o.label}
         </Button>
       )}

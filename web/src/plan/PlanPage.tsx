@@ -15,7 +15,8 @@ import { card } from "./style";
 export function PlanPage() {
   const plan = useQuery(planQuery);
   const config = useQuery(offersQuery);
-  const types = useQuery(typesQuery).data?.types.map((t) => t.id);
+  // A desktop on the server's own computer has no size.
+  const types = useQuery(typesQuery).data?.types.flatMap(({ id }) => (id === "local" ? [] : [id]));
   const wrong = plan.data ? undefined : plan.error;
   return (
     <>

@@ -216,7 +216,8 @@ describe("the account's plan", () => {
 });
 
 describe("the banner over all pages", () => {
-  const held = [{ instance_type: "t3.large" }];
+  const held = [{ instance_type: "t3.large", status: "running" as const }];
+  const stopped = [{ instance_type: "t3.large", status: "stopped" as const }];
 
   test("says nothing where all is well, without billing, and to an account without desktops", () => {
     expect(noticeOf(pro, held, now)).toBeUndefined();
@@ -239,19 +240,18 @@ describe("the banner over all pages", () => {
       title: `Your desktops stop at ${timeWords(soon)}.`,
       text: "Your plan has ended.",
     });
-    expect(noticeOf(with_(ended, { stop_at: past }), held, now)).toMatchObject({
-      tone: "info",
-      title: "Your desktops are stopped.",
-    });
+    const over = with_(ended, { stop_at: past });
+    expect(noticeOf(over, held, now)?.title).toBe("Your desktops stop now.");
+    expect(noticeOf(over, stopped, now)).toMatchObject({ tone: "info", title: "Your desktops are stopped." });
   });
 
   test("a smaller plan: only if it does not allow what the account has", () => {
     const smaller = with_(pro, { plan_type: "starter", desktops: 2, instance_types: ["t3.medium"], stop_at: soon });
-    expect(noticeOf(smaller, [{ instance_type: "t3.medium" }], now)).toBeUndefined();
+    expect(noticeOf(smaller, [{ instance_type: "t3.medium", status: "running" }], now)).toBeUndefined();
     expect(noticeOf(smaller, held, now)?.text).toBe(
       "The plan Starter is for 2 desktops of the size t3.medium. What it does not include stops then. Nothing is deleted.",
     );
-    const three = Array.from({ length: 3 }, () => ({ instance_type: "t3.medium" }));
+    const three = Array.from({ length: 3 }, () => ({ instance_type: "t3.medium", status: "running" as const }));
     expect(noticeOf(smaller, three, now)?.title).toBe(`Some of your desktops stop at ${timeWords(soon)}.`);
     expect(noticeOf(with_(smaller, { stop_at: past }), three, now)).toBeUndefined();
   });
@@ -347,6 +347,7 @@ describe("the return from Stripe", () => {
       title: "You have the plan Pro.",
       create: true,
     });
+    expect(outcomeOf("paid", { ...pro, subscription: { ...sub, cancel_at_period_end: true } })).toBeUndefined();
     expect(outcomeOf("paid", none, config)).toMatchObject({ tone: "warn", create: false, again: true });
     expect(outcomeOf("paid", due, config)).toMatchObject({ tone: "warn", create: false });
     expect(outcomeOf("paid", granted, config)).toMatchObject({ tone: "warn" }); // it was not paid

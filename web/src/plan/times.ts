@@ -1,7 +1,7 @@
 // Dates and times in sentences about plans, in the user's time zone.
 
 const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long", year: "numeric" });
-const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const time = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 
 /** Returns a day: "3 January 2027". */
 export const dayWords = (at: string) => day.format(new Date(at));

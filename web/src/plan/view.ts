@@ -89,7 +89,7 @@ export type Notice = {
 /** Returns the banner over all pages: that desktops stop, or cannot be started; undefined: none. */
 export function noticeOf(
   plan: Plan,
-  held: readonly Pick<Instance, "instance_type">[],
+  held: readonly Pick<Instance, "instance_type" | "status">[],
   now: number,
   config?: Config,
 ): Notice | undefined {
@@ -115,7 +115,11 @@ export function noticeOf(
   if (plan.used_desktops === 0) return undefined; // the page of desktops says it where one is created
   return {
     tone: stop ? "warn" : "info",
-    title: stop ? `Your desktops stop ${stop}.` : "Your desktops are stopped.",
+    title: stop
+      ? `Your desktops stop ${stop}.`
+      : held.some((i) => i.status === "running")
+        ? "Your desktops stop now."
+        : "Your desktops are stopped.",
     text: access.why ?? "",
     action: access.reason === "payment_failed" ? "See what is due" : "See plans",
   };
@@ -205,7 +209,8 @@ export type Outcome = { tone: Tone; title: string; text: string; create: boolean
 /** Returns what to say after a return from Stripe, once the server has looked there. */
 export function outcomeOf(from: Return, plan: Plan, config?: Config): Outcome | undefined {
   const { access, checkout } = plan;
-  if (access.level === "full" && from === "paid" && subscribed(plan))
+  if (from === "paid" && access.level === "full" && subscribed(plan)) {
+    if (plan.subscription?.cancel_at_period_end) return undefined; // canceled since
     return {
       tone: "good",
       title: access.plan_type ? `You have the plan ${nameOf(access.plan_type, config)}.` : "You have a plan.",
@@ -213,6 +218,7 @@ export function outcomeOf(from: Return, plan: Plan, config?: Config): Outcome | 
       create: true,
       again: false,
     };
+  }
   if (from === "portal") return undefined; // the page shows what has changed
   if (from === "canceled" && access.level !== "full")
     return {
