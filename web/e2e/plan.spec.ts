@@ -105,11 +105,14 @@ test("sign up, choose a plan, pay on Stripe's page, and create a desktop once St
   await pay(page, cards.declined);
   await expect(page.getByRole("alert")).toContainText("declined");
 
-  // The page cannot ask Stripe itself, so the plan is there because Stripe's message said so.
+  // Stripe's message is late, and the page cannot have the server look: it shows the plan once the message is there.
+  await stripe.control("hold", { on: true });
   await page.route("**/api/payments/sync", (route) => route.abort());
   await pay(page, cards.good);
   await expect(page.getByText("What you did at Stripe may not be shown yet.")).toBeVisible(patience);
   await expect(page).toHaveURL(/\/app\/plan$/);
+  await expect(current(page).getByText("No plan")).toBeVisible();
+  await stripe.control("hold", { on: false });
   await expect(current(page).getByText("Active")).toBeVisible(patience);
   await expect(current(page).getByText("$49.00 a month")).toBeVisible();
   await page.unroute("**/api/payments/sync");
