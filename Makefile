@@ -45,7 +45,7 @@ faults: prerequisites testing build ## Run only the fault tests, with more seeds
 	@set -o pipefail; LONG=1 go test -count=1 -v -timeout 30m -run '$(FAULTS)' ./fair ./commands/... ./eventstore/... ./migrations ./projections ./adapters/... ./e2e/... | \
 	  grep -vE '^ *(=== |--- PASS)|^$$|no test files'
 
-# Faults of the log and the cloud; of parts that exist but cannot work; hostile clients; restarts, clusters and clocks.
+# Faults of the log, the cloud and Stripe; of parts that exist but cannot work; hostile clients; restarts, clusters and clocks.
 FAULTS := Schedules|TwoSagas|Kill|Planted|WipedStream|Replicas|NATSAbsent
 FAULTS := $(FAULTS)|Able|Turns|Grace|UnknownMachine|Probe|Unable|Pooler|Refused|ReadOnly|Standby|FewConnections|PoolOfTwo|HoldsNoConnection|Damage|TooLarge|BrokenStream|FullDisk
 FAULTS := $(FAULTS)|Hostile|Large|Greetings|Flood|LatestPhase|Process|Frozen|LongStream|StaleReplicas|TheOthersEvents|ARestoredLog

@@ -80,7 +80,7 @@ var rooms = []room{
 var helpers = []string{
 	"adapters/embedded/pgtest", "adapters/embedded/natstest", "adapters/stripe", "eventstore/eventstoretest",
 	"eventstore/memory", "eventstore/postgres", "domain/domaintest",
-	"commands/commandstest", "commands/provisioner", "commands/provisioner/provisionertest",
+	"commands/commandstest", "commands/provisioner", "commands/provisioner/provisionertest", "adapters/stripe/stripetest",
 }
 
 var foreignHelpers = []string{"pgregory.net/rapid", "go.uber.org/goleak", "github.com/rogpeppe/go-internal", "golang.org/x/tools"}

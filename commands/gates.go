@@ -20,9 +20,12 @@ func (l Log) assess(ctx context.Context, u *eventstore.Unit, account string) (qu
 	if err != nil {
 		return quota.State{}, err
 	}
-	s, err := executeBilling(ctx, u, account, before, billing.Assess{At: l.Now(), Terms: l.Terms})
-	if err != nil {
+	s, err := billings.Execute(ctx, u, account, billing.Assess{At: l.Now(), Terms: l.Terms})
+	switch {
+	case err != nil:
 		return quota.State{}, err
+	case s.Access.Same(before.Access):
+		return quotas.Load(ctx, u, account) // it may be newer than what was read above: only a change is written to it
 	}
 	return quotas.Execute(ctx, u, account, quota.SetAllowance{Access: s.Access})
 }

@@ -177,7 +177,7 @@ func (c *Payments) look(ctx context.Context, o Origin, account string, find func
 			return s, err
 		}
 	}
-	return s, errKeepsChanging
+	return s, asked("for what it shows", errKeepsChanging)
 }
 
 // executeBilling executes commands on an account's billing stream that the unit has loaded. What changes its access is

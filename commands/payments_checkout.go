@@ -55,8 +55,9 @@ type checkoutRun struct {
 	o        Origin
 	want     billing.CheckoutRequested
 	email    string
-	compared bool // with the customer's subscriptions at Stripe
-	fresh    bool // the customer was deleted at Stripe: the Checkout makes another
+	compared bool   // with the customer's subscriptions at Stripe
+	fresh    bool   // the customer was deleted at Stripe: the Checkout makes another
+	key      string // of the Checkout that this call recorded
 	unsure   int
 }
 
@@ -68,11 +69,11 @@ func (r *checkoutRun) do(ctx context.Context) (to, session string, err error) {
 			return "", "", err
 		}
 		switch open := s.Checkout; {
-		case s.Several() > 0 && (open == nil || open.Session == ""):
-			return "", "", billing.ErrSubscribed
-		case open == nil && s.Customer != "" && !r.compared:
+		case (open == nil || s.Several() > 0) && s.Customer != "" && !r.compared: // no delivery may have told
 			_, err = r.look(ctx, r.o, r.o.Account, func(s billing.State) ([]billing.Command, error) { return r.seeSubscriptions(ctx, s) })
 			r.compared = true
+		case s.Several() > 0 && (open == nil || open.Session == ""):
+			return "", "", billing.ErrSubscribed
 		case open == nil:
 			err = r.request(ctx)
 		case open.Session == "":
@@ -103,6 +104,7 @@ func (r *checkoutRun) request(ctx context.Context) error {
 	if errors.Is(err, billing.ErrPending) {
 		return nil
 	}
+	r.key = want.Key
 	return err
 }
 
@@ -127,8 +129,8 @@ func (r *checkoutRun) open(ctx context.Context, s billing.State) (to, session st
 			r.fresh = true
 			return "", "", nil
 		}
-		if !r.wants(intent) {
-			return "", "", nil // it was an earlier request's
+		if intent.Key != r.key {
+			return "", "", nil // it was an earlier request's: Stripe may have refused it because of its age
 		}
 		return "", "", asked("to open a Checkout", err)
 	case err != nil:
@@ -194,5 +196,6 @@ func originOf(raw string) (origin string, ok bool) {
 	if err != nil || len(raw) > maxReturnURL || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || !utf8.ValidString(raw) || strings.ContainsFunc(raw, isControl) {
 		return "", false
 	}
-	return u.Scheme + "://" + strings.ToLower(u.Host), true
+	usual := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
+	return u.Scheme + "://" + strings.TrimSuffix(strings.ToLower(u.Host), usual), true
 }

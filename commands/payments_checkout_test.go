@@ -41,6 +41,14 @@ func TestCheckoutRefused(t *testing.T) {
 	t.Parallel()
 	s := newShop()
 	ada, _ := s.SignUp(t, "ada@example.org")
+	s.payments.Origins = []string{"https://cloudbot.example:443/", "http://localhost:8000"}
+	for to, want := range map[string]bool{
+		success: true, "https://cloudbot.example:443/x": true, "http://localhost:8000/": true, "HTTPS://Cloudbot.Example/": true, "http://localhost/": false, "http://localhost:80/": false,
+	} {
+		if _, err := s.payments.Portal(t.Context(), ada, to); errors.Is(err, billing.ErrNoCustomer) != want {
+			t.Errorf("%s: got %v, want it accepted: %v", to, err, want)
+		}
+	}
 	head := s.Last(t)
 	for name, c := range map[string]struct {
 		plan            billing.Plan
@@ -138,6 +146,23 @@ func TestCheckoutWithoutAnswer(t *testing.T) {
 	}
 }
 
+// A Checkout that Stripe never heard of is too old to be made after a while: it gets a new one.
+func TestCheckoutThatNeverArrived(t *testing.T) {
+	t.Parallel()
+	s := newShop()
+	s.payments.RepeatAfter = time.Nanosecond
+	ada, _ := s.SignUp(t, "ada@example.org")
+	s.stripe.Before = func(string) error { return commandstest.ErrNoAnswer }
+	if _, _, err := s.payments.Checkout(t.Context(), ada, billing.Pro, success, cancel); !errors.Is(err, commands.ErrPayments) {
+		t.Fatalf("got %v without an answer, want %v", err, commands.ErrPayments)
+	}
+	s.stripe.Before = nil
+	s.Clock.Advance(40 * time.Minute)
+	if _, session := s.checkout(t, ada, billing.Pro); len(s.stripe.Open()) != 1 || s.stripe.Open()[0] != session {
+		t.Errorf("got %q with %v open, want a new one", session, s.stripe.Open())
+	}
+}
+
 func TestCheckoutOfASubscriber(t *testing.T) {
 	t.Parallel()
 	s := newShop()
@@ -152,6 +177,18 @@ func TestCheckoutOfASubscriber(t *testing.T) {
 	s.stripe.Change(id, func(s *billing.Subscription) { s.Status = billing.Active }) // at Stripe, by its operator
 	if _, _, err := s.payments.Checkout(t.Context(), ada, billing.Starter, success, cancel); !errors.Is(err, billing.ErrSubscribed) || len(s.stripe.Open()) > 0 {
 		t.Errorf("got %v with %v open, want %v: Stripe shows a subscription", err, s.stripe.Open(), billing.ErrSubscribed)
+	}
+}
+
+// A subscription has ended and no delivery told: the user can buy again.
+func TestCheckoutAfterAnEnd(t *testing.T) {
+	t.Parallel()
+	s := newShop()
+	ada, _ := s.SignUp(t, "ada@example.org")
+	id := s.buy(t, ada, billing.Pro)
+	s.stripe.Change(id, func(s *billing.Subscription) { s.Status = billing.Canceled })
+	if _, session := s.checkout(t, ada, billing.Starter); session == "" || s.level(t, ada) != "none pro" {
+		t.Errorf("got %q and %s, want a Checkout and no plan", session, s.level(t, ada))
 	}
 }
 

@@ -231,8 +231,8 @@ func (c *Payments) Sync(ctx context.Context, o Origin) error {
 
 // priceOf returns the id of a plan's price, "" if the plan is not sold.
 func (c *Payments) priceOf(plan billing.Plan) string {
-	for id, p := range c.Prices {
-		if p == plan {
+	for _, id := range slices.Sorted(maps.Keys(c.Prices)) {
+		if c.Prices[id] == plan {
 			return id
 		}
 	}

@@ -254,6 +254,23 @@ func TestOvertakenLook(t *testing.T) {
 	}
 }
 
+// A Stripe that shows something else each time does not keep a request waiting.
+func TestEndlessLook(t *testing.T) {
+	t.Parallel()
+	s := newShop()
+	ada, _ := s.SignUp(t, "ada@example.org")
+	sub := s.buy(t, ada, billing.Pro)
+	s.stripe.Before = func(call string) error {
+		if call == "SubscriptionsOf" {
+			s.stripe.Change(sub, func(s *billing.Subscription) { s.PeriodEnd = s.PeriodEnd.Add(time.Hour) })
+		}
+		return nil
+	}
+	if err := s.payments.Sync(t.Context(), ada); !errors.Is(err, commands.ErrPayments) {
+		t.Errorf("got %v, want %v", err, commands.ErrPayments)
+	}
+}
+
 // Two replicas that look at the same time record what Stripe shows once.
 func TestTwoLooks(t *testing.T) {
 	t.Parallel()

@@ -13,21 +13,17 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/cloudbot-ai/control-plane/adapters/stripe/stripetest"
 )
 
-// notBuilt are the calls of the original's frontend that this server does not answer yet. The change that builds payments
-// removes them here and replays them below.
-var notBuilt = []string{
-	"GET /api/payments/config", "GET /api/payments/subscription", "POST /api/payments/create-checkout", "POST /api/payments/cancel",
-	"POST /api/payments/webhook",
-}
-
-// replayed are the other calls in the order of a visit.
+// replayed are the calls of the original's frontend, and of its Stripe, in the order of a visit.
 var replayed = []string{
 	"POST /api/auth/signup", "POST /api/auth/login", "POST /api/auth/refresh", "GET /api/auth/me", "POST /api/user/api-keys",
+	"GET /api/payments/config", "POST /api/payments/create-checkout", "POST /api/payments/webhook", "GET /api/payments/subscription",
 	"POST /api/instances", "GET /api/instances", "GET /api/instances/{id}",
 	"WS /api/instances/{id}/vnc?token=<access token>", "WS /api/instances/{id}/cloudbot?token=<access token>",
-	"DELETE /api/instances/{id}",
+	"DELETE /api/instances/{id}", "POST /api/payments/cancel",
 }
 
 // recorded is a call of the original's frontend, with the fields that its code reads of the answer.
@@ -39,7 +35,8 @@ type recorded struct {
 }
 
 // TestTheOriginalsFrontend makes the calls that the original's frontend makes, in the way it makes them, from a page of
-// another origin. What it reads must be there. After one 401 it refreshes once and repeats the call.
+// another origin. What it reads must be there. After one 401 it refreshes once and repeats the call. Its user pays for a plan
+// on the page of a small Stripe, which tells the server.
 func TestTheOriginalsFrontend(t *testing.T) {
 	t.Parallel()
 	var file struct{ Calls []recorded }
@@ -53,21 +50,27 @@ func TestTheOriginalsFrontend(t *testing.T) {
 	calls := map[string]recorded{}
 	for _, c := range file.Calls {
 		name := c.Method + " " + c.Path
-		if calls[name] = c; !slices.Contains(notBuilt, name) && !slices.Contains(replayed, name) {
-			t.Errorf("%s: it is neither replayed nor listed as not built", name)
+		if calls[name] = c; !slices.Contains(replayed, name) {
+			t.Errorf("%s: it is not replayed", name)
 		}
 	}
 	const page = "https://frontend.example.com"
 	s := newServer(t, "CORS_ORIGINS="+page)
+	stripe, settings := startStripe(t, s)
+	s.env = append(s.env, settings...)
 	s.start()
-	f := &frontend{client: &client{t: t, base: s.URL, origin: page}, email: "you@example.com"}
+	f := &frontend{client: &client{t: t, base: s.URL, origin: page}, email: "you@example.com", stripe: stripe}
 	for _, name := range replayed {
 		c, ok := calls[name]
 		if !ok {
 			t.Fatalf("%s: it is not in the file", name)
 		}
-		if c.Method == "WS" {
+		switch {
+		case c.Method == "WS":
 			f.socket(c)
+			continue
+		case strings.HasSuffix(c.Path, "/webhook"):
+			f.pays(c)
 			continue
 		}
 		for _, slash := range []string{"", "/"} {
@@ -76,18 +79,6 @@ func TestTheOriginalsFrontend(t *testing.T) {
 	}
 	if f.refreshed == 0 {
 		t.Error("no call was refused with 401 and repeated, want some")
-	}
-	for _, name := range notBuilt {
-		c, ok := calls[name]
-		if !ok {
-			t.Fatalf("%s: it is not in the file", name)
-		}
-		for _, path := range []string{c.Path, c.Path + "/"} {
-			a := f.do(c.Method, path, f.body(c), "Origin", page)
-			if a.status != http.StatusNotFound || a.header.Get("Content-Type") != "application/problem+json" || a.field("code") != "not_found" || a.field("detail") == "" {
-				t.Errorf("%s: got %d %s, want a 404 problem that says that nothing is there", name, a.status, a.body)
-			}
-		}
 	}
 	// What the frontend shows elsewhere.
 	about := f.must(http.StatusOK, "GET", "/api", "")
@@ -108,11 +99,14 @@ type frontend struct {
 	refresh   string
 	id        string
 	refreshed int
+
+	stripe   *stripetest.Server
+	checkout string // the session of the page on which the user pays
 }
 
 // body returns the call's body with usable values in place of the file's placeholders.
 func (f *frontend) body(c recorded) string {
-	return strings.NewReplacer("sk-ant-…", "sk-ant-0123456789", "you@example.com", f.email, `"…"`, fmt.Sprintf("%q", f.refresh), "https://…", "https://example.com/").
+	return strings.NewReplacer("sk-ant-…", "sk-ant-0123456789", "you@example.com", f.email, `"…"`, fmt.Sprintf("%q", f.refresh), "https://…", f.origin+"/plan").
 		Replace(string(c.Body))
 }
 
@@ -120,7 +114,7 @@ func (f *frontend) body(c recorded) string {
 func (f *frontend) send(c recorded, slash string) answer {
 	f.t.Helper()
 	path := strings.Replace(c.Path, "{id}", f.id, 1) + slash
-	signedIn := f.token != "" && !strings.HasPrefix(c.Path, "/api/auth/") || c.Path == "/api/auth/me"
+	signedIn := f.token != "" && (c.Auth == nil || *c.Auth) && !strings.HasPrefix(c.Path, "/api/auth/") || c.Path == "/api/auth/me"
 	if good := f.token; signedIn { // its token has expired
 		f.token = good[:len(good)-4] + "AAAA"
 	} else {
@@ -166,6 +160,18 @@ func (f *frontend) replay(c recorded, slash string) {
 		if a.field("email") != f.email {
 			f.t.Errorf("%s: got %s, want %s", name, a.body, f.email)
 		}
+	case "GET /api/payments/config":
+		if a.field("configured") != "true" || a.field("dev_mode") != "false" || a.field("publishable_key") != stripetest.DefaultPublishable {
+			f.t.Errorf("%s: got %s, want it configured", name, a.body)
+		}
+	case "POST /api/payments/create-checkout":
+		if f.checkout = a.field("session_id"); !strings.Contains(a.field("checkout_url"), f.checkout) {
+			f.t.Errorf("%s: got %s, want a page", name, a.body)
+		}
+	case "GET /api/payments/subscription":
+		if a.field("plan_type") != "pro" || a.field("status") != "active" || a.field("instance_type") != "t3.large" || a.field("max_workers") != "5" {
+			f.t.Errorf("%s: got %s, want the plan Pro", name, a.body)
+		}
 	case "POST /api/instances":
 		if f.id = a.field("id"); a.status != http.StatusAccepted || a.field("status") != "launching" {
 			f.t.Errorf("%s: got %d %s, want 202 and launching", name, a.status, a.body)
@@ -194,6 +200,24 @@ func (f *frontend) replay(c recorded, slash string) {
 	}
 }
 
+// pays has the user pay on Stripe's page, and waits until Stripe's deliveries were taken. Before that, no desktop can be
+// created, and a message that Stripe did not sign is refused.
+func (f *frontend) pays(c recorded) {
+	f.t.Helper()
+	if a := f.must(http.StatusPaymentRequired, "POST", "/api/instances", `{"name":"unpaid"}`); a.field("code") != "plan_needed" {
+		f.t.Errorf("create without a plan: got %s, want plan_needed", a.body)
+	}
+	if a := f.must(http.StatusBadRequest, "POST", c.Path, `{}`, "Stripe-Signature", "t=1,v1=00"); a.field("code") != "invalid_signature" {
+		f.t.Errorf("a forged message: got %s, want invalid_signature", a.body)
+	}
+	if err := f.stripe.Pay(f.checkout, "4242424242424242", ""); err != nil {
+		f.t.Fatal(err)
+	}
+	await(f.t, 60*time.Second, "Stripe's messages to be taken, and a plan", func() bool {
+		return f.stripe.Waiting() == 0 && strings.Contains(string(f.do("GET", "/api/payments/subscription", "").body), `"pro"`)
+	})
+}
+
 // reads checks that an answer has the fields that the frontend's code reads; a field may be null.
 func (f *frontend) reads(name string, a answer, fields []string) {
 	f.t.Helper()
@@ -218,6 +242,14 @@ func lacks(v any, path []string) string {
 	}
 	key, isList := strings.CutSuffix(path[0], "[]")
 	object, _ := v.(map[string]any)
+	if key == "<plan>" { // any name
+		for _, plan := range []string{"starter", "pro", "enterprise"} {
+			if missing := lacks(v, append([]string{plan}, path[1:]...)); missing != "" {
+				return missing
+			}
+		}
+		return ""
+	}
 	value, ok := object[key]
 	items, listed := value.([]any)
 	switch {

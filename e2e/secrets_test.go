@@ -4,18 +4,23 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cloudbot-ai/control-plane/adapters/stripe/stripetest"
 )
 
 // TestSecretsAreNowhere stores canaries and then looks for them in everything the server stores or prints.
 func TestSecretsAreNowhere(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "LOG_LEVEL=debug")
+	stripe, settings := startStripe(t, s)
+	s.env = append(s.env, settings...)
 	s.start()
 	canaries := map[string]string{
 		"API key":  "sk-ant-api03-CANARYcanaryCANARYcanary-7f3a",
@@ -28,6 +33,20 @@ func TestSecretsAreNowhere(t *testing.T) {
 	u.token = login.field("access_token")
 	canaries["access token"], canaries["refresh token"] = login.field("access_token"), login.field("refresh_token")
 	u.must(http.StatusCreated, "POST", "/api/user/api-keys", `{"provider":"anthropic","api_key":"`+canaries["API key"]+`"}`)
+	canaries["Stripe key"], canaries["webhook secret"], canaries["signature"] = stripetest.DefaultKey, stripetest.DefaultSecret, strings.Repeat("c0ffee", 11)[:64]
+	u.do("POST", "/api/payments/webhook", `{}`, "Stripe-Signature", "t=1,v1="+canaries["signature"])
+	pay := u.must(http.StatusOK, "POST", "/api/payments/create-checkout", `{"plan_type":"pro","success_url":"`+s.URL+`/app/plan","cancel_url":"`+s.URL+`/app/plan"}`)
+	if err := stripe.Pay(pay.field("session_id"), "4242424242424242", ""); err != nil {
+		t.Fatal(err)
+	}
+	u.must(http.StatusOK, "POST", "/api/payments/sync", "")
+	canaries["payment page"] = pay.field("checkout_url")
+	canaries["portal"] = u.must(http.StatusOK, "POST", "/api/payments/portal", `{"return_url":"`+s.URL+`/app/plan"}`).field("portal_url")
+	var invoices struct{ Invoices []struct{ URL string } }
+	if err := json.Unmarshal(u.must(http.StatusOK, "GET", "/api/payments/invoices", "").body, &invoices); err != nil || len(invoices.Invoices) != 1 {
+		t.Fatalf("invoices: got %+v, %v, want one", invoices, err)
+	}
+	canaries["invoice"] = invoices.Invoices[0].URL
 	id := u.must(http.StatusAccepted, "POST", "/api/instances", `{"name":"`+canaries["name"]+`"}`).field("id")
 	u.awaitInstance(id, "ready", "true")
 	if _, _, err := u.chat(id, "hello"); err != nil {

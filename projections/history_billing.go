@@ -95,11 +95,7 @@ func accessSentence(a billing.Access) string {
 	if a.Level != billing.Full {
 		return a.Why()
 	}
-	sentence := fmt.Sprintf("The account has the plan %s: up to %s of %s.", planName(a.Plan), desktops(a.Desktops), strings.Join(a.Types, ", "))
-	if !a.StopAt.IsZero() {
-		sentence += " Running desktops that it does not allow stop on " + moment(a.StopAt) + "."
-	}
-	return sentence
+	return fmt.Sprintf("The account has the plan %s: up to %s of %s.", planName(a.Plan), desktops(a.Desktops), strings.Join(a.Types, ", "))
 }
 
 func desktops(n int) string {

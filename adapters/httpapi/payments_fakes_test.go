@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
@@ -28,7 +29,8 @@ type fakeStripe struct {
 	subs     map[string]commands.StripeSubscription
 	invoices map[string]commands.StripeInvoice
 	calls    int
-	err      error // of all calls, if set
+	err      error       // of all calls, if set
+	hangs    atomic.Bool // no call is answered
 }
 
 const proPrice = "price_pro"
@@ -94,7 +96,12 @@ func (k *fakeStripe) fail(account string) {
 	k.subs[sub.ID], k.invoices[inv.ID] = sub, inv
 }
 
-func (k *fakeStripe) begin() error {
+func (k *fakeStripe) begin(ctx context.Context) error {
+	if k.hangs.Load() {
+		<-ctx.Done()
+		k.mu.Lock()
+		return ctx.Err()
+	}
 	k.mu.Lock()
 	k.calls++
 	return k.err
@@ -106,9 +113,9 @@ func (k *fakeStripe) breaks(err error) {
 	k.err = err
 }
 
-func (k *fakeStripe) OpenCheckout(_ context.Context, c commands.NewCheckout) (commands.Checkout, error) {
+func (k *fakeStripe) OpenCheckout(ctx context.Context, c commands.NewCheckout) (commands.Checkout, error) {
 	defer k.mu.Unlock()
-	if err := k.begin(); err != nil {
+	if err := k.begin(ctx); err != nil {
 		return commands.Checkout{}, err
 	}
 	id, again := k.keys[c.Key]
@@ -120,14 +127,14 @@ func (k *fakeStripe) OpenCheckout(_ context.Context, c commands.NewCheckout) (co
 	return k.sessions[id], nil
 }
 
-func (k *fakeStripe) Checkout(_ context.Context, session string) (commands.Checkout, error) {
+func (k *fakeStripe) Checkout(ctx context.Context, session string) (commands.Checkout, error) {
 	defer k.mu.Unlock()
-	return found(k.sessions, session, k.begin())
+	return found(k.sessions, session, k.begin(ctx))
 }
 
-func (k *fakeStripe) ExpireCheckout(_ context.Context, session string) (commands.Checkout, error) {
+func (k *fakeStripe) ExpireCheckout(ctx context.Context, session string) (commands.Checkout, error) {
 	defer k.mu.Unlock()
-	s, err := found(k.sessions, session, k.begin())
+	s, err := found(k.sessions, session, k.begin(ctx))
 	if err == nil && s.Status != billing.CheckoutOpen {
 		return s, &commands.RefusedError{Code: "not_open", Reason: "It is not open."}
 	}
@@ -136,14 +143,14 @@ func (k *fakeStripe) ExpireCheckout(_ context.Context, session string) (commands
 	return s, err
 }
 
-func (k *fakeStripe) Subscription(_ context.Context, id string) (commands.StripeSubscription, error) {
+func (k *fakeStripe) Subscription(ctx context.Context, id string) (commands.StripeSubscription, error) {
 	defer k.mu.Unlock()
-	return found(k.subs, id, k.begin())
+	return found(k.subs, id, k.begin(ctx))
 }
 
-func (k *fakeStripe) SubscriptionsOf(_ context.Context, customer string) (list []commands.StripeSubscription, err error) {
+func (k *fakeStripe) SubscriptionsOf(ctx context.Context, customer string) (list []commands.StripeSubscription, err error) {
 	defer k.mu.Unlock()
-	err = k.begin()
+	err = k.begin(ctx)
 	for _, s := range k.subs {
 		if s.Customer == customer {
 			list = append(list, s)
@@ -159,9 +166,9 @@ func (k *fakeStripe) EachSubscription(_ context.Context, do func([]commands.Stri
 	return do(list)
 }
 
-func (k *fakeStripe) CancelAtPeriodEnd(_ context.Context, id string, cancel bool) (commands.StripeSubscription, error) {
+func (k *fakeStripe) CancelAtPeriodEnd(ctx context.Context, id string, cancel bool) (commands.StripeSubscription, error) {
 	defer k.mu.Unlock()
-	s, err := found(k.subs, id, k.begin())
+	s, err := found(k.subs, id, k.begin(ctx))
 	if err != nil {
 		return s, err
 	}
@@ -173,14 +180,14 @@ func (k *fakeStripe) CancelAtPeriodEnd(_ context.Context, id string, cancel bool
 	return s, nil
 }
 
-func (k *fakeStripe) Invoice(_ context.Context, id string) (commands.StripeInvoice, error) {
+func (k *fakeStripe) Invoice(ctx context.Context, id string) (commands.StripeInvoice, error) {
 	defer k.mu.Unlock()
-	return found(k.invoices, id, k.begin())
+	return found(k.invoices, id, k.begin(ctx))
 }
 
-func (k *fakeStripe) InvoicesOf(_ context.Context, customer string, limit int) (list []commands.StripeInvoice, err error) {
+func (k *fakeStripe) InvoicesOf(ctx context.Context, customer string, limit int) (list []commands.StripeInvoice, err error) {
 	defer k.mu.Unlock()
-	err = k.begin()
+	err = k.begin(ctx)
 	for _, id := range slices.Sorted(maps.Keys(k.invoices)) {
 		if i := k.invoices[id]; i.Customer == customer && len(list) < limit {
 			list = append(list, i)
@@ -196,14 +203,14 @@ func (k *fakeStripe) EachInvoice(_ context.Context, _ time.Time, do func([]comma
 	return do(list)
 }
 
-func (k *fakeStripe) OpenPortal(_ context.Context, customer, _ string) (string, error) {
+func (k *fakeStripe) OpenPortal(ctx context.Context, customer, _ string) (string, error) {
 	defer k.mu.Unlock()
-	return "https://portal.example/" + canary + "/" + customer, k.begin()
+	return "https://portal.example/" + canary + "/" + customer, k.begin(ctx)
 }
 
-func (k *fakeStripe) Price(context.Context, string) (commands.Price, error) {
+func (k *fakeStripe) Price(ctx context.Context, _ string) (commands.Price, error) {
 	defer k.mu.Unlock()
-	return commands.Price{Amount: 1900, Currency: "usd", Interval: "month"}, k.begin()
+	return commands.Price{Amount: 1900, Currency: "usd", Interval: "month"}, k.begin(ctx)
 }
 
 func (k *fakeStripe) ReportUsage(context.Context, billing.Report) error { return nil }

@@ -213,6 +213,23 @@ func TestStripeAway(t *testing.T) {
 	}
 }
 
+// A Stripe that does not answer holds no request for longer than other requests may take.
+func TestStripeHangs(t *testing.T) {
+	t.Parallel()
+	fake := &fakeStripe{}
+	f := newFront(t, withPlans(fake))
+	ada := f.signUp("ada@example.com")
+	f.buy(ada, fake)
+	f.server.cfg.Timeout = 200 * time.Millisecond
+	fake.hangs.Store(true)
+	if a := f.want(503, call{method: "POST", path: "/api/payments/sync", token: ada.access}); a.field(t, "code") != "timeout" {
+		t.Errorf("sync: got %s, want timeout", a.body)
+	}
+	f.deliver(503, "", `{"ID":"evt_2","Type":"invoice.paid","Object":"invoice","ObjectID":"in_`+ada.account+`"}`)
+	fake.hangs.Store(false)
+	f.deliver(200, "success", `{"ID":"evt_2","Type":"invoice.paid","Object":"invoice","ObjectID":"in_`+ada.account+`"}`)
+}
+
 // Requests that call Stripe have a budget, and those of one account do not use up another's.
 func TestPaymentsAreLimited(t *testing.T) {
 	t.Parallel()

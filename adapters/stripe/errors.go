@@ -33,10 +33,10 @@ func outcome(err error) error {
 		return commands.ErrNotAtStripe
 	case status == http.StatusTooManyRequests, status < 400, status >= 500,
 		answer.Code == stripe.ErrorCodeIdempotencyKeyInUse, answer.Code == stripe.ErrorCodeLockTimeout:
-		return fmt.Errorf("Stripe answered %d: %s (%s)", status, reason, codeOf(answer))
+		return fmt.Errorf("call Stripe: status %d, %s (%s)", status, reason, codeOf(answer))
 	case answer.Type == stripe.ErrorTypeIdempotency:
 		// An earlier call had the same key and other fields. That one may have had its effect.
-		return fmt.Errorf("Stripe knows the key from another call: %s", reason)
+		return fmt.Errorf("call Stripe: the key is known from another call: %s", reason)
 	}
 	return &commands.RefusedError{Code: codeOf(answer), Reason: reason}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/adapters/stripe"
@@ -88,6 +89,15 @@ func TestRefusals(t *testing.T) {
 	if err := s.Pay(paid.Session, stripetest.CardGood, ""); err != nil {
 		t.Fatal(err)
 	}
+	gone := s.subscribe(t, "acc2", billing.Pro)
+	if err := s.DeleteCustomer(gone.Customer); err != nil {
+		t.Fatal(err)
+	}
+	again := s.order("k4", "acc2", billing.Pro)
+	again.Customer = gone.Customer
+	if sub, err := s.Subscription(ctx, gone.ID); err != nil || sub.Status != billing.Canceled || sub.Customer != gone.Customer {
+		t.Errorf("a deleted customer's subscription is %+v, %v", sub, err)
+	}
 	late, unknown := s.order("k2", "acc1", billing.Pro), s.order("k3", "acc1", billing.Pro)
 	late.Expires = s.clock.now().Add(29 * time.Minute)
 	unknown.Price = "price_unknown"
@@ -98,6 +108,7 @@ func TestRefusals(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"a complete one expires": func() error { _, err := s.ExpireCheckout(ctx, paid.Session); return err },
 		"too short":              func() error { _, err := s.OpenCheckout(ctx, late); return err },
+		"a deleted customer":     func() error { _, err := s.OpenCheckout(ctx, again); return err },
 		"unknown price":          func() error { _, err := s.OpenCheckout(ctx, unknown); return err },
 		"the key of another":     func() error { _, err := stranger.Checkout(ctx, paid.Session); return err },
 		"the portal of no one":   func() error { _, err := s.OpenPortal(ctx, "cus_unknown", "https://cloudbot.example"); return err },
@@ -170,8 +181,10 @@ func TestUsage(t *testing.T) {
 	}
 	s.clock.add(time.Minute)
 	shows(3600)
-	if shown, err := s.UsageShown(t.Context(), sub.Customer, "2026-11-28"); err != nil || shown != 0 {
-		t.Errorf("the next day has %d seconds, %v", shown, err)
+	for _, other := range []string{"2026-11-26", "2026-11-28"} {
+		if shown, err := s.UsageShown(t.Context(), sub.Customer, other); err != nil || shown != 0 {
+			t.Errorf("%s has %d seconds, %v", other, shown, err)
+		}
 	}
 	s.clock.add(24 * time.Hour)
 	if err := s.ReportUsage(t.Context(), r); err != nil {
@@ -267,44 +280,45 @@ func (s sent) RoundTrip(r *http.Request) (*http.Response, error) {
 // TestTurns makes at most eight calls at a time.
 func TestTurns(t *testing.T) {
 	t.Parallel()
-	var under, most atomic.Int64
-	arrived, leave := make(chan struct{}, 20), make(chan struct{})
-	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		now := under.Add(1)
-		for was := most.Load(); was < now && !most.CompareAndSwap(was, now); was = most.Load() {
+	synctest.Test(t, func(t *testing.T) {
+		stripeHas := &slow{leave: make(chan struct{})}
+		c, err := stripe.New(stripe.Config{Key: stripetest.DefaultKey, Transport: stripeHas})
+		if err != nil {
+			t.Fatal(err)
 		}
-		arrived <- struct{}{}
-		<-leave
-		under.Add(-1)
-		_, _ = io.WriteString(w, `{"url": "https://portal.example"}`)
-	}))
-	defer web.Close()
-	c, err := stripe.New(stripe.Config{Key: stripetest.DefaultKey, URL: web.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error)
-	for range 20 {
-		go func() {
-			_, err := c.OpenPortal(t.Context(), "cus_1", "https://cloudbot.example")
-			done <- err
-		}()
-	}
-	for range 8 {
-		<-arrived
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := c.OpenPortal(ended, "cus_1", "https://cloudbot.example"); !errors.Is(err, context.Canceled) {
-		t.Errorf("a call that waits for its turn: %v", err)
-	}
-	close(leave)
-	for range 20 {
-		if err := <-done; err != nil {
-			t.Error(err)
+		done := make(chan error, 20)
+		for range 20 {
+			go func() {
+				_, err := c.OpenPortal(t.Context(), "cus_1", "https://cloudbot.example")
+				done <- err
+			}()
 		}
-	}
-	if most.Load() != 8 {
-		t.Errorf("%d calls were under way at a time", most.Load())
-	}
+		synctest.Wait()
+		if now := stripeHas.calls.Load(); now != 8 {
+			t.Errorf("%d calls are under way", now)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := c.OpenPortal(ended, "cus_1", "https://cloudbot.example"); !errors.Is(err, context.Canceled) {
+			t.Errorf("a call that waits for its turn: %v", err)
+		}
+		close(stripeHas.leave)
+		for range 20 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// slow answers when it may.
+type slow struct {
+	calls atomic.Int64
+	leave chan struct{}
+}
+
+func (s *slow) RoundTrip(*http.Request) (*http.Response, error) {
+	s.calls.Add(1)
+	<-s.leave
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"url": "https://portal.example"}`))}, nil
 }

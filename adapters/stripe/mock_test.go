@@ -24,26 +24,26 @@ import (
 // tools are the modules of the tools, which have Stripe's own mock with the description of its API.
 const tools = "-modfile=../../tools/go.mod"
 
-// goTool returns what a command of go prints. Two that build the same program at a time could disturb each other.
-func goTool(t *testing.T, args ...string) string {
-	t.Helper()
-	building.Lock()
-	defer building.Unlock()
-	cmd := exec.CommandContext(t.Context(), "go", args...)
+// goTool returns what a command of go prints.
+func goTool(args ...string) (string, error) {
+	cmd := exec.Command("go", args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("go %s: %v", strings.Join(args, " "), err)
-	}
-	return strings.TrimSpace(string(out))
+	return strings.TrimSpace(string(out)), err
 }
 
-var building sync.Mutex
+// mockProgram builds stripe-mock once: a second build could replace the file while a test runs it.
+var mockProgram = sync.OnceValues(func() (string, error) { return goTool("tool", tools, "-n", "stripe-mock") })
 
 // stripeMock runs stripe-mock, and returns its URL. It refuses parameters that Stripe does not know.
 func stripeMock(t *testing.T) string {
 	t.Helper()
-	cmd := exec.Command(goTool(t, "tool", tools, "-n", "stripe-mock"), "-http-addr", "127.0.0.1:0")
+	program, err := mockProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// With only the first address it would also listen on a fixed port, which another test may have.
+	cmd := exec.Command(program, "-http-addr", "127.0.0.1:0", "-https-addr", "127.0.0.1:0")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -225,7 +225,13 @@ func TestMockAnswers(t *testing.T) {
 // and every object that is delivered.
 func TestSmallStripeAnswers(t *testing.T) {
 	t.Parallel()
-	dir := goTool(t, "list", "-m", tools, "-f", "{{.Dir}}", "github.com/stripe/stripe-mock")
+	if _, err := mockProgram(); err != nil { // it has Stripe's description; go has the folder once it was built
+		t.Fatal(err)
+	}
+	dir, err := goTool("list", "-m", tools, "-f", "{{.Dir}}", "github.com/stripe/stripe-mock")
+	if err != nil {
+		t.Fatal(err)
+	}
 	text, err := os.ReadFile(filepath.Join(dir, "embedded/openapi/spec3.json"))
 	if err != nil {
 		t.Fatal(err)

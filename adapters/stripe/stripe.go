@@ -1,6 +1,6 @@
 // Package stripe asks Stripe for Checkouts, subscriptions, invoices and meters, and verifies Stripe's deliveries.
 //
-// The one thing to know: it never repeats a call. Whoever repeats one has its key in the log. A refusal is a
+// The one thing to know: it never repeats a call. The commands do, with a key that is in the log. A refusal is a
 // *commands.RefusedError and proves that the call had no effect; after any other error it may have had one.
 package stripe
 

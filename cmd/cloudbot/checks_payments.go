@@ -60,13 +60,13 @@ func stripeFault(setting string, err error) error {
 	var refused *commands.RefusedError
 	switch {
 	case errors.Is(err, commands.ErrNotAtStripe):
-		return fmt.Errorf("Stripe does not have what %s names; look at the mode (live or test) and the account of the key", setting)
+		return fmt.Errorf("%s names what Stripe does not have; look at the mode (live or test) and the account of the key", setting)
 	case errors.As(err, &refused) && unauthorised(refused):
-		return fmt.Errorf("Stripe does not accept STRIPE_SECRET_KEY for %s: %s", setting, refused.Reason)
+		return fmt.Errorf("STRIPE_SECRET_KEY is not accepted by Stripe to look up %s: %s", setting, refused.Reason)
 	case errors.As(err, &refused):
 		return fmt.Errorf("%s cannot be used: %s", setting, refused.Reason)
 	}
-	return degraded{fmt.Errorf("Stripe could not be asked about %s: %w", setting, err)}
+	return degraded{fmt.Errorf("%s could not be looked up: %w", setting, err)}
 }
 
 // unauthorised reports whether Stripe refused a key. It has no code for a wrong one.

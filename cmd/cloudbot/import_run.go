@@ -32,7 +32,7 @@ type importReport struct {
 	Keys          tally           `json:"api_keys"`
 	Desktops      tally           `json:"desktops"`
 	Terminated    int             `json:"terminated_desktops"` // left out
-	Subscriptions int             `json:"subscriptions"`       // left out: payments are not built yet
+	Subscriptions int             `json:"subscriptions"`       // left out: docs/billing.md says what to do with them
 	KeysLeft      int             `json:"api_keys_left_out"`   // by --without-keys
 	Problems      []importProblem `json:"problems"`
 }

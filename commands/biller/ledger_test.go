@@ -216,7 +216,7 @@ func (c *town) compareUsage(till stripetest.Ledger, log ours, mine map[string]st
 // twice, in another order, late or never, and Stripe is away for 30 hours.
 func TestLedgerSchedules(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(2)
+	seeds := uint64(1)
 	if os.Getenv("LONG") != "" {
 		seeds = 60
 	}

@@ -39,7 +39,7 @@ func (c *town) newReplica() *replica {
 	}
 	r.pay = &commands.Payments{
 		Log: c.Log, Stripe: calls, Prices: plans, Books: c.payers, Deliveries: mortalDeliveries{r.life, c.handled}, Logger: logger(),
-		Origins: []string{"https://cloudbot.example"},
+		Origins: []string{"https://cloudbot.example"}, RepeatAfter: 1,
 	}
 	r.pay.Log.Store = eventstore.Keeping(mortalStore{c.store, r.life}, eventstore.NewStates(1<<20))
 	r.pay.Log.NewID, r.pay.Log.Now = c.ids, r.now

@@ -128,7 +128,7 @@ func TestMayAndMust(t *testing.T) {
 		"due, announced":        {owes(Pro, noon, after(7*day), after(day)).Access, 6, "t3.xlarge", "payment_due", "plan_too_small", ""},
 		"full":                  {pro, 5, "t3.large", "", "", ""},
 		"full, local":           {pro, 5, "local", "", "", ""},
-		"full, taken over":      {pro, 5, "", "", "", ""},
+		"full, taken over":      {pro, 5, "original", "", "", ""},
 		"full, too many":        {pro, 6, "t3.medium", "", "plan_too_small", ""},
 		"full, another type":    {pro, 1, "t3.xlarge", "plan_too_small", "plan_too_small", ""},
 		"full, beyond":          {allows(Pro, noon, noon).Access, 6, "t3.medium", "", "plan_too_small", "is for 5 desktops"},

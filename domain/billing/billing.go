@@ -1,9 +1,8 @@
 // Package billing decides what an account may use where plans are required, and what of its usage is reported to Stripe. Each
 // account has one stream: what was seen at Stripe, what an operator granted, and what follows from both.
 //
-// The one thing to know: what an account may do is recorded (AccessSet), not computed when somebody asks. Whoever changes
-// access writes it in the same append to the account's quota, which decides about each create and start. So the order of the
-// log says which came first.
+// The one thing to know: what an account may do is recorded (AccessSet). A command that changes it writes it in the same
+// append to the account's quota, which decides about each create and start. So the order of the log says which came first.
 package billing
 
 import (
@@ -258,8 +257,8 @@ func (a Access) Same(b Access) bool {
 		a.StopAt.Equal(b.StopAt) && a.BeyondAt.Equal(b.BeyondAt)
 }
 
-// Allows reports whether an instance type is in the plan. All plans have desktops on the server's own computer, and those
-// that were taken over, whose type is not known ("").
+// Allows reports whether an instance type is in the plan. All plans have desktops on the server's own computer ("local"), and
+// those that were taken over from the original control plane ("original"), whose size is not known.
 func (a Access) Allows(machineType string) bool {
-	return machineType == "" || machineType == "local" || slices.Contains(a.Types, machineType)
+	return machineType == "local" || machineType == "original" || slices.Contains(a.Types, machineType)
 }

@@ -119,7 +119,7 @@ func Decide(s State, c Command) ([]Event, error) {
 		if c.Customer != s.Customer || s.Customer == "" || s.Invoices[c.ID] == c.Invoice {
 			return nil, nil
 		}
-		return []Event{InvoiceSeen{c.Invoice, c.At}}, nil
+		return []Event{InvoiceSeen(c)}, nil
 	case Assess:
 		return reassess(s, nil, c.At, c.Terms), nil
 	case ReportUsage:

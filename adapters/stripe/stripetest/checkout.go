@@ -1,7 +1,6 @@
 package stripetest
 
 import (
-	"errors"
 	"net/url"
 	"strings"
 	"time"
@@ -153,13 +152,18 @@ func (s *Server) expire(c *checkout, at time.Time) {
 	s.emit("checkout.session.expired", c.object(), at)
 }
 
+// sentence is an error that a page shows.
+type sentence string
+
+func (s sentence) Error() string { return string(s) }
+
 // What the pages say when a payment is not possible.
-var (
-	errDeclined  = errors.New("Your card was declined.")
-	errNumber    = errors.New("Your card number is incorrect.")
-	errEmail     = errors.New("Your email is missing.")
-	errNotOpen   = errors.New("You're all done here. This page has been paid, or its time is over.")
-	errPaidThere = errors.New("This invoice has been paid, or cannot be paid.")
+const (
+	errDeclined  sentence = "Your card was declined."
+	errNumber    sentence = "Your card number is incorrect."
+	errEmail     sentence = "Your email is missing."
+	errNotOpen   sentence = "You're all done here. This page has been paid, or its time is over."
+	errPaidThere sentence = "This invoice has been paid, or cannot be paid."
 )
 
 // Pay pays an open Checkout with a card, as its page does. email is used if the Checkout has none.

@@ -48,12 +48,13 @@ var controls = map[string]func(*Server, context.Context, order) error{
 		}
 		return s.SetCancel(s.subNamed(o), o.On)
 	},
-	"plan":    func(s *Server, _ context.Context, o order) error { return s.ChangePlan(s.subNamed(o), o.Price) },
-	"hold":    func(s *Server, _ context.Context, o order) error { s.Hold(o.On); return nil },
-	"lose":    func(s *Server, _ context.Context, o order) error { s.LoseNext(o.Count); return nil },
-	"repeat":  func(s *Server, _ context.Context, o order) error { s.RepeatNext(o.Count); return nil },
-	"deliver": func(s *Server, ctx context.Context, _ order) error { s.Deliver(ctx); return nil },
-	"resend":  func(s *Server, _ context.Context, o order) error { return s.Resend(o.Events...) },
+	"delete-customer": func(s *Server, _ context.Context, o order) error { return s.DeleteCustomer(s.named(o)) },
+	"plan":            func(s *Server, _ context.Context, o order) error { return s.ChangePlan(s.subNamed(o), o.Price) },
+	"hold":            func(s *Server, _ context.Context, o order) error { s.Hold(o.On); return nil },
+	"lose":            func(s *Server, _ context.Context, o order) error { s.LoseNext(o.Count); return nil },
+	"repeat":          func(s *Server, _ context.Context, o order) error { s.RepeatNext(o.Count); return nil },
+	"deliver":         func(s *Server, ctx context.Context, _ order) error { s.Deliver(ctx); return nil },
+	"resend":          func(s *Server, _ context.Context, o order) error { return s.Resend(o.Events...) },
 	"down": func(s *Server, _ context.Context, o order) error {
 		by, err := time.ParseDuration(o.By)
 		s.Down(by)

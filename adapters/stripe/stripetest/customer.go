@@ -36,14 +36,34 @@ type customer struct {
 	numbered          int           // invoices
 	credit            int64         // from a change to a smaller plan, for the next invoices
 	ahead             time.Duration // of its own clock before the server's
+	deleted           bool
 }
 
 func (s *Server) customer(id string) *customer {
 	for _, c := range s.customers {
-		if c.id == id {
+		if c.id == id && !c.deleted {
 			return c
 		}
 	}
+	return nil
+}
+
+// DeleteCustomer deletes a customer, as an operator does in Stripe's dashboard. Its subscriptions end at once.
+func (s *Server) DeleteCustomer(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle()
+	c := s.customer(id)
+	if c == nil {
+		return missing("customer", id)
+	}
+	for _, sub := range s.subs {
+		if sub.customer == c && !sub.over() {
+			s.end(sub, s.of(c))
+		}
+	}
+	c.deleted = true
+	s.emit("customer.deleted", c.object(), s.of(c))
 	return nil
 }
 

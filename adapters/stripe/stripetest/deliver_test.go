@@ -73,7 +73,7 @@ func TestDeliverAgain(t *testing.T) {
 				}
 				s.Advance(time.Minute)
 			}
-			if len(at) < 8 || len(at) > 20 || at[0] != 0 || at[1] != time.Minute || at[len(at)-1] > 3*day || at[len(at)-1] < 2*day {
+			if len(at) < 8 || len(at) > 20 || at[0] != 0 || at[1] != time.Minute || at[2] != 6*time.Minute || at[4]-at[3] != 2*time.Hour || at[len(at)-1] > 3*day || at[len(at)-1] < 2*day {
 				t.Errorf("%s was sent after %v", id, at)
 			}
 			if len(slices.Compact(slices.Sorted(slices.Values(box.headers)))) != len(box.headers) {

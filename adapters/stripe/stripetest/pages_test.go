@@ -226,6 +226,8 @@ func TestControl(t *testing.T) {
 	if l = order("cancel", `{"account": "acc1", "status": "now"}`, 200); l.Subscriptions[0].Status != "canceled" {
 		t.Errorf("ended it is %+v", l.Subscriptions[0])
 	}
+	order("delete-customer", `{"account": "acc1"}`, 200)
+	order("delete-customer", `{"account": "acc1"}`, 422)
 	order("advance", `{"by": "-2h"}`, 422)
 	order("advance", `{`, 400)
 	order("everything", `{}`, 404)

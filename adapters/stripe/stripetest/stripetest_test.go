@@ -96,7 +96,7 @@ func kinds(s *stripetest.Server, n int) (found []string) {
 	return found
 }
 
-// TestRetries has a renewal that nobody's card pays, until Stripe stops trying.
+// TestRetries has a renewal that the card does not pay, until Stripe stops trying.
 func TestRetries(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ after, status string }{{"", "canceled"}, {"canceled", "canceled"}, {"unpaid", "unpaid"}, {"past_due", "past_due"}} {
@@ -317,5 +317,28 @@ func TestPages(t *testing.T) {
 	_, since := call(t, s, "GET", "/v1/invoices", "", url.Values{"created[gte]": {"1795870800"}}) // an hour after the start
 	if got := len(since["data"].([]any)); got != 2 {
 		t.Errorf("there are %d invoices since then", got)
+	}
+}
+
+// TestCancelNow ends a subscription whose invoice is open: the invoice stays open, and is not tried again.
+func TestCancelNow(t *testing.T) {
+	t.Parallel()
+	s := newServer(stripetest.Config{})
+	sub := subscribe(t, s, "acc1", 0)
+	_ = s.SetCard(sub.Customer, stripetest.CardFailsLater)
+	s.Advance(32 * day)
+	n := len(s.Events())
+	if err := s.CancelNow(sub.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := kinds(s, n); !slices.Equal(got, []string{"invoice.updated", "customer.subscription.deleted"}) {
+		t.Errorf("the events are %v", got)
+	}
+	s.Advance(60 * day)
+	if i := lastInvoice(s); i.Status != "open" || i.Attempts != 1 || !i.NextAttempt.IsZero() || len(s.Ledger().Invoices) != 2 {
+		t.Errorf("two months later the invoice is %+v", i)
+	}
+	if err := s.CancelNow(sub.ID); err == nil {
+		t.Error("it could be ended twice")
 	}
 }

@@ -95,6 +95,7 @@ func (s *Server) end(sub *subscription, at time.Time) {
 	for _, i := range s.invoices {
 		if i.sub == sub && (i.status == statusDraft || i.status == statusOpen) {
 			i.advance, i.nextAttempt = false, time.Time{}
+			s.emit("invoice.updated", i.object(), at)
 		}
 	}
 	s.emit("customer.subscription.deleted", sub.object(), at)
