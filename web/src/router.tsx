@@ -3,7 +3,15 @@ import { createRootRoute, createRoute, createRouter, redirect } from "@tanstack/
 import { session } from "@/api/session";
 import { LoginPage, SignupPage } from "@/account/LoginPage";
 import { InstancesPage } from "@/instances/InstancesPage";
-import { aboutSearch, instancesSearch, nextSearch, usageSearch, workspaceSearch, type NextSearch } from "@/search";
+import {
+  aboutSearch,
+  instancesSearch,
+  nextSearch,
+  planSearch,
+  usageSearch,
+  workspaceSearch,
+  type NextSearch,
+} from "@/search";
 import { BareFrame, Broken, latePage, NotFound, PageFrame, Pending, Root, Shell } from "@/shell";
 
 const root = createRootRoute({ component: Root, errorComponent: Broken, notFoundComponent: NotFound });
@@ -79,6 +87,13 @@ const usage = createRoute({
   component: latePage(async () => (await import("@/usage/UsagePage")).UsagePage),
 });
 
+const plan = createRoute({
+  getParentRoute: () => framed,
+  path: "/plan",
+  validateSearch: planSearch,
+  component: latePage(async () => (await import("@/plan/PlanPage")).PlanPage),
+});
+
 const account = createRoute({
   getParentRoute: () => framed,
   path: "/account",
@@ -89,7 +104,7 @@ export const router = createRouter({
   routeTree: root.addChildren([
     login,
     signup,
-    signedIn.addChildren([workspace, framed.addChildren([instances, about, keys, usage, account])]),
+    signedIn.addChildren([workspace, framed.addChildren([instances, about, keys, usage, plan, account])]),
   ]),
   basepath: "/app",
   defaultPreload: "intent",

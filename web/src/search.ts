@@ -40,3 +40,11 @@ export type UsageSearch = { month?: string | undefined };
 export const usageSearch = ({ month }: Raw): UsageSearch => ({
   month: typeof month === "string" && /^\d{4}-(0[1-9]|1[0-2])$/.test(month) ? month : undefined,
 });
+
+/** The user returns from Stripe: session_id is that of the payment page, which Stripe fills in. */
+export type PlanSearch = { session_id?: string | undefined; from?: "canceled" | "portal" | undefined };
+
+export const planSearch = ({ session_id, from }: Raw): PlanSearch => ({
+  session_id: typeof session_id === "string" && session_id !== "" ? session_id : undefined,
+  from: from === "canceled" || from === "portal" ? from : undefined,
+});

@@ -18,6 +18,8 @@ import { session } from "@/api/session";
 import { AttentionMark, Notifications } from "@/attention/Mark";
 import { Title } from "@/attention/Title";
 import { clearOutboxes } from "@/chat/outbox";
+import { LatePlanBanner } from "@/plan/LatePlanBanner";
+import { planQuery } from "@/plan/queries";
 import {
   Banner,
   Button,
@@ -30,7 +32,7 @@ import {
   MenuSeparator,
   Spinner,
 } from "@/ui";
-import { BackIcon, ChevronIcon, DesktopIcon, KeyIcon, UsageIcon, UserIcon, WarnIcon } from "@/ui/icons";
+import { BackIcon, CardIcon, ChevronIcon, DesktopIcon, KeyIcon, UsageIcon, UserIcon, WarnIcon } from "@/ui/icons";
 import { loadParts, part, usePart } from "@/ui/later";
 import { useBarRoom } from "@/ui/media";
 import { setTheme, theme, type Theme } from "@/ui/theme";
@@ -87,6 +89,7 @@ function SignedIn({ login }: { login: string }) {
           <AccountMenu inDesktop={inDesktop} />
         </header>
         <Notifications login={login} />
+        <LatePlanBanner />
         <Outlet />
       </div>
     </Slot>
@@ -97,6 +100,7 @@ const tab =
   "inline-flex min-h-9 items-center gap-2 rounded-md px-2.5 text-sm text-muted hover:text-ink aria-[current=page]:bg-accent-soft aria-[current=page]:font-medium aria-[current=page]:text-accent-ink forced-colors:aria-[current=page]:underline";
 
 function BarStart() {
+  const billing = useQuery(planQuery).data?.billing;
   return (
     <>
       <Link
@@ -120,6 +124,13 @@ function BarStart() {
           <UsageIcon />
           <span className="max-[400px]:sr-only">Usage</span>
         </Link>
+        {billing && (
+          // A narrow bar has no room for it; the account's menu has it too.
+          <Link to="/plan" activeOptions={{ includeSearch: false }} className={`${tab} max-sm:hidden`}>
+            <CardIcon />
+            Plan
+          </Link>
+        )}
       </nav>
     </>
   );
@@ -182,6 +193,7 @@ function AccountMenu({ inDesktop }: { inDesktop: boolean }) {
 /** The items of the account's menu. withKeys: with the links that other pages have in their bar. */
 export function AccountItems({ withKeys }: { withKeys: boolean }) {
   const { data: me } = useQuery(meQuery);
+  const billing = useQuery(planQuery).data?.billing;
   const [chosen, choose] = useState<Theme>(theme());
   return (
     <>
@@ -189,6 +201,11 @@ export function AccountItems({ withKeys }: { withKeys: boolean }) {
       <MenuLink render={<Link to="/account" />} icon={<UserIcon />}>
         Account and sessions
       </MenuLink>
+      {billing && (
+        <MenuLink render={<Link to="/plan" />} icon={<CardIcon />}>
+          Plan and payments
+        </MenuLink>
+      )}
       {withKeys && (
         <>
           <MenuLink render={<Link to="/keys" />} icon={<KeyIcon />}>

@@ -20,6 +20,11 @@ test.each([
   ["account.idle_policy_set", "account/a", ["idle-policy", "instance", "instances"]],
   ["account.suspended", "account/a", ["me"]],
   ["budget.set", "budget/a", ["budgets", "instances"]],
+  ["billing.invoice_seen", "billing/a", ["plan", "invoices", "account-history"]],
+  ["billing.access_set", "billing/a", ["plan", "types", "instances"]],
+  ["instance.requested", "instance/i", ["plan", "instances"]],
+  ["quota.allowance_set", "quota/a", ["plan", "types", "instances"]],
+  ["quota.slot_taken", "quota/a", ["plan"]],
   ["unknown.event", "unknown/a", []],
 ])("%s refreshes what it changed", (type, subject, wanted) => {
   const keys = keysOf({ type, subject }).map((k) => k.join(" "));

@@ -85,8 +85,11 @@ export function keysOf(event: Pick<LogEvent, "type" | "subject">): string[][] {
   const id = event.subject.split("/").at(-1) ?? "";
   if (event.type === "instance.agent") return [["instances"], ["instance", id]]; // not in the history
   switch (event.type.split(".")[0]) {
-    case "instance":
-      return [["instances"], ["instance", id], ["history", id], ["usage"], ["budgets"]];
+    case "instance": {
+      const keys = [["instances"], ["instance", id], ["history", id], ["usage"], ["budgets"]];
+      // The plan counts desktops, and has nothing to do with the steps of their boots.
+      return /\.(requested|terminated|failed)$/.test(event.type) ? [...keys, ["plan"]] : keys;
+    }
     case "session":
       return [["sessions"], ["account-history"]];
     case "apikey":
@@ -97,6 +100,12 @@ export function keysOf(event: Pick<LogEvent, "type" | "subject">): string[][] {
         : [["me"], ["account-history"]];
     case "budget":
       return [["budgets"], ["instances"], ["instance"], ["account-history"]];
+    case "billing": {
+      const keys = [["plan"], ["invoices"], ["account-history"]];
+      return event.type === "billing.access_set" ? [...keys, ["types"], ["instances"]] : keys;
+    }
+    case "quota":
+      return event.type === "quota.allowance_set" ? [["plan"], ["types"], ["instances"]] : [["plan"]];
     case "audit":
       return event.subject.startsWith("instance/") ? [["history", id]] : [["account-history"]];
     default:

@@ -4,7 +4,10 @@ import { useState, type FormEvent } from "react";
 import { ApiError, sentence, type Instance } from "@/api/client";
 import { instancesQuery, typesQuery } from "@/api/queries";
 import { PriceLine } from "@/money/PriceLine";
-import { Banner, Button, Dialog, Spinner, TextField, useWrong } from "@/ui";
+import { gateOf } from "@/plan/gate";
+import { LargerPlan } from "@/plan/LargerPlan";
+import { planQuery } from "@/plan/queries";
+import { Banner, Button, buttonClass, Dialog, Spinner, TextField, useWrong } from "@/ui";
 import { useCreate } from "./commands";
 import { StatusBadge } from "./InstanceCard";
 import { nameError } from "./name";
@@ -21,6 +24,7 @@ export function CreateDialog({ open, onClose }: { open: boolean; onClose: () => 
 function Form({ onClose }: { onClose: () => void }) {
   const navigate = useNavigate();
   const types = useQuery(typesQuery);
+  const gate = gateOf(useQuery(planQuery).data);
   const list = useInfiniteQuery(instancesQuery(false));
   const held = holders(list.data?.pages.flatMap((p) => p.instances) ?? []);
   const quota = list.data?.pages[0]?.quota;
@@ -40,10 +44,24 @@ function Form({ onClose }: { onClose: () => void }) {
     );
   };
   const refused = create.error instanceof ApiError && create.error.code === "quota_exceeded";
+  if (gate)
+    return (
+      <div className="flex flex-col gap-5">
+        <Banner tone="info">{gate.why}</Banner>
+        <div className="flex justify-end gap-2">
+          <Button onClick={onClose}>Close</Button>
+          <Link to="/plan" className={buttonClass("primary")}>
+            {gate.action}
+          </Link>
+        </div>
+      </div>
+    );
   if (isFull(quota))
     return (
       <div className="flex flex-col gap-5">
-        <Banner tone={refused ? "bad" : "info"}>{refused ? sentence(create.error) : quotaWords(quota)}</Banner>
+        <Banner tone={refused ? "bad" : "info"} action={<LargerPlan />}>
+          {refused ? sentence(create.error) : quotaWords(quota)}
+        </Banner>
         <Held list={held} />
         <div className="flex justify-end">
           <Button onClick={onClose}>Close</Button>
@@ -78,13 +96,14 @@ function Form({ onClose }: { onClose: () => void }) {
             {types.data?.types.map((t) => (
               <label
                 key={t.id}
-                className="flex items-start gap-3 rounded-lg border border-line p-3 has-checked:border-accent-ink has-checked:bg-accent-soft"
+                className="flex items-start gap-3 rounded-lg border border-line p-3 has-checked:border-accent-ink has-checked:bg-accent-soft has-disabled:cursor-default has-disabled:bg-sunken"
               >
                 <input
                   type="radio"
                   name="type"
                   value={t.id}
                   checked={t.id === chosen}
+                  disabled={t.in_plan === false}
                   onChange={() => setType(t.id)}
                   className="mt-1 size-4 accent-accent"
                 />
@@ -95,16 +114,23 @@ function Form({ onClose }: { onClose: () => void }) {
                     · {t.vcpus} cores · {t.memory_gib} GB
                   </span>
                   <span className="block">{t.summary}</span>
-                  <PriceLine type={t.id} />
+                  {t.in_plan === false ? (
+                    <span className="block font-medium">Not in your plan.</span>
+                  ) : (
+                    <PriceLine type={t.id} />
+                  )}
                 </span>
               </label>
             ))}
+            {types.data?.types.some((t) => t.in_plan === false) && <LargerPlan className="self-start" />}
           </div>
         </fieldset>
       )}
       {create.error && (
         <>
-          <Banner tone="bad">{sentence(create.error)}</Banner>
+          <Banner tone="bad" action={create.error instanceof ApiError && create.error.status === 402 && <LargerPlan />}>
+            {sentence(create.error)}
+          </Banner>
           {refused && <Held list={held} />}
         </>
       )}

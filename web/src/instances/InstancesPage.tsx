@@ -1,10 +1,13 @@
-import { useInfiniteQuery } from "@tanstack/react-query";
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { sentence } from "@/api/client";
 import { instancesQuery } from "@/api/queries";
 import { Title } from "@/attention/Title";
+import { gateOf } from "@/plan/gate";
+import { LargerPlan } from "@/plan/LargerPlan";
+import { planQuery } from "@/plan/queries";
 import { PageTitle } from "@/shell";
-import { Banner, Button, Spinner, Switch } from "@/ui";
+import { Banner, Button, buttonClass, Spinner, Switch } from "@/ui";
 import { DesktopIcon, PlusIcon } from "@/ui/icons";
 import { part, usePart, whenOpen } from "@/ui/later";
 import { useCreate } from "./commands";
@@ -26,6 +29,7 @@ export function InstancesPage() {
     });
 
   const quota = list.data?.pages[0]?.quota;
+  const plan = useQuery(planQuery);
   const first = list.isSuccess && instances.length === 0 && !search.terminated;
   // A new user has no terminated desktops to show.
   const ended = useInfiniteQuery({ ...instancesQuery(true), enabled: first });
@@ -46,8 +50,8 @@ export function InstancesPage() {
           >
             Desktops
           </PageTitle>
-          {isFull(quota) && (
-            <Banner tone="info" className="mb-4">
+          {isFull(quota) && !gateOf(plan.data) && (
+            <Banner tone="info" className="mb-4" action={<LargerPlan />}>
               {quotaWords(quota)}
             </Banner>
           )}
@@ -103,6 +107,8 @@ function FirstMinute({ onChoose }: { onChoose: () => void }) {
   const navigate = useNavigate();
   const make = useCreate();
   const { value: Price } = usePart(price, true);
+  const plan = useQuery(planQuery);
+  const gate = gateOf(plan.data);
   return (
     <section
       aria-labelledby="first"
@@ -119,25 +125,36 @@ function FirstMinute({ onChoose }: { onChoose: () => void }) {
         You can watch it start. Then its screen appears here, next to the agent that works on the same machine. Ask for
         something and watch.
       </p>
-      {make.error && (
-        <Banner tone="bad" className="text-left">
-          {sentence(make.error)}
-        </Banner>
+      {gate ? (
+        <>
+          <p className="text-pretty">{gate.why}</p>
+          <Link to="/plan" className={buttonClass("primary", "large")}>
+            {gate.action}
+          </Link>
+        </>
+      ) : (
+        <>
+          {make.error && (
+            <Banner tone="bad" className="text-left">
+              {sentence(make.error)}
+            </Banner>
+          )}
+          <Button
+            variant="primary"
+            size="large"
+            busy={make.isPending || plan.isPending}
+            onClick={() =>
+              make.mutate({}, { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id } }) })
+            }
+          >
+            Create my desktop
+          </Button>
+          <p className="min-h-5 text-sm">{Price && <Price />}</p>
+          <Button variant="quiet" size="small" onClick={onChoose}>
+            Choose a name and a size first
+          </Button>
+        </>
       )}
-      <Button
-        variant="primary"
-        size="large"
-        busy={make.isPending}
-        onClick={() =>
-          make.mutate({}, { onSuccess: (i) => void navigate({ to: "/desktops/$id", params: { id: i.id } }) })
-        }
-      >
-        Create my desktop
-      </Button>
-      <p className="min-h-5 text-sm">{Price && <Price />}</p>
-      <Button variant="quiet" size="small" onClick={onChoose}>
-        Choose a name and a size first
-      </Button>
     </section>
   );
 }

@@ -1,5 +1,6 @@
 // The actions on an instance, as mutations that report failures.
 import { useMutation } from "@tanstack/react-query";
+import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { api, ApiError, call, idempotencyKey, sentence, type Instance } from "@/api/client";
 import { newID } from "@/api/id";
@@ -16,10 +17,19 @@ function refresh(id: string) {
 const at = (id: string) => ({ params: { path: { id }, header: idempotencyKey() } });
 
 function useCommand<T>(failed: string, run: (i: Instance, arg: T) => Promise<unknown>) {
+  const navigate = useNavigate();
   return useMutation({
     mutationFn: ({ instance, arg }: { instance: Instance; arg: T }) => run(instance, arg),
     onSettled: (_d, _e, { instance }) => refresh(instance.id),
-    onError: (error) => toast({ tone: "bad", title: failed, detail: sentence(error) }),
+    onError: (error) =>
+      toast({
+        tone: "bad",
+        title: failed,
+        detail: sentence(error),
+        ...(error instanceof ApiError && error.status === 402
+          ? { action: { label: "See your plan", onSelect: () => void navigate({ to: "/plan" }) } }
+          : {}),
+      }),
   });
 }
 
@@ -44,6 +54,7 @@ export function useCreate() {
       if (!(error instanceof ApiError) || error.status < 400 || error.status >= 500) return;
       renew(newID()); // a refusal is final for its key
       void queryClient.invalidateQueries({ queryKey: ["instances"] }); // another tab may have used up the quota
+      if (error.status === 402) void queryClient.invalidateQueries({ queryKey: ["plan"] });
     },
     onSuccess: created,
   });

@@ -58,12 +58,23 @@ export type ConfirmProps = {
   children: ReactNode;
   /** What the button does: "Terminate", never "OK". */
   action: string;
+  /** What the other button does, where "Cancel" could mean either. */
+  cancel?: string;
   /** A text that must be typed first, for what cannot be undone. */
   typed?: string;
   onConfirm: () => Promise<void> | void;
 };
 
-export function ConfirmPopup({ open, onClose, title, children, action, typed, onConfirm }: ConfirmProps) {
+export function ConfirmPopup({
+  open,
+  onClose,
+  title,
+  children,
+  action,
+  cancel = "Cancel",
+  typed,
+  onConfirm,
+}: ConfirmProps) {
   const [text, setText] = useState("");
   const [busy, setBusy] = useState(false);
   const close = () => {
@@ -96,7 +107,7 @@ export function ConfirmPopup({ open, onClose, title, children, action, typed, on
           <form onSubmit={submit} className="mt-5 flex flex-col gap-4">
             <div className="order-2 flex flex-wrap justify-end gap-2">
               {/* First in order, so that it gets the focus. */}
-              <Button onClick={close}>Cancel</Button>
+              <Button onClick={close}>{cancel}</Button>
               <Button variant="danger" type="submit" busy={busy} disabled={untyped}>
                 {action}
               </Button>

@@ -137,3 +137,10 @@ export const ClockIcon = icon(
 );
 export const UsageIcon = icon(<path d="M3 17h14M5.5 14v-4M10 14V4M14.5 14V8" />);
 export const PulseIcon = icon(<path d="M2 10h4l2-5 4 10 2-5h4" />);
+export const CardIcon = icon(
+  <>
+    <rect x="2.5" y="4.5" width="15" height="11" rx="1.5" />
+    <path d="M2.5 8h15M5.5 12.5h3" />
+  </>,
+);
+export const OutIcon = icon(<path d="M8 4.5H4.5v11h11V12M11.5 3.5h5v5M16 4l-6.5 6.5" />);

@@ -1,10 +1,12 @@
 // Short messages over the page. They are part of the first load: an error may come when nothing more can be loaded.
 import { useEffect, useEffectEvent, useLayoutEffect, useRef, useState, useSyncExternalStore } from "react";
 import { createPortal } from "react-dom";
+import { Button } from "./button";
 import { CloseIcon } from "./icons";
 import type { Tone } from "./notice";
 
-type Toast = { id: number; title: string; detail?: string; tone: Tone };
+type Action = { label: string; onSelect: () => void };
+type Toast = { id: number; title: string; detail?: string; tone: Tone; action?: Action };
 
 const most = 4;
 const edge: Record<Tone, string> = {
@@ -23,9 +25,9 @@ function set(now: Toast[]) {
 }
 const subscribe = (l: () => void) => (listeners.add(l), () => void listeners.delete(l));
 
-/** Shows a short message; errors stay longer. */
-export function toast({ title, detail, tone = "info" }: { title: string; detail?: string; tone?: Tone }) {
-  set([...toasts, { id: ids++, title, tone, ...(detail ? { detail } : {}) }].slice(-most));
+/** Shows a short message; errors stay longer. action: a button that also closes the message. */
+export function toast({ tone = "info", ...said }: Omit<Toast, "id" | "tone"> & { tone?: Tone }) {
+  set([...toasts, { id: ids++, tone, ...said }].slice(-most));
 }
 
 const subscribeFull = (changed: () => void) => {
@@ -99,6 +101,18 @@ function Item({ toast: t, held, onClose }: { toast: Toast; held: boolean; onClos
       <div className="min-w-0 flex-1 break-words">
         <p className="font-semibold">{t.title}</p>
         {t.detail && <p className="text-muted">{t.detail}</p>}
+        {t.action && (
+          <Button
+            size="small"
+            className="mt-2"
+            onClick={() => {
+              t.action?.onSelect();
+              onClose();
+            }}
+          >
+            {t.action.label}
+          </Button>
+        )}
       </div>
       <button
         type="button"
