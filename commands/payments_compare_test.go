@@ -170,3 +170,25 @@ func TestCompareCheckouts(t *testing.T) {
 		t.Errorf("got %d open Checkouts, want none: its time is over", len(open))
 	}
 }
+
+// The customer of an account was deleted at Stripe, which refuses to list by it. What the log has is looked at one by one.
+func TestCompareWithoutTheCustomer(t *testing.T) {
+	t.Parallel()
+	c := newCounter(t)
+	sub := c.buy(t, c.user, billing.Pro)
+	c.payments.Stripe = customerless{c.till}
+	c.stripe.Change(sub, func(s *billing.Subscription) { s.Status = billing.Canceled })
+	if found, err := c.payments.Compare(t.Context()); err != nil || found.Changed != 1 || c.state(t).Subscriptions[sub].Status != billing.Canceled {
+		t.Errorf("got %+v, %v, want the end of the subscription", found, err)
+	}
+}
+
+type customerless struct{ *till }
+
+func (customerless) SubscriptionsOf(context.Context, string) ([]commands.StripeSubscription, error) {
+	return nil, &commands.RefusedError{Code: "resource_missing", Reason: "No such customer."}
+}
+
+func (customerless) InvoicesOf(context.Context, string, int) ([]commands.StripeInvoice, error) {
+	return nil, &commands.RefusedError{Code: "resource_missing", Reason: "No such customer."}
+}

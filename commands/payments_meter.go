@@ -14,11 +14,12 @@ import (
 )
 
 const (
-	meterBack   = 33             // days: earlier ones are no longer reported
-	meterAfter  = time.Hour      // after a day's end, its usage is reported
-	meterWhole  = 6 * time.Hour  // between two passes over all accounts: usage may become known late
-	meterSettle = 26 * time.Hour // after a report, Stripe's meter shows it: Stripe counts within hours, and the last repeat is 23 hours after the report
-	meterRefuse = 6 * time.Hour  // an account whose report Stripe refused is reported again after that
+	meterBack   = 33                  // days: earlier ones are no longer reported
+	meterAfter  = time.Hour           // after a day's end, its usage is reported
+	meterWhole  = 6 * time.Hour       // between two passes over all accounts: usage may become known late
+	meterSettle = 26 * time.Hour      // after a report, Stripe's meter shows it: Stripe counts within hours, and the last repeat is 23 hours after the report
+	meterGiveUp = 34 * 24 * time.Hour // after a report, an operator has to settle it: Stripe does not take it any more
+	meterRefuse = 6 * time.Hour       // an account whose report Stripe refused is reported again after that
 )
 
 // Metering reports to Stripe how many seconds each account's desktops ran, by UTC day.

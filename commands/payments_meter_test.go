@@ -29,7 +29,10 @@ func (c *till) ReportUsage(ctx context.Context, r billing.Report) error {
 	return ctx.Err()
 }
 
-func (c *till) UsageShown(_ context.Context, _, day string) (int64, error) {
+func (c *till) UsageShown(_ context.Context, customer, day string) (int64, error) {
+	if c.gone[customer] {
+		return 0, &commands.RefusedError{Code: "resource_missing"}
+	}
 	return c.counted[day], c.fails
 }
 
@@ -313,5 +316,23 @@ func TestMeterWithoutSubscription(t *testing.T) {
 	m.sync(t, m.user)
 	if err := m.goTo(t, m.at(t, 3, 3)); err != nil || len(m.till.sent) > 0 {
 		t.Errorf("got %v and %d reports, want none", err, len(m.till.sent))
+	}
+}
+
+// A report of a customer that Stripe no longer has is left to the operator, after the time in which it could be sent.
+func TestMeterOfADeletedCustomer(t *testing.T) {
+	t.Parallel()
+	m := newMeter(t)
+	m.lost(t)
+	m.till.report = nil
+	m.till.gone[m.state(t).Customer] = true
+	if err := m.goTo(t, m.at(t, 3, 0)); err == nil || m.state(t).Usage[m.day(t, 0)].Open == nil {
+		t.Errorf("got %v, want an error and an open report: the key may be another account's", err)
+	}
+	if err := m.goTo(t, m.at(t, 36, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.state(t).Usage[m.day(t, 0)]; got.Open != nil || got.Unclear != hour {
+		t.Errorf("got %+v, want an unclear hour", got)
 	}
 }

@@ -173,14 +173,16 @@ func (c *Metering) settleByMeter(ctx context.Context, account string, r billing.
 			return nil, err
 		}
 		shown, err := c.Stripe.UsageShown(ctx, r.Customer, r.Day)
-		if err != nil {
+		reason := fmt.Sprintf("Stripe's meter shows %d seconds for the day.", shown)
+		switch {
+		case err == nil:
+			outcome = m.Shown(shown)
+		case missing(err) && !c.Now().Before(r.At.Add(meterGiveUp)):
+			outcome, reason = billing.Unclear, "Stripe does not have the customer or the meter any more."
+		default:
 			return nil, err
 		}
-		outcome = m.Shown(shown)
-		_, err = billings.Execute(ctx, u, account, billing.SettleUsage{
-			Identifier: r.Identifier, Day: r.Day, Outcome: outcome, At: c.Now(),
-			Reason: fmt.Sprintf("Stripe's meter shows %d seconds for the day.", shown),
-		})
+		_, err = billings.Execute(ctx, u, account, billing.SettleUsage{Identifier: r.Identifier, Day: r.Day, Outcome: outcome, At: c.Now(), Reason: reason})
 		return nil, err
 	})
 	switch {

@@ -114,7 +114,7 @@ func (c *Payments) seeSubscriptions(ctx context.Context, s billing.State) (cmds 
 		return nil, nil
 	}
 	list, err := c.Stripe.SubscriptionsOf(ctx, s.Customer)
-	if err != nil && !errors.Is(err, ErrNotAtStripe) {
+	if err != nil && !missing(err) {
 		return nil, asked("for a customer's subscriptions", err)
 	}
 	// Those that have ended come last: access that moves from one subscription to another is not lost in between.
@@ -178,6 +178,12 @@ func (c *Payments) seeInvoice(ctx context.Context, s billing.State, id string) (
 	return []billing.Command{billing.SeeInvoice{Invoice: seen.Invoice, At: c.Now()}}, nil
 }
 
+// missing reports whether Stripe does not have what a call is about, or a customer that it names: it was deleted.
+func missing(err error) bool {
+	var refused *RefusedError
+	return errors.Is(err, ErrNotAtStripe) || errors.As(err, &refused) && refused.Code == codeMissing
+}
+
 // newestInvoices is how many invoices of a customer are looked at.
 const newestInvoices = 100
 
@@ -188,7 +194,7 @@ func (c *Payments) seeInvoices(ctx context.Context, s billing.State) (cmds []bil
 		return nil, nil
 	}
 	list, err := c.Stripe.InvoicesOf(ctx, s.Customer, newestInvoices)
-	if err != nil && !errors.Is(err, ErrNotAtStripe) {
+	if err != nil && !missing(err) {
 		return nil, asked("for a customer's invoices", err)
 	}
 	listed := map[string]bool{}
