@@ -430,6 +430,27 @@ func TestProjectorOutlivesLostConnections(t *testing.T) {
 	}
 }
 
+// Commits do not wait for the disk. If Postgres loses the last ones in a crash, the projector applies their events again,
+// although no other event comes.
+func TestLostCommitsAreAppliedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.project(projections.All()...)
+	w.everything("acc", "01I1")
+	w.caughtUp()
+	before := w.dump("history")
+	_, err := w.pool.Exec(t.Context(), `WITH lost AS (DELETE FROM read.history WHERE position = (SELECT max(position) FROM read.history) RETURNING position)
+		UPDATE read.checkpoints SET position = lost.position - 1 FROM lost WHERE projection = 'history'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(60 * time.Second); w.dump("history") != before; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("got a history without its last event, want it again")
+		}
+	}
+}
+
 // A projector keeps trying without any database.
 func TestProjectorOutlivesNoDatabase(t *testing.T) {
 	t.Parallel()
