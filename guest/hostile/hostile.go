@@ -189,7 +189,7 @@ func (m Machine) client(g *gate) *http.Client {
 			return &gated{Conn: conn, gate: g, closed: make(chan struct{})}, nil
 		}
 	}
-	return &http.Client{Transport: t}
+	return &http.Client{Transport: wire.JoinFrames(t)}
 }
 
 func problemCode(res *http.Response) string {

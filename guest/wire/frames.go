@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"io"
 	"net/http"
+	"sync"
+
+	"github.com/cloudbot-ai/control-plane/guest/mux"
 )
 
 // JoinFrames returns a transport for WebSocket clients whose frames leave in large writes. The WebSocket library masks a frame
@@ -23,16 +26,19 @@ func (j joining) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// joinedBytes bounds what waits for the rest of its frame.
-const joinedBytes = 64 << 10
+// joinedBytes bounds what waits for the rest of its frame: one of package mux with its WebSocket header fits.
+const joinedBytes = mux.MaxFrame + 14
+
+var joined = sync.Pool{New: func() any { return new([joinedBytes]byte) }}
 
 // frames is a WebSocket client's connection after its handshake. Its Write keeps a part of a frame back until the frame is
 // whole or joinedBytes have come together. The library never has more than one Write at a time.
 type frames struct {
 	io.ReadWriteCloser
-	waiting []byte
-	head    []byte // of the next frame, while it is not whole
-	left    uint64 // payload of the current frame that has not been written yet
+	buffer  *[joinedBytes]byte // nil: nothing waits
+	waiting []byte             // in it
+	head    []byte             // of the next frame, while it is not whole
+	left    uint64             // payload of the current frame that has not been written yet
 }
 
 func (f *frames) Write(p []byte) (int, error) {
@@ -40,16 +46,26 @@ func (f *frames) Write(p []byte) (int, error) {
 	if whole && len(f.waiting) == 0 {
 		return f.ReadWriteCloser.Write(p)
 	}
-	f.waiting = append(f.waiting, p...)
-	if !whole && len(f.waiting) < joinedBytes {
-		return len(p), nil
+	if f.buffer == nil {
+		f.buffer = joined.Get().(*[joinedBytes]byte)
+		f.waiting = f.buffer[:0]
 	}
-	_, err := f.ReadWriteCloser.Write(f.waiting)
-	f.waiting = f.waiting[:0]
-	if whole && cap(f.waiting) > 4<<10 {
-		f.waiting = nil // an idle tunnel keeps no large buffer
+	for rest := p; len(rest) > 0; {
+		n := copy(f.waiting[len(f.waiting):joinedBytes], rest)
+		f.waiting, rest = f.waiting[:len(f.waiting)+n], rest[n:]
+		if len(f.waiting) < joinedBytes && (!whole || len(rest) > 0) {
+			continue
+		}
+		if _, err := f.ReadWriteCloser.Write(f.waiting); err != nil {
+			return 0, err
+		}
+		f.waiting = f.waiting[:0]
 	}
-	return len(p), err
+	if whole {
+		joined.Put(f.buffer) // an idle tunnel keeps none
+		f.buffer, f.waiting = nil, nil
+	}
+	return len(p), nil
 }
 
 // follow reads what p continues, and reports whether a frame ends with it.
