@@ -397,6 +397,51 @@ func TestRebuildRepairs(t *testing.T) {
 	}
 }
 
+// A rebuild has the same rows, and parks the same events, however many rows it keeps in memory, and as the live projector does.
+// A row that Postgres refuses makes it start again, event by event.
+func TestRebuildsAgree(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 7 {
+		w.everything(fmt.Sprint("acc", i%3), fmt.Sprintf("01I%d", i))
+	}
+	for _, p := range projections.All() {
+		if p.Fold == nil {
+			continue
+		}
+		stop := w.project(p)
+		w.caughtUp()
+		stop()
+		want := w.dumps()
+		for _, keep := range []int{0, 1, 3, 1000} {
+			if _, err := projections.RebuildKeeping(t.Context(), w.pool, w.store, p, nil, keep); err != nil {
+				t.Fatalf("%s, keeping %d: %v", p.Name, keep, err)
+			}
+			if got := w.dumps(); got != want {
+				t.Errorf("%s, keeping %d: got\n%s\nwant\n%s", p.Name, keep, got, want)
+			}
+		}
+	}
+	p := find(t, "instances")
+	refusing, save := *p.Fold, p.Fold.Save
+	refused := 0
+	refusing.Save = func(rows []any) projections.Statement {
+		if len(rows) > 1 {
+			refused++
+			return projections.Statement{SQL: `SELECT 1/0`}
+		}
+		return save(rows)
+	}
+	p.Fold = &refusing
+	want := w.dumps()
+	if _, err := projections.RebuildKeeping(t.Context(), w.pool, w.store, p, nil, 1000); err != nil || refused < 2 {
+		t.Fatalf("got %v after %d refusals, want it to start again", err, refused)
+	}
+	if got := w.dumps(); got != want {
+		t.Errorf("after refusals: got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestRebuildOfAnEmptyLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
