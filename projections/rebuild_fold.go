@@ -24,8 +24,8 @@ func (r *rebuild) foldAll(ctx context.Context, progress func(position int64), ke
 				return err
 			}
 		}
-		for _, e := range batch {
-			for _, e := range r.sound([]eventstore.Event{e}) {
+		for n := range batch {
+			for _, e := range r.sound(batch[n : n+1]) {
 				if err := foldOne(f, rows, e); err != nil {
 					r.park(e, err)
 				}
