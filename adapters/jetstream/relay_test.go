@@ -332,7 +332,14 @@ func TestCappedStreamIsLeftAlone(t *testing.T) {
 	w.log.write(t, 50, "A")
 	r.has(t, 0, 250, "A")
 	eventually(t, func() bool { return s().LastSeq == 250 }, func() string { return "not filled" })
-	if first := s().FirstSeq; first < 2 {
+	first := int64(s().FirstSeq)
+	if first < 2 {
 		t.Fatalf("nothing was discarded: the test shows nothing, want at least 2")
 	}
+	c, err := jetstream.Check(t.Context(), w.log, w.Conn)
+	if want := (jetstream.Counts{Log: 250, Stream: 251 - first, Discarded: first - 1}); err != nil || c != want {
+		t.Errorf("got %+v, %v, want %+v", c, err, want)
+	}
+	// A follower that begins below the stream's first message reads the log.
+	w.follow(t, 0).has(t, 0, 250, "A")
 }
