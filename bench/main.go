@@ -4,7 +4,7 @@
 // waits until its caller can read it. It starts a private Postgres and prints Markdown.
 //
 //	go run ./bench              # everything
-//	go run ./bench append       # or replay, loss, launch, write, screen
+//	go run ./bench append       # or replay, loss, launch, write, screen, bridge
 package main
 
 import (
@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -40,6 +41,13 @@ type options struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if role := os.Getenv(roleEnv); role != "" {
+		if err := play(ctx, role, strings.Fields(os.Getenv(roleArgs))); err != nil {
+			slog.Error("bench", "role", role, "err", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx); err != nil {
 		slog.Error("bench", "err", err)
 		os.Exit(1)
@@ -68,9 +76,15 @@ func run(ctx context.Context) error {
 	printSetting()
 	wanted := flag.Args()
 	if len(wanted) == 0 {
-		wanted = []string{"append", "replay", "loss", "launch", "write", "screen"}
+		wanted = []string{"append", "replay", "loss", "launch", "write", "screen", "bridge"}
 	}
 	for _, name := range wanted {
+		if name == "bridge" {
+			if err := benchBridge(ctx, o); err != nil {
+				return fmt.Errorf("bridge: %w", err)
+			}
+			continue
+		}
 		if name == "screen" {
 			if err := benchScreen(ctx); err != nil {
 				return fmt.Errorf("screen: %w", err)
@@ -79,7 +93,7 @@ func run(ctx context.Context) error {
 		}
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write or screen", name)
+			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write, screen or bridge", name)
 		}
 		if err := inLab(ctx, func(l *lab) error { return part(ctx, l, o) }); err != nil {
 			return fmt.Errorf("%s: %w", name, err)

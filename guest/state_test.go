@@ -10,11 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/yamux"
-
 	"github.com/cloudbot-ai/control-plane/guest/activity"
 	"github.com/cloudbot-ai/control-plane/guest/agent"
 	"github.com/cloudbot-ai/control-plane/guest/desktop"
+	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/operator"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
@@ -130,16 +129,7 @@ func TestViewersOnTheControlStream(t *testing.T) {
 func speaks(t *testing.T, g *Guest) func() wire.Message {
 	t.Helper()
 	a, b := net.Pipe()
-	quiet := yamux.DefaultConfig()
-	quiet.LogOutput = io.Discard
-	guest, err := yamux.Client(a, quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	plane, err := yamux.Server(b, quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	guest, plane := mux.New(a, mux.Config{Dialled: true}), mux.New(b, mux.Config{})
 	stream, err := guest.OpenStream()
 	if err != nil {
 		t.Fatal(err)

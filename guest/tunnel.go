@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/hashicorp/yamux"
 
+	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/operator"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
@@ -66,11 +66,7 @@ func (g *Guest) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	session, err := wire.Session(ctx, ws, true)
-	if err != nil {
-		ws.CloseNow()
-		return err
-	}
+	session := wire.Session(ws, true)
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer session.Close()
@@ -91,7 +87,7 @@ func (g *Guest) connect(ctx context.Context) error {
 	go func() { defer all.Done(); cancel(g.accept(ctx, session, &all)) }()
 	select {
 	case <-ctx.Done():
-	case <-session.CloseChan():
+	case <-session.Done():
 		cancel(errors.New("the tunnel broke"))
 	}
 	return context.Cause(ctx)
@@ -164,7 +160,7 @@ func readJSON(ctx context.Context, ws *websocket.Conn, v any) error {
 }
 
 // speak writes the guest's side of the control stream.
-func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
+func (g *Guest) speak(ctx context.Context, control *mux.Stream) error {
 	send := func(m wire.Message) error {
 		_ = control.SetWriteDeadline(time.Now().Add(wire.WriteTimeout))
 		return wire.WriteLine(control, m, wire.MaxLine)
@@ -260,7 +256,7 @@ func (g *Guest) speak(ctx context.Context, control *yamux.Stream) error {
 }
 
 // listen reads the control plane's side of the control stream.
-func (g *Guest) listen(control *yamux.Stream) error {
+func (g *Guest) listen(control *mux.Stream) error {
 	lines := wire.NewLines(control)
 	for {
 		m, err := lines.Next()
@@ -279,7 +275,7 @@ func (g *Guest) listen(control *yamux.Stream) error {
 }
 
 // accept serves the streams that the control plane opens.
-func (g *Guest) accept(ctx context.Context, session *yamux.Session, all *sync.WaitGroup) error {
+func (g *Guest) accept(ctx context.Context, session *mux.Session, all *sync.WaitGroup) error {
 	for {
 		stream, err := session.AcceptStream()
 		if err != nil {
@@ -302,7 +298,7 @@ func (g *Guest) accept(ctx context.Context, session *yamux.Session, all *sync.Wa
 	}
 }
 
-func (g *Guest) serve(ctx context.Context, stream *yamux.Stream) error {
+func (g *Guest) serve(ctx context.Context, stream *mux.Stream) error {
 	_ = stream.SetDeadline(time.Now().Add(wire.WriteTimeout))
 	var open wire.Open
 	if err := wire.ReadLine(stream, &open, wire.MaxHeader); err != nil {
@@ -337,14 +333,5 @@ func (g *Guest) serve(ctx context.Context, stream *yamux.Stream) error {
 		return err
 	}
 	_ = stream.SetDeadline(time.Time{})
-	return handle(ctx, streamConn{stream})
-}
-
-// streamConn makes Close also end a blocked Read: yamux alone waits for the other side to close.
-type streamConn struct{ *yamux.Stream }
-
-func (s streamConn) Close() error {
-	err := s.Stream.Close()
-	_ = s.Stream.SetReadDeadline(time.Unix(1, 0))
-	return err
+	return handle(ctx, stream)
 }

@@ -24,29 +24,37 @@ import (
 // applyHistory keeps read.history: the events that an owner may read, each with a sentence and with data. The
 // data leaves out every secret, sealed value and frozen launch request.
 func applyHistory(e eventstore.Event) ([]Statement, error) {
-	ev, err := decode(e)
-	if err != nil {
+	entry, owner, err := entryOf(e)
+	if err != nil || entry.Sentence == "" {
 		return nil, err
-	}
-	sentence, data := phrase(ev)
-	if sentence == "" {
-		return nil, nil
-	}
-	text, err := json.Marshal(data)
-	if err != nil {
-		return nil, err
-	}
-	subject := e.Stream.String()
-	if id := aboutInstance(ev); id != "" {
-		subject = instanceStream(id)
 	}
 	insert := `INSERT INTO history (account, position, event_id, time, type, subject, actor, sentence, data) `
-	args := []any{e.Position, e.ID, e.Time, e.Type, subject, e.Meta.Actor, sentence, string(text)}
-	if owner := ownerOf(e, ev); owner != "" {
+	args := []any{entry.Position, entry.EventID, entry.Time, entry.Type, entry.Subject, entry.Actor, entry.Sentence, string(entry.Data)}
+	if owner != "" {
 		return sql(insert+`VALUES ($9, $1, $2, $3, $4, $5, $6, $7, $8)`, append(args, owner)...), nil
 	}
 	// Only a stream's first event names its owner; the later events go to the same account.
 	return sql(insert+`SELECT account, $1, $2, $3, $4, $5, $6, $7, $8 FROM history WHERE subject = $5 ORDER BY position LIMIT 1`, args...), nil
+}
+
+// entryOf returns an event's entry, and its owner if the event names it. Without a sentence, the history leaves the event out.
+func entryOf(e eventstore.Event) (entry Entry, owner string, err error) {
+	ev, err := decode(e)
+	if err != nil {
+		return Entry{}, "", err
+	}
+	entry = Entry{Position: e.Position, EventID: e.ID, Time: e.Time, Type: e.Type, Subject: e.Stream.String(), Actor: e.Meta.Actor}
+	var data facts
+	if entry.Sentence, data = phrase(ev); entry.Sentence == "" {
+		return entry, "", nil
+	}
+	if entry.Data, err = json.Marshal(data); err != nil {
+		return Entry{}, "", err
+	}
+	if id := aboutInstance(ev); id != "" {
+		entry.Subject = instanceStream(id)
+	}
+	return entry, ownerOf(e, ev), nil
 }
 
 func ownerOf(e eventstore.Event, ev any) string {

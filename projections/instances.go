@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -79,11 +78,17 @@ var errNotStorable = errors.New("it has no name, or a text with a zero byte")
 
 func (r *instanceRow) storable() bool {
 	s := &r.state
-	texts := []string{r.id, s.Account, string(s.Status), string(s.Phase), r.detail, r.reason, s.Type, s.Region, s.Address, s.Machine}
-	for name, version := range s.Versions {
-		texts = append(texts, name, version)
+	for _, text := range [...]string{r.id, s.Account, string(s.Status), string(s.Phase), r.detail, r.reason, s.Type, s.Region, s.Address, s.Machine} {
+		if strings.IndexByte(text, 0) >= 0 {
+			return false
+		}
 	}
-	return r.name != nil && !slices.ContainsFunc(texts, func(text string) bool { return strings.IndexByte(text, 0) >= 0 })
+	for name, version := range s.Versions {
+		if strings.IndexByte(name, 0) >= 0 || strings.IndexByte(version, 0) >= 0 {
+			return false
+		}
+	}
+	return r.name != nil
 }
 
 // beginsPhase reports whether an event begins its phase again where the instance is in that phase already.

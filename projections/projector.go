@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/cloudbot-ai/control-plane/crash"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
@@ -59,7 +61,14 @@ func (p *Projector) follow(ctx context.Context) error {
 		return err
 	}
 	p.Progress.Set(p.Projection.Name, at)
-	return p.Feed.Follow(ctx, at, func(ctx context.Context, events []eventstore.Event) error {
+	var applied atomic.Int64
+	ctx, lost := context.WithCancelCause(ctx)
+	defer lost(nil)
+	go func() {
+		defer crash.Logged(p.Logger, "projection "+p.Projection.Name)
+		p.confirm(ctx, &applied, lost)
+	}()
+	err = p.Feed.Follow(ctx, at, func(ctx context.Context, events []eventstore.Event) error {
 		at, err := p.apply(ctx, events, false)
 		if isPoison(err) {
 			at, err = p.applySingly(ctx, events)
@@ -67,9 +76,39 @@ func (p *Projector) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		applied.Store(at)
 		p.Progress.Set(p.Projection.Name, at)
 		return nil
 	})
+	if errors.Is(context.Cause(ctx), errLost) {
+		return errLost
+	}
+	return err
+}
+
+// errLost says that Postgres crashed before it had written the latest commits to the disk.
+var errLost = errors.New("the read model has lost its latest events")
+
+// confirmAfter is when a commit is certainly on the disk, if Postgres did not crash: more than three times its wal_writer_delay,
+// which is 200 ms.
+const confirmAfter = 2 * time.Second
+
+// confirm looks whether commits have survived, and calls lost if not. Without it, a read model whose last commit was lost would
+// lack it until another event comes.
+func (p *Projector) confirm(ctx context.Context, applied *atomic.Int64, lost func(error)) {
+	for seen, confirmed := int64(0), int64(0); retry.Sleep(ctx, confirmAfter) == nil; seen = applied.Load() {
+		if seen <= confirmed {
+			continue
+		}
+		switch at, err := p.checkpoint(ctx); {
+		case err != nil: // Postgres is away: look again
+		case at < seen:
+			lost(errLost)
+			return
+		default:
+			confirmed = seen
+		}
+	}
 }
 
 func (p *Projector) checkpoint(ctx context.Context) (int64, error) {
@@ -106,26 +145,16 @@ var errGap = errors.New("the feed is ahead of the checkpoint")
 func (p *Projector) apply(ctx context.Context, events []eventstore.Event, park bool) (at int64, err error) {
 	name := p.Projection.Name
 	err = pgx.BeginFunc(ctx, p.Pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SET LOCAL search_path = read`); err != nil {
-			return err
-		}
-		if err := tx.QueryRow(ctx, `SELECT position FROM read.checkpoints WHERE projection = $1 FOR UPDATE`, name).Scan(&at); err != nil {
+		var parked map[string]bool
+		if at, parked, err = begin(ctx, tx, name); err != nil {
 			return err
 		}
 		events, err := next(events, at)
 		if err != nil || len(events) == 0 {
 			return err
 		}
-		parked, err := parkedStreams(ctx, tx, name)
-		if err != nil {
-			return err
-		}
-		if err := p.applyAll(ctx, tx, events, parked, park); err != nil {
-			return err
-		}
 		at = events[len(events)-1].Position
-		_, err = tx.Exec(ctx, `UPDATE read.checkpoints SET position = $2 WHERE projection = $1`, name, at)
-		return err
+		return p.applyAll(ctx, tx, events, parked, park)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("apply to %s: %w", name, err)
@@ -171,8 +200,13 @@ func (p *Projector) applyAll(ctx context.Context, tx pgx.Tx, events []eventstore
 			}
 		}
 	}
+	last := events[len(events)-1]
+	const moved = `UPDATE read.checkpoints SET position = $2 WHERE projection = $1`
 	if !park {
-		return batch.send(ctx, tx)
+		return batch.send(ctx, tx, queued{last, Statement{moved, []any{p.Projection.Name, last.Position}}})
+	}
+	if _, err := tx.Exec(ctx, moved, p.Projection.Name, last.Position); err != nil {
+		return err
 	}
 	// A single event: a savepoint keeps the checkpoint's transaction alive when its statements fail.
 	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return batch.send(ctx, tx) })
@@ -209,20 +243,26 @@ func (p *Projector) park(ctx context.Context, tx pgx.Tx, e eventstore.Event, why
 	return nil
 }
 
-func parkedStreams(ctx context.Context, tx pgx.Tx, name string) (map[string]bool, error) {
-	rows, err := tx.Query(ctx, `SELECT DISTINCT stream FROM read.parked WHERE projection = $1`, name)
-	if err != nil {
-		return nil, err
-	}
-	streams, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil || len(streams) == 0 {
-		return nil, err
-	}
-	set := make(map[string]bool, len(streams))
-	for _, s := range streams {
-		set[s] = true
-	}
-	return set, nil
+// begin locks the checkpoint and returns it with the streams that have parked events, in one round trip. The commit will not
+// wait for the disk: rows and checkpoint are committed together, so after a crash of Postgres both are older, and what is
+// missing is applied again.
+func begin(ctx context.Context, tx pgx.Tx, name string) (at int64, parked map[string]bool, err error) {
+	var b pgx.Batch
+	b.Queue(`SET LOCAL search_path = read`)
+	b.Queue(`SET LOCAL synchronous_commit = off`)
+	b.Queue(`SELECT position FROM read.checkpoints WHERE projection = $1 FOR UPDATE`, name).QueryRow(func(row pgx.Row) error { return row.Scan(&at) })
+	b.Queue(`SELECT DISTINCT stream FROM read.parked WHERE projection = $1`, name).Query(func(rows pgx.Rows) error {
+		streams, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		for _, s := range streams {
+			if parked == nil {
+				parked = make(map[string]bool, len(streams))
+			}
+			parked[s] = true
+		}
+		return err
+	})
+	err = tx.SendBatch(ctx, &b).Close()
+	return at, parked, err
 }
 
 // batch gathers the statements of several events for one round trip.
@@ -256,7 +296,14 @@ func (b *batch) add(e eventstore.Event) error {
 	return nil
 }
 
-func (b *batch) send(ctx context.Context, tx pgx.Tx) error {
+// queued is a statement with the event that it is for.
+type queued struct {
+	event eventstore.Event
+	Statement
+}
+
+// send sends the statements, and then more of them.
+func (b *batch) send(ctx context.Context, tx pgx.Tx, more ...queued) error {
 	if len(b.folding) > 0 {
 		s, changes, err := b.projection.Fold.statement(ctx, tx, b.folding)
 		if err != nil {
@@ -266,6 +313,10 @@ func (b *batch) send(ctx context.Context, tx pgx.Tx) error {
 			b.pgx.Queue(s.SQL, s.Args...)
 			b.origin = append(b.origin, b.folding[len(b.folding)-1])
 		}
+	}
+	for _, q := range more {
+		b.pgx.Queue(q.SQL, q.Args...)
+		b.origin = append(b.origin, q.event)
 	}
 	if b.pgx.Len() == 0 {
 		return nil

@@ -397,6 +397,51 @@ func TestRebuildRepairs(t *testing.T) {
 	}
 }
 
+// A rebuild has the same rows, and parks the same events, however many rows it keeps in memory, and as the live projector does.
+// A row that Postgres refuses makes it start again, event by event.
+func TestRebuildsAgree(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 7 {
+		w.everything(fmt.Sprint("acc", i%3), fmt.Sprintf("01I%d", i))
+	}
+	for _, p := range projections.All() {
+		if p.Fold == nil {
+			continue
+		}
+		stop := w.project(p)
+		w.caughtUp()
+		stop()
+		want := w.dumps()
+		for _, keep := range []int{0, 1, 3, 1000} {
+			if _, err := projections.RebuildKeeping(t.Context(), w.pool, w.store, p, nil, keep); err != nil {
+				t.Fatalf("%s, keeping %d: %v", p.Name, keep, err)
+			}
+			if got := w.dumps(); got != want {
+				t.Errorf("%s, keeping %d: got\n%s\nwant\n%s", p.Name, keep, got, want)
+			}
+		}
+	}
+	p := find(t, "instances")
+	refusing, save := *p.Fold, p.Fold.Save
+	refused := 0
+	refusing.Save = func(rows []any) projections.Statement {
+		if len(rows) > 1 {
+			refused++
+			return projections.Statement{SQL: `SELECT 1/0`}
+		}
+		return save(rows)
+	}
+	p.Fold = &refusing
+	want := w.dumps()
+	if _, err := projections.RebuildKeeping(t.Context(), w.pool, w.store, p, nil, 1000); err != nil || refused < 2 {
+		t.Fatalf("got %v after %d refusals, want it to start again", err, refused)
+	}
+	if got := w.dumps(); got != want {
+		t.Errorf("after refusals: got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestRebuildOfAnEmptyLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -427,6 +472,27 @@ func TestProjectorOutlivesLostConnections(t *testing.T) {
 	w.pool.Reset() // of connections that died idle
 	if n := w.number(`SELECT count(*) FROM read.instances`); n != 18 || w.parked.Load() != 0 {
 		t.Errorf("got %d instances, %d parked events, want 18 and none", n, w.parked.Load())
+	}
+}
+
+// Commits do not wait for the disk. If Postgres loses the last ones in a crash, the projector applies their events again,
+// although no other event comes.
+func TestLostCommitsAreAppliedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.project(projections.All()...)
+	w.everything("acc", "01I1")
+	w.caughtUp()
+	before := w.dump("history")
+	_, err := w.pool.Exec(t.Context(), `WITH lost AS (DELETE FROM read.history WHERE position = (SELECT max(position) FROM read.history) RETURNING position)
+		UPDATE read.checkpoints SET position = lost.position - 1 FROM lost WHERE projection = 'history'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(60 * time.Second); w.dump("history") != before; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("got a history without its last event, want it again")
+		}
 	}
 }
 

@@ -29,6 +29,10 @@ var ErrRebuilding = errors.New("another rebuild of it is running")
 // A second rebuild of the same projection is refused with ErrRebuilding. A rebuild holds one connection of the
 // pool, and store needs another.
 func Rebuild(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, p Projection, progress func(position int64)) (int64, error) {
+	return rebuildKeeping(ctx, pool, store, p, progress, keptRows)
+}
+
+func rebuildKeeping(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, p Projection, progress func(position int64), keep int) (int64, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("rebuild %s: %w", p.Name, err)
@@ -51,28 +55,7 @@ func Rebuild(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, p 
 	if err := r.makeTables(ctx); err != nil {
 		return 0, fmt.Errorf("rebuild %s: make tables: %w", p.Name, err)
 	}
-	var events []eventstore.Event
-	flush := func() error {
-		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return r.apply(ctx, tx, events) })
-		if err == nil && len(events) > 0 {
-			r.at, events = events[len(events)-1].Position, events[:0]
-			if progress != nil {
-				progress(r.at)
-			}
-		}
-		return err
-	}
-	for e, err := range store.ReadAll(ctx, 0) {
-		if err != nil {
-			return r.at, fmt.Errorf("rebuild %s: %w", p.Name, err)
-		}
-		if events = append(events, e); len(events) == rebuildBatch {
-			if err := flush(); err != nil {
-				return r.at, fmt.Errorf("rebuild %s: %w", p.Name, err)
-			}
-		}
-	}
-	if err := flush(); err != nil {
+	if err := r.fill(ctx, progress, keep); err != nil {
 		return r.at, fmt.Errorf("rebuild %s: %w", p.Name, err)
 	}
 	if err := r.switchOver(ctx); err != nil {
@@ -95,6 +78,42 @@ type rebuild struct {
 type parkedRow struct {
 	position      int64
 	stream, cause string
+}
+
+// fill applies the whole log to the new tables. keep is how many rows it may fold in memory before it writes them.
+func (r *rebuild) fill(ctx context.Context, progress func(position int64), keep int) error {
+	if r.projection.Fold != nil {
+		err := r.foldAll(ctx, progress, keep)
+		if !isPoison(err) {
+			return err
+		}
+		if err := r.makeTables(ctx); err != nil {
+			return err
+		}
+		r.at, r.parked, r.rows = 0, map[string]bool{}, nil
+	}
+	var events []eventstore.Event
+	flush := func() error {
+		err := pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error { return r.apply(ctx, tx, events) })
+		if err == nil && len(events) > 0 {
+			r.at, events = events[len(events)-1].Position, events[:0]
+			if progress != nil {
+				progress(r.at)
+			}
+		}
+		return err
+	}
+	for e, err := range r.store.ReadAll(ctx, 0) {
+		if err != nil {
+			return err
+		}
+		if events = append(events, e); len(events) == rebuildBatch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
 }
 
 func (r *rebuild) makeTables(ctx context.Context) error {

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,7 +13,6 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/internal/access"
-	"github.com/cloudbot-ai/control-plane/internal/retry"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -86,12 +86,14 @@ func (s *Server) followBoot(ctx context.Context, out *stream, account, id string
 	}
 }
 
-// rows sends the read model's row of the instance, first at the start and then after each change. It returns
-// when ctx ends or a query fails.
+// rows sends the read model's row of the instance, first at the start and then after each of its events. It returns when ctx
+// ends or a query fails.
 func (s *Server) rows(ctx context.Context, account, id string, rows chan<- projections.Instance) {
-	seen, pause := int64(0), retry.Backoff{First: minPause, Max: maxPause}
+	in, leave := s.fan.join(account)
+	defer leave()
+	seen := int64(0)
 	for {
-		_, changed := s.cfg.Progress.Changed()
+		s.fan.restart(in)
 		i, err := s.cfg.Queries.Instance(ctx, account, id)
 		if err != nil && !errors.Is(err, instance.ErrNotFound) { // not found: the read model has not reached its request yet
 			if ctx.Err() == nil {
@@ -101,20 +103,29 @@ func (s *Server) rows(ctx context.Context, account, id string, rows chan<- proje
 		}
 		if i.Position != seen {
 			seen = i.Position
-			pause.Reset()
 			select {
 			case rows <- i:
 			case <-ctx.Done():
 				return
 			}
 		}
-		if pause.Sleep(ctx) != nil {
+		if !s.happened(ctx, in, "instance/"+id) {
 			return
 		}
+	}
+}
+
+// happened waits for an event about a subject. It returns false when ctx ends.
+func (s *Server) happened(ctx context.Context, in *inbox, subject string) bool {
+	for {
 		select {
-		case <-changed:
 		case <-ctx.Done():
-			return
+			return false
+		case <-in.ready:
+		}
+		waiting, lost := s.fan.take(in)
+		if lost || slices.ContainsFunc(waiting, func(e sealedEvent) bool { return e.subject == subject }) {
+			return true
 		}
 	}
 }

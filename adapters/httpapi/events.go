@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -16,15 +17,12 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/fair"
 	"github.com/cloudbot-ai/control-plane/internal/access"
-	"github.com/cloudbot-ai/control-plane/internal/retry"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
 const (
+	// streamBatch is how many events a stream that resumes reads at a time.
 	streamBatch = 100
-	// Most changes of the read model belong to other accounts. A stream that finds nothing queries less
-	// often, so that thousands of streams do not query for every event of one busy account.
-	minPause, maxPause = 20 * time.Millisecond, 640 * time.Millisecond
 	// writeWithin is how long a reader may accept no data before it is disconnected.
 	writeWithin = 20 * time.Second
 )
@@ -153,66 +151,6 @@ func (s *Server) resumeAt(c echo.Context) (point, error) {
 	return at, nil
 }
 
-// follow sends the read model's events after a point, then waits for changes. A client of another epoch gets
-// a reset and then all events. follow returns when the stream has to end.
-func (s *Server) follow(ctx context.Context, out *stream, account string, at point) {
-	pause := retry.Backoff{First: minPause, Max: maxPause}
-	changes, leave := s.listeners.listen(account)
-	defer leave()
-	for {
-		epoch, turned := s.cfg.Epoch.Now()
-		if at.epoch != epoch {
-			at = point{epoch, 0}
-			if out.event(at.String(), "reset", map[string]int{"epoch": epoch}) != nil {
-				return
-			}
-		}
-		// Taken before the query, so that a change during the query is not missed.
-		_, changed := s.cfg.Progress.Changed()
-		list, err := s.cfg.Queries.Since(ctx, account, at.position, streamBatch)
-		if err != nil {
-			if ctx.Err() == nil {
-				s.cfg.Logger.Warn("event stream ended", "err", err)
-			}
-			return // the client reconnects with Last-Event-ID
-		}
-		for _, e := range list {
-			at.position = e.Position
-			if out.event(at.String(), e.Type, s.cloudEvent(e)) != nil {
-				return
-			}
-		}
-		if len(list) == streamBatch {
-			continue
-		}
-		if len(list) > 0 {
-			pause.Reset()
-		}
-		rest := time.After(pause.Next())
-		for waiting := true; waiting; {
-			select {
-			case <-ctx.Done():
-				return
-			case <-out.heartbeat.C:
-				if out.send(": still here\n\n") != nil {
-					return
-				}
-			case t := <-changes:
-				if out.event("", t.event, s.live(t, at.position)) != nil {
-					return
-				}
-			case <-rest:
-				rest = nil
-			case <-changed:
-				changed = nil
-			case <-turned:
-				rest, changed, turned = nil, nil, nil
-			}
-			waiting = rest != nil || changed != nil
-		}
-	}
-}
-
 // retryMillis returns a random wait, so that clients that lose their streams together do not reconnect together.
 func retryMillis() int { return 1000 + rand.IntN(2000) }
 
@@ -244,10 +182,16 @@ func startStream(c echo.Context) *stream {
 	return s
 }
 
-func (s *stream) send(format string, args ...any) error {
+func (s *stream) send(format string, args ...any) error { return s.write(fmt.Sprintf(format, args...)) }
+
+// write sends a text; nothing for "".
+func (s *stream) write(text string) error {
+	if text == "" {
+		return nil
+	}
 	// Without a connection, as in a test's recorder, the deadline cannot be set and is not needed.
 	_ = s.control.SetWriteDeadline(time.Now().Add(writeWithin))
-	if _, err := fmt.Fprintf(s.w, format, args...); err != nil {
+	if _, err := io.WriteString(s.w, text); err != nil {
 		return err
 	}
 	return s.control.Flush()
@@ -255,14 +199,11 @@ func (s *stream) send(format string, args ...any) error {
 
 // event sends one event; without an id, the client keeps its Last-Event-ID.
 func (s *stream) event(id, name string, data any) error {
-	text, err := json.Marshal(data)
+	text, err := eventText(id, name, data)
 	if err != nil {
 		return err
 	}
-	if id != "" {
-		id = "id: " + id + "\n"
-	}
-	return s.send("%sevent: %s\ndata: %s\n\n", id, name, text)
+	return s.write(text)
 }
 
 func (s *Server) cloudEvent(e projections.Entry) cloudEvent {

@@ -111,9 +111,15 @@ func (f *front) followLog() {
 	f.t.Cleanup(cancel)
 	hints := f.store.Notifications(ctx)
 	go func() {
-		for range hints {
+		for at := int64(0); ; {
 			if head, err := f.store.Head(ctx); err == nil {
 				f.progress.Set("all", head)
+				_, joins := f.server.Streaming()
+				f.server.Happened(f.between(ctx, at, head), head, joins)
+				at = head
+			}
+			if _, ok := <-hints; !ok {
+				return
 			}
 		}
 	}()
@@ -290,6 +296,23 @@ func (f *front) happen(id string, events ...instance.Event) {
 		f.t.Fatal(err)
 	}
 	f.caughtUp()
+}
+
+// between returns the entries of all accounts after a position and up to another.
+func (f *front) between(ctx context.Context, after, upTo int64) (list []projections.Owned) {
+	m := readModel{f.store, f.clock.Now, f.books}
+	all, err := m.fold(ctx)
+	if err != nil {
+		return nil // the test is over
+	}
+	for account, entries := range all.entries {
+		for _, e := range entries {
+			if e.Position > after && e.Position <= upTo {
+				list = append(list, projections.Owned{Account: account, Entry: e})
+			}
+		}
+	}
+	return list
 }
 
 func (f *front) caughtUp() {

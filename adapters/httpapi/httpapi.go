@@ -42,6 +42,7 @@ type Server struct {
 	trees      []string        // prefixes with handlers of their own
 	undeclared undeclared
 	listeners  listeners
+	fan        fanout
 	unpacked   unpacked
 	draining   chan struct{} // closed when Run begins to stop
 	stopping   atomic.Bool

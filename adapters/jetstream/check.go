@@ -18,7 +18,8 @@ import (
 type Counts struct {
 	Log       int64 // events in the log
 	Stream    int64 // messages in the stream
-	Missing   int64 // events without a message
+	Discarded int64 // events before the stream's first message, which its limits removed
+	Missing   int64 // other events without a message
 	Extra     int64 // messages without an event
 	Different int64 // pairs that differ in position, id, epoch, subject or any byte of the data
 }
@@ -35,11 +36,14 @@ func Check(ctx context.Context, store eventstore.Store, conn *nats.Conn) (Counts
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return c, fmt.Errorf("check: %w", err)
 	}
-	var upTo int64
+	var upTo, first int64
 	var epoch int
 	if err == nil && info.State.Msgs > 0 {
 		upTo = int64(info.State.LastSeq)
 		epoch, _ = epochOf(info.Config)
+		if info.Config.MaxBytes > 0 || info.Config.MaxAge > 0 {
+			first = int64(info.State.FirstSeq)
+		}
 	}
 	next, stop := iter.Pull2(messages(ctx, js, upTo))
 	defer stop()
@@ -56,6 +60,8 @@ func Check(ctx context.Context, store eventstore.Store, conn *nats.Conn) (Counts
 		switch {
 		case err != nil:
 			return c, fmt.Errorf("check: %w", err)
+		case e.Position < first:
+			c.Discarded++
 		case !more || m.Sequence > uint64(e.Position):
 			c.Missing++
 		default:

@@ -37,6 +37,7 @@ type Relay struct {
 	js         jetstream.JetStream
 	fewer      bool      // the stream has fewer replicas than it should
 	replicated time.Time // when the stream's number of replicas was last checked
+	headRead   time.Time // when the log's head was last read
 	stats      struct{ published, position, head, epoch atomic.Int64 }
 }
 
@@ -44,7 +45,7 @@ type Relay struct {
 type RelayStats struct {
 	Published int64 // messages that the server acknowledged to this relay since its start
 	Position  int64 // last position known to be in the stream
-	Lag       int64 // events known not to be in the stream yet
+	Lag       int64 // events that are not in the stream yet: the log's head, at most a second old, less Position
 	Epoch     int64
 }
 
@@ -87,9 +88,8 @@ func (r *Relay) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if head, err := r.cfg.Store.Head(ctx); err == nil {
-			r.stats.head.Store(head)
-		}
+		r.headRead = time.Time{}
+		r.readHead(ctx)
 		if errors.Is(err, errRefused) {
 			// Another relay published, or the stream was wiped. Look at the message in place of ours.
 			suspect = at + 1
@@ -101,6 +101,17 @@ func (r *Relay) Run(ctx context.Context) error {
 		if retry.Sleep(ctx, t.wait) != nil {
 			return nil
 		}
+	}
+}
+
+// readHead reads the log's head for Stats, at most once a second.
+func (r *Relay) readHead(ctx context.Context) {
+	if time.Since(r.headRead) < time.Second {
+		return
+	}
+	r.headRead = time.Now()
+	if head, err := r.cfg.Store.Head(ctx); err == nil {
+		r.stats.head.Store(head)
 	}
 }
 
@@ -151,6 +162,7 @@ type tail struct {
 func (r *Relay) publish(ctx context.Context, end *tail, epoch int) error {
 	var flight []inFlight
 	next := max(end.at, 1)
+	r.readHead(ctx)
 	for e, err := range r.cfg.Store.ReadAll(ctx, next-1) {
 		if err != nil {
 			return fmt.Errorf("read the log after %d: %w", next-1, err)
@@ -176,6 +188,7 @@ func (r *Relay) publish(ctx context.Context, end *tail, epoch int) error {
 				return err
 			}
 			flight = flight[1:]
+			r.readHead(ctx)
 		}
 	}
 	if next <= end.at {

@@ -1,12 +1,16 @@
 package jetstream_test
 
 import (
+	"context"
+	"fmt"
+	"iter"
 	"testing"
 
 	"github.com/nats-io/nats.go"
 	njs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudbot-ai/control-plane/adapters/jetstream"
+	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 func TestRelayKeepsTheNumbers(t *testing.T) {
@@ -31,6 +35,46 @@ func TestRelayKeepsTheNumbers(t *testing.T) {
 		t.Fatalf("got %s %v, want m.Subject \"cloudbot.events.instance.01JA7.requested\" and m.Header.Get(\"Content-Type\") %v", m.Subject, m.Header, jetstream.ContentType)
 	}
 	eventually(t, func() bool { return r.Stats() == jetstream.RelayStats{Published: 600, Position: 600, Epoch: 1} }, func() string { return "stats" })
+}
+
+// halting is a log whose reader waits at a position until it is released.
+type halting struct {
+	*log
+	at      int64
+	release chan struct{}
+}
+
+func (h halting) ReadAll(ctx context.Context, after int64) iter.Seq2[eventstore.Event, error] {
+	return func(yield func(eventstore.Event, error) bool) {
+		for e, err := range h.log.ReadAll(ctx, after) {
+			if e.Position == h.at {
+				<-h.release
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// While an empty stream is filled, the lag is what is missing of the whole log.
+func TestLagWhileAStreamIsFilled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.log.write(t, 3000, "A")
+	h := halting{w.log, 1000, make(chan struct{})}
+	r, err := jetstream.NewRelay(jetstream.RelayConfig{Store: h, Conn: w.Conn, Epochs: &epochs{}, Window: 16, Logger: logTo(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, r)
+	stats := func() string { return fmt.Sprintf("%+v", r.Stats()) }
+	eventually(t, func() bool { return r.Stats().Position >= 900 }, stats)
+	if s := r.Stats(); s.Lag != 3000-s.Position {
+		t.Errorf("got %+v, want a lag of all that is missing of 3000 events", s)
+	}
+	close(h.release)
+	eventually(t, func() bool { return r.Stats().Position == 3000 && r.Stats().Lag == 0 }, stats)
 }
 
 func TestTwoRelaysAtOnce(t *testing.T) {
@@ -288,7 +332,14 @@ func TestCappedStreamIsLeftAlone(t *testing.T) {
 	w.log.write(t, 50, "A")
 	r.has(t, 0, 250, "A")
 	eventually(t, func() bool { return s().LastSeq == 250 }, func() string { return "not filled" })
-	if first := s().FirstSeq; first < 2 {
+	first := int64(s().FirstSeq)
+	if first < 2 {
 		t.Fatalf("nothing was discarded: the test shows nothing, want at least 2")
 	}
+	c, err := jetstream.Check(t.Context(), w.log, w.Conn)
+	if want := (jetstream.Counts{Log: 250, Stream: 251 - first, Discarded: first - 1}); err != nil || c != want {
+		t.Errorf("got %+v, %v, want %+v", c, err, want)
+	}
+	// A follower that begins below the stream's first message reads the log.
+	w.follow(t, 0).has(t, 0, 250, "A")
 }

@@ -11,9 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/yamux"
-
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
@@ -44,7 +43,7 @@ func (s *savedChats) all() []string {
 }
 
 // chatsStream is the guest's end of the stream of chats that the hub opens.
-func (g *fakeGuest) chatsStream() *yamux.Stream {
+func (g *fakeGuest) chatsStream() *mux.Stream {
 	g.t.Helper()
 	s, err := g.session.AcceptStream()
 	if err != nil {

@@ -10,10 +10,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/hashicorp/yamux"
-
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/internal/retry"
 )
@@ -36,7 +35,7 @@ const (
 )
 
 // listen reads the control stream until it ends. Its messages affect only the guest's own machine.
-func (t *tunnel) listen(control *yamux.Stream) error {
+func (t *tunnel) listen(control *mux.Stream) error {
 	lines := wire.NewLines(control)
 	all := bucket{rate: linesPerSecond, size: linesBurst, tokens: linesBurst, at: time.Now()}
 	for {

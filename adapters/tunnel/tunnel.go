@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/hashicorp/yamux"
 
 	"github.com/cloudbot-ai/control-plane/crash"
+	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
@@ -47,10 +47,10 @@ type tunnel struct {
 	keys  chan struct{} // holds a value when keys are to be sent
 
 	streams atomic.Int64
-	session atomic.Pointer[yamux.Session]
+	session atomic.Pointer[mux.Session]
 
 	sendMu  sync.Mutex // of control
-	control *yamux.Stream
+	control *mux.Stream
 
 	mu       sync.Mutex
 	hello    wire.Hello
@@ -112,12 +112,7 @@ func (t *tunnel) run(ctx context.Context) {
 	log := t.h.log.With("instance", t.instance)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	session, err := wire.Session(ctx, t.ws, false)
-	if err != nil {
-		log.Error("tunnel session failed", "err", err)
-		t.ws.CloseNow()
-		return
-	}
+	session := wire.Session(t.ws, false)
 	t.session.Store(session)
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -163,14 +158,14 @@ func (t *tunnel) run(ctx context.Context) {
 	case <-t.quit:
 		cancel(errors.New("replaced or stopped"))
 	case <-ctx.Done():
-	case <-session.CloseChan():
+	case <-session.Done():
 		cancel(errors.New("the connection broke"))
 	}
 	log.Info("machine disconnected", "cause", context.Cause(ctx))
 }
 
 // accept accepts the control stream. A guest may not open other streams.
-func (t *tunnel) accept(ctx context.Context, session *yamux.Session, guarded func(func() error)) error {
+func (t *tunnel) accept(ctx context.Context, session *mux.Session, guarded func(func() error)) error {
 	control, err := session.AcceptStream()
 	if err != nil {
 		return err
@@ -324,18 +319,16 @@ func (t *tunnel) open(ctx context.Context, service string) (net.Conn, Secret, er
 	return c, t.secret(), nil
 }
 
-// stream is an open stream. Its Close also ends a blocked Read, which yamux does not.
+// stream is an open stream.
 type stream struct {
-	*yamux.Stream
+	*mux.Stream
 	t    *tunnel
 	once sync.Once
 }
 
 func (s *stream) Close() error {
 	s.once.Do(func() { s.t.streams.Add(-1) })
-	err := s.Stream.Close()
-	_ = s.SetReadDeadline(time.Unix(1, 0))
-	return err
+	return s.Stream.Close()
 }
 
 // ask names the service and waits for the guest's answer.

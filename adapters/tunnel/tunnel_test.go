@@ -17,10 +17,10 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/hashicorp/yamux"
 	"go.uber.org/goleak"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
@@ -188,8 +188,8 @@ func newReplica(t *testing.T, m Machines, p Presence) *replica {
 // fakeGuest is a guest's end of a tunnel; the test decides every message.
 type fakeGuest struct {
 	t       *testing.T
-	session *yamux.Session
-	control *yamux.Stream
+	session *mux.Session
+	control *mux.Stream
 	lines   chan wire.Message // from the control plane; closed at the end
 }
 
@@ -219,10 +219,7 @@ func dialAs(t *testing.T, url, boot string, key ed25519.PrivateKey, spoil func(*
 	if _, _, err := ws.Read(t.Context()); err != nil {
 		return nil, err
 	}
-	session, err := wire.Session(context.Background(), ws, true)
-	if err != nil {
-		return nil, err
-	}
+	session := wire.Session(ws, true)
 	g := &fakeGuest{t: t, session: session, lines: make(chan wire.Message, 100)}
 	t.Cleanup(func() { session.Close() })
 	if g.control, err = session.OpenStream(); err != nil {
@@ -420,7 +417,7 @@ func TestSameBootSupersedesAnotherIsRefused(t *testing.T) {
 	_, err := dialAs(t, r.url, "clone", m.private, nil)
 	closeCode(t, err, wire.CloseOwned)
 	second := mustDial(t, r.url, "b", m.private)
-	<-first.session.CloseChan()
+	<-first.session.Done()
 	if r.hub.Len() != 1 {
 		t.Errorf("tunnels: got %d, want 1", r.hub.Len())
 	}
@@ -555,7 +552,7 @@ func TestMisbehavingGuests(t *testing.T) {
 			g := mustDial(t, r.url, "b", m.private)
 			misbehave(g)
 			select {
-			case <-g.session.CloseChan():
+			case <-g.session.Done():
 			case <-time.After(60 * time.Second):
 				t.Error("the tunnel stays")
 			}
@@ -593,7 +590,7 @@ func TestHop(t *testing.T) {
 	_, err := dialAs(t, b.url, "clone", m.private, nil)
 	closeCode(t, err, wire.CloseOwned)
 	mustDial(t, b.url, "b", m.private)
-	<-g.session.CloseChan()
+	<-g.session.Done()
 	if a.hub.Len() != 0 || b.hub.Len() != 1 {
 		t.Errorf("tunnels: got %d and %d, want 0 and 1", a.hub.Len(), b.hub.Len())
 	}

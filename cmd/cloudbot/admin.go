@@ -54,7 +54,7 @@ func adminHandler(front *httpapi.Server, store *postgres.Store, conn *nats.Conn,
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]int64{
 			"epoch": relay.Stats().Epoch, "log": counts.Log, "stream": counts.Stream,
-			"missing": counts.Missing, "extra": counts.Extra, "different": counts.Different,
+			"discarded": counts.Discarded, "missing": counts.Missing, "extra": counts.Extra, "different": counts.Different,
 		})
 	})
 	return mux

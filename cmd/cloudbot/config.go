@@ -35,6 +35,8 @@ type config struct {
 	NATSURL      string `env:"NATS_URL"`
 	NATSListen   string `env:"NATS_LISTEN"`
 	NATSReplicas int    `env:"NATS_REPLICAS"`
+	EventsMaxAge string `env:"NATS_EVENTS_MAX_AGE"`
+	EventsMaxMB  int64  `env:"NATS_EVENTS_MAX_MB"`
 	DataDir      string `env:"DATA_DIR" envDefault:"./data"`
 
 	JWTSecret        string `env:"JWT_SECRET_KEY"`
@@ -144,6 +146,12 @@ func (c config) check() error {
 		refuse("NATS_REPLICAS is %d; use 1 to %d, or 0 to follow the cluster's size", c.NATSReplicas, jetstream.MaxReplicas)
 	case c.NATSReplicas > 1 && c.NATSURL == "":
 		refuse("NATS_REPLICAS is %d and NATS_URL is empty; the in-process NATS is one server", c.NATSReplicas)
+	}
+	if d, err := time.ParseDuration(c.EventsMaxAge); c.EventsMaxAge != "" && (err != nil || d < time.Hour) {
+		refuse("NATS_EVENTS_MAX_AGE is %q; use a duration of 1h or more, such as 720h, or leave it empty for no limit", c.EventsMaxAge)
+	}
+	if c.EventsMaxMB != 0 && (c.EventsMaxMB < 16 || c.EventsMaxMB > 1<<24) {
+		refuse("NATS_EVENTS_MAX_MB is %d; use 16 to %d, or 0 for no limit", c.EventsMaxMB, 1<<24)
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		refuse("LOG_FORMAT is %q; choose text or json", c.LogFormat)

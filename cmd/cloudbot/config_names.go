@@ -19,7 +19,7 @@ var unused = map[string]string{
 // prefixes are those of our settings' names. AWS_ is not among them, because the AWS SDK reads many more than we do.
 var prefixes = []string{
 	"CLOUDBOT_", "CONTROL_PLANE_", "JWT_", "ENCRYPTION_", "EC2_", "UBUNTU_AMI", "LOCAL_DEV", "LOCAL_MACHINES", "LOCAL_AGENT", "MOLTBOT_",
-	"MAX_INSTANCES", "TRUSTED_", "CLIENT_ADDRESS", "CORS_", "DESKTOP_", "ADVERTISE_", "ASSETS_", "ADMIN_", "NATS_LISTEN", "NATS_REPLICAS", "SIGNUP", "SHUTDOWN_", "VNC_", "KEEP_", "IDLE_", "PRICES_", "BUDGET_", "STRIPE_", "BILLING_",
+	"MAX_INSTANCES", "TRUSTED_", "CLIENT_ADDRESS", "CORS_", "DESKTOP_", "ADVERTISE_", "ASSETS_", "ADMIN_", "NATS_LISTEN", "NATS_REPLICAS", "NATS_EVENTS", "SIGNUP", "SHUTDOWN_", "VNC_", "KEEP_", "IDLE_", "PRICES_", "BUDGET_", "STRIPE_", "BILLING_",
 }
 
 // settings maps each setting's name to its field.

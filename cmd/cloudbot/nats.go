@@ -87,6 +87,12 @@ type phrased struct {
 func (p phrased) Error() string { return p.sentence }
 func (p phrased) Unwrap() error { return p.error }
 
+// streamLimits says how much of the log the stream EVENTS keeps.
+func (c config) streamLimits() jetstream.StreamLimits {
+	age, _ := time.ParseDuration(c.EventsMaxAge) // checked when it was read
+	return jetstream.StreamLimits{Replicas: c.NATSReplicas, MaxAge: age, MaxBytes: c.EventsMaxMB << 20}
+}
+
 // buckets are the key-value buckets that replicas share.
 type buckets struct {
 	limits   *jetstream.Limiter
@@ -109,7 +115,7 @@ func openStream(
 	ctx context.Context, cfg config, store *postgres.Store, conn *nats.Conn, epochs jetstream.Epochs, log *slog.Logger,
 ) (*jetstream.Relay, *jetstream.Feed, *httpapi.Epoch, error) {
 	relay, err := jetstream.NewRelay(jetstream.RelayConfig{
-		Store: store, Conn: conn, Epochs: epochs, Environment: cfg.Environment, Limits: jetstream.StreamLimits{Replicas: cfg.NATSReplicas}, Logger: log,
+		Store: store, Conn: conn, Epochs: epochs, Environment: cfg.Environment, Limits: cfg.streamLimits(), Logger: log,
 	})
 	if err != nil {
 		return nil, nil, nil, err

@@ -14,7 +14,8 @@ func verifyCmd() *cobra.Command {
 		Use:   "verify",
 		Short: "Compare the log with JetStream, event by event, and print the counts",
 		Long: `Asks the server on this data folder to read the whole log and the whole stream EVENTS,
-and to compare the position, ID, subject and data of each event.`,
+and to compare the position, ID, subject and data of each event. Events that the stream
+discarded by NATS_EVENTS_MAX_AGE or NATS_EVENTS_MAX_MB are counted apart: the log has them.`,
 		Example: "  cloudbot verify\n  cloudbot verify --json | jq .missing",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,7 +39,7 @@ and to compare the position, ID, subject and data of each event.`,
 			if err := json.Unmarshal(text, &counts); err != nil {
 				return err
 			}
-			for _, name := range []string{"epoch", "log", "stream", "missing", "extra", "different"} {
+			for _, name := range []string{"epoch", "log", "stream", "discarded", "missing", "extra", "different"} {
 				fmt.Fprintf(cmd.OutOrStdout(), "%-10s %d\n", name, counts[name])
 			}
 			if counts["missing"]+counts["extra"]+counts["different"] > 0 {

@@ -17,8 +17,8 @@ import (
 	"sync"
 
 	"github.com/coder/websocket"
-	"github.com/hashicorp/yamux"
 
+	"github.com/cloudbot-ai/control-plane/guest/mux"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 )
 
@@ -121,10 +121,7 @@ func (m Machine) greet(ctx context.Context, ws *websocket.Conn, c wire.Challenge
 	if _, _, err := ws.Read(ctx); err != nil {
 		return nil, err
 	}
-	session, err := wire.Session(context.WithoutCancel(ctx), ws, true)
-	if err != nil {
-		return nil, err
-	}
+	session := wire.Session(ws, true)
 	t := &Tunnel{m: m, session: session}
 	if t.control, err = session.OpenStream(); err != nil {
 		session.Close()
@@ -192,7 +189,7 @@ func (m Machine) client(g *gate) *http.Client {
 			return &gated{Conn: conn, gate: g, closed: make(chan struct{})}, nil
 		}
 	}
-	return &http.Client{Transport: t}
+	return &http.Client{Transport: wire.JoinFrames(t)}
 }
 
 func problemCode(res *http.Response) string {
@@ -212,8 +209,8 @@ func closed(err error) error {
 // Tunnel is the machine's end of its tunnel.
 type Tunnel struct {
 	m       Machine
-	session *yamux.Session
-	control *yamux.Stream
+	session *mux.Session
+	control *mux.Stream
 	gate    *gate
 }
 
@@ -254,7 +251,7 @@ func (t *Tunnel) Freeze() { t.gate.shut() }
 func (t *Tunnel) Thaw() { t.gate.reopen() }
 
 // Ended is closed with the tunnel.
-func (t *Tunnel) Ended() <-chan struct{} { return t.session.CloseChan() }
+func (t *Tunnel) Ended() <-chan struct{} { return t.session.Done() }
 
 // Close ends the tunnel.
 func (t *Tunnel) Close() { t.session.Close() }

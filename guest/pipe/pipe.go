@@ -16,14 +16,61 @@ func Join(ctx context.Context, a, b net.Conn) error {
 	stop := context.AfterFunc(ctx, shut)
 	defer stop()
 	done := make(chan error, 2)
-	go func() { _, err := io.Copy(a, b); shut(); done <- err }()
-	go func() { _, err := io.Copy(b, a); shut(); done <- err }()
+	go func() { err := pass(a, b); shut(); done <- err }()
+	go func() { err := pass(b, a); shut(); done <- err }()
 	err := <-done
 	<-done
 	if errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
+}
+
+// Sizes of buffers: a session waits with a small one, and has a large one only while it is full at each read.
+const (
+	small = 4 << 10
+	large = 64 << 10
+)
+
+var buffers = sync.Pool{New: func() any { return new([large]byte) }}
+
+// pass copies until an error or the end of from, which is none.
+func pass(to io.Writer, from io.Reader) error {
+	waiting := make([]byte, small)
+	for {
+		n, err := from.Read(waiting)
+		if n > 0 {
+			if _, err := to.Write(waiting[:n]); err != nil {
+				return err
+			}
+		}
+		if n == small && err == nil {
+			err = flood(to, from)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// flood copies with a large buffer until a read does not fill half of it.
+func flood(to io.Writer, from io.Reader) error {
+	buf := buffers.Get().(*[large]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := from.Read(buf[:])
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		if err != nil || n < large/2 {
+			return err
+		}
+	}
 }
 
 // Listener is a net.Listener of connections given to Hand, for an http.Server without a port.

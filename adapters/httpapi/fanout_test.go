@@ -1,0 +1,133 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cloudbot-ai/control-plane/projections"
+)
+
+// countedQueries counts the queries of event streams.
+type countedQueries struct {
+	Queries
+	since atomic.Int64
+}
+
+func (q *countedQueries) Since(ctx context.Context, account string, after int64, limit int) ([]projections.Entry, error) {
+	q.since.Add(1)
+	return q.Queries.Since(ctx, account, after, limit)
+}
+
+// An open stream asks the database for nothing, whatever happens to its account or to others. Only a stream that resumes
+// asks.
+func TestOpenStreamsDoNotQuery(t *testing.T) {
+	t.Parallel()
+	var counted *countedQueries
+	f := newFront(t, func(c *Config) {
+		counted = &countedQueries{Queries: c.Queries}
+		c.Queries = counted
+	})
+	ada, eve := f.signUp("ada@example.com"), f.signUp("eve@example.com")
+	f.caughtUp()
+	hers, theirs := f.stream(t, ada.access, "/api/events", ""), make([]*reader, 10)
+	for i := range theirs {
+		theirs[i] = f.stream(t, eve.access, "/api/events", "")
+	}
+	for _, r := range append(theirs, hers) {
+		if _, ok := r.block(); !ok { // the greeting: it has joined
+			t.Fatal("got the end of the stream, want its greeting")
+		}
+	}
+	id := f.create(ada, "x")
+	if _, name, _ := hers.event(); name != "instance.requested" {
+		t.Fatalf("got %s, want instance.requested", name)
+	}
+	before := counted.since.Load() // the first event may have raced with a stream that was joining
+	for range 20 {
+		f.do(call{method: "PATCH", path: "/api/instances/" + id, token: ada.access, body: map[string]string{"name": fmt.Sprint(f.head())}})
+		if _, name, _ := hers.event(); name != "instance.renamed" {
+			t.Fatalf("got %s, want instance.renamed", name)
+		}
+	}
+	if n := counted.since.Load() - before; n > 0 {
+		t.Errorf("got %d queries by 11 streams while 20 events happened, want 0", n)
+	}
+	resumed := f.stream(t, ada.access, "/api/events?after=0", "")
+	if _, name, _ := resumed.event(); name != "account.signed_up" || counted.since.Load() == before {
+		t.Errorf("resumed with %s after %d queries, want account.signed_up after at least one", name, counted.since.Load()-before)
+	}
+}
+
+// someEntries are an account's entries from a position to another, as the log would have them.
+func someEntries(account string, from, to int64) (list []projections.Owned) {
+	for n := from; n <= to; n++ {
+		list = append(list, projections.Owned{Account: account, Entry: projections.Entry{Position: n, Type: "x", Subject: "instance/i"}})
+	}
+	return list
+}
+
+// A slow stream, one that joins while events are chosen, and one whose follower began again read what they missed. Nothing is
+// sent twice.
+func TestStreamsReadWhatTheyMissed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		do   func(s *Server, in *inbox)
+		lost bool
+		want int
+	}{
+		"all fit":         {func(s *Server, _ *inbox) { s.Happened(someEntries("a", 1, inboxSize), inboxSize, s.fan.joins) }, false, inboxSize},
+		"too many":        {func(s *Server, _ *inbox) { s.Happened(someEntries("a", 1, inboxSize+1), inboxSize+1, s.fan.joins) }, true, 0},
+		"joined too late": {func(s *Server, _ *inbox) { s.Happened(nil, 5, s.fan.joins-1) }, true, 0},
+		"in time":         {func(s *Server, _ *inbox) { s.Happened(nil, 5, s.fan.joins) }, false, 0},
+		"began again":     {func(s *Server, _ *inbox) { s.Happened(someEntries("a", 1, 3), 3, s.fan.joins); s.StreamsFrom(9) }, true, 0},
+		"another account": {func(s *Server, _ *inbox) { s.Happened(someEntries("b", 1, 3), 3, s.fan.joins) }, false, 0},
+		"left":            {func(s *Server, in *inbox) { s.fan.restart(in); s.Happened(someEntries("a", 4, 5), 5, s.fan.joins) }, false, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &Server{cfg: Config{Epoch: NewEpoch(1)}}
+			in, leave := s.fan.join("a")
+			defer leave()
+			c.do(s, in)
+			waiting, lost := s.fan.take(in)
+			if lost != c.lost || len(waiting) != c.want {
+				t.Errorf("got %d waiting, lost %v, want %d, %v", len(waiting), lost, c.want, c.lost)
+			}
+			if c.want+len(waiting) > 0 || lost {
+				select {
+				case <-in.ready:
+				default:
+					t.Error("got no signal, want one")
+				}
+			}
+			at := point{1, 2}
+			first := after(waiting, &at)
+			if twice := after(waiting, &at); twice != "" || strings.Contains(first, "id: 1-2\n") {
+				t.Errorf("got an event at or below the point again")
+			}
+		})
+	}
+}
+
+// Streams that leave take nothing with them.
+func TestStreamsLeave(t *testing.T) {
+	t.Parallel()
+	s := &Server{cfg: Config{Epoch: NewEpoch(1)}}
+	var leaves []func()
+	for range 3 {
+		_, leave := s.fan.join("a")
+		leaves = append(leaves, leave)
+	}
+	open, joins := s.Streaming()
+	for _, leave := range slices.Backward(leaves) {
+		leave()
+	}
+	s.Happened(nil, 1, joins)
+	if now, _ := s.Streaming(); !open || now || s.StreamsTo("a") || len(s.fan.fresh) > 0 {
+		t.Errorf("got streams of %v, want none", s.fan.by)
+	}
+}

@@ -1,0 +1,311 @@
+package mux
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// Of a window's size.
+const (
+	// growsWithin says that a window grows if its reader takes half of it within so many round trips.
+	growsWithin = 4
+	// near is a round trip below which windows do not grow: 256 KiB are enough there, and a reader that stops leaves less waiting.
+	near = 2 * time.Millisecond
+	// shrinksAfter is how long a reader takes for half a window that is no longer needed.
+	shrinksAfter = 2 * time.Second
+)
+
+// Stream is a net.Conn. Close ends both directions, and a Read or Write that waits.
+type Stream struct {
+	s  *Session
+	id uint32
+
+	writing sync.Mutex // one Write at a time
+
+	mu       sync.Mutex
+	in       buffer
+	window   uint32    // bytes that may wait for the reader
+	allowed  uint32    // bytes of it that the other end may still send
+	taken    uint32    // bytes that were read and not allowed again yet
+	updated  time.Time // when bytes were last allowed
+	room     uint32    // bytes that this end may still send
+	closed   bool      // by this end
+	over     bool      // the other end sends no more
+	reset    bool
+	readBy   time.Time
+	writeBy  time.Time
+	patience *time.Timer // for the other end to close
+
+	readable, writable chan struct{} // has a token if there is something to look at
+}
+
+// Read reads what has arrived, and waits for something. It returns io.EOF after the other end closed the stream.
+func (st *Stream) Read(p []byte) (int, error) {
+	for {
+		st.mu.Lock()
+		by := st.readBy
+		switch {
+		case st.closed:
+			st.mu.Unlock()
+			return 0, net.ErrClosed
+		case len(p) == 0 || st.in.size > 0:
+			n := st.in.take(p)
+			more := st.allow(uint32(n))
+			st.mu.Unlock()
+			if more > 0 {
+				_ = st.s.send(frame(typeWindow, 0, st.id, more), nil) // the next Read meets the error
+			}
+			return n, nil
+		case st.reset:
+			st.mu.Unlock()
+			return 0, ErrReset
+		case st.over:
+			st.mu.Unlock()
+			return 0, io.EOF
+		}
+		st.mu.Unlock()
+		if err := st.wait(st.readable, by); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// wait waits for a token, a deadline or the end of the session.
+func (st *Stream) wait(token <-chan struct{}, by time.Time) error {
+	var late <-chan time.Time
+	if !by.IsZero() {
+		left := time.Until(by)
+		if left <= 0 {
+			return os.ErrDeadlineExceeded
+		}
+		timer := time.NewTimer(left)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-token:
+		return nil
+	case <-late:
+		return os.ErrDeadlineExceeded
+	case <-st.s.done:
+	}
+	// What arrived before the end is read first.
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if token == st.readable && st.in.size > 0 {
+		return nil
+	}
+	return st.s.Err()
+}
+
+// allow returns how many bytes more the other end may send after n were read, and resizes the window. st.mu is held.
+func (st *Stream) allow(n uint32) (more uint32) {
+	if st.taken += n; st.taken < st.window/2 || st.over {
+		return 0
+	}
+	now, rtt := time.Now(), st.s.RTT()
+	took := now.Sub(st.updated)
+	more, st.taken, st.updated = st.taken, 0, now
+	switch {
+	case rtt >= near && took < growsWithin*rtt && st.window < MaxWindow && st.s.grow(int64(st.window)):
+		more += st.window
+		st.window *= 2
+	case took > shrinksAfter && st.window > initialWindow:
+		st.window /= 2
+		more -= st.window // half of it was taken, at least
+		st.s.grown.Add(-int64(st.window))
+	}
+	st.allowed += more
+	return more
+}
+
+// grow takes bytes of what all windows may grow by.
+func (s *Session) grow(n int64) bool {
+	if s.grown.Add(n) <= s.c.Growth {
+		return true
+	}
+	s.grown.Add(-n)
+	return false
+}
+
+// receive reads n bytes of a data frame.
+func (st *Stream) receive(n uint32) error {
+	st.mu.Lock()
+	if n > st.allowed {
+		st.mu.Unlock()
+		return fmt.Errorf("%w: %d bytes, where %d are allowed", errProtocol, n, st.allowed)
+	}
+	st.allowed -= n
+	st.mu.Unlock()
+	for n > 0 {
+		st.mu.Lock()
+		if st.closed || st.over {
+			st.mu.Unlock()
+			_, err := io.CopyN(io.Discard, st.s.conn, int64(n))
+			return err
+		}
+		to := st.in.space(int(n))
+		st.mu.Unlock()
+		_, err := io.ReadFull(st.s.conn, to)
+		st.mu.Lock()
+		if err != nil {
+			st.in.commit(0)
+		} else {
+			st.in.commit(len(to))
+		}
+		if st.closed {
+			st.in.clear()
+		}
+		st.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		signal(st.readable)
+		n -= uint32(len(to))
+	}
+	return nil
+}
+
+// widen lets this end send n bytes more.
+func (st *Stream) widen(n uint32) error {
+	if n == 0 {
+		return nil
+	}
+	st.mu.Lock()
+	if uint64(st.room)+uint64(n) > math.MaxUint32 {
+		st.mu.Unlock()
+		return fmt.Errorf("%w: a window above 4 GiB", errProtocol)
+	}
+	st.room += n
+	st.mu.Unlock()
+	signal(st.writable)
+	return nil
+}
+
+// ended notes that the other end closed or reset the stream.
+func (st *Stream) ended(reset bool) {
+	st.mu.Lock()
+	st.over = true
+	st.reset = st.reset || reset
+	gone := st.closed || reset
+	if gone && st.patience != nil {
+		st.patience.Stop()
+	}
+	st.mu.Unlock()
+	if gone {
+		st.s.remove(st.id)
+	}
+	signal(st.readable)
+	signal(st.writable)
+}
+
+func signal(token chan struct{}) {
+	select {
+	case token <- struct{}{}:
+	default:
+	}
+}
+
+// Write sends p. It returns once everything was handed to the connection.
+func (st *Stream) Write(p []byte) (n int, err error) {
+	st.writing.Lock()
+	defer st.writing.Unlock()
+	for n < len(p) {
+		st.mu.Lock()
+		by, size := st.writeBy, min(len(p)-n, int(st.room), MaxFrame-headerSize)
+		switch {
+		case st.closed:
+			err = net.ErrClosed
+		case st.reset:
+			err = ErrReset
+		case !by.IsZero() && !time.Now().Before(by):
+			err = os.ErrDeadlineExceeded
+		default:
+			st.room -= uint32(size)
+		}
+		st.mu.Unlock()
+		switch {
+		case err != nil:
+		case size == 0:
+			err = st.wait(st.writable, by)
+		default:
+			err = st.s.send(frame(typeData, 0, st.id, uint32(size)), p[n:n+size])
+			n += size
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// Close closes the stream. What has arrived and was not read is lost.
+func (st *Stream) Close() error {
+	st.mu.Lock()
+	if st.closed {
+		st.mu.Unlock()
+		return nil
+	}
+	st.closed = true
+	st.in.clear()
+	st.s.grown.Add(-int64(st.window - initialWindow))
+	st.window = initialWindow
+	gone := st.over
+	if !gone {
+		st.patience = time.AfterFunc(st.s.c.CloseTimeout, func() {
+			st.s.remove(st.id)
+			st.s.owe(frame(typeWindow, flagRST, st.id, 0))
+		})
+	}
+	reset := st.reset
+	st.mu.Unlock()
+	if gone {
+		st.s.remove(st.id)
+	}
+	signal(st.readable)
+	signal(st.writable)
+	if reset {
+		return nil
+	}
+	return st.s.send(frame(typeWindow, flagFIN, st.id, 0), nil)
+}
+
+// SetDeadline sets both deadlines; a zero time means none.
+func (st *Stream) SetDeadline(t time.Time) error {
+	_ = st.SetReadDeadline(t)
+	return st.SetWriteDeadline(t)
+}
+
+// SetReadDeadline also applies to a Read that waits.
+func (st *Stream) SetReadDeadline(t time.Time) error {
+	st.mu.Lock()
+	st.readBy = t
+	st.mu.Unlock()
+	signal(st.readable)
+	return nil
+}
+
+// SetWriteDeadline also applies to a Write that waits.
+func (st *Stream) SetWriteDeadline(t time.Time) error {
+	st.mu.Lock()
+	st.writeBy = t
+	st.mu.Unlock()
+	signal(st.writable)
+	return nil
+}
+
+// LocalAddr and RemoteAddr name the stream.
+func (st *Stream) LocalAddr() net.Addr  { return addr(st.id) }
+func (st *Stream) RemoteAddr() net.Addr { return addr(st.id) }
+
+type addr uint32
+
+func (addr) Network() string  { return "mux" }
+func (a addr) String() string { return fmt.Sprint("stream ", uint32(a)) }
+
+var _ net.Conn = (*Stream)(nil)
