@@ -1,12 +1,14 @@
 package projections_test
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cloudbot-ai/control-plane/domain/billing"
+	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -100,5 +102,38 @@ func TestBillingHistory(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// Enforcement sees the running desktops only, each with the type by which its plan is decided.
+func TestEachRunning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	desktop := func(id, machineType, region string, more ...instance.Event) {
+		w.append(encoded[instance.Event](w, "instance", id, instance.Codec.Encode, append([]instance.Event{
+			instance.Requested{Account: "ada", Name: seal("ada", label(id), "name"), Type: machineType, Region: region},
+			instance.LaunchAttempted{Attempt: 1, At: began}, instance.MachineLaunched{Attempt: 1, Machine: "i-" + id, At: began},
+		}, more...)...)...)
+	}
+	runs := instance.MachineRunning{Address: "a", At: began}
+	desktop("01A", "t3.large", "eu-central-1", runs)
+	desktop("01B", "t3.large", "local", runs) // older local desktops have the name of a type of EC2's
+	desktop("01C", "t3.large", "eu-central-1")
+	desktop("01D", "t3.large", "eu-central-1", runs, instance.StopRequested{At: began}, instance.MachineStopped{Asked: true})
+	w.append(encoded[instance.Event](w, "instance", "01E", instance.Codec.Encode,
+		instance.TakenOver{Account: "bob", Name: seal("bob", label("01E"), "old"), Region: "eu-central-1", Machine: "i-9", Address: "a", At: began, CreatedAt: began})...)
+	w.project(projections.All()...)
+	w.caughtUp()
+	var got []string
+	err := w.reader.EachRunning(t.Context(), func(account, id, machineType string) error {
+		got = append(got, account+" "+id+" "+machineType)
+		return nil
+	})
+	if want := []string{"ada 01A t3.large", "ada 01B local", "bob 01E "}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	stop := errors.New("stop")
+	if err := w.reader.EachRunning(t.Context(), func(_, _, _ string) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("got %v, want the error of do", err)
 	}
 }
