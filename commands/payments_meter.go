@@ -122,14 +122,13 @@ func (c *Metering) page(ctx context.Context, page []Billed, now time.Time) error
 	}
 	var failed error
 	for _, id := range ids {
-		err := c.settleAccount(ctx, id)
-		if err == nil && c.isWarm(now) {
-			err = c.account(ctx, id, runs[id], now)
+		failed = errors.Join(failed, c.settleAccount(ctx, id))
+		if c.isWarm(now) { // also if the report of another day cannot be settled
+			failed = errors.Join(failed, c.account(ctx, id, runs[id], now))
 		}
 		if ctx.Err() != nil {
 			return errors.Join(failed, ctx.Err())
 		}
-		failed = errors.Join(failed, err)
 	}
 	return failed
 }

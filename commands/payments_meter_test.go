@@ -329,6 +329,11 @@ func TestMeterOfADeletedCustomer(t *testing.T) {
 	if err := m.goTo(t, m.at(t, 3, 0)); err == nil || m.state(t).Usage[m.day(t, 0)].Open == nil {
 		t.Errorf("got %v, want an error and an open report: the key may be another account's", err)
 	}
+	m.ran(m.at(t, 2, 1), m.at(t, 2, 2))
+	if err := m.goTo(t, m.at(t, 3, 12)); err == nil {
+		t.Error("got no error, want one about the open report")
+	}
+	m.counts(t, 2, hour) // the other days go on
 	if err := m.goTo(t, m.at(t, 36, 0)); err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ type planted struct {
 	deliver      func(context.Context, *town, *replica, commands.Delivery, []byte) error
 	noComparison bool
 	warm         time.Duration
+	deletes      bool // no mistake of ours: an operator deletes customers at Stripe
 }
 
 // guards are those of the ledger, each with what plants it out.

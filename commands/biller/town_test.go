@@ -52,6 +52,7 @@ type town struct {
 	stranger string // the other program's Checkout
 	away     int    // steps for which no replica runs
 	began    time.Time
+	deleted  map[string]bool // customers
 	count    map[string]int
 }
 
@@ -69,7 +70,7 @@ var plans = map[string]billing.Plan{
 func newTown(t testing.TB, seed uint64, p planted) *town {
 	c := &town{
 		t: t, random: rand.New(rand.NewPCG(seed, 7)), planted: p, bodies: map[string]json.RawMessage{},
-		handled: handled{}, count: map[string]int{}, store: memory.New(), ids: commandstest.NewIDs(),
+		handled: handled{}, deleted: map[string]bool{}, count: map[string]int{}, store: memory.New(), ids: commandstest.NewIDs(),
 	}
 	if p.store != nil {
 		c.store = p.store(c, c.store)

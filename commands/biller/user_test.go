@@ -62,6 +62,10 @@ func (u *user) live(c *town) {
 		})
 	case c.rarely(3):
 		_ = c.till.CancelNow(sub.ID) // an operator, in the dashboard
+	case c.planted.deletes && c.rarely(3):
+		c.addCount("customers deleted at Stripe")
+		_ = c.till.DeleteCustomer(s.Customer)
+		c.deleted[s.Customer] = true
 	}
 }
 
