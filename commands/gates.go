@@ -44,10 +44,7 @@ func (l Log) admitByPlan(ctx context.Context, u *eventstore.Unit, s instance.Sta
 
 // planType returns the type by which plans are decided.
 func planType(s instance.State) string {
-	switch {
-	case s.Guestless(): // taken over: its size is not known
-		return ""
-	case s.Region == machines.Local: // older local machines have the name of an EC2 type
+	if s.Region == machines.Local { // older local machines have the name of an EC2 type
 		return machines.Local
 	}
 	return s.Type

@@ -158,3 +158,36 @@ func (c only) Types() (list []machines.MachineType) {
 	}
 	return list
 }
+
+// A desktop that was taken over has no known size, so every plan allows it: it starts, and no change of plan stops it.
+func TestPlansAllowDesktopsThatWereTakenOver(t *testing.T) {
+	t.Parallel()
+	s := newShop()
+	const one, two = "i-0123456789abcdef0", "i-0123456789abcdef1"
+	in := s.imports(machines.Machine{ID: one, Seen: instance.SeenRunning, Address: "203.0.113.7"}, machines.Machine{ID: two, Seen: instance.SeenStopped})
+	account, _, err := in.Account(t.Context(), commands.ForeignAccount{ID: "a", Email: "ada@example.org", Hash: s.Passwords.OutdatedHash("hi")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, machine := range []string{one, two} {
+		id, _, err := in.Machine(t.Context(), account, commands.ForeignMachine{ID: machine, Name: "old", Machine: machine, At: s.Clock.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	ada := commands.Origin{Account: account}
+	s.grant(t, ada, billing.Starter, time.Time{})
+	s.Clock.Advance(terms.Grace)
+	s.enforce(t)
+	if got := s.status(t, ids[0]); got != instance.Running {
+		t.Errorf("got %s after the grace, want it to run on", got)
+	}
+	if v := s.overview(t, ada); len(v.Stopping) != 0 {
+		t.Errorf("got %+v, want none to stop", v)
+	}
+	if _, err := s.Instances.Start(t.Context(), ada, ids[1]); err != nil {
+		t.Errorf("start: got %v, want it to start", err)
+	}
+}

@@ -139,13 +139,13 @@ func (r *Reader) billed(ctx context.Context, query string, args ...any) ([]Bille
 	return list, nil
 }
 
-// EachRunning calls do for each running instance of all accounts, by their ids, with the type by which plans are decided. It ends with the first error of
-// do. Instances that begin or end to run meanwhile may be left out.
+// EachRunning calls do for each running instance of all accounts, by their ids, with the type by which plans are decided. It ends
+// with the first error of do. Instances that begin or end to run meanwhile may be left out.
 func (r *Reader) EachRunning(ctx context.Context, do func(account, id, machineType string) error) error {
 	type row struct{ Account, ID, Type string }
 	const limit = 1000
 	for after := ""; ; {
-		rows, err := r.Pool.Query(ctx, `SELECT account, id, CASE WHEN type = 'original' THEN '' WHEN region = 'local' THEN 'local' ELSE type END FROM read.instances
+		rows, err := r.Pool.Query(ctx, `SELECT account, id, CASE WHEN region = 'local' THEN 'local' ELSE type END FROM read.instances
 			WHERE status NOT IN ('terminated', 'failed') AND status = 'running' AND id > $1 ORDER BY id LIMIT $2`, after, limit)
 		if err != nil {
 			return fmt.Errorf("list running instances: %w", err)

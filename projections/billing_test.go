@@ -129,7 +129,7 @@ func TestEachRunning(t *testing.T) {
 		got = append(got, account+" "+id+" "+machineType)
 		return nil
 	})
-	if want := []string{"ada 01A t3.large", "ada 01B local", "bob 01E "}; err != nil || !slices.Equal(got, want) {
+	if want := []string{"ada 01A t3.large", "ada 01B local", "bob 01E original"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q, %v, want %q", got, err, want)
 	}
 	stop := errors.New("stop")
