@@ -36,7 +36,14 @@ func (c *Metering) account(ctx context.Context, account string, runs []usage.Int
 			}
 			continue
 		}
-		if err := c.report(ctx, account, billing.ReportUsage{Account: account, Day: name, Seconds: seconds}); err != nil {
+		due := billing.ReportUsage{Account: account, Day: name, Seconds: seconds}
+		known, err := c.known(ctx, s, day, now)
+		if err == nil && known != "" {
+			err = c.doubt(ctx, account, due, known)
+		} else if err == nil {
+			err = c.report(ctx, account, due)
+		}
+		if err != nil {
 			return fmt.Errorf("report usage of account %s on %s: %w", account, name, err)
 		}
 		if at, refused := c.refused[account]; refused && !at.Before(now) || ctx.Err() != nil {
@@ -44,6 +51,46 @@ func (c *Metering) account(ctx context.Context, account string, runs []usage.Int
 		}
 	}
 	return nil
+}
+
+// known returns a reason not to report more of a day: Stripe's meter shows more than the log has, so the log is a backup that was
+// restored. While Stripe knows the identifiers of that day's reports, it counts them once anyway. "": there is no reason.
+func (c *Metering) known(ctx context.Context, s billing.State, day, now time.Time) (string, error) {
+	name := day.Format(time.DateOnly)
+	m := s.Usage[name]
+	if m.Open != nil || now.Before(day.AddDate(0, 0, 1).Add(sendWithin)) {
+		return "", nil
+	}
+	shown, err := c.Stripe.UsageShown(ctx, s.Customer, name)
+	switch {
+	case missing(err): // the report will be refused
+		return "", nil
+	case err != nil || shown <= m.Sent+m.Unclear:
+		return "", err
+	}
+	return fmt.Sprintf("Stripe's meter shows %d seconds of the day already, and the log has %d.", shown, m.Sent+m.Unclear), nil
+}
+
+// doubt records a report that is not sent, for an operator to look at.
+func (c *Metering) doubt(ctx context.Context, account string, due billing.ReportUsage, reason string) error {
+	_, err := eventstore.Run(ctx, c.Store, c.stamp(Origin{}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+		before, err := billings.Load(ctx, u, account)
+		if err != nil {
+			return nil, err
+		}
+		due.At = c.Now()
+		s, err := billings.Execute(ctx, u, account, due)
+		if err != nil || s.Usage[due.Day].Count == before.Usage[due.Day].Count {
+			return nil, err
+		}
+		open := s.Usage[due.Day].Open
+		_, err = billings.Execute(ctx, u, account, billing.SettleUsage{Identifier: open.Identifier, Day: due.Day, Outcome: billing.Unclear, Reason: reason, At: due.At})
+		return nil, err
+	})
+	if err == nil {
+		c.Logger.ErrorContext(ctx, "usage not reported, because Stripe's meter shows more of the day than the log: look at the account", "account", account, "day", due.Day)
+	}
+	return err
 }
 
 // ranOn returns the whole seconds that desktops ran on a UTC day, since a time. An open run lasts until the day's end.
