@@ -21,6 +21,8 @@ type Plans struct {
 	// first error of do.
 	Running func(ctx context.Context, do func(account, instance, machineType string) error) error
 	Logger  *slog.Logger
+	// Payments asks Stripe before the time for a payment is over. Nil: Stripe is not asked.
+	Payments *Payments
 }
 
 // Grant gives an account a plan until a time, or with the zero time, until it is withdrawn. It replaces the plan that was
@@ -83,6 +85,9 @@ const plansPage = 500
 
 // assessAll assesses the accounts whose state in the read models says that something has changed by now.
 func (c *Plans) assessAll(ctx context.Context, done *plansEnforced) (failed error) {
+	asking, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	stripe := asker{c.Payments, asking}
 	for after := ""; ; {
 		page, err := c.Books.Billed(ctx, after, plansPage)
 		if err != nil {
@@ -90,8 +95,17 @@ func (c *Plans) assessAll(ctx context.Context, done *plansEnforced) (failed erro
 		}
 		for _, of := range page {
 			after = of.Account
-			if due, err := billing.Decide(of.State, billing.Assess{At: c.Now(), Terms: c.Terms}); err != nil || len(due) == 0 {
+			due, err := billing.Decide(of.State, billing.Assess{At: c.Now(), Terms: c.Terms})
+			if err != nil || len(due) == 0 {
 				failed = errors.Join(failed, err)
+				continue
+			}
+			switch asked, err := stripe.askFirst(of, due); {
+			case err != nil:
+				failed = errors.Join(failed, err)
+				continue
+			case asked:
+				done.changed++
 				continue
 			}
 			if err := c.assessOne(ctx, of.Account, done); err != nil {

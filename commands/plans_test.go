@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/commands"
+	"github.com/cloudbot-ai/control-plane/commands/commandstest"
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/billing"
@@ -284,5 +285,46 @@ func TestEnforceAStartingDesktop(t *testing.T) {
 	s.enforce(t)
 	if got := s.status(t, id); got != instance.Stopping {
 		t.Errorf("got %s, want it stopping", got)
+	}
+}
+
+// A payment of which no delivery told is found before the time for it is over, so what was paid runs on. If Stripe does not
+// answer, that waits for a day.
+func TestEnforceAsksStripeBeforeItStops(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		paid, away bool
+		later      time.Duration
+		want       instance.Status
+	}{
+		"paid":                         {paid: true, want: instance.Running},
+		"not paid":                     {want: instance.Stopping},
+		"Stripe is away":               {away: true, want: instance.Running},
+		"Stripe is away, a moment yet": {away: true, later: 24*time.Hour - 1, want: instance.Running},
+		"Stripe is away for a day":     {away: true, later: 24 * time.Hour, want: instance.Stopping},
+	} {
+		s := newShop()
+		s.plans.Payments = s.payments
+		ada, _ := s.SignUp(t, "ada@example.org")
+		sub := s.buy(t, ada, billing.Pro)
+		id := s.run(t, ada, "t3.large")
+		s.stripe.Change(sub, func(s *billing.Subscription) { s.Status = billing.PastDue })
+		s.sync(t, ada)
+		if c.paid {
+			s.stripe.Change(sub, func(s *billing.Subscription) { s.Status = billing.Active })
+		}
+		s.Clock.Advance(terms.Grace + c.later)
+		if c.away {
+			s.stripe.Before = func(string) error { return commandstest.ErrNoAnswer }
+		}
+		if err := s.plans.Enforce(t.Context()); (err != nil) != (c.away && c.want == instance.Running) {
+			t.Errorf("%s: enforce: got %v", name, err)
+		}
+		if got := s.status(t, id); got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
+		if got := s.level(t, ada); c.paid && got != "full pro" {
+			t.Errorf("%s: got %s, want the plan that was paid", name, got)
+		}
 	}
 }

@@ -50,8 +50,10 @@ func openPayments(cfg config, site string, events commands.Log, reader *projecti
 		profile, err := accounts.Profile(ctx, account)
 		return profile.Email, err
 	}
+	plans := newPlans(events, reader, log)
+	plans.Payments = paid
 	b := &biller.Biller{
-		Payments: paid, Plans: newPlans(events, reader, log), Comparisons: handled, Logger: log,
+		Payments: paid, Plans: plans, Comparisons: handled, Logger: log,
 	}
 	if cfg.Payments.MeterEvent != "" {
 		b.Metering = &commands.Metering{Payments: paid, Usage: books{reader}}

@@ -190,7 +190,7 @@ func (b *before) Invoice(ctx context.Context, id string) (commands.StripeInvoice
 // Each guard is needed: without it, the ledgers differ in one of a few towns that all end well with it.
 func TestLedgerPlanted(t *testing.T) {
 	t.Parallel()
-	const towns = 12
+	const towns = 24
 	for name, plant := range guards {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
