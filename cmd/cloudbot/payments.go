@@ -80,7 +80,7 @@ func (p payments) roles(once func(lease string, r runner) runner) []role {
 // newPayments returns the commands about payments.
 func newPayments(cfg config, site string, events commands.Log, known commands.Customers, handled commands.Deliveries, client *stripe.Client, log *slog.Logger) *commands.Payments {
 	return &commands.Payments{
-		Log: events, Stripe: client, Prices: cfg.Payments.plans(), Books: known, Deliveries: handled, Logger: log,
+		Log: events, Stripe: client, Prices: cfg.Payments.plans(), UsagePrice: cfg.Payments.PriceUsage, Books: known, Deliveries: handled, Logger: log,
 		Origins: returnOrigins(cfg, site),
 	}
 }

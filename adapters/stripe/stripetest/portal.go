@@ -73,7 +73,7 @@ func (s *Server) portalPage(w http.ResponseWriter, r *http.Request, secret, acti
 		card = "Visa that ends in " + c.last4()
 	}
 	show(w, http.StatusOK, "portal", map[string]any{
-		"Path": path, "Error": failed, "Subs": subs, "Invoices": invoices, "Card": card, "Return": p.back, "Prices": s.prices,
+		"Path": path, "Error": failed, "Subs": subs, "Invoices": invoices, "Card": card, "Return": p.back, "Prices": s.plans(),
 	})
 }
 
