@@ -63,7 +63,7 @@ func openPayments(cfg config, site string, events commands.Log, reader *projecti
 	slices.Sort(board.IDs)
 	return payments{
 		front: &httpapi.Payments{
-			Payments: paid, Verify: client.Verify, Live: client.Live(), Key: cfg.Payments.PublishableKey, Metered: b.Metering != nil, Board: board,
+			Payments: paid, Verify: client.Verify, Live: client.Live(), Key: cfg.Payments.PublishableKey, Metered: cfg.Payments.PriceUsage != "", Board: board,
 		},
 		biller: b,
 	}, nil

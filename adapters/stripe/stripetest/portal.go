@@ -91,7 +91,7 @@ func (s *Server) portalAction(c *customer, action string, r *http.Request) error
 		s.portalCancel(sub, action == "cancel")
 		return nil
 	case "plan":
-		if p := s.price(r.PostFormValue("price")); p != nil {
+		if p := s.price(r.PostFormValue("price")); p != nil && sub.usage == nil { // Stripe's portal only cancels one with several items
 			return s.change(sub, p)
 		}
 	}
