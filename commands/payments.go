@@ -23,6 +23,7 @@ type Payments struct {
 	Log
 	Stripe     Stripe
 	Prices     map[string]billing.Plan // by the ids of their prices
+	UsagePrice string                  // of the metered usage, a second item of new subscriptions; "": it is not sold
 	Books      Customers
 	Deliveries Deliveries
 	Logger     *slog.Logger

@@ -37,7 +37,7 @@ func (c *Payments) Checkout(ctx context.Context, o Origin, plan billing.Plan, su
 	if err := cmp.Or(c.mayReturn("success_url", success), c.mayReturn("cancel_url", cancel)); err != nil {
 		return "", "", err
 	}
-	want := billing.CheckoutRequested{Plan: plan, Price: price, Success: success, Cancel: cancel}
+	want := billing.CheckoutRequested{Plan: plan, Price: price, Usage: c.UsagePrice, Success: success, Cancel: cancel}
 	email := ""
 	if c.Email != nil {
 		if email, err = c.Email(ctx, o.Account); err != nil {
@@ -184,7 +184,7 @@ func (r *checkoutRun) lose(ctx context.Context, open *billing.Checkout, code str
 
 // wants reports whether a Checkout is for what this request asks for.
 func (r *checkoutRun) wants(c billing.CheckoutRequested) bool {
-	return c.Plan == r.want.Plan && c.Price == r.want.Price && c.Success == r.want.Success && c.Cancel == r.want.Cancel
+	return c.Plan == r.want.Plan && c.Price == r.want.Price && c.Usage == r.want.Usage && c.Success == r.want.Success && c.Cancel == r.want.Cancel
 }
 
 // codeMissing is Stripe's code for a field that names an object that does not exist.

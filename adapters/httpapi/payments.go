@@ -17,7 +17,7 @@ type Payments struct {
 	Verify  Verify
 	Live    bool        // payments are real: messages about Stripe's test data are refused
 	Key     string      // Stripe's key for browsers
-	Metered bool        // the time that desktops run is reported to Stripe
+	Metered bool        // new subscriptions also pay for the time that desktops run
 	Board   *PriceBoard // what the plans cost
 }
 

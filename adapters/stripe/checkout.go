@@ -28,6 +28,9 @@ func (c *Client) OpenCheckout(ctx context.Context, n commands.NewCheckout) (comm
 		Metadata:          about,
 		SubscriptionData:  &stripe.CheckoutSessionCreateSubscriptionDataParams{Metadata: about},
 	}
+	if n.Usage != "" {
+		params.LineItems = append(params.LineItems, &stripe.CheckoutSessionCreateLineItemParams{Price: stripe.String(n.Usage)}) // it has no quantity
+	}
 	switch { // Stripe refuses both at a time
 	case n.Customer != "":
 		params.Customer = stripe.String(n.Customer)
@@ -107,6 +110,24 @@ func (c *Client) OpenPortal(ctx context.Context, customer, returnURL string) (st
 		return "", fmt.Errorf("%w: a session of the portal has no URL", errAnswer)
 	}
 	return s.URL, nil
+}
+
+// CheckUsagePrice returns why a price cannot be that of the meter, or nil.
+func (c *Client) CheckUsagePrice(ctx context.Context, id string) error {
+	p, err := call(ctx, c, func(ctx context.Context) (*stripe.Price, error) { return c.api.V1Prices.Retrieve(ctx, id, nil) })
+	if err != nil {
+		return err
+	}
+	meter, err := c.Meter(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !p.Active:
+		return &commands.RefusedError{Code: "price_inactive", Reason: "The price is not active."}
+	case p.Recurring == nil || p.Recurring.UsageType != stripe.PriceRecurringUsageTypeMetered || p.Recurring.Meter != meter:
+		return &commands.RefusedError{Code: "price_of_another_meter", Reason: "The price is not a metered one of this meter."}
+	}
+	return nil
 }
 
 // Price implements commands.Stripe.

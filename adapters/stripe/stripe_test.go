@@ -162,3 +162,46 @@ func isRefused(err error) bool {
 	var no *commands.RefusedError
 	return errors.As(err, &no)
 }
+
+// TestUsagePrice sells metered usage beside a plan: Stripe bills what was reported, and the plan stays the one of the fixed price,
+// although Stripe lists the metered item first.
+func TestUsagePrice(t *testing.T) {
+	t.Parallel()
+	s := newSmall(t, stripetest.Config{})
+	order := s.order("key-usage", "acc1", billing.Pro)
+	order.Usage = stripetest.DefaultUsage.ID
+	c, err := s.OpenCheckout(t.Context(), order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Pay(c.Session, stripetest.CardGood, ""); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = s.Checkout(t.Context(), c.Session); err != nil {
+		t.Fatal(err)
+	}
+	sub, err := s.Subscription(t.Context(), c.Subscription)
+	if err != nil || sub.Price != order.Price {
+		t.Errorf("the subscription is %+v, %v, want the price of its plan", sub, err)
+	}
+	day := s.clock.now().Format(time.DateOnly)
+	s.clock.add(26 * time.Hour)
+	if err := s.ReportUsage(t.Context(), billing.Report{Identifier: "acc1-1", Day: day, Seconds: 10*3600 + 5, Customer: sub.Customer, At: s.clock.now()}); err != nil {
+		t.Fatal(err)
+	}
+	s.clock.add(31 * 24 * time.Hour)
+	invoices, err := s.InvoicesOf(t.Context(), sub.Customer, 1)
+	if want := stripetest.DefaultPrices[1].Amount + 10*stripetest.DefaultUsage.Amount; err != nil || len(invoices) != 1 || invoices[0].Paid != want || !invoices[0].PeriodStart.Equal(sub.PeriodEnd) {
+		t.Errorf("the next invoice is %+v, %v, want %d cents for the period from %v", invoices, err, want, sub.PeriodEnd)
+	}
+	if err := s.CheckUsagePrice(t.Context(), stripetest.DefaultUsage.ID); err != nil {
+		t.Errorf("the usage price: %v", err)
+	}
+	var refused *commands.RefusedError
+	if err := s.CheckUsagePrice(t.Context(), order.Price); !errors.As(err, &refused) {
+		t.Errorf("a plan's price as the usage price: %v, want a refusal", err)
+	}
+	if err := s.CheckUsagePrice(t.Context(), "price_none"); !errors.Is(err, commands.ErrNotAtStripe) {
+		t.Errorf("no such price: %v, want %v", err, commands.ErrNotAtStripe)
+	}
+}

@@ -39,6 +39,10 @@ func checkStripe(ctx context.Context, cfg config) (string, error) {
 	if p.MeterEvent != "" {
 		if _, err := client.Meter(ctx); err != nil {
 			errs = append(errs, stripeFault("STRIPE_METER_EVENT", err))
+		} else if p.PriceUsage != "" {
+			if err := client.CheckUsagePrice(ctx, p.PriceUsage); err != nil {
+				errs = append(errs, stripeFault("STRIPE_PRICE_ID_USAGE", err))
+			}
 		}
 	}
 	if err := worst(errs); err != nil {

@@ -19,6 +19,7 @@ type paymentsConfig struct {
 	PriceStarter    string `env:"STRIPE_PRICE_ID_STARTER"`
 	PricePro        string `env:"STRIPE_PRICE_ID_PRO"`
 	PriceEnterprise string `env:"STRIPE_PRICE_ID_ENTERPRISE"`
+	PriceUsage      string `env:"STRIPE_PRICE_ID_USAGE"`
 	MeterEvent      string `env:"STRIPE_METER_EVENT"`
 	APIURL          string `env:"STRIPE_API_URL"`
 	Grace           string `env:"BILLING_GRACE"`
@@ -111,6 +112,13 @@ func (p paymentsConfig) check(production bool) error {
 	}
 	if p.MeterEvent != "" && !meterEvents.MatchString(p.MeterEvent) {
 		refuse("STRIPE_METER_EVENT is not the event name of a meter, which has letters, digits and _ . : -")
+	}
+	switch _, plan := p.plans()[p.PriceUsage]; {
+	case p.PriceUsage == "":
+	case p.MeterEvent == "":
+		refuse("STRIPE_PRICE_ID_USAGE is set and STRIPE_METER_EVENT is empty; usage that is not reported cannot be sold")
+	case plan:
+		refuse("STRIPE_PRICE_ID_USAGE is the price of a plan; usage needs a metered price of its own")
 	}
 	if p.APIURL != "" {
 		if u, err := url.Parse(p.APIURL); err != nil || badBaseURL(strings.TrimSuffix(p.APIURL, "/")) != "" || production && u.Scheme != "https" {

@@ -53,6 +53,7 @@ func TestPaymentsSettings(t *testing.T) {
 		"a price of two plans":     {[]string{"STRIPE_PRICE_ID_STARTER", "price_1Pro"}, "each plan needs a price of its own", true},
 		"a product":                {[]string{"STRIPE_PRICE_ID_PRO", "prod_1"}, "the ID of a product", true},
 		"a meter":                  {[]string{"STRIPE_METER_EVENT", "desktop_seconds"}, "", true},
+		"usage without a meter":    {[]string{"STRIPE_PRICE_ID_USAGE", "price_usage"}, "STRIPE_PRICE_ID_USAGE is set and STRIPE_METER_EVENT is empty", true},
 		"a meter that is none":     {[]string{"STRIPE_METER_EVENT", "desktop seconds"}, "STRIPE_METER_EVENT is not the event name", true},
 		"plain http":               {[]string{"STRIPE_API_URL", "http://stripe.example"}, "STRIPE_API_URL must be", true},
 		"another server":           {[]string{"STRIPE_API_URL", "https://stripe.example"}, "", true},

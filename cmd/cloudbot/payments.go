@@ -65,7 +65,7 @@ func openPayments(cfg config, site string, events commands.Log, reader *projecti
 	slices.Sort(board.IDs)
 	return payments{
 		front: &httpapi.Payments{
-			Payments: paid, Verify: client.Verify, Live: client.Live(), Key: cfg.Payments.PublishableKey, Metered: b.Metering != nil, Board: board,
+			Payments: paid, Verify: client.Verify, Live: client.Live(), Key: cfg.Payments.PublishableKey, Metered: cfg.Payments.PriceUsage != "", Board: board,
 		},
 		biller: b,
 	}, nil
@@ -82,7 +82,7 @@ func (p payments) roles(once func(lease string, r runner) runner) []role {
 // newPayments returns the commands about payments.
 func newPayments(cfg config, site string, events commands.Log, known commands.Customers, handled commands.Deliveries, client *stripe.Client, log *slog.Logger) *commands.Payments {
 	return &commands.Payments{
-		Log: events, Stripe: client, Prices: cfg.Payments.plans(), Books: known, Deliveries: handled, Logger: log,
+		Log: events, Stripe: client, Prices: cfg.Payments.plans(), UsagePrice: cfg.Payments.PriceUsage, Books: known, Deliveries: handled, Logger: log,
 		Origins: returnOrigins(cfg, site),
 	}
 }

@@ -58,7 +58,7 @@ type town struct {
 
 const (
 	every  = 2 * time.Hour // the clock's steps
-	month  = 21            // days with faults
+	month  = 17            // days with faults
 	settle = 5             // days without, before the ledgers are compared
 )
 

@@ -77,6 +77,7 @@ type (
 		Key     string    `json:"key"` // the idempotency key
 		Plan    Plan      `json:"plan"`
 		Price   string    `json:"price"`
+		Usage   string    `json:"usage_price,omitempty"` // of the metered usage; "": it is not sold
 		Success string    `json:"success_url"`
 		Cancel  string    `json:"cancel_url"`
 		Expires time.Time `json:"expires"` // Stripe ends it then

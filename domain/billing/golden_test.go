@@ -28,7 +28,7 @@ func samples() []Event {
 		PlanGranted{Pro, noon.AddDate(0, 1, 0), "A friend of the house", noon},
 		PlanWithdrawn{noon},
 		CheckoutRequested{
-			Key: "checkout-01J", Plan: Pro, Price: "price_pro", Success: "https://cloudbot.example/plan", Cancel: "https://cloudbot.example/",
+			Key: "checkout-01J", Plan: Pro, Price: "price_pro", Usage: "price_usage", Success: "https://cloudbot.example/plan", Cancel: "https://cloudbot.example/",
 			Expires: noon.Add(time.Hour), At: noon,
 		},
 		CheckoutSeen{Key: "checkout-01J", Session: "cs_1", Status: CheckoutComplete, Customer: "cus_1", Subscription: "sub_1", At: noon},

@@ -24,6 +24,7 @@ type checkout struct {
 	id, status, reference, email string
 	success, cancel, base        string
 	price                        *price
+	usage                        *price // nil: none
 	customer                     *customer
 	sub                          *subscription
 	invoice                      *invoice
@@ -85,18 +86,25 @@ func (s *Server) createCheckout(r *request) (any, error) {
 		created: r.at, expires: f.time("expires_at"), base: r.base,
 	}
 	priceID, quantity, customerID := f.need("line_items[0][price]"), f.number("line_items[0][quantity]"), f.take("customer")
+	usageID := f.take("line_items[1][price]")
 	if err := f.done(); err != nil {
 		return nil, err
 	}
 	if c.expires.IsZero() {
 		c.expires = r.at.Add(day)
 	}
-	c.price = s.price(priceID)
+	c.price, c.usage = s.price(priceID), s.price(usageID)
 	switch ahead := c.expires.Sub(r.at); {
 	case c.price == nil:
 		return nil, invalid("resource_missing", "line_items[0][price]", "No such price: '"+priceID+"'")
 	case c.price.Archived:
 		return nil, invalid("", "line_items[0][price]", "The price specified is inactive. This field only accepts active prices.")
+	case c.price.Metered:
+		return nil, invalid("", "line_items[0][quantity]", "Quantity should not be specified where usage_type is `metered`.")
+	case usageID != "" && c.usage == nil:
+		return nil, invalid("resource_missing", "line_items[1][price]", "No such price: '"+usageID+"'")
+	case usageID != "" && !c.usage.Metered:
+		return nil, invalid("", "line_items[1][quantity]", "Quantity is required. Add `quantity` to `line_items[1]`")
 	case quantity != 1:
 		return nil, invalid("", "line_items[0][quantity]", "Quantity should be 1 in this Stripe of a test.")
 	case customerID != "" && c.email != "":
@@ -199,7 +207,7 @@ func (s *Server) complete(c *checkout, number, email string) error {
 		at := s.of(c.customer)
 		c.customer.card = card
 		c.status = statusComplete
-		c.sub, c.invoice = s.subscribe(c.customer, c.price, c.subMetadata, at)
+		c.sub, c.invoice = s.subscribe(c.customer, c.price, c.usage, c.subMetadata, at)
 		s.emit("checkout.session.completed", c.object(), at)
 		return nil
 	}

@@ -125,6 +125,7 @@ type price struct {
 	Price
 	product string
 	created time.Time
+	meter   *meter
 }
 
 func (s *Server) price(id string) *price {
@@ -136,12 +137,26 @@ func (s *Server) price(id string) *price {
 	return nil
 }
 
+// plans are the prices that are not of a meter.
+func (s *Server) plans() (list []*price) {
+	for _, p := range s.prices {
+		if !p.Metered {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
 func (p *price) object() object {
+	recurring, transform := object{"interval": p.Interval, "interval_count": 1, "meter": nil, "usage_type": "licensed"}, any(nil)
+	if p.Metered {
+		recurring["meter"], recurring["usage_type"], transform = p.meter.id, "metered", object{"divide_by": 3600, "round": "down"}
+	}
 	return object{
 		"id": p.ID, "object": "price", "active": !p.Archived, "billing_scheme": "per_unit", "created": p.created.Unix(), "currency": p.Currency,
 		"custom_unit_amount": nil, "livemode": false, "lookup_key": nil, "metadata": object{}, "nickname": p.Name, "product": p.product,
-		"recurring":    object{"interval": p.Interval, "interval_count": 1, "meter": nil, "usage_type": "licensed"},
-		"tax_behavior": "unspecified", "tiers_mode": nil, "transform_quantity": nil, "type": "recurring", "unit_amount": p.Amount,
+		"recurring":    recurring,
+		"tax_behavior": "unspecified", "tiers_mode": nil, "transform_quantity": transform, "type": "recurring", "unit_amount": p.Amount,
 		"unit_amount_decimal": money(p.Amount),
 	}
 }

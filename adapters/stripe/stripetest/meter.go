@@ -90,6 +90,17 @@ func (s *Server) createMeterEvent(r *request) (any, error) {
 	}, nil
 }
 
+// hours are the whole hours that a customer used in a period.
+func (s *Server) hours(c *customer, from, to time.Time) int64 {
+	var seconds int64
+	for _, e := range s.usage {
+		if e.customer == c.id && !e.at.Before(from) && e.at.Before(to) {
+			seconds += e.value
+		}
+	}
+	return seconds / 3600
+}
+
 func (s *Server) listSummaries(r *request) (any, error) {
 	f := r.form
 	customer, window := f.need("customer"), f.take("value_grouping_window")

@@ -73,7 +73,7 @@ func (s *Server) portalPage(w http.ResponseWriter, r *http.Request, secret, acti
 		card = "Visa that ends in " + c.last4()
 	}
 	show(w, http.StatusOK, "portal", map[string]any{
-		"Path": path, "Error": failed, "Subs": subs, "Invoices": invoices, "Card": card, "Return": p.back, "Prices": s.prices,
+		"Path": path, "Error": failed, "Subs": subs, "Invoices": invoices, "Card": card, "Return": p.back, "Prices": s.plans(),
 	})
 }
 
@@ -91,7 +91,7 @@ func (s *Server) portalAction(c *customer, action string, r *http.Request) error
 		s.portalCancel(sub, action == "cancel")
 		return nil
 	case "plan":
-		if p := s.price(r.PostFormValue("price")); p != nil {
+		if p := s.price(r.PostFormValue("price")); p != nil && sub.usage == nil { // Stripe's portal only cancels one with several items
 			return s.change(sub, p)
 		}
 	}

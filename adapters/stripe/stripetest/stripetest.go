@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -51,6 +52,9 @@ var DefaultPrices = []Price{
 	{ID: "price_enterprise000000000", Name: "Enterprise", Amount: 9900, Currency: "usd", Interval: "month"},
 }
 
+// DefaultUsage is what an hour of the meter costs: a second price of a subscription.
+var DefaultUsage = Price{ID: "price_usage0000000000000", Name: "Hours that desktops ran", Amount: 2, Currency: "usd", Interval: "month", Metered: true}
+
 // Price is what a plan costs. Amount is in cents.
 type Price struct {
 	ID, Name string
@@ -58,6 +62,7 @@ type Price struct {
 	Currency string
 	Interval string // "day", "week", "month" or "year"
 	Archived bool   // it takes no new Checkouts
+	Metered  bool   // Amount is for each whole hour of the meter's seconds in a period
 }
 
 // idempotent is for how long the server remembers idempotency keys and the identifiers of meter events.
@@ -103,7 +108,7 @@ func New(cfg Config) *Server {
 		cfg.Clock = time.Now
 	}
 	if cfg.Prices == nil {
-		cfg.Prices = DefaultPrices
+		cfg.Prices = append(slices.Clone(DefaultPrices), DefaultUsage)
 	}
 	if cfg.Retries == nil {
 		cfg.Retries = []time.Duration{3 * day, 5 * day, 7 * day}
@@ -112,10 +117,10 @@ func New(cfg Config) *Server {
 		cfg: cfg, random: rand.New(rand.NewPCG(cfg.Seed, 15)), portals: map[string]*portal{}, keys: map[string]*kept{},
 		calls: map[string]int{}, met: map[string]int{}, webhook: webhook{secret: cfg.WebhookSecret},
 	}
-	for _, p := range cfg.Prices {
-		s.prices = append(s.prices, &price{Price: p, product: s.id("prod"), created: s.now()})
-	}
 	s.meters = []*meter{{id: s.id("mtr_test"), event: cfg.Meter, created: s.now()}}
+	for _, p := range cfg.Prices {
+		s.prices = append(s.prices, &price{Price: p, product: s.id("prod"), created: s.now(), meter: s.meters[0]})
+	}
 	return s
 }
 

@@ -1,6 +1,7 @@
 package stripetest
 
 import (
+	"maps"
 	"time"
 )
 
@@ -8,6 +9,7 @@ type subscription struct {
 	id, item, status string
 	customer         *customer
 	price            *price
+	usage            *price // nil: none
 	metadata         map[string]string
 	created          time.Time
 	anchor           time.Time
@@ -36,6 +38,13 @@ func (sub *subscription) object() object {
 		"current_period_start": sub.start.Unix(), "discounts": []any{}, "metadata": object{}, "price": sub.price.object(), "quantity": 1,
 		"subscription": sub.id, "tax_rates": []any{},
 	}
+	items := []object{item}
+	if sub.usage != nil {
+		metered := maps.Clone(item)
+		delete(metered, "quantity")
+		metered["id"], metered["price"] = sub.item+"u", sub.usage.object()
+		items = append([]object{metered}, items...)
+	}
 	o := object{
 		"id": sub.id, "object": "subscription", "application": nil, "application_fee_percent": nil,
 		"automatic_tax":        object{"disabled_reason": nil, "enabled": false, "liability": nil},
@@ -45,7 +54,7 @@ func (sub *subscription) object() object {
 		"created": sub.created.Unix(), "currency": sub.price.Currency, "customer": sub.customer.id, "days_until_due": nil, "default_payment_method": nil,
 		"default_source": nil, "default_tax_rates": []any{}, "description": nil, "discounts": []any{}, "ended_at": unix(sub.ended),
 		"invoice_settings": object{"account_tax_ids": nil, "issuer": object{"type": "self"}, "custom_fields": nil, "description": nil, "footer": nil},
-		"items":            listOf("/v1/subscription_items?subscription="+sub.id, []object{item}, false), "latest_invoice": nil, "livemode": false, "metadata": sub.metadata,
+		"items":            listOf("/v1/subscription_items?subscription="+sub.id, items, false), "latest_invoice": nil, "livemode": false, "metadata": sub.metadata,
 		"next_pending_invoice_item_invoice": nil, "on_behalf_of": nil, "pause_collection": nil, "pending_invoice_item_interval": nil, "pending_setup_intent": nil,
 		"pending_update": nil, "schedule": nil, "start_date": sub.created.Unix(), "status": sub.status, "test_clock": nil, "transfer_data": nil, "trial_end": nil,
 		"trial_settings": object{"end_behavior": object{"missing_payment_method": "create_invoice"}}, "trial_start": nil,
@@ -57,9 +66,9 @@ func (sub *subscription) object() object {
 }
 
 // subscribe makes a subscription whose first invoice the customer's card pays.
-func (s *Server) subscribe(c *customer, p *price, metadata map[string]string, at time.Time) (*subscription, *invoice) {
+func (s *Server) subscribe(c *customer, p, usage *price, metadata map[string]string, at time.Time) (*subscription, *invoice) {
 	sub := &subscription{
-		id: s.id("sub"), item: s.id("si"), status: statusActive, customer: c, price: p, metadata: metadata,
+		id: s.id("sub"), item: s.id("si"), status: statusActive, customer: c, price: p, usage: usage, metadata: metadata,
 		created: at, anchor: at, start: at, end: p.add(at, 1),
 	}
 	s.subs = append(s.subs, sub)
@@ -80,6 +89,9 @@ func (s *Server) renew(sub *subscription, at time.Time) {
 	i := s.newInvoice(sub, "subscription_cycle", at)
 	i.start, i.until = before[0], before[1]
 	i.lines = []line{{text: sub.price.Name, amount: sub.price.Amount, start: sub.start, end: sub.end, price: sub.price}}
+	if sub.usage != nil {
+		i.lines = append(i.lines, line{text: sub.usage.Name, amount: s.hours(sub.customer, before[0], before[1]) * sub.usage.Amount, start: before[0], end: before[1], price: sub.usage})
+	}
 	i.finalizes, i.advance = at.Add(time.Hour), sub.status != statusUnpaid
 	sub.latest = i
 	s.emit("customer.subscription.updated", sub.object(), at)

@@ -20,7 +20,9 @@ export function Offers({ plan, config, types }: Shown) {
       </h2>
       <p className="mt-1 mb-3 text-sm text-muted">
         {bought
-          ? "You change your plan in the payment portal. Stripe says what it costs before you agree."
+          ? config.metered
+            ? "Stripe cannot change a plan that also counts time. Cancel yours, and choose another one when it has ended."
+            : "You change your plan in the payment portal. Stripe says what it costs before you agree."
           : "You pay on Stripe's page, and can cancel at any time. A larger plan also has the sizes of the smaller ones."}
       </p>
       <ul className="grid gap-3 md:grid-cols-3">

@@ -285,6 +285,14 @@ describe("the plans to choose from", () => {
     expect(subscribed(ended)).toBe(false);
   });
 
+  test("a subscription that also counts time is not changed: Stripe's portal cannot", () => {
+    expect(offersOf(pro, { ...config, metered: true }, undefined).map((o) => [o.does, o.label])).toEqual([
+      ["none", "When your plan has ended"],
+      ["none", "Your subscription at Stripe"],
+      ["none", "Not offered at present"],
+    ]);
+  });
+
   test("an account with a granted plan may buy another one", () => {
     expect(labels(granted)).toEqual([
       ["buy", "Choose Starter"],

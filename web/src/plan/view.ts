@@ -167,6 +167,7 @@ export function offersOf(plan: Plan, config: Config, types: readonly string[] | 
     });
     if (subscribed(plan)) {
       if (plan.subscription?.plan_type === type) return offer("none", "Your subscription at Stripe");
+      if (config.metered) return offer("none", available ? "When your plan has ended" : unavailable);
       return plan.portal && available ? offer("change", `Change to ${name}`) : offer("none", unavailable);
     }
     if (current) return offer("none", "Your plan");
