@@ -281,3 +281,26 @@ func (a anonymous) Subscription(ctx context.Context, id string) (commands.Stripe
 	s.Account = ""
 	return s, err
 }
+
+// An invoice that is older than all those that are kept is not recorded again with each delivery about it.
+func TestDeliverOldInvoice(t *testing.T) {
+	t.Parallel()
+	c := newCounter(t)
+	sub := c.buy(t, c.user, billing.Pro)
+	old := c.stripe.Bill(sub, "paid")
+	c.sync(t, c.user)
+	for range 2 {
+		c.Clock.Advance(time.Hour)
+		for range 70 {
+			c.stripe.Bill(sub, "paid")
+		}
+		c.sync(t, c.user)
+	}
+	if _, kept := c.state(t).Invoices[old]; kept {
+		t.Fatal("the oldest invoice is kept; bill more")
+	}
+	head := c.Last(t)
+	if got := c.deliver(t, "evt_1", "invoice.updated", old); got != commands.Handled || c.Last(t) != head {
+		t.Errorf("got %s and %d events, want %s and none", got, c.Last(t)-head, commands.Handled)
+	}
+}

@@ -119,6 +119,9 @@ func Decide(s State, c Command) ([]Event, error) {
 		if c.Customer != s.Customer || s.Customer == "" || s.Invoices[c.ID] == c.Invoice {
 			return nil, nil
 		}
+		if !Evolve(s, InvoiceSeen(c)).HasInvoice(c.Invoice) {
+			return nil, nil // older than all that are kept: it would be recorded again each time that it is seen
+		}
 		return []Event{InvoiceSeen(c)}, nil
 	case Assess:
 		return reassess(s, nil, c.At, c.Terms), nil

@@ -1,6 +1,8 @@
 package billing
 
 import (
+	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -236,5 +238,25 @@ func TestInvoices(t *testing.T) {
 	_, next := s.Invoices["in_1ns"]
 	if len(s.Invoices) != keptInvoices || !oldest || next {
 		t.Errorf("got %d invoices, the oldest: %v, the next: %v; want %d, with the oldest, which is open, and without the next", len(s.Invoices), oldest, next, keptInvoices)
+	}
+}
+
+// Which invoices are kept follows from the events alone, also of invoices that were made at the same time. One that is not kept is
+// not recorded.
+func TestKeptInvoices(t *testing.T) {
+	t.Parallel()
+	var events []Event
+	for n := range keptInvoices + 10 {
+		events = append(events, InvoiceSeen{Invoice{ID: fmt.Sprintf("in_%03d", n), Customer: "cus_1", Status: "paid", Created: noon}, noon})
+	}
+	s := decider.Fold(bought(Pro, events...)...)
+	for range 9 {
+		if again := decider.Fold(bought(Pro, events...)...); !maps.Equal(again.Invoices, s.Invoices) {
+			t.Fatal("the same events were folded to other invoices")
+		}
+	}
+	old := Invoice{ID: "in_old", Customer: "cus_1", Status: "paid", Created: noon.Add(-day)}
+	if got, err := Decide(s, SeeInvoice{old, noon}); len(got) > 0 || err != nil {
+		t.Errorf("got %v, %v for an invoice older than those that are kept, want nothing", got, err)
 	}
 }

@@ -186,8 +186,8 @@ func (s State) settled(e UsageSettled) State {
 // dropInvoice forgets the oldest settled invoice of a map that is not shared.
 func (s State) dropInvoice() bool {
 	oldest := ""
-	for id, i := range s.Invoices {
-		if i.Settled() && (oldest == "" || i.Created.Before(s.Invoices[oldest].Created)) {
+	for _, id := range slices.Sorted(maps.Keys(s.Invoices)) { // sorted: each fold has to drop the same one
+		if i := s.Invoices[id]; i.Settled() && (oldest == "" || i.Created.Before(s.Invoices[oldest].Created)) {
 			oldest = id
 		}
 	}
