@@ -53,7 +53,7 @@ func (s *shop) require(plans bool) {
 	s.Instances.Cloud = sizes{}
 	quiet := slog.New(slog.DiscardHandler)
 	s.payments = &commands.Payments{Log: s.Log, Stripe: s.stripe, Prices: commandstest.PriceIDs, Books: s.payers, Logger: quiet, Origins: []string{"https://cloudbot.example"}}
-	s.plans = &commands.Plans{Log: s.Log, Books: s.payers, Running: s.running, Logger: quiet}
+	s.plans = &commands.Plans{Log: s.Log, Books: s.payers, Running: s.running, Logger: quiet, Payments: s.payments}
 }
 
 // running lists running desktops by a fold of the log.
