@@ -2,11 +2,13 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
 // Overview is what an account's plan and payments are now, by the log's own state.
@@ -77,6 +79,9 @@ func (l Log) desktops(ctx context.Context, account string, v *Overview) error {
 	}
 	for n, id := range held.Instances() {
 		s, err := instances.Fold(ctx, l.Store, id)
+		if errors.Is(err, eventstore.ErrDamaged) {
+			continue // it must not keep its owner from paying
+		}
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package commands_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -51,5 +52,19 @@ func TestOverview(t *testing.T) {
 	s.sync(t, ada)
 	if v := s.overview(t, ada); v.Subscription != nil || v.Access.Reason != billing.PlanEnded {
 		t.Errorf("got %+v, want no subscription", v)
+	}
+}
+
+// A desktop whose events cannot be read does not hide its account's plan, and how to pay for it.
+func TestOverviewBesideADamagedDesktop(t *testing.T) {
+	t.Parallel()
+	s := newShop()
+	ada, _ := s.SignUp(t, "ada@example.org")
+	s.grant(t, ada, billing.Starter, s.Clock.Now().Add(time.Hour))
+	damaged, runs := s.run(t, ada, "t3.medium"), s.run(t, ada, "t3.medium")
+	s.damage(t, damaged)
+	s.Clock.Advance(time.Hour)
+	if v, err := s.Log.Overview(t.Context(), ada.Account); err != nil || v.Held != 2 || !slices.Equal(v.Stopping, []string{runs}) {
+		t.Errorf("got %+v, %v, want two desktops, of which the other one stops", v, err)
 	}
 }
