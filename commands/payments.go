@@ -55,7 +55,8 @@ type Stripe interface {
 	Subscription(ctx context.Context, id string) (StripeSubscription, error)
 	// SubscriptionsOf returns a customer's subscriptions of any status.
 	SubscriptionsOf(ctx context.Context, customer string) ([]StripeSubscription, error)
-	// EachSubscription calls do with pages of all subscriptions of any status.
+	// EachSubscription calls do with pages of all subscriptions of any status. One that cannot be read has only its id and its
+	// customer.
 	EachSubscription(ctx context.Context, do func([]StripeSubscription) error) error
 	// CancelAtPeriodEnd cancels a subscription at the end of its period, or no longer.
 	CancelAtPeriodEnd(ctx context.Context, id string, cancel bool) (StripeSubscription, error)
@@ -63,7 +64,8 @@ type Stripe interface {
 	Invoice(ctx context.Context, id string) (StripeInvoice, error)
 	// InvoicesOf returns a customer's newest invoices, newest first, at most 100.
 	InvoicesOf(ctx context.Context, customer string, limit int) ([]StripeInvoice, error)
-	// EachInvoice calls do with pages of all invoices that were made since a time.
+	// EachInvoice calls do with pages of all invoices that were made since a time. One that cannot be read has only its id and
+	// its customer.
 	EachInvoice(ctx context.Context, since time.Time, do func([]StripeInvoice) error) error
 
 	// OpenPortal returns the URL of a new session of the customer portal.

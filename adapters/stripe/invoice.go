@@ -37,7 +37,19 @@ func (c *Client) EachInvoice(ctx context.Context, since time.Time, do func([]com
 	params := &stripe.InvoiceListParams{CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Unix()}}
 	return pages(ctx, c, &params.ListParams,
 		func(ctx context.Context) *stripe.V1List[*stripe.Invoice] { return c.api.V1Invoices.List(ctx, params) },
-		func(i *stripe.Invoice) string { return i.ID }, invoice, do)
+		func(i *stripe.Invoice) string { return i.ID }, anyInvoice, do)
+}
+
+// anyInvoice reads one that may be another program's: of one that cannot be read, only its id and its customer.
+func anyInvoice(i *stripe.Invoice) (commands.StripeInvoice, error) {
+	found, err := invoice(i)
+	if err != nil {
+		found.ID = i.ID
+		if i.Customer != nil {
+			found.Customer = i.Customer.ID
+		}
+	}
+	return found, nil
 }
 
 // invoice reads one of Stripe's. Its period is the one of the plan that it is for: Stripe's own fields for that say from

@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/stripe/stripe-go/v85"
 )
@@ -29,7 +30,11 @@ func pages[S, T any](ctx context.Context, c *Client, params *stripe.ListParams, 
 		if !page.Meta().HasMore || len(found) == 0 {
 			return nil
 		}
-		params.StartingAfter = stripe.String(id(page.Data()[len(found)-1]))
+		last := id(page.Data()[len(found)-1])
+		if last == "" { // the next page would be the first one again
+			return fmt.Errorf("%w: an object of a list has no id", errAnswer)
+		}
+		params.StartingAfter = stripe.String(last)
 	}
 }
 

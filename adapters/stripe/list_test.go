@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -174,4 +175,41 @@ func said(t *testing.T, body string) *stripe.Client {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// TestListsBesideWhatCannotBeRead lists everything although one object, perhaps another program's, has a form that we do not know.
+// It is listed with what is known, so that an account of ours that has it differs and is looked at, which fails for it alone.
+func TestListsBesideWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	list := func(objects string) string { return `{"object": "list", "has_more": false, "data": [` + objects + `]}` }
+	const item = `{"id": "si_1", "price": {"id": "price_1", "recurring": {"usage_type": "licensed"}}}`
+	subs := said(t, list(`{"id": "sub_odd", "customer": "cus_1", "status": "active", "items": {"data": []}}, {"id": "sub_2", "customer": "cus_2", "status": "active", "items": {"data": [`+item+`]}}`))
+	var got []string
+	err := subs.EachSubscription(t.Context(), func(page []commands.StripeSubscription) error {
+		for _, s := range page {
+			got = append(got, s.ID+" "+s.Customer+" "+string(s.Status))
+		}
+		return nil
+	})
+	if want := []string{"sub_odd cus_1 ", "sub_2 cus_2 active"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	if _, err := subs.SubscriptionsOf(t.Context(), "cus_1"); err == nil {
+		t.Error("a customer's own subscriptions: got no error")
+	}
+	bills := said(t, list(`{"id": "in_odd", "customer": null, "status": "paid"}, {"id": "in_2", "customer": "cus_2", "status": "paid"}`))
+	got = nil
+	err = bills.EachInvoice(t.Context(), time.Time{}, func(page []commands.StripeInvoice) error {
+		for _, i := range page {
+			got = append(got, i.ID+" "+i.Customer+" "+i.Status)
+		}
+		return nil
+	})
+	if want := []string{"in_odd  ", "in_2 cus_2 paid"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	endless := said(t, `{"object": "list", "has_more": true, "data": [{"customer": "cus_1", "status": "paid"}]}`)
+	if err := endless.EachInvoice(t.Context(), time.Time{}, func([]commands.StripeInvoice) error { return nil }); err == nil {
+		t.Error("a page whose last object has no id: got no error")
+	}
 }

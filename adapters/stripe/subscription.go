@@ -24,7 +24,7 @@ func (c *Client) Subscription(ctx context.Context, id string) (commands.StripeSu
 
 // SubscriptionsOf implements commands.Stripe.
 func (c *Client) SubscriptionsOf(ctx context.Context, customer string) (all []commands.StripeSubscription, err error) {
-	err = c.eachSubscription(ctx, &stripe.SubscriptionListParams{Customer: stripe.String(customer)}, func(page []commands.StripeSubscription) error {
+	err = c.eachSubscription(ctx, &stripe.SubscriptionListParams{Customer: stripe.String(customer)}, subscription, func(page []commands.StripeSubscription) error {
 		all = append(all, page...)
 		return nil
 	})
@@ -33,16 +33,30 @@ func (c *Client) SubscriptionsOf(ctx context.Context, customer string) (all []co
 
 // EachSubscription implements commands.Stripe.
 func (c *Client) EachSubscription(ctx context.Context, do func([]commands.StripeSubscription) error) error {
-	return c.eachSubscription(ctx, &stripe.SubscriptionListParams{}, do)
+	return c.eachSubscription(ctx, &stripe.SubscriptionListParams{}, anySubscription, do)
 }
 
-func (c *Client) eachSubscription(ctx context.Context, params *stripe.SubscriptionListParams, do func([]commands.StripeSubscription) error) error {
+// anySubscription reads one that may be another program's: of one that cannot be read, only its id and its customer.
+func anySubscription(s *stripe.Subscription) (commands.StripeSubscription, error) {
+	found, err := subscription(s)
+	if err != nil {
+		found.ID = s.ID
+		if s.Customer != nil {
+			found.Customer = s.Customer.ID
+		}
+	}
+	return found, nil
+}
+
+func (c *Client) eachSubscription(ctx context.Context, params *stripe.SubscriptionListParams,
+	read func(*stripe.Subscription) (commands.StripeSubscription, error), do func([]commands.StripeSubscription) error,
+) error {
 	params.Status = stripe.String("all") // without it, Stripe leaves out those that were canceled
 	return pages(ctx, c, &params.ListParams,
 		func(ctx context.Context) *stripe.V1List[*stripe.Subscription] {
 			return c.api.V1Subscriptions.List(ctx, params)
 		},
-		func(s *stripe.Subscription) string { return s.ID }, subscription, do)
+		func(s *stripe.Subscription) string { return s.ID }, read, do)
 }
 
 // CancelAtPeriodEnd implements commands.Stripe.
