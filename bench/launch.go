@@ -127,6 +127,7 @@ func (c *recorded) launch(n int) (launchTimes, bool) {
 
 // server is the program under test.
 type server struct {
+	from       string // the address that it claims; "": the real one
 	url, token string
 	cmd        *exec.Cmd
 	out        *bytes.Buffer
@@ -157,7 +158,7 @@ func startServer(ctx context.Context, dir string, l *lab, ec2 string) (*server, 
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = dir, s.out, s.out
 	s.cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DATA_DIR=" + filepath.Join(dir, "data"), "DATABASE_URL=" + l.pg.URL(),
-		"PORT=" + port, "ADMIN_ADDR=127.0.0.1:0", "ENVIRONMENT=test", "CONTROL_PLANE_URL=" + s.url, "MAX_INSTANCES_PER_USER=1000",
+		"PORT=" + port, "TRUSTED_PROXIES=127.0.0.1/32", "ADMIN_ADDR=127.0.0.1:0", "ENVIRONMENT=test", "CONTROL_PLANE_URL=" + s.url, "MAX_INSTANCES_PER_USER=1000",
 		"LOCAL_DEV_MODE=false", "AWS_ENDPOINT_URL=" + ec2, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=AKIABENCH",
 		"AWS_SECRET_ACCESS_KEY=secret", "UBUNTU_AMI_ID=ami-0123456789abcdef0", "ASSETS_DIR=" + dir,
 	}
@@ -191,6 +192,9 @@ func (s *server) post(ctx context.Context, path, body string, want int, answer a
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if s.from != "" {
+		req.Header.Set("X-Forwarded-For", s.from)
+	}
 	if s.token != "" {
 		req.Header.Set("Authorization", "Bearer "+s.token)
 	}

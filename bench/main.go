@@ -4,7 +4,7 @@
 // waits until its caller can read it. It starts a private Postgres and prints Markdown.
 //
 //	go run ./bench              # everything
-//	go run ./bench append       # or replay, loss, launch, write, screen, bridge
+//	go run ./bench append       # or replay, loss, launch, write, screen, bridge, streams
 package main
 
 import (
@@ -36,6 +36,7 @@ type options struct {
 	profile string
 
 	launches int
+	streams  int
 }
 
 func main() {
@@ -60,6 +61,7 @@ func run(ctx context.Context) error {
 	flag.DurationVar(&o.length, "length", 3*time.Second, "length of one append run")
 	flag.IntVar(&o.events, "events", 200_000, "events of the replay; half of them in the loss test")
 	flag.IntVar(&o.launches, "launches", 50, "launches, one after the other")
+	flag.IntVar(&o.streams, "streams", 1000, "event streams at a time")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the append runs to this file")
 	one := flag.Int("callers", 0, "only this number of callers")
 	flag.Parse()
@@ -72,11 +74,12 @@ func run(ctx context.Context) error {
 
 	parts := map[string]func(context.Context, *lab, options) error{
 		"append": benchAppend, "replay": benchReplay, "loss": benchLoss, "launch": benchLaunch, "write": benchWrite,
+		"streams": benchStreams,
 	}
 	printSetting()
 	wanted := flag.Args()
 	if len(wanted) == 0 {
-		wanted = []string{"append", "replay", "loss", "launch", "write", "screen", "bridge"}
+		wanted = []string{"append", "replay", "loss", "launch", "write", "screen", "bridge", "streams"}
 	}
 	for _, name := range wanted {
 		if name == "bridge" {
@@ -93,7 +96,7 @@ func run(ctx context.Context) error {
 		}
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write, screen or bridge", name)
+			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write, screen, bridge or streams", name)
 		}
 		if err := inLab(ctx, func(l *lab) error { return part(ctx, l, o) }); err != nil {
 			return fmt.Errorf("%s: %w", name, err)

@@ -96,6 +96,12 @@ var guards = map[string]func() planted{
 	"no report of a new day by a new process": func() planted { return planted{warm: -1} },
 }
 
+// firstTowns are the towns to try first.
+var firstTowns = map[string]uint64{
+	"the intent before the call": 2, "the same identifier at a repeat": 1, "no repeat after 23 hours": 3, "the call's deadline": 1,
+	"the fetch and the memory of deliveries": 1, "the daily comparison": 4, "the look in the unit": 21, "no report of a new day by a new process": 60,
+}
+
 // mistaken makes some calls in another way.
 type mistaken struct {
 	commands.Stripe
@@ -187,14 +193,16 @@ func (b *before) Invoice(ctx context.Context, id string) (commands.StripeInvoice
 	return first(b, id, func() (commands.StripeInvoice, error) { return b.Stripe.Invoice(ctx, id) })
 }
 
-// Each guard is needed: without it, the ledgers differ in one of a few towns that all end well with it.
+// Each guard is needed: without it, the ledgers differ in one of some towns that all end well with it. The first towns that
+// are tried are those that showed it when they were last looked for.
 func TestLedgerPlanted(t *testing.T) {
 	t.Parallel()
-	const towns = 24
+	const towns = 60
 	for name, plant := range guards {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(towns) {
+			for n := range uint64(towns) {
+				seed := (n + firstTowns[name] + towns - 1) % towns
 				c := newTown(t, seed+1, plant())
 				c.live()
 				found := c.differences()

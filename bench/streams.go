@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
+)
+
+// streamsOfOne is how many event streams an account may have.
+const streamsOfOne = 20
+
+// benchStreams measures how long an event takes from the request that causes it to every open event stream of its account, with
+// one stream and with many, and what the server does while nothing happens.
+func benchStreams(ctx context.Context, l *lab, o options) error {
+	dir, err := os.MkdirTemp("", "cloudbot-bench-streams-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	cloud := httptest.NewServer(ec2test.New(ec2test.Config{Seed: 1}))
+	defer cloud.Close()
+	s, err := startServer(ctx, dir, l, cloud.URL)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	fmt.Printf("\n| event streams | accounts | a write → each of its account's streams, p50 | p99 | CPU of the server a write | idle: transactions/s | idle: CPU |\n|---:|---:|---:|---:|---:|---:|---:|\n")
+	for _, streams := range []int{1, o.streams} {
+		if err := s.streamsRow(ctx, l, streams); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listener is an open event stream of an account.
+type listener struct {
+	res     *http.Response
+	arrived chan time.Time // of each event
+}
+
+func (s *server) listen(ctx context.Context) (*listener, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/api/events", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+s.token)
+	res, err := (&http.Client{Transport: &http.Transport{}}).Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode != http.StatusOK {
+		res.Body.Close()
+		return nil, fmt.Errorf("open an event stream: %s", res.Status)
+	}
+	in := &listener{res, make(chan time.Time, 1024)}
+	lines := bufio.NewScanner(res.Body)
+	if !lines.Scan() {
+		return nil, errors.New("an event stream ended")
+	}
+	go func() {
+		for lines.Scan() {
+			if strings.HasPrefix(lines.Text(), "event: apikey.stored") {
+				in.arrived <- time.Now()
+			}
+		}
+		close(in.arrived)
+	}()
+	return in, nil
+}
+
+func (s *server) streamsRow(ctx context.Context, l *lab, streams int) error {
+	accounts := (streams + streamsOfOne - 1) / streamsOfOne
+	of, open := make([]*server, accounts), make([][]*listener, accounts)
+	for n := range accounts {
+		one := *s
+		one.from = fmt.Sprintf("203.0.%d.%d", streams%250, n%250) // sign-ups are limited by address
+		if err := one.signUp(ctx, fmt.Sprintf("streams-%d-%d@example.com", streams, n)); err != nil {
+			return err
+		}
+		of[n] = &one
+		for len(open[n]) < streamsOfOne && n*streamsOfOne+len(open[n]) < streams {
+			in, err := one.listen(ctx)
+			if err != nil {
+				return err
+			}
+			defer in.res.Body.Close()
+			open[n] = append(open[n], in)
+		}
+	}
+	idleCPU, idle, err := s.while(ctx, l, func() error { return sleep(ctx, 5*time.Second) })
+	if err != nil {
+		return err
+	}
+	const writes = 300
+	var mu sync.Mutex
+	var took []time.Duration
+	cpu, _, err := s.while(ctx, l, func() error {
+		for n := range writes {
+			one, ins := of[n%accounts], open[n%accounts]
+			began := time.Now()
+			if err := one.store(ctx, n, "respond-async"); err != nil {
+				return err
+			}
+			for _, in := range ins {
+				select {
+				case at, ok := <-in.arrived:
+					if !ok {
+						return errors.New("an event stream ended")
+					}
+					mu.Lock()
+					took = append(took, at.Sub(began))
+					mu.Unlock()
+				case <-time.After(30 * time.Second):
+					return errors.New("an event did not arrive within 30 s")
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.Sort(took)
+	ms := func(percent int) float64 { return float64(took[len(took)*percent/100].Microseconds()) / 1e3 }
+	fmt.Printf("| %d | %d | %.1f ms | %.1f ms | %.2f ms | %.0f | %.1f %% |\n", streams, accounts, ms(50), ms(99),
+		cpu.Seconds()*1e3/writes, idle/5, idleCPU.Seconds()/5*100)
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// while returns the server's CPU time and the database's transactions while do runs.
+func (s *server) while(ctx context.Context, l *lab, do func() error) (cpu time.Duration, transactions float64, err error) {
+	count := func() (n float64, err error) {
+		err = l.pool.QueryRow(ctx, `SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database`).Scan(&n)
+		return n, err
+	}
+	before, err := count()
+	if err != nil {
+		return 0, 0, err
+	}
+	used := processCPU(s.cmd.Process.Pid)
+	if err := do(); err != nil {
+		return 0, 0, err
+	}
+	cpu = processCPU(s.cmd.Process.Pid) - used
+	after, err := count()
+	return cpu, after - before, err
+}
