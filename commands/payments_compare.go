@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -67,7 +66,7 @@ func (c *Payments) Compare(ctx context.Context) (Comparison, error) {
 	for after := ""; ; {
 		page, err := c.Books.Billed(ctx, after, billedPage)
 		if err != nil {
-			return sum, errors.Join(failed, fmt.Errorf("list accounts: %w", err))
+			return sum, joined(failed, fmt.Errorf("list accounts: %w", err))
 		}
 		for _, of := range page {
 			customer, err := c.compareAccount(ctx, of.Account, shown, &sum)
@@ -77,7 +76,7 @@ func (c *Payments) Compare(ctx context.Context) (Comparison, error) {
 			}
 			if err != nil {
 				sum.Failed++
-				failed = errors.Join(failed, fmt.Errorf("compare account %s: %w", of.Account, err))
+				failed = joined(failed, fmt.Errorf("compare account %s: %w", of.Account, err))
 			}
 		}
 		if len(page) < billedPage {
@@ -85,7 +84,7 @@ func (c *Payments) Compare(ctx context.Context) (Comparison, error) {
 		}
 		after = page[len(page)-1].Account
 	}
-	return sum, errors.Join(failed, c.strangers(ctx, shown, ours, &sum))
+	return sum, joined(failed, c.strangers(ctx, shown, ours, &sum))
 }
 
 func (c *Payments) list(ctx context.Context, sum *Comparison) (listed, error) {
@@ -212,12 +211,12 @@ func (c *Payments) CompareCheckouts(ctx context.Context) error {
 	for after := ""; ; {
 		page, err := c.Books.CheckingOut(ctx, after, billedPage)
 		if err != nil {
-			return errors.Join(failed, fmt.Errorf("list open Checkouts: %w", err))
+			return joined(failed, fmt.Errorf("list open Checkouts: %w", err))
 		}
 		for _, account := range page {
 			_, err := c.look(ctx, Origin{}, account, func(s billing.State) ([]billing.Command, error) { return c.seeCheckout(ctx, s) })
 			if err != nil {
-				failed = errors.Join(failed, fmt.Errorf("look at the Checkout of account %s: %w", account, err))
+				failed = joined(failed, fmt.Errorf("look at the Checkout of account %s: %w", account, err))
 			}
 			if ctx.Err() != nil {
 				return failed

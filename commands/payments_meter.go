@@ -3,7 +3,6 @@ package commands
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -70,9 +69,9 @@ func (c *Metering) Pass(ctx context.Context) error {
 	for after := ""; ; {
 		page, err := c.Books.Billed(ctx, after, billedPage)
 		if err != nil {
-			return errors.Join(failed, fmt.Errorf("report usage: %w", err))
+			return joined(failed, fmt.Errorf("report usage: %w", err))
 		}
-		failed = errors.Join(failed, c.page(ctx, page, now))
+		failed = joined(failed, c.page(ctx, page, now))
 		if ctx.Err() != nil {
 			return failed
 		}
@@ -95,7 +94,7 @@ func (c *Metering) isWarm(now time.Time) bool { return !now.Before(c.began.Add(c
 func (c *Metering) again(ctx context.Context) error {
 	var failed error
 	for _, account := range slices.Sorted(maps.Keys(c.open)) {
-		failed = errors.Join(failed, c.settleAccount(ctx, account))
+		failed = joined(failed, c.settleAccount(ctx, account))
 	}
 	return failed
 }
@@ -122,12 +121,12 @@ func (c *Metering) page(ctx context.Context, page []Billed, now time.Time) error
 	}
 	var failed error
 	for _, id := range ids {
-		failed = errors.Join(failed, c.settleAccount(ctx, id))
+		failed = joined(failed, c.settleAccount(ctx, id))
 		if c.isWarm(now) { // also if the report of another day cannot be settled
-			failed = errors.Join(failed, c.account(ctx, id, runs[id], now))
+			failed = joined(failed, c.account(ctx, id, runs[id], now))
 		}
 		if ctx.Err() != nil {
-			return errors.Join(failed, ctx.Err())
+			return joined(failed, ctx.Err())
 		}
 	}
 	return failed

@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -70,14 +69,14 @@ func (c *Plans) Enforce(ctx context.Context) error {
 	failed := c.assessAll(ctx, &done)
 	err := c.Running(ctx, func(account, id, machineType string) error {
 		if err := c.enforce(ctx, account, id, machineType, &done); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("enforce the plan of account %s: %w", account, err))
+			failed = joined(failed, fmt.Errorf("enforce the plan of account %s: %w", account, err))
 		}
 		return ctx.Err()
 	})
 	if done != (plansEnforced{}) {
 		c.Logger.InfoContext(ctx, "plans enforced", "accounts_changed", done.changed, "desktops_stopped", done.stopped)
 	}
-	return errors.Join(failed, err)
+	return joined(failed, err)
 }
 
 // plansPage is how many accounts are assessed at a time.
@@ -91,25 +90,25 @@ func (c *Plans) assessAll(ctx context.Context, done *plansEnforced) (failed erro
 	for after := ""; ; {
 		page, err := c.Books.Billed(ctx, after, plansPage)
 		if err != nil {
-			return errors.Join(failed, err)
+			return joined(failed, err)
 		}
 		for _, of := range page {
 			after = of.Account
 			due, err := billing.Decide(of.State, billing.Assess{At: c.Now(), Terms: c.Terms})
 			if err != nil || len(due) == 0 {
-				failed = errors.Join(failed, err)
+				failed = joined(failed, err)
 				continue
 			}
 			switch asked, err := stripe.askFirst(of, due); {
 			case err != nil:
-				failed = errors.Join(failed, err)
+				failed = joined(failed, err)
 				continue
 			case asked:
 				done.changed++
 				continue
 			}
 			if err := c.assessOne(ctx, of.Account, done); err != nil {
-				failed = errors.Join(failed, fmt.Errorf("assess the plan of account %s: %w", of.Account, err))
+				failed = joined(failed, fmt.Errorf("assess the plan of account %s: %w", of.Account, err))
 			}
 		}
 		if len(page) < plansPage || ctx.Err() != nil {

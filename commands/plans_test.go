@@ -328,3 +328,26 @@ func TestEnforceAsksStripeBeforeItStops(t *testing.T) {
 		}
 	}
 }
+
+// Where all accounts fail, as while Stripe or the database is away, the error names a few of them.
+func TestEnforceNamesAFewFailures(t *testing.T) {
+	t.Parallel()
+	s := newShop()
+	ada, _ := s.SignUp(t, "ada@example.org")
+	s.grant(t, ada, billing.Starter, s.Clock.Now().Add(time.Hour))
+	id := s.run(t, ada, "t3.medium")
+	s.Clock.Advance(time.Hour)
+	s.enforce(t)
+	s.damage(t, id)
+	s.Clock.Advance(terms.Notice)
+	s.plans.Running = func(_ context.Context, do func(account, id, machineType string) error) (failed error) {
+		for range 2000 {
+			failed = do(ada.Account, id, "t3.medium")
+		}
+		return failed
+	}
+	err := s.plans.Enforce(t.Context())
+	if !errors.Is(err, eventstore.ErrDamaged) || len(err.Error()) > 10_000 || !strings.Contains(err.Error(), "and 1990 more") {
+		t.Errorf("got an error of %d bytes, want one that names a few and the number of the others", len(fmt.Sprint(err)))
+	}
+}
