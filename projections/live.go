@@ -36,9 +36,10 @@ func (l *Live) Entries(ctx context.Context, batch []eventstore.Event, wanted fun
 		if err != nil || entry.Sentence == "" {
 			continue // the projector parks what cannot be read
 		}
-		if owner == "" {
+		switch {
+		case owner == "":
 			owner = l.owners[entry.Subject]
-		} else {
+		case e.Version == 1 && e.Stream.String() == entry.Subject: // else read.history knows whose events come first
 			l.learn(entry.Subject, owner)
 		}
 		if owner == "" {
@@ -46,13 +47,14 @@ func (l *Live) Entries(ctx context.Context, batch []eventstore.Event, wanted fun
 		}
 		list = append(list, Owned{owner, entry})
 	}
-	if err := l.lookUp(ctx, unknown); err != nil {
+	found, err := l.lookUp(ctx, unknown)
+	if err != nil {
 		return nil, err
 	}
 	read := list[:0]
 	for _, o := range list {
 		if o.Account == "" {
-			o.Account = l.owners[o.Entry.Subject]
+			o.Account = found[o.Entry.Subject]
 		}
 		if o.Account != "" && wanted(o.Account) {
 			read = append(read, o)
@@ -61,19 +63,26 @@ func (l *Live) Entries(ctx context.Context, batch []eventstore.Event, wanted fun
 	return read, nil
 }
 
-func (l *Live) lookUp(ctx context.Context, subjects []string) error {
+// lookUp returns the owners of streams. It also learns them, but with many at once, one may take the place of another.
+func (l *Live) lookUp(ctx context.Context, subjects []string) (map[string]string, error) {
 	if len(subjects) == 0 {
-		return nil
+		return nil, nil
 	}
 	rows, err := l.Pool.Query(ctx, `SELECT DISTINCT ON (subject) subject, account FROM read.history WHERE subject = ANY ($1) ORDER BY subject, position`, subjects)
 	if err != nil {
-		return fmt.Errorf("look up the owners of streams: %w", err)
+		return nil, fmt.Errorf("look up the owners of streams: %w", err)
 	}
+	found := make(map[string]string, len(subjects))
 	var subject, owner string
-	if _, err := pgx.ForEachRow(rows, []any{&subject, &owner}, func() error { l.learn(subject, owner); return nil }); err != nil {
-		return fmt.Errorf("look up the owners of streams: %w", err)
+	_, err = pgx.ForEachRow(rows, []any{&subject, &owner}, func() error {
+		found[subject] = owner
+		l.learn(subject, owner)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look up the owners of streams: %w", err)
 	}
-	return nil
+	return found, nil
 }
 
 // learn keeps an owner, in place of any other if there are too many.

@@ -62,6 +62,7 @@ func (p *Projector) follow(ctx context.Context) error {
 	}
 	p.Progress.Set(p.Projection.Name, at)
 	var applied atomic.Int64
+	applied.Store(at) // perhaps a moment ago, by an earlier process
 	ctx, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
 	go func() {

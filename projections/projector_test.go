@@ -496,6 +496,29 @@ func TestLostCommitsAreAppliedAgain(t *testing.T) {
 	}
 }
 
+// Postgres may also lose commits of the process before.
+func TestLostCommitsOfAnEarlierProcess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.everything("acc", "01I1")
+	if err := projections.CatchUp(t.Context(), w.pool, w.store, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	before := w.dump("history")
+	w.project(find(t, "history"))
+	w.caughtUp()
+	_, err := w.pool.Exec(t.Context(), `WITH lost AS (DELETE FROM read.history WHERE position = (SELECT max(position) FROM read.history) RETURNING position)
+		UPDATE read.checkpoints SET position = lost.position - 1 FROM lost WHERE projection = 'history'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); w.dump("history") != before; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("got a history without its last event, want it again")
+		}
+	}
+}
+
 // A projector keeps trying without any database.
 func TestProjectorOutlivesNoDatabase(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/cloudbot-ai/control-plane/projections"
@@ -19,8 +20,8 @@ type fanout struct {
 	at int64 // events up to here were handed over; those after it will be
 	by map[string]map[*inbox]bool
 
-	joins int      // how many streams joined so far
-	fresh []*inbox // those that joined since Happened was last called
+	joins int             // how many streams joined so far
+	fresh map[*inbox]bool // those that joined since Happened was last called
 }
 
 // inbox holds what is waiting for one stream.
@@ -45,10 +46,10 @@ func (f *fanout) join(account string) (in *inbox, leave func()) {
 	defer f.mu.Unlock()
 	f.joins++
 	in.number = f.joins
-	f.fresh = append(f.fresh, in)
 	if f.by == nil {
-		f.by = map[string]map[*inbox]bool{}
+		f.by, f.fresh = map[string]map[*inbox]bool{}, map[*inbox]bool{}
 	}
+	f.fresh[in] = true
 	if f.by[account] == nil {
 		f.by[account] = map[*inbox]bool{}
 	}
@@ -56,6 +57,7 @@ func (f *fanout) join(account string) (in *inbox, leave func()) {
 	return in, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
+		delete(f.fresh, in)
 		if delete(f.by[account], in); len(f.by[account]) == 0 {
 			delete(f.by, account)
 		}
@@ -78,6 +80,12 @@ func (f *fanout) take(in *inbox) (waiting []sealedEvent, lost bool) {
 	return waiting, in.lost
 }
 
+// lose makes a stream read from the read models. f.mu is held.
+func (in *inbox) lose() {
+	in.waiting, in.lost = nil, true
+	in.signal()
+}
+
 func (in *inbox) signal() {
 	select {
 	case in.ready <- struct{}{}:
@@ -92,10 +100,14 @@ func (s *Server) StreamsFrom(position int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.at = position
+	f.loseAll()
+}
+
+// loseAll makes all streams read from the read models. f.mu is held.
+func (f *fanout) loseAll() {
 	for _, inboxes := range f.by {
 		for in := range inboxes {
-			in.waiting, in.lost = nil, true
-			in.signal()
+			in.lose()
 		}
 	}
 }
@@ -124,23 +136,30 @@ func (s *Server) Happened(list []projections.Owned, position int64, joins int) {
 		texts[i].at, texts[i].subject = point{epoch, o.Entry.Position}, o.Entry.Subject
 		texts[i].text, _ = eventText(texts[i].at.String(), o.Entry.Type, s.cloudEvent(o.Entry)) // made of texts and JSON: it always marshals
 	}
+	s.handOver(list, texts, position, joins, epoch)
+}
+
+// handOver hands over the texts of events, which have ids of an epoch.
+func (s *Server) handOver(list []projections.Owned, texts []sealedEvent, position int64, joins, epoch int) {
 	f := &s.fan
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.at = position
-	for _, in := range f.fresh {
+	if now, _ := s.cfg.Epoch.Now(); now != epoch { // it turned in between: streams that know of it already would drop these texts
+		f.loseAll()
+	}
+	for in := range f.fresh {
 		if in.number > joins {
-			in.waiting, in.lost = nil, true
-			in.signal()
+			in.lose()
 		}
 	}
-	f.fresh = nil
+	clear(f.fresh)
 	for i, o := range list {
 		for in := range f.by[o.Account] {
 			switch {
 			case in.lost:
 			case len(in.waiting) >= inboxSize:
-				in.waiting, in.lost = nil, true
+				in.lose()
 			default:
 				in.waiting = append(in.waiting, texts[i])
 			}
@@ -208,16 +227,20 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, at poi
 }
 
 // after returns the texts of the events after a point, and moves it.
-func after(list []sealedEvent, at *point) (text string) {
+func after(list []sealedEvent, at *point) string {
+	var text strings.Builder
 	for _, e := range list {
 		if e.at.epoch == at.epoch && e.at.position > at.position {
-			text, at.position = text+e.text, e.at.position
+			text.WriteString(e.text)
+			at.position = e.at.position
 		}
 	}
-	return text
+	return text.String()
 }
 
-// resume sends what the read models have after a point and up to a position, and moves the point there.
+// resume sends what the read models have after a point and up to a position, and moves the point to the last event that was
+// sent. No further: read models that have lost their latest events, or a log that was restored, may lack some up to there, and
+// StreamsFrom will say so.
 func (s *Server) resume(ctx context.Context, out *stream, account string, at *point, upTo int64) error {
 	for at.position < upTo {
 		list, err := s.cfg.Queries.Since(ctx, account, at.position, streamBatch)
@@ -226,15 +249,15 @@ func (s *Server) resume(ctx context.Context, out *stream, account string, at *po
 		}
 		for _, e := range list {
 			if e.Position > upTo {
-				break
+				return nil
 			}
 			at.position = e.Position
 			if err := out.event(at.String(), e.Type, s.cloudEvent(e)); err != nil {
 				return err
 			}
 		}
-		if len(list) < streamBatch || list[len(list)-1].Position > upTo {
-			at.position = upTo
+		if len(list) < streamBatch {
+			return nil
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cloudbot-ai/control-plane/projections"
 )
@@ -129,5 +130,61 @@ func TestStreamsLeave(t *testing.T) {
 	s.Happened(nil, 1, joins)
 	if now, _ := s.Streaming(); !open || now || s.StreamsTo("a") || len(s.fan.fresh) > 0 {
 		t.Errorf("got streams of %v, want none", s.fan.by)
+	}
+}
+
+// Streams that come and go while nothing happens take nothing with them either.
+func TestStreamsLeaveBeforeAnEvent(t *testing.T) {
+	t.Parallel()
+	s := &Server{cfg: Config{Epoch: NewEpoch(1)}}
+	for range 3 {
+		_, leave := s.fan.join("a")
+		leave()
+	}
+	if n := len(s.fan.fresh); n > 0 {
+		t.Errorf("got %d streams that have left, want none", n)
+	}
+}
+
+// A follower that was ahead of the read models, because Postgres lost their latest commits or the log was restored, begins again
+// further back. Streams then get what the read models lacked.
+func TestFollowerBeginsFurtherBack(t *testing.T) {
+	t.Parallel()
+	var counted *countedQueries
+	f := newFront(t, func(c *Config) {
+		counted = &countedQueries{Queries: c.Queries}
+		c.Queries = counted
+	})
+	ada := f.signUp("ada@example.com")
+	f.caughtUp()
+	head := f.head()
+	r := f.stream(t, ada.access, "/api/events", "")
+	if _, ok := r.block(); !ok {
+		t.Fatal("got the end of the stream, want its greeting")
+	}
+	f.server.StreamsFrom(head + 1000)
+	for deadline := time.Now().Add(60 * time.Second); counted.since.Load() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the stream reads nothing")
+		}
+	}
+	f.server.StreamsFrom(head)
+	f.create(ada, "x")
+	if _, name, _ := r.event(); name != "instance.requested" {
+		t.Errorf("got %q, want instance.requested", name)
+	}
+}
+
+// The epoch turns between the choice of an id and its delivery: streams read the event instead, with an id of the new epoch.
+func TestEpochTurnsDuringDelivery(t *testing.T) {
+	t.Parallel()
+	s := &Server{cfg: Config{Epoch: NewEpoch(1)}}
+	in, leave := s.fan.join("a")
+	defer leave()
+	s.cfg.Epoch.Set(2)
+	s.fan.restart(in)
+	s.handOver(someEntries("a", 1, 1), []sealedEvent{{at: point{1, 1}, text: "x"}}, 1, s.fan.joins, 1)
+	if _, lost := s.fan.take(in); !lost {
+		t.Error("got an event of the old epoch, want it read again")
 	}
 }

@@ -174,7 +174,7 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		{"presence", presenceFollower{conn, server}},
 		{"agents' states", stateFollower{shared.states, server}},
 		{"followed log", follower{store, feed, progress, server, hub, chats.Store, used, shown, log}},
-		{"event streams", eventStreams{feed, progress, pool, server, log}},
+		{"event streams", eventStreams{store, feed, progress, pool, server, log}},
 		{"saved chats", chatSweeper{secrets.Chats{Pool: pool}, cfg.KeepChats, log}},
 		{"keeper", held{"keeper", newKeeper(cfg, events, used, budgets, log), leases, log}},
 		{"activity", together{reports, activitySweeper{used, log}}},

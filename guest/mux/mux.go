@@ -185,11 +185,13 @@ func (s *Session) add(id uint32) *Stream {
 	return st
 }
 
-// remove forgets a stream: what arrives for it is ignored.
-func (s *Session) remove(id uint32) {
+// remove forgets a stream: what arrives for it is ignored. The other end may have opened another with its id.
+func (s *Session) remove(st *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.streams, id)
+	if s.streams[st.id] == st {
+		delete(s.streams, st.id)
+	}
 }
 
 // Streams returns how many streams are open or being closed.
@@ -306,14 +308,24 @@ func (s *Session) Ping() (time.Duration, error) {
 // RTT returns a round trip's time, as the latest pings had it; 0: not known yet.
 func (s *Session) RTT() time.Duration { return time.Duration(s.rtt.Load()) }
 
+// incoming is what arrives. Each piece of a frame counts as heard: on a slow line, a frame as long as a window takes a minute.
+type incoming struct{ s *Session }
+
+func (in incoming) Read(p []byte) (int, error) {
+	n, err := in.s.conn.Read(p)
+	if n > 0 {
+		in.s.heard.Store(int64(in.s.now()))
+	}
+	return n, err
+}
+
 // receive reads frames until one cannot be read.
 func (s *Session) receive() error {
 	var h [headerSize]byte
 	for {
-		if _, err := io.ReadFull(s.conn, h[:]); err != nil {
+		if _, err := io.ReadFull(incoming{s}, h[:]); err != nil {
 			return err
 		}
-		s.heard.Store(int64(s.now()))
 		id, length, flags := binary.BigEndian.Uint32(h[4:]), binary.BigEndian.Uint32(h[8:]), binary.BigEndian.Uint16(h[2:])
 		var err error
 		switch {
@@ -377,7 +389,7 @@ func (s *Session) about(kind byte, flags uint16, id, length uint32) error {
 	s.mu.Unlock()
 	switch {
 	case kind == typeData && st == nil: // it was closed a moment ago
-		if _, err := io.CopyN(io.Discard, s.conn, int64(length)); err != nil {
+		if _, err := io.CopyN(io.Discard, incoming{s}, int64(length)); err != nil {
 			return err
 		}
 	case kind == typeData:

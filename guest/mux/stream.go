@@ -26,6 +26,7 @@ type Stream struct {
 	id uint32
 
 	writing sync.Mutex // one Write at a time
+	reading sync.Mutex // one Read at a time: a token wakes only one
 
 	mu       sync.Mutex
 	in       buffer
@@ -46,6 +47,8 @@ type Stream struct {
 
 // Read reads what has arrived, and waits for something. It returns io.EOF after the other end closed the stream.
 func (st *Stream) Read(p []byte) (int, error) {
+	st.reading.Lock()
+	defer st.reading.Unlock()
 	for {
 		st.mu.Lock()
 		by := st.readBy
@@ -53,6 +56,9 @@ func (st *Stream) Read(p []byte) (int, error) {
 		case st.closed:
 			st.mu.Unlock()
 			return 0, net.ErrClosed
+		case past(by): // even if there is something to read: an end that sends without a pause cannot delay it
+			st.mu.Unlock()
+			return 0, os.ErrDeadlineExceeded
 		case len(p) == 0 || st.in.size > 0:
 			n := st.in.take(p)
 			more := st.allow(uint32(n))
@@ -75,6 +81,8 @@ func (st *Stream) Read(p []byte) (int, error) {
 	}
 }
 
+func past(by time.Time) bool { return !by.IsZero() && !time.Now().Before(by) }
+
 // wait waits for a token, a deadline or the end of the session.
 func (st *Stream) wait(token <-chan struct{}, by time.Time) error {
 	var late <-chan time.Time
@@ -94,10 +102,10 @@ func (st *Stream) wait(token <-chan struct{}, by time.Time) error {
 		return os.ErrDeadlineExceeded
 	case <-st.s.done:
 	}
-	// What arrived before the end is read first.
+	// What arrived before the session's end counts first: bytes, and how the stream ended.
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if token == st.readable && st.in.size > 0 {
+	if st.closed || st.reset || token == st.readable && (st.in.size > 0 || st.over) {
 		return nil
 	}
 	return st.s.Err()
@@ -146,12 +154,12 @@ func (st *Stream) receive(n uint32) error {
 		st.mu.Lock()
 		if st.closed || st.over {
 			st.mu.Unlock()
-			_, err := io.CopyN(io.Discard, st.s.conn, int64(n))
+			_, err := io.CopyN(io.Discard, incoming{st.s}, int64(n))
 			return err
 		}
 		to := st.in.space(int(n))
 		st.mu.Unlock()
-		_, err := io.ReadFull(st.s.conn, to)
+		_, err := io.ReadFull(incoming{st.s}, to)
 		st.mu.Lock()
 		if err != nil {
 			st.in.commit(0)
@@ -198,7 +206,7 @@ func (st *Stream) ended(reset bool) {
 	}
 	st.mu.Unlock()
 	if gone {
-		st.s.remove(st.id)
+		st.s.remove(st)
 	}
 	signal(st.readable)
 	signal(st.writable)
@@ -223,7 +231,7 @@ func (st *Stream) Write(p []byte) (n int, err error) {
 			err = net.ErrClosed
 		case st.reset:
 			err = ErrReset
-		case !by.IsZero() && !time.Now().Before(by):
+		case past(by):
 			err = os.ErrDeadlineExceeded
 		default:
 			st.room -= uint32(size)
@@ -234,8 +242,9 @@ func (st *Stream) Write(p []byte) (n int, err error) {
 		case size == 0:
 			err = st.wait(st.writable, by)
 		default:
-			err = st.s.send(frame(typeData, 0, st.id, uint32(size)), p[n:n+size])
-			n += size
+			if err = st.s.send(frame(typeData, 0, st.id, uint32(size)), p[n:n+size]); err == nil {
+				n += size
+			}
 		}
 		if err != nil {
 			return n, err
@@ -258,14 +267,14 @@ func (st *Stream) Close() error {
 	gone := st.over
 	if !gone {
 		st.patience = time.AfterFunc(st.s.c.CloseTimeout, func() {
-			st.s.remove(st.id)
+			st.s.remove(st)
 			st.s.owe(frame(typeWindow, flagRST, st.id, 0))
 		})
 	}
 	reset := st.reset
 	st.mu.Unlock()
 	if gone {
-		st.s.remove(st.id)
+		st.s.remove(st)
 	}
 	signal(st.readable)
 	signal(st.writable)
