@@ -108,7 +108,7 @@ func (w *proxied) bodies(t *testing.T) {
 	for size, want := range map[int]struct {
 		status int
 		ours   bool
-	}{60 << 10: {422, true}, 100 << 10: {413, true}, 300 << 10: {413, w.name != "nginx"}} {
+	}{60 << 10: {422, true}, 100 << 10: {413, true}, 700 << 10: {413, w.name != "nginx"}} {
 		a := w.u.do("POST", "/api/user/api-keys", `{"provider":"openai","api_key":"`+strings.Repeat("k", size)+`"}`)
 		if ours := a.header.Get("Content-Type") == "application/problem+json"; a.status != want.status || ours != want.ours {
 			t.Errorf("a body of %d KiB: got %d, the server's answer: %v; want %+v\n%.200s", size>>10, a.status, ours, want, a.body)
