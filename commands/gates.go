@@ -2,8 +2,10 @@ package commands
 
 import (
 	"context"
+	"errors"
 
 	"github.com/cloudbot-ai/control-plane/commands/machines"
+	"github.com/cloudbot-ai/control-plane/domain"
 	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/quota"
@@ -40,6 +42,23 @@ func (l Log) admitByPlan(ctx context.Context, u *eventstore.Unit, s instance.Sta
 	}
 	_, err := quotas.Execute(ctx, u, s.Account, quota.AdmitStart{Instance: id, Type: planType(s)})
 	return err
+}
+
+// admitLaunch returns the command that launches an accepted desktop, or if its account's plan has ended since, the one that gives
+// the launch up.
+func (l Log) admitLaunch(ctx context.Context, u *eventstore.Unit, account, id string, launch instance.Attempt) (instance.Command, error) {
+	if !l.Plans {
+		return launch, nil
+	}
+	if _, err := l.assess(ctx, u, account); err != nil {
+		return nil, err
+	}
+	_, err := quotas.Execute(ctx, u, account, quota.AdmitLaunch{Instance: id})
+	var refused *domain.Error
+	if errors.As(err, &refused) {
+		return instance.Abandon{Code: refused.Code, Reason: refused.Msg}, nil
+	}
+	return launch, err
 }
 
 // planType returns the type by which plans are decided.

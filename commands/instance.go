@@ -196,8 +196,15 @@ func (c *Instances) Find(ctx context.Context, account, id string) (instance.Stat
 
 // executeInstance executes a command on a loaded instance and returns the new state. A command that ends the instance
 // also releases its quota slot and its room in the fleet, in the same append. One that starts it is refused if a budget
-// is used up or the account's plan does not allow it: those of users, and those for jobs.
+// is used up or the account's plan does not allow it: those of users, and those for jobs. A launch is given up if the plan has
+// ended since it was accepted.
 func (l Log) executeInstance(ctx context.Context, u *eventstore.Unit, id string, before instance.State, cmd instance.Command) (instance.State, error) {
+	var err error
+	if launch, ok := cmd.(instance.Attempt); ok && before.Status == instance.Launching {
+		if cmd, err = l.admitLaunch(ctx, u, before.Account, id, launch); err != nil {
+			return before, err
+		}
+	}
 	s, err := instances.Execute(ctx, u, id, cmd)
 	if err == nil && s.Status == instance.Starting && before.Status != instance.Starting {
 		if err := l.admit(ctx, u, s.Account, id); err != nil {

@@ -88,7 +88,7 @@ type replay struct {
 func (l *planLog) check(now time.Time) error {
 	r := replay{map[string]instance.State{}, map[string]billing.State{}, map[string]quota.State{}}
 	for n, a := range l.appends {
-		launched, ended := map[string]time.Time{}, false
+		launched, ended, decided := map[string]time.Time{}, false, false
 		for _, w := range a.Writes {
 			for _, e := range w.Events {
 				if err := r.apply(w.Stream.ID, e); err != nil {
@@ -97,6 +97,15 @@ func (l *planLog) check(now time.Time) error {
 				switch e.Type {
 				case "instance.requested", "instance.start_requested":
 					launched[w.Stream.ID] = e.Time
+				case "instance.launch_attempted":
+					if err := r.launched(w.Stream.ID, e.Time, a); err != nil {
+						return fmt.Errorf("append %d: %w", n, err)
+					}
+					l.counts.Add("machines launched", 1)
+					decided = true
+				case "instance.launch_abandoned":
+					l.counts.Add("launches given up", 1)
+					decided = true
 				case "billing.access_set":
 					ended = true
 				case "instance.stop_requested":
@@ -106,10 +115,10 @@ func (l *planLog) check(now time.Time) error {
 				}
 			}
 		}
+		if ended && (decided || len(launched) > 0) {
+			l.counts.Add("ended by a create, launch or start", 1)
+		}
 		for id, at := range launched {
-			if ended {
-				l.counts.Add("ended by a create or start", 1)
-			}
 			if err := r.allowed(id, at, a); err != nil {
 				return fmt.Errorf("append %d: %w", n, err)
 			}
@@ -155,6 +164,18 @@ func (r replay) allowed(id string, at time.Time, a eventstore.Append) error {
 		return fmt.Errorf("desktop %s of type %s was launched with %d desktops and %+v", id, d.Type, q.Held(), plan)
 	case !slices.Contains(kinds, d.Type) || q.Held() > had || !start && !grown:
 		return fmt.Errorf("desktop %s of type %s was launched at %v with %d desktops: its account pays for %d of %v", id, d.Type, at, q.Held(), had, kinds)
+	}
+	return nil
+}
+
+// launched returns why a desktop's machine should not have been launched by an append.
+func (r replay) launched(id string, at time.Time, a eventstore.Append) error {
+	account := r.desktops[id].Account
+	if had, _, _ := entitled(r.billing[account], at); had == 0 {
+		return fmt.Errorf("the machine of desktop %s was launched at %v, when its account paid for nothing", id, at)
+	}
+	if !slices.ContainsFunc(a.Writes, func(w eventstore.Write) bool { return w.Stream.Aggregate == "quota" && w.Stream.ID == account }) {
+		return fmt.Errorf("the machine of desktop %s was launched and its account's quota does not know", id)
 	}
 	return nil
 }

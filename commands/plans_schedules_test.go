@@ -57,7 +57,7 @@ func TestPlanSchedules(t *testing.T) {
 	})
 	met := []string{
 		"schedules", "creates", "creates refused", "starts", "starts refused", "starts for jobs", "starts for jobs refused", "decided again",
-		"ended by a create or start", "stopped by a plan", "payments", "payments failed", "plans changed", "grants", "withdrawals", "cancellations", "Checkouts",
+		"machines launched", "launches given up", "ended by a create, launch or start", "stopped by a plan", "payments", "payments failed", "plans changed", "grants", "withdrawals", "cancellations", "Checkouts",
 	}
 	for _, what := range met {
 		t.Logf("%6d %s", counts.Of(what), what)

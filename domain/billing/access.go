@@ -139,6 +139,14 @@ func (a Access) MayCreate(machineType string) error {
 	return a.refuse()
 }
 
+// MayLaunch returns why the account may not launch a desktop that it created while it had a plan.
+func (a Access) MayLaunch() error {
+	if a.Level == Full || a.Level == Due {
+		return nil
+	}
+	return a.refuse()
+}
+
 // MayStart returns why the account may not start a desktop of a type while it has a number of desktops.
 func (a Access) MayStart(machineType string, held int) error {
 	if a.Level != Full && a.Level != Due {

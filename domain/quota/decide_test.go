@@ -47,6 +47,9 @@ func TestDecide(t *testing.T) {
 		{Name: "start: ended", Given: []Event{AllowanceSet{starter}, SlotTaken{"a"}, AllowanceSet{none}}, When: AdmitStart{"a", "t3.medium"}, Err: domaintest.ErrAny},
 		{Name: "start: another type", Given: []Event{AllowanceSet{starter}, SlotTaken{"a"}}, When: AdmitStart{"a", "t3.large"}, Err: domaintest.ErrAny},
 		{Name: "start: too many", Given: []Event{AllowanceSet{starter}, SlotTaken{"a"}, SlotTaken{"b"}, SlotTaken{"c"}}, When: AdmitStart{"a", "t3.medium"}, Err: domaintest.ErrAny},
+		{Name: "launch with a plan", Given: []Event{AllowanceSet{billing.Access{Level: billing.Due, Plan: billing.Pro, Desktops: 1}}, SlotTaken{"a"}, SlotTaken{"b"}}, When: AdmitLaunch{"a"}, Then: []Event{StartAdmitted{"a"}}},
+		{Name: "launch without a plan", Given: []Event{AllowanceSet{billing.Access{Level: billing.None, Reason: billing.PlanEnded}}, SlotTaken{"a"}}, When: AdmitLaunch{"a"}, Err: domaintest.ErrAny},
+		{Name: "launch where nothing is known", When: AdmitLaunch{"a"}, Err: domaintest.ErrAny},
 		{Name: "unknown command", Err: domaintest.ErrAny},
 	})
 }

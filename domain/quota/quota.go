@@ -26,7 +26,7 @@ type (
 	}
 	// AllowanceSet records what the account's plan allows from now on. It counts only where plans are required.
 	AllowanceSet struct{ billing.Access }
-	// StartAdmitted records that the plan allowed to start an instance.
+	// StartAdmitted records that the plan allowed to launch an instance, or to start it.
 	StartAdmitted struct {
 		Instance string `json:"instance"`
 	}
@@ -71,7 +71,7 @@ func Evolve(s State, e Event) State {
 	return s
 }
 
-// Command is Take, Release, SetAllowance or AdmitStart.
+// Command is Take, Release, SetAllowance, AdmitStart or AdmitLaunch.
 type Command interface{ command() }
 
 type (
@@ -86,6 +86,9 @@ type (
 	SetAllowance struct{ billing.Access }
 	// AdmitStart asks whether the plan allows to start an instance. Send it only where plans are required.
 	AdmitStart struct{ Instance, Type string }
+	// AdmitLaunch asks whether the account still has a plan when an accepted instance's machine is launched. Send it only where
+	// plans are required.
+	AdmitLaunch struct{ Instance string }
 	// Release releases the instance's slot.
 	Release struct{ Instance string }
 )
@@ -94,6 +97,7 @@ func (Take) command()         {}
 func (Release) command()      {}
 func (SetAllowance) command() {}
 func (AdmitStart) command()   {}
+func (AdmitLaunch) command()  {}
 
 // exceeded is the refusal of a Take by an account that holds all its slots, or more since its limit was lowered. The
 // dashboard says the same before it is asked. Of a plan, the limit is its desktops; nil: the limit is the server's.
@@ -136,6 +140,11 @@ func Decide(s State, c Command) ([]Event, error) {
 			return nil, err
 		}
 		return []Event{StartAdmitted{c.Instance}}, nil
+	case AdmitLaunch:
+		if err := s.plan.MayLaunch(); err != nil {
+			return nil, err
+		}
+		return []Event{StartAdmitted(c)}, nil
 	}
 	return nil, fmt.Errorf("quota: unknown command %T", c)
 }

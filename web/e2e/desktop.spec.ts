@@ -97,20 +97,23 @@ test("a boot shows an estimate based on earlier boots", async ({ page }, info) =
       },
     });
   });
-  let samples = 0; // the real number
+  let samples = 1;
   await page.route("**/api/boot-times*", async (route) => {
     const answer = await route.fetch();
     const body = (await answer.json()) as { launch: { samples: number } };
-    if (samples) body.launch.samples = samples;
-    else expect(body.launch.samples).toBeLessThan(20);
+    expect(body.launch.samples).toBeGreaterThan(0);
+    body.launch.samples = samples; // other tests of this server start desktops, too
     await route.fulfill({ response: answer, json: body });
   });
   await page.reload();
   await expect(
     page.getByText(
-      /^(The one desktop|Half of the \d+ desktops) that started here before (was|were) ready within \d+ s/,
+      /^The one desktop that started here before was ready within \d+ s/,
     ),
   ).toBeVisible();
+  samples = 19;
+  await page.reload();
+  await expect(page.getByText(/^Half of the 19 desktops that started here before were ready within \d+ s/)).toBeVisible();
   samples = 20;
   await page.reload();
   await expect(page.getByText(/^19 of 20 desktops here are ready within \d+ s/)).toBeVisible();
