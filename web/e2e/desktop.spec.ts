@@ -106,14 +106,12 @@ test("a boot shows an estimate based on earlier boots", async ({ page }, info) =
     await route.fulfill({ response: answer, json: body });
   });
   await page.reload();
-  await expect(
-    page.getByText(
-      /^The one desktop that started here before was ready within \d+ s/,
-    ),
-  ).toBeVisible();
+  await expect(page.getByText(/^The one desktop that started here before was ready within \d+ s/)).toBeVisible();
   samples = 19;
   await page.reload();
-  await expect(page.getByText(/^Half of the 19 desktops that started here before were ready within \d+ s/)).toBeVisible();
+  await expect(
+    page.getByText(/^Half of the 19 desktops that started here before were ready within \d+ s/),
+  ).toBeVisible();
   samples = 20;
   await page.reload();
   await expect(page.getByText(/^19 of 20 desktops here are ready within \d+ s/)).toBeVisible();
