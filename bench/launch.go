@@ -181,6 +181,23 @@ func startServer(ctx context.Context, dir string, l *lab, ec2 string) (*server, 
 	}
 }
 
+// inServer measures on a server whose cloud does nothing.
+func inServer(ctx context.Context, l *lab, measure func(*server) error) error {
+	dir, err := os.MkdirTemp("", "cloudbot-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	cloud := httptest.NewServer(ec2test.New(ec2test.Config{Seed: 1}))
+	defer cloud.Close()
+	s, err := startServer(ctx, dir, l, cloud.URL)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	return measure(s)
+}
+
 func (s *server) stop() {
 	_ = s.cmd.Process.Signal(os.Interrupt)
 	_ = s.cmd.Wait()

@@ -6,14 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 )
 
 // streamsOfOne is how many event streams an account may have.
@@ -22,25 +18,15 @@ const streamsOfOne = 20
 // benchStreams measures how long an event takes from the request that causes it to every open event stream of its account, with
 // one stream and with many, and what the server does while nothing happens.
 func benchStreams(ctx context.Context, l *lab, o options) error {
-	dir, err := os.MkdirTemp("", "cloudbot-bench-streams-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	cloud := httptest.NewServer(ec2test.New(ec2test.Config{Seed: 1}))
-	defer cloud.Close()
-	s, err := startServer(ctx, dir, l, cloud.URL)
-	if err != nil {
-		return err
-	}
-	defer s.stop()
-	fmt.Printf("\n| event streams | accounts | a write → each of its account's streams, p50 | p99 | CPU of the server a write | idle: transactions/s | idle: CPU |\n|---:|---:|---:|---:|---:|---:|---:|\n")
-	for _, streams := range []int{1, o.streams} {
-		if err := s.streamsRow(ctx, l, streams); err != nil {
-			return err
+	return inServer(ctx, l, func(s *server) error {
+		fmt.Printf("\n| event streams | accounts | a write → each of its account's streams, p50 | p99 | CPU of the server a write | idle: transactions/s | idle: CPU |\n|---:|---:|---:|---:|---:|---:|---:|\n")
+		for _, streams := range []int{1, o.streams} {
+			if err := s.streamsRow(ctx, l, streams); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // listener is an open event stream of an account.

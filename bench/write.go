@@ -4,31 +4,19 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/cloudbot-ai/control-plane/adapters/ec2/ec2test"
 )
 
 // benchWrite measures what a write waits for its own readers: POSTs of a key that answer once the read
 // models have them, in turn with the same POST under "Prefer: respond-async", on the server's program.
 func benchWrite(ctx context.Context, l *lab, _ options) error {
-	dir, err := os.MkdirTemp("", "cloudbot-bench-write-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	cloud := httptest.NewServer(ec2test.New(ec2test.Config{Seed: 1}))
-	defer cloud.Close()
-	s, err := startServer(ctx, dir, l, cloud.URL)
-	if err != nil {
-		return err
-	}
-	defer s.stop()
+	return inServer(ctx, l, func(s *server) error { return s.benchWrite(ctx) })
+}
+
+func (s *server) benchWrite(ctx context.Context) error {
 	fmt.Printf("\n| POST /api/user/api-keys | at once, p50 | p99 | once it can be read, p50 | p99 | added, p50 |\n|---|---:|---:|---:|---:|---:|\n")
 	for _, callers := range []int{1, 8} {
 		var mu sync.Mutex

@@ -483,15 +483,21 @@ func TestLostCommitsAreAppliedAgain(t *testing.T) {
 	w.project(projections.All()...)
 	w.everything("acc", "01I1")
 	w.caughtUp()
+	w.losesACommit()
+}
+
+// losesACommit undoes the last commit of the history's projector, as a crash of Postgres may, and waits until it is made again.
+func (w *world) losesACommit() {
+	w.t.Helper()
 	before := w.dump("history")
-	_, err := w.pool.Exec(t.Context(), `WITH lost AS (DELETE FROM read.history WHERE position = (SELECT max(position) FROM read.history) RETURNING position)
+	_, err := w.pool.Exec(w.t.Context(), `WITH lost AS (DELETE FROM read.history WHERE position = (SELECT max(position) FROM read.history) RETURNING position)
 		UPDATE read.checkpoints SET position = lost.position - 1 FROM lost WHERE projection = 'history'`)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	for deadline := time.Now().Add(60 * time.Second); w.dump("history") != before; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("got a history without its last event, want it again")
+			w.t.Fatal("got a history without its last event, want it again")
 		}
 	}
 }
@@ -504,19 +510,9 @@ func TestLostCommitsOfAnEarlierProcess(t *testing.T) {
 	if err := projections.CatchUp(t.Context(), w.pool, w.store, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	before := w.dump("history")
 	w.project(find(t, "history"))
 	w.caughtUp()
-	_, err := w.pool.Exec(t.Context(), `WITH lost AS (DELETE FROM read.history WHERE position = (SELECT max(position) FROM read.history) RETURNING position)
-		UPDATE read.checkpoints SET position = lost.position - 1 FROM lost WHERE projection = 'history'`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(30 * time.Second); w.dump("history") != before; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("got a history without its last event, want it again")
-		}
-	}
+	w.losesACommit()
 }
 
 // A projector keeps trying without any database.

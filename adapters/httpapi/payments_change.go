@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/internal/access"
 )
@@ -40,24 +42,20 @@ type messageView struct {
 }
 
 func (s *Server) cancelSubscription(c echo.Context, who access.Claims) error {
-	if err := readBody(c); err != nil {
-		return err
-	}
-	if s.cfg.Payments == nil {
-		return errNoPayments
-	}
-	o, err := s.origin(c, who)
-	if err != nil {
-		return err
-	}
-	sub, err := s.cfg.Payments.CancelAtPeriodEnd(c.Request().Context(), o)
-	if err != nil {
-		return err
-	}
-	return c.JSON(http.StatusOK, messageView{"Your plan ends on " + day(sub.CancelAt) + ". Until then, you can use it as before."})
+	return s.changeSubscription(c, who, (*commands.Payments).CancelAtPeriodEnd, func(sub billing.Subscription) string {
+		return "Your plan ends on " + day(sub.CancelAt) + ". Until then, you can use it as before."
+	})
 }
 
 func (s *Server) resumeSubscription(c echo.Context, who access.Claims) error {
+	return s.changeSubscription(c, who, (*commands.Payments).Resume, func(sub billing.Subscription) string {
+		return "Your plan continues. It renews on " + day(sub.PeriodEnd) + "."
+	})
+}
+
+func (s *Server) changeSubscription(
+	c echo.Context, who access.Claims, change func(*commands.Payments, context.Context, commands.Origin) (billing.Subscription, error), say func(billing.Subscription) string,
+) error {
 	if err := readBody(c); err != nil {
 		return err
 	}
@@ -68,11 +66,11 @@ func (s *Server) resumeSubscription(c echo.Context, who access.Claims) error {
 	if err != nil {
 		return err
 	}
-	sub, err := s.cfg.Payments.Resume(c.Request().Context(), o)
+	sub, err := change(s.cfg.Payments.Payments, c.Request().Context(), o)
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, messageView{"Your plan continues. It renews on " + day(sub.PeriodEnd) + "."})
+	return c.JSON(http.StatusOK, messageView{say(sub)})
 }
 
 func day(t time.Time) string { return t.UTC().Format("2 January 2006 (UTC)") }
