@@ -27,7 +27,7 @@ type Comparison struct {
 	Changed       int       `json:"changed"`   // of those, accounts of which something was recorded
 	Missing       int       `json:"missing"`   // of those, accounts of which nothing was: Stripe does not have what the log has
 	Foreign       int       `json:"foreign"`   // listed objects of customers that are no account's
-	Unlinked      []string  `json:"unlinked"`  // foreign subscriptions that name one of our accounts: somebody may pay for nothing
+	Unlinked      []string  `json:"unlinked"`  // foreign subscriptions that name one of our accounts: a person may pay for nothing
 	Several       []string  `json:"several"`   // accounts with more than one subscription that has not ended
 	Failed        int       `json:"failed"`    // accounts that could not be compared
 }

@@ -284,7 +284,7 @@ func TestOddFrames(t *testing.T) {
 		send(head(typeWindow, flagSYN, id, 0), head(typePing, flagSYN, 0, id))
 	}
 	if n := s.Streams(); n > 32 {
-		t.Errorf("got %d streams that nobody accepts, want at most 32", n)
+		t.Errorf("got %d streams that no one accepts, want at most 32", n)
 	}
 	st, err := s.AcceptStream()
 	if err != nil {
