@@ -32,24 +32,25 @@ func CatchUp(ctx context.Context, pool *pgxpool.Pool, store eventstore.Store, lo
 type once struct{ store eventstore.Store }
 
 func (f once) Follow(ctx context.Context, after int64, fn func(context.Context, []eventstore.Event) error) error {
-	var events []eventstore.Event
-	flush := func() error {
-		if len(events) == 0 {
-			return nil
-		}
-		err := fn(ctx, events)
-		events = nil
-		return err
-	}
-	for e, err := range f.store.ReadAll(ctx, after) {
+	return inBatches(ctx, f.store, after, func(events []eventstore.Event) error { return fn(ctx, events) })
+}
+
+// inBatches calls do with the events of the log after a position, rebuildBatch at a time. do must not keep the slice.
+func inBatches(ctx context.Context, store eventstore.Store, after int64, do func([]eventstore.Event) error) error {
+	events := make([]eventstore.Event, 0, rebuildBatch)
+	for e, err := range store.ReadAll(ctx, after) {
 		if err != nil {
 			return err
 		}
 		if events = append(events, e); len(events) == rebuildBatch {
-			if err := flush(); err != nil {
+			if err := do(events); err != nil {
 				return err
 			}
+			events = events[:0]
 		}
 	}
-	return flush()
+	if len(events) == 0 {
+		return nil
+	}
+	return do(events)
 }

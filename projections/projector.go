@@ -101,7 +101,7 @@ func (p *Projector) confirm(ctx context.Context, applied *atomic.Int64, lost fun
 		if seen <= confirmed {
 			continue
 		}
-		switch at, err := p.checkpoint(ctx); {
+		switch at, err := p.position(ctx); {
 		case err != nil: // Postgres is away: look again
 		case at < seen:
 			lost(errLost)
@@ -112,12 +112,18 @@ func (p *Projector) confirm(ctx context.Context, applied *atomic.Int64, lost fun
 	}
 }
 
+// checkpoint returns the checkpoint, and makes it if there is none.
 func (p *Projector) checkpoint(ctx context.Context) (int64, error) {
-	var at int64
 	if _, err := p.Pool.Exec(ctx, `INSERT INTO read.checkpoints VALUES ($1, 0) ON CONFLICT DO NOTHING`, p.Projection.Name); err != nil {
 		return 0, fmt.Errorf("make checkpoint of %s: %w", p.Projection.Name, err)
 	}
-	if err := p.Pool.QueryRow(ctx, `SELECT position FROM read.checkpoints WHERE projection = $1`, p.Projection.Name).Scan(&at); err != nil {
+	return p.position(ctx)
+}
+
+// position returns the checkpoint; 0 if there is none.
+func (p *Projector) position(ctx context.Context) (at int64, err error) {
+	err = p.Pool.QueryRow(ctx, `SELECT coalesce((SELECT position FROM read.checkpoints WHERE projection = $1), 0)`, p.Projection.Name).Scan(&at)
+	if err != nil {
 		return 0, fmt.Errorf("read checkpoint of %s: %w", p.Projection.Name, err)
 	}
 	return at, nil

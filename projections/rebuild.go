@@ -92,28 +92,21 @@ func (r *rebuild) fill(ctx context.Context, progress func(position int64), keep 
 		}
 		r.at, r.parked, r.rows = 0, map[string]bool{}, nil
 	}
-	var events []eventstore.Event
-	flush := func() error {
-		err := pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error { return r.apply(ctx, tx, events) })
-		if err == nil && len(events) > 0 {
-			r.at, events = events[len(events)-1].Position, events[:0]
-			if progress != nil {
-				progress(r.at)
-			}
-		}
-		return err
-	}
-	for e, err := range r.store.ReadAll(ctx, 0) {
-		if err != nil {
+	return inBatches(ctx, r.store, 0, func(events []eventstore.Event) error {
+		if err := pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error { return r.apply(ctx, tx, events) }); err != nil {
 			return err
 		}
-		if events = append(events, e); len(events) == rebuildBatch {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
+		r.reached(events, progress)
+		return nil
+	})
+}
+
+// reached notes that events were applied.
+func (r *rebuild) reached(events []eventstore.Event, progress func(position int64)) {
+	r.at = events[len(events)-1].Position
+	if progress != nil {
+		progress(r.at)
 	}
-	return flush()
 }
 
 func (r *rebuild) makeTables(ctx context.Context) error {

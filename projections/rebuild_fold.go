@@ -17,8 +17,7 @@ const keptRows = 100_000
 func (r *rebuild) foldAll(ctx context.Context, progress func(position int64), keep int) error {
 	f := r.projection.Fold
 	rows, spilled := map[string]any{}, false
-	var batch []eventstore.Event
-	flush := func() error {
+	err := inBatches(ctx, r.store, 0, func(batch []eventstore.Event) error {
 		if spilled {
 			if err := r.load(ctx, rows, batch); err != nil {
 				return err
@@ -31,31 +30,16 @@ func (r *rebuild) foldAll(ctx context.Context, progress func(position int64), ke
 				}
 			}
 		}
-		if len(batch) > 0 {
-			r.at, batch = batch[len(batch)-1].Position, batch[:0]
-		}
 		if len(rows) > keep {
 			if err := r.save(ctx, rows); err != nil {
 				return err
 			}
 			rows, spilled = map[string]any{}, true
 		}
-		if progress != nil {
-			progress(r.at)
-		}
+		r.reached(batch, progress)
 		return nil
-	}
-	for e, err := range r.store.ReadAll(ctx, 0) {
-		if err != nil {
-			return err
-		}
-		if batch = append(batch, e); len(batch) == rebuildBatch {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-	}
-	if err := flush(); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	return r.save(ctx, rows)
