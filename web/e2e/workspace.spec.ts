@@ -21,7 +21,7 @@ test("by mouse: the screen and the agent respond, side by side", async ({ page, 
   await screen(page).click(); // the clipboard is sent when the desktop gets the focus
   await page.keyboard.type("clear; echo '");
   await expect(async () => {
-    const unpasted = await pixels(page);
+    const unpasted = await atRest(page); // without the keys typed before
     await page.keyboard.press("Shift+Insert");
     await changed(page, unpasted);
   }).toPass();
@@ -113,7 +113,7 @@ test("by keyboard alone: from sign-up to terminating the desktop", async ({ page
   await to(/^Desktop\. Press Ctrl, Alt and Shift together to leave it\.$/, "textarea");
   await page.keyboard.press("Control+u");
   await expect(async () => {
-    const unpasted = await pixels(page);
+    const unpasted = await atRest(page); // without the keys typed before
     await page.keyboard.press("Shift+Insert");
     await changed(page, unpasted);
   }).toPass();
