@@ -238,17 +238,8 @@ func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next s
 	if err != nil {
 		return 0, err
 	}
-	present, err := c.passwordHash(ctx, o.Account, s)
-	if err != nil {
+	if err := c.confirmPassword(ctx, o, s, current); err != nil {
 		return 0, err
-	}
-	ok, err := c.Passwords.Compare(ctx, present, current)
-	if err != nil {
-		return 0, err
-	}
-	if !ok {
-		c.Audit.LogInFailed(o.Account)
-		return 0, ErrWrongPassword
 	}
 	email, err := c.email(ctx, o.Account, s)
 	if err != nil {
@@ -277,6 +268,23 @@ func (c *Accounts) ChangePassword(ctx context.Context, o Origin, current, next s
 		return nil, nil
 	})
 	return res.Last, err
+}
+
+// confirmPassword returns ErrWrongPassword unless the password is the account's.
+func (c *Accounts) confirmPassword(ctx context.Context, o Origin, s account.State, password string) error {
+	hash, err := c.passwordHash(ctx, o.Account, s)
+	if err != nil {
+		return err
+	}
+	ok, err := c.Passwords.Compare(ctx, hash, password)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		c.Audit.LogInFailed(o.Account)
+		return ErrWrongPassword
+	}
+	return nil
 }
 
 // Profile is an account as its owner sees it.

@@ -27,6 +27,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/quota"
 	"github.com/cloudbot-ai/control-plane/domain/restore"
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/domain/token"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
@@ -65,6 +66,9 @@ var (
 	}
 	billings = eventstore.Aggregate[billing.State, billing.Event, billing.Command]{
 		Codec: billing.Codec, Evolve: billing.Evolve, Decide: billing.Decide, Owner: ofID[billing.State],
+	}
+	tokens = eventstore.Aggregate[token.State, token.Event, token.Command]{
+		Codec: token.Codec, Evolve: token.Evolve, Decide: token.Decide, Owner: ofID[token.State],
 	}
 	fleets = eventstore.Aggregate[fleet.State, fleet.Event, fleet.Command]{
 		Codec: fleet.Codec, Evolve: fleet.Evolve, Decide: fleet.Decide, Snapshot: true,

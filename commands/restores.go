@@ -8,6 +8,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/restore"
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/domain/token"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
@@ -24,12 +25,14 @@ type Restore struct {
 	Log
 	// Sessions returns the ids, in order, of sessions that have not ended and whose id is above after.
 	Sessions func(ctx context.Context, after string, limit int) ([]string, error)
+	// Accounts returns the ids, in order, of accounts whose id is above after.
+	Accounts func(ctx context.Context, after string, limit int) ([]string, error)
 	// Live returns the ids of the instances that are not final.
 	Live func(ctx context.Context) (ids []string, position int64, err error)
 }
 
-// Finish ends all sessions and all unused enrolment tokens, and then records the restore. Guests that the log knows keep
-// their keys. If it is interrupted, call it again. damaged counts streams that cannot be read; nothing can use them.
+// Finish ends all sessions, all API tokens and all unused enrolment tokens, and then records the restore: the log may have
+// lost that one of them was revoked. Guests that the log knows keep their keys. If it is interrupted, call it again. damaged counts streams that cannot be read; nothing can use them.
 func (c *Restore) Finish(ctx context.Context, f restore.Finish) (done restore.Finish, damaged int, err error) {
 	before, err := c.Restores(ctx)
 	if err != nil || f.Epoch <= before.Epoch {
@@ -38,6 +41,11 @@ func (c *Restore) Finish(ctx context.Context, f restore.Finish) (done restore.Fi
 	if f.Sessions, damaged, err = c.endSessions(ctx); err != nil {
 		return f, damaged, err
 	}
+	var unread int
+	if f.Tokens, unread, err = c.revokeTokens(ctx); err != nil {
+		return f, damaged, err
+	}
+	damaged += unread
 	ids, _, err := c.Live(ctx)
 	if err != nil {
 		return f, damaged, err
@@ -88,6 +96,33 @@ func (c *Restore) endSessions(ctx context.Context) (ended, damaged int, err erro
 				return ended, damaged, fmt.Errorf("end session %s: %w", id, err)
 			default:
 				ended += n
+			}
+		}
+	}
+}
+
+// accountsAtOnce is how many accounts are read at a time.
+const accountsAtOnce = 500
+
+func (c *Restore) revokeTokens(ctx context.Context) (revoked, damaged int, err error) {
+	for after := ""; ; {
+		ids, err := c.Accounts(ctx, after, accountsAtOnce)
+		if err != nil || len(ids) == 0 {
+			return revoked, damaged, err
+		}
+		after = ids[len(ids)-1]
+		for _, id := range ids {
+			res, err := eventstore.Run(ctx, c.Store, c.stamp(Origin{Account: Operator}), func(u *eventstore.Unit) (*eventstore.Receipt, error) {
+				_, err := tokens.Execute(ctx, u, id, token.RevokeAll{Reason: token.Restored})
+				return nil, err
+			})
+			switch {
+			case errors.Is(err, eventstore.ErrDamaged):
+				damaged++
+			case err != nil:
+				return revoked, damaged, fmt.Errorf("revoke the API tokens of account %s: %w", id, err)
+			case res.Last > 0:
+				revoked += int(res.Last - res.First + 1)
 			}
 		}
 	}

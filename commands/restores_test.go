@@ -15,7 +15,20 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/session"
 )
 
-// A restore ends every session and every unused enrolment, and nothing else. A damaged session does not stop it.
+// paged returns ids page by page.
+func paged(ids ...string) func(context.Context, string, int) ([]string, error) {
+	slices.Sort(ids)
+	return func(_ context.Context, after string, limit int) (page []string, _ error) {
+		for _, id := range ids {
+			if id > after && len(page) < limit {
+				page = append(page, id)
+			}
+		}
+		return page, nil
+	}
+}
+
+// A restore ends every session, every API token and every unused enrolment, and nothing else. A damaged session does not stop it.
 func TestFinishRestore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(9)
@@ -27,29 +40,26 @@ func TestFinishRestore(t *testing.T) {
 	if _, err := w.Guests.Enroll(t.Context(), used, key); err != nil {
 		t.Fatal(err)
 	}
-	ids := []string{first.Session, second.Session, "01NEVER"}
-	slices.Sort(ids)
+	_, apiToken := w.makeToken(t, o, ci)
+	w.makeToken(t, o, ci)
 	c := &commands.Restore{
-		Log:  w.Log,
-		Live: func(context.Context) ([]string, int64, error) { return []string{waiting, enrolled}, 0, nil },
-		Sessions: func(_ context.Context, after string, limit int) (page []string, _ error) {
-			for _, id := range ids {
-				if id > after && len(page) < limit {
-					page = append(page, id)
-				}
-			}
-			return page, nil
-		},
+		Log:      w.Log,
+		Live:     func(context.Context) ([]string, int64, error) { return []string{waiting, enrolled}, 0, nil },
+		Sessions: paged(first.Session, second.Session, "01NEVER"),
+		Accounts: paged(first.Account, second.Account, "01NEVER"),
 	}
 	made := w.Clock.Now().Add(-time.Hour)
 	done, damaged, err := c.Finish(t.Context(), restore.Finish{Epoch: 2, Backup: "01B", Position: 7, MadeAt: made})
-	if err != nil || damaged != 0 || done.Sessions != 2 || done.Enrolments != 1 {
-		t.Fatalf("got %+v, %d damaged, %v, want 2 sessions and 1 enrolment", done, damaged, err)
+	if err != nil || damaged != 0 || done.Sessions != 2 || done.Enrolments != 1 || done.Tokens != 2 {
+		t.Fatalf("got %+v, %d damaged, %v, want 2 sessions, 2 API tokens and 1 enrolment", done, damaged, err)
 	}
 	for _, login := range []commands.Login{first, second} {
 		if _, err := w.Accounts.Refresh(t.Context(), commands.Origin{}, login.Session, login.Leaf.TokenID, ""); !errors.Is(err, session.ErrEnded) {
 			t.Errorf("refresh: got %v, want %v", err, session.ErrEnded)
 		}
+	}
+	if _, _, err := w.Accounts.Present(t.Context(), commands.Origin{}, apiToken); !errors.Is(err, commands.ErrBadToken) {
+		t.Errorf("an API token: got %v, want %v", err, commands.ErrBadToken)
 	}
 	token, _ := w.Tokens.Token(waiting, 1, "k1")
 	if _, err := w.Guests.Enroll(t.Context(), token, key); !errors.Is(err, instance.ErrEnrolment) {

@@ -167,9 +167,9 @@ func (c *Accounts) EndSession(ctx context.Context, o Origin, sessionID string, w
 
 // Known reports whether the log has an account and a session. A log that was restored from an older backup lacks later
 // ones, whose tokens still have valid signatures.
-func (a *Accounts) Known(ctx context.Context, account, session string) (bool, error) {
-	for _, stream := range []eventstore.StreamID{{Aggregate: "session", ID: session}, {Aggregate: "account", ID: account}} {
-		if version, err := a.Log.Store.Version(ctx, stream); err != nil || version == 0 {
+func (c *Accounts) Known(ctx context.Context, owner, session string) (bool, error) {
+	for _, stream := range []eventstore.StreamID{{Aggregate: "session", ID: session}, {Aggregate: "account", ID: owner}} {
+		if version, err := c.Store.Version(ctx, stream); err != nil || version == 0 {
 			return false, err
 		}
 	}

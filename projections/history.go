@@ -18,6 +18,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/budget"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/domain/token"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
@@ -73,7 +74,7 @@ func ownerOf(e eventstore.Event, ev any) string {
 		return ev.Account
 	}
 	switch e.Stream.Aggregate {
-	case account.Codec.Aggregate(), audit.Codec.Aggregate(), billing.Codec.Aggregate(), budget.Codec.Aggregate():
+	case account.Codec.Aggregate(), audit.Codec.Aggregate(), billing.Codec.Aggregate(), budget.Codec.Aggregate(), token.Codec.Aggregate():
 		return e.Stream.ID
 	}
 	return ""
@@ -116,6 +117,13 @@ func phrase(ev any) (string, facts) {
 		return "You logged in.", facts{"agent": ev.Agent}
 	case session.Ended:
 		return "A session ended: " + sessionEnds[ev.Reason] + ".", facts{"reason": ev.Reason}
+	case token.Created:
+		return "An API token was made.", facts{"token": ev.ID, "scopes": ev.Scopes, "desktops": ev.Desktops, "expires_at": ev.ExpiresAt}
+	case token.Used:
+		return "An API token was used, for the first time in a day.", facts{"token": ev.ID}
+	case token.Revoked:
+		return either(ev.Reason == token.Restored, "An API token was revoked: the service was restored from a backup.", "An API token was revoked."),
+			facts{"token": ev.ID, "reason": ev.Reason}
 	case apikey.Stored:
 		return fmt.Sprintf("The key for %s was stored, ending in %s.", ev.Provider, ev.Last4), facts{"provider": ev.Provider, "last4": ev.Last4}
 	case apikey.Removed:

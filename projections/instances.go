@@ -238,16 +238,17 @@ func (i Instance) Percent() int {
 
 // Page asks for a part of a list.
 type Page struct {
-	Before string // the last id of the page before, "" for the first page
-	Limit  int    // 1 to 100
-	All    bool   // with terminated ones
+	Before string   // the last id of the page before, "" for the first page
+	Limit  int      // 1 to 100
+	All    bool     // with terminated ones
+	Only   []string // no others than these ids; nil: all
 }
 
 // Instances returns the account's instances, newest first, and the cursor of the next page, "" on the last.
 func (r *Reader) Instances(ctx context.Context, account string, p Page) (list []Instance, next string, err error) {
 	rows, err := r.Pool.Query(ctx, `SELECT `+instanceColumns+` FROM read.instances
-		WHERE account = $1 AND ($2 = '' OR id < $2) AND ($3 OR status <> 'terminated')
-		ORDER BY id DESC LIMIT $4`, account, p.Before, p.All, p.Limit+1)
+		WHERE account = $1 AND ($2 = '' OR id < $2) AND ($3 OR status <> 'terminated') AND ($5::text[] IS NULL OR id = ANY ($5))
+		ORDER BY id DESC LIMIT $4`, account, p.Before, p.All, p.Limit+1, p.Only)
 	if err != nil {
 		return nil, "", fmt.Errorf("list instances: %w", err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/quota"
 	"github.com/cloudbot-ai/control-plane/domain/restore"
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/domain/token"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
 
@@ -51,6 +52,8 @@ func (w *world) everything(acc, id string) {
 	w.append(encoded[fleet.Event](w, "fleet", "all-"+id, fleet.Codec.Encode, fleet.Counted{Count: 4}, fleet.Grown{Instance: id, Count: 5}, fleet.Shrunk{Instance: id, Count: 4})...)
 	w.append(encoded[restore.Event](w, "restore", "log-"+id, restore.Codec.Encode, restore.Finished{Epoch: 2, MadeAt: at, RestoredAt: at}, restore.MachineRemoved{Machine: "i-9"})...)
 	w.append(encoded[invite.Event](w, "invite", "used-"+id, invite.Codec.Encode, invite.Created{Address: canaryToken, At: at, ExpiresAt: at}, invite.Used{Account: acc})...)
+	w.append(encoded[token.Event](w, "token", acc, token.Codec.Encode, token.Created{Token: token.Token{ID: "01T" + id, Name: []byte(canaryName), Hash: []byte(canaryHash), Scopes: token.Scopes, At: at}},
+		token.Used{ID: "01T" + id, At: at}, token.Revoked{ID: "01T" + id})...)
 	w.append(encoded[invite.Event](w, "invite", "revoked-"+id, invite.Codec.Encode, invite.Created{At: at, ExpiresAt: at}, invite.Revoked{})...)
 	w.append(encoded[session.Event](w, "session", "live-"+id, session.Codec.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "browser", Address: seal(acc, addressLabel("live-"+id), "192.0.2.8")}, session.Refreshed{Leaf: second})...)
 	w.append(encoded[session.Event](w, "session", "over-"+id, session.Codec.Encode, session.Started{Account: acc, Leaf: leaf, Agent: "old browser"}, session.Ended{Reason: session.Reused})...)

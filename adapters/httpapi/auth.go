@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"net/http"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -32,11 +31,14 @@ func (s *Server) signedIn(h handler) echo.HandlerFunc {
 // following is signedIn for requests that stay open; they have their own limits.
 func (s *Server) following(h handler) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		who, err := s.bearer(c.Request())
+		who, err := s.bearer(c)
 		if err != nil {
 			return err
 		}
 		c.Set(keyAccount, who.Account)
+		if err := permitted(c, who); err != nil {
+			return err
+		}
 		return h(c, who)
 	}
 }
@@ -72,8 +74,9 @@ func (s *Server) writes(h handler) echo.HandlerFunc {
 	})
 }
 
-// bearer returns the claims of the access token, or errSignIn for every kind of invalid token.
-func (s *Server) bearer(r *http.Request) (access.Claims, error) {
+// bearer returns the claims of the access token or API token, or errSignIn for every kind of invalid token.
+func (s *Server) bearer(c echo.Context) (access.Claims, error) {
+	r := c.Request()
 	values := r.Header.Values("Authorization")
 	if len(values) != 1 {
 		return access.Claims{}, errSignIn
@@ -81,6 +84,9 @@ func (s *Server) bearer(r *http.Request) (access.Claims, error) {
 	scheme, token, _ := strings.Cut(values[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" || len(token) > maxToken {
 		return access.Claims{}, errSignIn
+	}
+	if strings.HasPrefix(token, commands.TokenPrefix) {
+		return s.tokenClaims(c, token)
 	}
 	who, err := s.cfg.Tokens.ParseAccess(token)
 	if err != nil || who.Account == "" || who.Session == "" || !s.cfg.Now().Before(who.ExpiresAt) || s.sessions.IsRevoked(who.Session, who.Account) {

@@ -15,7 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// field is one field of a request's body: a string, unless one of the last three says otherwise.
+// field is one field of a request's body: a string, unless one of the last four says otherwise.
 type field struct {
 	name     string
 	into     *string
@@ -24,11 +24,15 @@ type field struct {
 
 	table  map[string]string // if set, the field is an object of strings, which are put here
 	number *int64            // if set, the field is a whole number
+	list   *[]string         // if set, the field is a list of strings
 	object []field           // if set, the field is an object with these fields
 }
 
-// maxTable is how many strings an object in a body may have.
-const maxTable = 32
+// maxTable is how many strings an object in a body may have, and maxList how many a list may have.
+const (
+	maxTable = 32
+	maxList  = 64
+)
 
 // readBody reads a JSON object that has only the given fields. Other nesting, duplicates, other types and names that differ
 // in case are refused. Errors never repeat a value, which may be a secret.
@@ -130,6 +134,11 @@ func readValue(d *json.Decoder, f field) error {
 			return wrong("an object of strings")
 		}
 		return readTable(d, f)
+	case f.list != nil:
+		if value != json.Delim('[') {
+			return wrong("a list of strings")
+		}
+		return readList(d, f)
 	case f.number != nil:
 		number, isNumber := value.(json.Number)
 		n, err := strconv.ParseInt(number.String(), 10, 64)
@@ -174,6 +183,30 @@ func readTable(d *json.Decoder, f field) error {
 	if _, err := d.Token(); err != nil {
 		return malformed(err)
 	}
+	return nil
+}
+
+// readList reads a list of strings whose bracket was read.
+func readList(d *json.Decoder, f field) error {
+	list := []string{}
+	for d.More() {
+		value, err := d.Token()
+		if err != nil {
+			return malformed(err)
+		}
+		text, isText := value.(string)
+		switch {
+		case !isText:
+			return invalid("wrong_type", fmt.Sprintf("Each entry of %q must be a string.", f.name))
+		case len(list) == maxList:
+			return invalid("too_many_fields", fmt.Sprintf("The field %q has more than %d entries.", f.name, maxList))
+		}
+		list = append(list, text)
+	}
+	if _, err := d.Token(); err != nil {
+		return malformed(err)
+	}
+	*f.list = list
 	return nil
 }
 

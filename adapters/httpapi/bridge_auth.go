@@ -28,13 +28,16 @@ func (s *Server) authorizeBridge(c echo.Context, kind, id string, program bool) 
 	}
 	switch {
 	case r.Header.Get("Authorization") != "" && ticket == "":
-		who, err := s.bearer(r)
+		who, err := s.bearer(c)
 		if err != nil {
 			return access.BridgeSession{}, err
 		}
 		mode := cmp.Or(c.QueryParam("mode"), access.ModeControl)
 		if mode != access.ModeControl && mode != access.ModeView {
 			return access.BridgeSession{}, invalid("invalid_mode", "The mode of a bridge must be control or view.")
+		}
+		if err := mayBridge(who, id, kind, mode); err != nil {
+			return access.BridgeSession{}, err
 		}
 		return access.BridgeSession{Account: who.Account, SessionID: who.Session, Instance: id, Mode: mode, ExpiresAt: who.ExpiresAt}, nil
 	case ticket == "" && c.QueryParam("token") != "":
@@ -58,10 +61,7 @@ func (s *Server) authorizeBridge(c echo.Context, kind, id string, program bool) 
 		}
 		return access.BridgeSession{}, errSignIn
 	}
-	return access.BridgeSession{
-		Account: t.Account, SessionID: t.Session, Instance: id, Mode: t.Mode,
-		ExpiresAt: s.cfg.Now().Add(s.cfg.TicketLife),
-	}, nil
+	return s.standing(r.Context(), t)
 }
 
 // ticketTallies returns what a refused ticket counts against. A client that keeps sending an invalid ticket

@@ -27,6 +27,9 @@ func (s *Server) issueTicket(c echo.Context, who access.Claims) error {
 	if mode = cmp.Or(mode, access.ModeControl); mode != access.ModeControl && mode != access.ModeView {
 		return invalid("invalid_mode", "The mode of a ticket must be control or view.")
 	}
+	if err := mayBridge(who, id, kind, mode); err != nil {
+		return err
+	}
 	ctx := c.Request().Context()
 	if err := s.reachable(ctx, who.Account, id); err != nil {
 		return err

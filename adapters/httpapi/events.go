@@ -51,6 +51,7 @@ func (s *Server) events(c echo.Context, who access.Claims) error {
 	}
 	return s.streaming(c, who, func(ctx context.Context, out *stream) {
 		if out.send("retry: %d\n: as of %s\n\n", retryMillis(), from) == nil {
+			out.sees = sees(who)
 			s.follow(ctx, out, who.Account, from)
 		}
 	})
@@ -167,6 +168,7 @@ type stream struct {
 	w         http.ResponseWriter
 	control   *http.ResponseController
 	heartbeat *time.Ticker
+	sees      func(subject string) bool // which events its client may follow
 }
 
 func startStream(c echo.Context) *stream {

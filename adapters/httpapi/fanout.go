@@ -210,12 +210,15 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, at poi
 					return
 				}
 			case t := <-changes:
+				if !out.sees("instance/" + t.instance) {
+					continue
+				}
 				if out.event("", t.event, s.live(t, at.position)) != nil {
 					return
 				}
 			case <-in.ready:
 				waiting, lost := s.fan.take(in)
-				if out.write(after(waiting, &at)) != nil {
+				if out.write(after(waiting, &at, out.sees)) != nil {
 					return
 				}
 				whole = !lost
@@ -226,12 +229,14 @@ func (s *Server) follow(ctx context.Context, out *stream, account string, at poi
 	}
 }
 
-// after returns the texts of the events after a point, and moves it.
-func after(list []sealedEvent, at *point) string {
+// after returns the texts of the events after a point that the client sees, and moves the point.
+func after(list []sealedEvent, at *point, sees func(subject string) bool) string {
 	var text strings.Builder
 	for _, e := range list {
 		if e.at.epoch == at.epoch && e.at.position > at.position {
-			text.WriteString(e.text)
+			if sees(e.subject) {
+				text.WriteString(e.text)
+			}
 			at.position = e.at.position
 		}
 	}
@@ -252,6 +257,9 @@ func (s *Server) resume(ctx context.Context, out *stream, account string, at *po
 				return nil
 			}
 			at.position = e.Position
+			if !out.sees(e.Subject) {
+				continue
+			}
 			if err := out.event(at.String(), e.Type, s.cloudEvent(e)); err != nil {
 				return err
 			}

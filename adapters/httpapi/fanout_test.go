@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/internal/access"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
@@ -106,8 +107,8 @@ func TestStreamsReadWhatTheyMissed(t *testing.T) {
 				}
 			}
 			at := point{1, 2}
-			first := after(waiting, &at)
-			if twice := after(waiting, &at); twice != "" || strings.Contains(first, "id: 1-2\n") {
+			first := after(waiting, &at, sees(access.Claims{}))
+			if twice := after(waiting, &at, sees(access.Claims{})); twice != "" || strings.Contains(first, "id: 1-2\n") {
 				t.Errorf("got an event at or below the point again")
 			}
 		})

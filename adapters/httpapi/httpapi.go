@@ -66,7 +66,7 @@ func New(cfg Config) (*Server, error) {
 		inFlight: fair.NewPlaces(math.MaxInt), // bounded for each account, not in total
 		braking:  fair.NewPlaces(math.MaxInt),
 		streams:  fair.NewPlaces(math.MaxInt),
-		inLog:    &sessionCache{has: cfg.Accounts.Known},
+		inLog:    &sessionCache{has: cfg.known},
 		known:    map[string]bool{},
 		long:     map[string]bool{},
 		draining: make(chan struct{}),
@@ -88,10 +88,11 @@ func New(cfg Config) (*Server, error) {
 	s.echo.Pre(s.plainPath)
 	s.echo.Use(s.observe, s.noticeProxies, s.headers, s.recover, s.cors, s.stay, s.collect, s.bound)
 	for _, r := range s.routes() {
-		s.echo.Add(r.method, r.path, r.handle)
+		handle := scoped(r.scope, r.handle)
+		s.echo.Add(r.method, r.path, handle)
 		s.known[r.path], s.long[r.path] = true, r.long
 		if r.method == http.MethodGet && !r.long {
-			s.echo.Add(http.MethodHead, r.path, r.handle)
+			s.echo.Add(http.MethodHead, r.path, handle)
 		}
 	}
 	s.mount()
@@ -103,7 +104,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.echo.ServeHTTP(w, s.addressed(r))
 }
 
-// Sessions holds the ended sessions and the suspended accounts. The caller passes it session.ended,
+// Sessions holds the ended sessions and the suspended accounts. The caller passes it session.ended, token.revoked,
 // account.suspended and account.resumed from the log, so that events of other replicas and tools count here.
 func (s *Server) Sessions() *Revocations { return s.sessions }
 

@@ -23,6 +23,9 @@ func (s *Server) listInstances(c echo.Context, who access.Claims) error {
 		return err
 	}
 	page := projections.Page{Before: before, Limit: limit}
+	if who.Grant != nil {
+		page.Only = who.Grant.Desktops
+	}
 	switch c.QueryParam("include") {
 	case "":
 	case "terminated":

@@ -125,7 +125,7 @@ func (m readModel) Instances(ctx context.Context, account string, p projections.
 		return nil, "", err
 	}
 	for id, i := range f.instances {
-		if f.owner[id] == account && (p.Before == "" || id < p.Before) && (p.All || i.Status != instance.StatusTerminated) {
+		if f.owner[id] == account && (p.Before == "" || id < p.Before) && (p.All || i.Status != instance.StatusTerminated) && (p.Only == nil || slices.Contains(p.Only, id)) {
 			list = append(list, i)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
 
 // Revocations remembers which sessions or instances ended recently and which accounts are suspended. It
@@ -53,6 +55,19 @@ func (r *Revocations) Revoke(id string) {
 		r.ended[id] = now.Add(r.keep)
 	}
 	r.closeAll(id)
+}
+
+// CloseTokens closes the open connections of one of an account's API tokens, or with "" of all its tokens. New ones need no
+// memory of that: each use of a token reads the log.
+func (r *Revocations) CloseTokens(account, id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for w := range r.open[account] {
+		of, isToken := access.TokenOf(w.ids[0])
+		if isToken && (id == "" || of == id) {
+			w.close()
+		}
+	}
 }
 
 // Suspended records whether an account is suspended at a position of the log. The latest position counts,

@@ -21,6 +21,7 @@ var bodies = map[string]string{
 	"extendInstance": `{"minutes":60}`, "setInstanceIdlePolicy": `{"policy":null}`, "setAccountIdlePolicy": `{"policy":{"after_s":600,"warn_s":60,"ceiling_s":0,"jobs":"sleep"}}`,
 	"setBudget":      `{"scope":"account","day_micros":2000000,"month_micros":null}`,
 	"createCheckout": `{"plan_type":"pro","success_url":"` + returnTo + `","cancel_url":"` + returnTo + `"}`, "openPortal": `{"return_url":"` + returnTo + `"}`,
+	"createToken":    `{"name":"CI","scopes":["read"],"current_password":"` + canary + `"}`,
 	"changePassword": `{"current_password":"` + canary + `","new_password":"` + canary + `2"}`,
 }
 
@@ -29,7 +30,7 @@ type operation struct {
 	id, method, path string
 	signedIn         bool
 	object           bool // names an object of one account
-	tag              string
+	tag, scope       string
 	socket           bool
 }
 
@@ -40,17 +41,24 @@ func operations(t *testing.T, doc *openapi3.T) (all []operation) {
 			all = append(all, operation{
 				id: op.OperationID, method: method, path: path,
 				signedIn: op.Security == nil || len(*op.Security) > 0, object: strings.Contains(path, "{"),
-				tag: op.Tags[0], socket: strings.HasPrefix(op.OperationID, "bridge"),
+				tag: op.Tags[0], scope: scopeOf(op), socket: strings.HasPrefix(op.OperationID, "bridge"),
 			})
 		}
 	}
 	return all
 }
 
+// scopeOf returns an operation's x-scope, or "".
+func scopeOf(op *openapi3.Operation) string {
+	scope, _ := op.Extensions["x-scope"].(string)
+	return scope
+}
+
 // estate holds the objects of one account, enough for every call to find something.
 type estate struct {
 	user
 	instance, otherSession string
+	apiToken               string // the id of a token with the scope read
 }
 
 func (f *front) estate(email string) estate {
@@ -59,6 +67,7 @@ func (f *front) estate(email string) estate {
 		f.buy(u, p.Stripe.(*fakeStripe))
 	}
 	e := estate{user: u, instance: f.running(u, "secret name of "+email), otherSession: f.logIn(email).session}
+	_, e.apiToken = f.apiToken(u, `["read"]`, "null")
 	f.want(201, call{method: "POST", path: "/api/user/api-keys", token: u.access, body: `{"provider":"openai","api_key":"` + canary + `"}`})
 	f.caughtUp()
 	return e
@@ -68,6 +77,9 @@ func (o operation) call(e estate, token string) call {
 	id := e.instance
 	if strings.Contains(o.path, "sessions") {
 		id = e.otherSession
+	}
+	if strings.Contains(o.path, "tokens") {
+		id = e.apiToken
 	}
 	path := strings.NewReplacer("{id}", id, "{provider}", "openai", "{report}", "log", "{name}", "swagger.js").Replace(o.path)
 	c := call{method: o.method, path: path, token: token}
@@ -104,6 +116,9 @@ func TestTenancy(t *testing.T) {
 			// As after the restore of an older backup, these tokens are correctly signed.
 			lost, _ := f.tokens.Access(f.server.cfg.NewID(), f.server.cfg.NewID(), f.clock.Now())
 			lostSession, _ := f.tokens.Access(ada.account, f.server.cfg.NewID(), f.clock.Now())
+			revokedToken, revokedID := f.apiToken(ada.user, `["read","desktops","chat","keys","admin"]`, "null")
+			f.want(204, call{method: "DELETE", path: "/api/auth/tokens/" + revokedID, token: ada.access})
+			liveToken, _ := f.apiToken(ada.user, `["read","desktops","chat","keys","admin"]`, "null")
 			ticket, _, err := f.tickets.Issue(t.Context(), access.Ticket{Account: ada.account, Session: ada.session, Instance: ada.instance, Kind: access.KindVNC, Mode: access.ModeControl})
 			if err != nil {
 				t.Fatal(err)
@@ -114,6 +129,7 @@ func TestTenancy(t *testing.T) {
 			for who, token := range map[string]string{
 				"anonymous": "", "revoked": revoked.access, "expired": expired, "garbage": "e30.e30", "forged": ada.access + "x",
 				"refresh token": ada.refresh, "ticket": ticket, "account not in the log": lost, "session not in the log": lostSession, "too long": strings.Repeat("a", maxToken+1),
+				"revoked API token": revokedToken, "forged API token": liveToken[:len(liveToken)-20] + "1" + liveToken[len(liveToken)-19:], "cut API token": liveToken[:len(liveToken)-1],
 				"unknown leaf": f.tokens.Refresh(ada.account, ada.session, session.Leaf{}),
 			} {
 				a := f.do(op.call(ada, token))
@@ -131,7 +147,7 @@ func TestTenancy(t *testing.T) {
 			}
 			if !op.object {
 				a := f.do(op.call(ada, eve.access)) // if it needs a plan, it is refused, and that says nothing of ada's
-				for _, theirs := range []string{ada.instance, ada.session, ada.account, "ada@", "secret name", "CB-1", "portal.example"} {
+				for _, theirs := range []string{ada.instance, ada.session, ada.apiToken, ada.account, "ada@", "secret name", "CB-1", "portal.example"} {
 					if bytes.Contains(a.body, []byte(theirs)) {
 						t.Errorf("another tenant: got %s, want nothing of %q", a.body, theirs)
 					}

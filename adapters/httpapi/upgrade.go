@@ -33,8 +33,11 @@ func (s *Server) wouldOpen(c echo.Context, kind, id string) error {
 	if ok, _ := s.sameSite(r); !ok {
 		return errForeignOrigin
 	}
-	who, err := s.bearer(r)
+	who, err := s.bearer(c)
 	if err != nil {
+		return err
+	}
+	if err := mayBridge(who, id, kind, access.ModeView); err != nil {
 		return err
 	}
 	if err := s.throttleHere(s.cfg.Limits.Ticket, "socket:"+who.Account); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/domain/token"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
 	"github.com/cloudbot-ai/control-plane/projections"
@@ -71,6 +72,7 @@ func (f follower) followFromHead(ctx context.Context) error {
 // What the follower applies, by the events' names.
 var (
 	sessionEnded       = session.Codec.Name(session.Ended{})
+	tokenRevoked       = token.Codec.Name(token.Revoked{})
 	accountSuspended   = account.Codec.Name(account.Suspended{})
 	accountResumed     = account.Codec.Name(account.Resumed{})
 	instanceEnding     = instance.Codec.Name(instance.TerminationRequested{})
@@ -86,6 +88,8 @@ func (f follower) apply(ctx context.Context, e eventstore.Event) {
 	switch e.Type {
 	case sessionEnded:
 		f.front.Sessions().Revoke(e.Stream.ID)
+	case tokenRevoked:
+		f.front.Sessions().CloseTokens(e.Stream.ID, revokedToken(e))
 	case accountSuspended:
 		f.front.Sessions().Suspended(e.Stream.ID, e.Position, true)
 	case accountResumed:
@@ -105,6 +109,13 @@ func (f follower) apply(ctx context.Context, e eventstore.Event) {
 		id, _, _ := strings.Cut(e.Stream.ID, "-")
 		f.hub.PushKeys(ctx, id)
 	}
+}
+
+// revokedToken returns the id of the API token that an event revokes, or "" if the event cannot be read.
+func revokedToken(e eventstore.Event) string {
+	ev, _ := token.Codec.Decode(e.Type, e.Schema, e.Data)
+	revoked, _ := ev.(token.Revoked)
+	return revoked.ID
 }
 
 // dropChats removes the saved chats of an instance; the sweeper retries it.

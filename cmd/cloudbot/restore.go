@@ -38,8 +38,8 @@ must contain the key that the backup needs. The command first reads the whole ba
 compares all checksums. Then it loads the backup in one transaction, and compares what
 the database returns with the backup. If it is interrupted, run it again.
 
-What happened after the backup is lost. All sessions end, so all users log in again, and
-machines whose enrolment the backup does not know cannot connect. No machine is
+What happened after the backup is lost. All sessions and API tokens end, so all users log in
+again and make new tokens, and machines whose enrolment the backup does not know cannot connect. No machine is
 terminated: after the server's start, ` + "`cloudbot strangers list`" + ` shows the machines that the
 restored log does not know. docs/backup.md describes all effects.
 
@@ -71,9 +71,9 @@ machines. Use it before any server starts.`,
 				return printJSON(cmd.OutOrStdout(), done)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), `Restored: the log ends at position %d, in epoch %d. Events after %s are lost.
-%s and %s ended.
+%s, %s and %s ended.
 Now start the server. Then run "cloudbot strangers list": it shows the machines that the log does not know.
-`, done.Position, done.Epoch, done.MadeAt.UTC().Format(time.RFC3339), plural(done.Sessions, "session"), plural(done.Enrolments, "unused enrolment"))
+`, done.Position, done.Epoch, done.MadeAt.UTC().Format(time.RFC3339), plural(done.Sessions, "session"), plural(done.Tokens, "API token"), plural(done.Enrolments, "unused enrolment"))
 			return nil
 		},
 	}
@@ -316,7 +316,8 @@ func finishRestore(ctx context.Context, cfg config, url string, done restore.Fin
 	}
 	defer store.Close()
 	err = equip(ctx, pool.Pool, store, func(ctx context.Context, op *operator) error {
-		finished, damaged, err := (&commands.Restore{Log: op.events, Sessions: op.reader.OpenSessions, Live: op.reader.Live}).Finish(ctx, restore.Finish(done))
+		r := &commands.Restore{Log: op.events, Sessions: op.reader.OpenSessions, Accounts: op.reader.AccountIDs, Live: op.reader.Live}
+		finished, damaged, err := r.Finish(ctx, restore.Finish(done))
 		if damaged > 0 {
 			fmt.Fprintf(progress, "WARNING: %s cannot be read, and cannot be used until repaired\n", plural(damaged, "stream"))
 		}

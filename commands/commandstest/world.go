@@ -60,10 +60,13 @@ func NewWorldOn(store eventstore.Store, limit int) *World {
 	return w
 }
 
+// Password is that of the accounts that SignUp opens.
+const Password = "correct horse"
+
 // SignUp opens an account and returns its origin and login.
 func (w *World) SignUp(t testing.TB, email string) (commands.Origin, commands.Login) {
 	t.Helper()
-	login, err := w.Accounts.SignUp(t.Context(), commands.Origin{ClientAddr: "192.0.2.1"}, email, "correct horse", "", "browser")
+	login, err := w.Accounts.SignUp(t.Context(), commands.Origin{ClientAddr: "192.0.2.1"}, email, Password, "", "browser")
 	if err != nil {
 		t.Fatal(err)
 	}

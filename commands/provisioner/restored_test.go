@@ -20,7 +20,7 @@ import (
 func (d *desk) restored(ago time.Duration) {
 	d.t.Helper()
 	none := func(context.Context, string, int) ([]string, error) { return nil, nil }
-	r := &commands.Restore{Log: d.World.Log, Sessions: none, Live: func(context.Context) ([]string, int64, error) { return d.ids, 0, nil }}
+	r := &commands.Restore{Log: d.World.Log, Sessions: none, Accounts: none, Live: func(context.Context) ([]string, int64, error) { return d.ids, 0, nil }}
 	if _, _, err := r.Finish(d.t.Context(), restore.Finish{Epoch: 2, MadeAt: d.Clock.Now().Add(-ago)}); err != nil {
 		d.t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/quota"
 	"github.com/cloudbot-ai/control-plane/domain/restore"
 	"github.com/cloudbot-ai/control-plane/domain/session"
+	"github.com/cloudbot-ai/control-plane/domain/token"
 )
 
 // Codec is an aggregate's table without its event type.
@@ -33,7 +34,7 @@ var _ Codec = domain.Codec[instance.Event]{}
 func All() []Codec {
 	return []Codec{
 		account.Codec, apikey.Codec, audit.Codec, billing.Codec, budget.Codec, claim.Codec, fleet.Codec,
-		instance.Codec, invite.Codec, quota.Codec, restore.Codec, session.Codec,
+		instance.Codec, invite.Codec, quota.Codec, restore.Codec, session.Codec, token.Codec,
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 var (
 	decider = domaintest.Decider[State, Event, Command]{Evolve: Evolve, Decide: Decide}
 	t0      = time.Date(2030, 1, 2, 3, 4, 5, 6000, time.UTC)
-	first   = Finished{Epoch: 2, Backup: "01JBACKUP", Position: 41, MadeAt: t0, RestoredAt: t0.Add(8 * time.Hour), Sessions: 3, Enrolments: 1}
+	first   = Finished{Epoch: 2, Backup: "01JBACKUP", Position: 41, MadeAt: t0, RestoredAt: t0.Add(8 * time.Hour), Sessions: 3, Enrolments: 1, Tokens: 2}
 	removed = MachineRemoved{Machine: "i-0a", Instance: "01JINSTANCE", Account: "01JACCOUNT"}
 )
 

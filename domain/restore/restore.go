@@ -21,13 +21,14 @@ type Event interface{ event() }
 type (
 	// Finished records that the log was restored, and that what had been issued before was ended.
 	Finished struct {
-		Epoch      int       `json:"epoch"`       // that the restore began
-		Backup     string    `json:"backup"`      // its id; "": the database was restored by other means
-		Position   int64     `json:"position"`    // last position of the backup
-		MadeAt     time.Time `json:"made_at"`     // the backup
-		RestoredAt time.Time `json:"restored_at"` // later events are not lost
-		Sessions   int       `json:"sessions"`    // ended by the restore
-		Enrolments int       `json:"enrolments"`  // whose tokens were ended
+		Epoch      int       `json:"epoch"`            // that the restore began
+		Backup     string    `json:"backup"`           // its id; "": the database was restored by other means
+		Position   int64     `json:"position"`         // last position of the backup
+		MadeAt     time.Time `json:"made_at"`          // the backup
+		RestoredAt time.Time `json:"restored_at"`      // later events are not lost
+		Sessions   int       `json:"sessions"`         // ended by the restore
+		Enrolments int       `json:"enrolments"`       // whose tokens were ended
+		Tokens     int       `json:"tokens,omitempty"` // API tokens that were revoked
 	}
 	// MachineRemoved records that an operator is about to terminate a machine that the log did not know.
 	MachineRemoved struct {

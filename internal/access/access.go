@@ -2,15 +2,34 @@
 // exchange it. It has types only: each adapter imports them instead of another adapter.
 package access
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Claims is what a valid access token says.
 type Claims struct {
 	Account   string
-	Session   string
+	Session   string // of the log-in, or an API token's, see TokenSession
 	TokenID   string
 	ExpiresAt time.Time
+	Grant     *Grant // of an API token; nil: a log-in, which may do everything
 }
+
+// Grant is what an API token may do.
+type Grant struct {
+	Scopes   []string
+	Desktops []string // the only ones it may be used for; nil: all
+}
+
+// tokenSession begins the session of an API token; what follows is the token's id.
+const tokenSession = "token/"
+
+// TokenSession returns what an API token has in place of a session.
+func TokenSession(id string) string { return tokenSession + id }
+
+// TokenOf returns the id of the API token that a session stands for, if it is one.
+func TokenOf(session string) (id string, ok bool) { return strings.CutPrefix(session, tokenSession) }
 
 // The kinds of bridges.
 const (
