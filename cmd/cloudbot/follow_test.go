@@ -5,7 +5,17 @@ import (
 	"testing"
 
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/internal/access"
 )
+
+func isClosed(over <-chan struct{}) bool {
+	select {
+	case <-over:
+		return true
+	default:
+		return false
+	}
+}
 
 // An event ends access even if this version cannot read it.
 func TestFollowerEndsAccess(t *testing.T) {
@@ -18,6 +28,23 @@ func TestFollowerEndsAccess(t *testing.T) {
 		"damaged":       {NewEvent: eventstore.NewEvent{Schema: 1}, Damage: errors.New("columns are empty")},
 		"not JSON":      {NewEvent: eventstore.NewEvent{Schema: 1, Data: []byte(`[`)}},
 	} {
+		over, release := sessions.Watch(0, access.TokenSession("01T"), "an account with tokens")
+		logIn, leave := sessions.Watch(0, "a session", "an account with tokens")
+		e.Stream, e.Type = eventstore.StreamID{Aggregate: "token", ID: "an account with tokens"}, "token.revoked"
+		if name == "readable" {
+			other := e
+			other.Data, e.Data = []byte(`{"id":"01OTHER"}`), []byte(`{"id":"01T"}`)
+			f.apply(t.Context(), other)
+		}
+		if isClosed(over) {
+			t.Error("token.revoked of another token: got its connection closed, want it open")
+		}
+		f.apply(t.Context(), e)
+		if !isClosed(over) || isClosed(logIn) {
+			t.Errorf("%s, token.revoked: got the token's connection closed %v, the log-in's %v, want only the token's", name, isClosed(over), isClosed(logIn))
+		}
+		release()
+		leave()
 		for _, c := range []struct {
 			aggregate, id, typ string
 			revoked            func(ids ...string) bool

@@ -6,6 +6,7 @@ import { NotificationSetting } from "@/attention/NotificationSetting";
 import { History } from "@/history/History";
 import { AccountPolicy } from "@/idle/AccountPolicy";
 import { logOut, PageTitle } from "@/shell";
+import { Tokens } from "@/tokens/Tokens";
 import { Badge, Banner, Button, Spinner, TextField, toast, useWrong } from "@/ui";
 import { Ago } from "@/ui/time";
 import { newPasswordError } from "./LoginPage";
@@ -47,6 +48,7 @@ export function AccountPage() {
         </section>
         <Sessions />
         <Password email={me.data?.email ?? ""} />
+        <Tokens className={card} email={me.data?.email ?? ""} />
         <section className={card} aria-labelledby="activity">
           <h2 id="activity" className="mb-1 text-lg font-semibold">
             Activity

@@ -92,6 +92,8 @@ export function keysOf(event: Pick<LogEvent, "type" | "subject">): string[][] {
     }
     case "session":
       return [["sessions"], ["account-history"]];
+    case "token":
+      return [["tokens"], ["account-history"]];
     case "apikey":
       return [["keys"], ["account-history"]];
     case "account":

@@ -88,6 +88,11 @@ export const sessionsQuery = queryOptions({
   queryFn: ({ signal }) => call(api.GET("/api/auth/sessions", { signal })),
 });
 
+export const tokensQuery = queryOptions({
+  queryKey: ["tokens"],
+  queryFn: ({ signal }) => call(api.GET("/api/auth/tokens", { signal })),
+});
+
 export const keysQuery = queryOptions({
   queryKey: ["keys"],
   queryFn: ({ signal }) => call(api.GET("/api/user/api-keys", { signal })),
