@@ -36,8 +36,8 @@ type queue struct {
 	crowded int      // so many callers keep two batches on the wire
 }
 
-// crowded: with fewer callers, two halves cost more than one batch.
-const crowded = 12
+// crowded is where two halves begin to cost less than one batch.
+const crowded = 32
 
 // wait returns when the request's outcome is settled. Its error says that the caller's ctx ended while the
 // request could still be withdrawn.
