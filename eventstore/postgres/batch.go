@@ -78,7 +78,7 @@ const copyEntries = `COPY log.entries (` + rowColumns + `) FROM STDIN (FORMAT bi
 //
 // The entries' INSERT and COPY take the lock themselves (log.admit). They carry their positions, counted
 // from the head that the last batch left. If another replica has appended since, the unique index refuses
-// them. Entries are never removed, and a restored log or another server means another connection: the head
+// them. stmtAfter fails, as a division by zero, unless an entry has the position. Entries are never removed, and a restored log or another server means another connection: the head
 // cannot have become lower, so no position is left out.
 func statements() map[string]string {
 	return map[string]string{

@@ -24,14 +24,14 @@ const (
 )
 
 // queue holds the appends that wait for the next batch. There is no committing goroutine: the first waiting
-// caller leads, runs one batch, and hands over to the first caller that is left. A lone caller therefore
-// does everything itself, without a switch of goroutines.
+// caller leads, runs one batch, and hands over to the first caller that is left; in a crowd already when its batch
+// is sent. A lone caller therefore does everything itself, without a switch of goroutines.
 type queue struct {
 	mu      sync.Mutex
 	waiting []*request
 	led     bool // a caller leads
 
-	flying  []*batch // taken and not settled, at most two
+	flying  []*batch // taken and not settled
 	crowd   int      // callers around when the last batch ended
 	crowded int      // so many callers keep two batches on the wire
 }
