@@ -11,9 +11,15 @@ import (
 )
 
 // benchWrite measures what a write waits for its own readers: POSTs of a key that answer once the read
-// models have them, in turn with the same POST under "Prefer: respond-async", on the server's program.
+// models have them, in turn with the same POST under "Prefer: respond-async", on the server's program. Before, it counts
+// the flushes of lone ones.
 func benchWrite(ctx context.Context, l *lab, _ options) error {
-	return inServer(ctx, l, func(s *server) error { return s.benchWrite(ctx) })
+	return inServer(ctx, l, func(s *server) error {
+		if err := s.benchFlushes(ctx, l); err != nil {
+			return err
+		}
+		return s.benchWrite(ctx)
+	})
 }
 
 func (s *server) benchWrite(ctx context.Context) error {

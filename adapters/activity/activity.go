@@ -43,7 +43,8 @@ type Table struct {
 var _ keeper.Desks = (*Table)(nil)
 
 // Put writes reports, at most one of each instance. Reports of erased accounts, and those older than the row's, are left
-// out.
+// out. The commit waits for the disk: otherwise a crash of Postgres could lose the report that a desktop is used again, and
+// the keeper would stop it.
 func (t *Table) Put(ctx context.Context, reports []Report) error {
 	slices.SortFunc(reports, func(x, y Report) int { return strings.Compare(x.Instance, y.Instance) }) // rows are locked in one order
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -115,9 +116,10 @@ func steady(columns ...string) string {
 	return sql.String()
 }
 
-// Drop removes what is known of an instance that has ended.
+// Drop removes what is known of an instance that has ended. The commit does not wait for the disk: DropEnded finds the row
+// again if a crash of Postgres brings it back.
 func (t *Table) Drop(ctx context.Context, instanceID string) error {
-	_, err := t.Pool.Exec(ctx, `DELETE FROM ops.activity WHERE instance_id = $1`, instanceID)
+	_, err := t.Pool.Exec(ctx, `DELETE FROM ops.activity WHERE instance_id = $1 RETURNING set_config('synchronous_commit', 'off', true)`, instanceID)
 	return err
 }
 
@@ -201,7 +203,8 @@ func (t *Table) read(ctx context.Context, where string, args ...any) (list map[s
 	return list, here, nil
 }
 
-// Running implements keeper.Desks. It also notes when the database first knew each run.
+// Running implements keeper.Desks. It also notes when the database first knew each run. That commit does not wait for the
+// disk: if a crash of Postgres loses it, the run counts from the next call.
 func (t *Table) Running(ctx context.Context) (desks []keeper.Desk, here time.Time, err error) {
 	err = t.unstepped(ctx, func(ctx context.Context) (now time.Time, err error) {
 		desks = nil
@@ -211,7 +214,8 @@ func (t *Table) Running(ctx context.Context) (desks []keeper.Desk, here time.Tim
 			WHERE d.status = 'running' AND (a.instance_id IS NULL OR a.run_at IS DISTINCT FROM d.run_at)
 				AND EXISTS (SELECT FROM vault.data_keys k WHERE k.account_id = d.account)
 			ORDER BY d.id
-			ON CONFLICT (instance_id) DO UPDATE SET run_at = excluded.run_at, since = CASE WHEN a.run_at IS NULL THEN a.since ELSE excluded.since END`); err != nil {
+			ON CONFLICT (instance_id) DO UPDATE SET run_at = excluded.run_at, since = CASE WHEN a.run_at IS NULL THEN a.since ELSE excluded.since END
+			RETURNING set_config('synchronous_commit', 'off', true)`); err != nil {
 			return now, err
 		}
 		rows, err := t.Pool.Query(ctx, `SELECT d.id, d.account, d.type, d.status, d.run_at, d.facts, acc.idle_policy, `+columns+`, now

@@ -1,5 +1,6 @@
 // Package deliveries remembers in Postgres which messages of Stripe were handled, and when everything was last compared with
-// Stripe. All replicas share it. It may be lost: a message that is handled again has no effect.
+// Stripe. All replicas share it. It may be lost: a message that is handled again has no effect. Commits therefore do not wait
+// for the disk.
 package deliveries
 
 import (
@@ -46,7 +47,7 @@ func (s Store) Remember(ctx context.Context, id string) error {
 	_, err := s.DB.Exec(ctx, `
 		WITH old AS (SELECT id FROM ops.deliveries WHERE handled_at < now() - $2::interval ORDER BY handled_at LIMIT 2 FOR UPDATE SKIP LOCKED),
 		     gone AS (DELETE FROM ops.deliveries USING old WHERE deliveries.id = old.id)
-		INSERT INTO ops.deliveries (id) VALUES ($1) ON CONFLICT DO NOTHING`, id, Life)
+		INSERT INTO ops.deliveries (id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING set_config('synchronous_commit', 'off', true)`, id, Life)
 	if err != nil {
 		return fmt.Errorf("remember a message of Stripe: %w", err)
 	}
@@ -83,7 +84,8 @@ func (s Store) RememberComparison(ctx context.Context, c commands.Comparison) er
 	}
 	_, err = s.DB.Exec(ctx, `INSERT INTO ops.comparisons (began_at, summary) VALUES ($1, $2)
 		ON CONFLICT (one) DO UPDATE SET began_at = excluded.began_at, summary = excluded.summary
-		WHERE comparisons.began_at <= excluded.began_at OR comparisons.began_at > now() + interval '1 hour'`, c.Began, text)
+		WHERE comparisons.began_at <= excluded.began_at OR comparisons.began_at > now() + interval '1 hour'
+		RETURNING set_config('synchronous_commit', 'off', true)`, c.Began, text)
 	if err != nil {
 		return fmt.Errorf("record a comparison with Stripe: %w", err)
 	}

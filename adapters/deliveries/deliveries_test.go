@@ -93,3 +93,17 @@ func TestRemembersTheLatestComparison(t *testing.T) {
 		t.Errorf("got %d rows, %v, want 1", n, err)
 	}
 }
+
+func TestCommitsDoNotWait(t *testing.T) {
+	t.Parallel()
+	s, pool := open(t)
+	commits := pgtest.WatchCommits(t, pool.Config().ConnString())
+	if err := s.Remember(t.Context(), "evt_1"); err != nil {
+		t.Fatal(err)
+	}
+	commits.Expect(nil, []string{"ops.deliveries"})
+	if err := s.RememberComparison(t.Context(), commands.Comparison{Began: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	commits.Expect(nil, []string{"ops.comparisons"})
+}

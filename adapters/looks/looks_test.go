@@ -36,3 +36,19 @@ func TestStore(t *testing.T) {
 		t.Error("got no error from a closed pool")
 	}
 }
+
+func TestCommitsDoNotWait(t *testing.T) {
+	t.Parallel()
+	pool, err := pgxpool.New(t.Context(), pgtest.New(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	commits := pgtest.WatchCommits(t, pool.Config().ConnString())
+	for _, text := range []string{"one", "two"} {
+		if err := (looks.Store{DB: pool}).Save(t.Context(), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		commits.Expect(nil, []string{"ops.looks"})
+	}
+}

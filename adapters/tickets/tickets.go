@@ -34,7 +34,8 @@ type DB interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Issue returns a new ticket's token and when it expires. Only a hash of the token is stored.
+// Issue returns a new ticket's token and when it expires. Only a hash of the token is stored. The commit does not wait for
+// the disk: a ticket that a crash of Postgres loses is refused, and its owner requests another one.
 func (t Tickets) Issue(ctx context.Context, k access.Ticket) (token string, expires time.Time, err error) {
 	raw := make([]byte, tokenBytes)
 	_, _ = rand.Read(raw) // never fails
@@ -44,8 +45,8 @@ func (t Tickets) Issue(ctx context.Context, k access.Ticket) (token string, expi
 		WITH old AS (SELECT hash FROM ops.tickets WHERE expires_at < now() ORDER BY expires_at LIMIT 2 FOR UPDATE SKIP LOCKED),
 		     gone AS (DELETE FROM ops.tickets USING old WHERE tickets.hash = old.hash)
 		INSERT INTO ops.tickets (hash, account, session, instance, kind, mode, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, now() + $7::interval) RETURNING expires_at`,
-		hashed(raw), k.Account, k.Session, k.Instance, k.Kind, k.Mode, Life).Scan(&expires)
+		VALUES ($1, $2, $3, $4, $5, $6, now() + $7::interval) RETURNING expires_at, set_config('synchronous_commit', 'off', true)`,
+		hashed(raw), k.Account, k.Session, k.Instance, k.Kind, k.Mode, Life).Scan(&expires, nil)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("issue ticket: %w", err)
 	}
@@ -59,7 +60,7 @@ const (
 )
 
 // Redeem uses a ticket up. Exactly one call with a token succeeds, over all replicas; the others get
-// ErrInvalid.
+// ErrInvalid. The commit waits for the disk: otherwise a ticket could be used again after a crash of Postgres.
 func (t Tickets) Redeem(ctx context.Context, token string) (access.Ticket, error) {
 	// Of concurrent deletions, Postgres gives the row to one.
 	return t.find(ctx, "redeem ticket", `DELETE FROM ops.tickets WHERE `+good+` RETURNING `+columns, token)

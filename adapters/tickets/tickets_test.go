@@ -161,3 +161,16 @@ func TestProbe(t *testing.T) {
 		}
 	}
 }
+
+// A ticket may be lost in a crash of Postgres, but its use may not.
+func TestOnlyUseWaitsForTheDisk(t *testing.T) {
+	t.Parallel()
+	at, _, pool := replicas(t)
+	commits := pgtest.WatchCommits(t, pool.Config().ConnString())
+	token := issue(t, at)
+	commits.Expect(nil, []string{"ops.tickets"})
+	if _, err := at.Redeem(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	commits.Expect([]string{"ops.tickets"}, nil)
+}

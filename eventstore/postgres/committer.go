@@ -24,6 +24,8 @@ type committer struct {
 	patience time.Duration
 	script   script
 
+	window window
+
 	mu         sync.Mutex
 	conn       *pgx.Conn // nil: to be connected
 	used       time.Time // end of the last batch
@@ -109,6 +111,7 @@ func (c *committer) abandon() {
 
 // drop closes the connection and empties the version cache: the next connection may lead to another log.
 func (c *committer) drop() {
+	c.window.shut()
 	if c.conn == nil {
 		return
 	}
@@ -126,15 +129,24 @@ func (c *committer) answers() bool {
 	return c.conn.Ping(ctx) == nil
 }
 
-// run commits the batch and settles every request in it.
-func (c *committer) run(b *batch) {
+// run commits the batch and settles every request in it. It calls sent when another batch may be sent behind this
+// one, and may not call it. Without a request it only waits for the batch in front.
+func (c *committer) run(b *batch, sent func()) {
+	if len(b.requests) == 0 && len(b.stale) > 0 {
+		return
+	}
+	behind := len(b.requests) > 0 && c.sendBehind(b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if len(b.requests) == 0 {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.closed {
 		fail(b.requests, unavailable("append", errClosed))
+		return
+	}
+	if behind {
+		c.runBehind(b, sent)
 		return
 	}
 	// Find a connection that broke while idle now: later it would leave the batch's outcome unknown.
@@ -145,7 +157,12 @@ func (c *committer) run(b *batch) {
 		c.runSlowPath(b.requests, false)
 		return
 	}
-	head, err := c.fast(b)
+	head, err := c.fast(b, sent)
+	c.conclude(b, head, err)
+}
+
+// conclude settles the requests of a batch after the reply, or after its loss.
+func (c *committer) conclude(b *batch, head int64, err error) {
 	c.used = time.Now()
 	var pgErr *pgconn.PgError
 	switch {
@@ -168,12 +185,10 @@ func (c *committer) run(b *batch) {
 //
 // As long as no other replica appends, the head is where the last batch left it. Otherwise fast asks for
 // the head first, under the lock.
-func (c *committer) fast(b *batch) (head int64, err error) {
+func (c *committer) fast(b *batch, sent func()) (head int64, err error) {
 	if c.head >= 0 && time.Since(c.rival) > rivalPause {
-		_, err := c.send(b.encode(&c.script, c.head, false))
-		if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.ConstraintName == "entries_position" {
-			c.rival = time.Now()
-		} else {
+		err := c.fly(launch(c.conn, b.encode(&c.script, c.head, first{}), c.head, b.events), sent)
+		if pgErr := (*pgconn.PgError)(nil); !errors.As(err, &pgErr) || pgErr.ConstraintName != positionTaken {
 			return c.head, err
 		}
 	}
@@ -186,7 +201,7 @@ func (c *committer) fast(b *batch) (head int64, err error) {
 	} else if c.head >= 0 && head > c.head {
 		c.rival = time.Now()
 	}
-	_, err = c.send(b.encode(&c.script, head, true))
+	_, err = c.send(b.encode(&c.script, head, first{begun: true}))
 	return head, err
 }
 

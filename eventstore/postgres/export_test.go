@@ -45,3 +45,27 @@ func (s *Store) Sabotage() (repair func()) {
 		c.config = config
 	}
 }
+
+// Crowd has the store keep two batches on the wire however few callers there are.
+func (s *Store) Crowd() { s.queue.crowded = 0 }
+
+// OnTheWire is the number of batches that were formed and are not settled.
+func (s *Store) OnTheWire() int {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return len(s.queue.flying)
+}
+
+// Sent is the number of batches whose bytes the server has, of those on the wire.
+func (s *Store) Sent() (n int) {
+	w := &s.commit.window
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.conn != nil {
+		n++
+	}
+	if w.behind != nil {
+		n++
+	}
+	return n
+}

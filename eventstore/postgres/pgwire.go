@@ -20,7 +20,7 @@ import (
 // file of the package reads as logic. What is measured about it is in bench/RESULTS.md.
 
 // script is the fixed part of a batch's messages.
-type script struct{ begin, copy, insert, execute, commit, rollback, probe, sync []byte }
+type script struct{ begin, after, copy, insert, execute, commit, rollback, probe, sync []byte }
 
 func newScript() script {
 	execute := message('E', "\x00\x00\x00\x00\x00") // the unnamed portal, all rows
@@ -30,6 +30,7 @@ func newScript() script {
 	sync := message('S', "")
 	return script{
 		begin: slices.Concat(call(stmtBegin), call(stmtHead), sync),
+		after: opening(stmtAfter),
 		copy:  call(stmtCopy), insert: opening(stmtInsert), execute: execute,
 		commit: call(stmtCommit), rollback: append(call(stmtRollback), sync...), sync: sync,
 		probe: slices.Concat(call(stmtBegin), call(stmtHead), call(stmtCopy)),
@@ -49,6 +50,13 @@ func opening(stmt string) []byte { return []byte("\x00" + stmt + "\x00\x00\x01\x
 func (s *script) appendInsert(w []byte, r *request, head int64) []byte {
 	w = binary.BigEndian.AppendUint32(append(w, 'B'), uint32(4+len(s.insert)+len(r.rows)+2))
 	w, _ = r.appendRows(append(w, s.insert...), head)
+	return append(append(w, 0, 0), s.execute...)
+}
+
+// appendAfter appends the statement that fails unless an entry has the position head.
+func (s *script) appendAfter(w []byte, head int64) []byte {
+	w = binary.BigEndian.AppendUint32(append(w, 'B'), uint32(4+len(s.after)+2+12+2))
+	w = appendInt64(append(append(w, s.after...), 0, 1), head)
 	return append(append(w, 0, 0), s.execute...)
 }
 
@@ -81,10 +89,23 @@ type reply struct {
 // exchange sends messages that end with a Sync and reads the reply. An error says that the connection
 // cannot be used any longer.
 func exchange(conn *pgconn.PgConn, wire []byte) (r reply, err error) {
-	if err := conn.Conn().SetDeadline(time.Now().Add(replyPatience)); err != nil {
+	if err := transmit(conn, wire); err != nil {
 		return r, err
 	}
-	if _, err := conn.Conn().Write(wire); err != nil {
+	return receive(conn)
+}
+
+func transmit(conn *pgconn.PgConn, wire []byte) error {
+	if err := conn.Conn().SetWriteDeadline(time.Now().Add(replyPatience)); err != nil {
+		return err
+	}
+	_, err := conn.Conn().Write(wire)
+	return errors.Join(err, conn.Conn().SetWriteDeadline(time.Time{}))
+}
+
+// receive reads the reply up to the next Sync.
+func receive(conn *pgconn.PgConn) (r reply, err error) {
+	if err := conn.Conn().SetReadDeadline(time.Now().Add(replyPatience)); err != nil {
 		return r, err
 	}
 	for {
@@ -104,7 +125,7 @@ func exchange(conn *pgconn.PgConn, wire []byte) (r reply, err error) {
 			}
 		case *pgproto3.ReadyForQuery:
 			r.failed = m.TxStatus == 'E'
-			return r, conn.Conn().SetDeadline(time.Time{})
+			return r, conn.Conn().SetReadDeadline(time.Time{})
 		}
 	}
 }

@@ -70,6 +70,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		config:   committerConfig(s.pool.Config().ConnConfig, cmp.Or(cfg.LockTimeout, 5*time.Second)),
 		patience: cmp.Or(cfg.Patience, 3*time.Second),
 	}
+	s.queue.crowded = crowded
 	s.notifications = notifications{store: s, every: cmp.Or(cfg.PollEvery, 500*time.Millisecond)}
 	if err := s.commit.reach(ctx); err != nil {
 		s.Close()

@@ -118,8 +118,20 @@ func TestReplyLostAfterLosing(t *testing.T) {
 // Connections break again and again under load, and every append happens exactly once.
 func TestCutsUnderLoad(t *testing.T) {
 	t.Parallel()
+	for _, crowd := range []bool{false, true} {
+		t.Run(fmt.Sprintf("crowd=%v", crowd), func(t *testing.T) {
+			t.Parallel()
+			cutUnderLoad(t, crowd)
+		})
+	}
+}
+
+func cutUnderLoad(t *testing.T, crowd bool) {
 	i, c := &ids{}, &cutter{}
 	s := c.open(t, pgtest.New(t))
+	if crowd {
+		s.Crowd()
+	}
 	const callers, each = 8, 60
 	var done atomic.Int64
 	var wg sync.WaitGroup
@@ -161,8 +173,21 @@ func TestCutsUnderLoad(t *testing.T) {
 // Two replicas, one append in ten to a stream that all fight over: only those may fail.
 func TestReplicasRace(t *testing.T) {
 	t.Parallel()
+	for _, crowd := range []bool{false, true} {
+		t.Run(fmt.Sprintf("crowd=%v", crowd), func(t *testing.T) {
+			t.Parallel()
+			race(t, crowd)
+		})
+	}
+}
+
+func race(t *testing.T, crowd bool) {
 	url := pgtest.New(t)
 	i, replicas := &ids{}, []*postgres.Store{open(t, url), open(t, url)}
+	if crowd {
+		replicas[0].Crowd()
+		replicas[1].Crowd()
+	}
 	var won, lost, others atomic.Int64
 	var wg sync.WaitGroup
 	for w := range 16 {

@@ -45,6 +45,9 @@ func (l *lately) well() bool { return time.Since(time.Unix(0, l.worked.Load())) 
 func (s *Store) Probe(ctx context.Context) error {
 	c := &s.commit
 	for !c.mu.TryLock() {
+		if s.lately.well() {
+			return nil // appends leave the lock no free moment
+		}
 		if retry.Sleep(ctx, 5*time.Millisecond) != nil {
 			return unavailable("probe", errors.New("an append has been running for too long"))
 		}
@@ -56,6 +59,7 @@ func (s *Store) Probe(ctx context.Context) error {
 	if s.lately.well() {
 		return nil
 	}
+	c.window.drain()
 	row := s.lately.failed.Load()
 	if err := c.probe(ctx, row); err != nil {
 		c.drop() // the next append connects again

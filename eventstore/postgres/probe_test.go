@@ -3,7 +3,9 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 
 	"github.com/cloudbot-ai/control-plane/adapters/embedded/pgtest"
 	"github.com/cloudbot-ai/control-plane/eventstore"
+	"github.com/cloudbot-ai/control-plane/eventstore/eventstoretest"
 )
 
 // A probe tries an append and leaves nothing: no row, no event, no lock, no transaction, and no space used.
@@ -150,6 +153,21 @@ func TestSessionPooler(t *testing.T) {
 	var n ids
 	must(t, s, n.append("a", 0, 1))
 	must(t, s, n.append("a", 1, 3))
+	s.Crowd() // two batches on the wire
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for v := range 20 {
+				if _, err := s.Append(t.Context(), n.append(fmt.Sprintf("w%d", w), int64(v), 1)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if log := eventstoretest.Sound(t, s); len(log) != 4+8*20 {
+		t.Errorf("got %d events, want %d", len(log), 4+8*20)
+	}
 }
 
 // names returns the role and the database of a URL.

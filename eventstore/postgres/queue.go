@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,19 +24,20 @@ const (
 )
 
 // queue holds the appends that wait for the next batch. There is no committing goroutine: the first waiting
-// caller leads, runs one batch, and hands over to the first caller that is left. A lone caller therefore
-// does everything itself, without a switch of goroutines.
+// caller leads, runs one batch, and hands over to the first caller that is left; in a crowd already when its batch
+// is sent. A lone caller therefore does everything itself, without a switch of goroutines.
 type queue struct {
 	mu      sync.Mutex
 	waiting []*request
 	led     bool // a caller leads
 
-	// Only the leader touches these.
-	crowd   int // callers around when the last batch ended
-	batch   batch
-	streams map[string]bool
-	keys    map[string]bool
+	flying  []*batch // taken and not settled
+	crowd   int      // callers around when the last batch ended
+	crowded int      // so many callers keep two batches on the wire
 }
+
+// crowded is where two halves begin to cost less than one batch.
+const crowded = 32
 
 // wait returns when the request's outcome is settled. Its error says that the caller's ctx ended while the
 // request could still be withdrawn.
@@ -48,21 +50,29 @@ func (s *Store) wait(ctx context.Context, r *request) error {
 		q.led, r.state = true, leading
 	}
 	q.mu.Unlock()
-	if !lead {
-		select {
-		case <-r.wake:
-		case <-ctx.Done():
-			if q.leave(r) {
-				return unavailable("append", ctx.Err())
+	for {
+		if !lead {
+			select {
+			case <-r.wake:
+			case <-ctx.Done():
+				if q.leave(r) {
+					return unavailable("append", ctx.Err())
+				}
+				<-r.wake
 			}
-			<-r.wake
+			if r.state != leading {
+				return nil
+			}
 		}
-		if r.state != leading {
+		s.lead(r)
+		q.mu.Lock()
+		done := r.state == settled
+		q.mu.Unlock()
+		if done {
 			return nil
 		}
+		lead = false
 	}
-	s.lead()
-	return nil
 }
 
 // leave withdraws a request and reports whether it could: its batch must not have begun.
@@ -81,34 +91,38 @@ func (q *queue) leave(r *request) bool {
 	return false
 }
 
-// lead runs one batch, which settles the leader's own request too: it is the first in line.
-func (s *Store) lead() {
+// lead runs one batch. That settles the leader's own request too, unless a batch on the wire has its stream or key.
+func (s *Store) lead(own *request) {
 	q := &s.queue
 	q.gather()
-	own, b := q.take(s.versions)
-	if err := crash.Guard(func() error { s.commit.run(b); return nil })(); err != nil {
+	b := q.take(s.versions)
+	handed := false
+	sent := func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.crowd >= q.crowded && own.state == taken {
+			handed = true
+			q.handOver()
+		}
+	}
+	if err := crash.Guard(func() error { s.commit.run(b, sent); return nil })(); err != nil {
 		// The front recovers from a caller's panic, so the callers behind it would otherwise wait without end.
 		s.log.Error("append panicked", "panic", err, "stack", crash.Of(err).Stack)
 		s.commit.abandon()
 		fail(b.requests, unavailable("append: outcome unknown", err))
 	}
-	released := len(b.requests) + len(b.stale)
-
+	followers := slices.Concat(b.requests, b.stale)
 	q.mu.Lock()
-	q.crowd = released + len(q.waiting)
-	// The next leader uses b from the hand-over on, so the followers are woken from a copy.
-	followers := append(append(make([]*request, 0, released), b.requests...), b.stale...)
+	q.flying = slices.DeleteFunc(q.flying, func(other *batch) bool { return other == b })
+	q.crowd = len(followers) + len(q.waiting) + q.aloft()
 	for _, r := range followers {
 		r.state = settled
 	}
-	if len(q.waiting) > 0 {
-		next := q.waiting[0]
-		next.state = leading
-		next.wake <- struct{}{}
-	} else {
-		q.led = false
+	if !handed {
+		q.handOver()
 	}
 	q.mu.Unlock()
+	b.free()
 	for _, r := range followers {
 		if r != own {
 			r.wake <- struct{}{}
@@ -116,10 +130,36 @@ func (s *Store) lead() {
 	}
 }
 
+// aloft is the number of requests in batches.
+func (q *queue) aloft() (n int) {
+	for _, b := range q.flying {
+		n += len(b.requests) + len(b.stale)
+	}
+	return n
+}
+
+// handOver makes the first caller that waits the next leader.
+func (q *queue) handOver() {
+	if len(q.waiting) > 0 {
+		next := q.waiting[0]
+		next.state = leading
+		next.wake <- struct{}{}
+	} else {
+		q.led = false
+	}
+}
+
 // gather waits for the callers of the last batch to come back, if there were several: otherwise batches
-// settle at half of the callers. It yields to them instead of sleeping, because timers are far too coarse.
+// settle at half of the callers. It yields to them instead of sleeping, because timers are far too coarse. In a
+// crowd, one half is enough: the other half is on the wire meanwhile.
 func (q *queue) gather() {
-	if q.crowd < 2 {
+	q.mu.Lock()
+	all := q.crowd - q.aloft()
+	if q.crowd >= q.crowded {
+		all = min(all, (q.crowd+1)/2)
+	}
+	q.mu.Unlock()
+	if all < 2 {
 		return
 	}
 	begun := time.Now()
@@ -132,7 +172,7 @@ func (q *queue) gather() {
 		if n > joined {
 			joined, last = n, now
 		}
-		if n >= q.crowd || now.Sub(begun) > linger || now.Sub(last) > patience {
+		if n >= all || now.Sub(begun) > linger || now.Sub(last) > patience {
 			return
 		}
 		runtime.Gosched()
@@ -140,18 +180,11 @@ func (q *queue) gather() {
 }
 
 // take forms the next batch. Of the requests for one stream or with one key only the first goes; the others
-// wait for the next batch. take also returns the first request in line, which is the leader's own.
-func (q *queue) take(versions *versionCache) (own *request, b *batch) {
-	b = &q.batch
-	b.reset()
+// wait for a later batch, also while the first is on the wire.
+func (q *queue) take(versions *versionCache) *batch {
+	b := batches.Get().(*batch)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	own = q.waiting[0]
-	if q.streams == nil {
-		q.streams, q.keys = map[string]bool{}, map[string]bool{}
-	}
-	clear(q.streams)
-	clear(q.keys)
 	versions.mu.Lock()
 	defer versions.mu.Unlock()
 	left := q.waiting[:0]
@@ -160,7 +193,7 @@ func (q *queue) take(versions *versionCache) (own *request, b *batch) {
 			left = append(left, q.waiting[i:]...)
 			break
 		}
-		switch q.judge(versions, r) {
+		switch q.judge(b, versions, r) {
 		case refused:
 			r.stale, r.state = true, taken
 			b.stale = append(b.stale, r)
@@ -173,7 +206,8 @@ func (q *queue) take(versions *versionCache) (own *request, b *batch) {
 	}
 	clear(q.waiting[len(left):])
 	q.waiting = left
-	return own, b
+	q.flying = append(q.flying, b)
+	return b
 }
 
 type verdict int
@@ -184,25 +218,14 @@ const (
 	refused
 )
 
-func (q *queue) judge(versions *versionCache, r *request) verdict {
-	if r.key != "" && q.keys[r.key] {
+func (q *queue) judge(b *batch, versions *versionCache, r *request) verdict {
+	if b.touches(r) || slices.ContainsFunc(q.flying, func(other *batch) bool { return other.touches(r) }) {
 		return later
-	}
-	for i := range r.writes {
-		if q.streams[r.writes[i].stream] {
-			return later
-		}
 	}
 	for i := range r.writes {
 		if at, ok := versions.look(r.writes[i].stream); ok && at > r.writes[i].expected {
 			return refused
 		}
-	}
-	if r.key != "" {
-		q.keys[r.key] = true
-	}
-	for i := range r.writes {
-		q.streams[r.writes[i].stream] = true
 	}
 	return now
 }
