@@ -82,7 +82,7 @@ func (s *Server) bearer(r *http.Request) (access.Claims, error) {
 	if !strings.EqualFold(scheme, "Bearer") || token == "" || len(token) > maxToken {
 		return access.Claims{}, errSignIn
 	}
-	who, err := s.cfg.Tokens.ParseAccess(token)
+	who, err := s.verified.parse(token, s.cfg.Tokens.ParseAccess)
 	if err != nil || who.Account == "" || who.Session == "" || !s.cfg.Now().Before(who.ExpiresAt) || s.sessions.IsRevoked(who.Session, who.Account) {
 		return access.Claims{}, errSignIn
 	}
