@@ -61,7 +61,7 @@ func seed(ctx context.Context, l *lab, dir string, accounts, rows int) ([]member
 // quickPasswords stands in for the hash of a password, which no list compares.
 type quickPasswords struct{ commands.Passwords }
 
-func (quickPasswords) Check(_, _ string) error                        { return nil }
+func (quickPasswords) Check(_, _ string) error                      { return nil }
 func (quickPasswords) Hash(context.Context, string) ([]byte, error) { return []byte("no hash"), nil }
 
 func signUpAll(ctx context.Context, l *lab, vault *secrets.Vault, tokens *secrets.Tokens, accounts int) ([]member, error) {

@@ -2,9 +2,11 @@ package httpapi
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
@@ -30,8 +32,8 @@ type answerKey struct {
 
 // listAnswer is an answer to a list.
 type listAnswer struct {
-	at   int64 // the answer has all events up to this position
-	live []live
+	at   int64  // the answer has all events up to this position
+	live []live // of the instances that may have a machine that runs
 	body []byte
 }
 
@@ -42,6 +44,7 @@ type live struct {
 	ask    bool // whether its machine should respond
 	silent bool // it does not
 	since  time.Time
+	gone   bool // its machine does not run, so nothing is known here
 }
 
 // get returns the answer to a list that was made in the second of now, nil for none, and what put needs.
@@ -94,11 +97,17 @@ func (s *Server) stillTrue(ctx context.Context, account string, kept *listAnswer
 	return true
 }
 
+// running returns those whose machine may run.
+func running(all []live) []live {
+	return slices.DeleteFunc(all, func(l live) bool { return l.gone })
+}
+
 // alive returns what this process knows of instances. After an error it asks for no other machine: the read model counts.
 func (s *Server) alive(ctx context.Context, list []projections.Instance) (all []live, err error) {
 	all = make([]live, len(list))
 	for n, i := range list {
 		now, failed := s.aliveNow(ctx, i.ID, err == nil && s.cfg.Silent != nil && i.Ready())
+		now.gone = i.Status == instance.Stopped || i.Status == instance.StatusTerminated || i.Status == instance.StatusFailed
 		if all[n] = now; failed != nil {
 			err = failed
 		}

@@ -3,9 +3,9 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"time"
-
+	"runtime"
 	"sync"
+	"time"
 )
 
 // glanceWithin bounds the query of a glance. A request whose glance fails reads everything instead.
@@ -55,6 +55,7 @@ func (g *glances) at(ctx context.Context, account string) (int64, error) {
 // take sends the query once the one before it has returned. Others wait for it, so it does not end with its caller's request.
 func (g *glances) take(ctx context.Context, mine *glance) {
 	g.turn <- struct{}{}
+	runtime.Gosched() // the requests that are about to ask can join
 	defer func() { <-g.turn; close(mine.done) }()
 	g.mu.Lock()
 	g.next = nil // who comes now may know of a later event than the query returns

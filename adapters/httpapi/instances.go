@@ -73,7 +73,7 @@ func (s *Server) list(ctx context.Context, account string, page projections.Page
 		return nil, err
 	}
 	if live != nil {
-		s.answers.put(key, now, &listAnswer{at: at, live: live, body: body.Bytes()}, clears)
+		s.answers.put(key, now, &listAnswer{at: at, live: running(live), body: body.Bytes()}, clears)
 	}
 	return body.Bytes(), nil
 }
