@@ -213,9 +213,12 @@ func (v *Vault) dataKey(ctx context.Context, account string) (*dataKey, error) {
 			}
 			return l.key, l.err
 		}
-		l.key, l.err = v.fetch(ctx, account, generation)
-		l.abandoned = ctx.Err() != nil
-		v.looks.leave(account, l)
+		func() {
+			defer v.looks.leave(account, l) // also after a panic, which is this caller's alone
+			l.abandoned, l.err = true, errLookEnded
+			l.key, l.err = v.fetch(ctx, account, generation)
+			l.abandoned = ctx.Err() != nil
+		}()
 		return l.key, l.err
 	}
 }

@@ -1,6 +1,12 @@
 package secrets
 
-import "sync"
+import (
+	"errors"
+	"sync"
+)
+
+// errLookEnded is the outcome of a look whose caller did not see its end.
+var errLookEnded = errors.New("the query for a data key did not end")
 
 // looks are the queries for data keys that run at present. The zero value is ready to use.
 type looks struct {
@@ -14,7 +20,7 @@ type look struct {
 	done       chan struct{}
 	key        *dataKey
 	err        error
-	abandoned  bool // the caller's context had ended
+	abandoned  bool // the caller left or panicked
 }
 
 // join returns the look for an account that runs, or begins one: then the caller does it and calls leave.
