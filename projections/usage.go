@@ -182,7 +182,10 @@ func askUsage(from, to time.Time, accounts []string) (forIntervals, forModels St
 	if !to.IsZero() {
 		add(` AND from_at < $%d`, ` AND day < $%d::timestamptz AT TIME ZONE 'UTC'`, to.UTC(), to.UTC())
 	}
-	if len(accounts) > 0 {
+	switch {
+	case len(accounts) == 1: // the planner would plan an array of any length for each call
+		add(` AND account = $%d`, ` AND account = $%d`, accounts[0], accounts[0])
+	case len(accounts) > 1:
 		add(` AND account = ANY ($%d)`, ` AND account = ANY ($%d)`, accounts, accounts)
 	}
 	return Statement{`SELECT instance, n, account, kind, region, type, gib, from_at, nullif(to_at, 'infinity'), ended_by
