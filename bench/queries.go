@@ -33,7 +33,7 @@ func benchQueries(ctx context.Context, l *lab, o options) error {
 	}
 	defer os.RemoveAll(dir)
 	warm := 64
-	members, err := seed(ctx, l, dir, warm+coldAccounts*o.runs, o.rows)
+	members, err := seed(ctx, l, dir, warm+coldAccounts*(o.runs+1), o.rows)
 	if err != nil {
 		return err
 	}
@@ -113,9 +113,13 @@ func (s *server) benchCold(ctx context.Context, list string, members []member, o
 	if !slices.Contains(o.callers, callers) {
 		return nil
 	}
+	// The first accounts open the server's connections, and are not counted.
+	if _, err := drive(ctx, list, members[:coldAccounts], callers, 0); err != nil {
+		return err
+	}
 	var cold, warm []float64
 	failed, busy := 0, 0
-	for n := range o.runs {
+	for n := 1; n <= o.runs; n++ {
 		some := members[n*coldAccounts : (n+1)*coldAccounts]
 		c, err := drive(ctx, list, some, callers, 0)
 		if err != nil {
