@@ -246,9 +246,15 @@ func TestClockStep(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{5 * time.Hour, -5 * time.Hour} {
 		for name, notice := range map[string]func(d database) error{
-			"read one":        func(d database) error { _, _, err := d.Activity(t.Context(), "a"); return err },
-			"read in a batch": func(d database) error { _, err := d.beside(t, "ada"); return err },
-			"list running":    func(d database) error { _, _, err := d.Running(t.Context()); return err },
+			"read one": func(d database) error { _, _, err := d.Activity(t.Context(), "a"); return err },
+			"read in a batch": func(d database) error {
+				list, err := d.beside(t, "ada")
+				if got := list["a"]; !got.Input.IsZero() {
+					err = fmt.Errorf("got %+v from before the step", got)
+				}
+				return err
+			},
+			"list running": func(d database) error { _, _, err := d.Running(t.Context()); return err },
 			"write": func(d database) error {
 				return d.Put(t.Context(), []activity.Report{{Instance: "other", Account: "ada", At: ago(0)}})
 			},
