@@ -46,6 +46,8 @@ func play(ctx context.Context, role string, args []string) error {
 				relayTo(ctx, websocket.NetConn(ctx, ws, websocket.MessageBinary), args[0])
 			}
 		}))
+	case "echo":
+		return serveEcho(ctx, args[0])
 	case "plane":
 		return playPlane(ctx)
 	case "guest":

@@ -4,7 +4,7 @@
 // waits until its caller can read it. It starts a private Postgres and prints Markdown.
 //
 //	go run ./bench              # everything
-//	go run ./bench append       # or replay, loss, launch, write, screen, bridge, streams
+//	go run ./bench append       # or replay, loss, launch, write, screen, bridge, streams, queries
 package main
 
 import (
@@ -37,6 +37,7 @@ type options struct {
 
 	launches int
 	streams  int
+	rows     int // of the instances that queries list
 }
 
 func main() {
@@ -62,6 +63,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.events, "events", 200_000, "events of the replay; half of them in the loss test")
 	flag.IntVar(&o.launches, "launches", 50, "launches, one after the other")
 	flag.IntVar(&o.streams, "streams", 1000, "event streams at a time")
+	flag.IntVar(&o.rows, "rows", 1_000_000, "rows of the read model that queries list")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the append runs to this file")
 	one := flag.Int("callers", 0, "only this number of callers")
 	flag.Parse()
@@ -75,11 +77,12 @@ func run(ctx context.Context) error {
 	parts := map[string]func(context.Context, *lab, options) error{
 		"append": benchAppend, "replay": benchReplay, "loss": benchLoss, "launch": benchLaunch, "write": benchWrite,
 		"streams": benchStreams,
+		"queries": benchQueries,
 	}
 	printSetting()
 	wanted := flag.Args()
 	if len(wanted) == 0 {
-		wanted = []string{"append", "replay", "loss", "launch", "write", "screen", "bridge", "streams"}
+		wanted = []string{"append", "replay", "loss", "launch", "write", "screen", "bridge", "streams", "queries"}
 	}
 	for _, name := range wanted {
 		if name == "bridge" {
@@ -96,7 +99,7 @@ func run(ctx context.Context) error {
 		}
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write, screen, bridge or streams", name)
+			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write, screen, bridge, streams or queries", name)
 		}
 		if err := inLab(ctx, func(l *lab) error { return part(ctx, l, o) }); err != nil {
 			return fmt.Errorf("%s: %w", name, err)

@@ -3,7 +3,6 @@ package projections
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"time"
 
@@ -83,10 +82,16 @@ func scanIdle(row pgx.CollectableRow) (r idleRow, err error) {
 	var run, wake *time.Time
 	var facts idleFacts
 	err = row.Scan(&r.id, &s.Account, &s.Type, &s.Status, &s.Running, &run, &wake, &facts, &r.position)
+	r.know(run, wake, facts)
+	return r, err
+}
+
+// know fills in what the row's times and facts say.
+func (r *idleRow) know(run, wake *time.Time, facts idleFacts) {
+	s := &r.state
 	s.RunAt, s.WakeAt = orZero(run), orZero(wake)
 	s.Region, s.Idle, s.Warned, s.Asked, s.Extended = facts.Region, facts.Policy, facts.Warned, facts.Asked, facts.Extended
 	r.stopped = instance.StopRequested{Cause: facts.Cause, Why: facts.Why, Jobs: facts.Jobs, NextJob: facts.NextJob}
-	return r, err
 }
 
 func orZero(t *time.Time) time.Time {
@@ -147,25 +152,7 @@ type Idle struct {
 	NextJob time.Time // of the agent's schedule, when it was stopped; zero: none was known
 }
 
-// idleOf adds to instances what the log says about their idle stops.
-func (r *Reader) idleOf(ctx context.Context, list []Instance) error {
-	ids, at := make([]string, len(list)), make(map[string]*Instance, len(list))
-	for n := range list {
-		ids[n], at[list[n].ID] = list[n].ID, &list[n]
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	rows, err := r.Pool.Query(ctx, `SELECT `+idleColumns+` FROM read.idle WHERE id = ANY ($1)`, ids)
-	if err != nil {
-		return fmt.Errorf("read idle stops: %w", err)
-	}
-	found, err := pgx.CollectRows(rows, scanIdle)
-	if err != nil {
-		return fmt.Errorf("read idle stops: %w", err)
-	}
-	for _, f := range found {
-		at[f.id].Idle = Idle{State: f.state, Cause: f.stopped.Cause, Why: f.stopped.Why, Jobs: f.stopped.Jobs, NextJob: f.stopped.NextJob}
-	}
-	return nil
+// idle returns what a list shows of the row.
+func (r idleRow) idle() Idle {
+	return Idle{State: r.state, Cause: r.stopped.Cause, Why: r.stopped.Why, Jobs: r.stopped.Jobs, NextJob: r.stopped.NextJob}
 }

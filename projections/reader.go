@@ -12,6 +12,7 @@ type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 	Begin(ctx context.Context) (pgx.Tx, error)
 	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
 }
@@ -22,6 +23,8 @@ type Reader struct {
 	Pool DB
 	// Open unseals an account's data; see commands.Vault.
 	Open func(ctx context.Context, account, label string, sealed []byte) ([]byte, error)
+	// Unlock adds to a batch what a later call of Open for an account needs, so that Open asks for nothing. nil: Open asks itself.
+	Unlock func(b *pgx.Batch, account string)
 	// NameLabel returns the label that an instance's name was sealed with.
 	NameLabel func(instanceID string) string
 	// AddressLabel returns the label that a session's client address was sealed with.

@@ -37,14 +37,14 @@ func TestReaderInstances(t *testing.T) {
 
 	pages := func(account string, limit int, all bool) (seen []string) {
 		for before, first := "", true; first || before != ""; first = false {
-			list, next, err := w.reader.Instances(t.Context(), account, projections.Page{Before: before, Limit: limit, All: all})
-			if err != nil || len(list) > limit {
-				t.Fatalf("got %d rows, %v, want at most %d", len(list), err, limit)
+			l, err := w.reader.List(t.Context(), account, projections.Page{Before: before, Limit: limit, All: all}, projections.Period{From: began})
+			if err != nil || len(l.Instances) > limit {
+				t.Fatalf("got %d rows, %v, want at most %d", len(l.Instances), err, limit)
 			}
-			for _, i := range list {
+			for _, i := range l.Instances {
 				seen = append(seen, i.ID+" "+i.Name)
 			}
-			if before = next; len(seen) > 100 {
+			if before = l.Next; len(seen) > 100 {
 				t.Fatalf("got pages without end, want at most 100 rows: %v", seen)
 			}
 		}
@@ -53,7 +53,8 @@ func TestReaderInstances(t *testing.T) {
 	want := []string{"01A6 desk 6", "01A5 desk 5", "01A4 desk 4", "01A3 desk 3", "01A2 desk 2", "01A1 desk 1", "01A0 desk 0"}
 	without := slices.Delete(slices.Clone(want), 3, 4)
 	for account, want := range map[string]int{"ada": 5, "bob": 1, "eve": 0} {
-		if got, err := w.reader.Held(t.Context(), account); got != want || err != nil {
+		l, err := w.reader.List(t.Context(), account, projections.Page{Limit: 1}, projections.Period{From: began})
+		if got := l.Held; got != want || err != nil {
 			t.Errorf("held by %s: got %d, %v, want %d: without the terminated and the failed one", account, got, err, want)
 		}
 	}
@@ -119,9 +120,9 @@ func TestReaderLiveDuringRebuilds(t *testing.T) {
 				t.Errorf("got %d instances at position %d, %v, want as many as the position", len(ids), position, err)
 				return
 			}
-			list, _, err := w.reader.Instances(t.Context(), "ada", projections.Page{Limit: 100})
-			if err != nil || len(list) < min(100, len(ids)) {
-				t.Errorf("got a list of %d, %v, want at least %d", len(list), err, min(100, len(ids)))
+			l, err := w.reader.List(t.Context(), "ada", projections.Page{Limit: 100}, projections.Period{From: began})
+			if err != nil || len(l.Instances) < min(100, len(ids)) {
+				t.Errorf("got a list of %d, %v, want at least %d", len(l.Instances), err, min(100, len(ids)))
 				return
 			}
 		}
@@ -347,8 +348,8 @@ func TestReaderHoldsNoConnectionWhileItOpens(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	if list, _, err := reader.Instances(ctx, "acc", projections.Page{Limit: 10, All: true}); err != nil || len(list) != 3 {
-		t.Errorf("list: got %v, %v, want 3", list, err)
+	if l, err := reader.List(ctx, "acc", projections.Page{Limit: 10, All: true}, projections.Period{From: began}); err != nil || len(l.Instances) != 3 {
+		t.Errorf("list: got %v, %v, want 3", l.Instances, err)
 	}
 	if _, err := reader.Instance(ctx, "acc", "01I"); err != nil {
 		t.Errorf("one: %v", err)

@@ -150,6 +150,26 @@ func (r *Reader) Spent(ctx context.Context, since time.Time, accounts ...string)
 
 // used reads the intervals and model costs of a period, zero for no end; accounts are nil for all.
 func (r *Reader) used(ctx context.Context, from, to time.Time, accounts []string) (u usage.Usage, err error) {
+	intervals, models := askUsage(from, to, accounts)
+	rows, err := r.Pool.Query(ctx, intervals.SQL, intervals.Args...)
+	if err != nil {
+		return u, fmt.Errorf("read usage: %w", err)
+	}
+	if u.Intervals, err = pgx.CollectRows(rows, scanInterval); err != nil {
+		return u, fmt.Errorf("read usage: %w", err)
+	}
+	rows, err = r.Pool.Query(ctx, models.SQL, models.Args...)
+	if err != nil {
+		return u, fmt.Errorf("read model costs: %w", err)
+	}
+	if u.Models, err = pgx.CollectRows(rows, scanModelDay); err != nil {
+		return u, fmt.Errorf("read model costs: %w", err)
+	}
+	return u, nil
+}
+
+// askUsage returns the queries of used.
+func askUsage(from, to time.Time, accounts []string) (forIntervals, forModels Statement) {
 	// The conditions are left out where they do not apply: no index fits "or any".
 	intervals, models := `to_at > $1`, `day >= $1::date`
 	args := []any{from.UTC().Add(-usage.Minimum)} // a short run counts beyond its end
@@ -162,29 +182,20 @@ func (r *Reader) used(ctx context.Context, from, to time.Time, accounts []string
 	if !to.IsZero() {
 		add(` AND from_at < $%d`, ` AND day < $%d::timestamptz AT TIME ZONE 'UTC'`, to.UTC(), to.UTC())
 	}
-	if len(accounts) > 0 {
+	switch {
+	case len(accounts) == 1: // the planner would plan an array of any length for each call
+		add(` AND account = $%d`, ` AND account = $%d`, accounts[0], accounts[0])
+	case len(accounts) > 1:
 		add(` AND account = ANY ($%d)`, ` AND account = ANY ($%d)`, accounts, accounts)
 	}
-	rows, err := r.Pool.Query(ctx, `SELECT instance, n, account, kind, region, type, gib, from_at, nullif(to_at, 'infinity'), ended_by
-		FROM read.usage_intervals WHERE `+intervals+` ORDER BY instance, n`, args...)
-	if err != nil {
-		return u, fmt.Errorf("read usage: %w", err)
-	}
-	if u.Intervals, err = pgx.CollectRows(rows, scanInterval); err != nil {
-		return u, fmt.Errorf("read usage: %w", err)
-	}
-	rows, err = r.Pool.Query(ctx, `SELECT instance, account, type, day, micros FROM read.usage_models WHERE `+models+` ORDER BY instance, day`, days...)
-	if err != nil {
-		return u, fmt.Errorf("read model costs: %w", err)
-	}
-	u.Models, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (m usage.ModelDay, err error) {
-		err = row.Scan(&m.Instance, &m.Account, &m.Type, &m.Day, &m.Micros)
-		return m, err
-	})
-	if err != nil {
-		return u, fmt.Errorf("read model costs: %w", err)
-	}
-	return u, nil
+	return Statement{`SELECT instance, n, account, kind, region, type, gib, from_at, nullif(to_at, 'infinity'), ended_by
+			FROM read.usage_intervals WHERE ` + intervals + ` ORDER BY instance, n`, args},
+		Statement{`SELECT instance, account, type, day, micros FROM read.usage_models WHERE ` + models + ` ORDER BY instance, day`, days}
+}
+
+func scanModelDay(row pgx.CollectableRow) (m usage.ModelDay, err error) {
+	err = row.Scan(&m.Instance, &m.Account, &m.Type, &m.Day, &m.Micros)
+	return m, err
 }
 
 func scanInterval(row pgx.CollectableRow) (i usage.Interval, err error) {

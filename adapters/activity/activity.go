@@ -176,25 +176,62 @@ func (t *Table) Activity(ctx context.Context, instanceID string) (commands.Activ
 
 // ActivitiesOf implements commands.Activities.
 func (t *Table) ActivitiesOf(ctx context.Context, account string) (map[string]commands.Activity, time.Time, error) {
-	return t.read(ctx, `a.account_id = $1`, account)
+	return t.read(ctx, ofAccount, account)
+}
+
+// Beside is ActivitiesOf as a part of a batch: queue adds its query, and read returns its result once the batch is closed. read
+// asks again itself if the batch failed before it or took long, or if the database's clock was set.
+func (t *Table) Beside(account string) (queue func(*pgx.Batch), read func(context.Context) (map[string]commands.Activity, time.Time, error)) {
+	var (
+		list      map[string]commands.Activity
+		sent      time.Time
+		here, now time.Time
+		asked     bool
+	)
+	queue = func(b *pgx.Batch) {
+		sent = time.Now()
+		b.Queue(reading+ofAccount, account).Query(func(rows pgx.Rows) (err error) {
+			list, here, now, err = t.scan(rows)
+			asked = err == nil && time.Since(sent) < patience // a long wait would look as if a clock was set
+			return nil
+		})
+	}
+	return queue, func(ctx context.Context) (map[string]commands.Activity, time.Time, error) {
+		if asked {
+			if stepped, err := t.look(ctx, sent, now); err != nil || !stepped {
+				return list, here, err
+			}
+		}
+		return t.ActivitiesOf(ctx, account)
+	}
+}
+
+// reading reads activities with the database's time, which the outer join returns without a row, too.
+const (
+	reading   = `SELECT ` + columns + `, now FROM (SELECT now()) AS clock (now) LEFT JOIN ops.activity a ON `
+	ofAccount = `a.account_id = $1`
+)
+
+// scan returns the rows of reading, and what the two clocks showed.
+func (t *Table) scan(rows pgx.Rows) (list map[string]commands.Activity, here, now time.Time, err error) {
+	list, here = map[string]commands.Activity{}, t.Now()
+	var s scanned
+	_, err = pgx.ForEachRow(rows, append(s.fields(), &now), func() error {
+		if s.instance != nil {
+			list[*s.instance] = s.activity(now, here)
+		}
+		return nil
+	})
+	return list, here, now, err
 }
 
 func (t *Table) read(ctx context.Context, where string, args ...any) (list map[string]commands.Activity, here time.Time, err error) {
 	err = t.unstepped(ctx, func(ctx context.Context) (now time.Time, err error) {
-		list = map[string]commands.Activity{}
-		// The outer join returns the time without a row, too.
-		rows, err := t.Pool.Query(ctx, `SELECT `+columns+`, now FROM (SELECT now()) AS clock (now) LEFT JOIN ops.activity a ON `+where, args...)
+		rows, err := t.Pool.Query(ctx, reading+where, args...)
 		if err != nil {
 			return now, err
 		}
-		here = t.Now()
-		var s scanned
-		_, err = pgx.ForEachRow(rows, append(s.fields(), &now), func() error {
-			if s.instance != nil {
-				list[*s.instance] = s.activity(now, here)
-			}
-			return nil
-		})
+		list, here, now, err = t.scan(rows)
 		return now, err
 	})
 	if err != nil {

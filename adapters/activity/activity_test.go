@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"pgregory.net/rapid"
 
@@ -88,6 +89,23 @@ func (d database) get(t testing.TB, id string) commands.Activity {
 	return a
 }
 
+// beside reads an account's activities as a part of a batch.
+func (d database) beside(t testing.TB, account string) (map[string]commands.Activity, error) {
+	t.Helper()
+	queue, read := d.Beside(account)
+	var b pgx.Batch
+	b.Queue(`SELECT 1`)
+	queue(&b)
+	if err := d.pool.SendBatch(t.Context(), &b).Close(); err != nil {
+		t.Fatal(err)
+	}
+	list, at, err := read(t.Context())
+	if err == nil && time.Since(at.Add(time.Hour)).Abs() > time.Minute {
+		t.Errorf("got %v, want the log's time", at)
+	}
+	return list, err
+}
+
 // near reports whether a time by the log's clock is so long ago.
 func near(t time.Time, ago time.Duration) bool {
 	return !t.IsZero() && now().Add(-ago).Sub(t).Abs() < 10*time.Second
@@ -115,6 +133,14 @@ func TestReportsAreRead(t *testing.T) {
 	of, _, err := d.ActivitiesOf(t.Context(), "bob")
 	if err != nil || len(of) != 1 || !of["y"].Blind || of["y"].Account != "bob" {
 		t.Errorf("got %+v, %v, want bob's desktop only", of, err)
+	}
+	if of, err := d.beside(t, "bob"); err != nil || len(of) != 1 || !of["y"].Blind || of["y"].Account != "bob" {
+		t.Errorf("in a batch: got %+v, %v, want bob's desktop only", of, err)
+	}
+	if _, read := d.Beside("bob"); true { // the batch failed before it
+		if of, _, err := read(t.Context()); err != nil || len(of) != 1 {
+			t.Errorf("after a failed batch: got %+v, %v, want bob's desktop", of, err)
+		}
 	}
 	if got := d.get(t, "z"); got != (commands.Activity{}) {
 		t.Errorf("got %+v of an erased account's desktop, want nothing", got)
@@ -220,7 +246,14 @@ func TestClockStep(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{5 * time.Hour, -5 * time.Hour} {
 		for name, notice := range map[string]func(d database) error{
-			"read one":     func(d database) error { _, _, err := d.Activity(t.Context(), "a"); return err },
+			"read one": func(d database) error { _, _, err := d.Activity(t.Context(), "a"); return err },
+			"read in a batch": func(d database) error {
+				list, err := d.beside(t, "ada")
+				if got := list["a"]; !got.Input.IsZero() {
+					err = fmt.Errorf("got %+v from before the step", got)
+				}
+				return err
+			},
 			"list running": func(d database) error { _, _, err := d.Running(t.Context()); return err },
 			"write": func(d database) error {
 				return d.Put(t.Context(), []activity.Report{{Instance: "other", Account: "ada", At: ago(0)}})

@@ -88,7 +88,7 @@ func (s *Server) bearer(c echo.Context) (access.Claims, error) {
 	if strings.HasPrefix(token, commands.TokenPrefix) {
 		return s.tokenClaims(c, token)
 	}
-	who, err := s.cfg.Tokens.ParseAccess(token)
+	who, err := s.verified.parse(token, s.cfg.Tokens.ParseAccess)
 	if err != nil || who.Account == "" || who.Session == "" || !s.cfg.Now().Before(who.ExpiresAt) || s.sessions.IsRevoked(who.Session, who.Account) {
 		return access.Claims{}, errSignIn
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
 	"github.com/cloudbot-ai/control-plane/domain/instance"
@@ -21,8 +22,8 @@ type twenty struct {
 	list []projections.Instance
 }
 
-func (q twenty) Instances(context.Context, string, projections.Page) ([]projections.Instance, string, error) {
-	return q.list, "", nil
+func (q twenty) List(context.Context, string, projections.Page, projections.Period, ...func(*pgx.Batch)) (projections.Listed, error) {
+	return projections.Listed{Instances: q.list}, nil
 }
 
 // BenchmarkList answers a list of 20 instances. The ratio of front to bare is the front's cost compared with a

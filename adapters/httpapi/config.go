@@ -55,7 +55,7 @@ type Config struct {
 	// that is not known. nil: never known.
 	AgentState func(instanceID string) wire.State
 	// Activities reads when desktops were last used. nil: never known.
-	Activities commands.Activities
+	Activities Activities
 	DiskGiB    int                     // of a new desktop's disk; 0: it has none of its own
 	Web        http.Handler            // the dashboard; sees paths below /app as if they were below /
 	Mounts     map[string]http.Handler // by prefix, such as "/guest/"; they get the full path, and neither deadline nor sign-in

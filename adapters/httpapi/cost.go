@@ -20,20 +20,18 @@ type costView struct {
 	Priced      bool   `json:"priced"`
 }
 
-// costs returns what instances cost, by their ids. One query reads the usage of all of them; nothing is returned if it fails.
-func (s *Server) costs(ctx context.Context, account string, list []projections.Instance) map[string]*costView {
+// costs returns what instances cost, by their ids; nothing if their usage could not be read.
+func (s *Server) costs(ctx context.Context, of seen, l projections.Listed) map[string]*costView {
+	list, used, now := l.Instances, l.Usage, of.now
 	if len(list) == 0 {
 		return nil
 	}
-	now := s.cfg.Now()
-	month := usage.Month(now)
-	used, err := s.cfg.Queries.Usage(ctx, account, month, now)
-	if err != nil {
-		s.cfg.Logger.WarnContext(ctx, "costs not shown, reading usage failed", "err", err)
+	if l.UsageErr != nil {
+		s.cfg.Logger.WarnContext(ctx, "costs not shown, reading usage failed", "err", l.UsageErr)
 		return nil
 	}
 	sums := map[string]int64{}
-	for _, row := range s.cfg.Prices.Charge(used, month, now.Add(usage.Minimum), now) {
+	for _, row := range s.cfg.Prices.Charge(used, of.month.From, now.Add(usage.Minimum), now) {
 		sums[row.Instance] += row.Micros
 	}
 	open := map[string][]usage.Interval{}

@@ -66,21 +66,37 @@ var (
 	webFeatures = "clipboard-read=(self), clipboard-write=(self), fullscreen=(self), " + strings.Join(denied, "=(), ") + "=()"
 )
 
+// fixed is a header of an answer. All answers share its value, whose capacity is its length, so that an Add copies it.
+type fixed struct {
+	name  string // in its canonical form
+	value []string
+}
+
+var (
+	everywhere = []fixed{
+		{"X-Content-Type-Options", []string{"nosniff"}},
+		{"Referrer-Policy", []string{"no-referrer"}},
+		{"X-Frame-Options", []string{"DENY"}},
+		{"Cross-Origin-Opener-Policy", []string{"same-origin"}},
+		{"Cross-Origin-Resource-Policy", []string{"same-origin"}},
+		{"Content-Security-Policy", []string{apiPolicy}},
+		{"Permissions-Policy", []string{apiFeatures}},
+	}
+	noStore = fixed{"Cache-Control", []string{"no-store"}}
+	hsts    = fixed{"Strict-Transport-Security", []string{"max-age=31536000; includeSubDomains"}}
+)
+
 func (s *Server) headers(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		h := c.Response().Header()
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("X-Frame-Options", "DENY")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Content-Security-Policy", apiPolicy)
-		h.Set("Permissions-Policy", apiFeatures)
+		for _, f := range everywhere {
+			h[f.name] = f.value
+		}
 		if strings.HasPrefix(c.Request().URL.Path, "/api/") {
-			h.Set("Cache-Control", "no-store")
+			h[noStore.name] = noStore.value
 		}
 		if s.cfg.HSTS {
-			h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+			h[hsts.name] = hsts.value
 		}
 		return next(c)
 	}

@@ -34,7 +34,9 @@ func (s *Server) history(c echo.Context, who access.Claims) error {
 	var id string
 	return s.pageOfEvents(c, who, "history",
 		func(ctx context.Context) error {
-			i, err := s.find(ctx, who.Account, c.Param("id"))
+			i, err := awaited(ctx, s, who.Account, c.Param("id"), func() (projections.Instance, error) {
+				return s.cfg.Queries.Instance(ctx, who.Account, c.Param("id"))
+			})
 			id = i.ID
 			return err
 		},

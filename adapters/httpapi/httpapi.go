@@ -37,6 +37,9 @@ type Server struct {
 	braking    *fair.Places  // by account, those that end or stop something
 	streams    *fair.Places  // event streams by account
 	inLog      *sessionCache
+	verified   tokenCache
+	answers    answers
+	glances    glances
 	known      map[string]bool // all route templates
 	long       map[string]bool // those of requests that stay open
 	trees      []string        // prefixes with handlers of their own
@@ -67,6 +70,7 @@ func New(cfg Config) (*Server, error) {
 		braking:  fair.NewPlaces(math.MaxInt),
 		streams:  fair.NewPlaces(math.MaxInt),
 		inLog:    &sessionCache{has: cfg.known},
+		glances:  glances{latest: cfg.Queries.Latest, turn: make(chan struct{}, 1)},
 		known:    map[string]bool{},
 		long:     map[string]bool{},
 		draining: make(chan struct{}),

@@ -39,28 +39,23 @@ type warningView struct {
 	Why    string         `json:"why"`
 }
 
-// idles returns when instances stop by themselves, by their ids. Two queries read what is known of all of them; nothing is
-// returned if one fails.
-func (s *Server) idles(ctx context.Context, account string, list []projections.Instance) map[string]*idleView {
-	if len(list) == 0 {
+// idles returns when instances stop by themselves, by their ids; nothing if their account's policy or their use could not be read.
+func (s *Server) idles(ctx context.Context, of seen, l projections.Listed) map[string]*idleView {
+	if len(l.Instances) == 0 {
 		return nil
 	}
-	policy, err := s.cfg.Idle.AccountPolicy(ctx, account)
+	if l.PolicyErr != nil {
+		s.cfg.Logger.WarnContext(ctx, "idle stops not shown, reading the account's policy failed", "err", l.PolicyErr)
+		return nil
+	}
+	known, now, err := of.used(ctx)
 	if err != nil {
-		s.cfg.Logger.WarnContext(ctx, "idle stops not shown, reading the account's policy failed", "err", err)
+		s.cfg.Logger.WarnContext(ctx, "idle stops not shown, reading the desktops' use failed", "err", err)
 		return nil
 	}
-	var known map[string]commands.Activity
-	now := s.cfg.Now()
-	if s.cfg.Activities != nil {
-		if known, now, err = s.cfg.Activities.ActivitiesOf(ctx, account); err != nil {
-			s.cfg.Logger.WarnContext(ctx, "idle stops not shown, reading the desktops' use failed", "err", err)
-			return nil
-		}
-	}
-	views := make(map[string]*idleView, len(list))
-	for _, i := range list {
-		views[i.ID] = viewIdle(i, policy, known[i.ID], now)
+	views := make(map[string]*idleView, len(l.Instances))
+	for _, i := range l.Instances {
+		views[i.ID] = viewIdle(i, l.Policy, known[i.ID], now)
 	}
 	return views
 }

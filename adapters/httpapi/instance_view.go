@@ -7,9 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/commands/machines"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
+	"github.com/cloudbot-ai/control-plane/domain/usage"
 	"github.com/cloudbot-ai/control-plane/guest/wire"
 	"github.com/cloudbot-ai/control-plane/projections"
 )
@@ -49,12 +52,8 @@ type agentState struct {
 	Viewers   int        `json:"viewers"`
 }
 
-// stateOf returns null for the zero State: the agent needs and does nothing and at most one viewer is there, or that is not known.
-func (s *Server) stateOf(instanceID string) *agentState {
-	if s.cfg.AgentState == nil {
-		return nil
-	}
-	now := s.cfg.AgentState(instanceID)
+// shownState returns null for the zero State: the agent needs and does nothing and at most one viewer is there, or that is not known.
+func shownState(now wire.State) *agentState {
 	if now == (wire.State{}) {
 		return nil
 	}
@@ -98,26 +97,46 @@ func view(i projections.Instance) instanceView {
 // silentWithin is how long a query may take to find out which machines respond. After that, the read model counts.
 const silentWithin = 500 * time.Millisecond
 
+// seen is what an account's instances are shown by, beside their rows.
+type seen struct {
+	account string
+	now     time.Time
+	month   projections.Period // until now
+	queue   []func(*pgx.Batch) // to be sent with the query for the instances
+	used    func(context.Context) (map[string]commands.Activity, time.Time, error)
+}
+
+func (s *Server) seen(account string, now time.Time) seen {
+	of := seen{account: account, now: now, month: projections.Period{From: usage.Month(now), To: now}}
+	of.used = func(context.Context) (map[string]commands.Activity, time.Time, error) { return nil, now, nil }
+	if s.cfg.Activities != nil {
+		queue, read := s.cfg.Activities.Beside(account)
+		of.queue, of.used = []func(*pgx.Batch){queue}, read
+	}
+	return of
+}
+
 // show returns an account's instances in their current state: one whose machine does not respond is not ready, whatever
-// the read model says.
-func (s *Server) show(ctx context.Context, account string, list ...projections.Instance) []instanceView {
-	costs, idles := s.costs(ctx, account, list), s.idles(ctx, account, list)
+// the read model says. live is nil if an error kept it from being known.
+func (s *Server) show(ctx context.Context, of seen, l projections.Listed) (views []instanceView, live []live) {
+	list := l.Instances
+	costs, idles := s.costs(ctx, of, l), s.idles(ctx, of, l)
 	ctx, cancel := context.WithTimeout(ctx, silentWithin)
 	defer cancel()
-	ask := s.cfg.Silent != nil
-	views := make([]instanceView, len(list))
+	live, err := s.alive(ctx, list)
+	views = make([]instanceView, len(list))
 	for n, i := range list {
 		v := view(i)
-		v.AgentState, v.Cost, v.Idle = s.stateOf(i.ID), costs[i.ID], idles[i.ID]
-		if ask && v.Ready {
-			since, silent, err := s.cfg.Silent(ctx, i.ID)
-			if ask = err == nil; silent && ask {
-				v.Ready, v.StatusReason = false, orNull("The desktop has not responded since "+since.UTC().Format(time.RFC3339)+". If it does not recover, stop and start it.")
-			}
+		v.AgentState, v.Cost, v.Idle = shownState(live[n].agent), costs[i.ID], idles[i.ID]
+		if live[n].silent {
+			v.Ready, v.StatusReason = false, orNull("The desktop has not responded since "+live[n].since.UTC().Format(time.RFC3339)+". If it does not recover, stop and start it.")
 		}
 		views[n] = v
 	}
-	return views
+	if err != nil {
+		return views, nil
+	}
+	return views, live
 }
 
 func orNull(s string) *string {
@@ -139,14 +158,20 @@ func created(a commands.Created, name string) instanceView {
 	})
 }
 
-// find reads one of the account's instances. If the log has the instance and the read model does not have it
-// yet, find waits, so that a user's new instance is never answered with 404.
-func (s *Server) find(ctx context.Context, account, id string) (projections.Instance, error) {
+// find reads one of the account's instances, as seen.
+func (s *Server) find(ctx context.Context, of seen, id string) (projections.Listed, error) {
+	return awaited(ctx, s, of.account, id, func() (projections.Listed, error) {
+		return s.cfg.Queries.Desktop(ctx, of.account, id, of.month, of.queue...)
+	})
+}
+
+// awaited returns what read returns of one of the account's instances. If the log has the instance and the read model does not
+// have it yet, awaited waits, so that a user's new instance is never answered with 404.
+func awaited[T any](ctx context.Context, s *Server, account, id string, read func() (T, error)) (i T, err error) {
 	if !isULID(id) {
-		return projections.Instance{}, instance.ErrNotFound
+		return i, instance.ErrNotFound
 	}
-	i, err := s.cfg.Queries.Instance(ctx, account, id)
-	if !errors.Is(err, instance.ErrNotFound) {
+	if i, err = read(); !errors.Is(err, instance.ErrNotFound) {
 		return i, err
 	}
 	if _, err := s.cfg.Instances.Find(ctx, account, id); err != nil {
@@ -156,7 +181,7 @@ func (s *Server) find(ctx context.Context, account, id string) (projections.Inst
 	defer cancel()
 	for {
 		_, changed := s.cfg.Progress.Changed()
-		if i, err = s.cfg.Queries.Instance(ctx, account, id); !errors.Is(err, instance.ErrNotFound) {
+		if i, err = read(); !errors.Is(err, instance.ErrNotFound) {
 			return i, err
 		}
 		select {

@@ -1,8 +1,11 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -24,7 +27,7 @@ func (s *Server) listInstances(c echo.Context, who access.Claims) error {
 	}
 	page := projections.Page{Before: before, Limit: limit}
 	if who.Grant != nil {
-		page.Only = who.Grant.Desktops
+		page.Only = strings.Join(who.Grant.Desktops, " ")
 	}
 	switch c.QueryParam("include") {
 	case "":
@@ -36,24 +39,46 @@ func (s *Server) listInstances(c echo.Context, who access.Claims) error {
 	if err := s.await(c); err != nil {
 		return err
 	}
-	list, next, err := s.cfg.Queries.Instances(c.Request().Context(), who.Account, page)
+	body, err := s.list(c.Request().Context(), who.Account, page)
 	if err != nil {
 		return err
 	}
-	held, err := s.cfg.Queries.Held(c.Request().Context(), who.Account)
-	if err != nil {
-		return err
+	c.Response().Header().Set(echo.HeaderContentLength, strconv.Itoa(len(body)))
+	return c.JSONBlob(http.StatusOK, body)
+}
+
+// listView is the answer to a list.
+type listView struct {
+	Instances []instanceView `json:"instances"`
+	Next      *string        `json:"next_cursor"`
+	Quota     quotaView      `json:"quota"`
+}
+
+// list returns the answer to a list: one that was made in this second, if nothing has changed since, else a new one.
+func (s *Server) list(ctx context.Context, account string, page projections.Page) ([]byte, error) {
+	key, now, at := answerKey{account, page}, s.cfg.Now(), s.cfg.Progress.Position()
+	kept, clears := s.answers.get(key, now)
+	if kept != nil && s.stillTrue(ctx, account, kept) {
+		return kept.body, nil
 	}
-	limit, err = s.limit(c.Request().Context(), who.Account)
+	of := s.seen(account, now)
+	l, err := s.cfg.Queries.List(ctx, account, page, of.month, of.queue...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	views := s.show(c.Request().Context(), who.Account, list...)
-	return c.JSON(http.StatusOK, struct {
-		Instances []instanceView `json:"instances"`
-		Next      *string        `json:"next_cursor"`
-		Quota     quotaView      `json:"quota"`
-	}{views, cursor("instances", next), quotaView{held, limit}})
+	limit, err := s.limit(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	views, live := s.show(ctx, of, l)
+	var body bytes.Buffer
+	if err := json.NewEncoder(&body).Encode(listView{views, cursor("instances", l.Next), quotaView{l.Held, limit}}); err != nil {
+		return nil, err
+	}
+	if live != nil {
+		s.answers.put(key, now, &listAnswer{at: at, live: running(live), body: body.Bytes()}, clears)
+	}
+	return body.Bytes(), nil
 }
 
 // limit returns how many instances an account may have at a time.
@@ -98,11 +123,13 @@ func (s *Server) getInstance(c echo.Context, who access.Claims) error {
 	if err := s.await(c); err != nil {
 		return err
 	}
-	i, err := s.find(c.Request().Context(), who.Account, c.Param("id"))
+	of := s.seen(who.Account, s.cfg.Now())
+	l, err := s.find(c.Request().Context(), of, c.Param("id"))
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, s.show(c.Request().Context(), who.Account, i)[0])
+	views, _ := s.show(c.Request().Context(), of, l)
+	return c.JSON(http.StatusOK, views[0])
 }
 
 func (s *Server) renameInstance(c echo.Context, who access.Claims) error {
@@ -127,14 +154,16 @@ func (s *Server) renameInstance(c echo.Context, who access.Claims) error {
 func (s *Server) changed(c echo.Context, who access.Claims, out commands.Outcome[commands.Changed], effect func(*projections.Instance)) error {
 	ctx := c.Request().Context()
 	fresh := s.cfg.Progress.Position() >= out.Position
-	i, err := s.find(ctx, who.Account, out.Answer.ID)
+	of := s.seen(who.Account, s.cfg.Now())
+	l, err := s.find(ctx, of, out.Answer.ID)
 	if err != nil {
 		return err
 	}
 	if !fresh {
-		effect(&i)
+		effect(&l.Instances[0])
 	}
-	return c.JSON(http.StatusOK, s.show(ctx, who.Account, i)[0])
+	views, _ := s.show(ctx, of, l)
+	return c.JSON(http.StatusOK, views[0])
 }
 
 // changeCommand is one of commands.Instances' methods.

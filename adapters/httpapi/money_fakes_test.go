@@ -4,8 +4,10 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cloudbot-ai/control-plane/commands"
-	"github.com/cloudbot-ai/control-plane/domain/usage"
+	"github.com/cloudbot-ai/control-plane/projections"
 )
 
 // priceList prices t3.large in the region of fakeCloud: 8.32 cents an hour, and half a cent for its address.
@@ -36,17 +38,22 @@ func (a *activities) ActivitiesOf(_ context.Context, account string) (map[string
 	return own, a.now(), a.err
 }
 
-// countingQueries counts how often usage was read, and can fail.
+func (a *activities) Beside(account string) (func(*pgx.Batch), func(context.Context) (map[string]commands.Activity, time.Time, error)) {
+	return func(*pgx.Batch) {}, func(ctx context.Context) (map[string]commands.Activity, time.Time, error) {
+		return a.ActivitiesOf(ctx, account)
+	}
+}
+
+// countingQueries counts the lists, and can fail to read usage.
 type countingQueries struct {
 	Queries
 	n   int
 	err error
 }
 
-func (q *countingQueries) Usage(ctx context.Context, account string, from, to time.Time) (usage.Usage, error) {
+func (q *countingQueries) List(ctx context.Context, account string, p projections.Page, used projections.Period, also ...func(*pgx.Batch)) (projections.Listed, error) {
 	q.n++
-	if q.err != nil {
-		return usage.Usage{}, q.err
-	}
-	return q.Queries.Usage(ctx, account, from, to)
+	l, err := q.Queries.List(ctx, account, p, used, also...)
+	l.UsageErr = q.err
+	return l, err
 }

@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/domain/billing"
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/domain/usage"
@@ -15,8 +18,9 @@ import (
 
 // Queries are the front's queries of the read models; see projections.Reader.
 type Queries interface {
-	Instances(ctx context.Context, account string, p projections.Page) (list []projections.Instance, next string, err error)
-	Held(ctx context.Context, account string) (int, error)
+	List(ctx context.Context, account string, p projections.Page, used projections.Period, also ...func(*pgx.Batch)) (projections.Listed, error)
+	Desktop(ctx context.Context, account, id string, used projections.Period, also ...func(*pgx.Batch)) (projections.Listed, error)
+	Latest(ctx context.Context, accounts []string) (map[string]int64, error)
 	Instance(ctx context.Context, account, id string) (projections.Instance, error)
 	History(ctx context.Context, account, id string, after int64, limit int) ([]projections.Entry, error)
 	HistoryBefore(ctx context.Context, account, id string, before int64, limit int) ([]projections.Entry, error)
@@ -31,6 +35,13 @@ type Queries interface {
 	InstancesOf(ctx context.Context, account string, ids []string) ([]projections.Instance, error)
 	Plans(ctx context.Context, accounts ...string) (map[string]billing.State, error)
 	BootTimes(ctx context.Context, machineType string) (map[string]projections.BootTimes, error)
+}
+
+// Activities reads what is known of desktops' use, also as a part of another query's batch.
+type Activities interface {
+	commands.Activities
+	// Beside returns ActivitiesOf in two steps: queue adds its query to a batch, and read is called once the batch is closed.
+	Beside(account string) (queue func(*pgx.Batch), read func(context.Context) (map[string]commands.Activity, time.Time, error))
 }
 
 // Tokens signs and verifies access and refresh tokens. A token of one kind is never valid as the other.

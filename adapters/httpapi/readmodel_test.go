@@ -8,8 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cloudbot-ai/control-plane/commands"
 	"github.com/cloudbot-ai/control-plane/commands/commandstest"
+	domainaccount "github.com/cloudbot-ai/control-plane/domain/account"
 	"github.com/cloudbot-ai/control-plane/domain/apikey"
 	"github.com/cloudbot-ai/control-plane/domain/instance"
 	"github.com/cloudbot-ai/control-plane/domain/session"
@@ -119,22 +122,69 @@ func (f *folded) key(e eventstore.Event) string {
 	return ""
 }
 
-func (m readModel) Instances(ctx context.Context, account string, p projections.Page) (list []projections.Instance, next string, err error) {
+func (m readModel) List(ctx context.Context, account string, p projections.Page, used projections.Period, _ ...func(*pgx.Batch)) (l projections.Listed, err error) {
 	f, err := m.fold(ctx)
 	if err != nil {
-		return nil, "", err
+		return l, err
 	}
 	for id, i := range f.instances {
-		if f.owner[id] == account && (p.Before == "" || id < p.Before) && (p.All || i.Status != instance.StatusTerminated) && (p.Only == nil || slices.Contains(p.Only, id)) {
-			list = append(list, i)
+		if f.owner[id] != account {
+			continue
+		}
+		if !f.states[id].Final() {
+			l.Held++
+		}
+		if (p.Before == "" || id < p.Before) && (p.All || i.Status != instance.StatusTerminated) && (p.Only == "" || slices.Contains(strings.Fields(p.Only), id)) {
+			l.Instances = append(l.Instances, i)
 		}
 	}
-	slices.SortFunc(list, func(a, b projections.Instance) int { return strings.Compare(b.ID, a.ID) })
-	if len(list) > p.Limit {
-		list = list[:p.Limit]
-		next = list[p.Limit-1].ID
+	slices.SortFunc(l.Instances, func(a, b projections.Instance) int { return strings.Compare(b.ID, a.ID) })
+	if len(l.Instances) > p.Limit {
+		l.Instances = l.Instances[:p.Limit]
+		l.Next = l.Instances[p.Limit-1].ID
 	}
-	return list, next, nil
+	return m.beside(ctx, l, account, used)
+}
+
+// beside adds what List returns beside instances.
+func (m readModel) beside(ctx context.Context, l projections.Listed, account string, used projections.Period) (projections.Listed, error) {
+	l.PolicyErr = errNoObject
+	for e, err := range m.store.ReadAll(ctx, 0) {
+		if err != nil {
+			return l, err
+		}
+		if e.Stream.Aggregate != "account" || e.Stream.ID != account {
+			continue
+		}
+		l.PolicyErr = nil
+		if ev, _ := domainaccount.Codec.Decode(e.Type, e.Schema, e.Data); e.Type == "account.idle_policy_set" {
+			l.Policy = ev.(domainaccount.IdlePolicySet).Policy
+		}
+	}
+	l.Usage, l.UsageErr = m.Usage(ctx, account, used.From, used.To)
+	return l, nil
+}
+
+func (m readModel) Desktop(ctx context.Context, account, id string, used projections.Period, _ ...func(*pgx.Batch)) (l projections.Listed, err error) {
+	i, err := m.Instance(ctx, account, id)
+	if err != nil {
+		return l, err
+	}
+	l.Instances = []projections.Instance{i}
+	return m.beside(ctx, l, account, used)
+}
+
+func (m readModel) Latest(ctx context.Context, accounts []string) (map[string]int64, error) {
+	f, err := m.fold(ctx)
+	latest := map[string]int64{}
+	if err == nil {
+		for _, account := range accounts {
+			for _, e := range f.entries[account] {
+				latest[account] = e.Position
+			}
+		}
+	}
+	return latest, err
 }
 
 func (m readModel) Instance(ctx context.Context, account, id string) (projections.Instance, error) {
@@ -217,19 +267,6 @@ func (m readModel) Sessions(ctx context.Context, account string) (list []project
 	}
 	slices.SortFunc(list, func(a, b projections.Session) int { return b.SeenAt.Compare(a.SeenAt) })
 	return list, nil
-}
-
-func (m readModel) Held(ctx context.Context, account string) (held int, err error) {
-	f, err := m.fold(ctx)
-	if err != nil {
-		return 0, err
-	}
-	for id, s := range f.states {
-		if f.owner[id] == account && !s.Final() {
-			held++
-		}
-	}
-	return held, nil
 }
 
 func (m readModel) Suspended(ctx context.Context) (map[string]int64, error) {

@@ -65,6 +65,7 @@ func (k *sessionCache) forget() {
 // connections of sessions, accounts and instances that the log does not have are closed.
 func (s *Server) LogChanged(ctx context.Context) error {
 	s.inLog.forget()
+	s.answers.clear()
 	s.sessions.rewound()
 	for _, w := range s.sessions.watched() { // session and account
 		switch yes, err := s.inLog.check(ctx, w.ids[1], w.ids[0]); {

@@ -159,6 +159,7 @@ func TestCostOfInstances(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", i.ID, got, fmt.Sprint(deref(&want)))
 		}
 	}
+	f.clock.advance(time.Second) // an answer is kept in its second
 	counted.err = errMachine
 	f.used.err = errMachine
 	f.want(200, call{method: "GET", path: "/api/instances", token: ada.access}).into(t, &list)

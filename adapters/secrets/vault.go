@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cloudbot-ai/control-plane/domain"
 )
 
@@ -23,6 +25,7 @@ type Vault struct {
 	keys   *Keyring
 	store  keyStore
 	cache  *keyCache
+	looks  looks
 	erased func(account string)
 	blind  []byte
 }
@@ -191,11 +194,36 @@ type dataKey struct {
 	aead cipher.AEAD
 }
 
+// dataKey returns an account's key. Callers that need the same key at the same time share one query.
 func (v *Vault) dataKey(ctx context.Context, account string) (*dataKey, error) {
-	if k := v.cache.get(account); k != nil {
-		return k, nil
+	for {
+		if k := v.cache.get(account); k != nil {
+			return k, nil
+		}
+		generation := v.cache.generation()
+		l, first := v.looks.join(account, generation)
+		if !first {
+			select {
+			case <-l.done:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			if l.err != nil && l.abandoned { // the first caller left: its query says nothing
+				continue
+			}
+			return l.key, l.err
+		}
+		func() {
+			defer v.looks.leave(account, l) // also after a panic, which is this caller's alone
+			l.abandoned, l.err = true, errLookEnded
+			l.key, l.err = v.fetch(ctx, account, generation)
+			l.abandoned = ctx.Err() != nil
+		}()
+		return l.key, l.err
 	}
-	generation := v.cache.generation()
+}
+
+func (v *Vault) fetch(ctx context.Context, account string, generation uint64) (*dataKey, error) {
 	r, err := v.store.get(ctx, account)
 	if err != nil {
 		return nil, err
@@ -205,6 +233,22 @@ func (v *Vault) dataKey(ctx context.Context, account string) (*dataKey, error) {
 		return nil, ErrErased
 	}
 	return v.keep(*r, generation)
+}
+
+// Unlock adds the query for an account's data key to a batch, unless the cache has it, so that calls of Open after the batch
+// find it there. For an account without a key, or with a damaged one, Open returns the error.
+func (v *Vault) Unlock(b *pgx.Batch, account string) {
+	if v.cache.get(account) != nil {
+		return
+	}
+	generation := v.cache.generation()
+	b.Queue(oneKey, account).QueryRow(func(row pgx.Row) error {
+		r, err := scanKey(account, row)
+		if err == nil && r != nil {
+			_, _ = v.keep(*r, generation)
+		}
+		return nil
+	})
 }
 
 // keep unwraps a data key and puts it into the cache.

@@ -27,10 +27,14 @@ func (p postgresKeys) add(ctx context.Context, r row) error {
 }
 
 func (p postgresKeys) get(ctx context.Context, account string) (*row, error) {
+	return scanKey(account, p.pool.QueryRow(ctx, oneKey, account))
+}
+
+const oneKey = `SELECT key_id, wrapped_by, wrapped FROM vault.data_keys WHERE account_id = $1`
+
+func scanKey(account string, one pgx.Row) (*row, error) {
 	r := row{name: account}
-	err := p.pool.QueryRow(ctx, `SELECT key_id, wrapped_by, wrapped FROM vault.data_keys WHERE account_id = $1`, account).
-		Scan(&r.id, &r.by, &r.wrapped)
-	return found(&r, err)
+	return found(&r, one.Scan(&r.id, &r.by, &r.wrapped))
 }
 
 func (p postgresKeys) getAll(ctx context.Context, accounts []string) ([]row, error) {

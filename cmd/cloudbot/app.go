@@ -79,7 +79,8 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	}
 
 	states := eventstore.NewStates(stateBytes)
-	keys, vault, err := openVault(ctx, cfg, pool, states.Drop)
+	var server *httpapi.Server // what calls it runs after it is made
+	keys, vault, err := openVault(ctx, cfg, pool, func(account string) { states.Drop(account); server.Forget(account) })
 	if err != nil {
 		return app{}, err
 	}
@@ -111,7 +112,6 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 	shared := newBuckets(conn, cfg.NATSReplicas, log)
 	guests := &commands.Guests{Log: events, APIKeys: apiKeys, Tokens: enrolment, Audit: audit}
 	shown := notices{guests: guests, now: time.Now, log: log}
-	var server *httpapi.Server // the hub runs after it is made
 	hub, err := tunnel.New(tunnel.Config{
 		Machines: guests, Uses: reports, Standing: shown.standing, Presence: presence{shared.presence}, States: shared.states, Chats: savedChats(cfg, chats),
 		Advertise: at.advertise, HopKey: sharedKey(vault, "hops between replicas"), ClientAddr: httpapi.ClientAddr(cfg.trusted),

@@ -17,7 +17,7 @@ import (
 func newReader(pool projections.DB, vault *secrets.Vault) (*projections.Reader, *projections.Progress) {
 	progress := &projections.Progress{}
 	return &projections.Reader{
-		Pool: pool, Open: vault.Open, NameLabel: commands.NameLabel, AddressLabel: commands.AddressLabel, Progress: progress,
+		Pool: pool, Open: vault.Open, Unlock: vault.Unlock, NameLabel: commands.NameLabel, AddressLabel: commands.AddressLabel, Progress: progress,
 	}, progress
 }
 
