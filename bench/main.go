@@ -37,6 +37,7 @@ type options struct {
 
 	launches int
 	streams  int
+	bridge   bridgeOptions
 }
 
 func main() {
@@ -62,6 +63,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.events, "events", 200_000, "events of the replay; half of them in the loss test")
 	flag.IntVar(&o.launches, "launches", 50, "launches, one after the other")
 	flag.IntVar(&o.streams, "streams", 1000, "event streams at a time")
+	o.bridge.flags()
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the append runs to this file")
 	one := flag.Int("callers", 0, "only this number of callers")
 	flag.Parse()
