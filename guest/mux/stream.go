@@ -14,8 +14,14 @@ import (
 const (
 	// growsWithin says that a window grows if its reader takes a part of it, see allow, within so many round trips.
 	growsWithin = 2
-	// near is a round trip below which windows do not grow: 256 KiB are enough there, and a reader that stops leaves less waiting.
-	near = 2 * time.Millisecond
+	// near is a round trip below which windows grow only for a reader that takes bytes as fast as a machine can send them, and
+	// only to nearWindow: with 256 KiB, each part of the path waits for the next one several thousand times a second. More than
+	// lineBytes have to pass first without a part of a window taking lineTime: the kernel's buffers take fewer for a reader that
+	// has stopped, and a reader of pictures, or one that stops after fewer bytes, leaves 256 KiB waiting at most.
+	near       = 2 * time.Millisecond
+	nearWindow = 1 << 20
+	lineBytes  = 32 << 20
+	lineTime   = 4 * time.Millisecond
 	// shrinksAfter is how long a reader takes for a part of a window that is no longer needed.
 	shrinksAfter = time.Second / 2
 )
@@ -35,6 +41,7 @@ type Stream struct {
 	allowed  uint32    // bytes of it that the other end may still send
 	taken    uint32    // bytes that were read and not allowed again yet
 	updated  time.Time // when bytes were last allowed
+	line     int64     // bytes that were read as fast as a machine can send them
 	grant    uint32    // bytes that the session's answer allows the other end
 	room     uint32    // bytes that this end may still send
 	closed   bool      // by this end
@@ -128,9 +135,16 @@ func (st *Stream) allow(n uint32) (more uint32) {
 	now, rtt := time.Now(), st.s.RTT()
 	took := now.Sub(st.updated)
 	more, st.taken, st.updated = st.taken, 0, now
-	wider := min(st.window, MaxWindow-st.window)
+	if st.line += int64(more); took > lineTime {
+		st.line = 0
+	}
+	grows, most := took < growsWithin*rtt, uint32(MaxWindow)
+	if rtt < near {
+		grows, most = st.line > lineBytes, nearWindow
+	}
+	wider := min(st.window, max(most, st.window)-st.window)
 	switch {
-	case rtt >= near && took < growsWithin*rtt && wider > 0 && st.s.grow(int64(wider)):
+	case grows && wider > 0 && st.s.grow(int64(wider)):
 		more += wider
 		st.window += wider
 	case took > shrinksAfter && st.window > initialWindow:
