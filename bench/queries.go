@@ -83,7 +83,7 @@ func (s *server) benchQueries(ctx context.Context, l *lab, members []member, war
 			continue
 		}
 		var reference, ours []float64
-		var last load
+		var last listLoad
 		for range o.runs {
 			r, err := drive(ctx, bare.URL, members[:callers], callers, o.length)
 			if err != nil {
@@ -156,8 +156,8 @@ func serveEcho(ctx context.Context, file string) error {
 	return serveHTTP(ctx, e)
 }
 
-// load is what callers measured.
-type load struct {
+// listLoad is what callers measured.
+type listLoad struct {
 	took         []time.Duration
 	length       time.Duration
 	failed, busy int           // answers other than 200, and those of them that are 503
@@ -165,20 +165,20 @@ type load struct {
 	transactions float64       // of the database, a request
 }
 
-func (l load) rate() float64 { return float64(len(l.took)-l.failed) / l.length.Seconds() }
+func (l listLoad) rate() float64 { return float64(len(l.took)-l.failed) / l.length.Seconds() }
 
-func (l load) ms(percent int) float64 {
+func (l listLoad) ms(percent int) float64 {
 	return float64(l.took[len(l.took)*percent/100].Microseconds()) / 1e3
 }
 
 // drive lets callers ask for the members' lists, each caller for its share of the members in turn: for a time, or once for each
 // member if length is 0.
-func drive(ctx context.Context, url string, members []member, callers int, length time.Duration) (load, error) {
+func drive(ctx context.Context, url string, members []member, callers int, length time.Duration) (listLoad, error) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}, Timeout: time.Minute}
 	defer client.CloseIdleConnections()
 	var (
 		mu    sync.Mutex
-		all   load
+		all   listLoad
 		first error
 		wg    sync.WaitGroup
 		next  atomic.Int64
@@ -186,7 +186,7 @@ func drive(ctx context.Context, url string, members []member, callers int, lengt
 	began := time.Now()
 	for caller := range callers {
 		wg.Go(func() {
-			var mine load
+			var mine listLoad
 			defer func() {
 				mu.Lock()
 				defer mu.Unlock()
