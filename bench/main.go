@@ -75,6 +75,7 @@ func run(ctx context.Context) error {
 	parts := map[string]func(context.Context, *lab, options) error{
 		"append": benchAppend, "replay": benchReplay, "loss": benchLoss, "launch": benchLaunch, "write": benchWrite,
 		"streams": benchStreams,
+		"catchup": benchCatchUp, "refill": benchRefill, "start": benchStart, "rebuild": benchRebuilds,
 	}
 	printSetting()
 	wanted := flag.Args()

@@ -14,12 +14,29 @@ import (
 	"github.com/cloudbot-ai/control-plane/projections"
 )
 
+// rebuildBar is in events a second of processor time, of this process and the backends together.
+const rebuildBar = 150_000
+
+// benchRebuilds measures the rebuild of the instances with growing logs, up to -events.
+func benchRebuilds(ctx context.Context, _ *lab, o options) error {
+	for _, events := range []int{50_000, 200_000, 1_000_000} {
+		if events <= o.events {
+			of := o
+			of.events = 4 * events // benchRebuild takes a quarter
+			if err := benchRebuild(ctx, of); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // benchRebuild measures how fast the read model of the instances is rebuilt from the log: once where
 // each life is written in one go, and once where all lives go forward together, so that every batch of
 // the rebuild touches as many rows as it has events.
 func benchRebuild(ctx context.Context, o options) error {
-	fmt.Println("\n| read model | events | lives | rebuilt | backend µs | client µs |")
-	fmt.Println("|---|---:|---:|---:|---:|---:|")
+	fmt.Println("\n| read model | events | lives | rebuilt | backend µs | client µs | events a CPU second | bar |")
+	fmt.Println("|---|---:|---:|---:|---:|---:|---:|---|")
 	for _, together := range []bool{false, true} {
 		err := inLab(ctx, func(l *lab) error {
 			store, err := l.open(ctx)
@@ -69,7 +86,9 @@ func benchRebuild(ctx context.Context, o options) error {
 			if together {
 				name = "instances, all lives together"
 			}
-			fmt.Printf("| %s | %d | %d | %.0f/s | %.1f | %.1f |\n", name, events, lives, median(rates), median(server), median(client))
+			perSecond := 1e6 / (median(server) + median(client))
+			fmt.Printf("| %s | %d | %d | %.0f/s | %.1f | %.1f | **%.0f** | %d %s |\n", name, events, lives, median(rates), median(server), median(client),
+				perSecond, rebuildBar, verdict(perSecond >= rebuildBar))
 			return nil
 		})
 		if err != nil {

@@ -41,7 +41,8 @@ type StreamLimits struct {
 
 func (l StreamLimits) any() bool { return l.MaxBytes > 0 || l.MaxAge > 0 }
 
-func (l StreamLimits) config(epoch int, agreed int64, replicas int) jetstream.StreamConfig {
+// Config returns the settings of the stream with an epoch.
+func (l StreamLimits) Config(epoch int, agreed int64, replicas int) jetstream.StreamConfig {
 	maxBytes := int64(-1)
 	if l.MaxBytes > 0 {
 		maxBytes = l.MaxBytes
