@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -42,7 +42,7 @@ func benchCatchUp(ctx context.Context, l *lab, o options) error {
 	if err != nil {
 		return err
 	}
-	runtime.GC()
+	debug.FreeOSMemory()
 	resetPeak()
 	stop, err := profiled(o)
 	if err != nil {

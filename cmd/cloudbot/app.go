@@ -187,6 +187,6 @@ func assemble(ctx context.Context, cfg config, at site, log *slog.Logger) (_ app
 		{"operators", adminServer{at.admin, guardAdmin(at.adminToken, at.admin.Addr(), adminHandler(server, store, conn, relay))}},
 	}
 	roles = append(roles, paid.roles(func(lease string, r runner) runner { return held{lease, r, leases, log} })...)
-	roles = append(roles, projectors(pool, feed, progress, parked, log)...)
+	roles = append(roles, projectors(pool, store, feed, progress, parked, log)...)
 	return app{roles, front{server, readiness, drain, isEmpty(ctx, store)}, opened.close}, nil
 }
