@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"time"
 
@@ -16,6 +17,13 @@ import (
 	"github.com/cloudbot-ai/control-plane/domain/session"
 	"github.com/cloudbot-ai/control-plane/eventstore"
 )
+
+// sealed returns bytes that no compression makes smaller, like a ciphertext.
+func sealed(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return b
+}
 
 // said is an event on its way into the log.
 type said struct {
@@ -38,14 +46,14 @@ func say[E any](aggregate, id, actor string, encode func(E) (string, int, []byte
 // it is terminated. It has 46 events.
 func story() (list []said) {
 	owner, desktop, now := ulid.Make().String(), ulid.Make().String(), time.Now().UTC()
-	list = append(list, say[account.Event]("account", owner, owner, account.Codec.Encode, account.SignedUp{Email: make([]byte, 60), Password: make([]byte, 100), At: now}))
+	list = append(list, say[account.Event]("account", owner, owner, account.Codec.Encode, account.SignedUp{Email: sealed(60), Password: sealed(100), At: now}))
 	logIn := func(refreshes int) {
 		id := ulid.Make().String()
 		leaf := session.Leaf{Generation: 1, TokenID: ulid.Make().String(), IssuedAt: now, ExpiresAt: now.Add(session.Idle)}
 		add := func(e session.Event) {
 			list = append(list, say("session", id, owner, session.Codec.Encode, e))
 		}
-		add(session.Started{Account: owner, Leaf: leaf, Agent: "Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0.0.0", Address: make([]byte, 48)})
+		add(session.Started{Account: owner, Leaf: leaf, Agent: "Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0.0.0", Address: sealed(48)})
 		for range refreshes {
 			leaf.Generation++
 			leaf.TokenID = ulid.Make().String()
@@ -56,7 +64,7 @@ func story() (list []said) {
 	logIn(4)
 	for _, provider := range []string{"openai", "anthropic"} {
 		list = append(list, say[apikey.Event]("apikey", owner+"-"+provider, owner, apikey.Codec.Encode,
-			apikey.Stored{Account: owner, Provider: provider, Version: 1, Key: make([]byte, 120), Last4: "wxyz"}))
+			apikey.Stored{Account: owner, Provider: provider, Version: 1, Key: sealed(120), Last4: "wxyz"}))
 	}
 	list = append(list, say[quota.Event]("quota", owner, owner, quota.Codec.Encode, quota.SlotTaken{Instance: desktop}))
 	for n, e := range life(owner, now) {

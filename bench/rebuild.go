@@ -160,11 +160,11 @@ func life(account string, at time.Time) []instance.Event {
 		RootDevice: "/dev/xvda", VolumeGiB: 20, UserData: strings.Repeat("#!/bin/sh\n", 200), TokenKey: "k1",
 	}
 	return []instance.Event{
-		instance.Requested{Account: account, Name: make([]byte, 60), Type: spec.Type, Region: spec.Region},
+		instance.Requested{Account: account, Name: sealed(60), Type: spec.Type, Region: spec.Region},
 		instance.LaunchAttempted{Attempt: 1, At: at, Spec: spec},
 		instance.MachineLaunched{Attempt: 1, Machine: "i-0123456789abcdef0", At: at},
 		instance.MachineRunning{Address: "203.0.113.1", At: at},
-		instance.GuestEnrolled{Attempt: 1, PublicKey: make([]byte, 32)},
+		instance.GuestEnrolled{Attempt: 1, PublicKey: sealed(32)},
 		instance.PhaseReached{Boot: "b1", Phase: instance.PhaseInstalling, Detail: "XFCE", At: at},
 		instance.VersionsReported{Boot: "b1", Versions: map[string]string{"os": "debian 13", "guest": "1.0.0"}, At: at},
 		instance.PhaseReached{Boot: "b1", Phase: instance.PhaseDesktop, At: at},

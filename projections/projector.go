@@ -31,7 +31,7 @@ type Projector struct {
 	// Pages is where the projector reads while it is far behind the log, together with others. Nil: Feed alone.
 	Pages    *Pages
 	Progress *Progress
-	Logger     *slog.Logger
+	Logger   *slog.Logger
 	// Parked is called when an event is parked, for an alert. Nil: no call.
 	Parked func(projection string)
 }
