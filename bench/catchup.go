@@ -42,6 +42,7 @@ func benchCatchUp(ctx context.Context, l *lab, o options) error {
 	if err != nil {
 		return err
 	}
+	debug.SetGCPercent(100) // as in a server
 	debug.FreeOSMemory()
 	resetPeak()
 	stop, err := profiled(o)

@@ -132,8 +132,13 @@ func fillLives(ctx context.Context, store eventstore.Store, n int, together bool
 		streams = append(streams, eventstore.StreamID{Aggregate: "instance", ID: ulid.Make().String()})
 	}
 	if !together {
-		for i, list := range all {
-			if _, err := store.Append(ctx, eventstore.Append{Writes: []eventstore.Write{{Stream: streams[i], Events: list}}}); err != nil {
+		whole := eventstore.MaxAppendEvent / len(all[0]) // lives of an append
+		for i := 0; i < n; i += whole {
+			var a eventstore.Append
+			for k := i; k < min(n, i+whole); k++ {
+				a.Writes = append(a.Writes, eventstore.Write{Stream: streams[k], Events: all[k]})
+			}
+			if _, err := store.Append(ctx, a); err != nil {
 				return 0, err
 			}
 		}

@@ -3,9 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +15,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/cloudbot-ai/control-plane/adapters/embedded"
 	"github.com/cloudbot-ai/control-plane/eventstore/postgres"
+	"github.com/cloudbot-ai/control-plane/projections"
 )
 
 const startBar = 200 * time.Millisecond // beyond pg_ctl start
@@ -32,7 +34,7 @@ func benchStart(ctx context.Context, _ *lab, o options) error {
 		return err
 	}
 	h := &host{program: filepath.Join(dir, "cloudbot"), data: filepath.Join(dir, "data")}
-	build := exec.CommandContext(ctx, "go", "build", "-o", h.program, "./cmd/cloudbot")
+	build := exec.CommandContext(ctx, "go", "build", "-o", dir, "./cmd/cloudbot", "./cmd/cloudbot-guest")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the server: %w\n%s", err, out)
@@ -101,46 +103,36 @@ func (h *host) serve(ctx context.Context, use func() error) (took time.Duration,
 	return took, err
 }
 
-// fill appends the events to the log of a running server, and waits until its read models and its stream have them.
+// fill makes a folder with a log of n events, read models that have them, and a stream that has them.
 func (h *host) fill(ctx context.Context, n int) (events int, err error) {
-	_, err = h.serve(ctx, func() error {
-		text, err := os.ReadFile(filepath.Join(h.data, "running.json"))
-		if err != nil {
-			return err
-		}
-		var r struct {
-			DatabaseURL string `json:"database_url"`
-			AdminURL    string `json:"admin_url"`
-		}
-		if err := json.Unmarshal(text, &r); err != nil {
-			return err
-		}
-		pool, err := pgxpool.New(ctx, r.DatabaseURL)
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
-		store, err := postgres.Open(ctx, postgres.Config{Pool: postgres.Wrap(pool)})
-		if err != nil {
-			return err
-		}
-		defer store.Close()
-		begun := time.Now()
-		if events, err = fillMix(ctx, store, n); err != nil {
-			return err
-		}
-		appended := time.Since(begun)
-		for at := 0; at < events; err = sleep(ctx, 20*time.Millisecond) {
-			if err != nil {
-				return err
-			}
-			if err := pool.QueryRow(ctx, `SELECT min(position) FROM read.checkpoints`).Scan(&at); err != nil {
-				return err
-			}
-		}
-		fmt.Printf("\nA server's read models had %d events %.1f s after the first, appended within %.1f s.\n", events, time.Since(begun).Seconds(), appended.Seconds())
-		return sleep(ctx, time.Duration(events)*10*time.Microsecond) // the relay's rest
-	})
+	if _, err := h.serve(ctx, nil); err != nil { // makes the folder and the schema
+		return 0, err
+	}
+	pg, err := embedded.StartPostgres(context.WithoutCancel(ctx), embedded.PostgresConfig{Dir: filepath.Join(h.data, "postgres")})
+	if err != nil {
+		return 0, err
+	}
+	defer pg.Close()
+	pool, err := pgxpool.New(ctx, pg.URL())
+	if err != nil {
+		return 0, err
+	}
+	defer pool.Close()
+	store, err := postgres.Open(ctx, postgres.Config{Pool: postgres.Wrap(pool)})
+	if err != nil {
+		return 0, err
+	}
+	defer store.Close()
+	if events, err = fillMix(ctx, store, n); err != nil {
+		return 0, err
+	}
+	if err := projections.CatchUp(ctx, pool, store, slog.New(slog.DiscardHandler)); err != nil {
+		return 0, err
+	}
+	store.Close()
+	pool.Close()
+	pg.Close()
+	_, err = h.serve(ctx, func() error { return sleep(ctx, 2*time.Second+time.Duration(events)*20*time.Microsecond) }) // fills the stream
 	return events, err
 }
 
