@@ -42,6 +42,9 @@ func caughtUp(store *postgres.Store, progress *projections.Progress) func(contex
 		if err != nil {
 			return err
 		}
+		if head > 0 { // at a start, until the read models have said where they are
+			_ = progress.Wait(ctx, 1)
+		}
 		if at := progress.Position(); head-at > farBehind || at == 0 && head > 0 {
 			return fmt.Errorf("the read models are more than %d events behind, or have not started", farBehind)
 		}
