@@ -132,7 +132,7 @@ func (h *host) fill(ctx context.Context, n int) (events int, err error) {
 	store.Close()
 	pool.Close()
 	pg.Close()
-	_, err = h.serve(ctx, func() error { return sleep(ctx, 2*time.Second+time.Duration(events)*20*time.Microsecond) }) // fills the stream
+	_, err = h.serve(ctx, func() error { return sleep(ctx, 2*time.Second+time.Duration(events)*12*time.Microsecond) }) // fills the stream
 	return events, err
 }
 

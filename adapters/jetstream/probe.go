@@ -104,6 +104,8 @@ func away(ctx context.Context, conn *nats.Conn) error {
 		switch err := conn.LastError(); {
 		case conn.IsConnected():
 			return nil
+		case conn.Opts.InProcessServer != nil:
+			return errAway // it is starting; its user is ours
 		case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
 			return fmt.Errorf("%w (%w)", errNoUser, err)
 		}
