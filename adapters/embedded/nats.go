@@ -160,9 +160,9 @@ func (n *NATS) Run(ctx context.Context) error {
 	return nil
 }
 
-// URL returns the address for subscribers outside the process; "": no listener.
+// URL returns the address for subscribers outside the process; "": no listener, or a server that did not start.
 func (n *NATS) URL() string {
-	if n.cfg.Listen == "" {
+	if <-n.started; n.cfg.Listen == "" || n.server == nil {
 		return ""
 	}
 	return "nats://" + n.server.Addr().String()
