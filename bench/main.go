@@ -4,7 +4,7 @@
 // waits until its caller can read it. It starts a private Postgres and prints Markdown.
 //
 //	go run ./bench              # everything
-//	go run ./bench append       # or replay, loss, launch, write, screen, bridge, streams
+//	go run ./bench append       # or replay, rebuild, catchup, refill, start, loss, launch, write, screen, bridge, streams
 package main
 
 import (
@@ -97,7 +97,7 @@ func run(ctx context.Context) error {
 		}
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("no measurement %q: append, replay, loss, launch, write, screen, bridge or streams", name)
+			return fmt.Errorf("no measurement %q: append, replay, rebuild, catchup, refill, start, loss, launch, write, screen, bridge or streams", name)
 		}
 		if err := inLab(ctx, func(l *lab) error { return part(ctx, l, o) }); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
